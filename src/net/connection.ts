@@ -1,0 +1,184 @@
+import { parseHandshake } from '../protocol/handshake.ts';
+import type { Rendezvous } from '../protocol/rendezvous.ts';
+import { transition } from '../protocol/session.ts';
+import type { Effect, Event, State } from '../protocol/session.ts';
+import type { Mood, Token } from '../protocol/wire.ts';
+import type { Peer, PeerHandler } from './peer.ts';
+import { Splice } from './splice.ts';
+
+/** What a finished connection or pair has to say for the usage record. Times in milliseconds. */
+export interface Ending {
+  readonly mood: Mood;
+  /** Of the connection, or of the older one of a pair; wall clock, since the epoch. */
+  readonly startedAt: number;
+  readonly totalMs: number;
+  /** From the start to the partner's arrival; null where none came. */
+  readonly waitingMs: number | null;
+  /** Both directions together. */
+  readonly totalBytes: number;
+}
+
+/** What a connection needs from the house it is in. */
+export interface ConnectionContext {
+  readonly rendezvous: Rendezvous<Connection>;
+  /** Milliseconds since the epoch. */
+  readonly wallClock: () => number;
+  /** Milliseconds of a clock that never jumps. */
+  readonly monotonicClock: () => number;
+  /** The connection went from one state to another, and all effects of that have run. */
+  moved(connection: Connection, from: State): void;
+  ended(ending: Ending): void;
+  paired(splice: Splice): void;
+  unpaired(splice: Splice): void;
+  /** Something in this program is wrong; the connection has been dropped. */
+  fault(error: unknown): void;
+}
+
+const encoder = new TextEncoder();
+const NOTHING = new Uint8Array(0);
+
+/** One client: drives the handshake and the session with what its peer tells, and runs the effects. */
+export class Connection implements PeerHandler {
+  readonly #peer: Peer;
+  readonly #context: ConnectionContext;
+  readonly #startedAt: number;
+  readonly #startedTick: number;
+  #state: State = 'handshake';
+  #line: Uint8Array = NOTHING;
+  #token: Token | null = null;
+  #pair: { readonly partner: Connection; readonly splice: Splice; readonly tick: number } | null = null;
+
+  constructor(peer: Peer, context: ConnectionContext) {
+    this.#peer = peer;
+    this.#context = context;
+    this.#startedAt = context.wallClock();
+    this.#startedTick = context.monotonicClock();
+  }
+
+  get state(): State {
+    return this.#state;
+  }
+
+  /** Bytes that are still held for the client. */
+  get heldBytes(): number {
+    return this.#peer.heldBytes;
+  }
+
+  /** Begins to listen to the client. */
+  start(): void {
+    this.#peer.start(this);
+  }
+
+  onData(bytes: Uint8Array): void {
+    if (this.#state === 'paired') this.#pair?.splice.forward(this.#peer, bytes);
+    else if (this.#state === 'handshake') this.#guard(() => this.#readLine(bytes));
+    else if (this.#state === 'waiting') this.dispatch('early-bytes');
+  }
+
+  onText(): void {
+    this.dispatch('text');
+  }
+
+  onDrain(): void {
+    this.#pair?.splice.drained(this.#peer);
+  }
+
+  onLeft(): void {
+    this.dispatch('left');
+  }
+
+  onLost(): void {
+    this.dispatch('lost');
+  }
+
+  /** Tells the connection what happened. A fault in this program costs this connection and no other. */
+  dispatch(event: Event): void {
+    this.#guard(() => {
+      const from = this.#state;
+      const { next, effects } = transition(from, event);
+      this.#state = next;
+      for (const effect of effects) this.#run(effect);
+      if (next !== from) this.#context.moved(this, from);
+    });
+  }
+
+  #guard(action: () => void): void {
+    try {
+      action();
+    } catch (error) {
+      this.#peer.destroy();
+      this.#context.fault(error);
+    }
+  }
+
+  #readLine(bytes: Uint8Array): void {
+    this.#line = this.#line.length === 0 ? bytes : Buffer.concat([this.#line, bytes]);
+    const handshake = parseHandshake(this.#line);
+    switch (handshake.kind) {
+      case 'incomplete':
+        // The read buffer is not ours to keep.
+        this.#line = Uint8Array.from(this.#line);
+        return;
+      case 'overlong':
+      case 'bad':
+        this.#line = NOTHING;
+        this.dispatch(handshake.kind === 'bad' ? 'bad-line' : 'overlong-line');
+        return;
+      case 'relay': {
+        this.#line = NOTHING;
+        this.#token = handshake.token;
+        const arrival = this.#context.rendezvous.arrive(handshake.token, handshake.side, this);
+        if (arrival.kind === 'waiting') this.dispatch('waits');
+        else this.#meet(arrival.partner, arrival.redundant);
+        if (handshake.rest.length > 0) this.onData(handshake.rest);
+      }
+    }
+  }
+
+  #meet(partner: Connection, redundant: readonly Connection[]): void {
+    const splice = new Splice(this.#peer, partner.#peer);
+    const tick = this.#context.monotonicClock();
+    this.#pair = { partner, splice, tick };
+    partner.#pair = { partner: this, splice, tick };
+    this.#context.paired(splice);
+    partner.dispatch('matched');
+    this.dispatch('matched');
+    for (const other of redundant) other.dispatch('superseded');
+  }
+
+  #run(effect: Effect): void {
+    switch (effect.kind) {
+      case 'reply':
+        this.#peer.send(encoder.encode(`${effect.reply}\n`));
+        return;
+      case 'leave':
+        if (this.#token !== null) this.#context.rendezvous.leave(this.#token, this);
+        return;
+      case 'finish':
+        this.#peer.finish(effect.code);
+        return;
+      case 'drop':
+        this.#peer.destroy();
+        return;
+      case 'end-partner':
+        this.#pair?.partner.dispatch('partner-gone');
+        return;
+      case 'record':
+        this.#record(effect.mood);
+    }
+  }
+
+  #record(mood: Mood): void {
+    const now = this.#context.monotonicClock();
+    const pair = this.#pair;
+    const older = pair !== null && pair.partner.#startedTick < this.#startedTick ? pair.partner : this;
+    if (pair !== null) this.#context.unpaired(pair.splice);
+    this.#context.ended({
+      mood,
+      startedAt: older.#startedAt,
+      totalMs: now - older.#startedTick,
+      waitingMs: pair === null ? null : pair.tick - older.#startedTick,
+      totalBytes: pair?.splice.totalBytes ?? 0,
+    });
+  }
+}

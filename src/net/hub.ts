@@ -1,0 +1,131 @@
+import { Rendezvous } from '../protocol/rendezvous.ts';
+import type { State } from '../protocol/session.ts';
+import { Connection } from './connection.ts';
+import type { ConnectionContext, Ending } from './connection.ts';
+import type { Peer } from './peer.ts';
+import type { Splice } from './splice.ts';
+
+/** Time between two looks after stalled pairs, in milliseconds. */
+const SWEEP_MS = 15_000;
+
+/** How long clients are given to answer a FIN once nothing is left to deliver, in milliseconds. */
+const FAREWELL_MS = 200;
+
+const POLL_MS = 20;
+
+export interface HubOptions {
+  readonly wallClock: () => number;
+  readonly monotonicClock: () => number;
+  readonly ended: (ending: Ending) => void;
+  readonly fault: (error: unknown) => void;
+}
+
+/** Who is here now. */
+export interface Census {
+  /** Connections in pairs: two a pair. */
+  readonly connected: number;
+  /** Distinct tokens somebody waits under. */
+  readonly waiting: number;
+  /** Bytes relayed so far by pairs that have not ended. */
+  readonly incompleteBytes: number;
+}
+
+/** Every connection there is, who waits for whom, and which pairs are running. */
+export class Hub implements ConnectionContext {
+  readonly rendezvous = new Rendezvous<Connection>();
+  readonly wallClock: () => number;
+  readonly monotonicClock: () => number;
+  readonly ended: (ending: Ending) => void;
+  readonly fault: (error: unknown) => void;
+  readonly #connections = new Set<Connection>();
+  readonly #splices = new Set<Splice>();
+  readonly #sweepTimer: NodeJS.Timeout;
+
+  constructor(options: HubOptions) {
+    this.wallClock = options.wallClock;
+    this.monotonicClock = options.monotonicClock;
+    this.ended = options.ended;
+    this.fault = options.fault;
+    this.#sweepTimer = setInterval(() => this.sweep(), SWEEP_MS);
+  }
+
+  get connections(): number {
+    return this.#connections.size;
+  }
+
+  /** Pairs that are running. */
+  get pairs(): number {
+    return this.#splices.size;
+  }
+
+  census(): Census {
+    let incompleteBytes = 0;
+    for (const splice of this.#splices) incompleteBytes += splice.totalBytes;
+    return { connected: this.#splices.size * 2, waiting: this.rendezvous.waitingTokens, incompleteBytes };
+  }
+
+  /** Takes in a client. */
+  accept(peer: Peer): void {
+    const connection = new Connection(peer, this);
+    this.#connections.add(connection);
+    connection.start();
+  }
+
+  /** Looks for resets that stalled pairs hide. */
+  sweep(): void {
+    for (const splice of this.#splices) splice.sweep();
+  }
+
+  /**
+   * Sends everybody home but the pairs, and waits for these and for what is still held for clients of pairs
+   * that have ended. Resolves when they are done or after `timeoutMs`; `abort` ends the wait.
+   */
+  async drain(timeoutMs: number, abort: AbortSignal): Promise<void> {
+    for (const connection of this.#connections) connection.dispatch('shutdown');
+    const deadline = this.monotonicClock() + timeoutMs;
+    while (this.#busy() && this.monotonicClock() < deadline && !abort.aborted) await delay(POLL_MS);
+    const farewell = this.monotonicClock() + FAREWELL_MS;
+    while (this.#connections.size > 0 && this.monotonicClock() < farewell && !abort.aborted)
+      await delay(POLL_MS);
+  }
+
+  /** Ends every connection now. Their records are written before this returns. */
+  close(): void {
+    clearInterval(this.#sweepTimer);
+    for (const connection of this.#connections) connection.dispatch('cut');
+  }
+
+  moved(connection: Connection, _from: State): void {
+    if (connection.state === 'closed') this.#connections.delete(connection);
+  }
+
+  paired(splice: Splice): void {
+    this.#splices.add(splice);
+  }
+
+  unpaired(splice: Splice): void {
+    this.#splices.delete(splice);
+  }
+
+  /** Compares every count with what it counts. For tests. Throws where they disagree. */
+  checkConsistency(): void {
+    this.rendezvous.checkConsistency();
+    const states = [...this.#connections].map((connection) => connection.state);
+    const count = (state: State): number => states.filter((other) => other === state).length;
+    if (count('paired') !== this.#splices.size * 2)
+      throw new Error('hub: pairs and paired connections disagree');
+    if (count('waiting') !== this.rendezvous.waitingClients)
+      throw new Error('hub: a waiting connection is lost');
+    if (count('closed') > 0) throw new Error('hub: a closed connection is kept');
+  }
+
+  #busy(): boolean {
+    if (this.#splices.size > 0) return true;
+    for (const connection of this.#connections) if (connection.heldBytes > 0) return true;
+    return false;
+  }
+}
+
+function delay(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}

@@ -1,0 +1,112 @@
+import { constants, fstatSync, openSync, readFileSync, readdirSync, readlinkSync, writeSync } from 'node:fs';
+import { pino } from 'pino';
+
+/** Bytes that may wait for a reader that is stuck; what comes then is dropped and counted. */
+const MAX_WAITING_BYTES = 4 * 1024 * 1024;
+
+/** Time for handing over what waits when the relay stops, in milliseconds. */
+const CLOSE_MS = 1000;
+
+/** Why a file descriptor can't be written to, in a sentence for the operator. */
+export class OutputError extends Error {}
+
+/** Lines to a file descriptor. Whatever happens to its other end, writing never waits and never throws. */
+export class Output {
+  readonly #stream: ReturnType<typeof pino.destination>;
+  #dropped = 0;
+  #broken = false;
+  #givenUp = false;
+
+  /** @throws OutputError when the descriptor is not open, or not for writing */
+  constructor(fd: number) {
+    this.#stream = pino.destination({
+      fd: openForLines(fd),
+      sync: false,
+      maxLength: MAX_WAITING_BYTES,
+      retryEAGAIN: () => !this.#givenUp,
+    });
+    this.#stream.on('drop', () => {
+      this.#dropped += 1;
+    });
+    this.#stream.on('error', (error: NodeJS.ErrnoException) => {
+      // A reader that is gone does not come back. Anything else, a full disk say, is tried again with the next line.
+      this.#broken = error.code === 'EPIPE' || error.code === 'EBADF';
+    });
+  }
+
+  /** Lines that could not be written and never will be. */
+  get dropped(): number {
+    return this.#dropped;
+  }
+
+  write(line: string): void {
+    if (this.#broken) this.#dropped += 1;
+    else this.#stream.write(line);
+  }
+
+  /** Hands over what waits. Resolves when that is done or can't be done in a second. */
+  close(): Promise<void> {
+    if (this.#broken) return Promise.resolve();
+    return new Promise((resolve) => {
+      const giveUp = setTimeout(() => {
+        this.#givenUp = true;
+        resolve();
+      }, CLOSE_MS);
+      const done = (): void => {
+        clearTimeout(giveUp);
+        resolve();
+      };
+      this.#stream.once('close', done);
+      this.#stream.once('error', done);
+      this.#stream.end();
+    });
+  }
+}
+
+/**
+ * A pipe is opened once more without blocking, since a write to a full one would hold a thread, and with it
+ * the end of the process, for as long as its reader likes.
+ */
+function openForLines(fd: number): number {
+  try {
+    const stat = fstatSync(fd);
+    // Node has descriptors of its own: epoll and eventfd, which are none of these, and pipes to itself.
+    if (!stat.isFile() && !stat.isFIFO() && !stat.isSocket() && !stat.isCharacterDevice())
+      throw new Error('not inherited');
+    writeSync(fd, '');
+    if (!stat.isFIFO()) return fd;
+    if (isReadHere(fd)) throw new Error('not inherited');
+  } catch (error) {
+    throw new OutputError(`file descriptor ${fd} is not open for writing`, { cause: error });
+  }
+  try {
+    return openSync(`/proc/self/fd/${fd}`, constants.O_WRONLY | constants.O_NONBLOCK | constants.O_APPEND);
+  } catch {
+    // Without /proc, or with a pipe of another user: it blocks a thread then, but still not the event loop.
+    return fd;
+  }
+}
+
+/** True for a pipe whose other end is in this process too. False where there is no /proc to ask. */
+function isReadHere(fd: number): boolean {
+  const O_ACCMODE = 3;
+  try {
+    const pipe = readlinkSync(`/proc/self/fd/${fd}`);
+    return readdirSync('/proc/self/fd').some((other) => {
+      if (linkTarget(other) !== pipe) return false;
+      const flags = /^flags:\s*(\d+)$/mu.exec(readFileSync(`/proc/self/fdinfo/${other}`, 'utf8'))?.[1] ?? '1';
+      return (Number.parseInt(flags, 8) & O_ACCMODE) === constants.O_RDONLY;
+    });
+  } catch {
+    return false;
+  }
+}
+
+/** What a descriptor stands for; null when it was closed meanwhile, as the one of the listing itself is. */
+function linkTarget(fd: string): string | null {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`);
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,79 @@
+import { MAX_LINE_BYTES, NEWLINE, SIDE_LENGTH, TOKEN_LENGTH } from './wire.ts';
+import type { Side, Token } from './wire.ts';
+
+/** What the bytes so far amount to. `rest` is what came behind the line. */
+export type Handshake =
+  | { readonly kind: 'incomplete' }
+  | { readonly kind: 'overlong' }
+  | { readonly kind: 'bad' }
+  | {
+      readonly kind: 'relay';
+      readonly token: Token;
+      readonly side: Side | null;
+      readonly rest: Uint8Array;
+    };
+
+const INCOMPLETE: Handshake = { kind: 'incomplete' };
+const OVERLONG: Handshake = { kind: 'overlong' };
+const BAD: Handshake = { kind: 'bad' };
+
+const PREFIX = 'please relay ';
+const SIDE_PREFIX = ' for side ';
+
+/** Length of a line without a side, in bytes and without its newline. */
+export const UNSIDED_LINE_BYTES = PREFIX.length + TOKEN_LENGTH;
+
+/** Length of a line with a side, in bytes and without its newline. */
+export const SIDED_LINE_BYTES = UNSIDED_LINE_BYTES + SIDE_PREFIX.length + SIDE_LENGTH;
+
+/**
+ * Reads a handshake out of everything a connection has sent so far.
+ *
+ * A line is judged when its newline is there and not before: a client that sends garbage and waits
+ * hears nothing, as with the reference. `rest` shares memory with `bytes`.
+ */
+export function parseHandshake(bytes: Uint8Array): Handshake {
+  const end = bytes.subarray(0, MAX_LINE_BYTES + 1).indexOf(NEWLINE);
+  if (end < 0) return bytes.length > MAX_LINE_BYTES ? OVERLONG : INCOMPLETE;
+  if (end !== UNSIDED_LINE_BYTES && end !== SIDED_LINE_BYTES) return BAD;
+  if (!startsLikeHandshake(bytes.subarray(0, end))) return BAD;
+  const line = String.fromCharCode(...bytes.subarray(PREFIX.length, end));
+  const token = line.slice(0, TOKEN_LENGTH);
+  const side = end === SIDED_LINE_BYTES ? line.slice(-SIDE_LENGTH) : null;
+  if (!isToken(token) || (side !== null && !isSide(side))) return BAD;
+  return { kind: 'relay', token, side, rest: bytes.subarray(end + 1) };
+}
+
+/** True while `bytes`, which hold no newline, can still grow into a good line (or are one). */
+export function startsLikeHandshake(bytes: Uint8Array): boolean {
+  if (bytes.length > SIDED_LINE_BYTES) return false;
+  return bytes.every((byte, at) => {
+    const fixed = fixedByte(at);
+    return fixed === null ? isWordByte(byte) : byte === fixed;
+  });
+}
+
+/** The byte that every good line has at this place, or null where a word character of its choice stands. */
+function fixedByte(at: number): number | null {
+  if (at < PREFIX.length) return PREFIX.charCodeAt(at);
+  const behindToken = at - UNSIDED_LINE_BYTES;
+  if (behindToken >= 0 && behindToken < SIDE_PREFIX.length) return SIDE_PREFIX.charCodeAt(behindToken);
+  return null;
+}
+
+function isWordByte(byte: number): boolean {
+  return (
+    (byte >= 0x30 && byte <= 0x39) ||
+    (byte >= 0x41 && byte <= 0x5a) ||
+    (byte >= 0x61 && byte <= 0x7a) ||
+    byte === 0x5f
+  );
+}
+
+function isToken(text: string): text is Token {
+  return text.length === TOKEN_LENGTH;
+}
+
+function isSide(text: string): text is Side {
+  return text.length === SIDE_LENGTH;
+}

@@ -1,0 +1,77 @@
+import type { Side, Token } from './wire.ts';
+
+/** What became of a client that named a token. `redundant` waited under the same token in vain. */
+export type Arrival<Client> =
+  | { readonly kind: 'waiting' }
+  | { readonly kind: 'paired'; readonly partner: Client; readonly redundant: readonly Client[] };
+
+interface Waiters<Client> {
+  readonly side: Side | null;
+  readonly clients: Set<Client>;
+}
+
+/**
+ * Who waits under which token.
+ *
+ * Two clients match when their sides differ or one of them has none. So clients that wait under one
+ * token together all have the same side, and a client without a side waits alone: whatever else arrives
+ * there matches. Every question is therefore settled by one comparison, however many wait.
+ *
+ * Of several that would match, the one that has waited longest is taken.
+ */
+export class Rendezvous<Client> {
+  readonly #waiters = new Map<Token, Waiters<Client>>();
+  #clients = 0;
+
+  /** Distinct tokens somebody waits under. */
+  get waitingTokens(): number {
+    return this.#waiters.size;
+  }
+
+  /** Clients that wait. At least as many as tokens. */
+  get waitingClients(): number {
+    return this.#clients;
+  }
+
+  /** Pairs `client` with one that waits under `token`, or lets it wait there. */
+  arrive(token: Token, side: Side | null, client: Client): Arrival<Client> {
+    const waiters = this.#waiters.get(token);
+    if (waiters === undefined) {
+      this.#waiters.set(token, { side, clients: new Set([client]) });
+      this.#clients += 1;
+      return { kind: 'waiting' };
+    }
+    if (side !== null && side === waiters.side) {
+      waiters.clients.add(client);
+      this.#clients += 1;
+      return { kind: 'waiting' };
+    }
+    this.#waiters.delete(token);
+    this.#clients -= waiters.clients.size;
+    const [partner, ...redundant] = waiters.clients;
+    if (partner === undefined) throw new Error('rendezvous: a token without a waiter');
+    return { kind: 'paired', partner, redundant };
+  }
+
+  /** Takes a waiting client out. One that does not wait under `token` is left alone. */
+  leave(token: Token, client: Client): void {
+    const waiters = this.#waiters.get(token);
+    if (waiters === undefined || !waiters.clients.delete(client)) return;
+    this.#clients -= 1;
+    if (waiters.clients.size === 0) this.#waiters.delete(token);
+  }
+
+  /** Compares the map with the counters and the invariant above. For tests. Throws where they disagree. */
+  checkConsistency(): void {
+    const all = new Set<Client>();
+    let counted = 0;
+    for (const { side, clients } of this.#waiters.values()) {
+      if (clients.size === 0) throw new Error('rendezvous: a token without a waiter');
+      if (side === null && clients.size > 1) throw new Error('rendezvous: unsided clients wait together');
+      counted += clients.size;
+      for (const client of clients) all.add(client);
+    }
+    if (counted !== this.#clients) throw new Error(`rendezvous: ${counted} wait, ${this.#clients} counted`);
+    if (all.size !== counted) throw new Error('rendezvous: a client waits under two tokens');
+  }
+}

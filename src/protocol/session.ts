@@ -1,0 +1,162 @@
+import type { Mood, Reply } from './wire.ts';
+
+/**
+ * What one connection is to the relay.
+ *
+ * - `handshake`: its line is not whole yet
+ * - `waiting`: it named a token, and nobody else has
+ * - `paired`: its bytes go to its partner
+ * - `closing`: it is sent what it has coming, then a FIN; what it still says is thrown away
+ * - `closed`: it is gone
+ */
+export type State = 'handshake' | 'waiting' | 'paired' | 'closing' | 'closed';
+
+/**
+ * What can happen to a connection.
+ *
+ * - `waits`, `matched`: the rendezvous answered its handshake; `matched` reaches both of a pair
+ * - `bad-line`, `overlong-line`: its line is no handshake
+ * - `early-bytes`: it sent more before it had a partner
+ * - `text`: a WebSocket text message
+ * - `superseded`: another connection of its token was matched
+ * - `partner-gone`: its partner ended
+ * - `left`: it will send nothing more (a FIN); it may still receive
+ * - `lost`: it is gone for good (a reset, or everything is delivered and both ends have closed)
+ * - `shutdown`: the relay stops; only pairs go on
+ * - `cut`: the relay stops now
+ */
+export type Event =
+  | 'waits'
+  | 'matched'
+  | 'bad-line'
+  | 'overlong-line'
+  | 'early-bytes'
+  | 'text'
+  | 'superseded'
+  | 'partner-gone'
+  | 'left'
+  | 'lost'
+  | 'shutdown'
+  | 'cut';
+
+/** WebSocket close codes the relay uses (RFC 6455, 7.4.1): normal, going away, unsupported data. */
+export type CloseCode = 1000 | 1001 | 1003;
+
+/**
+ * What the shell does, in this order.
+ *
+ * - `reply`: say the word
+ * - `leave`: take it out of the rendezvous
+ * - `finish`: deliver what was sent to it, then close; a WebSocket with this code
+ * - `drop`: close at once
+ * - `end-partner`: its partner gets `partner-gone`
+ * - `record`: write the usage record; of a pair, with the bytes of both directions
+ */
+export type Effect =
+  | { readonly kind: 'reply'; readonly reply: Reply }
+  | { readonly kind: 'leave' }
+  | { readonly kind: 'finish'; readonly code: CloseCode }
+  | { readonly kind: 'drop' }
+  | { readonly kind: 'end-partner' }
+  | { readonly kind: 'record'; readonly mood: Mood };
+
+export interface Transition {
+  readonly next: State;
+  readonly effects: readonly Effect[];
+}
+
+const say = (reply: Reply): Effect => ({ kind: 'reply', reply });
+const finish = (code: CloseCode = 1000): Effect => ({ kind: 'finish', code });
+const record = (mood: Mood): Effect => ({ kind: 'record', mood });
+const leave: Effect = { kind: 'leave' };
+const drop: Effect = { kind: 'drop' };
+const endPartner: Effect = { kind: 'end-partner' };
+
+const go = (next: State, ...effects: Effect[]): Transition => ({ next, effects });
+const stay = (state: State): Transition => go(state);
+/** Cannot happen: the event's sender would have to be wrong about the state. */
+const never = null;
+
+/**
+ * Every state × event. A record is written on the one transition that ends the connection's story: into
+ * `closing` or `closed`, and for a pair by the side that ends it, so that a pair has one record.
+ */
+export const TABLE: Readonly<Record<State, Readonly<Record<Event, Transition | null>>>> = {
+  handshake: {
+    waits: go('waiting'),
+    matched: go('paired', say('ok')),
+    'bad-line': go('closing', say('bad handshake'), finish(), record('errory')),
+    'overlong-line': go('closing', finish(), record('empty')),
+    'early-bytes': never,
+    text: go('closing', finish(1003), record('empty')),
+    superseded: never,
+    'partner-gone': never,
+    left: go('closing', finish(), record('empty')),
+    lost: go('closed', record('empty')),
+    shutdown: go('closing', finish(1001), record('empty')),
+    cut: go('closed', drop, record('empty')),
+  },
+  waiting: {
+    waits: never,
+    matched: go('paired', say('ok')),
+    'bad-line': never,
+    'overlong-line': never,
+    'early-bytes': go('closing', leave, say('impatient'), finish(), record('impatient')),
+    text: go('closing', leave, finish(1003), record('impatient')),
+    superseded: go('closing', finish(), record('redundant')),
+    'partner-gone': never,
+    left: go('closing', leave, finish(), record('lonely')),
+    lost: go('closed', leave, record('lonely')),
+    shutdown: go('closing', leave, finish(1001), record('lonely')),
+    cut: go('closed', leave, drop, record('lonely')),
+  },
+  paired: {
+    waits: never,
+    matched: never,
+    'bad-line': never,
+    'overlong-line': never,
+    'early-bytes': never,
+    text: go('closing', finish(1003), endPartner, record('happy')),
+    superseded: never,
+    'partner-gone': go('closing', finish()),
+    left: go('closing', finish(), endPartner, record('happy')),
+    lost: go('closed', endPartner, record('happy')),
+    shutdown: stay('paired'),
+    cut: go('closed', drop, endPartner, record('happy')),
+  },
+  closing: {
+    waits: never,
+    matched: never,
+    'bad-line': never,
+    'overlong-line': never,
+    'early-bytes': never,
+    text: stay('closing'),
+    superseded: never,
+    'partner-gone': stay('closing'),
+    left: stay('closing'),
+    lost: go('closed'),
+    shutdown: stay('closing'),
+    cut: go('closed', drop),
+  },
+  closed: {
+    waits: never,
+    matched: never,
+    'bad-line': never,
+    'overlong-line': never,
+    'early-bytes': never,
+    text: stay('closed'),
+    superseded: never,
+    'partner-gone': stay('closed'),
+    left: stay('closed'),
+    lost: stay('closed'),
+    shutdown: stay('closed'),
+    cut: stay('closed'),
+  },
+};
+
+/** Looks up what `event` means in `state`. Throws where the table says that it cannot happen. */
+export function transition(state: State, event: Event): Transition {
+  const found = TABLE[state][event];
+  if (found === never) throw new Error(`session: "${event}" cannot happen in state "${state}"`);
+  return found;
+}

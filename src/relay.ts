@@ -1,0 +1,192 @@
+import type { Server as HttpServer } from 'node:http';
+import type { Server } from 'node:net';
+import type { Logger } from 'pino';
+import type { Config } from './config/config.ts';
+import type { Ending } from './net/connection.ts';
+import { formatEndpoint } from './net/endpoint.ts';
+import type { Endpoint } from './net/endpoint.ts';
+import { Hub } from './net/hub.ts';
+import type { Census } from './net/hub.ts';
+import { listen } from './net/listener.ts';
+import { createRawServer } from './net/raw-server.ts';
+import { createWebSocketServer } from './net/websocket-server.ts';
+import { Output } from './output.ts';
+import { createStatusServer } from './status/status-server.ts';
+import { createJsonLinesSink } from './usage/json-lines-sink.ts';
+import { Recorder } from './usage/recorder.ts';
+import { SqliteSink } from './usage/sqlite-sink.ts';
+
+/** Time between two pings to a WebSocket client, in milliseconds: half of what proxies cut off at. */
+const PING_INTERVAL_MS = 30_000;
+
+/** Time between two log lines about a drain that goes on, in milliseconds. */
+const DRAIN_REPORT_MS = 5000;
+
+/** Failures of the database in a row are logged at the first, and then at every so many. */
+const REPORT_EVERY_FAILURES = 12;
+
+/** What clients, operators and scripts can reach, with port 0 resolved. */
+export interface Endpoints {
+  readonly raw: readonly Endpoint[];
+  readonly websocket: readonly Endpoint[];
+  readonly status: readonly Endpoint[];
+}
+
+export interface RelayOptions {
+  /** Overrides the time between WebSocket pings, in milliseconds. */
+  readonly pingIntervalMs?: number;
+}
+
+/** The whole relay: what starts in which order, and how it ends. */
+export class Relay {
+  readonly #config: Config;
+  readonly #log: Logger;
+  readonly #options: RelayOptions;
+  readonly #hub: Hub;
+  readonly #recorder: Recorder;
+  readonly #servers: Server[] = [];
+  readonly #statusServers: HttpServer[] = [];
+  /** What must be closed in the end, last opened first. */
+  readonly #closers: (() => Promise<void>)[] = [];
+  readonly #rebooted = Date.now() / 1000;
+
+  constructor(config: Config, log: Logger, options: RelayOptions = {}) {
+    this.#config = config;
+    this.#log = log;
+    this.#options = options;
+    this.#recorder = new Recorder(config.usage.blurSeconds);
+    this.#hub = new Hub({
+      wallClock: () => Date.now(),
+      monotonicClock: () => performance.now(),
+      ended: (ending) => this.#record(ending),
+      fault: (error) =>
+        this.#log.error({ fault: faultOf(error) }, 'a fault in the relay has cost one connection'),
+    });
+  }
+
+  census(): Census {
+    return this.#hub.census();
+  }
+
+  /** Compares all counts with what they count. For tests. */
+  checkConsistency(): void {
+    this.#hub.checkConsistency();
+  }
+
+  /**
+   * Opens the usage outputs, then listens.
+   *
+   * @throws ListenError, UsageDatabaseError or OutputError, each with a sentence for the operator. `close` is
+   * due then as well.
+   */
+  async start(): Promise<Endpoints> {
+    await this.#openUsage();
+    const { raw, websocket, status } = this.#config.listen;
+    const pingIntervalMs = this.#options.pingIntervalMs ?? PING_INTERVAL_MS;
+    const accept = this.#hub.accept.bind(this.#hub);
+    return {
+      raw: await this.#listenAll('raw', raw, (endpoint) => createRawServer(endpoint.kind, accept)),
+      websocket: await this.#listenAll('websocket', websocket, () =>
+        createWebSocketServer({ pingIntervalMs }, accept),
+      ),
+      status: await this.#listenAll('status', status, () => {
+        const server = createStatusServer();
+        this.#statusServers.push(server);
+        return server;
+      }),
+    };
+  }
+
+  /**
+   * Stops listening, sends waiting clients home, and lets pairs finish for up to the drain timeout. `abort`
+   * ends the wait. `close` is due afterwards.
+   */
+  async drain(abort: AbortSignal): Promise<void> {
+    for (const server of this.#servers) server.close();
+    const report = setInterval(() => {
+      this.#log.info({ pairs: this.#hub.pairs }, 'waiting for transfers to finish');
+    }, DRAIN_REPORT_MS);
+    this.#log.info({ pairs: this.#hub.pairs, timeoutMs: this.#config.drainTimeoutMs }, 'draining');
+    await this.#hub.drain(this.#config.drainTimeoutMs, abort);
+    clearInterval(report);
+    if (this.#hub.pairs > 0) this.#log.warn({ pairs: this.#hub.pairs }, 'transfers are cut off');
+  }
+
+  /** Ends every connection, writes every record, and lets go of everything. */
+  async close(): Promise<void> {
+    for (const server of [...this.#servers, ...this.#statusServers]) server.close();
+    this.#hub.close();
+    for (const server of this.#statusServers) server.closeAllConnections();
+    for (const closer of this.#closers.toReversed()) await closer();
+    this.#closers.length = 0;
+  }
+
+  async #openUsage(): Promise<void> {
+    const { databasePath, logFd } = this.#config.usage;
+    if (logFd !== null) {
+      const output = new Output(logFd);
+      this.#closers.push(() => output.close());
+      this.#recorder.addSink(createJsonLinesSink(output));
+    }
+    if (databasePath === null) return;
+    const sink = await SqliteSink.open(databasePath, () => this.#current(), {
+      failed: (code, failures, queued) => {
+        if (failures % REPORT_EVERY_FAILURES !== 1) return;
+        this.#log.warn({ code, failures, queued }, 'the usage database can not be written; records wait');
+      },
+      recovered: (failures) => this.#log.info({ failures }, 'the usage database is written again'),
+      dropped: (count) => this.#log.error({ count }, 'usage records are lost'),
+    });
+    this.#closers.push(() => sink.close());
+    this.#recorder.addSink(sink);
+  }
+
+  async #listenAll(
+    role: string,
+    endpoints: readonly Endpoint[],
+    create: (endpoint: Endpoint) => Server,
+  ): Promise<readonly Endpoint[]> {
+    const actual: Endpoint[] = [];
+    for (const endpoint of endpoints) {
+      const server = create(endpoint);
+      const bound = await listen(server, endpoint);
+      // The status port stays open while the relay drains.
+      if (role !== 'status') this.#servers.push(server);
+      server.on('error', (error) =>
+        this.#log.warn({ code: faultOf(error).code }, 'a client could not be accepted'),
+      );
+      this.#log.info({ role, endpoint: formatEndpoint(bound) }, 'listening');
+      actual.push(bound);
+    }
+    return actual;
+  }
+
+  #current(): { rebooted: number; connected: number; waiting: number; incomplete_bytes: number } {
+    const { connected, waiting, incompleteBytes } = this.#hub.census();
+    return {
+      rebooted: this.#rebooted,
+      connected,
+      waiting,
+      incomplete_bytes: this.#recorder.visibleBytes(incompleteBytes),
+    };
+  }
+
+  #record(ending: Ending): void {
+    this.#log.debug({ mood: ending.mood }, 'ended');
+    this.#recorder.record({
+      started: ending.startedAt / 1000,
+      total_time: ending.totalMs / 1000,
+      waiting_time: ending.waitingMs === null ? null : ending.waitingMs / 1000,
+      total_bytes: ending.totalBytes,
+      mood: ending.mood,
+    });
+  }
+}
+
+/** What may be logged of an error: where it happened and of which kind, but not its message, which may quote a client. */
+export function faultOf(error: unknown): { name: string; code: string; at: string[] } {
+  if (!(error instanceof Error)) return { name: typeof error, code: '', at: [] };
+  const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
+  const at = (error.stack ?? '').split('\n').filter((line) => /^\s+at /u.test(line));
+  return { name: error.name, code, at: at.slice(0, 8).map((line) => line.trim()) };
+}

@@ -1,0 +1,161 @@
+import { DatabaseThread } from './database-thread.ts';
+import type { CurrentUsage, UsageRecord } from './record.ts';
+import type { Answer } from './sqlite-messages.ts';
+
+/** Why the usage database can't be used, in a sentence for the operator. */
+export class UsageDatabaseError extends Error {}
+
+/** Records that may wait for a disk that can't be written; about 100 bytes each. */
+export const MAX_QUEUED_RECORDS = 100_000;
+
+/** Records written in one transaction at most. */
+const MAX_BATCH = 5000;
+
+/** How often the queue is looked at, in milliseconds. What comes between two looks shares a transaction. */
+const TICK_MS = 100;
+
+/** `current` is written this often when it has changed, in milliseconds. */
+const CURRENT_CHANGED_MS = 1000;
+
+/** `current` is written this often in any case, in milliseconds. */
+const CURRENT_ALWAYS_MS = 30_000;
+
+/** Waits after the first, second, … failure in a row, in milliseconds. The last one repeats. */
+const RETRY_MS = [100, 500, 1000, 2000, 5000] as const;
+
+/** What is not on disk this long after `close` is given up, in milliseconds. */
+const CLOSE_MS = 5000;
+
+export interface SqliteSinkEvents {
+  /** A write failed and will be tried again. Nothing is lost yet. */
+  readonly failed: (code: string, failuresInARow: number, queued: number) => void;
+  /** Writing works again. */
+  readonly recovered: (failuresInARow: number) => void;
+  /** Records are lost: the queue is full, or the time to write them is over. */
+  readonly dropped: (count: number) => void;
+}
+
+/** What the `current` row says, but for the time it is written. */
+export type CurrentState = Omit<CurrentUsage, 'updated'>;
+
+/** Writes records and the `current` row into SQLite, by a thread of its own: nobody here waits for a disk. */
+export class SqliteSink {
+  readonly #thread: DatabaseThread;
+  readonly #current: () => CurrentState;
+  readonly #events: SqliteSinkEvents;
+  readonly #queue: UsageRecord[] = [];
+  #ticker: NodeJS.Timeout | null = null;
+  #writing: Promise<unknown> | null = null;
+  #failures = 0;
+  #retryAt = 0;
+  #written: { readonly state: CurrentState; readonly at: number } | null = null;
+
+  private constructor(thread: DatabaseThread, current: () => CurrentState, events: SqliteSinkEvents) {
+    this.#thread = thread;
+    this.#current = current;
+    this.#events = events;
+  }
+
+  /**
+   * Opens the database, or creates it. One that can't be opened just now (it is locked) counts as opened:
+   * records wait for it.
+   *
+   * @param current asked whenever it is time to look at the `current` row
+   * @throws UsageDatabaseError when the file can't be a usage database; the file stays as it was
+   */
+  static async open(
+    path: string,
+    current: () => CurrentState,
+    events: SqliteSinkEvents,
+  ): Promise<SqliteSink> {
+    const thread = new DatabaseThread(path);
+    const answer = await thread.ask({ kind: 'open' });
+    if (answer.kind === 'unfit') {
+      await thread.close();
+      throw new UsageDatabaseError(`can't use "${path}" as the usage database: ${answer.reason}`);
+    }
+    const sink = new SqliteSink(thread, current, events);
+    if (answer.kind === 'failed') sink.#noteFailure(answer.code);
+    sink.#ticker = setInterval(() => sink.#tick(), TICK_MS);
+    return sink;
+  }
+
+  /** Records that are not on disk yet. */
+  get queued(): number {
+    return this.#queue.length;
+  }
+
+  record(record: UsageRecord): void {
+    if (this.#queue.length < MAX_QUEUED_RECORDS) this.#queue.push(record);
+    else this.#events.dropped(1);
+  }
+
+  /** Writes everything that waits and a last `current` row, then lets go of the file. */
+  async close(): Promise<void> {
+    if (this.#ticker !== null) clearInterval(this.#ticker);
+    const timeIsUp = sleep(CLOSE_MS).then(() => 'time is up' as const);
+    await Promise.race([this.#flush(), timeIsUp]);
+    if (this.#queue.length > 0) this.#events.dropped(this.#queue.length);
+    await this.#thread.close();
+  }
+
+  async #flush(): Promise<void> {
+    await this.#writing;
+    const giveUpAt = performance.now() + CLOSE_MS;
+    this.#written = null;
+    while ((this.#written === null || this.#queue.length > 0) && performance.now() < giveUpAt) {
+      if (!(await this.#write())) await sleep(RETRY_MS[0]);
+    }
+    await this.#thread.ask({ kind: 'close' });
+  }
+
+  #tick(): void {
+    if (this.#writing !== null || performance.now() < this.#retryAt) return;
+    if (this.#queue.length === 0 && !this.#currentIsDue()) return;
+    this.#writing = this.#write().then(() => {
+      this.#writing = null;
+    });
+  }
+
+  /** Writes one batch. The records stay in the queue until they are on disk. */
+  async #write(): Promise<boolean> {
+    const records = this.#queue.slice(0, MAX_BATCH);
+    const state = this.#currentIsDue() ? this.#current() : null;
+    const current = state === null ? null : { ...state, updated: Date.now() / 1000 };
+    const answer: Answer = await this.#thread.ask({ kind: 'write', records, current });
+    if (answer.kind !== 'done') {
+      this.#noteFailure(answer.kind === 'failed' ? answer.code : answer.reason);
+      return false;
+    }
+    this.#queue.splice(0, records.length);
+    if (state !== null) this.#written = { state, at: performance.now() };
+    if (this.#failures > 0) this.#events.recovered(this.#failures);
+    this.#failures = 0;
+    return true;
+  }
+
+  #noteFailure(code: string): void {
+    this.#failures += 1;
+    const waitMs = RETRY_MS[Math.min(this.#failures, RETRY_MS.length) - 1] ?? RETRY_MS[0];
+    this.#retryAt = performance.now() + waitMs;
+    this.#events.failed(code, this.#failures, this.#queue.length);
+  }
+
+  #currentIsDue(): boolean {
+    if (this.#written === null) return true;
+    const age = performance.now() - this.#written.at;
+    if (age >= CURRENT_ALWAYS_MS) return true;
+    const before = this.#written.state;
+    const now = this.#current();
+    return (
+      age >= CURRENT_CHANGED_MS &&
+      (now.connected !== before.connected ||
+        now.waiting !== before.waiting ||
+        now.incomplete_bytes !== before.incomplete_bytes)
+    );
+  }
+}
+
+function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}

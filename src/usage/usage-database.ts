@@ -1,0 +1,104 @@
+import Database from 'better-sqlite3';
+import type { Statement } from 'better-sqlite3';
+import { SchemaError, ensureSchema } from './schema.ts';
+import type { Answer, Request } from './sqlite-messages.ts';
+import type { CurrentUsage, UsageRecord } from './record.ts';
+
+/** How long SQLite itself waits for a lock before a request fails and is tried again, in milliseconds. */
+const BUSY_TIMEOUT_MS = 1000;
+
+const INSERT_USAGE = `INSERT INTO usage (started, total_time, waiting_time, total_bytes, result)
+  VALUES (@started, @total_time, @waiting_time, @total_bytes, @mood)`;
+
+const INSERT_CURRENT = `INSERT INTO current (rebooted, updated, connected, waiting, incomplete_bytes)
+  VALUES (@rebooted, @updated, @connected, @waiting, @incomplete_bytes)`;
+
+interface Opened {
+  readonly handle: Database.Database;
+  readonly insertUsage: Statement<[UsageRecord]>;
+  readonly clearCurrent: Statement<[]>;
+  readonly insertCurrent: Statement<[CurrentUsage]>;
+}
+
+/** The usage database as the database thread has it. Opened on demand, so that a request also reopens it. */
+export class UsageDatabase {
+  readonly #path: string;
+  #opened: Opened | null = null;
+
+  constructor(path: string) {
+    this.#path = path;
+  }
+
+  handle(request: Request): Answer {
+    try {
+      if (request.kind === 'close') this.#close();
+      else if (request.kind === 'open') this.#open();
+      else this.#write(request.records, request.current);
+      return { kind: 'done' };
+    } catch (error) {
+      return toAnswer(error);
+    }
+  }
+
+  #write(records: readonly UsageRecord[], current: CurrentUsage | null): void {
+    const { handle, insertUsage, clearCurrent, insertCurrent } = this.#open();
+    const writeAll = handle.transaction(() => {
+      for (const record of records) insertUsage.run(record);
+      if (current === null) return;
+      clearCurrent.run();
+      insertCurrent.run(current);
+    });
+    writeAll.immediate();
+  }
+
+  #open(): Opened {
+    if (this.#opened !== null) return this.#opened;
+    const handle = new Database(this.#path, { timeout: BUSY_TIMEOUT_MS });
+    try {
+      ensureSchema(handle);
+      // Readers never wait for the writer then, nor it for them. Where the file system can't do it
+      // (no shared memory), SQLite stays with its old journal, which is as safe and only slower.
+      handle.pragma('journal_mode = WAL');
+      handle.pragma('synchronous = NORMAL');
+      // A file that can't be written is to be found now, and not with the first record.
+      handle.transaction(() => handle.prepare('DELETE FROM current WHERE 0').run()).immediate();
+      this.#opened = {
+        handle,
+        insertUsage: handle.prepare(INSERT_USAGE),
+        clearCurrent: handle.prepare('DELETE FROM current'),
+        insertCurrent: handle.prepare(INSERT_CURRENT),
+      };
+      return this.#opened;
+    } catch (error) {
+      handle.close();
+      throw error;
+    }
+  }
+
+  #close(): void {
+    this.#opened?.handle.close();
+    this.#opened = null;
+  }
+}
+
+/** SQLite's codes for files that will not get better by waiting, and what they mean to an operator. */
+const UNFIT: Readonly<Record<string, string>> = {
+  SQLITE_NOTADB: 'it is not an SQLite database',
+  SQLITE_CORRUPT: 'the file is corrupt',
+  SQLITE_CANTOPEN: 'it can not be opened or created',
+  SQLITE_CANTOPEN_ISDIR: 'it is a directory',
+  SQLITE_READONLY: 'it can not be written',
+  SQLITE_READONLY_DIRECTORY: 'its directory can not be written',
+  SQLITE_PERM: 'permission denied',
+};
+
+function toAnswer(error: unknown): Answer {
+  if (error instanceof SchemaError) return { kind: 'unfit', reason: error.message };
+  if (error instanceof Database.SqliteError) {
+    const reason = UNFIT[error.code] ?? UNFIT[error.code.split('_').slice(0, 2).join('_')];
+    return reason === undefined ? { kind: 'failed', code: error.code } : { kind: 'unfit', reason };
+  }
+  // better-sqlite3 looks for the directory itself and throws a TypeError.
+  if (error instanceof TypeError) return { kind: 'unfit', reason: 'its directory does not exist' };
+  return { kind: 'failed', code: error instanceof Error ? error.name : 'unknown' };
+}

@@ -58,6 +58,13 @@ export class Hub implements ConnectionContext {
     return this.#splices.size;
   }
 
+  /** Bytes held in this process for clients that do not keep up. */
+  get heldBytes(): number {
+    let held = 0;
+    for (const connection of this.#connections) held += connection.heldBytes;
+    return held;
+  }
+
   census(): Census {
     let incompleteBytes = 0;
     for (const splice of this.#splices) incompleteBytes += splice.totalBytes;
@@ -120,9 +127,7 @@ export class Hub implements ConnectionContext {
   }
 
   #busy(): boolean {
-    if (this.#splices.size > 0) return true;
-    for (const connection of this.#connections) if (connection.heldBytes > 0) return true;
-    return false;
+    return this.#splices.size > 0 || this.heldBytes > 0;
   }
 }
 

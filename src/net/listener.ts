@@ -1,6 +1,7 @@
-import { chmod, lstat, unlink } from 'node:fs/promises';
+import { chmod, lstat, stat, unlink } from 'node:fs/promises';
 import { connect } from 'node:net';
 import type { ListenOptions, Server } from 'node:net';
+import { dirname } from 'node:path';
 import { formatEndpoint } from './endpoint.ts';
 import type { Endpoint } from './endpoint.ts';
 
@@ -16,8 +17,6 @@ const REASONS: Readonly<Record<string, string>> = {
   EACCES: 'permission denied',
   EPERM: 'permission denied',
   EROFS: 'the file system is read-only',
-  ENOENT: 'its directory does not exist',
-  ENOTDIR: 'its directory is a file',
 };
 
 /**
@@ -62,6 +61,11 @@ async function listenTcp(server: Server, endpoint: Endpoint & { kind: 'tcp' }): 
 
 async function listenUnix(server: Server, endpoint: Endpoint & { kind: 'unix' }): Promise<Endpoint> {
   const options = { path: endpoint.path, backlog: endpoint.backlog ?? DEEPEST_BACKLOG };
+  // libuv reports a missing directory as one without permission.
+  const directory = await stat(dirname(endpoint.path)).catch(() => null);
+  if (directory?.isDirectory() !== true) {
+    throw new ListenError(`can't listen on ${formatEndpoint(endpoint)}: its directory does not exist`);
+  }
   try {
     await bind(server, options);
   } catch (error) {

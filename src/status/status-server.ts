@@ -5,7 +5,8 @@ import type { Server } from 'node:http';
 export function createStatusServer(): Server {
   return createServer((request, response) => {
     request.resume();
-    const path = new URL(request.url ?? '/', 'http://relay').pathname;
+    // No URL parser: a request target need not be a URL, and this must not throw.
+    const [path] = (request.url ?? '').split('?', 1);
     if (path !== '/healthz') {
       response.writeHead(404, { 'content-type': 'text/plain' }).end('not found\n');
     } else if (request.method !== 'GET' && request.method !== 'HEAD') {

@@ -43,7 +43,11 @@ export function ensureSchema(database: Database): void {
   if (!tables.has('version')) throw new SchemaError('it is a database, but not one of a transit relay');
   const version = database.prepare('SELECT version FROM version').pluck().get();
   if (version !== SCHEMA_VERSION) {
-    throw new SchemaError(`its schema version is ${String(version)}, and this relay knows ${SCHEMA_VERSION}`);
+    throw new SchemaError(
+      typeof version === 'number'
+        ? `its schema version is ${version}, and this relay knows ${SCHEMA_VERSION}`
+        : 'its version table is empty',
+    );
   }
   for (const [table, columns] of Object.entries(TABLES)) {
     const found = new Set(database.prepare('SELECT name FROM pragma_table_info(?)').pluck().all(table));

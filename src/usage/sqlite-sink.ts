@@ -46,6 +46,7 @@ export class SqliteSink {
   readonly #queue: UsageRecord[] = [];
   #ticker: NodeJS.Timeout | null = null;
   #writing: Promise<unknown> | null = null;
+  #closing: Promise<void> | null = null;
   #failures = 0;
   #retryAt = 0;
   #written: { readonly state: CurrentState; readonly at: number } | null = null;
@@ -91,10 +92,14 @@ export class SqliteSink {
   }
 
   /** Writes everything that waits and a last `current` row, then lets go of the file. */
-  async close(): Promise<void> {
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
     if (this.#ticker !== null) clearInterval(this.#ticker);
-    const timeIsUp = sleep(CLOSE_MS).then(() => 'time is up' as const);
-    await Promise.race([this.#flush(), timeIsUp]);
+    await Promise.race([this.#flush(), sleep(CLOSE_MS)]);
     if (this.#queue.length > 0) this.#events.dropped(this.#queue.length);
     await this.#thread.close();
   }
@@ -156,6 +161,7 @@ export class SqliteSink {
   }
 }
 
+/** Resolves after `ms`, unless nothing else keeps the process. */
 function sleep(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
+  return new Promise((resolve) => setTimeout(resolve, ms).unref());
 }

@@ -1,3 +1,6 @@
+import { statSync } from 'node:fs';
+import { userInfo } from 'node:os';
+import { dirname } from 'node:path';
 import Database from 'better-sqlite3';
 import type { Statement } from 'better-sqlite3';
 import { SchemaError, ensureSchema } from './schema.ts';
@@ -36,7 +39,7 @@ export class UsageDatabase {
       else this.#write(request.records, request.current);
       return { kind: 'done' };
     } catch (error) {
-      return toAnswer(error);
+      return toAnswer(error, this.#path);
     }
   }
 
@@ -85,20 +88,27 @@ export class UsageDatabase {
 const UNFIT: Readonly<Record<string, string>> = {
   SQLITE_NOTADB: 'it is not an SQLite database',
   SQLITE_CORRUPT: 'the file is corrupt',
-  SQLITE_CANTOPEN: 'it can not be opened or created',
-  SQLITE_CANTOPEN_ISDIR: 'it is a directory',
   SQLITE_READONLY: 'it can not be written',
   SQLITE_READONLY_DIRECTORY: 'its directory can not be written',
   SQLITE_PERM: 'permission denied',
 };
 
-function toAnswer(error: unknown): Answer {
+function toAnswer(error: unknown, path: string): Answer {
   if (error instanceof SchemaError) return { kind: 'unfit', reason: error.message };
   if (error instanceof Database.SqliteError) {
+    if (error.code.startsWith('SQLITE_CANTOPEN')) return { kind: 'unfit', reason: whyNotOpened(path) };
     const reason = UNFIT[error.code] ?? UNFIT[error.code.split('_').slice(0, 2).join('_')];
     return reason === undefined ? { kind: 'failed', code: error.code } : { kind: 'unfit', reason };
   }
   // better-sqlite3 looks for the directory itself and throws a TypeError.
-  if (error instanceof TypeError) return { kind: 'unfit', reason: 'its directory does not exist' };
+  if (error instanceof TypeError) return { kind: 'unfit', reason: whyNotOpened(path) };
   return { kind: 'failed', code: error instanceof Error ? error.name : 'unknown' };
+}
+
+function whyNotOpened(path: string): string {
+  const directory = dirname(path);
+  if (!statSync(directory, { throwIfNoEntry: false })?.isDirectory())
+    return `there is no directory "${directory}"`;
+  if (statSync(path, { throwIfNoEntry: false })?.isDirectory() === true) return 'it is a directory';
+  return `user ${userInfo().uid} may not open or create it`;
 }

@@ -1,0 +1,182 @@
+import assert from 'node:assert/strict';
+import { get } from 'node:http';
+import { once } from 'node:events';
+import { after, afterEach, before, describe, test } from 'node:test';
+import { WebSocket } from 'ws';
+import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
+import { House } from '../support/house.ts';
+import type { TestClient } from '../support/test-client.ts';
+
+function sided(token: string): string {
+  return handshake(token, SIDE_A);
+}
+
+describe('a WebSocket client', () => {
+  let house: House;
+  before(async () => {
+    house = await House.open();
+  });
+  afterEach(() => {
+    house.endings.length = 0;
+  });
+  after(() => house.close());
+
+  /** Lets `client` meet a raw partner, and returns that one. */
+  async function partnerOf(client: TestClient, token: string): Promise<TestClient> {
+    const partner = await house.connect('tcp');
+    await partner.send(handshake(token, SIDE_B));
+    assert.equal((await partner.until(3)).toString(), 'ok\n');
+    assert.equal((await client.until(3)).toString(), 'ok\n');
+    return partner;
+  }
+
+  const forms: Record<string, (token: string) => string[]> = {
+    'with a newline': (token) => [sided(token)],
+    'without a newline': (token) => [sided(token).trimEnd()],
+    'without a side and a newline': (token) => [handshake(token).trimEnd()],
+    'split behind the token': (token) => [sided(token).slice(0, 77), sided(token).slice(77)],
+    'with the newline in a message of its own': (token) => [sided(token).trimEnd(), '\n'],
+    'with an empty message before it': (token) => ['', sided(token)],
+  };
+  for (const [form, messagesOf] of Object.entries(forms)) {
+    test(`may send its handshake ${form}`, async () => {
+      const token = newToken();
+      const client = await house.connect('websocket');
+      for (const message of messagesOf(token)) await client.send(message);
+      const partner = await partnerOf(client, token);
+      await client.send('payload');
+      assert.equal((await partner.until(10)).toString(), 'ok\npayload');
+      client.end();
+      await partner.closed;
+    });
+  }
+
+  test('pairs at once with a partner who waits, newline or not, and its first message is not lost', async () => {
+    const token = newToken();
+    const partner = await house.connect('tcp');
+    await partner.send(handshake(token, SIDE_B));
+    const client = await house.connect('websocket');
+    await client.send(sided(token).trimEnd());
+    await client.send('right behind');
+    assert.equal((await partner.until(15)).toString(), 'ok\nright behind');
+    client.end();
+    await partner.closed;
+  });
+
+  test('gets no message of more than 32 KiB', async () => {
+    const token = newToken();
+    const client = await house.connect('websocket');
+    await client.send(sided(token));
+    const partner = await partnerOf(client, token);
+    const bytes = randomBytesOf(9, 5_000_000);
+    await partner.sendAll(bytes, bytes.length);
+    assert.ok((await client.until(bytes.length + 3)).subarray(3).equals(bytes));
+    assert.equal(Math.max(...client.messageSizes), 32_768);
+    partner.end();
+    assert.deepEqual(await client.closed, { reset: false, code: 1000 });
+  });
+
+  test('is closed with 1003 for a text message, before, while and after it waits', async () => {
+    const early = await house.connect('websocket');
+    early.sendText('please relay');
+    assert.equal((await early.closed).code, 1003);
+
+    const waiting = await house.connect('websocket');
+    await waiting.send(sided(newToken()));
+    waiting.sendText('hello');
+    assert.equal((await waiting.closed).code, 1003);
+
+    const token = newToken();
+    const paired = await house.connect('websocket');
+    await paired.send(sided(token));
+    const partner = await partnerOf(paired, token);
+    paired.sendText('hello');
+    assert.equal((await paired.closed).code, 1003);
+    await partner.closed;
+    assert.equal(partner.received.toString(), 'ok\n');
+    assert.deepEqual(
+      (await house.recorded(3)).map((ending) => ending.mood),
+      ['empty', 'impatient', 'happy'],
+    );
+  });
+
+  test('is closed with 1009 for a message of more than 1 MiB, and its partner is closed too', async () => {
+    const token = newToken();
+    const client = await house.connect('websocket');
+    await client.send(sided(token));
+    const partner = await partnerOf(client, token);
+    void client.send(Buffer.alloc(1_048_577));
+    assert.equal((await client.closed).code, 1009);
+    assert.deepEqual(await partner.closed, { reset: false, code: null });
+  });
+
+  test('gets its pings answered, and no compression', async () => {
+    const ws = new WebSocket(`ws://127.0.0.1:${house.websocketPort}/v1`);
+    await once(ws, 'open');
+    assert.equal(ws.extensions, '');
+    ws.ping('are you there');
+    const [answer] = await once(ws, 'pong');
+    assert.equal(String(answer), 'are you there');
+    ws.terminate();
+  });
+
+  test('is told so when it comes without an upgrade', async () => {
+    const request = get(`http://127.0.0.1:${house.websocketPort}/`);
+    const [response] = await once(request, 'response');
+    assert.equal(response.statusCode, 426);
+    response.resume();
+    await once(response, 'end');
+    assert.equal(house.hub.connections, 0);
+  });
+});
+
+describe('a WebSocket client that is pinged', () => {
+  let house: House;
+  before(async () => {
+    house = await House.open({ pingIntervalMs: 40 });
+  });
+  after(() => house.close());
+
+  async function connect(autoPong: boolean): Promise<WebSocket> {
+    const ws = new WebSocket(`ws://127.0.0.1:${house.websocketPort}/`, { autoPong });
+    await once(ws, 'open');
+    return ws;
+  }
+
+  test('is gone when it answers none of two pings, and stays when it answers', async () => {
+    const deaf = await connect(false);
+    const awake = await connect(true);
+    deaf.send(Buffer.from(handshake(newToken(), SIDE_A)));
+    awake.send(Buffer.from(handshake(newToken(), SIDE_A)));
+    let pings = 0;
+    deaf.on('ping', () => {
+      pings += 1;
+    });
+    const [code] = await once(deaf, 'close');
+    assert.equal(code, 1006);
+    assert.equal(pings, 2);
+    assert.equal((await house.recorded(1))[0]?.mood, 'lonely');
+    await once(awake, 'ping');
+    assert.equal(awake.readyState, WebSocket.OPEN);
+    awake.terminate();
+  });
+
+  test('is not gone while the relay does not read from it', async () => {
+    const token = newToken();
+    const sender = await house.connect('websocket');
+    await sender.send(handshake(token, SIDE_A));
+    const receiver = await house.connect('tcp');
+    await receiver.send(handshake(token, SIDE_B));
+    await receiver.until(3);
+    receiver.pause();
+    const bytes = randomBytesOf(11, 32_000_000);
+    const sent = sender.sendAll(bytes, 65_536);
+    // Twelve intervals: a client that is counted as silent would be gone after three.
+    await new Promise((resolve) => setTimeout(resolve, 480));
+    receiver.resume();
+    await sent;
+    assert.ok((await receiver.until(bytes.length + 3)).subarray(3).equals(bytes));
+    sender.end();
+    await receiver.closed;
+  });
+});

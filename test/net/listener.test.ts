@@ -1,0 +1,101 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { lstatSync, writeFileSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
+import type { Server } from 'node:net';
+import { networkInterfaces } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import type { TestContext } from 'node:test';
+import { spawn } from 'node:child_process';
+import { parseEndpoint } from '../../src/net/endpoint.ts';
+import type { Endpoint } from '../../src/net/endpoint.ts';
+import { ListenError, listen } from '../../src/net/listener.ts';
+import { scratch } from '../support/scratch.ts';
+
+async function bind(context: TestContext, endpoint: string): Promise<Endpoint> {
+  const server: Server = createServer((socket) => socket.end());
+  context.after(() => server.close());
+  return await listen(server, parseEndpoint(endpoint));
+}
+
+async function reaches(port: number, host: string): Promise<boolean> {
+  const socket = connect({ port, host });
+  try {
+    await once(socket, 'connect');
+    return true;
+  } catch {
+    return false;
+  } finally {
+    socket.destroy();
+  }
+}
+
+const hasIpv6 = Object.values(networkInterfaces()).some((addresses) =>
+  (addresses ?? []).some(({ family, address }) => family === 'IPv6' && address === '::1'),
+);
+
+test('without an interface it listens on IPv4 and IPv6 at once, and says which port it got', async (context) => {
+  const endpoint = await bind(context, 'tcp:0');
+  assert.ok(endpoint.kind === 'tcp' && endpoint.port > 0);
+  assert.ok(await reaches(endpoint.port, '127.0.0.1'));
+  if (hasIpv6) assert.ok(await reaches(endpoint.port, '::1'));
+});
+
+test('with an interface it listens there and nowhere else', async (context) => {
+  const endpoint = await bind(context, 'tcp:0:interface=127.0.0.2');
+  assert.ok(endpoint.kind === 'tcp' && endpoint.interface === '127.0.0.2');
+  assert.ok(await reaches(endpoint.port, '127.0.0.2'));
+  assert.ok(!(await reaches(endpoint.port, '127.0.0.1')));
+});
+
+test('a port in use is one sentence with the endpoint and the reason', async (context) => {
+  const taken = await bind(context, 'tcp:0:interface=127.0.0.1');
+  assert.ok(taken.kind === 'tcp');
+  await assert.rejects(bind(context, `tcp:${taken.port}:interface=127.0.0.1`), (error) => {
+    assert.ok(error instanceof ListenError);
+    assert.equal(
+      error.message,
+      `can't listen on tcp:${taken.port}:interface=127.0.0.1: another program listens there (EADDRINUSE)`,
+    );
+    return true;
+  });
+});
+
+test('an address of another machine is refused', async (context) => {
+  await assert.rejects(bind(context, 'tcp:0:interface=192.0.2.1'), /does not have that address/u);
+});
+
+test('a unix socket gets its mode, and is gone after the close', async (context) => {
+  const path = join(await scratch(context), 'relay.sock');
+  const server = createServer();
+  await listen(server, parseEndpoint(`unix:${path}:mode=640`));
+  assert.equal(lstatSync(path).mode & 0o777, 0o640);
+  server.close();
+  await once(server, 'close');
+  assert.equal(lstatSync(path, { throwIfNoEntry: false }), undefined);
+});
+
+test('a unix socket that nobody listens on any more is replaced', async (context) => {
+  const path = join(await scratch(context), 'relay.sock');
+  const program = `require('node:net').createServer().listen(${JSON.stringify(path)}, () => console.log('up'))`;
+  const owner = spawn(process.execPath, ['-e', program], { stdio: ['ignore', 'pipe', 'inherit'] });
+  await once(owner.stdout, 'data');
+  await assert.rejects(bind(context, `unix:${path}`), /another program listens there/u);
+  owner.kill('SIGKILL');
+  await once(owner, 'exit');
+  assert.ok(lstatSync(path).isSocket());
+  assert.deepEqual(await bind(context, `unix:${path}`), { kind: 'unix', path, mode: null, backlog: null });
+});
+
+test('a file that is no socket is never replaced', async (context) => {
+  const path = join(await scratch(context), 'precious');
+  writeFileSync(path, 'data');
+  await assert.rejects(bind(context, `unix:${path}`), /it is no socket/u);
+  assert.ok(lstatSync(path).isFile());
+});
+
+test('a unix socket in a directory that does not exist is refused', async (context) => {
+  const path = join(await scratch(context), 'missing', 'relay.sock');
+  await assert.rejects(bind(context, `unix:${path}`), /its directory does not exist/u);
+});

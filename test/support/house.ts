@@ -1,0 +1,110 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import type { AddressInfo } from 'node:net';
+import type { Server } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Ending } from '../../src/net/connection.ts';
+import { Hub } from '../../src/net/hub.ts';
+import { listen } from '../../src/net/listener.ts';
+import { createRawServer } from '../../src/net/raw-server.ts';
+import { createWebSocketServer } from '../../src/net/websocket-server.ts';
+import type { Transport } from '../../src/net/peer.ts';
+import { TestClient } from './test-client.ts';
+
+export interface HouseOptions {
+  readonly pingIntervalMs?: number;
+}
+
+/** A hub that listens on all three transports, and everything it has recorded. */
+export class House {
+  readonly hub: Hub;
+  readonly endings: Ending[] = [];
+  readonly faults: unknown[] = [];
+  readonly #servers: Server[];
+  readonly #directory: string;
+  readonly #clients: TestClient[] = [];
+  #ports = { tcp: 0, websocket: 0 };
+  #wake: () => void = () => undefined;
+
+  private constructor(directory: string, options: HouseOptions) {
+    this.#directory = directory;
+    this.hub = new Hub({
+      wallClock: Date.now,
+      monotonicClock: () => performance.now(),
+      ended: (ending) => {
+        this.endings.push(ending);
+        this.#wake();
+      },
+      fault: (error) => this.faults.push(error),
+    });
+    const accept = this.hub.accept.bind(this.hub);
+    this.#servers = [
+      createRawServer('tcp', accept),
+      createRawServer('unix', accept),
+      createWebSocketServer({ pingIntervalMs: options.pingIntervalMs ?? 30_000 }, accept),
+    ];
+  }
+
+  static async open(options: HouseOptions = {}): Promise<House> {
+    const house = new House(await mkdtemp(join(tmpdir(), 'relay-house-')), options);
+    const [tcp, unix, websocket] = house.#servers;
+    const loopback = { kind: 'tcp', port: 0, interface: '127.0.0.1', backlog: null } as const;
+    if (tcp === undefined || unix === undefined || websocket === undefined)
+      throw new Error('a server is missing');
+    await listen(tcp, loopback);
+    await listen(unix, { kind: 'unix', path: house.unixPath, mode: null, backlog: null });
+    await listen(websocket, loopback);
+    house.#ports = { tcp: portOf(tcp), websocket: portOf(websocket) };
+    return house;
+  }
+
+  get unixPath(): string {
+    return join(this.#directory, 'relay.sock');
+  }
+
+  get tcpPort(): number {
+    return this.#ports.tcp;
+  }
+
+  get websocketPort(): number {
+    return this.#ports.websocket;
+  }
+
+  /** Connects a client; it is closed with the house. */
+  async connect(transport: Transport): Promise<TestClient> {
+    const client = await TestClient.connect(transport, {
+      tcpPort: this.#ports.tcp,
+      unixPath: this.unixPath,
+      websocketPort: this.#ports.websocket,
+    });
+    this.#clients.push(client);
+    return client;
+  }
+
+  /** The first `count` records, in the order they were made. */
+  async recorded(count: number): Promise<readonly Ending[]> {
+    while (this.endings.length < count) {
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+    return this.endings;
+  }
+
+  /** Ends everything; throws where the hub's counts are off or a fault was caught on the way. */
+  async close(): Promise<void> {
+    this.hub.checkConsistency();
+    for (const server of this.#servers) server.close();
+    this.hub.close();
+    this.hub.checkConsistency();
+    for (const client of this.#clients) client.destroy();
+    await rm(this.#directory, { recursive: true, force: true });
+    if (this.faults.length > 0) throw new AggregateError(this.faults, 'the hub caught faults');
+  }
+}
+
+function portOf(server: Server): number {
+  const address: AddressInfo | string | null = server.address();
+  if (address === null || typeof address === 'string') throw new Error('not a TCP server');
+  return address.port;
+}

@@ -1,0 +1,145 @@
+import Database from 'better-sqlite3';
+import { join } from 'node:path';
+import { parseEndpoint } from '../../src/net/endpoint.ts';
+import type { Endpoint } from '../../src/net/endpoint.ts';
+import type { CurrentUsage } from '../../src/usage/record.ts';
+import { Program } from './programs.ts';
+
+const MAIN = join(import.meta.dirname, '..', '..', 'src', 'main.ts');
+
+/** How long the relay may take to drain and to write everything, in milliseconds. */
+const STOP_TIMEOUT_MS = 20_000;
+
+const ANY_LOOPBACK_PORT = 'tcp:0:interface=127.0.0.1';
+
+const ROLES = { raw: 'RELAY_LISTEN', websocket: 'RELAY_WEBSOCKET_LISTEN', status: 'RELAY_STATUS_LISTEN' };
+
+type Role = keyof typeof ROLES;
+
+/** Our relay as its users run it: a process of its own, known by its log. */
+export class RelayProcess implements AsyncDisposable {
+  readonly #program: Program;
+
+  private constructor(program: Program) {
+    this.#program = program;
+  }
+
+  /**
+   * Starts it and waits until it listens on everything. It uses free loopback ports where `settings` do not
+   * say otherwise, and has none of our own RELAY_* variables.
+   *
+   * @param prefix a command that runs the relay, like `ip netns exec NAME`
+   */
+  static async start(
+    settings: Readonly<Record<string, string>>,
+    prefix: readonly string[] = [],
+  ): Promise<RelayProcess> {
+    const env: Record<string, string | undefined> = {
+      PATH: process.env['PATH'],
+      RELAY_LISTEN: ANY_LOOPBACK_PORT,
+      RELAY_STATUS_LISTEN: ANY_LOOPBACK_PORT,
+      ...settings,
+    };
+    const program = new Program([...prefix, process.execPath, MAIN], { env });
+    try {
+      for (const [role, variable] of Object.entries(ROLES)) {
+        if ((env[variable] ?? '') !== '')
+          await program.waitForOutput(new RegExp(`"role":"${role}".*\n`, 'u'));
+      }
+    } catch (error) {
+      await program[Symbol.asyncDispose]();
+      throw error;
+    }
+    return new RelayProcess(program);
+  }
+
+  get pid(): number {
+    return this.#program.pid;
+  }
+
+  /** The first port of that role. Throws where there is none. */
+  port(role: Role): number {
+    for (const { role: found, endpoint } of listening(this.#program.stdout)) {
+      if (found === role && endpoint.kind === 'tcp') return endpoint.port;
+    }
+    throw new Error(`the relay does not listen for role ${role}`);
+  }
+
+  /** Stops it with SIGTERM. All its records are on disk then. Rejects unless it ends with exit code 0. */
+  async stop(): Promise<void> {
+    this.#program.kill('SIGTERM');
+    await this.#program.succeeds(STOP_TIMEOUT_MS);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#program[Symbol.asyncDispose]();
+  }
+}
+
+function listening(log: string): { readonly role: string; readonly endpoint: Endpoint }[] {
+  return log
+    .split('\n')
+    .filter((line) => line.endsWith('}'))
+    .map((line): unknown => JSON.parse(line))
+    .filter(isListening)
+    .map(({ role, endpoint }) => ({ role, endpoint: parseEndpoint(endpoint) }));
+}
+
+function isListening(entry: unknown): entry is { readonly role: string; readonly endpoint: string } {
+  return (
+    typeof entry === 'object' &&
+    entry !== null &&
+    'msg' in entry &&
+    entry.msg === 'listening' &&
+    'role' in entry &&
+    typeof entry.role === 'string' &&
+    'endpoint' in entry &&
+    typeof entry.endpoint === 'string'
+  );
+}
+
+/** A row of the table `usage`. */
+export interface UsageRow {
+  readonly started: number;
+  readonly total_time: number;
+  readonly waiting_time: number | null;
+  readonly total_bytes: number;
+  readonly result: string;
+}
+
+export interface UsageCount {
+  readonly result: string;
+  readonly total_bytes: number;
+  readonly waited: number;
+  readonly rows: number;
+}
+
+/** The usage database as an operator's script reads it: while the relay runs, and after. */
+export class UsageReader implements Disposable {
+  readonly #database: Database.Database;
+
+  constructor(path: string) {
+    this.#database = new Database(path, { readonly: true });
+  }
+
+  /** All records, in the order they were written. */
+  rows(): UsageRow[] {
+    return this.#database.prepare<[], UsageRow>('SELECT * FROM usage ORDER BY rowid').all();
+  }
+
+  /** Records that are alike but for their times; `waited` is 1 where a partner came. */
+  counts(): UsageCount[] {
+    const sql = `SELECT result, total_bytes, waiting_time IS NOT NULL AS waited, count(*) AS rows
+      FROM usage GROUP BY result, total_bytes, waited ORDER BY result, total_bytes, waited`;
+    return this.#database.prepare<[], UsageCount>(sql).all();
+  }
+
+  /** The row of the table `current`; null before the relay has written it. */
+  current(): CurrentUsage | null {
+    return this.#database.prepare<[], CurrentUsage>('SELECT * FROM current').get() ?? null;
+  }
+
+  [Symbol.dispose](): void {
+    this.#database.close();
+  }
+}

@@ -1,0 +1,168 @@
+import { connect } from 'node:net';
+import type { Socket } from 'node:net';
+import { WebSocket } from 'ws';
+import type { Transport } from '../../src/net/peer.ts';
+
+export interface Addresses {
+  readonly tcpPort: number;
+  readonly unixPath: string;
+  readonly websocketPort: number;
+}
+
+/** How the relay closed: the WebSocket close code, or null for a FIN; `reset` when it was no clean close. */
+export interface Close {
+  readonly reset: boolean;
+  readonly code: number | null;
+}
+
+/** A client as tests need one: it sends bytes, keeps what it gets, and notices how it ends. */
+export class TestClient {
+  readonly transport: Transport;
+  /** Sizes of the WebSocket messages it got. */
+  readonly messageSizes: number[] = [];
+  /** Resolves when the relay has closed this client. */
+  readonly closed: Promise<Close>;
+  readonly #socket: Socket;
+  readonly #ws: WebSocket | null;
+  #chunks: Uint8Array[] = [];
+  #bytes = 0;
+  #ended = false;
+  #wake: () => void = () => undefined;
+
+  private constructor(transport: Transport, socket: Socket, ws: WebSocket | null) {
+    this.transport = transport;
+    this.#socket = socket;
+    this.#ws = ws;
+    this.closed = new Promise((resolve) => {
+      if (ws === null) {
+        let finished = false;
+        socket.on('data', (bytes: Uint8Array) => this.#take(bytes));
+        socket.on('end', () => {
+          finished = true;
+          socket.end();
+        });
+        socket.on('error', () => undefined);
+        socket.on('close', () => resolve({ reset: !finished, code: null }));
+      } else {
+        ws.on('message', (data: Buffer) => {
+          this.messageSizes.push(data.length);
+          this.#take(data);
+        });
+        ws.on('error', () => undefined);
+        ws.on('close', (code) => resolve({ reset: code === 1006, code }));
+      }
+    });
+    void this.closed.then(() => {
+      this.#ended = true;
+      this.#wake();
+    });
+  }
+
+  static connect(transport: Transport, addresses: Addresses): Promise<TestClient> {
+    return new Promise((resolve, reject) => {
+      if (transport === 'websocket') {
+        const ws = new WebSocket(`ws://127.0.0.1:${addresses.websocketPort}/any/path`, {
+          perMessageDeflate: false,
+        });
+        let socket: Socket | null = null;
+        ws.once('upgrade', (response) => {
+          socket = response.socket;
+          if (socket !== null) resolve(new TestClient(transport, socket, ws));
+        });
+        ws.once('error', reject);
+        return;
+      }
+      const socket =
+        transport === 'tcp'
+          ? connect({ port: addresses.tcpPort, host: '127.0.0.1', allowHalfOpen: true, noDelay: true })
+          : connect({ path: addresses.unixPath, allowHalfOpen: true });
+      socket.once('connect', () => resolve(new TestClient(transport, socket, null)));
+      socket.once('error', reject);
+    });
+  }
+
+  /** Bytes got so far. */
+  get received(): Buffer {
+    const joined = Buffer.concat(this.#chunks);
+    this.#chunks = [joined];
+    return joined;
+  }
+
+  get receivedBytes(): number {
+    return this.#bytes;
+  }
+
+  /** Bytes that the kernel has not taken yet. */
+  get unsentBytes(): number {
+    return this.#socket.writableLength;
+  }
+
+  /** Sends in one write, or in one message. Resolves when the kernel has it. */
+  send(bytes: Uint8Array | string): Promise<void> {
+    const payload = typeof bytes === 'string' ? Buffer.from(bytes) : bytes;
+    return new Promise((resolve) => {
+      const ws = this.#ws;
+      if (ws !== null) whenOpen(ws, () => ws.send(payload, { binary: true }, () => resolve()));
+      else this.#socket.write(payload, () => resolve());
+    });
+  }
+
+  sendText(text: string): void {
+    const ws = this.#ws;
+    if (ws !== null) whenOpen(ws, () => ws.send(text, { binary: false }));
+  }
+
+  /** Sends in pieces, and never more than the kernel takes. Stops without a word when the connection ends. */
+  async sendAll(bytes: Uint8Array, pieceBytes: number): Promise<void> {
+    for (let at = 0; at < bytes.length && !this.#socket.destroyed; at += pieceBytes) {
+      await Promise.race([this.send(bytes.subarray(at, at + pieceBytes)), this.closed]);
+    }
+  }
+
+  /** Resolves with everything received once that is `count` bytes, or once the connection has ended. */
+  async until(count: number): Promise<Buffer> {
+    while (this.#bytes < count && !this.#ended) {
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+    return this.received;
+  }
+
+  pause(): void {
+    if (this.#ws === null) this.#socket.pause();
+    else this.#ws.pause();
+  }
+
+  resume(): void {
+    if (this.#ws === null) this.#socket.resume();
+    else this.#ws.resume();
+  }
+
+  /** Ends as a polite client does: a FIN, or a close frame. */
+  end(): void {
+    if (this.#ws === null) this.#socket.end();
+    else this.#ws.close(1000);
+  }
+
+  /** Ends with a reset; a unix-domain socket has none and just goes. */
+  reset(): void {
+    if (this.transport === 'unix') this.#socket.destroy();
+    else this.#socket.resetAndDestroy();
+  }
+
+  destroy(): void {
+    this.#socket.destroy();
+  }
+
+  #take(bytes: Uint8Array): void {
+    this.#chunks.push(bytes);
+    this.#bytes += bytes.length;
+    this.#wake();
+  }
+}
+
+function whenOpen(ws: WebSocket, action: () => void): void {
+  if (ws.readyState === WebSocket.CONNECTING) ws.once('open', action);
+  else action();
+}

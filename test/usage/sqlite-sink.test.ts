@@ -1,0 +1,251 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import type { TestContext } from 'node:test';
+import Database from 'better-sqlite3';
+import type { UsageRecord } from '../../src/usage/record.ts';
+import { SqliteSink, UsageDatabaseError } from '../../src/usage/sqlite-sink.ts';
+import type { CurrentState, SqliteSinkEvents } from '../../src/usage/sqlite-sink.ts';
+import { eventually, scratch } from '../support/scratch.ts';
+
+const IDLE: CurrentState = { rebooted: 1000.5, connected: 0, waiting: 0, incomplete_bytes: 0 };
+const RECORD: UsageRecord = {
+  started: 1_700_000_000.25,
+  total_time: 12.5,
+  waiting_time: 3.25,
+  total_bytes: 4096,
+  mood: 'happy',
+};
+const LONELY: UsageRecord = { ...RECORD, waiting_time: null, total_bytes: 0, mood: 'lonely' };
+
+interface Seen {
+  readonly failures: string[];
+  recoveries: number;
+  dropped: number;
+}
+
+async function open(
+  context: TestContext,
+  path: string,
+  current: () => CurrentState = () => IDLE,
+): Promise<{ sink: SqliteSink; seen: Seen }> {
+  const seen: Seen = { failures: [], recoveries: 0, dropped: 0 };
+  const events: SqliteSinkEvents = {
+    failed: (code) => seen.failures.push(code),
+    recovered: () => {
+      seen.recoveries += 1;
+    },
+    dropped: (count) => {
+      seen.dropped += count;
+    },
+  };
+  const sink = await SqliteSink.open(path, current, events);
+  context.after(() => sink.close());
+  return { sink, seen };
+}
+
+function rows(path: string, query = 'SELECT * FROM usage ORDER BY rowid'): unknown[] {
+  const database = new Database(path, { readonly: true });
+  try {
+    return database.prepare(query).all();
+  } finally {
+    database.close();
+  }
+}
+
+const row = ({ mood, ...rest }: UsageRecord): unknown => ({ ...rest, result: mood });
+
+test('a new database has the reference schema, its version, and fractions of seconds', async (context) => {
+  const path = join(await scratch(context), 'usage.sqlite');
+  const { sink } = await open(context, path);
+  sink.record(RECORD);
+  sink.record(LONELY);
+  await sink.close();
+  assert.deepEqual(rows(path), [row(RECORD), row(LONELY)]);
+  assert.deepEqual(rows(path, 'SELECT version FROM version'), [{ version: 1 }]);
+  assert.deepEqual(rows(path, "SELECT name FROM sqlite_schema WHERE type = 'index' ORDER BY name"), [
+    { name: 'usage_result_index' },
+    { name: 'usage_started_index' },
+  ]);
+});
+
+test('records are on disk soon after they are made, and without a close', async (context) => {
+  const path = join(await scratch(context), 'usage.sqlite');
+  const { sink } = await open(context, path);
+  sink.record(RECORD);
+  await eventually(() => rows(path).length === 1);
+  assert.equal(sink.queued, 0);
+});
+
+test('the current row is written at the start, when something changes, and at the end', async (context) => {
+  const path = join(await scratch(context), 'usage.sqlite');
+  let state = IDLE;
+  const before = Date.now() / 1000;
+  const { sink } = await open(context, path, () => state);
+  const current = (): unknown[] =>
+    rows(path, 'SELECT rebooted, connected, waiting, incomplete_bytes FROM current');
+  await eventually(() => current().length === 1);
+  assert.deepEqual(current(), [IDLE]);
+  state = { ...IDLE, connected: 2, incomplete_bytes: 77 };
+  await eventually(() => rows(path, 'SELECT * FROM current WHERE connected = 2').length === 1);
+  state = { ...IDLE, waiting: 5 };
+  await sink.close();
+  assert.deepEqual(current(), [state]);
+  assert.equal(rows(path, `SELECT * FROM current WHERE updated >= ${before}`).length, 1);
+});
+
+test('a database that the reference made is continued', async (context) => {
+  const path = join(await scratch(context), 'usage.sqlite');
+  const program = `
+import sys
+try:
+    from wormhole_transit_relay.database import get_db
+except ImportError:
+    sys.exit(77)
+db = get_db(sys.argv[1])
+db.execute("INSERT INTO usage VALUES (1600000000, 5.5, NULL, 0, 'lonely')")
+db.execute("INSERT INTO current VALUES (1600000000, 1600000100, 0, 0, 0)")
+db.commit()
+`;
+  try {
+    execFileSync('/usr/bin/python3', ['-c', program, path], { stdio: 'pipe' });
+  } catch (error) {
+    if (!(error instanceof Error && 'status' in error && error.status === 77)) throw error;
+    context.skip('needs the reference: apt-get install magic-wormhole-transit-relay');
+    return;
+  }
+  const { sink } = await open(context, path);
+  sink.record(RECORD);
+  await sink.close();
+  assert.deepEqual(rows(path, 'SELECT started, result FROM usage ORDER BY started'), [
+    { started: 1_600_000_000, result: 'lonely' },
+    { started: RECORD.started, result: 'happy' },
+  ]);
+  assert.equal(rows(path, 'SELECT * FROM current').length, 1);
+  const version = execFileSync('/usr/bin/python3', [
+    '-c',
+    'import sys; from wormhole_transit_relay.database import get_db; print(get_db(sys.argv[1]).execute("SELECT COUNT(*) AS n FROM usage").fetchone()["n"])',
+    path,
+  ]);
+  assert.equal(version.toString().trim(), '2');
+});
+
+const unfit: Record<string, { make: (path: string) => void; reason: RegExp }> = {
+  garbage: {
+    make: (path) => writeFileSync(path, 'garbage '.repeat(1000)),
+    reason: /not an SQLite database/u,
+  },
+  'a directory': { make: (path) => mkdirSync(path), reason: /directory/u },
+  'a database of something else': {
+    make: (path) => make(path, 'CREATE TABLE songs (title TEXT)'),
+    reason: /not one of a transit relay/u,
+  },
+  'a schema of another version': {
+    make: (path) => make(path, 'CREATE TABLE version (version INTEGER); INSERT INTO version VALUES (2)'),
+    reason: /schema version is 2/u,
+  },
+  'a schema that lacks a column': {
+    make: (path) =>
+      make(
+        path,
+        `CREATE TABLE version (version INTEGER); INSERT INTO version VALUES (1);
+         CREATE TABLE current (rebooted, updated, connected, waiting, incomplete_bytes);
+         CREATE TABLE usage (started, total_time, waiting_time, total_bytes)`,
+      ),
+    reason: /"usage" lacks result/u,
+  },
+  'a database cut off in the middle': {
+    make: (path) => {
+      make(path, 'CREATE TABLE version (version INTEGER); INSERT INTO version VALUES (1)');
+      writeFileSync(path, readFileSync(path).subarray(0, 5000));
+    },
+    reason: /version table is empty/u,
+  },
+  'a database with a garbled page': {
+    make: (path) => {
+      make(path, 'CREATE TABLE version (version INTEGER); INSERT INTO version VALUES (1)');
+      writeFileSync(path, readFileSync(path).fill(0x55, 4096));
+    },
+    reason: /the file is corrupt/u,
+  },
+};
+
+function make(path: string, sql: string): void {
+  const database = new Database(path);
+  database.exec(sql);
+  database.close();
+}
+
+for (const [what, { make: makeIt, reason }] of Object.entries(unfit)) {
+  test(`${what} is refused with its reason, and left as it was`, async (context) => {
+    const path = join(await scratch(context), 'usage.sqlite');
+    makeIt(path);
+    const before = what === 'a directory' ? null : readFileSync(path);
+    await assert.rejects(open(context, path), (error) => {
+      assert.ok(error instanceof UsageDatabaseError);
+      assert.match(error.message, reason);
+      assert.ok(error.message.includes(path));
+      return true;
+    });
+    if (before !== null) assert.ok(readFileSync(path).equals(before));
+  });
+}
+
+test('a path in a directory that does not exist is refused', async (context) => {
+  const path = join(await scratch(context), 'missing', 'usage.sqlite');
+  await assert.rejects(open(context, path), /there is no directory/u);
+});
+
+test('records wait for a locked database, and nothing is lost', async (context) => {
+  const path = join(await scratch(context), 'usage.sqlite');
+  const { sink, seen } = await open(context, path);
+  const other = new Database(path);
+  other.exec('BEGIN IMMEDIATE');
+  for (let at = 0; at < 6000; at += 1) sink.record(RECORD);
+  await eventually(() => seen.failures.length > 0);
+  assert.deepEqual(seen.failures, ['SQLITE_BUSY']);
+  assert.equal(sink.queued, 6000);
+  other.exec('COMMIT');
+  other.close();
+  await eventually(() => sink.queued === 0);
+  assert.equal(rows(path).length, 6000);
+  assert.deepEqual([seen.recoveries, seen.dropped], [1, 0]);
+});
+
+test('a database that is locked at the start is waited for', async (context) => {
+  const path = join(await scratch(context), 'usage.sqlite');
+  await (await open(context, path)).sink.close();
+  const other = new Database(path);
+  other.pragma('journal_mode = DELETE');
+  other.exec('BEGIN EXCLUSIVE');
+  const { sink, seen } = await open(context, path);
+  sink.record(RECORD);
+  other.exec('COMMIT');
+  other.close();
+  await eventually(() => sink.queued === 0);
+  assert.equal(rows(path).length, 1);
+  assert.ok(seen.failures.length > 0);
+});
+
+test('what can not be written in the end is counted as lost', async (context) => {
+  const path = join(await scratch(context), 'usage.sqlite');
+  const { sink, seen } = await open(context, path);
+  const other = new Database(path);
+  other.exec('BEGIN IMMEDIATE');
+  sink.record(RECORD);
+  sink.record(RECORD);
+  await sink.close();
+  assert.equal(seen.dropped, 2);
+  other.close();
+});
+
+test('a full queue drops what comes, and says how much', async (context) => {
+  const path = join(await scratch(context), 'usage.sqlite');
+  const { sink, seen } = await open(context, path);
+  for (let at = 0; at < 100_003; at += 1) sink.record(RECORD);
+  assert.equal(seen.dropped, 3);
+  await sink.close();
+  assert.deepEqual(rows(path, 'SELECT COUNT(*) AS n FROM usage'), [{ n: 100_000 }]);
+});

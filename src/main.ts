@@ -15,6 +15,7 @@ const LINGER_MS = 500;
 
 const read = readEnv(process.env);
 if (read.kind === 'faults') {
+  for (const warning of read.warnings) process.stderr.write(`${warning}\n`);
   for (const fault of read.faults) process.stderr.write(`${formatFault(fault)}\n`);
   process.exitCode = EXIT.badConfiguration;
 } else {

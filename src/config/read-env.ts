@@ -20,12 +20,14 @@ export const DEFAULTS = {
   RELAY_DRAIN_TIMEOUT: '10s',
 } as const;
 
+const CLIENT_LISTENERS: ReadonlySet<string> = new Set(['RELAY_LISTEN', 'RELAY_WEBSOCKET_LISTEN']);
+
 type Variable = keyof typeof DEFAULTS;
 type Environment = Readonly<Record<string, string | undefined>>;
 
 export type ReadResult =
   | { readonly kind: 'ok'; readonly config: Config; readonly warnings: readonly string[] }
-  | { readonly kind: 'faults'; readonly faults: readonly Fault[] };
+  | { readonly kind: 'faults'; readonly faults: readonly Fault[]; readonly warnings: readonly string[] };
 
 /** Says what is wrong with a value, and what would be right. */
 class Refusal extends Error {
@@ -76,7 +78,8 @@ export function readEnv(environment: Environment): ReadResult {
     drainTimeoutMs: read('RELAY_DRAIN_TIMEOUT', 0, toDurationMs),
   };
 
-  if (faults.length === 0 && config.listen.raw.length + config.listen.websocket.length === 0) {
+  const listensNowhere = config.listen.raw.length + config.listen.websocket.length === 0;
+  if (listensNowhere && !faults.some(({ variable }) => CLIENT_LISTENERS.has(variable))) {
     faults.push({
       variable: 'RELAY_LISTEN',
       value: '',
@@ -84,9 +87,8 @@ export function readEnv(environment: Environment): ReadResult {
       accepted: `${ENDPOINT_GRAMMAR}, in one of the two`,
     });
   }
-  return faults.length > 0
-    ? { kind: 'faults', faults }
-    : { kind: 'ok', config, warnings: unknownVariables(environment) };
+  const warnings = unknownVariables(environment);
+  return faults.length > 0 ? { kind: 'faults', faults, warnings } : { kind: 'ok', config, warnings };
 }
 
 function unknownVariables(environment: Environment): string[] {
@@ -99,10 +101,14 @@ function unknownVariables(environment: Environment): string[] {
     );
 }
 
+/** A name that was cut short or drawn out is nearer to its origin than letters alone can tell. */
 function nearest(name: string, known: readonly string[]): string {
-  // A known name inside a longer one is nearer than letters alone can tell.
-  const contained = known.filter((candidate) => name.includes(candidate.slice(PREFIX.length)));
-  return closest(name, contained.length > 0 ? contained : known);
+  const stems = [
+    known.filter((candidate) => candidate.startsWith(name) || name.startsWith(candidate)),
+    known.filter((candidate) => name.includes(candidate.slice(PREFIX.length))),
+    known,
+  ];
+  return closest(name, stems.find((candidates) => candidates.length > 0) ?? known);
 }
 
 function toEndpoints(text: string): Endpoint[] {

@@ -91,6 +91,7 @@ function unix(positional: readonly string[], named: Map<string, string>): Endpoi
   // Twisted takes it, and its default is what we always do: look for a live owner before replacing.
   take(named, 'lockfile');
   refuseRest('unix', 'address, mode, backlog and lockfile', named);
+  if (path.includes('\0')) throw new EndpointError('unix: a path has no zero byte');
   // sun_path has 108 bytes with its final zero (unix(7)); bind would cut the path short in silence.
   if (new TextEncoder().encode(path).length > 107) {
     throw new EndpointError(`the path "${path}" is longer than the 107 bytes a unix socket can have`);
@@ -180,5 +181,5 @@ function isAddress(text: string): boolean {
   if (/^\d{1,3}(?:\.\d{1,3}){3}$/u.test(text)) {
     return text.split('.').every((part) => Number(part) <= 255 && String(Number(part)) === part);
   }
-  return text.includes(':') && URL.canParse(`http://[${text}]/`);
+  return /^[\da-f:.]*:[\da-f:.]*$/iu.test(text) && URL.canParse(`http://[${text}]/`);
 }

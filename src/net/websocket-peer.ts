@@ -110,7 +110,7 @@ export class WebSocketPeer implements Peer {
 
   #receive(message: Uint8Array): void {
     if (this.#handshake.done) {
-      this.#handler?.onData(message);
+      this.#pass(message);
       return;
     }
     clearTimeout(this.#settleTimer);

@@ -42,13 +42,14 @@ export class MessageHandshake {
 
   /** Takes one message and returns the bytes of the stream that are now certain; may be empty. */
   push(message: Uint8Array): Uint8Array {
-    if (this.#stage === 'payload') return message;
+    if (this.#stage === 'payload' || message.length === 0) return message;
     if (this.#stage === 'newline') {
       this.#stage = 'payload';
       return message.length === 1 && message[0] === NEWLINE ? NOTHING : message;
     }
-    const undecided = this.#stage === 'unsided' && message.length > 0;
-    if (undecided && message[0] !== SPACE && message[0] !== NEWLINE) return concat(this.settle(), message);
+    if (this.#stage === 'unsided' && message[0] !== SPACE && message[0] !== NEWLINE) {
+      return concat(this.settle(), message);
+    }
     return this.#extend(message);
   }
 

@@ -8,7 +8,7 @@ import Database from 'better-sqlite3';
 import type { UsageRecord } from '../../src/usage/record.ts';
 import { SqliteSink, UsageDatabaseError } from '../../src/usage/sqlite-sink.ts';
 import type { CurrentState, SqliteSinkEvents } from '../../src/usage/sqlite-sink.ts';
-import { eventually, scratch } from '../support/scratch.ts';
+import { scratch, until } from '../support/scratch.ts';
 
 const IDLE: CurrentState = { rebooted: 1000.5, connected: 0, waiting: 0, incomplete_bytes: 0 };
 const RECORD: UsageRecord = {
@@ -75,7 +75,7 @@ test('records are on disk soon after they are made, and without a close', async 
   const path = join(await scratch(context), 'usage.sqlite');
   const { sink } = await open(context, path);
   sink.record(RECORD);
-  await eventually(() => rows(path).length === 1);
+  await until(() => rows(path).length === 1);
   assert.equal(sink.queued, 0);
 });
 
@@ -86,10 +86,10 @@ test('the current row is written at the start, when something changes, and at th
   const { sink } = await open(context, path, () => state);
   const current = (): unknown[] =>
     rows(path, 'SELECT rebooted, connected, waiting, incomplete_bytes FROM current');
-  await eventually(() => current().length === 1);
+  await until(() => current().length === 1);
   assert.deepEqual(current(), [IDLE]);
   state = { ...IDLE, connected: 2, incomplete_bytes: 77 };
-  await eventually(() => rows(path, 'SELECT * FROM current WHERE connected = 2').length === 1);
+  await until(() => rows(path, 'SELECT * FROM current WHERE connected = 2').length === 1);
   state = { ...IDLE, waiting: 5 };
   await sink.close();
   assert.deepEqual(current(), [state]);
@@ -204,12 +204,12 @@ test('records wait for a locked database, and nothing is lost', async (context) 
   const other = new Database(path);
   other.exec('BEGIN IMMEDIATE');
   for (let at = 0; at < 6000; at += 1) sink.record(RECORD);
-  await eventually(() => seen.failures.length > 0);
+  await until(() => seen.failures.length > 0);
   assert.deepEqual(seen.failures, ['SQLITE_BUSY']);
   assert.equal(sink.queued, 6000);
   other.exec('COMMIT');
   other.close();
-  await eventually(() => sink.queued === 0);
+  await until(() => sink.queued === 0);
   assert.equal(rows(path).length, 6000);
   assert.deepEqual([seen.recoveries, seen.dropped], [1, 0]);
 });
@@ -224,7 +224,7 @@ test('a database that is locked at the start is waited for', async (context) => 
   sink.record(RECORD);
   other.exec('COMMIT');
   other.close();
-  await eventually(() => sink.queued === 0);
+  await until(() => sink.queued === 0);
   assert.equal(rows(path).length, 1);
   assert.ok(seen.failures.length > 0);
 });

@@ -1,0 +1,263 @@
+import { deepEqual, equal, match, notEqual, ok } from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { createHash, randomBytes } from 'node:crypto';
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { suite, test } from 'node:test';
+import { Program, eventually, findProgram } from '../support/programs.ts';
+import { RelayProcess, UsageReader } from '../support/relay-process.ts';
+import type { UsageRow } from '../support/relay-process.ts';
+
+/** Far above what a transfer takes on a busy machine, and below the client's own two minutes. */
+const TRANSFER_MS = 60_000;
+
+/** Records are on disk after about 0.2 s. */
+const RECORD_MS = 5000;
+
+/** The client tries a relay this long after it begins to try direct connections, in seconds. */
+const CLIENTS_RELAY_DELAY_SECONDS = 2;
+
+const LOOPBACK = '127.0.0.1';
+
+/** Addresses for documentation (RFC 5737), which exist in our own network namespaces only. */
+const RELAY_ADDRESS = '203.0.113.1';
+const LINKS = [
+  { client: '192.0.2.2', middle: '192.0.2.1' },
+  { client: '198.51.100.2', middle: '198.51.100.1' },
+] as const;
+
+const skip = missingPrograms();
+
+function missingPrograms(): string | false {
+  if (findProgram('wormhole') === null) return 'no "wormhole": install the Debian package magic-wormhole';
+  // Asking the program itself: python3 may be another than the one that Debian's packages are for.
+  if (spawnSync('twistd3', ['wormhole-mailbox', '--help']).status === 0) return false;
+  return 'no mailbox server: install the Debian package python3-magic-wormhole-mailbox-server';
+}
+
+/** A mailbox server, our relay, and two users with a directory each. */
+class World implements AsyncDisposable {
+  readonly #house = new AsyncDisposableStack();
+  readonly #prefixes: readonly (readonly string[])[];
+  readonly #directory = mkdtempSync(join(tmpdir(), 'relay-wormhole-'));
+  readonly outbox = join(this.#directory, 'outbox');
+  readonly inbox = join(this.#directory, 'inbox');
+  readonly #env = { PATH: process.env['PATH'], HOME: this.#directory, LANG: 'C.UTF-8' };
+  #urls: readonly string[] = [];
+  #relay: RelayProcess | null = null;
+  #usage: UsageReader | null = null;
+  relayHint = '';
+
+  /** @param prefixes commands that run the servers, the sender and the receiver where they belong */
+  private constructor(prefixes: readonly (readonly string[])[]) {
+    this.#prefixes = prefixes;
+    this.#house.defer(() => rmSync(this.#directory, { recursive: true }));
+    for (const directory of [this.outbox, this.inbox]) mkdirSync(directory);
+  }
+
+  static async open(address: string, prefixes: readonly (readonly string[])[] = []): Promise<World> {
+    const world = new World(prefixes);
+    try {
+      await world.#start(address);
+      return world;
+    } catch (error) {
+      await world[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  async #start(address: string): Promise<void> {
+    const listen = `tcp:0:interface=${address}`;
+    const database = join(this.#directory, 'usage.sqlite');
+    const settings = { RELAY_LISTEN: listen, RELAY_USAGE_DB: database };
+    this.#relay = this.#house.use(await RelayProcess.start(settings, this.#prefixes[0]));
+    this.#usage = this.#house.use(new UsageReader(database));
+    this.relayHint = `tcp:${address}:${this.#relay.port('raw')}`;
+    const plugin = ['wormhole-mailbox', `--port=${listen}`, '--channel-db=:memory:'];
+    const mailbox = this.#run(0, this.#directory, 'twistd3', '-n', '--pidfile=', ...plugin);
+    const [, port] = await mailbox.waitForOutput(/PrivacyEnhancedSite starting on (\d+)/u);
+    this.#urls = ['--relay-url', `ws://${address}:${port}/v1`, '--transit-helper', this.relayHint];
+  }
+
+  #run(place: number, cwd: string, ...command: readonly string[]): Program {
+    const prefix = this.#prefixes[place] ?? [];
+    return this.#house.use(new Program([...prefix, ...command], { cwd, env: this.#env }));
+  }
+
+  /** Lets one user send `what` and the other receive it. Resolves when both programs have ended well. */
+  async transfer(
+    code: string,
+    flags: readonly string[],
+    what: readonly string[],
+  ): Promise<[Program, Program]> {
+    const client = ['wormhole', ...this.#urls];
+    const quiet = ['--hide-progress', ...flags];
+    const sender = this.#run(1, this.outbox, ...client, 'send', ...quiet, '--code', code, ...what);
+    const receiver = this.#run(2, this.inbox, ...client, 'receive', ...quiet, '--accept-file', code);
+    await Promise.all([sender.succeeds(TRANSFER_MS), receiver.succeeds(TRANSFER_MS)]);
+    return [sender, receiver];
+  }
+
+  /** The only record the relay has made, once it has stopped and can make no other. */
+  async onlyRecord(): Promise<UsageRow> {
+    await eventually(
+      () => 'a record',
+      RECORD_MS,
+      () => (this.#usage?.rows().length === 0 ? null : true),
+    );
+    const [record, ...others] = await this.allRecords();
+    deepEqual(others, []);
+    ok(record);
+    return record;
+  }
+
+  /** Stops the relay. */
+  async allRecords(): Promise<UsageRow[]> {
+    await this.#relay?.stop();
+    ok(this.#usage);
+    return this.#usage.rows();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#house.disposeAsync();
+  }
+}
+
+suite('the Python client', { skip, timeout: 120_000, concurrency: true }, () => {
+  test('sends a file of 20 MB through the relay', async (t) => {
+    await using world = await World.open(LOOPBACK);
+    write(join(world.outbox, 'noise.bin'), 20_000_000);
+    const began = Date.now() / 1000;
+    const clients = await world.transfer('4-bluebird-concert', ['--no-listen'], ['noise.bin']);
+    deepEqual(fingerprints(world.inbox), fingerprints(world.outbox));
+    sayTheyWereRelayed(clients, world.relayHint);
+    const record = await world.onlyRecord();
+    t.diagnostic(JSON.stringify(record));
+    isOneTransferOf(20_000_000, began, record);
+  });
+
+  test('sends a folder with nested files through the relay', async (t) => {
+    await using world = await World.open(LOOPBACK);
+    const sizes = { 'trip/a.bin': 700_001, 'trip/days/one.bin': 1, 'trip/days/two/photo.bin': 1_300_000 };
+    for (const [path, size] of Object.entries(sizes)) write(join(world.outbox, path), size);
+    const began = Date.now() / 1000;
+    const clients = await world.transfer('7-classroom-hamlet', ['--no-listen'], ['trip']);
+    deepEqual(fingerprints(world.inbox), fingerprints(world.outbox));
+    equal(fingerprints(world.inbox).size, 3);
+    sayTheyWereRelayed(clients, world.relayHint);
+    const record = await world.onlyRecord();
+    t.diagnostic(JSON.stringify(record));
+    isOneTransferOf(2_000_002, began, record);
+  });
+
+  test('sends a text without any use of the relay', async () => {
+    await using world = await World.open(LOOPBACK);
+    const text = `good morning ${randomBytes(8).toString('hex')}`;
+    const [, receiver] = await world.transfer('9-dictator-flatfoot', ['--no-listen'], ['--text', text]);
+    equal(receiver.stdout, `${text}\n`);
+    deepEqual(await world.allRecords(), []);
+  });
+
+  test('relays a file between two networks that cannot reach each other', async (t) => {
+    const networks = new Networks();
+    t.after(() => networks.remove());
+    const unavailable = networks.build();
+    if (unavailable !== null) {
+      t.skip(unavailable);
+      return;
+    }
+    await using world = await World.open(RELAY_ADDRESS, networks.prefixes);
+    write(join(world.outbox, 'noise.bin'), 5_000_000);
+    const began = Date.now() / 1000;
+    // Both listen and try the other's address first, like at home.
+    const clients = await world.transfer('12-existence-kiwi', [], ['noise.bin']);
+    deepEqual(fingerprints(world.inbox), fingerprints(world.outbox));
+    sayTheyWereRelayed(clients, world.relayHint);
+    const record = await world.onlyRecord();
+    t.diagnostic(JSON.stringify(record));
+    isOneTransferOf(5_000_000, began, record);
+    ok(Date.now() / 1000 - began > CLIENTS_RELAY_DELAY_SECONDS, 'no direct connection was tried');
+  });
+});
+
+/** Three network namespaces: a middle one with the relay, which forwards nothing, and one for each client. */
+class Networks {
+  readonly #ip = findProgram('ip');
+  readonly #middle = `relay-${process.pid}-m`;
+  readonly #clients = [`relay-${process.pid}-a`, `relay-${process.pid}-b`];
+  readonly #names = [this.#middle, ...this.#clients];
+  readonly prefixes = this.#names.map((name) => [this.#ip ?? 'ip', 'netns', 'exec', name]);
+
+  /** Returns why there can be no such networks here; null when they are there. */
+  build(): string | null {
+    if (this.#ip === null) return 'no "ip": install the Debian package iproute2';
+    for (const name of this.#names) {
+      const refusal = this.#run('netns', 'add', name);
+      if (refusal !== null) return `no network namespaces, which take root: ${refusal}`;
+    }
+    const middle = ['-n', this.#middle];
+    this.#must('netns', 'exec', this.#middle, 'sh', '-c', 'echo 0 >/proc/sys/net/ipv4/ip_forward');
+    for (const name of this.#names) this.#must('-n', name, 'link', 'set', 'lo', 'up');
+    this.#must(...middle, 'address', 'add', `${RELAY_ADDRESS}/32`, 'dev', 'lo');
+    for (const [index, link] of LINKS.entries()) {
+      const client = this.#clients[index] ?? '';
+      const ours = `client${index}`;
+      this.#must(...middle, 'link', 'add', ours, 'type', 'veth', 'peer', 'name', 'uplink', 'netns', client);
+      this.#must(...middle, 'address', 'add', `${link.middle}/30`, 'dev', ours);
+      this.#must(...middle, 'link', 'set', ours, 'up');
+      this.#must('-n', client, 'address', 'add', `${link.client}/30`, 'dev', 'uplink');
+      this.#must('-n', client, 'link', 'set', 'uplink', 'up');
+      this.#must('-n', client, 'route', 'add', 'default', 'via', link.middle);
+    }
+    return null;
+  }
+
+  /** Removes what there is of them. The links go with the namespaces. */
+  remove(): void {
+    for (const name of this.#names) this.#run('netns', 'delete', name);
+  }
+
+  #run(...args: readonly string[]): string | null {
+    const { status, stderr } = spawnSync(this.#ip ?? 'ip', args, { encoding: 'utf8' });
+    return status === 0 ? null : `ip ${args.join(' ')}: ${stderr.trim()}`;
+  }
+
+  #must(...args: readonly string[]): void {
+    const refusal = this.#run(...args);
+    if (refusal !== null) throw new Error(refusal);
+  }
+}
+
+function isOneTransferOf(bytes: number, began: number, record: UsageRow): void {
+  equal(record.result, 'happy');
+  const { total_bytes: total, total_time: time, waiting_time: waited, started } = record;
+  ok(total >= bytes && total < bytes * 1.01 + 65_536, `${total} bytes for ${bytes}`);
+  notEqual(waited, null);
+  ok(Number(waited) >= 0 && Number(waited) <= time, `waited ${waited} of ${time} s`);
+  ok(
+    started >= began && started + time <= Date.now() / 1000 + 0.1,
+    'the times are not those of the transfer',
+  );
+}
+
+function sayTheyWereRelayed([sender, receiver]: [Program, Program], hint: string): void {
+  match(sender.stderr, new RegExp(`^Sending \\(->relay:${hint}\\)`, 'mu'));
+  match(receiver.stderr, new RegExp(`^Receiving \\(->relay:${hint}\\)`, 'mu'));
+}
+
+function write(path: string, size: number): void {
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(path, randomBytes(size));
+}
+
+function sha256(path: string): string {
+  return createHash('sha256').update(readFileSync(path)).digest('hex');
+}
+
+/** The SHA-256 of every file below a directory, by its path. */
+function fingerprints(directory: string): Map<string, string> {
+  const paths = readdirSync(directory, { recursive: true, encoding: 'utf8' }).toSorted();
+  const files = paths.filter((path) => statSync(join(directory, path)).isFile());
+  return new Map(files.map((path) => [path, sha256(join(directory, path))]));
+}

@@ -1,0 +1,192 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import * as fc from 'fast-check';
+import { parseHandshake } from '../../src/protocol/handshake.ts';
+import { Rendezvous } from '../../src/protocol/rendezvous.ts';
+import type { Arrival } from '../../src/protocol/rendezvous.ts';
+import type { Side, Token } from '../../src/protocol/wire.ts';
+
+/** The token and the side that a client names which writes nothing but these two letters. */
+function names(tokenLetter: string, sideLetter: string): { token: Token; side: Side } {
+  const line = `please relay ${tokenLetter.repeat(64)} for side ${sideLetter.repeat(16)}\n`;
+  const handshake = parseHandshake(Buffer.from(line));
+  assert.ok(handshake.kind === 'relay' && handshake.side !== null);
+  return { token: handshake.token, side: handshake.side };
+}
+
+const { token: T, side: A } = names('t', 'a');
+const { token: U, side: B } = names('u', 'b');
+const { side: C } = names('v', 'c');
+
+interface Who {
+  readonly token: Token;
+  readonly side: Side | null;
+}
+
+/** A rendezvous where these clients, numbered from 0, have arrived, with the answer to the last of them. */
+function arrivals(...clients: readonly Who[]): { rendezvous: Rendezvous<number>; last: Arrival<number> } {
+  const rendezvous = new Rendezvous<number>();
+  let last: Arrival<number> = { kind: 'waiting' };
+  for (const [index, { token, side }] of clients.entries()) {
+    last = rendezvous.arrive(token, side, index);
+    rendezvous.checkConsistency();
+  }
+  return { rendezvous, last };
+}
+
+const WAITING = { kind: 'waiting' };
+const paired = (partner: number, ...redundant: number[]): Arrival<number> => ({
+  kind: 'paired',
+  partner,
+  redundant,
+});
+
+describe('who matches whom', () => {
+  const first = { token: T, side: A };
+  const unsided = { token: T, side: null };
+  const cases: readonly (readonly [rule: string, clients: readonly Who[], answer: Arrival<number>])[] = [
+    ['a client alone waits', [first], { kind: 'waiting' }],
+    ['a client without a side waits alone', [unsided], { kind: 'waiting' }],
+    ['equal tokens and different sides match', [first, { token: T, side: B }], paired(0)],
+    ['equal tokens and equal sides do not match', [first, first], { kind: 'waiting' }],
+    ['a side matches none', [first, unsided], paired(0)],
+    ['none matches a side', [unsided, first], paired(0)],
+    ['none matches none', [unsided, unsided], paired(0)],
+    ['different tokens do not match', [first, { token: U, side: B }], { kind: 'waiting' }],
+    ['different tokens do not match without sides', [unsided, { token: U, side: null }], { kind: 'waiting' }],
+    ['of two that wait the older is taken, the other is redundant', [first, first, unsided], paired(0, 1)],
+    ['all others are redundant', [first, first, first, { token: T, side: B }], paired(0, 1, 2)],
+    ['those of another token are not', [first, { token: U, side: A }, { token: T, side: B }], paired(0)],
+    ['after a match the token is free again', [first, { token: T, side: B }, first], { kind: 'waiting' }],
+    ['and a match is possible again', [unsided, unsided, unsided, unsided], paired(2)],
+  ];
+  for (const [rule, clients, answer] of cases) {
+    test(rule, () => assert.deepEqual(arrivals(...clients).last, answer));
+  }
+
+  test('a redundant client does not wait any more', () => {
+    const { rendezvous } = arrivals(first, first, { token: T, side: B });
+    assert.equal(rendezvous.waitingClients, 0);
+    assert.equal(rendezvous.waitingTokens, 0);
+    assert.deepEqual(rendezvous.arrive(T, C, 9), WAITING);
+  });
+});
+
+describe('who waits', () => {
+  test('is counted by clients and by tokens', () => {
+    const { rendezvous } = arrivals({ token: T, side: A }, { token: T, side: A }, { token: U, side: null });
+    assert.equal(rendezvous.waitingClients, 3);
+    assert.equal(rendezvous.waitingTokens, 2);
+  });
+
+  test('is nobody at first', () => {
+    const { rendezvous } = arrivals();
+    assert.equal(rendezvous.waitingClients, 0);
+    assert.equal(rendezvous.waitingTokens, 0);
+  });
+});
+
+describe('a client that leaves', () => {
+  test('is matched with nobody', () => {
+    const { rendezvous } = arrivals({ token: T, side: A });
+    rendezvous.leave(T, 0);
+    rendezvous.checkConsistency();
+    assert.equal(rendezvous.waitingClients, 0);
+    assert.equal(rendezvous.waitingTokens, 0);
+    assert.deepEqual(rendezvous.arrive(T, B, 1), WAITING);
+  });
+
+  test('makes room for the next of its side', () => {
+    const { rendezvous } = arrivals({ token: T, side: A }, { token: T, side: A });
+    rendezvous.leave(T, 0);
+    assert.equal(rendezvous.waitingTokens, 1);
+    assert.deepEqual(rendezvous.arrive(T, B, 2), paired(1));
+  });
+
+  test('may leave twice, and after a match, without harm to others', () => {
+    const { rendezvous } = arrivals({ token: T, side: A }, { token: T, side: B }, { token: T, side: B });
+    rendezvous.leave(T, 0);
+    rendezvous.leave(T, 0);
+    rendezvous.leave(T, 1);
+    rendezvous.checkConsistency();
+    assert.deepEqual(rendezvous.arrive(T, A, 3), paired(2));
+  });
+
+  test('is left alone under a token that it does not wait under', () => {
+    const { rendezvous } = arrivals({ token: T, side: A }, { token: U, side: A });
+    rendezvous.leave(U, 0);
+    rendezvous.checkConsistency();
+    assert.equal(rendezvous.waitingClients, 2);
+  });
+});
+
+describe('the consistency check', () => {
+  test('notices a client that waits under two tokens', () => {
+    const rendezvous = new Rendezvous<string>();
+    rendezvous.arrive(T, A, 'same');
+    rendezvous.arrive(U, A, 'same');
+    assert.throws(() => rendezvous.checkConsistency(), /two tokens/u);
+  });
+
+  test('notices a client that came twice', () => {
+    const rendezvous = new Rendezvous<string>();
+    rendezvous.arrive(T, A, 'same');
+    rendezvous.arrive(T, A, 'same');
+    assert.throws(() => rendezvous.checkConsistency(), /1 wait, 2 counted/u);
+  });
+});
+
+/** The words of wire.md on matching, as a list that is searched from its beginning. */
+class NaiveRendezvous {
+  waiting: (Who & { readonly client: number })[] = [];
+
+  arrive(token: Token, side: Side | null, client: number): Arrival<number> {
+    const here = this.waiting.filter((other) => other.token === token);
+    const partner = here.find((other) => other.side !== side || other.side === null || side === null);
+    if (partner === undefined) {
+      this.waiting.push({ token, side, client });
+      return { kind: 'waiting' };
+    }
+    this.waiting = this.waiting.filter((other) => other.token !== token);
+    const redundant = here.filter((other) => other !== partner).map((other) => other.client);
+    return { kind: 'paired', partner: partner.client, redundant };
+  }
+
+  leave(token: Token, client: number): void {
+    this.waiting = this.waiting.filter((other) => other.token !== token || other.client !== client);
+  }
+}
+
+test('any arrivals and departures go as a list that follows wire.md says', () => {
+  const token = fc.constantFrom(T, U);
+  const arrive = fc.record({ kind: fc.constant('arrive'), token, side: fc.constantFrom(A, B, C, A, null) });
+  // `back` steps back from the newest client, so that those who wait are often hit.
+  const leave = fc.record({ kind: fc.constant('leave'), token, back: fc.nat({ max: 6 }) });
+  const steps = fc.array(fc.oneof({ weight: 3, arbitrary: arrive }, { weight: 1, arbitrary: leave }), {
+    maxLength: 60,
+    size: 'max',
+  });
+  fc.assert(
+    fc.property(steps, (all) => {
+      const real = new Rendezvous<number>();
+      const model = new NaiveRendezvous();
+      let clients = 0;
+      for (const step of all) {
+        if ('side' in step) {
+          clients += 1;
+          assert.deepEqual(
+            real.arrive(step.token, step.side, clients),
+            model.arrive(step.token, step.side, clients),
+          );
+        } else {
+          real.leave(step.token, clients - step.back);
+          model.leave(step.token, clients - step.back);
+        }
+        real.checkConsistency();
+        assert.equal(real.waitingClients, model.waiting.length);
+        assert.equal(real.waitingTokens, new Set(model.waiting.map((one) => one.token)).size);
+      }
+    }),
+    { numRuns: 500 },
+  );
+});

@@ -1,0 +1,251 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import * as fc from 'fast-check';
+import { TABLE, transition } from '../../src/protocol/session.ts';
+import type { Effect, Event, State, Transition } from '../../src/protocol/session.ts';
+
+const STATES = ['handshake', 'waiting', 'paired', 'closing', 'closed'] as const satisfies readonly State[];
+const EVENTS = [
+  'waits',
+  'matched',
+  'bad-line',
+  'overlong-line',
+  'early-bytes',
+  'text',
+  'superseded',
+  'partner-gone',
+  'left',
+  'lost',
+  'shutdown',
+  'cut',
+] as const satisfies readonly Event[];
+
+const NEVER = 'never';
+
+/**
+ * Every cell as wire.md and the comments on State, Event and Effect have it: the next state, a colon, the
+ * effects in their order. Written by hand, and not to be made to agree by copying.
+ */
+const EXPECTED: Readonly<Record<State, Readonly<Record<Event, string>>>> = {
+  handshake: {
+    waits: 'waiting:',
+    matched: 'paired: reply ok',
+    'bad-line': 'closing: reply bad handshake, finish 1000, record errory',
+    'overlong-line': 'closing: finish 1000, record empty',
+    'early-bytes': NEVER,
+    text: 'closing: finish 1003, record empty',
+    superseded: NEVER,
+    'partner-gone': NEVER,
+    left: 'closing: finish 1000, record empty',
+    lost: 'closed: record empty',
+    shutdown: 'closing: finish 1001, record empty',
+    cut: 'closed: drop, record empty',
+  },
+  waiting: {
+    waits: NEVER,
+    matched: 'paired: reply ok',
+    'bad-line': NEVER,
+    'overlong-line': NEVER,
+    'early-bytes': 'closing: leave, reply impatient, finish 1000, record impatient',
+    text: 'closing: leave, finish 1003, record impatient',
+    superseded: 'closing: finish 1000, record redundant',
+    'partner-gone': NEVER,
+    left: 'closing: leave, finish 1000, record lonely',
+    lost: 'closed: leave, record lonely',
+    shutdown: 'closing: leave, finish 1001, record lonely',
+    cut: 'closed: leave, drop, record lonely',
+  },
+  paired: {
+    waits: NEVER,
+    matched: NEVER,
+    'bad-line': NEVER,
+    'overlong-line': NEVER,
+    'early-bytes': NEVER,
+    text: 'closing: finish 1003, end-partner, record happy',
+    superseded: NEVER,
+    'partner-gone': 'closing: finish 1000',
+    left: 'closing: finish 1000, end-partner, record happy',
+    lost: 'closed: end-partner, record happy',
+    shutdown: 'paired:',
+    cut: 'closed: drop, end-partner, record happy',
+  },
+  closing: {
+    waits: NEVER,
+    matched: NEVER,
+    'bad-line': NEVER,
+    'overlong-line': NEVER,
+    'early-bytes': NEVER,
+    text: 'closing:',
+    superseded: NEVER,
+    'partner-gone': 'closing:',
+    left: 'closing:',
+    lost: 'closed:',
+    shutdown: 'closing:',
+    cut: 'closed: drop',
+  },
+  closed: {
+    waits: NEVER,
+    matched: NEVER,
+    'bad-line': NEVER,
+    'overlong-line': NEVER,
+    'early-bytes': NEVER,
+    text: 'closed:',
+    superseded: NEVER,
+    'partner-gone': 'closed:',
+    left: 'closed:',
+    lost: 'closed:',
+    shutdown: 'closed:',
+    cut: 'closed:',
+  },
+};
+
+function describeEffect(effect: Effect): string {
+  if (effect.kind === 'reply') return `reply ${effect.reply}`;
+  if (effect.kind === 'finish') return `finish ${effect.code}`;
+  if (effect.kind === 'record') return `record ${effect.mood}`;
+  return effect.kind;
+}
+
+function describeTransition({ next, effects }: Transition): string {
+  return `${next}: ${effects.map(describeEffect).join(', ')}`.trimEnd();
+}
+
+const recordsOf = ({ effects }: Transition): number =>
+  effects.filter((effect) => effect.kind === 'record').length;
+
+for (const state of STATES) {
+  describe(`in state ${state}`, () => {
+    for (const event of EVENTS) {
+      const expected = EXPECTED[state][event];
+      if (expected === NEVER) {
+        test(`${event} cannot happen, and an error says so`, () => {
+          assert.throws(
+            () => transition(state, event),
+            (error: unknown) =>
+              error instanceof Error &&
+              error.message.includes(`"${event}"`) &&
+              error.message.includes(`"${state}"`),
+          );
+        });
+      } else {
+        test(`${event} leads to ${expected}`, () => {
+          assert.equal(describeTransition(transition(state, event)), expected);
+        });
+      }
+    }
+  });
+}
+
+describe('the table', () => {
+  test('has the states and events of this file and no others', () => {
+    assert.deepEqual(Object.keys(TABLE).toSorted(), [...STATES].toSorted());
+    for (const state of STATES)
+      assert.deepEqual(Object.keys(TABLE[state]).toSorted(), [...EVENTS].toSorted());
+  });
+
+  for (const from of ['handshake', 'waiting', 'paired'] as const) {
+    test(`records one mood wherever the story of a connection in ${from} ends`, () => {
+      let endings = 0;
+      for (const event of EVENTS) {
+        const found = TABLE[from][event];
+        if (found === null) continue;
+        const ends = found.next === 'closing' || found.next === 'closed';
+        const byPartner = from === 'paired' && event === 'partner-gone';
+        assert.equal(recordsOf(found), ends && !byPartner ? 1 : 0, event);
+        if (ends) endings += 1;
+      }
+      assert.ok(endings >= 5, 'the story can end in several ways');
+    });
+  }
+
+  test('records nothing once a connection is closing', () => {
+    for (const from of ['closing', 'closed'] as const) {
+      for (const event of EVENTS) {
+        const found = TABLE[from][event];
+        assert.deepEqual(
+          found?.effects.filter((effect) => effect.kind !== 'drop') ?? [],
+          [],
+          `${from} ${event}`,
+        );
+      }
+    }
+  });
+
+  test('takes a connection out of the rendezvous wherever it stops waiting of itself', () => {
+    for (const event of EVENTS) {
+      const found = TABLE.waiting[event];
+      if (found === null) continue;
+      const leaves = found.effects.some((effect) => effect.kind === 'leave');
+      // The rendezvous has let go of these two already.
+      assert.equal(leaves, event !== 'matched' && event !== 'superseded', event);
+    }
+  });
+
+  test('tells the partner of every end of a paired connection but the one that comes from there', () => {
+    for (const event of EVENTS) {
+      const found = TABLE.paired[event];
+      if (found === null || found.next === 'paired') continue;
+      const tells = found.effects.some((effect) => effect.kind === 'end-partner');
+      assert.equal(tells, event !== 'partner-gone', event);
+    }
+  });
+});
+
+/** A connection that takes what happens to it, and counts what it records. */
+class Story {
+  state: State = 'handshake';
+  records = 0;
+  partner: Story | null = null;
+  endedByPartner = false;
+
+  take(event: Event): void {
+    const found = transition(this.state, event);
+    if (this.state === 'paired' && event === 'partner-gone') this.endedByPartner = true;
+    this.state = found.next;
+    this.records += recordsOf(found);
+    if (found.effects.some((effect) => effect.kind === 'end-partner')) this.partner?.take('partner-gone');
+  }
+
+  /** Takes what can happen, and passes over what can't. */
+  takeIfPossible(event: Event): void {
+    if (EXPECTED[this.state][event] !== NEVER) this.take(event);
+  }
+}
+
+describe('any story', () => {
+  test('of one connection has one record at most, and ends in closed', () => {
+    fc.assert(
+      fc.property(fc.array(fc.constantFrom(...EVENTS), { maxLength: 30 }), (events) => {
+        const story = new Story();
+        for (const event of events) {
+          story.takeIfPossible(event);
+          assert.ok(story.records <= 1);
+        }
+        story.take('lost');
+        assert.equal(story.state, 'closed');
+        assert.equal(story.records, story.endedByPartner ? 0 : 1);
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
+  test('of a pair has one record, whoever ends it and however', () => {
+    const step = fc.tuple(fc.boolean(), fc.constantFrom<Event>('text', 'left', 'lost', 'shutdown', 'cut'));
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 10 }), (steps) => {
+        const first = new Story();
+        const second = new Story();
+        first.take('waits');
+        first.partner = second;
+        second.partner = first;
+        first.take('matched');
+        second.take('matched');
+        for (const [isFirst, event] of steps) (isFirst ? first : second).take(event);
+        first.take('lost');
+        second.take('lost');
+        assert.equal(first.records + second.records, 1);
+        assert.deepEqual([first.state, second.state], ['closed', 'closed']);
+      }),
+    );
+  });
+});

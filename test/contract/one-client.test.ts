@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { after, afterEach, before, describe, test } from 'node:test';
 import type { Transport } from '../../src/net/peer.ts';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
 import { House } from '../support/house.ts';
+import { findProgram } from '../support/programs.ts';
+import { until } from '../support/scratch.ts';
 
 const TRANSPORTS: readonly Transport[] = ['tcp', 'unix', 'websocket'];
 
@@ -142,3 +145,23 @@ for (const transport of TRANSPORTS) {
     });
   });
 }
+
+test('every TCP socket of a client has keepalive', async (context) => {
+  const ss = findProgram('ss');
+  if (ss === null) {
+    context.skip('no "ss": install the Debian package iproute2');
+    return;
+  }
+  const house = await House.open();
+  context.after(() => house.close());
+  for (const [transport, port] of [
+    ['tcp', house.tcpPort],
+    ['websocket', house.websocketPort],
+  ] as const) {
+    await house.connect(transport);
+    await until(() => house.hub.connections > 0);
+    const sockets = spawnSync(ss, ['-Hnto', 'state', 'established', `sport = :${port}`]).stdout.toString();
+    // The time until the first probe, of 30 s.
+    assert.match(sockets, /timer:\(keepalive,(?:29|30)/u);
+  }
+});

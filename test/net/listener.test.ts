@@ -1,20 +1,20 @@
 import assert from 'node:assert/strict';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { lstatSync, writeFileSync } from 'node:fs';
-import { connect, createServer } from 'node:net';
-import type { Server } from 'node:net';
+import { lstatSync, readFileSync, writeFileSync } from 'node:fs';
+import { Server, connect, createServer } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
-import { spawn } from 'node:child_process';
 import { parseEndpoint } from '../../src/net/endpoint.ts';
 import type { Endpoint } from '../../src/net/endpoint.ts';
 import { ListenError, listen } from '../../src/net/listener.ts';
+import { findProgram } from '../support/programs.ts';
 import { scratch } from '../support/scratch.ts';
 
 async function bind(context: TestContext, endpoint: string): Promise<Endpoint> {
-  const server: Server = createServer((socket) => socket.end());
+  const server = createServer((socket) => socket.end());
   context.after(() => server.close());
   return await listen(server, parseEndpoint(endpoint));
 }
@@ -98,4 +98,39 @@ test('a file that is no socket is never replaced', async (context) => {
 test('a unix socket in a directory that does not exist is refused', async (context) => {
   const path = join(await scratch(context), 'missing', 'relay.sock');
   await assert.rejects(bind(context, `unix:${path}`), /its directory does not exist/u);
+});
+
+/** A machine whose kernel was started without IPv6, as far as a server can tell. */
+class ServerWithoutIpv6 extends Server {
+  override listen(...args: unknown[]): this {
+    const [options] = args;
+    const wantsIpv6 =
+      typeof options === 'object' && options !== null && 'host' in options && options.host === '::';
+    if (!wantsIpv6) return Reflect.apply(super.listen, this, args);
+    const error = Object.assign(new Error('listen EAFNOSUPPORT'), { code: 'EAFNOSUPPORT' });
+    process.nextTick(() => this.emit('error', error));
+    return this;
+  }
+}
+
+test('where the machine has no IPv6 it listens on IPv4 alone', async (context) => {
+  const server = new ServerWithoutIpv6((socket) => socket.end());
+  context.after(() => server.close());
+  const endpoint = await listen(server, parseEndpoint('tcp:0'));
+  assert.ok(endpoint.kind === 'tcp' && endpoint.interface === '0.0.0.0');
+  assert.ok(await reaches(endpoint.port, '127.0.0.1'));
+});
+
+test('the backlog is as deep as the kernel allows', async (context) => {
+  const endpoint = await bind(context, 'tcp:0:interface=127.0.0.1');
+  assert.ok(endpoint.kind === 'tcp');
+  const ss = findProgram('ss');
+  if (ss === null) {
+    context.skip('no "ss": install the Debian package iproute2');
+    return;
+  }
+  const sockets = spawnSync(ss, ['-Hlnt', `sport = :${endpoint.port}`]).stdout.toString();
+  const deepest = readFileSync('/proc/sys/net/core/somaxconn', 'utf8').trim();
+  // State, Recv-Q, Send-Q: the last is the backlog of a listening socket.
+  assert.equal(sockets.trim().split(/\s+/u)[2], deepest);
 });

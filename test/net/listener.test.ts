@@ -106,6 +106,7 @@ class ServerWithoutIpv6 extends Server {
     const [options] = args;
     const wantsIpv6 =
       typeof options === 'object' && options !== null && 'host' in options && options.host === '::';
+    // oxlint-disable-next-line typescript/unbound-method -- it is bound right here
     if (!wantsIpv6) return Reflect.apply(super.listen, this, args);
     const error = Object.assign(new Error('listen EAFNOSUPPORT'), { code: 'EAFNOSUPPORT' });
     process.nextTick(() => this.emit('error', error));

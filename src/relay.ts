@@ -5,9 +5,11 @@ import type { Config } from './config/config.ts';
 import type { Ending } from './net/connection.ts';
 import { formatEndpoint } from './net/endpoint.ts';
 import type { Endpoint } from './net/endpoint.ts';
+import { handlesWork } from './net/handle.ts';
 import { Hub } from './net/hub.ts';
 import type { Census } from './net/hub.ts';
 import { listen } from './net/listener.ts';
+import { ReadPool } from './net/read-pool.ts';
 import { createRawServer } from './net/raw-server.ts';
 import { createWebSocketServer } from './net/websocket-server.ts';
 import { Output } from './output.ts';
@@ -84,10 +86,13 @@ export class Relay {
     const { raw, websocket, status } = this.#config.listen;
     const pingIntervalMs = this.#options.pingIntervalMs ?? PING_INTERVAL_MS;
     const accept = this.#hub.accept.bind(this.#hub);
+    const pool = (await handlesWork()) ? new ReadPool(this.#config.bufferMemoryBytes) : null;
+    if (pool === null)
+      this.#log.warn('this Node does not let us read into one buffer; ordinary streams are used');
     return {
-      raw: await this.#listenAll('raw', raw, (endpoint) => createRawServer(endpoint.kind, accept)),
-      websocket: await this.#listenAll('websocket', websocket, () =>
-        createWebSocketServer({ pingIntervalMs }, accept),
+      raw: await this.#listenAll('raw', raw, ({ kind }) => createRawServer(kind, pool, accept)),
+      websocket: await this.#listenAll('websocket', websocket, ({ kind }) =>
+        createWebSocketServer(kind, pool, { pingIntervalMs }, accept),
       ),
       status: await this.#listenAll('status', status, () => {
         const server = createStatusServer();

@@ -19,6 +19,8 @@ export interface Config {
     readonly blurSeconds: number;
   };
   readonly logLevel: LogLevel;
+  /** What may be held for receivers that do not keep up, above a small amount for each. */
+  readonly bufferMemoryBytes: number;
   readonly drainTimeoutMs: number;
 }
 

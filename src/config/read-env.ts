@@ -4,7 +4,7 @@ import { ENDPOINT_GRAMMAR, EndpointError, parseEndpoints } from '../net/endpoint
 import type { Endpoint } from '../net/endpoint.ts';
 import { LOG_LEVELS } from './config.ts';
 import type { Config, Fault, LogLevel } from './config.ts';
-import { DURATION_GRAMMAR, parseDurationMs } from './units.ts';
+import { DURATION_GRAMMAR, SIZE_GRAMMAR, parseDurationMs, parseSizeBytes } from './units.ts';
 
 const PREFIX = 'RELAY_';
 
@@ -17,6 +17,7 @@ export const DEFAULTS = {
   RELAY_LOG_FD: '',
   RELAY_BLUR_USAGE: '0',
   RELAY_LOG_LEVEL: 'info',
+  RELAY_BUFFER_MEMORY: '64MiB',
   RELAY_DRAIN_TIMEOUT: '10s',
 } as const;
 
@@ -75,6 +76,7 @@ export function readEnv(environment: Environment): ReadResult {
       blurSeconds: read('RELAY_BLUR_USAGE', 0, toBlurSeconds),
     },
     logLevel: read<LogLevel>('RELAY_LOG_LEVEL', 'silent', toLogLevel),
+    bufferMemoryBytes: read('RELAY_BUFFER_MEMORY', 0, toSizeBytes),
     drainTimeoutMs: read('RELAY_DRAIN_TIMEOUT', 0, toDurationMs),
   };
 
@@ -141,4 +143,10 @@ function toDurationMs(text: string): number {
   const ms = parseDurationMs(text);
   if (ms !== null) return ms;
   throw new Refusal(DURATION_GRAMMAR);
+}
+
+function toSizeBytes(text: string): number {
+  const bytes = parseSizeBytes(text);
+  if (bytes !== null) return bytes;
+  throw new Refusal(SIZE_GRAMMAR);
 }

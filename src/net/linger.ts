@@ -1,33 +1,39 @@
-import { LINGER_MS } from './peer.ts';
+import type { Wire } from './wire.ts';
 
 /**
- * Watches a client that is being closed: as long as it takes bytes it has all the time in the world, and
- * when it has taken none for `LINGER_MS` it is given up.
+ * How long a client may take no byte of what it has coming, or leave its own end open, once the relay is
+ * done with it. Each byte it takes starts the time anew. Milliseconds.
+ */
+const LINGER_MS = 30_000;
+
+/**
+ * Watches a connection that is being closed: as long as the client takes bytes it has all the time in the world,
+ * and when it has taken none for `LINGER_MS` it is given up.
  */
 export class Linger {
-  readonly #delivered: () => number;
-  readonly #giveUp: () => void;
-  #seen: number;
+  readonly #wire: Wire;
+  #seenBytes: number;
   #timer: NodeJS.Timeout;
 
-  constructor(delivered: () => number, giveUp: () => void) {
-    this.#delivered = delivered;
-    this.#giveUp = giveUp;
-    this.#seen = delivered();
-    this.#timer = setTimeout(() => this.#check(), LINGER_MS);
+  constructor(wire: Wire) {
+    this.#wire = wire;
+    this.#seenBytes = wire.deliveredBytes;
+    this.#timer = this.#arm();
   }
 
   cancel(): void {
     clearTimeout(this.#timer);
   }
 
-  #check(): void {
-    const delivered = this.#delivered();
-    if (delivered === this.#seen) {
-      this.#giveUp();
-      return;
-    }
-    this.#seen = delivered;
-    this.#timer = setTimeout(() => this.#check(), LINGER_MS);
+  #arm(): NodeJS.Timeout {
+    return setTimeout(() => {
+      const delivered = this.#wire.deliveredBytes;
+      if (delivered === this.#seenBytes) {
+        this.#wire.destroy();
+        return;
+      }
+      this.#seenBytes = delivered;
+      this.#timer = this.#arm();
+    }, LINGER_MS);
   }
 }

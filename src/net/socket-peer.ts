@@ -1,78 +1,75 @@
-import type { Socket } from 'node:net';
 import type { CloseCode } from '../protocol/session.ts';
 import { Linger } from './linger.ts';
-import { KEEPALIVE_MS } from './peer.ts';
-import type { Peer, PeerHandler } from './peer.ts';
+import type { Peer, PeerHandler, Transport } from './peer.ts';
+import type { Wire, WireHandler } from './wire.ts';
 
-const NOTHING = new Uint8Array(0);
-
-/** A client that came by TCP or by a unix-domain socket: the stream is the payload. */
-export class SocketPeer implements Peer {
-  readonly transport: 'tcp' | 'unix';
-  readonly #socket: Socket;
+/** A client that came by TCP or by a unix-domain socket: the bytes are the payload. */
+export class SocketPeer implements Peer, WireHandler {
+  readonly #wire: Wire;
+  #handler: PeerHandler | null = null;
   #linger: Linger | null = null;
 
-  /** Takes over an accepted socket, which must allow half-open connections. */
-  constructor(socket: Socket, transport: 'tcp' | 'unix') {
-    this.#socket = socket;
-    this.transport = transport;
-    if (transport === 'tcp') {
-      socket.setNoDelay(true);
-      socket.setKeepAlive(true, KEEPALIVE_MS);
-    }
+  constructor(wire: Wire) {
+    this.#wire = wire;
+  }
+
+  get transport(): Transport {
+    return this.#wire.kind;
   }
 
   get heldBytes(): number {
-    return this.#socket.writableLength;
+    return this.#wire.heldBytes;
   }
 
   get deliveredBytes(): number {
-    return this.#socket.bytesWritten - this.#socket.writableLength;
+    return this.#wire.deliveredBytes;
   }
 
   start(handler: PeerHandler): void {
-    const socket = this.#socket;
-    socket.on('data', (bytes) => handler.onData(bytes));
-    socket.on('drain', () => handler.onDrain());
-    socket.on('end', () => handler.onLeft());
-    // A reset is an end like any other; what matters is that 'close' follows.
-    socket.on('error', () => undefined);
-    socket.on('close', () => {
-      this.#linger?.cancel();
-      handler.onLost();
-    });
+    this.#handler = handler;
+    this.#wire.start(this);
   }
 
   send(bytes: Uint8Array): boolean {
-    return this.#socket.write(bytes);
+    return this.#wire.write(bytes);
   }
 
   pause(): void {
-    this.#socket.pause();
+    this.#wire.pause();
   }
 
   resume(): void {
-    this.#socket.resume();
+    this.#wire.resume();
   }
 
   probe(): void {
-    // A write of nothing puts nothing on the wire, but the kernel reports a pending reset for it.
-    if (this.#socket.writable && this.#socket.writableLength === 0) this.#socket.write(NOTHING);
+    this.#wire.probe();
   }
 
   finish(_code: CloseCode): void {
-    if (this.#linger !== null || this.#socket.destroyed) return;
-    this.#linger = new Linger(
-      () => this.deliveredBytes,
-      () => this.destroy(),
-    );
-    this.#socket.end();
-    this.#socket.resume();
+    if (this.#linger !== null) return;
+    this.#linger = new Linger(this.#wire);
+    this.#wire.end();
   }
 
   destroy(): void {
-    // With nothing held the client may still be reading what the kernel has for it: no reset then.
-    if (this.transport === 'tcp' && this.heldBytes > 0) this.#socket.resetAndDestroy();
-    else this.#socket.destroy();
+    this.#wire.destroy();
+  }
+
+  onBytes(bytes: Uint8Array): void {
+    this.#handler?.onData(bytes);
+  }
+
+  onDrain(): void {
+    this.#handler?.onDrain();
+  }
+
+  onEnd(): void {
+    this.#handler?.onLeft();
+  }
+
+  onLost(): void {
+    this.#linger?.cancel();
+    this.#handler?.onLost();
   }
 }

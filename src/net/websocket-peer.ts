@@ -1,13 +1,19 @@
-import type { Socket } from 'node:net';
-import type { WebSocket } from 'ws';
 import { MessageHandshake } from '../protocol/message-handshake.ts';
 import type { CloseCode } from '../protocol/session.ts';
+import {
+  FrameDecoder,
+  PING_FRAME,
+  encodeClose,
+  encodePayload,
+  encodePong,
+} from '../protocol/websocket-frames.ts';
+import type { FrameFault, FrameHandler } from '../protocol/websocket-frames.ts';
+import { MAX_LINE_BYTES } from '../protocol/wire.ts';
 import { Linger } from './linger.ts';
-import { KEEPALIVE_MS } from './peer.ts';
 import type { Peer, PeerHandler } from './peer.ts';
-
-/** The longest message a client is sent, in bytes: deployed Go clients fail on longer ones. */
-export const MAX_MESSAGE_BYTES = 32_768;
+import { unmask } from './unmask.ts';
+import type { Wire, WireHandler } from './wire.ts';
+import { NOTHING } from './wire.ts';
 
 /** Pings that may stay unanswered before a silent client counts as gone. */
 const MAX_MISSED_PINGS = 2;
@@ -30,129 +36,168 @@ export interface WebSocketPeerOptions {
 }
 
 /** A client that came by WebSocket: binary messages are the payload, and their boundaries mean nothing. */
-export class WebSocketPeer implements Peer {
+export class WebSocketPeer implements Peer, WireHandler, FrameHandler {
   readonly transport = 'websocket';
-  readonly #ws: WebSocket;
-  readonly #socket: Socket;
+  readonly #wire: Wire;
+  readonly #decoder = new FrameDecoder(this, unmask);
   readonly #pingTimer: NodeJS.Timeout;
-  readonly #handshake = new MessageHandshake();
+  #handler: PeerHandler | null = null;
+  /** Null once everything is payload. */
+  #handshake: MessageHandshake | null = new MessageHandshake();
+  /** A message of the handshake that has not come whole. */
+  #message: Uint8Array = NOTHING;
   #settleTimer: NodeJS.Timeout | undefined;
   #linger: Linger | null = null;
+  #isPaused = false;
+  #saidClose = false;
   #missedPings = 0;
-  #writtenAtSign = 0;
-  #handler: PeerHandler | null = null;
+  #deliveredAtSign = 0;
 
-  /** @param socket the socket below `ws`, which alone can tell when it has drained. */
-  constructor(ws: WebSocket, socket: Socket, options: WebSocketPeerOptions) {
-    this.#ws = ws;
-    this.#socket = socket;
-    socket.setNoDelay(true);
-    socket.setKeepAlive(true, KEEPALIVE_MS);
+  constructor(wire: Wire, options: WebSocketPeerOptions) {
+    this.#wire = wire;
     this.#pingTimer = setInterval(() => this.#ping(), options.pingIntervalMs);
   }
 
   get heldBytes(): number {
-    return this.#socket.writableLength;
+    return this.#wire.heldBytes;
   }
 
   get deliveredBytes(): number {
-    return this.#socket.bytesWritten - this.#socket.writableLength;
+    return this.#wire.deliveredBytes;
   }
 
   start(handler: PeerHandler): void {
-    const ws = this.#ws;
     this.#handler = handler;
-    // binaryType "nodebuffer" is the default: one Buffer a message.
-    ws.on('message', (data: Buffer, isBinary: boolean) => {
-      this.#alive();
-      if (isBinary) this.#receive(data);
-      else handler.onText();
-    });
-    ws.on('pong', () => this.#alive());
-    // Frames that break the protocol: ws answers with the right close code and reads no further.
-    ws.on('error', () => handler.onLeft());
-    ws.on('close', () => this.#lost());
-    this.#socket.on('drain', () => handler.onDrain());
+    this.#wire.start(this);
   }
 
   send(bytes: Uint8Array): boolean {
-    for (let at = 0; at < bytes.length; at += MAX_MESSAGE_BYTES) {
-      this.#ws.send(bytes.subarray(at, at + MAX_MESSAGE_BYTES), { binary: true });
-    }
-    return !this.#socket.writableNeedDrain;
+    return this.#wire.writeParts(encodePayload(bytes));
   }
 
   pause(): void {
-    this.#ws.pause();
+    this.#isPaused = true;
+    this.#wire.pause();
   }
 
   resume(): void {
-    this.#ws.resume();
+    this.#isPaused = false;
+    this.#wire.resume();
   }
 
   probe(): void {
-    if (this.#ws.readyState === this.#ws.OPEN && this.#socket.writableLength === 0) this.#ws.ping();
+    this.#wire.probe();
   }
 
   finish(code: CloseCode): void {
-    if (this.#linger !== null || this.#ws.readyState === this.#ws.CLOSED) return;
-    this.#linger = new Linger(
-      () => this.deliveredBytes,
-      () => this.destroy(),
-    );
-    this.#ws.resume();
-    this.#ws.close(code);
+    this.#close(code);
   }
 
   destroy(): void {
-    this.#ws.terminate();
+    this.#wire.destroy();
   }
 
-  #receive(message: Uint8Array): void {
-    if (this.#handshake.done) {
-      this.#pass(message);
-      return;
-    }
+  onBytes(bytes: Uint8Array): void {
+    this.#missedPings = 0;
+    this.#deliveredAtSign = this.#wire.deliveredBytes;
+    this.#decoder.push(bytes);
+  }
+
+  onDrain(): void {
+    this.#handler?.onDrain();
+  }
+
+  onEnd(): void {
+    // Without a close frame before it. There is nothing to wait for.
+    this.#handler?.onLeft();
+    this.#wire.end();
+  }
+
+  onLost(): void {
+    clearInterval(this.#pingTimer);
     clearTimeout(this.#settleTimer);
-    this.#pass(this.#handshake.push(message));
-    if (this.#handshake.undecided) {
-      this.#settleTimer = setTimeout(() => this.#pass(this.#handshake.settle()), SETTLE_MS);
+    this.#linger?.cancel();
+    // Whoever leaves behind a token alone has said all that an unsided client says.
+    this.#settle();
+    this.#handler?.onLost();
+  }
+
+  onPayload(bytes: Uint8Array, endsMessage: boolean): void {
+    if (this.#handshake === null) this.#pass(bytes);
+    else this.#readHandshake(this.#handshake, bytes, endsMessage);
+  }
+
+  onPing(payload: Uint8Array): void {
+    // A client that does not take its answers gets no more of them: nothing piles up.
+    if (this.#wire.heldBytes === 0 && !this.#saidClose) this.#wire.write(encodePong(payload));
+  }
+
+  onPong(): void {
+    // Any bytes are a sign of life, and these were counted already.
+  }
+
+  onText(): void {
+    this.#handler?.onText();
+  }
+
+  onClose(code: number): void {
+    this.#close(code);
+    this.#handler?.onLeft();
+    this.#wire.end();
+  }
+
+  onFault(fault: FrameFault): void {
+    this.onClose(fault);
+  }
+
+  #readHandshake(handshake: MessageHandshake, bytes: Uint8Array, endsMessage: boolean): void {
+    clearTimeout(this.#settleTimer);
+    this.#message = Buffer.concat([this.#message, bytes]);
+    // Longer than any line: whatever it is, it need not be whole to be judged.
+    if (!endsMessage && this.#message.length <= MAX_LINE_BYTES) return;
+    const stream = handshake.push(this.#message);
+    this.#message = NOTHING;
+    if (handshake.done) {
+      this.#handshake = null;
+      this.#decoder.keepMessagesApart = false;
+    } else if (handshake.undecided) {
+      this.#settleTimer = setTimeout(() => this.#settle(), SETTLE_MS);
     }
+    this.#pass(stream);
+  }
+
+  #settle(): void {
+    const handshake = this.#handshake;
+    if (handshake !== null) this.#pass(handshake.settle());
   }
 
   #pass(bytes: Uint8Array): void {
     if (bytes.length > 0) this.#handler?.onData(bytes);
   }
 
-  #lost(): void {
-    clearInterval(this.#pingTimer);
-    clearTimeout(this.#settleTimer);
-    this.#linger?.cancel();
-    // Whoever leaves behind a token alone has said all that an unsided client says.
-    this.#pass(this.#handshake.settle());
-    this.#handler?.onLost();
-  }
-
-  #alive(): void {
-    this.#missedPings = 0;
-    this.#writtenAtSign = this.#socket.bytesWritten;
+  /** Says goodbye behind whatever was sent, and waits for the client to do so too. */
+  #close(code: number): void {
+    if (this.#saidClose) return;
+    this.#saidClose = true;
+    this.#linger = new Linger(this.#wire);
+    this.#wire.write(encodeClose(code));
+    this.resume();
   }
 
   #ping(): void {
-    if (this.#ws.readyState !== this.#ws.OPEN) return;
+    if (this.#saidClose) return;
     // Answers of a client that is not read can't be seen, and silence means nothing then.
-    if (this.#ws.isPaused) {
-      this.#alive();
-    } else if (this.#missedPings >= this.#pingsAllowed()) {
+    if (this.#isPaused) this.#missedPings = 0;
+    if (this.#missedPings >= this.#pingsAllowed()) {
       this.destroy();
       return;
     }
     this.#missedPings += 1;
-    if (this.#socket.writableLength === 0) this.#ws.ping();
+    if (this.#wire.heldBytes === 0) this.#wire.write(PING_FRAME);
   }
 
   #pingsAllowed(): number {
-    const backlog = this.#socket.bytesWritten - this.#writtenAtSign;
+    const backlog = this.#wire.deliveredBytes + this.#wire.heldBytes - this.#deliveredAtSign;
     return backlog > SMALL_BACKLOG_BYTES ? MAX_MISSED_PINGS_BEHIND_PAYLOAD : MAX_MISSED_PINGS;
   }
 }

@@ -1,36 +1,50 @@
 import { createServer } from 'node:http';
 import type { Server } from 'node:http';
 import { Socket } from 'node:net';
-import { WebSocketServer } from 'ws';
-import type { ServerOptions } from 'ws';
+import { WebSocket, WebSocketServer } from 'ws';
+import { DirectWire } from './direct-wire.ts';
+import type { Endpoint } from './endpoint.ts';
+import { takeHandle } from './handle.ts';
 import type { Peer } from './peer.ts';
+import type { ReadPool } from './read-pool.ts';
+import { StreamWire } from './stream-wire.ts';
 import { WebSocketPeer } from './websocket-peer.ts';
 import type { WebSocketPeerOptions } from './websocket-peer.ts';
-
-/** The longest message taken from a client, in bytes: 64 of the records that clients send. */
-export const MAX_RECEIVED_MESSAGE_BYTES = 1_048_576;
 
 /** Time for the whole upgrade request, in milliseconds. */
 const UPGRADE_TIMEOUT_MS = 30_000;
 
-/** `ws` gives up a close handshake after this time; ours lasts as long as the client takes bytes. */
-const WS_CLOSE_TIMEOUT_MS = 86_400_000;
-
 const HINT = 'This is a Magic-Wormhole transit relay for WebSocket clients.\n';
 
-/** A server whose connections become clients once they have been upgraded. Any path will do. */
-export function createWebSocketServer(options: WebSocketPeerOptions, accept: (peer: Peer) => void): Server {
-  // The type declarations lag behind ws, which has had closeTimeout since 8.19.
-  const upgraderOptions: ServerOptions & { closeTimeout: number } = {
+/**
+ * What `ws` makes of a connection when it has answered the upgrade. It stays an empty shell: the socket is ours
+ * from there on.
+ */
+class Upgraded extends WebSocket {
+  /** Called by `ws` to begin reading. */
+  setSocket(): void {
+    // Nothing of it is wanted.
+  }
+}
+
+/**
+ * A server whose connections become clients once they have been upgraded. Any path will do.
+ *
+ * @param pool what they read from; null for ordinary streams
+ */
+export function createWebSocketServer(
+  kind: Endpoint['kind'],
+  pool: ReadPool | null,
+  options: WebSocketPeerOptions,
+  accept: (peer: Peer) => void,
+): Server {
+  const upgrader = new WebSocketServer({
     noServer: true,
     clientTracking: false,
     perMessageDeflate: false,
-    maxPayload: MAX_RECEIVED_MESSAGE_BYTES,
-    skipUTF8Validation: true,
-    closeTimeout: WS_CLOSE_TIMEOUT_MS,
     handleProtocols: () => false,
-  };
-  const upgrader = new WebSocketServer(upgraderOptions);
+    WebSocket: Upgraded,
+  });
   const server = createServer(
     {
       headersTimeout: UPGRADE_TIMEOUT_MS,
@@ -46,7 +60,14 @@ export function createWebSocketServer(options: WebSocketPeerOptions, accept: (pe
   );
   server.on('upgrade', (request, stream, head) => {
     if (!(stream instanceof Socket)) throw new TypeError('an HTTP server without sockets');
-    upgrader.handleUpgrade(request, stream, head, (ws) => accept(new WebSocketPeer(ws, stream, options)));
+    upgrader.handleUpgrade(request, stream, head, () => {
+      const handle = pool === null ? null : takeHandle(stream);
+      const wire =
+        handle === null || pool === null ? new StreamWire(stream, kind) : new DirectWire(handle, kind, pool);
+      const peer = new WebSocketPeer(wire, options);
+      accept(peer);
+      if (head.length > 0) peer.onBytes(Uint8Array.from(head));
+    });
   });
   return server;
 }

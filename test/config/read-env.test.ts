@@ -36,6 +36,7 @@ const DEFAULT_CONFIG = {
   listen: { raw: [tcp(4001)], websocket: [], status: [tcp(4003, '127.0.0.1')] },
   usage: { databasePath: null, logFd: null, blurSeconds: 0 },
   logLevel: 'info',
+  bufferMemoryBytes: 64 * 2 ** 20,
   drainTimeoutMs: 10_000,
 };
 
@@ -58,6 +59,7 @@ describe('the configuration', () => {
         RELAY_LOG_FD: '3',
         RELAY_BLUR_USAGE: '3600',
         RELAY_LOG_LEVEL: 'debug',
+        RELAY_BUFFER_MEMORY: '1GB',
         RELAY_DRAIN_TIMEOUT: '5m',
       }),
       {
@@ -68,6 +70,7 @@ describe('the configuration', () => {
         },
         usage: { databasePath: '/var/lib/relay/usage.sqlite', logFd: 3, blurSeconds: 3600 },
         logLevel: 'debug',
+        bufferMemoryBytes: 1e9,
         drainTimeoutMs: 300_000,
       },
     );
@@ -95,6 +98,7 @@ describe('an empty value', () => {
     ['RELAY_LOG_FD', {}, { ...DEFAULT_CONFIG, usage: { ...usage, logFd: null } }],
     ['RELAY_BLUR_USAGE', {}, { ...DEFAULT_CONFIG, usage: { ...usage, blurSeconds: 0 } }],
     ['RELAY_LOG_LEVEL', {}, { ...DEFAULT_CONFIG, logLevel: 'silent' }],
+    ['RELAY_BUFFER_MEMORY', {}, { ...DEFAULT_CONFIG, bufferMemoryBytes: 0 }],
     ['RELAY_DRAIN_TIMEOUT', {}, { ...DEFAULT_CONFIG, drainTimeoutMs: 0 }],
   ];
   for (const [variable, more, expected] of cases) {
@@ -123,6 +127,7 @@ describe('a value that can not be used', () => {
     ['RELAY_BLUR_USAGE', '1h', /seconds/u],
     ['RELAY_BLUR_USAGE', '0.5', /whole seconds/u],
     ['RELAY_BLUR_USAGE', '1000000000', /999999999/u],
+    ['RELAY_BUFFER_MEMORY', 'lots', /500kB, 64MiB or 2GB/u],
     ['RELAY_LOG_LEVEL', 'loud', /trace, debug, info, warn, error, fatal, silent/u],
     ['RELAY_DRAIN_TIMEOUT', 'soon', /duration.*90s/u],
     ['RELAY_DRAIN_TIMEOUT', '25d', /24d/u],

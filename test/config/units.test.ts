@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import * as fc from 'fast-check';
-import { DURATION_GRAMMAR, parseDurationMs } from '../../src/config/units.ts';
+import { DURATION_GRAMMAR, parseDurationMs, parseSizeBytes } from '../../src/config/units.ts';
 
 const DAY_MS = 24 * 60 * 60 * 1000;
 
@@ -84,4 +84,27 @@ test('any text is whole milliseconds that a timer takes, or none', () => {
     }),
     { numRuns: 1000 },
   );
+});
+
+describe('a size', () => {
+  const cases: readonly (readonly [text: string, bytes: number | null])[] = [
+    ['0', 0],
+    ['1500', 1500],
+    ['1500B', 1500],
+    ['64MiB', 67_108_864],
+    ['64 MiB', 67_108_864],
+    ['500kB', 500_000],
+    ['1.5GB', 1_500_000_000],
+    ['5TB', 5_000_000_000_000],
+    ['1TiB', 2 ** 40],
+    ['', null],
+    ['MB', null],
+    ['-1MB', null],
+    ['5mb', null],
+    ['5 M B', null],
+    ['99999999TiB', null],
+  ];
+  for (const [text, bytes] of cases) {
+    test(`of "${text}" is ${bytes ?? 'nonsense'}`, () => assert.equal(parseSizeBytes(text), bytes));
+  }
 });

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import type { Ending } from '../../src/net/connection.ts';
 import { Hub } from '../../src/net/hub.ts';
 import { listen } from '../../src/net/listener.ts';
+import { ReadPool } from '../../src/net/read-pool.ts';
 import { createRawServer } from '../../src/net/raw-server.ts';
 import { createWebSocketServer } from '../../src/net/websocket-server.ts';
 import type { Transport } from '../../src/net/peer.ts';
@@ -13,11 +14,15 @@ import { TestClient } from './test-client.ts';
 
 export interface HouseOptions {
   readonly pingIntervalMs?: number;
+  /** Reads by way of ordinary streams, as where Node's handles can't be used. */
+  readonly ordinaryStreams?: boolean;
+  readonly bufferMemoryBytes?: number;
 }
 
 /** A hub that listens on all three transports, and everything it has recorded. */
 export class House {
   readonly hub: Hub;
+  readonly pool: ReadPool | null;
   readonly endings: Ending[] = [];
   readonly faults: unknown[] = [];
   readonly #servers: Server[];
@@ -37,11 +42,13 @@ export class House {
       },
       fault: (error) => this.faults.push(error),
     });
+    this.pool =
+      options.ordinaryStreams === true ? null : new ReadPool(options.bufferMemoryBytes ?? 64 * 2 ** 20);
     const accept = this.hub.accept.bind(this.hub);
     this.#servers = [
-      createRawServer('tcp', accept),
-      createRawServer('unix', accept),
-      createWebSocketServer({ pingIntervalMs: options.pingIntervalMs ?? 30_000 }, accept),
+      createRawServer('tcp', this.pool, accept),
+      createRawServer('unix', this.pool, accept),
+      createWebSocketServer('tcp', this.pool, { pingIntervalMs: options.pingIntervalMs ?? 30_000 }, accept),
     ];
   }
 

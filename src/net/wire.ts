@@ -1,0 +1,45 @@
+/** What comes from the other end of a connection. Nothing is called after `onLost`. */
+export interface WireHandler {
+  /** Bytes came. They lie in memory that the next read will use, of this connection or of any other. */
+  onBytes(bytes: Uint8Array): void;
+  /** Everything that was held has been handed over. */
+  onDrain(): void;
+  /** The other end will send nothing more: a FIN. */
+  onEnd(): void;
+  /** The other end is gone: a reset, or both ends are closed. */
+  onLost(): void;
+}
+
+/** A connection as bytes, whatever the bytes mean. */
+export interface Wire {
+  readonly kind: 'tcp' | 'unix';
+  /** Bytes that this process holds for the other end. */
+  readonly heldBytes: number;
+  /** Bytes handed over to the kernel so far: grows while the other end receives. */
+  readonly deliveredBytes: number;
+
+  /** Begins to call the handler. */
+  start(handler: WireHandler): void;
+  /**
+   * Sends bytes in order. What the kernel does not take at once is copied and held: the memory is the
+   * caller's again. False when something is held; `onDrain` follows.
+   */
+  write(bytes: Uint8Array): boolean;
+  /** The same for parts that belong one behind the other. */
+  writeParts(parts: readonly Uint8Array[]): boolean;
+  /** Stops and goes on reading. A FIN or reset may stay hidden behind what is not read; see `probe`. */
+  pause(): void;
+  resume(): void;
+  /** Asks the kernel for a reset that a paused connection can't see. `onLost` follows where there is one. */
+  probe(): void;
+  /** Sends a FIN behind what is held. Reading goes on. */
+  end(): void;
+  /** Closes at once; what is held is lost. `onLost` follows. */
+  destroy(): void;
+}
+
+/** Keepalive probes start after this silence, in milliseconds. Half of what the stricter NATs allow. */
+export const KEEPALIVE_MS = 30_000;
+
+/** Writing it puts nothing on the wire, but the kernel reports a pending reset for it. */
+export const NOTHING: Uint8Array = new Uint8Array(0);

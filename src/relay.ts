@@ -3,13 +3,12 @@ import type { Server } from 'node:net';
 import type { Logger } from 'pino';
 import type { Config } from './config/config.ts';
 import type { Ending } from './net/connection.ts';
+import { DataPlane } from './net/data-plane.ts';
 import { formatEndpoint } from './net/endpoint.ts';
 import type { Endpoint } from './net/endpoint.ts';
-import { handlesWork } from './net/handle.ts';
 import { Hub } from './net/hub.ts';
 import type { Census } from './net/hub.ts';
 import { listen } from './net/listener.ts';
-import { ReadPool } from './net/read-pool.ts';
 import { createRawServer } from './net/raw-server.ts';
 import { createWebSocketServer } from './net/websocket-server.ts';
 import { Output } from './output.ts';
@@ -86,13 +85,12 @@ export class Relay {
     const { raw, websocket, status } = this.#config.listen;
     const pingIntervalMs = this.#options.pingIntervalMs ?? PING_INTERVAL_MS;
     const accept = this.#hub.accept.bind(this.#hub);
-    const pool = (await handlesWork()) ? new ReadPool(this.#config.bufferMemoryBytes) : null;
-    if (pool === null)
-      this.#log.warn('this Node does not let us read into one buffer; ordinary streams are used');
+    const plane = await DataPlane.open(this.#config.bufferMemoryBytes);
+    this.#log.debug({ plane: plane.kind }, 'data plane');
     return {
-      raw: await this.#listenAll('raw', raw, ({ kind }) => createRawServer(kind, pool, accept)),
+      raw: await this.#listenAll('raw', raw, ({ kind }) => createRawServer(kind, plane, accept)),
       websocket: await this.#listenAll('websocket', websocket, ({ kind }) =>
-        createWebSocketServer(kind, pool, { pingIntervalMs }, accept),
+        createWebSocketServer(kind, plane, { pingIntervalMs }, accept),
       ),
       status: await this.#listenAll('status', status, () => {
         const server = createStatusServer();

@@ -1,43 +1,42 @@
-import type { Socket } from 'node:net';
-import { openSocket, startReading, stopReading, tryWrite, tryWriteParts } from './handle.ts';
-import type { Handle } from './handle.ts';
+import { READ_END, tryWrite, tryWriteParts } from './handle.ts';
+import type { Handle, Handles } from './handle.ts';
 import type { PoolReader, ReadPool } from './read-pool.ts';
 import { KEEPALIVE_MS, NOTHING } from './wire.ts';
 import type { Wire, WireHandler } from './wire.ts';
 
-/** - `on`: it reads; - `parked`: it has read enough for this turn; - `paused`: it was told to stop */
-type Reading = 'on' | 'parked' | 'paused';
+/** - `on`: it reads; - `parked`: others read first; - `paused`: it was told to stop; - `ended`: a FIN has come */
+type Reading = 'on' | 'parked' | 'paused' | 'ended';
+
+/** - `open`; - `ending`: a FIN goes out behind what is held; - `ended`: it has gone out; - `closed` */
+type Writing = 'open' | 'ending' | 'ended' | 'closed';
 
 /**
  * A connection that reads into the pool's one buffer and writes out of it: no memory of its own, no copy, one read and
- * one write for up to 1 MiB. Only what a receiver does not take at once is copied, and goes by way of the
- * socket's stream.
+ * one write for up to 1 MiB. Only what a receiver does not take at once is copied, and written when it does.
  */
 export class DirectWire implements Wire, PoolReader {
   readonly kind: 'tcp' | 'unix';
   readonly #handle: Handle;
-  readonly #socket: Socket;
+  readonly #handles: Handles;
   readonly #pool: ReadPool;
   #handler: WireHandler | null = null;
-  #reading: Reading = 'on';
+  #reading: Reading = 'paused';
+  #writing: Writing = 'open';
   #heldBytes = 0;
   #deliveredBytes = 0;
   step = 0;
   turn = 0;
   turnBytes = 0;
 
-  constructor(handle: Handle, kind: 'tcp' | 'unix', pool: ReadPool) {
+  constructor(handle: Handle, kind: 'tcp' | 'unix', handles: Handles, pool: ReadPool) {
     this.kind = kind;
     this.#handle = handle;
+    this.#handles = handles;
     this.#pool = pool;
-    this.#socket = openSocket(handle, {
-      buffer: () => pool.view(this.step),
-      callback: (bytesRead) => this.#read(bytesRead),
-    });
-    if (kind === 'tcp') {
-      this.#socket.setNoDelay(true);
-      this.#socket.setKeepAlive(true, KEEPALIVE_MS);
-    }
+    handle.onread = () => this.#read();
+    handle.useUserBuffer(pool.view(0));
+    handle.setNoDelay?.(true);
+    handle.setKeepAlive?.(true, KEEPALIVE_MS / 1000);
   }
 
   get heldBytes(): number {
@@ -50,19 +49,13 @@ export class DirectWire implements Wire, PoolReader {
 
   start(handler: WireHandler): void {
     this.#handler = handler;
-    const socket = this.#socket;
-    socket.on('end', () => handler.onEnd());
-    // A reset is an end like any other; what matters is that 'close' follows.
-    socket.on('error', () => undefined);
-    socket.on('close', () => {
-      this.#pool.forget(this);
-      this.#release(this.#heldBytes);
-      handler.onLost();
-    });
+    this.resume();
   }
 
   write(bytes: Uint8Array): boolean {
+    if (this.#writing !== 'open') return true;
     const taken = this.#heldBytes > 0 ? 0 : tryWrite(this.#handle, bytes);
+    if (taken < 0) return this.#fail();
     this.#deliveredBytes += taken;
     if (taken === bytes.length) return true;
     this.#hold(Buffer.from(bytes.subarray(taken)));
@@ -70,7 +63,9 @@ export class DirectWire implements Wire, PoolReader {
   }
 
   writeParts(parts: readonly Uint8Array[]): boolean {
+    if (this.#writing !== 'open') return true;
     let taken = this.#heldBytes > 0 ? 0 : tryWriteParts(this.#handle, parts);
+    if (taken < 0) return this.#fail();
     this.#deliveredBytes += taken;
     const rest: Uint8Array[] = [];
     for (const part of parts) {
@@ -83,56 +78,84 @@ export class DirectWire implements Wire, PoolReader {
   }
 
   pause(): void {
-    this.#reading = 'paused';
-    stopReading(this.#handle);
+    if (this.#reading === 'ended') return;
+    this.#stop('paused');
     // It has brought more than its receiver takes.
     this.#setStep(Math.max(0, this.step - 1));
   }
 
   resume(): void {
-    if (this.#reading !== 'paused') return;
-    this.#reading = 'on';
-    startReading(this.#handle);
+    if (this.#reading === 'paused') this.#go();
   }
 
   unpark(): void {
-    if (this.#reading !== 'parked') return;
-    this.#reading = 'on';
-    startReading(this.#handle);
+    if (this.#reading === 'parked') this.#go();
   }
 
   shrinkTo(step: number): void {
     this.#setStep(step);
-    this.#handle.useUserBuffer(this.#pool.view(step));
+    if (this.#writing !== 'closed') this.#handle.useUserBuffer(this.#pool.view(step));
   }
 
   probe(): void {
-    if (this.#socket.writable && this.#heldBytes === 0) this.#socket.write(NOTHING);
+    if (this.#writing === 'open' && this.#heldBytes === 0 && tryWrite(this.#handle, NOTHING) < 0)
+      this.#fail();
   }
 
   end(): void {
-    this.#socket.end();
+    if (this.#writing !== 'open') return;
+    this.#writing = 'ending';
+    if (this.#heldBytes === 0) this.#sendFin();
     this.resume();
   }
 
   destroy(): void {
+    if (this.#writing === 'closed') return;
     // With nothing held the client may still be reading what the kernel has for it: no reset then.
-    if (this.kind === 'tcp' && this.#heldBytes > 0) this.#socket.resetAndDestroy();
-    else this.#socket.destroy();
+    const wantsReset = this.#heldBytes > 0;
+    this.#writing = 'closed';
+    this.#reading = 'ended';
+    this.#pool.forget(this);
+    this.#release(this.#heldBytes);
+    const done = (): void => this.#handler?.onLost();
+    if (!wantsReset || this.#handle.reset?.(done) !== 0) this.#handle.close(done);
   }
 
-  /** Returns whether to go on reading. */
-  #read(bytesRead: number): boolean {
-    const filled = bytesRead >= this.#pool.view(this.step).length;
-    this.#handler?.onBytes(this.#pool.bytes(bytesRead));
-    // The handler may have paused it.
-    const reading: Reading = this.#reading;
-    if (reading !== 'on') return false;
-    const step = Math.min(this.#pool.largestStep, filled ? this.step + 1 : this.step);
-    if (step !== this.step) this.#setStep(step);
-    if (this.#pool.spend(this, bytesRead)) return true;
-    this.#reading = 'parked';
-    return false;
+  /** Takes what a read has brought, and returns the memory for the next one. */
+  #read(): Uint8Array | undefined {
+    const count = this.#handles.readResult();
+    if (count === 0 || this.#writing === 'closed') return undefined;
+    if (count < 0) {
+      if (count === READ_END) this.#end();
+      else this.destroy();
+      return undefined;
+    }
+    const before = this.step;
+    this.#handler?.onBytes(this.#pool.bytes(count));
+    // The handler may have paused or closed it.
+    if (this.#reading === 'on') {
+      const isFilled = count >= this.#pool.view(before).length;
+      const step = Math.min(this.#pool.largestStep, isFilled ? before + 1 : before);
+      if (step !== this.step) this.#setStep(step);
+      if (!this.#pool.spend(this, count)) this.#stop('parked');
+    }
+    return this.step === before ? undefined : this.#pool.view(this.step);
+  }
+
+  #end(): void {
+    this.#reading = 'ended';
+    this.#handler?.onEnd();
+    if (this.#writing === 'ended') this.destroy();
+  }
+
+  #go(): void {
+    this.#reading = 'on';
+    if (this.#writing !== 'closed') this.#handle.readStart();
+  }
+
+  #stop(reading: 'parked' | 'paused'): void {
+    this.#reading = reading;
+    if (this.#writing !== 'closed') this.#handle.readStop();
   }
 
   #setStep(step: number): void {
@@ -140,20 +163,40 @@ export class DirectWire implements Wire, PoolReader {
     this.#pool.noteStep(this);
   }
 
-  #hold(bytes: Buffer): void {
+  #hold(bytes: Uint8Array): void {
     this.#heldBytes += bytes.length;
     this.#pool.hold(bytes.length);
-    this.#socket.write(bytes, (error) => {
-      if (this.#heldBytes === 0) return;
+    this.#handles.write(this.#handle, bytes, (worked) => {
+      if (this.#writing === 'closed') return;
       this.#release(bytes.length);
-      if (error !== null && error !== undefined) return;
+      if (!worked) {
+        this.destroy();
+        return;
+      }
       this.#deliveredBytes += bytes.length;
-      if (this.#heldBytes === 0) this.#handler?.onDrain();
+      if (this.#heldBytes > 0) return;
+      if (this.#writing === 'ending') this.#sendFin();
+      else this.#handler?.onDrain();
+    });
+  }
+
+  #sendFin(): void {
+    this.#handles.shutdown(this.#handle, (worked) => {
+      if (this.#writing === 'closed') return;
+      this.#writing = 'ended';
+      // Where it did not work the client is gone already.
+      if (!worked || this.#reading === 'ended') this.destroy();
     });
   }
 
   #release(bytes: number): void {
     this.#heldBytes -= bytes;
     this.#pool.hold(-bytes);
+  }
+
+  /** The client is gone. What `write` returns then does not matter. */
+  #fail(): true {
+    this.destroy();
+    return true;
   }
 }

@@ -1,39 +1,123 @@
 import { writeSync, writevSync } from 'node:fs';
-import { Socket, connect, createServer } from 'node:net';
-import type { Server } from 'node:net';
+import { connect, createServer } from 'node:net';
+import type { Server, Socket } from 'node:net';
+import process from 'node:process';
+import { getSystemErrorName } from 'node:util';
 
 /**
- * Everything that is not Node's public interface is in this file: the handle below a socket, which alone can
- * be told to read into memory of ours when the connection was accepted and not made. `handlesWork` tries it out at
- * the start; where it does not work, ordinary streams do.
+ * Everything that is not Node's public interface is in this file.
+ *
+ * A connection is a handle of libuv's, and Node builds a socket and two streams around it. The relay uses the bare
+ * handle: it alone can be told to read into memory of ours, and a connection that only waits costs a fraction of what a
+ * socket does. `openHandles` tries all of it out at the start; where it does not work, `StreamWire` does, with what is public.
  */
 export interface Handle {
-  /** -1 once it is closed. */
+  /** The file descriptor; -1 once it is closed. */
   readonly fd: number;
-  reading: boolean;
+  /** Called for each read. May return the memory for the next one. */
+  onread: () => Uint8Array | undefined;
   readStart(): number;
   readStop(): number;
-  useUserBuffer(buffer: Uint8Array): void;
-  close(): void;
+  useUserBuffer(memory: Uint8Array): void;
+  writeBuffer(request: object, bytes: Uint8Array): number;
+  shutdown(request: object): number;
+  close(done: () => void): void;
+  /** Of TCP handles alone, as are the next two. */
+  reset?(done: () => void): number;
+  setNoDelay?(on: boolean): number;
+  setKeepAlive?(on: boolean, seconds: number): number;
 }
 
-interface ReadOptions {
-  /** Asked after each read for the memory of the next one. */
-  readonly buffer: () => Uint8Array;
-  /** False stops reading. */
-  readonly callback: (bytesRead: number) => boolean;
-}
+const METHODS = ['readStart', 'readStop', 'useUserBuffer', 'writeBuffer', 'shutdown', 'close'];
 
 function isHandle(value: unknown): value is Handle {
   return (
-    typeof value === 'object' &&
-    value !== null &&
+    isObject(value) &&
     'fd' in value &&
-    typeof value.fd === 'number' &&
-    ['readStart', 'readStop', 'useUserBuffer', 'close'].every(
-      (method) => typeof Reflect.get(value, method) === 'function',
-    )
+    METHODS.every((method) => typeof Reflect.get(value, method) === 'function')
   );
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === 'object' && value !== null;
+}
+
+/** What belongs to libuv's streams and to no handle in particular. */
+export class Handles {
+  readonly #binding: StreamBinding;
+
+  constructor(binding: StreamBinding) {
+    this.#binding = binding;
+  }
+
+  /** What the read brought that `onread` is called for: bytes, 0 for none, `READ_END` or `READ_LOST`. */
+  readResult(): number {
+    const { streamBaseState, kReadBytesOrError } = this.#binding;
+    const result = streamBaseState[kReadBytesOrError] ?? 0;
+    if (result >= 0) return result;
+    return result === UV_EOF ? READ_END : READ_LOST;
+  }
+
+  /**
+   * Writes all of `bytes`, which must stay as they are until `done` is called with whether it worked. That may
+   * happen before this returns.
+   */
+  write(handle: Handle, bytes: Uint8Array, done: (worked: boolean) => void): void {
+    const { WriteWrap, streamBaseState, kLastWriteWasAsync } = this.#binding;
+    // The request keeps the bytes alive.
+    const request = Object.assign(new WriteWrap(), {
+      bytes,
+      oncomplete: (status: number) => done(status === 0),
+    });
+    const status = handle.writeBuffer(request, bytes);
+    if (status !== 0 || streamBaseState[kLastWriteWasAsync] === 0) done(status === 0);
+  }
+
+  /** Sends a FIN. `done` is called with whether it worked. */
+  shutdown(handle: Handle, done: (worked: boolean) => void): void {
+    const { ShutdownWrap } = this.#binding;
+    const request = Object.assign(new ShutdownWrap(), { oncomplete: (status: number) => done(status === 0) });
+    const status = handle.shutdown(request);
+    // 1 says that it was done at once, and that nobody will be told.
+    if (status !== 0) done(status === 1);
+  }
+}
+
+/** Results of a read that brought no bytes. */
+export const READ_END = -1;
+export const READ_LOST = -2;
+
+/** libuv's error number for the end of a stream. */
+const UV_EOF = -4095;
+
+interface StreamBinding {
+  readonly WriteWrap: new () => object;
+  readonly ShutdownWrap: new () => object;
+  readonly streamBaseState: Int32Array;
+  readonly kReadBytesOrError: number;
+  readonly kLastWriteWasAsync: number;
+}
+
+function isStreamBinding(value: unknown): value is StreamBinding {
+  return (
+    isObject(value) &&
+    ['WriteWrap', 'ShutdownWrap'].every((name) => typeof Reflect.get(value, name) === 'function') &&
+    ['kReadBytesOrError', 'kLastWriteWasAsync'].every(
+      (name) => typeof Reflect.get(value, name) === 'number',
+    ) &&
+    Reflect.get(value, 'streamBaseState') instanceof Int32Array
+  );
+}
+
+function loadStreamBinding(): StreamBinding | null {
+  try {
+    const load: unknown = Reflect.get(process, 'binding');
+    const binding: unknown =
+      typeof load === 'function' ? Reflect.apply(load, process, ['stream_wrap']) : null;
+    return isStreamBinding(binding) ? binding : null;
+  } catch {
+    return null;
+  }
 }
 
 /**
@@ -42,11 +126,10 @@ function isHandle(value: unknown): value is Handle {
  */
 export function acceptHandles(server: Server, accept: (handle: Handle) => void): boolean {
   const listener: unknown = Reflect.get(server, '_handle');
-  if (typeof listener !== 'object' || listener === null) return false;
-  if (typeof Reflect.get(listener, 'onconnection') !== 'function') return false;
+  if (!isObject(listener) || typeof Reflect.get(listener, 'onconnection') !== 'function') return false;
   Reflect.set(listener, 'onconnection', (status: number, handle: unknown) => {
     if (isHandle(handle)) accept(handle);
-    else server.emit('error', Object.assign(new Error('accept'), { code: `libuv ${status}` }));
+    else server.emit('error', Object.assign(new Error('accept'), { code: getSystemErrorName(status) }));
   });
   return true;
 }
@@ -57,95 +140,99 @@ export function takeHandle(socket: Socket): Handle | null {
   if (!isHandle(handle) || socket.destroyed || socket.writableLength > 0 || socket.readableLength > 0)
     return null;
   handle.readStop();
-  handle.reading = false;
   Reflect.set(socket, '_handle', null);
+  // The handle knows its socket by a symbol, and would keep it for as long as it lives.
+  for (const symbol of Object.getOwnPropertySymbols(handle)) {
+    if (Reflect.get(handle, symbol) === socket) Reflect.set(handle, symbol, undefined);
+  }
   socket.destroy();
   return handle;
 }
 
-/** Makes a socket of a handle. It reads at once, by way of `onread`, and never emits 'data'. */
-export function openSocket(handle: Handle, onread: ReadOptions): Socket {
-  const options = { handle, onread, allowHalfOpen: true, readable: true, writable: true };
-  const socket: unknown = Reflect.construct(Socket, [options]);
-  if (!(socket instanceof Socket)) throw new TypeError('not a socket');
-  return socket;
-}
-
-/** Like a socket's own resume and pause, without what these do for streams. */
-export function startReading(handle: Handle): void {
-  if (handle.reading || handle.fd < 0) return;
-  handle.reading = true;
-  handle.readStart();
-}
-
-export function stopReading(handle: Handle): void {
-  handle.reading = false;
-  if (handle.fd >= 0) handle.readStop();
-}
-
 /**
- * Gives the kernel as much as it takes at once. Returns how many bytes that were: 0 as well when the connection is
- * gone, which the next write by way of its socket will report.
+ * Gives the kernel as much as it takes at once. Returns how many bytes that were, or -1 when the connection is gone.
  */
 export function tryWrite(handle: Handle, bytes: Uint8Array): number {
-  if (handle.fd < 0) return 0;
   try {
     return writeSync(handle.fd, bytes, 0, bytes.length, null);
-  } catch {
-    return 0;
+  } catch (error) {
+    return isFull(error) ? 0 : -1;
   }
 }
 
 /** The same for parts one behind the other; at most 1024 of them (IOV_MAX). */
 export function tryWriteParts(handle: Handle, parts: readonly Uint8Array[]): number {
-  if (handle.fd < 0) return 0;
   try {
     return writevSync(handle.fd, parts);
-  } catch {
-    return 0;
+  } catch (error) {
+    return isFull(error) ? 0 : -1;
   }
+}
+
+function isFull(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'EAGAIN';
 }
 
 const TRIAL_TIMEOUT_MS = 2000;
 
-/** Sends bytes over a connection of its own, there and back, by way of all of the above. */
-export async function handlesWork(): Promise<boolean> {
+/** Tries out all of the above over a connection of its own, there and back. Null where it does not work. */
+export async function openHandles(): Promise<Handles | null> {
+  const binding = loadStreamBinding();
+  if (binding === null) return null;
+  const handles = new Handles(binding);
   const server = createServer();
   const trial = Promise.withResolvers<boolean>();
   const timer = setTimeout(() => trial.resolve(false), TRIAL_TIMEOUT_MS);
-  const accepted: Socket[] = [];
-  server.on('error', () => trial.resolve(false));
   // Only reached where the hook is not.
   server.on('connection', () => trial.resolve(false));
   await new Promise<void>((resolve) => {
-    server.listen(0, '127.0.0.1', resolve);
     server.once('error', () => resolve());
-  });
-  const hooked = acceptHandles(server, (handle) => {
-    const memory = Buffer.alloc(8);
-    const socket = openSocket(handle, {
-      buffer: () => memory,
-      callback: (bytesRead) => {
-        if (memory.toString('latin1', 0, bytesRead) !== 'ping') trial.resolve(false);
-        tryWriteParts(handle, [memory.subarray(0, 2), memory.subarray(2, bytesRead)]);
-        return true;
-      },
-    });
-    socket.on('error', () => trial.resolve(false));
-    accepted.push(socket);
+    server.listen(0, '127.0.0.1', resolve);
   });
   const address = server.address();
+  const hooked = acceptHandles(server, (handle) =>
+    echoOnce(handles, handle, (worked) => trial.resolve(worked)),
+  );
   if (!hooked || address === null || typeof address === 'string') trial.resolve(false);
   else {
-    const client = connect({ port: address.port, host: '127.0.0.1' });
+    let echo = '';
+    const client = connect({ port: address.port, host: '127.0.0.1', allowHalfOpen: true });
     client.on('error', () => trial.resolve(false));
-    client.on('data', (echo) => trial.resolve(echo.toString() === 'ping'));
+    client.on('data', (bytes) => {
+      echo += bytes.toString();
+    });
+    client.on('end', () => {
+      if (echo === 'ping') client.end();
+      else trial.resolve(false);
+    });
     client.write('ping');
     void trial.promise.then(() => client.destroy());
   }
-  const works = await trial.promise;
+  const worked = await trial.promise;
   clearTimeout(timer);
-  for (const socket of accepted) socket.destroy();
   server.close();
-  return works;
+  return worked ? handles : null;
+}
+
+/** Sends back what comes, with a FIN behind it, and is content when the other end closes too. */
+function echoOnce(handles: Handles, handle: Handle, done: (worked: boolean) => void): void {
+  const memory = Buffer.alloc(16);
+  let isAnswered = false;
+  handle.onread = () => {
+    const result = handles.readResult();
+    if (result > 0 && !isAnswered) {
+      isAnswered = true;
+      const taken = tryWriteParts(handle, [memory.subarray(0, 1), memory.subarray(1, 2)]);
+      handles.write(handle, Uint8Array.from(memory.subarray(taken, result)), () => {
+        handles.shutdown(handle, (worked) => {
+          if (!worked) done(false);
+        });
+      });
+    } else if (result !== 0) {
+      handle.close(() => done(isAnswered && result === READ_END));
+    }
+    return memory;
+  };
+  handle.useUserBuffer(memory);
+  handle.readStart();
 }

@@ -1,30 +1,23 @@
 import { createServer } from 'node:net';
 import type { Server } from 'node:net';
-import { DirectWire } from './direct-wire.ts';
+import type { DataPlane } from './data-plane.ts';
 import type { Endpoint } from './endpoint.ts';
-import { acceptHandles } from './handle.ts';
 import type { Peer } from './peer.ts';
-import type { ReadPool } from './read-pool.ts';
 import { SocketPeer } from './socket-peer.ts';
-import { StreamWire } from './stream-wire.ts';
 
 /**
  * A server whose connections are clients as they come.
- *
- * @param pool what they read from; null for ordinary streams
  */
 export function createRawServer(
   kind: Endpoint['kind'],
-  pool: ReadPool | null,
+  plane: DataPlane,
   accept: (peer: Peer) => void,
 ): Server {
   const server = createServer({ allowHalfOpen: true }, (socket) => {
-    accept(new SocketPeer(new StreamWire(socket, kind)));
+    accept(new SocketPeer(plane.wireOfSocket(socket, kind)));
   });
-  if (pool !== null) {
-    server.on('listening', () => {
-      acceptHandles(server, (handle) => accept(new SocketPeer(new DirectWire(handle, kind, pool))));
-    });
-  }
+  server.on('listening', () => {
+    plane.acceptWires(server, kind, (wire) => accept(new SocketPeer(wire)));
+  });
   return server;
 }

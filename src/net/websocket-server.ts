@@ -2,12 +2,9 @@ import { createServer } from 'node:http';
 import type { Server } from 'node:http';
 import { Socket } from 'node:net';
 import { WebSocket, WebSocketServer } from 'ws';
-import { DirectWire } from './direct-wire.ts';
+import type { DataPlane } from './data-plane.ts';
 import type { Endpoint } from './endpoint.ts';
-import { takeHandle } from './handle.ts';
 import type { Peer } from './peer.ts';
-import type { ReadPool } from './read-pool.ts';
-import { StreamWire } from './stream-wire.ts';
 import { WebSocketPeer } from './websocket-peer.ts';
 import type { WebSocketPeerOptions } from './websocket-peer.ts';
 
@@ -29,12 +26,10 @@ class Upgraded extends WebSocket {
 
 /**
  * A server whose connections become clients once they have been upgraded. Any path will do.
- *
- * @param pool what they read from; null for ordinary streams
  */
 export function createWebSocketServer(
   kind: Endpoint['kind'],
-  pool: ReadPool | null,
+  plane: DataPlane,
   options: WebSocketPeerOptions,
   accept: (peer: Peer) => void,
 ): Server {
@@ -61,10 +56,7 @@ export function createWebSocketServer(
   server.on('upgrade', (request, stream, head) => {
     if (!(stream instanceof Socket)) throw new TypeError('an HTTP server without sockets');
     upgrader.handleUpgrade(request, stream, head, () => {
-      const handle = pool === null ? null : takeHandle(stream);
-      const wire =
-        handle === null || pool === null ? new StreamWire(stream, kind) : new DirectWire(handle, kind, pool);
-      const peer = new WebSocketPeer(wire, options);
+      const peer = new WebSocketPeer(plane.wireOfSocket(stream, kind), options);
       accept(peer);
       if (head.length > 0) peer.onBytes(Uint8Array.from(head));
     });

@@ -4,9 +4,9 @@ import type { Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Ending } from '../../src/net/connection.ts';
+import { DataPlane } from '../../src/net/data-plane.ts';
 import { Hub } from '../../src/net/hub.ts';
 import { listen } from '../../src/net/listener.ts';
-import { ReadPool } from '../../src/net/read-pool.ts';
 import { createRawServer } from '../../src/net/raw-server.ts';
 import { createWebSocketServer } from '../../src/net/websocket-server.ts';
 import type { Transport } from '../../src/net/peer.ts';
@@ -22,7 +22,7 @@ export interface HouseOptions {
 /** A hub that listens on all three transports, and everything it has recorded. */
 export class House {
   readonly hub: Hub;
-  readonly pool: ReadPool | null;
+  readonly plane: DataPlane;
   readonly endings: Ending[] = [];
   readonly faults: unknown[] = [];
   readonly #servers: Server[];
@@ -31,7 +31,8 @@ export class House {
   #ports = { tcp: 0, websocket: 0 };
   #wake: () => void = () => undefined;
 
-  private constructor(directory: string, options: HouseOptions) {
+  private constructor(directory: string, plane: DataPlane, options: HouseOptions) {
+    this.plane = plane;
     this.#directory = directory;
     this.hub = new Hub({
       wallClock: Date.now,
@@ -42,18 +43,20 @@ export class House {
       },
       fault: (error) => this.faults.push(error),
     });
-    this.pool =
-      options.ordinaryStreams === true ? null : new ReadPool(options.bufferMemoryBytes ?? 64 * 2 ** 20);
     const accept = this.hub.accept.bind(this.hub);
     this.#servers = [
-      createRawServer('tcp', this.pool, accept),
-      createRawServer('unix', this.pool, accept),
-      createWebSocketServer('tcp', this.pool, { pingIntervalMs: options.pingIntervalMs ?? 30_000 }, accept),
+      createRawServer('tcp', plane, accept),
+      createRawServer('unix', plane, accept),
+      createWebSocketServer('tcp', plane, { pingIntervalMs: options.pingIntervalMs ?? 30_000 }, accept),
     ];
   }
 
   static async open(options: HouseOptions = {}): Promise<House> {
-    const house = new House(await mkdtemp(join(tmpdir(), 'relay-house-')), options);
+    const plane =
+      options.ordinaryStreams === true
+        ? DataPlane.ofOrdinaryStreams()
+        : await DataPlane.open(options.bufferMemoryBytes ?? 64 * 2 ** 20);
+    const house = new House(await mkdtemp(join(tmpdir(), 'relay-house-')), plane, options);
     const [tcp, unix, websocket] = house.#servers;
     const loopback = { kind: 'tcp', port: 0, interface: '127.0.0.1', backlog: null } as const;
     if (tcp === undefined || unix === undefined || websocket === undefined)
@@ -96,6 +99,17 @@ export class House {
       });
     }
     return this.endings;
+  }
+
+  /** Resolves when the pairs that run have moved nothing for half a second. */
+  async stalled(): Promise<void> {
+    let last = -1;
+    for (let still = 0; still < 10;) {
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      const now = this.hub.census().incompleteBytes;
+      still = now === last ? still + 1 : 0;
+      last = now;
+    }
   }
 
   /** Ends everything; throws where the hub's counts are off or a fault was caught on the way. */

@@ -92,6 +92,11 @@ export class TestClient {
     return this.#bytes;
   }
 
+  /** True once `closed` has resolved. */
+  get isClosed(): boolean {
+    return this.#ended;
+  }
+
   /** Bytes that the kernel has not taken yet. */
   get unsentBytes(): number {
     return this.#socket.writableLength;

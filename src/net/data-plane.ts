@@ -1,0 +1,55 @@
+import type { Server, Socket } from 'node:net';
+import { DirectWire } from './direct-wire.ts';
+import { acceptHandles, openHandles, takeHandle } from './handle.ts';
+import type { Handles } from './handle.ts';
+import { ReadPool } from './read-pool.ts';
+import { StreamWire } from './stream-wire.ts';
+import type { Wire } from './wire.ts';
+
+/** How connections move their bytes: through one shared buffer where this Node allows it, else by its streams. */
+export class DataPlane {
+  readonly #handles: Handles | null;
+  readonly #pool: ReadPool;
+
+  private constructor(handles: Handles | null, bufferMemoryBytes: number) {
+    this.#handles = handles;
+    this.#pool = new ReadPool(bufferMemoryBytes);
+  }
+
+  /**
+   * Finds out what this Node can do.
+   *
+   * @param bufferMemoryBytes what may be held for receivers that do not keep up, above 16 KiB for each
+   */
+  static async open(bufferMemoryBytes: number): Promise<DataPlane> {
+    return new DataPlane(await openHandles(), bufferMemoryBytes);
+  }
+
+  /** The one that works everywhere. */
+  static ofOrdinaryStreams(): DataPlane {
+    return new DataPlane(null, 0);
+  }
+
+  get kind(): 'shared buffer' | 'ordinary streams' {
+    return this.#handles === null ? 'ordinary streams' : 'shared buffer';
+  }
+
+  /** Bytes held for receivers that do not keep up, as far as the shared buffer knows. */
+  get heldBytes(): number {
+    return this.#pool.heldBytes;
+  }
+
+  /** Takes a listening server's connections before sockets are made of them. Where it can't, 'connection' is emitted. */
+  acceptWires(server: Server, kind: Wire['kind'], accept: (wire: Wire) => void): void {
+    const handles = this.#handles;
+    if (handles === null) return;
+    acceptHandles(server, (handle) => accept(new DirectWire(handle, kind, handles, this.#pool)));
+  }
+
+  /** Takes over a socket, which is not to be used any more. It must allow half-open connections. */
+  wireOfSocket(socket: Socket, kind: Wire['kind']): Wire {
+    const handle = this.#handles === null ? null : takeHandle(socket);
+    if (this.#handles === null || handle === null) return new StreamWire(socket, kind);
+    return new DirectWire(handle, kind, this.#handles, this.#pool);
+  }
+}

@@ -1,0 +1,69 @@
+import assert from 'node:assert/strict';
+
+/** A frame as a client sends it. */
+export interface ClientFrame {
+  readonly opcode: number;
+  readonly payload?: Uint8Array | string;
+  /** Default: true. */
+  readonly isFinal?: boolean;
+  /** The three reserved bits, 0 to 7. */
+  readonly reserved?: number;
+  /** Null leaves the frame unmasked. */
+  readonly key?: Uint8Array | null;
+  /** Bytes of the length field; default: the shortest that will do. */
+  readonly lengthBytes?: 1 | 2 | 8;
+  /** What the length field says where that is not the payload's length. */
+  readonly announced?: bigint;
+}
+
+const SOME_KEY = Uint8Array.of(0x37, 0xfa, 0x21, 0x3d);
+
+/** Source: RFC 6455, section 5.2. */
+export function encodeFrame(frame: ClientFrame): Buffer {
+  const { opcode, isFinal = true, reserved = 0, key = SOME_KEY } = frame;
+  const payload = Buffer.from(frame.payload ?? '');
+  const announced = frame.announced ?? BigInt(payload.length);
+  const lengthBytes = frame.lengthBytes ?? (announced < 126n ? 1 : announced < 65_536n ? 2 : 8);
+  const length = Buffer.alloc(lengthBytes === 1 ? 1 : 1 + lengthBytes);
+  if (lengthBytes === 1) length.writeUInt8(Number(announced));
+  else if (lengthBytes === 2) length.writeUInt16BE(Number(announced), 1);
+  else length.writeBigUInt64BE(announced, 1);
+  if (lengthBytes > 1) length[0] = lengthBytes === 2 ? 126 : 127;
+  if (key !== null) length[0] = (length[0] ?? 0) | 0x80;
+  const first = Buffer.of((isFinal ? 0x80 : 0) | (reserved << 4) | opcode);
+  if (key === null) return Buffer.concat([first, length, payload]);
+  const masked = payload.map((byte, index) => byte ^ (key[index % 4] ?? 0));
+  return Buffer.concat([first, length, key, masked]);
+}
+
+export interface ServerFrame {
+  readonly opcode: number;
+  readonly payload: Buffer;
+}
+
+/** Reads what a server may send, and throws where it is not what RFC 6455 wants, byte by byte. */
+export function readServerFrames(bytes: Buffer): ServerFrame[] {
+  const frames: ServerFrame[] = [];
+  for (let at = 0; at < bytes.length;) {
+    const first = bytes.readUInt8(at);
+    assert.equal(first & 0x80, 0x80, 'a fragment');
+    assert.equal(first & 0x70, 0, 'a reserved bit');
+    let length = bytes.readUInt8(at + 1);
+    assert.ok(length < 128, 'a server must not mask');
+    at += 2;
+    if (length === 126) {
+      length = bytes.readUInt16BE(at);
+      at += 2;
+      assert.ok(length > 125, 'not the shortest form of a length');
+    } else if (length === 127) {
+      length = Number(bytes.readBigUInt64BE(at));
+      at += 8;
+      assert.ok(length > 65_535, 'not the shortest form of a length');
+    }
+    assert.ok((first & 0x08) === 0 || length < 126, 'a control frame that is too long');
+    assert.ok(at + length <= bytes.length, 'a frame that is cut off');
+    frames.push({ opcode: first & 0x0f, payload: bytes.subarray(at, at + length) });
+    at += length;
+  }
+  return frames;
+}

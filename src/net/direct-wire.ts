@@ -58,8 +58,7 @@ export class DirectWire implements Wire, PoolReader {
     if (taken < 0) return this.#fail();
     this.#deliveredBytes += taken;
     if (taken === bytes.length) return true;
-    this.#hold(Buffer.from(bytes.subarray(taken)));
-    return false;
+    return this.#hold(Buffer.from(bytes.subarray(taken)));
   }
 
   writeParts(parts: readonly Uint8Array[]): boolean {
@@ -73,8 +72,7 @@ export class DirectWire implements Wire, PoolReader {
       taken = Math.max(0, taken - part.length);
     }
     if (rest.length === 0) return true;
-    this.#hold(Buffer.concat(rest));
-    return false;
+    return this.#hold(Buffer.concat(rest));
   }
 
   pause(): void {
@@ -163,9 +161,11 @@ export class DirectWire implements Wire, PoolReader {
     this.#pool.noteStep(this);
   }
 
-  #hold(bytes: Uint8Array): void {
+  /** Keeps bytes until the kernel takes them. True where it has taken them meanwhile: then there is no `onDrain`. */
+  #hold(bytes: Uint8Array): boolean {
     this.#heldBytes += bytes.length;
     this.#pool.hold(bytes.length);
+    let isReturned = false;
     this.#handles.write(this.#handle, bytes, (worked) => {
       if (this.#writing === 'closed') return;
       this.#release(bytes.length);
@@ -174,10 +174,12 @@ export class DirectWire implements Wire, PoolReader {
         return;
       }
       this.#deliveredBytes += bytes.length;
-      if (this.#heldBytes > 0) return;
+      if (this.#heldBytes > 0 || !isReturned) return;
       if (this.#writing === 'ending') this.#sendFin();
       else this.#handler?.onDrain();
     });
+    isReturned = true;
+    return this.#heldBytes === 0;
   }
 
   #sendFin(): void {

@@ -19,8 +19,14 @@ const PLENTY_BYTES = 65_536;
 /** What a reader may bring in one turn when no other has plenty. */
 const LONE_TURN_BYTES = 2_097_152;
 
-/** A read may become at most this part of what the budget for held bytes has left. */
-const BUDGET_PARTS = 64;
+/**
+ * This part of the budget for held bytes is kept for the smallest reads: with 64 MiB, 2,000 pairs stay within the
+ * budget even where the first of them were stalled in the middle of the largest reads.
+ */
+const KEPT_PART = 0.5;
+
+/** A read may become at most this part of what the rest of the budget has left. */
+const BUDGET_PARTS = 16;
 
 /** A connection that reads from the pool. */
 export interface PoolReader {
@@ -141,7 +147,7 @@ export class ReadPool {
   }
 
   #setLargestStep(): void {
-    const step = stepFor((this.#budgetBytes - this.#heldBytes) / BUDGET_PARTS);
+    const step = stepFor((this.#budgetBytes * (1 - KEPT_PART) - this.#heldBytes) / BUDGET_PARTS);
     const isLess = step < this.#largestStep;
     this.#largestStep = step;
     if (!isLess) return;

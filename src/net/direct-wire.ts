@@ -27,6 +27,7 @@ export class DirectWire implements Wire, PoolReader {
   step = 0;
   turn = 0;
   turnBytes = 0;
+  spellBytes = 0;
 
   constructor(handle: Handle, kind: 'tcp' | 'unix', handles: Handles, pool: ReadPool) {
     this.kind = kind;

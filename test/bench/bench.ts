@@ -1,0 +1,30 @@
+import type { Workshop } from './workshop.ts';
+
+/** What every scenario is given. */
+export interface Bench {
+  readonly workshop: Workshop;
+  readonly quick: boolean;
+  readonly rounds: number;
+  /** Seconds that one measurement takes, after `warmUp` seconds that do not count. */
+  readonly seconds: number;
+  readonly warmUp: number;
+  /** Prints a table, or a remark. */
+  readonly print: (text: string) => void;
+}
+
+/**
+ * Measures every case once, then every case again: a disturbance of the machine hits all of them alike.
+ *
+ * @returns the measurements of each case, in the order of `cases`
+ */
+export async function interleaved<Case, Measurement>(
+  cases: readonly Case[],
+  rounds: number,
+  measure: (which: Case) => Promise<Measurement>,
+): Promise<{ readonly which: Case; readonly measured: readonly Measurement[] }[]> {
+  const results = cases.map((which) => ({ which, measured: new Array<Measurement>() }));
+  for (let round = 0; round < rounds; round += 1) {
+    for (const { which, measured } of results) measured.push(await measure(which));
+  }
+  return results;
+}

@@ -1,0 +1,42 @@
+import type { Bench } from './bench.ts';
+import { runLoad } from './load.ts';
+import type { LoadOptions, Report } from './load.ts';
+import { freePort } from './peers.ts';
+import type { Peer } from './peers.ts';
+import { Samples } from './table.ts';
+
+export const GIB = 2 ** 30;
+
+export interface Bulk {
+  readonly gibPerSecond: Samples;
+  readonly cpuSecondsPerGib: Samples;
+  /** How much of its one core the generator used; near 1 it may be what limits. */
+  readonly generatorLoad: Samples;
+}
+
+export function runBulk(bench: Bench, peer: Peer, options: LoadOptions): Promise<Report> {
+  const { warmUp, seconds } = bench;
+  return runLoad(bench.workshop, 'bulk', peer, { warmUp, seconds, ...options });
+}
+
+export function summarise(reports: readonly Report[]): Bulk {
+  const each = (value: (report: Report) => number): Samples => new Samples(reports.map(value));
+  return {
+    gibPerSecond: each((report) => report.get('bytes') / GIB / report.get('seconds')),
+    cpuSecondsPerGib: each((report) => (report.get('cpuSeconds') * GIB) / report.get('bytes')),
+    generatorLoad: each((report) => report.get('generatorCpuSeconds') / report.get('seconds')),
+  };
+}
+
+/** No peer at all: the generator's senders connect to its receivers. */
+export async function nobody(): Promise<Peer> {
+  const port = await freePort();
+  return {
+    name: 'nothing in between',
+    pid: 0,
+    tcpPort: port,
+    websocketPort: port,
+    sinkPort: port,
+    [Symbol.asyncDispose]: () => Promise.resolve(),
+  };
+}

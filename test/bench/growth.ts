@@ -1,0 +1,93 @@
+import { execFileSync } from 'node:child_process';
+import { interleaved } from './bench.ts';
+import type { Bench } from './bench.ts';
+import { runBulk, summarise } from './bulk.ts';
+import { runCycles } from './connections.ts';
+import { startLoad } from './load.ts';
+import { startAll, startEpoll, startReference, startRelay } from './peers.ts';
+import type { StartPeer } from './peers.ts';
+import { residentKiB } from './process-memory.ts';
+import { Samples, formatTable, ratio } from './table.ts';
+
+const PAIRS = [1, 10, 100, 1000];
+const QUICK_PAIRS = [1, 1000];
+const WAITING = [0, 5000, 18_000];
+
+/** Files that a peer or the generator has open besides those that wait, generously. */
+const SPARE_FILES = 500;
+
+const SETUP_TIMEOUT_MS = 120_000;
+const KIB = 1024;
+
+/** What becomes of speed when there is more of everything. */
+export async function growth(bench: Bench): Promise<void> {
+  await printPairs(bench);
+  await printWaiting(bench);
+}
+
+async function printPairs(bench: Bench): Promise<void> {
+  const counts = bench.quick ? QUICK_PAIRS : PAIRS;
+  const starts = bench.quick ? [startRelay] : [startRelay, startReference, startEpoll(256 * KIB)];
+  await using peers = await startAll(bench.workshop, starts);
+  const cases = peers.all.flatMap((peer) => counts.map((pairs) => ({ peer, pairs })));
+  const rounds = bench.quick ? 1 : bench.rounds;
+  const results = await interleaved(cases, rounds, ({ peer, pairs }) => runBulk(bench, peer, { pairs }));
+  const summaries = results.map(({ which, measured }) => ({ which, bulk: summarise(measured) }));
+  const rows = summaries.map(({ which, bulk }) => {
+    const one = summaries.find((other) => other.which.peer === which.peer);
+    return [
+      which.peer.name,
+      String(which.pairs),
+      bulk.gibPerSecond.format(2),
+      bulk.cpuSecondsPerGib.format(2),
+      ratio(bulk.gibPerSecond.median, one?.bulk.gibPerSecond.median),
+      bulk.generatorLoad.median.toFixed(2),
+    ];
+  });
+  const header = ['peer', 'pairs', 'GiB/s', 'CPU s/GiB', 'of one pair', 'generator load'];
+  bench.print(formatTable('Growth: pairs that run flat out', header, rows));
+}
+
+async function printWaiting(bench: Bench): Promise<void> {
+  const limit = openFilesLimit() - SPARE_FILES;
+  const counts = WAITING.filter((count) => count <= limit);
+  if (counts.length < WAITING.length)
+    bench.print(`A process may open too few files for more than ${limit}.\n`);
+  const rows: string[][] = [];
+  const starts: StartPeer[] = bench.quick ? [startRelay] : [startRelay, startReference];
+  for (const start of starts) {
+    const peer = await start(bench.workshop);
+    if (peer === null) continue;
+    await using house = new AsyncDisposableStack();
+    house.use(peer);
+    let waiting = 0;
+    let alone: number | undefined;
+    for (const count of counts) {
+      if (count > waiting) {
+        const load = house.use(startLoad(bench.workshop, 'wait', peer, { pairs: count - waiting }));
+        await load.waitForOutput(/^waiting$/mu, SETUP_TIMEOUT_MS);
+        waiting = count;
+      }
+      const rounds = bench.quick ? 1 : bench.rounds;
+      const [result] = await interleaved([peer], rounds, () => runCycles(bench, peer));
+      const rate = new Samples(
+        (result?.measured ?? []).map((report) => report.get('pairs') / report.get('seconds')),
+      );
+      alone ??= rate.median;
+      rows.push([
+        peer.name,
+        String(count),
+        rate.format(0),
+        ratio(rate.median, alone),
+        (residentKiB(peer.pid) / KIB).toFixed(0),
+      ]);
+    }
+  }
+  const header = ['peer', 'clients that wait', 'pairs/s', 'of none', 'resident MiB'];
+  bench.print(formatTable('Growth: connect, handshake, match, close beside clients that wait', header, rows));
+}
+
+function openFilesLimit(): number {
+  const text = execFileSync('sh', ['-c', 'ulimit -Hn'], { encoding: 'utf8' }).trim();
+  return text === 'unlimited' ? Number.POSITIVE_INFINITY : Number(text);
+}

@@ -1,0 +1,81 @@
+import { Program } from '../support/programs.ts';
+import type { Peer } from './peers.ts';
+import { PINNED } from './cores.ts';
+import type { Workshop } from './workshop.ts';
+
+export type Transport = 'tcp' | 'websocket';
+
+export type Mode = 'bulk' | 'stall' | 'wait' | 'cycles' | 'burst';
+
+/** What the generator is told besides where to go; its keys are those of `struct options` in load/main.c. */
+export interface LoadOptions {
+  readonly from?: Transport;
+  readonly to?: Transport;
+  readonly pairs?: number;
+  readonly pingPong?: boolean;
+  /** Seconds before anything is measured. */
+  readonly warmUp?: number;
+  readonly seconds?: number;
+}
+
+/** Far above what any scenario takes; a generator that hangs ends with a reason. */
+const TIMEOUT_MS = 120_000;
+
+const REPORT = /^\{.*\}\n/mu;
+
+/** Starts the generator against a peer. It measures the peer's CPU time where it measures any. */
+export function startLoad(workshop: Workshop, mode: Mode, peer: Peer, options: LoadOptions): Program {
+  const { from = 'tcp', to = 'tcp', pingPong = false, ...numbers } = options;
+  const settings = {
+    port: from === 'tcp' ? peer.tcpPort : websocketPort(peer),
+    otherPort: to === 'tcp' ? peer.tcpPort : websocketPort(peer),
+    sink: peer.sinkPort ?? 0,
+    pid: peer.pid,
+    from,
+    to,
+    pingPong: pingPong ? 1 : 0,
+    ...numbers,
+  };
+  const args = Object.entries(settings).map(([key, value]) => `${key}=${value}`);
+  return new Program([...PINNED.load, workshop.load, mode, ...args]);
+}
+
+/** Runs the generator to its end, and returns what it has measured. */
+export async function runLoad(
+  workshop: Workshop,
+  mode: Mode,
+  peer: Peer,
+  options: LoadOptions,
+): Promise<Report> {
+  await using program = startLoad(workshop, mode, peer, options);
+  const report = await nextReport(program);
+  await program.succeeds(TIMEOUT_MS);
+  return report;
+}
+
+/** What the generator says next that is a measurement. */
+export async function nextReport(program: Program): Promise<Report> {
+  const [line] = await program.waitForOutput(REPORT, TIMEOUT_MS);
+  return new Report(line);
+}
+
+/** Numbers by name. */
+export class Report {
+  readonly #values: ReadonlyMap<string, unknown>;
+
+  constructor(json: string) {
+    const parsed: unknown = JSON.parse(json);
+    this.#values = new Map(typeof parsed === 'object' && parsed !== null ? Object.entries(parsed) : []);
+  }
+
+  get(name: string): number {
+    const value = this.#values.get(name);
+    if (typeof value !== 'number') throw new Error(`the generator does not report ${name}`);
+    return value;
+  }
+}
+
+function websocketPort(peer: Peer): number {
+  if (peer.websocketPort === null) throw new Error(`${peer.name} has no WebSocket`);
+  return peer.websocketPort;
+}

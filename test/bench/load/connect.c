@@ -1,0 +1,113 @@
+// How clients come to the peer, and how two of them become a pair.
+
+#include "load.h"
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+// Far above what any peer takes; what hangs ends with a reason.
+enum { SET_UP_TIMEOUT_SECONDS = 20 };
+
+// Ports of one source address run out when ended connections linger in TIME_WAIT.
+enum { SOURCE_ADDRESSES = 250 };
+
+int new_socket(bool blocking) {
+  static unsigned count;
+  int fd = socket(AF_INET, SOCK_STREAM | (blocking ? 0 : SOCK_NONBLOCK), 0), one = 1;
+  if (fd < 0) die("socket: %s", strerror(errno));
+  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+  setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
+  if (blocking) {
+    struct timeval timeout = {.tv_sec = SET_UP_TIMEOUT_SECONDS};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
+  }
+  struct sockaddr_in source = {.sin_family = AF_INET,
+                               .sin_addr.s_addr = htonl(0x7f000101 + count++ % SOURCE_ADDRESSES)};
+  if (bind(fd, (struct sockaddr *)&source, sizeof source) < 0) die("bind: %s", strerror(errno));
+  return fd;
+}
+
+int start_connecting(int fd, int port) {
+  struct sockaddr_in address = {
+      .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  return connect(fd, (struct sockaddr *)&address, sizeof address);
+}
+
+int listen_on(int port) {
+  int fd = socket(AF_INET, SOCK_STREAM, 0), one = 1;
+  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+  struct timeval timeout = {.tv_sec = SET_UP_TIMEOUT_SECONDS};
+  setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
+  struct sockaddr_in address = {
+      .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0) die("bind: %s", strerror(errno));
+  if (listen(fd, 4096) < 0) die("listen: %s", strerror(errno));
+  return fd;
+}
+
+static void send_all(int fd, const void *bytes, size_t length) {
+  if (send(fd, bytes, length, 0) != (ssize_t)length) die("send: %s", strerror(errno));
+}
+
+static void dial(struct connection *connection, int port) {
+  connection->fd = new_socket(true);
+  if (start_connecting(connection->fd, port) < 0) die("connect: %s", strerror(errno));
+}
+
+void write_handshake(char *line, unsigned token, int side) {
+  // The process id keeps generators apart that run at the same time.
+  sprintf(line, "please relay %032x%032x for side %016x\n", (unsigned)getpid(), token, (unsigned)side);
+}
+
+static void dial_relay(struct connection *connection, int port, unsigned token, int side) {
+  char line[128];
+  uint8_t frame[160];
+  dial(connection, port);
+  write_handshake(line, token, side);
+  if (connection->transport == TCP) return send_all(connection->fd, line, strlen(line));
+  websocket_upgrade(connection->fd);
+  send_all(connection->fd, frame, websocket_frame(frame, line, strlen(line)));
+}
+
+static void expect_ok(const struct connection *connection) {
+  const char *expected = connection->transport == TCP ? "ok\n" : "\x82\x03ok\n";
+  size_t length = strlen(expected);
+  char got[8] = "";
+  if (recv(connection->fd, got, length, MSG_WAITALL) != (ssize_t)length) die("no ok: %s", strerror(errno));
+  if (memcmp(got, expected, length) != 0) die("not ok: %s", got);
+}
+
+static unsigned new_token(void) {
+  static unsigned token;
+  return ++token;
+}
+
+void open_waiting(const struct options *options, struct connection *connection) {
+  connection->transport = options->from;
+  dial_relay(connection, options->port, new_token(), 1);
+}
+
+// A peer that forwards gets its connections one after the other, so that it is known which belong together.
+void open_pair(const struct options *options, int listener, struct connection *first, struct connection *second) {
+  first->partner = second;
+  second->partner = first;
+  first->transport = options->from;
+  second->transport = options->to;
+  if (listener >= 0) {
+    dial(first, options->port);
+    second->fd = accept(listener, NULL, NULL);
+    if (second->fd < 0) die("nothing was forwarded: %s", strerror(errno));
+    second->frames.from_client = true;
+    return;
+  }
+  unsigned token = new_token();
+  dial_relay(first, options->port, token, 1);
+  dial_relay(second, options->other_port, token, 2);
+  expect_ok(second);
+  expect_ok(first);
+}

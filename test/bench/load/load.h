@@ -1,0 +1,92 @@
+// One load generator for every scenario; see main.c for its modes.
+
+#ifndef LOAD_H
+#define LOAD_H
+
+#define _GNU_SOURCE
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum transport { TCP, WEBSOCKET };
+
+struct options {
+  int port, other_port; // of what is measured, for the first client of a pair and for the second
+  int sink;           // a port to listen on, where the peer forwards to; 0 where it pairs clients itself
+  enum transport from, to;
+  int pairs;          // or clients, in the modes that do not pair them
+  bool both;          // bytes flow both ways
+  bool ping_pong;     // one more pair, which exchanges small messages
+  int pid;            // whose CPU time is measured; 0 for nobody's
+  double warm_up, seconds;
+};
+
+// Messages a WebSocket sender sends: 16 KiB each, as the clients do.
+enum { MESSAGE_BYTES = 16384, FRAME_HEADER_BYTES = 8, FRAME_BYTES = FRAME_HEADER_BYTES + MESSAGE_BYTES };
+
+// A deployed client fails on messages longer than this.
+enum { LONGEST_MESSAGE = 32768 };
+
+// Takes frames apart as their bytes come in any split.
+struct frames {
+  bool from_client; // with nothing in between they come as they were sent, and are masked
+  uint8_t header[14];
+  unsigned header_bytes;
+  uint64_t payload_left, message_bytes;
+  bool control, closed;
+};
+
+struct connection {
+  int fd;
+  enum transport transport;
+  struct connection *partner;
+  bool sends, receives, finished;
+  uint32_t interest;
+  uint64_t wire_bytes;     // sent, with the framing
+  uint64_t received;       // payload
+  struct frames frames;
+};
+
+// main.c
+void die(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
+double now(void);
+double cpu_seconds(int pid);
+void say(const char *line);
+void wait_for_input(void);
+
+// connect.c
+int new_socket(bool blocking);
+int start_connecting(int fd, int port);
+int listen_on(int port);
+void write_handshake(char *line, unsigned token, int side);
+void open_pair(const struct options *options, int listener, struct connection *first, struct connection *second);
+void open_waiting(const struct options *options, struct connection *connection);
+
+// websocket.c
+void websocket_upgrade(int fd);
+size_t websocket_frame(uint8_t *to, const void *payload, size_t length);
+// Counts the payload bytes among those; dies where a frame is not as it must be.
+uint64_t websocket_payload(struct frames *frames, const uint8_t *bytes, size_t count);
+
+// stream.c
+void prepare_streams(void);
+uint64_t sent_payload(const struct connection *connection);
+bool amid_a_frame(const struct connection *connection);
+void send_some(struct connection *connection);
+void receive_some(struct connection *connection);
+
+// ping-pong.c
+struct ping_pong;
+struct ping_pong *start_ping_pong(const struct options *options, int listener);
+void measure_ping_pong(struct ping_pong *ping_pong, bool on);
+void finish_ping_pong(struct ping_pong *ping_pong);
+
+// The modes.
+void run_bulk(const struct options *options);
+void run_stall(const struct options *options);
+void run_wait(const struct options *options);
+void run_cycles(const struct options *options);
+void run_burst(const struct options *options);
+
+#endif

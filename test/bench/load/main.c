@@ -1,0 +1,104 @@
+// The load generator: load MODE KEY=VALUE...
+//
+//   bulk    pairs run flat out; throughput, and the CPU time of the process `pid` meanwhile
+//   stall   pairs run flat out for `warm_up`, then nobody reads; stays until its input ends
+//   wait    clients wait for partners that never come; stays until its input ends
+//   cycles  connect, handshake, match, close, over and over, `pairs` at once
+//   burst   `pairs` clients connect in the same moment, and are paired
+//
+// What it has measured is one line of JSON. Any fault of the peer ends it with exit code 1 and a sentence.
+
+#include "load.h"
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+void die(const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  vfprintf(stderr, format, arguments);
+  fputc('\n', stderr);
+  exit(1);
+}
+
+double now(void) {
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return time.tv_sec + time.tv_nsec / 1e9;
+}
+
+// All threads of the process, its kernel time too.
+double cpu_seconds(int pid) {
+  if (pid == 0) return 0;
+  char path[64], stat[1024];
+  snprintf(path, sizeof path, "/proc/%d/stat", pid);
+  FILE *file = fopen(path, "r");
+  if (file == NULL) die("process %d is gone", pid);
+  size_t length = fread(stat, 1, sizeof stat - 1, file);
+  fclose(file);
+  stat[length] = '\0';
+  // The name of the program is in parentheses and may hold anything.
+  const char *after_name = strrchr(stat, ')');
+  unsigned long user, kernel;
+  const char *format = ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu";
+  if (after_name == NULL || sscanf(after_name, format, &user, &kernel) != 2)
+    die("can't read %s", path);
+  return (double)(user + kernel) / sysconf(_SC_CLK_TCK);
+}
+
+void say(const char *line) {
+  puts(line);
+  fflush(stdout);
+}
+
+void wait_for_input(void) {
+  if (getchar() == EOF) exit(0);
+}
+
+static enum transport to_transport(const char *name) {
+  if (strcmp(name, "tcp") == 0) return TCP;
+  if (strcmp(name, "websocket") == 0) return WEBSOCKET;
+  die("%s is no transport", name);
+}
+
+static void set(struct options *options, const char *key, const char *value) {
+  if (strcmp(key, "port") == 0) options->port = atoi(value);
+  else if (strcmp(key, "otherPort") == 0) options->other_port = atoi(value);
+  else if (strcmp(key, "sink") == 0) options->sink = atoi(value);
+  else if (strcmp(key, "from") == 0) options->from = to_transport(value);
+  else if (strcmp(key, "to") == 0) options->to = to_transport(value);
+  else if (strcmp(key, "pairs") == 0) options->pairs = atoi(value);
+  else if (strcmp(key, "both") == 0) options->both = atoi(value);
+  else if (strcmp(key, "pingPong") == 0) options->ping_pong = atoi(value);
+  else if (strcmp(key, "pid") == 0) options->pid = atoi(value);
+  else if (strcmp(key, "warmUp") == 0) options->warm_up = atof(value);
+  else if (strcmp(key, "seconds") == 0) options->seconds = atof(value);
+  else die("%s is no option", key);
+}
+
+int main(int argc, char **argv) {
+  struct options options = {.pairs = 1, .seconds = 1};
+  for (int i = 2; i < argc; i++) {
+    char *equals = strchr(argv[i], '=');
+    if (equals == NULL) die("not KEY=VALUE: %s", argv[i]);
+    *equals = '\0';
+    set(&options, argv[i], equals + 1);
+  }
+  const char *mode = argc > 1 ? argv[1] : "none";
+  signal(SIGPIPE, SIG_IGN);
+  struct rlimit files;
+  getrlimit(RLIMIT_NOFILE, &files);
+  files.rlim_cur = files.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &files);
+  if (strcmp(mode, "bulk") == 0) run_bulk(&options);
+  else if (strcmp(mode, "stall") == 0) run_stall(&options);
+  else if (strcmp(mode, "wait") == 0) run_wait(&options);
+  else if (strcmp(mode, "cycles") == 0) run_cycles(&options);
+  else if (strcmp(mode, "burst") == 0) run_burst(&options);
+  else die("%s is no mode", mode);
+}

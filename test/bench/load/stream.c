@@ -1,0 +1,81 @@
+// Sends without end from bytes prepared once, and counts what arrives without looking at it.
+
+#include "load.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+// Larger writes were measured to be slower: they leave the cache before the peer reads them.
+enum { STREAM_MESSAGES = 16 };
+
+// The header of a frame that is not empty and comes with a mask is longer; the parser takes any split.
+enum { SHORTEST_HEADER = 4, FRAMES_A_TURN = 32, MOST_BYTES_A_TURN = 1 << 30 };
+
+static struct {
+  uint8_t *bytes;
+  size_t length;
+} streams[2];
+
+void prepare_streams(void) {
+  uint8_t *noise = malloc(STREAM_MESSAGES * MESSAGE_BYTES);
+  for (int i = 0; i < STREAM_MESSAGES * MESSAGE_BYTES; i++) noise[i] = rand() >> 8;
+  streams[TCP].bytes = noise;
+  streams[TCP].length = STREAM_MESSAGES * MESSAGE_BYTES;
+  uint8_t *frames = malloc(STREAM_MESSAGES * FRAME_BYTES);
+  for (int i = 0; i < STREAM_MESSAGES; i++)
+    websocket_frame(frames + i * FRAME_BYTES, noise + i * MESSAGE_BYTES, MESSAGE_BYTES);
+  streams[WEBSOCKET].bytes = frames;
+  streams[WEBSOCKET].length = STREAM_MESSAGES * FRAME_BYTES;
+}
+
+uint64_t sent_payload(const struct connection *connection) {
+  if (connection->transport == TCP) return connection->wire_bytes;
+  return connection->wire_bytes / FRAME_BYTES * MESSAGE_BYTES;
+}
+
+bool amid_a_frame(const struct connection *connection) {
+  return connection->transport == WEBSOCKET && connection->wire_bytes % FRAME_BYTES != 0;
+}
+
+void send_some(struct connection *connection) {
+  size_t length = streams[connection->transport].length, at = connection->wire_bytes % length;
+  size_t count = length - at;
+  // No longer meant to send: only to the end of the frame that was begun.
+  if (!connection->sends) count = FRAME_BYTES - at % FRAME_BYTES;
+  ssize_t sent = send(connection->fd, streams[connection->transport].bytes + at, count, MSG_DONTWAIT);
+  if (sent < 0 && errno != EAGAIN) die("send: %s", strerror(errno));
+  if (sent > 0) connection->wire_bytes += sent;
+}
+
+// The kernel throws the bytes away: what is measured is the peer, not a copy nobody reads.
+static ssize_t discard(int fd, size_t count) {
+  return recv(fd, NULL, count, MSG_DONTWAIT | MSG_TRUNC);
+}
+
+// Headers are read and taken apart, payload is not.
+static ssize_t receive_frames(struct connection *connection) {
+  struct frames *frames = &connection->frames;
+  ssize_t got = 0;
+  for (int i = 0; i < FRAMES_A_TURN; i++) {
+    uint8_t header[SHORTEST_HEADER];
+    got = recv(connection->fd, header, sizeof header, MSG_DONTWAIT);
+    if (got <= 0) break;
+    connection->received += websocket_payload(frames, header, got);
+    if (frames->payload_left == 0) continue;
+    got = discard(connection->fd, frames->payload_left);
+    if (got <= 0) break;
+    if (!frames->control) connection->received += got;
+    frames->payload_left -= got;
+  }
+  if (frames->closed) connection->finished = true;
+  return got;
+}
+
+void receive_some(struct connection *connection) {
+  ssize_t got =
+      connection->transport == TCP ? discard(connection->fd, MOST_BYTES_A_TURN) : receive_frames(connection);
+  if (got == 0) connection->finished = true;
+  else if (got < 0 && errno != EAGAIN) die("receive: %s", strerror(errno));
+  else if (got > 0 && connection->transport == TCP) connection->received += got;
+}

@@ -1,0 +1,85 @@
+import { parseArgs } from 'node:util';
+import { findProgram } from '../support/programs.ts';
+import type { Bench } from './bench.ts';
+import { connections } from './connections.ts';
+import { fairness } from './fairness.ts';
+import { growth } from './growth.ts';
+import { memory } from './memory.ts';
+import { throughput } from './throughput.ts';
+import { websocket } from './websocket.ts';
+import { Workshop } from './workshop.ts';
+
+/**
+ * Measures our relay beside what else there is on this machine: `npm run bench -- [--quick]
+ * [--only throughput,websocket] [--rounds N]`. Each number is a median with the minimum and the maximum in parentheses.
+ *
+ * The peer has one core and the generator another. Where `generator load` is near 1, the generator limits as much
+ * as the peer does, and CPU seconds per GiB tell more than GiB per second.
+ */
+const SCENARIOS = new Map([
+  ['throughput', throughput],
+  ['websocket', websocket],
+  ['memory', memory],
+  ['fairness', fairness],
+  ['connections', connections],
+  ['growth', growth],
+]);
+
+const { values } = parseArgs({
+  options: {
+    quick: { type: 'boolean', default: false },
+    only: { type: 'string' },
+    rounds: { type: 'string' },
+  },
+});
+
+// Whatever was started ends with this process, and it goes when it is told to.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
+
+const print = (text: string): void => {
+  process.stdout.write(`${text}\n`);
+};
+
+const compiler = findProgram('cc');
+if (compiler === null) print('The load generator is written in C: a compiler named cc is needed.');
+else await run(compiler);
+
+async function run(cc: string): Promise<void> {
+  const names = values.only?.split(',') ?? [...SCENARIOS.keys()];
+  const unknown = names.filter((name) => !SCENARIOS.has(name));
+  if (unknown.length > 0) {
+    print(`not a scenario: ${unknown.join(', ')}; there are ${[...SCENARIOS.keys()].join(', ')}`);
+    process.exitCode = 2;
+    return;
+  }
+  const rounds = Number(values.rounds ?? (values.quick ? 3 : 5));
+  if (!Number.isInteger(rounds) || rounds < 1) {
+    print(`not a number of rounds: ${values.rounds}`);
+    process.exitCode = 2;
+    return;
+  }
+  using workshop = new Workshop(cc);
+  const bench: Bench = {
+    workshop,
+    quick: values.quick,
+    rounds,
+    seconds: values.quick ? 0.25 : 2,
+    warmUp: values.quick ? 0.15 : 0.5,
+    print,
+  };
+  for (const [name, scenario] of SCENARIOS) {
+    if (!names.includes(name)) continue;
+    try {
+      await scenario(bench);
+    } catch (error) {
+      process.exitCode = 1;
+      for (const reason of reasons(error)) print(`${name} failed: ${reason.message}\n`);
+    }
+  }
+}
+
+/** A peer that broke down fails the generator first, and then its own disposal: both are told. */
+function reasons(error: unknown): Error[] {
+  if (error instanceof SuppressedError) return [...reasons(error.error), ...reasons(error.suppressed)];
+  return [error instanceof Error ? error : new Error(String(error))];
+}

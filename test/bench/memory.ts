@@ -1,0 +1,78 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Bench } from './bench.ts';
+import { nextReport, startLoad } from './load.ts';
+import type { LoadOptions } from './load.ts';
+import { startRelay } from './peers.ts';
+import { residentKiB } from './process-memory.ts';
+import { Samples, formatTable } from './table.ts';
+
+interface Case {
+  readonly what: string;
+  readonly mode: 'wait' | 'stall';
+  readonly options: LoadOptions & { readonly pairs: number };
+}
+
+const WAITING = 15_000;
+const PAIRS = 1000;
+
+/** Long enough for every pair to have had its share at full speed. */
+const FAST_SECONDS = 4;
+
+const SETUP_TIMEOUT_MS = 60_000;
+
+const KIB_PER_MIB = 1024;
+
+/** What our relay takes from the system for connections that do nothing, and for pairs that are stuck. */
+export async function memory(bench: Bench): Promise<void> {
+  const cases: Case[] = [
+    { what: 'client that waits, TCP', mode: 'wait', options: { pairs: WAITING } },
+    { what: 'pair stalled from the start', mode: 'stall', options: { pairs: PAIRS } },
+    {
+      what: 'pair stalled after full speed',
+      mode: 'stall',
+      options: { pairs: PAIRS, warmUp: bench.quick ? 1 : FAST_SECONDS },
+    },
+  ];
+  if (!bench.quick) {
+    cases.splice(1, 0, {
+      what: 'client that waits, WebSocket',
+      mode: 'wait',
+      options: { pairs: WAITING, from: 'websocket', to: 'websocket' },
+    });
+    cases.push({
+      what: 'pair stalled after full speed, WebSocket',
+      mode: 'stall',
+      options: { pairs: PAIRS, warmUp: FAST_SECONDS, from: 'websocket', to: 'websocket' },
+    });
+  }
+  const rounds = bench.quick ? 1 : Math.min(bench.rounds, 3);
+  const rows: string[][] = [];
+  for (const one of cases) {
+    const measured: { before: number; grown: number }[] = [];
+    for (let round = 0; round < rounds; round += 1) measured.push(await measure(bench, one));
+    const { pairs: count } = one.options;
+    rows.push([
+      one.what,
+      String(count),
+      new Samples(measured.map(({ grown }) => grown / count)).format(1),
+      new Samples(measured.map(({ before }) => before / KIB_PER_MIB)).median.toFixed(0),
+      new Samples(measured.map(({ before, grown }) => (before + grown) / KIB_PER_MIB)).median.toFixed(0),
+    ]);
+  }
+  const header = ['what', 'how many', 'KiB each', 'MiB before', 'MiB with them'];
+  bench.print(formatTable("Memory: our relay's resident set, a new process each time", header, rows));
+}
+
+/** In KiB. The relay is a new one: memory that was used once is seldom given back. */
+async function measure(bench: Bench, { mode, options }: Case): Promise<{ before: number; grown: number }> {
+  await using relay = await startRelay();
+  const before = residentKiB(relay.pid);
+  await using load = startLoad(bench.workshop, mode, relay, options);
+  if (mode === 'wait') await load.waitForOutput(/^waiting$/mu, SETUP_TIMEOUT_MS);
+  else await nextReport(load);
+  await sleep(bench.quick ? 300 : 1500);
+  const grown = residentKiB(relay.pid) - before;
+  load.endInput();
+  await load.succeeds(SETUP_TIMEOUT_MS);
+  return { before, grown };
+}

@@ -1,0 +1,173 @@
+import { writeFileSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Program, findProgram } from '../support/programs.ts';
+import { RelayProcess } from '../support/relay-process.ts';
+import { PINNED } from './cores.ts';
+import type { Workshop } from './workshop.ts';
+
+const START_TIMEOUT_MS = 20_000;
+
+/** Enough for a thousand pairs. */
+const HAPROXY_CONNECTIONS = 4000;
+
+const KIB = 1024;
+
+/** Something that moves bytes from one connection to another. */
+export interface Peer extends AsyncDisposable {
+  readonly name: string;
+  readonly pid: number;
+  readonly tcpPort: number;
+  readonly websocketPort: number | null;
+  /** The port it forwards everything to; null for a relay, which pairs its clients. */
+  readonly sinkPort: number | null;
+}
+
+/** Starts a peer; null where it is not installed. */
+export type StartPeer = (workshop: Workshop) => Promise<Peer | null>;
+
+/** Our relay. */
+export async function startRelay(): Promise<Peer> {
+  const relay = await RelayProcess.start(
+    { RELAY_WEBSOCKET_LISTEN: 'tcp:0:interface=127.0.0.1', RELAY_LOG_LEVEL: 'info' },
+    PINNED.peer,
+  );
+  return {
+    name: 'relay',
+    pid: relay.pid,
+    tcpPort: relay.port('raw'),
+    websocketPort: relay.port('websocket'),
+    sinkPort: null,
+    [Symbol.asyncDispose]: () => relay.stop(),
+  };
+}
+
+/** Debian's magic-wormhole-transit-relay, as it runs when nothing is set. */
+export async function startReference(): Promise<Peer | null> {
+  const twistd = findProgram('twistd3');
+  if (twistd === null) return null;
+  const port = await freePort();
+  const endpoint = `--port=tcp:${port}:interface=127.0.0.1`;
+  return started('reference', [twistd, '-n', '--pidfile=', 'transitrelay', endpoint], port, null);
+}
+
+/** HAProxy as a TCP proxy that never looks at the bytes. */
+export async function startHaproxy(workshop: Workshop): Promise<Peer | null> {
+  const haproxy = findProgram('haproxy');
+  if (haproxy === null) return null;
+  const port = await freePort();
+  const sinkPort = await freePort();
+  const path = join(workshop.directory, `haproxy-${port}.cfg`);
+  writeFileSync(
+    path,
+    `global
+  nbthread 1
+  maxconn ${HAPROXY_CONNECTIONS}
+  maxpipes ${HAPROXY_CONNECTIONS}
+defaults
+  mode tcp
+  timeout connect 5s
+  timeout client 1h
+  timeout server 1h
+  option splice-request
+  option splice-response
+listen forward
+  bind 127.0.0.1:${port}
+  server sink 127.0.0.1:${sinkPort}
+`,
+  );
+  return started('haproxy', [haproxy, '-db', '-f', path], port, sinkPort);
+}
+
+/** The C loop that is taken as the limit of one core. */
+export function startEpoll(bufferBytes: number): StartPeer {
+  return async (workshop) => {
+    const port = await freePort();
+    const sinkPort = await freePort();
+    const args = [port, sinkPort, bufferBytes].map(String);
+    const name = `c-epoll ${bufferBytes / KIB}K`;
+    return started(name, [workshop.epollForwarder, ...args], port, sinkPort);
+  };
+}
+
+/** Starts those that are installed. They stop together. */
+export async function startAll(workshop: Workshop, starts: readonly StartPeer[]): Promise<Peers> {
+  const peers = new Peers();
+  try {
+    for (const start of starts) {
+      const peer = await start(workshop);
+      if (peer !== null) peers.add(peer);
+    }
+  } catch (error) {
+    await peers[Symbol.asyncDispose]();
+    throw error;
+  }
+  return peers;
+}
+
+export class Peers implements AsyncDisposable {
+  readonly all: Peer[] = [];
+  readonly #stack = new AsyncDisposableStack();
+
+  add(peer: Peer): void {
+    this.all.push(this.#stack.use(peer));
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#stack.disposeAsync();
+  }
+}
+
+async function started(
+  name: string,
+  command: readonly string[],
+  tcpPort: number,
+  sinkPort: number | null,
+): Promise<Peer> {
+  const program = new Program([...PINNED.peer, ...command]);
+  try {
+    const deadline = performance.now() + START_TIMEOUT_MS;
+    while (!(await accepts(tcpPort))) {
+      if (performance.now() > deadline) throw new Error(`${name} does not listen: ${program.stderr}`);
+      await sleep(20);
+    }
+  } catch (error) {
+    await program[Symbol.asyncDispose]();
+    throw error;
+  }
+  return {
+    name,
+    pid: program.pid,
+    tcpPort,
+    websocketPort: null,
+    sinkPort,
+    [Symbol.asyncDispose]: () => program[Symbol.asyncDispose](),
+  };
+}
+
+function accepts(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1');
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once('error', () => resolve(false));
+  });
+}
+
+/** A port that nobody listened on a moment ago. */
+export function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.once('error', reject);
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address();
+      server.close(() => {
+        if (address === null || typeof address === 'string') reject(new Error('no port'));
+        else resolve(address.port);
+      });
+    });
+  });
+}

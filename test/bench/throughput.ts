@@ -1,0 +1,67 @@
+import { interleaved } from './bench.ts';
+import type { Bench } from './bench.ts';
+import { nobody, runBulk, summarise } from './bulk.ts';
+import type { Bulk } from './bulk.ts';
+import { startAll, startEpoll, startHaproxy, startReference, startRelay } from './peers.ts';
+import { formatTable, ratio } from './table.ts';
+
+const KIB = 1024;
+const SMALL_BUFFER = startEpoll(64 * KIB);
+
+const PEERS = [
+  startRelay,
+  startReference,
+  startHaproxy,
+  SMALL_BUFFER,
+  startEpoll(256 * KIB),
+  startEpoll(1024 * KIB),
+  nobody,
+];
+
+/** One pair and 16, bytes one way, beside everything else on this machine that moves bytes. */
+export async function throughput(bench: Bench): Promise<void> {
+  const starts = bench.quick ? PEERS.filter((start) => start !== SMALL_BUFFER) : PEERS;
+  await using peers = await startAll(bench.workshop, starts);
+  const cases = [1, 16].flatMap((pairs) => peers.all.map((peer) => ({ pairs, peer })));
+  const results = await interleaved(cases, bench.rounds, ({ peer, pairs }) =>
+    runBulk(bench, peer, { pairs }),
+  );
+  const summaries = results.map(({ which, measured }) => ({ which, bulk: summarise(measured) }));
+  const rows = summaries.map(({ which, bulk }) => {
+    const { pairs, peer } = which;
+    const beside = (name: string): Bulk | undefined =>
+      summaries.find((other) => other.which.pairs === pairs && other.which.peer.name === name)?.bulk;
+    const speed = bulk.gibPerSecond.median;
+    const cpu = bulk.cpuSecondsPerGib;
+    return [
+      String(pairs),
+      peer.name,
+      bulk.gibPerSecond.format(2),
+      peer.pid === 0 ? '–' : cpu.format(2),
+      ratio(speed, beside('reference')?.gibPerSecond.median),
+      peer.pid === 0 ? '–' : ratio(cpu.median, beside('reference')?.cpuSecondsPerGib.median),
+      ratio(speed, beside('haproxy')?.gibPerSecond.median),
+      ratio(speed, beside('c-epoll 256K')?.gibPerSecond.median),
+      ratio(speed, beside('c-epoll 1024K')?.gibPerSecond.median),
+      bulk.generatorLoad.median.toFixed(2),
+    ];
+  });
+  bench.print(
+    formatTable(
+      'Throughput, bytes one way',
+      [
+        'pairs',
+        'peer',
+        'GiB/s',
+        'CPU s/GiB',
+        'of reference',
+        'CPU of reference',
+        'of haproxy',
+        'of c-epoll 256K',
+        'of 1024K',
+        'generator load',
+      ],
+      rows,
+    ),
+  );
+}

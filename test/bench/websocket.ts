@@ -1,0 +1,66 @@
+import { interleaved } from './bench.ts';
+import type { Bench } from './bench.ts';
+import { nobody, runBulk, summarise } from './bulk.ts';
+import { startAll, startRelay } from './peers.ts';
+import { formatTable, ratio } from './table.ts';
+
+const COMBINATIONS = [
+  { from: 'tcp', to: 'tcp' },
+  { from: 'websocket', to: 'websocket' },
+  { from: 'websocket', to: 'tcp' },
+  { from: 'tcp', to: 'websocket' },
+] as const;
+
+/**
+ * The reference's newest version from WebSocket to WebSocket on a machine like the one this was written on; Debian's
+ * version has no WebSocket to compare with.
+ */
+const REFERENCE_GIB_PER_SECOND = 0.29;
+
+/** One pair and 16 through our relay, 16 KiB masked messages where it is WebSocket, beside its own raw TCP. */
+export async function websocket(bench: Bench): Promise<void> {
+  await using peers = await startAll(bench.workshop, [startRelay, nobody]);
+  const cases = (bench.quick ? [1] : [1, 16]).flatMap((pairs) =>
+    peers.all.flatMap((peer) =>
+      COMBINATIONS.filter(({ from, to }) => peer.pid !== 0 || from === to).map(({ from, to }) => ({
+        pairs,
+        peer,
+        from,
+        to,
+      })),
+    ),
+  );
+  const results = await interleaved(cases, bench.rounds, ({ peer, pairs, from, to }) =>
+    runBulk(bench, peer, { pairs, from, to }),
+  );
+  const summaries = results.map(({ which, measured }) => ({ which, bulk: summarise(measured) }));
+  const rows = summaries.map(({ which, bulk }) => {
+    const { pairs, peer, from, to } = which;
+    const raw = summaries.find(
+      (other) =>
+        other.which.pairs === pairs && other.which.peer === peer && other.which.from === other.which.to,
+    );
+    const speed = bulk.gibPerSecond.median;
+    return [
+      String(pairs),
+      peer.name,
+      `${from} to ${to}`,
+      bulk.gibPerSecond.format(2),
+      peer.pid === 0 ? '–' : bulk.cpuSecondsPerGib.format(2),
+      ratio(speed, raw?.bulk.gibPerSecond.median),
+      from === 'websocket' ? ratio(speed, REFERENCE_GIB_PER_SECOND) : '–',
+      bulk.generatorLoad.median.toFixed(2),
+    ];
+  });
+  const header = [
+    'pairs',
+    'peer',
+    'transports',
+    'GiB/s',
+    'CPU s/GiB',
+    'of its TCP',
+    `of ${REFERENCE_GIB_PER_SECOND} GiB/s`,
+    'generator load',
+  ];
+  bench.print(formatTable('WebSocket, 16 KiB masked messages, bytes one way', header, rows));
+}

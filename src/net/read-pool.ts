@@ -20,17 +20,20 @@ const PLENTY_BYTES = 65_536;
 const LONE_TURN_BYTES = 2_097_152;
 
 /**
- * This part of the budget for held bytes is kept for the smallest reads: with 64 MiB, 2,000 pairs stay within the
- * budget even where the first of them were stalled in the middle of the largest reads.
- */
-const KEPT_PART = 0.5;
-
-/**
  * Bytes that a reader brings before the next one in the queue comes. What a sender's kernel has queued has left the
  * processor's cache, but what it sends while it is being read has not: staying with one for a while
  * is faster for all than going around after each read.
  */
-const SPELL_BYTES = 8_388_608;
+const LONGEST_SPELL_BYTES = 8_388_608;
+
+/** Bytes for once around the queue. It bounds how long a pair stands still: about 0.1 s. */
+const ROUND_BYTES = 268_435_456;
+
+/**
+ * This part of the budget for held bytes is kept for the smallest reads: with 64 MiB, 2,000 pairs stay within the
+ * budget even where the first of them were stalled in the middle of the largest reads.
+ */
+const KEPT_PART = 0.5;
 
 /** A read may become at most this part of what the rest of the budget has left. */
 const BUDGET_PARTS = 16;
@@ -66,6 +69,8 @@ export class ReadPool {
   readonly #grown = new Set<PoolReader>();
   /** Readers with plenty, in the order of their last reads. */
   readonly #queue: PoolReader[] = [];
+  /** Readers whose spell goes on: they come first when the turn ends, in this order. */
+  readonly #staying: PoolReader[] = [];
   #heldBytes = 0;
   #largestStep = STEPS - 1;
   #turn = 0;
@@ -129,12 +134,16 @@ export class ReadPool {
     const isAlone = !this.#isContended && this.#readersWithPlenty === 1;
     if (isAlone && reader.turnBytes < LONE_TURN_BYTES) return true;
     reader.spellBytes += reader.turnBytes;
-    if (reader.spellBytes < SPELL_BYTES) this.#queue.unshift(reader);
+    if (reader.spellBytes < this.#spellBytes()) this.#staying.push(reader);
     else {
       reader.spellBytes = 0;
       this.#queue.push(reader);
     }
     return false;
+  }
+
+  #spellBytes(): number {
+    return Math.min(LONGEST_SPELL_BYTES, ROUND_BYTES / (this.#queue.length + this.#staying.length + 1));
   }
 
   #endTurnSoon(): void {
@@ -146,6 +155,9 @@ export class ReadPool {
   #endTurn(): void {
     this.#turnEnds = false;
     this.#turn += 1;
+    this.#queue.unshift(...this.#staying.splice(0));
+    this.#isContended = this.#queue.length > 1 || this.#readersWithPlenty > 1;
+    this.#readersWithPlenty = 0;
     let letIn = 0;
     let bytes = 0;
     for (const reader of this.#queue) {
@@ -155,8 +167,6 @@ export class ReadPool {
       letIn += 1;
     }
     for (const reader of this.#queue.splice(0, letIn)) reader.unpark();
-    this.#isContended = this.#queue.length > 0 || this.#readersWithPlenty > 1;
-    this.#readersWithPlenty = 0;
     if (this.#queue.length > 0) this.#endTurnSoon();
   }
 

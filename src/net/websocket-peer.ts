@@ -138,6 +138,8 @@ export class WebSocketPeer implements Peer, WireHandler, FrameHandler {
 
   onText(): void {
     this.#handler?.onText();
+    // Nothing of it is read any more, not even its goodbye.
+    this.#wire.end();
   }
 
   onClose(code: number): void {

@@ -1,0 +1,203 @@
+import assert from 'node:assert/strict';
+import { after, afterEach, before, describe, test } from 'node:test';
+import type { Transport } from '../../src/net/peer.ts';
+import { SIDE_A, SIDE_B, SIDE_C, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
+import { House } from '../support/house.ts';
+import type { HouseOptions } from '../support/house.ts';
+import type { TestClient } from '../support/test-client.ts';
+
+const TRANSPORTS: readonly Transport[] = ['tcp', 'unix', 'websocket'];
+const OK = Buffer.from('ok\n');
+const PAIRINGS = TRANSPORTS.flatMap((first) => TRANSPORTS.map((second) => ({ first, second })));
+
+/** What a client sees that was closed without a fault. */
+function closedCleanly(transport: Transport, code = 1000): { reset: boolean; code: number | null } {
+  return { reset: false, code: transport === 'websocket' ? code : null };
+}
+
+export interface PairingSuiteOptions {
+  /** What the house is, in front of every name. */
+  readonly name: string;
+  readonly house: HouseOptions;
+  /** What goes each way in the longest of the tests. */
+  readonly bulkBytes: number;
+}
+
+/** What any two clients may expect of each other, over every ordered pair of transports. */
+export function pairingSuite(options: PairingSuiteOptions): void {
+  for (const { first, second } of PAIRINGS) {
+    describe(`${options.name}: a ${first} client waits, a ${second} client comes`, () => {
+      let house: House;
+      before(async () => {
+        house = await House.open(options.house);
+      });
+      afterEach(() => {
+        house.hub.checkConsistency();
+        house.endings.length = 0;
+      });
+      after(() => house.close());
+
+      async function pair(): Promise<[TestClient, TestClient]> {
+        const token = newToken();
+        const a = await house.connect(first);
+        await a.send(handshake(token, SIDE_A));
+        const b = await house.connect(second);
+        await b.send(handshake(token, SIDE_B));
+        assert.deepEqual(await a.until(3), OK);
+        assert.deepEqual(await b.until(3), OK);
+        return [a, b];
+      }
+
+      test('both get ok, and then what the other sends', async () => {
+        const [a, b] = await pair();
+        await a.send('from a');
+        await b.send('from b');
+        assert.equal((await a.until(9)).toString(), 'ok\nfrom b');
+        assert.equal((await b.until(9)).toString(), 'ok\nfrom a');
+        a.end();
+        assert.deepEqual(await b.closed, closedCleanly(second));
+        const [ending] = await house.recorded(1);
+        assert.equal(ending?.mood, 'happy');
+        assert.equal(ending?.totalBytes, 12);
+        assert.ok(ending !== undefined && ending.waitingMs !== null && ending.waitingMs <= ending.totalMs);
+      });
+
+      test('an unsided client matches a sided one and another unsided one', async () => {
+        for (const side of [SIDE_B, null]) {
+          const token = newToken();
+          const a = await house.connect(first);
+          await a.send(handshake(token));
+          const b = await house.connect(second);
+          await b.send(handshake(token, side));
+          assert.deepEqual(await a.until(3), OK);
+          assert.deepEqual(await b.until(3), OK);
+          a.end();
+          await b.closed;
+        }
+        assert.equal((await house.recorded(2)).length, 2);
+      });
+
+      test('the same side never matches itself, and becomes redundant when its partner comes', async () => {
+        const token = newToken();
+        const a = await house.connect(first);
+        await a.send(handshake(token, SIDE_A));
+        const again = await house.connect(second);
+        await again.send(handshake(token, SIDE_A));
+        const b = await house.connect(second);
+        await b.send(handshake(token, SIDE_C));
+        assert.deepEqual(await b.until(3), OK);
+        const [winner, loser] = (await isOk(a)) ? [a, again] : [again, a];
+        assert.deepEqual(await loser.closed, closedCleanly(loser.transport));
+        assert.equal(loser.receivedBytes, 0);
+        assert.deepEqual(await winner.until(3), OK);
+        b.end();
+        await winner.closed;
+        const moods = (await house.recorded(2)).map((ending) => ending.mood);
+        assert.deepEqual(moods.toSorted(), ['happy', 'redundant']);
+      });
+
+      test('bytes behind the handshake of the second client are delivered', async () => {
+        const token = newToken();
+        const a = await house.connect(first);
+        await a.send(handshake(token, SIDE_A));
+        const b = await house.connect(second);
+        await b.send(`${handshake(token, SIDE_B)}early`);
+        assert.equal((await a.until(8)).toString(), 'ok\nearly');
+        b.end();
+        await a.closed;
+        assert.equal((await house.recorded(1))[0]?.totalBytes, 5);
+      });
+
+      const size = options.bulkBytes;
+      test(`${size / 1e6} MB go both ways at once, byte by byte`, { timeout: 120_000 }, async () => {
+        const [a, b] = await pair();
+        const fromA = randomBytesOf(1, size);
+        const fromB = randomBytesOf(2, size);
+        await Promise.all([a.sendAll(fromA, 300_007), b.sendAll(fromB, 70_001)]);
+        const [gotA, gotB] = await Promise.all([a.until(size + 3), b.until(size + 3)]);
+        assert.ok(gotA.subarray(3).equals(fromB));
+        assert.ok(gotB.subarray(3).equals(fromA));
+        for (const client of [a, b]) assert.ok(Math.max(0, ...client.messageSizes) <= 32_768);
+        a.end();
+        await b.closed;
+        assert.equal((await house.recorded(1))[0]?.totalBytes, 2 * size);
+      });
+
+      test('what was sent before a FIN is delivered, also to a slow receiver', async () => {
+        const [a, b] = await pair();
+        const bytes = randomBytesOf(3, 8_000_000);
+        b.pause();
+        const sent = a.sendAll(bytes, 65_536);
+        b.resume();
+        await sent;
+        a.end();
+        assert.deepEqual(await b.closed, closedCleanly(second));
+        assert.ok(b.received.subarray(3).equals(bytes));
+      });
+
+      test('a reset ends the pair after what was sent has been delivered', async () => {
+        const [a, b] = await pair();
+        const bytes = randomBytesOf(4, 100_000);
+        await a.send(bytes);
+        await b.until(100_003);
+        a.reset();
+        assert.deepEqual(await b.closed, closedCleanly(second));
+        assert.ok(b.received.subarray(3).equals(bytes));
+        assert.equal((await house.recorded(1))[0]?.mood, 'happy');
+      });
+
+      test(
+        'a receiver that stops reading stops its sender, and gets everything when it goes on',
+        { timeout: 60_000 },
+        async () => {
+          const [a, b] = await pair();
+          b.pause();
+          const bytes = randomBytesOf(5, 64_000_000);
+          const sent = a.sendAll(bytes, 65_536);
+          await house.stalled();
+          const relayed = house.hub.census().incompleteBytes;
+          // What has been taken fills kernel buffers, which this machine lets grow to about 10 MB in all.
+          assert.ok(relayed < 20_000_000, `${relayed} bytes were taken for a receiver that does not read`);
+          assert.ok(house.hub.heldBytes <= 2_000_000, `${house.hub.heldBytes} bytes are held in the process`);
+          b.resume();
+          await sent;
+          const got = await b.until(bytes.length + 3);
+          assert.ok(got.subarray(3).equals(bytes));
+        },
+      );
+
+      test('a stalled receiver that is reset ends the pair', async () => {
+        const [a, b] = await pair();
+        b.pause();
+        const sent = a.sendAll(randomBytesOf(6, 64_000_000), 65_536);
+        await house.stalled();
+        b.reset();
+        assert.deepEqual(await a.closed, closedCleanly(first));
+        assert.equal((await house.recorded(1))[0]?.mood, 'happy');
+        await sent;
+      });
+
+      test('a paused sender that is reset is noticed', async () => {
+        const [a, b] = await pair();
+        b.pause();
+        const sent = a.sendAll(randomBytesOf(7, 64_000_000), 65_536);
+        await house.stalled();
+        a.reset();
+        await sent;
+        // The first sweep remembers how far the receiver is, the next one finds it where it was and asks.
+        while (house.endings.length === 0) {
+          house.hub.sweep();
+          await new Promise((resolve) => setImmediate(resolve));
+        }
+        assert.equal(house.endings[0]?.mood, 'happy');
+        b.resume();
+        await b.closed;
+      });
+    });
+  }
+}
+
+async function isOk(client: TestClient): Promise<boolean> {
+  await Promise.race([client.until(3), client.closed]);
+  return client.receivedBytes === 3;
+}

@@ -1,0 +1,117 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
+import { House } from '../support/house.ts';
+import type { HouseOptions } from '../support/house.ts';
+import { Program } from '../support/programs.ts';
+
+const CLIENT = join(import.meta.dirname, '..', 'support', 'autobahn-client.py');
+
+/** Debian's own: another Python has none of Debian's packages. */
+const PYTHON = '/usr/bin/python3';
+
+const SIZE = 5_000_000;
+
+/** Far above what a transfer takes on a busy machine: this client masks in Python. */
+const TRANSFER_MS = 60_000;
+
+const skip =
+  spawnSync(PYTHON, ['-c', 'import autobahn.twisted.websocket']).status === 0
+    ? false
+    : 'no autobahn: install the Debian package python3-autobahn';
+
+/** What a client has to say in the end. */
+interface Report {
+  /** SHA-256, in hex. */
+  readonly sent: string;
+  readonly received: string;
+  readonly pings: number;
+  readonly pongs: number;
+  /** Bytes in the longest message it got. */
+  readonly longest: number;
+  readonly wasClean: boolean;
+  readonly code: number;
+  readonly reason: string | null;
+}
+
+function isReport(value: unknown): value is Report {
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    ['sent', 'received', 'code', 'wasClean', 'longest', 'pings', 'pongs', 'reason'].every(
+      (key) => key in value,
+    )
+  );
+}
+
+async function reportOf(client: Program): Promise<Report> {
+  await client.succeeds(TRANSFER_MS);
+  const report: unknown = JSON.parse(client.stdout);
+  assert.ok(isReport(report), client.stdout);
+  return report;
+}
+
+const PLANES: Readonly<Record<string, HouseOptions>> = {
+  'the shared buffer': {},
+  'ordinary streams': { ordinaryStreams: true },
+};
+
+for (const [name, options] of Object.entries(PLANES)) {
+  describe(`Autobahn clients over ${name}`, { skip }, () => {
+    let house: House;
+    before(async () => {
+      house = await House.open(options);
+    });
+    after(() => house.close());
+
+    function client(path: string, line: string, seed: number): Program {
+      const url = `ws://127.0.0.1:${house.websocketPort}${path}`;
+      return new Program([PYTHON, CLIENT, url, line, `${seed}`, `${SIZE}`, `${SIZE}`]);
+    }
+
+    function checkManners(report: Report): void {
+      assert.equal(report.wasClean, true, report.reason ?? '');
+      assert.equal(report.code, 1000);
+      assert.ok(report.longest <= 32_768, `a message of ${report.longest} bytes`);
+      // The first ping is answered at once; later ones may come while the client does not keep up.
+      assert.ok(
+        report.pings > 5 && report.pongs > 0,
+        `${report.pongs} of ${report.pings} pings were answered`,
+      );
+    }
+
+    test('send each other 5 MB, in fragments and with pings between them', { timeout: 120_000 }, async () => {
+      const token = newToken();
+      await using a = client('/', handshake(token, SIDE_A), 1);
+      await using b = client('/v1', handshake(token, SIDE_B).trimEnd(), 2);
+      const reports = await Promise.all([reportOf(a), reportOf(b)]);
+      for (const report of reports) checkManners(report);
+      const [ofA, ofB] = reports;
+      assert.equal(ofA.received, ofB.sent);
+      assert.equal(ofB.received, ofA.sent);
+      assert.notEqual(ofA.sent, ofB.sent);
+      const ending = (await house.recorded(1)).at(-1);
+      assert.equal(ending?.mood, 'happy');
+      assert.equal(ending.totalBytes, 2 * SIZE);
+    });
+
+    test('send 5 MB to a raw client and get 5 MB back', { timeout: 120_000 }, async () => {
+      const token = newToken();
+      const raw = await house.connect('tcp');
+      await raw.send(handshake(token, SIDE_A));
+      await using autobahn = client('/relay', handshake(token, SIDE_B), 3);
+      await raw.until(3);
+      const bytes = randomBytesOf(50, SIZE);
+      const [report] = await Promise.all([reportOf(autobahn), raw.sendAll(bytes, 70_001)]);
+      checkManners(report);
+      assert.deepEqual(await raw.closed, { reset: false, code: null });
+      const got = raw.received.subarray(3);
+      assert.equal(got.length, SIZE);
+      assert.equal(createHash('sha256').update(got).digest('hex'), report.sent);
+      assert.equal(report.received, createHash('sha256').update(bytes).digest('hex'));
+    });
+  });
+}

@@ -1,11 +1,15 @@
-import { READ_END, tryWrite, tryWriteParts } from './handle.ts';
+import { READ_END, tryRead, tryWrite, tryWriteParts } from './handle.ts';
 import type { Handle, Handles } from './handle.ts';
+import { PLENTY_BYTES, SMALLEST_READ_BYTES } from './read-pool.ts';
 import type { PoolReader, ReadPool } from './read-pool.ts';
 import { KEEPALIVE_MS, NOTHING } from './wire.ts';
 import type { Wire, WireHandler } from './wire.ts';
 
-/** - `on`: it reads; - `parked`: others read first; - `paused`: it was told to stop; - `ended`: a FIN has come */
-type Reading = 'on' | 'parked' | 'paused' | 'ended';
+/**
+ * - `waiting`: libuv reads when something comes; - `queued`: it has plenty, and the pool reads when it is its turn;
+ * - `paused`: it was told to stop; - `ended`: a FIN has come
+ */
+type Reading = 'waiting' | 'queued' | 'paused' | 'ended';
 
 /** - `open`; - `ending`: a FIN goes out behind what is held; - `ended`: it has gone out; - `closed` */
 type Writing = 'open' | 'ending' | 'ended' | 'closed';
@@ -25,8 +29,7 @@ export class DirectWire implements Wire, PoolReader {
   #heldBytes = 0;
   #deliveredBytes = 0;
   step = 0;
-  turn = 0;
-  turnBytes = 0;
+  isQueued = false;
   spellBytes = 0;
 
   constructor(handle: Handle, kind: 'tcp' | 'unix', handles: Handles, pool: ReadPool) {
@@ -35,7 +38,7 @@ export class DirectWire implements Wire, PoolReader {
     this.#handles = handles;
     this.#pool = pool;
     handle.onread = () => this.#read();
-    handle.useUserBuffer(pool.view(0));
+    handle.useUserBuffer(pool.bytes(SMALLEST_READ_BYTES));
     handle.setNoDelay?.(true);
     handle.setKeepAlive?.(true, KEEPALIVE_MS / 1000);
   }
@@ -78,22 +81,33 @@ export class DirectWire implements Wire, PoolReader {
 
   pause(): void {
     if (this.#reading === 'ended') return;
-    this.#stop('paused');
+    if (this.#reading === 'waiting') this.#handle.readStop();
+    this.#reading = 'paused';
     // It has brought more than its receiver takes.
-    this.#setStep(Math.max(0, this.step - 1));
+    this.step = Math.max(0, this.step - 1);
   }
 
   resume(): void {
-    if (this.#reading === 'paused') this.#go();
+    if (this.#reading !== 'paused') return;
+    if (this.step > 0) this.#queue();
+    else this.#wait();
   }
 
-  unpark(): void {
-    if (this.#reading === 'parked') this.#go();
+  serve(memory: Uint8Array): number {
+    if (this.#reading !== 'queued') return 0;
+    const count = tryRead(this.#handle, memory);
+    if (count < 0) this.#endReading(count === READ_END);
+    if (count <= 0) return 0;
+    this.#handler?.onBytes(memory.subarray(0, count));
+    // The handler may have paused or closed it.
+    const reading: Reading = this.#reading;
+    if (reading !== 'queued') return 0;
+    if (count === memory.length) this.step = this.#pool.stepAbove(this.step);
+    return count;
   }
 
-  shrinkTo(step: number): void {
-    this.#setStep(step);
-    if (this.#writing !== 'closed') this.#handle.useUserBuffer(this.#pool.view(step));
+  leftQueue(): void {
+    if (this.#reading === 'queued') this.#wait();
   }
 
   probe(): void {
@@ -114,52 +128,57 @@ export class DirectWire implements Wire, PoolReader {
     const wantsReset = this.#heldBytes > 0;
     this.#writing = 'closed';
     this.#reading = 'ended';
-    this.#pool.forget(this);
     this.#release(this.#heldBytes);
     const done = (): void => this.#handler?.onLost();
     if (!wantsReset || this.#handle.reset?.(done) !== 0) this.#handle.close(done);
   }
 
-  /** Takes what a read has brought, and returns the memory for the next one. */
-  #read(): Uint8Array | undefined {
+  /** Takes what libuv has read. */
+  #read(): void {
     const count = this.#handles.readResult();
-    if (count === 0 || this.#writing === 'closed') return undefined;
+    if (count === 0 || this.#writing === 'closed') return;
     if (count < 0) {
-      if (count === READ_END) this.#end();
-      else this.destroy();
-      return undefined;
+      this.#endReading(count === READ_END);
+      return;
     }
-    const before = this.step;
-    this.#handler?.onBytes(this.#pool.bytes(count));
-    // The handler may have paused or closed it.
-    if (this.#reading === 'on') {
-      const isFilled = count >= this.#pool.view(before).length;
-      const step = Math.min(this.#pool.largestStep, isFilled ? before + 1 : before);
-      if (step !== this.step) this.#setStep(step);
-      if (!this.#pool.spend(this, count)) this.#stop('parked');
-    }
-    return this.step === before ? undefined : this.#pool.view(this.step);
+    const total = count < SMALLEST_READ_BYTES ? count : this.#readMore();
+    this.#handler?.onBytes(this.#pool.bytes(total));
+    // There is more where this came from, unless the handler has paused or closed it.
+    if (total < PLENTY_BYTES || this.#reading !== 'waiting') return;
+    this.#handle.readStop();
+    this.#queue();
   }
 
-  #end(): void {
+  /**
+   * libuv's small read is full: reads on behind it, as far as a read may go now. Returns the bytes of both. An end is left
+   * to libuv, which will see it too.
+   */
+  #readMore(): number {
+    const memory = this.#pool.bytes(this.#pool.readBytes(this.step));
+    const rest = memory.subarray(SMALLEST_READ_BYTES);
+    const more = rest.length === 0 ? 0 : Math.max(0, tryRead(this.#handle, rest));
+    if (more === rest.length) this.step = this.#pool.stepAbove(this.step);
+    return SMALLEST_READ_BYTES + more;
+  }
+
+  #endReading(isFin: boolean): void {
+    if (!isFin) {
+      this.destroy();
+      return;
+    }
     this.#reading = 'ended';
     this.#handler?.onEnd();
     if (this.#writing === 'ended') this.destroy();
   }
 
-  #go(): void {
-    this.#reading = 'on';
+  #wait(): void {
+    this.#reading = 'waiting';
     if (this.#writing !== 'closed') this.#handle.readStart();
   }
 
-  #stop(reading: 'parked' | 'paused'): void {
-    this.#reading = reading;
-    if (this.#writing !== 'closed') this.#handle.readStop();
-  }
-
-  #setStep(step: number): void {
-    this.step = step;
-    this.#pool.noteStep(this);
+  #queue(): void {
+    this.#reading = 'queued';
+    this.#pool.join(this);
   }
 
   /** Keeps bytes until the kernel takes them. True where it has taken them meanwhile: then there is no `onDrain`. */

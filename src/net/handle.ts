@@ -1,4 +1,4 @@
-import { writeSync, writevSync } from 'node:fs';
+import { readSync, writeSync, writevSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import type { Server, Socket } from 'node:net';
 import process from 'node:process';
@@ -14,8 +14,8 @@ import { getSystemErrorName } from 'node:util';
 export interface Handle {
   /** The file descriptor; -1 once it is closed. */
   readonly fd: number;
-  /** Called for each read. May return the memory for the next one. */
-  onread: () => Uint8Array | undefined;
+  /** Called for each read. */
+  onread: () => void;
   readStart(): number;
   readStop(): number;
   useUserBuffer(memory: Uint8Array): void;
@@ -149,6 +149,16 @@ export function takeHandle(socket: Socket): Handle | null {
   return handle;
 }
 
+/** Reads what has come, without waiting. Returns bytes, 0 for none, `READ_END` or `READ_LOST`. */
+export function tryRead(handle: Handle, memory: Uint8Array): number {
+  try {
+    const count = readSync(handle.fd, memory, 0, memory.length, null);
+    return count === 0 ? READ_END : count;
+  } catch (error) {
+    return wouldWait(error) ? 0 : READ_LOST;
+  }
+}
+
 /**
  * Gives the kernel as much as it takes at once. Returns how many bytes that were, or -1 when the connection is gone.
  */
@@ -156,7 +166,7 @@ export function tryWrite(handle: Handle, bytes: Uint8Array): number {
   try {
     return writeSync(handle.fd, bytes, 0, bytes.length, null);
   } catch (error) {
-    return isFull(error) ? 0 : -1;
+    return wouldWait(error) ? 0 : -1;
   }
 }
 
@@ -165,11 +175,11 @@ export function tryWriteParts(handle: Handle, parts: readonly Uint8Array[]): num
   try {
     return writevSync(handle.fd, parts);
   } catch (error) {
-    return isFull(error) ? 0 : -1;
+    return wouldWait(error) ? 0 : -1;
   }
 }
 
-function isFull(error: unknown): boolean {
+function wouldWait(error: unknown): boolean {
   return error instanceof Error && 'code' in error && error.code === 'EAGAIN';
 }
 
@@ -231,7 +241,6 @@ function echoOnce(handles: Handles, handle: Handle, done: (worked: boolean) => v
     } else if (result !== 0) {
       handle.close(() => done(isAnswered && result === READ_END));
     }
-    return memory;
   };
   handle.useUserBuffer(memory);
   handle.readStart();

@@ -5,19 +5,22 @@ const LARGEST_READ_BYTES = 1_048_576;
 export const SMALLEST_READ_BYTES = 16_384;
 
 /** Reads come in these sizes, each twice the one before; a reader's `step` is an index into them. */
-const STEPS = Math.log2(LARGEST_READ_BYTES / SMALLEST_READ_BYTES) + 1;
+const LARGEST_STEP = Math.log2(LARGEST_READ_BYTES / SMALLEST_READ_BYTES);
 
 /**
- * Bytes that readers with plenty get in one turn of the event loop, all together, when there are several. It bounds
- * how long a small message of somebody else waits: the copying of 1 MiB takes about 0.3 ms.
+ * Bytes that the readers in the queue get in one turn of the event loop, all together. It bounds how long a
+ * small message of somebody else waits: the copying of 1 MiB takes about 0.3 ms.
  */
 const TURN_BYTES = 1_048_576;
 
-/** A reader that brings less than this in a turn does not have plenty, and is never made to wait. */
-const PLENTY_BYTES = 65_536;
-
-/** What a reader may bring in one turn when no other has plenty. */
+/** The same where there is only one in the queue. */
 const LONE_TURN_BYTES = 2_097_152;
+
+/** A reader that brings less than this at a time leaves the queue. */
+export const PLENTY_BYTES = 65_536;
+
+/** Bytes that a reader gets as soon as it comes, before it stands behind all the others. */
+const FRESH_BYTES = 262_144;
 
 /**
  * Bytes that a reader brings before the next one in the queue comes. What a sender's kernel has queued has left the
@@ -40,49 +43,38 @@ const BUDGET_PARTS = 16;
 
 /** A connection that reads from the pool. */
 export interface PoolReader {
-  /** Reads of this size come next. */
+  /** Reads of this size come next, if memory allows. */
   readonly step: number;
-  /** The turn that `turnBytes` counts. Both are the pool's. */
-  turn: number;
-  turnBytes: number;
-  /** Bytes of its spell so far. The pool's too. */
+  /** True while it is in the queue. The pool's, as is the next one. */
+  isQueued: boolean;
+  /** Bytes of its spell so far. */
   spellBytes: number;
-  /** It may read again. */
-  unpark(): void;
-  /** It has to make do with smaller reads from now on. */
-  shrinkTo(step: number): void;
+  /** Reads once into `memory` and passes on what came. Returns the bytes, or 0 when it is not to be asked again. */
+  serve(memory: Uint8Array): number;
+  /** It has left the queue: from now on it waits for what comes. */
+  leftQueue(): void;
 }
 
 /**
  * One buffer for every connection: a read and the writing of what it brought are one thing, so that the buffer is
  * free again before the next read, of whomever. What a receiver does not take is copied out of it and held.
  *
- * The pool decides how large reads may be, small when much is held for stalled receivers, so that together they
- * never hold much more than the budget; and who reads when: those that have plenty stand in a queue and are let in a few
- * at a time, with large reads, while everybody else reads in every turn of the event loop.
+ * Connections that have little to say read whenever something comes. Those that have plenty stand in a queue, and are
+ * served one after the other with large reads, a bounded amount in each turn of the event loop.
  */
 export class ReadPool {
   // Not from Node's pool of small buffers, and never zeroed: nothing is read from it that was not written before.
   readonly #memory = Buffer.allocUnsafeSlow(LARGEST_READ_BYTES);
-  readonly #views: readonly Uint8Array[];
   readonly #budgetBytes: number;
-  readonly #grown = new Set<PoolReader>();
-  /** Readers with plenty, in the order of their last reads. */
+  /** Readers that have just come. They are served first. */
+  readonly #fresh: PoolReader[] = [];
   readonly #queue: PoolReader[] = [];
-  /** Readers whose spell goes on: they come first when the turn ends, in this order. */
-  readonly #staying: PoolReader[] = [];
   #heldBytes = 0;
-  #largestStep = STEPS - 1;
-  #turn = 0;
-  #turnEnds = false;
-  #readersWithPlenty = 0;
-  #isContended = false;
+  #isTurnDue = false;
 
   /** @param budgetBytes what may be held for stalled receivers, above `SMALLEST_READ_BYTES` for each */
   constructor(budgetBytes: number) {
-    this.#views = Array.from({ length: STEPS }, (_, step) => this.bytes(SMALLEST_READ_BYTES << step));
     this.#budgetBytes = budgetBytes;
-    this.#setLargestStep();
   }
 
   /** Bytes held for receivers that do not keep up. */
@@ -90,97 +82,77 @@ export class ReadPool {
     return this.#heldBytes;
   }
 
-  /** What a read has brought. All reads begin at the same place. */
+  /** The first bytes of the buffer. */
   bytes(count: number): Uint8Array {
     return this.#memory.subarray(0, count);
   }
 
-  /** The memory for a read. */
-  view(step: number): Uint8Array {
-    const view = this.#views[step];
-    if (view === undefined) throw new RangeError(`there is no read of step ${step}`);
-    return view;
+  /** How large a read may be that is `step` steps above the smallest, in bytes: less when much is held already. */
+  readBytes(step: number): number {
+    const allowed = (this.#budgetBytes * (1 - KEPT_PART) - this.#heldBytes) / BUDGET_PARTS;
+    const wanted = SMALLEST_READ_BYTES << Math.min(step, LARGEST_STEP);
+    return Math.max(SMALLEST_READ_BYTES, Math.min(wanted, allowed));
   }
 
-  /** The largest step there is at the moment. */
-  get largestStep(): number {
-    return this.#largestStep;
-  }
-
-  /** To be told when a reader's step has changed, so that it can be shrunk when memory gets scarce. */
-  noteStep(reader: PoolReader): void {
-    if (reader.step > 0) this.#grown.add(reader);
-    else this.#grown.delete(reader);
-  }
-
-  forget(reader: PoolReader): void {
-    this.#grown.delete(reader);
+  /** The step above `step`, if there is one. */
+  stepAbove(step: number): number {
+    return Math.min(LARGEST_STEP, step + 1);
   }
 
   /** More is held, or less (with a negative number). */
   hold(bytes: number): void {
     this.#heldBytes += bytes;
-    this.#setLargestStep();
   }
 
-  /** Counts what was read. False when the reader has to wait for others: `unpark` follows. */
-  spend(reader: PoolReader, bytes: number): boolean {
-    const before = reader.turn === this.#turn ? reader.turnBytes : 0;
-    reader.turn = this.#turn;
-    reader.turnBytes = before + bytes;
-    if (reader.turnBytes < PLENTY_BYTES) return true;
-    if (before < PLENTY_BYTES) this.#readersWithPlenty += 1;
-    if (!this.#turnEnds) this.#endTurnSoon();
-    const isAlone = !this.#isContended && this.#readersWithPlenty === 1;
-    if (isAlone && reader.turnBytes < LONE_TURN_BYTES) return true;
-    reader.spellBytes += reader.turnBytes;
-    if (reader.spellBytes < this.#spellBytes()) this.#staying.push(reader);
-    else {
+  /** Puts a reader that has plenty into the queue. One that is in it stays where it is. */
+  join(reader: PoolReader): void {
+    if (reader.isQueued) return;
+    reader.isQueued = true;
+    reader.spellBytes = 0;
+    this.#fresh.push(reader);
+    this.#scheduleTurn();
+  }
+
+  #scheduleTurn(): void {
+    if (this.#isTurnDue) return;
+    this.#isTurnDue = true;
+    // Runs when everybody who had something to read in this turn of the event loop has read it.
+    setImmediate(() => this.#takeTurn());
+  }
+
+  #takeTurn(): void {
+    this.#isTurnDue = false;
+    const isLone = this.#fresh.length + this.#queue.length === 1;
+    let bytes = isLone ? LONE_TURN_BYTES : TURN_BYTES;
+    while (bytes > 0) {
+      const from = this.#fresh.length > 0 ? this.#fresh : this.#queue;
+      const reader = from.shift();
+      if (reader === undefined) return;
+      const count = reader.serve(this.bytes(this.readBytes(reader.step)));
+      // A read costs something even where it brings nothing.
+      bytes -= Math.max(count, SMALLEST_READ_BYTES);
+      this.#putBack(reader, count, from === this.#fresh);
+    }
+    if (this.#fresh.length + this.#queue.length > 0) this.#scheduleTurn();
+  }
+
+  #putBack(reader: PoolReader, count: number, isFresh: boolean): void {
+    if (count < PLENTY_BYTES && count < this.readBytes(reader.step)) {
+      reader.isQueued = false;
+      reader.leftQueue();
+      return;
+    }
+    reader.spellBytes += count;
+    const spell = isFresh ? FRESH_BYTES : this.#spellBytes();
+    if (reader.spellBytes < spell) {
+      (isFresh ? this.#fresh : this.#queue).unshift(reader);
+    } else {
       reader.spellBytes = 0;
       this.#queue.push(reader);
     }
-    return false;
   }
 
   #spellBytes(): number {
-    return Math.min(LONGEST_SPELL_BYTES, ROUND_BYTES / (this.#queue.length + this.#staying.length + 1));
+    return Math.min(LONGEST_SPELL_BYTES, ROUND_BYTES / (this.#queue.length + 1));
   }
-
-  #endTurnSoon(): void {
-    this.#turnEnds = true;
-    // Runs when everybody who had something to read in this turn has had the chance.
-    setImmediate(() => this.#endTurn());
-  }
-
-  #endTurn(): void {
-    this.#turnEnds = false;
-    this.#turn += 1;
-    this.#queue.unshift(...this.#staying.splice(0));
-    this.#isContended = this.#queue.length > 1 || this.#readersWithPlenty > 1;
-    this.#readersWithPlenty = 0;
-    let letIn = 0;
-    let bytes = 0;
-    for (const reader of this.#queue) {
-      // A reader is expected to bring what it brought when it was last let in.
-      if (letIn > 0 && bytes + reader.turnBytes > TURN_BYTES) break;
-      bytes += reader.turnBytes;
-      letIn += 1;
-    }
-    for (const reader of this.#queue.splice(0, letIn)) reader.unpark();
-    if (this.#queue.length > 0) this.#endTurnSoon();
-  }
-
-  #setLargestStep(): void {
-    const step = stepFor((this.#budgetBytes * (1 - KEPT_PART) - this.#heldBytes) / BUDGET_PARTS);
-    const isLess = step < this.#largestStep;
-    this.#largestStep = step;
-    if (!isLess) return;
-    for (const reader of this.#grown) if (reader.step > step) reader.shrinkTo(step);
-  }
-}
-
-/** The step of the largest read of at most `bytes`; 0 for anything smaller. */
-function stepFor(bytes: number): number {
-  if (bytes < 2 * SMALLEST_READ_BYTES) return 0;
-  return Math.min(STEPS - 1, Math.floor(Math.log2(bytes / SMALLEST_READ_BYTES)));
 }

@@ -2,7 +2,7 @@ import { parseHandshake } from '../protocol/handshake.ts';
 import type { Rendezvous } from '../protocol/rendezvous.ts';
 import { transition } from '../protocol/session.ts';
 import type { Effect, Event, State } from '../protocol/session.ts';
-import type { Mood, Token } from '../protocol/wire.ts';
+import type { Mood, Reply, Token } from '../protocol/wire.ts';
 import type { Peer, PeerHandler } from './peer.ts';
 import { Splice } from './splice.ts';
 
@@ -35,6 +35,11 @@ export interface ConnectionContext {
 }
 
 const encoder = new TextEncoder();
+const REPLIES: Readonly<Record<Reply, Uint8Array>> = {
+  ok: encoder.encode('ok\n'),
+  'bad handshake': encoder.encode('bad handshake\n'),
+  impatient: encoder.encode('impatient\n'),
+};
 const NOTHING = new Uint8Array(0);
 
 /** One client: drives the handshake and the session with what its peer tells, and runs the effects. */
@@ -149,7 +154,7 @@ export class Connection implements PeerHandler {
   #run(effect: Effect): void {
     switch (effect.kind) {
       case 'reply':
-        this.#peer.send(encoder.encode(`${effect.reply}\n`));
+        this.#peer.send(REPLIES[effect.reply]);
         return;
       case 'leave':
         if (this.#token !== null) this.#context.rendezvous.leave(this.#token, this);

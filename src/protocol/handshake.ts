@@ -47,10 +47,12 @@ export function parseHandshake(bytes: Uint8Array): Handshake {
 /** True while `bytes`, which hold no newline, can still grow into a good line (or are one). */
 export function startsLikeHandshake(bytes: Uint8Array): boolean {
   if (bytes.length > SIDED_LINE_BYTES) return false;
-  return bytes.every((byte, at) => {
+  for (let at = 0; at < bytes.length; at += 1) {
+    const byte = bytes[at] ?? 0;
     const fixed = fixedByte(at);
-    return fixed === null ? isWordByte(byte) : byte === fixed;
-  });
+    if (fixed === null ? !isWordByte(byte) : byte !== fixed) return false;
+  }
+  return true;
 }
 
 /** The byte that every good line has at this place, or null where a word character of its choice stands. */

@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { interleaved } from './bench.ts';
 import type { Bench } from './bench.ts';
 import { runBulk, summarise } from './bulk.ts';
-import { runCycles } from './connections.ts';
+import { PAIRS_AT_ONCE, runCycles } from './connections.ts';
 import { startLoad } from './load.ts';
 import { startAll, startEpoll, startReference, startRelay } from './peers.ts';
 import type { StartPeer } from './peers.ts';
@@ -69,7 +69,7 @@ async function printWaiting(bench: Bench): Promise<void> {
         waiting = count;
       }
       const rounds = bench.quick ? 1 : bench.rounds;
-      const [result] = await interleaved([peer], rounds, () => runCycles(bench, peer));
+      const [result] = await interleaved([peer], rounds, () => runCycles(bench, peer, PAIRS_AT_ONCE[0]));
       const rate = new Samples(
         (result?.measured ?? []).map((report) => report.get('pairs') / report.get('seconds')),
       );

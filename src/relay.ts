@@ -7,7 +7,6 @@ import { DataPlane } from './net/data-plane.ts';
 import { formatEndpoint } from './net/endpoint.ts';
 import type { Endpoint } from './net/endpoint.ts';
 import { Hub } from './net/hub.ts';
-import type { Census } from './net/hub.ts';
 import { listen } from './net/listener.ts';
 import { createRawServer } from './net/raw-server.ts';
 import { createWebSocketServer } from './net/websocket-server.ts';
@@ -33,16 +32,10 @@ export interface Endpoints {
   readonly status: readonly Endpoint[];
 }
 
-export interface RelayOptions {
-  /** Overrides the time between WebSocket pings, in milliseconds. */
-  readonly pingIntervalMs?: number;
-}
-
 /** The whole relay: what starts in which order, and how it ends. */
 export class Relay {
   readonly #config: Config;
   readonly #log: Logger;
-  readonly #options: RelayOptions;
   readonly #hub: Hub;
   readonly #recorder: Recorder;
   readonly #servers: Server[] = [];
@@ -51,10 +44,9 @@ export class Relay {
   readonly #closers: (() => Promise<void>)[] = [];
   readonly #rebooted = Date.now() / 1000;
 
-  constructor(config: Config, log: Logger, options: RelayOptions = {}) {
+  constructor(config: Config, log: Logger) {
     this.#config = config;
     this.#log = log;
-    this.#options = options;
     this.#recorder = new Recorder(config.usage.blurSeconds);
     this.#hub = new Hub({
       wallClock: () => Date.now(),
@@ -63,15 +55,6 @@ export class Relay {
       fault: (error) =>
         this.#log.error({ fault: faultOf(error) }, 'a fault in the relay has cost one connection'),
     });
-  }
-
-  census(): Census {
-    return this.#hub.census();
-  }
-
-  /** Compares all counts with what they count. For tests. */
-  checkConsistency(): void {
-    this.#hub.checkConsistency();
   }
 
   /**
@@ -83,14 +66,19 @@ export class Relay {
   async start(): Promise<Endpoints> {
     await this.#openUsage();
     const { raw, websocket, status } = this.#config.listen;
-    const pingIntervalMs = this.#options.pingIntervalMs ?? PING_INTERVAL_MS;
+    const options = { pingIntervalMs: PING_INTERVAL_MS };
     const accept = this.#hub.accept.bind(this.#hub);
     const plane = await DataPlane.open(this.#config.bufferMemoryBytes);
-    this.#log.debug({ plane: plane.kind }, 'data plane');
+    if (plane.kind === 'ordinary streams') {
+      this.#log.warn(
+        { plane: plane.kind },
+        'this Node is not known to us: slower, and with more memory for each client',
+      );
+    }
     return {
       raw: await this.#listenAll('raw', raw, ({ kind }) => createRawServer(kind, plane, accept)),
       websocket: await this.#listenAll('websocket', websocket, ({ kind }) =>
-        createWebSocketServer(kind, plane, { pingIntervalMs }, accept),
+        createWebSocketServer(kind, plane, options, accept),
       ),
       status: await this.#listenAll('status', status, () => {
         const server = createStatusServer();

@@ -219,6 +219,23 @@ test('an uncaught error is one log line without its message, exit code 70, and t
   assert.deepEqual(usage(path), [{ result: 'happy', total_bytes: 0 }]);
 });
 
+test('where Node has no handles to offer, the relay says so and relays by ordinary streams', async (context) => {
+  const withoutBindings =
+    "delete process.binding; Object.defineProperty(process, 'binding', { value: undefined });";
+  const relay = new Running(context, {
+    RELAY_LOG_LEVEL: 'debug',
+    NODE_OPTIONS: `--import="data:text/javascript,${encodeURIComponent(withoutBindings)}"`,
+  });
+  await relay.says(/"level":"warn".*"plane":"ordinary streams"/u);
+  const [a, b] = await relay.pair();
+  a.end('bytes');
+  const [bytes] = await once(b, 'data');
+  assert.equal(String(bytes), 'bytes');
+  b.end();
+  relay.child.kill('SIGTERM');
+  assert.equal(await relay.exit, 0);
+});
+
 test('each record is a JSON line on the log descriptor, blurred when asked for', async (context) => {
   const file = join(await scratch(context), 'log.jsonl');
   const fd = openSync(file, 'a');

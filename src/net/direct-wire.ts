@@ -1,6 +1,6 @@
 import { READ_END, tryRead, tryWrite, tryWriteParts } from './handle.ts';
 import type { Handle, Handles } from './handle.ts';
-import { PLENTY_BYTES, SMALLEST_READ_BYTES } from './read-pool.ts';
+import { SMALLEST_READ_BYTES } from './read-pool.ts';
 import type { PoolReader, ReadPool } from './read-pool.ts';
 import { KEEPALIVE_MS, NOTHING } from './wire.ts';
 import type { Wire, WireHandler } from './wire.ts';
@@ -26,6 +26,8 @@ export class DirectWire implements Wire, PoolReader {
   #handler: WireHandler | null = null;
   #reading: Reading = 'paused';
   #writing: Writing = 'open';
+  /** False once its bytes have proved slow to deal with. */
+  #mayGrow = true;
   #heldBytes = 0;
   #deliveredBytes = 0;
   step = 0;
@@ -93,6 +95,11 @@ export class DirectWire implements Wire, PoolReader {
     else this.#wait();
   }
 
+  readLess(): void {
+    this.#mayGrow = false;
+    this.step = 0;
+  }
+
   serve(memory: Uint8Array): number {
     if (this.#reading !== 'queued') return 0;
     const count = tryRead(this.#handle, memory);
@@ -102,7 +109,7 @@ export class DirectWire implements Wire, PoolReader {
     // The handler may have paused or closed it.
     const reading: Reading = this.#reading;
     if (reading !== 'queued') return 0;
-    if (count === memory.length) this.step = this.#pool.stepAbove(this.step);
+    if (count === memory.length) this.#grow();
     return count;
   }
 
@@ -141,10 +148,13 @@ export class DirectWire implements Wire, PoolReader {
       this.#endReading(count === READ_END);
       return;
     }
-    const total = count < SMALLEST_READ_BYTES ? count : this.#readMore();
-    this.#handler?.onBytes(this.#pool.bytes(total));
-    // There is more where this came from, unless the handler has paused or closed it.
-    if (total < PLENTY_BYTES || this.#reading !== 'waiting') return;
+    if (count < SMALLEST_READ_BYTES) {
+      this.#handler?.onBytes(this.#pool.bytes(count));
+      return;
+    }
+    this.#handler?.onBytes(this.#pool.bytes(this.#readMore()));
+    // There may be more where this came from, unless the handler has paused or closed it.
+    if (this.#reading !== 'waiting') return;
     this.#handle.readStop();
     this.#queue();
   }
@@ -157,8 +167,12 @@ export class DirectWire implements Wire, PoolReader {
     const memory = this.#pool.bytes(this.#pool.readBytes(this.step));
     const rest = memory.subarray(SMALLEST_READ_BYTES);
     const more = rest.length === 0 ? 0 : Math.max(0, tryRead(this.#handle, rest));
-    if (more === rest.length) this.step = this.#pool.stepAbove(this.step);
+    if (more === rest.length) this.#grow();
     return SMALLEST_READ_BYTES + more;
+  }
+
+  #grow(): void {
+    if (this.#mayGrow) this.step = this.#pool.stepAbove(this.step);
   }
 
   #endReading(isFin: boolean): void {

@@ -13,11 +13,16 @@ const LARGEST_STEP = Math.log2(LARGEST_READ_BYTES / SMALLEST_READ_BYTES);
  */
 const TURN_BYTES = 1_048_576;
 
-/** The same where there is only one in the queue. */
+/**
+ * Milliseconds for the same, where bytes are slow to deal with: a client may send a WebSocket frame for each byte.
+ */
+const TURN_MS = 2;
+
+/** `TURN_BYTES` where there is only one in the queue. */
 const LONE_TURN_BYTES = 2_097_152;
 
 /** A reader that brings less than this at a time leaves the queue. */
-export const PLENTY_BYTES = 65_536;
+const PLENTY_BYTES = 65_536;
 
 /** Bytes that a reader gets as soon as it comes, before it stands behind all the others. */
 const FRESH_BYTES = 262_144;
@@ -124,7 +129,8 @@ export class ReadPool {
     this.#isTurnDue = false;
     const isLone = this.#fresh.length + this.#queue.length === 1;
     let bytes = isLone ? LONE_TURN_BYTES : TURN_BYTES;
-    while (bytes > 0) {
+    const end = performance.now() + TURN_MS;
+    while (bytes > 0 && performance.now() < end) {
       const from = this.#fresh.length > 0 ? this.#fresh : this.#queue;
       const reader = from.shift();
       if (reader === undefined) return;

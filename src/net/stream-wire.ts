@@ -52,6 +52,10 @@ export class StreamWire implements Wire {
     this.#socket.resume();
   }
 
+  readLess(): void {
+    // Streams read 64 KiB at the most anyway.
+  }
+
   probe(): void {
     if (this.#socket.writable && this.#socket.writableLength === 0) this.#socket.write(NOTHING);
   }

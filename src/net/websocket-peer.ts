@@ -27,6 +27,9 @@ const MAX_MISSED_PINGS_BEHIND_PAYLOAD = 20;
 /** What any client takes in without reading: less than the smallest default receive buffer. */
 const SMALL_BACKLOG_BYTES = 65_536;
 
+/** Frames in one read that keep the event loop for longer than a large read of payload does: about 1 ms. */
+const MANY_FRAMES = 1000;
+
 /** How long a line that may be whole is given to go on, in milliseconds. */
 const SETTLE_MS = 200;
 
@@ -100,7 +103,7 @@ export class WebSocketPeer implements Peer, WireHandler, FrameHandler {
   onBytes(bytes: Uint8Array): void {
     this.#missedPings = 0;
     this.#deliveredAtSign = this.#wire.deliveredBytes;
-    this.#decoder.push(bytes);
+    if (this.#decoder.push(bytes) > MANY_FRAMES) this.#wire.readLess();
   }
 
   onDrain(): void {

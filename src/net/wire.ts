@@ -30,6 +30,8 @@ export interface Wire {
   /** Stops and goes on reading. A FIN or reset may stay hidden behind what is not read; see `probe`. */
   pause(): void;
   resume(): void;
+  /** Asks for small reads from now on: what comes takes long to deal with. */
+  readLess(): void;
   /** Asks the kernel for a reset that a paused connection can't see. `onLost` follows where there is one. */
   probe(): void;
   /** Sends a FIN behind what is held. Reading goes on. */

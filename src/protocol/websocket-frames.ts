@@ -70,8 +70,9 @@ export class FrameDecoder {
     this.#unmask = unmask;
   }
 
-  /** Takes what came. `bytes` are overwritten. */
-  push(bytes: Uint8Array): void {
+  /** Takes what came, and returns how many frames began in it. `bytes` are overwritten. */
+  push(bytes: Uint8Array): number {
+    let frames = 0;
     let at = 0;
     // Payload that is unmasked and not told yet lies in bytes[from, to).
     let from = 0;
@@ -81,7 +82,7 @@ export class FrameDecoder {
       from = to;
     };
     for (;;) {
-      if (this.#stage === 'over') return;
+      if (this.#stage === 'over') return frames;
       if (this.#stage === 'header') {
         if (at === bytes.length) break;
         at = this.#readHeader(bytes, at);
@@ -92,8 +93,9 @@ export class FrameDecoder {
           this.#stage = 'over';
           if (problem === 'text') this.#handler.onText();
           else this.#handler.onFault(problem);
-          return;
+          return frames;
         }
+        frames += 1;
       }
       const length = Math.min(this.#remaining, bytes.length - at);
       const source = bytes.subarray(at, at + length);
@@ -122,6 +124,7 @@ export class FrameDecoder {
       if (this.#isFinal && this.keepMessagesApart) tell(true);
     }
     tell(false);
+    return frames;
   }
 
   #readHeader(bytes: Uint8Array, start: number): number {

@@ -135,6 +135,28 @@ describe('the queue', () => {
     });
   }
 
+  test('ends a turn early where each read takes long to deal with', async () => {
+    /** Takes a millisecond for each read, of which a turn has two. */
+    class SlowReader extends Reader {
+      override serve(memory: Uint8Array): number {
+        const end = performance.now() + 1;
+        while (performance.now() < end);
+        return super.serve(memory);
+      }
+    }
+    const pool = new ReadPool(0);
+    const readers = [new SlowReader(), new SlowReader()];
+    for (const reader of readers) pool.join(reader);
+    const reads = (): number => readers.reduce((sum, reader) => sum + reader.reads, 0);
+    for (let turn = 1; turn <= 5; turn += 1) {
+      const before = reads();
+      await turns(1);
+      assert.ok(reads() - before <= 2, `${reads() - before} reads in one turn`);
+    }
+    assert.ok(reads() >= 5);
+    await finish(readers);
+  });
+
   test('serves one that comes before the many that are there, but only for a moment', async () => {
     const pool = new ReadPool(64 * MIB);
     const crowd = Array.from({ length: 100 }, () => new Reader());

@@ -16,7 +16,7 @@ type Writing = 'open' | 'ending' | 'ended' | 'closed';
 
 /**
  * A connection that reads into the pool's one buffer and writes out of it: no memory of its own, no copy, one read and
- * one write for up to 1 MiB. Only what a receiver does not take at once is copied, and written when it does.
+ * one write for up to 512 KiB. Only what a receiver does not take at once is copied, and written when it does.
  */
 export class DirectWire implements Wire, PoolReader {
   readonly kind: 'tcp' | 'unix';

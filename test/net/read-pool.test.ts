@@ -9,7 +9,7 @@ const LONGEST_SPELL = 8 * MIB;
 
 /** A connection that brings `perRead` bytes at a time, for as long as it has some. */
 class Reader implements PoolReader {
-  step = 6;
+  step = 5;
   isQueued = false;
   spellBytes = 0;
   served = 0;
@@ -52,14 +52,14 @@ async function finish(readers: readonly Reader[]): Promise<void> {
 }
 
 describe('the size of a read', () => {
-  test('doubles with each step up to 1 MiB, and no further', () => {
+  test('doubles with each step up to 512 KiB, and no further', () => {
     const pool = new ReadPool(64 * MIB);
     assert.deepEqual(
-      [0, 1, 2, 3, 4, 5, 6, 7].map((step) => pool.readBytes(step) / 1024),
-      [16, 32, 64, 128, 256, 512, 1024, 1024],
+      [0, 1, 2, 3, 4, 5, 6].map((step) => pool.readBytes(step) / 1024),
+      [16, 32, 64, 128, 256, 512, 512],
     );
     assert.equal(pool.stepAbove(0), 1);
-    assert.equal(pool.stepAbove(6), 6);
+    assert.equal(pool.stepAbove(5), 5);
   });
 
   test('shrinks at once as more is held, down to the smallest, and grows again', () => {
@@ -67,11 +67,11 @@ describe('the size of a read', () => {
     const sizes: number[] = [];
     for (const held of [0, 16, 24, 28, 31, 32, 64, 100]) {
       pool.hold(held * MIB - pool.heldBytes);
-      sizes.push(pool.readBytes(6) / 1024);
+      sizes.push(pool.readBytes(5) / 1024);
     }
-    assert.deepEqual(sizes, [1024, 1024, 512, 256, 64, 16, 16, 16]);
+    assert.deepEqual(sizes, [512, 512, 512, 256, 64, 16, 16, 16]);
     pool.hold(-pool.heldBytes);
-    assert.equal(pool.readBytes(6), MIB);
+    assert.equal(pool.readBytes(5), MIB / 2);
   });
 
   test('is the smallest without a budget', () => {
@@ -80,7 +80,7 @@ describe('the size of a read', () => {
 
   test('keeps 1,000 stalled receivers, each in the middle of its largest read, within the budget', () => {
     const pool = new ReadPool(64 * MIB);
-    for (let receiver = 0; receiver < 1000; receiver += 1) pool.hold(pool.readBytes(6));
+    for (let receiver = 0; receiver < 1000; receiver += 1) pool.hold(pool.readBytes(5));
     assert.ok(pool.heldBytes <= 64 * MIB, `${pool.heldBytes} bytes are held`);
   });
 });

@@ -25,8 +25,8 @@ export interface ConnectionContext {
   readonly wallClock: () => number;
   /** Milliseconds of a clock that never jumps. */
   readonly monotonicClock: () => number;
-  /** The connection went from one state to another, and all effects of that have run. */
-  moved(connection: Connection, from: State): void;
+  /** The connection is over, and all effects of that have run. */
+  closed(connection: Connection): void;
   ended(ending: Ending): void;
   paired(splice: Splice): void;
   unpaired(splice: Splice): void;
@@ -99,11 +99,10 @@ export class Connection implements PeerHandler {
   /** Tells the connection what happened. A fault in this program costs this connection and no other. */
   dispatch(event: Event): void {
     this.#guard(() => {
-      const from = this.#state;
-      const { next, effects } = transition(from, event);
+      const { next, effects } = transition(this.#state, event);
       this.#state = next;
       for (const effect of effects) this.#run(effect);
-      if (next !== from) this.#context.moved(this, from);
+      if (next === 'closed') this.#context.closed(this);
     });
   }
 

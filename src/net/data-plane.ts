@@ -48,8 +48,9 @@ export class DataPlane {
 
   /** Takes over a socket, which is not to be used any more. It must allow half-open connections. */
   wireOfSocket(socket: Socket, kind: Wire['kind']): Wire {
-    const handle = this.#handles === null ? null : takeHandle(socket);
-    if (this.#handles === null || handle === null) return new StreamWire(socket, kind);
-    return new DirectWire(handle, kind, this.#handles, this.#pool);
+    const handles = this.#handles;
+    const handle = handles === null ? null : takeHandle(socket);
+    if (handles === null || handle === null) return new StreamWire(socket, kind);
+    return new DirectWire(handle, kind, handles, this.#pool);
   }
 }

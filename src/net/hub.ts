@@ -102,8 +102,8 @@ export class Hub implements ConnectionContext {
     for (const connection of this.#connections) connection.dispatch('cut');
   }
 
-  moved(connection: Connection, _from: State): void {
-    if (connection.state === 'closed') this.#connections.delete(connection);
+  closed(connection: Connection): void {
+    this.#connections.delete(connection);
   }
 
   paired(splice: Splice): void {

@@ -5,9 +5,7 @@ import type { Endpoint } from './endpoint.ts';
 import type { Peer } from './peer.ts';
 import { SocketPeer } from './socket-peer.ts';
 
-/**
- * A server whose connections are clients as they come.
- */
+/** A server whose connections are clients as they come. */
 export function createRawServer(
   kind: Endpoint['kind'],
   plane: DataPlane,

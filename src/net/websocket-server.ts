@@ -24,9 +24,7 @@ class Upgraded extends WebSocket {
   }
 }
 
-/**
- * A server whose connections become clients once they have been upgraded. Any path will do.
- */
+/** A server whose connections become clients once they have been upgraded. Any path will do. */
 export function createWebSocketServer(
   kind: Endpoint['kind'],
   plane: DataPlane,

@@ -1,12 +1,9 @@
-import envVar from 'env-var';
-import { closest } from 'fastest-levenshtein';
-import { ENDPOINT_GRAMMAR, EndpointError, parseEndpoints } from '../net/endpoint.ts';
-import type { Endpoint } from '../net/endpoint.ts';
-import { LOG_LEVELS } from './config.ts';
+import { ENDPOINT_GRAMMAR } from '../net/endpoint.ts';
 import type { Config, Fault, LogLevel } from './config.ts';
-import { DURATION_GRAMMAR, SIZE_GRAMMAR, parseDurationMs, parseSizeBytes } from './units.ts';
-
-const PREFIX = 'RELAY_';
+import { EnvironmentReader, Refusal } from './environment.ts';
+import type { Environment } from './environment.ts';
+import { readSecretFile } from './secret-file.ts';
+import { toDurationMs, toEndpoints, toLogLevel, toSizeBytes } from './values.ts';
 
 /** Every variable there is, with what it is when the environment does not say. An empty value means off. */
 export const DEFAULTS = {
@@ -18,108 +15,51 @@ export const DEFAULTS = {
   RELAY_BLUR_USAGE: '0',
   RELAY_LOG_LEVEL: 'info',
   RELAY_BUFFER_MEMORY: '64MiB',
-  RELAY_DRAIN_TIMEOUT: '10s',
+  // Containers are killed 10 s after they were told to stop, and the records have to be written in that time too.
+  RELAY_DRAIN_TIMEOUT: '8s',
 } as const;
 
 const CLIENT_LISTENERS: ReadonlySet<string> = new Set(['RELAY_LISTEN', 'RELAY_WEBSOCKET_LISTEN']);
 
-type Variable = keyof typeof DEFAULTS;
-type Environment = Readonly<Record<string, string | undefined>>;
-
-export type ReadResult =
-  | { readonly kind: 'ok'; readonly config: Config; readonly warnings: readonly string[] }
+/** A configuration, or what is wrong with it. */
+export type ReadResult<T> =
+  | { readonly kind: 'ok'; readonly config: T; readonly warnings: readonly string[] }
   | { readonly kind: 'faults'; readonly faults: readonly Fault[]; readonly warnings: readonly string[] };
 
-/** Says what is wrong with a value, and what would be right. */
-class Refusal extends Error {
-  readonly accepted: string;
-  readonly problem: string | null;
-
-  constructor(accepted: string, problem: string | null = null) {
-    super(accepted);
-    this.accepted = accepted;
-    this.problem = problem;
-  }
-}
-
 /**
- * Reads the configuration from the environment. Pure: nothing is opened or looked up.
+ * Reads the relay's configuration from the environment. Nothing is opened or looked up but the files that
+ * `…_FILE` variables name.
  *
  * All faults are found in one go. Variables that look like ours and are not known are warnings.
  */
-export function readEnv(environment: Environment): ReadResult {
-  const env = envVar.from(environment);
-  const faults: Fault[] = [];
-
-  function read<T>(variable: Variable, whenOff: T, parse: (text: string) => T): T {
-    // env-var's own default does not apply to a variable that is set to nothing, which is our "off".
-    const text = (env.get(variable).asString() ?? DEFAULTS[variable]).trim();
-    if (text === '') return whenOff;
-    try {
-      return parse(text);
-    } catch (error) {
-      if (!(error instanceof Refusal)) throw error;
-      faults.push({ variable, value: text, problem: error.problem, accepted: error.accepted });
-      return whenOff;
-    }
-  }
-
+export function readEnv(environment: Environment, readFile = readSecretFile): ReadResult<Config> {
+  const env = new EnvironmentReader(environment, { prefix: 'RELAY_', defaults: DEFAULTS, readFile });
   const config: Config = {
     listen: {
-      raw: read('RELAY_LISTEN', [], toEndpoints),
-      websocket: read('RELAY_WEBSOCKET_LISTEN', [], toEndpoints),
-      status: read('RELAY_STATUS_LISTEN', [], toEndpoints),
+      raw: env.read('RELAY_LISTEN', [], toEndpoints),
+      websocket: env.read('RELAY_WEBSOCKET_LISTEN', [], toEndpoints),
+      status: env.read('RELAY_STATUS_LISTEN', [], toEndpoints),
     },
     usage: {
-      databasePath: read<string | null>('RELAY_USAGE_DB', null, (text) => text),
-      logFd: read<number | null>('RELAY_LOG_FD', null, toFileDescriptor),
-      blurSeconds: read('RELAY_BLUR_USAGE', 0, toBlurSeconds),
+      databasePath: env.read<string | null>('RELAY_USAGE_DB', null, (text) => text),
+      logFd: env.read<number | null>('RELAY_LOG_FD', null, toFileDescriptor),
+      blurSeconds: env.read('RELAY_BLUR_USAGE', 0, toBlurSeconds),
     },
-    logLevel: read<LogLevel>('RELAY_LOG_LEVEL', 'silent', toLogLevel),
-    bufferMemoryBytes: read('RELAY_BUFFER_MEMORY', 0, toSizeBytes),
-    drainTimeoutMs: read('RELAY_DRAIN_TIMEOUT', 0, toDurationMs),
+    logLevel: env.read<LogLevel>('RELAY_LOG_LEVEL', 'silent', toLogLevel),
+    bufferMemoryBytes: env.read('RELAY_BUFFER_MEMORY', 0, toSizeBytes),
+    drainTimeoutMs: env.read('RELAY_DRAIN_TIMEOUT', 0, toDurationMs),
   };
 
+  const { faults, warnings } = env;
   const listensNowhere = config.listen.raw.length + config.listen.websocket.length === 0;
-  if (listensNowhere && !faults.some(({ variable }) => CLIENT_LISTENERS.has(variable))) {
-    faults.push({
-      variable: 'RELAY_LISTEN',
-      value: '',
-      problem: 'RELAY_WEBSOCKET_LISTEN is empty too, so that no client could come',
-      accepted: `${ENDPOINT_GRAMMAR}, in one of the two`,
-    });
+  if (
+    listensNowhere &&
+    !faults.some(({ variable }) => CLIENT_LISTENERS.has(variable.replace(/_FILE$/u, '')))
+  ) {
+    const problem = 'RELAY_WEBSOCKET_LISTEN is empty too, so that no client could come';
+    env.refuse('RELAY_LISTEN', '', new Refusal(`${ENDPOINT_GRAMMAR}, in one of the two`, problem));
   }
-  const warnings = unknownVariables(environment);
   return faults.length > 0 ? { kind: 'faults', faults, warnings } : { kind: 'ok', config, warnings };
-}
-
-function unknownVariables(environment: Environment): string[] {
-  const known = Object.keys(DEFAULTS);
-  return Object.keys(environment)
-    .filter((name) => name.startsWith(PREFIX) && !known.includes(name))
-    .map(
-      (name) =>
-        `${name} is not known and does nothing; the nearest known variable is ${nearest(name, known)}`,
-    );
-}
-
-/** A name that was cut short or drawn out is nearer to its origin than letters alone can tell. */
-function nearest(name: string, known: readonly string[]): string {
-  const stems = [
-    known.filter((candidate) => candidate.startsWith(name) || name.startsWith(candidate)),
-    known.filter((candidate) => name.includes(candidate.slice(PREFIX.length))),
-    known,
-  ];
-  return closest(name, stems.find((candidates) => candidates.length > 0) ?? known);
-}
-
-function toEndpoints(text: string): Endpoint[] {
-  try {
-    return parseEndpoints(text);
-  } catch (error) {
-    if (error instanceof EndpointError) throw new Refusal(ENDPOINT_GRAMMAR, error.message);
-    throw error;
-  }
 }
 
 function toFileDescriptor(text: string): number {
@@ -131,22 +71,4 @@ function toFileDescriptor(text: string): number {
 function toBlurSeconds(text: string): number {
   if (/^\d{1,9}$/u.test(text)) return Number(text);
   throw new Refusal('whole seconds from 0 (exact records) to 999999999');
-}
-
-function toLogLevel(text: string): LogLevel {
-  const level = LOG_LEVELS.find((known) => known === text.toLowerCase());
-  if (level !== undefined) return level;
-  throw new Refusal(`one of ${LOG_LEVELS.join(', ')}`);
-}
-
-function toDurationMs(text: string): number {
-  const ms = parseDurationMs(text);
-  if (ms !== null) return ms;
-  throw new Refusal(DURATION_GRAMMAR);
-}
-
-function toSizeBytes(text: string): number {
-  const bytes = parseSizeBytes(text);
-  if (bytes !== null) return bytes;
-  throw new Refusal(SIZE_GRAMMAR);
 }

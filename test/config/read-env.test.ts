@@ -37,7 +37,7 @@ const DEFAULT_CONFIG = {
   usage: { databasePath: null, logFd: null, blurSeconds: 0 },
   logLevel: 'info',
   bufferMemoryBytes: 64 * 2 ** 20,
-  drainTimeoutMs: 10_000,
+  drainTimeoutMs: 8000,
 };
 
 describe('the configuration', () => {

@@ -1,0 +1,132 @@
+import envVar from 'env-var';
+import { closest } from 'fastest-levenshtein';
+import type { Fault } from './config.ts';
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Says what is wrong with a value, and what would be right. */
+export class Refusal extends Error {
+  readonly accepted: string;
+  readonly problem: string | null;
+
+  constructor(accepted: string, problem: string | null = null) {
+    super(accepted);
+    this.accepted = accepted;
+    this.problem = problem;
+  }
+}
+
+export interface EnvironmentOptions<Variable extends string> {
+  /** What all variables of the program begin with. */
+  readonly prefix: string;
+  /** Every variable there is, with what it is when the environment does not say. An empty value means off. */
+  readonly defaults: Readonly<Record<Variable, string>>;
+  /** Their values are not shown to anybody. */
+  readonly secrets?: readonly NoInfer<Variable>[];
+  /** Reads the file that a `…_FILE` variable names. Throws an Error with a sentence where it can't be read. */
+  readonly readFile: (path: string) => string;
+}
+
+/** Follows a variable's name when it is the path of a file that has the value. */
+const FILE_SUFFIX = '_FILE';
+
+interface Found {
+  readonly text: string;
+  readonly isFromFile: boolean;
+}
+
+/** Reads variables one after the other and keeps what is wrong with them, so that all of it can be told at once. */
+export class EnvironmentReader<Variable extends string> {
+  readonly faults: Fault[] = [];
+  readonly warnings: readonly string[];
+  readonly #environment: Environment;
+  readonly #options: EnvironmentOptions<Variable>;
+
+  constructor(environment: Environment, options: EnvironmentOptions<Variable>) {
+    this.#environment = environment;
+    this.#options = options;
+    this.warnings = unknownVariables(environment, options.prefix, Object.keys(options.defaults));
+  }
+
+  /**
+   * The value as `parse` reads it, which throws a Refusal where it can't. `whenOff` where it is empty, or wrong.
+   *
+   * @param whenUnset what it is when the environment does not say, where that hangs on other variables
+   */
+  read<T>(
+    variable: Variable,
+    whenOff: T,
+    parse: (text: string) => T,
+    whenUnset: string = this.#options.defaults[variable],
+  ): T {
+    const { text, isFromFile } = this.#find(variable, whenUnset);
+    if (text === '') return whenOff;
+    try {
+      return parse(text);
+    } catch (error) {
+      if (!(error instanceof Refusal)) throw error;
+      this.refuse(variable, text, error, isFromFile);
+      return whenOff;
+    }
+  }
+
+  /** Adds a fault. A secret's value is left out, and so is what a file contains. */
+  refuse(variable: Variable, text: string, { problem, accepted }: Refusal, isFromFile = false): void {
+    if (isFromFile) {
+      const name = variable + FILE_SUFFIX;
+      // What is wrong in detail would quote it.
+      const inside = 'what is in that file is wrong';
+      this.faults.push({ variable: name, value: this.#get(name)?.trim() ?? '', problem: inside, accepted });
+      return;
+    }
+    const value = this.#isSecret(variable) && text !== '' ? '(secret)' : text;
+    this.faults.push({ variable, value, problem, accepted });
+  }
+
+  #isSecret(variable: Variable): boolean {
+    return this.#options.secrets?.includes(variable) ?? false;
+  }
+
+  #find(variable: Variable, whenUnset: string): Found {
+    const path = this.#get(variable + FILE_SUFFIX)?.trim() ?? '';
+    if (path !== '') {
+      try {
+        const text = this.#options.readFile(path).trim();
+        // Nobody names a file in order to do without a secret; it has not been filled yet, or no longer is.
+        if (text === '' && this.#isSecret(variable)) throw new Error('there is nothing in it');
+        return { text, isFromFile: true };
+      } catch (error) {
+        if (!(error instanceof Error)) throw error;
+        const accepted = 'the path of a readable file that holds the value';
+        this.faults.push({ variable: variable + FILE_SUFFIX, value: path, problem: error.message, accepted });
+        return { text: '', isFromFile: true };
+      }
+    }
+    // env-var's own default does not apply to a variable that is set to nothing, which is our "off".
+    return { text: (this.#get(variable) ?? whenUnset).trim(), isFromFile: false };
+  }
+
+  #get(name: string): string | undefined {
+    return envVar.from(this.#environment).get(name).asString();
+  }
+}
+
+function unknownVariables(environment: Environment, prefix: string, variables: readonly string[]): string[] {
+  const known = new Set([...variables, ...variables.map((variable) => variable + FILE_SUFFIX)]);
+  return Object.keys(environment)
+    .filter((name) => name.startsWith(prefix) && !known.has(name))
+    .map(
+      (name) =>
+        `${name} is not known and does nothing; the nearest known variable is ${nearest(name, variables, prefix)}`,
+    );
+}
+
+/** A name that was cut short or drawn out is nearer to its origin than letters alone can tell. */
+function nearest(name: string, known: readonly string[], prefix: string): string {
+  const stems = [
+    known.filter((candidate) => candidate.startsWith(name) || name.startsWith(candidate)),
+    known.filter((candidate) => name.includes(candidate.slice(prefix.length))),
+    known,
+  ];
+  return closest(name, stems.find((candidates) => candidates.length > 0) ?? known);
+}

@@ -1,0 +1,44 @@
+import { closeSync, openSync, readSync } from 'node:fs';
+
+/** More than any secret or list of endpoints has, in bytes. */
+const MAX_FILE_BYTES = 65_536;
+
+const REASONS: Readonly<Record<string, string>> = {
+  ENOENT: 'there is no such file',
+  EACCES: 'permission denied',
+  EISDIR: 'it is a directory',
+};
+
+/**
+ * Reads the file that a `…_FILE` variable names.
+ *
+ * @throws Error with a sentence for the operator
+ */
+export function readSecretFile(path: string): string {
+  let bytes: Buffer;
+  try {
+    bytes = readStart(path);
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? String(error.code) : 'unknown';
+    throw new Error(REASONS[code] ?? `it can't be read (${code})`, { cause: error });
+  }
+  if (bytes.length > MAX_FILE_BYTES)
+    throw new Error(`it has more than ${MAX_FILE_BYTES} bytes, which no value has`);
+  return bytes.toString('utf8');
+}
+
+/** One byte more than there may be, at most: what is no regular file does not say its size, and may have no end. */
+function readStart(path: string): Buffer {
+  const buffer = Buffer.alloc(MAX_FILE_BYTES + 1);
+  const file = openSync(path, 'r');
+  try {
+    let length = 0;
+    for (;;) {
+      const count = readSync(file, buffer, length, buffer.length - length, null);
+      length += count;
+      if (count === 0 || length === buffer.length) return buffer.subarray(0, length);
+    }
+  } finally {
+    closeSync(file);
+  }
+}

@@ -1,0 +1,137 @@
+import type { Endpoint } from '../net/endpoint.ts';
+import type { LogLevel } from './config.ts';
+import { EnvironmentReader, Refusal } from './environment.ts';
+import type { Environment } from './environment.ts';
+import type { ReadResult } from './read-env.ts';
+import { readSecretFile } from './secret-file.ts';
+import { parseDurationMs } from './units.ts';
+import { toEndpoints, toLogLevel } from './values.ts';
+
+/** What the operator decides for the sidecar. */
+export interface SidecarConfig {
+  readonly listen: readonly Endpoint[];
+  /** Null: everybody who can connect may ask. */
+  readonly token: string | null;
+  readonly usageDatabasePath: string;
+  readonly snapshots: {
+    readonly directory: string;
+    readonly everyMs: number;
+    readonly keep: number;
+  };
+  /** The relay's status port, without a slash at its end. */
+  readonly relayStatusUrl: string;
+  readonly logLevel: LogLevel;
+}
+
+/** Without a token the sidecar stays at home; with one it listens where it can be reached. */
+export const LISTEN_WITHOUT_TOKEN = 'tcp:4004:interface=127.0.0.1';
+export const LISTEN_WITH_TOKEN = 'tcp:4004';
+
+/** Every variable there is, with what it is when the environment does not say. */
+export const SIDECAR_DEFAULTS = {
+  SIDECAR_LISTEN: LISTEN_WITHOUT_TOKEN,
+  SIDECAR_TOKEN: '',
+  SIDECAR_USAGE_DB: '',
+  SIDECAR_SNAPSHOT_DIR: 'snapshots',
+  SIDECAR_SNAPSHOT_EVERY: '1h',
+  SIDECAR_SNAPSHOT_KEEP: '48',
+  SIDECAR_RELAY_STATUS: 'http://127.0.0.1:4003',
+  SIDECAR_LOG_LEVEL: 'info',
+} as const;
+
+const MIN_SNAPSHOT_EVERY_MS = 1000;
+
+/** A guess takes a network round trip; this many characters are out of reach of all guesses. */
+const GOOD_TOKEN_LENGTH = 16;
+
+/** Reads the sidecar's configuration from the environment, as `readEnv` does the relay's. */
+export function readSidecarEnv(
+  environment: Environment,
+  readFile = readSecretFile,
+): ReadResult<SidecarConfig> {
+  const env = new EnvironmentReader(environment, {
+    prefix: 'SIDECAR_',
+    defaults: SIDECAR_DEFAULTS,
+    secrets: ['SIDECAR_TOKEN'],
+    readFile,
+  });
+  const token = env.read<string | null>('SIDECAR_TOKEN', null, toToken);
+  const config: SidecarConfig = {
+    listen: env.read(
+      'SIDECAR_LISTEN',
+      [],
+      toEndpoints,
+      token === null ? LISTEN_WITHOUT_TOKEN : LISTEN_WITH_TOKEN,
+    ),
+    token,
+    usageDatabasePath: env.read('SIDECAR_USAGE_DB', '', (text) => text),
+    snapshots: {
+      directory: env.read('SIDECAR_SNAPSHOT_DIR', '', (text) => text),
+      everyMs: env.read('SIDECAR_SNAPSHOT_EVERY', 0, toInterval),
+      keep: env.read('SIDECAR_SNAPSHOT_KEEP', 0, toKeep),
+    },
+    relayStatusUrl: env.read('SIDECAR_RELAY_STATUS', '', toBaseUrl),
+    logLevel: env.read<LogLevel>('SIDECAR_LOG_LEVEL', 'silent', toLogLevel),
+  };
+  const { faults } = env;
+  const required = (variable: keyof typeof SIDECAR_DEFAULTS, isMissing: boolean, accepted: string): void => {
+    if (isMissing && !faults.some((fault) => fault.variable.startsWith(variable)))
+      env.refuse(variable, '', new Refusal(accepted, 'the sidecar is nothing without it'));
+  };
+  const { snapshots } = config;
+  required('SIDECAR_LISTEN', config.listen.length === 0, 'an endpoint like tcp:4004');
+  required('SIDECAR_USAGE_DB', config.usageDatabasePath === '', "the path of the relay's RELAY_USAGE_DB");
+  required('SIDECAR_SNAPSHOT_DIR', snapshots.directory === '', 'the path of a directory for snapshots');
+  required('SIDECAR_SNAPSHOT_EVERY', snapshots.everyMs === 0, INTERVAL_GRAMMAR);
+  required('SIDECAR_SNAPSHOT_KEEP', snapshots.keep === 0, KEEP_GRAMMAR);
+  required('SIDECAR_RELAY_STATUS', config.relayStatusUrl === '', URL_GRAMMAR);
+  if (faults.length > 0) return { kind: 'faults', faults, warnings: env.warnings };
+  return { kind: 'ok', config, warnings: [...env.warnings, ...weakness(config)] };
+}
+
+function weakness({ token, listen }: SidecarConfig): string[] {
+  if (token !== null)
+    return token.length < GOOD_TOKEN_LENGTH
+      ? [`SIDECAR_TOKEN has fewer than ${GOOD_TOKEN_LENGTH} characters and may be guessed`]
+      : [];
+  const isOpen = listen.some((endpoint) => endpoint.kind === 'tcp' && !isLoopback(endpoint.interface));
+  return isOpen
+    ? ['SIDECAR_TOKEN is not set: whoever can reach SIDECAR_LISTEN may read the usage records']
+    : [];
+}
+
+function isLoopback(address: string | null): boolean {
+  return address === '::1' || (address?.startsWith('127.') ?? false);
+}
+
+function toToken(text: string): string {
+  // What a header can carry: RFC 9110, field-vchar, without blanks.
+  if (/^[\x21-\x7e]+$/u.test(text)) return text;
+  throw new Refusal('visible ASCII characters without blanks');
+}
+
+const INTERVAL_GRAMMAR = 'a duration from 1s to 24d, like 15m, 1h or 1d';
+
+function toInterval(text: string): number {
+  const ms = parseDurationMs(text);
+  if (ms !== null && ms >= MIN_SNAPSHOT_EVERY_MS) return ms;
+  throw new Refusal(INTERVAL_GRAMMAR);
+}
+
+const KEEP_GRAMMAR = 'a whole number from 1 to 100000';
+
+function toKeep(text: string): number {
+  const keep = Number(text);
+  if (/^\d{1,6}$/u.test(text) && keep >= 1 && keep <= 100_000) return keep;
+  throw new Refusal(KEEP_GRAMMAR);
+}
+
+const URL_GRAMMAR = "the base URL of the relay's status port, like http://127.0.0.1:4003";
+
+function toBaseUrl(text: string): string {
+  const url = URL.canParse(text) ? new URL(text) : null;
+  const isPlain =
+    url !== null && url.username === '' && url.password === '' && url.search === '' && url.hash === '';
+  if (isPlain && ['http:', 'https:'].includes(url.protocol)) return url.href.replace(/\/+$/u, '');
+  throw new Refusal(URL_GRAMMAR);
+}

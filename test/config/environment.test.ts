@@ -1,0 +1,227 @@
+import assert from 'node:assert/strict';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { formatFault } from '../../src/config/config.ts';
+import type { Fault } from '../../src/config/config.ts';
+import { EnvironmentReader, Refusal } from '../../src/config/environment.ts';
+import { readEnv } from '../../src/config/read-env.ts';
+import type { DEFAULTS } from '../../src/config/read-env.ts';
+import { readSidecarEnv } from '../../src/config/sidecar-config.ts';
+import { scratch } from '../support/scratch.ts';
+
+type Environment = Readonly<Record<string, string>>;
+
+/** A reader of two variables, the second a secret; the files that it may name. */
+function reader(
+  environment: Environment,
+  files: Environment = {},
+): EnvironmentReader<'APP_NAME' | 'APP_SECRET'> {
+  return new EnvironmentReader(environment, {
+    prefix: 'APP_',
+    defaults: { APP_NAME: 'nobody', APP_SECRET: '' },
+    secrets: ['APP_SECRET'],
+    readFile: (path) => {
+      const text = files[path];
+      if (text === undefined) throw new Error('it is not there');
+      return text;
+    },
+  });
+}
+
+const same = (text: string): string => text;
+
+function refuse(text: string): string {
+  throw new Refusal('anything else', `"${text}" is wrong`);
+}
+
+describe('a variable', () => {
+  test('is what the environment says, its default, or off', () => {
+    assert.equal(reader({ APP_NAME: ' a b\n' }).read('APP_NAME', null, same), 'a b');
+    assert.equal(reader({}).read('APP_NAME', null, same), 'nobody');
+    assert.equal(reader({}).read('APP_NAME', null, same, 'somebody'), 'somebody');
+    assert.equal(reader({ APP_NAME: '' }).read('APP_NAME', null, same), null);
+    assert.equal(reader({ APP_NAME: ' ' }).read('APP_NAME', null, same, 'somebody'), null);
+  });
+
+  test('that is refused is off, and a fault that names it', () => {
+    const env = reader({ APP_NAME: 'x' });
+    assert.equal(env.read('APP_NAME', 'off', refuse), 'off');
+    assert.deepEqual(env.faults, [
+      { variable: 'APP_NAME', value: 'x', problem: '"x" is wrong', accepted: 'anything else' },
+    ]);
+  });
+
+  test('that is secret is not shown', () => {
+    const env = reader({ APP_SECRET: 'hunter2' });
+    const refuseSilently = (): string => {
+      throw new Refusal('anything else');
+    };
+    assert.equal(env.read('APP_SECRET', null, refuseSilently), null);
+    assert.deepEqual(env.faults, [
+      { variable: 'APP_SECRET', value: '(secret)', problem: null, accepted: 'anything else' },
+    ]);
+  });
+
+  test('whose parser has a fault of its own is no fault of the operator', () => {
+    const env = reader({ APP_NAME: 'x' });
+    const broken = (): string => {
+      throw new TypeError('broken');
+    };
+    assert.throws(() => env.read('APP_NAME', null, broken), TypeError);
+    assert.deepEqual(env.faults, []);
+  });
+});
+
+describe('a variable in a file', () => {
+  test('is read from there, without the blanks around it', () => {
+    const env = reader({ APP_NAME_FILE: ' /f ' }, { '/f': '\n a b \n' });
+    assert.equal(env.read('APP_NAME', null, same), 'a b');
+    assert.deepEqual([env.faults, env.warnings], [[], []]);
+  });
+
+  test('wins over the one in the environment, and over its default', () => {
+    const env = reader({ APP_NAME_FILE: '/f', APP_NAME: 'plain' }, { '/f': 'filed' });
+    assert.equal(env.read('APP_NAME', null, same), 'filed');
+    assert.equal(reader({ APP_NAME_FILE: '/f' }, { '/f': '' }).read('APP_NAME', 'off', same), 'off');
+  });
+
+  test('is not looked for where the path is empty', () => {
+    for (const path of ['', ' \n']) {
+      const env = reader({ APP_NAME_FILE: path, APP_NAME: 'plain' });
+      assert.equal(env.read('APP_NAME', null, same), 'plain');
+      assert.deepEqual(env.faults, []);
+    }
+  });
+
+  test('that can not be read is a fault that names the path and the reason', () => {
+    const env = reader({ APP_NAME_FILE: '/f', APP_NAME: 'plain' });
+    assert.equal(env.read('APP_NAME', 'off', same), 'off');
+    assert.equal(
+      env.faults.map(formatFault).join('\n'),
+      'APP_NAME_FILE="/f" can\'t be used: it is not there. Accepted: the path of a readable file that holds the value.',
+    );
+  });
+
+  test('that is refused is a fault that names the path, and shows nothing of what is in it', () => {
+    const env = reader({ APP_NAME_FILE: '/f', APP_SECRET_FILE: '/g' }, { '/f': 'hunter1', '/g': 'hunter2' });
+    assert.equal(env.read('APP_NAME', null, refuse), null);
+    assert.equal(env.read('APP_SECRET', null, refuse), null);
+    const [problem, accepted] = ['what is in that file is wrong', 'anything else'];
+    assert.deepEqual(env.faults, [
+      { variable: 'APP_NAME_FILE', value: '/f', problem, accepted },
+      { variable: 'APP_SECRET_FILE', value: '/g', problem, accepted },
+    ]);
+  });
+
+  test('that is a secret and empty is a fault: nobody leaves the door open that way', () => {
+    for (const text of ['', ' \n']) {
+      const env = reader({ APP_SECRET_FILE: '/f', APP_SECRET: 'plain' }, { '/f': text });
+      assert.equal(env.read('APP_SECRET', null, same), null);
+      assert.match(
+        env.faults.map(formatFault).join('\n'),
+        /^APP_SECRET_FILE="\/f" can't be used: there is nothing in it\./u,
+      );
+    }
+  });
+});
+
+describe('a variable that is not known', () => {
+  const warnings = (...names: string[]): readonly string[] =>
+    reader(Object.fromEntries(names.map((name) => [name, 'x']))).warnings;
+
+  test('is a warning that names the nearest one, and shows no value', () => {
+    assert.deepEqual(warnings('APP_NAMES', 'APP_SECRET_FILES', 'APP_NAM_FILE'), [
+      'APP_NAMES is not known and does nothing; the nearest known variable is APP_NAME',
+      'APP_SECRET_FILES is not known and does nothing; the nearest known variable is APP_SECRET',
+      'APP_NAM_FILE is not known and does nothing; the nearest known variable is APP_NAME',
+    ]);
+  });
+
+  test('is none of those with _FILE behind a known name, and none of other programs', () => {
+    assert.deepEqual(warnings('APP_NAME', 'APP_NAME_FILE', 'APP_SECRET_FILE', 'MY_APP_NAME', 'app_name'), []);
+    assert.equal(warnings('APP_NAME_FILE_FILE', 'APP__FILE').length, 2);
+  });
+});
+
+describe('variables in real files', () => {
+  const faultsOf = (environment: Environment): readonly Fault[] => {
+    const read = readEnv(environment);
+    assert.ok(read.kind === 'faults');
+    return read.faults;
+  };
+
+  test('are read, every one of them', async (context) => {
+    const directory = await scratch(context);
+    const values: Record<keyof typeof DEFAULTS, string> = {
+      RELAY_LISTEN: 'tcp:1',
+      RELAY_WEBSOCKET_LISTEN: '2',
+      RELAY_STATUS_LISTEN: 'unix:/s',
+      RELAY_USAGE_DB: '/u',
+      RELAY_LOG_FD: '7',
+      RELAY_BLUR_USAGE: '60',
+      RELAY_LOG_LEVEL: 'warn',
+      RELAY_BUFFER_MEMORY: '1MB',
+      RELAY_DRAIN_TIMEOUT: '1s',
+    };
+    const files = Object.entries(values).map(([name, value]) => {
+      const path = join(directory, name);
+      writeFileSync(path, `${value}\n`);
+      return [`${name}_FILE`, path];
+    });
+    assert.deepEqual(readEnv(Object.fromEntries(files)), readEnv(values));
+    assert.equal(readEnv(values).kind, 'ok');
+  });
+
+  test('that are wrong are faults with their paths, together, and nobody sees what is in the files', async (context) => {
+    const directory = await scratch(context);
+    const file = (name: string, text: string): string => {
+      const path = join(directory, name);
+      writeFileSync(path, text);
+      return path;
+    };
+    mkdirSync(join(directory, 'folder'));
+    const environment = {
+      RELAY_LISTEN_FILE: file('listen', 'root:hunter2:19000'),
+      RELAY_WEBSOCKET_LISTEN_FILE: file('websocket', 'tcp:4002:interface=hunter2'),
+      RELAY_STATUS_LISTEN_FILE: join(directory, 'folder'),
+      RELAY_USAGE_DB_FILE: join(directory, 'none'),
+      RELAY_BLUR_USAGE_FILE: file('blur', 'hunter2'),
+      RELAY_LOG_FD_FILE: file('large', 'hunter2'.repeat(10_000)),
+      RELAY_LOG_LEVEL_FILE: file('level', 'hunter2\n'),
+    };
+    const faults = faultsOf(environment);
+    assert.deepEqual(Object.fromEntries(faults.map(({ variable, value }) => [variable, value])), environment);
+    const inside = 'what is in that file is wrong';
+    assert.deepEqual(Object.fromEntries(faults.map(({ variable, problem }) => [variable, problem])), {
+      RELAY_LISTEN_FILE: inside,
+      RELAY_WEBSOCKET_LISTEN_FILE: inside,
+      RELAY_STATUS_LISTEN_FILE: 'it is a directory',
+      RELAY_USAGE_DB_FILE: 'there is no such file',
+      RELAY_BLUR_USAGE_FILE: inside,
+      RELAY_LOG_FD_FILE: 'it has more than 65536 bytes, which no value has',
+      RELAY_LOG_LEVEL_FILE: inside,
+    });
+    assert.doesNotMatch(faults.map(formatFault).join('\n'), /hunter2/u);
+  });
+
+  test('that name no listener at all are told of once', async (context) => {
+    const path = join(await scratch(context), 'empty');
+    writeFileSync(path, '\n');
+    assert.deepEqual(
+      faultsOf({ RELAY_LISTEN_FILE: path }).map(({ variable }) => variable),
+      ['RELAY_LISTEN'],
+    );
+    assert.deepEqual(
+      faultsOf({ RELAY_LISTEN: '', RELAY_WEBSOCKET_LISTEN_FILE: `${path}.none` }).map(
+        ({ variable }) => variable,
+      ),
+      ['RELAY_WEBSOCKET_LISTEN_FILE'],
+    );
+  });
+
+  test('are not those of the sidecar', () => {
+    assert.deepEqual(readEnv({ SIDECAR_TOKEN: 'x', SIDECAR_NONSENSE: 'x' }).warnings, []);
+    assert.deepEqual(readSidecarEnv({ SIDECAR_USAGE_DB: '/u', RELAY_NONSENSE: 'x' }).warnings, []);
+  });
+});

@@ -1,0 +1,267 @@
+import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { formatFault } from '../../src/config/config.ts';
+import type { Fault } from '../../src/config/config.ts';
+import { SIDECAR_DEFAULTS, readSidecarEnv } from '../../src/config/sidecar-config.ts';
+import type { SidecarConfig } from '../../src/config/sidecar-config.ts';
+import { scratch } from '../support/scratch.ts';
+
+type Environment = Readonly<Record<string, string>>;
+
+/** The one variable that has no default. */
+const DATABASE = { SIDECAR_USAGE_DB: '/data/usage.sqlite' };
+
+const TOKEN = 'correct-horse-battery';
+
+function read(environment: Environment): { config: SidecarConfig; warnings: readonly string[] } {
+  const result = readSidecarEnv(environment);
+  assert.ok(result.kind === 'ok', JSON.stringify(result));
+  return result;
+}
+
+function faultsOf(environment: Environment): readonly Fault[] {
+  const result = readSidecarEnv(environment);
+  assert.ok(result.kind === 'faults', 'there are faults');
+  return result.faults;
+}
+
+const tcp = (port: number, address: string | null = null): object => ({
+  kind: 'tcp',
+  port,
+  interface: address,
+  backlog: null,
+});
+
+const DEFAULT_CONFIG = {
+  listen: [tcp(4004, '127.0.0.1')],
+  token: null,
+  usageDatabasePath: '/data/usage.sqlite',
+  snapshots: { directory: 'snapshots', everyMs: 3_600_000, keep: 48 },
+  relayStatusUrl: 'http://127.0.0.1:4003',
+  logLevel: 'info',
+};
+
+describe('the configuration of the sidecar', () => {
+  test('has its defaults where the environment says nothing', () => {
+    assert.deepEqual(read(DATABASE), { kind: 'ok', config: DEFAULT_CONFIG, warnings: [] });
+    assert.deepEqual(read({ ...SIDECAR_DEFAULTS, ...DATABASE }).config, DEFAULT_CONFIG);
+  });
+
+  test('takes every variable', () => {
+    const environment: Record<keyof typeof SIDECAR_DEFAULTS, string> = {
+      SIDECAR_LISTEN: 'tcp:1:interface=127.0.0.1 unix:/run/sidecar.sock:mode=660',
+      SIDECAR_TOKEN: ` ${TOKEN}\n`,
+      SIDECAR_USAGE_DB: '/u',
+      SIDECAR_SNAPSHOT_DIR: '/s',
+      SIDECAR_SNAPSHOT_EVERY: '15m',
+      SIDECAR_SNAPSHOT_KEEP: '3',
+      SIDECAR_RELAY_STATUS: 'http://relay:4003',
+      SIDECAR_LOG_LEVEL: 'Debug',
+    };
+    assert.deepEqual(read(environment).config, {
+      listen: [tcp(1, '127.0.0.1'), { kind: 'unix', path: '/run/sidecar.sock', mode: 0o660, backlog: null }],
+      token: TOKEN,
+      usageDatabasePath: '/u',
+      snapshots: { directory: '/s', everyMs: 900_000, keep: 3 },
+      relayStatusUrl: 'http://relay:4003',
+      logLevel: 'debug',
+    });
+  });
+
+  test('takes its token from a file', async (context) => {
+    const path = join(await scratch(context), 'token');
+    writeFileSync(path, `${TOKEN}\n`);
+    const { config, warnings } = read({ ...DATABASE, SIDECAR_TOKEN_FILE: path, SIDECAR_TOKEN: 'other' });
+    assert.equal(config.token, TOKEN);
+    assert.deepEqual(warnings, []);
+  });
+
+  test('listens at home alone without a token, where it can be reached with one, and as it is told', () => {
+    const listen = (environment: Environment): readonly object[] =>
+      read({ ...DATABASE, ...environment }).config.listen;
+    assert.deepEqual(listen({ SIDECAR_TOKEN: '' }), [tcp(4004, '127.0.0.1')]);
+    assert.deepEqual(listen({ SIDECAR_TOKEN: TOKEN }), [tcp(4004)]);
+    assert.deepEqual(listen({ SIDECAR_LISTEN: 'tcp:5000' }), [tcp(5000)]);
+    assert.deepEqual(listen({ SIDECAR_TOKEN: TOKEN, SIDECAR_LISTEN: 'tcp:5:interface=127.0.0.1' }), [
+      tcp(5, '127.0.0.1'),
+    ]);
+  });
+
+  test('takes base URLs with and without a path, a slash at the end and TLS', () => {
+    for (const [text, url] of [
+      ['http://relay:4003/', 'http://relay:4003'],
+      ['http://relay', 'http://relay'],
+      ['https://relay.example/status//', 'https://relay.example/status'],
+      ['http://[::1]:4003', 'http://[::1]:4003'],
+    ] as const) {
+      assert.equal(read({ ...DATABASE, SIDECAR_RELAY_STATUS: text }).config.relayStatusUrl, url);
+    }
+  });
+
+  test('takes the ends of its ranges', () => {
+    const snapshots = (every: string, keep: string): object =>
+      read({ ...DATABASE, SIDECAR_SNAPSHOT_EVERY: every, SIDECAR_SNAPSHOT_KEEP: keep }).config.snapshots;
+    assert.deepEqual(snapshots('1s', '1'), { directory: 'snapshots', everyMs: 1000, keep: 1 });
+    assert.deepEqual(snapshots('24d', '100000'), {
+      directory: 'snapshots',
+      everyMs: 24 * 86_400_000,
+      keep: 100_000,
+    });
+  });
+});
+
+describe('a value that the sidecar can not use', () => {
+  const cases: readonly (readonly [variable: string, value: string, accepted: RegExp])[] = [
+    ['SIDECAR_LISTEN', 'tcp:70000', /tcp:4001.*unix:/u],
+    ['SIDECAR_SNAPSHOT_EVERY', '999ms', /1s to 24d/u],
+    ['SIDECAR_SNAPSHOT_EVERY', '0', /1s to 24d/u],
+    ['SIDECAR_SNAPSHOT_EVERY', '25d', /24d/u],
+    ['SIDECAR_SNAPSHOT_EVERY', 'hourly', /15m, 1h or 1d/u],
+    ['SIDECAR_SNAPSHOT_KEEP', '0', /from 1 to 100000/u],
+    ['SIDECAR_SNAPSHOT_KEEP', '100001', /from 1 to 100000/u],
+    ['SIDECAR_SNAPSHOT_KEEP', '1.5', /whole number/u],
+    ['SIDECAR_SNAPSHOT_KEEP', 'all', /whole number/u],
+    ['SIDECAR_RELAY_STATUS', 'relay:4003', /http:\/\/127\.0\.0\.1:4003/u],
+    ['SIDECAR_RELAY_STATUS', 'tcp:4003', /http:/u],
+    ['SIDECAR_RELAY_STATUS', 'file:///etc/passwd', /http:/u],
+    ['SIDECAR_RELAY_STATUS', 'http://', /http:/u],
+    ['SIDECAR_RELAY_STATUS', 'http://user@relay:4003', /http:/u],
+    ['SIDECAR_RELAY_STATUS', 'http://relay:4003/?x', /http:/u],
+    ['SIDECAR_RELAY_STATUS', 'http://relay:4003/#x', /http:/u],
+    ['SIDECAR_LOG_LEVEL', 'loud', /trace, debug, info/u],
+  ];
+  for (const [variable, value, accepted] of cases) {
+    test(`is one fault that names it: ${variable}=${value}`, () => {
+      const [fault, ...others] = faultsOf({ ...DATABASE, [variable]: value });
+      assert.deepEqual(others, []);
+      assert.ok(fault !== undefined);
+      assert.deepEqual([fault.variable, fault.value], [variable, value]);
+      assert.match(fault.accepted, accepted);
+    });
+  }
+
+  test('is never shown where it is the token', async (context) => {
+    const path = join(await scratch(context), 'token');
+    for (const token of ['hunter2 hunter2', 'hunter2\nhunter2', 'hunter2ä', 'hunter2\x7f']) {
+      writeFileSync(path, token);
+      for (const environment of [{ SIDECAR_TOKEN: token }, { SIDECAR_TOKEN_FILE: path }]) {
+        const result = readSidecarEnv({ ...DATABASE, SIDECAR_LISTEN: 'tcp:4004', ...environment });
+        assert.ok(result.kind === 'faults');
+        const told = [...result.faults.map(formatFault), ...result.warnings].join('\n');
+        assert.doesNotMatch(told, /hunter2/u);
+        const [variable = ''] = Object.keys(environment);
+        assert.match(told, new RegExp(`^${variable}=.*visible ASCII characters without blanks\\.$`, 'u'));
+      }
+    }
+  });
+
+  test('is a fault where the file of the token is empty, or not there', async (context) => {
+    const path = join(await scratch(context), 'token');
+    const told = (): string =>
+      faultsOf({ ...DATABASE, SIDECAR_TOKEN_FILE: path })
+        .map(formatFault)
+        .join('\n');
+    assert.match(told(), /^SIDECAR_TOKEN_FILE=".*token" can't be used: there is no such file\./u);
+    writeFileSync(path, '\n');
+    assert.match(told(), /^SIDECAR_TOKEN_FILE=".*token" can't be used: there is nothing in it\./u);
+  });
+
+  test('is told together with all the others', () => {
+    const environment = {
+      SIDECAR_LISTEN: 'x',
+      SIDECAR_SNAPSHOT_EVERY: 'y',
+      SIDECAR_SNAPSHOT_KEEP: 'z',
+      SIDECAR_RELAY_STATUS: 'r',
+      SIDECAR_LOG_LEVEL: 'l',
+      SIDECAR_USAGE_DB: '',
+      SIDECAR_SNAPSHOT_DIR: '',
+    };
+    const faults = faultsOf({ ...environment, SIDECAR_TOKEN: 'a b' });
+    assert.deepEqual(Object.fromEntries(faults.map(({ variable, value }) => [variable, value])), {
+      ...environment,
+      SIDECAR_TOKEN: '(secret)',
+    });
+    assert.equal(faults.length, 8);
+  });
+});
+
+describe('what the sidecar needs', () => {
+  const needed = [
+    'SIDECAR_LISTEN',
+    'SIDECAR_USAGE_DB',
+    'SIDECAR_SNAPSHOT_DIR',
+    'SIDECAR_SNAPSHOT_EVERY',
+    'SIDECAR_SNAPSHOT_KEEP',
+    'SIDECAR_RELAY_STATUS',
+  ];
+  for (const variable of needed) {
+    test(`is ${variable}: it can not be off`, () => {
+      const [fault, ...others] = faultsOf({ ...DATABASE, [variable]: ' ' });
+      assert.deepEqual(others, []);
+      assert.equal(fault?.variable, variable);
+      assert.notEqual(fault.accepted, '');
+    });
+  }
+
+  test('is told of once where a file is missing', () => {
+    for (const variable of needed) {
+      const faults = faultsOf({ ...DATABASE, [`${variable}_FILE`]: '/no/such/file' });
+      assert.deepEqual(
+        faults.map((fault) => fault.variable),
+        [`${variable}_FILE`],
+      );
+    }
+  });
+
+  test('has no default where the database is', () => {
+    const [fault, ...others] = faultsOf({});
+    assert.deepEqual(others, []);
+    assert.equal(fault?.variable, 'SIDECAR_USAGE_DB');
+    assert.match(fault.accepted, /RELAY_USAGE_DB/u);
+  });
+});
+
+describe('a warning of the sidecar', () => {
+  const warningsOf = (environment: Environment): readonly string[] =>
+    read({ ...DATABASE, ...environment }).warnings;
+
+  test('is due where anybody may read the records', () => {
+    for (const listen of [
+      'tcp:4004',
+      'tcp:4004:interface=0.0.0.0',
+      'tcp:4004:interface=10.0.0.1',
+      'unix:/s tcp:1:interface=127.0.0.1 tcp:2',
+    ]) {
+      const [warning, ...others] = warningsOf({ SIDECAR_LISTEN: listen });
+      assert.deepEqual(others, []);
+      assert.match(warning ?? '', /^SIDECAR_TOKEN is not set.*SIDECAR_LISTEN/u);
+      assert.deepEqual(warningsOf({ SIDECAR_LISTEN: listen, SIDECAR_TOKEN: TOKEN }), []);
+    }
+  });
+
+  test('is not due where only this machine can', () => {
+    for (const listen of ['tcp:1:interface=127.0.0.2', 'tcp:1:interface=\\:\\:1', 'unix:/s'])
+      assert.deepEqual(warningsOf({ SIDECAR_LISTEN: listen }), []);
+  });
+
+  test('is due for a token that is short, and does not show it', () => {
+    const [warning, ...others] = warningsOf({ SIDECAR_TOKEN: 'hunter2hunter2x' });
+    assert.deepEqual(others, []);
+    assert.match(warning ?? '', /^SIDECAR_TOKEN has fewer than 16 characters/u);
+    assert.doesNotMatch(warning ?? '', /hunter2/u);
+    assert.deepEqual(warningsOf({ SIDECAR_TOKEN: 'hunter2hunter2xx' }), []);
+  });
+
+  test('is due for a variable that is not known, beside the others', () => {
+    const warnings = warningsOf({ SIDECAR_TOKENS: 'x', SIDECAR_TOKEN: 'short', SIDECAR_TOKEN_FILE: '' });
+    assert.deepEqual(
+      warnings.map((warning) => warning.split(' ', 1)[0]),
+      ['SIDECAR_TOKENS', 'SIDECAR_TOKEN'],
+    );
+    const result = readSidecarEnv({ SIDECAR_SNAPSHOTS_KEEP: '4' });
+    assert.equal(result.kind, 'faults');
+    assert.match(result.warnings.join('\n'), /nearest known variable is SIDECAR_SNAPSHOT_KEEP$/u);
+  });
+});

@@ -1,11 +1,11 @@
 import { setFlagsFromString } from 'node:v8';
-import { pino } from 'pino';
 import { formatFault } from './config/config.ts';
 import type { Config } from './config/config.ts';
 import { readEnv } from './config/read-env.ts';
+import { createLog, faultOf } from './logging.ts';
 import { ListenError } from './net/listener.ts';
 import { Output, OutputError } from './output.ts';
-import { Relay, faultOf } from './relay.ts';
+import { Relay } from './relay.ts';
 import { UsageDatabaseError } from './usage/sqlite-sink.ts';
 
 /** Exit codes; the last two are those of sysexits.h. */
@@ -29,15 +29,7 @@ if (read.kind === 'faults') {
 
 async function run(config: Config, warnings: readonly string[]): Promise<void> {
   const output = new Output(1);
-  const log = pino(
-    {
-      level: config.logLevel,
-      base: null,
-      timestamp: pino.stdTimeFunctions.isoTime,
-      formatters: { level: (level) => ({ level }) },
-    },
-    output,
-  );
+  const log = createLog(config.logLevel, output);
   for (const warning of warnings) log.warn(warning);
 
   const relay = new Relay(config, log);

@@ -2,6 +2,7 @@ import type { Server as HttpServer } from 'node:http';
 import type { Server } from 'node:net';
 import type { Logger } from 'pino';
 import type { Config } from './config/config.ts';
+import { faultOf } from './logging.ts';
 import type { Ending } from './net/connection.ts';
 import { DataPlane } from './net/data-plane.ts';
 import { formatEndpoint } from './net/endpoint.ts';
@@ -11,6 +12,9 @@ import { listen } from './net/listener.ts';
 import { createRawServer } from './net/raw-server.ts';
 import { createWebSocketServer } from './net/websocket-server.ts';
 import { Output } from './output.ts';
+import { RateMeter } from './status/rate-meter.ts';
+import type { RelayStatus } from './status/relay-status.ts';
+import { SelfTest } from './status/self-test.ts';
 import { createStatusServer } from './status/status-server.ts';
 import { createJsonLinesSink } from './usage/json-lines-sink.ts';
 import { Recorder } from './usage/recorder.ts';
@@ -43,6 +47,9 @@ export class Relay {
   /** What must be closed in the end, last opened first. */
   readonly #closers: (() => Promise<void>)[] = [];
   readonly #rebooted = Date.now() / 1000;
+  readonly #rate: RateMeter;
+  #selfTest: SelfTest | null = null;
+  #draining = false;
 
   constructor(config: Config, log: Logger) {
     this.#config = config;
@@ -55,6 +62,7 @@ export class Relay {
       fault: (error) =>
         this.#log.error({ fault: faultOf(error) }, 'a fault in the relay has cost one connection'),
     });
+    this.#rate = new RateMeter(() => this.#relayedBytes(), this.#hub.monotonicClock);
   }
 
   /**
@@ -75,17 +83,19 @@ export class Relay {
         'this Node is not known to us: slower, and with more memory for each client',
       );
     }
-    return {
+    const endpoints = {
       raw: await this.#listenAll('raw', raw, ({ kind }) => createRawServer(kind, plane, accept)),
       websocket: await this.#listenAll('websocket', websocket, ({ kind }) =>
         createWebSocketServer(kind, plane, options, accept),
       ),
       status: await this.#listenAll('status', status, () => {
-        const server = createStatusServer();
+        const server = createStatusServer({ status: () => this.#status(), selfTest: () => this.#selfTest });
         this.#statusServers.push(server);
         return server;
       }),
     };
+    this.#selfTest = new SelfTest(endpoints.raw, endpoints.websocket, this.#hub);
+    return endpoints;
   }
 
   /**
@@ -93,11 +103,14 @@ export class Relay {
    * ends the wait. `close` is due afterwards.
    */
   async drain(abort: AbortSignal): Promise<void> {
+    this.#draining = true;
     for (const server of this.#servers) server.close();
     const report = setInterval(() => {
       this.#log.info({ pairs: this.#hub.pairs }, 'waiting for transfers to finish');
     }, DRAIN_REPORT_MS);
     this.#log.info({ pairs: this.#hub.pairs, timeoutMs: this.#config.drainTimeoutMs }, 'draining');
+    // The clients of a test that has just begun may not have said who they are, and would be recorded.
+    await this.#selfTest?.idle();
     await this.#hub.drain(this.#config.drainTimeoutMs, abort);
     clearInterval(report);
     if (this.#hub.pairs > 0) this.#log.warn({ pairs: this.#hub.pairs }, 'transfers are cut off');
@@ -107,6 +120,7 @@ export class Relay {
   async close(): Promise<void> {
     for (const server of [...this.#servers, ...this.#statusServers]) server.close();
     this.#hub.close();
+    this.#rate.close();
     for (const server of this.#statusServers) server.closeAllConnections();
     for (const closer of this.#closers.toReversed()) await closer();
     this.#closers.length = 0;
@@ -162,6 +176,23 @@ export class Relay {
     };
   }
 
+  #status(): RelayStatus {
+    const { connected, waiting } = this.#hub.census();
+    return {
+      started: new Date(this.#rebooted * 1000).toISOString(),
+      uptime_seconds: Math.round(Date.now() / 1000 - this.#rebooted),
+      draining: this.#draining,
+      pairs: connected / 2,
+      waiting,
+      relayed_bytes: this.#relayedBytes(),
+      bytes_per_second: Math.round(this.#rate.perSecond),
+    };
+  }
+
+  #relayedBytes(): number {
+    return this.#recorder.visibleCount(this.#hub.census().relayedBytes);
+  }
+
   #record(ending: Ending): void {
     this.#log.debug({ mood: ending.mood }, 'ended');
     this.#recorder.record({
@@ -172,12 +203,4 @@ export class Relay {
       mood: ending.mood,
     });
   }
-}
-
-/** What may be logged of an error: where it happened and of which kind, but not its message, which may quote a client. */
-export function faultOf(error: unknown): { name: string; code: string; at: string[] } {
-  if (!(error instanceof Error)) return { name: typeof error, code: '', at: [] };
-  const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
-  const at = (error.stack ?? '').split('\n').filter((line) => /^\s+at /u.test(line));
-  return { name: error.name, code, at: at.slice(0, 8).map((line) => line.trim()) };
 }

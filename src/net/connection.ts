@@ -18,18 +18,26 @@ export interface Ending {
   readonly totalBytes: number;
 }
 
+/** Where it is written down who waits for whom, which pairs run, and how each connection ended. */
+export interface Books {
+  readonly rendezvous: Rendezvous<Connection>;
+  paired(splice: Splice): void;
+  unpaired(splice: Splice): void;
+  ended(ending: Ending): void;
+}
+
 /** What a connection needs from the house it is in. */
 export interface ConnectionContext {
-  readonly rendezvous: Rendezvous<Connection>;
+  /** The books on clients, and on whoever has not said yet who it is. */
+  readonly clients: Books;
   /** Milliseconds since the epoch. */
   readonly wallClock: () => number;
   /** Milliseconds of a clock that never jumps. */
   readonly monotonicClock: () => number;
   /** The connection is over, and all effects of that have run. */
   closed(connection: Connection): void;
-  ended(ending: Ending): void;
-  paired(splice: Splice): void;
-  unpaired(splice: Splice): void;
+  /** The books that a connection is in once it has named its token. */
+  booksOf(token: Token): Books;
   /** Something in this program is wrong; the connection has been dropped. */
   fault(error: unknown): void;
 }
@@ -48,6 +56,7 @@ export class Connection implements PeerHandler {
   readonly #context: ConnectionContext;
   readonly #startedAt: number;
   readonly #startedTick: number;
+  #books: Books;
   #state: State = 'handshake';
   #line: Uint8Array = NOTHING;
   #token: Token | null = null;
@@ -56,6 +65,7 @@ export class Connection implements PeerHandler {
   constructor(peer: Peer, context: ConnectionContext) {
     this.#peer = peer;
     this.#context = context;
+    this.#books = context.clients;
     this.#startedAt = context.wallClock();
     this.#startedTick = context.monotonicClock();
   }
@@ -131,7 +141,8 @@ export class Connection implements PeerHandler {
       case 'relay': {
         this.#line = NOTHING;
         this.#token = handshake.token;
-        const arrival = this.#context.rendezvous.arrive(handshake.token, handshake.side, this);
+        this.#books = this.#context.booksOf(handshake.token);
+        const arrival = this.#books.rendezvous.arrive(handshake.token, handshake.side, this);
         if (arrival.kind === 'waiting') this.dispatch('waits');
         else this.#meet(arrival.partner, arrival.redundant);
         if (handshake.rest.length > 0) this.onData(handshake.rest);
@@ -144,7 +155,7 @@ export class Connection implements PeerHandler {
     const tick = this.#context.monotonicClock();
     this.#pair = { partner, splice, tick };
     partner.#pair = { partner: this, splice, tick };
-    this.#context.paired(splice);
+    this.#books.paired(splice);
     partner.dispatch('matched');
     this.dispatch('matched');
     for (const other of redundant) other.dispatch('superseded');
@@ -156,7 +167,7 @@ export class Connection implements PeerHandler {
         this.#peer.send(REPLIES[effect.reply]);
         return;
       case 'leave':
-        if (this.#token !== null) this.#context.rendezvous.leave(this.#token, this);
+        if (this.#token !== null) this.#books.rendezvous.leave(this.#token, this);
         return;
       case 'finish':
         this.#peer.finish(effect.code);
@@ -176,8 +187,8 @@ export class Connection implements PeerHandler {
     const now = this.#context.monotonicClock();
     const pair = this.#pair;
     const older = pair !== null && pair.partner.#startedTick < this.#startedTick ? pair.partner : this;
-    if (pair !== null) this.#context.unpaired(pair.splice);
-    this.#context.ended({
+    if (pair !== null) this.#books.unpaired(pair.splice);
+    this.#books.ended({
       mood,
       startedAt: older.#startedAt,
       totalMs: now - older.#startedTick,

@@ -1,9 +1,9 @@
-import { Rendezvous } from '../protocol/rendezvous.ts';
 import type { State } from '../protocol/session.ts';
+import type { Token } from '../protocol/wire.ts';
 import { Connection } from './connection.ts';
 import type { ConnectionContext, Ending } from './connection.ts';
+import { Ledger } from './ledger.ts';
 import type { Peer } from './peer.ts';
-import type { Splice } from './splice.ts';
 
 /** Time between two looks after stalled pairs, in milliseconds. */
 const SWEEP_MS = 15_000;
@@ -28,23 +28,26 @@ export interface Census {
   readonly waiting: number;
   /** Bytes relayed so far by pairs that have not ended. */
   readonly incompleteBytes: number;
+  /** Bytes relayed since the start, by pairs that have ended and by pairs that run. */
+  readonly relayedBytes: number;
 }
 
 /** Every connection there is, who waits for whom, and which pairs are running. */
 export class Hub implements ConnectionContext {
-  readonly rendezvous = new Rendezvous<Connection>();
+  readonly clients: Ledger;
   readonly wallClock: () => number;
   readonly monotonicClock: () => number;
-  readonly ended: (ending: Ending) => void;
   readonly fault: (error: unknown) => void;
   readonly #connections = new Set<Connection>();
-  readonly #splices = new Set<Splice>();
+  /** The relay's own test clients leave no trace. */
+  readonly #testers = new Ledger(() => undefined);
+  readonly #testTokens = new Map<string, () => void>();
   readonly #sweepTimer: NodeJS.Timeout;
 
   constructor(options: HubOptions) {
     this.wallClock = options.wallClock;
     this.monotonicClock = options.monotonicClock;
-    this.ended = options.ended;
+    this.clients = new Ledger(options.ended);
     this.fault = options.fault;
     this.#sweepTimer = setInterval(() => this.sweep(), SWEEP_MS);
   }
@@ -55,7 +58,7 @@ export class Hub implements ConnectionContext {
 
   /** Pairs that are running. */
   get pairs(): number {
-    return this.#splices.size;
+    return this.clients.pairs;
   }
 
   /** Bytes held in this process for clients that do not keep up. */
@@ -66,9 +69,34 @@ export class Hub implements ConnectionContext {
   }
 
   census(): Census {
-    let incompleteBytes = 0;
-    for (const splice of this.#splices) incompleteBytes += splice.totalBytes;
-    return { connected: this.#splices.size * 2, waiting: this.rendezvous.waitingTokens, incompleteBytes };
+    const { pairs, endedBytes, rendezvous } = this.clients;
+    const incompleteBytes = this.clients.incompleteBytes();
+    return {
+      connected: pairs * 2,
+      waiting: rendezvous.waitingTokens,
+      incompleteBytes,
+      relayedBytes: endedBytes + incompleteBytes,
+    };
+  }
+
+  /**
+   * Connections that name `token` are the relay's own tests from now on: they are no clients, and leave no
+   * record. `arrived` is called for each.
+   */
+  expectTester(token: string, arrived: () => void): void {
+    this.#testTokens.set(token, arrived);
+  }
+
+  /** Ends what `expectTester` began; who has named the token already stays a tester. */
+  forgetTester(token: string): void {
+    this.#testTokens.delete(token);
+  }
+
+  booksOf(token: Token): Ledger {
+    const arrived = this.#testTokens.get(token);
+    if (arrived === undefined) return this.clients;
+    arrived();
+    return this.#testers;
   }
 
   /** Takes in a client. */
@@ -80,7 +108,7 @@ export class Hub implements ConnectionContext {
 
   /** Looks for resets that stalled pairs hide. */
   sweep(): void {
-    for (const splice of this.#splices) splice.sweep();
+    this.clients.sweep();
   }
 
   /**
@@ -106,28 +134,22 @@ export class Hub implements ConnectionContext {
     this.#connections.delete(connection);
   }
 
-  paired(splice: Splice): void {
-    this.#splices.add(splice);
-  }
-
-  unpaired(splice: Splice): void {
-    this.#splices.delete(splice);
-  }
-
   /** Compares every count with what it counts. For tests. Throws where they disagree. */
   checkConsistency(): void {
-    this.rendezvous.checkConsistency();
+    const ledgers = [this.clients, this.#testers];
+    for (const { rendezvous } of ledgers) rendezvous.checkConsistency();
+    const sum = (numbers: number[]): number => numbers.reduce((total, number) => total + number, 0);
     const states = [...this.#connections].map((connection) => connection.state);
     const count = (state: State): number => states.filter((other) => other === state).length;
-    if (count('paired') !== this.#splices.size * 2)
+    if (count('paired') !== 2 * sum(ledgers.map(({ pairs }) => pairs)))
       throw new Error('hub: pairs and paired connections disagree');
-    if (count('waiting') !== this.rendezvous.waitingClients)
+    if (count('waiting') !== sum(ledgers.map(({ rendezvous }) => rendezvous.waitingClients)))
       throw new Error('hub: a waiting connection is lost');
     if (count('closed') > 0) throw new Error('hub: a closed connection is kept');
   }
 
   #busy(): boolean {
-    return this.#splices.size > 0 || this.heldBytes > 0;
+    return this.pairs > 0 || this.heldBytes > 0;
   }
 }
 

@@ -1,18 +1,80 @@
 import { createServer } from 'node:http';
-import type { Server } from 'node:http';
+import type { Server, ServerResponse } from 'node:http';
+import type { RelayStatus } from './relay-status.ts';
+import type { SelfTest, Trial } from './self-test.ts';
+
+/** What the status server tells of. */
+export interface StatusSource {
+  readonly status: () => RelayStatus;
+  /** Null until the relay listens. */
+  readonly selfTest: () => SelfTest | null;
+}
+
+/** The answer of a check. */
+export interface HealthReport {
+  readonly ok: boolean;
+  /** One line that says what is wrong; null when nothing is. */
+  readonly problem: string | null;
+  /** Of `/health/relay`: a client came to each. */
+  readonly listeners?: readonly Trial[];
+  /** Of `/health/transfer`. */
+  readonly transfers?: readonly Trial[];
+}
+
+type Answer = (response: ServerResponse) => Promise<void> | void;
 
 /** HTTP for operators. It counts nothing and is counted nowhere. */
-export function createStatusServer(): Server {
+export function createStatusServer(source: StatusSource): Server {
+  const routes: ReadonlyMap<string, Answer> = new Map<string, Answer>([
+    ['/healthz', (response) => send(response, 200, 'text/plain', 'ok\n')],
+    ['/status.json', (response) => sendJson(response, 200, source.status())],
+    ['/health/relay', (response) => sendHealth(response, source, 'listeners')],
+    ['/health/transfer', (response) => sendHealth(response, source, 'transfers')],
+  ]);
   return createServer((request, response) => {
     request.resume();
     // No URL parser: a request target need not be a URL, and this must not throw.
-    const [path] = (request.url ?? '').split('?', 1);
-    if (path !== '/healthz') {
-      response.writeHead(404, { 'content-type': 'text/plain' }).end('not found\n');
-    } else if (request.method !== 'GET' && request.method !== 'HEAD') {
+    const [path = ''] = (request.url ?? '').split('?', 1);
+    const answer = routes.get(path);
+    if (answer === undefined) send(response, 404, 'text/plain', 'not found\n');
+    else if (request.method !== 'GET' && request.method !== 'HEAD')
       response.writeHead(405, { allow: 'GET, HEAD' }).end();
-    } else {
-      response.writeHead(200, { 'content-type': 'text/plain', 'cache-control': 'no-store' }).end('ok\n');
-    }
+    else void answer(response);
   });
+}
+
+async function sendHealth(
+  response: ServerResponse,
+  source: StatusSource,
+  check: 'listeners' | 'transfers',
+): Promise<void> {
+  const selfTest = source.selfTest();
+  // Where a relay stops, another may listen already, and take our test for clients of its own.
+  const trials = selfTest === null || source.status().draining ? [] : await selfTest[check]();
+  const problem = problemOf(source, selfTest, trials);
+  const report: HealthReport = { ok: problem === null, problem, [check]: trials };
+  sendJson(response, report.ok ? 200 : 503, report);
+}
+
+function problemOf(source: StatusSource, selfTest: SelfTest | null, trials: readonly Trial[]): string | null {
+  if (source.status().draining) return 'the relay is stopping';
+  if (selfTest === null) return 'the relay is starting';
+  const failed = trials.filter(({ ok }) => !ok);
+  if (failed.length === 0) return null;
+  return failed
+    .map(({ from, to, problem }) => `${from === to ? from : `${from} to ${to}`}: ${problem}`)
+    .join('; ');
+}
+
+function sendJson(response: ServerResponse, status: number, value: unknown): void {
+  send(response, status, 'application/json', `${JSON.stringify(value)}\n`);
+}
+
+function send(response: ServerResponse, status: number, type: string, body: string): void {
+  response.writeHead(status, {
+    'content-type': type,
+    'content-length': Buffer.byteLength(body),
+    'cache-control': 'no-store',
+  });
+  response.end(body);
 }

@@ -33,6 +33,11 @@ export function blurBytes(bytes: number): number {
   return roundUp(bytes, bytes < GB ? MB : 100 * MB);
 }
 
+/** Rounds up to 10 kB, however large: a count that only grows would hide all that happens behind a coarser step. */
+export function blurCount(bytes: number): number {
+  return roundUp(bytes, 10 * KB);
+}
+
 function blurDuration(duration: number, seconds: number): number {
   let step = 10 * MINUTE;
   if (duration < MINUTE) step = 10;

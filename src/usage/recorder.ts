@@ -1,4 +1,4 @@
-import { blur, blurBytes } from './blur.ts';
+import { blur, blurBytes, blurCount } from './blur.ts';
 import type { UsageRecord } from './record.ts';
 
 /** Where records go. `record` must not wait and must not throw. */
@@ -28,5 +28,10 @@ export class Recorder {
   /** A live count of bytes, no finer than the records will be. */
   visibleBytes(bytes: number): number {
     return this.#blurSeconds === 0 ? bytes : blurBytes(bytes);
+  }
+
+  /** A count of bytes that grows as long as the relay runs, in steps no finer than the smallest of the records. */
+  visibleCount(bytes: number): number {
+    return this.#blurSeconds === 0 ? bytes : blurCount(bytes);
   }
 }

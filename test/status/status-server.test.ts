@@ -1,10 +1,32 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { test } from 'node:test';
+import { connect } from 'node:net';
+import { describe, test } from 'node:test';
+import type { TestContext } from 'node:test';
+import { SelfTest } from '../../src/status/self-test.ts';
 import { createStatusServer } from '../../src/status/status-server.ts';
+import type { StatusSource } from '../../src/status/status-server.ts';
 
-test('/healthz answers GET and HEAD, and nothing else is there', async (context) => {
-  const server = createStatusServer().listen(0, '127.0.0.1');
+const STATUS = {
+  started: '2026-11-23T05:00:00.000Z',
+  uptime_seconds: 61,
+  draining: false,
+  pairs: 2,
+  waiting: 3,
+  relayed_bytes: 40_000,
+  bytes_per_second: 5,
+};
+
+const IDLE: StatusSource = { status: () => STATUS, selfTest: () => null };
+
+/** Nobody can listen there, so that every test fails, and at once. */
+const NOWHERE = { kind: 'unix', path: '/no/such/directory/relay.sock', mode: null, backlog: null } as const;
+
+const REGISTER = { expectTester: () => undefined, forgetTester: () => undefined };
+
+/** The port of a status server that tells of `source`. */
+async function open(context: TestContext, source: StatusSource): Promise<number> {
+  const server = createStatusServer(source).listen(0, '127.0.0.1');
   await once(server, 'listening');
   context.after(() => {
     server.close();
@@ -12,12 +34,162 @@ test('/healthz answers GET and HEAD, and nothing else is there', async (context)
   });
   const address = server.address();
   assert.ok(address !== null && typeof address === 'object');
-  const ask = (path: string, method = 'GET'): Promise<Response> =>
-    fetch(`http://127.0.0.1:${address.port}${path}`, { method });
-  const health = await ask('/healthz?verbose');
-  assert.deepEqual([health.status, await health.text()], [200, 'ok\n']);
-  assert.equal((await ask('/healthz', 'HEAD')).status, 200);
-  assert.equal((await ask('/healthz', 'POST')).status, 405);
-  assert.equal((await ask('/')).status, 404);
-  assert.equal((await ask('//')).status, 404);
+  return address.port;
+}
+
+/** Everything that is answered to `bytes` until the connection ends. */
+async function answerTo(port: number, bytes: string): Promise<string> {
+  const socket = connect({ port, host: '127.0.0.1' });
+  await once(socket, 'connect');
+  const chunks: Buffer[] = [];
+  socket.on('data', (chunk: Buffer) => chunks.push(chunk));
+  socket.on('error', () => undefined);
+  const closed = new Promise((resolve) => socket.once('close', resolve));
+  socket.end(bytes);
+  await closed;
+  return Buffer.concat(chunks).toString();
+}
+
+const request = (line: string): string => `${line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`;
+
+describe('the status server', () => {
+  test('answers /healthz, with a query too', async (context) => {
+    const port = await open(context, IDLE);
+    for (const path of ['/healthz', '/healthz?verbose', '/healthz?']) {
+      const response = await fetch(`http://127.0.0.1:${port}${path}`);
+      assert.deepEqual([response.status, await response.text()], [200, 'ok\n']);
+      assert.equal(response.headers.get('cache-control'), 'no-store');
+    }
+  });
+
+  test('tells the status as it is when it is asked', async (context) => {
+    let pairs = 0;
+    const port = await open(context, {
+      ...IDLE,
+      status: () => {
+        pairs += 1;
+        return { ...STATUS, pairs };
+      },
+    });
+    for (const expected of [1, 2]) {
+      const response = await fetch(`http://127.0.0.1:${port}/status.json`);
+      assert.equal(response.headers.get('content-type'), 'application/json');
+      assert.deepEqual(await response.json(), { ...STATUS, pairs: expected });
+    }
+  });
+
+  test('answers HEAD as GET, without the body', async (context) => {
+    const port = await open(context, IDLE);
+    for (const [path, status, length] of [
+      ['/healthz', 200, 3],
+      ['/status.json', 200, JSON.stringify(STATUS).length + 1],
+      ['/health/relay', 503, null],
+      ['/nothing', 404, 10],
+    ] as const) {
+      const answer = await answerTo(port, request(`HEAD ${path}`));
+      assert.match(answer, new RegExp(`^HTTP/1\\.1 ${status} `, 'u'));
+      if (length !== null) assert.match(answer, new RegExp(`^content-length: ${length}\r$`, 'mu'));
+      assert.match(answer, /\r\n\r\n$/u);
+    }
+  });
+
+  test('refuses other methods, and says which there are', async (context) => {
+    const port = await open(context, IDLE);
+    for (const path of ['/healthz', '/status.json', '/health/relay', '/health/transfer']) {
+      for (const method of ['POST', 'PUT', 'DELETE', 'OPTIONS']) {
+        const response = await fetch(`http://127.0.0.1:${port}${path}`, { method });
+        assert.deepEqual([response.status, response.headers.get('allow')], [405, 'GET, HEAD']);
+        assert.equal(await response.text(), '');
+      }
+    }
+  });
+
+  test('has nothing else', async (context) => {
+    const port = await open(context, IDLE);
+    for (const path of [
+      '/',
+      '//',
+      '/healthz/',
+      '/HEALTHZ',
+      '/health',
+      '/health/',
+      '/status.json/',
+      '/%68ealthz',
+    ]) {
+      const response = await fetch(`http://127.0.0.1:${port}${path}`);
+      assert.deepEqual([path, response.status, await response.text()], [path, 404, 'not found\n']);
+    }
+    assert.equal((await fetch(`http://127.0.0.1:${port}/nothing`, { method: 'POST' })).status, 404);
+  });
+
+  test('survives whatever is no URL, and what is no HTTP', async (context) => {
+    const port = await open(context, IDLE);
+    const cases: readonly (readonly [bytes: string, status: number])[] = [
+      [request('GET //[:'), 404],
+      [request('GET /%zz'), 404],
+      [request('GET http://['), 404],
+      [request('GET ?'), 400],
+      [request('OPTIONS *'), 404],
+      [request('GET /\0'), 400],
+      ['garbage\r\n\r\n', 400],
+      ['please relay 0000\n', 400],
+      [request(`GET /${'x'.repeat(20_000)}`), 431],
+    ];
+    for (const [bytes, status] of cases) {
+      const answer = await answerTo(port, bytes);
+      assert.match(answer, new RegExp(`^HTTP/1\\.1 ${status} `, 'u'), bytes.slice(0, 40));
+    }
+    assert.equal((await fetch(`http://127.0.0.1:${port}/healthz`)).status, 200);
+  });
+});
+
+describe('a check at the status server', () => {
+  const ask = async (port: number, word: string): Promise<unknown[]> => {
+    const response = await fetch(`http://127.0.0.1:${port}/health/${word}`);
+    return [response.status, await response.json()];
+  };
+
+  test('says that the relay is starting while there is nothing to test yet', async (context) => {
+    const port = await open(context, IDLE);
+    const problem = 'the relay is starting';
+    assert.deepEqual(await ask(port, 'relay'), [503, { ok: false, problem, listeners: [] }]);
+    assert.deepEqual(await ask(port, 'transfer'), [503, { ok: false, problem, transfers: [] }]);
+  });
+
+  test('says in one line which listeners fail, and how', async (context) => {
+    const selfTest = new SelfTest([NOWHERE], [NOWHERE], REGISTER);
+    const port = await open(context, { ...IDLE, selfTest: () => selfTest });
+    const name = 'unix:/no/such/directory/relay.sock';
+    const failures = [
+      `raw ${name}: no connection (ENOENT)`,
+      `websocket ${name}: no connection (ENOENT)`,
+      `raw ${name} to websocket ${name}: no connection (ENOENT)`,
+    ];
+    for (const [word, expected] of [
+      ['relay', failures.slice(0, 2)],
+      ['transfer', failures],
+    ] as const) {
+      const [status, report] = await ask(port, word);
+      assert.equal(status, 503);
+      assert.ok(typeof report === 'object' && report !== null && 'problem' in report && 'ok' in report);
+      assert.deepEqual([report.ok, report.problem], [false, expected.join('; ')]);
+    }
+  });
+
+  test('touches no listener of a relay that is stopping: somebody else may listen there', async (context) => {
+    let testers = 0;
+    const register = {
+      ...REGISTER,
+      expectTester: () => {
+        testers += 1;
+      },
+    };
+    const selfTest = new SelfTest([NOWHERE], [], register);
+    const draining = { status: () => ({ ...STATUS, draining: true }), selfTest: () => selfTest };
+    const port = await open(context, draining);
+    const problem = 'the relay is stopping';
+    assert.deepEqual(await ask(port, 'relay'), [503, { ok: false, problem, listeners: [] }]);
+    assert.deepEqual(await ask(port, 'transfer'), [503, { ok: false, problem, transfers: [] }]);
+    assert.equal(testers, 0);
+  });
 });

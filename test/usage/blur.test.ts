@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import * as fc from 'fast-check';
-import { blur, blurBytes } from '../../src/usage/blur.ts';
+import { blur, blurBytes, blurCount } from '../../src/usage/blur.ts';
 import type { UsageRecord } from '../../src/usage/record.ts';
 
 const RECORD: UsageRecord = {
@@ -48,6 +48,19 @@ describe('bytes', () => {
   test('are blurred alike for every granularity but 0', () => {
     for (const seconds of [1, 60, 3600, 86_400]) assert.equal(blur(RECORD, seconds).total_bytes, 130_000);
   });
+});
+
+test('a count that only grows goes up in steps of 10 kB, however large it is', () => {
+  for (const [exact, blurred] of [
+    [0, 0],
+    [1, 10_000],
+    [10_000, 10_000],
+    [10_001, 20_000],
+    [1_000_001, 1_010_000],
+    [5_000_000_000_001, 5_000_000_010_000],
+  ] as const) {
+    assert.equal(blurCount(exact), blurred);
+  }
 });
 
 describe('the start', () => {

@@ -1,0 +1,51 @@
+import { Rendezvous } from '../protocol/rendezvous.ts';
+import type { Books, Connection, Ending } from './connection.ts';
+import type { Splice } from './splice.ts';
+
+/** The books on clients, or on the relay's own tests. */
+export class Ledger implements Books {
+  readonly rendezvous = new Rendezvous<Connection>();
+  readonly #splices = new Set<Splice>();
+  readonly #ended: (ending: Ending) => void;
+  #endedBytes = 0;
+
+  /** @param ended told once of each connection that ended alone, and of each pair */
+  constructor(ended: (ending: Ending) => void) {
+    this.#ended = ended;
+  }
+
+  /** Pairs that are running. */
+  get pairs(): number {
+    return this.#splices.size;
+  }
+
+  /** Bytes relayed by pairs that have ended, both directions together. */
+  get endedBytes(): number {
+    return this.#endedBytes;
+  }
+
+  /** Bytes relayed so far by pairs that are running. */
+  incompleteBytes(): number {
+    let bytes = 0;
+    for (const splice of this.#splices) bytes += splice.totalBytes;
+    return bytes;
+  }
+
+  paired(splice: Splice): void {
+    this.#splices.add(splice);
+  }
+
+  unpaired(splice: Splice): void {
+    this.#splices.delete(splice);
+  }
+
+  ended(ending: Ending): void {
+    this.#endedBytes += ending.totalBytes;
+    this.#ended(ending);
+  }
+
+  /** Looks for resets that stalled pairs hide. */
+  sweep(): void {
+    for (const splice of this.#splices) splice.sweep();
+  }
+}

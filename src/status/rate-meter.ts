@@ -1,0 +1,40 @@
+/** Time between two looks at a counter, in milliseconds. */
+const SAMPLE_MS = 1000;
+
+/** How fast a counter grows: over the last second, looked at once a second. */
+export class RateMeter {
+  readonly #read: () => number;
+  readonly #clock: () => number;
+  readonly #timer: NodeJS.Timeout;
+  #last: { readonly count: number; readonly at: number };
+  #perSecond = 0;
+
+  /**
+   * @param read the counter, which never goes back
+   * @param clock milliseconds of a clock that never jumps
+   */
+  constructor(read: () => number, clock: () => number) {
+    this.#read = read;
+    this.#clock = clock;
+    this.#last = { count: read(), at: clock() };
+    this.#timer = setInterval(() => this.sample(), SAMPLE_MS).unref();
+  }
+
+  /** Counts a second. */
+  get perSecond(): number {
+    return this.#perSecond;
+  }
+
+  /** Takes a look. Called by a timer. */
+  sample(): void {
+    const now = { count: this.#read(), at: this.#clock() };
+    const elapsedMs = now.at - this.#last.at;
+    if (elapsedMs <= 0) return;
+    this.#perSecond = ((now.count - this.#last.count) / elapsedMs) * 1000;
+    this.#last = now;
+  }
+
+  close(): void {
+    clearInterval(this.#timer);
+  }
+}

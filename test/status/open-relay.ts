@@ -1,0 +1,94 @@
+import assert from 'node:assert/strict';
+import { pino } from 'pino';
+import { readEnv } from '../../src/config/read-env.ts';
+import type { Endpoint } from '../../src/net/endpoint.ts';
+import type { Transport } from '../../src/net/peer.ts';
+import { Relay } from '../../src/relay.ts';
+import type { Endpoints } from '../../src/relay.ts';
+import type { RelayStatus } from '../../src/status/relay-status.ts';
+import type { HealthReport } from '../../src/status/status-server.ts';
+import { TestClient } from '../support/test-client.ts';
+
+const ANY_PORT = 'tcp:0:interface=127.0.0.1';
+
+/** A machine that is busy may keep a check past its deadline; this often it is asked again then. */
+const ATTEMPTS = 20;
+
+/** What a check has answered. */
+export interface Checked {
+  readonly status: number;
+  readonly report: HealthReport;
+}
+
+/** The whole relay in this process, with nothing to say. */
+export class OpenRelay implements AsyncDisposable {
+  readonly relay: Relay;
+  readonly endpoints: Endpoints;
+  readonly #clients: TestClient[] = [];
+
+  private constructor(relay: Relay, endpoints: Endpoints) {
+    this.relay = relay;
+    this.endpoints = endpoints;
+  }
+
+  /** On free ports of the loopback interface, where `settings` do not say otherwise. */
+  static async start(settings: Readonly<Record<string, string>> = {}): Promise<OpenRelay> {
+    const read = readEnv({
+      RELAY_LISTEN: ANY_PORT,
+      RELAY_WEBSOCKET_LISTEN: ANY_PORT,
+      RELAY_STATUS_LISTEN: ANY_PORT,
+      ...settings,
+    });
+    assert.ok(read.kind === 'ok', JSON.stringify(read));
+    const relay = new Relay(read.config, pino({ level: 'silent' }));
+    return new OpenRelay(relay, await relay.start());
+  }
+
+  get statusUrl(): string {
+    return `http://127.0.0.1:${portOf(this.endpoints.status)}`;
+  }
+
+  async connect(transport: Transport): Promise<TestClient> {
+    const unix = this.endpoints.raw.find((endpoint) => endpoint.kind === 'unix');
+    const client = await TestClient.connect(transport, {
+      tcpPort: portOf(this.endpoints.raw),
+      unixPath: unix?.path ?? '',
+      websocketPort: portOf(this.endpoints.websocket),
+    });
+    this.#clients.push(client);
+    return client;
+  }
+
+  async status(): Promise<RelayStatus> {
+    const status: RelayStatus = JSON.parse(await (await fetch(`${this.statusUrl}/status.json`)).text());
+    return status;
+  }
+
+  /** Resolves with the first status of which this holds. */
+  async statusWhere(holds: (status: RelayStatus) => boolean): Promise<RelayStatus> {
+    for (;;) {
+      const status = await this.status();
+      if (holds(status)) return status;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  }
+
+  async check(word: 'relay' | 'transfer'): Promise<Checked> {
+    for (let attempt = 1; ; attempt += 1) {
+      const response = await fetch(`${this.statusUrl}/health/${word}`);
+      const report: HealthReport = JSON.parse(await response.text());
+      const isLate = report.problem?.includes('not done after') ?? false;
+      if (!isLate || attempt === ATTEMPTS) return { status: response.status, report };
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.relay.close();
+    for (const client of this.#clients) client.destroy();
+  }
+}
+
+function portOf(endpoints: readonly Endpoint[]): number {
+  for (const endpoint of endpoints) if (endpoint.kind === 'tcp') return endpoint.port;
+  return 0;
+}

@@ -1,0 +1,146 @@
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { formatEndpoint } from '../../src/net/endpoint.ts';
+import type { Endpoint } from '../../src/net/endpoint.ts';
+import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
+import { scratch } from '../support/scratch.ts';
+import type { TestClient } from '../support/test-client.ts';
+import { OpenRelay } from './open-relay.ts';
+
+async function pair(relay: OpenRelay): Promise<[TestClient, TestClient]> {
+  const token = newToken();
+  const [a, b] = [await relay.connect('tcp'), await relay.connect('tcp')];
+  await a.send(handshake(token, SIDE_A));
+  await b.send(handshake(token, SIDE_B));
+  await Promise.all([a.until(3), b.until(3)]);
+  return [a, b];
+}
+
+describe('the checks of a real relay', () => {
+  test('try every listener and every kind of transfer, each with its latency', async (context) => {
+    const directory = await scratch(context);
+    await using relay = await OpenRelay.start({
+      // The first of each is on every address.
+      RELAY_LISTEN: `tcp:0 tcp:0:interface=127.0.0.3 unix:${join(directory, 'relay.sock')}`,
+      RELAY_WEBSOCKET_LISTEN: `tcp:0 unix:${join(directory, 'websocket.sock')}`,
+    });
+    const named = (protocol: string, endpoints: readonly Endpoint[]): string[] =>
+      endpoints.map((endpoint) => `${protocol} ${formatEndpoint(endpoint)}`);
+    const raw = named('raw', relay.endpoints.raw);
+    const websocket = named('websocket', relay.endpoints.websocket);
+    const same = [...raw, ...websocket].map((name) => [name, name]);
+    assert.equal(same.length, 5);
+
+    const listeners = await relay.check('relay');
+    assert.deepEqual([listeners.status, listeners.report.ok, listeners.report.problem], [200, true, null]);
+    assert.deepEqual(
+      listeners.report.listeners?.map(({ from, to }) => [from, to]),
+      same,
+    );
+    const transfers = await relay.check('transfer');
+    assert.deepEqual([transfers.status, transfers.report.ok, transfers.report.problem], [200, true, null]);
+    assert.deepEqual(
+      transfers.report.transfers?.map(({ from, to }) => [from, to]),
+      [...same, [raw[0], websocket[0]]],
+    );
+    for (const { ok, milliseconds, problem } of [
+      ...(listeners.report.listeners ?? []),
+      ...(transfers.report.transfers ?? []),
+    ]) {
+      assert.deepEqual([ok, problem], [true, null]);
+      assert.ok(milliseconds > 0);
+    }
+  });
+
+  test('are of what there is: one kind of listener makes no mixed transfer', async () => {
+    for (const settings of [{ RELAY_LISTEN: '' }, { RELAY_WEBSOCKET_LISTEN: '' }]) {
+      await using relay = await OpenRelay.start(settings);
+      const { status, report } = await relay.check('transfer');
+      assert.deepEqual([status, report.transfers?.length], [200, 1]);
+    }
+  });
+
+  test('say that the relay is stopping while it drains; the rest of the status port goes on', async () => {
+    await using relay = await OpenRelay.start();
+    const [a, b] = await pair(relay);
+    assert.equal((await relay.status()).draining, false);
+    const abort = new AbortController();
+    const drained = relay.relay.drain(abort.signal);
+    for (const word of ['relay', 'transfer'] as const) {
+      const { status, report } = await relay.check(word);
+      assert.deepEqual([status, report.ok, report.problem], [503, false, 'the relay is stopping']);
+    }
+    assert.equal((await fetch(`${relay.statusUrl}/healthz`)).status, 200);
+    const { draining, pairs, waiting } = await relay.status();
+    assert.deepEqual({ draining, pairs, waiting }, { draining: true, pairs: 1, waiting: 0 });
+    // The pair goes on too.
+    await a.send('bytes');
+    assert.equal(String(await b.until(8)), 'ok\nbytes');
+    a.end();
+    await b.closed;
+    b.end();
+    await drained;
+    assert.equal((await relay.status()).pairs, 0);
+  });
+});
+
+describe('the status of a real relay', () => {
+  test('says since when it runs', async () => {
+    const before = Date.now();
+    await using relay = await OpenRelay.start();
+    const { started, uptime_seconds } = await relay.status();
+    assert.match(started, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/u);
+    assert.ok(Date.parse(started) >= before && Date.parse(started) <= Date.now());
+    assert.ok(Number.isInteger(uptime_seconds) && uptime_seconds >= 0);
+    await relay.statusWhere((status) => status.uptime_seconds > uptime_seconds);
+  });
+
+  test('shows how fast bytes flow, and that none do when it is over', async () => {
+    await using relay = await OpenRelay.start();
+    assert.equal((await relay.status()).bytes_per_second, 0);
+    const [a, b] = await pair(relay);
+    const piece = Buffer.alloc(100_000);
+    let sentBytes = 0;
+    const stop = new AbortController();
+    const sending = (async () => {
+      for (; !stop.signal.aborted; sentBytes += piece.length) {
+        await a.send(piece);
+        await b.until(3 + sentBytes);
+      }
+    })();
+    const busy = await relay.statusWhere((status) => status.bytes_per_second > 0);
+    assert.ok(Number.isInteger(busy.bytes_per_second));
+    assert.ok(busy.relayed_bytes > 0);
+    stop.abort();
+    await sending;
+    await b.until(3 + sentBytes);
+    const idle = await relay.statusWhere((status) => status.bytes_per_second === 0);
+    assert.deepEqual([idle.relayed_bytes, idle.pairs], [sentBytes, 1]);
+    a.end();
+    await b.closed;
+    const ended = await relay.statusWhere((status) => status.pairs === 0);
+    assert.deepEqual([ended.relayed_bytes, ended.bytes_per_second], [sentBytes, 0]);
+  });
+
+  test('shows no byte count finer than ten thousand where records are blurred', async () => {
+    await using relay = await OpenRelay.start({ RELAY_BLUR_USAGE: '60' });
+    assert.equal((await relay.status()).relayed_bytes, 0);
+    const [a, b] = await pair(relay);
+    await a.send(Buffer.alloc(12_345));
+    await b.until(12_348);
+    assert.equal((await relay.status()).relayed_bytes, 20_000);
+    await b.send(Buffer.alloc(1_000_000));
+    await a.until(1_000_003);
+    // Steps stay small, unlike those of a record's bytes: 1,012,345 are so many.
+    assert.equal((await relay.status()).relayed_bytes, 1_020_000);
+    a.end();
+    await b.closed;
+    assert.equal((await relay.statusWhere(({ pairs }) => pairs === 0)).relayed_bytes, 1_020_000);
+    // The counts of pairs are summed before they are blurred, or each would show.
+    const [c, d] = await pair(relay);
+    await c.send('x');
+    await d.until(4);
+    assert.equal((await relay.status()).relayed_bytes, 1_020_000);
+  });
+});

@@ -1,0 +1,156 @@
+import assert from 'node:assert/strict';
+import { openSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import type { TestContext } from 'node:test';
+import type { Endpoint } from '../../src/net/endpoint.ts';
+import { SelfTest } from '../../src/status/self-test.ts';
+import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
+import { House } from '../support/house.ts';
+import { UsageReader } from '../support/relay-process.ts';
+import { scratch, until } from '../support/scratch.ts';
+import { OpenRelay } from './open-relay.ts';
+
+const loopback = (port: number): Endpoint => ({ kind: 'tcp', port, interface: '127.0.0.1', backlog: null });
+
+const NOWHERE: Endpoint = { kind: 'unix', path: '/no/such/directory/relay.sock', mode: null, backlog: null };
+
+/** Where a house listens, for each role. */
+interface Listeners {
+  readonly raw: readonly Endpoint[];
+  readonly websocket: readonly Endpoint[];
+}
+
+async function open(context: TestContext): Promise<{ house: House; listeners: Listeners }> {
+  const house = await House.open();
+  context.after(() => house.close());
+  const unix: Endpoint = { kind: 'unix', path: house.unixPath, mode: null, backlog: null };
+  const listeners = { raw: [loopback(house.tcpPort), unix], websocket: [loopback(house.websocketPort)] };
+  return { house, listeners };
+}
+
+test('many self-tests beside a pair and a waiting client leave no record, and nothing counts them', async (context) => {
+  const path = join(await scratch(context), 'usage.sqlite');
+  await using relay = await OpenRelay.start({ RELAY_USAGE_DB: path });
+  const token = newToken();
+  const [a, b, waiting] = [
+    await relay.connect('tcp'),
+    await relay.connect('websocket'),
+    await relay.connect('tcp'),
+  ];
+  await a.send(handshake(token, SIDE_A));
+  await b.send(handshake(token, SIDE_B));
+  await waiting.send(handshake(newToken(), SIDE_A));
+  await b.until(3);
+  await a.send(Buffer.alloc(12_345));
+  await b.until(12_348);
+  const atFirst = await relay.statusWhere((status) => status.waiting === 1);
+  assert.deepEqual([atFirst.pairs, atFirst.relayed_bytes], [1, 12_345]);
+
+  const stop = new AbortController();
+  const watching = (async () => {
+    using usage = new UsageReader(path);
+    let looks = 0;
+    for (; !stop.signal.aborted; looks += 1) {
+      const status = await relay.status();
+      assert.deepEqual([status.pairs, status.waiting, status.relayed_bytes], [1, 1, 12_345]);
+      const current = usage.current();
+      assert.ok(current === null || current.connected <= 2);
+      assert.ok(current === null || current.waiting <= 1);
+      assert.deepEqual(usage.rows(), []);
+    }
+    return looks;
+  })();
+  const tests = new Set<string>();
+  // An answer is kept for a while: each that differs was a test of its own.
+  while (tests.size < 4) {
+    const [listeners, transfers] = await Promise.all([relay.check('relay'), relay.check('transfer')]);
+    assert.deepEqual(
+      [listeners.status, transfers.status],
+      [200, 200],
+      JSON.stringify([listeners, transfers]),
+    );
+    tests.add(JSON.stringify([listeners.report, transfers.report]));
+  }
+  stop.abort();
+  assert.ok((await watching) > 0);
+
+  await relay.relay.close();
+  using usage = new UsageReader(path);
+  const left = usage.rows().map(({ result, total_bytes }) => ({ result, total_bytes }));
+  assert.deepEqual(
+    left.toSorted((one, other) => one.total_bytes - other.total_bytes),
+    [
+      { result: 'lonely', total_bytes: 0 },
+      { result: 'happy', total_bytes: 12_345 },
+    ],
+  );
+});
+
+test('a hundred self-tests at once pair with their own only', async (context) => {
+  const { house, listeners } = await open(context);
+  const trials = await Promise.all(
+    Array.from({ length: 25 }, async () => {
+      const selfTest = new SelfTest(listeners.raw, listeners.websocket, house.hub);
+      return [...(await selfTest.listeners()), ...(await selfTest.transfers())];
+    }),
+  );
+  // Late is all that they may be, on a machine that is busy.
+  const problems = trials.flat().map(({ problem }) => problem);
+  assert.deepEqual(
+    problems.filter((problem) => problem !== null && !problem.startsWith('not done after')),
+    [],
+  );
+  assert.ok(problems.includes(null));
+  await until(() => house.hub.connections === 0);
+  assert.deepEqual(house.endings, []);
+  assert.equal(house.hub.census().relayedBytes, 0);
+});
+
+describe('a self-test that fails leaves no record', () => {
+  test('where the other listener of a transfer is not there', async (context) => {
+    const { house, listeners } = await open(context);
+    const trials = await new SelfTest(listeners.raw, [NOWHERE], house.hub).transfers();
+    assert.match(trials.at(-1)?.problem ?? '', /^no connection \(ENOENT\)$/u);
+    await until(() => house.hub.connections === 0);
+    assert.deepEqual(house.endings, []);
+  });
+
+  test('where the relay was stuck until the deadline had passed', async (context) => {
+    const { house, listeners } = await open(context);
+    let arrived = 0;
+    const register = {
+      expectTester: (token: string) =>
+        house.hub.expectTester(token, () => {
+          arrived += 1;
+        }),
+      forgetTester: (token: string) => house.hub.forgetTester(token),
+    };
+    const selfTest = new SelfTest(listeners.raw, listeners.websocket, register);
+    const trials = selfTest.listeners();
+    // The clients are on their way, and the kernel takes them in; nothing runs here until it is too late.
+    await new Promise<void>((resolve) => process.nextTick(resolve));
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1300);
+    for (const { problem } of await trials) assert.match(problem ?? '', /^not done after/u);
+    await until(() => arrived === 3 && house.hub.connections === 0);
+    assert.deepEqual(house.endings, []);
+  });
+});
+
+test('a relay that is told to stop at any moment of a self-test leaves no record of it', async (context) => {
+  const directory = await scratch(context);
+  let tested = 0;
+  for (let turns = 0; turns < 20; turns += 1) {
+    const file = join(directory, `${turns}.jsonl`);
+    const fd = openSync(file, 'a');
+    await using relay = await OpenRelay.start({ RELAY_LOG_FD: String(fd) });
+    // The request takes some turns of the event loop to come, and the clients of the test some more.
+    const checks = ['relay', 'transfer'].map((word) => fetch(`${relay.statusUrl}/health/${word}`));
+    for (let turn = 0; turn < turns; turn += 1) await new Promise(setImmediate);
+    await relay.relay.drain(new AbortController().signal);
+    for (const check of checks) tested += (await (await check).text()).includes('"from"') ? 1 : 0;
+    await relay.relay.close();
+    assert.equal(readFileSync(file, 'utf8'), '', `after ${turns} turns`);
+  }
+  assert.ok(tested > 0, 'some of the tests began before the relay stopped');
+});

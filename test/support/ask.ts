@@ -1,0 +1,55 @@
+import { request } from 'node:http';
+import type { IncomingHttpHeaders, IncomingMessage, OutgoingHttpHeaders } from 'node:http';
+import { buffer } from 'node:stream/consumers';
+
+export interface Answer {
+  readonly status: number;
+  readonly headers: IncomingHttpHeaders;
+  /** As it came: what is compressed stays so. */
+  readonly body: Buffer;
+}
+
+export interface Asking {
+  readonly method?: string;
+  readonly headers?: OutgoingHttpHeaders;
+}
+
+/**
+ * Sends a request over a connection of its own, with a path and headers that are sent as they are: `fetch` would make
+ * both decent before. Resolves when the answer begins.
+ */
+export function begin(url: string, path: string, asking: Asking = {}): Promise<IncomingMessage> {
+  const { hostname, port } = new URL(url);
+  return new Promise((resolve, reject) => {
+    request({ hostname, port, path, agent: false, ...asking }, resolve)
+      .on('error', reject)
+      .end();
+  });
+}
+
+/** The same with the whole answer. */
+export async function ask(url: string, path: string, asking: Asking = {}): Promise<Answer> {
+  const response = await begin(url, path, asking);
+  return { status: response.statusCode ?? 0, headers: response.headers, body: await buffer(response) };
+}
+
+/** Throws where the body is no JSON. */
+export function jsonOf({ body }: Answer): unknown {
+  const value: unknown = JSON.parse(body.toString());
+  return value;
+}
+
+/** The sentence of an answer `{ problem: … }` that has nothing else but `more`. */
+export function problemOf(answer: Answer, more: readonly string[] = []): string {
+  const value = jsonOf(answer);
+  if (
+    typeof value !== 'object' ||
+    value === null ||
+    !('problem' in value) ||
+    typeof value.problem !== 'string'
+  )
+    throw new Error(`no problem in ${answer.body.toString()}`);
+  const others = Object.keys(value).filter((key) => key !== 'problem');
+  if (others.join() !== more.join()) throw new Error(`more than a problem: ${others.join()}`);
+  return value.problem;
+}

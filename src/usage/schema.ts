@@ -33,13 +33,20 @@ const CREATE = `
  * @throws SqliteError when it can't be read or written
  */
 export function ensureSchema(database: Database): void {
+  if (!hasSchema(database)) database.transaction(() => database.exec(CREATE)).immediate();
+}
+
+/**
+ * Whether `database` has the usage schema; false where it has no tables at all. It only reads.
+ *
+ * @throws SchemaError for a database of something else, or of another version
+ * @throws SqliteError when it can't be read
+ */
+export function hasSchema(database: Database): boolean {
   const tables = new Set(
     database.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'").pluck().all(),
   );
-  if (tables.size === 0) {
-    database.transaction(() => database.exec(CREATE)).immediate();
-    return;
-  }
+  if (tables.size === 0) return false;
   if (!tables.has('version')) throw new SchemaError('it is a database, but not one of a transit relay');
   const version = database.prepare('SELECT version FROM version').pluck().get();
   if (version !== SCHEMA_VERSION) {
@@ -54,4 +61,5 @@ export function ensureSchema(database: Database): void {
     const missing = columns.filter((column) => !found.has(column));
     if (missing.length > 0) throw new SchemaError(`its table "${table}" lacks ${missing.join(', ')}`);
   }
+  return true;
 }

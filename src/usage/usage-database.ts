@@ -1,11 +1,9 @@
-import { statSync } from 'node:fs';
-import { userInfo } from 'node:os';
-import { dirname } from 'node:path';
 import Database from 'better-sqlite3';
 import type { Statement } from 'better-sqlite3';
 import { SchemaError, ensureSchema } from './schema.ts';
 import type { Answer, Request } from './sqlite-messages.ts';
 import type { CurrentUsage, UsageRecord } from './record.ts';
+import { whyNotWritten } from './why-not-written.ts';
 
 /** How long SQLite itself waits for a lock before a request fails and is tried again, in milliseconds. */
 const BUSY_TIMEOUT_MS = 1000;
@@ -88,27 +86,17 @@ export class UsageDatabase {
 const UNFIT: Readonly<Record<string, string>> = {
   SQLITE_NOTADB: 'it is not an SQLite database',
   SQLITE_CORRUPT: 'the file is corrupt',
-  SQLITE_READONLY: 'it can not be written',
-  SQLITE_READONLY_DIRECTORY: 'its directory can not be written',
-  SQLITE_PERM: 'permission denied',
 };
 
 function toAnswer(error: unknown, path: string): Answer {
   if (error instanceof SchemaError) return { kind: 'unfit', reason: error.message };
   if (error instanceof Database.SqliteError) {
-    if (error.code.startsWith('SQLITE_CANTOPEN')) return { kind: 'unfit', reason: whyNotOpened(path) };
+    if (/^SQLITE_(?:CANTOPEN|READONLY|PERM)/u.test(error.code))
+      return { kind: 'unfit', reason: whyNotWritten(path) };
     const reason = UNFIT[error.code] ?? UNFIT[error.code.split('_').slice(0, 2).join('_')];
     return reason === undefined ? { kind: 'failed', code: error.code } : { kind: 'unfit', reason };
   }
   // better-sqlite3 looks for the directory itself and throws a TypeError.
-  if (error instanceof TypeError) return { kind: 'unfit', reason: whyNotOpened(path) };
+  if (error instanceof TypeError) return { kind: 'unfit', reason: whyNotWritten(path) };
   return { kind: 'failed', code: error instanceof Error ? error.name : 'unknown' };
-}
-
-function whyNotOpened(path: string): string {
-  const directory = dirname(path);
-  if (!statSync(directory, { throwIfNoEntry: false })?.isDirectory())
-    return `there is no directory "${directory}"`;
-  if (statSync(path, { throwIfNoEntry: false })?.isDirectory() === true) return 'it is a directory';
-  return `user ${userInfo().uid} may not open or create it`;
 }

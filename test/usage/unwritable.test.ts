@@ -1,0 +1,160 @@
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { chmodSync, chownSync, mkdirSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { describe, test } from 'node:test';
+import type { TestContext } from 'node:test';
+import { UsageDatabase } from '../../src/usage/usage-database.ts';
+import { scratch } from '../support/scratch.ts';
+import { createUsageFile, mayMount, readOnlyView } from '../support/usage-files.ts';
+
+const MAIN = join(import.meta.dirname, '..', '..', 'src', 'main.ts');
+
+/** Nobody on any machine, so that it has no entry in passwd and no home. */
+const UID = 54_321;
+
+/** Somebody else, who has none either. */
+const OTHER_UID = 54_322;
+
+const ANY_PORT = 'tcp:0:interface=127.0.0.1';
+
+/** Why this test can't be another user; false where it can. */
+const skip = whyNobodyElse();
+
+function whyNobodyElse(): string | false {
+  if (process.getuid?.() !== 0) return 'needs root, who may be any user: run it with sudo';
+  for (const path of [MAIN, process.execPath]) {
+    for (let at = path; at !== dirname(at); at = dirname(at)) {
+      if ((statSync(at).mode & 0o005) < (at === MAIN ? 0o004 : 0o001))
+        return `needs "${at}" open to every user: put the checkout elsewhere`;
+    }
+  }
+  return false;
+}
+
+interface Ended {
+  readonly code: number | null;
+  readonly stderr: string;
+}
+
+/** How the relay ends that is run by `uid` and told to use this database. One that starts is stopped then. */
+function startAs(uid: number, path: string): Promise<Ended> {
+  return new Promise((resolve) => {
+    const env = { RELAY_LISTEN: ANY_PORT, RELAY_STATUS_LISTEN: ANY_PORT, RELAY_USAGE_DB: path };
+    const child = execFile(
+      process.execPath,
+      [MAIN],
+      { uid, gid: uid, env, cwd: '/', encoding: 'utf8' },
+      (error, _stdout, stderr) => resolve({ code: error === null ? 0 : toCode(error.code), stderr }),
+    );
+    child.stdout?.on('data', (text: string) => {
+      // The last one that is said before signals are heard comes with the status port.
+      if (text.includes('"role":"status"')) child.kill('SIGTERM');
+    });
+  });
+}
+
+function toCode(code: unknown): number | null {
+  return typeof code === 'number' ? code : null;
+}
+
+/** A directory of that user's, on a way that is open to all. */
+async function home(context: TestContext, uid: number): Promise<string> {
+  const directory = await scratch(context);
+  chmodSync(directory, 0o755);
+  const path = join(directory, 'data');
+  mkdirSync(path, { mode: 0o755 });
+  chownSync(path, uid, uid);
+  return path;
+}
+
+const advice = (what: string, owner: number): string =>
+  `"${what}" belongs to user ${owner}, and this process runs as user ${UID}; ` +
+  `run "chown -R ${UID} DIR", DIR being what the host has there, or start as user ${owner}\n`;
+
+describe('the relay as a user that has no entry in passwd', { skip }, () => {
+  test('starts where it may write, and makes the database', async (context) => {
+    const path = join(await home(context, UID), 'usage.sqlite');
+    assert.deepEqual(await startAs(UID, path), { code: 0, stderr: '' });
+    assert.deepEqual([statSync(path).uid, statSync(path).size > 0], [UID, true]);
+  });
+
+  test('continues a database of its own', async (context) => {
+    const directory = await home(context, UID);
+    const path = join(directory, 'usage.sqlite');
+    createUsageFile(path);
+    chownSync(path, UID, UID);
+    assert.deepEqual(await startAs(UID, path), { code: 0, stderr: '' });
+  });
+
+  test('says whose the directory is where it may not make the database', async (context) => {
+    const directory = await home(context, OTHER_UID);
+    const path = join(directory, 'usage.sqlite');
+    assert.deepEqual(await startAs(UID, path), {
+      code: 1,
+      stderr: `can't use "${path}" as the usage database: ${advice(directory, OTHER_UID)}`,
+    });
+  });
+
+  test('says whose the database is where it may not write it', async (context) => {
+    const path = join(await home(context, UID), 'usage.sqlite');
+    createUsageFile(path);
+    assert.deepEqual(await startAs(UID, path), {
+      code: 1,
+      stderr: `can't use "${path}" as the usage database: ${advice(path, 0)}`,
+    });
+  });
+
+  test('says whose the directory is where only the database is its own', async (context) => {
+    const directory = await home(context, OTHER_UID);
+    const path = join(directory, 'usage.sqlite');
+    createUsageFile(path);
+    chownSync(path, UID, UID);
+    const { code, stderr } = await startAs(UID, path);
+    assert.equal(code, 1);
+    assert.equal(stderr, `can't use "${path}" as the usage database: ${advice(directory, OTHER_UID)}`);
+  });
+
+  test('says whose the files beside the database are, as another user may have left them', async (context) => {
+    const path = join(await home(context, UID), 'usage.sqlite');
+    createUsageFile(path);
+    chownSync(path, UID, UID);
+    writeFileSync(`${path}-wal`, '');
+    writeFileSync(`${path}-shm`, '');
+    const { code, stderr } = await startAs(UID, path);
+    assert.equal(code, 1);
+    assert.equal(stderr, `can't use "${path}" as the usage database: ${advice(`${path}-wal`, 0)}`);
+  });
+
+  test('does not say that it is another user where it only lacks a permission', async (context) => {
+    const directory = await home(context, UID);
+    chmodSync(directory, 0o555);
+    const { code, stderr } = await startAs(UID, join(directory, 'usage.sqlite'));
+    assert.equal(code, 1);
+    assert.match(stderr, /: this process may not write ".*data"; check its permissions\n$/u);
+  });
+
+  test('says which directory it may not look into, and not that there is none', async (context) => {
+    const directory = await home(context, UID);
+    const closed = dirname(directory);
+    chmodSync(closed, 0o700);
+    const { code, stderr } = await startAs(UID, join(directory, 'usage.sqlite'));
+    assert.equal(code, 1);
+    assert.ok(
+      stderr.includes(`this process may not look into "${closed}"; open that directory to user ${UID},`),
+      stderr,
+    );
+  });
+});
+
+test('a database on a read-only file system is told of as such, to root too', async (context) => {
+  if (!mayMount(context)) return;
+  const directory = await scratch(context);
+  createUsageFile(join(directory, 'usage.sqlite'));
+  const view = readOnlyView(context, directory);
+  for (const name of ['usage.sqlite', 'new.sqlite']) {
+    const answer = new UsageDatabase(join(view, name)).handle({ kind: 'open' });
+    assert.ok(answer.kind === 'unfit', JSON.stringify(answer));
+    assert.match(answer.reason, /^".*" is on a file system that is mounted read-only$/u);
+  }
+});

@@ -1,0 +1,95 @@
+import { open } from 'node:fs/promises';
+import { join } from 'node:path';
+import Database from 'better-sqlite3';
+import { readSnapshotFiles } from './snapshot-files.ts';
+
+/**
+ * Larger files are not read again: SQLite's check reads about 800 MB a second from a warm cache, and whoever asks has
+ * two seconds. Such a file has passed the check when it was made.
+ */
+const CHECKED_WHOLE_BYTES = 256 * 2 ** 20;
+
+/** How every SQLite file begins. */
+const MAGIC = Buffer.from('SQLite format 3\0');
+
+/** Where the header has the size of a page and the number of pages, and how long it is. */
+const PAGE_BYTES_OFFSET = 16;
+const PAGE_COUNT_OFFSET = 28;
+const HEADER_BYTES = 100;
+
+/** What the header says for pages of 64 KiB, which its two bytes can't hold. */
+const LARGEST_PAGE_CODE = 1;
+const LARGEST_PAGE_BYTES = 65_536;
+
+const UNITS = [
+  ['d', 86_400_000],
+  ['h', 3_600_000],
+  ['min', 60_000],
+  ['s', 1000],
+] as const;
+
+/**
+ * Null when the newest snapshot is no older than `maxAgeMs` and is what it was when it was taken; else one line that
+ * says what is wrong.
+ *
+ * @param now milliseconds since the epoch
+ */
+export async function checkNewest(directory: string, maxAgeMs: number, now: number): Promise<string | null> {
+  try {
+    const newest = (await readSnapshotFiles(directory))[0];
+    if (newest === undefined) return `there is no snapshot in "${directory}" yet`;
+    const { name, snapshot } = newest;
+    if (snapshot === null) return `the newest snapshot "${name}" does not fit the description beside it`;
+    const ageMs = now - Date.parse(snapshot.time);
+    if (ageMs > maxAgeMs) {
+      return `the newest snapshot "${name}" is ${inWords(ageMs)} old, and should be no older than ${inWords(maxAgeMs)}`;
+    }
+    const fault = await faultOf(join(directory, name), snapshot.bytes);
+    return fault === null ? null : `the newest snapshot "${name}" is damaged: ${fault}`;
+  } catch (error) {
+    return `can't look for snapshots in "${directory}": ${error instanceof Error ? error.message : String(error)}`;
+  }
+}
+
+async function faultOf(path: string, bytes: number): Promise<string | null> {
+  const handle = await open(path);
+  try {
+    const { buffer, bytesRead } = await handle.read(Buffer.alloc(HEADER_BYTES), 0, HEADER_BYTES, 0);
+    if (bytesRead < HEADER_BYTES || !buffer.subarray(0, MAGIC.length).equals(MAGIC)) {
+      return 'it is not an SQLite database';
+    }
+    if (bytesByHeader(buffer) !== bytes) return 'its header tells of another size';
+  } finally {
+    await handle.close();
+  }
+  return bytes > CHECKED_WHOLE_BYTES ? null : quickCheck(path);
+}
+
+function bytesByHeader(header: Buffer): number {
+  const code = header.readUInt16BE(PAGE_BYTES_OFFSET);
+  const pageBytes = code === LARGEST_PAGE_CODE ? LARGEST_PAGE_BYTES : code;
+  return pageBytes * header.readUInt32BE(PAGE_COUNT_OFFSET);
+}
+
+function quickCheck(path: string): string | null {
+  try {
+    const database = new Database(path, { readonly: true, fileMustExist: true });
+    try {
+      const verdict = database.pragma('quick_check(1)', { simple: true });
+      return verdict === 'ok' ? null : `SQLite's check says "${String(verdict).replaceAll('\n', ' ')}"`;
+    } finally {
+      database.close();
+    }
+  } catch (error) {
+    if (error instanceof Database.SqliteError) return `SQLite says ${error.code}`;
+    throw error;
+  }
+}
+
+/** As `2 h` or `1.5 d`. */
+function inWords(durationMs: number): string {
+  for (const [unit, unitMs] of UNITS) {
+    if (durationMs >= unitMs) return `${Number((durationMs / unitMs).toFixed(1))} ${unit}`;
+  }
+  return `${durationMs} ms`;
+}

@@ -1,0 +1,113 @@
+import assert from 'node:assert/strict';
+import { closeSync, openSync, readFileSync, rmSync, truncateSync, writeFileSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import type { TestContext } from 'node:test';
+import { checkNewest } from '../../src/sidecar/snapshot-check.ts';
+import { snapshotName } from '../../src/sidecar/snapshot-files.ts';
+import { scratch } from '../support/scratch.ts';
+import { createUsageFile } from '../support/usage-files.ts';
+
+const TIME = Date.UTC(2026, 10, 23, 5);
+const HOUR_MS = 3_600_000;
+
+/** A directory with one snapshot that is as it should be. */
+async function withSnapshot(
+  context: TestContext,
+): Promise<{ directory: string; name: string; path: string }> {
+  const directory = await scratch(context);
+  const name = snapshotName(TIME);
+  const path = join(directory, name);
+  createUsageFile(path, { rows: 3000, journalMode: 'delete' });
+  describeAgain(path, name);
+  return { directory, name, path };
+}
+
+/** Writes the description that fits the file's size. */
+function describeAgain(path: string, name: string): void {
+  const bytes = readFileSync(path).length;
+  const snapshot = { name, time: new Date(TIME).toISOString(), bytes, sha256: '0'.repeat(64), rows: 3000 };
+  writeFileSync(`${path}.json`, JSON.stringify(snapshot));
+}
+
+function overwrite(path: string, at: number, bytes: Buffer): void {
+  const descriptor = openSync(path, 'r+');
+  writeSync(descriptor, bytes, 0, bytes.length, at);
+  closeSync(descriptor);
+}
+
+describe('the check of the newest snapshot', () => {
+  test('finds nothing wrong with a sound one, up to the last millisecond', async (context) => {
+    const { directory } = await withSnapshot(context);
+    assert.equal(await checkNewest(directory, HOUR_MS, TIME + HOUR_MS), null);
+    assert.match(
+      (await checkNewest(directory, HOUR_MS, TIME + 1.5 * HOUR_MS)) ?? '',
+      /"usage-20261123T050000Z\.sqlite" is 1\.5 h old, and should be no older than 1 h$/u,
+    );
+  });
+
+  test('finds that there is none', async (context) => {
+    const directory = await scratch(context);
+    assert.match((await checkNewest(directory, HOUR_MS, TIME)) ?? '', /there is no snapshot in ".*" yet/u);
+    assert.match(
+      (await checkNewest(join(directory, 'gone'), HOUR_MS, TIME)) ?? '',
+      /can't look for snapshots in/u,
+    );
+  });
+
+  const damages: Record<string, [damage: (path: string, name: string) => void, problem: RegExp]> = {
+    'one that was cut off': [(path) => truncateSync(path, 8192), /does not fit the description/u],
+    'one without a description': [(path) => rmSync(`${path}.json`), /does not fit the description/u],
+    'one with a broken description': [
+      (path) => writeFileSync(`${path}.json`, '{"na'),
+      /does not fit the description/u,
+    ],
+    'one with the description of another': [
+      (path) => describeAgain(path, 'usage-20260101T000000Z.sqlite'),
+      /does not fit the description/u,
+    ],
+    'a short one of the right size': [
+      (path, name) => {
+        truncateSync(path, 8192);
+        describeAgain(path, name);
+      },
+      /is damaged: its header tells of another size/u,
+    ],
+    'one that is no database': [
+      (path) => writeFileSync(path, Buffer.alloc(readFileSync(path).length, 'garbage ')),
+      /is damaged: it is not an SQLite database/u,
+    ],
+    'one with a garbled page': [
+      (path) => overwrite(path, 5 * 4096, Buffer.alloc(4096, 0x55)),
+      /is damaged: SQLite('s check)? says/u,
+    ],
+    'one with a garbled first page': [
+      (path) => overwrite(path, 100, Buffer.alloc(900, 0x55)),
+      /is damaged: SQLite('s check)? says/u,
+    ],
+  };
+  for (const [what, [damage, problem]] of Object.entries(damages)) {
+    test(`finds ${what}, though an older one is sound`, async (context) => {
+      const { directory, path, name } = await withSnapshot(context);
+      const older = snapshotName(TIME - HOUR_MS);
+      createUsageFile(join(directory, older), { journalMode: 'delete' });
+      describeAgain(join(directory, older), older);
+      damage(path, name);
+      const found = await checkNewest(directory, 2 * HOUR_MS, TIME);
+      assert.match(found ?? 'nothing', problem);
+      assert.doesNotMatch(found ?? '', /\n/u);
+    });
+  }
+
+  test('does not read a large one again', async (context) => {
+    const { directory, path, name } = await withSnapshot(context);
+    const bytes = 2 ** 28 + 4096;
+    const pages = Buffer.alloc(4);
+    pages.writeUInt32BE(bytes / 4096);
+    overwrite(path, 28, pages);
+    truncateSync(path, bytes);
+    const snapshot = { name, time: new Date(TIME).toISOString(), bytes, sha256: '0'.repeat(64), rows: 3000 };
+    writeFileSync(`${path}.json`, JSON.stringify(snapshot));
+    assert.equal(await checkNewest(directory, HOUR_MS, TIME), null);
+  });
+});

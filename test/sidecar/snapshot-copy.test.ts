@@ -1,0 +1,122 @@
+import assert from 'node:assert/strict';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import type { TestContext } from 'node:test';
+import Database from 'better-sqlite3';
+import { BadCopyError, copyPaced, finishCopy, sizeOfCopy } from '../../src/sidecar/snapshot-copy.ts';
+import { CancelledError, Pace, cancel, createCancelFlag } from '../../src/sidecar/snapshot-pace.ts';
+import type { OpenUsage } from '../../src/sidecar/usage-source.ts';
+import { scratch } from '../support/scratch.ts';
+import { addUsage, createUsageFile, mayMount, smallDisk, sumOf } from '../support/usage-files.ts';
+
+/** A pace that counts its pauses. */
+class CountedPace extends Pace {
+  pauses = 0;
+
+  override pause(): void {
+    this.pauses += 1;
+    super.pause();
+  }
+}
+
+interface Stage {
+  readonly directory: string;
+  readonly path: string;
+  /** Written to by the test. */
+  readonly writer: Database.Database;
+  readonly source: OpenUsage;
+}
+
+/** A database that somebody has open, and a read transaction that sees 30,000 records. */
+async function stage(context: TestContext, { blocksWriter = false } = {}): Promise<Stage> {
+  const directory = await scratch(context);
+  const path = join(directory, 'usage.sqlite');
+  createUsageFile(path, { rows: 30_000 });
+  const writer = new Database(path);
+  const database = new Database(path, { readonly: true });
+  context.after(() => {
+    database.close();
+    writer.close();
+  });
+  database.exec('BEGIN');
+  assert.equal(sumOf(database).rows, 30_000);
+  return { directory, path, writer, source: { database, blocksWriter, close: () => undefined } };
+}
+
+describe('a paced copy', () => {
+  test('has what the transaction saw, whatever is written during it', async (context) => {
+    const { directory, writer, source } = await stage(context);
+    const to = join(directory, 'copy');
+    const pace = new CountedPace(createCancelFlag());
+    const bytes = sizeOfCopy(source.database);
+    const pause = pace.pause.bind(pace);
+    pace.pause = () => {
+      addUsage(writer, 3);
+      pause();
+    };
+    await copyPaced(source, to, pace);
+    assert.ok(pace.pauses > 1);
+    // It was not begun anew: no more steps than pages call for, and the first one that copies nothing.
+    assert.ok(pace.pauses <= Math.ceil(bytes / 2 ** 20) + 1, `${pace.pauses} steps for ${bytes} bytes`);
+    assert.equal(finishCopy(to, bytes), 30_000);
+    assert.equal(readFileSync(to).length, bytes);
+    assert.equal(sumOf(writer).rows, 30_000 + 3 * pace.pauses);
+  });
+
+  test('is made at once where the writer has to wait for it', async (context) => {
+    const { directory, source } = await stage(context, { blocksWriter: true });
+    const to = join(directory, 'copy');
+    const pace = new CountedPace(createCancelFlag());
+    await copyPaced(source, to, pace);
+    assert.equal(pace.pauses, 0);
+    assert.equal(finishCopy(to, sizeOfCopy(source.database)), 30_000);
+  });
+
+  test('ends in the middle when it is told to', async (context) => {
+    const { directory, source } = await stage(context);
+    const flag = createCancelFlag();
+    cancel(flag);
+    await assert.rejects(copyPaced(source, join(directory, 'copy'), new Pace(flag)), CancelledError);
+  });
+
+  test('does not write over anything', async (context) => {
+    const { path, source } = await stage(context);
+    const before = readFileSync(path);
+    await assert.rejects(copyPaced(source, path, new Pace(createCancelFlag())), { code: 'EEXIST' });
+    assert.ok(readFileSync(path).equals(before));
+  });
+
+  test('fails on a disk that is too small for it', async (context) => {
+    if (!mayMount(context)) return;
+    const { source } = await stage(context);
+    const to = join(smallDisk(context, 'size=1m'), 'copy');
+    await assert.rejects(copyPaced(source, to, new Pace(createCancelFlag())), { code: 'SQLITE_FULL' });
+    rmSync(to, { force: true });
+  });
+});
+
+describe('the check of a copy', () => {
+  test('finds one that is damaged, or not of the size that it should have', async (context) => {
+    const path = join(await scratch(context), 'copy');
+    createUsageFile(path, { rows: 3000 });
+    const bytes = readFileSync(path).length;
+    assert.equal(finishCopy(path, bytes), 3000);
+    assert.throws(() => finishCopy(path, bytes + 4096), BadCopyError);
+    // The type of a table's leaf, in the last page that has one.
+    const content = readFileSync(path);
+    const leaf = [9, 8, 7, 6, 5].find((page) => content[page * 4096] === 13) ?? 0;
+    content.fill(0, leaf * 4096, leaf * 4096 + 64);
+    writeFileSync(path, content);
+    assert.throws(() => finishCopy(path, bytes), BadCopyError);
+  });
+});
+
+test('a pause lasts until it is cancelled by another thread', async () => {
+  const flag = createCancelFlag();
+  const pace = new Pace(flag);
+  pace.check();
+  cancel(flag);
+  assert.throws(() => pace.pause(), CancelledError);
+  assert.throws(() => pace.check(), CancelledError);
+});

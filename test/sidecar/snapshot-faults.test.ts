@@ -1,0 +1,122 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { chmodSync, readdirSync, statSync, statfsSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import Database from 'better-sqlite3';
+import { SnapshotStore } from '../../src/sidecar/snapshot-store.ts';
+import { Program, findProgram } from '../support/programs.ts';
+import { until } from '../support/scratch.ts';
+import { addOlder, names, openHouse } from '../support/snapshot-house.ts';
+import { createUsageFile, mayMount, smallDisk } from '../support/usage-files.ts';
+
+describe('what is broken off', () => {
+  test('by the end of the store leaves nothing', async (context) => {
+    const { store, databasePath, directory } = await openHouse(context);
+    createUsageFile(databasePath, { rows: 300_000 });
+    const taking = assert.rejects(store.take(), /broken off: the sidecar is ending/u);
+    await until(() => readdirSync(directory).length > 0);
+    await store.close();
+    await taking;
+    assert.deepEqual(readdirSync(directory), []);
+  });
+
+  test('by SIGKILL leaves nothing that counts, and nothing at all when the next one opens', async (context) => {
+    const { databasePath, directory, options } = await openHouse(context);
+    createUsageFile(databasePath, { rows: 300_000 });
+    const [older] = addOlder(directory, 1, 100);
+    const program = `
+      import { takeSnapshot } from ${JSON.stringify(import.meta.resolve('../../src/sidecar/snapshot-job.ts'))};
+      import { createCancelFlag } from ${JSON.stringify(import.meta.resolve('../../src/sidecar/snapshot-pace.ts'))};
+      const task = ${JSON.stringify({ source: options.source, directory, keep: 5 })};
+      await takeSnapshot({ ...task, cancel: createCancelFlag() });`;
+    await using taker = new Program([process.execPath, '--input-type=module', '--eval', program]);
+    await until(() =>
+      readdirSync(directory).some((name) => statSync(join(directory, name)).size > 1_000_000),
+    );
+    taker.kill('SIGKILL');
+    await taker.succeeds(10_000).catch(() => undefined);
+    assert.ok(readdirSync(directory).length > 2);
+    writeFileSync(join(directory, 'usage-20200101T000000Z.sqlite.json'), '{}');
+    const store = await SnapshotStore.open(options);
+    assert.deepEqual(names(store), [older]);
+    assert.deepEqual(readdirSync(directory).toSorted(), [older, `${older}.json`]);
+  });
+});
+
+describe('a disk that is too small', () => {
+  test('is not filled: nothing is written, nothing lost', async (context) => {
+    if (!mayMount(context)) return;
+    const directory = smallDisk(context, 'size=70m');
+    const older = addOlder(directory, 2, 1_000_000);
+    const { store, databasePath } = await openHouse(context, { directory });
+    createUsageFile(databasePath, { rows: 300_000 });
+    await assert.rejects(
+      store.take(),
+      /the disk of ".*" has 71\.4 MB free, and a snapshot takes \d\d\.\d MB while 67\.1 MB have to stay free/u,
+    );
+    await store.refresh();
+    assert.deepEqual(names(store), older);
+    assert.equal(readdirSync(directory).length, 4);
+  });
+
+  test('has room made by as few of the oldest snapshots as will do', async (context) => {
+    if (!mayMount(context)) return;
+    const directory = smallDisk(context, 'size=110m');
+    const older = addOlder(directory, 3, 12_000_000);
+    const { store, databasePath } = await openHouse(context, { directory });
+    createUsageFile(databasePath, { rows: 300_000 });
+    const { name, bytes } = await store.take();
+    // 79 MB are free, of which 67 are the reserve: 12 MB more are needed at most.
+    assert.ok(bytes > 13_000_000 && bytes < 24_000_000, String(bytes));
+    assert.deepEqual(names(store), [name, ...older.slice(0, 2)]);
+  });
+
+  test('that becomes full half-way is named, and keeps what it had', async (context) => {
+    const fallocate = findProgram('fallocate');
+    if (!mayMount(context)) return;
+    if (fallocate === null) return context.skip('needs fallocate: apt-get install util-linux');
+    const directory = smallDisk(context, 'size=300m');
+    const older = addOlder(directory, 1, 100);
+    const { store, databasePath } = await openHouse(context, { directory });
+    createUsageFile(databasePath);
+    const database = new Database(databasePath);
+    database.exec('INSERT INTO usage SELECT 1, 1, 1, 1, hex(zeroblob(50000000))');
+    database.close();
+    const taking = assert.rejects(
+      store.take(),
+      /the disk of ".*" became full while a snapshot was written to it/u,
+    );
+    await until(() => readdirSync(directory).length > 2);
+    const { bavail, bsize } = statfsSync(directory);
+    execFileSync(fallocate, ['--length', String(bavail * bsize - 1_000_000), join(directory, 'filler')]);
+    await taking;
+    await store.refresh();
+    assert.deepEqual(names(store), older);
+    assert.deepEqual(readdirSync(directory).toSorted(), ['filler', ...older, `${older[0]}.json`]);
+  });
+});
+
+test('a directory of another user is one that the store can not use', async (context) => {
+  const setpriv = findProgram('setpriv');
+  if (process.getuid?.() !== 0 || setpriv === null)
+    return context.skip('needs root and setpriv(1): run it with sudo');
+  const { directory } = await openHouse(context);
+  chmodSync(join(directory, '..'), 0o755);
+  const program = `
+    import { SnapshotStore } from ${JSON.stringify(import.meta.resolve('../../src/sidecar/snapshot-store.ts'))};
+    const options = { directory: ${JSON.stringify(directory)}, keep: 1, source: {}, pool: {} };
+    console.log(await SnapshotStore.open(options).catch((error) => error.message));`;
+  const reader = new Program([
+    setpriv,
+    '--reuid=65534',
+    '--regid=65534',
+    '--clear-groups',
+    process.execPath,
+    '--input-type=module',
+    '--eval',
+    program,
+  ]);
+  await reader.succeeds(20_000);
+  assert.match(reader.stdout, /^can't keep snapshots in ".*": EACCES.*make it this user's/u);
+});

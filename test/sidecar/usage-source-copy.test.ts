@@ -1,0 +1,80 @@
+import assert from 'node:assert/strict';
+import { mkdirSync, readFileSync, readdirSync, utimesSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import type { TestContext } from 'node:test';
+import Database from 'better-sqlite3';
+import { SourceChangedError, dropCopies, findCopy, makeCopy } from '../../src/sidecar/usage-source-copy.ts';
+import { lookAt } from '../../src/sidecar/usage-source-files.ts';
+import { scratch } from '../support/scratch.ts';
+import { addUsage, createUsageFile, sumOf } from '../support/usage-files.ts';
+
+interface Place {
+  readonly path: string;
+  readonly copies: string;
+}
+
+async function place(context: TestContext): Promise<Place> {
+  const directory = await scratch(context);
+  const path = join(directory, 'usage.sqlite');
+  createUsageFile(path);
+  return { path, copies: join(directory, 'copies') };
+}
+
+describe('a private copy', () => {
+  test('is there for the state that it was made of, and for no other', async (context) => {
+    const { path, copies } = await place(context);
+    const files = lookAt(path);
+    assert.equal(findCopy(copies, files), null);
+    const copy = makeCopy(path, files, copies);
+    assert.equal(findCopy(copies, lookAt(path)), copy);
+    utimesSync(path, 1, 1);
+    assert.equal(findCopy(copies, lookAt(path)), null);
+  });
+
+  test('needs no other file, and no right to write', async (context) => {
+    const { path, copies } = await place(context);
+    const copy = makeCopy(path, lookAt(path), copies);
+    // Bytes 18 and 19 would be 2 for a write-ahead log.
+    assert.deepEqual([...readFileSync(copy).subarray(18, 20)], [1, 1]);
+    const database = new Database(copy, { readonly: true });
+    context.after(() => database.close());
+    assert.equal(sumOf(database).rows, 3);
+    assert.equal(readdirSync(copies).length, 1);
+  });
+
+  test('is not made of a database that was written since it was looked at', async (context) => {
+    const { path, copies } = await place(context);
+    const files = lookAt(path);
+    const writer = new Database(path);
+    context.after(() => writer.close());
+    addUsage(writer, 3);
+    assert.throws(() => makeCopy(path, files, copies), SourceChangedError);
+    assert.deepEqual(readdirSync(copies), []);
+  });
+
+  test('goes when it is not wanted, and so does what a killed process left, but not what is being made', async (context) => {
+    const { path, copies } = await place(context);
+    mkdirSync(copies);
+    const abandoned = join(copies, 'usage-copy-one.unfinished');
+    for (const file of [
+      abandoned,
+      `${abandoned}-wal`,
+      join(copies, 'usage-copy-two.unfinished'),
+      join(copies, 'notes'),
+    ]) {
+      writeFileSync(file, '');
+    }
+    utimesSync(abandoned, 1, 1);
+    utimesSync(`${abandoned}-wal`, 1, 1);
+    const copy = makeCopy(path, lookAt(path), copies);
+    assert.deepEqual(
+      readdirSync(copies)
+        .map((name) => join(copies, name))
+        .toSorted(),
+      [join(copies, 'notes'), copy, join(copies, 'usage-copy-two.unfinished')],
+    );
+    dropCopies(copies, null);
+    assert.deepEqual(readdirSync(copies).toSorted(), ['notes', 'usage-copy-two.unfinished']);
+  });
+});

@@ -1,0 +1,93 @@
+import assert from 'node:assert/strict';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { describe, test } from 'node:test';
+import Database from 'better-sqlite3';
+import { UsageSourceError } from '../../src/sidecar/usage-source.ts';
+import type { UsageSource } from '../../src/sidecar/usage-source.ts';
+import { createUsageFile } from '../support/usage-files.ts';
+import { place, read, traces } from '../support/usage-place.ts';
+
+function assertFault(source: UsageSource, kind: UsageSourceError['kind'], message: RegExp): void {
+  assert.throws(
+    () => read(source),
+    (error) => {
+      assert.ok(error instanceof UsageSourceError);
+      assert.match(error.message, message);
+      assert.doesNotMatch(error.message, /\n/u);
+      assert.equal(error.kind, kind);
+      return true;
+    },
+  );
+}
+
+function sql(text: string): (path: string) => void {
+  return (path) => {
+    const database = new Database(path);
+    database.exec(text);
+    database.close();
+  };
+}
+
+describe('what is no usage database', () => {
+  const cases: Record<
+    string,
+    [make: (path: string) => void, kind: UsageSourceError['kind'], message: RegExp]
+  > = {
+    'nothing at all': [() => undefined, 'missing', /there is no usage database ".*" yet/u],
+    'an empty file': [(path) => writeFileSync(path, ''), 'missing', /is empty/u],
+    'a database without tables': [sql('PRAGMA user_version = 1'), 'missing', /is empty/u],
+    'one byte': [(path) => writeFileSync(path, 'S'), 'unreadable', /not an SQLite database/u],
+    garbage: [
+      (path) => writeFileSync(path, 'garbage '.repeat(1000)),
+      'unreadable',
+      /not an SQLite database/u,
+    ],
+    'a directory': [(path) => mkdirSync(path), 'unreadable', /is not a file/u],
+    'a database of something else': [
+      sql('CREATE TABLE songs (title TEXT)'),
+      'unreadable',
+      /not one of a transit relay; SIDECAR_USAGE_DB/u,
+    ],
+    'a schema of another version': [
+      sql('CREATE TABLE version (version INTEGER); INSERT INTO version VALUES (2)'),
+      'unreadable',
+      /schema version is 2/u,
+    ],
+    'a database with a garbled page': [
+      (path) => {
+        createUsageFile(path);
+        writeFileSync(path, readFileSync(path).fill(0x55, 4096, 8192));
+      },
+      'unreadable',
+      /the file is corrupt/u,
+    ],
+    'a database cut off in the middle': [
+      (path) => {
+        createUsageFile(path, { rows: 3000, journalMode: 'delete' });
+        writeFileSync(path, readFileSync(path).subarray(0, 5000));
+      },
+      'unreadable',
+      /the file is corrupt/u,
+    ],
+  };
+  for (const [what, [make, kind, message]] of Object.entries(cases)) {
+    test(`is a fault, and left as it was: ${what}`, async (context) => {
+      const source = await place(context);
+      make(source.databasePath);
+      const before = traces(source.volume);
+      assertFault(source, kind, message);
+      assert.deepEqual(traces(source.volume), before);
+      rmSync(source.databasePath, { recursive: true, force: true });
+      createUsageFile(source.databasePath);
+      assert.equal(read(source).rows, 3);
+    });
+  }
+
+  test('is a fault when its directory is missing, too', async (context) => {
+    const source = await place(context);
+    rmSync(source.volume, { recursive: true });
+    assertFault(source, 'missing', /there is no usage database/u);
+    writeFileSync(source.volume, 'a file where a directory should be');
+    assertFault(source, 'missing', /there is no usage database/u);
+  });
+});

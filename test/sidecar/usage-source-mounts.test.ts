@@ -1,0 +1,146 @@
+import assert from 'node:assert/strict';
+import { chmodSync, chownSync, mkdirSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import type { TestContext } from 'node:test';
+import type { UsageSource } from '../../src/sidecar/usage-source.ts';
+import { Program, findProgram } from '../support/programs.ts';
+import {
+  createUsageFile,
+  killWriter,
+  mayMount,
+  readOnlyView,
+  smallDisk,
+  startWriter,
+  stopWriter,
+} from '../support/usage-files.ts';
+import type { UsageSum } from '../support/usage-files.ts';
+import { assertWhole, place, read, traces } from '../support/usage-place.ts';
+import type { Place } from '../support/usage-place.ts';
+
+/** Reads as user `nobody` does and prints the sum, or the fault. */
+async function readAs(user: number, source: UsageSource): Promise<unknown> {
+  const url = import.meta.resolve('../../src/sidecar/usage-source.ts');
+  const program = `
+    import { openUsage } from ${JSON.stringify(url)};
+    try {
+      const opened = openUsage(${JSON.stringify(source)});
+      console.log(JSON.stringify(opened.database.prepare('SELECT count(*) AS rows, total(total_bytes) AS bytes FROM usage').get()));
+      opened.close();
+    } catch (error) { console.log(JSON.stringify(error.message)); }`;
+  const ids = [`--reuid=${user}`, `--regid=${user}`, '--clear-groups'];
+  const reader = new Program(['setpriv', ...ids, process.execPath, '--input-type=module', '--eval', program]);
+  await reader.succeeds(20_000);
+  return JSON.parse(reader.stdout);
+}
+
+const NOBODY = 65_534;
+
+/** A place that user `nobody` can get at, with a scratch directory of that user's. */
+async function publicPlace(context: TestContext): Promise<Place> {
+  const source = await place(context);
+  chmodSync(join(source.volume, '..'), 0o755);
+  mkdirSync(source.scratchDirectory);
+  chownSync(source.scratchDirectory, NOBODY, NOBODY);
+  return source;
+}
+
+function mayBeSomebodyElse(context: TestContext): boolean {
+  if (process.getuid?.() === 0 && findProgram('setpriv') !== null) return true;
+  context.skip('needs root and setpriv(1): run it with sudo');
+  return false;
+}
+
+describe('a volume that is mounted read-only', () => {
+  for (const who of ['the same user', 'another user'] as const) {
+    test(`is read by ${who} while the writer runs, when it has stopped, and when it was killed`, async (context) => {
+      if (!mayMount(context) || (who === 'another user' && !mayBeSomebodyElse(context))) return;
+      const source = await publicPlace(context);
+      const view = readOnlyView(context, source.volume);
+      const seen = { ...source, databasePath: join(view, 'usage.sqlite') };
+      const readIt = async (): Promise<void> => {
+        const sum = who === 'another user' ? await readAs(NOBODY, seen) : read(seen);
+        assertWhole(sumFrom(sum));
+      };
+
+      const writer = await startWriter(source.databasePath);
+      await readIt();
+      await stopWriter(writer);
+      assert.deepEqual(readdirSync(source.volume), ['usage.sqlite']);
+      await readIt();
+      const killed = await startWriter(source.databasePath);
+      await killWriter(killed);
+      assert.equal(readdirSync(source.volume).length, 3);
+      const before = traces(source.volume);
+      await readIt();
+      assert.deepEqual(traces(source.volume), before);
+    });
+  }
+});
+
+function sumFrom(value: unknown): UsageSum {
+  assert.ok(
+    typeof value === 'object' && value !== null && 'rows' in value && 'bytes' in value,
+    String(value),
+  );
+  assert.ok(typeof value.rows === 'number' && typeof value.bytes === 'number');
+  return { rows: value.rows, bytes: value.bytes };
+}
+
+test('a relay that starts and stops all the time is read each time', async (context) => {
+  if (!mayMount(context)) return;
+  const source = await place(context);
+  const seen = { ...source, databasePath: join(readOnlyView(context, source.volume), 'usage.sqlite') };
+  const program = `
+    import { setTimeout as sleep } from 'node:timers/promises';
+    import { UsageDatabase } from ${JSON.stringify(import.meta.resolve('../../src/usage/usage-database.ts'))};
+    const record = { started: 1700000000, total_time: 1, waiting_time: 1, total_bytes: 2, mood: 'happy' };
+    for (;;) {
+      const database = new UsageDatabase(${JSON.stringify(source.databasePath)});
+      console.log(database.handle({ kind: 'write', records: [record, record, record], current: null }).kind);
+      await sleep(30);
+      database.handle({ kind: 'close' });
+      await sleep(200);
+    }`;
+  await using writer = new Program([process.execPath, '--input-type=module', '--eval', program]);
+  await writer.waitForOutput(/done/u);
+  while (writer.stdout.split('done').length < 12) {
+    assertWhole(read(seen));
+    // Lets what the writer says come in.
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  assert.doesNotMatch(writer.stdout, /failed|unfit/u);
+});
+
+describe('another user', () => {
+  test('who may not read the file is told whose it is', async (context) => {
+    if (!mayBeSomebodyElse(context)) return;
+    const source = await publicPlace(context);
+    createUsageFile(source.databasePath);
+    chmodSync(source.databasePath, 0o600);
+    assert.match(
+      String(await readAs(NOBODY, source)),
+      /usage\.sqlite" is not open to this user;.* who is user 0$/u,
+    );
+    chmodSync(source.volume, 0o700);
+    assert.match(String(await readAs(NOBODY, source)), /volume" is not open to this user;/u);
+  });
+
+  test('who may write beside the file leaves nothing there', async (context) => {
+    if (!mayBeSomebodyElse(context)) return;
+    const source = await publicPlace(context);
+    createUsageFile(source.databasePath);
+    chmodSync(source.volume, 0o777);
+    const before = traces(source.volume);
+    assert.deepEqual(await readAs(NOBODY, source), { rows: 3, bytes: 6 });
+    assert.deepEqual(traces(source.volume), before);
+  });
+});
+
+test('a scratch directory without room is a fault with figures', async (context) => {
+  if (!mayMount(context)) return;
+  const source = { ...(await place(context)), scratchDirectory: smallDisk(context, 'size=8m') };
+  createUsageFile(source.databasePath);
+  assert.throws(() => read(source), /has 8\.4 MB free, .* takes 0\.0 MB while 67\.1 MB have to stay free/u);
+  assert.deepEqual(readdirSync(source.scratchDirectory), []);
+});

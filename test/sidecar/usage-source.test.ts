@@ -1,0 +1,261 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import {
+  copyFileSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { Worker } from 'node:worker_threads';
+import Database from 'better-sqlite3';
+import { openUsage } from '../../src/sidecar/usage-source.ts';
+import type { UsageSource } from '../../src/sidecar/usage-source.ts';
+import { Program } from '../support/programs.ts';
+import { RelayProcess } from '../support/relay-process.ts';
+import { until } from '../support/scratch.ts';
+import {
+  addUsage,
+  createUsageFile,
+  killWriter,
+  startWriter,
+  stopWriter,
+  sumOf,
+  withReference,
+} from '../support/usage-files.ts';
+import { assertWhole, place, read, traces } from '../support/usage-place.ts';
+
+describe('a database that nobody has open', () => {
+  test('is read without a trace beside it', async (context) => {
+    const source = await place(context);
+    createUsageFile(source.databasePath, { rows: 300 });
+    const before = traces(source.volume);
+    assert.deepEqual(read(source), { rows: 300, bytes: 600 });
+    assert.deepEqual(traces(source.volume), before);
+  });
+
+  test('is copied once for each of its states, and no copy stays when it is in use', async (context) => {
+    const source = await place(context);
+    createUsageFile(source.databasePath);
+    read(source);
+    const copies = traces(source.scratchDirectory);
+    assert.equal(copies.length, 1);
+    assert.equal(read(source).rows, 3);
+    assert.deepEqual(traces(source.scratchDirectory), copies);
+
+    const writer = new Database(source.databasePath);
+    addUsage(writer, 3);
+    assert.equal(read(source).rows, 6);
+    assert.deepEqual(readdirSync(source.scratchDirectory), []);
+    writer.close();
+    assert.equal(read(source).rows, 6);
+    assert.equal(readdirSync(source.scratchDirectory).length, 1);
+    assert.notDeepEqual(traces(source.scratchDirectory), copies);
+  });
+
+  test('is read by several threads at once', async (context) => {
+    const source = await place(context);
+    createUsageFile(source.databasePath, { rows: 30_000 });
+    const url = import.meta.resolve('../../src/sidecar/usage-source.ts');
+    const program = `
+      const { parentPort, workerData } = require('node:worker_threads');
+      import(${JSON.stringify(url)}).then(({ openUsage }) => {
+        for (let round = 0; round < 10; round += 1) {
+          const opened = openUsage(workerData);
+          parentPort.postMessage(opened.database.prepare('SELECT count(*) FROM usage').pluck().get());
+          opened.close();
+        }
+      });`;
+    const counts: unknown[] = [];
+    const threads = [1, 2, 3].map(() => new Worker(program, { eval: true, workerData: source }));
+    for (const thread of threads) thread.on('message', (count) => counts.push(count));
+    assert.deepEqual(await Promise.all(threads.map((thread) => once(thread, 'exit'))), [[0], [0], [0]]);
+    assert.deepEqual(
+      counts,
+      Array.from({ length: 30 }, () => 30_000),
+    );
+    assert.equal(readdirSync(source.scratchDirectory).length, 1);
+  });
+
+  test('is read without its shared memory, too, with what only its log has', async (context) => {
+    const source = await place(context);
+    const writer = await startWriter(source.databasePath);
+    await killWriter(writer);
+    rmSync(`${source.databasePath}-shm`);
+    const before = traces(source.volume);
+    assertWhole(read(source));
+    assert.deepEqual(traces(source.volume), before);
+  });
+});
+
+describe('the database of a relay', () => {
+  test('is read while it runs, when it has stopped, and when it has been killed', async (context) => {
+    const source = await place(context);
+    const settings = { RELAY_USAGE_DB: source.databasePath };
+    const relay = await RelayProcess.start(settings);
+    context.after(() => relay[Symbol.asyncDispose]());
+    await until(() => currentRows(source) === 1);
+    await relay.stop();
+    const stopped = traces(source.volume);
+    assert.equal(stopped.length, 1);
+    assert.equal(currentRows(source), 1);
+    assert.deepEqual(traces(source.volume), stopped);
+
+    const next = await RelayProcess.start(settings);
+    context.after(() => next[Symbol.asyncDispose]());
+    await until(() => currentRows(source) === 1);
+    process.kill(next.pid, 'SIGKILL');
+    await until(() => !isAlive(next.pid));
+    assert.equal(traces(source.volume).length, 3);
+    assert.equal(currentRows(source), 1);
+
+    const last = await RelayProcess.start(settings);
+    context.after(() => last[Symbol.asyncDispose]());
+    assert.equal(currentRows(source), 1);
+    await last.stop();
+    assert.deepEqual(readdirSync(source.volume), ['usage.sqlite']);
+  });
+
+  test('is always read at the end of a transaction', async (context) => {
+    const source = await place(context);
+    const writer = await startWriter(source.databasePath);
+    context.after(() => writer[Symbol.asyncDispose]());
+    const seen = new Set<number>();
+    await until(() => {
+      const sum = read(source);
+      assertWhole(sum);
+      return seen.add(sum.rows).size >= 20;
+    });
+    await stopWriter(writer);
+    assert.doesNotMatch(writer.stdout, /failed|unfit/u);
+  });
+});
+
+function currentRows(source: UsageSource): unknown {
+  const opened = openUsage(source);
+  try {
+    return opened.database.prepare('SELECT count(*) FROM current').pluck().get();
+  } finally {
+    opened.close();
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0) && !/^State:\s+Z/mu.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
+  } catch {
+    return false;
+  }
+}
+
+describe('a database with a rollback journal', () => {
+  test('is read in place, and is the only one whose writer has to wait', async (context) => {
+    const source = await place(context);
+    createUsageFile(source.databasePath, { journalMode: 'delete' });
+    const opened = openUsage(source);
+    assert.equal(opened.blocksWriter, true);
+    opened.close();
+    assert.deepEqual(readdirSync(source.volume), ['usage.sqlite']);
+    assert.throws(() => readdirSync(source.scratchDirectory), /ENOENT/u);
+    const writer = new Database(source.databasePath);
+    context.after(() => writer.close());
+    writer.pragma('journal_mode = WAL');
+    addUsage(writer, 1);
+    const inPlace = openUsage(source);
+    assert.equal(inPlace.blocksWriter, false);
+    inPlace.close();
+  });
+
+  test('is read while its writer is in the middle of a transaction', async (context) => {
+    const source = await place(context);
+    createUsageFile(source.databasePath, { journalMode: 'delete' });
+    const writer = new Database(source.databasePath);
+    context.after(() => writer.close());
+    writer.exec('BEGIN IMMEDIATE');
+    addUsage(writer, 1);
+    assert.equal(readdirSync(source.volume).length, 2);
+    assert.equal(read(source).rows, 3);
+  });
+
+  test('is read as it was before a transaction that was killed half-way', async (context) => {
+    const source = await place(context);
+    createUsageFile(source.databasePath, { rows: 3000, journalMode: 'delete' });
+    // What a power cut leaves: the journal is whole and the database has been written to.
+    const original = readFileSync(source.databasePath);
+    const writer = new Database(source.databasePath);
+    writer.pragma('cache_size = 1');
+    writer.pragma('cache_spill = 1');
+    writer.exec('BEGIN IMMEDIATE');
+    writer.exec('UPDATE usage SET total_bytes = 1000');
+    const half = [readFileSync(source.databasePath), readFileSync(`${source.databasePath}-journal`)] as const;
+    writer.exec('ROLLBACK');
+    writer.close();
+    assert.ok(!half[0].equals(original));
+    writeFileSync(source.databasePath, half[0]);
+    writeFileSync(`${source.databasePath}-journal`, half[1]);
+    const before = traces(source.volume);
+    assert.deepEqual(read(source), { rows: 3000, bytes: 6000 });
+    assert.deepEqual(traces(source.volume), before);
+  });
+
+  test('stays locked for whoever reads it, also when it is opened a second time', async (context) => {
+    const source = await place(context);
+    createUsageFile(source.databasePath, { journalMode: 'delete' });
+    const reader = openUsage(source);
+    context.after(() => reader.close());
+    reader.database.exec('BEGIN');
+    assert.equal(sumOf(reader.database).rows, 3);
+    assert.equal(read(source).rows, 3);
+    const program = `
+      import Database from ${JSON.stringify(import.meta.resolve('better-sqlite3'))};
+      const database = new Database(${JSON.stringify(source.databasePath)}, { timeout: 0 });
+      try { database.exec('BEGIN EXCLUSIVE'); console.log('got it'); } catch (error) { console.log(error.code); }`;
+    const writer = new Program([process.execPath, '--input-type=module', '--eval', program]);
+    await writer.succeeds(20_000);
+    assert.equal(writer.stdout, 'SQLITE_BUSY\n');
+  });
+
+  test('of the reference is read', async (context) => {
+    const source = await place(context);
+    const program = `db = get_db(sys.argv[1])
+db.execute("INSERT INTO usage VALUES (1600000000, 5.5, NULL, 7, 'lonely')")
+db.commit()`;
+    if (withReference(context, program, source.databasePath) === null) return;
+    assert.deepEqual(read(source), { rows: 1, bytes: 7 });
+    assert.deepEqual(readdirSync(source.volume), ['usage.sqlite']);
+  });
+
+  test('that is locked is a fault for as long as it is', async (context) => {
+    const source = await place(context);
+    createUsageFile(source.databasePath, { journalMode: 'delete' });
+    const writer = new Database(source.databasePath);
+    writer.exec('BEGIN EXCLUSIVE');
+    assert.throws(() => read(source), /another program has locked it/u);
+    writer.close();
+    assert.equal(read(source).rows, 3);
+  });
+});
+
+test('a replaced file is read with the next opening', async (context) => {
+  const source = await place(context);
+  createUsageFile(source.databasePath, { rows: 3 });
+  assert.equal(read(source).rows, 3);
+  const other = join(mkdtempSync(join(source.volume, 'new-')), 'usage.sqlite');
+  createUsageFile(other, { rows: 9 });
+  renameSync(other, source.databasePath);
+  assert.equal(read(source).rows, 9);
+  createUsageFile(other, { rows: 12 });
+  copyFileSync(other, source.databasePath);
+  assert.equal(read(source).rows, 12);
+});
+
+test('a scratch directory that can not be made is a fault that names it', async (context) => {
+  const source = await place(context);
+  createUsageFile(source.databasePath);
+  writeFileSync(source.scratchDirectory, 'a file');
+  assert.throws(() => read(source), /private copy of the usage database in ".*scratch"/u);
+});

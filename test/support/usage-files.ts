@@ -1,0 +1,132 @@
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdtempSync, rmdirSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { TestContext } from 'node:test';
+import Database from 'better-sqlite3';
+import { ensureSchema } from '../../src/usage/schema.ts';
+import { Program, findProgram } from './programs.ts';
+
+const WRITER = join(import.meta.dirname, 'usage-writer.ts');
+
+/** Debian's own, which has Debian's modules. */
+const PYTHON = '/usr/bin/python3';
+
+/** Exit code of the programs below where the reference's module is missing. */
+const NO_REFERENCE = 77;
+
+export interface UsageFileOptions {
+  readonly rows?: number;
+  /** As the relay leaves it, or as the reference does. */
+  readonly journalMode?: 'wal' | 'delete';
+}
+
+/**
+ * Makes a usage database that nobody has open. Its records are of 1, 2, 3, 1, 2, 3, … bytes, and one second after the other.
+ */
+export function createUsageFile(
+  path: string,
+  { rows = 3, journalMode = 'wal' }: UsageFileOptions = {},
+): void {
+  const database = new Database(path);
+  try {
+    ensureSchema(database);
+    database.pragma(`journal_mode = ${journalMode}`);
+    addUsage(database, rows);
+  } finally {
+    database.close();
+  }
+}
+
+/** Adds records like those of `createUsageFile` in one transaction. */
+export function addUsage(database: Database.Database, rows: number): void {
+  database
+    .prepare(
+      `WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < ? - 1)
+       INSERT INTO usage SELECT 1600000000 + i, 10.5, 1.5, i % 3 + 1, 'happy' FROM n WHERE ? > 0`,
+    )
+    .run(rows, rows);
+}
+
+/** How many records a database has, and the sum of their bytes. */
+export interface UsageSum {
+  readonly rows: number;
+  readonly bytes: number;
+}
+
+export const SUM = 'SELECT count(*) AS rows, total(total_bytes) AS bytes FROM usage';
+
+export function sumOf(database: Database.Database): UsageSum {
+  const sum = database.prepare<[], UsageSum>(SUM).get();
+  if (sum === undefined) throw new Error('an aggregate without a row');
+  return sum;
+}
+
+/** A process that commits three records every 10 ms, by the relay's own code. It has written once when it is there. */
+export async function startWriter(path: string, prefix: readonly string[] = []): Promise<Program> {
+  const writer = new Program([...prefix, process.execPath, WRITER, path]);
+  await writer.waitForOutput(/done\n/u);
+  return writer;
+}
+
+/** Lets the writer end as the relay does: its files are closed. */
+export async function stopWriter(writer: Program): Promise<void> {
+  writer.kill('SIGTERM');
+  await writer.succeeds(10_000);
+}
+
+/** Ends the writer in the middle of its work. */
+export async function killWriter(writer: Program): Promise<void> {
+  writer.kill('SIGKILL');
+  await writer.succeeds(10_000).catch(() => undefined);
+}
+
+/**
+ * Runs a Python program with the reference's `get_db` at hand.
+ *
+ * @returns what it prints, or null where the reference is not installed; the test is marked as skipped then
+ */
+export function withReference(context: TestContext, program: string, ...args: string[]): string | null {
+  const whole = `import sys
+try:
+    from wormhole_transit_relay.database import get_db
+except ImportError:
+    sys.exit(${NO_REFERENCE})
+${program}`;
+  try {
+    if (existsSync(PYTHON))
+      return execFileSync(PYTHON, ['-c', whole, ...args], { encoding: 'utf8', stdio: 'pipe' });
+  } catch (error) {
+    if (!(error instanceof Error && 'status' in error && error.status === NO_REFERENCE)) throw error;
+  }
+  context.skip('needs the reference: apt-get install magic-wormhole-transit-relay');
+  return null;
+}
+
+/** Whether this test may mount things; else it is marked as skipped. */
+export function mayMount(context: TestContext): boolean {
+  if (process.getuid?.() === 0 && findProgram('mount') !== null) return true;
+  context.skip('needs root and mount(8): run it with sudo');
+  return false;
+}
+
+/** The same directory under another name, where it is read-only. Gone after the test. */
+export function readOnlyView(context: TestContext, directory: string): string {
+  return mount(context, ['--bind', '-o', 'ro', directory]);
+}
+
+/** A file system of its own, in memory. Gone after the test. */
+export function smallDisk(context: TestContext, options: string): string {
+  return mount(context, ['-t', 'tmpfs', '-o', options, 'tmpfs']);
+}
+
+function mount(context: TestContext, args: readonly string[]): string {
+  const directory = mkdtempSync(join(tmpdir(), 'relay-mount-'));
+  execFileSync('mount', [...args, directory]);
+  context.after(() => {
+    execFileSync('umount', ['--lazy', directory]);
+    // Never recursively: should the mount still be there, its files are not ours to remove.
+    rmdirSync(directory);
+  });
+  return directory;
+}

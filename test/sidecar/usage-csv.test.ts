@@ -1,0 +1,252 @@
+import assert from 'node:assert/strict';
+import { rmSync } from 'node:fs';
+import { describe, test } from 'node:test';
+import type { TestContext } from 'node:test';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import Database from 'better-sqlite3';
+import * as fc from 'fast-check';
+import { Piscina } from 'piscina';
+import { PERIODS } from '../../src/sidecar/api.ts';
+import type { UsageRow } from '../../src/sidecar/api.ts';
+import { UsageCsvError, toPeriodLine, usageCsv } from '../../src/sidecar/usage-csv.ts';
+import { aggregate, csvPage } from '../../src/sidecar/usage-job.ts';
+import type { CsvBy, CsvTask } from '../../src/sidecar/usage-messages.ts';
+import type { UsageSource } from '../../src/sidecar/usage-source.ts';
+import { scratch } from '../support/scratch.ts';
+import { HAPPY, makeUsage } from '../support/usage-records.ts';
+import type { Stored } from '../support/usage-records.ts';
+
+const EVER = { from: 0, to: 253_402_300_799 };
+
+const PERIOD_HEADER = 'start,mood,records,total_bytes,total_time,waiting_time\r\n';
+
+const RECORD_HEADER = 'started,total_time,waiting_time,total_bytes,mood\r\n';
+
+/** A job that needs more memory than this ends with its thread: all records of a long CSV are several times that. */
+const THREAD_MEMORY_MB = 40;
+
+function threads(context: TestContext): Piscina {
+  const resourceLimits = { maxOldGenerationSizeMb: THREAD_MEMORY_MB };
+  const pool = new Piscina({ minThreads: 0, maxThreads: 1, resourceLimits });
+  context.after(() => pool.destroy());
+  return pool;
+}
+
+/** The stream without threads, for many small ones. */
+function pieces(
+  source: UsageSource,
+  by: CsvBy,
+  pool: Pick<Piscina, 'run'> | null = null,
+): AsyncGenerator<string> {
+  const here = { run: (task: CsvTask) => Promise.resolve(csvPage(task)) };
+  const range = { by, ...EVER };
+  const { signal } = new AbortController();
+  return usageCsv({ source, pool: pool ?? here, range, nowMs: 0, signal });
+}
+
+async function toList(stream: AsyncGenerator<string>): Promise<string[]> {
+  const found: string[] = [];
+  for await (const piece of stream) found.push(piece);
+  return found;
+}
+
+async function all(stream: AsyncGenerator<string>): Promise<string> {
+  return (await toList(stream)).join('');
+}
+
+/** Bytes of the heap that are in use indeed: without what is only not collected yet. */
+function heapBytes(): number {
+  setFlagsFromString('--expose-gc');
+  runInNewContext('gc()');
+  return process.memoryUsage().heapUsed;
+}
+
+async function sourceOf(context: TestContext, records: readonly Stored[]): Promise<UsageSource> {
+  return makeUsage(await scratch(context), records);
+}
+
+/** Fills a database with `count` records of a year, every fourth of them at the start of its hour. */
+async function manyRecords(context: TestContext, count: number): Promise<UsageSource> {
+  const source = await sourceOf(context, []);
+  const database = new Database(source.databasePath);
+  database
+    .prepare(
+      `WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < @count - 1),
+         s(i, started) AS (SELECT i, 1700000000 + i * 31536000.0 / @count FROM n)
+       INSERT INTO usage (started, total_time, waiting_time, total_bytes, result)
+         SELECT CASE WHEN i % 4 = 0 THEN started - started % 3600 ELSE started END, 1.5, 0.25, i, 'happy' FROM s`,
+    )
+    .run({ count });
+  database.close();
+  return source;
+}
+
+describe('the CSV', () => {
+  test('by day is the rows of the report', async (context) => {
+    const lonely = { ...HAPPY, waiting_time: null, total_bytes: 0, result: 'lonely' };
+    const source = await sourceOf(context, [
+      HAPPY,
+      HAPPY,
+      lonely,
+      { ...HAPPY, started: HAPPY.started + 86_400 },
+    ]);
+    assert.equal(
+      await all(pieces(source, 'day', threads(context))),
+      `${PERIOD_HEADER}2026-11-23T00:00:00.000Z,happy,2,8192,25,6.5\r\n` +
+        '2026-11-23T00:00:00.000Z,lonely,1,0,12.5,0\r\n2026-11-24T00:00:00.000Z,happy,1,4096,12.5,3.25\r\n',
+    );
+  });
+
+  test('by record is the records, with nothing where nobody waited', async (context) => {
+    const source = await sourceOf(context, [HAPPY, { ...HAPPY, waiting_time: null, result: 'lonely' }]);
+    assert.equal(
+      await all(pieces(source, 'record', threads(context))),
+      `${RECORD_HEADER}2026-11-23T05:30:00.000Z,12.5,3.25,4096,happy\r\n2026-11-23T05:30:00.000Z,12.5,,4096,lonely\r\n`,
+    );
+  });
+
+  test('of nothing is a header', async (context) => {
+    const source = await sourceOf(context, []);
+    assert.equal(await all(pieces(source, 'month')), PERIOD_HEADER);
+    assert.equal(await all(pieces(source, 'record')), RECORD_HEADER);
+  });
+
+  test('without an end ends with the second in which it is asked for', async (context) => {
+    const source = await sourceOf(context, [HAPPY, { ...HAPPY, started: HAPPY.started + 1 }]);
+    const { signal } = new AbortController();
+    const range = { by: 'record', from: 0, to: null } as const;
+    const nowMs = HAPPY.started * 1000 + 999;
+    const text = await all(usageCsv({ source, pool: threads(context), range, nowMs, signal }));
+    assert.equal(text.split('\r\n').length, 3);
+  });
+
+  const moods: readonly (readonly [mood: string, cell: string])[] = [
+    ['happy', 'happy'],
+    ['a,b', '"a,b"'],
+    ['say "x"', '"say ""x"""'],
+    ['two\r\nlines', '"two\r\nlines"'],
+    ['=1+1', "'=1+1"],
+    ['+1', "'+1"],
+    ['-1', "'-1"],
+    ['@sum', "'@sum"],
+    ['\t=1', "'\t=1"],
+    ['\n=1', `"'\n=1"`],
+    ['=A1,"x"', `"'=A1,""x"""`],
+    ['a=1', 'a=1'],
+    ['müde 😴', 'müde 😴'],
+  ];
+  for (const [mood, cell] of moods) {
+    test(`writes the mood ${JSON.stringify(mood)} as ${JSON.stringify(cell)}`, async (context) => {
+      const source = await sourceOf(context, [{ ...HAPPY, result: mood }]);
+      const record = `2026-11-23T05:30:00.000Z,12.5,3.25,4096,${cell}\r\n`;
+      assert.equal(await all(pieces(source, 'record')), RECORD_HEADER + record);
+      const day = `2026-11-23T00:00:00.000Z,${cell},1,4096,12.5,3.25\r\n`;
+      assert.equal(await all(pieces(source, 'day')), PERIOD_HEADER + day);
+    });
+  }
+
+  test('has the same rows as the report, whatever the records are', async (context) => {
+    const directory = await scratch(context);
+    const record = fc.record({
+      started: fc.oneof(fc.integer({ min: 1e9, max: 1e9 + 1e7 }), fc.constantFrom(1e9, 1e9 + 0.5, 1.7e9)),
+      total_time: fc.integer({ min: 0, max: 1e6 }),
+      waiting_time: fc.option(fc.integer({ min: 0, max: 1e6 })),
+      total_bytes: fc.integer({ min: 0, max: 2 ** 40 }),
+      result: fc.constantFrom('happy', 'lonely', 'odd'),
+    });
+    let number = 0;
+    const property = fc.asyncProperty(
+      fc.array(record, { maxLength: 30 }),
+      fc.constantFrom(...PERIODS),
+      async (records, by) => {
+        const source = makeUsage(directory, records, `${(number += 1)}.sqlite`);
+        const report = aggregate({ source, by, ...EVER });
+        assert.ok(report.kind === 'ok');
+        const lines = report.rows.map((row: UsageRow) => toPeriodLine(row)).join('');
+        assert.equal(await all(pieces(source, by)), PERIOD_HEADER + lines);
+        assert.equal((await all(pieces(source, 'record'))).split('\r\n').length, records.length + 2);
+        rmSync(source.databasePath);
+      },
+    );
+    await fc.assert(property, { numRuns: 60 });
+  });
+});
+
+describe('a long CSV', () => {
+  test('comes in pieces, and its rows are those of the report', async (context) => {
+    const source = await manyRecords(context, 30_000);
+    for (const by of PERIODS) {
+      const report = aggregate({ source, by, ...EVER });
+      assert.ok(report.kind === 'ok');
+      const found = await toList(pieces(source, by));
+      assert.equal(found.length > 1, by === 'hour', `${found.length} pieces by ${by}`);
+      assert.equal(found.join(''), PERIOD_HEADER + report.rows.map(toPeriodLine).join(''));
+    }
+  });
+
+  test('of a million records takes little memory, and has each of them once', async (context) => {
+    const count = 1_000_000;
+    const source = await manyRecords(context, count);
+    const before = heapBytes();
+    let [characters, sum, lines, most] = [0, 0, 0, before];
+    let previous = '';
+    for await (const piece of pieces(source, 'record', threads(context))) {
+      characters += piece.length;
+      for (const line of piece.split('\r\n').slice(lines === 0 ? 1 : 0, -1)) {
+        lines += 1;
+        const [started = '', , , bytes] = line.split(',');
+        assert.ok(started >= previous, line);
+        previous = started;
+        sum += Number(bytes);
+      }
+      if (lines % 100_000 === 0) most = Math.max(most, heapBytes());
+    }
+    // The records are told apart by their bytes, which are 0, 1, 2, …
+    assert.deepEqual([lines, sum], [count, (count * (count - 1)) / 2]);
+    assert.ok(characters > 40e6, `${characters} characters`);
+    assert.ok(most - before < 10e6, `${most - before} bytes of heap`);
+    const months = await toList(pieces(source, 'month'));
+    const counts = months
+      .join('')
+      .split('\r\n')
+      .slice(1, -1)
+      .map((line) => Number(line.split(',')[2]));
+    assert.equal(
+      counts.reduce((one, other) => one + other),
+      count,
+    );
+  });
+});
+
+describe('an error', () => {
+  test('at the start comes before the first piece', async (context) => {
+    const source = { ...(await sourceOf(context, [])), databasePath: '/nowhere/usage.sqlite' };
+    await assert.rejects(pieces(source, 'record', threads(context)).next(), (error) => {
+      assert.ok(error instanceof UsageCsvError);
+      assert.equal(error.state, 'missing');
+      assert.match(error.message, /\/nowhere\/usage\.sqlite/u);
+      return true;
+    });
+  });
+
+  test('half-way ends the stream with it', async (context) => {
+    const source = await manyRecords(context, 20_000);
+    const stream = pieces(source, 'record', threads(context));
+    assert.equal((await stream.next()).done, false);
+    rmSync(source.databasePath);
+    await assert.rejects(stream.next(), UsageCsvError);
+    assert.equal((await stream.next()).done, true);
+  });
+
+  test('is what a stream ends with that is not wanted any more', async (context) => {
+    const source = await manyRecords(context, 20_000);
+    const gone = new AbortController();
+    const range = { by: 'record', ...EVER } as const;
+    const stream = usageCsv({ source, pool: threads(context), range, nowMs: 0, signal: gone.signal });
+    await stream.next();
+    const next = stream.next();
+    gone.abort();
+    await assert.rejects(next, { name: 'AbortError' });
+  });
+});

@@ -1,0 +1,167 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import * as fc from 'fast-check';
+import { PERIODS } from '../../src/sidecar/api.ts';
+import { CSV_BY, openEnd, parseUsageParams } from '../../src/sidecar/usage-params.ts';
+import type { UsageRange } from '../../src/sidecar/usage-params.ts';
+import type { CsvBy } from '../../src/sidecar/usage-messages.ts';
+
+const NOW_MS = Date.parse('2026-11-23T05:30:15.700Z');
+
+const at = (time: string): number => Date.parse(time) / 1000;
+
+type Query = Readonly<Record<string, unknown>>;
+
+function rangeOf(query: Query, bys: readonly CsvBy[] = CSV_BY): UsageRange<CsvBy> {
+  const params = parseUsageParams(query, bys, NOW_MS);
+  assert.ok(params.kind === 'ok', JSON.stringify(params));
+  return params.range;
+}
+
+function problemOf(query: Query, bys: readonly CsvBy[] = CSV_BY): string {
+  const params = parseUsageParams(query, bys, NOW_MS);
+  assert.ok(params.kind === 'fault', JSON.stringify(params));
+  return params.problem;
+}
+
+describe('without parameters', () => {
+  const defaults: readonly (readonly [by: CsvBy, from: string])[] = [
+    ['hour', '2026-11-22T05:00:00Z'],
+    ['day', '2026-10-24T00:00:00Z'],
+    ['month', '2025-11-01T00:00:00Z'],
+    ['record', '2026-10-24T00:00:00Z'],
+  ];
+  for (const [by, from] of defaults) {
+    test(`a range by ${by} begins at ${from} and goes on until now`, () => {
+      assert.deepEqual(rangeOf({ by }), { by, from: at(from), to: null });
+    });
+  }
+
+  test('it is by day', () => {
+    assert.deepEqual(rangeOf({}), rangeOf({ by: 'day' }));
+  });
+
+  test('it reaches as far back from an end that is given', () => {
+    assert.equal(rangeOf({ by: 'month', to: '2024-02-29' }).from, at('2023-02-01'));
+    assert.equal(rangeOf({ by: 'hour', to: '2024-03-01' }).from, at('2024-02-29'));
+    assert.equal(rangeOf({ by: 'month', to: '0000-05-01' }).from, at('0000-01-01'));
+  });
+});
+
+describe('a time', () => {
+  const times: readonly (readonly [text: string, time: string])[] = [
+    ['2024-02-29', '2024-02-29T00:00:00Z'],
+    ['2026-11-22T05:00Z', '2026-11-22T05:00:00Z'],
+    ['2026-11-22T05:06:07.125Z', '2026-11-22T05:06:07.125Z'],
+    ['2026-11-22T05:00:00+05:30', '2026-11-21T23:30:00Z'],
+    ['2026-11-22T05:00:00-01:00', '2026-11-22T06:00:00Z'],
+    ['2026-11-22T05:00:00 02:00', '2026-11-22T03:00:00Z'],
+    ['1700000000', '2023-11-14T22:13:20Z'],
+    ['1700000000.25', '2023-11-14T22:13:20.250Z'],
+    ['0', '1970-01-01T00:00:00Z'],
+    ['0099-07-01', '0099-07-01T00:00:00Z'],
+  ];
+  for (const [text, time] of times) {
+    test(`may be ${text}`, () => {
+      assert.equal(rangeOf({ from: text }).from, at(time));
+    });
+  }
+
+  const nonsense = [
+    '',
+    'yesterday',
+    '2026-02-30',
+    '2023-02-29',
+    '2026-13-01',
+    '2026-11-22T05:00',
+    '2026-11-22T25:00Z',
+    '2026-11-22T05:00:00+25:00',
+    '2026-11',
+    '-1',
+    '1e9',
+    '1700000000000',
+    '999999999999',
+    ' 0',
+    '0000-01-01T00:00+01:00',
+  ];
+  for (const text of nonsense) {
+    test(`may not be ${JSON.stringify(text)}`, () => {
+      const problem = problemOf({ to: text });
+      assert.ok(problem.startsWith(`"to" is ${JSON.stringify(text)}, which is no time: use a date`), problem);
+    });
+  }
+
+  test('is read back as it was written, whatever it is', () => {
+    const ms = fc.integer({ min: 0, max: NOW_MS });
+    fc.assert(
+      fc.property(ms, (timeMs) => {
+        assert.equal(rangeOf({ from: new Date(timeMs).toISOString() }).from, timeMs / 1000);
+        assert.equal(rangeOf({ from: String(timeMs / 1000) }).from, timeMs / 1000);
+      }),
+    );
+  });
+});
+
+describe('an end', () => {
+  test('in the future or within this second is now', () => {
+    for (const to of ['2030-01-01', '2026-11-23T05:30:16Z', '2026-11-23T05:30:15.1Z', '2026-11-23T05:30:15Z'])
+      assert.equal(rangeOf({ from: '2026-11-01', to }).to, null, to);
+    assert.equal(rangeOf({ to: '2030-01-01' }).from, rangeOf({}).from);
+  });
+
+  test('in the past stays', () => {
+    assert.equal(rangeOf({ to: '2026-11-23T05:30:14.9Z' }).to, at('2026-11-23T05:30:14.9Z'));
+  });
+
+  test('after a beginning in the future stays', () => {
+    const range = { by: 'day', from: at('2030-01-01'), to: at('2031-01-01') };
+    assert.deepEqual(rangeOf({ from: '2030-01-01', to: '2031-01-01' }), range);
+  });
+
+  test('has to lie behind the beginning', () => {
+    assert.equal(
+      problemOf({ from: '2026-11-02', to: '2026-11-02' }),
+      '"from" (2026-11-02T00:00:00.000Z) must lie before "to" (2026-11-02T00:00:00.000Z)',
+    );
+    assert.match(problemOf({ from: '2026-11-03', to: '2026-11-02' }), /must lie before/u);
+    assert.equal(
+      problemOf({ from: '2030-01-01' }),
+      '"from" (2030-01-01T00:00:00.000Z) must lie before "to" (2026-11-23T05:30:16.000Z)',
+    );
+  });
+
+  test('of now includes what began in this second', () => {
+    assert.equal(openEnd(NOW_MS), at('2026-11-23T05:30:16Z'));
+    assert.equal(openEnd(1000), 2);
+  });
+});
+
+describe('a fault', () => {
+  test('names what `by` may be, which differs', () => {
+    assert.equal(problemOf({ by: 'week' }), '"by" is "week": use one of hour, day, month, record');
+    assert.equal(problemOf({ by: 'record' }, PERIODS), '"by" is "record": use one of hour, day, month');
+    assert.equal(problemOf({ by: '' }), '"by" is "": use one of hour, day, month, record');
+  });
+
+  test('is a parameter that comes twice, or that there is not', () => {
+    assert.equal(problemOf({ by: ['day', 'day'] }), '"by" is there more than once: say it once');
+    assert.equal(problemOf({ from: { a: '1' } }), '"from" is there more than once: say it once');
+    assert.equal(problemOf({ form: '0' }), 'there is no parameter "form": use by, from and to');
+    assert.equal(
+      problemOf(JSON.parse('{"__proto__":"1"}')),
+      'there is no parameter "__proto__": use by, from and to',
+    );
+  });
+
+  test('repeats little of a value, and nothing that moves a terminal', () => {
+    for (const query of [
+      { by: 'x\n\u001b'.repeat(1e5) },
+      { from: '9'.repeat(1e5) },
+      { ['y\n'.repeat(1e5)]: '' },
+    ]) {
+      const problem = problemOf(query);
+      assert.ok(problem.length < 700, `${problem.length}`);
+      assert.doesNotMatch(problem, /\p{Cc}/u);
+    }
+  });
+});

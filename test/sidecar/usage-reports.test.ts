@@ -1,0 +1,246 @@
+import assert from 'node:assert/strict';
+import { rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { describe, test } from 'node:test';
+import type { TestContext } from 'node:test';
+import Database from 'better-sqlite3';
+import { Piscina } from 'piscina';
+import { PERIODS } from '../../src/sidecar/api.ts';
+import type { Period } from '../../src/sidecar/api.ts';
+import { MAX_REPORT_PERIODS } from '../../src/sidecar/usage-job.ts';
+import type { AggregateOutcome, AggregateTask } from '../../src/sidecar/usage-messages.ts';
+import type { UsageRange } from '../../src/sidecar/usage-params.ts';
+import { UsageReports } from '../../src/sidecar/usage-reports.ts';
+import type { ReportOutcome } from '../../src/sidecar/usage-reports.ts';
+import type { UsageSource } from '../../src/sidecar/usage-source.ts';
+import { scratch } from '../support/scratch.ts';
+import { HAPPY, expectedRows, expectedWaiting, insert, makeUsage } from '../support/usage-records.ts';
+import type { Ordinary } from '../support/usage-records.ts';
+
+const NOW_MS = Date.parse('2026-11-23T05:30:15.700Z');
+
+const DAY: UsageRange<Period> = { by: 'day', from: Date.UTC(2026, 10, 1) / 1000, to: null };
+
+/** Reports of a real database, by real threads. */
+function reportsOf(context: TestContext, source: UsageSource, clock = () => NOW_MS): UsageReports {
+  const pool = new Piscina({ minThreads: 0, maxThreads: 1 });
+  const reports = new UsageReports({ source, pool, clock });
+  context.after(async () => {
+    await reports.close();
+    await pool.destroy();
+  });
+  return reports;
+}
+
+function okOf(outcome: ReportOutcome): Extract<ReportOutcome, { kind: 'ok' }>['report'] {
+  assert.ok(outcome.kind === 'ok', JSON.stringify(outcome));
+  return outcome.report;
+}
+
+describe('a report', () => {
+  const records: readonly Ordinary[] = [
+    HAPPY,
+    { ...HAPPY, started: HAPPY.started + 86_400 * 40, total_bytes: 7 },
+    { ...HAPPY, started: HAPPY.started + 1, waiting_time: null, result: 'lonely' },
+    { ...HAPPY, started: HAPPY.started + 7200, waiting_time: 700.5 },
+  ];
+
+  for (const by of PERIODS) {
+    test(`by ${by} says what the database says, and what it covers`, async (context) => {
+      const reports = reportsOf(context, makeUsage(await scratch(context), records));
+      const [from, to] = [HAPPY.started - 0.5, HAPPY.started + 86_400 * 50];
+      assert.deepEqual(okOf(await reports.report({ by, from, to })), {
+        by,
+        from: '2026-11-23T05:29:59.500Z',
+        to: '2027-01-12T05:30:00.000Z',
+        generated: '2026-11-23T05:30:15.700Z',
+        rows: expectedRows(records, by, from, to),
+        waiting: expectedWaiting(records),
+      });
+    });
+  }
+
+  test('without an end ends with the second in which the database was asked', async (context) => {
+    const within = { ...HAPPY, started: NOW_MS / 1000 + 0.25 };
+    const source = makeUsage(await scratch(context), [
+      HAPPY,
+      within,
+      { ...HAPPY, started: within.started + 1 },
+    ]);
+    const report = okOf(await reportsOf(context, source).report(DAY));
+    assert.equal(report.to, '2026-11-23T05:30:16.000Z');
+    assert.deepEqual(report.rows, expectedRows([HAPPY, within], 'day', 0, Infinity));
+  });
+
+  test('of a database without records has all waiting steps and no rows', async (context) => {
+    const report = okOf(await reportsOf(context, makeUsage(await scratch(context), [])).report(DAY));
+    assert.deepEqual(report.rows, []);
+    assert.deepEqual(report.waiting, expectedWaiting([]));
+  });
+
+  test('may have many periods and no more; empty ones do not count', async (context) => {
+    const hours = Array.from({ length: MAX_REPORT_PERIODS }, (_, hour) => hour);
+    const hourly = hours.map((hour) => Object.assign({}, HAPPY, { started: 1e9 + hour * 3600 }));
+    const source = makeUsage(await scratch(context), hourly);
+    const reports = reportsOf(context, source);
+    const range = { by: 'hour', from: -1e10, to: NOW_MS / 1000 } as const;
+    assert.equal(okOf(await reports.report(range)).rows.length, MAX_REPORT_PERIODS);
+    const database = new Database(source.databasePath);
+    insert(database, [HAPPY]);
+    database.close();
+    const outcome = await reports.report({ ...range, from: range.from + 1 });
+    assert.ok(outcome.kind === 'refused');
+    assert.match(outcome.problem, /more than 20000 periods .* usage\.csv/u);
+    assert.equal(okOf(await reports.report({ ...range, by: 'day' })).by, 'day');
+  });
+
+  test('of a missing, a foreign and a damaged file says so, and comes back with the file', async (context) => {
+    const directory = await scratch(context);
+    const source = makeUsage(directory, []);
+    let nowMs = NOW_MS;
+    const reports = reportsOf(context, source, () => (nowMs += 2000));
+    rmSync(source.databasePath);
+    const missing = await reports.report(DAY);
+    assert.ok(missing.kind === 'failed');
+    assert.equal(missing.state, 'missing');
+    assert.ok(missing.problem.includes(source.databasePath), missing.problem);
+
+    writeFileSync(source.databasePath, 'no database at all, and long enough to be looked at. '.repeat(100));
+    const foreign = await reports.report(DAY);
+    assert.ok(foreign.kind === 'failed');
+    assert.equal(foreign.state, 'unreadable');
+
+    rmSync(source.databasePath);
+    makeUsage(
+      directory,
+      Array.from({ length: 20_000 }, () => HAPPY),
+    );
+    truncateSync(source.databasePath, 128 * 1024);
+    const damaged = await reports.report(DAY);
+    assert.ok(damaged.kind === 'failed');
+    assert.equal(damaged.state, 'unreadable');
+    assert.ok(damaged.problem.includes(source.databasePath), damaged.problem);
+
+    rmSync(source.databasePath);
+    makeUsage(directory, [HAPPY]);
+    assert.equal(okOf(await reports.report(DAY)).rows.length, 1);
+  });
+
+  test('that runs when all is closed ends, as does one that comes later', async (context) => {
+    const source = makeUsage(await scratch(context), [HAPPY]);
+    const reports = reportsOf(context, source);
+    const running = reports.report(DAY);
+    const ended = assert.rejects(running, { name: 'AbortError' });
+    await reports.close();
+    await ended;
+    await assert.rejects(reports.report(DAY), { name: 'AbortError' });
+  });
+});
+
+/** A pool that answers at once, or when it is told to, and counts how often it is asked. */
+class FakePool {
+  readonly asked: AggregateTask[] = [];
+  answer: AggregateOutcome = { kind: 'ok', rows: [], waiting: [], tookMs: 0 };
+  held: (() => void)[] | null = null;
+
+  async run(task: AggregateTask): Promise<AggregateOutcome> {
+    this.asked.push(task);
+    const { held, answer } = this;
+    if (held !== null) await new Promise<void>((resolve) => held.push(resolve));
+    return answer;
+  }
+}
+
+describe('an answer', () => {
+  const source = { databasePath: '/data/usage.sqlite', scratchDirectory: '/scratch' };
+
+  function house(): { pool: FakePool; reports: UsageReports; time: { nowMs: number } } {
+    const pool = new FakePool();
+    const time = { nowMs: NOW_MS };
+    return { pool, reports: new UsageReports({ source, pool, clock: () => time.nowMs }), time };
+  }
+
+  test('is given again for a second, however cheap it was', async () => {
+    const { pool, reports, time } = house();
+    const first = await reports.report(DAY);
+    time.nowMs += 999;
+    assert.equal(await reports.report({ ...DAY }), first);
+    time.nowMs += 1;
+    assert.notEqual(await reports.report(DAY), first);
+    assert.equal(pool.asked.length, 2);
+    assert.deepEqual(pool.asked[1], {
+      source,
+      by: 'day',
+      from: DAY.from,
+      to: Date.parse('2026-11-23T05:30:17Z') / 1000,
+    });
+  });
+
+  test('is given again for twenty times what it cost', async () => {
+    for (const answer of [
+      { kind: 'ok', rows: [], waiting: [], tookMs: 5000 },
+      { kind: 'refused', problem: 'too long', tookMs: 5000 },
+    ] as const) {
+      const { pool, reports, time } = house();
+      pool.answer = answer;
+      const first = await reports.report(DAY);
+      time.nowMs += 99_999;
+      assert.equal(await reports.report(DAY), first);
+      time.nowMs += 1;
+      await reports.report(DAY);
+      assert.equal(pool.asked.length, 2);
+    }
+  });
+
+  test('is given again for a second when it was a failure', async () => {
+    const { pool, reports, time } = house();
+    pool.answer = { kind: 'failed', state: 'missing', problem: 'nothing there' };
+    assert.deepEqual(await reports.report(DAY), pool.answer);
+    time.nowMs += 999;
+    await reports.report(DAY);
+    assert.equal(pool.asked.length, 1);
+    time.nowMs += 1;
+    await reports.report(DAY);
+    assert.equal(pool.asked.length, 2);
+  });
+
+  test('is shared by all who ask while it is looked up', async () => {
+    const { pool, reports } = house();
+    pool.held = [];
+    const asked = [reports.report(DAY), reports.report(DAY), reports.report({ ...DAY, by: 'month' })];
+    assert.equal(pool.asked.length, 2);
+    for (const release of pool.held) release();
+    const [one, other, month] = await Promise.all(asked);
+    assert.equal(one, other);
+    assert.notEqual(one, month);
+  });
+
+  test('is not shared when looking up failed altogether', async () => {
+    const { pool, reports } = house();
+    const run = pool.run.bind(pool);
+    pool.run = () => Promise.reject(new Error('the thread died'));
+    await assert.rejects(reports.report(DAY), { message: 'the thread died' });
+    pool.run = run;
+    assert.equal((await reports.report(DAY)).kind, 'ok');
+  });
+
+  test('is forgotten when the clock is set back', async () => {
+    const { pool, reports, time } = house();
+    await reports.report(DAY);
+    time.nowMs -= 1;
+    await reports.report(DAY);
+    assert.equal(pool.asked.length, 2);
+  });
+
+  test('is one of fifty, of which the one that was longest not asked for is forgotten', async () => {
+    const { pool, reports } = house();
+    const range = (from: number): UsageRange<Period> => ({ by: 'day', from, to: 1e9 });
+    for (let from = 0; from < 50; from += 1) await reports.report(range(from));
+    await reports.report(range(0));
+    assert.equal(pool.asked.length, 50);
+    await reports.report(range(50));
+    await reports.report(range(0));
+    assert.equal(pool.asked.length, 51);
+    await reports.report(range(1));
+    assert.equal(pool.asked.length, 52);
+  });
+});

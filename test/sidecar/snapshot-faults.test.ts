@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import Database from 'better-sqlite3';
 import { SnapshotStore } from '../../src/sidecar/snapshot-store.ts';
+import { publicCheckout } from '../support/public-checkout.ts';
 import { Program, findProgram } from '../support/programs.ts';
 import { until } from '../support/scratch.ts';
 import { addOlder, names, openHouse } from '../support/snapshot-house.ts';
@@ -103,8 +104,9 @@ test('a directory of another user is one that the store can not use', async (con
     return context.skip('needs root and setpriv(1): run it with sudo');
   const { directory } = await openHouse(context);
   chmodSync(join(directory, '..'), 0o755);
+  const checkout = publicCheckout();
   const program = `
-    import { SnapshotStore } from ${JSON.stringify(import.meta.resolve('../../src/sidecar/snapshot-store.ts'))};
+    import { SnapshotStore } from ${JSON.stringify(checkout.urlOf('sidecar/snapshot-store.ts'))};
     const options = { directory: ${JSON.stringify(directory)}, keep: 1, source: {}, pool: {} };
     console.log(await SnapshotStore.open(options).catch((error) => error.message));`;
   const reader = new Program([
@@ -112,7 +114,7 @@ test('a directory of another user is one that the store can not use', async (con
     '--reuid=65534',
     '--regid=65534',
     '--clear-groups',
-    process.execPath,
+    checkout.node,
     '--input-type=module',
     '--eval',
     program,

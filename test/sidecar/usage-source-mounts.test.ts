@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import type { UsageSource } from '../../src/sidecar/usage-source.ts';
+import { publicCheckout } from '../support/public-checkout.ts';
 import { Program, findProgram } from '../support/programs.ts';
 import {
   createUsageFile,
@@ -20,7 +21,8 @@ import type { Place } from '../support/usage-place.ts';
 
 /** Reads as user `nobody` does and prints the sum, or the fault. */
 async function readAs(user: number, source: UsageSource): Promise<unknown> {
-  const url = import.meta.resolve('../../src/sidecar/usage-source.ts');
+  const checkout = publicCheckout();
+  const url = checkout.urlOf('sidecar/usage-source.ts');
   const program = `
     import { openUsage } from ${JSON.stringify(url)};
     try {
@@ -29,7 +31,7 @@ async function readAs(user: number, source: UsageSource): Promise<unknown> {
       opened.close();
     } catch (error) { console.log(JSON.stringify(error.message)); }`;
   const ids = [`--reuid=${user}`, `--regid=${user}`, '--clear-groups'];
-  const reader = new Program(['setpriv', ...ids, process.execPath, '--input-type=module', '--eval', program]);
+  const reader = new Program(['setpriv', ...ids, checkout.node, '--input-type=module', '--eval', program]);
   await reader.succeeds(20_000);
   return JSON.parse(reader.stdout);
 }

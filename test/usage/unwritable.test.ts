@@ -5,10 +5,9 @@ import { dirname, join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { UsageDatabase } from '../../src/usage/usage-database.ts';
+import { publicCheckout } from '../support/public-checkout.ts';
 import { scratch } from '../support/scratch.ts';
 import { createUsageFile, mayMount, readOnlyView } from '../support/usage-files.ts';
-
-const MAIN = join(import.meta.dirname, '..', '..', 'src', 'main.ts');
 
 /** Nobody on any machine, so that it has no entry in passwd and no home. */
 const UID = 54_321;
@@ -19,18 +18,7 @@ const OTHER_UID = 54_322;
 const ANY_PORT = 'tcp:0:interface=127.0.0.1';
 
 /** Why this test can't be another user; false where it can. */
-const skip = whyNobodyElse();
-
-function whyNobodyElse(): string | false {
-  if (process.getuid?.() !== 0) return 'needs root, who may be any user: run it with sudo';
-  for (const path of [MAIN, process.execPath]) {
-    for (let at = path; at !== dirname(at); at = dirname(at)) {
-      if ((statSync(at).mode & 0o005) < (at === MAIN ? 0o004 : 0o001))
-        return `needs "${at}" open to every user: put the checkout elsewhere`;
-    }
-  }
-  return false;
-}
+const skip = process.getuid?.() === 0 ? false : 'needs root, who may be any user: run it with sudo';
 
 interface Ended {
   readonly code: number | null;
@@ -39,11 +27,12 @@ interface Ended {
 
 /** How the relay ends that is run by `uid` and told to use this database. One that starts is stopped then. */
 function startAs(uid: number, path: string): Promise<Ended> {
+  const checkout = publicCheckout();
   return new Promise((resolve) => {
     const env = { RELAY_LISTEN: ANY_PORT, RELAY_STATUS_LISTEN: ANY_PORT, RELAY_USAGE_DB: path };
     const child = execFile(
-      process.execPath,
-      [MAIN],
+      checkout.node,
+      [checkout.pathOf('main.ts')],
       { uid, gid: uid, env, cwd: '/', encoding: 'utf8' },
       (error, _stdout, stderr) => resolve({ code: error === null ? 0 : toCode(error.code), stderr }),
     );

@@ -8,7 +8,7 @@ import { UsageSourceError, openUsage, toUsageSourceError } from './usage-source.
 import type { UsageSource } from './usage-source.ts';
 
 /** Periods in which something happened that one report may have: two years of hours, at some 12 MB of JSON. */
-export const MAX_REPORT_PERIODS = 20_000;
+export const MAX_REPORT_PERIODS = 4000;
 
 /** Lines of one page of CSV, some 300 kB; aggregated pages end with the period that reaches it. */
 const PAGE_LINES = 5000;

@@ -13,8 +13,9 @@ const KEEP_MS = 1000;
 /** An answer is kept for so many times what it cost: reports then take a twentieth of one core, however often asked for. */
 const KEEP_TIMES_COST = 20;
 
-/** Answers kept at most; one has up to some MB. */
+/** Answers kept at most, and how many rows they may have all together: so many take some 40 MB. */
 const MAX_ANSWERS = 50;
+export const MAX_KEPT_ROWS = 200_000;
 
 /** `refused`: too much was asked for. `failed`: the database can't be read. Both say why in a sentence. */
 export type ReportOutcome =
@@ -104,11 +105,17 @@ export class UsageReports {
       fromMs,
       untilMs: fromMs + Math.max(KEEP_MS, KEEP_TIMES_COST * costMs),
     });
-    for (const oldest of this.#answers.keys()) {
-      if (this.#answers.size <= MAX_ANSWERS) break;
+    let rows = [...this.#answers.values()].reduce((sum, answer) => sum + rowsOf(answer.outcome), 0);
+    for (const [oldest, answer] of this.#answers) {
+      if (this.#answers.size <= MAX_ANSWERS && rows <= MAX_KEPT_ROWS) break;
+      rows -= rowsOf(answer.outcome);
       this.#answers.delete(oldest);
     }
   }
+}
+
+function rowsOf(outcome: ReportOutcome): number {
+  return outcome.kind === 'ok' ? outcome.report.rows.length : 0;
 }
 
 function toOutcome(task: AggregateTask, generatedMs: number, found: AggregateOutcome): ReportOutcome {

@@ -1,0 +1,43 @@
+import { readFileSync, readdirSync } from 'node:fs';
+import { createRequire, stripTypeScriptTypes } from 'node:module';
+import { dirname, join } from 'node:path';
+
+/** A file that belongs to the page. */
+export interface Asset {
+  readonly type: string;
+  readonly body: string;
+}
+
+const DIRECTORY = join(import.meta.dirname, 'dashboard');
+
+/** The page; everything it loads is in `readAssets`. */
+export function readPage(): string {
+  return readFileSync(join(DIRECTORY, 'index.html'), 'utf8');
+}
+
+/**
+ * Reads all that the page loads, by its name: its style sheets, its scripts with their types taken off, and uPlot.
+ * There is little of it, and it is served from memory, so that no request names a file.
+ */
+export function readAssets(): ReadonlyMap<string, Asset> {
+  const uplot = dirname(createRequire(import.meta.url).resolve('uplot/dist/uPlot.min.css'));
+  const assets = new Map<string, Asset>([
+    ['uplot.js', script(readFileSync(join(uplot, 'uPlot.esm.js'), 'utf8'))],
+    ['uplot.css', style(readFileSync(join(uplot, 'uPlot.min.css'), 'utf8'))],
+  ]);
+  for (const name of readdirSync(DIRECTORY)) {
+    const text = (): string => readFileSync(join(DIRECTORY, name), 'utf8');
+    if (name.endsWith('.css')) assets.set(name, style(text()));
+    else if (name.endsWith('.ts') && !name.endsWith('.d.ts'))
+      assets.set(name, script(stripTypeScriptTypes(text())));
+  }
+  return assets;
+}
+
+function script(body: string): Asset {
+  return { type: 'text/javascript; charset=utf-8', body };
+}
+
+function style(body: string): Asset {
+  return { type: 'text/css; charset=utf-8', body };
+}

@@ -1,0 +1,128 @@
+/** A number and its unit never part at the end of a line. */
+const NO_BREAK_SPACE = '\u00a0';
+
+/** Stands where there is no number. */
+export const NOTHING = '–';
+
+/** Decimal, as the usage records count: 1 kB is 1,000 bytes. */
+const BYTE_UNITS = ['B', 'kB', 'MB', 'GB', 'TB', 'PB', 'EB'] as const;
+
+const MINUTE_S = 60;
+const HOUR_S = 60 * MINUTE_S;
+const DAY_S = 24 * HOUR_S;
+
+const WHOLE = new Intl.NumberFormat('en', { maximumFractionDigits: 0 });
+const UP_TO_THREE_DIGITS = new Intl.NumberFormat('en', { maximumSignificantDigits: 3, useGrouping: false });
+const THREE_DIGITS = new Intl.NumberFormat('en', {
+  minimumSignificantDigits: 3,
+  maximumSignificantDigits: 3,
+  useGrouping: false,
+});
+const COMPACT = new Intl.NumberFormat('en', { notation: 'compact', maximumSignificantDigits: 3 });
+
+const CLOCK = new Intl.DateTimeFormat('en-GB', { timeZone: 'UTC', timeStyle: 'medium' });
+const MOMENT = new Intl.DateTimeFormat('en-GB', {
+  timeZone: 'UTC',
+  day: 'numeric',
+  month: 'short',
+  year: 'numeric',
+  hour: '2-digit',
+  minute: '2-digit',
+});
+
+/** A number in two parts, so that a page can set the unit smaller. */
+export interface Measured {
+  readonly number: string;
+  readonly unit: string;
+}
+
+/** All digits, with commas: `1,234,567`. */
+export function formatCount(count: number): string {
+  return WHOLE.format(count);
+}
+
+/** Short enough for an axis: `1.2K`. */
+export function formatCompact(count: number): string {
+  return COMPACT.format(count);
+}
+
+/** Up to three digits and a decimal unit: `1.23 GB`. */
+export function formatBytes(bytes: number): string {
+  const { number, unit } = measureBytes(bytes, UP_TO_THREE_DIGITS);
+  return number + NO_BREAK_SPACE + unit;
+}
+
+/** All digits: `1,234 bytes`. */
+export function formatExactBytes(bytes: number): string {
+  return `${formatCount(bytes)} ${bytes === 1 ? 'byte' : 'bytes'}`;
+}
+
+/** Always three digits from 1 kB/s upwards, so that a number that changes every second keeps its width. */
+export function measureRate(bytesPerSecond: number): Measured {
+  const { number, unit } = measureBytes(bytesPerSecond, bytesPerSecond < 1000 ? WHOLE : THREE_DIGITS);
+  return { number, unit: `${unit}/s` };
+}
+
+/** `12.3 MB/s`. */
+export function formatRate(bytesPerSecond: number): string {
+  const { number, unit } = measureRate(bytesPerSecond);
+  return number + NO_BREAK_SPACE + unit;
+}
+
+function measureBytes(bytes: number, format: Intl.NumberFormat): Measured {
+  let value = bytes;
+  let power = 0;
+  // 999.5 would be shown as 1000 of the smaller unit.
+  while (value >= 999.5 && power < BYTE_UNITS.length - 1) {
+    value /= 1000;
+    power += 1;
+  }
+  return { number: format.format(value), unit: BYTE_UNITS[power] ?? '' };
+}
+
+/** The two largest units of a duration: `45 s`, `12 min`, `3 h 20 min`, `11 d 4 h`. */
+export function formatDuration(durationSeconds: number): string {
+  const seconds = Math.max(0, Math.floor(durationSeconds));
+  if (seconds < MINUTE_S) return withUnit(seconds, 's');
+  if (seconds < HOUR_S) return withUnit(Math.floor(seconds / MINUTE_S), 'min');
+  const [large, small, largeUnit, smallUnit] =
+    seconds < DAY_S ? ([HOUR_S, MINUTE_S, 'h', 'min'] as const) : ([DAY_S, HOUR_S, 'd', 'h'] as const);
+  const rest = Math.floor((seconds % large) / small);
+  const first = withUnit(Math.floor(seconds / large), largeUnit);
+  return rest === 0 ? first : `${first} ${withUnit(rest, smallUnit)}`;
+}
+
+function withUnit(value: number, unit: string): string {
+  return formatCount(value) + NO_BREAK_SPACE + unit;
+}
+
+/** How long before `nowMs` something was: `just now`, `3 min ago`. */
+export function formatAge(thenMs: number, nowMs: number): string {
+  const ageSeconds = (nowMs - thenMs) / 1000;
+  return ageSeconds < MINUTE_S ? 'just now' : `${formatDuration(ageSeconds)} ago`;
+}
+
+/** What is left until `thenMs`: `in 12 min`. */
+export function formatUntil(thenMs: number, nowMs: number): string {
+  const leftSeconds = (thenMs - nowMs) / 1000;
+  return leftSeconds < 1 ? 'now' : `in ${formatDuration(leftSeconds)}`;
+}
+
+/** `05:19:22 UTC`. */
+export function formatClock(timeMs: number): string {
+  return `${CLOCK.format(timeMs)} UTC`;
+}
+
+/** `23 Nov 2026, 05:19 UTC`. */
+export function formatMoment(timeMs: number): string {
+  return `${MOMENT.format(timeMs)} UTC`;
+}
+
+/** Whole percents, but never 0 % for something nor 100 % for not quite all. `–` of nothing. */
+export function formatShare(part: number, whole: number): string {
+  if (whole <= 0) return NOTHING;
+  const percent = (100 * part) / whole;
+  if (percent > 0 && percent < 1) return `<${NO_BREAK_SPACE}1${NO_BREAK_SPACE}%`;
+  if (percent > 99 && percent < 100) return `>${NO_BREAK_SPACE}99${NO_BREAK_SPACE}%`;
+  return `${Math.round(percent)}${NO_BREAK_SPACE}%`;
+}

@@ -1,0 +1,70 @@
+import type { Live } from '../api.ts';
+import { formatClock } from './format.ts';
+
+/** What the page knows of its server. */
+export type Connection =
+  | { readonly kind: 'loading' }
+  | { readonly kind: 'answered'; readonly live: Live }
+  /** `reached`: it answers, but not with what was asked for. */
+  | { readonly kind: 'unreachable'; readonly reached: boolean; readonly problem: string };
+
+export type Tone = 'loading' | 'good' | 'warn' | 'bad';
+
+export interface Headline {
+  readonly tone: Tone;
+  /** Changes only when the state does: a screen reader says it. */
+  readonly title: string;
+  readonly detail: string;
+  /** In the browser's tab. */
+  readonly short: string;
+}
+
+/**
+ * The state of everything in a sentence.
+ *
+ * @param lastUpMs when the relay was last seen up, by the server's clock; null when it never was
+ */
+export function headlineOf(connection: Connection, lastUpMs: number | null): Headline {
+  const asOf = lastUpMs === null ? '' : ` What you see is as of ${formatClock(lastUpMs)}.`;
+  if (connection.kind === 'loading') {
+    return { tone: 'loading', title: 'Asking the relay…', detail: 'One moment.', short: 'Transit Relay' };
+  }
+  if (connection.kind === 'unreachable') {
+    return {
+      tone: 'bad',
+      title: connection.reached ? 'The sidecar has a problem' : 'The sidecar does not answer',
+      detail: `${asSentence(connection.problem)} Whether the relay is up can’t be said; this page goes on trying.${asOf}`,
+      short: 'No answer',
+    };
+  }
+  const { relay } = connection.live;
+  if (relay.state === 'down') {
+    return {
+      tone: 'bad',
+      title: 'The relay is down',
+      detail: asSentence(relay.problem) + asOf,
+      short: 'Down',
+    };
+  }
+  if (relay.draining) {
+    return {
+      tone: 'warn',
+      title: 'The relay is draining',
+      detail: 'It lets the transfers that run finish and takes nobody in.',
+      short: 'Draining',
+    };
+  }
+  return {
+    tone: 'good',
+    title: 'The relay is up',
+    detail: 'It lets clients in.',
+    short: 'Up',
+  };
+}
+
+/** With a capital letter and a full stop, whatever came. */
+export function asSentence(problem: string): string {
+  const text = problem.trim();
+  const capital = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?…]$/u.test(capital) ? capital : `${capital}.`;
+}

@@ -1,0 +1,59 @@
+import type { Live } from '../api.ts';
+import { byId, bytesOf, countOf, make, setText } from './dom.ts';
+import { formatClock, formatDuration, formatMoment, formatRate, measureRate } from './format.ts';
+import { RateHistory } from './rate-history.ts';
+import { Sparkline } from './sparkline.ts';
+
+/** What changes from second to second. It stays, marked as old, when there is nothing newer. */
+export class NowView {
+  readonly #section = byId('now', HTMLElement);
+  readonly #stale = byId('now-stale', HTMLElement);
+  readonly #rate = byId('rate', HTMLElement);
+  readonly #plot = byId('rate-plot', HTMLElement);
+  readonly #peak = byId('rate-peak', HTMLElement);
+  readonly #pairs = byId('pairs', HTMLElement);
+  readonly #waiting = byId('waiting', HTMLElement);
+  readonly #relayed = byId('relayed', HTMLElement);
+  readonly #uptime = byId('uptime', HTMLElement);
+  readonly #started = byId('started', HTMLElement);
+  readonly #history = new RateHistory();
+  readonly #sparkline = new Sparkline(this.#plot, this.#history);
+
+  /** @param lastUpMs when the relay was last seen up, by the server's clock; null when it never was */
+  show(live: Live, lastUpMs: number | null): void {
+    const nowSeconds = Date.parse(live.now) / 1000;
+    const { relay } = live;
+    this.#history.add(nowSeconds, relay.state === 'up' ? relay.bytes_per_second : null);
+    this.#sparkline.show(nowSeconds);
+    this.#describeHistory();
+    if (relay.state === 'down') {
+      this.showStale(lastUpMs);
+      return;
+    }
+    this.#section.classList.remove('is-stale');
+    this.#stale.hidden = true;
+    const { number, unit } = measureRate(relay.bytes_per_second);
+    const rate = make('data', number);
+    rate.value = String(relay.bytes_per_second);
+    rate.append(make('span', ` ${unit}`, 'unit'));
+    this.#rate.replaceChildren(rate);
+    this.#pairs.replaceChildren(countOf(relay.pairs));
+    this.#waiting.replaceChildren(countOf(relay.waiting));
+    this.#relayed.replaceChildren(bytesOf(relay.relayed_bytes));
+    setText(this.#uptime, formatDuration(relay.uptime_seconds));
+    setText(this.#started, `since ${formatMoment(Date.parse(relay.started))}`);
+  }
+
+  /** What is shown is no longer true. */
+  showStale(lastUpMs: number | null): void {
+    this.#section.classList.add('is-stale');
+    this.#stale.hidden = lastUpMs === null;
+    if (lastUpMs !== null) setText(this.#stale, `as of ${formatClock(lastUpMs)}`);
+  }
+
+  #describeHistory(): void {
+    const peak = formatRate(this.#history.peak);
+    setText(this.#peak, `peak ${peak}`);
+    this.#plot.setAttribute('aria-label', `Bytes per second over the last 5 minutes, at most ${peak}`);
+  }
+}

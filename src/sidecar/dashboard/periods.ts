@@ -1,0 +1,79 @@
+import type { Period } from '../api.ts';
+
+export const VIEWS = ['day', 'week', 'year'] as const;
+
+/** The stretches of time between which the page switches. */
+export type View = (typeof VIEWS)[number];
+
+/** One bar: an hour, day or month of UTC. */
+export interface Bucket {
+  readonly startMs: number;
+  /** For the axis: `14:00`, `Mon 23`, `Nov`. */
+  readonly label: string;
+  /** In full: `22 Nov, 14:00–15:00`, `Monday, 23 November`, `November 2026, so far`. */
+  readonly title: string;
+}
+
+/** What to ask for, and the bars that the answer fills. */
+export interface ViewRange {
+  readonly view: View;
+  readonly by: Period;
+  readonly fromMs: number;
+  /** The end of the last bar, which lies in the future. */
+  readonly toMs: number;
+  readonly buckets: readonly Bucket[];
+}
+
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
+
+const BARS: Readonly<Record<View, { readonly by: Period; readonly count: number }>> = {
+  day: { by: 'hour', count: 24 },
+  week: { by: 'day', count: 7 },
+  year: { by: 'month', count: 12 },
+};
+
+/** The last 24 hours, 7 days or 12 months of UTC; the one that runs is the last of them. */
+export function rangeOf(view: View, nowMs: number): ViewRange {
+  const { by, count } = BARS[view];
+  const startsMs = Array.from({ length: count + 1 }, (_, index) => startOf(by, nowMs, index - count + 1));
+  const toMs = startsMs.pop() ?? nowMs;
+  return {
+    view,
+    by,
+    fromMs: startsMs[0] ?? nowMs,
+    toMs,
+    buckets: startsMs.map((startMs, bar) => ({
+      startMs,
+      label: labelOf(by, startMs),
+      title: titleOf(by, startMs) + (bar === count - 1 ? ', so far' : ''),
+    })),
+  };
+}
+
+/** Where the hour, day or month begins that lies `steps` after the one of `timeMs`. */
+function startOf(by: Period, timeMs: number, steps: number): number {
+  if (by === 'hour') return (Math.floor(timeMs / HOUR_MS) + steps) * HOUR_MS;
+  if (by === 'day') return (Math.floor(timeMs / DAY_MS) + steps) * DAY_MS;
+  const time = new Date(timeMs);
+  return Date.UTC(time.getUTCFullYear(), time.getUTCMonth() + steps);
+}
+
+function format(timeMs: number, options: Intl.DateTimeFormatOptions, locale = 'en-GB'): string {
+  return new Intl.DateTimeFormat(locale, { timeZone: 'UTC', ...options }).format(timeMs);
+}
+
+function labelOf(by: Period, startMs: number): string {
+  if (by === 'hour') return format(startMs, { hour: '2-digit', minute: '2-digit' });
+  if (by === 'day') return format(startMs, { weekday: 'short', day: 'numeric' });
+  return format(startMs, { month: 'short' }, 'en-US');
+}
+
+function titleOf(by: Period, startMs: number): string {
+  if (by === 'hour') {
+    const day = format(startMs, { day: 'numeric', month: 'short' });
+    return `${day}, ${labelOf(by, startMs)}–${labelOf(by, startMs + HOUR_MS)}`;
+  }
+  if (by === 'day') return format(startMs, { weekday: 'long', day: 'numeric', month: 'long' });
+  return format(startMs, { month: 'long', year: 'numeric' });
+}

@@ -1,0 +1,49 @@
+import { backoffMs } from './backoff.ts';
+
+/** Does something again and again while the page can be seen, one at a time, and more rarely while it fails. */
+export class Poller {
+  readonly #everyMs: number;
+  readonly #task: () => Promise<boolean>;
+  #timer: ReturnType<typeof setTimeout> | null = null;
+  #running = false;
+  #poked: number | null = null;
+  #failures = 0;
+  #begunMs = Number.NEGATIVE_INFINITY;
+
+  /**
+   * @param everyMs from one beginning to the next
+   * @param task resolves with whether it went well; must not reject
+   */
+  constructor(everyMs: number, task: () => Promise<boolean>) {
+    this.#everyMs = everyMs;
+    this.#task = task;
+    document.addEventListener('visibilitychange', () => this.#schedule(this.#leftOf(this.#everyMs)));
+  }
+
+  /** Does it now, but not sooner than `leastMs` after it was begun the last time. */
+  poke(leastMs = 0): void {
+    if (this.#running) this.#poked = leastMs;
+    else this.#schedule(this.#leftOf(leastMs));
+  }
+
+  #leftOf(sinceBegunMs: number): number {
+    return Math.max(0, this.#begunMs + sinceBegunMs - performance.now());
+  }
+
+  #schedule(inMs: number): void {
+    if (this.#running) return;
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = document.hidden ? null : setTimeout(() => void this.#run(), inMs);
+  }
+
+  async #run(): Promise<void> {
+    this.#running = true;
+    this.#poked = null;
+    this.#begunMs = performance.now();
+    const wentWell = await this.#task();
+    this.#failures = wentWell ? 0 : this.#failures + 1;
+    this.#running = false;
+    if (this.#failures > 0) this.#schedule(Math.max(backoffMs(this.#failures), this.#leftOf(this.#everyMs)));
+    else this.#schedule(this.#leftOf(this.#poked ?? this.#everyMs));
+  }
+}

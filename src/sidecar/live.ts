@@ -1,0 +1,48 @@
+import { stat } from 'node:fs/promises';
+import type { DatabaseState, Live } from './api.ts';
+import type { RelayClient } from './relay-client.ts';
+import type { SnapshotSchedule } from './snapshot-schedule.ts';
+import type { SnapshotStore } from './snapshot-store.ts';
+
+/** Follows a database's path: what was written and is not in the database file yet. */
+const LOG_SUFFIX = '-wal';
+
+/** Everything that changes from second to second. */
+export async function readLive(
+  relay: RelayClient,
+  databasePath: string,
+  store: SnapshotStore,
+  schedule: SnapshotSchedule,
+): Promise<Live> {
+  const snapshots = store.list();
+  return {
+    now: new Date().toISOString(),
+    relay: await relay.state(),
+    database: await readDatabaseState(databasePath),
+    snapshots: {
+      count: snapshots.length,
+      newest: snapshots[0] ?? null,
+      problem: schedule.problem,
+      next: schedule.next.toISOString(),
+    },
+  };
+}
+
+/** What a look from outside tells. Opening it is for those who want to know more. */
+async function readDatabaseState(path: string): Promise<DatabaseState> {
+  try {
+    const main = await stat(path);
+    if (!main.isFile()) return { state: 'unreadable', problem: `the usage database "${path}" is not a file` };
+    const log = await stat(path + LOG_SUFFIX).catch(() => null);
+    return {
+      state: 'ok',
+      bytes: main.size + (log?.size ?? 0),
+      modified: new Date(Math.max(main.mtimeMs, log?.mtimeMs ?? 0)).toISOString(),
+    };
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? String(error.code) : 'unknown';
+    return code === 'ENOENT'
+      ? { state: 'missing', problem: `there is no usage database at "${path}" yet` }
+      : { state: 'unreadable', problem: `the usage database "${path}" can't be looked at (${code})` };
+  }
+}

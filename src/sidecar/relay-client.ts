@@ -1,0 +1,106 @@
+import type { RelayStatus } from '../status/relay-status.ts';
+import type { Health, RelayState } from './api.ts';
+
+/** Time for the relay's answer, in milliseconds: it has it ready. */
+const STATUS_TIMEOUT_MS = 1000;
+
+/** The same for a check, which it has to carry out first. */
+const CHECK_TIMEOUT_MS = 1800;
+
+/** However many pages look, the relay is asked this often at most, in milliseconds. */
+const KEEP_MS = 500;
+
+/** A check's answer as the relay gave it, with whatever else it says. */
+export interface RelayHealth extends Health {
+  readonly [detail: string]: unknown;
+}
+
+/** Asks the relay's status port. */
+export class RelayClient {
+  readonly #url: string;
+  #asked: { readonly state: Promise<RelayState>; readonly at: number } | null = null;
+
+  /** @param url the status port's base URL, without a slash at its end */
+  constructor(url: string) {
+    this.#url = url;
+  }
+
+  /** What the relay does now. Never rejects: a relay that does not answer is `down`. */
+  state(): Promise<RelayState> {
+    const now = performance.now();
+    if (this.#asked === null || now - this.#asked.at >= KEEP_MS)
+      this.#asked = { state: this.#ask(), at: now };
+    return this.#asked.state;
+  }
+
+  /** Lets the relay check itself. Never rejects. */
+  async health(check: 'relay' | 'transfer'): Promise<RelayHealth> {
+    try {
+      const answer = await this.#get(`/health/${check}`, CHECK_TIMEOUT_MS);
+      return isHealth(answer) ? answer : { ok: false, problem: this.#stranger() };
+    } catch (error) {
+      return { ok: false, problem: this.#noAnswer(error) };
+    }
+  }
+
+  async #ask(): Promise<RelayState> {
+    try {
+      const answer = await this.#get('/status.json', STATUS_TIMEOUT_MS);
+      return isStatus(answer) ? { ...answer, state: 'up' } : { state: 'down', problem: this.#stranger() };
+    } catch (error) {
+      return { state: 'down', problem: this.#noAnswer(error) };
+    }
+  }
+
+  async #get(path: string, timeoutMs: number): Promise<unknown> {
+    const response = await fetch(this.#url + path, {
+      signal: AbortSignal.timeout(timeoutMs),
+      redirect: 'error',
+    });
+    return response.json();
+  }
+
+  #stranger(): string {
+    return `what answers at ${this.#url} is no transit relay of this kind`;
+  }
+
+  #noAnswer(error: unknown): string {
+    if (isStrange(error)) return this.#stranger();
+    return `the relay's status port does not answer at ${this.#url} (${reasonOf(error)})`;
+  }
+}
+
+/** What came was not HTTP, not JSON, or led elsewhere. */
+function isStrange(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  if (error instanceof SyntaxError) return true;
+  const { cause } = error;
+  return (
+    cause instanceof Error && (cause.name === 'HTTPParserError' || cause.message === 'unexpected redirect')
+  );
+}
+
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return 'unknown';
+  if (error.name === 'TimeoutError') return 'nothing came in time';
+  const { cause } = error;
+  if (!(cause instanceof Error)) return error.message;
+  return 'code' in cause ? String(cause.code) : cause.message;
+}
+
+function isHealth(answer: unknown): answer is RelayHealth {
+  if (typeof answer !== 'object' || answer === null || !('ok' in answer && 'problem' in answer)) return false;
+  return typeof answer.ok === 'boolean' && (answer.problem === null || typeof answer.problem === 'string');
+}
+
+const STATUS_NUMBERS = ['uptime_seconds', 'pairs', 'waiting', 'relayed_bytes', 'bytes_per_second'] as const;
+
+function isStatus(answer: unknown): answer is RelayStatus {
+  if (typeof answer !== 'object' || answer === null) return false;
+  const values = new Map<string, unknown>(Object.entries(answer));
+  return (
+    typeof values.get('started') === 'string' &&
+    typeof values.get('draining') === 'boolean' &&
+    STATUS_NUMBERS.every((name) => typeof values.get(name) === 'number')
+  );
+}

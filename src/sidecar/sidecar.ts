@@ -1,0 +1,150 @@
+import { createServer } from 'node:http';
+import type { Server } from 'node:http';
+import { join } from 'node:path';
+import { Router } from 'express';
+import { Piscina } from 'piscina';
+import type { Logger } from 'pino';
+import type { SidecarConfig } from '../config/sidecar-config.ts';
+import { faultOf } from '../logging.ts';
+import { formatEndpoint } from '../net/endpoint.ts';
+import type { Endpoint } from '../net/endpoint.ts';
+import { listen } from '../net/listener.ts';
+import type { Health } from './api.ts';
+import { readAssets, readPage } from './assets.ts';
+import { readLive } from './live.ts';
+import { RelayClient } from './relay-client.ts';
+import { createApp } from './server.ts';
+import { checkNewest } from './snapshot-check.ts';
+import { snapshotRoutes } from './snapshot-routes.ts';
+import { SnapshotSchedule } from './snapshot-schedule.ts';
+import { SnapshotStore } from './snapshot-store.ts';
+import { USAGE_JOB } from './usage-messages.ts';
+import { UsageReports } from './usage-reports.ts';
+import { usageRoutes } from './usage-routes.ts';
+import type { UsageSource } from './usage-source.ts';
+
+/** One for a question that takes long, one for the quick ones. Snapshots have theirs, so that no crowd of questions delays one. */
+const MAX_QUESTION_THREADS = 2;
+
+/** A thread without work is ended after this, in milliseconds; it has some 20 MB. */
+const THREAD_IDLE_MS = 30_000;
+
+/**
+ * A connection on which nothing moves is closed after this, in milliseconds: a client that stops in the middle of a
+ * download keeps a file open, and a removed snapshot that is open stays on the disk. No answer takes so long to begin.
+ */
+const STALLED_MS = 600_000;
+
+/** Failures of the schedule in a row are logged at the first, and then at every so many. */
+const REPORT_EVERY_FAILURES = 30;
+
+/** Inside the directory of snapshots, which this process may write to. */
+const SCRATCH = '.scratch';
+
+/** The whole sidecar: what starts in which order, and how it ends. */
+export class Sidecar {
+  readonly #config: SidecarConfig;
+  readonly #log: Logger;
+  readonly #servers: Server[] = [];
+  /** What must be closed in the end, last opened first. */
+  readonly #closers: (() => Promise<void> | void)[] = [];
+  #closing = false;
+
+  constructor(config: SidecarConfig, log: Logger) {
+    this.#config = config;
+    this.#log = log;
+  }
+
+  /**
+   * Opens the directory of snapshots, listens, and takes the first snapshot.
+   *
+   * @throws ListenError or SnapshotError, each with a sentence for the operator. `close` is due then as well.
+   */
+  async start(): Promise<readonly Endpoint[]> {
+    const { usageDatabasePath: databasePath, snapshots, relayStatusUrl, token } = this.#config;
+    const source: UsageSource = { databasePath, scratchDirectory: join(snapshots.directory, SCRATCH) };
+    const pool = this.#createPool(MAX_QUESTION_THREADS);
+    const store = await SnapshotStore.open({ ...snapshots, source, pool: this.#createPool(1) });
+    this.#closers.push(() => store.close());
+    const schedule = this.#createSchedule(store);
+    this.#closers.push(() => schedule.close());
+    const reports = new UsageReports({ source, pool, clock: Date.now });
+    this.#closers.push(() => reports.close());
+
+    const relay = new RelayClient(relayStatusUrl);
+    const routes = Router();
+    routes.use('/snapshots', snapshotRoutes(store, schedule));
+    const brokenOff = (problem: string): void => this.#log.warn({ problem }, 'usage.csv broke off half-way');
+    routes.use(usageRoutes(reports, source, pool, brokenOff));
+    const app = createApp(
+      {
+        page: readPage(),
+        assets: readAssets(),
+        live: () => readLive(relay, databasePath, store, schedule),
+        health: {
+          relay: () => relay.health('relay'),
+          transfer: () => relay.health('transfer'),
+          snapshot: () => checkSnapshot(snapshots.directory, snapshots.everyMs),
+        },
+        routes,
+        fault: (error) => {
+          // What is broken off because everything ends is no fault.
+          if (!this.#closing) this.#log.error({ fault: faultOf(error) }, 'a request failed');
+        },
+      },
+      token,
+    );
+    const endpoints = await this.#listenAll(() => createServer(app));
+    schedule.start();
+    return endpoints;
+  }
+
+  /** Ends every answer and every job, and lets go of everything. */
+  async close(): Promise<void> {
+    this.#closing = true;
+    for (const server of this.#servers) {
+      server.close();
+      server.closeAllConnections();
+    }
+    for (const closer of this.#closers.toReversed()) await closer();
+    this.#closers.length = 0;
+  }
+
+  #createPool(maxThreads: number): Piscina {
+    const pool = new Piscina({ filename: USAGE_JOB, minThreads: 0, maxThreads, idleTimeout: THREAD_IDLE_MS });
+    this.#closers.push(() => pool.destroy());
+    return pool;
+  }
+
+  #createSchedule(store: SnapshotStore): SnapshotSchedule {
+    return new SnapshotSchedule({
+      taker: store,
+      everyMs: this.#config.snapshots.everyMs,
+      events: {
+        taken: ({ name, bytes, rows }) => this.#log.info({ name, bytes, rows }, 'snapshot taken'),
+        failed: (problem, failures) => {
+          if (failures % REPORT_EVERY_FAILURES !== 1) return;
+          this.#log.warn({ problem, failures }, 'no snapshot; it is tried again');
+        },
+        recovered: (failures) => this.#log.info({ failures }, 'snapshots are taken again'),
+      },
+    });
+  }
+
+  async #listenAll(create: () => Server): Promise<readonly Endpoint[]> {
+    const actual: Endpoint[] = [];
+    for (const endpoint of this.#config.listen) {
+      const server = create().setTimeout(STALLED_MS);
+      const bound = await listen(server, endpoint);
+      this.#servers.push(server);
+      this.#log.info({ role: 'sidecar', endpoint: formatEndpoint(bound) }, 'listening');
+      actual.push(bound);
+    }
+    return actual;
+  }
+}
+
+async function checkSnapshot(directory: string, everyMs: number): Promise<Health> {
+  const problem = await checkNewest(directory, 2 * everyMs, Date.now());
+  return { ok: problem === null, problem };
+}

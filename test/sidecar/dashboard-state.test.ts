@@ -1,0 +1,149 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import type { DatabaseState, Live, RelayState } from '../../src/sidecar/api.ts';
+import { backoffMs } from '../../src/sidecar/dashboard/backoff.ts';
+import { shortName } from '../../src/sidecar/dashboard/endpoint-name.ts';
+import { asSentence, headlineOf } from '../../src/sidecar/dashboard/headline.ts';
+import { mayHaveRecorded } from '../../src/sidecar/dashboard/live-changes.ts';
+import { HISTORY_S, RateHistory } from '../../src/sidecar/dashboard/rate-history.ts';
+
+const NOW = '2026-11-23T05:00:00.000Z';
+const NOW_MS = Date.parse(NOW);
+
+const UP: RelayState = {
+  state: 'up',
+  started: '2026-11-22T05:00:00.000Z',
+  uptime_seconds: 86_400,
+  draining: false,
+  pairs: 2,
+  waiting: 1,
+  relayed_bytes: 1000,
+  bytes_per_second: 10,
+};
+const DOWN: RelayState = { state: 'down', problem: 'nobody answers at http://relay:4003' };
+const DATABASE: DatabaseState = { state: 'ok', bytes: 4096, modified: NOW };
+
+function live(relay: RelayState, database: DatabaseState = DATABASE): Live {
+  return { now: NOW, relay, database, snapshots: { count: 0, newest: null, problem: null, next: NOW } };
+}
+
+describe('the headline of the dashboard', () => {
+  test('says that the relay is up', () => {
+    const headline = headlineOf({ kind: 'answered', live: live(UP) }, NOW_MS);
+    assert.deepEqual([headline.tone, headline.title], ['good', 'The relay is up']);
+  });
+
+  test('says that it drains', () => {
+    const headline = headlineOf({ kind: 'answered', live: live({ ...UP, draining: true }) }, NOW_MS);
+    assert.deepEqual([headline.tone, headline.title], ['warn', 'The relay is draining']);
+  });
+
+  test('says why it is down, and how old the rest is', () => {
+    const headline = headlineOf({ kind: 'answered', live: live(DOWN) }, NOW_MS);
+    assert.deepEqual([headline.tone, headline.title], ['bad', 'The relay is down']);
+    assert.equal(headline.detail, 'Nobody answers at http://relay:4003. What you see is as of 05:00:00 UTC.');
+  });
+
+  test('claims no age for what was never seen', () => {
+    assert.equal(
+      headlineOf({ kind: 'answered', live: live(DOWN) }, null).detail,
+      'Nobody answers at http://relay:4003.',
+    );
+  });
+
+  test('tells a sidecar that is gone from one that is in trouble', () => {
+    const problem = 'There is no connection.';
+    const gone = headlineOf({ kind: 'unreachable', reached: false, problem }, null);
+    const troubled = headlineOf({ kind: 'unreachable', reached: true, problem }, null);
+    assert.equal(gone.title, 'The sidecar does not answer');
+    assert.equal(troubled.title, 'The sidecar has a problem');
+    assert.ok(gone.detail.startsWith(problem));
+  });
+
+  test('has the same words from second to second, so that they are said once', () => {
+    const later = headlineOf(
+      { kind: 'answered', live: live({ ...UP, uptime_seconds: 99_999, pairs: 7 }) },
+      NOW_MS,
+    );
+    assert.deepEqual(later, headlineOf({ kind: 'answered', live: live(UP) }, NOW_MS));
+  });
+
+  test('makes a sentence of a problem', () => {
+    assert.equal(asSentence('the disk is full'), 'The disk is full.');
+    assert.equal(asSentence(' Why? '), 'Why?');
+  });
+});
+
+describe('the history of the rate', () => {
+  test('keeps five minutes and forgets the rest', () => {
+    const history = new RateHistory();
+    for (let second = 0; second <= 2 * HISTORY_S; second += 1) history.add(second, second);
+    assert.equal(history.times[0], HISTORY_S);
+    assert.equal(history.times.length, HISTORY_S + 1);
+    assert.deepEqual([...history.times], [...history.rates]);
+    assert.equal(history.peak, 2 * HISTORY_S);
+  });
+
+  test('has a gap where nobody looked, and none where a look was late', () => {
+    const history = new RateHistory();
+    for (const second of [1, 3, 60, 61]) history.add(second, 5);
+    assert.deepEqual([...history.times], [1, 3, 4, 60, 61]);
+    assert.deepEqual([...history.rates], [5, 5, null, 5, 5]);
+  });
+
+  test('takes no time twice, nor one that went back', () => {
+    const history = new RateHistory();
+    for (const second of [5, 5, 4, 6]) history.add(second, second);
+    assert.deepEqual([...history.times], [5, 6]);
+  });
+
+  test('has no peak where nothing is known', () => {
+    const history = new RateHistory();
+    history.add(1, null);
+    assert.equal(history.peak, 0);
+  });
+});
+
+describe('usage is looked at again', () => {
+  const before = live(UP);
+  const cases: readonly (readonly [what: string, after: Live, looks: boolean])[] = [
+    ['when nothing has changed', live(UP), false],
+    ['when bytes move', live({ ...UP, relayed_bytes: 5000 }), false],
+    ['when a pair has begun', live({ ...UP, pairs: 3 }), false],
+    ['when a pair has ended', live({ ...UP, pairs: 1 }), true],
+    ['when the relay went down', live(DOWN), true],
+    ['when the relay was started again', live({ ...UP, started: NOW }), true],
+    ['when the database went away', live(UP, { state: 'missing', problem: 'there is none' }), true],
+  ];
+  for (const [what, after, looks] of cases) {
+    test(`${what}: ${looks}`, () => assert.equal(mayHaveRecorded(before, after), looks));
+  }
+
+  test('when a transfer came and went between two looks', () => {
+    const idle = live({ ...UP, pairs: 0 });
+    assert.equal(mayHaveRecorded(idle, live({ ...UP, pairs: 0, relayed_bytes: 2000 })), true);
+    assert.equal(mayHaveRecorded(idle, idle), false);
+  });
+
+  test('not while the relay stays down', () => {
+    assert.equal(mayHaveRecorded(live(DOWN), live(DOWN)), false);
+  });
+});
+
+test('a sidecar that does not answer is asked more and more rarely, and never given up', () => {
+  const waits = [1, 2, 3, 4, 5, 6, 7, 1000].map(backoffMs);
+  assert.deepEqual(waits, [1000, 2000, 4000, 8000, 15_000, 30_000, 30_000, 30_000]);
+});
+
+describe('a listener is named', () => {
+  const cases: readonly (readonly [listener: string, name: string])[] = [
+    ['raw tcp:4001', 'TCP 4001'],
+    [String.raw`raw tcp:4001:interface=\:\:`, 'TCP 4001'],
+    ['websocket tcp:4002:interface=127.0.0.1', 'WebSocket 4002'],
+    [String.raw`raw unix:/run/a\:b.sock:mode=660`, '/run/a:b.sock'],
+    ['something else', 'something else'],
+  ];
+  for (const [listener, name] of cases) {
+    test(`${listener}: ${name}`, () => assert.equal(shortName(listener), name));
+  }
+});

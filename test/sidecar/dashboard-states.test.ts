@@ -1,0 +1,143 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import Database from 'better-sqlite3';
+import { NO_BROWSER } from '../support/browser.ts';
+import { openSite, yearOfUsage } from '../support/dashboard-site.ts';
+
+/** What a failing answer leaves in Chromium's console whatever a page does. */
+function unlessLoading(faults: readonly string[]): string[] {
+  return faults.filter((fault) => !fault.startsWith('Failed to load resource'));
+}
+
+describe('the dashboard is honest', { skip: NO_BROWSER }, () => {
+  test('when the relay goes down, and notices when it is back', async (context) => {
+    const { browser, relay, startRelay } = await openSite(context, { records: yearOfUsage(3, 100) });
+    await browser.untilText('#headline', 'The relay is up');
+    await browser.until(`document.querySelector('#year-transfers data')`);
+    const transfers = await browser.value('#year-transfers');
+
+    await relay?.stop();
+    await browser.untilText('#headline', 'The relay is down');
+    assert.match(await browser.text('#headline-detail'), /\. What you see is as of \d\d:\d\d:\d\d UTC\.$/u);
+    assert.match(await browser.text('#now-stale'), /^as of \d\d:\d\d:\d\d UTC$/u);
+    assert.equal(await browser.value('#pairs'), 0);
+    assert.equal(await browser.value('#year-transfers'), transfers);
+    assert.equal(await browser.page.title(), 'Down · Transit Relay');
+
+    await startRelay();
+    await browser.untilText('#headline', 'The relay is up');
+    assert.equal(await browser.page.locator('#now-stale').isVisible(), false);
+    assert.deepEqual(unlessLoading(browser.faults), []);
+  });
+
+  test('when there is no relay from the start', async (context) => {
+    const { browser } = await openSite(context, { withRelay: false });
+    await browser.untilText('#headline', 'The relay is down');
+    assert.doesNotMatch(await browser.text('#headline-detail'), /as of/u);
+    assert.equal(await browser.text('#pairs'), '–');
+    assert.equal(await browser.text('#rate'), '–');
+    await browser.page.locator('#test-button').click();
+    await browser.page.locator('#test-result .problem').first().waitFor();
+    assert.deepEqual(unlessLoading(browser.faults), []);
+  });
+
+  test('when there is no database yet, and shows it as soon as there is one', async (context) => {
+    const { browser, startRelay } = await openSite(context, { records: null, withRelay: false });
+    await browser.untilText('#database-size', 'none yet');
+    await browser.page.locator('#usage-notice').waitFor();
+    assert.notEqual(await browser.text('#usage-notice'), '');
+    assert.equal(await browser.text('#day-transfers'), '–');
+    assert.equal(await browser.text('#records-empty'), 'No data yet.');
+    assert.equal(await browser.page.locator('#moods-table').isVisible(), false);
+    assert.equal(await browser.page.locator('#snapshot-link').isVisible(), false);
+
+    await startRelay();
+    await browser.until(`Number(document.querySelector('#day-transfers data')?.value) === 0`);
+    assert.equal(await browser.text('#records-empty'), 'Nothing happened in the last 24 hours.');
+    assert.equal(await browser.page.locator('#usage-notice').isVisible(), false);
+    assert.deepEqual(unlessLoading(browser.faults), []);
+  });
+
+  test('when the sidecar is gone, and goes on when it is back', async (context) => {
+    const { browser, sidecar, startSidecar } = await openSite(context, { records: yearOfUsage(4, 100) });
+    await browser.until(`document.querySelector('#year-transfers data')`);
+    await sidecar[Symbol.asyncDispose]();
+    await browser.untilText('#headline', 'The sidecar does not answer');
+    assert.match(await browser.text('#headline-detail'), /goes on trying.* as of \d\d:\d\d:\d\d UTC/u);
+    assert.equal(await browser.value('#pairs'), 0);
+    assert.equal(await browser.ask(`document.body.classList.contains('is-unreachable')`), true);
+
+    await startSidecar();
+    await browser.untilText('#headline', 'The relay is up');
+    assert.equal(await browser.ask(`document.body.classList.contains('is-unreachable')`), false);
+    assert.deepEqual(unlessLoading(browser.faults), []);
+  });
+
+  test('when something else answers in the sidecar’s place', async (context) => {
+    const { browser } = await openSite(context);
+    await browser.page.route('**/live.json', (route) =>
+      route.fulfill({ status: 502, body: '<h1>Bad gateway</h1>' }),
+    );
+    await browser.untilText('#headline', 'The sidecar has a problem');
+    assert.match(await browser.text('#headline-detail'), /status 502/u);
+    await browser.page.unroute('**/live.json');
+    await browser.untilText('#headline', 'The relay is up');
+  });
+});
+
+test(
+  'a dashboard that lacks one of its scripts says so and loads again',
+  { skip: NO_BROWSER },
+  async (context) => {
+    const { browser } = await openSite(context);
+    await browser.page.clock.install();
+    await browser.page.route('**/assets/moods.ts', (route) => route.abort());
+    await browser.page.reload();
+    await browser.untilText('#headline', 'This page did not load completely');
+    await browser.page.unroute('**/assets/moods.ts');
+    await browser.page.clock.runFor(10_000);
+    await browser.untilText('#headline', 'The relay is up');
+  },
+);
+
+describe('the buttons of the dashboard', { skip: NO_BROWSER }, () => {
+  test('take a snapshot, which can then be downloaded', async (context) => {
+    const { browser } = await openSite(context, { records: yearOfUsage(5, 250) });
+    // The sidecar may just be taking its first one by itself; then the click shares it.
+    await browser.page.locator('#snapshot-button').click();
+    await browser.page.locator('#snapshot-button:enabled').waitFor();
+    assert.equal(await browser.page.locator('#snapshot-problem').isVisible(), false);
+    await browser.page.locator('#snapshot-link').waitFor();
+    assert.match(await browser.text('#snapshot-detail'), /UTC, 250 records$/u);
+
+    const coming = browser.page.waitForEvent('download');
+    await browser.page.locator('#snapshot-link').click();
+    const download = await coming;
+    assert.match(download.suggestedFilename(), /^usage-\d{8}T\d{6}Z.*\.sqlite$/u);
+    const database = new Database(await download.path(), { readonly: true });
+    context.after(() => database.close());
+    assert.equal(database.prepare('SELECT count(*) FROM usage').pluck().get(), 250);
+    assert.deepEqual(browser.faults, []);
+  });
+
+  test('say why there is no snapshot', async (context) => {
+    const { browser } = await openSite(context, { records: null, withRelay: false });
+    await browser.page.locator('#snapshot-button').click();
+    await browser.page.locator('#snapshot-problem').waitFor();
+    await browser.page.locator('#snapshot-button:enabled').waitFor();
+    assert.match(await browser.text('#snapshot-problem'), /^[A-Z].+\.$/u);
+  });
+
+  test('test a transfer over each pair of transports', async (context) => {
+    const { browser } = await openSite(context);
+    await browser.page.locator('#test-button').click();
+    await browser.page.locator('#test-result li').first().waitFor();
+    const results = await browser.page.locator('#test-result li').allInnerTexts();
+    assert.deepEqual(
+      results.map((result) => result.replaceAll(/ \d+(?= and|\s)|\s*[\d.]+\s*ms$/gu, '')).toSorted(),
+      ['TCP and TCP', 'TCP and WebSocket', 'WebSocket and WebSocket'],
+    );
+    assert.equal(await browser.page.locator('#test-result .problem').count(), 0);
+    assert.deepEqual(browser.faults, []);
+  });
+});

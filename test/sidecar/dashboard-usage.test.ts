@@ -1,0 +1,166 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import * as fc from 'fast-check';
+import type { UsageRow, WaitingStep } from '../../src/sidecar/api.ts';
+import { VIEWS, rangeOf } from '../../src/sidecar/dashboard/periods.ts';
+import { moodsShown, sum, toSeries } from '../../src/sidecar/dashboard/usage-series.ts';
+import { waitingBars, waitingSentence } from '../../src/sidecar/dashboard/waiting.ts';
+
+const NOW_MS = Date.UTC(2026, 1, 28, 23, 59, 59);
+
+/** Times at which months, days and hours are at their worst, and ordinary ones. */
+const anyTimeMs = fc.integer({ min: Date.UTC(2020, 0), max: Date.UTC(2040, 0) });
+
+function row(start: string, mood: string, records: number, bytes = 0): UsageRow {
+  return { start, mood, records, total_bytes: bytes, total_time: 0, waiting_time: 0 };
+}
+
+function steps(...records: readonly number[]): WaitingStep[] {
+  const bounds = [1, 5, 30, 120, 600, 3600, null];
+  return bounds.map((bound, index) => ({ at_most_seconds: bound, records: records[index] ?? 0 }));
+}
+
+function plain(text: string): string {
+  return text.replaceAll('\u00a0', ' ');
+}
+
+describe('the periods of the dashboard', () => {
+  test('are 24 hours, 7 days and 12 months, of which the last one runs', () => {
+    for (const [view, count, by] of [
+      ['day', 24, 'hour'],
+      ['week', 7, 'day'],
+      ['year', 12, 'month'],
+    ] as const) {
+      const range = rangeOf(view, NOW_MS);
+      assert.equal(range.by, by);
+      assert.equal(range.buckets.length, count);
+      assert.ok(range.buckets.at(-1)?.title.endsWith(', so far'));
+    }
+  });
+
+  test('begin and end where UTC has hours, days and months', () => {
+    const startsOf = (view: 'day' | 'week' | 'year'): string[] => {
+      const { fromMs, toMs } = rangeOf(view, NOW_MS);
+      return [fromMs, toMs].map((timeMs) => new Date(timeMs).toISOString());
+    };
+    assert.deepEqual(startsOf('day'), ['2026-02-28T00:00:00.000Z', '2026-03-01T00:00:00.000Z']);
+    assert.deepEqual(startsOf('week'), ['2026-02-22T00:00:00.000Z', '2026-03-01T00:00:00.000Z']);
+    assert.deepEqual(startsOf('year'), ['2025-03-01T00:00:00.000Z', '2026-03-01T00:00:00.000Z']);
+  });
+
+  test('are named for people', () => {
+    const first = (view: 'day' | 'week' | 'year'): string[] => {
+      const [bucket] = rangeOf(view, NOW_MS).buckets;
+      return [bucket?.label ?? '', bucket?.title ?? ''];
+    };
+    assert.deepEqual(first('day'), ['00:00', '28 Feb, 00:00–01:00']);
+    assert.deepEqual(first('week'), ['Sun 22', 'Sunday 22 February']);
+    assert.deepEqual(first('year'), ['Mar', 'March 2025']);
+  });
+
+  test('have no gaps and hold the present, whenever that is', () => {
+    fc.assert(
+      fc.property(fc.constantFrom(...VIEWS), anyTimeMs, (view, nowMs) => {
+        const { buckets, fromMs, toMs } = rangeOf(view, nowMs);
+        assert.equal(buckets[0]?.startMs, fromMs);
+        assert.ok((buckets.at(-1)?.startMs ?? Infinity) <= nowMs && nowMs < toMs);
+        const starts = buckets.map((bucket) => bucket.startMs);
+        assert.deepEqual(
+          starts,
+          [...new Set(starts)].toSorted((one, other) => one - other),
+        );
+      }),
+    );
+  });
+});
+
+describe('the bars of the dashboard', () => {
+  const range = rangeOf('day', NOW_MS);
+
+  test('are all there, of all moods, with nothing where nothing happened', () => {
+    const series = toSeries(range, [row('2026-02-28T03:00:00.000Z', 'lonely', 2)]);
+    assert.equal(series.moods.length, 7);
+    for (const { mood, records, bytes } of series.moods) {
+      const expected = range.buckets.map((_, bar) => (mood.name === 'lonely' && bar === 3 ? 2 : 0));
+      assert.deepEqual([records, bytes], [expected, range.buckets.map(() => 0)]);
+    }
+  });
+
+  test('group moods that are not known', () => {
+    const rows = ['jubilant', 'unknown', 'happy'].map((mood) => row('2026-02-28T00:00:00.000Z', mood, 1, 10));
+    const series = toSeries(range, rows);
+    const totals = moodsShown(series).map(({ mood, totalRecords }) => [mood.name, totalRecords]);
+    assert.deepEqual(totals, [
+      ['happy', 1],
+      ['other', 2],
+    ]);
+    assert.deepEqual([series.transfers, series.totalRecords, series.totalBytes], [1, 3, 30]);
+  });
+
+  test('show transfers even where there are none', () => {
+    assert.deepEqual(
+      moodsShown(toSeries(range, [])).map(({ mood }) => mood.name),
+      ['happy'],
+    );
+  });
+
+  test('lose and double nothing that lies in the range, and take nothing from beside it', () => {
+    const anyRow = fc.record({
+      startMs: fc.integer({ min: NOW_MS - 500 * 86_400_000, max: NOW_MS + 86_400_000 }),
+      mood: fc.constantFrom('happy', 'lonely', 'errory', 'else'),
+      records: fc.nat(1000),
+      bytes: fc.nat(1e9),
+    });
+    fc.assert(
+      fc.property(fc.constantFrom(...VIEWS), fc.array(anyRow), (view, drawn) => {
+        const asked = rangeOf(view, NOW_MS);
+        const inside = drawn.filter(({ startMs }) => startMs >= asked.fromMs && startMs < asked.toMs);
+        const rows = drawn.map(({ startMs, mood, records, bytes }) =>
+          row(new Date(startMs).toISOString(), mood, records, bytes),
+        );
+        const series = toSeries(asked, rows);
+        assert.equal(series.totalRecords, sum(inside.map(({ records }) => records)));
+        assert.equal(sum(series.bytes), sum(inside.map(({ bytes }) => bytes)));
+        assert.equal(series.totalBytes, sum(series.bytes));
+      }),
+    );
+  });
+});
+
+describe('the waiting on the dashboard', () => {
+  test('is told by its steps', () => {
+    const bars = waitingBars(steps(3, 1, 0, 0, 0, 0, 4));
+    assert.deepEqual(
+      bars.map(({ label }) => plain(label)),
+      [
+        'up to 1 s',
+        '1 s to 5 s',
+        '5 s to 30 s',
+        '30 s to 2 min',
+        '2 min to 10 min',
+        '10 min to 1 h',
+        'over 1 h',
+      ],
+    );
+    assert.deepEqual(
+      bars.map(({ share }) => share),
+      [0.375, 0.125, 0, 0, 0, 0, 0.5],
+    );
+  });
+
+  const sentences: readonly (readonly [records: readonly number[], sentence: string])[] = [
+    [[], 'No transfer in this time, so nobody has waited for a partner.'],
+    [[5, 5], '50 % waited at most 1 s for their partner.'],
+    [[10, 73, 17], '83 % waited at most 5 s for their partner.'],
+    [[0, 0, 0, 0, 0, 1, 2], '67 % waited longer than 1 h for their partner.'],
+  ];
+  for (const [records, sentence] of sentences) {
+    test(`of ${JSON.stringify(records)} is: ${sentence}`, () => {
+      assert.equal(plain(waitingSentence(steps(...records))), sentence);
+    });
+  }
+
+  test('has no shares when nobody waited', () => {
+    assert.ok(waitingBars(steps()).every(({ share }) => share === 0));
+  });
+});

@@ -1,0 +1,132 @@
+import { chromium } from 'playwright-core';
+import type { Browser, BrowserContextOptions, Page } from 'playwright-core';
+import type { TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { findProgram } from './programs.ts';
+
+const CHROMIUM = findProgram('chromium');
+
+/** Why tests that need a browser are skipped; false where there is one. */
+export const NO_BROWSER: string | false =
+  CHROMIUM === null ? 'needs Chromium: apt-get install chromium' : false;
+
+/** What the page may take to show something, in milliseconds: several polls, on a busy machine. */
+const PAGE_TIMEOUT_MS = 30_000;
+
+const POLL_MS = 50;
+
+/**
+ * Chromium breaks off all requests when an interface comes or goes, as Docker's do with each container. The
+ * page gets over it by itself, and it is nobody's fault.
+ */
+const NETWORK_CHANGED = 'ERR_NETWORK_CHANGED';
+
+/** What follows from it while the page loads. */
+const NOT_IMPORTED = /dynamically imported module/u;
+
+/** Runs in the page before all else: what the policy forbids is told to the test. */
+const REPORT_VIOLATIONS = `document.addEventListener('securitypolicyviolation', (event) =>
+  console.error('policy violated: ' + event.violatedDirective + ' ' + event.blockedURI));`;
+
+/** A page in real Chromium, and everything that went wrong in it. */
+export class BrowserPage implements AsyncDisposable {
+  readonly page: Page;
+  /** Console errors and warnings, exceptions, violations of the content security policy, requests to other hosts. */
+  readonly faults: string[] = [];
+  /** Paths that were asked for, with their query, in order. */
+  readonly requests: string[] = [];
+  readonly #browser: Browser;
+  #networkChanged = false;
+
+  private constructor(browser: Browser, page: Page, origin: string) {
+    this.#browser = browser;
+    this.page = page;
+    page.setDefaultTimeout(PAGE_TIMEOUT_MS);
+    page.on('console', (message) => {
+      if (['error', 'warning', 'assert'].includes(message.type())) this.#note(message.text());
+    });
+    page.on('pageerror', (error) => this.#note(error.message));
+    page.on('request', (request) => {
+      const url = request.url();
+      if (url.startsWith(`${origin}/`)) this.requests.push(url.slice(origin.length));
+      else if (!url.startsWith('data:')) this.faults.push(`a request to ${url}`);
+    });
+  }
+
+  /** Opens `url`; the browser ends with the test. Only where `NO_BROWSER` is false. */
+  static async open(
+    context: TestContext,
+    url: string,
+    options: BrowserContextOptions = {},
+  ): Promise<BrowserPage> {
+    const browser = await chromium.launch({ executablePath: CHROMIUM ?? '', args: ['--no-sandbox'] });
+    context.after(() => browser.close());
+    const page = await (await browser.newContext(options)).newPage();
+    const opened = new BrowserPage(browser, page, new URL(url).origin);
+    await page.addInitScript(REPORT_VIOLATIONS);
+    await opened.#goto(url);
+    return opened;
+  }
+
+  async #goto(url: string): Promise<void> {
+    for (;;) {
+      try {
+        await this.page.goto(url);
+        return;
+      } catch (error) {
+        if (!(error instanceof Error && error.message.includes(NETWORK_CHANGED))) throw error;
+      }
+    }
+  }
+
+  #note(fault: string): void {
+    this.#networkChanged ||= fault.includes(NETWORK_CHANGED);
+    const isTheMachines =
+      fault.includes(NETWORK_CHANGED) || (this.#networkChanged && NOT_IMPORTED.test(fault));
+    if (!isTheMachines) this.faults.push(fault);
+  }
+
+  /** Evaluates an expression in the page. */
+  ask<T>(expression: string): Promise<T> {
+    return this.page.evaluate<T>(expression);
+  }
+
+  /** Waits until an expression in the page is true. The policy forbids the page to look by itself: nothing is evaluated there. */
+  async until(expression: string): Promise<void> {
+    const deadline = performance.now() + PAGE_TIMEOUT_MS;
+    while (!(await this.ask<boolean>(`Boolean(${expression})`))) {
+      if (performance.now() > deadline) {
+        const heard = [...this.faults, ...this.requests].join('\n');
+        throw new Error(`not within ${PAGE_TIMEOUT_MS} ms: ${expression}\n${heard}`);
+      }
+      await sleep(POLL_MS);
+    }
+  }
+
+  /** Waits until the element's text is, or matches, that. */
+  async untilText(selector: string, text: string | RegExp): Promise<void> {
+    await this.page.locator(selector).filter({ hasText: text }).waitFor();
+  }
+
+  /** What the element shows, with ordinary spaces. */
+  async text(selector: string): Promise<string> {
+    return (await this.page.locator(selector).innerText()).replaceAll('\u00a0', ' ');
+  }
+
+  /** The exact number behind what the element shows. */
+  async value(selector: string): Promise<number> {
+    return Number(await this.page.locator(`${selector} data`).getAttribute('value'));
+  }
+
+  /** The cells of a table's body: exact numbers where there are some, else texts. */
+  table(selector: string): Promise<string[][]> {
+    return this.ask<string[][]>(
+      `[...document.querySelectorAll('${selector} tbody tr')].map((row) =>
+        [...row.children].map((cell) => cell.querySelector('data')?.value ?? cell.textContent))`,
+    );
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#browser.close();
+  }
+}

@@ -1,0 +1,71 @@
+import { join } from 'node:path';
+import { parseEndpoint } from '../../src/net/endpoint.ts';
+import { Program } from './programs.ts';
+
+const MAIN = join(import.meta.dirname, '..', '..', 'src', 'sidecar', 'main.ts');
+
+/** How long the sidecar may take to end, in milliseconds. */
+const STOP_TIMEOUT_MS = 20_000;
+
+/** The sidecar as its users run it: a process of its own, known by its log. */
+export class SidecarProcess implements AsyncDisposable {
+  readonly #program: Program;
+  /** Where it listens; without a slash at its end. */
+  readonly url: string;
+
+  private constructor(program: Program, url: string) {
+    this.#program = program;
+    this.url = url;
+  }
+
+  /**
+   * Starts it and waits until it listens: on a free loopback port where `settings` do not say otherwise. It has
+   * none of our own SIDECAR_* variables.
+   */
+  static async start(settings: Readonly<Record<string, string>>): Promise<SidecarProcess> {
+    const env = {
+      PATH: process.env['PATH'],
+      SIDECAR_LISTEN: 'tcp:0:interface=127.0.0.1',
+      ...settings,
+    };
+    const program = new Program([process.execPath, MAIN], { env });
+    try {
+      const [, text = ''] = await program.waitForOutput(/"role":"sidecar","endpoint":("[^"]+")/u);
+      const name: unknown = JSON.parse(text);
+      const endpoint = parseEndpoint(String(name));
+      if (endpoint.kind !== 'tcp') throw new Error('the sidecar listens on no port');
+      return new SidecarProcess(program, `http://127.0.0.1:${endpoint.port}`);
+    } catch (error) {
+      await program[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  get pid(): number {
+    return this.#program.pid;
+  }
+
+  /** What it has logged so far. */
+  get log(): string {
+    return this.#program.stdout;
+  }
+
+  get stderr(): string {
+    return this.#program.stderr;
+  }
+
+  /** Waits for the first match in what it says. */
+  said(pattern: RegExp): Promise<RegExpExecArray> {
+    return this.#program.waitForOutput(pattern);
+  }
+
+  /** Stops it with SIGTERM. Rejects unless it ends with exit code 0. */
+  async stop(): Promise<void> {
+    this.#program.kill('SIGTERM');
+    await this.#program.succeeds(STOP_TIMEOUT_MS);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#program[Symbol.asyncDispose]();
+  }
+}

@@ -5,6 +5,7 @@ import { connections } from './connections.ts';
 import { fairness } from './fairness.ts';
 import { growth } from './growth.ts';
 import { memory } from './memory.ts';
+import { snapshot } from './snapshot.ts';
 import { throughput } from './throughput.ts';
 import { websocket } from './websocket.ts';
 import { Workshop } from './workshop.ts';
@@ -23,6 +24,7 @@ const SCENARIOS = new Map([
   ['fairness', fairness],
   ['connections', connections],
   ['growth', growth],
+  ['snapshot', snapshot],
 ]);
 
 const { values } = parseArgs({

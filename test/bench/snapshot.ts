@@ -1,0 +1,115 @@
+import { join } from 'node:path';
+import Database from 'better-sqlite3';
+import { RelayProcess } from '../support/relay-process.ts';
+import { SidecarProcess } from '../support/sidecar-process.ts';
+import { createUsageFile } from '../support/usage-files.ts';
+import { interleaved } from './bench.ts';
+import type { Bench } from './bench.ts';
+import { GIB, runBulk } from './bulk.ts';
+import { PINNED } from './cores.ts';
+import type { Report } from './load.ts';
+import type { Peer } from './peers.ts';
+import { Samples, formatTable } from './table.ts';
+
+const PAIRS = 8;
+const ROWS = 10_000_000;
+const QUICK_ROWS = 1_000_000;
+
+/** What a transfer feels of the sidecar: it takes snapshots of a large database, or sums it up, all the while. */
+const CASES = ['nothing', 'snapshots', 'reports of all records'] as const;
+
+interface Round {
+  readonly report: Report;
+  /** How long each request to the sidecar took, in seconds; one that was not over is left out. */
+  readonly requestSeconds: readonly number[];
+}
+
+/** Ping-pong and eight pairs flat out, beside a sidecar that is busy with the relay's database. */
+export async function snapshot(bench: Bench): Promise<void> {
+  const rows = bench.quick ? QUICK_ROWS : ROWS;
+  const databasePath = join(bench.workshop.directory, 'usage.sqlite');
+  createUsageFile(databasePath, { rows });
+  await using relay = await RelayProcess.start({ RELAY_USAGE_DB: databasePath }, PINNED.peer);
+  await using sidecar = await SidecarProcess.start({
+    SIDECAR_USAGE_DB: databasePath,
+    SIDECAR_SNAPSHOT_DIR: join(bench.workshop.directory, 'snapshots'),
+    SIDECAR_SNAPSHOT_EVERY: '24d',
+    SIDECAR_SNAPSHOT_KEEP: '1',
+  });
+  // The first one is taken at the start.
+  await sidecar.said(/snapshot taken/u);
+  const peer: Peer = {
+    name: 'relay',
+    pid: relay.pid,
+    tcpPort: relay.port('raw'),
+    websocketPort: null,
+    sinkPort: null,
+    [Symbol.asyncDispose]: () => Promise.resolve(),
+  };
+  const requests = {
+    nothing: null,
+    snapshots: () => fetch(`${sidecar.url}/snapshots`, { method: 'POST' }),
+    // An answer is kept for a question, so that each asks another one.
+    'reports of all records': () => fetch(`${sidecar.url}/usage.json?by=month&from=${nextFrom()}`),
+  };
+  const results = await interleaved(CASES, bench.rounds, (which) => disturbed(bench, peer, requests[which]));
+  const table = results.map(({ which, measured }) => {
+    const each = (value: (report: Report) => number): Samples =>
+      new Samples(measured.map(({ report }) => value(report)));
+    const seconds = new Samples(measured.flatMap(({ requestSeconds }) => requestSeconds));
+    return [
+      which,
+      each((report) => report.get('bytes') / GIB / report.get('seconds')).format(2),
+      each((report) => report.get('p50Seconds') * 1000).format(2),
+      each((report) => report.get('p99Seconds') * 1000).format(2),
+      Number.isNaN(seconds.median) ? '–' : seconds.format(1),
+    ];
+  });
+  const size = bytesOf(databasePath) / 1e6;
+  bench.print(
+    formatTable(
+      `A sidecar beside ${PAIRS} pairs that run flat out and a ping-pong of 1 KiB: ${rows} records, ${size.toFixed(0)} MB`,
+      ['the sidecar is busy with', 'GiB/s of all', 'p50 ms', 'p99 ms', 'each took s'],
+      table,
+    ),
+  );
+}
+
+let from = 1_500_000_000;
+
+function nextFrom(): number {
+  from += 1;
+  return from;
+}
+
+/** Measures while one request after the other is under way. */
+async function disturbed(bench: Bench, peer: Peer, ask: (() => Promise<Response>) | null): Promise<Round> {
+  const requestSeconds: number[] = [];
+  const measured = new AbortController();
+  async function disturb(request: () => Promise<Response>): Promise<void> {
+    while (!measured.signal.aborted) {
+      const started = performance.now();
+      const response = await request();
+      await response.arrayBuffer();
+      if (!response.ok) throw new Error(`the sidecar answered with status ${response.status}`);
+      requestSeconds.push((performance.now() - started) / 1000);
+    }
+  }
+  const disturbance = ask === null ? Promise.resolve() : disturb(ask);
+  const report = await runBulk(bench, peer, { pairs: PAIRS, pingPong: true });
+  measured.abort();
+  await disturbance;
+  return { report, requestSeconds };
+}
+
+function bytesOf(path: string): number {
+  const database = new Database(path, { readonly: true });
+  try {
+    return (
+      Number(database.pragma('page_count', { simple: true })) *
+      Number(database.pragma('page_size', { simple: true }))
+    );
+  } finally {
+    database.close();
+  }
+}

@@ -13,6 +13,7 @@ const ROOMS: readonly (readonly [name: string, files: RegExp])[] = [
   ['config', /^config\//u],
   ['output', /^output\.ts$/u],
   ['logging', /^logging\.ts$/u],
+  ['program', /^program\.ts$/u],
   ['listener', /^net\/listener\.ts$/u],
   ['usage', /^usage\//u],
   // Two of its files lie lower; the rest of the folder is this room.
@@ -40,13 +41,8 @@ const STRANGERS: readonly ReadonlySet<string>[] = [
 /** What a browser finds there, though it lies elsewhere. */
 const SERVED: ReadonlySet<string> = new Set(['sidecar/dashboard/uplot.js']);
 
-/** The entries; and the one file for what is not Node's public interface, which finds it there. */
-const MAY_TOUCH_PROCESS: ReadonlySet<string> = new Set([
-  'main.ts',
-  'sidecar/main.ts',
-  'healthcheck.ts',
-  'net/handle.ts',
-]);
+/** What runs programs; and the one file for what is not Node's public interface, which finds it there. */
+const MAY_TOUCH_PROCESS: ReadonlySet<string> = new Set(['program.ts', 'healthcheck.ts', 'net/handle.ts']);
 
 /** What reaches out of a pure room without an import. */
 const IMPURE =
@@ -193,7 +189,8 @@ function faultsIn(files: Readonly<Record<string, string>>): string[] {
     'healthcheck.ts': "import './sidecar/server.ts';\nprocess.exitCode = 1;\n",
     'relay.ts':
       "export { none } from './net/peer.ts';\nimport './status/page.ts';\nimport './config/config.ts';\n",
-    'main.ts': "import './relay.ts';\nprocess.exitCode = 78;\n",
+    'main.ts': "import './relay.ts';\nimport './program.ts';\n",
+    'program.ts': "import './output.ts';\nprocess.exitCode = 78;\n",
   };
   assert.deepEqual(faultsOf(new Map(Object.entries(lawful))), []);
   return faultsOf(new Map(Object.entries({ ...lawful, ...files })));

@@ -4,7 +4,6 @@ import { formatFault } from './config/config.ts';
 import type { Config } from './config/config.ts';
 import { readEnv } from './config/read-env.ts';
 import type { ReadResult } from './config/read-env.ts';
-import { readSidecarEnv } from './config/sidecar-config.ts';
 import type { SidecarConfig } from './config/sidecar-config.ts';
 import type { Endpoint } from './net/endpoint.ts';
 
@@ -14,7 +13,10 @@ const TIMEOUT_MS = 1500;
 /** Longer answers are none of ours, in characters. */
 const MAX_ANSWER_LENGTH = 1_000_000;
 
-/** What is wrong, in one line; null when nothing is. */
+/**
+ * What is wrong, in one line; null when nothing is. Checks load what they need when they run: one of them does so every
+ * two seconds.
+ */
 type Verdict = string | null;
 
 const CHECKS: ReadonlyMap<string, () => Promise<Verdict>> = new Map([
@@ -51,17 +53,21 @@ async function askRelay(path: string): Promise<Verdict> {
 }
 
 async function askSidecar(): Promise<Verdict> {
-  const config = configOf<SidecarConfig>(readSidecarEnv(process.env));
+  const config = await sidecarConfig();
   return typeof config === 'string' ? config : ask(config.listen, 'SIDECAR_LISTEN', '/healthz');
 }
 
 async function checkSnapshot(): Promise<Verdict> {
-  const config = configOf<SidecarConfig>(readSidecarEnv(process.env));
+  const config = await sidecarConfig();
   if (typeof config === 'string') return config;
-  // SQLite is loaded only where it is needed: the other checks run every few seconds.
   const { checkNewest } = await import('./sidecar/snapshot-check.ts');
   const { directory, everyMs } = config.snapshots;
   return checkNewest(directory, 2 * everyMs, Date.now());
+}
+
+async function sidecarConfig(): Promise<SidecarConfig | string> {
+  const { readSidecarEnv } = await import('./config/sidecar-config.ts');
+  return configOf<SidecarConfig>(readSidecarEnv(process.env));
 }
 
 /** The configuration, or what is wrong with it. */

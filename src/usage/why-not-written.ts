@@ -6,6 +6,8 @@ import { dirname } from 'node:path';
 export function whyNotWritten(path: string): string {
   const directory = dirname(path);
   const closed = closedDirectory(directory);
+  const itsOwner = statOf(directory)?.uid;
+  if (closed === directory && itsOwner !== undefined) return whoseItIs(directory, itsOwner, 'EACCES');
   if (closed !== null) {
     return `this process may not look into "${closed}"; open that directory to user ${ownUid()}, or keep the database elsewhere`;
   }

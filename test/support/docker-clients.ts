@@ -1,0 +1,64 @@
+import { equal, ok } from 'node:assert/strict';
+import type { Transport } from '../../src/net/peer.ts';
+import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from './bytes.ts';
+import type { Container } from './docker.ts';
+import { TestClient } from './test-client.ts';
+
+const GREETING = Buffer.from('ok\n');
+
+async function arrives(client: TestClient, bytes: Buffer): Promise<void> {
+  const received = await client.until(GREETING.length + bytes.length);
+  ok(received.equals(Buffer.concat([GREETING, bytes])), `${received.length} bytes arrived`);
+}
+
+/** Two clients of a relay in a container, connected to each other. */
+export class ClientPair implements AsyncDisposable {
+  readonly first: TestClient;
+  readonly second: TestClient;
+
+  constructor(first: TestClient, second: TestClient) {
+    this.first = first;
+    this.second = second;
+  }
+
+  /** Sends that many bytes both ways at once and compares what arrives. Once a pair. */
+  async exchange(count: number): Promise<void> {
+    const there = randomBytesOf(1, count);
+    const back = randomBytesOf(2, count);
+    await Promise.all([this.first.send(there), this.second.send(back)]);
+    await arrives(this.second, there);
+    await arrives(this.first, back);
+  }
+
+  /** Both leave as clients do. Resolves when the relay has let them go. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.first.end();
+    this.second.end();
+    await Promise.all([this.first.closed, this.second.closed]);
+  }
+}
+
+/** Connects two clients on this machine, and waits until the relay has brought them together. */
+export async function pairAt(
+  ports: { readonly tcpPort: number; readonly websocketPort: number },
+  [first, second]: readonly [Transport, Transport],
+): Promise<ClientPair> {
+  const addresses = { ...ports, unixPath: '' };
+  const clients = [
+    await TestClient.connect(first, addresses),
+    await TestClient.connect(second, addresses),
+  ] as const;
+  const token = newToken();
+  await clients[0].send(handshake(token, SIDE_A));
+  await clients[1].send(handshake(token, SIDE_B));
+  for (const client of clients) equal(String(await client.until(GREETING.length)), String(GREETING));
+  return new ClientPair(...clients);
+}
+
+/** The same by the ports that a container publishes. */
+export async function newPair(
+  relay: Container,
+  transports: readonly [Transport, Transport] = ['tcp', 'tcp'],
+): Promise<ClientPair> {
+  return pairAt({ tcpPort: await relay.port(4001), websocketPort: await relay.port(4002) }, transports);
+}

@@ -1,0 +1,228 @@
+import { execFile, spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
+import { Program } from './programs.ts';
+
+/** The clone, which is what the image is built from. */
+export const ROOT = join(import.meta.dirname, '..', '..');
+
+const BASE_IMAGES = ['debian:trixie-slim', 'node:24-trixie-slim'];
+
+/** Images that tests have built carry it, so that the old ones can be found and removed. */
+const TEST_LABEL = 'wormhole-transit-relay.test';
+
+/** Images of tests older than this are removed, unless a container uses them. */
+const KEEP_IMAGES_FOR = '24h';
+
+/** More than any of its answers here. */
+const MAX_OUTPUT_BYTES = 2 ** 26;
+
+/** A container that does not answer is found to be unhealthy within 12 s. */
+const EVENTS_TIMEOUT_MS = 30_000;
+
+/** As an operator should run the image, and as docker-compose.yml does. */
+export const HARDENED = ['--read-only', '--cap-drop=ALL', '--security-opt=no-new-privileges'];
+
+/** A relay says this when clients can come. */
+export const LISTENING = /"role":"status".*"msg":"listening"/u;
+
+/** Why there can be no test with Docker here; false where there can. */
+export const withoutDocker = whyNoDocker();
+
+function whyNoDocker(): string | false {
+  const { status, stderr, error } = spawnSync('docker', ['info'], { encoding: 'utf8' });
+  if (error !== undefined) return 'needs a Docker engine: install Docker, or the Debian package docker.io';
+  if (status !== 0) return `needs a Docker engine: start one (${stderr.trim()})`;
+  for (const image of BASE_IMAGES) {
+    if (spawnSync('docker', ['image', 'inspect', image]).status === 0) continue;
+    const pulled = spawnSync('docker', ['pull', '--quiet', image], { encoding: 'utf8' });
+    if (pulled.status !== 0)
+      return `needs a Docker engine with the image ${image}: docker pull ${image} (${pulled.stderr.trim()})`;
+  }
+  return false;
+}
+
+export interface Answer {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface AskOptions {
+  /** All of the client's environment, instead of ours. */
+  readonly env?: NodeJS.ProcessEnv;
+  /** What it reads. */
+  readonly input?: string;
+}
+
+/** Runs the docker client to its end, however that is; both outputs without the last newline. */
+export function askDocker(
+  args: readonly string[],
+  { env = process.env, input = '' }: AskOptions = {},
+): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const options = { cwd: ROOT, env, maxBuffer: MAX_OUTPUT_BYTES };
+    const client = execFile('docker', args, options, (error, stdout, stderr) => {
+      if (error !== null && typeof error.code !== 'number') reject(error);
+      else resolve({ code: Number(error?.code ?? 0), stdout: stdout.trimEnd(), stderr: stderr.trimEnd() });
+    });
+    // A client that has ended reads no more; what counts is how it ended.
+    client.stdin?.on('error', () => undefined).end(input);
+  });
+}
+
+/** What the docker client prints. Rejects with what it complains of when its exit code is not 0. */
+export async function docker(...args: readonly string[]): Promise<string> {
+  const { code, stdout, stderr } = await askDocker(args);
+  if (code !== 0) throw new Error(`docker ${args.join(' ')}: exit code ${code}\n${stderr}\n${stdout}`);
+  return stdout;
+}
+
+/**
+ * Builds the image of this clone; takes long only where something has changed.
+ *
+ * @returns a reference that stays the same image, whoever builds another one meanwhile
+ */
+export async function buildImage(...options: readonly string[]): Promise<string> {
+  const label = ['--label', `${TEST_LABEL}=yes`];
+  const id = await docker('build', '--quiet', ...label, ...options, '.');
+  const name = `transit-relay:test-${id.replace('sha256:', '').slice(0, 12)}`;
+  await docker('tag', id, name);
+  const outdated = [`label=${TEST_LABEL}`, `until=${KEEP_IMAGES_FOR}`];
+  await askDocker(['image', 'prune', '--all', '--force', ...outdated.flatMap((one) => ['--filter', one])]);
+  return name;
+}
+
+/** Builds it with the builder that came before BuildKit. */
+export async function buildClassic(): Promise<string> {
+  const env = { ...process.env, DOCKER_BUILDKIT: '0' };
+  const command = ['build', '--quiet', '--label', `${TEST_LABEL}=yes`, '.'];
+  const { code, stdout, stderr } = await askDocker(command, { env });
+  if (code !== 0) throw new Error(`the classic builder: ${stderr}`);
+  return stdout;
+}
+
+/** Builds an image of Debian slim and some of Debian's packages; takes long only for the first time. */
+export async function buildDebian(
+  packages: readonly string[],
+  lines: readonly string[] = [],
+): Promise<string> {
+  const install = `apt-get update && apt-get install --yes --no-install-recommends ${packages.join(' ')}`;
+  const input = ['FROM debian:trixie-slim', `RUN DEBIAN_FRONTEND=noninteractive; ${install}`, ...lines].join(
+    '\n',
+  );
+  const { code, stdout, stderr } = await askDocker(
+    ['build', '--quiet', '--label', `${TEST_LABEL}=yes`, '-'],
+    { input },
+  );
+  if (code !== 0) throw new Error(`no image with ${packages.join(', ')}: ${stderr}`);
+  return stdout;
+}
+
+/** A container that has been started. */
+export class Container {
+  readonly id: string;
+
+  constructor(id: string) {
+    this.id = id;
+  }
+
+  /** A field of what `docker inspect` knows, as its template language writes it. */
+  inspect(template: string): Promise<string> {
+    return docker('inspect', '--format', template, this.id);
+  }
+
+  /** The port of this machine's loopback where a published port is found. */
+  async port(inside: number): Promise<number> {
+    const [address = ''] = (await docker('port', this.id, `${inside}/tcp`)).split('\n');
+    return Number(address.slice(address.lastIndexOf(':') + 1));
+  }
+
+  /** Everything it has written so far, to both outputs. */
+  async logs(): Promise<string> {
+    const { stdout, stderr } = await askDocker(['logs', this.id]);
+    return `${stdout}\n${stderr}`;
+  }
+
+  /** Waits until what it has written since it was made matches; it has to be running. */
+  async says(pattern: RegExp): Promise<void> {
+    await using log = new Program(['docker', 'logs', '--follow', this.id]);
+    await log.waitForOutput(pattern);
+  }
+
+  /** Waits until what has happened to it, since it was made, matches: a line of Docker's each, like `start`. */
+  async undergoes(events: RegExp, timeoutMs = EVENTS_TIMEOUT_MS): Promise<void> {
+    const kinds = ['start', 'die', 'health_status'].flatMap((kind) => ['--filter', `event=${kind}`]);
+    const filters = ['--filter', `container=${this.id}`, ...kinds, '--since', '24h'];
+    await using watch = new Program(['docker', 'events', ...filters, '--format', '{{.Status}}']);
+    await watch.waitForOutput(events, timeoutMs);
+  }
+
+  /** What a command in the container prints. Rejects unless its exit code is 0. */
+  exec(...command: readonly string[]): Promise<string> {
+    return docker('exec', this.id, ...command);
+  }
+
+  signal(name: string): Promise<string> {
+    return docker('kill', '--signal', name, this.id);
+  }
+
+  /** Sends SIGTERM, and SIGKILL when that was not enough. Resolves with the exit code; 137 tells of a SIGKILL. */
+  async stop(graceSeconds: number): Promise<number> {
+    await docker('stop', '--time', String(graceSeconds), this.id);
+    return this.exitCode();
+  }
+
+  /** Waits for its end. */
+  async exitCode(): Promise<number> {
+    return Number(await docker('wait', this.id));
+  }
+}
+
+/** Containers, volumes and networks of a test, with names that nobody else has; all are gone in the end. */
+export class DockerHouse implements AsyncDisposable {
+  readonly #prefix = `relay-test-${randomBytes(4).toString('hex')}`;
+  readonly #containers: string[] = [];
+  readonly #volumes: string[] = [];
+  readonly #networks: string[] = [];
+
+  /** Names after which Docker has nothing yet, one for each `part`. */
+  name(part: string): string {
+    return `${this.#prefix}-${part}`;
+  }
+
+  /** `docker run` in the background. */
+  async run(image: string, options: readonly string[], ...command: readonly string[]): Promise<Container> {
+    const name = this.name(`c${this.#containers.length}`);
+    this.#containers.push(name);
+    await docker('run', '--detach', '--name', name, ...options, image, ...command);
+    return new Container(name);
+  }
+
+  /** The image as its users run it: hardened, both ports published on the loopback. Waits until it listens. */
+  async relay(image: string, ...options: readonly string[]): Promise<Container> {
+    const ports = ['--publish', '127.0.0.1::4001', '--publish', '127.0.0.1::4002'];
+    const relay = await this.run(image, [...HARDENED, ...ports, ...options]);
+    await relay.says(LISTENING);
+    return relay;
+  }
+
+  async volume(): Promise<string> {
+    const name = this.name(`v${this.#volumes.length}`);
+    this.#volumes.push(name);
+    return docker('volume', 'create', name);
+  }
+
+  async network(): Promise<string> {
+    const name = this.name(`n${this.#networks.length}`);
+    this.#networks.push(name);
+    await docker('network', 'create', name);
+    return name;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#containers.length > 0) await docker('rm', '--force', '--volumes', ...this.#containers);
+    if (this.#volumes.length > 0) await docker('volume', 'rm', '--force', ...this.#volumes);
+    if (this.#networks.length > 0) await docker('network', 'rm', ...this.#networks);
+  }
+}

@@ -57,11 +57,13 @@ async function run<Config extends { readonly logLevel: LogLevel }>(
   const service = create(config, log);
   const stop = new AbortController();
   let stopping = false;
+  let ended = false;
   let crashed = false;
 
   async function end(exitCode: number): Promise<void> {
     await service.close();
     log.info('stopped');
+    ended = true;
     await output.close();
     process.exitCode = exitCode;
     // Nothing should be left to wait for; a write that hangs in a thread must not keep the process.
@@ -82,6 +84,8 @@ async function run<Config extends { readonly logLevel: LogLevel }>(
   }
 
   function onSignal(signal: NodeJS.Signals): void {
+    // The log is closed, and so is everything else.
+    if (ended) return;
     log.info({ signal }, stopping ? 'stopping now' : 'stopping');
     if (stopping) {
       stop.abort();

@@ -14,7 +14,8 @@ import { readAssets, readPage } from './assets.ts';
 import { readLive } from './live.ts';
 import { RelayClient } from './relay-client.ts';
 import { createApp } from './server.ts';
-import { checkNewest } from './snapshot-check.ts';
+import { SNAPSHOT_CHECK_JOB } from './snapshot-check.ts';
+import type { SnapshotCheckTask } from './snapshot-check.ts';
 import { snapshotRoutes } from './snapshot-routes.ts';
 import { SnapshotSchedule } from './snapshot-schedule.ts';
 import { SnapshotStore } from './snapshot-store.ts';
@@ -25,6 +26,9 @@ import type { UsageSource } from './usage-source.ts';
 
 /** One for a question that takes long, one for the quick ones. Snapshots have theirs, so that no crowd of questions delays one. */
 const MAX_QUESTION_THREADS = 2;
+
+/** What the scripts of a thread may hold, in MiB: several times what the largest report needs. */
+const THREAD_HEAP_MIB = 128;
 
 /** A thread without work is ended after this, in milliseconds; it has some 20 MB. */
 const THREAD_IDLE_MS = 30_000;
@@ -84,7 +88,7 @@ export class Sidecar {
         health: {
           relay: () => relay.health('relay'),
           transfer: () => relay.health('transfer'),
-          snapshot: () => checkSnapshot(snapshots.directory, snapshots.everyMs),
+          snapshot: () => checkSnapshot(pool, snapshots.directory, snapshots.everyMs),
         },
         routes,
         fault: (error) => {
@@ -111,7 +115,13 @@ export class Sidecar {
   }
 
   #createPool(maxThreads: number): Piscina {
-    const pool = new Piscina({ filename: USAGE_JOB, minThreads: 0, maxThreads, idleTimeout: THREAD_IDLE_MS });
+    const pool = new Piscina({
+      filename: USAGE_JOB,
+      minThreads: 0,
+      maxThreads,
+      idleTimeout: THREAD_IDLE_MS,
+      resourceLimits: { maxOldGenerationSizeMb: THREAD_HEAP_MIB },
+    });
     this.#closers.push(() => pool.destroy());
     return pool;
   }
@@ -144,7 +154,13 @@ export class Sidecar {
   }
 }
 
-async function checkSnapshot(directory: string, everyMs: number): Promise<Health> {
-  const problem = await checkNewest(directory, 2 * everyMs, Date.now());
+/** In a thread: SQLite's check reads the whole snapshot. */
+async function checkSnapshot(
+  pool: Pick<Piscina, 'run'>,
+  directory: string,
+  everyMs: number,
+): Promise<Health> {
+  const task: SnapshotCheckTask = { directory, maxAgeMs: 2 * everyMs, now: Date.now() };
+  const problem: string | null = await pool.run(task, SNAPSHOT_CHECK_JOB);
   return { ok: problem === null, problem };
 }

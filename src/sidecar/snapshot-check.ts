@@ -51,6 +51,20 @@ export async function checkNewest(directory: string, maxAgeMs: number, now: numb
   }
 }
 
+export interface SnapshotCheckTask {
+  readonly directory: string;
+  readonly maxAgeMs: number;
+  readonly now: number;
+}
+
+/** Names `checkTask` to a pool of threads. */
+export const SNAPSHOT_CHECK_JOB = { filename: import.meta.url, name: 'checkTask' };
+
+/** Entry of a worker thread: `checkNewest`. */
+export function checkTask({ directory, maxAgeMs, now }: SnapshotCheckTask): Promise<string | null> {
+  return checkNewest(directory, maxAgeMs, now);
+}
+
 async function faultOf(path: string, bytes: number): Promise<string | null> {
   const handle = await open(path);
   try {

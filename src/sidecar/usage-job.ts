@@ -7,8 +7,8 @@ import { recordsPage, usagePeriods, waitingSteps } from './usage-query.ts';
 import { UsageSourceError, openUsage, toUsageSourceError } from './usage-source.ts';
 import type { UsageSource } from './usage-source.ts';
 
-/** Periods in which something happened that one report may have: two years of hours, at some 12 MB of JSON. */
-export const MAX_REPORT_PERIODS = 4000;
+/** Periods in which something happened that one report may have: a year of hours, at some 6 MB of JSON. */
+export const MAX_REPORT_PERIODS = 10_000;
 
 /** Lines of one page of CSV, some 300 kB; aggregated pages end with the period that reaches it. */
 const PAGE_LINES = 5000;

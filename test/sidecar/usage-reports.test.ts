@@ -89,7 +89,7 @@ describe('a report', () => {
     database.close();
     const outcome = await reports.report({ ...range, from: range.from + 1 });
     assert.ok(outcome.kind === 'refused');
-    assert.match(outcome.problem, /more than 20000 periods .* usage\.csv/u);
+    assert.match(outcome.problem, /more than 10000 periods .* usage\.csv/u);
     assert.equal(okOf(await reports.report({ ...range, by: 'day' })).by, 'day');
   });
 

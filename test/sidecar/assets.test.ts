@@ -1,0 +1,59 @@
+import assert from 'node:assert/strict';
+import { stripTypeScriptTypes } from 'node:module';
+import { describe, test } from 'node:test';
+import { readAssets, readPage } from '../../src/sidecar/assets.ts';
+import { ask } from '../support/ask.ts';
+import { openSidecar } from '../support/sidecar-site.ts';
+
+const SCRIPT = 'text/javascript; charset=utf-8';
+const STYLE = 'text/css; charset=utf-8';
+
+/** What a browser loads next when it has this: addresses in HTML, imports of scripts and of style sheets. */
+function wantedBy(text: string): string[] {
+  const mentions =
+    /(?:src|href)="([^"]+)"|\bfrom\s*'([^']+)'|\bimport\s*\(?\s*'([^']+)'|@import\s+(?:url\()?['"]([^'"]+)/gu;
+  return [...text.matchAll(mentions)].map((match) => match.slice(1).find((one) => one !== undefined) ?? '');
+}
+
+describe('what the page is made of', () => {
+  const assets = readAssets();
+
+  test('everything that it loads is there, and nothing comes from elsewhere', () => {
+    const wanted = wantedBy(readPage()).filter((address) => address.startsWith('assets/'));
+    assert.ok(wanted.length >= 2);
+    const names = new Set<string>();
+    const queue = wanted.map((address) => address.slice('assets/'.length));
+    for (const name of queue) {
+      if (names.has(name)) continue;
+      names.add(name);
+      const asset = assets.get(name);
+      assert.ok(asset !== undefined, `no ${name}`);
+      for (const address of wantedBy(asset.body)) {
+        // A name beside this one. Imports of types are gone.
+        assert.match(address, /^\.\/[\w.-]+$/u, `${name} wants ${address}`);
+        queue.push(address.slice(2));
+      }
+    }
+    assert.ok(names.has('uplot.js') && names.has('uplot.css'));
+    const unused = [...assets.keys()].filter((name) => !names.has(name));
+    assert.deepEqual(unused, [], 'nobody loads them');
+  });
+
+  test('scripts have no types, and nothing is of another kind than its name says', () => {
+    for (const [name, { type, body }] of assets) {
+      assert.match(name, /^[a-z][a-z-]*\.(?:ts|js|css)$/u);
+      assert.equal(type, name.endsWith('.css') ? STYLE : SCRIPT, name);
+      if (type === SCRIPT) assert.equal(stripTypeScriptTypes(body), body, name);
+    }
+  });
+
+  test('a browser gets them as they are here', async (context) => {
+    const { url } = await openSidecar(context, null);
+    assert.equal((await ask(url, '/')).body.toString(), readPage());
+    for (const [name, { type, body }] of assets) {
+      const answer = await ask(url, `/assets/${name}`);
+      assert.deepEqual([answer.status, answer.headers['content-type']], [200, type]);
+      assert.equal(answer.body.toString(), body);
+    }
+  });
+});

@@ -1,0 +1,210 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { mkdirSync, rmSync, statSync, symlinkSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import type { TestContext } from 'node:test';
+import Database from 'better-sqlite3';
+import type { Live } from '../../src/sidecar/api.ts';
+import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
+import { ask, jsonOf, problemOf } from '../support/ask.ts';
+import { RelayProcess } from '../support/relay-process.ts';
+import { scratch } from '../support/scratch.ts';
+import { NOWHERE, openSidecar, someUsage } from '../support/sidecar-site.ts';
+import { TestClient } from '../support/test-client.ts';
+import { addUsage } from '../support/usage-files.ts';
+
+const HOUR_MS = 3_600_000;
+
+const STATUS_KEYS = [
+  'bytes_per_second',
+  'draining',
+  'pairs',
+  'relayed_bytes',
+  'started',
+  'state',
+  'uptime_seconds',
+  'waiting',
+];
+
+function isLive(value: unknown): value is Live {
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    Object.keys(value).join() === 'now,relay,database,snapshots'
+  );
+}
+
+async function liveOf(url: string): Promise<Live> {
+  const answer = await ask(url, '/live.json');
+  assert.equal(answer.status, 200);
+  const live = jsonOf(answer);
+  assert.ok(isLive(live), answer.body.toString());
+  return live;
+}
+
+/** Asks until `holds`: what is told may be half a second old. */
+async function liveWhere(url: string, holds: (live: Live) => boolean): Promise<Live> {
+  const deadline = performance.now() + 10_000;
+  for (;;) {
+    const live = await liveOf(url);
+    if (holds(live)) return live;
+    assert.ok(
+      performance.now() < deadline,
+      `not within ten seconds: ${holds.toString()} ${JSON.stringify(live)}`,
+    );
+  }
+}
+
+/** The sentences of both checks by way of the sidecar; null: all is well. */
+async function checksOf(url: string): Promise<(string | null)[]> {
+  const answers = [await ask(url, '/health/relay'), await ask(url, '/health/transfer')];
+  return answers.map((answer) => {
+    const health = jsonOf(answer);
+    assert.ok(typeof health === 'object' && health !== null && 'ok' in health && 'problem' in health);
+    assert.equal(answer.status, health.ok === true ? 200 : 503);
+    assert.equal(health.problem === null, health.ok);
+    return health.ok === true
+      ? null
+      : problemOf(
+          answer,
+          Object.keys(health).filter((key) => key !== 'problem'),
+        );
+  });
+}
+
+async function startRelay(context: TestContext, databasePath: string, port = 0): Promise<RelayProcess> {
+  const relay = await RelayProcess.start({
+    RELAY_USAGE_DB: databasePath,
+    RELAY_STATUS_LISTEN: `tcp:${port}:interface=127.0.0.1`,
+  });
+  context.after(() => relay[Symbol.asyncDispose]());
+  return relay;
+}
+
+describe('what changes from second to second', () => {
+  test('is told of a relay that runs', async (context) => {
+    const directory = await scratch(context);
+    const databasePath = join(directory, 'usage.sqlite');
+    const relay = await startRelay(context, databasePath);
+    const { url } = await openSidecar(context, null, {
+      SIDECAR_USAGE_DB: databasePath,
+      SIDECAR_RELAY_STATUS: `http://127.0.0.1:${relay.port('status')}/`,
+    });
+    const addresses = { tcpPort: relay.port('raw'), unixPath: '', websocketPort: 0 };
+    const clients = await Promise.all([1, 2, 3].map(() => TestClient.connect('tcp', addresses)));
+    context.after(() => clients.forEach((client) => client.destroy()));
+    const [one, other, waiting] = clients;
+    const token = newToken();
+    await one?.send(handshake(token, SIDE_A));
+    await other?.send(handshake(token, SIDE_B));
+    await waiting?.send(handshake(newToken(), SIDE_A));
+    await one?.until(3);
+    await one?.send(Buffer.alloc(20_000));
+    await other?.until(20_003);
+
+    const live = await liveWhere(url, ({ relay: state }) => state.state === 'up' && state.waiting === 1);
+    assert.ok(live.relay.state === 'up');
+    assert.deepEqual(Object.keys(live.relay).toSorted(), STATUS_KEYS);
+    assert.deepEqual([live.relay.pairs, live.relay.draining], [1, false]);
+    await liveWhere(url, ({ relay: state }) => state.state === 'up' && state.relayed_bytes >= 20_000);
+    assert.deepEqual(await checksOf(url), [null, null]);
+    clients.forEach((client) => client.destroy());
+    await liveWhere(url, ({ relay: state }) => state.state === 'up' && state.pairs + state.waiting === 0);
+  });
+
+  test('is told of a relay that is stopped, hangs, gives way to a stranger, and comes back', async (context) => {
+    const databasePath = join(await scratch(context), 'usage.sqlite');
+    const first = await startRelay(context, databasePath);
+    const port = first.port('status');
+    const address = `http://127.0.0.1:${port}`;
+    const { url, sidecar } = await openSidecar(context, null, {
+      SIDECAR_USAGE_DB: databasePath,
+      SIDECAR_RELAY_STATUS: address,
+    });
+    const isUp = ({ relay }: Live): boolean => relay.state === 'up';
+    const isDownAs =
+      (problem: string) =>
+      ({ relay }: Live): boolean =>
+        relay.state === 'down' && relay.problem === problem;
+    await liveWhere(url, isUp);
+
+    process.kill(first.pid, 'SIGSTOP');
+    const hangs = `the relay's status port does not answer at ${address} (nothing came in time)`;
+    await liveWhere(url, isDownAs(hangs));
+    assert.deepEqual(await checksOf(url), [hangs, hangs]);
+    process.kill(first.pid, 'SIGCONT');
+    await liveWhere(url, isUp);
+    assert.deepEqual(await checksOf(url), [null, null]);
+
+    await first.stop();
+    const refuses = `the relay's status port does not answer at ${address} (ECONNREFUSED)`;
+    await liveWhere(url, isDownAs(refuses));
+    assert.deepEqual(await checksOf(url), [refuses, refuses]);
+
+    const stranger = createServer((_request, response) => response.end('{"ok":"yes"}')).listen(
+      port,
+      '127.0.0.1',
+    );
+    await once(stranger, 'listening');
+    const strange = `what answers at ${address} is no transit relay of this kind`;
+    await liveWhere(url, isDownAs(strange));
+    assert.deepEqual(await checksOf(url), [strange, strange]);
+    stranger.close();
+    stranger.closeAllConnections();
+    await once(stranger, 'close');
+
+    await startRelay(context, databasePath, port);
+    await liveWhere(url, isUp);
+    assert.deepEqual(await checksOf(url), [null, null]);
+    assert.equal(sidecar.stderr, '');
+  });
+
+  test('is told of the database and its snapshots', async (context) => {
+    const { url, databasePath, snapshots } = await openSidecar(context, someUsage(100));
+    const relay = new Database(databasePath);
+    context.after(() => relay.close());
+    relay.pragma('journal_mode = WAL');
+    addUsage(relay, 10);
+    const { database, snapshots: taken, relay: state, now } = await liveOf(url);
+    const [main, log] = [statSync(databasePath), statSync(`${databasePath}-wal`)];
+    assert.ok(log.size > 0);
+    const modified = new Date(Math.max(main.mtimeMs, log.mtimeMs)).toISOString();
+    assert.deepEqual(database, { state: 'ok', bytes: main.size + log.size, modified });
+    assert.ok(Math.abs(Date.now() - Date.parse(now)) < 60_000);
+    assert.deepEqual(state, {
+      state: 'down',
+      problem: `the relay's status port does not answer at ${NOWHERE} (ECONNREFUSED)`,
+    });
+    const { newest } = taken;
+    assert.ok(newest !== null);
+    const next = new Date(Date.parse(newest.time) + HOUR_MS).toISOString();
+    assert.deepEqual(taken, { count: 1, newest, problem: null, next });
+    assert.equal(newest.bytes, statSync(join(snapshots, newest.name)).size);
+    assert.equal(newest.rows, 100);
+  });
+
+  test('is told of a database that is missing or no file', async (context) => {
+    const { url, databasePath } = await openSidecar(context, null);
+    const missing = await liveWhere(url, ({ snapshots }) => snapshots.problem !== null);
+    const { problem, next } = missing.snapshots;
+    assert.match(problem ?? '', /^there is no usage database ".+" yet: start the relay/u);
+    assert.deepEqual(missing.snapshots, { count: 0, newest: null, problem, next });
+    assert.deepEqual(missing.database, {
+      state: 'missing',
+      problem: `there is no usage database at "${databasePath}" yet`,
+    });
+    mkdirSync(databasePath);
+    assert.deepEqual((await liveOf(url)).database, {
+      state: 'unreadable',
+      problem: `the usage database "${databasePath}" is not a file`,
+    });
+    rmSync(databasePath, { recursive: true });
+    symlinkSync(databasePath, databasePath);
+    assert.deepEqual((await liveOf(url)).database, {
+      state: 'unreadable',
+      problem: `the usage database "${databasePath}" can't be looked at (ELOOP)`,
+    });
+  });
+});

@@ -1,0 +1,249 @@
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { chmodSync, mkdirSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { getPriority } from 'node:os';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { text } from 'node:stream/consumers';
+import { ask, begin, jsonOf } from '../support/ask.ts';
+import { scratch, until } from '../support/scratch.ts';
+import { NOWHERE, openSidecar, someUsage } from '../support/sidecar-site.ts';
+import { SidecarProcess } from '../support/sidecar-process.ts';
+import { createUsageFile } from '../support/usage-files.ts';
+import { traces } from '../support/usage-place.ts';
+
+const MAIN = join(import.meta.dirname, '..', '..', 'src', 'sidecar', 'main.ts');
+const ANY_PORT = 'tcp:0:interface=127.0.0.1';
+
+/** A user id of nobody in particular. */
+const OTHER_USER = 65_534;
+const isRoot = process.getuid?.() === 0;
+const needsRoot = isRoot ? false : 'needs root, to be another user: run it with sudo';
+
+/** A snapshot, or a report as CSV, of as much takes about a second. */
+const MANY_RECORDS = 1_500_000;
+const WHEN = 'from=2020-01-01&to=2021-01-01';
+
+interface End {
+  readonly exitCode: unknown;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs the sidecar to its end, which it comes to by itself. */
+async function run(env: Readonly<Record<string, string>>, uid?: number): Promise<End> {
+  const child = spawn(process.execPath, [MAIN], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { SIDECAR_LISTEN: ANY_PORT, SIDECAR_RELAY_STATUS: NOWHERE, ...env },
+    timeout: 20_000,
+    ...(uid === undefined ? {} : { uid }),
+  });
+  const [[exitCode], stdout, stderr] = await Promise.all([
+    once(child, 'close'),
+    text(child.stdout),
+    text(child.stderr),
+  ]);
+  return { exitCode, stdout, stderr };
+}
+
+function linesOf(output: string): string[] {
+  return output.trimEnd().split('\n');
+}
+
+describe('the sidecar begins', () => {
+  test('not with a wrong configuration: it says all that is wrong with it', async () => {
+    const { exitCode, stdout, stderr } = await run({
+      SIDECAR_LISTEN: 'tcp:99999',
+      SIDECAR_TOKEN: 'one secret, two',
+      SIDECAR_SNAPSHOT_EVERY: '10ms',
+      SIDECAR_SNAPSHOT_KEEP: '0',
+      SIDECAR_RELAY_STATUS: 'relay:4003',
+      SIDECAR_LOG_LEVEL: 'loud',
+      SIDECAR_SNAPSHOTS_DIR: 'there',
+    });
+    assert.equal(exitCode, 78);
+    assert.equal(stdout, '');
+    assert.ok(!stderr.includes('two'));
+    const told = linesOf(stderr).map((line) => /^SIDECAR_\w+/u.exec(line)?.[0]);
+    assert.equal(told.length, 8);
+    const variables = [
+      'SIDECAR_LISTEN',
+      'SIDECAR_LOG_LEVEL',
+      'SIDECAR_RELAY_STATUS',
+      'SIDECAR_SNAPSHOTS_DIR',
+      'SIDECAR_SNAPSHOT_EVERY',
+      'SIDECAR_SNAPSHOT_KEEP',
+      'SIDECAR_TOKEN',
+      'SIDECAR_USAGE_DB',
+    ];
+    assert.deepEqual(new Set(told), new Set(variables));
+    assert.match(stderr, /^SIDECAR_SNAPSHOTS_DIR is not known .* SIDECAR_SNAPSHOT_DIR$/mu);
+    assert.match(stderr, /^SIDECAR_TOKEN="\(secret\)" can't be used\. Accepted: visible ASCII/mu);
+  });
+
+  test('not on a port that another program has', async (context) => {
+    const server = createServer().listen(0, '127.0.0.1');
+    context.after(() => server.close());
+    await once(server, 'listening');
+    const address = server.address();
+    assert.ok(address !== null && typeof address === 'object');
+    const directory = await scratch(context);
+    const { exitCode, stderr } = await run({
+      SIDECAR_LISTEN: `${ANY_PORT} tcp:${address.port}:interface=127.0.0.1`,
+      SIDECAR_USAGE_DB: join(directory, 'usage.sqlite'),
+      SIDECAR_SNAPSHOT_DIR: join(directory, 'snapshots'),
+    });
+    assert.equal(exitCode, 1);
+    assert.deepEqual(linesOf(stderr), [
+      `can't listen on tcp:${address.port}:interface=127.0.0.1: another program listens there (EADDRINUSE)`,
+    ]);
+  });
+
+  test('not where there is no place for snapshots', async (context) => {
+    const directory = await scratch(context);
+    const file = join(directory, 'file');
+    writeFileSync(file, '');
+    const { exitCode, stderr } = await run({
+      SIDECAR_USAGE_DB: join(directory, 'usage.sqlite'),
+      SIDECAR_SNAPSHOT_DIR: file,
+    });
+    assert.equal(exitCode, 1);
+    const [sentence = '', ...more] = linesOf(stderr);
+    assert.deepEqual(more, []);
+    assert.ok(sentence.startsWith(`can't keep snapshots in "${file}": `), sentence);
+  });
+
+  test('not where snapshots belong to another user', { skip: needsRoot }, async (context) => {
+    const directory = await scratch(context);
+    chmodSync(directory, 0o755);
+    const snapshots = join(directory, 'snapshots');
+    mkdirSync(snapshots, { mode: 0o755 });
+    const settings = { SIDECAR_USAGE_DB: join(directory, 'usage.sqlite') };
+    for (const path of [snapshots, join(snapshots, 'below')]) {
+      const { exitCode, stderr } = await run({ ...settings, SIDECAR_SNAPSHOT_DIR: path }, OTHER_USER);
+      assert.equal(exitCode, 1);
+      const [sentence = '', ...more] = linesOf(stderr);
+      assert.deepEqual(more, []);
+      assert.ok(sentence.startsWith(`can't keep snapshots in "${path}": EACCES`), sentence);
+      assert.match(sentence, /; make it this user's, or set SIDECAR_SNAPSHOT_DIR$/u);
+    }
+  });
+
+  test('behind the relay, and behind whoever is behind already', async (context) => {
+    const { sidecar } = await openSidecar(context, null);
+    assert.equal(getPriority(sidecar.pid), 10);
+    const directory = await scratch(context);
+    chmodSync(directory, 0o777);
+    const child = spawn('nice', ['-n', '15', process.execPath, MAIN], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+      env: {
+        PATH: process.env['PATH'],
+        SIDECAR_LISTEN: ANY_PORT,
+        SIDECAR_USAGE_DB: join(directory, 'usage.sqlite'),
+        SIDECAR_SNAPSHOT_DIR: join(directory, 'snapshots'),
+      },
+      ...(isRoot ? { uid: OTHER_USER } : {}),
+    });
+    context.after(() => child.kill('SIGKILL'));
+    const [said]: unknown[] = await Promise.race([once(child.stdout, 'data'), once(child, 'close')]);
+    assert.match(String(said), /"msg":"listening"/u);
+    assert.equal(getPriority(child.pid), 15);
+  });
+
+  test('without a database, and finds it when it comes', async (context) => {
+    const { sidecar, url, databasePath } = await openSidecar(context, null);
+    await sidecar.said(/"level":"warn".+there is no usage database .+"failures":1,/u);
+    assert.equal((await ask(url, '/usage.json')).status, 503);
+    createUsageFile(databasePath, { rows: 7 });
+    await sidecar.said(/"rows":7,"msg":"snapshot taken"/u);
+    await sidecar.said(/"failures":\d+,"msg":"snapshots are taken again"/u);
+    const list = jsonOf(await ask(url, '/snapshots'));
+    assert.ok(typeof list === 'object' && list !== null && 'problem' in list);
+    assert.equal(list.problem, null);
+    assert.equal((await ask(url, '/usage.csv')).status, 200);
+    assert.equal(sidecar.stderr, '');
+  });
+});
+
+describe('the sidecar never writes where the relay writes', () => {
+  for (const journalMode of ['wal', 'delete'] as const) {
+    test(`not to a database with journal mode ${journalMode} that nobody has open`, async (context) => {
+      const { sidecar, url, volume, databasePath } = await openSidecar(context, null);
+      // Nobody writes it any more when the sidecar first sees it.
+      const elsewhere = join(volume, '..', 'new.sqlite');
+      createUsageFile(elsewhere, { rows: 100, journalMode });
+      renameSync(elsewhere, databasePath);
+      const before = traces(volume);
+      for (const path of [
+        '/live.json',
+        '/usage.json?from=2020-01-01',
+        '/usage.csv?by=record&from=2020-01-01',
+      ]) {
+        assert.equal((await ask(url, path)).status, 200);
+      }
+      assert.equal((await ask(url, '/snapshots', { method: 'POST' })).status, 201);
+      assert.deepEqual(traces(volume), before);
+      await sidecar.stop();
+      assert.deepEqual(traces(volume), before);
+    });
+  }
+});
+
+describe('the sidecar ends when it is told to, with exit code 0', () => {
+  test('while nothing happens but that connections are open', async (context) => {
+    const { sidecar, url } = await openSidecar(context, someUsage(3));
+    await (await fetch(`${url}/live.json`)).text();
+    await sidecar.stop();
+    assert.deepEqual(
+      linesOf(sidecar.log).map((line) => /"msg":"([^"]+)"/u.exec(line)?.[1]),
+      ['listening', 'snapshot taken', 'stopping', 'stopped'],
+    );
+    assert.equal(sidecar.stderr, '');
+  });
+
+  test('while answers are under way, which break off', async (context) => {
+    const { sidecar, url, databasePath } = await openSidecar(context, null);
+    createUsageFile(databasePath, { rows: MANY_RECORDS });
+    const csv = await begin(url, `/usage.csv?by=record&${WHEN}`);
+    await once(csv, 'data');
+    const paths = [`/usage.json?by=hour&${WHEN}`, `/usage.csv?by=hour&${WHEN}`];
+    const broken = [text(csv), ...paths.map((path) => ask(url, path))].map((answer) =>
+      assert.rejects(answer, /aborted|socket hang up|ECONNRESET/u),
+    );
+    assert.equal((await ask(url, '/healthz')).status, 200);
+    await sidecar.stop();
+    await Promise.all(broken);
+    assert.doesNotMatch(sidecar.log, /"level":"(?:error|fatal)"/u);
+    assert.equal(sidecar.stderr, '');
+  });
+
+  test('by SIGINT as well, while a snapshot is being taken, of which nothing is left', async (context) => {
+    const directory = await scratch(context);
+    const databasePath = join(directory, 'usage.sqlite');
+    const snapshots = join(directory, 'snapshots');
+    createUsageFile(databasePath, { rows: MANY_RECORDS, journalMode: 'delete' });
+    const sidecar = await SidecarProcess.start({
+      SIDECAR_USAGE_DB: databasePath,
+      SIDECAR_SNAPSHOT_DIR: snapshots,
+      SIDECAR_RELAY_STATUS: NOWHERE,
+    });
+    context.after(() => sidecar[Symbol.asyncDispose]());
+    await until(() => readdirSync(snapshots).length > 0);
+    const post = assert.rejects(
+      ask(sidecar.url, '/snapshots', { method: 'POST' }),
+      /socket hang up|ECONNRESET/u,
+    );
+    await ask(sidecar.url, '/healthz');
+    process.kill(sidecar.pid, 'SIGINT');
+    await sidecar.said(/"signal":"SIGINT","msg":"stopping"/u);
+    // Whoever is impatient and signals once more changes nothing.
+    await sidecar.stop();
+    assert.equal(sidecar.log.split('"msg":"stopping"').length, 2);
+    await post;
+    assert.deepEqual(readdirSync(snapshots), []);
+    assert.doesNotMatch(sidecar.log, /"msg":"snapshot taken"|"level":"(?:warn|error|fatal)"/u);
+    assert.equal(sidecar.stderr, '');
+  });
+});

@@ -1,0 +1,160 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import { describe, test } from 'node:test';
+import { ask, jsonOf, problemOf } from '../support/ask.ts';
+import type { Answer } from '../support/ask.ts';
+import { openSidecar, someUsage } from '../support/sidecar-site.ts';
+
+const JSON_TYPE = 'application/json; charset=utf-8';
+const SNAPSHOT_TYPE = 'application/vnd.sqlite3';
+
+/** Every address there is, with how it answers where there is a database and a snapshot, but no relay. */
+const ROUTES: readonly (readonly [path: string, status: number, type: string])[] = [
+  ['/', 200, 'text/html; charset=utf-8'],
+  ['/assets/dashboard.ts', 200, 'text/javascript; charset=utf-8'],
+  ['/assets/dashboard.css', 200, 'text/css; charset=utf-8'],
+  ['/live.json', 200, JSON_TYPE],
+  ['/snapshots', 200, JSON_TYPE],
+  ['/snapshots/latest.sqlite', 200, SNAPSHOT_TYPE],
+  ['/usage.json', 200, JSON_TYPE],
+  ['/usage.csv', 200, 'text/csv; charset=utf-8'],
+  ['/healthz', 200, JSON_TYPE],
+  ['/health/snapshot', 200, JSON_TYPE],
+  ['/health/relay', 503, JSON_TYPE],
+  ['/health/transfer', 503, JSON_TYPE],
+];
+
+/** Whose answers differ from one moment to the next. */
+const CHANGING = /live\.json|usage\.json/u;
+
+const STRANGE_PATHS = [
+  '/nothing',
+  '/.',
+  '/../../../../etc/passwd',
+  '/%zz',
+  '/assets/%zz',
+  '/assets/..%2findex.html',
+  '/assets/index.html',
+  '/assets/..%2f..%2fmain.ts',
+  '/assets/__proto__',
+  '/assets/constructor',
+  '/snapshots/%zz',
+  '/snapshots/%00',
+  '/snapshots/nothing.sqlite',
+  '/snapshots/__proto__',
+  '/snapshots/.scratch',
+  '/snapshots/../volume/usage.sqlite',
+  '/snapshots/..%2fvolume%2fusage.sqlite',
+  '/snapshots/%2e%2e%2fvolume%2fusage.sqlite',
+  '/snapshots/..%5cvolume%5cusage.sqlite',
+  '/snapshots/%2fetc%2fpasswd',
+  '/snapshots/latest.sqlite/more',
+  '/health/nothing',
+  '/health/toString',
+  `/${'x'.repeat(10_000)}`,
+];
+
+function assertSafe({ headers }: Answer, what: string): void {
+  const policy = headers['content-security-policy'] ?? '';
+  assert.match(String(policy), /^default-src 'none'; script-src 'self';/u, what);
+  assert.match(String(policy), /frame-ancestors 'none'$/u, what);
+  assert.doesNotMatch(String(policy), /unsafe|\*/u, what);
+  assert.equal(headers['x-content-type-options'], 'nosniff', what);
+  assert.equal(headers['x-frame-options'], 'DENY', what);
+  assert.equal(headers['referrer-policy'], 'no-referrer', what);
+  assert.equal(headers['cross-origin-resource-policy'], 'same-origin', what);
+  assert.equal(headers['cache-control'], 'no-cache', what);
+  assert.equal(headers['x-powered-by'], undefined, what);
+  assert.equal(headers['access-control-allow-origin'], undefined, what);
+}
+
+/** What an answer to HEAD has to have in common with one to GET. */
+function commonOf({ status, headers }: Answer, path: string): unknown[] {
+  const isChanging = CHANGING.test(path);
+  return [status, headers['content-type'], isChanging ? null : (headers.etag ?? null)];
+}
+
+describe('the server of the sidecar', () => {
+  test('is strict with whoever asks, whatever they ask', async (context) => {
+    const { url, sidecar } = await openSidecar(context, someUsage(10));
+
+    for (const [path, status, type] of ROUTES) {
+      await context.test(`GET and HEAD ${path}`, async () => {
+        const answer = await ask(url, path);
+        assert.deepEqual([answer.status, answer.headers['content-type']], [status, type]);
+        assert.ok(answer.body.length > 0);
+        assertSafe(answer, path);
+        const head = await ask(url, path, { method: 'HEAD' });
+        assert.deepEqual(commonOf(head, path), commonOf(answer, path));
+        assert.equal(head.body.length, 0);
+        assertSafe(head, `HEAD ${path}`);
+      });
+
+      for (const method of ['POST', 'PUT', 'PATCH', 'DELETE', 'TRACE', 'PROPFIND']) {
+        if (method === 'POST' && path === '/snapshots') continue;
+        await context.test(`${method} ${path} is nothing`, async () => {
+          const answer = await ask(url, path, { method });
+          assert.equal(answer.status, 404);
+          assert.notEqual(problemOf(answer), '');
+          assertSafe(answer, `${method} ${path}`);
+        });
+      }
+    }
+
+    for (const path of STRANGE_PATHS) {
+      await context.test(`GET ${path.slice(0, 60)} leads nowhere`, async () => {
+        const answer = await ask(url, path);
+        assert.ok([400, 404].includes(answer.status), `status ${answer.status}`);
+        assert.equal(answer.headers['content-type'], JSON_TYPE);
+        assert.notEqual(problemOf(answer), '');
+        assertSafe(answer, path);
+      });
+    }
+
+    await context.test('what is no HTTP is refused, and no fault of the sidecar', async () => {
+      const { hostname, port } = new URL(url);
+      const socket = connect({ host: hostname, port: Number(port) });
+      let said = '';
+      socket.setEncoding('latin1').on('data', (text: string) => {
+        said += text;
+      });
+      socket.write('please relay 00 for side 00\n\r\n\r\n');
+      await once(socket, 'close');
+      assert.match(said, /^HTTP\/1\.1 400 /u);
+      assert.equal((await ask(url, '/healthz')).status, 200);
+    });
+
+    await context.test('none of it was a fault', async () => {
+      await sidecar.stop();
+      assert.doesNotMatch(sidecar.log, /"level":"(?:warn|error|fatal)"/u);
+      assert.equal(sidecar.stderr, '');
+    });
+  });
+
+  test('keeps its page: what has not changed is not sent again', async (context) => {
+    const { url } = await openSidecar(context, null);
+    for (const path of ['/', '/assets/uplot.js']) {
+      const { headers, body } = await ask(url, path);
+      const again = await ask(url, path, { headers: { 'if-none-match': headers.etag } });
+      assert.deepEqual([again.status, again.body.length], [304, 0]);
+      assertSafe(again, path);
+      const small = await ask(url, path, { headers: { 'accept-encoding': 'gzip' } });
+      assert.equal(small.headers['content-encoding'], 'gzip');
+      assert.ok(small.body.length < body.length / 2);
+    }
+  });
+
+  test('is well while nothing else is', async (context) => {
+    const { url } = await openSidecar(context, null);
+    assert.deepEqual(jsonOf(await ask(url, '/healthz')), { ok: true, problem: null });
+    for (const check of ['relay', 'transfer']) {
+      const answer = await ask(url, `/health/${check}`);
+      assert.equal(answer.status, 503);
+      assert.match(problemOf(answer, ['ok']), /^the relay's status port does not answer at http:/u);
+    }
+    const answer = await ask(url, '/health/snapshot');
+    assert.equal(answer.status, 503);
+    assert.match(problemOf(answer, ['ok']), /^there is no snapshot in ".+" yet$/u);
+  });
+});

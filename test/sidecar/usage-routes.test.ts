@@ -1,0 +1,211 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { readdirSync, readlinkSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import type { IncomingMessage } from 'node:http';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { text } from 'node:stream/consumers';
+import { gunzipSync } from 'node:zlib';
+import { PERIODS } from '../../src/sidecar/api.ts';
+import type { AggregateOutcome, AggregateTask } from '../../src/sidecar/usage-messages.ts';
+import { MAX_KEPT_ROWS, UsageReports } from '../../src/sidecar/usage-reports.ts';
+import { ask, begin, jsonOf, problemOf } from '../support/ask.ts';
+import { until } from '../support/scratch.ts';
+import { openSidecar, someUsage } from '../support/sidecar-site.ts';
+import { createUsageFile } from '../support/usage-files.ts';
+import { expectedRows, expectedWaiting } from '../support/usage-records.ts';
+
+const FROM = '2024-01-01';
+const TO = '2024-03-01';
+const [FROM_S, TO_S] = [FROM, TO].map((day) => Date.parse(day) / 1000);
+
+/** As CSV these are some 30 MB, of which the kernel's buffers for a connection take a third at most. */
+const MANY_RECORDS = 600_000;
+const ALL_OF_THEM = '/usage.csv?by=record&from=2020-01-01&to=2021-01-01';
+
+const CSV_TYPE = 'text/csv; charset=utf-8';
+
+/** What wants something that is not there, and what the answer begins with. */
+const FAULTS: readonly (readonly [query: string, problem: RegExp])[] = [
+  ['by=week', /^"by" is "week": use one of hour, day, month/u],
+  ['by=day&by=hour', /^"by" is there more than once/u],
+  ['from=yesterday', /^"from" is "yesterday", which is no time: use a date/u],
+  ['to=2024-02-30', /^"to" is "2024-02-30", which is no time/u],
+  ['from=2024-02-01&to=2024-01-01', /^"from" \(2024-02-01T00:00:00.000Z\) must lie before "to"/u],
+  ['since=2024-01-01', /^there is no parameter "since": use by, from and to/u],
+  ['__proto__=1', /^there is no parameter "__proto__"/u],
+  ['from[]=2024-01-01', /^there is no parameter "from\[\]"/u],
+  ['from=%00', /^"from" is "\\u0000", which is no time/u],
+  ['from=%zz', /^"from" is "%zz", which is no time/u],
+];
+
+/** Connections and listeners of a process. */
+function socketsOf(pid: number): number {
+  const directory = `/proc/${pid}/fd`;
+  return readdirSync(directory).filter((fd) => {
+    try {
+      return readlinkSync(join(directory, fd)).startsWith('socket:');
+    } catch {
+      // It was closed meanwhile.
+      return false;
+    }
+  }).length;
+}
+
+/** What has come when the answer has just begun. Nothing more is read. */
+async function startOf(response: IncomingMessage): Promise<string> {
+  const [chunk]: unknown[] = await once(response, 'data');
+  response.pause();
+  return String(chunk);
+}
+
+describe('usage over HTTP', () => {
+  test('has the numbers of the database', async (context) => {
+    const records = someUsage(3000);
+    const { url } = await openSidecar(context, records);
+    for (const by of PERIODS) {
+      const query = `?by=${by}&from=${FROM}&to=${TO}`;
+      const rows = expectedRows(records, by, FROM_S ?? 0, TO_S ?? 0);
+      assert.ok(rows.length > 3);
+      const report = jsonOf(await ask(url, `/usage.json${query}`));
+      assert.ok(typeof report === 'object' && report !== null && 'generated' in report);
+      assert.ok(Math.abs(Date.now() - Date.parse(String(report.generated))) < 60_000);
+      assert.deepEqual(report, {
+        by,
+        from: `${FROM}T00:00:00.000Z`,
+        to: `${TO}T00:00:00.000Z`,
+        generated: report.generated,
+        rows,
+        waiting: expectedWaiting(records.filter(({ started }) => started < (TO_S ?? 0))),
+      });
+
+      const csv = await ask(url, `/usage.csv${query}`);
+      assert.equal(csv.headers['content-disposition'], `attachment; filename="usage-by-${by}.csv"`);
+      const lines = rows.map((row) => `${Object.values(row).join(',')}\r\n`);
+      const header = 'start,mood,records,total_bytes,total_time,waiting_time\r\n';
+      assert.equal(csv.body.toString(), header + lines.join(''));
+    }
+  });
+
+  test('is compressed for those who ask, and HEAD brings none of it', async (context) => {
+    const { url } = await openSidecar(context, someUsage(3000));
+    for (const path of [`/usage.json?from=${FROM}&to=${TO}`, `/usage.csv?by=record&from=${FROM}&to=${TO}`]) {
+      const plain = await ask(url, path);
+      const small = await ask(url, path, { headers: { 'accept-encoding': 'gzip' } });
+      assert.equal(small.headers['content-encoding'], 'gzip');
+      assert.ok(small.body.length < plain.body.length / 2);
+      assert.ok(gunzipSync(small.body).equals(plain.body));
+      const head = await ask(url, path, { method: 'HEAD' });
+      assert.deepEqual([head.status, head.body.length], [200, 0]);
+      assert.equal(head.headers['content-type'], plain.headers['content-type']);
+    }
+  });
+
+  test('is refused in a sentence where the question is wrong', async (context) => {
+    const { url } = await openSidecar(context, someUsage(1));
+    for (const path of ['/usage.json', '/usage.csv']) {
+      for (const [query, problem] of FAULTS) {
+        const answer = await ask(url, `${path}?${query}`);
+        assert.equal(answer.status, 400, query);
+        assert.match(problemOf(answer), problem);
+      }
+    }
+    assert.equal((await ask(url, '/usage.json?by=record')).status, 400);
+  });
+
+  test('says why there is none, and is there as soon as it can be', async (context) => {
+    const { url, databasePath } = await openSidecar(context, null);
+    const expectNone = async (state: string, problem: RegExp): Promise<void> => {
+      for (const path of ['/usage.json', '/usage.csv']) {
+        // Each question is another one: an answer is kept for a second.
+        const answer = await ask(url, `${path}?from=${(FROM_S ?? 0) + problem.source.length}`);
+        assert.equal(answer.status, 503);
+        assert.equal(answer.headers['content-type'], 'application/json; charset=utf-8');
+        assert.equal(answer.headers['content-disposition'], undefined);
+        assert.match(problemOf(answer, ['state']), problem);
+        assert.match(answer.body.toString(), new RegExp(`"state":"${state}"`, 'u'));
+      }
+    };
+    await expectNone('missing', /^there is no usage database ".+" yet: start the relay/u);
+    writeFileSync(databasePath, 'no database at all, but long enough to be taken for one');
+    await expectNone('unreadable', /^can't read the usage database ".+": it is not an SQLite database$/u);
+    rmSync(databasePath);
+    createUsageFile(databasePath, { rows: 9 });
+    const csv = await ask(url, '/usage.csv?by=month&from=2020-01-01&to=2021-01-01');
+    assert.match(csv.body.toString(), /\r\n2020-09-01T00:00:00\.000Z,happy,9,18,94\.5,13\.5\r\n$/u);
+  });
+
+  test('is sent as CSV while it is read, and is cut short where that fails', async (context) => {
+    const { url, sidecar, databasePath } = await openSidecar(context, null);
+    createUsageFile(databasePath, { rows: MANY_RECORDS });
+    const response = await begin(url, ALL_OF_THEM);
+    assert.equal(response.headers['content-type'], CSV_TYPE);
+    const start = await startOf(response);
+    assert.match(start, /^started,total_time,waiting_time,total_bytes,mood\r\n2020-09-13T12:26:40/u);
+    renameSync(databasePath, `${databasePath}.away`);
+    await assert.rejects(text(response), /aborted/u);
+    const [, problem = ''] = await sidecar.said(/"problem":"([^\n]+)","msg":"usage.csv broke off half-way"/u);
+    assert.match(problem, /^there is no usage database/u);
+
+    renameSync(`${databasePath}.away`, databasePath);
+    const whole = await ask(url, ALL_OF_THEM);
+    assert.equal(whole.body.toString().split('\r\n').length, MANY_RECORDS + 2);
+    assert.equal(sidecar.stderr, '');
+  });
+
+  test('is read no further for a client that goes away', async (context) => {
+    const { url, sidecar, databasePath } = await openSidecar(context, null);
+    createUsageFile(databasePath, { rows: MANY_RECORDS });
+    const before = socketsOf(sidecar.pid);
+    for (const headers of [{}, { 'accept-encoding': 'gzip' }]) {
+      const response = await begin(url, ALL_OF_THEM, { headers });
+      await startOf(response);
+      assert.ok(socketsOf(sidecar.pid) > before);
+      response.destroy();
+    }
+    await until(() => socketsOf(sidecar.pid) === before);
+    rmSync(databasePath);
+    assert.equal((await ask(url, '/usage.csv')).status, 503);
+    await sidecar.stop();
+    assert.doesNotMatch(sidecar.log, /"level":"error"|broke off/u);
+    assert.equal(sidecar.stderr, '');
+  });
+
+  test('does not keep a snapshot waiting, however many questions there are', async (context) => {
+    const { url, databasePath } = await openSidecar(context, null);
+    createUsageFile(databasePath, { rows: MANY_RECORDS });
+    let answered = 0;
+    const questions = Array.from({ length: 20 }, async (_, index) => {
+      await ask(url, `/usage.json?by=month&from=${index}&to=2021-01-01`);
+      answered += 1;
+    });
+    const post = await ask(url, '/snapshots', { method: 'POST' });
+    assert.equal(post.status, 201);
+    assert.ok(answered < questions.length, 'the snapshot was the last');
+    await Promise.all(questions);
+  });
+
+  test('is kept for those who ask again, but not without bounds', async () => {
+    const row = { start: FROM, mood: 'happy', records: 1, total_bytes: 1, total_time: 1, waiting_time: 1 };
+    let asked = 0;
+    const pool = {
+      run: ({ from }: AggregateTask): Promise<AggregateOutcome> => {
+        asked += 1;
+        const rows = Array.from({ length: from }, () => row);
+        return Promise.resolve({ kind: 'ok', rows, waiting: [], tookMs: 1000 });
+      },
+    };
+    const source = { databasePath: '', scratchDirectory: '' };
+    const reports = new UsageReports({ source, pool, clock: () => 0 });
+    const askedFor = async (...counts: readonly number[]): Promise<number> => {
+      asked = 0;
+      for (const from of counts) await reports.report({ by: 'hour', from, to: 0 });
+      return asked;
+    };
+    const half = MAX_KEPT_ROWS / 2;
+    assert.equal(await askedFor(half, half - 1, half, half - 1), 2);
+    assert.equal(await askedFor(half + 1), 1);
+    assert.equal(await askedFor(half - 1, half + 1), 0, 'what was asked for last is kept');
+    assert.equal(await askedFor(half), 1, 'what was asked for first is not');
+  });
+});

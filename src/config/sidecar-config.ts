@@ -96,7 +96,9 @@ function weakness({ token, listen }: SidecarConfig): string[] {
       : [];
   const isOpen = listen.some((endpoint) => endpoint.kind === 'tcp' && !isLoopback(endpoint.interface));
   return isOpen
-    ? ['SIDECAR_TOKEN is not set: whoever can reach SIDECAR_LISTEN may read the usage records']
+    ? [
+        'SIDECAR_TOKEN is not set: whoever can reach SIDECAR_LISTEN may read the usage records; fine where that is you alone',
+      ]
     : [];
 }
 

@@ -13,12 +13,15 @@ const TIMEOUT_MS = 1500;
 /** Longer answers are none of ours, in characters. */
 const MAX_ANSWER_LENGTH = 1_000_000;
 
-/**
- * What is wrong, in one line; null when nothing is. Checks load what they need when they run: one of them does so every
- * two seconds.
- */
-type Verdict = string | null;
+/** What a check found, in a line without its name: what is wrong, or what there is to say when nothing is. */
+interface Verdict {
+  readonly ok: boolean;
+  readonly text: string;
+}
 
+const sick = (text: string): Verdict => ({ ok: false, text });
+
+/** Each loads what it needs when it runs: one of them does so every two seconds. */
 const CHECKS: ReadonlyMap<string, () => Promise<Verdict>> = new Map([
   ['relay', () => askRelay('/health/relay')],
   ['transfer', () => askRelay('/health/transfer')],
@@ -29,40 +32,41 @@ const CHECKS: ReadonlyMap<string, () => Promise<Verdict>> = new Map([
 const words = [...CHECKS.keys()].join(', ');
 const [, , word = ''] = process.argv;
 const verdict = await run(CHECKS.get(word));
-process.stdout.write(`${verdict ?? `${word}: ok`}\n`);
-process.exitCode = verdict === null ? 0 : 1;
+process.stdout.write(`${verdict.text.replaceAll(/\s+/gu, ' ')}\n`);
+process.exitCode = verdict.ok ? 0 : 1;
 
 async function run(check: (() => Promise<Verdict>) | undefined): Promise<Verdict> {
-  if (check === undefined) return `${JSON.stringify(word)} is no check; there are ${words}`;
+  if (check === undefined) return sick(`${JSON.stringify(word)} is no check; there are ${words}`);
   try {
-    const problem = await check();
-    return problem === null ? null : `${word}: ${inOneLine(problem)}`;
+    const found = await check();
+    return { ok: found.ok, text: `${word}: ${found.text}` };
   } catch (error) {
-    return `${word}: the check failed (${inOneLine(error instanceof Error ? error.message : 'unknown')})`;
+    return sick(`${word}: the check failed (${messageOf(error)})`);
   }
 }
 
-function inOneLine(text: string): string {
-  return text.replaceAll(/\s+/gu, ' ');
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : 'unknown';
 }
 
 async function askRelay(path: string): Promise<Verdict> {
   const config = configOf<Config>(readEnv(process.env));
-  if (typeof config === 'string') return config;
+  if (typeof config === 'string') return sick(config);
   return ask(config.listen.status, 'RELAY_STATUS_LISTEN', path);
 }
 
 async function askSidecar(): Promise<Verdict> {
   const config = await sidecarConfig();
-  return typeof config === 'string' ? config : ask(config.listen, 'SIDECAR_LISTEN', '/healthz');
+  return typeof config === 'string' ? sick(config) : ask(config.listen, 'SIDECAR_LISTEN', '/healthz');
 }
 
 async function checkSnapshot(): Promise<Verdict> {
   const config = await sidecarConfig();
-  if (typeof config === 'string') return config;
+  if (typeof config === 'string') return sick(config);
   const { checkNewest } = await import('./sidecar/snapshot-check.ts');
   const { directory, everyMs } = config.snapshots;
-  return checkNewest(directory, 2 * everyMs, Date.now());
+  const problem = await checkNewest(directory, 2 * everyMs, Date.now());
+  return problem === null ? { ok: true, text: 'ok' } : sick(problem);
 }
 
 async function sidecarConfig(): Promise<SidecarConfig | string> {
@@ -76,14 +80,14 @@ function configOf<T>(read: ReadResult<T>): T | string {
 }
 
 async function ask([endpoint]: readonly Endpoint[], variable: string, path: string): Promise<Verdict> {
-  if (endpoint === undefined) return `${variable} is off, and nobody else can be asked`;
+  if (endpoint === undefined) return sick(`${variable} is off, and nobody else can be asked`);
   if (endpoint.kind === 'tcp' && endpoint.port === 0)
-    return `${variable} is port 0, which may be any: give it a number`;
+    return sick(`${variable} is port 0, which may be any: give it a number`);
   try {
     const report = parseReport(await fetchText({ ...addressOf(endpoint), path }));
-    return report === null ? `what answers at ${variable} is something else` : problemIn(report);
+    return report === null ? sick(`what answers at ${variable} is something else`) : verdictOf(report);
   } catch (error) {
-    return `no answer at ${variable} (${error instanceof Error ? error.message : 'unknown'})`;
+    return sick(`no answer at ${variable} (${messageOf(error)})`);
   }
 }
 
@@ -123,9 +127,16 @@ function parseReport(answer: string): { readonly ok: unknown } | null {
   }
 }
 
-function problemIn(report: { readonly ok: unknown }): Verdict {
-  if (report.ok === true) return null;
-  return 'problem' in report && typeof report.problem === 'string'
-    ? report.problem
-    : 'it says that it is not well';
+function verdictOf(report: { readonly ok: unknown }): Verdict {
+  if (report.ok !== true) {
+    const says = 'problem' in report && typeof report.problem === 'string';
+    return sick(says ? String(report.problem) : 'it says that it is not well');
+  }
+  const transfers = 'transfers' in report && Array.isArray(report.transfers) ? report.transfers : [];
+  return { ok: true, text: ['ok', transfers.map(latencyOf).join(', ')].filter(Boolean).join(': ') };
+}
+
+function latencyOf(transfer: unknown): string {
+  const { from, to, milliseconds } = Object.assign({ from: '', to: '', milliseconds: 0 }, transfer);
+  return `${from === to ? from : `${from} to ${to}`} ${milliseconds} ms`;
 }

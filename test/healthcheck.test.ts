@@ -49,8 +49,19 @@ async function run(word: string, env: Environment): Promise<Ended> {
   }
 }
 
-async function assertOk(word: string, env: Environment): Promise<void> {
-  assert.deepEqual(await run(word, env), { code: 0, stdout: `${word}: ok\n`, stderr: '' });
+/** A transfer says more: who sent to whom, and how long it took. */
+async function assertOk(word: string, env: Environment, more: RegExp = /^$/u): Promise<void> {
+  const { code, stdout, stderr } = await run(word, env);
+  assert.deepEqual([code, stderr], [0, ''], stdout);
+  assert.ok(stdout.startsWith(`${word}: ok`) && stdout.endsWith('\n'), stdout);
+  assert.match(stdout.slice(`${word}: ok`.length, -1), more);
+}
+
+const LATENCY = String.raw`(?:raw|websocket) \S+(?: to websocket \S+)? \d+(?:\.\d)? ms`;
+
+/** So many latencies in one line. */
+function latencies(count: number): RegExp {
+  return new RegExp(`^: ${Array.from({ length: count }, () => LATENCY).join(', ')}$`, 'u');
 }
 
 /** It says exactly one line, and that it is not well. */
@@ -99,7 +110,7 @@ describe('the checks of a relay', () => {
     const port = relay.port('status');
     for (const listener of [`tcp:${port}:interface=127.0.0.1`, `tcp:${port}`, `${port}`]) {
       await assertOk('relay', { RELAY_STATUS_LISTEN: listener });
-      await assertOk('transfer', { RELAY_STATUS_LISTEN: listener });
+      await assertOk('transfer', { RELAY_STATUS_LISTEN: listener }, latencies(3));
     }
     await relay.stop();
     assert.deepEqual(recordsIn(path), []);
@@ -109,7 +120,8 @@ describe('the checks of a relay', () => {
     const path = join(await scratch(context), 'status.sock');
     const env = { RELAY_STATUS_LISTEN: `unix:${path}` };
     await using relay = await RelayProcess.start(env);
-    for (const word of ['relay', 'transfer']) await assertOk(word, env);
+    await assertOk('relay', env);
+    await assertOk('transfer', env, latencies(1));
     await relay.stop();
     assertFails(await run('relay', env), /^relay: no answer at RELAY_STATUS_LISTEN .*ENOENT/u);
   });
@@ -128,7 +140,7 @@ describe('the checks of a relay', () => {
       } finally {
         process.kill(relay.pid, 'SIGCONT');
       }
-      await assertOk(word, env);
+      await assertOk(word, env, word === 'transfer' ? latencies(1) : undefined);
     }
     await relay.stop();
     assert.deepEqual(recordsIn(path), []);

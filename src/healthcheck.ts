@@ -1,4 +1,3 @@
-import { get } from 'node:http';
 import type { RequestOptions } from 'node:http';
 import { formatFault } from './config/config.ts';
 import type { Config } from './config/config.ts';
@@ -6,6 +5,9 @@ import { readEnv } from './config/read-env.ts';
 import type { ReadResult } from './config/read-env.ts';
 import type { SidecarConfig } from './config/sidecar-config.ts';
 import type { Endpoint } from './net/endpoint.ts';
+
+// An import would load all that node:http can name, fetch and WebSocket among it, which takes longer than all else here.
+const { get } = process.getBuiltinModule('node:http');
 
 /** Time for an answer, in milliseconds; with the start of this process it makes less than 2 s. */
 const TIMEOUT_MS = 1500;

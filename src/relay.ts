@@ -56,6 +56,7 @@ export class Relay {
     this.#log = log;
     this.#recorder = new Recorder(config.usage.blurSeconds);
     this.#hub = new Hub({
+      timeouts: config.timeouts,
       wallClock: () => Date.now(),
       monotonicClock: () => performance.now(),
       ended: (ending) => this.#record(ending),
@@ -74,7 +75,7 @@ export class Relay {
   async start(): Promise<Endpoints> {
     await this.#openUsage();
     const { raw, websocket, status } = this.#config.listen;
-    const options = { pingIntervalMs: PING_INTERVAL_MS };
+    const options = { pingIntervalMs: PING_INTERVAL_MS, upgradeTimeoutMs: this.#config.timeouts.handshakeMs };
     const accept = this.#hub.accept.bind(this.#hub);
     const plane = await DataPlane.open(this.#config.bufferMemoryBytes);
     if (plane.kind === 'ordinary streams') {

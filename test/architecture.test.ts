@@ -16,6 +16,7 @@ const ROOMS: readonly (readonly [name: string, files: RegExp])[] = [
   ['program', /^program\.ts$/u],
   ['listener', /^net\/listener\.ts$/u],
   ['usage', /^usage\//u],
+  ['limits', /^limits\//u],
   // Two of its files lie lower; the rest of the folder is this room.
   ['net', /^net\/(?!(?:endpoint|listener)\.ts$)/u],
   ['status', /^status\//u],

@@ -18,6 +18,12 @@ export interface Config {
     /** 0 is off. */
     readonly blurSeconds: number;
   };
+  /** Null is off. */
+  readonly timeouts: {
+    readonly handshakeMs: number | null;
+    readonly waitMs: number | null;
+    readonly idleMs: number | null;
+  };
   readonly logLevel: LogLevel;
   /** What may be held for receivers that do not keep up, above a small amount for each. */
   readonly bufferMemoryBytes: number;

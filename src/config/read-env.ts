@@ -3,7 +3,7 @@ import type { Config, Fault, LogLevel } from './config.ts';
 import { EnvironmentReader, Refusal } from './environment.ts';
 import type { Environment } from './environment.ts';
 import { readSecretFile } from './secret-file.ts';
-import { toDurationMs, toEndpoints, toLogLevel, toSizeBytes } from './values.ts';
+import { toDurationMs, toEndpoints, toLogLevel, toSizeBytes, toTimeoutMs } from './values.ts';
 
 /** Every variable there is, with what it is when the environment does not say. An empty value means off. */
 export const DEFAULTS = {
@@ -15,6 +15,10 @@ export const DEFAULTS = {
   RELAY_BLUR_USAGE: '0',
   RELAY_LOG_LEVEL: 'info',
   RELAY_BUFFER_MEMORY: '64MiB',
+  RELAY_HANDSHAKE_TIMEOUT: '30s',
+  // People have to consent on the other side, and may be asleep.
+  RELAY_WAIT_TIMEOUT: '24h',
+  RELAY_IDLE_TIMEOUT: '24h',
   // Containers are killed 10 s after they were told to stop, and the records have to be written in that time too.
   RELAY_DRAIN_TIMEOUT: '8s',
 } as const;
@@ -44,6 +48,11 @@ export function readEnv(environment: Environment, readFile = readSecretFile): Re
       databasePath: env.read<string | null>('RELAY_USAGE_DB', null, (text) => text),
       logFd: env.read<number | null>('RELAY_LOG_FD', null, toFileDescriptor),
       blurSeconds: env.read('RELAY_BLUR_USAGE', 0, toBlurSeconds),
+    },
+    timeouts: {
+      handshakeMs: env.read<number | null>('RELAY_HANDSHAKE_TIMEOUT', null, toTimeoutMs),
+      waitMs: env.read<number | null>('RELAY_WAIT_TIMEOUT', null, toTimeoutMs),
+      idleMs: env.read<number | null>('RELAY_IDLE_TIMEOUT', null, toTimeoutMs),
     },
     logLevel: env.read<LogLevel>('RELAY_LOG_LEVEL', 'silent', toLogLevel),
     bufferMemoryBytes: env.read('RELAY_BUFFER_MEMORY', 0, toSizeBytes),

@@ -28,6 +28,13 @@ export function toDurationMs(text: string): number {
   throw new Refusal(DURATION_GRAMMAR);
 }
 
+/** A limit: no time at all would let nobody in. */
+export function toTimeoutMs(text: string): number {
+  const ms = parseDurationMs(text);
+  if (ms !== null && ms > 0) return ms;
+  throw new Refusal(`${DURATION_GRAMMAR}; nothing for no limit`);
+}
+
 export function toSizeBytes(text: string): number {
   const bytes = parseSizeBytes(text);
   if (bytes !== null) return bytes;

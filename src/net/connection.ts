@@ -21,7 +21,8 @@ export interface Ending {
 /** Where it is written down who waits for whom, which pairs run, and how each connection ended. */
 export interface Books {
   readonly rendezvous: Rendezvous<Connection>;
-  paired(splice: Splice): void;
+  /** @param connection one of the two */
+  paired(splice: Splice, connection: Connection): void;
   unpaired(splice: Splice): void;
   ended(ending: Ending): void;
 }
@@ -34,8 +35,8 @@ export interface ConnectionContext {
   readonly wallClock: () => number;
   /** Milliseconds of a clock that never jumps. */
   readonly monotonicClock: () => number;
-  /** The connection is over, and all effects of that have run. */
-  closed(connection: Connection): void;
+  /** The connection has come into another state, and all effects of that have run. */
+  moved(connection: Connection, to: State): void;
   /** The books that a connection is in once it has named its token. */
   booksOf(token: Token): Books;
   /** Something in this program is wrong; the connection has been dropped. */
@@ -109,10 +110,11 @@ export class Connection implements PeerHandler {
   /** Tells the connection what happened. A fault in this program costs this connection and no other. */
   dispatch(event: Event): void {
     this.#guard(() => {
-      const { next, effects } = transition(this.#state, event);
+      const before = this.#state;
+      const { next, effects } = transition(before, event);
       this.#state = next;
       for (const effect of effects) this.#run(effect);
-      if (next === 'closed') this.#context.closed(this);
+      if (next !== before) this.#context.moved(this, next);
     });
   }
 
@@ -155,7 +157,7 @@ export class Connection implements PeerHandler {
     const tick = this.#context.monotonicClock();
     this.#pair = { partner, splice, tick };
     partner.#pair = { partner: this, splice, tick };
-    this.#books.paired(splice);
+    this.#books.paired(splice, this);
     partner.dispatch('matched');
     this.dispatch('matched');
     for (const other of redundant) other.dispatch('superseded');

@@ -1,3 +1,5 @@
+import { Deadlines } from '../limits/deadlines.ts';
+import { IdleWatch } from '../limits/idle-watch.ts';
 import type { State } from '../protocol/session.ts';
 import type { Token } from '../protocol/wire.ts';
 import { Connection } from './connection.ts';
@@ -13,7 +15,18 @@ const FAREWELL_MS = 200;
 
 const POLL_MS = 20;
 
+/** How long a connection may stay in a state, in milliseconds; null: for as long as it likes. */
+export interface Timeouts {
+  readonly handshakeMs: number | null;
+  readonly waitMs: number | null;
+  /** Of a pair, without a byte in either direction. */
+  readonly idleMs: number | null;
+}
+
+export const NO_TIMEOUTS: Timeouts = { handshakeMs: null, waitMs: null, idleMs: null };
+
 export interface HubOptions {
+  readonly timeouts: Timeouts;
   readonly wallClock: () => number;
   readonly monotonicClock: () => number;
   readonly ended: (ending: Ending) => void;
@@ -42,14 +55,21 @@ export class Hub implements ConnectionContext {
   /** The relay's own test clients leave no trace. */
   readonly #testers = new Ledger(() => undefined);
   readonly #testTokens = new Map<string, () => void>();
-  readonly #sweepTimer: NodeJS.Timeout;
+  readonly #handshakes: Deadlines<Connection>;
+  readonly #waits: Deadlines<Connection>;
+  readonly #timers: NodeJS.Timeout[] = [];
 
   constructor(options: HubOptions) {
     this.wallClock = options.wallClock;
     this.monotonicClock = options.monotonicClock;
     this.clients = new Ledger(options.ended);
     this.fault = options.fault;
-    this.#sweepTimer = setInterval(() => this.sweep(), SWEEP_MS);
+    const { handshakeMs, waitMs, idleMs } = options.timeouts;
+    const timedOut = (connection: Connection): void => connection.dispatch('timed-out');
+    this.#handshakes = new Deadlines(handshakeMs, this.monotonicClock, timedOut);
+    this.#waits = new Deadlines(waitMs, this.monotonicClock, timedOut);
+    this.#timers.push(setInterval(() => this.sweep(), SWEEP_MS));
+    if (idleMs !== null) this.#watchIdlePairs(new IdleWatch(idleMs, this.monotonicClock), timedOut);
   }
 
   get connections(): number {
@@ -103,6 +123,7 @@ export class Hub implements ConnectionContext {
   accept(peer: Peer): void {
     const connection = new Connection(peer, this);
     this.#connections.add(connection);
+    this.#handshakes.start(connection);
     connection.start();
   }
 
@@ -126,12 +147,17 @@ export class Hub implements ConnectionContext {
 
   /** Ends every connection now. Their records are written before this returns. */
   close(): void {
-    clearInterval(this.#sweepTimer);
+    for (const timer of this.#timers) clearInterval(timer);
     for (const connection of this.#connections) connection.dispatch('cut');
+    this.#handshakes.close();
+    this.#waits.close();
   }
 
-  closed(connection: Connection): void {
-    this.#connections.delete(connection);
+  moved(connection: Connection, to: State): void {
+    this.#handshakes.stop(connection);
+    if (to === 'waiting') this.#waits.start(connection);
+    else this.#waits.stop(connection);
+    if (to === 'closed') this.#connections.delete(connection);
   }
 
   /** Compares every count with what it counts. For tests. Throws where they disagree. */
@@ -145,7 +171,16 @@ export class Hub implements ConnectionContext {
       throw new Error('hub: pairs and paired connections disagree');
     if (count('waiting') !== sum(ledgers.map(({ rendezvous }) => rendezvous.waitingClients)))
       throw new Error('hub: a waiting connection is lost');
+    if (count('handshake') < this.#handshakes.size || count('waiting') < this.#waits.size)
+      throw new Error('hub: a deadline outlives its connection');
     if (count('closed') > 0) throw new Error('hub: a closed connection is kept');
+  }
+
+  #watchIdlePairs(watch: IdleWatch<Connection>, idle: (connection: Connection) => void): void {
+    const look = (): void => {
+      for (const connection of watch.look(this.clients.progress())) idle(connection);
+    };
+    this.#timers.push(setInterval(look, watch.lookEveryMs));
   }
 
   #busy(): boolean {

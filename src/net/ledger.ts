@@ -5,7 +5,8 @@ import type { Splice } from './splice.ts';
 /** The books on clients, or on the relay's own tests. */
 export class Ledger implements Books {
   readonly rendezvous = new Rendezvous<Connection>();
-  readonly #splices = new Set<Splice>();
+  /** Each with one of its two connections. */
+  readonly #splices = new Map<Splice, Connection>();
   readonly #ended: (ending: Ending) => void;
   #endedBytes = 0;
 
@@ -27,12 +28,12 @@ export class Ledger implements Books {
   /** Bytes relayed so far by pairs that are running. */
   incompleteBytes(): number {
     let bytes = 0;
-    for (const splice of this.#splices) bytes += splice.totalBytes;
+    for (const splice of this.#splices.keys()) bytes += splice.totalBytes;
     return bytes;
   }
 
-  paired(splice: Splice): void {
-    this.#splices.add(splice);
+  paired(splice: Splice, connection: Connection): void {
+    this.#splices.set(splice, connection);
   }
 
   unpaired(splice: Splice): void {
@@ -46,6 +47,11 @@ export class Ledger implements Books {
 
   /** Looks for resets that stalled pairs hide. */
   sweep(): void {
-    for (const splice of this.#splices) splice.sweep();
+    for (const splice of this.#splices.keys()) splice.sweep();
+  }
+
+  /** One connection of each pair, with the bytes that the pair has relayed so far. */
+  *progress(): Generator<readonly [Connection, number]> {
+    for (const [splice, connection] of this.#splices) yield [connection, splice.totalBytes];
   }
 }

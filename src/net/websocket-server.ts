@@ -8,8 +8,10 @@ import type { Peer } from './peer.ts';
 import { WebSocketPeer } from './websocket-peer.ts';
 import type { WebSocketPeerOptions } from './websocket-peer.ts';
 
-/** Time for the whole upgrade request, in milliseconds. */
-const UPGRADE_TIMEOUT_MS = 30_000;
+export interface WebSocketServerOptions extends WebSocketPeerOptions {
+  /** Time for the whole upgrade request, in milliseconds; null: as long as it takes. */
+  readonly upgradeTimeoutMs: number | null;
+}
 
 const HINT = 'This is a Magic-Wormhole transit relay for WebSocket clients.\n';
 
@@ -28,7 +30,7 @@ class Upgraded extends WebSocket {
 export function createWebSocketServer(
   kind: Endpoint['kind'],
   plane: DataPlane,
-  options: WebSocketPeerOptions,
+  options: WebSocketServerOptions,
   accept: (peer: Peer) => void,
 ): Server {
   const upgrader = new WebSocketServer({
@@ -40,8 +42,9 @@ export function createWebSocketServer(
   });
   const server = createServer(
     {
-      headersTimeout: UPGRADE_TIMEOUT_MS,
-      requestTimeout: UPGRADE_TIMEOUT_MS,
+      // Node takes 0 for no limit.
+      headersTimeout: options.upgradeTimeoutMs ?? 0,
+      requestTimeout: options.upgradeTimeoutMs ?? 0,
       connectionsCheckingInterval: 1000,
       noDelay: true,
     },

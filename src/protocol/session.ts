@@ -22,6 +22,7 @@ export type State = 'handshake' | 'waiting' | 'paired' | 'closing' | 'closed';
  * - `partner-gone`: its partner ended
  * - `left`: it will send nothing more (a FIN); it may still receive
  * - `lost`: it is gone for good (a reset, or everything is delivered and both ends have closed)
+ * - `timed-out`: it has taken too long for the state it is in
  * - `shutdown`: the relay stops; only pairs go on
  * - `cut`: the relay stops now
  */
@@ -36,6 +37,7 @@ export type Event =
   | 'partner-gone'
   | 'left'
   | 'lost'
+  | 'timed-out'
   | 'shutdown'
   | 'cut';
 
@@ -93,6 +95,7 @@ export const TABLE: Readonly<Record<State, Readonly<Record<Event, Transition | n
     'partner-gone': never,
     left: go('closing', finish(), record('empty')),
     lost: go('closed', record('empty')),
+    'timed-out': go('closing', finish(), record('empty')),
     shutdown: go('closing', finish(1001), record('empty')),
     cut: go('closed', drop, record('empty')),
   },
@@ -107,6 +110,7 @@ export const TABLE: Readonly<Record<State, Readonly<Record<Event, Transition | n
     'partner-gone': never,
     left: go('closing', leave, finish(), record('lonely')),
     lost: go('closed', leave, record('lonely')),
+    'timed-out': go('closing', leave, finish(), record('lonely')),
     shutdown: go('closing', leave, finish(1001), record('lonely')),
     cut: go('closed', leave, drop, record('lonely')),
   },
@@ -121,6 +125,7 @@ export const TABLE: Readonly<Record<State, Readonly<Record<Event, Transition | n
     'partner-gone': go('closing', finish()),
     left: go('closing', finish(), endPartner, record('happy')),
     lost: go('closed', endPartner, record('happy')),
+    'timed-out': go('closing', finish(), endPartner, record('happy')),
     shutdown: stay('paired'),
     cut: go('closed', drop, endPartner, record('happy')),
   },
@@ -135,6 +140,7 @@ export const TABLE: Readonly<Record<State, Readonly<Record<Event, Transition | n
     'partner-gone': stay('closing'),
     left: stay('closing'),
     lost: go('closed'),
+    'timed-out': stay('closing'),
     shutdown: stay('closing'),
     cut: go('closed', drop),
   },
@@ -149,6 +155,7 @@ export const TABLE: Readonly<Record<State, Readonly<Record<Event, Transition | n
     'partner-gone': stay('closed'),
     left: stay('closed'),
     lost: stay('closed'),
+    'timed-out': stay('closed'),
     shutdown: stay('closed'),
     cut: stay('closed'),
   },

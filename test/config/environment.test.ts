@@ -162,6 +162,9 @@ describe('variables in real files', () => {
       RELAY_BLUR_USAGE: '60',
       RELAY_LOG_LEVEL: 'warn',
       RELAY_BUFFER_MEMORY: '1MB',
+      RELAY_HANDSHAKE_TIMEOUT: '5s',
+      RELAY_WAIT_TIMEOUT: '2h',
+      RELAY_IDLE_TIMEOUT: '3h',
       RELAY_DRAIN_TIMEOUT: '1s',
     };
     const files = Object.entries(values).map(([name, value]) => {

@@ -35,6 +35,7 @@ const tcp = (port: number, address: string | null = null): object => ({
 const DEFAULT_CONFIG = {
   listen: { raw: [tcp(4001)], websocket: [], status: [tcp(4003, '127.0.0.1')] },
   usage: { databasePath: null, logFd: null, blurSeconds: 0 },
+  timeouts: { handshakeMs: 30_000, waitMs: 86_400_000, idleMs: 86_400_000 },
   logLevel: 'info',
   bufferMemoryBytes: 64 * 2 ** 20,
   drainTimeoutMs: 8000,
@@ -60,6 +61,9 @@ describe('the configuration', () => {
         RELAY_BLUR_USAGE: '3600',
         RELAY_LOG_LEVEL: 'debug',
         RELAY_BUFFER_MEMORY: '1GB',
+        RELAY_HANDSHAKE_TIMEOUT: '5s',
+        RELAY_WAIT_TIMEOUT: '2h',
+        RELAY_IDLE_TIMEOUT: '1.5h',
         RELAY_DRAIN_TIMEOUT: '5m',
       }),
       {
@@ -69,6 +73,7 @@ describe('the configuration', () => {
           status: [{ kind: 'unix', path: '/run/status.sock', mode: 0o600, backlog: null }],
         },
         usage: { databasePath: '/var/lib/relay/usage.sqlite', logFd: 3, blurSeconds: 3600 },
+        timeouts: { handshakeMs: 5000, waitMs: 7_200_000, idleMs: 5_400_000 },
         logLevel: 'debug',
         bufferMemoryBytes: 1e9,
         drainTimeoutMs: 300_000,
@@ -85,7 +90,7 @@ describe('the configuration', () => {
 });
 
 describe('an empty value', () => {
-  const { listen, usage } = DEFAULT_CONFIG;
+  const { listen, timeouts, usage } = DEFAULT_CONFIG;
   const cases: readonly (readonly [variable: string, more: Environment, expected: object])[] = [
     [
       'RELAY_LISTEN',
@@ -99,6 +104,9 @@ describe('an empty value', () => {
     ['RELAY_BLUR_USAGE', {}, { ...DEFAULT_CONFIG, usage: { ...usage, blurSeconds: 0 } }],
     ['RELAY_LOG_LEVEL', {}, { ...DEFAULT_CONFIG, logLevel: 'silent' }],
     ['RELAY_BUFFER_MEMORY', {}, { ...DEFAULT_CONFIG, bufferMemoryBytes: 0 }],
+    ['RELAY_HANDSHAKE_TIMEOUT', {}, { ...DEFAULT_CONFIG, timeouts: { ...timeouts, handshakeMs: null } }],
+    ['RELAY_WAIT_TIMEOUT', {}, { ...DEFAULT_CONFIG, timeouts: { ...timeouts, waitMs: null } }],
+    ['RELAY_IDLE_TIMEOUT', {}, { ...DEFAULT_CONFIG, timeouts: { ...timeouts, idleMs: null } }],
     ['RELAY_DRAIN_TIMEOUT', {}, { ...DEFAULT_CONFIG, drainTimeoutMs: 0 }],
   ];
   for (const [variable, more, expected] of cases) {
@@ -129,6 +137,9 @@ describe('a value that can not be used', () => {
     ['RELAY_BLUR_USAGE', '1000000000', /999999999/u],
     ['RELAY_BUFFER_MEMORY', 'lots', /500kB, 64MiB or 2GB/u],
     ['RELAY_LOG_LEVEL', 'loud', /trace, debug, info, warn, error, fatal, silent/u],
+    ['RELAY_HANDSHAKE_TIMEOUT', '0', /duration.*nothing for no limit/u],
+    ['RELAY_WAIT_TIMEOUT', 'never', /a duration like/u],
+    ['RELAY_IDLE_TIMEOUT', '-1s', /a duration like/u],
     ['RELAY_DRAIN_TIMEOUT', 'soon', /duration.*90s/u],
     ['RELAY_DRAIN_TIMEOUT', '25d', /24d/u],
   ];

@@ -16,6 +16,7 @@ const EVENTS = [
   'partner-gone',
   'left',
   'lost',
+  'timed-out',
   'shutdown',
   'cut',
 ] as const satisfies readonly Event[];
@@ -38,6 +39,7 @@ const EXPECTED: Readonly<Record<State, Readonly<Record<Event, string>>>> = {
     'partner-gone': NEVER,
     left: 'closing: finish 1000, record empty',
     lost: 'closed: record empty',
+    'timed-out': 'closing: finish 1000, record empty',
     shutdown: 'closing: finish 1001, record empty',
     cut: 'closed: drop, record empty',
   },
@@ -52,6 +54,7 @@ const EXPECTED: Readonly<Record<State, Readonly<Record<Event, string>>>> = {
     'partner-gone': NEVER,
     left: 'closing: leave, finish 1000, record lonely',
     lost: 'closed: leave, record lonely',
+    'timed-out': 'closing: leave, finish 1000, record lonely',
     shutdown: 'closing: leave, finish 1001, record lonely',
     cut: 'closed: leave, drop, record lonely',
   },
@@ -66,6 +69,7 @@ const EXPECTED: Readonly<Record<State, Readonly<Record<Event, string>>>> = {
     'partner-gone': 'closing: finish 1000',
     left: 'closing: finish 1000, end-partner, record happy',
     lost: 'closed: end-partner, record happy',
+    'timed-out': 'closing: finish 1000, end-partner, record happy',
     shutdown: 'paired:',
     cut: 'closed: drop, end-partner, record happy',
   },
@@ -80,6 +84,7 @@ const EXPECTED: Readonly<Record<State, Readonly<Record<Event, string>>>> = {
     'partner-gone': 'closing:',
     left: 'closing:',
     lost: 'closed:',
+    'timed-out': 'closing:',
     shutdown: 'closing:',
     cut: 'closed: drop',
   },
@@ -94,6 +99,7 @@ const EXPECTED: Readonly<Record<State, Readonly<Record<Event, string>>>> = {
     'partner-gone': 'closed:',
     left: 'closed:',
     lost: 'closed:',
+    'timed-out': 'closed:',
     shutdown: 'closed:',
     cut: 'closed:',
   },
@@ -230,7 +236,10 @@ describe('any story', () => {
   });
 
   test('of a pair has one record, whoever ends it and however', () => {
-    const step = fc.tuple(fc.boolean(), fc.constantFrom<Event>('text', 'left', 'lost', 'shutdown', 'cut'));
+    const step = fc.tuple(
+      fc.boolean(),
+      fc.constantFrom<Event>('text', 'left', 'lost', 'timed-out', 'shutdown', 'cut'),
+    );
     fc.assert(
       fc.property(fc.array(step, { maxLength: 10 }), (steps) => {
         const first = new Story();

@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Ending } from '../../src/net/connection.ts';
 import { DataPlane } from '../../src/net/data-plane.ts';
-import { Hub } from '../../src/net/hub.ts';
+import { Hub, NO_TIMEOUTS } from '../../src/net/hub.ts';
+import type { Timeouts } from '../../src/net/hub.ts';
 import { listen } from '../../src/net/listener.ts';
 import { createRawServer } from '../../src/net/raw-server.ts';
 import { createWebSocketServer } from '../../src/net/websocket-server.ts';
@@ -17,6 +18,7 @@ export interface HouseOptions {
   /** Reads by way of ordinary streams, as where Node's handles can't be used. */
   readonly ordinaryStreams?: boolean;
   readonly bufferMemoryBytes?: number;
+  readonly timeouts?: Partial<Timeouts>;
 }
 
 /** A hub that listens on all three transports, and everything it has recorded. */
@@ -34,7 +36,9 @@ export class House {
   private constructor(directory: string, plane: DataPlane, options: HouseOptions) {
     this.plane = plane;
     this.#directory = directory;
+    const timeouts = { ...NO_TIMEOUTS, ...options.timeouts };
     this.hub = new Hub({
+      timeouts,
       wallClock: Date.now,
       monotonicClock: () => performance.now(),
       ended: (ending) => {
@@ -47,7 +51,12 @@ export class House {
     this.#servers = [
       createRawServer('tcp', plane, accept),
       createRawServer('unix', plane, accept),
-      createWebSocketServer('tcp', plane, { pingIntervalMs: options.pingIntervalMs ?? 30_000 }, accept),
+      createWebSocketServer(
+        'tcp',
+        plane,
+        { pingIntervalMs: options.pingIntervalMs ?? 30_000, upgradeTimeoutMs: timeouts.handshakeMs },
+        accept,
+      ),
     ];
   }
 

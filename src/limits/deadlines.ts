@@ -1,0 +1,69 @@
+/** setTimeout takes no more, in milliseconds. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
+/**
+ * Tells when things have taken too long. All of them are given the same time, so that whoever came first is also due
+ * first: one timer for the oldest is enough, however many there are, and each costs an entry in a map.
+ */
+export class Deadlines<Thing> {
+  readonly #timeoutMs: number | null;
+  readonly #clock: () => number;
+  readonly #expired: (thing: Thing) => void;
+  /** When each is due, the oldest first. */
+  readonly #due = new Map<Thing, number>();
+  #timer: NodeJS.Timeout | null = null;
+
+  /**
+   * @param timeoutMs null: nothing is ever due
+   * @param clock milliseconds of a clock that never jumps
+   * @param expired told once of each thing that is due; it is forgotten by then
+   */
+  constructor(timeoutMs: number | null, clock: () => number, expired: (thing: Thing) => void) {
+    this.#timeoutMs = timeoutMs;
+    this.#clock = clock;
+    this.#expired = expired;
+  }
+
+  /** Things that are not due yet. */
+  get size(): number {
+    return this.#due.size;
+  }
+
+  /** Gives `thing` its time, from now. One that has some already starts anew. */
+  start(thing: Thing): void {
+    if (this.#timeoutMs === null) return;
+    this.#due.delete(thing);
+    this.#due.set(thing, this.#clock() + this.#timeoutMs);
+    if (this.#timer === null) this.#wait(this.#timeoutMs);
+  }
+
+  /** Forgets `thing`: it is done. */
+  stop(thing: Thing): void {
+    this.#due.delete(thing);
+  }
+
+  /** Forgets everything. */
+  close(): void {
+    this.#due.clear();
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = null;
+  }
+
+  #wait(ms: number): void {
+    this.#timer = setTimeout(() => this.#look(), Math.min(Math.max(ms, 0), LONGEST_TIMER_MS));
+  }
+
+  #look(): void {
+    this.#timer = null;
+    const now = this.#clock();
+    for (const [thing, dueAt] of this.#due) {
+      if (dueAt > now) {
+        // Most are done long before they are due; a timer that comes too early finds the next one.
+        if (this.#timer === null) this.#wait(dueAt - now);
+        return;
+      }
+      this.#due.delete(thing);
+      this.#expired(thing);
+    }
+  }
+}

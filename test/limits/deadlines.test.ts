@@ -1,0 +1,103 @@
+import assert from 'node:assert/strict';
+import { afterEach, beforeEach, describe, mock, test } from 'node:test';
+import { Deadlines } from '../../src/limits/deadlines.ts';
+
+const DAY_MS = 86_400_000;
+
+describe('deadlines', () => {
+  let now = 0;
+  let expired: string[] = [];
+  beforeEach(() => {
+    now = 0;
+    expired = [];
+    mock.timers.enable({ apis: ['setTimeout'] });
+  });
+  afterEach(() => mock.timers.reset());
+
+  const of = (timeoutMs: number | null): Deadlines<string> =>
+    new Deadlines(
+      timeoutMs,
+      () => now,
+      (thing) => expired.push(thing),
+    );
+
+  function pass(ms: number): void {
+    now += ms;
+    mock.timers.tick(ms);
+  }
+
+  test('tell of each thing once, when its time is over and not before', () => {
+    const deadlines = of(100);
+    deadlines.start('a');
+    pass(60);
+    deadlines.start('b');
+    pass(39);
+    assert.deepEqual(expired, []);
+    pass(1);
+    assert.deepEqual(expired, ['a']);
+    pass(60);
+    assert.deepEqual(expired, ['a', 'b']);
+    pass(1000);
+    assert.deepEqual([expired.length, deadlines.size], [2, 0]);
+  });
+
+  test('forget what is done, and what has started anew starts anew', () => {
+    const deadlines = of(100);
+    for (const thing of ['a', 'b', 'c']) deadlines.start(thing);
+    deadlines.stop('b');
+    deadlines.stop('never there');
+    pass(50);
+    deadlines.start('a');
+    pass(50);
+    assert.deepEqual(expired, ['c']);
+    pass(50);
+    assert.deepEqual(expired, ['c', 'a']);
+  });
+
+  test('go on after a time in which there was nothing', () => {
+    const deadlines = of(100);
+    deadlines.start('a');
+    deadlines.stop('a');
+    pass(1000);
+    deadlines.start('b');
+    pass(100);
+    assert.deepEqual(expired, ['b']);
+  });
+
+  test('may be longer than a timer can be', () => {
+    const deadlines = of(60 * DAY_MS);
+    deadlines.start('a');
+    for (let day = 0; day < 59; day += 1) pass(DAY_MS);
+    assert.deepEqual(expired, []);
+    pass(DAY_MS);
+    assert.deepEqual(expired, ['a']);
+  });
+
+  test('are told of while others are stopped and started in the same moment', () => {
+    const deadlines: Deadlines<string> = new Deadlines(
+      100,
+      () => now,
+      (thing) => {
+        expired.push(thing);
+        if (thing !== 'a') return;
+        deadlines.stop('b');
+        deadlines.start('d');
+      },
+    );
+    for (const thing of ['a', 'b', 'c']) deadlines.start(thing);
+    pass(100);
+    assert.deepEqual(expired, ['a', 'c']);
+    pass(100);
+    assert.deepEqual(expired, ['a', 'c', 'd']);
+  });
+
+  test('are never due where there is no limit, or everything has ended', () => {
+    const unlimited = of(null);
+    unlimited.start('a');
+    const closed = of(100);
+    closed.start('b');
+    closed.close();
+    pass(DAY_MS);
+    assert.deepEqual([expired, unlimited.size, closed.size], [[], 0, 0]);
+  });
+});

@@ -101,24 +101,27 @@ test(
 );
 
 describe('the buttons of the dashboard', { skip: NO_BROWSER }, () => {
-  test('take a snapshot, which can then be downloaded', async (context) => {
-    const { browser } = await openSite(context, { records: yearOfUsage(5, 250) });
-    // The sidecar may just be taking its first one by itself; then the click shares it.
-    await browser.page.locator('#snapshot-button').click();
-    await browser.page.locator('#snapshot-button:enabled').waitFor();
-    assert.equal(await browser.page.locator('#snapshot-problem').isVisible(), false);
-    await browser.page.locator('#snapshot-link').waitFor();
-    assert.match(await browser.text('#snapshot-detail'), /UTC, 250 records$/u);
+  for (const token of [undefined, 'open-sesame-open-sesame']) {
+    const name = `take a snapshot, which can then be downloaded, ${token === undefined ? 'without' : 'with'} a token`;
+    test(name, async (context) => {
+      const { browser } = await openSite(context, { records: yearOfUsage(5, 250), token });
+      // The sidecar may just be taking its first one by itself; then the click shares it.
+      await browser.page.locator('#snapshot-button').click();
+      await browser.page.locator('#snapshot-button:enabled').waitFor();
+      assert.equal(await browser.page.locator('#snapshot-problem').isVisible(), false);
+      await browser.page.locator('#snapshot-link').waitFor();
+      assert.match(await browser.text('#snapshot-detail'), /UTC, 250 records$/u);
 
-    const coming = browser.page.waitForEvent('download');
-    await browser.page.locator('#snapshot-link').click();
-    const download = await coming;
-    assert.match(download.suggestedFilename(), /^usage-\d{8}T\d{6}Z.*\.sqlite$/u);
-    const database = new Database(await download.path(), { readonly: true });
-    context.after(() => database.close());
-    assert.equal(database.prepare('SELECT count(*) FROM usage').pluck().get(), 250);
-    assert.deepEqual(browser.faults, []);
-  });
+      const coming = browser.page.waitForEvent('download');
+      await browser.page.locator('#snapshot-link').click();
+      const download = await coming;
+      assert.match(download.suggestedFilename(), /^usage-\d{8}T\d{6}Z.*\.sqlite$/u);
+      const database = new Database(await download.path(), { readonly: true });
+      context.after(() => database.close());
+      assert.equal(database.prepare('SELECT count(*) FROM usage').pluck().get(), 250);
+      assert.deepEqual(browser.faults, []);
+    });
+  }
 
   test('say why there is no snapshot', async (context) => {
     const { browser } = await openSite(context, { records: null, withRelay: false });

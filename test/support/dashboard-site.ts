@@ -24,6 +24,8 @@ export interface SiteOptions {
   /** False: only the sidecar runs. */
   readonly withRelay?: boolean;
   readonly browser?: BrowserContextOptions;
+  /** Asked for by the sidecar, and known to the browser as the password of somebody. */
+  readonly token?: string | undefined;
 }
 
 /** A relay with its sidecar, and the dashboard open in a browser. All of it ends with the test. */
@@ -41,7 +43,7 @@ export interface Site {
 /** Starts everything and waits until the page has shown what it first heard. */
 export async function openSite(
   context: TestContext,
-  { records = [], withRelay = true, browser: browserOptions = {} }: SiteOptions = {},
+  { records = [], withRelay = true, browser: browserOptions = {}, token }: SiteOptions = {},
 ): Promise<Site> {
   const directory = await scratch(context);
   const databasePath = join(directory, 'usage.sqlite');
@@ -57,9 +59,13 @@ export async function openSite(
     SIDECAR_USAGE_DB: databasePath,
     SIDECAR_SNAPSHOT_DIR: join(directory, 'snapshots'),
     SIDECAR_RELAY_STATUS: `http://127.0.0.1:${statusPort}`,
+    ...(token === undefined ? {} : { SIDECAR_TOKEN: token }),
   };
   const sidecar = await startSidecar(context, settings);
-  const browser = await BrowserPage.open(context, sidecar.url, browserOptions);
+  const browser = await BrowserPage.open(context, sidecar.url, {
+    ...browserOptions,
+    ...(token === undefined ? {} : { httpCredentials: { username: 'somebody', password: token } }),
+  });
   await browser.until(`document.querySelector('#status').dataset.tone !== 'loading'`);
   const port = new URL(sidecar.url).port;
   return {

@@ -4,6 +4,7 @@ import type { Config } from './config/config.ts';
 import { readEnv } from './config/read-env.ts';
 import type { ReadResult } from './config/read-env.ts';
 import type { SidecarConfig } from './config/sidecar-config.ts';
+import { reachableHost } from './net/endpoint.ts';
 import type { Endpoint } from './net/endpoint.ts';
 
 // An import would load all that node:http can name, fetch and WebSocket among it, which takes longer than all else here.
@@ -95,8 +96,7 @@ async function ask([endpoint]: readonly Endpoint[], variable: string, path: stri
 
 function addressOf(endpoint: Endpoint): RequestOptions {
   if (endpoint.kind === 'unix') return { socketPath: endpoint.path };
-  const everywhere = endpoint.interface === null || ['::', '0.0.0.0'].includes(endpoint.interface);
-  return { host: everywhere ? '127.0.0.1' : (endpoint.interface ?? ''), port: endpoint.port };
+  return { host: reachableHost(endpoint), port: endpoint.port };
 }
 
 /** Resolves with the body whatever the status is; a healthy answer and a sick one differ in what they say. */

@@ -63,7 +63,10 @@ export class Relay {
       fault: (error) =>
         this.#log.error({ fault: faultOf(error) }, 'a fault in the relay has cost one connection'),
     });
-    this.#rate = new RateMeter(() => this.#relayedBytes(), this.#hub.monotonicClock);
+    this.#rate = new RateMeter(
+      () => this.#recorder.visibleCount(this.#hub.census().relayedBytes),
+      this.#hub.monotonicClock,
+    );
   }
 
   /**
@@ -178,20 +181,16 @@ export class Relay {
   }
 
   #status(): RelayStatus {
-    const { connected, waiting } = this.#hub.census();
+    const { connected, waiting, relayedBytes } = this.#hub.census();
     return {
       started: new Date(this.#rebooted * 1000).toISOString(),
       uptime_seconds: Math.round(Date.now() / 1000 - this.#rebooted),
       draining: this.#draining,
       pairs: connected / 2,
       waiting,
-      relayed_bytes: this.#relayedBytes(),
+      relayed_bytes: this.#recorder.visibleCount(relayedBytes),
       bytes_per_second: Math.round(this.#rate.perSecond),
     };
-  }
-
-  #relayedBytes(): number {
-    return this.#recorder.visibleCount(this.#hub.census().relayedBytes);
   }
 
   #record(ending: Ending): void {

@@ -9,6 +9,7 @@ type Sources = ReadonlyMap<string, string>;
 /** From bottom to top, each with the files it holds: a file imports from its own room or from lower ones. */
 const ROOMS: readonly (readonly [name: string, files: RegExp])[] = [
   ['protocol', /^protocol\//u],
+  ['error code', /^error-code\.ts$/u],
   ['endpoint', /^net\/endpoint\.ts$/u],
   ['config', /^config\//u],
   ['output', /^output\.ts$/u],

@@ -1,4 +1,5 @@
 import { closeSync, openSync, readSync } from 'node:fs';
+import { errorCode } from '../error-code.ts';
 
 /** More than any secret or list of endpoints has, in bytes. */
 const MAX_FILE_BYTES = 65_536;
@@ -19,7 +20,7 @@ export function readSecretFile(path: string): string {
   try {
     bytes = readStart(path);
   } catch (error) {
-    const code = error instanceof Error && 'code' in error ? String(error.code) : 'unknown';
+    const code = errorCode(error);
     throw new Error(REASONS[code] ?? `it can't be read (${code})`, { cause: error });
   }
   if (bytes.length > MAX_FILE_BYTES)

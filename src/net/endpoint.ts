@@ -53,6 +53,11 @@ export function parseEndpoint(text: string): Endpoint {
   throw new EndpointError(`"${text}" is neither tcp:… nor unix:…`);
 }
 
+/** An address of this machine that leads to a listener on `interface`. */
+export function reachableHost({ interface: bound }: Endpoint & { kind: 'tcp' }): string {
+  return bound === null || bound === '::' || bound === '0.0.0.0' ? '127.0.0.1' : bound;
+}
+
 /** Prints an endpoint the way it is written in the configuration; `parseEndpoint` reads it back. */
 export function formatEndpoint(endpoint: Endpoint): string {
   const fields =

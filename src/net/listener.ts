@@ -2,6 +2,7 @@ import { chmod, lstat, stat, unlink } from 'node:fs/promises';
 import { connect } from 'node:net';
 import type { ListenOptions, Server } from 'node:net';
 import { dirname } from 'node:path';
+import { errorCode } from '../error-code.ts';
 import { formatEndpoint } from './endpoint.ts';
 import type { Endpoint } from './endpoint.ts';
 
@@ -108,8 +109,4 @@ function bind(server: Server, options: ListenOptions): Promise<void> {
       resolve();
     });
   });
-}
-
-function errorCode(error: unknown): string {
-  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : 'unknown';
 }

@@ -1,4 +1,5 @@
 import { stat } from 'node:fs/promises';
+import { errorCode } from '../error-code.ts';
 import type { DatabaseState, Live } from './api.ts';
 import type { RelayClient } from './relay-client.ts';
 import type { SnapshotSchedule } from './snapshot-schedule.ts';
@@ -40,7 +41,7 @@ async function readDatabaseState(path: string): Promise<DatabaseState> {
       modified: new Date(Math.max(main.mtimeMs, log?.mtimeMs ?? 0)).toISOString(),
     };
   } catch (error) {
-    const code = error instanceof Error && 'code' in error ? String(error.code) : 'unknown';
+    const code = errorCode(error);
     return code === 'ENOENT'
       ? { state: 'missing', problem: `there is no usage database at "${path}" yet` }
       : { state: 'unreadable', problem: `the usage database "${path}" can't be looked at (${code})` };

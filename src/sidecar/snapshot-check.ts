@@ -2,15 +2,13 @@ import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { readSnapshotFiles } from './snapshot-files.ts';
+import { isSqlite, quickCheck } from './sqlite-file.ts';
 
 /**
  * Larger files are not read again: SQLite's check reads about 800 MB a second from a warm cache, and whoever asks has
  * two seconds. Such a file has passed the check when it was made.
  */
 const CHECKED_WHOLE_BYTES = 256 * 2 ** 20;
-
-/** How every SQLite file begins. */
-const MAGIC = Buffer.from('SQLite format 3\0');
 
 /** Where the header has the size of a page and the number of pages, and how long it is. */
 const PAGE_BYTES_OFFSET = 16;
@@ -69,14 +67,14 @@ async function faultOf(path: string, bytes: number): Promise<string | null> {
   const handle = await open(path);
   try {
     const { buffer, bytesRead } = await handle.read(Buffer.alloc(HEADER_BYTES), 0, HEADER_BYTES, 0);
-    if (bytesRead < HEADER_BYTES || !buffer.subarray(0, MAGIC.length).equals(MAGIC)) {
+    if (bytesRead < HEADER_BYTES || !isSqlite(buffer)) {
       return 'it is not an SQLite database';
     }
     if (bytesByHeader(buffer) !== bytes) return 'its header tells of another size';
   } finally {
     await handle.close();
   }
-  return bytes > CHECKED_WHOLE_BYTES ? null : quickCheck(path);
+  return bytes > CHECKED_WHOLE_BYTES ? null : contentFaultOf(path);
 }
 
 function bytesByHeader(header: Buffer): number {
@@ -85,12 +83,11 @@ function bytesByHeader(header: Buffer): number {
   return pageBytes * header.readUInt32BE(PAGE_COUNT_OFFSET);
 }
 
-function quickCheck(path: string): string | null {
+function contentFaultOf(path: string): string | null {
   try {
     const database = new Database(path, { readonly: true, fileMustExist: true });
     try {
-      const verdict = database.pragma('quick_check(1)', { simple: true });
-      return verdict === 'ok' ? null : `SQLite's check says "${String(verdict).replaceAll('\n', ' ')}"`;
+      return quickCheck(database);
     } finally {
       database.close();
     }

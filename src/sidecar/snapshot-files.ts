@@ -1,6 +1,7 @@
 import { open, readFile, readdir, rename, rm, stat } from 'node:fs/promises';
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
+import { errorCode } from '../error-code.ts';
 import type { Snapshot } from './api.ts';
 
 /** What may be in a directory of snapshots without being one: work that is not finished, or never will be. */
@@ -11,7 +12,7 @@ const METADATA_SUFFIX = '.json';
 const NAME = /^usage-\d{8}T\d{6}Z\.sqlite$/u;
 
 /** For everybody: whoever may enter the directory may read what is in it. */
-const MODE = 0o644;
+export const FILE_MODE = 0o644;
 
 /** A file that is named like a snapshot. */
 export interface SnapshotFile {
@@ -90,10 +91,10 @@ export async function sync(path: string): Promise<void> {
 }
 
 async function writeDurably(path: string, text: string): Promise<void> {
-  const handle = await open(path, 'wx', MODE);
+  const handle = await open(path, 'wx', FILE_MODE);
   try {
     // The mode above is subject to the umask.
-    await handle.chmod(MODE);
+    await handle.chmod(FILE_MODE);
     await handle.writeFile(text);
     await handle.sync();
   } finally {
@@ -116,7 +117,7 @@ async function ifThere<T>(read: () => Promise<T>): Promise<T | null> {
   try {
     return await read();
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return null;
+    if (errorCode(error) === 'ENOENT') return null;
     throw error;
   }
 }

@@ -4,6 +4,7 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import Database from 'better-sqlite3';
+import { errorCode } from '../error-code.ts';
 import type { Snapshot } from './api.ts';
 import { BadCopyError, copyPaced, finishCopy, sizeOfCopy } from './snapshot-copy.ts';
 import {
@@ -17,6 +18,7 @@ import {
 import { CancelledError, Pace } from './snapshot-pace.ts';
 import type { CancelFlag } from './snapshot-pace.ts';
 import { lackOfRoom, missingBytes } from './snapshot-room.ts';
+import { FILE_SUFFIXES } from './sqlite-file.ts';
 import { UsageSourceError, openUsage, toUsageSourceError } from './usage-source.ts';
 import type { UsageSource } from './usage-source.ts';
 
@@ -65,7 +67,7 @@ async function take({ source, directory, keep, cancel }: SnapshotTask): Promise<
     await removeSurplus(directory, keep, name);
     return snapshot;
   } finally {
-    for (const side of ['', '-wal', '-shm', '-journal']) await rm(`${unfinished}${side}`, { force: true });
+    for (const side of FILE_SUFFIXES) await rm(`${unfinished}${side}`, { force: true });
   }
 }
 
@@ -153,7 +155,7 @@ function describe({ source, directory }: SnapshotTask, error: unknown): string {
     return `the snapshot of "${source.databasePath}" is not kept: ${error.message}`;
   }
   if (!(error instanceof Error)) return `the snapshot failed: ${String(error)}`;
-  if ('code' in error && typeof error.code === 'string' && FULL.has(error.code)) {
+  if (FULL.has(errorCode(error))) {
     return `the disk of "${directory}" became full while a snapshot was written to it: make room there`;
   }
   return `can't write a snapshot to "${directory}": ${error.message}`;

@@ -13,6 +13,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
+import { FILE_SUFFIXES } from './sqlite-file.ts';
 import { lackOfRoom } from './snapshot-room.ts';
 import { copyRaw, fingerprint, lookAt } from './usage-source-files.ts';
 import type { SourceFiles } from './usage-source-files.ts';
@@ -68,7 +69,7 @@ function copyWhole(path: string, files: SourceFiles, directory: string): string 
     renameSync(unfinished, copy);
     return copy;
   } finally {
-    for (const side of ['', '-wal', '-shm', '-journal']) rmSync(`${unfinished}${side}`, { force: true });
+    for (const side of FILE_SUFFIXES) rmSync(`${unfinished}${side}`, { force: true });
   }
 }
 

@@ -1,8 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { statSync } from 'node:fs';
-
-/** How every SQLite file begins. */
-const MAGIC = Buffer.from('SQLite format 3\0');
+import { isSqlite } from './sqlite-file.ts';
 
 /** Bytes 18 and 19 of the header are the versions that writers and readers need; 2 means a write-ahead log. */
 const VERSIONS_OFFSET = 18;
@@ -58,7 +56,7 @@ export type Header = 'no database' | 'rollback journal' | 'write-ahead log';
  */
 export function readHeader(path: string): Header {
   const header = run('head', ['-c', String(HEADER_BYTES), path]);
-  if (!header.subarray(0, MAGIC.length).equals(MAGIC)) return 'no database';
+  if (!isSqlite(header)) return 'no database';
   const versions = header.subarray(VERSIONS_OFFSET, HEADER_BYTES);
   return versions.includes(WAL_VERSION) ? 'write-ahead log' : 'rollback journal';
 }

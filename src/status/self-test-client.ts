@@ -3,6 +3,7 @@ import { connect } from 'node:net';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { WebSocket, createWebSocketStream } from 'ws';
+import { reachableHost } from '../net/endpoint.ts';
 import type { Endpoint } from '../net/endpoint.ts';
 
 /** Where a test client goes, and how. */
@@ -48,7 +49,7 @@ export class SelfTestClient implements Disposable {
     const socket =
       endpoint.kind === 'unix'
         ? connect(endpoint.path)
-        : connect({ port: endpoint.port, host: reachable(endpoint.interface), noDelay: true });
+        : connect({ port: endpoint.port, host: reachableHost(endpoint), noDelay: true });
     const upgrade = protocol === 'websocket' ? upgradeOf(socket) : null;
     const client = new SelfTestClient(socket, upgrade?.stream ?? socket, hello);
     stop.addEventListener('abort', () => client[Symbol.dispose](), { once: true });
@@ -110,11 +111,6 @@ function upgradeOf(socket: Socket): { stream: Duplex; opened: (stop: AbortSignal
     stream: createWebSocketStream(websocket),
     opened: (stop) => once(websocket, 'open', { signal: stop }),
   };
-}
-
-/** An address that leads to a listener on `bound`. */
-function reachable(bound: string | null): string {
-  return bound === null || bound === '::' || bound === '0.0.0.0' ? '127.0.0.1' : bound;
 }
 
 function reasonOf(error: unknown): string {

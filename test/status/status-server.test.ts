@@ -6,6 +6,7 @@ import type { TestContext } from 'node:test';
 import { SelfTest } from '../../src/status/self-test.ts';
 import { createStatusServer } from '../../src/status/status-server.ts';
 import type { StatusSource } from '../../src/status/status-server.ts';
+import { listening } from '../support/listening.ts';
 
 const STATUS = {
   started: '2026-11-23T05:00:00.000Z',
@@ -25,16 +26,8 @@ const NOWHERE = { kind: 'unix', path: '/no/such/directory/relay.sock', mode: nul
 const REGISTER = { expectTester: () => undefined, forgetTester: () => undefined };
 
 /** The port of a status server that tells of `source`. */
-async function open(context: TestContext, source: StatusSource): Promise<number> {
-  const server = createStatusServer(source).listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  context.after(() => {
-    server.close();
-    server.closeAllConnections();
-  });
-  const address = server.address();
-  assert.ok(address !== null && typeof address === 'object');
-  return address.port;
+function open(context: TestContext, source: StatusSource): Promise<number> {
+  return listening(context, createStatusServer(source));
 }
 
 /** Everything that is answered to `bytes` until the connection ends. */

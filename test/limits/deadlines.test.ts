@@ -73,6 +73,21 @@ describe('deadlines', () => {
     assert.deepEqual(expired, ['a']);
   });
 
+  test('that are longer than a timer can be ask for none that long', async (context) => {
+    mock.timers.reset();
+    const warnings: string[] = [];
+    const onWarning = ({ name }: Error): void => void warnings.push(name);
+    process.on('warning', onWarning);
+    context.after(() => process.off('warning', onWarning));
+    const deadlines = of(60 * DAY_MS);
+    context.after(() => deadlines.close());
+    deadlines.start('a');
+    // Node warns in the next turn, and would look at once then, and always again.
+    await new Promise((resolve) => setImmediate(resolve));
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    assert.deepEqual(warnings, []);
+  });
+
   test('are told of while others are stopped and started in the same moment', () => {
     const deadlines: Deadlines<string> = new Deadlines(
       100,

@@ -1,0 +1,164 @@
+import { formatAddress, parseAddress } from './ip-address.ts';
+
+/**
+ * What a proxy says in front of a client's bytes about who the client is: HAProxy's PROXY protocol, version 1 (a
+ * line of text) and version 2 (binary). Source: https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt
+ *
+ * Anybody can write such a header: only those of trusted proxies may be read.
+ */
+export type ProxyHeader =
+  /** What came may become a header. */
+  | { readonly kind: 'incomplete' }
+  /** What came is no header, from its first bytes on. */
+  | { readonly kind: 'none' }
+  /** What came begins as a header and can't become a good one. */
+  | { readonly kind: 'bad' }
+  | {
+      readonly kind: 'proxy';
+      /** The client's, as `formatAddress` prints it; null where the proxy names none and its own has to do. */
+      readonly address: string | null;
+      /** What came behind the header; shares memory with what was given. */
+      readonly rest: Uint8Array;
+    };
+
+const INCOMPLETE: ProxyHeader = { kind: 'incomplete' };
+const NONE: ProxyHeader = { kind: 'none' };
+const BAD: ProxyHeader = { kind: 'bad' };
+
+/** The longest line of version 1, in bytes and with its CRLF. Source: section 2.1. */
+const MAX_LINE_BYTES = 107;
+
+/** Bytes of version 2 up to its addresses. */
+const FIXED_BYTES = 16;
+
+/** How much may follow them. The protocol allows 65,535; what proxies send stays below 536 (section 2). */
+const MAX_VARIABLE_BYTES = 4096;
+
+/** The longest header that is read, in bytes. */
+export const MAX_PROXY_HEADER_BYTES = FIXED_BYTES + MAX_VARIABLE_BYTES;
+
+const LINE_SIGNATURE = Uint8Array.from('PROXY', (char) => char.charCodeAt(0));
+const BINARY_SIGNATURE = Uint8Array.from('\r\n\r\n\0\r\nQUIT\n', (char) => char.charCodeAt(0));
+
+/** Reads a header out of everything a connection has sent so far. Every split of the same bytes comes to the same. */
+export function parseProxyHeader(bytes: Uint8Array): ProxyHeader {
+  for (const signature of [LINE_SIGNATURE, BINARY_SIGNATURE]) {
+    const start = bytes.subarray(0, signature.length);
+    if (!start.every((byte, at) => byte === signature[at])) continue;
+    if (start.length < signature.length) return INCOMPLETE;
+    return signature === LINE_SIGNATURE ? parseLine(bytes) : parseBinary(bytes);
+  }
+  return NONE;
+}
+
+/** One of the places of a line, between blanks: whether a text fills it, and whether it may grow to. */
+interface Field {
+  readonly isWhole: (text: string) => boolean;
+  readonly canGrow: (text: string) => boolean;
+}
+
+/** One of these makes a whole address or port of anything that is the beginning of one. */
+const ENDINGS = ['', '0', '0.0', '0.0.0', '0.0.0.0', '.0', '.0.0', '.0.0.0', ':', '::'];
+
+function field(isWhole: (text: string) => boolean): Field {
+  return { isWhole, canGrow: (text) => ENDINGS.some((ending) => isWhole(text + ending)) };
+}
+
+function word(expected: string): Field {
+  return { isWhole: (text) => text === expected, canGrow: (text) => expected.startsWith(text) };
+}
+
+const IPV4 = field((text) => !text.includes(':') && parseAddress(text) !== null);
+// 39 characters are eight groups of four. With that the lines of the table below stay within their limit.
+const IPV6 = field((text) => text.length <= 39 && text.includes(':') && parseAddress(text) !== null);
+const PORT = field((text) => /^(?:0|[1-9]\d{0,4})$/u.test(text) && Number(text) <= 65_535);
+
+const LINES: readonly (readonly Field[])[] = [
+  [word('PROXY'), word('TCP4'), IPV4, IPV4, PORT, PORT],
+  [word('PROXY'), word('TCP6'), IPV6, IPV6, PORT, PORT],
+];
+
+/** A proxy that does not know its client says this, and then what it likes. */
+const UNKNOWN = 'PROXY UNKNOWN';
+
+function parseLine(bytes: Uint8Array): ProxyHeader {
+  const text = String.fromCharCode(...bytes.subarray(0, MAX_LINE_BYTES));
+  const end = text.indexOf('\r\n');
+  if (end < 0) return lineCanGrow(text) ? INCOMPLETE : BAD;
+  const line = text.slice(0, end);
+  if (!isWholeLine(line)) return BAD;
+  const address = isUnknown(line) ? null : parseAddress(line.split(' ')[2] ?? '');
+  return {
+    kind: 'proxy',
+    address: address === null ? null : formatAddress(address),
+    rest: bytes.subarray(end + 2),
+  };
+}
+
+function isUnknown(line: string): boolean {
+  return line === UNKNOWN || line.startsWith(`${UNKNOWN} `);
+}
+
+function isWholeLine(line: string): boolean {
+  if (isUnknown(line)) return true;
+  const texts = line.split(' ');
+  return LINES.some(
+    (fields) => texts.length === fields.length && fields.every(({ isWhole }, at) => isWhole(texts[at] ?? '')),
+  );
+}
+
+/** True where a good line begins like this; there is no CRLF in it. */
+function lineCanGrow(text: string): boolean {
+  const lacking = text.endsWith('\r') ? 1 : 2;
+  if (text.length + lacking > MAX_LINE_BYTES) return false;
+  if (text.endsWith('\r') && isWholeLine(text.slice(0, -1))) return true;
+  if (isUnknown(text) || UNKNOWN.startsWith(text)) return true;
+  const texts = text.split(' ');
+  const last = texts.length - 1;
+  return LINES.some((fields) =>
+    texts.every((one, at) => (at === last ? fields[at]?.canGrow(one) : fields[at]?.isWhole(one))),
+  );
+}
+
+const VERSION = 2;
+const LOCAL = 0;
+const PROXY = 1;
+
+const TCP_OVER_IPV4 = 0x11;
+const TCP_OVER_IPV6 = 0x21;
+
+/** Section 2.2. Checksums are not verified, nor anything else that follows the addresses. */
+function parseBinary(bytes: Uint8Array): ProxyHeader {
+  const [command, protocol, high, low] = bytes.subarray(BINARY_SIGNATURE.length, FIXED_BYTES);
+  if (command === undefined) return INCOMPLETE;
+  if (command >> 4 !== VERSION || (command & 0x0f) > PROXY) return BAD;
+  // A check of the proxy's own: what it says of the client means nothing.
+  const isLocal = (command & 0x0f) === LOCAL;
+  if (protocol === undefined) return INCOMPLETE;
+  if (!isLocal && !isProtocol(protocol)) return BAD;
+  if (high === undefined) return INCOMPLETE;
+  if (high * 256 + (low ?? 0) > MAX_VARIABLE_BYTES) return BAD;
+  if (low === undefined) return INCOMPLETE;
+  const end = FIXED_BYTES + high * 256 + low;
+  const addressBytes = isLocal ? null : addressBytesOf(protocol);
+  // Two addresses and two ports.
+  if (addressBytes !== null && end < FIXED_BYTES + 2 * addressBytes + 4) return BAD;
+  if (bytes.length < end) return INCOMPLETE;
+  return {
+    kind: 'proxy',
+    address:
+      addressBytes === null ? null : formatAddress(bytes.subarray(FIXED_BYTES, FIXED_BYTES + addressBytes)),
+    rest: bytes.subarray(end),
+  };
+}
+
+/** Families are none, IPv4, IPv6 and unix; transports are none, stream and datagram. */
+function isProtocol(protocol: number): boolean {
+  return protocol >> 4 <= 3 && (protocol & 0x0f) <= 2;
+}
+
+/** Null for what no client of ours comes by: such a header is skipped. */
+function addressBytesOf(protocol: number): number | null {
+  if (protocol === TCP_OVER_IPV4) return 4;
+  return protocol === TCP_OVER_IPV6 ? 16 : null;
+}

@@ -5,8 +5,8 @@ import type { Config } from './config/config.ts';
 import { faultOf } from './logging.ts';
 import type { Ending } from './net/connection.ts';
 import { DataPlane } from './net/data-plane.ts';
-import { formatEndpoint } from './net/endpoint.ts';
-import type { Endpoint } from './net/endpoint.ts';
+import { familyOf, formatEndpoint } from './net/endpoint.ts';
+import type { BoundEndpoint, Endpoint } from './net/endpoint.ts';
 import { Hub } from './net/hub.ts';
 import { listen } from './net/listener.ts';
 import { createRawServer } from './net/raw-server.ts';
@@ -31,9 +31,9 @@ const REPORT_EVERY_FAILURES = 12;
 
 /** What clients, operators and scripts can reach, with port 0 resolved. */
 export interface Endpoints {
-  readonly raw: readonly Endpoint[];
-  readonly websocket: readonly Endpoint[];
-  readonly status: readonly Endpoint[];
+  readonly raw: readonly BoundEndpoint[];
+  readonly websocket: readonly BoundEndpoint[];
+  readonly status: readonly BoundEndpoint[];
 }
 
 /** The whole relay: what starts in which order, and how it ends. */
@@ -88,9 +88,11 @@ export class Relay {
       );
     }
     const endpoints = {
-      raw: await this.#listenAll('raw', raw, ({ kind }) => createRawServer(kind, plane, accept)),
-      websocket: await this.#listenAll('websocket', websocket, ({ kind }) =>
-        createWebSocketServer(kind, plane, options, accept),
+      raw: await this.#listenAll('raw', raw, (endpoint) =>
+        createRawServer(familyOf(endpoint), plane, accept),
+      ),
+      websocket: await this.#listenAll('websocket', websocket, (endpoint) =>
+        createWebSocketServer(familyOf(endpoint), plane, options, accept),
       ),
       status: await this.#listenAll('status', status, () => {
         const server = createStatusServer({ status: () => this.#status(), selfTest: () => this.#selfTest });
@@ -154,8 +156,8 @@ export class Relay {
     role: string,
     endpoints: readonly Endpoint[],
     create: (endpoint: Endpoint) => Server,
-  ): Promise<readonly Endpoint[]> {
-    const actual: Endpoint[] = [];
+  ): Promise<readonly BoundEndpoint[]> {
+    const actual: BoundEndpoint[] = [];
     for (const endpoint of endpoints) {
       const server = create(endpoint);
       const bound = await listen(server, endpoint);

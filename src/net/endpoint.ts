@@ -1,17 +1,42 @@
-/** Where to listen. `interface` is an IP address; null means every address of the machine. */
-export type Endpoint =
-  | {
-      readonly kind: 'tcp';
-      readonly port: number;
-      readonly interface: string | null;
-      readonly backlog: number | null;
-    }
-  | {
-      readonly kind: 'unix';
-      readonly path: string;
-      readonly mode: number | null;
-      readonly backlog: number | null;
-    };
+/** The PEM files of a listener that speaks TLS. `chainPath` has what clients need to trust the certificate. */
+export interface TlsFiles {
+  readonly keyPath: string;
+  readonly certificatePath: string;
+  readonly chainPath: string | null;
+}
+
+/** `interface` is an IP address; null means every address of the machine. */
+export interface TcpEndpoint {
+  readonly kind: 'tcp';
+  readonly port: number;
+  readonly interface: string | null;
+  readonly backlog: number | null;
+  /** Null: no TLS. */
+  readonly tls: TlsFiles | null;
+}
+
+export interface UnixEndpoint {
+  readonly kind: 'unix';
+  readonly path: string;
+  readonly mode: number | null;
+  readonly backlog: number | null;
+}
+
+/** A socket that systemd has bound and passes to the relay. */
+export interface SystemdEndpoint {
+  readonly kind: 'systemd';
+  readonly domain: 'INET' | 'INET6' | 'UNIX';
+  /** Its place among those that are passed, from 0, or its name. */
+  readonly socket: number | string;
+  /** Null: no TLS. */
+  readonly tls: TlsFiles | null;
+}
+
+/** Where the relay really listens: an address that others can connect to. */
+export type BoundEndpoint = TcpEndpoint | UnixEndpoint;
+
+/** Where to listen. */
+export type Endpoint = BoundEndpoint | SystemdEndpoint;
 
 /** What is wrong with an endpoint, in a sentence for the operator. */
 export class EndpointError extends Error {}
@@ -19,9 +44,17 @@ export class EndpointError extends Error {}
 /** What an operator may write. */
 export const ENDPOINT_GRAMMAR =
   'endpoints like tcp:4001, tcp:4001:interface=127.0.0.1, tcp:4001:interface=\\:\\:1, ' +
-  'unix:/run/relay.sock:mode=660, separated by blanks';
+  'ssl:443:privateKey=/etc/relay/key.pem:certKey=/etc/relay/fullchain.pem, ' +
+  'unix:/run/relay.sock:mode=660, systemd:domain=INET:index=0, separated by blanks';
 
 const MAX_PORT = 65_535;
+const MAX_BACKLOG = 2 ** 31 - 1;
+
+/** Descriptors are ints, and the first that systemd passes is 3 (sd_listen_fds(3)). */
+const MAX_INDEX = 2 ** 31 - 1 - 3;
+
+/** Values of Twisted's sslmethod that stand for "whatever is best", or for what is never less than TLS 1.2. */
+const MODERN_METHODS: ReadonlySet<string> = new Set(['TLS_METHOD', 'SSLv23_METHOD', 'TLSv1_2_METHOD']);
 
 /**
  * Reads endpoints separated by blanks. A blank inside an endpoint is written as `\ `.
@@ -39,7 +72,7 @@ export function parseEndpoints(text: string): Endpoint[] {
  * @throws EndpointError
  */
 export function parseEndpoint(text: string): Endpoint {
-  if (/^\d+$/u.test(text)) return tcp([text], new Map());
+  if (/^\d+$/u.test(text)) return tcp('tcp', [text], new Map());
   const [first, ...fields] = splitFields(text);
   const positional = fields.filter((field) => field.name === null).map((field) => field.value);
   const named = new Map<string, string>();
@@ -48,23 +81,52 @@ export function parseEndpoint(text: string): Endpoint {
     if (named.has(name)) throw new EndpointError(`"${text}" says ${name}= twice`);
     named.set(name, value);
   }
-  if (first?.name === null && first.value === 'tcp') return tcp(positional, named);
-  if (first?.name === null && first.value === 'unix') return unix(positional, named);
-  throw new EndpointError(`"${text}" is neither tcp:… nor unix:…`);
+  const kind = first?.name === null ? first.value : '';
+  if (kind === 'tcp' || kind === 'ssl') return tcp(kind, positional, named);
+  if (kind === 'unix') return unix(positional, named);
+  if (kind === 'systemd') return systemd(positional, named);
+  throw new EndpointError(`"${text}" begins with none of tcp:, ssl:, unix: and systemd:`);
+}
+
+/** What its connections are to the kernel. */
+export function familyOf(endpoint: Endpoint): BoundEndpoint['kind'] {
+  if (endpoint.kind !== 'systemd') return endpoint.kind;
+  return endpoint.domain === 'UNIX' ? 'unix' : 'tcp';
 }
 
 /** An address of this machine that leads to a listener on `interface`. */
-export function reachableHost({ interface: bound }: Endpoint & { kind: 'tcp' }): string {
+export function reachableHost({ interface: bound }: TcpEndpoint): string {
   return bound === null || bound === '::' || bound === '0.0.0.0' ? '127.0.0.1' : bound;
 }
 
 /** Prints an endpoint the way it is written in the configuration; `parseEndpoint` reads it back. */
 export function formatEndpoint(endpoint: Endpoint): string {
-  const fields =
-    endpoint.kind === 'tcp'
-      ? [`tcp:${endpoint.port}`, ...option('interface', endpoint.interface)]
-      : [`unix:${escape(endpoint.path)}`, ...option('mode', endpoint.mode?.toString(8) ?? null)];
-  return [...fields, ...option('backlog', endpoint.backlog?.toString() ?? null)].join(':');
+  return fieldsOf(endpoint).join(':');
+}
+
+function fieldsOf(endpoint: Endpoint): string[] {
+  const options = endpoint.kind === 'systemd' ? [] : option('backlog', endpoint.backlog?.toString() ?? null);
+  switch (endpoint.kind) {
+    case 'tcp': {
+      const { port, tls } = endpoint;
+      const files = tls === null ? [`tcp:${port}`] : [`ssl:${port}`, ...tlsOptions(tls)];
+      return [...files, ...option('interface', endpoint.interface), ...options];
+    }
+    case 'unix': {
+      const mode = option('mode', endpoint.mode?.toString(8) ?? null);
+      return [`unix:${escape(endpoint.path)}`, ...mode, ...options];
+    }
+    case 'systemd': {
+      const { domain, socket, tls } = endpoint;
+      const which = option(typeof socket === 'number' ? 'index' : 'name', String(socket));
+      return [`systemd:domain=${domain}`, ...which, ...(tls === null ? [] : tlsOptions(tls))];
+    }
+  }
+}
+
+function tlsOptions({ keyPath, certificatePath, chainPath }: TlsFiles): string[] {
+  const certificate = option('certKey', certificatePath === keyPath ? null : certificatePath);
+  return [...option('privateKey', keyPath), ...certificate, ...option('extraCertChain', chainPath)];
 }
 
 function option(name: string, value: string | null): string[] {
@@ -75,33 +137,81 @@ function escape(text: string): string {
   return text.replace(/[\\:=\s]/gu, '\\$&');
 }
 
-function tcp(positional: readonly string[], named: Map<string, string>): Endpoint {
-  const port = takeOnly('tcp', 'port', positional, named);
+function tcp(kind: 'tcp' | 'ssl', positional: readonly string[], named: Map<string, string>): TcpEndpoint {
+  const port = takeOnly(kind, 'port', positional, named);
   const address = take(named, 'interface');
-  const backlog = takeNumber(named, 'backlog', 10, 1, 2 ** 31 - 1);
-  refuseRest('tcp', 'port, interface and backlog', named);
+  const backlog = takeNumber(named, 'backlog', 10, 1, MAX_BACKLOG);
+  const tls = kind === 'ssl' ? takeTls(kind, named) : null;
+  if (named.has('privateKey') || named.has('certKey')) {
+    throw new EndpointError('tcp: has no TLS; with a key and a certificate it is ssl:');
+  }
+  refuseRest(kind, `port, interface and backlog${tls === null ? '' : ` beside ${TLS_OPTIONS}`}`, named);
   if (!/^\d{1,5}$/u.test(port) || Number(port) > MAX_PORT) {
     throw new EndpointError(`"${port}" is no port: ports go from 0 to ${MAX_PORT}`);
   }
   if (address !== null && !isAddress(address)) {
     throw new EndpointError(`interface "${address}" is no IP address (IPv6 is written with \\:)`);
   }
-  return { kind: 'tcp', port: Number(port), interface: address, backlog };
+  return { kind: 'tcp', port: Number(port), interface: address, backlog, tls };
 }
 
-function unix(positional: readonly string[], named: Map<string, string>): Endpoint {
+const TLS_OPTIONS = 'privateKey, certKey, extraCertChain, sslmethod and dhParameters';
+
+function takeTls(kind: string, named: Map<string, string>): TlsFiles {
+  const keyPath = takeOnly(kind, 'privateKey', [], named);
+  // As in Twisted: one file may have both.
+  const certificatePath = named.has('certKey') ? takeOnly(kind, 'certKey', [], named) : keyPath;
+  const chainPath = named.has('extraCertChain') ? takeOnly(kind, 'extraCertChain', [], named) : null;
+  // Today's key exchanges bring parameters of their own.
+  take(named, 'dhParameters');
+  const method = take(named, 'sslmethod');
+  if (method !== null && !MODERN_METHODS.has(method)) {
+    const known = [...MODERN_METHODS].join(', ');
+    throw new EndpointError(
+      `sslmethod "${method}" is not modern TLS, 1.2 or later; leave it out, or use ${known}`,
+    );
+  }
+  for (const path of [keyPath, certificatePath, chainPath]) refuseZeroByte(kind, path ?? '');
+  return { keyPath, certificatePath, chainPath };
+}
+
+function unix(positional: readonly string[], named: Map<string, string>): UnixEndpoint {
   const path = takeOnly('unix', 'address', positional, named);
   const mode = takeNumber(named, 'mode', 8, 0, 0o777);
-  const backlog = takeNumber(named, 'backlog', 10, 1, 2 ** 31 - 1);
+  const backlog = takeNumber(named, 'backlog', 10, 1, MAX_BACKLOG);
   // Twisted takes it, and its default is what we always do: look for a live owner before replacing.
   take(named, 'lockfile');
   refuseRest('unix', 'address, mode, backlog and lockfile', named);
-  if (path.includes('\0')) throw new EndpointError('unix: a path has no zero byte');
+  refuseZeroByte('unix', path);
   // sun_path has 108 bytes with its final zero (unix(7)); bind would cut the path short in silence.
   if (new TextEncoder().encode(path).length > 107) {
     throw new EndpointError(`the path "${path}" is longer than the 107 bytes a unix socket can have`);
   }
   return { kind: 'unix', path, mode, backlog };
+}
+
+function systemd(positional: readonly string[], named: Map<string, string>): SystemdEndpoint {
+  const text = takeOnly('systemd', 'domain', positional, named);
+  const domain = (['INET', 'INET6', 'UNIX'] as const).find((known) => known === text);
+  if (domain === undefined) throw new EndpointError(`domain "${text}" is none of INET, INET6 and UNIX`);
+  const index = takeNumber(named, 'index', 10, 0, MAX_INDEX);
+  const name = take(named, 'name');
+  const socket = index ?? name;
+  if (socket === null || socket === '' || (index !== null && name !== null)) {
+    throw new EndpointError(
+      'systemd: takes an index or a name, one of them (FileDescriptorName= in the unit)',
+    );
+  }
+  // Twisted has no TLS here; our options for it are those of ssl:.
+  const isSecure = ['privateKey', 'certKey', 'extraCertChain'].some((key) => named.has(key));
+  if (isSecure && domain === 'UNIX') throw new EndpointError('there is no TLS on a unix socket');
+  const tls = isSecure ? takeTls('systemd', named) : null;
+  refuseRest('systemd', `domain, index and name, and for TLS ${TLS_OPTIONS}`, named);
+  return { kind: 'systemd', domain, socket, tls };
+}
+
+function refuseZeroByte(kind: string, path: string): void {
+  if (path.includes('\0')) throw new EndpointError(`${kind}: a path has no zero byte`);
 }
 
 function takeOnly(

@@ -4,12 +4,12 @@ import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { WebSocket, createWebSocketStream } from 'ws';
 import { reachableHost } from '../net/endpoint.ts';
-import type { Endpoint } from '../net/endpoint.ts';
+import type { BoundEndpoint } from '../net/endpoint.ts';
 
 /** Where a test client goes, and how. */
 export interface SelfTestTarget {
   readonly protocol: 'raw' | 'websocket';
-  readonly endpoint: Endpoint;
+  readonly endpoint: BoundEndpoint;
 }
 
 /** No client stays for longer, in milliseconds; a relay that is slow still knows its token then. */

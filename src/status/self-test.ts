@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Endpoint } from '../net/endpoint.ts';
+import type { BoundEndpoint } from '../net/endpoint.ts';
 import { formatEndpoint } from '../net/endpoint.ts';
 import { SelfTestClient } from './self-test-client.ts';
 import type { SelfTestTarget } from './self-test-client.ts';
@@ -45,7 +45,7 @@ export class SelfTest {
   readonly #running = new Map<string, Promise<readonly Trial[]>>();
 
   /** @param raw, websocket where the relay really listens, with port 0 resolved */
-  constructor(raw: readonly Endpoint[], websocket: readonly Endpoint[], register: TesterRegister) {
+  constructor(raw: readonly BoundEndpoint[], websocket: readonly BoundEndpoint[], register: TesterRegister) {
     this.#raw = raw.map((endpoint) => ({ protocol: 'raw', endpoint }));
     this.#websocket = websocket.map((endpoint) => ({ protocol: 'websocket', endpoint }));
     this.#register = register;

@@ -30,6 +30,7 @@ const tcp = (port: number, address: string | null = null): object => ({
   port,
   interface: address,
   backlog: null,
+  tls: null,
 });
 
 const DEFAULT_CONFIG = {

@@ -4,18 +4,34 @@ import * as fc from 'fast-check';
 import {
   ENDPOINT_GRAMMAR,
   EndpointError,
+  familyOf,
   formatEndpoint,
   parseEndpoint,
   parseEndpoints,
 } from '../../src/net/endpoint.ts';
-import type { Endpoint } from '../../src/net/endpoint.ts';
+import type { Endpoint, SystemdEndpoint, TlsFiles } from '../../src/net/endpoint.ts';
 
 const tcp = (port: number, address: string | null = null, backlog: number | null = null): Endpoint => ({
   kind: 'tcp',
   port,
   interface: address,
   backlog,
+  tls: null,
 });
+const KEY = '/tls/key.pem';
+const CERTIFICATE = '/tls/cert.pem';
+const ssl = (port: number, tls: Partial<TlsFiles>, backlog: number | null = null): Endpoint => ({
+  kind: 'tcp',
+  port,
+  interface: null,
+  backlog,
+  tls: { keyPath: KEY, certificatePath: KEY, chainPath: null, ...tls },
+});
+const systemd = (
+  domain: SystemdEndpoint['domain'],
+  socket: number | string,
+  tls: TlsFiles | null = null,
+): Endpoint => ({ kind: 'systemd', domain, socket, tls });
 const unix = (path: string, mode: number | null = null, backlog: number | null = null): Endpoint => ({
   kind: 'unix',
   path,
@@ -59,6 +75,30 @@ describe('an endpoint', () => {
     ['unix:address=/a=b', unix('/a=b')],
     [String.raw`unix:/a\ b`, unix('/a b')],
     [String.raw`unix:/\a\b`, unix('/ab')],
+    [`ssl:443:privateKey=${KEY}`, ssl(443, {})],
+    [`ssl:port=443:privateKey=${KEY}`, ssl(443, {})],
+    [`ssl:443:privateKey=${KEY}:certKey=${CERTIFICATE}`, ssl(443, { certificatePath: CERTIFICATE })],
+    [`ssl:certKey=${CERTIFICATE}:privateKey=${KEY}:port=0`, ssl(0, { certificatePath: CERTIFICATE })],
+    [`ssl:443:privateKey=${KEY}:extraCertChain=chain.pem`, ssl(443, { chainPath: 'chain.pem' })],
+    [`ssl:443:privateKey=${KEY}:dhParameters=/tls/dh.pem`, ssl(443, {})],
+    [`ssl:443:privateKey=${KEY}:backlog=7`, ssl(443, {}, 7)],
+    [`ssl:443:privateKey=${KEY}:sslmethod=TLS_METHOD`, ssl(443, {})],
+    [`ssl:443:privateKey=${KEY}:sslmethod=SSLv23_METHOD`, ssl(443, {})],
+    [`ssl:443:privateKey=${KEY}:sslmethod=TLSv1_2_METHOD`, ssl(443, {})],
+    [
+      String.raw`ssl:443:privateKey=/a\:b\ c=d`,
+      ssl(443, { keyPath: '/a:b c=d', certificatePath: '/a:b c=d' }),
+    ],
+    ['systemd:domain=INET:index=0', systemd('INET', 0)],
+    ['systemd:INET:index=3', systemd('INET', 3)],
+    ['systemd:index=12:domain=INET6', systemd('INET6', 12)],
+    ['systemd:domain=UNIX:name=relay.socket', systemd('UNIX', 'relay.socket')],
+    // A name may look like an index; it is none.
+    ['systemd:domain=INET:name=0', systemd('INET', '0')],
+    [
+      `systemd:domain=INET:name=tls:privateKey=${KEY}:certKey=${CERTIFICATE}:extraCertChain=chain.pem`,
+      systemd('INET', 'tls', { keyPath: KEY, certificatePath: CERTIFICATE, chainPath: 'chain.pem' }),
+    ],
     [`unix:/${'x'.repeat(106)}`, unix(`/${'x'.repeat(106)}`)],
   ];
   for (const [text, endpoint] of cases) {
@@ -107,15 +147,15 @@ describe('several endpoints', () => {
     const examples = ENDPOINT_GRAMMAR.replace(/^endpoints like /u, '')
       .split(', ')
       .slice(0, -1);
-    assert.equal(examples.length, 4);
+    assert.equal(examples.length, 6);
     for (const example of examples) assert.equal(parseEndpoints(example).length, 1, example);
   });
 });
 
 describe('a fault', () => {
   const cases: readonly (readonly [text: string, culprits: readonly string[]])[] = [
-    ['', ['neither tcp:… nor unix:…']],
-    ['4001x', ['"4001x"', 'neither tcp:… nor unix:…']],
+    ['', ['none of tcp:, ssl:, unix: and systemd:']],
+    ['4001x', ['"4001x"', 'none of tcp:, ssl:, unix: and systemd:']],
     ['-1', ['"-1"']],
     ['127.0.0.1:4001', ['"127.0.0.1:4001"']],
     ['tls:4001', ['"tls:4001"']],
@@ -154,6 +194,37 @@ describe('a fault', () => {
     ['tcp:4001:backlog=', ['backlog', '""']],
     ['tcp:4001:mode=660', ['tcp:', '"mode"']],
     ['tcp:4001:lockfile=1', ['tcp:', '"lockfile"']],
+    ['tcp:443:privateKey=/k', ['tcp:', 'ssl:']],
+    ['tcp:443:certKey=/c', ['tcp:', 'ssl:']],
+    ['ssl:443', ['ssl:', 'privateKey']],
+    ['ssl:443:privateKey=', ['ssl:', 'privateKey']],
+    ['ssl:443:certKey=/c', ['ssl:', 'privateKey']],
+    ['ssl:privateKey=/k', ['ssl:', 'port']],
+    ['ssl:70000:privateKey=/k', ['"70000"', 'port']],
+    ['ssl:443:/k', ['more than one port']],
+    ['ssl:443:privateKey=/k:certKey=', ['ssl:', 'certKey']],
+    ['ssl:443:privateKey=/k:extraCertChain=', ['ssl:', 'extraCertChain']],
+    ['ssl:443:privateKey=/k\0', ['ssl:', 'zero byte']],
+    ['ssl:443:privateKey=/k:passphrase=x', ['ssl:', '"passphrase"', 'privateKey']],
+    ['ssl:443:privateKey=/k:mode=660', ['ssl:', '"mode"']],
+    ['ssl:443:privateKey=/k:interface=localhost', ['interface', '"localhost"']],
+    ['ssl:443:privateKey=/k:sslmethod=SSLv3_METHOD', ['"SSLv3_METHOD"', 'modern TLS', 'TLSv1_2_METHOD']],
+    ['ssl:443:privateKey=/k:sslmethod=TLSv1_METHOD', ['"TLSv1_METHOD"', 'modern TLS']],
+    ['ssl:443:privateKey=/k:sslmethod=', ['""', 'modern TLS']],
+    ['systemd', ['systemd:', 'domain']],
+    ['systemd:index=0', ['systemd:', 'domain']],
+    ['systemd:domain=IPX:index=0', ['"IPX"', 'INET6']],
+    ['systemd:domain=inet:index=0', ['"inet"', 'INET']],
+    ['systemd:domain=INET', ['an index or a name']],
+    ['systemd:domain=INET:name=', ['an index or a name']],
+    ['systemd:domain=INET:index=0:name=x', ['an index or a name']],
+    ['systemd:domain=INET:index=-1', ['index', '"-1"']],
+    ['systemd:domain=INET:index=x', ['index', '"x"']],
+    ['systemd:domain=INET:index=4294967296', ['index', '"4294967296"']],
+    ['systemd:domain=INET:index=0:backlog=5', ['systemd:', '"backlog"']],
+    ['systemd:domain=INET:index=0:certKey=/c', ['systemd:', 'privateKey']],
+    ['systemd:domain=INET:index=0:extraCertChain=/c', ['systemd:', 'privateKey']],
+    ['systemd:domain=UNIX:index=0:privateKey=/k', ['no TLS', 'unix']],
     ['unix', ['unix:', 'address']],
     ['unix:', ['unix:', 'address']],
     ['unix:/a:/b', ['unix:', 'more than one address', String.raw`\:`]],
@@ -190,6 +261,13 @@ describe('a printed endpoint', () => {
     assert.equal(formatEndpoint(tcp(1, '::1', 5)), String.raw`tcp:1:interface=\:\:1:backlog=5`);
     assert.equal(formatEndpoint(unix('/run/a b', 0o660)), String.raw`unix:/run/a\ b:mode=660`);
     assert.equal(formatEndpoint(unix('/x', 0, 7)), 'unix:/x:mode=0:backlog=7');
+    assert.equal(formatEndpoint(ssl(443, {}, 5)), `ssl:443:privateKey=${KEY}:backlog=5`);
+    assert.equal(
+      formatEndpoint(ssl(1, { certificatePath: '/c', chainPath: '/d' })),
+      `ssl:1:privateKey=${KEY}:certKey=/c:extraCertChain=/d`,
+    );
+    assert.equal(formatEndpoint(systemd('INET', 0)), 'systemd:domain=INET:index=0');
+    assert.equal(formatEndpoint(systemd('UNIX', 'a')), 'systemd:domain=UNIX:name=a');
   });
 
   const backlog = fc.option(fc.integer({ min: 1, max: 2 ** 31 - 1 }));
@@ -203,13 +281,29 @@ describe('a printed endpoint', () => {
       maxLength: 40,
     })
     .filter((text) => Buffer.byteLength(text) <= 107);
+  const tls = fc.option(
+    fc.record(
+      { keyPath: path, certificatePath: path, chainPath: fc.option(path) },
+      { noNullPrototype: true },
+    ),
+  );
   const endpoint = fc.oneof(
+    fc.record(
+      {
+        kind: fc.constant('systemd' as const),
+        domain: fc.constantFrom('INET' as const, 'INET6' as const),
+        socket: fc.oneof(fc.nat(), path),
+        tls,
+      },
+      { noNullPrototype: true },
+    ),
     fc.record(
       {
         kind: fc.constant('tcp' as const),
         port: fc.integer({ min: 0, max: 65_535 }),
         interface: fc.option(fc.oneof(fc.ipV4(), fc.ipV6())),
         backlog,
+        tls,
       },
       { noNullPrototype: true },
     ),
@@ -237,8 +331,27 @@ describe('a printed endpoint', () => {
   });
 });
 
+test('the kernel knows its connections as TCP or as unix sockets', () => {
+  assert.equal(familyOf(ssl(443, {})), 'tcp');
+  assert.equal(familyOf(unix('/x')), 'unix');
+  assert.equal(familyOf(systemd('INET', 0)), 'tcp');
+  assert.equal(familyOf(systemd('INET6', 0)), 'tcp');
+  assert.equal(familyOf(systemd('UNIX', 0)), 'unix');
+});
+
 test('any text is endpoints or an EndpointError, and endpoints can be printed and read back', () => {
   const piece = fc.oneof(
+    fc.constantFrom(
+      'ssl',
+      'systemd',
+      'domain',
+      'INET',
+      'index',
+      'name',
+      'privateKey',
+      'certKey',
+      'sslmethod',
+    ),
     fc.constantFrom('tcp', 'unix', ':', '=', '\\', ' ', '\n', 'port', 'interface', 'address', 'mode', '4001'),
     fc.constantFrom(
       'backlog',

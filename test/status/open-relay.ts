@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { pino } from 'pino';
 import { readEnv } from '../../src/config/read-env.ts';
-import type { Endpoint } from '../../src/net/endpoint.ts';
+import type { BoundEndpoint } from '../../src/net/endpoint.ts';
 import type { Transport } from '../../src/net/peer.ts';
 import { Relay } from '../../src/relay.ts';
 import type { Endpoints } from '../../src/relay.ts';
@@ -88,7 +88,7 @@ export class OpenRelay implements AsyncDisposable {
   }
 }
 
-function portOf(endpoints: readonly Endpoint[]): number {
+function portOf(endpoints: readonly BoundEndpoint[]): number {
   for (const endpoint of endpoints) if (endpoint.kind === 'tcp') return endpoint.port;
   return 0;
 }

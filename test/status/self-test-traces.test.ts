@@ -3,7 +3,7 @@ import { openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
-import type { Endpoint } from '../../src/net/endpoint.ts';
+import type { BoundEndpoint } from '../../src/net/endpoint.ts';
 import { SelfTest } from '../../src/status/self-test.ts';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
 import { House } from '../support/house.ts';
@@ -11,20 +11,31 @@ import { UsageReader } from '../support/relay-process.ts';
 import { scratch, until } from '../support/scratch.ts';
 import { OpenRelay } from './open-relay.ts';
 
-const loopback = (port: number): Endpoint => ({ kind: 'tcp', port, interface: '127.0.0.1', backlog: null });
+const loopback = (port: number): BoundEndpoint => ({
+  kind: 'tcp',
+  port,
+  interface: '127.0.0.1',
+  backlog: null,
+  tls: null,
+});
 
-const NOWHERE: Endpoint = { kind: 'unix', path: '/no/such/directory/relay.sock', mode: null, backlog: null };
+const NOWHERE: BoundEndpoint = {
+  kind: 'unix',
+  path: '/no/such/directory/relay.sock',
+  mode: null,
+  backlog: null,
+};
 
 /** Where a house listens, for each role. */
 interface Listeners {
-  readonly raw: readonly Endpoint[];
-  readonly websocket: readonly Endpoint[];
+  readonly raw: readonly BoundEndpoint[];
+  readonly websocket: readonly BoundEndpoint[];
 }
 
 async function open(context: TestContext): Promise<{ house: House; listeners: Listeners }> {
   const house = await House.open();
   context.after(() => house.close());
-  const unix: Endpoint = { kind: 'unix', path: house.unixPath, mode: null, backlog: null };
+  const unix: BoundEndpoint = { kind: 'unix', path: house.unixPath, mode: null, backlog: null };
   const listeners = { raw: [loopback(house.tcpPort), unix], websocket: [loopback(house.websocketPort)] };
   return { house, listeners };
 }

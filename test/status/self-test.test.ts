@@ -5,7 +5,7 @@ import { createServer } from 'node:net';
 import type { Server, Socket } from 'node:net';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
-import type { Endpoint } from '../../src/net/endpoint.ts';
+import type { BoundEndpoint } from '../../src/net/endpoint.ts';
 import { SelfTest } from '../../src/status/self-test.ts';
 import type { Trial } from '../../src/status/self-test.ts';
 import { until } from '../support/scratch.ts';
@@ -16,7 +16,7 @@ const DEADLINE_MS = 1200;
 const REGISTER = { expectTester: () => undefined, forgetTester: () => undefined };
 
 /** Where `server` listens. It is gone with the test, and so are its connections. */
-async function listen(context: TestContext, server: Server): Promise<Endpoint> {
+async function listen(context: TestContext, server: Server): Promise<BoundEndpoint> {
   const sockets = new Set<Socket>();
   server.on('connection', (socket: Socket) => {
     sockets.add(socket);
@@ -30,15 +30,15 @@ async function listen(context: TestContext, server: Server): Promise<Endpoint> {
   });
   const address = server.address();
   assert.ok(address !== null && typeof address === 'object');
-  return { kind: 'tcp', port: address.port, interface: address.address, backlog: null };
+  return { kind: 'tcp', port: address.port, interface: address.address, backlog: null, tls: null };
 }
 
 /** A listener that does this with each connection. */
-const listener = (context: TestContext, treat: (socket: Socket) => void): Promise<Endpoint> =>
+const listener = (context: TestContext, treat: (socket: Socket) => void): Promise<BoundEndpoint> =>
   listen(context, createServer(treat));
 
 /** One that welcomes everybody, and answers everything else with `answer`. */
-const welcoming = (context: TestContext, answer: (bytes: Buffer) => Uint8Array): Promise<Endpoint> =>
+const welcoming = (context: TestContext, answer: (bytes: Buffer) => Uint8Array): Promise<BoundEndpoint> =>
   listener(context, (socket) => {
     socket.once('data', () => {
       socket.write('ok\n');
@@ -46,7 +46,7 @@ const welcoming = (context: TestContext, answer: (bytes: Buffer) => Uint8Array):
     });
   });
 
-async function nobody(context: TestContext): Promise<Endpoint> {
+async function nobody(context: TestContext): Promise<BoundEndpoint> {
   const server = createServer();
   const endpoint = await listen(context, server);
   server.close();
@@ -66,7 +66,7 @@ function problemsOf(trials: readonly Trial[]): (string | null)[] {
 describe('a self-test of a listener', { concurrency: true }, () => {
   const cases: readonly (readonly [
     name: string,
-    open: (context: TestContext) => Promise<Endpoint>,
+    open: (context: TestContext) => Promise<BoundEndpoint>,
     listeners: string,
     transfers: string,
   ])[] = [

@@ -67,7 +67,7 @@ export class House {
         : await DataPlane.open(options.bufferMemoryBytes ?? 64 * 2 ** 20);
     const house = new House(await mkdtemp(join(tmpdir(), 'relay-house-')), plane, options);
     const [tcp, unix, websocket] = house.#servers;
-    const loopback = { kind: 'tcp', port: 0, interface: '127.0.0.1', backlog: null } as const;
+    const loopback = { kind: 'tcp', port: 0, interface: '127.0.0.1', backlog: null, tls: null } as const;
     if (tcp === undefined || unix === undefined || websocket === undefined)
       throw new Error('a server is missing');
     await listen(tcp, loopback);

@@ -27,8 +27,46 @@ const SIZE_UNITS: ReadonlyMap<string, number> = new Map([
   ['TiB', 2 ** 40],
 ]);
 
+/** Bits per second in each unit of networks. They are decimal, always. */
+const BIT_UNITS: ReadonlyMap<string, number> = new Map([
+  ['bit', 1],
+  ['kbit', 1e3],
+  ['Mbit', 1e6],
+  ['Gbit', 1e9],
+]);
+
+/** Milliseconds in each unit that things are counted by. */
+const COUNTING_UNITS: ReadonlyMap<string, number> = new Map([
+  ['s', 1000],
+  ['min', 60_000],
+  ['h', 3_600_000],
+]);
+
 /** What an operator may write for a size. */
 export const SIZE_GRAMMAR = 'a size like 500kB, 64MiB or 2GB';
+
+/** What an operator may write for a rate of bytes. */
+export const RATE_GRAMMAR = 'a rate like 500KiB/s, 20MB/s, 100Mbit/s or 1Gbit/s, above 0';
+
+/** What an operator may write for how often something may happen. */
+export const COUNT_RATE_GRAMMAR = 'a whole number per s, min or h, like 5/s, 60/min or 1000/h, from 1';
+
+/** What an operator may write for a quota. */
+export const QUOTA_GRAMMAR = 'a size per day or month like 100GB/day or 5TB/month, above 0';
+
+/** So many in any time this long. */
+export interface CountRate {
+  /** A whole number from 1. */
+  readonly count: number;
+  readonly perMs: number;
+}
+
+/** So many bytes in each period of the calendar. */
+export interface QuotaSize {
+  /** From 1. */
+  readonly bytes: number;
+  readonly period: 'month' | 'day';
+}
 
 /** Reads a size with its unit; a bare number is bytes. Returns bytes, or null for nonsense. */
 export function parseSizeBytes(text: string): number | null {
@@ -46,4 +84,29 @@ export function parseDurationMs(text: string): number | null {
   if (number === undefined || factor === undefined) return null;
   const ms = Math.round(Number(number) * factor);
   return ms <= MAX_DURATION_MS ? ms : null;
+}
+
+/** Reads a rate, of bytes or of bits. Returns whole bytes per second, from 1, or null for nonsense. */
+export function parseRateBytesPerSecond(text: string): number | null {
+  const [, size, number, unit] = /^((\d{1,15}(?:\.\d{1,6})?)\s*([A-Za-z]+))\/s$/u.exec(text) ?? [];
+  if (size === undefined) return null;
+  const bits = BIT_UNITS.get(unit ?? '');
+  const bytes = bits === undefined ? parseSizeBytes(size) : Math.round((Number(number) * bits) / 8);
+  return bytes !== null && bytes > 0 && Number.isSafeInteger(bytes) ? bytes : null;
+}
+
+/** Reads how often something may happen. Returns null for nonsense, and for never. */
+export function parseCountRate(text: string): CountRate | null {
+  const [, number, unit] = /^(\d{1,9})\s*\/\s*([a-z]+)$/u.exec(text) ?? [];
+  const perMs = COUNTING_UNITS.get(unit ?? '');
+  const count = Number(number);
+  return perMs !== undefined && count > 0 ? { count, perMs } : null;
+}
+
+/** Reads a size for each day or month; a bare size is for a month. Returns null for nonsense, and for nothing. */
+export function parseQuota(text: string): QuotaSize | null {
+  const [, size, period] = /^([^/]+?)(?:\s*\/\s*(day|month))?$/u.exec(text) ?? [];
+  const bytes = size === undefined ? null : parseSizeBytes(size);
+  if (bytes === null || bytes === 0) return null;
+  return { bytes, period: period === 'day' ? 'day' : 'month' };
 }

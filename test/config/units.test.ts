@@ -1,7 +1,26 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import * as fc from 'fast-check';
-import { DURATION_GRAMMAR, parseDurationMs, parseSizeBytes } from '../../src/config/units.ts';
+import { Refusal } from '../../src/config/environment.ts';
+import {
+  COUNT_RATE_GRAMMAR,
+  DURATION_GRAMMAR,
+  QUOTA_GRAMMAR,
+  RATE_GRAMMAR,
+  parseCountRate,
+  parseDurationMs,
+  parseQuota,
+  parseRateBytesPerSecond,
+  parseSizeBytes,
+} from '../../src/config/units.ts';
+import {
+  toCount,
+  toCountRate,
+  toDayOfMonth,
+  toPositiveSize,
+  toQuota,
+  toRate,
+} from '../../src/config/values.ts';
 
 const DAY_MS = 24 * 60 * 60 * 1000;
 
@@ -107,4 +126,168 @@ describe('a size', () => {
   for (const [text, bytes] of cases) {
     test(`of "${text}" is ${bytes ?? 'nonsense'}`, () => assert.equal(parseSizeBytes(text), bytes));
   }
+});
+
+describe('a rate', () => {
+  const cases: readonly (readonly [text: string, bytesPerSecond: number | null])[] = [
+    ['20MB/s', 20_000_000],
+    ['500KiB/s', 512_000],
+    ['1500 B/s', 1500],
+    ['100Mbit/s', 12_500_000],
+    ['1Gbit/s', 125_000_000],
+    ['2.5 Gbit/s', 312_500_000],
+    ['64kbit/s', 8000],
+    ['8bit/s', 1],
+    ['3bit/s', null],
+    ['0MB/s', null],
+    ['0.4B/s', null],
+    ['20MB', null],
+    ['20/s', null],
+    ['20', null],
+    ['', null],
+    ['/s', null],
+    ['MB/s', null],
+    ['-1MB/s', null],
+    ['20MB/min', null],
+    ['20MB/s ', null],
+    ['20MB/s/s', null],
+    ['20mb/s', null],
+    ['20Mb/s', null],
+    ['100mbit/s', null],
+    ['100Mibit/s', null],
+    ['100Mbps', null],
+    ['999999999999999Gbit/s', null],
+    ['999999999999999TB/s', null],
+  ];
+  for (const [text, rate] of cases) {
+    test(`of "${text}" is ${rate ?? 'nonsense'}`, () => assert.equal(parseRateBytesPerSecond(text), rate));
+  }
+});
+
+describe('a count per time', () => {
+  const cases: readonly (readonly [text: string, rate: readonly [count: number, perMs: number] | null])[] = [
+    ['60/min', [60, 60_000]],
+    ['5/s', [5, 1000]],
+    ['1 / h', [1, 3_600_000]],
+    ['0/min', null],
+    ['1.5/s', null],
+    ['-1/s', null],
+    ['60', null],
+    ['60/', null],
+    ['/min', null],
+    ['60/m', null],
+    ['60/day', null],
+    ['60/min/s', null],
+    ['9999999999/s', null],
+    ['', null],
+  ];
+  for (const [text, rate] of cases) {
+    const expected = rate === null ? null : { count: rate[0], perMs: rate[1] };
+    test(`of "${text}" is ${rate?.join(' in ') ?? 'nonsense'}`, () =>
+      assert.deepEqual(parseCountRate(text), expected));
+  }
+});
+
+describe('a quota', () => {
+  const cases: readonly (readonly [text: string, quota: readonly [number, 'month' | 'day'] | null])[] = [
+    ['5TB/month', [5e12, 'month']],
+    ['100GB/day', [1e11, 'day']],
+    ['5 TB / month', [5e12, 'month']],
+    ['1.5TiB', [1.5 * 2 ** 40, 'month']],
+    ['5TB', [5e12, 'month']],
+    ['0TB/month', null],
+    ['0', null],
+    ['5TB/', null],
+    ['/month', null],
+    ['5TB/year', null],
+    ['5TB/Month', null],
+    ['5TB/month/day', null],
+    ['5tb/month', null],
+    ['5TB/s', null],
+    ['', null],
+  ];
+  for (const [text, quota] of cases) {
+    const expected = quota === null ? null : { bytes: quota[0], period: quota[1] };
+    test(`of "${text}" is ${quota?.join(' a ') ?? 'nonsense'}`, () =>
+      assert.deepEqual(parseQuota(text), expected));
+  }
+});
+
+describe('the values of limits', () => {
+  const cases: readonly (readonly [
+    name: string,
+    read: (text: string) => unknown,
+    right: readonly (readonly [text: string, value: unknown])[],
+    wrong: readonly string[],
+    accepted: RegExp,
+  ])[] = [
+    [
+      'rate',
+      toRate,
+      [['20MB/s', 20_000_000]],
+      ['20MB', '0B/s', '0'],
+      /^a rate like .*; nothing for no limit$/u,
+    ],
+    [
+      'count per time',
+      toCountRate,
+      [['60/min', { count: 60, perMs: 60_000 }]],
+      ['60', '0/s'],
+      /^a whole number per s, min or h.*; nothing for no limit$/u,
+    ],
+    [
+      'quota',
+      toQuota,
+      [['5TB', { bytes: 5e12, period: 'month' }]],
+      ['0', '5TB/year'],
+      /^a size per day or month.*; nothing for no limit$/u,
+    ],
+    [
+      'count',
+      toCount,
+      [
+        ['1', 1],
+        ['999999999', 999_999_999],
+      ],
+      ['0', '-1', '1.5', '1e3', '1000000000', 'x', ' '],
+      /^a whole number from 1 to 999999999; nothing for no limit$/u,
+    ],
+    ['size', toPositiveSize, [['2GB', 2e9]], ['0', '0.4B', '2gb'], /^a size like .*, above 0; nothing/u],
+    [
+      'day of the month',
+      toDayOfMonth,
+      [
+        ['1', 1],
+        ['31', 31],
+        ['07', 7],
+      ],
+      ['0', '32', '-1', '1.5', 'last', '001'],
+      /^a day of the month from 1 to 31; /u,
+    ],
+  ];
+  for (const [name, read, right, wrong, accepted] of cases) {
+    test(`are read or refused with what would be right: a ${name}`, () => {
+      for (const [text, value] of right) assert.deepEqual(read(text), value, text);
+      for (const text of wrong) {
+        assert.throws(
+          () => read(text),
+          (error) => error instanceof Refusal && accepted.test(error.accepted),
+          text,
+        );
+      }
+    });
+  }
+
+  test('have examples in their grammars that are right', () => {
+    const grammars = [
+      [RATE_GRAMMAR, parseRateBytesPerSecond, 4],
+      [COUNT_RATE_GRAMMAR, parseCountRate, 3],
+      [QUOTA_GRAMMAR, parseQuota, 2],
+    ] as const;
+    for (const [grammar, read, count] of grammars) {
+      const examples = grammar.match(/\d+[A-Za-z]*\/[a-z]+/gu) ?? [];
+      assert.equal(examples.length, count, grammar);
+      for (const example of examples) assert.notEqual(read(example), null, example);
+    }
+  });
 });

@@ -94,6 +94,7 @@ const BAD: readonly (readonly [why: string, header: string, known: number])[] = 
   ['has IPv6 where IPv4 was said', 'PROXY TCP4 1:', 13],
   ['has IPv4 where IPv6 was said', 'PROXY TCP6 1.', 13],
   ['has too many groups', 'PROXY TCP6 1:2:3:4:5:6:7:8:', 27],
+  ['has an address of more than 39 characters', 'PROXY TCP6 0000:0000:0000:0000:0000:ffff:255.255.1.1', 47],
   ['has a zone', 'PROXY TCP6 fe80::1%', 19],
   ['has an address that ends too early', 'PROXY TCP4 1.2.3 ', 17],
   ['has an address of seven groups', 'PROXY TCP6 1:2:3:4:5:6:7 ', 25],

@@ -1,10 +1,13 @@
-import { chmod, lstat, stat, unlink } from 'node:fs/promises';
+import { fstatSync } from 'node:fs';
+import { chmod, lstat, readFile, stat, unlink } from 'node:fs/promises';
 import { connect } from 'node:net';
 import type { ListenOptions, Server } from 'node:net';
 import { dirname } from 'node:path';
+import { NO_INHERITED_SOCKETS, findInherited } from '../config/inherited-sockets.ts';
+import type { InheritedSockets } from '../config/inherited-sockets.ts';
 import { errorCode } from '../error-code.ts';
 import { formatEndpoint } from './endpoint.ts';
-import type { Endpoint } from './endpoint.ts';
+import type { BoundEndpoint, Endpoint, SystemdEndpoint, TcpEndpoint, UnixEndpoint } from './endpoint.ts';
 
 /** Why an endpoint can't be listened on, in a sentence for the operator. */
 export class ListenError extends Error {}
@@ -20,22 +23,42 @@ const REASONS: Readonly<Record<string, string>> = {
   EROFS: 'the file system is read-only',
 };
 
+/** The same for a socket that was passed. */
+const INHERITED_REASONS: Readonly<Record<string, string>> = {
+  EEXIST: 'another endpoint has that socket already',
+  EINVAL: 'that is no socket one can listen on; the .socket unit has to have ListenStream= and Accept=no',
+};
+
 /**
  * Binds `server` and returns the endpoint it really listens on, with port 0 resolved.
  *
  * Without an interface it listens on IPv6 and IPv4 at once, or on IPv4 alone where there is no IPv6. A
- * unix socket that nobody listens on any more is replaced.
+ * unix socket that nobody listens on any more is replaced. A socket of systemd's stays open there when the server
+ * closes, and clients that come then wait for the next program.
  *
+ * @param inherited what systemd has passed
  * @throws ListenError
  */
-export async function listen(server: Server, endpoint: Endpoint): Promise<Endpoint> {
+export async function listen(
+  server: Server,
+  endpoint: Endpoint,
+  inherited: InheritedSockets = NO_INHERITED_SOCKETS,
+): Promise<BoundEndpoint> {
   try {
-    return endpoint.kind === 'tcp' ? await listenTcp(server, endpoint) : await listenUnix(server, endpoint);
+    switch (endpoint.kind) {
+      case 'tcp':
+        return await listenTcp(server, endpoint);
+      case 'unix':
+        return await listenUnix(server, endpoint);
+      case 'systemd':
+        return await listenInherited(server, endpoint, inherited);
+    }
   } catch (error) {
     if (error instanceof ListenError) throw error;
     const code = errorCode(error);
+    const reasons = endpoint.kind === 'systemd' ? INHERITED_REASONS : REASONS;
     throw new ListenError(
-      `can't listen on ${formatEndpoint(endpoint)}: ${REASONS[code] ?? 'it failed'} (${code})`,
+      `can't listen on ${formatEndpoint(endpoint)}: ${reasons[code] ?? 'it failed'} (${code})`,
       {
         cause: error,
       },
@@ -43,7 +66,7 @@ export async function listen(server: Server, endpoint: Endpoint): Promise<Endpoi
   }
 }
 
-async function listenTcp(server: Server, endpoint: Endpoint & { kind: 'tcp' }): Promise<Endpoint> {
+async function listenTcp(server: Server, endpoint: TcpEndpoint): Promise<TcpEndpoint> {
   const options = { port: endpoint.port, backlog: endpoint.backlog ?? DEEPEST_BACKLOG };
   if (endpoint.interface === null) {
     try {
@@ -60,7 +83,7 @@ async function listenTcp(server: Server, endpoint: Endpoint & { kind: 'tcp' }): 
   return { ...endpoint, port: address.port, interface: address.address };
 }
 
-async function listenUnix(server: Server, endpoint: Endpoint & { kind: 'unix' }): Promise<Endpoint> {
+async function listenUnix(server: Server, endpoint: UnixEndpoint): Promise<UnixEndpoint> {
   const options = { path: endpoint.path, backlog: endpoint.backlog ?? DEEPEST_BACKLOG };
   // libuv reports a missing directory as one without permission.
   const directory = await stat(dirname(endpoint.path)).catch(() => null);
@@ -78,7 +101,52 @@ async function listenUnix(server: Server, endpoint: Endpoint & { kind: 'unix' })
   return endpoint;
 }
 
-async function removeStaleSocket(endpoint: Endpoint & { kind: 'unix' }): Promise<void> {
+async function listenInherited(
+  server: Server,
+  endpoint: SystemdEndpoint,
+  inherited: InheritedSockets,
+): Promise<BoundEndpoint> {
+  const found = findInherited(inherited, endpoint.socket);
+  if ('problem' in found)
+    throw new ListenError(`can't listen on ${formatEndpoint(endpoint)}: ${found.problem}`);
+  await bind(server, { fd: found.fd, backlog: DEEPEST_BACKLOG });
+  const bound = await boundTo(server, found.fd, endpoint);
+  if (typeof bound !== 'string') return bound;
+  server.close();
+  throw new ListenError(`can't listen on ${formatEndpoint(endpoint)}: ${bound}`);
+}
+
+/** The address of an inherited socket, or why it is not what the endpoint says. */
+async function boundTo(
+  server: Server,
+  fd: number,
+  { domain, tls }: SystemdEndpoint,
+): Promise<BoundEndpoint | string> {
+  const address = server.address();
+  if (address === null || typeof address === 'string') {
+    if (domain !== 'UNIX') return 'it is a unix socket, which is domain=UNIX';
+    const path = await pathOfUnixSocket(fd);
+    return path === null
+      ? 'it has no path in the file system'
+      : { kind: 'unix', path, mode: null, backlog: null };
+  }
+  // The socket for every address takes IPv4 as well, and may be called by either name.
+  const family = address.family === 'IPv6' ? 'INET6' : 'INET';
+  if (domain !== family && (domain === 'UNIX' || address.address !== '::')) {
+    return `it is a socket for ${address.address}, which is domain=${family}`;
+  }
+  return { kind: 'tcp', port: address.port, interface: address.address, backlog: null, tls };
+}
+
+/** Node does not know it for a socket that somebody else has bound; see proc_net(5). */
+async function pathOfUnixSocket(fd: number): Promise<string | null> {
+  const { ino } = fstatSync(fd);
+  // An abstract one is shown with an @ at its beginning.
+  const line = new RegExp(String.raw`^\S+:(?: \S+){5} +${ino} (/.*)$`, 'mu');
+  return line.exec(await readFile('/proc/self/net/unix', 'utf8'))?.[1] ?? null;
+}
+
+async function removeStaleSocket(endpoint: UnixEndpoint): Promise<void> {
   const name = formatEndpoint(endpoint);
   if (!(await lstat(endpoint.path)).isSocket()) {
     throw new ListenError(`can't listen on ${name}: there is a file of that name, and it is no socket`);
@@ -101,10 +169,14 @@ function somebodyListens(path: string): Promise<boolean> {
   });
 }
 
-function bind(server: Server, options: ListenOptions): Promise<void> {
+function bind(
+  server: Server,
+  options: ListenOptions | { readonly fd: number; readonly backlog: number },
+): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', reject);
-    server.listen(options, () => {
+    // A descriptor's backlog is not read from the options.
+    server.listen(options, options.backlog, () => {
       server.off('error', reject);
       resolve();
     });

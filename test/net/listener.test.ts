@@ -3,13 +3,13 @@ import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { lstatSync, readFileSync, writeFileSync } from 'node:fs';
 import { Server, connect, createServer } from 'node:net';
-import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { parseEndpoint } from '../../src/net/endpoint.ts';
 import type { Endpoint } from '../../src/net/endpoint.ts';
 import { ListenError, listen } from '../../src/net/listener.ts';
+import { hasIpv6 } from '../support/ipv6.ts';
 import { findProgram } from '../support/programs.ts';
 import { scratch } from '../support/scratch.ts';
 
@@ -30,10 +30,6 @@ async function reaches(port: number, host: string): Promise<boolean> {
     socket.destroy();
   }
 }
-
-const hasIpv6 = Object.values(networkInterfaces()).some((addresses) =>
-  (addresses ?? []).some(({ family, address }) => family === 'IPv6' && address === '::1'),
-);
 
 test('without an interface it listens on IPv4 and IPv6 at once, and says which port it got', async (context) => {
   const endpoint = await bind(context, 'tcp:0');

@@ -1,0 +1,59 @@
+import { deepEqual, match } from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { NO_INHERITED_SOCKETS, findInherited, readInherited } from '../../src/config/inherited-sockets.ts';
+
+const OURS = { LISTEN_PID: '40', LISTEN_FDS: '3', LISTEN_FDNAMES: 'raw:web:web' };
+
+/** What is said where there is no such socket. */
+function problemOf(environment: Readonly<Record<string, string>>, socket: number | string = 0): string {
+  const found = findInherited(readInherited(environment, 40), socket);
+  return 'problem' in found ? found.problem : `descriptor ${found.fd}`;
+}
+
+describe('sockets of systemd', () => {
+  test('lie on the descriptors from 3 on, and are found by index or name', () => {
+    const sockets = readInherited(OURS, 40);
+    deepEqual(sockets, { names: ['raw', 'web', 'web'], whyNone: null });
+    deepEqual(findInherited(sockets, 0), { fd: 3 });
+    deepEqual(findInherited(sockets, 2), { fd: 5 });
+    deepEqual(findInherited(sockets, 'raw'), { fd: 3 });
+  });
+
+  test('need no names', () => {
+    const sockets = readInherited({ LISTEN_PID: '40', LISTEN_FDS: '2' }, 40);
+    deepEqual(sockets.names, ['unknown', 'unknown']);
+    deepEqual(findInherited(sockets, 1), { fd: 4 });
+  });
+
+  test('are told with their names where the one that is wanted is not there', () => {
+    match(problemOf(OURS, 3), /no socket with index 3; there are 0 \(raw\), 1 \(web\), 2 \(web\)$/u);
+    match(problemOf(OURS, 'tls'), /no socket with that name.*there are 0 \(raw\), 1 \(web\), 2 \(web\)$/u);
+  });
+
+  test('of one name are not told apart by it', () => {
+    match(problemOf(OURS, 'web'), /2 sockets with that name: use the index/u);
+  });
+
+  test('are none without systemd', () => {
+    match(problemOf({}), /passed no sockets: start the relay by its \.socket unit/u);
+    match(problemOf({ LISTEN_FDS: '1' }), /passed no sockets/u);
+  });
+
+  test('of another process are left alone, and it is said how that comes about', () => {
+    for (const pid of ['1', '', '040', 'x']) {
+      const problem = problemOf({ ...OURS, LISTEN_PID: pid });
+      match(problem, /ExecStart= has to run node itself, without npm, tini or a shell/u);
+      match(problem, new RegExp(`process "${pid}" .*this one is 40`, 'u'));
+    }
+  });
+
+  test('are none where their number is none', () => {
+    for (const count of ['0', '', '-1', '1.5', '99999', '1e3', ' 1']) {
+      match(problemOf({ ...OURS, LISTEN_FDS: count }), /LISTEN_FDS is "/u);
+    }
+  });
+
+  test('are none for a program that takes none', () => {
+    deepEqual(findInherited(NO_INHERITED_SOCKETS, 0), { problem: NO_INHERITED_SOCKETS.whyNone });
+  });
+});

@@ -1,0 +1,162 @@
+import { equal, match, notEqual, ok, rejects } from 'node:assert/strict';
+import { lstatSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
+import type { NetConnectOpts } from 'node:net';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import type { TestContext } from 'node:test';
+import { text } from 'node:stream/consumers';
+import { parseEndpoint } from '../../src/net/endpoint.ts';
+import { listen } from '../../src/net/listener.ts';
+import { hasIpv6 } from '../support/ipv6.ts';
+import { Activation, withoutSocketActivation } from '../support/socket-activation.ts';
+import { scratch } from '../support/scratch.ts';
+
+const SERVER = join(import.meta.dirname, '..', 'support', 'inherited-server.ts');
+
+interface Launch {
+  readonly sockets: Readonly<Record<string, string>>;
+  readonly endpoints: readonly string[];
+  readonly isWrapped?: boolean;
+}
+
+async function launch(
+  context: TestContext,
+  { sockets, endpoints, isWrapped = false }: Launch,
+): Promise<Activation> {
+  const command = [process.execPath, SERVER, ...endpoints];
+  const activation = await Activation.start({ sockets, command, isWrapped });
+  context.after(() => activation[Symbol.asyncDispose]());
+  return activation;
+}
+
+/** The process id of the program that answers there. */
+async function greetingOf(address: NetConnectOpts): Promise<number> {
+  return Number(await text(connect(address)));
+}
+
+/** Why there can be no such socket here. */
+function withoutFamily(socket: string): string | false {
+  return socket.includes('::') && !hasIpv6 ? 'no IPv6 on this machine' : false;
+}
+
+async function faultOf(context: TestContext, socket: string, endpoint: string): Promise<string> {
+  const activation = await launch(context, { sockets: { a: socket }, endpoints: [endpoint] });
+  const [, fault = ''] = await activation.program.waitForOutput(/^fault: (.*)$/mu);
+  return fault;
+}
+
+describe('a socket of systemd', { skip: withoutSocketActivation() ?? false }, () => {
+  test('is listened on, by index and by name, and its address is known', async (context) => {
+    const path = join(await scratch(context), 'relay.sock');
+    const activation = await launch(context, {
+      sockets: { raw: 'tcp:127.0.0.1', web: 'tcp:127.0.0.2', local: `unix:${path}` },
+      endpoints: [
+        'systemd:domain=INET:index=0',
+        'systemd:domain=INET:name=web:privateKey=/k',
+        'systemd:domain=UNIX:index=2',
+      ],
+    });
+    const { program } = activation;
+    const [raw, web] = [activation.port('raw'), activation.port('web')];
+    await program.waitForOutput(new RegExp(`index=0 is tcp:${raw}:interface=127\\.0\\.0\\.1 of`, 'u'));
+    const secure = `is ssl:${web}:privateKey=/k:interface=127\\.0\\.0\\.2 of`;
+    await program.waitForOutput(new RegExp(secure, 'u'));
+    await program.waitForOutput(new RegExp(`index=2 is unix:${path} of`, 'u'));
+    const pid = await greetingOf({ port: raw, host: '127.0.0.1' });
+    ok(pid > 0);
+    equal(await greetingOf({ port: web, host: '127.0.0.2' }), pid);
+    equal(await greetingOf({ path }), pid);
+  });
+
+  test('stays open when the server closes: who comes then is served by the next', async (context) => {
+    const path = join(await scratch(context), 'relay.sock');
+    const activation = await launch(context, {
+      sockets: { raw: 'tcp:127.0.0.1', local: `unix:${path}` },
+      endpoints: ['systemd:domain=INET:index=0', 'systemd:domain=UNIX:index=1'],
+    });
+    await activation.program.waitForOutput(/index=1 is/u);
+    const raw = { port: activation.port('raw'), host: '127.0.0.1' };
+    const first = await greetingOf(raw);
+    process.kill(first, 'SIGTERM');
+    await activation.program.waitForOutput(/^ended with 0$/mu);
+    ok(lstatSync(path).isSocket(), 'the path of the unix socket is still there');
+    const [second, third] = await Promise.all([greetingOf({ path }), greetingOf(raw)]);
+    notEqual(second, first);
+    equal(third, second);
+  });
+
+  test(
+    'for every address may be called by either name',
+    { skip: withoutFamily('tcp:::') },
+    async (context) => {
+      const activation = await launch(context, {
+        sockets: { a: 'tcp:::', b: 'tcp:::' },
+        endpoints: ['systemd:domain=INET:index=0', 'systemd:domain=INET6:index=1'],
+      });
+      await activation.program.waitForOutput(/index=0 is tcp:\d+:interface=\\:\\: of/u);
+      await activation.program.waitForOutput(/index=1 is tcp:\d+:interface=\\:\\: of/u);
+      ok((await greetingOf({ port: activation.port('a'), host: '127.0.0.1' })) > 0);
+    },
+  );
+
+  const faults: readonly (readonly [what: string, socket: string, endpoint: string, fault: RegExp])[] = [
+    [
+      'of IPv4 is none of IPv6',
+      'tcp:127.0.0.1',
+      'systemd:domain=INET6:index=0',
+      /127\.0\.0\.1, .*domain=INET$/u,
+    ],
+    ['of IPv6 is none of IPv4', 'tcp:::1', 'systemd:domain=INET:index=0', /for ::1, .*domain=INET6$/u],
+    ['with a port is no unix socket', 'tcp:::', 'systemd:domain=UNIX:index=0', /domain=INET6$/u],
+    ['without a path has no address', 'unix:@relay-test', 'systemd:domain=UNIX:index=0', /has no path/u],
+    ['with a path has no port', 'unix:@relay-test', 'systemd:domain=INET:index=0', /domain=UNIX$/u],
+    [
+      'that is a connection can not listen',
+      'connected',
+      'systemd:domain=UNIX:index=0',
+      /Accept=no \(EINVAL\)$/u,
+    ],
+    ['that was not passed is none', 'tcp:127.0.0.1', 'systemd:domain=INET:index=1', /there are 0 \(a\)$/u],
+  ];
+  for (const [what, socket, endpoint, fault] of faults) {
+    test(what, { skip: withoutFamily(socket) }, async (context) => {
+      const found = await faultOf(context, socket, endpoint);
+      ok(found.startsWith(`can't listen on ${endpoint}: `), found);
+      match(found, fault);
+    });
+  }
+
+  test('that does not fit is let go of, so that the program can end', async (context) => {
+    const activation = await launch(context, {
+      sockets: { a: 'tcp:127.0.0.1' },
+      endpoints: ['systemd:domain=UNIX:index=0'],
+    });
+    await activation.program.waitForOutput(/^ended with 0$/mu);
+  });
+
+  test('serves one endpoint alone', async (context) => {
+    const endpoint = 'systemd:domain=INET:index=0';
+    const activation = await launch(context, {
+      sockets: { a: 'tcp:127.0.0.1' },
+      endpoints: [endpoint, endpoint],
+    });
+    await activation.program.waitForOutput(
+      /^fault: .*another endpoint has that socket already \(EEXIST\)$/mu,
+    );
+  });
+
+  test('is left alone by a process that systemd did not start itself', async (context) => {
+    const activation = await launch(context, {
+      sockets: { a: 'tcp:127.0.0.1' },
+      endpoints: ['systemd:domain=INET:index=0'],
+      isWrapped: true,
+    });
+    await activation.program.waitForOutput(/^fault: .*ExecStart= has to run node itself/mu);
+  });
+});
+
+test('a program that takes no sockets from systemd says so', async () => {
+  const listening = listen(createServer(), parseEndpoint('systemd:domain=INET:index=0'));
+  await rejects(listening, /this program takes no sockets from systemd/u);
+});

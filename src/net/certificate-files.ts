@@ -1,0 +1,159 @@
+import { X509Certificate, createPrivateKey } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
+import { constants } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { createSecureContext } from 'node:tls';
+import type { SecureContext } from 'node:tls';
+import { errorCode } from '../error-code.ts';
+import type { TlsFiles } from './endpoint.ts';
+
+/** Why there can be no TLS with these files, in a sentence for the operator. Has nothing of what is in them. */
+export class CertificateError extends Error {}
+
+/** What a listener needs for TLS. */
+export interface Credentials {
+  readonly context: SecureContext;
+  /** What is shown to clients, as PEM, the server's own certificate first. */
+  readonly chain: string;
+  /** When the server's own certificate ends. */
+  readonly expiresAt: Date;
+}
+
+/** More than any key or chain has, in bytes. */
+const MAX_FILE_BYTES = 2 ** 20;
+
+const REASONS: Readonly<Record<string, string>> = {
+  ENOENT: 'is not there: check the path in the endpoint',
+  ENOTDIR: 'is not there: check the path in the endpoint',
+  EACCES:
+    'may not be read by the user that the relay runs as: see its mode, and that of the directories above it',
+};
+
+/**
+ * Reads a key and its certificates, and checks that clients could use them at `nowMs`.
+ *
+ * The certificate's file may have the whole chain, and the key as well. The certificate has to come first.
+ *
+ * @param nowMs milliseconds since the epoch
+ * @throws CertificateError
+ */
+export async function readCredentials(files: TlsFiles, nowMs: number): Promise<Credentials> {
+  const { keyPath, certificatePath, chainPath } = files;
+  const certificates = await readCertificates(certificatePath);
+  if (chainPath !== null) certificates.push(...(await readCertificates(chainPath)));
+  const [own] = certificates;
+  if (own === undefined) throw new CertificateError(`the certificate ${certificatePath} is empty`);
+  // The chain's file is often one that begins with the certificate itself.
+  const chain = [...new Set(certificates.map(String))].join('');
+
+  const pem = await readBytes('key', keyPath);
+  try {
+    if (!own.checkPrivateKey(parseKey(pem, keyPath))) {
+      throw new CertificateError(
+        `the key ${keyPath} does not belong to the first certificate in ${certificatePath}: ` +
+          'give the two that were made together, with the certificate of this server first',
+      );
+    }
+    checkValidity(own, certificatePath, nowMs);
+    return { context: contextOf(files, pem, chain), chain, expiresAt: own.validToDate };
+  } finally {
+    // OpenSSL has a copy; this one need not wait for the garbage collector.
+    pem.fill(0);
+  }
+}
+
+function contextOf({ keyPath, certificatePath }: TlsFiles, key: Buffer, cert: string): SecureContext {
+  try {
+    return createSecureContext({ key, cert, minVersion: 'TLSv1.2' });
+  } catch (error) {
+    throw new CertificateError(
+      `OpenSSL does not take the key ${keyPath} with the certificate ${certificatePath} (${errorCode(error)}): ` +
+        'it may be too weak for clients of today; make a new pair',
+    );
+  }
+}
+
+function checkValidity(own: X509Certificate, path: string, nowMs: number): void {
+  if (nowMs > own.validToDate.getTime()) {
+    throw new CertificateError(
+      `the certificate ${path} has expired, on ${own.validToDate.toISOString()}: renew it`,
+    );
+  }
+  if (nowMs < own.validFromDate.getTime()) {
+    const from = own.validFromDate.toISOString();
+    throw new CertificateError(
+      `the certificate ${path} is valid only from ${from} on: wait for that, or set this machine's clock right`,
+    );
+  }
+}
+
+async function readCertificates(path: string): Promise<X509Certificate[]> {
+  const bytes = await readBytes('certificate', path);
+  const blocks = bytes
+    .toString('latin1')
+    .match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/gu);
+  // How every certificate begins in DER: a sequence of two length bytes.
+  const isDer = bytes[0] === 0x30 && bytes[1] === 0x82;
+  bytes.fill(0);
+  if (blocks === null) {
+    const advice = isDer
+      ? `it is in DER form; convert it with openssl x509 -inform der -in ${path}`
+      : 'look for -----BEGIN CERTIFICATE----- in it';
+    throw new CertificateError(`the certificate ${path} is none in PEM form: ${advice}`);
+  }
+  try {
+    return blocks.map((block) => new X509Certificate(block));
+  } catch (error) {
+    throw new CertificateError(
+      `the certificate ${path} is damaged (${errorCode(error)}): get it anew from who issued it`,
+    );
+  }
+}
+
+function parseKey(pem: Buffer, path: string): KeyObject {
+  // Both forms there are: PKCS #8, and the older one with a header.
+  if (pem.includes('-----BEGIN ENCRYPTED PRIVATE KEY-----') || pem.includes('Proc-Type: 4,ENCRYPTED')) {
+    throw new CertificateError(
+      `the key ${path} is encrypted, and there is no passphrase here: write it without one by openssl pkey -in ${path}`,
+    );
+  }
+  if (!pem.includes('PRIVATE KEY-----')) {
+    const swapped = pem.includes('-----BEGIN CERTIFICATE-----');
+    throw new CertificateError(
+      `the key ${path} is none in PEM form: ` +
+        (swapped
+          ? 'it has a certificate, which is for certKey='
+          : 'look for -----BEGIN PRIVATE KEY----- in it'),
+    );
+  }
+  try {
+    return createPrivateKey(pem);
+  } catch (error) {
+    throw new CertificateError(
+      `the key ${path} is damaged (${errorCode(error)}): restore it, or make a new pair`,
+    );
+  }
+}
+
+/** Nothing of it is anywhere but in the buffer. */
+async function readBytes(what: 'key' | 'certificate', path: string): Promise<Buffer> {
+  try {
+    // A pipe would wait for its writer.
+    await using file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    const stat = await file.stat();
+    if (!stat.isFile())
+      throw new CertificateError(`the ${what} ${path} is no regular file: give the path of one`);
+    if (stat.size > MAX_FILE_BYTES) {
+      throw new CertificateError(
+        `the ${what} ${path} has more than ${MAX_FILE_BYTES} bytes: it is something else`,
+      );
+    }
+    const bytes = Buffer.alloc(stat.size);
+    const { bytesRead } = await file.read(bytes, 0, stat.size, 0);
+    return bytes.subarray(0, bytesRead);
+  } catch (error) {
+    if (error instanceof CertificateError) throw error;
+    const code = errorCode(error);
+    throw new CertificateError(`the ${what} ${path} ${REASONS[code] ?? "can't be read"} (${code})`);
+  }
+}

@@ -1,0 +1,485 @@
+import assert from 'node:assert/strict';
+import { afterEach, beforeEach, describe, mock, test } from 'node:test';
+import * as fc from 'fast-check';
+import { Pacer } from '../../src/limits/pacer.ts';
+import type { Pace, PaceLimits } from '../../src/limits/pacer.ts';
+
+/** What the simulated machine can move in a millisecond, all pairs together: 5 GB/s. */
+const MACHINE_BYTES_PER_MS = 5_000_000;
+
+const SMALL_READ_BYTES = 16_384;
+const LARGE_READ_BYTES = 524_288;
+
+let now = 0;
+/** Who reads first, so that it is not always the same one. */
+let turn = 0;
+
+/** A pair whose clients send as fast as they may, or at a rate of their own. */
+class SimulatedPair {
+  bytes = 0;
+  isHeld = false;
+  holds = 0;
+  /** Largest reads that it makes. */
+  readBytes: number;
+  readonly directions: number;
+  readonly #pace: Pace;
+  readonly #bytesPerMs: number;
+  #offeredBytes = 0;
+
+  constructor(
+    pacer: Pacer,
+    { bytesPerSecond = Infinity, directions = 1, readBytes = readBytesOf(pacer) }: PairHabits = {},
+  ) {
+    this.directions = directions;
+    this.readBytes = readBytes;
+    this.#bytesPerMs = bytesPerSecond / 1000;
+    this.#pace = pacer.join({
+      hold: () => {
+        assert.equal(this.isHeld, false, 'held twice');
+        this.isHeld = true;
+        this.holds += 1;
+      },
+      release: () => {
+        assert.equal(this.isHeld, true, 'released without having been held');
+        this.isHeld = false;
+      },
+    });
+  }
+
+  /** What its clients have sent in a millisecond. The kernel takes no more than a little. */
+  offer(): void {
+    this.#offeredBytes = Math.min(this.#offeredBytes + this.#bytesPerMs, 4_000_000);
+  }
+
+  /** Reads once in each direction. Returns the bytes. */
+  read(): number {
+    let bytes = 0;
+    for (let direction = 0; direction < this.directions; direction += 1) {
+      if (this.isHeld) break;
+      const count = Math.floor(Math.min(this.readBytes, this.#offeredBytes));
+      if (count === 0) break;
+      this.#offeredBytes -= count;
+      bytes += count;
+      this.#pace.spend(count);
+    }
+    this.bytes += bytes;
+    return bytes;
+  }
+
+  /** Reads a message whether it may or not, as what has been decoded already can't be stopped. */
+  spend(bytes: number): void {
+    this.bytes += bytes;
+    this.#pace.spend(bytes);
+  }
+
+  leave(): void {
+    this.#pace.leave();
+  }
+}
+
+interface PairHabits {
+  /** Of its clients, whatever they may. */
+  readonly bytesPerSecond?: number;
+  readonly directions?: number;
+  readonly readBytes?: number;
+}
+
+function readBytesOf(pacer: Pacer): number {
+  return pacer.wantsSmallReads ? SMALL_READ_BYTES : LARGE_READ_BYTES;
+}
+
+function pacerOf(limits: Partial<PaceLimits>): Pacer {
+  return new Pacer({ pairBytesPerSecond: null, totalBytesPerSecond: null, ...limits }, () => now);
+}
+
+/** Lets time pass, in which the pairs read in turn. */
+function run(ms: number, pairs: readonly SimulatedPair[]): void {
+  for (let step = 0; step < ms; step += 1) {
+    now += 1;
+    mock.timers.tick(1);
+    for (const pair of pairs) pair.offer();
+    let left = MACHINE_BYTES_PER_MS;
+    let isBusy = true;
+    while (left > 0 && isBusy) {
+      isBusy = false;
+      turn += 1;
+      for (let index = 0; index < pairs.length && left > 0; index += 1) {
+        const bytes = pairs[(turn + index) % pairs.length]?.read() ?? 0;
+        left -= bytes;
+        isBusy ||= bytes > 0;
+      }
+    }
+  }
+}
+
+/** The bytes that each pair moves in that time. */
+function moved(ms: number, pairs: readonly SimulatedPair[]): number[] {
+  const before = pairs.map(({ bytes }) => bytes);
+  run(ms, pairs);
+  return pairs.map(({ bytes }, index) => bytes - (before[index] ?? 0));
+}
+
+const sum = (numbers: readonly number[]): number => numbers.reduce((total, one) => total + one, 0);
+
+function assertNear(actual: number, expected: number, part: number, what: string): void {
+  const error = actual / expected - 1;
+  assert.ok(Math.abs(error) <= part, `${what}: ${actual} is ${(error * 100).toFixed(1)} % from ${expected}`);
+}
+
+const times = <T>(count: number, make: (index: number) => T): T[] =>
+  Array.from({ length: count }, (_, i) => make(i));
+
+/** How many timers run: those that were set and have neither come nor been cleared. */
+function watchTimers(): () => number {
+  const running = new Set<unknown>();
+  const { setTimeout: set, clearTimeout: clear } = globalThis;
+  mock.method(globalThis, 'setTimeout', (callback: () => void, ms: number) => {
+    const timer = set(() => {
+      running.delete(timer);
+      callback();
+    }, ms);
+    running.add(timer);
+    return timer;
+  });
+  mock.method(globalThis, 'clearTimeout', (timer: NodeJS.Timeout) => {
+    running.delete(timer);
+    clear(timer);
+  });
+  return () => running.size;
+}
+
+let timers: () => number = () => 0;
+beforeEach(() => {
+  now = 1000;
+  mock.timers.enable({ apis: ['setTimeout'] });
+  timers = watchTimers();
+});
+afterEach(() => {
+  mock.restoreAll();
+  mock.timers.reset();
+});
+
+const RATES = [100_000, 1_000_000, 12_500_000, 100_000_000, 250_000_000, 2_000_000_000] as const;
+
+describe('a cap for all pairs together', () => {
+  for (const rate of RATES) {
+    for (const count of [1, 2, 50, 500]) {
+      test(`of ${rate / 1e6} MB/s is met by ${count} pairs, from the first second on`, () => {
+        const pacer = pacerOf({ totalBytesPerSecond: rate });
+        const pairs = times(count, () => new SimulatedPair(pacer));
+        // The goal is for 50 pairs; what more of them read too much comes to more.
+        const error = count > 50 ? 0.15 : 0.05;
+        for (const seconds of ['0 to 5', '5 to 10', '10 to 15']) {
+          assertNear(sum(moved(5000, pairs)), rate * 5, error, `bytes in ${seconds} s`);
+        }
+      });
+    }
+  }
+});
+
+describe('a total', () => {
+  for (const rate of RATES) {
+    test(`of ${rate / 1e6} MB/s is shared equally, between pairs with one busy direction and with two`, () => {
+      const pacer = pacerOf({ totalBytesPerSecond: rate });
+      const pairs = times(10, (index) => new SimulatedPair(pacer, { directions: 1 + (index % 2) }));
+      run(5000, pairs);
+      // Of 100 kB/s each has 10 kB a second, which is less than a read.
+      const ms = rate < 1e6 ? 50_000 : 5000;
+      for (const bytes of moved(ms, pairs)) assertNear(bytes, (rate / 10) * (ms / 1000), 0.05, 'a share');
+    });
+
+    test(`of ${rate / 1e6} MB/s is shared equally, whatever a pair's reads are like`, () => {
+      const pacer = pacerOf({ totalBytesPerSecond: rate });
+      const pairs = [
+        new SimulatedPair(pacer, { readBytes: LARGE_READ_BYTES }),
+        new SimulatedPair(pacer, { readBytes: SMALL_READ_BYTES }),
+        new SimulatedPair(pacer, { readBytes: 1000 }),
+      ];
+      run(5000, pairs);
+      const ms = rate < 1e6 ? 500_000 : 50_000;
+      for (const bytes of moved(ms, pairs)) assertNear(bytes, (rate / 3) * (ms / 1000), 0.05, 'a share');
+    });
+  }
+
+  test('goes to those who can use it: what slow pairs and slow clients leave', () => {
+    for (const rate of [1_000_000, 12_500_000, 100_000_000, 1_000_000_000]) {
+      for (const slowCount of [1, 2, 49]) {
+        const pacer = pacerOf({ totalBytesPerSecond: rate });
+        // Together they want half of it.
+        const habits = { bytesPerSecond: rate / 2 / slowCount };
+        const slow = times(slowCount, () => new SimulatedPair(pacer, habits));
+        const greedy = new SimulatedPair(pacer);
+        run(20_000, [...slow, greedy]);
+        const [greedyBytes = 0, ...slowBytes] = moved(5000, [greedy, ...slow]);
+        const what = `at ${rate / 1e6} MB/s beside ${slowCount}`;
+        assertNear(greedyBytes, (rate / 2) * 5, 0.05, `greedy ${what}`);
+        assertNear(sum(slowBytes), (rate / 2) * 5, 0.05, `slow ${what}`);
+        pacer.close();
+      }
+    }
+  });
+
+  test('leaves a pair alone that wants a little less than its share', () => {
+    const rate = 200_000_000;
+    const pacer = pacerOf({ totalBytesPerSecond: rate });
+    const modest = new SimulatedPair(pacer, { bytesPerSecond: 0.95 * (rate / 3) });
+    const pairs = [modest, new SimulatedPair(pacer), new SimulatedPair(pacer)];
+    run(1000, pairs);
+    const [bytes = 0] = moved(5000, pairs);
+    assertNear(bytes, 0.95 * (rate / 3) * 5, 0.03, 'a modest pair');
+  });
+
+  test('is not met by making a pair wait that alone wants less', () => {
+    const pacer = pacerOf({ totalBytesPerSecond: 10_000_000 });
+    const pair = new SimulatedPair(pacer, { bytesPerSecond: 9_000_000 });
+    run(10_000, [pair]);
+    assert.equal(pair.holds, 0);
+  });
+
+  test('gives a pair that comes late its share, and what one that leaves had to the others', () => {
+    const rate = 50_000_000;
+    const pacer = pacerOf({ totalBytesPerSecond: rate });
+    const [first, second] = [new SimulatedPair(pacer), new SimulatedPair(pacer)];
+    run(2000, [first, second]);
+    const late = new SimulatedPair(pacer);
+    run(200, [first, second, late]);
+    for (const bytes of moved(2000, [first, second, late]))
+      assertNear(bytes, (rate / 3) * 2, 0.05, 'a third');
+    first.leave();
+    run(200, [second, late]);
+    for (const bytes of moved(2000, [second, late])) assertNear(bytes, rate, 0.05, 'a half');
+  });
+
+  test('is not beaten by pairs that come, read once and leave', () => {
+    const rate = 10_000_000;
+    const pacer = pacerOf({ totalBytesPerSecond: rate });
+    const steady = new SimulatedPair(pacer);
+    let bytes = 0;
+    for (let ms = 0; ms < 5000; ms += 1) {
+      const brief = times(5, () => new SimulatedPair(pacer));
+      run(1, [steady, ...brief]);
+      for (const pair of brief) {
+        bytes += pair.bytes;
+        pair.leave();
+      }
+    }
+    assertNear(bytes + steady.bytes, rate * 5, 0.05, 'bytes of all');
+  });
+
+  test('does not lose what a late timer is late by, and gives no burst after a standstill', () => {
+    const rate = 20_000_000;
+    const pacer = pacerOf({ totalBytesPerSecond: rate });
+    const pairs = times(2, () => new SimulatedPair(pacer));
+    run(1000, pairs);
+    const before = sum(pairs.map(({ bytes }) => bytes));
+    for (let times100 = 0; times100 < 50; times100 += 1) {
+      now += 90;
+      run(10, pairs);
+    }
+    assertNear(sum(pairs.map(({ bytes }) => bytes)) - before, rate * 5, 0.05, 'with late timers');
+    now += 60_000;
+    assertNear(sum(moved(5000, pairs)), rate * 5, 0.055, 'after a standstill');
+  });
+
+  test('is met after a silence too', () => {
+    for (const count of [1, 2, 50]) {
+      const pacer = pacerOf({ totalBytesPerSecond: 12_500_000 });
+      const pairs = times(count, () => new SimulatedPair(pacer));
+      run(1000, pairs);
+      run(30_000, []);
+      assertNear(sum(moved(5000, pairs)), 12_500_000 * 5, 0.05, `${count} pairs`);
+      pacer.close();
+    }
+  });
+});
+
+describe('a cap for each pair', () => {
+  for (const rate of RATES) {
+    for (const count of rate < 1e8 ? [1, 2, 50] : [1, 2]) {
+      test(`of ${rate / 1e6} MB/s is met by each of ${count}, from the first second on`, () => {
+        const pacer = pacerOf({ pairBytesPerSecond: rate });
+        const pairs = times(count, (index) => new SimulatedPair(pacer, { directions: 1 + (index % 2) }));
+        for (const bytes of moved(5000, pairs)) assertNear(bytes, rate * 5, 0.05, 'at first');
+        for (const bytes of moved(5000, pairs)) assertNear(bytes, rate * 5, 0.05, 'later');
+        run(30_000, []);
+        for (const bytes of moved(5000, pairs)) assertNear(bytes, rate * 5, 0.05, 'after a silence');
+      });
+    }
+  }
+
+  test('takes nothing of the total that it can not use', () => {
+    for (const count of [1, 2, 30]) {
+      const total = 90_000_000;
+      const pacer = pacerOf({ totalBytesPerSecond: total, pairBytesPerSecond: total / 3 });
+      // These are slower than the cap; two fast ones are held by it.
+      const slow = times(count, () => new SimulatedPair(pacer, { bytesPerSecond: total / 3 / count }));
+      const fast = times(2, () => new SimulatedPair(pacer));
+      run(1000, [...slow, ...fast]);
+      const bytes = moved(5000, [...slow, ...fast]);
+      assertNear(sum(bytes), total * 5, 0.05, 'all');
+      for (const one of bytes.slice(-2)) assertNear(one, (total / 3) * 5, 0.05, 'a fast one');
+      pacer.close();
+    }
+  });
+
+  test('that is more than a share of the total changes nothing', () => {
+    const pacer = pacerOf({ totalBytesPerSecond: 30_000_000, pairBytesPerSecond: 12_000_000 });
+    const pairs = times(5, () => new SimulatedPair(pacer));
+    run(1000, pairs);
+    for (const bytes of moved(5000, pairs)) assertNear(bytes, 6_000_000 * 5, 0.05, 'a fifth');
+  });
+});
+
+describe('a pacer', () => {
+  test('runs no timer when nobody is held', () => {
+    for (const limits of [
+      { totalBytesPerSecond: 1_000_000 },
+      { pairBytesPerSecond: 1_000_000 },
+      { totalBytesPerSecond: 1_000_000, pairBytesPerSecond: 700_000 },
+    ]) {
+      const pacer = pacerOf(limits);
+      const pairs = times(3, () => new SimulatedPair(pacer));
+      run(5, pairs);
+      assert.equal(timers(), 1);
+      // They have nothing more to say; one leaves while it is held.
+      const held = pairs.find(({ isHeld }) => isHeld);
+      assert.ok(held !== undefined);
+      held.leave();
+      run(3000, []);
+      assert.deepEqual([timers(), pairs.filter((pair) => pair !== held && pair.isHeld)], [0, []]);
+      assert.ok(held.isHeld, 'who has left is told nothing');
+      run(5, pairs);
+      assert.equal(timers(), 1);
+      pacer.close();
+    }
+  });
+
+  test('that is closed lets everybody go and runs no timer', () => {
+    const pacer = pacerOf({ totalBytesPerSecond: 100_000, pairBytesPerSecond: 100_000 });
+    const pairs = times(5, () => new SimulatedPair(pacer));
+    run(10, pairs);
+    assert.ok(pairs.some(({ isHeld }) => isHeld));
+    pacer.close();
+    pairs.push(new SimulatedPair(pacer));
+    assert.deepEqual([timers(), pairs.filter(({ isHeld }) => isHeld)], [0, []]);
+    run(100, pairs);
+    assert.deepEqual([timers(), pairs.filter(({ isHeld }) => isHeld)], [0, []]);
+    pairs[0]?.leave();
+  });
+
+  test('without limits holds nobody', () => {
+    const pair = new SimulatedPair(pacerOf({}));
+    run(1000, [pair]);
+    assert.deepEqual([pair.holds, timers()], [0, 0]);
+    pair.leave();
+    pair.leave();
+  });
+
+  test('wants small reads where large ones are a large part of a rate', () => {
+    const wants = (limits: Partial<PaceLimits>): boolean => pacerOf(limits).wantsSmallReads;
+    assert.deepEqual(
+      [
+        wants({}),
+        wants({ totalBytesPerSecond: 200_000_000 }),
+        wants({ totalBytesPerSecond: 210_000_000 }),
+        wants({ pairBytesPerSecond: 4_000_000 }),
+        wants({ pairBytesPerSecond: 4_200_000 }),
+        wants({ pairBytesPerSecond: 4_000_000, totalBytesPerSecond: 1e9 }),
+        wants({ pairBytesPerSecond: 1e9, totalBytesPerSecond: 4_000_000 }),
+      ],
+      [false, true, false, true, false, true, true],
+    );
+  });
+
+  test('counts what comes although a pair is held, and a pair that leaves twice once', () => {
+    const rate = 1_000_000;
+    const pacer = pacerOf({ totalBytesPerSecond: rate });
+    const [one, other] = [new SimulatedPair(pacer), new SimulatedPair(pacer)];
+    run(100, [one, other]);
+    for (let message = 0; message < 30; message += 1) {
+      one.spend(100_000);
+      if (message === 15) other.leave();
+      other.leave();
+    }
+    const before = one.bytes;
+    run(2500, [one]);
+    assert.equal(one.bytes, before, '3 MB at 1 MB/s take 3 s');
+    run(1000, [one]);
+    assert.ok(one.bytes > before);
+  });
+
+  test('may be told of reads, ends and new pairs in the middle of a release', () => {
+    const pacer = pacerOf({ totalBytesPerSecond: 1_000_000 });
+    const paces: Pace[] = [];
+    let reads = 0;
+    const join = (depth: number): void => {
+      const index = paces.length;
+      let isHeld = false;
+      const pace = pacer.join({
+        hold: () => {
+          assert.equal(isHeld, false);
+          isHeld = true;
+        },
+        release: () => {
+          assert.equal(isHeld, true);
+          isHeld = false;
+          reads += 1;
+          paces[index]?.spend(16_384);
+          paces[index + 1]?.leave();
+          if (depth > 0) join(depth - 1);
+        },
+      });
+      paces.push(pace);
+      pace.spend(16_384);
+    };
+    for (let count = 0; count < 20; count += 1) join(5);
+    run(10_000, []);
+    assert.ok(reads > 20, `${reads} reads`);
+  });
+});
+
+test('whatever pairs do, no more passes than the total allows, and nobody waits forever', () => {
+  const action = fc.record({
+    kind: fc.constantFrom('join', 'leave', 'read', 'read', 'read', 'pass', 'pass'),
+    pair: fc.nat(20),
+    bytes: fc.integer({ min: 1, max: LARGE_READ_BYTES }),
+    ms: fc.integer({ min: 1, max: 100 }),
+  });
+  const rates = fc.integer({ min: 100_000, max: 2_000_000_000 });
+  fc.assert(
+    fc.property(rates, fc.option(rates), fc.array(action, { maxLength: 300 }), (total, own, actions) => {
+      const pacer = pacerOf({ totalBytesPerSecond: total, pairBytesPerSecond: own });
+      const pairs: SimulatedPair[] = [];
+      const start = now;
+      let [bytes, most] = [0, 0];
+      for (const { kind, pair: index, bytes: size, ms } of actions) {
+        const pair = pairs[index % Math.max(1, pairs.length)];
+        if (kind === 'join') pairs.push(new SimulatedPair(pacer));
+        else if (kind === 'leave' && pair !== undefined) {
+          pair.leave();
+          pairs.splice(pairs.indexOf(pair), 1);
+        } else if (kind === 'read' && pair?.isHeld === false) {
+          pair.spend(size);
+          bytes += size;
+        } else if (kind === 'pass') run(ms, []);
+        most = Math.max(most, pairs.length);
+        const passed = (total / 1000) * (now - start + 50);
+        assert.ok(bytes <= passed + most * LARGE_READ_BYTES + 1, `${bytes} of ${passed} by ${most}`);
+      }
+      run(
+        Math.ceil(((pairs.length * LARGE_READ_BYTES * 2) / Math.min(total, own ?? total)) * 1000) + 1000,
+        [],
+      );
+      assert.deepEqual([timers(), pairs.filter(({ isHeld }) => isHeld).length], [0, 0]);
+      // Nothing was lost either: now that all have been silent, they find what is kept.
+      if (pairs.length > 0) {
+        run(100, []);
+        const [pair] = pairs;
+        pair?.spend(Math.floor((Math.min(total, own ?? total) / 1000) * 50) - 1);
+        assert.equal(pair?.isHeld, false);
+      }
+      pacer.close();
+    }),
+    { numRuns: 200 },
+  );
+});

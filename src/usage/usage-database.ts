@@ -1,5 +1,6 @@
 import Database from 'better-sqlite3';
 import type { Statement } from 'better-sqlite3';
+import { identityOf } from './file-identity.ts';
 import { SchemaError, ensureSchema } from './schema.ts';
 import type { Answer, Request } from './sqlite-messages.ts';
 import type { CurrentUsage, UsageRecord } from './record.ts';
@@ -16,12 +17,21 @@ const INSERT_CURRENT = `INSERT INTO current (rebooted, updated, connected, waiti
 
 interface Opened {
   readonly handle: Database.Database;
+  /** Identities of the database and of its log. */
+  readonly file: string;
+  readonly log: string;
   readonly insertUsage: Statement<[UsageRecord]>;
   readonly clearCurrent: Statement<[]>;
   readonly insertCurrent: Statement<[CurrentUsage]>;
 }
 
-/** The usage database as the database thread has it. Opened on demand, so that a request also reopens it. */
+/** Errors that pass while a file stays as it is; after any other it is opened anew, since somebody may put it in order. */
+const PASSING = /^SQLITE_(?:BUSY|LOCKED|FULL)/u;
+
+/**
+ * The usage database as the database thread has it. Opened on demand, so that a request also reopens it: a file that was
+ * deleted, moved or replaced is let go of, and what has the name then is used, or made.
+ */
 export class UsageDatabase {
   readonly #path: string;
   #opened: Opened | null = null;
@@ -37,6 +47,7 @@ export class UsageDatabase {
       else this.#write(request.records, request.current);
       return { kind: 'done' };
     } catch (error) {
+      if (!(error instanceof Database.SqliteError && PASSING.test(error.code))) this.#close();
       return toAnswer(error, this.#path);
     }
   }
@@ -53,7 +64,8 @@ export class UsageDatabase {
   }
 
   #open(): Opened {
-    if (this.#opened !== null) return this.#opened;
+    if (this.#opened !== null && this.#isInPlace(this.#opened)) return this.#opened;
+    if (this.#opened !== null) this.#leave(this.#opened);
     const handle = new Database(this.#path, { timeout: BUSY_TIMEOUT_MS });
     try {
       ensureSchema(handle);
@@ -65,6 +77,8 @@ export class UsageDatabase {
       handle.transaction(() => handle.prepare('DELETE FROM current WHERE 0').run()).immediate();
       this.#opened = {
         handle,
+        file: identityOf(this.#path),
+        log: identityOf(this.#logPath),
         insertUsage: handle.prepare(INSERT_USAGE),
         clearCurrent: handle.prepare('DELETE FROM current'),
         insertCurrent: handle.prepare(INSERT_CURRENT),
@@ -74,6 +88,29 @@ export class UsageDatabase {
       handle.close();
       throw error;
     }
+  }
+
+  get #logPath(): string {
+    return `${this.#path}-wal`;
+  }
+
+  #isInPlace({ file, log }: Opened): boolean {
+    return identityOf(this.#path) === file && identityOf(this.#logPath) === log;
+  }
+
+  /**
+   * Lets go of a file that has lost its name, or whose log has. What is still in the log is written to the file first:
+   * SQLite would leave a log that has kept its name, and take it for that of the next file, which that one does not survive.
+   */
+  #leave({ handle, log }: Opened): void {
+    try {
+      const left = handle.pragma('wal_checkpoint(TRUNCATE)', { simple: true });
+      if (left === 1) throw new Database.SqliteError('somebody reads the log', 'SQLITE_BUSY');
+    } catch (error) {
+      // A file that can't be written any more is given up where its log can do no harm.
+      if (identityOf(this.#logPath) === log) throw error;
+    }
+    this.#close();
   }
 
   #close(): void {

@@ -1,0 +1,186 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import {
+  closeSync,
+  copyFileSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import Database from 'better-sqlite3';
+import { Program, findProgram } from '../support/programs.ts';
+import { scratch } from '../support/scratch.ts';
+import { createUsageFile, sumOf } from '../support/usage-files.ts';
+import { StrickenRelay, client, range, strike, visits } from './stricken-relay.ts';
+import { assertSound, assertWritten, sizesIn } from './usage-check.ts';
+
+/** Longer than the relay's wait for a lock (1 s) and its first three pauses (0.1, 0.5 and 1 s) together, in milliseconds. */
+const LOCKED_MS = 6000;
+
+const WAITS = /the usage database can not be written; records wait/u;
+const RECOVERED = /the usage database is written again/u;
+
+test('records wait for a database that another process has locked', async (context) => {
+  if (findProgram('sqlite3') === null) {
+    context.skip('needs sqlite3: apt-get install sqlite3');
+    return;
+  }
+  const path = join(await scratch(context), 'usage.sqlite');
+  await using relay = await StrickenRelay.start({ RELAY_USAGE_DB: path });
+  await visits(relay.port, range(1, 5));
+  const bystanders = await strike(context, relay, 'database locked', async () => {
+    await using other = new Program([
+      'sqlite3',
+      '-cmd',
+      'BEGIN EXCLUSIVE',
+      '-cmd',
+      "SELECT 'lock' || 'ed'",
+      path,
+    ]);
+    await other.waitForOutput(/locked/u);
+    await visits(relay.port, range(6, 60));
+    await relay.says(WAITS);
+    await sleep(LOCKED_MS);
+    assert.doesNotMatch(relay.log, RECOVERED);
+    other.endInput();
+    await other.succeeds(10_000);
+    await relay.says(RECOVERED);
+  });
+  await assertWritten(path, [...range(1, 60), ...bystanders]);
+  // Not one line for each try.
+  assert.equal(relay.count(WAITS), 1);
+  assert.match(relay.log, /"code":"SQLITE_BUSY","failures":1/u);
+  await relay.stop();
+});
+
+for (const files of [
+  ['usage.sqlite'],
+  ['usage.sqlite', 'usage.sqlite-wal', 'usage.sqlite-shm'],
+  ['usage.sqlite-wal'],
+]) {
+  test(`records go on when somebody deletes ${files.join(', ')}`, async (context) => {
+    const directory = await scratch(context);
+    const path = join(directory, 'usage.sqlite');
+    await using relay = await StrickenRelay.start({ RELAY_USAGE_DB: path });
+    await visits(relay.port, range(1, 20));
+    await assertWritten(path, range(1, 20));
+    const bystanders = await strike(context, relay, `${files.join(' + ')} deleted`, async () => {
+      for (const name of files) rmSync(join(directory, name));
+      await visits(relay.port, range(21, 60));
+      await assertWritten(path, files.includes('usage.sqlite') ? range(21, 60) : range(1, 60));
+    });
+    await assertWritten(path, [...range(files.includes('usage.sqlite') ? 21 : 1, 60), ...bystanders]);
+    await relay.stop();
+    assertSound(path);
+  });
+}
+
+test('a database in the place of another is continued, and the one that went away is whole', async (context) => {
+  const directory = await scratch(context);
+  const [path, away, other] = ['usage', 'away', 'other'].map((name) => join(directory, `${name}.sqlite`));
+  assert.ok(path !== undefined && away !== undefined && other !== undefined);
+  createUsageFile(other, { rows: 3000 });
+  await using relay = await StrickenRelay.start({ RELAY_USAGE_DB: path });
+  await visits(relay.port, range(1, 20));
+  await assertWritten(path, range(1, 20));
+  const bystanders = await strike(context, relay, 'database replaced', async () => {
+    renameSync(path, away);
+    // What SQLite has beside it stays, and belongs to the file that went away.
+    renameSync(other, path);
+    await visits(relay.port, range(21, 60));
+    await assertWritten(path, range(21, 60));
+  });
+  await assertWritten(path, [...range(21, 60), ...bystanders]);
+  await relay.stop();
+  assertSound(path);
+  using database = new Closing(path);
+  assert.equal(sumOf(database.handle).rows, 3000 + 40 + bystanders.length);
+  assertSound(away);
+  assert.deepEqual(sizesIn(away), range(1, 20));
+});
+
+class Closing implements Disposable {
+  readonly handle: Database.Database;
+
+  constructor(path: string) {
+    this.handle = new Database(path, { readonly: true });
+  }
+
+  [Symbol.dispose](): void {
+    this.handle.close();
+  }
+}
+
+test('a database of something else is left alone, and records wait until it is gone', async (context) => {
+  const directory = await scratch(context);
+  const path = join(directory, 'usage.sqlite');
+  const songs = join(directory, 'songs.sqlite');
+  const made = new Database(songs);
+  made.exec("CREATE TABLE songs (title TEXT); INSERT INTO songs VALUES ('one')");
+  made.close();
+  await using relay = await StrickenRelay.start({ RELAY_USAGE_DB: path });
+  await visits(relay.port, range(1, 5));
+  await assertWritten(path, range(1, 5));
+  const bystanders = await strike(context, relay, 'database replaced by another program’s', async () => {
+    const before = readFileSync(songs);
+    renameSync(path, join(directory, 'away.sqlite'));
+    copyFileSync(songs, path);
+    await visits(relay.port, range(6, 30));
+    await relay.says(WAITS);
+    assert.match(relay.log, /"code":"it is a database, but not one of a transit relay"/u);
+    assert.ok(readFileSync(path).equals(before));
+    renameSync(join(directory, 'away.sqlite'), path);
+    await relay.says(RECOVERED);
+  });
+  await assertWritten(path, [...range(1, 30), ...bystanders]);
+  await relay.stop();
+});
+
+test('a database that is overwritten in the middle is told of, and records wait for a sound one', async (context) => {
+  const directory = await scratch(context);
+  const path = join(directory, 'usage.sqlite');
+  createUsageFile(path, { rows: 20_000 });
+  await using relay = await StrickenRelay.start({ RELAY_USAGE_DB: path });
+  await visits(relay.port, range(1, 5));
+  await assertWritten(path, range(1, 5));
+  const bystanders = await strike(context, relay, 'database corrupted', async () => {
+    overwriteMiddle(path);
+    // None was `empty` before: its place in an index is on a page that has not been read yet.
+    await sayNothing(relay.port);
+    await relay.says(WAITS);
+    assert.match(relay.log, /"code":"the file is corrupt"/u);
+    await visits(relay.port, range(6, 30));
+    for (const suffix of ['', '-wal', '-shm']) rmSync(`${path}${suffix}`, { force: true });
+    await relay.says(RECOVERED);
+  });
+  await assertWritten(path, [...range(6, 30), ...bystanders]);
+  await relay.stop();
+  using database = new Closing(path);
+  assert.deepEqual(database.handle.prepare("SELECT count(*) AS n FROM usage WHERE result = 'empty'").all(), [
+    { n: 1 },
+  ]);
+});
+
+/** A client that comes and goes. */
+async function sayNothing(port: number): Promise<void> {
+  const socket = await client(port, '');
+  socket.end();
+  await once(socket.resume(), 'close');
+}
+
+/** Puts nonsense over all of a file but its first page and its last few. */
+function overwriteMiddle(path: string): void {
+  const file = openSync(path, 'r+');
+  try {
+    const length = statSync(path).size - 4 * 4096;
+    writeSync(file, Buffer.alloc(length - 4096, 0x55), 0, length - 4096, 4096);
+  } finally {
+    closeSync(file);
+  }
+}

@@ -1,0 +1,48 @@
+import assert from 'node:assert/strict';
+import Database from 'better-sqlite3';
+import { UsageReader } from '../support/relay-process.ts';
+import { eventually } from '../support/programs.ts';
+
+/** How long records may take to be on disk once nothing keeps them from it, in milliseconds. The relay tries again every 5 s. */
+const WRITTEN_TIMEOUT_MS = 15_000;
+
+/** Bytes of the `happy` records of a usage database, in order of size. Rows that a test made are of the past, and are left out. */
+export function sizesIn(path: string): number[] {
+  using reader = new UsageReader(path);
+  return reader
+    .rows()
+    .filter(({ result, started }) => result === 'happy' && started > 1_700_000_000)
+    .map(({ total_bytes: bytes }) => bytes)
+    .toSorted((one, other) => one - other);
+}
+
+/** Waits until exactly these records are in the database, each once, and nothing is wrong with the file. */
+export async function assertWritten(path: string, sizes: readonly number[]): Promise<void> {
+  const wanted = sizes.toSorted((one, other) => one - other);
+  await eventually(
+    () => `${wanted.length} records in ${path}, where there are ${readable(path)?.length}`,
+    WRITTEN_TIMEOUT_MS,
+    () => ((readable(path)?.length ?? 0) >= wanted.length ? true : null),
+  );
+  assert.deepEqual(sizesIn(path), wanted);
+  assertSound(path);
+}
+
+/** Nothing is wrong with the file as SQLite sees it. */
+export function assertSound(path: string): void {
+  const database = new Database(path, { readonly: true });
+  try {
+    assert.deepEqual(database.pragma('integrity_check'), [{ integrity_check: 'ok' }]);
+  } finally {
+    database.close();
+  }
+}
+
+/** Null while there is no database, or none that can be read. */
+function readable(path: string): number[] | null {
+  try {
+    return sizesIn(path);
+  } catch {
+    return null;
+  }
+}

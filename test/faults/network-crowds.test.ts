@@ -1,0 +1,72 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { describe, test } from 'node:test';
+import { Attack } from './support/attack.ts';
+import { HeldRelay } from './support/held-relay.ts';
+import { ordeal } from './support/ordeal.ts';
+
+const CHURN_SECONDS = 5;
+
+const STALLED_PAIRS = 1000;
+
+const BUFFER_MEMORY_MIB = 32;
+
+/** What a stalled pair may hold in any case (16 KiB), and what its two connections are themselves, in MiB. */
+const STALLED_PAIR_MIB = (16 + 2 * 8) / 1024;
+
+/** What a relay that works holds above one that rests, in MiB: garbage, and what a thread needs to write records. */
+const WORKING_MIB = 64;
+
+/** Connections that the kernel of this machine took back because a backlog was full: their clients believe they were there. */
+function listenOverflows(): number {
+  const [names = '', values = ''] = readFileSync('/proc/net/netstat', 'utf8').split('\n');
+  return Number(values.split(' ')[names.split(' ').indexOf('ListenOverflows')]);
+}
+
+/** The most that a process has held in RAM, in MiB. */
+function peakMiB(pid: number): number {
+  const found = /^VmHWM:\s+(\d+) kB$/mu.exec(readFileSync(`/proc/${pid}/status`, 'utf8'));
+  return Number(found?.[1]) / 1024;
+}
+
+describe('crowds', { timeout: 120_000 }, () => {
+  test('who connect and leave at once, thousands a second, have a record each', async (context) => {
+    const held = await HeldRelay.startFor(context);
+    const overflows = listenOverflows();
+    let connected = 0;
+    const transfers = await ordeal(context, held, `${CHURN_SECONDS} s of connect and leave`, async () => {
+      await using attackers = new AsyncDisposableStack();
+      // One alone would leave most of the machine to the bystander.
+      const attacks = [1, 2].map(() => attackers.use(new Attack('churn', held, CHURN_SECONDS)));
+      const churns = await Promise.all(attacks.map((attack) => attack.ready()));
+      const sum = (name: string): number => churns.reduce((total, churn) => total + (churn[name] ?? NaN), 0);
+      connected = sum('connected');
+      context.diagnostic(`${connected} connections, ${sum('perSecond')} a second`);
+      assert.equal(sum('failed'), 0);
+      assert.ok(connected > 1000, `${connected} is no crowd`);
+      await Promise.all(attacks.map((attack) => attack.leave()));
+    });
+    const { empty = 0, ...others } = await held.moods();
+    assert.deepEqual(others, { happy: transfers });
+    const neverThere = listenOverflows() - overflows;
+    assert.ok(empty <= connected && empty >= connected - neverThere, `${empty} records of ${connected}`);
+  });
+
+  test('of 1,000 receivers that never read cost what is documented', async (context) => {
+    const held = await HeldRelay.startFor(context, { RELAY_BUFFER_MEMORY: `${BUFFER_MEMORY_MIB}MiB` });
+    const restingMiB = held.vitals().residentMiB;
+    const transfers = await ordeal(context, held, `${STALLED_PAIRS} receivers that never read`, async () => {
+      await using attack = new Attack('stalls', held, STALLED_PAIRS);
+      const { pairs, bytes = 0 } = await attack.ready();
+      assert.equal(pairs, STALLED_PAIRS);
+      const { residentMiB } = held.vitals();
+      context.diagnostic(
+        `${(bytes / 2 ** 20).toFixed(0)} MiB sent; RSS ${restingMiB.toFixed(0)}, ${residentMiB.toFixed(0)} stalled, ${peakMiB(held.relay.pid).toFixed(0)} at most`,
+      );
+      const boundMiB = restingMiB + BUFFER_MEMORY_MIB + STALLED_PAIRS * STALLED_PAIR_MIB + WORKING_MIB;
+      assert.ok(peakMiB(held.relay.pid) < boundMiB, `${peakMiB(held.relay.pid)} of ${boundMiB} MiB`);
+      await attack.leave();
+    });
+    assert.deepEqual(await held.moods(), { happy: STALLED_PAIRS + transfers });
+  });
+});

@@ -1,0 +1,81 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Attack } from './support/attack.ts';
+import { HeldRelay } from './support/held-relay.ts';
+import { ordeal } from './support/ordeal.ts';
+
+/** Connections that send the same wrong frame. */
+const EACH = 200;
+
+const UPGRADES = 4000;
+
+const FLOODERS = 60;
+
+/** For how long pings are sent without a pause, in milliseconds. */
+const FLOOD_MS = 3000;
+
+/** How each ends; 1000 is what those hear whose time for the handshake is over. */
+const WRONG_FRAMES = {
+  'no-frame': 1000,
+  'length-2^62': 1009,
+  'length-2^63': 1002,
+  'length-2^40': 1000,
+  'unmasked-binary': 1002,
+  'unmasked-ping': 1002,
+  'long-ping': 1002,
+  'fragmented-ping': 1002,
+  'reserved-bits': 1002,
+  'reserved-opcode': 1002,
+  'continued-nothing': 1002,
+  text: 1003,
+  'close-of-one-byte': 1002,
+  'close-that-is-no-text': 1007,
+} as const;
+
+describe('WebSocket connections', { timeout: 120_000 }, () => {
+  test('whose upgrade never comes to its end are closed when their time is over', async (context) => {
+    const held = await HeldRelay.startFor(context);
+    const transfers = await ordeal(context, held, `${UPGRADES} unfinished upgrades`, async () => {
+      await using attack = new Attack('unfinished-upgrade', held, UPGRADES);
+      assert.deepEqual(await attack.ready(), { connected: UPGRADES, failed: 0 });
+      await held.opens(UPGRADES);
+      assert.deepEqual(await attack.ended(), { '408, FIN': UPGRADES });
+    });
+    assert.deepEqual(await held.moods(), { happy: transfers });
+  });
+
+  test('that send frames which are none are told what is wrong, and closed', async (context) => {
+    const held = await HeldRelay.startFor(context);
+    const names = Object.entries(WRONG_FRAMES);
+    const transfers = await ordeal(context, held, `${names.length} × ${EACH} wrong frames`, async () => {
+      await Promise.all(
+        names.map(async ([name, code]) => {
+          await using attack = new Attack(name, held, EACH);
+          assert.deepEqual(await attack.ended(), { [`close ${code}, FIN`]: EACH }, name);
+        }),
+      );
+    });
+    assert.deepEqual(await held.moods(), { empty: names.length * EACH, happy: transfers });
+  });
+
+  test('that send pings without a pause and read no pongs cost nobody else anything', async (context) => {
+    const held = await HeldRelay.startFor(context);
+    await ordeal(context, held, `${FLOODERS} ping floods`, async () => {
+      await using attack = new Attack('ping-flood', held, FLOODERS);
+      assert.deepEqual(await attack.ready(), { flooders: FLOODERS });
+      await sleep(FLOOD_MS);
+      await attack.leave();
+    });
+  });
+
+  test('that send a frame for each byte lose none of them', async (context) => {
+    const held = await HeldRelay.startFor(context);
+    const transfers = await ordeal(context, held, '20 pairs with a frame for each byte', async () => {
+      await using attack = new Attack('frame-per-byte', held, 20);
+      assert.deepEqual(await attack.ready(), { pairs: 20, bytes: 2_000_000 });
+      await attack.leave();
+    });
+    assert.deepEqual(await held.moods(), { happy: 20 + transfers });
+  });
+});

@@ -1,0 +1,154 @@
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import type { Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { SIDE_A, SIDE_B, handshake, randomBytesOf } from '../../support/bytes.ts';
+import { encodeFrame } from '../../support/frames.ts';
+import type { Ends } from './crowd.ts';
+import { Party } from './party.ts';
+import type { Ports } from './party.ts';
+
+/** An attack that has come to its point. */
+export interface Attacking {
+  /** What it has come to. */
+  readonly ready: Ends;
+  /** Ends it. Returns what is to be said of the end. */
+  readonly end: () => Ends;
+}
+
+export type PairAttack = (ports: Ports, count: number) => Promise<Attacking>;
+
+type Transport = 'tcp' | 'websocket';
+
+const PING = 9;
+const BINARY = 2;
+
+const CHUNK = randomBytesOf(7, 65_536);
+
+/** Written at once by those who flood with pings, in bytes: 500 of the largest. */
+const PINGS = Buffer.concat(
+  Array.from({ length: 500 }, () => encodeFrame({ opcode: PING, payload: CHUNK.subarray(0, 125) })),
+);
+
+/** Bytes that each sender of a frame per byte sends. */
+const SINGLE_BYTES = 100_000;
+
+/**
+ * Everybody has stalled when less than this much more has been sent in a time, in milliseconds. Where the kernel has used up
+ * its memory for TCP it still takes a little now and then.
+ */
+const STILL_GROWTH = 1.01;
+const STILL_MS = 1000;
+
+interface Pair {
+  readonly sender: Socket;
+  readonly receiver: Socket;
+}
+
+async function pair(ports: Ports, from: Transport, to: Transport): Promise<Pair> {
+  const token = randomBytes(32).toString('hex');
+  const [sender, receiver] = [
+    new Party(ports, from, handshake(token, SIDE_A)),
+    new Party(ports, to, handshake(token, SIDE_B)),
+  ];
+  await Promise.all([sender.ok, receiver.ok]);
+  return { sender: sender.socket, receiver: receiver.socket };
+}
+
+/** One after the other in each of a few rows, so that nobody waits for a place in the relay's backlog. */
+async function createAll<T>(count: number, create: (index: number) => Promise<T>): Promise<T[]> {
+  const all: T[] = [];
+  let next = 0;
+  const row = async (): Promise<void> => {
+    for (let index = next; index < count; index = next) {
+      next += 1;
+      all.push(await create(index));
+    }
+  };
+  await Promise.all(Array.from({ length: 100 }, row));
+  return all;
+}
+
+/** Writes as much as the relay takes, for as long as the connection lives. */
+function pour(socket: Socket, chunk: Buffer): void {
+  const more = (): void => {
+    while (!socket.destroyed && socket.write(chunk));
+  };
+  socket.on('drain', more);
+  more();
+}
+
+function leave(sockets: readonly Socket[]): Ends {
+  for (const [index, socket] of sockets.entries()) {
+    if (index % 2 === 0) socket.destroy();
+    else socket.resetAndDestroy();
+  }
+  return {};
+}
+
+/** Receivers that never read, and senders that send as much as they can. Ready when nothing moves any more. */
+async function stalls(ports: Ports, count: number): Promise<Attacking> {
+  const pairs = await createAll(count, (index) =>
+    pair(ports, index % 4 === 0 ? 'websocket' : 'tcp', index % 2 === 0 ? 'tcp' : 'websocket'),
+  );
+  for (const [index, { sender }] of pairs.entries()) {
+    pour(sender, index % 4 === 0 ? encodeFrame({ opcode: BINARY, payload: CHUNK }) : CHUNK);
+  }
+  const sent = (): number =>
+    pairs.reduce((sum, { sender }) => sum + sender.bytesWritten - sender.writableLength, 0);
+  for (let last = -1; sent() > last * STILL_GROWTH;) {
+    last = sent();
+    await sleep(STILL_MS);
+  }
+  return {
+    ready: { pairs: pairs.length, bytes: sent() },
+    end: () => leave(pairs.flatMap(({ sender, receiver }) => [sender, receiver])),
+  };
+}
+
+/** Pings without a pause from clients that read no pong: a third before their line, a third waiting, a third in pairs. */
+async function floodWithPings(ports: Ports, count: number): Promise<Attacking> {
+  const flooders = await createAll(count, async (index) => {
+    if (index % 3 === 0) return (await pair(ports, 'websocket', 'tcp')).sender;
+    const line = index % 3 === 1 ? handshake(randomBytes(32).toString('hex'), SIDE_A) : 'please';
+    const { socket, open } = new Party(ports, 'websocket', line);
+    await open;
+    socket.pause();
+    return socket;
+  });
+  for (const socket of flooders) pour(socket, PINGS);
+  return { ready: { flooders: flooders.length }, end: () => leave(flooders) };
+}
+
+/** Payload in frames of one byte each, which all have to come. Ready when they have. */
+async function sendSingleBytes(ports: Ports, count: number): Promise<Attacking> {
+  const bytes = randomBytesOf(8, SINGLE_BYTES);
+  const frames = Buffer.concat(
+    Array.from(bytes, (byte) => encodeFrame({ opcode: BINARY, payload: Uint8Array.of(byte) })),
+  );
+  const pairs = await createAll(count, async () => {
+    const { sender, receiver } = await pair(ports, 'websocket', 'tcp');
+    let received = 0;
+    const all = Promise.withResolvers<void>();
+    receiver.on('data', (piece: Buffer) => {
+      assert.ok(piece.equals(bytes.subarray(received, received + piece.length)), 'wrong bytes');
+      received += piece.length;
+      if (received === bytes.length) all.resolve();
+    });
+    receiver.resume();
+    sender.write(frames);
+    return { sender, receiver, all: all.promise };
+  });
+  await Promise.all(pairs.map(({ all }) => all));
+  return {
+    ready: { pairs: pairs.length, bytes: pairs.length * bytes.length },
+    end: () => leave(pairs.flatMap(({ sender, receiver }) => [sender, receiver])),
+  };
+}
+
+/** What strangers may do in pairs. */
+export const PAIR_ATTACKS = {
+  stalls,
+  'ping-flood': floodWithPings,
+  'frame-per-byte': sendSingleBytes,
+} satisfies Readonly<Record<string, PairAttack>>;

@@ -1,0 +1,65 @@
+import { connect } from 'node:net';
+import type { Socket } from 'node:net';
+import type { Transport } from '../../../src/net/peer.ts';
+import { encodeFrame } from '../../support/frames.ts';
+import { sourceAddress } from './source-address.ts';
+import { UPGRADE } from './websocket-attacks.ts';
+
+/** Where a relay listens, on 127.0.0.1. */
+export interface Ports {
+  readonly raw: number;
+  readonly websocket: number;
+}
+
+const ADDRESSES = 4;
+
+const BINARY = 2;
+
+let parties = 0;
+
+/** A client that says the right things until it has its `ok`, by whatever transport. What it does then is not its business. */
+export class Party {
+  readonly socket: Socket;
+  /** Resolves when it has heard `ok`, and reads no more then. Rejects when the connection ends before. */
+  readonly ok: Promise<void>;
+  /** Resolves when a WebSocket is open, or a raw connection is there. */
+  readonly open: Promise<void>;
+
+  constructor(ports: Ports, transport: Exclude<Transport, 'unix'>, line: string) {
+    const isWebSocket = transport === 'websocket';
+    parties += 1;
+    const socket = connect({
+      port: isWebSocket ? ports.websocket : ports.raw,
+      host: '127.0.0.1',
+      localAddress: sourceAddress(parties, ADDRESSES),
+      noDelay: true,
+    });
+    const open = Promise.withResolvers<void>();
+    const ok = Promise.withResolvers<void>();
+    const join = (): void => {
+      socket.write(isWebSocket ? encodeFrame({ opcode: BINARY, payload: line }) : line);
+      open.resolve();
+    };
+    let heard = '';
+    const hear = (bytes: Buffer): void => {
+      const wasOpen = heard.includes('\r\n\r\n');
+      heard += bytes.toString('latin1');
+      if (isWebSocket && !wasOpen && heard.includes('\r\n\r\n')) join();
+      if (!heard.endsWith('ok\n')) return;
+      socket.off('data', hear);
+      socket.pause();
+      ok.resolve();
+    };
+    socket.on('data', hear);
+    socket.once('connect', () => (isWebSocket ? socket.write(UPGRADE) : join()));
+    socket.on('error', () => undefined);
+    socket.once('close', () => {
+      for (const { reject } of [open, ok]) reject(new Error(`the relay ended a party behind "${heard}"`));
+    });
+    // Not everybody waits for both.
+    for (const { promise } of [open, ok]) promise.catch(() => undefined);
+    this.socket = socket;
+    this.open = open.promise;
+    this.ok = ok.promise;
+  }
+}

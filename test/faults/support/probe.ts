@@ -1,0 +1,41 @@
+import { readdirSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { isMainThread } from 'node:worker_threads';
+
+/**
+ * Preloaded into a relay (`node --import`), and no part of it: whoever connects to the unix socket that `PROBE_SOCKET`
+ * names is told what the process holds once garbage is collected, as `Holdings` in JSON. `held-relay.ts` is the other end.
+ */
+
+/** Turns of the event loop with a collection in each: what the first one finalizes, the next ones free. */
+const COLLECTIONS = 3;
+
+/** Descriptors that are open only for the sake of the answer: its connection, and the directory that is read. */
+const OWN_FILES = 2;
+
+setFlagsFromString('--expose-gc');
+const collect: unknown = runInNewContext('gc');
+
+function holdings(): object {
+  const resources: Record<string, number> = {};
+  for (const name of process.getActiveResourcesInfo()) resources[name] = (resources[name] ?? 0) + 1;
+  const { heapUsed, external } = process.memoryUsage();
+  const openFiles = readdirSync('/proc/self/fd').length - OWN_FILES;
+  return { heapBytes: heapUsed + external, resources, openFiles };
+}
+
+const server = createServer((socket) => {
+  socket.on('error', () => undefined);
+  let left = COLLECTIONS;
+  const turn = (): void => {
+    if (typeof collect === 'function') Reflect.apply(collect, undefined, []);
+    left -= 1;
+    if (left > 0) setImmediate(turn);
+    else socket.end(JSON.stringify(holdings()));
+  };
+  turn();
+});
+// Threads of the relay are preloaded with this too. The relay's end is none of its business.
+if (isMainThread) server.listen(process.env['PROBE_SOCKET']).unref();

@@ -1,0 +1,53 @@
+import assert from 'node:assert/strict';
+import { rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { mayMount, smallDisk } from '../support/usage-files.ts';
+import { FailingDisk, fill } from './disks.ts';
+import { StrickenRelay, range, strike, visits } from './stricken-relay.ts';
+import { assertWritten } from './usage-check.ts';
+
+const WAITS = /the usage database can not be written; records wait/u;
+const RECOVERED = /the usage database is written again/u;
+
+test('records wait for room on a full disk', async (context) => {
+  if (!mayMount(context)) return;
+  const disk = smallDisk(context, 'size=2m');
+  const path = join(disk, 'usage.sqlite');
+  await using relay = await StrickenRelay.start({ RELAY_USAGE_DB: path });
+  await visits(relay.port, range(1, 5));
+  const bystanders = await strike(context, relay, 'disk full', async () => {
+    fill(join(disk, 'filler'));
+    assert.equal(statfsSync(disk).bavail, 0);
+    await visits(relay.port, range(6, 30));
+    await relay.says(WAITS);
+    await visits(relay.port, range(31, 60));
+    assert.doesNotMatch(relay.log, RECOVERED);
+    rmSync(join(disk, 'filler'));
+    await relay.says(RECOVERED);
+  });
+  assert.match(relay.log, /"code":"SQLITE_FULL"/u);
+  await assertWritten(path, [...range(1, 60), ...bystanders]);
+  await relay.stop();
+});
+
+test('a disk that fails and becomes read-only stops no transfer, and records wait for it to be put in order', async (context) => {
+  const disk = FailingDisk.mount(context);
+  if (disk === null) return;
+  const path = join(disk.directory, 'usage.sqlite');
+  await using relay = await StrickenRelay.start({ RELAY_USAGE_DB: path });
+  await visits(relay.port, range(1, 20));
+  await assertWritten(path, range(1, 20));
+  const bystanders = await strike(context, relay, 'disk read-only', async () => {
+    disk.fail();
+    assert.throws(() => writeFileSync(join(disk.directory, 'file'), ''), { code: 'EROFS' });
+    await visits(relay.port, range(21, 60));
+    await relay.says(WAITS);
+    assert.doesNotMatch(relay.log, RECOVERED);
+    // Nothing of the relay's keeps the disk from being taken out.
+    disk.repair();
+    await relay.says(RECOVERED);
+  });
+  await assertWritten(path, [...range(1, 60), ...bystanders]);
+  await relay.stop();
+});

@@ -1,0 +1,101 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import {
+  closeSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  rmSync,
+  rmdirSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { TestContext } from 'node:test';
+import { errorCode } from '../../src/error-code.ts';
+import { findProgram } from '../support/programs.ts';
+import { mayMount } from '../support/usage-files.ts';
+
+/** Bytes of a disk in a file. */
+const IMAGE_BYTES = 8 * 1024 * 1024;
+
+const PIECE_BYTES = 4096;
+
+/** Writes a file until nothing more goes on its disk. */
+export function fill(path: string): void {
+  const file = openSync(path, 'w');
+  try {
+    const piece = Buffer.alloc(PIECE_BYTES, 0x55);
+    for (;;) writeSync(file, piece);
+  } catch (error) {
+    if (errorCode(error) !== 'ENOSPC') throw error;
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** A disk of its own that can fail as disks do: the kernel takes it for broken, and lets nobody write to it any more. */
+export class FailingDisk {
+  /** A directory on it. */
+  readonly directory: string;
+  readonly #image: string;
+  readonly #mountPoint: string;
+
+  private constructor(image: string, mountPoint: string) {
+    this.#image = image;
+    this.#mountPoint = mountPoint;
+    this.directory = join(mountPoint, 'data');
+  }
+
+  /** Null where there can be none; the test is marked as skipped then. */
+  static mount(context: TestContext): FailingDisk | null {
+    if (!mayMount(context)) return null;
+    const mkfs = findProgram('mkfs.ext4');
+    if (mkfs === null) {
+      context.skip('needs mkfs.ext4: apt-get install e2fsprogs');
+      return null;
+    }
+    const home = mkdtempSync(join(tmpdir(), 'relay-disk-'));
+    const [image, mountPoint] = [join(home, 'image'), join(home, 'disk')];
+    writeFileSync(image, '');
+    truncateSync(image, IMAGE_BYTES);
+    mkdirSync(mountPoint);
+    execFileSync(mkfs, ['-q', '-F', image]);
+    context.after(() => {
+      spawnSync('umount', ['--lazy', mountPoint]);
+      // Never recursively: should the disk still be there, its files are not ours to remove.
+      rmSync(image);
+      rmdirSync(mountPoint);
+      rmdirSync(home);
+    });
+    const disk = new FailingDisk(image, mountPoint);
+    try {
+      disk.#attach();
+    } catch {
+      context.skip('needs a loop device and ext4');
+      return null;
+    }
+    // Where the disk is not, there is no such directory to write to by mistake.
+    mkdirSync(disk.directory);
+    return disk;
+  }
+
+  /** Only what the kernel has written to the disk by now is still there afterwards: `sync` sees to it. */
+  fail(): void {
+    execFileSync('sync', ['--file-system', this.directory]);
+    execFileSync('mount', ['-o', 'remount,abort', this.#mountPoint]);
+  }
+
+  /** Takes the disk out, and puts it in again after a check, as an operator does. Nobody may have files of it open. */
+  repair(): void {
+    execFileSync('umount', [this.#mountPoint]);
+    // Its exit code is 1 when there was something to put in order.
+    spawnSync('fsck.ext4', ['-y', this.#image], { stdio: 'ignore' });
+    this.#attach();
+  }
+
+  #attach(): void {
+    execFileSync('mount', ['-o', 'loop', this.#image, this.#mountPoint], { stdio: 'pipe' });
+  }
+}

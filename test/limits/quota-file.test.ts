@@ -1,0 +1,194 @@
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { chmod, mkdir, readFile, readdir, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { QuotaFile, QuotaFileError, loadQuota } from '../../src/limits/quota-file.ts';
+import type { SavedQuota } from '../../src/limits/quota.ts';
+import { Dice } from '../support/dice.ts';
+import { scratch } from '../support/scratch.ts';
+
+const FILE_MODULE = new URL('../../src/limits/quota-file.ts', import.meta.url).href;
+
+/** A file that only ever counts up, as fast as it can, and says when it has begun. */
+const WRITER = `
+import { QuotaFile, loadQuota } from ${JSON.stringify(FILE_MODULE)};
+const path = process.argv[1];
+const file = new QuotaFile(path, (code) => { throw new Error(code); });
+let relayedBytes = loadQuota(path)?.relayedBytes ?? 0;
+for (;;) {
+  relayedBytes += 1;
+  await file.save({ day: '2026-03-10', period: 'month', relayedBytes });
+  console.log(relayedBytes);
+}
+`;
+
+function used(relayedBytes: number): SavedQuota {
+  return { day: '2026-03-10', period: 'month', relayedBytes };
+}
+
+function noFailure(code: string): never {
+  throw new Error(`not saved: ${code}`);
+}
+
+describe('a quota file', () => {
+  test('that is not there yet is nothing; what is saved is loaded', async (context) => {
+    const path = join(await scratch(context), 'quota.json');
+    assert.equal(loadQuota(path), null);
+    const file = new QuotaFile(path, noFailure);
+    for (const saved of [used(0), used(9_007_199_254_740_991), { ...used(5), period: 'day' } as const]) {
+      await file.save(saved);
+      assert.deepEqual(loadQuota(path), saved);
+    }
+    assert.deepEqual(await readdir(join(path, '..')), ['quota.json']);
+  });
+
+  test('is not written when nothing has changed, and is when something has', async (context) => {
+    const path = join(await scratch(context), 'quota.json');
+    const file = new QuotaFile(path, noFailure);
+    await file.save(used(1));
+    const { ino } = await stat(path);
+    await file.save(used(1));
+    assert.equal((await stat(path)).ino, ino);
+    await file.save(used(2));
+    assert.deepEqual(loadQuota(path), used(2));
+  });
+
+  test('has one write at a time, and ends with what was saved last', async (context) => {
+    const path = join(await scratch(context), 'quota.json');
+    const file = new QuotaFile(path, noFailure);
+    // Two writes at once would be in each other's way: the file is made anew by each.
+    const saves = Array.from({ length: 200 }, (_, index) => file.save(used(index)));
+    await Promise.all(saves);
+    assert.deepEqual(loadQuota(path), used(199));
+    assert.deepEqual(await readdir(join(path, '..')), ['quota.json']);
+  });
+
+  test('that can not be written is told of once, until it could be, and is tried with each save', async (context) => {
+    const directory = join(await scratch(context), 'mounted');
+    const path = join(directory, 'quota.json');
+    const codes: string[] = [];
+    const file = new QuotaFile(path, (code) => codes.push(code));
+    await file.save(used(1));
+    await file.save(used(1));
+    await file.save(used(2));
+    assert.deepEqual(codes, ['ENOENT']);
+    await mkdir(directory);
+    await file.save(used(2));
+    assert.deepEqual([loadQuota(path), codes], [used(2), ['ENOENT']]);
+    await rm(directory, { recursive: true });
+    await file.save(used(3));
+    await file.save(used(4));
+    assert.deepEqual(codes, ['ENOENT', 'ENOENT']);
+  });
+
+  test('that could not be put into its place leaves nothing behind', async (context) => {
+    const directory = await scratch(context);
+    const path = join(directory, 'quota.json');
+    await mkdir(path);
+    const codes: string[] = [];
+    await new QuotaFile(path, (code) => codes.push(code)).save(used(1));
+    assert.deepEqual([codes, await readdir(directory)], [['EISDIR'], ['quota.json']]);
+  });
+
+  test('survives that its unfinished file is there already, and writes to nowhere else', async (context) => {
+    const directory = await scratch(context);
+    const path = join(directory, 'quota.json');
+    const other = join(directory, 'other');
+    await writeFile(other, 'mine');
+    await symlink(other, `${path}.unfinished`);
+    const file = new QuotaFile(path, noFailure);
+    await file.save(used(1));
+    await writeFile(`${path}.unfinished`, 'half a fi');
+    assert.deepEqual(loadQuota(path), used(1));
+    assert.deepEqual((await readdir(directory)).toSorted(), ['other', 'quota.json']);
+    await writeFile(`${path}.unfinished`, 'half a fi');
+    await file.save(used(2));
+    assert.deepEqual([loadQuota(path), await readFile(other, 'utf8')], [used(2), 'mine']);
+  });
+
+  test(
+    'is whole whenever its writer is killed, and never falls back',
+    { timeout: 60_000 },
+    async (context) => {
+      const directory = await scratch(context);
+      const path = join(directory, 'quota.json');
+      const dice = new Dice(5);
+      let least = 0;
+      for (let round = 0; round < 12; round += 1) {
+        const args = ['--input-type=module', '-e', WRITER, path];
+        const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+        context.after(() => child.kill('SIGKILL'));
+        const ended = once(child, 'close');
+        let said = '';
+        const enough = dice.between(1, 40);
+        const heard = Promise.withResolvers<null>();
+        child.stdout.setEncoding('utf8').on('data', (text: string) => {
+          said += text;
+          if (said.split('\n').length > enough) heard.resolve(null);
+        });
+        await Promise.race([heard.promise, ended]);
+        child.kill('SIGKILL');
+        await ended;
+        const saved = loadQuota(path)?.relayedBytes ?? -1;
+        const lines = said.split('\n').slice(0, -1);
+        const told = Number(lines.at(-1));
+        assert.ok(told > least, `${told} after ${least}`);
+        assert.ok(saved === told || saved === told + 1 || saved === told + 2, `saved ${saved}, said ${told}`);
+        assert.deepEqual(await readdir(directory), ['quota.json']);
+        least = saved;
+      }
+    },
+  );
+});
+
+describe('what is no quota file', () => {
+  const whole = { kind: 'magic-wormhole transit relay quota', version: 1, ...used(5) };
+  const texts: readonly (readonly [name: string, text: string])[] = [
+    ['nothing', ''],
+    ['half of one', JSON.stringify(whole).slice(0, -10)],
+    ['zeros, as after a power cut', '\0'.repeat(100)],
+    ['other JSON', '{"day":"2026-03-10","period":"month","relayedBytes":5}'],
+    ['a list', '[]'],
+    ['null', 'null'],
+    ['one of a newer relay', JSON.stringify({ ...whole, version: 2 })],
+    ['one with another kind', JSON.stringify({ ...whole, kind: 'x' })],
+    ['one with a wrong day', JSON.stringify({ ...whole, day: '2026-13-10' })],
+    ['one with a day that is no string', JSON.stringify({ ...whole, day: 1 })],
+    ['one with a wrong period', JSON.stringify({ ...whole, period: 'year' })],
+    ['one with less than nothing', JSON.stringify({ ...whole, relayedBytes: -1 })],
+    ['one with half a byte', JSON.stringify({ ...whole, relayedBytes: 0.5 })],
+    ['one with too much', JSON.stringify({ ...whole, relayedBytes: 1e300 })],
+    ['one without its use', JSON.stringify({ ...whole, relayedBytes: undefined })],
+    ['a large file', `${JSON.stringify(whole)}${' '.repeat(10_000)}`],
+  ];
+  for (const [name, text] of texts) {
+    test(`is refused with a sentence, and left as it is: ${name}`, async (context) => {
+      const path = join(await scratch(context), 'quota.json');
+      await writeFile(path, text);
+      assert.throws(
+        () => loadQuota(path),
+        (error) => error instanceof QuotaFileError && /no quota file, or is damaged; /u.test(error.message),
+      );
+      assert.equal(await readFile(path, 'utf8'), text);
+    });
+  }
+
+  test('is refused too where it is a directory, or nothing can be written', async (context) => {
+    const directory = await scratch(context);
+    await mkdir(join(directory, 'quota.json'));
+    assert.throws(() => loadQuota(join(directory, 'quota.json')), QuotaFileError);
+    assert.throws(() => loadQuota(join(directory, 'gone', 'quota.json')), {
+      message: /^the directory of the quota file ".*" can not be written \(ENOENT\)$/u,
+    });
+    await chmod(directory, 0o500);
+    try {
+      // Nothing is closed to root.
+      if (process.getuid?.() !== 0)
+        assert.throws(() => loadQuota(join(directory, 'x')), /written \(EACCES\)/u);
+    } finally {
+      await chmod(directory, 0o700);
+    }
+  });
+});

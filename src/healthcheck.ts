@@ -1,5 +1,5 @@
 import type { RequestOptions } from 'node:http';
-import { formatFault } from './config/config.ts';
+import { formatFault } from './config/fault.ts';
 import type { Config } from './config/config.ts';
 import { readEnv } from './config/read-env.ts';
 import type { ReadResult } from './config/read-env.ts';
@@ -53,7 +53,7 @@ function messageOf(error: unknown): string {
 }
 
 async function askRelay(path: string): Promise<Verdict> {
-  const config = configOf<Config>(readEnv(process.env));
+  const config = configOf<Config>(readEnv(process.env, process.pid));
   if (typeof config === 'string') return sick(config);
   return ask(config.listen.status, 'RELAY_STATUS_LISTEN', path);
 }

@@ -23,3 +23,28 @@ export function faultOf(error: unknown): { name: string; code: string; at: strin
   const at = (error.stack ?? '').split('\n').filter((line) => /^\s+at /u.test(line));
   return { name: error.name, code, at: at.slice(0, 8).map((line) => line.trim()) };
 }
+
+/** Says that something happened: at once, and then so often at most, with how many times it was. */
+export class Seldom {
+  readonly #intervalMs: number;
+  readonly #clock: () => number;
+  #saidAt = Number.NEGATIVE_INFINITY;
+  #count = 0;
+
+  /** @param clock milliseconds of a clock that never jumps */
+  constructor(intervalMs: number, clock: () => number) {
+    this.#intervalMs = intervalMs;
+    this.#clock = clock;
+  }
+
+  /** Calls `say` with the times since it was called last, this one included, unless that was just now. */
+  happened(say: (times: number) => void): void {
+    this.#count += 1;
+    const now = this.#clock();
+    if (now - this.#saidAt < this.#intervalMs) return;
+    this.#saidAt = now;
+    const times = this.#count;
+    this.#count = 0;
+    say(times);
+  }
+}

@@ -1,5 +1,7 @@
 import { setFlagsFromString } from 'node:v8';
 import { readEnv } from './config/read-env.ts';
+import { QuotaFileError } from './limits/quota-file.ts';
+import { CertificateError } from './net/certificates.ts';
 import { ListenError } from './net/listener.ts';
 import { OutputError } from './output.ts';
 import { runProgram } from './program.ts';
@@ -13,5 +15,5 @@ setFlagsFromString('--semi-space-growth-factor=1');
 await runProgram({
   read: readEnv,
   create: (config, log) => new Relay(config, log),
-  refusals: [ListenError, UsageDatabaseError, OutputError],
+  refusals: [ListenError, CertificateError, QuotaFileError, UsageDatabaseError, OutputError],
 });

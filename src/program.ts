@@ -1,5 +1,5 @@
 import type { Logger } from 'pino';
-import { formatFault } from './config/config.ts';
+import { formatFault } from './config/fault.ts';
 import type { LogLevel } from './config/config.ts';
 import type { Environment } from './config/environment.ts';
 import type { ReadResult } from './config/read-env.ts';
@@ -18,11 +18,13 @@ export interface Service {
   start(): Promise<unknown>;
   /** Ends its work in peace, for as long as that takes and `abort` does not end it. `close` is due afterwards. */
   drain?(abort: AbortSignal): Promise<void>;
+  /** Reads anew what may change while it runs. */
+  reload?(): Promise<void>;
   close(): Promise<void>;
 }
 
 export interface Program<Config extends { readonly logLevel: LogLevel }> {
-  readonly read: (environment: Environment) => ReadResult<Config>;
+  readonly read: (environment: Environment, pid: number) => ReadResult<Config>;
   readonly create: (config: Config, log: Logger) => Service;
   /** Errors whose message is a sentence for the operator. */
   readonly refusals: readonly (new (...args: never[]) => Error)[];
@@ -31,12 +33,12 @@ export interface Program<Config extends { readonly logLevel: LogLevel }> {
 /**
  * The life of a process: its environment, its log, its signals, its exit code. Resolves when it runs, or will not.
  *
- * SIGTERM and SIGINT stop it, a second one at once. Faults of the configuration and of the start go to standard error.
+ * SIGTERM and SIGINT stop it, a second one at once; SIGHUP has it read anew what it can. Faults of the configuration and of the start go to standard error.
  */
 export async function runProgram<Config extends { readonly logLevel: LogLevel }>(
   program: Program<Config>,
 ): Promise<void> {
-  const read = program.read(process.env);
+  const read = program.read(process.env, process.pid);
   if (read.kind === 'ok') {
     await run(program, read.config, read.warnings);
     return;
@@ -108,6 +110,7 @@ async function run<Config extends { readonly logLevel: LogLevel }>(
     await service.start();
     process.on('SIGTERM', onSignal);
     process.on('SIGINT', onSignal);
+    if (service.reload !== undefined) process.on('SIGHUP', () => void service.reload?.().catch(crash));
   } catch (error) {
     if (!(error instanceof Error && refusals.some((refusal) => error instanceof refusal))) throw error;
     process.stderr.write(`${error.message}\n`);

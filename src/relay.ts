@@ -1,16 +1,22 @@
 import type { Server as HttpServer } from 'node:http';
 import type { Server } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { Config } from './config/config.ts';
-import { faultOf } from './logging.ts';
+import { addressLimitOf, pacerOf, roomOf } from './limits/from-config.ts';
+import { openFilesLimit } from './limits/open-files.ts';
+import { QuotaKeeper } from './limits/quota-keeper.ts';
+import { Seldom, faultOf } from './logging.ts';
+import { CertificateError, Certificates } from './net/certificates.ts';
 import type { Ending } from './net/connection.ts';
 import { DataPlane } from './net/data-plane.ts';
+import { Doors } from './net/doors.ts';
 import { familyOf, formatEndpoint } from './net/endpoint.ts';
 import type { BoundEndpoint, Endpoint } from './net/endpoint.ts';
 import { Hub } from './net/hub.ts';
 import { listen } from './net/listener.ts';
-import { createRawServer } from './net/raw-server.ts';
-import { createWebSocketServer } from './net/websocket-server.ts';
+import { Reception } from './net/reception.ts';
+import { TrustedProxies } from './net/trusted-proxies.ts';
 import { Output } from './output.ts';
 import { RateMeter } from './status/rate-meter.ts';
 import type { RelayStatus } from './status/relay-status.ts';
@@ -29,6 +35,14 @@ const DRAIN_REPORT_MS = 5000;
 /** Failures of the database in a row are logged at the first, and then at every so many. */
 const REPORT_EVERY_FAILURES = 12;
 
+/** The same for clients that can't be accepted. */
+const ACCEPT_REPORT_MS = 10_000;
+
+/** How often a drain looks whether anybody waits still, in milliseconds. */
+const DRAIN_LOOK_MS = 20;
+
+const KEPT_CERTIFICATE = 'a certificate can not be read; the one before stays';
+
 /** What clients, operators and scripts can reach, with port 0 resolved. */
 export interface Endpoints {
   readonly raw: readonly BoundEndpoint[];
@@ -40,14 +54,18 @@ export interface Endpoints {
 export class Relay {
   readonly #config: Config;
   readonly #log: Logger;
+  readonly #reception: Reception;
   readonly #hub: Hub;
   readonly #recorder: Recorder;
   readonly #servers: Server[] = [];
   readonly #statusServers: HttpServer[] = [];
+  readonly #certificates: Certificates[] = [];
   /** What must be closed in the end, last opened first. */
   readonly #closers: (() => Promise<void>)[] = [];
   readonly #rebooted = Date.now() / 1000;
   readonly #rate: RateMeter;
+  readonly #acceptFailures: Seldom;
+  #quota: QuotaKeeper | null = null;
   #selfTest: SelfTest | null = null;
   #draining = false;
 
@@ -55,31 +73,43 @@ export class Relay {
     this.#config = config;
     this.#log = log;
     this.#recorder = new Recorder(config.usage.blurSeconds);
-    this.#hub = new Hub({
-      timeouts: config.timeouts,
+    const monotonicClock = (): number => performance.now();
+    const { limits, timeouts } = config;
+    this.#reception = new Reception({
+      handshakeMs: timeouts.handshakeMs,
+      ...this.#room(),
+      addresses: addressLimitOf(limits, monotonicClock),
       wallClock: () => Date.now(),
-      monotonicClock: () => performance.now(),
+      monotonicClock,
+    });
+    this.#hub = new Hub({
+      reception: this.#reception,
+      waitMs: timeouts.waitMs,
+      idleMs: timeouts.idleMs,
+      pacer: pacerOf(limits, monotonicClock),
+      pairBytes: limits.pairBytes,
+      monotonicClock,
       ended: (ending) => this.#record(ending),
       fault: (error) =>
         this.#log.error({ fault: faultOf(error) }, 'a fault in the relay has cost one connection'),
     });
+    this.#acceptFailures = new Seldom(ACCEPT_REPORT_MS, monotonicClock);
     this.#rate = new RateMeter(
       () => this.#recorder.visibleCount(this.#hub.census().relayedBytes),
-      this.#hub.monotonicClock,
+      monotonicClock,
     );
   }
 
   /**
    * Opens the usage outputs, then listens.
    *
-   * @throws ListenError, UsageDatabaseError or OutputError, each with a sentence for the operator. `close` is
-   * due then as well.
+   * @throws ListenError, CertificateError, QuotaFileError, UsageDatabaseError or OutputError, each with a sentence
+   * for the operator. `close` is due then as well.
    */
   async start(): Promise<Endpoints> {
     await this.#openUsage();
+    this.#openQuota();
     const { raw, websocket, status } = this.#config.listen;
-    const options = { pingIntervalMs: PING_INTERVAL_MS, upgradeTimeoutMs: this.#config.timeouts.handshakeMs };
-    const accept = this.#hub.accept.bind(this.#hub);
     const plane = await DataPlane.open(this.#config.bufferMemoryBytes);
     if (plane.kind === 'ordinary streams') {
       this.#log.warn(
@@ -87,13 +117,19 @@ export class Relay {
         'this Node is not known to us: slower, and with more memory for each client',
       );
     }
+    const { trustedProxies } = this.#config;
+    const doors = new Doors({
+      plane,
+      reception: this.#reception,
+      hub: this.#hub,
+      proxies: trustedProxies.length === 0 ? null : new TrustedProxies(trustedProxies),
+      pingIntervalMs: PING_INTERVAL_MS,
+    });
+    const open = async (role: 'raw' | 'websocket', endpoint: Endpoint): Promise<Server> =>
+      doors.create({ role, kind: familyOf(endpoint), certificate: await this.#certificateOf(endpoint) });
     const endpoints = {
-      raw: await this.#listenAll('raw', raw, (endpoint) =>
-        createRawServer(familyOf(endpoint), plane, accept),
-      ),
-      websocket: await this.#listenAll('websocket', websocket, (endpoint) =>
-        createWebSocketServer(familyOf(endpoint), plane, options, accept),
-      ),
+      raw: await this.#listenAll('raw', raw, (endpoint) => open('raw', endpoint)),
+      websocket: await this.#listenAll('websocket', websocket, (endpoint) => open('websocket', endpoint)),
       status: await this.#listenAll('status', status, () => {
         const server = createStatusServer({ status: () => this.#status(), selfTest: () => this.#selfTest });
         this.#statusServers.push(server);
@@ -104,20 +140,38 @@ export class Relay {
     return endpoints;
   }
 
+  /** Reads the certificates anew. What is wrong with them is in the log, and the ones before stay. */
+  async reload(): Promise<void> {
+    for (const certificates of this.#certificates) {
+      try {
+        this.#log.info({ result: await certificates.reload() }, 'certificates are read anew');
+      } catch (error) {
+        if (!(error instanceof CertificateError)) throw error;
+        this.#log.error({ problem: error.message }, KEPT_CERTIFICATE);
+      }
+    }
+  }
+
   /**
-   * Stops listening, sends waiting clients home, and lets pairs finish for up to the drain timeout. `abort`
-   * ends the wait. `close` is due afterwards.
+   * First lets in nobody but partners of clients that wait, for up to the drain delay; then stops listening, sends
+   * waiting clients home, and lets pairs finish for up to the drain timeout. `abort` ends all of it. `close` is
+   * due afterwards.
    */
   async drain(abort: AbortSignal): Promise<void> {
+    const { delayMs, timeoutMs } = this.#config.drain;
     this.#draining = true;
+    this.#reception.isStopping = true;
+    this.#report('draining');
+    const report = setInterval(() => this.#report('waiting for transfers to finish'), DRAIN_REPORT_MS);
+    const deadline = performance.now() + delayMs;
+    while (this.#hub.census().waiting > 0 && performance.now() < deadline && !abort.aborted)
+      await sleep(DRAIN_LOOK_MS);
+    // Whoever has been accepted by the kernel by now is taken in, to be told.
+    await nextTurn();
     for (const server of this.#servers) server.close();
-    const report = setInterval(() => {
-      this.#log.info({ pairs: this.#hub.pairs }, 'waiting for transfers to finish');
-    }, DRAIN_REPORT_MS);
-    this.#log.info({ pairs: this.#hub.pairs, timeoutMs: this.#config.drainTimeoutMs }, 'draining');
     // The clients of a test that has just begun may not have said who they are, and would be recorded.
     await this.#selfTest?.idle();
-    await this.#hub.drain(this.#config.drainTimeoutMs, abort);
+    await this.#hub.drain(timeoutMs, abort);
     clearInterval(report);
     if (this.#hub.pairs > 0) this.#log.warn({ pairs: this.#hub.pairs }, 'transfers are cut off');
   }
@@ -127,9 +181,63 @@ export class Relay {
     for (const server of [...this.#servers, ...this.#statusServers]) server.close();
     this.#hub.close();
     this.#rate.close();
+    for (const certificates of this.#certificates) certificates.close();
     for (const server of this.#statusServers) server.closeAllConnections();
     for (const closer of this.#closers.toReversed()) await closer();
     this.#closers.length = 0;
+  }
+
+  #room(): { maxConnections: number | null; maxWaiting: number | null } {
+    const openFiles = openFilesLimit();
+    const { maxConnections, maxWaiting, fits } = roomOf(this.#config.limits, openFiles);
+    if (maxConnections === null || maxConnections > fits) {
+      this.#log.warn(
+        { maxConnections, fits, openFiles },
+        'there may be more connections than this process may have open files; raise that limit (ulimit -n)',
+      );
+    }
+    this.#log.info({ maxConnections, maxWaiting }, 'room for clients');
+    return { maxConnections, maxWaiting };
+  }
+
+  /** The certificate of an endpoint, which is read now, and whenever its files change. */
+  async #certificateOf(endpoint: Endpoint): Promise<Certificates | null> {
+    const files = endpoint.kind === 'unix' ? null : endpoint.tls;
+    if (files === null) return null;
+    const certificates = await Certificates.load(files);
+    this.#certificates.push(certificates);
+    certificates.watch({
+      reloaded: () => this.#log.info({ expires: certificates.expiresAt }, 'a certificate has been replaced'),
+      failed: ({ message }) => this.#log.error({ problem: message }, KEPT_CERTIFICATE),
+      expiring: (expires) => this.#log.warn({ expires }, 'a certificate expires soon'),
+    });
+    return certificates;
+  }
+
+  #openQuota(): void {
+    const { quota } = this.#config;
+    if (quota === null) return;
+    const keeper = new QuotaKeeper(quota, {
+      relayedBytes: () => this.#recorder.visibleCount(this.#hub.census().relayedBytes),
+      wallClock: () => Date.now(),
+      warn: (percent) => this.#log.warn({ percent, ...this.#quotaStatus() }, 'the quota will be spent soon'),
+      spent: () => {
+        this.#log.error(this.#quotaStatus(), 'the quota is spent; no pair may begin until it is reset');
+        this.#reception.isOverQuota = true;
+        this.#hub.endWaits();
+      },
+      graceOver: () => this.#hub.endPairs(),
+      reset: () => {
+        this.#log.info(this.#quotaStatus(), 'the quota begins anew');
+        this.#reception.isOverQuota = false;
+      },
+      failed: (code) =>
+        this.#log.error({ code }, 'the quota can not be saved; a restart would forget what was used since'),
+    });
+    this.#closers.push(() => keeper.close());
+    this.#quota = keeper;
+    // It may be spent already.
+    keeper.look();
   }
 
   async #openUsage(): Promise<void> {
@@ -155,21 +263,33 @@ export class Relay {
   async #listenAll(
     role: string,
     endpoints: readonly Endpoint[],
-    create: (endpoint: Endpoint) => Server,
+    create: (endpoint: Endpoint) => Promise<Server> | Server,
   ): Promise<readonly BoundEndpoint[]> {
     const actual: BoundEndpoint[] = [];
     for (const endpoint of endpoints) {
-      const server = create(endpoint);
-      const bound = await listen(server, endpoint);
+      const server = await create(endpoint);
+      const bound = await listen(server, endpoint, this.#config.listen.inherited);
       // The status port stays open while the relay drains.
       if (role !== 'status') this.#servers.push(server);
-      server.on('error', (error) =>
-        this.#log.warn({ code: faultOf(error).code }, 'a client could not be accepted'),
-      );
+      server.on('error', (error) => this.#notAccepted(faultOf(error).code));
       this.#log.info({ role, endpoint: formatEndpoint(bound) }, 'listening');
       actual.push(bound);
     }
     return actual;
+  }
+
+  #notAccepted(code: string): void {
+    this.#acceptFailures.happened((times) => {
+      const hint =
+        code === 'EMFILE' ? ': no open file is left; lower RELAY_MAX_CONNECTIONS or raise ulimit -n' : '';
+      this.#log.warn({ code, times }, `clients could not be accepted${hint}`);
+    });
+  }
+
+  /** Says how the drain goes. */
+  #report(message: string): void {
+    const { pairs, waiting, bytes_per_second: bytesPerSecond } = this.#status();
+    this.#log.info({ pairs, waiting, bytesPerSecond }, message);
   }
 
   #current(): { rebooted: number; connected: number; waiting: number; incomplete_bytes: number } {
@@ -188,10 +308,23 @@ export class Relay {
       started: new Date(this.#rebooted * 1000).toISOString(),
       uptime_seconds: Math.round(Date.now() / 1000 - this.#rebooted),
       draining: this.#draining,
+      connections: this.#reception.connections,
       pairs: connected / 2,
       waiting,
       relayed_bytes: this.#recorder.visibleCount(relayedBytes),
       bytes_per_second: Math.round(this.#rate.perSecond),
+      refused: this.#reception.refused,
+      quota: this.#quotaStatus(),
+    };
+  }
+
+  #quotaStatus(): RelayStatus['quota'] {
+    const quota = this.#quota;
+    if (quota === null) return null;
+    return {
+      used_bytes: quota.usedBytes,
+      limit_bytes: quota.limitBytes,
+      resets: new Date(quota.resetsAtMs).toISOString(),
     };
   }
 
@@ -205,4 +338,8 @@ export class Relay {
       mood: ending.mood,
     });
   }
+}
+
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
 }

@@ -10,7 +10,7 @@ type Sources = ReadonlyMap<string, string>;
 const ROOMS: readonly (readonly [name: string, files: RegExp])[] = [
   ['protocol', /^protocol\//u],
   ['error code', /^error-code\.ts$/u],
-  ['endpoint', /^net\/endpoint\.ts$/u],
+  ['endpoint', /^net\/(?:endpoint|trusted-proxies)\.ts$/u],
   ['config', /^config\//u],
   ['output', /^output\.ts$/u],
   ['logging', /^logging\.ts$/u],
@@ -18,8 +18,8 @@ const ROOMS: readonly (readonly [name: string, files: RegExp])[] = [
   ['listener', /^net\/listener\.ts$/u],
   ['usage', /^usage\//u],
   ['limits', /^limits\//u],
-  // Two of its files lie lower; the rest of the folder is this room.
-  ['net', /^net\/(?!(?:endpoint|listener)\.ts$)/u],
+  // Three of its files lie lower; the rest of the folder is this room.
+  ['net', /^net\/(?!(?:endpoint|trusted-proxies|listener)\.ts$)/u],
   ['status', /^status\//u],
   ['sidecar api', /^sidecar\/api\.ts$/u],
   ['dashboard', /^sidecar\/dashboard\//u],

@@ -6,6 +6,7 @@ import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { parseEndpoint } from '../src/net/endpoint.ts';
@@ -143,13 +144,13 @@ test('what can not be opened is one sentence and exit code 1', async (context) =
 test('SIGTERM and SIGINT end an idle relay with exit code 0, and who waits is sent home with a record', async (context) => {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     const path = join(await scratch(context), 'usage.sqlite');
-    const relay = new Running(context, { RELAY_USAGE_DB: path });
+    const relay = new Running(context, { RELAY_USAGE_DB: path, RELAY_DRAIN_DELAY: '0s' });
     const waiting = await relay.client(handshake(newToken(), SIDE_A));
-    const ended = once(waiting, 'end');
+    const heard = text(waiting);
     await relay.port('status');
     while ((await current(path)) !== 1) await new Promise((resolve) => setTimeout(resolve, 20));
     relay.child.kill(signal);
-    await ended;
+    assert.equal(await heard, 'shutting down\n');
     assert.equal(await relay.exit, 0);
     assert.deepEqual(usage(path), [{ result: 'lonely', total_bytes: 0 }]);
     assert.match(relay.stdout, /"msg":"stopped"/u);

@@ -1,4 +1,7 @@
 import type { Endpoint } from '../net/endpoint.ts';
+import type { Cidr } from '../net/trusted-proxies.ts';
+import type { InheritedSockets } from './inherited-sockets.ts';
+import type { CountRate } from './units.ts';
 
 /** pino's levels; `silent` is off. */
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
@@ -11,6 +14,8 @@ export interface Config {
     readonly raw: readonly Endpoint[];
     readonly websocket: readonly Endpoint[];
     readonly status: readonly Endpoint[];
+    /** What `systemd:` endpoints mean. */
+    readonly inherited: InheritedSockets;
   };
   readonly usage: {
     readonly databasePath: string | null;
@@ -24,23 +29,38 @@ export interface Config {
     readonly waitMs: number | null;
     readonly idleMs: number | null;
   };
+  /** Null is off, or as many as come. */
+  readonly limits: {
+    /** `auto`: what the descriptors of the process allow. */
+    readonly maxConnections: number | 'auto' | null;
+    /** `auto`: half of the connections. */
+    readonly maxWaiting: number | 'auto' | null;
+    readonly connectionsPerAddress: number | null;
+    readonly newConnectionsPerAddress: CountRate | null;
+    readonly pairBytesPerSecond: number | null;
+    readonly totalBytesPerSecond: number | null;
+    readonly pairBytes: number | null;
+  };
+  /** Null: as many bytes as come. */
+  readonly quota: {
+    readonly limitBytes: number;
+    readonly period: 'month' | 'day';
+    readonly resetDay: number;
+    readonly counts: 'relayed' | 'in+out';
+    /** Where it is kept. */
+    readonly path: string;
+    /** Time that pairs have left when it is spent; null: until they end. */
+    readonly graceMs: number | null;
+  } | null;
+  /** Whose word about where clients come from is taken. */
+  readonly trustedProxies: readonly Cidr[];
   readonly logLevel: LogLevel;
   /** What may be held for receivers that do not keep up, above a small amount for each. */
   readonly bufferMemoryBytes: number;
-  readonly drainTimeoutMs: number;
-}
-
-/** A value that can't be used, with what could be. */
-export interface Fault {
-  readonly variable: string;
-  readonly value: string;
-  /** What is wrong with it; null where what is accepted says it all. */
-  readonly problem: string | null;
-  readonly accepted: string;
-}
-
-/** The sentence an operator reads. */
-export function formatFault(fault: Fault): string {
-  const problem = fault.problem === null ? '' : `: ${fault.problem}`;
-  return `${fault.variable}=${JSON.stringify(fault.value)} can't be used${problem}. Accepted: ${fault.accepted}.`;
+  readonly drain: {
+    /** How long partners of waiting clients are let in. */
+    readonly delayMs: number;
+    /** How long pairs may go on. */
+    readonly timeoutMs: number;
+  };
 }

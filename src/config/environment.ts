@@ -1,6 +1,6 @@
 import envVar from 'env-var';
 import { closest } from 'fastest-levenshtein';
-import type { Fault } from './config.ts';
+import type { Fault } from './fault.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 

@@ -1,8 +1,9 @@
 import { parseHandshake } from '../protocol/handshake.ts';
 import type { Rendezvous } from '../protocol/rendezvous.ts';
 import { transition } from '../protocol/session.ts';
-import type { Effect, Event, State } from '../protocol/session.ts';
-import type { Mood, Reply, Token } from '../protocol/wire.ts';
+import type { Effect, Event, Refused, State } from '../protocol/session.ts';
+import type { Mood, Reply, Side, Token } from '../protocol/wire.ts';
+import type { Arrival, ArrivalOwner } from './arrival.ts';
 import type { Peer, PeerHandler } from './peer.ts';
 import { Splice } from './splice.ts';
 
@@ -31,14 +32,16 @@ export interface Books {
 export interface ConnectionContext {
   /** The books on clients, and on whoever has not said yet who it is. */
   readonly clients: Books;
-  /** Milliseconds since the epoch. */
-  readonly wallClock: () => number;
   /** Milliseconds of a clock that never jumps. */
   readonly monotonicClock: () => number;
+  /** The connection is now one of a pair, in these books. */
+  paired(books: Books, splice: Splice, connection: Connection): void;
   /** The connection has come into another state, and all effects of that have run. */
   moved(connection: Connection, to: State): void;
   /** The books that a connection is in once it has named its token. */
   booksOf(token: Token): Books;
+  /** Whether it is sent away instead, and with which word. */
+  judge(arrival: Arrival, books: Books, token: Token, side: Side | null): Refused | null;
   /** Something in this program is wrong; the connection has been dropped. */
   fault(error: unknown): void;
 }
@@ -48,27 +51,29 @@ const REPLIES: Readonly<Record<Reply, Uint8Array>> = {
   ok: encoder.encode('ok\n'),
   'bad handshake': encoder.encode('bad handshake\n'),
   impatient: encoder.encode('impatient\n'),
+  busy: encoder.encode('busy\n'),
+  'over quota': encoder.encode('over quota\n'),
+  'shutting down': encoder.encode('shutting down\n'),
 };
 const NOTHING = new Uint8Array(0);
 
 /** One client: drives the handshake and the session with what its peer tells, and runs the effects. */
-export class Connection implements PeerHandler {
+export class Connection implements PeerHandler, ArrivalOwner {
+  readonly arrival: Arrival;
   readonly #peer: Peer;
   readonly #context: ConnectionContext;
-  readonly #startedAt: number;
-  readonly #startedTick: number;
   #books: Books;
   #state: State = 'handshake';
   #line: Uint8Array = NOTHING;
   #token: Token | null = null;
   #pair: { readonly partner: Connection; readonly splice: Splice; readonly tick: number } | null = null;
 
-  constructor(peer: Peer, context: ConnectionContext) {
+  constructor(peer: Peer, arrival: Arrival, context: ConnectionContext) {
+    this.arrival = arrival;
     this.#peer = peer;
     this.#context = context;
     this.#books = context.clients;
-    this.#startedAt = context.wallClock();
-    this.#startedTick = context.monotonicClock();
+    arrival.owner = this;
   }
 
   get state(): State {
@@ -93,6 +98,18 @@ export class Connection implements PeerHandler {
 
   onText(): void {
     this.dispatch('text');
+  }
+
+  tooLate(): void {
+    this.dispatch(this.arrival.refusal === null ? 'timed-out' : 'busy');
+  }
+
+  shutdown(): void {
+    this.dispatch('shutdown');
+  }
+
+  cut(): void {
+    this.dispatch('cut');
   }
 
   onDrain(): void {
@@ -144,6 +161,11 @@ export class Connection implements PeerHandler {
         this.#line = NOTHING;
         this.#token = handshake.token;
         this.#books = this.#context.booksOf(handshake.token);
+        const refused = this.#context.judge(this.arrival, this.#books, handshake.token, handshake.side);
+        if (refused !== null) {
+          this.dispatch(refused);
+          return;
+        }
         const arrival = this.#books.rendezvous.arrive(handshake.token, handshake.side, this);
         if (arrival.kind === 'waiting') this.dispatch('waits');
         else this.#meet(arrival.partner, arrival.redundant);
@@ -158,6 +180,7 @@ export class Connection implements PeerHandler {
     this.#pair = { partner, splice, tick };
     partner.#pair = { partner: this, splice, tick };
     this.#books.paired(splice, this);
+    this.#context.paired(this.#books, splice, this);
     partner.dispatch('matched');
     this.dispatch('matched');
     for (const other of redundant) other.dispatch('superseded');
@@ -186,15 +209,18 @@ export class Connection implements PeerHandler {
   }
 
   #record(mood: Mood): void {
+    // Whoever was not let in is counted as that alone, whatever it did.
+    if (this.arrival.refusal !== null) return;
     const now = this.#context.monotonicClock();
     const pair = this.#pair;
-    const older = pair !== null && pair.partner.#startedTick < this.#startedTick ? pair.partner : this;
+    const other = pair?.partner.arrival ?? this.arrival;
+    const older = other.startedTick < this.arrival.startedTick ? other : this.arrival;
     if (pair !== null) this.#books.unpaired(pair.splice);
     this.#books.ended({
       mood,
-      startedAt: older.#startedAt,
-      totalMs: now - older.#startedTick,
-      waitingMs: pair === null ? null : pair.tick - older.#startedTick,
+      startedAt: older.startedAt,
+      totalMs: now - older.startedTick,
+      waitingMs: pair === null ? null : pair.tick - older.startedTick,
       totalBytes: pair?.splice.totalBytes ?? 0,
     });
   }

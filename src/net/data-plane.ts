@@ -1,4 +1,6 @@
 import type { Server, Socket } from 'node:net';
+import { TLSSocket } from 'node:tls';
+import type { SecureContext } from 'node:tls';
 import { DirectWire } from './direct-wire.ts';
 import { acceptHandles, openHandles, takeHandle } from './handle.ts';
 import type { Handles } from './handle.ts';
@@ -52,5 +54,12 @@ export class DataPlane {
     const handle = handles === null ? null : takeHandle(socket);
     if (handles === null || handle === null) return new StreamWire(socket, kind);
     return new DirectWire(handle, kind, handles, this.#pool);
+  }
+
+  /** Puts TLS on a wire, which is not to be used any more. What it brought already is `firstBytes`. */
+  secure(wire: Wire, firstBytes: Uint8Array, context: SecureContext): Wire {
+    const socket = wire.detach();
+    socket.unshift(Uint8Array.from(firstBytes));
+    return new StreamWire(new TLSSocket(socket, { isServer: true, secureContext: context }), wire.kind);
   }
 }

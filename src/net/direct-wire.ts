@@ -1,9 +1,10 @@
-import { READ_END, tryRead, tryWrite, tryWriteParts } from './handle.ts';
+import type { Socket } from 'node:net';
+import { READ_END, endsOf, socketOf, tryRead, tryWrite, tryWriteParts } from './handle.ts';
 import type { Handle, Handles } from './handle.ts';
 import { SMALLEST_READ_BYTES } from './read-pool.ts';
 import type { PoolReader, ReadPool } from './read-pool.ts';
 import { KEEPALIVE_MS, NOTHING } from './wire.ts';
-import type { Wire, WireHandler } from './wire.ts';
+import type { Ends, Wire, WireHandler } from './wire.ts';
 
 /**
  * - `waiting`: libuv reads when something comes; - `queued`: it has plenty, and the pool reads when it is its turn;
@@ -53,9 +54,22 @@ export class DirectWire implements Wire, PoolReader {
     return this.#deliveredBytes;
   }
 
+  get ends(): Ends | null {
+    return endsOf(this.#handle);
+  }
+
   start(handler: WireHandler): void {
+    const isFirst = this.#handler === null;
     this.#handler = handler;
-    this.resume();
+    if (isFirst) this.resume();
+  }
+
+  detach(): Socket {
+    if (this.#reading === 'waiting') this.#handle.readStop();
+    this.#reading = 'ended';
+    this.#writing = 'closed';
+    this.#handler = null;
+    return socketOf(this.#handle);
   }
 
   write(bytes: Uint8Array): boolean {

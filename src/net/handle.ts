@@ -1,8 +1,9 @@
 import { readSync, writeSync, writevSync } from 'node:fs';
-import { connect, createServer } from 'node:net';
-import type { Server, Socket } from 'node:net';
+import { Socket, connect, createServer } from 'node:net';
+import type { Server } from 'node:net';
 import process from 'node:process';
 import { getSystemErrorName } from 'node:util';
+import type { Ends } from './wire.ts';
 
 /**
  * Everything that is not Node's public interface is in this file.
@@ -22,10 +23,13 @@ export interface Handle {
   writeBuffer(request: object, bytes: Uint8Array): number;
   shutdown(request: object): number;
   close(done: () => void): void;
-  /** Of TCP handles alone, as are the next two. */
+  /** Of TCP handles alone, as is all that follows. */
   reset?(done: () => void): number;
   setNoDelay?(on: boolean): number;
   setKeepAlive?(on: boolean, seconds: number): number;
+  /** These two put the address of an end into `out`. */
+  getpeername?(out: { address?: string }): number;
+  getsockname?(out: { address?: string }): number;
 }
 
 const METHODS = ['readStart', 'readStop', 'useUserBuffer', 'writeBuffer', 'shutdown', 'close'];
@@ -147,6 +151,25 @@ export function takeHandle(socket: Socket): Handle | null {
   }
   socket.destroy();
   return handle;
+}
+
+/**
+ * Makes a socket of a handle that `useUserBuffer` was called on. It can't be read as it is; TLS can be put on it, which reads
+ * by itself.
+ */
+export function socketOf(handle: Handle): Socket {
+  const socket: unknown = Reflect.construct(Socket, [{ handle, allowHalfOpen: true, manualStart: true }]);
+  if (socket instanceof Socket) return socket;
+  throw new TypeError('a socket that is none');
+}
+
+/** Both ends of a TCP connection. Null for a unix-domain socket, and where the connection is gone. */
+export function endsOf(handle: Handle): Ends | null {
+  const remote: { address?: string } = {};
+  const local: { address?: string } = {};
+  if (handle.getpeername?.(remote) !== 0 || handle.getsockname?.(local) !== 0) return null;
+  if (remote.address === undefined || local.address === undefined) return null;
+  return { remote: remote.address, local: local.address };
 }
 
 /** Reads what has come, without waiting. Returns bytes, 0 for none, `READ_END` or `READ_LOST`. */

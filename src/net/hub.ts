@@ -1,11 +1,16 @@
 import { Deadlines } from '../limits/deadlines.ts';
 import { IdleWatch } from '../limits/idle-watch.ts';
-import type { State } from '../protocol/session.ts';
-import type { Token } from '../protocol/wire.ts';
+import type { Pacer } from '../limits/pacer.ts';
+import type { Event, Refused, State } from '../protocol/session.ts';
+import type { Side, Token } from '../protocol/wire.ts';
+import type { Arrival } from './arrival.ts';
 import { Connection } from './connection.ts';
-import type { ConnectionContext, Ending } from './connection.ts';
+import type { Books, ConnectionContext, Ending } from './connection.ts';
 import { Ledger } from './ledger.ts';
+import { createMeter } from './meter.ts';
 import type { Peer } from './peer.ts';
+import type { Reception } from './reception.ts';
+import type { Splice } from './splice.ts';
 
 /** Time between two looks after stalled pairs, in milliseconds. */
 const SWEEP_MS = 15_000;
@@ -15,19 +20,16 @@ const FAREWELL_MS = 200;
 
 const POLL_MS = 20;
 
-/** How long a connection may stay in a state, in milliseconds; null: for as long as it likes. */
-export interface Timeouts {
-  readonly handshakeMs: number | null;
-  readonly waitMs: number | null;
-  /** Of a pair, without a byte in either direction. */
-  readonly idleMs: number | null;
-}
-
-export const NO_TIMEOUTS: Timeouts = { handshakeMs: null, waitMs: null, idleMs: null };
-
 export interface HubOptions {
-  readonly timeouts: Timeouts;
-  readonly wallClock: () => number;
+  readonly reception: Reception;
+  /** How long a client may wait, in milliseconds; null: for as long as it likes. */
+  readonly waitMs: number | null;
+  /** The same for a pair without a byte in either direction. */
+  readonly idleMs: number | null;
+  /** Null: pairs go as fast as they can. */
+  readonly pacer: Pacer | null;
+  /** What a pair may move, in bytes; null: as much as it likes. */
+  readonly pairBytes: number | null;
   readonly monotonicClock: () => number;
   readonly ended: (ending: Ending) => void;
   readonly fault: (error: unknown) => void;
@@ -48,32 +50,28 @@ export interface Census {
 /** Every connection there is, who waits for whom, and which pairs are running. */
 export class Hub implements ConnectionContext {
   readonly clients: Ledger;
-  readonly wallClock: () => number;
   readonly monotonicClock: () => number;
   readonly fault: (error: unknown) => void;
+  readonly #options: HubOptions;
+  readonly #reception: Reception;
   readonly #connections = new Set<Connection>();
   /** The relay's own test clients leave no trace. */
   readonly #testers = new Ledger(() => undefined);
   readonly #testTokens = new Map<string, () => void>();
-  readonly #handshakes: Deadlines<Connection>;
   readonly #waits: Deadlines<Connection>;
   readonly #timers: NodeJS.Timeout[] = [];
 
   constructor(options: HubOptions) {
-    this.wallClock = options.wallClock;
-    this.monotonicClock = options.monotonicClock;
+    const { waitMs, idleMs, monotonicClock } = options;
+    this.#options = options;
+    this.#reception = options.reception;
+    this.monotonicClock = monotonicClock;
     this.clients = new Ledger(options.ended);
     this.fault = options.fault;
-    const { handshakeMs, waitMs, idleMs } = options.timeouts;
     const timedOut = (connection: Connection): void => connection.dispatch('timed-out');
-    this.#handshakes = new Deadlines(handshakeMs, this.monotonicClock, timedOut);
-    this.#waits = new Deadlines(waitMs, this.monotonicClock, timedOut);
+    this.#waits = new Deadlines(waitMs, monotonicClock, timedOut);
     this.#timers.push(setInterval(() => this.sweep(), SWEEP_MS));
-    if (idleMs !== null) this.#watchIdlePairs(new IdleWatch(idleMs, this.monotonicClock), timedOut);
-  }
-
-  get connections(): number {
-    return this.#connections.size;
+    if (idleMs !== null) this.#watchIdlePairs(new IdleWatch(idleMs, monotonicClock), timedOut);
   }
 
   /** Pairs that are running. */
@@ -119,12 +117,40 @@ export class Hub implements ConnectionContext {
     return this.#testers;
   }
 
+  judge(arrival: Arrival, books: Books, token: Token, side: Side | null): Refused | null {
+    const { rendezvous } = books;
+    if (books === this.#testers) {
+      this.#reception.pardon(arrival);
+      return null;
+    }
+    const hasPartner = rendezvous.hasPartner(token, side);
+    return this.#reception.judge(arrival, { hasPartner, waiting: rendezvous.waitingClients });
+  }
+
+  paired(books: Books, splice: Splice, connection: Connection): void {
+    if (books === this.#testers) return;
+    const { pacer, pairBytes } = this.#options;
+    const usedUp = (): void => connection.dispatch('used-up');
+    const meter = createMeter(splice, pacer, pairBytes, usedUp);
+    if (meter !== null) splice.measure(meter);
+  }
+
   /** Takes in a client. */
-  accept(peer: Peer): void {
-    const connection = new Connection(peer, this);
+  accept(peer: Peer, arrival: Arrival): void {
+    const connection = new Connection(peer, arrival, this);
     this.#connections.add(connection);
-    this.#handshakes.start(connection);
+    this.#reception.introduced(arrival);
     connection.start();
+  }
+
+  /** Ends every wait: no pair may begin any more in this period. */
+  endWaits(): void {
+    this.#tell('waiting', 'over-quota');
+  }
+
+  /** Ends every pair, since no more bytes may be moved. */
+  endPairs(): void {
+    this.#tell('paired', 'used-up');
   }
 
   /** Looks for resets that stalled pairs hide. */
@@ -137,6 +163,7 @@ export class Hub implements ConnectionContext {
    * that have ended. Resolves when they are done or after `timeoutMs`; `abort` ends the wait.
    */
   async drain(timeoutMs: number, abort: AbortSignal): Promise<void> {
+    this.#reception.shutdown();
     for (const connection of this.#connections) connection.dispatch('shutdown');
     const deadline = this.monotonicClock() + timeoutMs;
     while (this.#busy() && this.monotonicClock() < deadline && !abort.aborted) await delay(POLL_MS);
@@ -149,15 +176,20 @@ export class Hub implements ConnectionContext {
   close(): void {
     for (const timer of this.#timers) clearInterval(timer);
     for (const connection of this.#connections) connection.dispatch('cut');
-    this.#handshakes.close();
+    this.#reception.close();
     this.#waits.close();
+    this.#options.pacer?.close();
   }
 
   moved(connection: Connection, to: State): void {
-    this.#handshakes.stop(connection);
     if (to === 'waiting') this.#waits.start(connection);
     else this.#waits.stop(connection);
-    if (to === 'closed') this.#connections.delete(connection);
+    if (to === 'closed') {
+      this.#connections.delete(connection);
+      this.#reception.left(connection.arrival);
+    } else {
+      this.#reception.heard(connection.arrival);
+    }
   }
 
   /** Compares every count with what it counts. For tests. Throws where they disagree. */
@@ -171,9 +203,13 @@ export class Hub implements ConnectionContext {
       throw new Error('hub: pairs and paired connections disagree');
     if (count('waiting') !== sum(ledgers.map(({ rendezvous }) => rendezvous.waitingClients)))
       throw new Error('hub: a waiting connection is lost');
-    if (count('handshake') < this.#handshakes.size || count('waiting') < this.#waits.size)
-      throw new Error('hub: a deadline outlives its connection');
+    if (count('waiting') < this.#waits.size) throw new Error('hub: a deadline outlives its connection');
     if (count('closed') > 0) throw new Error('hub: a closed connection is kept');
+  }
+
+  #tell(state: State, event: Event): void {
+    // One of a pair brings the other into another state.
+    for (const connection of this.#connections) if (connection.state === state) connection.dispatch(event);
   }
 
   #watchIdlePairs(watch: IdleWatch<Connection>, idle: (connection: Connection) => void): void {

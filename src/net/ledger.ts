@@ -37,6 +37,7 @@ export class Ledger implements Books {
   }
 
   unpaired(splice: Splice): void {
+    splice.end();
     this.#splices.delete(splice);
   }
 

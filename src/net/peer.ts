@@ -31,6 +31,8 @@ export interface Peer {
   /** Stops and goes on reading. A FIN or reset may stay hidden behind what is not read; see `probe`. */
   pause(): void;
   resume(): void;
+  /** Asks for small reads from now on. */
+  readLess(): void;
   /** Asks the kernel for a reset that a paused connection can't see. `onLost` follows where there is one. */
   probe(): void;
   /**

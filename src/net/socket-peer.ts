@@ -42,6 +42,10 @@ export class SocketPeer implements Peer, WireHandler {
     this.#wire.resume();
   }
 
+  readLess(): void {
+    this.#wire.readLess();
+  }
+
   probe(): void {
     this.#wire.probe();
   }

@@ -4,8 +4,19 @@ interface Direction {
   readonly from: Peer;
   readonly to: Peer;
   bytes: number;
+  /** Its receiver holds something. */
   paused: boolean;
   bytesAtSweep: number;
+}
+
+/** Looks at what a pair moves, where that is limited. */
+export interface SpliceMeter {
+  /** Asks for reads that are no larger than need be. */
+  readonly wantsSmallReads: boolean;
+  /** So many bytes more have been sent on. It may hold the splice, or end the pair. */
+  spend(bytes: number): void;
+  /** The pair has ended. */
+  leave(): void;
 }
 
 /**
@@ -17,6 +28,9 @@ interface Direction {
 export class Splice {
   readonly #first: Direction;
   readonly #second: Direction;
+  #meter: SpliceMeter | null = null;
+  /** Neither side is read: the pair has had its share for now. */
+  #isHeld = false;
 
   constructor(first: Peer, second: Peer) {
     this.#first = { from: first, to: second, bytes: 0, paused: false, bytesAtSweep: -1 };
@@ -28,13 +42,23 @@ export class Splice {
     return this.#first.bytes + this.#second.bytes;
   }
 
+  /** Has `meter` look at everything from now on. */
+  measure(meter: SpliceMeter): void {
+    this.#meter = meter;
+    if (!meter.wantsSmallReads) return;
+    this.#first.from.readLess();
+    this.#second.from.readLess();
+  }
+
   /** Sends what came from one end to the other. */
   forward(from: Peer, bytes: Uint8Array): void {
     const direction = from === this.#first.from ? this.#first : this.#second;
     direction.bytes += bytes.length;
-    if (direction.to.send(bytes) || direction.paused) return;
-    direction.paused = true;
-    direction.from.pause();
+    if (!direction.to.send(bytes) && !direction.paused) {
+      direction.paused = true;
+      if (!this.#isHeld) direction.from.pause();
+    }
+    this.#meter?.spend(bytes.length);
   }
 
   /** One end has been handed all that was held for it: its partner may go on. */
@@ -42,7 +66,26 @@ export class Splice {
     const direction = to === this.#first.to ? this.#first : this.#second;
     if (!direction.paused) return;
     direction.paused = false;
-    direction.from.resume();
+    if (!this.#isHeld) direction.from.resume();
+  }
+
+  /** Stops reading from both ends, until `release`. */
+  hold(): void {
+    if (this.#isHeld) return;
+    this.#isHeld = true;
+    for (const { from, paused } of [this.#first, this.#second]) if (!paused) from.pause();
+  }
+
+  release(): void {
+    if (!this.#isHeld) return;
+    this.#isHeld = false;
+    for (const { from, paused } of [this.#first, this.#second]) if (!paused) from.resume();
+  }
+
+  /** Both ends have been told; nothing is measured any more. */
+  end(): void {
+    this.#meter?.leave();
+    this.#meter = null;
   }
 
   /**

@@ -1,16 +1,22 @@
 import type { Socket } from 'node:net';
+import { TLSSocket } from 'node:tls';
 import { KEEPALIVE_MS, NOTHING } from './wire.ts';
-import type { Wire, WireHandler } from './wire.ts';
+import type { Ends, Wire, WireHandler } from './wire.ts';
 
-/** A connection by way of Node's ordinary streams. Works everywhere, and copies more. */
+const EVENTS = ['data', 'drain', 'end', 'close'] as const;
+
+/** A connection by way of Node's ordinary streams. Works everywhere, with TLS too, and copies more. */
 export class StreamWire implements Wire {
   readonly kind: 'tcp' | 'unix';
   readonly #socket: Socket;
+  #handler: WireHandler | null = null;
 
   /** Takes over a socket, which must allow half-open connections. */
   constructor(socket: Socket, kind: 'tcp' | 'unix') {
     this.#socket = socket;
     this.kind = kind;
+    // A reset is an end like any other; what matters is that 'close' follows.
+    socket.on('error', () => undefined);
     if (kind === 'tcp') {
       socket.setNoDelay(true);
       socket.setKeepAlive(true, KEEPALIVE_MS);
@@ -25,14 +31,27 @@ export class StreamWire implements Wire {
     return this.#socket.bytesWritten - this.#socket.writableLength;
   }
 
+  get ends(): Ends | null {
+    const { remoteAddress, localAddress } = this.#socket;
+    if (remoteAddress === undefined || localAddress === undefined) return null;
+    return { remote: remoteAddress, local: localAddress };
+  }
+
   start(handler: WireHandler): void {
+    const isFirst = this.#handler === null;
+    this.#handler = handler;
+    if (!isFirst) return;
     const socket = this.#socket;
-    socket.on('data', (bytes) => handler.onBytes(bytes));
-    socket.on('drain', () => handler.onDrain());
-    socket.on('end', () => handler.onEnd());
-    // A reset is an end like any other; what matters is that 'close' follows.
-    socket.on('error', () => undefined);
-    socket.on('close', () => handler.onLost());
+    socket.on('data', (bytes) => this.#handler?.onBytes(bytes));
+    socket.on('drain', () => this.#handler?.onDrain());
+    socket.on('end', () => this.#handler?.onEnd());
+    socket.on('close', () => this.#handler?.onLost());
+  }
+
+  detach(): Socket {
+    this.#socket.pause();
+    for (const event of EVENTS) this.#socket.removeAllListeners(event);
+    return this.#socket;
   }
 
   write(bytes: Uint8Array): boolean {
@@ -57,6 +76,8 @@ export class StreamWire implements Wire {
   }
 
   probe(): void {
+    // Nothing, encrypted, is something.
+    if (this.#socket instanceof TLSSocket) return;
     if (this.#socket.writable && this.#socket.writableLength === 0) this.#socket.write(NOTHING);
   }
 
@@ -67,7 +88,8 @@ export class StreamWire implements Wire {
 
   destroy(): void {
     // With nothing held the client may still be reading what the kernel has for it: no reset then.
-    if (this.kind === 'tcp' && this.heldBytes > 0) this.#socket.resetAndDestroy();
+    const canReset = this.kind === 'tcp' && !(this.#socket instanceof TLSSocket);
+    if (canReset && this.heldBytes > 0) this.#socket.resetAndDestroy();
     else this.#socket.destroy();
   }
 }

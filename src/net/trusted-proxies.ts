@@ -117,7 +117,7 @@ export class TrustedProxies {
 
 /** Link-local peers come with the interface they are at, as in `fe80::1%eth0`. */
 function withoutZone(address: string): string {
-  return address.includes(':') ? address.replace(/%.*$/su, '') : address;
+  return address.includes(':') ? address.replace(/%.+$/su, '') : address;
 }
 
 /** An entry as proxies write them: an address, perhaps in brackets, perhaps with a port. */

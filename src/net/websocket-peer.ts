@@ -88,6 +88,10 @@ export class WebSocketPeer implements Peer, WireHandler, FrameHandler {
     this.#wire.resume();
   }
 
+  readLess(): void {
+    this.#wire.readLess();
+  }
+
   probe(): void {
     this.#wire.probe();
   }

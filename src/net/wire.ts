@@ -1,3 +1,5 @@
+import type { Socket } from 'node:net';
+
 /** What comes from the other end of a connection. Nothing is called after `onLost`. */
 export interface WireHandler {
   /** Bytes came. They lie in memory that the next read will use, of this connection or of any other. */
@@ -10,16 +12,26 @@ export interface WireHandler {
   onLost(): void;
 }
 
+/** The IP addresses of a connection's two ends. */
+export interface Ends {
+  readonly remote: string;
+  readonly local: string;
+}
+
 /** A connection as bytes, whatever the bytes mean. */
 export interface Wire {
   readonly kind: 'tcp' | 'unix';
+  /** Asked of the kernel each time. Null for a unix-domain socket, and where the connection is gone. */
+  readonly ends: Ends | null;
   /** Bytes that this process holds for the other end. */
   readonly heldBytes: number;
   /** Bytes handed over to the kernel so far: grows while the other end receives. */
   readonly deliveredBytes: number;
 
-  /** Begins to call the handler. */
+  /** Begins to call the handler, in place of the one before. */
   start(handler: WireHandler): void;
+  /** Gives the connection away, as a socket that nobody reads yet. Nothing else may be asked of the wire then. */
+  detach(): Socket;
   /**
    * Sends bytes in order. What the kernel does not take at once is copied and held: the memory is the
    * caller's again. False when something is held; `onDrain` follows.

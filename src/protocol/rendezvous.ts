@@ -41,7 +41,7 @@ export class Rendezvous<Client> {
       this.#clients += 1;
       return { kind: 'waiting' };
     }
-    if (side !== null && side === waiters.side) {
+    if (!this.hasPartner(token, side)) {
       waiters.clients.add(client);
       this.#clients += 1;
       return { kind: 'waiting' };
@@ -51,6 +51,12 @@ export class Rendezvous<Client> {
     const [partner, ...redundant] = waiters.clients;
     if (partner === undefined) throw new Error('rendezvous: a token without a waiter');
     return { kind: 'paired', partner, redundant };
+  }
+
+  /** Whether `arrive` would find a partner. */
+  hasPartner(token: Token, side: Side | null): boolean {
+    const waiters = this.#waiters.get(token);
+    return waiters !== undefined && (side === null || side !== waiters.side);
   }
 
   /** Takes a waiting client out. One that does not wait under `token` is left alone. */

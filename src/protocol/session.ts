@@ -23,6 +23,10 @@ export type State = 'handshake' | 'waiting' | 'paired' | 'closing' | 'closed';
  * - `left`: it will send nothing more (a FIN); it may still receive
  * - `lost`: it is gone for good (a reset, or everything is delivered and both ends have closed)
  * - `timed-out`: it has taken too long for the state it is in
+ * - `busy`: there is no room for it
+ * - `over-quota`: the relay may move no more bytes in this period
+ * - `stopping`: it comes when the relay stops, and is nobody's partner
+ * - `used-up`: its pair has moved all that it may
  * - `shutdown`: the relay stops; only pairs go on
  * - `cut`: the relay stops now
  */
@@ -38,11 +42,18 @@ export type Event =
   | 'left'
   | 'lost'
   | 'timed-out'
+  | Refused
+  | 'used-up'
   | 'shutdown'
   | 'cut';
 
-/** WebSocket close codes the relay uses (RFC 6455, 7.4.1): normal, going away, unsupported data. */
-export type CloseCode = 1000 | 1001 | 1003;
+/** Why a client that names a token is not let in. */
+export type Refused = 'busy' | 'over-quota' | 'stopping';
+
+/**
+ * WebSocket close codes the relay uses: normal, unsupported data (RFC 6455, 7.4.1), try again later (IANA's registry).
+ */
+export type CloseCode = 1000 | 1003 | 1013;
 
 /**
  * What the shell does, in this order.
@@ -81,7 +92,8 @@ const never = null;
 
 /**
  * Every state × event. A record is written on the one transition that ends the connection's story: into
- * `closing` or `closed`, and for a pair by the side that ends it, so that a pair has one record.
+ * `closing` or `closed`, and for a pair by the side that ends it, so that a pair has one record. Whoever is refused has
+ * none.
  */
 export const TABLE: Readonly<Record<State, Readonly<Record<Event, Transition | null>>>> = {
   handshake: {
@@ -96,7 +108,11 @@ export const TABLE: Readonly<Record<State, Readonly<Record<Event, Transition | n
     left: go('closing', finish(), record('empty')),
     lost: go('closed', record('empty')),
     'timed-out': go('closing', finish(), record('empty')),
-    shutdown: go('closing', finish(1001), record('empty')),
+    busy: go('closing', say('busy'), finish(1013)),
+    'over-quota': go('closing', say('over quota'), finish(1013)),
+    stopping: go('closing', say('shutting down'), finish(1013)),
+    'used-up': never,
+    shutdown: go('closing', say('shutting down'), finish(1013), record('empty')),
     cut: go('closed', drop, record('empty')),
   },
   waiting: {
@@ -111,7 +127,11 @@ export const TABLE: Readonly<Record<State, Readonly<Record<Event, Transition | n
     left: go('closing', leave, finish(), record('lonely')),
     lost: go('closed', leave, record('lonely')),
     'timed-out': go('closing', leave, finish(), record('lonely')),
-    shutdown: go('closing', leave, finish(1001), record('lonely')),
+    busy: never,
+    'over-quota': go('closing', leave, say('over quota'), finish(1013), record('lonely')),
+    stopping: never,
+    'used-up': never,
+    shutdown: go('closing', leave, say('shutting down'), finish(1013), record('lonely')),
     cut: go('closed', leave, drop, record('lonely')),
   },
   paired: {
@@ -126,6 +146,10 @@ export const TABLE: Readonly<Record<State, Readonly<Record<Event, Transition | n
     left: go('closing', finish(), endPartner, record('happy')),
     lost: go('closed', endPartner, record('happy')),
     'timed-out': go('closing', finish(), endPartner, record('happy')),
+    busy: never,
+    'over-quota': never,
+    stopping: never,
+    'used-up': go('closing', finish(), endPartner, record('happy')),
     shutdown: stay('paired'),
     cut: go('closed', drop, endPartner, record('happy')),
   },
@@ -141,6 +165,10 @@ export const TABLE: Readonly<Record<State, Readonly<Record<Event, Transition | n
     left: stay('closing'),
     lost: go('closed'),
     'timed-out': stay('closing'),
+    busy: never,
+    'over-quota': never,
+    stopping: never,
+    'used-up': never,
     shutdown: stay('closing'),
     cut: go('closed', drop),
   },
@@ -156,6 +184,10 @@ export const TABLE: Readonly<Record<State, Readonly<Record<Event, Transition | n
     left: stay('closed'),
     lost: stay('closed'),
     'timed-out': stay('closed'),
+    busy: never,
+    'over-quota': never,
+    stopping: never,
+    'used-up': never,
     shutdown: stay('closed'),
     cut: stay('closed'),
   },

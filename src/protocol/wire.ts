@@ -11,8 +11,9 @@
  *     FIN ->            (delivers what was sent)                -> FIN
  *
  * Instead of `ok` a client may hear `bad handshake` (its line is no handshake) or `impatient` (it sent
- * bytes before `ok`); both are followed by a close. A connection that became redundant is closed
- * without a word, and so is a line that is too long.
+ * bytes before `ok`), or be refused: `busy` (no room), `over quota` (no bytes left in this period) or
+ * `shutting down`. All are followed by a close. A connection that became redundant is closed without a
+ * word, and so is a line that is too long.
  */
 
 /** The longest line that is read, in bytes and without its newline. Source: the reference's line reader. */
@@ -27,7 +28,7 @@ export const SIDE_LENGTH = 16;
 export const NEWLINE = 0x0a;
 
 /** What the relay may say to a client. */
-export type Reply = 'ok' | 'bad handshake' | 'impatient';
+export type Reply = 'ok' | 'bad handshake' | 'impatient' | 'busy' | 'over quota' | 'shutting down';
 
 /** What two clients have in common. A secret: it never leaves the process. */
 export type Token = string & { readonly brand: 'Token' };

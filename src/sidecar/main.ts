@@ -11,7 +11,7 @@ const NICE = 19;
 setPriority(NICE);
 
 await runProgram({
-  read: readSidecarEnv,
+  read: (environment) => readSidecarEnv(environment),
   create: (config, log) => new Sidecar(config, log),
   refusals: [ListenError, SnapshotError],
 });

@@ -27,6 +27,7 @@ type Answer = (response: ServerResponse) => Promise<void> | void;
 export function createStatusServer(source: StatusSource): Server {
   const routes: ReadonlyMap<string, Answer> = new Map<string, Answer>([
     ['/healthz', (response) => send(response, 200, 'text/plain', 'ok\n')],
+    ['/readyz', (response) => sendReadiness(response, source)],
     ['/status.json', (response) => sendJson(response, 200, source.status())],
     ['/health/relay', (response) => sendHealth(response, source, 'listeners')],
     ['/health/transfer', (response) => sendHealth(response, source, 'transfers')],
@@ -43,6 +44,17 @@ export function createStatusServer(source: StatusSource): Server {
   });
 }
 
+/** Whether clients should be sent here: not before it listens, and no longer when it stops. */
+function sendReadiness(response: ServerResponse, source: StatusSource): void {
+  const problem = whyNotReady(source);
+  send(response, problem === null ? 200 : 503, 'text/plain', `${problem ?? 'ok'}\n`);
+}
+
+function whyNotReady(source: StatusSource): string | null {
+  if (source.status().draining) return 'the relay is stopping';
+  return source.selfTest() === null ? 'the relay is starting' : null;
+}
+
 async function sendHealth(
   response: ServerResponse,
   source: StatusSource,
@@ -51,14 +63,12 @@ async function sendHealth(
   const selfTest = source.selfTest();
   // Where a relay stops, another may listen already, and take our test for clients of its own.
   const trials = selfTest === null || source.status().draining ? [] : await selfTest[check]();
-  const problem = problemOf(source, selfTest, trials);
+  const problem = whyNotReady(source) ?? problemOf(trials);
   const report: HealthReport = { ok: problem === null, problem, [check]: trials };
   sendJson(response, report.ok ? 200 : 503, report);
 }
 
-function problemOf(source: StatusSource, selfTest: SelfTest | null, trials: readonly Trial[]): string | null {
-  if (source.status().draining) return 'the relay is stopping';
-  if (selfTest === null) return 'the relay is starting';
+function problemOf(trials: readonly Trial[]): string | null {
   const failed = trials.filter(({ ok }) => !ok);
   if (failed.length === 0) return null;
   return failed

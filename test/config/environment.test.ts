@@ -2,13 +2,16 @@ import assert from 'node:assert/strict';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { formatFault } from '../../src/config/config.ts';
-import type { Fault } from '../../src/config/config.ts';
+import { formatFault } from '../../src/config/fault.ts';
+import type { Fault } from '../../src/config/fault.ts';
 import { EnvironmentReader, Refusal } from '../../src/config/environment.ts';
 import { readEnv } from '../../src/config/read-env.ts';
 import type { DEFAULTS } from '../../src/config/read-env.ts';
 import { readSidecarEnv } from '../../src/config/sidecar-config.ts';
 import { scratch } from '../support/scratch.ts';
+
+/** Of a process that systemd has passed nothing. */
+const PID = 1;
 
 type Environment = Readonly<Record<string, string>>;
 
@@ -146,7 +149,7 @@ describe('a variable that is not known', () => {
 
 describe('variables in real files', () => {
   const faultsOf = (environment: Environment): readonly Fault[] => {
-    const read = readEnv(environment);
+    const read = readEnv(environment, PID);
     assert.ok(read.kind === 'faults');
     return read.faults;
   };
@@ -165,6 +168,20 @@ describe('variables in real files', () => {
       RELAY_HANDSHAKE_TIMEOUT: '5s',
       RELAY_WAIT_TIMEOUT: '2h',
       RELAY_IDLE_TIMEOUT: '3h',
+      RELAY_MAX_CONNECTIONS: '7',
+      RELAY_MAX_WAITING: '3',
+      RELAY_MAX_CONNECTIONS_PER_ADDRESS: '2',
+      RELAY_NEW_CONNECTIONS_PER_ADDRESS: '5/s',
+      RELAY_TRUSTED_PROXIES: '::1',
+      RELAY_PAIR_RATE: '1MB/s',
+      RELAY_TOTAL_RATE: '2MB/s',
+      RELAY_PAIR_BYTES: '3MB',
+      RELAY_QUOTA: '4GB/day',
+      RELAY_QUOTA_RESET_DAY: '2',
+      RELAY_QUOTA_COUNTS: 'in+out',
+      RELAY_QUOTA_STATE: '/q',
+      RELAY_QUOTA_GRACE: '1m',
+      RELAY_DRAIN_DELAY: '2s',
       RELAY_DRAIN_TIMEOUT: '1s',
     };
     const files = Object.entries(values).map(([name, value]) => {
@@ -172,8 +189,8 @@ describe('variables in real files', () => {
       writeFileSync(path, `${value}\n`);
       return [`${name}_FILE`, path];
     });
-    assert.deepEqual(readEnv(Object.fromEntries(files)), readEnv(values));
-    assert.equal(readEnv(values).kind, 'ok');
+    assert.deepEqual(readEnv(Object.fromEntries(files), PID), readEnv(values, PID));
+    assert.equal(readEnv(values, PID).kind, 'ok');
   });
 
   test('that are wrong are faults with their paths, together, and nobody sees what is in the files', async (context) => {
@@ -224,7 +241,7 @@ describe('variables in real files', () => {
   });
 
   test('are not those of the sidecar', () => {
-    assert.deepEqual(readEnv({ SIDECAR_TOKEN: 'x', SIDECAR_NONSENSE: 'x' }).warnings, []);
+    assert.deepEqual(readEnv({ SIDECAR_TOKEN: 'x', SIDECAR_NONSENSE: 'x' }, PID).warnings, []);
     assert.deepEqual(readSidecarEnv({ SIDECAR_USAGE_DB: '/u', RELAY_NONSENSE: 'x' }).warnings, []);
   });
 });

@@ -1,26 +1,30 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { formatFault } from '../../src/config/config.ts';
-import type { Config, Fault } from '../../src/config/config.ts';
+import { formatFault } from '../../src/config/fault.ts';
+import type { Config } from '../../src/config/config.ts';
+import type { Fault } from '../../src/config/fault.ts';
 import { DEFAULTS, readEnv } from '../../src/config/read-env.ts';
+
+/** Of a process that systemd has passed nothing. */
+const PID = 1;
 
 type Environment = Readonly<Record<string, string>>;
 
 function configOf(environment: Environment): Config {
-  const result = readEnv(environment);
+  const result = readEnv(environment, PID);
   assert.equal(result.kind, 'ok', JSON.stringify(result));
   assert.ok(result.kind === 'ok');
   return result.config;
 }
 
 function warningsOf(environment: Environment): readonly string[] {
-  const result = readEnv(environment);
+  const result = readEnv(environment, PID);
   assert.ok(result.kind === 'ok');
   return result.warnings;
 }
 
 function faultsOf(environment: Environment): readonly Fault[] {
-  const result = readEnv(environment);
+  const result = readEnv(environment, PID);
   assert.ok(result.kind === 'faults', 'there are faults');
   return result.faults;
 }
@@ -33,22 +37,51 @@ const tcp = (port: number, address: string | null = null): object => ({
   tls: null,
 });
 
+const inherited = {
+  names: [],
+  whyNone: 'systemd passed no sockets: start the relay by its .socket unit, with systemctl',
+};
+
 const DEFAULT_CONFIG = {
-  listen: { raw: [tcp(4001)], websocket: [], status: [tcp(4003, '127.0.0.1')] },
+  listen: { raw: [tcp(4001)], websocket: [], status: [tcp(4003, '127.0.0.1')], inherited },
   usage: { databasePath: null, logFd: null, blurSeconds: 0 },
   timeouts: { handshakeMs: 30_000, waitMs: 86_400_000, idleMs: 86_400_000 },
+  limits: {
+    maxConnections: 'auto',
+    maxWaiting: 'auto',
+    connectionsPerAddress: null,
+    newConnectionsPerAddress: null,
+    pairBytesPerSecond: null,
+    totalBytesPerSecond: null,
+    pairBytes: null,
+  },
+  quota: null,
+  trustedProxies: [],
   logLevel: 'info',
   bufferMemoryBytes: 64 * 2 ** 20,
-  drainTimeoutMs: 8000,
+  drain: { delayMs: 5000, timeoutMs: 300_000 },
+};
+
+const WITH_QUOTA = { RELAY_QUOTA: '1TB', RELAY_QUOTA_STATE: '/q' };
+const QUOTA_CONFIG = {
+  ...DEFAULT_CONFIG,
+  quota: {
+    limitBytes: 1e12,
+    period: 'month',
+    resetDay: 1,
+    counts: 'relayed',
+    path: '/q',
+    graceMs: null,
+  },
 };
 
 describe('the configuration', () => {
   test('has its defaults where the environment says nothing', () => {
-    assert.deepEqual(readEnv({}), { kind: 'ok', config: DEFAULT_CONFIG, warnings: [] });
+    assert.deepEqual(readEnv({}, PID), { kind: 'ok', config: DEFAULT_CONFIG, warnings: [] });
   });
 
   test('is the same where the environment says the defaults', () => {
-    assert.deepEqual(readEnv(DEFAULTS), { kind: 'ok', config: DEFAULT_CONFIG, warnings: [] });
+    assert.deepEqual(readEnv(DEFAULTS, PID), { kind: 'ok', config: DEFAULT_CONFIG, warnings: [] });
   });
 
   test('takes every variable', () => {
@@ -65,19 +98,52 @@ describe('the configuration', () => {
         RELAY_HANDSHAKE_TIMEOUT: '5s',
         RELAY_WAIT_TIMEOUT: '2h',
         RELAY_IDLE_TIMEOUT: '1.5h',
-        RELAY_DRAIN_TIMEOUT: '5m',
+        RELAY_MAX_CONNECTIONS: '2000',
+        RELAY_MAX_WAITING: '500',
+        RELAY_MAX_CONNECTIONS_PER_ADDRESS: '20',
+        RELAY_NEW_CONNECTIONS_PER_ADDRESS: '60/min',
+        RELAY_TRUSTED_PROXIES: '10.0.0.0/8, unix',
+        RELAY_PAIR_RATE: '20MB/s',
+        RELAY_TOTAL_RATE: '100Mbit/s',
+        RELAY_PAIR_BYTES: '1GB',
+        RELAY_QUOTA: '5TB/month',
+        RELAY_QUOTA_RESET_DAY: '15',
+        RELAY_QUOTA_COUNTS: 'in+out',
+        RELAY_QUOTA_STATE: '/var/lib/relay/quota.json',
+        RELAY_QUOTA_GRACE: '10m',
+        RELAY_DRAIN_DELAY: '1s',
+        RELAY_DRAIN_TIMEOUT: '1h',
       }),
       {
         listen: {
           raw: [tcp(1), tcp(2, '127.0.0.1')],
           websocket: [tcp(3), tcp(4)],
           status: [{ kind: 'unix', path: '/run/status.sock', mode: 0o600, backlog: null }],
+          inherited,
         },
         usage: { databasePath: '/var/lib/relay/usage.sqlite', logFd: 3, blurSeconds: 3600 },
         timeouts: { handshakeMs: 5000, waitMs: 7_200_000, idleMs: 5_400_000 },
+        limits: {
+          maxConnections: 2000,
+          maxWaiting: 500,
+          connectionsPerAddress: 20,
+          newConnectionsPerAddress: { count: 60, perMs: 60_000 },
+          pairBytesPerSecond: 20e6,
+          totalBytesPerSecond: 12.5e6,
+          pairBytes: 1e9,
+        },
+        quota: {
+          limitBytes: 5e12,
+          period: 'month',
+          resetDay: 15,
+          counts: 'in+out',
+          path: '/var/lib/relay/quota.json',
+          graceMs: 600_000,
+        },
+        trustedProxies: [{ kind: 'network', start: Uint8Array.of(10, 0, 0, 0), bits: 8 }, { kind: 'unix' }],
         logLevel: 'debug',
         bufferMemoryBytes: 1e9,
-        drainTimeoutMs: 300_000,
+        drain: { delayMs: 1000, timeoutMs: 3_600_000 },
       },
     );
   });
@@ -108,7 +174,25 @@ describe('an empty value', () => {
     ['RELAY_HANDSHAKE_TIMEOUT', {}, { ...DEFAULT_CONFIG, timeouts: { ...timeouts, handshakeMs: null } }],
     ['RELAY_WAIT_TIMEOUT', {}, { ...DEFAULT_CONFIG, timeouts: { ...timeouts, waitMs: null } }],
     ['RELAY_IDLE_TIMEOUT', {}, { ...DEFAULT_CONFIG, timeouts: { ...timeouts, idleMs: null } }],
-    ['RELAY_DRAIN_TIMEOUT', {}, { ...DEFAULT_CONFIG, drainTimeoutMs: 0 }],
+    [
+      'RELAY_MAX_CONNECTIONS',
+      {},
+      { ...DEFAULT_CONFIG, limits: { ...DEFAULT_CONFIG.limits, maxConnections: null } },
+    ],
+    ['RELAY_MAX_WAITING', {}, { ...DEFAULT_CONFIG, limits: { ...DEFAULT_CONFIG.limits, maxWaiting: null } }],
+    ['RELAY_MAX_CONNECTIONS_PER_ADDRESS', {}, DEFAULT_CONFIG],
+    ['RELAY_NEW_CONNECTIONS_PER_ADDRESS', {}, DEFAULT_CONFIG],
+    ['RELAY_TRUSTED_PROXIES', {}, DEFAULT_CONFIG],
+    ['RELAY_PAIR_RATE', {}, DEFAULT_CONFIG],
+    ['RELAY_TOTAL_RATE', {}, DEFAULT_CONFIG],
+    ['RELAY_PAIR_BYTES', {}, DEFAULT_CONFIG],
+    ['RELAY_QUOTA', {}, DEFAULT_CONFIG],
+    ['RELAY_QUOTA_RESET_DAY', WITH_QUOTA, QUOTA_CONFIG],
+    ['RELAY_QUOTA_COUNTS', WITH_QUOTA, QUOTA_CONFIG],
+    ['RELAY_QUOTA_GRACE', WITH_QUOTA, QUOTA_CONFIG],
+    ['RELAY_QUOTA_STATE', {}, DEFAULT_CONFIG],
+    ['RELAY_DRAIN_DELAY', {}, { ...DEFAULT_CONFIG, drain: { delayMs: 0, timeoutMs: 300_000 } }],
+    ['RELAY_DRAIN_TIMEOUT', {}, { ...DEFAULT_CONFIG, drain: { delayMs: 5000, timeoutMs: 0 } }],
   ];
   for (const [variable, more, expected] of cases) {
     test(`of ${variable} turns it off`, () => {
@@ -122,11 +206,40 @@ describe('an empty value', () => {
   });
 });
 
+describe('the quota', () => {
+  test('is kept beside the usage database where it has no file of its own', () => {
+    const config = configOf({ RELAY_QUOTA: '1TB', RELAY_USAGE_DB: '/data/usage.sqlite' });
+    assert.equal(config.quota?.path, '/data/usage.sqlite-quota.json');
+  });
+
+  test('can not be kept nowhere', () => {
+    const [fault, ...more] = faultsOf({ RELAY_QUOTA: '1TB' });
+    assert.deepEqual(more, []);
+    assert.equal(fault?.variable, 'RELAY_QUOTA_STATE');
+    assert.match(fault?.problem ?? '', /outlive a restart/u);
+  });
+});
+
 describe('a value that can not be used', () => {
   const cases: readonly (readonly [variable: string, value: string, accepted: RegExp])[] = [
+    ['RELAY_STATUS_LISTEN', 'ssl:1:privateKey=/k', /tcp:4003/u],
+    ['RELAY_MAX_CONNECTIONS', '0', /from 1/u],
+    ['RELAY_MAX_CONNECTIONS', 'many', /auto/u],
+    ['RELAY_MAX_WAITING', '-1', /auto/u],
+    ['RELAY_MAX_CONNECTIONS_PER_ADDRESS', 'auto', /from 1/u],
+    ['RELAY_NEW_CONNECTIONS_PER_ADDRESS', '60', /60\/min/u],
+    ['RELAY_TRUSTED_PROXIES', '10.0.0.1/8', /10\.0\.0\.0\/8/u],
+    ['RELAY_PAIR_RATE', '20MB', /MB\/s/u],
+    ['RELAY_TOTAL_RATE', 'fast', /Mbit\/s/u],
+    ['RELAY_PAIR_BYTES', '0', /above 0/u],
+    ['RELAY_QUOTA', '5TB/year', /month/u],
+    ['RELAY_QUOTA_RESET_DAY', '32', /1 to 31/u],
+    ['RELAY_QUOTA_COUNTS', 'in', /in\+out/u],
+    ['RELAY_QUOTA_GRACE', 'soon', /duration/u],
+    ['RELAY_DRAIN_DELAY', '-1s', /duration/u],
     ['RELAY_LISTEN', 'tcp:70000', /tcp:4001.*unix:/u],
     ['RELAY_WEBSOCKET_LISTEN', 'ws://localhost', /tcp:4001.*unix:/u],
-    ['RELAY_STATUS_LISTEN', 'off', /tcp:4001.*unix:/u],
+    ['RELAY_STATUS_LISTEN', 'off', /tcp:4003.*unix:/u],
     ['RELAY_LOG_FD', 'stdout', /file descriptor/u],
     ['RELAY_LOG_FD', '0', /from 1/u],
     ['RELAY_LOG_FD', '-1', /from 1/u],
@@ -226,7 +339,7 @@ describe('an unknown variable', () => {
     ['RELAY_WEBSOCKET_LISTENS', 'RELAY_WEBSOCKET_LISTEN'],
     ['RELAY_STATUS', 'RELAY_STATUS_LISTEN'],
     ['RELAY_BLUR', 'RELAY_BLUR_USAGE'],
-    ['RELAY_DRAIN', 'RELAY_DRAIN_TIMEOUT'],
+    ['RELAY_DRAIN_TIME', 'RELAY_DRAIN_TIMEOUT'],
     ['RELAY_LOGLEVEL', 'RELAY_LOG_LEVEL'],
     ['RELAY_USAGE_LOG_FD', 'RELAY_LOG_FD'],
   ];
@@ -255,6 +368,6 @@ describe('an unknown variable', () => {
       RELAYS: 'x',
       LISTEN: 'x',
     };
-    assert.deepEqual(readEnv(others), { kind: 'ok', config: DEFAULT_CONFIG, warnings: [] });
+    assert.deepEqual(readEnv(others, PID), { kind: 'ok', config: DEFAULT_CONFIG, warnings: [] });
   });
 });

@@ -121,7 +121,7 @@ function checkPrefix({ from, to, bytes }: Way): number {
 }
 
 async function allGone(house: House): Promise<void> {
-  await until(() => house.hub.connections === 0);
+  await until(() => house.reception.connections === 0);
   house.hub.checkConsistency();
   assert.equal(house.hub.pairs, 0);
   assert.equal(house.hub.heldBytes, 0);

@@ -27,14 +27,15 @@ for (const transport of TRANSPORTS) {
 
     /** Resolves when nothing of the client is left at the relay. */
     async function gone(): Promise<void> {
-      while (house.hub.connections > 0) await new Promise((resolve) => setImmediate(resolve));
+      while (house.reception.connections > 0) await new Promise((resolve) => setImmediate(resolve));
     }
 
     for (const line of [
       'please relay nonsense\n',
       `please relay ${newToken()}\r\n`,
       '\n',
-      'GET / HTTP/1.1\r\n\r\n',
+      'GET\n',
+      'POST / HTTP/1.1\r\n\r\n',
     ]) {
       test(`hears "bad handshake" for ${JSON.stringify(line.slice(0, 24))} and is closed`, async () => {
         const client = await house.connect(transport);
@@ -131,16 +132,18 @@ for (const transport of TRANSPORTS) {
       await b.closed;
     });
 
-    test('is sent home when the relay shuts down, with its record written', async () => {
+    test('is told when the relay shuts down, with its record written', async () => {
       const waiting = await house.connect(transport);
       await waiting.send(handshake(newToken(), SIDE_A));
       const silent = await house.connect(transport);
-      while (house.hub.connections < 2 || house.hub.census().waiting === 0) {
+      while (house.reception.connections < 2 || house.hub.census().waiting === 0) {
         await new Promise((resolve) => setImmediate(resolve));
       }
       await house.hub.drain(0, new AbortController().signal);
-      assert.deepEqual(await waiting.closed, { reset: false, code: code(1001) });
-      assert.deepEqual(await silent.closed, { reset: false, code: code(1001) });
+      for (const client of [waiting, silent]) {
+        assert.deepEqual(await client.closed, { reset: false, code: code(1013) });
+        assert.equal(client.received.toString(), 'shutting down\n');
+      }
       assert.deepEqual(house.endings.map((ending) => ending.mood).toSorted(), ['empty', 'lonely']);
     });
   });
@@ -159,7 +162,7 @@ test('every TCP socket of a client has keepalive', async (context) => {
     ['websocket', house.websocketPort],
   ] as const) {
     await house.connect(transport);
-    await until(() => house.hub.connections > 0);
+    await until(() => house.reception.connections > 0);
     const sockets = spawnSync(ss, ['-Hnto', 'state', 'established', `sport = :${port}`]).stdout.toString();
     // The time until the first probe, of 30 s.
     assert.match(sockets, /timer:\(keepalive,(?:29|30)/u);

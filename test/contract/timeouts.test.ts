@@ -35,7 +35,7 @@ for (const transport of TRANSPORTS) {
         endings.map(({ mood }) => mood),
         ['empty', 'empty'],
       );
-      await until(() => house.hub.connections === 0);
+      await until(() => house.reception.connections === 0);
     });
 
     test('to find a partner is closed, and its token is free', async (context) => {
@@ -47,7 +47,7 @@ for (const transport of TRANSPORTS) {
       const [ending] = await house.recorded(1);
       assert.deepEqual([ending?.mood, ending?.waitingMs], ['lonely', null]);
       assert.equal(house.hub.census().waiting, 0);
-      await until(() => house.hub.connections === 0);
+      await until(() => house.reception.connections === 0);
     });
 
     test('to say anything ends its pair, which has its record', async (context) => {
@@ -64,7 +64,7 @@ for (const transport of TRANSPORTS) {
       assert.equal(b.received.toString(), 'ok\nsome bytes');
       const [ending, ...more] = await house.recorded(1);
       assert.deepEqual([ending?.mood, ending?.totalBytes, more], ['happy', 10, []]);
-      await until(() => house.hub.connections === 0);
+      await until(() => house.reception.connections === 0);
     });
 
     test('before, is let alone in its next state', async (context) => {

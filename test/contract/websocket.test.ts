@@ -134,7 +134,7 @@ describe('a WebSocket client', () => {
     assert.equal(response.statusCode, 426);
     response.resume();
     await once(response, 'end');
-    assert.equal(house.hub.connections, 0);
+    await until(() => house.reception.connections === 0);
   });
 });
 

@@ -46,7 +46,7 @@ describe('a test client of the relay', () => {
         assert.deepEqual(house.hub.census(), NOBODY);
         house.hub.checkConsistency();
         client[go]();
-        await until(() => house.hub.connections === 0);
+        await until(() => house.reception.connections === 0);
       }
       assert.deepEqual(house.endings, []);
     });
@@ -65,7 +65,7 @@ describe('a test client of the relay', () => {
     // In mid-transfer, with a reset.
     a.reset();
     await b.closed;
-    await until(() => house.hub.connections === 0);
+    await until(() => house.reception.connections === 0);
     assert.deepEqual(house.hub.census(), NOBODY);
     assert.deepEqual(house.endings, []);
   });
@@ -114,11 +114,11 @@ describe('a test client of the relay', () => {
     assert.equal(tester.receivedBytes + client.receivedBytes, 0);
     // Who has named the token before stays a tester.
     tester.end();
-    await until(() => house.hub.connections === 1);
+    await until(() => house.reception.connections === 1);
     client.end();
     const [ending] = await house.recorded(1);
     assert.equal(ending?.mood, 'lonely');
-    await until(() => house.hub.connections === 0);
+    await until(() => house.reception.connections === 0);
     assert.equal(house.endings.length, 1);
     assert.equal(arrived(), 1);
   });
@@ -172,7 +172,7 @@ describe('the books on clients', () => {
     const [ending] = await house.recorded(1);
     assert.equal(ending?.totalBytes, 5000);
     assert.deepEqual(house.hub.census(), { ...NOBODY, relayedBytes: 5000 });
-    await until(() => house.hub.connections === 0);
+    await until(() => house.reception.connections === 0);
     assert.equal(house.endings.length, 1);
   });
 });

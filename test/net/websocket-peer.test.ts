@@ -6,11 +6,15 @@ import type { Wire } from '../../src/net/wire.ts';
 /** A wire that nothing comes from by itself. */
 class QuietWire implements Wire {
   readonly kind = 'tcp';
+  readonly ends = null;
   heldBytes = 0;
   deliveredBytes = 0;
   askedForLess = 0;
   start(): void {
     // Bytes come from the test.
+  }
+  detach(): never {
+    throw new Error('there is no socket');
   }
   write(): boolean {
     return true;

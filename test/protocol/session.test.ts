@@ -17,6 +17,10 @@ const EVENTS = [
   'left',
   'lost',
   'timed-out',
+  'busy',
+  'over-quota',
+  'stopping',
+  'used-up',
   'shutdown',
   'cut',
 ] as const satisfies readonly Event[];
@@ -40,7 +44,11 @@ const EXPECTED: Readonly<Record<State, Readonly<Record<Event, string>>>> = {
     left: 'closing: finish 1000, record empty',
     lost: 'closed: record empty',
     'timed-out': 'closing: finish 1000, record empty',
-    shutdown: 'closing: finish 1001, record empty',
+    busy: 'closing: reply busy, finish 1013',
+    'over-quota': 'closing: reply over quota, finish 1013',
+    stopping: 'closing: reply shutting down, finish 1013',
+    'used-up': NEVER,
+    shutdown: 'closing: reply shutting down, finish 1013, record empty',
     cut: 'closed: drop, record empty',
   },
   waiting: {
@@ -55,7 +63,11 @@ const EXPECTED: Readonly<Record<State, Readonly<Record<Event, string>>>> = {
     left: 'closing: leave, finish 1000, record lonely',
     lost: 'closed: leave, record lonely',
     'timed-out': 'closing: leave, finish 1000, record lonely',
-    shutdown: 'closing: leave, finish 1001, record lonely',
+    busy: NEVER,
+    'over-quota': 'closing: leave, reply over quota, finish 1013, record lonely',
+    stopping: NEVER,
+    'used-up': NEVER,
+    shutdown: 'closing: leave, reply shutting down, finish 1013, record lonely',
     cut: 'closed: leave, drop, record lonely',
   },
   paired: {
@@ -70,6 +82,10 @@ const EXPECTED: Readonly<Record<State, Readonly<Record<Event, string>>>> = {
     left: 'closing: finish 1000, end-partner, record happy',
     lost: 'closed: end-partner, record happy',
     'timed-out': 'closing: finish 1000, end-partner, record happy',
+    busy: NEVER,
+    'over-quota': NEVER,
+    stopping: NEVER,
+    'used-up': 'closing: finish 1000, end-partner, record happy',
     shutdown: 'paired:',
     cut: 'closed: drop, end-partner, record happy',
   },
@@ -85,6 +101,10 @@ const EXPECTED: Readonly<Record<State, Readonly<Record<Event, string>>>> = {
     left: 'closing:',
     lost: 'closed:',
     'timed-out': 'closing:',
+    busy: NEVER,
+    'over-quota': NEVER,
+    stopping: NEVER,
+    'used-up': NEVER,
     shutdown: 'closing:',
     cut: 'closed: drop',
   },
@@ -100,6 +120,10 @@ const EXPECTED: Readonly<Record<State, Readonly<Record<Event, string>>>> = {
     left: 'closed:',
     lost: 'closed:',
     'timed-out': 'closed:',
+    busy: NEVER,
+    'over-quota': NEVER,
+    stopping: NEVER,
+    'used-up': NEVER,
     shutdown: 'closed:',
     cut: 'closed:',
   },
@@ -149,6 +173,9 @@ describe('the table', () => {
       assert.deepEqual(Object.keys(TABLE[state]).toSorted(), [...EVENTS].toSorted());
   });
 
+  /** Ends of a connection that was never let in. */
+  const REFUSALS: readonly string[] = ['handshake busy', 'handshake over-quota', 'handshake stopping'];
+
   for (const from of ['handshake', 'waiting', 'paired'] as const) {
     test(`records one mood wherever the story of a connection in ${from} ends`, () => {
       let endings = 0;
@@ -157,7 +184,8 @@ describe('the table', () => {
         if (found === null) continue;
         const ends = found.next === 'closing' || found.next === 'closed';
         const byPartner = from === 'paired' && event === 'partner-gone';
-        assert.equal(recordsOf(found), ends && !byPartner ? 1 : 0, event);
+        const isRefused = REFUSALS.includes(`${from} ${event}`);
+        assert.equal(recordsOf(found), ends && !byPartner && !isRefused ? 1 : 0, event);
         if (ends) endings += 1;
       }
       assert.ok(endings >= 5, 'the story can end in several ways');
@@ -203,10 +231,12 @@ class Story {
   records = 0;
   partner: Story | null = null;
   endedByPartner = false;
+  isRefused = false;
 
   take(event: Event): void {
     const found = transition(this.state, event);
     if (this.state === 'paired' && event === 'partner-gone') this.endedByPartner = true;
+    this.isRefused ||= this.state === 'handshake' && found.next === 'closing' && recordsOf(found) === 0;
     this.state = found.next;
     this.records += recordsOf(found);
     if (found.effects.some((effect) => effect.kind === 'end-partner')) this.partner?.take('partner-gone');
@@ -229,7 +259,7 @@ describe('any story', () => {
         }
         story.take('lost');
         assert.equal(story.state, 'closed');
-        assert.equal(story.records, story.endedByPartner ? 0 : 1);
+        assert.equal(story.records, story.endedByPartner || story.isRefused ? 0 : 1);
       }),
       { numRuns: 1000 },
     );

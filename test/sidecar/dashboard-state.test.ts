@@ -6,6 +6,7 @@ import { shortName } from '../../src/sidecar/dashboard/endpoint-name.ts';
 import { asSentence, headlineOf } from '../../src/sidecar/dashboard/headline.ts';
 import { mayHaveRecorded } from '../../src/sidecar/dashboard/live-changes.ts';
 import { HISTORY_S, RateHistory } from '../../src/sidecar/dashboard/rate-history.ts';
+import { NOTHING_LIMITED } from '../support/quiet-status.ts';
 
 const NOW = '2026-11-23T05:00:00.000Z';
 const NOW_MS = Date.parse(NOW);
@@ -19,6 +20,7 @@ const UP: RelayState = {
   waiting: 1,
   relayed_bytes: 1000,
   bytes_per_second: 10,
+  ...NOTHING_LIMITED,
 };
 const DOWN: RelayState = { state: 'down', problem: 'nobody answers at http://relay:4003' };
 const DATABASE: DatabaseState = { state: 'ok', bytes: 4096, modified: NOW };

@@ -33,12 +33,13 @@ export class OpenRelay implements AsyncDisposable {
 
   /** On free ports of the loopback interface, where `settings` do not say otherwise. */
   static async start(settings: Readonly<Record<string, string>> = {}): Promise<OpenRelay> {
-    const read = readEnv({
+    const environment = {
       RELAY_LISTEN: ANY_PORT,
       RELAY_WEBSOCKET_LISTEN: ANY_PORT,
       RELAY_STATUS_LISTEN: ANY_PORT,
       ...settings,
-    });
+    };
+    const read = readEnv(environment, process.pid);
     assert.ok(read.kind === 'ok', JSON.stringify(read));
     const relay = new Relay(read.config, pino({ level: 'silent' }));
     return new OpenRelay(relay, await relay.start());

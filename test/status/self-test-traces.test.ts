@@ -113,7 +113,7 @@ test('a hundred self-tests at once pair with their own only', async (context) =>
     [],
   );
   assert.ok(problems.includes(null));
-  await until(() => house.hub.connections === 0);
+  await until(() => house.reception.connections === 0);
   assert.deepEqual(house.endings, []);
   assert.equal(house.hub.census().relayedBytes, 0);
 });
@@ -123,7 +123,7 @@ describe('a self-test that fails leaves no record', () => {
     const { house, listeners } = await open(context);
     const trials = await new SelfTest(listeners.raw, [NOWHERE], house.hub).transfers();
     assert.match(trials.at(-1)?.problem ?? '', /^no connection \(ENOENT\)$/u);
-    await until(() => house.hub.connections === 0);
+    await until(() => house.reception.connections === 0);
     assert.deepEqual(house.endings, []);
   });
 
@@ -143,7 +143,7 @@ describe('a self-test that fails leaves no record', () => {
     await new Promise<void>((resolve) => process.nextTick(resolve));
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1300);
     for (const { problem } of await trials) assert.match(problem ?? '', /^not done after/u);
-    await until(() => arrived === 3 && house.hub.connections === 0);
+    await until(() => arrived === 3 && house.reception.connections === 0);
     assert.deepEqual(house.endings, []);
   });
 });

@@ -4,11 +4,13 @@ import { connect } from 'node:net';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { SelfTest } from '../../src/status/self-test.ts';
+import type { RelayStatus } from '../../src/status/relay-status.ts';
 import { createStatusServer } from '../../src/status/status-server.ts';
 import type { StatusSource } from '../../src/status/status-server.ts';
 import { listening } from '../support/listening.ts';
+import { NOTHING_LIMITED } from '../support/quiet-status.ts';
 
-const STATUS = {
+const STATUS: RelayStatus = {
   started: '2026-11-23T05:00:00.000Z',
   uptime_seconds: 61,
   draining: false,
@@ -16,6 +18,7 @@ const STATUS = {
   waiting: 3,
   relayed_bytes: 40_000,
   bytes_per_second: 5,
+  ...NOTHING_LIMITED,
 };
 
 const IDLE: StatusSource = { status: () => STATUS, selfTest: () => null };

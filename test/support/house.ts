@@ -5,12 +5,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Ending } from '../../src/net/connection.ts';
 import { DataPlane } from '../../src/net/data-plane.ts';
-import { Hub, NO_TIMEOUTS } from '../../src/net/hub.ts';
-import type { Timeouts } from '../../src/net/hub.ts';
+import { Doors } from '../../src/net/doors.ts';
+import type { Door } from '../../src/net/doors.ts';
+import { Hub } from '../../src/net/hub.ts';
+import type { HubOptions } from '../../src/net/hub.ts';
 import { listen } from '../../src/net/listener.ts';
-import { createRawServer } from '../../src/net/raw-server.ts';
-import { createWebSocketServer } from '../../src/net/websocket-server.ts';
 import type { Transport } from '../../src/net/peer.ts';
+import { Reception } from '../../src/net/reception.ts';
+import type { ReceptionOptions } from '../../src/net/reception.ts';
+import type { TrustedProxies } from '../../src/net/trusted-proxies.ts';
 import { TestClient } from './test-client.ts';
 
 export interface HouseOptions {
@@ -18,12 +21,24 @@ export interface HouseOptions {
   /** Reads by way of ordinary streams, as where Node's handles can't be used. */
   readonly ordinaryStreams?: boolean;
   readonly bufferMemoryBytes?: number;
-  readonly timeouts?: Partial<Timeouts>;
+  readonly timeouts?: {
+    readonly handshakeMs?: number;
+    readonly waitMs?: number;
+    readonly idleMs?: number;
+  };
+  readonly limits?: Partial<
+    Pick<ReceptionOptions, 'maxConnections' | 'maxWaiting' | 'addresses'> &
+      Pick<HubOptions, 'pacer' | 'pairBytes'>
+  >;
+  readonly proxies?: TrustedProxies;
+  /** Of all listeners but the unix-domain socket's. */
+  readonly certificate?: Door['certificate'];
 }
 
 /** A hub that listens on all three transports, and everything it has recorded. */
 export class House {
   readonly hub: Hub;
+  readonly reception: Reception;
   readonly plane: DataPlane;
   readonly endings: Ending[] = [];
   readonly faults: unknown[] = [];
@@ -36,27 +51,41 @@ export class House {
   private constructor(directory: string, plane: DataPlane, options: HouseOptions) {
     this.plane = plane;
     this.#directory = directory;
-    const timeouts = { ...NO_TIMEOUTS, ...options.timeouts };
-    this.hub = new Hub({
-      timeouts,
+    const { timeouts = {}, limits = {} } = options;
+    const monotonicClock = (): number => performance.now();
+    this.reception = new Reception({
+      handshakeMs: timeouts.handshakeMs ?? null,
+      maxConnections: limits.maxConnections ?? null,
+      maxWaiting: limits.maxWaiting ?? null,
+      addresses: limits.addresses ?? null,
       wallClock: Date.now,
-      monotonicClock: () => performance.now(),
+      monotonicClock,
+    });
+    this.hub = new Hub({
+      reception: this.reception,
+      waitMs: timeouts.waitMs ?? null,
+      idleMs: timeouts.idleMs ?? null,
+      pacer: limits.pacer ?? null,
+      pairBytes: limits.pairBytes ?? null,
+      monotonicClock,
       ended: (ending) => {
         this.endings.push(ending);
         this.#wake();
       },
       fault: (error) => this.faults.push(error),
     });
-    const accept = this.hub.accept.bind(this.hub);
+    const doors = new Doors({
+      plane,
+      reception: this.reception,
+      hub: this.hub,
+      proxies: options.proxies ?? null,
+      pingIntervalMs: options.pingIntervalMs ?? 30_000,
+    });
+    const certificate = options.certificate ?? null;
     this.#servers = [
-      createRawServer('tcp', plane, accept),
-      createRawServer('unix', plane, accept),
-      createWebSocketServer(
-        'tcp',
-        plane,
-        { pingIntervalMs: options.pingIntervalMs ?? 30_000, upgradeTimeoutMs: timeouts.handshakeMs },
-        accept,
-      ),
+      doors.create({ role: 'raw', kind: 'tcp', certificate }),
+      doors.create({ role: 'raw', kind: 'unix', certificate: null }),
+      doors.create({ role: 'websocket', kind: 'tcp', certificate }),
     ];
   }
 

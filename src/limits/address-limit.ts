@@ -1,0 +1,160 @@
+import { hash, randomBytes } from 'node:crypto';
+import { addressPrefix } from './address-prefix.ts';
+
+const SALT_BYTES = 32;
+
+/** How long a salt is used, in milliseconds. */
+const SALT_MS = 3_600_000;
+
+/** So many addresses that have nothing open are remembered, and at most twice as many. Each takes about 250 bytes. */
+const MAX_RESTING = 32_768;
+
+export interface AddressLimits {
+  /** Connections at once, from 1. Null: as many as there may be. */
+  readonly open: number | null;
+  /** New connections in a time; as many may come at once. Null: as often as they like. */
+  readonly newPer: { readonly count: number; readonly perMs: number } | null;
+}
+
+/** The place of one connection. */
+export interface AddressSlot {
+  /** The connection has ended. Again does nothing. */
+  leave(): void;
+}
+
+interface Address {
+  readonly key: string;
+  open: number;
+  /** New connections that may come; refilled when it is looked at. */
+  left: number;
+  lookedAtMs: number;
+}
+
+/**
+ * Limits what comes from one address, without keeping any: what is kept is a hash with a secret salt that is in memory
+ * alone, and is thrown away with the first connection after an hour. Then everybody begins anew: connections from
+ * before no longer count, however long they stay. That is the price of not keeping addresses.
+ *
+ * Who has a network of 2^32 prefixes is met by no limit for each of them, and must not be able to fill the memory or
+ * to shut out others either. So nobody is refused for what others do. Addresses that have something open are never
+ * forgotten, as there are no more of them than connections. Of the others, who has been away for longest is forgotten
+ * first: when its allowance is full again, which loses nothing, or sooner when there are too many. Who could bring that
+ * about needs as many prefixes, and gains no more by it than by using them.
+ */
+export class AddressLimit {
+  readonly #limits: AddressLimits;
+  readonly #clock: () => number;
+  readonly #random: (bytes: number) => Uint8Array;
+  #salt = '';
+  #saltedAtMs = -Infinity;
+  /** Those that have something open. */
+  #busy = new Map<string, Address>();
+  /** Others, which may have used some of their allowance: those that have left since the turn, and before it. */
+  #resting = new Map<string, Address>();
+  #rested = new Map<string, Address>();
+  #turnedAtMs = 0;
+
+  /**
+   * @param clock milliseconds of a clock that never jumps
+   * @param random that many bytes which nobody can guess
+   */
+  constructor(
+    limits: AddressLimits,
+    clock: () => number,
+    random: (bytes: number) => Uint8Array = randomBytes,
+  ) {
+    this.#limits = limits;
+    this.#clock = clock;
+    this.#random = random;
+  }
+
+  /** Addresses that are remembered, as hashes. */
+  get size(): number {
+    return this.#busy.size + this.#resting.size + this.#rested.size;
+  }
+
+  /**
+   * Lets a connection in, or not. Who is not let in loses nothing by having tried.
+   *
+   * @param address a valid IP address; what has none, like a Unix socket, is not limited here
+   * @returns null when its address has too many, or too many new ones
+   */
+  enter(address: string): AddressSlot | null {
+    const now = this.#clock();
+    this.#changeSalt(now);
+    this.#forgetRested(now);
+    const key = hash('sha256', this.#salt + addressPrefix(address), 'base64');
+    const { open, newPer } = this.#limits;
+    const found = this.#find(key) ?? this.#newAddress(key, now);
+    if (open !== null && found.open >= open) return null;
+    if (newPer !== null) {
+      this.#refill(found, now);
+      if (found.left < 1) return null;
+      found.left -= 1;
+    }
+    found.open += 1;
+    this.#resting.delete(key);
+    this.#rested.delete(key);
+    this.#busy.set(key, found);
+    return this.#slotOf(found);
+  }
+
+  #slotOf(address: Address): AddressSlot {
+    let isIn = true;
+    return {
+      leave: () => {
+        if (!isIn) return;
+        isIn = false;
+        address.open -= 1;
+        // One of an earlier salt is in no book any longer.
+        if (address.open === 0 && this.#busy.get(address.key) === address) this.#rest(address);
+      },
+    };
+  }
+
+  #rest(address: Address): void {
+    this.#busy.delete(address.key);
+    if (this.#limits.newPer === null) return;
+    this.#forgetRested(this.#clock());
+    this.#resting.set(address.key, address);
+  }
+
+  /**
+   * Forgets whose allowance is full by now: all are filled after the same time, whatever was left. One by one they would
+   * cost more, and be found no better.
+   */
+  #forgetRested(now: number): void {
+    const perMs = this.#limits.newPer?.perMs ?? 0;
+    const passedMs = now - this.#turnedAtMs;
+    if (passedMs < perMs && this.#resting.size < MAX_RESTING) return;
+    // After twice the time even the last one to leave before it has rested for long enough.
+    this.#rested = passedMs < 2 * perMs ? this.#resting : new Map();
+    this.#resting = new Map();
+    this.#turnedAtMs = now;
+  }
+
+  #find(key: string): Address | undefined {
+    return this.#busy.get(key) ?? this.#resting.get(key) ?? this.#rested.get(key);
+  }
+
+  #newAddress(key: string, now: number): Address {
+    return { key, open: 0, left: this.#limits.newPer?.count ?? 0, lookedAtMs: now };
+  }
+
+  #refill(address: Address, now: number): void {
+    const { newPer } = this.#limits;
+    if (newPer === null) return;
+    const refilled = ((now - address.lookedAtMs) / newPer.perMs) * newPer.count;
+    address.left = Math.min(newPer.count, address.left + refilled);
+    address.lookedAtMs = now;
+  }
+
+  #changeSalt(now: number): void {
+    if (now - this.#saltedAtMs < SALT_MS) return;
+    this.#salt = Buffer.from(this.#random(SALT_BYTES)).toString('hex');
+    this.#saltedAtMs = now;
+    this.#busy = new Map();
+    this.#resting = new Map();
+    this.#rested = new Map();
+  }
+}

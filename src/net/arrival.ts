@@ -1,0 +1,34 @@
+import type { AddressSlot } from '../limits/address-limit.ts';
+
+/** Why a client is not let in. The first three are told `busy`. */
+export type RefusalReason = 'connections' | 'waiting' | 'address' | 'quota' | 'shutdown';
+
+/** Who deals with a connection at the moment. */
+export interface ArrivalOwner {
+  /** It has taken too long to say what it wants. */
+  tooLate(): void;
+  /** The relay stops; only pairs go on. */
+  shutdown(): void;
+  /** The relay stops now. */
+  cut(): void;
+}
+
+/** One accepted connection, from its first packet until its descriptor is closed, whatever is made of it meanwhile. */
+export class Arrival {
+  readonly place: 'inside' | 'lane';
+  /** Wall clock, milliseconds since the epoch. */
+  readonly startedAt: number;
+  /** Milliseconds of a clock that never jumps. */
+  readonly startedTick: number;
+  owner: ArrivalOwner | null = null;
+  /** Not null: it will not be let in, and there will be no record of it. */
+  refusal: RefusalReason | null = null;
+  /** Its share of what its address may have. */
+  slot: AddressSlot | null = null;
+
+  constructor(place: 'inside' | 'lane', startedAt: number, startedTick: number) {
+    this.place = place;
+    this.startedAt = startedAt;
+    this.startedTick = startedTick;
+  }
+}

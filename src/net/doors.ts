@@ -1,0 +1,77 @@
+import type { Server } from 'node:net';
+import type { SecureContext } from 'node:tls';
+import type { DataPlane } from './data-plane.ts';
+import type { Rooms } from './entrance.ts';
+import { createFrontDoor } from './front-door.ts';
+import { HttpDesk } from './http-desk.ts';
+import type { Hub } from './hub.ts';
+import type { Reception } from './reception.ts';
+import { SocketPeer } from './socket-peer.ts';
+import type { TrustedProxies } from './trusted-proxies.ts';
+import { WebSocketPeer } from './websocket-peer.ts';
+import type { WebSocketPeerOptions } from './websocket-peer.ts';
+import type { Wire } from './wire.ts';
+
+export interface DoorsOptions extends WebSocketPeerOptions {
+  readonly plane: DataPlane;
+  readonly reception: Reception;
+  readonly hub: Hub;
+  /** Null: nobody is believed to come for somebody else. */
+  readonly proxies: TrustedProxies | null;
+}
+
+/** Who comes in by a listener. */
+export interface Door {
+  /** `raw` takes in clients of every kind, `websocket` those that speak HTTP. */
+  readonly role: 'raw' | 'websocket';
+  readonly kind: Wire['kind'];
+  /** The certificate at any time; null: no TLS. */
+  readonly certificate: { readonly context: SecureContext } | null;
+}
+
+/** Makes servers whose connections become clients of the hub, whatever they speak. */
+export class Doors {
+  readonly #options: DoorsOptions;
+  readonly #desk: HttpDesk;
+
+  constructor(options: DoorsOptions) {
+    const { hub, reception, proxies } = options;
+    this.#options = options;
+    this.#desk = new HttpDesk({
+      proxies,
+      comesFrom: (arrival, address) => reception.comesFrom(arrival, address),
+      left: (arrival) => reception.left(arrival),
+      upgraded: (wire, arrival, firstBytes) => {
+        const peer = new WebSocketPeer(wire, options);
+        hub.accept(peer, arrival);
+        if (firstBytes.length > 0) peer.onBytes(firstBytes);
+      },
+    });
+  }
+
+  /** A server that does not listen yet. */
+  create({ role, kind, certificate }: Door): Server {
+    const { plane, hub, reception, proxies } = this.#options;
+    const rooms: Rooms = {
+      proxies,
+      raw:
+        role === 'websocket'
+          ? null
+          : (wire, arrival) => {
+              const peer = new SocketPeer(wire);
+              hub.accept(peer, arrival);
+              return peer;
+            },
+      http: (wire, arrival, firstBytes) => this.#desk.serve(wire, arrival, firstBytes),
+      tls:
+        certificate === null
+          ? null
+          : { certificate, wrap: (wire, bytes, context) => plane.secure(wire, bytes, context) },
+      comesFrom: reception.asksForAddresses
+        ? (arrival, address) => reception.comesFrom(arrival, address)
+        : null,
+      left: (arrival) => reception.left(arrival),
+    };
+    return createFrontDoor({ kind, plane, rooms, arrive: (isLocal) => reception.arrive(isLocal) });
+  }
+}

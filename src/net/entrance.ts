@@ -1,0 +1,152 @@
+import type { SecureContext } from 'node:tls';
+import { parseProxyHeader } from '../protocol/proxy-header.ts';
+import type { Arrival, ArrivalOwner } from './arrival.ts';
+import type { TrustedProxies } from './trusted-proxies.ts';
+import type { Wire, WireHandler } from './wire.ts';
+import { NOTHING } from './wire.ts';
+
+/** What becomes of connections once they have shown what they are. */
+export interface Rooms {
+  /** Clients that send their line as it is. Null: there are none here, and everything is taken for HTTP. */
+  readonly raw: ((wire: Wire, arrival: Arrival) => WireHandler) | null;
+  /** What speaks HTTP: WebSocket clients and browsers. */
+  http(wire: Wire, arrival: Arrival, firstBytes: Uint8Array): void;
+  /** Null: TLS is not spoken here. */
+  readonly tls: {
+    /** The one to use for whoever comes now. */
+    readonly certificate: { readonly context: SecureContext };
+    wrap(wire: Wire, firstBytes: Uint8Array, context: SecureContext): Wire;
+  } | null;
+  /** Null: nobody is believed to come for somebody else. */
+  readonly proxies: TrustedProxies | null;
+  /** Null: nobody asks where connections come from. */
+  readonly comesFrom: ((arrival: Arrival, address: string) => void) | null;
+  /** It is gone, and nothing has become of it. */
+  left(arrival: Arrival): void;
+}
+
+/** The first byte of a TLS record that opens a handshake (RFC 8446, 5.1). */
+const TLS_HANDSHAKE = 0x16;
+
+/** What HTTP clients of any use to us begin with. */
+const GET = new TextEncoder().encode('GET ');
+
+/**
+ * A connection that has not shown what it is. Its first bytes tell, and no kind of client waits for the relay to speak first.
+ *
+ * A proxy's header comes first of all, then TLS, and what is inside of it is looked at in the same way.
+ */
+export class Entrance implements WireHandler, ArrivalOwner {
+  readonly #wire: Wire;
+  readonly #arrival: Arrival;
+  readonly #rooms: Rooms;
+  #head: Uint8Array = NOTHING;
+  readonly #isInsideTls: boolean;
+  #mayBeProxied = false;
+
+  constructor(wire: Wire, arrival: Arrival, rooms: Rooms, isInsideTls = false) {
+    this.#wire = wire;
+    this.#arrival = arrival;
+    this.#rooms = rooms;
+    this.#isInsideTls = isInsideTls;
+  }
+
+  /** Begins to listen to it. */
+  start(): void {
+    this.#arrival.owner = this;
+    if (!this.#isInsideTls) this.#lookWhereFrom();
+    this.#wire.start(this);
+  }
+
+  onBytes(bytes: Uint8Array): void {
+    const head = this.#head.length === 0 ? bytes : Buffer.concat([this.#head, bytes]);
+    const rest = this.#mayBeProxied ? this.#readProxyHeader(head) : head;
+    if (rest !== null) this.#direct(rest);
+  }
+
+  onDrain(): void {
+    // Nothing was sent.
+  }
+
+  onEnd(): void {
+    const client = this.#asRaw();
+    if (client === null) this.#wire.destroy();
+    else client.onEnd();
+  }
+
+  onLost(): void {
+    const client = this.#asRaw();
+    if (client === null) this.#rooms.left(this.#arrival);
+    else client.onLost();
+  }
+
+  tooLate(): void {
+    if (this.#asRaw() === null) this.#wire.destroy();
+    else this.#arrival.owner?.tooLate();
+  }
+
+  shutdown(): void {
+    if (this.#asRaw() === null) this.#wire.destroy();
+    else this.#arrival.owner?.shutdown();
+  }
+
+  cut(): void {
+    this.#wire.destroy();
+  }
+
+  #lookWhereFrom(): void {
+    const { proxies, comesFrom } = this.#rooms;
+    if (proxies === null && comesFrom === null) return;
+    const address = this.#wire.ends?.remote ?? null;
+    this.#mayBeProxied = proxies?.trusts(address) === true;
+    // Behind a proxy it is the header that tells, and where there is none, nobody is counted.
+    if (!this.#mayBeProxied && address !== null) comesFrom?.(this.#arrival, address);
+  }
+
+  /** What comes behind the header; null when it is not whole. */
+  #readProxyHeader(head: Uint8Array): Uint8Array | null {
+    const header = parseProxyHeader(head);
+    if (header.kind === 'incomplete') {
+      this.#keep(head);
+      return null;
+    }
+    this.#mayBeProxied = false;
+    if (header.kind !== 'proxy') return head;
+    if (header.address !== null) this.#rooms.comesFrom?.(this.#arrival, header.address);
+    return header.rest;
+  }
+
+  #direct(head: Uint8Array): void {
+    const { raw, tls } = this.#rooms;
+    if (head.length === 0) {
+      this.#head = NOTHING;
+    } else if (tls !== null && !this.#isInsideTls && head[0] === TLS_HANDSHAKE) {
+      const inside = tls.wrap(this.#wire, head, tls.certificate.context);
+      new Entrance(inside, this.#arrival, this.#rooms, true).start();
+    } else if (raw === null || startsWithGet(head)) {
+      this.#rooms.http(this.#wire, this.#arrival, head);
+    } else if (mayBecomeGet(head)) {
+      this.#keep(head);
+    } else {
+      raw(this.#wire, this.#arrival).onBytes(head);
+    }
+  }
+
+  #keep(head: Uint8Array): void {
+    // The read buffer is not ours to keep.
+    this.#head = Uint8Array.from(head);
+  }
+
+  /** Nothing more is expected of it: where there are raw clients, it was one of them. */
+  #asRaw(): WireHandler | null {
+    return this.#rooms.raw?.(this.#wire, this.#arrival) ?? null;
+  }
+}
+
+function startsWithGet(bytes: Uint8Array): boolean {
+  return bytes.length >= GET.length && mayBecomeGet(bytes);
+}
+
+function mayBecomeGet(bytes: Uint8Array): boolean {
+  return GET.subarray(0, bytes.length).every((byte, index) => byte === bytes[index]);
+}

@@ -1,0 +1,42 @@
+import { createServer } from 'node:net';
+import type { Server } from 'node:net';
+import type { Arrival } from './arrival.ts';
+import type { DataPlane } from './data-plane.ts';
+import { Entrance } from './entrance.ts';
+import type { Rooms } from './entrance.ts';
+import type { Wire } from './wire.ts';
+
+/** What a connection is told for which there is no place at all. */
+const BUSY = new TextEncoder().encode('busy\n');
+
+export interface FrontDoor {
+  readonly kind: Wire['kind'];
+  readonly plane: DataPlane;
+  readonly rooms: Rooms;
+  /** Takes in a connection; null when there is no place for it. */
+  readonly arrive: (isLocal: () => boolean) => Arrival | null;
+}
+
+/** A server through which clients of every kind come in. */
+export function createFrontDoor({ kind, plane, rooms, arrive }: FrontDoor): Server {
+  function enter(wire: Wire): void {
+    const arrival = arrive(() => isLocal(wire));
+    if (arrival !== null) new Entrance(wire, arrival, rooms).start();
+    else turnAway(wire, rooms.raw !== null);
+  }
+
+  const server = createServer({ allowHalfOpen: true }, (socket) => enter(plane.wireOfSocket(socket, kind)));
+  server.on('listening', () => plane.acceptWires(server, kind, enter));
+  return server;
+}
+
+/** Whether both ends are this machine. */
+function isLocal({ kind, ends }: Wire): boolean {
+  return kind === 'unix' || (ends !== null && ends.remote === ends.local);
+}
+
+/** Waits for nothing: it may be one of very many. */
+function turnAway(wire: Wire, isRaw: boolean): void {
+  if (isRaw) wire.write(BUSY);
+  wire.destroy();
+}

@@ -1,0 +1,160 @@
+import type { AddressLimit } from '../limits/address-limit.ts';
+import { ConnectionLimit } from '../limits/connection-limit.ts';
+import { Deadlines } from '../limits/deadlines.ts';
+import type { Refused } from '../protocol/session.ts';
+import { Arrival } from './arrival.ts';
+import type { RefusalReason } from './arrival.ts';
+
+/** How long somebody who is not let in may take to say in which language to be told so, in milliseconds. */
+const REFUSAL_MS = 5000;
+
+export interface ReceptionOptions {
+  /** Time from a connection's first packet to the end of its line, in milliseconds; null: as long as it likes. */
+  readonly handshakeMs: number | null;
+  /** Connections at once; null: as many as come. */
+  readonly maxConnections: number | null;
+  /** Clients that wait at once; null: all of them. */
+  readonly maxWaiting: number | null;
+  /** Null: addresses are not looked at. */
+  readonly addresses: AddressLimit | null;
+  readonly wallClock: () => number;
+  readonly monotonicClock: () => number;
+}
+
+/** What has to be known of a client that has named its token. */
+export interface Applicant {
+  readonly hasPartner: boolean;
+  /** Clients that wait already. */
+  readonly waiting: number;
+}
+
+/** What each refused client is told, as an event of its session. */
+const EVENTS: Readonly<Record<RefusalReason, Refused>> = {
+  connections: 'busy',
+  waiting: 'busy',
+  address: 'busy',
+  quota: 'over-quota',
+  shutdown: 'stopping',
+};
+
+/** Who is let in: knows every connection from its first packet on, and counts whoever is refused. */
+export class Reception {
+  readonly #options: ReceptionOptions;
+  readonly #limit: ConnectionLimit;
+  readonly #handshakes: Deadlines<Arrival>;
+  readonly #refusals: Deadlines<Arrival>;
+  /** Connections that no client has been made of yet. */
+  readonly #lobby = new Set<Arrival>();
+  readonly #refused: Record<RefusalReason, number> = {
+    connections: 0,
+    waiting: 0,
+    address: 0,
+    quota: 0,
+    shutdown: 0,
+  };
+  /** Only partners of clients that wait are let in. */
+  isStopping = false;
+  isOverQuota = false;
+
+  constructor(options: ReceptionOptions) {
+    this.#options = options;
+    this.#limit = new ConnectionLimit(options.maxConnections);
+    const tooLate = (arrival: Arrival): void => arrival.owner?.tooLate();
+    const { handshakeMs, monotonicClock } = options;
+    this.#handshakes = new Deadlines(handshakeMs, monotonicClock, tooLate);
+    this.#refusals = new Deadlines(Math.min(REFUSAL_MS, handshakeMs ?? REFUSAL_MS), monotonicClock, tooLate);
+  }
+
+  /** Connections that have not been refused, whatever became of them so far. */
+  get connections(): number {
+    return this.#limit.inside;
+  }
+
+  /** Clients that were refused since the start, by reason. */
+  get refused(): Readonly<Record<RefusalReason, number>> {
+    return this.#refused;
+  }
+
+  /** Whether anybody needs to know where clients come from. */
+  get asksForAddresses(): boolean {
+    return this.#options.addresses !== null;
+  }
+
+  /** Takes in a connection. `left` is due in the end. Null where there is no place even to tell it that there is none. */
+  arrive(isLocal: () => boolean): Arrival | null {
+    const place = this.#limit.enter(isLocal);
+    if (place === 'nowhere') {
+      this.#refused.connections += 1;
+      return null;
+    }
+    const arrival = new Arrival(place, this.#options.wallClock(), this.#options.monotonicClock());
+    this.#lobby.add(arrival);
+    if (place === 'lane') this.#refuse(arrival, 'connections');
+    else this.#handshakes.start(arrival);
+    return arrival;
+  }
+
+  /** Tells where a connection comes from. The address is not kept. */
+  comesFrom(arrival: Arrival, address: string): void {
+    if (arrival.refusal !== null || this.#options.addresses === null) return;
+    arrival.slot = this.#options.addresses.enter(address);
+    if (arrival.slot === null) this.#refuse(arrival, 'address');
+  }
+
+  /** A client has been made of it. */
+  introduced(arrival: Arrival): void {
+    this.#lobby.delete(arrival);
+  }
+
+  /** It has said what it wants, or will not. */
+  heard(arrival: Arrival): void {
+    this.#handshakes.stop(arrival);
+    this.#refusals.stop(arrival);
+  }
+
+  /** Whether a client that has named its token is sent away. Its session is told with what. */
+  judge(arrival: Arrival, { hasPartner, waiting }: Applicant): Refused | null {
+    arrival.refusal ??= this.#reasonAgainst(hasPartner, waiting);
+    return arrival.refusal === null ? null : EVENTS[arrival.refusal];
+  }
+
+  /** Lets somebody in after all: it is the relay itself. */
+  pardon(arrival: Arrival): void {
+    arrival.refusal = null;
+  }
+
+  /** Its descriptor is closed. */
+  left(arrival: Arrival): void {
+    this.heard(arrival);
+    this.#lobby.delete(arrival);
+    this.#limit.leave(arrival.place);
+    arrival.slot?.leave();
+    arrival.owner = null;
+    if (arrival.refusal !== null) this.#refused[arrival.refusal] += 1;
+  }
+
+  /** Sends home whoever has not become a client. */
+  shutdown(): void {
+    for (const arrival of this.#lobby) arrival.owner?.shutdown();
+  }
+
+  close(): void {
+    for (const arrival of this.#lobby) arrival.owner?.cut();
+    this.#handshakes.close();
+    this.#refusals.close();
+  }
+
+  #refuse(arrival: Arrival, reason: RefusalReason): void {
+    arrival.refusal = reason;
+    this.#handshakes.stop(arrival);
+    this.#refusals.start(arrival);
+  }
+
+  #reasonAgainst(hasPartner: boolean, waiting: number): RefusalReason | null {
+    if (this.isOverQuota) return 'quota';
+    if (hasPartner) return null;
+    if (this.isStopping) return 'shutdown';
+    const { maxWaiting } = this.#options;
+    return maxWaiting !== null && waiting >= maxWaiting ? 'waiting' : null;
+  }
+}

@@ -120,11 +120,13 @@ export class AddressLimit {
   }
 
   /**
-   * Forgets whose allowance is full by now: all are filled after the same time, whatever was left. One by one they would
-   * cost more, and be found no better.
+   * Forgets whose allowance is full by now: all are filled after the same time, whatever was left. They go in two lots,
+   * as a map whose oldest entries are deleted one by one walks over those that are gone each time.
    */
   #forgetRested(now: number): void {
-    const perMs = this.#limits.newPer?.perMs ?? 0;
+    const { newPer } = this.#limits;
+    if (newPer === null) return;
+    const { perMs } = newPer;
     const passedMs = now - this.#turnedAtMs;
     if (passedMs < perMs && this.#resting.size < MAX_RESTING) return;
     // After twice the time even the last one to leave before it has rested for long enough.

@@ -1,0 +1,210 @@
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { beforeEach, describe, test } from 'node:test';
+import { AddressLimit } from '../../src/limits/address-limit.ts';
+import type { AddressLimits, AddressSlot } from '../../src/limits/address-limit.ts';
+
+const HOUR_MS = 3_600_000;
+const MINUTE_MS = 60_000;
+
+let now = 0;
+beforeEach(() => {
+  now = 5_000_000;
+});
+
+function limitOf(limits: Partial<AddressLimits>): AddressLimit {
+  return new AddressLimit({ open: null, newPer: null, ...limits }, () => now);
+}
+
+/** The slots of those that were let in. */
+function enter(limit: AddressLimit, times: number, address = '192.0.2.1'): AddressSlot[] {
+  return Array.from({ length: times }, () => limit.enter(address)).filter((slot) => slot !== null);
+}
+
+describe('a limit of open connections for each address', () => {
+  test('lets in as many as may be, and another for each that leaves', () => {
+    const limit = limitOf({ open: 3 });
+    const slots = enter(limit, 5);
+    assert.equal(slots.length, 3);
+    slots[0]?.leave();
+    slots[0]?.leave();
+    slots[2]?.leave();
+    assert.equal(enter(limit, 5).length, 2);
+    assert.equal(enter(limit, 5, '192.0.2.2').length, 3);
+  });
+
+  test('remembers nothing of an address that has nothing open', () => {
+    const limit = limitOf({ open: 3 });
+    const slots = enter(limit, 3);
+    assert.equal(limit.size, 1);
+    for (const slot of slots) slot.leave();
+    assert.equal(limit.size, 0);
+  });
+
+  test('begins anew after an hour, and is not confused by connections from before', () => {
+    const limit = limitOf({ open: 3 });
+    const old = enter(limit, 3);
+    now += HOUR_MS - 1;
+    assert.equal(enter(limit, 1).length, 0);
+    now += 1;
+    const young = enter(limit, 5);
+    assert.equal(young.length, 3);
+    for (const slot of old) slot.leave();
+    assert.deepEqual([enter(limit, 1).length, limit.size], [0, 1]);
+    young[0]?.leave();
+    assert.equal(enter(limit, 2).length, 1);
+  });
+});
+
+describe('a limit of new connections for each address', () => {
+  const newPer = { count: 60, perMs: MINUTE_MS };
+
+  test('lets in as many at once, and then one in each part of the time', () => {
+    const limit = limitOf({ newPer });
+    assert.equal(enter(limit, 100).length, 60);
+    now += 999;
+    assert.equal(enter(limit, 1).length, 0);
+    now += 1;
+    assert.equal(enter(limit, 2).length, 1);
+    now += 30_000;
+    assert.equal(enter(limit, 100).length, 30);
+    assert.equal(enter(limit, 100, '192.0.2.2').length, 60);
+  });
+
+  test('does not count those that were refused, and saves no more than it lets in at once', () => {
+    const limit = limitOf({ newPer });
+    for (let second = 0; second < 60; second += 1) {
+      enter(limit, 1000);
+      now += 1000;
+    }
+    assert.equal(enter(limit, 10).length, 1);
+    now += 10 * MINUTE_MS;
+    assert.equal(enter(limit, 100).length, 60);
+  });
+
+  test('is not escaped by leaving', () => {
+    const limit = limitOf({ newPer });
+    for (const slot of enter(limit, 60)) slot.leave();
+    assert.equal(enter(limit, 1).length, 0);
+    now += MINUTE_MS - 1;
+    const slots = enter(limit, 100);
+    assert.equal(slots.length, 59);
+    for (const slot of slots) slot.leave();
+    now += 2000;
+    assert.equal(enter(limit, 100).length, 2);
+  });
+
+  test('counts one that is refused for those that are open not at all', () => {
+    const limit = limitOf({ open: 2, newPer: { count: 4, perMs: MINUTE_MS } });
+    const slots = enter(limit, 100);
+    for (const slot of slots) slot.leave();
+    assert.deepEqual([slots.length, enter(limit, 100).length], [2, 2]);
+  });
+
+  test('forgets an address when that loses nothing, and not before', () => {
+    for (const restMs of [1, 59_999, 60_000, 90_000, 119_999]) {
+      const limit = limitOf({ newPer });
+      now += 30_000;
+      const [open] = enter(limit, 1, '192.0.2.2');
+      for (const slot of enter(limit, 60)) slot.leave();
+      // Others come meanwhile.
+      for (let ms = 0; ms < restMs; ms += 1) {
+        now += 1;
+        if (ms % 1000 === 0) enter(limit, 1, '192.0.2.3').forEach((slot) => slot.leave());
+      }
+      assert.equal(enter(limit, 100).length, Math.min(60, Math.floor(restMs / 1000)), `after ${restMs} ms`);
+      open?.leave();
+    }
+    const limit = limitOf({ newPer });
+    enter(limit, 1, '192.0.2.2');
+    for (const slot of enter(limit, 60)) slot.leave();
+    now += 2 * MINUTE_MS;
+    enter(limit, 1, '192.0.2.3');
+    assert.equal(limit.size, 2, 'what is open is not forgotten');
+  });
+});
+
+describe('an address', () => {
+  const same: readonly (readonly string[])[] = [
+    ['192.0.2.1', '::ffff:192.0.2.1', '::FFFF:c000:201', '0:0:0:0:0:ffff:c000:0201', '0::ffff:192.0.2.1'],
+    [
+      '2001:db8:0:1::1',
+      '2001:DB8::1:0:0:0:1',
+      '2001:0db8:0000:0001:ffff:ffff:ffff:ffff',
+      '2001:db8:0:1::192.0.2.1',
+      '2001:db8:0:1::%eth0',
+    ],
+    ['fe80::1%eth0', 'fe80::2%wlan0', 'fe80:0:0:0:1::'],
+    ['::1', '::', '0:0:0:0:1::', '::192.0.2.1', '::fffe:192.0.2.1', '::1:ffff:192.0.2.1'],
+    ['2001:db8:0:2::1', '2001:db8:0:2::'],
+    ['2001:db8::', '2001:db8::ffff:192.0.2.1'],
+    ['2001:db8:1::'],
+    ['1:2:3:4:5:6:7:8', '1:2:3:4::', '1:2:3:4:5:6:7::'],
+    ['192.0.2.10'],
+    ['19.0.2.1'],
+    ['127.0.0.1', '::ffff:127.0.0.1', '::ffff:7f00:1'],
+    ['64:ff9b::192.0.2.1', '64:ff9b::'],
+  ];
+  for (const forms of same) {
+    test(`is the same however it is written, and no other: ${forms.join(', ')}`, () => {
+      for (const first of forms) {
+        const limit = limitOf({ open: 1 });
+        assert.equal(enter(limit, 1, first).length, 1);
+        for (const form of forms) assert.equal(limit.enter(form), null, form);
+        for (const others of same) {
+          if (others === forms) continue;
+          const [other = ''] = others;
+          assert.equal(enter(limit, 1, other).length, 1, `${other} is not ${first}`);
+        }
+      }
+    });
+  }
+
+  test('is hashed with 32 bytes that nobody can guess, which are others each hour', () => {
+    const asked: number[] = [];
+    const random = (bytes: number): Uint8Array => {
+      asked.push(bytes);
+      return randomBytes(bytes);
+    };
+    const limit = new AddressLimit({ open: 1, newPer: null }, () => now, random);
+    for (let half = 0; half < 4; half += 1) {
+      limit.enter('192.0.2.1');
+      now += HOUR_MS / 2;
+    }
+    assert.deepEqual(asked, [32, 32]);
+  });
+});
+
+describe('somebody with a large network', () => {
+  const newPer = { count: 2, perMs: MINUTE_MS };
+  const prefix = (index: number): string =>
+    `2001:db8:${(index >> 16).toString(16)}:${(index & 0xffff).toString(16)}::1`;
+
+  test('fills no memory, and does not throw out who is there', () => {
+    const limit = limitOf({ open: 1, newPer });
+    enter(limit, 1, '192.0.2.1');
+    const [recent] = enter(limit, 1, '192.0.2.2');
+    for (let index = 0; index < 200_000; index += 1) {
+      limit.enter(prefix(index))?.leave();
+      now += 0.01;
+      if (index === 150_000) recent?.leave();
+    }
+    assert.ok(limit.size <= 2 * 32_768 + 1, `${limit.size} are remembered`);
+    assert.equal(limit.enter(prefix(199_999))?.leave(), undefined);
+    assert.equal(limit.enter(prefix(199_999)), null, 'those that came last are remembered');
+    assert.equal(limit.enter('192.0.2.1'), null, 'what is open is remembered');
+    enter(limit, 1, '192.0.2.2').forEach((slot) => slot.leave());
+    assert.equal(enter(limit, 1, '192.0.2.3').length, 1, 'and nobody is refused for others');
+    now += 2 * MINUTE_MS;
+    limit.enter('192.0.2.4');
+    assert.equal(limit.size, 3);
+  });
+
+  test('is remembered for what it has open, however much that is', () => {
+    const limit = limitOf({ open: 1 });
+    const slots = Array.from({ length: 70_000 }, (_, index) => limit.enter(prefix(index)));
+    assert.equal(limit.enter(prefix(0)), null);
+    for (const slot of slots) slot?.leave();
+    assert.equal(limit.size, 0);
+  });
+});

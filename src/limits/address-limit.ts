@@ -114,9 +114,7 @@ export class AddressLimit {
 
   #rest(address: Address): void {
     this.#busy.delete(address.key);
-    if (this.#limits.newPer === null) return;
-    this.#forgetRested(this.#clock());
-    this.#resting.set(address.key, address);
+    if (this.#limits.newPer !== null) this.#resting.set(address.key, address);
   }
 
   /**
@@ -129,7 +127,7 @@ export class AddressLimit {
     const { perMs } = newPer;
     const passedMs = now - this.#turnedAtMs;
     if (passedMs < perMs && this.#resting.size < MAX_RESTING) return;
-    // After twice the time even the last one to leave before it has rested for long enough.
+    // After twice the time nobody has come for that long, who had last come before.
     this.#rested = passedMs < 2 * perMs ? this.#resting : new Map();
     this.#resting = new Map();
     this.#turnedAtMs = now;

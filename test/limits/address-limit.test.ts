@@ -71,6 +71,24 @@ describe('a limit of new connections for each address', () => {
     assert.equal(enter(limit, 100, '192.0.2.2').length, 60);
   });
 
+  test('remembers an address once, wherever it is, and none from before', () => {
+    const limit = limitOf({ newPer });
+    const [old] = enter(limit, 1);
+    now += HOUR_MS;
+    const again = (): number => {
+      for (const slot of enter(limit, 1)) {
+        assert.equal(limit.size, 1);
+        slot.leave();
+      }
+      return limit.size;
+    };
+    assert.deepEqual([again(), again()], [1, 1]);
+    now += MINUTE_MS;
+    assert.deepEqual([again(), again()], [1, 1]);
+    old?.leave();
+    assert.equal(limit.size, 1);
+  });
+
   test('does not count those that were refused, and saves no more than it lets in at once', () => {
     const limit = limitOf({ newPer });
     for (let second = 0; second < 60; second += 1) {
@@ -102,18 +120,21 @@ describe('a limit of new connections for each address', () => {
   });
 
   test('forgets an address when that loses nothing, and not before', () => {
-    for (const restMs of [1, 59_999, 60_000, 90_000, 119_999]) {
-      const limit = limitOf({ newPer });
-      now += 30_000;
-      const [open] = enter(limit, 1, '192.0.2.2');
-      for (const slot of enter(limit, 60)) slot.leave();
-      // Others come meanwhile.
-      for (let ms = 0; ms < restMs; ms += 1) {
-        now += 1;
-        if (ms % 1000 === 0) enter(limit, 1, '192.0.2.3').forEach((slot) => slot.leave());
+    for (const busyMs of [0, 29_500, 59_500, 119_500]) {
+      for (const restMs of [1, 20_000, 59_999, 60_000, 119_999]) {
+        const limit = limitOf({ newPer });
+        // Others come all the time.
+        const pass = (ms: number): void => {
+          for (const end = now + ms; now < end; now += Math.min(500, end - now)) {
+            for (const slot of enter(limit, 1, '192.0.2.3')) slot.leave();
+          }
+        };
+        pass(busyMs);
+        for (const slot of enter(limit, 60)) slot.leave();
+        pass(restMs);
+        const allowed = Math.min(60, Math.floor(restMs / 1000));
+        assert.equal(enter(limit, 100).length, allowed, `${restMs} ms after ${busyMs} ms`);
       }
-      assert.equal(enter(limit, 100).length, Math.min(60, Math.floor(restMs / 1000)), `after ${restMs} ms`);
-      open?.leave();
     }
     const limit = limitOf({ newPer });
     enter(limit, 1, '192.0.2.2');

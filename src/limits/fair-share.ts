@@ -7,9 +7,6 @@ const TURN_BYTES = 16_384;
 /** What nobody needs is kept for this long, in milliseconds: 1 % of 5 s, and several ticks. */
 const BURST_MS = 50;
 
-/** A share grows no further than this after a standstill, in milliseconds: 5 % of 5 s. */
-export const LONGEST_STANDSTILL_MS = 250;
-
 /** Needs are guessed from what was spent since the last gift: one that is growing finds it doubled. */
 const GROWTH = 2;
 
@@ -100,12 +97,6 @@ export class FairShare<Member extends Share> {
     this.#waiting.add(member);
   }
 
-  /** A member will spend nothing for a while, for reasons of its own. */
-  rest(member: Member): void {
-    this.#moving.delete(member);
-    this.#takeBack(member);
-  }
-
   /** Gives what there is to those who need it. Returns who waited and need not any longer. */
   distribute(): Member[] {
     this.#earn();
@@ -123,14 +114,13 @@ export class FairShare<Member extends Share> {
     return mayGo;
   }
 
-  /** Everybody gets the same, or all that it needs: whoever needs least is served first, and leaves the rest. */
+  /** Everybody gets the same part of what is left, or all that it needs. */
   #giveShares(): Member[] {
-    const needs = [...this.#moving, ...this.#waiting]
-      .map((member) => ({ member, bytes: this.#needBytes(member) }))
-      .toSorted((a, b) => a.bytes - b.bytes);
     const mayGo: Member[] = [];
-    for (const [index, { member, bytes }] of needs.entries()) {
-      this.#give(member, Math.min(bytes, this.#poolBytes / (needs.length - index)));
+    let left = this.#moving.size + this.#waiting.size;
+    for (const member of [...this.#moving, ...this.#waiting]) {
+      this.#give(member, Math.min(this.#needBytes(member), this.#poolBytes / left));
+      left -= 1;
       if (this.#release(member)) mayGo.push(member);
     }
     return mayGo;
@@ -179,7 +169,7 @@ export class FairShare<Member extends Share> {
 
   #earn(): void {
     const now = this.#clock();
-    this.#poolBytes += this.#bytesPerMs * Math.min(now - this.#earnedAt, LONGEST_STANDSTILL_MS);
+    this.#poolBytes += this.#bytesPerMs * (now - this.#earnedAt);
     this.#earnedAt = now;
     if (this.#isCalm) this.#forgetPlenty();
   }

@@ -1,4 +1,4 @@
-import { FairShare, LONGEST_STANDSTILL_MS } from './fair-share.ts';
+import { FairShare } from './fair-share.ts';
 import type { Share } from './fair-share.ts';
 
 /** Milliseconds between two looks at who is held. It bounds how long a pair stands still for a moderate rate. */
@@ -7,13 +7,16 @@ const TICK_MS = 10;
 /** What a pair did not use of its own rate is kept for this long, in milliseconds: 1 % of 5 s, and several ticks. */
 const BURST_MS = 50;
 
+/** A pair that is held earns no more than in this time, in milliseconds. Only a suspended process is so late. */
+const LONGEST_STANDSTILL_MS = 250;
+
 /** Large reads, in bytes. A pair is held when it has read too much, so that its debt may be as large as this. */
 const LARGE_READ_BYTES = 524_288;
 
 /** A rate is met, and shared fairly between this many pairs, over this many seconds with this error. */
 const GOAL = { pairs: 50, seconds: 5, error: 0.05 };
 
-/** What is told when to read. It is never told the same thing twice in a row, and reads when it joins. */
+/** What is told when to read. It is never told the same thing twice in a row, and may read when it joins. */
 export interface Paced {
   /** Stop reading, from both ends. */
   hold(): void;
@@ -114,8 +117,6 @@ export class Pacer {
     const hasPaid = this.#total === null || this.#total.spend(pair, bytes);
     if (pair.isHeld) return;
     if (this.#ownBytesPerMs !== null && pair.ownBytes < 0) {
-      // What it has of the total is for others until it can use some.
-      this.#total?.rest(pair);
       this.#resting.add(pair);
       this.#hold(pair);
     } else if (!hasPaid) {

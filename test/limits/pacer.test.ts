@@ -196,7 +196,7 @@ describe('a total', () => {
         new SimulatedPair(pacer, { readBytes: 1000 }),
       ];
       run(5000, pairs);
-      const ms = rate < 1e6 ? 500_000 : 50_000;
+      const ms = rate < 1e6 ? 500_000 : rate < 1e8 ? 50_000 : 5000;
       for (const bytes of moved(ms, pairs)) assertNear(bytes, (rate / 3) * (ms / 1000), 0.05, 'a share');
     });
   }
@@ -266,13 +266,31 @@ describe('a total', () => {
     assertNear(bytes + steady.bytes, rate * 5, 0.05, 'bytes of all');
   });
 
+  test('is not worn down by pairs that come and leave without a byte, or leave twice', () => {
+    const rate = 10_000_000;
+    const pacer = pacerOf({ totalBytesPerSecond: rate });
+    const steady = new SimulatedPair(pacer);
+    const silent: SimulatedPair[] = [];
+    let bytes = 0;
+    for (let step = 0; step < 1000; step += 1) {
+      silent.push(new SimulatedPair(pacer));
+      run(5, [steady]);
+      const [first] = silent;
+      if (silent.length < 20 || first === undefined) continue;
+      silent.shift();
+      for (let again = 0; again < 5; again += 1) first.leave();
+      bytes += first.bytes;
+    }
+    assertNear(bytes + steady.bytes, rate * 5, 0.05, 'bytes of all');
+  });
+
   test('does not lose what a late timer is late by, and gives no burst after a standstill', () => {
     const rate = 20_000_000;
     const pacer = pacerOf({ totalBytesPerSecond: rate });
     const pairs = times(2, () => new SimulatedPair(pacer));
     run(1000, pairs);
     const before = sum(pairs.map(({ bytes }) => bytes));
-    for (let times100 = 0; times100 < 50; times100 += 1) {
+    for (let late = 0; late < 50; late += 1) {
       now += 90;
       run(10, pairs);
     }
@@ -306,6 +324,21 @@ describe('a cap for each pair', () => {
       });
     }
   }
+
+  test('loses nothing by late timers, and gives no burst after a standstill', () => {
+    const rate = 20_000_000;
+    const pacer = pacerOf({ pairBytesPerSecond: rate });
+    const pair = new SimulatedPair(pacer);
+    run(1000, [pair]);
+    const before = pair.bytes;
+    for (let late = 0; late < 50; late += 1) {
+      now += 90;
+      run(10, [pair]);
+    }
+    assertNear(pair.bytes - before, rate * 5, 0.05, 'with late timers');
+    now += 60_000;
+    assertNear(sum(moved(5000, [pair])), rate * 5, 0.055, 'after a standstill');
+  });
 
   test('takes nothing of the total that it can not use', () => {
     for (const count of [1, 2, 30]) {
@@ -411,6 +444,7 @@ describe('a pacer', () => {
   test('may be told of reads, ends and new pairs in the middle of a release', () => {
     const pacer = pacerOf({ totalBytesPerSecond: 1_000_000 });
     const paces: Pace[] = [];
+    const left = new Set<number>();
     let reads = 0;
     const join = (depth: number): void => {
       const index = paces.length;
@@ -422,10 +456,12 @@ describe('a pacer', () => {
         },
         release: () => {
           assert.equal(isHeld, true);
+          assert.ok(!left.has(index), 'who has left is told nothing');
           isHeld = false;
           reads += 1;
           paces[index]?.spend(16_384);
           paces[index + 1]?.leave();
+          left.add(index + 1);
           if (depth > 0) join(depth - 1);
         },
       });

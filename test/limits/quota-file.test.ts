@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmod, mkdir, readFile, readdir, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -52,6 +52,8 @@ describe('a quota file', () => {
     await file.save(used(1));
     assert.equal((await stat(path)).ino, ino);
     await file.save(used(2));
+    // Another file in its place: who reads the old one meanwhile finds all of it.
+    assert.notEqual((await stat(path)).ino, ino);
     assert.deepEqual(loadQuota(path), used(2));
   });
 
@@ -175,10 +177,12 @@ describe('what is no quota file', () => {
     });
   }
 
-  test('is refused too where it is a directory, or nothing can be written', async (context) => {
+  test('is refused too where it is a directory or a pipe, or nothing can be written', async (context) => {
     const directory = await scratch(context);
     await mkdir(join(directory, 'quota.json'));
-    assert.throws(() => loadQuota(join(directory, 'quota.json')), QuotaFileError);
+    execFileSync('mkfifo', [join(directory, 'pipe')]);
+    for (const name of ['quota.json', 'pipe'])
+      assert.throws(() => loadQuota(join(directory, name)), QuotaFileError);
     assert.throws(() => loadQuota(join(directory, 'gone', 'quota.json')), {
       message: /^the directory of the quota file ".*" can not be written \(ENOENT\)$/u,
     });

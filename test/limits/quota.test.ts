@@ -164,6 +164,15 @@ describe('a clock that jumps', () => {
     assert.deepEqual([house.quota.usedBytes, house.told], [1, ['reset', 'reset']]);
   });
 
+  test('back within the period leaves the last day that was counted', () => {
+    const house = new House('2026-03-15');
+    house.relay(500);
+    house.relay(100, '2026-03-14');
+    assert.deepEqual(house.quota.toSave(), { day: '2026-03-15', period: 'month', relayedBytes: 600 });
+    // A new reset day in between would else forget them.
+    assert.equal(house.restart('2026-03-15', { resetDay: 15 }).quota.usedBytes, 600);
+  });
+
   test('back again and again is not believed for the sum of its jumps', () => {
     const house = new House('2026-03-15');
     house.relay(500);

@@ -16,8 +16,18 @@ const first = makeIdentity();
 const second = makeIdentity('localhost', { type: 'rsa' });
 const third = makeIdentity();
 
-/** Lets them watch, and returns what comes next of what they say. */
-function watch(context: TestContext, certificates: Certificates): () => Promise<string> {
+/** Loads them, lets them watch, and returns what comes next of what they say, once they have looked a few times. */
+async function watch(
+  context: TestContext,
+  { files }: CertificatePlace,
+  wallClock = Date.now,
+): Promise<{ readonly certificates: Certificates; readonly next: () => Promise<string> }> {
+  // It is asked at every look.
+  let looks = 0;
+  const certificates = await Certificates.load(files, () => {
+    looks += 1;
+    return wallClock();
+  });
   const said: string[] = [];
   let heard = 0;
   certificates.watch(
@@ -29,11 +39,13 @@ function watch(context: TestContext, certificates: Certificates): () => Promise<
     LOOK_INTERVAL_MS,
   );
   context.after(() => certificates.close());
-  return async () => {
+  await until(() => looks > 8);
+  async function next(): Promise<string> {
     await until(() => said.length > heard);
     heard += 1;
     return said[heard - 1] ?? '';
-  };
+  }
+  return { certificates, next };
 }
 
 describe('certificates that are replaced', () => {
@@ -75,8 +87,7 @@ describe('certificates that are replaced', () => {
 describe('certificates that are watched', () => {
   test('are read when they are written in place', async (context) => {
     const place = await CertificatePlace.open(context, first);
-    const certificates = await Certificates.load(place.files);
-    const next = watch(context, certificates);
+    const { certificates, next } = await watch(context, place);
     const port = await serveTls(context, certificates);
     const old = await tlsClient(context, port, first.certificate);
     place.put(second);
@@ -101,8 +112,7 @@ describe('certificates that are watched', () => {
       }
     }
     link(0);
-    const certificates = await Certificates.load(place.files);
-    const next = watch(context, certificates);
+    const { certificates, next } = await watch(context, place);
     link(1);
     equal(await next(), 'reloaded');
     await echoes(await tlsClient(context, await serveTls(context, certificates), second.certificate), 'new');
@@ -119,8 +129,7 @@ describe('certificates that are watched', () => {
     symlinkSync('..version0', data);
     for (const name of ['key.pem', 'cert.pem'])
       symlinkSync(join('..data', name), join(place.directory, name));
-    const certificates = await Certificates.load(place.files);
-    const next = watch(context, certificates);
+    const { certificates, next } = await watch(context, place);
     symlinkSync('..version1', `${data}_tmp`);
     renameSync(`${data}_tmp`, data);
     equal(await next(), 'reloaded');
@@ -129,8 +138,7 @@ describe('certificates that are watched', () => {
 
   test('are not read while they change from look to look', async (context) => {
     const place = await CertificatePlace.open(context, first);
-    const certificates = await Certificates.load(place.files);
-    const next = watch(context, certificates);
+    const { next } = await watch(context, place);
     writeFileSync(place.files.certificatePath, 'half of it');
     let touched = 0;
     // More often than there are looks, so that no two agree.
@@ -147,8 +155,7 @@ describe('certificates that are watched', () => {
 
   test('that are no use are told of once, and the next good ones are taken', async (context) => {
     const place = await CertificatePlace.open(context, first);
-    const certificates = await Certificates.load(place.files);
-    const next = watch(context, certificates);
+    const { certificates, next } = await watch(context, place);
     writeFileSync(place.files.keyPath, second.key);
     match(await next(), /key\.pem does not belong to/u);
     writeFileSync(place.files.certificatePath, 'nonsense');
@@ -163,29 +170,41 @@ describe('certificates that are watched', () => {
   test('that will be valid soon are taken then', async (context) => {
     let nowMs = Date.now();
     const place = await CertificatePlace.open(context, first);
-    const certificates = await Certificates.load(place.files, () => nowMs);
-    const next = watch(context, certificates);
+    const { next } = await watch(context, place, () => nowMs);
     place.put(makeIdentity('localhost', { notBefore: new Date(nowMs + DAY_MS) }));
     match(await next(), /is valid only from/u);
     nowMs += 2 * DAY_MS;
     equal(await next(), 'reloaded');
   });
 
-  test('are told of once a day when less than 14 days are left', async (context) => {
+  test('are told of once a day when less than 14 days are left, and used all the same', async (context) => {
     const notAfter = new Date(Math.floor(Date.now() / 1000 + 90 * 86_400) * 1000);
-    const place = await CertificatePlace.open(context, makeIdentity('localhost', { notAfter }));
-    let nowMs = notAfter.getTime() - 15 * DAY_MS;
-    const certificates = await Certificates.load(place.files, () => nowMs);
-    const next = watch(context, certificates);
-    // Something that is said after the looks at which nothing was.
+    const identity = makeIdentity('localhost', { notAfter });
+    const place = await CertificatePlace.open(context, identity);
+    let nowMs = notAfter.getTime() - 14 * DAY_MS;
+    const { next } = await watch(context, place, () => nowMs);
+    // What is heard first shows that nothing was said before.
     writeFileSync(place.files.keyPath, '');
     match(await next(), /none in PEM form/u);
+    place.put(identity);
     for (let left = 13; left >= -2; left -= 1) {
       nowMs = notAfter.getTime() - left * DAY_MS;
       equal(await next(), `expires ${notAfter.toISOString()}`);
     }
-    // Were it said at every look, it would be heard before this.
-    writeFileSync(place.files.keyPath, 'x');
+    // Were it said at every look, or were it a fault, it would be heard before this.
+    writeFileSync(place.files.keyPath, '');
+    match(await next(), /none in PEM form/u);
+  });
+
+  test('that are written again as they are cause no words', async (context) => {
+    const place = await CertificatePlace.open(context, first);
+    const { certificates, next } = await watch(context, place);
+    const { context: before } = certificates;
+    place.put(first);
+    // For as long as it takes another to look a few times.
+    await watch(context, place);
+    strictEqual(certificates.context, before);
+    writeFileSync(place.files.keyPath, '');
     match(await next(), /none in PEM form/u);
   });
 
@@ -202,9 +221,8 @@ describe('certificates that are watched', () => {
 
   test('are left alone after the end', async (context) => {
     const place = await CertificatePlace.open(context, first);
-    const [ended, other] = [await Certificates.load(place.files), await Certificates.load(place.files)];
-    watch(context, ended);
-    const next = watch(context, other);
+    const { certificates: ended } = await watch(context, place);
+    const { next } = await watch(context, place);
     const { context: before } = ended;
     ended.close();
     place.put(second);

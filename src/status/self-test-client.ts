@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import type { Socket } from 'node:net';
+import { TLSSocket, connect as connectTls } from 'node:tls';
 import type { Duplex } from 'node:stream';
 import { WebSocket, createWebSocketStream } from 'ws';
 import { reachableHost } from '../net/endpoint.ts';
@@ -46,15 +47,13 @@ export class SelfTestClient implements Disposable {
     stop: AbortSignal,
   ): Promise<SelfTestClient> {
     const { protocol, endpoint } = target;
-    const socket =
-      endpoint.kind === 'unix'
-        ? connect(endpoint.path)
-        : connect({ port: endpoint.port, host: reachableHost(endpoint), noDelay: true });
+    const socket = open(endpoint);
     const upgrade = protocol === 'websocket' ? upgradeOf(socket) : null;
     const client = new SelfTestClient(socket, upgrade?.stream ?? socket, hello);
     stop.addEventListener('abort', () => client[Symbol.dispose](), { once: true });
     try {
-      await (upgrade === null ? once(socket, 'connect', { signal: stop }) : upgrade.opened(stop));
+      const ready = socket instanceof TLSSocket ? 'secureConnect' : 'connect';
+      await (upgrade === null ? once(socket, ready, { signal: stop }) : upgrade.opened(stop));
       return client;
     } catch (error) {
       client[Symbol.dispose]();
@@ -92,14 +91,23 @@ export class SelfTestClient implements Disposable {
 
   /** Leaves in a way that costs the kernel nothing afterwards. Only for when everything has been read. */
   reset(): void {
-    if (this.#socket.remoteAddress === undefined) this.#socket.destroy();
-    else this.#socket.resetAndDestroy();
+    const canReset = this.#socket.remoteAddress !== undefined && !(this.#socket instanceof TLSSocket);
+    if (canReset) this.#socket.resetAndDestroy();
+    else this.#socket.destroy();
   }
 
   [Symbol.dispose](): void {
     // Whoever goes without a word is a client to the relay, and gets a record. A FIN behind the token does not.
     void this.#introduced.then(() => this.#socket.destroy());
   }
+}
+
+function open(endpoint: BoundEndpoint): Socket {
+  if (endpoint.kind === 'unix') return connect(endpoint.path);
+  const address = { port: endpoint.port, host: reachableHost(endpoint) };
+  if (endpoint.tls === null) return connect({ ...address, noDelay: true });
+  // It is the relay itself, by an address that its certificate need not know.
+  return connectTls({ ...address, rejectUnauthorized: false });
 }
 
 function upgradeOf(socket: Socket): { stream: Duplex; opened: (stop: AbortSignal) => Promise<unknown> } {

@@ -1,0 +1,263 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { get as getHttp } from 'node:http';
+import { get as getHttps } from 'node:https';
+import { connect } from 'node:net';
+import type { Socket } from 'node:net';
+import { buffer, text } from 'node:stream/consumers';
+import { describe, test } from 'node:test';
+import type { TestContext } from 'node:test';
+import { connect as connectTls, createSecureContext } from 'node:tls';
+import { WebSocket, createWebSocketStream } from 'ws';
+import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
+import { makeIdentity } from '../support/certificates.ts';
+import { House } from '../support/house.ts';
+import type { HouseOptions } from '../support/house.ts';
+import { until } from '../support/scratch.ts';
+
+const { key, certificate: cert } = makeIdentity();
+const certificate = { context: createSecureContext({ key, cert }) };
+
+async function open(context: TestContext, options: HouseOptions = {}): Promise<House> {
+  const house = await House.open({ certificate, ...options });
+  context.after(() => house.close());
+  return house;
+}
+
+/** What a client can say to the one port for raw clients. */
+const LANGUAGES = {
+  'raw bytes': async (port: number) => {
+    const socket = connect({ port, host: '127.0.0.1' });
+    await once(socket, 'connect');
+    return socket;
+  },
+  WebSocket: async (port: number) => stream(new WebSocket(`ws://127.0.0.1:${port}/any/path`)),
+  'raw bytes in TLS': async (port: number) => {
+    const socket = connectTls({ port, host: '127.0.0.1', rejectUnauthorized: false });
+    await once(socket, 'secureConnect');
+    return socket;
+  },
+  'WebSocket in TLS': async (port: number) =>
+    stream(new WebSocket(`wss://127.0.0.1:${port}/`, { rejectUnauthorized: false })),
+} as const;
+
+async function stream(websocket: WebSocket): Promise<ReturnType<typeof createWebSocketStream>> {
+  await once(websocket, 'open');
+  return createWebSocketStream(websocket);
+}
+
+/** The next `count` bytes. */
+async function take(from: NodeJS.ReadableStream, count: number): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  while (bytes < count) {
+    const chunk: unknown = from.read();
+    if (Buffer.isBuffer(chunk)) {
+      chunks.push(chunk);
+      bytes += chunk.length;
+    } else {
+      await once(from, 'readable');
+    }
+  }
+  return Buffer.concat(chunks);
+}
+
+for (const plane of ['shared buffer', 'ordinary streams'] as const) {
+  const planeOptions = { ordinaryStreams: plane === 'ordinary streams' };
+
+  describe(`one port for everything, by ${plane}`, () => {
+    for (const [first, connectFirst] of Object.entries(LANGUAGES)) {
+      for (const [second, connectSecond] of Object.entries(LANGUAGES)) {
+        test(`pairs ${first} with ${second}, and moves every byte both ways`, async (context) => {
+          const house = await open(context, planeOptions);
+          const [a, b] = [await connectFirst(house.tcpPort), await connectSecond(house.tcpPort)];
+          const token = newToken();
+          a.write(handshake(token, SIDE_A));
+          await until(() => house.hub.census().waiting === 1);
+          b.write(handshake(token, SIDE_B));
+          assert.equal((await take(a, 3)).toString(), 'ok\n');
+          assert.equal((await take(b, 3)).toString(), 'ok\n');
+          const [fromA, fromB] = [randomBytesOf(1, 3_000_000), randomBytesOf(2, 2_000_000)];
+          a.write(fromA);
+          b.write(fromB);
+          const [atA, atB] = await Promise.all([take(a, fromB.length), take(b, fromA.length)]);
+          assert.ok(atA.equals(fromB) && atB.equals(fromA));
+          a.end();
+          const [ending] = await house.recorded(1);
+          assert.deepEqual([ending?.mood, ending?.totalBytes], ['happy', 5_000_000]);
+          b.destroy();
+          a.destroy();
+          await until(() => house.reception.connections === 0);
+        });
+      }
+    }
+  });
+}
+
+/** A raw connection to the one port. */
+async function dial(house: House, context: TestContext): Promise<Socket> {
+  const socket = connect({ port: house.tcpPort, host: '127.0.0.1', allowHalfOpen: true });
+  context.after(() => socket.destroy());
+  await once(socket, 'connect');
+  return socket;
+}
+
+describe('what a connection begins with', () => {
+  test('may come byte by byte, and be an upgrade', async (context) => {
+    const house = await open(context);
+    const socket = await dial(house, context);
+    const upgrade = [
+      'GET / HTTP/1.1',
+      'Host: relay',
+      'Connection: Upgrade',
+      'Upgrade: websocket',
+      'Sec-WebSocket-Version: 13',
+      'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==',
+      '',
+      '',
+    ].join('\r\n');
+    socket.setNoDelay(true);
+    for (const char of upgrade) {
+      socket.write(char);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    assert.match((await take(socket, 12)).toString(), /^HTTP\/1\.1 101 /u);
+    assert.deepEqual(house.endings, []);
+  });
+
+  test('may look like an upgrade for a while, and be a bad line', async (context) => {
+    const house = await open(context);
+    const socket = await dial(house, context);
+    socket.write('GE');
+    await until(() => house.reception.connections === 1);
+    socket.write('T me a relay\n'.replace(' ', '_'));
+    assert.equal(await text(socket), 'bad handshake\n');
+    socket.end();
+    const [ending] = await house.recorded(1);
+    assert.equal(ending?.mood, 'errory');
+  });
+
+  test('is a bad line where it is TLS and there is no certificate', async (context) => {
+    const house = await House.open({});
+    context.after(() => house.close());
+    const socket = await dial(house, context);
+    socket.end(Buffer.from('1603010005\n', 'latin1'));
+    assert.equal(await text(socket), 'bad handshake\n');
+    const [ending] = await house.recorded(1);
+    assert.equal(ending?.mood, 'errory');
+  });
+
+  test('ends with nothing, and is recorded as it would be of a raw client', async (context) => {
+    const house = await open(context);
+    for (const bytes of ['', 'G', 'GET']) {
+      const socket = await dial(house, context);
+      socket.end(bytes);
+      assert.equal(await text(socket), '');
+    }
+    const endings = await house.recorded(3);
+    assert.deepEqual(
+      endings.map(({ mood }) => mood),
+      ['empty', 'empty', 'empty'],
+    );
+    await until(() => house.reception.connections === 0);
+  });
+
+  test('breaks off in the middle of TLS or HTTP, and nothing is left', async (context) => {
+    const house = await open(context);
+    for (const bytes of ['16030100', 'GET / HTTP/1.1\r\nHost:']) {
+      for (const reset of [true, false]) {
+        const socket = await dial(house, context);
+        socket.write(bytes.startsWith('G') ? bytes : Buffer.from(bytes, 'hex'));
+        await until(() => house.reception.connections === 1);
+        if (reset) socket.resetAndDestroy();
+        else socket.end();
+        await until(() => house.reception.connections === 0);
+      }
+    }
+  });
+
+  test('is TLS with nonsense in it, and nothing is left', async (context) => {
+    const house = await open(context);
+    const socket = await dial(house, context);
+    socket.write(Buffer.concat([Buffer.from('160301ffff', 'hex'), randomBytesOf(3, 4000)]));
+    // An alert, and nothing else.
+    const answer = await buffer(socket);
+    assert.deepEqual([answer[0], answer.length], [0x15, 7]);
+    socket.end();
+    await until(() => house.reception.connections === 0);
+  });
+});
+
+describe('a client that speaks TLS', () => {
+  test('is not believed old versions of it', async (context) => {
+    const house = await open(context);
+    const socket = connectTls({
+      port: house.tcpPort,
+      host: '127.0.0.1',
+      rejectUnauthorized: false,
+      minVersion: 'TLSv1',
+      maxVersion: 'TLSv1.1',
+      ciphers: 'DEFAULT@SECLEVEL=0',
+    });
+    const [error] = await once(socket, 'error');
+    assert.match(String(error), /alert|protocol version/iu);
+    await until(() => house.reception.connections === 0);
+  });
+
+  test('can not put TLS into TLS', async (context) => {
+    const house = await open(context);
+    const outer = connectTls({ port: house.tcpPort, host: '127.0.0.1', rejectUnauthorized: false });
+    await once(outer, 'secureConnect');
+    outer.write(Buffer.from('1603010005\n', 'latin1'));
+    assert.equal(await text(outer), 'bad handshake\n');
+  });
+
+  test('is closed when it takes too long, in the middle of it and behind it', async (context) => {
+    const house = await open(context, { timeouts: { handshakeMs: 300 } });
+    const half = await dial(house, context);
+    half.write(Buffer.from('1603010200', 'hex'));
+    half.resume();
+    const whole = connectTls({ port: house.tcpPort, host: '127.0.0.1', rejectUnauthorized: false });
+    await once(whole, 'secureConnect');
+    whole.resume();
+    await Promise.all([once(half, 'end'), once(whole, 'end')]);
+    half.end();
+    await until(() => house.reception.connections === 0);
+  });
+});
+
+describe('a browser that comes to a port for clients', () => {
+  for (const [where, isTls] of [
+    ['plain', false],
+    ['in TLS', true],
+  ] as const) {
+    test(`gets a page that says where it is, ${where}`, async (context) => {
+      const house = await open(context);
+      for (const port of [house.tcpPort, house.websocketPort]) {
+        const options = {
+          port,
+          host: '127.0.0.1',
+          headers: { accept: 'text/html' },
+          rejectUnauthorized: false,
+        };
+        const request = isTls ? getHttps(options) : getHttp(options);
+        const [response] = await once(request, 'response');
+        assert.equal(response.statusCode, 200);
+        assert.match(response.headers['content-type'], /^text\/html/u);
+        assert.match(response.headers['content-security-policy'], /default-src 'none'/u);
+        assert.match(await text(response), /wormhole --transit-helper=tcp:/u);
+      }
+      await until(() => house.reception.connections === 0);
+      assert.deepEqual(house.endings, []);
+    });
+  }
+
+  test('is told to upgrade where it asks for no page', async (context) => {
+    const house = await open(context);
+    const request = getHttp({ port: house.tcpPort, host: '127.0.0.1' });
+    const [response] = await once(request, 'response');
+    assert.equal(response.statusCode, 426);
+    assert.equal(response.headers.upgrade, 'websocket');
+    assert.match(await text(response), /transit relay/u);
+  });
+});

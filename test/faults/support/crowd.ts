@@ -27,8 +27,8 @@ export interface Behaviour {
   readonly staysHalfOpen?: boolean;
   /** Never reads. */
   readonly isDeaf?: boolean;
-  /** What an end is called that the relay brought about, by what it said before. Default: what it said, as text. */
-  readonly nameOf?: (heard: Buffer) => string;
+  /** What an end is called that the relay brought about. Default: what the relay has said, as text. */
+  readonly nameOf?: (stranger: Stranger) => string;
   readonly connected?: (stranger: Stranger) => void;
   readonly hears?: (stranger: Stranger) => void;
   /** Called once a second while it is connected. */
@@ -146,11 +146,14 @@ export class Crowd {
   }
 
   #ended(stranger: Stranger, how: string): void {
-    const { nameOf = (heard: Buffer) => heard.toString('latin1').trimEnd() } = this.#behaviour;
-    const name = this.#isLeaving
-      ? 'left'
-      : [nameOf(stranger.heard), how].filter((part) => part !== '').join(', ');
+    const { nameOf = textOf } = this.#behaviour;
+    const parts = this.#isLeaving ? ['left'] : [nameOf(stranger), how];
+    const name = parts.filter((part) => part !== '').join(', ');
     this.#ends[name] = (this.#ends[name] ?? 0) + 1;
     if (this.#strangers.size === 0) this.#whenEmpty();
   }
+}
+
+function textOf({ heard }: Stranger): string {
+  return heard.toString('latin1').trimEnd();
 }

@@ -24,7 +24,7 @@ export const OPEN_FILES = 20_000;
 export const WITH_OPEN_FILES = ['prlimit', `--nofile=${OPEN_FILES}:${OPEN_FILES}`] as const;
 
 /** Longer than it takes to make 15,000 connections, so that all of them are there at once. */
-const HANDSHAKE_TIMEOUT = '8s';
+const HANDSHAKE_TIMEOUT = '6s';
 
 /** Longer than the relay lingers for a client that takes nothing (30 s), in milliseconds. */
 const RETURN_TIMEOUT_MS = 45_000;
@@ -137,6 +137,14 @@ export class HeldRelay implements AsyncDisposable {
       return status.pairs === pairs && status.waiting === waiting
         ? null
         : `${status.pairs} pairs and ${status.waiting} waiting became ${pairs} and ${waiting}`;
+    });
+  }
+
+  /** Resolves when clients wait under so many tokens. */
+  async waits(waiting: number): Promise<void> {
+    await this.#eventually(async () => {
+      const status = await this.status();
+      return status.waiting === waiting ? null : `${status.waiting} waiting became ${waiting}`;
     });
   }
 

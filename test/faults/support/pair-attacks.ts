@@ -6,7 +6,7 @@ import { SIDE_A, SIDE_B, handshake, randomBytesOf } from '../../support/bytes.ts
 import { encodeFrame } from '../../support/frames.ts';
 import type { Ends } from './crowd.ts';
 import { Party } from './party.ts';
-import type { Ports } from './party.ts';
+import type { NetTransport, Ports } from './party.ts';
 
 /** An attack that has come to its point. */
 export interface Attacking {
@@ -17,8 +17,6 @@ export interface Attacking {
 }
 
 export type PairAttack = (ports: Ports, count: number) => Promise<Attacking>;
-
-type Transport = 'tcp' | 'websocket';
 
 const PING = 9;
 const BINARY = 2;
@@ -45,7 +43,7 @@ interface Pair {
   readonly receiver: Socket;
 }
 
-async function pair(ports: Ports, from: Transport, to: Transport): Promise<Pair> {
+async function pair(ports: Ports, from: NetTransport, to: NetTransport): Promise<Pair> {
   const token = randomBytes(32).toString('hex');
   const [sender, receiver] = [
     new Party(ports, from, handshake(token, SIDE_A)),

@@ -1,6 +1,5 @@
 import { connect } from 'node:net';
 import type { Socket } from 'node:net';
-import type { Transport } from '../../../src/net/peer.ts';
 import { encodeFrame } from '../../support/frames.ts';
 import { sourceAddress } from './source-address.ts';
 import { UPGRADE } from './websocket-attacks.ts';
@@ -10,6 +9,8 @@ export interface Ports {
   readonly raw: number;
   readonly websocket: number;
 }
+
+export type NetTransport = 'tcp' | 'websocket';
 
 const ADDRESSES = 4;
 
@@ -25,7 +26,7 @@ export class Party {
   /** Resolves when a WebSocket is open, or a raw connection is there. */
   readonly open: Promise<void>;
 
-  constructor(ports: Ports, transport: Exclude<Transport, 'unix'>, line: string) {
+  constructor(ports: Ports, transport: NetTransport, line: string) {
     const isWebSocket = transport === 'websocket';
     parties += 1;
     const socket = connect({

@@ -28,8 +28,8 @@ function framesOf(heard: Buffer): Buffer | null {
   return end < 0 ? null : heard.subarray(end + HEADER_END.length);
 }
 
-/** The HTTP status, and the close code where there is one. */
-function nameOf(heard: Buffer): string {
+/** The HTTP status, or the close code where there is one. */
+function answerOf({ heard }: Stranger): string {
   const [status = ''] = heard.toString('latin1').split('\r\n', 1);
   const frames = framesOf(heard);
   if (!status.startsWith('HTTP/1.1 101') || frames === null)
@@ -40,37 +40,38 @@ function nameOf(heard: Buffer): string {
     : `close ${close.payload.length < 2 ? '' : close.payload.readUInt16BE()}`;
 }
 
-/** Sends frames once it may; half of the strangers do not wait for that, and send them behind the request. */
-function framing(frames: (index: number) => Buffer): Behaviour {
-  const isEager = ({ index }: Stranger): boolean => index % 2 === 0;
-  const greeted = new WeakSet<Stranger>();
-  return {
-    nameOf,
-    connected: (stranger) => {
-      const { socket, index } = stranger;
-      socket.write(isEager(stranger) ? Buffer.concat([Buffer.from(UPGRADE), frames(index)]) : UPGRADE);
-    },
-    hears: (stranger) => {
-      const { socket, heard, index } = stranger;
-      const answer = framesOf(heard);
-      if (answer === null) return;
-      if (!isEager(stranger) && !greeted.has(stranger)) {
-        greeted.add(stranger);
-        socket.write(frames(index));
-      }
-      // Who stays when it is told to go is in the tests of raw connections: it takes the relay half a minute.
-      if (answer.length > 0) socket.end();
-    },
-  };
-}
-
 const unmasked = (opcode: number): Buffer => encodeFrame({ opcode, payload: 'please', key: null });
+
+/** Frames that are none, by names. */
+const WRONG_FRAMES: readonly (readonly [name: string, frames: (index: number) => Buffer])[] = Object.entries({
+  none: () => Buffer.alloc(0),
+  // Of a handshake, which would be short. Lengths of 2^63 bytes and more are forbidden.
+  'length 2^40': () => encodeFrame({ opcode: BINARY, payload: 'please', announced: 2n ** 40n }),
+  'length 2^62': () => encodeFrame({ opcode: BINARY, payload: 'please', announced: 2n ** 62n }),
+  'length 2^63': () => encodeFrame({ opcode: BINARY, payload: 'please', announced: 2n ** 63n }),
+  'unmasked binary': () => unmasked(BINARY),
+  'unmasked ping': () => unmasked(PING),
+  'long ping': () => encodeFrame({ opcode: PING, payload: randomBytes(126) }),
+  'fragmented ping': () => encodeFrame({ opcode: PING, payload: 'p', isFinal: false }),
+  'reserved bits': (index: number) =>
+    encodeFrame({ opcode: BINARY, payload: 'p', reserved: 1 + (index % 7) }),
+  'reserved opcode': (index: number) => encodeFrame({ opcode: index % 2 === 0 ? 3 : 11 }),
+  'continued nothing': () => encodeFrame({ opcode: 0, payload: 'please' }),
+  text: () => encodeFrame({ opcode: TEXT, payload: 'please' }),
+  'close of one byte': () => encodeFrame({ opcode: CLOSE, payload: 'x' }),
+  'close that is no text': () =>
+    encodeFrame({ opcode: CLOSE, payload: Uint8Array.of(0x03, 0xe8, 0xff, 0xfe) }),
+});
+
+function wrongFramesOf(index: number): (typeof WRONG_FRAMES)[number] {
+  return WRONG_FRAMES[index % WRONG_FRAMES.length] ?? ['', () => Buffer.alloc(0)];
+}
 
 /** What strangers may do to a WebSocket listener. */
 export const WEBSOCKET_ATTACKS = {
   /** Nothing, part of a request, a byte of it a second, header after header. */
   'unfinished-upgrade': {
-    nameOf,
+    nameOf: answerOf,
     connected: ({ socket, index }) => {
       if (index % 4 === 1) socket.write(UPGRADE.slice(0, 1 + (index % (UPGRADE.length - 1))));
       if (index % 4 === 2) socket.write(REQUEST_LINE.slice(0, 7));
@@ -81,26 +82,25 @@ export const WEBSOCKET_ATTACKS = {
       if (index % 4 === 3) socket.write(A_HEADER_LINE);
     },
   },
-  /** The upgrade, and then nothing. */
-  'no-frame': framing(() => Buffer.alloc(0)),
-  /** Lengths that say 2^62 bytes, 2^63 bytes (which is forbidden), and 2^40 bytes of a handshake. */
-  'length-2^62': framing(() => encodeFrame({ opcode: BINARY, payload: 'please', announced: 2n ** 62n })),
-  'length-2^63': framing(() => encodeFrame({ opcode: BINARY, payload: 'please', announced: 2n ** 63n })),
-  'length-2^40': framing(() => encodeFrame({ opcode: BINARY, payload: 'please', announced: 2n ** 40n })),
-  'unmasked-binary': framing(() => unmasked(BINARY)),
-  'unmasked-ping': framing(() => unmasked(PING)),
-  'long-ping': framing(() => encodeFrame({ opcode: PING, payload: randomBytes(126) })),
-  'fragmented-ping': framing(() => encodeFrame({ opcode: PING, payload: 'p', isFinal: false })),
-  'reserved-bits': framing((index) =>
-    encodeFrame({ opcode: BINARY, payload: 'p', reserved: 1 + (index % 7) }),
-  ),
-  'reserved-opcode': framing((index) =>
-    encodeFrame({ opcode: index % 4 < 2 ? 3 + (index % 2) : 11 + (index % 4) }),
-  ),
-  'continued-nothing': framing(() => encodeFrame({ opcode: 0, payload: 'please' })),
-  text: framing(() => encodeFrame({ opcode: TEXT, payload: 'please' })),
-  'close-of-one-byte': framing(() => encodeFrame({ opcode: CLOSE, payload: 'x' })),
-  'close-that-is-no-text': framing(() =>
-    encodeFrame({ opcode: CLOSE, payload: Uint8Array.of(0x03, 0xe8, 0xff, 0xfe) }),
-  ),
+  /** As many of each kind. Every other stranger does not wait for the answer to its upgrade. */
+  'wrong-frames': {
+    nameOf: (stranger) => `${wrongFramesOf(stranger.index)[0]}: ${answerOf(stranger)}`,
+    connected: ({ socket, index }) => {
+      const [, frames] = wrongFramesOf(index);
+      socket.write(isEager(index) ? Buffer.concat([Buffer.from(UPGRADE), frames(index)]) : UPGRADE);
+    },
+    hears: ({ socket, heard, index }) => {
+      const answer = framesOf(heard);
+      if (answer === null) return;
+      const [, frames] = wrongFramesOf(index);
+      // The answer to the upgrade comes alone, unless there is more to answer already.
+      if (!isEager(index) && answer.length === 0) socket.write(frames(index));
+      // Who stays when it is told to go is in the tests of raw connections: it takes the relay half a minute.
+      if (answer.length > 0) socket.end();
+    },
+  },
 } satisfies Readonly<Record<string, Behaviour>>;
+
+function isEager(index: number): boolean {
+  return Math.floor(index / WRONG_FRAMES.length) % 2 === 0;
+}

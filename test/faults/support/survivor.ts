@@ -1,0 +1,40 @@
+import assert from 'node:assert/strict';
+import type { Socket } from 'node:net';
+import { encodeClose } from '../../../src/protocol/websocket-frames.ts';
+import { readServerFrames } from '../../support/frames.ts';
+import type { NetTransport } from './party.ts';
+
+const BINARY = 2;
+
+const CLOSE_FRAME = Buffer.from(encodeClose(1000));
+
+/**
+ * Reads what a client has coming whose partner is gone: the beginning of `sent`, and then an end in peace. That is a FIN;
+ * for a WebSocket a close frame with code 1000, which is answered, and then a FIN. Rejects on anything else.
+ */
+export async function survives(socket: Socket, transport: NetTransport, sent: Buffer): Promise<void> {
+  const ended = Promise.withResolvers<void>();
+  const pieces: Buffer[] = [];
+  let tail = Buffer.alloc(0);
+  socket.on('data', (piece: Buffer) => {
+    pieces.push(piece);
+    tail = Buffer.concat([tail, piece]).subarray(-CLOSE_FRAME.length);
+    if (transport === 'websocket' && tail.equals(CLOSE_FRAME)) socket.end();
+  });
+  socket.once('end', () => ended.resolve());
+  socket.once('close', () => ended.reject(new Error(`a survivor was reset, by ${transport}`)));
+  socket.resume();
+  await ended.promise;
+  socket.destroy();
+  const received = Buffer.concat(pieces);
+  const payload = transport === 'tcp' ? received : payloadOf(received);
+  assert.ok(payload.equals(sent.subarray(0, payload.length)), `wrong bytes for a survivor, by ${transport}`);
+}
+
+function payloadOf(received: Buffer): Buffer {
+  const closeAt = received.length - CLOSE_FRAME.length;
+  assert.ok(received.subarray(closeAt).equals(CLOSE_FRAME), 'no goodbye for a survivor');
+  const frames = readServerFrames(received.subarray(0, closeAt));
+  assert.ok(frames.every(({ opcode }) => opcode === BINARY));
+  return Buffer.concat(frames.map(({ payload }) => payload));
+}

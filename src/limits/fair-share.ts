@@ -35,7 +35,7 @@ export class FairShare<Member extends Share> {
   #poolBytes: number;
   /** Who needs some before it may go on; who has waited longest is first. */
   readonly #waiting = new Set<Member>();
-  /** Others that have spent, or were given something, since the last distribution. Empty while it is calm. */
+  /** Those that were given something, and have spent since. Empty while it is calm. */
   readonly #moving = new Set<Member>();
   #isCalm = true;
 
@@ -82,8 +82,6 @@ export class FairShare<Member extends Share> {
     if (this.#isCalm) this.#earn();
     member.creditBytes -= bytes;
     member.spentBytes += bytes;
-    if (this.#waiting.has(member)) return false;
-    if (!this.#isCalm) this.#moving.add(member);
     if (member.creditBytes < 0 && this.#waiting.size === 0) {
       this.#give(member, Math.min(-member.creditBytes, Math.max(0, this.#poolBytes)));
     }

@@ -442,7 +442,7 @@ describe('a pacer', () => {
   });
 
   test('may be told of reads, ends and new pairs in the middle of a release', () => {
-    const pacer = pacerOf({ totalBytesPerSecond: 1_000_000 });
+    const pacer = pacerOf({ totalBytesPerSecond: 10_000_000 });
     const paces: Pace[] = [];
     const left = new Set<number>();
     let reads = 0;

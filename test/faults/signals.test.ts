@@ -1,0 +1,133 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { watch } from 'node:fs';
+import type { Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
+import { UsageReader } from '../support/relay-process.ts';
+import type { UsageRow } from '../support/relay-process.ts';
+import { scratch, until } from '../support/scratch.ts';
+import { StrickenRelay, client, pair, strike, transfer, visits } from './stricken-relay.ts';
+import { assertSound, assertWritten } from './usage-check.ts';
+
+/** How long the relay is stopped, in milliseconds: longer than its retries, its looks at pairs and its ticks. */
+const STOPPED_MS = 3000;
+
+/** Pairs that come and go at the same time. */
+const STREAMS = 8;
+
+/** How often a relay is killed, and records it has written each time before that. */
+const KILLS = 5;
+const RECORDS_BEFORE_A_KILL = 200;
+
+test('a relay that is stopped and continued goes on where it was', async (context) => {
+  const path = join(await scratch(context), 'usage.sqlite');
+  await using relay = await StrickenRelay.start({
+    RELAY_USAGE_DB: path,
+    // Nobody may be told that time is up because the relay had none.
+    RELAY_WAIT_TIMEOUT: '1h',
+  });
+  const bystanders = await strike(context, relay, 'SIGSTOP, SIGCONT', async () => {
+    const running = await pair(relay.port);
+    const token = newToken();
+    const waiting = await client(relay.port, handshake(token, SIDE_A));
+    const half = await client(relay.port, handshake(token, SIDE_B).slice(0, 20));
+    await visits(relay.port, [1]);
+    relay.program.kill('SIGSTOP');
+    // What the kernel takes meanwhile is as good as sent.
+    half.write(handshake(token, SIDE_B).slice(20));
+    running[1].write('while it was stopped');
+    const late = client(relay.port, handshake(newToken(), SIDE_A));
+    await sleep(STOPPED_MS);
+    assert.deepEqual([waiting.bytesRead, half.bytesRead, running[0].bytesRead], [0, 0, 3]);
+    relay.program.kill('SIGCONT');
+    const [[said]] = await Promise.all([once(running[0], 'data'), once(waiting, 'data'), once(half, 'data')]);
+    assert.equal(String(said), 'while it was stopped');
+    await transfer([waiting, half], 1001);
+    await transfer(running, 1002);
+    const left = (await late).resume();
+    left.end();
+    await once(left, 'close');
+  });
+  await assertWritten(path, [1, 1001, 1002 + 'while it was stopped'.length, ...bystanders]);
+  await relay.stop();
+  using reader = new UsageReader(path);
+  assert.deepEqual(
+    reader
+      .rows()
+      .map(({ result }) => result)
+      .toSorted(),
+    ['happy', 'happy', 'happy', 'happy', 'happy', 'lonely'],
+  );
+});
+
+/** Pairs one after the other, until `stop`. Each moves as many bytes as `nextSize` says. */
+async function stream(port: number, nextSize: () => number, stop: AbortSignal): Promise<void> {
+  for (;;) {
+    const size = nextSize();
+    const token = newToken();
+    const [one, other] = await Promise.all([
+      clientThatMayBreak(port, handshake(token, SIDE_A)),
+      clientThatMayBreak(port, handshake(token, SIDE_B)),
+    ]);
+    await Promise.all([once(one, 'data', { signal: stop }), once(other, 'data', { signal: stop })]);
+    one.resume().end(randomBytesOf(size, size));
+    await once(other.resume(), 'end', { signal: stop });
+    other.end();
+    await once(other, 'close', { signal: stop });
+  }
+}
+
+async function clientThatMayBreak(port: number, line: string): Promise<Socket> {
+  const socket = await client(port, line);
+  return socket.on('error', () => undefined);
+}
+
+function rowsOf(path: string): UsageRow[] {
+  using reader = new UsageReader(path);
+  return reader.rows();
+}
+
+test('a relay that is killed has left every record that anybody could have read, and starts again', async (context) => {
+  const path = join(await scratch(context), 'usage.sqlite');
+  let kept: UsageRow[] = [];
+  let pairs = 0;
+  for (let kill = 1; kill <= KILLS; kill += 1) {
+    await using relay = await StrickenRelay.start({ RELAY_USAGE_DB: path });
+    const stop = new AbortController();
+    const nextSize = (): number => (pairs += 1);
+    const streams = Array.from({ length: STREAMS }, () => stream(relay.port, nextSize, stop.signal));
+    const ended = Promise.allSettled(streams);
+    const enough = kept.length + RECORDS_BEFORE_A_KILL;
+    await until(() => rowsOf(path).length >= enough);
+    const committed = rowsOf(path);
+    // Records come all the time: the next thing that happens to the log is that a transaction is written.
+    const watcher = watch(`${path}-wal`);
+    await once(watcher, 'change');
+    watcher.close();
+    relay.program.kill('SIGKILL');
+    await assert.rejects(relay.program.succeeds(10_000), /SIGKILL/u);
+    stop.abort();
+    await ended;
+    assertSound(path);
+    const left = rowsOf(path);
+    assert.deepEqual(left.slice(0, committed.length), committed);
+    assert.deepEqual(left.slice(0, kept.length), kept);
+    context.diagnostic(
+      `kill ${kill}: ${pairs} pairs so far, ${committed.length - kept.length} records read before, ${left.length - kept.length} after`,
+    );
+    kept = left;
+  }
+  await using relay = await StrickenRelay.start({ RELAY_USAGE_DB: path });
+  await visits(relay.port, [pairs + 1]);
+  await relay.stop();
+  const rows = rowsOf(path);
+  assert.deepEqual(rows.slice(0, kept.length), kept);
+  const sizes = rows.map(({ total_bytes: bytes }) => bytes).filter((bytes) => bytes > 0);
+  assert.ok(sizes.length > KILLS * RECORDS_BEFORE_A_KILL);
+  assert.equal(sizes.at(-1), pairs + 1);
+  assert.equal(new Set(sizes).size, sizes.length, 'a record was written twice');
+  assertSound(path);
+});

@@ -39,6 +39,7 @@ def port_of(bound):
 def start(command, named, wrapped):
     pid = os.fork()
     if pid != 0:
+        print(f"started {pid}", flush=True)
         return pid
     os.environ["LISTEN_PID"] = str(os.getpid())
     os.environ["LISTEN_FDS"] = str(len(named))

@@ -2,7 +2,7 @@ import { accessSync, constants } from 'node:fs';
 import { join } from 'node:path';
 import { Program } from './programs.ts';
 
-const PYTHON = '/usr/bin/python3';
+export const PYTHON = '/usr/bin/python3';
 const LAUNCHER = join(import.meta.dirname, 'socket-activation.py');
 
 /** Why programs can't be given sockets here; null where they can. */

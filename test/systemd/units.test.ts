@@ -1,0 +1,99 @@
+import { deepEqual, equal, ok } from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import type { Config } from '../../src/config/config.ts';
+import { readEnv } from '../../src/config/read-env.ts';
+import type { Endpoint } from '../../src/net/endpoint.ts';
+import { findProgram } from '../support/programs.ts';
+import { scratch } from '../support/scratch.ts';
+import { UNITS, environmentOf, examplesOf, settingsOf, valuesOf } from '../support/units.ts';
+
+const SERVICE = 'transit-relay.service';
+const SOCKET = 'transit-relay.socket';
+
+/** In tenths, from 0 to 100: a web server as Debian packages it has 92. */
+const MAX_EXPOSURE = 15;
+
+const skip =
+  findProgram('systemd-analyze') === null
+    ? 'no "systemd-analyze": install the Debian package systemd'
+    : false;
+
+/** What systemd says of files of ours, and its exit code. */
+function analyze(...args: readonly string[]): string {
+  const { status, stdout, stderr } = spawnSync('systemd-analyze', args, { encoding: 'utf8' });
+  return status === 0 ? stderr : `exit code ${status}: ${stdout}${stderr}`;
+}
+
+function configOf(environment: Readonly<Record<string, string>>): Config {
+  const read = readEnv(environment, process.pid);
+  deepEqual(read.warnings, []);
+  ok(read.kind === 'ok', JSON.stringify(read));
+  return read.config;
+}
+
+describe('the units for systemd', () => {
+  test('are understood by it, to the last line', { skip }, async (context) => {
+    const directory = await scratch(context);
+    for (const unit of [SERVICE, SOCKET]) {
+      const text = readFileSync(join(UNITS, unit), 'utf8');
+      // It looks whether the program is there, and ours is somewhere else.
+      writeFileSync(join(directory, unit), text.replace('ExecStart=node ', `ExecStart=${process.execPath} `));
+    }
+    equal(analyze('verify', '--man=no', join(directory, SERVICE), join(directory, SOCKET)), '');
+  });
+
+  test('leave the relay little to do but its work', { skip }, () => {
+    equal(analyze('security', '--offline=true', `--threshold=${MAX_EXPOSURE}`, join(UNITS, SERVICE)), '');
+  });
+
+  test('let V8 write machine code', () => {
+    deepEqual(valuesOf(SERVICE, 'MemoryDenyWriteExecute'), []);
+  });
+
+  test('start the program itself, by nobody in between', () => {
+    deepEqual(valuesOf(SERVICE, 'ExecStart'), ['node src/main.ts']);
+  });
+
+  test('give a drain the time that it takes', () => {
+    const { drain } = configOf(environmentOf(SERVICE));
+    const stopMs = Number(valuesOf(SERVICE, 'TimeoutStopSec')[0]) * 1000;
+    ok(stopMs >= drain.delayMs + drain.timeoutMs + 10_000, `${stopMs} ms`);
+    deepEqual(valuesOf(SERVICE, 'KillMode'), ['mixed']);
+  });
+
+  test('start a relay again, but not one with a wrong configuration', () => {
+    deepEqual(valuesOf(SERVICE, 'Restart'), ['on-failure']);
+    deepEqual(valuesOf(SERVICE, 'RestartPreventExitStatus'), ['78']);
+  });
+
+  test('have a configuration that the relay takes, with a socket for each endpoint', () => {
+    const { listen } = configOf(environmentOf(SERVICE));
+    deepEqual(valuesOf(SOCKET, 'ListenStream'), ['4001', '4002']);
+    deepEqual([...listen.raw, ...listen.websocket].map(indexOf), [0, 1]);
+  });
+
+  test('have examples of settings that the relay takes', () => {
+    const examples = examplesOf('transit-relay.env');
+    ok(examples.length >= 5);
+    for (const [variable, value] of examples) {
+      const config = configOf({ ...environmentOf(SERVICE), [variable]: value });
+      if (variable !== 'RELAY_WEBSOCKET_LISTEN') continue;
+      // With the socket for TLS, which is commented out.
+      deepEqual(config.listen.websocket.map(indexOf), [1, 2]);
+    }
+    ok(examples.some(([variable]) => variable === 'RELAY_WEBSOCKET_LISTEN'));
+  });
+
+  test('say each thing once', () => {
+    const names = settingsOf(SERVICE).map(([name]) => name);
+    const repeated = names.filter((name, index) => names.indexOf(name) !== index);
+    deepEqual(new Set(repeated), new Set(['Environment', 'SystemCallFilter']));
+  });
+});
+
+function indexOf(endpoint: Endpoint): number | string {
+  return endpoint.kind === 'systemd' ? endpoint.socket : endpoint.kind;
+}

@@ -26,12 +26,15 @@ const RETRY_MS = [100, 500, 1000, 2000, 5000] as const;
 /** What is not on disk this long after `close` is given up, in milliseconds. */
 const CLOSE_MS = 5000;
 
+/** Lost records are told of so often at most, in milliseconds: with a full queue each that comes is one. */
+const TELL_LOST_MS = 10_000;
+
 export interface SqliteSinkEvents {
   /** A write failed and will be tried again. Nothing is lost yet. */
   readonly failed: (code: string, failuresInARow: number, queued: number) => void;
   /** Writing works again. */
   readonly recovered: (failuresInARow: number) => void;
-  /** Records are lost: the queue is full, or the time to write them is over. */
+  /** So many more records are lost: the queue is full, or the time to write them is over. */
   readonly dropped: (count: number) => void;
 }
 
@@ -49,6 +52,9 @@ export class SqliteSink {
   #closing: Promise<void> | null = null;
   #failures = 0;
   #retryAt = 0;
+  /** Records that are lost and have not been told of. */
+  #lost = 0;
+  #tellLostAt = 0;
   #written: { readonly state: CurrentState; readonly at: number } | null = null;
 
   private constructor(thread: DatabaseThread, current: () => CurrentState, events: SqliteSinkEvents) {
@@ -87,8 +93,12 @@ export class SqliteSink {
   }
 
   record(record: UsageRecord): void {
-    if (this.#queue.length < MAX_QUEUED_RECORDS) this.#queue.push(record);
-    else this.#events.dropped(1);
+    if (this.#queue.length < MAX_QUEUED_RECORDS) {
+      this.#queue.push(record);
+      return;
+    }
+    this.#lost += 1;
+    this.#tellLost();
   }
 
   /** Writes everything that waits and a last `current` row, then lets go of the file. */
@@ -100,7 +110,9 @@ export class SqliteSink {
   async #close(): Promise<void> {
     if (this.#ticker !== null) clearInterval(this.#ticker);
     await Promise.race([this.#flush(), sleep(CLOSE_MS)]);
-    if (this.#queue.length > 0) this.#events.dropped(this.#queue.length);
+    this.#lost += this.#queue.length;
+    this.#tellLostAt = 0;
+    this.#tellLost();
     await this.#thread.close();
   }
 
@@ -115,6 +127,7 @@ export class SqliteSink {
   }
 
   #tick(): void {
+    this.#tellLost();
     if (this.#writing !== null || performance.now() < this.#retryAt) return;
     if (this.#queue.length === 0 && !this.#currentIsDue()) return;
     this.#writing = this.#write().then(() => {
@@ -144,6 +157,15 @@ export class SqliteSink {
     const waitMs = RETRY_MS[Math.min(this.#failures, RETRY_MS.length) - 1] ?? RETRY_MS[0];
     this.#retryAt = performance.now() + waitMs;
     this.#events.failed(code, this.#failures, this.#queue.length);
+  }
+
+  #tellLost(): void {
+    const now = performance.now();
+    if (this.#lost === 0 || now < this.#tellLostAt) return;
+    this.#tellLostAt = now + TELL_LOST_MS;
+    const count = this.#lost;
+    this.#lost = 0;
+    this.#events.dropped(count);
   }
 
   #currentIsDue(): boolean {

@@ -57,6 +57,26 @@ export class RelayProcess implements AsyncDisposable {
     return this.#program.pid;
   }
 
+  /** Everything that it has logged so far. */
+  get log(): string {
+    return this.#program.stdout;
+  }
+
+  /** Waits for the first match in its log. */
+  says(pattern: RegExp): Promise<RegExpExecArray> {
+    return this.#program.waitForOutput(pattern);
+  }
+
+  /** Sends a signal. */
+  kill(signal: NodeJS.Signals): void {
+    this.#program.kill(signal);
+  }
+
+  /** Resolves when it has ended with exit code 0; rejects otherwise. */
+  ended(): Promise<void> {
+    return this.#program.succeeds(STOP_TIMEOUT_MS);
+  }
+
   /** The first port of that role. Throws where there is none. */
   port(role: Role): number {
     for (const { role: found, endpoint } of listening(this.#program.stdout)) {
@@ -67,8 +87,8 @@ export class RelayProcess implements AsyncDisposable {
 
   /** Stops it with SIGTERM. All its records are on disk then. Rejects unless it ends with exit code 0. */
   async stop(): Promise<void> {
-    this.#program.kill('SIGTERM');
-    await this.#program.succeeds(STOP_TIMEOUT_MS);
+    this.kill('SIGTERM');
+    await this.ended();
   }
 
   [Symbol.asyncDispose](): Promise<void> {

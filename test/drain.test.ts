@@ -1,0 +1,230 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import type { Socket } from 'node:net';
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { test } from 'node:test';
+import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from './support/bytes.ts';
+import { RelayProcess, UsageReader } from './support/relay-process.ts';
+import { scratch, until } from './support/scratch.ts';
+import { TestClient } from './support/test-client.ts';
+
+/** A raw client that has said its line. */
+async function client(relay: RelayProcess, token: string, side: string): Promise<TestClient> {
+  const tcpPort = relay.port('raw');
+  const come = await TestClient.connect('tcp', { tcpPort, unixPath: '', websocketPort: 0 });
+  await come.send(handshake(token, side));
+  return come;
+}
+
+async function statusOf(relay: RelayProcess): Promise<Readonly<Record<string, unknown>>> {
+  const response = await fetch(`http://127.0.0.1:${relay.port('status')}/status.json`);
+  const status: unknown = await response.json();
+  assert.ok(typeof status === 'object' && status !== null);
+  return { ...status };
+}
+
+async function isReady(relay: RelayProcess): Promise<number> {
+  const response = await fetch(`http://127.0.0.1:${relay.port('status')}/readyz`);
+  await response.text();
+  return response.status;
+}
+
+async function waitingIs(relay: RelayProcess, waiting: number): Promise<void> {
+  while ((await statusOf(relay))['waiting'] !== waiting) await sleep(10);
+}
+
+test('a relay that stops lets in partners of clients that wait, tells everybody else, and finishes', async (context) => {
+  const database = join(await scratch(context), 'usage.sqlite');
+  await using relay = await RelayProcess.start({ RELAY_USAGE_DB: database, RELAY_DRAIN_DELAY: '20s' });
+  assert.equal(await isReady(relay), 200);
+  const [awaited, forgotten] = [newToken(), newToken()];
+  const first = await client(relay, awaited, SIDE_A);
+  const lonely = await client(relay, forgotten, SIDE_A);
+  await waitingIs(relay, 2);
+
+  relay.kill('SIGTERM');
+  await relay.says(/"msg":"draining"/u);
+  assert.equal(await isReady(relay), 503);
+  const stranger = await client(relay, newToken(), SIDE_A);
+  assert.deepEqual(await stranger.closed, { reset: false, code: null });
+  assert.equal(stranger.received.toString(), 'shutting down\n');
+  const partner = await client(relay, awaited, SIDE_B);
+  assert.equal((await partner.until(3)).toString(), 'ok\n');
+  const status = await statusOf(relay);
+  assert.deepEqual([status['draining'], status['pairs'], status['waiting']], [true, 1, 1]);
+
+  // The last that waits leaves, and the delay has no purpose any more.
+  lonely.end();
+  await lonely.closed;
+  await refusesConnections(relay);
+  const payload = randomBytesOf(1, 2_000_000);
+  void partner.sendAll(payload, 50_000);
+  assert.ok((await first.until(payload.length + 3)).subarray(3).equals(payload));
+  partner.end();
+  await first.closed;
+  await relay.ended();
+  using reader = new UsageReader(database);
+  assert.deepEqual(
+    reader
+      .rows()
+      .map(({ result }) => result)
+      // Of those that only tried whether it listens.
+      .filter((result) => result !== 'empty'),
+    ['lonely', 'happy'],
+  );
+});
+
+/** Resolves when nobody listens any more. */
+async function refusesConnections(relay: RelayProcess): Promise<void> {
+  for (;;) {
+    const socket = connect({ port: relay.port('raw'), host: '127.0.0.1' });
+    const [error] = await Promise.race([once(socket, 'error'), once(socket, 'connect')]);
+    socket.destroy();
+    if (error instanceof Error) return;
+    await sleep(10);
+  }
+}
+
+test('a second signal ends a relay at once, even one that still lets partners in', async (context) => {
+  const database = join(await scratch(context), 'usage.sqlite');
+  await using relay = await RelayProcess.start({ RELAY_USAGE_DB: database, RELAY_DRAIN_DELAY: '1h' });
+  const waiting = await client(relay, newToken(), SIDE_A);
+  await waitingIs(relay, 1);
+  relay.kill('SIGTERM');
+  await relay.says(/"msg":"draining"/u);
+  relay.kill('SIGTERM');
+  await relay.ended();
+  await waiting.closed;
+  using reader = new UsageReader(database);
+  assert.deepEqual(
+    reader.rows().map(({ result }) => result),
+    ['lonely'],
+  );
+});
+
+test('who still waits when the delay is over is told, and a pair that goes on is reported', async () => {
+  await using relay = await RelayProcess.start({ RELAY_DRAIN_DELAY: '200ms' });
+  const waiting = await client(relay, newToken(), SIDE_A);
+  const token = newToken();
+  const pair = [await client(relay, token, SIDE_A), await client(relay, token, SIDE_B)];
+  for (const one of pair) await one.until(3);
+  await waitingIs(relay, 1);
+  relay.kill('SIGTERM');
+  assert.deepEqual(await waiting.closed, { reset: false, code: null });
+  assert.equal(waiting.received.toString(), 'shutting down\n');
+  await relay.says(/"pairs":1,"waiting":0,"bytesPerSecond":\d+,"msg":"waiting for transfers to finish"/u);
+  pair[0]?.end();
+  await relay.ended();
+});
+
+/** One of two that meet, whatever relay they come to. */
+interface Story {
+  readonly outcome: 'whole' | 'told' | 'refused' | 'reset' | 'broken';
+}
+
+/** Comes as a client does, with its partner a moment later; says what became of both. */
+async function meet(port: number, seed: number): Promise<Story> {
+  const token = newToken();
+  const payload = randomBytesOf(seed, 20_000);
+  const first = connect({ port, host: '127.0.0.1' });
+  const atFirst = hear(first);
+  first.write(handshake(token, SIDE_A));
+  await sleep(seed % 7);
+  const second = connect({ port, host: '127.0.0.1' });
+  const atSecond = hear(second);
+  second.write(handshake(token, SIDE_B));
+  const words = [await atFirst.line, await atSecond.line];
+  if (words.some((word) => word === 'shutting down')) return { outcome: 'told' };
+  if (words.some((word) => word === 'ECONNREFUSED')) return { outcome: 'refused' };
+  if (words.some((word) => word !== 'ok')) return { outcome: words.includes('ok') ? 'broken' : 'reset' };
+  first.end(payload);
+  const got = await atSecond.rest;
+  return { outcome: got.equals(payload) ? 'whole' : 'broken' };
+}
+
+/** The first line that a client gets, or why there is none; and what came behind it. */
+function hear(socket: Socket): { readonly line: Promise<string>; readonly rest: Promise<Buffer> } {
+  const line = Promise.withResolvers<string>();
+  const rest = Promise.withResolvers<Buffer>();
+  let received = Buffer.alloc(0);
+  let code = 'reset';
+  socket.on('data', (bytes) => {
+    received = Buffer.concat([received, bytes]);
+    const end = received.indexOf(10);
+    if (end >= 0) line.resolve(received.subarray(0, end).toString());
+  });
+  socket.on('error', (error) => {
+    code = 'code' in error ? String(error.code) : code;
+  });
+  socket.on('close', () => {
+    line.resolve(code);
+    rest.resolve(received.subarray(received.indexOf(10) + 1));
+  });
+  return { line: line.promise, rest: rest.promise };
+}
+
+test('a restart under a stream of new clients breaks no transfer, and whoever is refused is told', async (context) => {
+  const settings = { RELAY_DRAIN_DELAY: '2s' };
+  await using relay = await RelayProcess.start(settings);
+  const port = relay.port('raw');
+  // Transfers that are long enough to live through the restart.
+  const long = [];
+  for (let index = 0; index < 5; index += 1) {
+    const token = newToken();
+    const pair = [await client(relay, token, SIDE_A), await client(relay, token, SIDE_B)] as const;
+    for (const one of pair) await one.until(3);
+    long.push(pair);
+  }
+  // Somebody who waits keeps the listeners open for the whole delay.
+  const waiting = await client(relay, newToken(), SIDE_A);
+  await waitingIs(relay, 1);
+
+  const stories: Promise<Story>[] = [];
+  let isOver = false;
+  const stream = (async (): Promise<void> => {
+    for (let seed = 1; !isOver; seed += 1) {
+      stories.push(meet(port, seed));
+      await sleep(5);
+    }
+  })();
+  await until(() => stories.length > 50);
+  relay.kill('SIGTERM');
+  await waiting.closed;
+  await sleep(300);
+  isOver = true;
+  await stream;
+
+  const payload = randomBytesOf(9, 3_000_000);
+  for (const [a, b] of long) {
+    void a.sendAll(payload, 50_000);
+    assert.ok((await b.until(payload.length + 3)).subarray(3).equals(payload));
+    a.end();
+  }
+  await relay.ended();
+  const outcomes = { whole: 0, told: 0, refused: 0, reset: 0, broken: 0 };
+  for (const { outcome } of await Promise.all(stories)) outcomes[outcome] += 1;
+  context.diagnostic(`stop under a stream of clients | ${JSON.stringify(outcomes)}`);
+  assert.equal(outcomes.broken, 0);
+  assert.equal(outcomes.reset, 0);
+  assert.ok(outcomes.whole > 40 && outcomes.told > 40 && outcomes.refused > 0, JSON.stringify(outcomes));
+  // The next one is there at once.
+  await using next = await RelayProcess.start({
+    ...settings,
+    RELAY_LISTEN: `tcp:${port}:interface=127.0.0.1`,
+  });
+  assert.equal((await meet(next.port('raw'), 1)).outcome, 'whole');
+});
+
+test('a client that has sent half a line when the relay stops is told', async () => {
+  await using relay = await RelayProcess.start({});
+  const socket = connect({ port: relay.port('raw'), host: '127.0.0.1' });
+  socket.write('please relay');
+  await once(socket, 'connect');
+  while ((await statusOf(relay))['connections'] !== 1) await sleep(10);
+  relay.kill('SIGTERM');
+  assert.equal(await text(socket), 'shutting down\n');
+  await relay.ended();
+});

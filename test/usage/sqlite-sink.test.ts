@@ -79,7 +79,8 @@ test('records are on disk soon after they are made, and without a close', async 
   const { sink } = await open(context, path);
   sink.record(RECORD);
   await until(() => rows(path).length === 1);
-  assert.equal(sink.queued, 0);
+  await until(() => sink.queued === 0);
+  await sink.close();
 });
 
 test('the current row is written at the start, when something changes, and at the end', async (context) => {
@@ -215,6 +216,7 @@ test('records wait for a locked database, and nothing is lost', async (context) 
   await until(() => sink.queued === 0);
   assert.equal(rows(path).length, 6000);
   assert.deepEqual([seen.recoveries, seen.dropped], [1, 0]);
+  await sink.close();
 });
 
 test('a database that is locked at the start is waited for', async (context) => {
@@ -228,6 +230,7 @@ test('a database that is locked at the start is waited for', async (context) => 
   other.exec('COMMIT');
   other.close();
   await until(() => sink.queued === 0);
+  await sink.close();
   assert.equal(rows(path).length, 1);
   assert.ok(seen.failures.length > 0);
 });

@@ -1,11 +1,16 @@
 import { equal, match, notEqual, ok } from 'node:assert/strict';
+import { chmodSync, writeFileSync } from 'node:fs';
 import { get } from 'node:https';
 import { join } from 'node:path';
 import { before, describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
+import { WebSocket } from 'ws';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
+import { makeIdentity } from '../support/certificates.ts';
+import type { Identity } from '../support/certificates.ts';
 import { ComposeProject } from '../support/compose.ts';
+import { pairAt } from '../support/docker-clients.ts';
 import { DockerHouse, buildDebian, buildImage, docker, withoutDocker } from '../support/docker.ts';
 import type { Container } from '../support/docker.ts';
 import { SecureClient } from '../support/secure-client.ts';
@@ -18,6 +23,9 @@ const READY_TRIES = 100;
 const READY_PAUSE_MS = 100;
 
 const PAIRED = 'ok\n';
+
+/** Each front's clients are all of one address here. */
+const MOST_OF_ONE_ADDRESS = 4;
 
 /** A TLS front of the relay, and what its clients have to trust. */
 interface Front {
@@ -95,6 +103,35 @@ async function exchange([first, second]: [SecureClient, SecureClient]): Promise<
   await Promise.all([first.closed, second.closed]);
 }
 
+/** What somebody hears, and the close code, who claims to come from elsewhere. */
+function pretend(port: number, certificate: string): Promise<string> {
+  const headers = { host: 'localhost', 'x-forwarded-for': '192.0.2.9' };
+  const options = { ca: certificate, servername: 'localhost', headers };
+  const client = new WebSocket(`wss://127.0.0.1:${port}/`, options);
+  let heard = '';
+  return new Promise((resolve, reject) => {
+    client.on('open', () => client.send(Buffer.from(handshake(newToken(), SIDE_A))));
+    client.on('message', (data: Buffer) => {
+      heard += String(data);
+    });
+    client.on('close', (code) => resolve(`${heard}${code}`));
+    client.on('error', reject);
+  });
+}
+
+/** A directory that the user in the container may read, with what an authority hands out. */
+async function certificateDirectory(context: TestContext, identity: Identity): Promise<string> {
+  const directory = await scratch(context);
+  chmodSync(directory, 0o755);
+  putCertificate(directory, identity);
+  return directory;
+}
+
+function putCertificate(directory: string, { key, certificate }: Identity): void {
+  writeFileSync(join(directory, 'privkey.pem'), key);
+  writeFileSync(join(directory, 'fullchain.pem'), certificate);
+}
+
 /** The HTTP status of a plain request. */
 function statusOf(port: number, path: string, ca: string): Promise<number | undefined> {
   return new Promise((resolve, reject) => {
@@ -136,9 +173,15 @@ describe('TLS in front of the relay', { skip: withoutDocker, concurrency: true }
   });
 
   for (const front of [CADDY, NGINX]) {
-    test(`with ${front.service}: wss:// clients pair, go on while the relay drains, and are named nowhere`, async (t) => {
+    test(`with ${front.service}: wss:// clients pair, are counted by address, go on while the relay drains, and are named nowhere`, async (t) => {
       const image = await front.image();
-      const settings = { RELAY_IMAGE: relayImage, ...(await front.settings(image, t)) };
+      const settings = {
+        RELAY_IMAGE: relayImage,
+        RELAY_MAX_CONNECTIONS_PER_ADDRESS: String(MOST_OF_ONE_ADDRESS),
+        // For somebody who is let in and should not have been.
+        RELAY_WAIT_TIMEOUT: '10s',
+        ...(await front.settings(image, t)),
+      };
       const files = ['docker-compose.yml', `deploy/compose/tls-${front.service}.yml`];
       await using project = new ComposeProject({ project: house.name(front.service), files, settings });
       await project.run('up', '--detach', '--wait', '--no-build');
@@ -157,6 +200,12 @@ describe('TLS in front of the relay', { skip: withoutDocker, concurrency: true }
       await project.run('up', '--detach', '--wait', '--no-build', '--force-recreate', 'relay');
       await answering(port, certificate);
       const last = await pairOver(t, port, certificate);
+      const others = [
+        await SecureClient.connect(port, certificate),
+        await SecureClient.connect(port, certificate),
+      ];
+      equal(await pretend(port, certificate), 'busy\n1013');
+      for (const client of others) client[Symbol.dispose]();
       const relay = await project.container('relay');
       const stopped = project.run('stop');
       await relay.says(/"pairs":1,.*"msg":"draining"/u);
@@ -175,4 +224,23 @@ describe('TLS in front of the relay', { skip: withoutDocker, concurrency: true }
       equal(log.includes(ours), false, log);
     });
   }
+
+  test('with one port: clients of every kind come by it, and a new certificate needs no restart', async (t) => {
+    const [first, second] = [makeIdentity(), makeIdentity()];
+    const directory = await certificateDirectory(t, first);
+    const settings = { RELAY_IMAGE: relayImage, TLS_DIRECTORY: directory };
+    const files = ['docker-compose.yml', 'deploy/compose/one-port.yml'];
+    await using project = new ComposeProject({ project: house.name('one-port'), files, settings });
+    await project.run('up', '--detach', '--wait', '--no-build');
+    const relay = await project.container('relay');
+    const port = await relay.port(4001);
+
+    await exchange(await pairOver(t, port, first.certificate));
+    await using pair = await pairAt({ tcpPort: port, websocketPort: port }, ['tcp', 'websocket']);
+    await pair.exchange(SOME_BYTES);
+
+    putCertificate(directory, second);
+    await relay.says(/"msg":"a certificate has been replaced"/u);
+    await exchange(await pairOver(t, port, second.certificate));
+  });
 });

@@ -183,9 +183,9 @@ test('a restart under a stream of new clients breaks no transfer, and whoever is
   await waitingIs(relay, 1);
 
   const stories: Promise<Story>[] = [];
-  let isOver = false;
+  const over = new AbortController();
   const stream = (async (): Promise<void> => {
-    for (let seed = 1; !isOver; seed += 1) {
+    for (let seed = 1; !over.signal.aborted; seed += 1) {
       stories.push(meet(port, seed));
       await sleep(5);
     }
@@ -194,7 +194,7 @@ test('a restart under a stream of new clients breaks no transfer, and whoever is
   relay.kill('SIGTERM');
   await waiting.closed;
   await sleep(300);
-  isOver = true;
+  over.abort();
   await stream;
 
   const payload = randomBytesOf(9, 3_000_000);

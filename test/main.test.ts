@@ -6,7 +6,7 @@ import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
-import { text } from 'node:stream/consumers';
+import { text as allText } from 'node:stream/consumers';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { parseEndpoint } from '../src/net/endpoint.ts';
@@ -146,7 +146,7 @@ test('SIGTERM and SIGINT end an idle relay with exit code 0, and who waits is se
     const path = join(await scratch(context), 'usage.sqlite');
     const relay = new Running(context, { RELAY_USAGE_DB: path, RELAY_DRAIN_DELAY: '0s' });
     const waiting = await relay.client(handshake(newToken(), SIDE_A));
-    const heard = text(waiting);
+    const heard = allText(waiting);
     await relay.port('status');
     while ((await current(path)) !== 1) await new Promise((resolve) => setTimeout(resolve, 20));
     relay.child.kill(signal);

@@ -6,7 +6,7 @@ import { sourceAddress } from './source-address.ts';
 const CONNECTING_AT_ONCE = 500;
 
 /** Addresses that a crowd comes from. */
-const ADDRESSES = 4;
+export const ADDRESSES = 4;
 
 /** What is kept of what the relay says to one of the crowd, in bytes. */
 const MAX_HEARD_BYTES = 4096;
@@ -140,7 +140,8 @@ export class Crowd {
   leave(): void {
     this.#isLeaving = true;
     for (const { socket, index } of this.#strangers) {
-      if (index % 2 === 0) socket.destroy();
+      // A reset behind a FIN is more than Node can do.
+      if (index % 2 === 0 || socket.writableEnded) socket.destroy();
       else socket.resetAndDestroy();
     }
   }

@@ -51,6 +51,7 @@ export class HeldRelay implements AsyncDisposable {
   readonly relay: RelayProcess;
   readonly databasePath: string;
   readonly #probePath: string;
+  #ownPairs = 0;
 
   private constructor(relay: RelayProcess, databasePath: string, probePath: string) {
     this.relay = relay;
@@ -78,7 +79,7 @@ export class HeldRelay implements AsyncDisposable {
       WITH_OPEN_FILES,
     );
     const held = new HeldRelay(relay, databasePath, probePath);
-    await held.#warmUp();
+    await held.servesPair();
     return held;
   }
 
@@ -130,21 +131,11 @@ export class HeldRelay implements AsyncDisposable {
     return status;
   }
 
-  /** Resolves when the status says that so many pairs run, and clients wait under so many tokens. */
-  async counts(pairs: number, waiting: number): Promise<void> {
+  /** Resolves when the status is such. */
+  async sees(holds: (status: RelayStatus) => boolean): Promise<void> {
     await this.#eventually(async () => {
       const status = await this.status();
-      return status.pairs === pairs && status.waiting === waiting
-        ? null
-        : `${status.pairs} pairs and ${status.waiting} waiting became ${pairs} and ${waiting}`;
-    });
-  }
-
-  /** Resolves when clients wait under so many tokens. */
-  async waits(waiting: number): Promise<void> {
-    await this.#eventually(async () => {
-      const status = await this.status();
-      return status.waiting === waiting ? null : `${status.waiting} waiting became ${waiting}`;
+      return holds(status) ? null : `${JSON.stringify(status)} became ${holds.toString()}`;
     });
   }
 
@@ -162,7 +153,7 @@ export class HeldRelay implements AsyncDisposable {
    * same memory but for a margin; nobody waits and no pair runs. Rejects when it does not come to that.
    */
   async letsGo(before: Holdings): Promise<void> {
-    await this.counts(0, 0);
+    await this.sees(isEmpty);
     await this.#eventually(async () => {
       const { heapBytes, resources, openFiles } = await this.holdings();
       if (openFiles !== before.openFiles) return `${openFiles} descriptors became ${before.openFiles}`;
@@ -175,29 +166,31 @@ export class HeldRelay implements AsyncDisposable {
     });
   }
 
-  /** Stops the relay, which writes all its records, and counts them by mood, but for that of the first pair. */
-  async moods(): Promise<Readonly<Record<string, number>>> {
-    await this.relay.stop();
-    using reader = new UsageReader(this.databasePath);
-    const moods: Record<string, number> = {};
-    for (const { result, rows } of reader.counts()) moods[result] = (moods[result] ?? 0) + rows;
-    return { ...moods, happy: (moods['happy'] ?? 0) - 1 };
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.relay[Symbol.asyncDispose]();
-  }
-
-  async #warmUp(): Promise<void> {
+  /** Has it relay for a pair of ours, by one transport and the other. */
+  async servesPair(): Promise<void> {
     const ports = { raw: this.rawPort, websocket: this.websocketPort };
     const token = newToken();
     const parties = [
       new Party(ports, 'tcp', handshake(token, SIDE_A)),
       new Party(ports, 'websocket', handshake(token, SIDE_B)),
     ];
+    this.#ownPairs += 1;
     await Promise.all(parties.map(({ ok }) => ok));
     for (const { socket } of parties) socket.destroy();
-    await this.counts(0, 0);
+    await this.sees(isEmpty);
+  }
+
+  /** Stops the relay, which writes all its records, and counts them by mood, but for those of our own pairs. */
+  async moods(): Promise<Readonly<Record<string, number>>> {
+    await this.relay.stop();
+    using reader = new UsageReader(this.databasePath);
+    const moods: Record<string, number> = {};
+    for (const { result, rows } of reader.counts()) moods[result] = (moods[result] ?? 0) + rows;
+    return { ...moods, happy: (moods['happy'] ?? 0) - this.#ownPairs };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.relay[Symbol.asyncDispose]();
   }
 
   /** @param missing what has not come yet, or null */
@@ -210,6 +203,11 @@ export class HeldRelay implements AsyncDisposable {
       await sleep(POLL_MS);
     }
   }
+}
+
+/** Nobody waits, and no pair runs. */
+export function isEmpty({ pairs, waiting }: RelayStatus): boolean {
+  return pairs === 0 && waiting === 0;
 }
 
 function isHoldings(value: unknown): value is Holdings {

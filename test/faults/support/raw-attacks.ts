@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
+import { SIDE_A, handshake, newToken } from '../../support/bytes.ts';
 import type { Behaviour, Stranger } from './crowd.ts';
 
-const LINE = `please relay ${'0'.repeat(64)} for side ${'0'.repeat(16)}\n`;
+const LINE = handshake(newToken(), SIDE_A);
 
 const NO_NEWLINE = Buffer.alloc(4096, 'x');
 
@@ -42,7 +43,6 @@ export const RAW_ATTACKS = {
   },
   /** A client as the protocol wants it, but nobody will ever come for it. */
   waiting: {
-    connected: ({ socket }) =>
-      void socket.write(`please relay ${randomBytes(32).toString('hex')} for side ${'0'.repeat(16)}\n`),
+    connected: ({ socket }) => void socket.write(handshake(randomBytes(32).toString('hex'), SIDE_A)),
   },
 } satisfies Readonly<Record<string, Behaviour>>;

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Mood } from '../../../src/protocol/wire.ts';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../../support/bytes.ts';
 import { encodeFrame } from '../../support/frames.ts';
+import { isEmpty } from './held-relay.ts';
 import type { HeldRelay } from './held-relay.ts';
 import { Party } from './party.ts';
 import type { NetTransport } from './party.ts';
@@ -123,7 +124,7 @@ function alone(
   };
   const resetAll = async (held: HeldRelay): Promise<void> => {
     const sockets = await Promise.all(Array.from({ length: EACH }, () => bring(held)));
-    if (waiting > 0) await held.waits(waiting);
+    if (waiting > 0) await held.sees((status) => status.waiting === waiting);
     await Promise.all(sockets.map((socket) => reset(socket)));
   };
   return { name, mood, records: mood === null ? 0 : EACH, reset: resetAll };
@@ -267,6 +268,6 @@ export const RESET_POINTS: readonly ResetPoint[] = [...ALONE, ...PAIRED];
  */
 export const SLOW_POINT = paired('while its receiver has stopped for good', stalls, async (each, held) => {
   await reset(each.sender);
-  await held.counts(0, 0);
+  await held.sees(isEmpty);
   await reset(each.receiver);
 });

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { SIDE_A, handshake } from '../../support/bytes.ts';
 import { encodeFrame, readServerFrames } from '../../support/frames.ts';
 import type { Behaviour, Stranger } from './crowd.ts';
 
@@ -80,6 +81,18 @@ export const WEBSOCKET_ATTACKS = {
     everySecond: ({ socket, index }) => {
       if (index % 4 === 2) socket.write('x');
       if (index % 4 === 3) socket.write(A_HEADER_LINE);
+    },
+  },
+  /** A client as the protocol wants it, but nobody will ever come for it. It goes when it is told something. */
+  'waiting-by-websocket': {
+    nameOf: answerOf,
+    connected: ({ socket }) => {
+      const line = handshake(randomBytes(32).toString('hex'), SIDE_A);
+      socket.write(Buffer.concat([Buffer.from(UPGRADE), encodeFrame({ opcode: BINARY, payload: line })]));
+    },
+    hears: ({ socket, heard }) => {
+      const answer = framesOf(heard);
+      if (answer !== null && answer.length > 0) socket.end();
     },
   },
   /** As many of each kind. Every other stranger does not wait for the answer to its upgrade. */

@@ -1,0 +1,75 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { Attack } from './support/attack.ts';
+import { ADDRESSES } from './support/crowd.ts';
+import { HeldRelay } from './support/held-relay.ts';
+import { ordeal } from './support/ordeal.ts';
+
+const STRANGERS = 3000;
+
+/** What a limit lets in of them; of connections, the bystander's are among these. */
+const LIMIT = 400;
+
+const BYSTANDERS = 4;
+
+describe('a flood of strangers against a limit', { timeout: 120_000 }, () => {
+  test('of connections: who is not let in is told so', async (context) => {
+    const held = await HeldRelay.startFor(context, { RELAY_MAX_CONNECTIONS: String(LIMIT) });
+    let refused = 0;
+    const fault = `${STRANGERS} strangers, and room for ${LIMIT}`;
+    const transfers = await ordeal(context, held, fault, async () => {
+      await using attack = new Attack('unfinished', held, STRANGERS);
+      assert.deepEqual(await attack.ready(), { connected: STRANGERS, failed: 0 });
+      await held.sees(({ connections }) => connections === LIMIT);
+      const {
+        'busy, FIN': told = 0,
+        'busy, reset': thrown = 0,
+        reset = 0,
+        FIN = 0,
+        ...others
+      } = await attack.ended();
+      assert.deepEqual(others, {});
+      refused = (await held.status()).refused.connections;
+      // Those of the lane hear nothing when they have said nothing.
+      assert.ok(told + thrown + reset <= refused && FIN >= LIMIT - BYSTANDERS);
+      assert.equal(told + thrown + reset + FIN, STRANGERS);
+    });
+    await held.servesPair();
+    assert.ok(refused >= STRANGERS - LIMIT - BYSTANDERS, `${refused} of ${STRANGERS}`);
+    assert.deepEqual(await held.moods(), { empty: STRANGERS - refused, happy: transfers });
+  });
+
+  for (const { name, attackers, busy } of [
+    { name: 'raw', attackers: 'waiting', busy: 'busy, FIN' },
+    { name: 'WebSocket', attackers: 'waiting-by-websocket', busy: 'close 1013, FIN' },
+  ]) {
+    test(`of ${name} clients that wait: others are told so`, async (context) => {
+      const held = await HeldRelay.startFor(context, { RELAY_MAX_WAITING: String(LIMIT) });
+      const fault = `${STRANGERS} ${name} clients, and room for ${LIMIT} that wait`;
+      const transfers = await ordeal(context, held, fault, async () => {
+        await using attack = new Attack(attackers, held, STRANGERS);
+        assert.deepEqual(await attack.ready(), { connected: STRANGERS, failed: 0 });
+        await held.sees((status) => status.refused.waiting === STRANGERS - LIMIT);
+        assert.equal((await held.status()).waiting, LIMIT);
+        assert.deepEqual(await attack.leave(), { left: LIMIT, [busy]: STRANGERS - LIMIT });
+      });
+      await held.servesPair();
+      assert.deepEqual(await held.moods(), { lonely: LIMIT, happy: transfers });
+    });
+  }
+
+  test('of new connections from one address: others do not feel it', async (context) => {
+    const settings = { RELAY_NEW_CONNECTIONS_PER_ADDRESS: `${LIMIT / ADDRESSES}/h` };
+    const held = await HeldRelay.startFor(context, settings);
+    const fault = `${STRANGERS} strangers from ${ADDRESSES} addresses`;
+    const transfers = await ordeal(context, held, fault, async () => {
+      await using attack = new Attack('waiting', held, STRANGERS);
+      assert.deepEqual(await attack.ready(), { connected: STRANGERS, failed: 0 });
+      await held.sees((status) => status.refused.address === STRANGERS - LIMIT);
+      assert.equal((await held.status()).waiting, LIMIT);
+      assert.deepEqual(await attack.leave(), { left: LIMIT, 'busy, FIN': STRANGERS - LIMIT });
+    });
+    await held.servesPair();
+    assert.deepEqual(await held.moods(), { lonely: LIMIT, happy: transfers });
+  });
+});

@@ -5,9 +5,7 @@ import type { Logger } from 'pino';
 import type { Config } from './config/config.ts';
 import { addressLimitOf, pacerOf, roomOf } from './limits/from-config.ts';
 import { openFilesLimit } from './limits/open-files.ts';
-import { QuotaKeeper } from './limits/quota-keeper.ts';
 import { Seldom, faultOf } from './logging.ts';
-import { CertificateError, Certificates } from './net/certificates.ts';
 import type { Ending } from './net/connection.ts';
 import { DataPlane } from './net/data-plane.ts';
 import { Doors } from './net/doors.ts';
@@ -18,6 +16,8 @@ import { listen } from './net/listener.ts';
 import { Reception } from './net/reception.ts';
 import { TrustedProxies } from './net/trusted-proxies.ts';
 import { Output } from './output.ts';
+import { RelayCertificates } from './relay-certificates.ts';
+import { RelayQuota } from './relay-quota.ts';
 import { RateMeter } from './status/rate-meter.ts';
 import type { RelayStatus } from './status/relay-status.ts';
 import { SelfTest } from './status/self-test.ts';
@@ -41,8 +41,6 @@ const ACCEPT_REPORT_MS = 10_000;
 /** How often a drain looks whether anybody waits still, in milliseconds. */
 const DRAIN_LOOK_MS = 20;
 
-const KEPT_CERTIFICATE = 'a certificate can not be read; the one before stays';
-
 /** What clients, operators and scripts can reach, with port 0 resolved. */
 export interface Endpoints {
   readonly raw: readonly BoundEndpoint[];
@@ -59,19 +57,20 @@ export class Relay {
   readonly #recorder: Recorder;
   readonly #servers: Server[] = [];
   readonly #statusServers: HttpServer[] = [];
-  readonly #certificates: Certificates[] = [];
+  readonly #certificates: RelayCertificates;
   /** What must be closed in the end, last opened first. */
   readonly #closers: (() => Promise<void>)[] = [];
   readonly #rebooted = Date.now() / 1000;
   readonly #rate: RateMeter;
   readonly #acceptFailures: Seldom;
-  #quota: QuotaKeeper | null = null;
+  #quota: RelayQuota | null = null;
   #selfTest: SelfTest | null = null;
   #draining = false;
 
   constructor(config: Config, log: Logger) {
     this.#config = config;
     this.#log = log;
+    this.#certificates = new RelayCertificates(log);
     this.#recorder = new Recorder(config.usage.blurSeconds);
     const monotonicClock = (): number => performance.now();
     const { limits, timeouts } = config;
@@ -126,7 +125,7 @@ export class Relay {
       pingIntervalMs: PING_INTERVAL_MS,
     });
     const open = async (role: 'raw' | 'websocket', endpoint: Endpoint): Promise<Server> =>
-      doors.create({ role, kind: familyOf(endpoint), certificate: await this.#certificateOf(endpoint) });
+      doors.create({ role, kind: familyOf(endpoint), certificate: await this.#certificates.of(endpoint) });
     const endpoints = {
       raw: await this.#listenAll('raw', raw, (endpoint) => open('raw', endpoint)),
       websocket: await this.#listenAll('websocket', websocket, (endpoint) => open('websocket', endpoint)),
@@ -140,16 +139,9 @@ export class Relay {
     return endpoints;
   }
 
-  /** Reads the certificates anew. What is wrong with them is in the log, and the ones before stay. */
-  async reload(): Promise<void> {
-    for (const certificates of this.#certificates) {
-      try {
-        this.#log.info({ result: await certificates.reload() }, 'certificates are read anew');
-      } catch (error) {
-        if (!(error instanceof CertificateError)) throw error;
-        this.#log.error({ problem: error.message }, KEPT_CERTIFICATE);
-      }
-    }
+  /** Reads the certificates anew. */
+  reload(): Promise<void> {
+    return this.#certificates.reload();
   }
 
   /**
@@ -181,7 +173,7 @@ export class Relay {
     for (const server of [...this.#servers, ...this.#statusServers]) server.close();
     this.#hub.close();
     this.#rate.close();
-    for (const certificates of this.#certificates) certificates.close();
+    this.#certificates.close();
     for (const server of this.#statusServers) server.closeAllConnections();
     for (const closer of this.#closers.toReversed()) await closer();
     this.#closers.length = 0;
@@ -200,44 +192,17 @@ export class Relay {
     return { maxConnections, maxWaiting };
   }
 
-  /** The certificate of an endpoint, which is read now, and whenever its files change. */
-  async #certificateOf(endpoint: Endpoint): Promise<Certificates | null> {
-    const files = endpoint.kind === 'unix' ? null : endpoint.tls;
-    if (files === null) return null;
-    const certificates = await Certificates.load(files);
-    this.#certificates.push(certificates);
-    certificates.watch({
-      reloaded: () => this.#log.info({ expires: certificates.expiresAt }, 'a certificate has been replaced'),
-      failed: ({ message }) => this.#log.error({ problem: message }, KEPT_CERTIFICATE),
-      expiring: (expires) => this.#log.warn({ expires }, 'a certificate expires soon'),
-    });
-    return certificates;
-  }
-
   #openQuota(): void {
     const { quota } = this.#config;
     if (quota === null) return;
-    const keeper = new QuotaKeeper(quota, {
-      relayedBytes: () => this.#recorder.visibleCount(this.#hub.census().relayedBytes),
-      wallClock: () => Date.now(),
-      warn: (percent) => this.#log.warn({ percent, ...this.#quotaStatus() }, 'the quota will be spent soon'),
-      spent: () => {
-        this.#log.error(this.#quotaStatus(), 'the quota is spent; no pair may begin until it is reset');
-        this.#reception.isOverQuota = true;
-        this.#hub.endWaits();
-      },
-      graceOver: () => this.#hub.endPairs(),
-      reset: () => {
-        this.#log.info(this.#quotaStatus(), 'the quota begins anew');
-        this.#reception.isOverQuota = false;
-      },
-      failed: (code) =>
-        this.#log.error({ code }, 'the quota can not be saved; a restart would forget what was used since'),
-    });
-    this.#closers.push(() => keeper.close());
-    this.#quota = keeper;
-    // It may be spent already.
-    keeper.look();
+    const relayedBytes = (): number => this.#recorder.visibleCount(this.#hub.census().relayedBytes);
+    const opened = new RelayQuota(
+      quota,
+      { hub: this.#hub, reception: this.#reception, relayedBytes },
+      this.#log,
+    );
+    this.#closers.push(() => opened.close());
+    this.#quota = opened;
   }
 
   async #openUsage(): Promise<void> {
@@ -314,17 +279,7 @@ export class Relay {
       relayed_bytes: this.#recorder.visibleCount(relayedBytes),
       bytes_per_second: Math.round(this.#rate.perSecond),
       refused: this.#reception.refused,
-      quota: this.#quotaStatus(),
-    };
-  }
-
-  #quotaStatus(): RelayStatus['quota'] {
-    const quota = this.#quota;
-    if (quota === null) return null;
-    return {
-      used_bytes: quota.usedBytes,
-      limit_bytes: quota.limitBytes,
-      resets: new Date(quota.resetsAtMs).toISOString(),
+      quota: this.#quota?.status() ?? null,
     };
   }
 

@@ -24,7 +24,7 @@ const ROOMS: readonly (readonly [name: string, files: RegExp])[] = [
   ['sidecar api', /^sidecar\/api\.ts$/u],
   ['dashboard', /^sidecar\/dashboard\//u],
   ['sidecar', /^sidecar\/(?!api\.ts$|dashboard\/)/u],
-  ['relay', /^relay\.ts$/u],
+  ['relay', /^relay(?:-[a-z]+)?\.ts$/u],
   ['main', /^main\.ts$/u],
   ['healthcheck', /^healthcheck\.ts$/u],
 ];

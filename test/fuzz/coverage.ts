@@ -1,0 +1,96 @@
+import { Session } from 'node:inspector';
+import type { Profiler } from 'node:inspector';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+
+/** Where a block begins: the number of its file, and its place in there. */
+type Point = string;
+
+const SRC = join(import.meta.dirname, '..', '..', 'src');
+
+/** The address by which V8 knows a file inside src. */
+export function addressOf(source: string): string {
+  return pathToFileURL(join(SRC, source)).href;
+}
+
+/**
+ * Knows which blocks of some files have run, and how often: V8's own counters, asked over the inspector. It has to be
+ * there before the files are loaded.
+ */
+export class Coverage implements Disposable {
+  readonly #session = new Session();
+  readonly #addresses: readonly string[];
+  /** Every block that was seen, and whether it ever ran. */
+  readonly #points = new Map<Point, boolean>();
+
+  constructor(addresses: readonly string[]) {
+    this.#addresses = addresses;
+    this.#session.connect();
+    this.#session.post('Profiler.enable');
+    this.#session.post('Profiler.startPreciseCoverage', { callCount: true, detailed: true });
+  }
+
+  get blocks(): number {
+    return this.#points.size;
+  }
+
+  get coveredBlocks(): number {
+    return [...this.#points.values()].filter(Boolean).length;
+  }
+
+  /** The blocks that ran since the last call, each with how often, roughly. */
+  take(): string[] {
+    const features: string[] = [];
+    for (const { url, functions } of this.#read()) {
+      const file = this.#addresses.indexOf(url);
+      if (file < 0) continue;
+      for (const { ranges } of functions) this.#addFeatures(file, ranges, features);
+    }
+    return features;
+  }
+
+  /** V8 leaves out a block that ran as often as the one around it, so each known one is looked up. */
+  #addFeatures(file: number, ranges: readonly Profiler.CoverageRange[], features: string[]): void {
+    const [whole] = ranges;
+    if (whole === undefined) return;
+    const known = this.#placesIn(file, whole);
+    for (const { startOffset } of ranges) known.add(startOffset);
+    for (const place of known) {
+      // Ranges are nested and come from the outside in: the last one that holds a place is the closest.
+      const { count = 0 } =
+        ranges.findLast(({ startOffset, endOffset }) => startOffset <= place && place < endOffset) ?? {};
+      const point = `${file}:${place}`;
+      this.#points.set(point, count > 0 || this.#points.get(point) === true);
+      if (count > 0) features.push(`${point}x${bucketOf(count)}`);
+    }
+  }
+
+  readonly #places = new Map<string, Set<number>>();
+
+  /** The places known in a function. */
+  #placesIn(file: number, { startOffset, endOffset }: Profiler.CoverageRange): Set<number> {
+    const name = `${file}:${startOffset}-${endOffset}`;
+    const places = this.#places.get(name) ?? new Set();
+    this.#places.set(name, places);
+    return places;
+  }
+
+  #read(): readonly Profiler.ScriptCoverage[] {
+    let result: readonly Profiler.ScriptCoverage[] = [];
+    // Within one process the answer comes before this returns.
+    this.#session.post('Profiler.takePreciseCoverage', (error, coverage) => {
+      if (error !== null) throw error;
+      result = coverage.result;
+    });
+    return result;
+  }
+
+  [Symbol.dispose](): void {
+    this.#session.disconnect();
+  }
+}
+
+/** Counts that are told apart: 1, 2, 3, 4 to 7, 8 to 15, and so on. */
+function bucketOf(count: number): number {
+  return count < 4 ? count : Math.min(9, Math.floor(Math.log2(count)) + 2);
+}

@@ -1,0 +1,122 @@
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { pathToFileURL } from 'node:url';
+import { Dice } from '../support/dice.ts';
+import { Coverage } from './coverage.ts';
+import { Fuzzer, reasonAgainst } from './fuzzer.ts';
+import type { Finding } from './fuzzer.ts';
+import { mutate } from './mutate.ts';
+import { shrink } from './shrink.ts';
+import { MAX_INPUT_BYTES, splitsOf } from './target.ts';
+import type { Target } from './target.ts';
+
+const PLACE = pathToFileURL(join(import.meta.dirname, 'fixtures', 'labyrinth.ts')).href;
+
+/** How many inputs the labyrinth may take; with coverage it takes a few hundred. */
+const MOST_STEPS = 20_000;
+
+interface Exploration {
+  readonly finding: Finding | null;
+  readonly corpus: readonly string[];
+}
+
+/** What a fuzzer finds that sees the coverage of these files. */
+async function explore(addresses: readonly string[], steps: number): Promise<Exploration> {
+  using coverage = new Coverage(addresses);
+  // Loaded anew for each, since V8 counts only what was loaded after it began to.
+  const { labyrinth }: { labyrinth: (bytes: Uint8Array) => void } = await import(
+    `./fixtures/labyrinth.ts?${addresses.length}`
+  );
+  const target: Target = {
+    dictionary: ['a', 'e', 'l', 'r', 'y', '-', ' ', '\n'],
+    make: () => '',
+    check: (input) => labyrinth(input),
+  };
+  const fuzzer = new Fuzzer(target, coverage, new Dice(1));
+  let finding: Finding | null = null;
+  for (let step = 0; step < steps && finding === null; step += 1) finding = fuzzer.step();
+  return { finding, corpus: fuzzer.corpus.map((entry) => entry.toString('latin1')) };
+}
+
+describe('the fuzzer', () => {
+  test('finds its way by coverage, and makes what it keeps as small as it can be', async () => {
+    const { finding, corpus } = await explore([`${PLACE}?1`], MOST_STEPS);
+    assert.equal(finding?.input.toString('latin1'), 'relay');
+    assert.match(finding.reason, /the middle of the labyrinth/u);
+    assert.deepEqual(corpus.toSorted(), ['', 'r', 're', 'rel', 'rela']);
+  });
+
+  test('finds nothing there without', async () => {
+    const { finding, corpus } = await explore([], MOST_STEPS / 4);
+    assert.equal(finding, null);
+    assert.deepEqual(corpus, ['']);
+  });
+
+  test('keeps what does something new, and no more of that than it needs', () => {
+    using coverage = new Coverage([]);
+    const target: Target = { dictionary: ['x'], make: () => 'x', check: () => {} };
+    const fuzzer = new Fuzzer(target, coverage, new Dice(1));
+    for (let step = 0; step < 100; step += 1) assert.equal(fuzzer.step(), null);
+    assert.equal(fuzzer.corpus.length, 1, 'only the empty input it begins with');
+    assert.deepEqual(fuzzer.distill(10), []);
+  });
+
+  test('tells the same of the same input', () => {
+    const rolled: number[] = [];
+    const target: Target = {
+      dictionary: ['x'],
+      make: () => '',
+      check: (_, dice) => {
+        rolled.push(dice.roll());
+        throw new Error('always');
+      },
+    };
+    for (const text of ['a', 'b', 'a'])
+      assert.match(reasonAgainst(target, Buffer.from(text)) ?? '', /always/u);
+    assert.equal(rolled[0], rolled[2]);
+    assert.notEqual(rolled[0], rolled[1]);
+  });
+});
+
+describe('a mutation', () => {
+  test('is another input, and none is too long', () => {
+    const dice = new Dice(1);
+    const input = Buffer.alloc(MAX_INPUT_BYTES - 10, 'please relay ');
+    const seen = new Set<string>();
+    for (let round = 0; round < 500; round += 1) {
+      const mutated = mutate(input, dice, { corpus: [input], dictionary: [Buffer.from('token')] });
+      assert.ok(mutated.length <= MAX_INPUT_BYTES);
+      seen.add(mutated.toString('latin1'));
+    }
+    assert.ok(seen.size > 400, `${seen.size} different ones`);
+  });
+
+  test('leaves what it is made from alone', () => {
+    const dice = new Dice(1);
+    const input = Buffer.from('please relay');
+    for (let round = 0; round < 500; round += 1)
+      mutate(input, dice, { corpus: [input], dictionary: [input] });
+    assert.equal(input.toString(), 'please relay');
+  });
+});
+
+describe('a smaller input', () => {
+  test('has what it is asked to keep, and nothing else', () => {
+    const input = Buffer.from('aaaaaaaaXbbbbbbbbbbbbbYcccccc');
+    const keeps = (one: Buffer): boolean => one.includes('X') && one.includes('Y');
+    assert.equal(shrink(input, keeps, 1000).toString(), 'XY');
+    assert.equal(shrink(input, keeps, 0).toString(), input.toString());
+    assert.equal(shrink(input, () => true, 1000).length, 0);
+  });
+});
+
+describe('the splits of an input', () => {
+  test('are it, whole, byte by byte, and otherwise', () => {
+    const input = Buffer.from('please relay');
+    const splits = splitsOf(input, new Dice(1));
+    for (const chunks of splits) assert.equal(Buffer.concat(chunks).toString(), 'please relay');
+    assert.equal(splits[0]?.length, 1);
+    assert.ok(splits[1]?.every((chunk) => chunk.length <= 1));
+  });
+});

@@ -1,0 +1,113 @@
+import { readFileSync } from 'node:fs';
+import { relative } from 'node:path';
+import { parseArgs } from 'node:util';
+import { Worker } from 'node:worker_threads';
+import { writeCorpus, writeCrash } from './corpus.ts';
+import { reasonAgainst } from './fuzzer.ts';
+import { notedInput, roomForInput } from './messages.ts';
+import type { Job, Report } from './messages.ts';
+import { MAX_INPUT_BYTES } from './target.ts';
+import { TARGET_NAMES, loadTarget } from './targets.ts';
+import type { TargetName } from './targets.ts';
+
+/**
+ * Feeds what reads strangers' bytes with inputs that a grammar makes and with mutations of what ran new code before:
+ * `npm run fuzz -- [--seconds 60] [--target NAME] [--seed N] [--keep]`. The seconds are shared by the targets.
+ *
+ * With `--keep`, the corpus is replaced by one that runs all that was ever run. `--target NAME --input FILE` tries
+ * one input. Exit code: 1 when something was found.
+ */
+const { values } = parseArgs({
+  options: {
+    seconds: { type: 'string', default: '60' },
+    target: { type: 'string' },
+    seed: { type: 'string' },
+    keep: { type: 'boolean', default: false },
+    input: { type: 'string' },
+  },
+});
+
+/** A thread that is this late does not come back. */
+const GRACE_MS = 30_000;
+
+/** An input that needs more than this is a finding. */
+const MAX_MEMORY_MB = 512;
+
+// Whatever was started ends with this process, and it goes when it is told to.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
+
+const print = (text: string): void => {
+  process.stdout.write(`${text}\n`);
+};
+
+await run();
+
+async function run(): Promise<void> {
+  const names = TARGET_NAMES.filter((name) => values.target === undefined || name === values.target);
+  const seconds = Number(values.seconds);
+  const seed = Number(values.seed ?? Date.now() % 2 ** 32);
+  if (names.length === 0 || !(seconds > 0) || !Number.isSafeInteger(seed)) {
+    print(`usage: --target is one of ${TARGET_NAMES.join(', ')}; --seconds and --seed are numbers`);
+    process.exitCode = 2;
+    return;
+  }
+  for (const name of names) {
+    if (values.input === undefined) await fuzz(name, seconds / names.length, seed);
+    else await replay(name, values.input);
+  }
+}
+
+async function replay(name: TargetName, path: string): Promise<void> {
+  const reason = reasonAgainst(await loadTarget(name), readFileSync(path));
+  print(`${name}: ${reason ?? 'nothing is wrong'}`);
+  if (reason !== null) process.exitCode = 1;
+}
+
+async function fuzz(name: TargetName, seconds: number, seed: number): Promise<void> {
+  const report = await runThread({ target: name, seconds, seed, current: roomForInput(MAX_INPUT_BYTES) });
+  const { finding } = report;
+  const perSecond = Math.round(report.executions / report.seconds);
+  print(
+    `${name.padEnd(18)} ${String(report.executions).padStart(8)} executions, ${String(perSecond).padStart(6)}/s, ` +
+      `corpus ${String(report.entries).padStart(4)}, blocks ${report.coveredBlocks} of ${report.blocks}, seed ${seed}`,
+  );
+  if (finding === null) {
+    if (values.keep && report.corpus.length > 0) writeCorpus(name, report.corpus);
+    return;
+  }
+  process.exitCode = 1;
+  const reproduction = (path: string): string =>
+    `node test/fuzz/main.ts --target ${name} --input ${relative('.', path)}`;
+  const notes = (path: string): string =>
+    `seed ${seed}, after ${report.executions} executions, ${report.seconds.toFixed(1)} s\n${reproduction(path)}\n\n${finding.reason}\n`;
+  const path = writeCrash(name, finding.input, notes);
+  print(`${name} is broken: ${finding.reason}\n  try it with ${reproduction(path)}`);
+}
+
+/** Runs a job. A thread that hangs or dies makes a report of its own: about the input it was at. */
+async function runThread(job: Job): Promise<Report> {
+  const worker = new Worker(new URL('thread.ts', import.meta.url), {
+    workerData: job,
+    resourceLimits: { maxOldGenerationSizeMb: MAX_MEMORY_MB },
+  });
+  const reports: Report[] = [];
+  let reason = 'the thread ended';
+  worker.on('message', (report: Report) => reports.push(report));
+  worker.on('error', (error: Error) => {
+    reason = error.stack ?? error.message;
+  });
+  const late = setTimeout(
+    () => {
+      reason = 'it does not end';
+      void worker.terminate();
+    },
+    job.seconds * 1000 + GRACE_MS,
+  );
+  await new Promise((resolve) => worker.once('exit', resolve));
+  clearTimeout(late);
+  const finding = { input: notedInput(job.current), reason };
+  const { seconds } = job;
+  return (
+    reports[0] ?? { executions: 0, seconds, entries: 0, blocks: 0, coveredBlocks: 0, corpus: [], finding }
+  );
+}

@@ -1,0 +1,11 @@
+import { isIPv4, isIPv6 } from 'node:net';
+
+/** The one form of an address, by Node's idea of what one is: that of URLs, and mapped IPv4 as IPv4. Null for none. */
+export function printedAddress(text: string): string | null {
+  if (isIPv4(text)) return text;
+  if (!isIPv6(text) || text.includes('%')) return null;
+  const printed = new URL(`http://[${text}]/`).hostname.slice(1, -1);
+  const [, high, low] = /^::ffff:([\da-f]{1,4}):([\da-f]{1,4})$/u.exec(printed) ?? [];
+  if (high === undefined || low === undefined) return printed;
+  return [high, low].flatMap((group) => [parseInt(group, 16) >> 8, parseInt(group, 16) & 0xff]).join('.');
+}

@@ -1,0 +1,117 @@
+import { isIP } from 'node:net';
+import type { Endpoint, TlsFiles } from '../../../src/net/endpoint.ts';
+
+/** The grammar of endpoints, written down a second time, as a table. */
+
+type Check = RegExp | ((value: string) => boolean);
+
+const PATH = /^[^\0]+$/u;
+const BACKLOG = numberIn(10, 1, 2 ** 31 - 1);
+
+const TLS: Readonly<Record<string, Check>> = {
+  privateKey: PATH,
+  certKey: PATH,
+  extraCertChain: PATH,
+  sslmethod: /^(?:TLS|SSLv23|TLSv1_2)_METHOD$/u,
+  dhParameters: /^/u,
+};
+
+interface Kind {
+  /** What needs no name. */
+  readonly main: string;
+  readonly options: Readonly<Record<string, Check>>;
+}
+
+const PORT = numberIn(10, 0, 65_535, 5);
+const TCP = {
+  port: PORT,
+  interface: (value: string) => isIP(value) !== 0 && !value.includes('%'),
+  backlog: BACKLOG,
+};
+const UNIX_PATH = (value: string): boolean => PATH.test(value) && Buffer.byteLength(value) <= 107;
+
+const KINDS: ReadonlyMap<string, Kind> = new Map<string, Kind>([
+  ['tcp', { main: 'port', options: TCP }],
+  ['ssl', { main: 'port', options: { ...TCP, ...TLS } }],
+  [
+    'unix',
+    {
+      main: 'address',
+      options: { address: UNIX_PATH, mode: numberIn(8, 0, 0o777, 6), backlog: BACKLOG, lockfile: /^/u },
+    },
+  ],
+  [
+    'systemd',
+    {
+      main: 'domain',
+      options: { domain: /^(?:INET6?|UNIX)$/u, index: numberIn(10, 0, 2 ** 31 - 4), name: /./su, ...TLS },
+    },
+  ],
+]);
+
+function numberIn(radix: 8 | 10, least: number, most: number, digits = 10): Check {
+  const form = new RegExp(`^[0-${radix - 1}]{1,${digits}}$`, 'u');
+  return (value) => form.test(value) && parseInt(value, radix) >= least && parseInt(value, radix) <= most;
+}
+
+/** What a text means, or null where it means nothing. */
+export function expectedEndpoint(text: string): Endpoint | null {
+  const [kindName, named] = /^\d+$/u.test(text) ? ['tcp', new Map([['port', text]])] : readFields(text);
+  const kind = KINDS.get(kindName);
+  if (kind === undefined || named === null) return null;
+  if (!named.has(kind.main)) return null;
+  for (const [name, value] of named) {
+    const check = Object.hasOwn(kind.options, name) ? kind.options[name] : undefined;
+    if (check === undefined) return null;
+    if (!(check instanceof RegExp ? check.test(value) : check(value))) return null;
+  }
+  return build(kindName, named);
+}
+
+/** Kind and options of an endpoint; null for the options where they contradict each other. */
+function readFields(text: string): [kind: string, named: Map<string, string> | null] {
+  const parts = text.match(/(?:^|:)(?:\\.|[^\\:])*/gsu) ?? [];
+  if (parts.join('') !== text) return ['', null];
+  const [kind = '', ...fields] = parts;
+  if (/(?<!\\)(?:\\\\)*=/u.test(kind)) return ['', null];
+  const kindName = unescape(kind);
+  const named = new Map<string, string>();
+  for (const field of fields) {
+    const [, name, value = ''] = /^:(?:((?:\\.|[^\\=])*)=)?(.*)$/su.exec(field) ?? [];
+    const key = name === undefined ? (KINDS.get(kindName)?.main ?? '') : unescape(name);
+    if (named.has(key)) return ['', null];
+    named.set(key, unescape(value));
+  }
+  return [kindName, named];
+}
+
+function unescape(text: string): string {
+  return text.replace(/\\(.)/gsu, '$1');
+}
+
+function build(kind: string, named: ReadonlyMap<string, string>): Endpoint | null {
+  const text = (name: string): string => named.get(name) ?? '';
+  const optional = (name: string, radix = 10): number | null =>
+    named.has(name) ? parseInt(text(name), radix) : null;
+  const hasTls = ['privateKey', 'certKey', 'extraCertChain'].some((name) => named.has(name));
+  if ((kind === 'ssl' || hasTls) && !named.has('privateKey')) return null;
+  const tls: TlsFiles | null = hasTls
+    ? {
+        keyPath: text('privateKey'),
+        certificatePath: named.get('certKey') ?? text('privateKey'),
+        chainPath: named.get('extraCertChain') ?? null,
+      }
+    : null;
+  if (kind === 'unix') {
+    return { kind, path: text('address'), mode: optional('mode', 8), backlog: optional('backlog') };
+  }
+  if (kind === 'systemd') {
+    const domain = text('domain');
+    if (domain !== 'INET' && domain !== 'INET6' && domain !== 'UNIX') return null;
+    if (named.has('index') === named.has('name') || (hasTls && domain === 'UNIX')) return null;
+    if (!hasTls && (named.has('sslmethod') || named.has('dhParameters'))) return null;
+    return { kind, domain, socket: optional('index') ?? text('name'), tls };
+  }
+  const bound = named.get('interface') ?? null;
+  return { kind: 'tcp', port: Number(text('port')), interface: bound, backlog: optional('backlog'), tls };
+}

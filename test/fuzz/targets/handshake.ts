@@ -1,0 +1,79 @@
+import { parseHandshake, startsLikeHandshake } from '../../../src/protocol/handshake.ts';
+import type { Dice } from '../../support/dice.ts';
+import { cutsOf, expectSame, many, pick } from '../target.ts';
+import type { Choices, Target } from '../target.ts';
+
+const TOKEN = '0123456789abcdefghijklmnopqrstuvwxyz_ABCDEFGHIJKLMNOPQRSTUVWXYZ_';
+const SIDE = 'fedcba9876543210';
+const SIDED = `please relay ${TOKEN} for side ${SIDE}`;
+
+/** Of a good line and its neighbourhood. */
+export const LINE_TOKENS: Choices<string> = [
+  'please relay ',
+  ' for side ',
+  TOKEN,
+  SIDE,
+  '\n',
+  '\r\n',
+  '_',
+  '0',
+  'z',
+  'x'.repeat(1024),
+  `please relay ${TOKEN}\n`,
+  `${SIDED}\n`,
+];
+
+/** A line that is good, or too long or short by a little somewhere. */
+export function makeLine(dice: Dice): string {
+  const word = (length: number): string =>
+    many(dice, length, length, () => pick(dice, ['a', 'z', 'A', 'Z', '0', '9', '_'])) +
+    (dice.happens(0.05) ? pick(dice, ['a', '-', ' ', '\n', '\xe9']) : '');
+  const side = dice.happens(0.6) ? ` for side ${word(dice.happens(0.9) ? 16 : 15)}` : '';
+  return `please relay ${word(dice.happens(0.9) ? 64 : 63)}${side}`;
+}
+
+/** The grammar of wire.md, written down a second time. Without the `u` and `i` flags `\w` is ASCII. */
+function expected(text: string): unknown {
+  const newline = text.indexOf('\n');
+  if (newline < 0) return { kind: text.length > 1024 ? 'overlong' : 'incomplete' };
+  if (newline > 1024) return { kind: 'overlong' };
+  const found = /^please relay (\w{64})(?: for side (\w{16}))?\n/.exec(text);
+  if (found === null) return { kind: 'bad' };
+  const [line, token, side = null] = found;
+  return { kind: 'relay', token, side, rest: text.slice(line.length) };
+}
+
+function read(bytes: Buffer): unknown {
+  const handshake = parseHandshake(bytes);
+  if (handshake.kind !== 'relay') return { kind: handshake.kind };
+  const { kind, token, side, rest } = handshake;
+  return { kind, token, side, rest: Buffer.from(rest).toString('latin1') };
+}
+
+/** Whether a text without a newline can become a good line, as the grammar says. */
+export function canBecomeLine(text: string): boolean {
+  return /^please relay \w{64}(?: for side \w{16})?$/.test(text + SIDED.slice(text.length));
+}
+
+export const handshake: Target = {
+  dictionary: LINE_TOKENS,
+
+  make(dice) {
+    const line = makeLine(dice);
+    // Mostly as it is; else as long as the longest line, or a little more.
+    const end = dice.happens(0.8)
+      ? pick(dice, ['', '\r', ' '])
+      : 'x'.repeat(dice.between(1022, 1027) - line.length);
+    return line + end + pick(dice, ['\n', '\n', '\n', '']) + many(dice, 0, 2, () => pick(dice, LINE_TOKENS));
+  },
+
+  check(input, dice) {
+    for (const cut of cutsOf(input, dice)) {
+      const start = input.subarray(0, cut);
+      const text = start.toString('latin1');
+      expectSame(read(start), expected(text), `the first ${cut} bytes`);
+      if (text.includes('\n')) continue;
+      expectSame(startsLikeHandshake(start), canBecomeLine(text), `the beginning of ${cut} bytes`);
+    }
+  },
+};

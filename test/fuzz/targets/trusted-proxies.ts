@@ -1,0 +1,182 @@
+import { BlockList, isIP, isIPv4 } from 'node:net';
+import { CidrError, TrustedProxies, formatCidr, parseCidrs } from '../../../src/net/trusted-proxies.ts';
+import type { Cidr } from '../../../src/net/trusted-proxies.ts';
+import { expectSame, expectTrue, many, pick } from '../target.ts';
+import type { Choices, Target } from '../target.ts';
+import { printedAddress } from './address-reference.ts';
+
+const ADDRESSES: Choices<string> = [
+  '10.0.0.1',
+  '10.255.255.255',
+  '11.0.0.0',
+  '198.51.100.7',
+  '::ffff:10.1.2.3',
+  '::ffff:c633:6407',
+  '::10.1.2.3',
+  '2001:db8::1',
+  'fd00::1',
+  'fe80::1%eth0',
+  '::',
+  '1:2:3:4:5:6:7:8',
+  '1:2:3:4:5:6:7::',
+  '::2:3:4:5:6:7:8',
+];
+
+const NETWORKS: Choices<string> = [
+  '10.0.0.0/8',
+  '10.0.0.0/31',
+  '198.51.100.7',
+  '0.0.0.0/0',
+  '::/0',
+  'fd00::/8',
+  '2001:db8::/65',
+  'fe80::/10',
+  'unix',
+  '10.1.2.3/8',
+];
+
+const familyOf = (address: string): 'ipv4' | 'ipv6' => (isIPv4(address) ? 'ipv4' : 'ipv6');
+
+/** Node's own lists of networks, one a family: in one, it would find IPv4 in `::/0`. */
+class Reference {
+  readonly #known = { ipv4: new BlockList(), ipv6: new BlockList() };
+  readonly #trustsUnix: boolean;
+
+  constructor(cidrs: readonly string[]) {
+    this.#trustsUnix = cidrs.includes('unix');
+    for (const cidr of cidrs) {
+      const [network = '', bits = ''] = cidr.split('/');
+      const family = familyOf(network);
+      if (cidr !== 'unix') this.#known[family].addSubnet(network, Number(bits), family);
+    }
+  }
+
+  trusts(address: string | null): boolean {
+    if (address === null) return this.#trustsUnix;
+    const text = printedAddress(withoutZone(address));
+    return text !== null && this.#known[familyOf(text)].check(text, familyOf(text));
+  }
+
+  clientOf(peer: string | null, header: string): string | null {
+    const client = peer === null ? null : printedAddress(withoutZone(peer));
+    if (!this.trusts(peer)) return client;
+    const before = header.lastIndexOf(',');
+    const entry = entryOf(header.slice(before + 1).trim());
+    if (entry === null) return client;
+    return before < 0 || !this.trusts(entry) ? entry : this.clientOf(entry, header.slice(0, before));
+  }
+}
+
+/** Of peers alone: nobody else may name an interface. */
+function withoutZone(peer: string): string {
+  return peer.includes(':') ? peer.replace(/%.+$/su, '') : peer;
+}
+
+/** What an entry of the header names, or null for nonsense. */
+function entryOf(text: string): string | null {
+  const [, inBrackets] = /^\[([^\]]*)\](?::\d{1,5})?$/u.exec(text) ?? [];
+  const address = inBrackets ?? text.replace(/^([\d.]*):\d{1,5}$/u, '$1');
+  if (address.includes('%') || (inBrackets !== undefined && isIPv4(inBrackets))) return null;
+  return printedAddress(address);
+}
+
+function read(text: string): Cidr[] | null {
+  try {
+    return parseCidrs(text);
+  } catch (error) {
+    if (error instanceof CidrError) return null;
+    throw error;
+  }
+}
+
+/** Whether a list is good, as Node's idea of addresses has it. */
+function isGoodList(text: string): boolean {
+  return text.split(/[\s,]+/u).every((one) => {
+    if (one === '' || /^unix$/iu.test(one)) return true;
+    const [address = '', bits, ...more] = one.split('/');
+    if (isIP(address) === 0 || address.includes('%') || more.length > 0) return false;
+    if (bits === undefined) return true;
+    const most = isIPv4(address) ? 32 : 128;
+    if (
+      !/^(?:0|[1-9]\d*)$/u.test(bits) ||
+      Number(bits) > most ||
+      printedAddress(address)?.includes(':') !== (most === 128)
+    ) {
+      return false;
+    }
+    return Number(bits) === most || bitsBehind(address, Number(bits)) === 0n;
+  });
+}
+
+/** What an address has behind its first bits, as a number. */
+function bitsBehind(address: string, bits: number): bigint {
+  const most = isIPv4(address) ? 32 : 128;
+  return numberOf(printedAddress(address) ?? '') & ((1n << BigInt(most - bits)) - 1n);
+}
+
+function numberOf(address: string): bigint {
+  if (isIPv4(address)) return address.split('.').reduce((sum, part) => sum * 256n + BigInt(part), 0n);
+  const [left = '', right] = address.split('::');
+  const groups = (part: string): string[] => (part === '' ? [] : part.split(':'));
+  const before = groups(left);
+  const after = groups(right ?? '');
+  const zeros = Array.from({ length: 8 - before.length - after.length }, () => '0');
+  return [...before, ...zeros, ...after].reduce((sum, group) => sum * 65_536n + BigInt(`0x${group}`), 0n);
+}
+
+export const trustedProxies: Target = {
+  dictionary: [
+    ...NETWORKS,
+    ...ADDRESSES,
+    ',',
+    ' ',
+    '\n',
+    '/',
+    '/8',
+    '/32',
+    '/128',
+    ':80',
+    '[',
+    ']',
+    ']:443',
+    ':',
+    '::',
+    ':8',
+    '%',
+    '.',
+  ],
+
+  // Three lines: the list, the peer (a unix socket's is empty), the header.
+  make(dice) {
+    const entry = (): string =>
+      pick(dice, [
+        pick(dice, ADDRESSES),
+        `[${pick(dice, ADDRESSES)}]:443`,
+        `${pick(dice, ADDRESSES)}:80`,
+        'unknown',
+        '',
+      ]);
+    const list = many(dice, 0, 4, () => pick(dice, NETWORKS) + pick(dice, [' ', ',', ', ']));
+    const peer = dice.happens(0.2) ? '' : pick(dice, ADDRESSES);
+    return `${list}\n${peer}\n${many(dice, 0, 4, () => `${entry()},`)}${entry()}`;
+  },
+
+  check(input) {
+    const [list = '', peerText = '', header = ''] = input.toString('latin1').split('\n');
+    const peer = peerText === '' ? null : peerText;
+    const cidrs = read(list);
+    expectSame(cidrs !== null, isGoodList(list), 'whether the list is good');
+    if (cidrs === null) return;
+    const texts = cidrs.map(formatCidr);
+    expectSame(read(texts.join(' '))?.map(formatCidr), texts, 'the list as it is printed');
+    const proxies = new TrustedProxies(cidrs);
+    const reference = new Reference(texts);
+    expectSame(proxies.trusts(peer), reference.trusts(peer), 'whether the peer is trusted');
+    const client = proxies.clientOf(peer, header);
+    expectSame(client, reference.clientOf(peer, header), 'the client');
+    // What a stranger writes never makes him somebody else.
+    if (proxies.trusts('198.51.100.7')) return;
+    const forged = proxies.clientOf(peer, `${header},198.51.100.7`);
+    expectTrue(!proxies.trusts(peer) || forged === '198.51.100.7', 'a client chose who it is');
+  },
+};

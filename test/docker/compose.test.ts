@@ -1,7 +1,5 @@
 import { deepEqual, equal, match, notEqual, ok } from 'node:assert/strict';
-import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { before, describe, test } from 'node:test';
 import { DEFAULTS } from '../../src/config/read-env.ts';
@@ -11,6 +9,7 @@ import { newPair, pairAt } from '../support/docker-clients.ts';
 import { rowsIn } from '../support/docker-usage.ts';
 import { DockerHouse, ROOT, buildImage, docker, withoutDocker } from '../support/docker.ts';
 import { scratch } from '../support/scratch.ts';
+import { freePorts } from '../support/listening.ts';
 
 /** What docker-compose.yml decides itself: these have to fit each other, and the ports. */
 const FIXED: ReadonlySet<string> = new Set([
@@ -23,18 +22,6 @@ const FIXED: ReadonlySet<string> = new Set([
 
 const HARDENING = `{{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}} {{.HostConfig.SecurityOpt}} {{.HostConfig.RestartPolicy.Name}} {{.HostConfig.LogConfig.Type}} {{index .HostConfig.LogConfig.Config "max-size"}}`;
 const LIMITS = '{{.HostConfig.Memory}} {{.HostConfig.PidsLimit}}';
-
-/** Ports that nobody listens on just now. */
-async function freePorts(count: number): Promise<number[]> {
-  const servers = Array.from({ length: count }, () => createServer().listen(0));
-  await Promise.all(servers.map((server) => once(server, 'listening')));
-  const ports = servers.map((server) => {
-    const address = server.address();
-    return typeof address === 'object' ? (address?.port ?? 0) : 0;
-  });
-  await Promise.all(servers.map((server) => once(server.close(), 'close')));
-  return ports;
-}
 
 describe('docker-compose.yml', { skip: withoutDocker, concurrency: true }, () => {
   const house = new DockerHouse();

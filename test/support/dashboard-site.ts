@@ -1,5 +1,3 @@
-import { once } from 'node:events';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import type { BrowserContextOptions } from 'playwright-core';
@@ -10,6 +8,7 @@ import { scratch } from './scratch.ts';
 import { SidecarProcess } from './sidecar-process.ts';
 import { makeUsage } from './usage-records.ts';
 import type { Ordinary } from './usage-records.ts';
+import { freePort } from './listening.ts';
 
 const ANY_LOOPBACK_PORT = 'tcp:0:interface=127.0.0.1';
 
@@ -77,17 +76,6 @@ export async function openSite(
     startSidecar: () =>
       startSidecar(context, { ...settings, SIDECAR_LISTEN: `tcp:${port}:interface=127.0.0.1` }),
   };
-}
-
-/** A port that nobody has, for what has to come back where it was. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  if (address === null || typeof address === 'string') throw new Error('a TCP server without a port');
-  return address.port;
 }
 
 async function startRelay(

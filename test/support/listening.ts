@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import type { Server } from 'node:http';
+import { createServer } from 'node:net';
 import type { TestContext } from 'node:test';
 
 /** Lets a server listen on a free loopback port for as long as the test lasts, and returns that port. */
@@ -13,4 +14,24 @@ export async function listening(context: TestContext, server: Server): Promise<n
   const address = server.address();
   if (address === null || typeof address === 'string') throw new Error('a TCP server without a port');
   return address.port;
+}
+
+/** Ports that nobody has at the moment, each another, for what has to be told a port before it listens. */
+export async function freePorts(count: number): Promise<number[]> {
+  const servers = Array.from({ length: count }, () => createServer().listen(0));
+  await Promise.all(servers.map((server) => once(server, 'listening')));
+  const ports = servers.map((server) => {
+    const address = server.address();
+    if (address === null || typeof address === 'string') throw new Error('a TCP server without a port');
+    return address.port;
+  });
+  await Promise.all(servers.map((server) => once(server.close(), 'close')));
+  return ports;
+}
+
+/** The same for one. */
+export async function freePort(): Promise<number> {
+  const [port] = await freePorts(1);
+  if (port === undefined) throw new Error('no port');
+  return port;
 }

@@ -1,0 +1,142 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { writeFile } from 'node:fs/promises';
+import { connect } from 'node:net';
+import type { Socket } from 'node:net';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import type { TestContext } from 'node:test';
+import { WebSocket } from 'ws';
+import { SIDE_A, handshake, newToken } from '../support/bytes.ts';
+import { freePorts } from '../support/listening.ts';
+import { Program, findProgram } from '../support/programs.ts';
+import { RelayProcess } from '../support/relay-process.ts';
+import { scratch } from '../support/scratch.ts';
+
+const HAPROXY = findProgram('haproxy');
+const skip = HAPROXY === null ? 'needs HAProxy: apt-get install haproxy' : false;
+
+/** A relay that lets each address have one connection, behind a real HAProxy with a listener for each way to say who comes. */
+interface Front extends AsyncDisposable {
+  readonly relay: RelayProcess;
+  readonly ports: { readonly v1: number; readonly v2: number; readonly http: number };
+}
+
+async function front(context: TestContext): Promise<Front> {
+  const any = 'tcp:0:interface=127.0.0.1';
+  const relay = await RelayProcess.start({
+    RELAY_LISTEN: any,
+    RELAY_WEBSOCKET_LISTEN: any,
+    RELAY_TRUSTED_PROXIES: '127.0.0.1',
+    RELAY_MAX_CONNECTIONS_PER_ADDRESS: '1',
+  });
+  const [v1 = 0, v2 = 0, http = 0] = await freePorts(3);
+  const ports = { v1, v2, http };
+  const path = join(await scratch(context), 'haproxy.cfg');
+  const config = `
+global
+  maxconn 100
+defaults
+  timeout connect 5s
+  timeout client 1h
+  timeout server 1h
+listen v1
+  mode tcp
+  bind 127.0.0.1:${ports.v1}
+  server relay 127.0.0.1:${relay.port('raw')} send-proxy
+listen v2
+  mode tcp
+  bind 127.0.0.1:${ports.v2}
+  server relay 127.0.0.1:${relay.port('raw')} send-proxy-v2
+listen http
+  mode http
+  option forwardfor
+  bind 127.0.0.1:${ports.http}
+  server relay 127.0.0.1:${relay.port('websocket')}
+`;
+  await writeFile(path, config);
+  const haproxy = new Program([HAPROXY ?? '', '-db', '-f', path]);
+  await reachable(ports.http);
+  return {
+    relay,
+    ports,
+    async [Symbol.asyncDispose]() {
+      await haproxy[Symbol.asyncDispose]();
+      await relay[Symbol.asyncDispose]();
+    },
+  };
+}
+
+async function reachable(port: number): Promise<void> {
+  for (;;) {
+    const socket = connect(port, '127.0.0.1');
+    const [error] = await Promise.race([once(socket, 'error'), once(socket, 'connect')]);
+    socket.destroy();
+    if (!(error instanceof Error)) return;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+async function waitingAt(relay: RelayProcess): Promise<unknown> {
+  const response = await fetch(`http://127.0.0.1:${relay.port('status')}/status.json`);
+  const status: unknown = await response.json();
+  return typeof status === 'object' && status !== null && 'waiting' in status ? status.waiting : null;
+}
+
+/** What a client from this loopback address hears; `waits` when one more waits. */
+async function heard(
+  context: TestContext,
+  { relay }: Front,
+  open: (said: (word: string) => void) => Socket | WebSocket,
+): Promise<string> {
+  const before = await waitingAt(relay);
+  let word: string | null = null;
+  const client = open((said) => {
+    word = said;
+  });
+  context.after(() => ('terminate' in client ? client.terminate() : client.destroy()));
+  for (;;) {
+    if (word !== null) return word;
+    if ((await waitingAt(relay)) !== before) return 'waits';
+  }
+}
+
+const raw =
+  (port: number, localAddress: string) =>
+  (said: (word: string) => void): Socket => {
+    const socket = connect({ port, host: '127.0.0.1', localAddress });
+    socket.write(handshake(newToken(), SIDE_A));
+    socket.on('data', (bytes) => said(bytes.toString()));
+    return socket;
+  };
+
+const websocket =
+  (port: number, localAddress: string, headers: Readonly<Record<string, string>> = {}) =>
+  (said: (word: string) => void): WebSocket => {
+    const ws = new WebSocket(`ws://127.0.0.1:${port}/`, { localAddress, headers });
+    ws.on('open', () => ws.send(Buffer.from(handshake(newToken(), SIDE_A))));
+    ws.on('message', (data: Buffer) => said(data.toString()));
+    return ws;
+  };
+
+describe('behind a real HAProxy', { skip }, () => {
+  for (const version of ['v1', 'v2'] as const) {
+    test(`each client has its own limit by the PROXY protocol ${version}`, async (context) => {
+      await using proxied = await front(context);
+      const port = proxied.ports[version];
+      assert.equal(await heard(context, proxied, raw(port, '127.0.0.2')), 'waits');
+      assert.equal(await heard(context, proxied, raw(port, '127.0.0.2')), 'busy\n');
+      assert.equal(await heard(context, proxied, raw(port, '127.0.0.3')), 'waits');
+    });
+  }
+
+  test('each WebSocket client has its own limit by X-Forwarded-For, and can not forge another', async (context) => {
+    await using proxied = await front(context);
+    const port = proxied.ports.http;
+    assert.equal(await heard(context, proxied, websocket(port, '127.0.0.2')), 'waits');
+    assert.equal(await heard(context, proxied, websocket(port, '127.0.0.2')), 'busy\n');
+    const forged = { 'x-forwarded-for': '192.0.2.77' };
+    assert.equal(await heard(context, proxied, websocket(port, '127.0.0.2', forged)), 'busy\n');
+    assert.equal(await heard(context, proxied, websocket(port, '127.0.0.3')), 'waits');
+  });
+});

@@ -41,6 +41,8 @@ def start(command, named, wrapped):
     if pid != 0:
         print(f"started {pid}", flush=True)
         return pid
+    # So that what it starts ends with it.
+    os.setsid()
     os.environ["LISTEN_PID"] = str(os.getpid())
     os.environ["LISTEN_FDS"] = str(len(named))
     os.environ["LISTEN_FDNAMES"] = ":".join(name for name, _ in named)
@@ -67,7 +69,7 @@ def main():
 
     def stop(*_):
         if child is not None:
-            os.kill(child, signal.SIGKILL)
+            os.killpg(child, signal.SIGKILL)
         sys.exit(0)
 
     signal.signal(signal.SIGTERM, stop)

@@ -1,4 +1,4 @@
-import { deepEqual, equal, notEqual, ok } from 'node:assert/strict';
+import { deepEqual, doesNotMatch, equal, notEqual, ok } from 'node:assert/strict';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
@@ -19,6 +19,9 @@ const OK = 'ok\n';
 
 /** More than one read. */
 const SOME_BYTES = 300_000;
+
+/** The last thing that a relay says before clients may come. */
+const LISTENING = /"role":"websocket".*\n/u;
 
 /** Puts a command under the service's filter of system calls. */
 const FILTER = [PYTHON, join(ROOT, 'test', 'support', 'syscall-filter.py'), join(UNITS, SERVICE), '--'];
@@ -85,6 +88,7 @@ describe(
   () => {
     test('pairs clients of both its ports under the filter of its unit, and records that', async (context) => {
       const { activation, databasePath } = await start(context);
+      await activation.program.waitForOutput(LISTENING);
       const raw = await plainClient(context, activation, 'tcp');
       const websocket = await plainClient(context, activation, 'websocket');
       await exchange(raw, websocket);
@@ -94,10 +98,13 @@ describe(
         usage.rows().map(({ result, total_bytes }) => [result, total_bytes]),
         [['happy', 2 * SOME_BYTES]],
       );
+      // It would say so if it had to do without something.
+      doesNotMatch(activation.program.stdout, /"level":"(?:warn|error|fatal)"/u);
     });
 
     test('keeps its ports when it is started anew: who comes in between is served then', async (context) => {
       const { activation, databasePath } = await start(context);
+      await activation.program.waitForOutput(LISTENING);
       await exchange(
         await plainClient(context, activation, 'tcp'),
         await plainClient(context, activation, 'tcp'),
@@ -121,6 +128,7 @@ describe(
           `systemd:domain=INET:index=1 systemd:domain=INET:name=tls:privateKey=${files.keyPath}` +
           `:certKey=${files.certificatePath}`,
       });
+      await activation.program.waitForOutput(LISTENING);
       const secure = await SecureClient.connect(activation.port('tls'), identity.certificate);
       context.after(() => secure[Symbol.dispose]());
       await exchange(secure, await plainClient(context, activation, 'tcp'));

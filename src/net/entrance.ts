@@ -98,6 +98,8 @@ export class Entrance implements WireHandler, ArrivalOwner {
     const { proxies, comesFrom } = this.#rooms;
     if (proxies === null && comesFrom === null) return;
     const address = this.#wire.ends?.remote ?? null;
+    // What is gone already has no address either, and must not be taken for a unix-domain socket.
+    if (address === null && this.#wire.kind !== 'unix') return;
     this.#mayBeProxied = proxies?.trusts(address) === true;
     // Behind a proxy it is the header that tells, and where there is none, nobody is counted.
     if (!this.#mayBeProxied && address !== null) comesFrom?.(this.#arrival, address);

@@ -64,7 +64,9 @@ export class HttpDesk {
     const { proxies, comesFrom } = this.#options;
     const peer = stream.remoteAddress;
     // Whoever is no proxy was looked at when it came.
-    if (proxies === null || stream.arrival.slot !== null || !proxies.trusts(peer)) return;
+    if (proxies === null || stream.arrival.slot !== null) return;
+    // What is gone already has no address either.
+    if ((peer === null && !stream.isUnix) || !proxies.trusts(peer)) return;
     const forwarded = request.headers['x-forwarded-for'];
     const client = proxies.clientOf(peer, Array.isArray(forwarded) ? forwarded.join(', ') : forwarded);
     if (client !== null && !proxies.trusts(client)) comesFrom(stream.arrival, client);

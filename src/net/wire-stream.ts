@@ -31,6 +31,10 @@ export class WireStream extends Duplex implements WireHandler, ArrivalOwner {
     return this.#wire.ends?.remote ?? null;
   }
 
+  get isUnix(): boolean {
+    return this.#wire.kind === 'unix';
+  }
+
   /** Ends the stream and gives the wire back, to be started anew. What was read and not used is the caller's. */
   release(): { readonly wire: Wire; readonly unread: Uint8Array } {
     const chunks: Uint8Array[] = [];

@@ -4,6 +4,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import type { Vitals } from './vitals.ts';
 
+/** A pair begins, and what is on its way through a pair comes out, within this time, in milliseconds. */
+const ANSWER_TIMEOUT_MS = 30_000;
+
 /** What one of the bystander's threads is told to do. */
 export interface WorkerData {
   readonly role: 'bulk' | 'ping-pong';
@@ -46,11 +49,19 @@ class PairThread {
     this.#worker.on('exit', () => this.#fail(new Error('the bystander has ended')));
   }
 
-  ask(order: Order | null): Promise<Answer> {
-    if (this.#fault !== null) return Promise.reject(this.#fault);
+  async ask(order: Order | null): Promise<Answer> {
+    if (this.#fault !== null) throw this.#fault;
     this.#open = Promise.withResolvers<Answer>();
     if (order !== null) this.#worker.postMessage(order);
-    return this.#open.promise;
+    const tooLate = setTimeout(
+      () => this.#fail(new Error('a pair of the bystander stands still')),
+      ANSWER_TIMEOUT_MS,
+    );
+    try {
+      return await this.#open.promise;
+    } finally {
+      clearTimeout(tooLate);
+    }
   }
 
   async end(): Promise<void> {

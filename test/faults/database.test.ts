@@ -127,7 +127,7 @@ test('a database of something else is left alone, and records wait until it is g
   await using relay = await StrickenRelay.start({ RELAY_USAGE_DB: path });
   await visits(relay.port, range(1, 5));
   await assertWritten(path, range(1, 5));
-  const bystanders = await strike(context, relay, 'database replaced by another program’s', async () => {
+  const bystanders = await strike(context, relay, 'database replaced by a strange one', async () => {
     const before = readFileSync(songs);
     renameSync(path, join(directory, 'away.sqlite'));
     copyFileSync(songs, path);

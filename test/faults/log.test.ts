@@ -143,7 +143,7 @@ for (const fd of [1, 3] as const) {
     await at.relay.stop();
   });
 
-  test(`${what} that go on a full disk wait for room`, async (context) => {
+  test(`lines of the ${what} that would go on a full disk wait for room`, async (context) => {
     if (!mayMount(context)) return;
     const disk = smallDisk(context, 'size=1m');
     const file = join(disk, 'log');

@@ -1,0 +1,59 @@
+import assert from 'node:assert/strict';
+import { createServer } from 'node:http';
+import { test } from 'node:test';
+import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
+import { BrowserPage, NO_BROWSER } from '../support/browser.ts';
+import { House } from '../support/house.ts';
+import { listening } from '../support/listening.ts';
+import { until } from '../support/scratch.ts';
+
+/** Runs in a page: sends back what it gets behind the first message, which it keeps. */
+const clientOf = (port: number, line: string): string => `(() => {
+  const socket = new WebSocket('ws://127.0.0.1:${port}/');
+  socket.binaryType = 'arraybuffer';
+  globalThis.heard = 0;
+  socket.onopen = () => socket.send(new TextEncoder().encode(${JSON.stringify(line)}));
+  socket.onmessage = ({ data }) => {
+    if (globalThis.heard++ === 0) globalThis.first = new TextDecoder().decode(data);
+    else socket.send(data);
+  };
+  socket.onclose = ({ code }) => { globalThis.code = code; };
+})()`;
+
+test(
+  'a browser finds a page on the one port, and its WebSocket pairs with a raw client there',
+  { skip: NO_BROWSER },
+  async (context) => {
+    const house = await House.open();
+    context.after(() => house.close());
+    const browser = await BrowserPage.open(context, `http://127.0.0.1:${house.tcpPort}/`);
+    await browser.untilText('h1', 'Magic-Wormhole transit relay');
+    await browser.untilText('pre', 'wormhole --transit-helper=tcp:');
+    assert.deepEqual(await browser.ask('document.documentElement.scrollWidth <= innerWidth'), true);
+    // Only the icon that browsers ask for by themselves.
+    assert.deepEqual(
+      browser.requests.filter((path) => path !== '/favicon.ico'),
+      ['/'],
+    );
+    assert.deepEqual(house.endings, []);
+
+    // The relay's page may connect nowhere, so that the client runs in another one.
+    const server = createServer((_request, response) => response.end(''));
+    const elsewhere = await listening(context, server);
+    const empty = await BrowserPage.open(context, `http://127.0.0.1:${elsewhere}/`);
+    const token = newToken();
+    const raw = await house.connect('tcp');
+    await raw.send(handshake(token, SIDE_A));
+    await until(() => house.hub.census().waiting === 1);
+    await empty.ask(clientOf(house.tcpPort, handshake(token, SIDE_B)));
+    assert.equal((await raw.until(3)).toString(), 'ok\n');
+    const payload = randomBytesOf(4, 500_000);
+    await raw.sendAll(payload, 40_000);
+    assert.ok((await raw.until(payload.length + 3)).subarray(3).equals(payload));
+    assert.equal(await empty.ask('globalThis.first'), 'ok\n');
+    raw.end();
+    await empty.until('globalThis.code === 1000');
+    const [ending] = await house.recorded(1);
+    assert.deepEqual([ending?.mood, ending?.totalBytes], ['happy', 2 * payload.length]);
+  },
+);

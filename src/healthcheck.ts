@@ -5,7 +5,7 @@ import { readEnv } from './config/read-env.ts';
 import type { ReadResult } from './config/read-env.ts';
 import type { SidecarConfig } from './config/sidecar-config.ts';
 import { reachableHost } from './net/endpoint.ts';
-import type { BoundEndpoint, Endpoint } from './net/endpoint.ts';
+import type { BoundEndpoint } from './net/endpoint.ts';
 
 // An import would load all that node:http can name, fetch and WebSocket among it, which takes longer than all else here.
 const { get } = process.getBuiltinModule('node:http');
@@ -82,10 +82,8 @@ function configOf<T>(read: ReadResult<T>): T | string {
   return read.kind === 'ok' ? read.config : read.faults.map(formatFault).join(' ');
 }
 
-async function ask([endpoint]: readonly Endpoint[], variable: string, path: string): Promise<Verdict> {
+async function ask([endpoint]: readonly BoundEndpoint[], variable: string, path: string): Promise<Verdict> {
   if (endpoint === undefined) return sick(`${variable} is off, and nobody else can be asked`);
-  if (endpoint.kind === 'systemd')
-    return sick(`${variable} is a socket of systemd's, whose address is not known here`);
   if (endpoint.kind === 'tcp' && endpoint.port === 0)
     return sick(`${variable} is port 0, which may be any: give it a number`);
   try {

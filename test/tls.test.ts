@@ -49,6 +49,7 @@ describe('a relay that speaks TLS', () => {
       const report = await healthOf(relay, check);
       assert.ok(typeof report === 'object' && report !== null && 'ok' in report);
       assert.deepEqual(report.ok, true, JSON.stringify(report));
+      assert.match(JSON.stringify(report), /"raw ssl:\d+:interface=127\.0\.0\.1"/u);
     }
     b.destroy();
     await relay.stop();

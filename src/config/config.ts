@@ -1,4 +1,4 @@
-import type { Endpoint } from '../net/endpoint.ts';
+import type { BoundEndpoint, Endpoint } from '../net/endpoint.ts';
 import type { Cidr } from '../net/trusted-proxies.ts';
 import type { InheritedSockets } from './inherited-sockets.ts';
 import type { CountRate } from './units.ts';
@@ -13,7 +13,7 @@ export interface Config {
   readonly listen: {
     readonly raw: readonly Endpoint[];
     readonly websocket: readonly Endpoint[];
-    readonly status: readonly Endpoint[];
+    readonly status: readonly BoundEndpoint[];
     /** What `systemd:` endpoints mean. */
     readonly inherited: InheritedSockets;
   };

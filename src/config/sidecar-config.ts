@@ -1,15 +1,16 @@
-import type { Endpoint } from '../net/endpoint.ts';
+import type { BoundEndpoint } from '../net/endpoint.ts';
 import type { LogLevel } from './config.ts';
 import { EnvironmentReader, Refusal } from './environment.ts';
 import type { Environment } from './environment.ts';
 import type { ReadResult } from './read-env.ts';
 import { readSecretFile } from './secret-file.ts';
 import { parseDurationMs } from './units.ts';
-import { toEndpoints, toLogLevel } from './values.ts';
+import { toPlainEndpoints } from './plain-endpoints.ts';
+import { toLogLevel } from './values.ts';
 
 /** What the operator decides for the sidecar. */
 export interface SidecarConfig {
-  readonly listen: readonly Endpoint[];
+  readonly listen: readonly BoundEndpoint[];
   /** Null: everybody who can connect may ask. */
   readonly token: string | null;
   readonly usageDatabasePath: string;
@@ -60,7 +61,7 @@ export function readSidecarEnv(
     listen: env.read(
       'SIDECAR_LISTEN',
       [],
-      toEndpoints,
+      toPlainEndpoints,
       token === null ? LISTEN_WITHOUT_TOKEN : LISTEN_WITH_TOKEN,
     ),
     token,

@@ -154,6 +154,8 @@ async function trial(
   };
 }
 
+/** The files of a certificate are nobody's business here. */
 function nameOf({ protocol, endpoint }: SelfTestTarget): string {
-  return `${protocol} ${formatEndpoint(endpoint)}`;
+  if (endpoint.kind === 'unix' || endpoint.tls === null) return `${protocol} ${formatEndpoint(endpoint)}`;
+  return `${protocol} ${formatEndpoint({ ...endpoint, tls: null }).replace(/^tcp/u, 'ssl')}`;
 }

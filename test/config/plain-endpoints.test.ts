@@ -1,7 +1,7 @@
 import { deepEqual, match, ok, throws } from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { Refusal } from '../../src/config/environment.ts';
-import { toOwnEndpoints, toPlainEndpoints } from '../../src/config/plain-endpoints.ts';
+import { toPlainEndpoints } from '../../src/config/plain-endpoints.ts';
 import { parseEndpoints } from '../../src/net/endpoint.ts';
 
 /** What is said of it. */
@@ -17,38 +17,26 @@ function refusalOf(read: () => unknown): string {
 }
 
 const PLAIN = 'tcp:4003:interface=127.0.0.1 unix:/run/status.sock:mode=660';
-const INHERITED = 'systemd:domain=INET:index=0';
 
 describe('endpoints for operators', () => {
-  for (const [name, read] of Object.entries({ toPlainEndpoints, toOwnEndpoints })) {
-    test(`${name}: are those of the relay's grammar`, () => {
-      deepEqual(read(PLAIN), parseEndpoints(PLAIN));
-    });
+  test('are those of the grammar that need nothing else', () => {
+    deepEqual(toPlainEndpoints(PLAIN), parseEndpoints(PLAIN));
+  });
 
-    test(`${name}: have no TLS`, () => {
-      match(
-        refusalOf(() => read(`${PLAIN} ssl:443:privateKey=/k`)),
-        /no TLS here/u,
-      );
-      match(
-        refusalOf(() => read(`${INHERITED}:privateKey=/k`)),
-        /no TLS here/u,
-      );
-    });
+  test('have no TLS', () => {
+    const problem = refusalOf(() => toPlainEndpoints(`${PLAIN} ssl:443:privateKey=/k`));
+    match(problem, /no TLS here/u);
+  });
 
-    test(`${name}: are told what is wrong with them`, () => {
-      match(
-        refusalOf(() => read('tcp:99999')),
-        /"99999" is no port/u,
-      );
-    });
-  }
+  test('have addresses of their own', () => {
+    const problem = refusalOf(() => toPlainEndpoints(`${PLAIN} systemd:domain=INET:index=0`));
+    match(problem, /no socket of systemd is taken here/u);
+  });
 
-  test('may be of systemd where it passes sockets, and only there', () => {
-    deepEqual(toPlainEndpoints(INHERITED), parseEndpoints(INHERITED));
+  test('are told what is wrong with them', () => {
     match(
-      refusalOf(() => toOwnEndpoints(`${PLAIN} ${INHERITED}`)),
-      /systemd passes no sockets here/u,
+      refusalOf(() => toPlainEndpoints('tcp:99999')),
+      /"99999" is no port/u,
     );
   });
 });

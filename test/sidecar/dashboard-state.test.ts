@@ -139,6 +139,7 @@ test('a sidecar that does not answer is asked more and more rarely, and never gi
 
 describe('a listener is named', () => {
   const cases: readonly (readonly [listener: string, name: string])[] = [
+    ['raw ssl:443:interface=127.0.0.1', 'TLS 443'],
     ['raw tcp:4001', 'TCP 4001'],
     [String.raw`raw tcp:4001:interface=\:\:`, 'TCP 4001'],
     ['websocket tcp:4002:interface=127.0.0.1', 'WebSocket 4002'],

@@ -1,0 +1,135 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { residentKiB } from '../bench/process-memory.ts';
+import { HeldRelay, isEmpty } from '../faults/support/held-relay.ts';
+import type { Holdings } from '../faults/support/held-relay.ts';
+import { Dice } from '../support/dice.ts';
+import { vitalsOf } from '../support/vitals.ts';
+import { ACTORS, SOAK_SETTINGS, crowd } from './actors.ts';
+import { Stage } from './stage.ts';
+import { findLeaks } from './verdict.ts';
+import type { IdleSample } from './verdict.ts';
+
+/** Actors of each kind that are at work at once. */
+const EACH = 4;
+
+/** Time between two rows of a round, in milliseconds. */
+const SAMPLE_MS = 5000;
+
+/** How long the last timers of a relay that nobody uses may run, in milliseconds: above the timeouts that it was given. */
+const REST_MS = 2500;
+
+/** How long a relay may take to let go of everything, in milliseconds: longer than it lingers for anybody. */
+const LET_GO_MS = 45_000;
+
+const POLL_MS = 200;
+
+/** Rounds before the first sample that counts: whatever is loaded and grown once is there by then. */
+const WARM_UP_ROUNDS = 1;
+
+/** The fewest rounds that show a trend. */
+const LEAST_ROUNDS = 3;
+
+export interface SoakOptions {
+  /** At least so long; the round that has begun is finished. */
+  readonly ms: number;
+  /** Load of one round, in milliseconds; the last actors take some seconds more. */
+  readonly roundMs: number;
+  /** For the usage database. */
+  readonly directory: string;
+  /** Takes a line of the table. */
+  readonly print: (line: string) => void;
+}
+
+export interface SoakResult {
+  readonly leaks: readonly string[];
+  /** What each kind of actor did, by how often. */
+  readonly acts: Readonly<Record<string, number>>;
+}
+
+/** Uses a relay in every way there is, over and over, and sees what it holds whenever nobody is there. */
+export async function soak({ ms, roundMs, directory, print }: SoakOptions): Promise<SoakResult> {
+  await using held = await HeldRelay.start(directory, SOAK_SETTINGS);
+  const stage = new Stage(held.rawPort, held.websocketPort);
+  const acts: Record<string, number> = {};
+  const samples: IdleSample[] = [];
+  const startedAt = performance.now();
+  const elapsed = (): number => performance.now() - startedAt;
+  print(row(['s', 'round', 'RSS MiB', 'heap MiB', 'files', 'timers', 'others', 'acts']));
+  let baseline: Holdings | null = null;
+  for (let round = 0; round < WARM_UP_ROUNDS + LEAST_ROUNDS || elapsed() < ms; round += 1) {
+    const reporter = setInterval(() => {
+      const { residentMiB, openFiles } = vitalsOf(held.relay.pid);
+      print(row([elapsed() / 1000, round, residentMiB, '', openFiles, '', '', sum(acts)]));
+    }, SAMPLE_MS);
+    try {
+      await playRound(stage, round, elapsed() + roundMs, elapsed, acts);
+      await crowd(stage, new Dice(round));
+    } finally {
+      clearInterval(reporter);
+      stage.clear();
+    }
+    const holdings = await holdingsAtRest(held, baseline);
+    if (round + 1 === WARM_UP_ROUNDS) baseline = holdings;
+    const sample = {
+      residentMiB: residentKiB(held.relay.pid) / 1024,
+      heapMiB: holdings.heapBytes / 2 ** 20,
+      openFiles: holdings.openFiles,
+      resources: holdings.resources,
+    };
+    const { Timeout: timers = 0 } = holdings.resources;
+    const { residentMiB, heapMiB, openFiles } = sample;
+    const others = sum(holdings.resources) - timers;
+    print(row([elapsed() / 1000, 'at rest', residentMiB, heapMiB, openFiles, timers, others, sum(acts)]));
+    if (round + 1 >= WARM_UP_ROUNDS) samples.push(sample);
+  }
+  return { leaks: findLeaks(samples), acts };
+}
+
+async function playRound(
+  stage: Stage,
+  seed: number,
+  endMs: number,
+  elapsed: () => number,
+  acts: Record<string, number>,
+): Promise<void> {
+  const roles = Object.entries(ACTORS).flatMap((role) => Array.from({ length: EACH }, () => role));
+  await Promise.all(
+    roles.map(async ([name, act], index) => {
+      const dice = new Dice(seed * roles.length + index);
+      while (elapsed() < endMs) {
+        await act(stage, dice);
+        acts[name] = (acts[name] ?? 0) + 1;
+      }
+    }),
+  );
+}
+
+/** What the relay holds once it holds no more than it did `before`, or has had the time for that. */
+async function holdingsAtRest(held: HeldRelay, before: Holdings | null): Promise<Holdings> {
+  await held.sees((status) => isEmpty(status) && status.connections === 0);
+  await sleep(REST_MS);
+  const deadline = performance.now() + LET_GO_MS;
+  for (;;) {
+    const holdings = await held.holdings();
+    if (before === null || holdsNoMore(holdings, before) || performance.now() > deadline) return holdings;
+    await sleep(POLL_MS);
+  }
+}
+
+function holdsNoMore(now: Holdings, before: Holdings): boolean {
+  const resources = Object.entries(now.resources);
+  return (
+    now.openFiles === before.openFiles &&
+    resources.every(([name, count]) => count <= (before.resources[name] ?? 0))
+  );
+}
+
+function sum(counts: Readonly<Record<string, number>>): number {
+  return Object.values(counts).reduce((total, count) => total + count, 0);
+}
+
+function row(cells: readonly (string | number)[]): string {
+  return cells
+    .map((cell) => (typeof cell === 'string' ? cell : String(Math.round(cell * 10) / 10)).padStart(8))
+    .join(' ');
+}

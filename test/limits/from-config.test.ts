@@ -1,0 +1,186 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import type { Config } from '../../src/config/config.ts';
+import { addressLimitOf, pacerOf, roomOf } from '../../src/limits/from-config.ts';
+import type { Paced, Pacer } from '../../src/limits/pacer.ts';
+
+type Limits = Config['limits'];
+
+/** As it is where the operator has set nothing. */
+const DEFAULTS: Limits = {
+  maxConnections: 'auto',
+  maxWaiting: 'auto',
+  connectionsPerAddress: null,
+  newConnectionsPerAddress: null,
+  pairBytesPerSecond: null,
+  totalBytesPerSecond: null,
+  pairBytes: null,
+};
+
+describe('the room for clients', () => {
+  const cases: readonly (readonly [
+    name: string,
+    limits: Partial<Limits>,
+    descriptors: number,
+    room: {
+      readonly maxConnections: number | null;
+      readonly maxWaiting: number | null;
+      readonly fits: number;
+    },
+  ])[] = [
+    ['nothing is set', {}, 1024, { maxConnections: 896, maxWaiting: 448, fits: 896 }],
+    [
+      'there are more descriptors than anybody needs',
+      {},
+      1_048_576,
+      { maxConnections: 65_536, maxWaiting: 32_768, fits: 1_048_448 },
+    ],
+    [
+      'the operator says how many may come: an odd one that waits has a partner too',
+      { maxConnections: 7 },
+      1024,
+      { maxConnections: 7, maxWaiting: 4, fits: 896 },
+    ],
+    [
+      'the operator wants more than fit',
+      { maxConnections: 5000 },
+      1024,
+      { maxConnections: 5000, maxWaiting: 2500, fits: 896 },
+    ],
+    [
+      'as many may come as like',
+      { maxConnections: null },
+      1024,
+      { maxConnections: null, maxWaiting: 448, fits: 896 },
+    ],
+    [
+      'as many may wait as like',
+      { maxWaiting: null },
+      1024,
+      { maxConnections: 896, maxWaiting: null, fits: 896 },
+    ],
+    [
+      'the operator says how many may wait',
+      { maxWaiting: 9 },
+      1024,
+      { maxConnections: 896, maxWaiting: 9, fits: 896 },
+    ],
+    [
+      'the operator says both',
+      { maxConnections: 10, maxWaiting: 3 },
+      1024,
+      { maxConnections: 10, maxWaiting: 3, fits: 896 },
+    ],
+  ];
+  for (const [name, limits, descriptors, room] of cases) {
+    test(`where ${name}`, () => {
+      assert.deepEqual(roomOf({ ...DEFAULTS, ...limits }, descriptors), room);
+    });
+  }
+});
+
+describe('the limit of addresses', () => {
+  test('is none where nothing is set', () => {
+    assert.equal(
+      addressLimitOf(DEFAULTS, () => 0),
+      null,
+    );
+  });
+
+  test('is of connections at once', () => {
+    const limit = addressLimitOf({ ...DEFAULTS, connectionsPerAddress: 1 }, () => 0);
+    const slot = limit?.enter('192.0.2.1');
+    assert.ok(slot);
+    assert.equal(limit?.enter('192.0.2.1'), null);
+    slot.leave();
+    assert.ok(limit?.enter('192.0.2.1'));
+  });
+
+  test('is of new connections in a time, by the clock it is given', () => {
+    let now = 0;
+    const newPer = { count: 2, perMs: 1000 };
+    const limit = addressLimitOf({ ...DEFAULTS, newConnectionsPerAddress: newPer }, () => now);
+    const enters = (): boolean => limit?.enter('192.0.2.1') !== null;
+    assert.deepEqual([enters(), enters(), enters()], [true, true, false]);
+    now = 500;
+    assert.deepEqual([enters(), enters()], [true, false]);
+  });
+
+  test('is of both', () => {
+    const newPer = { count: 2, perMs: 1000 };
+    const limits = { ...DEFAULTS, connectionsPerAddress: 1, newConnectionsPerAddress: newPer };
+    const limit = addressLimitOf(limits, () => 0);
+    const slot = limit?.enter('192.0.2.1');
+    assert.equal(limit?.enter('192.0.2.1'), null);
+    slot?.leave();
+    limit?.enter('192.0.2.1')?.leave();
+    assert.equal(limit?.enter('192.0.2.1'), null);
+  });
+});
+
+/** A pair that remembers whether it may read. */
+class Reader implements Paced {
+  isHeld = false;
+  hold(): void {
+    this.isHeld = true;
+  }
+  release(): void {
+    this.isHeld = false;
+  }
+}
+
+/** One pair reads so many bytes, another one nothing. Returns which of them may not go on. */
+function heldAfter(
+  pacer: Pacer | null,
+  bytes: number,
+): { readonly busy: boolean; readonly newcomer: boolean } {
+  assert.ok(pacer);
+  const busy = new Reader();
+  const newcomer = new Reader();
+  pacer.join(busy).spend(bytes);
+  pacer.join(newcomer);
+  const held = { busy: busy.isHeld, newcomer: newcomer.isHeld };
+  pacer.close();
+  return held;
+}
+
+describe('the pacer', () => {
+  test('is none where no rate is set', () => {
+    assert.equal(
+      pacerOf(DEFAULTS, () => 0),
+      null,
+    );
+  });
+
+  test('holds a pair by its own rate, and no other one', () => {
+    const pacer = pacerOf({ ...DEFAULTS, pairBytesPerSecond: 1e6 }, () => 0);
+    assert.deepEqual(heldAfter(pacer, 1e6), { busy: true, newcomer: false });
+  });
+
+  test('holds everybody by the rate of all', () => {
+    const pacer = pacerOf({ ...DEFAULTS, totalBytesPerSecond: 1e6 }, () => 0);
+    assert.deepEqual(heldAfter(pacer, 1e6), { busy: true, newcomer: true });
+  });
+
+  test('keeps two rates apart', () => {
+    const limits = { ...DEFAULTS, pairBytesPerSecond: 1e6, totalBytesPerSecond: 1e9 };
+    const held = heldAfter(
+      pacerOf(limits, () => 0),
+      2e6,
+    );
+    assert.deepEqual(held, { busy: true, newcomer: false });
+  });
+
+  test('goes by the clock it is given', () => {
+    let now = 0;
+    const pacer = pacerOf({ ...DEFAULTS, pairBytesPerSecond: 1e6 }, () => now);
+    const reader = new Reader();
+    const pace = pacer?.join(reader);
+    now = 40;
+    pace?.spend(40_000);
+    assert.equal(reader.isHeld, false);
+    pace?.spend(1);
+    assert.equal(reader.isHeld, true);
+    pacer?.close();
+  });
+});

@@ -115,7 +115,9 @@ describe('the configuration of the sidecar', () => {
 
 describe('a value that the sidecar can not use', () => {
   const cases: readonly (readonly [variable: string, value: string, accepted: RegExp])[] = [
-    ['SIDECAR_LISTEN', 'tcp:70000', /tcp:4001.*unix:/u],
+    ['SIDECAR_LISTEN', 'tcp:70000', /tcp:4003.*unix:/u],
+    ['SIDECAR_LISTEN', 'ssl:443:privateKey=/k', /tcp:4003/u],
+    ['SIDECAR_LISTEN', 'systemd:domain=INET:index=0', /tcp:4003/u],
     ['SIDECAR_SNAPSHOT_EVERY', '999ms', /1s to 24d/u],
     ['SIDECAR_SNAPSHOT_EVERY', '0', /1s to 24d/u],
     ['SIDECAR_SNAPSHOT_EVERY', '25d', /24d/u],

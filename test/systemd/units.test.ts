@@ -80,11 +80,11 @@ describe('the units for systemd', () => {
     ok(examples.length >= 5);
     for (const [variable, value] of examples) {
       const config = configOf({ ...environmentOf(SERVICE), [variable]: value });
-      if (variable !== 'RELAY_WEBSOCKET_LISTEN') continue;
+      if (variable !== 'RELAY_LISTEN') continue;
       // With the socket for TLS, which is commented out.
-      deepEqual(config.listen.websocket.map(indexOf), [1, 2]);
+      deepEqual(config.listen.raw.map(indexOf), [0, 2]);
     }
-    ok(examples.some(([variable]) => variable === 'RELAY_WEBSOCKET_LISTEN'));
+    ok(examples.some(([variable]) => variable === 'RELAY_LISTEN'));
   });
 
   test('say each thing once', () => {

@@ -36,14 +36,19 @@ export class ConnectionLimit {
       this.#inside += 1;
       return 'inside';
     }
+    return this.enterLane(isLocal);
+  }
+
+  /** The same for somebody who is not let in, whatever room there is. */
+  enterLane(isLocal: () => boolean): 'lane' | 'nowhere' {
     const isFree = this.#lane < LANE_PLACES - LOCAL_LANE_PLACES || (this.#lane < LANE_PLACES && isLocal());
     if (!isFree) return 'nowhere';
     this.#lane += 1;
     return 'lane';
   }
 
-  leave(place: 'inside' | 'lane'): void {
+  leave(place: Place): void {
     if (place === 'inside') this.#inside -= 1;
-    else this.#lane -= 1;
+    else if (place === 'lane') this.#lane -= 1;
   }
 }

@@ -1,4 +1,5 @@
 import type { AddressSlot } from '../limits/address-limit.ts';
+import type { Place } from '../limits/connection-limit.ts';
 
 /** Why a client is not let in. The first three are told `busy`. */
 export type RefusalReason = 'connections' | 'waiting' | 'address' | 'quota' | 'shutdown';
@@ -15,7 +16,7 @@ export interface ArrivalOwner {
 
 /** One accepted connection, from its first packet until its descriptor is closed, whatever is made of it meanwhile. */
 export class Arrival {
-  readonly place: 'inside' | 'lane';
+  place: Place;
   /** Wall clock, milliseconds since the epoch. */
   readonly startedAt: number;
   /** Milliseconds of a clock that never jumps. */
@@ -26,7 +27,7 @@ export class Arrival {
   /** Its share of what its address may have. */
   slot: AddressSlot | null = null;
 
-  constructor(place: 'inside' | 'lane', startedAt: number, startedTick: number) {
+  constructor(place: Place, startedAt: number, startedTick: number) {
     this.place = place;
     this.startedAt = startedAt;
     this.startedTick = startedTick;

@@ -10,6 +10,7 @@ import { SocketPeer } from './socket-peer.ts';
 import type { TrustedProxies } from './trusted-proxies.ts';
 import { WebSocketPeer } from './websocket-peer.ts';
 import type { WebSocketPeerOptions } from './websocket-peer.ts';
+import { isLocal } from './wire.ts';
 import type { Wire } from './wire.ts';
 
 export interface DoorsOptions extends WebSocketPeerOptions {
@@ -39,7 +40,8 @@ export class Doors {
     this.#options = options;
     this.#desk = new HttpDesk({
       proxies,
-      comesFrom: (arrival, address) => reception.comesFrom(arrival, address),
+      // By way of a proxy: not of this machine.
+      comesFrom: (arrival, address) => reception.comesFrom(arrival, address, () => false),
       left: (arrival) => reception.left(arrival),
       upgraded: (wire, arrival, firstBytes) => {
         const peer = new WebSocketPeer(wire, options);
@@ -68,10 +70,10 @@ export class Doors {
           ? null
           : { certificate, wrap: (wire, bytes, context) => plane.secure(wire, bytes, context) },
       comesFrom: reception.asksForAddresses
-        ? (arrival, address) => reception.comesFrom(arrival, address)
+        ? (arrival, address, wire) => reception.comesFrom(arrival, address, () => isLocal(wire))
         : null,
       left: (arrival) => reception.left(arrival),
     };
-    return createFrontDoor({ kind, plane, rooms, arrive: (isLocal) => reception.arrive(isLocal) });
+    return createFrontDoor({ kind, plane, rooms, arrive: (comesFromHere) => reception.arrive(comesFromHere) });
   }
 }

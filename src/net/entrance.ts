@@ -19,8 +19,8 @@ export interface Rooms {
   } | null;
   /** Null: nobody is believed to come for somebody else. */
   readonly proxies: TrustedProxies | null;
-  /** Null: nobody asks where connections come from. */
-  readonly comesFrom: ((arrival: Arrival, address: string) => void) | null;
+  /** False: it has to be closed at once. Null: nobody asks where connections come from. */
+  readonly comesFrom: ((arrival: Arrival, address: string, wire: Wire) => boolean) | null;
   /** It is gone, and nothing has become of it. */
   left(arrival: Arrival): void;
 }
@@ -30,6 +30,9 @@ const TLS_HANDSHAKE = 0x16;
 
 /** What HTTP clients of any use to us begin with. */
 const GET = new TextEncoder().encode('GET ');
+
+/** What raw clients are told for which there is no place. */
+const BUSY = new TextEncoder().encode('busy\n');
 
 /**
  * A connection that has not shown what it is. Its first bytes tell, and no kind of client waits for the relay to speak first.
@@ -54,8 +57,8 @@ export class Entrance implements WireHandler, ArrivalOwner {
   /** Begins to listen to it. */
   start(): void {
     this.#arrival.owner = this;
-    if (!this.#isInsideTls) this.#lookWhereFrom();
     this.#wire.start(this);
+    if (!this.#isInsideTls) this.#lookWhereFrom();
   }
 
   onBytes(bytes: Uint8Array): void {
@@ -102,10 +105,18 @@ export class Entrance implements WireHandler, ArrivalOwner {
     if (address === null && this.#wire.kind !== 'unix') return;
     this.#mayBeProxied = proxies?.trusts(address) === true;
     // Behind a proxy it is the header that tells, and where there is none, nobody is counted.
-    if (!this.#mayBeProxied && address !== null) comesFrom?.(this.#arrival, address);
+    if (!this.#mayBeProxied && address !== null) this.#comesFrom(address);
   }
 
-  /** What comes behind the header; null when it is not whole. */
+  /** False: it has been closed. */
+  #comesFrom(address: string): boolean {
+    const { comesFrom, raw } = this.#rooms;
+    const mayStay = comesFrom?.(this.#arrival, address, this.#wire) !== false;
+    if (!mayStay) turnAway(this.#wire, raw !== null);
+    return mayStay;
+  }
+
+  /** What comes behind the header; null when it is not whole, or nothing more is of interest. */
   #readProxyHeader(head: Uint8Array): Uint8Array | null {
     const header = parseProxyHeader(head);
     if (header.kind === 'incomplete') {
@@ -114,7 +125,7 @@ export class Entrance implements WireHandler, ArrivalOwner {
     }
     this.#mayBeProxied = false;
     if (header.kind !== 'proxy') return head;
-    if (header.address !== null) this.#rooms.comesFrom?.(this.#arrival, header.address);
+    if (header.address !== null && !this.#comesFrom(header.address)) return null;
     return header.rest;
   }
 
@@ -143,6 +154,12 @@ export class Entrance implements WireHandler, ArrivalOwner {
   #asRaw(): WireHandler | null {
     return this.#rooms.raw?.(this.#wire, this.#arrival) ?? null;
   }
+}
+
+/** Closes a connection for which there is no place at all. Waits for nothing: it may be one of very many. */
+export function turnAway(wire: Wire, isRaw: boolean): void {
+  if (isRaw) wire.write(BUSY);
+  wire.destroy();
 }
 
 function startsWithGet(bytes: Uint8Array): boolean {

@@ -2,12 +2,10 @@ import { createServer } from 'node:net';
 import type { Server } from 'node:net';
 import type { Arrival } from './arrival.ts';
 import type { DataPlane } from './data-plane.ts';
-import { Entrance } from './entrance.ts';
+import { Entrance, turnAway } from './entrance.ts';
 import type { Rooms } from './entrance.ts';
+import { isLocal } from './wire.ts';
 import type { Wire } from './wire.ts';
-
-/** What a connection is told for which there is no place at all. */
-const BUSY = new TextEncoder().encode('busy\n');
 
 export interface FrontDoor {
   readonly kind: Wire['kind'];
@@ -28,15 +26,4 @@ export function createFrontDoor({ kind, plane, rooms, arrive }: FrontDoor): Serv
   const server = createServer({ allowHalfOpen: true }, (socket) => enter(plane.wireOfSocket(socket, kind)));
   server.on('listening', () => plane.acceptWires(server, kind, enter));
   return server;
-}
-
-/** Whether both ends are this machine. */
-function isLocal({ kind, ends }: Wire): boolean {
-  return kind === 'unix' || (ends !== null && ends.remote === ends.local);
-}
-
-/** Waits for nothing: it may be one of very many. */
-function turnAway(wire: Wire, isRaw: boolean): void {
-  if (isRaw) wire.write(BUSY);
-  wire.destroy();
 }

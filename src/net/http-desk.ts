@@ -23,7 +23,8 @@ export interface HttpDeskOptions {
   readonly proxies: TrustedProxies | null;
   /** A WebSocket client is ready. What has been read of it already is `firstBytes`. */
   readonly upgraded: (wire: Wire, arrival: Arrival, firstBytes: Uint8Array) => void;
-  readonly comesFrom: (arrival: Arrival, address: string) => void;
+  /** False: it has to be closed at once. */
+  readonly comesFrom: (arrival: Arrival, address: string) => boolean;
   /** It is gone, and no WebSocket client has become of it. */
   readonly left: (arrival: Arrival) => void;
 }
@@ -46,7 +47,10 @@ export class HttpDesk {
     this.#server = createServer(answer);
     this.#server.on('upgrade', (request, stream, head) => {
       if (!(stream instanceof WireStream)) throw new TypeError('a connection that was not given');
-      this.#identify(request, stream);
+      if (!this.#identify(request, stream)) {
+        stream.shutdown();
+        return;
+      }
       this.#upgrader.handleUpgrade(request, stream, head, () => {
         const { wire, unread } = stream.release();
         options.upgraded(wire, stream.arrival, Buffer.concat([head, unread]));
@@ -60,16 +64,17 @@ export class HttpDesk {
     this.#server.emit('connection', new WireStream(wire, arrival, firstBytes, left));
   }
 
-  #identify(request: IncomingMessage, stream: WireStream): void {
+  /** False: it has to be closed at once. */
+  #identify(request: IncomingMessage, stream: WireStream): boolean {
     const { proxies, comesFrom } = this.#options;
     const peer = stream.remoteAddress;
     // Whoever is no proxy was looked at when it came.
-    if (proxies === null || stream.arrival.slot !== null) return;
+    if (proxies === null || stream.arrival.slot !== null) return true;
     // What is gone already has no address either.
-    if ((peer === null && !stream.isUnix) || !proxies.trusts(peer)) return;
+    if ((peer === null && !stream.isUnix) || !proxies.trusts(peer)) return true;
     const forwarded = request.headers['x-forwarded-for'];
     const client = proxies.clientOf(peer, Array.isArray(forwarded) ? forwarded.join(', ') : forwarded);
-    if (client !== null && !proxies.trusts(client)) comesFrom(stream.arrival, client);
+    return client === null || proxies.trusts(client) || comesFrom(stream.arrival, client);
   }
 }
 

@@ -94,11 +94,19 @@ export class Reception {
     return arrival;
   }
 
-  /** Tells where a connection comes from. The address is not kept. */
-  comesFrom(arrival: Arrival, address: string): void {
-    if (arrival.refusal !== null || this.#options.addresses === null) return;
+  /**
+   * Tells where a connection comes from. The address is not kept. False when it is not let in, and there is no place
+   * to tell it so: it has to be closed at once.
+   */
+  comesFrom(arrival: Arrival, address: string, isLocal: () => boolean): boolean {
+    if (arrival.refusal !== null || this.#options.addresses === null) return true;
     arrival.slot = this.#options.addresses.enter(address);
-    if (arrival.slot === null) this.#refuse(arrival, 'address');
+    if (arrival.slot !== null) return true;
+    // It must not take the room of others.
+    this.#limit.leave(arrival.place);
+    arrival.place = this.#limit.enterLane(isLocal);
+    this.#refuse(arrival, 'address');
+    return arrival.place !== 'nowhere';
   }
 
   /** A client has been made of it. */

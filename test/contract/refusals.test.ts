@@ -217,6 +217,29 @@ describe('the limits of an address', () => {
     });
   }
 
+  for (const [whose, proxies, header] of [
+    ['itself', '192.0.2.0/24', ''],
+    ['a client of a proxy', '127.0.0.0/8', 'PROXY TCP4 192.0.2.1 127.0.0.1 1111 4001\r\n'],
+  ] as const) {
+    test(`keep one address, of ${whose}, from taking the room of all others`, async (context) => {
+      const options = limited(1, proxies);
+      const house = await open(context, { ...options, limits: { ...options.limits, maxConnections: 3 } });
+      const crowd = Array.from({ length: LANE_PLACES + 20 }, () => {
+        const socket = connect({ port: house.tcpPort, host: LOOPBACK, localAddress: '127.0.0.2' });
+        socket.on('error', () => undefined);
+        context.after(() => socket.destroy());
+        if (header !== '') socket.write(header);
+        return socket;
+      });
+      await until(() => house.reception.refused.address >= 20);
+      assert.equal(house.reception.connections, 1);
+      await waiting(house, 'tcp');
+      for (const socket of crowd) socket.destroy();
+      await until(() => house.reception.refused.address === LANE_PLACES + 19);
+      await until(() => house.reception.connections === 1);
+    });
+  }
+
   test('do not hold for unix-domain sockets', async (context) => {
     const house = await open(context, limited(1));
     await waiting(house, 'unix');

@@ -74,6 +74,11 @@ export class Doors {
         : null,
       left: (arrival) => reception.left(arrival),
     };
-    return createFrontDoor({ kind, plane, rooms, arrive: (comesFromHere) => reception.arrive(comesFromHere) });
+    return createFrontDoor({
+      kind,
+      plane,
+      rooms,
+      arrive: (comesFromHere) => reception.arrive(comesFromHere),
+    });
   }
 }

@@ -5,6 +5,7 @@ import { connections } from './connections.ts';
 import { fairness } from './fairness.ts';
 import { growth } from './growth.ts';
 import { memory } from './memory.ts';
+import { rates } from './rates.ts';
 import { snapshot } from './snapshot.ts';
 import { throughput } from './throughput.ts';
 import { websocket } from './websocket.ts';
@@ -24,6 +25,7 @@ const SCENARIOS = new Map([
   ['fairness', fairness],
   ['connections', connections],
   ['growth', growth],
+  ['rates', rates],
   ['snapshot', snapshot],
 ]);
 

@@ -1,8 +1,7 @@
 import type { Server, Socket } from 'node:net';
-import { TLSSocket } from 'node:tls';
 import type { SecureContext } from 'node:tls';
 import { DirectWire } from './direct-wire.ts';
-import { acceptHandles, openHandles, takeHandle } from './handle.ts';
+import { acceptHandles, openHandles, secureSocketOf, takeHandle } from './handle.ts';
 import type { Handles } from './handle.ts';
 import { ReadPool } from './read-pool.ts';
 import { StreamWire } from './stream-wire.ts';
@@ -60,6 +59,6 @@ export class DataPlane {
   secure(wire: Wire, firstBytes: Uint8Array, context: SecureContext): Wire {
     const socket = wire.detach();
     socket.unshift(Uint8Array.from(firstBytes));
-    return new StreamWire(new TLSSocket(socket, { isServer: true, secureContext: context }), wire.kind);
+    return new StreamWire(secureSocketOf(socket, context), wire.kind);
   }
 }

@@ -2,6 +2,8 @@ import { readSync, writeSync, writevSync } from 'node:fs';
 import { Socket, connect, createServer } from 'node:net';
 import type { Server } from 'node:net';
 import process from 'node:process';
+import { TLSSocket } from 'node:tls';
+import type { SecureContext } from 'node:tls';
 import { getSystemErrorName } from 'node:util';
 import type { Ends } from './wire.ts';
 
@@ -161,6 +163,16 @@ export function socketOf(handle: Handle): Socket {
   const socket: unknown = Reflect.construct(Socket, [{ handle, allowHalfOpen: true, manualStart: true }]);
   if (socket instanceof Socket) return socket;
   throw new TypeError('a socket that is none');
+}
+
+/**
+ * Puts TLS on a socket. Node tells of what goes wrong behind the handshake by this event alone, where no server of
+ * its own has made the socket: a damaged record, or a client that has begun too many handshakes.
+ */
+export function secureSocketOf(socket: Socket, context: SecureContext): TLSSocket {
+  const secured = new TLSSocket(socket, { isServer: true, secureContext: context });
+  secured.on('_tlsError', () => secured.destroy());
+  return secured;
 }
 
 /** Both ends of a TCP connection. Null for a unix-domain socket, and where the connection is gone. */

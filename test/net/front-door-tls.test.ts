@@ -1,0 +1,101 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import type { Socket } from 'node:net';
+import { Duplex } from 'node:stream';
+import { describe, test } from 'node:test';
+import type { TestContext } from 'node:test';
+import { CLIENT_RENEG_LIMIT, connect as connectTls, createSecureContext } from 'node:tls';
+import type { TLSSocket } from 'node:tls';
+import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
+import { makeIdentity } from '../support/certificates.ts';
+import { House } from '../support/house.ts';
+import type { HouseOptions } from '../support/house.ts';
+import { until } from '../support/scratch.ts';
+
+const { key, certificate: cert } = makeIdentity();
+const certificate = { context: createSecureContext({ key, cert }) };
+
+/** A client that speaks TLS, and what lies below it. */
+interface Client {
+  readonly socket: Socket;
+  readonly secured: TLSSocket;
+}
+
+async function open(context: TestContext, options: HouseOptions): Promise<House> {
+  const house = await House.open({ certificate, ...options });
+  context.after(() => house.close());
+  return house;
+}
+
+async function dial(context: TestContext, house: House): Promise<Socket> {
+  const socket = connect({ port: house.tcpPort, host: '127.0.0.1', allowHalfOpen: true });
+  context.after(() => socket.destroy());
+  await once(socket, 'connect');
+  return socket;
+}
+
+async function dialTls(
+  context: TestContext,
+  house: House,
+  maxVersion: 'TLSv1.2' | 'TLSv1.3',
+): Promise<Client> {
+  const socket = await dial(context, house);
+  // A stream in between leaves the socket to whoever wants to write on it what is no TLS.
+  const between = Duplex.from({ readable: socket, writable: socket });
+  between.on('error', () => undefined);
+  const secured = connectTls({ socket: between, rejectUnauthorized: false, maxVersion });
+  secured.on('error', () => undefined);
+  await once(secured, 'secureConnect');
+  return { socket, secured };
+}
+
+for (const plane of ['shared buffer', 'ordinary streams'] as const) {
+  const planeOptions = { ordinaryStreams: plane === 'ordinary streams' };
+
+  describe(`a client that speaks TLS, by ${plane}`, () => {
+    for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
+      test(`is gone with a damaged record, and so its partner is told: ${version}`, async (context) => {
+        const house = await open(context, planeOptions);
+        const { socket, secured } = await dialTls(context, house, version);
+        const token = newToken();
+        secured.write(handshake(token, SIDE_A));
+        const partner = await house.connect('tcp');
+        await partner.send(handshake(token, SIDE_B));
+        await once(secured, 'data');
+        const alert = once(secured, 'error');
+        const noise = Buffer.alloc(40, 7);
+        socket.write(Buffer.concat([Buffer.of(0x17, 3, 3, 0, noise.length), noise]));
+        assert.deepEqual(await partner.closed, { reset: false, code: null });
+        assert.match(String(await alert), /bad record mac/iu);
+        socket.end();
+        await until(() => house.reception.connections === 0);
+        assert.deepEqual(
+          house.endings.map(({ mood, totalBytes }) => [mood, totalBytes]),
+          [['happy', 0]],
+        );
+      });
+    }
+
+    test('is gone when it begins one handshake after the other', async (context) => {
+      const house = await open(context, planeOptions);
+      const options = { port: house.tcpPort, host: '127.0.0.1', rejectUnauthorized: false };
+      const secured = connectTls({ ...options, maxVersion: 'TLSv1.2' });
+      secured.resume();
+      secured.on('error', () => undefined);
+      await once(secured, 'secureConnect');
+      let handshakes = 0;
+      const again = (error: Error | null): void => {
+        if (error !== null) return;
+        handshakes += 1;
+        // Without a limit it would never end.
+        if (handshakes > 10 * CLIENT_RENEG_LIMIT) secured.destroy();
+        else secured.renegotiate({}, again);
+      };
+      secured.renegotiate({}, again);
+      await once(secured, 'close');
+      assert.equal(handshakes, CLIENT_RENEG_LIMIT);
+      await until(() => house.reception.connections === 0);
+    });
+  });
+}

@@ -37,6 +37,11 @@ export class StreamWire implements Wire {
     return { remote: remoteAddress, local: localAddress };
   }
 
+  /** TLS is not ready yet. */
+  get #isShakingHands(): boolean {
+    return this.#socket instanceof TLSSocket && this.#socket.getPeerFinished() === undefined;
+  }
+
   start(handler: WireHandler): void {
     const isFirst = this.#handler === null;
     this.#handler = handler;
@@ -82,6 +87,8 @@ export class StreamWire implements Wire {
   }
 
   end(): void {
+    // What is held would wait for the end of the handshake, which need not come.
+    if (this.#isShakingHands) this.#socket.destroy();
     this.#socket.end();
     this.#socket.resume();
   }

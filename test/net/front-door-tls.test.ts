@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import type { Socket } from 'node:net';
-import { Duplex } from 'node:stream';
+import { Duplex, duplexPair } from 'node:stream';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { CLIENT_RENEG_LIMIT, connect as connectTls, createSecureContext } from 'node:tls';
@@ -48,6 +48,16 @@ async function dialTls(
   secured.on('error', () => undefined);
   await once(secured, 'secureConnect');
   return { socket, secured };
+}
+
+/** What a client says first. */
+async function clientHello(): Promise<Uint8Array> {
+  const [here, there] = duplexPair();
+  const secured = connectTls({ socket: here });
+  const [hello]: unknown[] = await once(there, 'data');
+  secured.destroy();
+  assert.ok(hello instanceof Uint8Array);
+  return hello;
 }
 
 for (const plane of ['shared buffer', 'ordinary streams'] as const) {
@@ -97,5 +107,27 @@ for (const plane of ['shared buffer', 'ordinary streams'] as const) {
       assert.equal(handshakes, CLIENT_RENEG_LIMIT);
       await until(() => house.reception.connections === 0);
     });
+
+    for (const [when, options, act] of [
+      ['its time is up', { timeouts: { handshakeMs: 200 } }, () => undefined],
+      ['the relay stops', {}, (house: House) => house.hub.drain(60_000, AbortSignal.abort())],
+    ] as const) {
+      test(`and has not finished its handshake when ${when} is not waited for`, async (context) => {
+        const house = await open(context, { ...planeOptions, ...options });
+        const socket = await dial(context, house);
+        socket.write(await clientHello());
+        // The relay has answered, and the client says nothing more.
+        await once(socket, 'data');
+        const ended = once(socket, 'end');
+        await act(house);
+        await ended;
+        // It leaves its own end open.
+        await until(() => house.reception.connections === 0 && house.hub.heldBytes === 0);
+        assert.deepEqual(
+          house.endings.map(({ mood }) => mood),
+          ['empty'],
+        );
+      });
+    }
   });
 }

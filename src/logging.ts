@@ -20,7 +20,11 @@ export function createLog(level: LogLevel, output: Output): Logger {
 export function faultOf(error: unknown): { name: string; code: string; at: string[] } {
   if (!(error instanceof Error)) return { name: typeof error, code: '', at: [] };
   const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
-  const at = (error.stack ?? '').split('\n').filter((line) => /^\s+at /u.test(line));
+  // The message comes first there, and may have lines that look like places.
+  const stack = error.stack ?? '';
+  const start = stack.indexOf(error.message);
+  const places = start < 0 ? stack : stack.slice(start + error.message.length);
+  const at = places.split('\n').filter((line) => /^\s+at /u.test(line));
   return { name: error.name, code, at: at.slice(0, 8).map((line) => line.trim()) };
 }
 

@@ -64,6 +64,12 @@ describe('what is logged of an error', () => {
     assert.doesNotMatch(JSON.stringify(fault), /please relay/u);
   });
 
+  test('has nothing of a message that looks like places', () => {
+    const fault = faultOf(new Error('wrong:\n    at please relay SECRET\n    at another'));
+    assert.doesNotMatch(JSON.stringify(fault), /SECRET|another/u);
+    assert.match(fault.at[0] ?? '', /logging\.test\.ts/u);
+  });
+
   test('is the kind alone where there is no more', () => {
     const withoutStack = new Error('secret');
     delete withoutStack.stack;

@@ -71,8 +71,9 @@ export class QuotaKeeper {
   /** Counts what is left, and saves it. */
   async close(): Promise<void> {
     clearInterval(this.#timer);
-    clearTimeout(this.#grace);
     this.#quota.look(this.#relayedBytes());
+    // That look may have found it spent.
+    clearTimeout(this.#grace);
     await this.#file.save(this.#quota.toSave());
   }
 }

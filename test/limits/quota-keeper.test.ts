@@ -239,4 +239,13 @@ describe('the keeper of a quota', () => {
     home.pass(600_000);
     assert.deepEqual(home.told, ['spent']);
   });
+
+  test('ends no pair any longer when it finds out by closing that the quota is spent', async (context) => {
+    await using home = await house(context);
+    const keeper = home.keeper();
+    home.relayedBytes = 1000;
+    await keeper.close();
+    home.pass(600_000);
+    assert.deepEqual(home.told, ['spent']);
+  });
 });

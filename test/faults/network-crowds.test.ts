@@ -9,7 +9,10 @@ const CHURN_SECONDS = 5;
 
 const STALLED_PAIRS = 1000;
 
-const BUFFER_MEMORY_MIB = 32;
+/** The bystander's. */
+const BYSTANDING_PAIRS = 2;
+
+const BUFFER_MEMORY_MIB = 16;
 
 /** What a stalled pair may hold in any case (16 KiB), and what its two connections are themselves, in MiB. */
 const STALLED_PAIR_MIB = (16 + 2 * 8) / 1024;
@@ -17,22 +20,22 @@ const STALLED_PAIR_MIB = (16 + 2 * 8) / 1024;
 /** What a relay that works holds above one that rests, in MiB: garbage, and what a thread needs to write records. */
 const WORKING_MIB = 64;
 
-/** Connections that the kernel of this machine took back because a backlog was full: their clients believe they were there. */
+/**
+ * Where a backlog overflows, clients have to knock again. Between two packets of a handshake it can fill up, too: then the
+ * client believes in a connection that never was. That takes two programs that connect within the same microseconds.
+ */
+const MOST_RACES = 8;
+
+/** Connections that the kernel of this machine did not take in because a backlog was full. */
 function listenOverflows(): number {
   const [names = '', values = ''] = readFileSync('/proc/net/netstat', 'utf8').split('\n');
   return Number(values.split(' ')[names.split(' ').indexOf('ListenOverflows')]);
 }
 
-/** The most that a process has held in RAM, in MiB. */
-function peakMiB(pid: number): number {
-  const found = /^VmHWM:\s+(\d+) kB$/mu.exec(readFileSync(`/proc/${pid}/status`, 'utf8'));
-  return Number(found?.[1]) / 1024;
-}
-
 describe('crowds', { timeout: 120_000 }, () => {
   test('who connect and leave at once, thousands a second, have a record each', async (context) => {
     const held = await HeldRelay.startFor(context);
-    const overflows = listenOverflows();
+    const overflowsBefore = listenOverflows();
     let connected = 0;
     const transfers = await ordeal(context, held, `${CHURN_SECONDS} s of connect and leave`, async () => {
       await using attackers = new AsyncDisposableStack();
@@ -48,25 +51,27 @@ describe('crowds', { timeout: 120_000 }, () => {
     });
     const { empty = 0, ...others } = await held.moods();
     assert.deepEqual(others, { happy: transfers });
-    const neverThere = listenOverflows() - overflows;
-    assert.ok(empty <= connected && empty >= connected - neverThere, `${empty} records of ${connected}`);
+    const overflows = listenOverflows() - overflowsBefore;
+    context.diagnostic(`${connected} connected, ${empty} records, ${overflows} overflows of a backlog`);
+    assert.ok(
+      empty <= connected && connected - empty <= (overflows === 0 ? 0 : MOST_RACES),
+      'a record is lost',
+    );
   });
 
   test('of 1,000 receivers that never read cost what is documented', async (context) => {
     const held = await HeldRelay.startFor(context, { RELAY_BUFFER_MEMORY: `${BUFFER_MEMORY_MIB}MiB` });
-    const restingMiB = held.vitals().residentMiB;
-    const transfers = await ordeal(context, held, `${STALLED_PAIRS} receivers that never read`, async () => {
+    const fault = `${STALLED_PAIRS} receivers that never read`;
+    const action = async (): Promise<void> => {
       await using attack = new Attack('stalls', held, STALLED_PAIRS);
       const { pairs, bytes = 0 } = await attack.ready();
       assert.equal(pairs, STALLED_PAIRS);
-      const { residentMiB } = held.vitals();
-      context.diagnostic(
-        `${(bytes / 2 ** 20).toFixed(0)} MiB sent; RSS ${restingMiB.toFixed(0)}, ${residentMiB.toFixed(0)} stalled, ${peakMiB(held.relay.pid).toFixed(0)} at most`,
-      );
-      const boundMiB = restingMiB + BUFFER_MEMORY_MIB + STALLED_PAIRS * STALLED_PAIR_MIB + WORKING_MIB;
-      assert.ok(peakMiB(held.relay.pid) < boundMiB, `${peakMiB(held.relay.pid)} of ${boundMiB} MiB`);
+      assert.equal((await held.status()).pairs, STALLED_PAIRS + BYSTANDING_PAIRS);
+      context.diagnostic(`${(bytes / 2 ** 20).toFixed(0)} MiB sent`);
       await attack.leave();
-    });
+    };
+    const documentedMiB = BUFFER_MEMORY_MIB + STALLED_PAIRS * STALLED_PAIR_MIB + WORKING_MIB;
+    const transfers = await ordeal(context, held, fault, action, documentedMiB);
     assert.deepEqual(await held.moods(), { happy: STALLED_PAIRS + transfers });
   });
 });

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import type { TestContext } from 'node:test';
 import { Bystander, reportFault } from '../../support/bystander.ts';
 import { coresUsed, vitalsReturn } from '../../support/vitals.ts';
@@ -9,6 +10,12 @@ const UNDISTURBED_MS = 1000;
 
 /** What the allocators below V8 may keep for next time, in MiB. */
 const RESIDENT_MARGIN_MIB = 96;
+
+/**
+ * What a fault may cost while it lasts, in MiB: 15,000 connections at 3 KiB each, garbage, and the 64 MiB that may be held for
+ * receivers that do not keep up.
+ */
+const MAX_GROWTH_MIB = 256;
 
 /** A relay that nobody uses is busy for less of a core than this. One that spins takes all of it. */
 const IDLE_CORES = 0.2;
@@ -24,6 +31,7 @@ export async function ordeal(
   held: HeldRelay,
   fault: string,
   action: () => Promise<unknown>,
+  maxGrowthMiB = MAX_GROWTH_MIB,
 ): Promise<number> {
   const holdings = await held.whenAlone();
   const vitalsBefore = { ...held.vitals(), openFiles: holdings.openFiles };
@@ -34,10 +42,19 @@ export async function ordeal(
     await held.status();
   });
   const transfers = await bystander.finish();
+  const grownMiB = peakMiB(held.relay.pid) - vitalsBefore.residentMiB;
+  context.diagnostic(`the relay grew by ${grownMiB.toFixed(0)} MiB at most`);
+  assert.ok(grownMiB < maxGrowthMiB, `more than ${maxGrowthMiB} MiB`);
   await held.letsGo(holdings);
   const vitalsAfter = await vitalsReturn(held.relay.pid, vitalsBefore, RESIDENT_MARGIN_MIB);
   const cores = await coresUsed(held.relay.pid, IDLE_MS);
   assert.ok(cores < IDLE_CORES, `an idle relay uses ${cores} of a core`);
   reportFault(context, fault, { before, during, vitalsBefore, vitalsAfter });
   return transfers.length;
+}
+
+/** The most that a process has held in RAM, in MiB. */
+function peakMiB(pid: number): number {
+  const found = /^VmHWM:\s+(\d+) kB$/mu.exec(readFileSync(`/proc/${pid}/status`, 'utf8'));
+  return Number(found?.[1]) / 1024;
 }

@@ -23,7 +23,10 @@ const BINARY = 2;
 
 const CHUNK = randomBytesOf(7, 65_536);
 
-/** Written at once by those who flood with pings, in bytes: 500 of the largest. */
+/** Read by those who then stall, in bytes: twice what it takes until the relay reads 512 KiB at a time. */
+const READ_BYTES = 2 * 2 ** 20;
+
+/** Written at once by those who flood with pings: of the largest, whose answers fill what the kernel holds soonest. */
 const PINGS = Buffer.concat(
   Array.from({ length: 500 }, () => encodeFrame({ opcode: PING, payload: CHUNK.subarray(0, 125) })),
 );
@@ -39,6 +42,7 @@ const STILL_GROWTH = 1.01;
 const STILL_MS = 1000;
 
 interface Pair {
+  readonly from: NetTransport;
   readonly sender: Socket;
   readonly receiver: Socket;
 }
@@ -50,10 +54,13 @@ async function pair(ports: Ports, from: NetTransport, to: NetTransport): Promise
     new Party(ports, to, handshake(token, SIDE_B)),
   ];
   await Promise.all([sender.ok, receiver.ok]);
-  return { sender: sender.socket, receiver: receiver.socket };
+  return { from, sender: sender.socket, receiver: receiver.socket };
 }
 
-/** One after the other in each of a few rows, so that nobody waits for a place in the relay's backlog. */
+/**
+ * One after the other in each of a few rows, so that nobody waits for a place in the relay's backlog. They come in the order
+ * in which they are ready.
+ */
 async function createAll<T>(count: number, create: (index: number) => Promise<T>): Promise<T[]> {
   const all: T[] = [];
   let next = 0;
@@ -76,6 +83,14 @@ function pour(socket: Socket, chunk: Buffer): void {
   more();
 }
 
+/** Reads so many bytes, and no more. */
+function readOnly(socket: Socket, count: number): void {
+  socket.on('data', () => {
+    if (socket.bytesRead >= count) socket.pause();
+  });
+  socket.resume();
+}
+
 function leave(sockets: readonly Socket[]): Ends {
   for (const [index, socket] of sockets.entries()) {
     if (index % 2 === 0) socket.destroy();
@@ -84,13 +99,18 @@ function leave(sockets: readonly Socket[]): Ends {
   return {};
 }
 
-/** Receivers that never read, and senders that send as much as they can. Ready when nothing moves any more. */
+/**
+ * Receivers that read as much as makes the relay's reads for them large, and then never more; and senders that send as much
+ * as they can. Ready when nothing moves any more.
+ */
 async function stalls(ports: Ports, count: number): Promise<Attacking> {
   const pairs = await createAll(count, (index) =>
     pair(ports, index % 4 === 0 ? 'websocket' : 'tcp', index % 2 === 0 ? 'tcp' : 'websocket'),
   );
-  for (const [index, { sender }] of pairs.entries()) {
-    pour(sender, index % 4 === 0 ? encodeFrame({ opcode: BINARY, payload: CHUNK }) : CHUNK);
+  const frame = encodeFrame({ opcode: BINARY, payload: CHUNK });
+  for (const { from, sender, receiver } of pairs) {
+    readOnly(receiver, READ_BYTES);
+    pour(sender, from === 'websocket' ? frame : CHUNK);
   }
   const sent = (): number =>
     pairs.reduce((sum, { sender }) => sum + sender.bytesWritten - sender.writableLength, 0);

@@ -30,7 +30,7 @@ export type StartPeer = (workshop: Workshop) => Promise<Peer | null>;
 /** Our relay. */
 export async function startRelay(): Promise<Peer> {
   const relay = await RelayProcess.start(
-    { RELAY_WEBSOCKET_LISTEN: 'tcp:0:interface=127.0.0.1', RELAY_LOG_LEVEL: 'info' },
+    { RELAY_MAX_WAITING: '', RELAY_WEBSOCKET_LISTEN: 'tcp:0:interface=127.0.0.1', RELAY_LOG_LEVEL: 'info' },
     PINNED.peer,
   );
   return {

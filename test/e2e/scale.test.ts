@@ -34,7 +34,7 @@ test(
     const directory = mkdtempSync(join(tmpdir(), 'relay-scale-'));
     house.defer(() => rmSync(directory, { recursive: true }));
     const database = join(directory, 'usage.sqlite');
-    const relay = house.use(await RelayProcess.start({ RELAY_USAGE_DB: database }));
+    const relay = house.use(await RelayProcess.start({ RELAY_USAGE_DB: database, RELAY_MAX_WAITING: '' }));
     const usage = house.use(new UsageReader(database));
     const port = String(relay.port('raw'));
     const swarm = (role: string, ...counts: number[]): Program =>

@@ -1,0 +1,164 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import type { Socket } from 'node:net';
+import { buffer, text } from 'node:stream/consumers';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { describe, test } from 'node:test';
+import type { TestContext } from 'node:test';
+import { TrustedProxies, parseCidrs } from '../../src/net/trusted-proxies.ts';
+import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
+import { encodeFrame, readServerFrames } from '../support/frames.ts';
+import { House } from '../support/house.ts';
+import type { HouseOptions } from '../support/house.ts';
+import { until } from '../support/scratch.ts';
+
+const HEADERS_END = '\r\n\r\n';
+
+const UPGRADE = [
+  'GET / HTTP/1.1',
+  'Host: relay',
+  'Connection: Upgrade',
+  'Upgrade: websocket',
+  'Sec-WebSocket-Version: 13',
+  'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==',
+] as const;
+
+const PROXY_HEADER = 'PROXY TCP4 192.0.2.1 127.0.0.1 1111 4001\r\n';
+
+async function open(context: TestContext, options: HouseOptions = {}): Promise<House> {
+  const house = await House.open(options);
+  context.after(() => house.close());
+  return house;
+}
+
+async function dial(context: TestContext, port: number): Promise<Socket> {
+  const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true, noDelay: true });
+  context.after(() => socket.destroy());
+  socket.on('error', () => undefined);
+  await once(socket, 'connect');
+  return socket;
+}
+
+/** Sends in pieces of that size, each in a turn of the event loop of its own. */
+async function send(socket: Socket, bytes: Uint8Array, pieceBytes: number): Promise<void> {
+  for (let at = 0; at < bytes.length; at += pieceBytes) {
+    socket.write(bytes.subarray(at, at + pieceBytes));
+    await nextTurn();
+  }
+}
+
+/** Frames with all of these bytes, in turn of several sizes and fragments. */
+function framesOf(bytes: Uint8Array): Buffer {
+  const frames: Buffer[] = [];
+  for (let at = 0; at < bytes.length; at += 100) {
+    const payload = bytes.subarray(at, at + 100);
+    frames.push(
+      encodeFrame({ opcode: 2, payload: payload.subarray(0, 30), isFinal: false }),
+      encodeFrame({ opcode: 0, payload: payload.subarray(30) }),
+    );
+  }
+  return Buffer.concat(frames);
+}
+
+/** The payload of binary messages in what a server sent, its answer to the upgrade aside. */
+function payloadIn(received: Buffer): string {
+  const frames = readServerFrames(received.subarray(received.indexOf(HEADERS_END) + HEADERS_END.length));
+  return frames.map(({ opcode, payload }) => (opcode === 2 ? payload.toString() : '')).join('');
+}
+
+for (const plane of ['shared buffer', 'ordinary streams'] as const) {
+  describe(`what comes in one go with what it was sent behind, by ${plane}`, () => {
+    const options = {
+      ordinaryStreams: plane === 'ordinary streams',
+      proxies: new TrustedProxies(parseCidrs('127.0.0.0/8')),
+    };
+    const payload = randomBytesOf(1, 2000);
+
+    for (const [what, header] of [
+      ['an upgrade', ''],
+      ['the header of a proxy, and an upgrade', PROXY_HEADER],
+    ] as const) {
+      for (const pieceBytes of [1, 7, 200, 100_000]) {
+        test(`${what}: the line and payload, ${pieceBytes} bytes at a time`, async (context) => {
+          const house = await open(context, options);
+          for (const port of [house.tcpPort, house.websocketPort]) {
+            const token = newToken();
+            const partner = await house.connect('tcp');
+            await partner.send(handshake(token, SIDE_A));
+            await until(() => house.hub.census().waiting === 1);
+            const socket = await dial(context, port);
+            const line = encodeFrame({ opcode: 2, payload: handshake(token, SIDE_B) });
+            const head = Buffer.from(`${header}${UPGRADE.join('\r\n')}${HEADERS_END}`);
+            await send(socket, Buffer.concat([head, line, framesOf(payload)]), pieceBytes);
+            const got = (await partner.until(3 + payload.length)).subarray(3);
+            assert.ok(got.equals(payload));
+            partner.end();
+            // The relay waits for its goodbye.
+            const received = buffer(socket);
+            socket.end();
+            assert.equal(payloadIn(await received), 'ok\n');
+            await until(() => house.reception.connections === 0);
+          }
+        });
+      }
+    }
+
+    test('the header of a proxy: a line and payload', async (context) => {
+      const house = await open(context, options);
+      const token = newToken();
+      const partner = await house.connect('tcp');
+      await partner.send(handshake(token, SIDE_A));
+      await until(() => house.hub.census().waiting === 1);
+      const socket = await dial(context, house.tcpPort);
+      socket.write(Buffer.concat([Buffer.from(PROXY_HEADER + handshake(token, SIDE_B)), payload]));
+      assert.ok((await partner.until(3 + payload.length)).subarray(3).equals(payload));
+    });
+  });
+
+  describe(`an upgrade that is none, by ${plane}`, () => {
+    const without = (name: string): string[] => UPGRADE.filter((header) => !header.startsWith(name));
+    const version = 'Sec-WebSocket-Version';
+    const refused: readonly (readonly [what: string, request: readonly string[], status: number])[] = [
+      ['of another version', [...without(version), `${version}: 7`], 400],
+      ['without a key', without('Sec-WebSocket-Key'), 400],
+      ['with no subprotocol that can be', [...UPGRADE, 'Sec-WebSocket-Protocol: ,,'], 400],
+      ['to something else', [...without('Upgrade'), 'Upgrade: h2c'], 400],
+      ['with too many headers', [...UPGRADE, `X-Long: ${'x'.repeat(20_000)}`], 431],
+      ['with two lengths', [...UPGRADE, 'Content-Length: 1', 'Content-Length: 2'], 400],
+    ];
+    /** Requests for a page. Who has been told that it was the last may take its time to close. */
+    const answered: typeof refused = [
+      ['of a connection that closes', [...without('Connection'), 'Connection: close'], 426],
+      ['and lacks a host', ['GET / HTTP/1.1'], 400],
+      ['and expects something', ['GET / HTTP/1.1', 'Host: relay', 'Expect: tea'], 417],
+    ];
+    for (const [cases, timeouts] of [
+      [refused, {}],
+      [answered, { handshakeMs: 300 }],
+    ] as const) {
+      for (const [what, request, status] of cases) {
+        test(`${what} is answered with ${status}, and let go of`, async (context) => {
+          const house = await open(context, { ordinaryStreams: plane === 'ordinary streams', timeouts });
+          for (const port of [house.tcpPort, house.websocketPort]) {
+            const socket = await dial(context, port);
+            socket.write(request.join('\r\n') + HEADERS_END);
+            // It leaves its own end open.
+            assert.match(await text(socket), new RegExp(`^HTTP/1\\.1 ${status} `, 'u'));
+            await until(() => house.reception.connections === 0);
+          }
+          assert.deepEqual(house.endings, []);
+        });
+      }
+    }
+  });
+
+  test(`pages without end that nobody reads are let go of, by ${plane}`, async (context) => {
+    const ordinaryStreams = plane === 'ordinary streams';
+    const house = await open(context, { ordinaryStreams, timeouts: { handshakeMs: 500 } });
+    const socket = await dial(context, house.tcpPort);
+    socket.write(`GET / HTTP/1.1\r\nHost: relay\r\nAccept: text/html${HEADERS_END}`.repeat(20_000));
+    await until(() => house.reception.connections === 1);
+    await until(() => house.reception.connections === 0);
+  });
+}

@@ -10,7 +10,6 @@ import { SocketPeer } from './socket-peer.ts';
 import type { TrustedProxies } from './trusted-proxies.ts';
 import { WebSocketPeer } from './websocket-peer.ts';
 import type { WebSocketPeerOptions } from './websocket-peer.ts';
-import { isLocal } from './wire.ts';
 import type { Wire } from './wire.ts';
 
 export interface DoorsOptions extends WebSocketPeerOptions {
@@ -70,7 +69,7 @@ export class Doors {
           ? null
           : { certificate, wrap: (wire, bytes, context) => plane.secure(wire, bytes, context) },
       comesFrom: reception.asksForAddresses
-        ? (arrival, address, wire) => reception.comesFrom(arrival, address, () => isLocal(wire))
+        ? (arrival, address, comesFromHere) => reception.comesFrom(arrival, address, comesFromHere)
         : null,
       left: (arrival) => reception.left(arrival),
     };

@@ -3,7 +3,7 @@ import { parseProxyHeader } from '../protocol/proxy-header.ts';
 import type { Arrival, ArrivalOwner } from './arrival.ts';
 import type { TrustedProxies } from './trusted-proxies.ts';
 import type { Wire, WireHandler } from './wire.ts';
-import { NOTHING } from './wire.ts';
+import { NOTHING, isLocal } from './wire.ts';
 
 /** What becomes of connections once they have shown what they are. */
 export interface Rooms {
@@ -20,7 +20,7 @@ export interface Rooms {
   /** Null: nobody is believed to come for somebody else. */
   readonly proxies: TrustedProxies | null;
   /** False: it has to be closed at once. Null: nobody asks where connections come from. */
-  readonly comesFrom: ((arrival: Arrival, address: string, wire: Wire) => boolean) | null;
+  readonly comesFrom: ((arrival: Arrival, address: string, isLocal: () => boolean) => boolean) | null;
   /** It is gone, and nothing has become of it. */
   left(arrival: Arrival): void;
 }
@@ -105,13 +105,13 @@ export class Entrance implements WireHandler, ArrivalOwner {
     if (address === null && this.#wire.kind !== 'unix') return;
     this.#mayBeProxied = proxies?.trusts(address) === true;
     // Behind a proxy it is the header that tells, and where there is none, nobody is counted.
-    if (!this.#mayBeProxied && address !== null) this.#comesFrom(address);
+    if (!this.#mayBeProxied && address !== null) this.#comesFrom(address, () => isLocal(this.#wire));
   }
 
   /** False: it has been closed. */
-  #comesFrom(address: string): boolean {
+  #comesFrom(address: string, comesFromHere: () => boolean): boolean {
     const { comesFrom, raw } = this.#rooms;
-    const mayStay = comesFrom?.(this.#arrival, address, this.#wire) !== false;
+    const mayStay = comesFrom?.(this.#arrival, address, comesFromHere) !== false;
     if (!mayStay) turnAway(this.#wire, raw !== null);
     return mayStay;
   }
@@ -125,7 +125,10 @@ export class Entrance implements WireHandler, ArrivalOwner {
     }
     this.#mayBeProxied = false;
     if (header.kind !== 'proxy') return head;
-    if (header.address !== null && !this.#comesFrom(header.address)) return null;
+    const { address } = header;
+    if (address === null) return header.rest;
+    // By way of a proxy: not of this machine.
+    if (!this.#comesFrom(address, () => false)) return null;
     return header.rest;
   }
 

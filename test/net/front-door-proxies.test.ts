@@ -1,0 +1,120 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import type { Socket } from 'node:net';
+import { describe, test } from 'node:test';
+import type { TestContext } from 'node:test';
+import { connect as connectTls, createSecureContext } from 'node:tls';
+import { WebSocket } from 'ws';
+import { AddressLimit } from '../../src/limits/address-limit.ts';
+import { LANE_PLACES } from '../../src/limits/connection-limit.ts';
+import { TrustedProxies, parseCidrs } from '../../src/net/trusted-proxies.ts';
+import { SIDE_A, handshake, newToken } from '../support/bytes.ts';
+import { makeIdentity } from '../support/certificates.ts';
+import { House } from '../support/house.ts';
+import type { HouseOptions } from '../support/house.ts';
+import { until } from '../support/scratch.ts';
+
+const LOOPBACK = '127.0.0.1';
+
+/** A house that trusts this machine and 10.0.0.0/8, where each address may have one connection. */
+async function open(context: TestContext, options: HouseOptions = {}): Promise<House> {
+  const addresses = new AddressLimit({ open: 1, newPer: null }, () => performance.now());
+  const proxies = new TrustedProxies(parseCidrs('127.0.0.0/8 10.0.0.0/8'));
+  const house = await House.open({ proxies, ...options, limits: { addresses, ...options.limits } });
+  context.after(() => house.close());
+  return house;
+}
+
+const from = (address: string): string => `PROXY TCP4 ${address} 127.0.0.1 1111 4001\r\n`;
+
+/** A WebSocket client, and what is in front of its request. */
+interface Visit {
+  readonly house: House;
+  /** Headers of the PROXY protocol. */
+  readonly before?: string;
+  readonly forwardedFor?: string;
+  readonly isTls?: boolean;
+}
+
+/** The word that a client hears, or `waits`. */
+async function heard(context: TestContext, visit: Visit): Promise<string> {
+  const { house, before = '', forwardedFor, isTls = false } = visit;
+  const socket = connect(house.tcpPort, LOOPBACK);
+  context.after(() => socket.destroy());
+  socket.write(before);
+  const websocket = new WebSocket('ws://relay/', {
+    createConnection: () => (isTls ? connectTls({ socket, rejectUnauthorized: false }) : socket),
+    headers: forwardedFor === undefined ? {} : { 'x-forwarded-for': forwardedFor },
+  });
+  await once(websocket, 'open');
+  const { waiting } = house.hub.census();
+  let word = '';
+  websocket.on('message', (data: Buffer) => {
+    word = data.toString();
+  });
+  websocket.send(Buffer.from(handshake(newToken(), SIDE_A)));
+  await until(() => word !== '' || house.hub.census().waiting > waiting);
+  return word === '' ? 'waits' : word;
+}
+
+describe('who comes by way of trusted proxies', () => {
+  test('is told by the first header alone, if that names somebody', async (context) => {
+    const house = await open(context);
+    const before = from('192.0.2.1');
+    assert.equal(await heard(context, { house, before, forwardedFor: '192.0.2.9' }), 'waits');
+    assert.equal(await heard(context, { house, before, forwardedFor: '192.0.2.8' }), 'busy\n');
+    assert.equal(await heard(context, { house, forwardedFor: '192.0.2.9' }), 'waits');
+  });
+
+  for (const [where, before] of [['has not named its client', 'PROXY UNKNOWN\r\n']] as const) {
+    test(`is told by what was forwarded, where the last proxy ${where}`, async (context) => {
+      const house = await open(context);
+      assert.equal(await heard(context, { house, before, forwardedFor: '192.0.2.1' }), 'waits');
+      assert.equal(await heard(context, { house, before, forwardedFor: '192.0.2.2' }), 'waits');
+      assert.equal(await heard(context, { house, before, forwardedFor: '192.0.2.1' }), 'busy\n');
+    });
+  }
+
+  test('is told within TLS too', async (context) => {
+    const { key, certificate: cert } = makeIdentity();
+    const house = await open(context, { certificate: { context: createSecureContext({ key, cert }) } });
+    for (const before of ['', 'PROXY UNKNOWN\r\n']) {
+      const forwardedFor = `192.0.2.${before.length}`;
+      assert.equal(await heard(context, { house, before, forwardedFor, isTls: true }), 'waits');
+      assert.equal(await heard(context, { house, before, forwardedFor, isTls: true }), 'busy\n');
+    }
+    const before = from('192.0.2.77');
+    assert.equal(await heard(context, { house, before, isTls: true }), 'waits');
+    assert.equal(await heard(context, { house, before, isTls: true }), 'busy\n');
+  });
+
+  test('takes no place that is kept for this machine, and its tests of itself', async (context) => {
+    const maxConnections = LANE_PLACES + 20;
+    const house = await open(context, { limits: { maxConnections } });
+    const enter = async (socket: Socket): Promise<Socket> => {
+      context.after(() => socket.destroy());
+      socket.on('error', () => undefined);
+      socket.resume();
+      await once(socket, 'connect');
+      return socket;
+    };
+    const { refused } = house.reception;
+    const crowd: Socket[] = [];
+    for (let index = 0; index < LANE_PLACES + 10; index += 1) {
+      const socket = await enter(connect(house.tcpPort, LOOPBACK));
+      crowd.push(socket);
+      socket.write(from('192.0.2.1'));
+    }
+    // One of them is in, and so many at least had no place at all.
+    await until(() => refused.address >= 9 && house.reception.connections === 1);
+    for (let inside = 1; inside < maxConnections; inside += 1) await enter(connect(house.unixPath));
+    await until(() => house.reception.connections === maxConnections);
+    const local = await house.connect('websocket');
+    await local.send(handshake(newToken(), SIDE_A));
+    assert.deepEqual(await local.closed, { reset: false, code: 1013 });
+    await until(() => refused.connections === 1);
+    for (const socket of crowd) socket.destroy();
+    await until(() => refused.address === crowd.length - 1);
+  });
+});

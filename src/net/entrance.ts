@@ -126,7 +126,8 @@ export class Entrance implements WireHandler, ArrivalOwner {
     this.#mayBeProxied = false;
     if (header.kind !== 'proxy') return head;
     const { address } = header;
-    if (address === null) return header.rest;
+    // What this proxy had from another trusted one, that one may tell whom it is from.
+    if (address === null || this.#rooms.proxies?.trusts(address) === true) return header.rest;
     // By way of a proxy: not of this machine.
     if (!this.#comesFrom(address, () => false)) return null;
     return header.rest;

@@ -67,7 +67,10 @@ describe('who comes by way of trusted proxies', () => {
     assert.equal(await heard(context, { house, forwardedFor: '192.0.2.9' }), 'waits');
   });
 
-  for (const [where, before] of [['has not named its client', 'PROXY UNKNOWN\r\n']] as const) {
+  for (const [where, before] of [
+    ['has not named its client', 'PROXY UNKNOWN\r\n'],
+    ['had it from another one', from('10.1.2.3')],
+  ] as const) {
     test(`is told by what was forwarded, where the last proxy ${where}`, async (context) => {
       const house = await open(context);
       assert.equal(await heard(context, { house, before, forwardedFor: '192.0.2.1' }), 'waits');

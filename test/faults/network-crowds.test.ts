@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { Attack } from './support/attack.ts';
 import { HeldRelay } from './support/held-relay.ts';
@@ -20,22 +19,9 @@ const STALLED_PAIR_MIB = (16 + 2 * 8) / 1024;
 /** What a relay that works holds above one that rests, in MiB: garbage, and what a thread needs to write records. */
 const WORKING_MIB = 64;
 
-/**
- * Where a backlog overflows, clients have to knock again. Between two packets of a handshake it can fill up, too: then the
- * client believes in a connection that never was. That takes two programs that connect within the same microseconds.
- */
-const MOST_RACES = 8;
-
-/** Connections that the kernel of this machine did not take in because a backlog was full. */
-function listenOverflows(): number {
-  const [names = '', values = ''] = readFileSync('/proc/net/netstat', 'utf8').split('\n');
-  return Number(values.split(' ')[names.split(' ').indexOf('ListenOverflows')]);
-}
-
 describe('crowds', { timeout: 120_000 }, () => {
   test('who connect and leave at once, thousands a second, have a record each', async (context) => {
     const held = await HeldRelay.startFor(context);
-    const overflowsBefore = listenOverflows();
     let connected = 0;
     const transfers = await ordeal(context, held, `${CHURN_SECONDS} s of connect and leave`, async () => {
       await using attackers = new AsyncDisposableStack();
@@ -49,14 +35,7 @@ describe('crowds', { timeout: 120_000 }, () => {
       assert.ok(connected > 1000, `${connected} is no crowd`);
       await Promise.all(attacks.map((attack) => attack.leave()));
     });
-    const { empty = 0, ...others } = await held.moods();
-    assert.deepEqual(others, { happy: transfers });
-    const overflows = listenOverflows() - overflowsBefore;
-    context.diagnostic(`${connected} connected, ${empty} records, ${overflows} overflows of a backlog`);
-    assert.ok(
-      empty <= connected && connected - empty <= (overflows === 0 ? 0 : MOST_RACES),
-      'a record is lost',
-    );
+    assert.deepEqual(await held.moods(), { empty: connected, happy: transfers });
   });
 
   test('of 1,000 receivers that never read cost what is documented', async (context) => {

@@ -234,28 +234,24 @@ const ALONE: readonly ResetPoint[] = [
 
 const PAIRED: readonly ResetPoint[] = [
   paired('right after ok', nothing, async ({ receiver, sender, from }) => {
-    await reset(receiver);
-    await survives(sender, from, NOTHING);
+    await Promise.all([survives(sender, from, NOTHING), reset(receiver)]);
   }),
   paired('while it sends', transfers, async ({ sender, receiver, to }) => {
     await reset(sender);
     await survives(receiver, to, PAYLOAD);
   }),
   paired('while it receives', transfers, async ({ receiver, sender, from }) => {
-    await reset(receiver);
-    await survives(sender, from, NOTHING);
+    await Promise.all([survives(sender, from, NOTHING), reset(receiver)]);
   }),
   paired('while it receives nothing that it could', stalls, async ({ receiver, sender, from }) => {
-    await reset(receiver);
-    await survives(sender, from, NOTHING);
+    await Promise.all([survives(sender, from, NOTHING), reset(receiver)]);
   }),
   paired('while its receiver stands still', stalls, async ({ sender, receiver, to }) => {
     await reset(sender);
     await survives(receiver, to, PAYLOAD);
   }),
   paired('behind its FIN', transfers, async ({ sender, receiver, from }) => {
-    await resetBehindFin(receiver);
-    await survives(sender, from, NOTHING);
+    await Promise.all([survives(sender, from, NOTHING), resetBehindFin(receiver)]);
   }),
 ];
 

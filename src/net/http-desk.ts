@@ -46,7 +46,11 @@ export class HttpDesk {
     // It listens nowhere. Connections are given to it, and whoever gives them looks after their time.
     this.#server = createServer(answer);
     this.#server.on('upgrade', (request, stream, head) => {
-      if (!(stream instanceof WireStream)) throw new TypeError('a connection that was not given');
+      // Newer Nodes put a stream of their own around a connection whose upgrade has a body. No client of ours sends one.
+      if (!(stream instanceof WireStream)) {
+        stream.destroy();
+        return;
+      }
       if (!this.#identify(request, stream)) {
         stream.shutdown();
         return;

@@ -59,6 +59,6 @@ export class DataPlane {
   secure(wire: Wire, firstBytes: Uint8Array, context: SecureContext): Wire {
     const socket = wire.detach();
     socket.unshift(Uint8Array.from(firstBytes));
-    return new StreamWire(secureSocketOf(socket, context), wire.kind);
+    return new StreamWire(secureSocketOf(socket, context), wire.kind, socket);
   }
 }

@@ -9,11 +9,17 @@ const EVENTS = ['data', 'drain', 'end', 'close'] as const;
 export class StreamWire implements Wire {
   readonly kind: 'tcp' | 'unix';
   readonly #socket: Socket;
+  readonly #below: Socket;
   #handler: WireHandler | null = null;
 
-  /** Takes over a socket, which must allow half-open connections. */
-  constructor(socket: Socket, kind: 'tcp' | 'unix') {
+  /**
+   * Takes over a socket, which must allow half-open connections.
+   *
+   * @param below the one that TLS was put on
+   */
+  constructor(socket: Socket, kind: 'tcp' | 'unix', below = socket) {
     this.#socket = socket;
+    this.#below = below;
     this.kind = kind;
     // A reset is an end like any other; what matters is that 'close' follows.
     socket.on('error', () => undefined);
@@ -81,9 +87,8 @@ export class StreamWire implements Wire {
   }
 
   probe(): void {
-    // Nothing, encrypted, is something.
-    if (this.#socket instanceof TLSSocket) return;
-    if (this.#socket.writable && this.#socket.writableLength === 0) this.#socket.write(NOTHING);
+    // Below TLS: nothing, encrypted, is something.
+    if (this.#socket.writable && this.#socket.writableLength === 0) this.#below.write(NOTHING);
   }
 
   end(): void {

@@ -7,7 +7,7 @@ import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { CLIENT_RENEG_LIMIT, connect as connectTls, createSecureContext } from 'node:tls';
 import type { TLSSocket } from 'node:tls';
-import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
+import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
 import { makeIdentity } from '../support/certificates.ts';
 import { House } from '../support/house.ts';
 import type { HouseOptions } from '../support/house.ts';
@@ -84,6 +84,32 @@ for (const plane of ['shared buffer', 'ordinary streams'] as const) {
           house.endings.map(({ mood, totalBytes }) => [mood, totalBytes]),
           [['happy', 0]],
         );
+      });
+    }
+
+    for (const isReset of [true, false]) {
+      const what = isReset ? 'is gone with a reset' : 'loses nothing';
+      test(`${what}, where its partner does not read and the relay has looked after it`, async (context) => {
+        const house = await open(context, planeOptions);
+        const { socket, secured } = await dialTls(context, house, 'TLSv1.3');
+        const token = newToken();
+        secured.write(handshake(token, SIDE_A));
+        const partner = await house.connect('tcp');
+        await partner.send(handshake(token, SIDE_B));
+        await partner.until(3);
+        partner.pause();
+        const payload = randomBytesOf(1, 16_000_000);
+        secured.write(payload);
+        await house.stalled();
+        if (isReset) socket.resetAndDestroy();
+        // The first look sees how much has been delivered, and the next that it was no more.
+        for (let look = 0; look < 3; look += 1) house.hub.sweep();
+        if (isReset) {
+          await until(() => house.hub.pairs === 0);
+        } else {
+          partner.resume();
+          assert.ok((await partner.until(3 + payload.length)).subarray(3).equals(payload));
+        }
       });
     }
 

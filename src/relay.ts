@@ -3,8 +3,7 @@ import type { Server } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { Config } from './config/config.ts';
-import { addressLimitOf, pacerOf, roomOf } from './limits/from-config.ts';
-import { openFilesLimit } from './limits/open-files.ts';
+import { addressLimitOf, pacerOf } from './limits/from-config.ts';
 import { Seldom, faultOf } from './logging.ts';
 import type { Ending } from './net/connection.ts';
 import { DataPlane } from './net/data-plane.ts';
@@ -18,6 +17,7 @@ import { TrustedProxies } from './net/trusted-proxies.ts';
 import { Output } from './output.ts';
 import { RelayCertificates } from './relay-certificates.ts';
 import { RelayQuota } from './relay-quota.ts';
+import { roomWithin } from './relay-room.ts';
 import { RateMeter } from './status/rate-meter.ts';
 import type { RelayStatus } from './status/relay-status.ts';
 import { SelfTest } from './status/self-test.ts';
@@ -76,7 +76,7 @@ export class Relay {
     const { limits, timeouts } = config;
     this.#reception = new Reception({
       handshakeMs: timeouts.handshakeMs,
-      ...this.#room(),
+      ...roomWithin(limits, log),
       addresses: addressLimitOf(limits, monotonicClock),
       wallClock: () => Date.now(),
       monotonicClock,
@@ -177,19 +177,6 @@ export class Relay {
     for (const server of this.#statusServers) server.closeAllConnections();
     for (const closer of this.#closers.toReversed()) await closer();
     this.#closers.length = 0;
-  }
-
-  #room(): { maxConnections: number | null; maxWaiting: number | null } {
-    const openFiles = openFilesLimit();
-    const { maxConnections, maxWaiting, fits } = roomOf(this.#config.limits, openFiles);
-    if (maxConnections === null || maxConnections > fits) {
-      this.#log.warn(
-        { maxConnections, fits, openFiles },
-        'there may be more connections than this process may have open files; raise that limit (ulimit -n)',
-      );
-    }
-    this.#log.info({ maxConnections, maxWaiting }, 'room for clients');
-    return { maxConnections, maxWaiting };
   }
 
   #openQuota(): void {

@@ -21,10 +21,9 @@ export function openFilesLimit(path = '/proc/self/limits'): number {
   }
 }
 
-/** The most connections that leave room for everything else; half of the descriptors where these are few. */
+/** The most connections that leave room for everything else; one where there is no room at all. */
 export function connectionsThatFit(descriptors: number): number {
-  const rest = descriptors - RESERVED_DESCRIPTORS - LANE_PLACES;
-  return Math.max(1, rest, Math.floor(descriptors / 2));
+  return Math.max(1, descriptors - RESERVED_DESCRIPTORS - LANE_PLACES);
 }
 
 /** What `auto` means, as a number of connections. */

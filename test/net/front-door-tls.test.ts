@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import type { Socket } from 'node:net';
 import { Duplex, duplexPair } from 'node:stream';
+import { text } from 'node:stream/consumers';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { CLIENT_RENEG_LIMIT, connect as connectTls, createSecureContext } from 'node:tls';
@@ -109,6 +110,9 @@ for (const plane of ['shared buffer', 'ordinary streams'] as const) {
         } else {
           partner.resume();
           assert.ok((await partner.until(3 + payload.length)).subarray(3).equals(payload));
+          await partner.send('back');
+          partner.end();
+          assert.equal(await text(secured), 'ok\nback');
         }
       });
     }

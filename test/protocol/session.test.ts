@@ -174,7 +174,11 @@ describe('the table', () => {
   });
 
   /** Ends of a connection that was never let in. */
-  const REFUSALS: readonly string[] = ['handshake busy', 'handshake over-quota', 'handshake stopping'];
+  const REFUSALS: ReadonlySet<string> = new Set([
+    'handshake busy',
+    'handshake over-quota',
+    'handshake stopping',
+  ]);
 
   for (const from of ['handshake', 'waiting', 'paired'] as const) {
     test(`records one mood wherever the story of a connection in ${from} ends`, () => {
@@ -184,7 +188,7 @@ describe('the table', () => {
         if (found === null) continue;
         const ends = found.next === 'closing' || found.next === 'closed';
         const byPartner = from === 'paired' && event === 'partner-gone';
-        const isRefused = REFUSALS.includes(`${from} ${event}`);
+        const isRefused = REFUSALS.has(`${from} ${event}`);
         assert.equal(recordsOf(found), ends && !byPartner && !isRefused ? 1 : 0, event);
         if (ends) endings += 1;
       }

@@ -8,13 +8,17 @@ const TOO_MUCH =
   'RELAY_MAX_CONNECTIONS is more than fits into the limit of open files, and is taken down to that; raise the limit (ulimit -n, LimitNOFILE=)';
 
 /** How many clients may come, which are never more than fit into the limit of open files, and what the log says of it. */
-export function roomWithin(limits: Config['limits'], log: Logger): Room {
+export function roomWithin({ limits, listen }: Config, log: Logger): Room {
   const openFiles = openFilesLimit();
   const fits = connectionsThatFit(openFiles);
   const asked = limits.maxConnections;
   const isTooMuch = asked !== null && asked !== 'auto' && asked > fits;
   if (isTooMuch) log.warn({ asked, fits, openFiles }, TOO_MUCH);
-  const room = roomOf({ ...limits, maxConnections: isTooMuch || asked === null ? fits : asked }, openFiles);
+  const maxConnections = isTooMuch || asked === null ? fits : asked;
+  const hasTls = [...listen.raw, ...listen.websocket].some(
+    (endpoint) => endpoint.kind !== 'unix' && endpoint.tls !== null,
+  );
+  const room = roomOf({ ...limits, maxConnections }, openFiles, hasTls);
   log.info({ maxConnections: room.maxConnections, maxWaiting: room.maxWaiting }, 'room for clients');
   return room;
 }

@@ -16,9 +16,9 @@ export interface Room {
 }
 
 /** How many clients there may be, where the operator leaves that to us, and how many would fit. */
-export function roomOf({ maxConnections, maxWaiting }: Limits, descriptors: number): Room {
+export function roomOf({ maxConnections, maxWaiting }: Limits, descriptors: number, hasTls: boolean): Room {
   const fits = connectionsThatFit(descriptors);
-  const connections = maxConnections === 'auto' ? defaultMaxConnections(descriptors) : maxConnections;
+  const connections = maxConnections === 'auto' ? defaultMaxConnections(descriptors, hasTls) : maxConnections;
   return {
     fits,
     maxConnections: connections,

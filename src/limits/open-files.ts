@@ -4,8 +4,11 @@ import { LANE_PLACES } from './connection-limit.ts';
 /** Descriptors that are no client's: the database, listeners, the status port, the log, Node itself. */
 const RESERVED_DESCRIPTORS = 64;
 
-/** More than this needs to be asked for, however many descriptors there may be: 65,536 waiting clients are about 110 MB. */
+/** More than this needs to be asked for, however many descriptors there may be: 65,536 waiting clients are about 130 MB. */
 const MOST_CONNECTIONS = 65_536;
+
+/** The same where clients may come by TLS, which takes up to 56 KB for each: 460 MB. */
+const MOST_TLS_CONNECTIONS = 8192;
 
 /** What is taken where the limit can't be found out: the usual one of a shell. */
 const USUAL_LIMIT = 1024;
@@ -27,6 +30,6 @@ export function connectionsThatFit(descriptors: number): number {
 }
 
 /** What `auto` means, as a number of connections. */
-export function defaultMaxConnections(descriptors: number): number {
-  return Math.min(connectionsThatFit(descriptors), MOST_CONNECTIONS);
+export function defaultMaxConnections(descriptors: number, hasTls: boolean): number {
+  return Math.min(connectionsThatFit(descriptors), hasTls ? MOST_TLS_CONNECTIONS : MOST_CONNECTIONS);
 }

@@ -1,5 +1,6 @@
 import { Duplex } from 'node:stream';
 import type { Arrival, ArrivalOwner } from './arrival.ts';
+import { Linger } from './linger.ts';
 import type { Wire, WireHandler } from './wire.ts';
 
 const encoder = new TextEncoder();
@@ -10,6 +11,7 @@ export class WireStream extends Duplex implements WireHandler, ArrivalOwner {
   readonly #wire: Wire;
   readonly #gone: (arrival: Arrival) => void;
   #written: (() => void) | null = null;
+  #linger: Linger | null = null;
   #isReleased = false;
 
   /**
@@ -72,6 +74,7 @@ export class WireStream extends Duplex implements WireHandler, ArrivalOwner {
   }
 
   onLost(): void {
+    this.#linger?.cancel();
     this.#gone(this.arrival);
     this.#isReleased = true;
     this.destroy();
@@ -87,6 +90,7 @@ export class WireStream extends Duplex implements WireHandler, ArrivalOwner {
   }
 
   override _final(done: () => void): void {
+    this.#linger = new Linger(this.#wire);
     this.#wire.end();
     done();
   }

@@ -23,6 +23,12 @@ export interface HealthReport {
 
 type Answer = (response: ServerResponse) => Promise<void> | void;
 
+/** Connections at once, so that whoever finds this port can't take descriptors from clients. */
+const MAX_CONNECTIONS = 24;
+
+/** What a request may take to come, in milliseconds. */
+const REQUEST_MS = 10_000;
+
 /** HTTP for operators. It counts nothing and is counted nowhere. */
 export function createStatusServer(source: StatusSource): Server {
   const routes: ReadonlyMap<string, Answer> = new Map<string, Answer>([
@@ -32,16 +38,21 @@ export function createStatusServer(source: StatusSource): Server {
     ['/health/relay', (response) => sendHealth(response, source, 'listeners')],
     ['/health/transfer', (response) => sendHealth(response, source, 'transfers')],
   ]);
-  return createServer((request, response) => {
-    request.resume();
-    // No URL parser: a request target need not be a URL, and this must not throw.
-    const [path = ''] = (request.url ?? '').split('?', 1);
-    const answer = routes.get(path);
-    if (answer === undefined) send(response, 404, 'text/plain', 'not found\n');
-    else if (request.method !== 'GET' && request.method !== 'HEAD')
-      response.writeHead(405, { allow: 'GET, HEAD' }).end();
-    else void answer(response);
-  });
+  const server = createServer(
+    { headersTimeout: REQUEST_MS, requestTimeout: REQUEST_MS },
+    (request, response) => {
+      request.resume();
+      // No URL parser: a request target need not be a URL, and this must not throw.
+      const [path = ''] = (request.url ?? '').split('?', 1);
+      const answer = routes.get(path);
+      if (answer === undefined) send(response, 404, 'text/plain', 'not found\n');
+      else if (request.method !== 'GET' && request.method !== 'HEAD')
+        response.writeHead(405, { allow: 'GET, HEAD' }).end();
+      else void answer(response);
+    },
+  );
+  server.maxConnections = MAX_CONNECTIONS;
+  return server;
 }
 
 /** Whether clients should be sent here: not before it listens, and no longer when it stops. */

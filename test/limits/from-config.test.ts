@@ -74,9 +74,16 @@ describe('the room for clients', () => {
   ];
   for (const [name, limits, descriptors, room] of cases) {
     test(`where ${name}`, () => {
-      assert.deepEqual(roomOf({ ...DEFAULTS, ...limits }, descriptors), room);
+      assert.deepEqual(roomOf({ ...DEFAULTS, ...limits }, descriptors, false), room);
     });
   }
+
+  test('is less where they may come by TLS, unless the operator says how much', () => {
+    const room = (limits: Partial<Limits>, descriptors: number): number | null =>
+      roomOf({ ...DEFAULTS, ...limits }, descriptors, true).maxConnections;
+    assert.deepEqual([room({}, 1_048_576), room({}, 1024)], [8192, 896]);
+    assert.equal(room({ maxConnections: 20_000 }, 1_048_576), 20_000);
+  });
 });
 
 describe('the limit of addresses', () => {

@@ -71,7 +71,9 @@ describe('the connections that fit into so many descriptors', () => {
   }
 
   test('are the most there may be by default, up to 65,536', () => {
-    const most = [100, 1024, 65_663, 65_664, 65_665, 1_048_576, Infinity].map(defaultMaxConnections);
+    const most = [100, 1024, 65_663, 65_664, 65_665, 1_048_576, Infinity].map((descriptors) =>
+      defaultMaxConnections(descriptors, false),
+    );
     assert.deepEqual(most, [1, 896, 65_535, 65_536, 65_536, 65_536, 65_536]);
   });
 });

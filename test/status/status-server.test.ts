@@ -9,6 +9,7 @@ import { createStatusServer } from '../../src/status/status-server.ts';
 import type { StatusSource } from '../../src/status/status-server.ts';
 import { listening } from '../support/listening.ts';
 import { NOTHING_LIMITED } from '../support/quiet-status.ts';
+import { until } from '../support/scratch.ts';
 
 const STATUS: RelayStatus = {
   started: '2026-11-23T05:00:00.000Z',
@@ -56,6 +57,36 @@ describe('the status server', () => {
       assert.deepEqual([response.status, await response.text()], [200, 'ok\n']);
       assert.equal(response.headers.get('cache-control'), 'no-store');
     }
+  });
+
+  test('is ready from when it listens until it stops', async (context) => {
+    let draining = false;
+    let selfTest: SelfTest | null = null;
+    const port = await open(context, {
+      status: () => ({ ...STATUS, draining }),
+      selfTest: () => selfTest,
+    });
+    const ready = async (): Promise<readonly [number, string]> => {
+      const response = await fetch(`http://127.0.0.1:${port}/readyz`);
+      return [response.status, await response.text()];
+    };
+    assert.deepEqual(await ready(), [503, 'the relay is starting\n']);
+    selfTest = new SelfTest([], [], REGISTER);
+    assert.deepEqual(await ready(), [200, 'ok\n']);
+    draining = true;
+    assert.deepEqual(await ready(), [503, 'the relay is stopping\n']);
+  });
+
+  test('takes in only so many at once, and answers again when some have left', async (context) => {
+    const port = await open(context, IDLE);
+    const crowd = Array.from({ length: 40 }, () => connect({ port, host: '127.0.0.1' }));
+    context.after(() => crowd.forEach((socket) => socket.destroy()));
+    let turnedAway = 0;
+    for (const socket of crowd) socket.on('close', () => (turnedAway += 1)).resume();
+    await until(() => turnedAway === 16);
+    for (const socket of crowd) socket.destroy();
+    await until(() => turnedAway === 40);
+    assert.equal((await fetch(`http://127.0.0.1:${port}/healthz`)).status, 200);
   });
 
   test('tells the status as it is when it is asked', async (context) => {

@@ -106,7 +106,7 @@ async function playRound(
 
 /** What the relay holds once it holds no more than it did `before`, or has had the time for that. */
 async function holdingsAtRest(held: HeldRelay, before: Holdings | null): Promise<Holdings> {
-  await held.sees((status) => isEmpty(status) && status.connections === 0);
+  await held.sees(isEmpty);
   await sleep(REST_MS);
   const deadline = performance.now() + LET_GO_MS;
   for (;;) {

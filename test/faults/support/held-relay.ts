@@ -150,7 +150,7 @@ export class HeldRelay implements AsyncDisposable {
 
   /**
    * Resolves when the relay holds what it held `before`: the same descriptors, timers and sockets, and the
-   * same memory but for a margin; nobody waits and no pair runs. Rejects when it does not come to that.
+   * same memory but for a margin; nobody is there. Rejects when it does not come to that.
    */
   async letsGo(before: Holdings): Promise<void> {
     await this.sees(isEmpty);
@@ -205,9 +205,9 @@ export class HeldRelay implements AsyncDisposable {
   }
 }
 
-/** Nobody waits, and no pair runs. */
-export function isEmpty({ pairs, waiting }: RelayStatus): boolean {
-  return pairs === 0 && waiting === 0;
+/** Nobody is there. */
+export function isEmpty({ connections, pairs, waiting }: RelayStatus): boolean {
+  return connections === 0 && pairs === 0 && waiting === 0;
 }
 
 function isHoldings(value: unknown): value is Holdings {

@@ -5,7 +5,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Mood } from '../../../src/protocol/wire.ts';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../../support/bytes.ts';
 import { encodeFrame } from '../../support/frames.ts';
-import { isEmpty } from './held-relay.ts';
 import type { HeldRelay } from './held-relay.ts';
 import { Party } from './party.ts';
 import type { NetTransport } from './party.ts';
@@ -264,6 +263,6 @@ export const RESET_POINTS: readonly ResetPoint[] = [...ALONE, ...PAIRED];
  */
 export const SLOW_POINT = paired('while its receiver has stopped for good', stalls, async (each, held) => {
   await reset(each.sender);
-  await held.sees(isEmpty);
+  await held.sees(({ pairs }) => pairs === 0);
   await reset(each.receiver);
 });

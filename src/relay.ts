@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { Config } from './config/config.ts';
 import { addressLimitOf, pacerOf } from './limits/from-config.ts';
-import { Seldom, faultOf } from './logging.ts';
+import { faultOf } from './logging.ts';
 import type { Ending } from './net/connection.ts';
 import { DataPlane } from './net/data-plane.ts';
 import { Doors } from './net/doors.ts';
@@ -16,6 +16,7 @@ import { Reception } from './net/reception.ts';
 import { TrustedProxies } from './net/trusted-proxies.ts';
 import { Output } from './output.ts';
 import { RelayCertificates } from './relay-certificates.ts';
+import { RelayDescriptors } from './relay-descriptors.ts';
 import { RelayQuota } from './relay-quota.ts';
 import { roomWithin } from './relay-room.ts';
 import { RateMeter } from './status/rate-meter.ts';
@@ -34,9 +35,6 @@ const DRAIN_REPORT_MS = 5000;
 
 /** Failures of the database in a row are logged at the first, and then at every so many. */
 const REPORT_EVERY_FAILURES = 12;
-
-/** The same for clients that can't be accepted. */
-const ACCEPT_REPORT_MS = 10_000;
 
 /** How often a drain looks whether anybody waits still, in milliseconds. */
 const DRAIN_LOOK_MS = 20;
@@ -62,7 +60,7 @@ export class Relay {
   readonly #closers: (() => Promise<void>)[] = [];
   readonly #rebooted = Date.now() / 1000;
   readonly #rate: RateMeter;
-  readonly #acceptFailures: Seldom;
+  readonly #descriptors: RelayDescriptors;
   #quota: RelayQuota | null = null;
   #selfTest: SelfTest | null = null;
   #draining = false;
@@ -76,7 +74,7 @@ export class Relay {
     const { limits, timeouts } = config;
     this.#reception = new Reception({
       handshakeMs: timeouts.handshakeMs,
-      ...roomWithin(limits, log),
+      ...roomWithin(config, log),
       addresses: addressLimitOf(limits, monotonicClock),
       wallClock: () => Date.now(),
       monotonicClock,
@@ -92,7 +90,7 @@ export class Relay {
       fault: (error) =>
         this.#log.error({ fault: faultOf(error) }, 'a fault in the relay has cost one connection'),
     });
-    this.#acceptFailures = new Seldom(ACCEPT_REPORT_MS, monotonicClock);
+    this.#descriptors = new RelayDescriptors(this.#reception, log, monotonicClock);
     this.#rate = new RateMeter(
       () => this.#recorder.visibleCount(this.#hub.census().relayedBytes),
       monotonicClock,
@@ -106,6 +104,7 @@ export class Relay {
    * for the operator. `close` is due then as well.
    */
   async start(): Promise<Endpoints> {
+    this.#descriptors.start();
     await this.#openUsage();
     this.#openQuota();
     const { raw, websocket, status } = this.#config.listen;
@@ -177,6 +176,7 @@ export class Relay {
     for (const server of this.#statusServers) server.closeAllConnections();
     for (const closer of this.#closers.toReversed()) await closer();
     this.#closers.length = 0;
+    this.#descriptors.close();
   }
 
   #openQuota(): void {
@@ -223,19 +223,11 @@ export class Relay {
       const bound = await listen(server, endpoint, this.#config.listen.inherited);
       // The status port stays open while the relay drains.
       if (role !== 'status') this.#servers.push(server);
-      server.on('error', (error) => this.#notAccepted(faultOf(error).code));
+      server.on('error', (error) => this.#descriptors.notAccepted(faultOf(error).code));
       this.#log.info({ role, endpoint: formatEndpoint(bound) }, 'listening');
       actual.push(bound);
     }
     return actual;
-  }
-
-  #notAccepted(code: string): void {
-    this.#acceptFailures.happened((times) => {
-      const hint =
-        code === 'EMFILE' ? ': no open file is left; lower RELAY_MAX_CONNECTIONS or raise ulimit -n' : '';
-      this.#log.warn({ code, times }, `clients could not be accepted${hint}`);
-    });
   }
 
   /** Says how the drain goes. */

@@ -55,6 +55,8 @@ export class Reception {
   /** Only partners of clients that wait are let in. */
   isStopping = false;
   isOverQuota = false;
+  /** The process has no descriptor left: whoever is accepted all the same has no place to be told so. */
+  isOutOfDescriptors = false;
 
   constructor(options: ReceptionOptions) {
     this.#options = options;
@@ -82,7 +84,7 @@ export class Reception {
 
   /** Takes in a connection. `left` is due in the end. Null where there is no place even to tell it that there is none. */
   arrive(isLocal: () => boolean): Arrival | null {
-    const place = this.#limit.enter(isLocal);
+    const place = this.isOutOfDescriptors ? 'nowhere' : this.#limit.enter(isLocal);
     if (place === 'nowhere') {
       this.#refused.connections += 1;
       return null;

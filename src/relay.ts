@@ -58,7 +58,10 @@ export class Relay {
   readonly #certificates: RelayCertificates;
   /** What must be closed in the end, last opened first. */
   readonly #closers: (() => Promise<void>)[] = [];
+  /** Seconds since the epoch. */
   readonly #rebooted = Date.now() / 1000;
+  /** The same moment in milliseconds of a clock that never jumps. */
+  readonly #startedTick = performance.now();
   readonly #rate: RateMeter;
   readonly #descriptors: RelayDescriptors;
   #quota: RelayQuota | null = null;
@@ -250,7 +253,7 @@ export class Relay {
     const { connected, waiting, relayedBytes } = this.#hub.census();
     return {
       started: new Date(this.#rebooted * 1000).toISOString(),
-      uptime_seconds: Math.round(Date.now() / 1000 - this.#rebooted),
+      uptime_seconds: Math.round((performance.now() - this.#startedTick) / 1000),
       draining: this.#draining,
       connections: this.#reception.connections,
       pairs: connected / 2,

@@ -1,5 +1,6 @@
 import { constants, fstatSync, openSync, readFileSync, readdirSync, readlinkSync, writeSync } from 'node:fs';
 import { pino } from 'pino';
+import { errorCode } from './error-code.ts';
 
 /** Bytes that may wait for a reader that is stuck; what comes then is dropped and counted. */
 const MAX_WAITING_BYTES = 4 * 1024 * 1024;
@@ -10,15 +11,27 @@ const CLOSE_MS = 1000;
 /** Why a file descriptor can't be written to, in a sentence for the operator. */
 export class OutputError extends Error {}
 
+/** What an output can't keep to itself. */
+export interface OutputReport {
+  /** So many lines were dropped since this was told last, and now lines can be written again. */
+  readonly lost: (count: number) => void;
+  /** No line will be written any more, for this error's code. */
+  readonly broken: (code: string) => void;
+}
+
 /** Lines to a file descriptor. Whatever happens to its other end, writing never waits and never throws. */
 export class Output {
   readonly #stream: ReturnType<typeof pino.destination>;
+  readonly #report: OutputReport;
   #dropped = 0;
+  /** Of these, the ones that were told of. */
+  #told = 0;
   #broken = false;
   #givenUp = false;
 
   /** @throws OutputError when the descriptor is not open, or not for writing */
-  constructor(fd: number) {
+  constructor(fd: number, report: OutputReport) {
+    this.#report = report;
     this.#stream = pino.destination({
       fd: openForLines(fd),
       sync: false,
@@ -27,10 +40,14 @@ export class Output {
     });
     this.#stream.on('drop', () => {
       this.#dropped += 1;
+      // A write that failed is tried again with the next line that is taken, and a full store takes none but this.
+      this.#stream.write('');
     });
+    this.#stream.on('drain', () => this.#tell());
     this.#stream.on('error', (error: NodeJS.ErrnoException) => {
       // A reader that is gone does not come back. Anything else, a full disk say, is tried again with the next line.
       this.#broken = error.code === 'EPIPE' || error.code === 'EBADF';
+      if (this.#broken) report.broken(errorCode(error));
     });
   }
 
@@ -47,6 +64,7 @@ export class Output {
   /** Hands over what waits. Resolves when that is done or can't be done in a second. */
   close(): Promise<void> {
     if (this.#broken) return Promise.resolve();
+    this.#tell();
     return new Promise((resolve) => {
       const giveUp = setTimeout(() => {
         this.#givenUp = true;
@@ -60,6 +78,12 @@ export class Output {
       this.#stream.once('error', done);
       this.#stream.end();
     });
+  }
+
+  #tell(): void {
+    const count = this.#dropped - this.#told;
+    this.#told = this.#dropped;
+    if (count > 0) this.#report.lost(count);
   }
 }
 

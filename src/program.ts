@@ -52,7 +52,11 @@ async function run<Config extends { readonly logLevel: LogLevel }>(
   config: Config,
   warnings: readonly string[],
 ): Promise<void> {
-  const output = new Output(1);
+  const output = new Output(1, {
+    lost: (count) => log.error({ count }, 'lines of this log are lost'),
+    // There is nobody left to tell.
+    broken: () => undefined,
+  });
   const log = createLog(config.logLevel, output);
   for (const warning of warnings) log.warn(warning);
 

@@ -198,7 +198,14 @@ export class Relay {
   async #openUsage(): Promise<void> {
     const { databasePath, logFd } = this.#config.usage;
     if (logFd !== null) {
-      const output = new Output(logFd);
+      const output = new Output(logFd, {
+        lost: (count) => this.#log.error({ count }, 'usage records are lost'),
+        broken: (code) =>
+          this.#log.error(
+            { code },
+            'usage records can not be written to RELAY_LOG_FD any more, and are lost',
+          ),
+      });
       this.#closers.push(() => output.close());
       this.#recorder.addSink(createJsonLinesSink(output));
     }

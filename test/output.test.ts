@@ -1,0 +1,192 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { closeSync, constants, openSync, readFileSync, readSync, rmSync, truncateSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import type { TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { errorCode } from '../src/error-code.ts';
+import { Output } from '../src/output.ts';
+import { fill } from './faults/disks.ts';
+import { Program, eventually } from './support/programs.ts';
+import { scratch } from './support/scratch.ts';
+import { mayMount, smallDisk } from './support/usage-files.ts';
+
+/** So that nobody waits for the other end to be opened, nor for what does not come. */
+const OPEN_FOR_BOTH = constants.O_RDWR | constants.O_NONBLOCK;
+
+/** Lines that are a good deal more than the 4 MiB that an output keeps. */
+const LINES = 6000;
+const LINE_BYTES = 1000;
+
+const PROGRAM = new URL('../src/program.ts', import.meta.url).href;
+
+/** The line of this number, with its newline. */
+function line(number: number): string {
+  return `${String(number).padEnd(LINE_BYTES - 1, '.')}\n`;
+}
+
+/** A pipe with a reader that reads when it is told to. */
+class Pipe {
+  readonly path: string;
+  readonly #reader: number;
+  text = '';
+
+  constructor(context: TestContext, directory: string) {
+    this.path = join(directory, 'pipe');
+    execFileSync('mkfifo', [this.path]);
+    this.#reader = openSync(this.path, OPEN_FOR_BOTH);
+    context.after(() => closeSync(this.#reader));
+  }
+
+  /** Reads until this has come. */
+  async read(pattern: RegExp): Promise<void> {
+    const memory = Buffer.alloc(64 * 1024);
+    await eventually(
+      () => `${pattern} in ${this.text.length} bytes`,
+      20_000,
+      () => {
+        try {
+          for (;;) this.text += memory.toString('latin1', 0, readSync(this.#reader, memory));
+        } catch (error) {
+          if (errorCode(error) !== 'EAGAIN') throw error;
+        }
+        return pattern.test(this.text.slice(-2 * LINE_BYTES)) ? true : null;
+      },
+    );
+  }
+}
+
+/** An output, and how many of its lines it has said to be lost, each time. It writes "lost" then. */
+class Told {
+  readonly output: Output;
+  readonly lost: number[] = [];
+  readonly broken: string[] = [];
+
+  constructor(context: TestContext, fd: number) {
+    this.output = new Output(fd, {
+      lost: (count) => {
+        this.lost.push(count);
+        this.output.write('lost\n');
+      },
+      broken: (code) => this.broken.push(code),
+    });
+    context.after(() => this.output.close());
+  }
+
+  writeLines(): void {
+    for (let number = 0; number < LINES; number += 1) this.output.write(line(number));
+  }
+}
+
+/** Sees that these are the first of the lines that were written, and then how many are lost. */
+function assertKept(text: string, lost: number): void {
+  const expected = Array.from({ length: LINES - lost }, (_, number) => line(number)).join('');
+  assert.ok(text.startsWith(expected), 'a line that was kept is not there as it was');
+  assert.equal(text.slice(expected.length).replaceAll(/^(?:\d+\.+\n)*/gu, ''), 'lost\n');
+}
+
+describe('lines that an output has dropped', () => {
+  test('are told of once, in their number, when a stuck reader goes on', async (context) => {
+    const pipe = new Pipe(context, await scratch(context));
+    const told = new Told(context, openSync(pipe.path, 'w'));
+    told.writeLines();
+    const lost = told.output.dropped;
+    assert.ok(lost > 0);
+    assert.deepEqual(told.lost, []);
+    await pipe.read(/lost\n$/u);
+    assert.deepEqual(told.lost, [lost]);
+    assertKept(pipe.text, lost);
+    // What is written now gets there, and there is nothing more to tell.
+    told.output.write('more\n');
+    await pipe.read(/more\n$/u);
+    assert.deepEqual([told.lost, told.broken], [[lost], []]);
+  });
+
+  test('are told of when a full disk has room again, and others are written', async (context) => {
+    if (!mayMount(context)) return;
+    const disk = smallDisk(context, 'size=16m');
+    const [file, filler] = [join(disk, 'log'), join(disk, 'filler')];
+    const told = new Told(context, openSync(file, 'a'));
+    let before = 0;
+    for (let round = 1; round <= 2; round += 1) {
+      fill(filler);
+      told.writeLines();
+      const lost = told.output.dropped - before;
+      assert.ok(lost > 0);
+      // Time for the write that fails.
+      await sleep(100);
+      rmSync(filler);
+      await eventually(
+        () => `${round} reports: ${told.lost.join(', ')}`,
+        10_000,
+        () => {
+          // It looks whether there is room when somebody wants to write, be it in vain.
+          if (told.lost.length < round) told.output.write(line(LINES));
+          return readFileSync(file, 'latin1').endsWith('lost\n') ? true : null;
+        },
+      );
+      assert.deepEqual(told.lost.slice(round - 1), [told.output.dropped - before]);
+      assertKept(readFileSync(file, 'latin1'), lost);
+      truncateSync(file);
+      before = told.output.dropped;
+    }
+  });
+
+  test('are told of at the end, where they could not be before', async (context) => {
+    const pipe = new Pipe(context, await scratch(context));
+    const told = new Told(context, openSync(pipe.path, 'w'));
+    told.writeLines();
+    const lost = told.output.dropped;
+    await told.output.close();
+    assert.deepEqual(told.lost, [lost]);
+  });
+
+  test('are those that come once the reader is gone, which is told at once', async (context) => {
+    const directory = await scratch(context);
+    const pipe = join(directory, 'pipe');
+    execFileSync('mkfifo', [pipe]);
+    const reader = openSync(pipe, OPEN_FOR_BOTH);
+    const told = new Told(context, openSync(pipe, 'w'));
+    closeSync(reader);
+    told.output.write('nobody reads this\n');
+    await eventually(
+      () => 'told that it is broken',
+      10_000,
+      () => (told.broken.length > 0 ? true : null),
+    );
+    told.output.write('nor this\n');
+    assert.deepEqual([told.broken, told.lost, told.output.dropped], [['EPIPE'], [], 1]);
+  });
+});
+
+test('a log whose reader was stuck says how many of its lines are lost', async (context) => {
+  const pipe = new Pipe(context, await scratch(context));
+  const script = `
+    import { runProgram } from ${JSON.stringify(PROGRAM)};
+    await runProgram({
+      read: () => ({ kind: 'ok', config: { logLevel: 'info' }, warnings: [] }),
+      create: (config, log) => ({
+        start: async () => {
+          for (let number = 0; number < ${LINES}; number += 1) log.info({ number, text: '.'.repeat(1000) }, 'a line');
+          process.stderr.write('written');
+          setInterval(() => {}, 1000);
+        },
+        close: async () => {},
+      }),
+      refusals: [],
+    });`;
+  const node = [process.execPath, '--input-type=module', '-e', script];
+  await using program = new Program(['sh', '-c', `exec "$@" >${pipe.path}`, 'sh', ...node], {
+    env: { PATH: process.env['PATH'] },
+  });
+  await program.waitForOutput(/written/u);
+  await pipe.read(/lines of this log are lost"\}\n$/u);
+  const lines = pipe.text.trimEnd().split('\n');
+  const [last = ''] = lines.slice(-1);
+  const lost = /^\{"level":"error","time":"[^"]*","count":(\d+),"msg":"lines of this log are lost"\}$/u.exec(
+    last,
+  );
+  assert.ok(lost, last);
+  assert.equal(lines.length - 1 + Number(lost[1]), LINES);
+});

@@ -228,3 +228,18 @@ test('a client that has sent half a line when the relay stops is told', async ()
   assert.equal(await text(socket), 'shutting down\n');
   await relay.ended();
 });
+
+test('whoever the kernel has let come before the relay stops is told, however many they are', async () => {
+  await using relay = await RelayProcess.start({});
+  relay.kill('SIGSTOP');
+  const heard = Array.from({ length: 300 }, () => {
+    const socket = connect({ port: relay.port('raw'), host: '127.0.0.1' });
+    socket.write(handshake(newToken(), SIDE_A));
+    return { connected: once(socket, 'connect'), word: text(socket) };
+  });
+  await Promise.all(heard.map(({ connected }) => connected));
+  relay.kill('SIGTERM');
+  relay.kill('SIGCONT');
+  for (const { word } of heard) assert.equal(await word, 'shutting down\n');
+  await relay.ended();
+});

@@ -52,6 +52,7 @@ export class Reception {
     quota: 0,
     shutdown: 0,
   };
+  #arrived = 0;
   /** Only partners of clients that wait are let in. */
   isStopping = false;
   isOverQuota = false;
@@ -72,6 +73,11 @@ export class Reception {
     return this.#limit.inside;
   }
 
+  /** Connections since the start, refused ones too. */
+  get arrived(): number {
+    return this.#arrived;
+  }
+
   /** Clients that were refused since the start, by reason. */
   get refused(): Readonly<Record<RefusalReason, number>> {
     return this.#refused;
@@ -84,6 +90,7 @@ export class Reception {
 
   /** Takes in a connection. `left` is due in the end. Null where there is no place even to tell it that there is none. */
   arrive(isLocal: () => boolean): Arrival | null {
+    this.#arrived += 1;
     const place = this.isOutOfDescriptors ? 'nowhere' : this.#limit.enter(isLocal);
     if (place === 'nowhere') {
       this.#refused.connections += 1;

@@ -44,7 +44,10 @@ export class DataPlane {
   acceptWires(server: Server, kind: Wire['kind'], accept: (wire: Wire) => void): void {
     const handles = this.#handles;
     if (handles === null) return;
-    acceptHandles(server, (handle) => accept(new DirectWire(handle, kind, handles, this.#pool)));
+    acceptHandles(server, (handle) => {
+      this.#pool.newcomer();
+      accept(new DirectWire(handle, kind, handles, this.#pool));
+    });
   }
 
   /** Takes over a socket, which is not to be used any more. It must allow half-open connections. */

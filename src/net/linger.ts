@@ -6,14 +6,22 @@ import type { Wire } from './wire.ts';
  */
 const LINGER_MS = 30_000;
 
+/** What a client may still say, and is thrown away, before it has to wait between its words. Bytes. */
+const FREE_BYTES = 8_388_608;
+
+/** How long it waits then, in milliseconds: about 20 reads a second are left to it. */
+const REST_MS = 50;
+
 /**
  * Watches a connection that is being closed: as long as the client takes bytes it has all the time in the world,
- * and when it has taken none for `LINGER_MS` it is given up.
+ * and when it has taken none for `LINGER_MS` it is given up. What it goes on to say costs the relay next to nothing.
  */
 export class Linger {
   readonly #wire: Wire;
   #seenBytes: number;
   #timer: NodeJS.Timeout;
+  #freeBytes = FREE_BYTES;
+  #rest: NodeJS.Timeout | undefined;
 
   constructor(wire: Wire) {
     this.#wire = wire;
@@ -23,6 +31,20 @@ export class Linger {
 
   cancel(): void {
     clearTimeout(this.#timer);
+    clearTimeout(this.#rest);
+    this.#rest = undefined;
+  }
+
+  /** So many bytes have come that nobody wants. */
+  discarded(bytes: number): void {
+    this.#freeBytes -= bytes;
+    if (this.#freeBytes >= 0 || this.#rest !== undefined) return;
+    this.#wire.readLess();
+    this.#wire.pause();
+    this.#rest = setTimeout(() => {
+      this.#rest = undefined;
+      this.#wire.resume();
+    }, REST_MS);
   }
 
   #arm(): NodeJS.Timeout {

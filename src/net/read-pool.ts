@@ -22,6 +22,12 @@ const TURN_BYTES = 1_048_576;
  */
 const TURN_MS = 2;
 
+/**
+ * `TURN_BYTES` after somebody came: libuv accepts one connection in a turn of the event loop, and a crowd that
+ * is not accepted in time waits a second for its next try.
+ */
+const CROWDED_TURN_BYTES = 131_072;
+
 /** `TURN_BYTES` where there is only one in the queue. */
 const LONE_TURN_BYTES = 2_097_152;
 
@@ -37,6 +43,12 @@ const FRESH_BYTES = 262_144;
  * is faster for all than going around after each read.
  */
 const LONGEST_SPELL_BYTES = 8_388_608;
+
+/**
+ * What a millisecond counts for, in bytes, where bytes take longer than they should: the relay moves twice as many. A
+ * client that makes it work for each byte gets its share of time, and not its share of bytes.
+ */
+const BYTES_PER_MS = 2_097_152;
 
 /** Bytes for once around the queue. It bounds how long a pair stands still: about 0.1 s. */
 const ROUND_BYTES = 268_435_456;
@@ -80,6 +92,7 @@ export class ReadPool {
   readonly #queue: PoolReader[] = [];
   #heldBytes = 0;
   #isTurnDue = false;
+  #isCrowded = false;
 
   /** @param budgetBytes what may be held for stalled receivers, above `SMALLEST_READ_BYTES` for each */
   constructor(budgetBytes: number) {
@@ -113,6 +126,11 @@ export class ReadPool {
     this.#heldBytes += bytes;
   }
 
+  /** Somebody has come: the next turn is a short one. */
+  newcomer(): void {
+    this.#isCrowded = true;
+  }
+
   /** Puts a reader that has plenty into the queue. One that is in it stays where it is. */
   join(reader: PoolReader): void {
     if (reader.isQueued) return;
@@ -131,28 +149,39 @@ export class ReadPool {
 
   #takeTurn(): void {
     this.#isTurnDue = false;
-    const isLone = this.#fresh.length + this.#queue.length === 1;
-    let bytes = isLone ? LONE_TURN_BYTES : TURN_BYTES;
-    const end = performance.now() + TURN_MS;
-    while (bytes > 0 && performance.now() < end) {
+    const turnBytes = this.#bytesOfTurn();
+    let bytes = turnBytes;
+    let now = performance.now();
+    const end = now + TURN_MS;
+    while (bytes > 0 && now < end) {
       const from = this.#fresh.length > 0 ? this.#fresh : this.#queue;
       const reader = from.shift();
       if (reader === undefined) return;
-      const count = reader.serve(this.bytes(this.readBytes(reader.step)));
+      const memory = this.bytes(Math.min(this.readBytes(reader.step), turnBytes));
+      const count = reader.serve(memory);
+      const later = performance.now();
       // A read costs something even where it brings nothing.
       bytes -= Math.max(count, SMALLEST_READ_BYTES);
-      this.#putBack(reader, count, from === this.#fresh);
+      reader.spellBytes += Math.max(count, (later - now) * BYTES_PER_MS);
+      now = later;
+      this.#putBack(reader, count >= PLENTY_BYTES || count === memory.length, from === this.#fresh);
     }
     if (this.#fresh.length + this.#queue.length > 0) this.#scheduleTurn();
   }
 
-  #putBack(reader: PoolReader, count: number, isFresh: boolean): void {
-    if (count < PLENTY_BYTES && count < this.readBytes(reader.step)) {
+  #bytesOfTurn(): number {
+    const isCrowded = this.#isCrowded;
+    this.#isCrowded = false;
+    if (isCrowded) return CROWDED_TURN_BYTES;
+    return this.#fresh.length + this.#queue.length === 1 ? LONE_TURN_BYTES : TURN_BYTES;
+  }
+
+  #putBack(reader: PoolReader, hasPlenty: boolean, isFresh: boolean): void {
+    if (!hasPlenty) {
       reader.isQueued = false;
       reader.leftQueue();
       return;
     }
-    reader.spellBytes += count;
     const spell = isFresh ? FRESH_BYTES : this.#spellBytes();
     if (reader.spellBytes < spell) {
       (isFresh ? this.#fresh : this.#queue).unshift(reader);

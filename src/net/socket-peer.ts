@@ -61,7 +61,8 @@ export class SocketPeer implements Peer, WireHandler {
   }
 
   onBytes(bytes: Uint8Array): void {
-    this.#handler?.onData(bytes);
+    if (this.#linger === null) this.#handler?.onData(bytes);
+    else this.#linger.discarded(bytes.length);
   }
 
   onDrain(): void {

@@ -30,6 +30,9 @@ const SMALL_BACKLOG_BYTES = 65_536;
 /** Frames in one read that keep the event loop for longer than a large read of payload does: about 1 ms. */
 const MANY_FRAMES = 1000;
 
+/** Pings of one read that are answered one by one. */
+const MAX_PONGS = 16;
+
 /** How long a line that may be whole is given to go on, in milliseconds. */
 const SETTLE_MS = 200;
 
@@ -54,6 +57,9 @@ export class WebSocketPeer implements Peer, WireHandler, FrameHandler {
   #isPaused = false;
   #saidClose = false;
   #missedPings = 0;
+  /** Pings of this read, and the last of them where they are too many. */
+  #pings = 0;
+  #lastPing: Uint8Array | null = null;
   #deliveredAtSign = 0;
 
   constructor(wire: Wire, options: WebSocketPeerOptions) {
@@ -108,6 +114,8 @@ export class WebSocketPeer implements Peer, WireHandler, FrameHandler {
     this.#missedPings = 0;
     this.#deliveredAtSign = this.#wire.deliveredBytes;
     if (this.#decoder.push(bytes) > MANY_FRAMES) this.#wire.readLess();
+    this.#linger?.discarded(bytes.length);
+    this.#answerLastPing();
   }
 
   onDrain(): void {
@@ -135,8 +143,10 @@ export class WebSocketPeer implements Peer, WireHandler, FrameHandler {
   }
 
   onPing(payload: Uint8Array): void {
-    // A client that does not take its answers gets no more of them: nothing piles up.
-    if (this.#wire.heldBytes === 0 && !this.#saidClose) this.#wire.write(encodePong(payload));
+    this.#pings += 1;
+    if (this.#pings <= MAX_PONGS) this.#pong(payload);
+    // It lies in memory that is moved about before the read is over.
+    else this.#lastPing = Uint8Array.from(payload);
   }
 
   onPong(): void {
@@ -157,6 +167,19 @@ export class WebSocketPeer implements Peer, WireHandler, FrameHandler {
 
   onFault(fault: FrameFault): void {
     this.onClose(fault);
+  }
+
+  /** Of very many pings at once the last one is enough (RFC 6455, 5.5.3): each answer is a system call. */
+  #answerLastPing(): void {
+    const payload = this.#lastPing;
+    this.#pings = 0;
+    this.#lastPing = null;
+    if (payload !== null) this.#pong(payload);
+  }
+
+  #pong(payload: Uint8Array): void {
+    // A client that does not take its answers gets no more of them: nothing piles up.
+    if (this.#wire.heldBytes === 0 && !this.#saidClose) this.#wire.write(encodePong(payload));
   }
 
   #readHandshake(handshake: MessageHandshake, bytes: Uint8Array, endsMessage: boolean): void {

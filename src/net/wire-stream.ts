@@ -61,6 +61,10 @@ export class WireStream extends Duplex implements WireHandler, ArrivalOwner {
   }
 
   onBytes(bytes: Uint8Array): void {
+    if (this.#linger !== null) {
+      this.#linger.discarded(bytes.length);
+      return;
+    }
     // The read buffer is not ours to keep.
     if (!this.push(Uint8Array.from(bytes))) this.#wire.pause();
   }

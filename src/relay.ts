@@ -14,27 +14,22 @@ import { Hub } from './net/hub.ts';
 import { listen } from './net/listener.ts';
 import { Reception } from './net/reception.ts';
 import { TrustedProxies } from './net/trusted-proxies.ts';
-import { Output } from './output.ts';
 import { RelayCertificates } from './relay-certificates.ts';
 import { RelayDescriptors } from './relay-descriptors.ts';
 import { RelayQuota } from './relay-quota.ts';
 import { roomWithin } from './relay-room.ts';
+import { RelayUsage } from './relay-usage.ts';
 import { RateMeter } from './status/rate-meter.ts';
 import type { RelayStatus } from './status/relay-status.ts';
 import { SelfTest } from './status/self-test.ts';
 import { createStatusServer } from './status/status-server.ts';
-import { createJsonLinesSink } from './usage/json-lines-sink.ts';
 import { Recorder } from './usage/recorder.ts';
-import { SqliteSink } from './usage/sqlite-sink.ts';
 
 /** Time between two pings to a WebSocket client, in milliseconds: half of what proxies cut off at. */
 const PING_INTERVAL_MS = 30_000;
 
 /** Time between two log lines about a drain that goes on, in milliseconds. */
 const DRAIN_REPORT_MS = 5000;
-
-/** Failures of the database in a row are logged at the first, and then at every so many. */
-const REPORT_EVERY_FAILURES = 12;
 
 /** How long a drain goes on taking in those who come faster than they can be told to go, in milliseconds. */
 const BACKLOG_MS = 1000;
@@ -59,6 +54,7 @@ export class Relay {
   readonly #servers: Server[] = [];
   readonly #statusServers: HttpServer[] = [];
   readonly #certificates: RelayCertificates;
+  readonly #usage: RelayUsage;
   /** What must be closed in the end, last opened first. */
   readonly #closers: (() => Promise<void>)[] = [];
   /** Seconds since the epoch. */
@@ -76,6 +72,7 @@ export class Relay {
     this.#log = log;
     this.#certificates = new RelayCertificates(log);
     this.#recorder = new Recorder(config.usage.blurSeconds);
+    this.#usage = new RelayUsage(this.#recorder, log);
     const monotonicClock = (): number => performance.now();
     const { limits, timeouts } = config;
     this.#reception = new Reception({
@@ -111,7 +108,8 @@ export class Relay {
    */
   async start(): Promise<Endpoints> {
     this.#descriptors.start();
-    await this.#openUsage();
+    this.#closers.push(() => this.#usage.close());
+    await this.#usage.open(this.#config.usage, () => this.#current());
     this.#openQuota();
     const { raw, websocket, status } = this.#config.listen;
     const plane = await DataPlane.open(this.#config.bufferMemoryBytes);
@@ -195,33 +193,6 @@ export class Relay {
     );
     this.#closers.push(() => opened.close());
     this.#quota = opened;
-  }
-
-  async #openUsage(): Promise<void> {
-    const { databasePath, logFd } = this.#config.usage;
-    if (logFd !== null) {
-      const output = new Output(logFd, {
-        lost: (count) => this.#log.error({ count }, 'usage records are lost'),
-        broken: (code) =>
-          this.#log.error(
-            { code },
-            'usage records can not be written to RELAY_LOG_FD any more, and are lost',
-          ),
-      });
-      this.#closers.push(() => output.close());
-      this.#recorder.addSink(createJsonLinesSink(output));
-    }
-    if (databasePath === null) return;
-    const sink = await SqliteSink.open(databasePath, () => this.#current(), {
-      failed: (code, failures, queued) => {
-        if (failures % REPORT_EVERY_FAILURES !== 1) return;
-        this.#log.warn({ code, failures, queued }, 'the usage database can not be written; records wait');
-      },
-      recovered: (failures) => this.#log.info({ failures }, 'the usage database is written again'),
-      dropped: (count) => this.#log.error({ count }, 'usage records are lost'),
-    });
-    this.#closers.push(() => sink.close());
-    this.#recorder.addSink(sink);
   }
 
   async #listenAll(

@@ -1,0 +1,60 @@
+import type { Logger } from 'pino';
+import type { Config } from './config/config.ts';
+import { Output } from './output.ts';
+import { createJsonLinesSink } from './usage/json-lines-sink.ts';
+import type { Recorder } from './usage/recorder.ts';
+import { SqliteSink } from './usage/sqlite-sink.ts';
+import type { CurrentState } from './usage/sqlite-sink.ts';
+
+/** Failures of the database in a row are logged at the first, and then at every so many. */
+const REPORT_EVERY_FAILURES = 12;
+
+/** Where usage records go, and what the log says of it. */
+export class RelayUsage {
+  readonly #recorder: Recorder;
+  readonly #log: Logger;
+  readonly #closers: (() => Promise<void>)[] = [];
+
+  constructor(recorder: Recorder, log: Logger) {
+    this.#recorder = recorder;
+    this.#log = log;
+  }
+
+  /**
+   * @param current what the database's row of that name has to say
+   * @throws UsageDatabaseError or OutputError. `close` is due then as well.
+   */
+  async open({ databasePath, logFd }: Config['usage'], current: () => CurrentState): Promise<void> {
+    if (logFd !== null) this.#openOutput(logFd);
+    if (databasePath !== null) await this.#openDatabase(databasePath, current);
+  }
+
+  /** Writes what there is to write. */
+  async close(): Promise<void> {
+    for (const closer of this.#closers.toReversed()) await closer();
+    this.#closers.length = 0;
+  }
+
+  #openOutput(logFd: number): void {
+    const output = new Output(logFd, {
+      lost: (count) => this.#log.error({ count }, 'usage records are lost'),
+      broken: (code) =>
+        this.#log.error({ code }, 'usage records can not be written to RELAY_LOG_FD any more, and are lost'),
+    });
+    this.#closers.push(() => output.close());
+    this.#recorder.addSink(createJsonLinesSink(output));
+  }
+
+  async #openDatabase(path: string, current: () => CurrentState): Promise<void> {
+    const sink = await SqliteSink.open(path, current, {
+      failed: (code, failures, queued) => {
+        if (failures % REPORT_EVERY_FAILURES !== 1) return;
+        this.#log.warn({ code, failures, queued }, 'the usage database can not be written; records wait');
+      },
+      recovered: (failures) => this.#log.info({ failures }, 'the usage database is written again'),
+      dropped: (count) => this.#log.error({ count }, 'usage records are lost'),
+    });
+    this.#closers.push(() => sink.close());
+    this.#recorder.addSink(sink);
+  }
+}

@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, constants, openSync, readFileSync, readSync, rmSync, statfsSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
@@ -13,22 +12,13 @@ import { mayMount, smallDisk } from '../support/usage-files.ts';
 import { fill } from './disks.ts';
 import { StrickenRelay, client, range, strike, visits } from './stricken-relay.ts';
 import { assertWritten } from './usage-check.ts';
+import { freePort } from '../support/listening.ts';
 
 /** More than a pipe holds that nobody reads: 64 KiB. The relay keeps 4 MiB. */
 const LINES = 1500;
 
 /** So that nobody waits for the other end to be opened, nor for what does not come. */
 const OPEN_FOR_BOTH = constants.O_RDWR | constants.O_NONBLOCK;
-
-/** A port that was free a moment ago: the relay can't tell its own where its log goes elsewhere. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  return address.port;
-}
 
 /** Runs a program with other descriptors than it was given: `redirect('>&-')`. */
 function redirect(...redirections: string[]): string[] {

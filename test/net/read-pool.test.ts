@@ -97,6 +97,51 @@ describe('the queue', () => {
     await finish([reader]);
   });
 
+  test('takes a short turn when somebody has come, and then long ones again', async () => {
+    const pool = new ReadPool(64 * MIB);
+    const reader = new Reader();
+    pool.join(reader);
+    pool.newcomer();
+    await turns(1);
+    assert.equal(reader.served, MIB / 8);
+    await turns(1);
+    assert.equal(reader.served, MIB / 8 + 2 * MIB);
+    await finish([reader]);
+  });
+
+  test('gives a reader whose bytes take long its share of time', async () => {
+    const pool = new ReadPool(64 * MIB);
+    const order: string[] = [];
+    class Named extends Reader {
+      readonly #name: string;
+      readonly #busyMs: number;
+
+      constructor(name: string, busyMs: number) {
+        super();
+        this.#name = name;
+        this.#busyMs = busyMs;
+      }
+
+      override serve(memory: Uint8Array): number {
+        order.push(this.#name);
+        const end = performance.now() + this.#busyMs;
+        while (performance.now() < end);
+        return super.serve(memory);
+      }
+    }
+    const readers = [new Named('slow', 5), new Named('quick', 0)];
+    for (const reader of readers) pool.join(reader);
+    while (order.length < 100) await turns(1);
+    await finish(readers);
+    // By bytes it would be 16 reads in a row for either; by time it is one of 5 ms.
+    const slow = order.join(' ').match(/slow(?: slow)*/gu) ?? [];
+    assert.ok(slow.length >= 3);
+    assert.ok(
+      slow.every((spell) => spell.split(' ').length <= 2),
+      order.join(' '),
+    );
+  });
+
   test('lets a reader go that brings little, and not before', async () => {
     const pool = new ReadPool(64 * MIB);
     const reader = new Reader(PLENTY, 2 * PLENTY + 1);

@@ -19,8 +19,11 @@ const HOUR_MS = 3_600_000;
 
 const STATUS_KEYS = [
   'bytes_per_second',
+  'connections',
   'draining',
   'pairs',
+  'quota',
+  'refused',
   'relayed_bytes',
   'started',
   'state',

@@ -1,6 +1,4 @@
 import { ENDPOINT_GRAMMAR } from '../net/endpoint.ts';
-import { CIDR_GRAMMAR, CidrError, parseCidrs } from '../net/trusted-proxies.ts';
-import type { Cidr } from '../net/trusted-proxies.ts';
 import type { Config, LogLevel } from './config.ts';
 import type { Fault } from './fault.ts';
 import { EnvironmentReader, Refusal } from './environment.ts';
@@ -9,6 +7,7 @@ import { readInherited } from './inherited-sockets.ts';
 import { toPlainEndpoints } from './plain-endpoints.ts';
 import { readSecretFile } from './secret-file.ts';
 import {
+  toCidrs,
   toCount,
   toCountRate,
   toDayOfMonth,
@@ -147,15 +146,6 @@ function readQuota(env: EnvironmentReader<Variable>, databasePath: string | null
     return null;
   }
   return { limitBytes: quota.bytes, period: quota.period, resetDay, counts, path, graceMs };
-}
-
-function toCidrs(text: string): Cidr[] {
-  try {
-    return parseCidrs(text);
-  } catch (error) {
-    if (error instanceof CidrError) throw new Refusal(CIDR_GRAMMAR, error.message);
-    throw error;
-  }
 }
 
 function toQuotaCounts(text: string): 'relayed' | 'in+out' {

@@ -1,5 +1,7 @@
 import { ENDPOINT_GRAMMAR, EndpointError, parseEndpoints } from '../net/endpoint.ts';
 import type { Endpoint } from '../net/endpoint.ts';
+import { CIDR_GRAMMAR, CidrError, parseCidrs } from '../net/trusted-proxies.ts';
+import type { Cidr } from '../net/trusted-proxies.ts';
 import { LOG_LEVELS } from './config.ts';
 import type { LogLevel } from './config.ts';
 import { Refusal } from './environment.ts';
@@ -27,6 +29,15 @@ export function toEndpoints(text: string): Endpoint[] {
     return parseEndpoints(text);
   } catch (error) {
     if (error instanceof EndpointError) throw new Refusal(ENDPOINT_GRAMMAR, error.message);
+    throw error;
+  }
+}
+
+export function toCidrs(text: string): Cidr[] {
+  try {
+    return parseCidrs(text);
+  } catch (error) {
+    if (error instanceof CidrError) throw new Refusal(CIDR_GRAMMAR, error.message);
     throw error;
   }
 }

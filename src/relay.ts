@@ -94,10 +94,7 @@ export class Relay {
         this.#log.error({ fault: faultOf(error) }, 'a fault in the relay has cost one connection'),
     });
     this.#descriptors = new RelayDescriptors(this.#reception, log, monotonicClock);
-    this.#rate = new RateMeter(
-      () => this.#recorder.visibleCount(this.#hub.census().relayedBytes),
-      monotonicClock,
-    );
+    this.#rate = new RateMeter(() => this.#relayedBytes(), monotonicClock);
   }
 
   /**
@@ -185,12 +182,12 @@ export class Relay {
   #openQuota(): void {
     const { quota } = this.#config;
     if (quota === null) return;
-    const relayedBytes = (): number => this.#recorder.visibleCount(this.#hub.census().relayedBytes);
-    const opened = new RelayQuota(
-      quota,
-      { hub: this.#hub, reception: this.#reception, relayedBytes },
-      this.#log,
-    );
+    const house = {
+      hub: this.#hub,
+      reception: this.#reception,
+      relayedBytes: () => this.#relayedBytes(),
+    };
+    const opened = new RelayQuota(quota, house, this.#log);
     this.#closers.push(() => opened.close());
     this.#quota = opened;
   }
@@ -237,6 +234,11 @@ export class Relay {
       waiting,
       incomplete_bytes: this.#recorder.visibleBytes(incompleteBytes),
     };
+  }
+
+  /** Payload since the start, as it may be told. */
+  #relayedBytes(): number {
+    return this.#recorder.visibleCount(this.#hub.census().relayedBytes);
   }
 
   #status(): RelayStatus {

@@ -4,23 +4,13 @@ import { connect } from 'node:net';
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { test } from 'node:test';
-import { encodeFrame } from '../support/frames.ts';
+import { UPGRADE, encodeFrame } from '../support/frames.ts';
 import { House } from '../support/house.ts';
 
 const PIECE_BYTES = 262_144;
 
 /** What the relay takes from a client that it is done with is a few MiB, and what kernels hold. */
 const MOST_BYTES = 64 * 2 ** 20;
-
-const UPGRADE = [
-  'GET / HTTP/1.1',
-  'Host: relay',
-  'Connection: Upgrade',
-  'Upgrade: websocket',
-  'Sec-WebSocket-Version: 13',
-  'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==',
-  '\r\n',
-].join('\r\n');
 
 /** A client that has said something wrong, and goes on talking. */
 const CLIENTS: Readonly<Record<string, (house: House) => Promise<Socket>>> = {

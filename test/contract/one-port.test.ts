@@ -11,6 +11,7 @@ import { connect as connectTls, createSecureContext } from 'node:tls';
 import { WebSocket, createWebSocketStream } from 'ws';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
 import { makeIdentity } from '../support/certificates.ts';
+import { UPGRADE } from '../support/frames.ts';
 import { House } from '../support/house.ts';
 import type { HouseOptions } from '../support/house.ts';
 import { until } from '../support/scratch.ts';
@@ -106,18 +107,8 @@ describe('what a connection begins with', () => {
   test('may come byte by byte, and be an upgrade', async (context) => {
     const house = await open(context);
     const socket = await dial(house, context);
-    const upgrade = [
-      'GET / HTTP/1.1',
-      'Host: relay',
-      'Connection: Upgrade',
-      'Upgrade: websocket',
-      'Sec-WebSocket-Version: 13',
-      'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==',
-      '',
-      '',
-    ].join('\r\n');
     socket.setNoDelay(true);
-    for (const char of upgrade) {
+    for (const char of UPGRADE) {
       socket.write(char);
       await new Promise((resolve) => setImmediate(resolve));
     }

@@ -8,21 +8,12 @@ import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { TrustedProxies, parseCidrs } from '../../src/net/trusted-proxies.ts';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
-import { encodeFrame, readServerFrames } from '../support/frames.ts';
+import { UPGRADE_LINES, encodeFrame, readServerFrames } from '../support/frames.ts';
 import { House } from '../support/house.ts';
 import type { HouseOptions } from '../support/house.ts';
 import { until } from '../support/scratch.ts';
 
 const HEADERS_END = '\r\n\r\n';
-
-const UPGRADE = [
-  'GET / HTTP/1.1',
-  'Host: relay',
-  'Connection: Upgrade',
-  'Upgrade: websocket',
-  'Sec-WebSocket-Version: 13',
-  'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==',
-] as const;
 
 const PROXY_HEADER = 'PROXY TCP4 192.0.2.1 127.0.0.1 1111 4001\r\n';
 
@@ -89,7 +80,7 @@ for (const plane of ['shared buffer', 'ordinary streams'] as const) {
             await until(() => house.hub.census().waiting === 1);
             const socket = await dial(context, port);
             const line = encodeFrame({ opcode: 2, payload: handshake(token, SIDE_B) });
-            const head = Buffer.from(`${header}${UPGRADE.join('\r\n')}${HEADERS_END}`);
+            const head = Buffer.from(`${header}${UPGRADE_LINES.join('\r\n')}${HEADERS_END}`);
             await send(socket, Buffer.concat([head, line, framesOf(payload)]), pieceBytes);
             const got = (await partner.until(3 + payload.length)).subarray(3);
             assert.ok(got.equals(payload));
@@ -117,15 +108,15 @@ for (const plane of ['shared buffer', 'ordinary streams'] as const) {
   });
 
   describe(`an upgrade that is none, by ${plane}`, () => {
-    const without = (name: string): string[] => UPGRADE.filter((header) => !header.startsWith(name));
+    const without = (name: string): string[] => UPGRADE_LINES.filter((header) => !header.startsWith(name));
     const version = 'Sec-WebSocket-Version';
     const refused: readonly (readonly [what: string, request: readonly string[], status: number])[] = [
       ['of another version', [...without(version), `${version}: 7`], 400],
       ['without a key', without('Sec-WebSocket-Key'), 400],
-      ['with no subprotocol that can be', [...UPGRADE, 'Sec-WebSocket-Protocol: ,,'], 400],
+      ['with no subprotocol that can be', [...UPGRADE_LINES, 'Sec-WebSocket-Protocol: ,,'], 400],
       ['to something else', [...without('Upgrade'), 'Upgrade: h2c'], 400],
-      ['with too many headers', [...UPGRADE, `X-Long: ${'x'.repeat(20_000)}`], 431],
-      ['with two lengths', [...UPGRADE, 'Content-Length: 1', 'Content-Length: 2'], 400],
+      ['with too many headers', [...UPGRADE_LINES, `X-Long: ${'x'.repeat(20_000)}`], 431],
+      ['with two lengths', [...UPGRADE_LINES, 'Content-Length: 1', 'Content-Length: 2'], 400],
     ];
     /** Requests for a page. Who has been told that it was the last may take its time to close. */
     const answered: typeof refused = [

@@ -67,3 +67,16 @@ export function readServerFrames(bytes: Buffer): ServerFrame[] {
   }
   return frames;
 }
+
+/** The lines of a request that becomes a WebSocket. Its key is the one of RFC 6455, section 1.3. */
+export const UPGRADE_LINES = [
+  'GET / HTTP/1.1',
+  'Host: relay',
+  'Connection: Upgrade',
+  'Upgrade: websocket',
+  'Sec-WebSocket-Version: 13',
+  'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==',
+] as const;
+
+/** The same as a client sends it. */
+export const UPGRADE = `${UPGRADE_LINES.join('\r\n')}\r\n\r\n`;

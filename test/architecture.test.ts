@@ -8,6 +8,8 @@ type Sources = ReadonlyMap<string, string>;
 
 /** From bottom to top, each with the files it holds: a file imports from its own room or from lower ones. */
 const ROOMS: readonly (readonly [name: string, files: RegExp])[] = [
+  // Lowest, so that it knows nothing of the others; the protocol imports nothing but itself anyway.
+  ['process metrics', /^process-metrics\.ts$/u],
   ['protocol', /^protocol\//u],
   ['error code', /^error-code\.ts$/u],
   ['endpoint', /^net\/(?:endpoint|trusted-proxies)\.ts$/u],
@@ -36,15 +38,25 @@ const STRANGERS: readonly ReadonlySet<string>[] = [
   new Set(['net', 'sidecar']),
   // The page gets everything by HTTP; of the rest of the sidecar it knows what is said there.
   new Set(['dashboard', 'sidecar']),
-  ...['config', 'output', 'usage', 'net', 'status'].map((room) => new Set([room, 'dashboard'])),
+  ...['process metrics', 'config', 'output', 'usage', 'net', 'status'].map(
+    (room) => new Set([room, 'dashboard']),
+  ),
   new Set(['sidecar', 'relay']),
 ];
 
 /** What a browser finds there, though it lies elsewhere. */
 const SERVED: ReadonlySet<string> = new Set(['sidecar/dashboard/uplot.js']);
 
-/** What runs programs; and the one file for what is not Node's public interface, which finds it there. */
-const MAY_TOUCH_PROCESS: ReadonlySet<string> = new Set(['program.ts', 'healthcheck.ts', 'net/handle.ts']);
+/** What is no source, and tells the version. */
+const DATA: ReadonlySet<string> = new Set(['../package.json']);
+
+/** What runs programs; what finds something there: Node's own parts in one file, and its version in another. */
+const MAY_TOUCH_PROCESS: ReadonlySet<string> = new Set([
+  'program.ts',
+  'healthcheck.ts',
+  'net/handle.ts',
+  'process-metrics.ts',
+]);
 
 /** What reaches out of a pure room without an import. */
 const IMPURE =
@@ -113,7 +125,7 @@ function faultsOfImport(sources: Sources, file: string, specifier: string): stri
   }
   if (!MAY_TOUCH_PROCESS.has(file) && /^(?:node:)?process$/u.test(specifier))
     faults.push(`${file} touches process`);
-  if (target === null || SERVED.has(target)) return faults;
+  if (target === null || SERVED.has(target) || DATA.has(target)) return faults;
   if (!specifier.endsWith('.ts')) faults.push(`${file} imports ${specifier}, which does not end in .ts`);
   else if (!sources.has(target)) faults.push(`${file} imports ${specifier}, which is not there`);
   const [from, to] = [roomOf(file), roomOf(target)];
@@ -176,6 +188,8 @@ function faultsIn(files: Readonly<Record<string, string>>): string[] {
   const lawful = {
     'protocol/wire.ts':
       '/** Never leaves the process. Date: today. */\nexport const NEWLINE = 0x0a; // process.exit()\n',
+    'process-metrics.ts': "import packageJson from '../package.json' with { type: 'json' };\n",
+    'error-code.ts': 'export const code = 1;\n',
     'protocol/session.ts':
       "import { NEWLINE } from './wire.ts';\nexport const say = `${NEWLINE} process.pid 'Buffer'`;\n",
     'net/endpoint.ts': 'export class EndpointError extends Error {}\n',
@@ -233,6 +247,12 @@ describe('the check of the architecture', () => {
     ['net/x.ts', "import './peer';", 'imports ./peer, which does not end in .ts'],
     ['net/x.ts', "import './peer.js';", 'imports ./peer.js, which does not end in .ts'],
     ['net/x.ts', "import './gone.ts';", 'imports ./gone.ts, which is not there'],
+    ['process-metrics.ts', "import './error-code.ts';", 'imports upward: ./error-code.ts'],
+    [
+      'process-metrics.ts',
+      "import '../tsconfig.json';",
+      'imports ../tsconfig.json, which does not end in .ts',
+    ],
     ['net/x.ts', 'export default class X {}', 'has a default export'],
     ['net/x.ts', 'const x = 1;\nexport { x as default };', 'has a default export'],
     ['net/index.ts', "export * from './peer.ts';", 'is a barrel'],

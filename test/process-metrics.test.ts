@@ -1,0 +1,139 @@
+import { deepEqual, equal, ok } from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { readFileSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
+import { describe, test } from 'node:test';
+import { promisify } from 'node:util';
+import { runInNewContext } from 'node:vm';
+import { setFlagsFromString } from 'node:v8';
+import { Histogram, Registry } from 'prom-client';
+import { collectProcessMetrics } from '../src/process-metrics.ts';
+
+const SOURCES = join(import.meta.dirname, '..', 'src');
+
+/** Metrics of this process, as text. */
+async function scrape(): Promise<string> {
+  const registry = new Registry();
+  collectProcessMetrics(registry, 'test_');
+  return registry.metrics();
+}
+
+function valueOf(text: string, name: string): number {
+  const start = `test_${name} `;
+  const line = text.split('\n').find((one) => one.startsWith(start));
+  return Number(line?.slice(start.length));
+}
+
+/** Has garbage collected, all of it. */
+function collectGarbage(): void {
+  setFlagsFromString('--expose-gc');
+  const collect: unknown = runInNewContext('gc');
+  ok(typeof collect === 'function');
+  collect();
+}
+
+describe('what a program tells of its own process', () => {
+  test('is this and nothing else, each with the prefix', async () => {
+    const text = await scrape();
+    deepEqual(
+      [...text.matchAll(/^# TYPE (.+)$/gmu)].map(([, line]) => line),
+      [
+        'test_process_cpu_user_seconds_total counter',
+        'test_process_cpu_system_seconds_total counter',
+        'test_process_cpu_seconds_total counter',
+        'test_process_start_time_seconds gauge',
+        'test_process_resident_memory_bytes gauge',
+        'test_process_virtual_memory_bytes gauge',
+        'test_process_heap_bytes gauge',
+        'test_process_open_fds gauge',
+        'test_process_max_fds gauge',
+        'test_nodejs_heap_size_total_bytes gauge',
+        'test_nodejs_heap_size_used_bytes gauge',
+        'test_nodejs_external_memory_bytes gauge',
+        'test_nodejs_gc_duration_seconds histogram',
+        'test_build_info gauge',
+      ],
+    );
+  });
+
+  test('has the values of this process', async () => {
+    const text = await scrape();
+    const startedAt = Date.now() / 1000 - process.uptime();
+    ok(Math.abs(valueOf(text, 'process_start_time_seconds') - startedAt) < 2);
+    ok(valueOf(text, 'process_resident_memory_bytes') > 2 ** 20);
+    ok(valueOf(text, 'process_virtual_memory_bytes') > valueOf(text, 'process_resident_memory_bytes'));
+    ok(valueOf(text, 'process_heap_bytes') > 0);
+    ok(valueOf(text, 'nodejs_heap_size_total_bytes') >= valueOf(text, 'nodejs_heap_size_used_bytes'));
+    ok(valueOf(text, 'nodejs_external_memory_bytes') > 0);
+    ok(Math.abs(valueOf(text, 'process_open_fds') - readdirSync('/proc/self/fd').length) < 5);
+    const limit = /^Max open files +(\d+)/mu.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1];
+    equal(valueOf(text, 'process_max_fds'), Number(limit));
+  });
+
+  test('has processor time that is the sum of its two kinds', async () => {
+    const registry = new Registry();
+    collectProcessMetrics(registry, 'test_');
+    const before = valueOf(await registry.metrics(), 'process_cpu_seconds_total');
+    const used = process.cpuUsage();
+    while (process.cpuUsage(used).user < 50_000);
+    const text = await registry.metrics();
+    const total = valueOf(text, 'process_cpu_seconds_total');
+    ok(total >= before + 0.05, `${before} s before, ${total} s now`);
+    const kinds =
+      valueOf(text, 'process_cpu_user_seconds_total') + valueOf(text, 'process_cpu_system_seconds_total');
+    ok(Math.abs(total - kinds) < 1e-6);
+  });
+
+  test('says which version runs', async () => {
+    const { version }: { version: string } = JSON.parse(
+      readFileSync(join(SOURCES, '..', 'package.json'), 'utf8'),
+    );
+    const node = process.version.slice(1);
+    const expected = `test_build_info{version="${version}",node_version="${node}"} 1`;
+    ok((await scrape()).split('\n').includes(expected));
+  });
+
+  test('has all kinds of garbage collection from the start', async () => {
+    const counts = [...(await scrape()).matchAll(/^test_nodejs_gc_duration_seconds_count(.+)$/gmu)];
+    deepEqual(
+      counts.map(([, rest]) => rest),
+      ['{kind="minor"} 0', '{kind="major"} 0', '{kind="incremental"} 0', '{kind="weakcb"} 0'],
+    );
+  });
+
+  test('counts each of several garbage collections in one turn of the event loop', async () => {
+    const registry = new Registry();
+    collectProcessMetrics(registry, 'test_');
+    for (let time = 0; time < 5; time += 1) collectGarbage();
+    const durations = registry.getSingleMetric('test_nodejs_gc_duration_seconds');
+    ok(durations instanceof Histogram);
+    async function majors(): Promise<number> {
+      const text = await registry.metrics();
+      return valueOf(text, 'nodejs_gc_duration_seconds_count{kind="major"}');
+    }
+    // Node tells of them in a later turn.
+    while ((await majors()) < 5) await setImmediate();
+    equal(await majors(), 5);
+  });
+
+  test('wakes an idle process no more than it would be woken without', async () => {
+    const script = `
+      const { readFileSync } = await import('node:fs');
+      const { Registry } = await import('prom-client');
+      const { collectProcessMetrics } = await import(${JSON.stringify(join(SOURCES, 'process-metrics.ts'))});
+      collectProcessMetrics(new Registry(), 'test_');
+      const wakeups = () => Number(/^voluntary_ctxt_switches:\\s*(\\d+)/mu.exec(readFileSync('/proc/self/status', 'utf8'))[1]);
+      // What Node has to do after a start is over by then.
+      setTimeout(() => {
+        const before = wakeups();
+        setTimeout(() => console.log(wakeups() - before), 1000);
+      }, 300);`;
+    const run = promisify(execFile);
+    const { stdout } = await run(process.execPath, ['--input-type=module', '--eval', script], {
+      cwd: join(SOURCES, '..'),
+    });
+    // prom-client's timer would make it 100.
+    ok(Number(stdout) < 30, `${stdout.trim()} wakeups in a second`);
+  });
+});

@@ -3,6 +3,7 @@ import type { Config } from './config/config.ts';
 import { QuotaKeeper } from './limits/quota-keeper.ts';
 import type { Hub } from './net/hub.ts';
 import type { Reception } from './net/reception.ts';
+import type { RelayFigures } from './status/relay-figures.ts';
 import type { RelayStatus } from './status/relay-status.ts';
 
 /** What a spent quota does to clients. */
@@ -44,8 +45,13 @@ export class RelayQuota {
     this.#keeper.look();
   }
 
-  status(): NonNullable<RelayStatus['quota']> {
+  figures(): NonNullable<RelayFigures['quota']> {
     const { usedBytes, limitBytes, resetsAtMs } = this.#keeper;
+    return { usedBytes, limitBytes, resetsAtMs };
+  }
+
+  status(): NonNullable<RelayStatus['quota']> {
+    const { usedBytes, limitBytes, resetsAtMs } = this.figures();
     return { used_bytes: usedBytes, limit_bytes: limitBytes, resets: new Date(resetsAtMs).toISOString() };
   }
 

@@ -1,6 +1,7 @@
 import type { Logger } from 'pino';
 import type { Config } from './config/config.ts';
 import { Output } from './output.ts';
+import type { RelayFigures } from './status/relay-figures.ts';
 import { createJsonLinesSink } from './usage/json-lines-sink.ts';
 import type { Recorder } from './usage/recorder.ts';
 import { SqliteSink } from './usage/sqlite-sink.ts';
@@ -14,6 +15,10 @@ export class RelayUsage {
   readonly #recorder: Recorder;
   readonly #log: Logger;
   readonly #closers: (() => Promise<void>)[] = [];
+  #output: Output | null = null;
+  /** Records that were handed to the output. */
+  #handedOver = 0;
+  #database: SqliteSink | null = null;
 
   constructor(recorder: Recorder, log: Logger) {
     this.#recorder = recorder;
@@ -29,6 +34,20 @@ export class RelayUsage {
     if (databasePath !== null) await this.#openDatabase(databasePath, current);
   }
 
+  /** Records since the start, by where they go. */
+  totals(): RelayFigures['records'] {
+    const dropped = this.#output?.dropped ?? 0;
+    return {
+      database: this.#database?.totals ?? { written: 0, dropped: 0 },
+      log: { written: this.#handedOver - dropped, dropped },
+    };
+  }
+
+  /** Records that wait for the database. */
+  get queued(): number {
+    return this.#database?.queued ?? 0;
+  }
+
   /** Writes what there is to write. */
   async close(): Promise<void> {
     for (const closer of this.#closers.toReversed()) await closer();
@@ -42,7 +61,9 @@ export class RelayUsage {
         this.#log.error({ code }, 'usage records can not be written to RELAY_LOG_FD any more, and are lost'),
     });
     this.#closers.push(() => output.close());
+    this.#output = output;
     this.#recorder.addSink(createJsonLinesSink(output));
+    this.#recorder.addSink({ record: () => (this.#handedOver += 1) });
   }
 
   async #openDatabase(path: string, current: () => CurrentState): Promise<void> {
@@ -55,6 +76,7 @@ export class RelayUsage {
       dropped: (count) => this.#log.error({ count }, 'usage records are lost'),
     });
     this.#closers.push(() => sink.close());
+    this.#database = sink;
     this.#recorder.addSink(sink);
   }
 }

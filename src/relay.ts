@@ -16,6 +16,7 @@ import { Reception } from './net/reception.ts';
 import { TrustedProxies } from './net/trusted-proxies.ts';
 import { RelayCertificates } from './relay-certificates.ts';
 import { RelayDescriptors } from './relay-descriptors.ts';
+import { RelayMetrics } from './relay-metrics.ts';
 import { RelayQuota } from './relay-quota.ts';
 import { roomWithin } from './relay-room.ts';
 import { RelayUsage } from './relay-usage.ts';
@@ -62,6 +63,7 @@ export class Relay {
   /** The same moment in milliseconds of a clock that never jumps. */
   readonly #startedTick = performance.now();
   readonly #rate: RateMeter;
+  readonly #metrics: RelayMetrics;
   readonly #descriptors: RelayDescriptors;
   #quota: RelayQuota | null = null;
   #selfTest: SelfTest | null = null;
@@ -95,6 +97,15 @@ export class Relay {
     });
     this.#descriptors = new RelayDescriptors(this.#reception, log, monotonicClock);
     this.#rate = new RateMeter(() => this.#relayedBytes(), monotonicClock);
+    this.#metrics = new RelayMetrics({
+      hub: this.#hub,
+      reception: this.#reception,
+      recorder: this.#recorder,
+      usage: this.#usage,
+      quota: () => this.#quota,
+      ready: () => this.#selfTest !== null && !this.#draining,
+      draining: () => this.#draining,
+    });
   }
 
   /**
@@ -130,7 +141,13 @@ export class Relay {
       raw: await this.#listenAll('raw', raw, (endpoint) => open('raw', endpoint)),
       websocket: await this.#listenAll('websocket', websocket, (endpoint) => open('websocket', endpoint)),
       status: await this.#listenAll('status', status, () => {
-        const server = createStatusServer({ status: () => this.#status(), selfTest: () => this.#selfTest });
+        const server = createStatusServer({
+          status: () => this.#status(),
+          selfTest: () => this.#selfTest,
+          metrics: this.#metrics,
+          fault: (error) =>
+            this.#log.error({ fault: faultOf(error) }, 'a fault in the relay has cost one answer'),
+        });
         this.#statusServers.push(server);
         return server;
       }),
@@ -172,6 +189,7 @@ export class Relay {
     for (const server of [...this.#servers, ...this.#statusServers]) server.close();
     this.#hub.close();
     this.#rate.close();
+    this.#metrics.close();
     this.#certificates.close();
     for (const server of this.#statusServers) server.closeAllConnections();
     for (const closer of this.#closers.toReversed()) await closer();

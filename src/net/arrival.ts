@@ -4,6 +4,20 @@ import type { Place } from '../limits/connection-limit.ts';
 /** Why a client is not let in. The first three are told `busy`. */
 export type RefusalReason = 'connections' | 'waiting' | 'address' | 'quota' | 'shutdown';
 
+/**
+ * How a client failed to become one that waits or is paired.
+ *
+ * - `left`: it went before it had said its line
+ * - `timeout`: it had not said its line in time
+ * - `bad_line`, `overlong_line`: its line is no handshake
+ * - `early_bytes`: it sent more before it had a partner
+ * - `text`: its line came as a WebSocket text message
+ * - `http`: it spoke HTTP, and did not become a WebSocket client; a browser, say
+ * - `tls`: it never came to speak inside of TLS
+ */
+export type HandshakeFailure =
+  'left' | 'timeout' | 'bad_line' | 'overlong_line' | 'early_bytes' | 'text' | 'http' | 'tls';
+
 /** Who deals with a connection at the moment. */
 export interface ArrivalOwner {
   /** It has taken too long to say what it wants. */
@@ -24,6 +38,8 @@ export class Arrival {
   owner: ArrivalOwner | null = null;
   /** Not null: it will not be let in, and there will be no record of it. */
   refusal: RefusalReason | null = null;
+  /** What it will have failed by, should it leave as it is now; null: by nothing. For those that are no clients yet. */
+  failure: HandshakeFailure | null = 'left';
   /** Its share of what its address may have. */
   slot: AddressSlot | null = null;
 

@@ -3,9 +3,10 @@ import type { Rendezvous } from '../protocol/rendezvous.ts';
 import { transition } from '../protocol/session.ts';
 import type { Effect, Event, Refused, State } from '../protocol/session.ts';
 import type { Mood, Reply, Side, Token } from '../protocol/wire.ts';
-import type { Arrival, ArrivalOwner } from './arrival.ts';
-import type { Peer, PeerHandler } from './peer.ts';
+import type { Arrival, ArrivalOwner, HandshakeFailure } from './arrival.ts';
+import type { Peer, PeerHandler, Transport } from './peer.ts';
 import { Splice } from './splice.ts';
+import type { Pauses } from './splice.ts';
 
 /** What a finished connection or pair has to say for the usage record. Times in milliseconds. */
 export interface Ending {
@@ -17,11 +18,16 @@ export interface Ending {
   readonly waitingMs: number | null;
   /** Both directions together. */
   readonly totalBytes: number;
+  /** Of the connection, or of both of a pair. */
+  readonly transports: readonly Transport[];
 }
 
 /** Where it is written down who waits for whom, which pairs run, and how each connection ended. */
 export interface Books {
   readonly rendezvous: Rendezvous<Connection>;
+  readonly pauses: Pauses;
+  /** A client is let in: it has named its token, or ended before. */
+  accepted(transport: Transport): void;
   /** @param connection one of the two */
   paired(splice: Splice, connection: Connection): void;
   unpaired(splice: Splice): void;
@@ -40,6 +46,8 @@ export interface ConnectionContext {
   moved(connection: Connection, to: State): void;
   /** The books that a connection is in once it has named its token. */
   booksOf(token: Token): Books;
+  /** It will neither wait nor be paired, and that is its own doing. */
+  failed(arrival: Arrival, books: Books, failure: HandshakeFailure): void;
   /** Whether it is sent away instead, and with which word. */
   judge(arrival: Arrival, books: Books, token: Token, side: Side | null): Refused | null;
   /** Something in this program is wrong; the connection has been dropped. */
@@ -56,6 +64,16 @@ const REPLIES: Readonly<Record<Reply, Uint8Array>> = {
   'shutting down': encoder.encode('shutting down\n'),
 };
 const NOTHING = new Uint8Array(0);
+
+/** Events that end a handshake without a result. */
+const FAILURES: Readonly<Partial<Record<Event, HandshakeFailure>>> = {
+  'bad-line': 'bad_line',
+  'overlong-line': 'overlong_line',
+  text: 'text',
+  left: 'left',
+  lost: 'left',
+  'timed-out': 'timeout',
+};
 
 /** One client: drives the handshake and the session with what its peer tells, and runs the effects. */
 export class Connection implements PeerHandler, ArrivalOwner {
@@ -131,8 +149,16 @@ export class Connection implements PeerHandler, ArrivalOwner {
       const { next, effects } = transition(before, event);
       this.#state = next;
       for (const effect of effects) this.#run(effect);
+      if (before !== next) this.#countFailure(before, event);
       if (next !== before) this.#context.moved(this, next);
     });
+  }
+
+  #countFailure(before: State, event: Event): void {
+    const isEarly = before === 'waiting' && (event === 'early-bytes' || event === 'text');
+    const failure = isEarly ? 'early_bytes' : FAILURES[event];
+    if (failure === undefined || !(isEarly || before === 'handshake')) return;
+    this.#context.failed(this.arrival, this.#books, failure);
   }
 
   #guard(action: () => void): void {
@@ -166,6 +192,7 @@ export class Connection implements PeerHandler, ArrivalOwner {
           this.dispatch(refused);
           return;
         }
+        this.#books.accepted(this.#peer.transport);
         const arrival = this.#books.rendezvous.arrive(handshake.token, handshake.side, this);
         if (arrival.kind === 'waiting') this.dispatch('waits');
         else this.#meet(arrival.partner, arrival.redundant);
@@ -175,7 +202,7 @@ export class Connection implements PeerHandler, ArrivalOwner {
   }
 
   #meet(partner: Connection, redundant: readonly Connection[]): void {
-    const splice = new Splice(this.#peer, partner.#peer);
+    const splice = new Splice(this.#peer, partner.#peer, this.#books.pauses);
     const tick = this.#context.monotonicClock();
     this.#pair = { partner, splice, tick };
     partner.#pair = { partner: this, splice, tick };
@@ -215,6 +242,7 @@ export class Connection implements PeerHandler, ArrivalOwner {
     const pair = this.#pair;
     const other = pair?.partner.arrival ?? this.arrival;
     const older = other.startedTick < this.arrival.startedTick ? other : this.arrival;
+    if (this.#token === null) this.#books.accepted(this.#peer.transport);
     if (pair !== null) this.#books.unpaired(pair.splice);
     this.#books.ended({
       mood,
@@ -222,6 +250,7 @@ export class Connection implements PeerHandler, ArrivalOwner {
       totalMs: now - older.startedTick,
       waitingMs: pair === null ? null : pair.tick - older.startedTick,
       totalBytes: pair?.splice.totalBytes ?? 0,
+      transports: [this, ...(pair === null ? [] : [pair.partner])].map((one) => one.#peer.transport),
     });
   }
 }

@@ -138,9 +138,11 @@ export class Entrance implements WireHandler, ArrivalOwner {
     if (head.length === 0) {
       this.#head = NOTHING;
     } else if (tls !== null && !this.#isInsideTls && head[0] === TLS_HANDSHAKE) {
+      this.#arrival.failure = 'tls';
       const inside = tls.wrap(this.#wire, head, tls.certificate.context);
       new Entrance(inside, this.#arrival, this.#rooms, true).start();
     } else if (raw === null || startsWithGet(head)) {
+      this.#arrival.failure = 'http';
       this.#rooms.http(this.#wire, this.#arrival, head);
     } else if (mayBecomeGet(head)) {
       this.#keep(head);

@@ -3,7 +3,7 @@ import { IdleWatch } from '../limits/idle-watch.ts';
 import type { Pacer } from '../limits/pacer.ts';
 import type { Event, Refused, State } from '../protocol/session.ts';
 import type { Side, Token } from '../protocol/wire.ts';
-import type { Arrival } from './arrival.ts';
+import type { Arrival, HandshakeFailure } from './arrival.ts';
 import { Connection } from './connection.ts';
 import type { Books, ConnectionContext, Ending } from './connection.ts';
 import { Ledger } from './ledger.ts';
@@ -56,7 +56,7 @@ export class Hub implements ConnectionContext {
   readonly #reception: Reception;
   readonly #connections = new Set<Connection>();
   /** The relay's own test clients leave no trace. */
-  readonly #testers = new Ledger(() => undefined);
+  readonly #testers: Ledger;
   readonly #testTokens = new Map<string, () => void>();
   readonly #waits: Deadlines<Connection>;
   readonly #timers: NodeJS.Timeout[] = [];
@@ -66,7 +66,8 @@ export class Hub implements ConnectionContext {
     this.#options = options;
     this.#reception = options.reception;
     this.monotonicClock = monotonicClock;
-    this.clients = new Ledger(options.ended);
+    this.#testers = new Ledger(monotonicClock, () => undefined);
+    this.clients = new Ledger(monotonicClock, options.ended);
     this.fault = options.fault;
     const timedOut = (connection: Connection): void => connection.dispatch('timed-out');
     this.#waits = new Deadlines(waitMs, monotonicClock, timedOut);
@@ -87,13 +88,12 @@ export class Hub implements ConnectionContext {
   }
 
   census(): Census {
-    const { pairs, endedBytes, rendezvous } = this.clients;
-    const incompleteBytes = this.clients.incompleteBytes();
+    const { pairs, rendezvous } = this.clients;
     return {
       connected: pairs * 2,
       waiting: rendezvous.waitingTokens,
-      incompleteBytes,
-      relayedBytes: endedBytes + incompleteBytes,
+      incompleteBytes: this.clients.incompleteBytes(),
+      relayedBytes: this.clients.relayedBytes(),
     };
   }
 
@@ -115,6 +115,10 @@ export class Hub implements ConnectionContext {
     if (arrived === undefined) return this.clients;
     arrived();
     return this.#testers;
+  }
+
+  failed(arrival: Arrival, books: Books, failure: HandshakeFailure): void {
+    if (books !== this.#testers) this.#reception.failed(arrival, failure);
   }
 
   judge(arrival: Arrival, books: Books, token: Token, side: Side | null): Refused | null {
@@ -195,7 +199,7 @@ export class Hub implements ConnectionContext {
   /** Compares every count with what it counts. For tests. Throws where they disagree. */
   checkConsistency(): void {
     const ledgers = [this.clients, this.#testers];
-    for (const { rendezvous } of ledgers) rendezvous.checkConsistency();
+    for (const ledger of ledgers) ledger.checkConsistency();
     const sum = (numbers: number[]): number => numbers.reduce((total, number) => total + number, 0);
     const states = [...this.#connections].map((connection) => connection.state);
     const count = (state: State): number => states.filter((other) => other === state).length;

@@ -1,28 +1,48 @@
 import { Rendezvous } from '../protocol/rendezvous.ts';
+import type { Mood } from '../protocol/wire.ts';
 import type { Books, Connection, Ending } from './connection.ts';
-import type { Splice } from './splice.ts';
+import { PauseClock } from './pause-clock.ts';
+import type { Transport } from './peer.ts';
+import type { Pauses, Splice } from './splice.ts';
+
+type ByTransport<T> = Readonly<Record<Transport, T>>;
+
+/** What has been since the start. It only grows. */
+export interface Totals {
+  /** Clients that were let in. */
+  readonly accepted: ByTransport<number>;
+  /** Clients that were let in and are no longer there: two for a pair. */
+  readonly ended: Readonly<Record<Mood, ByTransport<number>>>;
+  readonly pairs: number;
+  /** Bytes relayed, of pairs that run too, by the transport they came from and then by the one they went to. */
+  readonly relayedBytes: ByTransport<ByTransport<number>>;
+}
 
 /** The books on clients, or on the relay's own tests. */
 export class Ledger implements Books {
   readonly rendezvous = new Rendezvous<Connection>();
+  readonly pauses: Pauses;
   /** Each with one of its two connections. */
   readonly #splices = new Map<Splice, Connection>();
   readonly #ended: (ending: Ending) => void;
-  #endedBytes = 0;
+  readonly #acceptedByTransport = byTransport(() => 0);
+  readonly #endedByMood = byMood(() => byTransport(() => 0));
+  /** Of pairs that have ended. */
+  readonly #movedBytes = byTransport(() => byTransport(() => 0));
+  #pairsMade = 0;
 
-  /** @param ended told once of each connection that ended alone, and of each pair */
-  constructor(ended: (ending: Ending) => void) {
+  /**
+   * @param clock milliseconds of a clock that never jumps
+   * @param ended told once of each connection that ended alone, and of each pair
+   */
+  constructor(clock: () => number, ended: (ending: Ending) => void) {
     this.#ended = ended;
+    this.pauses = { backpressure: new PauseClock(clock), rateLimit: new PauseClock(clock) };
   }
 
   /** Pairs that are running. */
   get pairs(): number {
     return this.#splices.size;
-  }
-
-  /** Bytes relayed by pairs that have ended, both directions together. */
-  get endedBytes(): number {
-    return this.#endedBytes;
   }
 
   /** Bytes relayed so far by pairs that are running. */
@@ -32,17 +52,39 @@ export class Ledger implements Books {
     return bytes;
   }
 
+  /** Bytes relayed since the start, both directions together. */
+  relayedBytes(): number {
+    return sumOfAll(this.#movedBytes) + this.incompleteBytes();
+  }
+
+  totals(): Totals {
+    const relayedBytes = byTransport((from) => ({ ...this.#movedBytes[from] }));
+    for (const splice of this.#splices.keys()) addFlows(relayedBytes, splice);
+    return {
+      accepted: this.#acceptedByTransport,
+      ended: this.#endedByMood,
+      pairs: this.#pairsMade,
+      relayedBytes,
+    };
+  }
+
+  accepted(transport: Transport): void {
+    this.#acceptedByTransport[transport] += 1;
+  }
+
   paired(splice: Splice, connection: Connection): void {
+    this.#pairsMade += 1;
     this.#splices.set(splice, connection);
   }
 
   unpaired(splice: Splice): void {
     splice.end();
+    addFlows(this.#movedBytes, splice);
     this.#splices.delete(splice);
   }
 
   ended(ending: Ending): void {
-    this.#endedBytes += ending.totalBytes;
+    for (const transport of ending.transports) this.#endedByMood[ending.mood][transport] += 1;
     this.#ended(ending);
   }
 
@@ -55,4 +97,40 @@ export class Ledger implements Books {
   *progress(): Generator<readonly [Connection, number]> {
     for (const [splice, connection] of this.#splices) yield [connection, splice.totalBytes];
   }
+
+  /** Compares the counts with one another. For tests. Throws where they disagree. */
+  checkConsistency(): void {
+    this.rendezvous.checkConsistency();
+    const here = this.rendezvous.waitingClients + 2 * this.pairs;
+    if (sumOf(this.#acceptedByTransport) !== here + sumOfAll(this.#endedByMood))
+      throw new Error('ledger: clients that were let in are neither here nor have they ended');
+  }
+}
+
+function addFlows(sums: ByTransport<Record<Transport, number>>, splice: Splice): void {
+  for (const { from, to, bytes } of splice.flows()) sums[from][to] += bytes;
+}
+
+function byTransport<T>(make: (transport: Transport) => T): Record<Transport, T> {
+  return { tcp: make('tcp'), unix: make('unix'), websocket: make('websocket') };
+}
+
+function byMood<T>(make: () => T): Record<Mood, T> {
+  return {
+    happy: make(),
+    lonely: make(),
+    redundant: make(),
+    impatient: make(),
+    errory: make(),
+    empty: make(),
+  };
+}
+
+/** Of two levels of counts. */
+function sumOfAll(counts: Readonly<Record<string, ByTransport<number>>>): number {
+  return sumOf(Object.values(counts).map(sumOf));
+}
+
+function sumOf(counts: ByTransport<number> | readonly number[]): number {
+  return Object.values(counts).reduce((total, count) => total + count, 0);
 }

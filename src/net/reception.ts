@@ -3,7 +3,7 @@ import { ConnectionLimit } from '../limits/connection-limit.ts';
 import { Deadlines } from '../limits/deadlines.ts';
 import type { Refused } from '../protocol/session.ts';
 import { Arrival } from './arrival.ts';
-import type { RefusalReason } from './arrival.ts';
+import type { HandshakeFailure, RefusalReason } from './arrival.ts';
 
 /** How long somebody who is not let in may take to say in which language to be told so, in milliseconds. */
 const REFUSAL_MS = 5000;
@@ -52,6 +52,16 @@ export class Reception {
     quota: 0,
     shutdown: 0,
   };
+  readonly #failures: Record<HandshakeFailure, number> = {
+    left: 0,
+    timeout: 0,
+    bad_line: 0,
+    overlong_line: 0,
+    early_bytes: 0,
+    text: 0,
+    http: 0,
+    tls: 0,
+  };
   #arrived = 0;
   /** Only partners of clients that wait are let in. */
   isStopping = false;
@@ -62,7 +72,10 @@ export class Reception {
   constructor(options: ReceptionOptions) {
     this.#options = options;
     this.#limit = new ConnectionLimit(options.maxConnections);
-    const tooLate = (arrival: Arrival): void => arrival.owner?.tooLate();
+    const tooLate = (arrival: Arrival): void => {
+      arrival.failure &&= 'timeout';
+      arrival.owner?.tooLate();
+    };
     const { handshakeMs, monotonicClock } = options;
     this.#handshakes = new Deadlines(handshakeMs, monotonicClock, tooLate);
     this.#refusals = new Deadlines(Math.min(REFUSAL_MS, handshakeMs ?? REFUSAL_MS), monotonicClock, tooLate);
@@ -81,6 +94,16 @@ export class Reception {
   /** Clients that were refused since the start, by reason. */
   get refused(): Readonly<Record<RefusalReason, number>> {
     return this.#refused;
+  }
+
+  /** Clients that never came to wait or be paired, by how that was. Refused ones are not among them. */
+  get failures(): Readonly<Record<HandshakeFailure, number>> {
+    return this.#failures;
+  }
+
+  /** Connections at once; null: as many as come. */
+  get maxConnections(): number | null {
+    return this.#options.maxConnections;
   }
 
   /** Whether anybody needs to know where clients come from. */
@@ -120,6 +143,7 @@ export class Reception {
 
   /** A client has been made of it. */
   introduced(arrival: Arrival): void {
+    arrival.failure = null;
     this.#lobby.delete(arrival);
   }
 
@@ -140,6 +164,11 @@ export class Reception {
     arrival.refusal = null;
   }
 
+  /** A client has failed to become one that waits or is paired. */
+  failed(arrival: Arrival, failure: HandshakeFailure): void {
+    if (arrival.refusal === null) this.#failures[failure] += 1;
+  }
+
   /** Its descriptor is closed. */
   left(arrival: Arrival): void {
     this.heard(arrival);
@@ -148,15 +177,22 @@ export class Reception {
     arrival.slot?.leave();
     arrival.owner = null;
     if (arrival.refusal !== null) this.#refused[arrival.refusal] += 1;
+    else if (arrival.failure !== null) this.failed(arrival, arrival.failure);
   }
 
   /** Sends home whoever has not become a client. */
   shutdown(): void {
-    for (const arrival of this.#lobby) arrival.owner?.shutdown();
+    for (const arrival of this.#lobby) {
+      arrival.failure = null;
+      arrival.owner?.shutdown();
+    }
   }
 
   close(): void {
-    for (const arrival of this.#lobby) arrival.owner?.cut();
+    for (const arrival of this.#lobby) {
+      arrival.failure = null;
+      arrival.owner?.cut();
+    }
     this.#handshakes.close();
     this.#refusals.close();
   }

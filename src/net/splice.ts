@@ -1,4 +1,5 @@
-import type { Peer } from './peer.ts';
+import type { PauseClock } from './pause-clock.ts';
+import type { Peer, Transport } from './peer.ts';
 
 interface Direction {
   readonly from: Peer;
@@ -7,6 +8,21 @@ interface Direction {
   /** Its receiver holds something. */
   paused: boolean;
   bytesAtSweep: number;
+}
+
+/** What one direction of a pair has moved. */
+export interface Flow {
+  readonly from: Transport;
+  readonly to: Transport;
+  readonly bytes: number;
+}
+
+/** For how long directions of pairs have not been read, by the reason. */
+export interface Pauses {
+  /** Their receiver holds something. */
+  readonly backpressure: PauseClock;
+  /** They have had their share for now. */
+  readonly rateLimit: PauseClock;
 }
 
 /** Looks at what a pair moves, where that is limited. */
@@ -29,10 +45,13 @@ export class Splice {
   readonly #first: Direction;
   readonly #second: Direction;
   #meter: SpliceMeter | null = null;
+  /** Null once the pair has ended. */
+  #pauses: Pauses | null;
   /** Neither side is read: the pair has had its share for now. */
   #isHeld = false;
 
-  constructor(first: Peer, second: Peer) {
+  constructor(first: Peer, second: Peer, pauses: Pauses) {
+    this.#pauses = pauses;
     this.#first = { from: first, to: second, bytes: 0, paused: false, bytesAtSweep: -1 };
     this.#second = { from: second, to: first, bytes: 0, paused: false, bytesAtSweep: -1 };
   }
@@ -40,6 +59,11 @@ export class Splice {
   /** Bytes relayed so far, both directions together. */
   get totalBytes(): number {
     return this.#first.bytes + this.#second.bytes;
+  }
+
+  /** Both directions, as far as they have come. */
+  flows(): readonly [Flow, Flow] {
+    return [flowOf(this.#first), flowOf(this.#second)];
   }
 
   /** Has `meter` look at everything from now on. */
@@ -56,6 +80,7 @@ export class Splice {
     direction.bytes += bytes.length;
     if (!direction.to.send(bytes) && !direction.paused) {
       direction.paused = true;
+      this.#pauses?.backpressure.begin(1);
       if (!this.#isHeld) direction.from.pause();
     }
     this.#meter?.spend(bytes.length);
@@ -66,6 +91,7 @@ export class Splice {
     const direction = to === this.#first.to ? this.#first : this.#second;
     if (!direction.paused) return;
     direction.paused = false;
+    this.#pauses?.backpressure.end(1);
     if (!this.#isHeld) direction.from.resume();
   }
 
@@ -73,12 +99,14 @@ export class Splice {
   hold(): void {
     if (this.#isHeld) return;
     this.#isHeld = true;
+    this.#pauses?.rateLimit.begin(2);
     for (const { from, paused } of [this.#first, this.#second]) if (!paused) from.pause();
   }
 
   release(): void {
     if (!this.#isHeld) return;
     this.#isHeld = false;
+    this.#pauses?.rateLimit.end(2);
     for (const { from, paused } of [this.#first, this.#second]) if (!paused) from.resume();
   }
 
@@ -86,6 +114,10 @@ export class Splice {
   end(): void {
     this.#meter?.leave();
     this.#meter = null;
+    const pauses = this.#pauses;
+    this.#pauses = null;
+    if (this.#isHeld) pauses?.rateLimit.end(2);
+    for (const { paused } of [this.#first, this.#second]) if (paused) pauses?.backpressure.end(1);
   }
 
   /**
@@ -98,4 +130,8 @@ export class Splice {
       direction.bytesAtSweep = delivered;
     }
   }
+}
+
+function flowOf({ from, to, bytes }: Direction): Flow {
+  return { from: from.transport, to: to.transport, bytes };
 }

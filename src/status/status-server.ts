@@ -8,6 +8,10 @@ export interface StatusSource {
   readonly status: () => RelayStatus;
   /** Null until the relay listens. */
   readonly selfTest: () => SelfTest | null;
+  /** For Prometheus. */
+  readonly metrics: { readonly contentType: string; text(): Promise<string> };
+  /** Something in this program is wrong; the answer was broken off. */
+  readonly fault: (error: unknown) => void;
 }
 
 /** The answer of a check. */
@@ -32,8 +36,13 @@ const REQUEST_MS = 10_000;
 /** HTTP for operators. It counts nothing and is counted nowhere. */
 export function createStatusServer(source: StatusSource): Server {
   const routes: ReadonlyMap<string, Answer> = new Map<string, Answer>([
-    ['/healthz', (response) => send(response, 200, 'text/plain', 'ok\n')],
+    ['/healthz', sendAlive],
+    ['/livez', sendAlive],
     ['/readyz', (response) => sendReadiness(response, source)],
+    [
+      '/metrics',
+      async (response) => send(response, 200, source.metrics.contentType, await source.metrics.text()),
+    ],
     ['/status.json', (response) => sendJson(response, 200, source.status())],
     ['/health/relay', (response) => sendHealth(response, source, 'listeners')],
     ['/health/transfer', (response) => sendHealth(response, source, 'transfers')],
@@ -48,11 +57,25 @@ export function createStatusServer(source: StatusSource): Server {
       if (answer === undefined) send(response, 404, 'text/plain', 'not found\n');
       else if (request.method !== 'GET' && request.method !== 'HEAD')
         response.writeHead(405, { allow: 'GET, HEAD' }).end();
-      else void answer(response);
+      else void respond(response, answer, source);
     },
   );
   server.maxConnections = MAX_CONNECTIONS;
   return server;
+}
+
+async function respond(response: ServerResponse, answer: Answer, { fault }: StatusSource): Promise<void> {
+  try {
+    await answer(response);
+  } catch (error) {
+    response.destroy();
+    fault(error);
+  }
+}
+
+/** Who answers lives. Nothing else is looked at, or a busy relay would be taken for a dead one. */
+function sendAlive(response: ServerResponse): void {
+  send(response, 200, 'text/plain', 'ok\n');
 }
 
 /** Whether clients should be sent here: not before it listens, and no longer when it stops. */

@@ -8,12 +8,12 @@ export interface RecordSink {
 
 /** Blurs each record once and hands it to every sink. */
 export class Recorder {
-  readonly #blurSeconds: number;
+  /** Granularity of the records' start; 0: they are exact. */
+  readonly blurSeconds: number;
   readonly #sinks: RecordSink[] = [];
 
-  /** @param blurSeconds granularity of the records' start; 0 leaves them exact */
   constructor(blurSeconds: number) {
-    this.#blurSeconds = blurSeconds;
+    this.blurSeconds = blurSeconds;
   }
 
   addSink(sink: RecordSink): void {
@@ -21,17 +21,17 @@ export class Recorder {
   }
 
   record(record: UsageRecord): void {
-    const blurred = blur(record, this.#blurSeconds);
+    const blurred = blur(record, this.blurSeconds);
     for (const sink of this.#sinks) sink.record(blurred);
   }
 
   /** A live count of bytes, no finer than the records will be. */
   visibleBytes(bytes: number): number {
-    return this.#blurSeconds === 0 ? bytes : blurBytes(bytes);
+    return this.blurSeconds === 0 ? bytes : blurBytes(bytes);
   }
 
   /** A count of bytes that grows as long as the relay runs, in steps no finer than the smallest of the records. */
   visibleCount(bytes: number): number {
-    return this.#blurSeconds === 0 ? bytes : blurCount(bytes);
+    return this.blurSeconds === 0 ? bytes : blurCount(bytes);
   }
 }

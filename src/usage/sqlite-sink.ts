@@ -50,10 +50,12 @@ export class SqliteSink {
   #ticker: NodeJS.Timeout | null = null;
   #writing: Promise<unknown> | null = null;
   #closing: Promise<void> | null = null;
+  #writtenCount = 0;
   #failures = 0;
   #retryAt = 0;
-  /** Records that are lost and have not been told of. */
-  #lost = 0;
+  #lostCount = 0;
+  /** Of these, the ones that were told of. */
+  #toldCount = 0;
   #tellLostAt = 0;
   #written: { readonly state: CurrentState; readonly at: number } | null = null;
 
@@ -87,6 +89,11 @@ export class SqliteSink {
     return sink;
   }
 
+  /** Records that are on disk, and those that never will be, since the start. */
+  get totals(): { readonly written: number; readonly dropped: number } {
+    return { written: this.#writtenCount, dropped: this.#lostCount };
+  }
+
   /** Records that are not on disk yet. */
   get queued(): number {
     return this.#queue.length;
@@ -97,7 +104,7 @@ export class SqliteSink {
       this.#queue.push(record);
       return;
     }
-    this.#lost += 1;
+    this.#lostCount += 1;
     this.#tellLost();
   }
 
@@ -110,7 +117,7 @@ export class SqliteSink {
   async #close(): Promise<void> {
     if (this.#ticker !== null) clearInterval(this.#ticker);
     await Promise.race([this.#flush(), sleep(CLOSE_MS)]);
-    this.#lost += this.#queue.length;
+    this.#lostCount += this.#queue.length;
     this.#tellLostAt = 0;
     this.#tellLost();
     await this.#thread.close();
@@ -146,6 +153,7 @@ export class SqliteSink {
       return false;
     }
     this.#queue.splice(0, records.length);
+    this.#writtenCount += records.length;
     if (state !== null) this.#written = { state, at: performance.now() };
     if (this.#failures > 0) this.#events.recovered(this.#failures);
     this.#failures = 0;
@@ -161,10 +169,10 @@ export class SqliteSink {
 
   #tellLost(): void {
     const now = performance.now();
-    if (this.#lost === 0 || now < this.#tellLostAt) return;
+    const count = this.#lostCount - this.#toldCount;
+    if (count === 0 || now < this.#tellLostAt) return;
     this.#tellLostAt = now + TELL_LOST_MS;
-    const count = this.#lost;
-    this.#lost = 0;
+    this.#toldCount = this.#lostCount;
     this.#events.dropped(count);
   }
 

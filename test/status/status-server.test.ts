@@ -22,7 +22,14 @@ const STATUS: RelayStatus = {
   ...NOTHING_LIMITED,
 };
 
-const IDLE: StatusSource = { status: () => STATUS, selfTest: () => null };
+const IDLE: StatusSource = {
+  status: () => STATUS,
+  selfTest: () => null,
+  metrics: { contentType: 'text/plain; version=0.0.4; charset=utf-8', text: () => Promise.resolve('up 1\n') },
+  fault: (error) => {
+    throw error;
+  },
+};
 
 /** Nobody can listen there, so that every test fails, and at once. */
 const NOWHERE = { kind: 'unix', path: '/no/such/directory/relay.sock', mode: null, backlog: null } as const;
@@ -50,12 +57,46 @@ async function answerTo(port: number, bytes: string): Promise<string> {
 const request = (line: string): string => `${line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`;
 
 describe('the status server', () => {
-  test('answers /healthz, with a query too', async (context) => {
+  test('answers /healthz and /livez, with a query too', async (context) => {
     const port = await open(context, IDLE);
-    for (const path of ['/healthz', '/healthz?verbose', '/healthz?']) {
+    for (const path of ['/healthz', '/livez', '/healthz?verbose', '/livez?']) {
       const response = await fetch(`http://127.0.0.1:${port}${path}`);
       assert.deepEqual([response.status, await response.text()], [200, 'ok\n']);
       assert.equal(response.headers.get('cache-control'), 'no-store');
+    }
+  });
+
+  test('hands on the metrics, as they are when it is asked', async (context) => {
+    let count = 0;
+    const metrics = {
+      contentType: 'text/plain; version=0.0.4; charset=utf-8',
+      text: () => Promise.resolve(`asked ${(count += 1)}\n`),
+    };
+    const port = await open(context, { ...IDLE, metrics });
+    for (const expected of ['asked 1\n', 'asked 2\n']) {
+      const response = await fetch(`http://127.0.0.1:${port}/metrics`);
+      assert.equal(response.headers.get('content-type'), metrics.contentType);
+      assert.deepEqual([response.status, await response.text()], [200, expected]);
+    }
+  });
+
+  test('breaks off an answer that fails, tells of it, and goes on', async (context) => {
+    const faults: unknown[] = [];
+    const wrong = new Error('no figures');
+    const metrics = { ...IDLE.metrics, text: () => Promise.reject(wrong) };
+    const port = await open(context, { ...IDLE, metrics, fault: (error) => faults.push(error) });
+    assert.equal(await answerTo(port, request('GET /metrics')), '');
+    assert.deepEqual(faults, [wrong]);
+    assert.match(await answerTo(port, request('GET /livez')), /^HTTP\/1\.1 200 /u);
+  });
+
+  test('lives while it stops', async (context) => {
+    const port = await open(context, { ...IDLE, status: () => ({ ...STATUS, draining: true }) });
+    for (const [path, expected] of [
+      ['/livez', 200],
+      ['/readyz', 503],
+    ] as const) {
+      assert.equal((await fetch(`http://127.0.0.1:${port}${path}`)).status, expected);
     }
   });
 
@@ -63,6 +104,7 @@ describe('the status server', () => {
     let draining = false;
     let selfTest: SelfTest | null = null;
     const port = await open(context, {
+      ...IDLE,
       status: () => ({ ...STATUS, draining }),
       selfTest: () => selfTest,
     });
@@ -212,7 +254,7 @@ describe('a check at the status server', () => {
       },
     };
     const selfTest = new SelfTest([NOWHERE], [], register);
-    const draining = { status: () => ({ ...STATUS, draining: true }), selfTest: () => selfTest };
+    const draining = { ...IDLE, status: () => ({ ...STATUS, draining: true }), selfTest: () => selfTest };
     const port = await open(context, draining);
     const problem = 'the relay is stopping';
     assert.deepEqual(await ask(port, 'relay'), [503, { ok: false, problem, listeners: [] }]);

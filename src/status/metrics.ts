@@ -1,0 +1,194 @@
+import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import { collectProcessMetrics } from '../process-metrics.ts';
+import type { RelayFigures } from './relay-figures.ts';
+
+/** In front of every name. */
+export const PREFIX = 'transit_relay_';
+
+/** Of the event loop's delay in seconds: from what nobody notices to what makes people ask whether the relay is alive. */
+const DELAY_BUCKETS = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10];
+
+/** Values of a metric's labels, in the order of its label names, and the figure. */
+type Series = readonly [labels: readonly string[], value: number];
+
+/** A metric that is one figure or several of `RelayFigures`. */
+interface Metric {
+  readonly name: string;
+  readonly help: string;
+  readonly labels?: readonly string[];
+  readonly series: (figures: RelayFigures) => number | readonly Series[];
+}
+
+const COUNTERS: readonly Metric[] = [
+  {
+    name: 'connections_accepted_total',
+    help: 'Clients that were let in, by transport. A client counts when it has named its token, or has failed to.',
+    labels: ['transport'],
+    series: ({ accepted }) => oneLabel(accepted),
+  },
+  {
+    name: 'connections_refused_total',
+    help: 'Clients that were not let in, by reason. They count as nothing else.',
+    labels: ['reason'],
+    series: ({ refused }) => oneLabel(refused),
+  },
+  {
+    name: 'connections_ended_total',
+    help: 'Clients that were let in and have ended, by mood and transport; both clients of a pair.',
+    labels: ['mood', 'transport'],
+    series: ({ ended }) => twoLabels(ended),
+  },
+  {
+    name: 'handshake_failures_total',
+    help: 'Connections that never became a client that waits or is paired, by kind of failure.',
+    labels: ['kind'],
+    series: ({ handshakeFailures }) => oneLabel(handshakeFailures),
+  },
+  { name: 'pairs_made_total', help: 'Pairs made.', series: ({ pairs }) => pairs },
+  {
+    name: 'relayed_bytes_total',
+    help: 'Bytes relayed, by the transport they came from and the one they went to. Counted as they flow.',
+    labels: ['from', 'to'],
+    series: ({ relayedBytes }) => twoLabels(relayedBytes),
+  },
+  {
+    name: 'paused_seconds_total',
+    help: 'Seconds for which directions of pairs were not read, all of them together: their receiver did not keep up, or a rate limit held them.',
+    labels: ['reason'],
+    series: ({ pausedSeconds }) => [
+      [['backpressure'], pausedSeconds.backpressure],
+      [['rate_limit'], pausedSeconds.rateLimit],
+    ],
+  },
+  {
+    name: 'usage_records_written_total',
+    help: 'Usage records that were written, by output.',
+    labels: ['output'],
+    series: ({ records }) => [
+      [['database'], records.database.written],
+      [['log'], records.log.written],
+    ],
+  },
+  {
+    name: 'usage_records_dropped_total',
+    help: 'Usage records that are lost, by output.',
+    labels: ['output'],
+    series: ({ records }) => [
+      [['database'], records.database.dropped],
+      [['log'], records.log.dropped],
+    ],
+  },
+];
+
+const GAUGES: readonly Metric[] = [
+  {
+    name: 'connections_open',
+    help: 'Open connections that were not refused, whatever they do.',
+    series: ({ connections }) => connections,
+  },
+  {
+    name: 'connections_limit',
+    help: 'Connections that there is room for. 0: there is no limit.',
+    series: ({ maxConnections }) => maxConnections ?? 0,
+  },
+  {
+    name: 'connections_waiting',
+    help: 'Clients that wait for a partner.',
+    series: ({ waiting }) => waiting,
+  },
+  { name: 'connections_paired', help: 'Clients in pairs; two a pair.', series: ({ paired }) => paired },
+  {
+    name: 'held_bytes',
+    help: 'Bytes held in this process for receivers that do not keep up.',
+    series: ({ heldBytes }) => heldBytes,
+  },
+  {
+    name: 'quota_used_bytes',
+    help: 'What this period has used of the quota. 0 where there is none.',
+    series: ({ quota }) => quota?.usedBytes ?? 0,
+  },
+  {
+    name: 'quota_limit_bytes',
+    help: 'The quota. 0: there is none.',
+    series: ({ quota }) => quota?.limitBytes ?? 0,
+  },
+  {
+    name: 'quota_reset_timestamp_seconds',
+    help: 'When the next period of the quota begins, in seconds since the epoch. 0: there is no quota.',
+    series: ({ quota }) => (quota?.resetsAtMs ?? 0) / 1000,
+  },
+  {
+    name: 'usage_records_queued',
+    help: 'Usage records that wait to be written.',
+    labels: ['output'],
+    series: ({ queuedRecords }) => [[['database'], queuedRecords]],
+  },
+  { name: 'ready', help: '1: clients are taken in.', series: ({ ready }) => Number(ready) },
+  {
+    name: 'draining',
+    help: '1: the relay is stopping, and lets pairs finish.',
+    series: ({ draining }) => Number(draining),
+  },
+];
+
+/** What the relay tells Prometheus, but for the histograms of its records. */
+export class Metrics {
+  readonly #registry = new Registry();
+  readonly #counters: readonly (readonly [Metric, Counter])[];
+  readonly #gauges: readonly (readonly [Metric, Gauge])[];
+  readonly #delay: Histogram;
+
+  constructor() {
+    const registers = [this.#registry];
+    const optionsOf = ({ name, help, labels = [] }: Metric) => ({
+      name: PREFIX + name,
+      help,
+      labelNames: [...labels],
+      registers,
+    });
+    this.#counters = COUNTERS.map((metric) => [metric, new Counter(optionsOf(metric))]);
+    this.#gauges = GAUGES.map((metric) => [metric, new Gauge(optionsOf(metric))]);
+    this.#delay = new Histogram({
+      name: `${PREFIX}event_loop_delay_seconds`,
+      help: 'How much later than asked the event loop comes to a timer, looked at ten times a second.',
+      buckets: DELAY_BUCKETS,
+      registers,
+    });
+    collectProcessMetrics(this.#registry, PREFIX);
+  }
+
+  get contentType(): string {
+    return this.#registry.contentType;
+  }
+
+  observeDelay(seconds: number): void {
+    this.#delay.observe(seconds);
+  }
+
+  /** In the text format of Prometheus. */
+  text(figures: RelayFigures): Promise<string> {
+    for (const [metric, counter] of this.#counters) {
+      counter.reset();
+      for (const [labels, value] of seriesOf(metric, figures)) counter.labels(...labels).inc(value);
+    }
+    for (const [metric, gauge] of this.#gauges) {
+      for (const [labels, value] of seriesOf(metric, figures)) gauge.labels(...labels).set(value);
+    }
+    return this.#registry.metrics();
+  }
+}
+
+function seriesOf({ series }: Metric, figures: RelayFigures): readonly Series[] {
+  const found = series(figures);
+  return typeof found === 'number' ? [[[], found]] : found;
+}
+
+function oneLabel(figures: Readonly<Record<string, number>>): Series[] {
+  return Object.entries(figures).map(([label, value]) => [[label], value]);
+}
+
+function twoLabels(figures: Readonly<Record<string, Readonly<Record<string, number>>>>): Series[] {
+  return Object.entries(figures).flatMap(([first, inner]) =>
+    oneLabel(inner).map(([[second = ''], value]): Series => [[first, second], value]),
+  );
+}

@@ -1,0 +1,54 @@
+type Transport = 'tcp' | 'unix' | 'websocket';
+type ByTransport<T> = Readonly<Record<Transport, T>>;
+
+/**
+ * What the relay's metrics are made of. "Since the start" is a count that never goes back. The relay's own tests and
+ * the status port are in none of it.
+ */
+export interface RelayFigures {
+  /** Clients that were let in since the start. */
+  readonly accepted: ByTransport<number>;
+  /** Clients that were let in and have ended since the start; two for a pair. */
+  readonly ended: Readonly<
+    Record<'happy' | 'lonely' | 'redundant' | 'impatient' | 'errory' | 'empty', ByTransport<number>>
+  >;
+  /** Clients that were not let in since the start. */
+  readonly refused: Readonly<Record<'connections' | 'waiting' | 'address' | 'quota' | 'shutdown', number>>;
+  /** Clients that never came to wait or be paired since the start. */
+  readonly handshakeFailures: Readonly<
+    Record<
+      'left' | 'timeout' | 'bad_line' | 'overlong_line' | 'early_bytes' | 'text' | 'http' | 'tls',
+      number
+    >
+  >;
+  /** Connections now, whatever they do. */
+  readonly connections: number;
+  /** Null: as many as come. */
+  readonly maxConnections: number | null;
+  readonly waiting: number;
+  readonly paired: number;
+  /** Pairs made since the start. */
+  readonly pairs: number;
+  /** Bytes relayed since the start, by the transport that they came from and then by the one that they went to. */
+  readonly relayedBytes: ByTransport<ByTransport<number>>;
+  /** Bytes held now for receivers that do not keep up. */
+  readonly heldBytes: number;
+  /** Seconds since the start in which directions of pairs were not read, all of them together. */
+  readonly pausedSeconds: Readonly<Record<'backpressure' | 'rateLimit', number>>;
+  /** Null: there is none. */
+  readonly quota: {
+    readonly usedBytes: number;
+    readonly limitBytes: number;
+    /** Milliseconds since the epoch. */
+    readonly resetsAtMs: number;
+  } | null;
+  /** Usage records since the start, by where they go. */
+  readonly records: Readonly<
+    Record<'database' | 'log', { readonly written: number; readonly dropped: number }>
+  >;
+  /** Records that wait for the database. */
+  readonly queuedRecords: number;
+  /** Clients are taken in. */
+  readonly ready: boolean;
+  readonly draining: boolean;
+}

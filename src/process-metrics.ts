@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs';
 import { PerformanceObserver, constants } from 'node:perf_hooks';
 import { Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client';
 import packageJson from '../package.json' with { type: 'json' };
@@ -14,7 +15,6 @@ const TAKEN = [
   'process_resident_memory_bytes',
   'process_virtual_memory_bytes',
   'process_heap_bytes',
-  'process_open_fds',
   'process_max_fds',
   'nodejs_heap_size_total_bytes',
   'nodejs_heap_size_used_bytes',
@@ -26,6 +26,8 @@ const TAKEN = [
  * nobody wants to know. In milliseconds: a day.
  */
 const EVENT_LOOP_PRECISION_MS = 86_400_000;
+
+const OPEN_FILES = '/proc/self/fd';
 
 const GC_KINDS: ReadonlyMap<number, string> = new Map([
   [constants.NODE_PERFORMANCE_GC_MINOR, 'minor'],
@@ -55,8 +57,28 @@ export function collectProcessMetrics(registry: Registry, prefix: string): void 
     // Some are there on Linux only.
     if (metric !== undefined) registry.registerMetric(metric);
   }
+  const openFiles = `${prefix}process_open_fds`;
+  const listed = all.getSingleMetric(openFiles);
+  if (openFileCount() > 0) registry.registerMetric(countOpenFiles(openFiles));
+  else if (listed !== undefined) registry.registerMetric(listed);
   observeGarbageCollection(registry, prefix);
   addBuildInfo(registry, prefix);
+}
+
+/** Linux 6.2 and later say so without a list, which would keep the event loop for 18 ms where 18,000 are open. Else 0. */
+function openFileCount(): number {
+  return statSync(OPEN_FILES, { throwIfNoEntry: false })?.size ?? 0;
+}
+
+function countOpenFiles(name: string): Gauge {
+  return new Gauge({
+    name,
+    help: 'Number of open file descriptors.',
+    registers: [],
+    collect() {
+      this.set(openFileCount());
+    },
+  });
 }
 
 /** prom-client's own takes one of each batch of collections, and shows a kind only when it has come. */

@@ -1,0 +1,324 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { WebSocket } from 'ws';
+import { SIDE_A, SIDE_B, SIDE_C, handshake, newToken } from './support/bytes.ts';
+import { UPGRADE } from './support/frames.ts';
+import { nonZero, scrape } from './support/metrics.ts';
+import { scratch } from './support/scratch.ts';
+import type { TestClient } from './support/test-client.ts';
+import { OpenRelay } from './status/open-relay.ts';
+
+type Transport = TestClient['transport'];
+
+const TRANSPORTS: readonly Transport[] = ['tcp', 'unix', 'websocket'];
+
+/** Resolves when one of the relay's figures is as it should be. */
+async function figureWhere(
+  relay: OpenRelay,
+  name: string,
+  holds: (figure: number) => boolean,
+): Promise<void> {
+  const deadline = performance.now() + 10_000;
+  for (;;) {
+    const figure = (await scrape(relay.statusUrl)).get(`transit_relay_${name}`);
+    assert.ok(figure !== undefined, `there is no ${name}`);
+    if (holds(figure)) return;
+    assert.ok(performance.now() < deadline, `${name} stays ${figure}`);
+    await sleep(20);
+  }
+}
+
+function figureIs(relay: OpenRelay, name: string, expected: number): Promise<void> {
+  return figureWhere(relay, name, (figure) => figure === expected);
+}
+
+function figureExceeds(relay: OpenRelay, name: string, least: number): Promise<void> {
+  return figureWhere(relay, name, (figure) => figure > least);
+}
+
+/** Those that begin with this and are not 0. */
+async function figuresOf(relay: OpenRelay, name: string): Promise<Readonly<Record<string, number>>> {
+  return nonZero(await scrape(relay.statusUrl), `transit_relay_${name}`);
+}
+
+async function pairOf(relay: OpenRelay, from: Transport, to: Transport): Promise<[TestClient, TestClient]> {
+  const token = newToken();
+  const [a, b] = [await relay.connect(from), await relay.connect(to)];
+  await a.send(handshake(token, SIDE_A));
+  await b.send(handshake(token, SIDE_B));
+  await Promise.all([a.until(3), b.until(3)]);
+  return [a, b];
+}
+
+async function nobodyIsLeft(relay: OpenRelay): Promise<void> {
+  await figureIs(relay, 'connections_open', 0);
+}
+
+describe('the metrics', () => {
+  test('have one prefix, are all there from the start, and say 0 of what has not been', async (context) => {
+    await using relay = await OpenRelay.start({
+      RELAY_USAGE_DB: join(await scratch(context), 'usage.sqlite'),
+    });
+    const figures = await scrape(relay.statusUrl);
+    for (const series of figures.keys()) assert.match(series, /^transit_relay_/u);
+    const ofClients =
+      /^transit_relay_(?:connections_(?:accepted|refused|ended|waiting|paired|open)|pairs|relayed|held|paused|waiting|pair_|handshake|quota|usage|draining)/u;
+    const found = [...figures].filter(([series]) => ofClients.test(series));
+    for (const [series, value] of found) assert.equal(value, 0, series);
+    const names = new Set(found.map(([series]) => series.replace('transit_relay_', '')));
+    for (const transport of TRANSPORTS) {
+      assert.ok(names.has(`connections_accepted_total{transport="${transport}"}`));
+      for (const mood of ['happy', 'lonely', 'redundant', 'impatient', 'errory', 'empty'])
+        assert.ok(names.has(`connections_ended_total{mood="${mood}",transport="${transport}"}`));
+      for (const to of TRANSPORTS)
+        assert.ok(names.has(`relayed_bytes_total{from="${transport}",to="${to}"}`));
+    }
+  });
+
+  for (const from of TRANSPORTS) {
+    for (const to of TRANSPORTS) {
+      test(`know a pair of ${from} and ${to}, its bytes each way while they flow, and its end`, async (context) => {
+        const unix = join(await scratch(context), 'relay.sock');
+        await using relay = await OpenRelay.start({ RELAY_LISTEN: `tcp:0:interface=127.0.0.1 unix:${unix}` });
+        const [a, b] = await pairOf(relay, from, to);
+        await a.send(Buffer.alloc(123_456));
+        await b.until(123_459);
+        await b.send(Buffer.alloc(789));
+        await a.until(792);
+        const bytes =
+          from === to
+            ? { [`{from="${from}",to="${to}"}`]: 124_245 }
+            : { [`{from="${from}",to="${to}"}`]: 123_456, [`{from="${to}",to="${from}"}`]: 789 };
+        const each =
+          from === to
+            ? { [`{transport="${from}"}`]: 2 }
+            : { [`{transport="${from}"}`]: 1, [`{transport="${to}"}`]: 1 };
+        assert.deepEqual(await figuresOf(relay, 'relayed_bytes_total'), bytes);
+        assert.deepEqual(await figuresOf(relay, 'connections_accepted_total'), each);
+        assert.deepEqual(await figuresOf(relay, 'connections_ended_total'), {});
+        assert.deepEqual(await figuresOf(relay, 'pairs_made_total'), { '': 1 });
+        assert.deepEqual(await figuresOf(relay, 'connections_paired'), { '': 2 });
+        a.end();
+        b.end();
+        await nobodyIsLeft(relay);
+        assert.deepEqual(await figuresOf(relay, 'relayed_bytes_total'), bytes);
+        const moods = Object.entries(each).map(([transport, count]) => [
+          transport.replace('{', '{mood="happy",'),
+          count,
+        ]);
+        assert.deepEqual(await figuresOf(relay, 'connections_ended_total'), Object.fromEntries(moods));
+        assert.deepEqual(await figuresOf(relay, 'connections_paired'), {});
+        assert.equal((await figuresOf(relay, 'pair_size_bytes'))['_sum'], 124_245);
+        assert.equal((await figuresOf(relay, 'pair_duration_seconds'))['_count'], 1);
+        assert.equal((await figuresOf(relay, 'waiting_seconds'))['_count'], 1);
+      });
+    }
+  }
+
+  test('know each mood, and that whoever was let in has ended or is here', async () => {
+    await using relay = await OpenRelay.start();
+    const lonely = await relay.connect('websocket');
+    await lonely.send(handshake(newToken(), SIDE_A));
+    await figureIs(relay, 'connections_waiting', 1);
+    const token = newToken();
+    const twice = [await relay.connect('tcp'), await relay.connect('tcp')];
+    for (const client of twice) await client.send(handshake(token, SIDE_A));
+    await figureIs(relay, 'connections_waiting', 3);
+    const partner = await relay.connect('tcp');
+    await partner.send(handshake(token, SIDE_B));
+    await partner.until(3);
+    const impatient = await relay.connect('tcp');
+    await impatient.send(`${handshake(newToken(), SIDE_C)}early`);
+    const errory = await relay.connect('tcp');
+    await errory.send('please relay nothing\n');
+    const empty = await relay.connect('tcp');
+    empty.end();
+    await Promise.all([impatient.closed, errory.closed, empty.closed]);
+    await figureIs(relay, 'connections_open', 3);
+    const limit = (await scrape(relay.statusUrl)).get('transit_relay_connections_limit');
+    assert.deepEqual(await figuresOf(relay, 'connections_'), {
+      'accepted_total{transport="tcp"}': 6,
+      'accepted_total{transport="websocket"}': 1,
+      'ended_total{mood="redundant",transport="tcp"}': 1,
+      'ended_total{mood="impatient",transport="tcp"}': 1,
+      'ended_total{mood="errory",transport="tcp"}': 1,
+      'ended_total{mood="empty",transport="tcp"}': 1,
+      limit,
+      open: 3,
+      paired: 2,
+      waiting: 1,
+    });
+    for (const client of [lonely, partner, ...twice]) client.end();
+    await nobodyIsLeft(relay);
+    const figures = await scrape(relay.statusUrl);
+    assert.equal(
+      figures.get('transit_relay_connections_ended_total{mood="lonely",transport="websocket"}'),
+      1,
+    );
+    assert.equal(figures.get('transit_relay_connections_ended_total{mood="happy",transport="tcp"}'), 2);
+  });
+
+  test('know how handshakes fail, and take nothing else for one that did', async () => {
+    await using relay = await OpenRelay.start({ RELAY_HANDSHAKE_TIMEOUT: '500ms' });
+    const [raw] = relay.endpoints.raw;
+    assert.ok(raw?.kind === 'tcp');
+    const say = async (text: string, end: boolean): Promise<void> => {
+      const socket = connect({ port: raw.port, host: '127.0.0.1', allowHalfOpen: false }).resume();
+      socket.on('error', () => undefined);
+      await once(socket, 'connect');
+      if (end) socket.end(text);
+      else socket.write(text);
+      await once(socket, 'close');
+    };
+    await say('', true);
+    await say('please relay', true);
+    await say('please relay', false);
+    await say('GET / HTTP/1.1\r\nHost: x\r\n\r\n', false);
+    await say('GET / HTTP/1.1\r\nHost:', false);
+    await say('nonsense\n', false);
+    await say('x'.repeat(5000), false);
+    await say(`${handshake(newToken(), SIDE_A)}early`, false);
+    await say(UPGRADE, true);
+    const [websocket] = relay.endpoints.websocket;
+    assert.ok(websocket?.kind === 'tcp');
+    const text = new WebSocket(`ws://127.0.0.1:${websocket.port}`);
+    await once(text, 'open');
+    text.send('text');
+    await once(text, 'close');
+    // These do not fail.
+    const lonely = await relay.connect('tcp');
+    await lonely.send(handshake(newToken(), SIDE_A));
+    await figureIs(relay, 'connections_waiting', 1);
+    lonely.end();
+    const pair = await pairOf(relay, 'tcp', 'websocket');
+    for (const client of pair) client.end();
+    await nobodyIsLeft(relay);
+    assert.deepEqual(await figuresOf(relay, 'handshake_failures_total'), {
+      // One said nothing, one said half of its line, one asked to become a WebSocket client and left.
+      '{kind="left"}': 3,
+      '{kind="timeout"}': 2,
+      '{kind="http"}': 1,
+      '{kind="bad_line"}': 1,
+      '{kind="overlong_line"}': 1,
+      '{kind="early_bytes"}': 1,
+      '{kind="text"}': 1,
+    });
+  });
+
+  test('know who was refused, and count them as nothing else', async () => {
+    await using relay = await OpenRelay.start({ RELAY_MAX_CONNECTIONS: '2', RELAY_MAX_WAITING: '1' });
+    const waits = await relay.connect('tcp');
+    await waits.send(handshake(newToken(), SIDE_A));
+    await figureIs(relay, 'connections_waiting', 1);
+    const tooMany = await relay.connect('websocket');
+    await tooMany.send(handshake(newToken(), SIDE_A));
+    await tooMany.closed;
+    await figureIs(relay, 'connections_open', 1);
+    const second = await relay.connect('tcp');
+    await figureIs(relay, 'connections_open', 2);
+    const third = await relay.connect('tcp');
+    await third.send('nonsense\n');
+    await third.closed;
+    await figureIs(relay, 'connections_refused_total{reason="connections"}', 1);
+    assert.deepEqual(await figuresOf(relay, 'connections_'), {
+      'accepted_total{transport="tcp"}': 1,
+      'refused_total{reason="connections"}': 1,
+      'refused_total{reason="waiting"}': 1,
+      limit: 2,
+      open: 2,
+      waiting: 1,
+    });
+    assert.deepEqual(await figuresOf(relay, 'handshake_failures_total'), {});
+    second.end();
+  });
+
+  test('answer when no client finds a place, and count neither themselves nor the relay’s own tests', async () => {
+    await using relay = await OpenRelay.start({ RELAY_MAX_CONNECTIONS: '50' });
+    const crowd = await Promise.all(Array.from({ length: 50 }, () => relay.connect('tcp')));
+    for (const client of crowd) await client.send(handshake(newToken(), SIDE_A));
+    await figureIs(relay, 'connections_waiting', 25);
+    await figureIs(relay, 'connections_refused_total{reason="waiting"}', 25);
+    const full = await Promise.all(Array.from({ length: 25 }, () => relay.connect('tcp')));
+    await figureIs(relay, 'connections_open', 50);
+    const before = await figuresOf(relay, 'connections_');
+    for (const path of ['livez', 'readyz', 'healthz', 'status.json', 'metrics'])
+      assert.equal((await fetch(`${relay.statusUrl}/${path}`)).status, 200, path);
+    const { report } = await relay.check('transfer');
+    assert.equal(report.problem, null);
+    assert.deepEqual(await figuresOf(relay, 'connections_'), before);
+    for (const name of ['pairs_made', 'relayed_bytes', 'handshake_failures', 'pair_size_bytes_count'])
+      assert.deepEqual(await figuresOf(relay, name), {}, name);
+    for (const client of full) client.end();
+    await Promise.all(full.map(({ closed }) => closed));
+  });
+
+  test('know how long a sender was not read: its receiver slept, or a limit held it', async () => {
+    await using relay = await OpenRelay.start({ RELAY_PAIR_RATE: '1MB/s' });
+    const [a, b] = await pairOf(relay, 'tcp', 'tcp');
+    await a.send(Buffer.alloc(300_000));
+    await b.until(300_003);
+    await figureExceeds(relay, 'paused_seconds_total{reason="rate_limit"}', 0.2);
+    assert.equal((await figuresOf(relay, 'paused_seconds_total'))['{reason="backpressure"}'], undefined);
+    b.end();
+    await nobodyIsLeft(relay);
+    const atRest = await figuresOf(relay, 'paused_seconds_total');
+    await using unlimited = await OpenRelay.start();
+    const [c, d] = await pairOf(unlimited, 'tcp', 'tcp');
+    d.pause();
+    const sent = c.send(Buffer.alloc(50_000_000));
+    await figureExceeds(unlimited, 'held_bytes', 0);
+    await figureExceeds(unlimited, 'paused_seconds_total{reason="backpressure"}', 0.2);
+    d.resume();
+    await sent;
+    await d.until(50_000_003);
+    await figureIs(unlimited, 'held_bytes', 0);
+    assert.equal((await figuresOf(unlimited, 'relayed_bytes_total'))['{from="tcp",to="tcp"}'], 50_000_000);
+    // Nobody is paused in the first relay any more, and its clock stands.
+    assert.deepEqual(await figuresOf(relay, 'paused_seconds_total'), atRest);
+  });
+
+  test('know the quota, the records, and that the relay stops', async (context) => {
+    const directory = await scratch(context);
+    await using relay = await OpenRelay.start({
+      RELAY_USAGE_DB: join(directory, 'usage.sqlite'),
+      RELAY_QUOTA: '1GB/month',
+      RELAY_QUOTA_COUNTS: 'in+out',
+    });
+    const [a, b] = await pairOf(relay, 'tcp', 'websocket');
+    await a.send(Buffer.alloc(1_000_000));
+    await b.until(1_000_003);
+    await figureIs(relay, 'quota_used_bytes', 2_000_000);
+    const quota = await figuresOf(relay, 'quota_');
+    assert.equal(quota['limit_bytes'], 1e9);
+    const { quota: told } = await relay.status();
+    assert.equal(quota['reset_timestamp_seconds'], Date.parse(told?.resets ?? '') / 1000);
+    assert.deepEqual(await figuresOf(relay, 'ready'), { '': 1 });
+    const aborted = new AbortController();
+    const drained = relay.relay.drain(aborted.signal);
+    await figureIs(relay, 'ready', 0);
+    await figureIs(relay, 'draining', 1);
+    a.end();
+    b.end();
+    await drained;
+    await figureIs(relay, 'usage_records_written_total{output="database"}', 1);
+    await figureIs(relay, 'usage_records_queued{output="database"}', 0);
+  });
+
+  test('of a relay that blurs are no finer than its records', async () => {
+    await using relay = await OpenRelay.start({ RELAY_BLUR_USAGE: '86400' });
+    const [a, b] = await pairOf(relay, 'tcp', 'tcp');
+    await a.send(Buffer.alloc(12_345));
+    await b.until(12_348);
+    await figureIs(relay, 'relayed_bytes_total{from="tcp",to="tcp"}', 20_000);
+    a.end();
+    b.end();
+    await nobodyIsLeft(relay);
+    assert.deepEqual(await figuresOf(relay, 'pair_size_bytes'), {});
+    assert.deepEqual(await figuresOf(relay, 'waiting_seconds'), {});
+    assert.deepEqual(await figuresOf(relay, 'pair_duration_seconds'), {});
+  });
+});

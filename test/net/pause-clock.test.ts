@@ -1,0 +1,54 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import * as fc from 'fast-check';
+import { PauseClock } from '../../src/net/pause-clock.ts';
+
+test('adds up what stands still at once, up to now', () => {
+  let now = 5000;
+  const pauses = new PauseClock(() => now);
+  now = 6000;
+  assert.equal(pauses.seconds, 0);
+  pauses.begin(1);
+  now = 7000;
+  assert.equal(pauses.seconds, 1);
+  pauses.begin(2);
+  now = 8500;
+  assert.equal(pauses.seconds, 1 + 3 * 1.5);
+  pauses.end(2);
+  now = 9500;
+  pauses.end(1);
+  now = 20_000;
+  assert.equal(pauses.seconds, 6.5);
+});
+
+test('never goes back, and is the sum of all pauses, however they overlap and however often it is read', () => {
+  const step = fc.record({
+    afterMs: fc.double({ min: 0, max: 1e6, noNaN: true }),
+    what: fc.constantFrom('begin', 'end', 'read'),
+  });
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 100 }), (steps) => {
+      let now = 1e9;
+      const pauses = new PauseClock(() => now);
+      const begun: number[] = [];
+      let expectedMs = 0;
+      let before = 0;
+      for (const { afterMs, what } of steps) {
+        now += afterMs;
+        if (what === 'begin') {
+          pauses.begin(1);
+          begun.push(now);
+        } else if (what === 'end' && begun.length > 0) {
+          pauses.end(1);
+          expectedMs += now - (begun.pop() ?? now);
+        }
+        const { seconds } = pauses;
+        assert.ok(seconds >= before);
+        before = seconds;
+      }
+      for (const since of begun) expectedMs += now - since;
+      assert.ok(Math.abs(before * 1000 - expectedMs) < 1, `${before * 1000} ms and not ${expectedMs}`);
+    }),
+    { numRuns: 500 },
+  );
+});

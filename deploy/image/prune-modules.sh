@@ -17,6 +17,9 @@ find . -name binding.gyp -delete
 # A browser asks for these two, and nothing in Node for the others.
 find uplot/dist -type f ! -name uPlot.esm.js ! -name uPlot.min.css -delete
 
+# Every file of it is there twice; prom-client requires the CommonJS one.
+find @opentelemetry/api -name '*.mjs' -delete
+
 # What is for those who work on a package. Such names count in a package's root alone: deeper down they may be a
 # part of the program.
 find . \( -name test -o -name 'test-*' -o -name tests -o -name __tests__ -o -name fixtures -o -name 'bench*' \

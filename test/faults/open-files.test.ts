@@ -8,6 +8,8 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SIDE_A, handshake, newToken } from '../support/bytes.ts';
+import { freePort } from '../support/listening.ts';
+import { scrape } from '../support/metrics.ts';
 import { findProgram } from '../support/programs.ts';
 import { scratch, until } from '../support/scratch.ts';
 import { coresUsed, vitalsOf } from '../support/vitals.ts';
@@ -98,8 +100,14 @@ async function assertIdle(pid: number): Promise<void> {
 describe('open files', { skip: CANNOT_LIMIT }, () => {
   test('are not spent on clients, however many these may be: the relay has warned, and takes what fits', async (context) => {
     const path = join(await scratch(context), 'usage.sqlite');
+    const statusPort = await freePort();
     await using relay = await StrickenRelay.start(
-      { RELAY_USAGE_DB: path, RELAY_MAX_CONNECTIONS: '100000', RELAY_MAX_WAITING: '100000' },
+      {
+        RELAY_USAGE_DB: path,
+        RELAY_STATUS_LISTEN: `tcp:${statusPort}:interface=127.0.0.1`,
+        RELAY_MAX_CONNECTIONS: '100000',
+        RELAY_MAX_WAITING: '100000',
+      },
       { prefix: ['prlimit', `--nofile=${OPEN_FILES}:${OPEN_FILES}`] },
     );
     assert.equal(relay.count(TAKEN_DOWN), 1);
@@ -110,6 +118,12 @@ describe('open files', { skip: CANNOT_LIMIT }, () => {
       await until(() => crowd.here.size < FITTING);
       assert.deepEqual(crowd.heard, new Set(['busy\n']));
       assert.ok(vitalsOf(relay.pid).openFiles > FITTING);
+      const figures = await scrape(`http://127.0.0.1:${statusPort}`);
+      assert.equal(figures.get('transit_relay_connections_limit'), FITTING);
+      assert.equal(figures.get('transit_relay_connections_open'), FITTING);
+      assert.equal(figures.get('transit_relay_process_max_fds'), OPEN_FILES);
+      assert.ok((figures.get('transit_relay_process_open_fds') ?? 0) > FITTING);
+      assert.ok((figures.get('transit_relay_connections_refused_total{reason="connections"}') ?? 0) > 0);
       await transfer(early, 5);
       await crowd.leave();
       await visits(relay.port, range(6, 10));

@@ -44,6 +44,7 @@ export class SnapshotSchedule {
   #taking: Promise<Snapshot> | null = null;
   #failures = 0;
   #problem: string | null = null;
+  readonly #counts = { taken: 0, failed: 0 };
 
   /** It does nothing before `start`. */
   constructor({ taker, everyMs, events, wallClock = Date.now }: SnapshotScheduleOptions) {
@@ -63,6 +64,11 @@ export class SnapshotSchedule {
   /** Why the last attempt failed, in a sentence; null when it did not. */
   get problem(): string | null {
     return this.#problem;
+  }
+
+  /** Snapshots that were taken, and attempts that failed, since this was made. */
+  get counts(): { readonly taken: number; readonly failed: number } {
+    return this.#counts;
   }
 
   /** Takes a snapshot at once where one is due. */
@@ -111,6 +117,7 @@ export class SnapshotSchedule {
       const snapshot = await this.#taker.take();
       this.#dueAt = Date.parse(snapshot.time) + this.#everyMs;
       this.#problem = null;
+      this.#counts.taken += 1;
       if (this.#failures > 0) this.#events.recovered(this.#failures);
       this.#failures = 0;
       this.#events.taken(snapshot);
@@ -123,6 +130,7 @@ export class SnapshotSchedule {
 
   #noteFailure(error: unknown): void {
     this.#failures += 1;
+    this.#counts.failed += 1;
     const waitMs = RETRY_MS[Math.min(this.#failures, RETRY_MS.length) - 1] ?? RETRY_MS[0];
     this.#dueAt = this.#wallClock() + Math.min(waitMs, this.#everyMs);
     this.#problem = error instanceof Error ? error.message : String(error);

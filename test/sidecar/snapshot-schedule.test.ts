@@ -112,6 +112,7 @@ describe('the schedule', () => {
     stage.fault = null;
     await stage.pass(100);
     assert.equal(stage.schedule.problem, null);
+    assert.deepEqual(stage.schedule.counts, { taken: 1, failed: 5 });
     assert.deepEqual(stage.seen.slice(-3), ['no room 5', 'recovered 5', `taken ${START + 141_000}.sqlite`]);
     assert.equal(stage.schedule.next.getTime(), START + 141_000 + HOUR_MS);
   });
@@ -132,6 +133,7 @@ describe('the schedule', () => {
     assert.equal(one, other);
     await stage.pass(3601);
     assert.deepEqual(stage.attemptSeconds, [0, 1800, 5400]);
+    assert.deepEqual(stage.schedule.counts, { taken: 3, failed: 0 });
   });
 
   test('tells who asked why there is none', async (context) => {

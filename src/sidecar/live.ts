@@ -30,7 +30,7 @@ export async function readLive(
 }
 
 /** What a look from outside tells. Opening it is for those who want to know more. */
-async function readDatabaseState(path: string): Promise<DatabaseState> {
+export async function readDatabaseState(path: string): Promise<DatabaseState> {
   try {
     const main = await stat(path);
     if (!main.isFile()) return { state: 'unreadable', problem: `the usage database "${path}" is not a file` };

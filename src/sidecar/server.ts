@@ -5,6 +5,7 @@ import type { ErrorRequestHandler, Express, RequestHandler, Response } from 'exp
 import { refuseForeignPages, requireLocalName, requireToken } from './access.ts';
 import type { Health, Live } from './api.ts';
 import type { Asset } from './assets.ts';
+import type { Metrics } from './metrics.ts';
 import { SNAPSHOT_TYPE, isCompressed } from './snapshot-routes.ts';
 
 /** What the server tells of; each is asked when somebody wants to know. */
@@ -13,6 +14,7 @@ export interface SidecarSource {
   readonly assets: ReadonlyMap<string, Asset>;
   readonly live: () => Promise<Live>;
   readonly health: Readonly<Record<'relay' | 'transfer' | 'snapshot', () => Promise<Health>>>;
+  readonly metrics: Pick<Metrics, 'text' | 'contentType'>;
   /** Everything else. */
   readonly routes: RequestHandler;
   /** Something in this program is wrong; the request was answered with 500. */
@@ -61,6 +63,11 @@ export function createApp(source: SidecarSource, token: string | null): Express 
   for (const [check, ask] of Object.entries(source.health)) {
     app.get(`/health/${check}`, async (_request, response) => sendHealth(response, await ask()));
   }
+  app.get('/metrics', async (_request, response) => {
+    response.setHeader('content-type', source.metrics.contentType);
+    // As bytes, since Express would put the parts of the type of a text in another order.
+    response.send(Buffer.from(await source.metrics.text()));
+  });
   app.use(source.routes);
   app.use((_request, response) => notFound(response));
   app.use(onError(source.fault));

@@ -11,9 +11,13 @@ import type { Endpoint } from '../net/endpoint.ts';
 import { listen } from '../net/listener.ts';
 import type { Health } from './api.ts';
 import { readAssets, readPage } from './assets.ts';
-import { readLive } from './live.ts';
+import { readDatabaseState, readLive } from './live.ts';
+import { KeptCheck } from './metrics-check.ts';
+import { UsageTotals } from './metrics-totals.ts';
+import { Metrics } from './metrics.ts';
 import { RelayClient } from './relay-client.ts';
 import { createApp } from './server.ts';
+import type { SidecarSource } from './server.ts';
 import { SNAPSHOT_CHECK_JOB } from './snapshot-check.ts';
 import type { SnapshotCheckTask } from './snapshot-check.ts';
 import { snapshotRoutes } from './snapshot-routes.ts';
@@ -75,7 +79,20 @@ export class Sidecar {
     const reports = new UsageReports({ source, pool, clock: Date.now });
     this.#closers.push(() => reports.close());
 
+    const fault = (error: unknown): void => {
+      // What is broken off because everything ends is no fault.
+      if (!this.#closing) this.#log.error({ fault: faultOf(error) }, 'a request failed');
+    };
+    const totals = new UsageTotals({ source, pool, fault });
+    this.#closers.push(() => totals.close());
+
     const relay = new RelayClient(relayStatusUrl);
+    const health: SidecarSource['health'] = {
+      relay: () => relay.health('relay'),
+      transfer: () => relay.health('transfer'),
+      snapshot: () => checkSnapshot(pool, snapshots.directory, snapshots.everyMs),
+    };
+    const metrics = this.#createMetrics(health, totals, store, schedule, fault);
     const routes = Router();
     routes.use('/snapshots', snapshotRoutes(store, schedule));
     const brokenOff = (problem: string): void => this.#log.warn({ problem }, 'usage.csv broke off half-way');
@@ -85,21 +102,17 @@ export class Sidecar {
         page: readPage(),
         assets: readAssets(),
         live: () => readLive(relay, databasePath, store, schedule),
-        health: {
-          relay: () => relay.health('relay'),
-          transfer: () => relay.health('transfer'),
-          snapshot: () => checkSnapshot(pool, snapshots.directory, snapshots.everyMs),
-        },
+        health,
+        metrics,
         routes,
-        fault: (error) => {
-          // What is broken off because everything ends is no fault.
-          if (!this.#closing) this.#log.error({ fault: faultOf(error) }, 'a request failed');
-        },
+        fault,
       },
       token,
     );
     const endpoints = await this.#listenAll(() => createServer(app));
     schedule.start();
+    // A first count of many records takes seconds; it is to be there when somebody asks.
+    void totals.refresh();
     return endpoints;
   }
 
@@ -138,6 +151,35 @@ export class Sidecar {
         },
         recovered: (failures) => this.#log.info({ failures }, 'snapshots are taken again'),
       },
+    });
+  }
+
+  #createMetrics(
+    health: SidecarSource['health'],
+    totals: UsageTotals,
+    store: SnapshotStore,
+    schedule: SnapshotSchedule,
+    fault: (error: unknown) => void,
+  ): Metrics {
+    const { usageDatabasePath, snapshots } = this.#config;
+    const check = (ask: () => Promise<boolean>): KeptCheck => new KeptCheck({ ask, fault });
+    let databaseBytes = 0;
+    return new Metrics({
+      checks: {
+        relay: check(async () => (await health.relay()).ok),
+        transfer: check(async () => (await health.transfer()).ok),
+        snapshot: check(async () => (await health.snapshot()).ok),
+        database: check(async () => {
+          const seen = await readDatabaseState(usageDatabasePath);
+          databaseBytes = seen.state === 'ok' ? seen.bytes : 0;
+          return totals.refresh();
+        }),
+      },
+      totals: () => totals.known,
+      databaseBytes: () => databaseBytes,
+      snapshots: () => store.list(),
+      snapshotCounts: () => schedule.counts,
+      snapshotEveryMs: snapshots.everyMs,
     });
   }
 

@@ -1,7 +1,17 @@
+import { statSync } from 'node:fs';
 import Database from 'better-sqlite3';
 import type { UsageRow } from './api.ts';
+import { addTotals } from './metrics-totals-query.ts';
 import { toPeriodLine, toRecordLine } from './usage-csv.ts';
-import type { AggregateOutcome, AggregateTask, CsvOutcome, CsvTask, UsageFailure } from './usage-messages.ts';
+import type {
+  AggregateOutcome,
+  AggregateTask,
+  CsvOutcome,
+  CsvTask,
+  TotalsOutcome,
+  TotalsTask,
+  UsageFailure,
+} from './usage-messages.ts';
 import { nextPeriodStart } from './usage-periods.ts';
 import { recordsPage, usagePeriods, waitingSteps } from './usage-query.ts';
 import { UsageSourceError, openUsage, toUsageSourceError } from './usage-source.ts';
@@ -15,6 +25,9 @@ const PAGE_LINES = 5000;
 
 /** Records that one aggregated page of CSV sums up at least before it ends; about half a second of work. */
 const PAGE_RECORDS = 1_000_000;
+
+/** Records that one page of totals reads; some 100 ms of work, so that no question waits long for the thread. */
+const TOTALS_RECORDS = 400_000;
 
 /** Worker job: the rows of `GET /usage.json`. */
 export function aggregate({ source, by, from, to }: AggregateTask): AggregateOutcome {
@@ -66,6 +79,20 @@ function periodLines(
     }
   }
   return { kind: 'ok', text: lines.join(''), next: null };
+}
+
+/** Worker job: a page of the sums over all records. */
+export function totals({ source, known }: TotalsTask): TotalsOutcome {
+  return withUsage(source, (database) => ({
+    kind: 'ok',
+    ...addTotals(database, fileOf(source.databasePath), known, TOTALS_RECORDS),
+  }));
+}
+
+/** Names the file that has the path now; what is read may be a private copy of it. Empty where there is none any more. */
+function fileOf(path: string): string {
+  const state = statSync(path, { bigint: true, throwIfNoEntry: false });
+  return state === undefined ? '' : `${state.dev}.${state.ino}`;
 }
 
 /** Runs `job` on the database, open for as long as that takes. Failures are values: piscina takes errors apart. */

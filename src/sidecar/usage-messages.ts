@@ -1,4 +1,5 @@
 import type { DatabaseState, Period, UsageRow, WaitingStep } from './api.ts';
+import type { TotalsState } from './metrics-totals-query.ts';
 import type { RecordPosition } from './usage-query.ts';
 import type { UsageSource } from './usage-source.ts';
 
@@ -46,3 +47,13 @@ export interface CsvTask {
 /** Lines without the header, and where the next page begins; null when this is the last one. */
 export type CsvOutcome =
   { readonly kind: 'ok'; readonly text: string; readonly next: RecordPosition | null } | UsageFailure;
+
+/** Asks `totals` for sums over all records; `known` is what is known of them, and spares reading those again. */
+export interface TotalsTask {
+  readonly source: UsageSource;
+  readonly known: TotalsState | null;
+}
+
+/** `isComplete` false: it is a page of a long table, and asking again with `state` brings the next one. */
+export type TotalsOutcome =
+  { readonly kind: 'ok'; readonly state: TotalsState; readonly isComplete: boolean } | UsageFailure;

@@ -21,6 +21,7 @@ const GUARDED = [
   '/health/relay',
   '/health/transfer',
   '/health/snapshot',
+  '/metrics',
   '/nothing',
   '/%zz',
   '/healthz/more',
@@ -95,7 +96,14 @@ describe('a sidecar with a token', () => {
     assert.equal((await ask(url, '/healthz')).status, 200);
 
     for (const authorization of GOOD) {
-      for (const path of ['/', '/live.json', '/snapshots', '/usage.csv', '/snapshots/latest.sqlite']) {
+      for (const path of [
+        '/',
+        '/live.json',
+        '/snapshots',
+        '/usage.csv',
+        '/metrics',
+        '/snapshots/latest.sqlite',
+      ]) {
         const answer = await ask(url, path, authorized(authorization));
         assert.equal(answer.status, 200, `${authorization} ${path}`);
         assert.ok(!JSON.stringify(answer.headers).includes(TOKEN));
@@ -146,7 +154,10 @@ describe('a sidecar without a token', () => {
       'sidecar:4004',
       '',
     ];
-    for (const host of local) assert.equal(await statusFor(host), 200, host);
+    for (const host of local) {
+      assert.equal(await statusFor(host), 200, host);
+      assert.equal(await statusFor(host, '/metrics'), 200, host);
+    }
     const foreign = [
       'evil.example',
       'evil.example:4004',
@@ -164,6 +175,7 @@ describe('a sidecar without a token', () => {
       assert.match(problemOf(answer), /set SIDECAR_TOKEN to give it a domain name$/u);
       assert.equal(answer.headers['x-content-type-options'], 'nosniff');
       assert.equal(await statusFor(host, '/nothing'), 403);
+      assert.equal(await statusFor(host, '/metrics'), 403);
       assert.equal(await statusFor(host, '/healthz'), 200);
     }
   });

@@ -21,12 +21,13 @@ const ROUTES: readonly (readonly [path: string, status: number, type: string])[]
   ['/usage.csv', 200, 'text/csv; charset=utf-8'],
   ['/healthz', 200, JSON_TYPE],
   ['/health/snapshot', 200, JSON_TYPE],
+  ['/metrics', 200, 'text/plain; version=0.0.4; charset=utf-8'],
   ['/health/relay', 503, JSON_TYPE],
   ['/health/transfer', 503, JSON_TYPE],
 ];
 
 /** Whose answers differ from one moment to the next. */
-const CHANGING = /live\.json|usage\.json/u;
+const CHANGING = /live\.json|usage\.json|metrics/u;
 
 const STRANGE_PATHS = [
   '/nothing',

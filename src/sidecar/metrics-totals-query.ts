@@ -1,0 +1,92 @@
+import type { Database } from 'better-sqlite3';
+import { MOODS } from '../protocol/wire.ts';
+import type { Mood } from '../protocol/wire.ts';
+
+/** A mood, or whatever else a foreign database may say. */
+export type TotalsMood = Mood | 'other';
+
+export const TOTALS_MOODS: readonly TotalsMood[] = [...MOODS, 'other'];
+
+/** Sums over records. */
+export interface Totals {
+  readonly records: Readonly<Record<TotalsMood, number>>;
+  readonly bytes: number;
+}
+
+/** Sums over all records up to one of them, and how to know that they still hold. */
+export interface TotalsState extends Totals {
+  /** Which file it was, as `fileOf` tells. */
+  readonly file: string;
+  /** The last record that is in the sums; null where there was none. Its content tells it from one that took its place. */
+  readonly last: { readonly rowid: bigint; readonly content: string } | null;
+}
+
+export const NO_TOTALS: Totals = {
+  records: { happy: 0, lonely: 0, redundant: 0, impatient: 0, errory: 0, empty: 0, other: 0 },
+  bytes: 0,
+};
+
+/**
+ * Records that are summed by one statement, in some 5 ms: for as long its transaction keeps the relay from reusing
+ * its write-ahead log.
+ */
+const WINDOW_RECORDS = 20_000;
+
+// An integer key, and no index on anything else: records are read in the order in which they were written. Values that are
+// no numbers are greater than all numbers to SQLite, and infinity is not below itself.
+const WINDOW = `
+  SELECT COUNT(*) AS records, MAX(rowid) AS last,
+    TOTAL(total_bytes) FILTER (WHERE total_bytes > 0 AND total_bytes < 9e999) AS bytes
+    ${MOODS.map((mood) => `, COUNT(*) FILTER (WHERE result = '${mood}') AS ${mood}`).join('')}
+  FROM (SELECT rowid, total_bytes, result FROM usage WHERE rowid > ? ORDER BY rowid LIMIT ${WINDOW_RECORDS})`;
+
+const FIRST_ROWID = -(2n ** 63n);
+
+const CONTENT = `
+  SELECT quote(started) || ' ' || quote(total_time) || ' ' || quote(waiting_time) || ' ' || quote(total_bytes)
+    || ' ' || substr(quote(result), 1, 100)
+  FROM usage WHERE rowid = ?`;
+
+type Window = Readonly<Record<Mood | 'records' | 'last' | 'bytes', bigint | number | null>>;
+
+/**
+ * Adds to `known` what has been written since, in windows, until `limit` records have been read. Begins anew with nothing
+ * when `known` is of another file, or when its last record is gone or another one: the table is not what was summed.
+ *
+ * @param file which file `database` is
+ * @returns `isComplete` false: there may be more records
+ * @throws SqliteError when the database can't be read
+ */
+export function addTotals(
+  database: Database,
+  file: string,
+  known: TotalsState | null,
+  limit: number,
+): { readonly state: TotalsState; readonly isComplete: boolean } {
+  const content = database.prepare<[bigint], string>(CONTENT).pluck();
+  const last = known?.last ?? null;
+  const holds = known?.file === file && last !== null && content.get(last.rowid) === last.content;
+  const from = holds && known !== null ? known : NO_TOTALS;
+  const records = { ...from.records };
+  let { bytes } = from;
+  let rowid = holds ? last.rowid : FIRST_ROWID;
+  let isComplete = false;
+  // A rowid may be a whole number of 64 bits.
+  const windows = database.prepare<[bigint], Window>(WINDOW).safeIntegers();
+  for (let read = 0; read < limit && !isComplete; read += WINDOW_RECORDS) {
+    const window = windows.get(rowid);
+    const count = Number(window?.records ?? 0);
+    isComplete = count < WINDOW_RECORDS;
+    if (window === undefined || typeof window.last !== 'bigint') break;
+    rowid = window.last;
+    bytes = Math.min(bytes + Number(window.bytes), Number.MAX_VALUE);
+    records.other += count;
+    for (const mood of MOODS) {
+      records[mood] += Number(window[mood]);
+      records.other -= Number(window[mood]);
+    }
+  }
+  // Should it have been removed just now, no content is the same as none, and the next time begins anew.
+  const newLast = rowid === FIRST_ROWID ? null : { rowid, content: content.get(rowid) ?? '' };
+  return { state: { file, last: newLast, records, bytes }, isComplete };
+}

@@ -4,6 +4,8 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { DEFAULTS, readEnv } from '../src/config/read-env.ts';
 import { SIDECAR_DEFAULTS, readSidecarEnv } from '../src/config/sidecar-config.ts';
+import { OpenRelay } from './status/open-relay.ts';
+import { scrape } from './support/metrics.ts';
 
 const ROOT = join(import.meta.dirname, '..');
 
@@ -60,6 +62,26 @@ describe('the README', () => {
     for (const [, variable = ''] of section('## Running a public relay').matchAll(/^([A-Z_]+)=/gmu)) {
       ok(compose.includes(variable), variable);
       ok(example.includes(`#${variable}=`), variable);
+    }
+  });
+
+  test('has every metric of the relay in its table, and every label', async () => {
+    await using relay = await OpenRelay.start();
+    const series = [...(await scrape(relay.statusUrl)).keys()];
+    const real = new Set(
+      series
+        .map((each) => each.replace(/^transit_relay_/u, '').replace(/\{.*$/u, ''))
+        .map((name) => name.replace(/_(?:bucket|sum|count)$/u, ''))
+        .filter((name) => !/^(?:process|nodejs)_/u.test(name)),
+    );
+    const words = (text: string): string[] => [...text.matchAll(/`(\w+)`/gu)].map(([, word = '']) => word);
+    const rows = [...section('## Metrics').matchAll(/^\| (`[^|]*) \| ([^|]*) \|/gmu)];
+    deepEqual(new Set(rows.flatMap(([, names = '']) => words(names))), real);
+    for (const [, names = '', labels = ''] of rows) {
+      const [name = ''] = words(names);
+      const ofIt = series.filter((each) => each.startsWith(`transit_relay_${name}{`)).join(' ');
+      for (const label of words(labels))
+        ok(new RegExp(`\\b${label}\\b`, 'u').test(ofIt), `${name}: ${label}`);
     }
   });
 

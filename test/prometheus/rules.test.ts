@@ -1,0 +1,118 @@
+import { deepEqual, doesNotMatch, equal, match, notEqual, ok } from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { copyFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import type { TestContext } from 'node:test';
+import { stringify } from 'yaml';
+import { findProgram } from '../support/programs.ts';
+import { scratch } from '../support/scratch.ts';
+import { at, listAt, textAt } from './fields.ts';
+import { PROMETHEUS_DIRECTORY, readAlerts, readPrometheusFile } from './shipped.ts';
+
+const PROMTOOL = findProgram('promtool');
+const skip = PROMTOOL === null ? 'needs promtool: apt-get install prometheus' : false;
+
+const SEVERITIES = ['critical', 'warning', 'info'];
+
+const alerts = readAlerts();
+
+function promtool(directory: string, ...args: readonly string[]): { status: number | null; said: string } {
+  const { status, stdout, stderr } = spawnSync(PROMTOOL ?? '', args, { cwd: directory, encoding: 'utf8' });
+  return { status, said: stdout + stderr };
+}
+
+/** Runs the shipped tests of rules over other rules, all of whose expressions are `expr`. */
+async function testRulesWith(context: TestContext, expr: string): Promise<string> {
+  const directory = await scratch(context);
+  const rules = alerts.map(({ name, labels }) => ({ alert: name, expr, labels: Object.fromEntries(labels) }));
+  await writeFile(join(directory, 'alerts.yml'), stringify({ groups: [{ name: 'broken', rules }] }));
+  await copyFile(join(PROMETHEUS_DIRECTORY, 'rules_test.yml'), join(directory, 'rules_test.yml'));
+  const { status, said } = promtool(directory, 'test', 'rules', 'rules_test.yml');
+  equal(status, 1, said);
+  return said;
+}
+
+/** The shipped tests, asking at each moment when an alert fires for what it says then, and expecting nothing. */
+function askForTexts(): unknown {
+  const shipped = readPrometheusFile('rules_test.yml');
+  const tests = listAt(shipped, 'tests').map((group) => ({
+    interval: textAt(group, 'interval'),
+    input_series: listAt(group, 'input_series'),
+    alert_rule_test: listAt(group, 'promql_expr_test')
+      .filter((check) => listAt(check, 'exp_samples').length > 0)
+      .map((check) => ({
+        eval_time: textAt(check, 'eval_time'),
+        alertname: alertOf(textAt(check, 'expr')),
+        exp_alerts: [],
+      })),
+  }));
+  const files = [join(PROMETHEUS_DIRECTORY, 'alerts.yml')];
+  return { rule_files: files, evaluation_interval: textAt(shipped, 'evaluation_interval'), tests };
+}
+
+function alertOf(expr: string): string {
+  return /^ALERTS\{alertname="(\w+)"/u.exec(expr)?.[1] ?? '';
+}
+
+describe('the alerts', { skip }, () => {
+  test('are taken by Prometheus, and so is the configuration that names them', () => {
+    for (const args of [
+      ['check', 'config', 'prometheus.yml'],
+      ['check', 'rules', 'alerts.yml'],
+    ]) {
+      const { status, said } = promtool(PROMETHEUS_DIRECTORY, ...args);
+      equal(status, 0, said);
+      match(said, new RegExp(`${alerts.length} rules found|1 rule files found`, 'u'));
+    }
+  });
+
+  test('fire when they should, and only then', () => {
+    const { status, said } = promtool(PROMETHEUS_DIRECTORY, 'test', 'rules', 'rules_test.yml');
+    equal(status, 0, said);
+  });
+
+  test('each has a test that misses it when it never fires, and one that hears it when it always does', async (t) => {
+    const never = await testRulesWith(t, 'vector(1) > 1');
+    const always = await testRulesWith(t, 'vector(1)');
+    for (const { name } of alerts) {
+      const itsTest = String.raw`ALERTS\{alertname=\\?"${name}\\?"[^}]*\}`;
+      match(never, new RegExp(`${itsTest}[^]*?exp: \\{[^]*?got: nil`, 'u'), name);
+      match(always, new RegExp(`${itsTest}[^\n]*\n\\s*exp: nil\n\\s*got: \\{`, 'u'), name);
+    }
+  });
+
+  test('each says what is wrong and what to do, without a gap', async (t) => {
+    const directory = await scratch(t);
+    await writeFile(join(directory, 'texts.yml'), stringify(askForTexts()));
+    const { said } = promtool(directory, 'test', 'rules', 'texts.yml');
+    const texts = new Map(
+      [...said.matchAll(/Labels:\{alertname="(\w+)"[^\n]*\n?[^\n]*Annotations:(\{[^\n]*\})/gu)].map(
+        ([, name = '', annotations = '']) => [name, annotations],
+      ),
+    );
+    deepEqual([...texts.keys()].toSorted(), alerts.map(({ name }) => name).toSorted(), said);
+    for (const annotations of texts.values()) {
+      match(annotations, /description="\S.*[.]", summary="\S/u);
+      doesNotMatch(annotations, /<no value>|<error|%!|\{\{/u);
+    }
+  });
+
+  test('each has a severity, and says things in its annotations alone', () => {
+    ok(alerts.length > 15, `${alerts.length} alerts`);
+    for (const { name, labels, annotations } of alerts) {
+      notEqual(SEVERITIES.indexOf(labels.get('severity') ?? ''), -1, name);
+      deepEqual([...labels.keys()], ['severity'], name);
+      deepEqual([...annotations.keys()].toSorted(), ['description', 'summary'], name);
+      match(name, /^TransitRelay[A-Z]/u);
+    }
+  });
+
+  test('know the jobs by the names that the configuration gives them', () => {
+    const jobs = listAt(readPrometheusFile('prometheus.yml'), 'scrape_configs').map((job) =>
+      at(job, 'job_name'),
+    );
+    const named = alerts.flatMap(({ expr }) => [...expr.matchAll(/job="([^"]+)"/gu)].map(([, job]) => job));
+    deepEqual([...new Set(named)], jobs);
+  });
+});

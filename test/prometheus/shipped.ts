@@ -1,0 +1,61 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parse } from 'yaml';
+import { has, listAt, textAt, textsAt } from './fields.ts';
+
+const DEPLOY = join(import.meta.dirname, '..', '..', 'deploy');
+
+/** Where the files for Prometheus lie. */
+export const PROMETHEUS_DIRECTORY = join(DEPLOY, 'prometheus');
+
+/** A rule of alerts.yml. */
+export interface Alert {
+  readonly name: string;
+  readonly expr: string;
+  readonly labels: ReadonlyMap<string, string>;
+  readonly annotations: ReadonlyMap<string, string>;
+}
+
+/** A file of deploy/prometheus, parsed. */
+export function readPrometheusFile(name: string): unknown {
+  const value: unknown = parse(readFileSync(join(PROMETHEUS_DIRECTORY, name), 'utf8'));
+  return value;
+}
+
+/** All rules of alerts.yml. */
+export function readAlerts(): Alert[] {
+  const groups = listAt(readPrometheusFile('alerts.yml'), 'groups');
+  return groups
+    .flatMap((group) => listAt(group, 'rules'))
+    .map((rule) => ({
+      name: textAt(rule, 'alert'),
+      expr: textAt(rule, 'expr'),
+      labels: textsAt(rule, 'labels'),
+      annotations: textsAt(rule, 'annotations'),
+    }));
+}
+
+/** The dashboard of deploy/grafana, parsed. */
+export function readDashboard(): unknown {
+  const value: unknown = JSON.parse(readFileSync(join(DEPLOY, 'grafana', 'dashboard.json'), 'utf8'));
+  return value;
+}
+
+/** A panel that shows something; rows are none. */
+export interface Panel {
+  readonly title: string;
+  readonly panel: unknown;
+  readonly queries: readonly string[];
+}
+
+/** All panels of a dashboard, those in closed rows too. */
+export function panelsOf(dashboard: unknown): Panel[] {
+  return listAt(dashboard, 'panels')
+    .flatMap((panel) => [panel].concat(has(panel, 'panels') ? listAt(panel, 'panels') : []))
+    .filter((panel) => textAt(panel, 'type') !== 'row')
+    .map((panel) => ({
+      title: textAt(panel, 'title'),
+      panel,
+      queries: listAt(panel, 'targets').map((target) => textAt(target, 'expr')),
+    }));
+}

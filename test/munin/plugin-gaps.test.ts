@@ -1,0 +1,133 @@
+import { deepEqual, match } from 'node:assert/strict';
+import { chmodSync, chownSync, mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import Database from 'better-sqlite3';
+import { MuninNode, withoutMunin } from '../support/munin-node.ts';
+import { RelayProcess, UsageReader } from '../support/relay-process.ts';
+import { scratch, until } from '../support/scratch.ts';
+import { createUsageFile } from '../support/usage-files.ts';
+import { visit } from './clients.ts';
+import { MOODS, UNKNOWN, names, newPath, watch, zeros } from './scene.ts';
+
+/** Gives a database without a log, which no relay needs to have open, a row `current` of that age in seconds. */
+function makeCurrent(path: string, age: number): void {
+  createUsageFile(path, { rows: 3, journalMode: 'delete' });
+  const database = new Database(path);
+  const now = Date.now() / 1000;
+  database.prepare('INSERT INTO current VALUES (?, ?, 4, 1, 10)').run(now - 1000, now - age);
+  database.close();
+}
+
+describe('the Munin plugin', { skip: withoutMunin() }, () => {
+  test('may run as any user that may read, also when the relay was killed, and as no other', async (context) => {
+    if (process.getuid?.() !== 0) {
+      context.skip('needs root: run it with sudo');
+      return;
+    }
+    const directory = await scratch(context);
+    // Files get the directory's group, as with the systemd unit they have the relay's own.
+    chmodSync(directory, 0o755);
+    const volume = join(directory, 'volume');
+    mkdirSync(volume);
+    chownSync(volume, 0, 1);
+    chmodSync(volume, 0o2750);
+    const path = join(volume, 'usage.sqlite');
+    await using relay = await RelayProcess.start({ RELAY_USAGE_DB: path }, [
+      'sh',
+      '-c',
+      'umask 027; exec "$@"',
+      'sh',
+    ]);
+    await visit(relay.port('raw'), ['errory', 'errory']);
+    using reader = new UsageReader(path);
+    await until(() => reader.rows().length === 2);
+    const seen = { ...zeros(MOODS), errory: '2' };
+    const member = await MuninNode.start(context, ['user 65534', 'group 1', `env.usagedb ${path}`]);
+    const stranger = await MuninNode.start(context, ['user 65534', 'group 65534', `env.usagedb ${path}`]);
+    deepEqual(await member.fetch('events'), seen);
+    deepEqual(await stranger.fetchAll(), UNKNOWN);
+    match(stranger.log, /is not there, or user 65534 may not read it/u);
+    reader[Symbol.dispose]();
+    relay.kill('SIGKILL');
+    await relay.ended().catch(() => undefined);
+    const left = names(path);
+    deepEqual(await member.fetch('events'), seen);
+    deepEqual(names(path), left);
+  });
+
+  test('has values while `current` is fresh, and none when it is stale', async (context) => {
+    const fresh = await newPath(context);
+    makeCurrent(fresh, 280);
+    deepEqual(await (await watch(context, fresh)).fetchAll(), {
+      active: { waiting: '1', connected: '4' },
+      bytes: { bytes: '0', incomplete: '10' },
+      bytes_alltime: { bytes: '6', incomplete: '16' },
+      events: zeros(MOODS),
+      events_alltime: { ...zeros(MOODS), happy: '3' },
+    });
+    const stale = await newPath(context);
+    makeCurrent(stale, 301);
+    const node = await watch(context, stale);
+    deepEqual(await node.fetchAll(), UNKNOWN);
+    match(node.log, /no relay has written to .* for more than 5 minutes/u);
+  });
+
+  test('knows nothing while another program has locked a database without a log', async (context) => {
+    const path = await newPath(context);
+    makeCurrent(path, 0);
+    const node = await watch(context, path);
+    const writer = new Database(path);
+    context.after(() => writer.close());
+    writer.exec('BEGIN EXCLUSIVE');
+    deepEqual(await node.fetch('active'), UNKNOWN['active']);
+    match(node.log, /database is locked/u);
+    writer.exec('COMMIT');
+    deepEqual(await node.fetch('active'), { waiting: '1', connected: '4' });
+  });
+
+  const useless: readonly (readonly [what: string, make: (path: string) => void, reason: RegExp])[] = [
+    ['a database that is not there', () => undefined, /is not there/u],
+    ['a directory', (path) => mkdirSync(path), /is not there/u],
+    [
+      'a database that a relay has closed',
+      (path) => createUsageFile(path),
+      /no relay has the database open/u,
+    ],
+    ['an empty file', (path) => writeFileSync(path, ''), /no such table/u],
+    ['garbage', (path) => writeFileSync(path, 'garbage '.repeat(999)), /is not a database/u],
+    [
+      'a database without its row `current`',
+      (path) => createUsageFile(path, { journalMode: 'delete' }),
+      /no relay has written/u,
+    ],
+  ];
+  for (const [what, make, reason] of useless) {
+    test(`says of ${what} that nothing is known, and why, and touches nothing`, async (context) => {
+      const path = await newPath(context);
+      make(path);
+      const before = names(path);
+      const node = await watch(context, path);
+      deepEqual(await node.fetchAll(), UNKNOWN);
+      match(node.log, reason);
+      deepEqual(names(path), before);
+    });
+  }
+
+  test('says what is wrong with its settings, or with the host', async (context) => {
+    const path = await newPath(context);
+    makeCurrent(path, 0);
+    const faults: readonly (readonly [usagedb: string, setting: string, reason: RegExp])[] = [
+      ['usage.sqlite', 'env.any thing', /does not begin with \//u],
+      [path, 'env.PATH /nonexistent', /install the package sqlite3/u],
+    ];
+    for (const [usagedb, setting, reason] of faults) {
+      const node = await watch(context, usagedb, setting);
+      deepEqual(await node.fetch('active'), UNKNOWN['active']);
+      match(node.log, reason);
+    }
+    const unset = await MuninNode.start(context, [`env.any thing`]);
+    deepEqual(await unset.fetch('active'), UNKNOWN['active']);
+    match(unset.log, /env\.usagedb is not set/u);
+  });
+});

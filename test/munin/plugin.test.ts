@@ -1,0 +1,157 @@
+import { deepEqual, doesNotMatch, equal, ok } from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { GRAPHS, withoutMunin } from '../support/munin-node.ts';
+import { ReferenceRelay, withoutReference } from '../support/reference-relay.ts';
+import { RelayProcess, UsageReader } from '../support/relay-process.ts';
+import { until } from '../support/scratch.ts';
+import { createUsageFile } from '../support/usage-files.ts';
+import { pairAt, visit } from './clients.ts';
+import { referencePlugin, withoutReferencePlugins } from './reference-plugins.ts';
+import { BUSY, FIELDS, MOODS, busyRelay, names, newPath, watch, zeros } from './scene.ts';
+
+describe('the Munin plugin', { skip: withoutMunin() }, () => {
+  test('is five graphs with the names, fields and types of the reference, whatever the database is', async (context) => {
+    const node = await watch(context, await newPath(context));
+    deepEqual(
+      await node.list(),
+      GRAPHS.map((graph) => `wormhole_transit_${graph}`),
+    );
+    for (const graph of GRAPHS) {
+      const config = await node.config(graph);
+      deepEqual(
+        [...config.keys()].filter((name) => name.endsWith('.label')),
+        FIELDS[graph].map((field) => `${field}.label`),
+      );
+      for (const field of FIELDS[graph]) equal(config.get(`${field}.type`), 'GAUGE');
+      ok(config.get('graph_title') !== undefined && config.get('graph_vlabel') !== undefined);
+      equal(config.get('graph_category'), 'wormhole');
+    }
+    const titles = await Promise.all(
+      GRAPHS.map(async (graph) => (await node.config(graph)).get('graph_title')),
+    );
+    equal(new Set(titles).size, GRAPHS.length);
+  });
+
+  test('draws rates on demand, which do not become negative with a restart', async (context) => {
+    const node = await watch(context, await newPath(context), 'env.rates yes');
+    for (const graph of GRAPHS) {
+      const config = await node.config(graph);
+      for (const field of FIELDS[graph]) {
+        equal(config.get(`${field}.type`), graph === 'active' ? 'GAUGE' : 'DERIVE');
+        equal(config.get(`${field}.min`), '0');
+      }
+    }
+  });
+
+  test('tells of a relay what its clients did, and leaves no trace', async (context) => {
+    const path = await newPath(context);
+    await using relay = await busyRelay(path);
+    const node = await watch(context, path);
+    const before = names(path);
+    deepEqual(await node.fetchAll(), BUSY);
+    deepEqual(names(path), before);
+    doesNotMatch(relay.log, /usage database/u);
+    doesNotMatch(node.log, /Error output/u);
+  });
+
+  test('is right at every moment while the relay writes, and disturbs neither records nor transfers', async (context) => {
+    const path = await newPath(context);
+    await using relay = await RelayProcess.start({ RELAY_USAGE_DB: path });
+    const node = await watch(context, path);
+    const port = relay.port('raw');
+    const pair = await pairAt(port);
+    const transfer = pair.exchange(50_000_000);
+    const enough = new AbortController();
+    let visits = 0;
+    const visitors = (async () => {
+      for (; !enough.signal.aborted; visits += 1) await visit(port, ['errory']);
+    })();
+    using reader = new UsageReader(path);
+    for (let round = 0; round < 10; round += 1) {
+      const before = reader.rows().length;
+      const { errory } = await node.fetch('events');
+      const after = reader.rows().length;
+      ok(before <= Number(errory) && Number(errory) <= after, `${before} <= ${errory} <= ${after}`);
+    }
+    enough.abort();
+    await visitors;
+    await transfer;
+    await pair.end();
+    await until(() => reader.rows().length === visits + 1);
+    await until(() => reader.current()?.connected === 0);
+    deepEqual(await node.fetch('events_alltime'), { ...zeros(MOODS), happy: '1', errory: String(visits) });
+    deepEqual(await node.fetch('bytes'), { bytes: '100000000', incomplete: '100000000' });
+    doesNotMatch(relay.log, /usage database/u);
+    doesNotMatch(node.log, /Error output/u);
+  });
+
+  test('forgets at a restart what is not of all time', async (context) => {
+    const path = await newPath(context);
+    await using first = await busyRelay(path);
+    await first.stop();
+    await using second = await RelayProcess.start({ RELAY_USAGE_DB: path });
+    await visit(second.port('raw'), ['errory']);
+    using reader = new UsageReader(path);
+    // The pair and the waiting client have left records too.
+    await until(() => reader.rows().length === 3 + 9 + 4 + 2 + 1);
+    const node = await watch(context, path);
+    deepEqual(await node.fetch('bytes'), { bytes: '0', incomplete: '0' });
+    deepEqual(await node.fetch('bytes_alltime'), { bytes: '602006', incomplete: '602006' });
+    deepEqual(await node.fetch('events'), { ...zeros(MOODS), errory: '1' });
+    deepEqual(await node.fetch('events_alltime'), {
+      ...BUSY.events_alltime,
+      happy: '5',
+      errory: '3',
+      lonely: '4',
+    });
+  });
+
+  test('tells of the reference what its clients did', { skip: withoutReference() }, async (context) => {
+    const path = await newPath(context);
+    createUsageFile(path, { rows: 3, journalMode: 'delete' });
+    await using relay = await ReferenceRelay.start(path);
+    const ended = await pairAt(relay.port);
+    await ended.exchange(20_000);
+    await ended.end();
+    const running = await pairAt(relay.port, 1);
+    await running.exchange(1000);
+    // It tells of itself together with a record alone, and counts who leaves then as waiting still.
+    await visit(relay.port, ['errory', 'lonely']);
+    const node = await watch(context, path);
+    using reader = new UsageReader(path);
+    await until(() => reader.rows().length === 3 + 4);
+    deepEqual(await node.fetchAll(), {
+      active: { waiting: '1', connected: '1' },
+      bytes: { bytes: '40000', incomplete: '42000' },
+      bytes_alltime: { bytes: '40006', incomplete: '42006' },
+      events: { ...zeros(MOODS), happy: '1', errory: '1', lonely: '1', redundant: '1' },
+      events_alltime: { ...zeros(MOODS), happy: '4', errory: '1', lonely: '1', redundant: '1' },
+    });
+  });
+});
+
+describe('the reference’s own Munin plugins', { skip: withoutReferencePlugins() }, () => {
+  test('read the same out of our database as ours', async (context) => {
+    const path = await newPath(context);
+    await using relay = await busyRelay(path);
+    for (const graph of GRAPHS) {
+      const theirs = referencePlugin(graph, path);
+      ok(Object.keys(theirs).length > 0);
+      const known = Object.entries(BUSY[graph]).filter(([field]) => field in theirs);
+      deepEqual(theirs, Object.fromEntries(known));
+    }
+    doesNotMatch(relay.log, /usage database/u);
+  });
+
+  test('have the fields that ours continue, and no others', () => {
+    for (const graph of GRAPHS) {
+      const config = referencePlugin(graph, '', 'config');
+      const theirs = Object.keys(config).filter((name) => name.endsWith('.type'));
+      deepEqual(
+        theirs.map((name) => config[name]),
+        theirs.map(() => 'GAUGE'),
+      );
+      for (const name of theirs) ok(FIELDS[graph].includes(name.replace(/\.type$/u, '')), name);
+    }
+  });
+});

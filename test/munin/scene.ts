@@ -1,0 +1,88 @@
+import { join } from 'node:path';
+import type { TestContext } from 'node:test';
+import { GRAPHS, MuninNode } from '../support/munin-node.ts';
+import type { Graph } from '../support/munin-node.ts';
+import { RelayProcess, UsageReader } from '../support/relay-process.ts';
+import { scratch, until } from '../support/scratch.ts';
+import { createUsageFile } from '../support/usage-files.ts';
+import { traces } from '../support/usage-place.ts';
+import { pairAt, visit, waitAt } from './clients.ts';
+
+export const MOODS = ['happy', 'errory', 'lonely', 'redundant', 'impatient', 'empty'] as const;
+
+export const FIELDS: Readonly<Record<Graph, readonly string[]>> = {
+  active: ['waiting', 'connected'],
+  bytes: ['bytes', 'incomplete'],
+  bytes_alltime: ['bytes', 'incomplete'],
+  events: MOODS,
+  events_alltime: MOODS,
+};
+
+/** What all graphs say when there is nothing to know. */
+export const UNKNOWN = Object.fromEntries(
+  GRAPHS.map((graph) => [graph, Object.fromEntries(FIELDS[graph].map((field) => [field, 'U']))]),
+);
+
+/** A munin-node for a database, as the user that runs this. */
+export function watch(
+  context: TestContext,
+  usagedb: string,
+  ...settings: readonly string[]
+): Promise<MuninNode> {
+  const own = [`user ${process.getuid?.()}`, `group ${process.getgid?.()}`];
+  const whose = process.getuid?.() === 0 ? own : [];
+  return MuninNode.start(context, [...whose, `env.usagedb ${usagedb}`, ...settings]);
+}
+
+/** A path in a directory of the test's. */
+export async function newPath(context: TestContext): Promise<string> {
+  return join(await scratch(context), 'usage.sqlite');
+}
+
+/**
+ * A relay that continues a database of three old records of 6 bytes together. Of this relay's own, there is one of each mood and
+ * more of some; one client waits, one pair has moved 600,000 bytes and ended, another one has moved 2,000.
+ */
+export async function busyRelay(path: string): Promise<RelayProcess> {
+  createUsageFile(path, { rows: 3 });
+  // Its pair would be waited for in the end.
+  const settings = { RELAY_DRAIN_DELAY: '0s', RELAY_DRAIN_TIMEOUT: '0s' };
+  const relay = await RelayProcess.start({ RELAY_USAGE_DB: path, ...settings });
+  const port = relay.port('raw');
+  const ended = await pairAt(port);
+  await ended.exchange(300_000);
+  await ended.end();
+  await visit(port, ['errory', 'errory', 'lonely', 'lonely', 'lonely', 'impatient', 'impatient', 'empty']);
+  await waitAt(port);
+  const running = await pairAt(port, 4);
+  await running.exchange(1000);
+  using reader = new UsageReader(path);
+  // 9 records of those that came alone or have ended, and 4 redundant ones.
+  await until(() => reader.rows().length === 3 + 9 + 4);
+  await until(() => {
+    const { connected, waiting, incomplete_bytes: bytes } = reader.current() ?? {};
+    return connected === 2 && waiting === 1 && bytes === 2000;
+  });
+  return relay;
+}
+
+/** What Munin is to know of such a relay. */
+export const BUSY = {
+  active: { waiting: '1', connected: '2' },
+  bytes: { bytes: '600000', incomplete: '602000' },
+  bytes_alltime: { bytes: '600006', incomplete: '602006' },
+  events: { happy: '1', errory: '2', lonely: '3', redundant: '4', impatient: '2', empty: '1' },
+  events_alltime: { happy: '4', errory: '2', lonely: '3', redundant: '4', impatient: '2', empty: '1' },
+};
+
+export function zeros(fields: readonly string[]): Readonly<Record<string, string>> {
+  return Object.fromEntries(fields.map((field) => [field, '0']));
+}
+
+/** Which files there are around a database, and whose. */
+export function names(path: string): unknown {
+  return traces(join(path, '..')).map((trace) => {
+    const { name, ino, uid } = Object.assign({ name: '', ino: 0, uid: 0 }, trace);
+    return { name, ino, uid };
+  });
+}

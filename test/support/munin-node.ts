@@ -1,0 +1,184 @@
+import { copyFileSync, mkdirSync, readFileSync, symlinkSync, writeFileSync, chmodSync } from 'node:fs';
+import { connect } from 'node:net';
+import type { Socket } from 'node:net';
+import { join } from 'node:path';
+import type { TestContext } from 'node:test';
+import { freePort } from './listening.ts';
+import { Program, eventually, findProgram } from './programs.ts';
+import { scratch } from './scratch.ts';
+
+const PLUGIN = join(import.meta.dirname, '..', '..', 'deploy', 'munin', 'wormhole_transit_');
+
+export const GRAPHS = ['active', 'bytes', 'bytes_alltime', 'events', 'events_alltime'] as const;
+
+export type Graph = (typeof GRAPHS)[number];
+
+const HOST = 'relay.test';
+
+const START_TIMEOUT_MS = 20_000;
+
+/** Debian's munin-node with another directory than /etc/munin, for which it has no option. */
+const START = `
+  use Munin::Common::Defaults;
+  $Munin::Common::Defaults::MUNIN_CONFDIR = shift;
+  $Munin::Common::Defaults::MUNIN_PLUGSTATE = "$Munin::Common::Defaults::MUNIN_CONFDIR/state";
+  my $program = shift;
+  do $program or die $@ || $!;
+  exit main();`;
+
+/** Why there is no munin-node, for a test to be skipped; false where there is one. */
+export function withoutMunin(): string | false {
+  for (const [program, its] of [
+    ['munin-node', 'munin-node'],
+    ['sqlite3', 'sqlite3'],
+  ] as const) {
+    if (findProgram(program) === null) return `no "${program}": install the Debian package ${its}`;
+  }
+  return false;
+}
+
+/** A munin-node with the plugin under all of its names, and nothing else. It is asked as Munin's master does it. */
+export class MuninNode {
+  readonly #directory: string;
+  readonly #socket: Socket;
+  readonly #answers: AsyncIterator<string>;
+
+  private constructor(directory: string, socket: Socket) {
+    this.#directory = directory;
+    this.#socket = socket;
+    this.#answers = linesOf(socket);
+  }
+
+  /**
+   * Starts it for as long as the test lasts.
+   *
+   * @param settings lines of the plugin's section in plugin-conf.d
+   */
+  static async start(context: TestContext, settings: readonly string[]): Promise<MuninNode> {
+    const directory = await scratch(context);
+    const port = await freePort();
+    install(directory, port, settings);
+    const program = findProgram('munin-node') ?? '';
+    const node = new Program(
+      ['perl', '-e', START, directory, program, '--config', join(directory, 'node.conf')],
+      { env: { PATH: process.env['PATH'] } },
+    );
+    context.after(() => node[Symbol.asyncDispose]());
+    await eventually(
+      () => `a munin-node that listens (${node.stderr})`,
+      START_TIMEOUT_MS,
+      () => (logOf(directory).includes('Binding to TCP port') ? true : null),
+    );
+    const asked = new MuninNode(directory, await reach(port));
+    context.after(() => asked.#socket.destroy());
+    // What it greets with.
+    await asked.#line();
+    return asked;
+  }
+
+  /** What the plugins have said on standard error, among other things. */
+  get log(): string {
+    return logOf(this.#directory);
+  }
+
+  /** The plugins that it has. */
+  async list(): Promise<string[]> {
+    this.#socket.write(`list ${HOST}\n`);
+    return (await this.#line()).split(' ').toSorted();
+  }
+
+  /** What a graph consists of, line by line as `name value`. */
+  config(graph: Graph): Promise<ReadonlyMap<string, string>> {
+    return this.#ask('config', graph);
+  }
+
+  /** The values of a graph by the names of its fields, as they are written. */
+  async fetch(graph: Graph): Promise<Readonly<Record<string, string>>> {
+    const values = await this.#ask('fetch', graph);
+    return Object.fromEntries([...values].map(([name, value]) => [name.replace(/\.value$/u, ''), value]));
+  }
+
+  /** All values of all graphs. */
+  async fetchAll(): Promise<Readonly<Record<string, Readonly<Record<string, string>>>>> {
+    const all: Record<string, Readonly<Record<string, string>>> = {};
+    for (const graph of GRAPHS) all[graph] = await this.fetch(graph);
+    return all;
+  }
+
+  async #ask(command: string, graph: Graph): Promise<ReadonlyMap<string, string>> {
+    this.#socket.write(`${command} wormhole_transit_${graph}\n`);
+    const answer = new Map<string, string>();
+    for (let line = await this.#line(); line !== '.'; line = await this.#line()) {
+      const [name = '', ...rest] = line.split(' ');
+      answer.set(name, rest.join(' '));
+    }
+    return answer;
+  }
+
+  async #line(): Promise<string> {
+    const { value, done } = await this.#answers.next();
+    if (done === true) throw new Error(`munin-node has hung up\n${this.log}`);
+    return value;
+  }
+}
+
+/** Everything lies where whatever user the plugin runs as can get at it. */
+function install(directory: string, port: number, settings: readonly string[]): void {
+  chmodSync(directory, 0o755);
+  for (const part of ['plugins', 'plugin-conf.d', 'state', 'share']) mkdirSync(join(directory, part));
+  const plugin = join(directory, 'share', 'wormhole_transit_');
+  copyFileSync(PLUGIN, plugin);
+  chmodSync(plugin, 0o755);
+  for (const graph of GRAPHS) symlinkSync(plugin, join(directory, 'plugins', `wormhole_transit_${graph}`));
+  writeFileSync(
+    join(directory, 'plugin-conf.d', 'wormhole'),
+    ['[wormhole_transit_*]', ...settings, ''].join('\n'),
+  );
+  writeFileSync(
+    join(directory, 'node.conf'),
+    `log_level 4
+log_file ${join(directory, 'log')}
+pid_file ${join(directory, 'pid')}
+background 0
+setsid 0
+user ${process.getuid?.()}
+group ${process.getgid?.()}
+host_name ${HOST}
+host 127.0.0.1
+port ${port}
+allow ^127\\.0\\.0\\.1$
+`,
+  );
+}
+
+function logOf(directory: string): string {
+  try {
+    return readFileSync(join(directory, 'log'), 'utf8');
+  } catch {
+    // It is not there before the first line.
+    return '';
+  }
+}
+
+/** It says that it will listen just before it does. */
+async function reach(port: number): Promise<Socket> {
+  for (let attempt = 1; ; attempt += 1) {
+    const socket = connect({ host: '127.0.0.1', port });
+    const found = await new Promise<Error | null>((resolve) => {
+      socket.once('connect', () => resolve(null));
+      socket.once('error', resolve);
+    });
+    if (found === null) return socket;
+    if (attempt === 100) throw found;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+async function* linesOf(socket: Socket): AsyncGenerator<string> {
+  let rest = '';
+  for await (const bytes of socket) {
+    const lines = (rest + String(bytes)).split('\n');
+    rest = lines.pop() ?? '';
+    yield* lines;
+  }
+}

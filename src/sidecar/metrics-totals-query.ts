@@ -15,7 +15,7 @@ export interface Totals {
 
 /** Sums over all records up to one of them, and how to know that they still hold. */
 export interface TotalsState extends Totals {
-  /** Which file it was, as `fileOf` tells. */
+  /** Which file it was, as `identityOf` tells. */
   readonly file: string;
   /** The last record that is in the sums; null where there was none. Its content tells it from one that took its place. */
   readonly last: { readonly rowid: bigint; readonly content: string } | null;
@@ -53,7 +53,7 @@ type Window = Readonly<Record<Mood | 'records' | 'last' | 'bytes', bigint | numb
  * Adds to `known` what has been written since, in windows, until `limit` records have been read. Begins anew with nothing
  * when `known` is of another file, or when its last record is gone or another one: the table is not what was summed.
  *
- * @param file which file `database` is
+ * @param file which file `database` is, as `identityOf` tells
  * @returns `isComplete` false: there may be more records
  * @throws SqliteError when the database can't be read
  */

@@ -1,5 +1,5 @@
-import { statSync } from 'node:fs';
 import Database from 'better-sqlite3';
+import { identityOf } from '../usage/file-identity.ts';
 import type { UsageRow } from './api.ts';
 import { addTotals } from './metrics-totals-query.ts';
 import { toPeriodLine, toRecordLine } from './usage-csv.ts';
@@ -81,18 +81,12 @@ function periodLines(
   return { kind: 'ok', text: lines.join(''), next: null };
 }
 
-/** Worker job: a page of the sums over all records. */
+/** Worker job: a page of the sums over all records, of which a private copy may be what is read. */
 export function totals({ source, known }: TotalsTask): TotalsOutcome {
   return withUsage(source, (database) => ({
     kind: 'ok',
-    ...addTotals(database, fileOf(source.databasePath), known, TOTALS_RECORDS),
+    ...addTotals(database, identityOf(source.databasePath), known, TOTALS_RECORDS),
   }));
-}
-
-/** Names the file that has the path now; what is read may be a private copy of it. Empty where there is none any more. */
-function fileOf(path: string): string {
-  const state = statSync(path, { bigint: true, throwIfNoEntry: false });
-  return state === undefined ? '' : `${state.dev}.${state.ino}`;
 }
 
 /** Runs `job` on the database, open for as long as that takes. Failures are values: piscina takes errors apart. */

@@ -1,0 +1,160 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import type { TestContext } from 'node:test';
+import Database from 'better-sqlite3';
+import { NO_TOTALS, addTotals } from '../../src/sidecar/metrics-totals-query.ts';
+import type { Totals, TotalsState } from '../../src/sidecar/metrics-totals-query.ts';
+import { ensureSchema } from '../../src/usage/schema.ts';
+import { addUsage } from '../support/usage-files.ts';
+import { HAPPY, insert } from '../support/usage-records.ts';
+import type { Stored } from '../support/usage-records.ts';
+
+const ALL = 1_000_000;
+
+function databaseWith(context: TestContext, records: readonly Stored[]): Database.Database {
+  const database = new Database(':memory:');
+  context.after(() => database.close());
+  ensureSchema(database);
+  insert(database, records);
+  return database;
+}
+
+function record(result: unknown, total_bytes: unknown): Stored {
+  return { ...HAPPY, result, total_bytes };
+}
+
+function sumOf({ records, bytes }: Totals): Totals {
+  return { records, bytes };
+}
+
+function happy(records: number, bytes: number): Totals {
+  return { records: { ...NO_TOTALS.records, happy: records }, bytes };
+}
+
+/** Everything in one go. */
+function read(database: Database.Database, known: TotalsState | null = null, file = 'one'): TotalsState {
+  const { state, isComplete } = addTotals(database, file, known, ALL);
+  assert.equal(isComplete, true);
+  return state;
+}
+
+describe('the totals of a usage database', () => {
+  test('are those of all records, by mood', (context) => {
+    const moods = ['happy', 'happy', 'lonely', 'redundant', 'impatient', 'errory', 'empty', 'happy'];
+    const database = databaseWith(
+      context,
+      moods.map((result, index) => record(result, index * 10)),
+    );
+    assert.deepEqual(sumOf(read(database)), {
+      records: { happy: 3, lonely: 1, redundant: 1, impatient: 1, errory: 1, empty: 1, other: 0 },
+      bytes: 280,
+    });
+  });
+
+  test('are nothing without records, and have those that come', (context) => {
+    const database = databaseWith(context, []);
+    const nothing = read(database);
+    assert.deepEqual(sumOf(nothing), NO_TOTALS);
+    addUsage(database, 3);
+    assert.deepEqual(sumOf(read(database, nothing)), happy(3, 6));
+  });
+
+  test('take what is strange for other moods and no bytes', (context) => {
+    const moods = ['Happy', ' happy', '', 'x'.repeat(100_000), '"} 1\n', null, 7, Buffer.from('happy')];
+    const amounts = [
+      null,
+      'many',
+      Buffer.from('1'),
+      -5,
+      Number.POSITIVE_INFINITY,
+      Number.NEGATIVE_INFINITY,
+      4,
+    ];
+    const database = databaseWith(context, [
+      ...moods.map((result) => record(result, 1)),
+      ...amounts.map((bytes) => record('happy', bytes)),
+    ]);
+    assert.deepEqual(sumOf(read(database)), {
+      records: { ...NO_TOTALS.records, happy: 7, other: 8 },
+      bytes: 12,
+    });
+  });
+
+  test('stay numbers where bytes are more than a number holds', (context) => {
+    const database = databaseWith(context, [record('happy', 1.7e308), record('happy', 1.7e308)]);
+    assert.equal(read(database).bytes, Number.MAX_VALUE);
+  });
+
+  test('of millions of records come in pages', (context) => {
+    const database = databaseWith(context, []);
+    addUsage(database, 90_000);
+    const first = addTotals(database, 'one', null, 40_000);
+    assert.equal(first.isComplete, false);
+    assert.deepEqual(sumOf(first.state), happy(40_000, 79_999));
+    const second = addTotals(database, 'one', first.state, 40_000);
+    assert.equal(second.isComplete, false);
+    const third = addTotals(database, 'one', second.state, 40_000);
+    assert.equal(third.isComplete, true);
+    assert.deepEqual(sumOf(third.state), happy(90_000, 180_000));
+  });
+
+  test('are whole when a window ends with the last record', (context) => {
+    const database = databaseWith(context, []);
+    addUsage(database, 40_000);
+    const all = read(database);
+    assert.deepEqual(sumOf(all), happy(40_000, 79_999));
+    assert.deepEqual(sumOf(read(database, all)), happy(40_000, 79_999));
+  });
+
+  test('read no record twice, and keep those that somebody has removed to make room', (context) => {
+    const database = databaseWith(context, [HAPPY, HAPPY, HAPPY]);
+    const known = read(database);
+    // Nobody looks at these again.
+    database.exec('DELETE FROM usage WHERE rowid = 1; UPDATE usage SET total_bytes = 0 WHERE rowid = 2');
+    insert(database, [record('lonely', 1)]);
+    assert.deepEqual(sumOf(read(database, known)), {
+      records: { ...NO_TOTALS.records, happy: 3, lonely: 1 },
+      bytes: 3 * HAPPY.total_bytes + 1,
+    });
+  });
+
+  test('have records under any number SQLite may give them', (context) => {
+    const database = databaseWith(context, []);
+    const insertAt = database.prepare<[bigint]>(
+      "INSERT INTO usage (rowid, started, total_bytes, result) VALUES (?, 1, 2, 'happy')",
+    );
+    // The last two are the same as floating-point numbers.
+    for (const rowid of [-7n, 0n, 2n ** 53n, 2n ** 63n - 2n, 2n ** 63n - 1n]) insertAt.run(rowid);
+    const all = read(database);
+    assert.deepEqual(sumOf(all), happy(5, 10));
+    assert.deepEqual(read(database, all), all);
+  });
+
+  const REPLACED: Readonly<Record<string, string>> = {
+    'the last record is gone': 'DELETE FROM usage WHERE rowid = 3',
+    'all records are gone': 'DELETE FROM usage',
+    'another record has taken the place of the last one': `DELETE FROM usage WHERE rowid = 3;
+      INSERT INTO usage VALUES (1, 2, 3, 4, 'happy')`,
+    'the last record differs in its mood alone': "UPDATE usage SET result = 'lonely' WHERE rowid = 3",
+    'the last record differs in its start alone': 'UPDATE usage SET started = 1 WHERE rowid = 3',
+  };
+  for (const [what, sql] of Object.entries(REPLACED)) {
+    test(`begin anew where ${what}`, (context) => {
+      const database = databaseWith(context, [HAPPY, record('happy', 1), HAPPY]);
+      const known = read(database);
+      // Seen only by who reads all of it.
+      database.exec(`UPDATE usage SET total_bytes = 99 WHERE rowid = 2; ${sql}`);
+      const state = read(database, known);
+      assert.deepEqual(state, read(database));
+      assert.notDeepEqual(sumOf(state), sumOf(known));
+    });
+  }
+
+  test('begin anew where another file has the name, whatever its last record is', (context) => {
+    const known = read(databaseWith(context, [HAPPY, HAPPY]));
+    const other = databaseWith(context, [record('happy', 1), HAPPY]);
+    assert.deepEqual(sumOf(read(other, known, 'two')), happy(2, 1 + HAPPY.total_bytes));
+    // With the same content it makes no difference.
+    assert.deepEqual(sumOf(read(databaseWith(context, [HAPPY, HAPPY]), known, 'two')), sumOf(known));
+  });
+});

@@ -1,0 +1,237 @@
+import assert from 'node:assert/strict';
+import {
+  copyFileSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import type { TestContext } from 'node:test';
+import Database from 'better-sqlite3';
+import { Piscina } from 'piscina';
+import { NO_TOTALS } from '../../src/sidecar/metrics-totals-query.ts';
+import { UsageTotals } from '../../src/sidecar/metrics-totals.ts';
+import { until } from '../support/scratch.ts';
+import { addUsage, createUsageFile, startWriter, stopWriter, withReference } from '../support/usage-files.ts';
+import { place, traces } from '../support/usage-place.ts';
+import type { Place } from '../support/usage-place.ts';
+
+/** Several pages. */
+const MANY = 1_000_000;
+
+/** Totals of a database that may come, by a real thread. */
+class Stage {
+  jobs = 0;
+  readonly source: Place;
+  readonly totals: UsageTotals;
+  readonly faults: unknown[] = [];
+  readonly #pool = new Piscina({ minThreads: 0, maxThreads: 1 });
+
+  private constructor(context: TestContext, source: Place) {
+    this.source = source;
+    const run: Piscina['run'] = (task, options) => {
+      this.jobs += 1;
+      return this.#pool.run(task, options);
+    };
+    this.totals = new UsageTotals({ source, pool: { run }, fault: (error) => this.faults.push(error) });
+    context.after(async () => {
+      await this.totals.close();
+      await this.#pool.destroy();
+    });
+  }
+
+  static async open(context: TestContext): Promise<Stage> {
+    return new Stage(context, await place(context));
+  }
+
+  get path(): string {
+    return this.source.databasePath;
+  }
+
+  /** Lets another file have the name. */
+  replace(rows: number): void {
+    const other = join(mkdtempSync(join(this.source.volume, '..', 'new-')), 'usage.sqlite');
+    createUsageFile(other, { rows });
+    renameSync(other, this.path);
+  }
+
+  /** Expects that the database can be read and has so many happy records. */
+  async expect(records: number): Promise<void> {
+    assert.equal(await this.totals.refresh(), true);
+    this.stays(records);
+  }
+
+  /** Expects that it can't be read; what was known still is. */
+  async expectFault(records: number): Promise<void> {
+    assert.equal(await this.totals.refresh(), false);
+    this.stays(records);
+  }
+
+  stays(records: number): void {
+    assert.deepEqual(this.totals.known.records, { ...NO_TOTALS.records, happy: records });
+  }
+}
+
+describe('totals of all time', () => {
+  test('are zeros before anybody has asked, and without a database', async (context) => {
+    const stage = await Stage.open(context);
+    assert.deepEqual(stage.totals.known, NO_TOTALS);
+    await stage.expectFault(0);
+    createUsageFile(stage.path, { rows: 3 });
+    await stage.expect(3);
+    assert.equal(stage.totals.known.bytes, 6);
+  });
+
+  test('follow a writer, who is not disturbed', async (context) => {
+    const stage = await Stage.open(context);
+    const writer = await startWriter(stage.path);
+    context.after(() => writer[Symbol.asyncDispose]());
+    for (let time = 0; time < 5; time += 1) {
+      const before = stage.totals.known.records.happy;
+      assert.equal(await stage.totals.refresh(), true);
+      const { records, bytes } = stage.totals.known;
+      assert.deepEqual([records.lonely, records.errory], [records.happy, records.happy]);
+      assert.equal(bytes, records.happy * 6);
+      assert.ok(records.happy >= before && records.happy > 0);
+      const lines = writer.stdout.length;
+      await until(() => writer.stdout.length > lines);
+    }
+    await stopWriter(writer);
+    assert.doesNotMatch(writer.stdout, /failed|refused/u);
+    assert.equal(await stage.totals.refresh(), true);
+    const written = writer.stdout.match(/done/gu)?.length ?? 0;
+    assert.equal(stage.totals.known.records.happy, written);
+    const before = traces(stage.source.volume);
+    assert.equal(await stage.totals.refresh(), true);
+    assert.deepEqual(traces(stage.source.volume), before);
+  });
+
+  test('are told when they are whole, and not before', async (context) => {
+    const stage = await Stage.open(context);
+    createUsageFile(stage.path, { rows: MANY });
+    assert.equal(await stage.totals.refresh(), true);
+    stage.stays(0);
+    // The other pages come by themselves.
+    await until(() => stage.totals.known.records.happy > 0);
+    stage.stays(MANY);
+    assert.equal(stage.jobs, 3);
+    await stage.expect(MANY);
+    assert.equal(stage.jobs, 4);
+    assert.deepEqual(stage.faults, []);
+  });
+
+  test('stay as they were until those of a file in its place are whole', async (context) => {
+    const stage = await Stage.open(context);
+    createUsageFile(stage.path, { rows: 5 });
+    await stage.expect(5);
+    stage.replace(MANY);
+    assert.equal(await stage.totals.refresh(), true);
+    stage.stays(5);
+    await until(() => stage.totals.known.records.happy !== 5);
+    stage.stays(MANY);
+  });
+
+  test('are read by one job at a time, whoever asks', async (context) => {
+    const stage = await Stage.open(context);
+    createUsageFile(stage.path);
+    const answers = await Promise.all(Array.from({ length: 50 }, () => stage.totals.refresh()));
+    assert.deepEqual(new Set(answers), new Set([true]));
+    assert.equal(stage.jobs, 1);
+  });
+
+  test('begin anew with a file that replaces another, even one that has its inode', async (context) => {
+    const stage = await Stage.open(context);
+    createUsageFile(stage.path, { rows: 9 });
+    await stage.expect(9);
+    stage.replace(12);
+    await stage.expect(12);
+    stage.replace(2);
+    await stage.expect(2);
+    const other = join(stage.source.volume, '..', 'other.sqlite');
+    createUsageFile(other, { rows: 1 });
+    copyFileSync(other, stage.path);
+    await stage.expect(1);
+    rmSync(stage.path);
+    await stage.expectFault(1);
+    createUsageFile(stage.path, { rows: 3 });
+    await stage.expect(3);
+  });
+
+  test('stay as they were while the database is damaged', async (context) => {
+    const stage = await Stage.open(context);
+    createUsageFile(stage.path, { rows: 3000 });
+    await stage.expect(3000);
+    const whole = readFileSync(stage.path);
+    writeFileSync(stage.path, Buffer.from(whole).fill(0x55, 4096));
+    await stage.expectFault(3000);
+    writeFileSync(stage.path, 'garbage '.repeat(1000));
+    await stage.expectFault(3000);
+    writeFileSync(stage.path, whole);
+    await stage.expect(3000);
+    assert.deepEqual(stage.faults, []);
+  });
+
+  test('stay as they were while the database is locked', async (context) => {
+    const stage = await Stage.open(context);
+    createUsageFile(stage.path, { rows: 3, journalMode: 'delete' });
+    await stage.expect(3);
+    const writer = new Database(stage.path);
+    context.after(() => writer.close());
+    addUsage(writer, 2);
+    writer.exec('BEGIN EXCLUSIVE');
+    await stage.expectFault(3);
+    writer.exec('COMMIT');
+    await stage.expect(5);
+  });
+
+  test('have what the reference has written', async (context) => {
+    const stage = await Stage.open(context);
+    const program = `db = get_db(sys.argv[1])
+for row in [(1, 5.5, 1, 7, 'happy'), (2, 1, None, 0, 'lonely'), (3, 2, 1, 30, 'errory'), (4, 0, None, 0, 'jumpy')]:
+    db.execute("INSERT INTO usage VALUES (?, ?, ?, ?, ?)", row)
+db.commit()`;
+    if (withReference(context, program, stage.path) === null) return;
+    assert.equal(await stage.totals.refresh(), true);
+    assert.deepEqual(stage.totals.known.records, {
+      ...NO_TOTALS.records,
+      happy: 1,
+      lonely: 1,
+      errory: 1,
+      other: 1,
+    });
+    assert.equal(stage.totals.known.bytes, 37);
+    assert.deepEqual(readdirSync(stage.source.volume), ['usage.sqlite']);
+  });
+
+  test('end with what is being read, which is no fault', async (context) => {
+    const stage = await Stage.open(context);
+    createUsageFile(stage.path, { rows: MANY });
+    const refreshed = stage.totals.refresh();
+    await stage.totals.close();
+    assert.equal(await refreshed, false);
+    assert.equal(stage.jobs, 1);
+    assert.deepEqual(stage.faults, []);
+  });
+
+  test('are not there where a thread fails, which is told, and there when it does not', async (context) => {
+    const source = await place(context);
+    createUsageFile(source.databasePath);
+    const faults: unknown[] = [];
+    const pool = new Piscina({ minThreads: 0, maxThreads: 1 });
+    context.after(() => pool.destroy());
+    const error = new Error('a thread has died');
+    let failing = true;
+    const run: Piscina['run'] = (task, options) =>
+      failing ? Promise.reject(error) : pool.run(task, options);
+    const totals = new UsageTotals({ source, pool: { run }, fault: (fault) => faults.push(fault) });
+    assert.equal(await totals.refresh(), false);
+    assert.deepEqual(faults, [error]);
+    failing = false;
+    assert.equal(await totals.refresh(), true);
+    assert.equal(totals.known.records.happy, 3);
+  });
+});

@@ -1,0 +1,287 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import type { TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { gunzipSync } from 'node:zlib';
+import Database from 'better-sqlite3';
+import { KeptCheck } from '../../src/sidecar/metrics-check.ts';
+import { NO_TOTALS } from '../../src/sidecar/metrics-totals-query.ts';
+import { Metrics } from '../../src/sidecar/metrics.ts';
+import { ask } from '../support/ask.ts';
+import { nonZero, parseMetrics, scrape } from '../support/metrics.ts';
+import type { Figures } from '../support/metrics.ts';
+import { findProgram } from '../support/programs.ts';
+import { RelayProcess } from '../support/relay-process.ts';
+import { scratch } from '../support/scratch.ts';
+import { openSidecar, someUsage } from '../support/sidecar-site.ts';
+import { createUsageFile } from '../support/usage-files.ts';
+import { makeUsage } from '../support/usage-records.ts';
+
+const PREFIX = 'transit_relay_';
+
+/** Everything there is, in order. */
+const SERIES = [
+  'counter database_records_total{mood="happy"}',
+  'counter database_records_total{mood="lonely"}',
+  'counter database_records_total{mood="redundant"}',
+  'counter database_records_total{mood="impatient"}',
+  'counter database_records_total{mood="errory"}',
+  'counter database_records_total{mood="empty"}',
+  'counter database_records_total{mood="other"}',
+  'counter database_relayed_bytes_total',
+  'gauge database_up',
+  'gauge database_size_bytes',
+  'gauge snapshots',
+  'gauge snapshot_timestamp_seconds',
+  'gauge snapshot_age_seconds',
+  'gauge snapshot_size_bytes',
+  'gauge snapshot_records',
+  'gauge snapshot_interval_seconds',
+  'counter snapshots_taken_total',
+  'counter snapshot_failures_total',
+  'gauge check_ok{check="relay"}',
+  'gauge check_ok{check="transfer"}',
+  'gauge check_ok{check="snapshot"}',
+  'gauge check_ok{check="database"}',
+];
+
+const promtool = findProgram('promtool');
+const needsPromtool = promtool === null ? 'needs promtool: apt-get install prometheus' : false;
+
+/** The text of a scrape as series with their types, without those that tell of the process. */
+function typedSeries(text: string): string[] {
+  const types = new Map<string, string>();
+  for (const [, name = '', type = ''] of text.matchAll(/^# TYPE (\S+) (\S+)$/gmu)) types.set(name, type);
+  return [...parseMetrics(text).keys()]
+    .filter((series) => !series.startsWith(`${PREFIX}sidecar_`))
+    .map((series) => `${types.get(series.replace(/\{.*/u, ''))} ${series.slice(PREFIX.length)}`);
+}
+
+function figureOf(figures: Figures, series: string): number {
+  const figure = figures.get(PREFIX + series);
+  assert.ok(figure !== undefined, `there is no ${series}`);
+  return figure;
+}
+
+/** Scrapes until `holds`. */
+async function scrapeWhere(url: string, holds: (figures: Figures) => boolean): Promise<Figures> {
+  const deadline = performance.now() + 30_000;
+  for (;;) {
+    const figures = await scrape(url);
+    if (holds(figures)) return figures;
+    assert.ok(performance.now() < deadline, `not within 30 s: ${holds.toString()}`);
+    await sleep(100);
+  }
+}
+
+function checksOf(figures: Figures): Readonly<Record<string, number>> {
+  return nonZero(figures, `${PREFIX}check_ok`);
+}
+
+async function startRelay(context: TestContext, databasePath: string): Promise<RelayProcess> {
+  const relay = await RelayProcess.start({
+    RELAY_USAGE_DB: databasePath,
+    RELAY_STATUS_LISTEN: 'tcp:0:interface=127.0.0.1',
+  });
+  context.after(() => relay[Symbol.asyncDispose]());
+  return relay;
+}
+
+describe('the metrics of the sidecar', () => {
+  test('have all their series from the start, where nothing else is there', async (context) => {
+    const { url, snapshots, sidecar } = await openSidecar(context, null);
+    const text = (await ask(url, '/metrics')).body.toString();
+    assert.deepEqual(typedSeries(text), SERIES);
+    const figures = parseMetrics(text);
+    assert.deepEqual(nonZero(figures, `${PREFIX}database`), {});
+    assert.deepEqual(checksOf(figures), {});
+    assert.equal(figureOf(figures, 'snapshot_interval_seconds'), 3600);
+    const later = await scrapeWhere(url, (now) => figureOf(now, 'snapshot_failures_total') > 0);
+    assert.equal(figureOf(later, 'snapshots'), 0);
+    assert.equal(figureOf(later, 'snapshot_timestamp_seconds'), 0);
+    // As old as the sidecar, which has just begun.
+    assert.ok(figureOf(later, 'snapshot_age_seconds') > figureOf(figures, 'snapshot_age_seconds'));
+    assert.ok(figureOf(figures, 'snapshot_age_seconds') > 0);
+    assert.ok(figureOf(later, 'snapshot_age_seconds') < 60);
+    for (const told of [url, snapshots, sidecar.pid]) assert.ok(!text.includes(String(told)));
+    await sidecar.stop();
+    assert.doesNotMatch(sidecar.log, /a request failed/u);
+  });
+
+  test('tell of the database and its snapshots', async (context) => {
+    const moods = ['happy', 'lonely', 'errory', 'empty', 'whatever "} 1\n'];
+    const records = someUsage(100).map((one, index) =>
+      Object.assign(one, { result: moods[index % moods.length] ?? '' }),
+    );
+    const { url, databasePath, snapshots } = await openSidecar(context, records, {
+      SIDECAR_SNAPSHOT_EVERY: '2h',
+    });
+    const figures = await scrape(url);
+    assert.deepEqual(nonZero(figures, `${PREFIX}database_records_total`), {
+      '{mood="happy"}': 20,
+      '{mood="lonely"}': 20,
+      '{mood="errory"}': 20,
+      '{mood="empty"}': 20,
+      '{mood="other"}': 20,
+    });
+    const bytes = records.reduce((sum, { total_bytes }) => sum + total_bytes, 0);
+    assert.equal(figureOf(figures, 'database_relayed_bytes_total'), bytes);
+    assert.equal(figureOf(figures, 'database_up'), 1);
+    assert.equal(figureOf(figures, 'database_size_bytes'), statSync(databasePath).size);
+    assert.deepEqual(checksOf(figures), { '{check="snapshot"}': 1, '{check="database"}': 1 });
+
+    const [newest] = await listOf(url);
+    assert.ok(newest !== undefined);
+    assert.equal(figureOf(figures, 'snapshots'), 1);
+    assert.equal(figureOf(figures, 'snapshot_timestamp_seconds'), Date.parse(newest.time) / 1000);
+    assert.equal(figureOf(figures, 'snapshot_size_bytes'), statSync(join(snapshots, newest.name)).size);
+    assert.equal(figureOf(figures, 'snapshot_records'), 100);
+    assert.equal(figureOf(figures, 'snapshot_interval_seconds'), 7200);
+    assert.equal(figureOf(figures, 'snapshots_taken_total'), 1);
+    assert.equal(figureOf(figures, 'snapshot_failures_total'), 0);
+    const age = figureOf(await scrape(url), 'snapshot_age_seconds');
+    assert.ok(age >= 0 && age <= (Date.now() - Date.parse(newest.time)) / 1000, `${age} s old`);
+
+    assert.equal((await ask(url, '/snapshots', { method: 'POST' })).status, 201);
+    const then = await scrape(url);
+    assert.equal(figureOf(then, 'snapshots'), 2);
+    assert.equal(figureOf(then, 'snapshots_taken_total'), 2);
+    assert.ok(figureOf(then, 'snapshot_timestamp_seconds') > Date.parse(newest.time) / 1000);
+  });
+
+  test('come while a million records are being counted, to all who ask, and then count them', async (context) => {
+    const { url, volume, databasePath, sidecar } = await openSidecar(context, null);
+    const elsewhere = join(volume, '..', 'new.sqlite');
+    createUsageFile(elsewhere, { rows: 1_000_000 });
+    renameSync(elsewhere, databasePath);
+    const happy = 'database_records_total{mood="happy"}';
+    const first = await Promise.all(Array.from({ length: 30 }, () => scrape(url)));
+    const seen = new Set(first.map((figures) => figureOf(figures, happy)));
+    for (const figures of first) assert.equal(figureOf(figures, 'database_up'), 1);
+    const figures = await scrapeWhere(url, (now) => {
+      seen.add(figureOf(now, happy));
+      return figureOf(now, happy) > 0;
+    });
+    // Never a part of them, which would look as if they were made just now.
+    assert.deepEqual(
+      [...seen].filter((count) => count !== 0),
+      [1_000_000],
+    );
+    assert.equal(figureOf(figures, 'database_relayed_bytes_total'), 1_999_999);
+    assert.equal(sidecar.stderr, '');
+  });
+
+  test('say so when the relay is well, and when nothing is', async (context) => {
+    const directory = await scratch(context);
+    const databasePath = join(directory, 'usage.sqlite');
+    const relay = await startRelay(context, databasePath);
+    const { url, sidecar, snapshots } = await openSidecar(context, null, {
+      SIDECAR_USAGE_DB: databasePath,
+      SIDECAR_RELAY_STATUS: `http://127.0.0.1:${relay.port('status')}`,
+    });
+    await sidecar.said(/"msg":"snapshot taken"/u);
+    const all = { relay: 1, transfer: 1, snapshot: 1, database: 1 };
+    const well = await scrape(url);
+    assert.deepEqual(checksOf(well), inBraces(all));
+    // The log is a part of it.
+    const sizes = ['', '-wal'].map((suffix) => statSync(databasePath + suffix).size);
+    assert.deepEqual(
+      [figureOf(well, 'database_size_bytes'), sizes.length],
+      [sizes.reduce((sum, size) => sum + size, 0), 2],
+    );
+    await relay.stop();
+    writeFileSync(databasePath, 'garbage '.repeat(1000));
+    const [newest] = await listOf(url);
+    assert.ok(newest !== undefined);
+    writeFileSync(join(snapshots, newest.name), '');
+    const ill = await scrapeWhere(url, (now) => Object.keys(checksOf(now)).length === 0);
+    assert.equal(figureOf(ill, 'database_up'), 0);
+    assert.equal(sidecar.stderr, '');
+  });
+
+  test('come when a relay hangs and the database is locked, and say so', async (context) => {
+    const directory = await scratch(context);
+    const relay = await startRelay(context, join(directory, 'usage.sqlite'));
+    process.kill(relay.pid, 'SIGSTOP');
+    const volume = join(directory, 'other');
+    mkdirSync(volume);
+    const { databasePath } = makeUsage(volume, someUsage(3));
+    const writer = new Database(databasePath);
+    context.after(() => writer.close());
+    writer.exec('BEGIN EXCLUSIVE');
+    const { url } = await openSidecar(context, null, {
+      SIDECAR_USAGE_DB: databasePath,
+      SIDECAR_RELAY_STATUS: `http://127.0.0.1:${relay.port('status')}`,
+    });
+    const figures = await scrape(url);
+    process.kill(relay.pid, 'SIGCONT');
+    await relay.stop();
+    assert.deepEqual(checksOf(figures), {});
+    assert.deepEqual(
+      [figureOf(figures, 'database_up'), figureOf(figures, 'database_size_bytes')],
+      [0, statSync(databasePath).size],
+    );
+  });
+
+  test('are small for those who take them compressed', async (context) => {
+    const { url } = await openSidecar(context, null);
+    const { headers, body } = await ask(url, '/metrics', { headers: { 'accept-encoding': 'gzip' } });
+    assert.equal(headers['content-encoding'], 'gzip');
+    assert.deepEqual(typedSeries(gunzipSync(body).toString()), SERIES);
+  });
+
+  test('have nothing that promtool finds fault with', { skip: needsPromtool }, async (context) => {
+    const { url } = await openSidecar(context, someUsage(10));
+    const { body } = await ask(url, '/metrics');
+    const { status, stdout, stderr } = spawnSync(promtool ?? '', ['check', 'metrics'], {
+      input: body,
+      encoding: 'utf8',
+      timeout: 20_000,
+    });
+    assert.deepEqual([status, stdout, stderr], [0, '', '']);
+  });
+});
+
+test('a scrape has what was known before where a check does not answer in time', async () => {
+  let answer: Promise<boolean> = Promise.resolve(true);
+  let nowMs = 0;
+  const options = { fault: assert.ifError, clock: () => nowMs };
+  const never = new Promise<boolean>(() => undefined);
+  const steady = new KeptCheck({ ...options, ask: () => Promise.resolve(true) });
+  const metrics = new Metrics({
+    checks: {
+      relay: new KeptCheck({ ...options, ask: () => answer }),
+      transfer: new KeptCheck({ ...options, ask: () => never }),
+      snapshot: steady,
+      database: steady,
+    },
+    totals: () => NO_TOTALS,
+    databaseBytes: () => 0,
+    snapshots: () => [],
+    snapshotCounts: () => ({ taken: 0, failed: 0 }),
+    snapshotEveryMs: 1000,
+  });
+  const expected = inBraces({ relay: 1, snapshot: 1, database: 1 });
+  assert.deepEqual(checksOf(parseMetrics(await metrics.text())), expected);
+  answer = never;
+  nowMs = 15_000;
+  assert.deepEqual(checksOf(parseMetrics(await metrics.text())), expected);
+});
+
+interface Listed {
+  readonly name: string;
+  readonly time: string;
+}
+
+/** The snapshots, newest first. */
+async function listOf(url: string): Promise<readonly Listed[]> {
+  const { snapshots }: { snapshots: Listed[] } = JSON.parse((await ask(url, '/snapshots')).body.toString());
+  return snapshots;
+}
+
+function inBraces(figures: Readonly<Record<string, number>>): Readonly<Record<string, number>> {
+  return Object.fromEntries(Object.entries(figures).map(([check, figure]) => [`{check="${check}"}`, figure]));
+}

@@ -1,0 +1,160 @@
+import { deepEqual, equal, match, notEqual, ok, rejects } from 'node:assert/strict';
+import { readFileSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { DEFAULTS } from '../../src/config/read-env.ts';
+import { SIDECAR_DEFAULTS } from '../../src/config/sidecar-config.ts';
+import { customResourceFaults } from './custom-resources.ts';
+import {
+  COMPONENTS,
+  KUBERNETES,
+  OVERLAYS,
+  buildOurs,
+  buildOwn,
+  checkStrictly,
+  withoutKubectl,
+  withoutStrictCheck,
+} from './kustomize.ts';
+import type { Kustomization } from './kustomize.ts';
+import { nameOf } from './manifests.ts';
+import { review } from './review.ts';
+import { imageSettings, relayConfig } from './settings.ts';
+
+/** Operators behind a proxy say so, as the components' comments have it. */
+const TRUSTED = [
+  {
+    name: 'transit-relay',
+    behavior: 'merge',
+    literals: ['RELAY_TRUSTED_PROXIES=10.244.0.0/16 fd00:10:244::/56'],
+  },
+];
+
+/** Everything that goes together: clients come through a load balancer, and through both kinds of proxies. */
+const ALL: Kustomization = {
+  resources: ['overlays/production'],
+  components: ['ingress', 'gateway-api', 'podmonitor'].map((name) => `components/${name}`),
+  configMapGenerator: TRUSTED,
+};
+
+const CASES: readonly (readonly [name: string, Kustomization])[] = [
+  ...OVERLAYS.map((name) => [name, { resources: [name] }] as const),
+  ...COMPONENTS.map((name) => [`base with ${name}`, { resources: ['base'], components: [name] }] as const),
+  ['production with everything', ALL],
+  [
+    'production without persistence',
+    { resources: ['overlays/production'], components: ['components/no-persistence'] },
+  ],
+];
+
+/** Where an operator decides nothing: the manifests have to fit the image there. */
+const FIXED: ReadonlySet<string> = new Set([
+  'RELAY_LISTEN',
+  'RELAY_WEBSOCKET_LISTEN',
+  'RELAY_STATUS_LISTEN',
+  'SIDECAR_TOKEN',
+  'SIDECAR_USAGE_DB',
+  'SIDECAR_SNAPSHOT_DIR',
+  'SIDECAR_RELAY_STATUS',
+]);
+
+/** A value that the image and the program both leave to what else is set. */
+const LEFT_OPEN: ReadonlySet<string> = new Set(['SIDECAR_LISTEN']);
+
+describe('the manifests', { skip: withoutKubectl, concurrency: true }, () => {
+  for (const [name, kustomization] of CASES) {
+    test(`${name}: stand up to the review`, async () => {
+      const manifests = await buildOwn(kustomization);
+      deepEqual(review(manifests), []);
+      deepEqual(customResourceFaults(manifests), []);
+    });
+
+    test(`${name}: are what the API takes`, { skip: withoutStrictCheck }, async () => {
+      const manifests = await buildOwn(kustomization);
+      const verdict = await checkStrictly(manifests);
+      match(verdict, new RegExp(`^${manifests.objects.length} objects, 0 faults, \\d unchecked$`, 'mu'));
+    });
+  }
+
+  test('are all there are', () => {
+    const found = ['components', 'overlays'].flatMap((kind) =>
+      readdirSync(join(KUBERNETES, kind)).map((name) => `${kind}/${name}`),
+    );
+    deepEqual(found.toSorted(), [...COMPONENTS, ...OVERLAYS.slice(1)].toSorted());
+  });
+
+  test('that the API would not take are found', { skip: withoutStrictCheck }, async () => {
+    const base = await buildOurs('base');
+    const wrong = base.with(
+      ['StatefulSet', 'transit-relay'],
+      ['spec', 'template', 'spec', 'enableServiceLink'],
+      false,
+    );
+    match(await checkStrictly(wrong), /enableServiceLink[^]*, 1 faults, /u);
+  });
+
+  test('in the minimal overlay have no volume, no sidecar, and no records', async () => {
+    const minimal = await buildOurs('overlays/minimal');
+    deepEqual(
+      minimal.containers.map((container) => container.at('name').word),
+      ['relay'],
+    );
+    equal(minimal.relay.at('spec', 'volumeClaimTemplates').isThere, false);
+    equal(minimal.pod.at('volumes').isThere, false);
+    equal(relayConfig(minimal).usage.databasePath, null);
+    deepEqual(minimal.all('ConfigMap').map(nameOf).length, 1);
+  });
+
+  test('without persistence keep what the sidecar takes within the volume', async () => {
+    const manifests = await buildOwn({ resources: ['base'], components: ['components/no-persistence'] });
+    equal(manifests.relay.at('spec', 'volumeClaimTemplates').isThere, false);
+    ok(manifests.pod.at('volumes', 0, 'emptyDir', 'sizeLimit').isThere);
+  });
+
+  test('start the pod anew when a setting changes', async () => {
+    const configMapGenerator = [
+      { name: 'transit-relay', behavior: 'merge', literals: ['RELAY_LOG_LEVEL=debug'] },
+    ];
+    const [before, after] = [
+      await buildOurs('base'),
+      await buildOwn({ resources: ['base'], configMapGenerator }),
+    ];
+    const used = ['envFrom', 0, 'configMapRef', 'name'] as const;
+    notEqual(before.container('relay').at(...used).word, after.container('relay').at(...used).word);
+    equal(relayConfig(after).logLevel, 'debug');
+    // What was merged does not take away what was there.
+    equal(relayConfig(after).drain.timeoutMs, relayConfig(before).drain.timeoutMs);
+  });
+
+  test('take an image of any name', async () => {
+    const images = [{ name: 'transit-relay', newName: 'somewhere/relay', newTag: 'v1.2.3' }];
+    const manifests = await buildOwn({ resources: ['overlays/production'], images });
+    for (const container of manifests.containers) equal(container.at('image').word, 'somewhere/relay:v1.2.3');
+  });
+
+  test('that kustomize can not build are an error here', async () => {
+    await rejects(buildOwn({ resources: ['base'], components: ['components/none'] }), /components\/none/u);
+  });
+});
+
+describe('the files of settings', () => {
+  for (const [file, defaults] of [
+    ['relay.env', DEFAULTS],
+    ['sidecar.env', SIDECAR_DEFAULTS],
+  ] as const) {
+    const text = readFileSync(join(KUBERNETES, 'base', file), 'utf8');
+    const lines = [...text.matchAll(/^(#?)([A-Z_]+)=(.*)$/gmu)];
+
+    test(`${file} tells of every variable an operator may set, once`, () => {
+      const told = lines.map(([, , name = '']) => name);
+      const known = Object.keys(defaults).filter((name) => !FIXED.has(name));
+      deepEqual(told.toSorted(), known.toSorted());
+    });
+
+    test(`${file} says what holds without them`, () => {
+      const without: Record<string, string> = { ...defaults, ...imageSettings() };
+      for (const [, mark, name = '', value] of lines)
+        if (mark === '#' && !LEFT_OPEN.has(name)) equal(value, without[name], name);
+        else notEqual(value, without[name], name);
+    });
+  }
+});

@@ -1,0 +1,20 @@
+const FACTORS: ReadonlyMap<string, number> = new Map([
+  ['', 1],
+  ['m', 0.001],
+  ['k', 1e3],
+  ['M', 1e6],
+  ['G', 1e9],
+  ['T', 1e12],
+  ['Ki', 2 ** 10],
+  ['Mi', 2 ** 20],
+  ['Gi', 2 ** 30],
+  ['Ti', 2 ** 40],
+]);
+
+/** A quantity as Kubernetes writes it: cores, or bytes. Throws where it is none. */
+export function parseQuantity(text: string): number {
+  const [, digits = '', unit = ''] = /^(\d+(?:\.\d+)?)([a-zA-Z]*)$/u.exec(text) ?? [];
+  const factor = FACTORS.get(unit);
+  if (digits === '' || factor === undefined) throw new Error(`${JSON.stringify(text)} is no quantity`);
+  return Number(digits) * factor;
+}

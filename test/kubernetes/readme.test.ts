@@ -1,0 +1,81 @@
+import { deepEqual, equal, ok } from 'node:assert/strict';
+import { existsSync, readFileSync } from 'node:fs';
+import { join, relative } from 'node:path';
+import { describe, test } from 'node:test';
+import { parse } from 'yaml';
+import { ROOT } from '../support/docker.ts';
+import { COMPONENTS, KUBERNETES, OVERLAYS, buildOurs, buildOwn, withoutKubectl } from './kustomize.ts';
+import type { Kustomization } from './kustomize.ts';
+import { placeFaults } from './review-pod.ts';
+import { GRACE_MARGIN_SECONDS } from './review-settings.ts';
+import { RULES } from './review.ts';
+import { relayConfig } from './settings.ts';
+
+const README = readFileSync(join(KUBERNETES, 'README.md'), 'utf8');
+
+/** A kustomization of the README, with paths as they are in the clone. */
+function kustomizationsOf(text: string): Kustomization[] {
+  const blocks = [...text.matchAll(/```yaml\n([^`]*)```/gu)].map(([, block = '']) => block);
+  return blocks.map((block) => {
+    const value: unknown = parse(block.replaceAll('../CLONE/deploy/kubernetes/', ''));
+    return Object.assign({}, value);
+  });
+}
+
+describe('the README on Kubernetes', () => {
+  test('has a kustomization that can be taken as it is', { skip: withoutKubectl }, async () => {
+    const [whole = {}, proxies = {}] = kustomizationsOf(README);
+    const manifests = await buildOwn(whole);
+    equal(manifests.pod.at('containers', 0, 'image').word, 'NAME:TAG');
+    equal(manifests.relay.at('metadata', 'namespace').word, 'transit-relay');
+    // Where it goes, and from where, is the operator's.
+    const rules = RULES.filter((rule) => rule !== placeFaults);
+    deepEqual(
+      rules.flatMap((rule) => rule(manifests)),
+      [],
+    );
+    equal(relayConfig(manifests).quota?.counts, 'in+out');
+    const behind = await buildOwn({
+      resources: ['overlays/production'],
+      components: ['components/ingress'],
+      ...proxies,
+    });
+    deepEqual(
+      RULES.flatMap((rule) => rule(behind)),
+      [],
+    );
+  });
+
+  test('tells of each component and each overlay', () => {
+    for (const name of [...COMPONENTS.map((path) => relative('components', path)), ...OVERLAYS])
+      ok(README.includes(`\`${name}\``), name);
+  });
+
+  test('names paths and headings that are there', () => {
+    const titles = [...README.matchAll(/^#+ (.+)$/gmu)].map(([, title = '']) => title.toLowerCase());
+    const headings = new Set(titles.map((title) => title.replaceAll(/[^\w\s-]/gu, '').replaceAll(' ', '-')));
+    const links = [...README.matchAll(/\]\((?!https?:)([^)]+)\)/gu)].map(([, link = '']) => link);
+    const paths = [...README.matchAll(/-k (deploy\/\S+?)[`\s]/gu)].map(([, path = '']) => join(ROOT, path));
+    ok(links.length > 3 && paths.length > 2, `${links.length} links, ${paths.length} paths`);
+    for (const path of paths) ok(existsSync(join(path, 'kustomization.yaml')), path);
+    for (const link of links) {
+      const [path = '', heading = ''] = link.split('#');
+      ok(path === '' ? headings.has(heading) : existsSync(join(KUBERNETES, path)), link);
+    }
+  });
+
+  test('says the numbers that hold', { skip: withoutKubectl }, async () => {
+    for (const name of OVERLAYS) {
+      const manifests = await buildOurs(name);
+      const { delayMs, timeoutMs } = relayConfig(manifests).drain;
+      const grace = manifests.pod.at('terminationGracePeriodSeconds').word;
+      for (const number of [
+        `\`terminationGracePeriodSeconds\` (${grace})`,
+        `\`RELAY_DRAIN_DELAY\` (${delayMs / 1000} s)`,
+        `\`RELAY_DRAIN_TIMEOUT\` (${timeoutMs / 60_000} min)`,
+        `and ${GRACE_MARGIN_SECONDS} s for records`,
+      ])
+        ok(README.includes(number), number);
+    }
+  });
+});

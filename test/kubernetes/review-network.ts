@@ -1,0 +1,142 @@
+import type { Endpoint } from '../../src/net/endpoint.ts';
+import { nameIn, nameOf } from './manifests.ts';
+import type { Manifests } from './manifests.ts';
+import { readRelay, readSidecar } from './settings.ts';
+import type { Tree } from './tree.ts';
+
+/** Where each kind has the labels that it looks for. */
+const SELECTORS: readonly (readonly [kind: string, path: readonly string[]])[] = [
+  ['StatefulSet', ['spec', 'selector', 'matchLabels']],
+  ['Service', ['spec', 'selector']],
+  ['NetworkPolicy', ['spec', 'podSelector', 'matchLabels']],
+  ['PodMonitor', ['spec', 'selector', 'matchLabels']],
+  ['PodDisruptionBudget', ['spec', 'selector', 'matchLabels']],
+];
+
+/** Every selector finds the relay's pod, and the StatefulSet has its headless Service. */
+export function selectorFaults(manifests: Manifests): string[] {
+  const labels = manifests.relay.at('spec', 'template', 'metadata', 'labels');
+  const faults: string[] = [];
+  for (const [kind, path] of SELECTORS) {
+    for (const object of manifests.all(kind)) {
+      const wanted = object.at(...path).fields;
+      const isMet = wanted.every(([label, value]) => labels.at(label).value === value.value);
+      if (wanted.length === 0 || !isMet) faults.push(`${kind} ${nameOf(object)} does not find the pod`);
+    }
+  }
+  const governing = manifests.find(['Service', manifests.relay.at('spec', 'serviceName').word]);
+  if (governing.at('spec', 'clusterIP').text !== 'None') faults.push('serviceName is no headless Service');
+  return faults;
+}
+
+/** Every port that something leads to is there, by the name or the number that it is called. */
+export function portFaults(manifests: Manifests): string[] {
+  const ports = manifests.containers.flatMap((container) => container.at('ports').items);
+  const numbers = ports.map((port) => port.at('containerPort').number);
+  const isAnywhere = (port: Tree): boolean => isPortOf(ports, port);
+  // Before 1.33 Services do not find names in native sidecars, and some networks never do.
+  const main = manifests.pod.at('containers').items.flatMap((container) => container.at('ports').items);
+  const isFound = (port: Tree): boolean => isPortOf(port.text === null ? ports : main, port);
+  const faults: string[] = [];
+  const miss = (who: string, port: Tree): void => void faults.push(`${who}: there is no port ${port.word}`);
+
+  if (new Set(numbers).size < ports.length || new Set(ports.map(nameIn)).size < ports.length)
+    faults.push('two ports of the pod have the same name or number');
+  for (const service of manifests.all('Service')) {
+    for (const port of service.at('spec', 'ports').items) {
+      const target = port.at('targetPort').isThere ? port.at('targetPort') : port.at('port');
+      if (!isFound(target)) miss(`Service ${nameOf(service)}`, target);
+    }
+  }
+  for (const container of manifests.containers) {
+    for (const probe of ['startupProbe', 'readinessProbe', 'livenessProbe']) {
+      const port = container.at(probe, 'httpGet', 'port');
+      if (port.isThere && !isPortOf(container.at('ports').items, port)) miss(probe, port);
+    }
+  }
+  for (const policy of manifests.all('NetworkPolicy')) {
+    const rules = [...policy.at('spec', 'ingress').items, ...policy.at('spec', 'egress').items];
+    for (const port of rules.flatMap((rule) => rule.at('ports').items).map((one) => one.at('port')))
+      if (!isFound(port)) miss('NetworkPolicy', port);
+  }
+  for (const monitor of manifests.all('PodMonitor')) {
+    for (const endpoint of monitor.at('spec', 'podMetricsEndpoints').items)
+      if (!isAnywhere(endpoint.at('port'))) miss('PodMonitor', endpoint.at('port'));
+  }
+  return [...faults, ...routeFaults(manifests)];
+}
+
+/** By number or by name. */
+function isPortOf(ports: readonly Tree[], port: Tree): boolean {
+  return ports.some((one) => [one.at('containerPort').value, one.at('name').value].includes(port.value));
+}
+
+/** Ingresses and routes lead to ports of Services, and routes belong to listeners of Gateways. */
+function routeFaults(manifests: Manifests): string[] {
+  const faults: string[] = [];
+  const leadsTo = (who: string, service: string, port: Tree): void => {
+    const ports = manifests.find(['Service', service]).at('spec', 'ports').items;
+    const isThere = ports.some((one) => [one.at('port').value, one.at('name').value].includes(port.value));
+    if (!isThere) faults.push(`${who}: there is no port ${port.word} of a Service ${service}`);
+  };
+  for (const ingress of manifests.all('Ingress')) {
+    for (const path of ingress.at('spec', 'rules').items.flatMap((rule) => rule.at('http', 'paths').items)) {
+      const service = path.at('backend', 'service');
+      const port = service.at('port');
+      leadsTo('Ingress', nameIn(service), port.at('name').isThere ? port.at('name') : port.at('number'));
+    }
+  }
+  for (const route of manifests.all('HTTPRoute')) {
+    for (const backend of route.at('spec', 'rules').items.flatMap((rule) => rule.at('backendRefs').items))
+      leadsTo('HTTPRoute', nameIn(backend), backend.at('port'));
+    for (const parent of route.at('spec', 'parentRefs').items) {
+      const listeners = manifests.find(['Gateway', nameIn(parent)]).at('spec', 'listeners').items;
+      const listener = parent.at('sectionName').word;
+      if (!listeners.some((one) => nameIn(one) === listener))
+        faults.push(`HTTPRoute: there is no listener ${listener} of a Gateway ${nameIn(parent)}`);
+    }
+  }
+  return faults;
+}
+
+/** What listens is what the manifests call so. */
+export function listeningFaults(manifests: Manifests): string[] {
+  const faults: string[] = [];
+  const compare = (container: string, name: string, endpoints: readonly Endpoint[]): void => {
+    const port = manifests
+      .container(container)
+      .at('ports')
+      .items.find((one) => nameIn(one) === name)
+      ?.at('containerPort').number;
+    const listens = endpoints.some((endpoint) => endpoint.kind === 'tcp' && endpoint.port === port);
+    if (!listens) faults.push(`nothing listens on port ${name} (${port ?? 'not there'})`);
+  };
+  const relay = readRelay(manifests);
+  if (relay.kind === 'ok') {
+    compare('relay', 'raw', relay.config.listen.raw);
+    compare('relay', 'websocket', relay.config.listen.websocket);
+    compare('relay', 'status', relay.config.listen.status);
+  }
+  const sidecar = readSidecar(manifests);
+  if (manifests.container('sidecar').isThere && sidecar.kind === 'ok')
+    compare('sidecar', 'sidecar', sidecar.config.listen);
+  return faults;
+}
+
+/** Where addresses are limited, the relay sees those of clients. */
+export function addressFaults(manifests: Manifests): string[] {
+  const read = readRelay(manifests);
+  if (read.kind === 'faults') return [];
+  const { limits, trustedProxies } = read.config;
+  if (limits.connectionsPerAddress === null && limits.newConnectionsPerAddress === null) return [];
+  const faults: string[] = [];
+  for (const service of manifests.all('Service')) {
+    const isOpen = ['NodePort', 'LoadBalancer'].includes(service.at('spec', 'type').word);
+    if (isOpen && service.at('spec', 'externalTrafficPolicy').text !== 'Local')
+      faults.push(`Service ${nameOf(service)} hides the addresses of clients, which are limited`);
+  }
+  const proxies = [...manifests.all('Ingress'), ...manifests.all('HTTPRoute')];
+  if (proxies.length > 0 && trustedProxies.length === 0)
+    faults.push('addresses are limited, and the proxy is not in RELAY_TRUSTED_PROXIES');
+  return faults;
+}

@@ -1,0 +1,81 @@
+import { formatFault } from '../../src/config/fault.ts';
+import { DEFAULTS } from '../../src/config/read-env.ts';
+import { SIDECAR_DEFAULTS } from '../../src/config/sidecar-config.ts';
+import { nameIn } from './manifests.ts';
+import type { Manifests } from './manifests.ts';
+import { parseQuantity } from './quantity.ts';
+import { SECRET, givenSettings, readRelay, readSidecar } from './settings.ts';
+
+/** What is left of the grace when transfers are over, for records, the sidecar and a slow disk, in seconds. */
+export const GRACE_MARGIN_SECONDS = 30;
+
+/** Cluster autoscalers and their managed relatives wait no longer when they remove a node, in seconds. */
+const MOST_GRACE_SECONDS = 600;
+
+/** The most that a relay has at rest, as measured. */
+const AT_REST_BYTES = 190 * 2 ** 20;
+
+/** What a stalled connection may hold above RELAY_BUFFER_MEMORY (`data-plane.ts`). */
+const STALLED_BYTES = 16 * 2 ** 10;
+
+const KNOWN: ReadonlyMap<string, ReadonlySet<string>> = new Map([
+  ['relay', new Set(Object.keys(DEFAULTS))],
+  ['sidecar', new Set(Object.keys(SIDECAR_DEFAULTS))],
+]);
+
+/** Every variable is one that the program knows, and is taken without a word. */
+export function environmentFaults(manifests: Manifests): string[] {
+  const faults: string[] = [];
+  for (const container of manifests.containers) {
+    const known = KNOWN.get(nameIn(container)) ?? new Set();
+    const given = Object.keys(givenSettings(manifests, container, SECRET));
+    for (const name of given.filter((variable) => !known.has(variable.replace(/_FILE$/u, ''))))
+      faults.push(`${nameIn(container)} does not know ${name}`);
+    for (const source of container.at('envFrom').items) {
+      const name = source.at('configMapRef', 'name').word;
+      if (!manifests.find(['ConfigMap', name]).isThere) faults.push(`there is no ConfigMap ${name}`);
+    }
+    for (const variable of container.at('env').items) {
+      const secret = variable.at('valueFrom', 'secretKeyRef');
+      if (secret.isThere && secret.at('optional').value !== true)
+        faults.push(`the pod does not start without the Secret ${nameIn(secret)}`);
+    }
+  }
+  const reads = [readRelay(manifests)];
+  const withSidecar = manifests.container('sidecar').isThere;
+  const sidecars = withSidecar ? [readSidecar(manifests), readSidecar(manifests, null)] : [];
+  for (const read of [...reads, ...sidecars]) {
+    if (read.kind === 'faults') faults.push(...read.faults.map(formatFault));
+    faults.push(...read.warnings);
+  }
+  return faults;
+}
+
+/** The kubelet has more patience than the drain takes, and no more than others have. */
+export function drainFaults(manifests: Manifests): string[] {
+  const read = readRelay(manifests);
+  if (read.kind === 'faults') return [];
+  const { delayMs, timeoutMs } = read.config.drain;
+  const preStopSeconds =
+    manifests.container('relay').at('lifecycle', 'preStop', 'sleep', 'seconds').number ?? 0;
+  const needed = preStopSeconds + (delayMs + timeoutMs) / 1000 + GRACE_MARGIN_SECONDS;
+  // What Kubernetes takes where nothing is said.
+  const grace = manifests.pod.at('terminationGracePeriodSeconds').number ?? 30;
+  const faults: string[] = [];
+  if (grace < needed) faults.push(`the grace is ${grace} s, and a drain may take ${needed} s`);
+  if (grace > MOST_GRACE_SECONDS) faults.push(`a grace of ${grace} s is cut off at ${MOST_GRACE_SECONDS} s`);
+  return faults;
+}
+
+/** The memory limit has room for the worst that the settings allow. */
+export function memoryFaults(manifests: Manifests): string[] {
+  const read = readRelay(manifests);
+  if (read.kind === 'faults') return [];
+  const { limits, bufferMemoryBytes } = read.config;
+  const { maxConnections } = limits;
+  if (typeof maxConnections !== 'number')
+    return ['RELAY_MAX_CONNECTIONS is no number that a limit could fit'];
+  const needed = AT_REST_BYTES + maxConnections * STALLED_BYTES + bufferMemoryBytes;
+  const limit = parseQuantity(manifests.container('relay').at('resources', 'limits', 'memory').word);
+  return limit < needed ? [`the memory limit is ${limit}, and the relay may need ${needed}`] : [];
+}

@@ -1,0 +1,137 @@
+import { deepEqual, equal, match } from 'node:assert/strict';
+import { before, describe, test } from 'node:test';
+import { BREAKS } from './breaks.ts';
+import type { Break } from './breaks.ts';
+import { customResourceFaults } from './custom-resources.ts';
+import { buildOwn, withoutKubectl } from './kustomize.ts';
+import { Manifests } from './manifests.ts';
+import { RULES, review } from './review.ts';
+
+const budget = (spec: object): object => ({
+  apiVersion: 'policy/v1',
+  kind: 'PodDisruptionBudget',
+  metadata: { name: 'transit-relay' },
+  spec: { selector: { matchLabels: { 'app.kubernetes.io/name': 'transit-relay' } }, ...spec },
+});
+
+/** A relay that has everything. */
+function buildEverything(): Promise<Manifests> {
+  const literals = ['RELAY_TRUSTED_PROXIES=10.244.0.0/16'];
+  return buildOwn({
+    resources: ['overlays/production'],
+    components: ['components/ingress', 'components/gateway-api', 'components/podmonitor'],
+    configMapGenerator: [{ name: 'transit-relay', behavior: 'merge', literals }],
+  });
+}
+
+describe('the review', { skip: withoutKubectl }, () => {
+  // Each rule is asked alone, as a fault may be found by others too.
+  const found = new Set<(manifests: Manifests) => string[]>();
+  let whole = new Manifests('');
+  before(async () => {
+    whole = await buildEverything();
+  });
+
+  test('has nothing to say of what is whole', () => {
+    deepEqual(review(whole), []);
+    deepEqual(customResourceFaults(whole), []);
+  });
+
+  for (const [which, path, value, fault] of BREAKS) {
+    test(`finds ${which.join(' ')} with ${path.slice(-3).join('.')}: ${JSON.stringify(value)}`, () => {
+      const broken = whole.with(which, path, value);
+      const faults = RULES.flatMap((rule) => {
+        const ofRule = rule(broken).filter((sentence) => fault.test(sentence));
+        if (ofRule.length > 0) found.add(rule);
+        return ofRule;
+      });
+      equal(new Set(faults).size, 1, review(broken).join('\n'));
+    });
+  }
+
+  for (const spec of [{ minAvailable: 1 }, { maxUnavailable: 0 }, { maxUnavailable: '0%' }]) {
+    test(`finds a disruption budget of ${JSON.stringify(spec)}`, () => {
+      deepEqual(review(whole.and(budget(spec))), ['its node can never be emptied']);
+    });
+  }
+
+  test('has nothing against a disruption budget that lets the relay go', () => {
+    deepEqual(review(whole.and(budget({ maxUnavailable: 1 }))), []);
+  });
+
+  test('finds a namespace of its own', () => {
+    const namespace = { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'transit-relay' } };
+    deepEqual(review(whole.and(namespace)), ['the namespace goes with the relay, and all that is in it']);
+  });
+
+  test('has no rule that was not seen to find something', () => {
+    deepEqual(
+      RULES.filter((rule) => !found.has(rule)).map(({ name }) => name),
+      [],
+    );
+  });
+});
+
+describe('the check of custom resources', { skip: withoutKubectl }, () => {
+  let whole = new Manifests('');
+  before(async () => {
+    whole = await buildEverything();
+  });
+
+  const cases: readonly Break[] = [
+    [
+      ['PodMonitor', 'transit-relay'],
+      ['spec', 'podMetricsEndpoints', 0, 'interval'],
+      '15 s',
+      /interval must match/u,
+    ],
+    [
+      ['PodMonitor', 'transit-relay'],
+      ['spec', 'podMetricsEndpoint'],
+      [],
+      /must NOT have additional properties/u,
+    ],
+    [
+      ['PodMonitor', 'transit-relay'],
+      ['spec', 'selector'],
+      undefined,
+      /must have required property 'selector'/u,
+    ],
+    [
+      ['PodMonitor', 'transit-relay'],
+      ['apiVersion'],
+      'monitoring.coreos.com/v2',
+      /^PodMonitor transit-relay: .* is not known here$/u,
+    ],
+    [
+      ['HTTPRoute', 'transit-relay'],
+      ['spec', 'rules', 0, 'timeouts', 'request'],
+      '24 hours',
+      /request must match pattern/u,
+    ],
+    [
+      ['HTTPRoute', 'transit-relay'],
+      ['spec', 'rules', 0, 'backendRefs', 0, 'port'],
+      'websocket',
+      /port must be integer/u,
+    ],
+    [
+      ['HTTPRoute', 'transit-relay'],
+      ['spec', 'rules', 0, 'matches', 0, 'path', 'type'],
+      'Prefix',
+      /must be equal to one of/u,
+    ],
+    [
+      ['Gateway', 'transit-relay'],
+      ['spec', 'gatewayClassName'],
+      undefined,
+      /required property 'gatewayClassName'/u,
+    ],
+    [['Gateway', 'transit-relay'], ['spec', 'listeners'], [], /must NOT have fewer than 1 items/u],
+  ];
+  for (const [which, path, value, fault] of cases) {
+    test(`finds ${which.join(' ')} with ${path.slice(-2).join('.')}: ${JSON.stringify(value)}`, () => {
+      match(customResourceFaults(whole.with(which, path, value)).join('\n'), fault);
+    });
+  }
+});

@@ -1,0 +1,33 @@
+import type { Manifests } from './manifests.ts';
+import { addressFaults, listeningFaults, portFaults, selectorFaults } from './review-network.ts';
+import {
+  disruptionFaults,
+  placeFaults,
+  probeFaults,
+  resourceFaults,
+  securityFaults,
+  volumeFaults,
+} from './review-pod.ts';
+import { drainFaults, environmentFaults, memoryFaults } from './review-settings.ts';
+
+/** What no schema can see: whether the parts fit each other, and the programs. Each gives a sentence for each fault. */
+export const RULES: readonly ((manifests: Manifests) => string[])[] = [
+  selectorFaults,
+  portFaults,
+  listeningFaults,
+  addressFaults,
+  environmentFaults,
+  drainFaults,
+  memoryFaults,
+  securityFaults,
+  resourceFaults,
+  probeFaults,
+  volumeFaults,
+  disruptionFaults,
+  placeFaults,
+];
+
+/** Every fault of all rules, once. */
+export function review(manifests: Manifests): string[] {
+  return [...new Set(RULES.flatMap((rule) => rule(manifests)))];
+}

@@ -1,0 +1,153 @@
+import { equal, ok } from 'node:assert/strict';
+import type { Transport } from '../../src/net/peer.ts';
+import { SIDE_A, SIDE_B, SIDE_C, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
+import { TestClient } from '../support/test-client.ts';
+import type { Addresses } from '../support/test-client.ts';
+
+const GREETING = 'ok\n';
+
+/** More than one read and one WebSocket message. */
+const PIECE_BYTES = 60_000;
+
+/** What a relay has to have counted. */
+export interface Counted {
+  readonly accepted: Map<Transport, number>;
+  readonly ended: Map<string, number>;
+  /** By the two transports, as `tcp unix`. */
+  readonly relayedBytes: Map<string, number>;
+  pairs: number;
+  refused: number;
+}
+
+/** Clients of every kind at a relay that lets few of them wait, and books of what they did. */
+export class Traffic {
+  readonly counted: Counted = {
+    accepted: new Map(),
+    ended: new Map(),
+    relayedBytes: new Map(),
+    pairs: 0,
+    refused: 0,
+  };
+  readonly #addresses: Addresses;
+
+  constructor(addresses: Addresses) {
+    this.#addresses = addresses;
+  }
+
+  /** Two clients that send each other so many bytes, and leave. */
+  async pair(first: Transport, second: Transport, thereBytes: number, backBytes: number): Promise<void> {
+    const [a, b] = await this.#paired(first, second);
+    await Promise.all([
+      this.#move(a, b, randomBytesOf(1, thereBytes)),
+      this.#move(b, a, randomBytesOf(2, backBytes)),
+    ]);
+    await this.#part(a, b);
+  }
+
+  /** A pair whose receiver does not read until the sender can send no more. */
+  async stalledPair(bytes: number): Promise<void> {
+    const [a, b] = await this.#paired('tcp', 'tcp');
+    b.pause();
+    const sent = this.#move(a, b, randomBytesOf(3, bytes));
+    let unsent = -1;
+    while (a.unsentBytes === 0 || a.unsentBytes !== unsent) {
+      unsent = a.unsentBytes;
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    }
+    b.resume();
+    await sent;
+    await this.#part(a, b);
+  }
+
+  /** One client for each mood but that of pairs, by TCP. */
+  async moods(): Promise<void> {
+    const errory = await this.#client('tcp');
+    await errory.send('please hold\n');
+    await errory.closed;
+    this.#count(this.counted.ended, 'errory');
+
+    const empty = await this.#client('tcp');
+    empty.end();
+    await empty.closed;
+    this.#count(this.counted.ended, 'empty');
+
+    const impatient = await this.#client('tcp');
+    await impatient.send(`${handshake(newToken(), SIDE_A)}too early`);
+    await impatient.closed;
+    this.#count(this.counted.ended, 'impatient');
+
+    const token = newToken();
+    const redundant = await this.#waiting(token, SIDE_A);
+    const first = await this.#waiting(token, SIDE_A);
+    const second = await this.#client('websocket');
+    await second.send(handshake(token, SIDE_B));
+    const pair = [redundant, first].map((client) => client.until(GREETING.length).then(String));
+    await second.until(GREETING.length);
+    equal((await Promise.all(pair)).join(''), GREETING);
+    this.#count(this.counted.ended, 'redundant');
+    this.counted.pairs += 1;
+    await this.#part(redundant.isClosed ? first : redundant, second);
+  }
+
+  /** So many clients that wait, and one more that may not; then all leave. */
+  async fullHouse(waitingPlaces: number): Promise<void> {
+    const clients: TestClient[] = [];
+    while (clients.length <= waitingPlaces) {
+      const client = await TestClient.connect('tcp', this.#addresses);
+      await client.send(handshake(newToken(), SIDE_C));
+      clients.push(client);
+    }
+    // Which of them the relay looked at last is its own affair.
+    await Promise.race(clients.map((client) => client.closed));
+    const [refused, ...others] = clients.toSorted((a, b) => Number(b.isClosed) - Number(a.isClosed));
+    equal(String(refused?.received), 'busy\n');
+    this.counted.refused += 1;
+    for (const client of others) {
+      client.end();
+      await client.closed;
+      this.#count(this.counted.accepted, 'tcp');
+      this.#count(this.counted.ended, 'lonely');
+    }
+  }
+
+  async #paired(first: Transport, second: Transport): Promise<[TestClient, TestClient]> {
+    const token = newToken();
+    const a = await this.#client(first);
+    const b = await this.#client(second);
+    await a.send(handshake(token, SIDE_A));
+    await b.send(handshake(token, SIDE_B));
+    for (const client of [a, b]) equal(String(await client.until(GREETING.length)), GREETING);
+    this.counted.pairs += 1;
+    return [a, b];
+  }
+
+  async #move(from: TestClient, to: TestClient, bytes: Buffer): Promise<void> {
+    await from.sendAll(bytes, PIECE_BYTES);
+    const received = await to.until(GREETING.length + bytes.length);
+    ok(received.subarray(GREETING.length).equals(bytes), `${received.length} bytes arrived`);
+    this.#count(this.counted.relayedBytes, `${from.transport} ${to.transport}`, bytes.length);
+  }
+
+  async #part(a: TestClient, b: TestClient): Promise<void> {
+    a.end();
+    b.end();
+    await Promise.all([a.closed, b.closed]);
+    this.#count(this.counted.ended, 'happy', 2);
+  }
+
+  async #client(transport: Transport): Promise<TestClient> {
+    const client = await TestClient.connect(transport, this.#addresses);
+    this.#count(this.counted.accepted, transport);
+    return client;
+  }
+
+  async #waiting(token: string, side: string): Promise<TestClient> {
+    const client = await this.#client('tcp');
+    await client.send(handshake(token, side));
+    return client;
+  }
+
+  #count<K>(counts: Map<K, number>, key: K, more = 1): void {
+    counts.set(key, (counts.get(key) ?? 0) + more);
+  }
+}

@@ -29,6 +29,7 @@ const ROOMS: readonly (readonly [name: string, files: RegExp])[] = [
   ['relay', /^relay(?:-[a-z]+)?\.ts$/u],
   ['main', /^main\.ts$/u],
   ['healthcheck', /^healthcheck\.ts$/u],
+  ['import', /^import\.ts$/u],
 ];
 
 /** Rooms that know nothing of each other, though one has to lie above the other. */
@@ -54,6 +55,7 @@ const DATA: ReadonlySet<string> = new Set(['../package.json']);
 const MAY_TOUCH_PROCESS: ReadonlySet<string> = new Set([
   'program.ts',
   'healthcheck.ts',
+  'import.ts',
   'net/handle.ts',
   'process-metrics.ts',
 ]);

@@ -1,11 +1,16 @@
 import assert from 'node:assert/strict';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { openSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { connect as connectTls } from 'node:tls';
 import { WebSocket } from 'ws';
 import { SIDE_A, SIDE_B, SIDE_C, handshake, newToken } from './support/bytes.ts';
+import { CertificatePlace } from './support/certificate-place.ts';
+import { makeIdentity } from './support/certificates.ts';
 import { UPGRADE } from './support/frames.ts';
 import { nonZero, scrape } from './support/metrics.ts';
 import { scratch } from './support/scratch.ts';
@@ -207,6 +212,67 @@ describe('the metrics', () => {
       '{kind="early_bytes"}': 1,
       '{kind="text"}': 1,
     });
+  });
+
+  test('know who did not get through TLS, and who did and said nothing of use', async (context) => {
+    const identity = makeIdentity('localhost');
+    const { files } = await CertificatePlace.open(context, identity);
+    const endpoint = `ssl:0:interface=127.0.0.1:privateKey=${files.keyPath}:certKey=${files.certificatePath}`;
+    await using relay = await OpenRelay.start({ RELAY_LISTEN: endpoint, RELAY_WEBSOCKET_LISTEN: endpoint });
+    for (const [bound] of [relay.endpoints.raw, relay.endpoints.websocket]) {
+      assert.ok(bound?.kind === 'tcp');
+      const broken = connect({ port: bound.port, host: '127.0.0.1' }).resume();
+      broken.on('error', () => undefined);
+      broken.write(Buffer.from('160301000400000000', 'hex'));
+      await once(broken, 'close');
+      const secure = connectTls({
+        port: bound.port,
+        host: '127.0.0.1',
+        ca: identity.certificate,
+        servername: 'localhost',
+      });
+      secure.on('error', () => undefined).resume();
+      await once(secure, 'secureConnect');
+      secure.end('please re');
+      await once(secure, 'close');
+    }
+    await nobodyIsLeft(relay);
+    assert.deepEqual(await figuresOf(relay, 'handshake_failures_total'), {
+      '{kind="tls"}': 2,
+      // Of the raw listener the one that said half a line; where all is HTTP it spoke that.
+      '{kind="left"}': 1,
+      '{kind="http"}': 1,
+    });
+  });
+
+  test('know the records that went to a descriptor, and those that could not', async (context) => {
+    const path = join(await scratch(context), 'records');
+    execFileSync('mkfifo', [path]);
+    const reader = spawn('sh', ['-c', 'exec sleep 60 < "$0"', path], { stdio: 'ignore' });
+    context.after(() => reader.kill('SIGKILL'));
+    // Opens when there is a reader.
+    const fd = openSync(path, 'w');
+    await using relay = await OpenRelay.start({ RELAY_LOG_FD: String(fd) });
+    const visit = async (count: number): Promise<void> => {
+      const client = await relay.connect('tcp');
+      client.end();
+      await figureIs(relay, 'connections_ended_total{mood="empty",transport="tcp"}', count);
+    };
+    await visit(1);
+    await figureIs(relay, 'usage_records_written_total{output="log"}', 1);
+    assert.deepEqual(await figuresOf(relay, 'usage_records_dropped_total'), {});
+    reader.kill('SIGKILL');
+    await once(reader, 'exit');
+    for (
+      let count = 2;
+      (await figuresOf(relay, 'usage_records_dropped_total'))['{output="log"}'] === undefined;
+      count += 1
+    )
+      await visit(count);
+    const { '{output="log"}': dropped = 0 } = await figuresOf(relay, 'usage_records_dropped_total');
+    const ended = (await figuresOf(relay, 'connections_ended_total'))['{mood="empty",transport="tcp"}'] ?? 0;
+    await figureIs(relay, 'usage_records_written_total{output="log"}', ended - dropped);
+    assert.deepEqual(await figuresOf(relay, 'usage_records_queued'), {});
   });
 
   test('know who was refused, and count them as nothing else', async () => {

@@ -38,7 +38,9 @@ export class Arrival {
   owner: ArrivalOwner | null = null;
   /** Not null: it will not be let in, and there will be no record of it. */
   refusal: RefusalReason | null = null;
-  /** What it will have failed by, should it leave as it is now; null: by nothing. For those that are no clients yet. */
+  /** A client has been made of it. */
+  isClient = false;
+  /** What it will have failed by, should it leave as it is now; null: by nothing that it did. */
   failure: HandshakeFailure | null = 'left';
   /** Its share of what its address may have. */
   slot: AddressSlot | null = null;

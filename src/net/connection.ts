@@ -156,9 +156,11 @@ export class Connection implements PeerHandler, ArrivalOwner {
 
   #countFailure(before: State, event: Event): void {
     const isEarly = before === 'waiting' && (event === 'early-bytes' || event === 'text');
-    const failure = isEarly ? 'early_bytes' : FAILURES[event];
-    if (failure === undefined || !(isEarly || before === 'handshake')) return;
-    this.#context.failed(this.arrival, this.#books, failure);
+    let failure = before === 'handshake' ? FAILURES[event] : undefined;
+    if (isEarly) failure = 'early_bytes';
+    // Whoever does not get through TLS leaves as a raw client.
+    else if (failure === 'left' && this.arrival.failure === 'tls') failure = 'tls';
+    if (failure !== undefined) this.#context.failed(this.arrival, this.#books, failure);
   }
 
   #guard(action: () => void): void {

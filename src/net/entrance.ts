@@ -62,6 +62,8 @@ export class Entrance implements WireHandler, ArrivalOwner {
   }
 
   onBytes(bytes: Uint8Array): void {
+    // The handshake of TLS is done.
+    if (this.#isInsideTls) this.#arrival.failure = 'left';
     const head = this.#head.length === 0 ? bytes : Buffer.concat([this.#head, bytes]);
     const rest = this.#mayBeProxied ? this.#readProxyHeader(head) : head;
     if (rest !== null) this.#direct(rest);

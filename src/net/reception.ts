@@ -73,7 +73,7 @@ export class Reception {
     this.#options = options;
     this.#limit = new ConnectionLimit(options.maxConnections);
     const tooLate = (arrival: Arrival): void => {
-      arrival.failure &&= 'timeout';
+      arrival.failure = 'timeout';
       arrival.owner?.tooLate();
     };
     const { handshakeMs, monotonicClock } = options;
@@ -143,7 +143,7 @@ export class Reception {
 
   /** A client has been made of it. */
   introduced(arrival: Arrival): void {
-    arrival.failure = null;
+    arrival.isClient = true;
     this.#lobby.delete(arrival);
   }
 
@@ -177,7 +177,7 @@ export class Reception {
     arrival.slot?.leave();
     arrival.owner = null;
     if (arrival.refusal !== null) this.#refused[arrival.refusal] += 1;
-    else if (arrival.failure !== null) this.failed(arrival, arrival.failure);
+    else if (!arrival.isClient && arrival.failure !== null) this.failed(arrival, arrival.failure);
   }
 
   /** Sends home whoever has not become a client. */

@@ -83,6 +83,7 @@ describe('a test client of the relay', () => {
     await Promise.race(redundant.map(({ closed }) => closed));
     house.hub.close();
     assert.deepEqual(house.endings, []);
+    for (const [kind, count] of Object.entries(house.reception.failures)) assert.equal(count, 0, kind);
   });
 
   test('that is there when the relay stops, in the kind way or the other, leaves no trace', async (context) => {

@@ -23,12 +23,13 @@ describe('the delay of the event loop', () => {
       // Due 100 ms after the last look, and not before.
       [300, 0],
       [412.5, 12.5],
+      [520, 7.5],
     ] as const) {
       time.now = now;
       look();
       assert.equal(found.at(-1), expected);
     }
-    assert.equal(found.length, 4);
+    assert.equal(found.length, 5);
   });
 
   test('of a second counts for all looks that it has swallowed', (context) => {
@@ -36,6 +37,9 @@ describe('the delay of the event loop', () => {
     context.after(close);
     time.now = 1150;
     look();
+    time.now = 1250;
+    look();
+    assert.equal(found.pop(), 0);
     assert.deepEqual(found, [1050, 950, 850, 750, 650, 550, 450, 350, 250, 150, 50]);
   });
 

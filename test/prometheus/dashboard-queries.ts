@@ -1,5 +1,5 @@
 import { listAt, textAt } from './fields.ts';
-import type { PrometheusServer, Sample } from './prometheus-server.ts';
+import type { PrometheusApi, Sample } from './prometheus-api.ts';
 import { panelsOf } from './shipped.ts';
 
 /** What Grafana puts in itself. Long enough for all that a test does. */
@@ -14,7 +14,7 @@ const SELECTOR = /\b(?:transit_relay_\w+|up\b)(?:\{[^}]*\})?/gu;
 /** A dashboard's variables that are questions to Prometheus, with the values that it has now. */
 export async function variablesOf(
   dashboard: unknown,
-  prometheus: PrometheusServer,
+  prometheus: PrometheusApi,
 ): Promise<ReadonlyMap<string, readonly string[]>> {
   const values = new Map<string, readonly string[]>();
   for (const variable of listAt(dashboard, 'templating', 'list')) {
@@ -44,7 +44,7 @@ export function selectorsIn(expr: string): readonly string[] {
 }
 
 /** What is wrong with an expression, in a sentence each; nothing where it has data, all of it numbers. */
-export async function faultsOfQuery(prometheus: PrometheusServer, expr: string): Promise<string[]> {
+export async function faultsOfQuery(prometheus: PrometheusApi, expr: string): Promise<string[]> {
   const faults = await missingSeries(prometheus, expr);
   const samples = await prometheus.query(expr).catch((error: unknown): Sample[] => {
     faults.push(String(error));
@@ -56,7 +56,7 @@ export async function faultsOfQuery(prometheus: PrometheusServer, expr: string):
 }
 
 /** What an expression chooses and Prometheus does not have. */
-export async function missingSeries(prometheus: PrometheusServer, expr: string): Promise<string[]> {
+export async function missingSeries(prometheus: PrometheusApi, expr: string): Promise<string[]> {
   const faults: string[] = [];
   for (const selector of selectorsIn(expr)) {
     if ((await prometheus.query(selector)).length === 0) faults.push(`no series ${selector}: ${expr}`);
@@ -65,7 +65,7 @@ export async function missingSeries(prometheus: PrometheusServer, expr: string):
 }
 
 /** The same for every query of a dashboard, with the panel's title in front. */
-export async function faultsOfDashboard(prometheus: PrometheusServer, dashboard: unknown): Promise<string[]> {
+export async function faultsOfDashboard(prometheus: PrometheusApi, dashboard: unknown): Promise<string[]> {
   const variables = await variablesOf(dashboard, prometheus);
   const faults: string[] = [];
   for (const { title, queries } of panelsOf(dashboard)) {

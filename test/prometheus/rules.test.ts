@@ -1,5 +1,6 @@
 import { deepEqual, doesNotMatch, equal, match, notEqual, ok } from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { copyFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
@@ -114,5 +115,14 @@ describe('the alerts', { skip }, () => {
     );
     const named = alerts.flatMap(({ expr }) => [...expr.matchAll(/job="([^"]+)"/gu)].map(([, job]) => job));
     deepEqual([...new Set(named)], jobs);
+  });
+
+  test('are all in the README, with their severities', () => {
+    const readme = readFileSync(join(PROMETHEUS_DIRECTORY, 'README.md'), 'utf8');
+    const rows = [...readme.matchAll(/^\| `(TransitRelay\w+)` *\| (\w+) *\|/gmu)].map(([, ...cells]) =>
+      cells.join(' '),
+    );
+    const real = alerts.map(({ name, labels }) => `${name} ${labels.get('severity')}`);
+    deepEqual(rows.toSorted(), real.toSorted());
   });
 });

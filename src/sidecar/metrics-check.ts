@@ -36,7 +36,7 @@ export class KeptCheck {
 
   /** Resolves when the answer is as new as it has to be. Whoever asks meanwhile waits for the same one. Never rejects. */
   refresh(): Promise<void> {
-    if (this.#asking === null && this.#options.clock() < this.#keptUntilMs) return Promise.resolve();
+    if (this.#options.clock() < this.#keptUntilMs) return Promise.resolve();
     this.#asking ??= this.#ask();
     return this.#asking;
   }

@@ -65,8 +65,7 @@ export function createApp(source: SidecarSource, token: string | null): Express 
   }
   app.get('/metrics', async (_request, response) => {
     response.setHeader('content-type', source.metrics.contentType);
-    // As bytes, since Express would put the parts of the type of a text in another order.
-    response.send(Buffer.from(await source.metrics.text()));
+    response.send(await source.metrics.text());
   });
   app.use(source.routes);
   app.use((_request, response) => notFound(response));

@@ -52,10 +52,13 @@ class Stage {
     return this.source.databasePath;
   }
 
-  /** Lets another file have the name. */
-  replace(rows: number): void {
+  /** Lets another file have the name, in which `change` was made. */
+  replace(rows: number, change = ''): void {
     const other = join(mkdtempSync(join(this.source.volume, '..', 'new-')), 'usage.sqlite');
     createUsageFile(other, { rows });
+    const database = new Database(other);
+    database.exec(change);
+    database.close();
     renameSync(other, this.path);
   }
 
@@ -151,6 +154,9 @@ describe('totals of all time', () => {
     await stage.expect(12);
     stage.replace(2);
     await stage.expect(2);
+    stage.replace(2, 'UPDATE usage SET total_bytes = 100 WHERE rowid = 1');
+    await stage.expect(2);
+    assert.equal(stage.totals.known.bytes, 102);
     const other = join(stage.source.volume, '..', 'other.sqlite');
     createUsageFile(other, { rows: 1 });
     copyFileSync(other, stage.path);

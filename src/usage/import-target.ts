@@ -54,7 +54,6 @@ export class ImportTarget {
       this.#database.exec('COMMIT');
       this.#database.close();
       flush(this.#unfinished);
-      refuseToReplace(this.#path);
       // Unlike a rename, a link never replaces what has that name.
       linkSync(this.#unfinished, this.#path);
       flush(dirname(this.#path));

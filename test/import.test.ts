@@ -1,0 +1,67 @@
+import { deepEqual, equal, match } from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { ORDINARY, createCombined, valuesOf } from './support/combined-database.ts';
+import { RelayProcess, UsageReader } from './support/relay-process.ts';
+import { scratch } from './support/scratch.ts';
+import { TestClient } from './support/test-client.ts';
+import { withReference } from './support/usage-files.ts';
+
+const IMPORT = join(import.meta.dirname, '..', 'src', 'import.ts');
+
+function run(directory: string, ...args: readonly string[]) {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [IMPORT, ...args], {
+    cwd: directory,
+    encoding: 'utf8',
+  });
+  return { status, stdout, stderr };
+}
+
+describe('src/import.ts', () => {
+  test('imports what a combined server recorded, for our relay and for the reference', async (context) => {
+    const directory = await scratch(context);
+    const [old, path] = [join(directory, 'relay.sqlite'), join(directory, 'usage.sqlite')];
+    createCombined(old);
+    deepEqual(run(directory, 'relay.sqlite', 'usage.sqlite'), {
+      status: 0,
+      stdout: '4 records are now in "usage.sqlite": 2 happy, 1 lonely, 1 errory\n',
+      stderr: '',
+    });
+    const imported = valuesOf(path, 'usage');
+    deepEqual(imported, valuesOf(old, 'transit_usage'));
+    const relay = await RelayProcess.start({ RELAY_USAGE_DB: path });
+    const ports = { tcpPort: relay.port('raw'), websocketPort: 0, unixPath: '' };
+    const client = await TestClient.connect('tcp', ports);
+    await client.send('nonsense\n');
+    await client.closed;
+    await relay.stop();
+    deepEqual(valuesOf(path, 'usage').slice(0, ORDINARY.length), imported);
+    using reader = new UsageReader(path);
+    equal(reader.rows().length, ORDINARY.length + 1);
+    const count = 'print(get_db(sys.argv[1]).execute("SELECT count(*) AS n FROM usage").fetchone()["n"])';
+    const counted = withReference(context, count, path);
+    if (counted !== null) equal(counted.trim(), String(ORDINARY.length + 1));
+  });
+
+  test('says why it refuses, and changes nothing', async (context) => {
+    const directory = await scratch(context);
+    createCombined(join(directory, 'relay.sqlite'));
+    const refused = run(directory, 'relay.sqlite', 'relay.sqlite');
+    equal(refused.status, 1);
+    equal(refused.stdout, '');
+    match(refused.stderr, /^"[^"]*relay\.sqlite" is there already[^\n]*\n$/u);
+    deepEqual(readdirSync(directory), ['relay.sqlite']);
+  });
+
+  for (const args of [[], ['one'], ['one', 'two', 'three'], ['one', ''], ['--force', 'one', 'two']]) {
+    test(`wants two paths, and no ${JSON.stringify(args)}`, async (context) => {
+      const directory = await scratch(context);
+      const { status, stdout, stderr } = run(directory, ...args);
+      deepEqual([status, stdout], [64, '']);
+      match(stderr, /^usage: node src\/import\.ts OLD NEW\n/u);
+      deepEqual(readdirSync(directory), []);
+    });
+  }
+});

@@ -1,0 +1,266 @@
+import { deepEqual, equal, match, ok, throws } from 'node:assert/strict';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import type { TestContext } from 'node:test';
+import Database from 'better-sqlite3';
+import { ImportError } from '../../src/usage/import-error.ts';
+import { importRecords } from '../../src/usage/import-records.ts';
+import { ImportTarget } from '../../src/usage/import-target.ts';
+import { ORDINARY, STRANGE, createCombined, valuesOf } from '../support/combined-database.ts';
+import { scratch } from '../support/scratch.ts';
+import { createUsageFile, mayMount, smallDisk } from '../support/usage-files.ts';
+
+interface Place {
+  readonly directory: string;
+  readonly old: string;
+  readonly new: string;
+}
+
+async function place(context: TestContext): Promise<Place> {
+  const directory = await scratch(context);
+  return { directory, old: join(directory, 'relay.sqlite'), new: join(directory, 'usage.sqlite') };
+}
+
+/** The sentence with which an import is refused. */
+function refusalOf(work: () => unknown): string {
+  try {
+    work();
+  } catch (error) {
+    ok(error instanceof ImportError, String(error));
+    return error.message;
+  }
+  throw new Error('nothing was refused');
+}
+
+/** All files of a directory with what is in them, and when they were written. */
+function contents(directory: string): unknown[] {
+  return readdirSync(directory)
+    .toSorted()
+    .map((name) => {
+      const path = join(directory, name);
+      const state = statSync(path, { throwIfNoEntry: false });
+      return [name, state?.mtimeMs, state?.isFile() === true ? readFileSync(path, 'latin1') : null];
+    });
+}
+
+describe('an import', () => {
+  test('has all records in their order, says how many of which mood, and leaves the old file as it was', async (context) => {
+    const { directory, old, new: path } = await place(context);
+    createCombined(old);
+    const before = contents(directory);
+    const counts = importRecords(old, path);
+    deepEqual(
+      [...counts],
+      [
+        ['happy', 2],
+        ['lonely', 1],
+        ['errory', 1],
+      ],
+    );
+    deepEqual(valuesOf(path, 'usage'), valuesOf(old, 'transit_usage'));
+    deepEqual(readdirSync(directory).toSorted(), ['relay.sqlite', 'usage.sqlite']);
+    deepEqual(contents(directory).slice(0, 1), before);
+  });
+
+  test('makes the reference’s schema, with a row `current` of no relay', async (context) => {
+    const { old, new: path } = await place(context);
+    createCombined(old, []);
+    deepEqual([...importRecords(old, path)], []);
+    const expected = join(await scratch(context), 'expected.sqlite');
+    createUsageFile(expected, { rows: 0, journalMode: 'delete' });
+    deepEqual(rowsOf(path, 'SELECT * FROM sqlite_schema'), rowsOf(expected, 'SELECT * FROM sqlite_schema'));
+    deepEqual(rowsOf(path, 'SELECT * FROM version'), [{ version: 1 }]);
+    deepEqual(rowsOf(path, 'SELECT * FROM current'), [
+      { rebooted: 0, updated: 0, connected: 0, waiting: 0, incomplete_bytes: 0 },
+    ]);
+    deepEqual(rowsOf(path, 'PRAGMA integrity_check'), [{ integrity_check: 'ok' }]);
+  });
+
+  test('carries strange values as they are', async (context) => {
+    const { old, new: path } = await place(context);
+    createCombined(old, [...STRANGE, ...ORDINARY]);
+    deepEqual(Object.fromEntries(importRecords(old, path)), {
+      happy: 2,
+      lonely: 1,
+      errory: 1,
+      redundant: 1,
+      other: 4,
+    });
+    deepEqual(valuesOf(path, 'usage'), valuesOf(old, 'transit_usage'));
+    equal(valuesOf(path, 'usage').length, STRANGE.length + ORDINARY.length);
+  });
+
+  const taken: readonly (readonly [what: string, make: (path: string) => void, sentence: RegExp])[] = [
+    ['a file', (path) => writeFileSync(path, 'precious'), /usage\.sqlite" is there already, and stays/u],
+    ['an empty file', (path) => writeFileSync(path, ''), /is there already/u],
+    ['a directory', (path) => mkdirSync(path), /is there already/u],
+    ['a link that leads nowhere', (path) => symlinkSync('nowhere', path), /is there already/u],
+    ['a log without its database', (path) => writeFileSync(`${path}-wal`, 'x'), /-wal" is what another/u],
+    ['shared memory', (path) => writeFileSync(`${path}-shm`, 'x'), /-shm" is what another/u],
+    ['a journal', (path) => writeFileSync(`${path}-journal`, 'x'), /-journal" is what another/u],
+  ];
+  for (const [what, make, sentence] of taken) {
+    test(`replaces nothing: ${what}`, async (context) => {
+      const { directory, old, new: path } = await place(context);
+      createCombined(old);
+      make(path);
+      const before = contents(directory);
+      match(
+        refusalOf(() => importRecords(old, path)),
+        sentence,
+      );
+      deepEqual(contents(directory), before);
+    });
+  }
+
+  test('replaces nothing that came while it ran', async (context) => {
+    const { directory, new: path } = await place(context);
+    const target = new ImportTarget(path);
+    target.add([1, 2, 3, 4, 'happy']);
+    ok(!existsSync(path));
+    writeFileSync(path, 'precious');
+    match(
+      refusalOf(() => target.finish()),
+      /is there already/u,
+    );
+    target.close();
+    deepEqual(readdirSync(directory), ['usage.sqlite']);
+    equal(readFileSync(path, 'utf8'), 'precious');
+  });
+
+  test('leaves nothing when it breaks off, whatever the reason', async (context) => {
+    const { directory, old, new: path } = await place(context);
+    createCombined(old);
+    const whole = statSync(old).size;
+    truncateSync(old, whole - 4096);
+    match(
+      refusalOf(() => importRecords(old, path)),
+      /the file is corrupt/u,
+    );
+    deepEqual(readdirSync(directory), ['relay.sqlite']);
+    const target = new ImportTarget(path);
+    target.add([1, 2, 3, 4, 'happy']);
+    throws(() => target.add([1]));
+    target.close();
+    deepEqual(readdirSync(directory), ['relay.sqlite']);
+  });
+
+  test('leaves nothing when the disk is full', async (context) => {
+    const { old } = await place(context);
+    if (!mayMount(context)) return;
+    createCombined(
+      old,
+      Array.from({ length: 20_000 }, (_, at) => [at, 1, 1, 1, 'happy']),
+    );
+    const disk = smallDisk(context, 'size=256k');
+    match(
+      refusalOf(() => importRecords(old, join(disk, 'usage.sqlite'))),
+      /there is no more room/u,
+    );
+    deepEqual(readdirSync(disk), []);
+  });
+
+  test('says when there is no directory for it', async (context) => {
+    const { directory, old } = await place(context);
+    createCombined(old);
+    match(
+      refusalOf(() => importRecords(old, join(directory, 'gone', 'usage.sqlite'))),
+      /there is no directory/u,
+    );
+  });
+});
+
+describe('what can’t be imported', () => {
+  const useless: readonly (readonly [what: string, make: (path: string) => void, sentence: RegExp])[] = [
+    ['a file that is not there', () => undefined, /can't be read \(ENOENT\)/u],
+    ['a directory', (path) => mkdirSync(path), /it is not a file/u],
+    ['an empty file', (path) => writeFileSync(path, ''), /not an SQLite database/u],
+    ['a text', (path) => writeFileSync(path, 'garbage '.repeat(999)), /not an SQLite database/u],
+    [
+      'a usage database of this relay',
+      (path) => createUsageFile(path),
+      /write-ahead log, .* but this relay does; point RELAY_USAGE_DB at it/u,
+    ],
+    [
+      'a usage database of the reference',
+      (path) => createUsageFile(path, { journalMode: 'delete' }),
+      /it is a usage database; point RELAY_USAGE_DB at it/u,
+    ],
+    [
+      'a database of a mailbox server alone',
+      (path) => makeDatabase(path, 'CREATE TABLE version (version); CREATE TABLE nameplates (id)'),
+      /has no table "transit_usage"/u,
+    ],
+    [
+      'a table that lacks a column',
+      (path) => makeDatabase(path, 'CREATE TABLE transit_usage (started, total_time, total_bytes, type)'),
+      /"transit_usage" lacks waiting_time, result/u,
+    ],
+    ['a database of a server that was killed while it wrote', makeBroken, /broken off while it wrote/u],
+  ];
+  for (const [what, make, sentence] of useless) {
+    test(`is ${what}: said so, and left alone`, async (context) => {
+      const { directory, old, new: path } = await place(context);
+      make(old);
+      const before = contents(directory);
+      match(
+        refusalOf(() => importRecords(old, path)),
+        sentence,
+      );
+      deepEqual(contents(directory), before);
+    });
+  }
+
+  test('is a database that another program has locked, for as long as it has', async (context) => {
+    const { old, new: path } = await place(context);
+    createCombined(old);
+    const server = new Database(old);
+    context.after(() => server.close());
+    server.exec('BEGIN EXCLUSIVE');
+    match(
+      refusalOf(() => importRecords(old, path)),
+      /another program is writing to it/u,
+    );
+    server.exec('COMMIT');
+    equal(importRecords(old, path).get('happy'), 2);
+  });
+});
+
+function rowsOf(path: string, query: string): unknown[] {
+  const database = new Database(path, { readonly: true });
+  try {
+    return database.prepare(query).all();
+  } finally {
+    database.close();
+  }
+}
+
+function makeDatabase(path: string, sql: string): void {
+  const database = new Database(path);
+  database.exec(sql);
+  database.close();
+}
+
+/** What is on the disk in the middle of a transaction that is too large for the memory it may have. */
+function makeBroken(path: string): void {
+  const source = `${path}-source`;
+  createCombined(source);
+  const database = new Database(source);
+  database.pragma('cache_size = 1');
+  database.exec('BEGIN');
+  const insert = database.prepare("INSERT INTO transit_usage VALUES (1, 1, 1, 1, 'happy')");
+  for (let row = 0; row < 5000; row += 1) insert.run();
+  for (const suffix of ['', '-journal']) copyFileSync(`${source}${suffix}`, `${path}${suffix}`);
+  database.close();
+}

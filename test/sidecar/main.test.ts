@@ -163,6 +163,7 @@ describe('the sidecar never writes where the relay writes', () => {
       const before = traces(volume);
       for (const path of [
         '/live.json',
+        '/metrics',
         '/usage.json?from=2020-01-01',
         '/usage.csv?by=record&from=2020-01-01',
       ]) {

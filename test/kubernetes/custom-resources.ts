@@ -44,12 +44,12 @@ const SCHEMAS: ReadonlyMap<string, AnySchema> = new Map([
       object(
         {
           selector: object({ matchLabels: LABELS }),
-          jobLabel: TEXT,
           podMetricsEndpoints: listOf(
             object({
               port: TEXT,
               path: { type: 'string', pattern: '^/' },
               interval: SCRAPE_INTERVAL,
+              relabelings: listOf(object({ targetLabel: TEXT, replacement: TEXT }, ['targetLabel'])),
               authorization: object({
                 type: TEXT,
                 credentials: object({ name: TEXT, key: TEXT, optional: { type: 'boolean' } }, ['key']),

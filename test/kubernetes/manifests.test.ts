@@ -131,6 +131,20 @@ describe('the manifests', { skip: withoutKubectl, concurrency: true }, () => {
     for (const container of manifests.containers) equal(container.at('image').word, 'somewhere/relay:v1.2.3');
   });
 
+  test('give Prometheus the jobs by the names that the alerts know', async () => {
+    const manifests = await buildOwn({ resources: ['base'], components: ['components/podmonitor'] });
+    const endpoints = manifests
+      .all('PodMonitor')
+      .flatMap((one) => one.at('spec', 'podMetricsEndpoints').items);
+    const jobs = endpoints.map((endpoint) => {
+      const [relabeling] = endpoint.at('relabelings').items;
+      equal(relabeling?.at('targetLabel').word, 'job');
+      return relabeling?.at('replacement').word;
+    });
+    const alerts = readFileSync(join(KUBERNETES, '..', 'prometheus', 'alerts.yml'), 'utf8');
+    deepEqual(new Set(jobs), new Set([...alerts.matchAll(/\bjob="([\w-]+)"/gu)].map(([, job]) => job)));
+  });
+
   test('that kustomize can not build are an error here', async () => {
     await rejects(buildOwn({ resources: ['base'], components: ['components/none'] }), /components\/none/u);
   });

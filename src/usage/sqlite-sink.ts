@@ -145,7 +145,8 @@ export class SqliteSink {
   /** Writes one batch. The records stay in the queue until they are on disk. */
   async #write(): Promise<boolean> {
     const records = this.#queue.slice(0, MAX_BATCH);
-    const state = this.#currentIsDue() ? this.#current() : null;
+    // Together with records: the bytes of a pair are in its record or among the incomplete ones, and never in both.
+    const state = records.length > 0 || this.#currentIsDue() ? this.#current() : null;
     const current = state === null ? null : { ...state, updated: Date.now() / 1000 };
     const answer: Answer = await this.#thread.ask({ kind: 'write', records, current });
     if (answer.kind !== 'done') {

@@ -32,7 +32,7 @@ Components: main
 Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
 END
 # Apart from this host's own lists, and as the user who runs this: _apt may not write here.
-options="-qq -o Dir::Etc::sourcelist=$work/debian.sources -o Dir::Etc::sourceparts=- -o Dir::State::lists=$work/lists -o APT::Sandbox::User=root"
+options="-qq -o Dir::Etc::sourcelist=$work/debian.sources -o Dir::Etc::sourceparts=- -o Dir::State::lists=$work/lists -o APT::Sandbox::User=root -o Acquire::Retries=3"
 cd "$work"
 # shellcheck disable=SC2086 # The options are words.
 apt-get $options update

@@ -78,7 +78,6 @@ describe('the Munin plugin', { skip: withoutMunin() }, () => {
     await transfer;
     await pair.end();
     await until(() => reader.rows().length === visits + 1);
-    await until(() => reader.current()?.connected === 0);
     deepEqual(await node.fetch('events_alltime'), { ...zeros(MOODS), happy: '1', errory: String(visits) });
     deepEqual(await node.fetch('bytes'), { bytes: '100000000', incomplete: '100000000' });
     doesNotMatch(relay.log, /usage database/u);

@@ -100,6 +100,21 @@ test('the current row is written at the start, when something changes, and at th
   assert.equal(rows(path, `SELECT * FROM current WHERE updated >= ${before}`).length, 1);
 });
 
+test('the bytes of a pair are in its record or in the current row, and never in both', async (context) => {
+  const path = join(await scratch(context), 'usage.sqlite');
+  let current = { ...IDLE, connected: 2, incomplete_bytes: 4096 };
+  const { sink } = await open(context, path, () => current);
+  const bytes = `SELECT (SELECT count(*) FROM usage) AS records, incomplete_bytes FROM current`;
+  for (let records = 0; records < 3; records += 1) {
+    current = { ...IDLE, connected: 2, incomplete_bytes: 4096 + records };
+    await until(() => rows(path, `${bytes} WHERE incomplete_bytes = ${4096 + records}`).length === 1);
+    current = IDLE;
+    sink.record(RECORD);
+    await until(() => rows(path).length === records + 1);
+    assert.deepEqual(rows(path, bytes), [{ records: records + 1, incomplete_bytes: 0 }]);
+  }
+});
+
 test('a database that the reference made is continued', async (context) => {
   const path = join(await scratch(context), 'usage.sqlite');
   const program = `

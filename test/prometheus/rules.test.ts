@@ -87,15 +87,19 @@ describe('the alerts', { skip }, () => {
     const directory = await scratch(t);
     await writeFile(join(directory, 'texts.yml'), stringify(askForTexts()));
     const { said } = promtool(directory, 'test', 'rules', 'texts.yml');
-    const texts = new Map(
-      [...said.matchAll(/Labels:\{alertname="(\w+)"[^\n]*\n?[^\n]*Annotations:(\{[^\n]*\})/gu)].map(
-        ([, name = '', annotations = '']) => [name, annotations],
+    const fired = new Map(
+      [...said.matchAll(/Labels:(\{alertname="(\w+)"[^\n]*\})\s*Annotations:(\{[^\n]*\})/gu)].map(
+        ([, labels = '', name = '', texts = '']) => [name, { labels, texts }],
       ),
     );
-    deepEqual([...texts.keys()].toSorted(), alerts.map(({ name }) => name).toSorted(), said);
-    for (const annotations of texts.values()) {
-      match(annotations, /description="\S.*[.]", summary="\S/u);
-      doesNotMatch(annotations, /<no value>|<error|%!|\{\{/u);
+    deepEqual([...fired.keys()].toSorted(), alerts.map(({ name }) => name).toSorted(), said);
+    for (const { name, annotations } of alerts) {
+      const { labels = '', texts = '' } = fired.get(name) ?? {};
+      match(texts, /description="\S.*[.]", summary="\S/u);
+      doesNotMatch(texts, /<error|%!|\{\{/u);
+      // Of a label that is not there, nothing is said.
+      for (const [, label = ''] of [...annotations.values()].join(' ').matchAll(/\$labels\.(\w+)/gu))
+        match(labels, new RegExp(`[{ ]${label}="`, 'u'), name);
     }
   });
 

@@ -10,9 +10,10 @@ import { Site, WAITING_PLACES } from './site.ts';
 
 const TRANSPORTS = ['tcp', 'unix', 'websocket'] as const;
 
-/** Both ways, and not the same, so that no direction can be taken for another. */
+/** Both ways, and more from pair to pair, so that no direction can be taken for another. */
 const THERE_BYTES = 1_500_007;
 const BACK_BYTES = 700_001;
+const MORE_BYTES = 10_003;
 
 /** More than the kernel and the relay hold together for one that does not read. */
 const STALLED_BYTES = 20_000_003;
@@ -29,8 +30,9 @@ describe(
     before(async () => {
       site = await Site.open();
       const { traffic } = site;
-      const pairs = TRANSPORTS.flatMap((first) =>
-        TRANSPORTS.map((second) => traffic.pair(first, second, THERE_BYTES, BACK_BYTES)),
+      const transports = TRANSPORTS.flatMap((first) => TRANSPORTS.map((second) => [first, second] as const));
+      const pairs = transports.map(([first, second], index) =>
+        traffic.pair(first, second, THERE_BYTES + index * MORE_BYTES, BACK_BYTES),
       );
       await Promise.all(pairs);
       await traffic.stalledPair(STALLED_BYTES);

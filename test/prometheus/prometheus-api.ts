@@ -53,7 +53,7 @@ export class PrometheusApi {
       const answer = await ask();
       if (isSo(answer)) return answer;
       if (performance.now() > deadline)
-        throw new Error(`not within ${PATIENCE_MS} ms: ${isSo.toString()}; last: ${JSON.stringify(answer)}`);
+        throw new Error(`not within ${PATIENCE_MS} ms; last: ${JSON.stringify(answer)}`);
       await sleep(PAUSE_MS);
     }
   }

@@ -18,6 +18,9 @@ const MORE_BYTES = 10_003;
 /** More than the kernel and the relay hold together for one that does not read. */
 const STALLED_BYTES = 20_000_003;
 
+/** Of the alert. */
+const EVENT_LOOP_THRESHOLD_SECONDS = 0.1;
+
 function sumOf(counts: ReadonlyMap<unknown, number>): number {
   return [...counts.values()].reduce((sum, count) => sum + count, 0);
 }
@@ -112,6 +115,9 @@ describe(
         deepEqual(await missingSeries(prometheus, expr), [], name);
         await prometheus.query(expr);
       }
+      // A quantile is never above the last bound: a threshold there would be one that nothing crosses.
+      const bounds = await prometheus.query('transit_relay_event_loop_delay_seconds_bucket{le!="+Inf"}');
+      ok(bounds.some(({ labels }) => Number(labels.get('le')) > EVENT_LOOP_THRESHOLD_SECONDS));
       const groups = listAt(await prometheus.api('rules'), 'groups');
       const rules = groups.flatMap((group) => listAt(group, 'rules'));
       equal(rules.length, readAlerts().length);

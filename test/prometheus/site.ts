@@ -73,11 +73,8 @@ export class Site implements AsyncDisposable {
       }),
     );
     await prometheus.becomes('up', 2);
-    const traffic = new Traffic({
-      tcpPort: relay.port('raw'),
-      websocketPort: relay.port('websocket'),
-      unixPath,
-    });
+    const addresses = { tcpPort: relay.port('raw'), websocketPort: relay.port('websocket'), unixPath };
+    const traffic = new Traffic(addresses, () => waitingAt(statusPort));
     return new Site(stack.move(), { relay, sidecar, prometheus, traffic });
   }
 
@@ -91,6 +88,12 @@ export class Site implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     return this.#stack.disposeAsync();
   }
+}
+
+/** Clients that wait; other than in `/status.json`, two that wait under one token are two. */
+async function waitingAt(statusPort: number): Promise<number> {
+  const response = await fetch(`http://127.0.0.1:${statusPort}/metrics`);
+  return Number(/^transit_relay_connections_waiting (\d+)$/mu.exec(await response.text())?.[1]);
 }
 
 /** The shipped one, with other targets, intervals, and the token that it shows as a comment. */

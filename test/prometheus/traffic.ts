@@ -29,9 +29,12 @@ export class Traffic {
     refused: 0,
   };
   readonly #addresses: Addresses;
+  readonly #waitingNow: () => Promise<number>;
 
-  constructor(addresses: Addresses) {
+  /** @param waitingNow how many clients the relay says wait */
+  constructor(addresses: Addresses, waitingNow: () => Promise<number>) {
     this.#addresses = addresses;
+    this.#waitingNow = waitingNow;
   }
 
   /** Two clients that send each other so many bytes, and leave. */
@@ -79,6 +82,8 @@ export class Traffic {
     const token = newToken();
     const redundant = await this.#waiting(token, SIDE_A);
     const first = await this.#waiting(token, SIDE_A);
+    // It looks at connections in an order of its own.
+    while ((await this.#waitingNow()) !== 2);
     const second = await this.#client('websocket');
     await second.send(handshake(token, SIDE_B));
     const pair = [redundant, first].map((client) => client.until(GREETING.length).then(String));

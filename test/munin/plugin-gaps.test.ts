@@ -1,5 +1,5 @@
 import { deepEqual, match } from 'node:assert/strict';
-import { chmodSync, chownSync, mkdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import Database from 'better-sqlite3';
@@ -117,6 +117,22 @@ describe('the Munin plugin', { skip: withoutMunin() }, () => {
       deepEqual(names(path), before);
     });
   }
+
+  test('runs no program for a database that asks for it', async (context) => {
+    const path = await newPath(context);
+    makeCurrent(path, 0);
+    const ran = join(path, '..', 'ran');
+    const database = new Database(path);
+    // The program sqlite3 has this function; with two arguments the second is what a shell is to run.
+    database.exec(`ALTER TABLE current RENAME TO was;
+      CREATE VIEW current AS
+      SELECT rowid, rebooted, updated, connected, incomplete_bytes, edit('', 'touch ${ran};:') AS waiting FROM was`);
+    database.close();
+    const node = await watch(context, path);
+    deepEqual(await node.fetch('active'), UNKNOWN['active']);
+    match(node.log, /unsafe use of edit/u);
+    deepEqual(existsSync(ran), false);
+  });
 
   test('says what is wrong with its settings, or with the host', async (context) => {
     const path = await newPath(context);

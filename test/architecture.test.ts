@@ -23,6 +23,7 @@ const ROOMS: readonly (readonly [name: string, files: RegExp])[] = [
   // Three of its files lie lower; the rest of the folder is this room.
   ['net', /^net\/(?!(?:endpoint|trusted-proxies|listener)\.ts$)/u],
   ['status', /^status\//u],
+  ['cluster', /^cluster\//u],
   ['sidecar api', /^sidecar\/api\.ts$/u],
   ['dashboard', /^sidecar\/dashboard\//u],
   ['sidecar', /^sidecar\/(?!api\.ts$|dashboard\/)/u],

@@ -61,6 +61,9 @@ export function createStatusServer(source: StatusSource): Server {
     },
   );
   server.maxConnections = MAX_CONNECTIONS;
+  // Thousands of requests fit into one packet after another, and would all be answered before a transfer gets its turn. One
+  // answer fits into the kernel's buffer, so that nobody keeps a connection by not reading it either.
+  server.maxRequestsPerSocket = 1;
   return server;
 }
 

@@ -80,6 +80,17 @@ describe('the status server', () => {
     }
   });
 
+  test('makes one answer for a connection, however many requests come at once', async (context) => {
+    let asked = 0;
+    const text = (): Promise<string> => Promise.resolve(`asked ${(asked += 1)}\n`);
+    const port = await open(context, { ...IDLE, metrics: { ...IDLE.metrics, text } });
+    const answers = await answerTo(port, 'GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(1000));
+    const [first = '', ...others] = answers.split(/(?=HTTP\/1\.1 )/u);
+    assert.match(first, /^HTTP\/1\.1 200 [^]*^connection: close\r\n\r\nasked 1\n$/imu);
+    for (const other of others) assert.match(other, /^HTTP\/1\.1 503 /u);
+    assert.equal(asked, 1);
+  });
+
   test('breaks off an answer that fails, tells of it, and goes on', async (context) => {
     const faults: unknown[] = [];
     const wrong = new Error('no figures');

@@ -1,0 +1,156 @@
+import { connect } from 'node:net';
+import type { Socket } from 'node:net';
+import { errorCode } from '../error-code.ts';
+import type { DataPlane } from '../net/data-plane.ts';
+import type { Wire, WireHandler } from '../net/wire.ts';
+import { CallerGreeting, greetingKey } from './greeting.ts';
+import type { GreetingFault } from './greeting.ts';
+
+/**
+ * Why there is no link: a fault of the other end's greeting; nobody is there, or it went in the middle of it; it took too long;
+ * the one who called has changed its mind.
+ */
+export type LinkErrorCode = GreetingFault | 'unreachable' | 'timeout' | 'aborted';
+
+const REASONS: Readonly<Record<LinkErrorCode, string>> = {
+  version: 'the other relay speaks another version of the cluster protocol',
+  secret: 'the other relay has another secret',
+  'not a relay': 'what answers there is no relay',
+  unreachable: 'the other relay can not be reached',
+  timeout: 'the other relay does not answer',
+  aborted: 'the call was aborted',
+};
+
+/** Why a call failed. Its message names no address. */
+export class LinkError extends Error {
+  readonly code: LinkErrorCode;
+
+  /** @param detail what the system has to say of it, like `ECONNREFUSED` */
+  constructor(code: LinkErrorCode, detail: string | null = null) {
+    super(detail === null ? REASONS[code] : `${REASONS[code]} (${detail})`);
+    this.code = code;
+  }
+}
+
+export interface LinkCall {
+  readonly plane: DataPlane;
+  /** What all relays of the cluster have in common. */
+  readonly secret: string;
+  readonly address: { readonly host: string; readonly port: number };
+  /** For everything together: the name, the connection, the greeting. */
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal;
+}
+
+export interface Link {
+  /**
+   * It is paused. Start it before anything else is awaited, so that no end of it is missed, and resume it.
+   */
+  readonly wire: Wire;
+  /** What has come behind the greeting. */
+  readonly firstBytes: Uint8Array;
+}
+
+/**
+ * Opens a link to another relay.
+ *
+ * @throws LinkError, and nothing else
+ */
+export function callRelay(call: LinkCall): Promise<Link> {
+  return new Promise((resolve, reject) => {
+    new OutgoingCall(call, resolve, reject).start();
+  });
+}
+
+class OutgoingCall implements WireHandler {
+  readonly #call: LinkCall;
+  readonly #greeting: CallerGreeting;
+  readonly #answered: (link: Link) => void;
+  readonly #failed: (error: LinkError) => void;
+  readonly #timer: NodeJS.Timeout;
+  readonly #onAbort = (): void => this.#fail('aborted');
+  #socket: Socket | null = null;
+  /** The same connection, once it is open. */
+  #wire: Wire | null = null;
+  #isDone = false;
+
+  constructor(call: LinkCall, answered: (link: Link) => void, failed: (error: LinkError) => void) {
+    this.#call = call;
+    this.#greeting = new CallerGreeting(greetingKey(call.secret));
+    this.#answered = answered;
+    this.#failed = failed;
+    this.#timer = setTimeout(() => this.#fail('timeout'), call.timeoutMs);
+  }
+
+  start(): void {
+    const { address, signal } = this.#call;
+    if (signal?.aborted === true) {
+      this.#fail('aborted');
+      return;
+    }
+    signal?.addEventListener('abort', this.#onAbort);
+    try {
+      const socket = connect({ host: address.host, port: address.port, allowHalfOpen: true });
+      this.#socket = socket;
+      const onError = (error: Error): void => this.#fail('unreachable', errorCode(error));
+      socket.on('error', onError);
+      socket.once('connect', () => {
+        socket.off('error', onError);
+        this.#greet(socket);
+      });
+    } catch (error) {
+      // The address came from elsewhere, and Node throws where a port is none.
+      this.#fail('unreachable', errorCode(error));
+    }
+  }
+
+  onBytes(bytes: Uint8Array): void {
+    if (this.#isDone) return;
+    const step = this.#greeting.take(bytes);
+    if (step.kind === 'failed') this.#fail(step.fault);
+    else if (step.kind === 'proven') this.#succeed(Uint8Array.from(step.rest));
+    else this.#wire?.write(Buffer.from(step.say));
+  }
+
+  onDrain(): void {
+    // One short line is all that is ever sent.
+  }
+
+  onEnd(): void {
+    // Not `not a relay`: what passes connections on to nobody accepts them first, and a relay that has no place does too.
+    this.#fail('unreachable');
+  }
+
+  onLost(): void {
+    this.#fail('unreachable');
+  }
+
+  #greet(socket: Socket): void {
+    // TLS would be put on the socket before this, and the greeting goes on top of it as it is.
+    this.#wire = this.#call.plane.wireOfSocket(socket, 'tcp');
+    this.#wire.start(this);
+  }
+
+  #succeed(firstBytes: Uint8Array): void {
+    const wire = this.#wire;
+    if (wire === null || !this.#finish()) return;
+    wire.pause();
+    this.#answered({ wire, firstBytes });
+  }
+
+  #fail(code: LinkErrorCode, detail: string | null = null): void {
+    if (!this.#finish()) return;
+    if (this.#wire === null) this.#socket?.destroy();
+    else this.#wire.destroy();
+    this.#failed(new LinkError(code, detail));
+  }
+
+  /** False where it is finished already. */
+  #finish(): boolean {
+    if (this.#isDone) return false;
+    this.#isDone = true;
+    clearTimeout(this.#timer);
+    this.#call.signal?.removeEventListener('abort', this.#onAbort);
+    return true;
+  }
+}

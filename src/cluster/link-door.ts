@@ -1,0 +1,96 @@
+import type { KeyObject } from 'node:crypto';
+import { createServer } from 'node:net';
+import type { Server } from 'node:net';
+import type { DataPlane } from '../net/data-plane.ts';
+import type { Wire } from '../net/wire.ts';
+import { OwnerGreeting, greetingKey } from './greeting.ts';
+import { LinkGuest } from './link-guest.ts';
+import type { LinkFailure, LinkHost } from './link-guest.ts';
+
+/**
+ * How many may be greeting at once. A greeting is one round trip, so that even relays 50 ms away open more than a thousand links a second.
+ */
+export const MAX_LINK_GUESTS = 64;
+
+export interface LinkDoorOptions {
+  readonly plane: DataPlane;
+  /** What all relays of the cluster have in common. */
+  readonly secret: string;
+  /**
+   * Another relay has opened a link. The wire has to be started before this returns; the bytes that it brought already lie in memory
+   * that the next read will use.
+   */
+  readonly arrived: (wire: Wire, firstBytes: Uint8Array) => void;
+  /** Somebody came and has not become a link. Called once for each, however many they are. */
+  readonly failed: (failure: LinkFailure) => void;
+}
+
+/**
+ * Where other relays come in. Whoever has not proved that it has the secret gets one line, and costs one of a few places,
+ * which links that are open have no need of.
+ */
+export class LinkDoor implements LinkHost {
+  readonly #options: LinkDoorOptions;
+  readonly #key: KeyObject;
+  /** Those who are greeting, the oldest first. */
+  readonly #guests = new Set<LinkGuest>();
+  #isClosed = false;
+
+  constructor(options: LinkDoorOptions) {
+    this.#options = options;
+    this.#key = greetingKey(options.secret);
+  }
+
+  /** How many are greeting: 0 to `MAX_LINK_GUESTS`. */
+  get guests(): number {
+    return this.#guests.size;
+  }
+
+  /** A server through which they come in. Whoever lets it listen closes it. */
+  createServer(): Server {
+    const { plane } = this.#options;
+    // TLS would be put on the wire here, and the greeting goes on top of it as it is.
+    const enter = (wire: Wire): void => this.#enter(wire);
+    const server = createServer({ allowHalfOpen: true }, (socket) =>
+      enter(plane.wireOfSocket(socket, 'tcp')),
+    );
+    server.on('listening', () => plane.acceptWires(server, 'tcp', enter));
+    return server;
+  }
+
+  /** Cuts those who are greeting, and whoever comes from now on. Links that are open stay. */
+  close(): void {
+    this.#isClosed = true;
+    for (const guest of this.#guests) guest.cut('closed');
+  }
+
+  proven(guest: LinkGuest, firstBytes: Uint8Array): void {
+    this.#guests.delete(guest);
+    this.#options.arrived(guest.wire, firstBytes);
+  }
+
+  failed(guest: LinkGuest, failure: LinkFailure): void {
+    this.#guests.delete(guest);
+    this.#options.failed(failure);
+  }
+
+  #enter(wire: Wire): void {
+    if (this.#isClosed || !this.#hasPlace()) {
+      wire.destroy();
+      this.#options.failed(this.#isClosed ? 'closed' : 'crowded');
+      return;
+    }
+    const guest = new LinkGuest(wire, new OwnerGreeting(this.#key), this);
+    this.#guests.add(guest);
+    guest.start();
+  }
+
+  /** Where all places are taken, the oldest guest makes room, unless it may still be a relay: else a few strangers could keep all relays out. */
+  #hasPlace(): boolean {
+    if (this.#guests.size < MAX_LINK_GUESTS) return true;
+    const [oldest] = this.#guests;
+    if (oldest?.isSlow !== true) return false;
+    oldest.cut('crowded');
+    return true;
+  }
+}

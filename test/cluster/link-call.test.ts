@@ -1,0 +1,266 @@
+import assert from 'node:assert/strict';
+import { getEventListeners, once } from 'node:events';
+import { createServer } from 'node:net';
+import type { Socket } from 'node:net';
+import { describe, test } from 'node:test';
+import type { TestContext } from 'node:test';
+import { inspect } from 'node:util';
+import { CallerGreeting, OwnerGreeting, greetingKey } from '../../src/cluster/greeting.ts';
+import { LinkError, callRelay } from '../../src/cluster/link-call.ts';
+import type { LinkCall, LinkErrorCode } from '../../src/cluster/link-call.ts';
+import { randomBytesOf } from '../support/bytes.ts';
+import { freePort } from '../support/listening.ts';
+import { LinkEnd, LinkPlace, PLANES, SECRET, portOf } from './link-place.ts';
+
+/** Something else that listens where a relay is expected. */
+async function impostor(context: TestContext, serve: (socket: Socket) => void): Promise<number> {
+  const sockets = new Set<Socket>();
+  const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
+    sockets.add(socket);
+    socket.on('error', () => undefined);
+    serve(socket);
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  context.after(() => {
+    server.close();
+    for (const socket of sockets) socket.destroy();
+  });
+  return portOf(server.address());
+}
+
+/** An owner with this secret, that says in pieces what it says, and `behind` with the last of them. */
+function ownerOf(secret: string, pieceBytes: number, behind: Uint8Array): (socket: Socket) => void {
+  return (socket) => {
+    const greeting = new OwnerGreeting(greetingKey(secret));
+    const say = (bytes: Uint8Array): void => {
+      for (let at = 0; at < bytes.length; at += pieceBytes) socket.write(bytes.subarray(at, at + pieceBytes));
+    };
+    say(Buffer.from(greeting.opening));
+    socket.on('data', (bytes) => {
+      const step = greeting.take(bytes);
+      if (step.kind === 'proven') say(Buffer.concat([Buffer.from(step.say), behind]));
+    });
+  };
+}
+
+/** Why a call fails. What it rejects with has to be a LinkError that names no address. */
+async function codeOf(call: LinkCall): Promise<LinkErrorCode> {
+  try {
+    await callRelay(call);
+  } catch (error) {
+    assert.ok(error instanceof LinkError);
+    const shown = inspect([Object.entries(error), error.message, error.cause]);
+    assert.ok(!shown.includes(call.address.host), shown);
+    assert.ok(!shown.includes(`${call.address.port}`), shown);
+    return error.code;
+  }
+  throw new Error('the call was answered');
+}
+
+const FAR_MS = 30_000;
+
+for (const [name, openPlane] of PLANES) {
+  describe(`a call over ${name}`, () => {
+    /** Calls somebody on loopback. */
+    async function call(port: number, options: Partial<LinkCall> = {}): Promise<LinkCall> {
+      const plane = await openPlane();
+      return { plane, secret: SECRET, address: { host: '127.0.0.1', port }, timeoutMs: FAR_MS, ...options };
+    }
+
+    test('ends in a link, however the owner splits its words', async (context) => {
+      for (const pieceBytes of [1, 7, 64, 65, 1000]) {
+        const behind = randomBytesOf(pieceBytes, 200);
+        const port = await impostor(context, ownerOf(SECRET, pieceBytes, behind));
+        const { wire, firstBytes } = await callRelay(await call(port));
+        context.after(() => wire.destroy());
+        const end = new LinkEnd(wire, firstBytes);
+        assert.ok((await end.until(behind.length)).equals(behind));
+      }
+    });
+
+    test('finds the relay by its name too', async (context) => {
+      const place = await LinkPlace.open(context, await openPlane());
+      const caller = await place.call(context, { address: { host: 'localhost', port: place.port } });
+      caller.wire.write(Buffer.from('hello'));
+      assert.equal((await (await place.link()).until(5)).toString(), 'hello');
+    });
+
+    test('loses nothing of what comes before its wire is started', async (context) => {
+      const behind = randomBytesOf(8, 3_000_000);
+      const port = await impostor(context, ownerOf(SECRET, 10_000_000, behind));
+      const { wire, firstBytes } = await callRelay(await call(port));
+      context.after(() => wire.destroy());
+      for (let turn = 0; turn < 20; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+      const end = new LinkEnd(wire, firstBytes);
+      assert.ok((await end.until(behind.length)).equals(behind));
+    });
+
+    test('goes on sending when the owner has said its last', async (context) => {
+      const heard = Promise.withResolvers<string>();
+      const port = await impostor(context, (socket) => {
+        ownerOf(SECRET, 1000, Buffer.from('bye'))(socket);
+        let lines = '';
+        socket.on('data', (bytes) => {
+          if (lines === '') socket.end();
+          lines += bytes.toString();
+        });
+        socket.on('end', () => heard.resolve(lines.slice(lines.indexOf('\n') + 1)));
+      });
+      const { wire, firstBytes } = await callRelay(await call(port));
+      const end = new LinkEnd(wire, firstBytes);
+      await end.ended();
+      wire.write(Buffer.from('not yet'));
+      wire.end();
+      assert.equal(await heard.promise, 'not yet');
+      assert.equal(end.received.toString(), 'bye');
+      await end.lost();
+    });
+
+    const faults: readonly (readonly [what: string, serve: (socket: Socket) => void, code: LinkErrorCode])[] =
+      [
+        [
+          'another version',
+          (socket) => socket.write(`transit-relay-cluster/2 ${'0'.repeat(64)}\n`),
+          'version',
+        ],
+        ['another protocol', (socket) => socket.write('SSH-2.0-OpenSSH_9.2p1\r\n'), 'not a relay'],
+        ['noise', (socket) => socket.write(randomBytesOf(6, 1_000_000)), 'not a relay'],
+        [
+          'an endless line',
+          (socket) => socket.write(`transit-relay-cluster/1 ${'0'.repeat(100_000)}`),
+          'not a relay',
+        ],
+        ['who closes without a word', (socket) => socket.end(), 'unreachable'],
+        ['who resets', (socket) => socket.resetAndDestroy(), 'unreachable'],
+        ['silence', () => undefined, 'timeout'],
+        [
+          'who knows how to begin and not how to go on',
+          (socket) => {
+            socket.write(`transit-relay-cluster/1 ${'0'.repeat(64)}\n`);
+            socket.once('data', () => socket.write(`${'0'.repeat(64)}\n`));
+          },
+          'secret',
+        ],
+        [
+          'who is gone in the middle of it',
+          (socket) => {
+            socket.write(`transit-relay-cluster/1 ${'0'.repeat(64)}\n`);
+            socket.once('data', () => socket.end());
+          },
+          'unreachable',
+        ],
+        [
+          'who gives back what it is given',
+          (socket) => {
+            socket.write(`transit-relay-cluster/1 ${'0'.repeat(64)}\n`);
+            socket.once('data', (bytes) => socket.write(bytes.subarray(-65)));
+          },
+          'secret',
+        ],
+        [
+          'who stops in the middle of it',
+          (socket) => socket.write(`transit-relay-cluster/1 ${'0'.repeat(10)}`),
+          'timeout',
+        ],
+      ];
+    for (const [what, serve, code] of faults) {
+      test(`of ${what} fails with '${code}', and the connection is closed`, async (context) => {
+        const closed = Promise.withResolvers<void>();
+        const port = await impostor(context, (socket) => {
+          socket.on('close', () => closed.resolve());
+          socket.on('end', () => socket.end());
+          serve(socket);
+          socket.resume();
+        });
+        const timeoutMs = code === 'timeout' ? 100 : FAR_MS;
+        assert.equal(await codeOf(await call(port, { timeoutMs })), code);
+        await closed.promise;
+      });
+    }
+
+    test("of a relay with another secret fails with 'secret'", async (context) => {
+      const place = await LinkPlace.open(context, await openPlane());
+      assert.equal(await codeOf(await call(place.port, { secret: 'another' })), 'secret');
+      assert.deepEqual(await place.failed(1), ['secret']);
+    });
+
+    test("fails with 'secret' where recorded words of the owner are all there is", async (context) => {
+      const owner = new OwnerGreeting(greetingKey(SECRET));
+      const recorded = owner.take(
+        Buffer.from(new CallerGreeting(greetingKey(SECRET)).take(Buffer.from(owner.opening)).say),
+      );
+      assert.equal(recorded.kind, 'proven');
+      const port = await impostor(context, (socket) => {
+        socket.write(owner.opening);
+        socket.once('data', () => socket.write(recorded.say));
+      });
+      assert.equal(await codeOf(await call(port)), 'secret');
+    });
+
+    test("fails with 'unreachable' where nobody listens, or there is no such place", async () => {
+      assert.equal(await codeOf(await call(await freePort())), 'unreachable');
+      // Longer than a part of a name can be: nobody else is asked for it.
+      const nowhere = { host: 'x'.repeat(64), port: 4004 };
+      assert.equal(await codeOf(await call(0, { address: nowhere })), 'unreachable');
+      for (const port of [-1, 70_000, Number.NaN]) {
+        assert.equal(await codeOf(await call(port)), 'unreachable');
+      }
+    });
+
+    test('says what the system says of it', async () => {
+      const missing = await call(await freePort());
+      await assert.rejects(callRelay(missing), {
+        message: 'the other relay can not be reached (ECONNREFUSED)',
+      });
+    });
+
+    test('is given up where its signal says so, before, while it connects and while it waits', async (context) => {
+      const port = await impostor(context, (socket) => {
+        socket.on('end', () => socket.end());
+        socket.resume();
+      });
+      assert.equal(await codeOf(await call(port, { signal: AbortSignal.abort() })), 'aborted');
+      const early = new AbortController();
+      const connecting = codeOf(await call(port, { signal: early.signal }));
+      early.abort();
+      assert.equal(await connecting, 'aborted');
+      const closed = Promise.withResolvers<void>();
+      const late = new AbortController();
+      const silent = await impostor(context, (socket) => {
+        socket.on('close', () => closed.resolve());
+        socket.on('end', () => socket.end());
+        socket.resume();
+        late.abort();
+      });
+      assert.equal(await codeOf(await call(silent, { signal: late.signal })), 'aborted');
+      await closed.promise;
+    });
+
+    test('leaves nothing with a signal that outlives it, and is a link for good once it is one', async (context) => {
+      const place = await LinkPlace.open(context, await openPlane());
+      const controller = new AbortController();
+      const { signal } = controller;
+      const caller = await place.call(context, { signal });
+      await codeOf(await call(place.port, { signal, secret: 'another' }));
+      await codeOf(await call(await freePort(), { signal }));
+      assert.equal(getEventListeners(signal, 'abort').length, 0);
+      controller.abort();
+      caller.wire.write(Buffer.from('still here'));
+      assert.equal((await (await place.link()).until(10)).toString(), 'still here');
+    });
+
+    test('of many at once is answered each', async (context) => {
+      const place = await LinkPlace.open(context, await openPlane());
+      const callers = await Promise.all(Array.from({ length: 50 }, () => place.call(context)));
+      for (const [index, caller] of callers.entries()) caller.wire.write(Buffer.from([index]));
+      const heard: number[] = [];
+      for (let index = 0; index < callers.length; index += 1) {
+        heard.push(...(await (await place.link(index)).until(1)));
+      }
+      assert.deepEqual(
+        heard.toSorted((a, b) => a - b),
+        callers.map((_, index) => index),
+      );
+    });
+  });
+}

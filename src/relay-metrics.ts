@@ -42,7 +42,7 @@ export class RelayMetrics {
 
   /** In the text format of Prometheus. */
   async text(): Promise<string> {
-    return (await this.#metrics.text(this.#figures())) + (await this.#histograms.text());
+    return (await this.#metrics.text(this.#figures())) + this.#histograms.text();
   }
 
   close(): void {

@@ -2,8 +2,8 @@ type Transport = 'tcp' | 'unix' | 'websocket';
 type ByTransport<T> = Readonly<Record<Transport, T>>;
 
 /**
- * What the relay's metrics are made of. "Since the start" is a count that never goes back. The relay's own tests and
- * the status port are in none of it.
+ * What the relay's metrics are made of. "Since the start" is a count that never goes back. The status port is in none
+ * of it, and the relay's own tests only have a place among the connections of the moment.
  */
 export interface RelayFigures {
   /** Clients that were let in since the start. */

@@ -16,7 +16,7 @@ const BACK_BYTES = 700_001;
 const MORE_BYTES = 10_003;
 
 /** More than the kernel and the relay hold together for one that does not read. */
-const STALLED_BYTES = 20_000_003;
+const STALLED_BYTES = 40_000_003;
 
 /** Of the alert. */
 const EVENT_LOOP_THRESHOLD_SECONDS = 0.1;

@@ -1,0 +1,24 @@
+/** A relay as others know it. */
+export interface Owner {
+  /** Of its process, and of no other that ever was: 8 to 64 letters, digits, `-` or `_`. */
+  readonly id: string;
+  /** Where its cluster listener can be reached: `host:port`, an IPv6 address in brackets. */
+  readonly address: string;
+}
+
+/** Changes when a relay that knows the old form could not make sense of the new one. */
+const VERSION = '1';
+
+/** No value is longer, in characters: a name in DNS has 253, and a port up to five. */
+const FORM = /^1 (?<id>[\w-]{8,64}) (?<address>[\x21-\x7e]{3,262})$/u;
+
+/** What is under a token's key: who claims it. */
+export function encodeOwner({ id, address }: Owner): string {
+  return `${VERSION} ${id} ${address}`;
+}
+
+/** Null for what no relay of this version has written. */
+export function decodeOwner(value: string): Owner | null {
+  const { id, address } = FORM.exec(value)?.groups ?? {};
+  return id === undefined || address === undefined ? null : { id, address };
+}

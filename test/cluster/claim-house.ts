@@ -1,0 +1,89 @@
+import { randomUUID } from 'node:crypto';
+import type { TestContext } from 'node:test';
+import { ClaimKeys, KEY_PREFIX } from '../../src/cluster/claim-key.ts';
+import { decodeOwner } from '../../src/cluster/claim-value.ts';
+import type { Owner } from '../../src/cluster/claim-value.ts';
+import { Claims } from '../../src/cluster/claims.ts';
+import { parseHandshake } from '../../src/protocol/handshake.ts';
+import type { Token } from '../../src/protocol/wire.ts';
+import type { RedisServer } from '../support/redis.ts';
+import { until } from '../support/scratch.ts';
+
+const SECRET = 'a secret of the group';
+
+const keys = new ClaimKeys(SECRET);
+
+/** One of as many tokens as there are numbers. */
+export function tokenOf(number: number): Token {
+  const handshake = parseHandshake(Buffer.from(`please relay ${number.toString(16).padStart(64, '0')}\n`));
+  if (handshake.kind !== 'relay') throw new Error(`no token of ${number}`);
+  return handshake.token;
+}
+
+export function keyOf(token: Token): string {
+  return keys.of(token);
+}
+
+export interface MemberOptions {
+  readonly url: string;
+  readonly address?: string;
+  readonly leaseMs?: number;
+}
+
+/** What a relay of the group has of claims, and all that it was told. */
+export class Member {
+  readonly self: Owner;
+  readonly claims: Claims;
+  readonly lost: { readonly token: Token; readonly owner: Owner }[] = [];
+  /** `up`, or the code of what was down. */
+  readonly told: string[] = [];
+
+  constructor(context: TestContext, number: number, { url, address, leaseMs = 30_000 }: MemberOptions) {
+    this.self = { id: randomUUID(), address: address ?? `10.0.0.${number}:4004` };
+    this.claims = Claims.open({
+      url,
+      secret: SECRET,
+      self: this.self,
+      leaseMs,
+      events: {
+        lost: (token, owner) => this.lost.push({ token, owner }),
+        up: () => this.told.push('up'),
+        down: (code) => this.told.push(code),
+      },
+    });
+    context.after(() => this.claims.close());
+  }
+
+  /** Starts one, and waits until the coordinator answers it. */
+  static async up(context: TestContext, number: number, options: MemberOptions): Promise<Member> {
+    const member = new Member(context, number, options);
+    await until(() => member.claims.isUp);
+    return member;
+  }
+
+  get theirs() {
+    return { kind: 'theirs', owner: this.self } as const;
+  }
+}
+
+export const OURS = { kind: 'ours' } as const;
+
+type Admin = Awaited<ReturnType<RedisServer['admin']>>;
+
+/** Whose token it is, as the coordinator has it. */
+export async function ownerOf(admin: Admin, token: Token): Promise<Owner | null> {
+  const value = await admin.get(keyOf(token));
+  return value === null ? null : decodeOwner(value);
+}
+
+/** How many claims there are, of all relays. */
+export async function claimsIn(admin: Admin): Promise<number> {
+  const claims = await admin.keys(`${KEY_PREFIX}*`);
+  // All else there is what tests of the coordinator write.
+  return claims.filter((key) => key.length === KEY_PREFIX.length + 22).length;
+}
+
+/** Resolves when the coordinator has it so. */
+export async function untilOwned(admin: Admin, token: Token, by: Owner | null): Promise<void> {
+  while ((await ownerOf(admin, token))?.id !== by?.id);
+}

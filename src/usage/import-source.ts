@@ -21,6 +21,11 @@ const COLUMNS = ['started', 'total_time', 'waiting_time', 'total_bytes', 'result
 
 const NOT_NEEDED = 'point RELAY_USAGE_DB at it, there is nothing to import';
 
+/** Of an ordinary table alone: a view may compute for ever, and neither that nor what has no rowids was made by a server. */
+const FIND_COLUMNS = `
+  SELECT found.name FROM pragma_table_list('transit_usage') AS old, pragma_table_info(old.name) AS found
+  WHERE old.schema = 'main' AND old.type = 'table' AND NOT old.wr`;
+
 const SELECT = `SELECT ${COLUMNS.join(', ')} FROM transit_usage ORDER BY rowid`;
 
 /** One record of the old table: its values in the order of the new one's columns. Integers are BigInts, so that none is rounded. */
@@ -103,9 +108,7 @@ function readHeader(path: string): Buffer {
 }
 
 function checkTables(path: string, database: Database.Database): void {
-  const found = new Set(
-    database.prepare("SELECT name FROM pragma_table_info('transit_usage')").pluck().all(),
-  );
+  const found = new Set(database.prepare(FIND_COLUMNS).pluck().all());
   const missing = COLUMNS.filter((column) => !found.has(column));
   if (missing.length === 0) return;
   if (found.size > 0) throw unfit(path, `its table "transit_usage" lacks ${missing.join(', ')}`);

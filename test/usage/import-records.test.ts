@@ -207,6 +207,16 @@ describe('what can’t be imported', () => {
       (path) => makeDatabase(path, 'CREATE TABLE transit_usage (started, total_time, total_bytes, type)'),
       /"transit_usage" lacks waiting_time, result/u,
     ],
+    [
+      'a view, which may never end',
+      (path) =>
+        makeDatabase(
+          path,
+          `CREATE VIEW transit_usage AS SELECT 1 AS rowid, 1 AS started, 1 AS total_time, 1 AS waiting_time,
+           1 AS total_bytes, 'happy' AS result`,
+        ),
+      /has no table "transit_usage"/u,
+    ],
     ['a database of a server that was killed while it wrote', makeBroken, /broken off while it wrote/u],
   ];
   for (const [what, make, sentence] of useless) {

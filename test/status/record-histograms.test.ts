@@ -94,6 +94,16 @@ describe('histograms of blurred records', () => {
     }
   });
 
+  test('tell at the next multiple of what should have been told, had the clock not jumped', () => {
+    const { time, recorder, figure } = open(3600);
+    time.seconds = START + 600;
+    recorder.record({ ...PAIR, started: START - 86_400 });
+    time.seconds = START + 3599;
+    assert.equal(figure('pair_size_bytes_count'), 0);
+    time.seconds = START + 3600;
+    assert.equal(figure('pair_size_bytes_count'), 1);
+  });
+
   test('have what is due, though nobody asked then', () => {
     const { time, recorder, figure } = open(3600);
     const ends = (): void => recorder.record({ ...PAIR, started: time.seconds - PAIR.total_time });

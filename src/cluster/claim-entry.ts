@@ -20,7 +20,8 @@ export class ClaimEntry {
   takeFrom: Owner | null = null;
   /** Somebody was told that it is ours, though that is not known. */
   #promised = false;
-  readonly #waiting = new Set<(claim: Claim) => void>();
+  /** Null while there is none: entries are many, and wait for answers rarely. */
+  #waiting: Set<(claim: Claim) => void> | null = null;
 
   constructor(token: Token, key: string) {
     this.token = token;
@@ -56,18 +57,21 @@ export class ClaimEntry {
         resolve(claim);
       };
       const timer = setTimeout(() => {
-        this.#waiting.delete(answer);
+        this.#waiting?.delete(answer);
         resolve(this.promise());
         late();
       }, timeoutMs);
+      this.#waiting ??= new Set();
       this.#waiting.add(answer);
     });
   }
 
   /** Tells all that wait for an answer. */
   settle(claim: Claim): void {
-    if (claim.kind === 'ours' && this.#waiting.size > 0) this.#promised = true;
-    for (const answer of this.#waiting) answer(claim);
-    this.#waiting.clear();
+    const waiting = this.#waiting;
+    if (waiting === null) return;
+    this.#waiting = null;
+    if (claim.kind === 'ours' && waiting.size > 0) this.#promised = true;
+    for (const answer of waiting) answer(claim);
   }
 }

@@ -1,4 +1,5 @@
-import { createHmac, hkdfSync } from 'node:crypto';
+import { createHmac, createSecretKey, hkdfSync } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
 import type { Token } from '../protocol/wire.ts';
 
 /** What all keys begin with, for those who look at the coordinator and for its access rules. */
@@ -12,10 +13,10 @@ const HASH_BYTES = 16;
 
 /** Gives tokens their keys. Without the secret a key says nothing of its token, not even to who guesses it. */
 export class ClaimKeys {
-  readonly #key: Uint8Array;
+  readonly #key: KeyObject;
 
   constructor(secret: string) {
-    this.#key = new Uint8Array(hkdfSync('sha256', secret, '', LABEL, 32));
+    this.#key = createSecretKey(new Uint8Array(hkdfSync('sha256', secret, '', LABEL, 32)));
   }
 
   /** The same for every relay that has the secret. */

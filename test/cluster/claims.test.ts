@@ -166,7 +166,7 @@ describe('claims', { skip: withoutRedis() }, () => {
     assert.equal(one.claims.totals.lost, 1);
   });
 
-  test('are renewed by thousands in one command', async (context) => {
+  test('are renewed by hundreds in one command', async (context) => {
     const redis = await RedisServer.start(context);
     const admin = await redis.admin();
     const one = await Member.up(context, 1, redis);
@@ -178,8 +178,8 @@ describe('claims', { skip: withoutRedis() }, () => {
     await admin.sendCommand(['CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes']);
     await until(() => one.told.length === 3);
     while ((await claimsIn(admin)) < 2500);
-    // Three renewals, three scripts, and a few tests.
-    assert.ok(one.claims.totals.commands - before < 12, String(one.claims.totals.commands - before));
+    // Five renewals, three scripts, and a few tests.
+    assert.ok(one.claims.totals.commands - before < 16, String(one.claims.totals.commands - before));
   });
 
   test('of what no relay has written are left alone, and ours for now', async (context) => {

@@ -98,6 +98,14 @@ describe('the Munin plugin', { skip: withoutMunin() }, () => {
       (path) => createUsageFile(path),
       /no relay has the database open/u,
     ],
+    [
+      'a database of which a crash of the host has left a log alone',
+      (path) => {
+        createUsageFile(path);
+        writeFileSync(`${path}-wal`, '');
+      },
+      /no relay has the database open/u,
+    ],
     ['an empty file', (path) => writeFileSync(path, ''), /no such table/u],
     ['garbage', (path) => writeFileSync(path, 'garbage '.repeat(999)), /is not a database/u],
     [

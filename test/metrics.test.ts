@@ -194,6 +194,9 @@ describe('the metrics', () => {
       await a.send(Buffer.alloc(12_345));
       await b.until(12_348);
       await figureIs(relay, `relayed_bytes_total{from="${from}",to="tcp"}`, 20_000);
+      await b.send(Buffer.alloc(100));
+      await a.until(103);
+      await figureIs(relay, `relayed_bytes_total{from="tcp",to="${from}"}`, from === 'tcp' ? 20_000 : 10_000);
       a.end();
       b.end();
     }

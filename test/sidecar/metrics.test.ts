@@ -247,7 +247,7 @@ describe('the metrics of the sidecar', () => {
   });
 });
 
-test('a scrape has what was known before where a check does not answer in time', async () => {
+test('a scrape has what was known before where a check does not answer in time, and no age below 0', async () => {
   let answer: Promise<boolean> = Promise.resolve(true);
   let nowMs = 0;
   const options = { fault: assert.ifError, clock: () => nowMs };
@@ -262,16 +262,21 @@ test('a scrape has what was known before where a check does not answer in time',
     },
     totals: () => NO_TOTALS,
     databaseBytes: () => 0,
-    snapshots: () => [],
+    snapshots: () => [FUTURE],
     snapshotCounts: () => ({ taken: 0, failed: 0 }),
     snapshotEveryMs: 1000,
   });
   const expected = inBraces({ relay: 1, snapshot: 1, database: 1 });
-  assert.deepEqual(checksOf(parseMetrics(await metrics.text())), expected);
+  const first = parseMetrics(await metrics.text());
+  assert.deepEqual(checksOf(first), expected);
+  assert.equal(figureOf(first, 'snapshot_age_seconds'), 0);
   answer = never;
   nowMs = 15_000;
   assert.deepEqual(checksOf(parseMetrics(await metrics.text())), expected);
 });
+
+/** Taken before the clock was set back. */
+const FUTURE = { name: 'x', time: '2999-01-01T00:00:00.000Z', bytes: 1, sha256: '', rows: 1 };
 
 interface Listed {
   readonly name: string;

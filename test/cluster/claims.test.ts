@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { encodeOwner } from '../../src/cluster/claim-value.ts';
 import { Claims } from '../../src/cluster/claims.ts';
 import { Dice } from '../support/dice.ts';
 import { RedisServer, withoutRedis } from '../support/redis.ts';
@@ -50,6 +51,16 @@ describe('claims', { skip: withoutRedis() }, () => {
     await one.claims.claim(TOKEN);
     const leftMs = await admin.pTTL(keyOf(TOKEN));
     assert.ok(leftMs > 10_000 && leftMs <= 20_000, String(leftMs));
+  });
+
+  test('that are ours already, from before a connection was lost, have a whole lease again', async (context) => {
+    const redis = await RedisServer.start(context);
+    const admin = await redis.admin();
+    const one = await Member.up(context, 1, redis);
+    await admin.set(keyOf(TOKEN), encodeOwner(one.self), { PX: 5000 });
+    assert.deepEqual(await one.claims.claim(TOKEN), OURS);
+    assert.ok((await admin.pTTL(keyOf(TOKEN))) > 5000);
+    assert.equal(one.claims.totals.takenOver, 0);
   });
 
   test('come out right in whatever order tokens are claimed and released', async (context) => {

@@ -1,10 +1,15 @@
 import assert from 'node:assert/strict';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { describe, test } from 'node:test';
+import { getCACertificates, setDefaultCACertificates } from 'node:tls';
 import { encodeOwner } from '../../src/cluster/claim-value.ts';
 import { Claims } from '../../src/cluster/claims.ts';
+import { makeIdentity } from '../support/certificates.ts';
 import { Dice } from '../support/dice.ts';
+import { freePort } from '../support/listening.ts';
 import { RedisServer, withoutRedis } from '../support/redis.ts';
-import { until } from '../support/scratch.ts';
+import { scratch, until } from '../support/scratch.ts';
 import { Member, OURS, claimsIn, keyOf, ownerOf, tokenOf, untilOwned } from './claim-house.ts';
 
 const TOKEN = tokenOf(1);
@@ -275,6 +280,26 @@ describe('the coordinator’s URL', () => {
       assert.deepEqual(one.told, ['up']);
     },
   );
+
+  test('may ask for TLS, with a certificate that Node trusts', { skip: withoutRedis() }, async (context) => {
+    const identity = makeIdentity('localhost');
+    const directory = await scratch(context);
+    const [key, certificate] = [join(directory, 'key.pem'), join(directory, 'certificate.pem')];
+    await Promise.all([writeFile(key, identity.key), writeFile(certificate, identity.certificate)]);
+    const port = await freePort();
+    const secured = `--tls-port ${port} --tls-auth-clients no --tls-key-file ${key}`;
+    const certified = `--tls-cert-file ${certificate} --tls-ca-cert-file ${certificate}`;
+    await RedisServer.start(context, `${secured} ${certified}`.split(' '));
+    const one = new Member(context, 1, { url: `rediss://localhost:${port}` });
+    await until(() => one.told.length > 0);
+    const trusted = getCACertificates();
+    context.after(() => setDefaultCACertificates(trusted));
+    setDefaultCACertificates([...trusted, identity.certificate]);
+    await until(() => one.claims.isUp);
+    assert.deepEqual(await one.claims.claim(TOKEN), OURS);
+    assert.equal(one.claims.held, 1);
+    assert.deepEqual(one.told, ['DEPTH_ZERO_SELF_SIGNED_CERT', 'up']);
+  });
 
   test('is refused when it is none, without a word of what is in it', () => {
     const events = { lost: assert.fail, up: assert.fail, down: assert.fail };

@@ -88,9 +88,14 @@ for (const [name, openPlane] of PLANES) {
     test('loses nothing of what comes before its wire is started', async (context) => {
       const behind = randomBytesOf(8, 3_000_000);
       const port = await impostor(context, ownerOf(SECRET, 10_000_000, behind));
-      const { wire, firstBytes } = await callRelay(await call(port));
+      const plane = await openPlane();
+      const { wire, firstBytes } = await callRelay(await call(port, { plane }));
       context.after(() => wire.destroy());
-      for (let turn = 0; turn < 20; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+      // Another link of the same relay has its bytes in the memory that these came in.
+      const place = await LinkPlace.open(context, plane);
+      const other = await place.call(context);
+      other.wire.write(randomBytesOf(9, 1_000_000));
+      await (await place.link()).until(1_000_000);
       const end = new LinkEnd(wire, firstBytes);
       assert.ok((await end.until(behind.length)).equals(behind));
     });
@@ -247,6 +252,17 @@ for (const [name, openPlane] of PLANES) {
       controller.abort();
       caller.wire.write(Buffer.from('still here'));
       assert.equal((await (await place.link()).until(10)).toString(), 'still here');
+    });
+
+    test('leaves no timer behind, at either end, whatever becomes of it', async (context) => {
+      const place = await LinkPlace.open(context, await openPlane());
+      const timers = (): number =>
+        process.getActiveResourcesInfo().filter((resource) => resource === 'Timeout').length;
+      const before = timers();
+      await place.call(context);
+      await codeOf(await call(place.port, { secret: 'another' }));
+      await place.failed(1);
+      assert.equal(timers(), before);
     });
 
     test('of many at once is answered each', async (context) => {

@@ -156,6 +156,20 @@ describe('the metrics', () => {
     assert.deepEqual(await figuresOf(relay, 'paused_seconds_total'), atRest);
   });
 
+  test('know no pause of a pair that has ended in the middle of one', async () => {
+    await using relay = await OpenRelay.start();
+    const [a, b] = await pairOf(relay, 'tcp', 'tcp');
+    b.pause();
+    const sent = a.send(Buffer.alloc(50_000_000)).catch(() => undefined);
+    await figureExceeds(relay, 'paused_seconds_total{reason="backpressure"}', 0);
+    b.reset();
+    await figureIs(relay, 'connections_paired', 0);
+    a.destroy();
+    await sent;
+    const atRest = await figuresOf(relay, 'paused_seconds_total');
+    assert.deepEqual(await figuresOf(relay, 'paused_seconds_total'), atRest);
+  });
+
   test('know the quota, the records, and that the relay stops', async (context) => {
     const directory = await scratch(context);
     await using relay = await OpenRelay.start({

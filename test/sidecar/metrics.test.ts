@@ -66,13 +66,13 @@ function figureOf(figures: Figures, series: string): number {
   return figure;
 }
 
-/** Scrapes until `holds`. */
+/** Scrapes until `holds`. On a busy machine a check takes seconds, and its answer is kept for ten times as long. */
 async function scrapeWhere(url: string, holds: (figures: Figures) => boolean): Promise<Figures> {
-  const deadline = performance.now() + 30_000;
+  const deadline = performance.now() + 120_000;
   for (;;) {
     const figures = await scrape(url);
     if (holds(figures)) return figures;
-    assert.ok(performance.now() < deadline, `not within 30 s: ${holds.toString()}`);
+    assert.ok(performance.now() < deadline, `not within two minutes: ${holds.toString()}`);
     await sleep(100);
   }
 }

@@ -32,6 +32,7 @@ export interface MetricsSource {
 export class Metrics {
   readonly #registry = new Registry();
   readonly #checks: readonly KeptCheck[];
+  #telling: Promise<string> | null = null;
 
   constructor(source: MetricsSource) {
     this.#checks = Object.values(source.checks);
@@ -45,8 +46,15 @@ export class Metrics {
     return this.#registry.contentType;
   }
 
-  /** All series, as Prometheus reads them. */
-  async text(): Promise<string> {
+  /** All series, as Prometheus reads them. Whoever asks meanwhile gets the same, so that a crowd costs no more than one. */
+  text(): Promise<string> {
+    this.#telling ??= this.#tell().finally(() => {
+      this.#telling = null;
+    });
+    return this.#telling;
+  }
+
+  async #tell(): Promise<string> {
     const enough = new AbortController();
     const waited = sleep(WAIT_MS, undefined, { ref: false, signal: enough.signal }).catch(() => undefined);
     // What is not there in time is told as it was known before, and will be there for a later scrape.

@@ -253,6 +253,7 @@ test('a scrape has what was known before where a check does not answer in time, 
   const options = { fault: assert.ifError, clock: () => nowMs };
   const never = new Promise<boolean>(() => undefined);
   const steady = new KeptCheck({ ...options, ask: () => Promise.resolve(true) });
+  let tellings = 0;
   const metrics = new Metrics({
     checks: {
       relay: new KeptCheck({ ...options, ask: () => answer }),
@@ -261,13 +262,15 @@ test('a scrape has what was known before where a check does not answer in time, 
       database: steady,
     },
     totals: () => NO_TOTALS,
-    databaseBytes: () => 0,
+    databaseBytes: () => (tellings += 1),
     snapshots: () => [FUTURE],
     snapshotCounts: () => ({ taken: 0, failed: 0 }),
     snapshotEveryMs: 1000,
   });
   const expected = inBraces({ relay: 1, snapshot: 1, database: 1 });
-  const first = parseMetrics(await metrics.text());
+  const [first, same] = (await Promise.all([metrics.text(), metrics.text()])).map(parseMetrics);
+  assert.ok(first !== undefined);
+  assert.deepEqual([same, tellings], [first, 1]);
   assert.deepEqual(checksOf(first), expected);
   assert.equal(figureOf(first, 'snapshot_age_seconds'), 0);
   answer = never;

@@ -155,6 +155,14 @@ for (const [name, openPlane] of PLANES) {
           'unreachable',
         ],
         [
+          'who resets in the middle of it',
+          (socket) => {
+            socket.write(`transit-relay-cluster/1 ${'0'.repeat(64)}\n`);
+            socket.once('data', () => socket.resetAndDestroy());
+          },
+          'unreachable',
+        ],
+        [
           'who gives back what it is given',
           (socket) => {
             socket.write(`transit-relay-cluster/1 ${'0'.repeat(64)}\n`);

@@ -109,7 +109,8 @@ export class Coordinator {
       // One that is full still takes what needs no memory. With any other answer a new connection may lead to
       // another server, has the scripts, and finds out whether it is that bad.
       if (code === 'OOM') this.suspect(code);
-      else if (code !== 'EAGAIN') connection.end(code);
+      else if (code === 'EAGAIN') this.#commands -= 1;
+      else connection.end(code);
       throw error;
     }
   }

@@ -103,6 +103,7 @@ describe('without a coordinator that does what it is asked', { skip: withoutRedi
     const answers = Array.from({ length: 15_000 }, (_, at) => one.claims.claim(tokenOf(at)));
     for (let at = 1; at < 15_000; at += 1) one.claims.release(tokenOf(at));
     for (const answer of await Promise.all(answers)) assert.deepEqual(answer, OURS);
+    assert.ok(one.claims.wanted <= 10_000, String(one.claims.wanted));
     // Those that are on their way are remembered until the connection is given up, and no longer.
     await until(() => one.claims.wanted === 1);
     assert.deepEqual(one.told, ['up', 'ETIMEDOUT']);

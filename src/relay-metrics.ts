@@ -15,6 +15,7 @@ export interface MetricsHouse {
   readonly recorder: Recorder;
   readonly usage: RelayUsage;
   readonly quota: () => RelayQuota | null;
+  readonly cluster: () => RelayFigures['cluster'];
   readonly ready: () => boolean;
   readonly draining: () => boolean;
 }
@@ -50,17 +51,20 @@ export class RelayMetrics {
   }
 
   #figures(): RelayFigures {
-    const { hub, reception, recorder, usage, quota, ready, draining } = this.#house;
+    const { hub, reception, recorder, usage, quota, cluster, ready, draining } = this.#house;
     const { clients } = hub;
-    const { accepted, ended, pairs, relayedBytes } = clients.totals();
-    const visible = (bytes: Readonly<Record<'tcp' | 'unix' | 'websocket', number>>) => ({
+    const { accepted, ended, pairs, passedOn, relayedBytes } = clients.totals();
+    const visible = (bytes: Readonly<Record<'tcp' | 'unix' | 'websocket' | 'link', number>>) => ({
       tcp: recorder.visibleCount(bytes.tcp),
       unix: recorder.visibleCount(bytes.unix),
       websocket: recorder.visibleCount(bytes.websocket),
+      link: recorder.visibleCount(bytes.link),
     });
     return {
       accepted,
       ended,
+      passedOn,
+      passengers: clients.passengers,
       refused: reception.refused,
       handshakeFailures: reception.failures,
       connections: reception.connections,
@@ -72,6 +76,7 @@ export class RelayMetrics {
         tcp: visible(relayedBytes.tcp),
         unix: visible(relayedBytes.unix),
         websocket: visible(relayedBytes.websocket),
+        link: visible(relayedBytes.link),
       },
       heldBytes: hub.heldBytes,
       pausedSeconds: {
@@ -83,6 +88,7 @@ export class RelayMetrics {
       queuedRecords: usage.queued,
       ready: ready(),
       draining: draining(),
+      cluster: cluster(),
     };
   }
 }

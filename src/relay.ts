@@ -14,7 +14,9 @@ import { Hub } from './net/hub.ts';
 import { listen } from './net/listener.ts';
 import { Reception } from './net/reception.ts';
 import { TrustedProxies } from './net/trusted-proxies.ts';
+import { emptyBacklog } from './relay-backlog.ts';
 import { RelayCertificates } from './relay-certificates.ts';
+import type { RelayCluster } from './relay-cluster.ts';
 import { RelayDescriptors } from './relay-descriptors.ts';
 import { RelayMetrics } from './relay-metrics.ts';
 import { RelayQuota } from './relay-quota.ts';
@@ -31,9 +33,6 @@ const PING_INTERVAL_MS = 30_000;
 
 /** Time between two log lines about a drain that goes on, in milliseconds. */
 const DRAIN_REPORT_MS = 5000;
-
-/** How long a drain goes on taking in those who come faster than they can be told to go, in milliseconds. */
-const BACKLOG_MS = 1000;
 
 /** How often a drain looks whether anybody waits still, in milliseconds. */
 const DRAIN_LOOK_MS = 20;
@@ -66,6 +65,7 @@ export class Relay {
   readonly #metrics: RelayMetrics;
   readonly #descriptors: RelayDescriptors;
   #quota: RelayQuota | null = null;
+  #cluster: RelayCluster | null = null;
   #selfTest: SelfTest | null = null;
   #draining = false;
 
@@ -103,6 +103,7 @@ export class Relay {
       recorder: this.#recorder,
       usage: this.#usage,
       quota: () => this.#quota,
+      cluster: () => this.#cluster?.figures() ?? null,
       ready: () => this.#selfTest !== null && !this.#draining,
       draining: () => this.#draining,
     });
@@ -135,6 +136,7 @@ export class Relay {
       proxies: trustedProxies.length === 0 ? null : new TrustedProxies(trustedProxies),
       pingIntervalMs: PING_INTERVAL_MS,
     });
+    await this.#openCluster(plane, doors);
     const open = async (role: 'raw' | 'websocket', endpoint: Endpoint): Promise<Server> =>
       doors.create({ role, kind: familyOf(endpoint), certificate: await this.#certificates.of(endpoint) });
     const endpoints = {
@@ -175,8 +177,9 @@ export class Relay {
     const deadline = performance.now() + delayMs;
     while (this.#hub.census().waiting > 0 && performance.now() < deadline && !abort.aborted)
       await sleep(DRAIN_LOOK_MS);
-    await this.#emptyBacklog();
+    await emptyBacklog(this.#reception);
     for (const server of this.#servers) server.close();
+    this.#cluster?.stopListening();
     // The clients of a test that has just begun may not have said who they are, and would be recorded.
     await this.#selfTest?.idle();
     await this.#hub.drain(timeoutMs, abort);
@@ -210,6 +213,17 @@ export class Relay {
     this.#quota = opened;
   }
 
+  /** Where there is no group, nothing of it is loaded. */
+  async #openCluster(plane: DataPlane, doors: Doors): Promise<void> {
+    const { cluster: config } = this.#config;
+    if (config === null) return;
+    const module = await import('./relay-cluster.ts');
+    const cluster = new module.RelayCluster(config, { hub: this.#hub, plane, doors }, this.#log);
+    this.#closers.push(() => cluster.close());
+    await cluster.open();
+    this.#cluster = cluster;
+  }
+
   async #listenAll(
     role: string,
     endpoints: readonly Endpoint[],
@@ -226,16 +240,6 @@ export class Relay {
       actual.push(bound);
     }
     return actual;
-  }
-
-  /** Takes in whoever the kernel has let come already, so that they can be told: one for each turn of the event loop. */
-  async #emptyBacklog(): Promise<void> {
-    const deadline = performance.now() + BACKLOG_MS;
-    for (let before = -1; before !== this.#reception.arrived && performance.now() < deadline;) {
-      before = this.#reception.arrived;
-      await nextTurn();
-      await nextTurn();
-    }
   }
 
   /** Says how the drain goes. */
@@ -286,8 +290,4 @@ export class Relay {
       mood: ending.mood,
     });
   }
-}
-
-function nextTurn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
 }

@@ -1,5 +1,6 @@
 import type { BoundEndpoint, Endpoint } from '../net/endpoint.ts';
 import type { Cidr } from '../net/trusted-proxies.ts';
+import type { ClusterConfig } from './cluster-config.ts';
 import type { InheritedSockets } from './inherited-sockets.ts';
 import type { CountRate } from './units.ts';
 
@@ -63,4 +64,6 @@ export interface Config {
     /** How long pairs may go on. */
     readonly timeoutMs: number;
   };
+  /** Null: this relay is alone. */
+  readonly cluster: ClusterConfig | null;
 }

@@ -1,4 +1,5 @@
 import { ENDPOINT_GRAMMAR } from '../net/endpoint.ts';
+import { CLUSTER_DEFAULTS, CLUSTER_SECRETS, readCluster } from './cluster-config.ts';
 import type { Config, LogLevel } from './config.ts';
 import type { Fault } from './fault.ts';
 import { EnvironmentReader, Refusal } from './environment.ts';
@@ -51,6 +52,7 @@ export const DEFAULTS = {
   RELAY_QUOTA_GRACE: '',
   RELAY_DRAIN_DELAY: '5s',
   RELAY_DRAIN_TIMEOUT: '5m',
+  ...CLUSTER_DEFAULTS,
 } as const;
 
 /** Follows the path of the usage database where the quota has no file of its own. */
@@ -76,7 +78,12 @@ export function readEnv(
   pid: number,
   readFile = readSecretFile,
 ): ReadResult<Config> {
-  const env = new EnvironmentReader(environment, { prefix: 'RELAY_', defaults: DEFAULTS, readFile });
+  const env = new EnvironmentReader(environment, {
+    prefix: 'RELAY_',
+    defaults: DEFAULTS,
+    secrets: CLUSTER_SECRETS,
+    readFile,
+  });
   const databasePath = env.read<string | null>('RELAY_USAGE_DB', null, (text) => text);
   const config: Config = {
     listen: {
@@ -116,6 +123,7 @@ export function readEnv(
       delayMs: env.read('RELAY_DRAIN_DELAY', 0, toDurationMs),
       timeoutMs: env.read('RELAY_DRAIN_TIMEOUT', 0, toDurationMs),
     },
+    cluster: readCluster(env),
   };
 
   const { faults, warnings } = env;

@@ -1,22 +1,9 @@
 import type { AddressSlot } from '../limits/address-limit.ts';
 import type { Place } from '../limits/connection-limit.ts';
+import type { HandshakeFailure } from './handshake-failure.ts';
 
 /** Why a client is not let in. The first three are told `busy`. */
 export type RefusalReason = 'connections' | 'waiting' | 'address' | 'quota' | 'shutdown';
-
-/**
- * How a client failed to become one that waits or is paired.
- *
- * - `left`: it went before it had said its line
- * - `timeout`: it had not said its line in time
- * - `bad_line`, `overlong_line`: its line is no handshake
- * - `early_bytes`: it sent more before it had a partner
- * - `text`: its line came as a WebSocket text message
- * - `http`: it spoke HTTP, and did not become a WebSocket client; a browser, say
- * - `tls`: it never came to speak inside of TLS
- */
-export type HandshakeFailure =
-  'left' | 'timeout' | 'bad_line' | 'overlong_line' | 'early_bytes' | 'text' | 'http' | 'tls';
 
 /** Who deals with a connection at the moment. */
 export interface ArrivalOwner {

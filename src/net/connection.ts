@@ -1,10 +1,16 @@
-import { parseHandshake } from '../protocol/handshake.ts';
+import { formatHandshake, parseHandshake } from '../protocol/handshake.ts';
 import type { Rendezvous } from '../protocol/rendezvous.ts';
 import { transition } from '../protocol/session.ts';
 import type { Effect, Event, Refused, State } from '../protocol/session.ts';
-import type { Mood, Reply, Side, Token } from '../protocol/wire.ts';
-import type { Arrival, ArrivalOwner, HandshakeFailure } from './arrival.ts';
+import type { Mood, Side, Token } from '../protocol/wire.ts';
+import type { Arrival, ArrivalOwner } from './arrival.ts';
+import type { Elsewhere, Owner } from './elsewhere.ts';
+import { failureOf } from './handshake-failure.ts';
+import type { HandshakeFailure } from './handshake-failure.ts';
+import { Passage } from './passage.ts';
+import type { Traveller } from './passage.ts';
 import type { Peer, PeerHandler, Transport } from './peer.ts';
+import { REPLIES } from './replies.ts';
 import { Splice } from './splice.ts';
 import type { Pauses } from './splice.ts';
 
@@ -30,6 +36,10 @@ export interface Books {
   accepted(transport: Transport): void;
   /** @param connection one of the two */
   paired(splice: Splice, connection: Connection): void;
+  /** @param splice between a client and the relay that has its partner */
+  carried(splice: Splice, connection: Connection): void;
+  /** A client that is another relay's, and of which that has the record, has ended. */
+  passedOn(transport: Transport, splice: Splice | null): void;
   unpaired(splice: Splice): void;
   ended(ending: Ending): void;
 }
@@ -40,8 +50,10 @@ export interface ConnectionContext {
   readonly clients: Books;
   /** Milliseconds of a clock that never jumps. */
   readonly monotonicClock: () => number;
-  /** The connection is now one of a pair, in these books. */
+  /** The connection is now one of a pair, in these books, or passed on to another relay. */
   paired(books: Books, splice: Splice, connection: Connection): void;
+  /** Null: this relay is alone. */
+  readonly elsewhere: Elsewhere | null;
   /** The connection has come into another state, and all effects of that have run. */
   moved(connection: Connection, to: State): void;
   /** The books that a connection is in once it has named its token. */
@@ -54,41 +66,27 @@ export interface ConnectionContext {
   fault(error: unknown): void;
 }
 
-const encoder = new TextEncoder();
-const REPLIES: Readonly<Record<Reply, Uint8Array>> = {
-  ok: encoder.encode('ok\n'),
-  'bad handshake': encoder.encode('bad handshake\n'),
-  impatient: encoder.encode('impatient\n'),
-  busy: encoder.encode('busy\n'),
-  'over quota': encoder.encode('over quota\n'),
-  'shutting down': encoder.encode('shutting down\n'),
-};
 const NOTHING = new Uint8Array(0);
 
-/** Events that end a handshake without a result. */
-const FAILURES: Readonly<Partial<Record<Event, HandshakeFailure>>> = {
-  'bad-line': 'bad_line',
-  'overlong-line': 'overlong_line',
-  text: 'text',
-  left: 'left',
-  lost: 'left',
-  'timed-out': 'timeout',
-};
-
 /** One client: drives the handshake and the session with what its peer tells, and runs the effects. */
-export class Connection implements PeerHandler, ArrivalOwner {
+export class Connection implements PeerHandler, ArrivalOwner, Traveller {
   readonly arrival: Arrival;
-  readonly #peer: Peer;
+  readonly peer: Peer;
   readonly #context: ConnectionContext;
   #books: Books;
   #state: State = 'handshake';
   #line: Uint8Array = NOTHING;
   #token: Token | null = null;
+  #side: Side | null = null;
+  /** Where there are other relays. */
+  #passage: Passage | null = null;
+  /** Between this client and another relay. */
+  #carriage: Splice | null = null;
   #pair: { readonly partner: Connection; readonly splice: Splice; readonly tick: number } | null = null;
 
   constructor(peer: Peer, arrival: Arrival, context: ConnectionContext) {
     this.arrival = arrival;
-    this.#peer = peer;
+    this.peer = peer;
     this.#context = context;
     this.#books = context.clients;
     arrival.owner = this;
@@ -98,20 +96,27 @@ export class Connection implements PeerHandler, ArrivalOwner {
     return this.#state;
   }
 
+  /** Null before it has named one. */
+  get token(): Token | null {
+    return this.#token;
+  }
+
   /** Bytes that are still held for the client. */
   get heldBytes(): number {
-    return this.#peer.heldBytes;
+    return this.peer.heldBytes;
   }
 
   /** Begins to listen to the client. */
   start(): void {
-    this.#peer.start(this);
+    this.peer.start(this);
   }
 
   onData(bytes: Uint8Array): void {
-    if (this.#state === 'paired') this.#pair?.splice.forward(this.#peer, bytes);
-    else if (this.#state === 'handshake') this.#guard(() => this.#readLine(bytes));
+    if (this.#state === 'paired') this.#pair?.splice.forward(this.peer, bytes);
+    else if (this.#state === 'handshake') this.guard(() => this.#readLine(bytes));
     else if (this.#state === 'waiting') this.dispatch('early-bytes');
+    else if (this.#state === 'carried') this.#passage?.forward(bytes);
+    else if (this.#state === 'calling') this.#passage?.onData(bytes);
   }
 
   onText(): void {
@@ -131,7 +136,8 @@ export class Connection implements PeerHandler, ArrivalOwner {
   }
 
   onDrain(): void {
-    this.#pair?.splice.drained(this.#peer);
+    this.#pair?.splice.drained(this.peer);
+    this.#passage?.clientDrained();
   }
 
   onLeft(): void {
@@ -144,30 +150,29 @@ export class Connection implements PeerHandler, ArrivalOwner {
 
   /** Tells the connection what happened. A fault in this program costs this connection and no other. */
   dispatch(event: Event): void {
-    this.#guard(() => {
+    this.guard(() => {
       const before = this.#state;
       const { next, effects } = transition(before, event);
       this.#state = next;
+      // Whoever is held until it is known where its partner is would not be heard to leave.
+      if (next === 'closing') this.#passage?.settle();
       for (const effect of effects) this.#run(effect);
-      if (before !== next) this.#countFailure(before, event);
-      if (next !== before) this.#context.moved(this, next);
+      const wasPassedOn = before === 'calling' || before === 'carried';
+      if (wasPassedOn && (next === 'closing' || next === 'closed')) {
+        this.#books.passedOn(this.peer.transport, this.#carriage);
+      }
+      if (next === before) return;
+      const failure = failureOf(before, event, this.arrival.failure === 'tls');
+      if (failure !== null) this.#context.failed(this.arrival, this.#books, failure);
+      this.#context.moved(this, next);
     });
   }
 
-  #countFailure(before: State, event: Event): void {
-    const isEarly = before === 'waiting' && (event === 'early-bytes' || event === 'text');
-    let failure = before === 'handshake' ? FAILURES[event] : undefined;
-    if (isEarly) failure = 'early_bytes';
-    // Whoever does not get through TLS leaves as a raw client.
-    else if (failure === 'left' && this.arrival.failure === 'tls') failure = 'tls';
-    if (failure !== undefined) this.#context.failed(this.arrival, this.#books, failure);
-  }
-
-  #guard(action: () => void): void {
+  guard(action: () => void): void {
     try {
       action();
     } catch (error) {
-      this.#peer.destroy();
+      this.peer.destroy();
       this.#context.fault(error);
     }
   }
@@ -194,17 +199,47 @@ export class Connection implements PeerHandler, ArrivalOwner {
           this.dispatch(refused);
           return;
         }
-        this.#books.accepted(this.#peer.transport);
-        const arrival = this.#books.rendezvous.arrive(handshake.token, handshake.side, this);
-        if (arrival.kind === 'waiting') this.dispatch('waits');
-        else this.#meet(arrival.partner, arrival.redundant);
-        if (handshake.rest.length > 0) this.onData(handshake.rest);
+        this.#side = handshake.side;
+        this.#books.accepted(this.peer.transport);
+        this.enter();
+        this.#hear(handshake.rest);
       }
     }
   }
 
+  /** What came behind the line is for the partner, who may be at another relay. */
+  #hear(rest: Uint8Array): void {
+    const { elsewhere, clients } = this.#context;
+    if (this.#state === 'waiting' && elsewhere !== null && this.#books === clients && this.#token !== null) {
+      this.#passage = new Passage(this, elsewhere, this.#token, formatHandshake(this.#token, this.#side));
+      this.#passage.begin(rest);
+    } else if (rest.length > 0) {
+      this.onData(rest);
+    }
+  }
+
+  enter(): void {
+    if (this.#token === null) return;
+    const arrival = this.#books.rendezvous.arrive(this.#token, this.#side, this);
+    if (arrival.kind === 'waiting') this.dispatch('waits');
+    else this.#meet(arrival.partner, arrival.redundant);
+  }
+
+  carry(link: Peer): Splice {
+    const splice = new Splice(this.peer, link, this.#books.pauses);
+    this.#carriage = splice;
+    this.#books.carried(splice, this);
+    this.#context.paired(this.#books, splice, this);
+    return splice;
+  }
+
+  /** Another relay has its token. Does nothing where it does not wait. */
+  calledAway(owner: Owner): void {
+    this.guard(() => this.#passage?.found(owner));
+  }
+
   #meet(partner: Connection, redundant: readonly Connection[]): void {
-    const splice = new Splice(this.#peer, partner.#peer, this.#books.pauses);
+    const splice = new Splice(this.peer, partner.peer, this.#books.pauses);
     const tick = this.#context.monotonicClock();
     this.#pair = { partner, splice, tick };
     partner.#pair = { partner: this, splice, tick };
@@ -212,25 +247,30 @@ export class Connection implements PeerHandler, ArrivalOwner {
     this.#context.paired(this.#books, splice, this);
     partner.dispatch('matched');
     this.dispatch('matched');
+    partner.#passage?.settle();
+    this.#passage?.settle();
     for (const other of redundant) other.dispatch('superseded');
   }
 
   #run(effect: Effect): void {
     switch (effect.kind) {
       case 'reply':
-        this.#peer.send(REPLIES[effect.reply]);
+        this.peer.send(REPLIES[effect.reply]);
         return;
       case 'leave':
         if (this.#token !== null) this.#books.rendezvous.leave(this.#token, this);
         return;
       case 'finish':
-        this.#peer.finish(effect.code);
+        this.peer.finish(effect.code);
         return;
       case 'drop':
-        this.#peer.destroy();
+        this.peer.destroy();
         return;
       case 'end-partner':
         this.#pair?.partner.dispatch('partner-gone');
+        return;
+      case 'hang-up':
+        this.#passage?.hangUp();
         return;
       case 'record':
         this.#record(effect.mood);
@@ -244,7 +284,7 @@ export class Connection implements PeerHandler, ArrivalOwner {
     const pair = this.#pair;
     const other = pair?.partner.arrival ?? this.arrival;
     const older = other.startedTick < this.arrival.startedTick ? other : this.arrival;
-    if (this.#token === null) this.#books.accepted(this.#peer.transport);
+    if (this.#token === null) this.#books.accepted(this.peer.transport);
     if (pair !== null) this.#books.unpaired(pair.splice);
     this.#books.ended({
       mood,
@@ -252,7 +292,7 @@ export class Connection implements PeerHandler, ArrivalOwner {
       totalMs: now - older.startedTick,
       waitingMs: pair === null ? null : pair.tick - older.startedTick,
       totalBytes: pair?.splice.totalBytes ?? 0,
-      transports: [this, ...(pair === null ? [] : [pair.partner])].map((one) => one.#peer.transport),
+      transports: [this, ...(pair === null ? [] : [pair.partner])].map((one) => one.peer.transport),
     });
   }
 }

@@ -1,10 +1,12 @@
 import type { Server } from 'node:net';
 import type { SecureContext } from 'node:tls';
 import type { DataPlane } from './data-plane.ts';
+import { turnAway } from './entrance.ts';
 import type { Rooms } from './entrance.ts';
 import { createFrontDoor } from './front-door.ts';
 import { HttpDesk } from './http-desk.ts';
 import type { Hub } from './hub.ts';
+import { LinkPeer } from './link-peer.ts';
 import type { Reception } from './reception.ts';
 import { SocketPeer } from './socket-peer.ts';
 import type { TrustedProxies } from './trusted-proxies.ts';
@@ -48,6 +50,19 @@ export class Doors {
         if (firstBytes.length > 0) peer.onBytes(firstBytes);
       },
     });
+  }
+
+  /** Takes in a client that another relay passes on. */
+  acceptLink(wire: Wire, firstBytes: Uint8Array): void {
+    const { hub, reception } = this.#options;
+    const arrival = reception.arrive(() => false);
+    if (arrival === null) {
+      turnAway(wire, true);
+      return;
+    }
+    const peer = new LinkPeer(wire);
+    hub.accept(peer, arrival);
+    if (firstBytes.length > 0) peer.onBytes(firstBytes);
   }
 
   /** A server that does not listen yet. */

@@ -3,11 +3,13 @@ import { IdleWatch } from '../limits/idle-watch.ts';
 import type { Pacer } from '../limits/pacer.ts';
 import type { Event, Refused, State } from '../protocol/session.ts';
 import type { Side, Token } from '../protocol/wire.ts';
-import type { Arrival, HandshakeFailure } from './arrival.ts';
+import type { Arrival } from './arrival.ts';
 import { Connection } from './connection.ts';
 import type { Books, ConnectionContext, Ending } from './connection.ts';
+import type { HandshakeFailure } from './handshake-failure.ts';
 import { Ledger } from './ledger.ts';
 import { createMeter } from './meter.ts';
+import type { Elsewhere, Owner } from './elsewhere.ts';
 import type { Peer } from './peer.ts';
 import type { Reception } from './reception.ts';
 import type { Splice } from './splice.ts';
@@ -52,6 +54,8 @@ export class Hub implements ConnectionContext {
   readonly clients: Ledger;
   readonly monotonicClock: () => number;
   readonly fault: (error: unknown) => void;
+  /** Other relays; null: this one is alone. Set before anybody comes. */
+  elsewhere: Elsewhere | null = null;
   readonly #options: HubOptions;
   readonly #reception: Reception;
   readonly #connections = new Set<Connection>();
@@ -139,6 +143,11 @@ export class Hub implements ConnectionContext {
     if (meter !== null) splice.measure(meter);
   }
 
+  /** A token that was thought to be ours is another relay's: whoever waits for it here goes there. */
+  callAway(token: Token, owner: Owner): void {
+    for (const connection of this.clients.rendezvous.waitersOf(token)) connection.calledAway(owner);
+  }
+
   /** Takes in a client. */
   accept(peer: Peer, arrival: Arrival): void {
     const connection = new Connection(peer, arrival, this);
@@ -150,11 +159,13 @@ export class Hub implements ConnectionContext {
   /** Ends every wait: no pair may begin any more in this period. */
   endWaits(): void {
     this.#tell('waiting', 'over-quota');
+    this.#tell('calling', 'over-quota');
   }
 
   /** Ends every pair, since no more bytes may be moved. */
   endPairs(): void {
     this.#tell('paired', 'used-up');
+    this.#tell('carried', 'used-up');
   }
 
   /** Looks for resets that stalled pairs hide. */
@@ -188,6 +199,7 @@ export class Hub implements ConnectionContext {
   moved(connection: Connection, to: State): void {
     if (to === 'waiting') this.#waits.start(connection);
     else this.#waits.stop(connection);
+    this.#releaseTokenOf(connection);
     if (to === 'closed') {
       this.#connections.delete(connection);
       this.#reception.left(connection.arrival);
@@ -199,16 +211,24 @@ export class Hub implements ConnectionContext {
   /** Compares every count with what it counts. For tests. Throws where they disagree. */
   checkConsistency(): void {
     const ledgers = [this.clients, this.#testers];
-    for (const ledger of ledgers) ledger.checkConsistency();
     const sum = (numbers: number[]): number => numbers.reduce((total, number) => total + number, 0);
     const states = [...this.#connections].map((connection) => connection.state);
     const count = (state: State): number => states.filter((other) => other === state).length;
+    this.#testers.checkConsistency(0);
+    this.clients.checkConsistency(count('calling'));
+    if (count('carried') !== this.clients.passengers) throw new Error('hub: a passenger is lost');
     if (count('paired') !== 2 * sum(ledgers.map(({ pairs }) => pairs)))
       throw new Error('hub: pairs and paired connections disagree');
     if (count('waiting') !== sum(ledgers.map(({ rendezvous }) => rendezvous.waitingClients)))
       throw new Error('hub: a waiting connection is lost');
     if (count('waiting') < this.#waits.size) throw new Error('hub: a deadline outlives its connection');
     if (count('closed') > 0) throw new Error('hub: a closed connection is kept');
+  }
+
+  /** Other relays may have it, when nobody waits for it here any more. */
+  #releaseTokenOf({ token }: Connection): void {
+    if (this.elsewhere === null || token === null) return;
+    if (!this.clients.rendezvous.isWaitedFor(token)) this.elsewhere.release(token);
   }
 
   #tell(state: State, event: Event): void {
@@ -224,7 +244,7 @@ export class Hub implements ConnectionContext {
   }
 
   #busy(): boolean {
-    return this.pairs > 0 || this.heldBytes > 0;
+    return this.pairs > 0 || this.clients.passengers > 0 || this.heldBytes > 0;
   }
 }
 

@@ -14,7 +14,9 @@ export interface Totals {
   /** Clients that were let in and are no longer there: two for a pair. */
   readonly ended: Readonly<Record<Mood, ByTransport<number>>>;
   readonly pairs: number;
-  /** Bytes relayed, of pairs that run too, by the transport they came from and then by the one they went to. */
+  /** Clients that were let in and passed on to another relay, which counts how they ended. */
+  readonly passedOn: ByTransport<number>;
+  /** Bytes relayed, of pairs and of clients that are passed on, those that run too, by the transport they came from and then by the one they went to. */
   readonly relayedBytes: ByTransport<ByTransport<number>>;
 }
 
@@ -29,6 +31,9 @@ export class Ledger implements Books {
   readonly #endedByMood = byMood(() => byTransport(() => 0));
   /** Of pairs that have ended. */
   readonly #movedBytes = byTransport(() => byTransport(() => 0));
+  readonly #passedOnByTransport = byTransport(() => 0);
+  /** Between clients of ours and other relays, each with the client. */
+  readonly #carried = new Map<Splice, Connection>();
   #pairsMade = 0;
 
   /**
@@ -45,6 +50,11 @@ export class Ledger implements Books {
     return this.#splices.size;
   }
 
+  /** Clients whose pairs are at another relay. */
+  get passengers(): number {
+    return this.#carried.size;
+  }
+
   /** Bytes relayed so far by pairs that are running. */
   incompleteBytes(): number {
     let bytes = 0;
@@ -54,16 +64,20 @@ export class Ledger implements Books {
 
   /** Bytes relayed since the start, both directions together. */
   relayedBytes(): number {
-    return sumOfAll(this.#movedBytes) + this.incompleteBytes();
+    let bytes = sumOfAll(this.#movedBytes) + this.incompleteBytes();
+    for (const splice of this.#carried.keys()) bytes += splice.totalBytes;
+    return bytes;
   }
 
   totals(): Totals {
     const relayedBytes = byTransport((from) => ({ ...this.#movedBytes[from] }));
-    for (const splice of this.#splices.keys()) addFlows(relayedBytes, splice);
+    for (const splices of [this.#splices, this.#carried])
+      for (const splice of splices.keys()) addFlows(relayedBytes, splice);
     return {
       accepted: this.#acceptedByTransport,
       ended: this.#endedByMood,
       pairs: this.#pairsMade,
+      passedOn: this.#passedOnByTransport,
       relayedBytes,
     };
   }
@@ -75,6 +89,18 @@ export class Ledger implements Books {
   paired(splice: Splice, connection: Connection): void {
     this.#pairsMade += 1;
     this.#splices.set(splice, connection);
+  }
+
+  carried(splice: Splice, connection: Connection): void {
+    this.#carried.set(splice, connection);
+  }
+
+  passedOn(transport: Transport, splice: Splice | null): void {
+    this.#passedOnByTransport[transport] += 1;
+    if (splice === null) return;
+    splice.end();
+    addFlows(this.#movedBytes, splice);
+    this.#carried.delete(splice);
   }
 
   unpaired(splice: Splice): void {
@@ -90,7 +116,7 @@ export class Ledger implements Books {
 
   /** Looks for resets that stalled pairs hide. */
   sweep(): void {
-    for (const splice of this.#splices.keys()) splice.sweep();
+    for (const splices of [this.#splices, this.#carried]) for (const splice of splices.keys()) splice.sweep();
   }
 
   /** One connection of each pair, with the bytes that the pair has relayed so far. */
@@ -98,10 +124,15 @@ export class Ledger implements Books {
     for (const [splice, connection] of this.#splices) yield [connection, splice.totalBytes];
   }
 
-  /** Compares the counts with one another. For tests. Throws where they disagree. */
-  checkConsistency(): void {
+  /**
+   * Compares the counts with one another. For tests. Throws where they disagree.
+   *
+   * @param calling clients that another relay is asked about
+   */
+  checkConsistency(calling: number): void {
     this.rendezvous.checkConsistency();
-    const here = this.rendezvous.waitingClients + 2 * this.pairs;
+    const passed = sumOf(this.#passedOnByTransport);
+    const here = this.rendezvous.waitingClients + 2 * this.pairs + this.passengers + calling + passed;
     if (sumOf(this.#acceptedByTransport) !== here + sumOfAll(this.#endedByMood))
       throw new Error('ledger: clients that were let in are neither here nor have they ended');
   }
@@ -112,7 +143,7 @@ function addFlows(sums: ByTransport<Record<Transport, number>>, splice: Splice):
 }
 
 function byTransport<T>(make: (transport: Transport) => T): Record<Transport, T> {
-  return { tcp: make('tcp'), unix: make('unix'), websocket: make('websocket') };
+  return { tcp: make('tcp'), unix: make('unix'), websocket: make('websocket'), link: make('link') };
 }
 
 function byMood<T>(make: () => T): Record<Mood, T> {

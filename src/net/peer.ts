@@ -1,6 +1,7 @@
 import type { CloseCode } from '../protocol/session.ts';
 
-export type Transport = 'tcp' | 'unix' | 'websocket';
+/** `link`: another relay passes the client on. */
+export type Transport = 'tcp' | 'unix' | 'websocket' | 'link';
 
 /** What a client does, as its peer tells the connection. Nothing is called after `onLost`. */
 export interface PeerHandler {

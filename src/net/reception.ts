@@ -3,7 +3,8 @@ import { ConnectionLimit } from '../limits/connection-limit.ts';
 import { Deadlines } from '../limits/deadlines.ts';
 import type { Refused } from '../protocol/session.ts';
 import { Arrival } from './arrival.ts';
-import type { HandshakeFailure, RefusalReason } from './arrival.ts';
+import type { RefusalReason } from './arrival.ts';
+import type { HandshakeFailure } from './handshake-failure.ts';
 
 /** How long somebody who is not let in may take to say in which language to be told so, in milliseconds. */
 const REFUSAL_MS = 5000;

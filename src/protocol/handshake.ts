@@ -44,6 +44,12 @@ export function parseHandshake(bytes: Uint8Array): Handshake {
   return { kind: 'relay', token, side, rest: bytes.subarray(end + 1) };
 }
 
+/** The line of a client, with its newline. */
+export function formatHandshake(token: Token, side: Side | null): Uint8Array {
+  const line = `${PREFIX}${token}${side === null ? '' : `${SIDE_PREFIX}${side}`}\n`;
+  return Uint8Array.from(line, (letter) => letter.charCodeAt(0));
+}
+
 /** True while `bytes`, which hold no newline, can still grow into a good line (or are one). */
 export function startsLikeHandshake(bytes: Uint8Array): boolean {
   if (bytes.length > SIDED_LINE_BYTES) return false;

@@ -59,6 +59,15 @@ export class Rendezvous<Client> {
     return waiters !== undefined && (side === null || side !== waiters.side);
   }
 
+  isWaitedFor(token: Token): boolean {
+    return this.#waiters.has(token);
+  }
+
+  /** Whoever waits under `token` at this moment. */
+  waitersOf(token: Token): readonly Client[] {
+    return [...(this.#waiters.get(token)?.clients ?? [])];
+  }
+
   /** Takes a waiting client out. One that does not wait under `token` is left alone. */
   leave(token: Token, client: Client): void {
     const waiters = this.#waiters.get(token);

@@ -6,15 +6,19 @@ import type { Mood, Reply } from './wire.ts';
  * - `handshake`: its line is not whole yet
  * - `waiting`: it named a token, and nobody else has
  * - `paired`: its bytes go to its partner
+ * - `calling`: another relay owns its token, and is asked
+ * - `carried`: its bytes go to that relay, which has paired it, and knows all else of it
  * - `closing`: it is sent what it has coming, then a FIN; what it still says is thrown away
  * - `closed`: it is gone
  */
-export type State = 'handshake' | 'waiting' | 'paired' | 'closing' | 'closed';
+export type State = 'handshake' | 'waiting' | 'paired' | 'calling' | 'carried' | 'closing' | 'closed';
 
 /**
  * What can happen to a connection.
  *
  * - `waits`, `matched`: the rendezvous answered its handshake; `matched` reaches both of a pair
+ * - `called-away`: another relay owns its token; `carried`: that one has paired it
+ * - `elsewhere`: it came over a link, and the token is not ours
  * - `bad-line`, `overlong-line`: its line is no handshake
  * - `early-bytes`: it sent more before it had a partner
  * - `text`: a WebSocket text message
@@ -43,6 +47,9 @@ export type Event =
   | 'lost'
   | 'timed-out'
   | Refused
+  | 'called-away'
+  | 'carried'
+  | 'elsewhere'
   | 'used-up'
   | 'shutdown'
   | 'cut';
@@ -63,6 +70,7 @@ export type CloseCode = 1000 | 1003 | 1013;
  * - `finish`: deliver what was sent to it, then close; a WebSocket with this code
  * - `drop`: close at once
  * - `end-partner`: its partner gets `partner-gone`
+ * - `hang-up`: end the link to the owner, behind what it has coming
  * - `record`: write the usage record; of a pair, with the bytes of both directions
  */
 export type Effect =
@@ -71,6 +79,7 @@ export type Effect =
   | { readonly kind: 'finish'; readonly code: CloseCode }
   | { readonly kind: 'drop' }
   | { readonly kind: 'end-partner' }
+  | { readonly kind: 'hang-up' }
   | { readonly kind: 'record'; readonly mood: Mood };
 
 export interface Transition {
@@ -84,6 +93,7 @@ const record = (mood: Mood): Effect => ({ kind: 'record', mood });
 const leave: Effect = { kind: 'leave' };
 const drop: Effect = { kind: 'drop' };
 const endPartner: Effect = { kind: 'end-partner' };
+const hangUp: Effect = { kind: 'hang-up' };
 
 const go = (next: State, ...effects: Effect[]): Transition => ({ next, effects });
 const stay = (state: State): Transition => go(state);
@@ -93,7 +103,7 @@ const never = null;
 /**
  * Every state × event. A record is written on the one transition that ends the connection's story: into
  * `closing` or `closed`, and for a pair by the side that ends it, so that a pair has one record. Whoever is refused has
- * none.
+ * none, and whoever is passed on to another relay has it there.
  */
 export const TABLE: Readonly<Record<State, Readonly<Record<Event, Transition | null>>>> = {
   handshake: {
@@ -111,6 +121,9 @@ export const TABLE: Readonly<Record<State, Readonly<Record<Event, Transition | n
     busy: go('closing', say('busy'), finish(1013)),
     'over-quota': go('closing', say('over quota'), finish(1013)),
     stopping: go('closing', say('shutting down'), finish(1013)),
+    'called-away': never,
+    carried: never,
+    elsewhere: never,
     'used-up': never,
     shutdown: go('closing', say('shutting down'), finish(1013), record('empty')),
     cut: go('closed', drop, record('empty')),
@@ -130,6 +143,9 @@ export const TABLE: Readonly<Record<State, Readonly<Record<Event, Transition | n
     busy: never,
     'over-quota': go('closing', leave, say('over quota'), finish(1013), record('lonely')),
     stopping: never,
+    'called-away': go('calling', leave),
+    carried: never,
+    elsewhere: go('closing', leave, say('elsewhere'), finish()),
     'used-up': never,
     shutdown: go('closing', leave, say('shutting down'), finish(1013), record('lonely')),
     cut: go('closed', leave, drop, record('lonely')),
@@ -149,9 +165,59 @@ export const TABLE: Readonly<Record<State, Readonly<Record<Event, Transition | n
     busy: never,
     'over-quota': never,
     stopping: never,
+    'called-away': never,
+    carried: never,
+    elsewhere: never,
     'used-up': go('closing', finish(), endPartner, record('happy')),
     shutdown: stay('paired'),
     cut: go('closed', drop, endPartner, record('happy')),
+  },
+  calling: {
+    waits: go('waiting'),
+    matched: go('paired', say('ok')),
+    'bad-line': never,
+    'overlong-line': never,
+    // The owner has said so; it has the record.
+    'early-bytes': go('closing', say('impatient'), finish()),
+    text: go('closing', hangUp, finish(1003)),
+    superseded: never,
+    // The owner is done with it, without a word.
+    'partner-gone': go('closing', finish()),
+    left: go('closing', hangUp, finish()),
+    lost: go('closed', hangUp),
+    'timed-out': never,
+    // Two words of the owner's.
+    busy: go('closing', hangUp, say('busy'), finish(1013)),
+    'over-quota': go('closing', hangUp, say('over quota'), finish(1013)),
+    stopping: never,
+    'called-away': never,
+    carried: go('carried', say('ok')),
+    elsewhere: never,
+    'used-up': never,
+    shutdown: go('closing', hangUp, say('shutting down'), finish(1013)),
+    cut: go('closed', hangUp, drop),
+  },
+  carried: {
+    waits: never,
+    matched: never,
+    'bad-line': never,
+    'overlong-line': never,
+    'early-bytes': never,
+    text: go('closing', hangUp, finish(1003)),
+    superseded: never,
+    'partner-gone': go('closing', finish()),
+    left: go('closing', hangUp, finish()),
+    lost: go('closed', hangUp),
+    'timed-out': never,
+    busy: never,
+    'over-quota': never,
+    stopping: never,
+    'called-away': never,
+    carried: never,
+    elsewhere: never,
+    'used-up': go('closing', hangUp, finish()),
+    shutdown: stay('carried'),
+    cut: go('closed', hangUp, drop),
   },
   closing: {
     waits: never,
@@ -168,6 +234,9 @@ export const TABLE: Readonly<Record<State, Readonly<Record<Event, Transition | n
     busy: never,
     'over-quota': never,
     stopping: never,
+    'called-away': never,
+    carried: never,
+    elsewhere: never,
     'used-up': never,
     shutdown: stay('closing'),
     cut: go('closed', drop),
@@ -187,6 +256,9 @@ export const TABLE: Readonly<Record<State, Readonly<Record<Event, Transition | n
     busy: never,
     'over-quota': never,
     stopping: never,
+    'called-away': never,
+    carried: never,
+    elsewhere: never,
     'used-up': never,
     shutdown: stay('closed'),
     cut: stay('closed'),

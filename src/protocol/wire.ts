@@ -14,6 +14,10 @@
  * bytes before `ok`), or be refused: `busy` (no room), `over quota` (no bytes left in this period) or
  * `shutting down`. All are followed by a close. A connection that became redundant is closed without a
  * word, and so is a line that is too long.
+ *
+ * Where several relays are one group, the first of them that a token comes to is its owner, and the others pass their
+ * clients on to it, line and bytes, each over a link of its own. On a link the owner has one more word: `elsewhere`, as the
+ * token is not its own.
  */
 
 /** The longest line that is read, in bytes and without its newline. Source: the reference's line reader. */
@@ -28,7 +32,8 @@ export const SIDE_LENGTH = 16;
 export const NEWLINE = 0x0a;
 
 /** What the relay may say to a client. */
-export type Reply = 'ok' | 'bad handshake' | 'impatient' | 'busy' | 'over quota' | 'shutting down';
+export type Reply =
+  'ok' | 'bad handshake' | 'impatient' | 'busy' | 'over quota' | 'shutting down' | 'elsewhere';
 
 /** What two clients have in common. A secret: it never leaves the process. */
 export type Token = string & { readonly brand: 'Token' };

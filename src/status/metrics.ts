@@ -8,6 +8,8 @@ export const PREFIX = 'transit_relay_';
 /** Of the event loop's delay in seconds: from what nobody notices to what makes people ask whether the relay is alive. */
 const DELAY_BUCKETS = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10];
 
+const NO_FAILED_CALLS = { version: 0, secret: 0, not_a_relay: 0, unreachable: 0, timeout: 0 };
+
 /** Values of a metric's labels, in the order of its label names, and the figure. */
 type Series = readonly [labels: readonly string[], value: number];
 
@@ -37,6 +39,33 @@ const COUNTERS: readonly Metric[] = [
     help: 'Clients that were let in and have ended, by mood and transport; both clients of a pair.',
     labels: ['mood', 'transport'],
     series: ({ ended }) => twoLabels(ended),
+  },
+  {
+    name: 'connections_passed_on_total',
+    help: 'Clients that were let in, passed on to another relay of the group and have ended. It counts how.',
+    labels: ['transport'],
+    series: ({ passedOn }) => oneLabel(passedOn),
+  },
+  {
+    name: 'cluster_commands_total',
+    help: 'Commands sent to the coordinator of the group.',
+    series: ({ cluster }) => cluster?.commands ?? 0,
+  },
+  {
+    name: 'cluster_claims_lost_total',
+    help: 'Tokens that were thought to be of this relay and turned out to be of another.',
+    series: ({ cluster }) => cluster?.lostClaims ?? 0,
+  },
+  {
+    name: 'cluster_calls_total',
+    help: 'Calls to other relays of the group, one for each client that is passed on.',
+    series: ({ cluster }) => cluster?.calls ?? 0,
+  },
+  {
+    name: 'cluster_call_failures_total',
+    help: 'Calls to other relays that failed, by kind; their clients are looked after.',
+    labels: ['kind'],
+    series: ({ cluster }) => oneLabel(cluster?.failedCalls ?? NO_FAILED_CALLS),
   },
   {
     name: 'handshake_failures_total',
@@ -97,6 +126,21 @@ const GAUGES: readonly Metric[] = [
     series: ({ waiting }) => waiting,
   },
   { name: 'connections_paired', help: 'Clients in pairs; two a pair.', series: ({ paired }) => paired },
+  {
+    name: 'connections_carried',
+    help: 'Clients whose pairs are at another relay of the group.',
+    series: ({ passengers }) => passengers,
+  },
+  {
+    name: 'cluster_up',
+    help: '1: the coordinator of the group answers. 0 too where there is no group.',
+    series: ({ cluster }) => Number(cluster?.isUp ?? false),
+  },
+  {
+    name: 'cluster_claims',
+    help: 'Tokens that are of this relay, as the coordinator knows it.',
+    series: ({ cluster }) => cluster?.claims ?? 0,
+  },
   {
     name: 'held_bytes',
     help: 'Bytes held in this process for receivers that do not keep up.',

@@ -1,4 +1,4 @@
-type Transport = 'tcp' | 'unix' | 'websocket';
+type Transport = 'tcp' | 'unix' | 'websocket' | 'link';
 type ByTransport<T> = Readonly<Record<Transport, T>>;
 
 /**
@@ -21,6 +21,10 @@ export interface RelayFigures {
       number
     >
   >;
+  /** Clients that were let in, passed on to another relay and have ended since the start; that relay knows how. */
+  readonly passedOn: ByTransport<number>;
+  /** Clients whose pairs are at another relay now. */
+  readonly passengers: number;
   /** Connections now, whatever they do. */
   readonly connections: number;
   /** Null: as many as come. */
@@ -51,4 +55,20 @@ export interface RelayFigures {
   /** Clients are taken in. */
   readonly ready: boolean;
   readonly draining: boolean;
+  /** Null: this relay is alone. */
+  readonly cluster: {
+    /** The coordinator answers. */
+    readonly isUp: boolean;
+    /** Tokens that are this relay's, as the coordinator knows it. */
+    readonly claims: number;
+    /** Commands to the coordinator since the start. */
+    readonly commands: number;
+    /** Claims that turned out to be another relay's since the start. */
+    readonly lostClaims: number;
+    /** Calls to other relays since the start. */
+    readonly calls: number;
+    readonly failedCalls: Readonly<
+      Record<'version' | 'secret' | 'not_a_relay' | 'unreachable' | 'timeout', number>
+    >;
+  } | null;
 }

@@ -183,6 +183,10 @@ describe('variables in real files', () => {
       RELAY_QUOTA_GRACE: '1m',
       RELAY_DRAIN_DELAY: '2s',
       RELAY_DRAIN_TIMEOUT: '1s',
+      RELAY_CLUSTER_URL: 'rediss://user:password@host:6380/2',
+      RELAY_CLUSTER_LISTEN: 'tcp:5',
+      RELAY_CLUSTER_ADVERTISE: '10.0.0.7:6',
+      RELAY_CLUSTER_SECRET: '0123456789abcdef',
     };
     const files = Object.entries(values).map(([name, value]) => {
       const path = join(directory, name);

@@ -60,6 +60,7 @@ const DEFAULT_CONFIG = {
   logLevel: 'info',
   bufferMemoryBytes: 64 * 2 ** 20,
   drain: { delayMs: 5000, timeoutMs: 300_000 },
+  cluster: null,
 };
 
 const WITH_QUOTA = { RELAY_QUOTA: '1TB', RELAY_QUOTA_STATE: '/q' };
@@ -113,6 +114,10 @@ describe('the configuration', () => {
         RELAY_QUOTA_GRACE: '10m',
         RELAY_DRAIN_DELAY: '1s',
         RELAY_DRAIN_TIMEOUT: '1h',
+        RELAY_CLUSTER_URL: 'redis://coordinator:6379',
+        RELAY_CLUSTER_LISTEN: 'tcp:4005:interface=127.0.0.1',
+        RELAY_CLUSTER_ADVERTISE: '[fd00::7]:4006',
+        RELAY_CLUSTER_SECRET: 'a secret of many letters',
       }),
       {
         listen: {
@@ -144,6 +149,12 @@ describe('the configuration', () => {
         logLevel: 'debug',
         bufferMemoryBytes: 1e9,
         drain: { delayMs: 1000, timeoutMs: 3_600_000 },
+        cluster: {
+          url: 'redis://coordinator:6379',
+          listen: tcp(4005, '127.0.0.1'),
+          advertise: { host: 'fd00::7', port: 4006 },
+          secret: 'a secret of many letters',
+        },
       },
     );
   });
@@ -193,6 +204,11 @@ describe('an empty value', () => {
     ['RELAY_QUOTA_STATE', {}, DEFAULT_CONFIG],
     ['RELAY_DRAIN_DELAY', {}, { ...DEFAULT_CONFIG, drain: { delayMs: 0, timeoutMs: 300_000 } }],
     ['RELAY_DRAIN_TIMEOUT', {}, { ...DEFAULT_CONFIG, drain: { delayMs: 5000, timeoutMs: 0 } }],
+    ['RELAY_CLUSTER_URL', { RELAY_CLUSTER_SECRET: 'a secret of many letters' }, DEFAULT_CONFIG],
+    // These mean nothing without a URL; with one they are looked at in cluster-config.test.ts.
+    ['RELAY_CLUSTER_LISTEN', {}, DEFAULT_CONFIG],
+    ['RELAY_CLUSTER_ADVERTISE', {}, DEFAULT_CONFIG],
+    ['RELAY_CLUSTER_SECRET', {}, DEFAULT_CONFIG],
   ];
   for (const [variable, more, expected] of cases) {
     test(`of ${variable} turns it off`, () => {

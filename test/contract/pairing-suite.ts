@@ -2,8 +2,11 @@ import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
 import type { Transport } from '../../src/net/peer.ts';
 import { SIDE_A, SIDE_B, SIDE_C, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
+import type { Ending } from '../../src/net/connection.ts';
 import { House } from '../support/house.ts';
 import type { HouseOptions } from '../support/house.ts';
+import { HouseGroup } from '../support/house-group.ts';
+import { until } from '../support/scratch.ts';
 import type { TestClient } from '../support/test-client.ts';
 
 const TRANSPORTS: readonly Transport[] = ['tcp', 'unix', 'websocket'];
@@ -15,10 +18,30 @@ function closedCleanly(transport: Transport, code = 1000): { reset: boolean; cod
   return { reset: false, code: transport === 'websocket' ? code : null };
 }
 
+/** A relay, or several that are one. */
+export interface PairingPlace {
+  connect(transport: Transport): Promise<TestClient>;
+  recorded(count: number): Promise<readonly Ending[]>;
+  readonly endings: readonly Ending[];
+  forgetEndings(): void;
+  /** Resolves when nothing has moved for a while. */
+  stalled(): Promise<void>;
+  checkConsistency(): void;
+  /** Clients that wait where their partner will come. */
+  waiting(): number;
+  /** Of pairs that run. */
+  incompleteBytes(): number;
+  heldBytes(): number;
+  sweep(): void;
+  close(): Promise<void>;
+}
+
 export interface PairingSuiteOptions {
   /** What the house is, in front of every name. */
   readonly name: string;
-  readonly house: HouseOptions;
+  readonly open: () => Promise<PairingPlace>;
+  /** Relays on the way of a byte: each has a kernel's buffers on either side. */
+  readonly hops: number;
   /** What goes each way in the longest of the tests. */
   readonly bulkBytes: number;
 }
@@ -27,13 +50,13 @@ export interface PairingSuiteOptions {
 export function pairingSuite(options: PairingSuiteOptions): void {
   for (const { first, second } of PAIRINGS) {
     describe(`${options.name}: a ${first} client waits, a ${second} client comes`, () => {
-      let house: House;
+      let house: PairingPlace;
       before(async () => {
-        house = await House.open(options.house);
+        house = await options.open();
       });
       afterEach(() => {
-        house.hub.checkConsistency();
-        house.endings.length = 0;
+        house.checkConsistency();
+        house.forgetEndings();
       });
       after(() => house.close());
 
@@ -83,6 +106,7 @@ export function pairingSuite(options: PairingSuiteOptions): void {
         await a.send(handshake(token, SIDE_A));
         const again = await house.connect(second);
         await again.send(handshake(token, SIDE_A));
+        await until(() => house.waiting() === 2);
         const b = await house.connect(second);
         await b.send(handshake(token, SIDE_C));
         assert.deepEqual(await b.until(3), OK);
@@ -155,10 +179,14 @@ export function pairingSuite(options: PairingSuiteOptions): void {
           const bytes = randomBytesOf(5, 64_000_000);
           const sent = a.sendAll(bytes, 65_536);
           await house.stalled();
-          const relayed = house.hub.census().incompleteBytes;
+          const relayed = house.incompleteBytes();
           // What has been taken fills kernel buffers, which this machine lets grow to about 10 MB in all.
-          assert.ok(relayed < 20_000_000, `${relayed} bytes were taken for a receiver that does not read`);
-          assert.ok(house.hub.heldBytes <= 2_000_000, `${house.hub.heldBytes} bytes are held in the process`);
+          assert.ok(
+            relayed < options.hops * 20_000_000,
+            `${relayed} bytes were taken for a receiver that does not read`,
+          );
+          const held = house.heldBytes();
+          assert.ok(held <= options.hops * 2_000_000, `${held} bytes are held in the process`);
           b.resume();
           await sent;
           const got = await b.until(bytes.length + 3);
@@ -186,7 +214,7 @@ export function pairingSuite(options: PairingSuiteOptions): void {
         await sent;
         // The first sweep remembers how far the receiver is, the next one finds it where it was and asks.
         while (house.endings.length === 0) {
-          house.hub.sweep();
+          house.sweep();
           await new Promise((resolve) => setImmediate(resolve));
         }
         assert.equal(house.endings[0]?.mood, 'happy');
@@ -200,4 +228,42 @@ export function pairingSuite(options: PairingSuiteOptions): void {
 async function isOk(client: TestClient): Promise<boolean> {
   await Promise.race([client.until(3), client.closed]);
   return client.receivedBytes === 3;
+}
+
+/** One relay. */
+export async function oneHouse(options: HouseOptions = {}): Promise<PairingPlace> {
+  const house = await House.open(options);
+  return {
+    connect: (transport) => house.connect(transport),
+    recorded: (count) => house.recorded(count),
+    endings: house.endings,
+    forgetEndings: () => void (house.endings.length = 0),
+    stalled: () => house.stalled(),
+    checkConsistency: () => house.hub.checkConsistency(),
+    waiting: () => house.hub.clients.rendezvous.waitingClients,
+    incompleteBytes: () => house.hub.census().incompleteBytes,
+    heldBytes: () => house.hub.heldBytes,
+    sweep: () => house.hub.sweep(),
+    close: () => house.close(),
+  };
+}
+
+/** Several relays, each client at another one. */
+export async function manyHouses(count: number, options: HouseOptions = {}): Promise<PairingPlace> {
+  const group = await HouseGroup.open(count, options);
+  return {
+    connect: (transport) => group.connect(transport),
+    recorded: (records) => group.recorded(records),
+    get endings() {
+      return group.endings;
+    },
+    forgetEndings: () => group.forgetEndings(),
+    stalled: () => group.stalled(),
+    checkConsistency: () => group.checkConsistency(),
+    waiting: () => group.waiting(),
+    incompleteBytes: () => group.sum(({ hub }) => hub.census().incompleteBytes),
+    heldBytes: () => group.sum(({ hub }) => hub.heldBytes),
+    sweep: () => group.houses.forEach(({ hub }) => hub.sweep()),
+    close: () => group.close(),
+  };
 }

@@ -1,4 +1,9 @@
-import { pairingSuite } from './pairing-suite.ts';
+import { oneHouse, pairingSuite } from './pairing-suite.ts';
 
-pairingSuite({ name: 'shared buffer', house: {}, bulkBytes: 50_000_000 });
-pairingSuite({ name: 'ordinary streams', house: { ordinaryStreams: true }, bulkBytes: 10_000_000 });
+pairingSuite({ name: 'shared buffer', open: () => oneHouse(), hops: 1, bulkBytes: 50_000_000 });
+pairingSuite({
+  name: 'ordinary streams',
+  open: () => oneHouse({ ordinaryStreams: true }),
+  hops: 1,
+  bulkBytes: 10_000_000,
+});

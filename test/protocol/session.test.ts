@@ -4,7 +4,15 @@ import * as fc from 'fast-check';
 import { TABLE, transition } from '../../src/protocol/session.ts';
 import type { Effect, Event, State, Transition } from '../../src/protocol/session.ts';
 
-const STATES = ['handshake', 'waiting', 'paired', 'closing', 'closed'] as const satisfies readonly State[];
+const STATES = [
+  'handshake',
+  'waiting',
+  'paired',
+  'calling',
+  'carried',
+  'closing',
+  'closed',
+] as const satisfies readonly State[];
 const EVENTS = [
   'waits',
   'matched',
@@ -20,6 +28,9 @@ const EVENTS = [
   'busy',
   'over-quota',
   'stopping',
+  'called-away',
+  'carried',
+  'elsewhere',
   'used-up',
   'shutdown',
   'cut',
@@ -47,6 +58,9 @@ const EXPECTED: Readonly<Record<State, Readonly<Record<Event, string>>>> = {
     busy: 'closing: reply busy, finish 1013',
     'over-quota': 'closing: reply over quota, finish 1013',
     stopping: 'closing: reply shutting down, finish 1013',
+    'called-away': NEVER,
+    carried: NEVER,
+    elsewhere: NEVER,
     'used-up': NEVER,
     shutdown: 'closing: reply shutting down, finish 1013, record empty',
     cut: 'closed: drop, record empty',
@@ -66,6 +80,9 @@ const EXPECTED: Readonly<Record<State, Readonly<Record<Event, string>>>> = {
     busy: NEVER,
     'over-quota': 'closing: leave, reply over quota, finish 1013, record lonely',
     stopping: NEVER,
+    'called-away': 'calling: leave',
+    carried: NEVER,
+    elsewhere: 'closing: leave, reply elsewhere, finish 1000',
     'used-up': NEVER,
     shutdown: 'closing: leave, reply shutting down, finish 1013, record lonely',
     cut: 'closed: leave, drop, record lonely',
@@ -85,9 +102,56 @@ const EXPECTED: Readonly<Record<State, Readonly<Record<Event, string>>>> = {
     busy: NEVER,
     'over-quota': NEVER,
     stopping: NEVER,
+    'called-away': NEVER,
+    carried: NEVER,
+    elsewhere: NEVER,
     'used-up': 'closing: finish 1000, end-partner, record happy',
     shutdown: 'paired:',
     cut: 'closed: drop, end-partner, record happy',
+  },
+  calling: {
+    waits: 'waiting:',
+    matched: 'paired: reply ok',
+    'bad-line': NEVER,
+    'overlong-line': NEVER,
+    'early-bytes': 'closing: reply impatient, finish 1000',
+    text: 'closing: hang-up, finish 1003',
+    superseded: NEVER,
+    'partner-gone': 'closing: finish 1000',
+    left: 'closing: hang-up, finish 1000',
+    lost: 'closed: hang-up',
+    'timed-out': NEVER,
+    busy: 'closing: hang-up, reply busy, finish 1013',
+    'over-quota': 'closing: hang-up, reply over quota, finish 1013',
+    stopping: NEVER,
+    'called-away': NEVER,
+    carried: 'carried: reply ok',
+    elsewhere: NEVER,
+    'used-up': NEVER,
+    shutdown: 'closing: hang-up, reply shutting down, finish 1013',
+    cut: 'closed: hang-up, drop',
+  },
+  carried: {
+    waits: NEVER,
+    matched: NEVER,
+    'bad-line': NEVER,
+    'overlong-line': NEVER,
+    'early-bytes': NEVER,
+    text: 'closing: hang-up, finish 1003',
+    superseded: NEVER,
+    'partner-gone': 'closing: finish 1000',
+    left: 'closing: hang-up, finish 1000',
+    lost: 'closed: hang-up',
+    'timed-out': NEVER,
+    busy: NEVER,
+    'over-quota': NEVER,
+    stopping: NEVER,
+    'called-away': NEVER,
+    carried: NEVER,
+    elsewhere: NEVER,
+    'used-up': 'closing: hang-up, finish 1000',
+    shutdown: 'carried:',
+    cut: 'closed: hang-up, drop',
   },
   closing: {
     waits: NEVER,
@@ -104,6 +168,9 @@ const EXPECTED: Readonly<Record<State, Readonly<Record<Event, string>>>> = {
     busy: NEVER,
     'over-quota': NEVER,
     stopping: NEVER,
+    'called-away': NEVER,
+    carried: NEVER,
+    elsewhere: NEVER,
     'used-up': NEVER,
     shutdown: 'closing:',
     cut: 'closed: drop',
@@ -123,6 +190,9 @@ const EXPECTED: Readonly<Record<State, Readonly<Record<Event, string>>>> = {
     busy: NEVER,
     'over-quota': NEVER,
     stopping: NEVER,
+    'called-away': NEVER,
+    carried: NEVER,
+    elsewhere: NEVER,
     'used-up': NEVER,
     shutdown: 'closed:',
     cut: 'closed:',
@@ -173,11 +243,12 @@ describe('the table', () => {
       assert.deepEqual(Object.keys(TABLE[state]).toSorted(), [...EVENTS].toSorted());
   });
 
-  /** Ends of a connection that was never let in. */
+  /** Ends of a connection that was never let in, or is another relay's. */
   const REFUSALS: ReadonlySet<string> = new Set([
     'handshake busy',
     'handshake over-quota',
     'handshake stopping',
+    'waiting elsewhere',
   ]);
 
   for (const from of ['handshake', 'waiting', 'paired'] as const) {
@@ -195,6 +266,20 @@ describe('the table', () => {
       assert.ok(endings >= 5, 'the story can end in several ways');
     });
   }
+
+  test('records nothing of a connection that is passed on, and hangs up wherever the owner can not know of its end', () => {
+    for (const from of ['calling', 'carried'] as const) {
+      for (const event of EVENTS) {
+        const found = TABLE[from][event];
+        if (found === null) continue;
+        assert.equal(recordsOf(found), 0, `${from} ${event}`);
+        const ends = found.next === 'closing' || found.next === 'closed';
+        const isTold = event === 'partner-gone' || event === 'early-bytes';
+        const hangsUp = found.effects.some((effect) => effect.kind === 'hang-up');
+        assert.equal(hangsUp, ends && !isTold, `${from} ${event}`);
+      }
+    }
+  });
 
   test('records nothing once a connection is closing', () => {
     for (const from of ['closing', 'closed'] as const) {
@@ -236,11 +321,15 @@ class Story {
   partner: Story | null = null;
   endedByPartner = false;
   isRefused = false;
+  isPassedOn = false;
 
   take(event: Event): void {
     const found = transition(this.state, event);
     if (this.state === 'paired' && event === 'partner-gone') this.endedByPartner = true;
     this.isRefused ||= this.state === 'handshake' && found.next === 'closing' && recordsOf(found) === 0;
+    const isLink = this.state === 'waiting' && event === 'elsewhere';
+    const ends = found.next === 'closing' || found.next === 'closed';
+    this.isPassedOn ||= isLink || (ends && (this.state === 'calling' || this.state === 'carried'));
     this.state = found.next;
     this.records += recordsOf(found);
     if (found.effects.some((effect) => effect.kind === 'end-partner')) this.partner?.take('partner-gone');
@@ -263,7 +352,7 @@ describe('any story', () => {
         }
         story.take('lost');
         assert.equal(story.state, 'closed');
-        assert.equal(story.records, story.endedByPartner || story.isRefused ? 0 : 1);
+        assert.equal(story.records, story.endedByPartner || story.isRefused || story.isPassedOn ? 0 : 1);
       }),
       { numRuns: 1000 },
     );

@@ -7,6 +7,7 @@ import type { Ending } from '../../src/net/connection.ts';
 import { DataPlane } from '../../src/net/data-plane.ts';
 import { Doors } from '../../src/net/doors.ts';
 import type { Door } from '../../src/net/doors.ts';
+import type { Elsewhere } from '../../src/net/elsewhere.ts';
 import { Hub } from '../../src/net/hub.ts';
 import type { HubOptions } from '../../src/net/hub.ts';
 import { listen } from '../../src/net/listener.ts';
@@ -31,6 +32,7 @@ export interface HouseOptions {
       Pick<HubOptions, 'pacer' | 'pairBytes'>
   >;
   readonly proxies?: TrustedProxies;
+  readonly elsewhere?: Elsewhere;
   /** Of all listeners but the unix-domain socket's. */
   readonly certificate?: Door['certificate'];
 }
@@ -40,6 +42,7 @@ export class House {
   readonly hub: Hub;
   readonly reception: Reception;
   readonly plane: DataPlane;
+  readonly doors: Doors;
   readonly endings: Ending[] = [];
   readonly faults: unknown[] = [];
   readonly #servers: Server[];
@@ -81,6 +84,8 @@ export class House {
       proxies: options.proxies ?? null,
       pingIntervalMs: options.pingIntervalMs ?? 30_000,
     });
+    this.doors = doors;
+    this.hub.elsewhere = options.elsewhere ?? null;
     const certificate = options.certificate ?? null;
     this.#servers = [
       doors.create({ role: 'raw', kind: 'tcp', certificate }),

@@ -1,0 +1,105 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { DataPlane } from '../net/data-plane.ts';
+import type { Elsewhere, Link, Owner } from '../net/elsewhere.ts';
+import type { Token } from '../protocol/wire.ts';
+import { Claims } from './claims.ts';
+import type { Claim } from './claim-entry.ts';
+import type { ClaimsOptions } from './claims.ts';
+import { LinkError, callRelay } from './link-call.ts';
+import type { LinkCall, LinkErrorCode } from './link-call.ts';
+
+/** For a connection to another relay and the greeting. A Go receiver gives the relay 5 s in all. In milliseconds. */
+const CALL_MS = 1500;
+
+/** Time before a relay that can't be reached is called once more, in milliseconds. */
+const AGAIN_MS = 50;
+
+export interface ClusterOptions extends ClaimsOptions {
+  readonly plane: DataPlane;
+}
+
+/** The other relays of the group: whose a token is, and a link to them. */
+export class Cluster implements Elsewhere {
+  readonly #options: ClusterOptions;
+  readonly #claims: Claims;
+  readonly #closing = new AbortController();
+  readonly #failures: Record<LinkErrorCode, number> = {
+    version: 0,
+    secret: 0,
+    'not a relay': 0,
+    unreachable: 0,
+    timeout: 0,
+    aborted: 0,
+  };
+  #calls = 0;
+
+  /** @throws CoordinatorError with the code `EINVAL`: the URL is none */
+  constructor(options: ClusterOptions) {
+    this.#options = options;
+    this.#claims = Claims.open(options);
+  }
+
+  get claims(): Pick<Claims, 'isUp' | 'fault' | 'wanted' | 'held' | 'totals'> {
+    return this.#claims;
+  }
+
+  /** Calls to other relays since the start, and how those failed that did. */
+  get calls(): { readonly made: number; readonly failed: Readonly<Record<LinkErrorCode, number>> } {
+    return { made: this.#calls, failed: this.#failures };
+  }
+
+  async seek(token: Token): Promise<Owner | null> {
+    return ownerIn(await this.#claims.claim(token));
+  }
+
+  async takeOver(token: Token, owner: Owner): Promise<Owner | null> {
+    return ownerIn(await this.#claims.takeOver(token, owner));
+  }
+
+  release(token: Token): void {
+    this.#claims.release(token);
+  }
+
+  async call({ address }: Owner): Promise<Link> {
+    this.#calls += 1;
+    try {
+      return await this.#callTwice(address);
+    } catch (error) {
+      if (error instanceof LinkError) this.#failures[error.code] += 1;
+      throw error;
+    }
+  }
+
+  /** A relay that many call at once turns some of them away for a moment, and must not lose its tokens for that. */
+  async #callTwice(address: string): Promise<Link> {
+    const { plane, secret } = this.#options;
+    const { signal } = this.#closing;
+    const call: LinkCall = { plane, secret, address: parseAddress(address), timeoutMs: CALL_MS, signal };
+    try {
+      return await callRelay(call);
+    } catch (error) {
+      if (!(error instanceof LinkError) || error.code !== 'unreachable') throw error;
+      await sleep(AGAIN_MS);
+      return await callRelay(call);
+    }
+  }
+
+  /** Ends calls that are being made, releases what is claimed, and disconnects. Takes two seconds at most. */
+  async close(): Promise<void> {
+    this.#closing.abort();
+    await this.#claims.close();
+  }
+}
+
+function ownerIn(claim: Claim): Owner | null {
+  return claim.kind === 'theirs' ? claim.owner : null;
+}
+
+/** What is behind the last colon is the port. An address that is none can't be reached, which is found out by trying. */
+function parseAddress(address: string): { host: string; port: number } {
+  const at = address.lastIndexOf(':');
+  return {
+    host: address.slice(0, at).replace(/^\[(.*)\]$/u, '$1'),
+    port: Number(address.slice(at + 1)),
+  };
+}

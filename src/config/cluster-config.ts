@@ -1,0 +1,85 @@
+import { isIP } from 'node:net';
+import type { TcpEndpoint } from '../net/endpoint.ts';
+import { Refusal } from './environment.ts';
+import type { EnvironmentReader } from './environment.ts';
+import { toPlainEndpoints } from './plain-endpoints.ts';
+
+/** The group of relays that this one belongs to. */
+export interface ClusterConfig {
+  /** The coordinator's, with its password. */
+  readonly url: string;
+  /** Where other relays come. */
+  readonly listen: TcpEndpoint;
+  /** Under which address they find it; a port of null is that of `listen`. Null: this machine's own address. */
+  readonly advertise: { readonly host: string; readonly port: number | null } | null;
+  readonly secret: string;
+}
+
+/** What the environment does not say. */
+export const CLUSTER_DEFAULTS = {
+  RELAY_CLUSTER_URL: '',
+  RELAY_CLUSTER_LISTEN: 'tcp:4004',
+  RELAY_CLUSTER_ADVERTISE: '',
+  RELAY_CLUSTER_SECRET: '',
+} as const;
+
+type Variable = keyof typeof CLUSTER_DEFAULTS;
+
+export const CLUSTER_SECRETS = ['RELAY_CLUSTER_URL', 'RELAY_CLUSTER_SECRET'] as const;
+
+/** A guess costs a connection; this many characters are out of reach of all guesses. */
+const MIN_SECRET_LENGTH = 16;
+
+const SECRET_GRAMMAR = `the same ${MIN_SECRET_LENGTH} characters or more on all relays of the group, as "openssl rand -hex 32" makes them`;
+
+const ADVERTISE_GRAMMAR =
+  'an address like 10.0.0.7, 10.0.0.7:4004, relay-1.example.org:4004 or [fd00::7]:4004';
+
+/** Null where there is no group. Without a coordinator the other variables mean nothing, and are not looked at. */
+export function readCluster(env: Pick<EnvironmentReader<Variable>, 'read' | 'refuse'>): ClusterConfig | null {
+  const url = env.read<string | null>('RELAY_CLUSTER_URL', null, toRedisUrl);
+  if (url === null) return null;
+  const listen = env.read<TcpEndpoint | null>('RELAY_CLUSTER_LISTEN', null, toOneTcpEndpoint);
+  const advertise = env.read<ClusterConfig['advertise']>('RELAY_CLUSTER_ADVERTISE', null, toAddress);
+  const secret = env.read<string | null>('RELAY_CLUSTER_SECRET', null, toSecret);
+  const isAlone = ', as RELAY_CLUSTER_URL is set';
+  if (listen === null)
+    env.refuse(
+      'RELAY_CLUSTER_LISTEN',
+      '',
+      new Refusal('an endpoint like tcp:4004', `it is needed${isAlone}`),
+    );
+  if (secret === null)
+    env.refuse('RELAY_CLUSTER_SECRET', '', new Refusal(SECRET_GRAMMAR, `it is needed${isAlone}`));
+  return listen === null || secret === null ? null : { url, listen, advertise, secret };
+}
+
+function toRedisUrl(text: string): string {
+  const url = URL.canParse(text) ? new URL(text) : null;
+  const isOurs = url !== null && ['redis:', 'rediss:'].includes(url.protocol) && url.hostname !== '';
+  if (!isOurs)
+    throw new Refusal('redis://HOST:6379 or rediss://USER:PASSWORD@HOST:6379, of Valkey or Redis 7');
+  return text;
+}
+
+function toOneTcpEndpoint(text: string): TcpEndpoint {
+  const [endpoint, ...others] = toPlainEndpoints(text);
+  if (endpoint?.kind === 'tcp' && others.length === 0) return endpoint;
+  throw new Refusal('one endpoint like tcp:4004 or tcp:4004:interface=10.0.0.7');
+}
+
+function toSecret(text: string): string {
+  if (text.length >= MIN_SECRET_LENGTH) return text;
+  throw new Refusal(SECRET_GRAMMAR, 'it is too short');
+}
+
+function toAddress(text: string): NonNullable<ClusterConfig['advertise']> {
+  if (isIP(text) !== 0) return { host: text, port: null };
+  const [, bracketed, plain, digits] = /^(?:\[([^\]]+)\]|([^:[\]\s]+))(?::(\d{1,5}))?$/u.exec(text) ?? [];
+  const host = bracketed ?? plain;
+  const port = digits === undefined ? null : Number(digits);
+  const isFit = host !== undefined && (bracketed === undefined || isIP(bracketed) === 6);
+  if (host === undefined || !isFit || (port !== null && (port === 0 || port > 65_535)))
+    throw new Refusal(ADVERTISE_GRAMMAR);
+  return { host, port };
+}

@@ -1,0 +1,212 @@
+import type { Event, State } from '../protocol/session.ts';
+import type { Token } from '../protocol/wire.ts';
+import { Call } from './call.ts';
+import type { CallFailure, Caller, Word } from './call.ts';
+import type { Elsewhere, Owner } from './elsewhere.ts';
+import type { Peer } from './peer.ts';
+import type { Splice } from './splice.ts';
+import { NOTHING } from './wire.ts';
+
+/** What a client may have said before its partner is known. Further bytes stay in the kernel. */
+const MAX_EARLY_BYTES = 65_536;
+
+/** Time before an owner that sent a client away is looked for again, in milliseconds; twice that for each further time. */
+const RETRY_MS = 50;
+
+const LONGEST_RETRY_MS = 2000;
+
+/** What an owner's word means to its client's session. */
+const EVENTS: Readonly<Record<Word, Event>> = {
+  ok: 'carried',
+  impatient: 'early-bytes',
+  busy: 'busy',
+  'over quota': 'over-quota',
+  gone: 'partner-gone',
+};
+
+/** A client whose partner may be at another relay. */
+export interface Traveller {
+  readonly peer: Peer;
+  readonly state: State;
+  dispatch(event: Event): void;
+  /** Comes to the rendezvous: it waits there then, or is paired. */
+  enter(): void;
+  /** Takes what the client had said earlier. */
+  onData(bytes: Uint8Array): void;
+  /** The data plane between it and the owner. */
+  carry(link: Peer): Splice;
+  /** A fault in this program costs this client and no other. */
+  guard(action: () => void): void;
+}
+
+/**
+ * Finds out where a client meets its partner, and takes it there.
+ *
+ * The client waits in its own relay's rendezvous meanwhile, and nothing more of it is read: should its partner come there
+ * first, that is as good. What it said behind its line is kept for whoever it will be for.
+ */
+export class Passage implements Caller {
+  readonly #traveller: Traveller;
+  readonly #elsewhere: Elsewhere;
+  readonly #token: Token;
+  readonly #line: Uint8Array;
+  #early: Uint8Array = NOTHING;
+  #isHeld = false;
+  #call: Call | null = null;
+  #owner: Owner | null = null;
+  #splice: Splice | null = null;
+  #retryMs = RETRY_MS;
+  #timer: NodeJS.Timeout | undefined;
+
+  /** @param line the client's, with its newline */
+  constructor(traveller: Traveller, elsewhere: Elsewhere, token: Token, line: Uint8Array) {
+    this.#traveller = traveller;
+    this.#elsewhere = elsewhere;
+    this.#token = token;
+    this.#line = line;
+  }
+
+  /** The client waits. What it said behind its line is `early`. */
+  begin(early: Uint8Array): void {
+    this.#keep(early);
+    this.#hold();
+    this.#seek();
+  }
+
+  /** Its token turned out to be another relay's, or not: null is this one. Does nothing where it does not wait any more. */
+  found(owner: Owner | null): void {
+    if (!this.#is('waiting')) return;
+    if (owner === null) {
+      this.settle();
+      return;
+    }
+    if (this.#traveller.peer.transport === 'link') {
+      this.#traveller.dispatch('elsewhere');
+      return;
+    }
+    this.#owner = owner;
+    this.#hold();
+    this.#traveller.dispatch('called-away');
+    this.#call = new Call(this);
+    this.#call.start(this.#elsewhere, owner, this.#line);
+  }
+
+  /** It is known where the client belongs: it is read again, and what it said is heard. */
+  settle(): void {
+    clearTimeout(this.#timer);
+    if (!this.#isHeld) return;
+    this.#isHeld = false;
+    this.#traveller.peer.resume();
+    const early = this.#early;
+    this.#early = NOTHING;
+    if (early.length > 0) this.#traveller.onData(early);
+  }
+
+  /** The client speaks before the owner has. */
+  onData(bytes: Uint8Array): void {
+    this.#call?.peer?.send(bytes);
+    this.#keep(bytes);
+    if (this.#early.length > MAX_EARLY_BYTES) this.#hold();
+  }
+
+  /** The client speaks to its partner. */
+  forward(bytes: Uint8Array): void {
+    this.#splice?.forward(this.#traveller.peer, bytes);
+  }
+
+  /** The client has taken what was held for it. */
+  clientDrained(): void {
+    this.#splice?.drained(this.#traveller.peer);
+  }
+
+  hangUp(): void {
+    clearTimeout(this.#timer);
+    this.#call?.hangUp();
+  }
+
+  connected(): void {
+    this.#traveller.guard(() => {
+      if (this.#early.length > 0) this.#call?.peer?.send(this.#early);
+      this.#release();
+    });
+  }
+
+  answered(word: Word, rest: Uint8Array): void {
+    this.#traveller.guard(() => {
+      if (!this.#is('calling')) return;
+      const link = this.#call?.peer ?? null;
+      if (word !== 'ok' || link === null) {
+        this.#traveller.dispatch(EVENTS[word]);
+        return;
+      }
+      this.#early = NOTHING;
+      this.#splice = this.#traveller.carry(link);
+      this.#traveller.dispatch('carried');
+      this.#release();
+      if (rest.length > 0) this.#splice.forward(link, rest);
+    });
+  }
+
+  failed(failure: CallFailure): void {
+    this.#traveller.guard(() => {
+      const owner = this.#owner;
+      this.#call = null;
+      if (!this.#is('calling') || owner === null) return;
+      this.#hold();
+      this.#traveller.enter();
+      if (!this.#is('waiting')) return;
+      if (failure === 'unreachable') this.#ask(this.#elsewhere.takeOver(this.#token, owner));
+      else this.#seekLater();
+    });
+  }
+
+  received(bytes: Uint8Array): void {
+    const link = this.#call?.peer ?? null;
+    if (link !== null) this.#splice?.forward(link, bytes);
+  }
+
+  drained(): void {
+    const link = this.#call?.peer ?? null;
+    if (link !== null) this.#splice?.drained(link);
+  }
+
+  ended(): void {
+    this.#traveller.dispatch('partner-gone');
+  }
+
+  #is(state: State): boolean {
+    return this.#traveller.state === state;
+  }
+
+  #seek(): void {
+    this.#ask(this.#elsewhere.seek(this.#token));
+  }
+
+  #seekLater(): void {
+    this.#timer = setTimeout(() => {
+      if (this.#is('waiting')) this.#seek();
+    }, this.#retryMs);
+    this.#retryMs = Math.min(2 * this.#retryMs, LONGEST_RETRY_MS);
+  }
+
+  #ask(answer: Promise<Owner | null>): void {
+    void answer.then((owner) => this.#traveller.guard(() => this.found(owner)));
+  }
+
+  #keep(bytes: Uint8Array): void {
+    // The read buffer is not ours to keep.
+    if (bytes.length > 0) this.#early = Uint8Array.from(Buffer.concat([this.#early, bytes]));
+  }
+
+  #hold(): void {
+    if (this.#isHeld) return;
+    this.#isHeld = true;
+    this.#traveller.peer.pause();
+  }
+
+  #release(): void {
+    if (!this.#isHeld) return;
+    this.#isHeld = false;
+    this.#traveller.peer.resume();
+  }
+}

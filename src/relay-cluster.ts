@@ -1,0 +1,131 @@
+import { randomUUID } from 'node:crypto';
+import { isIPv6 } from 'node:net';
+import type { Server } from 'node:net';
+import { hostname, networkInterfaces } from 'node:os';
+import type { Logger } from 'pino';
+import { Cluster } from './cluster/cluster.ts';
+import { LinkDoor } from './cluster/link-door.ts';
+import type { LinkFailure } from './cluster/link-guest.ts';
+import type { ClusterConfig } from './config/cluster-config.ts';
+import { Seldom } from './logging.ts';
+import type { DataPlane } from './net/data-plane.ts';
+import type { Doors } from './net/doors.ts';
+import { formatEndpoint } from './net/endpoint.ts';
+import type { Hub } from './net/hub.ts';
+import { listen } from './net/listener.ts';
+import type { RelayFigures } from './status/relay-figures.ts';
+
+/** Links that did not come about are told of so often at most, in milliseconds. */
+const TELL_MS = 60_000;
+
+export interface ClusterHouse {
+  readonly hub: Hub;
+  readonly doors: Doors;
+  readonly plane: DataPlane;
+}
+
+/** The group of relays that this one belongs to, and what the log says of it. Loaded where there is a group alone. */
+export class RelayCluster {
+  readonly #config: ClusterConfig;
+  readonly #house: ClusterHouse;
+  readonly #log: Logger;
+  readonly #door: LinkDoor;
+  readonly #server: Server;
+  #cluster: Cluster | null = null;
+
+  constructor(config: ClusterConfig, house: ClusterHouse, log: Logger) {
+    this.#config = config;
+    this.#house = house;
+    this.#log = log;
+    const { plane, doors } = house;
+    const seldom = new Seldom(TELL_MS, () => performance.now());
+    this.#door = new LinkDoor({
+      plane,
+      secret: config.secret,
+      arrived: (wire, firstBytes) => doors.acceptLink(wire, firstBytes),
+      failed: (failure: LinkFailure) => {
+        if (failure === 'closed') return;
+        seldom.happened((times) =>
+          log.warn({ failure, times }, 'who came to RELAY_CLUSTER_LISTEN was no relay of this group'),
+        );
+      },
+    });
+    this.#server = this.#door.createServer();
+  }
+
+  /**
+   * Listens for other relays, and claims from then on. It does not wait for the coordinator.
+   *
+   * @throws ListenError
+   */
+  async open(): Promise<void> {
+    const { hub, plane } = this.#house;
+    const { url, secret, listen: endpoint, advertise } = this.#config;
+    const bound = await listen(this.#server, endpoint);
+    if (bound.kind !== 'tcp') throw new Error('the cluster listener is no TCP listener');
+    const host = advertise?.host ?? bound.interface ?? ownAddress();
+    const port = advertise?.port ?? bound.port;
+    const self = { id: randomUUID(), address: `${isIPv6(host) ? `[${host}]` : host}:${port}` };
+    const cluster = new Cluster({
+      url,
+      secret,
+      self,
+      plane,
+      events: {
+        lost: (token, owner) => hub.callAway(token, owner),
+        up: () => this.#log.info('the coordinator answers: clients meet whichever relay they come to'),
+        down: (code) =>
+          this.#log.warn(
+            { code },
+            'the coordinator does not answer: only clients that come to this relay meet here, until it does',
+          ),
+      },
+    });
+    this.#cluster = cluster;
+    hub.elsewhere = cluster;
+    this.#log.info(
+      { role: 'cluster', endpoint: formatEndpoint(bound), advertise: self.address },
+      'listening',
+    );
+  }
+
+  /** Null before `open`. */
+  figures(): RelayFigures['cluster'] {
+    if (this.#cluster === null) return null;
+    const { claims, calls } = this.#cluster;
+    return {
+      isUp: claims.isUp,
+      claims: claims.held,
+      commands: claims.totals.commands,
+      lostClaims: claims.totals.lost,
+      calls: calls.made,
+      failedCalls: {
+        version: calls.failed.version,
+        secret: calls.failed.secret,
+        not_a_relay: calls.failed['not a relay'],
+        unreachable: calls.failed.unreachable,
+        timeout: calls.failed.timeout,
+      },
+    };
+  }
+
+  /** No more links come. */
+  stopListening(): void {
+    this.#server.close();
+    this.#door.close();
+  }
+
+  /** Releases what is claimed. */
+  async close(): Promise<void> {
+    this.stopListening();
+    await this.#cluster?.close();
+  }
+}
+
+/** The first address of this machine, or pod, that is not its loopback; its name where there is none. */
+function ownAddress(): string {
+  const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
+  const outer = all.filter(({ internal, scopeid }) => !internal && (scopeid ?? 0) === 0);
+  const chosen = outer.find(({ family }) => family === 'IPv4') ?? outer[0];
+  return chosen?.address ?? hostname();
+}

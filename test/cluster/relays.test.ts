@@ -1,0 +1,228 @@
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import type { TestContext } from 'node:test';
+import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
+import { scrape } from '../support/metrics.ts';
+import { RedisServer, withoutRedis } from '../support/redis.ts';
+import { RelayProcess, UsageReader } from '../support/relay-process.ts';
+import { scratch, until } from '../support/scratch.ts';
+import { TestClient } from '../support/test-client.ts';
+
+const SECRET = 'the secret of all relays in these tests';
+const ANY = 'tcp:0:interface=127.0.0.1';
+
+/** Relays as an operator runs them, behind one coordinator. */
+class Group implements AsyncDisposable {
+  readonly relays: RelayProcess[] = [];
+  readonly #settings: Readonly<Record<string, string>>;
+
+  constructor(redis: RedisServer, settings: Readonly<Record<string, string>> = {}) {
+    this.#settings = {
+      RELAY_WEBSOCKET_LISTEN: ANY,
+      RELAY_CLUSTER_URL: redis.url,
+      RELAY_CLUSTER_LISTEN: ANY,
+      RELAY_CLUSTER_SECRET: SECRET,
+      RELAY_DRAIN_DELAY: '0s',
+      ...settings,
+    };
+  }
+
+  async add(settings: Readonly<Record<string, string>> = {}): Promise<RelayProcess> {
+    const relay = await RelayProcess.start({ ...this.#settings, ...settings });
+    this.relays.push(relay);
+    await relay.says(/the coordinator answers/u);
+    return relay;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const relay of this.relays) {
+      // It would wait for transfers of clients that are closed after this.
+      relay.kill('SIGKILL');
+      await relay[Symbol.asyncDispose]();
+    }
+  }
+}
+
+async function keysOf(redis: RedisServer): Promise<string[]> {
+  const admin = await redis.admin();
+  // The coordinator is tried with a key of its own.
+  return (await admin.keys('*')).filter((key) => key !== 'transit-relay:test');
+}
+
+function visit(
+  context: TestContext,
+  relay: RelayProcess,
+  transport: 'tcp' | 'websocket' = 'tcp',
+): Promise<TestClient> {
+  const addresses = {
+    tcpPort: relay.port('raw'),
+    unixPath: '',
+    websocketPort: transport === 'websocket' ? relay.port('websocket') : 0,
+  };
+  return TestClient.connect(transport, addresses).then((client) => {
+    context.after(() => client.destroy());
+    return client;
+  });
+}
+
+async function figure(relay: RelayProcess, name: string): Promise<number> {
+  const figures = await scrape(`http://127.0.0.1:${relay.port('status')}`);
+  const found = figures.get(`transit_relay_${name}`);
+  assert.ok(found !== undefined, `there is no ${name}`);
+  return found;
+}
+
+async function figureIs(relay: RelayProcess, name: string, expected: number): Promise<void> {
+  for (const deadline = performance.now() + 15_000; (await figure(relay, name)) !== expected;) {
+    assert.ok(performance.now() < deadline, `${name} is ${await figure(relay, name)}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+async function waits(context: TestContext, relay: RelayProcess, token: string): Promise<TestClient> {
+  const before = await figure(relay, 'connections_waiting');
+  const client = await visit(context, relay);
+  await client.send(handshake(token, SIDE_A));
+  await figureIs(relay, 'connections_waiting', before + 1);
+  return client;
+}
+
+/** Both get what the other sends. */
+async function transfer(a: TestClient, b: TestClient, size: number): Promise<void> {
+  // Whoever speaks before is impatient.
+  await Promise.all([a.until(3), b.until(3)]);
+  const [fromA, fromB] = [randomBytesOf(1, size), randomBytesOf(2, size)];
+  await Promise.all([a.sendAll(fromA, 65_536), b.sendAll(fromB, 65_536)]);
+  const [gotA, gotB] = await Promise.all([a.until(size + 3), b.until(size + 3)]);
+  assert.ok(gotA.equals(Buffer.concat([Buffer.from('ok\n'), fromB])));
+  assert.ok(gotB.equals(Buffer.concat([Buffer.from('ok\n'), fromA])));
+}
+
+describe('relays that are one group', { skip: withoutRedis() }, () => {
+  test('pair clients that come to different ones; the record and the mood are the first one\u2019s', async (context) => {
+    const redis = await RedisServer.start(context);
+    await using group = new Group(redis);
+    const path = join(await scratch(context), 'usage.sqlite');
+    const [one, other] = [await group.add({ RELAY_USAGE_DB: path }), await group.add()];
+    const token = newToken();
+    const a = await waits(context, one, token);
+    await figureIs(one, 'cluster_claims', 1);
+    const b = await visit(context, other, 'websocket');
+    await b.send(handshake(token, SIDE_B));
+    await transfer(a, b, 3_000_000);
+    await figureIs(one, 'cluster_claims', 0);
+    assert.equal(await figure(one, 'connections_paired'), 2);
+    assert.equal(await figure(other, 'connections_carried'), 1);
+    assert.equal(await figure(other, 'cluster_calls_total'), 1);
+    assert.equal(await figure(one, 'relayed_bytes_total{from="link",to="tcp"}'), 3_000_000);
+    assert.equal(await figure(other, 'relayed_bytes_total{from="websocket",to="link"}'), 3_000_000);
+    a.end();
+    assert.deepEqual(await b.closed, { reset: false, code: 1000 });
+    await figureIs(other, 'connections_passed_on_total{transport="websocket"}', 1);
+    using reader = new UsageReader(path);
+    await until(() => reader.rows().length === 1);
+    const [row] = reader.rows();
+    assert.deepEqual([row?.total_bytes, row?.result], [6_000_000, 'happy']);
+  });
+
+  test('take over the tokens of one that dies, and its clients elsewhere meet all the same', async (context) => {
+    const redis = await RedisServer.start(context);
+    await using group = new Group(redis);
+    const [dies, second, third] = [await group.add(), await group.add(), await group.add()];
+    const token = newToken();
+    await waits(context, dies, token);
+    await figureIs(dies, 'cluster_claims', 1);
+    // Same side: it waits at the owner, by way of the second relay.
+    const again = await visit(context, second);
+    await again.send(handshake(token, SIDE_A));
+    await figureIs(dies, 'connections_waiting', 2);
+    dies.kill('SIGKILL');
+    await figureIs(second, 'connections_waiting', 1);
+    await figureIs(second, 'cluster_claims', 1);
+    const partner = await visit(context, third);
+    await partner.send(handshake(token, SIDE_B));
+    await transfer(again, partner, 100_000);
+  });
+
+  test('pair who comes to the same one while the coordinator is away, and everybody when it is back, empty', async (context) => {
+    const redis = await RedisServer.start(context);
+    await using group = new Group(redis);
+    const [one, other] = [await group.add(), await group.add()];
+    const early = newToken();
+    const a = await waits(context, one, early);
+    await redis.kill();
+    await one.says(/the coordinator does not answer/u);
+    await other.says(/the coordinator does not answer/u);
+    assert.equal(await figure(one, 'cluster_up'), 0);
+    assert.equal(await figure(one, 'ready'), 1);
+    const local = newToken();
+    const c = await waits(context, one, local);
+    const d = await visit(context, one);
+    await d.send(handshake(local, SIDE_B));
+    await transfer(c, d, 1000);
+    // Two that can't find each other now.
+    const torn = newToken();
+    const e = await waits(context, one, torn);
+    const f = await visit(context, other);
+    await f.send(handshake(torn, SIDE_B));
+    await figureIs(other, 'connections_waiting', 1);
+    await redis.restart();
+    await transfer(e, f, 1000);
+    await figureIs(one, 'cluster_up', 1);
+    const b = await visit(context, other);
+    await b.send(handshake(early, SIDE_B));
+    await transfer(a, b, 1000);
+  });
+
+  test('let one of them drain: who waits there by way of another finds a new place, and transfers finish', async (context) => {
+    const redis = await RedisServer.start(context);
+    await using group = new Group(redis);
+    const [leaves, stays] = [await group.add(), await group.add()];
+    const running = newToken();
+    const a = await waits(context, leaves, running);
+    const b = await visit(context, stays);
+    await b.send(handshake(running, SIDE_B));
+    await Promise.all([a.until(3), b.until(3)]);
+    const token = newToken();
+    const told = await waits(context, leaves, token);
+    const moves = await visit(context, stays);
+    await moves.send(handshake(token, SIDE_A));
+    await figureIs(leaves, 'connections_waiting', 2);
+    leaves.kill('SIGTERM');
+    await told.closed;
+    assert.equal(told.received.toString(), 'shutting down\n');
+    await figureIs(stays, 'connections_waiting', 1);
+    await figureIs(stays, 'cluster_claims', 1);
+    assert.equal(moves.receivedBytes, 0);
+    const partner = await visit(context, stays);
+    await partner.send(handshake(token, SIDE_B));
+    await transfer(moves, partner, 1000);
+    await transfer(a, b, 500_000);
+    a.end();
+    b.end();
+    await leaves.ended();
+  });
+
+  test('write no token, side or address into the log or the coordinator', async (context) => {
+    const redis = await RedisServer.start(context);
+    await using group = new Group(redis, { RELAY_LOG_LEVEL: 'trace' });
+    const [one, other] = [await group.add(), await group.add()];
+    const token = newToken();
+    const a = await waits(context, one, token);
+    await figureIs(one, 'cluster_claims', 1);
+    const keys = await keysOf(redis);
+    assert.equal(keys.length, 1);
+    assert.doesNotMatch(keys.join(), new RegExp(token.slice(0, 16), 'u'));
+    const b = await visit(context, other);
+    await b.send(handshake(token, SIDE_B));
+    await transfer(a, b, 10);
+    a.end();
+    await b.closed;
+    for (const relay of group.relays) {
+      assert.doesNotMatch(relay.log, new RegExp(`${token.slice(0, 16)}|${SIDE_A}|${SIDE_B}|${SECRET}`, 'u'));
+      await relay.stop();
+    }
+    assert.deepEqual(await keysOf(redis), []);
+  });
+});

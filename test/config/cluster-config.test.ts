@@ -1,0 +1,88 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { formatFault } from '../../src/config/fault.ts';
+import { readEnv } from '../../src/config/read-env.ts';
+import type { ClusterConfig } from '../../src/config/cluster-config.ts';
+
+const SECRET = '0123456789abcdef';
+const GROUP = { RELAY_CLUSTER_URL: 'redis://coordinator', RELAY_CLUSTER_SECRET: SECRET };
+
+type Environment = Readonly<Record<string, string>>;
+
+function clusterOf(environment: Environment): ClusterConfig | null {
+  const read = readEnv(environment, 1);
+  assert.ok(read.kind === 'ok', JSON.stringify(read));
+  return read.config.cluster;
+}
+
+function faultsOf(environment: Environment): string[] {
+  const read = readEnv(environment, 1);
+  assert.ok(read.kind === 'faults', 'there are faults');
+  return read.faults.map(formatFault);
+}
+
+describe('a group of relays', () => {
+  test('is none where no coordinator is named, whatever else is', () => {
+    assert.equal(clusterOf({}), null);
+    assert.equal(clusterOf({ RELAY_CLUSTER_SECRET: 'short', RELAY_CLUSTER_LISTEN: 'nonsense' }), null);
+  });
+
+  test('needs a secret, and says how to make one', () => {
+    const [fault = '', ...more] = faultsOf({ RELAY_CLUSTER_URL: 'redis://coordinator' });
+    assert.deepEqual(more, []);
+    assert.match(
+      fault,
+      /RELAY_CLUSTER_SECRET.*it is needed, as RELAY_CLUSTER_URL is set.*openssl rand -hex 32/u,
+    );
+    assert.equal(faultsOf({ ...GROUP, RELAY_CLUSTER_SECRET: 'fifteen letters' }).length > 0, true);
+  });
+
+  test('has its listener at port 4004 where nothing is said, and needs one', () => {
+    assert.equal(clusterOf(GROUP)?.listen.port, 4004);
+    for (const listen of ['', 'unix:/run/cluster.sock', 'tcp:1 tcp:2']) {
+      const faults = faultsOf({ ...GROUP, RELAY_CLUSTER_LISTEN: listen });
+      assert.ok(
+        faults.some((fault) => fault.includes('RELAY_CLUSTER_LISTEN')),
+        faults.join(),
+      );
+    }
+  });
+
+  for (const [text, expected] of [
+    ['10.0.0.7', { host: '10.0.0.7', port: null }],
+    ['10.0.0.7:5', { host: '10.0.0.7', port: 5 }],
+    ['relay-1.relays.svc:65535', { host: 'relay-1.relays.svc', port: 65_535 }],
+    ['fd00::7', { host: 'fd00::7', port: null }],
+    ['[fd00::7]', { host: 'fd00::7', port: null }],
+    ['[fd00::7]:80', { host: 'fd00::7', port: 80 }],
+  ] as const) {
+    test(`is told of this relay at ${text}`, () => {
+      assert.deepEqual(clusterOf({ ...GROUP, RELAY_CLUSTER_ADVERTISE: text })?.advertise, expected);
+    });
+  }
+
+  for (const text of [
+    '10.0.0.7:0',
+    '10.0.0.7:65536',
+    ':4004',
+    '[relay]:4004',
+    'a b',
+    'tcp:1:2',
+    '[fd00::7',
+  ]) {
+    test(`is not told of this relay at ${text}`, () => {
+      const [fault = ''] = faultsOf({ ...GROUP, RELAY_CLUSTER_ADVERTISE: text });
+      assert.match(fault, /RELAY_CLUSTER_ADVERTISE/u);
+    });
+  }
+
+  test('keeps passwords and the secret out of its faults', () => {
+    const faults = faultsOf({
+      RELAY_CLUSTER_URL: 'http://user:hunter2@coordinator',
+      RELAY_LISTEN: 'nonsense',
+    });
+    const short = faultsOf({ ...GROUP, RELAY_CLUSTER_SECRET: 'hunter2' });
+    assert.match(faults.join(), /RELAY_CLUSTER_URL.*redis:\/\/HOST:6379/u);
+    for (const fault of [...faults, ...short]) assert.doesNotMatch(fault, /hunter2/u);
+  });
+});

@@ -1,0 +1,19 @@
+/** Keeps whoever passes through waiting while it is shut. */
+export class Gate {
+  #shut: Promise<void> | null = null;
+
+  /** Resolves when it is open. */
+  async pass(): Promise<void> {
+    while (this.#shut !== null) await this.#shut;
+  }
+
+  /** Shuts it. Returns what opens it. */
+  shut(): () => void {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#shut = promise;
+    return () => {
+      this.#shut = null;
+      resolve();
+    };
+  }
+}

@@ -1,0 +1,233 @@
+import { randomUUID } from 'node:crypto';
+import { connect, createServer } from 'node:net';
+import type { Server } from 'node:net';
+import type { Ending } from '../../src/net/connection.ts';
+import type { Elsewhere, Link, Owner } from '../../src/net/elsewhere.ts';
+import type { Transport } from '../../src/net/peer.ts';
+import type { Token } from '../../src/protocol/wire.ts';
+import type { Wire } from '../../src/net/wire.ts';
+import { Gate } from './gate.ts';
+import { House } from './house.ts';
+import type { HouseOptions } from './house.ts';
+import { until } from './scratch.ts';
+import type { TestClient } from './test-client.ts';
+import { WatchedWire } from './watched-wire.ts';
+
+/** Who owns which token, as a coordinator has it that is never slow and never down. */
+export class Owners {
+  readonly #owners = new Map<Token, Owner>();
+  /** Every question, as `id token`. */
+  readonly asked: string[] = [];
+
+  get size(): number {
+    return this.#owners.size;
+  }
+
+  ownerOf(token: Token): Owner | null {
+    return this.#owners.get(token) ?? null;
+  }
+
+  tokensOf(owner: Owner): readonly Token[] {
+    return [...this.#owners].filter(([, { id }]) => id === owner.id).map(([token]) => token);
+  }
+
+  claim(token: Token, self: Owner, instead: Owner | null = null): Owner | null {
+    this.asked.push(`${self.id} ${token}`);
+    const owner = this.#owners.get(token) ?? null;
+    if (owner === null || owner.id === self.id || owner.id === instead?.id) {
+      this.#owners.set(token, self);
+      return null;
+    }
+    return owner;
+  }
+
+  release(token: Token, self: Owner): void {
+    if (this.#owners.get(token)?.id === self.id) this.#owners.delete(token);
+  }
+
+  /** Gives a token to another relay, which is not told; null: to nobody. */
+  assign(token: Token, owner: Owner | null): void {
+    if (owner === null) this.#owners.delete(token);
+    else this.#owners.set(token, owner);
+  }
+}
+
+/** One relay of a group, as the others and its own hub see it. */
+export class GroupMember implements Elsewhere {
+  readonly owner: Owner;
+  readonly house: House;
+  readonly #owners: Owners;
+  readonly #server: Server;
+  /** Answers about owners pass it; what they say was so when the question came. */
+  readonly answers = new Gate();
+  /** Calls pass it before they are made. */
+  readonly journeys = new Gate();
+  /** Links from and to here that are not closed. */
+  readonly links: Set<Wire>;
+  /** Links that were made from here. */
+  calls = 0;
+
+  private constructor(house: House, owners: Owners, server: Server, owner: Owner, links: Set<Wire>) {
+    this.links = links;
+    this.house = house;
+    this.owner = owner;
+    this.#owners = owners;
+    this.#server = server;
+  }
+
+  static async open(owners: Owners, options: HouseOptions): Promise<GroupMember> {
+    const parts: { member: GroupMember | null } = { member: null };
+    const elsewhere: Elsewhere = {
+      seek: (token) => parts.member?.seek(token) ?? Promise.resolve(null),
+      takeOver: (token, owner) => parts.member?.takeOver(token, owner) ?? Promise.resolve(null),
+      release: (token) => parts.member?.release(token),
+      call: (owner) => parts.member?.call(owner) ?? Promise.reject(new Error('not open')),
+    };
+    const house = await House.open({ ...options, elsewhere });
+    const links = new Set<Wire>();
+    const server = createServer({ allowHalfOpen: true }, (socket) =>
+      house.doors.acceptLink(
+        new WatchedWire(house.plane.wireOfSocket(socket, 'tcp'), links),
+        new Uint8Array(0),
+      ),
+    );
+    const port = await new Promise<number>((resolve) => {
+      server.listen(0, '127.0.0.1', () => {
+        const address = server.address();
+        resolve(typeof address === 'object' && address !== null ? address.port : 0);
+      });
+    });
+    const owner = { id: randomUUID(), address: `127.0.0.1:${port}` };
+    parts.member = new GroupMember(house, owners, server, owner, links);
+    return parts.member;
+  }
+
+  async seek(token: Token): Promise<Owner | null> {
+    const answer = this.#owners.claim(token, this.owner);
+    await this.answers.pass();
+    return answer;
+  }
+
+  async takeOver(token: Token, owner: Owner): Promise<Owner | null> {
+    const answer = this.#owners.claim(token, this.owner, owner);
+    await this.answers.pass();
+    return answer;
+  }
+
+  release(token: Token): void {
+    this.#owners.release(token, this.owner);
+  }
+
+  async call({ address }: Owner): Promise<Link> {
+    this.calls += 1;
+    await this.journeys.pass();
+    const [host = '', port = ''] = address.split(':');
+    return new Promise((resolve, reject) => {
+      const socket = connect({ host, port: Number(port), allowHalfOpen: true });
+      socket.once('error', reject);
+      socket.once('connect', () => {
+        socket.off('error', reject);
+        const wire = new WatchedWire(this.house.plane.wireOfSocket(socket, 'tcp'), this.links);
+        resolve({ wire, firstBytes: new Uint8Array(0) });
+      });
+    });
+  }
+
+  /** No more links come here. */
+  stopListening(): void {
+    this.#server.close();
+  }
+
+  /** The network between the relays fails. */
+  cutLinks(): void {
+    for (const link of this.links) link.destroy();
+  }
+
+  async close(): Promise<void> {
+    this.stopListening();
+    await this.house.close();
+  }
+}
+
+/** Several relays as one: each client comes to the next of them. What tests of one house ask, they may ask here. */
+export class HouseGroup {
+  readonly members: readonly GroupMember[];
+  readonly owners: Owners;
+  #turn = 0;
+
+  private constructor(members: readonly GroupMember[], owners: Owners) {
+    this.members = members;
+    this.owners = owners;
+  }
+
+  static async open(count: number, options: HouseOptions = {}): Promise<HouseGroup> {
+    const owners = new Owners();
+    const members: GroupMember[] = [];
+    for (let each = 0; each < count; each += 1) members.push(await GroupMember.open(owners, options));
+    return new HouseGroup(members, owners);
+  }
+
+  get houses(): readonly House[] {
+    return this.members.map(({ house }) => house);
+  }
+
+  get endings(): readonly Ending[] {
+    return this.houses.flatMap(({ endings }) => endings);
+  }
+
+  forgetEndings(): void {
+    for (const { endings } of this.houses) endings.length = 0;
+  }
+
+  connect(transport: Transport): Promise<TestClient> {
+    const { house } = this.member(this.#turn);
+    this.#turn += 1;
+    return house.connect(transport);
+  }
+
+  member(turn: number): GroupMember {
+    const member = this.members[turn % this.members.length];
+    if (member === undefined) throw new Error('a group of nobody');
+    return member;
+  }
+
+  async recorded(count: number): Promise<readonly Ending[]> {
+    while (this.endings.length < count) await new Promise((resolve) => setTimeout(resolve, 5));
+    return this.endings;
+  }
+
+  async stalled(): Promise<void> {
+    await Promise.all(this.houses.map((house) => house.stalled()));
+  }
+
+  /** Clients that wait at the relay that owns their token. */
+  waiting(): number {
+    let waiting = 0;
+    for (const { house, owner } of this.members) {
+      for (const token of this.owners.tokensOf(owner))
+        waiting += house.hub.clients.rendezvous.waitersOf(token).length;
+    }
+    return waiting;
+  }
+
+  checkConsistency(): void {
+    for (const { hub } of this.houses) hub.checkConsistency();
+  }
+
+  /** Resolves when nobody is here any more, nothing is claimed, and there are no links. */
+  async deserted(): Promise<void> {
+    await until(() =>
+      this.members.every(({ house, links }) => house.reception.connections === 0 && links.size === 0),
+    );
+    await until(() => this.owners.size === 0);
+    this.checkConsistency();
+  }
+
+  sum(figure: (house: House) => number): number {
+    return this.houses.reduce((total, house) => total + figure(house), 0);
+  }
+
+  async close(): Promise<void> {
+    for (const member of this.members) await member.close();
+  }
+}

@@ -13,6 +13,7 @@ import type { Peer, PeerHandler, Transport } from './peer.ts';
 import { REPLIES } from './replies.ts';
 import { Splice } from './splice.ts';
 import type { Pauses } from './splice.ts';
+import { NOTHING } from './wire.ts';
 
 /** What a finished connection or pair has to say for the usage record. Times in milliseconds. */
 export interface Ending {
@@ -66,8 +67,6 @@ export interface ConnectionContext {
   fault(error: unknown): void;
 }
 
-const NOTHING = new Uint8Array(0);
-
 /** One client: drives the handshake and the session with what its peer tells, and runs the effects. */
 export class Connection implements PeerHandler, ArrivalOwner, Traveller {
   readonly arrival: Arrival;
@@ -114,9 +113,9 @@ export class Connection implements PeerHandler, ArrivalOwner, Traveller {
   onData(bytes: Uint8Array): void {
     if (this.#state === 'paired') this.#pair?.splice.forward(this.peer, bytes);
     else if (this.#state === 'handshake') this.guard(() => this.#readLine(bytes));
-    else if (this.#state === 'waiting') this.dispatch('early-bytes');
     else if (this.#state === 'carried') this.#passage?.forward(bytes);
     else if (this.#state === 'calling') this.#passage?.onData(bytes);
+    else if (this.#state === 'waiting' && this.#passage?.keep(bytes) !== true) this.dispatch('early-bytes');
   }
 
   onText(): void {
@@ -128,7 +127,9 @@ export class Connection implements PeerHandler, ArrivalOwner, Traveller {
   }
 
   shutdown(): void {
-    this.dispatch('shutdown');
+    // The relay that passes a client on finds another place for it.
+    const isGuest = this.#state === 'waiting' && this.peer.transport === 'link';
+    this.dispatch(isGuest ? 'elsewhere' : 'shutdown');
   }
 
   cut(): void {
@@ -155,9 +156,9 @@ export class Connection implements PeerHandler, ArrivalOwner, Traveller {
       const { next, effects } = transition(before, event);
       this.#state = next;
       // Whoever is held until it is known where its partner is would not be heard to leave.
-      if (next === 'closing') this.#passage?.settle();
+      if (next === 'closing' || next === 'closed') this.#passage?.settle();
       for (const effect of effects) this.#run(effect);
-      const wasPassedOn = before === 'calling' || before === 'carried';
+      const wasPassedOn = before === 'calling' || before === 'carried' || event === 'elsewhere';
       if (wasPassedOn && (next === 'closing' || next === 'closed')) {
         this.#books.passedOn(this.peer.transport, this.#carriage);
       }

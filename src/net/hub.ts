@@ -179,7 +179,7 @@ export class Hub implements ConnectionContext {
    */
   async drain(timeoutMs: number, abort: AbortSignal): Promise<void> {
     this.#reception.shutdown();
-    for (const connection of this.#connections) connection.dispatch('shutdown');
+    for (const connection of this.#connections) connection.shutdown();
     const deadline = this.monotonicClock() + timeoutMs;
     while (this.#busy() && this.monotonicClock() < deadline && !abort.aborted) await delay(POLL_MS);
     const farewell = this.monotonicClock() + FAREWELL_MS;

@@ -57,6 +57,8 @@ export class Passage implements Caller {
   #splice: Splice | null = null;
   #retryMs = RETRY_MS;
   #timer: NodeJS.Timeout | undefined;
+  /** The last answer that is waited for. */
+  #asked: Promise<Owner | null> | null = null;
 
   /** @param line the client's, with its newline */
   constructor(traveller: Traveller, elsewhere: Elsewhere, token: Token, line: Uint8Array) {
@@ -75,6 +77,8 @@ export class Passage implements Caller {
 
   /** Its token turned out to be another relay's, or not: null is this one. Does nothing where it does not wait any more. */
   found(owner: Owner | null): void {
+    this.#asked = null;
+    clearTimeout(this.#timer);
     if (!this.#is('waiting')) return;
     if (owner === null) {
       this.settle();
@@ -100,6 +104,12 @@ export class Passage implements Caller {
     const early = this.#early;
     this.#early = NOTHING;
     if (early.length > 0) this.#traveller.onData(early);
+  }
+
+  /** The client speaks while it waits. False where it is known that its partner is yet to come, so that it must not. */
+  keep(bytes: Uint8Array): boolean {
+    if (this.#isHeld) this.#keep(bytes);
+    return this.#isHeld;
   }
 
   /** The client speaks before the owner has. */
@@ -139,11 +149,14 @@ export class Passage implements Caller {
         this.#traveller.dispatch(EVENTS[word]);
         return;
       }
+      const early = this.#early.length;
       this.#early = NOTHING;
-      this.#splice = this.#traveller.carry(link);
+      const splice = this.#traveller.carry(link);
+      this.#splice = splice;
       this.#traveller.dispatch('carried');
       this.#release();
-      if (rest.length > 0) this.#splice.forward(link, rest);
+      if (early > 0) splice.count(this.#traveller.peer, early);
+      if (rest.length > 0 && this.#is('carried')) splice.forward(link, rest);
     });
   }
 
@@ -190,7 +203,11 @@ export class Passage implements Caller {
   }
 
   #ask(answer: Promise<Owner | null>): void {
-    void answer.then((owner) => this.#traveller.guard(() => this.found(owner)));
+    this.#asked = answer;
+    void answer.then((owner) => {
+      // What was so before the client was called away and came back is not so now.
+      if (this.#asked === answer) this.#traveller.guard(() => this.found(owner));
+    });
   }
 
   #keep(bytes: Uint8Array): void {

@@ -86,6 +86,13 @@ export class Splice {
     this.#meter?.spend(bytes.length);
   }
 
+  /** Counts what one end had sent to the other before there was a splice. */
+  count(from: Peer, bytes: number): void {
+    const direction = from === this.#first.from ? this.#first : this.#second;
+    direction.bytes += bytes;
+    this.#meter?.spend(bytes);
+  }
+
   /** One end has been handed all that was held for it: its partner may go on. */
   drained(to: Peer): void {
     const direction = to === this.#first.to ? this.#first : this.#second;

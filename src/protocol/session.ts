@@ -18,7 +18,7 @@ export type State = 'handshake' | 'waiting' | 'paired' | 'calling' | 'carried' |
  *
  * - `waits`, `matched`: the rendezvous answered its handshake; `matched` reaches both of a pair
  * - `called-away`: another relay owns its token; `carried`: that one has paired it
- * - `elsewhere`: it came over a link, and the token is not ours
+ * - `elsewhere`: it came over a link, and the token is not ours, or the relay stops
  * - `bad-line`, `overlong-line`: its line is no handshake
  * - `early-bytes`: it sent more before it had a partner
  * - `text`: a WebSocket text message

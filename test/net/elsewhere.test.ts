@@ -253,8 +253,8 @@ describe('a client that is passed on', () => {
     const { token, waiter } = await awaited(group);
     const open = group.member(1).journeys.shut();
     const early = await come(group, 1, handshake(token, SIDE_A), 'websocket');
-    early.sendText('while it is called for');
     await until(() => group.member(1).calls === 1);
+    early.sendText('while it is called for');
     open();
     await hears(early, '', 1003);
     const waiting = await come(group, 1, handshake(token, SIDE_A), 'websocket');

@@ -1,0 +1,258 @@
+import { deepEqual, equal, match, ok } from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
+import { ComposeProject } from '../support/compose.ts';
+import { Dice } from '../support/dice.ts';
+import { DockerHouse, askDocker, buildDebian, buildImage, docker, withoutDocker } from '../support/docker.ts';
+import type { Container } from '../support/docker.ts';
+import { TestClient } from '../support/test-client.ts';
+
+const FILES = ['docker-compose.yml', 'deploy/compose/cluster.yml'];
+
+const RELAYS = ['relay', 'relay-2', 'relay-3'];
+const SERVICES = [...RELAYS, 'haproxy', 'valkey'];
+
+const SECRETS = {
+  RELAY_CLUSTER_SECRET: 'a-secret-of-this-test-alone',
+  RELAY_CLUSTER_PASSWORD: 'a-password-of-this-test-alone',
+};
+
+/** Transfers that are under way when something happens, and those that begin after each of two things. */
+const STANDING = 100;
+const NEWCOMERS = 50;
+
+/** What each client sends of its transfer before, while and after a relay is killed. */
+const PART_BYTES = 100_000;
+const PIECE_BYTES = 16_384;
+
+/** Each relay takes so many clients of one address, and all are of one here: more than one relay has when it is the only one. */
+const MOST_OF_ONE_ADDRESS = 250;
+
+const PAIRED = 'ok\n';
+const STOPPING = 'shutting down\n';
+
+/** A client that is with its partner, and that comes again where a relay sends it away because it stops. */
+async function join(port: number, line: string, dice: Dice): Promise<TestClient> {
+  const transport = dice.happens(0.5) ? 'tcp' : 'websocket';
+  for (;;) {
+    const client = await TestClient.connect(transport, { tcpPort: port, websocketPort: port, unixPath: '' });
+    await client.send(line);
+    const heard = String(await client.until(PAIRED.length));
+    if (heard === PAIRED) return client;
+    await client.closed;
+    equal(String(client.received), STOPPING);
+  }
+}
+
+/** Two clients, each with what it sends. */
+class Transfer {
+  readonly #ends: readonly { readonly client: TestClient; readonly bytes: Buffer; readonly due: Buffer }[];
+  #sent = 0;
+  #sending: Promise<unknown> = Promise.resolve();
+
+  private constructor(first: TestClient, second: TestClient, seed: number) {
+    const there = randomBytesOf(2 * seed, 3 * PART_BYTES);
+    const back = randomBytesOf(2 * seed + 1, 3 * PART_BYTES);
+    this.#ends = [
+      { client: first, bytes: there, due: back },
+      { client: second, bytes: back, due: there },
+    ];
+  }
+
+  static async begin(port: number, seed: number): Promise<Transfer> {
+    const token = newToken();
+    const dice = new Dice(seed);
+    const [first, second] = await Promise.all([
+      join(port, handshake(token, SIDE_A), dice),
+      join(port, handshake(token, SIDE_B), dice),
+    ]);
+    return new Transfer(first, second, seed);
+  }
+
+  /** Has both clients send a third more. */
+  sendPart(): void {
+    const from = this.#sent;
+    this.#sent += PART_BYTES;
+    const send = () =>
+      Promise.all(
+        this.#ends.map(({ client, bytes }) =>
+          client.sendAll(bytes.subarray(from, from + PART_BYTES), PIECE_BYTES),
+        ),
+      );
+    this.#sending = this.#sending.then(send);
+  }
+
+  /** Waits for all that was sent. True when it came; false when the connection broke. Every byte that came is compared. */
+  async arrived(): Promise<boolean> {
+    const count = PAIRED.length + this.#sent;
+    const whole = await Promise.all(
+      this.#ends.map(async ({ client, due }) => {
+        const received = await client.until(count);
+        const expected = Buffer.concat([Buffer.from(PAIRED), due.subarray(0, this.#sent)]);
+        ok(received.equals(expected.subarray(0, received.length)), 'other bytes than were sent');
+        return received.length === count;
+      }),
+    );
+    await this.#sending;
+    return whole.every(Boolean);
+  }
+
+  async end(): Promise<void> {
+    for (const { client } of this.#ends) client.end();
+    await Promise.all(this.#ends.map(({ client }) => client.closed));
+  }
+}
+
+function beginAll(port: number, count: number, seed: number): Promise<Transfer[]> {
+  return Promise.all(Array.from({ length: count }, (_, index) => Transfer.begin(port, seed + index)));
+}
+
+/** Begins that many transfers at once. Resolves with how many have not come to their end. */
+async function failedOf(port: number, count: number, seed: number): Promise<number> {
+  const transfers = await beginAll(port, count, seed);
+  for (const transfer of transfers) transfer.sendPart();
+  return brokenOf(transfers);
+}
+
+/** Ends transfers that have sent everything. Resolves with how many of them were broken. */
+async function brokenOf(transfers: readonly Transfer[]): Promise<number> {
+  const whole = await Promise.all(transfers.map((transfer) => transfer.arrived()));
+  await Promise.all(transfers.map((transfer) => transfer.end()));
+  return whole.filter((isWhole) => !isWhole).length;
+}
+
+interface Load {
+  /** Pairs of this relay's own. */
+  readonly pairs: number;
+  /** Its clients in pairs of other relays. */
+  readonly carried: number;
+}
+
+async function loadOf(relay: Container): Promise<Load> {
+  const script = `fetch('http://127.0.0.1:4003/metrics').then(async (answer) => console.log(await answer.text()))`;
+  const text = await relay.exec('node', '--eval', script);
+  const read = (name: string): number =>
+    Number(new RegExp(`^transit_relay_${name} (\\d+)$`, 'mu').exec(text)?.[1]);
+  return { pairs: read('connections_paired') / 2, carried: read('connections_carried') };
+}
+
+/** Ends the relay as a crash does, so that Docker starts it again; resolves when it is gone. */
+async function crash(relay: Container): Promise<void> {
+  // The container's end may take this command with it.
+  await askDocker(['exec', relay.id, 'sh', '-c', 'kill -KILL $(cat /proc/1/task/1/children)']);
+  await relay.undergoes(/^die$/mu);
+}
+
+describe('a group of relays by compose', { skip: withoutDocker }, () => {
+  const house = new DockerHouse();
+  let project: ComposeProject;
+  before(async () => {
+    const settings = {
+      ...SECRETS,
+      RELAY_MAX_CONNECTIONS_PER_ADDRESS: String(MOST_OF_ONE_ADDRESS),
+      RELAY_IMAGE: await buildImage(),
+      HAPROXY_IMAGE: await buildDebian(['haproxy']),
+      VALKEY_IMAGE: await buildDebian(['valkey-server', 'valkey-tools']),
+    };
+    project = new ComposeProject({ project: house.name('cluster'), files: FILES, settings });
+    await project.run('up', '--detach', '--wait', '--no-build', ...SERVICES);
+  });
+  after(() => project[Symbol.asyncDispose]());
+
+  test('asks for its secrets, and starts nothing without them', async () => {
+    for (const variable of Object.keys(SECRETS)) {
+      const settings = { ...SECRETS, [variable]: '' };
+      const { code, stderr } = await new ComposeProject({
+        project: house.name('bare'),
+        files: FILES,
+        settings,
+      }).ask('config', '--quiet');
+      ok(code !== 0, variable);
+      match(stderr, new RegExp(`${variable}.*openssl rand -hex 32`, 'u'));
+    }
+  });
+
+  test('is healthy and hardened, and only HAProxy has ports of the machine', async () => {
+    const fields = ['ReadonlyRootfs', 'CapDrop', 'SecurityOpt', 'RestartPolicy.Name'];
+    for (const service of SERVICES) {
+      const container = await project.container(service);
+      const hardening = fields.map((field) => `{{.HostConfig.${field}}}`).join(' ');
+      equal(
+        await container.inspect(`{{.State.Health.Status}} ${hardening}`),
+        'healthy true [ALL] [no-new-privileges] unless-stopped',
+        service,
+      );
+      ok(Number(await container.inspect('{{.HostConfig.Memory}}')) > 0, service);
+      const ports = (await docker('port', container.id)).split('\n').map((line) => line.split(' ', 1)[0]);
+      deepEqual(new Set(ports), new Set(service === 'haproxy' ? ['4001/tcp', '4002/tcp'] : ['']), service);
+    }
+  });
+
+  test('loses the transfers of a relay that crashes, and no other while one crashes and one is stopped', async () => {
+    const [stays, crashes, stops] = await Promise.all([
+      project.container('relay'),
+      project.container('relay-2'),
+      project.container('relay-3'),
+    ]);
+    const haproxy = await project.container('haproxy');
+    const port = await haproxy.port(4001);
+
+    const standing = await beginAll(port, STANDING, 0);
+    for (const transfer of standing) transfer.sendPart();
+    for (const transfer of standing)
+      ok(await transfer.arrived(), 'a transfer broke before anything happened');
+    const loads = await Promise.all([stays, crashes, stops].map((relay) => loadOf(relay)));
+    for (const { pairs, carried } of loads) ok(pairs > 0 && carried > 0, JSON.stringify(loads));
+    equal(
+      loads.reduce((sum, { pairs }) => sum + pairs, 0),
+      STANDING,
+    );
+
+    const stopped = project.run('stop', 'relay-3');
+    await stops.says(/"msg":"draining"/u);
+    equal(await failedOf(port, NEWCOMERS, 1_000), 0);
+    // From then on nobody is sent there to be sent away.
+    await haproxy.says(/relay-3 is DOWN.*code: 503/u);
+
+    const doomed = await loadOf(crashes);
+    for (const transfer of standing) transfer.sendPart();
+    await crash(crashes);
+    for (const transfer of standing) transfer.sendPart();
+    equal(await failedOf(port, NEWCOMERS, 2_000), 0);
+    equal(await brokenOf(standing), doomed.pairs + doomed.carried);
+
+    await stopped;
+    equal(await stops.inspect('{{.State.ExitCode}}'), '0');
+    await project.run('up', '--detach', '--wait', '--no-build', ...SERVICES);
+    equal(await crashes.inspect('{{.RestartCount}}'), '1');
+    equal(await failedOf(port, NEWCOMERS, 3_000), 0);
+  });
+
+  test('counts clients by the address that they come to HAProxy from', async (t) => {
+    const port = await (await project.container('haproxy')).port(4002);
+    const ports = { tcpPort: port, websocketPort: port, unixPath: '' };
+    const tooMany = Array.from({ length: RELAYS.length * MOST_OF_ONE_ADDRESS + 1 }, () =>
+      TestClient.connect('tcp', ports),
+    );
+    const clients = await Promise.all(tooMany);
+    t.after(() => {
+      for (const client of clients) client.destroy();
+    });
+    for (const client of clients) void client.send(handshake(newToken(), SIDE_A));
+    const heard = clients.map(async (client) => {
+      await client.closed;
+      return String(client.received);
+    });
+    equal(await Promise.race(heard), 'busy\n');
+  });
+
+  test('names its clients nowhere', async () => {
+    const network = `${house.name('cluster')}_default`;
+    const template = '{{range .IPAM.Config}}{{.Gateway}}{{end}}';
+    const ours = await docker('network', 'inspect', '--format', template, network);
+    for (const service of SERVICES) {
+      const log = await (await project.container(service)).logs();
+      equal(log.includes(ours), false, `${service}: ${log}`);
+    }
+  });
+});

@@ -90,10 +90,15 @@ export async function talk(one: TestClient, other: TestClient): Promise<void> {
 /** The moods and transports that a relay has recorded. */
 export function records(group: HouseGroup, relay: number): string[] {
   const { endings } = group.member(relay).house;
-  return endings.map(({ mood, transports }) => [mood, ...transports].join(' ')).toSorted();
+  return endings.map(({ mood, transports }) => [mood, ...transports.toSorted()].join(' ')).toSorted();
 }
 
 export async function recorded(group: HouseGroup, relay: number, expected: readonly string[]): Promise<void> {
   await group.member(relay).house.recorded(expected.length);
   assert.deepEqual(records(group, relay), expected);
+}
+
+/** The record of a client's pair with one that came over a link. */
+export function happy(transport: Transport): string {
+  return ['happy', ...[transport, 'link'].toSorted()].join(' ');
 }

@@ -1,0 +1,67 @@
+/** Time that goes from one event to the next. Events of one moment happen in the order in which they were planned. */
+export class Clock {
+  #nowMs = 0;
+  #planned = 0;
+  /** A heap: none is later than the two at 2i+1 and 2i+2. */
+  readonly #heap: { readonly atMs: number; readonly order: number; readonly happen: () => void }[] = [];
+
+  /** Since the beginning, in milliseconds. */
+  get nowMs(): number {
+    return this.#nowMs;
+  }
+
+  /** Plans something, in so many milliseconds from now. */
+  after(delayMs: number, happen: () => void): void {
+    const heap = this.#heap;
+    const event = { atMs: this.#nowMs + Math.max(0, delayMs), order: this.#planned, happen };
+    this.#planned += 1;
+    let at = heap.push(event) - 1;
+    while (at > 0) {
+      const parentAt = (at - 1) >> 1;
+      const parent = heap[parentAt];
+      if (parent === undefined || !isEarlier(event, parent)) break;
+      heap[at] = parent;
+      at = parentAt;
+    }
+    heap[at] = event;
+  }
+
+  /** Lets happen what is planned until then. */
+  runUntil(endMs: number): void {
+    for (;;) {
+      const next = this.#heap[0];
+      if (next === undefined || next.atMs > endMs) break;
+      this.#removeFirst();
+      this.#nowMs = next.atMs;
+      next.happen();
+    }
+    this.#nowMs = endMs;
+  }
+
+  #removeFirst(): void {
+    const heap = this.#heap;
+    const last = heap.pop();
+    if (last === undefined || heap.length === 0) return;
+    let at = 0;
+    for (;;) {
+      let childAt = 2 * at + 1;
+      const [left, right] = [heap[childAt], heap[childAt + 1]];
+      if (left === undefined) break;
+      if (right !== undefined && isEarlier(right, left)) childAt += 1;
+      const child = heap[childAt];
+      if (child === undefined || !isEarlier(child, last)) break;
+      heap[at] = child;
+      at = childAt;
+    }
+    heap[at] = last;
+  }
+}
+
+interface Ordered {
+  readonly atMs: number;
+  readonly order: number;
+}
+
+function isEarlier(one: Ordered, other: Ordered): boolean {
+  return one.atMs < other.atMs || (one.atMs === other.atMs && one.order < other.order);
+}

@@ -1,0 +1,60 @@
+import { parseArgs } from 'node:util';
+import type { GroupOptions } from './group.ts';
+import { NETWORKS } from './network.ts';
+import { coordinatorLossTable, relayLossTable, steadyTable } from './tables.ts';
+
+/**
+ * Simulates groups of relays: `npm run simulate -- [--relays 3,30,300] [--waiting 1000000] [--wait-seconds 600]
+ * [--lonely 0.1] [--command-us 60] [--batch-us 2000] [--seed 1]`. The rendezvous is the real one; network, coordinator and what relays do
+ * with them are models with the constants of src/cluster. Prints tables; the same ones for the same arguments.
+ */
+const { values } = parseArgs({
+  options: {
+    relays: { type: 'string', default: '3,30,300' },
+    waiting: { type: 'string', default: '1000000' },
+    'wait-seconds': { type: 'string', default: '600' },
+    lonely: { type: 'string', default: '0.1' },
+    // One of 16,800 claims a second, and one of the 200 commands that renew 100,000 claims in 0.4 s: both with the client's part.
+    'command-us': { type: 'string', default: '60' },
+    'batch-us': { type: 'string', default: '2000' },
+    seed: { type: 'string', default: '1' },
+  },
+});
+
+const relays = values.relays.split(',').map(Number);
+const waiting = Number(values.waiting);
+const waitMs = Number(values['wait-seconds']) * 1000;
+const lonely = Number(values.lonely);
+const service = {
+  commandMs: Number(values['command-us']) / 1000,
+  batchMs: Number(values['batch-us']) / 1000,
+};
+const seed = Number(values.seed);
+
+const isCount = (number: number): boolean => Number.isSafeInteger(number) && number > 0;
+const isFit =
+  relays.every((count) => isCount(count) && count > 1) &&
+  [waiting, seed].every(isCount) &&
+  [waitMs, service.commandMs, service.batchMs].every((ms) => ms > 0) &&
+  lonely >= 0 &&
+  lonely < 1;
+
+if (isFit) {
+  const all = NETWORKS.flatMap((network) =>
+    relays.map((count): GroupOptions => ({
+      relays: count,
+      waiting,
+      waitMs,
+      lonely,
+      network,
+      service,
+      seed,
+    })),
+  );
+  for (const table of [steadyTable, relayLossTable, coordinatorLossTable]) {
+    process.stdout.write(`${table(all)}\n`);
+  }
+} else {
+  process.stderr.write('usage: --relays are numbers above 1; the others are numbers above 0\n');
+  process.exitCode = 64;
+}

@@ -5,14 +5,17 @@ import { coordinatorLossTable, relayLossTable, steadyTable } from './tables.ts';
 
 /**
  * Simulates groups of relays: `npm run simulate -- [--relays 3,30,300] [--waiting 1000000] [--wait-seconds 600]
- * [--lonely 0.1] [--command-us 60] [--batch-us 2000] [--seed 1]`. The rendezvous is the real one; network, coordinator and what relays do
- * with them are models with the constants of src/cluster. Prints tables; the same ones for the same arguments.
+ * [--network site] [--lonely 0.1] [--command-us 60] [--batch-us 2000] [--seed 1]`. The rendezvous is the real one; network,
+ * coordinator and what relays do with them are models with the constants of src/cluster. Prints tables; the same ones for the same
+ * arguments. A million takes minutes and 3 GB: one of `--relays` and one `--network` at a time are quicker to see.
  */
 const { values } = parseArgs({
   options: {
     relays: { type: 'string', default: '3,30,300' },
     waiting: { type: 'string', default: '1000000' },
     'wait-seconds': { type: 'string', default: '600' },
+    // `site` or `continent`; both where it is left out.
+    network: { type: 'string', default: '' },
     lonely: { type: 'string', default: '0.1' },
     // One of 16,800 claims a second, and one of the 200 commands that renew 100,000 claims in 0.4 s: both with the client's part.
     'command-us': { type: 'string', default: '60' },
@@ -30,17 +33,19 @@ const service = {
   batchMs: Number(values['batch-us']) / 1000,
 };
 const seed = Number(values.seed);
+const networks = NETWORKS.filter(({ name }) => name.endsWith(values.network));
 
 const isCount = (number: number): boolean => Number.isSafeInteger(number) && number > 0;
 const isFit =
   relays.every((count) => isCount(count) && count > 1) &&
+  networks.length > 0 &&
   [waiting, seed].every(isCount) &&
   [waitMs, service.commandMs, service.batchMs].every((ms) => ms > 0) &&
   lonely >= 0 &&
   lonely < 1;
 
 if (isFit) {
-  const all = NETWORKS.flatMap((network) =>
+  const all = networks.flatMap((network) =>
     relays.map((count): GroupOptions => ({
       relays: count,
       waiting,
@@ -55,6 +60,8 @@ if (isFit) {
     process.stdout.write(`${table(all)}\n`);
   }
 } else {
-  process.stderr.write('usage: --relays are numbers above 1; the others are numbers above 0\n');
+  process.stderr.write(
+    'usage: --relays are numbers above 1, --network is site or continent, the others are numbers above 0\n',
+  );
   process.exitCode = 64;
 }

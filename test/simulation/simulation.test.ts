@@ -82,6 +82,10 @@ describe('the model of a group', () => {
 
   test('lets clients wait apart without a coordinator, and meet when it is back', () => {
     const group = new Group(EXACT);
+    const [early] = group.pairUp(0, 0, 0);
+    equal(early.state, 'paired');
+    group.relays[1]?.claims.adopt(early.token);
+    equal(group.coordinator.live(), 1);
     group.coordinator.fail();
     // Each relay notices by its next test.
     group.runFor(constants.TEST_MS);
@@ -90,6 +94,7 @@ describe('the model of a group', () => {
     group.runFor(10_000);
     deepEqual([first.state, second.state, third.state], ['waiting', 'waiting', 'paired']);
     group.coordinator.restart();
+    equal(group.coordinator.live(), 0);
     group.runFor(constants.MAX_BACKOFF_MS + 500);
     deepEqual([first.state, second.state], ['paired', 'paired']);
   });

@@ -214,7 +214,8 @@ describe('a group of relays by compose', { skip: withoutDocker }, () => {
     // From then on nobody is sent there to be sent away.
     await haproxy.says(/relay-3 is DOWN.*code: 503/u);
 
-    const doomed = await loadOf(crashes);
+    const [doomed, draining] = await Promise.all([loadOf(crashes), loadOf(stops)]);
+    ok(doomed.pairs > 0 && draining.pairs > 0, 'nothing is under way any more');
     for (const transfer of standing) transfer.sendPart();
     await crash(crashes);
     for (const transfer of standing) transfer.sendPart();

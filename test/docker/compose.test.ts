@@ -184,9 +184,13 @@ describe('docker-compose.yml', { skip: withoutDocker, concurrency: true }, () =>
       match(compose, new RegExp(`^ {6}${variable}:`, 'mu'));
       match(example, new RegExp(`^#${variable}=`, 'mu'));
     }
-    const overrides = ['host-network.yml', 'one-port.yml', 'tls-caddy.yml', 'tls-nginx.yml'].map((name) =>
-      readFileSync(join(ROOT, 'deploy', 'compose', name), 'utf8'),
-    );
+    const overrides = [
+      'host-network.yml',
+      'one-port.yml',
+      'cluster.yml',
+      'tls-caddy.yml',
+      'tls-nginx.yml',
+    ].map((name) => readFileSync(join(ROOT, 'deploy', 'compose', name), 'utf8'));
     for (const [, variable] of [compose, ...overrides].join('\n').matchAll(/\$\{([A-Z_]+)/gu))
       match(example, new RegExp(`^#${variable}=`, 'mu'));
   });

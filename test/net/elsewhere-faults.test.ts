@@ -103,10 +103,17 @@ describe('an owner that can not be reached', () => {
       await waiter.closed;
       open();
       await until(() => group.member(0).links.size === 1);
+      await client.send(' and more');
+      const [link] = group.member(1).links;
+      await until(() => link?.deliveredBytes === handshake(token, SIDE_B).length + 14);
+      const answer = group.member(1).answers.shut();
       group.member(0).cutLinks();
-      shut();
+      await waitingAt(group, 1, 1);
+      await client.send(', and at home');
       const partner = await come(group, 2, handshake(token, SIDE_A));
-      assert.equal((await partner.until(8)).toString(), 'ok\nearly');
+      shut();
+      answer();
+      assert.equal((await partner.until(30)).toString(), 'ok\nearly and more, and at home');
       client.end();
       await partner.closed;
     },

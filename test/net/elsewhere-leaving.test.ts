@@ -144,6 +144,8 @@ describe('a partner that comes to its relay', () => {
     open();
     assert.equal((await other.until(8)).toString(), 'ok\nearly');
     assert.equal((await one.until(3)).toString(), 'ok\n');
+    // A pair asks for no token.
+    assert.equal(ownerOf(group, token), 0);
     one.end();
     await other.closed;
     await recorded(group, 1, ['happy tcp tcp']);

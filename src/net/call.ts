@@ -52,7 +52,7 @@ export class Call implements PeerHandler {
   }
 
   /** @param line the client's, with its newline */
-  start(elsewhere: Elsewhere, owner: Owner, line: Uint8Array): void {
+  start(elsewhere: Pick<Elsewhere, 'call'>, owner: Owner, line: Uint8Array): void {
     elsewhere.call(owner).then(
       (link) => this.#connected(link, line),
       () => this.#fail('unreachable'),

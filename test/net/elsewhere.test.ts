@@ -205,6 +205,6 @@ describe('a client that is passed on', () => {
       await other.closed;
       await recorded(group, 0, ['happy link tcp']);
     },
-    { limits: { pairBytes: 1000 } },
+    { only: { 1: { limits: { pairBytes: 1000 } } } },
   );
 });

@@ -11,14 +11,20 @@ import type { Close, TestClient } from './test-client.ts';
 
 export const TRANSPORTS: readonly Transport[] = ['tcp', 'unix', 'websocket'];
 
+export interface SceneOptions extends HouseOptions {
+  readonly relays?: number;
+  /** What one relay has besides, by its place. */
+  readonly only?: Readonly<Record<number, HouseOptions>>;
+}
+
 /** What is to be left of a test when its clients have gone: nothing. */
 export function scene(
   name: string,
   play: (group: HouseGroup) => Promise<void>,
-  { relays = 2, ...options }: HouseOptions & { readonly relays?: number } = {},
+  { relays = 2, only = {}, ...options }: SceneOptions = {},
 ): void {
   test(name, { timeout: 60_000 }, async (context) => {
-    const group = await HouseGroup.open(relays, options);
+    const group = await HouseGroup.open(relays, options, only);
     context.after(() => group.close());
     await play(group);
     await group.deserted();

@@ -160,10 +160,16 @@ export class HouseGroup {
     this.owners = owners;
   }
 
-  static async open(count: number, options: HouseOptions = {}): Promise<HouseGroup> {
+  /** @param only what one relay has besides, by its place */
+  static async open(
+    count: number,
+    options: HouseOptions = {},
+    only: Readonly<Record<number, HouseOptions>> = {},
+  ): Promise<HouseGroup> {
     const owners = new Owners();
     const members: GroupMember[] = [];
-    for (let each = 0; each < count; each += 1) members.push(await GroupMember.open(owners, options));
+    for (let each = 0; each < count; each += 1)
+      members.push(await GroupMember.open(owners, { ...options, ...only[each] }));
     return new HouseGroup(members, owners);
   }
 

@@ -1,0 +1,187 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { connect, createServer } from 'node:net';
+import type { Server, Socket } from 'node:net';
+import { after, before, describe, test } from 'node:test';
+import type { TestContext } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
+import { Call } from '../../src/net/call.ts';
+import type { Caller } from '../../src/net/call.ts';
+import { DataPlane } from '../../src/net/data-plane.ts';
+import type { Elsewhere, Link } from '../../src/net/elsewhere.ts';
+import { FedWire } from '../support/fed-wire.ts';
+import { until } from '../support/scratch.ts';
+
+const LINE = new TextEncoder().encode('a line\n');
+const OWNER = { id: 'owner', address: 'there' };
+
+/** What the one who calls is told, word by word. */
+class Told implements Caller {
+  readonly words: string[] = [];
+  bytes = '';
+
+  connected(): void {
+    this.words.push('connected');
+  }
+
+  answered(word: string, rest: Uint8Array): void {
+    this.words.push(`answered ${word}`);
+    this.received(rest);
+  }
+
+  failed(failure: string): void {
+    this.words.push(`failed ${failure}`);
+  }
+
+  received(bytes: Uint8Array): void {
+    this.bytes += Buffer.from(bytes).toString();
+  }
+
+  drained(): void {
+    this.words.push('drained');
+  }
+
+  ended(): void {
+    this.words.push('ended');
+  }
+}
+
+for (const kind of ['shared buffer', 'ordinary streams'] as const) {
+  describe(`a call by way of the ${kind}`, () => {
+    const sockets: Socket[] = [];
+    const server: Server = createServer({ allowHalfOpen: true }, (socket) => sockets.push(socket));
+    let plane = DataPlane.ofOrdinaryStreams();
+    let port = 0;
+    before(async () => {
+      if (kind === 'shared buffer') plane = await DataPlane.open(2 ** 20);
+      server.listen(0, '127.0.0.1');
+      await once(server, 'listening');
+      const address = server.address();
+      if (address !== null && typeof address === 'object') ({ port } = address);
+    });
+    after(() => server.close());
+
+    async function dial(): Promise<Link> {
+      const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+      await once(socket, 'connect');
+      return { wire: plane.wireOfSocket(socket, 'tcp'), firstBytes: new Uint8Array(0) };
+    }
+
+    /** A call to an owner that is a socket, which has taken the line. */
+    async function call(
+      context: TestContext,
+      dialed: () => Promise<Link> = dial,
+    ): Promise<{ told: Told; call: Call; owner: Socket; isOver: () => boolean }> {
+      const told = new Told();
+      const made = new Call(told);
+      const elsewhere: Pick<Elsewhere, 'call'> = { call: dialed };
+      made.start(elsewhere, OWNER, LINE);
+      await until(() => sockets.length > 0);
+      const owner = sockets.pop();
+      if (owner === undefined) throw new Error('nobody calls');
+      context.after(() => owner.destroy());
+      owner.setNoDelay(true).on('error', () => undefined);
+      const [line] = await once(owner, 'data');
+      assert.equal(String(line), 'a line\n');
+      let isOver = false;
+      owner.once('end', () => (isOver = true));
+      return { told, call: made, owner, isOver: () => isOver };
+    }
+
+    for (const word of ['impatient', 'busy', 'over quota', 'gone']) {
+      test(`ends with the word "${word}", and nothing behind it is of interest`, async (context) => {
+        const { told, owner, isOver } = await call(context);
+        owner.write(`${word}\nmore`);
+        await until(isOver);
+        owner.write('and more');
+        owner.end();
+        await once(owner, 'close');
+        assert.deepEqual(told.words, ['connected', `answered ${word}`]);
+      });
+    }
+
+    test('takes the bytes that come with the word', async (context) => {
+      const { told, owner, call: made, isOver } = await call(context);
+      owner.write('ok\nbytes\nand lines');
+      await until(() => told.bytes === 'bytes\nand lines');
+      made.hangUp();
+      await until(isOver);
+      owner.end('unheard');
+      await once(owner, 'close');
+      assert.equal(told.bytes, 'bytes\nand lines');
+      assert.deepEqual(told.words, ['connected', 'answered ok']);
+    });
+
+    test('takes what had come before it was made', async (context) => {
+      const { told } = await call(context, async () => ({
+        ...(await dial()),
+        firstBytes: Buffer.from('ok\nbytes'),
+      }));
+      assert.deepEqual(told.words, ['connected', 'answered ok']);
+      assert.equal(told.bytes, 'bytes');
+    });
+
+    for (const [name, words] of Object.entries({
+      'a word that it does not know': 'elsewhere\n',
+      'an empty word': '\n',
+      'a line without an end': 'x'.repeat(64),
+    })) {
+      test(`comes to nothing with ${name}, and is told so once`, async (context) => {
+        const { told, owner, isOver } = await call(context);
+        owner.write(words);
+        await until(isOver);
+        owner.end('ok\n');
+        await once(owner, 'close');
+        assert.deepEqual(told.words, ['connected', 'failed moved']);
+      });
+    }
+
+    test('comes to nothing with an owner that goes in the middle of a word', async (context) => {
+      const { told, owner, isOver } = await call(context);
+      owner.end('o');
+      await until(isOver);
+      assert.deepEqual(told.words, ['connected', 'failed moved']);
+      const { told: hurt, owner: other } = await call(context);
+      other.resetAndDestroy();
+      await until(() => hurt.words.length === 2);
+      assert.deepEqual(hurt.words, ['connected', 'failed moved']);
+    });
+
+    test('that nobody answers comes to nothing, and to nothing at all where it was hung up', async () => {
+      const told = new Told();
+      const nobody = Promise.reject(new Error('nobody'));
+      const made = new Call(told);
+      made.start({ call: () => nobody }, OWNER, LINE);
+      await until(() => told.words.length === 1);
+      assert.deepEqual(told.words, ['failed unreachable']);
+      const given = new Told();
+      const up = new Call(given);
+      const { promise, reject } = Promise.withResolvers<Link>();
+      up.start({ call: () => promise }, OWNER, LINE);
+      up.hangUp();
+      reject(new Error('nobody'));
+      await promise.catch(() => undefined);
+      assert.deepEqual(given.words, []);
+    });
+  });
+}
+
+test('a call takes an owner’s word in any pieces, out of memory that is used again', async () => {
+  for (const words of ['ok\nbytes', 'over quota\n', 'elsewhere\n']) {
+    const expected = await outcome(words, []);
+    for (let first = 1; first < words.length; first += 1) {
+      for (let second = first; second < words.length; second += 1)
+        assert.deepEqual(await outcome(words, [first, second]), expected);
+    }
+  }
+});
+
+/** What a caller is told when the owner's words come cut at these places. */
+async function outcome(words: string, cuts: readonly number[]): Promise<Told> {
+  const told = new Told();
+  const wire = new FedWire();
+  new Call(told).start({ call: () => Promise.resolve({ wire, firstBytes: new Uint8Array(0) }) }, OWNER, LINE);
+  await setImmediate();
+  for (const [at, from] of [0, ...cuts].entries()) wire.feed(words.slice(from, cuts[at] ?? words.length));
+  return told;
+}

@@ -167,8 +167,13 @@ for (const kind of ['shared buffer', 'ordinary streams'] as const) {
 }
 
 test('a call takes an owner’s word in any pieces, out of memory that is used again', async () => {
-  for (const words of ['ok\nbytes', 'over quota\n', 'elsewhere\n']) {
-    const expected = await outcome(words, []);
+  const told = {
+    'ok\nbytes': { words: ['connected', 'answered ok'], bytes: 'bytes' },
+    'over quota\n': { words: ['connected', 'answered over quota'], bytes: '' },
+    'elsewhere\n': { words: ['connected', 'failed moved'], bytes: '' },
+  };
+  for (const [words, expected] of Object.entries(told)) {
+    assert.deepEqual(await outcome(words, []), expected);
     for (let first = 1; first < words.length; first += 1) {
       for (let second = first; second < words.length; second += 1)
         assert.deepEqual(await outcome(words, [first, second]), expected);
@@ -177,11 +182,11 @@ test('a call takes an owner’s word in any pieces, out of memory that is used a
 });
 
 /** What a caller is told when the owner's words come cut at these places. */
-async function outcome(words: string, cuts: readonly number[]): Promise<Told> {
+async function outcome(words: string, cuts: readonly number[]): Promise<Pick<Told, 'words' | 'bytes'>> {
   const told = new Told();
   const wire = new FedWire();
   new Call(told).start({ call: () => Promise.resolve({ wire, firstBytes: new Uint8Array(0) }) }, OWNER, LINE);
   await setImmediate();
   for (const [at, from] of [0, ...cuts].entries()) wire.feed(words.slice(from, cuts[at] ?? words.length));
-  return told;
+  return { ...told };
 }

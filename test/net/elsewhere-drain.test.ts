@@ -39,14 +39,14 @@ describe('a relay that drains', () => {
         const pair = await awaited(group);
         const carried = await come(group, 1, handshake(pair.token, SIDE_B), transport);
         await talk(pair.waiter, carried);
-          const drained = group.member(1).house.hub.drain(10_000, new AbortController().signal);
-          await hears(guest, 'shutting down\n', 1013);
+        const drained = group.member(1).house.hub.drain(10_000, new AbortController().signal);
+        await hears(guest, 'shutting down\n', 1013);
         await waitingAt(group, 0, 1);
         await carried.send(Buffer.alloc(100_000));
         await pair.waiter.until(100_017);
         // Longer than those are given who only have to answer a FIN.
-      const still = sleep(400, 'it runs');
-      assert.equal(await Promise.race([drained, still]), 'it runs');
+        const still = sleep(400, 'it runs');
+        assert.equal(await Promise.race([drained, still]), 'it runs');
         carried.end();
         assert.deepEqual(await carried.closed, ended(transport));
         await pair.waiter.closed;

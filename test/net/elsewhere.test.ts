@@ -172,6 +172,27 @@ describe('a client that is passed on', () => {
     });
   }
 
+  for (const transport of TRANSPORTS) {
+    scene(
+      `waits for a partner that takes nothing, and goes on when it does (${transport})`,
+      async (group) => {
+        const { token, waiter } = await awaited(group);
+        const client = await come(group, 1, handshake(token, SIDE_B), transport);
+        await waiter.until(3);
+        waiter.pause();
+        const bytes = randomBytesOf(4, 40_000_000);
+        const sent = client.sendAll(bytes, 65_536);
+        const [link] = group.member(1).links;
+        await until(() => (link?.heldBytes ?? 0) > 0);
+        waiter.resume();
+        await sent;
+        assert.ok((await waiter.until(3 + bytes.length)).subarray(3).equals(bytes));
+        client.end();
+        await waiter.closed;
+      },
+    );
+  }
+
   scene('and sends text messages is closed with 1003 wherever it is', async (group) => {
     const { token, waiter } = await awaited(group);
     const open = group.member(1).journeys.shut();

@@ -1,19 +1,17 @@
+import { Dice } from '../support/dice.ts';
+
 /** Numbers that look random, the same ones for the same seed. */
 export class Random {
-  #state: number;
+  readonly #dice: Dice;
 
   /** @param seed a whole number */
   constructor(seed: number) {
-    this.#state = seed >>> 0;
+    this.#dice = new Dice(seed);
   }
 
-  /** At least 0 and less than 1. Mulberry32, of Tommy Ettinger: https://gist.github.com/tommyettinger/46a874533244883189143505d203312c */
+  /** At least 0 and less than 1. */
   uniform(): number {
-    this.#state = (this.#state + 0x6d2b79f5) >>> 0;
-    let mixed = this.#state;
-    mixed = Math.imul(mixed ^ (mixed >>> 15), mixed | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+    return this.#dice.roll();
   }
 
   /** At least `least` and less than `most`. */

@@ -99,8 +99,7 @@ export class Passage implements Caller {
   settle(): void {
     clearTimeout(this.#timer);
     if (!this.#isHeld) return;
-    this.#isHeld = false;
-    this.#traveller.peer.resume();
+    this.#release();
     const early = this.#early;
     this.#early = NOTHING;
     if (early.length > 0) this.#traveller.onData(early);

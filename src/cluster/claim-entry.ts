@@ -1,5 +1,5 @@
 import type { Token } from '../protocol/wire.ts';
-import type { Owner } from './claim-value.ts';
+import type { Owner } from '../net/elsewhere.ts';
 
 /** Whose a token is: who waits for it waits here, or goes there. */
 export type Claim = { readonly kind: 'ours' } | { readonly kind: 'theirs'; readonly owner: Owner };

@@ -1,6 +1,6 @@
 import { DROP, RENEW, TAKE } from './claim-scripts.ts';
 import { decodeOwner, encodeOwner } from './claim-value.ts';
-import type { Owner } from './claim-value.ts';
+import type { Owner } from '../net/elsewhere.ts';
 import { CoordinatorError } from './claim-connection.ts';
 import type { Coordinator } from './coordinator.ts';
 

@@ -1,10 +1,4 @@
-/** A relay as others know it. */
-export interface Owner {
-  /** Of its process, and of no other that ever was: 8 to 64 letters, digits, `-` or `_`. */
-  readonly id: string;
-  /** Where its cluster listener can be reached: `host:port`, an IPv6 address in brackets. */
-  readonly address: string;
-}
+import type { Owner } from '../net/elsewhere.ts';
 
 /** Changes when a relay that knows the old form could not make sense of the new one. */
 const VERSION = '1';

@@ -6,7 +6,7 @@ import { ClaimKeys } from './claim-key.ts';
 import { ClaimRounds } from './claim-rounds.ts';
 import { ClaimStore } from './claim-store.ts';
 import type { Held } from './claim-store.ts';
-import type { Owner } from './claim-value.ts';
+import type { Owner } from '../net/elsewhere.ts';
 import { Coordinator } from './coordinator.ts';
 
 /** How long a claim outlives a relay that has died, in milliseconds, when the caller does not say. */

@@ -3,9 +3,9 @@ import type { Wire } from './wire.ts';
 
 /** Another relay of the group. */
 export interface Owner {
-  /** Of its process: another one at the same address is another owner. */
+  /** Of its process, and of no other that ever was: 8 to 64 letters, digits, `-` or `_`. */
   readonly id: string;
-  /** Where it takes links, as `host:port`. */
+  /** Where it takes links: `host:port`, an IPv6 address in brackets. */
   readonly address: string;
 }
 

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { TestContext } from 'node:test';
 import { ClaimKeys, KEY_PREFIX } from '../../src/cluster/claim-key.ts';
 import { decodeOwner } from '../../src/cluster/claim-value.ts';
-import type { Owner } from '../../src/cluster/claim-value.ts';
+import type { Owner } from '../../src/net/elsewhere.ts';
 import { Claims } from '../../src/cluster/claims.ts';
 import { parseHandshake } from '../../src/protocol/handshake.ts';
 import type { Token } from '../../src/protocol/wire.ts';

@@ -1,171 +1,8 @@
 import assert from 'node:assert/strict';
-import { readFileSync, readdirSync } from 'node:fs';
-import { join, posix } from 'node:path';
 import { describe, test } from 'node:test';
-
-/** Source texts by their path inside src, with `/` between its parts. */
-type Sources = ReadonlyMap<string, string>;
-
-/** From bottom to top, each with the files it holds: a file imports from its own room or from lower ones. */
-const ROOMS: readonly (readonly [name: string, files: RegExp])[] = [
-  // Lowest, so that it knows nothing of the others; the protocol imports nothing but itself anyway.
-  ['process metrics', /^process-metrics\.ts$/u],
-  ['protocol', /^protocol\//u],
-  ['error code', /^error-code\.ts$/u],
-  ['endpoint', /^net\/(?:endpoint|trusted-proxies)\.ts$/u],
-  ['config', /^config\//u],
-  ['output', /^output\.ts$/u],
-  ['logging', /^logging\.ts$/u],
-  ['program', /^program\.ts$/u],
-  ['listener', /^net\/listener\.ts$/u],
-  ['usage', /^usage\//u],
-  ['limits', /^limits\//u],
-  // Three of its files lie lower; the rest of the folder is this room.
-  ['net', /^net\/(?!(?:endpoint|trusted-proxies|listener)\.ts$)/u],
-  ['status', /^status\//u],
-  ['cluster', /^cluster\//u],
-  ['sidecar api', /^sidecar\/api\.ts$/u],
-  ['dashboard', /^sidecar\/dashboard\//u],
-  ['sidecar', /^sidecar\/(?!api\.ts$|dashboard\/)/u],
-  ['relay', /^relay(?:-[a-z]+)?\.ts$/u],
-  ['main', /^main\.ts$/u],
-  ['healthcheck', /^healthcheck\.ts$/u],
-  ['import', /^import\.ts$/u],
-];
-
-/** Rooms that know nothing of each other, though one has to lie above the other. */
-const STRANGERS: readonly ReadonlySet<string>[] = [
-  new Set(['usage', 'net']),
-  new Set(['net', 'status']),
-  new Set(['net', 'sidecar']),
-  // The page gets everything by HTTP; of the rest of the sidecar it knows what is said there.
-  new Set(['dashboard', 'sidecar']),
-  ...['process metrics', 'config', 'output', 'usage', 'net', 'status'].map(
-    (room) => new Set([room, 'dashboard']),
-  ),
-  new Set(['sidecar', 'relay']),
-];
-
-/** What a browser finds there, though it lies elsewhere. */
-const SERVED: ReadonlySet<string> = new Set(['sidecar/dashboard/uplot.js']);
-
-/** What is no source, and tells the version. */
-const DATA: ReadonlySet<string> = new Set(['../package.json']);
-
-/** What runs programs; what finds something there: Node's own parts in one file, and its version in another. */
-const MAY_TOUCH_PROCESS: ReadonlySet<string> = new Set([
-  'program.ts',
-  'healthcheck.ts',
-  'import.ts',
-  'net/handle.ts',
-  'process-metrics.ts',
-]);
-
-/** What reaches out of a pure room without an import. */
-const IMPURE =
-  /\b(?:process|Buffer|Date|performance|setTimeout|setInterval|setImmediate|console|Math\s*\.\s*random|crypto|fetch|globalThis|require)\b/gu;
-
-const COMMENTS_AND_STRINGS =
-  /\/\*[\s\S]*?\*\/|\/\/[^\n]*|'(?:\\.|[^'\\\n])*'|"(?:\\.|[^"\\\n])*"|`(?:\\[\s\S]|[^`\\])*`/gu;
-
-function withoutComments(source: string): string {
-  return source.replace(COMMENTS_AND_STRINGS, (found) => (found.startsWith('/') ? ' ' : found));
-}
-
-/** Leaves of a source what runs: no comments, and of strings only what templates compute. */
-function codeOf(source: string): string {
-  return source.replace(COMMENTS_AND_STRINGS, (found) =>
-    found.startsWith('`') ? (found.match(/\$\{[^}]*\}/gu) ?? []).join(' ') : ' ',
-  );
-}
-
-/** Whatever a file names behind `from` or `import`, types included. */
-function importsOf(source: string): string[] {
-  const statements = /\b(?:import|export)\b[^'"`;]*?\bfrom\s*(['"])(.+?)\1|\bimport\s*\(?\s*(['"`])(.+?)\3/gu;
-  return [...withoutComments(source).matchAll(statements)].map((match) => match[2] ?? match[4] ?? '');
-}
-
-/** The path inside src of what a file imports, or null for a package. */
-function resolve(file: string, specifier: string): string | null {
-  return specifier.startsWith('.') ? posix.join(posix.dirname(file), specifier) : null;
-}
-
-function roomOf(file: string): number {
-  return ROOMS.findIndex(([, files]) => files.test(file));
-}
-
-/** Every fault of an architecture, each in a sentence that names its file. */
-function faultsOf(sources: Sources): string[] {
-  const faults: string[] = [];
-  for (const [file, source] of sources) {
-    faults.push(...faultsOfFile(file, source));
-    for (const specifier of importsOf(source)) faults.push(...faultsOfImport(sources, file, specifier));
-  }
-  return [...faults, ...cyclesOf(sources)];
-}
-
-function faultsOfFile(file: string, source: string): string[] {
-  const code = codeOf(source);
-  const faults: string[] = [];
-  if (roomOf(file) < 0) faults.push(`${file} is in no room`);
-  if (posix.basename(file) === 'index.ts') faults.push(`${file} is a barrel`);
-  if (/\bexport\s+default\b|\bexport\s*\{[^}]*\bas\s+default\b/u.test(code)) {
-    faults.push(`${file} has a default export`);
-  }
-  if (!MAY_TOUCH_PROCESS.has(file) && /\bprocess\s*(?:\?\.|\.|\[)/u.test(code))
-    faults.push(`${file} touches process`);
-  if (file.startsWith('protocol/')) {
-    for (const [name] of code.matchAll(IMPURE)) faults.push(`${file} is not pure: ${name}`);
-  }
-  return faults;
-}
-
-function faultsOfImport(sources: Sources, file: string, specifier: string): string[] {
-  const target = resolve(file, specifier);
-  const faults: string[] = [];
-  if (file.startsWith('protocol/') && !/^\.\/[^/]+$/u.test(specifier)) {
-    faults.push(`${file} imports ${specifier}, which is no sibling`);
-  }
-  if (!MAY_TOUCH_PROCESS.has(file) && /^(?:node:)?process$/u.test(specifier))
-    faults.push(`${file} touches process`);
-  if (target === null || SERVED.has(target) || DATA.has(target)) return faults;
-  if (!specifier.endsWith('.ts')) faults.push(`${file} imports ${specifier}, which does not end in .ts`);
-  else if (!sources.has(target)) faults.push(`${file} imports ${specifier}, which is not there`);
-  const [from, to] = [roomOf(file), roomOf(target)];
-  const rooms = [ROOMS[from]?.[0] ?? '', ROOMS[to]?.[0] ?? ''];
-  const strangers = from !== to && STRANGERS.some((pair) => rooms.every((room) => pair.has(room)));
-  if (strangers) faults.push(`${file} imports from a room that it may not know: ${specifier}`);
-  else if (to > from) faults.push(`${file} imports upward: ${specifier}`);
-  return faults;
-}
-
-/** Cycles of imports, each once, as `a -> b -> a`. */
-function cyclesOf(sources: Sources): string[] {
-  const done = new Set<string>();
-  const faults: string[] = [];
-  function visit(file: string, path: readonly string[]): void {
-    const start = path.indexOf(file);
-    if (start >= 0) faults.push(`cycle: ${[...path.slice(start), file].join(' -> ')}`);
-    const source = sources.get(file);
-    if (start >= 0 || done.has(file) || source === undefined) return;
-    for (const specifier of importsOf(source)) {
-      const target = resolve(file, specifier);
-      if (target !== null) visit(target, [...path, file]);
-    }
-    done.add(file);
-  }
-  for (const file of sources.keys()) visit(file, []);
-  return faults;
-}
-
-function readSources(): Sources {
-  const root = join(import.meta.dirname, '..', 'src');
-  // What types a package lacks is written as that package has it, default exports and all.
-  const files = readdirSync(root, { recursive: true, encoding: 'utf8' }).filter(
-    (file) => /\.[cm]?[jt]sx?$/u.test(file) && !file.endsWith('.d.ts'),
-  );
-  return new Map(files.map((file) => [file.replaceAll('\\', '/'), readFileSync(join(root, file), 'utf8')]));
-}
+import { faultsOf } from './architecture/faults.ts';
+import { importsOf, readSources } from './architecture/imports.ts';
+import { LOADED_LATE, RESERVED, ROOMS } from './architecture/rooms.ts';
 
 describe('the sources', () => {
   const sources = readSources();
@@ -181,8 +18,30 @@ describe('the sources', () => {
         `room ${name} has files`,
       );
     }
-    assert.ok(importsOf(sources.get('main.ts') ?? '').includes('./relay.ts'));
-    assert.ok(importsOf(sources.get('net/hub.ts') ?? '').includes('../protocol/session.ts'));
+    const named = (file: string): string[] =>
+      importsOf(sources.get(file) ?? '').map(({ specifier, kind }) => `${kind} ${specifier}`);
+    assert.ok(named('main.ts').includes('first ./relay.ts'));
+    assert.ok(named('net/hub.ts').includes('type ../protocol/session.ts'));
+    const group = named('relay.ts').filter((name) => name.endsWith('./relay-cluster.ts'));
+    assert.deepEqual(group, ['type ./relay-cluster.ts', 'late ./relay-cluster.ts']);
+  });
+
+  test('have what is reserved for some of them, and what is loaded late', () => {
+    const files = [...sources.keys()];
+    const packages = files
+      .flatMap((file) => importsOf(sources.get(file) ?? ''))
+      .map(({ specifier }) => specifier);
+    for (const { what, by } of RESERVED) {
+      assert.ok(
+        [...files, ...packages].some((name) => what.test(name)),
+        String(what),
+      );
+      assert.ok(
+        files.some((file) => by.test(file)),
+        String(by),
+      );
+    }
+    for (const file of LOADED_LATE) assert.ok(sources.has(file), file);
   });
 });
 
@@ -198,16 +57,22 @@ function faultsIn(files: Readonly<Record<string, string>>): string[] {
     'net/endpoint.ts': 'export class EndpointError extends Error {}\n',
     'net/peer.ts': "import type { Mood } from '../protocol/wire.ts';\nexport const none = Buffer.alloc(0);\n",
     'config/config.ts': "import type { Endpoint } from '../net/endpoint.ts';\nexport interface Config {}\n",
+    'logging.ts': 'export const level = 1;\n',
+    'limits/quota.ts': 'export const quota = 1;\n',
     'output.ts': "import { pino } from 'pino';\nexport const now = Date.now();\n",
     'usage/record.ts': "import {\n  NEWLINE,\n} from '../protocol/wire.ts';\n",
     'usage/sink.ts': "import '../output.ts';\nimport './record.ts';\n",
+    'cluster/claims.ts':
+      "import { RedisClient } from './coordinator.ts';\nimport { none } from '../net/peer.ts';\n",
+    'cluster/coordinator.ts': "export { RedisClient } from '@redis/client';\n",
+    'relay-cluster.ts': "import './cluster/claims.ts';\nexport class RelayCluster {}\n",
     'status/page.ts': "import '../net/endpoint.ts';\nimport type { R } from '../usage/record.ts';\n",
     'sidecar/api.ts': "import type { R } from '../status/page.ts';\n",
     'sidecar/dashboard/page.ts': "import type { R } from '../api.ts';\n",
     'sidecar/server.ts': "import './api.ts';\nimport '../usage/record.ts';\n",
     'healthcheck.ts': "import './sidecar/server.ts';\nprocess.exitCode = 1;\n",
     'relay.ts':
-      "export { none } from './net/peer.ts';\nimport './status/page.ts';\nimport './config/config.ts';\n",
+      "export { none } from './net/peer.ts';\nimport './status/page.ts';\nimport './config/config.ts';\nimport type { RelayCluster } from './relay-cluster.ts';\nawait import('./relay-cluster.ts');\n",
     'main.ts': "import './relay.ts';\nimport './program.ts';\n",
     'program.ts': "import './output.ts';\nprocess.exitCode = 78;\n",
   };
@@ -262,6 +127,57 @@ describe('the check of the architecture', () => {
     ['net/x.ts', 'export const pid = process.pid;', 'touches process'],
     ['net/x.ts', 'export const pid = `${process.pid}`;', 'touches process'],
     ['net/x.ts', "import { env } from 'node:process';", 'touches process'],
+    [
+      'cluster/x.ts',
+      "import { createClient } from '@redis/client';",
+      'imports @redis/client, which is not for it',
+    ],
+    ['net/x.ts', "import type { A } from '@redis/client';", 'imports @redis/client, which is not for it'],
+    [
+      'relay-x.ts',
+      "await import('@redis/client/dist/x');",
+      'imports @redis/client/dist/x, which is not for it',
+    ],
+    ['relay-x.ts', "import './cluster/claims.ts';", 'imports ./cluster/claims.ts, which is not for it'],
+    [
+      'relay-x.ts',
+      "import type { A } from './cluster/claims.ts';",
+      'imports ./cluster/claims.ts, which is not for it',
+    ],
+    ['main.ts', "await import('./cluster/claims.ts');", 'imports ./cluster/claims.ts, which is not for it'],
+    ['main.ts', "import './relay-cluster.ts';", 'imports ./relay-cluster.ts before it is needed'],
+    [
+      'relay-x.ts',
+      "import { type RelayCluster } from './relay-cluster.ts';",
+      'imports ./relay-cluster.ts before it is needed',
+    ],
+    [
+      'relay-x.ts',
+      "import type, { A } from './relay-cluster.ts';",
+      'imports ./relay-cluster.ts before it is needed',
+    ],
+    [
+      'relay-x.ts',
+      "export { RelayCluster } from './relay-cluster.ts';",
+      'imports ./relay-cluster.ts before it is needed',
+    ],
+    ...[
+      '../config/config.ts',
+      '../output.ts',
+      '../program.ts',
+      '../usage/record.ts',
+      '../status/page.ts',
+      '../limits/quota.ts',
+      '../logging.ts',
+      '../process-metrics.ts',
+      '../sidecar/api.ts',
+      '../sidecar/server.ts',
+      '../sidecar/dashboard/page.ts',
+    ].map(
+      (found) =>
+        ['cluster/x.ts', `import '${found}';`, `imports from a room that it may not know: ${found}`] as const,
+    ),
+    ['cluster/x.ts', "import '../relay.ts';", 'imports upward: ../relay.ts'],
     ['helpers/x.ts', 'export const x = 1;', 'is in no room'],
   ];
   for (const [file, source, fault] of cases) {

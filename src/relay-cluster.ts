@@ -6,6 +6,7 @@ import type { Logger } from 'pino';
 import { Cluster } from './cluster/cluster.ts';
 import { LinkDoor } from './cluster/link-door.ts';
 import type { LinkFailure } from './cluster/link-guest.ts';
+import { LinkTls } from './cluster/link-tls.ts';
 import type { ClusterConfig } from './config/cluster-config.ts';
 import { Seldom } from './logging.ts';
 import type { DataPlane } from './net/data-plane.ts';
@@ -31,6 +32,7 @@ export class RelayCluster {
   readonly #log: Logger;
   readonly #door: LinkDoor;
   readonly #server: Server;
+  readonly #tls: LinkTls | null;
   #cluster: Cluster | null = null;
 
   constructor(config: ClusterConfig, house: ClusterHouse, log: Logger) {
@@ -38,10 +40,12 @@ export class RelayCluster {
     this.#house = house;
     this.#log = log;
     const { plane, doors } = house;
+    this.#tls = config.tls ? new LinkTls(config.secret) : null;
     const seldom = new Seldom(TELL_MS, () => performance.now());
     this.#door = new LinkDoor({
       plane,
       secret: config.secret,
+      tls: this.#tls,
       arrived: (wire, firstBytes) => doors.acceptLink(wire, firstBytes),
       failed: (failure: LinkFailure) => {
         if (failure === 'closed') return;
@@ -65,12 +69,18 @@ export class RelayCluster {
     if (bound.kind !== 'tcp') throw new Error('the cluster listener is no TCP listener');
     const host = advertise?.host ?? bound.interface ?? ownAddress();
     const port = advertise?.port ?? bound.port;
+    const seldom = new Seldom(TELL_MS, () => performance.now());
     const self = { id: randomUUID(), address: `${isIPv6(host) ? `[${host}]` : host}:${port}` };
     const cluster = new Cluster({
       url,
       secret,
       self,
       plane,
+      tls: this.#tls,
+      callFailed: (failure, owner) =>
+        seldom.happened((times) =>
+          this.#log.warn({ relay: owner.address, failure, times }, 'another relay could not be called'),
+        ),
       events: {
         lost: (token, owner) => hub.callAway(token, owner),
         up: () => this.#log.info('the coordinator answers: clients meet whichever relay they come to'),
@@ -103,6 +113,7 @@ export class RelayCluster {
         version: calls.failed.version,
         secret: calls.failed.secret,
         not_a_relay: calls.failed['not a relay'],
+        tls: calls.failed.tls,
         unreachable: calls.failed.unreachable,
         timeout: calls.failed.timeout,
       },

@@ -7,6 +7,7 @@ import type { Claim } from './claim-entry.ts';
 import type { ClaimsOptions } from './claims.ts';
 import { LinkError, callRelay } from './link-call.ts';
 import type { LinkCall, LinkErrorCode } from './link-call.ts';
+import type { LinkTls } from './link-tls.ts';
 
 /** For a connection to another relay and the greeting. A Go receiver gives the relay 5 s in all. In milliseconds. */
 const CALL_MS = 1500;
@@ -16,6 +17,10 @@ const AGAIN_MS = 50;
 
 export interface ClusterOptions extends ClaimsOptions {
   readonly plane: DataPlane;
+  /** The same on all relays of the group. */
+  readonly tls: LinkTls | null;
+  /** Another relay could not be called. Not told of calls that end because this relay does. */
+  readonly callFailed: (failure: LinkErrorCode, owner: Owner) => void;
 }
 
 /** The other relays of the group: whose a token is, and a link to them. */
@@ -27,6 +32,7 @@ export class Cluster implements Elsewhere {
     version: 0,
     secret: 0,
     'not a relay': 0,
+    tls: 0,
     unreachable: 0,
     timeout: 0,
     aborted: 0,
@@ -60,21 +66,27 @@ export class Cluster implements Elsewhere {
     this.#claims.release(token);
   }
 
-  async call({ address }: Owner): Promise<Link> {
+  async call(owner: Owner): Promise<Link> {
     this.#calls += 1;
     try {
-      return await this.#callTwice(address);
+      return await this.#callTwice(owner);
     } catch (error) {
-      if (error instanceof LinkError) this.#failures[error.code] += 1;
+      if (error instanceof LinkError) this.#failed(error.code, owner);
       throw error;
     }
   }
 
+  #failed(failure: LinkErrorCode, owner: Owner): void {
+    this.#failures[failure] += 1;
+    if (failure !== 'aborted') this.#options.callFailed(failure, owner);
+  }
+
   /** A relay that many call at once turns some of them away for a moment, and must not lose its tokens for that. */
-  async #callTwice(address: string): Promise<Link> {
-    const { plane, secret } = this.#options;
+  async #callTwice(owner: Owner): Promise<Link> {
+    const { plane, secret, tls } = this.#options;
     const { signal } = this.#closing;
-    const call: LinkCall = { plane, secret, address: parseAddress(address), timeoutMs: CALL_MS, signal };
+    const address = parseAddress(owner.address);
+    const call: LinkCall = { plane, secret, tls, address, timeoutMs: CALL_MS, signal };
     try {
       return await callRelay(call);
     } catch (error) {

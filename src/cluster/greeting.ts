@@ -19,7 +19,8 @@ import { LinkLineReader } from './link-line.ts';
  * Instead of its proof the owner says `wrong secret`, and closes. All else that is wrong closes a link without a word.
  *
  * Who can change bytes on the way can pass a greeting on, and read and change what follows: clients' transfers are encrypted, and
- * whatever else has to be hidden there needs TLS below.
+ * whatever else has to be hidden there needs TLS below. An owner that wants it opens with `transit-relay-cluster/1 tls`
+ * instead; TLS comes next (`link-tls.ts`), and all of the above goes on in there.
  */
 const NAME = 'transit-relay-cluster/';
 
@@ -34,9 +35,13 @@ const CALLER_LINE = new RegExp(`^${NAME}${VERSION} (?<nonce>${HEX}) (?<proof>${H
 const PROOF_LINE = new RegExp(`^${HEX}$`, 'u');
 const OTHER_VERSION = new RegExp(`^${NAME}(?!${VERSION}(?: |$))[1-9][0-9]{0,8}(?: |$)`, 'u');
 const REFUSAL = 'wrong secret';
+const TLS_OPENING = `${NAME}${VERSION} tls`;
 
-/** What is wrong with the other end: it speaks another version, has another secret, or is no relay. */
-export type GreetingFault = 'version' | 'secret' | 'not a relay';
+/**
+ * What is wrong with the other end: it speaks another version, has another secret, is no relay, or is the only one of the two
+ * that wants TLS, or that does not.
+ */
+export type GreetingFault = 'version' | 'secret' | 'not a relay' | 'tls';
 
 /** What has come of the bytes so far. `say` is to be sent; it may be empty. */
 export type GreetingStep =
@@ -109,7 +114,8 @@ export class CallerGreeting implements Greeting {
     const line = this.#lines.read(bytes);
     if (line.kind === 'incomplete' && mayBecomeOpening(line.text)) return UNFINISHED;
     const nonce = line.kind === 'line' ? OWNER_LINE.exec(line.text)?.groups?.['nonce'] : undefined;
-    if (line.kind !== 'line' || nonce === undefined) return failed(faultOf(line.text));
+    if (line.kind !== 'line' || nonce === undefined)
+      return failed(line.text === TLS_OPENING ? 'tls' : faultOf(line.text));
     // It can't know yet what to say next.
     if (line.rest.length > 0) return failed('not a relay');
     this.#expected = proofOf(this.#key, 'owner', nonce, this.#nonce);
@@ -125,6 +131,24 @@ export class CallerGreeting implements Greeting {
       return isProven ? { kind: 'proven', say: '', rest: line.rest } : failed('secret');
     }
     return failed(line.text === REFUSAL ? 'secret' : 'not a relay');
+  }
+}
+
+/** What a caller that wants TLS hears before. */
+export class TlsInvitation {
+  /** What the owner says, in the clear. */
+  static readonly line = `${TLS_OPENING}\n`;
+
+  readonly #lines = new LinkLineReader();
+
+  /** `begin`: the caller begins with TLS. Fed until it says something else than `unfinished`. */
+  take(bytes: Uint8Array): 'unfinished' | 'begin' | GreetingFault {
+    const line = this.#lines.read(bytes);
+    if (line.kind === 'incomplete' && mayBecomeOpening(line.text)) return 'unfinished';
+    if (line.kind === 'line' && OWNER_LINE.test(line.text)) return 'tls';
+    if (line.kind !== 'line' || line.text !== TLS_OPENING) return faultOf(line.text);
+    // In TLS it is the caller who speaks first: what comes before is not the owner's.
+    return line.rest.length === 0 ? 'begin' : 'not a relay';
   }
 }
 

@@ -3,8 +3,9 @@ import type { Socket } from 'node:net';
 import { errorCode } from '../error-code.ts';
 import type { DataPlane } from '../net/data-plane.ts';
 import type { Wire, WireHandler } from '../net/wire.ts';
-import { CallerGreeting, greetingKey } from './greeting.ts';
+import { CallerGreeting, TlsInvitation, greetingKey } from './greeting.ts';
 import type { GreetingFault } from './greeting.ts';
+import type { LinkTls } from './link-tls.ts';
 
 /**
  * Why there is no link: a fault of the other end's greeting; nobody is there, or it went in the middle of it; it took too long;
@@ -16,6 +17,7 @@ const REASONS: Readonly<Record<LinkErrorCode, string>> = {
   version: 'the other relay speaks another version of the cluster protocol',
   secret: 'the other relay has another secret',
   'not a relay': 'what answers there is no relay',
+  tls: 'one of the two relays wants TLS on links, and the other does not',
   unreachable: 'the other relay can not be reached',
   timeout: 'the other relay does not answer',
   aborted: 'the call was aborted',
@@ -36,6 +38,8 @@ export interface LinkCall {
   readonly plane: DataPlane;
   /** What all relays of the cluster have in common. */
   readonly secret: string;
+  /** Null: links are not encrypted. */
+  readonly tls: LinkTls | null;
   readonly address: { readonly host: string; readonly port: number };
   /** For everything together: the name, the connection, the greeting. */
   readonly timeoutMs: number;
@@ -72,6 +76,8 @@ class OutgoingCall implements WireHandler {
   #socket: Socket | null = null;
   /** The same connection, once it is open. */
   #wire: Wire | null = null;
+  /** Null where TLS has begun, and where there is none. */
+  #invitation: TlsInvitation | null = null;
   #isDone = false;
 
   constructor(call: LinkCall, answered: (link: Link) => void, failed: (error: LinkError) => void) {
@@ -106,6 +112,10 @@ class OutgoingCall implements WireHandler {
 
   onBytes(bytes: Uint8Array): void {
     if (this.#isDone) return;
+    if (this.#invitation !== null) {
+      this.#beInvited(this.#invitation.take(bytes));
+      return;
+    }
     const step = this.#greeting.take(bytes);
     if (step.kind === 'failed') this.#fail(step.fault);
     else if (step.kind === 'proven') this.#succeed(Uint8Array.from(step.rest));
@@ -126,8 +136,21 @@ class OutgoingCall implements WireHandler {
   }
 
   #greet(socket: Socket): void {
-    // TLS would be put on the socket before this, and the greeting goes on top of it as it is.
-    this.#wire = this.#call.plane.wireOfSocket(socket, 'tcp');
+    const { plane, tls } = this.#call;
+    if (tls !== null) this.#invitation = new TlsInvitation();
+    this.#wire = plane.wireOfSocket(socket, 'tcp');
+    this.#wire.start(this);
+  }
+
+  #beInvited(answer: ReturnType<TlsInvitation['take']>): void {
+    const { plane, tls } = this.#call;
+    if (answer === 'unfinished') return;
+    if (answer !== 'begin' || tls === null || this.#wire === null) {
+      this.#fail(answer === 'begin' ? 'tls' : answer);
+      return;
+    }
+    this.#invitation = null;
+    this.#wire = tls.asCaller(plane, this.#wire, (fault) => this.#fail(fault));
     this.#wire.start(this);
   }
 

@@ -3,9 +3,11 @@ import { createServer } from 'node:net';
 import type { Server } from 'node:net';
 import type { DataPlane } from '../net/data-plane.ts';
 import type { Wire } from '../net/wire.ts';
-import { OwnerGreeting, greetingKey } from './greeting.ts';
+import { OwnerGreeting, TlsInvitation, greetingKey } from './greeting.ts';
+import type { GreetingFault } from './greeting.ts';
 import { LinkGuest } from './link-guest.ts';
 import type { LinkFailure, LinkHost } from './link-guest.ts';
+import type { LinkTls } from './link-tls.ts';
 
 /**
  * How many may be greeting at once. A greeting is one round trip, so that even relays 50 ms away open more than a thousand links a second.
@@ -16,6 +18,8 @@ export interface LinkDoorOptions {
   readonly plane: DataPlane;
   /** What all relays of the cluster have in common. */
   readonly secret: string;
+  /** Null: links are not encrypted. */
+  readonly tls: LinkTls | null;
   /**
    * Another relay has opened a link. The wire has to be started before this returns; the bytes that it brought already lie in memory
    * that the next read will use.
@@ -49,7 +53,6 @@ export class LinkDoor implements LinkHost {
   /** A server through which they come in. Whoever lets it listen closes it. */
   createServer(): Server {
     const { plane } = this.#options;
-    // TLS would be put on the wire here, and the greeting goes on top of it as it is.
     const enter = (wire: Wire): void => this.#enter(wire);
     const server = createServer({ allowHalfOpen: true }, (socket) =>
       enter(plane.wireOfSocket(socket, 'tcp')),
@@ -80,9 +83,24 @@ export class LinkDoor implements LinkHost {
       this.#options.failed(this.#isClosed ? 'closed' : 'crowded');
       return;
     }
-    const guest = new LinkGuest(wire, new OwnerGreeting(this.#key), this);
+    const { tls } = this.#options;
+    const guest = tls === null ? this.#guestOn(wire) : this.#secureGuestOn(wire, tls);
     this.#guests.add(guest);
     guest.start();
+    if (tls === null) guest.greet();
+  }
+
+  #guestOn(wire: Wire): LinkGuest {
+    return new LinkGuest(wire, new OwnerGreeting(this.#key), this);
+  }
+
+  #secureGuestOn(wire: Wire, tls: LinkTls): LinkGuest {
+    // In the clear, so that who does not want TLS can tell.
+    wire.write(Buffer.from(TlsInvitation.line));
+    const ready = (): void => guest.greet();
+    const failed = (fault: GreetingFault): void => guest.cut(fault);
+    const guest = this.#guestOn(tls.asOwner(this.#options.plane, wire, ready, failed));
+    return guest;
   }
 
   /** Where all places are taken, the oldest guest makes room, unless it may still be a relay: else a few strangers could keep all relays out. */

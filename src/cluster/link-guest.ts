@@ -45,9 +45,13 @@ export class LinkGuest implements WireHandler {
     return this.#isSlow;
   }
 
-  /** Speaks first. */
+  /** Begins to listen to it. */
   start(): void {
     this.wire.start(this);
+  }
+
+  /** Speaks first. */
+  greet(): void {
     this.wire.write(Buffer.from(this.#greeting.opening));
   }
 

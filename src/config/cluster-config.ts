@@ -13,6 +13,8 @@ export interface ClusterConfig {
   /** Under which address they find it; a port of null is that of `listen`. Null: this machine's own address. */
   readonly advertise: { readonly host: string; readonly port: number | null } | null;
   readonly secret: string;
+  /** Links are encrypted. */
+  readonly tls: boolean;
 }
 
 /** What the environment does not say. */
@@ -21,6 +23,7 @@ export const CLUSTER_DEFAULTS = {
   RELAY_CLUSTER_LISTEN: 'tcp:4004',
   RELAY_CLUSTER_ADVERTISE: '',
   RELAY_CLUSTER_SECRET: '',
+  RELAY_CLUSTER_TLS: '',
 } as const;
 
 type Variable = keyof typeof CLUSTER_DEFAULTS;
@@ -42,6 +45,7 @@ export function readCluster(env: Pick<EnvironmentReader<Variable>, 'read' | 'ref
   const listen = env.read<TcpEndpoint | null>('RELAY_CLUSTER_LISTEN', null, toOneTcpEndpoint);
   const advertise = env.read<ClusterConfig['advertise']>('RELAY_CLUSTER_ADVERTISE', null, toAddress);
   const secret = env.read<string | null>('RELAY_CLUSTER_SECRET', null, toSecret);
+  const tls = env.read('RELAY_CLUSTER_TLS', false, toSwitch);
   const isAlone = ', as RELAY_CLUSTER_URL is set';
   if (listen === null)
     env.refuse(
@@ -51,7 +55,7 @@ export function readCluster(env: Pick<EnvironmentReader<Variable>, 'read' | 'ref
     );
   if (secret === null)
     env.refuse('RELAY_CLUSTER_SECRET', '', new Refusal(SECRET_GRAMMAR, `it is needed${isAlone}`));
-  return listen === null || secret === null ? null : { url, listen, advertise, secret };
+  return listen === null || secret === null ? null : { url, listen, advertise, secret, tls };
 }
 
 function toRedisUrl(text: string): string {
@@ -66,6 +70,11 @@ function toOneTcpEndpoint(text: string): TcpEndpoint {
   const [endpoint, ...others] = toPlainEndpoints(text);
   if (endpoint?.kind === 'tcp' && others.length === 0) return endpoint;
   throw new Refusal('one endpoint like tcp:4004 or tcp:4004:interface=10.0.0.7');
+}
+
+function toSwitch(text: string): boolean {
+  if (text === 'true' || text === 'false') return text === 'true';
+  throw new Refusal('true or false, the same on all relays of the group');
 }
 
 function toSecret(text: string): string {

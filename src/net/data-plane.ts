@@ -1,5 +1,5 @@
 import type { Server, Socket } from 'node:net';
-import type { SecureContext } from 'node:tls';
+import type { SecureContext, TLSSocket } from 'node:tls';
 import { DirectWire } from './direct-wire.ts';
 import { acceptHandles, openHandles, secureSocketOf, takeHandle } from './handle.ts';
 import type { Handles } from './handle.ts';
@@ -60,8 +60,16 @@ export class DataPlane {
 
   /** Puts TLS on a wire, which is not to be used any more. What it brought already is `firstBytes`. */
   secure(wire: Wire, firstBytes: Uint8Array, context: SecureContext): Wire {
+    const bytes = Uint8Array.from(firstBytes);
+    return this.secureWith(wire, (socket) => {
+      socket.unshift(bytes);
+      return secureSocketOf(socket, { secureContext: context });
+    });
+  }
+
+  /** Puts TLS on a wire in a way of one's own. The wire is not to be used any more. */
+  secureWith(wire: Wire, secure: (socket: Socket) => TLSSocket): Wire {
     const socket = wire.detach();
-    socket.unshift(Uint8Array.from(firstBytes));
-    return new StreamWire(secureSocketOf(socket, context), wire.kind, socket);
+    return new StreamWire(secure(socket), wire.kind, socket);
   }
 }

@@ -3,7 +3,7 @@ import { Socket, connect, createServer } from 'node:net';
 import type { Server } from 'node:net';
 import process from 'node:process';
 import { TLSSocket } from 'node:tls';
-import type { SecureContext } from 'node:tls';
+import type { SecureContext, TlsOptions } from 'node:tls';
 import { getSystemErrorName } from 'node:util';
 import type { Ends } from './wire.ts';
 
@@ -166,12 +166,19 @@ export function socketOf(handle: Handle): Socket {
 }
 
 /**
- * Puts TLS on a socket. Node tells of what goes wrong behind the handshake by this event alone, where no server of
+ * Puts TLS on a socket. Node tells of what goes wrong behind the handshake by `_tlsError` alone, where no server of
  * its own has made the socket: a damaged record, or a client that has begun too many handshakes.
+ *
+ * @param ready is called when the handshake is done
  */
-export function secureSocketOf(socket: Socket, context: SecureContext): TLSSocket {
-  const secured = new TLSSocket(socket, { isServer: true, secureContext: context });
-  secured.on('_tlsError', () => secured.destroy());
+export function secureSocketOf(
+  socket: Socket,
+  options: { readonly secureContext: SecureContext } & Pick<TlsOptions, 'pskCallback'>,
+  ready: () => void = () => undefined,
+): TLSSocket {
+  const secured = new TLSSocket(socket, { ...options, isServer: true });
+  secured.once('secure', ready);
+  secured.on('_tlsError', (error: Error) => secured.destroy(error));
   return secured;
 }
 

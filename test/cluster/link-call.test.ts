@@ -1,32 +1,13 @@
 import assert from 'node:assert/strict';
-import { getEventListeners, once } from 'node:events';
-import { createServer } from 'node:net';
+import { getEventListeners } from 'node:events';
 import type { Socket } from 'node:net';
 import { describe, test } from 'node:test';
-import type { TestContext } from 'node:test';
-import { inspect } from 'node:util';
 import { CallerGreeting, OwnerGreeting, greetingKey } from '../../src/cluster/greeting.ts';
-import { LinkError, callRelay } from '../../src/cluster/link-call.ts';
+import { callRelay } from '../../src/cluster/link-call.ts';
 import type { LinkCall, LinkErrorCode } from '../../src/cluster/link-call.ts';
 import { randomBytesOf } from '../support/bytes.ts';
 import { freePort } from '../support/listening.ts';
-import { LinkEnd, LinkPlace, PLANES, SECRET, portOf } from './link-place.ts';
-
-/** Something else that listens where a relay is expected. */
-async function impostor(context: TestContext, serve: (socket: Socket) => void): Promise<number> {
-  const sockets = new Set<Socket>();
-  const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
-    sockets.add(socket);
-    socket.on('error', () => undefined);
-    serve(socket);
-  }).listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  context.after(() => {
-    server.close();
-    for (const socket of sockets) socket.destroy();
-  });
-  return portOf(server.address());
-}
+import { LinkEnd, LinkPlace, PLANES, SECRET, codeOf, impostor } from './link-place.ts';
 
 /** An owner with this secret, that says in pieces what it says, and `behind` with the last of them. */
 function ownerOf(secret: string, pieceBytes: number, behind: Uint8Array): (socket: Socket) => void {
@@ -43,20 +24,6 @@ function ownerOf(secret: string, pieceBytes: number, behind: Uint8Array): (socke
   };
 }
 
-/** Why a call fails. What it rejects with has to be a LinkError that names no address. */
-async function codeOf(call: LinkCall): Promise<LinkErrorCode> {
-  try {
-    await callRelay(call);
-  } catch (error) {
-    assert.ok(error instanceof LinkError);
-    const shown = inspect([Object.entries(error), error.message, error.cause]);
-    assert.ok(!shown.includes(call.address.host), shown);
-    assert.ok(!shown.includes(`${call.address.port}`), shown);
-    return error.code;
-  }
-  throw new Error('the call was answered');
-}
-
 const FAR_MS = 30_000;
 
 for (const [name, openPlane] of PLANES) {
@@ -64,7 +31,8 @@ for (const [name, openPlane] of PLANES) {
     /** Calls somebody on loopback. */
     async function call(port: number, options: Partial<LinkCall> = {}): Promise<LinkCall> {
       const plane = await openPlane();
-      return { plane, secret: SECRET, address: { host: '127.0.0.1', port }, timeoutMs: FAR_MS, ...options };
+      const address = { host: '127.0.0.1', port };
+      return { plane, secret: SECRET, tls: null, address, timeoutMs: FAR_MS, ...options };
     }
 
     test('ends in a link, however the owner splits its words', async (context) => {

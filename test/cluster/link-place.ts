@@ -1,11 +1,14 @@
+import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { connect } from 'node:net';
+import { connect, createServer } from 'node:net';
 import type { AddressInfo, Socket } from 'node:net';
 import type { TestContext } from 'node:test';
-import { callRelay } from '../../src/cluster/link-call.ts';
-import type { LinkCall } from '../../src/cluster/link-call.ts';
+import { inspect } from 'node:util';
+import { LinkError, callRelay } from '../../src/cluster/link-call.ts';
+import type { LinkCall, LinkErrorCode } from '../../src/cluster/link-call.ts';
 import { LinkDoor } from '../../src/cluster/link-door.ts';
 import type { LinkFailure } from '../../src/cluster/link-guest.ts';
+import type { LinkTls } from '../../src/cluster/link-tls.ts';
 import { DataPlane } from '../../src/net/data-plane.ts';
 import type { Wire, WireHandler } from '../../src/net/wire.ts';
 
@@ -103,7 +106,7 @@ export class LinkPlace {
     this.#changes = books.changes;
   }
 
-  static async open(context: TestContext, plane: DataPlane): Promise<LinkPlace> {
+  static async open(context: TestContext, plane: DataPlane, tls: LinkTls | null = null): Promise<LinkPlace> {
     const books = {
       links: Array<LinkEnd>(),
       failures: Array<LinkFailure>(),
@@ -115,6 +118,7 @@ export class LinkPlace {
     const door = new LinkDoor({
       plane,
       secret: SECRET,
+      tls,
       arrived: (wire, firstBytes) => {
         books.links.push(new LinkEnd(wire, firstBytes));
         changed();
@@ -161,7 +165,7 @@ export class LinkPlace {
   /** Calls this door. */
   async call(context: TestContext, options: Partial<LinkCall> = {}): Promise<LinkEnd> {
     const address = { host: '127.0.0.1', port: this.port };
-    const call = { plane: this.plane, secret: SECRET, address, timeoutMs: 30_000, ...options };
+    const call = { plane: this.plane, secret: SECRET, tls: null, address, timeoutMs: 30_000, ...options };
     const { wire, firstBytes } = await callRelay(call);
     context.after(() => wire.destroy());
     return new LinkEnd(wire, firstBytes);
@@ -224,4 +228,34 @@ export class Stranger {
 export function portOf(address: AddressInfo | string | null): number {
   if (address === null || typeof address === 'string') throw new Error('a TCP server without a port');
   return address.port;
+}
+
+/** Something else that listens where a relay is expected. */
+export async function impostor(context: TestContext, serve: (socket: Socket) => void): Promise<number> {
+  const sockets = new Set<Socket>();
+  const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
+    sockets.add(socket);
+    socket.on('error', () => undefined);
+    serve(socket);
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  context.after(() => {
+    server.close();
+    for (const socket of sockets) socket.destroy();
+  });
+  return portOf(server.address());
+}
+
+/** Why a call fails. What it rejects with has to be a LinkError that names no address. */
+export async function codeOf(call: LinkCall): Promise<LinkErrorCode> {
+  try {
+    await callRelay(call);
+  } catch (error) {
+    assert.ok(error instanceof LinkError);
+    const shown = inspect([Object.entries(error), error.message, error.cause]);
+    assert.ok(!shown.includes(call.address.host), shown);
+    assert.ok(!shown.includes(`${call.address.port}`), shown);
+    return error.code;
+  }
+  throw new Error('the call was answered');
 }

@@ -204,6 +204,29 @@ describe('relays that are one group', { skip: withoutRedis() }, () => {
     await leaves.ended();
   });
 
+  test('encrypt what they send each other, and say so where only one of them does', async (context) => {
+    const redis = await RedisServer.start(context);
+    await using group = new Group(redis, { RELAY_CLUSTER_TLS: 'true' });
+    const [one, other] = [await group.add(), await group.add()];
+    const plain = await group.add({ RELAY_CLUSTER_TLS: 'false' });
+    const token = newToken();
+    const a = await waits(context, one, token);
+    const b = await visit(context, other);
+    await b.send(handshake(token, SIDE_B));
+    await transfer(a, b, 3_000_000);
+    a.end();
+    await b.closed;
+    const torn = newToken();
+    await waits(context, one, torn);
+    await figureIs(one, 'cluster_claims', 1);
+    const c = await visit(context, plain);
+    await c.send(handshake(torn, SIDE_B));
+    await plain.says(/"failure":"tls".*another relay could not be called/u);
+    assert.equal(await figure(plain, 'cluster_call_failures_total{kind="tls"}'), 1);
+    // It is not a relay that is gone, but nobody meets at one that can't be called.
+    await figureIs(plain, 'cluster_claims', 1);
+  });
+
   test('write no token, side or address into the log or the coordinator', async (context) => {
     const redis = await RedisServer.start(context);
     await using group = new Group(redis, { RELAY_LOG_LEVEL: 'trace' });

@@ -37,6 +37,14 @@ describe('a group of relays', () => {
     assert.equal(faultsOf({ ...GROUP, RELAY_CLUSTER_SECRET: 'fifteen letters' }).length > 0, true);
   });
 
+  test('encrypts links where it is told to', () => {
+    assert.equal(clusterOf(GROUP)?.tls, false);
+    assert.equal(clusterOf({ ...GROUP, RELAY_CLUSTER_TLS: 'false' })?.tls, false);
+    assert.equal(clusterOf({ ...GROUP, RELAY_CLUSTER_TLS: 'true' })?.tls, true);
+    const [fault = ''] = faultsOf({ ...GROUP, RELAY_CLUSTER_TLS: 'yes' });
+    assert.match(fault, /RELAY_CLUSTER_TLS.*yes.*true or false/u);
+  });
+
   test('has its listener at port 4004 where nothing is said, and needs one', () => {
     assert.equal(clusterOf(GROUP)?.listen.port, 4004);
     for (const listen of ['', 'unix:/run/cluster.sock', 'tcp:1 tcp:2']) {

@@ -187,6 +187,7 @@ describe('variables in real files', () => {
       RELAY_CLUSTER_LISTEN: 'tcp:5',
       RELAY_CLUSTER_ADVERTISE: '10.0.0.7:6',
       RELAY_CLUSTER_SECRET: '0123456789abcdef',
+      RELAY_CLUSTER_TLS: 'true',
     };
     const files = Object.entries(values).map(([name, value]) => {
       const path = join(directory, name);

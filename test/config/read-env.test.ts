@@ -118,6 +118,7 @@ describe('the configuration', () => {
         RELAY_CLUSTER_LISTEN: 'tcp:4005:interface=127.0.0.1',
         RELAY_CLUSTER_ADVERTISE: '[fd00::7]:4006',
         RELAY_CLUSTER_SECRET: 'a secret of many letters',
+        RELAY_CLUSTER_TLS: 'true',
       }),
       {
         listen: {
@@ -154,6 +155,7 @@ describe('the configuration', () => {
           listen: tcp(4005, '127.0.0.1'),
           advertise: { host: 'fd00::7', port: 4006 },
           secret: 'a secret of many letters',
+          tls: true,
         },
       },
     );
@@ -209,6 +211,7 @@ describe('an empty value', () => {
     ['RELAY_CLUSTER_LISTEN', {}, DEFAULT_CONFIG],
     ['RELAY_CLUSTER_ADVERTISE', {}, DEFAULT_CONFIG],
     ['RELAY_CLUSTER_SECRET', {}, DEFAULT_CONFIG],
+    ['RELAY_CLUSTER_TLS', {}, DEFAULT_CONFIG],
   ];
   for (const [variable, more, expected] of cases) {
     test(`of ${variable} turns it off`, () => {

@@ -1,0 +1,82 @@
+import { hkdfSync } from 'node:crypto';
+import { connect, createSecureContext } from 'node:tls';
+import type { TLSSocket } from 'node:tls';
+import { errorCode } from '../error-code.ts';
+import type { DataPlane } from '../net/data-plane.ts';
+import { secureSocketOf } from '../net/handle.ts';
+import type { Wire } from '../net/wire.ts';
+import type { GreetingFault } from './greeting.ts';
+
+/** The one suite for a key that was agreed on without a hash: such a key means SHA-256 (RFC 8446, 4.2.11). */
+const SUITE = 'TLS_AES_128_GCM_SHA256';
+
+/** There is one key in a group, so that its name says nothing. */
+const IDENTITY = 'transit-relay-cluster';
+
+/** What OpenSSL says to either end where the other one has another key. */
+const OTHER_KEY: ReadonlySet<string> = new Set([
+  'ERR_SSL_BINDER_DOES_NOT_VERIFY',
+  'ERR_SSL_TLSV1_ALERT_DECRYPT_ERROR',
+]);
+
+/** Like `ECONNRESET`. All others are of TLS: OpenSSL's begin with `ERR_SSL_`, and what is wrong with a certificate has words of its own. */
+const SYSTEM_ERROR = /^E[A-Z0-9]+$/u;
+
+/**
+ * TLS 1.3 on links, with a key that is made of the group's secret: there are no certificates that could run out, and who has
+ * not got the secret is neither end. Each link has keys of its own besides (`psk_dhe_ke`), so that the secret, should it ever be lost,
+ * does not open what was recorded before.
+ */
+export class LinkTls {
+  readonly #key: Buffer;
+  // No authority is trusted: a certificate proves nothing here.
+  readonly #context = createSecureContext({
+    minVersion: 'TLSv1.3',
+    maxVersion: 'TLSv1.3',
+    ciphers: SUITE,
+    ca: [],
+  });
+
+  /** @param secret what all relays of the group have in common */
+  constructor(secret: string) {
+    this.#key = Buffer.from(hkdfSync('sha256', secret, '', 'transit-relay-cluster link TLS', 32));
+  }
+
+  /**
+   * Puts the called end on a wire, which is not to be used any more. Nothing may be written before it is ready: what fails then is the
+   * write, and not why.
+   *
+   * @param failed is told why there is none, before the wire is lost; not told of a network that fails
+   */
+  asOwner(plane: DataPlane, wire: Wire, ready: () => void, failed: (fault: GreetingFault) => void): Wire {
+    return plane.secureWith(wire, (socket) => {
+      const pskCallback = (_: TLSSocket, identity: string): Buffer | null =>
+        identity === IDENTITY ? this.#key : null;
+      const options = { secureContext: this.#context, pskCallback };
+      return watched(secureSocketOf(socket, options, ready), failed);
+    });
+  }
+
+  /** The same for the end that calls, which speaks first. */
+  asCaller(plane: DataPlane, wire: Wire, failed: (fault: GreetingFault) => void): Wire {
+    return plane.secureWith(wire, (socket) => {
+      const secured = connect({
+        socket,
+        secureContext: this.#context,
+        pskCallback: () => ({ psk: this.#key, identity: IDENTITY }),
+        // It is asked only where the other end has shown a certificate instead.
+        checkServerIdentity: () => new Error('a relay has no certificate'),
+      });
+      return watched(secured, failed);
+    });
+  }
+}
+
+function watched(socket: TLSSocket, failed: (fault: GreetingFault) => void): TLSSocket {
+  socket.on('error', (error) => {
+    const code = errorCode(error);
+    if (OTHER_KEY.has(code)) failed('secret');
+    else if (!SYSTEM_ERROR.test(code)) failed('not a relay');
+  });
+  return socket;
+}

@@ -1,9 +1,10 @@
-import { manyHouses, pairingSuite } from './pairing-suite.ts';
+import { pairingSuite } from './pairing-suite.ts';
+import { manyHouses } from './place.ts';
 
 pairingSuite({ name: 'two relays', open: () => manyHouses(2), hops: 2, bulkBytes: 5_000_000 });
 pairingSuite({
   name: 'two relays with ordinary streams',
-  open: () => manyHouses(2, { ordinaryStreams: true }),
+  open: () => manyHouses(2, () => ({ ordinaryStreams: true })),
   hops: 2,
   bulkBytes: 1_000_000,
 });

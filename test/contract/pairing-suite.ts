@@ -2,55 +2,44 @@ import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
 import type { Transport } from '../../src/net/peer.ts';
 import { SIDE_A, SIDE_B, SIDE_C, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
-import type { Ending } from '../../src/net/connection.ts';
-import { House } from '../support/house.ts';
-import type { HouseOptions } from '../support/house.ts';
-import { HouseGroup } from '../support/house-group.ts';
 import { until } from '../support/scratch.ts';
 import type { TestClient } from '../support/test-client.ts';
+import type { Place } from './place.ts';
 
 const TRANSPORTS: readonly Transport[] = ['tcp', 'unix', 'websocket'];
 const OK = Buffer.from('ok\n');
-const PAIRINGS = TRANSPORTS.flatMap((first) => TRANSPORTS.map((second) => ({ first, second })));
+
+interface Pairing {
+  readonly first: Transport;
+  readonly second: Transport;
+}
+
+const PAIRINGS: readonly Pairing[] = TRANSPORTS.flatMap((first) =>
+  TRANSPORTS.map((second) => ({ first, second })),
+);
 
 /** What a client sees that was closed without a fault. */
 function closedCleanly(transport: Transport, code = 1000): { reset: boolean; code: number | null } {
   return { reset: false, code: transport === 'websocket' ? code : null };
 }
 
-/** A relay, or several that are one. */
-export interface PairingPlace {
-  connect(transport: Transport): Promise<TestClient>;
-  recorded(count: number): Promise<readonly Ending[]>;
-  readonly endings: readonly Ending[];
-  forgetEndings(): void;
-  /** Resolves when nothing has moved for a while. */
-  stalled(): Promise<void>;
-  checkConsistency(): void;
-  /** Clients that wait where their partner will come. */
-  waiting(): number;
-  /** Of pairs that run. */
-  incompleteBytes(): number;
-  heldBytes(): number;
-  sweep(): void;
-  close(): Promise<void>;
-}
-
 export interface PairingSuiteOptions {
   /** What the house is, in front of every name. */
   readonly name: string;
-  readonly open: () => Promise<PairingPlace>;
+  readonly open: () => Promise<Place>;
   /** Relays on the way of a byte: each has a kernel's buffers on either side. */
   readonly hops: number;
+  /** Ordered pairs of transports; without it, all of them. */
+  readonly pairings?: readonly Pairing[];
   /** What goes each way in the longest of the tests. */
   readonly bulkBytes: number;
 }
 
-/** What any two clients may expect of each other, over every ordered pair of transports. */
+/** What any two clients may expect of each other, over ordered pairs of transports. */
 export function pairingSuite(options: PairingSuiteOptions): void {
-  for (const { first, second } of PAIRINGS) {
+  for (const { first, second } of options.pairings ?? PAIRINGS) {
     describe(`${options.name}: a ${first} client waits, a ${second} client comes`, () => {
-      let house: PairingPlace;
+      let house: Place;
       before(async () => {
         house = await options.open();
       });
@@ -205,7 +194,14 @@ export function pairingSuite(options: PairingSuiteOptions): void {
         await sent;
       });
 
-      test('a paused sender that is reset is noticed', async () => {
+      test('a paused sender that is reset is noticed', async (context) => {
+        const { sweep } = house;
+        if (sweep === null) {
+          context.skip(
+            'its relays look after such senders every 15 s; run this in a place that can be swept',
+          );
+          return;
+        }
         const [a, b] = await pair();
         b.pause();
         const sent = a.sendAll(randomBytesOf(7, 64_000_000), 65_536);
@@ -214,7 +210,7 @@ export function pairingSuite(options: PairingSuiteOptions): void {
         await sent;
         // The first sweep remembers how far the receiver is, the next one finds it where it was and asks.
         while (house.endings.length === 0) {
-          house.sweep();
+          sweep();
           await new Promise((resolve) => setImmediate(resolve));
         }
         assert.equal(house.endings[0]?.mood, 'happy');
@@ -228,42 +224,4 @@ export function pairingSuite(options: PairingSuiteOptions): void {
 async function isOk(client: TestClient): Promise<boolean> {
   await Promise.race([client.until(3), client.closed]);
   return client.receivedBytes === 3;
-}
-
-/** One relay. */
-export async function oneHouse(options: HouseOptions = {}): Promise<PairingPlace> {
-  const house = await House.open(options);
-  return {
-    connect: (transport) => house.connect(transport),
-    recorded: (count) => house.recorded(count),
-    endings: house.endings,
-    forgetEndings: () => void (house.endings.length = 0),
-    stalled: () => house.stalled(),
-    checkConsistency: () => house.hub.checkConsistency(),
-    waiting: () => house.hub.clients.rendezvous.waitingClients,
-    incompleteBytes: () => house.hub.census().incompleteBytes,
-    heldBytes: () => house.hub.heldBytes,
-    sweep: () => house.hub.sweep(),
-    close: () => house.close(),
-  };
-}
-
-/** Several relays, each client at another one. */
-export async function manyHouses(count: number, options: HouseOptions = {}): Promise<PairingPlace> {
-  const group = await HouseGroup.open(count, options);
-  return {
-    connect: (transport) => group.connect(transport),
-    recorded: (records) => group.recorded(records),
-    get endings() {
-      return group.endings;
-    },
-    forgetEndings: () => group.forgetEndings(),
-    stalled: () => group.stalled(),
-    checkConsistency: () => group.checkConsistency(),
-    waiting: () => group.waiting(),
-    incompleteBytes: () => group.sum(({ hub }) => hub.census().incompleteBytes),
-    heldBytes: () => group.sum(({ hub }) => hub.heldBytes),
-    sweep: () => group.houses.forEach(({ hub }) => hub.sweep()),
-    close: () => group.close(),
-  };
 }

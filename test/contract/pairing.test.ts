@@ -1,9 +1,10 @@
-import { oneHouse, pairingSuite } from './pairing-suite.ts';
+import { pairingSuite } from './pairing-suite.ts';
+import { oneHouse } from './place.ts';
 
 pairingSuite({ name: 'shared buffer', open: () => oneHouse(), hops: 1, bulkBytes: 50_000_000 });
 pairingSuite({
   name: 'ordinary streams',
-  open: () => oneHouse({ ordinaryStreams: true }),
+  open: () => oneHouse(() => ({ ordinaryStreams: true })),
   hops: 1,
   bulkBytes: 10_000_000,
 });

@@ -3,14 +3,12 @@ import { connect, createServer } from 'node:net';
 import type { Server } from 'node:net';
 import type { Ending } from '../../src/net/connection.ts';
 import type { Elsewhere, Link, Owner } from '../../src/net/elsewhere.ts';
-import type { Transport } from '../../src/net/peer.ts';
 import type { Token } from '../../src/protocol/wire.ts';
 import type { Wire } from '../../src/net/wire.ts';
 import { Gate } from './gate.ts';
 import { House } from './house.ts';
 import type { HouseOptions } from './house.ts';
 import { until } from './scratch.ts';
-import type { TestClient } from './test-client.ts';
 import { WatchedWire } from './watched-wire.ts';
 
 /** Who owns which token, as a coordinator has it that is never slow and never down. */
@@ -185,10 +183,15 @@ export class HouseGroup {
     for (const { endings } of this.houses) endings.length = 0;
   }
 
-  connect(transport: Transport): Promise<TestClient> {
-    const { house } = this.member(this.#turn);
+  /**
+   * Where the next client comes to.
+   *
+   * @param at or one who wants to come there, counted around
+   */
+  next(at?: number): House {
+    if (at !== undefined) return this.member(at).house;
     this.#turn += 1;
-    return house.connect(transport);
+    return this.member(this.#turn - 1).house;
   }
 
   member(turn: number): GroupMember {

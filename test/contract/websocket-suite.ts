@@ -1,0 +1,200 @@
+import assert from 'node:assert/strict';
+import { get } from 'node:http';
+import { once } from 'node:events';
+import { after, afterEach, before, describe, test } from 'node:test';
+import { WebSocket } from 'ws';
+import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
+import { until } from '../support/scratch.ts';
+import type { TestClient } from '../support/test-client.ts';
+import { connectionsIn } from './place.ts';
+import type { HousePlace, OpenPlace } from './place.ts';
+
+function sided(token: string): string {
+  return handshake(token, SIDE_A);
+}
+
+/**
+ * What is so of WebSocket clients alone.
+ *
+ * @param name where they are, in front of every name
+ */
+export function webSocketSuite(name: string, open: OpenPlace): void {
+  describe(`${name}: a WebSocket client`, () => {
+    let place: HousePlace;
+    before(async () => {
+      place = await open();
+    });
+    afterEach(() => {
+      place.checkConsistency();
+      place.forgetEndings();
+    });
+    after(() => place.close());
+
+    /** Lets `client` meet a raw partner, and returns that one. */
+    async function partnerOf(client: TestClient, token: string): Promise<TestClient> {
+      const partner = await place.connect('tcp');
+      await partner.send(handshake(token, SIDE_B));
+      assert.equal((await partner.until(3)).toString(), 'ok\n');
+      assert.equal((await client.until(3)).toString(), 'ok\n');
+      return partner;
+    }
+
+    const forms: Record<string, (token: string) => string[]> = {
+      'with a newline': (token) => [sided(token)],
+      'without a newline': (token) => [sided(token).trimEnd()],
+      'without a side and a newline': (token) => [handshake(token).trimEnd()],
+      'split behind the token': (token) => [sided(token).slice(0, 77), sided(token).slice(77)],
+      'with the newline in a message of its own': (token) => [sided(token).trimEnd(), '\n'],
+      'with an empty message before it': (token) => ['', sided(token)],
+    };
+    for (const [form, messagesOf] of Object.entries(forms)) {
+      test(`may send its handshake ${form}`, async () => {
+        const token = newToken();
+        const client = await place.connect('websocket');
+        for (const message of messagesOf(token)) await client.send(message);
+        const partner = await partnerOf(client, token);
+        await client.send('payload');
+        assert.equal((await partner.until(10)).toString(), 'ok\npayload');
+        client.end();
+        await partner.closed;
+      });
+    }
+
+    test('pairs at once with a partner who waits, newline or not, and its first message is not lost', async () => {
+      const token = newToken();
+      const partner = await place.connect('tcp');
+      await partner.send(handshake(token, SIDE_B));
+      const client = await place.connect('websocket');
+      await client.send(sided(token).trimEnd());
+      await client.send('right behind');
+      assert.equal((await partner.until(15)).toString(), 'ok\nright behind');
+      client.end();
+      await partner.closed;
+    });
+
+    test('gets no message of more than 32 KiB', async () => {
+      const token = newToken();
+      const client = await place.connect('websocket');
+      await client.send(sided(token));
+      const partner = await partnerOf(client, token);
+      const bytes = randomBytesOf(9, 5_000_000);
+      await partner.sendAll(bytes, bytes.length);
+      assert.ok((await client.until(bytes.length + 3)).subarray(3).equals(bytes));
+      assert.equal(Math.max(...client.messageSizes), 32_768);
+      partner.end();
+      assert.deepEqual(await client.closed, { reset: false, code: 1000 });
+    });
+
+    test('is closed with 1003 for a text message, before, while and after it waits', async () => {
+      const early = await place.connect('websocket');
+      early.sendText('please relay');
+      assert.equal((await early.closed).code, 1003);
+
+      const waiting = await place.connect('websocket');
+      await waiting.send(sided(newToken()));
+      waiting.sendText('hello');
+      assert.equal((await waiting.closed).code, 1003);
+
+      const token = newToken();
+      const paired = await place.connect('websocket');
+      await paired.send(sided(token));
+      const partner = await partnerOf(paired, token);
+      paired.sendText('hello');
+      assert.equal((await paired.closed).code, 1003);
+      await partner.closed;
+      assert.equal(partner.received.toString(), 'ok\n');
+      assert.deepEqual((await place.recorded(3)).map((ending) => ending.mood).toSorted(), [
+        'empty',
+        'happy',
+        'impatient',
+      ]);
+    });
+
+    test('may send a message of any length, and its first bytes go on before the last have come', async () => {
+      const token = newToken();
+      const client = await place.connect('websocket');
+      await client.send(sided(token));
+      const partner = await partnerOf(client, token);
+      const bytes = randomBytesOf(10, 12_000_000);
+      partner.pause();
+      const sent = client.send(bytes);
+      // More than the kernel and the relay hold for a partner who does not read: it has not come whole.
+      await until(() => place.incompleteBytes() > 1_000_000);
+      partner.resume();
+      await sent;
+      assert.ok((await partner.until(bytes.length + 3)).subarray(3).equals(bytes));
+      client.end();
+      await partner.closed;
+    });
+
+    test('gets its pings answered, and no compression', async () => {
+      const ws = new WebSocket(`ws://127.0.0.1:${place.addresses().websocketPort}/v1`);
+      await once(ws, 'open');
+      assert.equal(ws.extensions, '');
+      ws.ping('are you there');
+      const [answer] = await once(ws, 'pong');
+      assert.equal(String(answer), 'are you there');
+      ws.terminate();
+    });
+
+    test('is told so when it comes without an upgrade', async () => {
+      const request = get(`http://127.0.0.1:${place.addresses().websocketPort}/`);
+      const [response] = await once(request, 'response');
+      assert.equal(response.statusCode, 426);
+      response.resume();
+      await once(response, 'end');
+      await until(() => connectionsIn(place) === 0);
+    });
+  });
+
+  describe(`${name}: a WebSocket client that is pinged`, () => {
+    let place: HousePlace;
+    before(async () => {
+      place = await open(() => ({ pingIntervalMs: 40 }));
+    });
+    after(() => place.close());
+
+    async function connect(autoPong: boolean): Promise<WebSocket> {
+      const ws = new WebSocket(`ws://127.0.0.1:${place.addresses().websocketPort}/`, { autoPong });
+      await once(ws, 'open');
+      return ws;
+    }
+
+    test('is gone when it answers none of two pings, and stays when it answers', async () => {
+      const deaf = await connect(false);
+      const awake = await connect(true);
+      deaf.send(Buffer.from(handshake(newToken(), SIDE_A)));
+      awake.send(Buffer.from(handshake(newToken(), SIDE_A)));
+      let pings = 0;
+      deaf.on('ping', () => {
+        pings += 1;
+      });
+      const [code] = await once(deaf, 'close');
+      assert.equal(code, 1006);
+      assert.equal(pings, 2);
+      assert.equal((await place.recorded(1))[0]?.mood, 'lonely');
+      await once(awake, 'ping');
+      assert.equal(awake.readyState, WebSocket.OPEN);
+      awake.terminate();
+    });
+
+    test('is not gone while the relay does not read from it', async () => {
+      const token = newToken();
+      const sender = await place.connect('websocket');
+      await sender.send(handshake(token, SIDE_A));
+      const receiver = await place.connect('tcp');
+      await receiver.send(handshake(token, SIDE_B));
+      await receiver.until(3);
+      receiver.pause();
+      const bytes = randomBytesOf(11, 32_000_000);
+      const sent = sender.sendAll(bytes, 65_536);
+      // Twelve intervals: a client that is counted as silent would be gone after three.
+      await new Promise((resolve) => setTimeout(resolve, 480));
+      receiver.resume();
+      await sent;
+      assert.ok((await receiver.until(bytes.length + 3)).subarray(3).equals(bytes));
+      sender.end();
+      await receiver.closed;
+    });
+  });
+}

@@ -1,0 +1,4 @@
+import { farewellSuite } from './farewell-suite.ts';
+import { manyHouses } from './place.ts';
+
+farewellSuite({ name: 'two relays', open: () => manyHouses(2) });

@@ -43,7 +43,7 @@ export class DirectWire implements Wire, PoolReader {
     handle.onread = () => this.#read();
     handle.useUserBuffer(pool.bytes(SMALLEST_READ_BYTES));
     handle.setNoDelay?.(true);
-    handle.setKeepAlive?.(true, KEEPALIVE_MS / 1000);
+    this.keepAlive(KEEPALIVE_MS);
   }
 
   get heldBytes(): number {
@@ -134,6 +134,10 @@ export class DirectWire implements Wire, PoolReader {
   probe(): void {
     if (this.#writing === 'open' && this.#heldBytes === 0 && tryWrite(this.#handle, NOTHING) < 0)
       this.#fail();
+  }
+
+  keepAlive(silenceMs: number): void {
+    this.#handle.setKeepAlive?.(true, silenceMs / 1000);
   }
 
   end(): void {

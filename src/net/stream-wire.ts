@@ -23,10 +23,8 @@ export class StreamWire implements Wire {
     this.kind = kind;
     // A reset is an end like any other; what matters is that 'close' follows.
     socket.on('error', () => undefined);
-    if (kind === 'tcp') {
-      socket.setNoDelay(true);
-      socket.setKeepAlive(true, KEEPALIVE_MS);
-    }
+    if (kind === 'tcp') socket.setNoDelay(true);
+    this.keepAlive(KEEPALIVE_MS);
   }
 
   get heldBytes(): number {
@@ -89,6 +87,10 @@ export class StreamWire implements Wire {
   probe(): void {
     // Below TLS: nothing, encrypted, is something.
     if (this.#socket.writable && this.#socket.writableLength === 0) this.#below.write(NOTHING);
+  }
+
+  keepAlive(silenceMs: number): void {
+    if (this.kind === 'tcp') this.#socket.setKeepAlive(true, silenceMs);
   }
 
   end(): void {

@@ -46,6 +46,8 @@ export interface Wire {
   readLess(): void;
   /** Asks the kernel for a reset that a paused connection can't see. `onLost` follows where there is one. */
   probe(): void;
+  /** Probes the other end after this silence, in milliseconds, instead of `KEEPALIVE_MS`. */
+  keepAlive(silenceMs: number): void;
   /** Sends a FIN behind what is held. Reading goes on. */
   end(): void;
   /** Closes at once; what is held is lost. `onLost` follows. */

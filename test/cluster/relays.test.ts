@@ -1,13 +1,18 @@
 import assert from 'node:assert/strict';
+import { execFile as execFileCallback } from 'node:child_process';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
+import { promisify } from 'node:util';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
 import { scrape } from '../support/metrics.ts';
+import { findProgram } from '../support/programs.ts';
 import { RedisServer, withoutRedis } from '../support/redis.ts';
 import { RelayProcess, UsageReader } from '../support/relay-process.ts';
 import { scratch, until } from '../support/scratch.ts';
 import { TestClient } from '../support/test-client.ts';
+
+const execFile = promisify(execFileCallback);
 
 const SECRET = 'the secret of all relays in these tests';
 const ANY = 'tcp:0:interface=127.0.0.1';
@@ -225,6 +230,50 @@ describe('relays that are one group', { skip: withoutRedis() }, () => {
     assert.equal(await figure(plain, 'cluster_call_failures_total{kind="tls"}'), 1);
     // It is not a relay that is gone, but nobody meets at one that can't be called.
     await figureIs(plain, 'cluster_claims', 1);
+  });
+
+  test('notice that two of them are said to be at one address', async (context) => {
+    const redis = await RedisServer.start(context);
+    await using group = new Group(redis, { RELAY_CLUSTER_ADVERTISE: '127.0.0.1:9' });
+    const [one, twin] = [await group.add(), await group.add()];
+    const token = newToken();
+    await waits(context, one, token);
+    await waits(context, twin, token);
+    await figureIs(twin, 'cluster_claims', 1);
+    await redis.kill();
+    await one.says(/the coordinator does not answer/u);
+    await twin.says(/the coordinator does not answer/u);
+    // Both claim anew when it is back, and one of them is second.
+    await redis.restart();
+    const taken = /another relay of the group has the same address: set RELAY_CLUSTER_ADVERTISE/u;
+    await Promise.any([one.says(taken), twin.says(taken)]);
+    assert.equal(await figure(one, 'cluster_calls_total'), 0);
+    assert.equal(await figure(twin, 'cluster_calls_total'), 0);
+  });
+
+  test('probe links sooner than clients: who waits at one that vanished is not to be stuck', async (context) => {
+    const ss = findProgram('ss');
+    if (ss === null) {
+      context.skip('no "ss": install the Debian package iproute2');
+      return;
+    }
+    const redis = await RedisServer.start(context);
+    for (const RELAY_CLUSTER_TLS of ['false', 'true']) {
+      await using group = new Group(redis, { RELAY_CLUSTER_TLS });
+      const [one, other] = [await group.add(), await group.add()];
+      const token = newToken();
+      await waits(context, one, token);
+      const again = await visit(context, other);
+      await again.send(handshake(token, SIDE_A));
+      await figureIs(one, 'connections_waiting', 2);
+      const ends = `( sport = :${one.port('cluster')} or dport = :${one.port('cluster')} )`;
+      // What is on its way has another timer.
+      let seen = await execFile(ss, ['-tnoH', ends]);
+      while (seen.stdout.includes('timer:(on,')) seen = await execFile(ss, ['-tnoH', ends]);
+      // Like `4.928ms`, which is seconds; from ten on it would be `29sec`.
+      const probed = seen.stdout.match(/^ESTAB.*timer:\(keepalive,[0-5]\.\d+ms/gmu) ?? [];
+      assert.equal(probed.length, 2, seen.stdout);
+    }
   });
 
   test('write no token, side or address into the log or the coordinator', async (context) => {

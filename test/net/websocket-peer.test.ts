@@ -34,6 +34,9 @@ class QuietWire implements Wire {
   probe(): void {
     // Never reset.
   }
+  keepAlive(): void {
+    // There is no network.
+  }
   end(): void {
     // Never closed.
   }

@@ -50,6 +50,10 @@ export class FedWire implements Wire {
     // It can't be reset.
   }
 
+  keepAlive(): void {
+    // There is no network.
+  }
+
   end(): void {
     this.#handler?.onEnd();
     this.destroy();

@@ -14,7 +14,7 @@ const ANY_LOOPBACK_PORT = 'tcp:0:interface=127.0.0.1';
 
 const ROLES = { raw: 'RELAY_LISTEN', websocket: 'RELAY_WEBSOCKET_LISTEN', status: 'RELAY_STATUS_LISTEN' };
 
-type Role = keyof typeof ROLES;
+type Role = keyof typeof ROLES | 'cluster';
 
 /** Our relay as its users run it: a process of its own, known by its log. */
 export class RelayProcess implements AsyncDisposable {

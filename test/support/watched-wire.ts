@@ -70,6 +70,10 @@ export class WatchedWire implements Wire {
     this.#wire.probe();
   }
 
+  keepAlive(silenceMs: number): void {
+    this.#wire.keepAlive(silenceMs);
+  }
+
   end(): void {
     this.#wire.end();
   }

@@ -41,7 +41,7 @@ export class RelayCluster {
     this.#log = log;
     const { plane, doors } = house;
     this.#tls = config.tls ? new LinkTls(config.secret) : null;
-    const seldom = new Seldom(TELL_MS, () => performance.now());
+    const seldom = newSeldom();
     this.#door = new LinkDoor({
       plane,
       secret: config.secret,
@@ -69,7 +69,7 @@ export class RelayCluster {
     if (bound.kind !== 'tcp') throw new Error('the cluster listener is no TCP listener');
     const host = advertise?.host ?? bound.interface ?? ownAddress();
     const port = advertise?.port ?? bound.port;
-    const seldom = new Seldom(TELL_MS, () => performance.now());
+    const [seldomFailed, seldomTaken] = [newSeldom(), newSeldom()];
     const self = { id: randomUUID(), address: `${isIPv6(host) ? `[${host}]` : host}:${port}` };
     const cluster = new Cluster({
       url,
@@ -78,8 +78,15 @@ export class RelayCluster {
       plane,
       tls: this.#tls,
       callFailed: (failure, owner) =>
-        seldom.happened((times) =>
+        seldomFailed.happened((times) =>
           this.#log.warn({ relay: owner.address, failure, times }, 'another relay could not be called'),
+        ),
+      addressTaken: () =>
+        seldomTaken.happened((times) =>
+          this.#log.error(
+            { advertise: self.address, times },
+            'another relay of the group has the same address: set RELAY_CLUSTER_ADVERTISE',
+          ),
         ),
       events: {
         lost: (token, owner) => hub.callAway(token, owner),
@@ -131,6 +138,10 @@ export class RelayCluster {
     this.stopListening();
     await this.#cluster?.close();
   }
+}
+
+function newSeldom(): Seldom {
+  return new Seldom(TELL_MS, () => performance.now());
 }
 
 /** The first address of this machine, or pod, that is not its loopback; its name where there is none. */

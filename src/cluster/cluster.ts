@@ -21,6 +21,8 @@ export interface ClusterOptions extends ClaimsOptions {
   readonly tls: LinkTls | null;
   /** Another relay could not be called. Not told of calls that end because this relay does. */
   readonly callFailed: (failure: LinkErrorCode, owner: Owner) => void;
+  /** Another relay that runs says that it is found where this one is. Told for each token that it takes. */
+  readonly addressTaken: () => void;
 }
 
 /** The other relays of the group: whose a token is, and a link to them. */
@@ -42,7 +44,11 @@ export class Cluster implements Elsewhere {
   /** @throws CoordinatorError with the code `EINVAL`: the URL is none */
   constructor(options: ClusterOptions) {
     this.#options = options;
-    this.#claims = Claims.open(options);
+    const lost = (token: Token, owner: Owner): void => {
+      if (this.#isElsewhere(owner)) options.events.lost(token, owner);
+      else options.addressTaken();
+    };
+    this.#claims = Claims.open({ ...options, events: { ...options.events, lost } });
   }
 
   get claims(): Pick<Claims, 'isUp' | 'fault' | 'wanted' | 'held' | 'totals'> {
@@ -55,11 +61,15 @@ export class Cluster implements Elsewhere {
   }
 
   async seek(token: Token): Promise<Owner | null> {
-    return ownerIn(await this.#claims.claim(token));
+    const owner = ownerIn(await this.#claims.claim(token));
+    // This relay's own claim, of a run that has ended without releasing it.
+    if (owner !== null && !this.#isElsewhere(owner)) return this.takeOver(token, owner);
+    return owner;
   }
 
   async takeOver(token: Token, owner: Owner): Promise<Owner | null> {
-    return ownerIn(await this.#claims.takeOver(token, owner));
+    const other = ownerIn(await this.#claims.takeOver(token, owner));
+    return other !== null && this.#isElsewhere(other) ? other : null;
   }
 
   release(token: Token): void {
@@ -74,6 +84,11 @@ export class Cluster implements Elsewhere {
       if (error instanceof LinkError) this.#failed(error.code, owner);
       throw error;
     }
+  }
+
+  /** A call would come back to this relay otherwise. */
+  #isElsewhere(owner: Owner): boolean {
+    return owner.address !== this.#options.self.address;
   }
 
   #failed(failure: LinkErrorCode, owner: Owner): void {

@@ -8,17 +8,19 @@ const TOO_MUCH =
   'RELAY_MAX_CONNECTIONS is more than fits into the limit of open files, and is taken down to that; raise the limit (ulimit -n, LimitNOFILE=)';
 
 /** How many clients may come, which are never more than fit into the limit of open files, and what the log says of it. */
-export function roomWithin({ limits, listen }: Config, log: Logger): Room {
+export function roomWithin({ limits, listen, cluster }: Config, log: Logger): Room {
   const openFiles = openFilesLimit();
-  const fits = connectionsThatFit(openFiles);
+  const needs = { hasTls: hasTls(listen) || cluster?.tls === true, isInGroup: cluster !== null };
+  const fits = connectionsThatFit(openFiles, needs);
   const asked = limits.maxConnections;
   const isTooMuch = asked !== null && asked !== 'auto' && asked > fits;
   if (isTooMuch) log.warn({ asked, fits, openFiles }, TOO_MUCH);
   const maxConnections = isTooMuch || asked === null ? fits : asked;
-  const hasTls = [...listen.raw, ...listen.websocket].some(
-    (endpoint) => endpoint.kind !== 'unix' && endpoint.tls !== null,
-  );
-  const room = roomOf({ ...limits, maxConnections }, openFiles, hasTls);
+  const room = roomOf({ ...limits, maxConnections }, openFiles, needs);
   log.info({ maxConnections: room.maxConnections, maxWaiting: room.maxWaiting }, 'room for clients');
   return room;
+}
+
+function hasTls({ raw, websocket }: Config['listen']): boolean {
+  return [...raw, ...websocket].some((endpoint) => endpoint.kind !== 'unix' && endpoint.tls !== null);
 }

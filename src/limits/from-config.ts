@@ -1,6 +1,7 @@
 import type { Config } from '../config/config.ts';
 import { AddressLimit } from './address-limit.ts';
 import { connectionsThatFit, defaultMaxConnections } from './open-files.ts';
+import type { Needs } from './open-files.ts';
 import { Pacer } from './pacer.ts';
 
 /** What the configuration says of limits, as what keeps them. `clock`: milliseconds of a clock that never jumps. */
@@ -16,9 +17,9 @@ export interface Room {
 }
 
 /** How many clients there may be, where the operator leaves that to us, and how many would fit. */
-export function roomOf({ maxConnections, maxWaiting }: Limits, descriptors: number, hasTls: boolean): Room {
-  const fits = connectionsThatFit(descriptors);
-  const connections = maxConnections === 'auto' ? defaultMaxConnections(descriptors, hasTls) : maxConnections;
+export function roomOf({ maxConnections, maxWaiting }: Limits, descriptors: number, needs: Needs): Room {
+  const fits = connectionsThatFit(descriptors, needs);
+  const connections = maxConnections === 'auto' ? defaultMaxConnections(descriptors, needs) : maxConnections;
   return {
     fits,
     maxConnections: connections,

@@ -4,6 +4,12 @@ import { LANE_PLACES } from './connection-limit.ts';
 /** Descriptors that are no client's: the database, listeners, the status port, the log, Node itself. */
 const RESERVED_DESCRIPTORS = 64;
 
+/** The same in a group of relays: connections to the coordinator, and who has come for a link and not proved itself yet. */
+const GROUP_DESCRIPTORS = 96;
+
+/** A client that is passed on has a link of its own. */
+const DESCRIPTORS_OF_ONE_PASSED_ON = 2;
+
 /** More than this needs to be asked for, however many descriptors there may be: 65,536 waiting clients are about 130 MB. */
 const MOST_CONNECTIONS = 65_536;
 
@@ -24,12 +30,23 @@ export function openFilesLimit(path = '/proc/self/limits'): number {
   }
 }
 
+/** What connections need besides one descriptor each. */
+export interface Needs {
+  /** They may come by TLS. */
+  readonly hasTls: boolean;
+  /** All of them may be passed on to other relays. */
+  readonly isInGroup: boolean;
+}
+
 /** The most connections that leave room for everything else; one where there is no room at all. */
-export function connectionsThatFit(descriptors: number): number {
-  return Math.max(1, descriptors - RESERVED_DESCRIPTORS - LANE_PLACES);
+export function connectionsThatFit(descriptors: number, { isInGroup }: Pick<Needs, 'isInGroup'>): number {
+  const free = descriptors - RESERVED_DESCRIPTORS - LANE_PLACES;
+  const fits = isInGroup ? Math.floor((free - GROUP_DESCRIPTORS) / DESCRIPTORS_OF_ONE_PASSED_ON) : free;
+  return Math.max(1, fits);
 }
 
 /** What `auto` means, as a number of connections. */
-export function defaultMaxConnections(descriptors: number, hasTls: boolean): number {
-  return Math.min(connectionsThatFit(descriptors), hasTls ? MOST_TLS_CONNECTIONS : MOST_CONNECTIONS);
+export function defaultMaxConnections(descriptors: number, needs: Needs): number {
+  const most = needs.hasTls ? MOST_TLS_CONNECTIONS : MOST_CONNECTIONS;
+  return Math.min(connectionsThatFit(descriptors, needs), most);
 }

@@ -17,6 +17,8 @@ const DEFAULTS: Limits = {
   pairBytes: null,
 };
 
+const ALONE = { hasTls: false, isInGroup: false };
+
 describe('the room for clients', () => {
   const cases: readonly (readonly [
     name: string,
@@ -74,15 +76,20 @@ describe('the room for clients', () => {
   ];
   for (const [name, limits, descriptors, room] of cases) {
     test(`where ${name}`, () => {
-      assert.deepEqual(roomOf({ ...DEFAULTS, ...limits }, descriptors, false), room);
+      assert.deepEqual(roomOf({ ...DEFAULTS, ...limits }, descriptors, ALONE), room);
     });
   }
 
   test('is less where they may come by TLS, unless the operator says how much', () => {
     const room = (limits: Partial<Limits>, descriptors: number): number | null =>
-      roomOf({ ...DEFAULTS, ...limits }, descriptors, true).maxConnections;
+      roomOf({ ...DEFAULTS, ...limits }, descriptors, { ...ALONE, hasTls: true }).maxConnections;
     assert.deepEqual([room({}, 1_048_576), room({}, 1024)], [8192, 896]);
     assert.equal(room({ maxConnections: 20_000 }, 1_048_576), 20_000);
+  });
+
+  test('is less in a group, where each client may have a link', () => {
+    const room = roomOf(DEFAULTS, 1024, { hasTls: false, isInGroup: true });
+    assert.deepEqual(room, { maxConnections: 400, maxWaiting: 200, fits: 400 });
   });
 });
 

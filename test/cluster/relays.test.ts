@@ -253,10 +253,7 @@ describe('relays that are one group', { skip: withoutRedis() }, () => {
 
   test('probe links sooner than clients: who waits at one that vanished is not to be stuck', async (context) => {
     const ss = findProgram('ss');
-    if (ss === null) {
-      context.skip('no "ss": install the Debian package iproute2');
-      return;
-    }
+    if (ss === null) return context.skip('no "ss": install the Debian package iproute2');
     const redis = await RedisServer.start(context);
     for (const RELAY_CLUSTER_TLS of ['false', 'true']) {
       await using group = new Group(redis, { RELAY_CLUSTER_TLS });
@@ -268,11 +265,12 @@ describe('relays that are one group', { skip: withoutRedis() }, () => {
       await figureIs(one, 'connections_waiting', 2);
       const ends = `( sport = :${one.port('cluster')} or dport = :${one.port('cluster')} )`;
       // What is on its way has another timer.
-      let seen = await execFile(ss, ['-tnoH', ends]);
-      while (seen.stdout.includes('timer:(on,')) seen = await execFile(ss, ['-tnoH', ends]);
+      const look = async (): Promise<string> => (await execFile(ss, ['-tnoH', ends])).stdout;
+      let seen = await look();
+      while (seen.includes('timer:(on,')) seen = await look();
       // Like `4.928ms`, which is seconds; from ten on it would be `29sec`.
-      const probed = seen.stdout.match(/^ESTAB.*timer:\(keepalive,[0-5]\.\d+ms/gmu) ?? [];
-      assert.equal(probed.length, 2, seen.stdout);
+      const probed = seen.match(/^ESTAB.*timer:\(keepalive,[0-5]\.\d+ms/gmu) ?? [];
+      assert.equal(probed.length, 2, seen);
     }
   });
 

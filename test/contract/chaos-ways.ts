@@ -1,0 +1,123 @@
+import assert from 'node:assert/strict';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Transport } from '../../src/net/peer.ts';
+import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
+import { Dice } from '../support/dice.ts';
+import type { TestClient } from '../support/test-client.ts';
+import type { HousePlace } from './place.ts';
+
+const LARGEST_WRITE_BYTES = 1_048_576;
+
+/** Of those who never stop. */
+const PIECE_BYTES = 300_007;
+
+/** What a client hears when it has a partner, in bytes. */
+export const OK_BYTES = 3;
+
+export const TRANSPORTS: readonly Transport[] = ['tcp', 'unix', 'websocket'];
+export const PAIRINGS = TRANSPORTS.flatMap((first) => TRANSPORTS.map((second) => [first, second] as const));
+
+/** One direction of a pair. */
+export interface Way {
+  readonly from: TestClient;
+  readonly to: TestClient;
+  readonly bytes: Buffer;
+  readonly dice: Dice;
+  /** What the sender was told to send so far. */
+  sentBytes: number;
+  /** It sends nothing more. */
+  isOver: boolean;
+}
+
+/** Two that have met. */
+export async function pair(
+  place: HousePlace,
+  first: Transport,
+  second: Transport,
+): Promise<[TestClient, TestClient]> {
+  const token = newToken();
+  const a = await place.connect(first);
+  await a.send(handshake(token, SIDE_A));
+  const b = await place.connect(second);
+  await b.send(handshake(token, SIDE_B));
+  await Promise.all([a.until(OK_BYTES), b.until(OK_BYTES)]);
+  return [a, b];
+}
+
+/** Both ways of a pair over each ordered pair of transports. */
+export async function everyPairing(
+  place: HousePlace,
+  dice: Dice,
+  bytesEachWay: number,
+): Promise<[Way, Way][]> {
+  const pairs: [Way, Way][] = [];
+  for (const [first, second] of PAIRINGS) {
+    const [a, b] = await pair(place, first, second);
+    const way = (from: TestClient, to: TestClient): Way => {
+      const length = dice.between(bytesEachWay / 2, bytesEachWay);
+      const seed = dice.between(0, 2 ** 31);
+      return {
+        from,
+        to,
+        bytes: randomBytesOf(seed, length),
+        dice: new Dice(seed),
+        sentBytes: 0,
+        isOver: false,
+      };
+    };
+    pairs.push([way(a, b), way(b, a)]);
+  }
+  return pairs;
+}
+
+/** Sends everything, or as much as the connection lives for. */
+export async function sendRandomly(way: Way): Promise<void> {
+  const { from, bytes, dice } = way;
+  for (let at = 0; at < bytes.length && !way.isOver && !from.isClosed;) {
+    const sent: Promise<void>[] = [];
+    for (let writes = dice.size(20); writes > 0; writes -= 1) {
+      const size = dice.size(LARGEST_WRITE_BYTES);
+      sent.push(from.send(bytes.subarray(at, at + size)));
+      at += size;
+      way.sentBytes = Math.min(at, bytes.length);
+    }
+    await Promise.race([Promise.all(sent), from.closed]);
+    if (dice.happens(0.2)) await sleep(dice.between(0, 5));
+  }
+}
+
+/** Stops and goes on receiving until everything is there or the connection has ended. The first stop is long. */
+export async function receiveRandomly({ to, bytes, dice }: Way): Promise<void> {
+  let longestMs = 500;
+  while (to.receivedBytes < bytes.length + OK_BYTES && !to.isClosed) {
+    to.pause();
+    await sleep(dice.between(0, longestMs));
+    to.resume();
+    await sleep(dice.between(0, 10));
+    longestMs = dice.happens(0.1) ? 200 : 20;
+  }
+}
+
+/** Throws unless the receiver has got the beginning of what was sent, byte by byte. Returns how much that is. */
+export function checkPrefix({ from, to, bytes }: Way): number {
+  const received = to.received;
+  const where = `from ${from.transport} to ${to.transport}`;
+  const ok = received.subarray(0, OK_BYTES);
+  assert.deepEqual(ok, Buffer.from('ok\n').subarray(0, ok.length), where);
+  const payload = received.subarray(OK_BYTES);
+  assert.ok(payload.length <= bytes.length, `${where}: ${payload.length} bytes of ${bytes.length}`);
+  if (!payload.equals(bytes.subarray(0, payload.length))) {
+    const wrong = payload.findIndex((byte, index) => byte !== bytes[index]);
+    assert.fail(`${where}: byte ${wrong} of ${payload.length} is wrong`);
+  }
+  return payload.length;
+}
+
+/** Sends one piece after the other for as long as there are some, and nobody says that it is over. */
+export async function sendUntilOver(way: Way): Promise<void> {
+  const { from, bytes } = way;
+  for (let at = 0; at < bytes.length && !way.isOver; at += PIECE_BYTES) {
+    way.sentBytes = Math.min(at + PIECE_BYTES, bytes.length);
+    await Promise.race([from.send(bytes.subarray(at, way.sentBytes)), from.closed]);
+  }
+}

@@ -1,11 +1,14 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
+import { createServer } from 'node:http';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { Cluster } from '../../src/cluster/cluster.ts';
+import type { LinkErrorCode } from '../../src/cluster/link-call.ts';
 import { DataPlane } from '../../src/net/data-plane.ts';
 import type { Owner } from '../../src/net/elsewhere.ts';
 import type { Token } from '../../src/protocol/wire.ts';
+import { freePort, listening } from '../support/listening.ts';
 import { RedisServer, withoutRedis } from '../support/redis.ts';
 import { until } from '../support/scratch.ts';
 import { tokenOf } from './claim-house.ts';
@@ -17,6 +20,7 @@ class Run {
   readonly self: Owner;
   readonly cluster: Cluster;
   readonly lost: { readonly token: Token; readonly owner: Owner }[] = [];
+  readonly failures: { readonly failure: LinkErrorCode; readonly owner: Owner }[] = [];
   addressTaken = 0;
 
   private constructor(url: string, address: string, leaseMs: number) {
@@ -28,7 +32,7 @@ class Run {
       leaseMs,
       plane: DataPlane.ofOrdinaryStreams(),
       tls: null,
-      callFailed: () => undefined,
+      callFailed: (failure, owner) => this.failures.push({ failure, owner }),
       addressTaken: () => {
         this.addressTaken += 1;
       },
@@ -70,6 +74,20 @@ describe('a relay of a group', { skip: withoutRedis() }, () => {
     assert.equal(await now.cluster.seek(TOKEN), null);
     assert.equal(now.cluster.claims.held, 1);
     assert.deepEqual(await other.cluster.seek(TOKEN), now.self);
+  });
+
+  test('tells why a call has failed, unless that is because it ends', async (context) => {
+    const redis = await RedisServer.start(context);
+    const run = await Run.up(context, redis, '10.0.0.1:4004');
+    const gone = { id: 'of-another-run', address: `127.0.0.1:${await freePort()}` };
+    await assert.rejects(run.cluster.call(gone));
+    assert.deepEqual(run.failures, [{ failure: 'unreachable', owner: gone }]);
+    const silent = createServer();
+    const port = await listening(context, silent);
+    const call = run.cluster.call({ id: 'of-another-run', address: `127.0.0.1:${port}` });
+    await Promise.all([assert.rejects(call), run.cluster.close()]);
+    assert.equal(run.failures.length, 1);
+    assert.equal(run.cluster.calls.failed.aborted, 1);
   });
 
   test('is told of another one that says it is found at the same address', async (context) => {

@@ -5,13 +5,19 @@ import type { Workshop } from './workshop.ts';
 
 export type Transport = 'tcp' | 'websocket';
 
-export type Mode = 'bulk' | 'stall' | 'wait' | 'cycles' | 'burst';
+export type Mode = 'bulk' | 'stall' | 'wait' | 'cycles' | 'burst' | 'meet';
 
 /** What the generator is told besides where to go; its keys are those of `struct options` in load/main.c. */
 export interface LoadOptions {
   readonly from?: Transport;
   readonly to?: Transport;
   readonly pairs?: number;
+  /** Where second clients go, where that is not the peer. */
+  readonly otherPort?: number;
+  /** In the mode `cycles`, each client comes to one of these, at random; with commas in between. */
+  readonly ports?: string;
+  /** Whose CPU time is measured, where that is not the peer's; with commas in between. */
+  readonly pids?: string;
   readonly pingPong?: boolean;
   /** Seconds before anything is measured. */
   readonly warmUp?: number;
@@ -30,7 +36,7 @@ export function startLoad(workshop: Workshop, mode: Mode, peer: Peer, options: L
     port: from === 'tcp' ? peer.tcpPort : websocketPort(peer),
     otherPort: to === 'tcp' ? peer.tcpPort : websocketPort(peer),
     sink: peer.sinkPort ?? 0,
-    pid: peer.pid,
+    pids: peer.pid,
     from,
     to,
     pingPong: pingPong ? 1 : 0,

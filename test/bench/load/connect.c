@@ -54,7 +54,7 @@ static void send_all(int fd, const void *bytes, size_t length) {
   if (send(fd, bytes, length, 0) != (ssize_t)length) die("send: %s", strerror(errno));
 }
 
-static void dial(struct connection *connection, int port) {
+void dial(struct connection *connection, int port) {
   connection->fd = new_socket(true);
   if (start_connecting(connection->fd, port) < 0) die("connect: %s", strerror(errno));
 }
@@ -64,17 +64,21 @@ void write_handshake(char *line, unsigned token, int side) {
   sprintf(line, "please relay %032x%032x for side %016x\n", (unsigned)getpid(), token, (unsigned)side);
 }
 
-static void dial_relay(struct connection *connection, int port, unsigned token, int side) {
+void say_handshake(const struct connection *connection, unsigned token, int side) {
   char line[128];
   uint8_t frame[160];
-  dial(connection, port);
   write_handshake(line, token, side);
   if (connection->transport == TCP) return send_all(connection->fd, line, strlen(line));
   websocket_upgrade(connection->fd);
   send_all(connection->fd, frame, websocket_frame(frame, line, strlen(line)));
 }
 
-static void expect_ok(const struct connection *connection) {
+static void dial_relay(struct connection *connection, int port, unsigned token, int side) {
+  dial(connection, port);
+  say_handshake(connection, token, side);
+}
+
+void expect_ok(const struct connection *connection) {
   const char *expected = connection->transport == TCP ? "ok\n" : "\x82\x03ok\n";
   size_t length = strlen(expected);
   char got[8] = "";
@@ -82,7 +86,7 @@ static void expect_ok(const struct connection *connection) {
   if (memcmp(got, expected, length) != 0) die("not ok: %s", got);
 }
 
-static unsigned new_token(void) {
+unsigned new_token(void) {
   static unsigned token;
   return ++token;
 }

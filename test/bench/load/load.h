@@ -11,14 +11,27 @@
 
 enum transport { TCP, WEBSOCKET };
 
+// Three relays and their coordinator.
+enum { MOST_PROCESSES = 4 };
+
+struct list {
+  int count, items[MOST_PROCESSES];
+};
+
+// Seconds, of some processes together and of each of them.
+struct cpu {
+  double all, each[MOST_PROCESSES];
+};
+
 struct options {
   int port, other_port; // of what is measured, for the first client of a pair and for the second
+  struct list ports;  // in the mode `cycles`, each client comes to one of these, at random; none: to `port`
   int sink;           // a port to listen on, where the peer forwards to; 0 where it pairs clients itself
   enum transport from, to;
   int pairs;          // or clients, in the modes that do not pair them
   bool both;          // bytes flow both ways
   bool ping_pong;     // one more pair, which exchanges small messages
-  int pid;            // whose CPU time is measured; 0 for nobody's
+  struct list pids;   // whose CPU time is measured; 0 for nobody's
   double warm_up, seconds;
 };
 
@@ -52,6 +65,8 @@ struct connection {
 void die(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 double now(void);
 double cpu_seconds(int pid);
+struct cpu cpu_of_peers(const struct options *options);
+void print_cpu(const struct options *options, const struct cpu *before, const struct cpu *after);
 void say(const char *line);
 void wait_for_input(void);
 
@@ -60,6 +75,10 @@ int new_socket(bool blocking);
 int start_connecting(int fd, int port);
 int listen_on(int port);
 void write_handshake(char *line, unsigned token, int side);
+unsigned new_token(void);
+void dial(struct connection *connection, int port);
+void say_handshake(const struct connection *connection, unsigned token, int side);
+void expect_ok(const struct connection *connection);
 void open_pair(const struct options *options, int listener, struct connection *first, struct connection *second);
 void open_waiting(const struct options *options, struct connection *connection);
 
@@ -81,6 +100,8 @@ struct ping_pong;
 struct ping_pong *start_ping_pong(const struct options *options, int listener);
 void measure_ping_pong(struct ping_pong *ping_pong, bool on);
 void finish_ping_pong(struct ping_pong *ping_pong);
+// Sorts them.
+void print_times(float *seconds, size_t count);
 
 // The modes.
 void run_bulk(const struct options *options);
@@ -88,5 +109,6 @@ void run_stall(const struct options *options);
 void run_wait(const struct options *options);
 void run_cycles(const struct options *options);
 void run_burst(const struct options *options);
+void run_meet(const struct options *options);
 
 #endif

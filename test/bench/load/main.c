@@ -5,6 +5,7 @@
 //   wait    clients wait for partners that never come; stays until its input ends
 //   cycles  connect, handshake, match, close, over and over, `pairs` at once
 //   burst   `pairs` clients connect in the same moment, and are paired
+//   meet    clients come one by one to partners who wait already; how long each waits for its `ok`
 //
 // What it has measured is one line of JSON. Any fault of the peer ends it with exit code 1 and a sentence.
 
@@ -51,6 +52,21 @@ double cpu_seconds(int pid) {
   return (double)(user + kernel) / sysconf(_SC_CLK_TCK);
 }
 
+struct cpu cpu_of_peers(const struct options *options) {
+  struct cpu cpu = {0};
+  for (int i = 0; i < options->pids.count; i++) {
+    cpu.each[i] = cpu_seconds(options->pids.items[i]);
+    cpu.all += cpu.each[i];
+  }
+  return cpu;
+}
+
+void print_cpu(const struct options *options, const struct cpu *before, const struct cpu *after) {
+  printf(",\"cpuSeconds\":%.2f", after->all - before->all);
+  for (int i = 0; i < options->pids.count; i++)
+    printf(",\"cpuSeconds%d\":%.2f", i, after->each[i] - before->each[i]);
+}
+
 void say(const char *line) {
   puts(line);
   fflush(stdout);
@@ -66,16 +82,28 @@ static enum transport to_transport(const char *name) {
   die("%s is no transport", name);
 }
 
+// Numbers with commas in between.
+static struct list to_list(const char *text) {
+  struct list list = {0};
+  for (const char *at = text; at != NULL; at = strchr(at, ',')) {
+    if (*at == ',') at++;
+    if (list.count == MOST_PROCESSES) die("more than %d: %s", MOST_PROCESSES, text);
+    list.items[list.count++] = atoi(at);
+  }
+  return list;
+}
+
 static void set(struct options *options, const char *key, const char *value) {
   if (strcmp(key, "port") == 0) options->port = atoi(value);
   else if (strcmp(key, "otherPort") == 0) options->other_port = atoi(value);
+  else if (strcmp(key, "ports") == 0) options->ports = to_list(value);
   else if (strcmp(key, "sink") == 0) options->sink = atoi(value);
   else if (strcmp(key, "from") == 0) options->from = to_transport(value);
   else if (strcmp(key, "to") == 0) options->to = to_transport(value);
   else if (strcmp(key, "pairs") == 0) options->pairs = atoi(value);
   else if (strcmp(key, "both") == 0) options->both = atoi(value);
   else if (strcmp(key, "pingPong") == 0) options->ping_pong = atoi(value);
-  else if (strcmp(key, "pid") == 0) options->pid = atoi(value);
+  else if (strcmp(key, "pids") == 0) options->pids = to_list(value);
   else if (strcmp(key, "warmUp") == 0) options->warm_up = atof(value);
   else if (strcmp(key, "seconds") == 0) options->seconds = atof(value);
   else die("%s is no option", key);
@@ -100,5 +128,6 @@ int main(int argc, char **argv) {
   else if (strcmp(mode, "wait") == 0) run_wait(&options);
   else if (strcmp(mode, "cycles") == 0) run_cycles(&options);
   else if (strcmp(mode, "burst") == 0) run_burst(&options);
+  else if (strcmp(mode, "meet") == 0) run_meet(&options);
   else die("%s is no mode", mode);
 }

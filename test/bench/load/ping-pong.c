@@ -60,12 +60,17 @@ static int by_value(const void *left, const void *right) {
   return (a > b) - (a < b);
 }
 
+void print_times(float *seconds, size_t count) {
+  qsort(seconds, count, sizeof *seconds, by_value);
+  printf(",\"p50Seconds\":%.6f,\"p99Seconds\":%.6f,\"maxSeconds\":%.6f", seconds[count / 2],
+         seconds[count * 99 / 100], seconds[count - 1]);
+}
+
 void finish_ping_pong(struct ping_pong *ping_pong) {
   ping_pong->over = true;
   pthread_join(ping_pong->thread, NULL);
   size_t count = ping_pong->count;
   if (count == 0) die("not one round trip");
-  qsort(ping_pong->seconds, count, sizeof *ping_pong->seconds, by_value);
-  printf(",\"roundTrips\":%zu,\"p50Seconds\":%.6f,\"p99Seconds\":%.6f,\"maxSeconds\":%.6f", count,
-         ping_pong->seconds[count / 2], ping_pong->seconds[count * 99 / 100], ping_pong->seconds[count - 1]);
+  printf(",\"roundTrips\":%zu", count);
+  print_times(ping_pong->seconds, count);
 }

@@ -13,7 +13,7 @@
 static const double RETRIED_SECONDS = 0.9;
 
 struct visitor {
-  int fd, side;
+  int fd, side, port;
   unsigned token;
   struct visitor *partner;
   enum { CONNECTING, HANDSHAKING, PAIRED, GONE } state;
@@ -21,7 +21,6 @@ struct visitor {
 };
 
 static int epoll;
-static int port;
 
 static void send_handshake(struct visitor *visitor) {
   char line[128];
@@ -35,7 +34,7 @@ static void send_handshake(struct visitor *visitor) {
 static void set_out(struct visitor *visitor) {
   visitor->started = now();
   visitor->state = CONNECTING;
-  bool connected = start_connecting(visitor->fd, port) == 0;
+  bool connected = start_connecting(visitor->fd, visitor->port) == 0;
   if (!connected && errno != EINPROGRESS) die("connect: %s", strerror(errno));
   if (connected) send_handshake(visitor);
   struct epoll_event event = {.events = connected ? EPOLLIN : EPOLLOUT, .data.ptr = visitor};
@@ -74,12 +73,17 @@ static void step(struct visitor *visitor) {
 static struct visitor *new_visitors(const struct options *options) {
   struct visitor *visitors = calloc(2 * options->pairs, sizeof *visitors);
   epoll = epoll_create1(0);
-  port = options->port;
   for (int i = 0; i < 2 * options->pairs; i++) {
     visitors[i].side = i % 2;
+    visitors[i].port = options->port;
     visitors[i].partner = &visitors[i ^ 1];
   }
   return visitors;
+}
+
+// Which of several it is says nobody but chance; with the same numbers each time.
+static void choose_port(const struct options *options, struct visitor *visitor) {
+  if (options->ports.count > 0) visitor->port = options->ports.items[random() % options->ports.count];
 }
 
 static void visit(struct visitor *visitor, unsigned token) {
@@ -91,17 +95,19 @@ void run_cycles(const struct options *options) {
   struct visitor *visitors = new_visitors(options);
   unsigned token = 0;
   for (int i = 0; i < 2 * options->pairs; i++) {
+    choose_port(options, &visitors[i]);
     visit(&visitors[i], i % 2 == 0 ? ++token : token);
     set_out(&visitors[i]);
   }
-  unsigned long cycles = 0, retried = 0;
-  double measured_from = now() + options->warm_up, started = 0, cpu = 0, own_cpu = 0;
+  unsigned long cycles = 0, apart = 0, retried = 0;
+  struct cpu cpu = {0};
+  double measured_from = now() + options->warm_up, started = 0, own_cpu = 0;
   while (started == 0 || now() < started + options->seconds) {
     if (started == 0 && now() >= measured_from) {
       started = now();
-      cpu = cpu_seconds(options->pid);
+      cpu = cpu_of_peers(options);
       own_cpu = cpu_seconds(getpid());
-      cycles = 0;
+      cycles = apart = 0;
     }
     struct epoll_event events[256];
     int ready = epoll_wait(epoll, events, 256, 50);
@@ -113,9 +119,12 @@ void run_cycles(const struct options *options) {
       if (visitor->state == PAIRED && partner->state == PAIRED) leave(visitor);
       if (visitor->state != GONE || partner->state != GONE) continue;
       cycles++;
+      if (visitor->port != partner->port) apart++;
       if (visitor->connected - visitor->started >= RETRIED_SECONDS) retried++;
       if (partner->connected - partner->started >= RETRIED_SECONDS) retried++;
       token++;
+      choose_port(options, visitor);
+      choose_port(options, partner);
       visit(visitor, token);
       visit(partner, token);
       set_out(visitor);
@@ -123,8 +132,11 @@ void run_cycles(const struct options *options) {
     }
   }
   double seconds = now() - started;
-  printf("{\"seconds\":%.6f,\"pairs\":%lu,\"cpuSeconds\":%.2f,\"generatorCpuSeconds\":%.2f,\"retried\":%lu}\n", seconds,
-         cycles, cpu_seconds(options->pid) - cpu, cpu_seconds(getpid()) - own_cpu, retried);
+  struct cpu cpu_after = cpu_of_peers(options);
+  printf("{\"seconds\":%.6f,\"pairs\":%lu,\"apart\":%lu,\"generatorCpuSeconds\":%.2f,\"retried\":%lu", seconds, cycles,
+         apart, cpu_seconds(getpid()) - own_cpu, retried);
+  print_cpu(options, &cpu, &cpu_after);
+  say("}");
 }
 
 void run_burst(const struct options *options) {

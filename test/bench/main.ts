@@ -1,6 +1,7 @@
 import { parseArgs } from 'node:util';
 import { findProgram } from '../support/programs.ts';
 import type { Bench } from './bench.ts';
+import { cluster } from './cluster.ts';
 import { connections } from './connections.ts';
 import { fairness } from './fairness.ts';
 import { growth } from './growth.ts';
@@ -27,6 +28,7 @@ const SCENARIOS = new Map([
   ['growth', growth],
   ['rates', rates],
   ['snapshot', snapshot],
+  ['cluster', cluster],
 ]);
 
 const { values } = parseArgs({

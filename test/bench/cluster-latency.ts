@@ -1,0 +1,34 @@
+import { interleaved } from './bench.ts';
+import type { Bench } from './bench.ts';
+import { runBulk } from './bulk.ts';
+import { waysOf } from './cluster-ways.ts';
+import type { Site } from './cluster.ts';
+import { runLoad } from './load.ts';
+import { Samples, formatTable } from './table.ts';
+
+const NOTE = `From the second client's handshake to its \`ok\`, and a ping-pong of 1 KiB with nothing beside it; one after the other,
+on loopback. A network adds a round trip to the coordinator, the connection to the other relay and two round trips to it.
+`;
+
+/** How long it takes to meet, and what a message takes to and fro. */
+export async function groupLatency(bench: Bench, site: Site): Promise<void> {
+  const { workshop, warmUp, seconds } = bench;
+  const results = await interleaved(waysOf(site), bench.rounds, async ({ peer, otherPort }) => ({
+    meetings: await runLoad(workshop, 'meet', peer, { warmUp, seconds, otherPort }),
+    pings: await runBulk(bench, peer, { pairs: 0, pingPong: true, otherPort }),
+  }));
+  const rows = results.map(({ which, measured }) => {
+    const milliseconds = (of: 'meetings' | 'pings', name: string): string =>
+      new Samples(measured.map((round) => round[of].get(name) * 1000)).format(3);
+    return [
+      which.name,
+      milliseconds('meetings', 'p50Seconds'),
+      milliseconds('meetings', 'p99Seconds'),
+      milliseconds('pings', 'p50Seconds'),
+      milliseconds('pings', 'p99Seconds'),
+    ];
+  });
+  const header = ['pair', '`ok` p50 ms', 'p99 ms', 'ping-pong p50 ms', 'p99 ms'];
+  bench.print(formatTable('A group: how long a client waits', header, rows));
+  bench.print(NOTE);
+}

@@ -1,0 +1,84 @@
+import { interleaved } from './bench.ts';
+import type { Bench } from './bench.ts';
+import type { Site } from './cluster.ts';
+import { PAIRS_AT_ONCE } from './connections.ts';
+import { runLoad } from './load.ts';
+import type { Report } from './load.ts';
+import type { Peer } from './peers.ts';
+import { Samples, formatTable, ratio } from './table.ts';
+
+const [PAIRS] = PAIRS_AT_ONCE;
+
+/**
+ * Short, in seconds: where the kernel keeps a table of connections (for Docker, say), each one stays in it for two minutes, and
+ * what it has no room for is dropped.
+ */
+const SECONDS = 0.5;
+const WARM_UP_SECONDS = 0.2;
+
+const NOTE = `All relays have one core together, the generator and the coordinator the other. So \`pairs/s\` must fall with the
+number of relays: what it shows is what a pair costs. \`with a core each\` is computed from that: relays / CPU of a pair.
+`;
+
+/** Connect, handshake, match and close, where each client comes to any relay. */
+export async function groupPairs(
+  bench: Bench,
+  { alone, first, second, third, coordinator }: Site,
+): Promise<void> {
+  const cases: readonly { readonly name: string; readonly relays: readonly Peer[] }[] = [
+    { name: 'one alone', relays: [alone] },
+    { name: 'one of a group', relays: [first] },
+    { name: 'two of a group', relays: [first, second] },
+    { name: 'three of a group', relays: [first, second, third] },
+  ];
+  const results = await interleaved(cases, bench.rounds, ({ relays: [relay = alone, ...others] }) => {
+    const relays = [relay, ...others];
+    return runLoad(bench.workshop, 'cycles', relay, {
+      warmUp: WARM_UP_SECONDS,
+      seconds: SECONDS,
+      pairs: PAIRS,
+      ports: relays.map(({ tcpPort }) => tcpPort).join(','),
+      pids: [coordinator, ...relays].map(({ pid }) => pid).join(','),
+    });
+  });
+  const summaries = results.map(({ which: { name, relays }, measured }) => {
+    const each = (value: (report: Report) => number): Samples => new Samples(measured.map(value));
+    const microseconds = (cpuSeconds: (report: Report) => number): Samples =>
+      each((report) => (cpuSeconds(report) / report.get('pairs')) * 1e6);
+    return {
+      name,
+      relays: relays.length,
+      rate: each((report) => report.get('pairs') / report.get('seconds')),
+      relaysCpu: microseconds((report) => report.get('cpuSeconds') - report.get('cpuSeconds0')),
+      coordinatorCpu: microseconds((report) => report.get('cpuSeconds0')),
+      apart: each((report) => report.get('apart') / report.get('pairs')),
+      generatorLoad: each((report) => report.get('generatorCpuSeconds') / report.get('seconds')),
+      retried: each((report) => report.get('retried')),
+    };
+  });
+  const [base] = summaries;
+  const rows = summaries.map((one) => [
+    one.name,
+    one.rate.format(0),
+    one.apart.median.toFixed(2),
+    one.relaysCpu.format(0),
+    ratio(one.relaysCpu.median, base?.relaysCpu.median),
+    one.coordinatorCpu.median.toFixed(0),
+    ((one.relays / one.relaysCpu.median) * 1e6).toFixed(0),
+    one.retried.maximum.toFixed(0),
+    one.generatorLoad.median.toFixed(2),
+  ]);
+  const header = [
+    'relays that clients come to',
+    'pairs/s',
+    'on two relays',
+    'CPU µs/pair of relays',
+    'of one alone',
+    'of the coordinator',
+    'pairs/s with a core each',
+    'SYN retries',
+    'generator load',
+  ];
+  bench.print(formatTable(`A group: connect, handshake, match, close: ${PAIRS} pairs at once`, header, rows));
+  bench.print(NOTE);
+}

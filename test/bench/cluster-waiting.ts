@@ -1,0 +1,173 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Bench } from './bench.ts';
+import { CoordinatorProcess, startMember } from './cluster-group.ts';
+import type { Member } from './cluster-group.ts';
+import { startLoad } from './load.ts';
+import { startRelay } from './peers.ts';
+import type { Peer } from './peers.ts';
+import { residentKiB } from './process-memory.ts';
+import { Samples, formatTable } from './table.ts';
+
+/** A relay that has to release more than 10,000 at one time leaves some of them to their leases. */
+const WAITING = 10_000;
+const QUICK_WAITING = 2000;
+
+const SETUP_TIMEOUT_MS = 60_000;
+
+/** Claims are renewed every 8 to 10 s. */
+const RENEWAL_TIMEOUT_MS = 20_000;
+
+const POLL_MS = 100;
+
+/** For a round of renewals that has begun to end. */
+const ROUND_MS = 1000;
+
+const NOTE = `A renewal comes every 8 to 10 s for as long as somebody waits. Bytes are those of connections, as the coordinator counts them.
+`;
+
+/** What the coordinator has had to do so far, and what it holds. */
+interface Account {
+  readonly memoryBytes: number;
+  readonly cpuSeconds: number;
+  readonly inBytes: number;
+  readonly outBytes: number;
+  /** As the relay counts them. */
+  readonly commands: number;
+}
+
+const STEPS = ['claim', 'renewal', 'release'] as const;
+
+interface Measured {
+  readonly relayKiB: number;
+  /** From one step to the next; null where there is no coordinator. */
+  readonly accounts: readonly Account[] | null;
+}
+
+type Admin = Awaited<ReturnType<CoordinatorProcess['admin']>>;
+
+/** What a client that waits costs the coordinator and its relay. */
+export async function groupWaiting(bench: Bench): Promise<void> {
+  const count = bench.quick ? QUICK_WAITING : WAITING;
+  const rounds = bench.quick ? 1 : Math.min(bench.rounds, 3);
+  const alone: Measured[] = [];
+  const grouped: Measured[] = [];
+  for (let round = 0; round < rounds; round += 1) {
+    alone.push(await waitAlone(bench, count));
+    grouped.push(await waitInGroup(bench, count));
+  }
+  const relayKiB = (all: readonly Measured[]): string =>
+    new Samples(all.map((one) => one.relayKiB / count)).format(2);
+  bench.print(
+    formatTable(
+      `A group: memory of a relay for ${count} clients that wait, each for a token of its own`,
+      ['relay', 'KiB each'],
+      [
+        ['alone', relayKiB(alone)],
+        ['of a group', relayKiB(grouped)],
+      ],
+    ),
+  );
+  const rows = STEPS.map((step, index) => {
+    const each = (digits: number, value: (account: Account) => number): string => {
+      const grown = grouped.map(({ accounts }) => {
+        const [before, after] = [accounts?.[index], accounts?.[index + 1]];
+        return before === undefined || after === undefined ? Number.NaN : value(after) - value(before);
+      });
+      return new Samples(grown.map((more) => more / count)).format(digits);
+    };
+    return [
+      step,
+      each(4, ({ commands }) => commands),
+      each(0, ({ memoryBytes }) => memoryBytes),
+      each(2, ({ cpuSeconds }) => cpuSeconds * 1e6),
+      each(0, ({ inBytes }) => inBytes),
+      each(0, ({ outBytes }) => outBytes),
+    ];
+  });
+  const header = ['step', 'commands', 'memory bytes', 'CPU µs', 'bytes in', 'bytes out'];
+  bench.print(
+    formatTable(`A group: what each of ${count} waiting tokens costs the coordinator`, header, rows),
+  );
+  bench.print(NOTE);
+}
+
+async function waitAlone(bench: Bench, count: number): Promise<Measured> {
+  await using relay = await startRelay();
+  return await measure(bench, relay, count, null);
+}
+
+async function waitInGroup(bench: Bench, count: number): Promise<Measured> {
+  await using coordinator = await CoordinatorProcess.start(bench.workshop);
+  await using relay = await startMember(coordinator);
+  const admin = await coordinator.admin();
+  try {
+    return await measure(bench, relay, count, { relay, admin });
+  } finally {
+    admin.destroy();
+  }
+}
+
+/** The relay is a new one, and so is the coordinator: memory that was used once is seldom given back. */
+async function measure(
+  bench: Bench,
+  relay: Peer,
+  count: number,
+  group: { readonly relay: Member; readonly admin: Admin } | null,
+): Promise<Measured> {
+  const before = residentKiB(relay.pid);
+  const accounts = group === null ? null : [await accountOf(group.relay, group.admin)];
+  await using load = startLoad(bench.workshop, 'wait', relay, { pairs: count });
+  await load.waitForOutput(/^waiting$/mu, SETUP_TIMEOUT_MS);
+  if (group !== null) await eventually(async () => (await group.admin.dbSize()) >= count);
+  await sleep(bench.quick ? 300 : 1500);
+  const relayKiB = residentKiB(relay.pid) - before;
+  if (group !== null && accounts !== null) {
+    accounts.push(await accountOf(group.relay, group.admin));
+    await renewed(group.admin);
+    accounts.push(await accountOf(group.relay, group.admin));
+  }
+  load.endInput();
+  await load.succeeds(SETUP_TIMEOUT_MS);
+  if (group !== null && accounts !== null) {
+    // What the coordinator is tested with may be left.
+    await eventually(async () => (await group.admin.dbSize()) <= 1);
+    accounts.push(await accountOf(group.relay, group.admin));
+  }
+  return { relayKiB, accounts };
+}
+
+async function accountOf(relay: Member, admin: Admin): Promise<Account> {
+  const commands = await relay.commands();
+  const text = `${await admin.info('memory')}\n${await admin.info('cpu')}\n${await admin.info('stats')}`;
+  const fields = new Map(text.split(/\r?\n/u).map((line) => [line.split(':')[0], line.split(':')[1]]));
+  const field = (name: string): number => Number(fields.get(name));
+  return {
+    memoryBytes: field('used_memory'),
+    cpuSeconds: field('used_cpu_user') + field('used_cpu_sys'),
+    inBytes: field('total_net_input_bytes'),
+    outBytes: field('total_net_output_bytes'),
+    commands,
+  };
+}
+
+/** Resolves when all claims have been renewed once more: the lease of one grows, and the others' soon after. */
+async function renewed(admin: Admin): Promise<void> {
+  const { keys } = await admin.scan('0', { COUNT: 100 });
+  const one = keys.find((key) => !key.endsWith(':test'));
+  if (one === undefined) throw new Error('nothing is claimed');
+  let leaseMs = Number.POSITIVE_INFINITY;
+  await eventually(async () => {
+    const lastMs = leaseMs;
+    leaseMs = await admin.pTTL(one);
+    return leaseMs > lastMs;
+  });
+  await sleep(ROUND_MS);
+}
+
+async function eventually(probe: () => Promise<boolean>): Promise<void> {
+  const deadline = performance.now() + RENEWAL_TIMEOUT_MS;
+  while (!(await probe())) {
+    if (performance.now() > deadline) throw new Error('claims are not made, renewed or released in time');
+    await sleep(POLL_MS);
+  }
+}

@@ -178,7 +178,7 @@ export function secureSocketOf(
 ): TLSSocket {
   const secured = new TLSSocket(socket, { ...options, isServer: true });
   secured.once('secure', ready);
-  secured.on('_tlsError', (error: Error) => secured.destroy(error));
+  secured.on('_tlsError', () => secured.destroy());
   return secured;
 }
 

@@ -7,92 +7,21 @@ import type { Socket } from 'node:net';
 import { buffer, text } from 'node:stream/consumers';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
-import { connect as connectTls, createSecureContext } from 'node:tls';
-import { WebSocket, createWebSocketStream } from 'ws';
-import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
-import { makeIdentity } from '../support/certificates.ts';
+import { connect as connectTls } from 'node:tls';
+import { randomBytesOf } from '../support/bytes.ts';
 import { UPGRADE } from '../support/frames.ts';
 import { House } from '../support/house.ts';
 import type { HouseOptions } from '../support/house.ts';
 import { until } from '../support/scratch.ts';
+import { certificate, onePortSuite, take } from './one-port-suite.ts';
+import { oneHouse } from './place.ts';
 
-const { key, certificate: cert } = makeIdentity();
-const certificate = { context: createSecureContext({ key, cert }) };
+onePortSuite('one relay', oneHouse);
 
 async function open(context: TestContext, options: HouseOptions = {}): Promise<House> {
   const house = await House.open({ certificate, ...options });
   context.after(() => house.close());
   return house;
-}
-
-/** What a client can say to the one port for raw clients. */
-const LANGUAGES = {
-  'raw bytes': async (port: number) => {
-    const socket = connect({ port, host: '127.0.0.1' });
-    await once(socket, 'connect');
-    return socket;
-  },
-  WebSocket: async (port: number) => stream(new WebSocket(`ws://127.0.0.1:${port}/any/path`)),
-  'raw bytes in TLS': async (port: number) => {
-    const socket = connectTls({ port, host: '127.0.0.1', rejectUnauthorized: false });
-    await once(socket, 'secureConnect');
-    return socket;
-  },
-  'WebSocket in TLS': async (port: number) =>
-    stream(new WebSocket(`wss://127.0.0.1:${port}/`, { rejectUnauthorized: false })),
-} as const;
-
-async function stream(websocket: WebSocket): Promise<ReturnType<typeof createWebSocketStream>> {
-  await once(websocket, 'open');
-  return createWebSocketStream(websocket);
-}
-
-/** The next `count` bytes. */
-async function take(from: NodeJS.ReadableStream, count: number): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  while (bytes < count) {
-    const chunk: unknown = from.read();
-    if (Buffer.isBuffer(chunk)) {
-      chunks.push(chunk);
-      bytes += chunk.length;
-    } else {
-      await once(from, 'readable');
-    }
-  }
-  return Buffer.concat(chunks);
-}
-
-for (const plane of ['shared buffer', 'ordinary streams'] as const) {
-  const planeOptions = { ordinaryStreams: plane === 'ordinary streams' };
-
-  describe(`one port for everything, by ${plane}`, () => {
-    for (const [first, connectFirst] of Object.entries(LANGUAGES)) {
-      for (const [second, connectSecond] of Object.entries(LANGUAGES)) {
-        test(`pairs ${first} with ${second}, and moves every byte both ways`, async (context) => {
-          const house = await open(context, planeOptions);
-          const [a, b] = [await connectFirst(house.tcpPort), await connectSecond(house.tcpPort)];
-          const token = newToken();
-          a.write(handshake(token, SIDE_A));
-          await until(() => house.hub.census().waiting === 1);
-          b.write(handshake(token, SIDE_B));
-          assert.equal((await take(a, 3)).toString(), 'ok\n');
-          assert.equal((await take(b, 3)).toString(), 'ok\n');
-          const [fromA, fromB] = [randomBytesOf(1, 3_000_000), randomBytesOf(2, 2_000_000)];
-          a.write(fromA);
-          b.write(fromB);
-          const [atA, atB] = await Promise.all([take(a, fromB.length), take(b, fromA.length)]);
-          assert.ok(atA.equals(fromB) && atB.equals(fromA));
-          a.end();
-          const [ending] = await house.recorded(1);
-          assert.deepEqual([ending?.mood, ending?.totalBytes], ['happy', 5_000_000]);
-          b.destroy();
-          a.destroy();
-          await until(() => house.reception.connections === 0);
-        });
-      }
-    }
-  });
 }
 
 /** A raw connection to the one port. */

@@ -1,0 +1,140 @@
+import assert from 'node:assert/strict';
+import { request } from 'node:http';
+import { join } from 'node:path';
+import { buffer } from 'node:stream/consumers';
+import type { TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { handshake } from '../../support/bytes.ts';
+import { parseMetrics } from '../../support/metrics.ts';
+import { RelayProcess } from '../../support/relay-process.ts';
+import { TestClient } from '../../support/test-client.ts';
+import { vitalsOf } from '../../support/vitals.ts';
+import type { Network } from './network.ts';
+
+/** Far above what anything here takes that waits for no timeout, in milliseconds. */
+const SOON_MS = 20_000;
+
+const POLL_MS = 25;
+
+/** Where users find a relay, and where other relays do. */
+export const PORT = 4001;
+export const CLUSTER_PORT = 4004;
+
+/**
+ * A relay in a network of its own. Users and relays come to it by that network; the test comes by files, whatever is cut.
+ */
+export class NetworkRelay implements AsyncDisposable {
+  readonly name: string;
+  /** Where other relays find it. */
+  readonly address: string;
+  readonly #relay: RelayProcess;
+  readonly #path: string;
+
+  private constructor(name: string, address: string, relay: RelayProcess, path: string) {
+    this.name = name;
+    this.address = address;
+    this.#relay = relay;
+    this.#path = path;
+  }
+
+  static async start(
+    network: Network,
+    name: string,
+    directory: string,
+    settings: Readonly<Record<string, string>>,
+  ): Promise<NetworkRelay> {
+    const [path, host] = [join(directory, name), network.addressOf(name)];
+    const relay = await RelayProcess.start(
+      {
+        RELAY_LISTEN: `tcp:${PORT}:interface=0.0.0.0 unix:${path}.sock`,
+        RELAY_STATUS_LISTEN: `unix:${path}.status`,
+        RELAY_CLUSTER_LISTEN: `tcp:${CLUSTER_PORT}:interface=0.0.0.0`,
+        RELAY_CLUSTER_ADVERTISE: host,
+        RELAY_DRAIN_DELAY: '0s',
+        ...settings,
+      },
+      network.as(name),
+    );
+    return new NetworkRelay(name, `${host}:${CLUSTER_PORT}`, relay, path);
+  }
+
+  get log(): string {
+    return this.#relay.log;
+  }
+
+  get openFiles(): number {
+    return vitalsOf(this.#relay.pid).openFiles;
+  }
+
+  says(pattern: RegExp): Promise<RegExpExecArray> {
+    return this.#relay.says(pattern);
+  }
+
+  kill(signal: NodeJS.Signals): void {
+    this.#relay.kill(signal);
+  }
+
+  /** Resolves when it has ended with exit code 0; rejects otherwise. */
+  ended(): Promise<void> {
+    return this.#relay.ended();
+  }
+
+  /** A client that has said its line, for as long as the test lasts. */
+  async visit(context: TestContext, token: string, side: string): Promise<TestClient> {
+    const addresses = { tcpPort: 0, unixPath: `${this.#path}.sock`, websocketPort: 0 };
+    const client = await TestClient.connect('unix', addresses);
+    context.after(() => client.destroy());
+    await client.send(handshake(token, side));
+    return client;
+  }
+
+  /** What `/readyz` answers. */
+  async readiness(): Promise<number> {
+    const { status } = await this.#ask('/readyz');
+    return status;
+  }
+
+  /** A figure, as `name` or `name{label="value"}`; where it has labels and none are said, the sum over all. */
+  async figure(name: string): Promise<number> {
+    const { body } = await this.#ask('/metrics');
+    const [exact, any] = [`transit_relay_${name}`, `transit_relay_${name}{`];
+    const found = [...parseMetrics(body)].filter(([key]) => key === exact || key.startsWith(any));
+    assert.ok(found.length > 0, `there is no ${name}`);
+    return found.reduce((sum, [, value]) => sum + value, 0);
+  }
+
+  /** Resolves when a figure is such. */
+  async comesTo(
+    name: string,
+    holds: number | ((figure: number) => boolean),
+    timeoutMs = SOON_MS,
+  ): Promise<void> {
+    const isIt = typeof holds === 'number' ? (figure: number): boolean => figure === holds : holds;
+    for (const deadline = performance.now() + timeoutMs; ;) {
+      const found = await this.figure(name);
+      if (isIt(found)) return;
+      assert.ok(performance.now() < deadline, `${this.name}: ${name} is ${found}, not ${holds.toString()}`);
+      await sleep(POLL_MS);
+    }
+  }
+
+  /** It would wait for transfers of clients that are closed after it. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.kill('SIGCONT');
+    this.kill('SIGKILL');
+    await this.#relay[Symbol.asyncDispose]();
+  }
+
+  #ask(path: string): Promise<{ readonly status: number; readonly body: string }> {
+    return new Promise((resolve, reject) => {
+      request({ socketPath: `${this.#path}.status`, path, agent: false, timeout: SOON_MS }, (response) => {
+        buffer(response).then(
+          (body) => resolve({ status: response.statusCode ?? 0, body: body.toString() }),
+          reject,
+        );
+      })
+        .on('error', reject)
+        .end();
+    });
+  }
+}

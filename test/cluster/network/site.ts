@@ -1,0 +1,95 @@
+import type { TestContext } from 'node:test';
+import { withoutRedis } from '../../support/redis.ts';
+import { scratch } from '../../support/scratch.ts';
+import { NetworkCoordinator } from './coordinator.ts';
+import { NetworkRelay } from './network-relay.ts';
+import { Network, withoutNetworks } from './network.ts';
+import { Users } from './users.ts';
+
+export const SECRET = 'the secret of all relays in these tests';
+
+/** Members of the network. The relays; */
+export const RELAYS = ['one', 'two', 'three'] as const;
+/** users who know the relays by one address; */
+export const USERS = ['sender', 'receiver'] as const;
+/** and others. */
+export const COORDINATOR = 'coordinator';
+export const STRANGER = 'stranger';
+
+/** Why there can be no site, for a test to be skipped; false where there can be one. */
+export function withoutSite(): string | false {
+  const missing = withoutRedis();
+  return missing === false ? withoutNetworks() : missing;
+}
+
+type Settings = Readonly<Record<string, string>>;
+
+/** Three relays of one group, their coordinator and who comes to them, each in a network of its own. */
+export class Site {
+  readonly network: Network;
+  readonly coordinator: NetworkCoordinator;
+  readonly one: NetworkRelay;
+  readonly two: NetworkRelay;
+  readonly three: NetworkRelay;
+  readonly #directory: string;
+  readonly #house: AsyncDisposableStack;
+
+  private constructor(
+    house: AsyncDisposableStack,
+    directory: string,
+    network: Network,
+    coordinator: NetworkCoordinator,
+    [one, two, three]: readonly [NetworkRelay, NetworkRelay, NetworkRelay],
+  ) {
+    this.#house = house;
+    this.#directory = directory;
+    this.network = network;
+    this.coordinator = coordinator;
+    this.one = one;
+    this.two = two;
+    this.three = three;
+  }
+
+  /**
+   * For as long as the test lasts. Resolves when the relays listen and the coordinator has answered them.
+   *
+   * @param settings of all relays
+   * @param only what one of them has besides
+   */
+  static async open(
+    context: TestContext,
+    settings: Settings = {},
+    only: Partial<Record<(typeof RELAYS)[number], Settings>> = {},
+  ): Promise<Site> {
+    const directory = await scratch(context);
+    const house = new AsyncDisposableStack();
+    context.after(() => house.disposeAsync());
+    const network = house.use(new Network([COORDINATOR, ...RELAYS, ...USERS, STRANGER]));
+    const address = network.addressOf(COORDINATOR);
+    const coordinator = house.use(new NetworkCoordinator(address, network.as(COORDINATOR), directory));
+    await coordinator.start();
+    const start = async (name: (typeof RELAYS)[number]): Promise<NetworkRelay> => {
+      const relay = await NetworkRelay.start(network, name, directory, {
+        RELAY_CLUSTER_URL: coordinator.url,
+        RELAY_CLUSTER_SECRET: SECRET,
+        ...settings,
+        ...only[name],
+      });
+      return house.use(relay);
+    };
+    // One after the other: a program that starts is busy, and the machine may be small.
+    const relays = [await start('one'), await start('two'), await start('three')] as const;
+    const site = new Site(house, directory, network, coordinator, relays);
+    await Promise.all(relays.map((relay) => relay.says(/the coordinator answers/u)));
+    return site;
+  }
+
+  get relays(): readonly NetworkRelay[] {
+    return [this.one, this.two, this.three];
+  }
+
+  /** People with real clients, for as long as the test lasts. */
+  async users(): Promise<Users> {
+    return this.#house.use(await Users.meet(this.network, this.#directory));
+  }
+}

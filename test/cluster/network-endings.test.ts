@@ -1,0 +1,83 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { SIDE_A, SIDE_B, newToken } from '../support/bytes.ts';
+import { owns, talk } from './network/clients.ts';
+import { Site, withoutSite } from './network/site.ts';
+import { withoutUsers } from './network/users.ts';
+
+/** What a pair moves in a second: so little that a transfer is sure to go on while something befalls a relay. In bytes. */
+const RATE = 1_000_000;
+
+const SLOW_PAIRS = { RELAY_PAIR_RATE: `${RATE}B/s` };
+
+describe(
+  'a relay of a group that',
+  { skip: withoutSite() || withoutUsers(), concurrency: true, timeout: 120_000 },
+  () => {
+    test('dies takes nobody along but its own pairs', async (context) => {
+      const site = await Site.open(context, SLOW_PAIRS);
+      const { one, two, three } = site;
+      const users = await site.users();
+      const [awaited, running] = [newToken(), newToken()];
+      await owns(context, one, awaited);
+      const near = await owns(context, one, running);
+      const far = await two.visit(context, running, SIDE_B);
+      await talk(near, far, 1000);
+      // Same side: it waits at the owner, by way of the second relay.
+      const again = await two.visit(context, awaited, SIDE_A);
+      await one.comesTo('connections_waiting', 2);
+      const sending = users.send(
+        [
+          ['sender', 'two'],
+          ['receiver', 'three'],
+        ],
+        3 * RATE,
+      );
+      await two.comesTo('relayed_bytes_total', (bytes) => bytes > RATE);
+      one.kill('SIGKILL');
+      // It can't be told from a partner that went.
+      assert.deepEqual(await far.closed, { reset: false, code: null });
+      await two.comesTo('cluster_claims', 1);
+      await talk(again, await three.visit(context, awaited, SIDE_B), 1000);
+      assert.ok((await two.figure('relayed_bytes_total')) < 3 * RATE, 'the transfer goes on');
+      await sending.arrived;
+    });
+
+    test('drains sends its waiters away, has others look for theirs anew, and finishes its pairs', async (context) => {
+      const site = await Site.open(context, SLOW_PAIRS);
+      const { one, two, three } = site;
+      const users = await site.users();
+      const [own, awaited] = [newToken(), newToken()];
+      const waiter = await owns(context, one, own);
+      await owns(context, one, awaited);
+      const again = await two.visit(context, awaited, SIDE_A);
+      await one.comesTo('connections_waiting', 3);
+      const sending = users.send(
+        [
+          ['sender', 'one'],
+          ['receiver', 'two'],
+        ],
+        3 * RATE,
+      );
+      await one.comesTo('relayed_bytes_total', (bytes) => bytes > RATE);
+      one.kill('SIGTERM');
+      await waiter.closed;
+      assert.equal(waiter.received.toString(), 'shutting down\n');
+      await two.comesTo('cluster_claims', 1);
+      assert.equal(again.receivedBytes, 0);
+      const links = await one.figure('connections_accepted_total{transport="link"}');
+      // Who comes for either token now has nothing to do with it.
+      const later = await three.visit(context, own, SIDE_A);
+      await three.comesTo('cluster_claims', 1);
+      await Promise.all([
+        talk(again, await three.visit(context, awaited, SIDE_B), 1000),
+        talk(later, await two.visit(context, own, SIDE_B), 1000),
+      ]);
+      assert.equal(await one.figure('connections_accepted_total{transport="link"}'), links);
+      for (const relay of [two, three]) assert.equal(await relay.figure('cluster_call_failures_total'), 0);
+      assert.ok((await one.figure('relayed_bytes_total')) < 3 * RATE, 'the transfer goes on');
+      await Promise.all([sending.arrived, one.ended()]);
+      assert.deepEqual(await site.coordinator.keys(), []);
+    });
+  },
+);

@@ -1,0 +1,96 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
+import { until } from '../support/scratch.ts';
+import { owns, talk } from './network/clients.ts';
+import { Site, withoutSite } from './network/site.ts';
+import { Strangers } from './network/strangers.ts';
+
+/** More than may greet a relay at one time. */
+const CROWD = 200;
+
+const LINKS = 'connections_accepted_total{transport="link"}';
+
+const OTHER_VERSION = `transit-relay-cluster/2 ${'0'.repeat(64)}\n`;
+
+/** What a relay says first, with its nonce taken out. */
+const OPENING = 'transit-relay-cluster/1 NONCE\n';
+
+describe('a stranger at the cluster port', { skip: withoutSite(), timeout: 120_000 }, () => {
+  test('gets nothing for a greeting that it has recorded, as a caller or as an owner', async (context) => {
+    const site = await Site.open(context);
+    const { one, two, three } = site;
+    const strangers = new Strangers(context, site);
+    // A real link leads by way of the stranger.
+    const token = newToken();
+    const first = await owns(context, one, token);
+    const listener = await strangers.listener(one);
+    await strangers.claim(token, listener);
+    await talk(first, await two.visit(context, token, SIDE_B), 1000);
+    const said = (by: string): string =>
+      listener.told.flatMap(({ who, said: text = '' }) => (who === by ? [text] : [])).join('');
+    const [opening = '', proof = ''] = said('owner').match(/^.+\n/gmu) ?? [];
+    const [greeting = ''] = said('caller').match(/^.+\n/u) ?? [];
+    assert.ok(proof.length > 60 && greeting.length > 120, 'the greeting was recorded');
+    const links = await one.figure(LINKS);
+    const waiting = await one.figure('connections_waiting');
+    const caller = await strangers.crowd(one, 5, greeting + handshake(token, SIDE_A));
+    await caller.tells(/"heard"/u);
+    assert.deepEqual(caller.told.at(-1), { heard: { [`${OPENING}wrong secret\n`]: 5 } });
+    assert.deepEqual([await one.figure(LINKS), await one.figure('connections_waiting')], [links, waiting]);
+    // Who is called by mistake is not told the token.
+    const hidden = newToken();
+    const owner = await strangers.impostor(opening, proof);
+    await strangers.claim(hidden, owner);
+    const client = await two.visit(context, hidden, SIDE_A);
+    await two.comesTo('cluster_call_failures_total{kind="secret"}', 1);
+    await two.comesTo('cluster_claims', 1);
+    await owner.tells(/"closed"/u);
+    assert.doesNotMatch(JSON.stringify(owner.told), new RegExp(hidden.slice(0, 32), 'u'));
+    await talk(client, await three.visit(context, hidden, SIDE_B), 1000);
+  });
+
+  test('is told from a relay of another version, at either end', async (context) => {
+    const site = await Site.open(context);
+    const { one, two, three } = site;
+    const strangers = new Strangers(context, site);
+    const proof = '0'.repeat(64);
+    const caller = await strangers.crowd(three, 1, `${OTHER_VERSION.trimEnd()} ${proof}\n`);
+    await caller.tells(/"heard"/u);
+    assert.deepEqual(caller.told.at(-1), { heard: { [OPENING]: 1 } });
+    await three.says(/"failure":"version".*no relay of this group/u);
+    const token = newToken();
+    const owner = await strangers.impostor(OTHER_VERSION);
+    await strangers.claim(token, owner);
+    const client = await two.visit(context, token, SIDE_A);
+    await two.comesTo('cluster_call_failures_total{kind="version"}', 1);
+    await two.comesTo('cluster_claims', 1);
+    await talk(client, await one.visit(context, token, SIDE_B), 1000);
+  });
+
+  test('hears one line, however often it comes and whatever it says; clients of several relays meet meanwhile', async (context) => {
+    const site = await Site.open(context);
+    const { one, two } = site;
+    const strangers = new Strangers(context, site);
+    const before = one.openFiles;
+    for (const text of ['', 'please relay\n']) {
+      const crowd = await strangers.crowd(one, CROWD, text);
+      for (let pair = 0; pair < 5; pair += 1) {
+        const token = newToken();
+        const waiter = await owns(context, one, token);
+        const partner = await two.visit(context, token, SIDE_B);
+        await talk(waiter, partner, 1000);
+        waiter.end();
+        partner.end();
+        await Promise.all([waiter.closed, partner.closed]);
+      }
+      await crowd.tells(/"heard"/u);
+      const { heard } = crowd.told.at(-1) ?? {};
+      assert.ok(typeof heard === 'object' && heard !== null);
+      // Whoever finds no place is closed without a word.
+      assert.deepEqual(Object.keys(heard).toSorted(), ['', OPENING]);
+    }
+    await until(() => one.openFiles <= before);
+    assert.equal(await one.figure('connections_waiting'), 0);
+  });
+});

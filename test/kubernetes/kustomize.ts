@@ -9,7 +9,7 @@ import { Manifests } from './manifests.ts';
 /** What operators apply. */
 export const KUBERNETES = join(ROOT, 'deploy', 'kubernetes');
 
-export const OVERLAYS = ['base', 'overlays/minimal', 'overlays/production'];
+export const OVERLAYS = ['base', 'overlays/minimal', 'overlays/production', 'overlays/cluster'];
 
 export const COMPONENTS = [
   'nodeport',

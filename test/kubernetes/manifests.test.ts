@@ -2,6 +2,7 @@ import { deepEqual, equal, match, notEqual, ok, rejects } from 'node:assert/stri
 import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
+import { CLUSTER_DEFAULTS } from '../../src/config/cluster-config.ts';
 import { DEFAULTS } from '../../src/config/read-env.ts';
 import { SIDECAR_DEFAULTS } from '../../src/config/sidecar-config.ts';
 import { customResourceFaults } from './custom-resources.ts';
@@ -40,10 +41,14 @@ const CASES: readonly (readonly [name: string, Kustomization])[] = [
   ...OVERLAYS.map((name) => [name, { resources: [name] }] as const),
   ...COMPONENTS.map((name) => [`base with ${name}`, { resources: ['base'], components: [name] }] as const),
   ['production with everything', ALL],
-  [
-    'production without persistence',
-    { resources: ['overlays/production'], components: ['components/no-persistence'] },
-  ],
+  ['a group with everything', { ...ALL, resources: ['overlays/cluster'] }],
+  ...['production', 'cluster'].map(
+    (name) =>
+      [
+        `${name} without persistence`,
+        { resources: [`overlays/${name}`], components: ['components/no-persistence'] },
+      ] as const,
+  ),
 ];
 
 /** Where an operator decides nothing: the manifests have to fit the image there. */
@@ -51,11 +56,8 @@ const FIXED: ReadonlySet<string> = new Set([
   'RELAY_LISTEN',
   'RELAY_WEBSOCKET_LISTEN',
   'RELAY_STATUS_LISTEN',
-  // One relay is alone.
-  'RELAY_CLUSTER_URL',
-  'RELAY_CLUSTER_LISTEN',
-  'RELAY_CLUSTER_ADVERTISE',
-  'RELAY_CLUSTER_SECRET',
+  // One relay is alone; overlays/cluster has settings of its own.
+  ...Object.keys(CLUSTER_DEFAULTS),
   'SIDECAR_TOKEN',
   'SIDECAR_USAGE_DB',
   'SIDECAR_SNAPSHOT_DIR',
@@ -115,6 +117,24 @@ describe('the manifests', { skip: withoutKubectl, concurrency: true }, () => {
     ok(manifests.pod.at('volumes', 0, 'emptyDir', 'sizeLimit').isThere);
   });
 
+  test('have relays of a group tell each other the addresses of their pods, of either kind', async () => {
+    const group = await buildOurs('overlays/cluster');
+    for (const host of ['10.244.0.7', 'fd00:10:244::7']) {
+      const { cluster } = relayConfig(group, host);
+      deepEqual(cluster?.advertise, { host, port: null });
+      equal(cluster.listen.port, 4005);
+    }
+  });
+
+  test('change no volume claim and no name from production to the group, so that one becomes the other', async () => {
+    const [production, group] = [await buildOurs('overlays/production'), await buildOurs('overlays/cluster')];
+    // All that a StatefulSet does not let change.
+    for (const field of ['volumeClaimTemplates', 'serviceName', 'selector', 'podManagementPolicy'])
+      deepEqual(group.relay.at('spec', field).value, production.relay.at('spec', field).value, field);
+    for (const one of production.objects.filter((object) => object.at('kind').text !== 'ConfigMap'))
+      ok(group.find([one.at('kind').word, nameOf(one)]).isThere, nameOf(one));
+  });
+
   test('start the pod anew when a setting changes', async () => {
     const configMapGenerator = [
       { name: 'transit-relay', behavior: 'merge', literals: ['RELAY_LOG_LEVEL=debug'] },
@@ -130,10 +150,16 @@ describe('the manifests', { skip: withoutKubectl, concurrency: true }, () => {
     equal(relayConfig(after).drain.timeoutMs, relayConfig(before).drain.timeoutMs);
   });
 
-  test('take an image of any name', async () => {
-    const images = [{ name: 'transit-relay', newName: 'somewhere/relay', newTag: 'v1.2.3' }];
-    const manifests = await buildOwn({ resources: ['overlays/production'], images });
-    for (const container of manifests.containers) equal(container.at('image').word, 'somewhere/relay:v1.2.3');
+  test('take images of any name', async () => {
+    const images = [
+      { name: 'transit-relay', newName: 'somewhere/relay', newTag: 'v1.2.3' },
+      { name: 'valkey/valkey', newName: 'somewhere/valkey', newTag: '9' },
+    ];
+    const manifests = await buildOwn({ resources: ['overlays/cluster'], images });
+    const found = manifests.workloads.flatMap(({ containers }) =>
+      containers.map((one) => one.at('image').word),
+    );
+    deepEqual(found, ['somewhere/relay:v1.2.3', 'somewhere/relay:v1.2.3', 'somewhere/valkey:9']);
   });
 
   test('give Prometheus the jobs by the names that the alerts know', async () => {
@@ -156,6 +182,18 @@ describe('the manifests', { skip: withoutKubectl, concurrency: true }, () => {
 });
 
 describe('the files of settings', () => {
+  test('name none that the programs do not know, be it in a comment', () => {
+    const known = new Set([...Object.keys(DEFAULTS), ...Object.keys(SIDECAR_DEFAULTS)]);
+    const files = readdirSync(KUBERNETES, { recursive: true, encoding: 'utf8' }).filter((name) =>
+      name.endsWith('.env'),
+    );
+    ok(files.length > 3, files.join());
+    for (const file of files) {
+      const lines = readFileSync(join(KUBERNETES, file), 'utf8').matchAll(/^#?([A-Z_]+?)(?:_FILE)?=/gmu);
+      for (const [, name = ''] of lines) ok(known.has(name), `${file}: ${name}`);
+    }
+  });
+
   for (const [file, defaults] of [
     ['relay.env', DEFAULTS],
     ['sidecar.env', SIDECAR_DEFAULTS],

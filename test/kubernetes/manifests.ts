@@ -1,6 +1,7 @@
 import { parseAllDocuments } from 'yaml';
 import type { Document } from 'yaml';
 import { Tree } from './tree.ts';
+import { Workload } from './workload.ts';
 
 /** The kind and the name of an object. */
 export type Which = readonly [kind: string, name: string];
@@ -35,18 +36,29 @@ export class Manifests {
     return relay;
   }
 
+  /** The relay's pod. */
   get pod(): Tree {
-    return this.relay.at('spec', 'template', 'spec');
+    return new Workload(this.relay).pod;
   }
 
-  /** What starts before the relay, in its order, and then what starts at once. */
+  /** The relay's and those beside it in its pod, in the order in which they start. */
   get containers(): readonly Tree[] {
-    return [...this.pod.at('initContainers').items, ...this.pod.at('containers').items];
+    return new Workload(this.relay).containers;
   }
 
-  /** The one of that name; nothing where there is none. */
+  /** The one of that name in the relay's pod; nothing where there is none. */
   container(name: string): Tree {
-    return this.containers.find((container) => nameIn(container) === name) ?? new Tree(undefined);
+    return new Workload(this.relay).container(name);
+  }
+
+  /** All that has pods, the relay first. */
+  get workloads(): readonly Workload[] {
+    return [this.relay, ...this.all('Deployment')].map((object) => new Workload(object));
+  }
+
+  /** The one whose pods an object is for: the last of those whose name its own begins with. Nothing where there is none. */
+  workloadOf(object: Tree): Workload | null {
+    return this.workloads.findLast(({ name }) => nameOf(object).startsWith(name)) ?? null;
   }
 
   /** The same with another value in one place, which undefined takes away. Throws where there is no such object. */

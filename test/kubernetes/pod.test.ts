@@ -9,7 +9,7 @@ import { scratch } from '../support/scratch.ts';
 import { buildOurs, buildOwn, withoutKubectl } from './kustomize.ts';
 import type { Manifests } from './manifests.ts';
 import { Pod } from './pod.ts';
-import { SECRET } from './settings.ts';
+import { SECRET } from './operator-secrets.ts';
 
 const needsRoot =
   process.getuid?.() === 0 ? false : 'needs root, to give volumes to others: run it with sudo';

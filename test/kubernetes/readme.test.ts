@@ -7,9 +7,11 @@ import { ROOT } from '../support/docker.ts';
 import { COMPONENTS, KUBERNETES, OVERLAYS, buildOurs, buildOwn, withoutKubectl } from './kustomize.ts';
 import type { Kustomization } from './kustomize.ts';
 import { placeFaults } from './review-pod.ts';
-import { GRACE_MARGIN_SECONDS } from './review-settings.ts';
+import { GRACE_MARGIN_SECONDS, preStopSeconds } from './review-settings.ts';
 import { RULES } from './review.ts';
 import { relayConfig } from './settings.ts';
+
+const NUMERALS = ['no', 'one', 'two', 'three', 'four', 'five', 'six'];
 
 const README = readFileSync(join(KUBERNETES, 'README.md'), 'utf8');
 
@@ -77,5 +79,18 @@ describe('the README on Kubernetes', () => {
       ])
         ok(README.includes(number), number);
     }
+    const group = await buildOurs('overlays/cluster');
+    const scaler = group.find(['HorizontalPodAutoscaler', 'transit-relay']).at('spec');
+    const [least, most] = ['minReplicas', 'maxReplicas'].map((field) => scaler.at(field).number ?? 0);
+    const preStop = preStopSeconds(group.container('relay'));
+    for (const number of [
+      `group of ${NUMERALS[least ?? 0]} to ${NUMERALS[most ?? 0]} relays`,
+      `the autoscaler makes them ${NUMERALS[least ?? 0]}`,
+      `${preStop} s of \`preStop\``,
+      `${preStop} s (\`preStop\`)`,
+      `ready for ${group.relay.at('spec', 'minReadySeconds').word} s`,
+      `port ${relayConfig(group).cluster?.listen.port}`,
+    ])
+      ok(README.includes(number), number);
   });
 });

@@ -2,26 +2,28 @@ import type { Endpoint } from '../../src/net/endpoint.ts';
 import { nameIn, nameOf } from './manifests.ts';
 import type { Manifests } from './manifests.ts';
 import { readRelay, readSidecar } from './settings.ts';
-import type { Tree } from './tree.ts';
+import { Tree } from './tree.ts';
+import { Workload } from './workload.ts';
 
 /** Where each kind has the labels that it looks for. */
 const SELECTORS: readonly (readonly [kind: string, path: readonly string[]])[] = [
   ['StatefulSet', ['spec', 'selector', 'matchLabels']],
+  ['Deployment', ['spec', 'selector', 'matchLabels']],
   ['Service', ['spec', 'selector']],
   ['NetworkPolicy', ['spec', 'podSelector', 'matchLabels']],
   ['PodMonitor', ['spec', 'selector', 'matchLabels']],
   ['PodDisruptionBudget', ['spec', 'selector', 'matchLabels']],
 ];
 
-/** Every selector finds the relay's pod, and the StatefulSet has its headless Service. */
+/** Every selector finds the pod that it is for and no other, and the StatefulSet has its headless Service. */
 export function selectorFaults(manifests: Manifests): string[] {
-  const labels = manifests.relay.at('spec', 'template', 'metadata', 'labels');
   const faults: string[] = [];
   for (const [kind, path] of SELECTORS) {
     for (const object of manifests.all(kind)) {
-      const wanted = object.at(...path).fields;
-      const isMet = wanted.every(([label, value]) => labels.at(label).value === value.value);
-      if (wanted.length === 0 || !isMet) faults.push(`${kind} ${nameOf(object)} does not find the pod`);
+      const wanted = manifests.workloadOf(object);
+      const found = manifests.workloads.filter((workload) => workload.isSelectedBy(object.at(...path)));
+      if (found.length !== 1 || found[0]?.name !== wanted?.name)
+        faults.push(`${kind} ${nameOf(object)} does not find the pod`);
     }
   }
   const governing = manifests.find(['Service', manifests.relay.at('spec', 'serviceName').word]);
@@ -31,39 +33,38 @@ export function selectorFaults(manifests: Manifests): string[] {
 
 /** Every port that something leads to is there, by the name or the number that it is called. */
 export function portFaults(manifests: Manifests): string[] {
-  const ports = manifests.containers.flatMap((container) => container.at('ports').items);
-  const numbers = ports.map((port) => port.at('containerPort').number);
-  const isAnywhere = (port: Tree): boolean => isPortOf(ports, port);
-  // Before 1.33 Services do not find names in native sidecars, and some networks never do.
-  const main = manifests.pod.at('containers').items.flatMap((container) => container.at('ports').items);
-  const isFound = (port: Tree): boolean => isPortOf(port.text === null ? ports : main, port);
   const faults: string[] = [];
   const miss = (who: string, port: Tree): void => void faults.push(`${who}: there is no port ${port.word}`);
-
-  if (new Set(numbers).size < ports.length || new Set(ports.map(nameIn)).size < ports.length)
-    faults.push('two ports of the pod have the same name or number');
+  for (const { ports, containers } of manifests.workloads) {
+    const numbers = ports.map((port) => port.at('containerPort').number);
+    if (new Set(numbers).size < ports.length || new Set(ports.map(nameIn)).size < ports.length)
+      faults.push('two ports of the pod have the same name or number');
+    for (const container of containers) {
+      for (const probe of ['startupProbe', 'readinessProbe', 'livenessProbe']) {
+        const port = container.at(probe, 'httpGet', 'port');
+        if (port.isThere && !isPortOf(container.at('ports').items, port)) miss(probe, port);
+      }
+    }
+  }
   for (const service of manifests.all('Service')) {
     for (const port of service.at('spec', 'ports').items) {
       const target = port.at('targetPort').isThere ? port.at('targetPort') : port.at('port');
-      if (!isFound(target)) miss(`Service ${nameOf(service)}`, target);
+      if (!isFoundIn(manifests.workloadOf(service), target)) miss(`Service ${nameOf(service)}`, target);
     }
-  }
-  for (const container of manifests.containers) {
-    for (const probe of ['startupProbe', 'readinessProbe', 'livenessProbe']) {
-      const port = container.at(probe, 'httpGet', 'port');
-      if (port.isThere && !isPortOf(container.at('ports').items, port)) miss(probe, port);
-    }
-  }
-  for (const policy of manifests.all('NetworkPolicy')) {
-    const rules = [...policy.at('spec', 'ingress').items, ...policy.at('spec', 'egress').items];
-    for (const port of rules.flatMap((rule) => rule.at('ports').items).map((one) => one.at('port')))
-      if (!isFound(port)) miss('NetworkPolicy', port);
   }
   for (const monitor of manifests.all('PodMonitor')) {
     for (const endpoint of monitor.at('spec', 'podMetricsEndpoints').items)
-      if (!isAnywhere(endpoint.at('port'))) miss('PodMonitor', endpoint.at('port'));
+      if (!isPortOf(manifests.workloadOf(monitor)?.ports ?? [], endpoint.at('port')))
+        miss('PodMonitor', endpoint.at('port'));
   }
   return [...faults, ...routeFaults(manifests)];
+}
+
+/** Before 1.33 Services do not find names in native sidecars, and some networks never do. */
+export function isFoundIn(workload: Workload | null, port: Tree): boolean {
+  const { ports, pod } = workload ?? new Workload(new Tree(undefined));
+  const main = pod.at('containers').items.flatMap((container) => container.at('ports').items);
+  return isPortOf(port.text === null ? ports : main, port);
 }
 
 /** By number or by name. */
@@ -116,6 +117,8 @@ export function listeningFaults(manifests: Manifests): string[] {
     compare('relay', 'raw', relay.config.listen.raw);
     compare('relay', 'websocket', relay.config.listen.websocket);
     compare('relay', 'status', relay.config.listen.status);
+    const { cluster } = relay.config;
+    if (cluster !== null) compare('relay', 'cluster', [cluster.listen]);
   }
   const sidecar = readSidecar(manifests);
   if (manifests.container('sidecar').isThere && sidecar.kind === 'ok')

@@ -4,6 +4,7 @@ import type { Manifests } from './manifests.ts';
 import { parseQuantity } from './quantity.ts';
 import { readRelay, readSidecar } from './settings.ts';
 import type { Tree } from './tree.ts';
+import type { Workload } from './workload.ts';
 
 /** A process that says nothing for so long hangs; no load makes it so, in seconds. */
 const LEAST_LIVENESS_SECONDS = 60;
@@ -11,8 +12,15 @@ const LEAST_LIVENESS_SECONDS = 60;
 /** What hangs does not end by itself: it is killed soon, and not when a drain would be over, in seconds. */
 const MOST_PROBE_GRACE_SECONDS = 60;
 
+const OUR_IMAGE = /^transit-relay(?:$|:)/u;
+const COORDINATOR_IMAGE = /^valkey\/valkey:8$/u;
+
 /** What Pod Security "restricted" asks for, and what else keeps a break-in small. */
-export function securityFaults({ pod, containers }: Manifests): string[] {
+export function securityFaults({ workloads }: Manifests): string[] {
+  return workloads.flatMap((workload) => securityFaultsOf(workload));
+}
+
+function securityFaultsOf({ pod, containers }: Workload): string[] {
   const faults: string[] = [];
   const expect = (who: string, what: string, holds: boolean): void => {
     if (!holds) faults.push(`${who}: ${what}`);
@@ -43,9 +51,9 @@ export function securityFaults({ pod, containers }: Manifests): string[] {
 }
 
 /** Each container says what it needs, and no more than it may have; the relay is not throttled. */
-export function resourceFaults({ containers }: Manifests): string[] {
+export function resourceFaults({ workloads }: Manifests): string[] {
   const faults: string[] = [];
-  for (const container of containers) {
+  for (const container of workloads.flatMap(({ containers }) => containers)) {
     const name = nameIn(container);
     const { requests, limits } = {
       requests: container.at('resources', 'requests'),
@@ -150,33 +158,6 @@ function placeOf(container: Tree, path: string): string {
   );
 }
 
-/** One relay, which may be moved, and which is mended by mended settings. */
-export function disruptionFaults(manifests: Manifests): string[] {
-  const { relay } = manifests;
-  const faults: string[] = [];
-  if (relay.at('spec', 'replicas').value !== 1)
-    faults.push('two clients of a pair may come to different relays');
-  if (relay.at('spec', 'podManagementPolicy').text !== 'Parallel')
-    faults.push('a relay that can not start is never replaced');
-  for (const budget of manifests.all('PodDisruptionBudget')) {
-    const spec = budget.at('spec');
-    const most = spec.at('maxUnavailable').word;
-    if (spec.at('minAvailable').isThere || ['0', '0%'].includes(most))
-      faults.push('its node can never be emptied');
-  }
-  const { whenDeleted = 'Retain', whenScaled = 'Retain' } = Object.fromEntries(
-    relay
-      .at('spec', 'persistentVolumeClaimRetentionPolicy')
-      .fields.map(([name, value]) => [name, value.word]),
-  );
-  if (whenDeleted !== 'Retain' || whenScaled !== 'Retain') faults.push('records go with the relay');
-  for (const service of manifests.all('Service')) {
-    if (service.at('spec', 'publishNotReadyAddresses').value !== true)
-      faults.push(`Service ${nameOf(service)} hides a relay that drains, or whose sidecar is down`);
-  }
-  return faults;
-}
-
 /** The operator says into which namespace and from where. */
 export function placeFaults(manifests: Manifests): string[] {
   const faults: string[] = [];
@@ -185,12 +166,16 @@ export function placeFaults(manifests: Manifests): string[] {
   for (const object of manifests.objects)
     if (object.at('metadata', 'namespace').isThere)
       faults.push(`${nameOf(object)} is in a namespace of its own`);
-  for (const container of manifests.containers) {
-    const name = nameIn(container);
-    if (!/^transit-relay(?:$|:)/u.test(container.at('image').word)) faults.push(`${name}: another image`);
-    if (container.at('imagePullPolicy').text !== 'IfNotPresent')
-      faults.push(`${name}: an image that was brought to the node is not used`);
-    if (container.at('command').isThere) faults.push(`${name}: runs without the image's init`);
+  for (const workload of manifests.workloads) {
+    const isOurs = workload.name === nameOf(manifests.relay);
+    for (const container of workload.containers) {
+      const name = nameIn(container);
+      const image = isOurs ? OUR_IMAGE : COORDINATOR_IMAGE;
+      if (!image.test(container.at('image').word)) faults.push(`${name}: another image`);
+      if (container.at('imagePullPolicy').text !== 'IfNotPresent')
+        faults.push(`${name}: an image that was brought to the node is not used`);
+      if (isOurs && container.at('command').isThere) faults.push(`${name}: runs without the image's init`);
+    }
   }
   return faults;
 }

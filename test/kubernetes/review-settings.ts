@@ -3,8 +3,10 @@ import { DEFAULTS } from '../../src/config/read-env.ts';
 import { SIDECAR_DEFAULTS } from '../../src/config/sidecar-config.ts';
 import { nameIn } from './manifests.ts';
 import type { Manifests } from './manifests.ts';
+import { OPERATOR_SECRETS, SECRET } from './operator-secrets.ts';
 import { parseQuantity } from './quantity.ts';
-import { SECRET, givenSettings, readRelay, readSidecar } from './settings.ts';
+import { givenSettings, readRelay, readSidecar } from './settings.ts';
+import type { Tree } from './tree.ts';
 
 /** What is left of the grace when transfers are over, for records, the sidecar and a slow disk, in seconds. */
 export const GRACE_MARGIN_SECONDS = 30;
@@ -56,14 +58,42 @@ export function drainFaults(manifests: Manifests): string[] {
   const read = readRelay(manifests);
   if (read.kind === 'faults') return [];
   const { delayMs, timeoutMs } = read.config.drain;
-  const preStopSeconds =
-    manifests.container('relay').at('lifecycle', 'preStop', 'sleep', 'seconds').number ?? 0;
-  const needed = preStopSeconds + (delayMs + timeoutMs) / 1000 + GRACE_MARGIN_SECONDS;
+  const needed =
+    preStopSeconds(manifests.container('relay')) + (delayMs + timeoutMs) / 1000 + GRACE_MARGIN_SECONDS;
   // What Kubernetes takes where nothing is said.
   const grace = manifests.pod.at('terminationGracePeriodSeconds').number ?? 30;
   const faults: string[] = [];
   if (grace < needed) faults.push(`the grace is ${grace} s, and a drain may take ${needed} s`);
   if (grace > MOST_GRACE_SECONDS) faults.push(`a grace of ${grace} s is cut off at ${MOST_GRACE_SECONDS} s`);
+  return faults;
+}
+
+/** How long a container that is told to go is let be before it hears of it; only what sleeps is known here. */
+export function preStopSeconds(container: Tree): number {
+  const hook = container.at('lifecycle', 'preStop');
+  const [command, seconds] = hook.at('exec', 'command').items.map((word) => word.word);
+  if (command === 'sleep') return Number(seconds);
+  return hook.at('sleep', 'seconds').number ?? 0;
+}
+
+/** What is taken from Secrets that have to be there is in them when they were made as the README says. */
+export function secretFaults({ workloads }: Manifests): string[] {
+  const faults: string[] = [];
+  const look = (secret: string, key: string): void => {
+    if (OPERATOR_SECRETS.get(secret)?.has(key) !== true)
+      faults.push(`nobody makes ${key} of a Secret ${secret}`);
+  };
+  for (const { pod, containers } of workloads) {
+    for (const variable of containers.flatMap((container) => container.at('env').items)) {
+      const secret = variable.at('valueFrom', 'secretKeyRef');
+      if (secret.isThere) look(nameIn(secret), secret.at('key').word);
+    }
+    for (const secret of pod.at('volumes').items.map((volume) => volume.at('secret'))) {
+      for (const item of secret.at('items').items) look(secret.at('secretName').word, item.at('key').word);
+      const mode = secret.at('defaultMode').number ?? 0o644;
+      if (secret.isThere && mode !== 0o440) faults.push('a Secret is for its group, and for nobody else');
+    }
+  }
   return faults;
 }
 

@@ -1,5 +1,6 @@
 import { deepEqual, equal, match } from 'node:assert/strict';
 import { before, describe, test } from 'node:test';
+import { GROUP_BREAKS } from './breaks-group.ts';
 import { BREAKS } from './breaks.ts';
 import type { Break } from './breaks.ts';
 import { customResourceFaults } from './custom-resources.ts';
@@ -14,11 +15,11 @@ const budget = (spec: object): object => ({
   spec: { selector: { matchLabels: { 'app.kubernetes.io/name': 'transit-relay' } }, ...spec },
 });
 
-/** A relay that has everything. */
-function buildEverything(): Promise<Manifests> {
+/** An overlay that has everything. */
+function buildEverything(overlay = 'overlays/production'): Promise<Manifests> {
   const literals = ['RELAY_TRUSTED_PROXIES=10.244.0.0/16'];
   return buildOwn({
-    resources: ['overlays/production'],
+    resources: [overlay],
     components: ['components/ingress', 'components/gateway-api', 'components/podmonitor'],
     configMapGenerator: [{ name: 'transit-relay', behavior: 'merge', literals }],
   });
@@ -27,19 +28,25 @@ function buildEverything(): Promise<Manifests> {
 describe('the review', { skip: withoutKubectl }, () => {
   // Each rule is asked alone, as a fault may be found by others too.
   const found = new Set<(manifests: Manifests) => string[]>();
-  let whole = new Manifests('');
+  let [whole, group] = [new Manifests(''), new Manifests('')];
   before(async () => {
-    whole = await buildEverything();
+    [whole, group] = await Promise.all([buildEverything(), buildEverything('overlays/cluster')]);
   });
 
   test('has nothing to say of what is whole', () => {
-    deepEqual(review(whole), []);
-    deepEqual(customResourceFaults(whole), []);
+    for (const manifests of [whole, group]) {
+      deepEqual(review(manifests), []);
+      deepEqual(customResourceFaults(manifests), []);
+    }
   });
 
-  for (const [which, path, value, fault] of BREAKS) {
-    test(`finds ${which.join(' ')} with ${path.slice(-3).join('.')}: ${JSON.stringify(value)}`, () => {
-      const broken = whole.with(which, path, value);
+  const breaks = [
+    ...BREAKS.map((one) => ['one relay', () => whole, one] as const),
+    ...GROUP_BREAKS.map((one) => ['a group', () => group, one] as const),
+  ];
+  for (const [name, manifests, [which, path, value, fault]] of breaks) {
+    test(`finds in ${name} ${which.join(' ')} with ${path.slice(-3).join('.')}: ${JSON.stringify(value)}`, () => {
+      const broken = manifests().with(which, path, value);
       const faults = RULES.flatMap((rule) => {
         const ofRule = rule(broken).filter((sentence) => fault.test(sentence));
         if (ofRule.length > 0) found.add(rule);

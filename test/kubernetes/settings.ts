@@ -8,12 +8,14 @@ import type { SidecarConfig } from '../../src/config/sidecar-config.ts';
 import { ROOT } from '../support/docker.ts';
 import { nameIn } from './manifests.ts';
 import type { Manifests } from './manifests.ts';
+import { OPERATOR_SECRETS, SECRET, secretFilesOf } from './operator-secrets.ts';
 import type { Tree } from './tree.ts';
+import { Workload } from './workload.ts';
 
 export type Settings = Readonly<Record<string, string>>;
 
-/** In place of what an operator's Secret has. */
-export const SECRET = '0123456789abcdef0123456789abcdef';
+/** In place of what the kubelet says of the pod. */
+const POD_ADDRESS = '10.244.0.7';
 
 /** The variables that the image has by itself, from the last stage of the Dockerfile. */
 export function imageSettings(): Settings {
@@ -26,26 +28,49 @@ export function imageSettings(): Settings {
 /**
  * The variables that the manifests give to a container, in the order in which Kubernetes takes them.
  *
- * @param secret what is in the Secret that is not in the manifests; null where there is none
+ * @param optional what is in Secrets that may be missing; null where they are
+ * @param address the pod's
  */
-export function givenSettings(manifests: Manifests, container: Tree, secret: string | null): Settings {
+export function givenSettings(
+  manifests: Manifests,
+  container: Tree,
+  optional: string | null,
+  address = POD_ADDRESS,
+): Settings {
   const settings: Record<string, string> = {};
   for (const source of container.at('envFrom').items) {
     const map = manifests.find(['ConfigMap', source.at('configMapRef', 'name').word]);
     for (const [name, value] of map.at('data').fields) settings[name] = value.word;
   }
   for (const variable of container.at('env').items) {
-    const isSecret = variable.at('valueFrom', 'secretKeyRef').isThere;
-    const value = isSecret ? secret : variable.at('value').word;
+    const value = valueOf(variable, optional, address);
     if (value !== null) settings[nameIn(variable)] = value;
   }
   return settings;
 }
 
-/** What the relay makes of its settings, the image's own among them. */
-export function readRelay(manifests: Manifests): ReadResult<Config> {
-  const given = givenSettings(manifests, manifests.container('relay'), SECRET);
-  return readEnv({ ...imageSettings(), ...given }, 1);
+function valueOf(variable: Tree, optional: string | null, address: string): string | null {
+  const { secret, field } = {
+    secret: variable.at('valueFrom', 'secretKeyRef'),
+    field: variable.at('valueFrom', 'fieldRef', 'fieldPath'),
+  };
+  if (secret.at('optional').value === true) return optional;
+  if (secret.isThere) return OPERATOR_SECRETS.get(nameIn(secret))?.get(secret.at('key').word) ?? null;
+  if (field.isThere) return field.text === 'status.podIP' ? address : field.word;
+  return variable.at('value').word;
+}
+
+/** What the relay makes of its settings, the image's own among them, at a pod's address. */
+export function readRelay(manifests: Manifests, address?: string): ReadResult<Config> {
+  const relay = manifests.container('relay');
+  const given = givenSettings(manifests, relay, SECRET, address);
+  const files = secretFilesOf(new Workload(manifests.relay), relay);
+  return readEnv({ ...imageSettings(), ...given }, 1, (path) => {
+    const file = files.find((one) => one.path === path);
+    const text = OPERATOR_SECRETS.get(file?.secret ?? '')?.get(file?.key ?? '');
+    if (text === undefined) throw new Error('there is no such file');
+    return text;
+  });
 }
 
 /** The same for the sidecar. */
@@ -55,8 +80,14 @@ export function readSidecar(manifests: Manifests, secret: string | null = SECRET
 }
 
 /** The relay's configuration. Throws where it would not start. */
-export function relayConfig(manifests: Manifests): Config {
-  const read = readRelay(manifests);
+export function relayConfig(manifests: Manifests, address?: string): Config {
+  const read = readRelay(manifests, address);
   if (read.kind === 'faults') throw new Error(read.faults.map(({ variable }) => variable).join());
   return read.config;
+}
+
+/** Whether the relays are told of a coordinator, be it rightly or not. */
+export function isGroup(manifests: Manifests): boolean {
+  const given = givenSettings(manifests, manifests.container('relay'), SECRET);
+  return ['RELAY_CLUSTER_URL', 'RELAY_CLUSTER_URL_FILE'].some((name) => (given[name] ?? '') !== '');
 }

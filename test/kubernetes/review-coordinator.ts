@@ -1,0 +1,59 @@
+import { nameOf } from './manifests.ts';
+import type { Manifests } from './manifests.ts';
+import { parseQuantity } from './quantity.ts';
+import { readRelay } from './settings.ts';
+import type { Workload } from './workload.ts';
+
+/** Valkey's own, where a URL has none. */
+const REDIS_PORT = 6379;
+
+/** What it may hold beyond its data, for its own and for what it has to say, as a share of the limit. */
+const MOST_OF_LIMIT = 0.8;
+
+/** Where the URL leads. */
+export interface Coordinator {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** Null where the relay is alone, or would not start. */
+export function coordinatorOf(manifests: Manifests): Coordinator | null {
+  const read = readRelay(manifests);
+  if (read.kind === 'faults' || read.config.cluster === null) return null;
+  const { hostname, port } = new URL(read.config.cluster.url);
+  return { host: hostname, port: port === '' ? REDIS_PORT : Number(port) };
+}
+
+/** The workload that a Service of that name has behind it. */
+export function behind(manifests: Manifests, host: string): Workload | null {
+  const service = manifests.find(['Service', host]);
+  return manifests.workloads.find((one) => one.isSelectedBy(service.at('spec', 'selector'))) ?? null;
+}
+
+/** The URL leads to one coordinator, which has probes, and which neither drops claims nor outgrows its limit. */
+export function coordinatorFaults(manifests: Manifests): string[] {
+  const coordinator = coordinatorOf(manifests);
+  if (coordinator === null) return [];
+  const ports = manifests.find(['Service', coordinator.host]).at('spec', 'ports').items;
+  const workload = behind(manifests, coordinator.host);
+  if (workload === null || !ports.some((port) => port.at('port').value === coordinator.port))
+    return [`there is no coordinator at ${coordinator.host}:${coordinator.port}`];
+  const faults: string[] = [];
+  const { object, pod } = workload;
+  if (nameOf(object) === nameOf(manifests.relay)) faults.push('the coordinator is a relay');
+  if (object.at('spec', 'replicas').value !== 1 || object.at('spec', 'strategy', 'type').text !== 'Recreate')
+    faults.push('there may be two coordinators, of which each knows a part');
+  for (const container of pod.at('containers').items) {
+    for (const probe of ['readinessProbe', 'livenessProbe'])
+      if (!container.at(probe).isThere) faults.push(`the coordinator has no ${probe}`);
+    const script = container.at('command', 2).word;
+    const [, megabytes = 'Infinity'] = /^maxmemory (\d+)mb$/mu.exec(script) ?? [];
+    const limit = parseQuantity(container.at('resources', 'limits', 'memory').word);
+    if (Number(megabytes) * 2 ** 20 > limit * MOST_OF_LIMIT)
+      faults.push('the coordinator outgrows its memory limit');
+    if (!/^maxmemory-policy noeviction$/mu.test(script)) faults.push('the coordinator may drop claims');
+    // The kubelet would take it for the name of a variable.
+    if (script.includes('$(')) faults.push('the command has words that Kubernetes replaces');
+  }
+  return faults;
+}

@@ -1,12 +1,14 @@
-import { chmodSync, chownSync, mkdirSync } from 'node:fs';
+import { chmodSync, chownSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DockerHouse } from '../support/docker.ts';
 import type { Container } from '../support/docker.ts';
-import { nameIn } from './manifests.ts';
+import { nameIn, nameOf } from './manifests.ts';
 import type { Manifests } from './manifests.ts';
+import { OPERATOR_SECRETS, secretFilesOf } from './operator-secrets.ts';
 import { parseQuantity } from './quantity.ts';
 import { givenSettings } from './settings.ts';
 import type { Tree } from './tree.ts';
+import { Workload } from './workload.ts';
 
 /** A kubelet's volume before anybody has used it: root's, as a new file system is. */
 const NEW_VOLUME_MODE = 0o755;
@@ -18,8 +20,12 @@ export interface PodOptions {
   readonly image: string;
   /** A directory of this machine for volumes, which this makes; they are gone with it. */
   readonly directory: string;
-  /** What is in the Secret; null where there is none. */
+  /** What is in a Secret that may be missing; null where it is. */
   readonly secret?: string | null;
+  /** Whose pod it is; the relay's where nothing is said. */
+  readonly workload?: Workload;
+  /** A network of Docker's, on which Services have their names; Docker's own, without names, where nothing is said. */
+  readonly network?: string;
 }
 
 /**
@@ -30,42 +36,66 @@ export class Pod implements AsyncDisposable {
   readonly #house: DockerHouse;
   readonly #manifests: Manifests;
   readonly #options: PodOptions;
+  readonly #workload: Workload;
   readonly #sandbox: Container;
+  /** On its network, like what the kubelet says of a pod. */
+  readonly #address: string;
 
-  private constructor(manifests: Manifests, options: PodOptions, house: DockerHouse, sandbox: Container) {
+  private constructor(
+    manifests: Manifests,
+    options: PodOptions,
+    house: DockerHouse,
+    { sandbox, address }: { readonly sandbox: Container; readonly address: string },
+  ) {
     this.#manifests = manifests;
     this.#options = options;
+    this.#workload = workloadOf(manifests, options);
     this.#house = house;
     this.#sandbox = sandbox;
+    this.#address = address;
   }
 
   /** Makes the volumes and the network; no container runs. */
   static async create(manifests: Manifests, options: PodOptions): Promise<Pod> {
     const house = new DockerHouse();
-    const ports = manifests.containers
-      .flatMap((container) => container.at('ports').items)
-      .flatMap((port) => ['--publish', `127.0.0.1::${port.at('containerPort').word}`]);
-    const sandbox = await house.run(options.image, ['--entrypoint', 'sleep', ...ports], 'infinity');
-    makeVolumes(manifests, options.directory);
-    return new Pod(manifests, options, house, sandbox);
+    const workload = workloadOf(manifests, options);
+    const ports = workload.ports.flatMap((port) => [
+      '--publish',
+      `127.0.0.1::${port.at('containerPort').word}`,
+    ]);
+    const network = options.network === undefined ? [] : networkOf(manifests, workload, options.network);
+    const sandbox = await house.run(
+      options.image,
+      ['--entrypoint', 'sleep', ...ports, ...network],
+      'infinity',
+    );
+    const address = await sandbox.inspect('{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}');
+    makeVolumes(workload, options.directory);
+    return new Pod(manifests, options, house, { sandbox, address });
   }
 
   /** Starts the container of that name, with its image's own command where the manifests do not say another. */
   start(name: string): Promise<Container> {
-    const container = this.#manifests.container(name);
-    const options = [...this.#rights(container), ...this.#settings(container), ...this.#mounts(container)];
-    const words = container.at('args').items.map((word) => word.word);
+    const container = this.#workload.container(name);
+    const [entrypoint, ...command] = container.at('command').items.map((word) => word.word);
+    const options = [
+      ...this.#rights(container),
+      ...this.#settings(container),
+      ...this.#mounts(container),
+      ...(entrypoint === undefined ? [] : ['--entrypoint', entrypoint]),
+    ];
+    const args = container.at('args').items.map((word) => word.word);
     return this.#house.run(
       this.#options.image,
       ['--network', `container:${this.#sandbox.id}`, ...options],
-      ...words,
+      ...command,
+      ...args,
     );
   }
 
   /** The port of this machine's loopback where a port of the pod is found, by its name. */
   async port(name: string): Promise<number> {
-    const ports = this.#manifests.containers.flatMap((container) => container.at('ports').items);
-    const inside = ports.find((port) => nameIn(port) === name)?.at('containerPort').number;
+    const inside = this.#workload.ports.find((port) => nameIn(port) === name)?.at('containerPort').number;
     return this.#sandbox.port(inside ?? 0);
   }
 
@@ -76,7 +106,7 @@ export class Pod implements AsyncDisposable {
 
   /** Runs the command of a container's liveness probe in it, and resolves with its word. Rejects when it fails. */
   probe(name: string, container: Container): Promise<string> {
-    const command = this.#manifests.container(name).at('livenessProbe', 'exec', 'command').items;
+    const command = this.#workload.container(name).at('livenessProbe', 'exec', 'command').items;
     return container.exec(...command.map((word) => word.word));
   }
 
@@ -85,7 +115,7 @@ export class Pod implements AsyncDisposable {
   }
 
   #rights(container: Tree): string[] {
-    const pod = this.#manifests.pod.at('securityContext');
+    const pod = this.#workload.pod.at('securityContext');
     const own = container.at('securityContext');
     const group = pod.at('fsGroup');
     return [
@@ -101,7 +131,8 @@ export class Pod implements AsyncDisposable {
   }
 
   #settings(container: Tree): string[] {
-    const settings = givenSettings(this.#manifests, container, this.#options.secret ?? null);
+    const secret = this.#options.secret ?? null;
+    const settings = givenSettings(this.#manifests, container, secret, this.#address);
     return Object.entries(settings).flatMap(([name, value]) => ['--env', `${name}=${value}`]);
   }
 
@@ -114,10 +145,23 @@ export class Pod implements AsyncDisposable {
   }
 }
 
-/** New volumes as the kubelet mounts them: root's, and then given to fsGroup. */
-function makeVolumes({ relay, pod }: Manifests, directory: string): void {
+function workloadOf(manifests: Manifests, { workload }: PodOptions): Workload {
+  return workload ?? new Workload(manifests.relay);
+}
+
+/** A pod is found by the names of the Services that lead to it. */
+function networkOf(manifests: Manifests, workload: Workload, network: string): string[] {
+  const services = manifests
+    .all('Service')
+    .filter((service) => workload.isSelectedBy(service.at('spec', 'selector')));
+  return ['--network', network, ...services.map((service) => `--network-alias=${nameOf(service)}`)];
+}
+
+/** New volumes as the kubelet mounts them: root's, and then given to fsGroup; with what Secrets have. */
+function makeVolumes(workload: Workload, directory: string): void {
+  const { object, pod, containers } = workload;
   const group = pod.at('securityContext', 'fsGroup').number;
-  const claims = relay
+  const claims = object
     .at('spec', 'volumeClaimTemplates')
     .items.map((claim) => claim.at('metadata', 'name').word);
   for (const name of [...claims, ...pod.at('volumes').items.map(nameIn)]) {
@@ -125,5 +169,11 @@ function makeVolumes({ relay, pod }: Manifests, directory: string): void {
     mkdirSync(path);
     chownSync(path, 0, group ?? 0);
     chmodSync(path, group === null ? NEW_VOLUME_MODE : NEW_VOLUME_MODE | GROUP_BITS);
+  }
+  for (const file of containers.flatMap((container) => secretFilesOf(workload, container))) {
+    const path = join(directory, file.volume, file.name);
+    writeFileSync(path, OPERATOR_SECRETS.get(file.secret)?.get(file.key) ?? '');
+    chownSync(path, 0, group ?? 0);
+    chmodSync(path, file.mode);
   }
 }

@@ -1,0 +1,183 @@
+import { equal, match, rejects } from 'node:assert/strict';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { before, describe, test } from 'node:test';
+import type { TestContext } from 'node:test';
+import { KEY_PREFIX } from '../../src/cluster/claim-key.ts';
+import { DROP, RENEW, SCRIPTS, TAKE } from '../../src/cluster/claim-scripts.ts';
+import type { Transport } from '../../src/net/peer.ts';
+import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
+import { ClientPair } from '../support/docker-clients.ts';
+import { DockerHouse, LISTENING, buildDebian, buildImage, withoutDocker } from '../support/docker.ts';
+import type { Container } from '../support/docker.ts';
+import { scratch } from '../support/scratch.ts';
+import { TestClient } from '../support/test-client.ts';
+import { buildOwn, withoutKubectl } from './kustomize.ts';
+import { Manifests } from './manifests.ts';
+import { SECRET } from './operator-secrets.ts';
+import { Pod } from './pod.ts';
+
+const needsRoot =
+  process.getuid?.() === 0 ? false : 'needs root, to give volumes to others: run it with sudo';
+
+const PAIRED = 'ok\n';
+
+const COORDINATOR_UP = /"msg":"the coordinator answers/u;
+const COORDINATOR_DOWN = /"msg":"the coordinator does not answer/u;
+const COORDINATOR_BACK = /"the coordinator does not answer[^]*"msg":"the coordinator answers/u;
+
+interface Relay {
+  readonly pod: Pod;
+  readonly container: Container;
+}
+
+interface Group extends AsyncDisposable {
+  readonly valkey: Pod;
+  readonly relays: readonly [Relay, Relay, Relay];
+}
+
+interface Images {
+  readonly relay: string;
+  readonly valkey: string;
+}
+
+/** The pods of a group on a network of their own. Relays are there before their coordinator is started. */
+async function startGroup(t: TestContext, manifests: Manifests, images: Images): Promise<Group> {
+  await using stack = new AsyncDisposableStack();
+  const network = await stack.use(new DockerHouse()).network();
+  const directory = await scratch(t);
+  const [relays, valkeys] = manifests.workloads;
+  const create = async (name: string, image: string, workload: typeof relays): Promise<Pod> => {
+    mkdirSync(join(directory, name));
+    const options = { image, directory: join(directory, name), network };
+    return stack.use(
+      await Pod.create(manifests, workload === undefined ? options : { ...options, workload }),
+    );
+  };
+  const valkey = await create('valkey', images.valkey, valkeys);
+  const start = async (name: string): Promise<Relay> => {
+    const pod = await create(name, images.relay, relays);
+    const container = await pod.start('relay');
+    await container.says(LISTENING);
+    return { pod, container };
+  };
+  const started = await Promise.all([start('relay-0'), start('relay-1'), start('relay-2')] as const);
+  const all = stack.move();
+  return { valkey, relays: started, [Symbol.asyncDispose]: () => all.disposeAsync() };
+}
+
+async function comeTo({ pod }: Relay, transport: Transport, line: string): Promise<TestClient> {
+  const ports = { tcpPort: await pod.port('raw'), websocketPort: await pod.port('websocket') };
+  const client = await TestClient.connect(transport, { ...ports, unixPath: '' });
+  await client.send(line);
+  return client;
+}
+
+/** Two clients of one token come to these relays, meet, and exchange that many bytes. */
+async function meetAt(relays: readonly [Relay, Relay], count: number): Promise<void> {
+  const token = newToken();
+  await using pair = new ClientPair(
+    await comeTo(relays[0], 'tcp', handshake(token, SIDE_A)),
+    await comeTo(relays[1], 'websocket', handshake(token, SIDE_B)),
+  );
+  for (const client of [pair.first, pair.second]) equal(String(await client.until(PAIRED.length)), PAIRED);
+  await pair.exchange(count);
+}
+
+describe(
+  'the pods of a group',
+  { skip: withoutKubectl || withoutDocker || needsRoot, concurrency: true },
+  () => {
+    let images: Images = { relay: '', valkey: '' };
+    let manifests = new Manifests('');
+    before(async () => {
+      images = {
+        relay: await buildImage(),
+        // Debian's, in place of Valkey's own image.
+        valkey: await buildDebian(['valkey-server', 'valkey-tools']),
+      };
+      // Clients that do not meet are sent home, and fail the test.
+      const literals = ['RELAY_WAIT_TIMEOUT=20s'];
+      manifests = await buildOwn({
+        resources: ['overlays/cluster'],
+        configMapGenerator: [{ name: 'transit-relay', behavior: 'merge', literals }],
+      });
+    });
+
+    test('bring clients together that come to different ones, also when Valkey was lost', async (t) => {
+      await using group = await startGroup(t, manifests, images);
+      const [first, second, third] = group.relays;
+      const lost = await group.valkey.start('valkey');
+      for (const { container } of group.relays) await container.says(COORDINATOR_UP);
+      for (const pair of [
+        [first, second],
+        [second, third],
+        [third, first],
+      ] as const)
+        await meetAt(pair, 100_000);
+      for (const { pod } of group.relays)
+        match(await (await pod.ask('status', '/metrics')).text(), /^transit_relay_cluster_calls_total 1$/mu);
+      // What the kubelet has it wait with, before it tells it to go.
+      const preStop = manifests.container('relay').at('lifecycle', 'preStop', 'exec', 'command');
+      await first.container.exec(preStop.at(0).word, '0');
+
+      await lost.signal('KILL');
+      for (const { pod, container } of group.relays) {
+        await container.says(COORDINATOR_DOWN);
+        equal((await pod.ask('status', '/readyz')).status, 200);
+      }
+      await meetAt([first, first], 1000);
+      const token = newToken();
+      await using pair = new ClientPair(
+        await comeTo(first, 'tcp', handshake(token, SIDE_A)),
+        await comeTo(second, 'tcp', handshake(token, SIDE_B)),
+      );
+      await group.valkey.start('valkey');
+      for (const { container } of group.relays) await container.says(COORDINATOR_BACK);
+      for (const client of [pair.first, pair.second])
+        equal(String(await client.until(PAIRED.length)), PAIRED);
+      await pair.exchange(1000);
+    });
+
+    test('have a Valkey that takes relays alone, and from them what they need alone', async (t) => {
+      const [, workload] = manifests.workloads;
+      const directory = await scratch(t);
+      if (workload === undefined) throw new Error('there is no Valkey');
+      await using pod = await Pod.create(manifests, { image: images.valkey, directory, workload });
+      const valkey = await pod.start('valkey');
+      await valkey.says(/Ready to accept connections/u);
+      equal(await pod.probe('valkey', valkey), 'PONG');
+
+      const probe = workload.container('valkey').at('livenessProbe', 'exec', 'command').items;
+      const ping = probe.map((word) => word.word);
+      await rejects(valkey.exec('env', 'REDISCLI_AUTH=wrong', ...ping), /WRONGPASS/u);
+      await rejects(valkey.exec('env', '--unset=REDISCLI_AUTH', 'valkey-cli', '-e', 'ping'), /NOAUTH/u);
+
+      const ask = (...words: readonly string[]): Promise<string> =>
+        valkey.exec('valkey-cli', '-e', '--user', 'relay', ...words);
+      // Everything that a relay says, in scripts too.
+      const key = `${KEY_PREFIX}x`;
+      equal(await ask('set', key, 'ours', 'NX', 'GET', 'PX', '30000'), '');
+      for (const { source, sha1 } of SCRIPTS) equal(await ask('script', 'load', source), sha1);
+      equal(await ask('evalsha', TAKE.sha1, '1', key, 'theirs', 'ours', '30000'), '');
+      equal(await ask('evalsha', RENEW.sha1, '1', key, 'theirs', '30000'), '');
+      equal(await ask('evalsha', DROP.sha1, '1', key, 'theirs'), '');
+      equal(await ask('get', key), '');
+      equal(await ask('evalsha', RENEW.sha1, '1', key, 'ours', '30000'), '');
+      equal(await ask('get', key), 'ours');
+      for (const words of [
+        ['set', 'another:x', '1'],
+        ['config', 'get', 'requirepass'],
+        ['client', 'list'],
+        ['keys', `${KEY_PREFIX}*`],
+        ['flushall'],
+        ['eval', 'return 1', '0'],
+      ])
+        await rejects(ask(...words), /NOPERM/u, words.join(' '));
+      for (const shown of [await valkey.logs(), await valkey.exec('cat', '/proc/1/cmdline')])
+        equal(shown.includes(SECRET), false, 'it shows the password');
+      // SIGTERM comes to Valkey itself, and not to a shell that waits for it.
+      equal(await valkey.stop(20), 0);
+    });
+  },
+);

@@ -64,11 +64,16 @@ export async function missingSeries(prometheus: PrometheusApi, expr: string): Pr
   return faults;
 }
 
-/** The same for every query of a dashboard, with the panel's title in front. */
-export async function faultsOfDashboard(prometheus: PrometheusApi, dashboard: unknown): Promise<string[]> {
+/** The same for every query of a dashboard in those of its rows that are asked for, with the panel's title in front. */
+export async function faultsOfDashboard(
+  prometheus: PrometheusApi,
+  dashboard: unknown,
+  isAsked: (row: string) => boolean,
+): Promise<string[]> {
   const variables = await variablesOf(dashboard, prometheus);
   const faults: string[] = [];
-  for (const { title, queries } of panelsOf(dashboard)) {
+  for (const { row, title, queries } of panelsOf(dashboard)) {
+    if (!isAsked(row)) continue;
     for (const expr of queries) {
       const found = await faultsOfQuery(prometheus, substituted(expr, variables));
       faults.push(...found.map((fault) => `${title}: ${fault}`));

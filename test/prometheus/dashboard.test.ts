@@ -21,7 +21,7 @@ const UNITS: readonly (readonly [expr: RegExp, unit: string])[] = [
   [/_seconds/u, 's'],
   [/rate\(/u, 'cps'],
   [/build_info|_ready|^up/u, 'none'],
-  [/^min.*(?:check_ok|database_up)/u, 'bool'],
+  [/^min.*(?:check_ok|database_up)|^\w+cluster_up/u, 'bool'],
   [/^/u, 'short'],
 ];
 
@@ -85,7 +85,11 @@ describe('the dashboard', () => {
     for (const { title, queries } of panels) {
       for (const expr of queries) {
         for (const [selector, metric = ''] of expr.matchAll(/\b(up|transit_relay_\w+)(\{[^}]*\})?/gu))
-          match(selector, /\{job=~"\$job", instance=~"\$instance"\}$/u, `${title}: ${metric}`);
+          match(
+            selector,
+            /\{(?:\w+!?="link", )?job=~"\$job", instance=~"\$instance"\}$/u,
+            `${title}: ${metric}`,
+          );
       }
     }
   });

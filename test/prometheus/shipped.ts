@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse } from 'yaml';
-import { has, listAt, textAt, textsAt } from './fields.ts';
+import { listAt, textAt, textsAt } from './fields.ts';
 
 const DEPLOY = join(import.meta.dirname, '..', '..', 'deploy');
 
@@ -43,19 +43,29 @@ export function readDashboard(): unknown {
 
 /** A panel that shows something; rows are none. */
 export interface Panel {
+  /** The title of the row that it is in. */
+  readonly row: string;
   readonly title: string;
   readonly panel: unknown;
   readonly queries: readonly string[];
 }
 
+/** The row of what only relays of a group have. */
+export const GROUP_ROW = 'Several relays';
+
 /** All panels of a dashboard, those in closed rows too. */
 export function panelsOf(dashboard: unknown): Panel[] {
-  return listAt(dashboard, 'panels')
-    .flatMap((panel) => [panel].concat(has(panel, 'panels') ? listAt(panel, 'panels') : []))
-    .filter((panel) => textAt(panel, 'type') !== 'row')
-    .map((panel) => ({
-      title: textAt(panel, 'title'),
-      panel,
-      queries: listAt(panel, 'targets').map((target) => textAt(target, 'expr')),
-    }));
+  const panels: Panel[] = [];
+  let row = '';
+  for (const panel of listAt(dashboard, 'panels')) {
+    const isRow = textAt(panel, 'type') === 'row';
+    if (isRow) row = textAt(panel, 'title');
+    for (const shown of isRow ? listAt(panel, 'panels') : [panel]) panels.push(panelOf(shown, row));
+  }
+  return panels;
+}
+
+function panelOf(panel: unknown, row: string): Panel {
+  const queries = listAt(panel, 'targets').map((target) => textAt(target, 'expr'));
+  return { row, title: textAt(panel, 'title'), panel, queries };
 }

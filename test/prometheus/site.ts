@@ -1,12 +1,10 @@
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseDocument } from 'yaml';
 import { RelayProcess } from '../support/relay-process.ts';
 import { SidecarProcess } from '../support/sidecar-process.ts';
+import { alertsInAHurry, configuration } from './hurry.ts';
 import { PrometheusServer } from './prometheus-server.ts';
-import { PROMETHEUS_DIRECTORY } from './shipped.ts';
 import { Traffic } from './traffic.ts';
 
 const ANY = 'tcp:0:interface=127.0.0.1';
@@ -68,8 +66,8 @@ export class Site implements AsyncDisposable {
     await writeFile(join(place, 'token'), TOKEN);
     const prometheus = stack.use(
       await PrometheusServer.start(place, {
-        'prometheus.yml': configuration(`127.0.0.1:${statusPort}`, new URL(sidecar.url).host),
-        'alerts.yml': alertsInAHurry(),
+        'prometheus.yml': configuration([`127.0.0.1:${statusPort}`], new URL(sidecar.url).host),
+        'alerts.yml': alertsInAHurry(['TransitRelayDown']),
       }),
     );
     await prometheus.becomes('up', 2);
@@ -94,22 +92,4 @@ export class Site implements AsyncDisposable {
 async function waitingAt(statusPort: number): Promise<number> {
   const response = await fetch(`http://127.0.0.1:${statusPort}/metrics`);
   return Number(/^transit_relay_connections_waiting (\d+)$/mu.exec(await response.text())?.[1]);
-}
-
-/** The shipped one, with other targets, intervals, and the token that it shows as a comment. */
-function configuration(relay: string, sidecar: string): string {
-  const shipped = parseDocument(readFileSync(join(PROMETHEUS_DIRECTORY, 'prometheus.yml'), 'utf8'));
-  for (const interval of ['scrape_interval', 'evaluation_interval'])
-    shipped.setIn(['global', interval], '1s');
-  for (const [job, target] of [relay, sidecar].entries())
-    shipped.setIn(['scrape_configs', job, 'static_configs', 0, 'targets', 0], target);
-  shipped.setIn(['scrape_configs', 1, 'authorization'], { credentials_file: 'token' });
-  return shipped.toString();
-}
-
-/** The shipped ones, the first of which waits less than minutes. */
-function alertsInAHurry(): string {
-  const shipped = parseDocument(readFileSync(join(PROMETHEUS_DIRECTORY, 'alerts.yml'), 'utf8'));
-  shipped.setIn(['groups', 0, 'rules', 0, 'for'], '2s');
-  return shipped.toString();
 }

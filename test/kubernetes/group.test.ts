@@ -21,6 +21,7 @@ const needsRoot =
   process.getuid?.() === 0 ? false : 'needs root, to give volumes to others: run it with sudo';
 
 const PAIRED = 'ok\n';
+const FAREWELL = 'shutting down\n';
 
 const COORDINATOR_UP = /"msg":"the coordinator answers/u;
 const COORDINATOR_DOWN = /"msg":"the coordinator does not answer/u;
@@ -137,6 +138,40 @@ describe(
       for (const client of [pair.first, pair.second])
         equal(String(await client.until(PAIRED.length)), PAIRED);
       await pair.exchange(1000);
+    });
+
+    test('let partners in by the others while one is told to go, and finish what it has', async (t) => {
+      await using group = await startGroup(t, manifests, images);
+      const [goes, second, third] = group.relays;
+      await group.valkey.start('valkey');
+      for (const { container } of group.relays) await container.says(COORDINATOR_UP);
+      const [token, other] = [newToken(), newToken()];
+      const waiting = await comeTo(goes, 'tcp', handshake(token, SIDE_A));
+      const waitsThere = await comeTo(goes, 'tcp', handshake(other, SIDE_A));
+      const isClaimed = async (): Promise<boolean> =>
+        /^transit_relay_cluster_claims 2$/mu.test(await (await goes.pod.ask('status', '/metrics')).text());
+      while (!(await isClaimed()));
+
+      const stopped = goes.container.stop(manifests.pod.at('terminationGracePeriodSeconds').number ?? 30);
+      // Awaited below; where something fails before, that is the fault to tell of.
+      stopped.catch(() => undefined);
+      await goes.container.says(/"msg":"draining"/u);
+      // The Service leads nobody there any more, and everybody to the others.
+      const pair = new ClientPair(waiting, await comeTo(second, 'websocket', handshake(token, SIDE_B)));
+      for (const client of [pair.first, pair.second])
+        equal(String(await client.until(PAIRED.length)), PAIRED);
+      equal(String(await waitsThere.until(FAREWELL.length)), FAREWELL);
+      await waitsThere.closed;
+      await using again = new ClientPair(
+        await comeTo(third, 'tcp', handshake(other, SIDE_A)),
+        await comeTo(second, 'tcp', handshake(other, SIDE_B)),
+      );
+      for (const client of [again.first, again.second])
+        equal(String(await client.until(PAIRED.length)), PAIRED);
+      await again.exchange(1000);
+      await pair.exchange(100_000);
+      await pair[Symbol.asyncDispose]();
+      equal(await stopped, 0);
     });
 
     test('have a Valkey that takes relays alone, and from them what they need alone', async (t) => {

@@ -93,7 +93,7 @@ export function farewellSuite({ name, open }: FarewellSuiteOptions): void {
     for (const [transport, come] of Object.entries(TRANSPORTS)) {
       for (const [reason, provoke] of Object.entries(REASONS)) {
         test(`by ${transport}, when it ${reason}`, async (context) => {
-          place.forgetEndings();
+          await place.forgetEndings();
           const socket = await come(place.addresses(1));
           context.after(() => socket.destroy());
           const say = (text: string): void => {

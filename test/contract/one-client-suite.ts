@@ -31,7 +31,7 @@ export function oneClientSuite({ name, open, isPassedOn }: OneClientSuiteOptions
         hosts = [];
         await until(() => connectionsIn(place) === 0);
         place.checkConsistency();
-        place.forgetEndings();
+        await place.forgetEndings();
       });
       after(() => place.close());
 
@@ -95,7 +95,7 @@ export function oneClientSuite({ name, open, isPassedOn }: OneClientSuiteOptions
 
       test('hears "impatient" for bytes behind its line, in the same segment or later', async () => {
         for (const separately of [false, true]) {
-          place.forgetEndings();
+          await place.forgetEndings();
           const token = await tokenForA();
           const others = place.waiting();
           const client = separately ? await waits(token) : await place.connect(transport);

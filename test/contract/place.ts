@@ -18,7 +18,8 @@ export interface Place {
   /** At least so many records, of whichever relay. */
   recorded(count: number): Promise<readonly Ending[]>;
   readonly endings: readonly Ending[];
-  forgetEndings(): void;
+  /** What comes now has nothing to do with what was. */
+  forgetEndings(): Promise<void>;
   /** Resolves when nothing has moved for a while. */
   stalled(): Promise<void>;
   checkConsistency(): void;
@@ -68,7 +69,7 @@ export async function oneHouse(options: () => HouseOptions = () => ({})): Promis
     addresses: () => house,
     recorded: (count) => house.recorded(count),
     endings: house.endings,
-    forgetEndings: () => void (house.endings.length = 0),
+    forgetEndings: async () => void (house.endings.length = 0),
     stalled: () => house.stalled(),
     checkConsistency: () => house.hub.checkConsistency(),
     waiting: () => house.hub.clients.rendezvous.waitingClients,
@@ -97,7 +98,7 @@ export async function manyHouses(
     get endings() {
       return group.endings;
     },
-    forgetEndings: () => group.forgetEndings(),
+    forgetEndings: async () => group.forgetEndings(),
     stalled: () => group.stalled(),
     checkConsistency: () => group.checkConsistency(),
     waiting: () => group.waiting(),

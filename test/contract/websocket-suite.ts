@@ -24,9 +24,9 @@ export function webSocketSuite(name: string, open: OpenPlace): void {
     before(async () => {
       place = await open();
     });
-    afterEach(() => {
+    afterEach(async () => {
       place.checkConsistency();
-      place.forgetEndings();
+      await place.forgetEndings();
     });
     after(() => place.close());
 

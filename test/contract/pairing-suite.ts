@@ -171,9 +171,9 @@ export function pairingSuite(options: PairingSuiteOptions): void {
           const sent = a.sendAll(bytes, 65_536);
           await house.stalled();
           const relayed = house.incompleteBytes();
-          // What has been taken fills kernel buffers, which this machine lets grow to about 10 MB in all.
+          // What has been taken fills kernel buffers, which machines let grow to about 10 MB in all, and now and then to more.
           assert.ok(
-            relayed < options.hops * 20_000_000,
+            relayed < options.hops * 25_000_000,
             `${relayed} bytes were taken for a receiver that does not read`,
           );
           const held = house.heldBytes();

@@ -10,7 +10,7 @@ import { COORDINATOR, Site, withoutSite } from './network/site.ts';
 import { withoutUsers } from './network/users.ts';
 
 /** More than the coordinator takes where it is well and less than what makes it slow, in milliseconds. */
-const SLUGGISH_MS = 300;
+const SLUGGISH_MS = 200;
 
 const SLOW_MS = 3000;
 
@@ -58,13 +58,7 @@ describe(
       const waiter = await owns(context, one, early);
       await coordinator.kill();
       await Promise.all(site.relays.map(isDown));
-      const sending = users.send(
-        [
-          ['sender', 'two'],
-          ['receiver', 'two'],
-        ],
-        3_000_000,
-      );
+      const sending = users.send('two', 'two', 3_000_000);
       await Promise.all(site.relays.map((relay) => pairsOfItsOwn(context, relay)));
       await sending.arrived;
       // Each is its relay's own until somebody can be asked.
@@ -76,13 +70,7 @@ describe(
       await Promise.all(site.relays.map((relay) => relay.comesTo('cluster_up', 1)));
       await one.comesTo('cluster_claims', 1);
       await talk(waiter, await two.visit(context, early, SIDE_B));
-      await users.send(
-        [
-          ['sender', 'one'],
-          ['receiver', 'two'],
-        ],
-        3_000_000,
-      ).arrived;
+      await users.send('one', 'two', 3_000_000).arrived;
       await claimed(coordinator, 0);
     });
 
@@ -101,13 +89,7 @@ describe(
       await coordinator.forget();
       const second = await two.visit(context, twice, SIDE_B);
       await two.comesTo('cluster_claims', 1);
-      const sending = users.send(
-        [
-          ['sender', 'two'],
-          ['receiver', 'three'],
-        ],
-        3_000_000,
-      );
+      const sending = users.send('two', 'three', 3_000_000);
       const [here, there] = [await waits(context, one, torn), await three.visit(context, torn, SIDE_B)];
       await pairsOfItsOwn(context, one);
       await pairsOfBoth(context, two, three);
@@ -135,19 +117,16 @@ describe(
       await pairsOfBoth(context, one, two);
     });
 
-    test('is sluggish is well; one that is slow is not waited for, and who has waited apart meets', async (context) => {
+    test('is sluggish is well; one that is slow delays no pair of one relay, and who has waited apart meets', async (context) => {
       const site = await Site.open(context);
       const { one, two, three, coordinator } = site;
       const users = await site.users();
       coordinator.slow(SLUGGISH_MS);
+      // Nobody comes to the third one, which asks for nothing but how well the coordinator is.
+      const asked = await three.figure('cluster_commands_total');
       await Promise.all([
-        users.send(
-          [
-            ['sender', 'one'],
-            ['receiver', 'three'],
-          ],
-          3_000_000,
-        ).arrived,
+        three.comesTo('cluster_commands_total', (commands) => commands >= asked + 2),
+        users.send('one', 'two', 3_000_000).arrived,
         pairsOfBoth(context, one, two),
       ]);
       for (const relay of site.relays) assert.equal(await relay.figure('cluster_up'), 1);
@@ -161,13 +140,7 @@ describe(
       await talk(here, there);
       coordinator.wellAgain();
       await one.comesTo('cluster_up', 1);
-      await users.send(
-        [
-          ['sender', 'two'],
-          ['receiver', 'one'],
-        ],
-        3_000_000,
-      ).arrived;
+      await users.send('two', 'one', 3_000_000).arrived;
     });
   },
 );

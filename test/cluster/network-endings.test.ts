@@ -3,6 +3,7 @@ import { describe, test } from 'node:test';
 import { SIDE_A, SIDE_B, newToken } from '../support/bytes.ts';
 import { owns, talk } from './network/clients.ts';
 import { Site, withoutSite } from './network/site.ts';
+import { Strangers } from './network/strangers.ts';
 import { withoutUsers } from './network/users.ts';
 
 /** What a pair moves in a second: so little that a transfer is sure to go on while something befalls a relay. In bytes. */
@@ -26,13 +27,7 @@ describe(
       // Same side: it waits at the owner, by way of the second relay.
       const again = await two.visit(context, awaited, SIDE_A);
       await one.comesTo('connections_waiting', 2);
-      const sending = users.send(
-        [
-          ['sender', 'two'],
-          ['receiver', 'three'],
-        ],
-        3 * RATE,
-      );
+      const sending = users.send('two', 'three', 3 * RATE);
       await two.comesTo('relayed_bytes_total', (bytes) => bytes > RATE);
       one.kill('SIGKILL');
       // It can't be told from a partner that went.
@@ -52,20 +47,22 @@ describe(
       await owns(context, one, awaited);
       const again = await two.visit(context, awaited, SIDE_A);
       await one.comesTo('connections_waiting', 3);
-      const sending = users.send(
-        [
-          ['sender', 'one'],
-          ['receiver', 'two'],
-        ],
-        3 * RATE,
-      );
+      const sending = users.send('one', 'two', 3 * RATE);
       await one.comesTo('relayed_bytes_total', (bytes) => bytes > RATE);
+      const byLink = ['{from="tcp",to="link"}', '{from="link",to="tcp"}'];
+      const moved = await Promise.all(byLink.map((way) => one.figure(`relayed_bytes_total${way}`)));
+      assert.ok(Math.max(...moved) > 0, 'the transfer runs over a link');
       one.kill('SIGTERM');
       await waiter.closed;
       assert.equal(waiter.received.toString(), 'shutting down\n');
       await two.comesTo('cluster_claims', 1);
       assert.equal(again.receivedBytes, 0);
       const links = await one.figure('connections_accepted_total{transport="link"}');
+      assert.equal(await one.readiness(), 503);
+      const stranger = await new Strangers(context, site).crowd(one, 1, '');
+      await stranger.tells(/"heard"/u);
+      // Nobody takes links there: else it would have heard a greeting.
+      assert.deepEqual(stranger.told.at(-1), { heard: { '': 1 } });
       // Who comes for either token now has nothing to do with it.
       const later = await three.visit(context, own, SIDE_A);
       await three.comesTo('cluster_claims', 1);

@@ -30,13 +30,7 @@ describe(
       const again = await two.visit(context, awaited, SIDE_A);
       await one.comesTo('connections_waiting', 2);
       const local = await owns(context, one, home);
-      const sending = users.send(
-        [
-          ['sender', 'two'],
-          ['receiver', 'three'],
-        ],
-        3 * RATE,
-      );
+      const sending = users.send('two', 'three', 3 * RATE);
       await two.comesTo('relayed_bytes_total', (bytes) => bytes > RATE);
       network.isolate('one');
       // Its call comes to nothing, and its relay takes the token over.
@@ -71,13 +65,7 @@ describe(
       const there = await two.visit(context, torn, SIDE_B);
       const waiting = newToken();
       const third = await owns(context, three, waiting);
-      const sending = users.send(
-        [
-          ['sender', 'one'],
-          ['receiver', 'three'],
-        ],
-        3_000_000,
-      );
+      const sending = users.send('one', 'three', 3_000_000);
       await talk(third, await two.visit(context, waiting, SIDE_B));
       await sending.arrived;
       // Each takes the claim from the other one when it hears of it, which a renewal tells it.

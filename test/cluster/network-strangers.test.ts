@@ -86,9 +86,11 @@ describe('a stranger at the cluster port', { skip: withoutSite(), timeout: 120_0
       }
       await crowd.tells(/"heard"/u);
       const { heard } = crowd.told.at(-1) ?? {};
-      assert.ok(typeof heard === 'object' && heard !== null);
+      assert.ok(typeof heard === 'object');
       // Whoever finds no place is closed without a word.
-      assert.deepEqual(Object.keys(heard).toSorted(), ['', OPENING]);
+      const { [OPENING]: greeted = 0, '': turnedAway = 0 } = heard;
+      assert.ok(greeted > 0);
+      assert.equal(greeted + turnedAway, CROWD);
     }
     await until(() => one.openFiles <= before);
     assert.equal(await one.figure('connections_waiting'), 0);

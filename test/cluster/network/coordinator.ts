@@ -5,7 +5,7 @@ import { Program, findProgram } from '../../support/programs.ts';
 const PORT = 6379;
 
 /** In which whoever waits for an answer of a slow coordinator may get it, in milliseconds. */
-const AWAKE_MS = 5;
+const AWAKE_MS = 50;
 
 /** A Redis in a network of its own, that keeps nothing on disk. The test asks it by a file, whatever is cut. */
 export class NetworkCoordinator implements AsyncDisposable {

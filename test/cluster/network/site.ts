@@ -4,15 +4,12 @@ import { scratch } from '../../support/scratch.ts';
 import { NetworkCoordinator } from './coordinator.ts';
 import { NetworkRelay } from './network-relay.ts';
 import { Network, withoutNetworks } from './network.ts';
-import { Users } from './users.ts';
+import { USERS, Users } from './users.ts';
 
 export const SECRET = 'the secret of all relays in these tests';
 
-/** Members of the network. The relays; */
+/** Members of the network, beside the users. */
 export const RELAYS = ['one', 'two', 'three'] as const;
-/** users who know the relays by one address; */
-export const USERS = ['sender', 'receiver'] as const;
-/** and others. */
 export const COORDINATOR = 'coordinator';
 export const STRANGER = 'stranger';
 

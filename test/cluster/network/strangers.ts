@@ -17,7 +17,8 @@ const FIRST_PORT = 5000;
 interface Told {
   readonly who?: string;
   readonly said?: string;
-  readonly heard?: unknown;
+  /** What it heard; of a crowd, how often what. */
+  readonly heard?: string | Readonly<Record<string, number>>;
 }
 
 /** Somebody who reaches the relays' cluster ports and has no secret. */
@@ -55,10 +56,10 @@ export class Strangers {
     this.#site = site;
   }
 
-  /** Connects `count` times to a relay's cluster port, and says `text` each time. */
+  /** Connects `count` times to a relay's cluster port, and says `text` each time. Resolves when all are there, or have gone. */
   async crowd(relay: NetworkRelay, count: number, text: string): Promise<Stranger> {
     const crowd = this.#start('crowd', ...placeOf(relay.address), String(count), text);
-    await crowd.tells(/"connected"/u);
+    await crowd.tells(/"connected"|"heard"/u);
     return crowd;
   }
 

@@ -12,6 +12,9 @@ const TRANSFER_MS = 60_000;
 
 const MAILBOX_PORT = 4000;
 
+/** Members of the network: people who know the relays by one address. */
+export const USERS = ['sender', 'receiver'] as const;
+
 /** Why there are no users, for a test to be skipped; false where there are. */
 export function withoutUsers(): string | false {
   if (findProgram('wormhole') === null) return 'no "wormhole": install the Debian package magic-wormhole';
@@ -53,12 +56,10 @@ export class Users implements AsyncDisposable {
   /**
    * One user sends another a file of random bytes.
    *
-   * @param ways each user's name and the relay that the user is led to
+   * @param near the relay that the sender is led to
+   * @param far the receiver's
    */
-  send(
-    ways: readonly [sender: readonly [string, string], receiver: readonly [string, string]],
-    bytes: number,
-  ): Sending {
+  send(near: string, far: string, bytes: number): Sending {
     this.#sendings += 1;
     const file = `noise-${this.#sendings}.bin`;
     const code = `${this.#sendings}-bluebird-concert`;
@@ -67,10 +68,11 @@ export class Users implements AsyncDisposable {
     for (const box of [outbox, inbox]) mkdirSync(box, { recursive: true });
     const content = randomBytes(bytes);
     writeFileSync(join(outbox, file), content);
-    for (const way of ways) this.#network.lead(...way);
+    const [sender, receiver] = USERS;
+    this.#network.lead(sender, near);
+    this.#network.lead(receiver, far);
     const relay = `tcp:${SERVICE_ADDRESS}:${PORT}`;
     const urls = ['--relay-url', `ws://${MIDDLE_ADDRESS}:${MAILBOX_PORT}/v1`, '--transit-helper', relay];
-    const [[sender], [receiver]] = ways;
     const flags = ['--no-listen', '--hide-progress'];
     const programs = [
       this.#run(sender, outbox, 'wormhole', ...urls, 'send', ...flags, '--code', code, file),

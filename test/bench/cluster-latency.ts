@@ -7,7 +7,7 @@ import { runLoad } from './load.ts';
 import { Samples, formatTable } from './table.ts';
 
 const NOTE = `From the second client's handshake to its \`ok\`, and a ping-pong of 1 KiB with nothing beside it; one after the other,
-on loopback. A network adds a round trip to the coordinator, the connection to the other relay and two round trips to it.
+on loopback. A network adds five round trips before the \`ok\`, one to the coordinator and four to the other relay, and more with TLS.
 `;
 
 /** How long it takes to meet, and what a message takes to and fro. */

@@ -19,8 +19,7 @@ export async function groupThroughput(bench: Bench, site: Site): Promise<void> {
     runBulk(bench, peer, { pairs, otherPort, pids: relays.map(({ pid }) => pid).join(',') }),
   );
   const summaries = results.map(({ which, measured }) => {
-    const busiest = new Samples(measured.map((report) => busiestCpuSecondsPerGib(which.way, report)));
-    return { which, bulk: summarise(measured), busiest };
+    return { which, bulk: summarise(measured), busiest: busiestCpuSecondsPerGib(which.way, measured) };
   });
   const rows = summaries.map(({ which: { pairs, way }, bulk, busiest }) => {
     const local = summaries.find(({ which }) => which.pairs === pairs);
@@ -29,10 +28,10 @@ export async function groupThroughput(bench: Bench, site: Site): Promise<void> {
       way.name,
       bulk.gibPerSecond.format(2),
       bulk.cpuSecondsPerGib.format(2),
-      busiest.format(2),
+      busiest.toFixed(2),
       ratio(bulk.gibPerSecond.median, local?.bulk.gibPerSecond.median),
-      (1 / busiest.median).toFixed(2),
-      ratio(1 / busiest.median, 1 / (local?.busiest.median ?? Number.NaN)),
+      (1 / busiest).toFixed(2),
+      ratio(1 / busiest, 1 / (local?.busiest ?? Number.NaN)),
       bulk.generatorLoad.median.toFixed(2),
     ];
   });
@@ -51,7 +50,11 @@ export async function groupThroughput(bench: Bench, site: Site): Promise<void> {
   bench.print(NOTE);
 }
 
-function busiestCpuSecondsPerGib({ relays }: Way, report: Report): number {
-  const each = relays.map((_, index) => report.get(`cpuSeconds${index}`));
-  return (Math.max(...each) * GIB) / report.get('bytes');
+/** Each relay's median over all rounds, of the one that has most to do. */
+function busiestCpuSecondsPerGib({ relays }: Way, reports: readonly Report[]): number {
+  const each = relays.map((_, index) => {
+    const costs = reports.map((report) => (report.get(`cpuSeconds${index}`) * GIB) / report.get('bytes'));
+    return new Samples(costs).median;
+  });
+  return Math.max(...each);
 }

@@ -13,10 +13,16 @@ export interface Way {
 }
 
 /** The first is what the others are compared with. */
-export function waysOf({ alone, first, second }: Site): readonly Way[] {
+export function waysOf({ alone, first, second, firstByTls, secondByTls }: Site): readonly Way[] {
   return [
     { name: 'on one relay alone', peer: alone, otherPort: alone.tcpPort, relays: [alone] },
     { name: 'on one relay of a group', peer: first, otherPort: first.tcpPort, relays: [first] },
     { name: 'on two', peer: first, otherPort: second.tcpPort, relays: [first, second] },
+    {
+      name: 'on two, with RELAY_CLUSTER_TLS',
+      peer: firstByTls,
+      otherPort: secondByTls.tcpPort,
+      relays: [firstByTls, secondByTls],
+    },
   ];
 }

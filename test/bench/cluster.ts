@@ -9,12 +9,17 @@ import { groupWaiting } from './cluster-waiting.ts';
 import { startRelay } from './peers.ts';
 import type { Peer } from './peers.ts';
 
-/** What is measured: one relay that knows of no other, and a group. */
+const BY_TLS = { RELAY_CLUSTER_TLS: 'true', RELAY_CLUSTER_SECRET: 'the secret of those that use TLS' };
+
+/** What is measured: one relay that knows of no other, and relays of groups. */
 export interface Site {
   readonly alone: Peer;
   readonly first: Member;
   readonly second: Member;
   readonly third: Member;
+  /** Of another group. */
+  readonly firstByTls: Member;
+  readonly secondByTls: Member;
   readonly coordinator: CoordinatorProcess;
 }
 
@@ -37,6 +42,8 @@ async function measureSite(bench: Bench): Promise<void> {
     first: stack.use(await startMember(coordinator)),
     second: stack.use(await startMember(coordinator)),
     third: stack.use(await startMember(coordinator)),
+    firstByTls: stack.use(await startMember(coordinator, BY_TLS)),
+    secondByTls: stack.use(await startMember(coordinator, BY_TLS)),
     coordinator,
   };
   await groupPairs(bench, site);

@@ -69,7 +69,7 @@ export class RelayCluster {
     if (bound.kind !== 'tcp') throw new Error('the cluster listener is no TCP listener');
     const host = advertise?.host ?? bound.interface ?? ownAddress();
     const port = advertise?.port ?? bound.port;
-    const [seldomFailed, seldomTaken] = [newSeldom(), newSeldom()];
+    const [seldomFailed, seldomTaken, seldomOther] = [newSeldom(), newSeldom(), newSeldom()];
     const self = { id: randomUUID(), address: `${isIPv6(host) ? `[${host}]` : host}:${port}` };
     const cluster = new Cluster({
       url,
@@ -89,6 +89,12 @@ export class RelayCluster {
           ),
         ),
       events: {
+        otherGroup: () =>
+          seldomOther.happened(() =>
+            this.#log.error(
+              'a relay that uses the same coordinator has another RELAY_CLUSTER_SECRET: clients that come to it are not found',
+            ),
+          ),
         lost: (token, owner) => hub.callAway(token, owner),
         up: () => this.#log.info('the coordinator answers: clients meet whichever relay they come to'),
         down: (code) =>
@@ -115,6 +121,7 @@ export class RelayCluster {
       claims: claims.held,
       commands: claims.totals.commands,
       lostClaims: claims.totals.lost,
+      otherSecrets: claims.totals.otherGroups,
       calls: calls.made,
       failedCalls: {
         version: calls.failed.version,

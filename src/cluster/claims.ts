@@ -31,6 +31,8 @@ export interface ClaimsEvents {
   readonly up: () => void;
   /** It does not. Told on changes only; `code` is a system's, or the first word of its answer, like `WRONGPASS`. */
   readonly down: (code: string) => void;
+  /** A relay that uses this coordinator has another secret, so that nobody meets between the two. Told each time that this is seen. */
+  readonly otherGroup: () => void;
 }
 
 export interface ClaimsOptions {
@@ -56,6 +58,8 @@ export interface ClaimsTotals {
   readonly postponed: number;
   /** What was found under a key was no relay's of this version. */
   readonly unreadable: number;
+  /** Times that `otherGroup` was told. */
+  readonly otherGroups: number;
 }
 
 /**
@@ -78,11 +82,12 @@ export class Claims {
   #lost = 0;
   #postponed = 0;
   #unreadable = 0;
+  #otherGroups = 0;
 
   private constructor({ url, secret, self, leaseMs = LEASE_MS, events }: ClaimsOptions) {
     this.#events = events;
     this.#keys = new ClaimKeys(secret);
-    this.#coordinator = new Coordinator(url, {
+    this.#coordinator = new Coordinator(url, this.#keys.group, {
       up: () => {
         if (this.#closed) return;
         events.up();
@@ -90,6 +95,10 @@ export class Claims {
       },
       down: (code) => {
         if (!this.#closed) events.down(code);
+      },
+      otherGroup: () => {
+        this.#otherGroups += 1;
+        if (!this.#closed) events.otherGroup();
       },
     });
     this.#store = new ClaimStore(this.#coordinator, self, leaseMs);
@@ -132,6 +141,7 @@ export class Claims {
       lost: this.#lost,
       postponed: this.#postponed,
       unreadable: this.#unreadable,
+      otherGroups: this.#otherGroups,
     };
   }
 

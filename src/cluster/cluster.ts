@@ -61,15 +61,11 @@ export class Cluster implements Elsewhere {
   }
 
   async seek(token: Token): Promise<Owner | null> {
-    const owner = ownerIn(await this.#claims.claim(token));
-    // This relay's own claim, of a run that has ended without releasing it.
-    if (owner !== null && !this.#isElsewhere(owner)) return this.takeOver(token, owner);
-    return owner;
+    return this.#ownerIn(await this.#claims.claim(token));
   }
 
   async takeOver(token: Token, owner: Owner): Promise<Owner | null> {
-    const other = ownerIn(await this.#claims.takeOver(token, owner));
-    return other !== null && this.#isElsewhere(other) ? other : null;
+    return this.#ownerIn(await this.#claims.takeOver(token, owner));
   }
 
   release(token: Token): void {
@@ -84,6 +80,10 @@ export class Cluster implements Elsewhere {
       if (error instanceof LinkError) this.#failed(error.code, owner);
       throw error;
     }
+  }
+
+  #ownerIn(claim: Claim): Owner | null {
+    return claim.kind === 'theirs' && this.#isElsewhere(claim.owner) ? claim.owner : null;
   }
 
   /** A call would come back to this relay otherwise. */
@@ -116,10 +116,6 @@ export class Cluster implements Elsewhere {
     this.#closing.abort();
     await this.#claims.close();
   }
-}
-
-function ownerIn(claim: Claim): Owner | null {
-  return claim.kind === 'theirs' ? claim.owner : null;
 }
 
 /** What is behind the last colon is the port. An address that is none can't be reached, which is found out by trying. */

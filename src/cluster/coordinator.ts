@@ -19,20 +19,23 @@ const MIN_BACKOFF_MS = 100;
 /** Who was up for so long is connected to again without delay, in milliseconds. */
 const STEADY_MS = 10_000;
 
-/** What its tests write; gone by itself. */
+/** What its tests write: the name of the group. Gone by itself, but not before every relay has come by: they test each `TEST_MS`. */
 const TEST_KEY = `${KEY_PREFIX}test`;
-const TEST_LEASE_MS = '1000';
+const TEST_LEASE_MS = '10000';
 
 export interface CoordinatorEvents {
   /** It does what it is asked, in time. Told on changes only. */
   readonly up: () => void;
   /** It does not. `code` is a system's, or the first word of its answer. */
   readonly down: (code: string) => void;
+  /** Somebody of another group uses it too. Told each time that this is seen. */
+  readonly otherGroup: () => void;
 }
 
 /** Valkey or Redis, whatever befalls it: connected to for ever, asked when possible. */
 export class Coordinator {
   readonly #url: string;
+  readonly #group: string;
   readonly #events: CoordinatorEvents;
   readonly #closing = new AbortController();
   readonly #finished: Promise<void>;
@@ -44,10 +47,14 @@ export class Coordinator {
   #pause = new AbortController();
   #commands = 0;
 
-  /** @throws CoordinatorError with the code `EINVAL`: no such URL */
-  constructor(url: string, events: CoordinatorEvents) {
+  /**
+   * @param group what relays that belong together have in common
+   * @throws CoordinatorError with the code `EINVAL`: no such URL
+   */
+  constructor(url: string, group: string, events: CoordinatorEvents) {
     checkUrl(url);
     this.#url = url;
+    this.#group = group;
     this.#events = events;
     this.#finished = this.#stayConnected();
   }
@@ -168,7 +175,9 @@ export class Coordinator {
   async #test(connection: ClaimConnection): Promise<void> {
     const start = performance.now();
     try {
-      await this.#askBy(connection, ['SET', TEST_KEY, '1', 'NX', 'GET', 'PX', TEST_LEASE_MS]);
+      const test = ['SET', TEST_KEY, this.#group, 'NX', 'GET', 'PX', TEST_LEASE_MS];
+      const there = await this.#askBy(connection, test);
+      if (there !== null && there !== this.#group) this.#events.otherGroup();
     } catch (error) {
       if (!(error instanceof CoordinatorError) || error.code !== 'OOM') throw error;
       this.#connection = connection;

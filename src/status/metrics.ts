@@ -57,6 +57,11 @@ const COUNTERS: readonly Metric[] = [
     series: ({ cluster }) => cluster?.lostClaims ?? 0,
   },
   {
+    name: 'cluster_other_secrets_total',
+    help: 'Looks at the coordinator that found a relay with another secret.',
+    series: ({ cluster }) => cluster?.otherSecrets ?? 0,
+  },
+  {
     name: 'cluster_calls_total',
     help: 'Calls to other relays of the group, one for each client that is passed on.',
     series: ({ cluster }) => cluster?.calls ?? 0,
@@ -130,6 +135,11 @@ const GAUGES: readonly Metric[] = [
     name: 'connections_carried',
     help: 'Clients whose pairs are at another relay of the group.',
     series: ({ passengers }) => passengers,
+  },
+  {
+    name: 'cluster_member',
+    help: '1: this relay is one of a group, whether the coordinator answers or not.',
+    series: ({ cluster }) => Number(cluster !== null),
   },
   {
     name: 'cluster_up',

@@ -65,6 +65,8 @@ export interface RelayFigures {
     readonly commands: number;
     /** Claims that turned out to be another relay's since the start. */
     readonly lostClaims: number;
+    /** Looks at the coordinator since the start that found a relay with another secret. */
+    readonly otherSecrets: number;
     /** Calls to other relays since the start. */
     readonly calls: number;
     readonly failedCalls: Readonly<

@@ -26,6 +26,7 @@ export function keyOf(token: Token): string {
 
 export interface MemberOptions {
   readonly url: string;
+  readonly secret?: string;
   readonly address?: string;
   readonly leaseMs?: number;
 }
@@ -38,17 +39,22 @@ export class Member {
   /** `up`, or the code of what was down. */
   readonly told: string[] = [];
 
-  constructor(context: TestContext, number: number, { url, address, leaseMs = 30_000 }: MemberOptions) {
+  constructor(
+    context: TestContext,
+    number: number,
+    { url, secret = SECRET, address, leaseMs = 30_000 }: MemberOptions,
+  ) {
     this.self = { id: randomUUID(), address: address ?? `10.0.0.${number}:4004` };
     this.claims = Claims.open({
       url,
-      secret: SECRET,
+      secret,
       self: this.self,
       leaseMs,
       events: {
         lost: (token, owner) => this.lost.push({ token, owner }),
         up: () => this.told.push('up'),
         down: (code) => this.told.push(code),
+        otherGroup: () => this.told.push('other group'),
       },
     });
     context.after(() => this.claims.close());

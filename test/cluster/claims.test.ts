@@ -302,7 +302,7 @@ describe('the coordinator’s URL', () => {
   });
 
   test('is refused when it is none, without a word of what is in it', () => {
-    const events = { lost: assert.fail, up: assert.fail, down: assert.fail };
+    const events = { lost: assert.fail, up: assert.fail, down: assert.fail, otherGroup: assert.fail };
     for (const url of ['', 'http://user:secret@host', 'redis://user:secret@host:port', 'secret']) {
       const open = (): unknown =>
         Claims.open({ url, secret: 'x', self: { id: 'somebody', address: '10.0.0.1:1' }, events });

@@ -11,7 +11,7 @@ import type { Token } from '../../src/protocol/wire.ts';
 import { freePort, listening } from '../support/listening.ts';
 import { RedisServer, withoutRedis } from '../support/redis.ts';
 import { until } from '../support/scratch.ts';
-import { tokenOf } from './claim-house.ts';
+import { Member, tokenOf } from './claim-house.ts';
 
 const TOKEN = tokenOf(1);
 
@@ -40,6 +40,7 @@ class Run {
         lost: (token, owner) => this.lost.push({ token, owner }),
         up: () => undefined,
         down: () => undefined,
+        otherGroup: () => undefined,
       },
     });
   }
@@ -88,6 +89,18 @@ describe('a relay of a group', { skip: withoutRedis() }, () => {
     await Promise.all([assert.rejects(call), run.cluster.close()]);
     assert.equal(run.failures.length, 1);
     assert.equal(run.cluster.calls.failed.aborted, 1);
+  });
+
+  test('is told of one with another secret, and of none with the same', async (context) => {
+    const redis = await RedisServer.start(context);
+    const [one, same] = [
+      await Member.up(context, 1, { url: redis.url }),
+      await Member.up(context, 2, { url: redis.url }),
+    ];
+    const other = await Member.up(context, 3, { url: redis.url, secret: 'a secret of its own' });
+    assert.deepEqual(other.told, ['other group', 'up']);
+    assert.equal(other.claims.totals.otherGroups, 1);
+    assert.deepEqual([...one.told, ...same.told], ['up', 'up']);
   });
 
   test('is told of another one that says it is found at the same address', async (context) => {

@@ -2,107 +2,15 @@ import assert from 'node:assert/strict';
 import { execFile as execFileCallback } from 'node:child_process';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import type { TestContext } from 'node:test';
 import { promisify } from 'node:util';
-import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
-import { scrape } from '../support/metrics.ts';
+import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
 import { findProgram } from '../support/programs.ts';
 import { RedisServer, withoutRedis } from '../support/redis.ts';
-import { RelayProcess, UsageReader } from '../support/relay-process.ts';
+import { UsageReader } from '../support/relay-process.ts';
 import { scratch, until } from '../support/scratch.ts';
-import { TestClient } from '../support/test-client.ts';
+import { Group, SECRET, figure, figureIs, keysOf, transfer, visit, waits } from './relay-group.ts';
 
 const execFile = promisify(execFileCallback);
-
-const SECRET = 'the secret of all relays in these tests';
-const ANY = 'tcp:0:interface=127.0.0.1';
-
-/** Relays as an operator runs them, behind one coordinator. */
-class Group implements AsyncDisposable {
-  readonly relays: RelayProcess[] = [];
-  readonly #settings: Readonly<Record<string, string>>;
-
-  constructor(redis: RedisServer, settings: Readonly<Record<string, string>> = {}) {
-    this.#settings = {
-      RELAY_WEBSOCKET_LISTEN: ANY,
-      RELAY_CLUSTER_URL: redis.url,
-      RELAY_CLUSTER_LISTEN: ANY,
-      RELAY_CLUSTER_SECRET: SECRET,
-      RELAY_DRAIN_DELAY: '0s',
-      ...settings,
-    };
-  }
-
-  async add(settings: Readonly<Record<string, string>> = {}): Promise<RelayProcess> {
-    const relay = await RelayProcess.start({ ...this.#settings, ...settings });
-    this.relays.push(relay);
-    await relay.says(/the coordinator answers/u);
-    return relay;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    for (const relay of this.relays) {
-      // It would wait for transfers of clients that are closed after this.
-      relay.kill('SIGKILL');
-      await relay[Symbol.asyncDispose]();
-    }
-  }
-}
-
-async function keysOf(redis: RedisServer): Promise<string[]> {
-  const admin = await redis.admin();
-  // The coordinator is tried with a key of its own.
-  return (await admin.keys('*')).filter((key) => key !== 'transit-relay:test');
-}
-
-function visit(
-  context: TestContext,
-  relay: RelayProcess,
-  transport: 'tcp' | 'websocket' = 'tcp',
-): Promise<TestClient> {
-  const addresses = {
-    tcpPort: relay.port('raw'),
-    unixPath: '',
-    websocketPort: transport === 'websocket' ? relay.port('websocket') : 0,
-  };
-  return TestClient.connect(transport, addresses).then((client) => {
-    context.after(() => client.destroy());
-    return client;
-  });
-}
-
-async function figure(relay: RelayProcess, name: string): Promise<number> {
-  const figures = await scrape(`http://127.0.0.1:${relay.port('status')}`);
-  const found = figures.get(`transit_relay_${name}`);
-  assert.ok(found !== undefined, `there is no ${name}`);
-  return found;
-}
-
-async function figureIs(relay: RelayProcess, name: string, expected: number): Promise<void> {
-  for (const deadline = performance.now() + 15_000; (await figure(relay, name)) !== expected;) {
-    assert.ok(performance.now() < deadline, `${name} is ${await figure(relay, name)}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-}
-
-async function waits(context: TestContext, relay: RelayProcess, token: string): Promise<TestClient> {
-  const before = await figure(relay, 'connections_waiting');
-  const client = await visit(context, relay);
-  await client.send(handshake(token, SIDE_A));
-  await figureIs(relay, 'connections_waiting', before + 1);
-  return client;
-}
-
-/** Both get what the other sends. */
-async function transfer(a: TestClient, b: TestClient, size: number): Promise<void> {
-  // Whoever speaks before is impatient.
-  await Promise.all([a.until(3), b.until(3)]);
-  const [fromA, fromB] = [randomBytesOf(1, size), randomBytesOf(2, size)];
-  await Promise.all([a.sendAll(fromA, 65_536), b.sendAll(fromB, 65_536)]);
-  const [gotA, gotB] = await Promise.all([a.until(size + 3), b.until(size + 3)]);
-  assert.ok(gotA.equals(Buffer.concat([Buffer.from('ok\n'), fromB])));
-  assert.ok(gotB.equals(Buffer.concat([Buffer.from('ok\n'), fromA])));
-}
 
 describe('relays that are one group', { skip: withoutRedis() }, () => {
   test('pair clients that come to different ones; the record and the mood are the first one\u2019s', async (context) => {
@@ -207,48 +115,6 @@ describe('relays that are one group', { skip: withoutRedis() }, () => {
     a.end();
     b.end();
     await leaves.ended();
-  });
-
-  test('encrypt what they send each other, and say so where only one of them does', async (context) => {
-    const redis = await RedisServer.start(context);
-    await using group = new Group(redis, { RELAY_CLUSTER_TLS: 'true' });
-    const [one, other] = [await group.add(), await group.add()];
-    const plain = await group.add({ RELAY_CLUSTER_TLS: 'false' });
-    const token = newToken();
-    const a = await waits(context, one, token);
-    const b = await visit(context, other);
-    await b.send(handshake(token, SIDE_B));
-    await transfer(a, b, 3_000_000);
-    a.end();
-    await b.closed;
-    const torn = newToken();
-    await waits(context, one, torn);
-    await figureIs(one, 'cluster_claims', 1);
-    const c = await visit(context, plain);
-    await c.send(handshake(torn, SIDE_B));
-    await plain.says(/"failure":"tls".*another relay could not be called/u);
-    assert.equal(await figure(plain, 'cluster_call_failures_total{kind="tls"}'), 1);
-    // It is not a relay that is gone, but nobody meets at one that can't be called.
-    await figureIs(plain, 'cluster_claims', 1);
-  });
-
-  test('notice that two of them are said to be at one address', async (context) => {
-    const redis = await RedisServer.start(context);
-    await using group = new Group(redis, { RELAY_CLUSTER_ADVERTISE: '127.0.0.1:9' });
-    const [one, twin] = [await group.add(), await group.add()];
-    const token = newToken();
-    await waits(context, one, token);
-    await waits(context, twin, token);
-    await figureIs(twin, 'cluster_claims', 1);
-    await redis.kill();
-    await one.says(/the coordinator does not answer/u);
-    await twin.says(/the coordinator does not answer/u);
-    // Both claim anew when it is back, and one of them is second.
-    await redis.restart();
-    const taken = /another relay of the group has the same address: set RELAY_CLUSTER_ADVERTISE/u;
-    await Promise.any([one.says(taken), twin.says(taken)]);
-    assert.equal(await figure(one, 'cluster_calls_total'), 0);
-    assert.equal(await figure(twin, 'cluster_calls_total'), 0);
   });
 
   test('probe links sooner than clients: who waits at one that vanished is not to be stuck', async (context) => {

@@ -1,0 +1,97 @@
+import assert from 'node:assert/strict';
+import type { TestContext } from 'node:test';
+import { SIDE_A, handshake, randomBytesOf } from '../support/bytes.ts';
+import { scrape } from '../support/metrics.ts';
+import type { RedisServer } from '../support/redis.ts';
+import { RelayProcess } from '../support/relay-process.ts';
+import { TestClient } from '../support/test-client.ts';
+
+export const SECRET = 'the secret of all relays in these tests';
+const ANY = 'tcp:0:interface=127.0.0.1';
+
+/** Relays as an operator runs them, behind one coordinator. */
+export class Group implements AsyncDisposable {
+  readonly relays: RelayProcess[] = [];
+  readonly #settings: Readonly<Record<string, string>>;
+
+  constructor(redis: RedisServer, settings: Readonly<Record<string, string>> = {}) {
+    this.#settings = {
+      RELAY_WEBSOCKET_LISTEN: ANY,
+      RELAY_CLUSTER_URL: redis.url,
+      RELAY_CLUSTER_LISTEN: ANY,
+      RELAY_CLUSTER_SECRET: SECRET,
+      RELAY_DRAIN_DELAY: '0s',
+      ...settings,
+    };
+  }
+
+  async add(settings: Readonly<Record<string, string>> = {}): Promise<RelayProcess> {
+    const relay = await RelayProcess.start({ ...this.#settings, ...settings });
+    this.relays.push(relay);
+    await relay.says(/the coordinator answers/u);
+    return relay;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const relay of this.relays) {
+      // It would wait for transfers of clients that are closed after this.
+      relay.kill('SIGKILL');
+      await relay[Symbol.asyncDispose]();
+    }
+  }
+}
+
+export async function keysOf(redis: RedisServer): Promise<string[]> {
+  const admin = await redis.admin();
+  // The coordinator is tried with a key of its own.
+  return (await admin.keys('*')).filter((key) => key !== 'transit-relay:test');
+}
+
+export function visit(
+  context: TestContext,
+  relay: RelayProcess,
+  transport: 'tcp' | 'websocket' = 'tcp',
+): Promise<TestClient> {
+  const addresses = {
+    tcpPort: relay.port('raw'),
+    unixPath: '',
+    websocketPort: transport === 'websocket' ? relay.port('websocket') : 0,
+  };
+  return TestClient.connect(transport, addresses).then((client) => {
+    context.after(() => client.destroy());
+    return client;
+  });
+}
+
+export async function figure(relay: RelayProcess, name: string): Promise<number> {
+  const figures = await scrape(`http://127.0.0.1:${relay.port('status')}`);
+  const found = figures.get(`transit_relay_${name}`);
+  assert.ok(found !== undefined, `there is no ${name}`);
+  return found;
+}
+
+export async function figureIs(relay: RelayProcess, name: string, expected: number): Promise<void> {
+  for (const deadline = performance.now() + 15_000; (await figure(relay, name)) !== expected;) {
+    assert.ok(performance.now() < deadline, `${name} is ${await figure(relay, name)}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+export async function waits(context: TestContext, relay: RelayProcess, token: string): Promise<TestClient> {
+  const before = await figure(relay, 'connections_waiting');
+  const client = await visit(context, relay);
+  await client.send(handshake(token, SIDE_A));
+  await figureIs(relay, 'connections_waiting', before + 1);
+  return client;
+}
+
+/** Both get what the other sends. */
+export async function transfer(a: TestClient, b: TestClient, size: number): Promise<void> {
+  // Whoever speaks before is impatient.
+  await Promise.all([a.until(3), b.until(3)]);
+  const [fromA, fromB] = [randomBytesOf(1, size), randomBytesOf(2, size)];
+  await Promise.all([a.sendAll(fromA, 65_536), b.sendAll(fromB, 65_536)]);
+  const [gotA, gotB] = await Promise.all([a.until(size + 3), b.until(size + 3)]);
+  assert.ok(gotA.equals(Buffer.concat([Buffer.from('ok\n'), fromB])));
+  assert.ok(gotB.equals(Buffer.concat([Buffer.from('ok\n'), fromA])));
+}

@@ -1,0 +1,60 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { SIDE_B, handshake, newToken } from '../support/bytes.ts';
+import { RedisServer, withoutRedis } from '../support/redis.ts';
+import { Group, figure, figureIs, transfer, visit, waits } from './relay-group.ts';
+
+describe('the settings of a group', { skip: withoutRedis() }, () => {
+  test('encrypt links, and relays say so where only one of two does', async (context) => {
+    const redis = await RedisServer.start(context);
+    await using group = new Group(redis, { RELAY_CLUSTER_TLS: 'true' });
+    const [one, other] = [await group.add(), await group.add()];
+    const plain = await group.add({ RELAY_CLUSTER_TLS: 'false' });
+    const token = newToken();
+    const a = await waits(context, one, token);
+    const b = await visit(context, other);
+    await b.send(handshake(token, SIDE_B));
+    await transfer(a, b, 3_000_000);
+    a.end();
+    await b.closed;
+    const torn = newToken();
+    await waits(context, one, torn);
+    await figureIs(one, 'cluster_claims', 1);
+    const c = await visit(context, plain);
+    await c.send(handshake(torn, SIDE_B));
+    await plain.says(/"failure":"tls".*another relay could not be called/u);
+    assert.equal(await figure(plain, 'cluster_call_failures_total{kind="tls"}'), 1);
+    // It is not a relay that is gone, but nobody meets at one that can't be called.
+    await figureIs(plain, 'cluster_claims', 1);
+  });
+
+  test('give each relay an address of its own, and two that have the same say so', async (context) => {
+    const redis = await RedisServer.start(context);
+    await using group = new Group(redis, { RELAY_CLUSTER_ADVERTISE: '127.0.0.1:9' });
+    const [one, twin] = [await group.add(), await group.add()];
+    const token = newToken();
+    await waits(context, one, token);
+    await waits(context, twin, token);
+    await figureIs(twin, 'cluster_claims', 1);
+    await redis.kill();
+    await one.says(/the coordinator does not answer/u);
+    await twin.says(/the coordinator does not answer/u);
+    // Both claim anew when it is back, and one of them is second.
+    await redis.restart();
+    const taken = /another relay of the group has the same address: set RELAY_CLUSTER_ADVERTISE/u;
+    await Promise.any([one.says(taken), twin.says(taken)]);
+    assert.equal(await figure(one, 'cluster_calls_total'), 0);
+    assert.equal(await figure(twin, 'cluster_calls_total'), 0);
+  });
+
+  test('are one secret for all, and those with another one are told apart in the log', async (context) => {
+    const redis = await RedisServer.start(context);
+    await using group = new Group(redis);
+    const one = await group.add();
+    assert.doesNotMatch(one.log, /another RELAY_CLUSTER_SECRET/u);
+    const other = await group.add({ RELAY_CLUSTER_SECRET: 'the secret of another group' });
+    await other.says(/has another RELAY_CLUSTER_SECRET/u);
+    await figureIs(other, 'cluster_other_secrets_total', 1);
+    assert.equal(await figure(one, 'cluster_up'), 1);
+  });
+});

@@ -15,6 +15,9 @@ const CALL_MS = 1500;
 /** Time before a relay that can't be reached is called once more, in milliseconds. */
 const AGAIN_MS = 50;
 
+/** The same for one that turns calls away, time after time: longer together than strangers keep a place there without making room. */
+const TURNED_AWAY_MS = [50, 100, 200, 400];
+
 export interface ClusterOptions extends ClaimsOptions {
   readonly plane: DataPlane;
   /** The same on all relays of the group. */
@@ -75,7 +78,7 @@ export class Cluster implements Elsewhere {
   async call(owner: Owner): Promise<Link> {
     this.#calls += 1;
     try {
-      return await this.#callTwice(owner);
+      return await this.#callAgain(owner);
     } catch (error) {
       if (error instanceof LinkError) this.#failed(error.code, owner);
       throw error;
@@ -97,17 +100,20 @@ export class Cluster implements Elsewhere {
   }
 
   /** A relay that many call at once turns some of them away for a moment, and must not lose its tokens for that. */
-  async #callTwice(owner: Owner): Promise<Link> {
+  async #callAgain(owner: Owner): Promise<Link> {
     const { plane, secret, tls } = this.#options;
     const { signal } = this.#closing;
     const address = parseAddress(owner.address);
     const call: LinkCall = { plane, secret, tls, address, timeoutMs: CALL_MS, signal };
-    try {
-      return await callRelay(call);
-    } catch (error) {
-      if (!(error instanceof LinkError) || error.code !== 'unreachable') throw error;
-      await sleep(AGAIN_MS);
-      return await callRelay(call);
+    for (let turn = 0; ; turn += 1) {
+      try {
+        return await callRelay(call);
+      } catch (error) {
+        if (!(error instanceof LinkError) || error.code !== 'unreachable') throw error;
+        const pauseMs = (error.isTurnedAway ? TURNED_AWAY_MS : [AGAIN_MS])[turn];
+        if (pauseMs === undefined) throw error;
+        await sleep(pauseMs);
+      }
     }
   }
 

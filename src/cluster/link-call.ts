@@ -26,11 +26,14 @@ const REASONS: Readonly<Record<LinkErrorCode, string>> = {
 /** Why a call failed. Its message names no address. */
 export class LinkError extends Error {
   readonly code: LinkErrorCode;
+  /** Somebody is there, and went in the middle of the greeting: it may have had no place. */
+  readonly isTurnedAway: boolean;
 
   /** @param detail what the system has to say of it, like `ECONNREFUSED` */
   constructor(code: LinkErrorCode, detail: string | null = null) {
     super(detail === null ? REASONS[code] : `${REASONS[code]} (${detail})`);
     this.code = code;
+    this.isTurnedAway = code === 'unreachable' && detail === null;
   }
 }
 

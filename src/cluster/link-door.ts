@@ -1,6 +1,7 @@
 import type { KeyObject } from 'node:crypto';
 import { createServer } from 'node:net';
 import type { Server } from 'node:net';
+import { addressPrefix } from '../limits/address-prefix.ts';
 import type { DataPlane } from '../net/data-plane.ts';
 import type { Wire } from '../net/wire.ts';
 import { OwnerGreeting, TlsInvitation, greetingKey } from './greeting.ts';
@@ -36,8 +37,8 @@ export interface LinkDoorOptions {
 export class LinkDoor implements LinkHost {
   readonly #options: LinkDoorOptions;
   readonly #key: KeyObject;
-  /** Those who are greeting, the oldest first. */
-  readonly #guests = new Set<LinkGuest>();
+  /** Those who are greeting, the oldest first, and the network that each came from. */
+  readonly #guests = new Map<LinkGuest, string>();
   #isClosed = false;
 
   constructor(options: LinkDoorOptions) {
@@ -64,7 +65,7 @@ export class LinkDoor implements LinkHost {
   /** Cuts those who are greeting, and whoever comes from now on. Links that are open stay. */
   close(): void {
     this.#isClosed = true;
-    for (const guest of this.#guests) guest.cut('closed');
+    for (const guest of this.#guests.keys()) guest.cut('closed');
   }
 
   proven(guest: LinkGuest, firstBytes: Uint8Array): void {
@@ -78,14 +79,15 @@ export class LinkDoor implements LinkHost {
   }
 
   #enter(wire: Wire): void {
-    if (this.#isClosed || !this.#hasPlace()) {
+    const from = addressPrefix(wire.ends?.remote ?? '');
+    if (this.#isClosed || !this.#hasPlace(from)) {
       wire.destroy();
       this.#options.failed(this.#isClosed ? 'closed' : 'crowded');
       return;
     }
     const { tls } = this.#options;
     const guest = tls === null ? this.#guestOn(wire) : this.#secureGuestOn(wire, tls);
-    this.#guests.add(guest);
+    this.#guests.set(guest, from);
     guest.start();
     if (tls === null) guest.greet();
   }
@@ -103,12 +105,23 @@ export class LinkDoor implements LinkHost {
     return guest;
   }
 
-  /** Where all places are taken, the oldest guest makes room, unless it may still be a relay: else a few strangers could keep all relays out. */
-  #hasPlace(): boolean {
+  /**
+   * Where all places are taken, the oldest guest makes room if it takes longer than a relay does; else the oldest of those that
+   * most have come with from one address, if fewer have come from the newcomer's. So strangers who never prove anything keep no relay
+   * out for long, and those of one machine not at all, however often they come.
+   */
+  #hasPlace(from: string): boolean {
     if (this.#guests.size < MAX_LINK_GUESTS) return true;
-    const [oldest] = this.#guests;
-    if (oldest?.isSlow !== true) return false;
-    oldest.cut('crowded');
-    return true;
+    const [oldest] = this.#guests.keys();
+    const leaves = oldest?.isSlow === true ? oldest : this.#oldestOfMost(from);
+    leaves?.cut('crowded');
+    return leaves !== undefined;
+  }
+
+  #oldestOfMost(from: string): LinkGuest | undefined {
+    const crowds = Map.groupBy(this.#guests.keys(), (guest) => this.#guests.get(guest));
+    const most = [...crowds.values()].reduce((one, other) => (other.length > one.length ? other : one));
+    const own = crowds.get(from)?.length ?? 0;
+    return most.length > own + 1 ? most[0] : undefined;
   }
 }

@@ -36,8 +36,8 @@ export const STRANGERS: readonly ReadonlySet<string>[] = [
     (room) => new Set([room, 'dashboard']),
   ),
   new Set(['sidecar', 'relay']),
-  // It has wires and tokens, and is told the rest; what is to be logged, counted or limited is said to who made it.
-  ...['process metrics', 'config', 'output', 'logging', 'program', 'usage', 'limits', 'status'].map(
+  // It has wires and tokens, and is told the rest; what is to be logged or counted is said to who made it.
+  ...['process metrics', 'config', 'output', 'logging', 'program', 'usage', 'status'].map(
     (room) => new Set([room, 'cluster']),
   ),
   ...['sidecar api', 'dashboard', 'sidecar'].map((room) => new Set([room, 'cluster'])),

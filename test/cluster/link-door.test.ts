@@ -22,10 +22,15 @@ function stopTheClock(context: TestContext): void {
 }
 
 /** Connects so many who say nothing, one after the other, and has each of them greeted. */
-async function idlers(context: TestContext, port: number, count: number): Promise<readonly Stranger[]> {
+async function idlers(
+  context: TestContext,
+  port: number,
+  count: number,
+  from?: string,
+): Promise<readonly Stranger[]> {
   const strangers: Stranger[] = [];
   for (let index = 0; index < count; index += 1) {
-    const stranger = await Stranger.connect(context, port);
+    const stranger = await Stranger.connect(context, port, from);
     await stranger.line();
     strangers.push(stranger);
   }
@@ -193,6 +198,32 @@ for (const [name, openPlane] of PLANES) {
       assert.deepEqual(place.failures, ['crowded', 'crowded']);
       // That one is a link, and has left a place.
       assert.equal(place.door.guests, MAX_LINK_GUESTS - 1);
+    });
+
+    test('gives the place of one of very many from one address to who comes from another', async (context) => {
+      const place = await LinkPlace.open(context, await openPlane());
+      stopTheClock(context);
+      const [few] = await idlers(context, place.port, 1, '127.0.0.3');
+      const many = await idlers(context, place.port, MAX_LINK_GUESTS - 1, '127.0.0.2');
+      // They don't have places of others, nor of each other.
+      assert.equal(await (await Stranger.connect(context, place.port, '127.0.0.2')).heard, '');
+      await place.call(context);
+      await many[0]?.heard;
+      assert.deepEqual(place.failures, ['crowded', 'crowded']);
+      assert.equal(few?.socket.readyState, 'open');
+      assert.equal(many[1]?.socket.readyState, 'open');
+    });
+
+    test('shares its places where all of them are taken from two addresses', async (context) => {
+      const place = await LinkPlace.open(context, await openPlane());
+      stopTheClock(context);
+      await idlers(context, place.port, MAX_LINK_GUESTS / 2, '127.0.0.2');
+      await idlers(context, place.port, MAX_LINK_GUESTS / 2, '127.0.0.3');
+      assert.equal(await (await Stranger.connect(context, place.port, '127.0.0.3')).heard, '');
+      const newcomers = await idlers(context, place.port, 2);
+      assert.equal(place.door.guests, MAX_LINK_GUESTS);
+      assert.deepEqual(place.failures, ['crowded', 'crowded', 'crowded']);
+      assert.ok(newcomers.every(({ socket }) => socket.readyState === 'open'));
     });
 
     test('is not troubled by a thousand strangers: a link goes on, and they get nothing', async (context) => {

@@ -199,9 +199,9 @@ export class Stranger {
     });
   }
 
-  /** Connects; it is cut with the test. */
-  static async connect(context: TestContext, port: number): Promise<Stranger> {
-    const stranger = new Stranger(connect({ port, host: '127.0.0.1', noDelay: true }));
+  /** Connects, from another loopback address where one is given; it is cut with the test. */
+  static async connect(context: TestContext, port: number, from = '127.0.0.1'): Promise<Stranger> {
+    const stranger = new Stranger(connect({ port, host: '127.0.0.1', noDelay: true, localAddress: from }));
     context.after(() => stranger.socket.destroy());
     await once(stranger.socket, 'connect');
     return stranger;

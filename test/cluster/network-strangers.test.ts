@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
 import { until } from '../support/scratch.ts';
+import type { TestClient } from '../support/test-client.ts';
 import { owns, talk } from './network/clients.ts';
 import { Site, withoutSite } from './network/site.ts';
 import { Strangers } from './network/strangers.ts';
@@ -15,6 +16,13 @@ const OTHER_VERSION = `transit-relay-cluster/2 ${'0'.repeat(64)}\n`;
 
 /** What a relay says first, with its nonce taken out. */
 const OPENING = 'transit-relay-cluster/1 NONCE\n';
+
+async function meets(waiter: TestClient, partner: TestClient): Promise<void> {
+  await talk(waiter, partner, 1000);
+  waiter.end();
+  partner.end();
+  await Promise.all([waiter.closed, partner.closed]);
+}
 
 describe('a stranger at the cluster port', { skip: withoutSite(), timeout: 120_000 }, () => {
   test('gets nothing for a greeting that it has recorded, as a caller or as an owner', async (context) => {
@@ -74,15 +82,14 @@ describe('a stranger at the cluster port', { skip: withoutSite(), timeout: 120_0
     const strangers = new Strangers(context, site);
     const before = one.openFiles;
     for (const text of ['', 'please relay\n']) {
+      const early = newToken();
+      const waiter = await owns(context, one, early);
       const crowd = await strangers.crowd(one, CROWD, text);
-      for (let pair = 0; pair < 5; pair += 1) {
+      // Its call comes while all places are taken by strangers who may still be relays.
+      await meets(waiter, await two.visit(context, early, SIDE_B));
+      for (let pair = 0; pair < 4; pair += 1) {
         const token = newToken();
-        const waiter = await owns(context, one, token);
-        const partner = await two.visit(context, token, SIDE_B);
-        await talk(waiter, partner, 1000);
-        waiter.end();
-        partner.end();
-        await Promise.all([waiter.closed, partner.closed]);
+        await meets(await owns(context, one, token), await two.visit(context, token, SIDE_B));
       }
       await crowd.tells(/"heard"/u);
       const { heard } = crowd.told.at(-1) ?? {};
@@ -92,6 +99,8 @@ describe('a stranger at the cluster port', { skip: withoutSite(), timeout: 120_0
       assert.ok(greeted > 0);
       assert.equal(greeted + turnedAway, CROWD);
     }
+    assert.equal(await two.figure('cluster_call_failures_total'), 0);
+    assert.equal(await one.figure('cluster_claims_lost_total'), 0);
     await until(() => one.openFiles <= before);
     assert.equal(await one.figure('connections_waiting'), 0);
   });

@@ -91,6 +91,21 @@ describe('a relay of a group', { skip: withoutRedis() }, () => {
     assert.equal(run.cluster.calls.failed.aborted, 1);
   });
 
+  test('calls again a relay that turns it away, which has no place for a moment', async (context) => {
+    const redis = await RedisServer.start(context);
+    const run = await Run.up(context, redis, '10.0.0.1:4004');
+    let calls = 0;
+    const crowded = createServer();
+    crowded.on('connection', (socket) => {
+      calls += 1;
+      socket.destroy();
+    });
+    const port = await listening(context, crowded);
+    await assert.rejects(run.cluster.call({ id: 'crowded-relay', address: `127.0.0.1:${port}` }));
+    assert.equal(calls, 5);
+    assert.deepEqual([run.cluster.calls.made, run.cluster.calls.failed.unreachable], [1, 1]);
+  });
+
   test('is told of one with another secret, and of none with the same', async (context) => {
     const redis = await RedisServer.start(context);
     const [one, same] = [

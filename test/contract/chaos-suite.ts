@@ -31,6 +31,8 @@ export interface ChaosSuiteOptions {
   readonly rounds: number;
   /** What goes each way of each pair at most. */
   readonly mostBytes: number;
+  /** How bytes are moved; without it, each of the ways there are. */
+  readonly planes?: Readonly<Record<string, HouseOptions>>;
   /** There are links, which may fail: each pair has one. */
   readonly linksFail: boolean;
 }
@@ -68,8 +70,9 @@ async function mostHeld(place: HousePlace, work: Promise<unknown>): Promise<numb
 }
 
 /** What is written, and when who stops, goes on or goes, is up to dice; each byte that arrives is compared. */
-export function chaosSuite({ name, open, hops, rounds, mostBytes, linksFail }: ChaosSuiteOptions): void {
-  for (const [plane, options] of Object.entries(PLANES)) {
+export function chaosSuite(suite: ChaosSuiteOptions): void {
+  const { name, open, hops, rounds, mostBytes, linksFail, planes = PLANES } = suite;
+  for (const [plane, options] of Object.entries(planes)) {
     describe(`${name}: chaos over ${plane}`, () => {
       /** Several rounds in a place of their own. Leaves nobody behind each time. */
       async function eachRound(run: (place: HousePlace, dice: Dice) => Promise<void>): Promise<void> {

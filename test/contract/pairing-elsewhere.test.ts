@@ -7,4 +7,20 @@ pairingSuite({
   open: () => manyHouses(2, () => ({ ordinaryStreams: true })),
   hops: 2,
   bulkBytes: 1_000_000,
+  pairings: [
+    { first: 'tcp', second: 'websocket' },
+    { first: 'unix', second: 'tcp' },
+    { first: 'websocket', second: 'unix' },
+  ],
+});
+pairingSuite({
+  name: 'two relays and TLS between them',
+  open: () => manyHouses(2, () => ({}), { isEncrypted: true }),
+  hops: 2,
+  bulkBytes: 5_000_000,
+  pairings: [
+    { first: 'tcp', second: 'unix' },
+    { first: 'unix', second: 'websocket' },
+    { first: 'websocket', second: 'tcp' },
+  ],
 });

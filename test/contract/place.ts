@@ -1,6 +1,7 @@
 import type { RefusalReason } from '../../src/net/arrival.ts';
 import type { Ending } from '../../src/net/connection.ts';
 import type { Transport } from '../../src/net/peer.ts';
+import { provenLinks } from '../support/group-links.ts';
 import { House } from '../support/house.ts';
 import type { HouseOptions } from '../support/house.ts';
 import { HouseGroup } from '../support/house-group.ts';
@@ -82,13 +83,14 @@ export async function oneHouse(options: () => HouseOptions = () => ({})): Promis
   };
 }
 
-/** Several relays, each client at another one. */
+/** Several relays, each client at another one, and links between them as they really are. */
 export async function manyHouses(
   count: number,
   options: () => HouseOptions = () => ({}),
+  { isEncrypted = false } = {},
 ): Promise<HousePlace> {
   const each = Object.fromEntries(Array.from({ length: count }, (_, at) => [at, options()]));
-  const group = await HouseGroup.open(count, {}, each);
+  const group = await HouseGroup.open(count, {}, each, provenLinks(isEncrypted));
   return {
     relays: count,
     houses: group.houses,

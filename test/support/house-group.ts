@@ -1,11 +1,12 @@
 import { randomUUID } from 'node:crypto';
-import { connect, createServer } from 'node:net';
 import type { Server } from 'node:net';
 import type { Ending } from '../../src/net/connection.ts';
 import type { Elsewhere, Link, Owner } from '../../src/net/elsewhere.ts';
 import type { Token } from '../../src/protocol/wire.ts';
 import type { Wire } from '../../src/net/wire.ts';
 import { Gate } from './gate.ts';
+import { BARE_LINKS } from './group-links.ts';
+import type { Links } from './group-links.ts';
 import { House } from './house.ts';
 import type { HouseOptions } from './house.ts';
 import { until } from './scratch.ts';
@@ -56,6 +57,7 @@ export class GroupMember implements Elsewhere {
   readonly house: House;
   readonly #owners: Owners;
   readonly #server: Server;
+  readonly #kind: Links;
   /** Answers about owners pass it; what they say was so when the question came. */
   readonly answers = new Gate();
   /** Calls pass it before they are made. */
@@ -65,15 +67,23 @@ export class GroupMember implements Elsewhere {
   /** Links that were made from here. */
   calls = 0;
 
-  private constructor(house: House, owners: Owners, server: Server, owner: Owner, links: Set<Wire>) {
-    this.links = links;
-    this.house = house;
-    this.owner = owner;
-    this.#owners = owners;
-    this.#server = server;
+  private constructor(parts: {
+    readonly house: House;
+    readonly owners: Owners;
+    readonly server: Server;
+    readonly owner: Owner;
+    readonly kind: Links;
+    readonly links: Set<Wire>;
+  }) {
+    this.links = parts.links;
+    this.house = parts.house;
+    this.owner = parts.owner;
+    this.#owners = parts.owners;
+    this.#server = parts.server;
+    this.#kind = parts.kind;
   }
 
-  static async open(owners: Owners, options: HouseOptions): Promise<GroupMember> {
+  static async open(owners: Owners, options: HouseOptions, kind: Links): Promise<GroupMember> {
     const parts: { member: GroupMember | null } = { member: null };
     const elsewhere: Elsewhere = {
       seek: (token) => parts.member?.seek(token) ?? Promise.resolve(null),
@@ -83,11 +93,10 @@ export class GroupMember implements Elsewhere {
     };
     const house = await House.open({ ...options, elsewhere });
     const links = new Set<Wire>();
-    const server = createServer({ allowHalfOpen: true }, (socket) =>
-      house.doors.acceptLink(
-        new WatchedWire(house.plane.wireOfSocket(socket, 'tcp'), links),
-        new Uint8Array(0),
-      ),
+    const server = kind.createServer(
+      house.plane,
+      (wire, firstBytes) => house.doors.acceptLink(new WatchedWire(wire, links), firstBytes),
+      (failure) => house.faults.push(new Error(`a link has failed: ${failure}`)),
     );
     const port = await new Promise<number>((resolve) => {
       server.listen(0, '127.0.0.1', () => {
@@ -96,7 +105,7 @@ export class GroupMember implements Elsewhere {
       });
     });
     const owner = { id: randomUUID(), address: `127.0.0.1:${port}` };
-    parts.member = new GroupMember(house, owners, server, owner, links);
+    parts.member = new GroupMember({ house, owners, server, owner, kind, links });
     return parts.member;
   }
 
@@ -120,15 +129,8 @@ export class GroupMember implements Elsewhere {
     this.calls += 1;
     await this.journeys.pass();
     const [host = '', port = ''] = address.split(':');
-    return new Promise((resolve, reject) => {
-      const socket = connect({ host, port: Number(port), allowHalfOpen: true });
-      socket.once('error', reject);
-      socket.once('connect', () => {
-        socket.off('error', reject);
-        const wire = new WatchedWire(this.house.plane.wireOfSocket(socket, 'tcp'), this.links);
-        resolve({ wire, firstBytes: new Uint8Array(0) });
-      });
-    });
+    const { wire, firstBytes } = await this.#kind.call(this.house.plane, host, Number(port));
+    return { wire: new WatchedWire(wire, this.links), firstBytes };
   }
 
   /** No more links come here. */
@@ -163,11 +165,12 @@ export class HouseGroup {
     count: number,
     options: HouseOptions = {},
     only: Readonly<Record<number, HouseOptions>> = {},
+    links = BARE_LINKS,
   ): Promise<HouseGroup> {
     const owners = new Owners();
     const members: GroupMember[] = [];
     for (let each = 0; each < count; each += 1)
-      members.push(await GroupMember.open(owners, { ...options, ...only[each] }));
+      members.push(await GroupMember.open(owners, { ...options, ...only[each] }, links));
     return new HouseGroup(members, owners);
   }
 

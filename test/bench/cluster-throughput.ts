@@ -1,60 +1,96 @@
 import { interleaved } from './bench.ts';
 import type { Bench } from './bench.ts';
-import { GIB, runBulk, summarise } from './bulk.ts';
+import { GIB, runBulk } from './bulk.ts';
 import { waysOf } from './cluster-ways.ts';
 import type { Way } from './cluster-ways.ts';
 import type { Site } from './cluster.ts';
 import type { Report } from './load.ts';
 import { Samples, formatTable, ratio } from './table.ts';
 
-const NOTE = `All relays have one core together, so that a pair on two gets half of it at each. \`with a core each\` is computed: what the
-busiest relay's CPU allows.
+/** Bytes that move at one time: those of one way to come together, or of two side by side. */
+interface Case {
+  readonly pairs: number;
+  readonly name: string;
+  readonly ways: readonly Way[];
+}
+
+const NOTE = `All relays have one core together, so that a pair on two gets half of it at each. \`with a core each\` is computed: what the CPU
+of the busiest relay allows. Two that share a core take memory out of each other's cache, pass on or not: that is what the last
+ratio leaves out.
 `;
 
 /** A pair on two relays beside one on a single relay, bytes one way. */
 export async function groupThroughput(bench: Bench, site: Site): Promise<void> {
-  const ways = waysOf(site);
-  const cases = [1, 16].flatMap((pairs) => ways.map((way) => ({ pairs, way })));
-  const results = await interleaved(cases, bench.rounds, ({ pairs, way: { peer, otherPort, relays } }) =>
-    runBulk(bench, peer, { pairs, otherPort, pids: relays.map(({ pid }) => pid).join(',') }),
+  const cases = [1, 16].flatMap((pairs) => casesOf(site, pairs));
+  const results = await interleaved(cases, bench.rounds, ({ pairs, ways }) =>
+    Promise.all(
+      ways.map(({ peer, otherPort, relays }) =>
+        runBulk(bench, peer, { pairs, otherPort, pids: relays.map(({ pid }) => pid).join(',') }),
+      ),
+    ),
   );
   const summaries = results.map(({ which, measured }) => {
-    return { which, bulk: summarise(measured), busiest: busiestCpuSecondsPerGib(which.way, measured) };
+    const each = (value: (report: Report) => number): Samples =>
+      new Samples(measured.map((reports) => reports.reduce((sum, report) => sum + value(report), 0)));
+    return {
+      which,
+      gibPerSecond: each((report) => report.get('bytes') / GIB / report.get('seconds')),
+      generatorLoad: each((report) => report.get('generatorCpuSeconds') / report.get('seconds')),
+      busiest: Math.max(...which.ways.flatMap((way, index) => costsOf(way, index, measured))),
+    };
   });
-  const rows = summaries.map(({ which: { pairs, way }, bulk, busiest }) => {
-    const local = summaries.find(({ which }) => which.pairs === pairs);
+  const rows = summaries.map(({ which: { pairs, name, ways }, gibPerSecond, generatorLoad, busiest }) => {
+    const [alone, sharing] = summaries.filter(({ which }) => which.pairs === pairs);
+    const isOnTwo = ways.some(({ relays }) => relays.length > 1);
     return [
       String(pairs),
-      way.name,
-      bulk.gibPerSecond.format(2),
-      bulk.cpuSecondsPerGib.format(2),
-      busiest.toFixed(2),
-      ratio(bulk.gibPerSecond.median, local?.bulk.gibPerSecond.median),
+      name,
+      gibPerSecond.format(2),
+      ratio(gibPerSecond.median, alone?.gibPerSecond.median),
+      busiest.toFixed(3),
       (1 / busiest).toFixed(2),
-      ratio(1 / busiest, 1 / (local?.busiest ?? Number.NaN)),
-      bulk.generatorLoad.median.toFixed(2),
+      ratio(1 / busiest, 1 / (alone?.busiest ?? Number.NaN)),
+      isOnTwo ? ratio(1 / busiest, 1 / (sharing?.busiest ?? Number.NaN)) : '–',
+      generatorLoad.median.toFixed(2),
     ];
   });
   const header = [
     'pairs',
     'clients',
     'GiB/s',
-    'CPU s/GiB of relays',
-    'of the busiest',
     'of one alone',
+    'CPU s/GiB of the busiest relay',
     'GiB/s with a core each',
     'of one alone',
+    'of two that share a core',
     'generator load',
   ];
   bench.print(formatTable('A group: throughput, bytes one way', header, rows));
   bench.print(NOTE);
 }
 
-/** Each relay's median over all rounds, of the one that has most to do. */
-function busiestCpuSecondsPerGib({ relays }: Way, reports: readonly Report[]): number {
-  const each = relays.map((_, index) => {
-    const costs = reports.map((report) => (report.get(`cpuSeconds${index}`) * GIB) / report.get('bytes'));
+/** The first two are what the others are compared with. */
+function casesOf(site: Site, pairs: number): readonly Case[] {
+  const [alone, ...others] = waysOf(site).map((way) => ({ pairs, name: way.name, ways: [way] }));
+  const sharing = [site.first, site.second].map((peer) => ({
+    name: '',
+    peer,
+    otherPort: peer.tcpPort,
+    relays: [peer],
+  }));
+  const each = { pairs, name: 'on each of two', ways: sharing };
+  return alone === undefined ? [] : [alone, each, ...others];
+}
+
+/** CPU seconds that each relay of a way takes for a GiB, as medians of all rounds. */
+function costsOf({ relays }: Way, wayIndex: number, measured: readonly (readonly Report[])[]): number[] {
+  return relays.map((_, index) => {
+    const costs = measured.map((reports) => {
+      const report = reports[wayIndex];
+      return report === undefined
+        ? Number.NaN
+        : (report.get(`cpuSeconds${index}`) * GIB) / report.get('bytes');
+    });
     return new Samples(costs).median;
   });
-  return Math.max(...each);
 }

@@ -1,5 +1,6 @@
 import type { TestContext } from 'node:test';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
+import { freePort } from '../support/listening.ts';
 import { scrape } from '../support/metrics.ts';
 import { RedisServer } from '../support/redis.ts';
 import { RelayProcess } from '../support/relay-process.ts';
@@ -15,23 +16,28 @@ const GREETING = 'ok\n';
 /** More than one read. */
 const PIECE_BYTES = 60_000;
 
-/** Two relays that are a group, a third one that is alone, and a Prometheus that scrapes all three each second. */
+/**
+ * Two relays that are a group, one that is to be of it and never finds the coordinator, one that is alone, and a Prometheus that
+ * scrapes them all each second.
+ */
 export class GroupSite {
   readonly redis: RedisServer;
   readonly one: RelayProcess;
   readonly other: RelayProcess;
+  readonly astray: RelayProcess;
   readonly alone: RelayProcess;
   readonly prometheus: PrometheusServer;
   readonly #context: TestContext;
 
   private constructor(
     context: TestContext,
-    programs: Pick<GroupSite, 'redis' | 'one' | 'other' | 'alone' | 'prometheus'>,
+    programs: Pick<GroupSite, 'redis' | 'one' | 'other' | 'astray' | 'alone' | 'prometheus'>,
   ) {
     this.#context = context;
     this.redis = programs.redis;
     this.one = programs.one;
     this.other = programs.other;
+    this.astray = programs.astray;
     this.alone = programs.alone;
     this.prometheus = programs.prometheus;
   }
@@ -58,14 +64,16 @@ export class GroupSite {
       return relay;
     };
     const [one, other, alone] = [await start(settings), await start(settings), await start({})];
+    const nobody = `redis://127.0.0.1:${await freePort()}`;
+    const astray = await start({ ...settings, RELAY_CLUSTER_URL: nobody });
     const prometheus = await PrometheusServer.start(await scratch(context), {
-      'prometheus.yml': configuration([one, other, alone].map(instanceOf), null),
+      'prometheus.yml': configuration([one, other, astray, alone].map(instanceOf), null),
       'alerts.yml': alertsInAHurry(hurried),
     });
     context.after(() => prometheus[Symbol.asyncDispose]());
-    await prometheus.becomes('up', 3);
+    await prometheus.becomes('up', 4);
     await prometheus.becomes('transit_relay_cluster_up', 2);
-    return new GroupSite(context, { redis, one, other, alone, prometheus });
+    return new GroupSite(context, { redis, one, other, astray, alone, prometheus });
   }
 
   /** A client that waits at the first relay, which owns its token; the only one that waits. */

@@ -8,8 +8,11 @@ import type { Peer } from './peers.ts';
 import { residentKiB } from './process-memory.ts';
 import { Samples, formatTable } from './table.ts';
 
-/** A relay that has to release more than 10,000 at one time leaves some of them to their leases. */
-const WAITING = 10_000;
+/**
+ * A relay of a group keeps a descriptor for the link of each client, so that 20,000 of them are room for less than 10,000 clients; and
+ * where it has to release more than that at one time, it leaves some of them to their leases.
+ */
+const WAITING = 9000;
 const QUICK_WAITING = 2000;
 
 const SETUP_TIMEOUT_MS = 60_000;

@@ -67,14 +67,14 @@ class Member {
 
   /** Of pairs and of clients that are passed on, since `forget`. */
   get relayedBytes(): number {
-    return this.sum('relayed_bytes_total{') - this.#forgottenBytes;
+    return this.figure('relayed_bytes_total') - this.#forgottenBytes;
   }
 
-  /** The sum of all series of that beginning, when it was looked last. */
-  sum(beginning: string): number {
+  /** What it said of itself when it was looked last; of a metric with labels, all together. */
+  figure(name: string): number {
     let sum = 0;
     for (const [series, value] of this.#figures)
-      if (series.startsWith(`transit_relay_${beginning}`)) sum += value;
+      if (series.replace(/\{.*/u, '') === `transit_relay_${name}`) sum += value;
     return sum;
   }
 
@@ -91,7 +91,7 @@ class Member {
   async forget(): Promise<void> {
     await this.look();
     this.#forgottenRows = this.#usage.rows().length;
-    this.#forgottenBytes = this.sum('relayed_bytes_total{');
+    this.#forgottenBytes = this.figure('relayed_bytes_total');
   }
 
   /** Every record is written then. Rejects where it does not end well. */
@@ -197,7 +197,7 @@ export class ProcessPlace implements Place {
 
   /** Those who wait at the relay where most do: nobody outside can tell which relay has which token, and here one has all. */
   waiting(): number {
-    return Math.max(...this.#members.map((member) => member.sum('connections_waiting')));
+    return Math.max(...this.#members.map((member) => member.figure('connections_waiting')));
   }
 
   /** Both relays of a pair count its bytes. */
@@ -206,17 +206,20 @@ export class ProcessPlace implements Place {
   }
 
   heldBytes(): number {
-    return this.#members.reduce((sum, member) => sum + member.sum('held_bytes'), 0);
+    return this.#members.reduce((sum, member) => sum + member.figure('held_bytes'), 0);
   }
 
   /** Throws where a relay does not end well, or leaves a claim behind. */
   async close(): Promise<void> {
-    clearInterval(this.#timer);
     for (const client of this.#clients) client.destroy();
     try {
+      // Not only since the relays release everything when they stop.
+      await until(() => this.#members.every((member) => member.figure('cluster_claims') === 0));
+      clearInterval(this.#timer);
       for (const member of this.#members) await member.stop();
       assert.deepEqual(await this.#claims(), []);
     } finally {
+      clearInterval(this.#timer);
       for (const { relay } of this.#members) await relay[Symbol.asyncDispose]();
       await this.#coordinator[Symbol.asyncDispose]();
       await rm(this.#directory, { recursive: true, force: true });

@@ -39,6 +39,26 @@ export function webSocketSuite(name: string, open: OpenPlace): void {
       return partner;
     }
 
+    /** A client that has met a raw partner. The second of two is the one that is passed on where there are several relays. */
+    async function meet(
+      order: 'first' | 'second',
+    ): Promise<readonly [client: TestClient, partner: TestClient]> {
+      const token = newToken();
+      if (order === 'first') {
+        const client = await place.connect('websocket');
+        await client.send(sided(token));
+        await until(() => place.waiting() === 1);
+        return [client, await partnerOf(client, token)];
+      }
+      const partner = await place.connect('tcp');
+      await partner.send(handshake(token, SIDE_B));
+      await until(() => place.waiting() === 1);
+      const client = await place.connect('websocket');
+      await client.send(sided(token));
+      await Promise.all([client.until(3), partner.until(3)]);
+      return [client, partner];
+    }
+
     const forms: Record<string, (token: string) => string[]> = {
       'with a newline': (token) => [sided(token)],
       'without a newline': (token) => [sided(token).trimEnd()],
@@ -72,20 +92,7 @@ export function webSocketSuite(name: string, open: OpenPlace): void {
       await partner.closed;
     });
 
-    test('gets no message of more than 32 KiB', async () => {
-      const token = newToken();
-      const client = await place.connect('websocket');
-      await client.send(sided(token));
-      const partner = await partnerOf(client, token);
-      const bytes = randomBytesOf(9, 5_000_000);
-      await partner.sendAll(bytes, bytes.length);
-      assert.ok((await client.until(bytes.length + 3)).subarray(3).equals(bytes));
-      assert.equal(Math.max(...client.messageSizes), 32_768);
-      partner.end();
-      assert.deepEqual(await client.closed, { reset: false, code: 1000 });
-    });
-
-    test('is closed with 1003 for a text message, before, while and after it waits', async () => {
+    test('is closed with 1003 for a text message before and while it waits', async () => {
       const early = await place.connect('websocket');
       early.sendText('please relay');
       assert.equal((await early.closed).code, 1003);
@@ -94,38 +101,45 @@ export function webSocketSuite(name: string, open: OpenPlace): void {
       await waiting.send(sided(newToken()));
       waiting.sendText('hello');
       assert.equal((await waiting.closed).code, 1003);
-
-      const token = newToken();
-      const paired = await place.connect('websocket');
-      await paired.send(sided(token));
-      const partner = await partnerOf(paired, token);
-      paired.sendText('hello');
-      assert.equal((await paired.closed).code, 1003);
-      await partner.closed;
-      assert.equal(partner.received.toString(), 'ok\n');
-      assert.deepEqual((await place.recorded(3)).map((ending) => ending.mood).toSorted(), [
-        'empty',
-        'happy',
-        'impatient',
-      ]);
+      const moods = (await place.recorded(2)).map(({ mood }) => mood);
+      assert.deepEqual(moods.toSorted(), ['empty', 'impatient']);
     });
 
-    test('may send a message of any length, and its first bytes go on before the last have come', async () => {
-      const token = newToken();
-      const client = await place.connect('websocket');
-      await client.send(sided(token));
-      const partner = await partnerOf(client, token);
-      const bytes = randomBytesOf(10, 12_000_000);
-      partner.pause();
-      const sent = client.send(bytes);
-      // More than the kernel and the relay hold for a partner who does not read: it has not come whole.
-      await until(() => place.incompleteBytes() > 1_000_000);
-      partner.resume();
-      await sent;
-      assert.ok((await partner.until(bytes.length + 3)).subarray(3).equals(bytes));
-      client.end();
-      await partner.closed;
-    });
+    for (const order of ['first', 'second'] as const) {
+      test(`that comes ${order} is closed with 1003 for a text message in its pair`, async () => {
+        const [client, partner] = await meet(order);
+        client.sendText('hello');
+        assert.equal((await client.closed).code, 1003);
+        await partner.closed;
+        assert.equal(partner.received.toString(), 'ok\n');
+        const moods = (await place.recorded(1)).map(({ mood }) => mood);
+        assert.deepEqual(moods, ['happy']);
+      });
+
+      test(`that comes ${order} gets no message of more than 32 KiB`, async () => {
+        const [client, partner] = await meet(order);
+        const bytes = randomBytesOf(9, 5_000_000);
+        await partner.sendAll(bytes, bytes.length);
+        assert.ok((await client.until(bytes.length + 3)).subarray(3).equals(bytes));
+        assert.equal(Math.max(...client.messageSizes), 32_768);
+        partner.end();
+        assert.deepEqual(await client.closed, { reset: false, code: 1000 });
+      });
+
+      test(`that comes ${order} may send a message of any length, and its first bytes go on before the last have come`, async () => {
+        const [client, partner] = await meet(order);
+        const bytes = randomBytesOf(10, 12_000_000);
+        partner.pause();
+        const sent = client.send(bytes);
+        // More than the kernel and the relay hold for a partner who does not read: it has not come whole.
+        await until(() => place.incompleteBytes() > 1_000_000);
+        partner.resume();
+        await sent;
+        assert.ok((await partner.until(bytes.length + 3)).subarray(3).equals(bytes));
+        client.end();
+        await partner.closed;
+      });
+    }
 
     test('gets its pings answered, and no compression', async () => {
       const ws = new WebSocket(`ws://127.0.0.1:${place.addresses().websocketPort}/v1`);

@@ -20,6 +20,9 @@ const NOTE = `All relays have one core together, the generator and the coordinat
 number of relays: what it shows is what a pair costs. \`with a core each\` is computed from that: relays / CPU of a pair.
 `;
 
+/** Rounds that do not count: passing on is much code, and costs three times as much until it is compiled. */
+const COLD_ROUNDS = 2;
+
 /** Connect, handshake, match and close, where each client comes to any relay. */
 export async function groupPairs(
   bench: Bench,
@@ -31,18 +34,23 @@ export async function groupPairs(
     { name: 'two of a group', relays: [first, second] },
     { name: 'three of a group', relays: [first, second, third] },
   ];
-  const results = await interleaved(cases, bench.rounds, ({ relays: [relay = alone, ...others] }) => {
-    const relays = [relay, ...others];
-    return runLoad(bench.workshop, 'cycles', relay, {
-      warmUp: WARM_UP_SECONDS,
-      seconds: SECONDS,
-      pairs: PAIRS,
-      ports: relays.map(({ tcpPort }) => tcpPort).join(','),
-      pids: [coordinator, ...relays].map(({ pid }) => pid).join(','),
-    });
-  });
+  const results = await interleaved(
+    cases,
+    COLD_ROUNDS + bench.rounds,
+    ({ relays: [relay = alone, ...others] }) => {
+      const relays = [relay, ...others];
+      return runLoad(bench.workshop, 'cycles', relay, {
+        warmUp: WARM_UP_SECONDS,
+        seconds: SECONDS,
+        pairs: PAIRS,
+        ports: relays.map(({ tcpPort }) => tcpPort).join(','),
+        pids: [coordinator, ...relays].map(({ pid }) => pid).join(','),
+      });
+    },
+  );
   const summaries = results.map(({ which: { name, relays }, measured }) => {
-    const each = (value: (report: Report) => number): Samples => new Samples(measured.map(value));
+    const each = (value: (report: Report) => number): Samples =>
+      new Samples(measured.slice(COLD_ROUNDS).map(value));
     const microseconds = (cpuSeconds: (report: Report) => number): Samples =>
       each((report) => (cpuSeconds(report) / report.get('pairs')) * 1e6);
     return {

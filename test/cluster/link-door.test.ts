@@ -5,7 +5,7 @@ import { CallerGreeting, greetingKey } from '../../src/cluster/greeting.ts';
 import { MAX_LINK_GUESTS } from '../../src/cluster/link-door.ts';
 import { randomBytesOf } from '../support/bytes.ts';
 import { Dice } from '../support/dice.ts';
-import { LinkPlace, PLANES, SECRET, Stranger } from './link-place.ts';
+import { LinkPlace, PLANES, SECRET, Stranger, useUp } from './link-place.ts';
 
 const OPENING = /^transit-relay-cluster\/1 [0-9a-f]{64}\n$/u;
 
@@ -43,21 +43,7 @@ for (const [name, openPlane] of PLANES) {
       const place = await LinkPlace.open(context, await openPlane());
       const caller = await place.call(context);
       const owner = await place.link();
-      const there = randomBytesOf(1, 3_000_000);
-      const back = randomBytesOf(2, 2_000_000);
-      caller.wire.write(there);
-      owner.wire.write(back);
-      assert.ok((await owner.until(there.length)).equals(there));
-      assert.ok((await caller.until(back.length)).equals(back));
-      caller.wire.end();
-      await owner.ended();
-      assert.equal(owner.isLost, false);
-      owner.wire.write(Buffer.from('after the FIN'));
-      assert.ok(
-        (await caller.until(back.length + 13)).subarray(back.length).equals(Buffer.from('after the FIN')),
-      );
-      owner.wire.end();
-      await Promise.all([owner.lost(), caller.lost()]);
+      await useUp(caller, owner);
       assert.deepEqual(place.failures, []);
       assert.equal(place.door.guests, 0);
     });

@@ -10,6 +10,7 @@ import { LinkDoor } from '../../src/cluster/link-door.ts';
 import type { LinkFailure } from '../../src/cluster/link-guest.ts';
 import type { LinkTls } from '../../src/cluster/link-tls.ts';
 import { DataPlane } from '../../src/net/data-plane.ts';
+import { randomBytesOf } from '../support/bytes.ts';
 import type { Wire, WireHandler } from '../../src/net/wire.ts';
 
 export const SECRET = 'correct horse';
@@ -81,6 +82,23 @@ export class LinkEnd implements WireHandler {
       this.#wake = resolve;
     });
   }
+}
+
+/** Sends both ways, ends one way and then the other: everything comes, in order. */
+export async function useUp(caller: LinkEnd, owner: LinkEnd): Promise<void> {
+  const [there, back] = [randomBytesOf(1, 3_000_000), randomBytesOf(2, 2_000_000)];
+  const last = Buffer.from('after the FIN');
+  caller.wire.write(there);
+  owner.wire.write(back);
+  assert.ok((await owner.until(there.length)).equals(there));
+  assert.ok((await caller.until(back.length)).equals(back));
+  caller.wire.end();
+  await owner.ended();
+  assert.equal(owner.isLost, false);
+  owner.wire.write(last);
+  assert.ok((await caller.until(back.length + last.length)).subarray(back.length).equals(last));
+  owner.wire.end();
+  await Promise.all([owner.lost(), caller.lost()]);
 }
 
 /** A relay's door for links that listens on loopback, and whoever came through it or didn't. */

@@ -11,7 +11,7 @@ import { LinkTls } from '../../src/cluster/link-tls.ts';
 import type { DataPlane } from '../../src/net/data-plane.ts';
 import { randomBytesOf } from '../support/bytes.ts';
 import { makeIdentity } from '../support/certificates.ts';
-import { LinkEnd, LinkPlace, PLANES, SECRET, Stranger, codeOf, impostor } from './link-place.ts';
+import { LinkEnd, LinkPlace, PLANES, SECRET, Stranger, codeOf, impostor, useUp } from './link-place.ts';
 
 const TLS = new LinkTls(SECRET);
 const INVITATION = 'transit-relay-cluster/1 tls\n';
@@ -55,17 +55,7 @@ for (const [name, openPlane] of PLANES) {
       const place = await LinkPlace.open(context, await openPlane(), TLS);
       const caller = await place.call(context, { tls: new LinkTls(SECRET) });
       const owner = await place.link();
-      const [there, back] = [randomBytesOf(1, 3_000_000), randomBytesOf(2, 2_000_000)];
-      caller.wire.write(there);
-      owner.wire.write(back);
-      assert.ok((await owner.until(there.length)).equals(there));
-      assert.ok((await caller.until(back.length)).equals(back));
-      caller.wire.end();
-      await owner.ended();
-      owner.wire.write(Buffer.from('after the FIN'));
-      assert.equal((await caller.until(back.length + 13)).subarray(back.length).toString(), 'after the FIN');
-      owner.wire.end();
-      await Promise.all([owner.lost(), caller.lost()]);
+      await useUp(caller, owner);
       assert.deepEqual(place.failures, []);
     });
 

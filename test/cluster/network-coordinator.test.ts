@@ -3,11 +3,12 @@ import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SIDE_B, newToken } from '../support/bytes.ts';
-import { owns, talk, waits } from './network/clients.ts';
+import { owns, waits } from './network/clients.ts';
 import type { NetworkCoordinator } from './network/coordinator.ts';
 import type { NetworkRelay } from './network/network-relay.ts';
 import { COORDINATOR, Site, withoutSite } from './network/site.ts';
 import { withoutUsers } from './network/users.ts';
+import { transfer } from './relay-group.ts';
 
 /** More than the coordinator takes where it is well and less than what makes it slow, in milliseconds. */
 const SLUGGISH_MS = 200;
@@ -18,7 +19,7 @@ const SLOW_MS = 3000;
 async function pairsOfItsOwn(context: TestContext, relay: NetworkRelay): Promise<void> {
   const token = newToken();
   const one = await waits(context, relay, token);
-  await talk(one, await relay.visit(context, token, SIDE_B));
+  await transfer(one, await relay.visit(context, token, SIDE_B));
   assert.equal(await relay.readiness(), 200);
 }
 
@@ -26,7 +27,7 @@ async function pairsOfItsOwn(context: TestContext, relay: NetworkRelay): Promise
 async function pairsOfBoth(context: TestContext, first: NetworkRelay, second: NetworkRelay): Promise<void> {
   const token = newToken();
   const one = await owns(context, first, token);
-  await talk(one, await second.visit(context, token, SIDE_B));
+  await transfer(one, await second.visit(context, token, SIDE_B));
 }
 
 /** Resolves when the coordinator has so many claims. */
@@ -66,10 +67,10 @@ describe(
       const [here, there] = [await waits(context, one, torn), await three.visit(context, torn, SIDE_B)];
       await three.comesTo('connections_waiting', 1);
       await coordinator.start();
-      await talk(here, there);
+      await transfer(here, there);
       await Promise.all(site.relays.map((relay) => relay.comesTo('cluster_up', 1)));
       await one.comesTo('cluster_claims', 1);
-      await talk(waiter, await two.visit(context, early, SIDE_B));
+      await transfer(waiter, await two.visit(context, early, SIDE_B));
       await users.send('one', 'two', 3_000_000).arrived;
       await claimed(coordinator, 0);
     });
@@ -97,9 +98,9 @@ describe(
       for (const relay of [two, three]) assert.equal(await relay.figure('cluster_up'), 1);
       assert.equal(first.receivedBytes + second.receivedBytes + here.receivedBytes + there.receivedBytes, 0);
       network.heal();
-      await Promise.all([talk(first, second), talk(here, there)]);
+      await Promise.all([transfer(first, second), transfer(here, there)]);
       await one.comesTo('cluster_up', 1);
-      await talk(asks, await three.visit(context, lonely, SIDE_B));
+      await transfer(asks, await three.visit(context, lonely, SIDE_B));
     });
 
     test('hears one relay and is not heard by it has its claims; partners elsewhere find them', async (context) => {
@@ -109,7 +110,7 @@ describe(
       const token = newToken();
       const waiter = await waits(context, one, token);
       await claimed(coordinator, 1);
-      await talk(waiter, await two.visit(context, token, SIDE_B));
+      await transfer(waiter, await two.visit(context, token, SIDE_B));
       await isDown(one);
       await pairsOfItsOwn(context, one);
       network.heal();
@@ -137,7 +138,7 @@ describe(
       await isDown(two);
       await Promise.all([pairsOfItsOwn(context, one), pairsOfItsOwn(context, three)]);
       // Answers that nobody waits for count all the same.
-      await talk(here, there);
+      await transfer(here, there);
       coordinator.wellAgain();
       await one.comesTo('cluster_up', 1);
       await users.send('two', 'one', 3_000_000).arrived;

@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { SIDE_A, SIDE_B, newToken } from '../support/bytes.ts';
-import { owns, talk } from './network/clients.ts';
+import { owns } from './network/clients.ts';
 import { Site, withoutSite } from './network/site.ts';
 import { Strangers } from './network/strangers.ts';
 import { withoutUsers } from './network/users.ts';
+import { transfer } from './relay-group.ts';
 
 /** What a pair moves in a second: so little that a transfer is sure to go on while something befalls a relay. In bytes. */
 const RATE = 1_000_000;
@@ -23,7 +24,7 @@ describe(
       await owns(context, one, awaited);
       const near = await owns(context, one, running);
       const far = await two.visit(context, running, SIDE_B);
-      await talk(near, far, 1000);
+      await transfer(near, far, 1000);
       // Same side: it waits at the owner, by way of the second relay.
       const again = await two.visit(context, awaited, SIDE_A);
       await one.comesTo('connections_waiting', 2);
@@ -33,7 +34,7 @@ describe(
       // It can't be told from a partner that went.
       assert.deepEqual(await far.closed, { reset: false, code: null });
       await two.comesTo('cluster_claims', 1);
-      await talk(again, await three.visit(context, awaited, SIDE_B), 1000);
+      await transfer(again, await three.visit(context, awaited, SIDE_B), 1000);
       assert.ok((await two.figure('relayed_bytes_total')) < 3 * RATE, 'the transfer goes on');
       await sending.arrived;
     });
@@ -67,8 +68,8 @@ describe(
       const later = await three.visit(context, own, SIDE_A);
       await three.comesTo('cluster_claims', 1);
       await Promise.all([
-        talk(again, await three.visit(context, awaited, SIDE_B), 1000),
-        talk(later, await two.visit(context, own, SIDE_B), 1000),
+        transfer(again, await three.visit(context, awaited, SIDE_B), 1000),
+        transfer(later, await two.visit(context, own, SIDE_B), 1000),
       ]);
       assert.equal(await one.figure('connections_accepted_total{transport="link"}'), links);
       for (const relay of [two, three]) assert.equal(await relay.figure('cluster_call_failures_total'), 0);

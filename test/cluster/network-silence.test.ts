@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { SIDE_A, SIDE_B, newToken } from '../support/bytes.ts';
-import { owns, talk } from './network/clients.ts';
+import { owns } from './network/clients.ts';
 import { Site, withoutSite } from './network/site.ts';
 import { withoutUsers } from './network/users.ts';
+import { transfer } from './relay-group.ts';
 
 /** What a pair moves in a second: so little that a transfer is sure to go on while something befalls a relay. In bytes. */
 const RATE = 1_000_000;
@@ -26,7 +27,7 @@ describe(
       const owner = await owns(context, one, awaited);
       const near = await owns(context, one, running);
       const far = await two.visit(context, running, SIDE_B);
-      await talk(near, far, 1000);
+      await transfer(near, far, 1000);
       const again = await two.visit(context, awaited, SIDE_A);
       await one.comesTo('connections_waiting', 2);
       const local = await owns(context, one, home);
@@ -40,19 +41,19 @@ describe(
       await sending.arrived;
       await one.says(/the coordinator does not answer/u);
       assert.equal(await one.readiness(), 200);
-      await talk(local, await one.visit(context, home, SIDE_B), 1000);
+      await transfer(local, await one.visit(context, home, SIDE_B), 1000);
       const elsewhere = newToken();
       const met = await owns(context, two, elsewhere);
-      await talk(met, await three.visit(context, elsewhere, SIDE_B), 1000);
+      await transfer(met, await three.visit(context, elsewhere, SIDE_B), 1000);
       // Nothing tells the second relay but silence.
       await two.comesTo('connections_carried', 0, VANISHED_MS);
       assert.deepEqual(await far.closed, { reset: false, code: null });
       assert.deepEqual(await near.closed, { reset: false, code: null });
-      await talk(again, partner, 1000);
+      await transfer(again, partner, 1000);
       assert.equal(owner.receivedBytes, 0);
       network.heal();
       await one.comesTo('cluster_up', 1);
-      await talk(owner, await three.visit(context, awaited, SIDE_B), 1000);
+      await transfer(owner, await three.visit(context, awaited, SIDE_B), 1000);
     });
 
     test('between two relays keep two clients apart no longer than that lasts, and make nobody ask without end', async (context) => {
@@ -66,7 +67,7 @@ describe(
       const waiting = newToken();
       const third = await owns(context, three, waiting);
       const sending = users.send('one', 'three', 3_000_000);
-      await talk(third, await two.visit(context, waiting, SIDE_B));
+      await transfer(third, await two.visit(context, waiting, SIDE_B));
       await sending.arrived;
       // Each takes the claim from the other one when it hears of it, which a renewal tells it.
       await one.comesTo('cluster_claims_lost_total', (lost) => lost >= 1, ROUNDS_MS);
@@ -80,7 +81,7 @@ describe(
       }
       assert.equal(here.receivedBytes + there.receivedBytes, 0);
       network.heal();
-      await talk(here, there);
+      await transfer(here, there);
     });
   },
 );

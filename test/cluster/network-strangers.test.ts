@@ -3,9 +3,10 @@ import { describe, test } from 'node:test';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
 import { until } from '../support/scratch.ts';
 import type { TestClient } from '../support/test-client.ts';
-import { owns, talk } from './network/clients.ts';
+import { owns } from './network/clients.ts';
 import { Site, withoutSite } from './network/site.ts';
 import { Strangers } from './network/strangers.ts';
+import { transfer } from './relay-group.ts';
 
 /** More than may greet a relay at one time. */
 const CROWD = 200;
@@ -18,7 +19,7 @@ const OTHER_VERSION = `transit-relay-cluster/2 ${'0'.repeat(64)}\n`;
 const OPENING = 'transit-relay-cluster/1 NONCE\n';
 
 async function meets(waiter: TestClient, partner: TestClient): Promise<void> {
-  await talk(waiter, partner, 1000);
+  await transfer(waiter, partner, 1000);
   waiter.end();
   partner.end();
   await Promise.all([waiter.closed, partner.closed]);
@@ -34,7 +35,7 @@ describe('a stranger at the cluster port', { skip: withoutSite(), timeout: 120_0
     const first = await owns(context, one, token);
     const listener = await strangers.listener(one);
     await strangers.claim(token, listener);
-    await talk(first, await two.visit(context, token, SIDE_B), 1000);
+    await transfer(first, await two.visit(context, token, SIDE_B), 1000);
     const said = (by: string): string =>
       listener.told.flatMap(({ who, said: text = '' }) => (who === by ? [text] : [])).join('');
     const [opening = '', proof = ''] = said('owner').match(/^.+\n/gmu) ?? [];
@@ -55,7 +56,7 @@ describe('a stranger at the cluster port', { skip: withoutSite(), timeout: 120_0
     await two.comesTo('cluster_claims', 1);
     await owner.tells(/"closed"/u);
     assert.doesNotMatch(JSON.stringify(owner.told), new RegExp(hidden.slice(0, 32), 'u'));
-    await talk(client, await three.visit(context, hidden, SIDE_B), 1000);
+    await transfer(client, await three.visit(context, hidden, SIDE_B), 1000);
   });
 
   test('is told from a relay of another version, at either end', async (context) => {
@@ -73,7 +74,7 @@ describe('a stranger at the cluster port', { skip: withoutSite(), timeout: 120_0
     const client = await two.visit(context, token, SIDE_A);
     await two.comesTo('cluster_call_failures_total{kind="version"}', 1);
     await two.comesTo('cluster_claims', 1);
-    await talk(client, await one.visit(context, token, SIDE_B), 1000);
+    await transfer(client, await one.visit(context, token, SIDE_B), 1000);
   });
 
   test('hears one line, however often it comes and whatever it says; clients of several relays meet meanwhile', async (context) => {

@@ -85,8 +85,8 @@ export async function waits(context: TestContext, relay: RelayProcess, token: st
   return client;
 }
 
-/** Both get what the other sends. */
-export async function transfer(a: TestClient, b: TestClient, size: number): Promise<void> {
+/** Both hear `ok`, and each gets what the other one sends: what comes is compared. */
+export async function transfer(a: TestClient, b: TestClient, size = 100_000): Promise<void> {
   // Whoever speaks before is impatient.
   await Promise.all([a.until(3), b.until(3)]);
   const [fromA, fromB] = [randomBytesOf(1, size), randomBytesOf(2, size)];

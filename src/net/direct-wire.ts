@@ -78,7 +78,7 @@ export class DirectWire implements Wire, PoolReader {
     if (taken < 0) return this.#fail();
     this.#deliveredBytes += taken;
     if (taken === bytes.length) return true;
-    return this.#hold(Buffer.from(bytes.subarray(taken)));
+    return this.#hold(this.#pool.held.copy(bytes.subarray(taken)));
   }
 
   writeParts(parts: readonly Uint8Array[]): boolean {
@@ -219,6 +219,7 @@ export class DirectWire implements Wire, PoolReader {
     this.#pool.hold(bytes.length);
     let isReturned = false;
     this.#handles.write(this.#handle, bytes, (worked) => {
+      this.#pool.held.giveBack(bytes);
       if (this.#writing === 'closed') return;
       this.#release(bytes.length);
       if (!worked) {

@@ -1,3 +1,5 @@
+import { HeldMemory } from './held-memory.ts';
+
 /**
  * The memory that every connection reads into, in bytes: the largest read there is. It has to stay in the processor's
  * second cache, beside what the kernel copies from and to: with 1 MiB a single pair falls into a state in which it is a
@@ -87,6 +89,8 @@ export class ReadPool {
   // Not from Node's pool of small buffers, and never zeroed: nothing is read from it that was not written before.
   readonly #memory = Buffer.allocUnsafeSlow(LARGEST_READ_BYTES);
   readonly #budgetBytes: number;
+  /** For what receivers did not take. */
+  readonly held = new HeldMemory(LARGEST_READ_BYTES);
   /** Readers that have just come. They are served first. */
   readonly #fresh: PoolReader[] = [];
   readonly #queue: PoolReader[] = [];

@@ -1,4 +1,4 @@
-import { formatHandshake, parseHandshake } from '../protocol/handshake.ts';
+import { parseHandshake } from '../protocol/handshake.ts';
 import type { Rendezvous } from '../protocol/rendezvous.ts';
 import { transition } from '../protocol/session.ts';
 import type { Effect, Event, Refused, State } from '../protocol/session.ts';
@@ -212,7 +212,7 @@ export class Connection implements PeerHandler, ArrivalOwner, Traveller {
   #hear(rest: Uint8Array): void {
     const { elsewhere, clients } = this.#context;
     if (this.#state === 'waiting' && elsewhere !== null && this.#books === clients && this.#token !== null) {
-      this.#passage = new Passage(this, elsewhere, this.#token, formatHandshake(this.#token, this.#side));
+      this.#passage = new Passage(this, elsewhere, this.#token, this.#side);
       this.#passage.begin(rest);
     } else if (rest.length > 0) {
       this.onData(rest);

@@ -1,5 +1,6 @@
 import type { Event, State } from '../protocol/session.ts';
-import type { Token } from '../protocol/wire.ts';
+import { formatHandshake } from '../protocol/handshake.ts';
+import type { Side, Token } from '../protocol/wire.ts';
 import { Call } from './call.ts';
 import type { CallFailure, Caller, Word } from './call.ts';
 import type { Elsewhere, Owner } from './elsewhere.ts';
@@ -49,7 +50,7 @@ export class Passage implements Caller {
   readonly #traveller: Traveller;
   readonly #elsewhere: Elsewhere;
   readonly #token: Token;
-  readonly #line: Uint8Array;
+  readonly #side: Side | null;
   #early: Uint8Array = NOTHING;
   #isHeld = false;
   #call: Call | null = null;
@@ -60,12 +61,11 @@ export class Passage implements Caller {
   /** The last answer that is waited for. */
   #asked: Promise<Owner | null> | null = null;
 
-  /** @param line the client's, with its newline */
-  constructor(traveller: Traveller, elsewhere: Elsewhere, token: Token, line: Uint8Array) {
+  constructor(traveller: Traveller, elsewhere: Elsewhere, token: Token, side: Side | null) {
     this.#traveller = traveller;
     this.#elsewhere = elsewhere;
     this.#token = token;
-    this.#line = line;
+    this.#side = side;
   }
 
   /** The client waits. What it said behind its line is `early`. */
@@ -92,7 +92,8 @@ export class Passage implements Caller {
     this.#hold();
     this.#traveller.dispatch('called-away');
     this.#call = new Call(this);
-    this.#call.start(this.#elsewhere, owner, this.#line);
+    // Made here and not kept: most who wait are never passed on.
+    this.#call.start(this.#elsewhere, owner, formatHandshake(this.#token, this.#side));
   }
 
   /** It is known where the client belongs: it is read again, and what it said is heard. */

@@ -113,6 +113,8 @@ function clientOf(url: string) {
     disableOfflineQueue: true,
     disableClientInfo: true,
     maintNotifications: 'disabled',
+    // Silence is looked after above, for all commands together: the library would have a timer and a signal for each.
+    commandOptions: { timeout: 0 },
     socket: { reconnectStrategy: false, connectTimeout: OPEN_MS },
   });
   // What is ended while it connects has no socket yet that could be closed.

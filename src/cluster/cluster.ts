@@ -1,3 +1,4 @@
+import type { KeyObject } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { DataPlane } from '../net/data-plane.ts';
 import type { Elsewhere, Link, Owner } from '../net/elsewhere.ts';
@@ -5,6 +6,7 @@ import type { Token } from '../protocol/wire.ts';
 import { Claims } from './claims.ts';
 import type { Claim } from './claim-entry.ts';
 import type { ClaimsOptions } from './claims.ts';
+import { greetingKey } from './greeting.ts';
 import { LinkError, callRelay } from './link-call.ts';
 import type { LinkCall, LinkErrorCode } from './link-call.ts';
 import type { LinkTls } from './link-tls.ts';
@@ -32,6 +34,8 @@ export interface ClusterOptions extends ClaimsOptions {
 export class Cluster implements Elsewhere {
   readonly #options: ClusterOptions;
   readonly #claims: Claims;
+  /** Made once: that takes longer than all else of a greeting. */
+  readonly #key: KeyObject;
   readonly #closing = new AbortController();
   readonly #failures: Record<LinkErrorCode, number> = {
     version: 0,
@@ -47,6 +51,7 @@ export class Cluster implements Elsewhere {
   /** @throws CoordinatorError with the code `EINVAL`: the URL is none */
   constructor(options: ClusterOptions) {
     this.#options = options;
+    this.#key = greetingKey(options.secret);
     const lost = (token: Token, owner: Owner): void => {
       if (this.#isElsewhere(owner)) options.events.lost(token, owner);
       else options.addressTaken();
@@ -101,10 +106,10 @@ export class Cluster implements Elsewhere {
 
   /** A relay that many call at once turns some of them away for a moment, and must not lose its tokens for that. */
   async #callAgain(owner: Owner): Promise<Link> {
-    const { plane, secret, tls } = this.#options;
+    const { plane, tls } = this.#options;
     const { signal } = this.#closing;
     const address = parseAddress(owner.address);
-    const call: LinkCall = { plane, secret, tls, address, timeoutMs: CALL_MS, signal };
+    const call: LinkCall = { plane, key: this.#key, tls, address, timeoutMs: CALL_MS, signal };
     for (let turn = 0; ; turn += 1) {
       try {
         return await callRelay(call);

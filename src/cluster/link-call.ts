@@ -1,9 +1,10 @@
+import type { KeyObject } from 'node:crypto';
 import { connect } from 'node:net';
 import type { Socket } from 'node:net';
 import { errorCode } from '../error-code.ts';
 import type { DataPlane } from '../net/data-plane.ts';
 import type { Wire, WireHandler } from '../net/wire.ts';
-import { CallerGreeting, TlsInvitation, greetingKey } from './greeting.ts';
+import { CallerGreeting, TlsInvitation } from './greeting.ts';
 import type { GreetingFault } from './greeting.ts';
 import type { LinkTls } from './link-tls.ts';
 
@@ -39,8 +40,8 @@ export class LinkError extends Error {
 
 export interface LinkCall {
   readonly plane: DataPlane;
-  /** What all relays of the cluster have in common. */
-  readonly secret: string;
+  /** Of what all relays of the cluster have in common. */
+  readonly key: KeyObject;
   /** Null: links are not encrypted. */
   readonly tls: LinkTls | null;
   readonly address: { readonly host: string; readonly port: number };
@@ -85,7 +86,7 @@ class OutgoingCall implements WireHandler {
 
   constructor(call: LinkCall, answered: (link: Link) => void, failed: (error: LinkError) => void) {
     this.#call = call;
-    this.#greeting = new CallerGreeting(greetingKey(call.secret));
+    this.#greeting = new CallerGreeting(call.key);
     this.#answered = answered;
     this.#failed = failed;
     this.#timer = setTimeout(() => this.#fail('timeout'), call.timeoutMs);

@@ -7,7 +7,7 @@ import { callRelay } from '../../src/cluster/link-call.ts';
 import type { LinkCall, LinkErrorCode } from '../../src/cluster/link-call.ts';
 import { randomBytesOf } from '../support/bytes.ts';
 import { freePort } from '../support/listening.ts';
-import { LinkEnd, LinkPlace, PLANES, SECRET, codeOf, impostor } from './link-place.ts';
+import { KEY, LinkEnd, LinkPlace, PLANES, SECRET, codeOf, impostor } from './link-place.ts';
 
 /** An owner with this secret, that says in pieces what it says, and `behind` with the last of them. */
 function ownerOf(secret: string, pieceBytes: number, behind: Uint8Array): (socket: Socket) => void {
@@ -32,7 +32,7 @@ for (const [name, openPlane] of PLANES) {
     async function call(port: number, options: Partial<LinkCall> = {}): Promise<LinkCall> {
       const plane = await openPlane();
       const address = { host: '127.0.0.1', port };
-      return { plane, secret: SECRET, tls: null, address, timeoutMs: FAR_MS, ...options };
+      return { plane, key: KEY, tls: null, address, timeoutMs: FAR_MS, ...options };
     }
 
     test('ends in a link, however the owner splits its words', async (context) => {
@@ -161,7 +161,7 @@ for (const [name, openPlane] of PLANES) {
 
     test("of a relay with another secret fails with 'secret'", async (context) => {
       const place = await LinkPlace.open(context, await openPlane());
-      assert.equal(await codeOf(await call(place.port, { secret: 'another' })), 'secret');
+      assert.equal(await codeOf(await call(place.port, { key: greetingKey('another') })), 'secret');
       assert.deepEqual(await place.failed(1), ['secret']);
     });
 
@@ -222,7 +222,7 @@ for (const [name, openPlane] of PLANES) {
       const controller = new AbortController();
       const { signal } = controller;
       const caller = await place.call(context, { signal });
-      await codeOf(await call(place.port, { signal, secret: 'another' }));
+      await codeOf(await call(place.port, { signal, key: greetingKey('another') }));
       await codeOf(await call(await freePort(), { signal }));
       assert.equal(getEventListeners(signal, 'abort').length, 0);
       controller.abort();
@@ -236,7 +236,7 @@ for (const [name, openPlane] of PLANES) {
         process.getActiveResourcesInfo().filter((resource) => resource === 'Timeout').length;
       const before = timers();
       await place.call(context);
-      await codeOf(await call(place.port, { secret: 'another' }));
+      await codeOf(await call(place.port, { key: greetingKey('another') }));
       await place.failed(1);
       assert.equal(timers(), before);
     });

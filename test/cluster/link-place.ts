@@ -4,6 +4,7 @@ import { connect, createServer } from 'node:net';
 import type { AddressInfo, Socket } from 'node:net';
 import type { TestContext } from 'node:test';
 import { inspect } from 'node:util';
+import { greetingKey } from '../../src/cluster/greeting.ts';
 import { LinkError, callRelay } from '../../src/cluster/link-call.ts';
 import type { LinkCall, LinkErrorCode } from '../../src/cluster/link-call.ts';
 import { LinkDoor } from '../../src/cluster/link-door.ts';
@@ -14,6 +15,8 @@ import { randomBytesOf } from '../support/bytes.ts';
 import type { Wire, WireHandler } from '../../src/net/wire.ts';
 
 export const SECRET = 'correct horse';
+
+export const KEY = greetingKey(SECRET);
 
 /** Both ways of moving bytes; a link works over each. */
 export const PLANES: readonly (readonly [name: DataPlane['kind'], open: () => Promise<DataPlane>])[] = [
@@ -183,7 +186,7 @@ export class LinkPlace {
   /** Calls this door. */
   async call(context: TestContext, options: Partial<LinkCall> = {}): Promise<LinkEnd> {
     const address = { host: '127.0.0.1', port: this.port };
-    const call = { plane: this.plane, secret: SECRET, tls: null, address, timeoutMs: 30_000, ...options };
+    const call = { plane: this.plane, key: KEY, tls: null, address, timeoutMs: 30_000, ...options };
     const { wire, firstBytes } = await callRelay(call);
     context.after(() => wire.destroy());
     return new LinkEnd(wire, firstBytes);

@@ -11,13 +11,13 @@ import { LinkTls } from '../../src/cluster/link-tls.ts';
 import type { DataPlane } from '../../src/net/data-plane.ts';
 import { randomBytesOf } from '../support/bytes.ts';
 import { makeIdentity } from '../support/certificates.ts';
-import { LinkEnd, LinkPlace, PLANES, SECRET, Stranger, codeOf, impostor, useUp } from './link-place.ts';
+import { KEY, LinkEnd, LinkPlace, PLANES, SECRET, Stranger, codeOf, impostor, useUp } from './link-place.ts';
 
 const TLS = new LinkTls(SECRET);
 const INVITATION = 'transit-relay-cluster/1 tls\n';
 
 function callOf(plane: DataPlane, port: number, tls: LinkTls | null): LinkCall {
-  return { plane, secret: SECRET, tls, address: { host: '127.0.0.1', port }, timeoutMs: 30_000 };
+  return { plane, key: KEY, tls, address: { host: '127.0.0.1', port }, timeoutMs: 30_000 };
 }
 
 /** Passes bytes on to `port`, and sees them. */

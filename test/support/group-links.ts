@@ -1,5 +1,6 @@
 import { connect, createServer } from 'node:net';
 import type { Server } from 'node:net';
+import { greetingKey } from '../../src/cluster/greeting.ts';
 import { callRelay } from '../../src/cluster/link-call.ts';
 import { LinkDoor } from '../../src/cluster/link-door.ts';
 import { LinkTls } from '../../src/cluster/link-tls.ts';
@@ -40,10 +41,10 @@ export const BARE_LINKS: Links = {
 /** Links as relays have them: both ends prove that they have the secret. */
 export function provenLinks(isEncrypted: boolean): Links {
   const tls = isEncrypted ? new LinkTls(SECRET) : null;
+  const key = greetingKey(SECRET);
   return {
     createServer: (plane, arrived, failed) =>
       new LinkDoor({ plane, secret: SECRET, tls, arrived, failed }).createServer(),
-    call: (plane, host, port) =>
-      callRelay({ plane, secret: SECRET, tls, address: { host, port }, timeoutMs: 10_000 }),
+    call: (plane, host, port) => callRelay({ plane, key, tls, address: { host, port }, timeoutMs: 10_000 }),
   };
 }

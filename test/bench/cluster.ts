@@ -9,8 +9,6 @@ import { groupWaiting } from './cluster-waiting.ts';
 import { startRelay } from './peers.ts';
 import type { Peer } from './peers.ts';
 
-const BY_TLS = { RELAY_CLUSTER_TLS: 'true', RELAY_CLUSTER_SECRET: 'the secret of those that use TLS' };
-
 /** What is measured: one relay that knows of no other, and relays of groups. */
 export interface Site {
   readonly alone: Peer;
@@ -37,13 +35,14 @@ export async function cluster(bench: Bench): Promise<void> {
 async function measureSite(bench: Bench): Promise<void> {
   await using stack = new AsyncDisposableStack();
   const coordinator = stack.use(await CoordinatorProcess.start(bench.workshop));
+  const byTls = { RELAY_CLUSTER_TLS: 'true', RELAY_CLUSTER_URL: `${coordinator.url}/1` };
   const site: Site = {
     alone: stack.use(await startRelay()),
     first: stack.use(await startMember(coordinator)),
     second: stack.use(await startMember(coordinator)),
     third: stack.use(await startMember(coordinator)),
-    firstByTls: stack.use(await startMember(coordinator, BY_TLS)),
-    secondByTls: stack.use(await startMember(coordinator, BY_TLS)),
+    firstByTls: stack.use(await startMember(coordinator, byTls)),
+    secondByTls: stack.use(await startMember(coordinator, byTls)),
     coordinator,
   };
   await groupPairs(bench, site);

@@ -128,7 +128,7 @@ export function addressesSuite({ name, open: openPlace, isPartnerElsewhere }: Ad
           return socket;
         });
         await until(() => refusedIn(place, 'address') >= 20);
-        assert.equal(connectionsIn(place), 1);
+        await until(() => connectionsIn(place) === 1);
         await waiting(place, 'tcp');
         for (const socket of crowd) socket.destroy();
         await until(() => refusedIn(place, 'address') === LANE_PLACES + 19);

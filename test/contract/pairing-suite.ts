@@ -182,6 +182,8 @@ export function pairingSuite(options: PairingSuiteOptions): void {
           await sent;
           const got = await b.until(bytes.length + 3);
           assert.ok(got.subarray(3).equals(bytes));
+          a.end();
+          await b.closed;
         },
       );
 

@@ -184,7 +184,8 @@ export class Relay {
     await this.#selfTest?.idle();
     await this.#hub.drain(timeoutMs, abort);
     clearInterval(report);
-    if (this.#hub.pairs > 0) this.#log.warn({ pairs: this.#hub.pairs }, 'transfers are cut off');
+    const pairs = this.#hub.pairs + this.#hub.clients.passengers;
+    if (pairs > 0) this.#log.warn({ pairs }, 'transfers are cut off');
   }
 
   /** Ends every connection, writes every record, and lets go of everything. */

@@ -37,8 +37,8 @@ export interface Books {
   accepted(transport: Transport): void;
   /** @param connection one of the two */
   paired(splice: Splice, connection: Connection): void;
-  /** @param splice between a client and the relay that has its partner */
-  carried(splice: Splice, connection: Connection): void;
+  /** @param splice between a client and the relay that has its partner, to which there is `link` */
+  carried(splice: Splice, link: Peer): void;
   /** A client that is another relay's, and of which that has the record, has ended. */
   passedOn(transport: Transport, splice: Splice | null): void;
   unpaired(splice: Splice): void;
@@ -229,7 +229,7 @@ export class Connection implements PeerHandler, ArrivalOwner, Traveller {
   carry(link: Peer): Splice {
     const splice = new Splice(this.peer, link, this.#books.pauses);
     this.#carriage = splice;
-    this.#books.carried(splice, this);
+    this.#books.carried(splice, link);
     this.#context.paired(this.#books, splice, this);
     return splice;
   }

@@ -84,9 +84,9 @@ export class Hub implements ConnectionContext {
     return this.clients.pairs;
   }
 
-  /** Bytes held in this process for clients that do not keep up. */
+  /** Bytes held in this process for clients, and for relays that own tokens of clients, that do not keep up. */
   get heldBytes(): number {
-    let held = 0;
+    let held = this.clients.heldForOwners();
     for (const connection of this.#connections) held += connection.heldBytes;
     return held;
   }

@@ -2,7 +2,7 @@ import { Rendezvous } from '../protocol/rendezvous.ts';
 import type { Mood } from '../protocol/wire.ts';
 import type { Books, Connection, Ending } from './connection.ts';
 import { PauseClock } from './pause-clock.ts';
-import type { Transport } from './peer.ts';
+import type { Peer, Transport } from './peer.ts';
 import type { Pauses, Splice } from './splice.ts';
 
 type ByTransport<T> = Readonly<Record<Transport, T>>;
@@ -32,8 +32,10 @@ export class Ledger implements Books {
   /** Of pairs that have ended. */
   readonly #movedBytes = byTransport(() => byTransport(() => 0));
   readonly #passedOnByTransport = byTransport(() => 0);
-  /** Between clients of ours and other relays, each with the client. */
-  readonly #carried = new Map<Splice, Connection>();
+  /** Between clients of ours and other relays, each with the link. */
+  readonly #carried = new Map<Splice, Peer>();
+  /** Links whose clients have gone, and that were not done with what those had said. */
+  readonly #leaving = new Set<Peer>();
   #pairsMade = 0;
 
   /**
@@ -69,6 +71,14 @@ export class Ledger implements Books {
     return bytes;
   }
 
+  /** Bytes held for other relays, of clients that have gone too. */
+  heldForOwners(): number {
+    let held = 0;
+    for (const links of [this.#carried.values(), this.#leaving])
+      for (const link of links) held += link.heldBytes;
+    return held;
+  }
+
   totals(): Totals {
     const relayedBytes = byTransport((from) => ({ ...this.#movedBytes[from] }));
     for (const splices of [this.#splices, this.#carried])
@@ -91,8 +101,8 @@ export class Ledger implements Books {
     this.#splices.set(splice, connection);
   }
 
-  carried(splice: Splice, connection: Connection): void {
-    this.#carried.set(splice, connection);
+  carried(splice: Splice, link: Peer): void {
+    this.#carried.set(splice, link);
   }
 
   passedOn(transport: Transport, splice: Splice | null): void {
@@ -100,6 +110,8 @@ export class Ledger implements Books {
     if (splice === null) return;
     splice.end();
     addFlows(this.#movedBytes, splice);
+    const link = this.#carried.get(splice);
+    if (link !== undefined && link.heldBytes > 0) this.#leaving.add(link);
     this.#carried.delete(splice);
   }
 
@@ -117,6 +129,7 @@ export class Ledger implements Books {
   /** Looks for resets that stalled pairs hide. */
   sweep(): void {
     for (const splices of [this.#splices, this.#carried]) for (const splice of splices.keys()) splice.sweep();
+    for (const link of this.#leaving) if (link.heldBytes === 0) this.#leaving.delete(link);
   }
 
   /** One connection of each pair, with the bytes that the pair has relayed so far. */

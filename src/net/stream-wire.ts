@@ -28,7 +28,8 @@ export class StreamWire implements Wire {
   }
 
   get heldBytes(): number {
-    return this.#socket.writableLength;
+    // What was held is lost then.
+    return this.#socket.destroyed ? 0 : this.#socket.writableLength;
   }
 
   get deliveredBytes(): number {

@@ -94,11 +94,14 @@ describe('relays that are one group', { skip: withoutRedis() }, () => {
     const [leaves, stays] = [await group.add(), await group.add()];
     const running = newToken();
     const a = await waits(context, leaves, running);
+    await figureIs(leaves, 'cluster_claims', 1);
     const b = await visit(context, stays);
     await b.send(handshake(running, SIDE_B));
     await Promise.all([a.until(3), b.until(3)]);
     const token = newToken();
+    await figureIs(leaves, 'cluster_claims', 0);
     const told = await waits(context, leaves, token);
+    await figureIs(leaves, 'cluster_claims', 1);
     const moves = await visit(context, stays);
     await moves.send(handshake(token, SIDE_A));
     await figureIs(leaves, 'connections_waiting', 2);
@@ -117,6 +120,21 @@ describe('relays that are one group', { skip: withoutRedis() }, () => {
     await leaves.ended();
   });
 
+  test('say how many transfers they cut off, those of clients that are passed on too', async (context) => {
+    const redis = await RedisServer.start(context);
+    await using group = new Group(redis, { RELAY_DRAIN_TIMEOUT: '100ms' });
+    const [one, other] = [await group.add(), await group.add()];
+    const token = newToken();
+    const a = await waits(context, one, token);
+    await figureIs(one, 'cluster_claims', 1);
+    const b = await visit(context, other);
+    await b.send(handshake(token, SIDE_B));
+    await transfer(a, b, 1000);
+    other.kill('SIGTERM');
+    await other.says(/"pairs":1,"msg":"transfers are cut off"/u);
+    await Promise.all([a.closed, b.closed, other.ended()]);
+  });
+
   test('probe links sooner than clients: who waits at one that vanished is not to be stuck', async (context) => {
     const ss = findProgram('ss');
     if (ss === null) return context.skip('no "ss": install the Debian package iproute2');
@@ -126,6 +144,7 @@ describe('relays that are one group', { skip: withoutRedis() }, () => {
       const [one, other] = [await group.add(), await group.add()];
       const token = newToken();
       await waits(context, one, token);
+      await figureIs(one, 'cluster_claims', 1);
       const again = await visit(context, other);
       await again.send(handshake(token, SIDE_A));
       await figureIs(one, 'connections_waiting', 2);

@@ -12,6 +12,7 @@ describe('the settings of a group', { skip: withoutRedis() }, () => {
     const plain = await group.add({ RELAY_CLUSTER_TLS: 'false' });
     const token = newToken();
     const a = await waits(context, one, token);
+    await figureIs(one, 'cluster_claims', 1);
     const b = await visit(context, other);
     await b.send(handshake(token, SIDE_B));
     await transfer(a, b, 3_000_000);

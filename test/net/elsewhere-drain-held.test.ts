@@ -1,0 +1,47 @@
+import assert from 'node:assert/strict';
+import { describe } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { SIDE_B, handshake, randomBytesOf } from '../support/bytes.ts';
+import { awaited, come, scene } from '../support/group-scene.ts';
+
+const PIECE_BYTES = 65_536;
+
+describe('a relay that drains when a client that it passed on has gone', () => {
+  for (const ordinaryStreams of [false, true]) {
+    scene(
+      `delivers first what that one had said, by ${ordinaryStreams ? 'ordinary streams' : 'the shared buffer'}`,
+      async (group) => {
+        const { token, waiter } = await awaited(group);
+        const sender = await come(group, 1, handshake(token, SIDE_B));
+        await Promise.all([waiter.until(3), sender.until(3)]);
+        waiter.pause();
+        const bytes = randomBytesOf(1, 64_000_000);
+        const over = new AbortController();
+        const sending = (async () => {
+          for (let at = 0; at < bytes.length && !over.signal.aborted; at += PIECE_BYTES)
+            await sender.send(bytes.subarray(at, at + PIECE_BYTES));
+        })();
+        await group.stalled();
+        over.abort();
+        const { hub } = group.member(1).house;
+        const [link] = group.member(1).links;
+        assert.ok(link !== undefined && link.heldBytes > 0, 'the owner takes everything');
+        sender.reset();
+        await Promise.all([sender.closed, sending]);
+        while (hub.clients.passengers > 0) {
+          hub.sweep();
+          await sleep(10);
+        }
+        const left = hub.drain(30_000, new AbortController().signal).then(() => link.heldBytes);
+        // Longer than those are given who only have to answer a FIN.
+        await Promise.race([left, sleep(400)]);
+        waiter.resume();
+        assert.equal(await left, 0);
+        await waiter.closed;
+        const got = waiter.received.subarray(3);
+        assert.ok(got.equals(bytes.subarray(0, got.length)));
+      },
+      { ordinaryStreams },
+    );
+  }
+});

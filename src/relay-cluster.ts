@@ -7,6 +7,7 @@ import { Cluster } from './cluster/cluster.ts';
 import { LinkDoor } from './cluster/link-door.ts';
 import type { LinkFailure } from './cluster/link-guest.ts';
 import { LinkTls } from './cluster/link-tls.ts';
+import { EVERYWHERE } from './config/cluster-config.ts';
 import type { ClusterConfig } from './config/cluster-config.ts';
 import { Seldom } from './logging.ts';
 import type { DataPlane } from './net/data-plane.ts';
@@ -67,7 +68,8 @@ export class RelayCluster {
     const { url, secret, listen: endpoint, advertise } = this.#config;
     const bound = await listen(this.#server, endpoint);
     if (bound.kind !== 'tcp') throw new Error('the cluster listener is no TCP listener');
-    const host = advertise?.host ?? bound.interface ?? ownAddress();
+    const isEverywhere = bound.interface === null || EVERYWHERE.has(bound.interface);
+    const host = advertise?.host ?? (isEverywhere ? ownAddress() : bound.interface);
     const port = advertise?.port ?? bound.port;
     const [seldomFailed, seldomTaken, seldomOther] = [newSeldom(), newSeldom(), newSeldom()];
     const self = { id: randomUUID(), address: `${isIPv6(host) ? `[${host}]` : host}:${port}` };

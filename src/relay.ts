@@ -246,7 +246,9 @@ export class Relay {
   /** Says how the drain goes. */
   #report(message: string): void {
     const { pairs, waiting, bytes_per_second: bytesPerSecond } = this.#status();
-    this.#log.info({ pairs, waiting, bytesPerSecond }, message);
+    // Clients whose pairs are at other relays of a group are waited for, too.
+    const carried = this.#cluster === null ? {} : { carried: this.#hub.clients.passengers };
+    this.#log.info({ pairs, ...carried, waiting, bytesPerSecond }, message);
   }
 
   #current(): { rebooted: number; connected: number; waiting: number; incomplete_bytes: number } {

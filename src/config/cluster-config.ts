@@ -33,37 +33,71 @@ export const CLUSTER_SECRETS = ['RELAY_CLUSTER_URL', 'RELAY_CLUSTER_SECRET'] as 
 /** A guess costs a connection; this many characters are out of reach of all guesses. */
 const MIN_SECRET_LENGTH = 16;
 
+const URL_GRAMMAR =
+  'redis://HOST:6379, redis://:PASSWORD@HOST:6379 or rediss://USER:PASSWORD@HOST:6379/1, of Valkey or Redis 7; ' +
+  'in a password %25 stands for %, %2F for /, %23 for #, %3F for ? and %40 for @';
+
 const SECRET_GRAMMAR = `the same ${MIN_SECRET_LENGTH} characters or more on all relays of the group, as "openssl rand -hex 32" makes them`;
 
 const ADVERTISE_GRAMMAR =
   'an address like 10.0.0.7, 10.0.0.7:4004, relay-1.example.org:4004 or [fd00::7]:4004';
 
+/** Addresses to listen at, where nobody is found. */
+export const EVERYWHERE: ReadonlySet<string> = new Set(['0.0.0.0', '::']);
+
+type Reader = Pick<EnvironmentReader<Variable>, 'read' | 'refuse' | 'isSet' | 'faults' | 'warnings'>;
+
 /** Null where there is no group. Without a coordinator the other variables mean nothing, and are not looked at. */
-export function readCluster(env: Pick<EnvironmentReader<Variable>, 'read' | 'refuse'>): ClusterConfig | null {
+export function readCluster(env: Reader): ClusterConfig | null {
   const url = env.read<string | null>('RELAY_CLUSTER_URL', null, toRedisUrl);
-  if (url === null) return null;
+  if (url === null) {
+    warnOfIdle(env);
+    return null;
+  }
   const listen = env.read<TcpEndpoint | null>('RELAY_CLUSTER_LISTEN', null, toOneTcpEndpoint);
   const advertise = env.read<ClusterConfig['advertise']>('RELAY_CLUSTER_ADVERTISE', null, toAddress);
   const secret = env.read<string | null>('RELAY_CLUSTER_SECRET', null, toSecret);
   const tls = env.read('RELAY_CLUSTER_TLS', false, toSwitch);
   const isAlone = ', as RELAY_CLUSTER_URL is set';
-  if (listen === null)
+  // What was wrong with a value is told already.
+  const isTold = (name: Variable): boolean =>
+    env.faults.some(({ variable }) => variable === name || variable === `${name}_FILE`);
+  if (listen === null && !isTold('RELAY_CLUSTER_LISTEN'))
     env.refuse(
       'RELAY_CLUSTER_LISTEN',
       '',
       new Refusal('an endpoint like tcp:4004', `it is needed${isAlone}`),
     );
-  if (secret === null)
+  if (secret === null && !isTold('RELAY_CLUSTER_SECRET'))
     env.refuse('RELAY_CLUSTER_SECRET', '', new Refusal(SECRET_GRAMMAR, `it is needed${isAlone}`));
   return listen === null || secret === null ? null : { url, listen, advertise, secret, tls };
+}
+
+/** Whoever sets these wants a group. The listener is no sign of it: it may be set for all relays alike. */
+function warnOfIdle(env: Reader): void {
+  if (env.isSet('RELAY_CLUSTER_URL')) return;
+  for (const variable of ['RELAY_CLUSTER_ADVERTISE', 'RELAY_CLUSTER_SECRET', 'RELAY_CLUSTER_TLS'] as const)
+    if (env.isSet(variable))
+      env.warnings.push(
+        `${variable} does nothing, as RELAY_CLUSTER_URL is not set: this relay is in no group`,
+      );
 }
 
 function toRedisUrl(text: string): string {
   const url = URL.canParse(text) ? new URL(text) : null;
   const isOurs = url !== null && ['redis:', 'rediss:'].includes(url.protocol) && url.hostname !== '';
-  if (!isOurs)
-    throw new Refusal('redis://HOST:6379 or rediss://USER:PASSWORD@HOST:6379, of Valkey or Redis 7');
+  if (!isOurs || !/^(?:\/\d*)?$/u.test(url.pathname) || !isEscaped(url.username) || !isEscaped(url.password))
+    throw new Refusal(URL_GRAMMAR);
   return text;
+}
+
+function isEscaped(text: string): boolean {
+  try {
+    decodeURIComponent(text);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function toOneTcpEndpoint(text: string): TcpEndpoint {
@@ -83,12 +117,17 @@ function toSecret(text: string): string {
 }
 
 function toAddress(text: string): NonNullable<ClusterConfig['advertise']> {
-  if (isIP(text) !== 0) return { host: text, port: null };
+  if (isIP(text) !== 0 && !EVERYWHERE.has(text)) return { host: text, port: null };
   const [, bracketed, plain, digits] = /^(?:\[([^\]]+)\]|([^:[\]\s]+))(?::(\d{1,5}))?$/u.exec(text) ?? [];
   const host = bracketed ?? plain;
   const port = digits === undefined ? null : Number(digits);
   const isFit = host !== undefined && (bracketed === undefined || isIP(bracketed) === 6);
-  if (host === undefined || !isFit || (port !== null && (port === 0 || port > 65_535)))
+  if (
+    host === undefined ||
+    !isFit ||
+    EVERYWHERE.has(host) ||
+    (port !== null && (port === 0 || port > 65_535))
+  )
     throw new Refusal(ADVERTISE_GRAMMAR);
   return { host, port };
 }

@@ -38,7 +38,7 @@ interface Found {
 /** Reads variables one after the other and keeps what is wrong with them, so that all of it can be told at once. */
 export class EnvironmentReader<Variable extends string> {
   readonly faults: Fault[] = [];
-  readonly warnings: readonly string[];
+  readonly warnings: string[];
   readonly #environment: Environment;
   readonly #options: EnvironmentOptions<Variable>;
 
@@ -81,6 +81,11 @@ export class EnvironmentReader<Variable extends string> {
     }
     const value = this.#isSecret(variable) && text !== '' ? '(secret)' : text;
     this.faults.push({ variable, value, problem, accepted });
+  }
+
+  /** True for a variable that is set, itself or by a file, to whatever. */
+  isSet(variable: Variable): boolean {
+    return [variable, variable + FILE_SUFFIX].some((name) => (this.#get(name)?.trim() ?? '') !== '');
   }
 
   #isSecret(variable: Variable): boolean {

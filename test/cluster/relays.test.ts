@@ -131,6 +131,7 @@ describe('relays that are one group', { skip: withoutRedis() }, () => {
     await b.send(handshake(token, SIDE_B));
     await transfer(a, b, 1000);
     other.kill('SIGTERM');
+    await other.says(/"pairs":0,"carried":1,"waiting":0,.*"msg":"draining"/u);
     await other.says(/"pairs":1,"msg":"transfers are cut off"/u);
     await Promise.all([a.closed, b.closed, other.ended()]);
   });

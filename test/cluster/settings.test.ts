@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { isIPv4 } from 'node:net';
+import { hostname, networkInterfaces } from 'node:os';
 import { describe, test } from 'node:test';
 import { SIDE_B, handshake, newToken } from '../support/bytes.ts';
 import { RedisServer, withoutRedis } from '../support/redis.ts';
@@ -46,6 +48,19 @@ describe('the settings of a group', { skip: withoutRedis() }, () => {
     await Promise.any([one.says(taken), twin.says(taken)]);
     assert.equal(await figure(one, 'cluster_calls_total'), 0);
     assert.equal(await figure(twin, 'cluster_calls_total'), 0);
+  });
+
+  test('need not have an address: it is one of this machine that others reach', async (context) => {
+    const redis = await RedisServer.start(context);
+    const outer = Object.values(networkInterfaces())
+      .flatMap((addresses) => addresses ?? [])
+      .find(({ internal, address }) => !internal && isIPv4(address));
+    for (const listen of ['tcp:0', 'tcp:0:interface=0.0.0.0', String.raw`tcp:0:interface=\:\:`]) {
+      await using group = new Group(redis, { RELAY_CLUSTER_LISTEN: listen });
+      const relay = await group.add();
+      const [, host] = /"advertise":"(.*):\d+"/u.exec(relay.log) ?? [];
+      assert.equal(host, outer?.address ?? hostname(), listen);
+    }
   });
 
   test('are one secret for all, and those with another one are told apart in the log', async (context) => {

@@ -77,12 +77,59 @@ describe('a group of relays', () => {
     'a b',
     'tcp:1:2',
     '[fd00::7',
+    '0.0.0.0',
+    '0.0.0.0:4004',
+    '::',
+    '[::]:4004',
   ]) {
     test(`is not told of this relay at ${text}`, () => {
       const [fault = ''] = faultsOf({ ...GROUP, RELAY_CLUSTER_ADVERTISE: text });
       assert.match(fault, /RELAY_CLUSTER_ADVERTISE/u);
     });
   }
+
+  for (const url of [
+    'redis://h/abc',
+    'redis://:hunter2@h/1/2',
+    'redis://:hunter2%@h',
+    'redis://hunter2%zz:x@h',
+    'redis://:hunter2/3@h',
+    'redis:///1',
+  ]) {
+    test(`has no coordinator at ${url.replace('hunter2', '…')}, and is told how to write one`, () => {
+      const [fault = '', ...more] = faultsOf({ ...GROUP, RELAY_CLUSTER_URL: url });
+      assert.deepEqual(more, []);
+      assert.match(fault, /RELAY_CLUSTER_URL.*redis:\/\/:PASSWORD@HOST:6379.*%25 stands for %/u);
+      assert.doesNotMatch(fault, /hunter2/u);
+    });
+  }
+
+  test('has its coordinator where Redis\u2019 own library finds it, with a password of any kind', () => {
+    const url = 'rediss://relay:100%25%2F%23%3F%40@[fd00::7]:6380/3';
+    assert.equal(clusterOf({ ...GROUP, RELAY_CLUSTER_URL: url })?.url, url);
+  });
+
+  test('says what is wrong with a value once', () => {
+    const wrong = { RELAY_CLUSTER_SECRET: 'short', RELAY_CLUSTER_LISTEN: 'nonsense' };
+    assert.equal(faultsOf({ ...GROUP, ...wrong }).length, 2);
+    const missing = { RELAY_CLUSTER_URL: 'redis://h', RELAY_CLUSTER_SECRET_FILE: '/nowhere' };
+    assert.equal(faultsOf(missing).length, 1);
+  });
+
+  test('is none without a coordinator, and says so of what is set in vain', () => {
+    const warningsOf = (environment: Readonly<Record<string, string>>): readonly string[] =>
+      readEnv(environment, 1).warnings;
+    const [warning = '', ...more] = warningsOf({
+      RELAY_CLUSTER_SECRET: SECRET,
+      RELAY_CLUSTER_LISTEN: 'tcp:5',
+    });
+    assert.deepEqual(more, []);
+    assert.match(warning, /^RELAY_CLUSTER_SECRET does nothing, as RELAY_CLUSTER_URL is not set/u);
+    assert.ok(!warning.includes(SECRET));
+    assert.equal(warningsOf({ RELAY_CLUSTER_TLS_FILE: '/x', RELAY_CLUSTER_ADVERTISE: 'a' }).length, 2);
+    assert.deepEqual(warningsOf({ RELAY_CLUSTER_SECRET: '', RELAY_CLUSTER_URL: '' }), []);
+    assert.deepEqual(warningsOf(GROUP), []);
+  });
 
   test('keeps passwords and the secret out of its faults', () => {
     const faults = faultsOf({

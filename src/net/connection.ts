@@ -250,6 +250,7 @@ export class Connection implements PeerHandler, ArrivalOwner, Traveller {
     this.dispatch('matched');
     partner.#passage?.settle();
     this.#passage?.settle();
+    splice.insist();
     for (const other of redundant) other.dispatch('superseded');
   }
 

@@ -117,6 +117,12 @@ export class Splice {
     for (const { from, paused } of [this.#first, this.#second]) if (!paused) from.resume();
   }
 
+  /** Stops reading again from whoever is not to be read now: somebody else has resumed it. */
+  insist(): void {
+    if (this.#pauses === null) return;
+    for (const { from, paused } of [this.#first, this.#second]) if (this.#isHeld || paused) from.pause();
+  }
+
   /** Both ends have been told; nothing is measured any more. */
   end(): void {
     this.#meter?.leave();

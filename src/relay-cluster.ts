@@ -56,6 +56,8 @@ export class RelayCluster {
       },
     });
     this.#server = this.#door.createServer();
+    // Who could not be accepted calls again; it must not end the relay.
+    this.#server.on('error', () => undefined);
   }
 
   /**

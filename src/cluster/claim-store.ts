@@ -55,6 +55,16 @@ export class ClaimStore {
     return held;
   }
 
+  /** Claims nothing. True where it can't be asked: the one thing here that never rejects. */
+  async isOwner(key: string, owner: Owner): Promise<boolean> {
+    try {
+      return (await this.#coordinator.ask(['GET', key])) === encodeOwner(owner);
+    } catch (error) {
+      if (!(error instanceof CoordinatorError)) throw error;
+      return true;
+    }
+  }
+
   /** Extends what is ours and claims what nobody has. Says what of each key that it did not do this for. */
   async renew(keys: readonly string[]): Promise<ReadonlyMap<number, Held>> {
     const answer = await this.#coordinator.run(RENEW, keys, [this.#value, this.#leaseMs]);

@@ -160,6 +160,11 @@ export class Claims {
     return this.#want(token, owner);
   }
 
+  /** Whether it is that relay's. Where that can't be asked it is. Never rejects. */
+  isOwner(token: Token, owner: Owner): Promise<boolean> {
+    return this.#store.isOwner(this.#keys.of(token), owner);
+  }
+
   /** Nobody waits for it here any more. Does nothing for a token that is not claimed. */
   release(token: Token): void {
     const entry = this.#entries.get(token);

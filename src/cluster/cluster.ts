@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { DataPlane } from '../net/data-plane.ts';
 import type { Elsewhere, Link, Owner } from '../net/elsewhere.ts';
 import type { Token } from '../protocol/wire.ts';
+import { CallLanes } from './call-lanes.ts';
 import { Claims } from './claims.ts';
 import type { Claim } from './claim-entry.ts';
 import type { ClaimsOptions } from './claims.ts';
@@ -19,6 +20,9 @@ const AGAIN_MS = 50;
 
 /** The same for one that turns calls away, time after time: longer together than strangers keep a place there without making room. */
 const TURNED_AWAY_MS = [50, 100, 200, 400];
+
+/** Calls to one relay at a time: who has lost many tokens at once must not take all places at its door, and turn itself away. */
+const MOST_CALLS = 16;
 
 export interface ClusterOptions extends ClaimsOptions {
   readonly plane: DataPlane;
@@ -46,6 +50,7 @@ export class Cluster implements Elsewhere {
     timeout: 0,
     aborted: 0,
   };
+  readonly #lanes = new CallLanes(MOST_CALLS, (error) => error instanceof LinkError && !error.isTurnedAway);
   #calls = 0;
 
   /** @throws CoordinatorError with the code `EINVAL`: the URL is none */
@@ -74,6 +79,10 @@ export class Cluster implements Elsewhere {
 
   async takeOver(token: Token, owner: Owner): Promise<Owner | null> {
     return this.#ownerIn(await this.#claims.takeOver(token, owner));
+  }
+
+  isOwner(token: Token, owner: Owner): Promise<boolean> {
+    return this.#claims.isOwner(token, owner);
   }
 
   release(token: Token): void {
@@ -112,7 +121,7 @@ export class Cluster implements Elsewhere {
     const call: LinkCall = { plane, key: this.#key, tls, address, timeoutMs: CALL_MS, signal };
     for (let turn = 0; ; turn += 1) {
       try {
-        return await callRelay(call);
+        return await this.#lanes.run(owner.address, () => callRelay(call));
       } catch (error) {
         if (!(error instanceof LinkError) || error.code !== 'unreachable') throw error;
         const pauseMs = (error.isTurnedAway ? TURNED_AWAY_MS : [AGAIN_MS])[turn];

@@ -15,6 +15,9 @@ import type { LinkTls } from './link-tls.ts';
  */
 export const MAX_LINK_GUESTS = 64;
 
+/** Networks that are remembered because a relay has come from there; those of one that was heard of long ago are forgotten first. */
+const MAX_KNOWN = 1024;
+
 export interface LinkDoorOptions {
   readonly plane: DataPlane;
   /** What all relays of the cluster have in common. */
@@ -39,6 +42,8 @@ export class LinkDoor implements LinkHost {
   readonly #key: KeyObject;
   /** Those who are greeting, the oldest first, and the network that each came from. */
   readonly #guests = new Map<LinkGuest, string>();
+  /** Where relays of the group have come from, the latest last. */
+  readonly #known = new Set<string>();
   #isClosed = false;
 
   constructor(options: LinkDoorOptions) {
@@ -69,6 +74,7 @@ export class LinkDoor implements LinkHost {
   }
 
   proven(guest: LinkGuest, firstBytes: Uint8Array): void {
+    this.#remember(this.#guests.get(guest));
     this.#guests.delete(guest);
     this.#options.arrived(guest.wire, firstBytes);
   }
@@ -86,6 +92,11 @@ export class LinkDoor implements LinkHost {
       return;
     }
     const { tls } = this.#options;
+    if (tls !== null && !invite(wire)) {
+      wire.destroy();
+      this.#options.failed('left');
+      return;
+    }
     const guest = tls === null ? this.#guestOn(wire) : this.#secureGuestOn(wire, tls);
     this.#guests.set(guest, from);
     guest.start();
@@ -97,8 +108,6 @@ export class LinkDoor implements LinkHost {
   }
 
   #secureGuestOn(wire: Wire, tls: LinkTls): LinkGuest {
-    // In the clear, so that who does not want TLS can tell.
-    wire.write(Buffer.from(TlsInvitation.line));
     const ready = (): void => guest.greet();
     const failed = (fault: GreetingFault): void => guest.cut(fault);
     const guest = this.#guestOn(tls.asOwner(this.#options.plane, wire, ready, failed));
@@ -106,16 +115,30 @@ export class LinkDoor implements LinkHost {
   }
 
   /**
-   * Where all places are taken, the oldest guest makes room if it takes longer than a relay does; else the oldest of those that
-   * most have come with from one address, if fewer have come from the newcomer's. So strangers who never prove anything keep no relay
-   * out for long, and those of one machine not at all, however often they come.
+   * Where all places are taken, somebody from where a relay has come before takes that of the oldest guest of whom this can't be said: so
+   * strangers keep no relay out that has been here, from however many addresses they come. Else the oldest guest makes room if it takes
+   * longer than a relay does; else the oldest of those that most have come with from one address, if fewer have come from the newcomer's.
    */
   #hasPlace(from: string): boolean {
     if (this.#guests.size < MAX_LINK_GUESTS) return true;
     const [oldest] = this.#guests.keys();
-    const leaves = oldest?.isSlow === true ? oldest : this.#oldestOfMost(from);
+    const stranger = this.#known.has(from) ? this.#oldestUnknown() : undefined;
+    const leaves = stranger ?? (oldest?.isSlow === true ? oldest : this.#oldestOfMost(from));
     leaves?.cut('crowded');
     return leaves !== undefined;
+  }
+
+  #oldestUnknown(): LinkGuest | undefined {
+    for (const [guest, from] of this.#guests) if (!this.#known.has(from)) return guest;
+    return undefined;
+  }
+
+  #remember(from: string | undefined): void {
+    if (from === undefined) return;
+    this.#known.delete(from);
+    this.#known.add(from);
+    const [longestAgo] = this.#known;
+    if (this.#known.size > MAX_KNOWN && longestAgo !== undefined) this.#known.delete(longestAgo);
   }
 
   #oldestOfMost(from: string): LinkGuest | undefined {
@@ -124,4 +147,13 @@ export class LinkDoor implements LinkHost {
     const own = crowds.get(from)?.length ?? 0;
     return most.length > own + 1 ? most[0] : undefined;
   }
+}
+
+/**
+ * Says in the clear that TLS comes next, so that who does not want it can tell. False: it is gone already, which nobody would say once
+ * TLS is on the wire.
+ */
+function invite(wire: Wire): boolean {
+  wire.write(Buffer.from(TlsInvitation.line));
+  return wire.ends !== null;
 }

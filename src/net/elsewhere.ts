@@ -26,6 +26,8 @@ export interface Elsewhere {
   seek(token: Token): Promise<Owner | null>;
   /** The owner can't be reached: it is this relay, or whoever has taken it over meanwhile. Never rejects. */
   takeOver(token: Token, owner: Owner): Promise<Owner | null>;
+  /** Whether the token is that relay's still, as far as can be found out. Claims nothing. Never rejects. */
+  isOwner(token: Token, owner: Owner): Promise<boolean>;
   /** Nobody waits for it here any more. Without effect where it is not ours. */
   release(token: Token): void;
   /** Connects to another relay. Rejects when that fails, within a second or two. */

@@ -16,6 +16,12 @@ const RETRY_MS = 50;
 
 const LONGEST_RETRY_MS = 2000;
 
+/**
+ * How often it is looked whether an owner that has not spoken is the owner still, in milliseconds. One that hangs, or has lost
+ * the coordinator, keeps its links, while others meet elsewhere.
+ */
+const LOOK_MS = 15_000;
+
 /** What an owner's word means to its client's session. */
 const EVENTS: Readonly<Record<Word, Event>> = {
   ok: 'carried',
@@ -91,9 +97,11 @@ export class Passage implements Caller {
     this.#owner = owner;
     this.#hold();
     this.#traveller.dispatch('called-away');
-    this.#call = new Call(this);
+    const call = new Call(this);
+    this.#call = call;
     // Made here and not kept: most who wait are never passed on.
-    this.#call.start(this.#elsewhere, owner, formatHandshake(this.#token, this.#side));
+    call.start(this.#elsewhere, owner, formatHandshake(this.#token, this.#side));
+    this.#lookLater(call, owner);
   }
 
   /** It is known where the client belongs: it is read again, and what it said is heard. */
@@ -142,6 +150,7 @@ export class Passage implements Caller {
   }
 
   answered(word: Word, rest: Uint8Array): void {
+    clearTimeout(this.#timer);
     this.#traveller.guard(() => {
       if (!this.#is('calling')) return;
       const link = this.#call?.peer ?? null;
@@ -155,12 +164,14 @@ export class Passage implements Caller {
       this.#splice = splice;
       this.#traveller.dispatch('carried');
       this.#release();
+      splice.insist();
       if (early > 0) splice.count(this.#traveller.peer, early);
       if (rest.length > 0 && this.#is('carried')) splice.forward(link, rest);
     });
   }
 
   failed(failure: CallFailure): void {
+    clearTimeout(this.#timer);
     this.#traveller.guard(() => {
       const owner = this.#owner;
       this.#call = null;
@@ -193,6 +204,21 @@ export class Passage implements Caller {
 
   #seek(): void {
     this.#ask(this.#elsewhere.seek(this.#token));
+  }
+
+  /** Calls the client home from an owner that is none any more. */
+  #lookLater(call: Call, owner: Owner): void {
+    this.#timer = setTimeout(() => {
+      void this.#elsewhere.isOwner(this.#token, owner).then((isOwner) => {
+        if (this.#call !== call || !this.#is('calling')) return;
+        if (isOwner) {
+          this.#lookLater(call, owner);
+          return;
+        }
+        this.#traveller.guard(() => call.hangUp());
+        this.failed('moved');
+      });
+    }, LOOK_MS);
   }
 
   #seekLater(): void {

@@ -212,6 +212,19 @@ for (const [name, openPlane] of PLANES) {
       assert.ok(newcomers.every(({ socket }) => socket.readyState === 'open'));
     });
 
+    test('has room for who comes from where a relay has come from, whoever else is there', async (context) => {
+      const place = await LinkPlace.open(context, await openPlane());
+      await place.call(context);
+      stopTheClock(context);
+      for (let index = 0; index < MAX_LINK_GUESTS; index += 1)
+        await idlers(context, place.port, 1, `127.0.1.${index + 1}`);
+      assert.equal(await (await Stranger.connect(context, place.port, '127.0.2.1')).heard, '');
+      assert.deepEqual(place.failures, ['crowded']);
+      await place.call(context);
+      await place.link(1);
+      assert.deepEqual(place.failures, ['crowded', 'crowded']);
+    });
+
     test('is not troubled by a thousand strangers: a link goes on, and they get nothing', async (context) => {
       const place = await LinkPlace.open(context, await openPlane());
       const caller = await place.call(context);

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import type { Socket } from 'node:net';
@@ -15,6 +16,13 @@ import { KEY, LinkEnd, LinkPlace, PLANES, SECRET, Stranger, codeOf, impostor, us
 
 const TLS = new LinkTls(SECRET);
 const INVITATION = 'transit-relay-cluster/1 tls\n';
+
+const COME_AND_RESET = `
+  const { connect } = require('node:net');
+  for (let come = 0; come < 5; come += 1) {
+    const socket = connect(Number(process.argv[1]), '127.0.0.1', () => socket.resetAndDestroy());
+  }
+`;
 
 function callOf(plane: DataPlane, port: number, tls: LinkTls | null): LinkCall {
   return { plane, key: KEY, tls, address: { host: '127.0.0.1', port }, timeoutMs: 30_000 };
@@ -142,6 +150,15 @@ for (const [name, openPlane] of PLANES) {
       const link = await place.call(context, { tls: TLS });
       link.wire.write(Buffer.from('hello'));
       assert.equal((await (await place.link()).until(5)).toString(), 'hello');
+    });
+
+    test('keeps no place for who is gone before it is accepted', async (context) => {
+      const place = await LinkPlace.open(context, await openPlane(), TLS);
+      // All of it while nothing is accepted here.
+      const { status } = spawnSync(process.execPath, ['-e', COME_AND_RESET, String(place.port)]);
+      assert.equal(status, 0);
+      assert.deepEqual(await place.failed(5), Array(5).fill('left'));
+      assert.equal(place.door.guests, 0);
     });
 
     test('lets nobody in who says again what a relay said', async (context) => {

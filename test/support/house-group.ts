@@ -88,6 +88,7 @@ export class GroupMember implements Elsewhere {
     const elsewhere: Elsewhere = {
       seek: (token) => parts.member?.seek(token) ?? Promise.resolve(null),
       takeOver: (token, owner) => parts.member?.takeOver(token, owner) ?? Promise.resolve(null),
+      isOwner: (token, owner) => parts.member?.isOwner(token, owner) ?? Promise.resolve(true),
       release: (token) => parts.member?.release(token),
       call: (owner) => parts.member?.call(owner) ?? Promise.reject(new Error('not open')),
     };
@@ -117,6 +118,12 @@ export class GroupMember implements Elsewhere {
 
   async takeOver(token: Token, owner: Owner): Promise<Owner | null> {
     const answer = this.#owners.claim(token, this.owner, owner);
+    await this.answers.pass();
+    return answer;
+  }
+
+  async isOwner(token: Token, { id }: Owner): Promise<boolean> {
+    const answer = this.#owners.ownerOf(token)?.id === id;
     await this.answers.pass();
     return answer;
   }

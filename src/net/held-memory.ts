@@ -1,8 +1,11 @@
 /** Copies of less than this are cheap to make anew, in bytes. */
 const LEAST_BYTES = 65_536;
 
-/** Kept for good once they were needed: 4 MiB of memory. */
+/** In use at a time: 4 MiB of memory. */
 const MOST_PIECES = 8;
+
+/** Kept when none is in use, for whoever comes next: 1 MiB. */
+const MOST_IDLE_PIECES = 2;
 
 /**
  * Memory for what receivers did not take, used again and again. A transfer whose receiver is the slower end holds part of a
@@ -36,6 +39,10 @@ export class HeldMemory {
     if (piece === undefined) return;
     this.#pieces.delete(copy);
     this.#free.push(piece);
+    if (this.#free.length < this.#made) return;
+    // Nobody holds anything: a relay at rest gives its memory back.
+    this.#free.splice(MOST_IDLE_PIECES);
+    this.#made = this.#free.length;
   }
 
   #take(): Buffer | null {

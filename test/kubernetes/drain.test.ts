@@ -56,7 +56,7 @@ describe(
         const stopped = relay.stop(manifests.pod.at('terminationGracePeriodSeconds').number ?? 30);
         // Awaited below; where something fails before, that is the fault to tell of.
         stopped.catch(() => undefined);
-        await relay.says(/"pairs":1,"waiting":2,.*"msg":"draining"/u);
+        await relay.says(/"pairs":1,.*"waiting":2,.*"msg":"draining"/u);
         equal((await pod.ask('status', '/readyz')).status, 503);
         equal((await pod.ask('status', '/livez')).status, 200);
         // For the delay, who is waited for still gets in, and nobody else.

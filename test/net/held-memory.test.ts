@@ -28,6 +28,18 @@ describe('memory for what is held', () => {
     assert.ok(randomBytesOf(3, 200_000).equals(third));
   });
 
+  test('is let go of when nobody holds anything, but for two pieces', () => {
+    const memory = new HeldMemory(PIECE_BYTES);
+    const hold = (count: number): Uint8Array[] =>
+      Array.from({ length: count }, (_, index) => memory.copy(randomBytesOf(index, 100_000)));
+    const before = hold(5);
+    const buffers = new Set(before.map((copy) => copy.buffer));
+    for (const copy of before) memory.giveBack(copy);
+    const after = hold(9);
+    assert.equal(after.filter((copy) => buffers.has(copy.buffer)).length, 2);
+    assert.equal(after.filter((copy) => copy.buffer.byteLength === PIECE_BYTES).length, 8);
+  });
+
   test('given back twice is given to one alone', () => {
     const memory = new HeldMemory(PIECE_BYTES);
     const copy = memory.copy(randomBytesOf(1, 100_000));

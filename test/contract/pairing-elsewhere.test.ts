@@ -1,11 +1,18 @@
 import { pairingSuite } from './pairing-suite.ts';
 import { manyHouses } from './place.ts';
 
-pairingSuite({ name: 'two relays', open: () => manyHouses(2), hops: 2, bulkBytes: 5_000_000 });
+pairingSuite({
+  name: 'two relays',
+  open: () => manyHouses(2),
+  hops: 2,
+  canSweep: true,
+  bulkBytes: 5_000_000,
+});
 pairingSuite({
   name: 'two relays with ordinary streams',
   open: () => manyHouses(2, () => ({ ordinaryStreams: true })),
   hops: 2,
+  canSweep: true,
   bulkBytes: 1_000_000,
   pairings: [
     { first: 'tcp', second: 'websocket' },
@@ -17,6 +24,7 @@ pairingSuite({
   name: 'two relays and TLS between them',
   open: () => manyHouses(2, () => ({}), { isEncrypted: true }),
   hops: 2,
+  canSweep: true,
   bulkBytes: 5_000_000,
   pairings: [
     { first: 'tcp', second: 'unix' },

@@ -1,10 +1,17 @@
 import { pairingSuite } from './pairing-suite.ts';
 import { oneHouse } from './place.ts';
 
-pairingSuite({ name: 'shared buffer', open: () => oneHouse(), hops: 1, bulkBytes: 50_000_000 });
+pairingSuite({
+  name: 'shared buffer',
+  open: () => oneHouse(),
+  hops: 1,
+  canSweep: true,
+  bulkBytes: 50_000_000,
+});
 pairingSuite({
   name: 'ordinary streams',
   open: () => oneHouse(() => ({ ordinaryStreams: true })),
   hops: 1,
+  canSweep: true,
   bulkBytes: 10_000_000,
 });

@@ -9,6 +9,7 @@ describe('relay processes and a coordinator', { skip: withoutRedis() }, () => {
     name: 'two processes',
     open: () => ProcessPlace.open(2),
     hops: 2,
+    canSweep: false,
     bulkBytes: 5_000_000,
     pairings: [
       { first: 'tcp', second: 'websocket' },

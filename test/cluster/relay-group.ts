@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
-import { SIDE_A, handshake, randomBytesOf } from '../support/bytes.ts';
+import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
 import { scrape } from '../support/metrics.ts';
 import type { RedisServer } from '../support/redis.ts';
 import { RelayProcess } from '../support/relay-process.ts';
@@ -83,6 +83,20 @@ export async function waits(context: TestContext, relay: RelayProcess, token: st
   await client.send(handshake(token, SIDE_A));
   await figureIs(relay, 'connections_waiting', before + 1);
   return client;
+}
+
+/** Two clients of one token, who come to different relays: the first one's has the token, the other one passes its client on. */
+export async function pairApart(
+  context: TestContext,
+  one: RelayProcess,
+  other: RelayProcess,
+): Promise<readonly [TestClient, TestClient]> {
+  const token = newToken();
+  const a = await waits(context, one, token);
+  await figureIs(one, 'cluster_claims', 1);
+  const b = await visit(context, other);
+  await b.send(handshake(token, SIDE_B));
+  return [a, b];
 }
 
 /** Both hear `ok`, and each gets what the other one sends: what comes is compared. */

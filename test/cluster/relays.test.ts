@@ -8,7 +8,7 @@ import { findProgram } from '../support/programs.ts';
 import { RedisServer, withoutRedis } from '../support/redis.ts';
 import { UsageReader } from '../support/relay-process.ts';
 import { scratch, until } from '../support/scratch.ts';
-import { Group, SECRET, figure, figureIs, keysOf, transfer, visit, waits } from './relay-group.ts';
+import { Group, SECRET, figure, figureIs, keysOf, pairApart, transfer, visit, waits } from './relay-group.ts';
 
 const execFile = promisify(execFileCallback);
 
@@ -92,11 +92,7 @@ describe('relays that are one group', { skip: withoutRedis() }, () => {
     const redis = await RedisServer.start(context);
     await using group = new Group(redis);
     const [leaves, stays] = [await group.add(), await group.add()];
-    const running = newToken();
-    const a = await waits(context, leaves, running);
-    await figureIs(leaves, 'cluster_claims', 1);
-    const b = await visit(context, stays);
-    await b.send(handshake(running, SIDE_B));
+    const [a, b] = await pairApart(context, leaves, stays);
     await Promise.all([a.until(3), b.until(3)]);
     const token = newToken();
     await figureIs(leaves, 'cluster_claims', 0);
@@ -124,11 +120,7 @@ describe('relays that are one group', { skip: withoutRedis() }, () => {
     const redis = await RedisServer.start(context);
     await using group = new Group(redis, { RELAY_DRAIN_TIMEOUT: '100ms' });
     const [one, other] = [await group.add(), await group.add()];
-    const token = newToken();
-    const a = await waits(context, one, token);
-    await figureIs(one, 'cluster_claims', 1);
-    const b = await visit(context, other);
-    await b.send(handshake(token, SIDE_B));
+    const [a, b] = await pairApart(context, one, other);
     await transfer(a, b, 1000);
     other.kill('SIGTERM');
     await other.says(/"pairs":0,"carried":1,"waiting":0,.*"msg":"draining"/u);

@@ -4,7 +4,7 @@ import { hostname, networkInterfaces } from 'node:os';
 import { describe, test } from 'node:test';
 import { SIDE_B, handshake, newToken } from '../support/bytes.ts';
 import { RedisServer, withoutRedis } from '../support/redis.ts';
-import { Group, figure, figureIs, transfer, visit, waits } from './relay-group.ts';
+import { Group, figure, figureIs, pairApart, transfer, visit, waits } from './relay-group.ts';
 
 describe('the settings of a group', { skip: withoutRedis() }, () => {
   test('encrypt links, and relays say so where only one of two does', async (context) => {
@@ -12,11 +12,7 @@ describe('the settings of a group', { skip: withoutRedis() }, () => {
     await using group = new Group(redis, { RELAY_CLUSTER_TLS: 'true' });
     const [one, other] = [await group.add(), await group.add()];
     const plain = await group.add({ RELAY_CLUSTER_TLS: 'false' });
-    const token = newToken();
-    const a = await waits(context, one, token);
-    await figureIs(one, 'cluster_claims', 1);
-    const b = await visit(context, other);
-    await b.send(handshake(token, SIDE_B));
+    const [a, b] = await pairApart(context, one, other);
     await transfer(a, b, 3_000_000);
     a.end();
     await b.closed;

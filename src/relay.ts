@@ -128,6 +128,12 @@ export class Relay {
         'this Node is not known to us: slower, and with more memory for each client',
       );
     }
+    const usesTls = [...raw, ...websocket].some(
+      (endpoint) => endpoint.kind !== 'unix' && endpoint.tls !== null,
+    );
+    if (plane.kind === 'shared buffer' && usesTls && !plane.hasSharedTls) {
+      this.#log.warn('unsupported Node.js version: TLS falls back to standard streams (slower, more memory)');
+    }
     const { trustedProxies } = this.#config;
     const doors = new Doors({
       plane,

@@ -5,12 +5,16 @@ import { acceptHandles, openHandles, secureSocketOf, takeHandle } from './handle
 import type { Handles } from './handle.ts';
 import { ReadPool } from './read-pool.ts';
 import { StreamWire } from './stream-wire.ts';
+import { openTls } from './tls-handle.ts';
+import { TlsContext, TlsStream } from './tls-stream.ts';
 import type { Wire } from './wire.ts';
 
 /** How connections move their bytes: through one shared buffer where this Node allows it, else by its streams. */
 export class DataPlane {
   readonly #handles: Handles | null;
   readonly #pool: ReadPool;
+  /** Undefined until TLS is needed. */
+  #tls: TlsContext | null | undefined;
 
   private constructor(handles: Handles | null, bufferMemoryBytes: number) {
     this.#handles = handles;
@@ -60,11 +64,28 @@ export class DataPlane {
 
   /** Puts TLS on a wire, which is not to be used any more. What it brought already is `firstBytes`. */
   secure(wire: Wire, firstBytes: Uint8Array, context: SecureContext): Wire {
+    const tls = wire instanceof DirectWire ? this.#tlsContext() : null;
+    if (tls !== null) {
+      return new TlsStream(wire, firstBytes, tls, { role: 'server', context, preSharedKey: null });
+    }
     const bytes = Uint8Array.from(firstBytes);
     return this.secureWith(wire, (socket) => {
       socket.unshift(bytes);
       return secureSocketOf(socket, { secureContext: context });
     });
+  }
+
+  /** Whether TLS connections use the shared buffer too. Finds out at the first call, in about 8 ms. */
+  get hasSharedTls(): boolean {
+    return this.#tlsContext() !== null;
+  }
+
+  #tlsContext(): TlsContext | null {
+    if (this.#tls === undefined) {
+      const bindings = this.#handles === null ? null : openTls(this.#handles);
+      this.#tls = bindings === null ? null : new TlsContext(bindings);
+    }
+    return this.#tls;
   }
 
   /** Puts TLS on a wire in a way of one's own. The wire is not to be used any more. */

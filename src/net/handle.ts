@@ -8,7 +8,7 @@ import { getSystemErrorName } from 'node:util';
 import type { Ends } from './wire.ts';
 
 /**
- * Everything that is not Node's public interface is in this file.
+ * Everything that is not Node's public interface is in this file, and for TLS in `tls-handle.ts`.
  *
  * A connection is a handle of libuv's, and Node builds a socket and two streams around it. The relay uses the bare
  * handle: it alone can be told to read into memory of ours, and a connection that only waits costs a fraction of what a
@@ -68,7 +68,7 @@ export class Handles {
    * Writes all of `bytes`, which must stay as they are until `done` is called with whether it worked. That may
    * happen before this returns.
    */
-  write(handle: Handle, bytes: Uint8Array, done: (worked: boolean) => void): void {
+  write(handle: Pick<Handle, 'writeBuffer'>, bytes: Uint8Array, done: (worked: boolean) => void): void {
     const { WriteWrap, streamBaseState, kLastWriteWasAsync } = this.#binding;
     // The request keeps the bytes alive.
     const request = Object.assign(new WriteWrap(), {
@@ -80,7 +80,7 @@ export class Handles {
   }
 
   /** Sends a FIN. `done` is called with whether it worked. */
-  shutdown(handle: Handle, done: (worked: boolean) => void): void {
+  shutdown(handle: Pick<Handle, 'shutdown'>, done: (worked: boolean) => void): void {
     const { ShutdownWrap } = this.#binding;
     const request = Object.assign(new ShutdownWrap(), { oncomplete: (status: number) => done(status === 0) });
     const status = handle.shutdown(request);

@@ -59,12 +59,13 @@ export const SERVED: ReadonlySet<string> = new Set(['sidecar/dashboard/uplot.js'
 /** What is no source, and tells the version. */
 export const DATA: ReadonlySet<string> = new Set(['../package.json']);
 
-/** What runs programs; what finds something there: Node's own parts in one file, and its version in another. */
+/** What runs programs; what finds something there: Node's own parts in two files, and its version in another. */
 export const MAY_TOUCH_PROCESS: ReadonlySet<string> = new Set([
   'program.ts',
   'healthcheck.ts',
   'import.ts',
   'net/handle.ts',
+  'net/tls-handle.ts',
   'process-metrics.ts',
 ]);
 

@@ -1,0 +1,198 @@
+import type { Socket } from 'node:net';
+import { SMALLEST_READ_BYTES } from './read-pool.ts';
+import { TlsHandle } from './tls-handle.ts';
+import type { TlsBindings, TlsCallbacks, TlsOptions } from './tls-handle.ts';
+import { NOTHING } from './wire.ts';
+import type { Ends, Wire, WireHandler } from './wire.ts';
+
+/** - `handshake`: no plaintext can be sent yet; - `open`; - `ended`: no more will be sent; - `closed` */
+type State = 'handshake' | 'open' | 'ended' | 'closed';
+
+/** Plaintext of one read: it is never more than its ciphertext, and a record that was not whole before. */
+const PLAINTEXT_BYTES = 524_288 + 16_384;
+
+/** What all TLS connections of a process share: only one of them decrypts or encrypts at a time. */
+export class TlsContext {
+  readonly bindings: TlsBindings;
+  /** Where the records of one read are joined, so that they are sent on with one write. */
+  readonly plaintext = Buffer.allocUnsafeSlow(PLAINTEXT_BYTES);
+  /** Where the parts of one write are joined: OpenSSL makes full records of one piece. */
+  readonly outgoing = Buffer.allocUnsafeSlow(PLAINTEXT_BYTES);
+
+  constructor(bindings: TlsBindings) {
+    this.bindings = bindings;
+  }
+}
+
+/**
+ * TLS on top of another connection. That one reads when the scheduler allows it, and holds what its receiver does not take, so that
+ * TLS connections share both with all others.
+ *
+ * The records of one read become one piece of plaintext, however small they are: a client that sends a byte in each makes
+ * the relay decrypt each, but pass them on once.
+ */
+export class TlsStream implements Wire, WireHandler, TlsCallbacks {
+  readonly #below: Wire;
+  readonly #context: TlsContext;
+  readonly #tls: TlsHandle;
+  #handler: WireHandler | null = null;
+  #state: State = 'handshake';
+  /** Bytes of plaintext that the current read has brought so far. */
+  #plaintextBytes = 0;
+  #firstBytes: Uint8Array;
+  /** Why the client sends nothing more: `close_notify`, or a fault. */
+  #verdict: 'closed' | 'failed' | null = null;
+  #isReadEnded = false;
+
+  /** @param firstBytes what has been read from `below` already */
+  constructor(below: Wire, firstBytes: Uint8Array, context: TlsContext, options: TlsOptions) {
+    this.#below = below;
+    this.#context = context;
+    this.#tls = new TlsHandle(context.bindings, options, this);
+    this.#firstBytes = Uint8Array.from(firstBytes);
+  }
+
+  get kind(): Wire['kind'] {
+    return this.#below.kind;
+  }
+
+  get ends(): Ends | null {
+    return this.#below.ends;
+  }
+
+  get heldBytes(): number {
+    return this.#below.heldBytes;
+  }
+
+  get deliveredBytes(): number {
+    return this.#below.deliveredBytes;
+  }
+
+  start(handler: WireHandler): void {
+    const isFirst = this.#handler === null;
+    this.#handler = handler;
+    if (!isFirst) return;
+    this.#below.start(this);
+    const bytes = this.#firstBytes;
+    this.#firstBytes = NOTHING;
+    if (bytes.length > 0) this.onBytes(bytes);
+  }
+
+  detach(): Socket {
+    throw new Error('a TLS connection has no socket to give away');
+  }
+
+  write(bytes: Uint8Array): boolean {
+    if (this.#state !== 'open') return true;
+    if (!this.#tls.write(bytes)) this.destroy();
+    return this.#below.heldBytes === 0;
+  }
+
+  writeParts(parts: readonly Uint8Array[]): boolean {
+    return this.write(this.#join(parts));
+  }
+
+  pause(): void {
+    this.#below.pause();
+  }
+
+  resume(): void {
+    this.#below.resume();
+  }
+
+  readLess(): void {
+    this.#below.readLess();
+  }
+
+  probe(): void {
+    this.#below.probe();
+  }
+
+  keepAlive(silenceMs: number): void {
+    this.#below.keepAlive(silenceMs);
+  }
+
+  end(): void {
+    if (this.#state === 'handshake') {
+      this.destroy();
+      return;
+    }
+    if (this.#state !== 'open') return;
+    this.#state = 'ended';
+    this.#tls.shutdown();
+    this.#below.end();
+  }
+
+  destroy(): void {
+    this.#below.destroy();
+  }
+
+  // What comes from the connection below.
+
+  onBytes(ciphertext: Uint8Array): void {
+    if (this.#state === 'closed' || this.#verdict === 'failed') return;
+    this.#plaintextBytes = 0;
+    this.#tls.receive(ciphertext);
+    const bytes = this.#plaintextBytes;
+    // Small records make work: reading less at a time keeps turns of the event loop short.
+    if (ciphertext.length >= SMALLEST_READ_BYTES && bytes < ciphertext.length / 2) this.#below.readLess();
+    if (bytes > 0) this.#handler?.onBytes(this.#context.plaintext.subarray(0, bytes));
+    this.#conclude();
+  }
+
+  onDrain(): void {
+    this.#handler?.onDrain();
+  }
+
+  onEnd(): void {
+    if (this.#isReadEnded) return;
+    this.#isReadEnded = true;
+    this.#handler?.onEnd();
+  }
+
+  onLost(): void {
+    this.#state = 'closed';
+    this.#tls.close();
+    this.#handler?.onLost();
+  }
+
+  // What comes from OpenSSL, while it receives or writes.
+
+  onPlaintext(bytes: Uint8Array): void {
+    this.#context.plaintext.set(bytes, this.#plaintextBytes);
+    this.#plaintextBytes += bytes.length;
+  }
+
+  onClosed(): void {
+    this.#verdict ??= 'closed';
+  }
+
+  onHandshakeDone(): void {
+    if (this.#state === 'handshake') this.#state = 'open';
+  }
+
+  onError(): void {
+    this.#verdict = 'failed';
+  }
+
+  onCiphertext(parts: readonly Uint8Array[]): void {
+    this.#below.writeParts(parts);
+  }
+
+  /** What OpenSSL said while it received, after the plaintext that came before. */
+  #conclude(): void {
+    if (this.#verdict === 'failed') this.destroy();
+    else if (this.#verdict === 'closed') this.onEnd();
+  }
+
+  #join(parts: readonly Uint8Array[]): Uint8Array {
+    const { outgoing } = this.#context;
+    let length = 0;
+    for (const part of parts) {
+      if (length + part.length > outgoing.length) return Buffer.concat(parts);
+      outgoing.set(part, length);
+      length += part.length;
+    }
+    return outgoing.subarray(0, length);
+  }
+}

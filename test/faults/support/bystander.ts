@@ -1,0 +1,308 @@
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import type { Socket } from 'node:net';
+import type { TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { connect as connectTls } from 'node:tls';
+import { Worker, isMainThread, parentPort, workerData } from 'node:worker_threads';
+import { SIDE_A, SIDE_B, handshake, randomBytesOf } from '../../support/bytes.ts';
+
+/** Bytes of one ping. Odd, so that pings do not fall on the same place of a buffer each time. */
+const PING_BYTES = 1021;
+
+/** Time from an answer to the next ping, in milliseconds. */
+const PING_PAUSE_MS = 1;
+
+/** Time from one new pair to the next, in milliseconds. */
+const NEW_PAIR_PAUSE_MS = 100;
+
+/** A new pair that has not met after this time has failed. Milliseconds. */
+const NEW_PAIR_TIMEOUT_MS = 30_000;
+
+/** A thread that does not answer after this time has stopped. Milliseconds. */
+const ANSWER_TIMEOUT_MS = 60_000;
+
+const OK = Buffer.from('ok\n');
+
+export interface BystanderOptions {
+  readonly port: number;
+  /** The relay's address. */
+  readonly host?: string;
+  /** Clients connect from this address. */
+  readonly localAddress?: string;
+  /** Clients use TLS; the certificate is not checked. */
+  readonly tls?: boolean;
+}
+
+/** What the pair and the new pairs experienced from the beginning to the end of a measurement. */
+export interface Measurement {
+  readonly seconds: number;
+  /** Round trips of the running pair: twice through the relay. An unanswered ping counts with its age. */
+  readonly p50Ms: number;
+  readonly maxMs: number;
+  readonly roundTrips: number;
+  /** Time from the first connect to the second `ok`. */
+  readonly newPairP50Ms: number;
+  readonly newPairMaxMs: number;
+  readonly newPairs: number;
+  readonly newPairsFailed: number;
+}
+
+type Order = 'begin' | 'end' | 'finish';
+
+/**
+ * A pair of real clients in a thread of its own. It exchanges counted bytes, compares each one, and measures round trips;
+ * beside it, new pairs meet and leave all the time. A wrong byte, an early end, or a rejected pair fails the test.
+ */
+export class Bystander implements AsyncDisposable {
+  readonly #worker: Worker;
+  #error: Error | null = null;
+  #answer: PromiseWithResolvers<unknown> | null = null;
+
+  private constructor(options: BystanderOptions) {
+    this.#worker = new Worker(new URL(import.meta.url), { workerData: { bystander: options } });
+    this.#worker.on('message', (answer: unknown) => this.#answer?.resolve(answer));
+    this.#worker.on('error', (error) => this.#fail(error instanceof Error ? error : new Error('unknown')));
+    this.#worker.on('exit', () => this.#fail(new Error('the bystander has ended')));
+  }
+
+  /** Resolves when the pair exchanges bytes. */
+  static async start(options: BystanderOptions): Promise<Bystander> {
+    const bystander = new Bystander(options);
+    await bystander.#ask(null);
+    return bystander;
+  }
+
+  measure(ms: number): Promise<Measurement> {
+    return this.measureWhile(() => sleep(ms));
+  }
+
+  /** Measures until `action` is done. */
+  async measureWhile(action: () => Promise<unknown>): Promise<Measurement> {
+    await this.#ask('begin');
+    await action();
+    const measurement = await this.#ask('end');
+    if (!isMeasurement(measurement)) throw new Error('the bystander sent no measurement');
+    return measurement;
+  }
+
+  /** Ends the pair. Resolves with its bytes, both directions together, all of them compared. */
+  async finish(): Promise<number> {
+    return Number(await this.#ask('finish'));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#worker.terminate();
+  }
+
+  async #ask(order: Order | null): Promise<unknown> {
+    if (this.#error !== null) throw this.#error;
+    this.#answer = Promise.withResolvers();
+    if (order !== null) this.#worker.postMessage(order);
+    const timeout = setTimeout(() => this.#fail(new Error('the bystander stalls')), ANSWER_TIMEOUT_MS);
+    try {
+      return await this.#answer.promise;
+    } finally {
+      clearTimeout(timeout);
+    }
+  }
+
+  #fail(error: Error): void {
+    this.#error ??= error;
+    this.#answer?.reject(this.#error);
+  }
+}
+
+/** Prints one row of the table of attacks; `grep 'ATTACK |'` finds all of them. */
+export function reportAttack(
+  context: TestContext,
+  attack: string,
+  idle: Measurement,
+  during: Measurement,
+  ...more: readonly string[]
+): void {
+  const cells = [
+    'ATTACK',
+    attack,
+    `p50 ms ${idle.p50Ms.toFixed(1)} / ${during.p50Ms.toFixed(1)}`,
+    `max ms ${idle.maxMs.toFixed(0)} / ${during.maxMs.toFixed(0)}`,
+    `new pair max ms ${idle.newPairMaxMs.toFixed(0)} / ${during.newPairMaxMs.toFixed(0)}`,
+    `new pairs failed ${idle.newPairsFailed} / ${during.newPairsFailed} of ${during.newPairs}`,
+    ...more,
+  ];
+  context.diagnostic(cells.join(' | '));
+}
+
+function isMeasurement(value: unknown): value is Measurement {
+  return typeof value === 'object' && value !== null && 'maxMs' in value && 'newPairMaxMs' in value;
+}
+
+// From here on: the thread.
+
+/** One connection that has to receive `ok` first. */
+class Client {
+  readonly socket: Socket;
+  #received: Buffer = Buffer.alloc(0);
+  #isEnded = false;
+  #wake: () => void = () => undefined;
+
+  constructor({ port, host = '127.0.0.1', localAddress, tls = false }: BystanderOptions, line: string) {
+    const address = { port, host, ...(localAddress === undefined ? {} : { localAddress }) };
+    this.socket = tls
+      ? connectTls({ ...address, rejectUnauthorized: false })
+      : connect({ ...address, noDelay: true });
+    this.socket.on('data', (bytes: Buffer) => {
+      this.#received = this.#received.length === 0 ? bytes : Buffer.concat([this.#received, bytes]);
+      this.#wake();
+    });
+    const ended = (): void => {
+      this.#isEnded = true;
+      this.#wake();
+    };
+    this.socket.on('end', ended).on('close', ended);
+    // 'close' follows.
+    this.socket.on('error', () => undefined);
+    this.socket.write(line);
+  }
+
+  /** Throws unless the next bytes are these. */
+  async expect(bytes: Uint8Array): Promise<void> {
+    while (this.#received.length < bytes.length) {
+      if (this.#isEnded) throw new Error(`the relay closed a connection of the bystander`);
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+    if (!this.#received.subarray(0, bytes.length).equals(bytes)) throw new Error('wrong bytes');
+    this.#received = this.#received.subarray(bytes.length);
+  }
+
+  async end(): Promise<void> {
+    if (this.socket.destroyed) return;
+    const closed = once(this.socket, 'close');
+    this.socket.end();
+    await closed;
+  }
+}
+
+async function meet(options: BystanderOptions): Promise<[Client, Client]> {
+  const token = randomBytes(32).toString('hex');
+  const clients: [Client, Client] = [
+    new Client(options, handshake(token, SIDE_A)),
+    new Client(options, handshake(token, SIDE_B)),
+  ];
+  try {
+    await Promise.all(clients.map((client) => client.expect(OK)));
+    return clients;
+  } catch (error) {
+    for (const { socket } of clients) socket.destroy();
+    throw error;
+  }
+}
+
+class Thread {
+  readonly #options: BystanderOptions;
+  readonly #pattern = randomBytesOf(1, 1_048_583);
+  #roundTrips: number[] = [];
+  #meetings: number[] = [];
+  #failed = 0;
+  #began = performance.now();
+  #sentAt: number | null = null;
+  #meetingSince: number | null = null;
+  #isStopped = false;
+
+  constructor(options: BystanderOptions) {
+    this.#options = options;
+  }
+
+  /** Runs until the order to finish. Returns the bytes of the pair. */
+  async run(): Promise<number> {
+    const [one, other] = await meet(this.#options);
+    parentPort?.on('message', (order: Order) => this.#obey(order));
+    parentPort?.postMessage('begun');
+    const meetings = this.#meetAgainAndAgain();
+    let bytes = 0;
+    for (let position = 0; !this.#isStopped; position += PING_BYTES) {
+      const start = position % (this.#pattern.length - PING_BYTES);
+      const ping = this.#pattern.subarray(start, start + PING_BYTES);
+      this.#sentAt = performance.now();
+      one.socket.write(ping);
+      await other.expect(ping);
+      other.socket.write(ping);
+      await one.expect(ping);
+      this.#roundTrips.push(performance.now() - this.#sentAt);
+      this.#sentAt = null;
+      bytes += 2 * PING_BYTES;
+      await sleep(PING_PAUSE_MS);
+    }
+    await one.end();
+    await other.end();
+    await meetings;
+    return bytes;
+  }
+
+  #obey(order: Order): void {
+    if (order === 'finish') {
+      this.#isStopped = true;
+    } else if (order === 'begin') {
+      this.#began = performance.now();
+      [this.#roundTrips, this.#meetings, this.#failed] = [[], [], 0];
+      parentPort?.postMessage('begun');
+    } else {
+      parentPort?.postMessage(this.#measurement());
+    }
+  }
+
+  #measurement(): Measurement {
+    const now = performance.now();
+    const since = (at: number | null): number[] => (at === null ? [] : [now - Math.max(at, this.#began)]);
+    const roundTrips = [...this.#roundTrips, ...since(this.#sentAt)].toSorted((a, b) => a - b);
+    const meetings = [...this.#meetings, ...since(this.#meetingSince)].toSorted((a, b) => a - b);
+    const median = (values: readonly number[]): number => values[Math.floor(values.length / 2)] ?? 0;
+    return {
+      seconds: (now - this.#began) / 1000,
+      p50Ms: median(roundTrips),
+      maxMs: roundTrips.at(-1) ?? 0,
+      roundTrips: this.#roundTrips.length,
+      newPairP50Ms: median(meetings),
+      newPairMaxMs: meetings.at(-1) ?? 0,
+      newPairs: this.#meetings.length + this.#failed,
+      newPairsFailed: this.#failed,
+    };
+  }
+
+  async #meetAgainAndAgain(): Promise<void> {
+    while (!this.#isStopped) {
+      const startedAt = performance.now();
+      this.#meetingSince = startedAt;
+      const timeout = new AbortController();
+      try {
+        const tooLate = sleep(NEW_PAIR_TIMEOUT_MS, null, { signal: timeout.signal }).catch(() => null);
+        const clients = await Promise.race([meet(this.#options), tooLate]);
+        if (clients === null) {
+          this.#failed += 1;
+        } else {
+          this.#meetings.push(performance.now() - startedAt);
+          for (const client of clients) await client.end();
+        }
+      } catch {
+        this.#failed += 1;
+      }
+      timeout.abort();
+      this.#meetingSince = null;
+      await sleep(NEW_PAIR_PAUSE_MS);
+    }
+  }
+}
+
+function optionsOf(data: unknown): BystanderOptions | null {
+  const isOurs = typeof data === 'object' && data !== null && 'bystander' in data;
+  return isOurs ? Object.assign({ port: 0 }, data.bystander) : null;
+}
+
+const options = isMainThread ? null : optionsOf(workerData);
+if (options !== null) {
+  parentPort?.postMessage(await new Thread(options).run());
+  parentPort?.close();
+}

@@ -62,11 +62,16 @@ export class DataPlane {
     return new DirectWire(handle, kind, handles, this.#pool);
   }
 
-  /** Puts TLS on a wire, which is not to be used any more. What it brought already is `firstBytes`. */
-  secure(wire: Wire, firstBytes: Uint8Array, context: SecureContext): Wire {
+  /**
+   * Puts TLS on a wire, which is not to be used any more.
+   *
+   * @param firstBytes what it brought already
+   * @param address where the client is; null where that is not known
+   */
+  secure(wire: Wire, firstBytes: Uint8Array, address: string | null, context: SecureContext): Wire {
     const tls = wire instanceof DirectWire ? this.#tlsContext() : null;
     if (tls !== null) {
-      return new TlsStream(wire, firstBytes, tls, { role: 'server', context, preSharedKey: null });
+      return new TlsStream(wire, firstBytes, address, tls, { role: 'server', context, preSharedKey: null });
     }
     const bytes = Uint8Array.from(firstBytes);
     return this.secureWith(wire, (socket) => {

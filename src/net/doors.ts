@@ -82,7 +82,9 @@ export class Doors {
       tls:
         certificate === null
           ? null
-          : { certificate, wrap: (wire, bytes, context) => plane.secure(wire, bytes, context) },
+          : {
+              wrap: (wire, bytes, address) => plane.secure(wire, bytes, address, certificate.context),
+            },
       comesFrom: reception.asksForAddresses
         ? (arrival, address, comesFromHere) => reception.comesFrom(arrival, address, comesFromHere)
         : null,

@@ -1,4 +1,3 @@
-import type { SecureContext } from 'node:tls';
 import { parseProxyHeader } from '../protocol/proxy-header.ts';
 import type { Arrival, ArrivalOwner } from './arrival.ts';
 import type { TrustedProxies } from './trusted-proxies.ts';
@@ -12,11 +11,7 @@ export interface Rooms {
   /** What speaks HTTP: WebSocket clients and browsers. */
   http(wire: Wire, arrival: Arrival, firstBytes: Uint8Array): void;
   /** Null: TLS is not spoken here. */
-  readonly tls: {
-    /** The one to use for whoever comes now. */
-    readonly certificate: { readonly context: SecureContext };
-    wrap(wire: Wire, firstBytes: Uint8Array, context: SecureContext): Wire;
-  } | null;
+  readonly tls: { wrap(wire: Wire, firstBytes: Uint8Array, address: string | null): Wire } | null;
   /** Null: nobody is believed to come for somebody else. */
   readonly proxies: TrustedProxies | null;
   /** False: it has to be closed at once. Null: nobody asks where connections come from. */
@@ -46,6 +41,8 @@ export class Entrance implements WireHandler, ArrivalOwner {
   #head: Uint8Array = NOTHING;
   readonly #isInsideTls: boolean;
   #mayBeProxied = false;
+  /** The client's, where a proxy has said it. */
+  #address: string | null = null;
 
   constructor(wire: Wire, arrival: Arrival, rooms: Rooms, isInsideTls = false) {
     this.#wire = wire;
@@ -128,6 +125,7 @@ export class Entrance implements WireHandler, ArrivalOwner {
     this.#mayBeProxied = false;
     if (header.kind !== 'proxy') return head;
     const { address } = header;
+    this.#address = address;
     // What this proxy had from another trusted one, that one may tell whom it is from.
     if (address === null || this.#rooms.proxies?.trusts(address) === true) return header.rest;
     // By way of a proxy: not of this machine.
@@ -141,7 +139,7 @@ export class Entrance implements WireHandler, ArrivalOwner {
       this.#head = NOTHING;
     } else if (tls !== null && !this.#isInsideTls && head[0] === TLS_HANDSHAKE) {
       this.#arrival.failure = 'tls';
-      const inside = tls.wrap(this.#wire, head, tls.certificate.context);
+      const inside = tls.wrap(this.#wire, head, this.#address ?? this.#wire.ends?.remote ?? null);
       new Entrance(inside, this.#arrival, this.#rooms, true).start();
     } else if (raw === null || startsWithGet(head)) {
       this.#arrival.failure = 'http';

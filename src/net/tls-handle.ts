@@ -189,14 +189,14 @@ export class TlsBindings {
 
   createStream(): JsStream {
     const stream = new this.#newStream();
-    if (hasMethods<JsStream>(stream, STREAM_METHODS)) return stream;
+    if (isJsStream(stream)) return stream;
     throw new TypeError('unexpected JSStream');
   }
 
   wrap(stream: JsStream, context: SecureContext, isServer: boolean): TlsWrap {
     const wrap = this.#wrap(stream, Reflect.get(context, 'context'), isServer, false);
     // OpenSSL's end refers to the stream by a bare pointer: this keeps the garbage collector off.
-    if (hasMethods<TlsWrap>(wrap, WRAP_METHODS)) return Object.assign(wrap, { parent: stream });
+    if (isTlsWrap(wrap)) return Object.assign(wrap, { parent: stream });
     throw new TypeError('unexpected TLSWrap');
   }
 
@@ -286,7 +286,15 @@ function canExchange(bindings: TlsBindings): boolean {
   return log.join() === 'client ready,server ready,ping,pong,client closed';
 }
 
-function hasMethods<T extends object>(value: unknown, names: readonly string[]): value is T {
+function isJsStream(value: unknown): value is JsStream {
+  return hasMethods(value, STREAM_METHODS);
+}
+
+function isTlsWrap(value: unknown): value is TlsWrap {
+  return hasMethods(value, WRAP_METHODS);
+}
+
+function hasMethods(value: unknown, names: readonly string[]): boolean {
   return (
     typeof value === 'object' &&
     value !== null &&

@@ -1,4 +1,6 @@
 import type { Socket } from 'node:net';
+import { HandshakeQueue } from '../limits/handshake-queue.ts';
+import type { HandshakeStep } from '../limits/handshake-queue.ts';
 import { SMALLEST_READ_BYTES } from './read-pool.ts';
 import { TlsHandle } from './tls-handle.ts';
 import type { TlsBindings, TlsCallbacks, TlsOptions } from './tls-handle.ts';
@@ -18,6 +20,10 @@ export class TlsContext {
   readonly plaintext = Buffer.allocUnsafeSlow(PLAINTEXT_BYTES);
   /** Where the parts of one write are joined: OpenSSL makes full records of one piece. */
   readonly outgoing = Buffer.allocUnsafeSlow(PLAINTEXT_BYTES);
+  readonly handshakes = new HandshakeQueue(
+    () => performance.now(),
+    (run) => setImmediate(run),
+  );
 
   constructor(bindings: TlsBindings) {
     this.bindings = bindings;
@@ -31,25 +37,41 @@ export class TlsContext {
  * The records of one read become one piece of plaintext, however small they are: a client that sends a byte in each makes
  * the relay decrypt each, but pass them on once.
  */
-export class TlsStream implements Wire, WireHandler, TlsCallbacks {
+export class TlsStream implements Wire, WireHandler, TlsCallbacks, HandshakeStep {
   readonly #below: Wire;
   readonly #context: TlsContext;
-  readonly #tls: TlsHandle;
+  readonly #options: TlsOptions;
+  readonly #address: string | null;
+  /** Null until the first handshake step: connections that wait for theirs need little memory. */
+  #tls: TlsHandle | null = null;
   #handler: WireHandler | null = null;
   #state: State = 'handshake';
+  /** Ciphertext of the handshake that has not been looked at. */
+  #early: Uint8Array;
+  /** A step of the handshake waits for its turn; nothing is read until then. */
+  #isQueued = false;
   /** Bytes of plaintext that the current read has brought so far. */
   #plaintextBytes = 0;
-  #firstBytes: Uint8Array;
   /** Why the client sends nothing more: `close_notify`, or a fault. */
   #verdict: 'closed' | 'failed' | null = null;
   #isReadEnded = false;
 
-  /** @param firstBytes what has been read from `below` already */
-  constructor(below: Wire, firstBytes: Uint8Array, context: TlsContext, options: TlsOptions) {
+  /**
+   * @param firstBytes what has been read from `below` already
+   * @param address where the client is; null where that is not known
+   */
+  constructor(
+    below: Wire,
+    firstBytes: Uint8Array,
+    address: string | null,
+    context: TlsContext,
+    options: TlsOptions,
+  ) {
     this.#below = below;
     this.#context = context;
-    this.#tls = new TlsHandle(context.bindings, options, this);
-    this.#firstBytes = Uint8Array.from(firstBytes);
+    this.#options = options;
+    this.#address = address;
+    this.#early = Uint8Array.from(firstBytes);
   }
 
   get kind(): Wire['kind'] {
@@ -73,9 +95,7 @@ export class TlsStream implements Wire, WireHandler, TlsCallbacks {
     this.#handler = handler;
     if (!isFirst) return;
     this.#below.start(this);
-    const bytes = this.#firstBytes;
-    this.#firstBytes = NOTHING;
-    if (bytes.length > 0) this.onBytes(bytes);
+    this.#enterQueue();
   }
 
   detach(): Socket {
@@ -84,7 +104,7 @@ export class TlsStream implements Wire, WireHandler, TlsCallbacks {
 
   write(bytes: Uint8Array): boolean {
     if (this.#state !== 'open') return true;
-    if (!this.#tls.write(bytes)) this.destroy();
+    if (this.#tls?.write(bytes) !== true) this.destroy();
     return this.#below.heldBytes === 0;
   }
 
@@ -119,7 +139,7 @@ export class TlsStream implements Wire, WireHandler, TlsCallbacks {
     }
     if (this.#state !== 'open') return;
     this.#state = 'ended';
-    this.#tls.shutdown();
+    this.#tls?.shutdown();
     this.#below.end();
   }
 
@@ -130,14 +150,13 @@ export class TlsStream implements Wire, WireHandler, TlsCallbacks {
   // What comes from the connection below.
 
   onBytes(ciphertext: Uint8Array): void {
-    if (this.#state === 'closed' || this.#verdict === 'failed') return;
-    this.#plaintextBytes = 0;
-    this.#tls.receive(ciphertext);
-    const bytes = this.#plaintextBytes;
-    // Small records make work: reading less at a time keeps turns of the event loop short.
-    if (ciphertext.length >= SMALLEST_READ_BYTES && bytes < ciphertext.length / 2) this.#below.readLess();
-    if (bytes > 0) this.#handler?.onBytes(this.#context.plaintext.subarray(0, bytes));
-    this.#conclude();
+    if (this.#state === 'handshake') {
+      // The read buffer is not ours to keep.
+      this.#early = Buffer.concat([this.#early, ciphertext]);
+      this.#enterQueue();
+    } else {
+      this.#receive(ciphertext);
+    }
   }
 
   onDrain(): void {
@@ -151,9 +170,26 @@ export class TlsStream implements Wire, WireHandler, TlsCallbacks {
   }
 
   onLost(): void {
+    if (this.#isQueued) this.#context.handshakes.cancel(this.#address, this);
     this.#state = 'closed';
-    this.#tls.close();
+    this.#tls?.close();
     this.#handler?.onLost();
+  }
+
+  // What comes from the handshake queue.
+
+  run(): void {
+    if (this.#state === 'closed') return;
+    const ciphertext = this.#early;
+    this.#early = NOTHING;
+    this.#isQueued = false;
+    this.#tls ??= new TlsHandle(this.#context.bindings, this.#options, this);
+    this.#below.resume();
+    this.#receive(ciphertext);
+  }
+
+  reject(): void {
+    this.destroy();
   }
 
   // What comes from OpenSSL, while it receives or writes.
@@ -177,6 +213,24 @@ export class TlsStream implements Wire, WireHandler, TlsCallbacks {
 
   onCiphertext(parts: readonly Uint8Array[]): void {
     this.#below.writeParts(parts);
+  }
+
+  #enterQueue(): void {
+    if (this.#early.length === 0 || this.#isQueued) return;
+    this.#isQueued = true;
+    this.#below.pause();
+    this.#context.handshakes.enter(this.#address, this);
+  }
+
+  #receive(ciphertext: Uint8Array): void {
+    if (this.#state === 'closed' || this.#verdict === 'failed') return;
+    this.#plaintextBytes = 0;
+    this.#tls?.receive(ciphertext);
+    const bytes = this.#plaintextBytes;
+    // Small records make work: reading less at a time keeps turns of the event loop short.
+    if (ciphertext.length >= SMALLEST_READ_BYTES && bytes < ciphertext.length / 2) this.#below.readLess();
+    if (bytes > 0) this.#handler?.onBytes(this.#context.plaintext.subarray(0, bytes));
+    this.#conclude();
   }
 
   /** What OpenSSL said while it received, after the plaintext that came before. */

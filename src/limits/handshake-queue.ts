@@ -1,0 +1,179 @@
+import { hash, randomBytes } from 'node:crypto';
+import { addressPrefix } from './address-prefix.ts';
+
+/**
+ * Time that handshakes get in one turn of the event loop, in milliseconds, and at least one handshake. One with RSA 4096 takes about
+ * 4 ms, one with ECDSA P-256 about 0.3 ms.
+ */
+const TURN_MS = 5;
+
+/** Handshakes that wait at once: a second's work with RSA 4096. A client that waits longer gives up anyway. */
+const MAX_WAITING = 256;
+
+/** What a network has used counts half after this time, in milliseconds. */
+const HALF_LIFE_MS = 10_000;
+
+/** Networks that are remembered; one takes about 200 bytes. */
+const MAX_NETWORKS = 4096;
+
+const SALT_BYTES = 32;
+
+/** One step of a TLS handshake: up to several milliseconds of this process. */
+export interface HandshakeStep {
+  run(): void;
+  /** There is no room for it. */
+  reject(): void;
+}
+
+/** The steps and the recent use of one address prefix. */
+interface Network {
+  readonly key: string;
+  readonly waiting: HandshakeStep[];
+  /** Milliseconds of computing, as of `countedAt`. */
+  usedMs: number;
+  countedAt: number;
+}
+
+/**
+ * Decides which TLS handshakes this process computes next, since each of them takes it up to several milliseconds and anybody may ask for
+ * one. Handshakes get a bounded time in each turn of the event loop, so that transfers go on beside them. The network that has used the
+ * least lately is first, so that a flood from one network delays that network only.
+ *
+ * Addresses are not kept: a network is known by a hash of its prefix with a salt that never leaves the memory.
+ */
+export class HandshakeQueue {
+  readonly #clock: () => number;
+  readonly #nextTurn: (run: () => void) => void;
+  readonly #salt = randomBytes(SALT_BYTES).toString('hex');
+  readonly #networks = new Map<string, Network>();
+  #waiting = 0;
+  /** Milliseconds of this turn that handshakes have taken. */
+  #spentMs = 0;
+  #isTurnDue = false;
+
+  /**
+   * @param clock monotonic, in milliseconds
+   * @param nextTurn calls a function in the next turn of the event loop, once there was time for everything else
+   */
+  constructor(clock: () => number, nextTurn: (run: () => void) => void) {
+    this.#clock = clock;
+    this.#nextTurn = nextTurn;
+  }
+
+  /** Steps that wait. */
+  get waiting(): number {
+    return this.#waiting;
+  }
+
+  /** Networks that are remembered. */
+  get networks(): number {
+    return this.#networks.size;
+  }
+
+  /**
+   * Runs a step now or in a later turn. When too many wait, one of the network with the most waiting steps is rejected: this one, where
+   * that network is its own, else the one that has waited longest there.
+   *
+   * @param address where the client is, or null where that is not known; those count as one network
+   */
+  enter(address: string | null, step: HandshakeStep): void {
+    const network = this.#networkOf(address);
+    if (this.#waiting === 0 && this.#spentMs < TURN_MS) {
+      this.#run(network, step);
+      this.#scheduleTurn();
+      return;
+    }
+    if (this.#waiting >= MAX_WAITING && !this.#makeRoom(network)) {
+      step.reject();
+      return;
+    }
+    network.waiting.push(step);
+    this.#waiting += 1;
+    this.#scheduleTurn();
+  }
+
+  /** Takes back a step that waits. Does nothing for others. */
+  cancel(address: string | null, step: HandshakeStep): void {
+    const { waiting } = this.#networkOf(address);
+    const index = waiting.indexOf(step);
+    if (index === -1) return;
+    waiting.splice(index, 1);
+    this.#waiting -= 1;
+  }
+
+  #scheduleTurn(): void {
+    if (this.#isTurnDue) return;
+    this.#isTurnDue = true;
+    this.#nextTurn(() => {
+      this.#isTurnDue = false;
+      this.#takeTurn();
+    });
+  }
+
+  #takeTurn(): void {
+    this.#spentMs = 0;
+    while (this.#waiting > 0 && this.#spentMs < TURN_MS) {
+      const network = this.#least();
+      const step = network?.waiting.shift();
+      if (network === null || step === undefined) return;
+      this.#waiting -= 1;
+      this.#run(network, step);
+    }
+    if (this.#spentMs > 0) this.#scheduleTurn();
+  }
+
+  #run(network: Network, step: HandshakeStep): void {
+    const startedAt = this.#clock();
+    step.run();
+    const endedAt = this.#clock();
+    const tookMs = endedAt - startedAt;
+    this.#spentMs += tookMs;
+    network.usedMs = this.#used(network, endedAt) + tookMs;
+    network.countedAt = endedAt;
+  }
+
+  #used({ usedMs, countedAt }: Network, now: number): number {
+    return usedMs * 0.5 ** ((now - countedAt) / HALF_LIFE_MS);
+  }
+
+  /** The network with waiting steps that has used the least. */
+  #least(): Network | null {
+    const now = this.#clock();
+    let least: Network | null = null;
+    let leastMs = Infinity;
+    for (const network of this.#networks.values()) {
+      if (network.waiting.length === 0) continue;
+      const usedMs = this.#used(network, now);
+      if (usedMs < leastMs) [least, leastMs] = [network, usedMs];
+    }
+    return least;
+  }
+
+  /** Rejects a step of the network that has the most, for one of `newcomer`. False where that is `newcomer` itself. */
+  #makeRoom(newcomer: Network): boolean {
+    let most = newcomer;
+    for (const network of this.#networks.values()) {
+      if (network.waiting.length > most.waiting.length) most = network;
+    }
+    const step = most === newcomer ? undefined : most.waiting.shift();
+    if (step === undefined) return false;
+    this.#waiting -= 1;
+    step.reject();
+    return true;
+  }
+
+  #networkOf(address: string | null): Network {
+    const key = address === null ? '' : hash('sha256', this.#salt + addressPrefix(address), 'base64');
+    const known = this.#networks.get(key);
+    if (known !== undefined) return known;
+    if (this.#networks.size >= MAX_NETWORKS) this.#forgetIdle();
+    const network: Network = { key, waiting: [], usedMs: 0, countedAt: this.#clock() };
+    this.#networks.set(key, network);
+    return network;
+  }
+
+  /** Forgets the networks that have no waiting step. */
+  #forgetIdle(): void {
+    for (const [key, { waiting }] of this.#networks) if (waiting.length === 0) this.#networks.delete(key);
+  }
+}

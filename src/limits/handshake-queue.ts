@@ -2,10 +2,16 @@ import { hash, randomBytes } from 'node:crypto';
 import { addressPrefix } from './address-prefix.ts';
 
 /**
- * Time that handshakes get in one turn of the event loop, in milliseconds, and at least one handshake. One with RSA 4096 takes about
- * 4 ms, one with ECDSA P-256 about 0.3 ms.
+ * Time that handshakes may take at once, in milliseconds; the last one may exceed it. One with RSA 4096 takes about 5 ms, one with
+ * ECDSA P-256 about 0.3 ms.
  */
-const TURN_MS = 5;
+const BURST_MS = 5;
+
+/**
+ * Share of the time that handshakes get while steps wait. The event loop accepts one connection in each turn: if handshakes
+ * made all turns long, new clients would wait in the listen backlog.
+ */
+const SHARE = 0.5;
 
 /** Handshakes that wait at once: a second's work with RSA 4096. A client that waits longer gives up anyway. */
 const MAX_WAITING = 256;
@@ -36,7 +42,7 @@ interface Network {
 
 /**
  * Decides which TLS handshakes this process computes next, since each of them takes it up to several milliseconds and anybody may ask for
- * one. Handshakes get a bounded time in each turn of the event loop, so that transfers go on beside them. The network that has used the
+ * one. Handshakes get a bounded time at once and half of it overall, so that transfers go on beside them. The network that has used the
  * least lately is first, so that a flood from one network delays that network only.
  *
  * Addresses are not kept: a network is known by a hash of its prefix with a salt that never leaves the memory.
@@ -47,8 +53,9 @@ export class HandshakeQueue {
   readonly #salt = randomBytes(SALT_BYTES).toString('hex');
   readonly #networks = new Map<string, Network>();
   #waiting = 0;
-  /** Milliseconds of this turn that handshakes have taken. */
-  #spentMs = 0;
+  /** Milliseconds that handshakes may take now, as of `#refilledAt`; below zero after a long one. */
+  #allowanceMs = BURST_MS;
+  #refilledAt = 0;
   #isTurnDue = false;
 
   /**
@@ -58,6 +65,7 @@ export class HandshakeQueue {
   constructor(clock: () => number, nextTurn: (run: () => void) => void) {
     this.#clock = clock;
     this.#nextTurn = nextTurn;
+    this.#refilledAt = clock();
   }
 
   /** Steps that wait. */
@@ -78,9 +86,8 @@ export class HandshakeQueue {
    */
   enter(address: string | null, step: HandshakeStep): void {
     const network = this.#networkOf(address);
-    if (this.#waiting === 0 && this.#spentMs < TURN_MS) {
+    if (this.#waiting === 0 && this.#mayRun()) {
       this.#run(network, step);
-      this.#scheduleTurn();
       return;
     }
     if (this.#waiting >= MAX_WAITING && !this.#makeRoom(network)) {
@@ -111,15 +118,23 @@ export class HandshakeQueue {
   }
 
   #takeTurn(): void {
-    this.#spentMs = 0;
-    while (this.#waiting > 0 && this.#spentMs < TURN_MS) {
+    while (this.#waiting > 0 && this.#mayRun()) {
       const network = this.#least();
       const step = network?.waiting.shift();
       if (network === null || step === undefined) return;
       this.#waiting -= 1;
       this.#run(network, step);
     }
-    if (this.#spentMs > 0) this.#scheduleTurn();
+    if (this.#waiting > 0) this.#scheduleTurn();
+  }
+
+  /** A token bucket of time. */
+  #mayRun(): boolean {
+    const now = this.#clock();
+    const othersMs = now - this.#refilledAt;
+    this.#allowanceMs = Math.min(BURST_MS, this.#allowanceMs + (othersMs * SHARE) / (1 - SHARE));
+    this.#refilledAt = now;
+    return this.#allowanceMs > 0;
   }
 
   #run(network: Network, step: HandshakeStep): void {
@@ -127,7 +142,8 @@ export class HandshakeQueue {
     step.run();
     const endedAt = this.#clock();
     const tookMs = endedAt - startedAt;
-    this.#spentMs += tookMs;
+    this.#allowanceMs -= tookMs;
+    this.#refilledAt = endedAt;
     network.usedMs = this.#used(network, endedAt) + tookMs;
     network.countedAt = endedAt;
   }

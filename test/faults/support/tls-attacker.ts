@@ -1,0 +1,137 @@
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import type { Socket } from 'node:net';
+import { duplexPair } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { connect as connectTls } from 'node:tls';
+import type { TLSSocket } from 'node:tls';
+import { SIDE_A, SIDE_B, handshake, newToken } from '../../support/bytes.ts';
+
+/**
+ * Attacks that use TLS, run as `node tls-attacker.ts ATTACK PORT COUNT SECONDS`. Prints a line `ready` when the attack runs, and `done N`
+ * at its end, with the number of connections that were made.
+ */
+const ATTACKS: Readonly<Record<string, (port: number, count: number, seconds: number) => Promise<number>>> = {
+  'one-byte-records': oneByteRecords,
+  'stalled-pairs': stalledPairs,
+  'client-hellos': clientHellos,
+};
+
+/** Records of one byte that are sent over and over again. */
+const RECORDS = 20_000;
+
+/** TLS over a stream whose ciphertext can be collected. */
+interface Client {
+  readonly secured: TLSSocket;
+  readonly socket: Socket;
+  /** Ciphertext is collected here instead of being sent. */
+  collected: Buffer[] | null;
+}
+
+async function dial(port: number): Promise<Client> {
+  const socket = connect({ port, host: '127.0.0.1' });
+  socket.on('error', () => undefined);
+  await once(socket, 'connect');
+  const [inside, outside] = duplexPair();
+  const secured = connectTls({ socket: inside, rejectUnauthorized: false });
+  secured.on('error', () => undefined);
+  const client: Client = { secured, socket, collected: null };
+  outside.on('data', (bytes: Buffer) => {
+    if (client.collected === null) socket.write(bytes);
+    else client.collected.push(bytes);
+  });
+  socket.on('data', (bytes) => outside.write(bytes));
+  await once(secured, 'secureConnect');
+  return client;
+}
+
+async function pair(port: number): Promise<[Client, Client]> {
+  const token = newToken();
+  const clients: [Client, Client] = [await dial(port), await dial(port)];
+  const met = clients.map(({ secured }) => once(secured, 'data'));
+  clients[0].secured.write(handshake(token, SIDE_A));
+  clients[1].secured.write(handshake(token, SIDE_B));
+  await Promise.all(met);
+  return clients;
+}
+
+/** Each pair sends records of one byte as fast as the relay takes them. */
+async function oneByteRecords(port: number, count: number, seconds: number): Promise<number> {
+  const bursts: { readonly client: Client; readonly ciphertext: Buffer[] }[] = [];
+  for (let index = 0; index < count; index += 1) {
+    const [sender, receiver] = await pair(port);
+    receiver.secured.resume();
+    const collected: Buffer[] = [];
+    sender.collected = collected;
+    const rounds = Math.max(1, Math.round((seconds * 25) / count));
+    for (let record = 0; record < (RECORDS * rounds) / 25; record += 1)
+      await new Promise<void>((resolve) => sender.secured.write('x', () => resolve()));
+    bursts.push({ client: sender, ciphertext: collected });
+  }
+  say('ready');
+  for (const { client, ciphertext } of bursts) client.socket.write(Buffer.concat(ciphertext));
+  await sleep(seconds * 1000);
+  return 2 * count;
+}
+
+/** The receivers of these pairs do not read. */
+async function stalledPairs(port: number, count: number, seconds: number): Promise<number> {
+  const chunk = Buffer.alloc(262_144);
+  for (let index = 0; index < count; index += 1) {
+    const token = newToken();
+    const [sender, receiver] = [await dialPlain(port), await dialPlain(port)];
+    const met = [sender, receiver].map((socket) => once(socket, 'data'));
+    sender.write(handshake(token, SIDE_A));
+    receiver.write(handshake(token, SIDE_B));
+    await Promise.all(met);
+    receiver.pause();
+    const pump = (): void => {
+      while (sender.write(chunk));
+    };
+    sender.on('drain', pump);
+    pump();
+  }
+  await sleep(2000);
+  say('ready');
+  await sleep(seconds * 1000);
+  return 2 * count;
+}
+
+async function dialPlain(port: number): Promise<TLSSocket> {
+  const socket = connectTls({ port, host: '127.0.0.1', rejectUnauthorized: false });
+  socket.on('error', () => undefined);
+  await once(socket, 'secureConnect');
+  return socket;
+}
+
+/** `count` connections a second from one address that send a ClientHello and wait for the answer. */
+async function clientHellos(port: number, count: number, seconds: number): Promise<number> {
+  const [here, there] = duplexPair();
+  connectTls({ socket: here }).on('error', () => undefined);
+  const [hello]: unknown[] = await once(there, 'data');
+  if (!(hello instanceof Uint8Array)) throw new Error('no ClientHello');
+  say('ready');
+  let made = 0;
+  const startedAt = performance.now();
+  for (;;) {
+    const elapsed = (performance.now() - startedAt) / 1000;
+    if (elapsed > seconds) return made;
+    for (; made < elapsed * count; made += 1) {
+      const socket = connect({ port, host: '127.0.0.1', localAddress: '127.0.0.2' });
+      socket.on('error', () => undefined);
+      socket.on('data', () => socket.destroy());
+      socket.write(hello);
+    }
+    await sleep(5);
+  }
+}
+
+function say(line: string): void {
+  process.stdout.write(`${line}\n`);
+}
+
+const [attack = '', port, count, seconds] = process.argv.slice(2);
+const run = ATTACKS[attack];
+if (run === undefined) throw new Error(`unknown attack "${attack}"`);
+say(`done ${await run(Number(port), Number(count), Number(seconds))}`);
+process.exit(0);

@@ -1,0 +1,81 @@
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import type { TestContext } from 'node:test';
+import { CertificatePlace } from '../support/certificate-place.ts';
+import { makeIdentity } from '../support/certificates.ts';
+import type { IdentityOptions } from '../support/certificates.ts';
+import { Program } from '../support/programs.ts';
+import { RelayProcess } from '../support/relay-process.ts';
+import { Bystander, reportAttack } from './support/bystander.ts';
+
+const ATTACKER = join(import.meta.dirname, 'support', 'tls-attacker.ts');
+
+/** Far above what a bystander waits, and far below what it waited before handshakes and small records were scheduled. */
+const LONGEST_STALL_MS = 400;
+
+const MIB = 2 ** 20;
+
+async function startRelay(
+  context: TestContext,
+  identity: IdentityOptions = {},
+  settings: Readonly<Record<string, string>> = {},
+): Promise<RelayProcess> {
+  const { files } = await CertificatePlace.open(context, makeIdentity('localhost', identity));
+  return RelayProcess.start({
+    RELAY_LISTEN: `ssl:0:interface=127.0.0.1:privateKey=${files.keyPath}:certKey=${files.certificatePath}`,
+    ...settings,
+  });
+}
+
+function attackBy(attack: string, relay: RelayProcess, count: number, seconds: number): Program {
+  const numbers = [relay.port('raw'), count, seconds].map(String);
+  return new Program([process.execPath, ATTACKER, attack, ...numbers]);
+}
+
+describe('hostile TLS clients', () => {
+  for (const pairs of [1, 20]) {
+    test(`do not stall others with records of one byte, ${pairs} at once`, async (context) => {
+      await using relay = await startRelay(context);
+      await using bystander = await Bystander.start({ port: relay.port('raw') });
+      const idle = await bystander.measure(1000);
+      await using attack = attackBy('one-byte-records', relay, pairs, 4);
+      await attack.waitForOutput(/ready\n/u);
+      const during = await bystander.measureWhile(() => attack.waitForOutput(/done \d+\n/u));
+      reportAttack(context, `TLS records of one byte, ${pairs} pairs`, idle, during);
+      assert.ok(during.maxMs < LONGEST_STALL_MS, `${during.maxMs} ms`);
+      await bystander.finish();
+      await relay.stop();
+    });
+  }
+
+  test('do not keep others out with ClientHellos, where a handshake takes several milliseconds', async (context) => {
+    await using relay = await startRelay(context, { type: 'rsa', bits: 4096 });
+    await using bystander = await Bystander.start({ port: relay.port('raw'), tls: true });
+    const idle = await bystander.measure(1000);
+    await using attack = attackBy('client-hellos', relay, 600, 6);
+    await attack.waitForOutput(/ready\n/u);
+    const during = await bystander.measureWhile(() => attack.waitForOutput(/done \d+\n/u));
+    reportAttack(context, '600 ClientHellos/s, RSA 4096', idle, during);
+    assert.ok(during.maxMs < LONGEST_STALL_MS, `${during.maxMs} ms`);
+    assert.ok(during.newPairMaxMs < 1000, `${during.newPairMaxMs} ms`);
+    assert.equal(during.newPairsFailed, 0);
+    await bystander.finish();
+    await relay.stop();
+  });
+
+  test('are held within the budget for stalled receivers', async (context) => {
+    await using relay = await startRelay(context, {}, { RELAY_BUFFER_MEMORY: '8MiB' });
+    const pairs = 200;
+    await using attack = attackBy('stalled-pairs', relay, pairs, 1);
+    await attack.waitForOutput(/ready\n/u);
+    const status = await fetch(`http://127.0.0.1:${relay.port('status')}/metrics`);
+    const [, held] = /^transit_relay_held_bytes (\d+)/mu.exec(await status.text()) ?? [];
+    context.diagnostic(`ATTACK | ${pairs} stalled TLS pairs | held MiB ${(Number(held) / MIB).toFixed(1)}`);
+    assert.ok(Number(held) > 0, 'what is held for TLS clients is counted');
+    // The smallest read for each pair, beside the budget.
+    assert.ok(Number(held) <= 8 * MIB + pairs * 32 * 1024, `${held} bytes are held`);
+    await attack.waitForOutput(/done \d+\n/u);
+    await relay.stop();
+  });
+});

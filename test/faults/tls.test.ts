@@ -34,20 +34,18 @@ function attackBy(attack: string, relay: RelayProcess, count: number, seconds: n
 }
 
 describe('hostile TLS clients', () => {
-  for (const pairs of [1, 20]) {
-    test(`do not stall others with records of one byte, ${pairs} at once`, async (context) => {
-      await using relay = await startRelay(context);
-      await using bystander = await Bystander.start({ port: relay.port('raw') });
-      const idle = await bystander.measure(1000);
-      await using attack = attackBy('one-byte-records', relay, pairs, 4);
-      await attack.waitForOutput(/ready\n/u);
-      const during = await bystander.measureWhile(() => attack.waitForOutput(/done \d+\n/u));
-      reportAttack(context, `TLS records of one byte, ${pairs} pairs`, idle, during);
-      assert.ok(during.maxMs < LONGEST_STALL_MS, `${during.maxMs} ms`);
-      await bystander.finish();
-      await relay.stop();
-    });
-  }
+  test('do not stall others with records of one byte', async (context) => {
+    await using relay = await startRelay(context);
+    await using bystander = await Bystander.start({ port: relay.port('raw') });
+    const idle = await bystander.measure(1000);
+    await using attack = attackBy('one-byte-records', relay, 20, 4);
+    await attack.waitForOutput(/ready\n/u);
+    const during = await bystander.measureWhile(() => attack.waitForOutput(/done \d+\n/u));
+    reportAttack(context, 'TLS records of one byte, 20 pairs', idle, during);
+    assert.ok(during.maxMs < LONGEST_STALL_MS, `${during.maxMs} ms`);
+    await bystander.finish();
+    await relay.stop();
+  });
 
   test('do not keep others out with ClientHellos, where a handshake takes several milliseconds', async (context) => {
     await using relay = await startRelay(context, { type: 'rsa', bits: 4096 });

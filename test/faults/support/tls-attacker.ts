@@ -17,8 +17,8 @@ const ATTACKS: Readonly<Record<string, (port: number, count: number, seconds: nu
   'client-hellos': clientHellos,
 };
 
-/** Records of one byte that are sent over and over again. */
-const RECORDS = 20_000;
+/** Records of one byte that all pairs send together: as many as the kernel takes before the relay reads the first. */
+const RECORDS = 200_000;
 
 /** TLS over a stream whose ciphertext can be collected. */
 interface Client {
@@ -55,7 +55,7 @@ async function pair(port: number): Promise<[Client, Client]> {
   return clients;
 }
 
-/** Each pair sends records of one byte as fast as the relay takes them. */
+/** All pairs send records of one byte at the same moment, as fast as the relay takes them. */
 async function oneByteRecords(port: number, count: number, seconds: number): Promise<number> {
   const bursts: { readonly client: Client; readonly ciphertext: Buffer[] }[] = [];
   for (let index = 0; index < count; index += 1) {
@@ -63,8 +63,7 @@ async function oneByteRecords(port: number, count: number, seconds: number): Pro
     receiver.secured.resume();
     const collected: Buffer[] = [];
     sender.collected = collected;
-    const rounds = Math.max(1, Math.round((seconds * 25) / count));
-    for (let record = 0; record < (RECORDS * rounds) / 25; record += 1)
+    for (let record = 0; record < RECORDS / count; record += 1)
       await new Promise<void>((resolve) => sender.secured.write('x', () => resolve()));
     bursts.push({ client: sender, ciphertext: collected });
   }

@@ -49,6 +49,13 @@ export class LinkTls {
    * @param failed is told why there is none, before the wire is lost; not told of a network that fails
    */
   asOwner(plane: DataPlane, wire: Wire, ready: () => void, failed: (fault: GreetingFault) => void): Wire {
+    const link = plane.secureLink(wire, {
+      role: 'server',
+      context: this.#context,
+      preSharedKey: { identity: IDENTITY, key: this.#key },
+      observer: { ready, failed: (code) => report(code, failed) },
+    });
+    if (link !== null) return link;
     return plane.secureWith(wire, (socket) => {
       const pskCallback = (_: TLSSocket, identity: string): Buffer | null =>
         identity === IDENTITY ? this.#key : null;
@@ -59,6 +66,13 @@ export class LinkTls {
 
   /** The same for the end that calls, which speaks first. */
   asCaller(plane: DataPlane, wire: Wire, failed: (fault: GreetingFault) => void): Wire {
+    const link = plane.secureLink(wire, {
+      role: 'client',
+      context: this.#context,
+      preSharedKey: { identity: IDENTITY, key: this.#key },
+      observer: { ready: () => undefined, failed: (code) => report(code, failed) },
+    });
+    if (link !== null) return link;
     return plane.secureWith(wire, (socket) => {
       const secured = connect({
         socket,
@@ -73,10 +87,11 @@ export class LinkTls {
 }
 
 function watched(socket: TLSSocket, failed: (fault: GreetingFault) => void): TLSSocket {
-  socket.on('error', (error) => {
-    const code = errorCode(error);
-    if (OTHER_KEY.has(code)) failed('secret');
-    else if (!SYSTEM_ERROR.test(code)) failed('not a relay');
-  });
+  socket.on('error', (error) => report(errorCode(error), failed));
   return socket;
+}
+
+function report(code: string, failed: (fault: GreetingFault) => void): void {
+  if (OTHER_KEY.has(code)) failed('secret');
+  else if (!SYSTEM_ERROR.test(code)) failed('not a relay');
 }

@@ -7,6 +7,8 @@ import { ReadPool } from './read-pool.ts';
 import { StreamWire } from './stream-wire.ts';
 import { openTls } from './tls-handle.ts';
 import { TlsContext, TlsStream } from './tls-stream.ts';
+import type { TlsStreamOptions } from './tls-stream.ts';
+import { NOTHING } from './wire.ts';
 import type { Wire } from './wire.ts';
 
 /** How connections move their bytes: through one shared buffer where this Node allows it, else by its streams. */
@@ -71,7 +73,7 @@ export class DataPlane {
   secure(wire: Wire, firstBytes: Uint8Array, address: string | null, context: SecureContext): Wire {
     const tls = wire instanceof DirectWire ? this.#tlsContext() : null;
     if (tls !== null) {
-      return new TlsStream(wire, firstBytes, address, tls, { role: 'server', context, preSharedKey: null });
+      return new TlsStream(wire, tls, { role: 'server', context, preSharedKey: null, firstBytes, address });
     }
     const bytes = Uint8Array.from(firstBytes);
     return this.secureWith(wire, (socket) => {
@@ -91,6 +93,12 @@ export class DataPlane {
       this.#tls = bindings === null ? null : new TlsContext(bindings);
     }
     return this.#tls;
+  }
+
+  /** Puts TLS with a pre-shared key on a wire, which is not to be used any more. Null where the shared buffer can't do that. */
+  secureLink(wire: Wire, options: Omit<TlsStreamOptions, 'firstBytes' | 'address'>): Wire | null {
+    const tls = wire instanceof DirectWire ? this.#tlsContext() : null;
+    return tls === null ? null : new TlsStream(wire, tls, { ...options, firstBytes: NOTHING });
   }
 
   /** Puts TLS on a wire in a way of one's own. The wire is not to be used any more. */

@@ -73,7 +73,12 @@ export class TlsHandle {
         else if (count < 0) callbacks.onClosed();
       },
       onhandshakestart: () => undefined,
-      onhandshakedone: () => callbacks.onHandshakeDone(),
+      onhandshakedone: () => {
+        // A server with a certificate and no key would be accepted otherwise.
+        const isProven = options.preSharedKey === null || wrap.isSessionReused();
+        if (isProven) callbacks.onHandshakeDone();
+        else callbacks.onError('ERR_TLS_KEY_NOT_SHARED');
+      },
       onerror: (error: unknown) => callbacks.onError(codeOf(error)),
     });
     wrap.useUserBuffer(bindings.record);
@@ -152,6 +157,8 @@ interface TlsWrap {
   writeBuffer(request: object, bytes: Uint8Array): number;
   shutdown(request: object): number;
   enablePskCallback(): void;
+  /** Whether the keys come from a pre-shared key. */
+  isSessionReused(): boolean;
   destroySSL(): void;
 }
 
@@ -163,6 +170,7 @@ const WRAP_METHODS = [
   'writeBuffer',
   'shutdown',
   'enablePskCallback',
+  'isSessionReused',
   'destroySSL',
 ];
 

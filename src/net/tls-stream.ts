@@ -13,6 +13,22 @@ type State = 'handshake' | 'open' | 'ended' | 'closed';
 /** Plaintext of one read: it is never more than its ciphertext, and a record that was not whole before. */
 const PLAINTEXT_BYTES = 524_288 + 16_384;
 
+/** Hears of the handshake. */
+export interface TlsObserver {
+  /** Data can be sent from now on. */
+  ready(): void;
+  /** There will be no connection. `code` is OpenSSL's, such as `ERR_SSL_BAD_RECORD_TYPE`. */
+  failed(code: string): void;
+}
+
+export interface TlsStreamOptions extends TlsOptions {
+  /** What has been read from the connection below already. */
+  readonly firstBytes: Uint8Array;
+  /** Where the client is; null where that is not known. Its handshake waits for its turn. Undefined: it does not. */
+  readonly address?: string | null;
+  readonly observer?: TlsObserver;
+}
+
 /** What all TLS connections of a process share: only one of them decrypts or encrypts at a time. */
 export class TlsContext {
   readonly bindings: TlsBindings;
@@ -40,8 +56,7 @@ export class TlsContext {
 export class TlsStream implements Wire, WireHandler, TlsCallbacks, HandshakeStep {
   readonly #below: Wire;
   readonly #context: TlsContext;
-  readonly #options: TlsOptions;
-  readonly #address: string | null;
+  readonly #options: TlsStreamOptions;
   /** Null until the first handshake step: connections that wait for theirs need little memory. */
   #tls: TlsHandle | null = null;
   #handler: WireHandler | null = null;
@@ -56,22 +71,11 @@ export class TlsStream implements Wire, WireHandler, TlsCallbacks, HandshakeStep
   #verdict: 'closed' | 'failed' | null = null;
   #isReadEnded = false;
 
-  /**
-   * @param firstBytes what has been read from `below` already
-   * @param address where the client is; null where that is not known
-   */
-  constructor(
-    below: Wire,
-    firstBytes: Uint8Array,
-    address: string | null,
-    context: TlsContext,
-    options: TlsOptions,
-  ) {
+  constructor(below: Wire, context: TlsContext, options: TlsStreamOptions) {
     this.#below = below;
     this.#context = context;
     this.#options = options;
-    this.#address = address;
-    this.#early = Uint8Array.from(firstBytes);
+    this.#early = Uint8Array.from(options.firstBytes);
   }
 
   get kind(): Wire['kind'] {
@@ -95,6 +99,7 @@ export class TlsStream implements Wire, WireHandler, TlsCallbacks, HandshakeStep
     this.#handler = handler;
     if (!isFirst) return;
     this.#below.start(this);
+    if (this.#options.role === 'client') this.#open().start();
     this.#enterQueue();
   }
 
@@ -170,7 +175,7 @@ export class TlsStream implements Wire, WireHandler, TlsCallbacks, HandshakeStep
   }
 
   onLost(): void {
-    if (this.#isQueued) this.#context.handshakes.cancel(this.#address, this);
+    if (this.#isQueued) this.#context.handshakes.cancel(this.#options.address ?? null, this);
     this.#state = 'closed';
     this.#tls?.close();
     this.#handler?.onLost();
@@ -183,7 +188,7 @@ export class TlsStream implements Wire, WireHandler, TlsCallbacks, HandshakeStep
     const ciphertext = this.#early;
     this.#early = NOTHING;
     this.#isQueued = false;
-    this.#tls ??= new TlsHandle(this.#context.bindings, this.#options, this);
+    this.#open();
     this.#below.resume();
     this.#receive(ciphertext);
   }
@@ -207,8 +212,9 @@ export class TlsStream implements Wire, WireHandler, TlsCallbacks, HandshakeStep
     if (this.#state === 'handshake') this.#state = 'open';
   }
 
-  onError(): void {
+  onError(code: string): void {
     this.#verdict = 'failed';
+    this.#options.observer?.failed(code);
   }
 
   onCiphertext(parts: readonly Uint8Array[]): void {
@@ -219,13 +225,21 @@ export class TlsStream implements Wire, WireHandler, TlsCallbacks, HandshakeStep
     if (this.#early.length === 0 || this.#isQueued) return;
     this.#isQueued = true;
     this.#below.pause();
-    this.#context.handshakes.enter(this.#address, this);
+    if (this.#options.address === undefined) this.run();
+    else this.#context.handshakes.enter(this.#options.address, this);
+  }
+
+  #open(): TlsHandle {
+    this.#tls ??= new TlsHandle(this.#context.bindings, this.#options, this);
+    return this.#tls;
   }
 
   #receive(ciphertext: Uint8Array): void {
     if (this.#state === 'closed' || this.#verdict === 'failed') return;
+    const before = this.#state;
     this.#plaintextBytes = 0;
     this.#tls?.receive(ciphertext);
+    if (this.#state !== before) this.#options.observer?.ready();
     const bytes = this.#plaintextBytes;
     // Small records make work: reading less at a time keeps turns of the event loop short.
     if (ciphertext.length >= SMALLEST_READ_BYTES && bytes < ciphertext.length / 2) this.#below.readLess();

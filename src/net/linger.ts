@@ -18,13 +18,16 @@ const REST_MS = 50;
  */
 export class Linger {
   readonly #wire: Wire;
+  readonly #lingerMs: number;
   #seenBytes: number;
   #timer: NodeJS.Timeout;
   #freeBytes = FREE_BYTES;
   #rest: NodeJS.Timeout | undefined;
 
-  constructor(wire: Wire) {
+  /** @param lingerMs instead of `LINGER_MS` */
+  constructor(wire: Wire, lingerMs = LINGER_MS) {
     this.#wire = wire;
+    this.#lingerMs = lingerMs;
     this.#seenBytes = wire.deliveredBytes;
     this.#timer = this.#arm();
   }
@@ -56,6 +59,6 @@ export class Linger {
       }
       this.#seenBytes = delivered;
       this.#timer = this.#arm();
-    }, LINGER_MS);
+    }, this.#lingerMs);
   }
 }

@@ -117,30 +117,24 @@ for (const plane of ['shared buffer', 'ordinary streams'] as const) {
       ['to something else', [...without('Upgrade'), 'Upgrade: h2c'], 400],
       ['with too many headers', [...UPGRADE_LINES, `X-Long: ${'x'.repeat(20_000)}`], 431],
       ['with two lengths', [...UPGRADE_LINES, 'Content-Length: 1', 'Content-Length: 2'], 400],
-    ];
-    /** Requests for a page. Who has been told that it was the last may take its time to close. */
-    const answered: typeof refused = [
+      ['that ends its lines with LF alone', [UPGRADE_LINES.join('\n') + '\n\n'], 400],
       ['of a connection that closes', [...without('Connection'), 'Connection: close'], 426],
       ['and lacks a host', ['GET / HTTP/1.1'], 400],
       ['and expects something', ['GET / HTTP/1.1', 'Host: relay', 'Expect: tea'], 417],
     ];
-    for (const [cases, timeouts] of [
-      [refused, {}],
-      [answered, { handshakeMs: 300 }],
-    ] as const) {
-      for (const [what, request, status] of cases) {
-        test(`${what} is answered with ${status}, and let go of`, async (context) => {
-          const house = await open(context, { ordinaryStreams: plane === 'ordinary streams', timeouts });
-          for (const port of [house.tcpPort, house.websocketPort]) {
-            const socket = await dial(context, port);
-            socket.write(request.join('\r\n') + HEADERS_END);
-            // It leaves its own end open.
-            assert.match(await text(socket), new RegExp(`^HTTP/1\\.1 ${status} `, 'u'));
-            await until(() => house.reception.connections === 0);
-          }
-          assert.deepEqual(house.endings, []);
-        });
-      }
+    for (const [what, request, status] of refused) {
+      test(`${what} is answered with ${status}, and let go of`, async (context) => {
+        const ordinaryStreams = plane === 'ordinary streams';
+        const house = await open(context, { ordinaryStreams, timeouts: { handshakeMs: 300 } });
+        for (const port of [house.tcpPort, house.websocketPort]) {
+          const socket = await dial(context, port);
+          socket.write(request.join('\r\n') + HEADERS_END);
+          // It leaves its own end open.
+          assert.match(await text(socket), new RegExp(`^HTTP/1\\.1 ${status} `, 'u'));
+          await until(() => house.reception.connections === 0);
+        }
+        assert.deepEqual(house.endings, []);
+      });
     }
   });
 

@@ -1,0 +1,76 @@
+/** Bytes of a request up to the empty line that ends its head, and the bytes behind it, which are still the caller's memory. */
+export interface CompleteHead {
+  readonly kind: 'complete';
+  readonly head: Uint8Array;
+  readonly rest: Uint8Array;
+}
+
+export type HeadProgress = CompleteHead | { readonly kind: 'incomplete' } | { readonly kind: 'too-large' };
+
+const INCOMPLETE: HeadProgress = { kind: 'incomplete' };
+const TOO_LARGE: HeadProgress = { kind: 'too-large' };
+
+const CR = 0x0d;
+const LF = 0x0a;
+
+const NOTHING = new Uint8Array(0);
+
+/**
+ * Gathers the head of one HTTP/1.1 request (RFC 9112, section 2.1), so that an HTTP parser gets these bytes and no others.
+ * An HTTP parser reads everything that it is given at once, and each further request in it costs as much as the first.
+ *
+ * It checks nothing: a bad head is the parser's to reject. Bare LFs end a head too, so that no parser sees an end before this
+ * class does. Empty lines in front of the request are skipped, as RFC 9112, section 2.2, asks.
+ */
+export class HttpHead {
+  readonly #maxBytes: number;
+  #gathered: Uint8Array = NOTHING;
+
+  /** @param maxBytes of a whole head */
+  constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes;
+  }
+
+  /** True between the first byte of a head and its end. */
+  get isStarted(): boolean {
+    return this.#gathered.length > 0;
+  }
+
+  /** Takes the next bytes and copies what it keeps. After `complete` it is ready for the next head. */
+  add(bytes: Uint8Array): HeadProgress {
+    const before = this.#gathered.length;
+    const from = before === 0 ? lengthOfEmptyLines(bytes) : 0;
+    const all = this.#with(bytes.subarray(from, from + this.#maxBytes + 1 - before));
+    const end = endOfHead(all, Math.max(0, before - 2));
+    if (end === null || end > this.#maxBytes) {
+      const isTooLarge = all.length > this.#maxBytes;
+      this.#gathered = isTooLarge ? NOTHING : all;
+      return isTooLarge ? TOO_LARGE : INCOMPLETE;
+    }
+    this.#gathered = NOTHING;
+    return { kind: 'complete', head: all.subarray(0, end), rest: bytes.subarray(from + end - before) };
+  }
+
+  /** What was gathered so far and `bytes`, in memory of their own. */
+  #with(bytes: Uint8Array): Uint8Array {
+    const all = new Uint8Array(this.#gathered.length + bytes.length);
+    all.set(this.#gathered);
+    all.set(bytes, this.#gathered.length);
+    return all;
+  }
+}
+
+function lengthOfEmptyLines(bytes: Uint8Array): number {
+  let length = 0;
+  while (bytes[length] === CR || bytes[length] === LF) length += 1;
+  return length;
+}
+
+/** Where the head ends: behind a line end that follows another one. Null: not within these bytes. */
+function endOfHead(bytes: Uint8Array, from: number): number | null {
+  for (let at = bytes.indexOf(LF, from); at >= 0; at = bytes.indexOf(LF, at + 1)) {
+    if (bytes[at + 1] === LF) return at + 2;
+    if (bytes[at + 1] === CR && bytes[at + 2] === LF) return at + 3;
+  }
+  return null;
+}

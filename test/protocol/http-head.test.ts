@@ -1,0 +1,65 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { HttpHead } from '../../src/protocol/http-head.ts';
+
+const REQUEST = 'GET / HTTP/1.1\r\nHost: x\r\n\r\n';
+
+/** What comes of bytes that come in pieces: each head, `too-large`, and what follows the last head. */
+function headsIn(bytes: string, pieceBytes: number, maxBytes = 100): string[] {
+  const head = new HttpHead(maxBytes);
+  const found: string[] = [];
+  for (let at = 0; at < bytes.length; at += pieceBytes) {
+    for (let piece: Uint8Array = Buffer.from(bytes.slice(at, at + pieceBytes)); piece.length > 0;) {
+      const progress = head.add(piece);
+      if (progress.kind === 'incomplete') break;
+      found.push(progress.kind === 'complete' ? Buffer.from(progress.head).toString() : progress.kind);
+      if (progress.kind === 'too-large') return found;
+      piece = progress.rest;
+    }
+  }
+  return found;
+}
+
+describe('the head of a request', () => {
+  for (const pieceBytes of [1, 2, 3, 7, 26, 27, 28, 1000]) {
+    test(`ends at its empty line, ${pieceBytes} bytes at a time`, () => {
+      assert.deepEqual(headsIn(REQUEST.repeat(3), pieceBytes), [REQUEST, REQUEST, REQUEST]);
+    });
+
+    test(`ends at a line end that follows another one, ${pieceBytes} bytes at a time`, () => {
+      for (const bare of ['GET / HTTP/1.1\nHost: x\n\n', 'GET / HTTP/1.1\nHost: x\n\r\n']) {
+        assert.deepEqual(headsIn(bare + REQUEST, pieceBytes), [bare, REQUEST]);
+      }
+    });
+
+    test(`has no empty line in front of it, ${pieceBytes} bytes at a time`, () => {
+      assert.deepEqual(headsIn(`\r\n\n\r\n\r\n${REQUEST}`, pieceBytes), [REQUEST]);
+    });
+
+    test(`may be as long as the limit and not longer, ${pieceBytes} bytes at a time`, () => {
+      assert.deepEqual(headsIn(REQUEST + REQUEST, pieceBytes, REQUEST.length), [REQUEST, REQUEST]);
+      assert.deepEqual(headsIn(REQUEST, pieceBytes, REQUEST.length - 1), ['too-large']);
+      assert.deepEqual(headsIn('x'.repeat(200), pieceBytes), ['too-large']);
+      assert.deepEqual(headsIn('x'.repeat(100), pieceBytes), []);
+    });
+  }
+
+  test('is in memory of its own, and what follows is the same memory', () => {
+    const bytes = Buffer.from(`${REQUEST}rest`);
+    const progress = new HttpHead(100).add(bytes);
+    assert.ok(progress.kind === 'complete');
+    bytes.fill('x');
+    assert.equal(Buffer.from(progress.head).toString(), REQUEST);
+    assert.equal(Buffer.from(progress.rest).toString(), 'xxxx');
+  });
+
+  test('says whether it has begun', () => {
+    const head = new HttpHead(100);
+    head.add(Buffer.from('\r\n'));
+    assert.equal(head.isStarted, false);
+    head.add(Buffer.from('G'));
+    assert.equal(head.isStarted, true);
+    head.add(Buffer.from('\n\n'));
+    assert.equal(head.isStarted, false);
+  });
+});

@@ -85,6 +85,7 @@ export class RelayMetrics {
       },
       quota: quota()?.figures() ?? null,
       records: usage.totals(),
+      suppressedRecords: usage.suppressed,
       queuedRecords: usage.queued,
       ready: ready(),
       draining: draining(),

@@ -1,8 +1,11 @@
 import type { Logger } from 'pino';
 import type { Config } from './config/config.ts';
+import { Seldom } from './logging.ts';
 import { Output } from './output.ts';
 import type { RelayFigures } from './status/relay-figures.ts';
 import { createJsonLinesSink } from './usage/json-lines-sink.ts';
+import { RecordLimiter } from './usage/record-limiter.ts';
+import type { SuppressedRecords } from './usage/record-limiter.ts';
 import type { Recorder } from './usage/recorder.ts';
 import { SqliteSink } from './usage/sqlite-sink.ts';
 import type { CurrentState } from './usage/sqlite-sink.ts';
@@ -10,19 +13,34 @@ import type { CurrentState } from './usage/sqlite-sink.ts';
 /** Failures of the database in a row are logged at the first, and then at every so many. */
 const REPORT_EVERY_FAILURES = 12;
 
+/** The shortest time between two log lines about suppressed records, in milliseconds. */
+const REPORT_SUPPRESSED_MS = 60_000;
+
 /** Where usage records go, and what the log says of it. */
 export class RelayUsage {
   readonly #recorder: Recorder;
   readonly #log: Logger;
+  /** Stands before all files; what is counted does not come through it. */
+  readonly #limiter: RecordLimiter;
   readonly #closers: (() => Promise<void>)[] = [];
   #output: Output | null = null;
   /** Records that were handed to the output. */
   #handedOver = 0;
   #database: SqliteSink | null = null;
 
-  constructor(recorder: Recorder, log: Logger) {
+  /** @param clock milliseconds of a monotonic clock */
+  constructor(recorder: Recorder, log: Logger, clock: () => number) {
     this.#recorder = recorder;
     this.#log = log;
+    const seldom = new Seldom(REPORT_SUPPRESSED_MS, clock);
+    this.#limiter = new RecordLimiter(clock, () =>
+      seldom.happened((count) =>
+        log.warn(
+          { count },
+          'usage records suppressed: more than their rate limit; metrics count all of them',
+        ),
+      ),
+    );
   }
 
   /**
@@ -32,6 +50,8 @@ export class RelayUsage {
   async open({ databasePath, logFd }: Config['usage'], current: () => CurrentState): Promise<void> {
     if (logFd !== null) this.#openOutput(logFd);
     if (databasePath !== null) await this.#openDatabase(databasePath, current);
+    // Where nothing is written, nothing is suppressed.
+    if (logFd !== null || databasePath !== null) this.#recorder.addSink(this.#limiter);
   }
 
   /** Records since the start, by where they go. */
@@ -41,6 +61,11 @@ export class RelayUsage {
       database: this.#database?.totals ?? { written: 0, dropped: 0 },
       log: { written: this.#handedOver - dropped, dropped },
     };
+  }
+
+  /** Records since the start that the rate limit kept from all files. */
+  get suppressed(): SuppressedRecords {
+    return this.#limiter.suppressed;
   }
 
   /** Records that wait for the database. */
@@ -62,8 +87,8 @@ export class RelayUsage {
     });
     this.#closers.push(() => output.close());
     this.#output = output;
-    this.#recorder.addSink(createJsonLinesSink(output));
-    this.#recorder.addSink({ record: () => (this.#handedOver += 1) });
+    this.#limiter.addSink(createJsonLinesSink(output));
+    this.#limiter.addSink({ record: () => (this.#handedOver += 1) });
   }
 
   async #openDatabase(path: string, current: () => CurrentState): Promise<void> {
@@ -77,6 +102,6 @@ export class RelayUsage {
     });
     this.#closers.push(() => sink.close());
     this.#database = sink;
-    this.#recorder.addSink(sink);
+    this.#limiter.addSink(sink);
   }
 }

@@ -74,8 +74,8 @@ export class Relay {
     this.#log = log;
     this.#certificates = new RelayCertificates(log);
     this.#recorder = new Recorder(config.usage.blurSeconds);
-    this.#usage = new RelayUsage(this.#recorder, log);
     const monotonicClock = (): number => performance.now();
+    this.#usage = new RelayUsage(this.#recorder, log, monotonicClock);
     const { limits, timeouts } = config;
     this.#reception = new Reception({
       handshakeMs: timeouts.handshakeMs,

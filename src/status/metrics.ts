@@ -112,6 +112,12 @@ const COUNTERS: readonly Metric[] = [
       [['log'], records.log.dropped],
     ],
   },
+  {
+    name: 'usage_records_suppressed_total',
+    help: 'Usage records beyond their rate limit that were not written, by mood.',
+    labels: ['mood'],
+    series: ({ suppressedRecords }) => oneLabel(suppressedRecords),
+  },
 ];
 
 const GAUGES: readonly Metric[] = [

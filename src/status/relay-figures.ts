@@ -50,6 +50,10 @@ export interface RelayFigures {
   readonly records: Readonly<
     Record<'database' | 'log', { readonly written: number; readonly dropped: number }>
   >;
+  /** Records since the start that the rate limit kept from the database and the log. */
+  readonly suppressedRecords: Readonly<
+    Record<'happy' | 'lonely' | 'redundant' | 'impatient' | 'errory' | 'empty', number>
+  >;
   /** Records that wait for the database. */
   readonly queuedRecords: number;
   /** Clients are taken in. */

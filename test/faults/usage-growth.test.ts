@@ -1,0 +1,102 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { statSync } from 'node:fs';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { SIDE_A, handshake, newToken } from '../support/bytes.ts';
+import { freePort } from '../support/listening.ts';
+import { scrape } from '../support/metrics.ts';
+import { UsageReader } from '../support/relay-process.ts';
+import { scratch } from '../support/scratch.ts';
+import { StrickenRelay } from './stricken-relay.ts';
+import { Bystander, reportAttack } from './support/bystander.ts';
+
+/** Connections of each attack: more than may leave a record at once. */
+const BAD_LINES = 6000;
+const LONELY = 14_000;
+
+const BURST_FAILED = 1000;
+const BURST_UNPAIRED = 10_000;
+
+/** Above what the rate adds to a burst while the attack runs: 20 a second for a minute. */
+const MARGIN = 1200;
+
+/** Connections of the attacker at a time. */
+const AT_ONCE = 50;
+
+/** An idle relay answers within a few milliseconds; above this something other than records has gone wrong. */
+const MOST_STALL_MS = 2000;
+
+const SUPPRESSED = /"level":"warn".*"count":1,"msg":"usage records suppressed/u;
+
+/** Connects, says this and leaves, so many times. */
+async function visit(port: number, count: number, line: () => string): Promise<void> {
+  let left = count;
+  const one = async (): Promise<void> => {
+    while (left > 0) {
+      left -= 1;
+      const socket = connect(port, '127.0.0.1');
+      socket.on('error', () => undefined).resume();
+      socket.end(line());
+      await once(socket, 'close');
+    }
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, one));
+}
+
+describe('the usage database', () => {
+  test('grows at a bounded rate while strangers end thousands of connections, and metrics count all of them', async (context) => {
+    const path = join(await scratch(context), 'usage.sqlite');
+    const statusPort = await freePort();
+    const status = `http://127.0.0.1:${statusPort}`;
+    await using relay = await StrickenRelay.start({
+      RELAY_USAGE_DB: path,
+      RELAY_STATUS_LISTEN: `tcp:${statusPort}:interface=127.0.0.1`,
+    });
+    await using bystander = await Bystander.start({ port: relay.port });
+    const idle = await bystander.measure(500);
+    const startedAt = performance.now();
+    const during = await bystander.measureWhile(async () => {
+      await visit(relay.port, BAD_LINES, () => 'please relay nothing\n');
+      await visit(relay.port, LONELY, () => handshake(newToken(), SIDE_A));
+    });
+    const seconds = (performance.now() - startedAt) / 1000;
+    const figures = await scrape(status);
+    const ended = (mood: string): number =>
+      figures.get(`transit_relay_connections_ended_total{mood="${mood}",transport="tcp"}`) ?? 0;
+    const suppressed = (mood: string): number =>
+      figures.get(`transit_relay_usage_records_suppressed_total{mood="${mood}"}`) ?? 0;
+    assert.equal(ended('errory'), BAD_LINES);
+    assert.equal(ended('lonely'), LONELY);
+    await bystander.finish();
+    await relay.stop();
+    const rows = countsOf(path);
+    const [errory = 0, lonely = 0] = [rows.get('errory'), rows.get('lonely')];
+    reportAttack(
+      context,
+      'usage records',
+      idle,
+      during,
+      `rows ${errory} of ${BAD_LINES} errory, ${lonely} of ${LONELY} lonely in ${seconds.toFixed(1)} s`,
+      `database ${statSync(path).size} bytes`,
+    );
+    assert.equal(errory, BAD_LINES - suppressed('errory'));
+    assert.equal(lonely, LONELY - suppressed('lonely'));
+    assert.ok(errory >= BURST_FAILED && errory < BURST_FAILED + MARGIN, `${errory} rows of bad lines`);
+    assert.ok(lonely >= BURST_UNPAIRED && lonely < BURST_UNPAIRED + MARGIN, `${lonely} rows of waiters`);
+    // The honest pairs have all their records: those that met meanwhile, and the one that ran beside them.
+    assert.ok((rows.get('happy') ?? 0) > during.newPairs);
+    assert.equal(suppressed('happy'), 0);
+    assert.equal(relay.count(SUPPRESSED), 1);
+    assert.ok(during.maxMs < MOST_STALL_MS, `a round trip of ${during.maxMs} ms`);
+    assert.equal(during.newPairsFailed, 0);
+  });
+});
+
+function countsOf(path: string): ReadonlyMap<string, number> {
+  using reader = new UsageReader(path);
+  const rows = new Map<string, number>();
+  for (const { result } of reader.rows()) rows.set(result, (rows.get(result) ?? 0) + 1);
+  return rows;
+}

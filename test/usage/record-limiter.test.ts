@@ -1,0 +1,93 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { MOODS } from '../../src/protocol/wire.ts';
+import type { Mood } from '../../src/protocol/wire.ts';
+import { RecordLimiter } from '../../src/usage/record-limiter.ts';
+import type { UsageRecord } from '../../src/usage/record.ts';
+
+/** Records of one class, all moods together: at once, and in each second after that. */
+const CLASSES: readonly { moods: readonly Mood[]; burst: number; perSecond: number }[] = [
+  { moods: ['errory', 'empty'], burst: 1000, perSecond: 10 },
+  { moods: ['lonely', 'redundant', 'impatient'], burst: 10_000, perSecond: 20 },
+  { moods: ['happy'], burst: 100_000, perSecond: 20 },
+];
+
+function recordOf(mood: Mood, totalBytes = 0): UsageRecord {
+  return { started: 0, total_time: 0, waiting_time: null, total_bytes: totalBytes, mood };
+}
+
+class Scene {
+  now = 0;
+  readonly written: UsageRecord[] = [];
+  suppressedCalls = 0;
+  readonly limiter = new RecordLimiter(
+    () => this.now,
+    () => (this.suppressedCalls += 1),
+  );
+
+  constructor() {
+    this.limiter.addSink({ record: (record) => this.written.push(record) });
+  }
+
+  /** Offers so many records, of these moods in turn. Returns how many were written. */
+  offer(moods: readonly Mood[], count: number, totalBytes = 0): number {
+    const before = this.written.length;
+    for (let at = 0; at < count; at += 1)
+      this.limiter.record(recordOf(moods[at % moods.length] ?? 'empty', totalBytes));
+    return this.written.length - before;
+  }
+
+  get suppressed(): number {
+    return MOODS.reduce((sum, mood) => sum + this.limiter.suppressed[mood], 0);
+  }
+}
+
+describe('the rate limit of usage records', () => {
+  for (const { moods, burst, perSecond } of CLASSES) {
+    test(`writes ${burst} of ${moods.join(', ')} at once, and then ${perSecond} a second`, () => {
+      const scene = new Scene();
+      assert.equal(scene.offer(moods, burst + 500), burst);
+      assert.equal(scene.offer(moods, 500), 0);
+      scene.now += 3000;
+      assert.equal(scene.offer(moods, 500), 3 * perSecond);
+      // An hour in which each second brings more than may be written.
+      let written = 0;
+      for (let second = 0; second < 3600; second += 1) {
+        scene.now += 1000;
+        written += scene.offer(moods, perSecond + 5);
+      }
+      assert.equal(written, 3600 * perSecond);
+      assert.equal(scene.suppressed, 500 + 500 + (500 - 3 * perSecond) + 3600 * 5);
+      assert.equal(scene.suppressedCalls, scene.suppressed);
+      // The rest of a burst comes back in time, and no more than that.
+      scene.now += 24 * 3600 * 1000;
+      assert.equal(scene.offer(moods, burst + 1), burst);
+    });
+  }
+
+  test('keeps the classes apart', () => {
+    const scene = new Scene();
+    scene.offer(['errory'], 5000);
+    scene.offer(['lonely'], 20_000);
+    assert.equal(scene.offer(['happy'], 5000), 5000);
+    assert.equal(scene.offer(['empty'], 1), 0);
+    assert.equal(scene.offer(['impatient'], 1), 0);
+  });
+
+  test('never suppresses a pair that moved 1 MB, however many come', () => {
+    const scene = new Scene();
+    assert.equal(scene.offer(['happy'], 150_000, 999_999), 100_000);
+    assert.equal(scene.offer(['happy'], 50_000, 1_000_000), 50_000);
+    assert.equal(scene.limiter.suppressed.happy, 50_000);
+  });
+
+  test('passes on the record itself, to every sink', () => {
+    const scene = new Scene();
+    const others: UsageRecord[] = [];
+    scene.limiter.addSink({ record: (record) => others.push(record) });
+    const record = recordOf('lonely');
+    scene.limiter.record(record);
+    assert.equal(scene.written[0], record);
+    assert.equal(others[0], record);
+  });
+});

@@ -11,8 +11,8 @@ interface Rate {
 /** Connections that never named a token. Port scans and health checks of several load balancers stay below. */
 const FAILED: Rate = { perSecond: 10, burst: 1000 };
 
-/** Connections that named a token and were not paired: 1.7 million a day. */
-const UNPAIRED: Rate = { perSecond: 20, burst: 10_000 };
+/** Connections that named a token and were not paired: 1.7 million a day, and all that wait when a relay stops. */
+const UNPAIRED: Rate = { perSecond: 20, burst: 50_000 };
 
 /** Pairs that moved few bytes: 1.7 million a day, and a crowd that comes at once. */
 const SMALL_PAIRS: Rate = { perSecond: 20, burst: 100_000 };

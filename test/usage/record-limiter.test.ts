@@ -8,7 +8,7 @@ import type { UsageRecord } from '../../src/usage/record.ts';
 /** Records of one class, all moods together: at once, and in each second after that. */
 const CLASSES: readonly { moods: readonly Mood[]; burst: number; perSecond: number }[] = [
   { moods: ['errory', 'empty'], burst: 1000, perSecond: 10 },
-  { moods: ['lonely', 'redundant', 'impatient'], burst: 10_000, perSecond: 20 },
+  { moods: ['lonely', 'redundant', 'impatient'], burst: 50_000, perSecond: 20 },
   { moods: ['happy'], burst: 100_000, perSecond: 20 },
 ];
 
@@ -68,7 +68,7 @@ describe('the rate limit of usage records', () => {
   test('keeps the classes apart', () => {
     const scene = new Scene();
     scene.offer(['errory'], 5000);
-    scene.offer(['lonely'], 20_000);
+    scene.offer(['lonely'], 60_000);
     assert.equal(scene.offer(['happy'], 5000), 5000);
     assert.equal(scene.offer(['empty'], 1), 0);
     assert.equal(scene.offer(['impatient'], 1), 0);

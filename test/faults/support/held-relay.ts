@@ -8,6 +8,7 @@ import { pathToFileURL } from 'node:url';
 import type { RelayStatus } from '../../../src/status/relay-status.ts';
 import { ask, jsonOf } from '../../support/ask.ts';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../../support/bytes.ts';
+import { nonZero, scrape } from '../../support/metrics.ts';
 import { eventually } from '../../support/programs.ts';
 import { RelayProcess, UsageReader } from '../../support/relay-process.ts';
 import { scratch } from '../../support/scratch.ts';
@@ -30,6 +31,9 @@ const HANDSHAKE_TIMEOUT = '6s';
 const RETURN_TIMEOUT_MS = 45_000;
 
 const POLL_MS = 100;
+
+/** Counts records that were not written because there were very many. */
+const SUPPRESSED = 'transit_relay_usage_records_suppressed_total';
 
 /** What garbage that is not garbage may come to, in bytes: 15,000 times 280. */
 const HEAP_MARGIN_BYTES = 4 * 2 ** 20;
@@ -180,11 +184,17 @@ export class HeldRelay implements AsyncDisposable {
     await this.sees(isEmpty);
   }
 
-  /** Stops the relay, which writes all its records, and counts them by mood, but for those of our own pairs. */
+  /**
+   * Stops the relay, which writes all its records, and counts them by mood, but for those of our own pairs. Records that were
+   * suppressed because there were very many count as well.
+   */
   async moods(): Promise<Readonly<Record<string, number>>> {
+    const figures = await scrape(`http://127.0.0.1:${this.relay.port('status')}`);
     await this.relay.stop();
     using reader = new UsageReader(this.databasePath);
     const moods: Record<string, number> = {};
+    for (const [series, count] of Object.entries(nonZero(figures, SUPPRESSED)))
+      moods[/mood="(\w+)"/u.exec(series)?.[1] ?? ''] = count;
     for (const { result, rows } of reader.counts()) moods[result] = (moods[result] ?? 0) + rows;
     return { ...moods, happy: (moods['happy'] ?? 0) - this.#ownPairs };
   }

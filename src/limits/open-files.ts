@@ -10,12 +10,6 @@ const GROUP_DESCRIPTORS = 96;
 /** A client that is passed on has a link of its own. */
 const DESCRIPTORS_OF_ONE_PASSED_ON = 2;
 
-/** More than this needs to be asked for, however many descriptors there may be: 65,536 waiting clients are about 130 MB. */
-const MOST_CONNECTIONS = 65_536;
-
-/** The same where clients may come by TLS, which takes up to 56 KB for each: 460 MB. */
-const MOST_TLS_CONNECTIONS = 8192;
-
 /** What is taken where the limit can't be found out: the usual one of a shell. */
 const USUAL_LIMIT = 1024;
 
@@ -30,23 +24,9 @@ export function openFilesLimit(path = '/proc/self/limits'): number {
   }
 }
 
-/** What connections need besides one descriptor each. */
-export interface Needs {
-  /** They may come by TLS. */
-  readonly hasTls: boolean;
-  /** All of them may be passed on to other relays. */
-  readonly isInGroup: boolean;
-}
-
 /** The most connections that leave room for everything else; one where there is no room at all. */
-export function connectionsThatFit(descriptors: number, { isInGroup }: Pick<Needs, 'isInGroup'>): number {
+export function connectionsThatFit(descriptors: number, isInGroup: boolean): number {
   const free = descriptors - RESERVED_DESCRIPTORS - LANE_PLACES;
   const fits = isInGroup ? Math.floor((free - GROUP_DESCRIPTORS) / DESCRIPTORS_OF_ONE_PASSED_ON) : free;
   return Math.max(1, fits);
-}
-
-/** What `auto` means, as a number of connections. */
-export function defaultMaxConnections(descriptors: number, needs: Needs): number {
-  const most = needs.hasTls ? MOST_TLS_CONNECTIONS : MOST_CONNECTIONS;
-  return Math.min(connectionsThatFit(descriptors, needs), most);
 }

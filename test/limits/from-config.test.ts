@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { Config } from '../../src/config/config.ts';
 import { addressLimitOf, pacerOf, roomOf } from '../../src/limits/from-config.ts';
+import type { Resources, Room } from '../../src/limits/from-config.ts';
 import type { Paced, Pacer } from '../../src/limits/pacer.ts';
 
 type Limits = Config['limits'];
@@ -19,77 +20,106 @@ const DEFAULTS: Limits = {
 
 const ALONE = { hasTls: false, isInGroup: false };
 
+const MiB = 2 ** 20;
+
+/** As much memory as no limit follows from. */
+const MUCH: Resources = { descriptors: 1_048_576, memoryBytes: 2 ** 40, bufferBytes: 64 * MiB };
+
 describe('the room for clients', () => {
   const cases: readonly (readonly [
     name: string,
     limits: Partial<Limits>,
-    descriptors: number,
-    room: {
-      readonly maxConnections: number | null;
-      readonly maxWaiting: number | null;
-      readonly fits: number;
-    },
+    resources: Partial<Resources>,
+    room: Room,
   ])[] = [
-    ['nothing is set', {}, 1024, { maxConnections: 896, maxWaiting: 448, fits: 896 }],
+    [
+      'nothing is set',
+      {},
+      { descriptors: 1024 },
+      { maxConnections: 896, maxWaiting: 448, fits: 896, follows: 'file descriptors' },
+    ],
     [
       'there are more descriptors than anybody needs',
       {},
-      1_048_576,
-      { maxConnections: 65_536, maxWaiting: 32_768, fits: 1_048_448 },
+      {},
+      { maxConnections: 65_536, maxWaiting: 32_768, fits: 1_048_448, follows: 'default' },
+    ],
+    [
+      'the memory is what there is least of: it holds 832 MiB of connections, of 28 KiB each',
+      {},
+      { memoryBytes: 1024 * MiB },
+      { maxConnections: 30_427, maxWaiting: 15_214, fits: 1_048_448, follows: 'memory' },
+    ],
+    [
+      'buffers may take all of the memory: the fewest connections there may be',
+      {},
+      { memoryBytes: 1024 * MiB, bufferBytes: 2048 * MiB },
+      { maxConnections: 100, maxWaiting: 50, fits: 1_048_448, follows: 'memory' },
+    ],
+    [
+      'there is hardly any memory, and fewer descriptors still',
+      {},
+      { memoryBytes: 64 * MiB, descriptors: 178 },
+      { maxConnections: 50, maxWaiting: 25, fits: 50, follows: 'file descriptors' },
     ],
     [
       'the operator says how many may come: an odd one that waits has a partner too',
       { maxConnections: 7 },
-      1024,
-      { maxConnections: 7, maxWaiting: 4, fits: 896 },
+      { descriptors: 1024 },
+      { maxConnections: 7, maxWaiting: 4, fits: 896, follows: 'RELAY_MAX_CONNECTIONS' },
     ],
     [
       'the operator wants more than fit',
       { maxConnections: 5000 },
-      1024,
-      { maxConnections: 5000, maxWaiting: 2500, fits: 896 },
+      { descriptors: 1024, memoryBytes: 256 * MiB },
+      { maxConnections: 5000, maxWaiting: 2500, fits: 896, follows: 'RELAY_MAX_CONNECTIONS' },
     ],
     [
       'as many may come as like',
       { maxConnections: null },
-      1024,
-      { maxConnections: null, maxWaiting: 448, fits: 896 },
+      { descriptors: 1024 },
+      { maxConnections: null, maxWaiting: 448, fits: 896, follows: 'RELAY_MAX_CONNECTIONS' },
     ],
     [
       'as many may wait as like',
       { maxWaiting: null },
-      1024,
-      { maxConnections: 896, maxWaiting: null, fits: 896 },
+      { descriptors: 1024 },
+      { maxConnections: 896, maxWaiting: null, fits: 896, follows: 'file descriptors' },
     ],
     [
       'the operator says how many may wait',
       { maxWaiting: 9 },
-      1024,
-      { maxConnections: 896, maxWaiting: 9, fits: 896 },
+      { descriptors: 1024 },
+      { maxConnections: 896, maxWaiting: 9, fits: 896, follows: 'file descriptors' },
     ],
     [
       'the operator says both',
       { maxConnections: 10, maxWaiting: 3 },
-      1024,
-      { maxConnections: 10, maxWaiting: 3, fits: 896 },
+      { descriptors: 1024 },
+      { maxConnections: 10, maxWaiting: 3, fits: 896, follows: 'RELAY_MAX_CONNECTIONS' },
     ],
   ];
-  for (const [name, limits, descriptors, room] of cases) {
+  for (const [name, limits, resources, room] of cases) {
     test(`where ${name}`, () => {
-      assert.deepEqual(roomOf({ ...DEFAULTS, ...limits }, descriptors, ALONE), room);
+      assert.deepEqual(roomOf({ ...DEFAULTS, ...limits }, { ...MUCH, ...resources }, ALONE), room);
     });
   }
 
   test('is less where they may come by TLS, unless the operator says how much', () => {
-    const room = (limits: Partial<Limits>, descriptors: number): number | null =>
-      roomOf({ ...DEFAULTS, ...limits }, descriptors, { ...ALONE, hasTls: true }).maxConnections;
-    assert.deepEqual([room({}, 1_048_576), room({}, 1024)], [8192, 896]);
-    assert.equal(room({ maxConnections: 20_000 }, 1_048_576), 20_000);
+    const room = (limits: Partial<Limits>, resources: Partial<Resources>): number | null =>
+      roomOf({ ...DEFAULTS, ...limits }, { ...MUCH, ...resources }, { ...ALONE, hasTls: true })
+        .maxConnections;
+    assert.deepEqual([room({}, {}), room({}, { descriptors: 1024 })], [8192, 896]);
+    // 320 MiB for connections, of 64 KiB each.
+    assert.equal(room({}, { memoryBytes: 512 * MiB }), 5120);
+    assert.equal(room({ maxConnections: 20_000 }, {}), 20_000);
   });
 
   test('is less in a group, where each client may have a link', () => {
-    const room = roomOf(DEFAULTS, 1024, { hasTls: false, isInGroup: true });
-    assert.deepEqual(room, { maxConnections: 400, maxWaiting: 200, fits: 400 });
+    const needs = { hasTls: false, isInGroup: true };
+    const room = roomOf(DEFAULTS, { ...MUCH, descriptors: 1024 }, needs);
+    assert.deepEqual(room, { maxConnections: 400, maxWaiting: 200, fits: 400, follows: 'file descriptors' });
+    assert.equal(roomOf(DEFAULTS, { ...MUCH, memoryBytes: 1024 * MiB }, needs).maxConnections, 15_213);
   });
 });
 

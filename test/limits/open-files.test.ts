@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { connectionsThatFit, defaultMaxConnections, openFilesLimit } from '../../src/limits/open-files.ts';
+import { connectionsThatFit, openFilesLimit } from '../../src/limits/open-files.ts';
 import { scratch } from '../support/scratch.ts';
 
 const MODULE = new URL('../../src/limits/open-files.ts', import.meta.url).href;
@@ -66,23 +66,14 @@ describe('the connections that fit into so many descriptors', () => {
   ];
   for (const [descriptors, fits] of cases) {
     test(`are ${fits} of ${descriptors}`, () => {
-      assert.equal(connectionsThatFit(descriptors, { isInGroup: false }), fits);
+      assert.equal(connectionsThatFit(descriptors, false), fits);
     });
   }
 
   test('are less than half as many in a group of relays, where each may have a link', () => {
     const fits = [Infinity, 20_000, 1024, 229, 228, 226, 0].map((descriptors) =>
-      connectionsThatFit(descriptors, { isInGroup: true }),
+      connectionsThatFit(descriptors, true),
     );
     assert.deepEqual(fits, [Infinity, 9888, 400, 2, 2, 1, 1]);
-    assert.equal(defaultMaxConnections(20_000, { hasTls: false, isInGroup: true }), 9888);
-    assert.equal(defaultMaxConnections(1_048_576, { hasTls: true, isInGroup: true }), 8192);
-  });
-
-  test('are the most there may be by default, up to 65,536', () => {
-    const most = [100, 1024, 65_663, 65_664, 65_665, 1_048_576, Infinity].map((descriptors) =>
-      defaultMaxConnections(descriptors, { hasTls: false, isInGroup: false }),
-    );
-    assert.deepEqual(most, [1, 896, 65_535, 65_536, 65_536, 65_536, 65_536]);
   });
 });

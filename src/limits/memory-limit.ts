@@ -1,0 +1,147 @@
+import { readFileSync } from 'node:fs';
+import { totalmem } from 'node:os';
+import { join, relative } from 'node:path';
+
+/**
+ * A relay without connections has 76 to 92 MiB, as the kernel charges it to a container. The rest is for garbage, and for records that
+ * wait for a disk. In bytes.
+ */
+const BASE_BYTES = 128 * 2 ** 20;
+
+/**
+ * The worst state of one connection, its share of `RELAY_BUFFER_MEMORY` aside, as the kernel charges it to a container: a request head
+ * that never ends, 28.0 KiB. A stalled pair has 18.7 KiB for each connection by TCP and 19.5 KiB by WebSocket, a client that waits 3.5
+ * and 8.8 KiB. In bytes.
+ */
+export const CONNECTION_BYTES = 28 * 1024;
+
+/** The same where a connection may use TLS. In bytes. */
+export const TLS_CONNECTION_BYTES = 64 * 1024;
+
+/** However small the memory is, the relay is of use to some clients. */
+const FEWEST_CONNECTIONS = 100;
+
+/** The share of a machine's memory that the relay plans with where no limit is set: the rest is for the system. */
+const MACHINE_SHARE = 0.75;
+
+/** Files with a limit, by version of control groups. Above `memory.high` the kernel slows a process down until it hardly runs. */
+const LIMIT_FILES = {
+  cgroup2: ['memory.max', 'memory.high'],
+  cgroup: ['memory.limit_in_bytes'],
+} as const;
+
+export interface MemoryLimit {
+  readonly bytes: number;
+  /** Which limit it is: that of a control group (a container, a unit of systemd), or a share of the machine's memory. */
+  readonly source: 'container' | 'machine';
+}
+
+/** What connections need. */
+export interface Needs {
+  /** Connections may use TLS. */
+  readonly hasTls: boolean;
+  /** A connection may have a link to another relay beside it. */
+  readonly isInGroup: boolean;
+}
+
+/** Memory of one connection in its worst state, together with its link, in bytes. */
+export function worstCaseBytes({ hasTls, isInGroup }: Needs): number {
+  return (hasTls ? TLS_CONNECTION_BYTES : CONNECTION_BYTES) * (isInGroup ? 2 : 1);
+}
+
+/**
+ * Connections that fit into this memory when all of them are in their worst state.
+ *
+ * @param bufferBytes `RELAY_BUFFER_MEMORY`
+ */
+export function connectionsInMemory(memoryBytes: number, bufferBytes: number, needs: Needs): number {
+  const fits = Math.floor((memoryBytes - BASE_BYTES - bufferBytes) / worstCaseBytes(needs));
+  return Math.max(FEWEST_CONNECTIONS, fits);
+}
+
+/** Whether that memory is enough for the buffers and the fewest connections. */
+export function fitsBuffers(memoryBytes: number, bufferBytes: number, needs: Needs): boolean {
+  return memoryBytes >= BASE_BYTES + bufferBytes + FEWEST_CONNECTIONS * worstCaseBytes(needs);
+}
+
+/** Where a control group file system is mounted, and the path of the group that it shows there. */
+interface Mount {
+  readonly version: keyof typeof LIMIT_FILES;
+  readonly root: string;
+  readonly mountPoint: string;
+}
+
+/**
+ * The memory that this process may use. The lowest limit of its control group and of all groups above it counts, as far as they can be
+ * seen from here; version 1 and version 2 are read, and both at once.
+ *
+ * @param fileSystem where `/proc` and the mount points are looked up
+ * @param machineBytes memory of the machine
+ */
+export function memoryLimit(fileSystem = '/', machineBytes = totalmem()): MemoryLimit {
+  const groups = groupsOf(read(join(fileSystem, 'proc/self/cgroup')));
+  const mounts = mountsOf(read(join(fileSystem, 'proc/self/mountinfo')));
+  const limits = mounts.flatMap((mount) => {
+    const path = groups.get(mount.version);
+    return path === undefined ? [] : limitsAbove(fileSystem, mount, path);
+  });
+  const machine = Math.floor(machineBytes * MACHINE_SHARE);
+  const lowest = Math.min(...limits);
+  // Where there is no limit, version 1 has a number that no machine's memory comes near to.
+  return lowest < machineBytes
+    ? { bytes: lowest, source: 'container' }
+    : { bytes: machine, source: 'machine' };
+}
+
+/** The paths of the process's memory groups. Lines are `0::PATH` in version 2 and `NUMBER:CONTROLLERS:PATH` in version 1. */
+function groupsOf(text: string): ReadonlyMap<Mount['version'], string> {
+  const groups = new Map<Mount['version'], string>();
+  for (const line of text.split('\n')) {
+    const [, number, controllers = '', path = ''] = /^(\d+):([^:]*):(\/.*)$/u.exec(line) ?? [];
+    if (number === '0' && controllers === '') groups.set('cgroup2', path);
+    else if (controllers.split(',').includes('memory')) groups.set('cgroup', path);
+  }
+  return groups;
+}
+
+/** The mounted hierarchies with a memory controller, as proc(5) describes the lines of `mountinfo`. */
+function mountsOf(text: string): Mount[] {
+  return text.split('\n').flatMap((line): Mount[] => {
+    const [fields = '', kind = ''] = line.split(' - ');
+    const [, , , root = '', mountPoint = ''] = fields.split(' ').map(unescaped);
+    const [type = '', , options = ''] = kind.split(' ');
+    if (type === 'cgroup2') return [{ version: type, root, mountPoint }];
+    const isMemory = type === 'cgroup' && options.split(',').includes('memory');
+    return isMemory ? [{ version: type, root, mountPoint }] : [];
+  });
+}
+
+/** A blank in a path is written `\040`. */
+function unescaped(field: string): string {
+  return field.replaceAll(/\\([0-7]{3})/gu, (_, octal: string) => String.fromCharCode(parseInt(octal, 8)));
+}
+
+/** The limits of a group and of all above it, up to the one that is mounted. */
+function limitsAbove(fileSystem: string, { version, root, mountPoint }: Mount, path: string): number[] {
+  const below = relative(root, path);
+  // In a container the process may see the path that the host has for it, which is not below its mount.
+  const names = below.startsWith('..') ? [] : below.split('/').filter((name) => name !== '');
+  const limits: number[] = [];
+  for (let depth = names.length; depth >= 0; depth -= 1) {
+    const group = join(fileSystem, mountPoint, ...names.slice(0, depth));
+    for (const file of LIMIT_FILES[version]) {
+      const text = read(join(group, file)).trim();
+      if (/^\d+$/u.test(text)) limits.push(Number(text));
+    }
+  }
+  return limits;
+}
+
+/** Empty where it can't be read: the file belongs to another version, or to another system. */
+function read(path: string): string {
+  try {
+    return readFileSync(path, 'latin1');
+  } catch {
+    return '';
+  }
+}

@@ -1,0 +1,187 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import type { Socket } from 'node:net';
+import { describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
+import { encodeFrame } from '../support/frames.ts';
+import { freePort } from '../support/listening.ts';
+import { MemoryGroup, withoutMemoryGroups } from '../support/memory-group.ts';
+import { scrape } from '../support/metrics.ts';
+import { StrickenRelay } from './stricken-relay.ts';
+import { Bystander, reportAttack } from './support/bystander.ts';
+import { UPGRADE } from './support/websocket-attacks.ts';
+
+const MiB = 2 ** 20;
+
+const LIMIT_BYTES = 192 * MiB;
+
+const SETTINGS = { RELAY_BUFFER_MEMORY: '8MiB', RELAY_HANDSHAKE_TIMEOUT: '5m' };
+
+/** What the relay makes of this: connections of 28 KiB, beside 128 MiB for itself and 8 MiB of buffers. */
+const CONNECTIONS = 2048;
+
+const ROOM = /"maxConnections":2048,.*"follows":"memory",.*"memoryBytes":201326592,"memory":"container"/u;
+
+/** Connections that come. So many would need more memory than there is, in any of the states below. */
+const COMING = 9000;
+
+/** How many of them come at a time, pairs counting once. */
+const AT_ONCE = 50;
+
+/** Time for the relay to read what it reads of those that stall, in milliseconds. */
+const SETTLE_MS = 2000;
+
+/** An order of magnitude above what a machine shows that does other work meanwhile. */
+const MOST_STALL_MS = 3000;
+
+/** More than the kernel and the relay hold for a receiver that does not read. */
+const TOO_MUCH = Buffer.alloc(2 * MiB);
+
+/** The same in messages of a WebSocket. */
+const TOO_MUCH_FRAMED = Buffer.concat(
+  Array.from({ length: 40 }, () => encodeFrame({ opcode: 2, payload: Buffer.alloc(60_000) })),
+);
+
+const HALF_A_REQUEST = `GET / HTTP/1.1\r\nHost: x\r\nX: ${'a'.repeat(15_000)}`;
+
+/** The connections of an attack. */
+class Attackers implements Disposable {
+  readonly #port: number;
+  readonly #sockets = new Set<Socket>();
+
+  constructor(port: number) {
+    this.#port = port;
+  }
+
+  async open(line: string | Buffer): Promise<Socket> {
+    const socket = connect({ port: this.#port, host: '127.0.0.1' });
+    this.#sockets.add(socket);
+    socket.on('error', () => undefined).on('close', () => this.#sockets.delete(socket));
+    socket.write(line);
+    await Promise.race([once(socket, 'connect'), once(socket, 'close')]);
+    return socket;
+  }
+
+  [Symbol.dispose](): void {
+    for (const socket of this.#sockets) socket.destroy();
+  }
+}
+
+/** What a connection hears first; nothing where it is closed. */
+function heard(socket: Socket): Promise<string> {
+  return new Promise((resolve) => {
+    socket.once('data', (bytes: Buffer) => resolve(bytes.toString('latin1')));
+    socket.once('close', () => resolve(''));
+    if (socket.destroyed) resolve('');
+  });
+}
+
+/** Two clients that were paired, or two that were not. Neither reads, and each sends all that the other may take. */
+async function stall(sockets: readonly Socket[], lines: readonly Buffer[], bytes: Buffer): Promise<void> {
+  for (const [at, socket] of sockets.entries()) socket.write(lines[at] ?? '');
+  const words = await Promise.all(sockets.map(heard));
+  for (const socket of sockets) {
+    // One that hears nothing more has no partner, and waits.
+    if (words.every((word) => word.includes('ok'))) socket.pause().write(bytes);
+    else socket.resume();
+  }
+}
+
+interface State {
+  readonly name: string;
+  /** Connections that `enter` makes. */
+  readonly size: number;
+  readonly enter: (attackers: Attackers) => Promise<unknown>;
+}
+
+const STATES: readonly State[] = [
+  {
+    name: 'requests that never end',
+    size: 1,
+    enter: (attackers) => attackers.open(HALF_A_REQUEST),
+  },
+  {
+    name: 'stalled pairs',
+    size: 2,
+    enter: async (attackers) => {
+      const sockets = await Promise.all([attackers.open(''), attackers.open('')]);
+      await stall(
+        sockets,
+        linesOf((line) => Buffer.from(line)),
+        TOO_MUCH,
+      );
+    },
+  },
+  {
+    name: 'stalled WebSocket pairs',
+    size: 2,
+    enter: async (attackers) => {
+      const sockets = await Promise.all([attackers.open(UPGRADE), attackers.open(UPGRADE)]);
+      const answers = await Promise.all(sockets.map(heard));
+      if (!answers.every((answer) => answer.startsWith('HTTP/1.1 101'))) return;
+      await stall(
+        sockets,
+        linesOf((payload) => encodeFrame({ opcode: 2, payload })),
+        TOO_MUCH_FRAMED,
+      );
+    },
+  },
+];
+
+function linesOf(form: (line: string) => Buffer): readonly Buffer[] {
+  const token = newToken();
+  return [form(handshake(token, SIDE_A)), form(handshake(token, SIDE_B))];
+}
+
+describe(
+  'connections in their worst state, as many as the relay takes by itself',
+  {
+    skip: withoutMemoryGroups(),
+  },
+  () => {
+    for (const { name, size, enter } of STATES) {
+      test(`fit into the memory of its container: ${name}`, async (context) => {
+        await using group = await MemoryGroup.make(LIMIT_BYTES);
+        const statusPort = await freePort();
+        await using relay = await StrickenRelay.start(
+          { ...SETTINGS, RELAY_STATUS_LISTEN: `tcp:${statusPort}:interface=127.0.0.1` },
+          { prefix: group.prefix },
+        );
+        await using bystander = await Bystander.start({ port: relay.port });
+        const idle = await bystander.measure(500);
+        using attackers = new Attackers(relay.port);
+        const during = await bystander.measureWhile(async () => {
+          let left = COMING / size;
+          const one = async (): Promise<void> => {
+            while (left > 0 && group.kills === 0) {
+              left -= 1;
+              await enter(attackers);
+            }
+          };
+          await Promise.all(Array.from({ length: AT_ONCE }, one));
+          await sleep(SETTLE_MS);
+        });
+        assert.equal(group.kills, 0, 'the relay was killed for want of memory');
+        const figures = await scrape(`http://127.0.0.1:${statusPort}`);
+        const open = figures.get('transit_relay_connections_open') ?? 0;
+        reportAttack(
+          context,
+          name,
+          idle,
+          during,
+          `${open} connections`,
+          `held ${((figures.get('transit_relay_held_bytes') ?? 0) / MiB).toFixed(1)} MiB`,
+          `peak ${(group.peakBytes / MiB).toFixed(0)} of ${LIMIT_BYTES / MiB} MiB`,
+        );
+        assert.equal(relay.count(ROOM), 1);
+        assert.ok(open > 0.9 * CONNECTIONS, `only ${open} connections`);
+        assert.ok(during.maxMs < MOST_STALL_MS, `a round trip of ${during.maxMs} ms`);
+        attackers[Symbol.dispose]();
+        await bystander.finish();
+        await relay.stop();
+      });
+    }
+  },
+);

@@ -1,6 +1,7 @@
 import { formatFault } from '../../src/config/fault.ts';
 import { DEFAULTS } from '../../src/config/read-env.ts';
 import { SIDECAR_DEFAULTS } from '../../src/config/sidecar-config.ts';
+import { connectionsInMemory } from '../../src/limits/memory-limit.ts';
 import { nameIn } from './manifests.ts';
 import type { Manifests } from './manifests.ts';
 import { OPERATOR_SECRETS, SECRET } from './operator-secrets.ts';
@@ -14,11 +15,8 @@ export const GRACE_MARGIN_SECONDS = 30;
 /** Cluster autoscalers and their managed relatives wait no longer when they remove a node, in seconds. */
 const MOST_GRACE_SECONDS = 600;
 
-/** The most that a relay has at rest, as measured. */
-const AT_REST_BYTES = 190 * 2 ** 20;
-
-/** What a stalled connection may hold above RELAY_BUFFER_MEMORY (`data-plane.ts`). */
-const STALLED_BYTES = 16 * 2 ** 10;
+/** Fewer connections than this are too few for a relay that the manifests start. */
+const LEAST_CONNECTIONS = 10_000;
 
 const KNOWN: ReadonlyMap<string, ReadonlySet<string>> = new Map([
   ['relay', new Set(Object.keys(DEFAULTS))],
@@ -101,11 +99,10 @@ export function secretFaults({ workloads }: Manifests): string[] {
 export function memoryFaults(manifests: Manifests): string[] {
   const read = readRelay(manifests);
   if (read.kind === 'faults') return [];
-  const { limits, bufferMemoryBytes } = read.config;
-  const { maxConnections } = limits;
-  if (typeof maxConnections !== 'number')
-    return ['RELAY_MAX_CONNECTIONS is no number that a limit could fit'];
-  const needed = AT_REST_BYTES + maxConnections * STALLED_BYTES + bufferMemoryBytes;
+  const { limits, bufferMemoryBytes, cluster } = read.config;
+  const needs = { hasTls: cluster?.tls === true, isInGroup: cluster !== null };
   const limit = parseQuantity(manifests.container('relay').at('resources', 'limits', 'memory').word);
-  return limit < needed ? [`the memory limit is ${limit}, and the relay may need ${needed}`] : [];
+  const fits = connectionsInMemory(limit, bufferMemoryBytes, needs);
+  const asked = typeof limits.maxConnections === 'number' ? limits.maxConnections : LEAST_CONNECTIONS;
+  return fits < asked ? [`the memory limit is ${limit}, and the relay has room for ${fits} connections`] : [];
 }

@@ -1,4 +1,4 @@
-import { hkdfSync } from 'node:crypto';
+import { hkdfSync, constants as openssl } from 'node:crypto';
 import { connect, createSecureContext } from 'node:tls';
 import type { TLSSocket } from 'node:tls';
 import { errorCode } from '../error-code.ts';
@@ -34,6 +34,8 @@ export class LinkTls {
     minVersion: 'TLSv1.3',
     maxVersion: 'TLSv1.3',
     ciphers: SUITE,
+    // A link is never resumed, and the key of tickets would live as long as the process.
+    secureOptions: openssl.SSL_OP_NO_TICKET,
     ca: [],
   });
 

@@ -1,4 +1,4 @@
-import { X509Certificate, createPrivateKey } from 'node:crypto';
+import { X509Certificate, createPrivateKey, constants as openssl } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
 import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
@@ -21,6 +21,33 @@ export interface Credentials {
 
 /** More than any key or chain has, in bytes. */
 const MAX_FILE_BYTES = 2 ** 20;
+
+/**
+ * The cipher suites, best first. Each one encrypts and authenticates in one step (AEAD), and agrees on keys that are gone when the
+ * connection closes: TLS 1.2 also has suites with CBC, which leak through timing (LUCKY13).
+ */
+const CIPHER_SUITES = [
+  'TLS_AES_128_GCM_SHA256',
+  'TLS_AES_256_GCM_SHA384',
+  'TLS_CHACHA20_POLY1305_SHA256',
+  'ECDHE-ECDSA-AES128-GCM-SHA256',
+  'ECDHE-RSA-AES128-GCM-SHA256',
+  'ECDHE-ECDSA-AES256-GCM-SHA384',
+  'ECDHE-RSA-AES256-GCM-SHA384',
+  'ECDHE-ECDSA-CHACHA20-POLY1305',
+  'ECDHE-RSA-CHACHA20-POLY1305',
+].join(':');
+
+/**
+ * - The relay's order decides, except that a client without AES hardware, which lists ChaCha20 first, gets ChaCha20.
+ * - No session tickets: the key that encrypts them would live as long as the process, and open all recorded sessions.
+ * - No renegotiation: Node allows it, and each one costs the relay a signature.
+ */
+const TLS_OPTIONS =
+  openssl.SSL_OP_CIPHER_SERVER_PREFERENCE |
+  openssl.SSL_OP_PRIORITIZE_CHACHA |
+  openssl.SSL_OP_NO_TICKET |
+  openssl.SSL_OP_NO_RENEGOTIATION;
 
 const REASONS: Readonly<Record<string, string>> = {
   ENOENT: 'is not there: check the path in the endpoint',
@@ -64,7 +91,13 @@ export async function readCredentials(files: TlsFiles, nowMs: number): Promise<C
 
 function contextOf({ keyPath, certificatePath }: TlsFiles, key: Buffer, cert: string): SecureContext {
   try {
-    return createSecureContext({ key, cert, minVersion: 'TLSv1.2' });
+    return createSecureContext({
+      key,
+      cert,
+      minVersion: 'TLSv1.2',
+      ciphers: CIPHER_SUITES,
+      secureOptions: TLS_OPTIONS,
+    });
   } catch (error) {
     throw new CertificateError(
       `OpenSSL does not take the key ${keyPath} with the certificate ${certificatePath} (${errorCode(error)}): ` +

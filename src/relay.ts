@@ -1,4 +1,3 @@
-import type { Server as HttpServer } from 'node:http';
 import type { Server } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
@@ -11,6 +10,7 @@ import { Doors } from './net/doors.ts';
 import { familyOf, formatEndpoint } from './net/endpoint.ts';
 import type { BoundEndpoint, Endpoint } from './net/endpoint.ts';
 import { Hub } from './net/hub.ts';
+import type { HttpListener } from './net/http-listener.ts';
 import { listen } from './net/listener.ts';
 import { Reception } from './net/reception.ts';
 import { TrustedProxies } from './net/trusted-proxies.ts';
@@ -52,7 +52,7 @@ export class Relay {
   readonly #hub: Hub;
   readonly #recorder: Recorder;
   readonly #servers: Server[] = [];
-  readonly #statusServers: HttpServer[] = [];
+  readonly #statusServers: HttpListener[] = [];
   readonly #certificates: RelayCertificates;
   readonly #usage: RelayUsage;
   /** What must be closed in the end, last opened first. */

@@ -1,5 +1,3 @@
-import { createServer } from 'node:http';
-import type { Server } from 'node:http';
 import { join } from 'node:path';
 import { Router } from 'express';
 import { Piscina } from 'piscina';
@@ -8,6 +6,7 @@ import type { SidecarConfig } from '../config/sidecar-config.ts';
 import { faultOf } from '../logging.ts';
 import { formatEndpoint } from '../net/endpoint.ts';
 import type { Endpoint } from '../net/endpoint.ts';
+import { HttpListener } from '../net/http-listener.ts';
 import { listen } from '../net/listener.ts';
 import type { Health } from './api.ts';
 import { readAssets, readPage } from './assets.ts';
@@ -43,6 +42,12 @@ const THREAD_IDLE_MS = 30_000;
  */
 const STALLED_MS = 600_000;
 
+/** How long a connection is kept for another request, in milliseconds; the page asks every second. */
+const KEEP_ALIVE_MS = 5000;
+
+/** A browser has six connections at most. */
+const LIMITS = { maxPending: 128, maxAnswering: 64, keepAliveMs: KEEP_ALIVE_MS, stalledMs: STALLED_MS };
+
 /** Failures of the schedule in a row are logged at the first, and then at every so many. */
 const REPORT_EVERY_FAILURES = 30;
 
@@ -53,7 +58,7 @@ const SCRATCH = '.scratch';
 export class Sidecar {
   readonly #config: SidecarConfig;
   readonly #log: Logger;
-  readonly #servers: Server[] = [];
+  readonly #servers: HttpListener[] = [];
   /** What must be closed in the end, last opened first. */
   readonly #closers: (() => Promise<void> | void)[] = [];
   #closing = false;
@@ -109,7 +114,7 @@ export class Sidecar {
       },
       token,
     );
-    const endpoints = await this.#listenAll(() => createServer(app));
+    const endpoints = await this.#listenAll(() => new HttpListener(app, LIMITS));
     schedule.start();
     // A first count of many records takes seconds; it is to be there when somebody asks.
     void totals.refresh();
@@ -183,10 +188,10 @@ export class Sidecar {
     });
   }
 
-  async #listenAll(create: () => Server): Promise<readonly Endpoint[]> {
+  async #listenAll(create: () => HttpListener): Promise<readonly Endpoint[]> {
     const actual: Endpoint[] = [];
     for (const endpoint of this.#config.listen) {
-      const server = create().setTimeout(STALLED_MS);
+      const server = create();
       const bound = await listen(server, endpoint);
       this.#servers.push(server);
       this.#log.info({ role: 'sidecar', endpoint: formatEndpoint(bound) }, 'listening');

@@ -1,5 +1,5 @@
-import { createServer } from 'node:http';
-import type { Server, ServerResponse } from 'node:http';
+import type { ServerResponse } from 'node:http';
+import { HttpListener } from '../net/http-listener.ts';
 import type { RelayStatus } from './relay-status.ts';
 import type { SelfTest, Trial } from './self-test.ts';
 
@@ -27,14 +27,14 @@ export interface HealthReport {
 
 type Answer = (response: ServerResponse) => Promise<void> | void;
 
-/** Connections at once, so that whoever finds this port can't take descriptors from clients. */
-const MAX_CONNECTIONS = 24;
-
-/** What a request may take to come, in milliseconds. */
-const REQUEST_MS = 10_000;
+/**
+ * A connection makes one request, so that a transfer gets its turn between two of them. Answers fit into the kernel's buffer.
+ * Liveness probes are answered at once and need no slot for answers that take time.
+ */
+const LIMITS = { maxPending: 32, maxAnswering: 16, keepAliveMs: null, stalledMs: 10_000 };
 
 /** HTTP for operators. It counts nothing and is counted nowhere. */
-export function createStatusServer(source: StatusSource): Server {
+export function createStatusServer(source: StatusSource): HttpListener {
   const routes: ReadonlyMap<string, Answer> = new Map<string, Answer>([
     ['/healthz', sendAlive],
     ['/livez', sendAlive],
@@ -47,24 +47,16 @@ export function createStatusServer(source: StatusSource): Server {
     ['/health/relay', (response) => sendHealth(response, source, 'listeners')],
     ['/health/transfer', (response) => sendHealth(response, source, 'transfers')],
   ]);
-  const server = createServer(
-    { headersTimeout: REQUEST_MS, requestTimeout: REQUEST_MS },
-    (request, response) => {
-      request.resume();
-      // No URL parser: a request target need not be a URL, and this must not throw.
-      const [path = ''] = (request.url ?? '').split('?', 1);
-      const answer = routes.get(path);
-      if (answer === undefined) send(response, 404, 'text/plain', 'not found\n');
-      else if (request.method !== 'GET' && request.method !== 'HEAD')
-        response.writeHead(405, { allow: 'GET, HEAD' }).end();
-      else void respond(response, answer, source);
-    },
-  );
-  server.maxConnections = MAX_CONNECTIONS;
-  // Thousands of requests fit into one packet after another, and would all be answered before a transfer gets its turn. One
-  // answer fits into the kernel's buffer, so that nobody keeps a connection by not reading it either.
-  server.maxRequestsPerSocket = 1;
-  return server;
+  return new HttpListener((request, response) => {
+    request.resume();
+    // No URL parser: a request target need not be a URL, and this must not throw.
+    const [path = ''] = (request.url ?? '').split('?', 1);
+    const answer = routes.get(path);
+    if (answer === undefined) send(response, 404, 'text/plain', 'not found\n');
+    else if (request.method !== 'GET' && request.method !== 'HEAD')
+      response.writeHead(405, { allow: 'GET, HEAD' }).end();
+    else void respond(response, answer, source);
+  }, LIMITS);
 }
 
 async function respond(response: ServerResponse, answer: Answer, { fault }: StatusSource): Promise<void> {

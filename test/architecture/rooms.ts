@@ -9,11 +9,11 @@ export const ROOMS: readonly (readonly [name: string, files: RegExp])[] = [
   ['output', /^output\.ts$/u],
   ['logging', /^logging\.ts$/u],
   ['program', /^program\.ts$/u],
-  ['listener', /^net\/listener\.ts$/u],
+  ['listener', /^net\/(?:http-)?listener\.ts$/u],
   ['usage', /^usage\//u],
   ['limits', /^limits\//u],
-  // Three of its files lie lower; the rest of the folder is this room.
-  ['net', /^net\/(?!(?:endpoint|trusted-proxies|listener)\.ts$)/u],
+  // Four of its files lie lower; the rest of the folder is this room.
+  ['net', /^net\/(?!(?:endpoint|trusted-proxies|listener|http-listener)\.ts$)/u],
   ['status', /^status\//u],
   ['cluster', /^cluster\//u],
   ['sidecar api', /^sidecar\/api\.ts$/u],

@@ -130,16 +130,39 @@ describe('the status server', () => {
     assert.deepEqual(await ready(), [503, 'the relay is stopping\n']);
   });
 
-  test('takes in only so many at once, and answers again when some have left', async (context) => {
+  test('has slots for 32 silent connections: the oldest makes room, and newcomers are answered', async (context) => {
     const port = await open(context, IDLE);
     const crowd = Array.from({ length: 40 }, () => connect({ port, host: '127.0.0.1' }));
     context.after(() => crowd.forEach((socket) => socket.destroy()));
-    let turnedAway = 0;
-    for (const socket of crowd) socket.on('close', () => (turnedAway += 1)).resume();
-    await until(() => turnedAway === 16);
-    for (const socket of crowd) socket.destroy();
-    await until(() => turnedAway === 40);
+    const closed = new Set<number>();
+    for (const [index, socket] of crowd.entries()) {
+      socket.on('error', () => undefined);
+      socket.on('close', () => closed.add(index)).resume();
+    }
+    await until(() => closed.size === 8);
     assert.equal((await fetch(`http://127.0.0.1:${port}/healthz`)).status, 200);
+    await until(() => closed.size === 9);
+    assert.deepEqual(
+      [...closed].toSorted((one, other) => one - other),
+      [0, 1, 2, 3, 4, 5, 6, 7, 8],
+    );
+    // The time for a request is over.
+    await until(() => closed.size === 40);
+  });
+
+  test('closes the oldest of too many connections whose answer takes time', async (context) => {
+    const metrics = { ...IDLE.metrics, text: () => new Promise<string>(() => undefined) };
+    const port = await open(context, { ...IDLE, metrics });
+    let closed = 0;
+    for (let count = 1; count <= 20; count += 1) {
+      const socket = connect({ port, host: '127.0.0.1' }).on('error', () => undefined);
+      context.after(() => socket.destroy());
+      socket.on('close', () => (closed += 1));
+      socket.write('GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n');
+      await until(() => closed === Math.max(0, count - 16));
+      assert.equal((await fetch(`http://127.0.0.1:${port}/livez`)).status, 200);
+    }
+    assert.equal(closed, 4);
   });
 
   test('tells the status as it is when it is asked', async (context) => {

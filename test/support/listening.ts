@@ -1,10 +1,13 @@
 import { once } from 'node:events';
-import type { Server } from 'node:http';
 import { createServer } from 'node:net';
+import type { Server } from 'node:net';
 import type { TestContext } from 'node:test';
 
 /** Lets a server listen on a free loopback port for as long as the test lasts, and returns that port. */
-export async function listening(context: TestContext, server: Server): Promise<number> {
+export async function listening(
+  context: TestContext,
+  server: Server & { closeAllConnections(): void },
+): Promise<number> {
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   context.after(() => {

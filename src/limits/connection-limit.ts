@@ -1,17 +1,15 @@
 /**
- * Places beyond the limit for those who are told that there is no room: it takes a moment to find out in which language.
+ * Places beyond the limit, for clients that are told that there is no room: it takes a moment to find out in which language. The
+ * relay's own probes come in by them, too, until they have named their tokens. When all are in use, the oldest is closed.
  */
 export const LANE_PLACES = 64;
-
-/** Places in the lane that only clients from this machine get, so that the relay can go on testing itself. */
-const LOCAL_LANE_PLACES = 16;
 
 /**
  * Where a newcomer stands.
  *
  * - `inside`: there is room
  * - `lane`: there is none; it may be told so
- * - `nowhere`: there is no place left even for that
+ * - `nowhere`: it is not counted
  */
 export type Place = 'inside' | 'lane' | 'nowhere';
 
@@ -19,7 +17,6 @@ export type Place = 'inside' | 'lane' | 'nowhere';
 export class ConnectionLimit {
   readonly #max: number;
   #inside = 0;
-  #lane = 0;
 
   /** @param max null: as many as come */
   constructor(max: number | null) {
@@ -30,25 +27,14 @@ export class ConnectionLimit {
     return this.#inside;
   }
 
-  /** Takes a place, which is given back with `leave` unless it is `nowhere`. `isLocal` is asked only where it matters. */
-  enter(isLocal: () => boolean): Place {
-    if (this.#inside < this.#max) {
-      this.#inside += 1;
-      return 'inside';
-    }
-    return this.enterLane(isLocal);
-  }
-
-  /** The same for somebody who is not let in, whatever room there is. */
-  enterLane(isLocal: () => boolean): 'lane' | 'nowhere' {
-    const isFree = this.#lane < LANE_PLACES - LOCAL_LANE_PLACES || (this.#lane < LANE_PLACES && isLocal());
-    if (!isFree) return 'nowhere';
-    this.#lane += 1;
-    return 'lane';
+  /** Takes a place, which is given back with `leave`. */
+  enter(): 'inside' | 'lane' {
+    if (this.#inside >= this.#max) return 'lane';
+    this.#inside += 1;
+    return 'inside';
   }
 
   leave(place: Place): void {
     if (place === 'inside') this.#inside -= 1;
-    else if (place === 'lane') this.#lane -= 1;
   }
 }

@@ -11,6 +11,8 @@ export interface ArrivalOwner {
   tooLate(): void;
   /** The relay stops; only pairs go on. */
   shutdown(): void;
+  /** It has to be closed at once, since there is no room: another one needs its place. */
+  evict(): void;
   /** The relay stops now. */
   cut(): void;
 }

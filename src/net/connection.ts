@@ -132,6 +132,11 @@ export class Connection implements PeerHandler, ArrivalOwner, Traveller {
     this.dispatch(isGuest ? 'elsewhere' : 'shutdown');
   }
 
+  evict(): void {
+    if (this.#state === 'handshake') this.dispatch('busy');
+    this.dispatch('cut');
+  }
+
   cut(): void {
     this.dispatch('cut');
   }

@@ -41,8 +41,7 @@ export class Doors {
     this.#options = options;
     this.#desk = new HttpDesk({
       proxies,
-      // By way of a proxy: not of this machine.
-      comesFrom: (arrival, address) => reception.comesFrom(arrival, address, () => false),
+      comesFrom: (arrival, address) => reception.comesFrom(arrival, address),
       left: (arrival) => reception.left(arrival),
       upgraded: (wire, arrival, firstBytes) => {
         const peer = new WebSocketPeer(wire, options);
@@ -55,7 +54,7 @@ export class Doors {
   /** Takes in a client that another relay passes on. */
   acceptLink(wire: Wire, firstBytes: Uint8Array): void {
     const { hub, reception } = this.#options;
-    const arrival = reception.arrive(() => false);
+    const arrival = reception.arrive();
     if (arrival === null) {
       turnAway(wire, true);
       return;
@@ -86,7 +85,7 @@ export class Doors {
               wrap: (wire, bytes, address) => plane.secure(wire, bytes, address, certificate.context),
             },
       comesFrom: reception.asksForAddresses
-        ? (arrival, address, comesFromHere) => reception.comesFrom(arrival, address, comesFromHere)
+        ? (arrival, address) => reception.comesFrom(arrival, address)
         : null,
       left: (arrival) => reception.left(arrival),
     };
@@ -94,7 +93,7 @@ export class Doors {
       kind,
       plane,
       rooms,
-      arrive: (comesFromHere) => reception.arrive(comesFromHere),
+      arrive: () => reception.arrive(),
     });
   }
 }

@@ -2,7 +2,7 @@ import { parseProxyHeader } from '../protocol/proxy-header.ts';
 import type { Arrival, ArrivalOwner } from './arrival.ts';
 import type { TrustedProxies } from './trusted-proxies.ts';
 import type { Wire, WireHandler } from './wire.ts';
-import { NOTHING, isLocal } from './wire.ts';
+import { NOTHING } from './wire.ts';
 
 /** What becomes of connections once they have shown what they are. */
 export interface Rooms {
@@ -14,8 +14,8 @@ export interface Rooms {
   readonly tls: { wrap(wire: Wire, firstBytes: Uint8Array, address: string | null): Wire } | null;
   /** Null: nobody is believed to come for somebody else. */
   readonly proxies: TrustedProxies | null;
-  /** False: it has to be closed at once. Null: nobody asks where connections come from. */
-  readonly comesFrom: ((arrival: Arrival, address: string, isLocal: () => boolean) => boolean) | null;
+  /** Null: nobody asks where connections come from. */
+  readonly comesFrom: ((arrival: Arrival, address: string) => void) | null;
   /** It is gone, and nothing has become of it. */
   left(arrival: Arrival): void;
 }
@@ -92,6 +92,10 @@ export class Entrance implements WireHandler, ArrivalOwner {
     else this.#arrival.owner?.shutdown();
   }
 
+  evict(): void {
+    turnAway(this.#wire, this.#rooms.raw !== null && !this.#isInsideTls);
+  }
+
   cut(): void {
     this.#wire.destroy();
   }
@@ -104,15 +108,7 @@ export class Entrance implements WireHandler, ArrivalOwner {
     if (address === null && this.#wire.kind !== 'unix') return;
     this.#mayBeProxied = proxies?.trusts(address) === true;
     // Behind a proxy it is the header that tells, and where there is none, nobody is counted.
-    if (!this.#mayBeProxied && address !== null) this.#comesFrom(address, () => isLocal(this.#wire));
-  }
-
-  /** False: it has been closed. */
-  #comesFrom(address: string, comesFromHere: () => boolean): boolean {
-    const { comesFrom, raw } = this.#rooms;
-    const mayStay = comesFrom?.(this.#arrival, address, comesFromHere) !== false;
-    if (!mayStay) turnAway(this.#wire, raw !== null);
-    return mayStay;
+    if (!this.#mayBeProxied && address !== null) comesFrom?.(this.#arrival, address);
   }
 
   /** What comes behind the header; null when it is not whole, or nothing more is of interest. */
@@ -128,8 +124,7 @@ export class Entrance implements WireHandler, ArrivalOwner {
     this.#address = address;
     // What this proxy had from another trusted one, that one may tell whom it is from.
     if (address === null || this.#rooms.proxies?.trusts(address) === true) return header.rest;
-    // By way of a proxy: not of this machine.
-    if (!this.#comesFrom(address, () => false)) return null;
+    this.#rooms.comesFrom?.(this.#arrival, address);
     return header.rest;
   }
 

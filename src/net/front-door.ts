@@ -4,7 +4,6 @@ import type { Arrival } from './arrival.ts';
 import type { DataPlane } from './data-plane.ts';
 import { Entrance, turnAway } from './entrance.ts';
 import type { Rooms } from './entrance.ts';
-import { isLocal } from './wire.ts';
 import type { Wire } from './wire.ts';
 
 export interface FrontDoor {
@@ -12,13 +11,13 @@ export interface FrontDoor {
   readonly plane: DataPlane;
   readonly rooms: Rooms;
   /** Takes in a connection; null when there is no place for it. */
-  readonly arrive: (isLocal: () => boolean) => Arrival | null;
+  readonly arrive: () => Arrival | null;
 }
 
 /** A server through which clients of every kind come in. */
 export function createFrontDoor({ kind, plane, rooms, arrive }: FrontDoor): Server {
   function enter(wire: Wire): void {
-    const arrival = arrive(() => isLocal(wire));
+    const arrival = arrive();
     if (arrival !== null) new Entrance(wire, arrival, rooms).start();
     else turnAway(wire, rooms.raw !== null);
   }

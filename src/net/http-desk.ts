@@ -46,8 +46,7 @@ export interface HttpDeskOptions {
   readonly proxies: TrustedProxies | null;
   /** A WebSocket client is ready. What has been read of it already is `firstBytes`, in memory of the caller. */
   readonly upgraded: (wire: Wire, arrival: Arrival, firstBytes: Uint8Array) => void;
-  /** False: it has to be closed at once. */
-  readonly comesFrom: (arrival: Arrival, address: string) => boolean;
+  readonly comesFrom: (arrival: Arrival, address: string) => void;
   /** It is gone, and no WebSocket client has become of it. */
   readonly left: (arrival: Arrival) => void;
 }
@@ -85,10 +84,7 @@ export class HttpDesk {
       const connection = this.#answering;
       // Newer Nodes put a stream of their own around a connection whose upgrade has a body. No client of ours sends one.
       if (connection === null || connection.hasTooManyEarlyBytes || !(stream instanceof WireStream)) return;
-      if (!this.#identify(request, connection)) {
-        connection.shutdown();
-        return;
-      }
+      this.#identify(request, connection);
       this.#upgrader.handleUpgrade(request, stream, head, () => connection.release());
     });
   }
@@ -98,7 +94,7 @@ export class HttpDesk {
     if (this.#connections.size >= MAX_HTTP_CONNECTIONS) {
       // Strangers that never finish can't keep others out.
       const [oldest] = this.#connections;
-      oldest?.shutdown();
+      oldest?.evict();
     }
     const connection = new HttpConnection(wire, arrival, {
       ready: (one) => this.#answer(one),
@@ -150,17 +146,16 @@ export class HttpDesk {
     connection.finish();
   }
 
-  /** False: it has to be closed at once. */
-  #identify(request: IncomingMessage, { arrival, wire }: HttpConnection): boolean {
+  #identify(request: IncomingMessage, { arrival, wire }: HttpConnection): void {
     const { proxies, comesFrom } = this.#options;
     const peer = wire.ends?.remote ?? null;
     // Whoever is no proxy was looked at when it came.
-    if (proxies === null || arrival.slot !== null) return true;
+    if (proxies === null || arrival.slot !== null) return;
     // What is gone already has no address either.
-    if ((peer === null && wire.kind !== 'unix') || !proxies.trusts(peer)) return true;
+    if ((peer === null && wire.kind !== 'unix') || !proxies.trusts(peer)) return;
     const forwarded = request.headers['x-forwarded-for'];
     const client = proxies.clientOf(peer, Array.isArray(forwarded) ? forwarded.join(', ') : forwarded);
-    return client === null || proxies.trusts(client) || comesFrom(arrival, client);
+    if (client !== null && !proxies.trusts(client)) comesFrom(arrival, client);
   }
 }
 
@@ -251,6 +246,10 @@ class HttpConnection implements WireHandler, ArrivalOwner {
   }
 
   shutdown(): void {
+    this.#closeNow('503 Service Unavailable');
+  }
+
+  evict(): void {
     this.#closeNow('503 Service Unavailable');
   }
 

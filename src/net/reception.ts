@@ -1,5 +1,5 @@
 import type { AddressLimit } from '../limits/address-limit.ts';
-import { ConnectionLimit } from '../limits/connection-limit.ts';
+import { ConnectionLimit, LANE_PLACES } from '../limits/connection-limit.ts';
 import { Deadlines } from '../limits/deadlines.ts';
 import type { Refused } from '../protocol/session.ts';
 import { Arrival } from './arrival.ts';
@@ -44,6 +44,8 @@ export class Reception {
   readonly #limit: ConnectionLimit;
   readonly #handshakes: Deadlines<Arrival>;
   readonly #refusals: Deadlines<Arrival>;
+  /** Connections beyond the limit, the oldest first. */
+  readonly #lane = new Set<Arrival>();
   /** Connections that no client has been made of yet. */
   readonly #lobby = new Set<Arrival>();
   readonly #refused: Record<RefusalReason, number> = {
@@ -112,14 +114,14 @@ export class Reception {
     return this.#options.addresses !== null;
   }
 
-  /** Takes in a connection. `left` is due in the end. Null where there is no place even to tell it that there is none. */
-  arrive(isLocal: () => boolean): Arrival | null {
+  /** Takes in a connection. `left` is due in the end. Null where no descriptor is left even to tell it that there is no room. */
+  arrive(): Arrival | null {
     this.#arrived += 1;
-    const place = this.isOutOfDescriptors ? 'nowhere' : this.#limit.enter(isLocal);
-    if (place === 'nowhere') {
+    if (this.isOutOfDescriptors) {
       this.#refused.connections += 1;
       return null;
     }
+    const place = this.#limit.enter();
     const arrival = new Arrival(place, this.#options.wallClock(), this.#options.monotonicClock());
     this.#lobby.add(arrival);
     if (place === 'lane') this.#refuse(arrival, 'connections');
@@ -127,19 +129,15 @@ export class Reception {
     return arrival;
   }
 
-  /**
-   * Tells where a connection comes from. The address is not kept. False when it is not let in, and there is no place
-   * to tell it so: it has to be closed at once.
-   */
-  comesFrom(arrival: Arrival, address: string, isLocal: () => boolean): boolean {
-    if (arrival.refusal !== null || this.#options.addresses === null) return true;
+  /** Tells where a connection comes from. The address is not kept. */
+  comesFrom(arrival: Arrival, address: string): void {
+    if (arrival.refusal !== null || this.#options.addresses === null) return;
     arrival.slot = this.#options.addresses.enter(address);
-    if (arrival.slot !== null) return true;
+    if (arrival.slot !== null) return;
     // It must not take the room of others.
     this.#limit.leave(arrival.place);
-    arrival.place = this.#limit.enterLane(isLocal);
+    arrival.place = 'lane';
     this.#refuse(arrival, 'address');
-    return arrival.place !== 'nowhere';
   }
 
   /** A client has been made of it. */
@@ -160,9 +158,10 @@ export class Reception {
     return arrival.refusal === null ? null : EVENTS[arrival.refusal];
   }
 
-  /** Lets somebody in after all: it is the relay itself. */
+  /** Exempts one of the relay's own probes from every limit. There are a few at a time. */
   pardon(arrival: Arrival): void {
     arrival.refusal = null;
+    if (this.#lane.delete(arrival)) arrival.place = 'nowhere';
   }
 
   /** A client has failed to become one that waits or is paired. */
@@ -174,6 +173,7 @@ export class Reception {
   left(arrival: Arrival): void {
     this.heard(arrival);
     this.#lobby.delete(arrival);
+    this.#lane.delete(arrival);
     this.#limit.leave(arrival.place);
     arrival.slot?.leave();
     arrival.owner = null;
@@ -202,6 +202,13 @@ export class Reception {
     arrival.refusal = reason;
     this.#handshakes.stop(arrival);
     this.#refusals.start(arrival);
+    this.#lane.add(arrival);
+    if (this.#lane.size <= LANE_PLACES) return;
+    // A probe says its line at once and so is never the oldest.
+    const [oldest] = this.#lane;
+    if (oldest === undefined) return;
+    this.#lane.delete(oldest);
+    oldest.owner?.evict();
   }
 
   #reasonAgainst(hasPartner: boolean, waiting: number): RefusalReason | null {

@@ -59,8 +59,3 @@ export const KEEPALIVE_MS = 30_000;
 
 /** Writing it puts nothing on the wire, but the kernel reports a pending reset for it. */
 export const NOTHING: Uint8Array = new Uint8Array(0);
-
-/** Whether both ends are this machine. */
-export function isLocal({ kind, ends }: Wire): boolean {
-  return kind === 'unix' || (ends !== null && ends.remote === ends.local);
-}

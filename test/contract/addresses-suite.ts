@@ -127,7 +127,7 @@ export function addressesSuite({ name, open: openPlace, isPartnerElsewhere }: Ad
           if (header !== '') socket.write(header);
           return socket;
         });
-        await until(() => refusedIn(place, 'address') >= 20);
+        await until(() => refusedIn(place, 'address') >= 19);
         await until(() => connectionsIn(place) === 1);
         await waiting(place, 'tcp');
         for (const socket of crowd) socket.destroy();

@@ -1,13 +1,11 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect } from 'node:net';
-import type { Socket } from 'node:net';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { connect as connectTls, createSecureContext } from 'node:tls';
 import { WebSocket } from 'ws';
 import { AddressLimit } from '../../src/limits/address-limit.ts';
-import { LANE_PLACES } from '../../src/limits/connection-limit.ts';
 import { TrustedProxies, parseCidrs } from '../../src/net/trusted-proxies.ts';
 import { SIDE_A, handshake, newToken } from '../support/bytes.ts';
 import { makeIdentity } from '../support/certificates.ts';
@@ -90,34 +88,5 @@ describe('who comes by way of trusted proxies', () => {
     const before = from('192.0.2.77');
     assert.equal(await heard(context, { house, before, isTls: true }), 'waits');
     assert.equal(await heard(context, { house, before, isTls: true }), 'busy\n');
-  });
-
-  test('takes no place that is kept for this machine, and its tests of itself', async (context) => {
-    const maxConnections = LANE_PLACES + 20;
-    const house = await open(context, { limits: { maxConnections } });
-    const enter = async (socket: Socket): Promise<Socket> => {
-      context.after(() => socket.destroy());
-      socket.on('error', () => undefined);
-      socket.resume();
-      await once(socket, 'connect');
-      return socket;
-    };
-    const { refused } = house.reception;
-    const crowd: Socket[] = [];
-    for (let index = 0; index < LANE_PLACES + 10; index += 1) {
-      const socket = await enter(connect(house.tcpPort, LOOPBACK));
-      crowd.push(socket);
-      socket.write(from('192.0.2.1'));
-    }
-    // One of them is in, and so many at least had no place at all.
-    await until(() => refused.address >= 9 && house.reception.connections === 1);
-    for (let inside = 1; inside < maxConnections; inside += 1) await enter(connect(house.unixPath));
-    await until(() => house.reception.connections === maxConnections);
-    const local = await house.connect('websocket');
-    await local.send(handshake(newToken(), SIDE_A));
-    assert.deepEqual(await local.closed, { reset: false, code: 1013 });
-    await until(() => refused.connections === 1);
-    for (const socket of crowd) socket.destroy();
-    await until(() => refused.address === crowd.length - 1);
   });
 });

@@ -1,0 +1,150 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { writeFile } from 'node:fs/promises';
+import { connect } from 'node:net';
+import type { Socket } from 'node:net';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import type { TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { SIDE_A, handshake, newToken } from '../support/bytes.ts';
+import { freePorts } from '../support/listening.ts';
+import { Program, findProgram } from '../support/programs.ts';
+import { RelayProcess } from '../support/relay-process.ts';
+import { scratch } from '../support/scratch.ts';
+import { Bystander, reportAttack } from './support/bystander.ts';
+
+const HAPROXY = findProgram('haproxy');
+const skip = HAPROXY === null ? 'needs HAProxy: apt-get install haproxy' : false;
+
+const MAX_CONNECTIONS = 50;
+
+/** Strangers that are there at a time, several times what fits beyond the limit. */
+const STRANGERS = 400;
+
+const CHECKS = 12;
+
+/** Two ports as the README has them: TCP with the PROXY protocol, and HTTP with `X-Forwarded-For`. */
+async function startHaproxy(
+  context: TestContext,
+  relay: RelayProcess,
+): Promise<{ haproxy: Program; raw: number; http: number }> {
+  const [raw = 0, http = 0] = await freePorts(2);
+  const path = join(await scratch(context), 'haproxy.cfg');
+  const config = `
+global
+  maxconn 2000
+defaults
+  timeout connect 5s
+  timeout client 1h
+  timeout server 1h
+listen raw
+  mode tcp
+  bind 127.0.0.1:${raw}
+  server relay 127.0.0.1:${relay.port('raw')} send-proxy-v2
+listen http
+  mode http
+  option forwardfor
+  bind 127.0.0.1:${http}
+  server relay 127.0.0.1:${relay.port('websocket')}
+`;
+  await writeFile(path, config);
+  const haproxy = new Program([HAPROXY ?? '', '-db', '-f', path]);
+  for (;;) {
+    const socket = connect(http, '127.0.0.1');
+    const [error] = await Promise.race([once(socket, 'error'), once(socket, 'connect')]);
+    socket.destroy();
+    if (!(error instanceof Error)) return { haproxy, raw, http };
+    await sleep(20);
+  }
+}
+
+/** Strangers at these ports. One that is closed comes back at once; half of them say nothing, the others half a line or request. */
+class Strangers implements Disposable {
+  readonly #sockets = new Set<Socket>();
+  #isOver = false;
+  arrived = 0;
+
+  constructor(count: number, ports: readonly number[]) {
+    for (let index = 0; index < count; index += 1) this.#come(index, ports);
+  }
+
+  [Symbol.dispose](): void {
+    this.#isOver = true;
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  #come(index: number, ports: readonly number[]): void {
+    if (this.#isOver) return;
+    const port = ports[index % ports.length] ?? 0;
+    const socket = connect(port, '127.0.0.1');
+    this.#sockets.add(socket);
+    this.arrived += 1;
+    if (index % 4 === 0) socket.write('please relay ');
+    if (index % 4 === 1) socket.write('GET / HTTP/1.1\r\nHost: x\r\n');
+    socket.on('error', () => undefined);
+    socket.on('close', () => {
+      this.#sockets.delete(socket);
+      setTimeout(() => this.#come(index, ports), 20);
+    });
+    socket.resume();
+  }
+}
+
+interface Health {
+  readonly ok: unknown;
+  readonly problem: unknown;
+}
+
+async function health(relay: RelayProcess, check: string): Promise<Health> {
+  const response = await fetch(`http://127.0.0.1:${relay.port('status')}/health/${check}`);
+  const report: unknown = await response.json();
+  return Object.assign({ ok: null, problem: null }, report);
+}
+
+/** A client that waits inside the relay. */
+async function enter(context: TestContext, port: number): Promise<void> {
+  const socket = connect(port, '127.0.0.1');
+  context.after(() => socket.destroy());
+  socket.on('error', () => undefined);
+  socket.write(handshake(newToken(), SIDE_A));
+  await once(socket, 'connect');
+}
+
+describe('strangers behind a proxy on the same machine', { skip, timeout: 120_000 }, () => {
+  test('reach the limit of connections, and the relay can still test itself', async (context) => {
+    const any = 'tcp:0:interface=127.0.0.1';
+    await using relay = await RelayProcess.start({
+      RELAY_LISTEN: any,
+      RELAY_WEBSOCKET_LISTEN: any,
+      RELAY_TRUSTED_PROXIES: '127.0.0.1',
+      RELAY_MAX_CONNECTIONS: String(MAX_CONNECTIONS),
+    });
+    const { haproxy, raw, http } = await startHaproxy(context, relay);
+    await using _ = haproxy;
+    await using bystander = await Bystander.start({ port: relay.port('raw') });
+    const idle = await bystander.measure(1000);
+    for (let count = 0; count < MAX_CONNECTIONS; count += 1) await enter(context, raw);
+    const failed: unknown[] = [];
+    let arrived = 0;
+    const during = await bystander.measureWhile(async () => {
+      using strangers = new Strangers(STRANGERS, [raw, http]);
+      await sleep(1000);
+      for (let count = 0; count < CHECKS; count += 1) {
+        for (const check of ['relay', 'transfer']) {
+          const { ok, problem } = await health(relay, check);
+          if (ok !== true) failed.push(problem);
+        }
+        // A result is kept for a while.
+        await sleep(510);
+      }
+      ({ arrived } = strangers);
+    });
+    const checks = `checks failed ${failed.length} of ${2 * CHECKS}`;
+    reportAttack(context, `${arrived} strangers behind HAProxy, limit reached`, idle, during, checks);
+    assert.deepEqual(failed, []);
+    assert.ok(arrived > 2 * STRANGERS, 'the limit was not reached');
+    assert.ok(during.maxMs < 1000);
+    await bystander.finish();
+  });
+});

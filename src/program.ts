@@ -5,12 +5,20 @@ import type { Environment } from './config/environment.ts';
 import type { ReadResult } from './config/read-env.ts';
 import { createLog, faultOf } from './logging.ts';
 import { Output } from './output.ts';
+import { Signals } from './signals.ts';
+import type { ProgramSignal } from './signals.ts';
 
 /** Exit codes; the last two are those of sysexits.h. */
 const EXIT = { stopped: 0, cannotStart: 1, internalError: 70, badConfiguration: 78 } as const;
 
 /** How long the process is given to end by itself once everything is closed, in milliseconds. */
 const LINGER_MS = 500;
+
+/** How long a start may go on after a signal to stop before it is abandoned, in milliseconds. */
+const ABANDON_START_MS = 10_000;
+
+/** How long everything may take to close after an internal error, in milliseconds. */
+const CRASH_MS = 10_000;
 
 /** What a program runs from its start until it is told to stop. */
 export interface Service {
@@ -21,6 +29,11 @@ export interface Service {
   /** Reads anew what may change while it runs. */
   reload?(): Promise<void>;
   close(): Promise<void>;
+  /**
+   * Whether a worker thread runs. `process.exit` stops threads first: it waits forever for one that is stuck in a system
+   * call or in SQLite, and aborts the process when one is just loading a native module.
+   */
+  readonly hasThreads?: boolean;
 }
 
 export interface Program<Config extends { readonly logLevel: LogLevel }> {
@@ -30,17 +43,27 @@ export interface Program<Config extends { readonly logLevel: LogLevel }> {
   readonly refusals: readonly (new (...args: never[]) => Error)[];
 }
 
+/** What the signals so far have changed. */
+interface Life {
+  /** `abandoned`: a stop did not wait for the end of the start. */
+  phase: 'starting' | 'abandoned' | 'running';
+  stopping: boolean;
+  reloadIsDue: boolean;
+}
+
 /**
  * The life of a process: its environment, its log, its signals, its exit code. Resolves when it runs, or will not.
  *
- * SIGTERM and SIGINT stop it, a second one at once; SIGHUP has it read anew what it can. Faults of the configuration and of the start go to standard error.
+ * SIGTERM and SIGINT stop it, a second one at once; SIGHUP has it read anew what it can. A signal that comes during the start
+ * is acted on when the start is over. Faults of the configuration and of the start go to standard error.
  */
 export async function runProgram<Config extends { readonly logLevel: LogLevel }>(
   program: Program<Config>,
+  signals = new Signals(),
 ): Promise<void> {
   const read = program.read(process.env, process.pid);
   if (read.kind === 'ok') {
-    await run(program, read.config, read.warnings);
+    await run(program, signals, read.config, read.warnings);
     return;
   }
   for (const line of [...read.warnings, ...read.faults.map(formatFault)]) process.stderr.write(`${line}\n`);
@@ -49,6 +72,7 @@ export async function runProgram<Config extends { readonly logLevel: LogLevel }>
 
 async function run<Config extends { readonly logLevel: LogLevel }>(
   { create, refusals }: Program<Config>,
+  signals: Signals,
   config: Config,
   warnings: readonly string[],
 ): Promise<void> {
@@ -62,26 +86,38 @@ async function run<Config extends { readonly logLevel: LogLevel }>(
 
   const service = create(config, log);
   const stop = new AbortController();
-  let stopping = false;
+  const life: Life = { phase: 'starting', stopping: false, reloadIsDue: false };
   let ended = false;
   let crashed = false;
 
+  function exit(exitCode: number): void {
+    // Everything is closed and written: a thread that is left has nothing to lose.
+    if (service.hasThreads === true) process.kill(process.pid, 'SIGKILL');
+    else process.exit(exitCode);
+  }
+
   async function end(exitCode: number): Promise<void> {
     await service.close();
+    if (service.hasThreads === true) log.error('a thread is stuck; this process kills itself');
     log.info('stopped');
     ended = true;
     await output.close();
     process.exitCode = exitCode;
     // Nothing should be left to wait for; a write that hangs in a thread must not keep the process.
-    setTimeout(() => process.exit(exitCode), LINGER_MS).unref();
+    setTimeout(() => exit(exitCode), LINGER_MS).unref();
   }
 
   async function crash(error: unknown): Promise<void> {
-    if (crashed) process.exit(EXIT.internalError);
-    crashed = true;
     log.fatal({ fault: faultOf(error) }, 'internal error');
-    await end(EXIT.internalError);
-    process.exit(EXIT.internalError);
+    // The first one is closing everything, for a bounded time.
+    if (crashed) return;
+    crashed = true;
+    setTimeout(() => exit(EXIT.internalError), CRASH_MS);
+    try {
+      await end(EXIT.internalError);
+    } finally {
+      exit(EXIT.internalError);
+    }
   }
 
   async function stopInPeace(): Promise<void> {
@@ -89,16 +125,33 @@ async function run<Config extends { readonly logLevel: LogLevel }>(
     await end(EXIT.stopped);
   }
 
-  function onSignal(signal: NodeJS.Signals): void {
+  function abandonStart(): void {
+    if (life.phase !== 'starting' || ended || crashed) return;
+    life.phase = 'abandoned';
+    void end(EXIT.stopped).catch(crash);
+  }
+
+  function reload(): void {
+    if (service.reload === undefined) log.info('there is nothing to reload');
+    else if (life.phase === 'starting') life.reloadIsDue = true;
+    else if (!life.stopping) void service.reload().catch(crash);
+  }
+
+  function onSignal(signal: ProgramSignal): void {
     // The log is closed, and so is everything else.
     if (ended) return;
-    log.info({ signal }, stopping ? 'stopping now' : 'stopping');
-    if (stopping) {
+    if (signal === 'SIGHUP') {
+      reload();
+      return;
+    }
+    log.info({ signal }, life.stopping ? 'stopping now' : 'stopping');
+    if (life.stopping) {
       stop.abort();
       return;
     }
-    stopping = true;
-    void stopInPeace().catch(crash);
+    life.stopping = true;
+    if (life.phase === 'running') void stopInPeace().catch(crash);
+    else setTimeout(abandonStart, ABANDON_START_MS).unref();
   }
 
   process.on('uncaughtException', (error) => void crash(error));
@@ -109,15 +162,23 @@ async function run<Config extends { readonly logLevel: LogLevel }>(
   process.on('warning', ({ name, message }) => {
     if (name !== 'ExperimentalWarning') log.warn({ name, message }, 'a warning of Node');
   });
+  signals.deliverTo(onSignal);
 
+  if (life.stopping) {
+    await end(EXIT.stopped);
+    return;
+  }
   try {
     await service.start();
-    process.on('SIGTERM', onSignal);
-    process.on('SIGINT', onSignal);
-    if (service.reload !== undefined) process.on('SIGHUP', () => void service.reload?.().catch(crash));
   } catch (error) {
+    if (life.phase === 'abandoned') return;
     if (!(error instanceof Error && refusals.some((refusal) => error instanceof refusal))) throw error;
     process.stderr.write(`${error.message}\n`);
     await end(EXIT.cannotStart);
+    return;
   }
+  if (life.phase === 'abandoned') return;
+  life.phase = 'running';
+  if (life.stopping) await stopInPeace();
+  else if (life.reloadIsDue) await service.reload?.();
 }

@@ -26,6 +26,7 @@ import { RateMeter } from './status/rate-meter.ts';
 import type { RelayStatus } from './status/relay-status.ts';
 import { SelfTest } from './status/self-test.ts';
 import { createStatusServer } from './status/status-server.ts';
+import { DatabaseThread } from './usage/database-thread.ts';
 import { Recorder } from './usage/recorder.ts';
 
 /** Time between two pings to a WebSocket client, in milliseconds: half of what proxies cut off at. */
@@ -162,6 +163,11 @@ export class Relay {
     };
     this.#selfTest = new SelfTest(endpoints.raw, endpoints.websocket, this.#hub);
     return endpoints;
+  }
+
+  /** Whether the usage database's thread runs. */
+  get hasThreads(): boolean {
+    return DatabaseThread.running > 0;
   }
 
   /** Reads the certificates anew. */

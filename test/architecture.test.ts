@@ -20,7 +20,8 @@ describe('the sources', () => {
     }
     const named = (file: string): string[] =>
       importsOf(sources.get(file) ?? '').map(({ specifier, kind }) => `${kind} ${specifier}`);
-    assert.ok(named('main.ts').includes('first ./relay.ts'));
+    assert.ok(named('main.ts').includes('late ./relay-program.ts'));
+    assert.ok(named('relay-program.ts').includes('first ./relay.ts'));
     assert.ok(named('net/hub.ts').includes('type ../protocol/session.ts'));
     const group = named('relay.ts').filter((name) => name.endsWith('./relay-cluster.ts'));
     assert.deepEqual(group, ['type ./relay-cluster.ts', 'late ./relay-cluster.ts']);

@@ -6,6 +6,7 @@ export const ROOMS: readonly (readonly [name: string, files: RegExp])[] = [
   ['error code', /^error-code\.ts$/u],
   ['endpoint', /^net\/(?:endpoint|trusted-proxies)\.ts$/u],
   ['config', /^config\//u],
+  ['signals', /^signals\.ts$/u],
   ['output', /^output\.ts$/u],
   ['logging', /^logging\.ts$/u],
   ['program', /^program\.ts$/u],
@@ -61,7 +62,9 @@ export const DATA: ReadonlySet<string> = new Set(['../package.json']);
 
 /** What runs programs; what finds something there: Node's own parts in two files, and its version in another. */
 export const MAY_TOUCH_PROCESS: ReadonlySet<string> = new Set([
+  'signals.ts',
   'program.ts',
+  'sidecar/job-process.ts',
   'healthcheck.ts',
   'import.ts',
   'net/handle.ts',

@@ -1,14 +1,13 @@
-import type { Piscina } from 'piscina';
+import type { JobRunner } from './job-pool.ts';
 import { NO_TOTALS } from './metrics-totals-query.ts';
 import type { Totals, TotalsState } from './metrics-totals-query.ts';
-import { USAGE_JOB } from './usage-messages.ts';
 import type { TotalsOutcome, TotalsTask } from './usage-messages.ts';
 import type { UsageSource } from './usage-source.ts';
 
 export interface UsageTotalsOptions {
   readonly source: UsageSource;
   /** Where the jobs run; it stays the caller's. */
-  readonly pool: Pick<Piscina, 'run'>;
+  readonly pool: JobRunner<'totals'>;
   /** Something in this program is wrong; the next `refresh` tries again. */
   readonly fault: (error: unknown) => void;
 }
@@ -60,7 +59,7 @@ export class UsageTotals {
     const { signal } = this.#closing;
     let isMore = false;
     try {
-      const outcome: TotalsOutcome = await pool.run(task, { filename: USAGE_JOB, name: 'totals', signal });
+      const outcome: TotalsOutcome = await pool.run('totals', task, { signal });
       if (outcome.kind === 'failed') return false;
       this.#state = outcome.state;
       isMore = !outcome.isComplete;

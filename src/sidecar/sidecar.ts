@@ -1,6 +1,5 @@
 import { join } from 'node:path';
 import { Router } from 'express';
-import { Piscina } from 'piscina';
 import type { Logger } from 'pino';
 import type { SidecarConfig } from '../config/sidecar-config.ts';
 import { faultOf } from '../logging.ts';
@@ -10,6 +9,8 @@ import { HttpListener } from '../net/http-listener.ts';
 import { listen } from '../net/listener.ts';
 import type { Health } from './api.ts';
 import { readAssets, readPage } from './assets.ts';
+import { JobPool } from './job-pool.ts';
+import type { JobRunner } from './job-pool.ts';
 import { readDatabaseState, readLive } from './live.ts';
 import { KeptCheck } from './metrics-check.ts';
 import { UsageTotals } from './metrics-totals.ts';
@@ -17,24 +18,22 @@ import { Metrics } from './metrics.ts';
 import { RelayClient } from './relay-client.ts';
 import { createApp } from './server.ts';
 import type { SidecarSource } from './server.ts';
-import { SNAPSHOT_CHECK_JOB } from './snapshot-check.ts';
 import type { SnapshotCheckTask } from './snapshot-check.ts';
 import { snapshotRoutes } from './snapshot-routes.ts';
 import { SnapshotSchedule } from './snapshot-schedule.ts';
 import { SnapshotStore } from './snapshot-store.ts';
-import { USAGE_JOB } from './usage-messages.ts';
 import { UsageReports } from './usage-reports.ts';
 import { usageRoutes } from './usage-routes.ts';
 import type { UsageSource } from './usage-source.ts';
 
 /** One for a question that takes long, one for the quick ones. Snapshots have theirs, so that no crowd of questions delays one. */
-const MAX_QUESTION_THREADS = 2;
+const MAX_QUESTION_PROCESSES = 2;
 
-/** What the scripts of a thread may hold, in MiB: several times what the largest report needs. */
-const THREAD_HEAP_MIB = 128;
-
-/** A thread without work is ended after this, in milliseconds; it has some 20 MB. */
-const THREAD_IDLE_MS = 30_000;
+/**
+ * A question that takes longer is given up, in milliseconds; a report of 10 million records takes 6 s. Snapshots have no such
+ * limit: they read each page of the file a few times and no more.
+ */
+const QUESTION_DEADLINE_MS = 300_000;
 
 /**
  * A connection on which nothing moves is closed after this, in milliseconds: a client that stops in the middle of a
@@ -76,7 +75,7 @@ export class Sidecar {
   async start(): Promise<readonly Endpoint[]> {
     const { usageDatabasePath: databasePath, snapshots, relayStatusUrl, token } = this.#config;
     const source: UsageSource = { databasePath, scratchDirectory: join(snapshots.directory, SCRATCH) };
-    const pool = this.#createPool(MAX_QUESTION_THREADS);
+    const pool = this.#createPool(MAX_QUESTION_PROCESSES, QUESTION_DEADLINE_MS);
     const store = await SnapshotStore.open({ ...snapshots, source, pool: this.#createPool(1) });
     this.#closers.push(() => store.close());
     const schedule = this.#createSchedule(store);
@@ -132,15 +131,9 @@ export class Sidecar {
     this.#closers.length = 0;
   }
 
-  #createPool(maxThreads: number): Piscina {
-    const pool = new Piscina({
-      filename: USAGE_JOB,
-      minThreads: 0,
-      maxThreads,
-      idleTimeout: THREAD_IDLE_MS,
-      resourceLimits: { maxOldGenerationSizeMb: THREAD_HEAP_MIB },
-    });
-    this.#closers.push(() => pool.destroy());
+  #createPool(maxProcesses: number, deadlineMs?: number): JobPool {
+    const pool = new JobPool({ maxProcesses, ...(deadlineMs === undefined ? {} : { deadlineMs }) });
+    this.#closers.push(() => pool.close());
     return pool;
   }
 
@@ -201,13 +194,13 @@ export class Sidecar {
   }
 }
 
-/** In a thread: SQLite's check reads the whole snapshot. */
+/** In another process: SQLite's check reads the whole snapshot. */
 async function checkSnapshot(
-  pool: Pick<Piscina, 'run'>,
+  pool: JobRunner<'checkSnapshot'>,
   directory: string,
   everyMs: number,
 ): Promise<Health> {
   const task: SnapshotCheckTask = { directory, maxAgeMs: 2 * everyMs, now: Date.now() };
-  const problem: string | null = await pool.run(task, SNAPSHOT_CHECK_JOB);
+  const problem = await pool.run('checkSnapshot', task);
   return { ok: problem === null, problem };
 }

@@ -55,10 +55,7 @@ export interface SnapshotCheckTask {
   readonly now: number;
 }
 
-/** Names `checkTask` to a pool of threads. */
-export const SNAPSHOT_CHECK_JOB = { filename: import.meta.url, name: 'checkTask' };
-
-/** Entry of a worker thread: `checkNewest`. */
+/** The job of a process: `checkNewest`. */
 export function checkTask({ directory, maxAgeMs, now }: SnapshotCheckTask): Promise<string | null> {
   return checkNewest(directory, maxAgeMs, now);
 }

@@ -36,7 +36,6 @@ function pageBytes(database: Database.Database): number {
  *
  * @param path must not exist; what is there after an error is of no use
  * @throws SqliteError of either database, or the file system's error
- * @throws CancelledError
  */
 export async function copyPaced(source: OpenUsage, path: string, pace: Pace): Promise<void> {
   const { database, blocksWriter } = source;
@@ -56,8 +55,7 @@ export async function copyPaced(source: OpenUsage, path: string, pace: Pace): Pr
           fdatasyncSync(descriptor);
           syncAtRemaining = remainingPages - syncPages;
         }
-        if (logBytes(database) > hurryAboveBytes) pace.check();
-        else pace.pause();
+        if (logBytes(database) <= hurryAboveBytes) pace.pause();
         return stepPages;
       },
     });

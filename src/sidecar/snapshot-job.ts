@@ -15,26 +15,23 @@ import {
   sync,
   unfinishedPath,
 } from './snapshot-files.ts';
-import { CancelledError, Pace } from './snapshot-pace.ts';
-import type { CancelFlag } from './snapshot-pace.ts';
+import { Pace } from './snapshot-pace.ts';
 import { lackOfRoom, missingBytes } from './snapshot-room.ts';
 import { FILE_SUFFIXES } from './sqlite-file.ts';
 import { UsageSourceError, openUsage, toUsageSourceError } from './usage-source.ts';
 import type { UsageSource } from './usage-source.ts';
 
-/** What the thread is asked for. */
+/** What the process is asked for. */
 export interface SnapshotTask {
   readonly source: UsageSource;
   readonly directory: string;
   /** Snapshots that stay, the new one among them; 1 at least. */
   readonly keep: number;
-  readonly cancel: CancelFlag;
 }
 
-/** Values, since errors lose what they are on their way between threads. */
+/** Values, since errors lose what they are on their way between processes. */
 export type SnapshotOutcome =
   | { readonly kind: 'taken'; readonly snapshot: Snapshot }
-  | { readonly kind: 'cancelled' }
   | { readonly kind: 'failed'; readonly problem: string };
 
 /** Read at a time, in bytes: about as much work as a step of the copy. */
@@ -43,18 +40,17 @@ const HASH_CHUNK_BYTES = 2 ** 20;
 /** No room for a snapshot, in a sentence for the operator. */
 class NoRoomError extends Error {}
 
-/** Entry of a worker thread: takes one snapshot, checks it, publishes it, and removes those that are too many. */
+/** The job of a process: takes one snapshot, checks it, publishes it, and removes those that are too many. */
 export async function takeSnapshot(task: SnapshotTask): Promise<SnapshotOutcome> {
   try {
     return { kind: 'taken', snapshot: await take(task) };
   } catch (error) {
-    if (error instanceof CancelledError) return { kind: 'cancelled' };
     return { kind: 'failed', problem: describe(task, error) };
   }
 }
 
-async function take({ source, directory, keep, cancel }: SnapshotTask): Promise<Snapshot> {
-  const pace = new Pace(cancel);
+async function take({ source, directory, keep }: SnapshotTask): Promise<Snapshot> {
+  const pace = new Pace();
   const unfinished = unfinishedPath(directory);
   try {
     const { time, name, bytes } = await copy(source, directory, unfinished, pace);

@@ -1,21 +1,14 @@
 import { accessSync, constants } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import type { Piscina } from 'piscina';
 import type { Snapshot } from './api.ts';
+import type { JobRunner } from './job-pool.ts';
 import { readSnapshots, removeRemains } from './snapshot-files.ts';
 import type { SnapshotOutcome, SnapshotTask } from './snapshot-job.ts';
-import { cancel, createCancelFlag } from './snapshot-pace.ts';
 import type { UsageSource } from './usage-source.ts';
 
 /** Why there is no snapshot, in a sentence for the operator. */
 export class SnapshotError extends Error {}
-
-/** How long a snapshot that was told to end may take to do so before its thread is ended, in milliseconds. */
-const CLOSE_MS = 2000;
-
-const JOB = { filename: new URL('snapshot-job.ts', import.meta.url).href, name: 'takeSnapshot' };
 
 export interface SnapshotStoreOptions {
   /** Made when it is missing. It belongs to one store alone. */
@@ -23,7 +16,7 @@ export interface SnapshotStoreOptions {
   /** Snapshots that are kept, 1 at least. */
   readonly keep: number;
   readonly source: UsageSource;
-  readonly pool: Pick<Piscina, 'run'>;
+  readonly pool: JobRunner<'takeSnapshot'>;
 }
 
 /** A directory of snapshots. */
@@ -31,8 +24,7 @@ export class SnapshotStore {
   readonly #directory: string;
   readonly #keep: number;
   readonly #source: UsageSource;
-  readonly #pool: Pick<Piscina, 'run'>;
-  readonly #cancel = createCancelFlag();
+  readonly #pool: JobRunner<'takeSnapshot'>;
   readonly #abort = new AbortController();
   #snapshots: readonly Snapshot[] = [];
   #taking: Promise<Snapshot> | null = null;
@@ -83,7 +75,7 @@ export class SnapshotStore {
   }
 
   /**
-   * Takes a snapshot in a thread of the pool. Whoever asks while one is being taken gets that one.
+   * Takes a snapshot in a process of the pool. Whoever asks while one is being taken gets that one.
    *
    * @throws SnapshotError, and all earlier snapshots are still there
    */
@@ -94,19 +86,17 @@ export class SnapshotStore {
     return this.#taking;
   }
 
-  /** Breaks off what is being taken. Its unfinished file goes now or, should that take long, with the next `open`. */
+  /** Breaks off what is being taken, and removes what is unfinished. What can't be removed goes with the next `open`. */
   async close(): Promise<void> {
-    cancel(this.#cancel);
     const taking = this.#taking?.catch(() => undefined);
-    await Promise.race([taking, sleep(CLOSE_MS, undefined, { ref: false })]);
     this.#abort.abort();
+    if (taking === undefined) return;
     await taking;
+    await removeRemains(this.#directory).catch(() => undefined);
   }
 
   async #take(): Promise<Snapshot> {
     const outcome = await this.#run();
-    if (outcome.kind === 'cancelled')
-      throw new SnapshotError('the snapshot was broken off: the sidecar is ending');
     if (outcome.kind === 'failed') throw new SnapshotError(outcome.problem);
     await this.refresh();
     return outcome.snapshot;
@@ -117,15 +107,15 @@ export class SnapshotStore {
       source: this.#source,
       directory: this.#directory,
       keep: this.#keep,
-      cancel: this.#cancel,
     };
     try {
-      const outcome: SnapshotOutcome = await this.#pool.run(task, { ...JOB, signal: this.#abort.signal });
-      return outcome;
+      return await this.#pool.run('takeSnapshot', task, { signal: this.#abort.signal, whenAborted: 'kill' });
     } catch (error) {
-      if (this.#abort.signal.aborted) return { kind: 'cancelled' };
       const reason = error instanceof Error ? error.message : String(error);
-      return { kind: 'failed', problem: `the thread that took the snapshot failed: ${reason}` };
+      const problem = this.#abort.signal.aborted
+        ? 'the snapshot was broken off: the sidecar is ending'
+        : `the snapshot failed: ${reason}`;
+      return { kind: 'failed', problem };
     }
   }
 }

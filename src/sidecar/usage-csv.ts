@@ -1,6 +1,5 @@
-import type { Piscina } from 'piscina';
 import type { UsageRow } from './api.ts';
-import { USAGE_JOB } from './usage-messages.ts';
+import type { JobRunner } from './job-pool.ts';
 import type { CsvBy, CsvOutcome, CsvTask, UsageFailure } from './usage-messages.ts';
 import { openEnd } from './usage-params.ts';
 import type { UsageRange } from './usage-params.ts';
@@ -23,11 +22,11 @@ export class UsageCsvError extends Error {
 
 export interface UsageCsvOptions {
   readonly source: UsageSource;
-  readonly pool: Pick<Piscina, 'run'>;
+  readonly pool: JobRunner<'csvPage'>;
   readonly range: UsageRange<CsvBy>;
   /** For a range without an end; milliseconds since the epoch. */
   readonly nowMs: number;
-  /** Ends the stream, and the job that runs for it, with an AbortError. */
+  /** Ends the stream with an AbortError. A page that is being read is read to its end, which does not take long. */
   readonly signal: AbortSignal;
 }
 
@@ -44,7 +43,7 @@ export async function* usageCsv(options: UsageCsvOptions): AsyncGenerator<string
   let header = toLine(range.by === 'record' ? RECORD_COLUMNS : PERIOD_COLUMNS);
   while (position !== null) {
     const task: CsvTask = { source, by: range.by, position, to };
-    const page: CsvOutcome = await pool.run(task, { filename: USAGE_JOB, name: 'csvPage', signal });
+    const page: CsvOutcome = await pool.run('csvPage', task, { signal });
     if (page.kind === 'failed') throw new UsageCsvError(page);
     const text = header + page.text;
     if (text !== '') yield text;

@@ -26,7 +26,7 @@ const PAGE_LINES = 5000;
 /** Records that one aggregated page of CSV sums up at least before it ends; about half a second of work. */
 const PAGE_RECORDS = 1_000_000;
 
-/** Records that one page of totals reads; some 100 ms of work, so that no question waits long for the thread. */
+/** Records that one page of totals reads; some 100 ms of work, so that no question waits long for a process. */
 const TOTALS_RECORDS = 400_000;
 
 /** Worker job: the rows of `GET /usage.json`. */
@@ -89,7 +89,7 @@ export function totals({ source, known }: TotalsTask): TotalsOutcome {
   }));
 }
 
-/** Runs `job` on the database, open for as long as that takes. Failures are values: piscina takes errors apart. */
+/** Runs `job` on the database, open for as long as that takes. Failures are values: between processes errors lose what they are. */
 function withUsage<Outcome>(
   source: UsageSource,
   job: (database: Database.Database) => Outcome,

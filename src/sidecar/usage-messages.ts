@@ -3,9 +3,6 @@ import type { TotalsState } from './metrics-totals-query.ts';
 import type { RecordPosition } from './usage-query.ts';
 import type { UsageSource } from './usage-source.ts';
 
-/** The worker file of the jobs below. */
-export const USAGE_JOB = new URL('usage-job.ts', import.meta.url).href;
-
 /** The database could not be read; `problem` is a sentence for the operator. */
 export type UsageFailure = { readonly kind: 'failed' } & Exclude<DatabaseState, { state: 'ok' }>;
 

@@ -1,6 +1,5 @@
-import type { Piscina } from 'piscina';
 import type { Period, UsageReport } from './api.ts';
-import { USAGE_JOB } from './usage-messages.ts';
+import type { JobRunner } from './job-pool.ts';
 import type { AggregateOutcome, AggregateTask, UsageFailure } from './usage-messages.ts';
 import { openEnd } from './usage-params.ts';
 import type { UsageRange } from './usage-params.ts';
@@ -26,7 +25,7 @@ export type ReportOutcome =
 export interface UsageReportsOptions {
   readonly source: UsageSource;
   /** Where the job runs; it stays the caller's. */
-  readonly pool: Pick<Piscina, 'run'>;
+  readonly pool: JobRunner<'aggregate'>;
   /** Milliseconds since the epoch. */
   readonly clock: () => number;
 }
@@ -92,7 +91,7 @@ export class UsageReports {
       to: range.to ?? openEnd(generatedMs),
     };
     const signal = this.#closing.signal;
-    const found: AggregateOutcome = await pool.run(task, { filename: USAGE_JOB, name: 'aggregate', signal });
+    const found: AggregateOutcome = await pool.run('aggregate', task, { signal });
     const outcome = toOutcome(task, generatedMs, found);
     this.#keep(question, outcome, found.kind === 'failed' ? 0 : found.tookMs);
     return outcome;

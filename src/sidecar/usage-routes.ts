@@ -2,8 +2,8 @@ import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { Router } from 'express';
 import type { Response } from 'express';
-import type { Piscina } from 'piscina';
 import { PERIODS } from './api.ts';
+import type { JobRunner } from './job-pool.ts';
 import { UsageCsvError, usageCsv } from './usage-csv.ts';
 import { CSV_BY, parseUsageParams } from './usage-params.ts';
 import type { UsageReports } from './usage-reports.ts';
@@ -17,7 +17,7 @@ import type { UsageSource } from './usage-source.ts';
 export function usageRoutes(
   reports: UsageReports,
   source: UsageSource,
-  pool: Pick<Piscina, 'run'>,
+  pool: JobRunner<'csvPage'>,
   brokenOff: (problem: string) => void,
 ): Router {
   const router = Router();

@@ -38,7 +38,7 @@ export function findCopy(directory: string, files: SourceFiles): string | null {
 
 /**
  * Copies a database that nobody has open, with the log or journal that a killed writer has left, and makes it
- * one file that needs no others. Several threads may do that at once; copies of earlier states go.
+ * one file that needs no others. Several processes may do that at once; copies of earlier states go.
  *
  * @returns the path of the copy
  * @throws CopyError when there is no place for it

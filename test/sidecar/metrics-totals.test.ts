@@ -12,7 +12,8 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import Database from 'better-sqlite3';
-import { Piscina } from 'piscina';
+import { JobPool } from '../../src/sidecar/job-pool.ts';
+import type { JobRunner } from '../../src/sidecar/job-pool.ts';
 import { NO_TOTALS } from '../../src/sidecar/metrics-totals-query.ts';
 import { UsageTotals } from '../../src/sidecar/metrics-totals.ts';
 import { until } from '../support/scratch.ts';
@@ -23,24 +24,24 @@ import type { Place } from '../support/usage-place.ts';
 /** Several pages. */
 const MANY = 1_000_000;
 
-/** Totals of a database that may come, by a real thread. */
+/** Totals of a database that may come, by a real process. */
 class Stage {
   jobs = 0;
   readonly source: Place;
   readonly totals: UsageTotals;
   readonly faults: unknown[] = [];
-  readonly #pool = new Piscina({ minThreads: 0, maxThreads: 1 });
+  readonly #pool = new JobPool({ maxProcesses: 1 });
 
   private constructor(context: TestContext, source: Place) {
     this.source = source;
-    const run: Piscina['run'] = (task, options) => {
+    const run: JobRunner<'totals'>['run'] = (name, task, options) => {
       this.jobs += 1;
-      return this.#pool.run(task, options);
+      return this.#pool.run(name, task, options);
     };
     this.totals = new UsageTotals({ source, pool: { run }, fault: (error) => this.faults.push(error) });
     context.after(async () => {
       await this.totals.close();
-      await this.#pool.destroy();
+      await this.#pool.close();
     });
   }
 
@@ -223,16 +224,16 @@ db.commit()`;
     assert.deepEqual(stage.faults, []);
   });
 
-  test('are not there where a thread fails, which is told, and there when it does not', async (context) => {
+  test('are not there where a process fails, which is told, and there when it does not', async (context) => {
     const source = await place(context);
     createUsageFile(source.databasePath);
     const faults: unknown[] = [];
-    const pool = new Piscina({ minThreads: 0, maxThreads: 1 });
-    context.after(() => pool.destroy());
-    const error = new Error('a thread has died');
+    const pool = new JobPool({ maxProcesses: 1 });
+    context.after(() => pool.close());
+    const error = new Error('a process has died');
     let failing = true;
-    const run: Piscina['run'] = (task, options) =>
-      failing ? Promise.reject(error) : pool.run(task, options);
+    const run: JobRunner<'totals'>['run'] = (name, task, options) =>
+      failing ? Promise.reject(error) : pool.run(name, task, options);
     const totals = new UsageTotals({ source, pool: { run }, fault: (fault) => faults.push(fault) });
     assert.equal(await totals.refresh(), false);
     assert.deepEqual(faults, [error]);

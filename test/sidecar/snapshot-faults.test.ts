@@ -28,9 +28,8 @@ describe('what is broken off', () => {
     const [older] = addOlder(directory, 1, 100);
     const program = `
       import { takeSnapshot } from ${JSON.stringify(import.meta.resolve('../../src/sidecar/snapshot-job.ts'))};
-      import { createCancelFlag } from ${JSON.stringify(import.meta.resolve('../../src/sidecar/snapshot-pace.ts'))};
       const task = ${JSON.stringify({ source: options.source, directory, keep: 5 })};
-      await takeSnapshot({ ...task, cancel: createCancelFlag() });`;
+      await takeSnapshot(task);`;
     await using taker = new Program([process.execPath, '--input-type=module', '--eval', program]);
     await until(() =>
       readdirSync(directory).some((name) => statSync(join(directory, name)).size > 1_000_000),

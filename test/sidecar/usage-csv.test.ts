@@ -6,9 +6,10 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import Database from 'better-sqlite3';
 import * as fc from 'fast-check';
-import { Piscina } from 'piscina';
 import { PERIODS } from '../../src/sidecar/api.ts';
 import type { UsageRow } from '../../src/sidecar/api.ts';
+import { JobPool } from '../../src/sidecar/job-pool.ts';
+import type { JobRunner } from '../../src/sidecar/job-pool.ts';
 import { UsageCsvError, toPeriodLine, usageCsv } from '../../src/sidecar/usage-csv.ts';
 import { aggregate, csvPage } from '../../src/sidecar/usage-job.ts';
 import type { CsvBy, CsvTask } from '../../src/sidecar/usage-messages.ts';
@@ -23,23 +24,22 @@ const PERIOD_HEADER = 'start,mood,records,total_bytes,total_time,waiting_time\r\
 
 const RECORD_HEADER = 'started,total_time,waiting_time,total_bytes,mood\r\n';
 
-/** A job that needs more memory than this ends with its thread: all records of a long CSV are several times that. */
-const THREAD_MEMORY_MB = 40;
+/** A job that needs more memory than this ends with its process: all records of a long CSV are several times that. */
+const HEAP_MIB = 40;
 
-function threads(context: TestContext): Piscina {
-  const resourceLimits = { maxOldGenerationSizeMb: THREAD_MEMORY_MB };
-  const pool = new Piscina({ minThreads: 0, maxThreads: 1, resourceLimits });
-  context.after(() => pool.destroy());
+function processes(context: TestContext): JobPool {
+  const pool = new JobPool({ maxProcesses: 1, heapMiB: HEAP_MIB });
+  context.after(() => pool.close());
   return pool;
 }
 
-/** The stream without threads, for many small ones. */
+/** The stream without processes, for many small ones. */
 function pieces(
   source: UsageSource,
   by: CsvBy,
-  pool: Pick<Piscina, 'run'> | null = null,
+  pool: JobRunner<'csvPage'> | null = null,
 ): AsyncGenerator<string> {
-  const here = { run: (task: CsvTask) => Promise.resolve(csvPage(task)) };
+  const here = { run: (_name: 'csvPage', task: CsvTask) => Promise.resolve(csvPage(task)) };
   const range = { by, ...EVER };
   const { signal } = new AbortController();
   return usageCsv({ source, pool: pool ?? here, range, nowMs: 0, signal });
@@ -92,7 +92,7 @@ describe('the CSV', () => {
       { ...HAPPY, started: HAPPY.started + 86_400 },
     ]);
     assert.equal(
-      await all(pieces(source, 'day', threads(context))),
+      await all(pieces(source, 'day', processes(context))),
       `${PERIOD_HEADER}2026-11-23T00:00:00.000Z,happy,2,8192,25,6.5\r\n` +
         '2026-11-23T00:00:00.000Z,lonely,1,0,12.5,0\r\n2026-11-24T00:00:00.000Z,happy,1,4096,12.5,3.25\r\n',
     );
@@ -101,7 +101,7 @@ describe('the CSV', () => {
   test('by record is the records, with nothing where nobody waited', async (context) => {
     const source = await sourceOf(context, [HAPPY, { ...HAPPY, waiting_time: null, result: 'lonely' }]);
     assert.equal(
-      await all(pieces(source, 'record', threads(context))),
+      await all(pieces(source, 'record', processes(context))),
       `${RECORD_HEADER}2026-11-23T05:30:00.000Z,12.5,3.25,4096,happy\r\n2026-11-23T05:30:00.000Z,12.5,,4096,lonely\r\n`,
     );
   });
@@ -117,7 +117,7 @@ describe('the CSV', () => {
     const { signal } = new AbortController();
     const range = { by: 'record', from: 0, to: null } as const;
     const nowMs = HAPPY.started * 1000 + 999;
-    const text = await all(usageCsv({ source, pool: threads(context), range, nowMs, signal }));
+    const text = await all(usageCsv({ source, pool: processes(context), range, nowMs, signal }));
     assert.equal(text.split('\r\n').length, 3);
   });
 
@@ -191,7 +191,7 @@ describe('a long CSV', () => {
     const before = heapBytes();
     let [characters, sum, lines, most] = [0, 0, 0, before];
     let previous = '';
-    for await (const piece of pieces(source, 'record', threads(context))) {
+    for await (const piece of pieces(source, 'record', processes(context))) {
       characters += piece.length;
       for (const line of piece.split('\r\n').slice(lines === 0 ? 1 : 0, -1)) {
         lines += 1;
@@ -222,7 +222,7 @@ describe('a long CSV', () => {
 describe('an error', () => {
   test('at the start comes before the first piece', async (context) => {
     const source = { ...(await sourceOf(context, [])), databasePath: '/nowhere/usage.sqlite' };
-    await assert.rejects(pieces(source, 'record', threads(context)).next(), (error) => {
+    await assert.rejects(pieces(source, 'record', processes(context)).next(), (error) => {
       assert.ok(error instanceof UsageCsvError);
       assert.equal(error.state, 'missing');
       assert.match(error.message, /\/nowhere\/usage\.sqlite/u);
@@ -232,7 +232,7 @@ describe('an error', () => {
 
   test('half-way ends the stream with it', async (context) => {
     const source = await manyRecords(context, 20_000);
-    const stream = pieces(source, 'record', threads(context));
+    const stream = pieces(source, 'record', processes(context));
     assert.equal((await stream.next()).done, false);
     rmSync(source.databasePath);
     await assert.rejects(stream.next(), UsageCsvError);
@@ -243,7 +243,7 @@ describe('an error', () => {
     const source = await manyRecords(context, 20_000);
     const gone = new AbortController();
     const range = { by: 'record', ...EVER } as const;
-    const stream = usageCsv({ source, pool: threads(context), range, nowMs: 0, signal: gone.signal });
+    const stream = usageCsv({ source, pool: processes(context), range, nowMs: 0, signal: gone.signal });
     await stream.next();
     const next = stream.next();
     gone.abort();

@@ -3,9 +3,9 @@ import { rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import Database from 'better-sqlite3';
-import { Piscina } from 'piscina';
 import { PERIODS } from '../../src/sidecar/api.ts';
 import type { Period } from '../../src/sidecar/api.ts';
+import { JobPool } from '../../src/sidecar/job-pool.ts';
 import { MAX_REPORT_PERIODS } from '../../src/sidecar/usage-job.ts';
 import type { AggregateOutcome, AggregateTask } from '../../src/sidecar/usage-messages.ts';
 import type { UsageRange } from '../../src/sidecar/usage-params.ts';
@@ -20,13 +20,13 @@ const NOW_MS = Date.parse('2026-11-23T05:30:15.700Z');
 
 const DAY: UsageRange<Period> = { by: 'day', from: Date.UTC(2026, 10, 1) / 1000, to: null };
 
-/** Reports of a real database, by real threads. */
+/** Reports of a real database, by real processes. */
 function reportsOf(context: TestContext, source: UsageSource, clock = () => NOW_MS): UsageReports {
-  const pool = new Piscina({ minThreads: 0, maxThreads: 1 });
+  const pool = new JobPool({ maxProcesses: 1 });
   const reports = new UsageReports({ source, pool, clock });
   context.after(async () => {
     await reports.close();
-    await pool.destroy();
+    await pool.close();
   });
   return reports;
 }
@@ -142,7 +142,7 @@ class FakePool {
   answer: AggregateOutcome = { kind: 'ok', rows: [], waiting: [], tookMs: 0 };
   held: (() => void)[] | null = null;
 
-  async run(task: AggregateTask): Promise<AggregateOutcome> {
+  async run(_name: 'aggregate', task: AggregateTask): Promise<AggregateOutcome> {
     this.asked.push(task);
     const { held, answer } = this;
     if (held !== null) await new Promise<void>((resolve) => held.push(resolve));

@@ -1,7 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { Piscina } from 'piscina';
+import { JobPool } from '../../src/sidecar/job-pool.ts';
 import { snapshotName } from '../../src/sidecar/snapshot-files.ts';
 import { SnapshotStore } from '../../src/sidecar/snapshot-store.ts';
 import type { SnapshotStoreOptions } from '../../src/sidecar/snapshot-store.ts';
@@ -21,8 +21,8 @@ export async function openHouse(
   { directory, keep = 5 }: { readonly directory?: string; readonly keep?: number } = {},
 ): Promise<House> {
   const place = await scratch(context);
-  const pool = new Piscina({ minThreads: 0, maxThreads: 2, idleTimeout: 1000 });
-  context.after(() => pool.destroy());
+  const pool = new JobPool({ maxProcesses: 2 });
+  context.after(() => pool.close());
   const databasePath = join(place, 'usage.sqlite');
   const options = {
     directory: directory ?? join(place, 'snapshots'),

@@ -1,7 +1,7 @@
 import { accessSync, constants, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import Database from 'better-sqlite3';
-import { SchemaError, hasSchema } from '../usage/schema.ts';
+import { SchemaError, hasSchema, refuseVirtualTables } from '../usage/schema.ts';
 import { CopyError, SourceChangedError, dropCopies, findCopy, makeCopy } from './usage-source-copy.ts';
 import { lookAt, readHeader } from './usage-source-files.ts';
 import type { SourceFiles } from './usage-source-files.ts';
@@ -50,7 +50,7 @@ const PAUSE_MS = 20;
  * files with an owner who may not be the relay's. A relay that stops in the very moment of the opening leaves that one
  * chance open, which is why the sidecar is to have the directory read-only.
  *
- * It waits for disks and locks, so it is for threads that may wait.
+ * It waits for disks and locks, so it is for processes that may wait.
  *
  * @throws UsageSourceError
  */
@@ -151,7 +151,10 @@ function openCopy(path: string, files: SourceFiles, scratch: string): OpenUsage 
 function openFile(file: string, path: string, blocksWriter: boolean): OpenUsage {
   const database = new Database(file, { readonly: true, fileMustExist: true, timeout: BUSY_TIMEOUT_MS });
   try {
+    // A page that contradicts itself is an error when it is read, and not what happens to lie behind it.
+    database.pragma('cell_size_check = ON');
     if (!hasSchema(database)) throw nothingInIt(path);
+    refuseVirtualTables(database);
   } catch (error) {
     database.close();
     throw error;

@@ -36,18 +36,29 @@ export function ensureSchema(database: Database): void {
   if (!hasSchema(database)) database.transaction(() => database.exec(CREATE)).immediate();
 }
 
+/** Kinds of what a query can read by name, in words; see PRAGMA table_list. */
+const KINDS: Readonly<Record<string, string>> = {
+  view: 'a view',
+  virtual: 'a virtual table',
+  shadow: 'a part of a virtual table',
+};
+
 /**
  * Whether `database` has the usage schema; false where it has no tables at all. It only reads.
+ *
+ * Only ordinary tables with ordinary columns count. What views, virtual tables and generated columns compute need not have
+ * an end.
  *
  * @throws SchemaError for a database of something else, or of another version
  * @throws SqliteError when it can't be read
  */
 export function hasSchema(database: Database): boolean {
-  const tables = new Set(
-    database.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'").pluck().all(),
-  );
-  if (tables.size === 0) return false;
-  if (!tables.has('version')) throw new SchemaError('it is a database, but not one of a transit relay');
+  // SQLite neither calls functions with side effects nor uses virtual tables for what the file's own schema says.
+  database.pragma('trusted_schema = OFF');
+  if (database.prepare('SELECT 1 FROM sqlite_schema LIMIT 1').get() === undefined) return false;
+  if (kindOf(database, 'version') === null)
+    throw new SchemaError('it is a database, but not one of a transit relay');
+  checkTable(database, 'version', TABLES['version'] ?? []);
   const version = database.prepare('SELECT version FROM version').pluck().get();
   if (version !== SCHEMA_VERSION) {
     throw new SchemaError(
@@ -56,10 +67,43 @@ export function hasSchema(database: Database): boolean {
         : 'its version table is empty',
     );
   }
-  for (const [table, columns] of Object.entries(TABLES)) {
-    const found = new Set(database.prepare('SELECT name FROM pragma_table_info(?)').pluck().all(table));
-    const missing = columns.filter((column) => !found.has(column));
-    if (missing.length > 0) throw new SchemaError(`its table "${table}" lacks ${missing.join(', ')}`);
-  }
+  for (const [table, columns] of Object.entries(TABLES)) checkTable(database, table, columns);
   return true;
+}
+
+/** `table` for an ordinary one; null where nothing has that name. */
+function kindOf(database: Database, name: string): string | null {
+  const kind = database
+    .prepare<[string], string>("SELECT type FROM pragma_table_list(?) WHERE schema = 'main'")
+    .pluck()
+    .get(name);
+  return kind ?? null;
+}
+
+/** @throws SchemaError */
+function checkTable(database: Database, table: string, columns: readonly string[]): void {
+  const kind = kindOf(database, table);
+  if (kind !== null && kind !== 'table')
+    throw new SchemaError(`its "${table}" is ${KINDS[kind] ?? kind}, and not a table`);
+  const found = database
+    .prepare<[string], { name: string; hidden: number }>('SELECT name, hidden FROM pragma_table_xinfo(?)')
+    .all(table);
+  const missing = columns.filter((column) => !found.some(({ name }) => name === column));
+  if (missing.length > 0) throw new SchemaError(`its table "${table}" lacks ${missing.join(', ')}`);
+  const computed = found.find(({ hidden }) => hidden !== 0);
+  if (computed !== undefined)
+    throw new SchemaError(`its table "${table}" has the generated column ${computed.name}`);
+}
+
+/**
+ * For a database that is read whole, as a check and a copy do: other tables may be there, but none that run code of their own.
+ *
+ * @throws SchemaError
+ */
+export function refuseVirtualTables(database: Database): void {
+  const name = database
+    .prepare<[], string>("SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'virtual'")
+    .pluck()
+    .get();
+  if (name !== undefined) throw new SchemaError(`it has the virtual table "${name}", which no relay makes`);
 }

@@ -106,7 +106,7 @@ describe('the Munin plugin', { skip: withoutMunin() }, () => {
       },
       /no relay has the database open/u,
     ],
-    ['an empty file', (path) => writeFileSync(path, ''), /no such table/u],
+    ['an empty file', (path) => writeFileSync(path, ''), /is not the database of a relay/u],
     ['garbage', (path) => writeFileSync(path, 'garbage '.repeat(999)), /is not a database/u],
     [
       'a database without its row `current`',
@@ -138,8 +138,24 @@ describe('the Munin plugin', { skip: withoutMunin() }, () => {
     database.close();
     const node = await watch(context, path);
     deepEqual(await node.fetch('active'), UNKNOWN['active']);
-    match(node.log, /unsafe use of edit/u);
+    match(node.log, /is not the database of a relay/u);
     deepEqual(existsSync(ran), false);
+  });
+
+  test('does not read a view or a generated column in the place of a table, which need not have an end', async (context) => {
+    const path = await newPath(context);
+    makeCurrent(path, 0);
+    const database = new Database(path);
+    database.exec(`ALTER TABLE usage RENAME TO was;
+      CREATE VIEW usage AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)
+      SELECT i AS started, 1 AS total_time, 1 AS waiting_time, 1 AS total_bytes, 'happy' AS result FROM n`);
+    const node = await watch(context, path);
+    deepEqual(await node.fetchAll(), UNKNOWN);
+    match(node.log, /is not the database of a relay/u);
+    database.exec(`DROP VIEW usage;
+      CREATE TABLE usage (started, total_time, waiting_time, total_bytes, result AS (hex(zeroblob(1000))))`);
+    database.close();
+    deepEqual(await node.fetchAll(), UNKNOWN);
   });
 
   test('says what is wrong with its settings, or with the host', async (context) => {

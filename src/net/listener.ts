@@ -1,8 +1,9 @@
-import { fstatSync } from 'node:fs';
-import { chmod, lstat, readFile, stat, unlink } from 'node:fs/promises';
+import { randomBytes } from 'node:crypto';
+import { fstatSync, lstatSync, unlinkSync } from 'node:fs';
+import { chmod, link, lstat, readFile, rename, stat, unlink } from 'node:fs/promises';
 import { connect } from 'node:net';
 import type { ListenOptions, Server } from 'node:net';
-import { dirname } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { NO_INHERITED_SOCKETS, findInherited } from '../config/inherited-sockets.ts';
 import type { InheritedSockets } from '../config/inherited-sockets.ts';
 import { errorCode } from '../error-code.ts';
@@ -84,21 +85,71 @@ async function listenTcp(server: Server, endpoint: TcpEndpoint): Promise<TcpEndp
 }
 
 async function listenUnix(server: Server, endpoint: UnixEndpoint): Promise<UnixEndpoint> {
-  const options = { path: endpoint.path, backlog: endpoint.backlog ?? DEEPEST_BACKLOG };
   // libuv reports a missing directory as one without permission.
   const directory = await stat(dirname(endpoint.path)).catch(() => null);
   if (directory?.isDirectory() !== true) {
     throw new ListenError(`can't listen on ${formatEndpoint(endpoint)}: its directory does not exist`);
   }
+  const temporary = temporaryPath(endpoint.path);
+  await bind(server, { path: temporary, backlog: endpoint.backlog ?? DEEPEST_BACKLOG });
   try {
-    await bind(server, options);
+    if (endpoint.mode !== null) await chmod(temporary, endpoint.mode);
+    const identity = identityOf(temporary);
+    await publish(temporary, endpoint);
+    unlinkOnClose(server, endpoint.path, identity);
   } catch (error) {
-    if (errorCode(error) !== 'EADDRINUSE') throw error;
-    await removeStaleSocket(endpoint);
-    await bind(server, options);
+    server.close();
+    throw error;
+  } finally {
+    await unlink(temporary).catch(() => undefined);
   }
-  if (endpoint.mode !== null) await chmod(endpoint.path, endpoint.mode);
   return endpoint;
+}
+
+/** What fits into `sun_path`, see unix(7). */
+const MAX_PATH_BYTES = 107;
+
+/** A path beside the real one. `ss` and `lsof` show it, so it has the real name in it where there is room. */
+function temporaryPath(path: string): string {
+  const suffix = randomBytes(3).toString('hex');
+  const named = join(dirname(path), `.${basename(path)}.${suffix}`);
+  return Buffer.byteLength(named) <= MAX_PATH_BYTES ? named : join(dirname(path), `.${suffix}`);
+}
+
+/** Gives a bound socket its path, unless another program listens there. */
+async function publish(temporary: string, endpoint: UnixEndpoint): Promise<void> {
+  try {
+    // Unlike a rename, a link never replaces what has that name.
+    await link(temporary, endpoint.path);
+  } catch (error) {
+    const code = errorCode(error);
+    if (code === 'EEXIST') await removeStaleSocket(endpoint);
+    else if (!NO_HARD_LINKS.has(code)) throw error;
+    else if (identityOf(endpoint.path) !== null) await removeStaleSocket(endpoint);
+    await (code === 'EEXIST' ? link : rename)(temporary, endpoint.path);
+  }
+}
+
+const NO_HARD_LINKS: ReadonlySet<string> = new Set(['EPERM', 'ENOSYS', 'ENOTSUP', 'EOPNOTSUPP', 'EMLINK']);
+
+/**
+ * Removes the socket at `path` when `server` stops listening, if it is still the one that was bound. libuv would remove
+ * whatever has the name that was given to it, even the socket of a newer process: it only knows the temporary one.
+ */
+function unlinkOnClose(server: Server, path: string, identity: string | null): void {
+  const close = server.close.bind(server);
+  // The event `close` comes when the last connection has ended, and the path has to be free as soon as nobody listens.
+  server.close = (callback) => {
+    // Once it is closed, its inode may be that of the next socket.
+    if (server.listening && identity !== null && identityOf(path) === identity) unlinkSync(path);
+    return close(callback);
+  };
+}
+
+/** Which file has this name; null where there is none. */
+function identityOf(path: string): string | null {
+  const state = lstatSync(path, { bigint: true, throwIfNoEntry: false });
+  return state === undefined ? null : `${state.dev}:${state.ino}`;
 }
 
 async function listenInherited(
@@ -151,10 +202,12 @@ async function removeStaleSocket(endpoint: UnixEndpoint): Promise<void> {
   if (!(await lstat(endpoint.path)).isSocket()) {
     throw new ListenError(`can't listen on ${name}: there is a file of that name, and it is no socket`);
   }
+  const found = identityOf(endpoint.path);
   if (await somebodyListens(endpoint.path)) {
     throw new ListenError(`can't listen on ${name}: another program listens there (EADDRINUSE)`);
   }
-  await unlink(endpoint.path);
+  // Another program may have taken the path meanwhile: then linking fails.
+  if (identityOf(endpoint.path) === found) await unlink(endpoint.path);
 }
 
 function somebodyListens(path: string): Promise<boolean> {

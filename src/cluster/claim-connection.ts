@@ -1,5 +1,9 @@
-import { ErrorReply, createClient } from '@redis/client';
+import { connect, isIP } from 'node:net';
+import type { Socket } from 'node:net';
+import { connect as connectTls } from 'node:tls';
 import { errorCode } from '../error-code.ts';
+import { ErrorReply, ReplyReader, RespError, encodeCommand } from './resp.ts';
+import type { Reply } from './resp.ts';
 
 /** The coordinator can't be asked, or does not do what it is asked. Has nothing of addresses, keys or passwords. */
 export class CoordinatorError extends Error {
@@ -12,42 +16,96 @@ export class CoordinatorError extends Error {
   }
 }
 
+const DEFAULT_PORT = 6379;
+
 /** In which to connect and log in, in milliseconds. */
 const OPEN_MS = 5000;
 
 /** A connection that has said nothing for so long, though it was asked, is given up; in milliseconds. */
 const SILENCE_MS = 5000;
 
+/** Idle time after which TCP checks that the other end is there, in milliseconds. */
+const KEEP_ALIVE_MS = 5000;
+
 /** Commands that may be without an answer: some megabytes of memory. */
 const MAX_UNANSWERED = 10_000;
 
+/** Where the coordinator is, and how to log in. */
+export interface CoordinatorAddress {
+  readonly host: string;
+  readonly port: number;
+  readonly tls: boolean;
+  /** The arguments of `AUTH`; none: there is no login. */
+  readonly credentials: readonly string[];
+  readonly database: number;
+}
+
+/**
+ * Reads `redis://` and `rediss://`.
+ *
+ * @throws CoordinatorError with the code `EINVAL`; what Node says of a URL has the URL in it
+ */
+export function parseCoordinatorUrl(text: string): CoordinatorAddress {
+  const url = URL.canParse(text) ? new URL(text) : null;
+  const database = url === null ? NaN : Number(url.pathname.slice(1));
+  if (url === null || !/^rediss?:$/u.test(url.protocol) || url.hostname === '' || !Number.isInteger(database))
+    throw new CoordinatorError('EINVAL');
+  const [user, password] = [decoded(url.username), decoded(url.password)];
+  return {
+    host: url.hostname.replace(/^\[(.*)\]$/u, '$1'),
+    port: url.port === '' ? DEFAULT_PORT : Number(url.port),
+    tls: url.protocol === 'rediss:',
+    credentials: user === '' ? [password].filter((one) => one !== '') : [user, password],
+    database,
+  };
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    throw new CoordinatorError('EINVAL');
+  }
+}
+
 /** One connection to the coordinator, from the login to the first thing that goes wrong with it. */
 export class ClaimConnection {
-  readonly #client: ReturnType<typeof clientOf>;
+  readonly #socket: Socket;
   readonly #ended = Promise.withResolvers<string>();
+  readonly #replies = new ReplyReader();
+  /** Commands without an answer, the oldest first: the coordinator answers in order. */
+  readonly #unanswered = new Set<PromiseWithResolvers<Reply>>();
   #isOpen = true;
-  #unanswered = 0;
   #silence: NodeJS.Timeout | undefined;
 
-  private constructor(url: string) {
-    this.#client = clientOf(url);
-    this.#client.on('error', (error: unknown) => this.end(codeOf(error)));
-    // Whatever waits for an answer has a timer of its own. What connects is out of reach, and should keep no process from ending.
-    this.#client.unref();
+  private constructor({ host, port, tls }: CoordinatorAddress, ready: () => void) {
+    this.#socket = tls
+      ? connectTls({ host, port, ...(isIP(host) === 0 ? { servername: host } : {}) }, ready)
+      : connect({ host, port }, ready);
+    this.#socket.setNoDelay(true).setKeepAlive(true, KEEP_ALIVE_MS);
+    // Whatever waits for an answer has a timer of its own.
+    this.#socket.unref();
+    this.#socket
+      .on('data', (bytes: Buffer) => this.#read(bytes))
+      .on('error', (error) => this.end(errorCode(error)))
+      .on('close', () => this.end('ECONNRESET'));
   }
 
   /**
    * @param signal gives it up
    * @throws CoordinatorError
    */
-  static async open(url: string, signal: AbortSignal): Promise<ClaimConnection> {
-    const connection = new ClaimConnection(url);
+  static async open(address: CoordinatorAddress, signal: AbortSignal): Promise<ClaimConnection> {
+    const ready = Promise.withResolvers<void>();
+    // With TLS, this is when the certificate has been checked; nothing is sent before.
+    const connection = new ClaimConnection(address, ready.resolve);
     const abort = (): void => connection.end('ECANCELED');
     signal.addEventListener('abort', abort);
     const deadline = setTimeout(() => connection.end('ETIMEDOUT'), OPEN_MS);
     try {
       const ended = connection.ended.then((code) => Promise.reject(new CoordinatorError(code)));
-      await Promise.race([connection.#connect(), ended]);
+      await Promise.race([ready.promise, ended]);
+      await connection.#logIn(address);
       if (signal.aborted) abort();
       return connection;
     } finally {
@@ -66,69 +124,73 @@ export class ClaimConnection {
   }
 
   /** @throws CoordinatorError */
-  async ask(args: readonly string[]): Promise<unknown> {
-    if (this.#unanswered >= MAX_UNANSWERED) throw new CoordinatorError('EAGAIN');
-    this.#unanswered += 1;
+  async ask(args: readonly string[]): Promise<Reply> {
+    if (this.#unanswered.size >= MAX_UNANSWERED) throw new CoordinatorError('EAGAIN');
     this.#silence ??= setTimeout(() => this.end('ETIMEDOUT'), SILENCE_MS);
-    try {
-      return await this.#client.sendCommand<unknown>(args);
-    } catch (error) {
-      throw new CoordinatorError(codeOf(error));
-    } finally {
-      this.#unanswered -= 1;
-      if (this.#unanswered > 0) this.#silence?.refresh();
-      else this.#stopListening();
-    }
+    const reply = await this.#send(args);
+    if (reply instanceof ErrorReply) throw new CoordinatorError(reply.code);
+    return reply;
   }
 
   /** Closes it. What has no answer yet is rejected. */
   end(code: string): void {
+    if (!this.#isOpen) return;
     this.#isOpen = false;
-    this.#ended.resolve(code);
-    this.#stopListening();
-    this.#client.destroy();
+    // An end without an error has no code.
+    const known = code === 'unknown' ? 'ECONNRESET' : code;
+    this.#ended.resolve(known);
+    clearTimeout(this.#silence);
+    this.#socket.destroy();
+    for (const { reject } of this.#unanswered) reject(new CoordinatorError(known));
+    this.#unanswered.clear();
   }
 
-  async #connect(): Promise<void> {
-    try {
-      await this.#client.connect();
-    } catch (error) {
-      const code = codeOf(error);
-      this.end(code);
-      throw new CoordinatorError(code);
+  async #logIn({ credentials, database }: CoordinatorAddress): Promise<void> {
+    const commands = [
+      ...(credentials.length === 0 ? [] : [['AUTH', ...credentials]]),
+      ...(database === 0 ? [] : [['SELECT', String(database)]]),
+      ['CLIENT', 'SETNAME', 'transit-relay'],
+    ];
+    for (const reply of await Promise.all(commands.map((command) => this.#send(command)))) {
+      if (!(reply instanceof ErrorReply)) continue;
+      this.end(reply.code);
+      throw new CoordinatorError(reply.code);
     }
   }
 
-  #stopListening(): void {
-    clearTimeout(this.#silence);
-    this.#silence = undefined;
+  #send(args: readonly string[]): Promise<Reply> {
+    if (!this.#isOpen) return Promise.reject(new CoordinatorError('ECONNRESET'));
+    const answer = Promise.withResolvers<Reply>();
+    this.#unanswered.add(answer);
+    // All that is asked in one turn of the event loop goes out together.
+    if (this.#socket.writableCorked === 0) {
+      this.#socket.cork();
+      setImmediate(() => this.#socket.uncork());
+    }
+    this.#socket.write(encodeCommand(args));
+    return answer.promise;
   }
-}
 
-/** Reconnecting is left to who uses it: the library waits without end for an answer to its login. */
-function clientOf(url: string) {
-  const client = createClient({
-    url,
-    name: 'transit-relay',
-    disableOfflineQueue: true,
-    disableClientInfo: true,
-    maintNotifications: 'disabled',
-    // Silence is looked after above, for all commands together: the library would have a timer and a signal for each.
-    commandOptions: { timeout: 0 },
-    socket: { reconnectStrategy: false, connectTimeout: OPEN_MS },
-  });
-  // What is ended while it connects has no socket yet that could be closed.
-  client.on('connect', () => {
-    if (!client.isOpen) client.destroy();
-  });
-  return client;
-}
+  #read(bytes: Buffer): void {
+    try {
+      for (const reply of this.#replies.read(bytes)) this.#answer(reply);
+    } catch (error) {
+      if (!(error instanceof RespError)) throw error;
+      this.end(error.code);
+    }
+  }
 
-/** An answer's first word says what is wrong; the rest may quote what was asked. */
-function codeOf(error: unknown): string {
-  if (error instanceof ErrorReply) return /^[A-Z]{2,20}\b/u.exec(error.message)?.[0] ?? 'ERR';
-  if (error instanceof CoordinatorError) return error.code;
-  const code = errorCode(error);
-  // The library has no code for an end without an error.
-  return code === 'unknown' ? 'ECONNRESET' : code;
+  #answer(reply: Reply): void {
+    const [oldest] = this.#unanswered;
+    // Nothing was asked.
+    if (oldest === undefined) throw new RespError('EPROTO');
+    this.#unanswered.delete(oldest);
+    if (this.#unanswered.size > 0) {
+      this.#silence?.refresh();
+    } else {
+      clearTimeout(this.#silence);
+      this.#silence = undefined;
+    }
+    oldest.resolve(reply);
+  }
 }

@@ -3,6 +3,8 @@ import { decodeOwner, encodeOwner } from './claim-value.ts';
 import type { Owner } from '../net/elsewhere.ts';
 import { CoordinatorError } from './claim-connection.ts';
 import type { Coordinator } from './coordinator.ts';
+import { firstWord } from './resp.ts';
+import type { Reply } from './resp.ts';
 
 /** What the coordinator says of a key. */
 export type Held =
@@ -37,7 +39,8 @@ export class ClaimStore {
 
   /** Claims what nobody has: one command. */
   async claim(key: string): Promise<Held> {
-    const there = await this.#coordinator.ask(['SET', key, this.#value, 'NX', 'GET', 'PX', this.#leaseMs]);
+    const set = ['SET', key, this.#value, 'NX', 'GET', 'PX', this.#leaseMs];
+    const there = this.#text(await this.#coordinator.ask(set));
     const held = this.#read(there);
     // One of ours is from before the connection was lost, and may be about to end.
     if (there === this.#value) return await this.#take(key, this.#value);
@@ -68,16 +71,17 @@ export class ClaimStore {
   /** Extends what is ours and claims what nobody has. Says what of each key that it did not do this for. */
   async renew(keys: readonly string[]): Promise<ReadonlyMap<number, Held>> {
     const answer = await this.#coordinator.run(RENEW, keys, [this.#value, this.#leaseMs]);
-    if (!Array.isArray(answer)) throw new CoordinatorError('EPROTO');
-    const [error, ...pairs]: unknown[] = answer;
+    if (!Array.isArray(answer) || answer.length % 2 === 0) throw this.#coordinator.unexpected();
+    const [error, ...pairs]: readonly unknown[] = answer;
     const others = new Map<number, Held>();
-    for (let at = 0; at + 1 < pairs.length; at += 2) {
-      const value = pairs[at + 1];
-      others.set(Number(pairs[at]), value === '' ? { kind: 'nobody' } : this.#read(value));
+    for (let at = 0; at < pairs.length; at += 2) {
+      const [index, value] = [pairs[at], pairs[at + 1]];
+      const isIndex = typeof index === 'number' && index >= 0 && index < keys.length;
+      if (!isIndex || typeof value !== 'string') throw this.#coordinator.unexpected();
+      others.set(index, value === '' ? { kind: 'nobody' } : this.#read(value));
     }
-    if (typeof error === 'string' && error !== '') {
-      this.#coordinator.suspect(/^[A-Z]{2,20}\b/u.exec(error)?.[0] ?? 'ERR');
-    }
+    if (typeof error !== 'string') throw this.#coordinator.unexpected();
+    if (error !== '') this.#coordinator.suspect(firstWord(error));
     return others;
   }
 
@@ -87,12 +91,19 @@ export class ClaimStore {
   }
 
   async #take(key: string, from: string): Promise<Held> {
-    return this.#read(await this.#coordinator.run(TAKE, [key], [this.#value, from, this.#leaseMs]));
+    const answer = await this.#coordinator.run(TAKE, [key], [this.#value, from, this.#leaseMs]);
+    return this.#read(this.#text(answer));
   }
 
-  #read(there: unknown): Held {
+  /** What is under a key, or null. */
+  #text(answer: Reply): string | null {
+    if (answer === null || typeof answer === 'string') return answer;
+    throw this.#coordinator.unexpected();
+  }
+
+  #read(there: string | null): Held {
     if (there === null || there === this.#value) return OURS;
-    const owner = typeof there === 'string' ? decodeOwner(there) : null;
+    const owner = decodeOwner(there);
     return owner === null ? { kind: 'unreadable' } : { kind: 'theirs', owner };
   }
 }

@@ -1,9 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { RedisClient } from '@redis/client';
 import { KEY_PREFIX } from './claim-key.ts';
-import { ClaimConnection, CoordinatorError } from './claim-connection.ts';
+import { ClaimConnection, CoordinatorError, parseCoordinatorUrl } from './claim-connection.ts';
+import type { CoordinatorAddress } from './claim-connection.ts';
 import { SCRIPTS } from './claim-scripts.ts';
 import type { Script } from './claim-scripts.ts';
+import type { Reply } from './resp.ts';
 
 /** Between two tests of the coordinator, in milliseconds; and while something is wrong with it. */
 const TEST_MS = 5000;
@@ -34,7 +35,7 @@ export interface CoordinatorEvents {
 
 /** Valkey or Redis, whatever befalls it: connected to for ever, asked when possible. */
 export class Coordinator {
-  readonly #url: string;
+  readonly #address: CoordinatorAddress;
   readonly #group: string;
   readonly #events: CoordinatorEvents;
   readonly #closing = new AbortController();
@@ -52,8 +53,7 @@ export class Coordinator {
    * @throws CoordinatorError with the code `EINVAL`: no such URL
    */
   constructor(url: string, group: string, events: CoordinatorEvents) {
-    checkUrl(url);
-    this.#url = url;
+    this.#address = parseCoordinatorUrl(url);
     this.#group = group;
     this.#events = events;
     this.#finished = this.#stayConnected();
@@ -79,7 +79,7 @@ export class Coordinator {
    *
    * @throws CoordinatorError
    */
-  async ask(args: readonly string[]): Promise<unknown> {
+  async ask(args: readonly string[]): Promise<Reply> {
     const connection = this.#connection;
     if (connection === null) throw new CoordinatorError('ENOTCONN');
     return await this.#askBy(connection, args);
@@ -90,7 +90,7 @@ export class Coordinator {
    *
    * @throws CoordinatorError
    */
-  run(script: Script, keys: readonly string[], args: readonly string[]): Promise<unknown> {
+  run(script: Script, keys: readonly string[], args: readonly string[]): Promise<Reply> {
     return this.ask(['EVALSHA', script.sha1, String(keys.length), ...keys, ...args]);
   }
 
@@ -101,13 +101,19 @@ export class Coordinator {
     this.#pause.abort();
   }
 
+  /** An answer was not of the kind that was asked for. Ends the connection; the error is to be thrown. */
+  unexpected(connection = this.#connection): CoordinatorError {
+    connection?.end('EPROTO');
+    return new CoordinatorError('EPROTO');
+  }
+
   async close(): Promise<void> {
     this.#closing.abort();
     await this.#finished;
     this.#fault = 'ENOTCONN';
   }
 
-  async #askBy(connection: ClaimConnection, args: readonly string[]): Promise<unknown> {
+  async #askBy(connection: ClaimConnection, args: readonly string[]): Promise<Reply> {
     this.#commands += 1;
     try {
       return await connection.ask(args);
@@ -141,7 +147,7 @@ export class Coordinator {
   /** Resolves when the connection has ended, with the code of what ended it. */
   async #connectOnce(signal: AbortSignal): Promise<string> {
     try {
-      const connection = await ClaimConnection.open(this.#url, signal);
+      const connection = await ClaimConnection.open(this.#address, signal);
       const abort = (): void => connection.end('ECANCELED');
       signal.addEventListener('abort', abort);
       const testing = this.#keepTesting(connection);
@@ -157,7 +163,10 @@ export class Coordinator {
   async #keepTesting(connection: ClaimConnection): Promise<void> {
     void connection.ended.then(() => this.#pause.abort());
     try {
-      for (const { source } of SCRIPTS) await this.#askBy(connection, ['SCRIPT', 'LOAD', source]);
+      for (const { source, sha1 } of SCRIPTS) {
+        const name = await this.#askBy(connection, ['SCRIPT', 'LOAD', source]);
+        if (name !== sha1) throw this.unexpected(connection);
+      }
       while (connection.isOpen) {
         this.#pause = new AbortController();
         const { signal } = this.#pause;
@@ -177,6 +186,7 @@ export class Coordinator {
     try {
       const test = ['SET', TEST_KEY, this.#group, 'NX', 'GET', 'PX', TEST_LEASE_MS];
       const there = await this.#askBy(connection, test);
+      if (there !== null && typeof there !== 'string') throw this.unexpected(connection);
       if (there !== null && there !== this.#group) this.#events.otherGroup();
     } catch (error) {
       if (!(error instanceof CoordinatorError) || error.code !== 'OOM') throw error;
@@ -197,14 +207,5 @@ export class Coordinator {
     this.#told = state;
     if (fault === null) this.#events.up();
     else this.#events.down(fault);
-  }
-}
-
-/** What the library says of a URL has the URL in it. */
-function checkUrl(url: string): void {
-  try {
-    RedisClient.parseURL(url);
-  } catch {
-    throw new CoordinatorError('EINVAL');
   }
 }

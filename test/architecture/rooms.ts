@@ -44,10 +44,8 @@ export const STRANGERS: readonly ReadonlySet<string>[] = [
   ...['sidecar api', 'dashboard', 'sidecar'].map((room) => new Set([room, 'cluster'])),
 ];
 
-/** What is for some files alone: a package by its name, a source by its path inside src; types are no exception. */
+/** Sources that only some files may import, by their path inside src; types are no exception. */
 export const RESERVED: readonly { readonly what: RegExp; readonly by: RegExp }[] = [
-  // The rest of the room speaks to the coordinator through these two.
-  { what: /^@redis\/client\b/u, by: /^cluster\/(?:claim-connection|coordinator)\.ts$/u },
   { what: /^cluster\//u, by: /^(?:cluster\/.*|relay-cluster\.ts)$/u },
 ];
 

@@ -1,0 +1,148 @@
+/**
+ * RESP2, the protocol of Redis and Valkey, as far as the relay asks them:
+ * https://redis.io/docs/latest/develop/reference/protocol-spec/. It is read here and not by a library, because what a coordinator
+ * may send has to be bounded: with `@redis/client` 6, an answer of 220 bytes (arrays of 33 million elements in arrays) took so
+ * much memory that the process ended, and a string had no limit at all.
+ */
+
+/** The longest answer, in bytes. A renewal of 500 leases that are all of other relays is 175 kB. */
+const MAX_REPLY_BYTES = 2 ** 20;
+
+/** The longest string, and the longest line, in bytes. A lease has 329 at most. */
+const MAX_STRING_BYTES = 65_536;
+const MAX_LINE_BYTES = 4096;
+
+/** The most elements of an array. A renewal has 1,001. */
+const MAX_ELEMENTS = 4096;
+
+const NEWLINE = 0x0a;
+const RETURN = 0x0d;
+
+/** An error that the server answered. */
+export class ErrorReply {
+  readonly message: string;
+
+  constructor(message: string) {
+    this.message = message;
+  }
+
+  /** The first word says what is wrong, like `WRONGPASS`; the rest may quote what was asked. */
+  get code(): string {
+    return firstWord(this.message);
+  }
+}
+
+/** Nil is null. Arrays are not nested. */
+export type Reply = Scalar | readonly Scalar[];
+type Scalar = string | number | null | ErrorReply;
+
+/** The server sent something that is no answer, or too large. */
+export class RespError extends Error {
+  /** `EPROTO` or `EMSGSIZE`. */
+  readonly code: 'EPROTO' | 'EMSGSIZE';
+
+  constructor(code: RespError['code']) {
+    super(code === 'EPROTO' ? 'the answer is no RESP2' : 'the answer is too large');
+    this.code = code;
+  }
+}
+
+export function firstWord(message: string): string {
+  return /^[A-Z]{2,20}\b/u.exec(message)?.[0] ?? 'ERR';
+}
+
+/** A command as the server reads it. */
+export function encodeCommand(args: readonly string[]): string {
+  const strings = args.map((arg) => `$${Buffer.byteLength(arg)}\r\n${arg}\r\n`);
+  return `*${args.length}\r\n${strings.join('')}`;
+}
+
+/** Reads answers out of bytes in any split. Keeps no more than one answer, of `MAX_REPLY_BYTES` at most. */
+export class ReplyReader {
+  /** The beginning of a line, or all of it. */
+  #line = '';
+  #isLineWhole = false;
+  /** A string that is not whole yet, with the two bytes that end it. */
+  #string: { readonly bytes: Buffer; filled: number } | null = null;
+  /** An array that is not whole yet. */
+  #array: { readonly elements: Scalar[]; readonly length: number } | null = null;
+  /** Of the answer so far. */
+  #replyBytes = 0;
+
+  /**
+   * The answers that end in these bytes.
+   *
+   * @throws RespError; nothing can be read after it
+   */
+  *read(bytes: Buffer): Generator<Reply, void> {
+    let rest = bytes;
+    while (rest.length > 0) {
+      const taken: number = this.#string === null ? this.#takeLine(rest) : fill(this.#string, rest);
+      rest = rest.subarray(taken);
+      this.#replyBytes += taken;
+      if (this.#replyBytes > MAX_REPLY_BYTES) throw new RespError('EMSGSIZE');
+      const reply = this.#whole();
+      if (reply === undefined) continue;
+      this.#replyBytes = 0;
+      yield reply;
+    }
+  }
+
+  /** Takes bytes of a line, up to its end. */
+  #takeLine(bytes: Buffer): number {
+    const end = bytes.subarray(0, MAX_LINE_BYTES + 2 - this.#line.length).indexOf(NEWLINE);
+    const taken = end < 0 ? bytes.length : end + 1;
+    if (this.#line.length + taken > MAX_LINE_BYTES + 2) throw new RespError('EMSGSIZE');
+    this.#line += bytes.toString('latin1', 0, taken);
+    this.#isLineWhole = end >= 0;
+    return taken;
+  }
+
+  /** The answer, if it is whole now. */
+  #whole(): Reply | undefined {
+    const scalar = this.#string === null ? this.#wholeLine() : this.#wholeString(this.#string);
+    if (scalar !== undefined && this.#array !== null) this.#array.elements.push(scalar);
+    if (this.#array === null) return scalar;
+    if (this.#array.elements.length < this.#array.length) return undefined;
+    const { elements } = this.#array;
+    this.#array = null;
+    return elements;
+  }
+
+  #wholeString({ bytes, filled }: { readonly bytes: Buffer; readonly filled: number }): string | undefined {
+    if (filled < bytes.length) return undefined;
+    this.#string = null;
+    const length = bytes.length - 2;
+    if (bytes[length] !== RETURN || bytes[length + 1] !== NEWLINE) throw new RespError('EPROTO');
+    return bytes.toString('latin1', 0, length);
+  }
+
+  /** What a line says; undefined where more follows. */
+  #wholeLine(): Scalar | undefined {
+    // Not found out from the line itself: it would be copied for each piece of it.
+    if (!this.#isLineWhole) return undefined;
+    this.#isLineWhole = false;
+    if (!this.#line.endsWith('\r\n')) throw new RespError('EPROTO');
+    const [type = '', text] = [this.#line[0], this.#line.slice(1, -2)];
+    this.#line = '';
+    if (type === '+') return text;
+    if (type === '-') return new ErrorReply(text);
+    const number = /^-?\d{1,15}$/u.test(text) ? Number(text) : NaN;
+    if (type === ':' && !Number.isNaN(number)) return number;
+    const isLength = (type === '$' || type === '*') && number >= -1;
+    // An array in an array is nothing that the relay asks for.
+    if (!isLength || (type === '*' && this.#array !== null)) throw new RespError('EPROTO');
+    if (number > (type === '$' ? MAX_STRING_BYTES : MAX_ELEMENTS)) throw new RespError('EMSGSIZE');
+    if (number < 0) return null;
+    if (type === '$') this.#string = { bytes: Buffer.allocUnsafe(number + 2), filled: 0 };
+    else this.#array = { elements: [], length: number };
+    return undefined;
+  }
+}
+
+/** Returns how many bytes fitted. */
+function fill(string: { readonly bytes: Buffer; filled: number }, bytes: Buffer): number {
+  const taken = bytes.copy(string.bytes, string.filled);
+  string.filled += taken;
+  return taken;
+}

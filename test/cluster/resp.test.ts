@@ -1,0 +1,152 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { ErrorReply, ReplyReader, RespError, encodeCommand } from '../../src/cluster/resp.ts';
+import type { Reply } from '../../src/cluster/resp.ts';
+import { Dice } from '../support/dice.ts';
+
+/** The longest line, string and array that are read. */
+const LINE = 4096;
+const STRING = 65_536;
+const ELEMENTS = 4096;
+
+function readAll(pieces: Iterable<Buffer>): Reply[] {
+  const reader = new ReplyReader();
+  const replies: Reply[] = [];
+  for (const piece of pieces) for (const reply of reader.read(piece)) replies.push(reply);
+  return replies;
+}
+
+function bulk(text: string): string {
+  return `$${text.length}\r\n${text}\r\n`;
+}
+
+/** All that Redis answers to a relay, in one stream. */
+const STREAM = [
+  '+OK\r\n',
+  '$-1\r\n',
+  bulk('1 some-id-0 10.0.0.7:4004'),
+  bulk(''),
+  ':0\r\n',
+  ':-12\r\n',
+  '*-1\r\n',
+  '*0\r\n',
+  `*5\r\n${bulk('OOM command not allowed')}:3\r\n${bulk('')}:7\r\n$-1\r\n`,
+  '*1\r\n-ERR inside\r\n',
+  '-WRONGPASS invalid username-password pair\r\n',
+  bulk('a\r\nb'),
+].join('');
+
+const REPLIES: readonly Reply[] = [
+  'OK',
+  null,
+  '1 some-id-0 10.0.0.7:4004',
+  '',
+  0,
+  -12,
+  null,
+  [],
+  ['OOM command not allowed', 3, '', 7, null],
+  [new ErrorReply('ERR inside')],
+  new ErrorReply('WRONGPASS invalid username-password pair'),
+  'a\r\nb',
+];
+
+describe('answers of a coordinator', () => {
+  test('are read in one piece, byte by byte, and in any split', () => {
+    const bytes = Buffer.from(STREAM);
+    assert.deepEqual(readAll([bytes]), REPLIES);
+    assert.deepEqual(readAll(Array.from(bytes, (byte) => Buffer.of(byte))), REPLIES);
+    const dice = new Dice(1);
+    for (let round = 0; round < 300; round += 1) {
+      const pieces: Buffer[] = [];
+      for (let at = 0; at < bytes.length;) {
+        const length = dice.between(1, 40);
+        pieces.push(bytes.subarray(at, at + length));
+        at += length;
+      }
+      assert.deepEqual(readAll(pieces), REPLIES);
+    }
+  });
+
+  test('may be as large as is allowed', () => {
+    const elements = Array.from({ length: ELEMENTS }, () => 'x'.repeat(200));
+    const replies: readonly Reply[] = ['a'.repeat(LINE - 1), 'b'.repeat(STRING), elements];
+    const stream = [
+      `+${'a'.repeat(LINE - 1)}\r\n`,
+      bulk('b'.repeat(STRING)),
+      `*${ELEMENTS}\r\n${elements.map(bulk).join('')}`,
+    ].join('');
+    for (let round = 0; round < 3; round += 1) assert.deepEqual(readAll([Buffer.from(stream)]), replies);
+  });
+
+  const large: readonly (readonly [name: string, text: string])[] = [
+    ['a line', `+${'a'.repeat(LINE + 2)}`],
+    ['an error', `-${'a'.repeat(LINE)}\r\n`],
+    ['a number', `:${'1'.repeat(LINE + 2)}`],
+    ['the length of a string', `$${STRING + 1}\r\n`],
+    ['the length of an array', `*${ELEMENTS + 1}\r\n`],
+    ['all strings of an array together', `*17\r\n${bulk('x'.repeat(STRING)).repeat(16)}`],
+  ];
+  for (const [name, text] of large) {
+    test(`are refused where they are too large: ${name}`, () => {
+      assert.throws(() => readAll([Buffer.from(text)]), { code: 'EMSGSIZE' });
+      assert.throws(() => readAll(splitOf(text)), { code: 'EMSGSIZE' });
+    });
+  }
+
+  const malformed: readonly string[] = [
+    'HTTP/1.1 400 Bad Request\r\n',
+    '\r\n',
+    '+OK\n',
+    '>2\r\n',
+    '%1\r\n',
+    '_\r\n',
+    '*1\r\n*1\r\n',
+    ':\r\n',
+    ':1.5\r\n',
+    ':0x10\r\n',
+    ':1234567890123456\r\n',
+    '$\r\n',
+    '$-2\r\n',
+    '$1e3\r\n',
+    '*-2\r\n',
+    '*x\r\n',
+    '$1\r\nab\r\n',
+    '$1\r\na\r\r',
+  ];
+  for (const text of malformed) {
+    test(`are refused where they are none: ${JSON.stringify(text)}`, () => {
+      assert.throws(() => readAll([Buffer.from(text)]), { code: 'EPROTO' });
+      assert.throws(() => readAll(splitOf(text)), RespError);
+    });
+  }
+
+  test('that come a byte at a time cost little', () => {
+    const startedAt = performance.now();
+    readAll(splitOf(`+${'a'.repeat(LINE - 1)}\r\n`.repeat(64)));
+    const tookMs = performance.now() - startedAt;
+    assert.ok(tookMs < 2000, `${tookMs} ms`);
+  });
+});
+
+describe('an error of a coordinator', () => {
+  test('is known by its first word', () => {
+    for (const [message, code] of [
+      ['WRONGPASS invalid username-password pair', 'WRONGPASS'],
+      ['NOAUTH Authentication required.', 'NOAUTH'],
+      ['ERR unknown', 'ERR'],
+      ['something else', 'ERR'],
+      ['', 'ERR'],
+      ['A'.repeat(30), 'ERR'],
+    ] as const)
+      assert.equal(new ErrorReply(message).code, code);
+  });
+});
+
+test('a command is an array of strings, whose lengths are of bytes', () => {
+  assert.equal(encodeCommand(['SET', 'kéy', '']), '*3\r\n$3\r\nSET\r\n$4\r\nkéy\r\n$0\r\n\r\n');
+});
+
+function splitOf(text: string): Buffer[] {
+  return Array.from(Buffer.from(text), (byte) => Buffer.of(byte));
+}

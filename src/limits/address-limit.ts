@@ -3,8 +3,14 @@ import { addressPrefix } from './address-prefix.ts';
 
 const SALT_BYTES = 32;
 
-/** How long a salt is used, in milliseconds. */
+/** How long a salt is used for new entries, in milliseconds. */
 const SALT_MS = 3_600_000;
+
+/**
+ * Salts that are kept at most. A new address is hashed with each of them, about 1 µs each. While so many are in use, the
+ * newest one stays in use for longer.
+ */
+const MAX_SALTS = 8;
 
 /** So many addresses that have nothing open are remembered, and at most twice as many. Each takes about 250 bytes. */
 const MAX_RESTING = 32_768;
@@ -23,7 +29,9 @@ export interface AddressSlot {
 }
 
 interface Address {
-  readonly key: string;
+  /** The hash, and the salt that it was made with. */
+  key: string;
+  salt: string;
   open: number;
   /** New connections that may come; refilled when it is looked at. */
   left: number;
@@ -32,8 +40,10 @@ interface Address {
 
 /**
  * Limits what comes from one address, without keeping any: what is kept is a hash with a secret salt that is in memory
- * alone, and is thrown away with the first connection after an hour. Then everybody begins anew: connections from
- * before no longer count, however long they stay. That is the price of not keeping addresses.
+ * alone. Each hour there is a new salt for new entries. An old one stays for as long as there is an entry that was made with
+ * it: an address has to be recognised while it has connections open, or its limit would start over each hour. When
+ * an address connects again, its entry gets the new salt. The kernel knows the addresses of open connections in any case;
+ * after the last one has closed, nothing is left that an address could be compared with.
  *
  * Who has a network of 2^32 prefixes is met by no limit for each of them, and must not be able to fill the memory or
  * to shut out others either. So nobody is refused for what others do. Addresses that have something open are never
@@ -45,10 +55,11 @@ export class AddressLimit {
   readonly #limits: AddressLimits;
   readonly #clock: () => number;
   readonly #random: (bytes: number) => Uint8Array;
-  #salt = '';
+  /** The newest is first. Entries may have been made with any of them. */
+  #salts: readonly string[] = [];
   #saltedAtMs = -Infinity;
   /** Those that have something open. */
-  #busy = new Map<string, Address>();
+  readonly #busy = new Map<string, Address>();
   /** Others, which may have used some of their allowance: those that have left since the turn, and before it. */
   #resting = new Map<string, Address>();
   #rested = new Map<string, Address>();
@@ -81,11 +92,13 @@ export class AddressLimit {
    */
   enter(address: string): AddressSlot | null {
     const now = this.#clock();
-    this.#changeSalt(now);
     this.#forgetRested(now);
-    const key = hash('sha256', this.#salt + addressPrefix(address), 'base64');
+    this.#changeSalt(now);
     const { open, newPer } = this.#limits;
-    const found = this.#find(key) ?? this.#newAddress(key, now);
+    const prefix = addressPrefix(address);
+    const [salt = ''] = this.#salts;
+    const key = hashOf(salt, prefix);
+    const found = this.#find(key, prefix) ?? this.#newAddress(key, salt, now);
     if (open !== null && found.open >= open) return null;
     if (newPer !== null) {
       this.#refill(found, now);
@@ -93,8 +106,9 @@ export class AddressLimit {
       found.left -= 1;
     }
     found.open += 1;
-    this.#resting.delete(key);
-    this.#rested.delete(key);
+    for (const map of [this.#busy, this.#resting, this.#rested]) map.delete(found.key);
+    found.key = key;
+    found.salt = salt;
     this.#busy.set(key, found);
     return this.#slotOf(found);
   }
@@ -106,8 +120,7 @@ export class AddressLimit {
         if (!isIn) return;
         isIn = false;
         address.open -= 1;
-        // One of an earlier salt is in no book any longer.
-        if (address.open === 0 && this.#busy.get(address.key) === address) this.#rest(address);
+        if (address.open === 0) this.#rest(address);
       },
     };
   }
@@ -133,12 +146,23 @@ export class AddressLimit {
     this.#turnedAtMs = now;
   }
 
-  #find(key: string): Address | undefined {
+  /** @param key the hash with the newest salt */
+  #find(key: string, prefix: string): Address | undefined {
+    const found = this.#entryOf(key);
+    if (found !== undefined) return found;
+    for (const salt of this.#salts.slice(1)) {
+      const older = this.#entryOf(hashOf(salt, prefix));
+      if (older !== undefined) return older;
+    }
+    return undefined;
+  }
+
+  #entryOf(key: string): Address | undefined {
     return this.#busy.get(key) ?? this.#resting.get(key) ?? this.#rested.get(key);
   }
 
-  #newAddress(key: string, now: number): Address {
-    return { key, open: 0, left: this.#limits.newPer?.count ?? 0, lookedAtMs: now };
+  #newAddress(key: string, salt: string, now: number): Address {
+    return { key, salt, open: 0, left: this.#limits.newPer?.count ?? 0, lookedAtMs: now };
   }
 
   #refill(address: Address, now: number): void {
@@ -151,10 +175,16 @@ export class AddressLimit {
 
   #changeSalt(now: number): void {
     if (now - this.#saltedAtMs < SALT_MS) return;
-    this.#salt = Buffer.from(this.#random(SALT_BYTES)).toString('hex');
     this.#saltedAtMs = now;
-    this.#busy = new Map();
-    this.#resting = new Map();
-    this.#rested = new Map();
+    const used = new Set<string>();
+    for (const map of [this.#busy, this.#resting, this.#rested])
+      for (const { salt } of map.values()) used.add(salt);
+    const kept = this.#salts.filter((salt) => used.has(salt));
+    if (kept.length === MAX_SALTS) return;
+    this.#salts = [Buffer.from(this.#random(SALT_BYTES)).toString('hex'), ...kept];
   }
+}
+
+function hashOf(salt: string, prefix: string): string {
+  return hash('sha256', salt + prefix, 'base64');
 }

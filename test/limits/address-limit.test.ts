@@ -41,18 +41,35 @@ describe('a limit of open connections for each address', () => {
     assert.equal(limit.size, 0);
   });
 
-  test('begins anew after an hour, and is not confused by connections from before', () => {
+  test('counts connections that stay open over changes of the salt', () => {
     const limit = limitOf({ open: 3 });
-    const old = enter(limit, 3);
-    now += HOUR_MS - 1;
-    assert.equal(enter(limit, 1).length, 0);
-    now += 1;
-    const young = enter(limit, 5);
-    assert.equal(young.length, 3);
-    for (const slot of old) slot.leave();
-    assert.deepEqual([enter(limit, 1).length, limit.size], [0, 1]);
-    young[0]?.leave();
-    assert.equal(enter(limit, 2).length, 1);
+    const slots = enter(limit, 3);
+    for (let hour = 0; hour < 48; hour += 1) {
+      now += HOUR_MS;
+      assert.deepEqual(enter(limit, 5), [], `after ${hour + 1} hours`);
+      assert.equal(enter(limit, 5, '192.0.2.2').length, hour === 0 ? 3 : 0);
+    }
+    assert.equal(limit.size, 2);
+    // One leaves and another one comes in each hour: the entry gets the new salt.
+    for (let hour = 0; hour < 48; hour += 1) {
+      now += HOUR_MS;
+      slots.shift()?.leave();
+      slots.push(...enter(limit, 5));
+      assert.equal(slots.length, 3);
+    }
+    for (const slot of slots) slot.leave();
+    assert.equal(limit.size, 1);
+    assert.equal(enter(limit, 5).length, 3);
+  });
+
+  test('counts them when each hour leaves other connections open, too', () => {
+    const limit = limitOf({ open: 1 });
+    const addresses = Array.from({ length: 40 }, (_, index) => `192.0.2.${index}`);
+    for (const address of addresses) {
+      assert.equal(enter(limit, 1, address).length, 1);
+      now += HOUR_MS;
+    }
+    for (const address of addresses) assert.equal(enter(limit, 1, address).length, 0, address);
   });
 });
 
@@ -181,18 +198,42 @@ describe('an address', () => {
     });
   }
 
-  test('is hashed with 32 bytes that nobody can guess, which are others each hour', () => {
+  /** Bytes that were asked for, once for each salt. */
+  function saltsAsked(): { readonly asked: number[]; readonly random: (bytes: number) => Uint8Array } {
     const asked: number[] = [];
     const random = (bytes: number): Uint8Array => {
       asked.push(bytes);
       return randomBytes(bytes);
     };
+    return { asked, random };
+  }
+
+  test('is hashed with 32 bytes that nobody can guess, which are others each hour', () => {
+    const { asked, random } = saltsAsked();
     const limit = new AddressLimit({ open: 1, newPer: null }, () => now, random);
     for (let half = 0; half < 4; half += 1) {
       limit.enter('192.0.2.1');
       now += HOUR_MS / 2;
     }
     assert.deepEqual(asked, [32, 32]);
+  });
+
+  test('is compared with entries of eight salts at most', () => {
+    const { asked, random } = saltsAsked();
+    const limit = new AddressLimit({ open: 1, newPer: null }, () => now, random);
+    const slots: (AddressSlot | null)[] = [];
+    const pass = (hours: number): void => {
+      for (let hour = 0; hour < hours; hour += 1) {
+        slots.push(limit.enter(`192.0.2.${slots.length}`));
+        now += HOUR_MS;
+      }
+    };
+    pass(40);
+    assert.equal(asked.length, 8);
+    // The first address leaves, and its salt with it.
+    slots[0]?.leave();
+    pass(2);
+    assert.equal(asked.length, 9);
   });
 });
 

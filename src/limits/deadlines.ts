@@ -1,6 +1,12 @@
 /** setTimeout takes no more, in milliseconds. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
+/** Time for things that are due in the same moment, in milliseconds. The others are told a moment later. */
+const SLICE_MS = 4;
+
+/** Time between two slices, in milliseconds. */
+const SLICE_PAUSE_MS = 1;
+
 /**
  * Tells when things have taken too long. All of them are given the same time, so that whoever came first is also due
  * first: one timer for the oldest is enough, however many there are, and each costs an entry in a map.
@@ -60,6 +66,10 @@ export class Deadlines<Thing> {
       if (dueAt > now) {
         // Most are done long before they are due; a timer that comes too early finds the next one.
         if (this.#timer === null) this.#wait(dueAt - now);
+        return;
+      }
+      if (this.#clock() - now >= SLICE_MS) {
+        this.#timer ??= setTimeout(() => this.#look(), SLICE_PAUSE_MS);
         return;
       }
       this.#due.delete(thing);

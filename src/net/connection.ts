@@ -227,8 +227,9 @@ export class Connection implements PeerHandler, ArrivalOwner, Traveller {
   enter(): void {
     if (this.#token === null) return;
     const arrival = this.#books.rendezvous.arrive(this.#token, this.#side, this);
-    if (arrival.kind === 'waiting') this.dispatch('waits');
-    else this.#meet(arrival.partner, arrival.redundant);
+    if (arrival.kind === 'paired') this.#meet(arrival.partner, arrival.redundant);
+    else this.dispatch('waits');
+    if (arrival.kind === 'replaced') arrival.oldest.dispatch('superseded');
   }
 
   carry(link: Peer): Splice {

@@ -46,6 +46,11 @@ export class DataPlane {
     return this.#pool.heldBytes;
   }
 
+  /** Where work on connections queues that takes too long for the moment they are read. */
+  get backlog(): Pick<ReadPool, 'isBusy' | 'defer' | 'hold'> {
+    return this.#pool;
+  }
+
   /** Takes a listening server's connections before sockets are made of them. Where it can't, 'connection' is emitted. */
   acceptWires(server: Server, kind: Wire['kind'], accept: (wire: Wire) => void): void {
     const handles = this.#handles;

@@ -194,13 +194,13 @@ export class DirectWire implements Wire, PoolReader {
   }
 
   #endReading(isFin: boolean): void {
-    if (!isFin) {
-      this.destroy();
-      return;
-    }
     this.#reading = 'ended';
-    this.#handler?.onEnd();
-    if (this.#writing === 'ended') this.destroy();
+    // Thousands may end in the same moment.
+    this.#pool.run(() => {
+      if (this.#writing === 'closed') return;
+      if (isFin) this.#handler?.onEnd();
+      if (!isFin || this.#writing === 'ended') this.destroy();
+    });
   }
 
   #wait(): void {

@@ -14,7 +14,7 @@ import { WebSocketPeer } from './websocket-peer.ts';
 import type { WebSocketPeerOptions } from './websocket-peer.ts';
 import type { Wire } from './wire.ts';
 
-export interface DoorsOptions extends WebSocketPeerOptions {
+export interface DoorsOptions extends Pick<WebSocketPeerOptions, 'pingIntervalMs'> {
   readonly plane: DataPlane;
   readonly reception: Reception;
   readonly hub: Hub;
@@ -37,14 +37,15 @@ export class Doors {
   readonly #desk: HttpDesk;
 
   constructor(options: DoorsOptions) {
-    const { hub, reception, proxies } = options;
+    const { hub, reception, proxies, pingIntervalMs, plane } = options;
     this.#options = options;
+    const { backlog } = plane;
     this.#desk = new HttpDesk({
       proxies,
       comesFrom: (arrival, address) => reception.comesFrom(arrival, address),
       left: (arrival) => reception.left(arrival),
       upgraded: (wire, arrival, firstBytes) => {
-        const peer = new WebSocketPeer(wire, options);
+        const peer = new WebSocketPeer(wire, { pingIntervalMs, backlog });
         hub.accept(peer, arrival);
         if (firstBytes.length > 0) peer.onBytes(firstBytes);
       },

@@ -13,6 +13,7 @@ import type { Elsewhere, Owner } from './elsewhere.ts';
 import type { Peer } from './peer.ts';
 import type { Reception } from './reception.ts';
 import type { Splice } from './splice.ts';
+import { TaskQueue } from './task-queue.ts';
 
 /** Time between two looks after stalled pairs, in milliseconds. */
 const SWEEP_MS = 15_000;
@@ -64,6 +65,8 @@ export class Hub implements ConnectionContext {
   readonly #testTokens = new Map<string, () => void>();
   readonly #waits: Deadlines<Connection>;
   readonly #timers: NodeJS.Timeout[] = [];
+  /** What concerns all connections is done in slices. */
+  readonly #tasks = new TaskQueue();
 
   constructor(options: HubOptions) {
     const { waitMs, idleMs, monotonicClock } = options;
@@ -158,19 +161,18 @@ export class Hub implements ConnectionContext {
 
   /** Ends every wait: no pair may begin any more in this period. */
   endWaits(): void {
-    this.#tell('waiting', 'over-quota');
-    this.#tell('calling', 'over-quota');
+    this.#notifyAll({ waiting: 'over-quota', calling: 'over-quota' });
   }
 
   /** Ends every pair, since no more bytes may be moved. */
   endPairs(): void {
-    this.#tell('paired', 'used-up');
-    this.#tell('carried', 'used-up');
+    this.#notifyAll({ paired: 'used-up', carried: 'used-up' });
   }
 
   /** Looks for resets that stalled pairs hide. */
   sweep(): void {
-    this.clients.sweep();
+    this.clients.sweepLinks();
+    void this.#tasks.forEach(this.clients.splices(), (splice) => splice.sweep());
   }
 
   /**
@@ -178,8 +180,8 @@ export class Hub implements ConnectionContext {
    * that have ended. Resolves when they are done or after `timeoutMs`; `abort` ends the wait.
    */
   async drain(timeoutMs: number, abort: AbortSignal): Promise<void> {
-    this.#reception.shutdown();
-    for (const connection of this.#connections) connection.shutdown();
+    await this.#tasks.forEach(this.#reception.pending, (arrival) => this.#reception.shutdown(arrival));
+    await this.#tasks.forEach([...this.#connections], (connection) => connection.shutdown());
     const deadline = this.monotonicClock() + timeoutMs;
     while (this.#busy() && this.monotonicClock() < deadline && !abort.aborted) await delay(POLL_MS);
     const farewell = this.monotonicClock() + FAREWELL_MS;
@@ -231,14 +233,17 @@ export class Hub implements ConnectionContext {
     if (!this.clients.rendezvous.isWaitedFor(token)) this.elsewhere.release(token);
   }
 
-  #tell(state: State, event: Event): void {
-    // One of a pair brings the other into another state.
-    for (const connection of this.#connections) if (connection.state === state) connection.dispatch(event);
+  #notifyAll(events: Readonly<Partial<Record<State, Event>>>): void {
+    void this.#tasks.forEach([...this.#connections], (connection) => {
+      // Its state may have changed since, by what happened to its partner, too.
+      const event = events[connection.state];
+      if (event !== undefined) connection.dispatch(event);
+    });
   }
 
   #watchIdlePairs(watch: IdleWatch<Connection>, idle: (connection: Connection) => void): void {
     const look = (): void => {
-      for (const connection of watch.look(this.clients.progress())) idle(connection);
+      void this.#tasks.forEach(watch.look(this.clients.progress()), idle);
     };
     this.#timers.push(setInterval(look, watch.lookEveryMs));
   }

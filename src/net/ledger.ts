@@ -126,9 +126,13 @@ export class Ledger implements Books {
     this.#ended(ending);
   }
 
-  /** Looks for resets that stalled pairs hide. */
-  sweep(): void {
-    for (const splices of [this.#splices, this.#carried]) for (const splice of splices.keys()) splice.sweep();
+  /** Every pair that runs, and every client that is passed on. */
+  splices(): readonly Splice[] {
+    return [...this.#splices.keys(), ...this.#carried.keys()];
+  }
+
+  /** Forgets links that are done. */
+  sweepLinks(): void {
     for (const link of this.#leaving) if (link.heldBytes === 0) this.#leaving.delete(link);
   }
 

@@ -1,4 +1,5 @@
 import { HeldMemory } from './held-memory.ts';
+import { TaskQueue } from './task-queue.ts';
 
 /**
  * The memory that every connection reads into, in bytes: the largest read there is. It has to stay in the processor's
@@ -91,6 +92,8 @@ export class ReadPool {
   readonly #budgetBytes: number;
   /** For what receivers did not take. */
   readonly held = new HeldMemory(LARGEST_READ_BYTES);
+  /** Work on connections that need not be done in the moment they are read. */
+  readonly #tasks = new TaskQueue();
   /** Readers that have just come. They are served first. */
   readonly #fresh: PoolReader[] = [];
   readonly #queue: PoolReader[] = [];
@@ -128,6 +131,21 @@ export class ReadPool {
   /** More is held, or less (with a negative number). */
   hold(bytes: number): void {
     this.#heldBytes += bytes;
+  }
+
+  /** True while deferred work is queued. */
+  get isBusy(): boolean {
+    return this.#tasks.isBusy;
+  }
+
+  /** Runs `task` now, or later where thousands of them come at once: connections that end. */
+  run(task: () => void): void {
+    this.#tasks.run(task);
+  }
+
+  /** Runs `task` at the end of this turn or in a later one. */
+  defer(task: () => void): void {
+    this.#tasks.defer(task);
   }
 
   /** Somebody has come: the next turn is a short one. */

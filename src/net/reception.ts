@@ -181,12 +181,16 @@ export class Reception {
     else if (!arrival.isClient && arrival.failure !== null) this.failed(arrival, arrival.failure);
   }
 
-  /** Sends home whoever has not become a client. */
-  shutdown(): void {
-    for (const arrival of this.#lobby) {
-      arrival.failure = null;
-      arrival.owner?.shutdown();
-    }
+  /** Connections that no client has been made of yet. */
+  get pending(): readonly Arrival[] {
+    return [...this.#lobby];
+  }
+
+  /** Closes a connection of `pending`, unless it has become a client since. */
+  shutdown(arrival: Arrival): void {
+    if (!this.#lobby.has(arrival)) return;
+    arrival.failure = null;
+    arrival.owner?.shutdown();
   }
 
   close(): void {

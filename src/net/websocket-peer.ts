@@ -27,24 +27,36 @@ const MAX_MISSED_PINGS_BEHIND_PAYLOAD = 20;
 /** What any client takes in without reading: less than the smallest default receive buffer. */
 const SMALL_BACKLOG_BYTES = 65_536;
 
-/** Frames in one read that keep the event loop for longer than a large read of payload does: about 1 ms. */
-const MANY_FRAMES = 1000;
+/** Frames of one client that are read without a pause, apart from frames of 1 KiB and more: 50 to 100 µs. */
+const FRAMES_AT_ONCE = 256;
 
-/** Pings of one read that are answered one by one. */
-const MAX_PONGS = 16;
+/** The same while frames of other clients are queued. An ordinary message still gets through at once. */
+const FRAMES_WHILE_BUSY = 16;
 
 /** How long a line that may be whole is given to go on, in milliseconds. */
 const SETTLE_MS = 200;
 
+/** Where clients queue whose frames take too long to be read at once. */
+export interface FrameBacklog {
+  /** Clients are queued. */
+  readonly isBusy: boolean;
+  /** Runs `task` in its turn. */
+  defer(task: () => void): void;
+  /** So many more bytes are in memory, or fewer (a negative number). */
+  hold(bytes: number): void;
+}
+
 export interface WebSocketPeerOptions {
   /** Time between pings, in milliseconds. */
   readonly pingIntervalMs: number;
+  readonly backlog: FrameBacklog;
 }
 
 /** A client that came by WebSocket: binary messages are the payload, and their boundaries mean nothing. */
 export class WebSocketPeer implements Peer, WireHandler, FrameHandler {
   readonly transport = 'websocket';
   readonly #wire: Wire;
+  readonly #backlog: FrameBacklog;
   readonly #decoder = new FrameDecoder(this, unmask);
   readonly #pingTimer: NodeJS.Timeout;
   #handler: PeerHandler | null = null;
@@ -57,13 +69,18 @@ export class WebSocketPeer implements Peer, WireHandler, FrameHandler {
   #isPaused = false;
   #saidClose = false;
   #missedPings = 0;
-  /** Pings of this read, and the last of them where they are too many. */
-  #pings = 0;
-  #lastPing: Uint8Array | null = null;
   #deliveredAtSign = 0;
+  /** Frames that were received and have not been read yet. The wire is paused as long as there are any. */
+  #unread: Uint8Array = NOTHING;
+  #isQueued = false;
+  /** The most recent ping that has no answer yet. */
+  #lastPing: Uint8Array | null = null;
+  /** It goes on sending small frames although the relay has closed. */
+  #ignoresFrames = false;
 
   constructor(wire: Wire, options: WebSocketPeerOptions) {
     this.#wire = wire;
+    this.#backlog = options.backlog;
     this.#pingTimer = setInterval(() => this.#ping(), options.pingIntervalMs);
   }
 
@@ -91,7 +108,8 @@ export class WebSocketPeer implements Peer, WireHandler, FrameHandler {
 
   resume(): void {
     this.#isPaused = false;
-    this.#wire.resume();
+    if (this.#unread.length > 0) this.#queue();
+    else this.#wire.resume();
   }
 
   readLess(): void {
@@ -113,9 +131,15 @@ export class WebSocketPeer implements Peer, WireHandler, FrameHandler {
   onBytes(bytes: Uint8Array): void {
     this.#missedPings = 0;
     this.#deliveredAtSign = this.#wire.deliveredBytes;
-    if (this.#decoder.push(bytes) > MANY_FRAMES) this.#wire.readLess();
     this.#linger?.discarded(bytes.length);
-    this.#answerLastPing();
+    if (this.#ignoresFrames) return;
+    if (this.#unread.length > 0) {
+      this.#keepUnread(Buffer.concat([this.#unread, bytes]));
+      return;
+    }
+    const { isBusy } = this.#backlog;
+    const taken = this.#readFrames(bytes, isBusy ? FRAMES_WHILE_BUSY : FRAMES_AT_ONCE);
+    if (taken < bytes.length) this.#postpone(bytes.subarray(taken), isBusy);
   }
 
   onDrain(): void {
@@ -132,6 +156,7 @@ export class WebSocketPeer implements Peer, WireHandler, FrameHandler {
     clearInterval(this.#pingTimer);
     clearTimeout(this.#settleTimer);
     this.#linger?.cancel();
+    this.#keepUnread(NOTHING);
     // Whoever leaves behind a token alone has said all that an unsided client says.
     this.#settle();
     this.#handler?.onLost();
@@ -143,10 +168,8 @@ export class WebSocketPeer implements Peer, WireHandler, FrameHandler {
   }
 
   onPing(payload: Uint8Array): void {
-    this.#pings += 1;
-    if (this.#pings <= MAX_PONGS) this.#pong(payload);
-    // It lies in memory that is moved about before the read is over.
-    else this.#lastPing = Uint8Array.from(payload);
+    // Its memory is used again before the read is over.
+    this.#lastPing = payload.length === 0 ? NOTHING : Uint8Array.from(payload);
   }
 
   onPong(): void {
@@ -169,20 +192,60 @@ export class WebSocketPeer implements Peer, WireHandler, FrameHandler {
     this.onClose(fault);
   }
 
-  /** Of very many pings at once the last one is enough (RFC 6455, 5.5.3): each answer is a system call. */
-  #answerLastPing(): void {
-    const payload = this.#lastPing;
-    this.#pings = 0;
-    this.#lastPing = null;
-    if (payload !== null) this.#pong(payload);
+  /** Keeps frames for later. Nothing more is read until then. */
+  #postpone(bytes: Uint8Array, isBusy: boolean): void {
+    if (this.#linger !== null) {
+      // None of them matters any more.
+      this.#ignoresFrames = true;
+      return;
+    }
+    // The read buffer is not ours to keep.
+    this.#keepUnread(Uint8Array.from(bytes));
+    if (!isBusy) this.#wire.readLess();
+    this.#wire.pause();
+    this.#queue();
   }
 
-  #pong(payload: Uint8Array): void {
+  /** Reads some frames, and returns how many bytes they were. */
+  #readFrames(bytes: Uint8Array, maxFrames: number): number {
+    const taken = this.#decoder.push(bytes, maxFrames);
+    // A pong for the most recent ping is enough (RFC 6455, 5.5.3), and each one is a system call.
+    const ping = this.#lastPing;
+    this.#lastPing = null;
     // A client that does not take its answers gets no more of them: nothing piles up.
-    if (this.#wire.heldBytes === 0 && !this.#saidClose) this.#wire.write(encodePong(payload));
+    if (ping !== null && this.#wire.heldBytes === 0 && !this.#saidClose) this.#wire.write(encodePong(ping));
+    return taken;
+  }
+
+  #queue(): void {
+    if (this.#isQueued) return;
+    this.#isQueued = true;
+    this.#backlog.defer(() => {
+      this.#isQueued = false;
+      this.#readOn();
+    });
+  }
+
+  /** Reads the next few of the unread frames. */
+  #readOn(): void {
+    const bytes = this.#unread;
+    if (bytes.length === 0 || this.#isPaused) return;
+    const taken = this.#readFrames(bytes, FRAMES_AT_ONCE);
+    // The handler may have closed the connection.
+    if (this.#unread.length === 0) return;
+    this.#keepUnread(bytes.subarray(taken));
+    if (this.#unread.length > 0) this.#queue();
+    else if (!this.#isPaused) this.#wire.resume();
+  }
+
+  #keepUnread(bytes: Uint8Array): void {
+    this.#backlog.hold(bytes.length - this.#unread.length);
+    this.#unread = bytes;
   }
 
   #readHandshake(handshake: MessageHandshake, bytes: Uint8Array, endsMessage: boolean): void {
+    // An empty message says nothing, and a client may send thousands of them.
+    if (bytes.length === 0 && this.#message.length === 0) return;
     clearTimeout(this.#settleTimer);
     this.#message = Buffer.concat([this.#message, bytes]);
     // Longer than any line: whatever it is, it need not be whole to be judged.

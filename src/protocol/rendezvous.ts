@@ -1,8 +1,19 @@
 import type { Side, Token } from './wire.ts';
 
-/** What became of a client that named a token. `redundant` waited under the same token in vain. */
+/**
+ * The most clients that wait under one token. A real client opens a handful of connections. Whatever happens to a token
+ * happens to all of its waiters at once, so this bounds the work.
+ */
+export const MAX_WAITERS_PER_TOKEN = 16;
+
+/**
+ * What became of a client that named a token. `redundant` waited under the same token in vain. `replaced`: it waits, and
+ * `oldest` no longer does: its token had too many waiters, and of several connections of one client the oldest is the first
+ * to be dead.
+ */
 export type Arrival<Client> =
   | { readonly kind: 'waiting' }
+  | { readonly kind: 'replaced'; readonly oldest: Client }
   | { readonly kind: 'paired'; readonly partner: Client; readonly redundant: readonly Client[] };
 
 interface Waiters<Client> {
@@ -43,6 +54,11 @@ export class Rendezvous<Client> {
     }
     if (!this.hasPartner(token, side)) {
       waiters.clients.add(client);
+      const [oldest] = waiters.clients;
+      if (oldest !== undefined && waiters.clients.size > MAX_WAITERS_PER_TOKEN) {
+        waiters.clients.delete(oldest);
+        return { kind: 'replaced', oldest };
+      }
       this.#clients += 1;
       return { kind: 'waiting' };
     }
@@ -82,6 +98,7 @@ export class Rendezvous<Client> {
     let counted = 0;
     for (const { side, clients } of this.#waiters.values()) {
       if (clients.size === 0) throw new Error('rendezvous: a token without a waiter');
+      if (clients.size > MAX_WAITERS_PER_TOKEN) throw new Error('rendezvous: too many wait for one token');
       if (side === null && clients.size > 1) throw new Error('rendezvous: unsided clients wait together');
       counted += clients.size;
       for (const client of clients) all.add(client);

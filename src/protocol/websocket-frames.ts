@@ -13,6 +13,7 @@ export interface FrameHandler {
    * and means nothing otherwise. The bytes are the handler's until it returns.
    */
   onPayload(bytes: Uint8Array, endsMessage: boolean): void;
+  /** The bytes are the handler's until it returns. */
   onPing(payload: Uint8Array): void;
   onPong(): void;
   /** A text message begins. Nothing is told after this. */
@@ -42,6 +43,14 @@ const PONG = 10;
 const MAX_HEADER_BYTES = 14;
 const MAX_CONTROL_BYTES = 125;
 
+/** Payload that justifies a frame of its own, in bytes: unmasking so much takes longer than reading the frame's header. */
+const FRAME_WORTH_BYTES = 1024;
+
+/** Payload up to this length is unmasked here, since a call of `Unmask` would take longer. Bytes. */
+const SHORT_BYTES = 16;
+
+const NOTHING = new Uint8Array(0);
+
 /** - `header`, `payload`, `control`: what comes next; - `over`: whatever comes is thrown away */
 type Stage = 'header' | 'payload' | 'control' | 'over';
 
@@ -62,16 +71,22 @@ export class FrameDecoder {
   /** The mask, turned so that its first byte is for the next byte of payload. */
   readonly #key = new Uint8Array(4);
   #insideMessage = false;
-  /** Payload of a control frame that has not come whole. */
-  #control: Uint8Array = new Uint8Array(0);
+  /** Payload of a control frame that is not complete. Allocated when a client sends any. */
+  #control: Uint8Array = NOTHING;
+  #controlBytes = 0;
 
   constructor(handler: FrameHandler, unmask: Unmask) {
     this.#handler = handler;
     this.#unmask = unmask;
   }
 
-  /** Takes what came, and returns how many frames began in it. `bytes` are overwritten. */
-  push(bytes: Uint8Array): number {
+  /**
+   * Takes what came. `bytes` are overwritten. Stops after `maxFrames` frames that bring less than 1 KiB each, so that the time
+   * it takes is bounded.
+   *
+   * @returns the number of bytes that were taken; the rest has to be pushed later, before anything else
+   */
+  push(bytes: Uint8Array, maxFrames = Number.POSITIVE_INFINITY): number {
     let frames = 0;
     let at = 0;
     // Payload that is unmasked and not told yet lies in bytes[from, to).
@@ -82,9 +97,9 @@ export class FrameDecoder {
       from = to;
     };
     for (;;) {
-      if (this.#stage === 'over') return frames;
+      if (this.#stage === 'over') return bytes.length;
       if (this.#stage === 'header') {
-        if (at === bytes.length) break;
+        if (at === bytes.length || frames - at / FRAME_WORTH_BYTES >= maxFrames) break;
         at = this.#readHeader(bytes, at);
         const problem = this.#checkHeader();
         if (problem === 'incomplete') break;
@@ -93,16 +108,16 @@ export class FrameDecoder {
           this.#stage = 'over';
           if (problem === 'text') this.#handler.onText();
           else this.#handler.onFault(problem);
-          return frames;
+          return bytes.length;
         }
         frames += 1;
       }
       const length = Math.min(this.#remaining, bytes.length - at);
-      const source = bytes.subarray(at, at + length);
+      const start = at;
       at += length;
       this.#remaining -= length;
       if (this.#stage === 'control') {
-        this.#gatherControl(source);
+        if (length > 0) this.#gatherControl(bytes, start, length);
         if (this.#remaining > 0) break;
         if (this.#opcode === CLOSE) tell(false);
         this.#endControl();
@@ -113,7 +128,7 @@ export class FrameDecoder {
         to = at - length;
         from = to;
       }
-      this.#unmask(source, this.#key, bytes, to, length);
+      this.#unmaskPart(bytes, start, bytes, to, length);
       to += length;
       if (this.#remaining > 0) {
         this.#turnKey(length);
@@ -124,7 +139,16 @@ export class FrameDecoder {
       if (this.#isFinal && this.keepMessagesApart) tell(true);
     }
     tell(false);
-    return frames;
+    return at;
+  }
+
+  #unmaskPart(source: Uint8Array, start: number, output: Uint8Array, offset: number, length: number): void {
+    if (length > SHORT_BYTES) {
+      this.#unmask(source.subarray(start, start + length), this.#key, output, offset, length);
+      return;
+    }
+    for (let index = 0; index < length; index += 1)
+      output[offset + index] = (source[start + index] ?? 0) ^ (this.#key[index & 3] ?? 0);
   }
 
   #readHeader(bytes: Uint8Array, start: number): number {
@@ -167,7 +191,7 @@ export class FrameDecoder {
     this.#opcode = opcode;
     this.#isFinal = isFinal;
     this.#remaining = length;
-    this.#key.set(this.#header.subarray(headerLength - 4, headerLength));
+    for (let index = 0; index < 4; index += 1) this.#key[index] = this.#header[headerLength - 4 + index] ?? 0;
     this.#headerBytes = 0;
     this.#stage = isControl ? 'control' : 'payload';
     return null;
@@ -175,9 +199,9 @@ export class FrameDecoder {
 
   /** Null for a length with its highest bit set, which RFC 6455 forbids. */
   #payloadLength(): number | null {
-    const view = new DataView(this.#header.buffer);
-    const length = view.getUint8(1) & 0x7f;
+    const length = (this.#header[1] ?? 0) & 0x7f;
     if (length < 126) return length;
+    const view = new DataView(this.#header.buffer);
     if (length === 126) return view.getUint16(2);
     if ((view.getUint8(2) & 0x80) !== 0) return null;
     return view.getUint32(2) * 2 ** 32 + view.getUint32(6);
@@ -191,17 +215,16 @@ export class FrameDecoder {
     this.#key.set(turned);
   }
 
-  #gatherControl(source: Uint8Array): void {
-    const gathered = new Uint8Array(this.#control.length + source.length);
-    gathered.set(this.#control);
-    this.#unmask(source, this.#key, gathered, this.#control.length, source.length);
-    this.#turnKey(source.length);
-    this.#control = gathered;
+  #gatherControl(bytes: Uint8Array, start: number, length: number): void {
+    if (this.#control.length === 0) this.#control = new Uint8Array(MAX_CONTROL_BYTES);
+    this.#unmaskPart(bytes, start, this.#control, this.#controlBytes, length);
+    this.#turnKey(length);
+    this.#controlBytes += length;
   }
 
   #endControl(): void {
-    const payload = this.#control;
-    this.#control = new Uint8Array(0);
+    const payload = this.#controlBytes === 0 ? NOTHING : this.#control.subarray(0, this.#controlBytes);
+    this.#controlBytes = 0;
     this.#stage = 'header';
     if (this.#opcode === PING) this.#handler.onPing(payload);
     else if (this.#opcode === PONG) this.#handler.onPong();

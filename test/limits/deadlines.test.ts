@@ -41,6 +41,26 @@ describe('deadlines', () => {
     assert.deepEqual([expired.length, deadlines.size], [2, 0]);
   });
 
+  test('tell of thousands that are due at once in slices', () => {
+    const told: number[] = [];
+    const deadlines = new Deadlines<number>(
+      100,
+      () => now,
+      (thing) => {
+        // Each takes 1 ms.
+        now += 1;
+        told.push(thing);
+      },
+    );
+    for (let thing = 0; thing < 10; thing += 1) deadlines.start(thing);
+    pass(100);
+    assert.equal(told.length, 4);
+    pass(1);
+    assert.equal(told.length, 8);
+    pass(1);
+    assert.deepEqual([told.length, deadlines.size], [10, 0]);
+  });
+
   test('forget what is done, and what has started anew starts anew', () => {
     const deadlines = of(100);
     for (const thing of ['a', 'b', 'c']) deadlines.start(thing);

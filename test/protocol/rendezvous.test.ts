@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import * as fc from 'fast-check';
 import { parseHandshake } from '../../src/protocol/handshake.ts';
-import { Rendezvous } from '../../src/protocol/rendezvous.ts';
+import { MAX_WAITERS_PER_TOKEN, Rendezvous } from '../../src/protocol/rendezvous.ts';
 import type { Arrival } from '../../src/protocol/rendezvous.ts';
 import type { Side, Token } from '../../src/protocol/wire.ts';
 
@@ -63,6 +63,20 @@ describe('who matches whom', () => {
   for (const [rule, clients, answer] of cases) {
     test(rule, () => assert.deepEqual(arrivals(...clients).last, answer));
   }
+
+  test('the oldest of too many clients that wait for one token makes room', () => {
+    const rendezvous = new Rendezvous<number>();
+    for (let client = 0; client < MAX_WAITERS_PER_TOKEN; client += 1)
+      assert.deepEqual(rendezvous.arrive(T, A, client), WAITING);
+    assert.deepEqual(rendezvous.arrive(T, A, 100), { kind: 'replaced', oldest: 0 });
+    assert.deepEqual(rendezvous.arrive(T, A, 101), { kind: 'replaced', oldest: 1 });
+    assert.equal(rendezvous.waitingClients, MAX_WAITERS_PER_TOKEN);
+    rendezvous.leave(T, 0);
+    rendezvous.checkConsistency();
+    const arrival = rendezvous.arrive(T, B, 102);
+    assert.ok(arrival.kind === 'paired' && arrival.redundant.length === MAX_WAITERS_PER_TOKEN - 1);
+    assert.equal(arrival.partner, 2);
+  });
 
   test('a redundant client does not wait any more', () => {
     const { rendezvous } = arrivals(first, first, { token: T, side: B });
@@ -145,7 +159,10 @@ class NaiveRendezvous {
     const partner = here.find((other) => other.side !== side || other.side === null || side === null);
     if (partner === undefined) {
       this.waiting.push({ token, side, client });
-      return { kind: 'waiting' };
+      const [oldest] = here;
+      if (oldest === undefined || here.length < MAX_WAITERS_PER_TOKEN) return { kind: 'waiting' };
+      this.leave(token, oldest.client);
+      return { kind: 'replaced', oldest: oldest.client };
     }
     this.waiting = this.waiting.filter((other) => other.token !== token);
     const redundant = here.filter((other) => other !== partner).map((other) => other.client);

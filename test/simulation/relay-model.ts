@@ -88,7 +88,7 @@ export class RelayModel {
     client.at = this;
     client.state = 'waiting';
     const arrival = this.rendezvous.arrive(client.token, client.side, client);
-    if (arrival.kind === 'waiting') return true;
+    if (arrival.kind !== 'paired') return true;
     this.claims.release(client.token);
     this.#pair(client, arrival.partner);
     return false;

@@ -122,6 +122,11 @@ export class Program implements AsyncDisposable {
     if (this.#ending !== 'exit code 0') throw new Error(this.#report('failed'));
   }
 
+  /** Writes to the program's input. */
+  write(text: string): void {
+    this.#child.stdin.write(text);
+  }
+
   /** Ends what the program reads. */
   endInput(): void {
     this.#child.stdin.end();

@@ -1,0 +1,91 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import type { TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { RelayProcess } from '../support/relay-process.ts';
+import { Bystander, reportAttack } from './support/bystander.ts';
+import { MassAttack } from './support/mass-attack.ts';
+import { MeasuredRelay } from './support/turns.ts';
+
+/** What no turn of the event loop may take, in milliseconds of processor time. */
+const MAX_TURN_MS = 100;
+
+/** An order of magnitude above what the bystander sees on a quiet machine. */
+const MAX_STALL_MS = 3000;
+
+const IDLE_MS = 1000;
+
+const ATTACK_MS = 3000;
+
+interface MassEvent {
+  /** Of `mass-attacker.ts`. */
+  readonly attack: string;
+  readonly count: number;
+  readonly settings?: Readonly<Record<string, string>>;
+  /** Default: the attacker begins. */
+  readonly happens?: (attack: MassAttack, relay: RelayProcess) => void;
+  readonly refusesNewPairs?: boolean;
+  /** Default: `MAX_TURN_MS`. */
+  readonly maxTurnMs?: number;
+}
+
+/** One row per event. With a relay that deals with all of it in one turn, the turn takes 120 ms to 1 s. */
+const EVENTS: Readonly<Record<string, MassEvent>> = {
+  '300 WebSockets flood pings': { attack: 'pings', count: 300 },
+  '300 WebSockets flood empty messages before the handshake': { attack: 'empty-frames', count: 300 },
+  '600 pairs send a message in fragments of one byte': { attack: 'fragments', count: 600 },
+  '9,000 pairs close at once': { attack: 'pairs', count: 9000, happens: (attack) => attack.kill() },
+  '9,900 waiting clients close at once': {
+    attack: 'waiters',
+    count: 9900,
+    happens: (attack) => attack.kill(),
+  },
+  '9,900 clients wait for one token, and a partner comes': {
+    attack: 'one-token',
+    count: 9900,
+    maxTurnMs: 40,
+  },
+  'the relay stops, with 9,900 waiting clients': {
+    attack: 'waiters',
+    count: 9900,
+    settings: { RELAY_DRAIN_DELAY: '0s' },
+    happens: (_attack, relay) => relay.kill('SIGTERM'),
+    refusesNewPairs: true,
+  },
+};
+
+async function isWithstood(
+  context: TestContext,
+  name: string,
+  {
+    attack: attackName,
+    count,
+    settings = {},
+    happens,
+    refusesNewPairs = false,
+    maxTurnMs = MAX_TURN_MS,
+  }: MassEvent,
+): Promise<void> {
+  const measured = await MeasuredRelay.startFor(context, settings);
+  await using bystander = await Bystander.start({ port: measured.relay.port('raw') });
+  const idle = await bystander.measure(IDLE_MS);
+  await using attack = await MassAttack.prepare(attackName, measured, count);
+  await measured.longestTurn();
+  const during = await bystander.measureWhile(async () => {
+    if (happens === undefined) await attack.begin();
+    else happens(attack, measured.relay);
+    await sleep(ATTACK_MS);
+  });
+  const turn = await measured.longestTurn();
+  await bystander.finish();
+  const turnText = `turn ms ${turn.cpuMs.toFixed(0)} (cpu), ${turn.wallMs.toFixed(0)} (wall)`;
+  reportAttack(context, name, idle, during, turnText);
+  if (!refusesNewPairs) assert.equal(during.newPairsFailed, 0);
+  assert.ok(turn.cpuMs < maxTurnMs, `a turn of ${turn.cpuMs} ms`);
+  assert.ok(during.maxMs < MAX_STALL_MS, `a stall of ${during.maxMs} ms`);
+}
+
+describe('no turn of the event loop is long when', { timeout: 120_000 }, () => {
+  for (const [name, event] of Object.entries(EVENTS))
+    test(name, (context) => isWithstood(context, name, event));
+});

@@ -1,0 +1,42 @@
+import { join } from 'node:path';
+import { Program } from '../../support/programs.ts';
+import { WITH_OPEN_FILES } from './held-relay.ts';
+import type { MeasuredRelay } from './turns.ts';
+
+const ATTACKER = join(import.meta.dirname, 'mass-attacker.ts');
+
+/** Far above what the preparation of any attack takes, in milliseconds. */
+const TIMEOUT_MS = 60_000;
+
+/** `mass-attacker.ts` in a process of its own. */
+export class MassAttack implements AsyncDisposable {
+  readonly #program: Program;
+
+  private constructor(program: Program) {
+    this.#program = program;
+  }
+
+  /** Resolves when the attack is prepared. */
+  static async prepare(name: string, { relay }: MeasuredRelay, count: number): Promise<MassAttack> {
+    const ports = [relay.port('raw'), relay.port('websocket')];
+    const command = [...WITH_OPEN_FILES, process.execPath, ATTACKER, name, ...[...ports, count].map(String)];
+    const program = new Program(command, { env: { PATH: process.env['PATH'] } });
+    await program.waitForOutput(/^ready$/mu, TIMEOUT_MS);
+    return new MassAttack(program);
+  }
+
+  /** Resolves when the attack has begun. It goes on. */
+  async begin(): Promise<void> {
+    this.#program.write('begin\n');
+    await this.#program.waitForOutput(/^begun$/mu);
+  }
+
+  /** Kills the attacker: all its connections close at once. */
+  kill(): void {
+    this.#program.kill('SIGKILL');
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#program[Symbol.asyncDispose]();
+  }
+}

@@ -1,0 +1,43 @@
+import { createServer } from 'node:net';
+import { isMainThread } from 'node:worker_threads';
+
+/**
+ * Preloaded into a relay (`node --import`). It measures turns of the event loop and serves the longest one since the last
+ * question, as `Turns` in JSON, at the unix socket `TURN_PROBE_SOCKET`. `turns.ts` is the other end.
+ *
+ * A timer runs once per turn, so the time between two calls covers one turn and the period of the timer. Processor time
+ * of the main thread does not depend on what other programs do on this machine.
+ */
+
+const PERIOD_MS = 2;
+
+let lastWallMs = performance.now();
+let lastCpuUs = cpuUs();
+let turns = { wallMs: 0, cpuMs: 0 };
+
+function cpuUs(): number {
+  const { user, system } = process.threadCpuUsage();
+  return user + system;
+}
+
+function look(): void {
+  const wallMs = performance.now();
+  const now = cpuUs();
+  turns = {
+    wallMs: Math.max(turns.wallMs, wallMs - lastWallMs),
+    cpuMs: Math.max(turns.cpuMs, (now - lastCpuUs) / 1000),
+  };
+  lastWallMs = wallMs;
+  lastCpuUs = now;
+}
+
+if (isMainThread) {
+  setInterval(look, PERIOD_MS).unref();
+  const server = createServer((socket) => {
+    socket.on('error', () => undefined);
+    look();
+    socket.end(JSON.stringify(turns));
+    turns = { wallMs: 0, cpuMs: 0 };
+  });
+  server.listen(process.env['TURN_PROBE_SOCKET']).unref();
+}

@@ -95,7 +95,7 @@ export class DataPlane {
   #tlsContext(): TlsContext | null {
     if (this.#tls === undefined) {
       const bindings = this.#handles === null ? null : openTls(this.#handles);
-      this.#tls = bindings === null ? null : new TlsContext(bindings);
+      this.#tls = bindings === null ? null : new TlsContext(bindings, this.#pool);
     }
     return this.#tls;
   }

@@ -2,6 +2,7 @@ import type { Socket } from 'node:net';
 import { HandshakeQueue } from '../limits/handshake-queue.ts';
 import type { HandshakeStep } from '../limits/handshake-queue.ts';
 import { SMALLEST_READ_BYTES } from './read-pool.ts';
+import type { ReadPool } from './read-pool.ts';
 import { TlsHandle } from './tls-handle.ts';
 import type { TlsBindings, TlsCallbacks, TlsOptions } from './tls-handle.ts';
 import { NOTHING } from './wire.ts';
@@ -29,6 +30,9 @@ export interface TlsStreamOptions extends TlsOptions {
   readonly observer?: TlsObserver;
 }
 
+/** A read of this size that brings less than half of it as plaintext has records of a few bytes. */
+const COSTLY_READ_BYTES = 4096;
+
 /** What all TLS connections of a process share: only one of them decrypts or encrypts at a time. */
 export class TlsContext {
   readonly bindings: TlsBindings;
@@ -40,9 +44,12 @@ export class TlsContext {
     () => performance.now(),
     (run) => setImmediate(run),
   );
+  /** Where reads wait that would make this turn of the event loop too long. */
+  readonly backlog: Pick<ReadPool, 'isBusy' | 'defer' | 'hold'>;
 
-  constructor(bindings: TlsBindings) {
+  constructor(bindings: TlsBindings, backlog: TlsContext['backlog']) {
     this.bindings = bindings;
+    this.backlog = backlog;
   }
 }
 
@@ -65,6 +72,11 @@ export class TlsStream implements Wire, WireHandler, TlsCallbacks, HandshakeStep
   #early: Uint8Array;
   /** A step of the handshake waits for its turn; nothing is read until then. */
   #isQueued = false;
+  #isPaused = false;
+  /** Its records are small, so that each read takes long for what it brings. */
+  #isCostly = false;
+  /** Ciphertext that waits for a later turn of the event loop; nothing is read until then. */
+  #postponed: Uint8Array | null = null;
   /** Bytes of plaintext that the current read has brought so far. */
   #plaintextBytes = 0;
   /** Why the client sends nothing more: `close_notify`, or a fault. */
@@ -118,11 +130,14 @@ export class TlsStream implements Wire, WireHandler, TlsCallbacks, HandshakeStep
   }
 
   pause(): void {
+    this.#isPaused = true;
     this.#below.pause();
   }
 
   resume(): void {
-    this.#below.resume();
+    this.#isPaused = false;
+    if (this.#postponed === null) this.#below.resume();
+    else this.#receiveLater();
   }
 
   readLess(): void {
@@ -159,6 +174,8 @@ export class TlsStream implements Wire, WireHandler, TlsCallbacks, HandshakeStep
       // The read buffer is not ours to keep.
       this.#early = Buffer.concat([this.#early, ciphertext]);
       this.#enterQueue();
+    } else if (ciphertext.length <= SMALLEST_READ_BYTES && (this.#isCostly || this.#context.backlog.isBusy)) {
+      this.#postpone(ciphertext);
     } else {
       this.#receive(ciphertext);
     }
@@ -177,6 +194,7 @@ export class TlsStream implements Wire, WireHandler, TlsCallbacks, HandshakeStep
   onLost(): void {
     if (this.#isQueued) this.#context.handshakes.cancel(this.#options.address ?? null, this);
     this.#state = 'closed';
+    this.#forgetPostponed();
     this.#tls?.close();
     this.#handler?.onLost();
   }
@@ -241,10 +259,39 @@ export class TlsStream implements Wire, WireHandler, TlsCallbacks, HandshakeStep
     this.#tls?.receive(ciphertext);
     if (this.#state !== before) this.#options.observer?.ready();
     const bytes = this.#plaintextBytes;
-    // Small records make work: reading less at a time keeps turns of the event loop short.
-    if (ciphertext.length >= SMALLEST_READ_BYTES && bytes < ciphertext.length / 2) this.#below.readLess();
+    if (ciphertext.length >= COSTLY_READ_BYTES && bytes < ciphertext.length / 2) this.#foundCostly();
     if (bytes > 0) this.#handler?.onBytes(this.#context.plaintext.subarray(0, bytes));
     this.#conclude();
+  }
+
+  /** Keeps turns of the event loop short: its next reads wait for their turn, and so do those of others in this one. */
+  #foundCostly(): void {
+    if (!this.#isCostly) this.#below.readLess();
+    this.#isCostly = true;
+    this.#context.backlog.defer(() => undefined);
+  }
+
+  #postpone(ciphertext: Uint8Array): void {
+    // The read buffer is not ours to keep.
+    this.#postponed = Buffer.concat([this.#postponed ?? NOTHING, ciphertext]);
+    this.#context.backlog.hold(ciphertext.length);
+    this.#below.pause();
+    this.#receiveLater();
+  }
+
+  #receiveLater(): void {
+    this.#context.backlog.defer(() => {
+      const ciphertext = this.#postponed;
+      if (ciphertext === null || this.#isPaused) return;
+      this.#forgetPostponed();
+      this.#below.resume();
+      this.#receive(ciphertext);
+    });
+  }
+
+  #forgetPostponed(): void {
+    this.#context.backlog.hold(-(this.#postponed?.length ?? 0));
+    this.#postponed = null;
   }
 
   /** What OpenSSL said while it received, after the plaintext that came before. */

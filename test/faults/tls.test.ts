@@ -34,18 +34,20 @@ function attackBy(attack: string, relay: RelayProcess, count: number, seconds: n
 }
 
 describe('hostile TLS clients', () => {
-  test('do not stall others with records of one byte', async (context) => {
-    await using relay = await startRelay(context);
-    await using bystander = await Bystander.start({ port: relay.port('raw') });
-    const idle = await bystander.measure(1000);
-    await using attack = attackBy('one-byte-records', relay, 20, 4);
-    await attack.waitForOutput(/ready\n/u);
-    const during = await bystander.measureWhile(() => attack.waitForOutput(/done \d+\n/u));
-    reportAttack(context, 'TLS records of one byte, 20 pairs', idle, during);
-    assert.ok(during.maxMs < LONGEST_STALL_MS, `${during.maxMs} ms`);
-    await bystander.finish();
-    await relay.stop();
-  });
+  for (const pairs of [20, 200]) {
+    test(`do not stall others with records of one byte, ${pairs} pairs`, async (context) => {
+      await using relay = await startRelay(context);
+      await using bystander = await Bystander.start({ port: relay.port('raw') });
+      const idle = await bystander.measure(1000);
+      await using attack = attackBy('one-byte-records', relay, pairs, 4);
+      await attack.waitForOutput(/ready\n/u);
+      const during = await bystander.measureWhile(() => attack.waitForOutput(/done \d+\n/u));
+      reportAttack(context, `TLS records of one byte, ${pairs} pairs`, idle, during);
+      assert.ok(during.maxMs < LONGEST_STALL_MS, `${during.maxMs} ms`);
+      await bystander.finish();
+      await relay.stop();
+    });
+  }
 
   test('do not keep others out with ClientHellos, where a handshake takes several milliseconds', async (context) => {
     await using relay = await startRelay(context, { type: 'rsa', bits: 4096 });
@@ -64,7 +66,7 @@ describe('hostile TLS clients', () => {
 
   test('are held within the budget for stalled receivers', async (context) => {
     await using relay = await startRelay(context, {}, { RELAY_BUFFER_MEMORY: '8MiB' });
-    const pairs = 200;
+    const pairs = 100;
     await using attack = attackBy('stalled-pairs', relay, pairs, 1);
     await attack.waitForOutput(/ready\n/u);
     const status = await fetch(`http://127.0.0.1:${relay.port('status')}/metrics`);

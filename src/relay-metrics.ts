@@ -66,6 +66,7 @@ export class RelayMetrics {
       passedOn,
       passengers: clients.passengers,
       refused: reception.refused,
+      evicted: reception.evicted,
       handshakeFailures: reception.failures,
       connections: reception.connections,
       maxConnections: reception.maxConnections,

@@ -7,15 +7,16 @@ const MAPPED_GROUP = 0xffff;
  * has at least as many. Zones (`%eth0`) are of this machine and do not count.
  *
  * @param address a valid IP address
+ * @param ipv6Groups groups of 16 bits that count in an IPv6 address
  */
-export function addressPrefix(address: string): string {
+export function addressPrefix(address: string, ipv6Groups = 4): string {
   if (!address.includes(':')) return address;
   const [withoutZone = ''] = address.split('%');
   const groups = groupsOf(withoutZone);
   const isMapped = groups[5] === MAPPED_GROUP && groups.slice(0, 5).every((group) => group === 0);
   if (isMapped) return groups.slice(6).flatMap(bytesOf).join('.');
   return groups
-    .slice(0, 4)
+    .slice(0, ipv6Groups)
     .map((group) => group.toString(16))
     .join(':');
 }

@@ -134,7 +134,7 @@ export class Connection implements PeerHandler, ArrivalOwner, Traveller {
 
   evict(): void {
     if (this.#state === 'handshake') this.dispatch('busy');
-    this.dispatch('cut');
+    this.dispatch(this.#state === 'waiting' ? 'evicted' : 'cut');
   }
 
   cut(): void {

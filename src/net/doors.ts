@@ -55,7 +55,7 @@ export class Doors {
   /** Takes in a client that another relay passes on. */
   acceptLink(wire: Wire, firstBytes: Uint8Array): void {
     const { hub, reception } = this.#options;
-    const arrival = reception.arrive();
+    const arrival = reception.arrive(null);
     if (arrival === null) {
       turnAway(wire, true);
       return;
@@ -85,16 +85,17 @@ export class Doors {
           : {
               wrap: (wire, bytes, address) => plane.secure(wire, bytes, address, certificate.context),
             },
-      comesFrom: reception.asksForAddresses
-        ? (arrival, address) => reception.comesFrom(arrival, address)
-        : null,
+      comesFrom:
+        reception.asksForAddresses || proxies !== null
+          ? (arrival, address) => reception.comesFrom(arrival, address)
+          : null,
       left: (arrival) => reception.left(arrival),
     };
     return createFrontDoor({
       kind,
       plane,
       rooms,
-      arrive: () => reception.arrive(),
+      arrive: (source) => reception.arrive(source),
     });
   }
 }

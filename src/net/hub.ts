@@ -3,7 +3,7 @@ import { IdleWatch } from '../limits/idle-watch.ts';
 import type { Pacer } from '../limits/pacer.ts';
 import type { Event, Refused, State } from '../protocol/session.ts';
 import type { Side, Token } from '../protocol/wire.ts';
-import type { Arrival } from './arrival.ts';
+import type { Arrival, Phase } from './arrival.ts';
 import { Connection } from './connection.ts';
 import type { Books, ConnectionContext, Ending } from './connection.ts';
 import type { HandshakeFailure } from './handshake-failure.ts';
@@ -22,6 +22,16 @@ const SWEEP_MS = 15_000;
 const FAREWELL_MS = 200;
 
 const POLL_MS = 20;
+
+/** What each state is for eviction. A client that another relay is asked about waits there. */
+const PHASES: Readonly<Record<Exclude<State, 'closed'>, Phase>> = {
+  handshake: 'handshake',
+  waiting: 'waiting',
+  calling: 'waiting',
+  paired: 'paired',
+  carried: 'paired',
+  closing: 'closing',
+};
 
 export interface HubOptions {
   readonly reception: Reception;
@@ -207,6 +217,8 @@ export class Hub implements ConnectionContext {
       this.#reception.left(connection.arrival);
     } else {
       this.#reception.heard(connection.arrival);
+      const waiting = to === 'waiting' ? this.clients.rendezvous.waitingClients : null;
+      this.#reception.moved(connection.arrival, PHASES[to], waiting);
     }
   }
 

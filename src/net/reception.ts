@@ -1,13 +1,24 @@
+import { hash, randomBytes } from 'node:crypto';
 import type { AddressLimit } from '../limits/address-limit.ts';
+import { addressPrefix } from '../limits/address-prefix.ts';
 import { ConnectionLimit, LANE_PLACES } from '../limits/connection-limit.ts';
 import { Deadlines } from '../limits/deadlines.ts';
+import { EvictionIndex } from '../limits/eviction-index.ts';
 import type { Refused } from '../protocol/session.ts';
 import { Arrival } from './arrival.ts';
-import type { RefusalReason } from './arrival.ts';
+import type { Phase, RefusalReason, Source } from './arrival.ts';
 import type { HandshakeFailure } from './handshake-failure.ts';
 
 /** How long somebody who is not let in may take to say in which language to be told so, in milliseconds. */
 const REFUSAL_MS = 5000;
+
+/** From this part of a limit on, the relay keeps track of networks. Below it, nobody's address is asked for. */
+const SCARCE_PART = 0.5;
+
+/** A /48: what a single site may have (RFC 6177), and what is given away for free. */
+const IPV6_NETWORK_GROUPS = 3;
+
+const SALT_BYTES = 32;
 
 export interface ReceptionOptions {
   /** Time from a connection's first packet to the end of its line, in milliseconds; null: as long as it likes. */
@@ -55,6 +66,11 @@ export class Reception {
     quota: 0,
     shutdown: 0,
   };
+  readonly #evicted: Record<Exclude<Phase, 'paired'>, number> = { handshake: 0, waiting: 0, closing: 0 };
+  /** Connections without a partner, and waiting clients, by network. Entries exist only as long as the connections do. */
+  readonly #unpaired = new EvictionIndex<Arrival>();
+  readonly #waiting = new EvictionIndex<Arrival>();
+  readonly #salt = randomBytes(SALT_BYTES).toString('hex');
   readonly #failures: Record<HandshakeFailure, number> = {
     left: 0,
     timeout: 0,
@@ -104,6 +120,11 @@ export class Reception {
     return this.#failures;
   }
 
+  /** Connections since the start whose place was given to a client from another network, by what they did. */
+  get evicted(): Readonly<Record<Exclude<Phase, 'paired'>, number>> {
+    return this.#evicted;
+  }
+
   /** Connections at once; null: as many as come. */
   get maxConnections(): number | null {
     return this.#options.maxConnections;
@@ -114,26 +135,39 @@ export class Reception {
     return this.#options.addresses !== null;
   }
 
-  /** Takes in a connection. `left` is due in the end. Null where no descriptor is left even to tell it that there is no room. */
-  arrive(): Arrival | null {
+  /**
+   * Takes in a connection. `left` is due in the end. Null where no descriptor is left even to tell it that there is no room.
+   *
+   * @param source null: another relay forwards a client
+   */
+  arrive(source: Source | null): Arrival | null {
     this.#arrived += 1;
     if (this.isOutOfDescriptors) {
       this.#refused.connections += 1;
       return null;
     }
+    const { maxConnections } = this.#options;
+    if (maxConnections !== null && this.connections >= maxConnections)
+      this.#evict(this.#unpaired.victimFor(this.#networkAt(source)));
     const place = this.#limit.enter();
-    const arrival = new Arrival(place, this.#options.wallClock(), this.#options.monotonicClock());
+    const arrival = new Arrival(place, source, this.#options.wallClock(), this.#options.monotonicClock());
     this.#lobby.add(arrival);
     if (place === 'lane') this.#refuse(arrival, 'connections');
-    else this.#handshakes.start(arrival);
+    else {
+      this.#handshakes.start(arrival);
+      this.#trackUnpaired(arrival);
+    }
     return arrival;
   }
 
   /** Tells where a connection comes from. The address is not kept. */
   comesFrom(arrival: Arrival, address: string): void {
-    if (arrival.refusal !== null || this.#options.addresses === null) return;
+    if (arrival.refusal !== null) return;
+    this.#learnNetwork(arrival, address);
+    if (this.#options.addresses === null) return;
     arrival.slot = this.#options.addresses.enter(address);
     if (arrival.slot !== null) return;
+    this.#untrack(arrival);
     // It must not take the room of others.
     this.#limit.leave(arrival.place);
     arrival.place = 'lane';
@@ -152,9 +186,29 @@ export class Reception {
     this.#refusals.stop(arrival);
   }
 
+  /**
+   * A client has come into another phase.
+   *
+   * @param waiting clients that wait now, if it is one of them; otherwise null
+   */
+  moved(arrival: Arrival, to: Phase, waiting: number | null): void {
+    // A client that is closed after it had a partner may still have bytes to deliver.
+    if (arrival.phase !== 'paired') arrival.phase = to;
+    if (waiting === null && arrival.waiting !== null) {
+      this.#waiting.remove(arrival.waiting);
+      arrival.waiting = null;
+    }
+    if (arrival.phase === 'paired') this.#untrack(arrival);
+    if (waiting === null || arrival.isExempt) return;
+    this.#trackUnpaired(arrival);
+    const { maxWaiting } = this.#options;
+    if (arrival.waiting !== null || maxWaiting === null || waiting < maxWaiting * SCARCE_PART) return;
+    arrival.waiting = this.#waiting.add(this.#networkOf(arrival), arrival);
+  }
+
   /** Whether a client that has named its token is sent away. Its session is told with what. */
   judge(arrival: Arrival, { hasPartner, waiting }: Applicant): Refused | null {
-    arrival.refusal ??= this.#reasonAgainst(hasPartner, waiting);
+    arrival.refusal ??= this.#reasonAgainst(arrival, hasPartner, waiting);
     return arrival.refusal === null ? null : EVENTS[arrival.refusal];
   }
 
@@ -162,6 +216,8 @@ export class Reception {
   pardon(arrival: Arrival): void {
     arrival.refusal = null;
     if (this.#lane.delete(arrival)) arrival.place = 'nowhere';
+    arrival.isExempt = true;
+    this.#untrack(arrival);
   }
 
   /** A client has failed to become one that waits or is paired. */
@@ -172,6 +228,7 @@ export class Reception {
   /** Its descriptor is closed. */
   left(arrival: Arrival): void {
     this.heard(arrival);
+    this.#untrack(arrival);
     this.#lobby.delete(arrival);
     this.#lane.delete(arrival);
     this.#limit.leave(arrival.place);
@@ -215,11 +272,61 @@ export class Reception {
     oldest.owner?.evict();
   }
 
-  #reasonAgainst(hasPartner: boolean, waiting: number): RefusalReason | null {
+  /** Gives the place of a connection to somebody else. Null: there is nobody to take it from. */
+  #evict(victim: Arrival | null): void {
+    if (victim === null || victim.phase === 'paired') return;
+    this.#evicted[victim.phase] += 1;
+    this.#untrack(victim);
+    this.#limit.leave(victim.place);
+    victim.place = 'nowhere';
+    // As if it had come when there was no room: no record, and no failure of its own.
+    if (victim.phase === 'handshake') victim.refusal = 'connections';
+    victim.owner?.evict();
+  }
+
+  #trackUnpaired(arrival: Arrival): void {
+    const { maxConnections } = this.#options;
+    if (arrival.unpaired !== null || arrival.place !== 'inside' || maxConnections === null) return;
+    if (this.connections < maxConnections * SCARCE_PART) return;
+    arrival.unpaired = this.#unpaired.add(this.#networkOf(arrival), arrival);
+  }
+
+  #untrack(arrival: Arrival): void {
+    if (arrival.unpaired !== null) this.#unpaired.remove(arrival.unpaired);
+    if (arrival.waiting !== null) this.#waiting.remove(arrival.waiting);
+    arrival.unpaired = null;
+    arrival.waiting = null;
+  }
+
+  #learnNetwork(arrival: Arrival, address: string): void {
+    arrival.network = this.#networkFor(address);
+    if (arrival.unpaired === null) return;
+    this.#untrack(arrival);
+    this.#trackUnpaired(arrival);
+  }
+
+  #networkOf(arrival: Arrival): string | null {
+    arrival.network ??= this.#networkAt(arrival.source);
+    return arrival.network;
+  }
+
+  #networkAt(source: Source | null): string | null {
+    const address = source?.address ?? null;
+    return address === null ? null : this.#networkFor(address);
+  }
+
+  #networkFor(address: string): string {
+    return hash('sha256', this.#salt + addressPrefix(address, IPV6_NETWORK_GROUPS), 'base64');
+  }
+
+  #reasonAgainst(arrival: Arrival, hasPartner: boolean, waiting: number): RefusalReason | null {
     if (this.isOverQuota) return 'quota';
     if (hasPartner) return null;
     if (this.isStopping) return 'shutdown';
     const { maxWaiting } = this.#options;
-    return maxWaiting !== null && waiting >= maxWaiting ? 'waiting' : null;
+    if (maxWaiting === null || waiting < maxWaiting) return null;
+    const victim = this.#waiting.victimFor(this.#networkOf(arrival));
+    this.#evict(victim);
+    return victim === null ? 'waiting' : null;
   }
 }

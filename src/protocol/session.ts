@@ -32,7 +32,8 @@ export type State = 'handshake' | 'waiting' | 'paired' | 'calling' | 'carried' |
  * - `stopping`: it comes when the relay stops, and is nobody's partner
  * - `used-up`: its pair has moved all that it may
  * - `shutdown`: the relay stops; only pairs go on
- * - `cut`: the relay stops now
+ * - `evicted`: it waits, and its place is given to a client from another network
+ * - `cut`: the relay stops now, or the connection is evicted before or after it waited
  */
 export type Event =
   | 'waits'
@@ -52,6 +53,7 @@ export type Event =
   | 'elsewhere'
   | 'used-up'
   | 'shutdown'
+  | 'evicted'
   | 'cut';
 
 /** Why a client that names a token is not let in. */
@@ -126,6 +128,7 @@ export const TABLE: Readonly<Record<State, Readonly<Record<Event, Transition | n
     elsewhere: never,
     'used-up': never,
     shutdown: go('closing', say('shutting down'), finish(1013), record('empty')),
+    evicted: never,
     cut: go('closed', drop, record('empty')),
   },
   waiting: {
@@ -148,6 +151,8 @@ export const TABLE: Readonly<Record<State, Readonly<Record<Event, Transition | n
     elsewhere: go('closing', leave, say('elsewhere'), finish()),
     'used-up': never,
     shutdown: go('closing', leave, say('shutting down'), finish(1013), record('lonely')),
+    // At once, without waiting for the client to close: it may be one of very many.
+    evicted: go('closed', leave, say('busy'), finish(1013), drop, record('lonely')),
     cut: go('closed', leave, drop, record('lonely')),
   },
   paired: {
@@ -170,6 +175,7 @@ export const TABLE: Readonly<Record<State, Readonly<Record<Event, Transition | n
     elsewhere: never,
     'used-up': go('closing', finish(), endPartner, record('happy')),
     shutdown: stay('paired'),
+    evicted: never,
     cut: go('closed', drop, endPartner, record('happy')),
   },
   calling: {
@@ -195,6 +201,7 @@ export const TABLE: Readonly<Record<State, Readonly<Record<Event, Transition | n
     elsewhere: never,
     'used-up': never,
     shutdown: go('closing', hangUp, say('shutting down'), finish(1013)),
+    evicted: never,
     cut: go('closed', hangUp, drop),
   },
   carried: {
@@ -217,6 +224,7 @@ export const TABLE: Readonly<Record<State, Readonly<Record<Event, Transition | n
     elsewhere: never,
     'used-up': go('closing', hangUp, finish()),
     shutdown: stay('carried'),
+    evicted: never,
     cut: go('closed', hangUp, drop),
   },
   closing: {
@@ -239,6 +247,7 @@ export const TABLE: Readonly<Record<State, Readonly<Record<Event, Transition | n
     elsewhere: never,
     'used-up': never,
     shutdown: stay('closing'),
+    evicted: never,
     cut: go('closed', drop),
   },
   closed: {
@@ -261,6 +270,7 @@ export const TABLE: Readonly<Record<State, Readonly<Record<Event, Transition | n
     elsewhere: never,
     'used-up': never,
     shutdown: stay('closed'),
+    evicted: never,
     cut: stay('closed'),
   },
 };

@@ -35,6 +35,12 @@ const COUNTERS: readonly Metric[] = [
     series: ({ refused }) => oneLabel(refused),
   },
   {
+    name: 'connections_evicted_total',
+    help: 'Connections closed to make room for clients from other networks, by state.',
+    labels: ['state'],
+    series: ({ evicted }) => oneLabel(evicted),
+  },
+  {
     name: 'connections_ended_total',
     help: 'Clients that were let in and have ended, by mood and transport; both clients of a pair.',
     labels: ['mood', 'transport'],

@@ -14,6 +14,8 @@ export interface RelayFigures {
   >;
   /** Clients that were not let in since the start. */
   readonly refused: Readonly<Record<'connections' | 'waiting' | 'address' | 'quota' | 'shutdown', number>>;
+  /** Connections whose place was given to a client from another network since the start, by what they did. */
+  readonly evicted: Readonly<Record<'handshake' | 'waiting' | 'closing', number>>;
   /** Clients that never came to wait or be paired since the start. */
   readonly handshakeFailures: Readonly<
     Record<

@@ -76,8 +76,9 @@ export function refusalsSuite({ name, open: openPlace, isPartnerElsewhere }: Ref
         const place = await open(context, () => ({ limits: { maxConnections: 2 } }));
         const token = newToken();
         const first = await waiting(place, transport, token);
-        const others = [await waiting(place, 'tcp', newToken(), LAST)];
-        if (isPartnerElsewhere) others.push(await waiting(place, 'tcp', newToken(), LAST));
+        // Where they come from is not known, so that their places are not given to another client.
+        const others = [await waiting(place, 'unix', newToken(), LAST)];
+        if (isPartnerElsewhere) others.push(await waiting(place, 'unix', newToken(), LAST));
         await refused(await place.connect(transport, LAST), 'busy', token);
         await until(() => refusedIn(place, 'connections') === 1);
         assert.equal(connectionsIn(place), 1 + others.length);
@@ -98,7 +99,8 @@ export function refusalsSuite({ name, open: openPlace, isPartnerElsewhere }: Ref
         const place = await open(context, () => ({ limits: { maxConnections: 2 } }));
         const token = newToken();
         const first = await waiting(place, transport, token);
-        const other = await waiting(place, 'tcp');
+        // Where it comes from is not known, so that its place is not given to another client.
+        const other = await waiting(place, 'unix');
         await refused(await place.connect(transport, LAST), 'busy', token);
         await until(() => refusedIn(place, 'connections') === 1);
         other.destroy();

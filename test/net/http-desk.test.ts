@@ -43,7 +43,7 @@ class Desk {
 
   open(firstBytes: string): SilentClient {
     const client = new SilentClient();
-    this.#desk.serve(client, new Arrival('inside', 0, 0), Buffer.from(firstBytes));
+    this.#desk.serve(client, new Arrival('inside', null, 0, 0), Buffer.from(firstBytes));
     return client;
   }
 }

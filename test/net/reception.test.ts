@@ -22,7 +22,7 @@ class Fixture {
   }
 
   arrive(): Arrival {
-    const arrival = this.reception.arrive();
+    const arrival = this.reception.arrive(null);
     assert.ok(arrival !== null);
     arrival.owner = {
       tooLate: () => undefined,

@@ -33,6 +33,7 @@ const EVENTS = [
   'elsewhere',
   'used-up',
   'shutdown',
+  'evicted',
   'cut',
 ] as const satisfies readonly Event[];
 
@@ -63,6 +64,7 @@ const EXPECTED: Readonly<Record<State, Readonly<Record<Event, string>>>> = {
     elsewhere: NEVER,
     'used-up': NEVER,
     shutdown: 'closing: reply shutting down, finish 1013, record empty',
+    evicted: NEVER,
     cut: 'closed: drop, record empty',
   },
   waiting: {
@@ -85,6 +87,7 @@ const EXPECTED: Readonly<Record<State, Readonly<Record<Event, string>>>> = {
     elsewhere: 'closing: leave, reply elsewhere, finish 1000',
     'used-up': NEVER,
     shutdown: 'closing: leave, reply shutting down, finish 1013, record lonely',
+    evicted: 'closed: leave, reply busy, finish 1013, drop, record lonely',
     cut: 'closed: leave, drop, record lonely',
   },
   paired: {
@@ -107,6 +110,7 @@ const EXPECTED: Readonly<Record<State, Readonly<Record<Event, string>>>> = {
     elsewhere: NEVER,
     'used-up': 'closing: finish 1000, end-partner, record happy',
     shutdown: 'paired:',
+    evicted: NEVER,
     cut: 'closed: drop, end-partner, record happy',
   },
   calling: {
@@ -129,6 +133,7 @@ const EXPECTED: Readonly<Record<State, Readonly<Record<Event, string>>>> = {
     elsewhere: NEVER,
     'used-up': NEVER,
     shutdown: 'closing: hang-up, reply shutting down, finish 1013',
+    evicted: NEVER,
     cut: 'closed: hang-up, drop',
   },
   carried: {
@@ -151,6 +156,7 @@ const EXPECTED: Readonly<Record<State, Readonly<Record<Event, string>>>> = {
     elsewhere: NEVER,
     'used-up': 'closing: hang-up, finish 1000',
     shutdown: 'carried:',
+    evicted: NEVER,
     cut: 'closed: hang-up, drop',
   },
   closing: {
@@ -173,6 +179,7 @@ const EXPECTED: Readonly<Record<State, Readonly<Record<Event, string>>>> = {
     elsewhere: NEVER,
     'used-up': NEVER,
     shutdown: 'closing:',
+    evicted: NEVER,
     cut: 'closed: drop',
   },
   closed: {
@@ -195,6 +202,7 @@ const EXPECTED: Readonly<Record<State, Readonly<Record<Event, string>>>> = {
     elsewhere: NEVER,
     'used-up': NEVER,
     shutdown: 'closed:',
+    evicted: NEVER,
     cut: 'closed:',
   },
 };

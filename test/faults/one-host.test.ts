@@ -1,0 +1,53 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import type { TestContext } from 'node:test';
+import { nonZero, scrape } from '../support/metrics.ts';
+import { Bystander, reportAttack } from './support/bystander.ts';
+import { MassAttack } from './support/mass-attack.ts';
+import { MeasuredRelay } from './support/turns.ts';
+
+/** Connections that the relay accepts; half of them may wait. */
+const MAX_CONNECTIONS = 2000;
+
+/** Connections that the host makes. It reconnects each second when one is closed. */
+const ATTACKERS = 3000;
+
+const ATTACK_MS = 4000;
+
+/** An order of magnitude above what the bystander sees on a quiet machine. */
+const MAX_STALL_MS = 3000;
+
+/**
+ * What one host does to fill all places, and the state of the connections that make room for others. Null: there is a lower limit for
+ * them, so that they never fill all places.
+ */
+const ATTACKS: Readonly<Record<string, string | null>> = {
+  waiters: 'waiting',
+  idle: 'handshake',
+  'half-upgrades': null,
+  lingerers: 'closing',
+};
+
+async function getsNewPairsIn(context: TestContext, name: string, state: string | null): Promise<void> {
+  const measured = await MeasuredRelay.startFor(context, { RELAY_MAX_CONNECTIONS: `${MAX_CONNECTIONS}` });
+  const { relay } = measured;
+  await using bystander = await Bystander.start({ port: relay.port('raw') });
+  const idle = await bystander.measure(1000);
+  await using attackers = new AsyncDisposableStack();
+  attackers.use(await MassAttack.prepare(name, measured, ATTACKERS));
+  const during = await bystander.measure(ATTACK_MS);
+  const figures = await scrape(`http://127.0.0.1:${relay.port('status')}`);
+  const evicted = nonZero(figures, 'transit_relay_connections_evicted_total');
+  await bystander.finish();
+  reportAttack(context, `one host: ${name}`, idle, during, `evicted ${JSON.stringify(evicted)}`);
+  assert.ok(during.newPairs > 10, `${during.newPairs} new pairs`);
+  assert.equal(during.newPairsFailed, 0);
+  assert.ok(during.maxMs < MAX_STALL_MS, `a stall of ${during.maxMs} ms`);
+  // Clients that were told `busy` and stay make room as well.
+  if (state !== null) assert.ok((evicted[`{state="${state}"}`] ?? 0) > 0, JSON.stringify(evicted));
+}
+
+describe('one host that fills all places locks no other network out', { timeout: 120_000 }, () => {
+  for (const [name, state] of Object.entries(ATTACKS))
+    test(`with ${name}`, (context) => getsNewPairsIn(context, name, state));
+});

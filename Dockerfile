@@ -3,11 +3,17 @@
 #   docker run IMAGE node src/sidecar/main.ts                  the sidecar
 # Nothing here is known to BuildKit alone: the classic builder makes the same of it.
 
-FROM node:24-trixie-slim AS build
+# Base images, by digest: what is built does not depend on who can move a tag. deploy/image/pin-images.sh updates the digests.
+# Without access to a registry, name images that the engine has: --build-arg NODE_IMAGE=… --build-arg DEBIAN_IMAGE=…
+ARG NODE_IMAGE=node:24-trixie-slim@sha256:173f125896c3b47ddf056734c7ea789d04595a6a08769a8f78e0df642781fb66
+ARG DEBIAN_IMAGE=debian:trixie-slim@sha256:a29215f6a35e51e22adffa17f89e9d2ef06214e64a2bad10d765c46aea49f11f
+
+FROM $NODE_IMAGE AS build
 WORKDIR /app
 COPY package.json package-lock.json ./
-# No script of a package runs: binaries come with the packages, and there is no compiler here to make others.
-RUN npm ci --omit=dev --ignore-scripts --no-audit --no-fund --cache=/tmp/npm && rm -r /tmp/npm
+# No script of a package runs: binaries come with the packages, and there is no compiler here to make others. The base image
+# brings Node, which is an optional dependency.
+RUN npm ci --omit=dev --omit=optional --ignore-scripts --no-audit --no-fund --cache=/tmp/npm && rm -r /tmp/npm
 COPY deploy/image ./deploy/image
 RUN deploy/image/prune-modules.sh node_modules
 COPY LICENSE ./
@@ -20,7 +26,7 @@ USER root
 # Everybody may read everything, whatever the modes in the clone were, and nobody writes.
 RUN rm -r deploy package-lock.json && chown -R root:root . && chmod -R u=rwX,go=rX .
 
-FROM debian:trixie-slim
+FROM $DEBIAN_IMAGE
 RUN apt-get update \
   && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends tini \
   && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/debconf/*-old /var/lib/dpkg/*-old /var/log/*.log /var/log/apt

@@ -1,0 +1,21 @@
+#!/bin/sh
+# Updates the digests of the images that this repository builds from and tests in: deploy/image/pin-images.sh
+#
+# Every NAME:TAG@sha256:DIGEST of the files below gets the digest that the registry has for NAME:TAG now. Needs docker with
+# buildx, and a registry that can be reached. Look at the difference, run the tests, commit.
+set -eu
+cd "$(dirname "$0")/../.."
+files='Dockerfile .github/workflows/tests.yml'
+
+pinned=$(grep -Eoh '[a-z0-9./_-]+:[A-Za-z0-9._-]+@sha256:[0-9a-f]{64}' $files | sort -u)
+for image in $pinned; do
+  tag=${image%@*}
+  digest=$(docker buildx imagetools inspect --format '{{.Manifest.Digest}}' "$tag")
+  if ! printf '%s\n' "$digest" | grep -Eqx 'sha256:[0-9a-f]{64}'; then
+    echo "pin-images.sh: the registry has no digest for $tag; it says: $digest" >&2
+    exit 1
+  fi
+  if [ "$tag@$digest" = "$image" ]; then continue; fi
+  sed -i "s|$image|$tag@$digest|g" $files
+  echo "$tag: $digest"
+done

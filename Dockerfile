@@ -3,10 +3,10 @@
 #   docker run IMAGE node src/sidecar/main.ts                  the sidecar
 # Nothing here is known to BuildKit alone: the classic builder makes the same of it.
 
-# Base images, by digest: what is built does not depend on who can move a tag. deploy/image/pin-images.sh updates the digests.
-# Without access to a registry, name images that the engine has: --build-arg NODE_IMAGE=… --build-arg DEBIAN_IMAGE=…
-ARG NODE_IMAGE=node:24-trixie-slim@sha256:173f125896c3b47ddf056734c7ea789d04595a6a08769a8f78e0df642781fb66
-ARG DEBIAN_IMAGE=debian:trixie-slim@sha256:a29215f6a35e51e22adffa17f89e9d2ef06214e64a2bad10d765c46aea49f11f
+# A build from a clone uses what these tags are now, and so has the security updates of the day. Published images are built from
+# the digests in .github/workflows/release.yml, which deploy/image/pin-images.sh updates.
+ARG NODE_IMAGE=node:24-trixie-slim
+ARG DEBIAN_IMAGE=debian:trixie-slim
 
 FROM $NODE_IMAGE AS build
 WORKDIR /app

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Updates the digests of the images that this repository builds from and tests in: deploy/image/pin-images.sh
+# Updates the digests of the images that releases are built from and that tests run in: deploy/image/pin-images.sh
 #
 # Every NAME:TAG@sha256:DIGEST of the files below gets the digest that the registry has for NAME:TAG now. Needs docker with
 # buildx, and a registry that can be reached. Look at the difference, run the tests, commit.
 set -eu
 cd "$(dirname "$0")/../.."
-files='Dockerfile .github/workflows/tests.yml'
+files='.github/workflows/release.yml .github/workflows/tests.yml'
 
 pinned=$(grep -Eoh '[a-z0-9./_-]+:[A-Za-z0-9._-]+@sha256:[0-9a-f]{64}' $files | sort -u)
 for image in $pinned; do

@@ -7,7 +7,7 @@ import { SIDECAR_DEFAULTS } from '../../src/config/sidecar-config.ts';
 import { ComposeProject } from '../support/compose.ts';
 import { newPair, pairAt } from '../support/docker-clients.ts';
 import { rowsIn } from '../support/docker-usage.ts';
-import { DockerHouse, ROOT, buildImage, docker, standInSettings, withoutDocker } from '../support/docker.ts';
+import { DockerHouse, ROOT, buildImage, docker, withoutDocker } from '../support/docker.ts';
 import { scratch } from '../support/scratch.ts';
 import { freePorts } from '../support/listening.ts';
 
@@ -35,7 +35,7 @@ describe('docker-compose.yml', { skip: withoutDocker, concurrency: true }, () =>
     t.after(() => docker('image', 'rm', '--force', built));
     await using project = new ComposeProject({
       project: house.name('fresh'),
-      settings: { RELAY_IMAGE: built, ...standInSettings() },
+      settings: { RELAY_IMAGE: built },
     });
     await project.run('up', '--detach', '--wait');
     for (const service of ['relay', 'sidecar']) {

@@ -1,10 +1,12 @@
-import { equal, match, notEqual, ok } from 'node:assert/strict';
+import { equal, match, notEqual, ok, rejects } from 'node:assert/strict';
+import { once } from 'node:events';
 import { chmodSync, writeFileSync } from 'node:fs';
 import { get } from 'node:https';
 import { join } from 'node:path';
 import { before, describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
+import { connect } from 'node:tls';
 import { WebSocket } from 'ws';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
 import { makeIdentity } from '../support/certificates.ts';
@@ -165,6 +167,21 @@ async function answering(port: number, certificate: string): Promise<void> {
   throw new Error('the front does not answer', { cause: last });
 }
 
+/** Resolves when a client gets in that offers nothing better than CBC. */
+async function withCbc(port: number, ca: string): Promise<void> {
+  const ciphers = 'ECDHE-ECDSA-AES128-SHA256:ECDHE-ECDSA-AES128-SHA:ECDHE-ECDSA-AES256-SHA';
+  const socket = connect({
+    port,
+    host: '127.0.0.1',
+    servername: 'localhost',
+    ca,
+    ciphers,
+    maxVersion: 'TLSv1.2',
+  });
+  await once(socket, 'secureConnect');
+  socket.destroy();
+}
+
 describe('TLS in front of the relay', { skip: withoutDocker, concurrency: true }, () => {
   const house = new DockerHouse();
   let relayImage = '';
@@ -190,6 +207,7 @@ describe('TLS in front of the relay', { skip: withoutDocker, concurrency: true }
       const certificate = await front.certificate(proxy);
 
       await answering(port, certificate);
+      await rejects(withCbc(port, certificate), /handshake failure/u);
       await exchange(await pairOver(t, port, certificate));
       for (const path of ['/snapshots', '/usage.json', '/healthz'])
         notEqual(await statusOf(port, path, certificate), 200, path);

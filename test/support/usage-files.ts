@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdtempSync, rmdirSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
@@ -103,11 +103,20 @@ ${program}`;
   return null;
 }
 
+/** capabilities(7) */
+const CAP_SYS_ADMIN = 21n;
+
 /** Whether this test may mount things; else it is marked as skipped. */
 export function mayMount(context: TestContext): boolean {
-  if (process.getuid?.() === 0 && findProgram('mount') !== null) return true;
-  context.skip('needs root and mount(8): run it with sudo');
+  if (hasCapability(CAP_SYS_ADMIN) && findProgram('mount') !== null) return true;
+  context.skip('needs root and mount(8): run it with sudo, and not in an unprivileged container');
   return false;
+}
+
+/** Root has all capabilities, except in a container without privileges. */
+function hasCapability(bit: bigint): boolean {
+  const found = /^CapEff:\s*([0-9a-f]+)$/mu.exec(readFileSync('/proc/self/status', 'utf8'));
+  return found !== null && ((BigInt(`0x${found[1] ?? '0'}`) >> bit) & 1n) === 1n;
 }
 
 /** The same directory under another name, where it is read-only. Gone after the test. */

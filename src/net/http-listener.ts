@@ -21,7 +21,10 @@ const LINGER_MS = 1000;
 const MAX_DISCARDED_BYTES = 1_048_576;
 
 export interface HttpListenerOptions {
-  /** Connections without a request, and those whose answer is ready at once. When there are more, the oldest is closed. */
+  /**
+   * Connections without a request, and those whose answer is ready at once. When there are more, one that has had its last answer is
+   * closed, or else the oldest.
+   */
   readonly maxPending: number;
   /** Connections whose answer takes time. When there are more, the oldest is closed. */
   readonly maxAnswering: number;
@@ -43,7 +46,8 @@ export interface HttpListenerOptions {
 export class HttpListener extends Server {
   readonly #options: HttpListenerOptions;
   readonly #http: HttpServer;
-  /** The oldest first. */
+  /** The oldest first, in each of these. */
+  readonly #lingering = new Set<HttpConnection>();
   readonly #pending = new Set<HttpConnection>();
   readonly #answering = new Set<HttpConnection>();
 
@@ -62,23 +66,24 @@ export class HttpListener extends Server {
   }
 
   closeAllConnections(): void {
-    for (const connection of [...this.#pending, ...this.#answering]) connection.abort();
+    for (const connection of [...this.#lingering, ...this.#pending, ...this.#answering]) connection.abort();
   }
 
   #accept(socket: Socket): void {
     const connection = new HttpConnection(socket, this.#options, {
       pending: (one) => {
-        this.#answering.delete(one);
-        this.#pending.delete(one);
+        this.#forget(one);
         this.#pending.add(one);
       },
-      closed: (one) => {
-        this.#answering.delete(one);
-        this.#pending.delete(one);
+      lingering: (one) => {
+        this.#forget(one);
+        this.#lingering.add(one);
       },
+      closed: (one) => this.#forget(one),
     });
     this.#pending.add(connection);
-    abortOldest(this.#pending, this.#options.maxPending);
+    if (this.#lingering.size + this.#pending.size > this.#options.maxPending)
+      abortOldest(this.#lingering.size > 0 ? this.#lingering : this.#pending);
     this.#http.emit('connection', connection);
   }
 
@@ -86,12 +91,16 @@ export class HttpListener extends Server {
     // It may be gone already.
     if (!this.#pending.delete(connection)) return;
     this.#answering.add(connection);
-    abortOldest(this.#answering, this.#options.maxAnswering);
+    if (this.#answering.size > this.#options.maxAnswering) abortOldest(this.#answering);
+  }
+
+  #forget(connection: HttpConnection): void {
+    for (const connections of [this.#lingering, this.#pending, this.#answering])
+      connections.delete(connection);
   }
 }
 
-function abortOldest(connections: ReadonlySet<HttpConnection>, most: number): void {
-  if (connections.size <= most) return;
+function abortOldest(connections: ReadonlySet<HttpConnection>): void {
   const [oldest] = connections;
   oldest?.abort();
 }
@@ -99,6 +108,8 @@ function abortOldest(connections: ReadonlySet<HttpConnection>, most: number): vo
 interface HttpConnectionEvents {
   /** Its answer is done, and it may make another request. */
   readonly pending: (connection: HttpConnection) => void;
+  /** It has had its last answer. */
+  readonly lingering: (connection: HttpConnection) => void;
   readonly closed: (connection: HttpConnection) => void;
 }
 
@@ -232,8 +243,7 @@ class HttpConnection extends Duplex {
     this.#socket.end();
     this.#socket.resume();
     this.#closeAfter(LINGER_MS);
-    // Nothing takes time any more.
-    if (!this.#socket.destroyed) this.#events.pending(this);
+    if (!this.#socket.destroyed) this.#events.lingering(this);
   }
 
   #closeAfter(ms: number): void {

@@ -1,0 +1,157 @@
+import assert from 'node:assert/strict';
+import { connect } from 'node:net';
+import type { Socket } from 'node:net';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import type { TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Program, findProgram } from '../support/programs.ts';
+import { RelayProcess } from '../support/relay-process.ts';
+import { scratch } from '../support/scratch.ts';
+import { SidecarProcess } from '../support/sidecar-process.ts';
+import { vitalsOf } from '../support/vitals.ts';
+import { Bystander, reportAttack } from './support/bystander.ts';
+
+const SLOWHTTPTEST = findProgram('slowhttptest');
+const noSlowhttptest = SLOWHTTPTEST === null ? 'needs slowhttptest: apt-get install slowhttptest' : false;
+
+const CONNECTIONS = 200;
+
+const REQUEST = 'GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n';
+
+const PIPELINE = Buffer.from(REQUEST.repeat(Math.ceil(65_536 / REQUEST.length)));
+
+/** A kubelet waits one second for an answer unless it is told otherwise. */
+const PROBE_TIMEOUT_MS = 1000;
+
+const PROBE_EVERY_MS = 100;
+
+/** One may be lost by a machine that does other work, too. A kubelet counts three in a row. */
+const MAX_FAILED_PROBES = 1;
+
+/** 192 connections at the sidecar, and its other files. */
+const MAX_OPEN_FILES = 300;
+
+/** How the liveness probe fared. */
+interface Probes {
+  readonly count: number;
+  readonly failed: number;
+  readonly slowestMs: number;
+  /** Most files that the process had open. */
+  readonly openFiles: number;
+}
+
+/** A relay and a sidecar that has a token. */
+async function start(context: TestContext): Promise<{ relay: RelayProcess; sidecar: SidecarProcess }> {
+  const directory = await scratch(context);
+  const database = join(directory, 'usage.sqlite');
+  const relay = await RelayProcess.start({ RELAY_USAGE_DB: database });
+  context.after(() => relay[Symbol.asyncDispose]());
+  const sidecar = await SidecarProcess.start({
+    SIDECAR_USAGE_DB: database,
+    SIDECAR_SNAPSHOT_DIR: join(directory, 'snapshots'),
+    SIDECAR_RELAY_STATUS: `http://127.0.0.1:${relay.port('status')}`,
+    SIDECAR_TOKEN: 'strangers-do-not-have-it',
+  });
+  context.after(() => sidecar[Symbol.asyncDispose]());
+  return { relay, sidecar };
+}
+
+/** Probes a URL until `action` is done. */
+async function probeWhile(pid: number, url: string, action: () => Promise<void>): Promise<Probes> {
+  const over = new AbortController();
+  const probes = { count: 0, failed: 0, slowestMs: 0, openFiles: 0 };
+  const probing = async (): Promise<void> => {
+    while (!over.signal.aborted) {
+      const startedAt = performance.now();
+      try {
+        const headers = { connection: 'close' };
+        const response = await fetch(url, { headers, signal: AbortSignal.timeout(PROBE_TIMEOUT_MS) });
+        await response.text();
+        if (response.status !== 200) probes.failed += 1;
+      } catch {
+        probes.failed += 1;
+      }
+      probes.count += 1;
+      probes.openFiles = Math.max(probes.openFiles, vitalsOf(pid).openFiles);
+      probes.slowestMs = Math.max(probes.slowestMs, performance.now() - startedAt);
+      await sleep(PROBE_EVERY_MS);
+    }
+  };
+  const probed = probing();
+  await action();
+  over.abort();
+  await probed;
+  return probes;
+}
+
+/** Strangers that pipeline requests and read no answer. One that is closed comes back, so that there are always so many. */
+class Pipeliners implements Disposable {
+  readonly #sockets = new Set<Socket>();
+  readonly #port: number;
+  #isOver = false;
+
+  constructor(port: number) {
+    this.#port = port;
+    // This process also probes: all at once would delay the probes here, and not at the server.
+    for (let count = 0; count < CONNECTIONS; count += 1) setTimeout(() => this.#come(), 5 * count);
+  }
+
+  [Symbol.dispose](): void {
+    this.#isOver = true;
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  #come(): void {
+    if (this.#isOver) return;
+    const socket = connect(this.#port, '127.0.0.1');
+    this.#sockets.add(socket);
+    socket.on('error', () => undefined);
+    socket.on('close', () => {
+      this.#sockets.delete(socket);
+      setTimeout(() => this.#come(), 200);
+    });
+    socket.write(PIPELINE);
+    socket.pause();
+  }
+}
+
+async function slowHeaders(url: string): Promise<void> {
+  const args = ['-H', '-c', '1500', '-r', '500', '-i', '1', '-l', '6', '-p', '1', '-u', url];
+  await using attack = new Program([SLOWHTTPTEST ?? '', ...args]);
+  await attack.succeeds(30_000);
+}
+
+async function pipeline(url: string): Promise<void> {
+  using _ = new Pipeliners(Number(new URL(url).port));
+  await sleep(5000);
+}
+
+describe('strangers at the ports for operators', { timeout: 120_000 }, () => {
+  for (const { attack, what, skip } of [
+    { attack: pipeline, what: `pipeline requests on ${CONNECTIONS} connections`, skip: false },
+    { attack: slowHeaders, what: 'send 1,500 slow requests', skip: noSlowhttptest },
+  ]) {
+    for (const target of ['status port', 'sidecar'] as const) {
+      test(`${what} at the ${target}, and liveness probes go on`, { skip }, async (context) => {
+        const { relay, sidecar } = await start(context);
+        const url = target === 'sidecar' ? sidecar.url : `http://127.0.0.1:${relay.port('status')}`;
+        const { pid } = target === 'sidecar' ? sidecar : relay;
+        await using bystander = await Bystander.start({ port: relay.port('raw') });
+        const idle = await bystander.measure(1000);
+        let probes: Probes = { count: 0, failed: 0, slowestMs: 0, openFiles: 0 };
+        const during = await bystander.measureWhile(async () => {
+          probes = await probeWhile(pid, `${url}/healthz`, () => attack(`${url}/healthz`));
+        });
+        const { count, failed, slowestMs, openFiles } = probes;
+        const cell = `probes failed ${failed} of ${count}, slowest ${slowestMs.toFixed(0)} ms, files ${openFiles}`;
+        reportAttack(context, `${what} at the ${target}`, idle, during, cell);
+        assert.ok(failed <= MAX_FAILED_PROBES, `${failed} of ${count} probes failed`);
+        assert.ok(openFiles < MAX_OPEN_FILES, `${openFiles} open files`);
+        assert.ok(count >= 20, `only ${count} probes`);
+        assert.ok(during.maxMs < 2000 && during.newPairsFailed === 0);
+        await bystander.finish();
+      });
+    }
+  }
+});

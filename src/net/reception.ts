@@ -12,7 +12,7 @@ import type { HandshakeFailure } from './handshake-failure.ts';
 /** How long somebody who is not let in may take to say in which language to be told so, in milliseconds. */
 const REFUSAL_MS = 5000;
 
-/** From this part of a limit on, the relay keeps track of networks. Below it, nobody's address is asked for. */
+/** From this part of a limit on, the relay keeps track of networks. Below it, no address is asked for. */
 const SCARCE_PART = 0.5;
 
 /** A /48: what a single site may have (RFC 6177), and what is given away for free. */
@@ -152,8 +152,9 @@ export class Reception {
     const place = this.#limit.enter();
     const arrival = new Arrival(place, source, this.#options.wallClock(), this.#options.monotonicClock());
     this.#lobby.add(arrival);
-    if (place === 'lane') this.#refuse(arrival, 'connections');
-    else {
+    if (place === 'lane') {
+      this.#refuse(arrival, 'connections');
+    } else {
       this.#handshakes.start(arrival);
       this.#trackUnpaired(arrival);
     }
@@ -272,7 +273,7 @@ export class Reception {
     oldest.owner?.evict();
   }
 
-  /** Gives the place of a connection to somebody else. Null: there is nobody to take it from. */
+  /** Closes a connection, so that a newcomer can have its place. Null: there is none to close. */
   #evict(victim: Arrival | null): void {
     if (victim === null || victim.phase === 'paired') return;
     this.#evicted[victim.phase] += 1;

@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { formatFault } from './config/fault.ts';
 import type { LogLevel } from './config/config.ts';
@@ -163,6 +164,8 @@ async function run<Config extends { readonly logLevel: LogLevel }>(
     if (name !== 'ExperimentalWarning') log.warn({ name, message }, 'a warning of Node');
   });
   signals.deliverTo(onSignal);
+  // What came while modules were loaded is delivered in a turn of the event loop.
+  await nextTurn();
 
   if (life.stopping) {
     await end(EXIT.stopped);

@@ -1,0 +1,214 @@
+import assert from 'node:assert/strict';
+import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import type { TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import Database from 'better-sqlite3';
+import { JobError, JobPool } from '../../src/sidecar/job-pool.ts';
+import { ask } from '../support/ask.ts';
+import { Program, eventually } from '../support/programs.ts';
+import { openSidecar } from '../support/sidecar-site.ts';
+import { scratch } from '../support/scratch.ts';
+import { ensureSchema } from '../../src/usage/schema.ts';
+import { createUsageFile } from '../support/usage-files.ts';
+import { besideRelay } from './support/relay-beside.ts';
+
+/** How long a stop may take, in milliseconds. It takes some 100. */
+const STOP_MS = 5000;
+
+const ENDLESS = 'WITH RECURSIVE n(i) AS (SELECT 1600000000 UNION ALL SELECT i + 1 FROM n)';
+
+/** What may lie in the place of the table `usage`, and what a question is answered then. */
+const IN_ITS_PLACE: readonly (readonly [what: string, sql: string, problem: RegExp])[] = [
+  [
+    'an endless view',
+    `CREATE VIEW usage AS ${ENDLESS}
+     SELECT i AS started, 1 AS total_time, 1 AS waiting_time, 1 AS total_bytes, 'happy' AS result FROM n`,
+    /its .*usage.* is a view, and not a table/u,
+  ],
+  [
+    'a virtual table',
+    'CREATE VIRTUAL TABLE usage USING fts5(started, total_time, waiting_time, total_bytes, result)',
+    /its .*usage.* is a virtual table, and not a table/u,
+  ],
+  [
+    'a table with a generated column',
+    `CREATE TABLE usage (started, total_time, waiting_time, total_bytes, result AS (hex(zeroblob(100000))));
+     INSERT INTO usage VALUES (1600000000, 1, 1, 1)`,
+    /its table .*usage.* has the generated column result/u,
+  ],
+];
+
+function makeHostile(path: string, sql: string): void {
+  createUsageFile(path, { journalMode: 'delete' });
+  const database = new Database(path);
+  database.exec(`ALTER TABLE usage RENAME TO was; ${sql}`);
+  database.close();
+}
+
+/**
+ * An index on `started` whose pages refer to each other so that it has more entries than anybody can read: each of 15 new
+ * pages has the same page below it many times. The table itself is in order.
+ */
+function makeEndlessIndex(path: string): void {
+  const pageBytes = 512;
+  const filler = new Database(path);
+  filler.pragma(`page_size = ${pageBytes}`);
+  ensureSchema(filler);
+  filler.exec(
+    `INSERT INTO usage SELECT 1600000000, 1, 1, 1, 'happy' FROM (${ENDLESS} SELECT i FROM n LIMIT 5000)`,
+  );
+  const root = Number(
+    filler.prepare("SELECT rootpage FROM sqlite_schema WHERE name = 'usage_started_index'").pluck().get(),
+  );
+  filler.close();
+  const file = readFileSync(path);
+  const pages: Buffer[] = [file];
+  const at = (page: number): Buffer => file.subarray((page - 1) * pageBytes, page * pageBytes);
+  const cellsOf = (page: Buffer): number[] =>
+    Array.from({ length: page.readUInt16BE(3) }, (_, cell) => page.readUInt16BE(12 + 2 * cell));
+  const INTERIOR_INDEX = 2;
+  assert.equal(at(root)[0], INTERIOR_INDEX);
+  // From the root down, always the first child.
+  let leaf = root;
+  while (at(leaf)[0] === INTERIOR_INDEX) leaf = at(leaf).readUInt32BE(cellsOf(at(leaf))[0] ?? 0);
+  const count = file.length / pageBytes;
+  const levels = 15;
+  const original = Buffer.from(at(root));
+  for (let level = 0; level <= levels; level += 1) {
+    const page = level === 0 ? at(root) : Buffer.from(original);
+    const below = level === levels ? leaf : count + level + 1;
+    for (const cell of cellsOf(page)) page.writeUInt32BE(below, cell);
+    page.writeUInt32BE(below, 8);
+    if (level > 0) pages.push(page);
+  }
+  file.writeUInt32BE(count + levels, 28);
+  writeFileSync(path, Buffer.concat(pages));
+}
+
+async function stopsInTime(context: TestContext, stop: () => Promise<void>): Promise<void> {
+  const began = performance.now();
+  await stop();
+  const ms = performance.now() - began;
+  context.diagnostic(`stopped after ${ms.toFixed(0)} ms`);
+  assert.ok(ms < STOP_MS, `stopped after ${ms} ms`);
+}
+
+describe('a hostile usage database', () => {
+  for (const [what, sql, problem] of IN_ITS_PLACE) {
+    test(`with ${what} is not read, and the sidecar says why`, async (context) => {
+      const { sidecar, url, databasePath, snapshots } = await openSidecar(context, null);
+      makeHostile(databasePath, sql);
+      await besideRelay(context, `a database with ${what}`, async () => {
+        for (const path of ['/usage.json?from=2020-01-01', '/usage.csv?by=record&from=2020-01-01']) {
+          const answer = await ask(url, path);
+          assert.equal(answer.status, 503);
+          assert.match(answer.body.toString(), problem);
+        }
+        const snapshot = await ask(url, '/snapshots', { method: 'POST' });
+        assert.equal(snapshot.status, 503);
+        assert.match(snapshot.body.toString(), problem);
+        assert.equal((await ask(url, '/metrics')).status, 200);
+        assert.equal((await ask(url, '/healthz')).status, 200);
+      });
+      await stopsInTime(context, () => sidecar.stop());
+      assert.deepEqual(
+        readdirSync(snapshots).filter((name) => name !== '.scratch'),
+        [],
+      );
+      assert.equal(sidecar.stderr, '');
+    });
+  }
+
+  test('with an index without an end keeps neither other answers nor the stop waiting', async (context) => {
+    const { sidecar, url, databasePath } = await openSidecar(context, null);
+    makeEndlessIndex(databasePath);
+    await besideRelay(context, 'an index without an end', async () => {
+      const answers = ['day', 'month'].map((by) =>
+        ask(url, `/usage.json?by=${by}&from=2020-01-01&to=2021-01-01`).then(
+          ({ status, body }) => `${status} ${body.toString()}`,
+          () => 'cut off',
+        ),
+      );
+      // Both processes for questions are in it now.
+      await sleep(1000);
+      assert.equal(await Promise.race([...answers, Promise.resolve('none')]), 'none');
+      assert.equal((await ask(url, '/healthz')).status, 200);
+      assert.equal((await ask(url, '/live.json')).status, 200);
+      // The check of a copy finds it: such a database has no snapshot.
+      assert.equal((await ask(url, '/snapshots', { method: 'POST' })).status, 503);
+      await stopsInTime(context, () => sidecar.stop());
+      assert.deepEqual(await Promise.all(answers), ['cut off', 'cut off']);
+    });
+    assert.equal(sidecar.stderr, '');
+  });
+
+  test('is given up after the time for a question, and the next question gets an answer', async (context) => {
+    const databasePath = join(await scratch(context), 'usage.sqlite');
+    makeEndlessIndex(databasePath);
+    const pool = new JobPool({ maxProcesses: 1, deadlineMs: 1500 });
+    context.after(() => pool.close());
+    const source = { databasePath, scratchDirectory: join(await scratch(context), 'scratch') };
+    const endless = pool.run('aggregate', { source, by: 'day', from: 1_500_000_000, to: 1_700_000_000 });
+    const next = pool.run('csvPage', {
+      source,
+      by: 'record',
+      position: { from: 1_500_000_000, afterRowid: null },
+      to: 1_500_000_001,
+    });
+    await assert.rejects(
+      endless,
+      (error) => error instanceof JobError && /ended after 1\.5 s/u.test(error.message),
+    );
+    assert.deepEqual(await next, { kind: 'ok', text: '', next: null });
+  });
+});
+
+test('a relay whose database never answers ends all the same', async (context) => {
+  const path = join(await scratch(context), 'usage.sqlite');
+  createUsageFile(path);
+  const database = new Database(path);
+  database.exec(`CREATE TRIGGER endless AFTER INSERT ON usage BEGIN SELECT count(*) FROM (SELECT 1 FROM a AS b, a AS c, a AS d, a AS e, a AS f, a AS g, a AS h); END;
+    CREATE TABLE a AS SELECT value FROM json_each('[${'0,'.repeat(999)}0]')`);
+  database.close();
+  const main = join(import.meta.dirname, '..', '..', 'src', 'main.ts');
+  await using relay = new Program([process.execPath, main], {
+    env: {
+      PATH: process.env['PATH'],
+      RELAY_LISTEN: 'tcp:0:interface=127.0.0.1',
+      RELAY_STATUS_LISTEN: '',
+      RELAY_USAGE_DB: path,
+      RELAY_DRAIN_DELAY: '0',
+    },
+  });
+  const [, port = ''] = await relay.waitForOutput(/"role":"raw","endpoint":"tcp:(\d+):/u);
+  connect(Number(port), '127.0.0.1')
+    .on('error', () => undefined)
+    .end('nonsense\n');
+  await eventually(
+    () => 'a thread that is busy',
+    10_000,
+    () => (ticksOf(relay.pid) > 50 ? true : null),
+  );
+  const began = performance.now();
+  relay.kill('SIGTERM');
+  // Nothing else ends a thread that is inside SQLite.
+  await assert.rejects(relay.succeeds(20_000), /SIGKILL/u);
+  context.diagnostic(`ended after ${(performance.now() - began).toFixed(0)} ms`);
+  assert.match(
+    relay.stdout,
+    /"msg":"a thread is stuck; this process kills itself"\}\n.*"msg":"stopped"\}\n$/u,
+  );
+});
+
+/** Time of its threads in user mode, in hundredths of a second, without its event loop's. */
+function ticksOf(pid: number): number {
+  return readdirSync(`/proc/${pid}/task`)
+    .filter((thread) => Number(thread) !== pid)
+    .map((thread) =>
+      Number(readFileSync(`/proc/${pid}/task/${thread}/stat`, 'latin1').split(') ')[1]?.split(' ')[11]),
+    )
+    .reduce((most, ticks) => Math.max(most, ticks), 0);
+}

@@ -1,0 +1,30 @@
+import assert from 'node:assert/strict';
+import type { TestContext } from 'node:test';
+import { RelayProcess } from '../../support/relay-process.ts';
+import { Bystander, reportAttack } from './bystander.ts';
+
+/** How long the bystander is watched before the attack begins, in milliseconds. */
+const IDLE_MS = 500;
+
+/** The longest round trip that a busy machine explains, in milliseconds. Idle it is below 50. */
+const MAX_STALL_MS = 5000;
+
+/**
+ * Runs `attack` beside a relay with a running pair and new pairs, and reports what those experienced. Every byte is compared.
+ */
+export async function besideRelay(
+  context: TestContext,
+  name: string,
+  attack: (relay: RelayProcess) => Promise<unknown>,
+  settings: Readonly<Record<string, string>> = {},
+): Promise<void> {
+  await using relay = await RelayProcess.start(settings);
+  await using bystander = await Bystander.start({ port: relay.port('raw') });
+  const idle = await bystander.measure(IDLE_MS);
+  const during = await bystander.measureWhile(() => attack(relay));
+  reportAttack(context, name, idle, during);
+  assert.ok(during.maxMs < MAX_STALL_MS, `the pair stalled for ${during.maxMs} ms`);
+  assert.equal(during.newPairsFailed, 0);
+  assert.ok((await bystander.finish()) > 0);
+  await relay.stop();
+}

@@ -36,6 +36,7 @@ export async function nobody(): Promise<Peer> {
     pid: 0,
     tcpPort: port,
     websocketPort: port,
+    tlsPort: null,
     sinkPort: port,
     [Symbol.asyncDispose]: () => Promise.resolve(),
   };

@@ -85,6 +85,7 @@ export async function startMember(
     pid: relay.pid,
     tcpPort: relay.port('raw'),
     websocketPort: null,
+    tlsPort: null,
     sinkPort: null,
     commands: async () => {
       const figures = await scrape(`http://127.0.0.1:${relay.port('status')}`);

@@ -3,7 +3,8 @@ import type { Peer } from './peers.ts';
 import { PINNED } from './cores.ts';
 import type { Workshop } from './workshop.ts';
 
-export type Transport = 'tcp' | 'websocket';
+/** `tls` and `wss` are `tcp` and `websocket` inside TLS. */
+export type Transport = 'tcp' | 'websocket' | 'tls' | 'wss';
 
 export type Mode = 'bulk' | 'stall' | 'wait' | 'cycles' | 'burst' | 'meet';
 
@@ -19,6 +20,8 @@ export interface LoadOptions {
   /** Whose CPU time is measured, where that is not the peer's; with commas in between. */
   readonly pids?: string;
   readonly pingPong?: boolean;
+  /** The OpenSSL name of the only suite that TLS clients offer. */
+  readonly suite?: string;
   /** Seconds before anything is measured. */
   readonly warmUp?: number;
   readonly seconds?: number;
@@ -31,16 +34,16 @@ const REPORT = /^\{.*\}\n/mu;
 
 /** Starts the generator against a peer. It measures the peer's CPU time where it measures any. */
 export function startLoad(workshop: Workshop, mode: Mode, peer: Peer, options: LoadOptions): Program {
-  const { from = 'tcp', to = 'tcp', pingPong = false, ...numbers } = options;
+  const { from = 'tcp', to = 'tcp', pingPong = false, ...others } = options;
   const settings = {
-    port: from === 'tcp' ? peer.tcpPort : websocketPort(peer),
-    otherPort: to === 'tcp' ? peer.tcpPort : websocketPort(peer),
+    port: portOf(peer, from),
+    otherPort: portOf(peer, to),
     sink: peer.sinkPort ?? 0,
     pids: peer.pid,
     from,
     to,
     pingPong: pingPong ? 1 : 0,
-    ...numbers,
+    ...others,
   };
   const args = Object.entries(settings).map(([key, value]) => `${key}=${value}`);
   return new Program([...PINNED.load, workshop.load, mode, ...args]);
@@ -81,7 +84,9 @@ export class Report {
   }
 }
 
-function websocketPort(peer: Peer): number {
-  if (peer.websocketPort === null) throw new Error(`${peer.name} has no WebSocket`);
-  return peer.websocketPort;
+function portOf(peer: Peer, transport: Transport): number {
+  const { tcpPort, websocketPort, tlsPort } = peer;
+  const port = { tcp: tcpPort, websocket: websocketPort, tls: tlsPort, wss: tlsPort }[transport];
+  if (port === null) throw new Error(`${peer.name} has no port for ${transport}`);
+  return port;
 }

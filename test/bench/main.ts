@@ -9,6 +9,7 @@ import { memory } from './memory.ts';
 import { rates } from './rates.ts';
 import { snapshot } from './snapshot.ts';
 import { throughput } from './throughput.ts';
+import { tls } from './tls.ts';
 import { websocket } from './websocket.ts';
 import { Workshop } from './workshop.ts';
 
@@ -22,6 +23,7 @@ import { Workshop } from './workshop.ts';
 const SCENARIOS = new Map([
   ['throughput', throughput],
   ['websocket', websocket],
+  ['tls', tls],
   ['memory', memory],
   ['fairness', fairness],
   ['connections', connections],

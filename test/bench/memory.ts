@@ -3,10 +3,12 @@ import type { Bench } from './bench.ts';
 import { nextReport, startLoad } from './load.ts';
 import type { LoadOptions } from './load.ts';
 import { startRelay } from './peers.ts';
+import type { Peer } from './peers.ts';
 import { residentKiB } from './process-memory.ts';
 import { Samples, formatTable } from './table.ts';
 
-interface Case {
+/** What is measured, and how the generator makes it. */
+export interface MemoryCase {
   readonly what: string;
   readonly mode: 'wait' | 'stall';
   readonly options: LoadOptions & { readonly pairs: number };
@@ -24,7 +26,7 @@ const KIB_PER_MIB = 1024;
 
 /** What our relay takes from the system for connections that do nothing, and for pairs that are stuck. */
 export async function memory(bench: Bench): Promise<void> {
-  const cases: Case[] = [
+  const cases: MemoryCase[] = [
     { what: 'client that waits, TCP', mode: 'wait', options: { pairs: WAITING } },
     { what: 'pair stalled from the start', mode: 'stall', options: { pairs: PAIRS } },
     {
@@ -49,7 +51,8 @@ export async function memory(bench: Bench): Promise<void> {
   const rows: string[][] = [];
   for (const one of cases) {
     const measured: { before: number; grown: number }[] = [];
-    for (let round = 0; round < rounds; round += 1) measured.push(await measure(bench, one));
+    for (let round = 0; round < rounds; round += 1)
+      measured.push(await measureMemory(bench, one, startRelay));
     const { pairs: count } = one.options;
     rows.push([
       one.what,
@@ -63,15 +66,19 @@ export async function memory(bench: Bench): Promise<void> {
   bench.print(formatTable("Memory: our relay's resident set, a new process each time", header, rows));
 }
 
-/** In KiB. The relay is a new one: memory that was used once is seldom given back. */
-async function measure(bench: Bench, { mode, options }: Case): Promise<{ before: number; grown: number }> {
-  await using relay = await startRelay();
-  const before = residentKiB(relay.pid);
-  await using load = startLoad(bench.workshop, mode, relay, options);
+/** In KiB. The peer is a new one: memory that was used once is seldom given back. */
+export async function measureMemory(
+  bench: Bench,
+  { mode, options }: MemoryCase,
+  start: () => Promise<Peer>,
+): Promise<{ before: number; grown: number }> {
+  await using peer = await start();
+  const before = residentKiB(peer.pid);
+  await using load = startLoad(bench.workshop, mode, peer, options);
   if (mode === 'wait') await load.waitForOutput(/^waiting$/mu, SETUP_TIMEOUT_MS);
   else await nextReport(load);
   await sleep(bench.quick ? 300 : 1500);
-  const grown = residentKiB(relay.pid) - before;
+  const grown = residentKiB(peer.pid) - before;
   load.endInput();
   await load.succeeds(SETUP_TIMEOUT_MS);
   return { before, grown };

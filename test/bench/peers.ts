@@ -14,12 +14,15 @@ const HAPROXY_CONNECTIONS = 4000;
 
 const KIB = 1024;
 
+const NODE_PIPE = join(import.meta.dirname, 'node-tls-pipe.ts');
+
 /** Something that moves bytes from one connection to another. */
 export interface Peer extends AsyncDisposable {
   readonly name: string;
   readonly pid: number;
   readonly tcpPort: number;
   readonly websocketPort: number | null;
+  readonly tlsPort: number | null;
   /** The port it forwards everything to; null for a relay, which pairs its clients. */
   readonly sinkPort: number | null;
 }
@@ -38,9 +41,52 @@ export async function startRelay(): Promise<Peer> {
     pid: relay.pid,
     tcpPort: relay.port('raw'),
     websocketPort: relay.port('websocket'),
+    tlsPort: null,
     sinkPort: null,
     [Symbol.asyncDispose]: () => relay.stop(),
   };
+}
+
+/** Our relay with one port for TCP and WebSocket, with and without TLS. */
+export async function startTlsRelay(workshop: Workshop): Promise<Peer> {
+  const { keyPath, certificatePath } = workshop.certificate;
+  const relay = await RelayProcess.start(
+    {
+      RELAY_MAX_WAITING: '',
+      RELAY_LISTEN: `ssl:0:privateKey=${keyPath}:certKey=${certificatePath}:interface=127.0.0.1`,
+      RELAY_LOG_LEVEL: 'info',
+    },
+    PINNED.peer,
+  );
+  const port = relay.port('raw');
+  return {
+    name: 'relay',
+    pid: relay.pid,
+    tcpPort: port,
+    websocketPort: port,
+    tlsPort: port,
+    sinkPort: null,
+    [Symbol.asyncDispose]: () => relay.stop(),
+  };
+}
+
+/** A minimal relay in Node, which pipes two sockets into each other. */
+export function startNodePipe(workshop: Workshop): Promise<Peer> {
+  return startedWithTls('node pipe', [process.execPath, NODE_PIPE], workshop);
+}
+
+/** A loop over OpenSSL in C, taken as the limit of one core. */
+export async function startOpenssl(workshop: Workshop): Promise<Peer> {
+  if (workshop.opensslForwarder === null) throw new Error('compiled without OpenSSL');
+  return startedWithTls('c-openssl', [workshop.opensslForwarder], workshop);
+}
+
+async function startedWithTls(name: string, command: readonly string[], workshop: Workshop): Promise<Peer> {
+  const { keyPath, certificatePath } = workshop.certificate;
+  const port = await freePort();
+  const tlsPort = await freePort();
+  const args = [String(port), String(tlsPort), keyPath, certificatePath];
+  return started(name, [...command, ...args], port, null, tlsPort);
 }
 
 /** Debian's magic-wormhole-transit-relay, as it runs when nothing is set. */
@@ -124,6 +170,7 @@ async function started(
   command: readonly string[],
   tcpPort: number,
   sinkPort: number | null,
+  tlsPort: number | null = null,
 ): Promise<Peer> {
   const program = new Program([...PINNED.peer, ...command]);
   try {
@@ -141,6 +188,7 @@ async function started(
     pid: program.pid,
     tcpPort,
     websocketPort: null,
+    tlsPort,
     sinkPort,
     [Symbol.asyncDispose]: () => program[Symbol.asyncDispose](),
   };

@@ -149,6 +149,7 @@ async function startWith(name: string, settings: Readonly<Record<string, string>
     pid: relay.pid,
     tcpPort: relay.port('raw'),
     websocketPort: null,
+    tlsPort: null,
     sinkPort: null,
     [Symbol.asyncDispose]: () => relay.stop(),
   };

@@ -44,6 +44,7 @@ export async function snapshot(bench: Bench): Promise<void> {
     pid: relay.pid,
     tcpPort: relay.port('raw'),
     websocketPort: null,
+    tlsPort: null,
     sinkPort: null,
     [Symbol.asyncDispose]: () => Promise.resolve(),
   };

@@ -22,7 +22,7 @@ static struct connection *connections;
 static void watch(struct connection *connection, bool receiving) {
   uint32_t interest = 0;
   if (connection->receives && receiving && !connection->finished) interest |= EPOLLIN;
-  if (connection->sends || amid_a_frame(connection)) interest |= EPOLLOUT;
+  if (connection->sends || has_unsent(connection)) interest |= EPOLLOUT;
   if (interest == connection->interest) return;
   connection->interest = interest;
   struct epoll_event event = {.events = interest, .data.ptr = connection};
@@ -79,7 +79,7 @@ static uint64_t total_received(void) {
 static bool all_delivered(void) {
   for (int i = 0; i < count; i++) {
     struct connection *connection = &connections[i];
-    if (amid_a_frame(connection)) return false;
+    if (has_unsent(connection)) return false;
     if (connection->receives && connection->received != sent_payload(connection->partner)) return false;
   }
   return true;
@@ -102,8 +102,8 @@ static void check_delivery(bool both) {
   }
   for (int i = 0; i < count; i += 2) {
     const uint8_t close_frame[] = {0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8};
-    if (connections[i].transport == WEBSOCKET)
-      send(connections[i].fd, close_frame, sizeof close_frame, MSG_DONTWAIT);
+    if (connections[i].transport == WEBSOCKET) send_all(&connections[i], close_frame, sizeof close_frame);
+    if (connections[i].secure) tls_end(&connections[i]);
     shutdown(connections[i].fd, SHUT_WR);
   }
   if (both) return;

@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -50,13 +51,36 @@ int listen_on(int port) {
   return fd;
 }
 
-static void send_all(int fd, const void *bytes, size_t length) {
-  if (send(fd, bytes, length, 0) != (ssize_t)length) die("send: %s", strerror(errno));
+void send_all(const struct connection *connection, const void *bytes, size_t length) {
+  if (connection->secure) {
+    tls_send(connection, bytes, length);
+    if (tls_unsent(connection)) die("the peer does not read what comes before the stream");
+  } else if (send(connection->fd, bytes, length, 0) != (ssize_t)length) {
+    die("send: %s", strerror(errno));
+  }
+}
+
+void receive_all(const struct connection *connection, void *to, size_t length) {
+  if (!connection->secure) {
+    if (recv(connection->fd, to, length, MSG_WAITALL) != (ssize_t)length) die("receive: %s", strerror(errno));
+    return;
+  }
+  for (size_t at = 0; at < length;) {
+    ssize_t got = tls_receive(connection, (uint8_t *)to + at, length - at);
+    if (got == 0) die("the peer ended the connection");
+    if (got > 0) {
+      at += got;
+      continue;
+    }
+    struct pollfd poll_for = {.fd = connection->fd, .events = POLLIN};
+    if (errno != EAGAIN || poll(&poll_for, 1, SET_UP_TIMEOUT_SECONDS * 1000) != 1) die("receive: %s", strerror(errno));
+  }
 }
 
 void dial(struct connection *connection, int port) {
   connection->fd = new_socket(true);
   if (start_connecting(connection->fd, port) < 0) die("connect: %s", strerror(errno));
+  if (connection->secure) tls_connect(connection);
 }
 
 void write_handshake(char *line, unsigned token, int side) {
@@ -68,9 +92,9 @@ void say_handshake(const struct connection *connection, unsigned token, int side
   char line[128];
   uint8_t frame[160];
   write_handshake(line, token, side);
-  if (connection->transport == TCP) return send_all(connection->fd, line, strlen(line));
-  websocket_upgrade(connection->fd);
-  send_all(connection->fd, frame, websocket_frame(frame, line, strlen(line)));
+  if (connection->transport == TCP) return send_all(connection, line, strlen(line));
+  websocket_upgrade(connection);
+  send_all(connection, frame, websocket_frame(frame, line, strlen(line)));
 }
 
 static void dial_relay(struct connection *connection, int port, unsigned token, int side) {
@@ -82,7 +106,7 @@ void expect_ok(const struct connection *connection) {
   const char *expected = connection->transport == TCP ? "ok\n" : "\x82\x03ok\n";
   size_t length = strlen(expected);
   char got[8] = "";
-  if (recv(connection->fd, got, length, MSG_WAITALL) != (ssize_t)length) die("no ok: %s", strerror(errno));
+  receive_all(connection, got, length);
   if (memcmp(got, expected, length) != 0) die("not ok: %s", got);
 }
 
@@ -93,6 +117,7 @@ unsigned new_token(void) {
 
 void open_waiting(const struct options *options, struct connection *connection) {
   connection->transport = options->from;
+  connection->secure = options->from_tls;
   dial_relay(connection, options->port, new_token(), 1);
 }
 
@@ -102,6 +127,8 @@ void open_pair(const struct options *options, int listener, struct connection *f
   second->partner = first;
   first->transport = options->from;
   second->transport = options->to;
+  first->secure = options->from_tls;
+  second->secure = options->to_tls;
   if (listener >= 0) {
     dial(first, options->port);
     second->fd = accept(listener, NULL, NULL);

@@ -28,6 +28,7 @@ struct options {
   struct list ports;  // in the mode `cycles`, each client comes to one of these, at random; none: to `port`
   int sink;           // a port to listen on, where the peer forwards to; 0 where it pairs clients itself
   enum transport from, to;
+  bool from_tls, to_tls;
   int pairs;          // or clients, in the modes that do not pair them
   bool both;          // bytes flow both ways
   bool ping_pong;     // one more pair, which exchanges small messages
@@ -50,13 +51,18 @@ struct frames {
   bool control, closed;
 };
 
+// What a connection needs for TLS; see tls.c.
+struct tls;
+
 struct connection {
   int fd;
   enum transport transport;
+  bool secure; // TLS below its transport
+  struct tls *tls;
   struct connection *partner;
   bool sends, receives, finished;
   uint32_t interest;
-  uint64_t wire_bytes;     // sent, with the framing
+  uint64_t wire_bytes;     // sent, with the framing of WebSocket and without that of TLS
   uint64_t received;       // payload
   struct frames frames;
 };
@@ -78,20 +84,37 @@ void write_handshake(char *line, unsigned token, int side);
 unsigned new_token(void);
 void dial(struct connection *connection, int port);
 void say_handshake(const struct connection *connection, unsigned token, int side);
+void send_all(const struct connection *connection, const void *bytes, size_t length);
+void receive_all(const struct connection *connection, void *to, size_t length);
 void expect_ok(const struct connection *connection);
 void open_pair(const struct options *options, int listener, struct connection *first, struct connection *second);
 void open_waiting(const struct options *options, struct connection *connection);
 
 // websocket.c
-void websocket_upgrade(int fd);
+void websocket_upgrade(const struct connection *connection);
 size_t websocket_frame(uint8_t *to, const void *payload, size_t length);
 // Counts the payload bytes among those; dies where a frame is not as it must be.
 uint64_t websocket_payload(struct frames *frames, const uint8_t *bytes, size_t count);
 
+// tls.c
+void tls_use_suite(const char *suite);
+void tls_connect(struct connection *connection);
+// Encrypts all bytes. Must not be called while `tls_unsent`. Ciphertext that the kernel does not accept stays unsent.
+void tls_send(const struct connection *connection, const void *bytes, size_t length);
+bool tls_unsent(const struct connection *connection);
+void tls_flush(const struct connection *connection);
+// Sends close_notify.
+void tls_end(const struct connection *connection);
+// Returns what recv would: 0 at the end, -1 with EAGAIN if there are no bytes.
+ssize_t tls_receive(const struct connection *connection, void *to, size_t length);
+// The same, but counts payload without decrypting it. The connection can no longer be decrypted after the first call.
+ssize_t tls_skip(struct connection *connection);
+
 // stream.c
 void prepare_streams(void);
 uint64_t sent_payload(const struct connection *connection);
-bool amid_a_frame(const struct connection *connection);
+// A frame or a TLS record is sent in part.
+bool has_unsent(const struct connection *connection);
 void send_some(struct connection *connection);
 void receive_some(struct connection *connection);
 

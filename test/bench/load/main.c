@@ -76,10 +76,11 @@ void wait_for_input(void) {
   if (getchar() == EOF) exit(0);
 }
 
-static enum transport to_transport(const char *name) {
-  if (strcmp(name, "tcp") == 0) return TCP;
-  if (strcmp(name, "websocket") == 0) return WEBSOCKET;
-  die("%s is no transport", name);
+static void set_transport(const char *name, enum transport *transport, bool *tls) {
+  *tls = strcmp(name, "tls") == 0 || strcmp(name, "wss") == 0;
+  if (strcmp(name, "tcp") == 0 || strcmp(name, "tls") == 0) *transport = TCP;
+  else if (strcmp(name, "websocket") == 0 || strcmp(name, "wss") == 0) *transport = WEBSOCKET;
+  else die("%s is no transport", name);
 }
 
 // Numbers with commas in between.
@@ -98,8 +99,9 @@ static void set(struct options *options, const char *key, const char *value) {
   else if (strcmp(key, "otherPort") == 0) options->other_port = atoi(value);
   else if (strcmp(key, "ports") == 0) options->ports = to_list(value);
   else if (strcmp(key, "sink") == 0) options->sink = atoi(value);
-  else if (strcmp(key, "from") == 0) options->from = to_transport(value);
-  else if (strcmp(key, "to") == 0) options->to = to_transport(value);
+  else if (strcmp(key, "from") == 0) set_transport(value, &options->from, &options->from_tls);
+  else if (strcmp(key, "to") == 0) set_transport(value, &options->to, &options->to_tls);
+  else if (strcmp(key, "suite") == 0) tls_use_suite(value);
   else if (strcmp(key, "pairs") == 0) options->pairs = atoi(value);
   else if (strcmp(key, "both") == 0) options->both = atoi(value);
   else if (strcmp(key, "pingPong") == 0) options->ping_pong = atoi(value);

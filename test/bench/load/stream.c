@@ -12,6 +12,9 @@ enum { STREAM_MESSAGES = 16 };
 // The header of a frame that is not empty and comes with a mask is longer; the parser takes any split.
 enum { SHORTEST_HEADER = 4, FRAMES_A_TURN = 32, MOST_BYTES_A_TURN = 1 << 30 };
 
+// Plaintext of one TLS record (RFC 8446, 5.1). A smaller buffer would leave bytes that epoll does not see.
+enum { LONGEST_RECORD = 16384 };
+
 static struct {
   uint8_t *bytes;
   size_t length;
@@ -34,11 +37,21 @@ uint64_t sent_payload(const struct connection *connection) {
   return connection->wire_bytes / FRAME_BYTES * MESSAGE_BYTES;
 }
 
-bool amid_a_frame(const struct connection *connection) {
+bool has_unsent(const struct connection *connection) {
+  if (connection->secure) return tls_unsent(connection);
   return connection->transport == WEBSOCKET && connection->wire_bytes % FRAME_BYTES != 0;
 }
 
+// TLS accepts the whole stream at once, so that frames are always complete.
+static void send_securely(struct connection *connection) {
+  if (tls_unsent(connection)) return tls_flush(connection);
+  if (!connection->sends) return;
+  tls_send(connection, streams[connection->transport].bytes, streams[connection->transport].length);
+  connection->wire_bytes += streams[connection->transport].length;
+}
+
 void send_some(struct connection *connection) {
+  if (connection->secure) return send_securely(connection);
   size_t length = streams[connection->transport].length, at = connection->wire_bytes % length;
   size_t count = length - at;
   // No longer meant to send: only to the end of the frame that was begun.
@@ -72,10 +85,29 @@ static ssize_t receive_frames(struct connection *connection) {
   return got;
 }
 
+// Frame headers are encrypted too, so the generator decrypts everything.
+static ssize_t receive_secure_frames(struct connection *connection) {
+  static uint8_t plaintext[LONGEST_RECORD];
+  ssize_t got = 0;
+  for (int i = 0; i < FRAMES_A_TURN && !connection->frames.closed; i++) {
+    got = tls_receive(connection, plaintext, sizeof plaintext);
+    if (got <= 0) break;
+    connection->received += websocket_payload(&connection->frames, plaintext, got);
+  }
+  if (connection->frames.closed) connection->finished = true;
+  return got;
+}
+
+static ssize_t receive_plain(struct connection *connection) {
+  ssize_t got = discard(connection->fd, MOST_BYTES_A_TURN);
+  if (got > 0) connection->received += got;
+  return got;
+}
+
 void receive_some(struct connection *connection) {
-  ssize_t got =
-      connection->transport == TCP ? discard(connection->fd, MOST_BYTES_A_TURN) : receive_frames(connection);
+  ssize_t got;
+  if (connection->transport == TCP) got = connection->secure ? tls_skip(connection) : receive_plain(connection);
+  else got = connection->secure ? receive_secure_frames(connection) : receive_frames(connection);
   if (got == 0) connection->finished = true;
   else if (got < 0 && errno != EAGAIN) die("receive: %s", strerror(errno));
-  else if (got > 0 && connection->transport == TCP) connection->received += got;
 }

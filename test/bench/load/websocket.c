@@ -1,20 +1,18 @@
 // As much of WebSocket as a client needs that knows what it will get.
 
 #include "load.h"
-#include <errno.h>
 #include <string.h>
-#include <sys/socket.h>
 
 static const uint8_t MASK[4] = {0x37, 0xfa, 0x21, 0x3d};
 
-void websocket_upgrade(int fd) {
+void websocket_upgrade(const struct connection *connection) {
   const char *request = "GET /v1 HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
-  if (send(fd, request, strlen(request), 0) < 0) die("send: %s", strerror(errno));
+  send_all(connection, request, strlen(request));
   char head[1024] = "";
   for (size_t length = 0; strstr(head, "\r\n\r\n") == NULL; length++) {
     if (length == sizeof head - 1) die("the answer to the upgrade is too long");
-    if (recv(fd, head + length, 1, 0) != 1) die("no upgrade: %s", strerror(errno));
+    receive_all(connection, head + length, 1);
     head[length + 1] = '\0';
   }
   if (strncmp(head, "HTTP/1.1 101 ", 13) != 0) die("no upgrade: %s", head);

@@ -37,7 +37,7 @@ export interface TlsCallbacks {
   onHandshakeDone(): void;
   /** OpenSSL gave up, with a code such as `ERR_SSL_BAD_RECORD_TYPE`. An alert has been handed to `onCiphertext`. */
   onError(code: string): void;
-  /** Ciphertext for the other end. The memory belongs to the callee. */
+  /** Ciphertext for the other end. The memory is freed when this returns. */
   onCiphertext(parts: readonly Uint8Array[]): void;
 }
 
@@ -57,6 +57,7 @@ export class TlsHandle {
     // Ciphertext is taken at once: a connection that can't send it holds it in its own buffer.
     stream.onwrite = (request, parts) => {
       if (this.#isOpen) callbacks.onCiphertext(parts);
+      for (const part of parts) free(part);
       this.#unfinished = request;
       return 0;
     };
@@ -139,6 +140,14 @@ export class TlsHandle {
       this.#stream.finishWrite(request, 0);
     }
   }
+}
+
+/**
+ * Frees memory at once. `JSStream` allocates new memory for each write; left to the garbage collector, it costs a third of the CPU time
+ * of a transfer, because V8 starts a full collection for every few dozen MiB.
+ */
+function free({ buffer }: Uint8Array): void {
+  if (buffer instanceof ArrayBuffer) buffer.transfer(0);
 }
 
 interface JsStream {
@@ -271,7 +280,7 @@ function canExchange(bindings: TlsBindings): boolean {
         onClosed: () => log.push(`${role} closed`),
         onHandshakeDone: () => log.push(`${role} ready`),
         onError: () => log.push(`${role} failed`),
-        onCiphertext: (parts) => out.push(...parts),
+        onCiphertext: (parts) => out.push(...parts.map((part) => Uint8Array.from(part))),
       },
     );
   const server = end('server', toClient, (text) => log.push(text));

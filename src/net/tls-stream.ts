@@ -30,8 +30,11 @@ export interface TlsStreamOptions extends TlsOptions {
   readonly observer?: TlsObserver;
 }
 
-/** A read of this size that brings less than half of it as plaintext has records of a few bytes. */
-const COSTLY_READ_BYTES = 4096;
+/** A read that brings this many records, with more framing than plaintext, has records of a few bytes. */
+const MANY_RECORDS = 128;
+
+/** A full record of ciphertext with its header (RFC 8446, 5.2). */
+const LONGEST_RECORD_BYTES = 16_384 + 256 + 5;
 
 /** What all TLS connections of a process share: only one of them decrypts or encrypts at a time. */
 export class TlsContext {
@@ -79,6 +82,8 @@ export class TlsStream implements Wire, WireHandler, TlsCallbacks, HandshakeStep
   #postponed: Uint8Array | null = null;
   /** Bytes of plaintext that the current read has brought so far. */
   #plaintextBytes = 0;
+  /** Records that the current read has brought so far. */
+  #records = 0;
   /** Why the client sends nothing more: `close_notify`, or a fault. */
   #verdict: 'closed' | 'failed' | null = null;
   #isReadEnded = false;
@@ -220,6 +225,7 @@ export class TlsStream implements Wire, WireHandler, TlsCallbacks, HandshakeStep
   onPlaintext(bytes: Uint8Array): void {
     this.#context.plaintext.set(bytes, this.#plaintextBytes);
     this.#plaintextBytes += bytes.length;
+    this.#records += 1;
   }
 
   onClosed(): void {
@@ -256,10 +262,13 @@ export class TlsStream implements Wire, WireHandler, TlsCallbacks, HandshakeStep
     if (this.#state === 'closed' || this.#verdict === 'failed') return;
     const before = this.#state;
     this.#plaintextBytes = 0;
+    this.#records = 0;
     this.#tls?.receive(ciphertext);
     if (this.#state !== before) this.#options.observer?.ready();
     const bytes = this.#plaintextBytes;
-    if (ciphertext.length >= COSTLY_READ_BYTES && bytes < ciphertext.length / 2) this.#foundCostly();
+    // Of a full record that the read ended in there is no plaintext yet: that is not costly.
+    const isSmall = this.#records >= MANY_RECORDS && bytes < ciphertext.length / 2;
+    if (isSmall || bytes < (ciphertext.length - LONGEST_RECORD_BYTES) / 2) this.#foundCostly();
     if (bytes > 0) this.#handler?.onBytes(this.#context.plaintext.subarray(0, bytes));
     this.#conclude();
   }

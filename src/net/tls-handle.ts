@@ -146,8 +146,9 @@ export class TlsHandle {
  * Frees memory at once. `JSStream` allocates new memory for each write; left to the garbage collector, it costs a third of the CPU time
  * of a transfer, because V8 starts a full collection for every few dozen MiB.
  */
-function free({ buffer }: Uint8Array): void {
-  if (buffer instanceof ArrayBuffer) buffer.transfer(0);
+function free({ buffer, byteLength }: Uint8Array): void {
+  // Memory that others share a part of is left alone.
+  if (buffer instanceof ArrayBuffer && buffer.byteLength === byteLength) buffer.transfer(0);
 }
 
 interface JsStream {

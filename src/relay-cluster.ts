@@ -7,6 +7,7 @@ import { Cluster } from './cluster/cluster.ts';
 import { LinkDoor } from './cluster/link-door.ts';
 import type { LinkFailure } from './cluster/link-guest.ts';
 import { LinkTls } from './cluster/link-tls.ts';
+import { PeerNetworks } from './cluster/peer-networks.ts';
 import { EVERYWHERE } from './config/cluster-config.ts';
 import type { ClusterConfig } from './config/cluster-config.ts';
 import { Seldom } from './logging.ts';
@@ -34,6 +35,9 @@ export class RelayCluster {
   readonly #door: LinkDoor;
   readonly #server: Server;
   readonly #tls: LinkTls | null;
+  /** Where the other relays find this one. */
+  readonly #host: string;
+  readonly #networks: PeerNetworks;
   #cluster: Cluster | null = null;
 
   constructor(config: ClusterConfig, house: ClusterHouse, log: Logger) {
@@ -42,11 +46,14 @@ export class RelayCluster {
     this.#log = log;
     const { plane, doors } = house;
     this.#tls = config.tls ? new LinkTls(config.secret) : null;
+    this.#host = hostOf(config);
+    this.#networks = new PeerNetworks(config.networks, this.#host);
     const seldom = newSeldom();
     this.#door = new LinkDoor({
       plane,
       secret: config.secret,
       tls: this.#tls,
+      networks: this.#networks,
       arrived: (wire, firstBytes) => doors.acceptLink(wire, firstBytes),
       failed: (failure: LinkFailure) => {
         if (failure === 'closed') return;
@@ -70,8 +77,7 @@ export class RelayCluster {
     const { url, secret, listen: endpoint, advertise } = this.#config;
     const bound = await listen(this.#server, endpoint);
     if (bound.kind !== 'tcp') throw new Error('the cluster listener is no TCP listener');
-    const isEverywhere = bound.interface === null || EVERYWHERE.has(bound.interface);
-    const host = advertise?.host ?? (isEverywhere ? ownAddress() : bound.interface);
+    const host = this.#host;
     const port = advertise?.port ?? bound.port;
     const [seldomFailed, seldomTaken, seldomOther] = [newSeldom(), newSeldom(), newSeldom()];
     const self = { id: randomUUID(), address: `${isIPv6(host) ? `[${host}]` : host}:${port}` };
@@ -81,6 +87,7 @@ export class RelayCluster {
       self,
       plane,
       tls: this.#tls,
+      networks: this.#networks,
       callFailed: (failure, owner) =>
         seldomFailed.happened((times) =>
           this.#log.warn({ relay: owner.address, failure, times }, 'another relay could not be called'),
@@ -132,6 +139,7 @@ export class RelayCluster {
         secret: calls.failed.secret,
         not_a_relay: calls.failed['not a relay'],
         tls: calls.failed.tls,
+        address: calls.failed.address,
         unreachable: calls.failed.unreachable,
         timeout: calls.failed.timeout,
       },
@@ -153,6 +161,10 @@ export class RelayCluster {
 
 function newSeldom(): Seldom {
   return new Seldom(TELL_MS, () => performance.now());
+}
+
+function hostOf({ advertise, listen: { interface: address } }: ClusterConfig): string {
+  return advertise?.host ?? (address === null || EVERYWHERE.has(address) ? ownAddress() : address);
 }
 
 /** The first address of this machine, or pod, that is not its loopback; its name where there is none. */

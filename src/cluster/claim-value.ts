@@ -1,4 +1,5 @@
 import type { Owner } from '../net/elsewhere.ts';
+import { parseHostPort } from '../net/host-port.ts';
 
 /** Changes when a relay that knows the old form could not make sense of the new one. */
 const VERSION = '1';
@@ -11,8 +12,10 @@ export function encodeOwner({ id, address }: Owner): string {
   return `${VERSION} ${id} ${address}`;
 }
 
-/** Null for what no relay of this version has written. */
+/** Null for what no relay of this version has written: the id or the address has another form. */
 export function decodeOwner(value: string): Owner | null {
   const { id, address } = FORM.exec(value)?.groups ?? {};
-  return id === undefined || address === undefined ? null : { id, address };
+  return id === undefined || address === undefined || parseHostPort(address) === null
+    ? null
+    : { id, address };
 }

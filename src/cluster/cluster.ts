@@ -2,6 +2,7 @@ import type { KeyObject } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { DataPlane } from '../net/data-plane.ts';
 import type { Elsewhere, Link, Owner } from '../net/elsewhere.ts';
+import { parseHostPort } from '../net/host-port.ts';
 import type { Token } from '../protocol/wire.ts';
 import { CallLanes } from './call-lanes.ts';
 import { Claims } from './claims.ts';
@@ -11,6 +12,7 @@ import { greetingKey } from './greeting.ts';
 import { LinkError, callRelay } from './link-call.ts';
 import type { LinkCall, LinkErrorCode } from './link-call.ts';
 import type { LinkTls } from './link-tls.ts';
+import type { PeerNetworks } from './peer-networks.ts';
 
 /** For a connection to another relay and the greeting. A Go receiver gives the relay 5 s in all. In milliseconds. */
 const CALL_MS = 1500;
@@ -28,6 +30,7 @@ export interface ClusterOptions extends ClaimsOptions {
   readonly plane: DataPlane;
   /** The same on all relays of the group. */
   readonly tls: LinkTls | null;
+  readonly networks: PeerNetworks;
   /** Another relay could not be called. Not told of calls that end because this relay does. */
   readonly callFailed: (failure: LinkErrorCode, owner: Owner) => void;
   /** Another relay that runs says that it is found where this one is. Told for each token that it takes. */
@@ -46,6 +49,7 @@ export class Cluster implements Elsewhere {
     secret: 0,
     'not a relay': 0,
     tls: 0,
+    address: 0,
     unreachable: 0,
     timeout: 0,
     aborted: 0,
@@ -115,10 +119,11 @@ export class Cluster implements Elsewhere {
 
   /** A relay that many call at once turns some of them away for a moment, and must not lose its tokens for that. */
   async #callAgain(owner: Owner): Promise<Link> {
-    const { plane, tls } = this.#options;
+    const { plane, tls, networks } = this.#options;
     const { signal } = this.#closing;
-    const address = parseAddress(owner.address);
-    const call: LinkCall = { plane, key: this.#key, tls, address, timeoutMs: CALL_MS, signal };
+    const address = parseHostPort(owner.address);
+    if (address === null) throw new LinkError('address');
+    const call: LinkCall = { plane, key: this.#key, tls, networks, address, timeoutMs: CALL_MS, signal };
     for (let turn = 0; ; turn += 1) {
       try {
         return await this.#lanes.run(owner.address, () => callRelay(call));
@@ -136,13 +141,4 @@ export class Cluster implements Elsewhere {
     this.#closing.abort();
     await this.#claims.close();
   }
-}
-
-/** What is behind the last colon is the port. An address that is none can't be reached, which is found out by trying. */
-function parseAddress(address: string): { host: string; port: number } {
-  const at = address.lastIndexOf(':');
-  return {
-    host: address.slice(0, at).replace(/^\[(.*)\]$/u, '$1'),
-    port: Number(address.slice(at + 1)),
-  };
 }

@@ -1,5 +1,5 @@
 import type { KeyObject } from 'node:crypto';
-import { connect } from 'node:net';
+import { connect, isIP } from 'node:net';
 import type { Socket } from 'node:net';
 import { errorCode } from '../error-code.ts';
 import type { DataPlane } from '../net/data-plane.ts';
@@ -7,18 +7,21 @@ import type { Wire, WireHandler } from '../net/wire.ts';
 import { CallerGreeting, TlsInvitation } from './greeting.ts';
 import type { GreetingFault } from './greeting.ts';
 import type { LinkTls } from './link-tls.ts';
+import { PeerAddressError } from './peer-networks.ts';
+import type { PeerNetworks } from './peer-networks.ts';
 
 /**
- * Why there is no link: a fault of the other end's greeting; nobody is there, or it went in the middle of it; it took too long;
+ * Why there is no link: a fault of the other end's greeting; its address is not allowed; nobody is there, or it went in the middle of it; it took too long;
  * the one who called has changed its mind.
  */
-export type LinkErrorCode = GreetingFault | 'unreachable' | 'timeout' | 'aborted';
+export type LinkErrorCode = GreetingFault | 'address' | 'unreachable' | 'timeout' | 'aborted';
 
 const REASONS: Readonly<Record<LinkErrorCode, string>> = {
   version: 'the other relay speaks another version of the cluster protocol',
   secret: 'the other relay has another secret',
   'not a relay': 'what answers there is no relay',
   tls: 'one of the two relays wants TLS on links, and the other does not',
+  address: 'the other relay’s address is not in RELAY_CLUSTER_NETWORKS, or is none that a relay can have',
   unreachable: 'the other relay can not be reached',
   timeout: 'the other relay does not answer',
   aborted: 'the call was aborted',
@@ -44,6 +47,8 @@ export interface LinkCall {
   readonly key: KeyObject;
   /** Null: links are not encrypted. */
   readonly tls: LinkTls | null;
+  /** Addresses outside of these are not connected to. */
+  readonly networks: PeerNetworks;
   readonly address: { readonly host: string; readonly port: number };
   /** For everything together: the name, the connection, the greeting. */
   readonly timeoutMs: number;
@@ -93,16 +98,24 @@ class OutgoingCall implements WireHandler {
   }
 
   start(): void {
-    const { address, signal } = this.#call;
+    const { address, networks, signal } = this.#call;
     if (signal?.aborted === true) {
       this.#fail('aborted');
       return;
     }
     signal?.addEventListener('abort', this.#onAbort);
+    // For an address, no name is looked up.
+    if (isIP(address.host) !== 0 && !networks.allows(address.host)) {
+      this.#fail('address');
+      return;
+    }
     try {
-      const socket = connect({ host: address.host, port: address.port, allowHalfOpen: true });
+      const socket = connect({ ...address, lookup: networks.lookup, allowHalfOpen: true });
       this.#socket = socket;
-      const onError = (error: Error): void => this.#fail('unreachable', errorCode(error));
+      const onError = (error: Error): void => {
+        if (error instanceof PeerAddressError) this.#fail('address');
+        else this.#fail('unreachable', errorCode(error));
+      };
       socket.on('error', onError);
       socket.once('connect', () => {
         socket.off('error', onError);

@@ -9,6 +9,7 @@ import type { GreetingFault } from './greeting.ts';
 import { LinkGuest } from './link-guest.ts';
 import type { LinkFailure, LinkHost } from './link-guest.ts';
 import type { LinkTls } from './link-tls.ts';
+import type { PeerNetworks } from './peer-networks.ts';
 
 /**
  * How many may be greeting at once. A greeting is one round trip, so that even relays 50 ms away open more than a thousand links a second.
@@ -24,6 +25,8 @@ export interface LinkDoorOptions {
   readonly secret: string;
   /** Null: links are not encrypted. */
   readonly tls: LinkTls | null;
+  /** Connections from outside of these are closed at once. */
+  readonly networks: PeerNetworks;
   /**
    * Another relay has opened a link. The wire has to be started before this returns; the bytes that it brought already lie in memory
    * that the next read will use.
@@ -85,7 +88,13 @@ export class LinkDoor implements LinkHost {
   }
 
   #enter(wire: Wire): void {
-    const from = addressPrefix(wire.ends?.remote ?? '');
+    const remote = wire.ends?.remote ?? '';
+    if (!this.#options.networks.accepts(remote)) {
+      wire.destroy();
+      this.#options.failed('address');
+      return;
+    }
+    const from = addressPrefix(remote);
     if (this.#isClosed || !this.#hasPlace(from)) {
       wire.destroy();
       this.#options.failed(this.#isClosed ? 'closed' : 'crowded');

@@ -3,9 +3,10 @@ import type { GreetingFault, OwnerGreeting } from './greeting.ts';
 
 /**
  * What became of somebody who has not proved itself: a fault of its greeting, `timeout` where that took too long, `left` where it
- * went by itself, `crowded` where there were too many like it, `closed` where nobody is let in any more.
+ * went by itself, `crowded` where there were too many like it, `closed` where nobody is let in any more,
+ * `address` where it came from outside of `RELAY_CLUSTER_NETWORKS`.
  */
-export type LinkFailure = GreetingFault | 'timeout' | 'left' | 'crowded' | 'closed';
+export type LinkFailure = GreetingFault | 'address' | 'timeout' | 'left' | 'crowded' | 'closed';
 
 /** How long a greeting may take, in milliseconds: some round trips of the worst network there is. */
 const GREETING_MS = 5000;

@@ -1,5 +1,8 @@
 import { isIP } from 'node:net';
 import type { TcpEndpoint } from '../net/endpoint.ts';
+import { isHost } from '../net/host-port.ts';
+import { CidrError, parseCidrs } from '../net/trusted-proxies.ts';
+import type { Cidr } from '../net/trusted-proxies.ts';
 import { Refusal } from './environment.ts';
 import type { EnvironmentReader } from './environment.ts';
 import { toPlainEndpoints } from './plain-endpoints.ts';
@@ -12,6 +15,8 @@ export interface ClusterConfig {
   readonly listen: TcpEndpoint;
   /** Under which address they find it; a port of null is that of `listen`. Null: this machine's own address. */
   readonly advertise: { readonly host: string; readonly port: number | null } | null;
+  /** Where other relays may be; empty: any network. */
+  readonly networks: readonly Cidr[];
   readonly secret: string;
   /** Links are encrypted. */
   readonly tls: boolean;
@@ -22,6 +27,7 @@ export const CLUSTER_DEFAULTS = {
   RELAY_CLUSTER_URL: '',
   RELAY_CLUSTER_LISTEN: 'tcp:4004',
   RELAY_CLUSTER_ADVERTISE: '',
+  RELAY_CLUSTER_NETWORKS: '',
   RELAY_CLUSTER_SECRET: '',
   RELAY_CLUSTER_TLS: '',
 } as const;
@@ -42,6 +48,9 @@ const SECRET_GRAMMAR = `the same ${MIN_SECRET_LENGTH} characters or more on all 
 const ADVERTISE_GRAMMAR =
   'an address like 10.0.0.7, 10.0.0.7:4004, relay-1.example.org:4004 or [fd00::7]:4004';
 
+const NETWORKS_GRAMMAR =
+  'addresses and networks like 10.0.0.0/24 or fd00::/64, separated by blanks or commas';
+
 /** Addresses to listen at, where nobody is found. */
 export const EVERYWHERE: ReadonlySet<string> = new Set(['0.0.0.0', '::']);
 
@@ -56,6 +65,7 @@ export function readCluster(env: Reader): ClusterConfig | null {
   }
   const listen = env.read<TcpEndpoint | null>('RELAY_CLUSTER_LISTEN', null, toOneTcpEndpoint);
   const advertise = env.read<ClusterConfig['advertise']>('RELAY_CLUSTER_ADVERTISE', null, toAddress);
+  const networks = env.read<readonly Cidr[]>('RELAY_CLUSTER_NETWORKS', [], toNetworks);
   const secret = env.read<string | null>('RELAY_CLUSTER_SECRET', null, toSecret);
   const tls = env.read('RELAY_CLUSTER_TLS', false, toSwitch);
   const isAlone = ', as RELAY_CLUSTER_URL is set';
@@ -70,13 +80,18 @@ export function readCluster(env: Reader): ClusterConfig | null {
     );
   if (secret === null && !isTold('RELAY_CLUSTER_SECRET'))
     env.refuse('RELAY_CLUSTER_SECRET', '', new Refusal(SECRET_GRAMMAR, `it is needed${isAlone}`));
-  return listen === null || secret === null ? null : { url, listen, advertise, secret, tls };
+  return listen === null || secret === null ? null : { url, listen, advertise, networks, secret, tls };
 }
 
 /** Whoever sets these wants a group. The listener is no sign of it: it may be set for all relays alike. */
 function warnOfIdle(env: Reader): void {
   if (env.isSet('RELAY_CLUSTER_URL')) return;
-  for (const variable of ['RELAY_CLUSTER_ADVERTISE', 'RELAY_CLUSTER_SECRET', 'RELAY_CLUSTER_TLS'] as const)
+  for (const variable of [
+    'RELAY_CLUSTER_ADVERTISE',
+    'RELAY_CLUSTER_NETWORKS',
+    'RELAY_CLUSTER_SECRET',
+    'RELAY_CLUSTER_TLS',
+  ] as const)
     if (env.isSet(variable))
       env.warnings.push(
         `${variable} does nothing, as RELAY_CLUSTER_URL is not set: this relay is in no group`,
@@ -106,6 +121,17 @@ function toOneTcpEndpoint(text: string): TcpEndpoint {
   throw new Refusal('one endpoint like tcp:4004 or tcp:4004:interface=10.0.0.7');
 }
 
+function toNetworks(text: string): Cidr[] {
+  try {
+    const networks = parseCidrs(text);
+    if (networks.every(({ kind }) => kind === 'network')) return networks;
+  } catch (error) {
+    if (error instanceof CidrError) throw new Refusal(NETWORKS_GRAMMAR, error.message);
+    throw error;
+  }
+  throw new Refusal(NETWORKS_GRAMMAR, 'relays connect by TCP alone');
+}
+
 function toSwitch(text: string): boolean {
   if (text === 'true' || text === 'false') return text === 'true';
   throw new Refusal('true or false, the same on all relays of the group');
@@ -117,11 +143,11 @@ function toSecret(text: string): string {
 }
 
 function toAddress(text: string): NonNullable<ClusterConfig['advertise']> {
-  if (isIP(text) !== 0 && !EVERYWHERE.has(text)) return { host: text, port: null };
+  if (isIP(text) !== 0 && isHost(text) && !EVERYWHERE.has(text)) return { host: text, port: null };
   const [, bracketed, plain, digits] = /^(?:\[([^\]]+)\]|([^:[\]\s]+))(?::(\d{1,5}))?$/u.exec(text) ?? [];
   const host = bracketed ?? plain;
   const port = digits === undefined ? null : Number(digits);
-  const isFit = host !== undefined && (bracketed === undefined || isIP(bracketed) === 6);
+  const isFit = host !== undefined && isHost(host) && (bracketed === undefined || isIP(bracketed) === 6);
   if (
     host === undefined ||
     !isFit ||

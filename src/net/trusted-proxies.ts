@@ -67,6 +67,14 @@ function begins(address: Uint8Array, start: Uint8Array, bits: number): boolean {
   );
 }
 
+/** Whether an IP address, which may have a zone behind it, is in one of these networks. */
+export function contains(cidrs: readonly Cidr[], address: string): boolean {
+  const bytes = parseAddress(withoutZone(address));
+  return (
+    bytes !== null && cidrs.some((cidr) => cidr.kind === 'network' && begins(bytes, cidr.start, cidr.bits))
+  );
+}
+
 /**
  * Knows which proxies are trusted, and so whom a connection that came by them is from.
  *

@@ -8,7 +8,15 @@ export const PREFIX = 'transit_relay_';
 /** Of the event loop's delay in seconds: from what nobody notices to what makes people ask whether the relay is alive. */
 const DELAY_BUCKETS = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10];
 
-const NO_FAILED_CALLS = { version: 0, secret: 0, not_a_relay: 0, tls: 0, unreachable: 0, timeout: 0 };
+const NO_FAILED_CALLS = {
+  version: 0,
+  secret: 0,
+  not_a_relay: 0,
+  tls: 0,
+  address: 0,
+  unreachable: 0,
+  timeout: 0,
+};
 
 /** Values of a metric's labels, in the order of its label names, and the figure. */
 type Series = readonly [labels: readonly string[], value: number];

@@ -76,7 +76,7 @@ export interface RelayFigures {
     /** Calls to other relays since the start. */
     readonly calls: number;
     readonly failedCalls: Readonly<
-      Record<'version' | 'secret' | 'not_a_relay' | 'tls' | 'unreachable' | 'timeout', number>
+      Record<'version' | 'secret' | 'not_a_relay' | 'tls' | 'address' | 'unreachable' | 'timeout', number>
     >;
   } | null;
 }

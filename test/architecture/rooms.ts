@@ -4,7 +4,7 @@ export const ROOMS: readonly (readonly [name: string, files: RegExp])[] = [
   ['process metrics', /^process-metrics\.ts$/u],
   ['protocol', /^protocol\//u],
   ['error code', /^error-code\.ts$/u],
-  ['endpoint', /^net\/(?:endpoint|trusted-proxies)\.ts$/u],
+  ['endpoint', /^net\/(?:endpoint|host-port|trusted-proxies)\.ts$/u],
   ['config', /^config\//u],
   ['signals', /^signals\.ts$/u],
   ['output', /^output\.ts$/u],
@@ -14,7 +14,7 @@ export const ROOMS: readonly (readonly [name: string, files: RegExp])[] = [
   ['usage', /^usage\//u],
   ['limits', /^limits\//u],
   // Four of its files lie lower; the rest of the folder is this room.
-  ['net', /^net\/(?!(?:endpoint|trusted-proxies|listener|http-listener)\.ts$)/u],
+  ['net', /^net\/(?!(?:endpoint|host-port|trusted-proxies|listener|http-listener)\.ts$)/u],
   ['status', /^status\//u],
   ['cluster', /^cluster\//u],
   ['sidecar api', /^sidecar\/api\.ts$/u],

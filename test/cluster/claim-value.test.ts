@@ -27,6 +27,11 @@ describe('what is under a key', () => {
     ' 1 abcdefgh 10.0.0.7:4004',
     '1 abc/efgh 10.0.0.7:4004',
     '1 abcdefgh 10.0.0.7\r\n:4004',
+    '1 abcdefgh 10.0.0.7',
+    '1 abcdefgh 10.0.0.7:0',
+    '1 abcdefgh 2130706433:4004',
+    '1 abcdefgh relay/x:4004',
+    '1 abcdefgh fd00::1:4004',
     `1 abcdefgh ${'a'.repeat(263)}`,
     `1 ${'a'.repeat(65)} 10.0.0.7:4004`,
   ]) {

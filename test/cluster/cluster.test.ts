@@ -12,6 +12,7 @@ import { freePort, listening } from '../support/listening.ts';
 import { RedisServer, withoutRedis } from '../support/redis.ts';
 import { until } from '../support/scratch.ts';
 import { Member, tokenOf } from './claim-house.ts';
+import { LOOPBACK } from './link-place.ts';
 
 const TOKEN = tokenOf(1);
 
@@ -32,6 +33,7 @@ class Run {
       leaseMs,
       plane: DataPlane.ofOrdinaryStreams(),
       tls: null,
+      networks: LOOPBACK,
       callFailed: (failure, owner) => this.failures.push({ failure, owner }),
       addressTaken: () => {
         this.addressTaken += 1;

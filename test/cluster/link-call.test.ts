@@ -7,7 +7,7 @@ import { callRelay } from '../../src/cluster/link-call.ts';
 import type { LinkCall, LinkErrorCode } from '../../src/cluster/link-call.ts';
 import { randomBytesOf } from '../support/bytes.ts';
 import { freePort } from '../support/listening.ts';
-import { KEY, LinkEnd, LinkPlace, PLANES, SECRET, codeOf, impostor } from './link-place.ts';
+import { KEY, LOOPBACK, LinkEnd, LinkPlace, PLANES, SECRET, codeOf, impostor } from './link-place.ts';
 
 /** An owner with this secret, that says in pieces what it says, and `behind` with the last of them. */
 function ownerOf(secret: string, pieceBytes: number, behind: Uint8Array): (socket: Socket) => void {
@@ -32,7 +32,7 @@ for (const [name, openPlane] of PLANES) {
     async function call(port: number, options: Partial<LinkCall> = {}): Promise<LinkCall> {
       const plane = await openPlane();
       const address = { host: '127.0.0.1', port };
-      return { plane, key: KEY, tls: null, address, timeoutMs: FAR_MS, ...options };
+      return { plane, key: KEY, tls: null, networks: LOOPBACK, address, timeoutMs: FAR_MS, ...options };
     }
 
     test('ends in a link, however the owner splits its words', async (context) => {

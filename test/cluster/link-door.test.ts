@@ -3,6 +3,8 @@ import { describe, mock, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { CallerGreeting, greetingKey } from '../../src/cluster/greeting.ts';
 import { MAX_LINK_GUESTS } from '../../src/cluster/link-door.ts';
+import { PeerNetworks } from '../../src/cluster/peer-networks.ts';
+import { parseCidrs } from '../../src/net/trusted-proxies.ts';
 import { randomBytesOf } from '../support/bytes.ts';
 import { Dice } from '../support/dice.ts';
 import { LinkPlace, PLANES, SECRET, Stranger, useUp } from './link-place.ts';
@@ -156,6 +158,18 @@ for (const [name, openPlane] of PLANES) {
       caller.wire.write(Buffer.from('still here'));
       assert.equal((await owner.until(10)).toString(), 'still here');
       assert.deepEqual(place.failures, []);
+    });
+
+    test('closes connections from outside of its networks at once, and they take no place', async (context) => {
+      const networks = new PeerNetworks(parseCidrs('127.0.0.2/32'), '127.0.0.2');
+      const place = await LinkPlace.open(context, await openPlane(), null, networks);
+      for (let come = 0; come <= MAX_LINK_GUESTS; come += 1)
+        assert.equal(await (await Stranger.connect(context, place.port)).heard, '');
+      assert.equal(place.door.guests, 0);
+      assert.deepEqual(new Set(await place.failed(MAX_LINK_GUESTS + 1)), new Set(['address']));
+      const [peer] = await idlers(context, place.port, 1, '127.0.0.2');
+      assert.ok(peer);
+      assert.equal(place.door.guests, 1);
     });
 
     test('closes at once who comes beyond its places, and has room again when somebody left', async (context) => {

@@ -10,6 +10,7 @@ import type { LinkCall, LinkErrorCode } from '../../src/cluster/link-call.ts';
 import { LinkDoor } from '../../src/cluster/link-door.ts';
 import type { LinkFailure } from '../../src/cluster/link-guest.ts';
 import type { LinkTls } from '../../src/cluster/link-tls.ts';
+import { PeerNetworks } from '../../src/cluster/peer-networks.ts';
 import { DataPlane } from '../../src/net/data-plane.ts';
 import { randomBytesOf } from '../support/bytes.ts';
 import type { Wire, WireHandler } from '../../src/net/wire.ts';
@@ -17,6 +18,9 @@ import type { Wire, WireHandler } from '../../src/net/wire.ts';
 export const SECRET = 'correct horse';
 
 export const KEY = greetingKey(SECRET);
+
+/** The relays of a test are on the loopback. */
+export const LOOPBACK = new PeerNetworks([], '127.0.0.1');
 
 /** Both ways of moving bytes; a link works over each. */
 export const PLANES: readonly (readonly [name: DataPlane['kind'], open: () => Promise<DataPlane>])[] = [
@@ -127,7 +131,12 @@ export class LinkPlace {
     this.#changes = books.changes;
   }
 
-  static async open(context: TestContext, plane: DataPlane, tls: LinkTls | null = null): Promise<LinkPlace> {
+  static async open(
+    context: TestContext,
+    plane: DataPlane,
+    tls: LinkTls | null = null,
+    networks = LOOPBACK,
+  ): Promise<LinkPlace> {
     const books = {
       links: Array<LinkEnd>(),
       failures: Array<LinkFailure>(),
@@ -140,6 +149,7 @@ export class LinkPlace {
       plane,
       secret: SECRET,
       tls,
+      networks,
       arrived: (wire, firstBytes) => {
         books.links.push(new LinkEnd(wire, firstBytes));
         changed();
@@ -186,7 +196,15 @@ export class LinkPlace {
   /** Calls this door. */
   async call(context: TestContext, options: Partial<LinkCall> = {}): Promise<LinkEnd> {
     const address = { host: '127.0.0.1', port: this.port };
-    const call = { plane: this.plane, key: KEY, tls: null, address, timeoutMs: 30_000, ...options };
+    const call = {
+      plane: this.plane,
+      key: KEY,
+      tls: null,
+      networks: LOOPBACK,
+      address,
+      timeoutMs: 30_000,
+      ...options,
+    };
     const { wire, firstBytes } = await callRelay(call);
     context.after(() => wire.destroy());
     return new LinkEnd(wire, firstBytes);

@@ -12,7 +12,18 @@ import { LinkTls } from '../../src/cluster/link-tls.ts';
 import type { DataPlane } from '../../src/net/data-plane.ts';
 import { randomBytesOf } from '../support/bytes.ts';
 import { makeIdentity } from '../support/certificates.ts';
-import { KEY, LinkEnd, LinkPlace, PLANES, SECRET, Stranger, codeOf, impostor, useUp } from './link-place.ts';
+import {
+  KEY,
+  LOOPBACK,
+  LinkEnd,
+  LinkPlace,
+  PLANES,
+  SECRET,
+  Stranger,
+  codeOf,
+  impostor,
+  useUp,
+} from './link-place.ts';
 
 const TLS = new LinkTls(SECRET);
 const INVITATION = 'transit-relay-cluster/1 tls\n';
@@ -25,7 +36,14 @@ const COME_AND_RESET = `
 `;
 
 function callOf(plane: DataPlane, port: number, tls: LinkTls | null): LinkCall {
-  return { plane, key: KEY, tls, address: { host: '127.0.0.1', port }, timeoutMs: 30_000 };
+  return {
+    plane,
+    key: KEY,
+    tls,
+    networks: LOOPBACK,
+    address: { host: '127.0.0.1', port },
+    timeoutMs: 30_000,
+  };
 }
 
 /** Passes bytes on to `port`, and sees them. */

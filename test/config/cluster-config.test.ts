@@ -3,6 +3,7 @@ import { describe, test } from 'node:test';
 import { formatFault } from '../../src/config/fault.ts';
 import { readEnv } from '../../src/config/read-env.ts';
 import type { ClusterConfig } from '../../src/config/cluster-config.ts';
+import { formatCidr } from '../../src/net/trusted-proxies.ts';
 
 const SECRET = '0123456789abcdef';
 const GROUP = { RELAY_CLUSTER_URL: 'redis://coordinator', RELAY_CLUSTER_SECRET: SECRET };
@@ -62,6 +63,7 @@ describe('a group of relays', () => {
     ['relay-1.relays.svc:65535', { host: 'relay-1.relays.svc', port: 65_535 }],
     ['fd00::7', { host: 'fd00::7', port: null }],
     ['[fd00::7]', { host: 'fd00::7', port: null }],
+    ['relay_1:5', { host: 'relay_1', port: 5 }],
     ['[fd00::7]:80', { host: 'fd00::7', port: 80 }],
   ] as const) {
     test(`is told of this relay at ${text}`, () => {
@@ -69,9 +71,24 @@ describe('a group of relays', () => {
     });
   }
 
+  test('has relays in any network where none are named, and else in those alone', () => {
+    assert.deepEqual(clusterOf(GROUP)?.networks, []);
+    const networks = clusterOf({ ...GROUP, RELAY_CLUSTER_NETWORKS: '10.0.0.0/24, fd00::/64' })?.networks;
+    assert.deepEqual(networks?.map(formatCidr), ['10.0.0.0/24', 'fd00::/64']);
+    for (const text of ['10.0.0.7/24', 'relay-1', '10.0.0.0/33', 'unix', '10.0.0.0/24 unix']) {
+      const [fault = ''] = faultsOf({ ...GROUP, RELAY_CLUSTER_NETWORKS: text });
+      assert.match(fault, /RELAY_CLUSTER_NETWORKS.*addresses and networks like 10\.0\.0\.0\/24/u);
+    }
+  });
+
   for (const text of [
     '10.0.0.7:0',
     '10.0.0.7:65536',
+    '10.0.0.256:1',
+    '10.7:1',
+    '2130706433',
+    'relay-:1',
+    '[fe80::1%eth0]:1',
     ':4004',
     '[relay]:4004',
     'a b',

@@ -186,6 +186,7 @@ describe('variables in real files', () => {
       RELAY_CLUSTER_URL: 'rediss://user:password@host:6380/2',
       RELAY_CLUSTER_LISTEN: 'tcp:5',
       RELAY_CLUSTER_ADVERTISE: '10.0.0.7:6',
+      RELAY_CLUSTER_NETWORKS: '10.0.0.0/24',
       RELAY_CLUSTER_SECRET: '0123456789abcdef',
       RELAY_CLUSTER_TLS: 'true',
     };

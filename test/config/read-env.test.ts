@@ -117,6 +117,7 @@ describe('the configuration', () => {
         RELAY_CLUSTER_URL: 'redis://coordinator:6379',
         RELAY_CLUSTER_LISTEN: 'tcp:4005:interface=127.0.0.1',
         RELAY_CLUSTER_ADVERTISE: '[fd00::7]:4006',
+        RELAY_CLUSTER_NETWORKS: '192.0.2.4',
         RELAY_CLUSTER_SECRET: 'a secret of many letters',
         RELAY_CLUSTER_TLS: 'true',
       }),
@@ -154,6 +155,7 @@ describe('the configuration', () => {
           url: 'redis://coordinator:6379',
           listen: tcp(4005, '127.0.0.1'),
           advertise: { host: 'fd00::7', port: 4006 },
+          networks: [{ kind: 'network', start: Uint8Array.of(192, 0, 2, 4), bits: 32 }],
           secret: 'a secret of many letters',
           tls: true,
         },
@@ -210,6 +212,7 @@ describe('an empty value', () => {
     // These mean nothing without a URL; with one they are looked at in cluster-config.test.ts.
     ['RELAY_CLUSTER_LISTEN', {}, DEFAULT_CONFIG],
     ['RELAY_CLUSTER_ADVERTISE', {}, DEFAULT_CONFIG],
+    ['RELAY_CLUSTER_NETWORKS', {}, DEFAULT_CONFIG],
     ['RELAY_CLUSTER_SECRET', {}, DEFAULT_CONFIG],
     ['RELAY_CLUSTER_TLS', {}, DEFAULT_CONFIG],
   ];

@@ -1,12 +1,16 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer } from 'node:net';
+import type { Server } from 'node:net';
 import { describe, test } from 'node:test';
+import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { freePort } from '../support/listening.ts';
-import { HostileRedis, honest } from '../support/hostile-redis.ts';
+import { HostileRedis, bulk, honest } from '../support/hostile-redis.ts';
 import type { Answer } from '../support/hostile-redis.ts';
 import { scrape } from '../support/metrics.ts';
 import { vitalsOf } from '../support/vitals.ts';
-import { StrickenRelay } from './stricken-relay.ts';
+import { StrickenRelay, pair, transfer } from './stricken-relay.ts';
 import { Bystander, reportAttack } from './support/bystander.ts';
 
 /** How long each attack lasts, in milliseconds: some reconnections of the relay. */
@@ -28,6 +32,9 @@ const ATTACKS: readonly (readonly [name: string, answer: ReturnType<Answer>])[] 
   ['an array without an end', { head: '*1000000000\r\n', piece: Buffer.from(':1\r\n'.repeat(16_384)) }],
   ['an array instead of a string', '*3\r\n$0\r\n\r\n:0\r\n*0\r\n'],
 ];
+
+/** What relays try a coordinator with. */
+const TEST_KEY = 'transit-relay:test';
 
 describe('a coordinator that is hostile', () => {
   test('costs the relay neither memory nor time, whatever it answers', async (context) => {
@@ -71,6 +78,63 @@ describe('a coordinator that is hostile', () => {
     await bystander.finish();
     await relay.stop();
   });
+
+  test('leads the relay to no address outside of RELAY_CLUSTER_NETWORKS, and its clients meet', async (context) => {
+    const redis = await HostileRedis.start(context);
+    let visits = 0;
+    const victim = createServer();
+    victim.on('connection', () => (visits += 1));
+
+    const port = await listeningAt(context, victim);
+    const statusPort = await freePort();
+    await using relay = await StrickenRelay.start({
+      RELAY_STATUS_LISTEN: `tcp:${statusPort}:interface=127.0.0.1`,
+      RELAY_CLUSTER_URL: redis.url,
+      RELAY_CLUSTER_LISTEN: 'tcp:0:interface=127.0.0.1',
+      RELAY_CLUSTER_SECRET: 'the secret of a cluster',
+      RELAY_CLUSTER_NETWORKS: '127.0.0.1 10.0.0.0/8',
+    });
+    const figure = async (series: string): Promise<number> =>
+      (await scrape(`http://127.0.0.1:${statusPort}`)).get(`transit_relay_${series}`) ?? NaN;
+    await upWithin(async () => (await figure('cluster_up')) === 1);
+    await using bystander = await Bystander.start({ port: relay.port });
+    const idle = await bystander.measure(1000);
+    const during = await bystander.measureWhile(async () => {
+      // All tokens are of a relay that is elsewhere; to take one over is allowed.
+      redis.answer = (command) =>
+        command[0] === 'SET' && command[1] !== TEST_KEY
+          ? bulk(`1 some-relay 127.0.0.2:${port}`)
+          : honest(command);
+      await sleep(ATTACK_MS);
+      redis.answer = honest;
+    });
+    reportAttack(context, 'coordinator: an address outside', idle, during, `${visits} connections there`);
+    assert.equal(visits, 0);
+    assert.ok((await figure('cluster_call_failures_total{kind="address"}')) > 0);
+    assert.equal(during.newPairsFailed, 0);
+    assert.ok(during.newPairs > 0);
+    await relay.says(/"failure":"address".*another relay could not be called/u);
+    await bystander.finish();
+    await relay.stop();
+  });
+
+  test('that writes addresses of another form is understood as no relay of this version', async (context) => {
+    const redis = await HostileRedis.start(context);
+    await using relay = await StrickenRelay.start({
+      RELAY_CLUSTER_URL: redis.url,
+      RELAY_CLUSTER_LISTEN: 'tcp:0:interface=127.0.0.1',
+      RELAY_CLUSTER_SECRET: 'the secret of a cluster',
+    });
+    await relay.says(/the coordinator answers/u);
+    for (const address of ['169.254.169.254', '0:4004', '2130706433:80', 'x\u0000y:1', '[::1:80', '%0a:80']) {
+      redis.answer = (command) =>
+        command[0] === 'SET' && command[1] !== TEST_KEY ? bulk(`1 some-relay ${address}`) : honest(command);
+      const [one, other] = await pair(relay.port);
+      await transfer([one, other], 1000);
+    }
+    assert.doesNotMatch(relay.log, /could not be called/u);
+    await relay.stop();
+  });
 });
 
 async function upWithin(isUp: () => Promise<boolean>): Promise<void> {
@@ -79,4 +143,13 @@ async function upWithin(isUp: () => Promise<boolean>): Promise<void> {
     assert.ok(performance.now() < deadline, 'the relay has not come back to the coordinator');
     await sleep(50);
   }
+}
+
+/** Lets it listen on an address of the loopback that is not 127.0.0.1. Returns the port. */
+async function listeningAt(context: TestContext, server: Server): Promise<number> {
+  server.listen(0, '127.0.0.2');
+  await once(server, 'listening');
+  context.after(() => server.close());
+  const address = server.address();
+  return typeof address === 'object' ? (address?.port ?? 0) : 0;
 }

@@ -4,11 +4,14 @@ import { greetingKey } from '../../src/cluster/greeting.ts';
 import { callRelay } from '../../src/cluster/link-call.ts';
 import { LinkDoor } from '../../src/cluster/link-door.ts';
 import { LinkTls } from '../../src/cluster/link-tls.ts';
+import { PeerNetworks } from '../../src/cluster/peer-networks.ts';
 import type { DataPlane } from '../../src/net/data-plane.ts';
 import type { Link } from '../../src/net/elsewhere.ts';
 import type { Wire } from '../../src/net/wire.ts';
 
 const SECRET = 'the secret of all relays in these tests';
+
+const LOOPBACK = new PeerNetworks([], '127.0.0.1');
 
 const NOTHING = new Uint8Array(0);
 
@@ -44,7 +47,8 @@ export function provenLinks(isEncrypted: boolean): Links {
   const key = greetingKey(SECRET);
   return {
     createServer: (plane, arrived, failed) =>
-      new LinkDoor({ plane, secret: SECRET, tls, arrived, failed }).createServer(),
-    call: (plane, host, port) => callRelay({ plane, key, tls, address: { host, port }, timeoutMs: 10_000 }),
+      new LinkDoor({ plane, secret: SECRET, tls, networks: LOOPBACK, arrived, failed }).createServer(),
+    call: (plane, host, port) =>
+      callRelay({ plane, key, tls, networks: LOOPBACK, address: { host, port }, timeoutMs: 10_000 }),
   };
 }

@@ -1,0 +1,58 @@
+import { lookup as resolve } from 'node:dns';
+import type { LookupAddress } from 'node:dns';
+import type { LookupFunction } from 'node:net';
+import { contains, parseCidrs } from '../net/trusted-proxies.ts';
+import type { Cidr } from '../net/trusted-proxies.ts';
+
+/**
+ * Addresses that no relay has: unspecified, link-local (where clouds have their metadata services), multicast, reserved. A
+ * coordinator that names one of them is broken or hostile.
+ */
+const NEVER = parseCidrs('0.0.0.0/8 169.254.0.0/16 224.0.0.0/4 240.0.0.0/4 ::/128 fe80::/10 ff00::/8');
+
+const LOOPBACK = parseCidrs('127.0.0.0/8 ::1/128');
+
+/** The other relay's address, or all addresses of its name, are not allowed. */
+export class PeerAddressError extends Error {
+  constructor() {
+    super('the address is not allowed');
+  }
+}
+
+/** Where other relays may be. The coordinator names their addresses, and is not believed without a check. */
+export class PeerNetworks {
+  readonly #networks: readonly Cidr[];
+  readonly #mayBeLoopback: boolean;
+
+  /**
+   * @param networks `RELAY_CLUSTER_NETWORKS`; empty: any that a relay can have
+   * @param ownHost where this relay is found. The others are on the loopback only where this one is.
+   */
+  constructor(networks: readonly Cidr[], ownHost: string) {
+    this.#networks = networks;
+    this.#mayBeLoopback = ownHost === 'localhost' || contains(LOOPBACK, ownHost);
+  }
+
+  /** Whether this relay may connect to an IP address. */
+  allows(address: string): boolean {
+    if (this.#networks.length > 0) return contains(this.#networks, address);
+    return !contains(NEVER, address) && (this.#mayBeLoopback || !contains(LOOPBACK, address));
+  }
+
+  /** Whether a connection from an IP address may be another relay's. Without `RELAY_CLUSTER_NETWORKS` it may come from anywhere. */
+  accepts(address: string): boolean {
+    return this.#networks.length === 0 || contains(this.#networks, address);
+  }
+
+  /** For `net.connect`: resolves a name, and keeps the addresses that are allowed. */
+  readonly lookup: LookupFunction = (hostname, options, callback) => {
+    resolve(hostname, { ...options, all: true }, (error, found) => {
+      const allowed: LookupAddress[] =
+        error === null ? found.filter(({ address }) => this.allows(address)) : [];
+      const [first] = allowed;
+      if (first === undefined) callback(error ?? new PeerAddressError(), '', 0);
+      else if (options.all === true) callback(null, allowed);
+      else callback(null, first.address, first.family);
+    });
+  };
+}

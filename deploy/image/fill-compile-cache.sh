@@ -15,7 +15,8 @@ export RELAY_LISTEN=tcp:4001 RELAY_WEBSOCKET_LISTEN=tcp:4002 RELAY_STATUS_LISTEN
 export RELAY_USAGE_DB="$scratch/usage.sqlite" RELAY_LOG_LEVEL=warn
 export SIDECAR_USAGE_DB="$scratch/usage.sqlite" SIDECAR_SNAPSHOT_DIR="$scratch/snapshots" SIDECAR_LOG_LEVEL=warn
 
-# run_once SCRIPT WORD...: starts it, waits until the first check succeeds, makes the other ones, ends it.
+# run_once SCRIPT WORD...: starts it, waits until the first check succeeds, makes the other ones, ends it. A program may be
+# stopped at any moment; the checks see that all of it has run.
 run_once() {
   script=$1
   first=$2
@@ -29,11 +30,11 @@ run_once() {
     sleep 0.5
   done
   for word in "$@"; do node src/healthcheck.ts "$word"; done
-  # It writes its part of the cache when it ends by itself.
+  # It writes its part of the cache when it ends by itself, and so do the processes that it has started.
   kill "$program"
   wait "$program"
 }
 
 run_once src/main.ts relay transfer
-run_once src/sidecar/main.ts sidecar
+run_once src/sidecar/main.ts snapshot sidecar
 rm -r "$scratch"

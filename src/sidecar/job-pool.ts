@@ -20,6 +20,9 @@ const HEAP_MIB = 128;
 /** A process without work is ended after this, in milliseconds; it has some 35 MB of its own. */
 const IDLE_MS = 30_000;
 
+/** How long `close` waits for an idle process that ends by itself, in milliseconds. */
+const LEAVE_MS = 1000;
+
 /** How long `close` waits for processes that it has killed, in milliseconds: the kernel may be waiting for a disk. */
 const CLOSE_MS = 2000;
 
@@ -120,11 +123,11 @@ export class JobPool implements JobRunner<keyof Jobs> {
     return promise.finally(() => signal?.removeEventListener('abort', abort));
   }
 
-  /** Drops what waits and kills what runs. Resolves when the processes are gone, or can't be waited for. */
+  /** Drops what waits and kills what runs; idle processes end by themselves. Resolves when the processes are gone, or can't be waited for. */
   async close(): Promise<void> {
     this.#closed = true;
     this.#startNext();
-    await Promise.all([...this.#processes].map((worker) => worker.kill(abortError())));
+    await Promise.all([...this.#processes].map((worker) => worker.end(abortError())));
   }
 
   #startNext(): void {
@@ -229,6 +232,16 @@ class JobProcess {
     }, CLOSE_MS);
     await this.#exited.promise;
     clearTimeout(leave);
+  }
+
+  /** Ends it in peace where it has nothing to do, else like `kill`. */
+  async end(error: Error): Promise<void> {
+    if (this.#order !== null) return this.kill(error);
+    clearTimeout(this.#timer);
+    if (!this.#isLeaving) this.#leave();
+    const late = setTimeout(() => void this.kill(error), LEAVE_MS);
+    await this.#exited.promise;
+    clearTimeout(late);
   }
 
   #answered(answer: JobAnswer<never>): void {

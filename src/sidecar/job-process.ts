@@ -28,5 +28,6 @@ async function answer({ name, task }: JobRequest): Promise<JobAnswer<unknown>> {
 for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP']) process.on(signal, () => undefined);
 process.on('disconnect', () => process.exit());
 process.on('message', (request: JobRequest) => {
-  void answer(request).then((said) => process.send?.(said));
+  // A parent that is gone is no fault: 'disconnect' follows.
+  void answer(request).then((said) => process.send?.(said, () => undefined));
 });

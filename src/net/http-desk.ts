@@ -18,7 +18,7 @@ const MAX_EARLY_BYTES = 16_384;
 
 /**
  * Connections that speak HTTP and have not become WebSocket clients. They cost up to `MAX_HEAD_BYTES + MAX_EARLY_BYTES` each, 24 MiB
- * together. A client whose head comes in one read is answered in that read and is never in anyone's way.
+ * together. A client whose head comes in one read is answered in that read, or in one of the next turns.
  */
 export const MAX_HTTP_CONNECTIONS = 1024;
 

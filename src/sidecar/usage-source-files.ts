@@ -50,7 +50,7 @@ export type Header = 'no database' | 'rollback journal' | 'write-ahead log';
 
 /**
  * Reads the header. Another process does it, since a process that closes a file loses all its locks on that
- * file: a database that SQLite has open in another of our threads would be without.
+ * file: a caller that has the same database open in SQLite would be without.
  *
  * @throws when the file can't be read
  */

@@ -55,7 +55,7 @@ interface Life {
 /**
  * The life of a process: its environment, its log, its signals, its exit code. Resolves when it runs, or will not.
  *
- * SIGTERM and SIGINT stop it, a second one at once; SIGHUP has it read anew what it can. A signal that comes during the start
+ * SIGTERM and SIGINT stop it, a second one at once; SIGHUP reloads what can be reloaded. A signal that comes during the start
  * is acted on when the start is over. Faults of the configuration and of the start go to standard error.
  */
 export async function runProgram<Config extends { readonly logLevel: LogLevel }>(

@@ -138,7 +138,7 @@ const NO_HARD_LINKS: ReadonlySet<string> = new Set(['EPERM', 'ENOSYS', 'ENOTSUP'
  */
 function unlinkOnClose(server: Server, path: string, identity: string | null): void {
   const close = server.close.bind(server);
-  // The event `close` comes when the last connection has ended, and the path has to be free as soon as nobody listens.
+  // The event `close` comes when the last connection has ended, and the path has to be free as soon as listening ends.
   server.close = (callback) => {
     // Once it is closed, its inode may be that of the next socket.
     if (server.listening && identity !== null && identityOf(path) === identity) unlinkSync(path);

@@ -86,7 +86,7 @@ export class SnapshotStore {
     return this.#taking;
   }
 
-  /** Breaks off what is being taken, and removes what is unfinished. What can't be removed goes with the next `open`. */
+  /** Aborts a running snapshot and removes its unfinished files. The next `open` removes those that are left. */
   async close(): Promise<void> {
     const taking = this.#taking?.catch(() => undefined);
     this.#abort.abort();

@@ -46,8 +46,7 @@ const KINDS: Readonly<Record<string, string>> = {
 /**
  * Whether `database` has the usage schema; false where it has no tables at all. It only reads.
  *
- * Only ordinary tables with ordinary columns count. What views, virtual tables and generated columns compute need not have
- * an end.
+ * Only ordinary tables with ordinary columns count. Views, virtual tables and generated columns can compute forever.
  *
  * @throws SchemaError for a database of something else, or of another version
  * @throws SqliteError when it can't be read

@@ -20,6 +20,10 @@ const ATTACKS: Readonly<Record<string, (port: number, count: number, seconds: nu
 /** Records of one byte that all pairs send together: as many as the kernel takes before the relay reads the first. */
 const RECORDS = 200_000;
 
+const PAIRS_AT_ONCE = 10;
+
+const CHUNK = Buffer.alloc(262_144);
+
 /** TLS over a stream whose ciphertext can be collected. */
 interface Client {
   readonly secured: TLSSocket;
@@ -73,27 +77,37 @@ async function oneByteRecords(port: number, count: number, seconds: number): Pro
   return 2 * count;
 }
 
-/** The receivers of these pairs do not read. */
+/** Neither client of these pairs reads, and each sends all that the relay and the kernels take. */
 async function stalledPairs(port: number, count: number, seconds: number): Promise<number> {
-  const chunk = Buffer.alloc(262_144);
-  for (let index = 0; index < count; index += 1) {
-    const token = newToken();
-    const [sender, receiver] = [await dialPlain(port), await dialPlain(port)];
-    const met = [sender, receiver].map((socket) => once(socket, 'data'));
-    sender.write(handshake(token, SIDE_A));
-    receiver.write(handshake(token, SIDE_B));
-    await Promise.all(met);
-    receiver.pause();
-    const pump = (): void => {
-      while (sender.write(chunk));
-    };
-    sender.on('drain', pump);
-    pump();
-  }
+  let left = count;
+  const openSome = async (): Promise<void> => {
+    while (left > 0) {
+      left -= 1;
+      await openStalledPair(port);
+    }
+  };
+  await Promise.all(Array.from({ length: PAIRS_AT_ONCE }, openSome));
   await sleep(2000);
   say('ready');
   await sleep(seconds * 1000);
   return 2 * count;
+}
+
+async function openStalledPair(port: number): Promise<void> {
+  const token = newToken();
+  const sockets = await Promise.all([dialPlain(port), dialPlain(port)]);
+  const met = sockets.map((socket) => once(socket, 'data'));
+  for (const [index, socket] of sockets.entries())
+    socket.write(handshake(token, index === 0 ? SIDE_A : SIDE_B));
+  await Promise.all(met);
+  for (const socket of sockets) {
+    socket.pause();
+    const pump = (): void => {
+      while (socket.write(CHUNK));
+    };
+    socket.on('drain', pump);
+    pump();
+  }
 }
 
 async function dialPlain(port: number): Promise<TLSSocket> {

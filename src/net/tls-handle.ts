@@ -16,6 +16,12 @@ import type { Handles } from './handle.ts';
 /** The largest piece of plaintext that OpenSSL hands out: one record (RFC 8446, 5.1). */
 const RECORD_BYTES = 16_384;
 
+/**
+ * Plaintext of one write to `TLSWrap`, in bytes. `TLSWrap` keeps buffers as large as its largest writes until the connection closes: with
+ * writes of 512 KiB, a stalled connection needs 350 KiB more. Smaller pieces cost CPU time: 10 percent with 32 KiB.
+ */
+const PIECE_BYTES = 65_536;
+
 /** A key that both ends know (RFC 8446, 4.2.11), and its public name. */
 export interface PreSharedKey {
   readonly identity: string;
@@ -50,14 +56,18 @@ export class TlsHandle {
   /** A write of ciphertext that `TLSWrap` has not been told the end of. */
   #unfinished: object | null = null;
   #isWriting = false;
+  /** Ciphertext of the pieces of one write, which are sent together. Null: it is sent at once. */
+  #gathered: Uint8Array[] | null = null;
+  readonly #callbacks: TlsCallbacks;
 
   constructor(bindings: TlsBindings, options: TlsOptions, callbacks: TlsCallbacks) {
     this.#bindings = bindings;
+    this.#callbacks = callbacks;
     const stream = bindings.createStream();
     // Ciphertext is taken at once: a connection that can't send it holds it in its own buffer.
     stream.onwrite = (request, parts) => {
-      if (this.#isOpen) callbacks.onCiphertext(parts);
-      for (const part of parts) free(part);
+      if (this.#gathered === null) this.#handOn(parts);
+      else this.#gathered.push(...parts);
       this.#unfinished = request;
       return 0;
     };
@@ -106,12 +116,17 @@ export class TlsHandle {
    * is the caller's again. Returns false where OpenSSL did not take it; the connection is of no use then.
    */
   write(plaintext: Uint8Array): boolean {
-    if (this.#isWriting) return false;
-    this.#isWriting = true;
-    this.#bindings.handles.write(this.#wrap, plaintext, () => {
-      this.#isWriting = false;
-    });
-    this.#finishWrites();
+    const gathered: Uint8Array[] = [];
+    this.#gathered = gathered;
+    for (let at = 0; at < plaintext.length && !this.#isWriting; at += PIECE_BYTES) {
+      this.#isWriting = true;
+      this.#bindings.handles.write(this.#wrap, plaintext.subarray(at, at + PIECE_BYTES), (worked) => {
+        this.#isWriting = !worked;
+      });
+      this.#finishWrites();
+    }
+    this.#gathered = null;
+    if (gathered.length > 0) this.#handOn(gathered);
     return !this.#isWriting;
   }
 
@@ -139,6 +154,11 @@ export class TlsHandle {
       this.#unfinished = null;
       this.#stream.finishWrite(request, 0);
     }
+  }
+
+  #handOn(parts: readonly Uint8Array[]): void {
+    if (this.#isOpen) this.#callbacks.onCiphertext(parts);
+    for (const part of parts) free(part);
   }
 }
 

@@ -15,8 +15,8 @@ const BASE_BYTES = 128 * 2 ** 20;
  */
 export const CONNECTION_BYTES = 28 * 1024;
 
-/** The same where a connection may use TLS. In bytes. */
-export const TLS_CONNECTION_BYTES = 64 * 1024;
+/** The same where a connection may use TLS: a stalled pair, 101 KiB for each connection. In bytes. */
+export const TLS_CONNECTION_BYTES = 120 * 1024;
 
 /** However small the memory is, the relay is of use to some clients. */
 const FEWEST_CONNECTIONS = 100;

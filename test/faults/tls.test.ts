@@ -90,6 +90,7 @@ describe('hostile TLS clients', () => {
       );
       assert.equal(group.kills, 0, 'the relay was killed for want of memory');
       assert.equal(figures.get('transit_relay_connections_open'), 2 * pairs);
+      assert.ok(!relay.log.includes('falls back to standard streams'), relay.log);
       assert.ok(held > 0, 'what is held for TLS clients is counted');
       // The smallest read for each direction, beside the budget.
       assert.ok(held <= bufferBytes + 2 * pairs * 20 * 1024, `${held} bytes are held`);

@@ -110,8 +110,8 @@ describe('the room for clients', () => {
       roomOf({ ...DEFAULTS, ...limits }, { ...MUCH, ...resources }, { ...ALONE, hasTls: true })
         .maxConnections;
     assert.deepEqual([room({}, {}), room({}, { descriptors: 1024 })], [8192, 896]);
-    // 320 MiB for connections, of 64 KiB each.
-    assert.equal(room({}, { memoryBytes: 512 * MiB }), 5120);
+    // 320 MiB for connections, of 120 KiB each.
+    assert.equal(room({}, { memoryBytes: 512 * MiB }), 2730);
     assert.equal(room({ maxConnections: 20_000 }, {}), 20_000);
   });
 

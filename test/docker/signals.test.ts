@@ -73,8 +73,8 @@ describe('the container', { skip: withoutDocker, concurrency: true }, () => {
     await using house = new DockerHouse();
     const relay = await house.relay(image, '--restart=on-failure');
     await relay.exec('sh', '-c', 'kill -KILL "$(cat /proc/1/task/1/children)"');
-    // A health check may come before the kill.
-    await relay.undergoes(/start\n(?:health_status: healthy\n)?die\nstart\n/u);
+    // Health checks may come before the kill, and fail on a busy machine.
+    await relay.undergoes(/start\n(?:health_status: \w+\n)*die\nstart\n/u);
     await relay.says(new RegExp(`${LISTENING.source}[^]*${LISTENING.source}`, 'u'));
     equal(await relay.inspect('{{.RestartCount}}'), '1');
   });

@@ -59,7 +59,7 @@ describe('the room for clients of a relay', () => {
     assert.deepEqual(logOf({}, { memory }), [
       {
         level: 'info',
-        maxConnections: 11_702,
+        maxConnections: 16_384,
         maxWaiting: 5851,
         follows: 'memory',
         openFiles: 1_048_576,
@@ -87,10 +87,10 @@ describe('the room for clients of a relay', () => {
         .filter(({ level }) => level === 'warn')
         .map(({ asked, fits, msg }) => [asked, fits, String(msg).slice(0, 31)]);
     assert.deepEqual(warnings({}), []);
-    assert.deepEqual(warnings({ RELAY_MAX_CONNECTIONS: '2340' }), []);
+    assert.deepEqual(warnings({ RELAY_MAX_CONNECTIONS: '3276' }), []);
     const tooMany = 'RELAY_MAX_CONNECTIONS is more t';
-    assert.deepEqual(warnings({ RELAY_MAX_CONNECTIONS: '2341' }), [[2341, 2340, tooMany]]);
-    assert.deepEqual(warnings({ RELAY_MAX_CONNECTIONS: '' }), [[1_048_448, 2340, tooMany]]);
+    assert.deepEqual(warnings({ RELAY_MAX_CONNECTIONS: '3277' }), [[3277, 3276, tooMany]]);
+    assert.deepEqual(warnings({ RELAY_MAX_CONNECTIONS: '' }), [[1_048_448, 3276, tooMany]]);
     const tooLarge = 'RELAY_BUFFER_MEMORY does not fi';
     assert.deepEqual(warnings({ RELAY_BUFFER_MEMORY: '126MiB' }), [[undefined, undefined, tooLarge]]);
     assert.deepEqual(warnings({ RELAY_BUFFER_MEMORY: '125MiB' }), []);

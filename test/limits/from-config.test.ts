@@ -45,10 +45,10 @@ describe('the room for clients', () => {
       { maxConnections: 65_536, maxWaiting: 32_768, fits: 1_048_448, follows: 'default' },
     ],
     [
-      'the memory is what there is least of: it holds 832 MiB of connections, of 28 KiB each',
+      'the memory is what there is least of: it holds 832 MiB of connections, of 20 KiB each',
       {},
       { memoryBytes: 1024 * MiB },
-      { maxConnections: 30_427, maxWaiting: 15_214, fits: 1_048_448, follows: 'memory' },
+      { maxConnections: 42_598, maxWaiting: 21_299, fits: 1_048_448, follows: 'memory' },
     ],
     [
       'buffers may take all of the memory: the fewest connections there may be',
@@ -119,7 +119,7 @@ describe('the room for clients', () => {
     const needs = { hasTls: false, isInGroup: true };
     const room = roomOf(DEFAULTS, { ...MUCH, descriptors: 1024 }, needs);
     assert.deepEqual(room, { maxConnections: 400, maxWaiting: 200, fits: 400, follows: 'file descriptors' });
-    assert.equal(roomOf(DEFAULTS, { ...MUCH, memoryBytes: 1024 * MiB }, needs).maxConnections, 15_213);
+    assert.equal(roomOf(DEFAULTS, { ...MUCH, memoryBytes: 1024 * MiB }, needs).maxConnections, 21_299);
   });
 });
 

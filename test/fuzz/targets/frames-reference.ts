@@ -6,7 +6,6 @@ export interface Events {
   pongs: number;
   end: string | null;
   /** Those whose header was whole and good. */
-  frames: number;
 }
 
 /**
@@ -14,7 +13,7 @@ export interface Events {
  * whatever the pieces were. Payload counts as it comes; a control frame when it is whole.
  */
 export function expectedEvents(input: Buffer): Events {
-  const events: Events = { messages: [''], pings: [], pongs: 0, end: null, frames: 0 };
+  const events: Events = { messages: [''], pings: [], pongs: 0, end: null };
   let isInside = false;
   for (let at = 0; at + 2 <= input.length && events.end === null;) {
     const header = readHeader(input, at, isInside);
@@ -23,7 +22,6 @@ export function expectedEvents(input: Buffer): Events {
       events.end = header;
       break;
     }
-    events.frames += 1;
     const { opcode, isFinal, start, length, key } = header;
     const masked = input.subarray(start, start + Math.min(length, input.length));
     const payload = Array.from(masked, (byte, index) =>

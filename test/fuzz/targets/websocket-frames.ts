@@ -12,14 +12,17 @@ const KEY = '\x37\xfa\x21\x3d';
 
 /** What a decoder tells, and that it tells nothing after the end. */
 class Listener implements FrameHandler {
-  readonly events: Events = { messages: [''], pings: [], pongs: 0, end: null, frames: 0 };
+  readonly events: Events = { messages: [''], pings: [], pongs: 0, end: null };
   readonly #apart: boolean;
+  /** Frames that the decoder may read at once. */
+  readonly #maxFrames: number;
   /** Bytes that came, and payload that was told: one can't be more than the other. */
   #came = 0;
   #told = 0;
 
-  constructor(apart: boolean) {
+  constructor(apart: boolean, maxFrames: number) {
     this.#apart = apart;
+    this.#maxFrames = maxFrames;
   }
 
   feed(decoder: FrameDecoder, bytes: Uint8Array): void {
@@ -28,7 +31,12 @@ class Listener implements FrameHandler {
     const copy = Buffer.alloc(start + bytes.length).subarray(start);
     copy.set(bytes);
     this.#came += copy.length;
-    this.events.frames += decoder.push(copy);
+    let rest: Uint8Array = copy;
+    while (rest.length > 0) {
+      const taken = decoder.push(rest, this.#maxFrames);
+      expectTrue(taken > 0 && taken <= rest.length, 'no progress');
+      rest = rest.subarray(taken);
+    }
     // Whoever still looks at it sees rubbish.
     copy.fill(0xa5);
   }
@@ -76,10 +84,11 @@ class Listener implements FrameHandler {
   }
 }
 
-const MODES: readonly (readonly [apart: boolean, how: Unmask])[] = [
-  [true, unmask],
-  [false, unmask],
-  [false, unmaskInScript],
+const MODES: readonly (readonly [apart: boolean, how: Unmask, maxFrames: number])[] = [
+  [true, unmask, Infinity],
+  [true, unmask, 1],
+  [false, unmask, 2],
+  [false, unmaskInScript, Infinity],
 ];
 
 const DICTIONARY: Choices<string> = [
@@ -151,9 +160,9 @@ export const websocketFrames: Target = {
 
   check(input, dice) {
     const expected = expectedEvents(input);
-    for (const [apart, how] of MODES) {
+    for (const [apart, how, maxFrames] of MODES) {
       for (const chunks of splitsOf(input, dice)) {
-        const listener = new Listener(apart);
+        const listener = new Listener(apart, maxFrames);
         const decoder = new FrameDecoder(listener, how);
         decoder.keepMessagesApart = apart;
         for (const chunk of chunks) listener.feed(decoder, chunk);

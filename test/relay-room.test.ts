@@ -60,13 +60,13 @@ describe('the room for clients of a relay', () => {
       {
         level: 'info',
         maxConnections: 16_384,
-        maxWaiting: 5851,
+        maxWaiting: 8192,
         follows: 'memory',
         openFiles: 1_048_576,
         bufferBytes: 64 * MiB,
         memoryBytes: 512 * MiB,
         memory: 'container',
-        bytesPerConnection: 28_672,
+        bytesPerConnection: 20_480,
         msg: 'room for clients',
       },
     ]);
@@ -92,7 +92,7 @@ describe('the room for clients of a relay', () => {
     assert.deepEqual(warnings({ RELAY_MAX_CONNECTIONS: '3277' }), [[3277, 3276, tooMany]]);
     assert.deepEqual(warnings({ RELAY_MAX_CONNECTIONS: '' }), [[1_048_448, 3276, tooMany]]);
     const tooLarge = 'RELAY_BUFFER_MEMORY does not fi';
-    assert.deepEqual(warnings({ RELAY_BUFFER_MEMORY: '126MiB' }), [[undefined, undefined, tooLarge]]);
-    assert.deepEqual(warnings({ RELAY_BUFFER_MEMORY: '125MiB' }), []);
+    assert.deepEqual(warnings({ RELAY_BUFFER_MEMORY: '127MiB' }), [[undefined, undefined, tooLarge]]);
+    assert.deepEqual(warnings({ RELAY_BUFFER_MEMORY: '126MiB' }), []);
   });
 });

@@ -32,6 +32,7 @@ describe('the metrics of what fails', () => {
     await say('please relay', true);
     await say('please relay', false);
     await say('GET / HTTP/1.1\r\nHost: x\r\n\r\n', false);
+    await say('OPTIONS / HTTP/1.1\r\nHost: x\r\n\r\n', false);
     await say('GET / HTTP/1.1\r\nHost:', false);
     await say('nonsense\n', false);
     await say('x'.repeat(5000), false);
@@ -44,6 +45,7 @@ describe('the metrics of what fails', () => {
     text.send('text');
     await once(text, 'close');
     // These do not fail.
+    await say('HEAD /healthz HTTP/1.0\r\n\r\n', false);
     const lonely = await relay.connect('tcp');
     await lonely.send(handshake(newToken(), SIDE_A));
     await figureIs(relay, 'connections_waiting', 1);
@@ -55,7 +57,7 @@ describe('the metrics of what fails', () => {
       // One said nothing, one said half of its line, one asked to become a WebSocket client and left.
       '{kind="left"}': 3,
       '{kind="timeout"}': 2,
-      '{kind="http"}': 1,
+      '{kind="http"}': 2,
       '{kind="bad_line"}': 1,
       '{kind="overlong_line"}': 1,
       '{kind="early_bytes"}': 1,

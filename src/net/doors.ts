@@ -43,6 +43,7 @@ export class Doors {
     this.#desk = new HttpDesk({
       proxies,
       comesFrom: (arrival, address) => reception.comesFrom(arrival, address),
+      isDraining: () => reception.isStopping,
       left: (arrival) => reception.left(arrival),
       upgraded: (wire, arrival, firstBytes) => {
         const peer = new WebSocketPeer(wire, { pingIntervalMs, backlog });

@@ -1,3 +1,4 @@
+import { METHODS } from 'node:http';
 import { parseProxyHeader } from '../protocol/proxy-header.ts';
 import type { Arrival, ArrivalOwner } from './arrival.ts';
 import type { TrustedProxies } from './trusted-proxies.ts';
@@ -23,11 +24,16 @@ export interface Rooms {
 /** The first byte of a TLS record that opens a handshake (RFC 8446, 5.1). */
 const TLS_HANDSHAKE = 0x16;
 
-/** What HTTP clients of any use to us begin with. */
-const GET = new TextEncoder().encode('GET ');
+/** Methods are upper case. */
+const UPPER_CASE_Z = 0x5a;
+
+const encoder = new TextEncoder();
+
+/** The first words of HTTP clients. `PRI` opens HTTP/2 (RFC 9113, section 3.4) and is answered with 400. */
+const HTTP_METHODS = [...METHODS, 'PRI'].map((method) => encoder.encode(`${method} `));
 
 /** What raw clients are told for which there is no place. */
-const BUSY = new TextEncoder().encode('busy\n');
+const BUSY = encoder.encode('busy\n');
 
 /**
  * A connection that has not shown what it is. Its first bytes tell, and no kind of client waits for the relay to speak first.
@@ -130,16 +136,17 @@ export class Entrance implements WireHandler, ArrivalOwner {
 
   #direct(head: Uint8Array): void {
     const { raw, tls } = this.#rooms;
+    const isHttp = raw === null || startsWithMethod(head);
     if (head.length === 0) {
       this.#head = NOTHING;
     } else if (tls !== null && !this.#isInsideTls && head[0] === TLS_HANDSHAKE) {
       this.#arrival.failure = 'tls';
       const inside = tls.wrap(this.#wire, head, this.#address ?? this.#wire.ends?.remote ?? null);
       new Entrance(inside, this.#arrival, this.#rooms, true).start();
-    } else if (raw === null || startsWithGet(head)) {
+    } else if (raw === null || isHttp === true) {
       this.#arrival.failure = 'http';
       this.#rooms.http(this.#wire, this.#arrival, head);
-    } else if (mayBecomeGet(head)) {
+    } else if (isHttp === null) {
       this.#keep(head);
     } else {
       raw(this.#wire, this.#arrival).onBytes(head);
@@ -163,10 +170,12 @@ export function turnAway(wire: Wire, isRaw: boolean): void {
   wire.destroy();
 }
 
-function startsWithGet(bytes: Uint8Array): boolean {
-  return bytes.length >= GET.length && mayBecomeGet(bytes);
-}
-
-function mayBecomeGet(bytes: Uint8Array): boolean {
-  return GET.subarray(0, bytes.length).every((byte, index) => byte === bytes[index]);
+/** Whether these bytes begin with an HTTP method and a space. Null: they are the beginning of one. */
+function startsWithMethod(bytes: Uint8Array): boolean | null {
+  if ((bytes[0] ?? 0) > UPPER_CASE_Z) return false;
+  const method = HTTP_METHODS.find((one) =>
+    bytes.subarray(0, one.length).every((byte, at) => byte === one[at]),
+  );
+  if (method === undefined) return false;
+  return bytes.length >= method.length ? true : null;
 }

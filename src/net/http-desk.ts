@@ -1,7 +1,7 @@
 import { createServer } from 'node:http';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { WebSocket, WebSocketServer } from 'ws';
-import { HttpHead } from '../protocol/http-head.ts';
+import { EMPTY_CHUNKED_BODY, HttpHead, withoutChunkedBody } from '../protocol/http-head.ts';
 import type { Arrival, ArrivalOwner } from './arrival.ts';
 import { Linger } from './linger.ts';
 import type { TrustedProxies } from './trusted-proxies.ts';
@@ -28,6 +28,11 @@ const REQUESTS_PER_TURN = 64;
 /** How long an answered connection may leave its own end open, in milliseconds. Five seconds are what nginx allows. */
 const LINGER_MS = 5000;
 
+const ALLOWED_METHODS = 'GET, HEAD';
+
+/** Node has no response object for this method. */
+const CONNECT_REJECTED = `HTTP/1.1 405 Method Not Allowed\r\nallow: ${ALLOWED_METHODS}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n`;
+
 const encoder = new TextEncoder();
 
 /**
@@ -47,12 +52,14 @@ export interface HttpDeskOptions {
   /** A WebSocket client is ready. What has been read of it already is `firstBytes`, in memory of the caller. */
   readonly upgraded: (wire: Wire, arrival: Arrival, firstBytes: Uint8Array) => void;
   readonly comesFrom: (arrival: Arrival, address: string) => void;
+  /** Whether the relay drains: health checks are answered with 503. */
+  readonly isDraining: () => boolean;
   /** It is gone, and no WebSocket client has become of it. */
   readonly left: (arrival: Arrival) => void;
 }
 
 /**
- * Talks HTTP with connections for as long as it takes to make WebSocket clients of them, or to tell a browser where it is.
+ * Talks HTTP with connections for as long as it takes to make WebSocket clients of them, or to answer browsers and monitors.
  *
  * A connection makes one request. Its head is gathered here, and Node's HTTP server gets exactly that; what follows goes to the WebSocket
  * client, or is discarded. So a client can have one request parsed and no more.
@@ -79,11 +86,15 @@ export class HttpDesk {
   constructor(options: HttpDeskOptions) {
     this.#options = options;
     // It listens nowhere. Connections are given to it, and their time is limited elsewhere.
-    this.#server = createServer(answer);
+    this.#server = createServer({ shouldUpgradeCallback: isWebSocketUpgrade }, (request, response) =>
+      this.#respond(request, response),
+    );
+    this.#server.on('connect', (_request, stream) => stream.end(CONNECT_REJECTED));
     this.#server.on('upgrade', (request, stream, head) => {
       const connection = this.#answering;
-      // Newer Nodes put a stream of their own around a connection whose upgrade has a body. No client of ours sends one.
-      if (connection === null || connection.hasTooManyEarlyBytes || !(stream instanceof WireStream)) return;
+      // Newer Nodes put a stream of their own around a connection whose upgrade has a body.
+      if (connection === null || !connection.isUpgradable || !(stream instanceof WireStream)) return;
+      if (hasBody(request)) return;
       this.#identify(request, connection);
       this.#upgrader.handleUpgrade(request, stream, head, () => connection.release());
     });
@@ -146,6 +157,13 @@ export class HttpDesk {
     connection.finish();
   }
 
+  #respond(request: IncomingMessage, response: ServerResponse): void {
+    const isDraining = this.#options.isDraining();
+    // Health checks are no failed handshakes.
+    if (answer(request, response, isDraining) === 'health' && this.#answering !== null)
+      this.#answering.arrival.failure = null;
+  }
+
   #identify(request: IncomingMessage, { arrival, wire }: HttpConnection): void {
     const { proxies, comesFrom } = this.#options;
     const peer = wire.ends?.remote ?? null;
@@ -171,10 +189,10 @@ interface HttpConnectionEvents {
 }
 
 /**
- * - `head`: its request is not whole; - `ready`: it is; - `answering`: Node's HTTP server has it; - `lingering`: it has its answer and a
- * FIN; - `gone`: closed, or a WebSocket client
+ * - `head`: its request is not whole; - `body`: it is an upgrade whose body has to be empty and is not whole; - `ready`: it is whole
+ * - `answering`: Node's HTTP server has it; - `lingering`: it has its answer and a FIN; - `gone`: closed, or a WebSocket client
  */
-type HttpState = 'head' | 'ready' | 'answering' | 'lingering' | 'gone';
+type HttpState = 'head' | 'body' | 'ready' | 'answering' | 'lingering' | 'gone';
 
 /** A connection from the first byte of its HTTP request until it is a WebSocket client or closed. */
 class HttpConnection implements WireHandler, ArrivalOwner {
@@ -185,6 +203,9 @@ class HttpConnection implements WireHandler, ArrivalOwner {
   #state: HttpState = 'head';
   #request: Uint8Array = NOTHING;
   #earlyBytes: Uint8Array = NOTHING;
+  /** Bytes of `EMPTY_CHUNKED_BODY` that have come. */
+  #bodyBytes = 0;
+  #hasChunks = false;
   #linger: Linger | null = null;
 
   constructor(wire: Wire, arrival: Arrival, events: HttpConnectionEvents) {
@@ -193,8 +214,9 @@ class HttpConnection implements WireHandler, ArrivalOwner {
     this.#events = events;
   }
 
-  get hasTooManyEarlyBytes(): boolean {
-    return this.#earlyBytes.length > MAX_EARLY_BYTES;
+  /** Its chunked body was empty, and not too many bytes came behind the request. */
+  get isUpgradable(): boolean {
+    return !this.#hasChunks && this.#earlyBytes.length <= MAX_EARLY_BYTES;
   }
 
   start(firstBytes: Uint8Array): void {
@@ -259,17 +281,36 @@ class HttpConnection implements WireHandler, ArrivalOwner {
 
   onBytes(bytes: Uint8Array): void {
     if (this.#state === 'lingering') this.#linger?.discarded(bytes.length);
-    if (this.#state !== 'head') return;
+    else if (this.#state === 'head') this.#takeHead(bytes);
+    else if (this.#state === 'body') this.#takeBody(bytes);
+  }
+
+  #takeHead(bytes: Uint8Array): void {
     const progress = this.#head.add(bytes);
     if (progress.kind === 'complete') {
-      this.#state = 'ready';
-      this.#request = progress.head;
-      this.#earlyBytes = progress.rest;
-      this.#events.ready(this);
+      const upgrade = withoutChunkedBody(progress.head);
+      this.#request = upgrade ?? progress.head;
+      if (upgrade === null) this.#becomeReady(progress.rest);
+      else this.#takeBody(progress.rest);
     } else if (progress.kind === 'too-large') {
       this.reject('431 Request Header Fields Too Large');
       this.finish();
     }
+  }
+
+  #takeBody(bytes: Uint8Array): void {
+    const rest = EMPTY_CHUNKED_BODY.subarray(this.#bodyBytes);
+    const more = bytes.subarray(0, rest.length);
+    this.#hasChunks = more.some((byte, at) => byte !== rest[at]);
+    this.#bodyBytes += more.length;
+    if (this.#hasChunks || more.length === rest.length) this.#becomeReady(bytes.subarray(more.length));
+    else this.#state = 'body';
+  }
+
+  #becomeReady(earlyBytes: Uint8Array): void {
+    this.#state = 'ready';
+    this.#earlyBytes = earlyBytes;
+    this.#events.ready(this);
   }
 
   onDrain(): void {
@@ -277,7 +318,7 @@ class HttpConnection implements WireHandler, ArrivalOwner {
   }
 
   onEnd(): void {
-    if (this.#state === 'head') this.#close();
+    if (this.#state === 'head' || this.#state === 'body') this.#close();
   }
 
   onLost(): void {
@@ -302,18 +343,55 @@ class HttpConnection implements WireHandler, ArrivalOwner {
   }
 }
 
-/** Whoever asks for a page gets one; everything else should have been an upgrade. */
-function answer(request: IncomingMessage, response: ServerResponse): void {
+/** Other upgrades (`h2c` of Java clients and curl, for instance) are ignored, as RFC 9110, section 7.8, allows. */
+function isWebSocketUpgrade({ headers }: IncomingMessage): boolean {
+  return headers.upgrade?.toLowerCase() === 'websocket';
+}
+
+function hasBody({ headers }: IncomingMessage): boolean {
+  const { 'content-length': length = '0', 'transfer-encoding': coding } = headers;
+  return Number(length) !== 0 || coding !== undefined;
+}
+
+/**
+ * Answers a request that is no upgrade: health checks, and a page for browsers or a line for others. A WebSocket client whose upgrade was
+ * lost on the way, by a proxy for instance, gets 426, and so does everything else outside of `/`.
+ */
+function answer(request: IncomingMessage, response: ServerResponse, isDraining: boolean): 'health' | 'other' {
   request.resume();
-  const wantsPage = request.headers.accept?.includes('text/html') === true;
-  response.writeHead(wantsPage ? 200 : 426, {
-    'content-type': wantsPage ? 'text/html; charset=utf-8' : 'text/plain; charset=utf-8',
+  const { method, headers } = request;
+  const [path = ''] = (request.url ?? '').split('?', 1);
+  if (method !== 'GET' && method !== 'HEAD') {
+    send(response, 405, 'text/plain', 'method not allowed\n', { allow: ALLOWED_METHODS });
+  } else if (path === '/healthz') {
+    send(response, isDraining ? 503 : 200, 'text/plain', isDraining ? 'the relay is stopping\n' : 'ok\n');
+    return 'health';
+  } else if (headers.accept?.includes('text/html') === true) {
+    send(response, 200, 'text/html', WELCOME.html);
+  } else if (path === '/' && headers['sec-websocket-key'] === undefined) {
+    send(response, 200, 'text/plain', WELCOME.text);
+  } else {
+    send(response, 426, 'text/plain', WELCOME.text, { upgrade: 'websocket' });
+  }
+  return 'other';
+}
+
+function send(
+  response: ServerResponse,
+  status: number,
+  type: string,
+  body: string,
+  headers: Readonly<Record<string, string>> = {},
+): void {
+  response.writeHead(status, {
+    'content-type': `${type}; charset=utf-8`,
+    'content-length': Buffer.byteLength(body),
     'content-security-policy': "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
     'x-content-type-options': 'nosniff',
     'referrer-policy': 'no-referrer',
     'cache-control': 'no-store',
     connection: 'close',
-    ...(wantsPage ? {} : { upgrade: 'websocket' }),
+    ...headers,
   });
-  response.end(wantsPage ? WELCOME.html : WELCOME.text);
+  response.end(body);
 }

@@ -60,6 +60,31 @@ export class HttpHead {
   }
 }
 
+/** The chunked body of a request that has none (RFC 9112, section 7.1). */
+export const EMPTY_CHUNKED_BODY: Uint8Array = Uint8Array.of(0x30, CR, LF, CR, LF);
+
+/** The line that announces a chunked body, unless the line behind it continues it. */
+const CHUNKED = /\ntransfer-encoding:[ \t]*chunked[ \t]*\r?\n(?![ \t])/iu;
+
+const WEBSOCKET_UPGRADE = /\nupgrade:[ \t]*websocket[ \t]*\r?\n/iu;
+
+/**
+ * The head of a WebSocket upgrade without the line that announces a chunked body. Null: it is no such head. Parsers answer an upgrade
+ * before they read its body, so that the caller has to read it first.
+ */
+export function withoutChunkedBody(head: Uint8Array): Uint8Array | null {
+  let text = '';
+  for (const byte of head) text += String.fromCharCode(byte);
+  if (!WEBSOCKET_UPGRADE.test(text)) return null;
+  const line = CHUNKED.exec(text);
+  if (line === null) return null;
+  const [from, to] = [line.index + 1, line.index + line[0].length];
+  const rest = new Uint8Array(head.length - (to - from));
+  rest.set(head.subarray(0, from));
+  rest.set(head.subarray(to), from);
+  return rest;
+}
+
 function lengthOfEmptyLines(bytes: Uint8Array): number {
   let length = 0;
   while (bytes[length] === CR || bytes[length] === LF) length += 1;

@@ -71,7 +71,8 @@ export function oneClientSuite({ name, open, isPassedOn }: OneClientSuiteOptions
         `please relay ${newToken()}\r\n`,
         '\n',
         'GET\n',
-        'POST / HTTP/1.1\r\n\r\n',
+        `Please relay ${newToken()}\n`,
+        'POST\n',
       ]) {
         test(`hears "bad handshake" for ${JSON.stringify(line.slice(0, 24))} and is closed`, async () => {
           const client = await place.connect(transport);

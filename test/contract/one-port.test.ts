@@ -8,8 +8,9 @@ import { buffer, text } from 'node:stream/consumers';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { connect as connectTls } from 'node:tls';
-import { randomBytesOf } from '../support/bytes.ts';
-import { UPGRADE } from '../support/frames.ts';
+import { TrustedProxies, parseCidrs } from '../../src/net/trusted-proxies.ts';
+import { SIDE_A, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
+import { UPGRADE, encodeFrame } from '../support/frames.ts';
 import { House } from '../support/house.ts';
 import type { HouseOptions } from '../support/house.ts';
 import { until } from '../support/scratch.ts';
@@ -171,13 +172,100 @@ describe('a browser that comes to a port for clients', () => {
       assert.deepEqual(house.endings, []);
     });
   }
+});
 
-  test('is told to upgrade where it asks for no page', async (context) => {
+/** Requests of monitors, load balancers and other HTTP clients, and the status of each answer. */
+const MONITORS: readonly (readonly [request: string, status: number])[] = [
+  ['GET / HTTP/1.0\r\n\r\n', 200],
+  ['HEAD / HTTP/1.1\r\nHost: r\r\nAccept: */*\r\n\r\n', 200],
+  ['GET /healthz HTTP/1.1\r\nHost: r\r\nUser-Agent: kube-probe/1.33\r\n\r\n', 200],
+  ['HEAD /healthz HTTP/1.0\r\n\r\n', 200],
+  ...['OPTIONS', 'POST', 'PUT', 'PATCH', 'DELETE', 'TRACE', 'PROPFIND'].map(
+    (method) => [`${method} / HTTP/1.1\r\nHost: r\r\n\r\n`, 405] as const,
+  ),
+  ['CONNECT r:1 HTTP/1.1\r\nHost: r\r\n\r\n', 405],
+  ['PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 400],
+];
+
+describe('a monitor that comes to a port for clients', () => {
+  const proxies = new TrustedProxies(parseCidrs('127.0.0.0/8'));
+  for (const plane of ['shared buffer', 'ordinary streams'] as const) {
+    for (const [where, isTls, header] of [
+      ['plain', false, ''],
+      ['in TLS', true, ''],
+      ['behind a proxy', false, 'PROXY TCP4 192.0.2.1 127.0.0.1 1111 4001\r\n'],
+    ] as const) {
+      test(`gets an HTTP answer and leaves no record, ${where}, by ${plane}`, async (context) => {
+        const house = await open(context, { proxies, ordinaryStreams: plane === 'ordinary streams' });
+        for (const port of [house.tcpPort, house.websocketPort]) {
+          for (const [request, status] of MONITORS) {
+            // The method comes whole, or in two parts.
+            for (const at of [1, request.indexOf(' '), request.length]) {
+              const plain = connect({ port, host: '127.0.0.1', noDelay: true });
+              plain.write(header);
+              const socket = isTls ? connectTls({ socket: plain, rejectUnauthorized: false }) : plain;
+              socket.write(request.slice(0, at));
+              if (at < request.length) {
+                await until(() => house.reception.connections === 1);
+                socket.write(request.slice(at));
+              }
+              const [head = ''] = (await text(socket)).split('\r\n');
+              assert.match(head, new RegExp(`^HTTP/1\\.1 ${status} `, 'u'), request);
+              plain.destroy();
+              await until(() => house.reception.connections === 0);
+            }
+          }
+        }
+        assert.deepEqual(house.endings, []);
+      });
+    }
+  }
+
+  test('hears while the relay drains that it does, and only from the health check', async (context) => {
     const house = await open(context);
-    const request = getHttp({ port: house.tcpPort, host: '127.0.0.1' });
-    const [response] = await once(request, 'response');
-    assert.equal(response.statusCode, 426);
-    assert.equal(response.headers.upgrade, 'websocket');
-    assert.match(await text(response), /transit relay/u);
+    house.reception.isStopping = true;
+    for (const [path, status] of [
+      ['/healthz', 503],
+      ['/', 200],
+    ] as const) {
+      const request = getHttp({ port: house.tcpPort, host: '127.0.0.1', path });
+      const [response] = await once(request, 'response');
+      assert.equal(response.statusCode, status);
+      response.resume();
+      await once(response, 'end');
+    }
   });
+
+  test('gets an answer by a unix-domain socket', async (context) => {
+    const house = await open(context);
+    const request = getHttp({ socketPath: house.unixPath, path: '/healthz' });
+    const [response] = await once(request, 'response');
+    assert.equal(response.statusCode, 200);
+    assert.equal(await text(response), 'ok\n');
+    await until(() => house.reception.connections === 0);
+    assert.deepEqual(house.endings, []);
+  });
+});
+
+/** WebSocket clients whose request has a chunked body that is empty, as some HTTP libraries send it. */
+test('an upgrade with an empty chunked body becomes a client, in whatever parts it comes', async (context) => {
+  const house = await open(context);
+  const [end, token] = ['\r\n\r\n', newToken()];
+  const request = Buffer.concat([
+    Buffer.from(`${UPGRADE.slice(0, -end.length)}\r\nTransfer-Encoding: chunked${end}0${end}`),
+    encodeFrame({ opcode: 2, payload: handshake(token, SIDE_A) }),
+  ]);
+  for (const port of [house.tcpPort, house.websocketPort]) {
+    for (const pieceBytes of [1, request.length]) {
+      const socket = connect({ port, host: '127.0.0.1', noDelay: true });
+      for (let at = 0; at < request.length; at += pieceBytes) {
+        socket.write(request.subarray(at, at + pieceBytes));
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      assert.match((await take(socket, 12)).toString(), /^HTTP\/1\.1 101 /u);
+      await until(() => house.hub.census().waiting === 1);
+      socket.destroy();
+      await until(() => house.reception.connections === 0);
+    }
+  }
 });

@@ -23,6 +23,11 @@ class SilentClient extends FedWire {
     // The FIN is not answered.
   }
 
+  /** The client closes its own end. */
+  feedEnd(): void {
+    super.end();
+  }
+
   override destroy(): void {
     this.isClosed = true;
     super.destroy();
@@ -31,11 +36,14 @@ class SilentClient extends FedWire {
 
 class Desk {
   readonly earlyBytes: string[] = [];
+  readonly arrivals: Arrival[] = [];
+  isDraining = false;
   left = 0;
   readonly #desk = new HttpDesk({
     proxies: null,
     upgraded: (_wire, _arrival, bytes) => this.earlyBytes.push(Buffer.from(bytes).toString('latin1')),
     comesFrom: () => true,
+    isDraining: () => this.isDraining,
     left: () => {
       this.left += 1;
     },
@@ -43,7 +51,9 @@ class Desk {
 
   open(firstBytes: string): SilentClient {
     const client = new SilentClient();
-    this.#desk.serve(client, new Arrival('inside', null, 0, 0), Buffer.from(firstBytes));
+    const arrival = new Arrival('inside', null, 0, 0);
+    this.arrivals.push(arrival);
+    this.#desk.serve(client, arrival, Buffer.from(firstBytes, 'latin1'));
     return client;
   }
 }
@@ -65,7 +75,7 @@ describe('requests that come at once', () => {
     assert.ok(second === 64 || second === 128, String(second));
     for (let turns = 0; turns < 4; turns += 1) await nextTurn();
     assert.equal(count(clients, isAnswered), 200);
-    for (const { sent } of clients) assert.match(sent, /^HTTP\/1\.1 426 (?:(?!HTTP\/1\.1)[^])*$/u);
+    for (const { sent } of clients) assert.match(sent, /^HTTP\/1\.1 200 (?:(?!HTTP\/1\.1)[^])*$/u);
     for (const client of clients) client.destroy();
     assert.equal(desk.left, 200);
   });
@@ -109,7 +119,7 @@ describe('a request', () => {
     for (const [bytes, status] of [
       ['nonsense\r\n\r\n', 400],
       ['PRI * HTTP/2.0\r\n\r\n', 400],
-      ['CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n', 400],
+      ['CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n', 405],
       [`GET / HTTP/1.1\r\nX: ${'x'.repeat(8192)}`, 431],
     ] as const) {
       const client = desk.open(bytes);
@@ -117,6 +127,121 @@ describe('a request', () => {
       assert.match(client.sent, new RegExp(`^HTTP/1\\.1 ${status} `, 'u'), bytes.slice(0, 40));
       client.destroy();
     }
+  });
+});
+
+describe('an answer', () => {
+  const KEY = 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==';
+  const CASES: readonly (readonly [request: string, status: number, body: RegExp])[] = [
+    ['GET / HTTP/1.0', 200, /^This is a .* transit relay\..*\n$/u],
+    ['HEAD / HTTP/1.0', 200, /^$/u],
+    ['GET /?x=1 HTTP/1.1\r\nHost: x\r\nAccept: */*', 200, /^This is a .* transit relay\./u],
+    ['GET /any HTTP/1.1\r\nHost: x\r\nAccept: text/html', 200, /^<!doctype html>/u],
+    ['HEAD / HTTP/1.1\r\nHost: x\r\nAccept: text/html', 200, /^$/u],
+    ['GET /any HTTP/1.1\r\nHost: x', 426, /transit relay/u],
+    // A proxy has removed the headers of one connection.
+    [`GET / HTTP/1.1\r\nHost: x\r\n${KEY}`, 426, /transit relay/u],
+    ['GET /healthz HTTP/1.0', 200, /^ok\n$/u],
+    ['GET /healthz?now HTTP/1.1\r\nHost: x\r\nAccept: text/html', 200, /^ok\n$/u],
+    ['HEAD /healthz HTTP/1.0', 200, /^$/u],
+    ['OPTIONS * HTTP/1.1\r\nHost: x', 405, /^method not allowed\n$/u],
+    ['POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 3', 405, /^method not allowed\n$/u],
+    ['PROPFIND / HTTP/1.1\r\nHost: x', 405, /^method not allowed\n$/u],
+    ['CONNECT x:1 HTTP/1.1\r\nHost: x', 405, /^$/u],
+    // Of Java clients and curl.
+    [
+      'GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk',
+      200,
+      /relay/u,
+    ],
+    ['HEAD /healthz HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c', 200, /^$/u],
+    [
+      'POST / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 3',
+      405,
+      /allowed/u,
+    ],
+  ];
+  for (const [request, status, body] of CASES) {
+    test(`to ${JSON.stringify(request)} is ${status}`, () => {
+      const client = new Desk().open(`${request}\r\n\r\n`);
+      const [head = '', got = ''] = client.sent.split('\r\n\r\n', 2);
+      assert.match(head, new RegExp(`^HTTP/1\\.1 ${status} `, 'u'));
+      assert.match(got, body);
+      assert.match(head, /^connection: close$/imu);
+      if (status === 405) assert.match(head, /^allow: GET, HEAD$/imu);
+      const length = Number(/^content-length: (\d+)$/imu.exec(head)?.[1]);
+      if (request.startsWith('HEAD')) assert.ok(length > 0);
+      else assert.equal(length, got.length);
+      client.destroy();
+    });
+  }
+
+  test('to a health check is 503 while the relay drains', () => {
+    const desk = new Desk();
+    desk.isDraining = true;
+    for (const [method, body] of [
+      ['GET', /\r\n\r\nthe relay is stopping\n$/u],
+      ['HEAD', /\r\n\r\n$/u],
+    ] as const) {
+      const client = desk.open(`${method} /healthz HTTP/1.0\r\n\r\n`);
+      assert.match(client.sent, /^HTTP\/1\.1 503 /u);
+      assert.match(client.sent, body);
+      client.destroy();
+    }
+  });
+});
+
+describe('an upgrade with a body', () => {
+  const LINES = UPGRADE_LINES.join('\r\n');
+  const CHUNKED = `${LINES}\r\nTransfer-Encoding: chunked\r\n\r\n`;
+
+  test('is accepted where the body is empty, and what follows belongs to the client', () => {
+    for (const request of [`${CHUNKED}0\r\n\r\n`, `${LINES}\r\nContent-Length: 0\r\n\r\n`]) {
+      for (let at = 1; at <= request.length; at += 1) {
+        const desk = new Desk();
+        const client = desk.open(request.slice(0, at));
+        if (at < request.length) {
+          assert.equal(client.sent, '');
+          client.feed(`${request.slice(at)}early`);
+        }
+        assert.match(client.sent, /^HTTP\/1\.1 101 /u, String(at));
+        assert.deepEqual(desk.earlyBytes, [at < request.length ? 'early' : '']);
+        client.destroy();
+      }
+    }
+  });
+
+  test('is refused where the body is not empty, without waiting for the rest of it', () => {
+    for (const request of [
+      `${CHUNKED}5`,
+      `${CHUNKED}0\r\nX`,
+      `${CHUNKED}00\r\n\r\n`,
+      `${CHUNKED}\x82\x80`,
+      `${LINES}\r\nContent-Length: 5\r\n\r\n`,
+      `${LINES}\r\nContent-Length: 5\r\n\r\nhello`,
+      `${LINES}\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n`,
+    ]) {
+      const desk = new Desk();
+      const client = desk.open(request);
+      assert.match(
+        client.sent,
+        /^HTTP\/1\.1 400 (?:(?!HTTP\/1\.1)[^])*$/u,
+        JSON.stringify(request.slice(-30)),
+      );
+      assert.deepEqual(desk.earlyBytes, []);
+      client.destroy();
+    }
+  });
+
+  test('that never comes is closed like half of a head', () => {
+    const desk = new Desk();
+    const late = desk.open(`${CHUNKED}0\r\n`);
+    desk.arrivals[0]?.owner?.tooLate();
+    assert.match(late.sent, /^HTTP\/1\.1 408 /u);
+    const ended = desk.open(CHUNKED);
+    ended.feedEnd();
+    assert.ok(late.isClosed && ended.isClosed);
+    assert.equal(desk.left, 2);
   });
 });
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { HttpHead } from '../../src/protocol/http-head.ts';
+import { HttpHead, withoutChunkedBody } from '../../src/protocol/http-head.ts';
 
 const REQUEST = 'GET / HTTP/1.1\r\nHost: x\r\n\r\n';
 
@@ -61,5 +61,37 @@ describe('the head of a request', () => {
     assert.equal(head.isStarted, true);
     head.add(Buffer.from('\n\n'));
     assert.equal(head.isStarted, false);
+  });
+});
+
+describe('the head of a WebSocket upgrade', () => {
+  const without = (text: string): string | null => {
+    const head = withoutChunkedBody(Buffer.from(text, 'latin1'));
+    return head === null ? null : Buffer.from(head).toString('latin1');
+  };
+  const [first, upgrade, last] = ['GET / HTTP/1.1\r\n', 'Upgrade: WebSocket\r\n', 'X: \xff\r\n\r\n'];
+
+  test('loses the line that announces a chunked body', () => {
+    for (const line of [
+      'Transfer-Encoding: chunked\r\n',
+      'transfer-encoding:chunked \t\r\n',
+      'TRANSFER-ENCODING: Chunked\n',
+    ]) {
+      assert.equal(without(first + upgrade + line + last), first + upgrade + last);
+      assert.equal(without(first + line + upgrade + last), first + upgrade + last);
+    }
+  });
+
+  test('is none without that line, with another coding, and where nothing is upgraded', () => {
+    const line = 'Transfer-Encoding: chunked\r\n';
+    for (const text of [
+      first + upgrade + last,
+      first + line + last,
+      first + line + 'Upgrade: h2c\r\n' + last,
+      first + upgrade + 'Transfer-Encoding: gzip, chunked\r\n' + last,
+      first + upgrade + 'X-Transfer-Encoding: chunked\r\n' + last,
+      `${first}${upgrade}${line} folded\r\n${last}`,
+    ])
+      assert.equal(without(text), null, JSON.stringify(text));
   });
 });

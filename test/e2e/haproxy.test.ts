@@ -1,17 +1,19 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
-import { connect } from 'node:net';
+import { connect, createServer } from 'node:net';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { WebSocket } from 'ws';
 import { SIDE_A, handshake, newToken } from '../support/bytes.ts';
+import { ROOT } from '../support/docker.ts';
 import { freePorts } from '../support/listening.ts';
 import { Program, findProgram } from '../support/programs.ts';
 import { RelayProcess } from '../support/relay-process.ts';
-import { scratch } from '../support/scratch.ts';
+import { scratch, until } from '../support/scratch.ts';
 
 const HAPROXY = findProgram('haproxy');
 const skip = HAPROXY === null ? 'needs HAProxy: apt-get install haproxy' : false;
@@ -139,4 +141,66 @@ describe('behind a real HAProxy', { skip }, () => {
     assert.equal(await heard(context, proxied, websocket(port, '127.0.0.2', forged)), 'busy\n');
     assert.equal(await heard(context, proxied, websocket(port, '127.0.0.3')), 'waits');
   });
+});
+
+/** Seconds of silence after which a client's connection is probed. */
+const KEEPALIVE_SECONDS = 30;
+
+/** Timers in /proc/net/tcp count in these parts of a second. */
+const TICKS_PER_SECOND = 100;
+
+/** A configuration that operators are given: its text, with the port for raw clients and the relay's address replaced. */
+const CONFIGURATIONS: Readonly<Record<string, (ports: readonly number[], relay: string) => string>> = {
+  'deploy/compose/haproxy.cfg': (ports, relay) =>
+    readFileSync(join(ROOT, 'deploy', 'compose', 'haproxy.cfg'), 'utf8')
+      .replace(':::4001 v4v6', `127.0.0.1:${ports[0]}`)
+      .replace(':::4002 v4v6', `127.0.0.1:${ports[1]}`)
+      .replace('127.0.0.1:4000', `127.0.0.1:${ports[2]}`)
+      .replaceAll(/unix@\/run\/relay\/relay(?:-\d)?\.sock/gu, relay)
+      // Health checks ask a status port, which there is none of here.
+      .replaceAll(/ addr \S+$/gmu, '')
+      .replace('option httpchk GET /readyz', 'option tcp-check'),
+  'the README': (ports, relay) => {
+    const [, block = ''] =
+      /```\n(listen relay\n[^`]*)```/u.exec(readFileSync(join(ROOT, 'README.md'), 'utf8')) ?? [];
+    return block.replace(':::4001 v4v6', `127.0.0.1:${ports[0]}`).replace('127.0.0.1:4101', relay);
+  },
+};
+
+/** The timer of the established connection that was accepted at `port`. Null: there is none, or no keepalive is on. */
+function keepaliveSecondsAt(port: number): number | null {
+  const hex = port.toString(16).toUpperCase().padStart(4, '0');
+  const row = new RegExp(`:${hex} [\\dA-F]+:[\\dA-F]{4} 01 [\\dA-F:]+ 02:([\\dA-F]+) `, 'u');
+  const [, ticks] = row.exec(readFileSync('/proc/net/tcp', 'utf8')) ?? [];
+  return ticks === undefined ? null : Number.parseInt(ticks, 16) / TICKS_PER_SECOND;
+}
+
+/** A server in place of the relay, which keeps its connections open. */
+async function listenAs(context: TestContext, port: number): Promise<void> {
+  const server = createServer((socket) => {
+    context.after(() => socket.destroy());
+    socket.on('error', () => undefined).resume();
+  });
+  server.listen(port, '127.0.0.1');
+  await once(server, 'listening');
+  context.after(() => server.close());
+}
+
+describe('a documented HAProxy', { skip }, () => {
+  for (const [name, configuration] of Object.entries(CONFIGURATIONS)) {
+    test(`notices that a client has vanished: ${name}`, async (context) => {
+      const [relayPort = 0, ...ports] = await freePorts(4);
+      await listenAs(context, relayPort);
+      const path = join(await scratch(context), 'haproxy.cfg');
+      await writeFile(path, configuration(ports, `127.0.0.1:${relayPort}`));
+      await using haproxy = new Program([HAPROXY ?? '', '-db', '-f', path]);
+      const [port = 0] = ports;
+      await reachable(port);
+      const client = connect(port, '127.0.0.1');
+      context.after(() => client.destroy());
+      await until(() => keepaliveSecondsAt(port) !== null);
+      const seconds = keepaliveSecondsAt(port);
+      assert.ok(seconds !== null && seconds <= KEEPALIVE_SECONDS, `${seconds} s ${haproxy.stderr}`);
+    });
+  }
 });

@@ -19,7 +19,10 @@ const POD_ADDRESS = '10.244.0.7';
 
 /** The variables that the image has by itself, from the last stage of the Dockerfile. */
 export function imageSettings(): Settings {
-  const [, last = ''] = readFileSync(join(ROOT, 'Dockerfile'), 'utf8').split(/^FROM debian.*$/mu);
+  const last =
+    readFileSync(join(ROOT, 'Dockerfile'), 'utf8')
+      .split(/^FROM .*$/mu)
+      .at(-1) ?? '';
   const [, lines = ''] = /^ENV ((?:.*\\\n)*.*)$/mu.exec(last) ?? [];
   const words = lines.replaceAll('\\\n', ' ').trim().split(/\s+/u);
   return Object.fromEntries(words.map((word) => word.split('=', 2)));

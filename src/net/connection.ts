@@ -76,6 +76,7 @@ export class Connection implements PeerHandler, ArrivalOwner, Traveller {
   #state: State = 'handshake';
   #line: Uint8Array = NOTHING;
   #token: Token | null = null;
+  #namedTick = 0;
   #side: Side | null = null;
   /** Where there are other relays. */
   #passage: Passage | null = null;
@@ -98,6 +99,11 @@ export class Connection implements PeerHandler, ArrivalOwner, Traveller {
   /** Null before it has named one. */
   get token(): Token | null {
     return this.#token;
+  }
+
+  /** When it named its token, by the monotonic clock. */
+  get namedTick(): number {
+    return this.#namedTick;
   }
 
   /** Bytes that are still held for the client. */
@@ -199,6 +205,7 @@ export class Connection implements PeerHandler, ArrivalOwner, Traveller {
       case 'relay': {
         this.#line = NOTHING;
         this.#token = handshake.token;
+        this.#namedTick = this.#context.monotonicClock();
         this.#books = this.#context.booksOf(handshake.token);
         const refused = this.#context.judge(this.arrival, this.#books, handshake.token, handshake.side);
         if (refused !== null) {

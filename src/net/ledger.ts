@@ -22,7 +22,7 @@ export interface Totals {
 
 /** The books on clients, or on the relay's own tests. */
 export class Ledger implements Books {
-  readonly rendezvous = new Rendezvous<Connection>();
+  readonly rendezvous = new Rendezvous<Connection>(({ namedTick }) => namedTick);
   readonly pauses: Pauses;
   /** Each with one of its two connections. */
   readonly #splices = new Map<Splice, Connection>();

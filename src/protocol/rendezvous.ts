@@ -28,11 +28,21 @@ interface Waiters<Client> {
  * token together all have the same side, and a client without a side waits alone: whatever else arrives
  * there matches. Every question is therefore settled by one comparison, however many wait.
  *
- * Of several that would match, the one that has waited longest is taken.
+ * Of several that would match, the newest is taken: a client that reconnects leaves older connections behind,
+ * which are most likely dead.
  */
 export class Rendezvous<Client> {
+  readonly #startOf: (client: Client) => number;
   readonly #waiters = new Map<Token, Waiters<Client>>();
   #clients = 0;
+
+  /**
+   * @param startOf when a client came to the relay, on any scale. Of clients that came at the same time, the one that arrived
+   * later is the newer. So a client that comes back from another relay keeps its age.
+   */
+  constructor(startOf: (client: Client) => number = () => 0) {
+    this.#startOf = startOf;
+  }
 
   /** Distinct tokens somebody waits under. */
   get waitingTokens(): number {
@@ -54,8 +64,8 @@ export class Rendezvous<Client> {
     }
     if (!this.hasPartner(token, side)) {
       waiters.clients.add(client);
-      const [oldest] = waiters.clients;
-      if (oldest !== undefined && waiters.clients.size > MAX_WAITERS_PER_TOKEN) {
+      const [oldest] = waiters.clients.size > MAX_WAITERS_PER_TOKEN ? this.#byAge(waiters) : [];
+      if (oldest !== undefined) {
         waiters.clients.delete(oldest);
         return { kind: 'replaced', oldest };
       }
@@ -64,7 +74,8 @@ export class Rendezvous<Client> {
     }
     this.#waiters.delete(token);
     this.#clients -= waiters.clients.size;
-    const [partner, ...redundant] = waiters.clients;
+    const redundant = this.#byAge(waiters);
+    const partner = redundant.pop();
     if (partner === undefined) throw new Error('rendezvous: a token without a waiter');
     return { kind: 'paired', partner, redundant };
   }
@@ -90,6 +101,11 @@ export class Rendezvous<Client> {
     if (waiters === undefined || !waiters.clients.delete(client)) return;
     this.#clients -= 1;
     if (waiters.clients.size === 0) this.#waiters.delete(token);
+  }
+
+  /** The oldest first. */
+  #byAge({ clients }: Waiters<Client>): Client[] {
+    return [...clients].toSorted((one, other) => this.#startOf(one) - this.#startOf(other));
   }
 
   /** Compares the map with the counters and the invariant above. For tests. Throws where they disagree. */

@@ -54,8 +54,8 @@ describe('who matches whom', () => {
     ['none matches none', [unsided, unsided], paired(0)],
     ['different tokens do not match', [first, { token: U, side: B }], { kind: 'waiting' }],
     ['different tokens do not match without sides', [unsided, { token: U, side: null }], { kind: 'waiting' }],
-    ['of two that wait the older is taken, the other is redundant', [first, first, unsided], paired(0, 1)],
-    ['all others are redundant', [first, first, first, { token: T, side: B }], paired(0, 1, 2)],
+    ['of two that wait the newer is taken, the other is redundant', [first, first, unsided], paired(1, 0)],
+    ['all others are redundant', [first, first, first, { token: T, side: B }], paired(2, 0, 1)],
     ['those of another token are not', [first, { token: U, side: A }, { token: T, side: B }], paired(0)],
     ['after a match the token is free again', [first, { token: T, side: B }, first], { kind: 'waiting' }],
     ['and a match is possible again', [unsided, unsided, unsided, unsided], paired(2)],
@@ -75,7 +75,30 @@ describe('who matches whom', () => {
     rendezvous.checkConsistency();
     const arrival = rendezvous.arrive(T, B, 102);
     assert.ok(arrival.kind === 'paired' && arrival.redundant.length === MAX_WAITERS_PER_TOKEN - 1);
-    assert.equal(arrival.partner, 2);
+    assert.equal(arrival.partner, 101);
+    assert.deepEqual(arrival.redundant.slice(0, 2), [2, 3]);
+  });
+
+  test('a client that comes back keeps its age', () => {
+    const starts = new Map([
+      ['old', 10],
+      ['new', 20],
+      ['newest', 20],
+    ]);
+    const rendezvous = new Rendezvous<string>((client) => starts.get(client) ?? 0);
+    for (const client of ['new', 'newest', 'old']) assert.deepEqual(rendezvous.arrive(T, A, client), WAITING);
+    assert.deepEqual(rendezvous.arrive(T, B, 'partner'), {
+      kind: 'paired',
+      partner: 'newest',
+      redundant: ['old', 'new'],
+    });
+  });
+
+  test('a client that comes back as the oldest of too many is the one that makes room', () => {
+    const rendezvous = new Rendezvous<number>((client) => client);
+    for (let client = 1; client <= MAX_WAITERS_PER_TOKEN; client += 1) rendezvous.arrive(T, A, client);
+    assert.deepEqual(rendezvous.arrive(T, A, 0), { kind: 'replaced', oldest: 0 });
+    rendezvous.checkConsistency();
   });
 
   test('a redundant client does not wait any more', () => {
@@ -150,13 +173,13 @@ describe('the consistency check', () => {
   });
 });
 
-/** The words of wire.md on matching, as a list that is searched from its beginning. */
+/** The words of wire.md on matching, as a list that is searched from its end: the newest client is paired. */
 class NaiveRendezvous {
   waiting: (Who & { readonly client: number })[] = [];
 
   arrive(token: Token, side: Side | null, client: number): Arrival<number> {
     const here = this.waiting.filter((other) => other.token === token);
-    const partner = here.find((other) => other.side !== side || other.side === null || side === null);
+    const partner = here.findLast((other) => other.side !== side || other.side === null || side === null);
     if (partner === undefined) {
       this.waiting.push({ token, side, client });
       const [oldest] = here;

@@ -37,7 +37,7 @@ export interface Caller {
 /** One client of ours that is passed on to the relay that owns its token. */
 export class Call implements PeerHandler {
   readonly #caller: Caller;
-  #peer: Peer | null = null;
+  #peer: LinkPeer | null = null;
   /** `over`: it has ended, or come to nothing, and the caller is told nothing more. */
   #state: 'connecting' | 'asking' | 'carried' | 'over' = 'connecting';
   #word: Uint8Array = NOTHING;
@@ -61,8 +61,9 @@ export class Call implements PeerHandler {
 
   /** Ends the link behind what the owner has coming. */
   hangUp(): void {
+    const hadPartner = this.#state === 'carried';
     this.#state = 'over';
-    this.#peer?.finish(1000);
+    this.#peer?.finish(1000, hadPartner);
   }
 
   onData(bytes: Uint8Array): void {
@@ -79,7 +80,7 @@ export class Call implements PeerHandler {
   }
 
   onLeft(): void {
-    this.#peer?.finish(1000);
+    this.#peer?.finish(1000, this.#state === 'carried');
     this.onLost();
   }
 
@@ -117,13 +118,14 @@ export class Call implements PeerHandler {
     const said = Buffer.from(heard.subarray(0, Math.max(0, end))).toString('latin1');
     const word = WORDS.find((known) => known === said);
     if (word === undefined) {
-      this.#peer?.finish(1000);
+      this.#peer?.finish(1000, false);
       this.#fail('moved');
       return;
     }
     this.#word = NOTHING;
     this.#state = word === 'ok' ? 'carried' : 'over';
-    if (word !== 'ok') this.#peer?.finish(1000);
+    if (word === 'ok') this.#peer?.partnerFound();
+    else this.#peer?.finish(1000, false);
     this.#caller.answered(word, heard.subarray(end + 1));
   }
 

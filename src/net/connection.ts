@@ -276,7 +276,7 @@ export class Connection implements PeerHandler, ArrivalOwner, Traveller {
         if (this.#token !== null) this.#books.rendezvous.leave(this.#token, this);
         return;
       case 'finish':
-        this.peer.finish(effect.code);
+        this.peer.finish(effect.code, this.#pair !== null || this.#carriage !== null);
         return;
       case 'drop':
         this.peer.destroy();

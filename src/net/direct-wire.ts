@@ -3,8 +3,8 @@ import { READ_END, endsOf, socketOf, tryRead, tryWrite, tryWriteParts } from './
 import type { Handle, Handles } from './handle.ts';
 import { SMALLEST_READ_BYTES } from './read-pool.ts';
 import type { PoolReader, ReadPool } from './read-pool.ts';
-import { KEEPALIVE_MS, NOTHING } from './wire.ts';
-import type { Ends, Wire, WireHandler } from './wire.ts';
+import { CLIENT_KEEPALIVE, NOTHING } from './wire.ts';
+import type { Ends, KeepAlive, Wire, WireHandler } from './wire.ts';
 
 /**
  * - `waiting`: libuv reads when something comes; - `queued`: it has plenty, and the pool reads when it is its turn;
@@ -43,7 +43,7 @@ export class DirectWire implements Wire, PoolReader {
     handle.onread = () => this.#read();
     handle.useUserBuffer(pool.bytes(SMALLEST_READ_BYTES));
     handle.setNoDelay?.(true);
-    this.keepAlive(KEEPALIVE_MS);
+    this.keepAlive(CLIENT_KEEPALIVE);
   }
 
   get heldBytes(): number {
@@ -136,8 +136,8 @@ export class DirectWire implements Wire, PoolReader {
       this.#fail();
   }
 
-  keepAlive(silenceMs: number): void {
-    this.#handle.setKeepAlive?.(true, silenceMs / 1000);
+  keepAlive({ delaySeconds, intervalSeconds, probes }: KeepAlive): void {
+    this.#handle.setKeepAlive?.(true, delaySeconds, intervalSeconds, probes);
   }
 
   end(): void {

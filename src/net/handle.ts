@@ -28,7 +28,7 @@ export interface Handle {
   /** Of TCP handles alone, as is all that follows. */
   reset?(done: () => void): number;
   setNoDelay?(on: boolean): number;
-  setKeepAlive?(on: boolean, seconds: number): number;
+  setKeepAlive?(on: boolean, delaySeconds: number, intervalSeconds: number, probes: number): number;
   /** These two put the address of an end into `out`. */
   getpeername?(out: { address?: string }): number;
   getsockname?(out: { address?: string }): number;

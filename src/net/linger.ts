@@ -6,6 +6,16 @@ import type { Wire } from './wire.ts';
  */
 const LINGER_MS = 30_000;
 
+/**
+ * The same for a client that had a partner. The kernel retries less and less often: after a network outage of two minutes it may
+ * send the rest of a transfer only three and a half minutes after the beginning of the outage.
+ */
+const PAIR_LINGER_MS = 300_000;
+
+export function lingerMsFor(hadPartner: boolean): number {
+  return hadPartner ? PAIR_LINGER_MS : LINGER_MS;
+}
+
 /** What a client may still say, and is thrown away, before it has to wait between its words. Bytes. */
 const FREE_BYTES = 8_388_608;
 
@@ -14,7 +24,7 @@ const REST_MS = 50;
 
 /**
  * Watches a connection that is being closed: as long as the client takes bytes it has all the time in the world,
- * and when it has taken none for `LINGER_MS` it is given up. What it goes on to say costs the relay next to nothing.
+ * and when it has taken none for that time it is given up. What it goes on to say costs the relay next to nothing.
  */
 export class Linger {
   readonly #wire: Wire;
@@ -24,8 +34,8 @@ export class Linger {
   #freeBytes = FREE_BYTES;
   #rest: NodeJS.Timeout | undefined;
 
-  /** @param lingerMs instead of `LINGER_MS` */
-  constructor(wire: Wire, lingerMs = LINGER_MS) {
+  /** @param lingerMs time without progress, in milliseconds */
+  constructor(wire: Wire, lingerMs: number) {
     this.#wire = wire;
     this.#lingerMs = lingerMs;
     this.#seenBytes = wire.deliveredBytes;

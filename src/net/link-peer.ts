@@ -1,13 +1,15 @@
 import type { CloseCode } from '../protocol/session.ts';
 import type { Transport } from './peer.ts';
+import { REPLIES } from './replies.ts';
 import { SocketPeer } from './socket-peer.ts';
-import type { Wire } from './wire.ts';
+import { CLIENT_KEEPALIVE } from './wire.ts';
+import type { KeepAlive, Wire } from './wire.ts';
 
 /**
- * Probes start after this silence, in milliseconds. Whoever waits at a relay that has vanished is stuck until they have found that
- * out: this and the ten seconds that Node has for the probes.
+ * Until the client has a partner. A dead relay is found after 15 s, and its waiting clients go back to their own relays; they
+ * lose nothing by a network outage.
  */
-const LINK_KEEPALIVE_MS = 5000;
+const WAITING_LINK_KEEPALIVE: KeepAlive = { delaySeconds: 5, intervalSeconds: 1, probes: 10 };
 
 /** What is said on a link before a client is closed without a word: a link that just ends is taken for a fault. */
 export const WORDLESS = 'gone';
@@ -16,24 +18,34 @@ const GONE = new TextEncoder().encode(`${WORDLESS}\n`);
 
 /** A client that another relay passes on, over a link. */
 export class LinkPeer extends SocketPeer {
+  readonly #wire: Wire;
   #hasSaid = false;
 
   constructor(wire: Wire) {
     super(wire);
-    wire.keepAlive(LINK_KEEPALIVE_MS);
+    this.#wire = wire;
+    wire.keepAlive(WAITING_LINK_KEEPALIVE);
   }
 
   override get transport(): Transport {
     return 'link';
   }
 
+  /** The client has a partner. Closing the link now would end their transfer, so it lasts as long as a client's connection. */
+  partnerFound(): void {
+    this.#wire.keepAlive(CLIENT_KEEPALIVE);
+  }
+
   override send(bytes: Uint8Array): boolean {
-    this.#hasSaid = true;
+    if (!this.#hasSaid) {
+      this.#hasSaid = true;
+      if (bytes === REPLIES.ok) this.partnerFound();
+    }
     return super.send(bytes);
   }
 
-  override finish(code: CloseCode): void {
+  override finish(code: CloseCode, hadPartner: boolean): void {
     if (!this.#hasSaid) this.send(GONE);
-    super.finish(code);
+    super.finish(code, hadPartner);
   }
 }

@@ -40,8 +40,10 @@ export interface Peer {
    * Delivers what was sent, then closes. Reading goes on, and what comes is thrown away, until the client has
    * closed its end too: a socket that is closed with unread bytes answers with a reset, and a reset
    * makes the client's kernel forget what it had received.
+   *
+   * @param hadPartner the client may still have bytes of a transfer coming, and gets more time for them
    */
-  finish(code: CloseCode): void;
+  finish(code: CloseCode, hadPartner: boolean): void;
   /** Closes at once; what is still held for the client is lost. `onLost` follows. */
   destroy(): void;
 }

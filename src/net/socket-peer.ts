@@ -1,5 +1,5 @@
 import type { CloseCode } from '../protocol/session.ts';
-import { Linger } from './linger.ts';
+import { Linger, lingerMsFor } from './linger.ts';
 import type { Peer, PeerHandler, Transport } from './peer.ts';
 import type { Wire, WireHandler } from './wire.ts';
 
@@ -50,9 +50,9 @@ export class SocketPeer implements Peer, WireHandler {
     this.#wire.probe();
   }
 
-  finish(_code: CloseCode): void {
+  finish(_code: CloseCode, hadPartner: boolean): void {
     if (this.#linger !== null) return;
-    this.#linger = new Linger(this.#wire);
+    this.#linger = new Linger(this.#wire, lingerMsFor(hadPartner));
     this.#wire.end();
   }
 

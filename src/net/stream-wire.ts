@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
-import { KEEPALIVE_MS, NOTHING } from './wire.ts';
-import type { Ends, Wire, WireHandler } from './wire.ts';
+import { CLIENT_KEEPALIVE, NOTHING } from './wire.ts';
+import type { Ends, KeepAlive, Wire, WireHandler } from './wire.ts';
 
 const EVENTS = ['data', 'drain', 'end', 'close'] as const;
 
@@ -24,7 +24,7 @@ export class StreamWire implements Wire {
     // A reset is an end like any other; what matters is that 'close' follows.
     socket.on('error', () => undefined);
     if (kind === 'tcp') socket.setNoDelay(true);
-    this.keepAlive(KEEPALIVE_MS);
+    this.keepAlive(CLIENT_KEEPALIVE);
   }
 
   get heldBytes(): number {
@@ -90,8 +90,9 @@ export class StreamWire implements Wire {
     if (this.#socket.writable && this.#socket.writableLength === 0) this.#below.write(NOTHING);
   }
 
-  keepAlive(silenceMs: number): void {
-    if (this.kind === 'tcp') this.#socket.setKeepAlive(true, silenceMs);
+  keepAlive({ delaySeconds, intervalSeconds, probes }: KeepAlive): void {
+    if (this.kind === 'tcp')
+      this.#socket.setKeepAlive(true, 1000 * delaySeconds, 1000 * intervalSeconds, probes);
   }
 
   end(): void {

@@ -6,7 +6,7 @@ import type { ReadPool } from './read-pool.ts';
 import { TlsHandle } from './tls-handle.ts';
 import type { TlsBindings, TlsCallbacks, TlsOptions } from './tls-handle.ts';
 import { NOTHING } from './wire.ts';
-import type { Ends, Wire, WireHandler } from './wire.ts';
+import type { Ends, KeepAlive, Wire, WireHandler } from './wire.ts';
 
 /** - `handshake`: no plaintext can be sent yet; - `open`; - `ended`: no more will be sent; - `closed` */
 type State = 'handshake' | 'open' | 'ended' | 'closed';
@@ -153,8 +153,8 @@ export class TlsStream implements Wire, WireHandler, TlsCallbacks, HandshakeStep
     this.#below.probe();
   }
 
-  keepAlive(silenceMs: number): void {
-    this.#below.keepAlive(silenceMs);
+  keepAlive(settings: KeepAlive): void {
+    this.#below.keepAlive(settings);
   }
 
   end(): void {

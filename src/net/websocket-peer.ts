@@ -9,14 +9,20 @@ import {
 } from '../protocol/websocket-frames.ts';
 import type { FrameFault, FrameHandler } from '../protocol/websocket-frames.ts';
 import { MAX_LINE_BYTES } from '../protocol/wire.ts';
-import { Linger } from './linger.ts';
+import { Linger, lingerMsFor } from './linger.ts';
 import type { Peer, PeerHandler } from './peer.ts';
 import { unmask } from './unmask.ts';
 import type { Wire, WireHandler } from './wire.ts';
 import { NOTHING } from './wire.ts';
 
-/** Pings that may stay unanswered before a silent client counts as gone. */
-const MAX_MISSED_PINGS = 2;
+/**
+ * Pings without an answer before a silent client is closed: five minutes. After a network outage of two minutes the kernel
+ * may send a ping again only three and a half minutes after the beginning of the outage.
+ *
+ * A client that has never answered a ping is not closed for its silence: that is no sign of its death, and the kernel closes
+ * a dead connection when it gives up sending pings.
+ */
+const MAX_MISSED_PINGS = 10;
 
 /**
  * The same for a client that was sent more than `SMALL_BACKLOG_BYTES` since its last sign of life: a ping
@@ -68,8 +74,12 @@ export class WebSocketPeer implements Peer, WireHandler, FrameHandler {
   #linger: Linger | null = null;
   #isPaused = false;
   #saidClose = false;
+  #answersPings = false;
   #missedPings = 0;
   #deliveredAtSign = 0;
+  /** Bytes were held at the last ping. */
+  #wasHolding = false;
+  #deliveredAtPing = 0;
   /** Frames that were received and have not been read yet. The wire is paused as long as there are any. */
   #unread: Uint8Array = NOTHING;
   #isQueued = false;
@@ -120,8 +130,8 @@ export class WebSocketPeer implements Peer, WireHandler, FrameHandler {
     this.#wire.probe();
   }
 
-  finish(code: CloseCode): void {
-    this.#close(code);
+  finish(code: CloseCode, hadPartner: boolean): void {
+    this.#close(code, hadPartner);
   }
 
   destroy(): void {
@@ -174,6 +184,7 @@ export class WebSocketPeer implements Peer, WireHandler, FrameHandler {
 
   onPong(): void {
     // Any bytes are a sign of life, and these were counted already.
+    this.#answersPings = true;
   }
 
   onText(): void {
@@ -183,7 +194,7 @@ export class WebSocketPeer implements Peer, WireHandler, FrameHandler {
   }
 
   onClose(code: number): void {
-    this.#close(code);
+    this.#close(code, false);
     this.#handler?.onLeft();
     this.#wire.end();
   }
@@ -271,10 +282,10 @@ export class WebSocketPeer implements Peer, WireHandler, FrameHandler {
   }
 
   /** Says goodbye behind whatever was sent, and waits for the client to do so too. */
-  #close(code: number): void {
+  #close(code: number, hadPartner: boolean): void {
     if (this.#saidClose) return;
     this.#saidClose = true;
-    this.#linger = new Linger(this.#wire);
+    this.#linger = new Linger(this.#wire, lingerMsFor(hadPartner));
     this.#wire.write(encodeClose(code));
     this.resume();
   }
@@ -282,13 +293,20 @@ export class WebSocketPeer implements Peer, WireHandler, FrameHandler {
   #ping(): void {
     if (this.#saidClose) return;
     // Answers of a client that is not read can't be seen, and silence means nothing then.
-    if (this.#isPaused) this.#missedPings = 0;
+    if (this.#isPaused || !this.#answersPings || this.#hasProgress()) this.#missedPings = 0;
+    this.#wasHolding = this.#wire.heldBytes > 0;
+    this.#deliveredAtPing = this.#wire.deliveredBytes;
     if (this.#missedPings >= this.#pingsAllowed()) {
       this.destroy();
       return;
     }
     this.#missedPings += 1;
     if (this.#wire.heldBytes === 0) this.#wire.write(PING_FRAME);
+  }
+
+  /** Since the last ping the kernel has taken bytes that it had no room for, so the client's kernel acknowledges. */
+  #hasProgress(): boolean {
+    return this.#wasHolding && this.#wire.deliveredBytes > this.#deliveredAtPing;
   }
 
   #pingsAllowed(): number {

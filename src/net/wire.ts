@@ -46,16 +46,29 @@ export interface Wire {
   readLess(): void;
   /** Asks the kernel for a reset that a paused connection can't see. `onLost` follows where there is one. */
   probe(): void;
-  /** Probes the other end after this silence, in milliseconds, instead of `KEEPALIVE_MS`. */
-  keepAlive(silenceMs: number): void;
+  /** Changes the TCP keepalive, which is `CLIENT_KEEPALIVE` at first. */
+  keepAlive(settings: KeepAlive): void;
   /** Sends a FIN behind what is held. Reading goes on. */
   end(): void;
   /** Closes at once; what is held is lost. `onLost` follows. */
   destroy(): void;
 }
 
-/** Keepalive probes start after this silence, in milliseconds. Half of what the stricter NATs allow. */
-export const KEEPALIVE_MS = 30_000;
+/** TCP keepalive of one connection, in whole seconds. */
+export interface KeepAlive {
+  /** Silence before the first probe. */
+  readonly delaySeconds: number;
+  /** Time between probes. Node.js before 24.19 ignores it and `probes`, and sends ten probes a second apart. */
+  readonly intervalSeconds: number;
+  /** Unanswered probes before the kernel closes the connection. */
+  readonly probes: number;
+}
+
+/**
+ * The first probe comes after half of what the stricter NATs allow. A dead client is found after five minutes, so that
+ * a network outage of two minutes closes no connection.
+ */
+export const CLIENT_KEEPALIVE: KeepAlive = { delaySeconds: 30, intervalSeconds: 30, probes: 9 };
 
 /** Writing it puts nothing on the wire, but the kernel reports a pending reset for it. */
 export const NOTHING: Uint8Array = new Uint8Array(0);

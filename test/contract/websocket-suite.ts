@@ -174,40 +174,77 @@ export function webSocketSuite(name: string, open: OpenPlace): void {
       return ws;
     }
 
-    test('is gone when it answers none of two pings, and stays when it answers', async () => {
-      const deaf = await connect(false);
+    test('is closed when it stops answering pings, after ten of them', async () => {
+      const silent = await connect(false);
       const awake = await connect(true);
-      deaf.send(Buffer.from(handshake(newToken(), SIDE_A)));
+      silent.send(Buffer.from(handshake(newToken(), SIDE_A)));
       awake.send(Buffer.from(handshake(newToken(), SIDE_A)));
+      await once(silent, 'ping');
+      silent.pong();
       let pings = 0;
-      deaf.on('ping', () => {
+      silent.on('ping', () => {
         pings += 1;
       });
-      const [code] = await once(deaf, 'close');
+      const [code] = await once(silent, 'close');
       assert.equal(code, 1006);
-      assert.equal(pings, 2);
+      // The pong may reach the relay only after the next ping.
+      assert.ok(pings === 10 || pings === 11, `${pings} pings`);
       assert.equal((await place.recorded(1))[0]?.mood, 'lonely');
       await once(awake, 'ping');
       assert.equal(awake.readyState, WebSocket.OPEN);
       awake.terminate();
     });
 
+    test('stays when it has never answered a ping, and meets its partner', async () => {
+      const token = newToken();
+      const silent = await connect(false);
+      silent.send(Buffer.from(handshake(token, SIDE_A)));
+      for (let pings = 0; pings < 25; pings += 1) await once(silent, 'ping');
+      const partner = await place.connect('tcp');
+      await partner.send(handshake(token, SIDE_B));
+      assert.equal((await partner.until(3)).toString(), 'ok\n');
+      silent.send('ignored text', { binary: true });
+      assert.equal((await partner.until(15)).toString(), 'ok\nignored text');
+      for (let pings = 0; pings < 25; pings += 1) await once(silent, 'ping');
+      silent.terminate();
+      await partner.closed;
+    });
+
+    test('stays when it answers no further ping and writes', async () => {
+      const token = newToken();
+      const writer = await connect(false);
+      writer.send(Buffer.from(handshake(token, SIDE_A)));
+      const partner = await place.connect('tcp');
+      await partner.send(handshake(token, SIDE_B));
+      await partner.until(3);
+      await once(writer, 'ping');
+      writer.pong();
+      for (let pings = 0; pings < 25; pings += 1) {
+        await once(writer, 'ping');
+        writer.send(Buffer.from('x'));
+      }
+      assert.equal((await partner.until(28)).toString(), `ok\n${'x'.repeat(25)}`);
+      writer.terminate();
+      await partner.closed;
+    });
+
     test('is not gone while the relay does not read from it', async () => {
       const token = newToken();
-      const sender = await place.connect('websocket');
-      await sender.send(handshake(token, SIDE_A));
+      const sender = await connect(true);
+      // It has answered a ping, so that its silence counts.
+      await once(sender, 'ping');
+      sender.send(Buffer.from(handshake(token, SIDE_A)));
       const receiver = await place.connect('tcp');
       await receiver.send(handshake(token, SIDE_B));
       await receiver.until(3);
       receiver.pause();
       const bytes = randomBytesOf(11, 32_000_000);
-      const sent = sender.sendAll(bytes, 65_536);
-      // Twelve intervals: a client that is counted as silent would be gone after three.
-      await new Promise((resolve) => setTimeout(resolve, 480));
+      sender.send(bytes);
+      // Sixteen intervals: a client that is counted as silent would be gone after eleven.
+      await new Promise((resolve) => setTimeout(resolve, 640));
       receiver.resume();
-      await sent;
       assert.ok((await receiver.until(bytes.length + 3)).subarray(3).equals(bytes));
-      sender.end();
+      sender.close();
       await receiver.closed;
     });
   });

@@ -10,6 +10,7 @@ import type { Caller } from '../../src/net/call.ts';
 import { DataPlane } from '../../src/net/data-plane.ts';
 import type { Elsewhere, Link } from '../../src/net/elsewhere.ts';
 import { FedWire } from '../support/fed-wire.ts';
+import { keepAliveOptions } from '../support/keepalive.ts';
 import { until } from '../support/scratch.ts';
 
 const LINE = new TextEncoder().encode('a line\n');
@@ -110,6 +111,16 @@ for (const kind of ['shared buffer', 'ordinary streams'] as const) {
       await once(owner, 'close');
       assert.equal(told.bytes, 'bytes\nand lines');
       assert.deepEqual(told.words, ['connected', 'answered ok']);
+    });
+
+    test('lasts through network outages once the client has a partner', async (context) => {
+      const { told, owner } = await call(context);
+      const keepAlive = (): unknown =>
+        keepAliveOptions().find(({ localPort }) => localPort === owner.remotePort)?.keepAlive;
+      assert.deepEqual(keepAlive(), [5, 1, 10]);
+      owner.write('ok\n');
+      await until(() => told.words.includes('answered ok'));
+      assert.deepEqual(keepAlive(), [30, 30, 9]);
     });
 
     test('takes what had come before it was made', async (context) => {

@@ -16,6 +16,7 @@ class QuietWire implements Wire {
   deliveredBytes = 0;
   askedForLess = 0;
   isPaused = false;
+  isDestroyed = false;
   readonly written: Uint8Array[] = [];
   start(): void {
     // Bytes come from the test.
@@ -49,7 +50,7 @@ class QuietWire implements Wire {
     // Never closed.
   }
   destroy(): void {
-    // Never closed.
+    this.isDestroyed = true;
   }
 }
 
@@ -151,7 +152,7 @@ test('a connection that ends gives back the memory of frames that were not read'
 
 test('a client that goes on sending small frames after the relay has closed is ignored', async (context) => {
   const { wire, pool, peer } = peerOf(context);
-  peer.finish(1000);
+  peer.finish(1000, false);
   peer.onBytes(framesOf('x'.repeat(1000)));
   assert.deepEqual([wire.isPaused, pool.heldBytes, pool.isBusy], [false, 0, false]);
   await nextTurn();
@@ -165,4 +166,62 @@ test('of many pings that come at once the last one is answered', (context) => {
     wire.written.map((bytes) => readServerFrames(Buffer.from(bytes))),
     [[{ opcode: 10, payload: Buffer.from('99') }]],
   );
+});
+
+/** A client with pings each second of a mocked clock, and with what it was sent. */
+function pingedPeerOf(context: TestContext): { readonly wire: QuietWire; readonly peer: WebSocketPeer } {
+  context.mock.timers.enable({ apis: ['setInterval', 'setTimeout'] });
+  const wire = new QuietWire();
+  const peer = new WebSocketPeer(wire, { pingIntervalMs: 1000, backlog: new ReadPool(0) });
+  context.after(() => peer.onLost());
+  return { wire, peer };
+}
+
+const PONG = encodeFrame({ opcode: 10, payload: '' });
+
+test('a client that has answered pings is closed in the eleventh interval of its silence', (context) => {
+  const { wire, peer } = pingedPeerOf(context);
+  peer.onBytes(PONG);
+  context.mock.timers.tick(10_000);
+  assert.equal(wire.isDestroyed, false);
+  context.mock.timers.tick(1000);
+  assert.equal(wire.isDestroyed, true);
+});
+
+test('any byte of a client starts the count of its unanswered pings again', (context) => {
+  const { wire, peer } = pingedPeerOf(context);
+  peer.onBytes(PONG);
+  for (const byte of encodeFrame({ opcode: 2, payload: 'please relay' })) {
+    context.mock.timers.tick(9000);
+    peer.onBytes(Uint8Array.of(byte));
+  }
+  assert.equal(wire.isDestroyed, false);
+});
+
+test('a silent client is not closed while it takes what is held for it', (context) => {
+  const { wire, peer } = pingedPeerOf(context);
+  peer.onBytes(PONG);
+  wire.heldBytes = 1_000_000;
+  wire.deliveredBytes = 1_000_000;
+  for (let second = 0; second < 100; second += 1) {
+    context.mock.timers.tick(1000);
+    wire.deliveredBytes += 1;
+  }
+  assert.equal(wire.isDestroyed, false);
+  context.mock.timers.tick(22_000);
+  assert.equal(wire.isDestroyed, true);
+});
+
+test('a client that has never answered a ping is not closed for its silence', (context) => {
+  const { wire } = pingedPeerOf(context);
+  context.mock.timers.tick(3_600_000);
+  assert.equal(wire.isDestroyed, false);
+});
+
+test('a client that the relay does not read from is not silent', (context) => {
+  const { wire, peer } = pingedPeerOf(context);
+  peer.onBytes(PONG);
+  peer.pause();
+  context.mock.timers.tick(3_600_000);
+  assert.equal(wire.isDestroyed, false);
 });

@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net';
-import type { Ends, Wire, WireHandler } from '../../src/net/wire.ts';
+import type { Ends, KeepAlive, Wire, WireHandler } from '../../src/net/wire.ts';
 
 /** A wire that is in a set until it is closed. */
 export class WatchedWire implements Wire {
@@ -70,8 +70,8 @@ export class WatchedWire implements Wire {
     this.#wire.probe();
   }
 
-  keepAlive(silenceMs: number): void {
-    this.#wire.keepAlive(silenceMs);
+  keepAlive(settings: KeepAlive): void {
+    this.#wire.keepAlive(settings);
   }
 
   end(): void {

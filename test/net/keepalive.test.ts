@@ -1,0 +1,92 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { connect, createServer } from 'node:net';
+import { describe, test } from 'node:test';
+import type { TestContext } from 'node:test';
+import { connect as connectTls, createSecureContext } from 'node:tls';
+import { DataPlane } from '../../src/net/data-plane.ts';
+import { LinkPeer } from '../../src/net/link-peer.ts';
+import { REPLIES } from '../../src/net/replies.ts';
+import { SIDE_A, handshake, newToken } from '../support/bytes.ts';
+import { makeIdentity } from '../support/certificates.ts';
+import { House } from '../support/house.ts';
+import { keepAliveOptions } from '../support/keepalive.ts';
+import { until } from '../support/scratch.ts';
+import { SecureClient } from '../support/secure-client.ts';
+import { withoutSocketActivation } from '../support/socket-activation.ts';
+
+/** A dead client is found after five minutes; an outage of two minutes closes nothing. */
+const CLIENT = '30,30,9';
+
+/** A dead relay is found after 15 s. */
+const WAITING_LINK = '5,1,10';
+
+const { key, certificate: cert } = makeIdentity();
+
+/** Those of the connections that came to a port: delay, interval, probes. */
+function acceptedAt(port: number): string[] {
+  return keepAliveOptions()
+    .filter(({ localPort }) => localPort === port)
+    .map(({ keepAlive }) => String(keepAlive));
+}
+
+async function open(context: TestContext, ordinaryStreams: boolean, isSecure: boolean): Promise<House> {
+  const certificate = isSecure ? { context: createSecureContext({ key, cert }) } : null;
+  const house = await House.open({ ordinaryStreams, certificate });
+  context.after(() => house.close());
+  return house;
+}
+
+for (const ordinaryStreams of [false, true]) {
+  const kind = ordinaryStreams ? 'ordinary streams' : 'shared buffer';
+  describe(`TCP keepalive with the ${kind}`, { skip: withoutSocketActivation() ?? false }, () => {
+    test('closes no client within a network outage of two minutes', async (context) => {
+      const house = await open(context, ordinaryStreams, false);
+      for (const transport of ['tcp', 'websocket'] as const) {
+        const client = await house.connect(transport);
+        await client.send(handshake(newToken(), SIDE_A));
+      }
+      await until(() => house.hub.clients.rendezvous.waitingClients === 2);
+      assert.deepEqual(acceptedAt(house.tcpPort), [CLIENT]);
+      assert.deepEqual(acceptedAt(house.websocketPort), [CLIENT]);
+    });
+
+    test('is the same below TLS', async (context) => {
+      const house = await open(context, ordinaryStreams, true);
+      const raw = connectTls({ port: house.tcpPort, host: '127.0.0.1', rejectUnauthorized: false });
+      context.after(() => raw.destroy());
+      await once(raw, 'secureConnect');
+      raw.write(handshake(newToken(), SIDE_A));
+      using websocket = await SecureClient.connect(house.websocketPort, cert);
+      websocket.send(handshake(newToken(), SIDE_A));
+      await until(() => house.hub.clients.rendezvous.waitingClients === 2);
+      assert.deepEqual(acceptedAt(house.tcpPort), [CLIENT]);
+      assert.deepEqual(acceptedAt(house.websocketPort), [CLIENT]);
+    });
+
+    test('finds a dead relay soon, but once the client of a link has a partner it lasts as long as for clients', async (context) => {
+      const plane = ordinaryStreams ? DataPlane.ofOrdinaryStreams() : await DataPlane.open(2 ** 20);
+      const server = createServer({ allowHalfOpen: true });
+      context.after(() => server.close());
+      await once(server.listen(0, '127.0.0.1'), 'listening');
+      const address = server.address();
+      assert.ok(address !== null && typeof address === 'object');
+      const { port } = address;
+      const link = async (): Promise<LinkPeer> => {
+        const socket = connect({ port, host: '127.0.0.1' });
+        context.after(() => socket.destroy());
+        const [accepted] = await once(server, 'connection');
+        const peer = new LinkPeer(plane.wireOfSocket(accepted, 'tcp'));
+        context.after(() => peer.destroy());
+        return peer;
+      };
+      const paired = await link();
+      assert.deepEqual(acceptedAt(port), [WAITING_LINK]);
+      paired.send(REPLIES.ok);
+      assert.deepEqual(acceptedAt(port), [CLIENT]);
+      const refused = await link();
+      refused.send(REPLIES.busy);
+      assert.deepEqual(acceptedAt(port).toSorted(), [CLIENT, WAITING_LINK]);
+    });
+  });
+}

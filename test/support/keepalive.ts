@@ -1,0 +1,48 @@
+import { spawnSync } from 'node:child_process';
+import { readdirSync, readlinkSync } from 'node:fs';
+import { PYTHON } from './socket-activation.ts';
+
+/** The TCP keepalive of one of this process's connections, as the kernel has it. */
+export interface KeepAliveOptions {
+  readonly localPort: number;
+  readonly remotePort: number;
+  /** Seconds before the first probe, seconds between probes, probes. Null: keepalive is off. */
+  readonly keepAlive: readonly [delay: number, interval: number, probes: number] | null;
+}
+
+/** Reads the options of sockets that it inherits, from descriptor 3 on. */
+const SCRIPT = `
+import json, socket, sys
+found = []
+for fd in range(3, 3 + int(sys.argv[1])):
+    one = socket.socket(fileno=fd)
+    try:
+        local, remote = one.getsockname(), one.getpeername()
+        if one.family == socket.AF_UNIX: continue
+        tcp = [one.getsockopt(socket.IPPROTO_TCP, name) for name in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)]
+        on = one.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        found.append({'localPort': local[1], 'remotePort': remote[1], 'keepAlive': tcp if on else None})
+    except OSError: pass
+print(json.dumps(found))
+`;
+
+/** All TCP connections of this process. */
+export function keepAliveOptions(): readonly KeepAliveOptions[] {
+  const sockets = readdirSync('/proc/self/fd').map(Number).filter(isSocket);
+  const { stdout, stderr, status } = spawnSync(PYTHON, ['-c', SCRIPT, String(sockets.length)], {
+    stdio: ['ignore', 'pipe', 'pipe', ...sockets],
+    encoding: 'utf8',
+  });
+  if (status !== 0) throw new Error(`keepalive options: ${stderr}`);
+  const found: unknown = JSON.parse(stdout);
+  if (!Array.isArray(found)) throw new Error('keepalive options: not a list');
+  return found;
+}
+
+function isSocket(fd: number): boolean {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`).startsWith('socket:');
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,197 @@
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import process from 'node:process';
+import { createInterface } from 'node:readline';
+import type { Duplex } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { connect as connectTls } from 'node:tls';
+import { WebSocket, createWebSocketStream } from 'ws';
+import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../../support/bytes.ts';
+
+/**
+ * Clients on the far side of a network: `node outage-clients.ts HOST RAW_PORT WEBSOCKET_PORT TLS_PORT`. It prints `silent` when no
+ * client has anything to send, and reads two commands: `send` starts the transfers, and is answered with `sending`; `check` finds out
+ * what is left of every client, and is answered with one line of JSON.
+ */
+
+const STATES = ['waiting', 'idle', 'paused', 'sending'] as const;
+
+/** More than the kernels on both sides and the relay take from a sender whose receiver does not read. */
+const PAUSED_BYTES = 48_000_000;
+
+const PIECE = randomBytesOf(1, 65_536);
+const PIECE_EVERY_MS = 100;
+
+/** TCP retries after up to twice the length of an outage. In milliseconds. */
+const PATIENCE_MS = 60_000;
+
+const [host = '', ...ports] = process.argv.slice(2);
+const [rawPort = 0, websocketPort = 0, tlsPort = 0] = ports.map(Number);
+
+const WAYS: Readonly<Record<string, () => Promise<Duplex>>> = {
+  raw: async () => {
+    const socket = connect(rawPort, host);
+    await once(socket, 'connect');
+    return socket;
+  },
+  websocket: async () => {
+    const ws = new WebSocket(`ws://${host}:${websocketPort}/`);
+    const stream = createWebSocketStream(ws);
+    await once(ws, 'open');
+    return stream;
+  },
+  tls: async () => {
+    const socket = connectTls({ port: tlsPort, host, rejectUnauthorized: false });
+    await once(socket, 'secureConnect');
+    return socket;
+  },
+};
+
+/** Exactly so many bytes. Rejects when the connection ends before. */
+async function read(stream: Duplex, count: number): Promise<Buffer> {
+  const pieces: Buffer[] = [];
+  let missing = count;
+  while (missing > 0) {
+    const piece: unknown = stream.read(Math.min(missing, Math.max(1, stream.readableLength)));
+    if (Buffer.isBuffer(piece)) {
+      pieces.push(piece);
+      missing -= piece.length;
+    } else if (stream.destroyed || stream.readableEnded) {
+      throw new Error(`closed after ${count - missing} of ${count} bytes`);
+    } else {
+      await new Promise<void>((resolve) => {
+        for (const event of ['readable', 'end', 'close']) stream.once(event, () => resolve());
+      });
+    }
+  }
+  return Buffer.concat(pieces);
+}
+
+class Party {
+  readonly #dial: () => Promise<Duplex>;
+
+  constructor(dial: () => Promise<Duplex>) {
+    this.#dial = dial;
+  }
+
+  async visit(token: string, side: string): Promise<Duplex> {
+    const stream = await this.#dial();
+    stream.setMaxListeners(0).on('error', () => undefined);
+    stream.write(handshake(token, side));
+    return stream;
+  }
+
+  async pair(): Promise<readonly [Duplex, Duplex]> {
+    const token = newToken();
+    const pair = [await this.visit(token, SIDE_A), await this.visit(token, SIDE_B)] as const;
+    await Promise.all(pair.map((stream) => read(stream, 3)));
+    return pair;
+  }
+}
+
+async function expect(stream: Duplex, bytes: Uint8Array): Promise<void> {
+  const received = await read(stream, bytes.length);
+  if (!received.equals(bytes)) throw new Error('other bytes came');
+}
+
+/** Sends a piece now and then. */
+class Transfer {
+  readonly #from: Duplex;
+  readonly #to: Duplex;
+  #pieces = 0;
+  #isOver = false;
+
+  constructor([from, to]: readonly [Duplex, Duplex]) {
+    this.#from = from;
+    this.#to = to;
+  }
+
+  async send(): Promise<void> {
+    while (!this.#isOver) {
+      this.#from.write(PIECE);
+      this.#pieces += 1;
+      await sleep(PIECE_EVERY_MS);
+    }
+  }
+
+  async receive(pieces: number): Promise<void> {
+    for (let piece = 0; piece < pieces; piece += 1) await expect(this.#to, PIECE);
+  }
+
+  async finish(received: number): Promise<void> {
+    this.#isOver = true;
+    this.#from.end();
+    await this.receive(this.#pieces - received);
+  }
+}
+
+type State = (typeof STATES)[number];
+
+/** Clients of one transport, one or a pair for each state. */
+class Group {
+  readonly #party: Party;
+  #checks: Readonly<Record<State, () => Promise<void>>> | null = null;
+  #transfer: Transfer | null = null;
+
+  constructor(party: Party) {
+    this.#party = party;
+  }
+
+  async open(): Promise<void> {
+    const token = newToken();
+    const waiting = await this.#party.visit(token, SIDE_A);
+    const idle = await this.#party.pair();
+    const paused = await this.#party.pair();
+    const payload = randomBytesOf(2, PAUSED_BYTES);
+    paused[0].write(payload);
+    const transfer = new Transfer(await this.#party.pair());
+    this.#transfer = transfer;
+    this.#checks = {
+      waiting: async () => {
+        const partner = await this.#party.visit(token, SIDE_B);
+        await Promise.all([expect(partner, Buffer.from('ok\n')), expect(waiting, Buffer.from('ok\n'))]);
+      },
+      idle: async () => {
+        for (const stream of idle) stream.write('hello');
+        await Promise.all(idle.map((stream) => expect(stream, Buffer.from('hello'))));
+      },
+      paused: () => expect(paused[1], payload),
+      sending: () => transfer.finish(RECEIVED_BEFORE),
+    };
+  }
+
+  async send(): Promise<void> {
+    void this.#transfer?.send();
+    await this.#transfer?.receive(RECEIVED_BEFORE);
+  }
+
+  async check(): Promise<Record<string, string>> {
+    const results: Record<string, string> = {};
+    await Promise.all(
+      STATES.map(async (state) => {
+        const patience = sleep(PATIENCE_MS, `nothing came for ${PATIENCE_MS} ms`);
+        const check = this.#checks?.[state]().then(() => 'ok');
+        results[state] = await Promise.race([check ?? patience, patience]).catch(String);
+      }),
+    );
+    return results;
+  }
+}
+
+/** Pieces that have arrived when a transfer counts as running. */
+const RECEIVED_BEFORE = 5;
+
+const groups = Object.entries(WAYS).map(([way, dial]) => [way, new Group(new Party(dial))] as const);
+await Promise.all(groups.map(([, group]) => group.open()));
+process.stdout.write('silent\n');
+for await (const command of createInterface({ input: process.stdin })) {
+  if (command === 'send') {
+    await Promise.all(groups.map(([, group]) => group.send()));
+    process.stdout.write('sending\n');
+  } else {
+    const results = await Promise.all(groups.map(async ([way, group]) => [way, await group.check()]));
+    process.stdout.write(`${JSON.stringify(Object.fromEntries(results))}\n`);
+    break;
+  }
+}
+process.exit();

@@ -25,12 +25,9 @@ import { NOTHING } from './wire.ts';
 const MAX_MISSED_PINGS = 10;
 
 /**
- * The same for a client that was sent more than `SMALL_BACKLOG_BYTES` since its last sign of life: a ping
- * waits in line behind the payload, and a slow receiver may need minutes to come to it.
+ * What any client takes in without reading: less than the smallest default receive buffer. A client that was sent more since its
+ * last byte is not closed for its silence: a ping waits in line behind the payload, and a slow receiver may take long to come to it.
  */
-const MAX_MISSED_PINGS_BEHIND_PAYLOAD = 20;
-
-/** What any client takes in without reading: less than the smallest default receive buffer. */
 const SMALL_BACKLOG_BYTES = 65_536;
 
 /** Frames of one client that are read without a pause, apart from frames of 1 KiB and more: 50 to 100 µs. */
@@ -77,9 +74,6 @@ export class WebSocketPeer implements Peer, WireHandler, FrameHandler {
   #answersPings = false;
   #missedPings = 0;
   #deliveredAtSign = 0;
-  /** Bytes were held at the last ping. */
-  #wasHolding = false;
-  #deliveredAtPing = 0;
   /** Frames that were received and have not been read yet. The wire is paused as long as there are any. */
   #unread: Uint8Array = NOTHING;
   #isQueued = false;
@@ -292,11 +286,8 @@ export class WebSocketPeer implements Peer, WireHandler, FrameHandler {
 
   #ping(): void {
     if (this.#saidClose) return;
-    // Answers of a client that is not read can't be seen, and silence means nothing then.
-    if (this.#isPaused || !this.#answersPings || this.#hasProgress()) this.#missedPings = 0;
-    this.#wasHolding = this.#wire.heldBytes > 0;
-    this.#deliveredAtPing = this.#wire.deliveredBytes;
-    if (this.#missedPings >= this.#pingsAllowed()) {
+    if (!this.#countsSilence) this.#missedPings = 0;
+    if (this.#missedPings >= MAX_MISSED_PINGS) {
       this.destroy();
       return;
     }
@@ -304,13 +295,10 @@ export class WebSocketPeer implements Peer, WireHandler, FrameHandler {
     if (this.#wire.heldBytes === 0) this.#wire.write(PING_FRAME);
   }
 
-  /** Since the last ping the kernel has taken bytes that it had no room for, so the client's kernel acknowledges. */
-  #hasProgress(): boolean {
-    return this.#wasHolding && this.#wire.deliveredBytes > this.#deliveredAtPing;
-  }
-
-  #pingsAllowed(): number {
-    const backlog = this.#wire.deliveredBytes + this.#wire.heldBytes - this.#deliveredAtSign;
-    return backlog > SMALL_BACKLOG_BYTES ? MAX_MISSED_PINGS_BEHIND_PAYLOAD : MAX_MISSED_PINGS;
+  /** An answer to the last ping would have been seen by now. */
+  get #countsSilence(): boolean {
+    if (this.#isPaused || !this.#answersPings) return false;
+    const { heldBytes, deliveredBytes } = this.#wire;
+    return heldBytes === 0 && deliveredBytes - this.#deliveredAtSign <= SMALL_BACKLOG_BYTES;
   }
 }

@@ -164,7 +164,7 @@ export function webSocketSuite(name: string, open: OpenPlace): void {
   describe(`${name}: a WebSocket client that is pinged`, () => {
     let place: HousePlace;
     before(async () => {
-      place = await open(() => ({ pingIntervalMs: 40 }));
+      place = await open(() => ({ pingIntervalMs: 60 }));
     });
     after(() => place.close());
 
@@ -199,13 +199,13 @@ export function webSocketSuite(name: string, open: OpenPlace): void {
       const token = newToken();
       const silent = await connect(false);
       silent.send(Buffer.from(handshake(token, SIDE_A)));
-      for (let pings = 0; pings < 25; pings += 1) await once(silent, 'ping');
+      for (let pings = 0; pings < 15; pings += 1) await once(silent, 'ping');
       const partner = await place.connect('tcp');
       await partner.send(handshake(token, SIDE_B));
       assert.equal((await partner.until(3)).toString(), 'ok\n');
       silent.send('ignored text', { binary: true });
       assert.equal((await partner.until(15)).toString(), 'ok\nignored text');
-      for (let pings = 0; pings < 25; pings += 1) await once(silent, 'ping');
+      for (let pings = 0; pings < 15; pings += 1) await once(silent, 'ping');
       silent.terminate();
       await partner.closed;
     });
@@ -219,11 +219,11 @@ export function webSocketSuite(name: string, open: OpenPlace): void {
       await partner.until(3);
       await once(writer, 'ping');
       writer.pong();
-      for (let pings = 0; pings < 25; pings += 1) {
+      for (let pings = 0; pings < 15; pings += 1) {
         await once(writer, 'ping');
         writer.send(Buffer.from('x'));
       }
-      assert.equal((await partner.until(28)).toString(), `ok\n${'x'.repeat(25)}`);
+      assert.equal((await partner.until(18)).toString(), `ok\n${'x'.repeat(15)}`);
       writer.terminate();
       await partner.closed;
     });
@@ -241,7 +241,7 @@ export function webSocketSuite(name: string, open: OpenPlace): void {
       const bytes = randomBytesOf(11, 32_000_000);
       sender.send(bytes);
       // Sixteen intervals: a client that is counted as silent would be gone after eleven.
-      await new Promise((resolve) => setTimeout(resolve, 640));
+      await new Promise((resolve) => setTimeout(resolve, 960));
       receiver.resume();
       assert.ok((await receiver.until(bytes.length + 3)).subarray(3).equals(bytes));
       sender.close();

@@ -198,19 +198,21 @@ test('any byte of a client starts the count of its unanswered pings again', (con
   assert.equal(wire.isDestroyed, false);
 });
 
-test('a silent client is not closed while it takes what is held for it', (context) => {
-  const { wire, peer } = pingedPeerOf(context);
-  peer.onBytes(PONG);
-  wire.heldBytes = 1_000_000;
-  wire.deliveredBytes = 1_000_000;
-  for (let second = 0; second < 100; second += 1) {
-    context.mock.timers.tick(1000);
-    wire.deliveredBytes += 1;
-  }
-  assert.equal(wire.isDestroyed, false);
-  context.mock.timers.tick(22_000);
-  assert.equal(wire.isDestroyed, true);
-});
+for (const { state, held, sent, isClosed } of [
+  { state: 'while something is held for it', held: 1, sent: 0, isClosed: false },
+  { state: 'while pings may wait behind payload', held: 0, sent: 65_537, isClosed: false },
+  { state: 'otherwise', held: 0, sent: 65_536, isClosed: true },
+]) {
+  test(`a silent client is ${isClosed ? 'closed' : 'left to TCP'} ${state}`, (context) => {
+    const { wire, peer } = pingedPeerOf(context);
+    wire.deliveredBytes = 1_000_000;
+    peer.onBytes(PONG);
+    wire.heldBytes = held;
+    wire.deliveredBytes += sent;
+    context.mock.timers.tick(3_600_000);
+    assert.equal(wire.isDestroyed, isClosed);
+  });
+}
 
 test('a client that has never answered a ping is not closed for its silence', (context) => {
   const { wire } = pingedPeerOf(context);

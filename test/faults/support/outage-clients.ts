@@ -17,7 +17,7 @@ import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../../suppor
 const STATES = ['waiting', 'idle', 'paused', 'sending'] as const;
 
 /** More than the kernels on both sides and the relay take from a sender whose receiver does not read. */
-const PAUSED_BYTES = 48_000_000;
+const PAUSED_BYTES = 24_000_000;
 
 const PIECE = randomBytesOf(1, 65_536);
 const PIECE_EVERY_MS = 100;

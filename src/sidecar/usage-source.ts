@@ -172,7 +172,7 @@ function nothingThere(path: string): UsageSourceError {
 function nothingInIt(path: string): UsageSourceError {
   return new UsageSourceError(
     'missing',
-    `the usage database "${path}" is empty: the relay has not written to it yet`,
+    `the usage database "${path}" has no usage tables: the relay has not written to it yet`,
   );
 }
 

@@ -25,16 +25,22 @@ const CREATE = `
   INSERT INTO version (version) VALUES (${SCHEMA_VERSION});
 `;
 
+/** A database in which none of these is may get all of them. Others, like those of a replicator, are not ours. */
+const NAMES = [...Object.keys(TABLES), 'usage_started_index', 'usage_result_index'] as const;
+
 /**
- * Makes sure that `database` has the usage schema, and creates it in an empty file. Any other file is only
- * read, so that one that is refused stays as it was.
+ * Makes sure that `database` has the usage schema, and creates it where there is nothing of it, beside the tables of other programs. Any other
+ * file is only read, so that one that is refused stays as it was.
  *
- * @throws SchemaError for a database of something else, or of another version
+ * @throws SchemaError for a database that uses these names for something else, or of another version
  * @throws SqliteError when it can't be read or written
  */
 export function ensureSchema(database: Database): void {
   if (!hasSchema(database)) database.transaction(() => database.exec(CREATE)).immediate();
 }
+
+const FIND_NAME = `SELECT 1 FROM sqlite_schema
+  WHERE name COLLATE NOCASE IN (${NAMES.map((name) => `'${name}'`).join(', ')}) LIMIT 1`;
 
 /** Kinds of what a query can read by name, in words; see PRAGMA table_list. */
 const KINDS: Readonly<Record<string, string>> = {
@@ -44,7 +50,7 @@ const KINDS: Readonly<Record<string, string>> = {
 };
 
 /**
- * Whether `database` has the usage schema; false where it has no tables at all. It only reads.
+ * Whether `database` has the usage schema; false where it has nothing of it. It only reads.
  *
  * Only ordinary tables with ordinary columns count. Views, virtual tables and generated columns can compute forever.
  *
@@ -54,7 +60,7 @@ const KINDS: Readonly<Record<string, string>> = {
 export function hasSchema(database: Database): boolean {
   // SQLite neither calls functions with side effects nor uses virtual tables for what the file's own schema says.
   database.pragma('trusted_schema = OFF');
-  if (database.prepare('SELECT 1 FROM sqlite_schema LIMIT 1').get() === undefined) return false;
+  if (database.prepare(FIND_NAME).get() === undefined) return false;
   if (kindOf(database, 'version') === null)
     throw new SchemaError('it is a database, but not one of a transit relay');
   checkTable(database, 'version', TABLES['version'] ?? []);

@@ -122,7 +122,7 @@ test('a database of something else is left alone, and records wait until it is g
   const path = join(directory, 'usage.sqlite');
   const songs = join(directory, 'songs.sqlite');
   const made = new Database(songs);
-  made.exec("CREATE TABLE songs (title TEXT); INSERT INTO songs VALUES ('one')");
+  made.exec("CREATE TABLE usage (title TEXT); INSERT INTO usage VALUES ('one')");
   made.close();
   await using relay = await StrickenRelay.start({ RELAY_USAGE_DB: path });
   await visits(relay.port, range(1, 5));

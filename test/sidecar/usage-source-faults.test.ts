@@ -34,8 +34,8 @@ describe('what is no usage database', () => {
     [make: (path: string) => void, kind: UsageSourceError['kind'], message: RegExp]
   > = {
     'nothing at all': [() => undefined, 'missing', /there is no usage database ".*" yet/u],
-    'an empty file': [(path) => writeFileSync(path, ''), 'missing', /is empty/u],
-    'a database without tables': [sql('PRAGMA user_version = 1'), 'missing', /is empty/u],
+    'an empty file': [(path) => writeFileSync(path, ''), 'missing', /has no usage tables/u],
+    'a database without tables': [sql('PRAGMA user_version = 1'), 'missing', /has no usage tables/u],
     'one byte': [(path) => writeFileSync(path, 'S'), 'unreadable', /not an SQLite database/u],
     garbage: [
       (path) => writeFileSync(path, 'garbage '.repeat(1000)),
@@ -43,8 +43,13 @@ describe('what is no usage database', () => {
       /not an SQLite database/u,
     ],
     'a directory': [(path) => mkdirSync(path), 'unreadable', /is not a file/u],
-    'a database of something else': [
+    'a database with tables of other programs alone': [
       sql('CREATE TABLE songs (title TEXT)'),
+      'missing',
+      /has no usage tables/u,
+    ],
+    'a database of something else': [
+      sql('CREATE TABLE usage (title TEXT)'),
       'unreadable',
       /not one of a transit relay; SIDECAR_USAGE_DB/u,
     ],

@@ -153,12 +153,27 @@ db.commit()
 
 const unfit: Record<string, { make: (path: string) => void; reason: RegExp }> = {
   garbage: {
+test("tables of other programs stay beside the relay's own", async (context) => {
+  const path = join(await scratch(context), 'usage.sqlite');
+  make(
+    path,
+    `PRAGMA journal_mode = wal;
+     CREATE TABLE _litestream_seq (id INTEGER PRIMARY KEY, seq INTEGER); INSERT INTO _litestream_seq VALUES (1, 7);
+     CREATE TABLE _litestream_lock (id INTEGER)`,
+  );
+  const { sink } = await open(context, path);
+  sink.record(RECORD);
+  await sink.close();
+  assert.deepEqual(rows(path), [row(RECORD)]);
+  assert.deepEqual(rows(path, 'SELECT * FROM _litestream_seq'), [{ id: 1, seq: 7 }]);
+});
+
     make: (path) => writeFileSync(path, 'garbage '.repeat(1000)),
     reason: /not an SQLite database/u,
   },
   'a directory': { make: (path) => mkdirSync(path), reason: /directory/u },
   'a database of something else': {
-    make: (path) => make(path, 'CREATE TABLE songs (title TEXT)'),
+    make: (path) => make(path, 'CREATE TABLE usage (title TEXT)'),
     reason: /not one of a transit relay/u,
   },
   'a schema of another version': {

@@ -8,6 +8,7 @@ import { RecordLimiter } from './usage/record-limiter.ts';
 import type { SuppressedRecords } from './usage/record-limiter.ts';
 import type { Recorder } from './usage/recorder.ts';
 import { SqliteSink } from './usage/sqlite-sink.ts';
+import type { Notice } from './usage/sqlite-messages.ts';
 import type { CurrentState } from './usage/sqlite-sink.ts';
 
 /** Failures of the database in a row are logged at the first, and then at every so many. */
@@ -93,15 +94,38 @@ export class RelayUsage {
 
   async #openDatabase(path: string, current: () => CurrentState): Promise<void> {
     const sink = await SqliteSink.open(path, current, {
-      failed: (code, failures, queued) => {
+      failed: ({ code, reason, failuresInARow: failures, queued }) => {
         if (failures % REPORT_EVERY_FAILURES !== 1) return;
-        this.#log.warn({ code, failures, queued }, 'the usage database can not be written; records wait');
+        this.#log.warn(
+          { code, failures, queued, reason },
+          'the usage database can not be written; records wait',
+        );
       },
       recovered: (failures) => this.#log.info({ failures }, 'the usage database is written again'),
       dropped: (count) => this.#log.error({ count }, 'usage records are lost'),
+      noticed: (notice) => this.#logNotice(notice),
     });
     this.#closers.push(() => sink.close());
     this.#database = sink;
     this.#limiter.addSink(sink);
+  }
+
+  #logNotice(notice: Notice): void {
+    switch (notice.kind) {
+      case 'rollback journal':
+        this.#log.warn(
+          'usage database has no write-ahead log: its file system does not support shared memory; readers delay writes',
+        );
+        break;
+      case 'log held':
+        this.#log.warn(
+          { seconds: notice.seconds, bytes: notice.bytes },
+          'usage database log keeps growing: a program has kept a read transaction open',
+        );
+        break;
+      case 'log released':
+        this.#log.info('usage database log was truncated');
+        break;
+    }
   }
 }

@@ -1,6 +1,6 @@
 import { DatabaseThread } from './database-thread.ts';
 import type { CurrentUsage, UsageRecord } from './record.ts';
-import type { Answer } from './sqlite-messages.ts';
+import type { Answer, Notice } from './sqlite-messages.ts';
 
 /** Why the usage database can't be used, in a sentence for the operator. */
 export class UsageDatabaseError extends Error {}
@@ -29,13 +29,24 @@ const CLOSE_MS = 5000;
 /** Lost records are told of so often at most, in milliseconds: with a full queue each that comes is one. */
 const TELL_LOST_MS = 10_000;
 
+export interface WriteFailure {
+  /** SQLite's, or the sentence of a file that can't be a usage database. */
+  readonly code: string;
+  /** A sentence for the operator, where more is known. */
+  readonly reason?: string;
+  readonly failuresInARow: number;
+  readonly queued: number;
+}
+
 export interface SqliteSinkEvents {
   /** A write failed and will be tried again. Nothing is lost yet. */
-  readonly failed: (code: string, failuresInARow: number, queued: number) => void;
+  readonly failed: (failure: WriteFailure) => void;
   /** Writing works again. */
   readonly recovered: (failuresInARow: number) => void;
   /** So many more records are lost: the queue is full, or the time to write them is over. */
   readonly dropped: (count: number) => void;
+  /** Writing works, and the operator should know this of it. */
+  readonly noticed: (notice: Notice) => void;
 }
 
 /** What the `current` row says, but for the time it is written. */
@@ -84,7 +95,8 @@ export class SqliteSink {
       throw new UsageDatabaseError(`can't use "${path}" as the usage database: ${answer.reason}`);
     }
     const sink = new SqliteSink(thread, current, events);
-    if (answer.kind === 'failed') sink.#noteFailure(answer.code);
+    if (answer.kind === 'failed') sink.#noteFailure(answer);
+    else sink.#noteNotices(answer);
     sink.#ticker = setInterval(() => sink.#tick(), TICK_MS);
     return sink;
   }
@@ -150,7 +162,7 @@ export class SqliteSink {
     const current = state === null ? null : { ...state, updated: Date.now() / 1000 };
     const answer: Answer = await this.#thread.ask({ kind: 'write', records, current });
     if (answer.kind !== 'done') {
-      this.#noteFailure(answer.kind === 'failed' ? answer.code : answer.reason);
+      this.#noteFailure(answer.kind === 'failed' ? answer : { code: answer.reason });
       return false;
     }
     this.#queue.splice(0, records.length);
@@ -158,14 +170,24 @@ export class SqliteSink {
     if (state !== null) this.#written = { state, at: performance.now() };
     if (this.#failures > 0) this.#events.recovered(this.#failures);
     this.#failures = 0;
+    this.#noteNotices(answer);
     return true;
   }
 
-  #noteFailure(code: string): void {
+  #noteNotices({ notices = [] }: Extract<Answer, { kind: 'done' }>): void {
+    for (const notice of notices) this.#events.noticed(notice);
+  }
+
+  #noteFailure({ code, reason }: Pick<WriteFailure, 'code' | 'reason'>): void {
     this.#failures += 1;
     const waitMs = RETRY_MS[Math.min(this.#failures, RETRY_MS.length) - 1] ?? RETRY_MS[0];
     this.#retryAt = performance.now() + waitMs;
-    this.#events.failed(code, this.#failures, this.#queue.length);
+    this.#events.failed({
+      code,
+      ...(reason === undefined ? {} : { reason }),
+      failuresInARow: this.#failures,
+      queued: this.#queue.length,
+    });
   }
 
   #tellLost(): void {

@@ -1,13 +1,29 @@
 import Database from 'better-sqlite3';
 import type { Statement } from 'better-sqlite3';
 import { identityOf } from './file-identity.ts';
+import { whyNotLocked } from './lock-check.ts';
+import { LOG_LIMIT_BYTES, LogTruncation } from './log-truncation.ts';
+import type { LogTruncationOptions } from './log-truncation.ts';
 import { SchemaError, ensureSchema } from './schema.ts';
-import type { Answer, Request } from './sqlite-messages.ts';
+import type { Answer, Notice, Request } from './sqlite-messages.ts';
 import type { CurrentUsage, UsageRecord } from './record.ts';
 import { whyNotWritten } from './why-not-written.ts';
 
 /** How long SQLite itself waits for a lock before a request fails and is tried again, in milliseconds. */
 const BUSY_TIMEOUT_MS = 1000;
+
+/**
+ * How long the last request waits for readers, in milliseconds, and how often it looks. SQLite itself does not wait here. Reports and
+ * Munin read for some milliseconds; what reads longer keeps the write-ahead log.
+ */
+const CLOSE_WAIT_MS = 300;
+const CLOSE_PAUSE_MS = 10;
+
+/**
+ * SQLite's codes where the shared memory of a write-ahead log does not work. CIFS, 9p and some FUSE file systems can't map
+ * a shared file.
+ */
+const NO_SHARED_MEMORY = /^SQLITE_IOERR_SHM/u;
 
 const INSERT_USAGE = `INSERT INTO usage (started, total_time, waiting_time, total_bytes, result)
   VALUES (@started, @total_time, @waiting_time, @total_bytes, @mood)`;
@@ -20,6 +36,7 @@ interface Opened {
   /** Identities of the database and of its log. */
   readonly file: string;
   readonly log: string;
+  readonly truncation: LogTruncation;
   readonly insertUsage: Statement<[UsageRecord]>;
   readonly clearCurrent: Statement<[]>;
   readonly insertCurrent: Statement<[CurrentUsage]>;
@@ -34,26 +51,48 @@ const PASSING = /^SQLITE_(?:BUSY|LOCKED|FULL)/u;
  */
 export class UsageDatabase {
   readonly #path: string;
+  readonly #truncation: Partial<LogTruncationOptions>;
   #opened: Opened | null = null;
+  #notices: Notice[] = [];
+  /** The reason for the failures so far, for which finding out once is enough. */
+  #whyNotLocked: { readonly code: string; readonly reason: string | null } | null = null;
 
-  constructor(path: string) {
+  constructor(path: string, truncation: Partial<LogTruncationOptions> = {}) {
     this.#path = path;
+    this.#truncation = truncation;
   }
 
   handle(request: Request): Answer {
     try {
-      if (request.kind === 'close') this.#close();
+      if (request.kind === 'close') this.#finish();
       else if (request.kind === 'open') this.#open();
       else this.#write(request.records, request.current);
-      return { kind: 'done' };
+      this.#whyNotLocked = null;
+      return this.#done();
     } catch (error) {
       if (!(error instanceof Database.SqliteError && PASSING.test(error.code))) this.#close();
-      return toAnswer(error, this.#path);
+      return this.#failed(error);
     }
   }
 
+  #done(): Answer {
+    const notices = this.#notices;
+    this.#notices = [];
+    return notices.length === 0 ? { kind: 'done' } : { kind: 'done', notices };
+  }
+
+  #failed(error: unknown): Answer {
+    this.#notices = [];
+    if (!(error instanceof Database.SqliteError)) return toAnswer(error, this.#path);
+    const { code } = error;
+    if (this.#whyNotLocked?.code !== code)
+      this.#whyNotLocked = { code, reason: whyNotLocked(this.#path, code) };
+    const { reason } = this.#whyNotLocked;
+    return reason === null ? toAnswer(error, this.#path) : { kind: 'failed', code, reason };
+  }
+
   #write(records: readonly UsageRecord[], current: CurrentUsage | null): void {
-    const { handle, insertUsage, clearCurrent, insertCurrent } = this.#open();
+    const { handle, truncation, insertUsage, clearCurrent, insertCurrent } = this.#open();
     const writeAll = handle.transaction(() => {
       for (const record of records) insertUsage.run(record);
       if (current === null) return;
@@ -61,24 +100,24 @@ export class UsageDatabase {
       insertCurrent.run(current);
     });
     writeAll.immediate();
+    // The request is on disk. A checkpoint that fails comes back as the failure of a later request.
+    this.#note(truncateLog(truncation, handle));
+  }
+
+  #note(notice: Notice | null): void {
+    if (notice !== null) this.#notices.push(notice);
   }
 
   #open(): Opened {
     if (this.#opened !== null && this.#isInPlace(this.#opened)) return this.#opened;
     if (this.#opened !== null) this.#leave(this.#opened);
-    const handle = new Database(this.#path, { timeout: BUSY_TIMEOUT_MS });
+    const handle = this.#connect();
     try {
-      ensureSchema(handle);
-      // Readers never wait for the writer then, nor it for them. Where the file system can't do it
-      // (no shared memory), SQLite stays with its old journal, which is as safe and only slower.
-      handle.pragma('journal_mode = WAL');
-      handle.pragma('synchronous = NORMAL');
-      // A file that can't be written is to be found now, and not with the first record.
-      handle.transaction(() => handle.prepare('DELETE FROM current WHERE 0').run()).immediate();
       this.#opened = {
         handle,
         file: identityOf(this.#path),
         log: identityOf(this.#logPath),
+        truncation: new LogTruncation(this.#truncation),
         insertUsage: handle.prepare(INSERT_USAGE),
         clearCurrent: handle.prepare('DELETE FROM current'),
         insertCurrent: handle.prepare(INSERT_CURRENT),
@@ -87,6 +126,19 @@ export class UsageDatabase {
     } catch (error) {
       handle.close();
       throw error;
+    }
+  }
+
+  #connect(): Database.Database {
+    try {
+      const handle = connect(this.#path, useLog);
+      if (handle.pragma('journal_mode', { simple: true }) !== 'wal') this.#note({ kind: 'rollback journal' });
+      return handle;
+    } catch (error) {
+      if (!(error instanceof Database.SqliteError && NO_SHARED_MEMORY.test(error.code))) throw error;
+      const handle = connect(this.#path, useRollbackJournal);
+      this.#note({ kind: 'rollback journal' });
+      return handle;
     }
   }
 
@@ -113,10 +165,85 @@ export class UsageDatabase {
     this.#close();
   }
 
+  /**
+   * Leaves one file that needs no others, so that it can be read without writing beside it: by another user, or from a read-only
+   * mount. While another program has it open, it keeps its write-ahead log.
+   */
+  #finish(): void {
+    if (this.#opened === null) return;
+    if (!this.#isInPlace(this.#opened)) {
+      this.#leave(this.#opened);
+      return;
+    }
+    endLog(this.#opened.handle);
+    this.#close();
+  }
+
   #close(): void {
     this.#opened?.handle.close();
     this.#opened = null;
   }
+}
+
+/** @param prepare makes sure of the schema and chooses the journal */
+function connect(path: string, prepare: (handle: Database.Database) => void): Database.Database {
+  const handle = new Database(path, { timeout: BUSY_TIMEOUT_MS });
+  try {
+    prepare(handle);
+    // A file that can't be written is to be found now, and not with the first record. SQLite begins to use shared memory here, too.
+    handle.transaction(() => handle.prepare('DELETE FROM current WHERE 0').run()).immediate();
+    return handle;
+  } catch (error) {
+    handle.close();
+    throw error;
+  }
+}
+
+/** Readers never wait for the writer then, nor the writer for them. */
+function useLog(handle: Database.Database): void {
+  ensureSchema(handle);
+  handle.pragma('journal_mode = WAL');
+  handle.pragma(`journal_size_limit = ${LOG_LIMIT_BYTES}`);
+  handle.pragma('synchronous = NORMAL');
+}
+
+/**
+ * As safe, but readers and the writer wait for each other. A database may have a log already, from an attempt to use one or from
+ * another machine: in exclusive mode SQLite reads that without shared memory.
+ */
+function useRollbackJournal(handle: Database.Database): void {
+  handle.pragma('locking_mode = EXCLUSIVE');
+  ensureSchema(handle);
+  handle.pragma('journal_mode = DELETE');
+  handle.pragma('synchronous = FULL');
+  // The lock itself ends with the next transaction.
+  handle.pragma('locking_mode = NORMAL');
+}
+
+function truncateLog(truncation: LogTruncation, handle: Database.Database): Notice | null {
+  try {
+    return truncation.afterWrite(handle, BUSY_TIMEOUT_MS);
+  } catch {
+    return null;
+  }
+}
+
+function endLog(handle: Database.Database): void {
+  const giveUpAt = performance.now() + CLOSE_WAIT_MS;
+  while (!hasEndedLog(handle) && performance.now() < giveUpAt) pause(CLOSE_PAUSE_MS);
+}
+
+/** False where it has to stay: something reads the database, or the disk has no room or is broken. */
+function hasEndedLog(handle: Database.Database): boolean {
+  try {
+    return handle.pragma('journal_mode = DELETE', { simple: true }) === 'delete';
+  } catch {
+    return false;
+  }
+}
+
+function pause(ms: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT)), 0, 0, ms);
 }
 
 /** SQLite's codes for files that will not get better by waiting, and what they mean to an operator. */

@@ -22,6 +22,7 @@ const LONELY: UsageRecord = { ...RECORD, waiting_time: null, total_bytes: 0, moo
 
 interface Seen {
   readonly failures: string[];
+  readonly notices: string[];
   recoveries: number;
   dropped: number;
   /** How often it was told of what was dropped. */
@@ -33,9 +34,9 @@ async function open(
   path: string,
   current: () => CurrentState = () => IDLE,
 ): Promise<{ sink: SqliteSink; seen: Seen }> {
-  const seen: Seen = { failures: [], recoveries: 0, dropped: 0, tellings: 0 };
+  const seen: Seen = { failures: [], notices: [], recoveries: 0, dropped: 0, tellings: 0 };
   const events: SqliteSinkEvents = {
-    failed: (code) => seen.failures.push(code),
+    failed: ({ code }) => seen.failures.push(code),
     recovered: () => {
       seen.recoveries += 1;
     },
@@ -43,6 +44,7 @@ async function open(
       seen.dropped += count;
       seen.tellings += 1;
     },
+    noticed: ({ kind }) => seen.notices.push(kind),
   };
   const sink = await SqliteSink.open(path, current, events);
   context.after(() => sink.close());
@@ -151,8 +153,6 @@ db.commit()
   assert.equal(version.toString().trim(), '2');
 });
 
-const unfit: Record<string, { make: (path: string) => void; reason: RegExp }> = {
-  garbage: {
 test("tables of other programs stay beside the relay's own", async (context) => {
   const path = join(await scratch(context), 'usage.sqlite');
   make(
@@ -168,6 +168,8 @@ test("tables of other programs stay beside the relay's own", async (context) => 
   assert.deepEqual(rows(path, 'SELECT * FROM _litestream_seq'), [{ id: 1, seq: 7 }]);
 });
 
+const unfit: Record<string, { make: (path: string) => void; reason: RegExp }> = {
+  garbage: {
     make: (path) => writeFileSync(path, 'garbage '.repeat(1000)),
     reason: /not an SQLite database/u,
   },

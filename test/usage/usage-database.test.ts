@@ -1,19 +1,29 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { test } from 'node:test';
+import {
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
+import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import Database from 'better-sqlite3';
 import type { Answer } from '../../src/usage/sqlite-messages.ts';
 import { UsageDatabase } from '../../src/usage/usage-database.ts';
 import { scratch } from '../support/scratch.ts';
-import { SUM, createUsageFile } from '../support/usage-files.ts';
+import { SUM, addUsage, createUsageFile, mayMount, readOnlyView } from '../support/usage-files.ts';
 
 interface House {
   readonly path: string;
   readonly away: string;
   /** Writes one record of so many bytes. */
   readonly write: (bytes: number) => Answer;
+  readonly close: () => Answer;
 }
 
 async function house(context: TestContext): Promise<House> {
@@ -24,6 +34,7 @@ async function house(context: TestContext): Promise<House> {
   return {
     path,
     away: join(directory, 'away.sqlite'),
+    close: () => database.handle({ kind: 'close' }),
     write: (bytes) => {
       const record = {
         started: 1,
@@ -47,6 +58,8 @@ function sum(path: string): unknown {
     database.close();
   }
 }
+
+const CURRENT = { rebooted: 1, updated: 1, connected: 0, waiting: 0, incomplete_bytes: 0 };
 
 const DONE = { kind: 'done' };
 
@@ -107,7 +120,11 @@ test('while somebody reads a database that was moved away, its log is left alone
   write(2);
   renameSync(path, away);
   writeFileSync(path, '');
-  assert.deepEqual(write(4), { kind: 'failed', code: 'SQLITE_BUSY' });
+  assert.deepEqual(write(4), {
+    kind: 'failed',
+    code: 'SQLITE_BUSY',
+    reason: 'another program keeps the database locked',
+  });
   assert.equal(statSync(path).size, 0);
   reading.return?.();
   assert.deepEqual(write(4), DONE);
@@ -126,3 +143,109 @@ test('a database that turns out to be corrupt is opened anew when it has been pu
   assert.deepEqual(write(2), DONE);
   assert.deepEqual(sum(path), { rows: 2, bytes: 3 });
 });
+
+describe('the write-ahead log', () => {
+  /** Makes a log that is larger than SQLite needs it. */
+  const grow = (path: string): void => {
+    const other = new Database(path);
+    addUsage(other, 120_000);
+    other.close();
+  };
+
+  test('is truncated once its readers are gone, and long readers are reported once', async (context) => {
+    const path = join(await scratch(context), 'usage.sqlite');
+    const database = new UsageDatabase(path, { retryMs: 0, reportAfterMs: 0 });
+    context.after(() => database.handle({ kind: 'close' }));
+    const write = (): Answer => database.handle({ kind: 'write', records: [], current: CURRENT });
+    const log = (): number => statSync(`${path}-wal`).size;
+    assert.deepEqual(write(), DONE);
+    const reader = new Database(path, { readonly: true });
+    context.after(() => reader.close());
+    reader.exec('BEGIN');
+    reader.prepare(SUM).get();
+    grow(path);
+    const bytes = log();
+    assert.ok(bytes > 5 * 2 ** 20, `${bytes} bytes`);
+    const [answer, next] = [write(), write()];
+    assert.ok(answer.kind === 'done');
+    assert.deepEqual(
+      answer.notices?.map(({ kind }) => kind),
+      ['log held'],
+    );
+    assert.deepEqual(next, DONE);
+    assert.ok(log() >= bytes);
+    reader.exec('COMMIT');
+    assert.deepEqual(write(), { kind: 'done', notices: [{ kind: 'log released' }] });
+    assert.equal(log(), 0);
+    assert.deepEqual(write(), DONE);
+  });
+
+  test('is truncated after a VACUUM by another program', async (context) => {
+    const path = join(await scratch(context), 'usage.sqlite');
+    const database = new UsageDatabase(path);
+    context.after(() => database.handle({ kind: 'close' }));
+    const write = (): Answer => database.handle({ kind: 'write', records: [], current: CURRENT });
+    assert.deepEqual(write(), DONE);
+    grow(path);
+    const other = new Database(path);
+    other.exec('VACUUM');
+    other.close();
+    assert.ok(statSync(`${path}-wal`).size > 5 * 2 ** 20);
+    assert.deepEqual(write(), DONE);
+    assert.ok(statSync(`${path}-wal`).size <= 4 * 2 ** 20);
+  });
+});
+
+describe('a database that is closed', () => {
+  test('is one file that needs no others', async (context) => {
+    const { path, write, close } = await house(context);
+    write(1);
+    assert.ok(existsSync(`${path}-wal`));
+    assert.deepEqual(close(), DONE);
+    assert.deepEqual(readdirSync(dirname(path)), ['usage.sqlite']);
+    assert.deepEqual(versionsOf(path), [1, 1]);
+    assert.deepEqual(write(2), DONE);
+    assert.deepEqual(versionsOf(path), [2, 2]);
+    assert.deepEqual(close(), DONE);
+    assert.deepEqual(sum(path), { rows: 2, bytes: 3 });
+  });
+
+  test('can be read where nothing can be written', async (context) => {
+    if (!mayMount(context)) return;
+    const { path, write, close } = await house(context);
+    write(1);
+    close();
+    const view = readOnlyView(context, dirname(path));
+    assert.deepEqual(sum(join(view, 'usage.sqlite')), { rows: 1, bytes: 1 });
+  });
+
+  test('keeps its log for a program that reads it, and loses no record', async (context) => {
+    const { path, write, close } = await house(context);
+    write(1);
+    const reader = new Database(path, { readonly: true });
+    context.after(() => reader.close());
+    assert.deepEqual(reader.prepare(SUM).get(), { rows: 1, bytes: 1 });
+    write(2);
+    assert.deepEqual(close(), DONE);
+    assert.deepEqual(versionsOf(path), [2, 2]);
+    assert.deepEqual(reader.prepare(SUM).get(), { rows: 2, bytes: 3 });
+  });
+
+  test('has all of its records when it has lost its name, and what has the name then is left alone', async (context) => {
+    const { path, away, write, close } = await house(context);
+    write(1);
+    renameSync(path, away);
+    const other = Buffer.from('something else');
+    writeFileSync(path, other);
+    assert.deepEqual(close(), DONE);
+    assert.ok(readFileSync(path).equals(other));
+    assert.deepEqual(versionsOf(away), [2, 2]);
+    rmSync(path);
+    assert.deepEqual(sum(away), { rows: 1, bytes: 1 });
+  });
+});
+
+/** Those that a reader and a writer need: 2 for a write-ahead log, 1 for a rollback journal. */
+function versionsOf(path: string): number[] {
+  return [...readFileSync(path).subarray(18, 20)];
+}

@@ -1,0 +1,104 @@
+import assert from 'node:assert/strict';
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import Database from 'better-sqlite3';
+import { Program, findProgram } from '../support/programs.ts';
+import { scratch } from '../support/scratch.ts';
+import { SUM, createUsageFile } from '../support/usage-files.ts';
+
+const FILTER = join(import.meta.dirname, '..', 'support', 'broken-file-system.py');
+const DATABASE = import.meta.resolve('../../src/usage/usage-database.ts');
+
+/** A system call filter stands for the file system: it has the errors that CIFS, NFS and FUSE have. */
+const skip =
+  findProgram('python3') === null || !hasLibseccomp()
+    ? 'needs python3 and libseccomp: apt-get install libseccomp2'
+    : false;
+
+function hasLibseccomp(): boolean {
+  return ['/usr/lib/x86_64-linux-gnu', '/usr/lib/aarch64-linux-gnu', '/usr/lib64'].some((directory) => {
+    try {
+      return readdirSync(directory).includes('libseccomp.so.2');
+    } catch {
+      return false;
+    }
+  });
+}
+
+/** The answers to an opening, the given number of writes of one record, and a close, in a process for which `lacking` does not work. */
+async function answers(path: string, lacking: 'locks' | 'memory', writes: number): Promise<unknown> {
+  const program = `
+    import { UsageDatabase } from ${JSON.stringify(DATABASE)};
+    const database = new UsageDatabase(${JSON.stringify(path)});
+    const record = { started: 1, total_time: 1, waiting_time: 1, total_bytes: 1, mood: 'happy' };
+    const requests = [{ kind: 'open' }, ...Array(${writes}).fill({ kind: 'write', records: [record], current: null }), { kind: 'close' }];
+    console.log(JSON.stringify(requests.map((request) => database.handle(request))));`;
+  await using child = new Program([
+    'python3',
+    FILTER,
+    lacking,
+    '--',
+    process.execPath,
+    '--input-type=module',
+    '--eval',
+    program,
+  ]);
+  await child.succeeds(20_000);
+  return JSON.parse(child.stdout);
+}
+
+function sum(path: string): unknown {
+  const database = new Database(path, { readonly: true });
+  try {
+    return database.prepare(SUM).get();
+  } finally {
+    database.close();
+  }
+}
+
+const DONE = { kind: 'done' };
+
+describe('a file system without shared memory', { skip }, () => {
+  test('has a new database with a rollback journal', async (context) => {
+    const path = join(await scratch(context), 'usage.sqlite');
+    assert.deepEqual(await answers(path, 'memory', 2), [
+      { kind: 'done', notices: [{ kind: 'rollback journal' }] },
+      DONE,
+      DONE,
+      DONE,
+    ]);
+    assert.deepEqual(sum(path), { rows: 2, bytes: 2 });
+  });
+
+  test('has a database that comes with a write-ahead log, with all of its records', async (context) => {
+    const path = join(await scratch(context), 'usage.sqlite');
+    createUsageFile(path, { rows: 3, journalMode: 'wal' });
+    assert.deepEqual(await answers(path, 'memory', 1), [
+      { kind: 'done', notices: [{ kind: 'rollback journal' }] },
+      DONE,
+      DONE,
+    ]);
+    assert.deepEqual(sum(path), { rows: 4, bytes: 7 });
+  });
+});
+
+test(
+  'a file system without locks is named as the cause, and nothing stays of the attempt',
+  { skip },
+  async (context) => {
+    const directory = await scratch(context);
+    const path = join(directory, 'usage.sqlite');
+    const failed = {
+      kind: 'failed',
+      code: 'SQLITE_BUSY',
+      reason:
+        'the file system does not support file locks: mount it with locks (CIFS: nobrl, NFS: local_lock=all), or keep the database on a local disk',
+    };
+    assert.deepEqual(await answers(path, 'locks', 1), [failed, failed, DONE]);
+    assert.deepEqual(
+      readdirSync(directory).filter((name) => name.includes('lock-test')),
+      [],
+    );
+  },
+);

@@ -2,8 +2,10 @@ import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
+import type { TestContext } from 'node:test';
 import Database from 'better-sqlite3';
 import { Program, findProgram } from '../support/programs.ts';
+import { RelayProcess } from '../support/relay-process.ts';
 import { scratch } from '../support/scratch.ts';
 import { SUM, createUsageFile } from '../support/usage-files.ts';
 
@@ -102,3 +104,26 @@ test(
     );
   },
 );
+
+describe('the log of a relay', { skip }, () => {
+  const start = async (context: TestContext, lacking: 'locks' | 'memory'): Promise<RelayProcess> => {
+    const path = join(await scratch(context), 'usage.sqlite');
+    const relay = await RelayProcess.start({ RELAY_USAGE_DB: path }, ['python3', FILTER, lacking, '--']);
+    context.after(() => relay[Symbol.asyncDispose]());
+    return relay;
+  };
+
+  test('has the cause for records that wait', async (context) => {
+    const relay = await start(context, 'locks');
+    await relay.says(
+      /"level":"warn".*"code":"SQLITE_BUSY".*"reason":"the file system does not support file locks: /u,
+    );
+  });
+
+  test('has a warning of a rollback journal', async (context) => {
+    const relay = await start(context, 'memory');
+    await relay.says(/"level":"warn".*usage database has no write-ahead log: .* shared memory/u);
+    await relay.stop();
+    assert.doesNotMatch(relay.log, /can not be written/u);
+  });
+});

@@ -9,7 +9,7 @@ import type { SuppressedRecords } from './usage/record-limiter.ts';
 import type { Recorder } from './usage/recorder.ts';
 import { SqliteSink } from './usage/sqlite-sink.ts';
 import type { Notice } from './usage/sqlite-messages.ts';
-import type { CurrentState } from './usage/sqlite-sink.ts';
+import type { CurrentState, SqliteSinkEvents } from './usage/sqlite-sink.ts';
 
 /** Failures of the database in a row are logged at the first, and then at every so many. */
 const REPORT_EVERY_FAILURES = 12;
@@ -48,9 +48,12 @@ export class RelayUsage {
    * @param current what the database's row of that name has to say
    * @throws UsageDatabaseError or OutputError. `close` is due then as well.
    */
-  async open({ databasePath, logFd }: Config['usage'], current: () => CurrentState): Promise<void> {
+  async open(
+    { databasePath, logFd, retentionMs }: Config['usage'],
+    current: () => CurrentState,
+  ): Promise<void> {
     if (logFd !== null) this.#openOutput(logFd);
-    if (databasePath !== null) await this.#openDatabase(databasePath, current);
+    if (databasePath !== null) await this.#openDatabase(databasePath, retentionMs, current);
     // Where nothing is written, nothing is suppressed.
     if (logFd !== null || databasePath !== null) this.#recorder.addSink(this.#limiter);
   }
@@ -92,8 +95,8 @@ export class RelayUsage {
     this.#limiter.addSink({ record: () => (this.#handedOver += 1) });
   }
 
-  async #openDatabase(path: string, current: () => CurrentState): Promise<void> {
-    const sink = await SqliteSink.open(path, current, {
+  async #openDatabase(path: string, retentionMs: number | null, current: () => CurrentState): Promise<void> {
+    const events: SqliteSinkEvents = {
       failed: ({ code, reason, failuresInARow: failures, queued }) => {
         if (failures % REPORT_EVERY_FAILURES !== 1) return;
         this.#log.warn(
@@ -104,7 +107,10 @@ export class RelayUsage {
       recovered: (failures) => this.#log.info({ failures }, 'the usage database is written again'),
       dropped: (count) => this.#log.error({ count }, 'usage records are lost'),
       noticed: (notice) => this.#logNotice(notice),
-    });
+      deleted: (count) => this.#log.info({ count }, 'deleted usage records older than RELAY_USAGE_RETENTION'),
+    };
+    const retention = retentionMs === null ? null : { keepMs: retentionMs };
+    const sink = await SqliteSink.open(path, current, events, retention);
     this.#closers.push(() => sink.close());
     this.#database = sink;
     this.#limiter.addSink(sink);

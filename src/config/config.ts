@@ -23,6 +23,8 @@ export interface Config {
     readonly logFd: number | null;
     /** 0 is off. */
     readonly blurSeconds: number;
+    /** Age at which records of the database are deleted; null: they are kept. */
+    readonly retentionMs: number | null;
   };
   /** Null is off. */
   readonly timeouts: {

@@ -18,6 +18,7 @@ import {
   toPositiveSize,
   toQuota,
   toRate,
+  toRetentionMs,
   toSizeBytes,
   toTimeoutMs,
 } from './values.ts';
@@ -29,6 +30,7 @@ export const DEFAULTS = {
   RELAY_WEBSOCKET_LISTEN: '',
   RELAY_STATUS_LISTEN: 'tcp:4003:interface=127.0.0.1',
   RELAY_USAGE_DB: '',
+  RELAY_USAGE_RETENTION: '',
   RELAY_LOG_FD: '',
   RELAY_BLUR_USAGE: '0',
   RELAY_LOG_LEVEL: 'info',
@@ -96,6 +98,7 @@ export function readEnv(
       databasePath,
       logFd: env.read<number | null>('RELAY_LOG_FD', null, toFileDescriptor),
       blurSeconds: env.read('RELAY_BLUR_USAGE', 0, toBlurSeconds),
+      retentionMs: env.read<number | null>('RELAY_USAGE_RETENTION', null, toRetentionMs),
     },
     timeouts: {
       handshakeMs: env.read<number | null>('RELAY_HANDSHAKE_TIMEOUT', null, toTimeoutMs),

@@ -14,6 +14,12 @@ export const DURATION_GRAMMAR = 'a duration like 500ms, 90s, 5m, 1h or 2d, up to
 /** setTimeout takes no more: 2^31 - 1 milliseconds are 24.8 days. */
 const MAX_DURATION_MS = 24 * 86_400_000;
 
+/** What an operator may write for how long records are kept. */
+export const RETENTION_GRAMMAR = 'a number of days or hours like 400d or 72h, from 1h to 36500d';
+
+const MIN_RETENTION_MS = 3_600_000;
+const MAX_RETENTION_MS = 36_500 * 86_400_000;
+
 /** Bytes in each unit a size may have. */
 const SIZE_UNITS: ReadonlyMap<string, number> = new Map([
   ['B', 1],
@@ -84,6 +90,14 @@ export function parseDurationMs(text: string): number | null {
   if (number === undefined || factor === undefined) return null;
   const ms = Math.round(Number(number) * factor);
   return ms <= MAX_DURATION_MS ? ms : null;
+}
+
+/** Reads how long records are kept; no timer has to last that long. Returns milliseconds, or null for nonsense. */
+export function parseRetentionMs(text: string): number | null {
+  const [, number, unit = ''] = /^(\d{1,6})\s*([dh])$/u.exec(text) ?? [];
+  if (number === undefined) return null;
+  const ms = Number(number) * (DURATION_UNITS.get(unit) ?? Number.NaN);
+  return ms >= MIN_RETENTION_MS && ms <= MAX_RETENTION_MS ? ms : null;
 }
 
 /** Reads a rate, of bytes or of bits. Returns whole bytes per second, from 1, or null for nonsense. */

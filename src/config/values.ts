@@ -10,11 +10,13 @@ import {
   DURATION_GRAMMAR,
   QUOTA_GRAMMAR,
   RATE_GRAMMAR,
+  RETENTION_GRAMMAR,
   SIZE_GRAMMAR,
   parseCountRate,
   parseDurationMs,
   parseQuota,
   parseRateBytesPerSecond,
+  parseRetentionMs,
   parseSizeBytes,
 } from './units.ts';
 import type { CountRate, QuotaSize } from './units.ts';
@@ -52,6 +54,12 @@ export function toDurationMs(text: string): number {
   const ms = parseDurationMs(text);
   if (ms !== null) return ms;
   throw new Refusal(DURATION_GRAMMAR);
+}
+
+export function toRetentionMs(text: string): number {
+  const ms = parseRetentionMs(text);
+  if (ms !== null) return ms;
+  throw new Refusal(`${RETENTION_GRAMMAR}; nothing to keep all`);
 }
 
 /** A limit: no time at all would let nobody in. */

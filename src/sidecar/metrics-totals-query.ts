@@ -1,5 +1,7 @@
 import type { Database } from 'better-sqlite3';
 import { MOODS } from '../protocol/wire.ts';
+import { readDeleted } from '../usage/retention.ts';
+import type { DeletedTotals } from '../usage/retention.ts';
 import type { Mood } from '../protocol/wire.ts';
 
 /** A mood, or whatever else a foreign database may say. */
@@ -19,6 +21,8 @@ export interface TotalsState extends Totals {
   readonly file: string;
   /** The last record that is in the sums; null where there was none. Its content tells it from one that took its place. */
   readonly last: { readonly rowid: bigint; readonly content: string } | null;
+  /** How many records had been deleted then. Their totals are in the sums. */
+  readonly deleted: number;
 }
 
 export const NO_TOTALS: Totals = {
@@ -50,8 +54,9 @@ const CONTENT = `
 type Window = Readonly<Record<Mood | 'records' | 'last' | 'bytes', bigint | number | null>>;
 
 /**
- * Adds to `known` what has been written since, in windows, until `limit` records have been read. Begins anew with nothing
- * when `known` is of another file, or when its last record is gone or another one: the table is not what was summed.
+ * Adds to `known` what has been written since, in windows, until `limit` records have been read. Starts over with the totals of deleted
+ * records when `known` is of another file, or when its last record is gone or another one: the table is not what was summed.
+ * It also starts over when records were deleted that had not been read.
  *
  * @param file which file `database` is, as `identityOf` tells
  * @returns `isComplete` false: there may be more records
@@ -66,27 +71,63 @@ export function addTotals(
   const content = database.prepare<[bigint], string>(CONTENT).pluck();
   const last = known?.last ?? null;
   const holds = known?.file === file && last !== null && content.get(last.rowid) === last.content;
-  const from = holds && known !== null ? known : NO_TOTALS;
-  const records = { ...from.records };
-  let { bytes } = from;
-  let rowid = holds ? last.rowid : FIRST_ROWID;
-  let isComplete = false;
   // A rowid may be a whole number of 64 bits.
   const windows = database.prepare<[bigint], Window>(WINDOW).safeIntegers();
+  const sums = new Sums();
+  if (holds && known !== null) sums.resume(known, last.rowid);
+  let isComplete = false;
   for (let read = 0; read < limit && !isComplete; read += WINDOW_RECORDS) {
-    const window = windows.get(rowid);
-    const count = Number(window?.records ?? 0);
+    // Both as they are at one moment.
+    const count = database.transaction(() => {
+      sums.noteDeleted(readDeleted(database));
+      return sums.add(windows.get(sums.rowid));
+    })();
     isComplete = count < WINDOW_RECORDS;
-    if (window === undefined || typeof window.last !== 'bigint') break;
-    rowid = window.last;
-    bytes = Math.min(bytes + Number(window.bytes), Number.MAX_VALUE);
-    records.other += count;
-    for (const mood of MOODS) {
-      records[mood] += Number(window[mood]);
-      records.other -= Number(window[mood]);
-    }
   }
+  const { rowid, records, bytes, deleted } = sums;
   // Should it have been removed just now, no content is the same as none, and the next time begins anew.
   const newLast = rowid === FIRST_ROWID ? null : { rowid, content: content.get(rowid) ?? '' };
-  return { state: { file, last: newLast, records, bytes }, isComplete };
+  return { state: { file, last: newLast, records: { ...records }, bytes, deleted }, isComplete };
+}
+
+class Sums {
+  /** Of the last record that is in the sums. */
+  rowid = FIRST_ROWID;
+  records: Record<TotalsMood, number> = { ...NO_TOTALS.records };
+  bytes = 0;
+  deleted = 0;
+
+  resume({ records, bytes, deleted }: TotalsState, rowid: bigint): void {
+    this.rowid = rowid;
+    this.records = { ...records };
+    this.bytes = bytes;
+    this.deleted = deleted;
+  }
+
+  /** Deleted records that were read before are in the sums already. */
+  noteDeleted(now: DeletedTotals): void {
+    const isRead = now.count >= this.deleted && (now.lastRowid === null || now.lastRowid <= this.rowid);
+    const isFirst = this.rowid === FIRST_ROWID;
+    if (isFirst || (now.count !== this.deleted && !isRead)) {
+      this.rowid = FIRST_ROWID;
+      this.bytes = now.bytes;
+      this.records = { ...NO_TOTALS.records };
+      for (const mood of TOTALS_MOODS) this.records[mood] = now.records.get(mood) ?? 0;
+    }
+    this.deleted = now.count;
+  }
+
+  /** @returns how many records there were */
+  add(window: Window | undefined): number {
+    if (window === undefined || typeof window.last !== 'bigint') return 0;
+    const count = Number(window.records ?? 0);
+    this.rowid = window.last;
+    this.bytes = Math.min(this.bytes + Number(window.bytes), Number.MAX_VALUE);
+    this.records.other += count;
+    for (const mood of MOODS) {
+      this.records[mood] += Number(window[mood]);
+      this.records.other -= Number(window[mood]);
+    }
+    return count;
+  }
 }

@@ -25,8 +25,18 @@ const CREATE = `
   INSERT INTO version (version) VALUES (${SCHEMA_VERSION});
 `;
 
+/** May be there beside the others; see retention.ts. */
+const OPTIONAL_TABLES: Readonly<Record<string, readonly string[]>> = {
+  usage_deleted: ['result', 'records', 'total_bytes', 'last_rowid'],
+};
+
 /** A database in which none of these is may get all of them. Others, like those of a replicator, are not ours. */
-const NAMES = [...Object.keys(TABLES), 'usage_started_index', 'usage_result_index'] as const;
+const NAMES = [
+  ...Object.keys(TABLES),
+  ...Object.keys(OPTIONAL_TABLES),
+  'usage_started_index',
+  'usage_result_index',
+];
 
 /**
  * Makes sure that `database` has the usage schema, and creates it where there is nothing of it, beside the tables of other programs. Any other
@@ -36,7 +46,10 @@ const NAMES = [...Object.keys(TABLES), 'usage_started_index', 'usage_result_inde
  * @throws SqliteError when it can't be read or written
  */
 export function ensureSchema(database: Database): void {
-  if (!hasSchema(database)) database.transaction(() => database.exec(CREATE)).immediate();
+  if (hasSchema(database)) return;
+  // Without effect where other tables are there already. It lets deleted records give back their space.
+  database.pragma('auto_vacuum = INCREMENTAL');
+  database.transaction(() => database.exec(CREATE)).immediate();
 }
 
 const FIND_NAME = `SELECT 1 FROM sqlite_schema
@@ -73,6 +86,9 @@ export function hasSchema(database: Database): boolean {
     );
   }
   for (const [table, columns] of Object.entries(TABLES)) checkTable(database, table, columns);
+  for (const [table, columns] of Object.entries(OPTIONAL_TABLES)) {
+    if (kindOf(database, table) !== null) checkTable(database, table, columns);
+  }
   return true;
 }
 

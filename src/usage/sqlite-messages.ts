@@ -1,3 +1,4 @@
+import type { Deletion } from './retention.ts';
 import type { CurrentUsage, UsageRecord } from './record.ts';
 
 /** What the event loop asks of the database thread: one request at a time, each one transaction. */
@@ -8,6 +9,8 @@ export type Request =
       readonly records: readonly UsageRecord[];
       readonly current: CurrentUsage | null;
     }
+  /** Deletes a batch of records that began before this time, in seconds since the epoch. */
+  | { readonly kind: 'delete'; readonly before: number }
   | { readonly kind: 'close' };
 
 /**
@@ -28,6 +31,6 @@ export type Notice =
  * - `failed`: it did not work this time, and nothing of the request was written; a reason is a sentence for the operator
  */
 export type Answer =
-  | { readonly kind: 'done'; readonly notices?: readonly Notice[] }
+  | { readonly kind: 'done'; readonly notices?: readonly Notice[]; readonly deletion?: Deletion }
   | { readonly kind: 'unfit'; readonly reason: string }
   | { readonly kind: 'failed'; readonly code: string; readonly reason?: string };

@@ -47,7 +47,22 @@ export interface SqliteSinkEvents {
   readonly dropped: (count: number) => void;
   /** Writing works, and the operator should know this of it. */
   readonly noticed: (notice: Notice) => void;
+  /** So many records were older than the retention and are deleted. */
+  readonly deleted: (count: number) => void;
 }
+
+/** Which records are deleted, and when. */
+export interface Retention {
+  /** Records that began longer ago are deleted, in milliseconds. */
+  readonly keepMs: number;
+  /** From the start to the first deletion, in milliseconds. A host may start with a wrong clock. */
+  readonly firstAfterMs?: number;
+  /** From one deletion to the next, in milliseconds. */
+  readonly everyMs?: number;
+}
+
+const FIRST_DELETION_MS = 60_000;
+const DELETION_EVERY_MS = 3_600_000;
 
 /** What the `current` row says, but for the time it is written. */
 export type CurrentState = Omit<CurrentUsage, 'updated'>;
@@ -68,9 +83,21 @@ export class SqliteSink {
   /** Of these, the ones that were told of. */
   #toldCount = 0;
   #tellLostAt = 0;
+  readonly #retention: Retention | null;
+  #deleteAt = Number.POSITIVE_INFINITY;
+  #deletedCount = 0;
+  #hasJustDeleted = false;
   #written: { readonly state: CurrentState; readonly at: number } | null = null;
 
-  private constructor(thread: DatabaseThread, current: () => CurrentState, events: SqliteSinkEvents) {
+  private constructor(
+    thread: DatabaseThread,
+    current: () => CurrentState,
+    events: SqliteSinkEvents,
+    retention: Retention | null,
+  ) {
+    this.#retention = retention;
+    if (retention !== null)
+      this.#deleteAt = performance.now() + (retention.firstAfterMs ?? FIRST_DELETION_MS);
     this.#thread = thread;
     this.#current = current;
     this.#events = events;
@@ -87,6 +114,7 @@ export class SqliteSink {
     path: string,
     current: () => CurrentState,
     events: SqliteSinkEvents,
+    retention: Retention | null = null,
   ): Promise<SqliteSink> {
     const thread = new DatabaseThread(path);
     const answer = await thread.ask({ kind: 'open' });
@@ -94,7 +122,7 @@ export class SqliteSink {
       await thread.close();
       throw new UsageDatabaseError(`can't use "${path}" as the usage database: ${answer.reason}`);
     }
-    const sink = new SqliteSink(thread, current, events);
+    const sink = new SqliteSink(thread, current, events, retention);
     if (answer.kind === 'failed') sink.#noteFailure(answer);
     else sink.#noteNotices(answer);
     sink.#ticker = setInterval(() => sink.#tick(), TICK_MS);
@@ -148,10 +176,31 @@ export class SqliteSink {
   #tick(): void {
     this.#tellLost();
     if (this.#writing !== null || performance.now() < this.#retryAt) return;
-    if (this.#queue.length === 0 && !this.#currentIsDue()) return;
-    this.#writing = this.#write().then(() => {
+    const mustWrite = this.#queue.length > 0 || this.#currentIsDue();
+    const mayDelete = performance.now() >= this.#deleteAt && !(mustWrite && this.#hasJustDeleted);
+    if (!mustWrite && !mayDelete) return;
+    this.#hasJustDeleted = mayDelete;
+    this.#writing = (mayDelete ? this.#delete() : this.#write()).then(() => {
       this.#writing = null;
     });
+  }
+
+  /** Deletes one batch of old records. The next one comes with the next tick that has nothing to write. */
+  async #delete(): Promise<void> {
+    if (this.#retention === null) return;
+    const { keepMs, everyMs = DELETION_EVERY_MS } = this.#retention;
+    const answer: Answer = await this.#thread.ask({ kind: 'delete', before: (Date.now() - keepMs) / 1000 });
+    if (answer.kind !== 'done') {
+      this.#deleteAt = performance.now() + everyMs;
+      this.#noteFailure(answer.kind === 'failed' ? answer : { code: answer.reason });
+      return;
+    }
+    this.#noteNotices(answer);
+    this.#deletedCount += answer.deletion?.records ?? 0;
+    if (answer.deletion?.isComplete === false) return;
+    this.#deleteAt = performance.now() + everyMs;
+    if (this.#deletedCount > 0) this.#events.deleted(this.#deletedCount);
+    this.#deletedCount = 0;
   }
 
   /** Writes one batch. The records stay in the queue until they are on disk. */

@@ -4,6 +4,8 @@ import { identityOf } from './file-identity.ts';
 import { whyNotLocked } from './lock-check.ts';
 import { LOG_LIMIT_BYTES, LogTruncation } from './log-truncation.ts';
 import type { LogTruncationOptions } from './log-truncation.ts';
+import { deleteRecords } from './retention.ts';
+import type { Deletion } from './retention.ts';
 import { SchemaError, ensureSchema } from './schema.ts';
 import type { Answer, Notice, Request } from './sqlite-messages.ts';
 import type { CurrentUsage, UsageRecord } from './record.ts';
@@ -66,9 +68,10 @@ export class UsageDatabase {
     try {
       if (request.kind === 'close') this.#finish();
       else if (request.kind === 'open') this.#open();
-      else this.#write(request.records, request.current);
+      else if (request.kind === 'write') this.#write(request.records, request.current);
+      const answer = request.kind === 'delete' ? { deletion: this.#delete(request.before) } : {};
       this.#whyNotLocked = null;
-      return this.#done();
+      return { ...this.#done(), ...answer };
     } catch (error) {
       if (!(error instanceof Database.SqliteError && PASSING.test(error.code))) this.#close();
       return this.#failed(error);
@@ -102,6 +105,13 @@ export class UsageDatabase {
     writeAll.immediate();
     // The request is on disk. A checkpoint that fails comes back as the failure of a later request.
     this.#note(truncateLog(truncation, handle));
+  }
+
+  #delete(before: number): Deletion {
+    const { handle, truncation } = this.#open();
+    const deletion = deleteRecords(handle, before);
+    this.#note(truncateLog(truncation, handle));
+    return deletion;
   }
 
   #note(notice: Notice | null): void {

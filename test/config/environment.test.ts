@@ -161,6 +161,7 @@ describe('variables in real files', () => {
       RELAY_WEBSOCKET_LISTEN: '2',
       RELAY_STATUS_LISTEN: 'unix:/s',
       RELAY_USAGE_DB: '/u',
+      RELAY_USAGE_RETENTION: '72h',
       RELAY_LOG_FD: '7',
       RELAY_BLUR_USAGE: '60',
       RELAY_LOG_LEVEL: 'warn',

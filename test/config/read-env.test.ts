@@ -44,7 +44,7 @@ const inherited = {
 
 const DEFAULT_CONFIG = {
   listen: { raw: [tcp(4001)], websocket: [], status: [tcp(4003, '127.0.0.1')], inherited },
-  usage: { databasePath: null, logFd: null, blurSeconds: 0 },
+  usage: { databasePath: null, logFd: null, blurSeconds: 0, retentionMs: null },
   timeouts: { handshakeMs: 30_000, waitMs: 86_400_000, idleMs: 86_400_000 },
   limits: {
     maxConnections: 'auto',
@@ -92,6 +92,7 @@ describe('the configuration', () => {
         RELAY_WEBSOCKET_LISTEN: '3\n4',
         RELAY_STATUS_LISTEN: 'unix:/run/status.sock:mode=600',
         RELAY_USAGE_DB: '/var/lib/relay/usage.sqlite',
+        RELAY_USAGE_RETENTION: '400d',
         RELAY_LOG_FD: '3',
         RELAY_BLUR_USAGE: '3600',
         RELAY_LOG_LEVEL: 'debug',
@@ -128,7 +129,12 @@ describe('the configuration', () => {
           status: [{ kind: 'unix', path: '/run/status.sock', mode: 0o600, backlog: null }],
           inherited,
         },
-        usage: { databasePath: '/var/lib/relay/usage.sqlite', logFd: 3, blurSeconds: 3600 },
+        usage: {
+          databasePath: '/var/lib/relay/usage.sqlite',
+          logFd: 3,
+          blurSeconds: 3600,
+          retentionMs: 400 * 86_400_000,
+        },
         timeouts: { handshakeMs: 5000, waitMs: 7_200_000, idleMs: 5_400_000 },
         limits: {
           maxConnections: 2000,
@@ -182,6 +188,7 @@ describe('an empty value', () => {
     ['RELAY_WEBSOCKET_LISTEN', {}, DEFAULT_CONFIG],
     ['RELAY_STATUS_LISTEN', {}, { ...DEFAULT_CONFIG, listen: { ...listen, status: [] } }],
     ['RELAY_USAGE_DB', {}, { ...DEFAULT_CONFIG, usage: { ...usage, databasePath: null } }],
+    ['RELAY_USAGE_RETENTION', {}, DEFAULT_CONFIG],
     ['RELAY_LOG_FD', {}, { ...DEFAULT_CONFIG, usage: { ...usage, logFd: null } }],
     ['RELAY_BLUR_USAGE', {}, { ...DEFAULT_CONFIG, usage: { ...usage, blurSeconds: 0 } }],
     ['RELAY_LOG_LEVEL', {}, { ...DEFAULT_CONFIG, logLevel: 'silent' }],
@@ -267,6 +274,9 @@ describe('a value that can not be used', () => {
     ['RELAY_LOG_FD', '-1', /from 1/u],
     ['RELAY_LOG_FD', '1.5', /from 1/u],
     ['RELAY_LOG_FD', '1000000', /file descriptor/u],
+    ...['400', '0d', '59m', '1.5d', '36501d', '-1d', 'forever'].map(
+      (text) => ['RELAY_USAGE_RETENTION', text, /days or hours like 400d.*nothing to keep all/u] as const,
+    ),
     ['RELAY_BLUR_USAGE', '-60', /seconds/u],
     ['RELAY_BLUR_USAGE', '1h', /seconds/u],
     ['RELAY_BLUR_USAGE', '0.5', /whole seconds/u],

@@ -3,6 +3,7 @@ import { chmodSync, chownSync, existsSync, mkdirSync, writeFileSync } from 'node
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import Database from 'better-sqlite3';
+import { deleteRecords } from '../../src/usage/retention.ts';
 import { MuninNode, withoutMunin } from '../support/munin-node.ts';
 import { RelayProcess, UsageReader } from '../support/relay-process.ts';
 import { scratch, until } from '../support/scratch.ts';
@@ -75,6 +76,21 @@ describe('the Munin plugin', { skip: withoutMunin() }, () => {
     const node = await watch(context, stale);
     deepEqual(await node.fetchAll(), UNKNOWN);
     match(node.log, /no relay has written to .* for more than 5 minutes/u);
+  });
+
+  test('adds records that the relay has deleted to graphs of all time alone', async (context) => {
+    const path = await newPath(context);
+    makeCurrent(path, 0);
+    const database = new Database(path);
+    deleteRecords(database, 1_600_000_002);
+    database.close();
+    deepEqual(await (await watch(context, path)).fetchAll(), {
+      active: { waiting: '1', connected: '4' },
+      bytes: { bytes: '0', incomplete: '10' },
+      bytes_alltime: { bytes: '6', incomplete: '16' },
+      events: zeros(MOODS),
+      events_alltime: { ...zeros(MOODS), happy: '3' },
+    });
   });
 
   test('knows nothing while another program has locked a database without a log', async (context) => {

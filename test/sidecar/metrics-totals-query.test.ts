@@ -4,6 +4,7 @@ import type { TestContext } from 'node:test';
 import Database from 'better-sqlite3';
 import { NO_TOTALS, addTotals } from '../../src/sidecar/metrics-totals-query.ts';
 import type { Totals, TotalsState } from '../../src/sidecar/metrics-totals-query.ts';
+import { deleteRecords } from '../../src/usage/retention.ts';
 import { ensureSchema } from '../../src/usage/schema.ts';
 import { addUsage } from '../support/usage-files.ts';
 import { HAPPY, insert } from '../support/usage-records.ts';
@@ -156,5 +157,65 @@ describe('the totals of a usage database', () => {
     assert.deepEqual(sumOf(read(other, known, 'two')), happy(2, 1 + HAPPY.total_bytes));
     // With the same content it makes no difference.
     assert.deepEqual(sumOf(read(databaseWith(context, [HAPPY, HAPPY]), known, 'two')), sumOf(known));
+  });
+});
+
+describe('the totals when the relay deletes old records', () => {
+  /** Those of `addUsage`, which begin one second after the other. */
+  const FIRST = 1_600_000_000;
+
+  test('stay the same for readers that knew them, and are the same for new ones', (context) => {
+    const database = databaseWith(context, [record('strange', 5)]);
+    addUsage(database, 3000);
+    const known = read(database);
+    assert.equal(known.bytes, 6005);
+    assert.deepEqual(deleteRecords(database, FIRST + 500), { records: 500, isComplete: true });
+    assert.deepEqual(sumOf(read(database, known)), sumOf(known));
+    assert.deepEqual(sumOf(read(database)), sumOf(known));
+    insert(database, [record('lonely', 1)]);
+    const more = { records: { ...known.records, lonely: 1 }, bytes: known.bytes + 1 };
+    assert.deepEqual(sumOf(read(database, known)), more);
+    assert.deepEqual(sumOf(read(database)), more);
+  });
+
+  test('have those that were deleted before they were read', (context) => {
+    const database = databaseWith(context, []);
+    addUsage(database, 3);
+    const known = read(database);
+    insert(database, [{ ...record('lonely', 7), started: 1 }, record('happy', 1)]);
+    deleteRecords(database, 2);
+    const whole = { records: { ...NO_TOTALS.records, happy: 4, lonely: 1 }, bytes: 14 };
+    assert.deepEqual(sumOf(read(database, known)), whole);
+    assert.deepEqual(sumOf(read(database)), whole);
+  });
+
+  test('are whole when records are deleted between two pages', (context) => {
+    const database = databaseWith(context, []);
+    addUsage(database, 60_000);
+    const whole = sumOf(read(database));
+    // Some that were read, and some that were not.
+    for (const isRead of [true, false]) {
+      const page = addTotals(database, 'one', null, 20_000);
+      assert.equal(page.isComplete, false);
+      const before = isRead ? FIRST + 500 : FIRST + 30_000;
+      while (!deleteRecords(database, before).isComplete);
+      assert.deepEqual(sumOf(read(database, page.state)), whole);
+    }
+  });
+
+  test('stay when all are deleted, and rowids begin again', (context) => {
+    const database = databaseWith(context, []);
+    addUsage(database, 3);
+    let known = read(database);
+    deleteRecords(database, FIRST + 10);
+    assert.deepEqual(sumOf(read(database, known)), happy(3, 6));
+    insert(database, [
+      { ...record('happy', 6), started: FIRST + 4 },
+      { ...record('happy', 0), started: FIRST + 5 },
+    ]);
+    known = read(database, known);
+    assert.deepEqual(sumOf(known), happy(5, 12));
+    deleteRecords(database, FIRST + 10);
+    assert.deepEqual(sumOf(read(database, known)), happy(5, 12));
   });
 });

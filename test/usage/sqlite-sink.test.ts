@@ -23,6 +23,7 @@ const LONELY: UsageRecord = { ...RECORD, waiting_time: null, total_bytes: 0, moo
 interface Seen {
   readonly failures: string[];
   readonly notices: string[];
+  readonly deletions: number[];
   recoveries: number;
   dropped: number;
   /** How often it was told of what was dropped. */
@@ -34,7 +35,7 @@ async function open(
   path: string,
   current: () => CurrentState = () => IDLE,
 ): Promise<{ sink: SqliteSink; seen: Seen }> {
-  const seen: Seen = { failures: [], notices: [], recoveries: 0, dropped: 0, tellings: 0 };
+  const seen: Seen = { failures: [], notices: [], deletions: [], recoveries: 0, dropped: 0, tellings: 0 };
   const events: SqliteSinkEvents = {
     failed: ({ code }) => seen.failures.push(code),
     recovered: () => {
@@ -45,6 +46,7 @@ async function open(
       seen.tellings += 1;
     },
     noticed: ({ kind }) => seen.notices.push(kind),
+    deleted: (count) => seen.deletions.push(count),
   };
   const sink = await SqliteSink.open(path, current, events);
   context.after(() => sink.close());

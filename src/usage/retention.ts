@@ -1,0 +1,120 @@
+import type { Database } from 'better-sqlite3';
+import { MOODS } from '../protocol/wire.ts';
+
+/** Records that one transaction deletes: a few milliseconds of work. */
+const BATCH_RECORDS = 1000;
+
+/** Free pages that stay for the next records. More than these are given back to the file system. */
+const KEPT_PAGES = 1000;
+
+/** Pages that are given back after one batch at most: 2 MiB, which SQLite may have to move first. */
+const RETURNED_PAGES = 500;
+
+/** SQLite's number for `auto_vacuum = INCREMENTAL`. A database has it from the start, or from a VACUUM. */
+const INCREMENTAL = 2;
+
+const CHOSEN = 'FROM usage WHERE started < @before ORDER BY started, rowid LIMIT @limit';
+
+// A value that is no number is greater than all numbers to SQLite, so that such a record stays, and its bytes do not count.
+const ADD_TOTALS = `
+  INSERT INTO usage_deleted (result, records, total_bytes, last_rowid)
+  SELECT CASE WHEN result IN (${MOODS.map((mood) => `'${mood}'`).join(', ')}) THEN result ELSE 'other' END AS mood,
+    COUNT(*), CAST(TOTAL(total_bytes) FILTER (WHERE total_bytes > 0 AND total_bytes < 9e999) AS INTEGER), MAX(id)
+  FROM (SELECT rowid AS id, result, total_bytes ${CHOSEN}) WHERE true GROUP BY mood
+  ON CONFLICT (result) DO UPDATE SET records = records + excluded.records,
+    total_bytes = total_bytes + excluded.total_bytes, last_rowid = max(last_rowid, excluded.last_rowid)`;
+
+const DELETE = `DELETE FROM usage WHERE rowid IN (SELECT rowid ${CHOSEN})`;
+
+/** The totals of deleted records, by mood, for sums over all time. Made with the first deletion. */
+const CREATE = `CREATE TABLE IF NOT EXISTS usage_deleted (
+  result VARCHAR PRIMARY KEY, records INTEGER, total_bytes INTEGER, last_rowid INTEGER
+)`;
+
+export interface Deletion {
+  readonly records: number;
+  /** False: there is more to delete, or more space to give back. */
+  readonly isComplete: boolean;
+}
+
+/**
+ * Deletes some of the records that began before a time, and keeps their totals.
+ *
+ * @param before seconds since the epoch
+ * @throws SqliteError
+ */
+export function deleteRecords(database: Database, before: number): Deletion {
+  const deleteBatch = database.transaction((): number => {
+    const chosen = { before, limit: BATCH_RECORDS };
+    if (database.prepare(`SELECT 1 FROM usage WHERE started < ? LIMIT 1`).get(before) === undefined) return 0;
+    database.exec(CREATE);
+    database.prepare(ADD_TOTALS).run(chosen);
+    return database.prepare(DELETE).run(chosen).changes;
+  });
+  const records = deleteBatch.immediate();
+  const hasReturned = returnSpace(database);
+  return { records, isComplete: records < BATCH_RECORDS && hasReturned };
+}
+
+/** False while there is more to give back. */
+function returnSpace(database: Database): boolean {
+  if (numberOf(database, 'auto_vacuum') !== INCREMENTAL) return true;
+  const free = numberOf(database, 'freelist_count') - KEPT_PAGES;
+  if (free <= 0) return true;
+  database.pragma(`incremental_vacuum(${Math.min(free, RETURNED_PAGES)})`);
+  return free <= RETURNED_PAGES;
+}
+
+function numberOf(database: Database, name: string): number {
+  return Number(database.pragma(name, { simple: true }));
+}
+
+/** Totals of the records that are not in the table any more. */
+export interface DeletedTotals {
+  /** By mood, or `other`. */
+  readonly records: ReadonlyMap<string, number>;
+  readonly bytes: number;
+  /** How many there are. It grows with each deletion. */
+  readonly count: number;
+  /** The highest rowid among them. */
+  readonly lastRowid: bigint | null;
+}
+
+const NOTHING_DELETED: DeletedTotals = { records: new Map(), bytes: 0, count: 0, lastRowid: null };
+
+// Of a database that something else has written, too.
+const READ = `SELECT substr(CAST(result AS TEXT), 1, 100) AS result, CAST(records AS INTEGER) AS records,
+  CAST(total_bytes AS REAL) AS bytes, CAST(last_rowid AS INTEGER) AS lastRowid
+  FROM usage_deleted LIMIT ${MOODS.length + 1}`;
+
+interface Row {
+  readonly result: string | null;
+  readonly records: bigint | null;
+  readonly bytes: number | null;
+  readonly lastRowid: bigint | null;
+}
+
+/**
+ * Reads the totals of deleted records. `hasSchema` has to say that `database` is a usage database.
+ *
+ * @throws SqliteError
+ */
+export function readDeleted(database: Database): DeletedTotals {
+  if (
+    database.prepare("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'usage_deleted'").get() ===
+    undefined
+  )
+    return NOTHING_DELETED;
+  const records = new Map<string, number>();
+  let [bytes, count] = [0, 0];
+  let lastRowid: bigint | null = null;
+  for (const row of database.prepare<[], Row>(READ).safeIntegers().all()) {
+    const ofMood = Math.max(0, Number(row.records ?? 0));
+    records.set(row.result ?? 'other', ofMood);
+    count += ofMood;
+    bytes += Math.min(Math.max(0, row.bytes ?? 0), Number.MAX_VALUE);
+    if (row.lastRowid !== null && (lastRowid === null || row.lastRowid > lastRowid))
+      lastRowid = row.lastRowid;
+  }
+  return { records, bytes: Math.min(bytes, Number.MAX_VALUE), count, lastRowid };
+}

@@ -61,7 +61,7 @@ describe('what is no usage database', () => {
     'a database with a garbled page': [
       (path) => {
         createUsageFile(path);
-        writeFileSync(path, readFileSync(path).fill(0x55, 4096, 8192));
+        writeFileSync(path, readFileSync(path).fill(0x55, 2 * 4096, 3 * 4096));
       },
       'unreadable',
       /the file is corrupt/u,

@@ -30,6 +30,14 @@ export interface EnvironmentOptions<Variable extends string> {
 /** Follows a variable's name when it is the path of a file that has the value. */
 const FILE_SUFFIX = '_FILE';
 
+/** A value that begins and ends with the same quotation mark. */
+const QUOTED = /^(["']).*\1$/su;
+
+const QUOTES_ARE_KEPT =
+  'it begins and ends with a quotation mark, which is part of the value here (docker run --env-file keeps quotation marks, compose removes them)';
+
+const QUOTES_ACCEPTED = 'the value without quotation marks around it';
+
 interface Found {
   readonly text: string;
   readonly isFromFile: boolean;
@@ -46,6 +54,7 @@ export class EnvironmentReader<Variable extends string> {
     this.#environment = environment;
     this.#options = options;
     this.warnings = unknownVariables(environment, options.prefix, Object.keys(options.defaults));
+    this.#refuseQuoted();
   }
 
   /**
@@ -70,8 +79,10 @@ export class EnvironmentReader<Variable extends string> {
     }
   }
 
-  /** Adds a fault. A secret's value is left out, and so is what a file contains. */
+  /** Adds a fault, unless the variable has one. A secret's value is left out, and so is what a file contains. */
   refuse(variable: Variable, text: string, { problem, accepted }: Refusal, isFromFile = false): void {
+    const isRefused = (name: string): boolean => name === variable || name === variable + FILE_SUFFIX;
+    if (this.faults.some((fault) => isRefused(fault.variable))) return;
     if (isFromFile) {
       const name = variable + FILE_SUFFIX;
       // What is wrong in detail would quote it.
@@ -81,6 +92,21 @@ export class EnvironmentReader<Variable extends string> {
     }
     const value = this.#isSecret(variable) && text !== '' ? '(secret)' : text;
     this.faults.push({ variable, value, problem, accepted });
+  }
+
+  /**
+   * Adds a fault for each value in quotation marks, also of variables that are not used. `docker run --env-file` keeps quotation
+   * marks; compose and shells remove them. The same line would give two relays two different secrets.
+   */
+  #refuseQuoted(): void {
+    for (const variable in this.#options.defaults) {
+      for (const name of [variable, variable + FILE_SUFFIX]) {
+        const text = this.#get(name)?.trim() ?? '';
+        if (!QUOTED.test(text)) continue;
+        const value = name === variable && this.#isSecret(variable) ? '(secret)' : text;
+        this.faults.push({ variable: name, value, problem: QUOTES_ARE_KEPT, accepted: QUOTES_ACCEPTED });
+      }
+    }
   }
 
   /** True for a variable that is set, itself or by a file, to whatever. */
@@ -94,6 +120,8 @@ export class EnvironmentReader<Variable extends string> {
 
   #find(variable: Variable, whenUnset: string): Found {
     const path = this.#get(variable + FILE_SUFFIX)?.trim() ?? '';
+    // The constructor has added the fault.
+    if (QUOTED.test(path)) return { text: '', isFromFile: true };
     if (path !== '') {
       try {
         const text = this.#options.readFile(path).trim();
@@ -108,7 +136,8 @@ export class EnvironmentReader<Variable extends string> {
       }
     }
     // env-var's own default does not apply to a variable that is set to nothing, which is our "off".
-    return { text: (this.#get(variable) ?? whenUnset).trim(), isFromFile: false };
+    const text = (this.#get(variable) ?? whenUnset).trim();
+    return { text: QUOTED.test(text) ? '' : text, isFromFile: false };
   }
 
   #get(name: string): string | undefined {

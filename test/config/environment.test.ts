@@ -5,9 +5,8 @@ import { describe, test } from 'node:test';
 import { formatFault } from '../../src/config/fault.ts';
 import type { Fault } from '../../src/config/fault.ts';
 import { EnvironmentReader, Refusal } from '../../src/config/environment.ts';
-import { readEnv } from '../../src/config/read-env.ts';
-import type { DEFAULTS } from '../../src/config/read-env.ts';
-import { readSidecarEnv } from '../../src/config/sidecar-config.ts';
+import { DEFAULTS, readEnv } from '../../src/config/read-env.ts';
+import { SIDECAR_DEFAULTS, readSidecarEnv } from '../../src/config/sidecar-config.ts';
 import { scratch } from '../support/scratch.ts';
 
 /** Of a process that systemd has passed nothing. */
@@ -126,6 +125,74 @@ describe('a variable in a file', () => {
         /^APP_SECRET_FILE="\/f" can't be used: there is nothing in it\./u,
       );
     }
+  });
+});
+
+describe('a variable in quotation marks', () => {
+  test('is refused, also if it is not used, and a secret is not shown', () => {
+    for (const quote of ['"', "'"]) {
+      const quoted = `${quote}hunter2${quote}`;
+      const env = reader({ APP_NAME: ` ${quoted} `, APP_SECRET: quoted, APP_NAME_FILE: '' });
+      assert.deepEqual(
+        env.faults.map(({ variable, value }) => [variable, value]),
+        [
+          ['APP_NAME', quoted],
+          ['APP_SECRET', '(secret)'],
+        ],
+      );
+      assert.match(
+        env.faults.map(formatFault).join('\n'),
+        /^APP_NAME=.* can't be used: it begins and ends with a quotation mark, .*docker run --env-file keeps/u,
+      );
+      assert.equal(env.read('APP_NAME', 'off', same), 'off');
+      assert.equal(env.read('APP_SECRET', 'off', refuse), 'off');
+      env.refuse('APP_NAME', '', new Refusal('something', 'it is needed'));
+      assert.equal(env.faults.length, 2);
+    }
+  });
+
+  test('is refused if it is empty between them, or the path of a file', () => {
+    const env = reader({ APP_NAME: '""', APP_SECRET_FILE: '"/f"' }, { '"/f"': 'hunter2' });
+    assert.equal(env.read('APP_SECRET', 'off', same), 'off');
+    assert.deepEqual(
+      env.faults.map(({ variable, value }) => [variable, value]),
+      [
+        ['APP_NAME', '""'],
+        ['APP_SECRET_FILE', '"/f"'],
+      ],
+    );
+  });
+
+  test('is used if the quotation marks are in a file, of different kinds, on one side or inside', () => {
+    for (const text of ['"', 'a"', '"a', `"a'`, 'a"b"c', '']) {
+      const env = reader({ APP_NAME: text });
+      assert.equal(env.read('APP_NAME', '', same), text);
+      assert.deepEqual(env.faults, []);
+    }
+    // No tool removes them there.
+    const env = reader({ APP_NAME_FILE: '/f' }, { '/f': '"a"' });
+    assert.equal(env.read('APP_NAME', null, same), '"a"');
+    assert.deepEqual(env.faults, []);
+  });
+
+  test('is refused whichever variable of the relay or the sidecar it is', () => {
+    const refused = (
+      names: readonly string[],
+      read: (environment: Environment) => ReturnType<typeof readEnv> | ReturnType<typeof readSidecarEnv>,
+    ): void => {
+      for (const name of names.flatMap((variable) => [variable, `${variable}_FILE`])) {
+        const result = read({ [name]: '"0123456789abcdef"' });
+        assert.ok(result.kind === 'faults', name);
+        const told = result.faults.filter(({ variable }) => variable === name);
+        assert.deepEqual(
+          told.map(({ accepted }) => accepted),
+          ['the value without quotation marks around it'],
+          name,
+        );
+      }
+    };
+    refused(Object.keys(DEFAULTS), (environment) => readEnv(environment, PID));
+    refused(Object.keys(SIDECAR_DEFAULTS), readSidecarEnv);
   });
 });
 

@@ -1,11 +1,12 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { isatty } from 'node:tty';
 import type { Logger } from 'pino';
 import { formatFault } from './config/fault.ts';
 import type { LogLevel } from './config/config.ts';
 import type { Environment } from './config/environment.ts';
 import type { ReadResult } from './config/read-env.ts';
 import { createLog, faultOf } from './logging.ts';
-import { Output } from './output.ts';
+import { Output, OutputError } from './output.ts';
 import { Signals } from './signals.ts';
 import type { ProgramSignal } from './signals.ts';
 
@@ -56,34 +57,60 @@ interface Life {
  * The life of a process: its environment, its log, its signals, its exit code. Resolves when it runs, or will not.
  *
  * SIGTERM and SIGINT stop it, a second one at once; SIGHUP reloads what can be reloaded. A signal that comes during the start
- * is acted on when the start is over. Faults of the configuration and of the start go to standard error.
+ * is acted on when the start is over.
+ *
+ * If it can't start, the last line of its log says why, on standard output and at level `fatal`, whatever the log level is. Standard
+ * error has the same in sentences if it is a terminal.
  */
 export async function runProgram<Config extends { readonly logLevel: LogLevel }>(
   program: Program<Config>,
   signals = new Signals(),
 ): Promise<void> {
   const read = program.read(process.env, process.pid);
-  if (read.kind === 'ok') {
-    await run(program, signals, read.config, read.warnings);
+  const output = openOutput((count) => log.error({ count }, 'lines of this log are lost'));
+  if (output === null) {
+    process.exitCode = EXIT.cannotStart;
     return;
   }
-  for (const line of [...read.warnings, ...read.faults.map(formatFault)]) process.stderr.write(`${line}\n`);
+  const log = createLog(read.kind === 'ok' ? read.config.logLevel : 'warn', output);
+  for (const warning of read.warnings) log.warn(warning);
+  if (read.kind === 'ok') {
+    await run(program, signals, read.config, log, output);
+    return;
+  }
   process.exitCode = EXIT.badConfiguration;
+  logFatal(log, 'invalid configuration', EXIT.badConfiguration, read.faults.map(formatFault));
+  await output.close();
+  setTimeout(() => process.exit(), LINGER_MS).unref();
+}
+
+/** Standard output; null, and a sentence on standard error, if it can't be written to. */
+function openOutput(lost: (count: number) => void): Output | null {
+  try {
+    // No other place is left to report that the log is broken.
+    return new Output(1, { lost, broken: () => undefined });
+  } catch (error) {
+    if (!(error instanceof OutputError)) throw error;
+    process.stderr.write(`${error.message}\n`);
+    return null;
+  }
+}
+
+/** Says why the program does not start. */
+function logFatal(log: Logger, event: string, exitCode: number, reasons: readonly string[]): void {
+  if (isatty(2)) for (const reason of reasons) process.stderr.write(`${reason}\n`);
+  log.fatal({ exitCode, reasons }, event);
 }
 
 async function run<Config extends { readonly logLevel: LogLevel }>(
   { create, refusals }: Program<Config>,
   signals: Signals,
   config: Config,
-  warnings: readonly string[],
+  log: Logger,
+  output: Output,
 ): Promise<void> {
-  const output = new Output(1, {
-    lost: (count) => log.error({ count }, 'lines of this log are lost'),
-    // There is nobody left to tell.
-    broken: () => undefined,
-  });
-  const log = createLog(config.logLevel, output);
-  for (const warning of warnings) log.warn(warning);
+  // Writes at every log level, `silent` too.
+  const fatalLog = createLog('fatal', output);
 
   const service = create(config, log);
   const stop = new AbortController();
@@ -97,10 +124,11 @@ async function run<Config extends { readonly logLevel: LogLevel }>(
     else process.exit(exitCode);
   }
 
-  async function end(exitCode: number): Promise<void> {
+  /** @param logLast writes the last line of the log */
+  async function end(exitCode: number, logLast = (): void => log.info('stopped')): Promise<void> {
     await service.close();
     if (service.hasThreads === true) log.error('a thread is stuck; this process kills itself');
-    log.info('stopped');
+    logLast();
     ended = true;
     await output.close();
     process.exitCode = exitCode;
@@ -109,13 +137,13 @@ async function run<Config extends { readonly logLevel: LogLevel }>(
   }
 
   async function crash(error: unknown): Promise<void> {
-    log.fatal({ fault: faultOf(error) }, 'internal error');
+    fatalLog.fatal({ fault: faultOf(error) }, 'internal error');
     // The first one is closing everything, for a bounded time.
     if (crashed) return;
     crashed = true;
     setTimeout(() => exit(EXIT.internalError), CRASH_MS);
     try {
-      await end(EXIT.internalError);
+      await end(EXIT.internalError, () => undefined);
     } finally {
       exit(EXIT.internalError);
     }
@@ -176,8 +204,8 @@ async function run<Config extends { readonly logLevel: LogLevel }>(
   } catch (error) {
     if (life.phase === 'abandoned') return;
     if (!(error instanceof Error && refusals.some((refusal) => error instanceof refusal))) throw error;
-    process.stderr.write(`${error.message}\n`);
-    await end(EXIT.cannotStart);
+    const { message } = error;
+    await end(EXIT.cannotStart, () => logFatal(fatalLog, 'start failed', EXIT.cannotStart, [message]));
     return;
   }
   if (life.phase === 'abandoned') return;

@@ -11,6 +11,7 @@ import { test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { parseEndpoint } from '../src/net/endpoint.ts';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from './support/bytes.ts';
+import { fatalReasons } from './support/fatal.ts';
 import { UsageReader } from './support/relay-process.ts';
 import { scratch } from './support/scratch.ts';
 
@@ -91,7 +92,7 @@ test('wrong configuration: every fault at once, and exit code 78', async (contex
     RELAY_LOG_LEVEL: 'loud',
   });
   assert.equal(await relay.exit, 78);
-  const lines = relay.stderr.trimEnd().split('\n');
+  const lines = fatalReasons(relay.stdout);
   assert.equal(lines.length, 3);
   assert.match(
     lines[0] ?? '',
@@ -99,7 +100,8 @@ test('wrong configuration: every fault at once, and exit code 78', async (contex
   );
   assert.match(lines[1] ?? '', /^RELAY_BLUR_USAGE="much" .*whole seconds/u);
   assert.match(lines[2] ?? '', /^RELAY_LOG_LEVEL="loud" .*one of trace, debug/u);
-  assert.equal(relay.stdout, '');
+  assert.match(relay.stdout, /^\{"level":"fatal",.*"exitCode":78,.*"msg":"invalid configuration"\}\n$/u);
+  assert.equal(relay.stderr, '');
 });
 
 test('a variable that is not known is a warning that names the nearest one', async (context) => {
@@ -108,7 +110,7 @@ test('a variable that is not known is a warning that names the nearest one', asy
   await relay.port('status');
 });
 
-test('what can not be opened is one sentence and exit code 1', async (context) => {
+test('what can not be opened is one fatal log line, whatever the log level is, and exit code 1', async (context) => {
   const directory = await scratch(context);
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -134,9 +136,11 @@ test('what can not be opened is one sentence and exit code 1', async (context) =
   ];
   await Promise.all(
     cases.map(async ([env, sentence]) => {
-      const relay = new Running(context, env);
+      const relay = new Running(context, { RELAY_LOG_LEVEL: 'silent', ...env });
       assert.equal(await relay.exit, 1);
-      assert.match(relay.stderr.trimEnd(), sentence);
+      const [reason = '', ...more] = fatalReasons(relay.stdout);
+      assert.match(reason, sentence);
+      assert.deepEqual([more, relay.stderr], [[], '']);
     }),
   );
 });

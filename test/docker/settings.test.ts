@@ -11,6 +11,7 @@ import {
   docker,
   withoutDocker,
 } from '../support/docker.ts';
+import { fatalReasons } from '../support/fatal.ts';
 import { scratch } from '../support/scratch.ts';
 
 /** sysexits.h: EX_CONFIG. */
@@ -59,9 +60,9 @@ describe('settings of the container', { skip: withoutDocker, concurrency: true }
 
   test('are refused all at once, with exit code 78', async () => {
     const wrong = ['-e', 'RELAY_LISTEN=tcp:99999', '-e', 'RELAY_BLUR_USAGE=much'];
-    const { code, stderr } = await askDocker(['run', '--rm', ...HARDENED, ...wrong, image]);
+    const { code, stdout } = await askDocker(['run', '--rm', ...HARDENED, ...wrong, image]);
     equal(code, BAD_CONFIGURATION);
-    match(stderr, /^RELAY_LISTEN=[^\n]+\nRELAY_BLUR_USAGE=[^\n]+$/u);
+    match(fatalReasons(stdout).join('\n'), /^RELAY_LISTEN=[^\n]+\nRELAY_BLUR_USAGE=[^\n]+$/u);
   });
 
   test('of the sidecar may keep its token in a file, which is asked for and shown nowhere', async (t) => {

@@ -2,6 +2,7 @@ import { deepEqual, equal, match } from 'node:assert/strict';
 import { chmodSync, chownSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { before, describe, test } from 'node:test';
+import { fatalReasons } from '../support/fatal.ts';
 import { newPair } from '../support/docker-clients.ts';
 import { rowsIn } from '../support/docker-usage.ts';
 import { DockerHouse, HARDENED, askDocker, buildImage, docker, withoutDocker } from '../support/docker.ts';
@@ -37,9 +38,9 @@ async function transferAndStop(relay: Container, count: number): Promise<void> {
 /** The image's last word where it does not start. */
 async function refusal(image: string, ...options: readonly string[]): Promise<string> {
   const run = ['run', '--rm', ...HARDENED, '--entrypoint', 'timeout', ...options, image];
-  const { code, stderr } = await askDocker([...run, String(REFUSAL_SECONDS), 'node', 'src/main.ts']);
+  const { code, stdout } = await askDocker([...run, String(REFUSAL_SECONDS), 'node', 'src/main.ts']);
   equal(code, 1);
-  return stderr;
+  return fatalReasons(stdout).join('\n');
 }
 
 describe('the volume', { skip: withoutDocker, concurrency: true }, () => {

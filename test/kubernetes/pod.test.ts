@@ -131,7 +131,10 @@ describe(
       await using pod = await Pod.create(broken, { image, directory: await scratch(t) });
       const relay = await pod.start('relay');
       equal(await relay.exitCode(), 1);
-      match(await relay.logs(), /can't use "\/data\/usage\.sqlite" as the usage database: .*\b1000\b/u);
+      match(
+        await relay.logs(),
+        /can't use \\"\/data\/usage\.sqlite\\" as the usage database: .*\b1000\b.*\n$/u,
+      );
     });
 
     test('leaves alone what a file system has of its own on the volume', async (t) => {

@@ -9,6 +9,7 @@ import { describe, test } from 'node:test';
 import { text } from 'node:stream/consumers';
 import { publicCheckout } from '../support/public-checkout.ts';
 import { ask, begin, jsonOf } from '../support/ask.ts';
+import { fatalReasons } from '../support/fatal.ts';
 import { scratch, until } from '../support/scratch.ts';
 import { NOWHERE, openSidecar, someUsage } from '../support/sidecar-site.ts';
 import { SidecarProcess } from '../support/sidecar-process.ts';
@@ -65,23 +66,26 @@ describe('the sidecar begins', () => {
       SIDECAR_SNAPSHOTS_DIR: 'there',
     });
     assert.equal(exitCode, 78);
-    assert.equal(stdout, '');
-    assert.ok(!stderr.includes('two'));
-    const told = linesOf(stderr).map((line) => /^SIDECAR_\w+/u.exec(line)?.[0]);
-    assert.equal(told.length, 8);
+    assert.equal(stderr, '');
+    assert.ok(!stdout.includes('two'));
+    const reasons = fatalReasons(stdout);
+    const told = reasons.map((line) => /^SIDECAR_\w+/u.exec(line)?.[0]);
+    assert.equal(told.length, 7);
     const variables = [
       'SIDECAR_LISTEN',
       'SIDECAR_LOG_LEVEL',
       'SIDECAR_RELAY_STATUS',
-      'SIDECAR_SNAPSHOTS_DIR',
       'SIDECAR_SNAPSHOT_EVERY',
       'SIDECAR_SNAPSHOT_KEEP',
       'SIDECAR_TOKEN',
       'SIDECAR_USAGE_DB',
     ];
     assert.deepEqual(new Set(told), new Set(variables));
-    assert.match(stderr, /^SIDECAR_SNAPSHOTS_DIR is not known .* SIDECAR_SNAPSHOT_DIR$/mu);
-    assert.match(stderr, /^SIDECAR_TOKEN="\(secret\)" can't be used\. Accepted: visible ASCII/mu);
+    assert.match(
+      stdout,
+      /"level":"warn",.*"msg":"SIDECAR_SNAPSHOTS_DIR is not known .* SIDECAR_SNAPSHOT_DIR"/u,
+    );
+    assert.match(reasons.join('\n'), /^SIDECAR_TOKEN="\(secret\)" can't be used\. Accepted: visible ASCII/mu);
   });
 
   test('not on a port that another program has', async (context) => {
@@ -91,13 +95,13 @@ describe('the sidecar begins', () => {
     const address = server.address();
     assert.ok(address !== null && typeof address === 'object');
     const directory = await scratch(context);
-    const { exitCode, stderr } = await run({
+    const { exitCode, stdout } = await run({
       SIDECAR_LISTEN: `${ANY_PORT} tcp:${address.port}:interface=127.0.0.1`,
       SIDECAR_USAGE_DB: join(directory, 'usage.sqlite'),
       SIDECAR_SNAPSHOT_DIR: join(directory, 'snapshots'),
     });
     assert.equal(exitCode, 1);
-    assert.deepEqual(linesOf(stderr), [
+    assert.deepEqual(fatalReasons(stdout), [
       `can't listen on tcp:${address.port}:interface=127.0.0.1: another program listens there (EADDRINUSE)`,
     ]);
   });
@@ -106,12 +110,12 @@ describe('the sidecar begins', () => {
     const directory = await scratch(context);
     const file = join(directory, 'file');
     writeFileSync(file, '');
-    const { exitCode, stderr } = await run({
+    const { exitCode, stdout } = await run({
       SIDECAR_USAGE_DB: join(directory, 'usage.sqlite'),
       SIDECAR_SNAPSHOT_DIR: file,
     });
     assert.equal(exitCode, 1);
-    const [sentence = '', ...more] = linesOf(stderr);
+    const [sentence = '', ...more] = fatalReasons(stdout);
     assert.deepEqual(more, []);
     assert.ok(sentence.startsWith(`can't keep snapshots in "${file}": `), sentence);
   });
@@ -123,9 +127,9 @@ describe('the sidecar begins', () => {
     mkdirSync(snapshots, { mode: 0o755 });
     const settings = { SIDECAR_USAGE_DB: join(directory, 'usage.sqlite') };
     for (const path of [snapshots, join(snapshots, 'below')]) {
-      const { exitCode, stderr } = await run({ ...settings, SIDECAR_SNAPSHOT_DIR: path }, OTHER_USER);
+      const { exitCode, stdout } = await run({ ...settings, SIDECAR_SNAPSHOT_DIR: path }, OTHER_USER);
       assert.equal(exitCode, 1);
-      const [sentence = '', ...more] = linesOf(stderr);
+      const [sentence = '', ...more] = fatalReasons(stdout);
       assert.deepEqual(more, []);
       assert.ok(sentence.startsWith(`can't keep snapshots in "${path}": EACCES`), sentence);
       assert.match(sentence, /; make it this user's, or set SIDECAR_SNAPSHOT_DIR$/u);

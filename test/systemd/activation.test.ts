@@ -137,7 +137,7 @@ describe(
     test('that does not find its socket says which there are, and ends', async (context) => {
       const { activation } = await start(context, { RELAY_LISTEN: 'systemd:domain=INET:index=3' });
       await activation.program.waitForOutput(
-        /^can't listen on systemd:domain=INET:index=3: .* there are 0 \(raw\), 1 \(websocket\), 2 \(tls\)$/mu,
+        /"level":"fatal".*\["can't listen on systemd:domain=INET:index=3: .* there are 0 \(raw\), 1 \(websocket\), 2 \(tls\)"\]/u,
       );
       await activation.program.waitForOutput(/^ended with 1$/mu);
     });

@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { UsageDatabase } from '../../src/usage/usage-database.ts';
+import { fatalReasons } from '../support/fatal.ts';
 import { publicCheckout } from '../support/public-checkout.ts';
 import { scratch } from '../support/scratch.ts';
 import { createUsageFile, mayMount, readOnlyView } from '../support/usage-files.ts';
@@ -22,7 +23,8 @@ const skip = process.getuid?.() === 0 ? false : 'needs root, who may be any user
 
 interface Ended {
   readonly code: number | null;
-  readonly stderr: string;
+  /** Why it did not start; empty if it did. */
+  readonly reasons: readonly string[];
 }
 
 /** How the relay ends that is run by `uid` and told to use this database. One that starts is stopped then. */
@@ -34,7 +36,11 @@ function startAs(uid: number, path: string): Promise<Ended> {
       checkout.node,
       [checkout.pathOf('main.ts')],
       { uid, gid: uid, env, cwd: '/', encoding: 'utf8' },
-      (error, _stdout, stderr) => resolve({ code: error === null ? 0 : toCode(error.code), stderr }),
+      (error, stdout) =>
+        resolve({
+          code: error === null ? 0 : toCode(error.code),
+          reasons: error === null ? [] : fatalReasons(stdout),
+        }),
     );
     child.stdout?.on('data', (text: string) => {
       // The last one that is said before signals are heard comes with the status port.
@@ -59,12 +65,12 @@ async function home(context: TestContext, uid: number): Promise<string> {
 
 const advice = (what: string, owner: number): string =>
   `"${what}" belongs to user ${owner}, and this process runs as user ${UID}; ` +
-  `run "chown -R ${UID} DIR", DIR being what the host has there, or start as user ${owner}\n`;
+  `run "chown -R ${UID} DIR", DIR being what the host has there, or start as user ${owner}`;
 
 describe('the relay as a user that has no entry in passwd', { skip }, () => {
   test('starts where it may write, and makes the database', async (context) => {
     const path = join(await home(context, UID), 'usage.sqlite');
-    assert.deepEqual(await startAs(UID, path), { code: 0, stderr: '' });
+    assert.deepEqual(await startAs(UID, path), { code: 0, reasons: [] });
     assert.deepEqual([statSync(path).uid, statSync(path).size > 0], [UID, true]);
   });
 
@@ -73,7 +79,7 @@ describe('the relay as a user that has no entry in passwd', { skip }, () => {
     const path = join(directory, 'usage.sqlite');
     createUsageFile(path);
     chownSync(path, UID, UID);
-    assert.deepEqual(await startAs(UID, path), { code: 0, stderr: '' });
+    assert.deepEqual(await startAs(UID, path), { code: 0, reasons: [] });
   });
 
   test('says whose the directory is where it may not make the database', async (context) => {
@@ -81,7 +87,7 @@ describe('the relay as a user that has no entry in passwd', { skip }, () => {
     const path = join(directory, 'usage.sqlite');
     assert.deepEqual(await startAs(UID, path), {
       code: 1,
-      stderr: `can't use "${path}" as the usage database: ${advice(directory, OTHER_UID)}`,
+      reasons: [`can't use "${path}" as the usage database: ${advice(directory, OTHER_UID)}`],
     });
   });
 
@@ -90,7 +96,7 @@ describe('the relay as a user that has no entry in passwd', { skip }, () => {
     createUsageFile(path);
     assert.deepEqual(await startAs(UID, path), {
       code: 1,
-      stderr: `can't use "${path}" as the usage database: ${advice(path, 0)}`,
+      reasons: [`can't use "${path}" as the usage database: ${advice(path, 0)}`],
     });
   });
 
@@ -99,9 +105,9 @@ describe('the relay as a user that has no entry in passwd', { skip }, () => {
     const path = join(directory, 'usage.sqlite');
     createUsageFile(path);
     chownSync(path, UID, UID);
-    const { code, stderr } = await startAs(UID, path);
+    const { code, reasons } = await startAs(UID, path);
     assert.equal(code, 1);
-    assert.equal(stderr, `can't use "${path}" as the usage database: ${advice(directory, OTHER_UID)}`);
+    assert.deepEqual(reasons, [`can't use "${path}" as the usage database: ${advice(directory, OTHER_UID)}`]);
   });
 
   test('says whose the files beside the database are, as another user may have left them', async (context) => {
@@ -110,28 +116,30 @@ describe('the relay as a user that has no entry in passwd', { skip }, () => {
     chownSync(path, UID, UID);
     writeFileSync(`${path}-wal`, '');
     writeFileSync(`${path}-shm`, '');
-    const { code, stderr } = await startAs(UID, path);
+    const { code, reasons } = await startAs(UID, path);
     assert.equal(code, 1);
-    assert.equal(stderr, `can't use "${path}" as the usage database: ${advice(`${path}-wal`, 0)}`);
+    assert.deepEqual(reasons, [`can't use "${path}" as the usage database: ${advice(`${path}-wal`, 0)}`]);
   });
 
   test('does not say that it is another user where it only lacks a permission', async (context) => {
     const directory = await home(context, UID);
     chmodSync(directory, 0o555);
-    const { code, stderr } = await startAs(UID, join(directory, 'usage.sqlite'));
+    const { code, reasons } = await startAs(UID, join(directory, 'usage.sqlite'));
     assert.equal(code, 1);
-    assert.match(stderr, /: this process may not write ".*data"; check its permissions\n$/u);
+    assert.match(reasons.join(), /: this process may not write ".*data"; check its permissions$/u);
   });
 
   test('says which directory it may not look into, and not that there is none', async (context) => {
     const directory = await home(context, UID);
     const closed = dirname(directory);
     chmodSync(closed, 0o700);
-    const { code, stderr } = await startAs(UID, join(directory, 'usage.sqlite'));
+    const { code, reasons } = await startAs(UID, join(directory, 'usage.sqlite'));
     assert.equal(code, 1);
     assert.ok(
-      stderr.includes(`this process may not look into "${closed}"; open that directory to user ${UID},`),
-      stderr,
+      reasons
+        .join()
+        .includes(`this process may not look into "${closed}"; open that directory to user ${UID},`),
+      reasons.join(),
     );
   });
 });

@@ -72,6 +72,8 @@ export class Output {
       }, CLOSE_MS);
       const done = (): void => {
         clearTimeout(giveUp);
+        // Otherwise pino retries the failed write, to a closed terminal or a full disk, forever when the process exits.
+        this.#stream.destroy();
         resolve();
       };
       this.#stream.once('close', done);

@@ -19,6 +19,12 @@ const LINGER_MS = 500;
 /** How long a start may go on after a signal to stop before it is abandoned, in milliseconds. */
 const ABANDON_START_MS = 10_000;
 
+/**
+ * A second signal to stop counts only after this, in milliseconds. npm and `timeout` pass a signal on to a process that has it
+ * from the terminal or its process group already: one Ctrl-C arrives twice within milliseconds.
+ */
+const REPEATED_SIGNAL_MS = 1000;
+
 /** How long everything may take to close after an internal error, in milliseconds. */
 const CRASH_MS = 10_000;
 
@@ -50,14 +56,16 @@ interface Life {
   /** `abandoned`: a stop did not wait for the end of the start. */
   phase: 'starting' | 'abandoned' | 'running';
   stopping: boolean;
+  /** When it began to stop, in milliseconds of a monotonic clock. */
+  stoppingSince: number;
   reloadIsDue: boolean;
 }
 
 /**
  * The life of a process: its environment, its log, its signals, its exit code. Resolves when it runs, or will not.
  *
- * SIGTERM and SIGINT stop it, a second one at once; SIGHUP reloads what can be reloaded. A signal that comes during the start
- * is acted on when the start is over.
+ * SIGTERM and SIGINT stop it, and so does SIGHUP if its terminal was closed. A second SIGTERM or SIGINT, a second later or more, stops it
+ * without a drain. Any other SIGHUP reloads. A signal during the start takes effect when the start is over.
  *
  * If it can't start, the last line of its log says why, on standard output and at level `fatal`, whatever the log level is. Standard
  * error has the same in sentences if it is a terminal.
@@ -114,7 +122,7 @@ async function run<Config extends { readonly logLevel: LogLevel }>(
 
   const service = create(config, log);
   const stop = new AbortController();
-  const life: Life = { phase: 'starting', stopping: false, reloadIsDue: false };
+  const life: Life = { phase: 'starting', stopping: false, stoppingSince: 0, reloadIsDue: false };
   let ended = false;
   let crashed = false;
 
@@ -169,16 +177,20 @@ async function run<Config extends { readonly logLevel: LogLevel }>(
   function onSignal(signal: ProgramSignal): void {
     // The log is closed, and so is everything else.
     if (ended) return;
-    if (signal === 'SIGHUP') {
+    if (signal === 'SIGHUP' && !signals.hasLostTerminal) {
       reload();
       return;
     }
-    log.info({ signal }, life.stopping ? 'stopping now' : 'stopping');
     if (life.stopping) {
+      // A terminal that is closed sends SIGHUP once or twice, and never to interrupt a drain.
+      if (signal === 'SIGHUP' || performance.now() - life.stoppingSince < REPEATED_SIGNAL_MS) return;
+      log.info({ signal }, 'stopping now');
       stop.abort();
       return;
     }
+    log.info({ signal }, 'stopping');
     life.stopping = true;
+    life.stoppingSince = performance.now();
     if (life.phase === 'running') void stopInPeace().catch(crash);
     else setTimeout(abandonStart, ABANDON_START_MS).unref();
   }

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { Config } from './config/config.ts';
 import { addressLimitOf, pacerOf } from './limits/from-config.ts';
-import { faultOf } from './logging.ts';
+import { Seldom, faultOf } from './logging.ts';
 import type { Ending } from './net/connection.ts';
 import { DataPlane } from './net/data-plane.ts';
 import { Doors } from './net/doors.ts';
@@ -37,6 +37,14 @@ const DRAIN_REPORT_MS = 5000;
 
 /** How often a drain looks whether anybody waits still, in milliseconds. */
 const DRAIN_LOOK_MS = 20;
+
+/** Time between two warnings of a shared address, in milliseconds. */
+const SHARED_ADDRESS_WARNING_MS = 3_600_000;
+
+const SHARED_ADDRESS =
+  'nearly all clients rejected by limits per address come from one private address: clients may be hidden behind NAT or a proxy ' +
+  '(rootless Docker or Podman, Docker Desktop, a load balancer), and the limits then apply to all of them together; ' +
+  'let the relay see client addresses (host networking, RELAY_TRUSTED_PROXIES), or unset the limits per address';
 
 /** What clients, operators and scripts can reach, with port 0 resolved. */
 export interface Endpoints {
@@ -78,10 +86,12 @@ export class Relay {
     const monotonicClock = (): number => performance.now();
     this.#usage = new RelayUsage(this.#recorder, log, monotonicClock);
     const { limits, timeouts } = config;
+    const sharedAddress = new Seldom(SHARED_ADDRESS_WARNING_MS, monotonicClock);
     this.#reception = new Reception({
       handshakeMs: timeouts.handshakeMs,
       ...roomWithin(config, log),
       addresses: addressLimitOf(limits, monotonicClock),
+      onSharedAddress: () => sharedAddress.happened(() => log.warn(SHARED_ADDRESS)),
       wallClock: () => Date.now(),
       monotonicClock,
     });

@@ -271,6 +271,29 @@ test('each record is a JSON line on the log descriptor, blurred when asked for',
   assert.equal(started % 3600, 0);
 });
 
+test('limits per address that hit all clients together are one warning that names the reason', async (context) => {
+  const relay = new Running(context, {
+    RELAY_MAX_CONNECTIONS_PER_ADDRESS: '1',
+    RELAY_TRUSTED_PROXIES: '127.0.0.1',
+  });
+  const rejected = async (count: number, address: string): Promise<void> => {
+    const header = `PROXY TCP4 ${address} 127.0.0.1 1111 4001\r\n`;
+    const waiting = await relay.client(header + handshake(newToken(), SIDE_A));
+    const others = Array.from({ length: count }, () => relay.client(header + handshake(newToken(), SIDE_A)));
+    for (const other of await Promise.all(others)) assert.equal(await allText(other), 'busy\n');
+    waiting.destroy();
+  };
+  await rejected(40, '203.0.113.7');
+  assert.doesNotMatch(relay.stdout, /private address/u);
+  await rejected(20, '172.17.0.1');
+  await relay.says(/"level":"warn".*nearly all clients rejected.*come from one private address/u);
+  await rejected(40, '172.17.0.1');
+  relay.child.kill('SIGTERM');
+  assert.equal(await relay.exit, 0);
+  assert.equal(relay.stdout.match(/private address/gu)?.length, 1);
+  assert.doesNotMatch(relay.stdout, /172\.17|203\.0/u);
+});
+
 test('the relay goes on when nobody reads its log any more', async (context) => {
   const relay = new Running(context, { RELAY_LOG_LEVEL: 'debug', RELAY_LOG_FD: '1' });
   const port = await relay.port('raw');

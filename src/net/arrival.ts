@@ -46,6 +46,8 @@ export class Arrival {
   isClient = false;
   /** What it will have failed by, should it leave as it is now; null: by nothing that it did. */
   failure: HandshakeFailure | null = 'left';
+  /** Its private address for `SharedAddressDetector`, if it was rejected for its address; null: it has none. */
+  addressKey: string | null = null;
   /** Its share of what its address may have. */
   slot: AddressSlot | null = null;
 

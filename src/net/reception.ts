@@ -4,6 +4,7 @@ import { addressPrefix } from '../limits/address-prefix.ts';
 import { ConnectionLimit, LANE_PLACES } from '../limits/connection-limit.ts';
 import { Deadlines } from '../limits/deadlines.ts';
 import { EvictionIndex } from '../limits/eviction-index.ts';
+import { SharedAddressDetector } from '../limits/shared-address.ts';
 import type { Refused } from '../protocol/session.ts';
 import { Arrival } from './arrival.ts';
 import type { Phase, RefusalReason, Source } from './arrival.ts';
@@ -29,6 +30,8 @@ export interface ReceptionOptions {
   readonly maxWaiting: number | null;
   /** Null: addresses are not looked at. */
   readonly addresses: AddressLimit | null;
+  /** Nearly all clients that `addresses` rejected lately have the same private address. Called for each sample of rejections. */
+  readonly onSharedAddress?: () => void;
   readonly wallClock: () => number;
   readonly monotonicClock: () => number;
 }
@@ -55,6 +58,7 @@ export class Reception {
   readonly #limit: ConnectionLimit;
   readonly #handshakes: Deadlines<Arrival>;
   readonly #refusals: Deadlines<Arrival>;
+  readonly #sharedAddress: SharedAddressDetector;
   /** Connections beyond the limit, the oldest first. */
   readonly #lane = new Set<Arrival>();
   /** Connections that no client has been made of yet. */
@@ -97,6 +101,7 @@ export class Reception {
     };
     const { handshakeMs, monotonicClock } = options;
     this.#handshakes = new Deadlines(handshakeMs, monotonicClock, tooLate);
+    this.#sharedAddress = new SharedAddressDetector(monotonicClock);
     this.#refusals = new Deadlines(Math.min(REFUSAL_MS, handshakeMs ?? REFUSAL_MS), monotonicClock, tooLate);
   }
 
@@ -173,6 +178,7 @@ export class Reception {
     this.#limit.leave(arrival.place);
     arrival.place = 'lane';
     this.#refuse(arrival, 'address');
+    arrival.addressKey = this.#sharedAddress.keyOf(address);
   }
 
   /** A client has been made of it. */
@@ -235,6 +241,9 @@ export class Reception {
     this.#limit.leave(arrival.place);
     arrival.slot?.leave();
     arrival.owner = null;
+    // Only now: one of the relay's own probes is exempt when it names its token.
+    if (arrival.refusal === 'address' && this.#sharedAddress.rejected(arrival.addressKey))
+      this.#options.onSharedAddress?.();
     if (arrival.refusal !== null) this.#refused[arrival.refusal] += 1;
     else if (!arrival.isClient && arrival.failure !== null) this.failed(arrival, arrival.failure);
   }

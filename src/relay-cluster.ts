@@ -3,6 +3,7 @@ import { isIPv6 } from 'node:net';
 import type { Server } from 'node:net';
 import { hostname, networkInterfaces } from 'node:os';
 import type { Logger } from 'pino';
+import { coordinatorHint } from './cluster/claim-connection.ts';
 import { Cluster } from './cluster/cluster.ts';
 import { LinkDoor } from './cluster/link-door.ts';
 import type { LinkFailure } from './cluster/link-guest.ts';
@@ -110,7 +111,7 @@ export class RelayCluster {
         up: () => this.#log.info('the coordinator answers: clients meet whichever relay they come to'),
         down: (code) =>
           this.#log.warn(
-            { code },
+            { code, hint: coordinatorHint(code) },
             'the coordinator does not answer: only clients that come to this relay meet here, until it does',
           ),
       },

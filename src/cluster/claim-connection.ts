@@ -5,13 +5,30 @@ import { errorCode } from '../error-code.ts';
 import { ErrorReply, ReplyReader, RespError, encodeCommand } from './resp.ts';
 import type { Reply } from './resp.ts';
 
+/** Codes of OpenSSL for a certificate of an unknown authority, or one that is signed by itself. */
+const UNTRUSTED: ReadonlySet<string> = new Set([
+  'CERT_UNTRUSTED',
+  'DEPTH_ZERO_SELF_SIGNED_CERT',
+  'SELF_SIGNED_CERT_IN_CHAIN',
+  'UNABLE_TO_GET_ISSUER_CERT',
+  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+]);
+
+/** What an operator can do about an error with this code; undefined if the code says it all. */
+export function coordinatorHint(code: string): string | undefined {
+  return UNTRUSTED.has(code)
+    ? 'the certificate of the coordinator is signed by an unknown authority; set NODE_EXTRA_CA_CERTS to the path of a PEM file with the certificate of that authority'
+    : undefined;
+}
+
 /** The coordinator can't be asked, or does not do what it is asked. Has nothing of addresses, keys or passwords. */
 export class CoordinatorError extends Error {
   /** Of the system, like `ECONNREFUSED`, or of the coordinator, like `WRONGPASS`. */
   readonly code: string;
 
   constructor(code: string) {
-    super(`the coordinator: ${code}`);
+    super(['the coordinator', code, coordinatorHint(code) ?? []].flat().join(': '));
     this.code = code;
   }
 }

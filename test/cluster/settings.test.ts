@@ -1,10 +1,16 @@
 import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
 import { isIPv4 } from 'node:net';
 import { hostname, networkInterfaces } from 'node:os';
+import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { SIDE_B, handshake, newToken } from '../support/bytes.ts';
+import { makeIdentity } from '../support/certificates.ts';
+import { freePort } from '../support/listening.ts';
 import { RedisServer, withoutRedis } from '../support/redis.ts';
-import { Group, figure, figureIs, pairApart, transfer, visit, waits } from './relay-group.ts';
+import { RelayProcess } from '../support/relay-process.ts';
+import { scratch } from '../support/scratch.ts';
+import { Group, SECRET, figure, figureIs, pairApart, transfer, visit, waits } from './relay-group.ts';
 
 describe('the settings of a group', { skip: withoutRedis() }, () => {
   test('encrypt links, and relays say so where only one of two does', async (context) => {
@@ -25,6 +31,36 @@ describe('the settings of a group', { skip: withoutRedis() }, () => {
     assert.equal(await figure(plain, 'cluster_call_failures_total{kind="tls"}'), 1);
     // It is not a relay that is gone, but nobody meets at one that can't be called.
     await figureIs(plain, 'cluster_claims', 1);
+  });
+
+  test('lead to a coordinator with TLS whose authority is in NODE_EXTRA_CA_CERTS; without it, the log names that', async (context) => {
+    const authority = makeIdentity('authority');
+    for (const identity of [makeIdentity('localhost'), makeIdentity('localhost', { issuer: authority })]) {
+      const directory = await scratch(context);
+      const [key, certificate, trusted] = ['key', 'certificate', 'trusted'].map((name) =>
+        join(directory, `${name}.pem`),
+      );
+      assert.ok(key !== undefined && certificate !== undefined && trusted !== undefined);
+      writeFileSync(key, identity.key);
+      writeFileSync(certificate, identity.certificate);
+      writeFileSync(trusted, identity.certificate + authority.certificate);
+      const port = await freePort();
+      const secured = `--tls-port ${port} --tls-auth-clients no --tls-key-file ${key}`;
+      const certified = `--tls-cert-file ${certificate} --tls-ca-cert-file ${certificate}`;
+      const redis = await RedisServer.start(context, `${secured} ${certified}`.split(' '));
+      const settings = { RELAY_CLUSTER_URL: `rediss://localhost:${port}` };
+      await using doubts = await RelayProcess.start({
+        ...settings,
+        RELAY_CLUSTER_LISTEN: 'tcp:0:interface=127.0.0.1',
+        RELAY_CLUSTER_SECRET: SECRET,
+      });
+      await doubts.says(
+        /"code":"(?:DEPTH_ZERO|UNABLE_TO_)\w+","hint":"[^"]*set NODE_EXTRA_CA_CERTS to the path of a PEM file/u,
+      );
+      await using group = new Group(redis, { ...settings, NODE_EXTRA_CA_CERTS: trusted });
+      // Resolves when the coordinator answers.
+      await group.add();
+    }
   });
 
   test('give each relay an address of its own, and two that have the same say so', async (context) => {

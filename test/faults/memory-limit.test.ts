@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import type { Socket } from 'node:net';
+import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { MAX_HTTP_CONNECTIONS } from '../../src/net/http-desk.ts';
@@ -18,7 +21,14 @@ const MiB = 2 ** 20;
 
 const LIMIT_BYTES = 192 * MiB;
 
-const SETTINGS = { RELAY_BUFFER_MEMORY: '8MiB', RELAY_HANDSHAKE_TIMEOUT: '5m' };
+/** Options of Node with which the image runs the relay. */
+const NODE_OPTIONS = nodeOptions(readFileSync(join(import.meta.dirname, '..', '..', 'Dockerfile'), 'utf8'));
+
+const SETTINGS = {
+  RELAY_BUFFER_MEMORY: '8MiB',
+  RELAY_HANDSHAKE_TIMEOUT: '5m',
+  NODE_OPTIONS: NODE_OPTIONS.join(' '),
+};
 
 /** What the relay makes of this: connections of 20 KiB, beside 128 MiB for itself and 8 MiB of buffers. */
 const CONNECTIONS = 2867;
@@ -46,6 +56,14 @@ const TOO_MUCH_FRAMED = Buffer.concat(
 );
 
 const HALF_A_REQUEST = `GET / HTTP/1.1\r\nHost: x\r\nX: ${'a'.repeat(7500)}`;
+
+/** What is between `node` and the script in the command of an image. */
+function nodeOptions(dockerfile: string): string[] {
+  const [, words = '[]'] = /^CMD (\[.*\])$/mu.exec(dockerfile) ?? [];
+  const command: unknown = JSON.parse(words);
+  assert.ok(Array.isArray(command) && command[0] === 'node' && command.at(-1) === 'src/main.ts', words);
+  return command.slice(1, -1).map(String);
+}
 
 /** The connections of an attack. */
 class Attackers implements Disposable {
@@ -142,6 +160,20 @@ function linesOf(form: (line: string) => Buffer): readonly Buffer[] {
   const token = newToken();
   return [form(handshake(token, SIDE_A)), form(handshake(token, SIDE_B))];
 }
+
+describe('the heap limit of the image', { skip: withoutMemoryGroups() }, () => {
+  for (const mib of [128, 192, 256, 384, 512, 1024]) {
+    test(`is about half of the memory in a container of ${mib} MiB`, async () => {
+      await using group = await MemoryGroup.make(mib * MiB);
+      const [file = '', ...args] = [...group.prefix, process.execPath, ...NODE_OPTIONS];
+      const { stdout } = spawnSync(file, [...args, '--print', 'v8.getHeapStatistics().heap_size_limit'], {
+        encoding: 'utf8',
+      });
+      const share = Number(stdout) / (mib * MiB);
+      assert.ok(share > 0.4 && share < 0.6, `${stdout} of ${mib} MiB`);
+    });
+  }
+});
 
 describe(
   'connections in their worst state, as many as the relay takes by itself',

@@ -75,9 +75,11 @@ export async function runProgram<Config extends { readonly logLevel: LogLevel }>
   signals = new Signals(),
 ): Promise<void> {
   const read = program.read(process.env, process.pid);
+  const reasons = read.kind === 'ok' ? [] : read.faults.map(formatFault);
   const output = openOutput((count) => log.error({ count }, 'lines of this log are lost'));
   if (output === null) {
-    process.exitCode = EXIT.cannotStart;
+    for (const reason of reasons) process.stderr.write(`${reason}\n`);
+    process.exitCode = read.kind === 'ok' ? EXIT.cannotStart : EXIT.badConfiguration;
     return;
   }
   const log = createLog(read.kind === 'ok' ? read.config.logLevel : 'warn', output);
@@ -87,7 +89,7 @@ export async function runProgram<Config extends { readonly logLevel: LogLevel }>
     return;
   }
   process.exitCode = EXIT.badConfiguration;
-  logFatal(log, 'invalid configuration', EXIT.badConfiguration, read.faults.map(formatFault));
+  logFatal(log, 'invalid configuration', EXIT.badConfiguration, reasons);
   await output.close();
   setTimeout(() => process.exit(), LINGER_MS).unref();
 }

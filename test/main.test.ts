@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
@@ -106,6 +106,21 @@ test('wrong configuration: every fault at once, and exit code 78', async (contex
   assert.match(lines[2] ?? '', /^RELAY_LOG_LEVEL="loud" .*one of trace, debug/u);
   assert.match(relay.stdout, /^\{"level":"fatal",.*"exitCode":78,.*"msg":"invalid configuration"\}\n$/u);
   assert.equal(relay.stderr, '');
+});
+
+test('wrong configuration where standard output can not be written to: sentences on standard error', () => {
+  const fd = openSync(MAIN, 'r');
+  const { status, stderr } = spawnSync(process.execPath, [MAIN], {
+    stdio: ['ignore', fd, 'pipe'],
+    env: { RELAY_LISTEN: 'tcp:99999' },
+    encoding: 'utf8',
+  });
+  closeSync(fd);
+  assert.equal(status, 78);
+  assert.match(
+    stderr,
+    /^file descriptor 1 is not open for writing\nRELAY_LISTEN="tcp:99999" can't be used: .*\n$/u,
+  );
 });
 
 test('a variable that is not known is a warning that names the nearest one', async (context) => {

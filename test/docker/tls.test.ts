@@ -1,6 +1,6 @@
 import { equal, match, notEqual, ok, rejects } from 'node:assert/strict';
 import { once } from 'node:events';
-import { chmodSync, writeFileSync } from 'node:fs';
+import { chmodSync, rmSync, writeFileSync } from 'node:fs';
 import { get } from 'node:https';
 import { join } from 'node:path';
 import { before, describe, test } from 'node:test';
@@ -35,6 +35,12 @@ interface Front {
   readonly image: () => Promise<string>;
   readonly settings: (image: string, context: TestContext) => Promise<Record<string, string>>;
   readonly certificate: (container: Container) => Promise<string>;
+  /** Reloads it as its compose file documents, where that is possible after a renewal. Resolves with what clients have to trust now. */
+  readonly reload: (
+    project: ComposeProject,
+    container: Container,
+    settings: Readonly<Record<string, string>>,
+  ) => Promise<string>;
 }
 
 const CADDY: Front = {
@@ -42,8 +48,12 @@ const CADDY: Front = {
   // The directories are those of the public image.
   image: () =>
     buildDebian(
-      ['caddy', 'ca-certificates'],
+      ['ca-certificates'],
       [
+        // Debian 13 itself has Caddy 2.6, which has no `stream_close_delay`. Both formats of a list of sources are in use.
+        `RUN cd /etc/apt; if [ -e sources.list ]; then sed -n 's/ trixie main/ trixie-backports main/p' sources.list > sources.list.d/b.list; \
+        else sed -i 's/^Suites: trixie .*/& trixie-backports/' sources.list.d/debian.sources; fi; \
+        apt-get update && apt-get install --yes --no-install-recommends caddy/trixie-backports`,
         'ENV XDG_CONFIG_HOME=/config XDG_DATA_HOME=/data',
         'CMD ["caddy", "run", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile"]',
       ],
@@ -54,26 +64,39 @@ const CADDY: Front = {
     await container.says(/certificate obtained successfully/u);
     return container.exec('cat', '/data/caddy/pki/authorities/local/root.crt');
   },
+  reload: async (project, container) => {
+    await project.run('kill', '--signal', 'USR1', 'caddy');
+    await container.says(/successfully reloaded config/u);
+    return CADDY.certificate(container);
+  },
 };
 
 const NGINX: Front = {
   service: 'nginx',
-  image: () => buildDebian(['nginx-light', 'openssl']),
-  settings: async (image, context) => {
-    const directory = await scratch(context);
-    const mount = ['--rm', '--volume', `${directory}:/tls`];
-    const request = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
-    const subject = ['-days', '2', '-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost'];
-    const files = ['-keyout', '/tls/key.pem', '-out', '/tls/certificate.pem'];
-    await docker('run', ...mount, image, 'openssl', ...request, ...subject, ...files);
-    return {
-      NGINX_IMAGE: image,
-      TLS_CERTIFICATE: join(directory, 'certificate.pem'),
-      TLS_KEY: join(directory, 'key.pem'),
-    };
+  image: () => buildDebian(['nginx-light']),
+  settings: async (image, context) => ({
+    NGINX_IMAGE: image,
+    TLS_DIRECTORY: await certificateDirectory(context, makeIdentity()),
+  }),
+  certificate: (container) => container.exec('cat', '/etc/nginx/tls/fullchain.pem'),
+  reload: async (project, container, { TLS_DIRECTORY: directory = '' }) => {
+    // As certbot and `install` do it: a new file in place of the old one.
+    for (const name of ['privkey.pem', 'fullchain.pem']) rmSync(join(directory, name));
+    putCertificate(directory, makeIdentity());
+    await project.run('exec', '-T', 'nginx', 'nginx', '-s', 'reload');
+    const certificate = await NGINX.certificate(container);
+    await answering(await container.port(443), certificate);
+    return certificate;
   },
-  certificate: (container) => container.exec('cat', '/etc/nginx/tls/certificate.pem'),
 };
+
+/** Clients' connections of a front, and those of them on which a keepalive timer runs. */
+async function keepaliveOf(container: Container): Promise<readonly [open: number, probed: number]> {
+  const tables = await container.exec('sh', '-c', 'cat /proc/net/tcp /proc/net/tcp6');
+  // Port 443, established. Behind the two queues there is the timer, which is 02 for keepalive.
+  const rows = [...tables.matchAll(/:01BB [\dA-F]+:[\dA-F]{4} 01 [\dA-F:]+ (\d\d):[\dA-F]+ /gu)];
+  return [rows.length, rows.filter(([, timer]) => timer === '02').length];
+}
 
 /** Connects two clients to each other, until the end of the test at the latest. */
 async function pairOver(
@@ -190,7 +213,7 @@ describe('TLS in front of the relay', { skip: withoutDocker, concurrency: true }
   });
 
   for (const front of [CADDY, NGINX]) {
-    test(`with ${front.service}: wss:// clients pair, are counted by address, go on while the relay drains, and are named nowhere`, async (t) => {
+    test(`with ${front.service}: wss:// clients pair, are counted by address, go on through a reload and while the relay drains, and are named nowhere`, async (t) => {
       const image = await front.image();
       const settings = {
         RELAY_IMAGE: relayImage,
@@ -204,13 +227,22 @@ describe('TLS in front of the relay', { skip: withoutDocker, concurrency: true }
       await project.run('up', '--detach', '--wait', '--no-build');
       const proxy = await project.container(front.service);
       const port = await proxy.port(443);
-      const certificate = await front.certificate(proxy);
+      const first = await front.certificate(proxy);
 
-      await answering(port, certificate);
-      await rejects(withCbc(port, certificate), /handshake failure/u);
+      await answering(port, first);
+      await rejects(withCbc(port, first), /handshake failure/u);
+      const running = await pairOver(t, port, first);
+      const [open, probed] = await keepaliveOf(proxy);
+      // An answered request may have left a third one.
+      ok(open >= running.length);
+      equal(probed, open);
+      const certificate = await front.reload(project, proxy, settings);
+      await exchange(running);
       await exchange(await pairOver(t, port, certificate));
-      for (const path of ['/snapshots', '/usage.json', '/healthz'])
+      for (const path of ['/snapshots', '/usage.json'])
         notEqual(await statusOf(port, path, certificate), 200, path);
+      // Monitors may ask the front.
+      for (const path of ['/', '/healthz']) equal(await statusOf(port, path, certificate), 200, path);
 
       await project.run('stop', 'relay');
       match(String(await statusOf(port, '/', certificate)), /^50[24]$/u);

@@ -157,6 +157,18 @@ export const GROUP_BREAKS: readonly Break[] = [
     env('RELAY_CLUSTER_URL_FILE', ''),
     /^two clients of a pair may come to different relays$/u,
   ],
+  [
+    RELAY,
+    [...POD, 'initContainers', 0, 'startupProbe'],
+    undefined,
+    /^a rollout goes on where sidecar does not start$/u,
+  ],
+  [
+    VALKEY,
+    [...FIRST, 'readinessProbe', 'initialDelaySeconds'],
+    undefined,
+    /^valkey is probed before it can answer$/u,
+  ],
   // The autoscaler.
   [SCALER, ['spec', 'scaleTargetRef', 'name'], 'relay', /^the autoscaler scales nothing$/u],
   [SCALER, ['spec', 'scaleTargetRef', 'kind'], 'Deployment', /^the autoscaler scales nothing$/u],

@@ -218,6 +218,18 @@ export const BREAKS: readonly Break[] = [
   ],
   [RELAY, [...SIDECAR, 'restartPolicy'], undefined, /^sidecar has to end before the relay starts$/u],
   [RELAY, [...SIDECAR, 'startupProbe'], {}, /^the relay does not start before sidecar has$/u],
+  [
+    RELAY,
+    [...CONTAINER, 'startupProbe', 'initialDelaySeconds'],
+    undefined,
+    /^relay is probed before it can answer$/u,
+  ],
+  [
+    RELAY,
+    [...SIDECAR, 'livenessProbe', 'initialDelaySeconds'],
+    0,
+    /^sidecar is probed before it can answer$/u,
+  ],
   [RELAY, [...SIDECAR, 'readinessProbe'], {}, /^the relay is not ready where sidecar is not$/u],
   // Volumes.
   [RELAY, ['spec', 'volumeClaimTemplates'], [], /^there is no volume data$/u],

@@ -124,6 +124,24 @@ describe(
       deepEqual([uid, gid], [1000, 1000]);
     });
 
+    test('of a group does not come to start its relay where settings of its sidecar are wrong', async (t) => {
+      const wrong = 'SIDECAR_SNAPSHOT_KEEP=none';
+      for (const literals of [[wrong], []]) {
+        const configMapGenerator = [{ name: 'transit-relay-sidecar', behavior: 'merge', literals }];
+        const manifests = await buildOwn({ resources: ['overlays/cluster'], configMapGenerator });
+        await using pod = await Pod.create(manifests, { image, directory: await scratch(t) });
+        const sidecar = await pod.start('sidecar');
+        if (literals.includes(wrong)) {
+          equal(await sidecar.exitCode(), 78);
+          // A kubelet starts no relay and does not count the pod as ready before this probe has succeeded.
+          await rejects(pod.probe('sidecar', sidecar, 'startupProbe'), /not running/u);
+        } else {
+          await sidecar.says(SIDECAR_LISTENING);
+          equal(await pod.probe('sidecar', sidecar, 'startupProbe'), 'sidecar: ok');
+        }
+      }
+    });
+
     test('does not start on a volume that is not given to its group, and says whom to give it to', async (t) => {
       const base = await buildOurs('base');
       const which = ['StatefulSet', 'transit-relay'] as const;

@@ -104,9 +104,9 @@ export class Pod implements AsyncDisposable {
     return fetch(`http://127.0.0.1:${await this.port(port)}${path}`, { headers, keepalive: false });
   }
 
-  /** Runs the command of a container's liveness probe in it, and resolves with its word. Rejects when it fails. */
-  probe(name: string, container: Container): Promise<string> {
-    const command = this.#workload.container(name).at('livenessProbe', 'exec', 'command').items;
+  /** Runs the command of a container's probe in it, and resolves with its word. Rejects when it fails. */
+  probe(name: string, container: Container, kind = 'livenessProbe'): Promise<string> {
+    const command = this.#workload.container(name).at(kind, 'exec', 'command').items;
     return container.exec(...command.map((word) => word.word));
   }
 

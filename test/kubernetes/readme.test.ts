@@ -66,6 +66,19 @@ describe('the README on Kubernetes', () => {
     }
   });
 
+  test(
+    'says how a node is drained whose pod has a volume that is gone with it',
+    { skip: withoutKubectl },
+    async () => {
+      const kept = await buildOwn({ resources: ['base'], components: ['components/no-persistence'] });
+      // `kubectl drain` refuses a node with such a pod otherwise.
+      ok(kept.pod.at('volumes').items.some((volume) => volume.at('emptyDir').isThere));
+      const rows = README.split('\n').filter((one) => /^ *\|.*`(?:no-persistence|kubectl drain)`/u.test(one));
+      equal(rows.length, 2);
+      for (const row of rows) ok(row.includes('--delete-emptydir-data'), row);
+    },
+  );
+
   test('says the numbers that hold', { skip: withoutKubectl }, async () => {
     for (const name of OVERLAYS) {
       const manifests = await buildOurs(name);
@@ -88,6 +101,9 @@ describe('the README on Kubernetes', () => {
       `the autoscaler makes them ${NUMERALS[least ?? 0]}`,
       `${preStop} s of \`preStop\``,
       `${preStop} s (\`preStop\`)`,
+      // Before Kubernetes 1.34, load balancers have this time and no other to find the new relay.
+      'before Kubernetes 1.34, as soon as the new one is ready',
+      `the ${preStop} s of its \`preStop\``,
       `ready for ${group.relay.at('spec', 'minReadySeconds').word} s`,
       `port ${relayConfig(group).cluster?.listen.port}`,
     ])

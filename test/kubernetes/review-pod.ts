@@ -2,7 +2,7 @@ import { posix } from 'node:path';
 import { nameIn, nameOf } from './manifests.ts';
 import type { Manifests } from './manifests.ts';
 import { parseQuantity } from './quantity.ts';
-import { readRelay, readSidecar } from './settings.ts';
+import { isGroup, readRelay, readSidecar } from './settings.ts';
 import type { Tree } from './tree.ts';
 import type { Workload } from './workload.ts';
 
@@ -75,7 +75,7 @@ export function resourceFaults({ workloads }: Manifests): string[] {
   return faults;
 }
 
-/** The relay has all probes, and the sidecar none that the relay would wait for. */
+/** The relay has all probes. The sidecar has a startup probe in a group, where a rollout has to stop, and none for one relay. */
 export function probeFaults(manifests: Manifests): string[] {
   const faults: string[] = [];
   const relay = manifests.container('relay');
@@ -93,11 +93,22 @@ export function probeFaults(manifests: Manifests): string[] {
         faults.push(`${nameIn(container)} is down for a whole drain when ${probe} fails`);
     }
   }
+  for (const container of manifests.workloads.flatMap(({ containers }) => containers)) {
+    const startup = container.at('startupProbe');
+    // Each failed probe is an event. The others begin when the startup probe has succeeded.
+    const first = startup.isThere
+      ? [startup]
+      : [container.at('livenessProbe'), container.at('readinessProbe')];
+    if (first.some((probe) => probe.isThere && (probe.at('initialDelaySeconds').number ?? 0) === 0))
+      faults.push(`${nameIn(container)} is probed before it can answer`);
+  }
   for (const container of manifests.pod.at('initContainers').items) {
     const name = nameIn(container);
     if (container.at('restartPolicy').text !== 'Always')
       faults.push(`${name} has to end before the relay starts`);
-    if (container.at('startupProbe').isThere) faults.push(`the relay does not start before ${name} has`);
+    const isWaitedFor = container.at('startupProbe').isThere;
+    if (isWaitedFor && !isGroup(manifests)) faults.push(`the relay does not start before ${name} has`);
+    if (!isWaitedFor && isGroup(manifests)) faults.push(`a rollout goes on where ${name} does not start`);
     if (container.at('readinessProbe').isThere) faults.push(`the relay is not ready where ${name} is not`);
   }
   return faults;

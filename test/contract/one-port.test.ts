@@ -198,23 +198,25 @@ describe('a monitor that comes to a port for clients', () => {
       test(`gets an HTTP answer and leaves no record, ${where}, by ${plane}`, async (context) => {
         const house = await open(context, { proxies, ordinaryStreams: plane === 'ordinary streams' });
         for (const port of [house.tcpPort, house.websocketPort]) {
-          for (const [request, status] of MONITORS) {
-            // The method comes whole, or in two parts.
-            for (const at of [1, request.indexOf(' '), request.length]) {
-              const plain = connect({ port, host: '127.0.0.1', noDelay: true });
-              plain.write(header);
-              const socket = isTls ? connectTls({ socket: plain, rejectUnauthorized: false }) : plain;
-              socket.write(request.slice(0, at));
-              if (at < request.length) {
-                await until(() => house.reception.connections === 1);
-                socket.write(request.slice(at));
-              }
+          const clients = MONITORS.map(([request, status]) => {
+            const plain = connect({ port, host: '127.0.0.1', noDelay: true });
+            plain.write(header);
+            const socket = isTls ? connectTls({ socket: plain, rejectUnauthorized: false }) : plain;
+            // The blank behind the method comes later.
+            const at = request.indexOf(' ');
+            socket.write(request.slice(0, at));
+            return { plain, socket, rest: request.slice(at), status };
+          });
+          await until(() => house.reception.connections === clients.length);
+          await Promise.all(
+            clients.map(async ({ plain, socket, rest, status }) => {
+              socket.write(rest);
               const [head = ''] = (await text(socket)).split('\r\n');
-              assert.match(head, new RegExp(`^HTTP/1\\.1 ${status} `, 'u'), request);
+              assert.match(head, new RegExp(`^HTTP/1\\.1 ${status} `, 'u'), rest);
               plain.destroy();
-              await until(() => house.reception.connections === 0);
-            }
-          }
+            }),
+          );
+          await until(() => house.reception.connections === 0);
         }
         assert.deepEqual(house.endings, []);
       });

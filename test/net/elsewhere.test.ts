@@ -91,12 +91,27 @@ describe('a client that is passed on', () => {
       const { token, waiter } = await awaited(group);
       const again = await come(group, 1, handshake(token, SIDE_A), transport);
       await waitingAt(group, 0, 2);
+      const newest = await come(group, 0, handshake(token, SIDE_A));
+      await waitingAt(group, 0, 3);
       const other = await come(group, 0, handshake(token, SIDE_B));
       await hears(again, '');
-      await talk(waiter, other);
+      await hears(waiter, '');
+      await talk(newest, other);
       other.end();
-      await waiter.closed;
-      await recorded(group, 0, ['happy tcp tcp', 'redundant link']);
+      await newest.closed;
+      await recorded(group, 0, ['happy tcp tcp', 'redundant link', 'redundant tcp']);
+    });
+
+    scene(`and is the newest of its side is paired (${transport})`, async (group) => {
+      const { token, waiter } = await awaited(group);
+      const again = await come(group, 1, handshake(token, SIDE_A), transport);
+      await waitingAt(group, 0, 2);
+      const other = await come(group, 0, handshake(token, SIDE_B));
+      await hears(waiter, '');
+      await talk(again, other);
+      other.end();
+      await again.closed;
+      await recorded(group, 0, ['happy link tcp', 'redundant tcp']);
     });
 
     scene(

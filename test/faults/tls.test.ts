@@ -65,7 +65,7 @@ describe('hostile TLS clients', () => {
     const during = await bystander.measureWhile(() => attack.waitForOutput(/done \d+\n/u));
     reportAttack(context, '600 ClientHellos/s, RSA 4096', idle, during);
     assert.ok(during.maxMs < LONGEST_STALL_MS, `${during.maxMs} ms`);
-    assert.ok(during.newPairMaxMs < 1000, `${during.newPairMaxMs} ms`);
+    assert.ok(during.newPairMaxMs < 2000, `${during.newPairMaxMs} ms`);
     assert.equal(during.newPairsFailed, 0);
     await bystander.finish();
     await relay.stop();

@@ -58,7 +58,7 @@ listen http
 `;
   await writeFile(path, config);
   const haproxy = new Program([HAPROXY ?? '', '-db', '-f', path]);
-  await reachable(ports.http);
+  await reachable(ports.http, haproxy);
   return {
     relay,
     ports,
@@ -69,12 +69,19 @@ listen http
   };
 }
 
-async function reachable(port: number): Promise<void> {
+/** Time for HAProxy to listen, in milliseconds. */
+const START_TIMEOUT_MS = 10_000;
+
+async function reachable(port: number, haproxy: Program): Promise<void> {
+  const deadline = performance.now() + START_TIMEOUT_MS;
   for (;;) {
     const socket = connect(port, '127.0.0.1');
-    const [error] = await Promise.race([once(socket, 'error'), once(socket, 'connect')]);
+    const isOpen = await new Promise<boolean>((resolve) => {
+      socket.once('connect', () => resolve(true)).once('error', () => resolve(false));
+    });
     socket.destroy();
-    if (!(error instanceof Error)) return;
+    if (isOpen) return;
+    if (performance.now() > deadline) throw new Error(`HAProxy does not listen: ${haproxy.stderr}`);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }
@@ -186,21 +193,39 @@ async function listenAs(context: TestContext, port: number): Promise<void> {
   context.after(() => server.close());
 }
 
+/** Starts it with ports that are free; again with others if one of them was taken in the meantime. */
+async function startDocumented(
+  context: TestContext,
+  configuration: (ports: readonly number[], relay: string) => string,
+  attempts = 3,
+): Promise<AsyncDisposable & { readonly port: number }> {
+  const [relayPort = 0, ...ports] = await freePorts(4);
+  await listenAs(context, relayPort);
+  const path = join(await scratch(context), 'haproxy.cfg');
+  await writeFile(path, configuration(ports, `127.0.0.1:${relayPort}`));
+  const haproxy = new Program([HAPROXY ?? '', '-db', '-f', path]);
+  const [port = 0] = ports;
+  try {
+    await reachable(port, haproxy);
+  } catch (error) {
+    await haproxy[Symbol.asyncDispose]();
+    if (attempts === 1) throw error;
+    return startDocumented(context, configuration, attempts - 1);
+  }
+  return { port, [Symbol.asyncDispose]: () => haproxy[Symbol.asyncDispose]() };
+}
+
 describe('a documented HAProxy', { skip }, () => {
   for (const [name, configuration] of Object.entries(CONFIGURATIONS)) {
     test(`notices that a client has vanished: ${name}`, async (context) => {
-      const [relayPort = 0, ...ports] = await freePorts(4);
-      await listenAs(context, relayPort);
-      const path = join(await scratch(context), 'haproxy.cfg');
-      await writeFile(path, configuration(ports, `127.0.0.1:${relayPort}`));
-      await using haproxy = new Program([HAPROXY ?? '', '-db', '-f', path]);
-      const [port = 0] = ports;
-      await reachable(port);
+      await using haproxy = await startDocumented(context, configuration);
+      const { port } = haproxy;
       const client = connect(port, '127.0.0.1');
       context.after(() => client.destroy());
+      client.on('error', () => undefined);
       await until(() => keepaliveSecondsAt(port) !== null);
       const seconds = keepaliveSecondsAt(port);
-      assert.ok(seconds !== null && seconds <= KEEPALIVE_SECONDS, `${seconds} s ${haproxy.stderr}`);
+      assert.ok(seconds !== null && seconds <= KEEPALIVE_SECONDS, `${seconds} s`);
     });
   }
 });

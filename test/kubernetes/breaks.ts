@@ -137,7 +137,7 @@ export const BREAKS: readonly Break[] = [
   [
     RELAY,
     [...CONTAINER, 'env'],
-    [{ name: 'RELAY_MAX_CONNECTIONS', value: '32768' }],
+    [{ name: 'RELAY_MAX_CONNECTIONS', value: '65000' }],
     /^the memory limit is 1073741824, and the relay has room for 30427 connections$/u,
   ],
   [RELAY, [...CONTAINER, 'env'], [{ name: 'RELAY_BUFFER_MEMORY', value: '2GiB' }], /^the memory limit is/u],

@@ -138,7 +138,7 @@ export const BREAKS: readonly Break[] = [
     RELAY,
     [...CONTAINER, 'env'],
     [{ name: 'RELAY_MAX_CONNECTIONS', value: '65000' }],
-    /^the memory limit is 1073741824, and the relay has room for 30427 connections$/u,
+    /^the memory limit is 1073741824, and the relay has room for 42598 connections$/u,
   ],
   [RELAY, [...CONTAINER, 'env'], [{ name: 'RELAY_BUFFER_MEMORY', value: '2GiB' }], /^the memory limit is/u],
   // Security.

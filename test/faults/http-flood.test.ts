@@ -11,11 +11,11 @@ import { MAX_HTTP_CONNECTIONS } from '../../src/net/http-desk.ts';
 import { SIDE_A, handshake, newToken } from '../support/bytes.ts';
 import { CertificatePlace } from '../support/certificate-place.ts';
 import { makeIdentity } from '../support/certificates.ts';
+import { MemoryGroup, withoutMemoryGroups } from '../support/memory-group.ts';
 import { RelayProcess } from '../support/relay-process.ts';
 import { TestClient } from '../support/test-client.ts';
 import { Bystander, reportAttack } from './support/bystander.ts';
 import type { Measurement } from './support/bystander.ts';
-import { MemoryLimit, NEEDS_CGROUPS } from './support/memory-limit.ts';
 
 const REQUEST = 'GET / HTTP/1.1\r\nHost: x\r\n\r\n';
 
@@ -58,12 +58,13 @@ async function attackRelay(
   settings: Readonly<Record<string, string>>,
   attack: (relay: RelayProcess) => Promise<void>,
 ): Promise<Attacked | null> {
-  await using limit = MemoryLimit.ofMiB(LIMIT_MIB);
-  if (limit === null) {
-    context.skip(NEEDS_CGROUPS);
+  const missing = withoutMemoryGroups();
+  if (missing !== false) {
+    context.skip(missing);
     return null;
   }
-  await using relay = await RelayProcess.start(settings, limit.prefix);
+  await using group = await MemoryGroup.make(LIMIT_MIB * 2 ** 20);
+  await using relay = await RelayProcess.start(settings, group.prefix);
   await using bystander = await Bystander.start({ port: relay.port('raw') });
   const idle = await bystander.measure(1000);
   const before = residentPeakMiB(relay.pid);

@@ -1,7 +1,5 @@
-import { hash, randomBytes } from 'node:crypto';
-import { addressPrefix } from './address-prefix.ts';
-
-const SALT_BYTES = 32;
+import { randomBytes } from 'node:crypto';
+import { addressPrefix, hashPrefix, newSalt } from './address-prefix.ts';
 
 /** How long a salt is used for new entries, in milliseconds. */
 const SALT_MS = 3_600_000;
@@ -97,7 +95,7 @@ export class AddressLimit {
     const { open, newPer } = this.#limits;
     const prefix = addressPrefix(address);
     const [salt = ''] = this.#salts;
-    const key = hashOf(salt, prefix);
+    const key = hashPrefix(salt, prefix);
     const found = this.#find(key, prefix) ?? this.#newAddress(key, salt, now);
     if (open !== null && found.open >= open) return null;
     if (newPer !== null) {
@@ -151,7 +149,7 @@ export class AddressLimit {
     const found = this.#entryOf(key);
     if (found !== undefined) return found;
     for (const salt of this.#salts.slice(1)) {
-      const older = this.#entryOf(hashOf(salt, prefix));
+      const older = this.#entryOf(hashPrefix(salt, prefix));
       if (older !== undefined) return older;
     }
     return undefined;
@@ -181,10 +179,6 @@ export class AddressLimit {
       for (const { salt } of map.values()) used.add(salt);
     const kept = this.#salts.filter((salt) => used.has(salt));
     if (kept.length === MAX_SALTS) return;
-    this.#salts = [Buffer.from(this.#random(SALT_BYTES)).toString('hex'), ...kept];
+    this.#salts = [newSalt(this.#random), ...kept];
   }
-}
-
-function hashOf(salt: string, prefix: string): string {
-  return hash('sha256', salt + prefix, 'base64');
 }

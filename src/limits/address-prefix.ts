@@ -1,3 +1,17 @@
+import { hash, randomBytes } from 'node:crypto';
+
+const SALT_BYTES = 32;
+
+/** A salt that cannot be guessed. It must never leave the memory of this process. */
+export function newSalt(random: (bytes: number) => Uint8Array = randomBytes): string {
+  return Buffer.from(random(SALT_BYTES)).toString('hex');
+}
+
+/** Stands for a prefix where the prefix itself must not be kept. */
+export function hashPrefix(salt: string, prefix: string): string {
+  return hash('sha256', salt + prefix, 'base64');
+}
+
 /** What IPv4 addresses look like within IPv6: five groups of zeros and this one. */
 const MAPPED_GROUP = 0xffff;
 

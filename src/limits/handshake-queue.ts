@@ -1,5 +1,4 @@
-import { hash, randomBytes } from 'node:crypto';
-import { addressPrefix } from './address-prefix.ts';
+import { addressPrefix, hashPrefix, newSalt } from './address-prefix.ts';
 
 /**
  * Time that handshakes may take at once, in milliseconds; the last one may exceed it. One with RSA 4096 takes about 5 ms, one with
@@ -21,8 +20,6 @@ const HALF_LIFE_MS = 10_000;
 
 /** Networks that are remembered; one takes about 200 bytes. */
 const MAX_NETWORKS = 4096;
-
-const SALT_BYTES = 32;
 
 /** One step of a TLS handshake: up to several milliseconds of this process. */
 export interface HandshakeStep {
@@ -50,7 +47,7 @@ interface Network {
 export class HandshakeQueue {
   readonly #clock: () => number;
   readonly #nextTurn: (run: () => void) => void;
-  readonly #salt = randomBytes(SALT_BYTES).toString('hex');
+  readonly #salt = newSalt();
   readonly #networks = new Map<string, Network>();
   #waiting = 0;
   /** Milliseconds that handshakes may take now, as of `#refilledAt`; below zero after a long one. */
@@ -179,7 +176,7 @@ export class HandshakeQueue {
   }
 
   #networkOf(address: string | null): Network {
-    const key = address === null ? '' : hash('sha256', this.#salt + addressPrefix(address), 'base64');
+    const key = address === null ? '' : hashPrefix(this.#salt, addressPrefix(address));
     const known = this.#networks.get(key);
     if (known !== undefined) return known;
     if (this.#networks.size >= MAX_NETWORKS) this.#forgetIdle();

@@ -1,5 +1,4 @@
-import { hash, randomBytes } from 'node:crypto';
-import { addressPrefix } from './address-prefix.ts';
+import { addressPrefix, hashPrefix, newSalt } from './address-prefix.ts';
 
 /** Rejections that are judged together, and how many of them are nearly all. */
 const SAMPLE = 20;
@@ -7,8 +6,6 @@ const NEARLY_ALL = 18;
 
 /** After this there is a new salt, and a sample that is not full is dropped, in milliseconds. */
 const SALT_MS = 3_600_000;
-
-const SALT_BYTES = 32;
 
 /** RFC 1918, RFC 6598 (carrier-grade NAT), loopback and link-local addresses. */
 const PRIVATE_IPV4 =
@@ -47,7 +44,7 @@ export class SharedAddressDetector {
       this.#salt = newSalt();
       this.#startSample();
     }
-    return hash('sha256', this.#salt + prefix, 'base64');
+    return hashPrefix(this.#salt, prefix);
   }
 
   /** Counts a rejection by a limit per address. Returns true if it completes a sample, and nearly all of that is from one private address. */
@@ -64,10 +61,6 @@ export class SharedAddressDetector {
     this.#rejections = 0;
     this.#counts.clear();
   }
-}
-
-function newSalt(): string {
-  return randomBytes(SALT_BYTES).toString('hex');
 }
 
 function isPrivate(prefix: string): boolean {

@@ -1,6 +1,5 @@
-import { hash, randomBytes } from 'node:crypto';
 import type { AddressLimit } from '../limits/address-limit.ts';
-import { addressPrefix } from '../limits/address-prefix.ts';
+import { addressPrefix, hashPrefix, newSalt } from '../limits/address-prefix.ts';
 import { ConnectionLimit, LANE_PLACES } from '../limits/connection-limit.ts';
 import { Deadlines } from '../limits/deadlines.ts';
 import { EvictionIndex } from '../limits/eviction-index.ts';
@@ -18,8 +17,6 @@ const SCARCE_PART = 0.5;
 
 /** A /48: what a single site may have (RFC 6177), and what is given away for free. */
 const IPV6_NETWORK_GROUPS = 3;
-
-const SALT_BYTES = 32;
 
 export interface ReceptionOptions {
   /** Time from a connection's first packet to the end of its line, in milliseconds; null: as long as it likes. */
@@ -74,7 +71,7 @@ export class Reception {
   /** Connections without a partner, and waiting clients, by network. Entries exist only as long as the connections do. */
   readonly #unpaired = new EvictionIndex<Arrival>();
   readonly #waiting = new EvictionIndex<Arrival>();
-  readonly #salt = randomBytes(SALT_BYTES).toString('hex');
+  readonly #salt = newSalt();
   readonly #failures: Record<HandshakeFailure, number> = {
     left: 0,
     timeout: 0,
@@ -326,7 +323,7 @@ export class Reception {
   }
 
   #networkFor(address: string): string {
-    return hash('sha256', this.#salt + addressPrefix(address, IPV6_NETWORK_GROUPS), 'base64');
+    return hashPrefix(this.#salt, addressPrefix(address, IPV6_NETWORK_GROUPS));
   }
 
   #reasonAgainst(arrival: Arrival, hasPartner: boolean, waiting: number): RefusalReason | null {

@@ -1,7 +1,7 @@
 import type { Server, Socket } from 'node:net';
 import type { SecureContext, TLSSocket } from 'node:tls';
 import { DirectWire } from './direct-wire.ts';
-import { acceptHandles, openHandles, secureSocketOf, takeHandle } from './handle.ts';
+import { acceptHandles, openHandles, secureSocketOf, setClientOptions, takeHandle } from './handle.ts';
 import type { Handles } from './handle.ts';
 import { ReadPool } from './read-pool.ts';
 import { StreamWire } from './stream-wire.ts';
@@ -66,6 +66,7 @@ export class DataPlane {
     const handles = this.#handles;
     const handle = handles === null ? null : takeHandle(socket);
     if (handles === null || handle === null) return new StreamWire(socket, kind);
+    setClientOptions(handle);
     return new DirectWire(handle, kind, handles, this.#pool);
   }
 

@@ -3,7 +3,7 @@ import { READ_END, endsOf, socketOf, tryRead, tryWrite, tryWriteParts } from './
 import type { Handle, Handles } from './handle.ts';
 import { SMALLEST_READ_BYTES } from './read-pool.ts';
 import type { PoolReader, ReadPool } from './read-pool.ts';
-import { CLIENT_KEEPALIVE, NOTHING } from './wire.ts';
+import { NOTHING } from './wire.ts';
 import type { Ends, KeepAlive, Wire, WireHandler } from './wire.ts';
 
 /**
@@ -42,8 +42,6 @@ export class DirectWire implements Wire, PoolReader {
     this.#pool = pool;
     handle.onread = () => this.#read();
     handle.useUserBuffer(pool.bytes(SMALLEST_READ_BYTES));
-    handle.setNoDelay?.(true);
-    this.keepAlive(CLIENT_KEEPALIVE);
   }
 
   get heldBytes(): number {

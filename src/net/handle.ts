@@ -5,6 +5,7 @@ import process from 'node:process';
 import { TLSSocket } from 'node:tls';
 import type { SecureContext, TlsOptions } from 'node:tls';
 import { getSystemErrorName } from 'node:util';
+import { CLIENT_KEEPALIVE } from './wire.ts';
 import type { Ends } from './wire.ts';
 
 /**
@@ -126,13 +127,24 @@ function loadStreamBinding(): StreamBinding | null {
   }
 }
 
+/** Sets the options of a client's connection, or of the listening socket that connections inherit them from. */
+export function setClientOptions(handle: Pick<Handle, 'setNoDelay' | 'setKeepAlive'>): void {
+  const { delaySeconds, intervalSeconds, probes } = CLIENT_KEEPALIVE;
+  handle.setNoDelay?.(true);
+  handle.setKeepAlive?.(true, delaySeconds, intervalSeconds, probes);
+}
+
 /**
  * Has `accept` called with the handle of each new connection of a listening server, before any socket is made of it.
  * Returns false, and changes nothing, where the server has no such hook.
+ *
+ * Connections have the options of `setClientOptions`: Linux copies those of the listening socket, which saves five system
+ * calls for each.
  */
 export function acceptHandles(server: Server, accept: (handle: Handle) => void): boolean {
   const listener: unknown = Reflect.get(server, '_handle');
   if (!isObject(listener) || typeof Reflect.get(listener, 'onconnection') !== 'function') return false;
+  setClientOptions(listener);
   Reflect.set(listener, 'onconnection', (status: number, handle: unknown) => {
     if (isHandle(handle)) accept(handle);
     else server.emit('error', Object.assign(new Error('accept'), { code: getSystemErrorName(status) }));

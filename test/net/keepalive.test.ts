@@ -49,6 +49,14 @@ for (const ordinaryStreams of [false, true]) {
       await until(() => house.hub.clients.rendezvous.waitingClients === 2);
       assert.deepEqual(acceptedAt(house.tcpPort), [CLIENT]);
       assert.deepEqual(acceptedAt(house.websocketPort), [CLIENT]);
+      for (const port of [house.tcpPort, house.websocketPort]) {
+        const accepted = keepAliveOptions().filter(({ localPort }) => localPort === port);
+        assert.deepEqual(
+          accepted.map(({ noDelay }) => noDelay),
+          [true],
+          'small writes are sent at once',
+        );
+      }
     });
 
     test('is the same below TLS', async (context) => {

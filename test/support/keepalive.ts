@@ -8,6 +8,8 @@ export interface KeepAliveOptions {
   readonly remotePort: number;
   /** Seconds before the first probe, seconds between probes, probes. Null: keepalive is off. */
   readonly keepAlive: readonly [delay: number, interval: number, probes: number] | null;
+  /** True: small writes are sent at once (`TCP_NODELAY`). */
+  readonly noDelay: boolean;
 }
 
 /** Reads the options of sockets that it inherits, from descriptor 3 on. */
@@ -21,7 +23,8 @@ for fd in range(3, 3 + int(sys.argv[1])):
         if one.family == socket.AF_UNIX: continue
         tcp = [one.getsockopt(socket.IPPROTO_TCP, name) for name in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)]
         on = one.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-        found.append({'localPort': local[1], 'remotePort': remote[1], 'keepAlive': tcp if on else None})
+        no_delay = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+        found.append({'localPort': local[1], 'remotePort': remote[1], 'keepAlive': tcp if on else None, 'noDelay': no_delay})
     except OSError: pass
 print(json.dumps(found))
 `;

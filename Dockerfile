@@ -24,7 +24,7 @@ USER 1000:1000
 RUN deploy/image/fill-compile-cache.sh
 USER root
 # Everybody may read everything, whatever the modes in the clone were, and nobody writes.
-RUN rm -r deploy package-lock.json && chown -R root:root . && chmod -R u=rwX,go=rX .
+RUN install deploy/image/healthcheck.sh . && rm -r deploy package-lock.json && chown -R root:root . && chmod -R u=rwX,go=rX .
 
 FROM $DEBIAN_IMAGE
 RUN apt-get update \
@@ -57,8 +57,9 @@ ENTRYPOINT ["tini", "--"]
 # V8 takes half of the container's memory as the limit of its heap, but never less than 256 MiB by itself. This is half in
 # small containers too. It is no NODE_OPTIONS: there it would override the limit that the sidecar gives to its job processes.
 CMD ["node", "--max-old-space-size-percentage=50", "src/main.ts"]
-# The first check comes one interval after the start: two seconds make a relay healthy within three.
-HEALTHCHECK --interval=2s --timeout=2s --retries=3 CMD ["node", "src/healthcheck.ts", "relay"]
+# The first check comes one interval after the start: two seconds make a relay healthy within three. Once it has been up for
+# half a minute, there is a check every ten seconds. Relays whose processors are taken get time to answer.
+HEALTHCHECK --interval=2s --timeout=20s --retries=3 --start-period=1m CMD ["./healthcheck.sh", "relay", "8"]
 
 ARG VERSION=dev
 ARG REVISION=unknown

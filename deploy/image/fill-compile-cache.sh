@@ -1,7 +1,6 @@
 #!/bin/sh
 # Runs every program of the image once, so that Node keeps what it has made of the sources in NODE_COMPILE_CACHE:
-# without types, and compiled. A start takes half the time with it, and so does each of the health checks,
-# of which there is one every two seconds.
+# without types, and compiled. A start takes half the time with it, and so does src/healthcheck.ts.
 #
 # Node takes the cache for the user who made it (1000 here) and for the same kind of processor. All others start as
 # fast as without it; there is no warning.

@@ -1,4 +1,6 @@
 import { deepEqual, equal, match, ok } from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { availableParallelism } from 'node:os';
 import { before, describe, test } from 'node:test';
 import { rowsIn } from '../support/docker-usage.ts';
 import { DockerHouse, HARDENED, askDocker, buildImage, withoutDocker } from '../support/docker.ts';
@@ -8,6 +10,9 @@ import type { Answer } from '../support/docker.ts';
 const HEALTHY_WITHIN_MS = 3000;
 
 const BUSY_TRIES = 3;
+
+/** Time for three checks that fail, in milliseconds. */
+const CHECKS_WITHIN_MS = 120_000;
 
 const GRACE_SECONDS = 20;
 
@@ -51,9 +56,29 @@ describe('the health check of the image', { skip: withoutDocker }, () => {
     const relay = await house.relay(image);
     await relay.undergoes(/health_status: healthy\n/u);
     await relay.exec('sh', '-c', `kill -STOP ${PROGRAM}`);
-    await relay.undergoes(/health_status: unhealthy\n/u);
+    // Three checks take 4 s each, and others before them may have succeeded.
+    await relay.undergoes(/health_status: unhealthy\n/u, CHECKS_WITHIN_MS);
     await relay.exec('sh', '-c', `kill -CONT ${PROGRAM}`);
     await relay.undergoes(/health_status: unhealthy\nhealth_status: healthy\n/u);
+  });
+
+  test('stays positive where other programs take all processors, and in a sixth of one', async (context) => {
+    const loops = Array.from({ length: 4 * availableParallelism() }, () =>
+      spawn('sh', ['-c', 'while :; do :; done']),
+    );
+    context.after(() => loops.forEach((loop) => loop.kill('SIGKILL')));
+    await using house = new DockerHouse();
+    const [relay, small] = [await house.relay(image), await house.run(image, ['--cpus', '0.15'])];
+    for (const container of [relay, small]) {
+      let health = '';
+      while (!/(?: \d+){5}$/u.test(health)) {
+        health = await container.inspect(
+          '{{.State.Health.Status}}{{range .State.Health.Log}} {{.ExitCode}}{{end}}',
+        );
+      }
+      // Before it listens, checks may fail.
+      match(health, /^healthy( 1)*( 0)+$/u);
+    }
   });
 
   test('says in one line what is wrong, and ends with exit code 1', async () => {

@@ -63,10 +63,7 @@ describe('the image', { skip: withoutDocker }, () => {
     equal(await configured('{{json .Config.Volumes}}'), '{"/data":{}}');
     equal(await configured('{{json .Config.ExposedPorts}}'), '{"4001/tcp":{},"4002/tcp":{}}');
     equal(await configured('{{json .Config.Entrypoint}}'), '["tini","--"]');
-    equal(
-      await configured('{{json .Config.Healthcheck.Test}}'),
-      '["CMD","node","src/healthcheck.ts","relay"]',
-    );
+    equal(await configured('{{json .Config.Healthcheck.Test}}'), '["CMD","./healthcheck.sh","relay","8"]');
   });
 
   test('says what it is in OCI labels', async () => {
@@ -83,7 +80,7 @@ describe('the image', { skip: withoutDocker }, () => {
   test('has no npm, no compiler, no package lists and no test files', async () => {
     equal(await shell(`for name in ${UNWANTED.join(' ')}; do command -v "$name"; done; true`), '');
     equal(await shell('ls /var/lib/apt/lists'), '');
-    equal(await shell('ls /app'), 'LICENSE\nnode_modules\npackage.json\nsrc');
+    equal(await shell('ls /app'), 'LICENSE\nhealthcheck.sh\nnode_modules\npackage.json\nsrc');
     equal(await shell('find /app -name "*.test.*" -o -name test -o -name tests -o -name "*.d.ts"'), '');
   });
 

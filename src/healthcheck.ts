@@ -1,11 +1,11 @@
 import type { RequestOptions } from 'node:http';
-import { formatFault } from './config/fault.ts';
-import type { Config } from './config/config.ts';
-import { readEnv } from './config/read-env.ts';
-import type { ReadResult } from './config/read-env.ts';
+import { reachableHost } from './config/endpoint.ts';
+import type { BoundEndpoint } from './config/endpoint.ts';
+import { formatConfigError } from './config/environment.ts';
+import { readRelayConfig } from './config/relay-config.ts';
+import type { ConfigResult } from './config/environment.ts';
+import type { RelayConfig } from './config/relay-config.ts';
 import type { SidecarConfig } from './config/sidecar-config.ts';
-import { reachableHost } from './net/endpoint.ts';
-import type { BoundEndpoint } from './net/endpoint.ts';
 
 // An import would load all that node:http can name, fetch and WebSocket among it, which takes longer than all else here.
 const { get } = process.getBuiltinModule('node:http');
@@ -14,37 +14,37 @@ const { get } = process.getBuiltinModule('node:http');
 const TIMEOUT_MS = 1500;
 
 /** Longer answers are none of ours, in characters. */
-const MAX_ANSWER_LENGTH = 1_000_000;
+const MAX_RESPONSE_LENGTH = 1_000_000;
 
 /** What a check found, in a line without its name: what is wrong, or what there is to say when nothing is. */
-interface Verdict {
+interface CheckResult {
   readonly ok: boolean;
   readonly text: string;
 }
 
-const sick = (text: string): Verdict => ({ ok: false, text });
+const unhealthy = (text: string): CheckResult => ({ ok: false, text });
 
 /** Each loads what it needs when it runs: one of them does so every two seconds. */
-const CHECKS: ReadonlyMap<string, () => Promise<Verdict>> = new Map([
-  ['relay', () => askRelay('/health/relay')],
-  ['transfer', () => askRelay('/health/transfer')],
-  ['sidecar', askSidecar],
+const CHECKS: ReadonlyMap<string, () => Promise<CheckResult>> = new Map([
+  ['relay', () => checkRelay('/health/relay')],
+  ['transfer', () => checkRelay('/health/transfer')],
+  ['sidecar', checkSidecar],
   ['snapshot', checkSnapshot],
 ]);
 
-const words = [...CHECKS.keys()].join(', ');
+const checkNames = [...CHECKS.keys()].join(', ');
 const [, , word = ''] = process.argv;
-const verdict = await run(CHECKS.get(word));
-process.stdout.write(`${verdict.text.replaceAll(/\s+/gu, ' ')}\n`);
-process.exitCode = verdict.ok ? 0 : 1;
+const result = await run(CHECKS.get(word));
+process.stdout.write(`${result.text.replaceAll(/\s+/gu, ' ')}\n`);
+process.exitCode = result.ok ? 0 : 1;
 
-async function run(check: (() => Promise<Verdict>) | undefined): Promise<Verdict> {
-  if (check === undefined) return sick(`${JSON.stringify(word)} is no check; there are ${words}`);
+async function run(check: (() => Promise<CheckResult>) | undefined): Promise<CheckResult> {
+  if (check === undefined) return unhealthy(`${JSON.stringify(word)} is no check; there are ${checkNames}`);
   try {
     const found = await check();
     return { ok: found.ok, text: `${word}: ${found.text}` };
   } catch (error) {
-    return sick(`${word}: the check failed (${messageOf(error)})`);
+    return unhealthy(`${word}: the check failed (${messageOf(error)})`);
   }
 }
 
@@ -52,45 +52,51 @@ function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : 'unknown';
 }
 
-async function askRelay(path: string): Promise<Verdict> {
-  const config = configOf<Config>(readEnv(process.env, process.pid));
-  if (typeof config === 'string') return sick(config);
-  return ask(config.listen.status, 'RELAY_STATUS_LISTEN', path);
+async function checkRelay(path: string): Promise<CheckResult> {
+  const config = configOf<RelayConfig>(readRelayConfig(process.env, process.pid));
+  if (typeof config === 'string') return unhealthy(config);
+  return checkEndpoint(config.listen.status, 'RELAY_STATUS_LISTEN', path);
 }
 
-async function askSidecar(): Promise<Verdict> {
+async function checkSidecar(): Promise<CheckResult> {
   const config = await sidecarConfig();
-  return typeof config === 'string' ? sick(config) : ask(config.listen, 'SIDECAR_LISTEN', '/healthz');
+  return typeof config === 'string'
+    ? unhealthy(config)
+    : checkEndpoint(config.listen, 'SIDECAR_LISTEN', '/healthz');
 }
 
-async function checkSnapshot(): Promise<Verdict> {
+async function checkSnapshot(): Promise<CheckResult> {
   const config = await sidecarConfig();
-  if (typeof config === 'string') return sick(config);
-  const { checkNewest } = await import('./sidecar/snapshot-check.ts');
+  if (typeof config === 'string') return unhealthy(config);
+  const { checkNewestSnapshot: checkNewest } = await import('./sidecar/snapshots/snapshot-check.ts');
   const { directory, everyMs } = config.snapshots;
   const problem = await checkNewest(directory, 2 * everyMs, Date.now());
-  return problem === null ? { ok: true, text: 'ok' } : sick(problem);
+  return problem === null ? { ok: true, text: 'ok' } : unhealthy(problem);
 }
 
 async function sidecarConfig(): Promise<SidecarConfig | string> {
-  const { readSidecarEnv } = await import('./config/sidecar-config.ts');
+  const { readSidecarConfig: readSidecarEnv } = await import('./config/sidecar-config.ts');
   return configOf<SidecarConfig>(readSidecarEnv(process.env));
 }
 
 /** The configuration, or what is wrong with it. */
-function configOf<T>(read: ReadResult<T>): T | string {
-  return read.kind === 'ok' ? read.config : read.faults.map(formatFault).join(' ');
+function configOf<T>(read: ConfigResult<T>): T | string {
+  return read.kind === 'ok' ? read.config : read.faults.map(formatConfigError).join(' ');
 }
 
-async function ask([endpoint]: readonly BoundEndpoint[], variable: string, path: string): Promise<Verdict> {
-  if (endpoint === undefined) return sick(`${variable} is off, and nobody else can be asked`);
+async function checkEndpoint(
+  [endpoint]: readonly BoundEndpoint[],
+  variable: string,
+  path: string,
+): Promise<CheckResult> {
+  if (endpoint === undefined) return unhealthy(`${variable} is off, and nobody else can be asked`);
   if (endpoint.kind === 'tcp' && endpoint.port === 0)
-    return sick(`${variable} is port 0, which may be any: give it a number`);
+    return unhealthy(`${variable} is port 0, which may be any: give it a number`);
   try {
     const report = parseReport(await fetchText({ ...addressOf(endpoint), path }));
-    return report === null ? sick(`what answers at ${variable} is something else`) : verdictOf(report);
+    return report === null ? unhealthy(`what answers at ${variable} is something else`) : resultOf(report);
   } catch (error) {
-    return sick(`no answer at ${variable} (${messageOf(error)})`);
+    return unhealthy(`no answer at ${variable} (${messageOf(error)})`);
   }
 }
 
@@ -109,7 +115,7 @@ function fetchText(where: RequestOptions): Promise<string> {
       response.setEncoding('utf8');
       response.on('data', (chunk: string) => {
         text += chunk;
-        if (text.length > MAX_ANSWER_LENGTH) request.destroy(new Error('an endless answer'));
+        if (text.length > MAX_RESPONSE_LENGTH) request.destroy(new Error('an endless answer'));
       });
       response.on('end', () => resolve(text));
       response.on('error', reject);
@@ -129,10 +135,10 @@ function parseReport(answer: string): { readonly ok: unknown } | null {
   }
 }
 
-function verdictOf(report: { readonly ok: unknown }): Verdict {
+function resultOf(report: { readonly ok: unknown }): CheckResult {
   if (report.ok !== true) {
     const says = 'problem' in report && typeof report.problem === 'string';
-    return sick(says ? String(report.problem) : 'it says that it is not well');
+    return unhealthy(says ? String(report.problem) : 'it says that it is not well');
   }
   const transfers = 'transfers' in report && Array.isArray(report.transfers) ? report.transfers : [];
   return { ok: true, text: ['ok', transfers.map(latencyOf).join(', ')].filter(Boolean).join(': ') };

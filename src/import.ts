@@ -1,9 +1,8 @@
 import { parseArgs } from 'node:util';
-import { ImportError } from './usage/import-error.ts';
-import { importRecords } from './usage/import-records.ts';
+import { ImportError, importRecords } from './usage/import-records.ts';
 
 /** Exit codes; the last is that of sysexits.h. */
-const EXIT = { refused: 1, usage: 64 } as const;
+const EXIT = { failed: 1, usage: 64 } as const;
 
 const USAGE = `usage: node src/import.ts OLD NEW
 Imports the usage records of a combined magic-wormhole server (before 0.11), whose database OLD is (relay.sqlite), into
@@ -20,7 +19,7 @@ if (paths === null) {
   } catch (error) {
     if (!(error instanceof ImportError)) throw error;
     process.stderr.write(`${error.message}\n`);
-    process.exitCode = EXIT.refused;
+    process.exitCode = EXIT.failed;
   }
 }
 

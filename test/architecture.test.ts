@@ -1,30 +1,30 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { faultsOf } from './architecture/faults.ts';
+import { violationsOf } from './architecture/violations.ts';
 import { importsOf, readSources } from './architecture/imports.ts';
-import { LOADED_LATE, RESERVED, ROOMS } from './architecture/rooms.ts';
+import { LAYERS, LOADED_ON_DEMAND, RESERVED } from './architecture/layers.ts';
 
 describe('the sources', () => {
   const sources = readSources();
 
-  test('keep to the architecture', () => {
-    assert.deepEqual(faultsOf(sources), []);
+  test('follow the architecture', () => {
+    assert.deepEqual(violationsOf(sources), []);
   });
 
   test('are read whole, with their imports', () => {
-    for (const [name, files] of ROOMS) {
+    for (const [name, files] of LAYERS) {
       assert.ok(
         [...sources.keys()].some((file) => files.test(file)),
-        `room ${name} has files`,
+        `layer ${name} has files`,
       );
     }
     const named = (file: string): string[] =>
       importsOf(sources.get(file) ?? '').map(({ specifier, kind }) => `${kind} ${specifier}`);
-    assert.ok(named('main.ts').includes('late ./relay-program.ts'));
-    assert.ok(named('relay-program.ts').includes('first ./relay.ts'));
-    assert.ok(named('net/hub.ts').includes('type ../protocol/session.ts'));
-    const group = named('relay.ts').filter((name) => name.endsWith('./relay-cluster.ts'));
-    assert.deepEqual(group, ['type ./relay-cluster.ts', 'late ./relay-cluster.ts']);
+    assert.ok(named('main.ts').includes('late ./relay/relay-program.ts'));
+    assert.ok(named('relay/relay-program.ts').includes('first ./relay.ts'));
+    assert.ok(named('sessions/session-manager.ts').includes('type ../protocol/session.ts'));
+    const cluster = named('relay/relay.ts').filter((name) => name.endsWith('./cluster.ts'));
+    assert.deepEqual(cluster, ['type ./cluster.ts', 'late ./cluster.ts']);
   });
 
   test('have what is reserved for some of them, and what is loaded late', () => {
@@ -42,134 +42,140 @@ describe('the sources', () => {
         String(by),
       );
     }
-    for (const file of LOADED_LATE) assert.ok(sources.has(file), file);
+    for (const file of LOADED_ON_DEMAND) assert.ok(sources.has(file), file);
   });
 });
 
-/** The faults of these files, among others that have none and may be imported. */
-function faultsIn(files: Readonly<Record<string, string>>): string[] {
-  const lawful = {
-    'protocol/wire.ts':
+/** The violations of these files, among others that have none and may be imported. */
+function violationsIn(files: Readonly<Record<string, string>>): string[] {
+  const allowed = {
+    'protocol/messages.ts':
       '/** Never leaves the process. Date: today. */\nexport const NEWLINE = 0x0a; // process.exit()\n',
-    'process-metrics.ts': "import packageJson from '../package.json' with { type: 'json' };\n",
-    'error-code.ts': 'export const code = 1;\n',
     'protocol/session.ts':
-      "import { NEWLINE } from './wire.ts';\nexport const say = `${NEWLINE} process.pid 'Buffer'`;\n",
-    'net/endpoint.ts': 'export class EndpointError extends Error {}\n',
-    'net/peer.ts': "import type { Mood } from '../protocol/wire.ts';\nexport const none = Buffer.alloc(0);\n",
-    'config/config.ts': "import type { Endpoint } from '../net/endpoint.ts';\nexport interface Config {}\n",
-    'logging.ts': 'export const level = 1;\n',
-    'output.ts': "import { pino } from 'pino';\nexport const now = Date.now();\n",
-    'usage/record.ts': "import {\n  NEWLINE,\n} from '../protocol/wire.ts';\n",
-    'usage/sink.ts': "import '../output.ts';\nimport './record.ts';\n",
-    'cluster/claims.ts': "import { up } from './coordinator.ts';\nimport { none } from '../net/peer.ts';\n",
-    'cluster/coordinator.ts': 'export const up = 1;\n',
-    'relay-cluster.ts': "import './cluster/claims.ts';\nexport class RelayCluster {}\n",
-    'status/page.ts': "import '../net/endpoint.ts';\nimport type { R } from '../usage/record.ts';\n",
+      "import { NEWLINE } from './messages.ts';\nexport const say = `${NEWLINE} process.pid 'Buffer'`;\n",
+    'process/process-metrics.ts': "import packageJson from '../../package.json' with { type: 'json' };\n",
+    'process/error-code.ts': 'export const code = 1;\n',
+    'config/endpoint.ts': 'export class EndpointError extends Error {}\n',
+    'config/relay-config.ts': "import type { Endpoint } from './endpoint.ts';\nexport interface Config {}\n",
+    'process/logging.ts': 'export const level = 1;\n',
+    'process/line-writer.ts': "import { pino } from 'pino';\nexport const now = Date.now();\n",
+    'process/program.ts': "import './line-writer.ts';\nprocess.exitCode = 78;\n",
+    'transport/raw-transport.ts':
+      "import type { Mood } from '../protocol/messages.ts';\nexport const none = Buffer.alloc(0);\n",
+    'usage/record.ts': "import {\n  NEWLINE,\n} from '../protocol/messages.ts';\n",
+    'usage/sqlite-sink.ts': "import '../process/line-writer.ts';\nimport './record.ts';\n",
+    'cluster/token-leases.ts':
+      "import { up } from './coordinator-client.ts';\nimport { none } from '../transport/raw-transport.ts';\n",
+    // A type may come from a higher layer, and may close a cycle.
+    'cluster/coordinator-client.ts':
+      "import type { Session } from '../sessions/session.ts';\nimport type { Leases } from './token-leases.ts';\nexport const up = 1;\n",
+    'sessions/session.ts': 'export class Session {}\n',
+    'status/page.ts': "import '../config/endpoint.ts';\nimport type { R } from '../usage/record.ts';\n",
     'sidecar/api.ts': "import type { R } from '../status/page.ts';\n",
     'sidecar/dashboard/page.ts': "import type { R } from '../api.ts';\n",
     'sidecar/server.ts': "import './api.ts';\nimport '../usage/record.ts';\n",
+    'relay/cluster.ts': "import '../cluster/token-leases.ts';\nexport class RelayCluster {}\n",
+    'relay/relay.ts':
+      "export { none } from '../transport/raw-transport.ts';\nimport '../status/page.ts';\nimport '../config/relay-config.ts';\nimport type { RelayCluster } from './cluster.ts';\nawait import('./cluster.ts');\n",
     'healthcheck.ts': "import './sidecar/server.ts';\nprocess.exitCode = 1;\n",
-    'relay.ts':
-      "export { none } from './net/peer.ts';\nimport './status/page.ts';\nimport './config/config.ts';\nimport type { RelayCluster } from './relay-cluster.ts';\nawait import('./relay-cluster.ts');\n",
-    'main.ts': "import './relay.ts';\nimport './program.ts';\n",
-    'program.ts': "import './output.ts';\nprocess.exitCode = 78;\n",
+    'main.ts': "import './relay/relay.ts';\nimport './process/program.ts';\n",
   };
-  assert.deepEqual(faultsOf(new Map(Object.entries(lawful))), []);
-  return faultsOf(new Map(Object.entries({ ...lawful, ...files })));
+  assert.deepEqual(violationsOf(new Map(Object.entries(allowed))), []);
+  return violationsOf(new Map(Object.entries({ ...allowed, ...files })));
 }
 
 describe('the check of the architecture', () => {
-  const cases: readonly (readonly [file: string, source: string, fault: string])[] = [
-    ['protocol/x.ts', "import { pino } from 'pino';", 'imports pino, which is no sibling'],
-    ['protocol/x.ts', "import 'node:net';", 'imports node:net, which is no sibling'],
-    ['protocol/x.ts', "import type { A } from 'node:net';", 'imports node:net, which is no sibling'],
-    ['protocol/x.ts', "await import('node:fs');", 'imports node:fs, which is no sibling'],
-    ['protocol/x.ts', "export * from 'ws';", 'imports ws, which is no sibling'],
-    ['protocol/x.ts', "import '../protocol/wire.ts';", 'imports ../protocol/wire.ts, which is no sibling'],
-    ['protocol/x.ts', "import {\n  a,\n  b,\n} from 'ws';", 'imports ws, which is no sibling'],
-    ['usage/x.ts', "import '../net/peer.ts';", 'imports from a room that it may not know: ../net/peer.ts'],
+  const cases: readonly (readonly [file: string, source: string, violation: string])[] = [
+    ['protocol/x.ts', "import { pino } from 'pino';", 'imports pino, which is outside protocol/'],
+    ['protocol/x.ts', "import 'node:net';", 'imports node:net, which is outside protocol/'],
+    ['protocol/x.ts', "import type { A } from 'node:net';", 'imports node:net, which is outside protocol/'],
+    ['protocol/x.ts', "await import('node:fs');", 'imports node:fs, which is outside protocol/'],
+    ['protocol/x.ts', "export * from 'ws';", 'imports ws, which is outside protocol/'],
     [
-      'net/x.ts',
-      "import '../usage/record.ts';",
-      'imports from a room that it may not know: ../usage/record.ts',
+      'protocol/x.ts',
+      "import '../protocol/messages.ts';",
+      'imports ../protocol/messages.ts, which is outside protocol/',
     ],
+    ['protocol/x.ts', "import {\n  a,\n  b,\n} from 'ws';", 'imports ws, which is outside protocol/'],
     [
-      'sidecar/dashboard/x.ts',
-      "import '../server.ts';",
-      'imports from a room that it may not know: ../server.ts',
+      'config/x.ts',
+      "import '../transport/raw-transport.ts';",
+      'imports upward: ../transport/raw-transport.ts',
     ],
-    ['sidecar/x.ts', "import '../relay.ts';", 'imports from a room that it may not know: ../relay.ts'],
-    ['sidecar/x.ts', "import '../net/peer.ts';", 'imports from a room that it may not know: ../net/peer.ts'],
-    ['net/endpoint.ts', "import type { A } from './peer.ts';", 'imports upward: ./peer.ts'],
-    ['config/x.ts', "import '../net/peer.ts';", 'imports upward: ../net/peer.ts'],
-    ['output.ts', "import './usage/record.ts';", 'imports upward: ./usage/record.ts'],
+    ['config/x.ts', "import '../process/program.ts';", 'imports upward: ../process/program.ts'],
+    ['cluster/x.ts', "import '../sessions/session.ts';", 'imports upward: ../sessions/session.ts'],
+    ['cluster/x.ts', "import '../relay/relay.ts';", 'imports upward: ../relay/relay.ts'],
+    ['process/x.ts', "import '../usage/record.ts';", 'imports upward: ../usage/record.ts'],
+    ['status/x.ts', "export { Relay } from '../relay/relay.ts';", 'imports upward: ../relay/relay.ts'],
+    ['transport/x.ts', "import '../main.ts';", 'imports upward: ../main.ts'],
+    ['transport/x.ts', "import '../status/page.ts';", 'imports upward: ../status/page.ts'],
+    ...(
+      [
+        ['usage', '../transport/raw-transport.ts'],
+        ['transport', '../usage/record.ts'],
+        ['sessions', '../status/page.ts'],
+        ['sidecar', '../relay/relay.ts'],
+        ['sidecar', '../sessions/session.ts'],
+        ['sidecar/dashboard', '../server.ts'],
+        ['cluster', '../usage/record.ts'],
+        ['cluster', '../status/page.ts'],
+        ['cluster', '../sidecar/server.ts'],
+      ] as const
+    ).map(
+      ([folder, found]) =>
+        [`${folder}/x.ts`, `import '${found}';`, `imports from an independent layer: ${found}`] as const,
+    ),
     [
-      'net/x.ts',
-      "import '../status/page.ts';",
-      'imports from a room that it may not know: ../status/page.ts',
+      'usage/x.ts',
+      "import type { A } from '../transport/raw-transport.ts';",
+      'imports from an independent layer: ../transport/raw-transport.ts',
     ],
-    ['status/x.ts', "export { Relay } from '../relay.ts';", 'imports upward: ../relay.ts'],
-    ['net/x.ts', "import '../main.ts';", 'imports upward: ../main.ts'],
-    ['net/x.ts', "import './peer';", 'imports ./peer, which does not end in .ts'],
-    ['net/x.ts', "import './peer.js';", 'imports ./peer.js, which does not end in .ts'],
-    ['net/x.ts', "import './gone.ts';", 'imports ./gone.ts, which is not there'],
-    ['process-metrics.ts', "import './error-code.ts';", 'imports upward: ./error-code.ts'],
+    ['transport/x.ts', "import './peer';", 'imports ./peer, which does not end in .ts'],
+    ['transport/x.ts', "import './peer.js';", 'imports ./peer.js, which does not end in .ts'],
+    ['transport/x.ts', "import './gone.ts';", 'imports ./gone.ts, which is not there'],
     [
-      'process-metrics.ts',
+      'process/process-metrics.ts',
       "import '../tsconfig.json';",
       'imports ../tsconfig.json, which does not end in .ts',
     ],
-    ['net/x.ts', 'export default class X {}', 'has a default export'],
-    ['net/x.ts', 'const x = 1;\nexport { x as default };', 'has a default export'],
-    ['net/index.ts', "export * from './peer.ts';", 'is a barrel'],
-    ['net/x.ts', 'export const pid = process.pid;', 'touches process'],
-    ['net/x.ts', 'export const pid = `${process.pid}`;', 'touches process'],
-    ['net/x.ts', "import { env } from 'node:process';", 'touches process'],
-    ['relay-x.ts', "import './cluster/claims.ts';", 'imports ./cluster/claims.ts, which is not for it'],
+    ['transport/x.ts', 'export default class X {}', 'has a default export'],
+    ['transport/x.ts', 'const x = 1;\nexport { x as default };', 'has a default export'],
+    ['transport/index.ts', "export * from './raw-transport.ts';", 'is a barrel'],
+    ['transport/x.ts', 'export const pid = process.pid;', 'uses process'],
+    ['transport/x.ts', 'export const pid = `${process.pid}`;', 'uses process'],
+    ['transport/x.ts', "import { env } from 'node:process';", 'uses process'],
     [
-      'relay-x.ts',
-      "import type { A } from './cluster/claims.ts';",
-      'imports ./cluster/claims.ts, which is not for it',
-    ],
-    ['main.ts', "await import('./cluster/claims.ts');", 'imports ./cluster/claims.ts, which is not for it'],
-    ['main.ts', "import './relay-cluster.ts';", 'imports ./relay-cluster.ts before it is needed'],
-    [
-      'relay-x.ts',
-      "import { type RelayCluster } from './relay-cluster.ts';",
-      'imports ./relay-cluster.ts before it is needed',
+      'relay/x.ts',
+      "import '../cluster/token-leases.ts';",
+      'imports ../cluster/token-leases.ts, which is reserved for others',
     ],
     [
-      'relay-x.ts',
-      "import type, { A } from './relay-cluster.ts';",
-      'imports ./relay-cluster.ts before it is needed',
+      'relay/x.ts',
+      "import type { A } from '../cluster/token-leases.ts';",
+      'imports ../cluster/token-leases.ts, which is reserved for others',
     ],
     [
-      'relay-x.ts',
-      "export { RelayCluster } from './relay-cluster.ts';",
-      'imports ./relay-cluster.ts before it is needed',
+      'main.ts',
+      "await import('./cluster/token-leases.ts');",
+      'imports ./cluster/token-leases.ts, which is reserved for others',
     ],
-    ...[
-      '../config/config.ts',
-      '../output.ts',
-      '../program.ts',
-      '../usage/record.ts',
-      '../status/page.ts',
-      '../logging.ts',
-      '../process-metrics.ts',
-      '../sidecar/api.ts',
-      '../sidecar/server.ts',
-      '../sidecar/dashboard/page.ts',
-    ].map(
-      (found) =>
-        ['cluster/x.ts', `import '${found}';`, `imports from a room that it may not know: ${found}`] as const,
-    ),
-    ['cluster/x.ts', "import '../relay.ts';", 'imports upward: ../relay.ts'],
-    ['helpers/x.ts', 'export const x = 1;', 'is in no room'],
+    ['main.ts', "import './relay/cluster.ts';", 'imports ./relay/cluster.ts before it is needed'],
+    [
+      'relay/x.ts',
+      "import { type RelayCluster } from './cluster.ts';",
+      'imports ./cluster.ts before it is needed',
+    ],
+    ['relay/x.ts', "import type, { A } from './cluster.ts';", 'imports ./cluster.ts before it is needed'],
+    [
+      'relay/x.ts',
+      "export { RelayCluster } from './cluster.ts';",
+      'imports ./cluster.ts before it is needed',
+    ],
+    ['helpers/x.ts', 'export const x = 1;', 'is in no layer'],
   ];
-  for (const [file, source, fault] of cases) {
-    test(`finds that ${file} ${fault}, with ${JSON.stringify(source)}`, () => {
-      assert.deepEqual(faultsIn({ [file]: source }), [`${file} ${fault}`]);
+  for (const [file, source, violation] of cases) {
+    test(`finds that ${file} ${violation}, with ${JSON.stringify(source)}`, () => {
+      assert.deepEqual(violationsIn({ [file]: source }), [`${file} ${violation}`]);
     });
   }
 
@@ -184,31 +190,39 @@ describe('the check of the architecture', () => {
   ] as const;
   for (const [name, code] of impure) {
     test(`finds ${name} in the protocol`, () => {
-      assert.deepEqual(faultsIn({ 'protocol/x.ts': `export const x = ${code};` }), [
+      assert.deepEqual(violationsIn({ 'protocol/x.ts': `export const x = ${code};` }), [
         `protocol/x.ts is not pure: ${name}`,
       ]);
     });
   }
 
   test('finds a cycle of three files, once', () => {
-    const faults = faultsIn({
-      'net/a.ts': "import './b.ts';",
-      'net/b.ts': "import type { C } from './c.ts';",
-      'net/c.ts': "export { a } from './a.ts';",
+    const violations = violationsIn({
+      'transport/a.ts': "import './b.ts';",
+      'transport/b.ts': "import { C } from './c.ts';",
+      'transport/c.ts': "export { a } from './a.ts';",
     });
-    assert.deepEqual(faults, ['cycle: net/a.ts -> net/b.ts -> net/c.ts -> net/a.ts']);
-  });
-
-  test('finds a cycle of two files, and a file that imports itself', () => {
-    const faults = faultsIn({ 'protocol/wire.ts': "import './session.ts';", 'net/x.ts': "import './x.ts';" });
-    assert.deepEqual(faults, [
-      'cycle: protocol/wire.ts -> protocol/session.ts -> protocol/wire.ts',
-      'cycle: net/x.ts -> net/x.ts',
+    assert.deepEqual(violations, [
+      'cycle: transport/a.ts -> transport/b.ts -> transport/c.ts -> transport/a.ts',
     ]);
   });
 
-  test('finds all faults at once', () => {
-    const faults = faultsIn({ 'protocol/x.ts': "import 'ws';", 'net/y.ts': 'export default 1;' });
-    assert.equal(faults.length, 2);
+  test('finds a cycle of two files, and a file that imports itself', () => {
+    const violations = violationsIn({
+      'protocol/messages.ts': "import './session.ts';",
+      'transport/x.ts': "import './x.ts';",
+    });
+    assert.deepEqual(violations, [
+      'cycle: protocol/messages.ts -> protocol/session.ts -> protocol/messages.ts',
+      'cycle: transport/x.ts -> transport/x.ts',
+    ]);
+  });
+
+  test('finds all violations at once', () => {
+    const violations = violationsIn({
+      'protocol/x.ts': "import 'ws';",
+      'transport/y.ts': 'export default 1;',
+    });
+    assert.equal(violations.length, 2);
   });
 });

@@ -7,7 +7,7 @@ import type { RequestListener } from 'node:http';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
-import { publish, snapshotName } from '../src/sidecar/snapshot-files.ts';
+import { publishSnapshot, snapshotName } from '../src/sidecar/snapshots/snapshot-files.ts';
 import { SIDE_A, SIDE_B, handshake, newToken } from './support/bytes.ts';
 import { listening } from './support/listening.ts';
 import { RelayProcess, UsageReader } from './support/relay-process.ts';
@@ -271,7 +271,7 @@ describe('the check of the newest snapshot', () => {
     const name = snapshotName(time);
     const { size: bytes } = statSync(finished);
     const snapshot = { name, time: new Date(time).toISOString(), bytes, sha256: '0'.repeat(64), rows: 3 };
-    await publish(directory, finished, snapshot);
+    await publishSnapshot(directory, finished, snapshot);
     const env = { SIDECAR_USAGE_DB: '/u', SIDECAR_SNAPSHOT_DIR: directory, SIDECAR_SNAPSHOT_EVERY: '1h' };
     return { env, path: join(directory, name) };
   }

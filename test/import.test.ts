@@ -3,11 +3,11 @@ import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { ORDINARY, createCombined, valuesOf } from './support/combined-database.ts';
+import { VALID_ROWS, createCombinedDatabase, readQuotedValues } from './support/combined-database.ts';
 import { RelayProcess, UsageReader } from './support/relay-process.ts';
 import { scratch } from './support/scratch.ts';
 import { TestClient } from './support/test-client.ts';
-import { withReference } from './support/usage-files.ts';
+import { runWithReference } from './support/usage-files.ts';
 
 const IMPORT = join(import.meta.dirname, '..', 'src', 'import.ts');
 
@@ -23,35 +23,35 @@ describe('src/import.ts', () => {
   test('imports what a combined server recorded, for our relay and for the reference', async (context) => {
     const directory = await scratch(context);
     const [old, path] = [join(directory, 'relay.sqlite'), join(directory, 'usage.sqlite')];
-    createCombined(old);
+    createCombinedDatabase(old);
     deepEqual(run(directory, 'relay.sqlite', 'usage.sqlite'), {
       status: 0,
       stdout: '4 records are now in "usage.sqlite": 2 happy, 1 lonely, 1 errory\n',
       stderr: '',
     });
-    const imported = valuesOf(path, 'usage');
-    deepEqual(imported, valuesOf(old, 'transit_usage'));
+    const imported = readQuotedValues(path, 'usage');
+    deepEqual(imported, readQuotedValues(old, 'transit_usage'));
     const relay = await RelayProcess.start({ RELAY_USAGE_DB: path });
     const ports = { tcpPort: relay.port('raw'), websocketPort: 0, unixPath: '' };
     const client = await TestClient.connect('tcp', ports);
     await client.send('nonsense\n');
     await client.closed;
     await relay.stop();
-    deepEqual(valuesOf(path, 'usage').slice(0, ORDINARY.length), imported);
+    deepEqual(readQuotedValues(path, 'usage').slice(0, VALID_ROWS.length), imported);
     using reader = new UsageReader(path);
-    equal(reader.rows().length, ORDINARY.length + 1);
+    equal(reader.rows().length, VALID_ROWS.length + 1);
     const count = 'print(get_db(sys.argv[1]).execute("SELECT count(*) AS n FROM usage").fetchone()["n"])';
-    const counted = withReference(context, count, path);
-    if (counted !== null) equal(counted.trim(), String(ORDINARY.length + 1));
+    const counted = runWithReference(context, count, path);
+    if (counted !== null) equal(counted.trim(), String(VALID_ROWS.length + 1));
   });
 
   test('says why it refuses, and changes nothing', async (context) => {
     const directory = await scratch(context);
-    createCombined(join(directory, 'relay.sqlite'));
-    const refused = run(directory, 'relay.sqlite', 'relay.sqlite');
-    equal(refused.status, 1);
-    equal(refused.stdout, '');
-    match(refused.stderr, /^"[^"]*relay\.sqlite" is there already[^\n]*\n$/u);
+    createCombinedDatabase(join(directory, 'relay.sqlite'));
+    const rejected = run(directory, 'relay.sqlite', 'relay.sqlite');
+    equal(rejected.status, 1);
+    equal(rejected.stdout, '');
+    match(rejected.stderr, /^"[^"]*relay\.sqlite" is there already[^\n]*\n$/u);
     deepEqual(readdirSync(directory), ['relay.sqlite']);
   });
 

@@ -10,7 +10,7 @@ import { text as allText } from 'node:stream/consumers';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { TestContext } from 'node:test';
-import { parseEndpoint } from '../src/net/endpoint.ts';
+import { parseEndpoint } from '../src/config/endpoint.ts';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from './support/bytes.ts';
 import { fatalReasons } from './support/fatal.ts';
 import { UsageReader } from './support/relay-process.ts';
@@ -192,8 +192,8 @@ test('SIGTERM waits for a transfer, lets nobody in, and records it', async (cont
   relay.child.kill('SIGTERM');
   await relay.says(/"pairs":1.*"msg":"draining"/u);
   const late = connect({ port: await relay.port('raw'), host: '127.0.0.1' });
-  const [refusal] = await once(late, 'error');
-  assert.equal(refusal.code, 'ECONNREFUSED');
+  const [rejection] = await once(late, 'error');
+  assert.equal(rejection.code, 'ECONNREFUSED');
   const bytes = randomBytesOf(1, 3_000_000);
   const got: Buffer[] = [];
   b.on('data', (chunk: Buffer) => got.push(chunk));
@@ -250,14 +250,14 @@ test('an uncaught error is one log line without its message, exit code 70, and t
   assert.deepEqual(usage(path), [{ result: 'happy', total_bytes: 0 }]);
 });
 
-test('where Node has no handles to offer, the relay says so and relays by ordinary streams', async (context) => {
+test('where Node has no handles to offer, the relay says so and relays by standard streams', async (context) => {
   const withoutBindings =
     "delete process.binding; Object.defineProperty(process, 'binding', { value: undefined });";
   const relay = new Running(context, {
     RELAY_LOG_LEVEL: 'debug',
     NODE_OPTIONS: `--import="data:text/javascript,${encodeURIComponent(withoutBindings)}"`,
   });
-  await relay.says(/"level":"warn".*"plane":"ordinary streams"/u);
+  await relay.says(/"level":"warn".*"ioBackend":"standard streams"/u);
   const [a, b] = await relay.pair();
   a.end('bytes');
   const [bytes] = await once(b, 'data');

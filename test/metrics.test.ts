@@ -183,8 +183,8 @@ describe('the metrics', () => {
     await figureIs(relay, 'quota_used_bytes', 2_000_000);
     const quota = await figuresOf(relay, 'quota_');
     assert.equal(quota['limit_bytes'], 1e9);
-    const { quota: told } = await relay.status();
-    assert.equal(quota['reset_timestamp_seconds'], Date.parse(told?.resets ?? '') / 1000);
+    const { quota: notifications } = await relay.status();
+    assert.equal(quota['reset_timestamp_seconds'], Date.parse(notifications?.resets ?? '') / 1000);
     assert.deepEqual(await figuresOf(relay, 'ready'), { '': 1 });
     const aborted = new AbortController();
     const drained = relay.relay.drain(aborted.signal);

@@ -5,12 +5,12 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { errorCode } from '../src/error-code.ts';
-import { Output } from '../src/output.ts';
+import { errorCode } from '../src/process/error-code.ts';
+import { LineWriter } from '../src/process/line-writer.ts';
 import { fill } from './faults/disks.ts';
 import { Program, eventually } from './support/programs.ts';
 import { scratch } from './support/scratch.ts';
-import { mayMount, smallDisk } from './support/usage-files.ts';
+import { requireMount, mountTmpfs } from './support/usage-files.ts';
 
 /** So that nobody waits for the other end to be opened, nor for what does not come. */
 const OPEN_FOR_BOTH = constants.O_RDWR | constants.O_NONBLOCK;
@@ -19,7 +19,7 @@ const OPEN_FOR_BOTH = constants.O_RDWR | constants.O_NONBLOCK;
 const LINES = 6000;
 const LINE_BYTES = 1000;
 
-const PROGRAM = new URL('../src/program.ts', import.meta.url).href;
+const PROGRAM = new URL('../src/process/program.ts', import.meta.url).href;
 
 /** The line of this number, with its newline. */
 function line(number: number): string {
@@ -59,17 +59,17 @@ class Pipe {
 
 /** An output, and how many of its lines it has said to be lost, each time. It writes "lost" then. */
 class Told {
-  readonly output: Output;
+  readonly output: LineWriter;
   readonly lost: number[] = [];
   readonly broken: string[] = [];
 
   constructor(context: TestContext, fd: number) {
-    this.output = new Output(fd, {
-      lost: (count) => {
+    this.output = new LineWriter(fd, {
+      onDropped: (count) => {
         this.lost.push(count);
         this.output.write('lost\n');
       },
-      broken: (code) => this.broken.push(code),
+      onBroken: (code) => this.broken.push(code),
     });
     context.after(() => this.output.close());
   }
@@ -89,57 +89,57 @@ function assertKept(text: string, lost: number): void {
 describe('lines that an output has dropped', () => {
   test('are told of once, in their number, when a stuck reader goes on', async (context) => {
     const pipe = new Pipe(context, await scratch(context));
-    const told = new Told(context, openSync(pipe.path, 'w'));
-    told.writeLines();
-    const lost = told.output.dropped;
+    const notifications = new Told(context, openSync(pipe.path, 'w'));
+    notifications.writeLines();
+    const lost = notifications.output.dropped;
     assert.ok(lost > 0);
-    assert.deepEqual(told.lost, []);
+    assert.deepEqual(notifications.lost, []);
     await pipe.read(/lost\n$/u);
-    assert.deepEqual(told.lost, [lost]);
+    assert.deepEqual(notifications.lost, [lost]);
     assertKept(pipe.text, lost);
     // What is written now gets there, and there is nothing more to tell.
-    told.output.write('more\n');
+    notifications.output.write('more\n');
     await pipe.read(/more\n$/u);
-    assert.deepEqual([told.lost, told.broken], [[lost], []]);
+    assert.deepEqual([notifications.lost, notifications.broken], [[lost], []]);
   });
 
   test('are told of when a full disk has room again, and others are written', async (context) => {
-    if (!mayMount(context)) return;
-    const disk = smallDisk(context, 'size=16m');
+    if (!requireMount(context)) return;
+    const disk = mountTmpfs(context, 'size=16m');
     const [file, filler] = [join(disk, 'log'), join(disk, 'filler')];
-    const told = new Told(context, openSync(file, 'a'));
+    const notifications = new Told(context, openSync(file, 'a'));
     let before = 0;
     for (let round = 1; round <= 2; round += 1) {
       fill(filler);
-      told.writeLines();
-      const lost = told.output.dropped - before;
+      notifications.writeLines();
+      const lost = notifications.output.dropped - before;
       assert.ok(lost > 0);
       // Time for the write that fails.
       await sleep(100);
       rmSync(filler);
       await eventually(
-        () => `${round} reports: ${told.lost.join(', ')}`,
+        () => `${round} reports: ${notifications.lost.join(', ')}`,
         10_000,
         () => {
           // It looks whether there is room when somebody wants to write, be it in vain.
-          if (told.lost.length < round) told.output.write(line(LINES));
+          if (notifications.lost.length < round) notifications.output.write(line(LINES));
           return readFileSync(file, 'latin1').endsWith('lost\n') ? true : null;
         },
       );
-      assert.deepEqual(told.lost.slice(round - 1), [told.output.dropped - before]);
+      assert.deepEqual(notifications.lost.slice(round - 1), [notifications.output.dropped - before]);
       assertKept(readFileSync(file, 'latin1'), lost);
       truncateSync(file);
-      before = told.output.dropped;
+      before = notifications.output.dropped;
     }
   });
 
   test('are told of at the end, where they could not be before', async (context) => {
     const pipe = new Pipe(context, await scratch(context));
-    const told = new Told(context, openSync(pipe.path, 'w'));
-    told.writeLines();
-    const lost = told.output.dropped;
-    await told.output.close();
-    assert.deepEqual(told.lost, [lost]);
+    const notifications = new Told(context, openSync(pipe.path, 'w'));
+    notifications.writeLines();
+    const lost = notifications.output.dropped;
+    await notifications.output.close();
+    assert.deepEqual(notifications.lost, [lost]);
   });
 
   test('are those that come once the reader is gone, which is told at once', async (context) => {
@@ -147,16 +147,19 @@ describe('lines that an output has dropped', () => {
     const pipe = join(directory, 'pipe');
     execFileSync('mkfifo', [pipe]);
     const reader = openSync(pipe, OPEN_FOR_BOTH);
-    const told = new Told(context, openSync(pipe, 'w'));
+    const notifications = new Told(context, openSync(pipe, 'w'));
     closeSync(reader);
-    told.output.write('nobody reads this\n');
+    notifications.output.write('nobody reads this\n');
     await eventually(
       () => 'told that it is broken',
       10_000,
-      () => (told.broken.length > 0 ? true : null),
+      () => (notifications.broken.length > 0 ? true : null),
     );
-    told.output.write('nor this\n');
-    assert.deepEqual([told.broken, told.lost, told.output.dropped], [['EPIPE'], [], 1]);
+    notifications.output.write('nor this\n');
+    assert.deepEqual(
+      [notifications.broken, notifications.lost, notifications.output.dropped],
+      [['EPIPE'], [], 1],
+    );
   });
 });
 

@@ -8,7 +8,7 @@ import { promisify } from 'node:util';
 import { runInNewContext } from 'node:vm';
 import { setFlagsFromString } from 'node:v8';
 import { Histogram, Registry } from 'prom-client';
-import { collectProcessMetrics } from '../src/process-metrics.ts';
+import { collectProcessMetrics } from '../src/process/process-metrics.ts';
 
 const SOURCES = join(import.meta.dirname, '..', 'src');
 
@@ -125,7 +125,7 @@ describe('what a program tells of its own process', () => {
     const script = `
       const { readFileSync } = await import('node:fs');
       const { Registry } = await import('prom-client');
-      const { collectProcessMetrics } = await import(${JSON.stringify(join(SOURCES, 'process-metrics.ts'))});
+      const { collectProcessMetrics } = await import(${JSON.stringify(join(SOURCES, 'process', 'process-metrics.ts'))});
       collectProcessMetrics(new Registry(), 'test_');
       const wakeups = () => Number(/^voluntary_ctxt_switches:\\s*(\\d+)/mu.exec(readFileSync('/proc/self/status', 'utf8'))[1]);
       // What Node has to do after a start is over by then.

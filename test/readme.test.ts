@@ -2,8 +2,8 @@ import { deepEqual, equal, ok } from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { DEFAULTS, readEnv } from '../src/config/read-env.ts';
-import { SIDECAR_DEFAULTS, readSidecarEnv } from '../src/config/sidecar-config.ts';
+import { RELAY_DEFAULTS, readRelayConfig } from '../src/config/relay-config.ts';
+import { SIDECAR_DEFAULTS, readSidecarConfig } from '../src/config/sidecar-config.ts';
 import { OpenRelay } from './status/open-relay.ts';
 import { scrape } from './support/metrics.ts';
 
@@ -26,15 +26,15 @@ function section(heading: string): string {
 describe('the README', () => {
   test('has every variable of the relay in its table, once and with its default', () => {
     const rows = [...section('## Configuration').matchAll(/^\| `(RELAY_\w+)` *\| ([^|]*) \|/gmu)];
-    const told = rows.map(([, variable = '', cell = '']) => [
+    const notifications = rows.map(([, variable = '', cell = '']) => [
       variable,
       cell.replaceAll('`', '').replaceAll("'", '’').trim(),
     ]);
-    const real = Object.entries(DEFAULTS).map(([variable, text]) => [
+    const real = Object.entries(RELAY_DEFAULTS).map(([variable, text]) => [
       variable,
       IN_WORDS.get(variable) ?? text,
     ]);
-    deepEqual(told, real);
+    deepEqual(notifications, real);
   });
 
   test('has settings for a public relay that both programs take without a word', () => {
@@ -44,13 +44,13 @@ describe('the README', () => {
       .split('\n')
       .filter((line) => line !== '' && !line.startsWith('#'))
       .map((line) => line.split('=', 2));
-    const known = new Set([...Object.keys(DEFAULTS), ...Object.keys(SIDECAR_DEFAULTS)]);
+    const known = new Set([...Object.keys(RELAY_DEFAULTS), ...Object.keys(SIDECAR_DEFAULTS)]);
     // What compose alone knows is looked for in its own test.
     const own = settings.filter(([variable = '']) => known.has(variable));
     ok(own.length > 10, `${own.length} settings`);
     const environment = { RELAY_USAGE_DB: '/data/usage.sqlite', SIDECAR_USAGE_DB: '/relay/usage.sqlite' };
     const all = { ...environment, ...Object.fromEntries(own) };
-    for (const read of [readEnv(all, 1), readSidecarEnv(all)]) {
+    for (const read of [readRelayConfig(all, 1), readSidecarConfig(all)]) {
       equal(read.kind, 'ok');
       deepEqual(read.warnings, []);
     }

@@ -1,12 +1,10 @@
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
 import { Writable } from 'node:stream';
+import { describe, test } from 'node:test';
 import { pino } from 'pino';
-import { readEnv } from '../src/config/read-env.ts';
-import { openFilesLimit } from '../src/limits/open-files.ts';
-import type { Room } from '../src/limits/from-config.ts';
-import { roomWithin } from '../src/relay-room.ts';
-import type { ProcessLimits } from '../src/relay-room.ts';
+import { readRelayConfig } from '../src/config/relay-config.ts';
+import { fdLimit, resolveCapacity } from '../src/limits/capacity.ts';
+import type { Capacity, ProcessLimits } from '../src/limits/capacity.ts';
 
 const GROUP = {
   RELAY_CLUSTER_URL: 'redis://coordinator',
@@ -14,10 +12,10 @@ const GROUP = {
 };
 
 /** What a relay with the limits of this very process has. */
-function roomOf(environment: Readonly<Record<string, string>>): Room {
-  const read = readEnv(environment, 0);
+function roomOf(environment: Readonly<Record<string, string>>): Capacity {
+  const read = readRelayConfig(environment, 0);
   assert.ok(read.kind === 'ok');
-  return roomWithin(read.config, pino({ enabled: false }));
+  return resolveCapacity(read.config, pino({ enabled: false }));
 }
 
 const MiB = 2 ** 20;
@@ -25,7 +23,7 @@ const MiB = 2 ** 20;
 /** What a relay with these limits logs at its start. */
 function logOf(
   environment: Readonly<Record<string, string>>,
-  { openFiles = 1_048_576, memory }: Partial<ProcessLimits> & Pick<ProcessLimits, 'memory'>,
+  { fds: openFiles = 1_048_576, memory }: Partial<ProcessLimits> & Pick<ProcessLimits, 'memory'>,
 ): readonly Readonly<Record<string, unknown>>[] {
   const lines: string[] = [];
   const output = new Writable({
@@ -34,18 +32,18 @@ function logOf(
       done();
     },
   });
-  const read = readEnv(environment, 0);
+  const read = readRelayConfig(environment, 0);
   assert.ok(read.kind === 'ok');
   const options = { base: null, timestamp: false, formatters: { level: (level: string) => ({ level }) } };
-  roomWithin(read.config, pino(options, output), { openFiles, memory });
+  resolveCapacity(read.config, pino(options, output), { fds: openFiles, memory });
   return lines.map((line) => JSON.parse(line));
 }
 
 describe('the room for clients of a relay', () => {
   test('leaves each client of a group a descriptor for its link', () => {
-    const open = openFilesLimit();
-    assert.equal(roomOf({}).fits, open - 128);
-    assert.equal(roomOf(GROUP).fits, Math.floor((open - 128 - 96) / 2));
+    const open = fdLimit();
+    assert.equal(roomOf({}).fdCapacity, open - 128);
+    assert.equal(roomOf(GROUP).fdCapacity, Math.floor((open - 128 - 96) / 2));
   });
 
   test('is as much smaller where links are encrypted as where clients are', () => {
@@ -73,11 +71,11 @@ describe('the room for clients of a relay', () => {
     const follows = (environment: Readonly<Record<string, string>>, limits: ProcessLimits): unknown =>
       logOf(environment, limits).at(-1)?.['follows'];
     const machine = { bytes: 2 ** 36, source: 'machine' } as const;
-    assert.equal(follows({}, { memory: machine, openFiles: 1024 }), 'file descriptors');
-    assert.equal(follows({}, { memory: machine, openFiles: 1_048_576 }), 'default');
+    assert.equal(follows({}, { memory: machine, fds: 1024 }), 'file descriptors');
+    assert.equal(follows({}, { memory: machine, fds: 1_048_576 }), 'default');
     const asked = { RELAY_MAX_CONNECTIONS: '500' };
-    assert.equal(follows(asked, { memory: machine, openFiles: 1024 }), 'RELAY_MAX_CONNECTIONS');
-    assert.equal(follows(asked, { memory: machine, openFiles: 300 }), 'file descriptors');
+    assert.equal(follows(asked, { memory: machine, fds: 1024 }), 'RELAY_MAX_CONNECTIONS');
+    assert.equal(follows(asked, { memory: machine, fds: 300 }), 'file descriptors');
   });
 
   test('is warned of where memory for buffers, or for as many connections as were asked for, is too little', () => {

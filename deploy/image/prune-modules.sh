@@ -8,7 +8,7 @@ cd "$1"
 arch=$(node --print process.arch)
 
 # Compiled for other machines, and the sources of what is compiled already. Where bufferutil has nothing for this
-# machine, src/net/unmask.ts does its work.
+# machine, src/transport/unmask.ts does its work.
 find better-sqlite3/prebuilds -type f ! -name "linux-$arch.node" -delete
 find bufferutil/prebuilds -mindepth 1 -maxdepth 1 ! -name "linux-$arch" -exec rm -r {} +
 rm -r better-sqlite3/deps better-sqlite3/src bufferutil/src node-addon-api

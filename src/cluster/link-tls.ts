@@ -1,20 +1,20 @@
 import { hkdfSync, constants as openssl } from 'node:crypto';
 import { connect, createSecureContext } from 'node:tls';
 import type { TLSSocket } from 'node:tls';
-import { errorCode } from '../error-code.ts';
-import type { DataPlane } from '../net/data-plane.ts';
-import { secureSocketOf } from '../net/handle.ts';
-import type { Wire } from '../net/wire.ts';
-import type { GreetingFault } from './greeting.ts';
+import { errorCode } from '../process/error-code.ts';
+import type { IoBackend } from '../transport/io-backend.ts';
+import { startNodeTls } from '../transport/uv-handle.ts';
+import type { ByteStream } from '../transport/byte-stream.ts';
+import type { LinkAuthFailure } from './link-auth.ts';
 
 /** The one suite for a key that was agreed on without a hash: such a key means SHA-256 (RFC 8446, 4.2.11). */
-const SUITE = 'TLS_AES_128_GCM_SHA256';
+const CIPHER_SUITE = 'TLS_AES_128_GCM_SHA256';
 
 /** There is one key in a group, so that its name says nothing. */
-const IDENTITY = 'transit-relay-cluster';
+const PSK_IDENTITY = 'transit-relay-cluster';
 
 /** What OpenSSL says to either end where the other one has another key. */
-const OTHER_KEY: ReadonlySet<string> = new Set([
+const KEY_MISMATCH_CODES: ReadonlySet<string> = new Set([
   'ERR_SSL_BINDER_DOES_NOT_VERIFY',
   'ERR_SSL_TLSV1_ALERT_DECRYPT_ERROR',
 ]);
@@ -33,7 +33,7 @@ export class LinkTls {
   readonly #context = createSecureContext({
     minVersion: 'TLSv1.3',
     maxVersion: 'TLSv1.3',
-    ciphers: SUITE,
+    ciphers: CIPHER_SUITE,
     // A link is never resumed, and the key of tickets would live as long as the process.
     secureOptions: openssl.SSL_OP_NO_TICKET,
     ca: [],
@@ -50,50 +50,55 @@ export class LinkTls {
    *
    * @param failed is told why there is none, before the wire is lost; not told of a network that fails
    */
-  asOwner(plane: DataPlane, wire: Wire, ready: () => void, failed: (fault: GreetingFault) => void): Wire {
-    const link = plane.secureLink(wire, {
+  wrapServer(
+    backend: IoBackend,
+    stream: ByteStream,
+    ready: () => void,
+    failed: (fault: LinkAuthFailure) => void,
+  ): ByteStream {
+    const link = backend.startLinkTls(stream, {
       role: 'server',
       context: this.#context,
-      preSharedKey: { identity: IDENTITY, key: this.#key },
-      observer: { ready, failed: (code) => report(code, failed) },
+      preSharedKey: { identity: PSK_IDENTITY, key: this.#key },
+      observer: { onReady: ready, onFailed: (code) => reportFailure(code, failed) },
     });
     if (link !== null) return link;
-    return plane.secureWith(wire, (socket) => {
+    return backend.startTlsWith(stream, (socket) => {
       const pskCallback = (_: TLSSocket, identity: string): Buffer | null =>
-        identity === IDENTITY ? this.#key : null;
+        identity === PSK_IDENTITY ? this.#key : null;
       const options = { secureContext: this.#context, pskCallback };
-      return watched(secureSocketOf(socket, options, ready), failed);
+      return withErrorReport(startNodeTls(socket, options, ready), failed);
     });
   }
 
   /** The same for the end that calls, which speaks first. */
-  asCaller(plane: DataPlane, wire: Wire, failed: (fault: GreetingFault) => void): Wire {
-    const link = plane.secureLink(wire, {
+  wrapClient(backend: IoBackend, stream: ByteStream, failed: (fault: LinkAuthFailure) => void): ByteStream {
+    const link = backend.startLinkTls(stream, {
       role: 'client',
       context: this.#context,
-      preSharedKey: { identity: IDENTITY, key: this.#key },
-      observer: { ready: () => undefined, failed: (code) => report(code, failed) },
+      preSharedKey: { identity: PSK_IDENTITY, key: this.#key },
+      observer: { onReady: () => undefined, onFailed: (code) => reportFailure(code, failed) },
     });
     if (link !== null) return link;
-    return plane.secureWith(wire, (socket) => {
+    return backend.startTlsWith(stream, (socket) => {
       const secured = connect({
         socket,
         secureContext: this.#context,
-        pskCallback: () => ({ psk: this.#key, identity: IDENTITY }),
+        pskCallback: () => ({ psk: this.#key, identity: PSK_IDENTITY }),
         // It is asked only where the other end has shown a certificate instead.
         checkServerIdentity: () => new Error('a relay has no certificate'),
       });
-      return watched(secured, failed);
+      return withErrorReport(secured, failed);
     });
   }
 }
 
-function watched(socket: TLSSocket, failed: (fault: GreetingFault) => void): TLSSocket {
-  socket.on('error', (error) => report(errorCode(error), failed));
+function withErrorReport(socket: TLSSocket, failed: (fault: LinkAuthFailure) => void): TLSSocket {
+  socket.on('error', (error) => reportFailure(errorCode(error), failed));
   return socket;
 }
 
-function report(code: string, failed: (fault: GreetingFault) => void): void {
-  if (OTHER_KEY.has(code)) failed('secret');
+function reportFailure(code: string, failed: (fault: LinkAuthFailure) => void): void {
+  if (KEY_MISMATCH_CODES.has(code)) failed('secret');
   else if (!SYSTEM_ERROR.test(code)) failed('not a relay');
 }

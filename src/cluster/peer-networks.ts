@@ -1,14 +1,16 @@
 import { lookup as resolve } from 'node:dns';
 import type { LookupAddress } from 'node:dns';
 import type { LookupFunction } from 'node:net';
-import { contains, parseCidrs } from '../net/trusted-proxies.ts';
-import type { Cidr } from '../net/trusted-proxies.ts';
+import { contains, parseCidrs } from '../config/trusted-proxies.ts';
+import type { Cidr } from '../config/trusted-proxies.ts';
 
 /**
  * Addresses that no relay has: unspecified, link-local (where clouds have their metadata services), multicast, reserved. A
  * coordinator that names one of them is broken or hostile.
  */
-const NEVER = parseCidrs('0.0.0.0/8 169.254.0.0/16 224.0.0.0/4 240.0.0.0/4 ::/128 fe80::/10 ff00::/8');
+const FORBIDDEN_NETWORKS = parseCidrs(
+  '0.0.0.0/8 169.254.0.0/16 224.0.0.0/4 240.0.0.0/4 ::/128 fe80::/10 ff00::/8',
+);
 
 const LOOPBACK = parseCidrs('127.0.0.0/8 ::1/128');
 
@@ -22,7 +24,7 @@ export class PeerAddressError extends Error {
 /** Where other relays may be. The coordinator names their addresses, and is not believed without a check. */
 export class PeerNetworks {
   readonly #networks: readonly Cidr[];
-  readonly #mayBeLoopback: boolean;
+  readonly #allowsLoopback: boolean;
 
   /**
    * @param networks `RELAY_CLUSTER_NETWORKS`; empty: any that a relay can have
@@ -30,17 +32,17 @@ export class PeerNetworks {
    */
   constructor(networks: readonly Cidr[], ownHost: string) {
     this.#networks = networks;
-    this.#mayBeLoopback = ownHost === 'localhost' || contains(LOOPBACK, ownHost);
+    this.#allowsLoopback = ownHost === 'localhost' || contains(LOOPBACK, ownHost);
   }
 
   /** Whether this relay may connect to an IP address. */
-  allows(address: string): boolean {
+  allowsOutgoing(address: string): boolean {
     if (this.#networks.length > 0) return contains(this.#networks, address);
-    return !contains(NEVER, address) && (this.#mayBeLoopback || !contains(LOOPBACK, address));
+    return !contains(FORBIDDEN_NETWORKS, address) && (this.#allowsLoopback || !contains(LOOPBACK, address));
   }
 
   /** Whether a connection from an IP address may be another relay's. Without `RELAY_CLUSTER_NETWORKS` it may come from anywhere. */
-  accepts(address: string): boolean {
+  allowsIncoming(address: string): boolean {
     return this.#networks.length === 0 || contains(this.#networks, address);
   }
 
@@ -48,7 +50,7 @@ export class PeerNetworks {
   readonly lookup: LookupFunction = (hostname, options, callback) => {
     resolve(hostname, { ...options, all: true }, (error, found) => {
       const allowed: LookupAddress[] =
-        error === null ? found.filter(({ address }) => this.allows(address)) : [];
+        error === null ? found.filter(({ address }) => this.allowsOutgoing(address)) : [];
       const [first] = allowed;
       if (first === undefined) callback(error ?? new PeerAddressError(), '', 0);
       else if (options.all === true) callback(null, allowed);

@@ -16,7 +16,7 @@ const MAX_LINE_BYTES = 4096;
 const MAX_ELEMENTS = 4096;
 
 const NEWLINE = 0x0a;
-const RETURN = 0x0d;
+const CARRIAGE_RETURN = 0x0d;
 
 /** An error that the server answered. */
 export class ErrorReply {
@@ -61,7 +61,7 @@ export function encodeCommand(args: readonly string[]): string {
 export class ReplyReader {
   /** The beginning of a line, or all of it. */
   #line = '';
-  #isLineWhole = false;
+  #isLineComplete = false;
   /** A string that is not whole yet, with the two bytes that end it. */
   #string: { readonly bytes: Buffer; filled: number } | null = null;
   /** An array that is not whole yet. */
@@ -81,7 +81,7 @@ export class ReplyReader {
       rest = rest.subarray(taken);
       this.#replyBytes += taken;
       if (this.#replyBytes > MAX_REPLY_BYTES) throw new RespError('EMSGSIZE');
-      const reply = this.#whole();
+      const reply = this.#completeReply();
       if (reply === undefined) continue;
       this.#replyBytes = 0;
       yield reply;
@@ -94,13 +94,13 @@ export class ReplyReader {
     const taken = end < 0 ? bytes.length : end + 1;
     if (this.#line.length + taken > MAX_LINE_BYTES + 2) throw new RespError('EMSGSIZE');
     this.#line += bytes.toString('latin1', 0, taken);
-    this.#isLineWhole = end >= 0;
+    this.#isLineComplete = end >= 0;
     return taken;
   }
 
   /** The answer, if it is whole now. */
-  #whole(): Reply | undefined {
-    const scalar = this.#string === null ? this.#wholeLine() : this.#wholeString(this.#string);
+  #completeReply(): Reply | undefined {
+    const scalar = this.#string === null ? this.#completeLine() : this.#completeString(this.#string);
     if (scalar !== undefined && this.#array !== null) this.#array.elements.push(scalar);
     if (this.#array === null) return scalar;
     if (this.#array.elements.length < this.#array.length) return undefined;
@@ -109,19 +109,25 @@ export class ReplyReader {
     return elements;
   }
 
-  #wholeString({ bytes, filled }: { readonly bytes: Buffer; readonly filled: number }): string | undefined {
+  #completeString({
+    bytes,
+    filled,
+  }: {
+    readonly bytes: Buffer;
+    readonly filled: number;
+  }): string | undefined {
     if (filled < bytes.length) return undefined;
     this.#string = null;
     const length = bytes.length - 2;
-    if (bytes[length] !== RETURN || bytes[length + 1] !== NEWLINE) throw new RespError('EPROTO');
+    if (bytes[length] !== CARRIAGE_RETURN || bytes[length + 1] !== NEWLINE) throw new RespError('EPROTO');
     return bytes.toString('latin1', 0, length);
   }
 
   /** What a line says; undefined where more follows. */
-  #wholeLine(): Scalar | undefined {
+  #completeLine(): Scalar | undefined {
     // Not found out from the line itself: it would be copied for each piece of it.
-    if (!this.#isLineWhole) return undefined;
-    this.#isLineWhole = false;
+    if (!this.#isLineComplete) return undefined;
+    this.#isLineComplete = false;
     if (!this.#line.endsWith('\r\n')) throw new RespError('EPROTO');
     const [type = '', text] = [this.#line[0], this.#line.slice(1, -2)];
     this.#line = '';

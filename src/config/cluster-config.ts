@@ -1,11 +1,11 @@
 import { isIP } from 'node:net';
-import type { TcpEndpoint } from '../net/endpoint.ts';
-import { isHost } from '../net/host-port.ts';
-import { CidrError, parseCidrs } from '../net/trusted-proxies.ts';
-import type { Cidr } from '../net/trusted-proxies.ts';
-import { Refusal } from './environment.ts';
+import type { TcpEndpoint } from './endpoint.ts';
+import { isHost } from './host-port.ts';
+import { CidrError, parseCidrs } from './trusted-proxies.ts';
+import type { Cidr } from './trusted-proxies.ts';
+import { InvalidValue } from './environment.ts';
 import type { EnvironmentReader } from './environment.ts';
-import { toPlainEndpoints } from './plain-endpoints.ts';
+import { toInternalEndpoints } from './values.ts';
 
 /** The group of relays that this one belongs to. */
 export interface ClusterConfig {
@@ -52,39 +52,43 @@ const NETWORKS_GRAMMAR =
   'addresses and networks like 10.0.0.0/24 or fd00::/64, separated by blanks or commas';
 
 /** Addresses to listen at, where nobody is found. */
-export const EVERYWHERE: ReadonlySet<string> = new Set(['0.0.0.0', '::']);
+export const WILDCARD_ADDRESSES: ReadonlySet<string> = new Set(['0.0.0.0', '::']);
 
-type Reader = Pick<EnvironmentReader<Variable>, 'read' | 'refuse' | 'isSet' | 'faults' | 'warnings'>;
+type Reader = Pick<EnvironmentReader<Variable>, 'read' | 'addError' | 'isSet' | 'errors' | 'warnings'>;
 
 /** Null where there is no group. Without a coordinator the other variables mean nothing, and are not looked at. */
-export function readCluster(env: Reader): ClusterConfig | null {
+export function readClusterConfig(env: Reader): ClusterConfig | null {
   const url = env.read<string | null>('RELAY_CLUSTER_URL', null, toRedisUrl);
   if (url === null) {
-    warnOfIdle(env);
+    warnAboutUnusedSettings(env);
     return null;
   }
-  const listen = env.read<TcpEndpoint | null>('RELAY_CLUSTER_LISTEN', null, toOneTcpEndpoint);
-  const advertise = env.read<ClusterConfig['advertise']>('RELAY_CLUSTER_ADVERTISE', null, toAddress);
+  const listen = env.read<TcpEndpoint | null>('RELAY_CLUSTER_LISTEN', null, toTcpEndpoint);
+  const advertise = env.read<ClusterConfig['advertise']>(
+    'RELAY_CLUSTER_ADVERTISE',
+    null,
+    toAdvertisedAddress,
+  );
   const networks = env.read<readonly Cidr[]>('RELAY_CLUSTER_NETWORKS', [], toNetworks);
   const secret = env.read<string | null>('RELAY_CLUSTER_SECRET', null, toSecret);
-  const tls = env.read('RELAY_CLUSTER_TLS', false, toSwitch);
+  const tls = env.read('RELAY_CLUSTER_TLS', false, toBoolean);
   const isAlone = ', as RELAY_CLUSTER_URL is set';
   // What was wrong with a value is told already.
   const isTold = (name: Variable): boolean =>
-    env.faults.some(({ variable }) => variable === name || variable === `${name}_FILE`);
+    env.errors.some(({ variable }) => variable === name || variable === `${name}_FILE`);
   if (listen === null && !isTold('RELAY_CLUSTER_LISTEN'))
-    env.refuse(
+    env.addError(
       'RELAY_CLUSTER_LISTEN',
       '',
-      new Refusal('an endpoint like tcp:4004', `it is needed${isAlone}`),
+      new InvalidValue('an endpoint like tcp:4004', `it is needed${isAlone}`),
     );
   if (secret === null && !isTold('RELAY_CLUSTER_SECRET'))
-    env.refuse('RELAY_CLUSTER_SECRET', '', new Refusal(SECRET_GRAMMAR, `it is needed${isAlone}`));
+    env.addError('RELAY_CLUSTER_SECRET', '', new InvalidValue(SECRET_GRAMMAR, `it is needed${isAlone}`));
   return listen === null || secret === null ? null : { url, listen, advertise, networks, secret, tls };
 }
 
 /** Whoever sets these wants a group. The listener is no sign of it: it may be set for all relays alike. */
-function warnOfIdle(env: Reader): void {
+function warnAboutUnusedSettings(env: Reader): void {
   if (env.isSet('RELAY_CLUSTER_URL')) return;
   for (const variable of [
     'RELAY_CLUSTER_ADVERTISE',
@@ -101,12 +105,17 @@ function warnOfIdle(env: Reader): void {
 function toRedisUrl(text: string): string {
   const url = URL.canParse(text) ? new URL(text) : null;
   const isOurs = url !== null && ['redis:', 'rediss:'].includes(url.protocol) && url.hostname !== '';
-  if (!isOurs || !/^(?:\/\d*)?$/u.test(url.pathname) || !isEscaped(url.username) || !isEscaped(url.password))
-    throw new Refusal(URL_GRAMMAR);
+  if (
+    !isOurs ||
+    !/^(?:\/\d*)?$/u.test(url.pathname) ||
+    !isPercentEncoded(url.username) ||
+    !isPercentEncoded(url.password)
+  )
+    throw new InvalidValue(URL_GRAMMAR);
   return text;
 }
 
-function isEscaped(text: string): boolean {
+function isPercentEncoded(text: string): boolean {
   try {
     decodeURIComponent(text);
     return true;
@@ -115,10 +124,10 @@ function isEscaped(text: string): boolean {
   }
 }
 
-function toOneTcpEndpoint(text: string): TcpEndpoint {
-  const [endpoint, ...others] = toPlainEndpoints(text);
+function toTcpEndpoint(text: string): TcpEndpoint {
+  const [endpoint, ...others] = toInternalEndpoints(text);
   if (endpoint?.kind === 'tcp' && others.length === 0) return endpoint;
-  throw new Refusal('one endpoint like tcp:4004 or tcp:4004:interface=10.0.0.7');
+  throw new InvalidValue('one endpoint like tcp:4004 or tcp:4004:interface=10.0.0.7');
 }
 
 function toNetworks(text: string): Cidr[] {
@@ -126,24 +135,24 @@ function toNetworks(text: string): Cidr[] {
     const networks = parseCidrs(text);
     if (networks.every(({ kind }) => kind === 'network')) return networks;
   } catch (error) {
-    if (error instanceof CidrError) throw new Refusal(NETWORKS_GRAMMAR, error.message);
+    if (error instanceof CidrError) throw new InvalidValue(NETWORKS_GRAMMAR, error.message);
     throw error;
   }
-  throw new Refusal(NETWORKS_GRAMMAR, 'relays connect by TCP alone');
+  throw new InvalidValue(NETWORKS_GRAMMAR, 'relays connect by TCP alone');
 }
 
-function toSwitch(text: string): boolean {
+function toBoolean(text: string): boolean {
   if (text === 'true' || text === 'false') return text === 'true';
-  throw new Refusal('true or false, the same on all relays of the group');
+  throw new InvalidValue('true or false, the same on all relays of the group');
 }
 
 function toSecret(text: string): string {
   if (text.length >= MIN_SECRET_LENGTH) return text;
-  throw new Refusal(SECRET_GRAMMAR, 'it is too short');
+  throw new InvalidValue(SECRET_GRAMMAR, 'it is too short');
 }
 
-function toAddress(text: string): NonNullable<ClusterConfig['advertise']> {
-  if (isIP(text) !== 0 && isHost(text) && !EVERYWHERE.has(text)) return { host: text, port: null };
+function toAdvertisedAddress(text: string): NonNullable<ClusterConfig['advertise']> {
+  if (isIP(text) !== 0 && isHost(text) && !WILDCARD_ADDRESSES.has(text)) return { host: text, port: null };
   const [, bracketed, plain, digits] = /^(?:\[([^\]]+)\]|([^:[\]\s]+))(?::(\d{1,5}))?$/u.exec(text) ?? [];
   const host = bracketed ?? plain;
   const port = digits === undefined ? null : Number(digits);
@@ -151,9 +160,9 @@ function toAddress(text: string): NonNullable<ClusterConfig['advertise']> {
   if (
     host === undefined ||
     !isFit ||
-    EVERYWHERE.has(host) ||
+    WILDCARD_ADDRESSES.has(host) ||
     (port !== null && (port === 0 || port > 65_535))
   )
-    throw new Refusal(ADVERTISE_GRAMMAR);
+    throw new InvalidValue(ADVERTISE_GRAMMAR);
   return { host, port };
 }

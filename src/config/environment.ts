@@ -1,11 +1,34 @@
 import envVar from 'env-var';
 import { closest } from 'fastest-levenshtein';
-import type { Fault } from './fault.ts';
+
+/** A value that can't be used, with what could be. */
+export interface ConfigError {
+  readonly variable: string;
+  readonly value: string;
+  /** What is wrong with it; null where what is accepted says it all. */
+  readonly problem: string | null;
+  readonly accepted: string;
+}
+
+/** A configuration, or what is wrong with it. */
+export type ConfigResult<T> =
+  | { readonly kind: 'ok'; readonly config: T; readonly warnings: readonly string[] }
+  | {
+      readonly kind: 'faults';
+      readonly faults: readonly ConfigError[];
+      readonly warnings: readonly string[];
+    };
+
+/** The sentence an operator reads. */
+export function formatConfigError(error: ConfigError): string {
+  const problem = error.problem === null ? '' : `: ${error.problem}`;
+  return `${error.variable}=${JSON.stringify(error.value)} can't be used${problem}. Accepted: ${error.accepted}.`;
+}
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 /** Says what is wrong with a value, and what would be right. */
-export class Refusal extends Error {
+export class InvalidValue extends Error {
   readonly accepted: string;
   readonly problem: string | null;
 
@@ -33,19 +56,19 @@ const FILE_SUFFIX = '_FILE';
 /** A value that begins and ends with the same quotation mark. */
 const QUOTED = /^(["']).*\1$/su;
 
-const QUOTES_ARE_KEPT =
+const QUOTED_PROBLEM =
   'it begins and ends with a quotation mark, which is part of the value here (docker run --env-file keeps quotation marks, compose removes them)';
 
-const QUOTES_ACCEPTED = 'the value without quotation marks around it';
+const UNQUOTED_GRAMMAR = 'the value without quotation marks around it';
 
-interface Found {
+interface RawValue {
   readonly text: string;
   readonly isFromFile: boolean;
 }
 
 /** Reads variables one after the other and keeps what is wrong with them, so that all of it can be told at once. */
 export class EnvironmentReader<Variable extends string> {
-  readonly faults: Fault[] = [];
+  readonly errors: ConfigError[] = [];
   readonly warnings: string[];
   readonly #environment: Environment;
   readonly #options: EnvironmentOptions<Variable>;
@@ -54,7 +77,7 @@ export class EnvironmentReader<Variable extends string> {
     this.#environment = environment;
     this.#options = options;
     this.warnings = unknownVariables(environment, options.prefix, Object.keys(options.defaults));
-    this.#refuseQuoted();
+    this.#rejectQuotedValues();
   }
 
   /**
@@ -68,43 +91,43 @@ export class EnvironmentReader<Variable extends string> {
     parse: (text: string) => T,
     whenUnset: string = this.#options.defaults[variable],
   ): T {
-    const { text, isFromFile } = this.#find(variable, whenUnset);
+    const { text, isFromFile } = this.#readRaw(variable, whenUnset);
     if (text === '') return whenOff;
     try {
       return parse(text);
     } catch (error) {
-      if (!(error instanceof Refusal)) throw error;
-      this.refuse(variable, text, error, isFromFile);
+      if (!(error instanceof InvalidValue)) throw error;
+      this.addError(variable, text, error, isFromFile);
       return whenOff;
     }
   }
 
   /** Adds a fault, unless the variable has one. A secret's value is left out, and so is what a file contains. */
-  refuse(variable: Variable, text: string, { problem, accepted }: Refusal, isFromFile = false): void {
+  addError(variable: Variable, text: string, { problem, accepted }: InvalidValue, isFromFile = false): void {
     const isRefused = (name: string): boolean => name === variable || name === variable + FILE_SUFFIX;
-    if (this.faults.some((fault) => isRefused(fault.variable))) return;
+    if (this.errors.some((fault) => isRefused(fault.variable))) return;
     if (isFromFile) {
       const name = variable + FILE_SUFFIX;
       // What is wrong in detail would quote it.
       const inside = 'what is in that file is wrong';
-      this.faults.push({ variable: name, value: this.#get(name)?.trim() ?? '', problem: inside, accepted });
+      this.errors.push({ variable: name, value: this.#get(name)?.trim() ?? '', problem: inside, accepted });
       return;
     }
     const value = this.#isSecret(variable) && text !== '' ? '(secret)' : text;
-    this.faults.push({ variable, value, problem, accepted });
+    this.errors.push({ variable, value, problem, accepted });
   }
 
   /**
    * Adds a fault for each value in quotation marks, also of variables that are not used. `docker run --env-file` keeps quotation
    * marks; compose and shells remove them. The same line would give two relays two different secrets.
    */
-  #refuseQuoted(): void {
+  #rejectQuotedValues(): void {
     for (const variable in this.#options.defaults) {
       for (const name of [variable, variable + FILE_SUFFIX]) {
         const text = this.#get(name)?.trim() ?? '';
         if (!QUOTED.test(text)) continue;
         const value = name === variable && this.#isSecret(variable) ? '(secret)' : text;
-        this.faults.push({ variable: name, value, problem: QUOTES_ARE_KEPT, accepted: QUOTES_ACCEPTED });
+        this.errors.push({ variable: name, value, problem: QUOTED_PROBLEM, accepted: UNQUOTED_GRAMMAR });
       }
     }
   }
@@ -118,7 +141,7 @@ export class EnvironmentReader<Variable extends string> {
     return this.#options.secrets?.includes(variable) ?? false;
   }
 
-  #find(variable: Variable, whenUnset: string): Found {
+  #readRaw(variable: Variable, whenUnset: string): RawValue {
     const path = this.#get(variable + FILE_SUFFIX)?.trim() ?? '';
     // The constructor has added the fault.
     if (QUOTED.test(path)) return { text: '', isFromFile: true };
@@ -131,7 +154,7 @@ export class EnvironmentReader<Variable extends string> {
       } catch (error) {
         if (!(error instanceof Error)) throw error;
         const accepted = 'the path of a readable file that holds the value';
-        this.faults.push({ variable: variable + FILE_SUFFIX, value: path, problem: error.message, accepted });
+        this.errors.push({ variable: variable + FILE_SUFFIX, value: path, problem: error.message, accepted });
         return { text: '', isFromFile: true };
       }
     }

@@ -11,13 +11,13 @@ export interface InheritedSockets {
   /** The name of each, which need not be unique; they lie on descriptors 3, 4, 5 and so on. */
   readonly names: readonly string[];
   /** Why there are none, in words for the operator; null where there are some. */
-  readonly whyNone: string | null;
+  readonly unavailableReason: string | null;
 }
 
 /** For programs that take none. */
 export const NO_INHERITED_SOCKETS: InheritedSockets = {
   names: [],
-  whyNone: 'this program takes no sockets from systemd',
+  unavailableReason: 'this program takes no sockets from systemd',
 };
 
 /**
@@ -26,28 +26,31 @@ export const NO_INHERITED_SOCKETS: InheritedSockets = {
  *
  * @param pid of this process; for another one's sockets, there are none here
  */
-export function readInherited(environment: Environment, pid: number): InheritedSockets {
+export function readInheritedSockets(environment: Environment, pid: number): InheritedSockets {
   const { LISTEN_PID: owner, LISTEN_FDS: count = '', LISTEN_FDNAMES: joined } = environment;
   if (owner === undefined) {
-    return none('systemd passed no sockets: start the relay by its .socket unit, with systemctl');
+    return noSockets('systemd passed no sockets: start the relay by its .socket unit, with systemctl');
   }
   if (owner !== String(pid)) {
-    return none(
+    return noSockets(
       `systemd passed its sockets to process ${JSON.stringify(owner)} (LISTEN_PID), and this one is ${pid}: ` +
         'ExecStart= has to run node itself, without npm, tini or a shell around it that does not exec',
     );
   }
   const total = /^\d{1,5}$/u.test(count) ? Number(count) : 0;
   if (total === 0 || total > MAX_SOCKETS) {
-    return none(`systemd passed no sockets (LISTEN_FDS is ${JSON.stringify(count)})`);
+    return noSockets(`systemd passed no sockets (LISTEN_FDS is ${JSON.stringify(count)})`);
   }
   const names = joined === undefined ? [] : joined.split(':');
   // What systemd calls a socket that has no name.
-  return { names: Array.from({ length: total }, (_, index) => names[index] ?? 'unknown'), whyNone: null };
+  return {
+    names: Array.from({ length: total }, (_, index) => names[index] ?? 'unknown'),
+    unavailableReason: null,
+  };
 }
 
-function none(whyNone: string): InheritedSockets {
-  return { names: [], whyNone };
+function noSockets(unavailableReason: string): InheritedSockets {
+  return { names: [], unavailableReason };
 }
 
 /**
@@ -55,11 +58,11 @@ function none(whyNone: string): InheritedSockets {
  *
  * @param socket its place, from 0, or its name
  */
-export function findInherited(
-  { names, whyNone }: InheritedSockets,
+export function findInheritedSocket(
+  { names, unavailableReason }: InheritedSockets,
   socket: number | string,
 ): { readonly fd: number } | { readonly problem: string } {
-  if (whyNone !== null) return { problem: whyNone };
+  if (unavailableReason !== null) return { problem: unavailableReason };
   const listed = names.map((name, index) => `${index} (${name})`).join(', ');
   if (typeof socket === 'number') {
     return socket < names.length

@@ -1,10 +1,10 @@
 import { closeSync, openSync, readSync } from 'node:fs';
-import { errorCode } from '../error-code.ts';
+import { errorCode } from '../process/error-code.ts';
 
 /** More than any secret or list of endpoints has, in bytes. */
 const MAX_FILE_BYTES = 65_536;
 
-const REASONS: Readonly<Record<string, string>> = {
+const ERROR_REASONS: Readonly<Record<string, string>> = {
   ENOENT: 'there is no such file',
   EACCES: 'permission denied',
   EISDIR: 'it is a directory',
@@ -18,10 +18,10 @@ const REASONS: Readonly<Record<string, string>> = {
 export function readSecretFile(path: string): string {
   let bytes: Buffer;
   try {
-    bytes = readStart(path);
+    bytes = readUpToLimit(path);
   } catch (error) {
     const code = errorCode(error);
-    throw new Error(REASONS[code] ?? `it can't be read (${code})`, { cause: error });
+    throw new Error(ERROR_REASONS[code] ?? `it can't be read (${code})`, { cause: error });
   }
   if (bytes.length > MAX_FILE_BYTES)
     throw new Error(`it has more than ${MAX_FILE_BYTES} bytes, which no value has`);
@@ -29,7 +29,7 @@ export function readSecretFile(path: string): string {
 }
 
 /** One byte more than there may be, at most: what is no regular file does not say its size, and may have no end. */
-function readStart(path: string): Buffer {
+function readUpToLimit(path: string): Buffer {
   const buffer = Buffer.alloc(MAX_FILE_BYTES + 1);
   const file = openSync(path, 'r');
   try {

@@ -1,12 +1,10 @@
-import type { BoundEndpoint } from '../net/endpoint.ts';
-import type { LogLevel } from './config.ts';
-import { EnvironmentReader, Refusal } from './environment.ts';
+import type { BoundEndpoint } from './endpoint.ts';
+import { EnvironmentReader, InvalidValue } from './environment.ts';
 import type { Environment } from './environment.ts';
-import type { ReadResult } from './read-env.ts';
+import type { ConfigResult } from './environment.ts';
+import type { LogLevel } from './values.ts';
 import { readSecretFile } from './secret-file.ts';
-import { parseDurationMs } from './units.ts';
-import { toPlainEndpoints } from './plain-endpoints.ts';
-import { toLogLevel } from './values.ts';
+import { parseDurationMs, toInternalEndpoints, toLogLevel } from './values.ts';
 
 /** What the operator decides for the sidecar. */
 export interface SidecarConfig {
@@ -40,16 +38,16 @@ export const SIDECAR_DEFAULTS = {
   SIDECAR_LOG_LEVEL: 'info',
 } as const;
 
-const MIN_SNAPSHOT_EVERY_MS = 1000;
+const MIN_SNAPSHOT_INTERVAL_MS = 1000;
 
 /** A guess takes a network round trip; this many characters are out of reach of all guesses. */
-const GOOD_TOKEN_LENGTH = 16;
+const MIN_SAFE_TOKEN_LENGTH = 16;
 
 /** Reads the sidecar's configuration from the environment, as `readEnv` does the relay's. */
-export function readSidecarEnv(
+export function readSidecarConfig(
   environment: Environment,
   readFile = readSecretFile,
-): ReadResult<SidecarConfig> {
+): ConfigResult<SidecarConfig> {
   const env = new EnvironmentReader(environment, {
     prefix: 'SIDECAR_',
     defaults: SIDECAR_DEFAULTS,
@@ -61,39 +59,39 @@ export function readSidecarEnv(
     listen: env.read(
       'SIDECAR_LISTEN',
       [],
-      toPlainEndpoints,
+      toInternalEndpoints,
       token === null ? LISTEN_WITHOUT_TOKEN : LISTEN_WITH_TOKEN,
     ),
     token,
     usageDatabasePath: env.read('SIDECAR_USAGE_DB', '', (text) => text),
     snapshots: {
       directory: env.read('SIDECAR_SNAPSHOT_DIR', '', (text) => text),
-      everyMs: env.read('SIDECAR_SNAPSHOT_EVERY', 0, toInterval),
-      keep: env.read('SIDECAR_SNAPSHOT_KEEP', 0, toKeep),
+      everyMs: env.read('SIDECAR_SNAPSHOT_EVERY', 0, toSnapshotIntervalMs),
+      keep: env.read('SIDECAR_SNAPSHOT_KEEP', 0, toSnapshotCount),
     },
     relayStatusUrl: env.read('SIDECAR_RELAY_STATUS', '', toBaseUrl),
     logLevel: env.read<LogLevel>('SIDECAR_LOG_LEVEL', 'silent', toLogLevel),
   };
-  const { faults } = env;
+  const { errors: faults } = env;
   const required = (variable: keyof typeof SIDECAR_DEFAULTS, isMissing: boolean, accepted: string): void => {
-    if (isMissing && !faults.some((fault) => fault.variable.startsWith(variable)))
-      env.refuse(variable, '', new Refusal(accepted, 'the sidecar is nothing without it'));
+    if (isMissing && !faults.some((error) => error.variable.startsWith(variable)))
+      env.addError(variable, '', new InvalidValue(accepted, 'the sidecar is nothing without it'));
   };
   const { snapshots } = config;
   required('SIDECAR_LISTEN', config.listen.length === 0, 'an endpoint like tcp:4004');
   required('SIDECAR_USAGE_DB', config.usageDatabasePath === '', "the path of the relay's RELAY_USAGE_DB");
   required('SIDECAR_SNAPSHOT_DIR', snapshots.directory === '', 'the path of a directory for snapshots');
   required('SIDECAR_SNAPSHOT_EVERY', snapshots.everyMs === 0, INTERVAL_GRAMMAR);
-  required('SIDECAR_SNAPSHOT_KEEP', snapshots.keep === 0, KEEP_GRAMMAR);
+  required('SIDECAR_SNAPSHOT_KEEP', snapshots.keep === 0, SNAPSHOT_COUNT_GRAMMAR);
   required('SIDECAR_RELAY_STATUS', config.relayStatusUrl === '', URL_GRAMMAR);
   if (faults.length > 0) return { kind: 'faults', faults, warnings: env.warnings };
-  return { kind: 'ok', config, warnings: [...env.warnings, ...weakness(config)] };
+  return { kind: 'ok', config, warnings: [...env.warnings, ...findSecurityWarnings(config)] };
 }
 
-function weakness({ token, listen }: SidecarConfig): string[] {
+function findSecurityWarnings({ token, listen }: SidecarConfig): string[] {
   if (token !== null)
-    return token.length < GOOD_TOKEN_LENGTH
-      ? [`SIDECAR_TOKEN has fewer than ${GOOD_TOKEN_LENGTH} characters and may be guessed`]
+    return token.length < MIN_SAFE_TOKEN_LENGTH
+      ? [`SIDECAR_TOKEN has fewer than ${MIN_SAFE_TOKEN_LENGTH} characters and may be guessed`]
       : [];
   const isOpen = listen.some((endpoint) => endpoint.kind === 'tcp' && !isLoopback(endpoint.interface));
   return isOpen
@@ -110,23 +108,23 @@ function isLoopback(address: string | null): boolean {
 function toToken(text: string): string {
   // What a header can carry: RFC 9110, field-vchar, without blanks.
   if (/^[\x21-\x7e]+$/u.test(text)) return text;
-  throw new Refusal('visible ASCII characters without blanks');
+  throw new InvalidValue('visible ASCII characters without blanks');
 }
 
 const INTERVAL_GRAMMAR = 'a duration from 1s to 24d, like 15m, 1h or 1d';
 
-function toInterval(text: string): number {
+function toSnapshotIntervalMs(text: string): number {
   const ms = parseDurationMs(text);
-  if (ms !== null && ms >= MIN_SNAPSHOT_EVERY_MS) return ms;
-  throw new Refusal(INTERVAL_GRAMMAR);
+  if (ms !== null && ms >= MIN_SNAPSHOT_INTERVAL_MS) return ms;
+  throw new InvalidValue(INTERVAL_GRAMMAR);
 }
 
-const KEEP_GRAMMAR = 'a whole number from 1 to 100000';
+const SNAPSHOT_COUNT_GRAMMAR = 'a whole number from 1 to 100000';
 
-function toKeep(text: string): number {
+function toSnapshotCount(text: string): number {
   const keep = Number(text);
   if (/^\d{1,6}$/u.test(text) && keep >= 1 && keep <= 100_000) return keep;
-  throw new Refusal(KEEP_GRAMMAR);
+  throw new InvalidValue(SNAPSHOT_COUNT_GRAMMAR);
 }
 
 const URL_GRAMMAR = "the base URL of the relay's status port, like http://127.0.0.1:4003";
@@ -136,5 +134,5 @@ function toBaseUrl(text: string): string {
   const isPlain =
     url !== null && url.username === '' && url.password === '' && url.search === '' && url.hash === '';
   if (isPlain && ['http:', 'https:'].includes(url.protocol)) return url.href.replace(/\/+$/u, '');
-  throw new Refusal(URL_GRAMMAR);
+  throw new InvalidValue(URL_GRAMMAR);
 }

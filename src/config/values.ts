@@ -1,28 +1,143 @@
-import { ENDPOINT_GRAMMAR, EndpointError, parseEndpoints } from '../net/endpoint.ts';
-import type { Endpoint } from '../net/endpoint.ts';
-import { CIDR_GRAMMAR, CidrError, parseCidrs } from '../net/trusted-proxies.ts';
-import type { Cidr } from '../net/trusted-proxies.ts';
-import { LOG_LEVELS } from './config.ts';
-import type { LogLevel } from './config.ts';
-import { Refusal } from './environment.ts';
-import {
-  COUNT_RATE_GRAMMAR,
-  DURATION_GRAMMAR,
-  QUOTA_GRAMMAR,
-  RATE_GRAMMAR,
-  RETENTION_GRAMMAR,
-  SIZE_GRAMMAR,
-  parseCountRate,
-  parseDurationMs,
-  parseQuota,
-  parseRateBytesPerSecond,
-  parseRetentionMs,
-  parseSizeBytes,
-} from './units.ts';
-import type { CountRate, QuotaSize } from './units.ts';
+import { ENDPOINT_GRAMMAR, EndpointError, parseEndpoints } from './endpoint.ts';
+import type { BoundEndpoint, Endpoint } from './endpoint.ts';
+import { InvalidValue } from './environment.ts';
+import { CIDR_GRAMMAR, CidrError, parseCidrs } from './trusted-proxies.ts';
+import type { Cidr } from './trusted-proxies.ts';
+
+/** pino's levels; `silent` is off. */
+export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
+
+export type LogLevel = (typeof LOG_LEVELS)[number];
+
+/** Milliseconds in each unit a duration may have. */
+const DURATION_UNITS: ReadonlyMap<string, number> = new Map([
+  ['ms', 1],
+  ['s', 1000],
+  ['m', 60_000],
+  ['min', 60_000],
+  ['h', 3_600_000],
+  ['d', 86_400_000],
+]);
+
+/** What an operator may write for a duration. */
+export const DURATION_GRAMMAR = 'a duration like 500ms, 90s, 5m, 1h or 2d, up to 24d';
+
+/** setTimeout takes no more: 2^31 - 1 milliseconds are 24.8 days. */
+const MAX_DURATION_MS = 24 * 86_400_000;
+
+/** What an operator may write for how long records are kept. */
+export const RETENTION_GRAMMAR = 'a number of days or hours like 400d or 72h, from 1h to 36500d';
+
+const MIN_RETENTION_MS = 3_600_000;
+const MAX_RETENTION_MS = 36_500 * 86_400_000;
+
+/** Bytes in each unit a size may have. */
+const SIZE_UNITS: ReadonlyMap<string, number> = new Map([
+  ['B', 1],
+  ['kB', 1e3],
+  ['MB', 1e6],
+  ['GB', 1e9],
+  ['TB', 1e12],
+  ['KiB', 2 ** 10],
+  ['MiB', 2 ** 20],
+  ['GiB', 2 ** 30],
+  ['TiB', 2 ** 40],
+]);
+
+/** Bits per second in each unit of networks. They are decimal, always. */
+const BIT_UNITS: ReadonlyMap<string, number> = new Map([
+  ['bit', 1],
+  ['kbit', 1e3],
+  ['Mbit', 1e6],
+  ['Gbit', 1e9],
+]);
+
+/** Milliseconds in each unit that things are counted by. */
+const COUNT_RATE_UNITS: ReadonlyMap<string, number> = new Map([
+  ['s', 1000],
+  ['min', 60_000],
+  ['h', 3_600_000],
+]);
+
+/** What an operator may write for a size. */
+export const SIZE_GRAMMAR = 'a size like 500kB, 64MiB or 2GB';
+
+/** What an operator may write for a rate of bytes. */
+export const RATE_GRAMMAR = 'a rate like 500KiB/s, 20MB/s, 100Mbit/s or 1Gbit/s, above 0';
+
+/** What an operator may write for how often something may happen. */
+export const COUNT_RATE_GRAMMAR = 'a whole number per s, min or h, like 5/s, 60/min or 1000/h, from 1';
+
+/** What an operator may write for a quota. */
+export const QUOTA_GRAMMAR = 'a size per day or month like 100GB/day or 5TB/month, above 0';
+
+/** So many in any time this long. */
+export interface CountRate {
+  /** A whole number from 1. */
+  readonly count: number;
+  readonly perMs: number;
+}
+
+/** So many bytes in each period of the calendar. */
+export interface QuotaSize {
+  /** From 1. */
+  readonly bytes: number;
+  readonly period: 'month' | 'day';
+}
+
+/** Reads a size with its unit; a bare number is bytes. Returns bytes, or null for nonsense. */
+export function parseSizeBytes(text: string): number | null {
+  const [, number, unit] = /^(\d{1,15}(?:\.\d{1,6})?)\s*([A-Za-z]*)$/u.exec(text) ?? [];
+  const factor = SIZE_UNITS.get(unit === '' ? 'B' : (unit ?? ''));
+  if (number === undefined || factor === undefined) return null;
+  const bytes = Math.round(Number(number) * factor);
+  return Number.isSafeInteger(bytes) ? bytes : null;
+}
+
+/** Reads a duration with its unit; a bare number is seconds. Returns milliseconds, or null for nonsense. */
+export function parseDurationMs(text: string): number | null {
+  const [, number, unit] = /^(\d{1,12}(?:\.\d{1,6})?)\s*([a-z]*)$/u.exec(text) ?? [];
+  const factor = DURATION_UNITS.get(unit === '' ? 's' : (unit ?? ''));
+  if (number === undefined || factor === undefined) return null;
+  const ms = Math.round(Number(number) * factor);
+  return ms <= MAX_DURATION_MS ? ms : null;
+}
+
+/** Reads how long records are kept; no timer has to last that long. Returns milliseconds, or null for nonsense. */
+export function parseRetentionMs(text: string): number | null {
+  const [, number, unit = ''] = /^(\d{1,6})\s*([dh])$/u.exec(text) ?? [];
+  if (number === undefined) return null;
+  const ms = Number(number) * (DURATION_UNITS.get(unit) ?? Number.NaN);
+  return ms >= MIN_RETENTION_MS && ms <= MAX_RETENTION_MS ? ms : null;
+}
+
+/** Reads a rate, of bytes or of bits. Returns whole bytes per second, from 1, or null for nonsense. */
+export function parseRateBytesPerSecond(text: string): number | null {
+  const [, size, number, unit] = /^((\d{1,15}(?:\.\d{1,6})?)\s*([A-Za-z]+))\/s$/u.exec(text) ?? [];
+  if (size === undefined) return null;
+  const bits = BIT_UNITS.get(unit ?? '');
+  const bytes = bits === undefined ? parseSizeBytes(size) : Math.round((Number(number) * bits) / 8);
+  return bytes !== null && bytes > 0 && Number.isSafeInteger(bytes) ? bytes : null;
+}
+
+/** Reads how often something may happen. Returns null for nonsense, and for never. */
+export function parseCountRate(text: string): CountRate | null {
+  const [, number, unit] = /^(\d{1,9})\s*\/\s*([a-z]+)$/u.exec(text) ?? [];
+  const perMs = COUNT_RATE_UNITS.get(unit ?? '');
+  const count = Number(number);
+  return perMs !== undefined && count > 0 ? { count, perMs } : null;
+}
+
+/** Reads a size for each day or month; a bare size is for a month. Returns null for nonsense, and for nothing. */
+export function parseQuota(text: string): QuotaSize | null {
+  const [, size, period] = /^([^/]+?)(?:\s*\/\s*(day|month))?$/u.exec(text) ?? [];
+  const bytes = size === undefined ? null : parseSizeBytes(size);
+  if (bytes === null || bytes === 0) return null;
+  return { bytes, period: period === 'day' ? 'day' : 'month' };
+}
 
 /** A limit of zero would let nobody in, and is refused; a variable that is set to nothing is off. */
-const OR_NO_LIMIT = '; nothing for no limit';
+const NO_LIMIT_HINT = '; nothing for no limit';
 
 /** What the values of several variables mean. Each throws a Refusal that says what would be right. */
 
@@ -30,7 +145,7 @@ export function toEndpoints(text: string): Endpoint[] {
   try {
     return parseEndpoints(text);
   } catch (error) {
-    if (error instanceof EndpointError) throw new Refusal(ENDPOINT_GRAMMAR, error.message);
+    if (error instanceof EndpointError) throw new InvalidValue(ENDPOINT_GRAMMAR, error.message);
     throw error;
   }
 }
@@ -39,7 +154,7 @@ export function toCidrs(text: string): Cidr[] {
   try {
     return parseCidrs(text);
   } catch (error) {
-    if (error instanceof CidrError) throw new Refusal(CIDR_GRAMMAR, error.message);
+    if (error instanceof CidrError) throw new InvalidValue(CIDR_GRAMMAR, error.message);
     throw error;
   }
 }
@@ -47,70 +162,102 @@ export function toCidrs(text: string): Cidr[] {
 export function toLogLevel(text: string): LogLevel {
   const level = LOG_LEVELS.find((known) => known === text.toLowerCase());
   if (level !== undefined) return level;
-  throw new Refusal(`one of ${LOG_LEVELS.join(', ')}`);
+  throw new InvalidValue(`one of ${LOG_LEVELS.join(', ')}`);
 }
 
 export function toDurationMs(text: string): number {
   const ms = parseDurationMs(text);
   if (ms !== null) return ms;
-  throw new Refusal(DURATION_GRAMMAR);
+  throw new InvalidValue(DURATION_GRAMMAR);
 }
 
 export function toRetentionMs(text: string): number {
   const ms = parseRetentionMs(text);
   if (ms !== null) return ms;
-  throw new Refusal(`${RETENTION_GRAMMAR}; nothing to keep all`);
+  throw new InvalidValue(`${RETENTION_GRAMMAR}; nothing to keep all`);
 }
 
 /** A limit: no time at all would let nobody in. */
 export function toTimeoutMs(text: string): number {
   const ms = parseDurationMs(text);
   if (ms !== null && ms > 0) return ms;
-  throw new Refusal(DURATION_GRAMMAR + OR_NO_LIMIT);
+  throw new InvalidValue(DURATION_GRAMMAR + NO_LIMIT_HINT);
 }
 
 export function toSizeBytes(text: string): number {
   const bytes = parseSizeBytes(text);
   if (bytes !== null) return bytes;
-  throw new Refusal(SIZE_GRAMMAR);
+  throw new InvalidValue(SIZE_GRAMMAR);
 }
 
 /** A limit, in bytes. */
-export function toPositiveSize(text: string): number {
+export function toPositiveSizeBytes(text: string): number {
   const bytes = parseSizeBytes(text);
   if (bytes !== null && bytes > 0) return bytes;
-  throw new Refusal(`${SIZE_GRAMMAR}, above 0${OR_NO_LIMIT}`);
+  throw new InvalidValue(`${SIZE_GRAMMAR}, above 0${NO_LIMIT_HINT}`);
 }
 
 /** A limit, in bytes per second. */
-export function toRate(text: string): number {
+export function toRateBytesPerSecond(text: string): number {
   const bytesPerSecond = parseRateBytesPerSecond(text);
   if (bytesPerSecond !== null) return bytesPerSecond;
-  throw new Refusal(RATE_GRAMMAR + OR_NO_LIMIT);
+  throw new InvalidValue(RATE_GRAMMAR + NO_LIMIT_HINT);
 }
 
 export function toCountRate(text: string): CountRate {
   const rate = parseCountRate(text);
   if (rate !== null) return rate;
-  throw new Refusal(COUNT_RATE_GRAMMAR + OR_NO_LIMIT);
+  throw new InvalidValue(COUNT_RATE_GRAMMAR + NO_LIMIT_HINT);
 }
 
 export function toQuota(text: string): QuotaSize {
   const quota = parseQuota(text);
   if (quota !== null) return quota;
-  throw new Refusal(QUOTA_GRAMMAR + OR_NO_LIMIT);
+  throw new InvalidValue(QUOTA_GRAMMAR + NO_LIMIT_HINT);
 }
 
 /** A limit of how many there may be at once. */
 export function toCount(text: string): number {
   const count = Number(text);
   if (/^\d{1,9}$/u.test(text) && count > 0) return count;
-  throw new Refusal(`a whole number from 1 to 999999999${OR_NO_LIMIT}`);
+  throw new InvalidValue(`a whole number from 1 to 999999999${NO_LIMIT_HINT}`);
 }
 
 /** 31 is the last day of a shorter month too. */
 export function toDayOfMonth(text: string): number {
   const day = Number(text);
   if (/^\d{1,2}$/u.test(text) && day >= 1 && day <= 31) return day;
-  throw new Refusal('a day of the month from 1 to 31; in a month that is shorter, its last day');
+  throw new InvalidValue('a day of the month from 1 to 31; in a month that is shorter, its last day');
+}
+
+/** Endpoints of listeners that are for operators and their programs. Throws a Refusal, as in `values.ts`. */
+
+const INTERNAL_ENDPOINT_GRAMMAR =
+  'endpoints like tcp:4003, tcp:4003:interface=127.0.0.1, tcp:4003:interface=\\:\\:1, ' +
+  'unix:/run/status.sock:mode=660, separated by blanks';
+
+/** Without TLS, and with addresses of their own, which health checks have to know. */
+export function toInternalEndpoints(text: string): BoundEndpoint[] {
+  return parseInternalEndpoints(text).map((endpoint) => {
+    if (endpoint.kind === 'systemd')
+      throw new InvalidValue(
+        INTERNAL_ENDPOINT_GRAMMAR,
+        'no socket of systemd is taken here, so that an address is needed',
+      );
+    if (endpoint.kind === 'tcp' && endpoint.tls !== null)
+      throw new InvalidValue(
+        INTERNAL_ENDPOINT_GRAMMAR,
+        'there is no TLS here, which is for the listeners that clients come to',
+      );
+    return endpoint;
+  });
+}
+
+function parseInternalEndpoints(text: string): Endpoint[] {
+  try {
+    return parseEndpoints(text);
+  } catch (error) {
+    if (error instanceof EndpointError) throw new InvalidValue(INTERNAL_ENDPOINT_GRAMMAR, error.message);
+    throw error;
+  }
 }

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { addressPrefix, hashPrefix, newSalt } from './address-prefix.ts';
 
 /** How long a salt is used for new entries, in milliseconds. */
-const SALT_MS = 3_600_000;
+const SALT_ROTATION_MS = 3_600_000;
 
 /**
  * Salts that are kept at most. A new address is hashed with each of them, about 1 µs each. While so many are in use, the
@@ -11,29 +11,29 @@ const SALT_MS = 3_600_000;
 const MAX_SALTS = 8;
 
 /** So many addresses that have nothing open are remembered, and at most twice as many. Each takes about 250 bytes. */
-const MAX_RESTING = 32_768;
+const MAX_IDLE_ADDRESSES = 32_768;
 
 export interface AddressLimits {
   /** Connections at once, from 1. Null: as many as there may be. */
-  readonly open: number | null;
+  readonly maxOpen: number | null;
   /** New connections in a time; as many may come at once. Null: as often as they like. */
-  readonly newPer: { readonly count: number; readonly perMs: number } | null;
+  readonly newConnectionRate: { readonly count: number; readonly perMs: number } | null;
 }
 
 /** The place of one connection. */
 export interface AddressSlot {
   /** The connection has ended. Again does nothing. */
-  leave(): void;
+  release(): void;
 }
 
-interface Address {
+interface AddressEntry {
   /** The hash, and the salt that it was made with. */
   key: string;
   salt: string;
   open: number;
   /** New connections that may come; refilled when it is looked at. */
-  left: number;
-  lookedAtMs: number;
+  allowance: number;
+  refilledAtMs: number;
 }
 
 /**
@@ -55,13 +55,13 @@ export class AddressLimit {
   readonly #random: (bytes: number) => Uint8Array;
   /** The newest is first. Entries may have been made with any of them. */
   #salts: readonly string[] = [];
-  #saltedAtMs = -Infinity;
+  #saltCreatedAtMs = -Infinity;
   /** Those that have something open. */
-  readonly #busy = new Map<string, Address>();
+  readonly #connected = new Map<string, AddressEntry>();
   /** Others, which may have used some of their allowance: those that have left since the turn, and before it. */
-  #resting = new Map<string, Address>();
-  #rested = new Map<string, Address>();
-  #turnedAtMs = 0;
+  #idle = new Map<string, AddressEntry>();
+  #previousIdle = new Map<string, AddressEntry>();
+  #rotatedAtMs = 0;
 
   /**
    * @param clock milliseconds of a clock that never jumps
@@ -79,7 +79,7 @@ export class AddressLimit {
 
   /** Addresses that are remembered, as hashes. */
   get size(): number {
-    return this.#busy.size + this.#resting.size + this.#rested.size;
+    return this.#connected.size + this.#idle.size + this.#previousIdle.size;
   }
 
   /**
@@ -88,94 +88,94 @@ export class AddressLimit {
    * @param address a valid IP address; what has none, like a Unix socket, is not limited here
    * @returns null when its address has too many, or too many new ones
    */
-  enter(address: string): AddressSlot | null {
+  acquire(address: string): AddressSlot | null {
     const now = this.#clock();
-    this.#forgetRested(now);
-    this.#changeSalt(now);
-    const { open, newPer } = this.#limits;
+    this.#rotateIdle(now);
+    this.#rotateSalt(now);
+    const { maxOpen: open, newConnectionRate: newPer } = this.#limits;
     const prefix = addressPrefix(address);
     const [salt = ''] = this.#salts;
     const key = hashPrefix(salt, prefix);
-    const found = this.#find(key, prefix) ?? this.#newAddress(key, salt, now);
+    const found = this.#find(key, prefix) ?? this.#createEntry(key, salt, now);
     if (open !== null && found.open >= open) return null;
     if (newPer !== null) {
       this.#refill(found, now);
-      if (found.left < 1) return null;
-      found.left -= 1;
+      if (found.allowance < 1) return null;
+      found.allowance -= 1;
     }
     found.open += 1;
-    for (const map of [this.#busy, this.#resting, this.#rested]) map.delete(found.key);
+    for (const map of [this.#connected, this.#idle, this.#previousIdle]) map.delete(found.key);
     found.key = key;
     found.salt = salt;
-    this.#busy.set(key, found);
-    return this.#slotOf(found);
+    this.#connected.set(key, found);
+    return this.#createSlot(found);
   }
 
-  #slotOf(address: Address): AddressSlot {
+  #createSlot(address: AddressEntry): AddressSlot {
     let isIn = true;
     return {
-      leave: () => {
+      release: () => {
         if (!isIn) return;
         isIn = false;
         address.open -= 1;
-        if (address.open === 0) this.#rest(address);
+        if (address.open === 0) this.#markIdle(address);
       },
     };
   }
 
-  #rest(address: Address): void {
-    this.#busy.delete(address.key);
-    if (this.#limits.newPer !== null) this.#resting.set(address.key, address);
+  #markIdle(address: AddressEntry): void {
+    this.#connected.delete(address.key);
+    if (this.#limits.newConnectionRate !== null) this.#idle.set(address.key, address);
   }
 
   /**
    * Forgets whose allowance is full by now: all are filled after the same time, whatever was left. They go in two lots,
    * as a map whose oldest entries are deleted one by one walks over those that are gone each time.
    */
-  #forgetRested(now: number): void {
-    const { newPer } = this.#limits;
+  #rotateIdle(now: number): void {
+    const { newConnectionRate: newPer } = this.#limits;
     if (newPer === null) return;
     const { perMs } = newPer;
-    const passedMs = now - this.#turnedAtMs;
-    if (passedMs < perMs && this.#resting.size < MAX_RESTING) return;
+    const passedMs = now - this.#rotatedAtMs;
+    if (passedMs < perMs && this.#idle.size < MAX_IDLE_ADDRESSES) return;
     // After twice the time nobody has come for that long, who had last come before.
-    this.#rested = passedMs < 2 * perMs ? this.#resting : new Map();
-    this.#resting = new Map();
-    this.#turnedAtMs = now;
+    this.#previousIdle = passedMs < 2 * perMs ? this.#idle : new Map();
+    this.#idle = new Map();
+    this.#rotatedAtMs = now;
   }
 
   /** @param key the hash with the newest salt */
-  #find(key: string, prefix: string): Address | undefined {
-    const found = this.#entryOf(key);
+  #find(key: string, prefix: string): AddressEntry | undefined {
+    const found = this.#entryFor(key);
     if (found !== undefined) return found;
     for (const salt of this.#salts.slice(1)) {
-      const older = this.#entryOf(hashPrefix(salt, prefix));
+      const older = this.#entryFor(hashPrefix(salt, prefix));
       if (older !== undefined) return older;
     }
     return undefined;
   }
 
-  #entryOf(key: string): Address | undefined {
-    return this.#busy.get(key) ?? this.#resting.get(key) ?? this.#rested.get(key);
+  #entryFor(key: string): AddressEntry | undefined {
+    return this.#connected.get(key) ?? this.#idle.get(key) ?? this.#previousIdle.get(key);
   }
 
-  #newAddress(key: string, salt: string, now: number): Address {
-    return { key, salt, open: 0, left: this.#limits.newPer?.count ?? 0, lookedAtMs: now };
+  #createEntry(key: string, salt: string, now: number): AddressEntry {
+    return { key, salt, open: 0, allowance: this.#limits.newConnectionRate?.count ?? 0, refilledAtMs: now };
   }
 
-  #refill(address: Address, now: number): void {
-    const { newPer } = this.#limits;
+  #refill(address: AddressEntry, now: number): void {
+    const { newConnectionRate: newPer } = this.#limits;
     if (newPer === null) return;
-    const refilled = ((now - address.lookedAtMs) / newPer.perMs) * newPer.count;
-    address.left = Math.min(newPer.count, address.left + refilled);
-    address.lookedAtMs = now;
+    const refilled = ((now - address.refilledAtMs) / newPer.perMs) * newPer.count;
+    address.allowance = Math.min(newPer.count, address.allowance + refilled);
+    address.refilledAtMs = now;
   }
 
-  #changeSalt(now: number): void {
-    if (now - this.#saltedAtMs < SALT_MS) return;
-    this.#saltedAtMs = now;
+  #rotateSalt(now: number): void {
+    if (now - this.#saltCreatedAtMs < SALT_ROTATION_MS) return;
+    this.#saltCreatedAtMs = now;
     const used = new Set<string>();
-    for (const map of [this.#busy, this.#resting, this.#rested])
+    for (const map of [this.#connected, this.#idle, this.#previousIdle])
       for (const { salt } of map.values()) used.add(salt);
     const kept = this.#salts.filter((salt) => used.has(salt));
     if (kept.length === MAX_SALTS) return;

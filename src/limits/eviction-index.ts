@@ -1,16 +1,16 @@
 /** Members of the same network, the oldest first. */
-interface Group<Member> {
+interface Network<Member> {
   readonly key: string;
   readonly members: LinkedList<Entry<Member>>;
   /** Its node in the list of groups of its size. Null while it is empty. */
-  node: Node<Group<Member>> | null;
+  node: Node<Network<Member>> | null;
 }
 
 /** The place of one member. */
 export interface Entry<Member> {
   readonly member: Member;
   /** Null: its network is not known. */
-  readonly group: Group<Member> | null;
+  readonly network: Network<Member> | null;
   node: Node<Entry<Member>> | null;
 }
 
@@ -26,9 +26,9 @@ export interface Entry<Member> {
  * that has members.
  */
 export class EvictionIndex<Member> {
-  readonly #groups = new Map<string, Group<Member>>();
+  readonly #networks = new Map<string, Network<Member>>();
   /** Groups by size; in each list, the group that has had this size for longest is first. */
-  readonly #bySize: LinkedList<Group<Member>>[] = [];
+  readonly #bySize: LinkedList<Network<Member>>[] = [];
   #largest = 0;
   #unknown = 0;
 
@@ -36,50 +36,50 @@ export class EvictionIndex<Member> {
   add(key: string | null, member: Member): Entry<Member> {
     if (key === null) {
       this.#unknown += 1;
-      return { member, group: null, node: null };
+      return { member, network: null, node: null };
     }
-    const group = this.#groups.get(key) ?? { key, members: new LinkedList(), node: null };
-    this.#groups.set(key, group);
-    const entry: Entry<Member> = { member, group, node: null };
-    this.#take(group);
-    entry.node = group.members.append(entry);
-    this.#put(group);
+    const network = this.#networks.get(key) ?? { key, members: new LinkedList(), node: null };
+    this.#networks.set(key, network);
+    const entry: Entry<Member> = { member, network, node: null };
+    this.#unlink(network);
+    entry.node = network.members.append(entry);
+    this.#link(network);
     return entry;
   }
 
   /** Each entry must be removed once. */
-  remove({ group, node }: Entry<Member>): void {
-    if (group === null || node === null) {
+  remove({ network, node }: Entry<Member>): void {
+    if (network === null || node === null) {
       this.#unknown -= 1;
       return;
     }
-    this.#take(group);
-    group.members.remove(node);
-    if (group.members.size === 0) this.#groups.delete(group.key);
-    else this.#put(group);
-    while (this.#largest > 0 && this.#sized(this.#largest).size === 0) this.#largest -= 1;
+    this.#unlink(network);
+    network.members.remove(node);
+    if (network.members.size === 0) this.#networks.delete(network.key);
+    else this.#link(network);
+    while (this.#largest > 0 && this.#networksOfSize(this.#largest).size === 0) this.#largest -= 1;
   }
 
   /** Null: the newcomer's own network has about as many members as any other, or more. */
   victimFor(key: string | null): Member | null {
-    const own = key === null ? this.#unknown : (this.#groups.get(key)?.members.size ?? 0);
+    const own = key === null ? this.#unknown : (this.#networks.get(key)?.members.size ?? 0);
     const isFirst = own === 0 && key !== null;
     if (this.#largest <= (isFirst ? 0 : own + 1)) return null;
-    return this.#sized(this.#largest).first?.members.first?.member ?? null;
+    return this.#networksOfSize(this.#largest).first?.members.first?.member ?? null;
   }
 
-  #take(group: Group<Member>): void {
-    if (group.node !== null) this.#sized(group.members.size).remove(group.node);
-    group.node = null;
+  #unlink(network: Network<Member>): void {
+    if (network.node !== null) this.#networksOfSize(network.members.size).remove(network.node);
+    network.node = null;
   }
 
-  #put(group: Group<Member>): void {
-    const { size } = group.members;
-    group.node = this.#sized(size).append(group);
+  #link(network: Network<Member>): void {
+    const { size } = network.members;
+    network.node = this.#networksOfSize(size).append(network);
     this.#largest = Math.max(this.#largest, size);
   }
 
-  #sized(size: number): LinkedList<Group<Member>> {
+  #networksOfSize(size: number): LinkedList<Network<Member>> {
     return (this.#bySize[size] ??= new LinkedList());
   }
 }

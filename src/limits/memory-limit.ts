@@ -19,7 +19,7 @@ export const CONNECTION_BYTES = 20 * 1024;
 export const TLS_CONNECTION_BYTES = 120 * 1024;
 
 /** However small the memory is, the relay is of use to some clients. */
-const FEWEST_CONNECTIONS = 100;
+const MIN_CONNECTIONS = 100;
 
 /** The share of a machine's memory that the relay plans with where no limit is set: the rest is for the system. */
 const MACHINE_SHARE = 0.75;
@@ -37,16 +37,16 @@ export interface MemoryLimit {
 }
 
 /** What connections need. */
-export interface Needs {
+export interface ConnectionRequirements {
   /** Connections may use TLS. */
   readonly hasTls: boolean;
   /** A connection may have a link to another relay beside it. */
-  readonly isInGroup: boolean;
+  readonly isClustered: boolean;
 }
 
 /** Memory of one connection in its worst state, together with its link, in bytes. */
-export function worstCaseBytes({ hasTls, isInGroup }: Needs): number {
-  return (hasTls ? TLS_CONNECTION_BYTES : CONNECTION_BYTES) * (isInGroup ? 2 : 1);
+export function worstCaseBytes({ hasTls, isClustered }: ConnectionRequirements): number {
+  return (hasTls ? TLS_CONNECTION_BYTES : CONNECTION_BYTES) * (isClustered ? 2 : 1);
 }
 
 /**
@@ -54,14 +54,22 @@ export function worstCaseBytes({ hasTls, isInGroup }: Needs): number {
  *
  * @param bufferBytes `RELAY_BUFFER_MEMORY`
  */
-export function connectionsInMemory(memoryBytes: number, bufferBytes: number, needs: Needs): number {
+export function connectionsWithinMemory(
+  memoryBytes: number,
+  bufferBytes: number,
+  needs: ConnectionRequirements,
+): number {
   const fits = Math.floor((memoryBytes - BASE_BYTES - bufferBytes) / worstCaseBytes(needs));
-  return Math.max(FEWEST_CONNECTIONS, fits);
+  return Math.max(MIN_CONNECTIONS, fits);
 }
 
 /** Whether that memory is enough for the buffers and the fewest connections. */
-export function fitsBuffers(memoryBytes: number, bufferBytes: number, needs: Needs): boolean {
-  return memoryBytes >= BASE_BYTES + bufferBytes + FEWEST_CONNECTIONS * worstCaseBytes(needs);
+export function hasMemoryForBuffers(
+  memoryBytes: number,
+  bufferBytes: number,
+  needs: ConnectionRequirements,
+): boolean {
+  return memoryBytes >= BASE_BYTES + bufferBytes + MIN_CONNECTIONS * worstCaseBytes(needs);
 }
 
 /** Where a control group file system is mounted, and the path of the group that it shows there. */
@@ -79,11 +87,11 @@ interface Mount {
  * @param machineBytes memory of the machine
  */
 export function memoryLimit(fileSystem = '/', machineBytes = totalmem()): MemoryLimit {
-  const groups = groupsOf(read(join(fileSystem, 'proc/self/cgroup')));
-  const mounts = mountsOf(read(join(fileSystem, 'proc/self/mountinfo')));
+  const cgroups = cgroupPaths(read(join(fileSystem, 'proc/self/cgroup')));
+  const mounts = cgroupMounts(read(join(fileSystem, 'proc/self/mountinfo')));
   const limits = mounts.flatMap((mount) => {
-    const path = groups.get(mount.version);
-    return path === undefined ? [] : limitsAbove(fileSystem, mount, path);
+    const path = cgroups.get(mount.version);
+    return path === undefined ? [] : limitsUpTheTree(fileSystem, mount, path);
   });
   const machine = Math.floor(machineBytes * MACHINE_SHARE);
   const lowest = Math.min(...limits);
@@ -94,21 +102,21 @@ export function memoryLimit(fileSystem = '/', machineBytes = totalmem()): Memory
 }
 
 /** The paths of the process's memory groups. Lines are `0::PATH` in version 2 and `NUMBER:CONTROLLERS:PATH` in version 1. */
-function groupsOf(text: string): ReadonlyMap<Mount['version'], string> {
-  const groups = new Map<Mount['version'], string>();
+function cgroupPaths(text: string): ReadonlyMap<Mount['version'], string> {
+  const cgroups = new Map<Mount['version'], string>();
   for (const line of text.split('\n')) {
     const [, number, controllers = '', path = ''] = /^(\d+):([^:]*):(\/.*)$/u.exec(line) ?? [];
-    if (number === '0' && controllers === '') groups.set('cgroup2', path);
-    else if (controllers.split(',').includes('memory')) groups.set('cgroup', path);
+    if (number === '0' && controllers === '') cgroups.set('cgroup2', path);
+    else if (controllers.split(',').includes('memory')) cgroups.set('cgroup', path);
   }
-  return groups;
+  return cgroups;
 }
 
 /** The mounted hierarchies with a memory controller, as proc(5) describes the lines of `mountinfo`. */
-function mountsOf(text: string): Mount[] {
+function cgroupMounts(text: string): Mount[] {
   return text.split('\n').flatMap((line): Mount[] => {
     const [fields = '', kind = ''] = line.split(' - ');
-    const [, , , root = '', mountPoint = ''] = fields.split(' ').map(unescaped);
+    const [, , , root = '', mountPoint = ''] = fields.split(' ').map(unescapeOctal);
     const [type = '', , options = ''] = kind.split(' ');
     if (type === 'cgroup2') return [{ version: type, root, mountPoint }];
     const isMemory = type === 'cgroup' && options.split(',').includes('memory');
@@ -117,20 +125,20 @@ function mountsOf(text: string): Mount[] {
 }
 
 /** A blank in a path is written `\040`. */
-function unescaped(field: string): string {
+function unescapeOctal(field: string): string {
   return field.replaceAll(/\\([0-7]{3})/gu, (_, octal: string) => String.fromCharCode(parseInt(octal, 8)));
 }
 
 /** The limits of a group and of all above it, up to the one that is mounted. */
-function limitsAbove(fileSystem: string, { version, root, mountPoint }: Mount, path: string): number[] {
+function limitsUpTheTree(fileSystem: string, { version, root, mountPoint }: Mount, path: string): number[] {
   const below = relative(root, path);
   // In a container the process may see the path that the host has for it, which is not below its mount.
   const names = below.startsWith('..') ? [] : below.split('/').filter((name) => name !== '');
   const limits: number[] = [];
   for (let depth = names.length; depth >= 0; depth -= 1) {
-    const group = join(fileSystem, mountPoint, ...names.slice(0, depth));
+    const cluster = join(fileSystem, mountPoint, ...names.slice(0, depth));
     for (const file of LIMIT_FILES[version]) {
-      const text = read(join(group, file)).trim();
+      const text = read(join(cluster, file)).trim();
       if (/^\d+$/u.test(text)) limits.push(Number(text));
     }
   }

@@ -1,7 +1,7 @@
 import { accessSync, constants, readFileSync, rmSync, statSync } from 'node:fs';
 import { open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { errorCode } from '../error-code.ts';
+import { errorCode } from '../process/error-code.ts';
 import type { SavedQuota } from './quota.ts';
 
 /** The first member of each quota file, so that nobody's other file is taken for one, and overwritten. */
@@ -10,7 +10,7 @@ const KIND = 'magic-wormhole transit relay quota';
 const VERSION = 1;
 
 /** Follows the path of a file that is being written. */
-const UNFINISHED_SUFFIX = '.unfinished';
+const TEMPORARY_SUFFIX = '.unfinished';
 
 /** A quota file is much smaller than this, in bytes. */
 const MAX_BYTES = 4096;
@@ -26,7 +26,7 @@ export class QuotaFileError extends Error {}
  */
 export function loadQuota(path: string): SavedQuota | null {
   try {
-    rmSync(path + UNFINISHED_SUFFIX, { force: true });
+    rmSync(path + TEMPORARY_SUFFIX, { force: true });
     const directory = dirname(path);
     accessSync(directory, constants.W_OK | constants.X_OK);
   } catch (error) {
@@ -48,18 +48,18 @@ export function loadQuota(path: string): SavedQuota | null {
  */
 export class QuotaFile {
   readonly #path: string;
-  readonly #failed: (code: string) => void;
+  readonly #onFailure: (code: string) => void;
   /** What is on disk. */
   #writtenText: string | null = null;
   /** What is to be there. */
-  #wantedText: string | null = null;
+  #desiredText: string | null = null;
   #writing: Promise<void> | null = null;
   #isFailing = false;
 
   /** @param failed told the error's code when a save fails, and not again before one has succeeded */
   constructor(path: string, failed: (code: string) => void) {
     this.#path = path;
-    this.#failed = failed;
+    this.#onFailure = failed;
   }
 
   /**
@@ -69,15 +69,15 @@ export class QuotaFile {
    * @returns never rejects; resolves when nothing is being written any longer
    */
   save(saved: SavedQuota): Promise<void> {
-    this.#wantedText = `${JSON.stringify({ kind: KIND, version: VERSION, ...saved })}\n`;
-    if (this.#writing === null && this.#wantedText !== this.#writtenText) this.#writing = this.#write();
+    this.#desiredText = `${JSON.stringify({ kind: KIND, version: VERSION, ...saved })}\n`;
+    if (this.#writing === null && this.#desiredText !== this.#writtenText) this.#writing = this.#write();
     return this.#writing ?? Promise.resolve();
   }
 
   async #write(): Promise<void> {
     try {
-      while (this.#wantedText !== null && this.#wantedText !== this.#writtenText) {
-        const text = this.#wantedText;
+      while (this.#desiredText !== null && this.#desiredText !== this.#writtenText) {
+        const text = this.#desiredText;
         await replaceFile(this.#path, text);
         this.#writtenText = text;
         this.#isFailing = false;
@@ -85,7 +85,7 @@ export class QuotaFile {
     } catch (error) {
       // The file may be either one now.
       this.#writtenText = null;
-      if (!this.#isFailing) this.#failed(errorCode(error));
+      if (!this.#isFailing) this.#onFailure(errorCode(error));
       this.#isFailing = true;
     } finally {
       this.#writing = null;
@@ -94,7 +94,7 @@ export class QuotaFile {
 }
 
 async function replaceFile(path: string, text: string): Promise<void> {
-  const unfinished = path + UNFINISHED_SUFFIX;
+  const unfinished = path + TEMPORARY_SUFFIX;
   try {
     await rm(unfinished, { force: true });
     const handle = await open(unfinished, 'wx', 0o644);

@@ -1,11 +1,11 @@
 import { addressPrefix, hashPrefix, newSalt } from './address-prefix.ts';
 
 /** Rejections that are judged together, and how many of them are nearly all. */
-const SAMPLE = 20;
-const NEARLY_ALL = 18;
+const SAMPLE_SIZE = 20;
+const SHARED_THRESHOLD = 18;
 
 /** After this there is a new salt, and a sample that is not full is dropped, in milliseconds. */
-const SALT_MS = 3_600_000;
+const SALT_ROTATION_MS = 3_600_000;
 
 /** RFC 1918, RFC 6598 (carrier-grade NAT), loopback and link-local addresses. */
 const PRIVATE_IPV4 =
@@ -26,12 +26,12 @@ export class SharedAddressDetector {
   readonly #counts = new Map<string, number>();
   #rejections = 0;
   #salt = newSalt();
-  #saltedAtMs: number;
+  #saltCreatedAtMs: number;
 
   /** @param clock milliseconds of a monotonic clock */
   constructor(clock: () => number) {
     this.#clock = clock;
-    this.#saltedAtMs = clock();
+    this.#saltCreatedAtMs = clock();
   }
 
   /** What `rejected` needs to know of an address; null: it is not private. */
@@ -39,8 +39,8 @@ export class SharedAddressDetector {
     const prefix = addressPrefix(address);
     if (!isPrivate(prefix)) return null;
     const now = this.#clock();
-    if (now - this.#saltedAtMs > SALT_MS) {
-      this.#saltedAtMs = now;
+    if (now - this.#saltCreatedAtMs > SALT_ROTATION_MS) {
+      this.#saltCreatedAtMs = now;
       this.#salt = newSalt();
       this.#startSample();
     }
@@ -48,11 +48,11 @@ export class SharedAddressDetector {
   }
 
   /** Counts a rejection by a limit per address. Returns true if it completes a sample, and nearly all of that is from one private address. */
-  rejected(key: string | null): boolean {
+  countRejection(key: string | null): boolean {
     this.#rejections += 1;
     if (key !== null) this.#counts.set(key, (this.#counts.get(key) ?? 0) + 1);
-    if (this.#rejections < SAMPLE) return false;
-    const isShared = Math.max(0, ...this.#counts.values()) >= NEARLY_ALL;
+    if (this.#rejections < SAMPLE_SIZE) return false;
+    const isShared = Math.max(0, ...this.#counts.values()) >= SHARED_THRESHOLD;
     this.#startSample();
     return isShared;
   }

@@ -1,5 +1,5 @@
-import { MAX_LINE_BYTES, NEWLINE, SIDE_LENGTH, TOKEN_LENGTH } from './wire.ts';
-import type { Side, Token } from './wire.ts';
+import { MAX_LINE_BYTES, NEWLINE, SIDE_LENGTH, TOKEN_LENGTH } from './messages.ts';
+import type { Side, Token } from './messages.ts';
 
 /** What the bytes so far amount to. `rest` is what came behind the line. */
 export type Handshake =
@@ -39,7 +39,7 @@ export function parseHandshake(bytes: Uint8Array): Handshake {
   const end = bytes.subarray(0, MAX_LINE_BYTES + 1).indexOf(NEWLINE);
   if (end < 0) return bytes.length > MAX_LINE_BYTES ? OVERLONG : INCOMPLETE;
   if (end !== UNSIDED_LINE_BYTES && end !== SIDED_LINE_BYTES) return BAD;
-  if (!startsLikeHandshake(bytes.subarray(0, end))) return BAD;
+  if (!isHandshakePrefix(bytes.subarray(0, end))) return BAD;
   const line = ASCII.decode(bytes.subarray(PREFIX.length, end));
   const token = line.slice(0, TOKEN_LENGTH);
   const side = end === SIDED_LINE_BYTES ? line.slice(-SIDE_LENGTH) : null;
@@ -54,18 +54,18 @@ export function formatHandshake(token: Token, side: Side | null): Uint8Array {
 }
 
 /** True while `bytes`, which hold no newline, can still grow into a good line (or are one). */
-export function startsLikeHandshake(bytes: Uint8Array): boolean {
+export function isHandshakePrefix(bytes: Uint8Array): boolean {
   if (bytes.length > SIDED_LINE_BYTES) return false;
   for (let at = 0; at < bytes.length; at += 1) {
     const byte = bytes[at] ?? 0;
-    const fixed = fixedByte(at);
+    const fixed = expectedByteAt(at);
     if (fixed === null ? !isWordByte(byte) : byte !== fixed) return false;
   }
   return true;
 }
 
 /** The byte that every good line has at this place, or null where a word character of its choice stands. */
-function fixedByte(at: number): number | null {
+function expectedByteAt(at: number): number | null {
   if (at < PREFIX.length) return PREFIX.charCodeAt(at);
   const behindToken = at - UNSIDED_LINE_BYTES;
   if (behindToken >= 0 && behindToken < SIDE_PREFIX.length) return SIDE_PREFIX.charCodeAt(behindToken);

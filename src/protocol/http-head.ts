@@ -22,9 +22,9 @@ const NOTHING = new Uint8Array(0);
  * It checks nothing: a bad head is the parser's to reject. Bare LFs end a head too, so that no parser sees an end before this
  * class does. Empty lines in front of the request are skipped, as RFC 9112, section 2.2, asks.
  */
-export class HttpHead {
+export class HttpHeadReader {
   readonly #maxBytes: number;
-  #gathered: Uint8Array = NOTHING;
+  #buffered: Uint8Array = NOTHING;
 
   /** @param maxBytes of a whole head */
   constructor(maxBytes: number) {
@@ -33,29 +33,29 @@ export class HttpHead {
 
   /** True between the first byte of a head and its end. */
   get isStarted(): boolean {
-    return this.#gathered.length > 0;
+    return this.#buffered.length > 0;
   }
 
   /** Takes the next bytes and copies what it keeps. After `complete` it is ready for the next head. */
-  add(bytes: Uint8Array): HeadProgress {
-    const before = this.#gathered.length;
-    const from = before === 0 ? lengthOfEmptyLines(bytes) : 0;
-    const all = this.#with(bytes.subarray(from, from + this.#maxBytes + 1 - before));
-    const end = endOfHead(all, Math.max(0, before - 2));
+  push(bytes: Uint8Array): HeadProgress {
+    const before = this.#buffered.length;
+    const from = before === 0 ? emptyLinesLength(bytes) : 0;
+    const all = this.#append(bytes.subarray(from, from + this.#maxBytes + 1 - before));
+    const end = findHeadEnd(all, Math.max(0, before - 2));
     if (end === null || end > this.#maxBytes) {
       const isTooLarge = all.length > this.#maxBytes;
-      this.#gathered = isTooLarge ? NOTHING : all;
+      this.#buffered = isTooLarge ? NOTHING : all;
       return isTooLarge ? TOO_LARGE : INCOMPLETE;
     }
-    this.#gathered = NOTHING;
+    this.#buffered = NOTHING;
     return { kind: 'complete', head: all.subarray(0, end), rest: bytes.subarray(from + end - before) };
   }
 
   /** What was gathered so far and `bytes`, in memory of their own. */
-  #with(bytes: Uint8Array): Uint8Array {
-    const all = new Uint8Array(this.#gathered.length + bytes.length);
-    all.set(this.#gathered);
-    all.set(bytes, this.#gathered.length);
+  #append(bytes: Uint8Array): Uint8Array {
+    const all = new Uint8Array(this.#buffered.length + bytes.length);
+    all.set(this.#buffered);
+    all.set(bytes, this.#buffered.length);
     return all;
   }
 }
@@ -72,7 +72,7 @@ const WEBSOCKET_UPGRADE = /\nupgrade:[ \t]*websocket[ \t]*\r?\n/iu;
  * The head of a WebSocket upgrade without the line that announces a chunked body. Null: it is no such head. Parsers answer an upgrade
  * before they read its body, so that the caller has to read it first.
  */
-export function withoutChunkedBody(head: Uint8Array): Uint8Array | null {
+export function stripChunkedEncoding(head: Uint8Array): Uint8Array | null {
   let text = '';
   for (const byte of head) text += String.fromCharCode(byte);
   if (!WEBSOCKET_UPGRADE.test(text)) return null;
@@ -85,14 +85,14 @@ export function withoutChunkedBody(head: Uint8Array): Uint8Array | null {
   return rest;
 }
 
-function lengthOfEmptyLines(bytes: Uint8Array): number {
+function emptyLinesLength(bytes: Uint8Array): number {
   let length = 0;
   while (bytes[length] === CR || bytes[length] === LF) length += 1;
   return length;
 }
 
 /** Where the head ends: behind a line end that follows another one. Null: not within these bytes. */
-function endOfHead(bytes: Uint8Array, from: number): number | null {
+function findHeadEnd(bytes: Uint8Array, from: number): number | null {
   for (let at = bytes.indexOf(LF, from); at >= 0; at = bytes.indexOf(LF, at + 1)) {
     if (bytes[at + 1] === LF) return at + 2;
     if (bytes[at + 1] === CR && bytes[at + 2] === LF) return at + 3;

@@ -7,12 +7,12 @@
  */
 export function parseAddress(text: string): Uint8Array | null {
   const bytes = text.includes(':') ? parseIPv6(text) : parseIPv4(text);
-  return bytes === null ? null : unmap(bytes);
+  return bytes === null ? null : unmapIPv4(bytes);
 }
 
 /** Prints 4 or 16 bytes in the one form that each address has: for IPv6 that of RFC 5952, as URLs have it. */
 export function formatAddress(bytes: Uint8Array): string {
-  const plain = unmap(bytes);
+  const plain = unmapIPv4(bytes);
   if (plain.length === 4) return plain.join('.');
   const groups = Array.from({ length: 8 }, (_, index) =>
     ((plain[2 * index] ?? 0) * 256 + (plain[2 * index + 1] ?? 0)).toString(16),
@@ -31,16 +31,16 @@ function parseIPv4(text: string): Uint8Array | null {
 function parseIPv6(text: string): Uint8Array | null {
   const behindColon = text.lastIndexOf(':') + 1;
   const tail = text.slice(behindColon);
-  if (!tail.includes('.')) return fromGroups(text);
+  if (!tail.includes('.')) return parseGroups(text);
   const bytes = parseIPv4(tail);
   if (bytes === null) return null;
   const [a = 0, b = 0, c = 0, d = 0] = bytes;
-  return fromGroups(
+  return parseGroups(
     `${text.slice(0, behindColon)}${(a * 256 + b).toString(16)}:${(c * 256 + d).toString(16)}`,
   );
 }
 
-function fromGroups(text: string): Uint8Array | null {
+function parseGroups(text: string): Uint8Array | null {
   const [left = '', right, ...more] = text.split('::');
   const before = left === '' ? [] : left.split(':');
   const after = right === undefined || right === '' ? [] : right.split(':');
@@ -54,7 +54,7 @@ function fromGroups(text: string): Uint8Array | null {
   );
 }
 
-function unmap(bytes: Uint8Array): Uint8Array {
+function unmapIPv4(bytes: Uint8Array): Uint8Array {
   const isMapped =
     bytes.length === 16 && bytes.subarray(0, 12).every((byte, at) => byte === (at < 10 ? 0 : 0xff));
   return isMapped ? bytes.subarray(12) : bytes;

@@ -1,5 +1,5 @@
-import { SIDED_LINE_BYTES, UNSIDED_LINE_BYTES, parseHandshake, startsLikeHandshake } from './handshake.ts';
-import { NEWLINE } from './wire.ts';
+import { SIDED_LINE_BYTES, UNSIDED_LINE_BYTES, parseHandshake, isHandshakePrefix } from './handshake.ts';
+import { NEWLINE } from './messages.ts';
 
 /**
  * - `line`: the handshake line is not whole yet
@@ -25,18 +25,18 @@ const SPACE = 0x20;
  */
 export class MessageHandshake {
   #stage: Stage = 'line';
-  #held: Uint8Array = NOTHING;
+  #buffered: Uint8Array = NOTHING;
 
   /**
    * True while the line ends behind its token: whole for an unsided client, half a line for a sided one
    * that splits its messages there. The owner calls `settle` when nothing has followed for a moment.
    */
-  get undecided(): boolean {
+  get isAmbiguous(): boolean {
     return this.#stage === 'unsided';
   }
 
   /** True when messages need not pass through here any more. */
-  get done(): boolean {
+  get isDone(): boolean {
     return this.#stage === 'payload';
   }
 
@@ -48,31 +48,31 @@ export class MessageHandshake {
       return message.length === 1 && message[0] === NEWLINE ? NOTHING : message;
     }
     if (this.#stage === 'unsided' && message[0] !== SPACE && message[0] !== NEWLINE) {
-      return concat(this.settle(), message);
+      return concat(this.flush(), message);
     }
     return this.#extend(message);
   }
 
   /** Ends an undecided line as it stands. Without one, nothing happens and nothing is returned. */
-  settle(): Uint8Array {
+  flush(): Uint8Array {
     if (this.#stage !== 'unsided') return NOTHING;
-    return this.#release('payload', LINE_END);
+    return this.#emit('payload', LINE_END);
   }
 
   #extend(message: Uint8Array): Uint8Array {
-    this.#held = concat(this.#held, message);
+    this.#buffered = concat(this.#buffered, message);
     this.#stage = 'line';
-    if (parseHandshake(this.#held).kind !== 'incomplete') return this.#release('payload', NOTHING);
-    if (!startsLikeHandshake(this.#held)) return this.#release('payload', LINE_END);
-    if (this.#held.length === SIDED_LINE_BYTES) return this.#release('newline', LINE_END);
-    if (this.#held.length === UNSIDED_LINE_BYTES) this.#stage = 'unsided';
+    if (parseHandshake(this.#buffered).kind !== 'incomplete') return this.#emit('payload', NOTHING);
+    if (!isHandshakePrefix(this.#buffered)) return this.#emit('payload', LINE_END);
+    if (this.#buffered.length === SIDED_LINE_BYTES) return this.#emit('newline', LINE_END);
+    if (this.#buffered.length === UNSIDED_LINE_BYTES) this.#stage = 'unsided';
     return NOTHING;
   }
 
-  #release(next: Stage, end: Uint8Array): Uint8Array {
-    const bytes = concat(this.#held, end);
+  #emit(next: Stage, end: Uint8Array): Uint8Array {
+    const bytes = concat(this.#buffered, end);
     this.#stage = next;
-    this.#held = NOTHING;
+    this.#buffered = NOTHING;
     return bytes;
   }
 }

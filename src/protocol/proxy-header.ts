@@ -53,19 +53,19 @@ export function parseProxyHeader(bytes: Uint8Array): ProxyHeader {
 
 /** One of the places of a line, between blanks: whether a text fills it, and whether it may grow to. */
 interface Field {
-  readonly isWhole: (text: string) => boolean;
-  readonly canGrow: (text: string) => boolean;
+  readonly isComplete: (text: string) => boolean;
+  readonly isPrefix: (text: string) => boolean;
 }
 
 /** One of these makes a whole address or port of anything that is the beginning of one. */
-const ENDINGS = ['', '0', '0.0', '0.0.0', '0.0.0.0', '.0', '.0.0', '.0.0.0', ':', '::'];
+const COMPLETIONS = ['', '0', '0.0', '0.0.0', '0.0.0.0', '.0', '.0.0', '.0.0.0', ':', '::'];
 
 function field(isWhole: (text: string) => boolean): Field {
-  return { isWhole, canGrow: (text) => ENDINGS.some((ending) => isWhole(text + ending)) };
+  return { isComplete: isWhole, isPrefix: (text) => COMPLETIONS.some((summary) => isWhole(text + summary)) };
 }
 
-function word(expected: string): Field {
-  return { isWhole: (text) => text === expected, canGrow: (text) => expected.startsWith(text) };
+function literal(expected: string): Field {
+  return { isComplete: (text) => text === expected, isPrefix: (text) => expected.startsWith(text) };
 }
 
 const IPV4 = field((text) => !text.includes(':') && parseAddress(text) !== null);
@@ -73,9 +73,9 @@ const IPV4 = field((text) => !text.includes(':') && parseAddress(text) !== null)
 const IPV6 = field((text) => text.length <= 39 && text.includes(':') && parseAddress(text) !== null);
 const PORT = field((text) => /^(?:0|[1-9]\d{0,4})$/u.test(text) && Number(text) <= 65_535);
 
-const LINES: readonly (readonly Field[])[] = [
-  [word('PROXY'), word('TCP4'), IPV4, IPV4, PORT, PORT],
-  [word('PROXY'), word('TCP6'), IPV6, IPV6, PORT, PORT],
+const LINE_FORMATS: readonly (readonly Field[])[] = [
+  [literal('PROXY'), literal('TCP4'), IPV4, IPV4, PORT, PORT],
+  [literal('PROXY'), literal('TCP6'), IPV6, IPV6, PORT, PORT],
 ];
 
 /** A proxy that does not know its client says this, and then what it likes. */
@@ -84,9 +84,9 @@ const UNKNOWN = 'PROXY UNKNOWN';
 function parseLine(bytes: Uint8Array): ProxyHeader {
   const text = String.fromCharCode(...bytes.subarray(0, MAX_LINE_BYTES));
   const end = text.indexOf('\r\n');
-  if (end < 0) return lineCanGrow(text) ? INCOMPLETE : BAD;
+  if (end < 0) return isLinePrefix(text) ? INCOMPLETE : BAD;
   const line = text.slice(0, end);
-  if (!isWholeLine(line)) return BAD;
+  if (!isCompleteLine(line)) return BAD;
   const address = isUnknown(line) ? null : parseAddress(line.split(' ')[2] ?? '');
   return {
     kind: 'proxy',
@@ -99,24 +99,26 @@ function isUnknown(line: string): boolean {
   return line === UNKNOWN || line.startsWith(`${UNKNOWN} `);
 }
 
-function isWholeLine(line: string): boolean {
+function isCompleteLine(line: string): boolean {
   if (isUnknown(line)) return true;
   const texts = line.split(' ');
-  return LINES.some(
-    (fields) => texts.length === fields.length && fields.every(({ isWhole }, at) => isWhole(texts[at] ?? '')),
+  return LINE_FORMATS.some(
+    (fields) =>
+      texts.length === fields.length &&
+      fields.every(({ isComplete: isWhole }, at) => isWhole(texts[at] ?? '')),
   );
 }
 
 /** True where a good line begins like this; there is no CRLF in it. */
-function lineCanGrow(text: string): boolean {
+function isLinePrefix(text: string): boolean {
   const lacking = text.endsWith('\r') ? 1 : 2;
   if (text.length + lacking > MAX_LINE_BYTES) return false;
-  if (text.endsWith('\r') && isWholeLine(text.slice(0, -1))) return true;
+  if (text.endsWith('\r') && isCompleteLine(text.slice(0, -1))) return true;
   if (isUnknown(text) || UNKNOWN.startsWith(text)) return true;
   const texts = text.split(' ');
   const last = texts.length - 1;
-  return LINES.some((fields) =>
-    texts.every((one, at) => (at === last ? fields[at]?.canGrow(one) : fields[at]?.isWhole(one))),
+  return LINE_FORMATS.some((fields) =>
+    texts.every((one, at) => (at === last ? fields[at]?.isPrefix(one) : fields[at]?.isComplete(one))),
   );
 }
 
@@ -135,12 +137,12 @@ function parseBinary(bytes: Uint8Array): ProxyHeader {
   // A check of the proxy's own: what it says of the client means nothing.
   const isLocal = (command & 0x0f) === LOCAL;
   if (protocol === undefined) return INCOMPLETE;
-  if (!isLocal && !isProtocol(protocol)) return BAD;
+  if (!isLocal && !isKnownProtocol(protocol)) return BAD;
   if (high === undefined) return INCOMPLETE;
   if (high * 256 + (low ?? 0) > MAX_VARIABLE_BYTES) return BAD;
   if (low === undefined) return INCOMPLETE;
   const end = FIXED_BYTES + high * 256 + low;
-  const addressBytes = isLocal ? null : addressBytesOf(protocol);
+  const addressBytes = isLocal ? null : addressLength(protocol);
   // Two addresses and two ports.
   if (addressBytes !== null && end < FIXED_BYTES + 2 * addressBytes + 4) return BAD;
   if (bytes.length < end) return INCOMPLETE;
@@ -153,12 +155,12 @@ function parseBinary(bytes: Uint8Array): ProxyHeader {
 }
 
 /** Families are none, IPv4, IPv6 and unix; transports are none, stream and datagram. */
-function isProtocol(protocol: number): boolean {
+function isKnownProtocol(protocol: number): boolean {
   return protocol >> 4 <= 3 && (protocol & 0x0f) <= 2;
 }
 
 /** Null for what no client of ours comes by: such a header is skipped. */
-function addressBytesOf(protocol: number): number | null {
+function addressLength(protocol: number): number | null {
   if (protocol === TCP_OVER_IPV4) return 4;
   return protocol === TCP_OVER_IPV6 ? 16 : null;
 }

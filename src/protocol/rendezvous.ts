@@ -1,4 +1,4 @@
-import type { Side, Token } from './wire.ts';
+import type { Side, Token } from './messages.ts';
 
 /**
  * The most clients that wait under one token. A real client opens a handful of connections. Whatever happens to a token
@@ -11,7 +11,7 @@ export const MAX_WAITERS_PER_TOKEN = 16;
  * `oldest` no longer does: its token had too many waiters, and of several connections of one client the oldest is the first
  * to be dead.
  */
-export type Arrival<Client> =
+export type JoinResult<Client> =
   | { readonly kind: 'waiting' }
   | { readonly kind: 'replaced'; readonly oldest: Client }
   | { readonly kind: 'paired'; readonly partner: Client; readonly redundant: readonly Client[] };
@@ -32,7 +32,7 @@ interface Waiters<Client> {
  * which are most likely dead.
  */
 export class Rendezvous<Client> {
-  readonly #startOf: (client: Client) => number;
+  readonly #startTimeOf: (client: Client) => number;
   readonly #waiters = new Map<Token, Waiters<Client>>();
   #clients = 0;
 
@@ -41,7 +41,7 @@ export class Rendezvous<Client> {
    * later is the newer. So a client that comes back from another relay keeps its age.
    */
   constructor(startOf: (client: Client) => number = () => 0) {
-    this.#startOf = startOf;
+    this.#startTimeOf = startOf;
   }
 
   /** Distinct tokens somebody waits under. */
@@ -55,7 +55,7 @@ export class Rendezvous<Client> {
   }
 
   /** Pairs `client` with one that waits under `token`, or lets it wait there. */
-  arrive(token: Token, side: Side | null, client: Client): Arrival<Client> {
+  join(token: Token, side: Side | null, client: Client): JoinResult<Client> {
     const waiters = this.#waiters.get(token);
     if (waiters === undefined) {
       this.#waiters.set(token, { side, clients: new Set([client]) });
@@ -64,7 +64,7 @@ export class Rendezvous<Client> {
     }
     if (!this.hasPartner(token, side)) {
       waiters.clients.add(client);
-      const [oldest] = waiters.clients.size > MAX_WAITERS_PER_TOKEN ? this.#byAge(waiters) : [];
+      const [oldest] = waiters.clients.size > MAX_WAITERS_PER_TOKEN ? this.#sortedByAge(waiters) : [];
       if (oldest !== undefined) {
         waiters.clients.delete(oldest);
         return { kind: 'replaced', oldest };
@@ -74,7 +74,7 @@ export class Rendezvous<Client> {
     }
     this.#waiters.delete(token);
     this.#clients -= waiters.clients.size;
-    const redundant = this.#byAge(waiters);
+    const redundant = this.#sortedByAge(waiters);
     const partner = redundant.pop();
     if (partner === undefined) throw new Error('rendezvous: a token without a waiter');
     return { kind: 'paired', partner, redundant };
@@ -86,7 +86,7 @@ export class Rendezvous<Client> {
     return waiters !== undefined && (side === null || side !== waiters.side);
   }
 
-  isWaitedFor(token: Token): boolean {
+  hasWaiters(token: Token): boolean {
     return this.#waiters.has(token);
   }
 
@@ -104,8 +104,8 @@ export class Rendezvous<Client> {
   }
 
   /** The oldest first. */
-  #byAge({ clients }: Waiters<Client>): Client[] {
-    return [...clients].toSorted((one, other) => this.#startOf(one) - this.#startOf(other));
+  #sortedByAge({ clients }: Waiters<Client>): Client[] {
+    return [...clients].toSorted((one, other) => this.#startTimeOf(one) - this.#startTimeOf(other));
   }
 
   /** Compares the map with the counters and the invariant above. For tests. Throws where they disagree. */

@@ -1,4 +1,4 @@
-import type { Mood, Reply } from './wire.ts';
+import type { Mood, Reply } from './messages.ts';
 
 /**
  * What one connection is to the relay.
@@ -11,7 +11,7 @@ import type { Mood, Reply } from './wire.ts';
  * - `closing`: it is sent what it has coming, then a FIN; what it still says is thrown away
  * - `closed`: it is gone
  */
-export type State = 'handshake' | 'waiting' | 'paired' | 'calling' | 'carried' | 'closing' | 'closed';
+export type SessionState = 'handshake' | 'waiting' | 'paired' | 'calling' | 'carried' | 'closing' | 'closed';
 
 /**
  * What can happen to a connection.
@@ -35,7 +35,7 @@ export type State = 'handshake' | 'waiting' | 'paired' | 'calling' | 'carried' |
  * - `evicted`: it waits, and its place is given to a client from another network
  * - `cut`: the relay stops now, or the connection is evicted before or after it waited
  */
-export type Event =
+export type SessionEvent =
   | 'waits'
   | 'matched'
   | 'bad-line'
@@ -47,7 +47,7 @@ export type Event =
   | 'left'
   | 'lost'
   | 'timed-out'
-  | Refused
+  | Rejection
   | 'called-away'
   | 'carried'
   | 'elsewhere'
@@ -57,7 +57,7 @@ export type Event =
   | 'cut';
 
 /** Why a client that names a token is not let in. */
-export type Refused = 'busy' | 'over-quota' | 'stopping';
+export type Rejection = 'busy' | 'over-quota' | 'stopping';
 
 /**
  * WebSocket close codes the relay uses: normal, unsupported data (RFC 6455, 7.4.1), try again later (IANA's registry).
@@ -75,7 +75,7 @@ export type CloseCode = 1000 | 1003 | 1013;
  * - `hang-up`: end the link to the owner, behind what it has coming
  * - `record`: write the usage record; of a pair, with the bytes of both directions
  */
-export type Effect =
+export type SessionEffect =
   | { readonly kind: 'reply'; readonly reply: Reply }
   | { readonly kind: 'leave' }
   | { readonly kind: 'finish'; readonly code: CloseCode }
@@ -85,20 +85,20 @@ export type Effect =
   | { readonly kind: 'record'; readonly mood: Mood };
 
 export interface Transition {
-  readonly next: State;
-  readonly effects: readonly Effect[];
+  readonly next: SessionState;
+  readonly effects: readonly SessionEffect[];
 }
 
-const say = (reply: Reply): Effect => ({ kind: 'reply', reply });
-const finish = (code: CloseCode = 1000): Effect => ({ kind: 'finish', code });
-const record = (mood: Mood): Effect => ({ kind: 'record', mood });
-const leave: Effect = { kind: 'leave' };
-const drop: Effect = { kind: 'drop' };
-const endPartner: Effect = { kind: 'end-partner' };
-const hangUp: Effect = { kind: 'hang-up' };
+const sendReply = (reply: Reply): SessionEffect => ({ kind: 'reply', reply });
+const closeGracefully = (code: CloseCode = 1000): SessionEffect => ({ kind: 'finish', code });
+const record = (mood: Mood): SessionEffect => ({ kind: 'record', mood });
+const leaveRendezvous: SessionEffect = { kind: 'leave' };
+const abort: SessionEffect = { kind: 'drop' };
+const endPartner: SessionEffect = { kind: 'end-partner' };
+const closeUpstream: SessionEffect = { kind: 'hang-up' };
 
-const go = (next: State, ...effects: Effect[]): Transition => ({ next, effects });
-const stay = (state: State): Transition => go(state);
+const moveTo = (next: SessionState, ...effects: SessionEffect[]): Transition => ({ next, effects });
+const stay = (state: SessionState): Transition => moveTo(state);
 /** Cannot happen: the event's sender would have to be wrong about the state. */
 const never = null;
 
@@ -107,177 +107,203 @@ const never = null;
  * `closing` or `closed`, and for a pair by the side that ends it, so that a pair has one record. Whoever is refused has
  * none, and whoever is passed on to another relay has it there.
  */
-export const TABLE: Readonly<Record<State, Readonly<Record<Event, Transition | null>>>> = {
-  handshake: {
-    waits: go('waiting'),
-    matched: go('paired', say('ok')),
-    'bad-line': go('closing', say('bad handshake'), finish(), record('errory')),
-    'overlong-line': go('closing', finish(), record('empty')),
-    'early-bytes': never,
-    text: go('closing', finish(1003), record('empty')),
-    superseded: never,
-    'partner-gone': never,
-    left: go('closing', finish(), record('empty')),
-    lost: go('closed', record('empty')),
-    'timed-out': go('closing', finish(), record('empty')),
-    busy: go('closing', say('busy'), finish(1013)),
-    'over-quota': go('closing', say('over quota'), finish(1013)),
-    stopping: go('closing', say('shutting down'), finish(1013)),
-    'called-away': never,
-    carried: never,
-    elsewhere: never,
-    'used-up': never,
-    shutdown: go('closing', say('shutting down'), finish(1013), record('empty')),
-    evicted: never,
-    cut: go('closed', drop, record('empty')),
-  },
-  waiting: {
-    waits: never,
-    matched: go('paired', say('ok')),
-    'bad-line': never,
-    'overlong-line': never,
-    'early-bytes': go('closing', leave, say('impatient'), finish(), record('impatient')),
-    text: go('closing', leave, finish(1003), record('impatient')),
-    superseded: go('closing', finish(), record('redundant')),
-    'partner-gone': never,
-    left: go('closing', leave, finish(), record('lonely')),
-    lost: go('closed', leave, record('lonely')),
-    'timed-out': go('closing', leave, finish(), record('lonely')),
-    busy: never,
-    'over-quota': go('closing', leave, say('over quota'), finish(1013), record('lonely')),
-    stopping: never,
-    'called-away': go('calling', leave),
-    carried: never,
-    elsewhere: go('closing', leave, say('elsewhere'), finish()),
-    'used-up': never,
-    shutdown: go('closing', leave, say('shutting down'), finish(1013), record('lonely')),
-    // At once, without waiting for the client to close: it may be one of very many.
-    evicted: go('closed', leave, say('busy'), finish(1013), drop, record('lonely')),
-    cut: go('closed', leave, drop, record('lonely')),
-  },
-  paired: {
-    waits: never,
-    matched: never,
-    'bad-line': never,
-    'overlong-line': never,
-    'early-bytes': never,
-    text: go('closing', finish(1003), endPartner, record('happy')),
-    superseded: never,
-    'partner-gone': go('closing', finish()),
-    left: go('closing', finish(), endPartner, record('happy')),
-    lost: go('closed', endPartner, record('happy')),
-    'timed-out': go('closing', finish(), endPartner, record('happy')),
-    busy: never,
-    'over-quota': never,
-    stopping: never,
-    'called-away': never,
-    carried: never,
-    elsewhere: never,
-    'used-up': go('closing', finish(), endPartner, record('happy')),
-    shutdown: stay('paired'),
-    evicted: never,
-    cut: go('closed', drop, endPartner, record('happy')),
-  },
-  calling: {
-    waits: go('waiting'),
-    matched: go('paired', say('ok')),
-    'bad-line': never,
-    'overlong-line': never,
-    // The owner has said so; it has the record.
-    'early-bytes': go('closing', say('impatient'), finish()),
-    text: go('closing', hangUp, finish(1003)),
-    superseded: never,
-    // The owner is done with it, without a word.
-    'partner-gone': go('closing', finish()),
-    left: go('closing', hangUp, finish()),
-    lost: go('closed', hangUp),
-    'timed-out': never,
-    // Two words of the owner's.
-    busy: go('closing', hangUp, say('busy'), finish(1013)),
-    'over-quota': go('closing', hangUp, say('over quota'), finish(1013)),
-    stopping: never,
-    'called-away': never,
-    carried: go('carried', say('ok')),
-    elsewhere: never,
-    'used-up': never,
-    shutdown: go('closing', hangUp, say('shutting down'), finish(1013)),
-    evicted: never,
-    cut: go('closed', hangUp, drop),
-  },
-  carried: {
-    waits: never,
-    matched: never,
-    'bad-line': never,
-    'overlong-line': never,
-    'early-bytes': never,
-    text: go('closing', hangUp, finish(1003)),
-    superseded: never,
-    'partner-gone': go('closing', finish()),
-    left: go('closing', hangUp, finish()),
-    lost: go('closed', hangUp),
-    'timed-out': never,
-    busy: never,
-    'over-quota': never,
-    stopping: never,
-    'called-away': never,
-    carried: never,
-    elsewhere: never,
-    'used-up': go('closing', hangUp, finish()),
-    shutdown: stay('carried'),
-    evicted: never,
-    cut: go('closed', hangUp, drop),
-  },
-  closing: {
-    waits: never,
-    matched: never,
-    'bad-line': never,
-    'overlong-line': never,
-    'early-bytes': never,
-    text: stay('closing'),
-    superseded: never,
-    'partner-gone': stay('closing'),
-    left: stay('closing'),
-    lost: go('closed'),
-    'timed-out': stay('closing'),
-    busy: never,
-    'over-quota': never,
-    stopping: never,
-    'called-away': never,
-    carried: never,
-    elsewhere: never,
-    'used-up': never,
-    shutdown: stay('closing'),
-    evicted: never,
-    cut: go('closed', drop),
-  },
-  closed: {
-    waits: never,
-    matched: never,
-    'bad-line': never,
-    'overlong-line': never,
-    'early-bytes': never,
-    text: stay('closed'),
-    superseded: never,
-    'partner-gone': stay('closed'),
-    left: stay('closed'),
-    lost: stay('closed'),
-    'timed-out': stay('closed'),
-    busy: never,
-    'over-quota': never,
-    stopping: never,
-    'called-away': never,
-    carried: never,
-    elsewhere: never,
-    'used-up': never,
-    shutdown: stay('closed'),
-    evicted: never,
-    cut: stay('closed'),
-  },
-};
+export const TRANSITIONS: Readonly<Record<SessionState, Readonly<Record<SessionEvent, Transition | null>>>> =
+  {
+    handshake: {
+      waits: moveTo('waiting'),
+      matched: moveTo('paired', sendReply('ok')),
+      'bad-line': moveTo('closing', sendReply('bad handshake'), closeGracefully(), record('errory')),
+      'overlong-line': moveTo('closing', closeGracefully(), record('empty')),
+      'early-bytes': never,
+      text: moveTo('closing', closeGracefully(1003), record('empty')),
+      superseded: never,
+      'partner-gone': never,
+      left: moveTo('closing', closeGracefully(), record('empty')),
+      lost: moveTo('closed', record('empty')),
+      'timed-out': moveTo('closing', closeGracefully(), record('empty')),
+      busy: moveTo('closing', sendReply('busy'), closeGracefully(1013)),
+      'over-quota': moveTo('closing', sendReply('over quota'), closeGracefully(1013)),
+      stopping: moveTo('closing', sendReply('shutting down'), closeGracefully(1013)),
+      'called-away': never,
+      carried: never,
+      elsewhere: never,
+      'used-up': never,
+      shutdown: moveTo('closing', sendReply('shutting down'), closeGracefully(1013), record('empty')),
+      evicted: never,
+      cut: moveTo('closed', abort, record('empty')),
+    },
+    waiting: {
+      waits: never,
+      matched: moveTo('paired', sendReply('ok')),
+      'bad-line': never,
+      'overlong-line': never,
+      'early-bytes': moveTo(
+        'closing',
+        leaveRendezvous,
+        sendReply('impatient'),
+        closeGracefully(),
+        record('impatient'),
+      ),
+      text: moveTo('closing', leaveRendezvous, closeGracefully(1003), record('impatient')),
+      superseded: moveTo('closing', closeGracefully(), record('redundant')),
+      'partner-gone': never,
+      left: moveTo('closing', leaveRendezvous, closeGracefully(), record('lonely')),
+      lost: moveTo('closed', leaveRendezvous, record('lonely')),
+      'timed-out': moveTo('closing', leaveRendezvous, closeGracefully(), record('lonely')),
+      busy: never,
+      'over-quota': moveTo(
+        'closing',
+        leaveRendezvous,
+        sendReply('over quota'),
+        closeGracefully(1013),
+        record('lonely'),
+      ),
+      stopping: never,
+      'called-away': moveTo('calling', leaveRendezvous),
+      carried: never,
+      elsewhere: moveTo('closing', leaveRendezvous, sendReply('elsewhere'), closeGracefully()),
+      'used-up': never,
+      shutdown: moveTo(
+        'closing',
+        leaveRendezvous,
+        sendReply('shutting down'),
+        closeGracefully(1013),
+        record('lonely'),
+      ),
+      // At once, without waiting for the client to close: it may be one of very many.
+      evicted: moveTo(
+        'closed',
+        leaveRendezvous,
+        sendReply('busy'),
+        closeGracefully(1013),
+        abort,
+        record('lonely'),
+      ),
+      cut: moveTo('closed', leaveRendezvous, abort, record('lonely')),
+    },
+    paired: {
+      waits: never,
+      matched: never,
+      'bad-line': never,
+      'overlong-line': never,
+      'early-bytes': never,
+      text: moveTo('closing', closeGracefully(1003), endPartner, record('happy')),
+      superseded: never,
+      'partner-gone': moveTo('closing', closeGracefully()),
+      left: moveTo('closing', closeGracefully(), endPartner, record('happy')),
+      lost: moveTo('closed', endPartner, record('happy')),
+      'timed-out': moveTo('closing', closeGracefully(), endPartner, record('happy')),
+      busy: never,
+      'over-quota': never,
+      stopping: never,
+      'called-away': never,
+      carried: never,
+      elsewhere: never,
+      'used-up': moveTo('closing', closeGracefully(), endPartner, record('happy')),
+      shutdown: stay('paired'),
+      evicted: never,
+      cut: moveTo('closed', abort, endPartner, record('happy')),
+    },
+    calling: {
+      waits: moveTo('waiting'),
+      matched: moveTo('paired', sendReply('ok')),
+      'bad-line': never,
+      'overlong-line': never,
+      // The owner has said so; it has the record.
+      'early-bytes': moveTo('closing', sendReply('impatient'), closeGracefully()),
+      text: moveTo('closing', closeUpstream, closeGracefully(1003)),
+      superseded: never,
+      // The owner is done with it, without a word.
+      'partner-gone': moveTo('closing', closeGracefully()),
+      left: moveTo('closing', closeUpstream, closeGracefully()),
+      lost: moveTo('closed', closeUpstream),
+      'timed-out': never,
+      // Two words of the owner's.
+      busy: moveTo('closing', closeUpstream, sendReply('busy'), closeGracefully(1013)),
+      'over-quota': moveTo('closing', closeUpstream, sendReply('over quota'), closeGracefully(1013)),
+      stopping: never,
+      'called-away': never,
+      carried: moveTo('carried', sendReply('ok')),
+      elsewhere: never,
+      'used-up': never,
+      shutdown: moveTo('closing', closeUpstream, sendReply('shutting down'), closeGracefully(1013)),
+      evicted: never,
+      cut: moveTo('closed', closeUpstream, abort),
+    },
+    carried: {
+      waits: never,
+      matched: never,
+      'bad-line': never,
+      'overlong-line': never,
+      'early-bytes': never,
+      text: moveTo('closing', closeUpstream, closeGracefully(1003)),
+      superseded: never,
+      'partner-gone': moveTo('closing', closeGracefully()),
+      left: moveTo('closing', closeUpstream, closeGracefully()),
+      lost: moveTo('closed', closeUpstream),
+      'timed-out': never,
+      busy: never,
+      'over-quota': never,
+      stopping: never,
+      'called-away': never,
+      carried: never,
+      elsewhere: never,
+      'used-up': moveTo('closing', closeUpstream, closeGracefully()),
+      shutdown: stay('carried'),
+      evicted: never,
+      cut: moveTo('closed', closeUpstream, abort),
+    },
+    closing: {
+      waits: never,
+      matched: never,
+      'bad-line': never,
+      'overlong-line': never,
+      'early-bytes': never,
+      text: stay('closing'),
+      superseded: never,
+      'partner-gone': stay('closing'),
+      left: stay('closing'),
+      lost: moveTo('closed'),
+      'timed-out': stay('closing'),
+      busy: never,
+      'over-quota': never,
+      stopping: never,
+      'called-away': never,
+      carried: never,
+      elsewhere: never,
+      'used-up': never,
+      shutdown: stay('closing'),
+      evicted: never,
+      cut: moveTo('closed', abort),
+    },
+    closed: {
+      waits: never,
+      matched: never,
+      'bad-line': never,
+      'overlong-line': never,
+      'early-bytes': never,
+      text: stay('closed'),
+      superseded: never,
+      'partner-gone': stay('closed'),
+      left: stay('closed'),
+      lost: stay('closed'),
+      'timed-out': stay('closed'),
+      busy: never,
+      'over-quota': never,
+      stopping: never,
+      'called-away': never,
+      carried: never,
+      elsewhere: never,
+      'used-up': never,
+      shutdown: stay('closed'),
+      evicted: never,
+      cut: stay('closed'),
+    },
+  };
 
 /** Looks up what `event` means in `state`. Throws where the table says that it cannot happen. */
-export function transition(state: State, event: Event): Transition {
-  const found = TABLE[state][event];
+export function transition(state: SessionState, event: SessionEvent): Transition {
+  const found = TRANSITIONS[state][event];
   if (found === never) throw new Error(`session: "${event}" cannot happen in state "${state}"`);
   return found;
 }

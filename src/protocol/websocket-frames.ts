@@ -5,7 +5,7 @@
  */
 
 /** Why the connection must be closed, as a close code: protocol error, invalid data, too big. */
-export type FrameFault = 1002 | 1007 | 1009;
+export type FrameErrorCode = 1002 | 1007 | 1009;
 
 export interface FrameHandler {
   /**
@@ -19,9 +19,9 @@ export interface FrameHandler {
   /** A text message begins. Nothing is told after this. */
   onText(): void;
   /** The close code to answer with: the client's own, or 1005 where it gave none. Nothing is told after this. */
-  onClose(code: number): void;
+  onCloseFrame(code: number): void;
   /** The client broke the protocol. Nothing is told after this. */
-  onFault(fault: FrameFault): void;
+  onProtocolError(error: FrameErrorCode): void;
 }
 
 /** Writes `length` unmasked bytes of `source` to `output` at `offset`; the two may overlap if that is to the left. */
@@ -44,10 +44,10 @@ const MAX_HEADER_BYTES = 14;
 const MAX_CONTROL_BYTES = 125;
 
 /** Payload that justifies a frame of its own, in bytes: unmasking so much takes longer than reading the frame's header. */
-const FRAME_WORTH_BYTES = 1024;
+const FRAME_COST_BYTES = 1024;
 
 /** Payload up to this length is unmasked here, since a call of `Unmask` would take longer. Bytes. */
-const SHORT_BYTES = 16;
+const INLINE_UNMASK_BYTES = 16;
 
 const NOTHING = new Uint8Array(0);
 
@@ -57,7 +57,7 @@ type Stage = 'header' | 'payload' | 'control' | 'over';
 /** Reads the frames of one client. */
 export class FrameDecoder {
   /** True while each message has to be told apart from the next. */
-  keepMessagesApart = true;
+  preserveMessageBoundaries = true;
 
   readonly #handler: FrameHandler;
   readonly #unmask: Unmask;
@@ -99,7 +99,7 @@ export class FrameDecoder {
     for (;;) {
       if (this.#stage === 'over') return bytes.length;
       if (this.#stage === 'header') {
-        if (at === bytes.length || frames - at / FRAME_WORTH_BYTES >= maxFrames) break;
+        if (at === bytes.length || frames - at / FRAME_COST_BYTES >= maxFrames) break;
         at = this.#readHeader(bytes, at);
         const problem = this.#checkHeader();
         if (problem === 'incomplete') break;
@@ -107,7 +107,7 @@ export class FrameDecoder {
           tell(false);
           this.#stage = 'over';
           if (problem === 'text') this.#handler.onText();
-          else this.#handler.onFault(problem);
+          else this.#handler.onProtocolError(problem);
           return bytes.length;
         }
         frames += 1;
@@ -117,10 +117,10 @@ export class FrameDecoder {
       at += length;
       this.#remaining -= length;
       if (this.#stage === 'control') {
-        if (length > 0) this.#gatherControl(bytes, start, length);
+        if (length > 0) this.#bufferControl(bytes, start, length);
         if (this.#remaining > 0) break;
         if (this.#opcode === CLOSE) tell(false);
-        this.#endControl();
+        this.#handleControl();
         continue;
       }
       // Where nothing waits to be told, what comes may as well stay where it lies.
@@ -131,19 +131,19 @@ export class FrameDecoder {
       this.#unmaskPart(bytes, start, bytes, to, length);
       to += length;
       if (this.#remaining > 0) {
-        this.#turnKey(length);
+        this.#rotateKey(length);
         break;
       }
       this.#stage = 'header';
       this.#insideMessage = !this.#isFinal;
-      if (this.#isFinal && this.keepMessagesApart) tell(true);
+      if (this.#isFinal && this.preserveMessageBoundaries) tell(true);
     }
     tell(false);
     return at;
   }
 
   #unmaskPart(source: Uint8Array, start: number, output: Uint8Array, offset: number, length: number): void {
-    if (length > SHORT_BYTES) {
+    if (length > INLINE_UNMASK_BYTES) {
       this.#unmask(source.subarray(start, start + length), this.#key, output, offset, length);
       return;
     }
@@ -171,7 +171,7 @@ export class FrameDecoder {
   }
 
   /** Begins the frame whose header is whole, or says what is wrong with it. */
-  #checkHeader(): null | 'incomplete' | 'text' | FrameFault {
+  #checkHeader(): null | 'incomplete' | 'text' | FrameErrorCode {
     // What can be told from the first two bytes is told at once.
     if (this.#headerBytes < 2) return 'incomplete';
     const [first = 0, second = 0] = this.#header;
@@ -207,7 +207,7 @@ export class FrameDecoder {
     return view.getUint32(2) * 2 ** 32 + view.getUint32(6);
   }
 
-  #turnKey(length: number): void {
+  #rotateKey(length: number): void {
     const turn = length % 4;
     if (turn === 0) return;
     const [a = 0, b = 0, c = 0, d = 0] = this.#key;
@@ -215,14 +215,14 @@ export class FrameDecoder {
     this.#key.set(turned);
   }
 
-  #gatherControl(bytes: Uint8Array, start: number, length: number): void {
+  #bufferControl(bytes: Uint8Array, start: number, length: number): void {
     if (this.#control.length === 0) this.#control = new Uint8Array(MAX_CONTROL_BYTES);
     this.#unmaskPart(bytes, start, this.#control, this.#controlBytes, length);
-    this.#turnKey(length);
+    this.#rotateKey(length);
     this.#controlBytes += length;
   }
 
-  #endControl(): void {
+  #handleControl(): void {
     const payload = this.#controlBytes === 0 ? NOTHING : this.#control.subarray(0, this.#controlBytes);
     this.#controlBytes = 0;
     this.#stage = 'header';
@@ -231,9 +231,9 @@ export class FrameDecoder {
     else {
       this.#stage = 'over';
       const code = closeCodeOf(payload);
-      if (code === 'protocol error') this.#handler.onFault(1002);
-      else if (code === 'invalid data') this.#handler.onFault(1007);
-      else this.#handler.onClose(code);
+      if (code === 'protocol error') this.#handler.onProtocolError(1002);
+      else if (code === 'invalid data') this.#handler.onProtocolError(1007);
+      else this.#handler.onCloseFrame(code);
     }
   }
 }

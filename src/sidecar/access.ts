@@ -2,22 +2,22 @@ import { createHash, timingSafeEqual } from 'node:crypto';
 import { isIP } from 'node:net';
 import type { RequestHandler } from 'express';
 
-const CHALLENGE = ['Bearer', 'Basic realm="Transit Relay", charset="UTF-8"'];
+const AUTH_CHALLENGES = ['Bearer', 'Basic realm="Transit Relay", charset="UTF-8"'];
 
 /**
  * Lets in who has the token: programs as `Authorization: Bearer TOKEN`, browsers with the token as the password of
  * any user.
  */
 export function requireToken(token: string): RequestHandler {
-  const expected = digest(token);
+  const expected = sha256(token);
   return (request, response, next) => {
-    const given = tokenOf(request.headers.authorization ?? '');
-    if (given !== null && timingSafeEqual(digest(given), expected)) {
+    const given = parseToken(request.headers.authorization ?? '');
+    if (given !== null && timingSafeEqual(sha256(given), expected)) {
       next();
       return;
     }
     const problem = 'a token is needed: send SIDECAR_TOKEN as "Authorization: Bearer", or as the password';
-    response.status(401).setHeader('www-authenticate', CHALLENGE);
+    response.status(401).setHeader('www-authenticate', AUTH_CHALLENGES);
     response.json({ problem });
   };
 }
@@ -26,7 +26,7 @@ export function requireToken(token: string): RequestHandler {
  * Without a token, keeps web pages from asking by way of their visitor's browser: a name that leads to this
  * machine only for the moment (DNS rebinding) has dots.
  */
-export const requireLocalName: RequestHandler = (request, response, next) => {
+export const requireLocalHostname: RequestHandler = (request, response, next) => {
   const name = (request.headers.host ?? '').replace(/:\d+$/u, '').replaceAll(/[[\]]/gu, '');
   if (isIP(name) !== 0 || !name.includes('.') || name.endsWith('.localhost')) {
     next();
@@ -41,7 +41,7 @@ export const requireLocalName: RequestHandler = (request, response, next) => {
  * Keeps other web pages from keeping this busy by way of their visitor's browser, which asks even where it does not
  * let them see the answer. They may link to it.
  */
-export const refuseForeignPages: RequestHandler = (request, response, next) => {
+export const rejectCrossSite: RequestHandler = (request, response, next) => {
   const { 'sec-fetch-site': site = 'none', 'sec-fetch-dest': destination } = request.headers;
   if (site === 'none' || site === 'same-origin' || destination === 'document') next();
   else response.status(403).json({ problem: 'another web page may link here, but not load from here' });
@@ -52,16 +52,18 @@ export const requireSameOrigin: RequestHandler = (request, response, next) => {
   const site = request.headers['sec-fetch-site'];
   const origin = request.headers.origin ?? null;
   const isOwn =
-    site === undefined ? origin === null || hostOf(origin) === request.headers.host : site === 'same-origin';
+    site === undefined
+      ? origin === null || parseHost(origin) === request.headers.host
+      : site === 'same-origin';
   if (isOwn) next();
   else response.status(403).json({ problem: 'another web page may not ask for this' });
 };
 
-function hostOf(origin: string): string {
+function parseHost(origin: string): string {
   return URL.canParse(origin) ? new URL(origin).host : '';
 }
 
-function tokenOf(header: string): string | null {
+function parseToken(header: string): string | null {
   const [, scheme = '', value = ''] = /^(\w+) +(\S+)\s*$/u.exec(header) ?? [];
   switch (scheme.toLowerCase()) {
     case 'bearer':
@@ -76,6 +78,6 @@ function tokenOf(header: string): string | null {
 }
 
 /** Of one length, whatever the text's is. */
-function digest(text: string): Buffer {
+function sha256(text: string): Buffer {
   return createHash('sha256').update(text).digest();
 }

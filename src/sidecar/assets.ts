@@ -8,11 +8,11 @@ export interface Asset {
   readonly body: string;
 }
 
-const DIRECTORY = join(import.meta.dirname, 'dashboard');
+const DASHBOARD_DIRECTORY = join(import.meta.dirname, 'dashboard');
 
 /** The page; everything it loads is in `readAssets`. */
 export function readPage(): string {
-  return readFileSync(join(DIRECTORY, 'index.html'), 'utf8');
+  return readFileSync(join(DASHBOARD_DIRECTORY, 'index.html'), 'utf8');
 }
 
 /**
@@ -22,22 +22,22 @@ export function readPage(): string {
 export function readAssets(): ReadonlyMap<string, Asset> {
   const uplot = dirname(createRequire(import.meta.url).resolve('uplot/dist/uPlot.min.css'));
   const assets = new Map<string, Asset>([
-    ['uplot.js', script(readFileSync(join(uplot, 'uPlot.esm.js'), 'utf8'))],
-    ['uplot.css', style(readFileSync(join(uplot, 'uPlot.min.css'), 'utf8'))],
+    ['uplot.js', scriptAsset(readFileSync(join(uplot, 'uPlot.esm.js'), 'utf8'))],
+    ['uplot.css', styleAsset(readFileSync(join(uplot, 'uPlot.min.css'), 'utf8'))],
   ]);
-  for (const name of readdirSync(DIRECTORY)) {
-    const text = (): string => readFileSync(join(DIRECTORY, name), 'utf8');
-    if (name.endsWith('.css')) assets.set(name, style(text()));
+  for (const name of readdirSync(DASHBOARD_DIRECTORY)) {
+    const text = (): string => readFileSync(join(DASHBOARD_DIRECTORY, name), 'utf8');
+    if (name.endsWith('.css')) assets.set(name, styleAsset(text()));
     else if (name.endsWith('.ts') && !name.endsWith('.d.ts'))
-      assets.set(name, script(stripTypeScriptTypes(text())));
+      assets.set(name, scriptAsset(stripTypeScriptTypes(text())));
   }
   return assets;
 }
 
-function script(body: string): Asset {
+function scriptAsset(body: string): Asset {
   return { type: 'text/javascript; charset=utf-8', body };
 }
 
-function style(body: string): Asset {
+function styleAsset(body: string): Asset {
   return { type: 'text/css; charset=utf-8', body };
 }

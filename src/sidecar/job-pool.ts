@@ -1,8 +1,8 @@
 import { fork } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import type { SnapshotCheckTask } from './snapshot-check.ts';
-import type { SnapshotOutcome, SnapshotTask } from './snapshot-job.ts';
+import type { SnapshotCheckTask } from './snapshots/snapshot-check.ts';
+import type { SnapshotOutcome, SnapshotTask } from './snapshots/snapshot-job.ts';
 import type {
   AggregateOutcome,
   AggregateTask,
@@ -10,21 +10,21 @@ import type {
   CsvTask,
   TotalsOutcome,
   TotalsTask,
-} from './usage-messages.ts';
+} from './usage/usage-job.ts';
 
-const ENTRY = fileURLToPath(new URL('job-process.ts', import.meta.url));
+const JOB_PROCESS_PATH = fileURLToPath(new URL('job-process.ts', import.meta.url));
 
 /** Memory for the objects of one job, in MiB: several times what the largest report needs. */
 const HEAP_MIB = 128;
 
 /** A process without work is ended after this, in milliseconds; it has some 35 MB of its own. */
-const IDLE_MS = 30_000;
+const IDLE_TIMEOUT_MS = 30_000;
 
 /** How long `close` waits for an idle process that ends by itself, in milliseconds. */
-const LEAVE_MS = 1000;
+const EXIT_TIMEOUT_MS = 1000;
 
 /** How long `close` waits for processes that it has killed, in milliseconds: the kernel may be waiting for a disk. */
-const CLOSE_MS = 2000;
+const KILL_TIMEOUT_MS = 2000;
 
 export interface JobPoolOptions {
   readonly maxProcesses: number;
@@ -32,7 +32,7 @@ export interface JobPoolOptions {
    * A job that runs for longer is ended with its process, in milliseconds. A damaged or hostile database can keep
    * SQLite busy forever.
    */
-  readonly deadlineMs?: number;
+  readonly jobTimeoutMs?: number;
   readonly heapMiB?: number;
 }
 
@@ -40,7 +40,7 @@ export interface JobOptions {
   /** Ends the job; `run` rejects with the signal's reason. A job that has not begun is dropped. */
   readonly signal?: AbortSignal;
   /** How a job ends that has begun: by itself, without its outcome being used, or at once, with its process. */
-  readonly whenAborted?: 'finish' | 'kill';
+  readonly onAbort?: 'finish' | 'kill';
 }
 
 /** What a job process can do, by name. */
@@ -62,7 +62,7 @@ export interface JobRequest {
 }
 
 /** The other way. Errors lose what they are on their way between processes. */
-export type JobAnswer<Outcome> =
+export type JobResponse<Outcome> =
   | { readonly kind: 'done'; readonly outcome: Outcome }
   | { readonly kind: 'failed'; readonly message: string; readonly stack: string };
 
@@ -81,7 +81,7 @@ export class JobError extends Error {
 }
 
 /** A job that was ordered and is not settled yet. */
-interface Order {
+interface QueuedJob {
   readonly request: JobRequest;
   readonly resolve: (outcome: never) => void;
   readonly reject: (error: unknown) => void;
@@ -96,12 +96,12 @@ interface Order {
  */
 export class JobPool implements JobRunner<keyof Jobs> {
   readonly #options: Required<JobPoolOptions>;
-  readonly #queue: Order[] = [];
+  readonly #queue: QueuedJob[] = [];
   readonly #processes = new Set<JobProcess>();
   #closed = false;
 
   constructor(options: JobPoolOptions) {
-    this.#options = { deadlineMs: Number.POSITIVE_INFINITY, heapMiB: HEAP_MIB, ...options };
+    this.#options = { jobTimeoutMs: Number.POSITIVE_INFINITY, heapMiB: HEAP_MIB, ...options };
   }
 
   /**
@@ -111,11 +111,11 @@ export class JobPool implements JobRunner<keyof Jobs> {
   run<Name extends keyof Jobs>(
     name: Name,
     task: TaskOf<Name>,
-    { signal, whenAborted = 'finish' }: JobOptions = {},
+    { signal, onAbort: whenAborted = 'finish' }: JobOptions = {},
   ): Promise<OutcomeOf<Name>> {
     if (signal?.aborted === true) return Promise.reject(abortError());
     const { promise, resolve, reject } = Promise.withResolvers<OutcomeOf<Name>>();
-    const order: Order = { request: { name, task }, resolve, reject };
+    const order: QueuedJob = { request: { name, task }, resolve, reject };
     const abort = (): void => this.#abort(order, whenAborted);
     signal?.addEventListener('abort', abort, { once: true });
     this.#queue.push(order);
@@ -127,27 +127,27 @@ export class JobPool implements JobRunner<keyof Jobs> {
   async close(): Promise<void> {
     this.#closed = true;
     this.#startNext();
-    await Promise.all([...this.#processes].map((worker) => worker.end(abortError())));
+    await Promise.all([...this.#processes].map((worker) => worker.stop(abortError())));
   }
 
   #startNext(): void {
     if (this.#closed) for (const order of this.#queue.splice(0)) order.reject(abortError());
     for (;;) {
       const order = this.#queue[0];
-      const worker = order === undefined ? null : this.#freeProcess();
+      const worker = order === undefined ? null : this.#acquireProcess();
       if (order === undefined || worker === null) return;
       this.#queue.shift();
-      worker.begin(order);
+      worker.start(order);
     }
   }
 
   /** Null: all are busy, and there may be no more. */
-  #freeProcess(): JobProcess | null {
-    for (const worker of this.#processes) if (worker.isFree) return worker;
+  #acquireProcess(): JobProcess | null {
+    for (const worker of this.#processes) if (worker.isIdle) return worker;
     if (this.#processes.size >= this.#options.maxProcesses) return null;
     const worker = new JobProcess(this.#options, {
-      free: () => this.#startNext(),
-      gone: () => {
+      onIdle: () => this.#startNext(),
+      onExit: () => {
         this.#processes.delete(worker);
         this.#startNext();
       },
@@ -156,10 +156,10 @@ export class JobPool implements JobRunner<keyof Jobs> {
     return worker;
   }
 
-  #abort(order: Order, whenAborted: 'finish' | 'kill'): void {
+  #abort(order: QueuedJob, whenAborted: 'finish' | 'kill'): void {
     const position = this.#queue.indexOf(order);
     if (position >= 0) this.#queue.splice(position, 1);
-    const worker = [...this.#processes].find((candidate) => candidate.runs(order));
+    const worker = [...this.#processes].find((candidate) => candidate.isRunning(order));
     // Whoever has a job killed waits until nothing of it is left.
     if (worker !== undefined && whenAborted === 'kill') void worker.kill(abortError());
     else order.reject(abortError());
@@ -167,54 +167,56 @@ export class JobPool implements JobRunner<keyof Jobs> {
 }
 
 interface JobProcessEvents {
-  readonly free: () => void;
+  readonly onIdle: () => void;
   /** It has ended, or could not be started. */
-  readonly gone: () => void;
+  readonly onExit: () => void;
 }
 
 class JobProcess {
   readonly #child: ChildProcess;
-  readonly #deadlineMs: number;
+  readonly #jobTimeoutMs: number;
   readonly #events: JobProcessEvents;
   readonly #exited = Promise.withResolvers<void>();
-  #order: Order | null = null;
+  #job: QueuedJob | null = null;
   /** Until the deadline of the job, or until it has been idle for long enough. */
   #timer: NodeJS.Timeout | undefined;
   /** Why it was killed. */
-  #killedBy: Error | null = null;
-  #isLeaving = false;
+  #killReason: Error | null = null;
+  #isStopping = false;
 
-  constructor({ deadlineMs, heapMiB }: Required<JobPoolOptions>, events: JobProcessEvents) {
-    this.#deadlineMs = deadlineMs;
+  constructor({ jobTimeoutMs: deadlineMs, heapMiB }: Required<JobPoolOptions>, events: JobProcessEvents) {
+    this.#jobTimeoutMs = deadlineMs;
     this.#events = events;
-    this.#child = fork(ENTRY, {
+    this.#child = fork(JOB_PROCESS_PATH, {
       execArgv: [`--max-old-space-size=${heapMiB}`, '--no-warnings'],
       // Numbers of 64 bits are BigInts.
       serialization: 'advanced',
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
     });
-    this.#child.on('message', (answer: JobAnswer<never>) => this.#answered(answer));
-    this.#child.once('exit', (code, signal) => this.#gone(`it ended with ${signal ?? `exit code ${code}`}`));
+    this.#child.on('message', (answer: JobResponse<never>) => this.#onResponse(answer));
+    this.#child.once('exit', (code, signal) =>
+      this.#onExit(`it ended with ${signal ?? `exit code ${code}`}`),
+    );
     // It could not be started. A message that could not be sent is one to a process that is about to exit.
     this.#child.on('error', (error) => {
-      if (this.#child.pid === undefined) this.#gone(error.message);
+      if (this.#child.pid === undefined) this.#onExit(error.message);
     });
   }
 
-  get isFree(): boolean {
-    return this.#order === null && !this.#isLeaving;
+  get isIdle(): boolean {
+    return this.#job === null && !this.#isStopping;
   }
 
-  runs(order: Order): boolean {
-    return this.#order === order;
+  isRunning(order: QueuedJob): boolean {
+    return this.#job === order;
   }
 
-  begin(order: Order): void {
+  start(order: QueuedJob): void {
     clearTimeout(this.#timer);
-    this.#order = order;
-    if (Number.isFinite(this.#deadlineMs)) {
-      const late = new JobError(`a job was ended after ${this.#deadlineMs / 1000} s`);
-      this.#timer = setTimeout(() => void this.kill(late), this.#deadlineMs);
+    this.#job = order;
+    if (Number.isFinite(this.#jobTimeoutMs)) {
+      const late = new JobError(`a job was ended after ${this.#jobTimeoutMs / 1000} s`);
+      this.#timer = setTimeout(() => void this.kill(late), this.#jobTimeoutMs);
     }
     // Should it fail, 'exit' or 'error' follows.
     this.#child.send(order.request, () => undefined);
@@ -222,52 +224,52 @@ class JobProcess {
 
   /** Ends it, and its job with `error`. Resolves when it is gone; a process that waits for a disk is left behind. */
   async kill(error: Error): Promise<void> {
-    this.#isLeaving = true;
-    this.#killedBy ??= error;
+    this.#isStopping = true;
+    this.#killReason ??= error;
     this.#child.kill('SIGKILL');
     const leave = setTimeout(() => {
       this.#child.unref();
       this.#child.channel?.unref();
-      this.#gone('it can not be killed');
-    }, CLOSE_MS);
+      this.#onExit('it can not be killed');
+    }, KILL_TIMEOUT_MS);
     await this.#exited.promise;
     clearTimeout(leave);
   }
 
   /** Ends it in peace where it has nothing to do, else like `kill`. */
-  async end(error: Error): Promise<void> {
-    if (this.#order !== null) return this.kill(error);
+  async stop(error: Error): Promise<void> {
+    if (this.#job !== null) return this.kill(error);
     clearTimeout(this.#timer);
-    if (!this.#isLeaving) this.#leave();
-    const late = setTimeout(() => void this.kill(error), LEAVE_MS);
+    if (!this.#isStopping) this.#disconnect();
+    const late = setTimeout(() => void this.kill(error), EXIT_TIMEOUT_MS);
     await this.#exited.promise;
     clearTimeout(late);
   }
 
-  #answered(answer: JobAnswer<never>): void {
-    const order = this.#order;
-    if (order === null || this.#isLeaving) return;
+  #onResponse(answer: JobResponse<never>): void {
+    const order = this.#job;
+    if (order === null || this.#isStopping) return;
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#leave(), IDLE_MS);
-    this.#order = null;
+    this.#timer = setTimeout(() => this.#disconnect(), IDLE_TIMEOUT_MS);
+    this.#job = null;
     if (answer.kind === 'done') order.resolve(answer.outcome);
     else order.reject(new JobError(answer.message, answer.stack));
-    this.#events.free();
+    this.#events.onIdle();
   }
 
   /** It ends by itself when it is disconnected, and keeps what it has compiled for the next one. */
-  #leave(): void {
-    this.#isLeaving = true;
+  #disconnect(): void {
+    this.#isStopping = true;
     this.#child.disconnect();
   }
 
-  #gone(why: string): void {
+  #onExit(why: string): void {
     clearTimeout(this.#timer);
-    this.#isLeaving = true;
-    this.#order?.reject(this.#killedBy ?? new JobError(`the process of a job failed: ${why}`));
-    this.#order = null;
+    this.#isStopping = true;
+    this.#job?.reject(this.#killReason ?? new JobError(`the process of a job failed: ${why}`));
+    this.#job = null;
     this.#exited.resolve();
-    this.#events.gone();
+    this.#events.onExit();
   }
 }
 

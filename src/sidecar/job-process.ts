@@ -1,15 +1,15 @@
-import type { JobAnswer, JobRequest, Jobs } from './job-pool.ts';
-import { checkTask } from './snapshot-check.ts';
-import { takeSnapshot } from './snapshot-job.ts';
-import { aggregate, csvPage, totals } from './usage-job.ts';
+import type { JobResponse, JobRequest, Jobs } from './job-pool.ts';
+import { runSnapshotCheck } from './snapshots/snapshot-check.ts';
+import { takeSnapshot } from './snapshots/snapshot-job.ts';
+import { aggregate, csvPage, totals } from './usage/usage-job.ts';
 
 const JOBS: {
   readonly [Name in keyof Jobs]: (
     task: Jobs[Name]['task'],
   ) => Jobs[Name]['outcome'] | Promise<Jobs[Name]['outcome']>;
-} = { aggregate, csvPage, totals, checkSnapshot: checkTask, takeSnapshot };
+} = { aggregate, csvPage, totals, checkSnapshot: runSnapshotCheck, takeSnapshot };
 
-async function answer({ name, task }: JobRequest): Promise<JobAnswer<unknown>> {
+async function runJob({ name, task }: JobRequest): Promise<JobResponse<unknown>> {
   try {
     const job: (task: never) => unknown = JOBS[name];
     // The types of `JobPool.run` see that a job gets the task that it takes.
@@ -29,5 +29,5 @@ for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP']) process.on(signal, () => u
 process.on('disconnect', () => process.exit());
 process.on('message', (request: JobRequest) => {
   // A parent that is gone is no fault: 'disconnect' follows.
-  void answer(request).then((said) => process.send?.(said, () => undefined));
+  void runJob(request).then((said) => process.send?.(said, () => undefined));
 });

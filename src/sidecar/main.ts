@@ -1,5 +1,5 @@
 import { setPriority } from 'node:os';
-import { Signals } from '../signals.ts';
+import { Signals } from '../process/signals.ts';
 
 /** The last in line, where everybody may put himself: transfers come first. */
 const NICE = 19;
@@ -8,7 +8,7 @@ const signals = new Signals();
 setPriority(NICE);
 
 const [{ runProgram }, { sidecarProgram }] = [
-  await import('../program.ts'),
-  await import('./sidecar-program.ts'),
+  await import('../process/program.ts'),
+  await import('./sidecar.ts'),
 ];
 await runProgram(sidecarProgram, signals);

@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Counter, Gauge, Registry } from 'prom-client';
-import { collectProcessMetrics } from '../process-metrics.ts';
+import { collectProcessMetrics } from '../process/process-metrics.ts';
 import type { Snapshot } from './api.ts';
-import type { KeptCheck } from './metrics-check.ts';
-import { TOTALS_MOODS } from './metrics-totals-query.ts';
-import type { Totals } from './metrics-totals-query.ts';
+import type { CachedCheck } from './cached-check.ts';
+import { TOTALS_MOODS } from './usage/usage-totals.ts';
+import type { RecordTotals } from './usage/usage-totals.ts';
 
 const PREFIX = 'transit_relay_';
 
@@ -12,31 +12,35 @@ const PREFIX = 'transit_relay_';
 const PROCESS_PREFIX = `${PREFIX}sidecar_`;
 
 /** A scrape waits for answers of checks no longer than this, in milliseconds; a relay that hangs is known in 1.8 s. */
-const WAIT_MS = 2000;
+const CHECK_TIMEOUT_MS = 2000;
 
-export const CHECKS = ['relay', 'transfer', 'snapshot', 'database'] as const;
+export const CHECK_NAMES = ['relay', 'transfer', 'snapshot', 'database'] as const;
 
 /** What the metrics tell of; each is asked at every scrape, and answers at once. */
-export interface MetricsSource {
-  readonly checks: Readonly<Record<(typeof CHECKS)[number], KeptCheck>>;
-  readonly totals: () => Totals;
+export interface SidecarMetricsSource {
+  readonly checks: Readonly<Record<(typeof CHECK_NAMES)[number], CachedCheck>>;
+  readonly totals: () => RecordTotals;
   readonly databaseBytes: () => number;
   /** Newest first. */
   readonly snapshots: () => readonly Snapshot[];
   readonly snapshotCounts: () => { readonly taken: number; readonly failed: number };
   /** From one snapshot to the next, in milliseconds. */
-  readonly snapshotEveryMs: number;
+  readonly snapshotIntervalMs: number;
 }
 
 /** `GET /metrics`. */
-export class Metrics {
+export class SidecarMetrics {
   readonly #registry = new Registry();
-  readonly #checks: readonly KeptCheck[];
-  #telling: Promise<string> | null = null;
+  readonly #checks: readonly CachedCheck[];
+  #rendering: Promise<string> | null = null;
 
-  constructor(source: MetricsSource) {
+  constructor(source: SidecarMetricsSource) {
     this.#checks = Object.values(source.checks);
-    for (const metric of [...ofDatabase(source), ...ofSnapshots(source), ofChecks(source)])
+    for (const metric of [
+      ...createDatabaseMetrics(source),
+      ...createSnapshotMetrics(source),
+      createCheckMetric(source),
+    ])
       this.#registry.registerMetric(metric);
     collectProcessMetrics(this.#registry, PROCESS_PREFIX);
   }
@@ -47,16 +51,18 @@ export class Metrics {
   }
 
   /** All series, as Prometheus reads them. Whoever asks meanwhile gets the same, so that a crowd costs no more than one. */
-  text(): Promise<string> {
-    this.#telling ??= this.#tell().finally(() => {
-      this.#telling = null;
+  render(): Promise<string> {
+    this.#rendering ??= this.#render().finally(() => {
+      this.#rendering = null;
     });
-    return this.#telling;
+    return this.#rendering;
   }
 
-  async #tell(): Promise<string> {
+  async #render(): Promise<string> {
     const enough = new AbortController();
-    const waited = sleep(WAIT_MS, undefined, { ref: false, signal: enough.signal }).catch(() => undefined);
+    const waited = sleep(CHECK_TIMEOUT_MS, undefined, { ref: false, signal: enough.signal }).catch(
+      () => undefined,
+    );
     // What is not there in time is told as it was known before, and will be there for a later scrape.
     await Promise.race([Promise.all(this.#checks.map((check) => check.refresh())), waited]);
     enough.abort();
@@ -64,7 +70,7 @@ export class Metrics {
   }
 }
 
-function ofDatabase({ totals, databaseBytes, checks }: MetricsSource): (Gauge | Counter)[] {
+function createDatabaseMetrics({ totals, databaseBytes, checks }: SidecarMetricsSource): (Gauge | Counter)[] {
   const records = new Counter({
     name: `${PREFIX}database_records_total`,
     help: 'Records in the usage database since it was begun. 0 until they have been counted after the start of the sidecar.',
@@ -93,7 +99,11 @@ function ofDatabase({ totals, databaseBytes, checks }: MetricsSource): (Gauge | 
   ];
 }
 
-function ofSnapshots({ snapshots, snapshotCounts, snapshotEveryMs }: MetricsSource): (Gauge | Counter)[] {
+function createSnapshotMetrics({
+  snapshots,
+  snapshotCounts,
+  snapshotIntervalMs: snapshotEveryMs,
+}: SidecarMetricsSource): (Gauge | Counter)[] {
   const newest = (): Snapshot | undefined => snapshots()[0];
   const ageSeconds = (): number => {
     const time = newest()?.time;
@@ -133,14 +143,14 @@ function ofSnapshots({ snapshots, snapshotCounts, snapshotEveryMs }: MetricsSour
   ];
 }
 
-function ofChecks({ checks }: MetricsSource): Gauge {
+function createCheckMetric({ checks }: SidecarMetricsSource): Gauge {
   return new Gauge({
     name: `${PREFIX}check_ok`,
     help: '1 where the last check found all well, else 0. What is checked: relay, transfer, snapshot, database.',
     labelNames: ['check'],
     registers: [],
     collect() {
-      for (const check of CHECKS) this.set({ check }, checks[check].ok ? 1 : 0);
+      for (const check of CHECK_NAMES) this.set({ check }, checks[check].ok ? 1 : 0);
     },
   });
 }

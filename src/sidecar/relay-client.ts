@@ -8,7 +8,7 @@ const STATUS_TIMEOUT_MS = 1000;
 const CHECK_TIMEOUT_MS = 1800;
 
 /** However many pages look, the relay is asked this often at most, in milliseconds. */
-const KEEP_MS = 500;
+const STATUS_TTL_MS = 500;
 
 /** A check's answer as the relay gave it, with whatever else it says. */
 export interface RelayHealth extends Health {
@@ -18,7 +18,7 @@ export interface RelayHealth extends Health {
 /** Asks the relay's status port. */
 export class RelayClient {
   readonly #url: string;
-  #asked: { readonly state: Promise<RelayState>; readonly at: number } | null = null;
+  #cached: { readonly state: Promise<RelayState>; readonly at: number } | null = null;
 
   /** @param url the status port's base URL, without a slash at its end */
   constructor(url: string) {
@@ -28,31 +28,33 @@ export class RelayClient {
   /** What the relay does now. Never rejects: a relay that does not answer is `down`. */
   state(): Promise<RelayState> {
     const now = performance.now();
-    if (this.#asked === null || now - this.#asked.at >= KEEP_MS)
-      this.#asked = { state: this.#ask(), at: now };
-    return this.#asked.state;
+    if (this.#cached === null || now - this.#cached.at >= STATUS_TTL_MS)
+      this.#cached = { state: this.#fetchState(), at: now };
+    return this.#cached.state;
   }
 
   /** Lets the relay check itself. Never rejects. */
   async health(check: 'relay' | 'transfer'): Promise<RelayHealth> {
     try {
-      const answer = await this.#get(`/health/${check}`, CHECK_TIMEOUT_MS);
-      return isHealth(answer) ? answer : { ok: false, problem: this.#stranger() };
+      const answer = await this.#fetchJson(`/health/${check}`, CHECK_TIMEOUT_MS);
+      return isHealth(answer) ? answer : { ok: false, problem: this.#unexpectedResponseProblem() };
     } catch (error) {
-      return { ok: false, problem: this.#noAnswer(error) };
+      return { ok: false, problem: this.#requestProblem(error) };
     }
   }
 
-  async #ask(): Promise<RelayState> {
+  async #fetchState(): Promise<RelayState> {
     try {
-      const answer = await this.#get('/status.json', STATUS_TIMEOUT_MS);
-      return isStatus(answer) ? { ...answer, state: 'up' } : { state: 'down', problem: this.#stranger() };
+      const answer = await this.#fetchJson('/status.json', STATUS_TIMEOUT_MS);
+      return isStatus(answer)
+        ? { ...answer, state: 'up' }
+        : { state: 'down', problem: this.#unexpectedResponseProblem() };
     } catch (error) {
-      return { state: 'down', problem: this.#noAnswer(error) };
+      return { state: 'down', problem: this.#requestProblem(error) };
     }
   }
 
-  async #get(path: string, timeoutMs: number): Promise<unknown> {
+  async #fetchJson(path: string, timeoutMs: number): Promise<unknown> {
     const response = await fetch(this.#url + path, {
       signal: AbortSignal.timeout(timeoutMs),
       redirect: 'error',
@@ -60,18 +62,18 @@ export class RelayClient {
     return response.json();
   }
 
-  #stranger(): string {
+  #unexpectedResponseProblem(): string {
     return `what answers at ${this.#url} is no transit relay of this kind`;
   }
 
-  #noAnswer(error: unknown): string {
-    if (isStrange(error)) return this.#stranger();
-    return `the relay's status port does not answer at ${this.#url} (${reasonOf(error)})`;
+  #requestProblem(error: unknown): string {
+    if (isUnexpectedResponse(error)) return this.#unexpectedResponseProblem();
+    return `the relay's status port does not answer at ${this.#url} (${describeFetchError(error)})`;
   }
 }
 
 /** What came was not HTTP, not JSON, or led elsewhere. */
-function isStrange(error: unknown): boolean {
+function isUnexpectedResponse(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   if (error instanceof SyntaxError) return true;
   const { cause } = error;
@@ -80,7 +82,7 @@ function isStrange(error: unknown): boolean {
   );
 }
 
-function reasonOf(error: unknown): string {
+function describeFetchError(error: unknown): string {
   if (!(error instanceof Error)) return 'unknown';
   if (error.name === 'TimeoutError') return 'nothing came in time';
   const { cause } = error;

@@ -2,27 +2,27 @@ import { STATUS_CODES } from 'node:http';
 import compression from 'compression';
 import express from 'express';
 import type { ErrorRequestHandler, Express, RequestHandler, Response } from 'express';
-import { refuseForeignPages, requireLocalName, requireToken } from './access.ts';
-import type { Health, Live } from './api.ts';
+import { rejectCrossSite, requireLocalHostname, requireToken } from './access.ts';
+import type { Health, LiveStatus } from './api.ts';
 import type { Asset } from './assets.ts';
-import type { Metrics } from './metrics.ts';
-import { SNAPSHOT_TYPE, isCompressed } from './snapshot-routes.ts';
+import type { SidecarMetrics } from './metrics.ts';
+import { SNAPSHOT_CONTENT_TYPE, isCompressed } from './snapshots/snapshot-routes.ts';
 
 /** What the server tells of; each is asked when somebody wants to know. */
-export interface SidecarSource {
+export interface AppDependencies {
   readonly page: string;
   readonly assets: ReadonlyMap<string, Asset>;
-  readonly live: () => Promise<Live>;
+  readonly readLiveStatus: () => Promise<LiveStatus>;
   readonly health: Readonly<Record<'relay' | 'transfer' | 'snapshot', () => Promise<Health>>>;
-  readonly metrics: Pick<Metrics, 'text' | 'contentType'>;
+  readonly metrics: Pick<SidecarMetrics, 'render' | 'contentType'>;
   /** Everything else. */
   readonly routes: RequestHandler;
   /** Something in this program is wrong; the request was answered with 500. */
-  readonly fault: (error: unknown) => void;
+  readonly onInternalError: (error: unknown) => void;
 }
 
 /** The page loads nothing from elsewhere, runs and styles nothing that is written into it, and is in no frame. */
-const POLICY = [
+const CONTENT_SECURITY_POLICY = [
   "default-src 'none'",
   "script-src 'self'",
   "style-src 'self'",
@@ -37,44 +37,45 @@ const POLICY = [
 const COMPRESSION_LEVEL = 4;
 
 /** @param token null: everybody who can connect may ask */
-export function createApp(source: SidecarSource, token: string | null): Express {
+export function createApp(source: AppDependencies, token: string | null): Express {
   const app = express();
   app.disable('x-powered-by');
   app.set('query parser', 'simple');
-  app.use(setHeaders);
+  app.use(setSecurityHeaders);
   app.get('/healthz', (_request, response) => sendHealth(response, { ok: true, problem: null }));
-  app.use(token === null ? requireLocalName : requireToken(token));
-  app.use(refuseForeignPages);
+  app.use(token === null ? requireLocalHostname : requireToken(token));
+  app.use(rejectCrossSite);
   app.use(
     compression({
       level: COMPRESSION_LEVEL,
       filter: (request, response) =>
         isCompressed(request) &&
-        (response.getHeader('content-type') === SNAPSHOT_TYPE || compression.filter(request, response)),
+        (response.getHeader('content-type') === SNAPSHOT_CONTENT_TYPE ||
+          compression.filter(request, response)),
     }),
   );
   app.get('/', (_request, response) => response.type('html').send(source.page));
   app.get('/assets/:name', (request, response) => {
     const asset = source.assets.get(request.params.name);
-    if (asset === undefined) notFound(response);
+    if (asset === undefined) sendNotFound(response);
     else response.type(asset.type).send(asset.body);
   });
-  app.get('/live.json', async (_request, response) => response.json(await source.live()));
+  app.get('/live.json', async (_request, response) => response.json(await source.readLiveStatus()));
   for (const [check, ask] of Object.entries(source.health)) {
     app.get(`/health/${check}`, async (_request, response) => sendHealth(response, await ask()));
   }
   app.get('/metrics', async (_request, response) => {
     response.setHeader('content-type', source.metrics.contentType);
-    response.send(await source.metrics.text());
+    response.send(await source.metrics.render());
   });
   app.use(source.routes);
-  app.use((_request, response) => notFound(response));
-  app.use(onError(source.fault));
+  app.use((_request, response) => sendNotFound(response));
+  app.use(createErrorHandler(source.onInternalError));
   return app;
 }
 
-const setHeaders: RequestHandler = (_request, response, next) => {
-  response.setHeader('content-security-policy', POLICY);
+const setSecurityHeaders: RequestHandler = (_request, response, next) => {
+  response.setHeader('content-security-policy', CONTENT_SECURITY_POLICY);
   response.setHeader('x-content-type-options', 'nosniff');
   response.setHeader('x-frame-options', 'DENY');
   response.setHeader('referrer-policy', 'no-referrer');
@@ -88,27 +89,27 @@ function sendHealth(response: Response, health: Health): void {
   response.status(health.ok ? 200 : 503).json(health);
 }
 
-function notFound(response: Response): void {
+function sendNotFound(response: Response): void {
   response.status(404).json({ problem: 'there is nothing here; begin at /' });
 }
 
-function onError(fault: (error: unknown) => void): ErrorRequestHandler {
+function createErrorHandler(fault: (error: unknown) => void): ErrorRequestHandler {
   // Express knows it by its four parameters.
   return (error: unknown, _request, response, _next) => {
-    const status = statusOf(error);
+    const status = errorStatus(error);
     if (status >= 500) fault(error);
     // An answer that has begun can't become another one; cut short, it is not taken for whole.
     if (response.headersSent) {
       response.destroy();
       return;
     }
-    for (const header of OF_WHAT_WAS_ASKED) response.removeHeader(header);
+    for (const header of REPRESENTATION_HEADERS) response.removeHeader(header);
     response.status(status).json({ problem: (STATUS_CODES[status] ?? 'bad request').toLowerCase() });
   };
 }
 
 /** What a route may have said of its answer before it turned out that there is none. */
-const OF_WHAT_WAS_ASKED = [
+const REPRESENTATION_HEADERS = [
   'content-disposition',
   'content-location',
   'content-type',
@@ -117,7 +118,7 @@ const OF_WHAT_WAS_ASKED = [
 ] as const;
 
 /** Express and its parts say what a client did wrong by a status. */
-function statusOf(error: unknown): number {
+function errorStatus(error: unknown): number {
   if (!(error instanceof Error) || !('status' in error) || typeof error.status !== 'number') return 500;
   return error.status >= 400 && error.status < 500 ? error.status : 500;
 }

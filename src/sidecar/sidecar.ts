@@ -1,57 +1,64 @@
 import { join } from 'node:path';
 import { Router } from 'express';
 import type { Logger } from 'pino';
+import { formatEndpoint } from '../config/endpoint.ts';
+import type { Endpoint } from '../config/endpoint.ts';
+import { readSidecarConfig } from '../config/sidecar-config.ts';
 import type { SidecarConfig } from '../config/sidecar-config.ts';
-import { faultOf } from '../logging.ts';
-import { formatEndpoint } from '../net/endpoint.ts';
-import type { Endpoint } from '../net/endpoint.ts';
-import { HttpListener } from '../net/http-listener.ts';
-import { listen } from '../net/listener.ts';
+import { errorDetails } from '../process/logging.ts';
+import type { Program } from '../process/program.ts';
+import { HttpListener } from '../transport/http-listener.ts';
+import { ListenError, listen } from '../transport/listener.ts';
 import type { Health } from './api.ts';
 import { readAssets, readPage } from './assets.ts';
+import { CachedCheck } from './cached-check.ts';
 import { JobPool } from './job-pool.ts';
 import type { JobRunner } from './job-pool.ts';
-import { readDatabaseState, readLive } from './live.ts';
-import { KeptCheck } from './metrics-check.ts';
-import { UsageTotals } from './metrics-totals.ts';
-import { Metrics } from './metrics.ts';
+import { readDatabaseState, readLiveStatus } from './live-status.ts';
+import { SidecarMetrics } from './metrics.ts';
 import { RelayClient } from './relay-client.ts';
 import { createApp } from './server.ts';
-import type { SidecarSource } from './server.ts';
-import type { SnapshotCheckTask } from './snapshot-check.ts';
-import { snapshotRoutes } from './snapshot-routes.ts';
-import { SnapshotSchedule } from './snapshot-schedule.ts';
-import { SnapshotStore } from './snapshot-store.ts';
-import { UsageReports } from './usage-reports.ts';
-import { usageRoutes } from './usage-routes.ts';
-import type { UsageSource } from './usage-source.ts';
+import type { AppDependencies } from './server.ts';
+import type { SnapshotCheckTask } from './snapshots/snapshot-check.ts';
+import { snapshotRoutes } from './snapshots/snapshot-routes.ts';
+import { SnapshotSchedule } from './snapshots/snapshot-schedule.ts';
+import { SnapshotError, SnapshotStore } from './snapshots/snapshot-store.ts';
+import { UsageReports } from './usage/usage-reports.ts';
+import { usageRoutes } from './usage/usage-routes.ts';
+import type { UsageSource } from './usage/usage-source.ts';
+import { UsageTotals } from './usage/usage-totals.ts';
 
 /** One for a question that takes long, one for the quick ones. Snapshots have theirs, so that no crowd of questions delays one. */
-const MAX_QUESTION_PROCESSES = 2;
+const MAX_QUERY_PROCESSES = 2;
 
 /**
  * A question that takes longer is given up, in milliseconds; a report of 10 million records takes 6 s. Snapshots have no such
  * limit: they read each page of the file a few times and no more.
  */
-const QUESTION_DEADLINE_MS = 300_000;
+const QUERY_TIMEOUT_MS = 300_000;
 
 /**
  * A connection on which nothing moves is closed after this, in milliseconds: a client that stops in the middle of a
  * download keeps a file open, and a removed snapshot that is open stays on the disk. No answer takes so long to begin.
  */
-const STALLED_MS = 600_000;
+const STALL_TIMEOUT_MS = 600_000;
 
 /** How long a connection is kept for another request, in milliseconds; the page asks every second. */
-const KEEP_ALIVE_MS = 5000;
+const KEEP_ALIVE_TIMEOUT_MS = 5000;
 
 /** A browser has six connections at most. */
-const LIMITS = { maxPending: 128, maxAnswering: 64, keepAliveMs: KEEP_ALIVE_MS, stalledMs: STALLED_MS };
+const HTTP_LIMITS = {
+  maxPending: 128,
+  maxAnswering: 64,
+  keepAliveMs: KEEP_ALIVE_TIMEOUT_MS,
+  stallTimeoutMs: STALL_TIMEOUT_MS,
+};
 
 /** Failures of the schedule in a row are logged at the first, and then at every so many. */
-const REPORT_EVERY_FAILURES = 30;
+const LOG_EVERY_FAILURES = 30;
 
 /** Inside the directory of snapshots, which this process may write to. */
-const SCRATCH = '.scratch';
+const SCRATCH_DIRECTORY = '.scratch';
 
 /** The whole sidecar: what starts in which order, and how it ends. */
 export class Sidecar {
@@ -74,8 +81,11 @@ export class Sidecar {
    */
   async start(): Promise<readonly Endpoint[]> {
     const { usageDatabasePath: databasePath, snapshots, relayStatusUrl, token } = this.#config;
-    const source: UsageSource = { databasePath, scratchDirectory: join(snapshots.directory, SCRATCH) };
-    const pool = this.#createPool(MAX_QUESTION_PROCESSES, QUESTION_DEADLINE_MS);
+    const source: UsageSource = {
+      databasePath,
+      scratchDirectory: join(snapshots.directory, SCRATCH_DIRECTORY),
+    };
+    const pool = this.#createPool(MAX_QUERY_PROCESSES, QUERY_TIMEOUT_MS);
     const store = await SnapshotStore.open({ ...snapshots, source, pool: this.#createPool(1) });
     this.#closers.push(() => store.close());
     const schedule = this.#createSchedule(store);
@@ -85,13 +95,13 @@ export class Sidecar {
 
     const fault = (error: unknown): void => {
       // What is broken off because everything ends is no fault.
-      if (!this.#closing) this.#log.error({ fault: faultOf(error) }, 'a request failed');
+      if (!this.#closing) this.#log.error({ fault: errorDetails(error) }, 'a request failed');
     };
-    const totals = new UsageTotals({ source, pool, fault });
+    const totals = new UsageTotals({ source, pool, onInternalError: fault });
     this.#closers.push(() => totals.close());
 
     const relay = new RelayClient(relayStatusUrl);
-    const health: SidecarSource['health'] = {
+    const health: AppDependencies['health'] = {
       relay: () => relay.health('relay'),
       transfer: () => relay.health('transfer'),
       snapshot: () => checkSnapshot(pool, snapshots.directory, snapshots.everyMs),
@@ -105,15 +115,15 @@ export class Sidecar {
       {
         page: readPage(),
         assets: readAssets(),
-        live: () => readLive(relay, databasePath, store, schedule),
+        readLiveStatus: () => readLiveStatus(relay, databasePath, store, schedule),
         health,
         metrics,
         routes,
-        fault,
+        onInternalError: fault,
       },
       token,
     );
-    const endpoints = await this.#listenAll(() => new HttpListener(app, LIMITS));
+    const endpoints = await this.#listenAll(() => new HttpListener(app, HTTP_LIMITS));
     schedule.start();
     // A first count of many records takes seconds; it is to be there when somebody asks.
     void totals.refresh();
@@ -132,7 +142,10 @@ export class Sidecar {
   }
 
   #createPool(maxProcesses: number, deadlineMs?: number): JobPool {
-    const pool = new JobPool({ maxProcesses, ...(deadlineMs === undefined ? {} : { deadlineMs }) });
+    const pool = new JobPool({
+      maxProcesses,
+      ...(deadlineMs === undefined ? {} : { jobTimeoutMs: deadlineMs }),
+    });
     this.#closers.push(() => pool.close());
     return pool;
   }
@@ -140,29 +153,30 @@ export class Sidecar {
   #createSchedule(store: SnapshotStore): SnapshotSchedule {
     return new SnapshotSchedule({
       taker: store,
-      everyMs: this.#config.snapshots.everyMs,
+      intervalMs: this.#config.snapshots.everyMs,
       events: {
-        taken: ({ name, bytes, rows }) => this.#log.info({ name, bytes, rows }, 'snapshot taken'),
-        failed: (problem, failures) => {
-          if (failures % REPORT_EVERY_FAILURES !== 1) return;
+        onTaken: ({ name, bytes, rows }) => this.#log.info({ name, bytes, rows }, 'snapshot taken'),
+        onFailed: (problem, failures) => {
+          if (failures % LOG_EVERY_FAILURES !== 1) return;
           this.#log.warn({ problem, failures }, 'no snapshot; it is tried again');
         },
-        recovered: (failures) => this.#log.info({ failures }, 'snapshots are taken again'),
+        onRecovered: (failures) => this.#log.info({ failures }, 'snapshots are taken again'),
       },
     });
   }
 
   #createMetrics(
-    health: SidecarSource['health'],
+    health: AppDependencies['health'],
     totals: UsageTotals,
     store: SnapshotStore,
     schedule: SnapshotSchedule,
     fault: (error: unknown) => void,
-  ): Metrics {
+  ): SidecarMetrics {
     const { usageDatabasePath, snapshots } = this.#config;
-    const check = (ask: () => Promise<boolean>): KeptCheck => new KeptCheck({ ask, fault });
+    const check = (ask: () => Promise<boolean>): CachedCheck =>
+      new CachedCheck({ run: ask, onInternalError: fault });
     let databaseBytes = 0;
-    return new Metrics({
+    return new SidecarMetrics({
       checks: {
         relay: check(async () => (await health.relay()).ok),
         transfer: check(async () => (await health.transfer()).ok),
@@ -173,11 +187,11 @@ export class Sidecar {
           return totals.refresh();
         }),
       },
-      totals: () => totals.known,
+      totals: () => totals.current,
       databaseBytes: () => databaseBytes,
       snapshots: () => store.list(),
       snapshotCounts: () => schedule.counts,
-      snapshotEveryMs: snapshots.everyMs,
+      snapshotIntervalMs: snapshots.everyMs,
     });
   }
 
@@ -204,3 +218,10 @@ async function checkSnapshot(
   const problem = await pool.run('checkSnapshot', task);
   return { ok: problem === null, problem };
 }
+
+/** The sidecar as a program. `main.ts` imports it after it has installed the signal handlers. */
+export const sidecarProgram: Program<SidecarConfig> = {
+  read: (environment) => readSidecarConfig(environment),
+  create: (config, log) => new Sidecar(config, log),
+  startupErrors: [ListenError, SnapshotError],
+};

@@ -1,8 +1,8 @@
 /** Time between two looks, in milliseconds. */
-const LOOK_MS = 100;
+const SAMPLE_INTERVAL_MS = 100;
 
 /** A delay counts for no more looks than this: a process that was suspended for a day is not late a million times. */
-const MAX_MISSED = 100;
+const MAX_MISSED_SAMPLES = 100;
 
 /**
  * How much later than asked the event loop comes to a timer, ten times a second: the time that a byte may have to wait for the relay.
@@ -13,7 +13,7 @@ export class EventLoopDelay {
   readonly #clock: () => number;
   readonly #observe: (seconds: number) => void;
   readonly #timer: NodeJS.Timeout;
-  #due: number;
+  #expectedAt: number;
 
   /**
    * @param clock milliseconds of a clock that never jumps
@@ -22,17 +22,17 @@ export class EventLoopDelay {
   constructor(clock: () => number, observe: (seconds: number) => void) {
     this.#clock = clock;
     this.#observe = observe;
-    this.#due = clock() + LOOK_MS;
-    this.#timer = setInterval(() => this.look(), LOOK_MS).unref();
+    this.#expectedAt = clock() + SAMPLE_INTERVAL_MS;
+    this.#timer = setInterval(() => this.sample(), SAMPLE_INTERVAL_MS).unref();
   }
 
   /** Called by a timer. */
-  look(): void {
+  sample(): void {
     const now = this.#clock();
-    const delayMs = Math.max(0, now - this.#due);
-    const missed = Math.min(Math.floor(delayMs / LOOK_MS), MAX_MISSED);
-    for (let look = 0; look <= missed; look += 1) this.#observe((delayMs - look * LOOK_MS) / 1000);
-    this.#due = now + LOOK_MS;
+    const delayMs = Math.max(0, now - this.#expectedAt);
+    const missed = Math.min(Math.floor(delayMs / SAMPLE_INTERVAL_MS), MAX_MISSED_SAMPLES);
+    for (let look = 0; look <= missed; look += 1) this.#observe((delayMs - look * SAMPLE_INTERVAL_MS) / 1000);
+    this.#expectedAt = now + SAMPLE_INTERVAL_MS;
   }
 
   close(): void {

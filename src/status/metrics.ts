@@ -1,14 +1,14 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
-import { collectProcessMetrics } from '../process-metrics.ts';
-import type { RelayFigures } from './relay-figures.ts';
+import { collectProcessMetrics } from '../process/process-metrics.ts';
+import type { MetricValues } from './metric-values.ts';
 
 /** In front of every name. */
-export const PREFIX = 'transit_relay_';
+export const METRIC_PREFIX = 'transit_relay_';
 
 /** Of the event loop's delay in seconds: from what nobody notices to what makes people ask whether the relay is alive. */
-const DELAY_BUCKETS = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10];
+const DELAY_BUCKETS_SECONDS = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10];
 
-const NO_FAILED_CALLS = {
+const NO_LINK_FAILURES = {
   version: 0,
   secret: 0,
   not_a_relay: 0,
@@ -22,14 +22,14 @@ const NO_FAILED_CALLS = {
 type Series = readonly [labels: readonly string[], value: number];
 
 /** A metric that is one figure or several of `RelayFigures`. */
-interface Metric {
+interface MetricDefinition {
   readonly name: string;
   readonly help: string;
   readonly labels?: readonly string[];
-  readonly series: (figures: RelayFigures) => number | readonly Series[];
+  readonly series: (figures: MetricValues) => number | readonly Series[];
 }
 
-const COUNTERS: readonly Metric[] = [
+const COUNTERS: readonly MetricDefinition[] = [
   {
     name: 'connections_accepted_total',
     help: 'Clients that were let in, by transport. A client counts when it has named its token, or has failed to.',
@@ -40,7 +40,7 @@ const COUNTERS: readonly Metric[] = [
     name: 'connections_refused_total',
     help: 'Clients that were not let in, by reason. They count as nothing else.',
     labels: ['reason'],
-    series: ({ refused }) => oneLabel(refused),
+    series: ({ rejected: refused }) => oneLabel(refused),
   },
   {
     name: 'connections_evicted_total',
@@ -58,7 +58,7 @@ const COUNTERS: readonly Metric[] = [
     name: 'connections_passed_on_total',
     help: 'Clients that were let in, passed on to another relay of the group and have ended. It counts how.',
     labels: ['transport'],
-    series: ({ passedOn }) => oneLabel(passedOn),
+    series: ({ forwardedTotal: forwarded }) => oneLabel(forwarded),
   },
   {
     name: 'cluster_commands_total',
@@ -68,23 +68,23 @@ const COUNTERS: readonly Metric[] = [
   {
     name: 'cluster_claims_lost_total',
     help: 'Tokens that were thought to be of this relay and turned out to be of another.',
-    series: ({ cluster }) => cluster?.lostClaims ?? 0,
+    series: ({ cluster }) => cluster?.leasesLost ?? 0,
   },
   {
     name: 'cluster_other_secrets_total',
     help: 'Looks at the coordinator that found a relay with another secret.',
-    series: ({ cluster }) => cluster?.otherSecrets ?? 0,
+    series: ({ cluster }) => cluster?.secretMismatches ?? 0,
   },
   {
     name: 'cluster_calls_total',
     help: 'Calls to other relays of the group, one for each client that is passed on.',
-    series: ({ cluster }) => cluster?.calls ?? 0,
+    series: ({ cluster }) => cluster?.linkAttempts ?? 0,
   },
   {
     name: 'cluster_call_failures_total',
     help: 'Calls to other relays that failed, by kind; their clients are looked after.',
     labels: ['kind'],
-    series: ({ cluster }) => oneLabel(cluster?.failedCalls ?? NO_FAILED_CALLS),
+    series: ({ cluster }) => oneLabel(cluster?.linkFailures ?? NO_LINK_FAILURES),
   },
   {
     name: 'handshake_failures_total',
@@ -134,7 +134,7 @@ const COUNTERS: readonly Metric[] = [
   },
 ];
 
-const GAUGES: readonly Metric[] = [
+const GAUGES: readonly MetricDefinition[] = [
   {
     name: 'connections_open',
     help: 'Open connections that were not refused, whatever they do.',
@@ -154,7 +154,7 @@ const GAUGES: readonly Metric[] = [
   {
     name: 'connections_carried',
     help: 'Clients whose pairs are at another relay of the group.',
-    series: ({ passengers }) => passengers,
+    series: ({ forwardedClients }) => forwardedClients,
   },
   {
     name: 'cluster_member',
@@ -169,12 +169,12 @@ const GAUGES: readonly Metric[] = [
   {
     name: 'cluster_claims',
     help: 'Tokens that are of this relay, as the coordinator knows it.',
-    series: ({ cluster }) => cluster?.claims ?? 0,
+    series: ({ cluster }) => cluster?.leases ?? 0,
   },
   {
     name: 'held_bytes',
     help: 'Bytes held in this process for receivers that do not keep up.',
-    series: ({ heldBytes }) => heldBytes,
+    series: ({ bufferedBytes }) => bufferedBytes,
   },
   {
     name: 'quota_used_bytes',
@@ -206,16 +206,16 @@ const GAUGES: readonly Metric[] = [
 ];
 
 /** What the relay tells Prometheus, but for the histograms of its records. */
-export class Metrics {
+export class MetricsRegistry {
   readonly #registry = new Registry();
-  readonly #counters: readonly (readonly [Metric, Counter])[];
-  readonly #gauges: readonly (readonly [Metric, Gauge])[];
+  readonly #counters: readonly (readonly [MetricDefinition, Counter])[];
+  readonly #gauges: readonly (readonly [MetricDefinition, Gauge])[];
   readonly #delay: Histogram;
 
   constructor() {
     const registers = [this.#registry];
-    const optionsOf = ({ name, help, labels = [] }: Metric) => ({
-      name: PREFIX + name,
+    const optionsOf = ({ name, help, labels = [] }: MetricDefinition) => ({
+      name: METRIC_PREFIX + name,
       help,
       labelNames: [...labels],
       registers,
@@ -223,12 +223,12 @@ export class Metrics {
     this.#counters = COUNTERS.map((metric) => [metric, new Counter(optionsOf(metric))]);
     this.#gauges = GAUGES.map((metric) => [metric, new Gauge(optionsOf(metric))]);
     this.#delay = new Histogram({
-      name: `${PREFIX}event_loop_delay_seconds`,
+      name: `${METRIC_PREFIX}event_loop_delay_seconds`,
       help: 'How much later than asked the event loop comes to a timer, looked at ten times a second.',
-      buckets: DELAY_BUCKETS,
+      buckets: DELAY_BUCKETS_SECONDS,
       registers,
     });
-    collectProcessMetrics(this.#registry, PREFIX);
+    collectProcessMetrics(this.#registry, METRIC_PREFIX);
   }
 
   get contentType(): string {
@@ -240,7 +240,7 @@ export class Metrics {
   }
 
   /** In the text format of Prometheus. */
-  text(figures: RelayFigures): Promise<string> {
+  text(figures: MetricValues): Promise<string> {
     for (const [metric, counter] of this.#counters) {
       counter.reset();
       for (const [labels, value] of seriesOf(metric, figures)) counter.labels(...labels).inc(value);
@@ -252,7 +252,7 @@ export class Metrics {
   }
 }
 
-function seriesOf({ series }: Metric, figures: RelayFigures): readonly Series[] {
+function seriesOf({ series }: MetricDefinition, figures: MetricValues): readonly Series[] {
   const found = series(figures);
   return typeof found === 'number' ? [[[], found]] : found;
 }

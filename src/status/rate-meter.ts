@@ -1,5 +1,5 @@
 /** Time between two looks at a counter, in milliseconds. */
-const SAMPLE_MS = 1000;
+const SAMPLE_INTERVAL_MS = 1000;
 
 /** How fast a counter grows: over the last second, looked at once a second. */
 export class RateMeter {
@@ -17,7 +17,7 @@ export class RateMeter {
     this.#read = read;
     this.#clock = clock;
     this.#last = { count: read(), at: clock() };
-    this.#timer = setInterval(() => this.sample(), SAMPLE_MS).unref();
+    this.#timer = setInterval(() => this.sample(), SAMPLE_INTERVAL_MS).unref();
   }
 
   /** Counts a second. */

@@ -1,17 +1,17 @@
 import type { ServerResponse } from 'node:http';
-import { HttpListener } from '../net/http-listener.ts';
+import { HttpListener } from '../transport/http-listener.ts';
 import type { RelayStatus } from './relay-status.ts';
-import type { SelfTest, Trial } from './self-test.ts';
+import type { HealthProbes, ProbeResult } from './health-probes.ts';
 
 /** What the status server tells of. */
 export interface StatusSource {
   readonly status: () => RelayStatus;
   /** Null until the relay listens. */
-  readonly selfTest: () => SelfTest | null;
+  readonly probes: () => HealthProbes | null;
   /** For Prometheus. */
   readonly metrics: { readonly contentType: string; text(): Promise<string> };
   /** Something in this program is wrong; the answer was broken off. */
-  readonly fault: (error: unknown) => void;
+  readonly onInternalError: (error: unknown) => void;
 }
 
 /** The answer of a check. */
@@ -20,24 +20,24 @@ export interface HealthReport {
   /** One line that says what is wrong; null when nothing is. */
   readonly problem: string | null;
   /** Of `/health/relay`: a client came to each. */
-  readonly listeners?: readonly Trial[];
+  readonly listeners?: readonly ProbeResult[];
   /** Of `/health/transfer`. */
-  readonly transfers?: readonly Trial[];
+  readonly transfers?: readonly ProbeResult[];
 }
 
-type Answer = (response: ServerResponse) => Promise<void> | void;
+type RouteHandler = (response: ServerResponse) => Promise<void> | void;
 
 /**
  * A connection makes one request, so that a transfer gets its turn between two of them. Answers fit into the kernel's buffer.
  * Liveness probes are answered at once and need no slot for answers that take time.
  */
-const LIMITS = { maxPending: 32, maxAnswering: 16, keepAliveMs: null, stalledMs: 10_000 };
+const HTTP_LIMITS = { maxPending: 32, maxAnswering: 16, keepAliveMs: null, stallTimeoutMs: 10_000 };
 
 /** HTTP for operators. It counts nothing and is counted nowhere. */
 export function createStatusServer(source: StatusSource): HttpListener {
-  const routes: ReadonlyMap<string, Answer> = new Map<string, Answer>([
-    ['/healthz', sendAlive],
-    ['/livez', sendAlive],
+  const routes: ReadonlyMap<string, RouteHandler> = new Map<string, RouteHandler>([
+    ['/healthz', sendLiveness],
+    ['/livez', sendLiveness],
     ['/readyz', (response) => sendReadiness(response, source)],
     [
       '/metrics',
@@ -56,10 +56,14 @@ export function createStatusServer(source: StatusSource): HttpListener {
     else if (request.method !== 'GET' && request.method !== 'HEAD')
       response.writeHead(405, { allow: 'GET, HEAD' }).end();
     else void respond(response, answer, source);
-  }, LIMITS);
+  }, HTTP_LIMITS);
 }
 
-async function respond(response: ServerResponse, answer: Answer, { fault }: StatusSource): Promise<void> {
+async function respond(
+  response: ServerResponse,
+  answer: RouteHandler,
+  { onInternalError: fault }: StatusSource,
+): Promise<void> {
   try {
     await answer(response);
   } catch (error) {
@@ -69,19 +73,19 @@ async function respond(response: ServerResponse, answer: Answer, { fault }: Stat
 }
 
 /** Who answers lives. Nothing else is looked at, or a busy relay would be taken for a dead one. */
-function sendAlive(response: ServerResponse): void {
+function sendLiveness(response: ServerResponse): void {
   send(response, 200, 'text/plain', 'ok\n');
 }
 
 /** Whether clients should be sent here: not before it listens, and no longer when it stops. */
 function sendReadiness(response: ServerResponse, source: StatusSource): void {
-  const problem = whyNotReady(source);
+  const problem = readinessProblem(source);
   send(response, problem === null ? 200 : 503, 'text/plain', `${problem ?? 'ok'}\n`);
 }
 
-function whyNotReady(source: StatusSource): string | null {
+function readinessProblem(source: StatusSource): string | null {
   if (source.status().draining) return 'the relay is stopping';
-  return source.selfTest() === null ? 'the relay is starting' : null;
+  return source.probes() === null ? 'the relay is starting' : null;
 }
 
 async function sendHealth(
@@ -89,16 +93,16 @@ async function sendHealth(
   source: StatusSource,
   check: 'listeners' | 'transfers',
 ): Promise<void> {
-  const selfTest = source.selfTest();
+  const selfTest = source.probes();
   // Where a relay stops, another may listen already, and take our test for clients of its own.
-  const trials = selfTest === null || source.status().draining ? [] : await selfTest[check]();
-  const problem = whyNotReady(source) ?? problemOf(trials);
-  const report: HealthReport = { ok: problem === null, problem, [check]: trials };
+  const results = selfTest === null || source.status().draining ? [] : await selfTest[check]();
+  const problem = readinessProblem(source) ?? problemOf(results);
+  const report: HealthReport = { ok: problem === null, problem, [check]: results };
   sendJson(response, report.ok ? 200 : 503, report);
 }
 
-function problemOf(trials: readonly Trial[]): string | null {
-  const failed = trials.filter(({ ok }) => !ok);
+function problemOf(results: readonly ProbeResult[]): string | null {
+  const failed = results.filter(({ ok }) => !ok);
   if (failed.length === 0) return null;
   return failed
     .map(({ from, to, problem }) => `${from === to ? from : `${from} to ${to}`}: ${problem}`)

@@ -1,11 +1,46 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
-import type { Answer, Request } from './sqlite-messages.ts';
+import type { CurrentUsage, UsageRecord } from './record.ts';
+import type { Deletion } from './retention.ts';
 
-const THREAD_ENDED: Answer = { kind: 'failed', code: 'THREAD_ENDED' };
+/** What the event loop asks of the database thread: one request at a time, each one transaction. */
+export type DatabaseRequest =
+  | { readonly kind: 'open' }
+  | {
+      readonly kind: 'write';
+      readonly records: readonly UsageRecord[];
+      readonly current: CurrentUsage | null;
+    }
+  /** Deletes a batch of records that began before this time, in seconds since the epoch. */
+  | { readonly kind: 'delete'; readonly before: number }
+  | { readonly kind: 'close' };
+
+/**
+ * What an operator should know of a database that works.
+ *
+ * - `rollback journal`: the file system can't share memory between processes, so there is no write-ahead log
+ * - `log held`: readers have kept the write-ahead log from being truncated for so long, and it has this size
+ * - `log released`: after `log held`, the log is small again
+ */
+export type DatabaseNotice =
+  | { readonly kind: 'rollback journal' }
+  | { readonly kind: 'log held'; readonly seconds: number; readonly bytes: number }
+  | { readonly kind: 'log released' };
+
+/**
+ * - `done`: the request is on disk
+ * - `unfit`: the file is not a usage database; trying again is of no use
+ * - `failed`: it did not work this time, and nothing of the request was written; a reason is a sentence for the operator
+ */
+export type DatabaseResponse =
+  | { readonly kind: 'done'; readonly notices?: readonly DatabaseNotice[]; readonly deletion?: Deletion }
+  | { readonly kind: 'unfit'; readonly reason: string }
+  | { readonly kind: 'failed'; readonly code: string; readonly reason?: string };
+
+const THREAD_EXITED: DatabaseResponse = { kind: 'failed', code: 'THREAD_ENDED' };
 
 /** How long `close` waits for the end of the thread, in milliseconds: some times as long as SQLite waits for a lock. */
-const CLOSE_MS = 3000;
+const CLOSE_TIMEOUT_MS = 3000;
 
 /**
  * The database thread, seen from the event loop. A thread that dies is replaced with the next request.
@@ -14,10 +49,10 @@ const CLOSE_MS = 3000;
  * process when that happens while it is loaded or makes an error. The thread ends by itself when it is asked to.
  */
 export class DatabaseThread {
-  static #running = 0;
+  static #runningCount = 0;
   readonly #path: string;
   #worker: Worker | null = null;
-  #settle: ((answer: Answer) => void) | null = null;
+  #resolveRequest: ((answer: DatabaseResponse) => void) | null = null;
   #exited: Promise<void> = Promise.resolve();
   #closed = false;
 
@@ -26,16 +61,16 @@ export class DatabaseThread {
   }
 
   /** Threads of this process. Exiting would terminate them, or wait forever for one that is stuck. */
-  static get running(): number {
-    return DatabaseThread.#running;
+  static get runningCount(): number {
+    return DatabaseThread.#runningCount;
   }
 
   /** Sends one request. The caller waits for the answer before it sends another. */
-  ask(request: Request): Promise<Answer> {
-    if (this.#closed) return Promise.resolve(THREAD_ENDED);
+  request(request: DatabaseRequest): Promise<DatabaseResponse> {
+    if (this.#closed) return Promise.resolve(THREAD_EXITED);
     const worker = this.#worker ?? this.#spawn();
     return new Promise((resolve) => {
-      this.#settle = resolve;
+      this.#resolveRequest = resolve;
       worker.postMessage(request);
     });
   }
@@ -47,33 +82,33 @@ export class DatabaseThread {
     this.#closed = true;
     const worker = this.#worker;
     if (worker === null) return;
-    worker.postMessage({ kind: 'close' } satisfies Request);
-    await Promise.race([this.#exited, sleep(CLOSE_MS, undefined, { ref: false })]);
-    this.#answer(THREAD_ENDED);
+    worker.postMessage({ kind: 'close' } satisfies DatabaseRequest);
+    await Promise.race([this.#exited, sleep(CLOSE_TIMEOUT_MS, undefined, { ref: false })]);
+    this.#settleRequest(THREAD_EXITED);
   }
 
   #spawn(): Worker {
     const worker = new Worker(new URL('sqlite-worker.ts', import.meta.url), { workerData: this.#path });
     this.#worker = worker;
-    DatabaseThread.#running += 1;
-    worker.on('message', (answer: Answer) => this.#answer(answer));
+    DatabaseThread.#runningCount += 1;
+    worker.on('message', (answer: DatabaseResponse) => this.#settleRequest(answer));
     // 'exit' follows and settles what is open.
     worker.on('error', () => undefined);
     this.#exited = new Promise((resolve) => {
       worker.once('exit', () => {
-        DatabaseThread.#running -= 1;
+        DatabaseThread.#runningCount -= 1;
         resolve();
         if (this.#worker !== worker) return;
         this.#worker = null;
-        this.#answer(THREAD_ENDED);
+        this.#settleRequest(THREAD_EXITED);
       });
     });
     return worker;
   }
 
-  #answer(answer: Answer): void {
-    const settle = this.#settle;
-    this.#settle = null;
+  #settleRequest(answer: DatabaseResponse): void {
+    const settle = this.#resolveRequest;
+    this.#resolveRequest = null;
     settle?.(answer);
   }
 }

@@ -1,21 +1,20 @@
-import type { Mood } from '../protocol/wire.ts';
-import type { UsageRecord } from './record.ts';
-import type { RecordSink } from './recorder.ts';
+import type { Mood } from '../protocol/messages.ts';
+import type { RecordSink, UsageRecord } from './record.ts';
 
 /** Records of one class that are written: `burst` at once, and then `perSecond`. */
-interface Rate {
+interface RecordRate {
   readonly perSecond: number;
   readonly burst: number;
 }
 
 /** Connections that never named a token. Port scans and health checks of several load balancers stay below. */
-const FAILED: Rate = { perSecond: 10, burst: 1000 };
+const FAILED: RecordRate = { perSecond: 10, burst: 1000 };
 
 /** Connections that named a token and were not paired: 1.7 million a day, and all that wait when a relay stops. */
-const UNPAIRED: Rate = { perSecond: 20, burst: 50_000 };
+const UNPAIRED: RecordRate = { perSecond: 20, burst: 50_000 };
 
 /** Pairs that moved few bytes: 1.7 million a day, and a crowd that comes at once. */
-const SMALL_PAIRS: Rate = { perSecond: 20, burst: 100_000 };
+const SMALL_PAIRS: RecordRate = { perSecond: 20, burst: 100_000 };
 
 /** A pair that moved this much is always recorded: it costs an attacker far more than its row costs the disk. In bytes. */
 const LARGE_PAIR_BYTES = 1_000_000;
@@ -78,24 +77,24 @@ export class RecordLimiter implements RecordSink {
 }
 
 class TokenBucket {
-  readonly #rate: Rate;
+  readonly #rate: RecordRate;
   readonly #clock: () => number;
   #tokens: number;
-  #filledAt: number;
+  #refilledAt: number;
 
-  constructor(rate: Rate, clock: () => number) {
+  constructor(rate: RecordRate, clock: () => number) {
     this.#rate = rate;
     this.#clock = clock;
     this.#tokens = rate.burst;
-    this.#filledAt = clock();
+    this.#refilledAt = clock();
   }
 
   /** False when the bucket is empty. */
   take(): boolean {
     const now = this.#clock();
     const { perSecond, burst } = this.#rate;
-    this.#tokens = Math.min(burst, this.#tokens + ((now - this.#filledAt) / 1000) * perSecond);
-    this.#filledAt = now;
+    this.#tokens = Math.min(burst, this.#tokens + ((now - this.#refilledAt) / 1000) * perSecond);
+    this.#refilledAt = now;
     if (this.#tokens < 1) return false;
     this.#tokens -= 1;
     return true;

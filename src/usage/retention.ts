@@ -1,30 +1,30 @@
 import type { Database } from 'better-sqlite3';
-import { MOODS } from '../protocol/wire.ts';
+import { MOODS } from '../protocol/messages.ts';
 
 /** Records that one transaction deletes: a few milliseconds of work. */
 const BATCH_RECORDS = 1000;
 
 /** Free pages that stay for the next records. More than these are given back to the file system. */
-const KEPT_PAGES = 1000;
+const RESERVED_FREE_PAGES = 1000;
 
 /** Pages that are given back after one batch at most: 2 MiB, which SQLite may have to move first. */
-const RETURNED_PAGES = 500;
+const MAX_VACUUM_PAGES = 500;
 
 /** SQLite's number for `auto_vacuum = INCREMENTAL`. A database has it from the start, or from a VACUUM. */
-const INCREMENTAL = 2;
+const AUTO_VACUUM_INCREMENTAL = 2;
 
-const CHOSEN = 'FROM usage WHERE started < @before ORDER BY started, rowid LIMIT @limit';
+const EXPIRED_BATCH = 'FROM usage WHERE started < @before ORDER BY started, rowid LIMIT @limit';
 
 // A value that is no number is greater than all numbers to SQLite, so that such a record stays, and its bytes do not count.
 const ADD_TOTALS = `
   INSERT INTO usage_deleted (result, records, total_bytes, last_rowid)
   SELECT CASE WHEN result IN (${MOODS.map((mood) => `'${mood}'`).join(', ')}) THEN result ELSE 'other' END AS mood,
     COUNT(*), CAST(TOTAL(total_bytes) FILTER (WHERE total_bytes > 0 AND total_bytes < 9e999) AS INTEGER), MAX(id)
-  FROM (SELECT rowid AS id, result, total_bytes ${CHOSEN}) WHERE true GROUP BY mood
+  FROM (SELECT rowid AS id, result, total_bytes ${EXPIRED_BATCH}) WHERE true GROUP BY mood
   ON CONFLICT (result) DO UPDATE SET records = records + excluded.records,
     total_bytes = total_bytes + excluded.total_bytes, last_rowid = max(last_rowid, excluded.last_rowid)`;
 
-const DELETE = `DELETE FROM usage WHERE rowid IN (SELECT rowid ${CHOSEN})`;
+const DELETE = `DELETE FROM usage WHERE rowid IN (SELECT rowid ${EXPIRED_BATCH})`;
 
 /** The totals of deleted records, by mood, for sums over all time. Made with the first deletion. */
 const CREATE = `CREATE TABLE IF NOT EXISTS usage_deleted (
@@ -52,20 +52,20 @@ export function deleteRecords(database: Database, before: number): Deletion {
     return database.prepare(DELETE).run(chosen).changes;
   });
   const records = deleteBatch.immediate();
-  const hasReturned = returnSpace(database);
+  const hasReturned = vacuumFreePages(database);
   return { records, isComplete: records < BATCH_RECORDS && hasReturned };
 }
 
 /** False while there is more to give back. */
-function returnSpace(database: Database): boolean {
-  if (numberOf(database, 'auto_vacuum') !== INCREMENTAL) return true;
-  const free = numberOf(database, 'freelist_count') - KEPT_PAGES;
+function vacuumFreePages(database: Database): boolean {
+  if (readPragma(database, 'auto_vacuum') !== AUTO_VACUUM_INCREMENTAL) return true;
+  const free = readPragma(database, 'freelist_count') - RESERVED_FREE_PAGES;
   if (free <= 0) return true;
-  database.pragma(`incremental_vacuum(${Math.min(free, RETURNED_PAGES)})`);
-  return free <= RETURNED_PAGES;
+  database.pragma(`incremental_vacuum(${Math.min(free, MAX_VACUUM_PAGES)})`);
+  return free <= MAX_VACUUM_PAGES;
 }
 
-function numberOf(database: Database, name: string): number {
+function readPragma(database: Database, name: string): number {
   return Number(database.pragma(name, { simple: true }));
 }
 
@@ -80,14 +80,14 @@ export interface DeletedTotals {
   readonly lastRowid: bigint | null;
 }
 
-const NOTHING_DELETED: DeletedTotals = { records: new Map(), bytes: 0, count: 0, lastRowid: null };
+const NO_DELETED_TOTALS: DeletedTotals = { records: new Map(), bytes: 0, count: 0, lastRowid: null };
 
 // Of a database that something else has written, too.
 const READ = `SELECT substr(CAST(result AS TEXT), 1, 100) AS result, CAST(records AS INTEGER) AS records,
   CAST(total_bytes AS REAL) AS bytes, CAST(last_rowid AS INTEGER) AS lastRowid
   FROM usage_deleted LIMIT ${MOODS.length + 1}`;
 
-interface Row {
+interface DeletedTotalsRow {
   readonly result: string | null;
   readonly records: bigint | null;
   readonly bytes: number | null;
@@ -99,16 +99,16 @@ interface Row {
  *
  * @throws SqliteError
  */
-export function readDeleted(database: Database): DeletedTotals {
+export function readDeletedTotals(database: Database): DeletedTotals {
   if (
     database.prepare("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'usage_deleted'").get() ===
     undefined
   )
-    return NOTHING_DELETED;
+    return NO_DELETED_TOTALS;
   const records = new Map<string, number>();
   let [bytes, count] = [0, 0];
   let lastRowid: bigint | null = null;
-  for (const row of database.prepare<[], Row>(READ).safeIntegers().all()) {
+  for (const row of database.prepare<[], DeletedTotalsRow>(READ).safeIntegers().all()) {
     const ofMood = Math.max(0, Number(row.records ?? 0));
     records.set(row.result ?? 'other', ofMood);
     count += ofMood;

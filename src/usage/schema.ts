@@ -31,7 +31,7 @@ const OPTIONAL_TABLES: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** A database in which none of these is may get all of them. Others, like those of a replicator, are not ours. */
-const NAMES = [
+const RESERVED_NAMES = [
   ...Object.keys(TABLES),
   ...Object.keys(OPTIONAL_TABLES),
   'usage_started_index',
@@ -53,10 +53,10 @@ export function ensureSchema(database: Database): void {
 }
 
 const FIND_NAME = `SELECT 1 FROM sqlite_schema
-  WHERE name COLLATE NOCASE IN (${NAMES.map((name) => `'${name}'`).join(', ')}) LIMIT 1`;
+  WHERE name COLLATE NOCASE IN (${RESERVED_NAMES.map((name) => `'${name}'`).join(', ')}) LIMIT 1`;
 
 /** Kinds of what a query can read by name, in words; see PRAGMA table_list. */
-const KINDS: Readonly<Record<string, string>> = {
+const OBJECT_KINDS: Readonly<Record<string, string>> = {
   view: 'a view',
   virtual: 'a virtual table',
   shadow: 'a part of a virtual table',
@@ -74,7 +74,7 @@ export function hasSchema(database: Database): boolean {
   // SQLite neither calls functions with side effects nor uses virtual tables for what the file's own schema says.
   database.pragma('trusted_schema = OFF');
   if (database.prepare(FIND_NAME).get() === undefined) return false;
-  if (kindOf(database, 'version') === null)
+  if (readObjectKind(database, 'version') === null)
     throw new SchemaError('it is a database, but not one of a transit relay');
   checkTable(database, 'version', TABLES['version'] ?? []);
   const version = database.prepare('SELECT version FROM version').pluck().get();
@@ -87,13 +87,13 @@ export function hasSchema(database: Database): boolean {
   }
   for (const [table, columns] of Object.entries(TABLES)) checkTable(database, table, columns);
   for (const [table, columns] of Object.entries(OPTIONAL_TABLES)) {
-    if (kindOf(database, table) !== null) checkTable(database, table, columns);
+    if (readObjectKind(database, table) !== null) checkTable(database, table, columns);
   }
   return true;
 }
 
 /** `table` for an ordinary one; null where nothing has that name. */
-function kindOf(database: Database, name: string): string | null {
+function readObjectKind(database: Database, name: string): string | null {
   const kind = database
     .prepare<[string], string>("SELECT type FROM pragma_table_list(?) WHERE schema = 'main'")
     .pluck()
@@ -103,9 +103,9 @@ function kindOf(database: Database, name: string): string | null {
 
 /** @throws SchemaError */
 function checkTable(database: Database, table: string, columns: readonly string[]): void {
-  const kind = kindOf(database, table);
+  const kind = readObjectKind(database, table);
   if (kind !== null && kind !== 'table')
-    throw new SchemaError(`its "${table}" is ${KINDS[kind] ?? kind}, and not a table`);
+    throw new SchemaError(`its "${table}" is ${OBJECT_KINDS[kind] ?? kind}, and not a table`);
   const found = database
     .prepare<[string], { name: string; hidden: number }>('SELECT name, hidden FROM pragma_table_xinfo(?)')
     .all(table);
@@ -121,7 +121,7 @@ function checkTable(database: Database, table: string, columns: readonly string[
  *
  * @throws SchemaError
  */
-export function refuseVirtualTables(database: Database): void {
+export function rejectVirtualTables(database: Database): void {
   const name = database
     .prepare<[], string>("SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'virtual'")
     .pluck()

@@ -1,6 +1,6 @@
 import { DatabaseThread } from './database-thread.ts';
 import type { CurrentUsage, UsageRecord } from './record.ts';
-import type { Answer, Notice } from './sqlite-messages.ts';
+import type { DatabaseResponse, DatabaseNotice } from './database-thread.ts';
 
 /** Why the usage database can't be used, in a sentence for the operator. */
 export class UsageDatabaseError extends Error {}
@@ -9,25 +9,25 @@ export class UsageDatabaseError extends Error {}
 export const MAX_QUEUED_RECORDS = 100_000;
 
 /** Records written in one transaction at most. */
-const MAX_BATCH = 5000;
+const MAX_BATCH_RECORDS = 5000;
 
 /** How often the queue is looked at, in milliseconds. What comes between two looks shares a transaction. */
-const TICK_MS = 100;
+const FLUSH_INTERVAL_MS = 100;
 
 /** `current` is written this often when it has changed, in milliseconds. */
-const CURRENT_CHANGED_MS = 1000;
+const CURRENT_CHANGED_INTERVAL_MS = 1000;
 
 /** `current` is written this often in any case, in milliseconds. */
-const CURRENT_ALWAYS_MS = 30_000;
+const CURRENT_MAX_INTERVAL_MS = 30_000;
 
 /** Waits after the first, second, … failure in a row, in milliseconds. The last one repeats. */
-const RETRY_MS = [100, 500, 1000, 2000, 5000] as const;
+const RETRY_DELAYS_MS = [100, 500, 1000, 2000, 5000] as const;
 
 /** What is not on disk this long after `close` is given up, in milliseconds. */
-const CLOSE_MS = 5000;
+const CLOSE_TIMEOUT_MS = 5000;
 
 /** Lost records are told of so often at most, in milliseconds: with a full queue each that comes is one. */
-const TELL_LOST_MS = 10_000;
+const DROP_NOTIFY_INTERVAL_MS = 10_000;
 
 export interface WriteFailure {
   /** SQLite's, or the sentence of a file that can't be a usage database. */
@@ -40,29 +40,29 @@ export interface WriteFailure {
 
 export interface SqliteSinkEvents {
   /** A write failed and will be tried again. Nothing is lost yet. */
-  readonly failed: (failure: WriteFailure) => void;
+  readonly onFailed: (failure: WriteFailure) => void;
   /** Writing works again. */
-  readonly recovered: (failuresInARow: number) => void;
+  readonly onRecovered: (failuresInARow: number) => void;
   /** So many more records are lost: the queue is full, or the time to write them is over. */
-  readonly dropped: (count: number) => void;
+  readonly onDropped: (count: number) => void;
   /** Writing works, and the operator should know this of it. */
-  readonly noticed: (notice: Notice) => void;
+  readonly onNotice: (notice: DatabaseNotice) => void;
   /** So many records were older than the retention and are deleted. */
-  readonly deleted: (count: number) => void;
+  readonly onDeleted: (count: number) => void;
 }
 
 /** Which records are deleted, and when. */
-export interface Retention {
+export interface RetentionOptions {
   /** Records that began longer ago are deleted, in milliseconds. */
-  readonly keepMs: number;
+  readonly maxAgeMs: number;
   /** From the start to the first deletion, in milliseconds. A host may start with a wrong clock. */
-  readonly firstAfterMs?: number;
+  readonly initialDelayMs?: number;
   /** From one deletion to the next, in milliseconds. */
-  readonly everyMs?: number;
+  readonly intervalMs?: number;
 }
 
-const FIRST_DELETION_MS = 60_000;
-const DELETION_EVERY_MS = 3_600_000;
+const DEFAULT_INITIAL_DELAY_MS = 60_000;
+const DEFAULT_DELETION_INTERVAL_MS = 3_600_000;
 
 /** What the `current` row says, but for the time it is written. */
 export type CurrentState = Omit<CurrentUsage, 'updated'>;
@@ -70,36 +70,36 @@ export type CurrentState = Omit<CurrentUsage, 'updated'>;
 /** Writes records and the `current` row into SQLite, by a thread of its own: nobody here waits for a disk. */
 export class SqliteSink {
   readonly #thread: DatabaseThread;
-  readonly #current: () => CurrentState;
+  readonly #readCurrent: () => CurrentState;
   readonly #events: SqliteSinkEvents;
   readonly #queue: UsageRecord[] = [];
-  #ticker: NodeJS.Timeout | null = null;
+  #flushTimer: NodeJS.Timeout | null = null;
   #writing: Promise<unknown> | null = null;
   #closing: Promise<void> | null = null;
   #writtenCount = 0;
   #failures = 0;
   #retryAt = 0;
-  #lostCount = 0;
+  #droppedCount = 0;
   /** Of these, the ones that were told of. */
-  #toldCount = 0;
-  #tellLostAt = 0;
-  readonly #retention: Retention | null;
-  #deleteAt = Number.POSITIVE_INFINITY;
+  #notifiedDropCount = 0;
+  #nextDropNotifyAt = 0;
+  readonly #retention: RetentionOptions | null;
+  #nextDeletionAt = Number.POSITIVE_INFINITY;
   #deletedCount = 0;
-  #hasJustDeleted = false;
-  #written: { readonly state: CurrentState; readonly at: number } | null = null;
+  #lastWasDeletion = false;
+  #lastCurrent: { readonly state: CurrentState; readonly at: number } | null = null;
 
   private constructor(
     thread: DatabaseThread,
     current: () => CurrentState,
     events: SqliteSinkEvents,
-    retention: Retention | null,
+    retention: RetentionOptions | null,
   ) {
     this.#retention = retention;
     if (retention !== null)
-      this.#deleteAt = performance.now() + (retention.firstAfterMs ?? FIRST_DELETION_MS);
+      this.#nextDeletionAt = performance.now() + (retention.initialDelayMs ?? DEFAULT_INITIAL_DELAY_MS);
     this.#thread = thread;
-    this.#current = current;
+    this.#readCurrent = current;
     this.#events = events;
   }
 
@@ -114,24 +114,24 @@ export class SqliteSink {
     path: string,
     current: () => CurrentState,
     events: SqliteSinkEvents,
-    retention: Retention | null = null,
+    retention: RetentionOptions | null = null,
   ): Promise<SqliteSink> {
     const thread = new DatabaseThread(path);
-    const answer = await thread.ask({ kind: 'open' });
+    const answer = await thread.request({ kind: 'open' });
     if (answer.kind === 'unfit') {
       await thread.close();
       throw new UsageDatabaseError(`can't use "${path}" as the usage database: ${answer.reason}`);
     }
     const sink = new SqliteSink(thread, current, events, retention);
-    if (answer.kind === 'failed') sink.#noteFailure(answer);
-    else sink.#noteNotices(answer);
-    sink.#ticker = setInterval(() => sink.#tick(), TICK_MS);
+    if (answer.kind === 'failed') sink.#handleFailure(answer);
+    else sink.#emitNotices(answer);
+    sink.#flushTimer = setInterval(() => sink.#tick(), FLUSH_INTERVAL_MS);
     return sink;
   }
 
   /** Records that are on disk, and those that never will be, since the start. */
   get totals(): { readonly written: number; readonly dropped: number } {
-    return { written: this.#writtenCount, dropped: this.#lostCount };
+    return { written: this.#writtenCount, dropped: this.#droppedCount };
   }
 
   /** Records that are not on disk yet. */
@@ -144,8 +144,8 @@ export class SqliteSink {
       this.#queue.push(record);
       return;
     }
-    this.#lostCount += 1;
-    this.#tellLost();
+    this.#droppedCount += 1;
+    this.#notifyDropped();
   }
 
   /** Writes everything that waits and a last `current` row, then lets go of the file. */
@@ -155,31 +155,31 @@ export class SqliteSink {
   }
 
   async #close(): Promise<void> {
-    if (this.#ticker !== null) clearInterval(this.#ticker);
-    await Promise.race([this.#flush(), sleep(CLOSE_MS)]);
-    this.#lostCount += this.#queue.length;
-    this.#tellLostAt = 0;
-    this.#tellLost();
+    if (this.#flushTimer !== null) clearInterval(this.#flushTimer);
+    await Promise.race([this.#flush(), sleep(CLOSE_TIMEOUT_MS)]);
+    this.#droppedCount += this.#queue.length;
+    this.#nextDropNotifyAt = 0;
+    this.#notifyDropped();
     await this.#thread.close();
   }
 
   async #flush(): Promise<void> {
     await this.#writing;
-    const giveUpAt = performance.now() + CLOSE_MS;
-    this.#written = null;
-    while ((this.#written === null || this.#queue.length > 0) && performance.now() < giveUpAt) {
-      if (!(await this.#write())) await sleep(RETRY_MS[0]);
+    const giveUpAt = performance.now() + CLOSE_TIMEOUT_MS;
+    this.#lastCurrent = null;
+    while ((this.#lastCurrent === null || this.#queue.length > 0) && performance.now() < giveUpAt) {
+      if (!(await this.#write())) await sleep(RETRY_DELAYS_MS[0]);
     }
-    await this.#thread.ask({ kind: 'close' });
+    await this.#thread.request({ kind: 'close' });
   }
 
   #tick(): void {
-    this.#tellLost();
+    this.#notifyDropped();
     if (this.#writing !== null || performance.now() < this.#retryAt) return;
-    const mustWrite = this.#queue.length > 0 || this.#currentIsDue();
-    const mayDelete = performance.now() >= this.#deleteAt && !(mustWrite && this.#hasJustDeleted);
+    const mustWrite = this.#queue.length > 0 || this.#isCurrentDue();
+    const mayDelete = performance.now() >= this.#nextDeletionAt && !(mustWrite && this.#lastWasDeletion);
     if (!mustWrite && !mayDelete) return;
-    this.#hasJustDeleted = mayDelete;
+    this.#lastWasDeletion = mayDelete;
     this.#writing = (mayDelete ? this.#delete() : this.#write()).then(() => {
       this.#writing = null;
     });
@@ -188,50 +188,54 @@ export class SqliteSink {
   /** Deletes one batch of old records. The next one comes with the next tick that has nothing to write. */
   async #delete(): Promise<void> {
     if (this.#retention === null) return;
-    const { keepMs, everyMs = DELETION_EVERY_MS } = this.#retention;
-    const answer: Answer = await this.#thread.ask({ kind: 'delete', before: (Date.now() - keepMs) / 1000 });
+    const { maxAgeMs: keepMs, intervalMs: everyMs = DEFAULT_DELETION_INTERVAL_MS } = this.#retention;
+    const answer: DatabaseResponse = await this.#thread.request({
+      kind: 'delete',
+      before: (Date.now() - keepMs) / 1000,
+    });
     if (answer.kind !== 'done') {
-      this.#deleteAt = performance.now() + everyMs;
-      this.#noteFailure(answer.kind === 'failed' ? answer : { code: answer.reason });
+      this.#nextDeletionAt = performance.now() + everyMs;
+      this.#handleFailure(answer.kind === 'failed' ? answer : { code: answer.reason });
       return;
     }
-    this.#noteNotices(answer);
+    this.#emitNotices(answer);
     this.#deletedCount += answer.deletion?.records ?? 0;
     if (answer.deletion?.isComplete === false) return;
-    this.#deleteAt = performance.now() + everyMs;
-    if (this.#deletedCount > 0) this.#events.deleted(this.#deletedCount);
+    this.#nextDeletionAt = performance.now() + everyMs;
+    if (this.#deletedCount > 0) this.#events.onDeleted(this.#deletedCount);
     this.#deletedCount = 0;
   }
 
   /** Writes one batch. The records stay in the queue until they are on disk. */
   async #write(): Promise<boolean> {
-    const records = this.#queue.slice(0, MAX_BATCH);
+    const records = this.#queue.slice(0, MAX_BATCH_RECORDS);
     // Together with records: the bytes of a pair are in its record or among the incomplete ones, and never in both.
-    const state = records.length > 0 || this.#currentIsDue() ? this.#current() : null;
+    const state = records.length > 0 || this.#isCurrentDue() ? this.#readCurrent() : null;
     const current = state === null ? null : { ...state, updated: Date.now() / 1000 };
-    const answer: Answer = await this.#thread.ask({ kind: 'write', records, current });
+    const answer: DatabaseResponse = await this.#thread.request({ kind: 'write', records, current });
     if (answer.kind !== 'done') {
-      this.#noteFailure(answer.kind === 'failed' ? answer : { code: answer.reason });
+      this.#handleFailure(answer.kind === 'failed' ? answer : { code: answer.reason });
       return false;
     }
     this.#queue.splice(0, records.length);
     this.#writtenCount += records.length;
-    if (state !== null) this.#written = { state, at: performance.now() };
-    if (this.#failures > 0) this.#events.recovered(this.#failures);
+    if (state !== null) this.#lastCurrent = { state, at: performance.now() };
+    if (this.#failures > 0) this.#events.onRecovered(this.#failures);
     this.#failures = 0;
-    this.#noteNotices(answer);
+    this.#emitNotices(answer);
     return true;
   }
 
-  #noteNotices({ notices = [] }: Extract<Answer, { kind: 'done' }>): void {
-    for (const notice of notices) this.#events.noticed(notice);
+  #emitNotices({ notices = [] }: Extract<DatabaseResponse, { kind: 'done' }>): void {
+    for (const notice of notices) this.#events.onNotice(notice);
   }
 
-  #noteFailure({ code, reason }: Pick<WriteFailure, 'code' | 'reason'>): void {
+  #handleFailure({ code, reason }: Pick<WriteFailure, 'code' | 'reason'>): void {
     this.#failures += 1;
-    const waitMs = RETRY_MS[Math.min(this.#failures, RETRY_MS.length) - 1] ?? RETRY_MS[0];
+    const waitMs =
+      RETRY_DELAYS_MS[Math.min(this.#failures, RETRY_DELAYS_MS.length) - 1] ?? RETRY_DELAYS_MS[0];
     this.#retryAt = performance.now() + waitMs;
-    this.#events.failed({
+    this.#events.onFailed({
       code,
       ...(reason === undefined ? {} : { reason }),
       failuresInARow: this.#failures,
@@ -239,23 +243,23 @@ export class SqliteSink {
     });
   }
 
-  #tellLost(): void {
+  #notifyDropped(): void {
     const now = performance.now();
-    const count = this.#lostCount - this.#toldCount;
-    if (count === 0 || now < this.#tellLostAt) return;
-    this.#tellLostAt = now + TELL_LOST_MS;
-    this.#toldCount = this.#lostCount;
-    this.#events.dropped(count);
+    const count = this.#droppedCount - this.#notifiedDropCount;
+    if (count === 0 || now < this.#nextDropNotifyAt) return;
+    this.#nextDropNotifyAt = now + DROP_NOTIFY_INTERVAL_MS;
+    this.#notifiedDropCount = this.#droppedCount;
+    this.#events.onDropped(count);
   }
 
-  #currentIsDue(): boolean {
-    if (this.#written === null) return true;
-    const age = performance.now() - this.#written.at;
-    if (age >= CURRENT_ALWAYS_MS) return true;
-    const before = this.#written.state;
-    const now = this.#current();
+  #isCurrentDue(): boolean {
+    if (this.#lastCurrent === null) return true;
+    const age = performance.now() - this.#lastCurrent.at;
+    if (age >= CURRENT_MAX_INTERVAL_MS) return true;
+    const before = this.#lastCurrent.state;
+    const now = this.#readCurrent();
     return (
-      age >= CURRENT_CHANGED_MS &&
+      age >= CURRENT_CHANGED_INTERVAL_MS &&
       (now.connected !== before.connected ||
         now.waiting !== before.waiting ||
         now.incomplete_bytes !== before.incomplete_bytes)

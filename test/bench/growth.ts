@@ -58,13 +58,13 @@ async function printWaiting(bench: Bench): Promise<void> {
   for (const start of starts) {
     const peer = await start(bench.workshop);
     if (peer === null) continue;
-    await using house = new AsyncDisposableStack();
-    house.use(peer);
+    await using relay = new AsyncDisposableStack();
+    relay.use(peer);
     let waiting = 0;
     let alone: number | undefined;
     for (const count of counts) {
       if (count > waiting) {
-        const load = house.use(startLoad(bench.workshop, 'wait', peer, { pairs: count - waiting }));
+        const load = relay.use(startLoad(bench.workshop, 'wait', peer, { pairs: count - waiting }));
         await load.waitForOutput(/^waiting$/mu, SETUP_TIMEOUT_MS);
         waiting = count;
       }

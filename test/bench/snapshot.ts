@@ -38,7 +38,7 @@ export async function snapshot(bench: Bench): Promise<void> {
     SIDECAR_SNAPSHOT_KEEP: '1',
   });
   // The first one is taken at the start.
-  await sidecar.said(/snapshot taken/u);
+  await sidecar.waitForOutput(/snapshot taken/u);
   const peer: Peer = {
     name: 'relay',
     pid: relay.pid,

@@ -1,17 +1,16 @@
 import { randomUUID } from 'node:crypto';
 import type { TestContext } from 'node:test';
-import { ClaimKeys, KEY_PREFIX } from '../../src/cluster/claim-key.ts';
-import { decodeOwner } from '../../src/cluster/claim-value.ts';
-import type { Owner } from '../../src/net/elsewhere.ts';
-import { Claims } from '../../src/cluster/claims.ts';
+import { KEY_PREFIX, LeaseKeys, decodeOwner } from '../../src/cluster/lease-format.ts';
+import type { Owner } from '../../src/cluster/router.ts';
+import { TokenLeases } from '../../src/cluster/token-leases.ts';
 import { parseHandshake } from '../../src/protocol/handshake.ts';
-import type { Token } from '../../src/protocol/wire.ts';
+import type { Token } from '../../src/protocol/messages.ts';
 import type { RedisServer } from '../support/redis.ts';
 import { until } from '../support/scratch.ts';
 
 const SECRET = 'a secret of the group';
 
-const keys = new ClaimKeys(SECRET);
+const keys = new LeaseKeys(SECRET);
 
 /** One of as many tokens as there are numbers. */
 export function tokenOf(number: number): Token {
@@ -21,10 +20,10 @@ export function tokenOf(number: number): Token {
 }
 
 export function keyOf(token: Token): string {
-  return keys.of(token);
+  return keys.forToken(token);
 }
 
-export interface MemberOptions {
+export interface LeaseMemberOptions {
   readonly url: string;
   readonly secret?: string;
   readonly address?: string;
@@ -32,38 +31,42 @@ export interface MemberOptions {
 }
 
 /** What a relay of the group has of claims, and all that it was told. */
-export class Member {
+export class LeaseMember {
   readonly self: Owner;
-  readonly claims: Claims;
+  readonly leases: TokenLeases;
   readonly lost: { readonly token: Token; readonly owner: Owner }[] = [];
   /** `up`, or the code of what was down. */
-  readonly told: string[] = [];
+  readonly notifications: string[] = [];
 
   constructor(
     context: TestContext,
     number: number,
-    { url, secret = SECRET, address, leaseMs = 30_000 }: MemberOptions,
+    { url, secret = SECRET, address, leaseMs = 30_000 }: LeaseMemberOptions,
   ) {
     this.self = { id: randomUUID(), address: address ?? `10.0.0.${number}:4004` };
-    this.claims = Claims.open({
+    this.leases = TokenLeases.open({
       url,
       secret,
       self: this.self,
       leaseMs,
       events: {
-        lost: (token, owner) => this.lost.push({ token, owner }),
-        up: () => this.told.push('up'),
-        down: (code) => this.told.push(code),
-        otherGroup: () => this.told.push('other group'),
+        onLeaseLost: (token, owner) => this.lost.push({ token, owner }),
+        onUp: () => this.notifications.push('up'),
+        onDown: (code) => this.notifications.push(code),
+        onSecretMismatch: () => this.notifications.push('other group'),
       },
     });
-    context.after(() => this.claims.close());
+    context.after(() => this.leases.close());
   }
 
   /** Starts one, and waits until the coordinator answers it. */
-  static async up(context: TestContext, number: number, options: MemberOptions): Promise<Member> {
-    const member = new Member(context, number, options);
-    await until(() => member.claims.isUp);
+  static async start(
+    context: TestContext,
+    number: number,
+    options: LeaseMemberOptions,
+  ): Promise<LeaseMember> {
+    const member = new LeaseMember(context, number, options);
+    await until(() => member.leases.isUp);
     return member;
   }
 
@@ -83,10 +86,10 @@ export async function ownerOf(admin: Admin, token: Token): Promise<Owner | null>
 }
 
 /** How many claims there are, of all relays. */
-export async function claimsIn(admin: Admin): Promise<number> {
-  const claims = await admin.keys(`${KEY_PREFIX}*`);
+export async function countLeases(admin: Admin): Promise<number> {
+  const leases = await admin.keys(`${KEY_PREFIX}*`);
   // All else there is what tests of the coordinator write.
-  return claims.filter((key) => key.length === KEY_PREFIX.length + 22).length;
+  return leases.filter((key) => key.length === KEY_PREFIX.length + 22).length;
 }
 
 /** Resolves when the coordinator has it so. */

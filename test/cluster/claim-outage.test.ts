@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { Detour, RedisServer, withoutRedis } from '../support/redis.ts';
 import { until } from '../support/scratch.ts';
-import { Member, OURS, claimsIn, keyOf, ownerOf, tokenOf, untilOwned } from './claim-house.ts';
+import { LeaseMember, OURS, countLeases, keyOf, ownerOf, tokenOf, untilOwned } from './claim-house.ts';
 
 const TOKEN = tokenOf(1);
 
@@ -10,62 +10,64 @@ describe('without a coordinator that does what it is asked', { skip: withoutRedi
   test('a relay has what it claims, and claims it when there is one', async (context) => {
     const redis = await RedisServer.start(context);
     await redis.kill();
-    const one = new Member(context, 1, redis);
-    assert.deepEqual(await one.claims.claim(TOKEN), OURS);
-    assert.deepEqual(await one.claims.claim(tokenOf(2)), OURS);
-    one.claims.release(tokenOf(2));
-    await until(() => one.claims.wanted === 1);
-    await until(() => one.told.length > 0);
+    const one = new LeaseMember(context, 1, redis);
+    assert.deepEqual(await one.leases.acquire(TOKEN), OURS);
+    assert.deepEqual(await one.leases.acquire(tokenOf(2)), OURS);
+    one.leases.release(tokenOf(2));
+    await until(() => one.leases.desired === 1);
+    await until(() => one.notifications.length > 0);
     await redis.restart();
     const admin = await redis.admin();
     await untilOwned(admin, TOKEN, one.self);
-    await until(() => one.claims.held === 1);
-    assert.equal(await claimsIn(admin), 1);
-    assert.deepEqual(one.told, ['ECONNREFUSED', 'up']);
+    await until(() => one.leases.acquired === 1);
+    assert.equal(await countLeases(admin), 1);
+    assert.deepEqual(one.notifications, ['ECONNREFUSED', 'up']);
   });
 
   test('one that comes back empty has all claims again, and each change was told once', async (context) => {
     const redis = await RedisServer.start(context);
-    const one = await Member.up(context, 1, redis);
+    const one = await LeaseMember.start(context, 1, redis);
     const tokens = Array.from({ length: 1200 }, (_, at) => tokenOf(at));
-    await Promise.all(tokens.map((token) => one.claims.claim(token)));
+    await Promise.all(tokens.map((token) => one.leases.acquire(token)));
     await redis.kill();
-    await until(() => !one.claims.isUp);
+    await until(() => !one.leases.isUp);
     // These were released, or came, while it was away.
-    for (const token of tokens.slice(0, 100)) one.claims.release(token);
-    assert.deepEqual(await one.claims.claim(tokenOf(5000)), OURS);
-    await until(() => one.claims.wanted === 1101);
+    for (const token of tokens.slice(0, 100)) one.leases.release(token);
+    assert.deepEqual(await one.leases.acquire(tokenOf(5000)), OURS);
+    await until(() => one.leases.desired === 1101);
     await redis.restart();
     const admin = await redis.admin();
-    while ((await claimsIn(admin)) < 1101);
-    assert.equal(await claimsIn(admin), 1101);
+    while ((await countLeases(admin)) < 1101);
+    assert.equal(await countLeases(admin), 1101);
     assert.equal(await ownerOf(admin, tokenOf(99)), null);
-    await until(() => one.claims.held === 1101);
-    assert.equal(one.told.length, 3);
-    assert.deepEqual([one.told[0], one.told[2]], ['up', 'up']);
+    await until(() => one.leases.acquired === 1101);
+    assert.equal(one.notifications.length, 3);
+    assert.deepEqual([one.notifications[0], one.notifications[2]], ['up', 'up']);
   });
 
   test('two relays have the same token; then one loses it, and knows to whom', async (context) => {
     const redis = await RedisServer.start(context);
-    const members = [await Member.up(context, 1, redis), await Member.up(context, 2, redis)];
+    const members = [await LeaseMember.start(context, 1, redis), await LeaseMember.start(context, 2, redis)];
     await redis.kill();
-    await until(() => members.every(({ claims }) => !claims.isUp));
+    await until(() => members.every(({ leases }) => !leases.isUp));
     const tokens = Array.from({ length: 50 }, (_, at) => tokenOf(at));
-    for (const { claims } of members) {
-      for (const token of tokens) assert.deepEqual(await claims.claim(token), OURS);
+    for (const { leases } of members) {
+      for (const token of tokens) assert.deepEqual(await leases.acquire(token), OURS);
     }
     await redis.restart();
     const admin = await redis.admin();
     await until(() =>
-      members.every(({ claims, told }) => told.length === 3 && claims.wanted === claims.held),
+      members.every(
+        ({ leases, notifications }) => notifications.length === 3 && leases.desired === leases.acquired,
+      ),
     );
     const [one, two] = members;
     assert.ok(one !== undefined && two !== undefined);
     for (const token of tokens) {
       const owner = await ownerOf(admin, token);
       const isFirst: boolean = owner?.id === one.self.id;
-      const winner: Member = isFirst ? one : two;
-      const loser: Member = isFirst ? two : one;
+      const winner: LeaseMember = isFirst ? one : two;
+      const loser: LeaseMember = isFirst ? two : one;
       assert.deepEqual(owner, winner.self);
       assert.deepEqual(
         loser.lost.filter((lost) => lost.token === token),
@@ -73,40 +75,43 @@ describe('without a coordinator that does what it is asked', { skip: withoutRedi
       );
       assert.ok(!winner.lost.some((lost) => lost.token === token));
     }
-    assert.equal(one.claims.held + two.claims.held, 50);
+    assert.equal(one.leases.acquired + two.leases.acquired, 50);
   });
 
   test('nobody waits for one that hangs, and what it says later counts', async (context) => {
     const redis = await RedisServer.start(context);
-    const [one, two] = [await Member.up(context, 1, redis), await Member.up(context, 2, redis)];
-    await two.claims.claim(TOKEN);
+    const [one, two] = [
+      await LeaseMember.start(context, 1, redis),
+      await LeaseMember.start(context, 2, redis),
+    ];
+    await two.leases.acquire(TOKEN);
     redis.freeze();
     // The first one takes half a second; after that it is known.
-    assert.deepEqual(await one.claims.claim(TOKEN), OURS);
-    assert.equal(one.claims.isUp, false);
-    assert.deepEqual(await one.claims.claim(tokenOf(2)), OURS);
-    assert.deepEqual(await one.claims.claim(TOKEN), OURS);
-    one.claims.release(tokenOf(2));
+    assert.deepEqual(await one.leases.acquire(TOKEN), OURS);
+    assert.equal(one.leases.isUp, false);
+    assert.deepEqual(await one.leases.acquire(tokenOf(2)), OURS);
+    assert.deepEqual(await one.leases.acquire(TOKEN), OURS);
+    one.leases.release(tokenOf(2));
     redis.thaw();
-    await until(() => one.claims.isUp && one.lost.length > 0);
+    await until(() => one.leases.isUp && one.lost.length > 0);
     assert.deepEqual(one.lost, [{ token: TOKEN, owner: two.self }]);
-    assert.deepEqual(one.told, ['up', 'ETIMEDOUT', 'up']);
-    await until(() => one.claims.wanted === 0);
-    assert.equal(await claimsIn(await redis.admin()), 1);
+    assert.deepEqual(one.notifications, ['up', 'ETIMEDOUT', 'up']);
+    await until(() => one.leases.desired === 0);
+    assert.equal(await countLeases(await redis.admin()), 1);
   });
 
   test('one that hangs on is given up, and keeps no memory of clients that have gone', async (context) => {
     const redis = await RedisServer.start(context);
-    const one = await Member.up(context, 1, redis);
+    const one = await LeaseMember.start(context, 1, redis);
     redis.freeze();
     // More than may be on their way.
-    const answers = Array.from({ length: 15_000 }, (_, at) => one.claims.claim(tokenOf(at)));
-    for (let at = 1; at < 15_000; at += 1) one.claims.release(tokenOf(at));
+    const answers = Array.from({ length: 15_000 }, (_, at) => one.leases.acquire(tokenOf(at)));
+    for (let at = 1; at < 15_000; at += 1) one.leases.release(tokenOf(at));
     for (const answer of await Promise.all(answers)) assert.deepEqual(answer, OURS);
-    assert.ok(one.claims.wanted <= 10_000, String(one.claims.wanted));
+    assert.ok(one.leases.desired <= 10_000, String(one.leases.desired));
     // Those that are on their way are remembered until the connection is given up, and no longer.
-    await until(() => one.claims.wanted === 1);
-    assert.deepEqual(one.told, ['up', 'ETIMEDOUT']);
+    await until(() => one.leases.desired === 1);
+    assert.deepEqual(one.notifications, ['up', 'ETIMEDOUT']);
     redis.thaw();
     await untilOwned(await redis.admin(), tokenOf(0), one.self);
   });
@@ -114,11 +119,11 @@ describe('without a coordinator that does what it is asked', { skip: withoutRedi
   test('one that lets nobody log in within five seconds is tried anew', async (context) => {
     const redis = await RedisServer.start(context);
     redis.freeze();
-    const one = new Member(context, 1, redis);
-    await until(() => one.told.length > 0);
+    const one = new LeaseMember(context, 1, redis);
+    await until(() => one.notifications.length > 0);
     redis.thaw();
-    await until(() => one.claims.isUp);
-    assert.deepEqual(one.told, ['ETIMEDOUT', 'up']);
+    await until(() => one.leases.isUp);
+    assert.deepEqual(one.notifications, ['ETIMEDOUT', 'up']);
     // What hung before is gone.
     const admin = await redis.admin();
     const list = await admin.clientList();
@@ -128,67 +133,73 @@ describe('without a coordinator that does what it is asked', { skip: withoutRedi
   test('one that is slow is asked all the same, and nobody waits', async (context) => {
     const redis = await RedisServer.start(context);
     const detour = await Detour.to(context, redis.port);
-    const [one, two] = [await Member.up(context, 1, detour), await Member.up(context, 2, redis)];
-    await two.claims.claim(TOKEN);
+    const [one, two] = [
+      await LeaseMember.start(context, 1, detour),
+      await LeaseMember.start(context, 2, redis),
+    ];
+    await two.leases.acquire(TOKEN);
     detour.delayMs = 350;
-    assert.deepEqual(await one.claims.claim(TOKEN), OURS);
+    assert.deepEqual(await one.leases.acquire(TOKEN), OURS);
     await until(() => one.lost.length === 1);
     // By now it is known to be slow.
-    assert.deepEqual(await one.claims.claim(tokenOf(2)), OURS);
-    assert.deepEqual([one.claims.isUp, one.claims.held], [false, 0]);
-    await until(() => one.claims.held === 1);
-    assert.equal(one.claims.isUp, false);
+    assert.deepEqual(await one.leases.acquire(tokenOf(2)), OURS);
+    assert.deepEqual([one.leases.isUp, one.leases.acquired], [false, 0]);
+    await until(() => one.leases.acquired === 1);
+    assert.equal(one.leases.isUp, false);
     assert.deepEqual(await ownerOf(await redis.admin(), tokenOf(2)), one.self);
     detour.delayMs = 0;
-    await until(() => one.claims.isUp);
-    assert.deepEqual(one.told, ['up', 'ETIMEDOUT', 'up']);
+    await until(() => one.leases.isUp);
+    assert.deepEqual(one.notifications, ['up', 'ETIMEDOUT', 'up']);
   });
 
   test('a relay that is cut off from it is told what it has lost when it is back', async (context) => {
     const redis = await RedisServer.start(context);
     const detour = await Detour.to(context, redis.port);
-    const [one, two] = [await Member.up(context, 1, detour), await Member.up(context, 2, redis)];
-    await one.claims.claim(TOKEN);
-    await one.claims.claim(tokenOf(2));
+    const [one, two] = [
+      await LeaseMember.start(context, 1, detour),
+      await LeaseMember.start(context, 2, redis),
+    ];
+    await one.leases.acquire(TOKEN);
+    await one.leases.acquire(tokenOf(2));
     detour.cut();
-    await until(() => !one.claims.isUp);
-    assert.deepEqual(await two.claims.takeOver(TOKEN, one.self), OURS);
-    assert.deepEqual(await one.claims.claim(TOKEN), OURS);
-    assert.deepEqual([two.claims.isUp, two.told], [true, ['up']]);
+    await until(() => !one.leases.isUp);
+    assert.deepEqual(await two.leases.takeOver(TOKEN, one.self), OURS);
+    assert.deepEqual(await one.leases.acquire(TOKEN), OURS);
+    assert.deepEqual([two.leases.isUp, two.notifications], [true, ['up']]);
     detour.repair();
     await until(() => one.lost.length > 0);
     assert.deepEqual(one.lost, [{ token: TOKEN, owner: two.self }]);
-    await until(() => one.claims.held === 1);
-    assert.equal(one.told.length, 3);
+    await until(() => one.leases.acquired === 1);
+    assert.equal(one.notifications.length, 3);
   });
 
   test('one that refuses the password is asked until it takes it', async (context) => {
     const redis = await RedisServer.start(context, ['--requirepass', 'another']);
-    const one = new Member(context, 1, { url: redis.url.replace('//', '//:secret@') });
-    await until(() => one.told.length > 0);
-    assert.deepEqual(await one.claims.claim(TOKEN), OURS);
+    const one = new LeaseMember(context, 1, { url: redis.url.replace('//', '//:secret@') });
+    await until(() => one.notifications.length > 0);
+    assert.deepEqual(await one.leases.acquire(TOKEN), OURS);
     const admin = await redis.admin(redis.url.replace('//', '//:another@'));
     await admin.configSet('requirepass', 'secret');
     await untilOwned(admin, TOKEN, one.self);
-    await until(() => one.claims.isUp);
-    assert.deepEqual(one.told, ['WRONGPASS', 'up']);
+    await until(() => one.leases.isUp);
+    assert.deepEqual(one.notifications, ['WRONGPASS', 'up']);
   });
 
   test('one that asks for a password that is not there is told of', async (context) => {
     const redis = await RedisServer.start(context, ['--requirepass', 'another']);
-    const one = new Member(context, 1, redis);
-    await until(() => one.told.length > 0);
-    assert.deepEqual(one.told, ['NOAUTH']);
+    const one = new LeaseMember(context, 1, redis);
+    await until(() => one.notifications.length > 0);
+    assert.deepEqual(one.notifications, ['NOAUTH']);
   });
 
   test('one that is full keeps what it has, and gets the rest when there is room', async (context) => {
     const redis = await RedisServer.start(context);
     const admin = await redis.admin();
-    const one = await Member.up(context, 1, { url: redis.url, leaseMs: 1500 });
-    await one.claims.claim(TOKEN);
+    const one = await LeaseMember.start(context, 1, { url: redis.url, leaseMs: 1500 });
+    await one.leases.acquire(TOKEN);
     await admin.configSet('maxmemory', '1');
-    assert.deepEqual(await one.claims.claim(tokenOf(2)), OURS);
-    assert.equal(one.claims.fault, 'OOM');
+    assert.deepEqual(await one.leases.acquire(tokenOf(2)), OURS);
+    assert.equal(one.leases.downReason, 'OOM');
     // What is there outlives its lease.
     for (let before = await admin.pTTL(keyOf(TOKEN)), renewals = 0; renewals < 4;) {
       const leftMs = await admin.pTTL(keyOf(TOKEN));
@@ -196,42 +207,45 @@ describe('without a coordinator that does what it is asked', { skip: withoutRedi
       if (leftMs > before) renewals += 1;
       before = leftMs;
     }
-    assert.equal(one.claims.held, 1);
+    assert.equal(one.leases.acquired, 1);
     await admin.configSet('maxmemory', '0');
     await untilOwned(admin, tokenOf(2), one.self);
-    await until(() => one.claims.isUp);
-    assert.deepEqual(one.told, ['up', 'OOM', 'up']);
+    await until(() => one.leases.isUp);
+    assert.deepEqual(one.notifications, ['up', 'OOM', 'up']);
     assert.deepEqual(one.lost, []);
   });
 
   test('one that has become a replica is left, and found again', async (context) => {
     const redis = await RedisServer.start(context);
     const admin = await redis.admin();
-    const one = await Member.up(context, 1, redis);
+    const one = await LeaseMember.start(context, 1, redis);
     await admin.replicaOf('127.0.0.1', 1);
-    assert.deepEqual(await one.claims.claim(TOKEN), OURS);
-    await until(() => !one.claims.isUp);
+    assert.deepEqual(await one.leases.acquire(TOKEN), OURS);
+    await until(() => !one.leases.isUp);
     await admin.sendCommand(['REPLICAOF', 'NO', 'ONE']);
     await untilOwned(admin, TOKEN, one.self);
-    await until(() => one.claims.isUp);
-    assert.deepEqual(one.told, ['up', 'READONLY', 'up']);
+    await until(() => one.leases.isUp);
+    assert.deepEqual(one.notifications, ['up', 'READONLY', 'up']);
   });
 
   test('a relay ends all the same', async (context) => {
     const redis = await RedisServer.start(context);
     const detour = await Detour.to(context, redis.port);
-    const [one, two] = [await Member.up(context, 1, redis), await Member.up(context, 2, detour)];
-    await Promise.all([one.claims.claim(TOKEN), two.claims.claim(tokenOf(2))]);
+    const [one, two] = [
+      await LeaseMember.start(context, 1, redis),
+      await LeaseMember.start(context, 2, detour),
+    ];
+    await Promise.all([one.leases.acquire(TOKEN), two.leases.acquire(tokenOf(2))]);
     detour.cut();
-    await until(() => !two.claims.isUp);
-    await two.claims.close();
+    await until(() => !two.leases.isUp);
+    await two.leases.close();
     redis.freeze();
-    const last = one.claims.claim(tokenOf(3));
-    await one.claims.close();
+    const last = one.leases.acquire(tokenOf(3));
+    await one.leases.close();
     assert.deepEqual(await last, OURS);
-    assert.deepEqual([one.claims.wanted, one.claims.held], [0, 0]);
-    const connecting = new Member(context, 3, redis);
-    await connecting.claims.close();
-    assert.deepEqual([one.told, connecting.told], [['up'], []]);
+    assert.deepEqual([one.leases.desired, one.leases.acquired], [0, 0]);
+    const connecting = new LeaseMember(context, 3, redis);
+    await connecting.leases.close();
+    assert.deepEqual([one.notifications, connecting.notifications], [['up'], []]);
   });
 });

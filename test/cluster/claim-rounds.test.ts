@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ClaimRounds } from '../../src/cluster/claim-rounds.ts';
+import { RenewalLoop } from '../../src/cluster/token-leases.ts';
 
 /** What has been promised and is due runs. */
-async function settled(): Promise<void> {
+async function flushMicrotasks(): Promise<void> {
   for (let turn = 0; turn < 5; turn += 1) await new Promise((resolve) => setImmediate(resolve));
 }
 
@@ -11,7 +11,7 @@ test('rounds begin no further apart than they should, however long one takes', a
   const { timers } = context.mock;
   timers.enable({ apis: ['setTimeout', 'Date'] });
   const began: number[] = [];
-  const rounds = new ClaimRounds(
+  const rounds = new RenewalLoop(
     10_000,
     () => {
       began.push(Date.now());
@@ -21,7 +21,7 @@ test('rounds begin no further apart than they should, however long one takes', a
   );
   for (let tick = 0; tick < 600; tick += 1) {
     timers.tick(100);
-    await settled();
+    await flushMicrotasks();
   }
   assert.ok(began.length >= 6, `${began.length} rounds in a minute`);
   for (const [index, at] of began.entries()) {
@@ -37,7 +37,7 @@ test('a round that takes longer than that is followed by the next at once', asyn
   const { timers } = context.mock;
   timers.enable({ apis: ['setTimeout', 'Date'] });
   let count = 0;
-  const rounds = new ClaimRounds(
+  const rounds = new RenewalLoop(
     1000,
     () => {
       count += 1;
@@ -47,7 +47,7 @@ test('a round that takes longer than that is followed by the next at once', asyn
   );
   for (let tick = 0; tick < 220; tick += 1) {
     timers.tick(100);
-    await settled();
+    await flushMicrotasks();
   }
   assert.ok(count >= 4, `${count} rounds`);
   const closed = rounds.close();

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { decodeOwner, encodeOwner } from '../../src/cluster/claim-value.ts';
+import { decodeOwner, encodeOwner } from '../../src/cluster/lease-format.ts';
 
 describe('what is under a key', () => {
   for (const address of [

@@ -3,57 +3,60 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { getCACertificates, setDefaultCACertificates } from 'node:tls';
-import { encodeOwner } from '../../src/cluster/claim-value.ts';
-import { Claims } from '../../src/cluster/claims.ts';
+import { encodeOwner } from '../../src/cluster/lease-format.ts';
+import { TokenLeases } from '../../src/cluster/token-leases.ts';
 import { makeIdentity } from '../support/certificates.ts';
 import { Dice } from '../support/dice.ts';
 import { freePort } from '../support/listening.ts';
 import { RedisServer, withoutRedis } from '../support/redis.ts';
 import { scratch, until } from '../support/scratch.ts';
-import { Member, OURS, claimsIn, keyOf, ownerOf, tokenOf, untilOwned } from './claim-house.ts';
+import { LeaseMember, OURS, countLeases, keyOf, ownerOf, tokenOf, untilOwned } from './claim-house.ts';
 
 const TOKEN = tokenOf(1);
 
 describe('claims', { skip: withoutRedis() }, () => {
   test('of a token: the first relay has it until it is released, then another may', async (context) => {
     const redis = await RedisServer.start(context);
-    const [one, two] = [await Member.up(context, 1, redis), await Member.up(context, 2, redis)];
-    assert.deepEqual(await one.claims.claim(TOKEN), OURS);
-    assert.deepEqual(await two.claims.claim(TOKEN), one.theirs);
-    assert.deepEqual(await one.claims.claim(TOKEN), OURS);
-    assert.deepEqual([one.claims.held, two.claims.held], [1, 0]);
-    assert.deepEqual([one.claims.wanted, two.claims.wanted], [1, 0]);
+    const [one, two] = [
+      await LeaseMember.start(context, 1, redis),
+      await LeaseMember.start(context, 2, redis),
+    ];
+    assert.deepEqual(await one.leases.acquire(TOKEN), OURS);
+    assert.deepEqual(await two.leases.acquire(TOKEN), one.theirs);
+    assert.deepEqual(await one.leases.acquire(TOKEN), OURS);
+    assert.deepEqual([one.leases.acquired, two.leases.acquired], [1, 0]);
+    assert.deepEqual([one.leases.desired, two.leases.desired], [1, 0]);
 
     // It is not the second one's to give up.
-    two.claims.release(TOKEN);
-    assert.deepEqual(await two.claims.claim(TOKEN), one.theirs);
-    one.claims.release(TOKEN);
-    await until(() => one.claims.wanted === 0);
-    assert.equal(one.claims.held, 0);
-    assert.deepEqual(await two.claims.claim(TOKEN), OURS);
+    two.leases.release(TOKEN);
+    assert.deepEqual(await two.leases.acquire(TOKEN), one.theirs);
+    one.leases.release(TOKEN);
+    await until(() => one.leases.desired === 0);
+    assert.equal(one.leases.acquired, 0);
+    assert.deepEqual(await two.leases.acquire(TOKEN), OURS);
     assert.deepEqual([one.lost, two.lost], [[], []]);
   });
 
   test('cost one command, however many claim the same token at a time, and one for the release', async (context) => {
     const redis = await RedisServer.start(context);
-    const one = await Member.up(context, 1, redis);
-    const before = one.claims.totals.commands;
-    const all = await Promise.all(Array.from({ length: 100 }, () => one.claims.claim(TOKEN)));
+    const one = await LeaseMember.start(context, 1, redis);
+    const before = one.leases.totals.commands;
+    const all = await Promise.all(Array.from({ length: 100 }, () => one.leases.acquire(TOKEN)));
     assert.deepEqual(
       all,
       Array.from({ length: 100 }, () => OURS),
     );
-    assert.equal(one.claims.totals.commands, before + 1);
-    one.claims.release(TOKEN);
-    await until(() => one.claims.wanted === 0);
-    assert.equal(one.claims.totals.commands, before + 2);
+    assert.equal(one.leases.totals.commands, before + 1);
+    one.leases.release(TOKEN);
+    await until(() => one.leases.desired === 0);
+    assert.equal(one.leases.totals.commands, before + 2);
   });
 
   test('end with a lease', async (context) => {
     const redis = await RedisServer.start(context);
     const admin = await redis.admin();
-    const one = await Member.up(context, 1, { url: redis.url, leaseMs: 20_000 });
-    await one.claims.claim(TOKEN);
+    const one = await LeaseMember.start(context, 1, { url: redis.url, leaseMs: 20_000 });
+    await one.leases.acquire(TOKEN);
     const leftMs = await admin.pTTL(keyOf(TOKEN));
     assert.ok(leftMs > 10_000 && leftMs <= 20_000, String(leftMs));
   });
@@ -61,38 +64,38 @@ describe('claims', { skip: withoutRedis() }, () => {
   test('that are ours already, from before a connection was lost, have a whole lease again', async (context) => {
     const redis = await RedisServer.start(context);
     const admin = await redis.admin();
-    const one = await Member.up(context, 1, redis);
+    const one = await LeaseMember.start(context, 1, redis);
     await admin.set(keyOf(TOKEN), encodeOwner(one.self), { PX: 5000 });
-    assert.deepEqual(await one.claims.claim(TOKEN), OURS);
+    assert.deepEqual(await one.leases.acquire(TOKEN), OURS);
     assert.ok((await admin.pTTL(keyOf(TOKEN))) > 5000);
-    assert.equal(one.claims.totals.takenOver, 0);
+    assert.equal(one.leases.totals.takenOver, 0);
   });
 
   test('come out right in whatever order tokens are claimed and released', async (context) => {
     const redis = await RedisServer.start(context);
     const admin = await redis.admin();
-    const members = [await Member.up(context, 1, redis), await Member.up(context, 2, redis)];
+    const members = [await LeaseMember.start(context, 1, redis), await LeaseMember.start(context, 2, redis)];
     const dice = new Dice(7);
     for (let round = 0; round < 300; round += 1) {
       const token = tokenOf(round % 5);
       const answers: Promise<unknown>[] = [];
       for (let step = 0; step < 6; step += 1) {
         const member = members[dice.between(0, 1)];
-        if (dice.happens(0.5)) member?.claims.release(token);
-        else if (member !== undefined) answers.push(member.claims.claim(token));
+        if (dice.happens(0.5)) member?.leases.release(token);
+        else if (member !== undefined) answers.push(member.leases.acquire(token));
         if (dice.happens(0.25)) await answers[0];
       }
       await Promise.all(answers);
-      const claims = await Promise.all(members.map((member) => member.claims.claim(token)));
+      const leases = await Promise.all(members.map((member) => member.leases.acquire(token)));
       // One of them has it, and the other one knows.
-      assert.deepEqual(claims.map(({ kind }) => kind).toSorted(), ['ours', 'theirs']);
-      const owner = members[claims.findIndex(({ kind }) => kind === 'ours')];
+      assert.deepEqual(leases.map(({ kind }) => kind).toSorted(), ['ours', 'theirs']);
+      const owner = members[leases.findIndex(({ kind }) => kind === 'ours')];
       assert.deepEqual(await ownerOf(admin, token), owner?.self);
-      if (dice.happens(0.5)) owner?.claims.release(token);
+      if (dice.happens(0.5)) owner?.leases.release(token);
     }
-    for (const { claims } of members) for (let at = 0; at < 5; at += 1) claims.release(tokenOf(at));
-    await until(() => members.every(({ claims }) => claims.wanted === 0 && claims.held === 0));
-    assert.equal(await claimsIn(admin), 0);
+    for (const { leases } of members) for (let at = 0; at < 5; at += 1) leases.release(tokenOf(at));
+    await until(() => members.every(({ leases }) => leases.desired === 0 && leases.acquired === 0));
+    assert.equal(await countLeases(admin), 0);
     assert.deepEqual(
       members.map(({ lost }) => lost),
       [[], []],
@@ -102,51 +105,54 @@ describe('claims', { skip: withoutRedis() }, () => {
   test('of a process that is gone fall to the one that has its address now', async (context) => {
     const redis = await RedisServer.start(context);
     const admin = await redis.admin();
-    const gone = await Member.up(context, 1, redis);
-    await gone.claims.claim(TOKEN);
-    const next = await Member.up(context, 1, redis);
-    assert.deepEqual(await next.claims.claim(TOKEN), OURS);
+    const gone = await LeaseMember.start(context, 1, redis);
+    await gone.leases.acquire(TOKEN);
+    const next = await LeaseMember.start(context, 1, redis);
+    assert.deepEqual(await next.leases.acquire(TOKEN), OURS);
     assert.deepEqual(await ownerOf(admin, TOKEN), next.self);
-    assert.equal(next.claims.totals.takenOver, 1);
+    assert.equal(next.leases.totals.takenOver, 1);
     // The other one is not, in this test; its claim is not there to be given up.
-    gone.claims.release(TOKEN);
-    await until(() => gone.claims.wanted === 0);
+    gone.leases.release(TOKEN);
+    await until(() => gone.leases.desired === 0);
     assert.deepEqual(await ownerOf(admin, TOKEN), next.self);
   });
 
   test('of an owner that can not be reached are taken over by one relay', async (context) => {
     const redis = await RedisServer.start(context);
-    const owner = await Member.up(context, 1, redis);
-    const others = [await Member.up(context, 2, redis), await Member.up(context, 3, redis)];
-    await owner.claims.claim(TOKEN);
-    for (const other of others) assert.deepEqual(await other.claims.claim(TOKEN), owner.theirs);
-    const answers = await Promise.all(others.map(({ claims }) => claims.takeOver(TOKEN, owner.self)));
+    const owner = await LeaseMember.start(context, 1, redis);
+    const others = [await LeaseMember.start(context, 2, redis), await LeaseMember.start(context, 3, redis)];
+    await owner.leases.acquire(TOKEN);
+    for (const other of others) assert.deepEqual(await other.leases.acquire(TOKEN), owner.theirs);
+    const answers = await Promise.all(others.map(({ leases }) => leases.takeOver(TOKEN, owner.self)));
     const winner = others[answers.findIndex(({ kind }) => kind === 'ours')];
     assert.ok(winner !== undefined);
     assert.deepEqual(
       answers.toSorted((a, b) => a.kind.localeCompare(b.kind)),
       [OURS, winner.theirs],
     );
-    assert.deepEqual([winner.claims.totals.takenOver, winner.claims.held], [1, 1]);
+    assert.deepEqual([winner.leases.totals.takenOver, winner.leases.acquired], [1, 1]);
     // Who comes with the same news later is told who has it.
     assert.deepEqual(
-      await (await Member.up(context, 4, redis)).claims.takeOver(TOKEN, owner.self),
+      await (await LeaseMember.start(context, 4, redis)).leases.takeOver(TOKEN, owner.self),
       winner.theirs,
     );
   });
 
   test('that are gone when they are taken over are simply claimed', async (context) => {
     const redis = await RedisServer.start(context);
-    const [one, two] = [await Member.up(context, 1, redis), await Member.up(context, 2, redis)];
-    assert.deepEqual(await one.claims.takeOver(TOKEN, two.self), OURS);
-    assert.deepEqual(await two.claims.claim(TOKEN), one.theirs);
+    const [one, two] = [
+      await LeaseMember.start(context, 1, redis),
+      await LeaseMember.start(context, 2, redis),
+    ];
+    assert.deepEqual(await one.leases.takeOver(TOKEN, two.self), OURS);
+    assert.deepEqual(await two.leases.acquire(TOKEN), one.theirs);
   });
 
   test('are renewed before their lease ends, also after all scripts were forgotten', async (context) => {
     const redis = await RedisServer.start(context);
     const admin = await redis.admin();
-    const one = await Member.up(context, 1, { url: redis.url, leaseMs: 900 });
-    await one.claims.claim(TOKEN);
+    const one = await LeaseMember.start(context, 1, { url: redis.url, leaseMs: 900 });
+    await one.leases.acquire(TOKEN);
     // The renewals that come until this is gone have to have worked.
     await admin.set('a clock', '1', { PX: 2000 });
     await admin.scriptFlush();
@@ -157,8 +163,8 @@ describe('claims', { skip: withoutRedis() }, () => {
   test('that are gone from the coordinator are set again', async (context) => {
     const redis = await RedisServer.start(context);
     const admin = await redis.admin();
-    const one = await Member.up(context, 1, { url: redis.url, leaseMs: 900 });
-    await one.claims.claim(TOKEN);
+    const one = await LeaseMember.start(context, 1, { url: redis.url, leaseMs: 900 });
+    await one.leases.acquire(TOKEN);
     await admin.flushAll();
     await untilOwned(admin, TOKEN, one.self);
   });
@@ -166,51 +172,51 @@ describe('claims', { skip: withoutRedis() }, () => {
   test('that have become another relay’s are told as lost, once, and not claimed any more', async (context) => {
     const redis = await RedisServer.start(context);
     const admin = await redis.admin();
-    const one = await Member.up(context, 1, { url: redis.url, leaseMs: 900 });
-    const two = await Member.up(context, 2, redis);
-    await one.claims.claim(TOKEN);
-    await one.claims.claim(tokenOf(2));
-    assert.deepEqual(await two.claims.takeOver(TOKEN, one.self), OURS);
+    const one = await LeaseMember.start(context, 1, { url: redis.url, leaseMs: 900 });
+    const two = await LeaseMember.start(context, 2, redis);
+    await one.leases.acquire(TOKEN);
+    await one.leases.acquire(tokenOf(2));
+    assert.deepEqual(await two.leases.takeOver(TOKEN, one.self), OURS);
     await until(() => one.lost.length > 0);
-    assert.deepEqual([one.claims.wanted, one.claims.held], [1, 1]);
-    two.claims.release(TOKEN);
-    await until(() => two.claims.wanted === 0);
+    assert.deepEqual([one.leases.desired, one.leases.acquired], [1, 1]);
+    two.leases.release(TOKEN);
+    await until(() => two.leases.desired === 0);
     // Two renewals later it is still nobody's.
     await admin.set('a clock', '1', { PX: 700 });
     while ((await admin.exists('a clock')) === 1) assert.equal(await ownerOf(admin, TOKEN), null);
     assert.deepEqual(one.lost, [{ token: TOKEN, owner: two.self }]);
-    assert.equal(one.claims.totals.lost, 1);
+    assert.equal(one.leases.totals.lost, 1);
   });
 
   test('are renewed by hundreds in one command', async (context) => {
     const redis = await RedisServer.start(context);
     const admin = await redis.admin();
-    const one = await Member.up(context, 1, redis);
+    const one = await LeaseMember.start(context, 1, redis);
     const tokens = Array.from({ length: 2500 }, (_, at) => tokenOf(at));
-    await Promise.all(tokens.map((token) => one.claims.claim(token)));
+    await Promise.all(tokens.map((token) => one.leases.acquire(token)));
     await admin.flushAll();
-    const before = one.claims.totals.commands;
+    const before = one.leases.totals.commands;
     // Coming back is when it renews at once.
     await admin.sendCommand(['CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes']);
-    await until(() => one.told.length === 3);
-    while ((await claimsIn(admin)) < 2500);
+    await until(() => one.notifications.length === 3);
+    while ((await countLeases(admin)) < 2500);
     // Five renewals, three scripts, and a few tests.
-    assert.ok(one.claims.totals.commands - before < 16, String(one.claims.totals.commands - before));
+    assert.ok(one.leases.totals.commands - before < 16, String(one.leases.totals.commands - before));
   });
 
   test('of what no relay has written are left alone, and ours for now', async (context) => {
     const redis = await RedisServer.start(context);
     const admin = await redis.admin();
-    const one = await Member.up(context, 1, { url: redis.url, leaseMs: 300 });
+    const one = await LeaseMember.start(context, 1, { url: redis.url, leaseMs: 300 });
     await admin.set(keyOf(TOKEN), '2 of-a-later-version');
-    assert.deepEqual(await one.claims.claim(TOKEN), OURS);
-    assert.deepEqual([one.claims.held, one.claims.wanted], [0, 1]);
-    await until(() => one.claims.totals.unreadable > 1);
+    assert.deepEqual(await one.leases.acquire(TOKEN), OURS);
+    assert.deepEqual([one.leases.acquired, one.leases.desired], [0, 1]);
+    await until(() => one.leases.totals.unreadable > 1);
     assert.equal(await admin.get(keyOf(TOKEN)), '2 of-a-later-version');
     await admin.del(keyOf(TOKEN));
     await untilOwned(admin, TOKEN, one.self);
-    await until(() => one.claims.held === 1);
-    assert.deepEqual(one.told, ['up']);
+    await until(() => one.leases.acquired === 1);
+    assert.deepEqual(one.notifications, ['up']);
   });
 
   test('tell the coordinator nothing of a token', async (context) => {
@@ -218,12 +224,12 @@ describe('claims', { skip: withoutRedis() }, () => {
     const monitor = await redis.admin();
     const seen: string[] = [];
     await monitor.monitor((line) => seen.push(line));
-    const one = await Member.up(context, 1, { url: redis.url, leaseMs: 300 });
-    await one.claims.claim(TOKEN);
-    await one.claims.takeOver(tokenOf(2), { id: 'somebody', address: '10.0.0.9:4004' });
+    const one = await LeaseMember.start(context, 1, { url: redis.url, leaseMs: 300 });
+    await one.leases.acquire(TOKEN);
+    await one.leases.takeOver(tokenOf(2), { id: 'somebody', address: '10.0.0.9:4004' });
     await until(() => seen.filter((line) => line.includes('EVALSHA')).length >= 3);
-    one.claims.release(TOKEN);
-    await one.claims.close();
+    one.leases.release(TOKEN);
+    await one.leases.close();
     assert.ok(seen.some((line) => line.includes(keyOf(TOKEN))));
     for (const line of seen) assert.doesNotMatch(line, /0{20}/u);
   });
@@ -231,18 +237,18 @@ describe('claims', { skip: withoutRedis() }, () => {
   test('are all released in the end; nothing is claimed after that', async (context) => {
     const redis = await RedisServer.start(context);
     const admin = await redis.admin();
-    const one = await Member.up(context, 1, redis);
+    const one = await LeaseMember.start(context, 1, redis);
     const tokens = Array.from({ length: 1500 }, (_, at) => tokenOf(at));
-    await Promise.all(tokens.map((token) => one.claims.claim(token)));
+    await Promise.all(tokens.map((token) => one.leases.acquire(token)));
     // One is on its way.
-    const last = one.claims.claim(tokenOf(1500));
-    assert.ok((await claimsIn(admin)) >= 1500);
-    await one.claims.close();
+    const last = one.leases.acquire(tokenOf(1500));
+    assert.ok((await countLeases(admin)) >= 1500);
+    await one.leases.close();
     await last;
-    assert.deepEqual(await one.claims.claim(TOKEN), OURS);
-    assert.equal(await claimsIn(admin), 0);
-    assert.deepEqual([one.claims.held, one.claims.wanted, one.claims.isUp], [0, 0, false]);
-    assert.deepEqual(one.told, ['up']);
+    assert.deepEqual(await one.leases.acquire(TOKEN), OURS);
+    assert.equal(await countLeases(admin), 0);
+    assert.deepEqual([one.leases.acquired, one.leases.desired, one.leases.isUp], [0, 0, false]);
+    assert.deepEqual(one.notifications, ['up']);
   });
 });
 
@@ -268,16 +274,16 @@ describe('the coordinator’s URL', () => {
       ];
       await admin.aclSetUser('relay', rules);
       const url = `redis://relay:pass%3Aword@127.0.0.1:${redis.port}/3`;
-      const one = await Member.up(context, 1, { url, leaseMs: 300 });
-      assert.deepEqual(await one.claims.claim(TOKEN), OURS);
+      const one = await LeaseMember.start(context, 1, { url, leaseMs: 300 });
+      assert.deepEqual(await one.leases.acquire(TOKEN), OURS);
       assert.equal(await ownerOf(admin, TOKEN), null);
       const inside = await redis.admin(`${redis.url}/3`);
       await inside.flushDb();
       await untilOwned(inside, TOKEN, one.self);
-      one.claims.release(TOKEN);
-      await until(() => one.claims.wanted === 0);
+      one.leases.release(TOKEN);
+      await until(() => one.leases.desired === 0);
       assert.equal(await ownerOf(inside, TOKEN), null);
-      assert.deepEqual(one.told, ['up']);
+      assert.deepEqual(one.notifications, ['up']);
     },
   );
 
@@ -290,22 +296,27 @@ describe('the coordinator’s URL', () => {
     const secured = `--tls-port ${port} --tls-auth-clients no --tls-key-file ${key}`;
     const certified = `--tls-cert-file ${certificate} --tls-ca-cert-file ${certificate}`;
     await RedisServer.start(context, `${secured} ${certified}`.split(' '));
-    const one = new Member(context, 1, { url: `rediss://localhost:${port}` });
-    await until(() => one.told.length > 0);
+    const one = new LeaseMember(context, 1, { url: `rediss://localhost:${port}` });
+    await until(() => one.notifications.length > 0);
     const trusted = getCACertificates();
     context.after(() => setDefaultCACertificates(trusted));
     setDefaultCACertificates([...trusted, identity.certificate]);
-    await until(() => one.claims.isUp);
-    assert.deepEqual(await one.claims.claim(TOKEN), OURS);
-    assert.equal(one.claims.held, 1);
-    assert.deepEqual(one.told, ['DEPTH_ZERO_SELF_SIGNED_CERT', 'up']);
+    await until(() => one.leases.isUp);
+    assert.deepEqual(await one.leases.acquire(TOKEN), OURS);
+    assert.equal(one.leases.acquired, 1);
+    assert.deepEqual(one.notifications, ['DEPTH_ZERO_SELF_SIGNED_CERT', 'up']);
   });
 
   test('is refused when it is none, without a word of what is in it', () => {
-    const events = { lost: assert.fail, up: assert.fail, down: assert.fail, otherGroup: assert.fail };
+    const events = {
+      onLeaseLost: assert.fail,
+      onUp: assert.fail,
+      onDown: assert.fail,
+      onSecretMismatch: assert.fail,
+    };
     for (const url of ['', 'http://user:secret@host', 'redis://user:secret@host:port', 'secret']) {
       const open = (): unknown =>
-        Claims.open({ url, secret: 'x', self: { id: 'somebody', address: '10.0.0.1:1' }, events });
+        TokenLeases.open({ url, secret: 'x', self: { id: 'somebody', address: '10.0.0.1:1' }, events });
       assert.throws(open, (error: Error) => {
         assert.doesNotMatch(JSON.stringify(Object.getOwnPropertyDescriptors(error)), /user|:secret|:port/u);
         return 'code' in error && error.code === 'EINVAL';

@@ -1,14 +1,18 @@
 import assert from 'node:assert/strict';
 import { createHmac } from 'node:crypto';
 import { describe, test } from 'node:test';
-import { CallerGreeting, OwnerGreeting, greetingKey } from '../../src/cluster/greeting.ts';
-import type { Greeting, GreetingFault, GreetingStep } from '../../src/cluster/greeting.ts';
-import { MAX_LINK_LINE_BYTES } from '../../src/cluster/link-line.ts';
+import {
+  LinkClientAuth,
+  LinkServerAuth,
+  MAX_LINK_LINE_BYTES,
+  linkAuthKey,
+} from '../../src/cluster/link-auth.ts';
+import type { LinkAuth, LinkAuthFailure, LinkAuthStep } from '../../src/cluster/link-auth.ts';
 import { randomBytesOf } from '../support/bytes.ts';
 import { Dice } from '../support/dice.ts';
 
 const SECRET = 'correct horse';
-const KEY = greetingKey(SECRET);
+const KEY = linkAuthKey(SECRET);
 
 /** HKDF-SHA256 of `SECRET` as RFC 5869 has it, computed elsewhere. */
 const KEY_BYTES = Buffer.from('34235166469eea4fa78dc109eb6c822fcdbe26dcbf1d7784ef26c0f220fc2f96', 'hex');
@@ -26,11 +30,11 @@ function nonceOf(line: string): string {
 }
 
 /** Feeds `bytes` in pieces of these sizes, the last one of them again and again, until something has come of it. */
-function feed(greeting: Greeting, bytes: Uint8Array, sizes: readonly number[]): GreetingStep {
+function feed(auth: LinkAuth, bytes: Uint8Array, sizes: readonly number[]): LinkAuthStep {
   let at = 0;
   for (let index = 0; at < bytes.length; index += 1) {
     const size = sizes[Math.min(index, sizes.length - 1)] ?? bytes.length;
-    const step = greeting.take(Uint8Array.from(bytes.subarray(at, at + size)));
+    const step = auth.receive(Uint8Array.from(bytes.subarray(at, at + size)));
     at += size;
     if (step.kind === 'proven')
       return { ...step, rest: Buffer.concat([step.rest, bytes.subarray(Math.min(at, bytes.length))]) };
@@ -39,33 +43,33 @@ function feed(greeting: Greeting, bytes: Uint8Array, sizes: readonly number[]): 
   return { kind: 'unfinished', say: '' };
 }
 
-function say(greeting: Greeting, text: string, sizes: readonly number[] = []): GreetingStep {
-  return feed(greeting, Buffer.from(text, 'latin1'), sizes);
+function sendLine(auth: LinkAuth, text: string, sizes: readonly number[] = []): LinkAuthStep {
+  return feed(auth, Buffer.from(text, 'latin1'), sizes);
 }
 
 /** A caller that has heard an owner's opening, and what it answers. */
-function answer(ownerNonce: string, key = KEY): { caller: CallerGreeting; line: string } {
-  const caller = new CallerGreeting(key);
-  const step = say(caller, `transit-relay-cluster/1 ${ownerNonce}\n`);
+function answer(ownerNonce: string, key = KEY): { caller: LinkClientAuth; line: string } {
+  const caller = new LinkClientAuth(key);
+  const step = sendLine(caller, `transit-relay-cluster/1 ${ownerNonce}\n`);
   assert.equal(step.kind, 'unfinished');
   return { caller, line: step.say };
 }
 
-function assertFailed(step: GreetingStep, fault: GreetingFault, message?: string): void {
-  assert.equal(step.kind === 'failed' ? step.fault : step.kind, fault, message);
+function assertAuthFailed(step: LinkAuthStep, error: LinkAuthFailure, message?: string): void {
+  assert.equal(step.kind === 'failed' ? step.fault : step.kind, error, message);
 }
 
 describe('two relays with one secret', () => {
   test('prove it to each other in three lines', () => {
-    const owner = new OwnerGreeting(KEY);
-    const caller = new CallerGreeting(KEY);
+    const owner = new LinkServerAuth(KEY);
+    const caller = new LinkClientAuth(KEY);
     assert.match(owner.opening, /^transit-relay-cluster\/1 [0-9a-f]{64}\n$/u);
-    const second = say(caller, owner.opening);
+    const second = sendLine(caller, owner.opening);
     assert.match(second.say, /^transit-relay-cluster\/1 [0-9a-f]{64} [0-9a-f]{64}\n$/u);
-    const third = say(owner, second.say);
+    const third = sendLine(owner, second.say);
     assert.equal(third.kind, 'proven');
     assert.match(third.say, /^[0-9a-f]{64}\n$/u);
-    assert.equal(say(caller, third.say).kind, 'proven');
+    assert.equal(sendLine(caller, third.say).kind, 'proven');
   });
 
   test('say what this version says, and are understood by what says it', () => {
@@ -73,9 +77,9 @@ describe('two relays with one secret', () => {
       proof('caller', 'a'.repeat(64), NONCE),
       '196097459ce2406b6a2363d7153fe7ace38872e2c6b665e4d3bfad6ba30ff168',
     );
-    const owner = new OwnerGreeting(KEY);
+    const owner = new LinkServerAuth(KEY);
     const nonce = nonceOf(owner.opening);
-    const third = say(owner, `transit-relay-cluster/1 ${NONCE} ${proof('caller', nonce, NONCE)}\n`);
+    const third = sendLine(owner, `transit-relay-cluster/1 ${NONCE} ${proof('caller', nonce, NONCE)}\n`);
     assert.deepEqual(third, {
       kind: 'proven',
       say: `${proof('owner', nonce, NONCE)}\n`,
@@ -94,15 +98,15 @@ describe('two relays with one secret', () => {
     ];
     for (let cut = 1; cut < 170; cut += 1) sizes.push([cut, 1000]);
     for (const size of sizes) {
-      const owner = new OwnerGreeting(KEY);
+      const owner = new LinkServerAuth(KEY);
       const callerLine = `transit-relay-cluster/1 ${NONCE} ${proof('caller', nonceOf(owner.opening), NONCE)}\n`;
       const behind = randomBytesOf(cutOf(size), 30);
       const third = feed(owner, Buffer.concat([Buffer.from(callerLine), behind]), size);
       assert.equal(third.kind, 'proven', size.join());
       assert.ok(third.kind === 'proven' && behind.equals(third.rest), size.join());
 
-      const caller = new CallerGreeting(KEY);
-      const second = say(caller, `transit-relay-cluster/1 ${lastNonce}\n`, size);
+      const caller = new LinkClientAuth(KEY);
+      const second = sendLine(caller, `transit-relay-cluster/1 ${lastNonce}\n`, size);
       const ownerLine = `${proof('owner', lastNonce, nonceOf(second.say))}\n`;
       const end = feed(caller, Buffer.concat([Buffer.from(ownerLine), behind]), size);
       assert.ok(end.kind === 'proven' && behind.equals(end.rest), size.join());
@@ -112,7 +116,7 @@ describe('two relays with one secret', () => {
   test('never use a nonce again', () => {
     const nonces = new Set<string>();
     for (let round = 0; round < 500; round += 1) {
-      nonces.add(nonceOf(new OwnerGreeting(KEY).opening));
+      nonces.add(nonceOf(new LinkServerAuth(KEY).opening));
       nonces.add(nonceOf(answer(NONCE).line));
     }
     assert.equal(nonces.size, 1000);
@@ -125,35 +129,38 @@ function cutOf(sizes: readonly number[]): number {
 
 describe('a greeting fails', () => {
   test('where the secrets differ, and only the owner says a word of it', () => {
-    const owner = new OwnerGreeting(KEY);
-    const { caller, line } = answer(nonceOf(owner.opening), greetingKey('another'));
-    const refusal = say(owner, line);
-    assert.deepEqual(refusal, { kind: 'failed', say: 'wrong secret\n', fault: 'secret' });
-    assert.deepEqual(say(caller, refusal.say, [1]), { kind: 'failed', say: '', fault: 'secret' });
+    const owner = new LinkServerAuth(KEY);
+    const { caller, line } = answer(nonceOf(owner.opening), linkAuthKey('another'));
+    const rejection = sendLine(owner, line);
+    assert.deepEqual(rejection, { kind: 'failed', say: 'wrong secret\n', fault: 'secret' });
+    assert.deepEqual(sendLine(caller, rejection.say, [1]), { kind: 'failed', say: '', fault: 'secret' });
   });
 
   test('where the owner lets in anybody, and can not prove that it has the secret', () => {
     const { caller } = answer(NONCE);
-    assertFailed(say(caller, `${'0'.repeat(64)}\n`), 'secret');
+    assertAuthFailed(sendLine(caller, `${'0'.repeat(64)}\n`), 'secret');
   });
 
   test('where a recorded greeting is played back, to either end', () => {
-    const owner = new OwnerGreeting(KEY);
+    const owner = new LinkServerAuth(KEY);
     const { caller, line } = answer(nonceOf(owner.opening));
-    const { say: last } = say(owner, line);
-    assert.equal(say(caller, last).kind, 'proven');
-    assertFailed(say(new OwnerGreeting(KEY), line), 'secret');
-    assertFailed(say(answer(nonceOf(owner.opening)).caller, last), 'secret');
+    const { say: last } = sendLine(owner, line);
+    assert.equal(sendLine(caller, last).kind, 'proven');
+    assertAuthFailed(sendLine(new LinkServerAuth(KEY), line), 'secret');
+    assertAuthFailed(sendLine(answer(nonceOf(owner.opening)).caller, last), 'secret');
   });
 
   test("where an end's own words come back to it", () => {
     const { caller, line } = answer(NONCE);
     const own = line.slice(-65);
-    assertFailed(say(caller, own), 'secret');
+    assertAuthFailed(sendLine(caller, own), 'secret');
     // Both ends have the same nonce here, so that the roles alone tell the proofs apart.
-    const owner = new OwnerGreeting(KEY);
+    const owner = new LinkServerAuth(KEY);
     const nonce = nonceOf(owner.opening);
-    assertFailed(say(owner, `transit-relay-cluster/1 ${nonce} ${proof('owner', nonce, nonce)}\n`), 'secret');
+    assertAuthFailed(
+      sendLine(owner, `transit-relay-cluster/1 ${nonce} ${proof('owner', nonce, nonce)}\n`),
+      'secret',
+    );
   });
 
   test('where the roles, the nonces or the version of a proof are not those of the link', () => {
@@ -166,9 +173,13 @@ describe('a greeting fails', () => {
       (nonce) => proof('caller', nonce, NONCE, '0'),
     ];
     for (const make of owners) {
-      const owner = new OwnerGreeting(KEY);
+      const owner = new LinkServerAuth(KEY);
       const made = make(nonceOf(owner.opening));
-      assertFailed(say(owner, `transit-relay-cluster/1 ${NONCE} ${made}\n`), 'secret', make.toString());
+      assertAuthFailed(
+        sendLine(owner, `transit-relay-cluster/1 ${NONCE} ${made}\n`),
+        'secret',
+        make.toString(),
+      );
     }
     const callers: readonly ((nonce: string) => string)[] = [
       (nonce) => proof('caller', NONCE, nonce),
@@ -178,22 +189,22 @@ describe('a greeting fails', () => {
     ];
     for (const make of callers) {
       const { caller, line } = answer(NONCE);
-      assertFailed(say(caller, `${make(nonceOf(line))}\n`), 'secret', make.toString());
+      assertAuthFailed(sendLine(caller, `${make(nonceOf(line))}\n`), 'secret', make.toString());
     }
   });
 
   test('where one character of a proof is another', () => {
     for (let at = 0; at < 64; at += 1) {
-      const owner = new OwnerGreeting(KEY);
+      const owner = new LinkServerAuth(KEY);
       const good = proof('caller', nonceOf(owner.opening), NONCE);
       const other = good[at] === '0' ? '1' : '0';
       const bad = good.slice(0, at) + other + good.slice(at + 1);
-      assertFailed(say(owner, `transit-relay-cluster/1 ${NONCE} ${bad}\n`), 'secret', `at ${at}`);
+      assertAuthFailed(sendLine(owner, `transit-relay-cluster/1 ${NONCE} ${bad}\n`), 'secret', `at ${at}`);
     }
   });
 
   const proved = `${NONCE} ${'0'.repeat(64)}`;
-  const toOwner: readonly (readonly [line: string, fault: GreetingFault])[] = [
+  const toOwner: readonly (readonly [line: string, fault: LinkAuthFailure])[] = [
     [`transit-relay-cluster/2 ${proved}\n`, 'version'],
     [`transit-relay-cluster/0 ${proved}\n`, 'not a relay'],
     [`transit-relay-cluster/10 ${proved}\n`, 'version'],
@@ -219,16 +230,16 @@ describe('a greeting fails', () => {
     ['\x16\x03\x01', 'not a relay'],
     ['transit-relay-Cluster/', 'not a relay'],
   ];
-  for (const [line, fault] of toOwner) {
-    test(`with '${fault}' where a caller says ${JSON.stringify(line)}, in any split`, () => {
+  for (const [line, error] of toOwner) {
+    test(`with '${error}' where a caller says ${JSON.stringify(line)}, in any split`, () => {
       for (const sizes of [[], [1], [20, 7]]) {
-        const step = say(new OwnerGreeting(KEY), line, sizes);
-        assert.deepEqual(step, { kind: 'failed', say: '', fault });
+        const step = sendLine(new LinkServerAuth(KEY), line, sizes);
+        assert.deepEqual(step, { kind: 'failed', say: '', fault: error });
       }
     });
   }
 
-  const toCaller: readonly (readonly [line: string, fault: GreetingFault])[] = [
+  const toCaller: readonly (readonly [line: string, fault: LinkAuthFailure])[] = [
     [`transit-relay-cluster/2 ${NONCE}\n`, 'version'],
     ['transit-relay-cluster/2 and whatever it says\n', 'version'],
     [`transit-relay-cluster/1 ${proved}\n`, 'not a relay'],
@@ -237,16 +248,16 @@ describe('a greeting fails', () => {
     ['wrong secret\n', 'not a relay'],
     ['SSH-2.0-OpenSSH_9.2p1', 'not a relay'],
   ];
-  for (const [line, fault] of toCaller) {
-    test(`with '${fault}' where an owner says ${JSON.stringify(line)}, in any split`, () => {
+  for (const [line, error] of toCaller) {
+    test(`with '${error}' where an owner says ${JSON.stringify(line)}, in any split`, () => {
       for (const sizes of [[], [1], [20, 7]]) {
-        assertFailed(say(new CallerGreeting(KEY), line, sizes), fault);
+        assertAuthFailed(sendLine(new LinkClientAuth(KEY), line, sizes), error);
       }
     });
   }
 
   test('where an owner goes on before it has heard the caller', () => {
-    assertFailed(say(new CallerGreeting(KEY), `transit-relay-cluster/1 ${NONCE}\n0`), 'not a relay');
+    assertAuthFailed(sendLine(new LinkClientAuth(KEY), `transit-relay-cluster/1 ${NONCE}\n0`), 'not a relay');
   });
 
   test('where an owner says anything instead of its proof', () => {
@@ -258,7 +269,7 @@ describe('a greeting fails', () => {
       `${'B'.repeat(64)}\n`,
       'x'.repeat(300),
     ]) {
-      assertFailed(say(answer(NONCE).caller, line, [9]), 'not a relay', line);
+      assertAuthFailed(sendLine(answer(NONCE).caller, line, [9]), 'not a relay', line);
     }
   });
 
@@ -271,8 +282,8 @@ describe('a greeting fails', () => {
         randomBytesOf(round, MAX_LINK_LINE_BYTES + 1),
       ]).subarray(0, MAX_LINK_LINE_BYTES + 1);
       const sizes = [dice.size(100), dice.size(300)];
-      assert.equal(feed(new OwnerGreeting(KEY), bytes, sizes).kind, 'failed');
-      assert.equal(feed(new CallerGreeting(KEY), bytes, sizes).kind, 'failed');
+      assert.equal(feed(new LinkServerAuth(KEY), bytes, sizes).kind, 'failed');
+      assert.equal(feed(new LinkClientAuth(KEY), bytes, sizes).kind, 'failed');
       assert.equal(feed(answer(NONCE).caller, bytes, sizes).kind, 'failed');
     }
   });

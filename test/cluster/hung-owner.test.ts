@@ -1,21 +1,21 @@
 import { describe, test } from 'node:test';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
 import { RedisServer, withoutRedis } from '../support/redis.ts';
-import { Group, figureIs, transfer, visit, waits } from './relay-group.ts';
+import { ProcessCluster, untilMetric, transfer, connectClient, startWaitingClient } from './relay-group.ts';
 
 describe('a relay that hangs', { skip: withoutRedis() }, () => {
   test('keeps nobody who waits there by way of another from a partner who comes to that one', async (context) => {
     const redis = await RedisServer.start(context);
-    await using group = new Group(redis);
-    const [owner, other] = [await group.add(), await group.add()];
+    await using cluster = new ProcessCluster(redis);
+    const [owner, other] = [await cluster.add(), await cluster.add()];
     const token = newToken();
-    await waits(context, owner, token);
-    const passedOn = await visit(context, other);
-    await passedOn.send(handshake(token, SIDE_A));
-    await figureIs(owner, 'connections_waiting', 2);
+    await startWaitingClient(context, owner, token);
+    const forwarded = await connectClient(context, other);
+    await forwarded.send(handshake(token, SIDE_A));
+    await untilMetric(owner, 'connections_waiting', 2);
     owner.kill('SIGSTOP');
-    const partner = await visit(context, other);
+    const partner = await connectClient(context, other);
     await partner.send(handshake(token, SIDE_B));
-    await transfer(passedOn, partner, 100_000);
+    await transfer(forwarded, partner, 100_000);
   });
 });

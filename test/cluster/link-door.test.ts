@@ -1,100 +1,100 @@
 import assert from 'node:assert/strict';
 import { describe, mock, test } from 'node:test';
 import type { TestContext } from 'node:test';
-import { CallerGreeting, greetingKey } from '../../src/cluster/greeting.ts';
-import { MAX_LINK_GUESTS } from '../../src/cluster/link-door.ts';
+import { LinkClientAuth, linkAuthKey } from '../../src/cluster/link-auth.ts';
+import { MAX_PENDING_PEERS } from '../../src/cluster/link-server.ts';
 import { PeerNetworks } from '../../src/cluster/peer-networks.ts';
-import { parseCidrs } from '../../src/net/trusted-proxies.ts';
+import { parseCidrs } from '../../src/config/trusted-proxies.ts';
 import { randomBytesOf } from '../support/bytes.ts';
 import { Dice } from '../support/dice.ts';
-import { LinkPlace, PLANES, SECRET, Stranger, useUp } from './link-place.ts';
+import { TestLinkServer, IO_BACKENDS, SECRET, RawPeer, exerciseLink } from './link-place.ts';
 
 const OPENING = /^transit-relay-cluster\/1 [0-9a-f]{64}\n$/u;
 
 /** Proves itself as a caller does, and hands out the line that does so. */
-async function answerOf(stranger: Stranger, secret = SECRET): Promise<string> {
-  const greeting = new CallerGreeting(greetingKey(secret));
-  return greeting.take(Buffer.from(`${await stranger.line()}\n`)).say;
+async function answerOf(stranger: RawPeer, secret = SECRET): Promise<string> {
+  const auth = new LinkClientAuth(linkAuthKey(secret));
+  return auth.receive(Buffer.from(`${await stranger.untilLine()}\n`)).say;
 }
 
 /** Puts time into the test's hands. */
-function stopTheClock(context: TestContext): void {
+function mockTimers(context: TestContext): void {
   mock.timers.enable({ apis: ['setTimeout'] });
   context.after(() => mock.timers.reset());
 }
 
 /** Connects so many who say nothing, one after the other, and has each of them greeted. */
-async function idlers(
+async function connectIdle(
   context: TestContext,
   port: number,
   count: number,
   from?: string,
-): Promise<readonly Stranger[]> {
-  const strangers: Stranger[] = [];
+): Promise<readonly RawPeer[]> {
+  const strangers: RawPeer[] = [];
   for (let index = 0; index < count; index += 1) {
-    const stranger = await Stranger.connect(context, port, from);
-    await stranger.line();
+    const stranger = await RawPeer.connect(context, port, from);
+    await stranger.untilLine();
     strangers.push(stranger);
   }
   return strangers;
 }
 
-for (const [name, openPlane] of PLANES) {
+for (const [name, openPlane] of IO_BACKENDS) {
   describe(`a door for links over ${name}`, () => {
     test('lets in who has the secret, and passes bytes both ways', async (context) => {
-      const place = await LinkPlace.open(context, await openPlane());
-      const caller = await place.call(context);
-      const owner = await place.link();
-      await useUp(caller, owner);
+      const place = await TestLinkServer.open(context, await openPlane());
+      const caller = await place.connect(context);
+      const owner = await place.untilLink();
+      await exerciseLink(caller, owner);
       assert.deepEqual(place.failures, []);
-      assert.equal(place.door.guests, 0);
+      assert.equal(place.server.pendingPeers, 0);
     });
 
     test('understands every split of what a caller says, and loses no byte behind it', async (context) => {
-      const place = await LinkPlace.open(context, await openPlane());
+      const place = await TestLinkServer.open(context, await openPlane());
       const dice = new Dice(5);
       for (let round = 0; round < 25; round += 1) {
-        const stranger = await Stranger.connect(context, place.port);
+        const stranger = await RawPeer.connect(context, place.port);
         const behind = randomBytesOf(round, 300);
         const bytes = Buffer.concat([Buffer.from(await answerOf(stranger)), behind]);
         for (let at = 0; at < bytes.length;) {
           const size = round === 0 ? 1 : dice.size(200);
-          await stranger.say(bytes.subarray(at, at + size));
+          await stranger.send(bytes.subarray(at, at + size));
           at += size;
         }
-        const link = await place.link(round);
+        const link = await place.untilLink(round);
         assert.ok((await link.until(behind.length)).equals(behind));
-        assert.match(await stranger.line(1), /^[0-9a-f]{64}$/u);
+        assert.match(await stranger.untilLine(1), /^[0-9a-f]{64}$/u);
       }
     });
 
     test('keeps what comes with the last line, however much that is', async (context) => {
-      const place = await LinkPlace.open(context, await openPlane());
-      const stranger = await Stranger.connect(context, place.port);
+      const place = await TestLinkServer.open(context, await openPlane());
+      const stranger = await RawPeer.connect(context, place.port);
       const behind = randomBytesOf(3, 400_000);
-      await stranger.say(Buffer.concat([Buffer.from(await answerOf(stranger)), behind]));
-      const link = await place.link();
+      await stranger.send(Buffer.concat([Buffer.from(await answerOf(stranger)), behind]));
+      const link = await place.untilLink();
       assert.ok((await link.until(behind.length)).equals(behind));
     });
 
     test('tells who has another secret so, closes, and hears nothing more', async (context) => {
-      const place = await LinkPlace.open(context, await openPlane());
-      const stranger = await Stranger.connect(context, place.port);
-      await stranger.say(await answerOf(stranger, 'another'));
-      assert.match(await stranger.heard, /^transit-relay-cluster\/1 [0-9a-f]{64}\nwrong secret\n$/u);
+      const place = await TestLinkServer.open(context, await openPlane());
+      const stranger = await RawPeer.connect(context, place.port);
+      await stranger.send(await answerOf(stranger, 'another'));
+      assert.match(await stranger.received, /^transit-relay-cluster\/1 [0-9a-f]{64}\nwrong secret\n$/u);
       assert.deepEqual(place.failures, ['secret']);
     });
 
     test('does not take a recorded greeting for one', async (context) => {
-      const place = await LinkPlace.open(context, await openPlane());
-      const first = await Stranger.connect(context, place.port);
+      const place = await TestLinkServer.open(context, await openPlane());
+      const first = await RawPeer.connect(context, place.port);
       const recorded = await answerOf(first);
-      await first.say(recorded);
-      await place.link();
-      const second = await Stranger.connect(context, place.port);
-      await second.line();
-      await second.say(recorded);
-      await second.heard;
+      await first.send(recorded);
+      await place.untilLink();
+      const second = await RawPeer.connect(context, place.port);
+      await second.untilLine();
+      await second.send(recorded);
+      await second.received;
       assert.deepEqual(place.failures, ['secret']);
       assert.equal(place.links.length, 1);
     });
@@ -107,53 +107,53 @@ for (const [name, openPlane] of PLANES) {
       ['a megabyte of a line', `transit-relay-cluster/1 ${'0'.repeat(1_000_000)}`, 'not a relay'],
       ['another version', `transit-relay-cluster/2 ${'0'.repeat(64)}\n`, 'version'],
     ];
-    for (const [kind, bytes, fault] of garbage) {
+    for (const [kind, bytes, error] of garbage) {
       test(`closes without a word where ${kind} comes`, async (context) => {
-        const place = await LinkPlace.open(context, await openPlane());
-        const stranger = await Stranger.connect(context, place.port);
-        await stranger.line();
+        const place = await TestLinkServer.open(context, await openPlane());
+        const stranger = await RawPeer.connect(context, place.port);
+        await stranger.untilLine();
         stranger.socket.write(bytes);
-        assert.match(await stranger.heard, OPENING);
-        assert.deepEqual(place.failures, [fault]);
-        assert.equal(place.door.guests, 0);
+        assert.match(await stranger.received, OPENING);
+        assert.deepEqual(place.failures, [error]);
+        assert.equal(place.server.pendingPeers, 0);
       });
     }
 
     test('forgets who leaves, by a FIN or a reset', async (context) => {
-      const place = await LinkPlace.open(context, await openPlane());
-      const [polite, rude] = await idlers(context, place.port, 2);
-      await polite?.say('transit-');
+      const place = await TestLinkServer.open(context, await openPlane());
+      const [polite, rude] = await connectIdle(context, place.port, 2);
+      await polite?.send('transit-');
       polite?.socket.end();
-      assert.deepEqual(await place.failed(1), ['left']);
+      assert.deepEqual(await place.untilFailures(1), ['left']);
       rude?.socket.resetAndDestroy();
-      assert.deepEqual(await place.failed(2), ['left', 'left']);
-      assert.equal(place.door.guests, 0);
+      assert.deepEqual(await place.untilFailures(2), ['left', 'left']);
+      assert.equal(place.server.pendingPeers, 0);
     });
 
     test('cuts after five seconds who has not proved itself, even where it goes on talking', async (context) => {
-      const place = await LinkPlace.open(context, await openPlane());
-      stopTheClock(context);
-      const [silent, slow] = await idlers(context, place.port, 2);
+      const place = await TestLinkServer.open(context, await openPlane());
+      mockTimers(context);
+      const [silent, slow] = await connectIdle(context, place.port, 2);
       assert.ok(slow !== undefined && silent !== undefined);
       const line = await answerOf(slow);
       for (let half = 0; half < 9; half += 1) {
-        await slow.say(line.slice(half * 10, half * 10 + 10));
+        await slow.send(line.slice(half * 10, half * 10 + 10));
         mock.timers.tick(500);
       }
       mock.timers.tick(499);
-      assert.equal(place.door.guests, 2);
+      assert.equal(place.server.pendingPeers, 2);
       mock.timers.tick(1);
       assert.deepEqual(place.failures, ['timeout', 'timeout']);
-      assert.equal(place.door.guests, 0);
-      assert.match(await silent.heard, OPENING);
-      await slow.heard;
+      assert.equal(place.server.pendingPeers, 0);
+      assert.match(await silent.received, OPENING);
+      await slow.received;
     });
 
     test('lets an open link be silent for as long as it likes', async (context) => {
-      const place = await LinkPlace.open(context, await openPlane());
-      stopTheClock(context);
-      const caller = await place.call(context);
-      const owner = await place.link();
+      const place = await TestLinkServer.open(context, await openPlane());
+      mockTimers(context);
+      const caller = await place.connect(context);
+      const owner = await place.untilLink();
       for (let tick = 0; tick < 10; tick += 1) mock.timers.tick(3_600_000);
       caller.wire.write(Buffer.from('still here'));
       assert.equal((await owner.until(10)).toString(), 'still here');
@@ -162,116 +162,116 @@ for (const [name, openPlane] of PLANES) {
 
     test('closes connections from outside of its networks at once, and they take no place', async (context) => {
       const networks = new PeerNetworks(parseCidrs('127.0.0.2/32'), '127.0.0.2');
-      const place = await LinkPlace.open(context, await openPlane(), null, networks);
-      for (let come = 0; come <= MAX_LINK_GUESTS; come += 1)
-        assert.equal(await (await Stranger.connect(context, place.port)).heard, '');
-      assert.equal(place.door.guests, 0);
-      assert.deepEqual(new Set(await place.failed(MAX_LINK_GUESTS + 1)), new Set(['address']));
-      const [peer] = await idlers(context, place.port, 1, '127.0.0.2');
+      const place = await TestLinkServer.open(context, await openPlane(), null, networks);
+      for (let come = 0; come <= MAX_PENDING_PEERS; come += 1)
+        assert.equal(await (await RawPeer.connect(context, place.port)).received, '');
+      assert.equal(place.server.pendingPeers, 0);
+      assert.deepEqual(new Set(await place.untilFailures(MAX_PENDING_PEERS + 1)), new Set(['address']));
+      const [peer] = await connectIdle(context, place.port, 1, '127.0.0.2');
       assert.ok(peer);
-      assert.equal(place.door.guests, 1);
+      assert.equal(place.server.pendingPeers, 1);
     });
 
     test('closes at once who comes beyond its places, and has room again when somebody left', async (context) => {
-      const place = await LinkPlace.open(context, await openPlane());
-      stopTheClock(context);
-      const strangers = await idlers(context, place.port, MAX_LINK_GUESTS);
-      const oneMore = await Stranger.connect(context, place.port);
-      assert.equal(await oneMore.heard, '');
+      const place = await TestLinkServer.open(context, await openPlane());
+      mockTimers(context);
+      const strangers = await connectIdle(context, place.port, MAX_PENDING_PEERS);
+      const oneMore = await RawPeer.connect(context, place.port);
+      assert.equal(await oneMore.received, '');
       assert.deepEqual(place.failures, ['crowded']);
-      await assert.rejects(place.call(context), { code: 'unreachable' });
+      await assert.rejects(place.connect(context), { code: 'unreachable' });
       strangers[20]?.socket.destroy();
-      assert.deepEqual(await place.failed(3), ['crowded', 'crowded', 'left']);
-      await place.call(context);
-      assert.equal(place.door.guests, MAX_LINK_GUESTS - 1);
+      assert.deepEqual(await place.untilFailures(3), ['crowded', 'crowded', 'left']);
+      await place.connect(context);
+      assert.equal(place.server.pendingPeers, MAX_PENDING_PEERS - 1);
     });
 
     test('gives the place of who is slower than a relay to who comes: strangers keep nobody out', async (context) => {
-      const place = await LinkPlace.open(context, await openPlane());
-      stopTheClock(context);
-      const strangers = await idlers(context, place.port, MAX_LINK_GUESTS);
+      const place = await TestLinkServer.open(context, await openPlane());
+      mockTimers(context);
+      const strangers = await connectIdle(context, place.port, MAX_PENDING_PEERS);
       mock.timers.tick(499);
-      await assert.rejects(place.call(context), { code: 'unreachable' });
+      await assert.rejects(place.connect(context), { code: 'unreachable' });
       mock.timers.tick(1);
-      await place.call(context);
-      await strangers[0]?.heard;
+      await place.connect(context);
+      await strangers[0]?.received;
       assert.deepEqual(place.failures, ['crowded', 'crowded']);
       // That one is a link, and has left a place.
-      assert.equal(place.door.guests, MAX_LINK_GUESTS - 1);
+      assert.equal(place.server.pendingPeers, MAX_PENDING_PEERS - 1);
     });
 
     test('gives the place of one of very many from one address to who comes from another', async (context) => {
-      const place = await LinkPlace.open(context, await openPlane());
-      stopTheClock(context);
-      const [few] = await idlers(context, place.port, 1, '127.0.0.3');
-      const many = await idlers(context, place.port, MAX_LINK_GUESTS - 1, '127.0.0.2');
+      const place = await TestLinkServer.open(context, await openPlane());
+      mockTimers(context);
+      const [few] = await connectIdle(context, place.port, 1, '127.0.0.3');
+      const many = await connectIdle(context, place.port, MAX_PENDING_PEERS - 1, '127.0.0.2');
       // They don't have places of others, nor of each other.
-      assert.equal(await (await Stranger.connect(context, place.port, '127.0.0.2')).heard, '');
-      await place.call(context);
-      await many[0]?.heard;
+      assert.equal(await (await RawPeer.connect(context, place.port, '127.0.0.2')).received, '');
+      await place.connect(context);
+      await many[0]?.received;
       assert.deepEqual(place.failures, ['crowded', 'crowded']);
       assert.equal(few?.socket.readyState, 'open');
       assert.equal(many[1]?.socket.readyState, 'open');
     });
 
     test('shares its places where all of them are taken from two addresses', async (context) => {
-      const place = await LinkPlace.open(context, await openPlane());
-      stopTheClock(context);
-      await idlers(context, place.port, MAX_LINK_GUESTS / 2, '127.0.0.2');
-      await idlers(context, place.port, MAX_LINK_GUESTS / 2, '127.0.0.3');
-      assert.equal(await (await Stranger.connect(context, place.port, '127.0.0.3')).heard, '');
-      const newcomers = await idlers(context, place.port, 2);
-      assert.equal(place.door.guests, MAX_LINK_GUESTS);
+      const place = await TestLinkServer.open(context, await openPlane());
+      mockTimers(context);
+      await connectIdle(context, place.port, MAX_PENDING_PEERS / 2, '127.0.0.2');
+      await connectIdle(context, place.port, MAX_PENDING_PEERS / 2, '127.0.0.3');
+      assert.equal(await (await RawPeer.connect(context, place.port, '127.0.0.3')).received, '');
+      const newcomers = await connectIdle(context, place.port, 2);
+      assert.equal(place.server.pendingPeers, MAX_PENDING_PEERS);
       assert.deepEqual(place.failures, ['crowded', 'crowded', 'crowded']);
       assert.ok(newcomers.every(({ socket }) => socket.readyState === 'open'));
     });
 
     test('has room for who comes from where a relay has come from, whoever else is there', async (context) => {
-      const place = await LinkPlace.open(context, await openPlane());
-      await place.call(context);
-      stopTheClock(context);
-      for (let index = 0; index < MAX_LINK_GUESTS; index += 1)
-        await idlers(context, place.port, 1, `127.0.1.${index + 1}`);
-      assert.equal(await (await Stranger.connect(context, place.port, '127.0.2.1')).heard, '');
+      const place = await TestLinkServer.open(context, await openPlane());
+      await place.connect(context);
+      mockTimers(context);
+      for (let index = 0; index < MAX_PENDING_PEERS; index += 1)
+        await connectIdle(context, place.port, 1, `127.0.1.${index + 1}`);
+      assert.equal(await (await RawPeer.connect(context, place.port, '127.0.2.1')).received, '');
       assert.deepEqual(place.failures, ['crowded']);
-      await place.call(context);
-      await place.link(1);
+      await place.connect(context);
+      await place.untilLink(1);
       assert.deepEqual(place.failures, ['crowded', 'crowded']);
     });
 
     test('is not troubled by a thousand strangers: a link goes on, and they get nothing', async (context) => {
-      const place = await LinkPlace.open(context, await openPlane());
-      const caller = await place.call(context);
-      const owner = await place.link();
+      const place = await TestLinkServer.open(context, await openPlane());
+      const caller = await place.connect(context);
+      const owner = await place.untilLink();
       const bytes = randomBytesOf(4, 1_000_000);
       let mostGuests = 0;
-      const strangers: Stranger[] = [];
+      const strangers: RawPeer[] = [];
       for (let index = 0; index < 1000; index += 1) {
-        const stranger = await Stranger.connect(context, place.port);
+        const stranger = await RawPeer.connect(context, place.port);
         strangers.push(stranger);
         if (index % 3 === 0) stranger.socket.write('GET / HTTP/1.1\r\n\r\n');
         if (index % 3 === 1) stranger.socket.write('transit-relay-');
-        mostGuests = Math.max(mostGuests, place.door.guests);
+        mostGuests = Math.max(mostGuests, place.server.pendingPeers);
         if (index % 100 === 0) caller.wire.write(bytes.subarray(index * 1000, (index + 100) * 1000));
       }
       assert.ok((await owner.until(bytes.length)).equals(bytes));
-      assert.equal(mostGuests, MAX_LINK_GUESTS);
-      await place.failed(1000 - MAX_LINK_GUESTS);
+      assert.equal(mostGuests, MAX_PENDING_PEERS);
+      await place.untilFailures(1000 - MAX_PENDING_PEERS);
       for (const stranger of strangers) stranger.socket.destroy();
-      assert.equal((await place.failed(1000)).length, 1000);
-      assert.equal(place.door.guests, 0);
+      assert.equal((await place.untilFailures(1000)).length, 1000);
+      assert.equal(place.server.pendingPeers, 0);
       assert.equal(place.links.length, 1);
-      await place.call(context);
+      await place.connect(context);
     });
 
     test('cuts those who are greeting when it closes, lets nobody in, and leaves links alone', async (context) => {
-      const place = await LinkPlace.open(context, await openPlane());
-      const caller = await place.call(context);
-      const owner = await place.link();
-      const [stranger] = await idlers(context, place.port, 1);
-      place.door.close();
-      await stranger?.heard;
-      assert.equal(await (await Stranger.connect(context, place.port)).heard, '');
+      const place = await TestLinkServer.open(context, await openPlane());
+      const caller = await place.connect(context);
+      const owner = await place.untilLink();
+      const [stranger] = await connectIdle(context, place.port, 1);
+      place.server.close();
+      await stranger?.received;
+      assert.equal(await (await RawPeer.connect(context, place.port)).received, '');
       assert.deepEqual(place.failures, ['closed', 'closed']);
       caller.wire.write(Buffer.from('still here'));
       assert.equal((await owner.until(10)).toString(), 'still here');

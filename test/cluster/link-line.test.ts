@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { LinkLineReader, MAX_LINK_LINE_BYTES } from '../../src/cluster/link-line.ts';
+import { LinkLineReader, MAX_LINK_LINE_BYTES } from '../../src/cluster/link-auth.ts';
 import { Dice } from '../support/dice.ts';
 
 const bytesOf = (text: string): Buffer => Buffer.from(text, 'latin1');

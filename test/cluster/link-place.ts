@@ -4,44 +4,44 @@ import { connect, createServer } from 'node:net';
 import type { AddressInfo, Socket } from 'node:net';
 import type { TestContext } from 'node:test';
 import { inspect } from 'node:util';
-import { greetingKey } from '../../src/cluster/greeting.ts';
-import { LinkError, callRelay } from '../../src/cluster/link-call.ts';
-import type { LinkCall, LinkErrorCode } from '../../src/cluster/link-call.ts';
-import { LinkDoor } from '../../src/cluster/link-door.ts';
-import type { LinkFailure } from '../../src/cluster/link-guest.ts';
+import { linkAuthKey } from '../../src/cluster/link-auth.ts';
+import { LinkError, connectLink } from '../../src/cluster/link-client.ts';
+import type { LinkClientOptions, LinkErrorCode } from '../../src/cluster/link-client.ts';
+import { LinkServer } from '../../src/cluster/link-server.ts';
+import type { LinkFailure } from '../../src/cluster/link-server.ts';
 import type { LinkTls } from '../../src/cluster/link-tls.ts';
 import { PeerNetworks } from '../../src/cluster/peer-networks.ts';
-import { DataPlane } from '../../src/net/data-plane.ts';
+import { IoBackend } from '../../src/transport/io-backend.ts';
 import { randomBytesOf } from '../support/bytes.ts';
-import type { Wire, WireHandler } from '../../src/net/wire.ts';
+import type { ByteStream, ByteStreamHandler } from '../../src/transport/byte-stream.ts';
 
 export const SECRET = 'correct horse';
 
-export const KEY = greetingKey(SECRET);
+export const KEY = linkAuthKey(SECRET);
 
 /** The relays of a test are on the loopback. */
 export const LOOPBACK = new PeerNetworks([], '127.0.0.1');
 
 /** Both ways of moving bytes; a link works over each. */
-export const PLANES: readonly (readonly [name: DataPlane['kind'], open: () => Promise<DataPlane>])[] = [
-  ['shared buffer', () => DataPlane.open(64 * 2 ** 20)],
-  ['ordinary streams', () => Promise.resolve(DataPlane.ofOrdinaryStreams())],
+export const IO_BACKENDS: readonly (readonly [name: IoBackend['kind'], open: () => Promise<IoBackend>])[] = [
+  ['shared buffer', () => IoBackend.open(64 * 2 ** 20)],
+  ['standard streams', () => Promise.resolve(IoBackend.withStandardStreams())],
 ];
 
 /** One end of an open link, and what came there. */
-export class LinkEnd implements WireHandler {
-  readonly wire: Wire;
+export class LinkEnd implements ByteStreamHandler {
+  readonly wire: ByteStream;
   #chunks: Uint8Array[] = [];
   #bytes = 0;
   isEnded = false;
-  isLost = false;
+  isClosed = false;
   #wake: () => void = () => undefined;
 
-  constructor(wire: Wire, firstBytes: Uint8Array) {
-    this.wire = wire;
+  constructor(stream: ByteStream, firstBytes: Uint8Array) {
+    this.wire = stream;
     this.onBytes(firstBytes);
-    wire.start(this);
-    wire.resume();
+    stream.start(this);
+    stream.resume();
   }
 
   get received(): Buffer {
@@ -52,16 +52,16 @@ export class LinkEnd implements WireHandler {
 
   /** Resolves with everything received once that is `count` bytes, or once the link is gone. */
   async until(count: number): Promise<Buffer> {
-    while (this.#bytes < count && !this.isLost) await this.#change();
+    while (this.#bytes < count && !this.isClosed) await this.#changed();
     return this.received;
   }
 
   async ended(): Promise<void> {
-    while (!this.isEnded && !this.isLost) await this.#change();
+    while (!this.isEnded && !this.isClosed) await this.#changed();
   }
 
-  async lost(): Promise<void> {
-    while (!this.isLost) await this.#change();
+  async closed(): Promise<void> {
+    while (!this.isClosed) await this.#changed();
   }
 
   onBytes(bytes: Uint8Array): void {
@@ -70,7 +70,7 @@ export class LinkEnd implements WireHandler {
     this.#wake();
   }
 
-  onDrain(): void {
+  onWritable(): void {
     // Nothing here waits for it.
   }
 
@@ -79,12 +79,12 @@ export class LinkEnd implements WireHandler {
     this.#wake();
   }
 
-  onLost(): void {
-    this.isLost = true;
+  onClose(): void {
+    this.isClosed = true;
     this.#wake();
   }
 
-  #change(): Promise<void> {
+  #changed(): Promise<void> {
     return new Promise((resolve) => {
       this.#wake = resolve;
     });
@@ -92,7 +92,7 @@ export class LinkEnd implements WireHandler {
 }
 
 /** Sends both ways, ends one way and then the other: everything comes, in order. */
-export async function useUp(caller: LinkEnd, owner: LinkEnd): Promise<void> {
+export async function exerciseLink(caller: LinkEnd, owner: LinkEnd): Promise<void> {
   const [there, back] = [randomBytesOf(1, 3_000_000), randomBytesOf(2, 2_000_000)];
   const last = Buffer.from('after the FIN');
   caller.wire.write(there);
@@ -101,61 +101,61 @@ export async function useUp(caller: LinkEnd, owner: LinkEnd): Promise<void> {
   assert.ok((await caller.until(back.length)).equals(back));
   caller.wire.end();
   await owner.ended();
-  assert.equal(owner.isLost, false);
+  assert.equal(owner.isClosed, false);
   owner.wire.write(last);
   assert.ok((await caller.until(back.length + last.length)).subarray(back.length).equals(last));
   owner.wire.end();
-  await Promise.all([owner.lost(), caller.lost()]);
+  await Promise.all([owner.closed(), caller.closed()]);
 }
 
 /** A relay's door for links that listens on loopback, and whoever came through it or didn't. */
-export class LinkPlace {
-  readonly plane: DataPlane;
-  readonly door: LinkDoor;
+export class TestLinkServer {
+  readonly backend: IoBackend;
+  readonly server: LinkServer;
   readonly port: number;
   readonly #links: LinkEnd[];
   readonly #failures: LinkFailure[];
   readonly #changes: (() => void)[];
 
   private constructor(
-    plane: DataPlane,
-    door: LinkDoor,
+    backend: IoBackend,
+    door: LinkServer,
     port: number,
-    books: { links: LinkEnd[]; failures: LinkFailure[]; changes: (() => void)[] },
+    stats: { links: LinkEnd[]; failures: LinkFailure[]; changes: (() => void)[] },
   ) {
-    this.plane = plane;
-    this.door = door;
+    this.backend = backend;
+    this.server = door;
     this.port = port;
-    this.#links = books.links;
-    this.#failures = books.failures;
-    this.#changes = books.changes;
+    this.#links = stats.links;
+    this.#failures = stats.failures;
+    this.#changes = stats.changes;
   }
 
   static async open(
     context: TestContext,
-    plane: DataPlane,
+    backend: IoBackend,
     tls: LinkTls | null = null,
     networks = LOOPBACK,
-  ): Promise<LinkPlace> {
-    const books = {
+  ): Promise<TestLinkServer> {
+    const stats = {
       links: Array<LinkEnd>(),
       failures: Array<LinkFailure>(),
       changes: Array<() => void>(),
     };
     const changed = (): void => {
-      for (const wake of books.changes.splice(0)) wake();
+      for (const wake of stats.changes.splice(0)) wake();
     };
-    const door = new LinkDoor({
-      plane,
+    const door = new LinkServer({
+      backend,
       secret: SECRET,
       tls,
       networks,
-      arrived: (wire, firstBytes) => {
-        books.links.push(new LinkEnd(wire, firstBytes));
+      onLink: (stream, firstBytes) => {
+        stats.links.push(new LinkEnd(stream, firstBytes));
         changed();
       },
-      failed: (failure) => {
-        books.failures.push(failure);
+      onRejected: (failure) => {
+        stats.failures.push(failure);
         changed();
       },
     });
@@ -164,9 +164,9 @@ export class LinkPlace {
     context.after(() => {
       server.close();
       door.close();
-      for (const link of books.links) link.wire.destroy();
+      for (const link of stats.links) link.wire.abort();
     });
-    return new LinkPlace(plane, door, portOf(server.address()), books);
+    return new TestLinkServer(backend, door, portOf(server.address()), stats);
   }
 
   /** Why strangers have not become links, in the order in which that was told. */
@@ -179,25 +179,25 @@ export class LinkPlace {
   }
 
   /** Resolves with the first `count` failures. */
-  async failed(count: number): Promise<readonly LinkFailure[]> {
-    while (this.#failures.length < count) await this.#change();
+  async untilFailures(count: number): Promise<readonly LinkFailure[]> {
+    while (this.#failures.length < count) await this.#changed();
     return this.#failures;
   }
 
   /** Resolves with the link that came as the `index`th. */
-  async link(index = 0): Promise<LinkEnd> {
+  async untilLink(index = 0): Promise<LinkEnd> {
     for (;;) {
       const link = this.#links[index];
       if (link !== undefined) return link;
-      await this.#change();
+      await this.#changed();
     }
   }
 
   /** Calls this door. */
-  async call(context: TestContext, options: Partial<LinkCall> = {}): Promise<LinkEnd> {
+  async connect(context: TestContext, options: Partial<LinkClientOptions> = {}): Promise<LinkEnd> {
     const address = { host: '127.0.0.1', port: this.port };
     const call = {
-      plane: this.plane,
+      backend: this.backend,
       key: KEY,
       tls: null,
       networks: LOOPBACK,
@@ -205,12 +205,12 @@ export class LinkPlace {
       timeoutMs: 30_000,
       ...options,
     };
-    const { wire, firstBytes } = await callRelay(call);
-    context.after(() => wire.destroy());
-    return new LinkEnd(wire, firstBytes);
+    const { wire: stream, firstBytes } = await connectLink(call);
+    context.after(() => stream.abort());
+    return new LinkEnd(stream, firstBytes);
   }
 
-  #change(): Promise<void> {
+  #changed(): Promise<void> {
     return new Promise((resolve) => {
       this.#changes.push(resolve);
     });
@@ -218,16 +218,16 @@ export class LinkPlace {
 }
 
 /** Who connects and speaks for itself, byte by byte. */
-export class Stranger {
+export class RawPeer {
   readonly socket: Socket;
   /** Resolves with all that it has heard, when the other end has closed. */
-  readonly heard: Promise<string>;
+  readonly received: Promise<string>;
   #text = '';
   #wake: () => void = () => undefined;
 
   private constructor(socket: Socket) {
     this.socket = socket;
-    this.heard = new Promise((resolve) => {
+    this.received = new Promise((resolve) => {
       socket.on('data', (bytes) => {
         this.#text += bytes.toString('latin1');
         this.#wake();
@@ -239,15 +239,15 @@ export class Stranger {
   }
 
   /** Connects, from another loopback address where one is given; it is cut with the test. */
-  static async connect(context: TestContext, port: number, from = '127.0.0.1'): Promise<Stranger> {
-    const stranger = new Stranger(connect({ port, host: '127.0.0.1', noDelay: true, localAddress: from }));
+  static async connect(context: TestContext, port: number, from = '127.0.0.1'): Promise<RawPeer> {
+    const stranger = new RawPeer(connect({ port, host: '127.0.0.1', noDelay: true, localAddress: from }));
     context.after(() => stranger.socket.destroy());
     await once(stranger.socket, 'connect');
     return stranger;
   }
 
   /** Resolves with what it has heard, once that has a whole line more than `lines`. */
-  async line(lines = 0): Promise<string> {
+  async untilLine(lines = 0): Promise<string> {
     while (this.#text.split('\n').length <= lines + 1) {
       await new Promise<void>((resolve) => {
         this.#wake = resolve;
@@ -257,7 +257,7 @@ export class Stranger {
   }
 
   /** Resolves when the kernel has it. */
-  say(bytes: Uint8Array | string): Promise<void> {
+  send(bytes: Uint8Array | string): Promise<void> {
     return new Promise((resolve) => {
       this.socket.write(bytes, () => resolve());
     });
@@ -270,7 +270,7 @@ export function portOf(address: AddressInfo | string | null): number {
 }
 
 /** Something else that listens where a relay is expected. */
-export async function impostor(context: TestContext, serve: (socket: Socket) => void): Promise<number> {
+export async function serveImpostor(context: TestContext, serve: (socket: Socket) => void): Promise<number> {
   const sockets = new Set<Socket>();
   const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
     sockets.add(socket);
@@ -286,9 +286,9 @@ export async function impostor(context: TestContext, serve: (socket: Socket) => 
 }
 
 /** Why a call fails. What it rejects with has to be a LinkError that names no address. */
-export async function codeOf(call: LinkCall): Promise<LinkErrorCode> {
+export async function connectErrorCode(call: LinkClientOptions): Promise<LinkErrorCode> {
   try {
-    await callRelay(call);
+    await connectLink(call);
   } catch (error) {
     assert.ok(error instanceof LinkError);
     const shown = inspect([Object.entries(error), error.message, error.cause]);

@@ -13,10 +13,10 @@ const PRELOAD = pathToFileURL(join(import.meta.dirname, 'tell-loaded.ts')).href;
 const ANY = 'tcp:0:interface=127.0.0.1';
 
 /** What a group of relays needs and nobody else. */
-const OF_GROUPS = /\/src\/(?:cluster\/|relay-cluster\.ts)/u;
+const CLUSTER_MODULES = /\/src\/(?:cluster\/|relay-cluster\.ts)/u;
 
 /** What a relay has loaded from its start to its end, in all of its threads: URLs, each once, without Node's own. */
-async function loadedBy(
+async function modulesLoadedBy(
   context: TestContext,
   settings: Readonly<Record<string, string>>,
 ): Promise<readonly string[]> {
@@ -42,9 +42,9 @@ async function loadedBy(
 }
 
 test('a relay that is alone loads nothing of what groups need', async (context) => {
-  const loaded = await loadedBy(context, {});
+  const loaded = await modulesLoadedBy(context, {});
   assert.deepEqual(
-    loaded.filter((url) => OF_GROUPS.test(url)),
+    loaded.filter((url) => CLUSTER_MODULES.test(url)),
     [],
   );
   // It tells what is loaded: what comes first, what is imported when it is needed, packages and threads.
@@ -61,8 +61,8 @@ test('a relay that is alone loads nothing of what groups need', async (context) 
 });
 
 test('a relay of a group loads that, and nothing besides', async (context) => {
-  const alone = new Set(await loadedBy(context, {}));
-  const loaded = await loadedBy(context, {
+  const alone = new Set(await modulesLoadedBy(context, {}));
+  const loaded = await modulesLoadedBy(context, {
     // Nobody is there, and the relay does not wait for it.
     RELAY_CLUSTER_URL: `redis://127.0.0.1:${await freePort()}`,
     RELAY_CLUSTER_LISTEN: ANY,
@@ -73,6 +73,6 @@ test('a relay of a group loads that, and nothing besides', async (context) => {
       loaded.some((url) => url.includes(name)),
       name,
     );
-  const more = loaded.filter((url) => !alone.has(url) && !OF_GROUPS.test(url));
+  const more = loaded.filter((url) => !alone.has(url) && !CLUSTER_MODULES.test(url));
   assert.deepEqual(more, []);
 });

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { LookupAddress } from 'node:dns';
 import { PeerAddressError, PeerNetworks } from '../../src/cluster/peer-networks.ts';
-import { parseCidrs } from '../../src/net/trusted-proxies.ts';
+import { parseCidrs } from '../../src/config/trusted-proxies.ts';
 
 const ANY = new PeerNetworks([], '10.0.0.1');
 const ON_LOOPBACK = new PeerNetworks([], '127.0.0.1');
@@ -31,7 +31,7 @@ function firstOf(networks: PeerNetworks, name: string): Promise<unknown> {
 describe('networks of other relays', () => {
   test('are any that a relay can be in, where none are named', () => {
     for (const address of ['10.0.0.7', '192.0.2.1', '8.8.8.8', 'fd00::7', '2001:db8::1', '::ffff:10.0.0.7'])
-      assert.equal(ANY.allows(address), true, address);
+      assert.equal(ANY.allowsOutgoing(address), true, address);
     for (const address of [
       '0.0.0.0',
       '0.1.2.3',
@@ -48,33 +48,34 @@ describe('networks of other relays', () => {
       'fe80::1%eth0',
       'ff02::1',
     ])
-      assert.equal(ANY.allows(address), false, address);
+      assert.equal(ANY.allowsOutgoing(address), false, address);
   });
 
   test('are the loopback only where this relay is there too', () => {
     for (const host of ['127.0.0.1', '::1', 'localhost']) {
       const networks = new PeerNetworks([], host);
-      assert.equal(networks.allows('127.0.0.2'), true, host);
-      assert.equal(networks.allows('::1'), true, host);
-      assert.equal(networks.allows('169.254.169.254'), false, host);
+      assert.equal(networks.allowsOutgoing('127.0.0.2'), true, host);
+      assert.equal(networks.allowsOutgoing('::1'), true, host);
+      assert.equal(networks.allowsOutgoing('169.254.169.254'), false, host);
     }
   });
 
   test('are those that are named, and no others', () => {
     for (const address of ['10.0.0.7', '::ffff:10.0.0.7', 'fd00::7']) {
-      assert.equal(LISTED.allows(address), true, address);
-      assert.equal(LISTED.accepts(address), true, address);
+      assert.equal(LISTED.allowsOutgoing(address), true, address);
+      assert.equal(LISTED.allowsIncoming(address), true, address);
     }
     for (const address of ['10.0.1.7', '127.0.0.1', 'fd00:1::7', '', 'relay']) {
-      assert.equal(LISTED.allows(address), false, address);
-      assert.equal(LISTED.accepts(address), false, address);
+      assert.equal(LISTED.allowsOutgoing(address), false, address);
+      assert.equal(LISTED.allowsIncoming(address), false, address);
     }
     const linkLocal = new PeerNetworks(parseCidrs('169.254.0.0/16'), '10.0.0.1');
-    assert.equal(linkLocal.allows('169.254.1.1'), true);
+    assert.equal(linkLocal.allowsOutgoing('169.254.1.1'), true);
   });
 
   test('may be connected from anywhere where none are named', () => {
-    for (const address of ['10.0.0.7', '127.0.0.1', '::1', '']) assert.equal(ANY.accepts(address), true);
+    for (const address of ['10.0.0.7', '127.0.0.1', '::1', ''])
+      assert.equal(ANY.allowsIncoming(address), true);
   });
 
   test('are looked for among all addresses of a name', async () => {

@@ -10,7 +10,7 @@ export const SECRET = 'the secret of all relays in these tests';
 const ANY = 'tcp:0:interface=127.0.0.1';
 
 /** Relays as an operator runs them, behind one coordinator. */
-export class Group implements AsyncDisposable {
+export class ProcessCluster implements AsyncDisposable {
   readonly relays: RelayProcess[] = [];
   readonly #settings: Readonly<Record<string, string>>;
 
@@ -41,13 +41,13 @@ export class Group implements AsyncDisposable {
   }
 }
 
-export async function keysOf(redis: RedisServer): Promise<string[]> {
+export async function leaseKeysOf(redis: RedisServer): Promise<string[]> {
   const admin = await redis.admin();
   // The coordinator is tried with a key of its own.
   return (await admin.keys('*')).filter((key) => key !== 'transit-relay:test');
 }
 
-export function visit(
+export function connectClient(
   context: TestContext,
   relay: RelayProcess,
   transport: 'tcp' | 'websocket' = 'tcp',
@@ -63,38 +63,42 @@ export function visit(
   });
 }
 
-export async function figure(relay: RelayProcess, name: string): Promise<number> {
+export async function metric(relay: RelayProcess, name: string): Promise<number> {
   const figures = await scrape(`http://127.0.0.1:${relay.port('status')}`);
   const found = figures.get(`transit_relay_${name}`);
   assert.ok(found !== undefined, `there is no ${name}`);
   return found;
 }
 
-export async function figureIs(relay: RelayProcess, name: string, expected: number): Promise<void> {
-  for (const deadline = performance.now() + 15_000; (await figure(relay, name)) !== expected;) {
-    assert.ok(performance.now() < deadline, `${name} is ${await figure(relay, name)}`);
+export async function untilMetric(relay: RelayProcess, name: string, expected: number): Promise<void> {
+  for (const deadline = performance.now() + 15_000; (await metric(relay, name)) !== expected;) {
+    assert.ok(performance.now() < deadline, `${name} is ${await metric(relay, name)}`);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }
 
-export async function waits(context: TestContext, relay: RelayProcess, token: string): Promise<TestClient> {
-  const before = await figure(relay, 'connections_waiting');
-  const client = await visit(context, relay);
+export async function startWaitingClient(
+  context: TestContext,
+  relay: RelayProcess,
+  token: string,
+): Promise<TestClient> {
+  const before = await metric(relay, 'connections_waiting');
+  const client = await connectClient(context, relay);
   await client.send(handshake(token, SIDE_A));
-  await figureIs(relay, 'connections_waiting', before + 1);
+  await untilMetric(relay, 'connections_waiting', before + 1);
   return client;
 }
 
 /** Two clients of one token, who come to different relays: the first one's has the token, the other one passes its client on. */
-export async function pairApart(
+export async function pairAcrossRelays(
   context: TestContext,
   one: RelayProcess,
   other: RelayProcess,
 ): Promise<readonly [TestClient, TestClient]> {
   const token = newToken();
-  const a = await waits(context, one, token);
-  await figureIs(one, 'cluster_claims', 1);
-  const b = await visit(context, other);
+  const a = await startWaitingClient(context, one, token);
+  await untilMetric(one, 'cluster_claims', 1);
+  const b = await connectClient(context, other);
   await b.send(handshake(token, SIDE_B));
   return [a, b];
 }

@@ -8,31 +8,41 @@ import { findProgram } from '../support/programs.ts';
 import { RedisServer, withoutRedis } from '../support/redis.ts';
 import { UsageReader } from '../support/relay-process.ts';
 import { scratch, until } from '../support/scratch.ts';
-import { Group, SECRET, figure, figureIs, keysOf, pairApart, transfer, visit, waits } from './relay-group.ts';
+import {
+  ProcessCluster,
+  SECRET,
+  metric,
+  untilMetric,
+  leaseKeysOf,
+  pairAcrossRelays,
+  transfer,
+  connectClient,
+  startWaitingClient,
+} from './relay-group.ts';
 
 const execFile = promisify(execFileCallback);
 
 describe('relays that are one group', { skip: withoutRedis() }, () => {
   test('pair clients that come to different ones; the record and the mood are the first one\u2019s', async (context) => {
     const redis = await RedisServer.start(context);
-    await using group = new Group(redis);
+    await using cluster = new ProcessCluster(redis);
     const path = join(await scratch(context), 'usage.sqlite');
-    const [one, other] = [await group.add({ RELAY_USAGE_DB: path }), await group.add()];
+    const [one, other] = [await cluster.add({ RELAY_USAGE_DB: path }), await cluster.add()];
     const token = newToken();
-    const a = await waits(context, one, token);
-    await figureIs(one, 'cluster_claims', 1);
-    const b = await visit(context, other, 'websocket');
+    const a = await startWaitingClient(context, one, token);
+    await untilMetric(one, 'cluster_claims', 1);
+    const b = await connectClient(context, other, 'websocket');
     await b.send(handshake(token, SIDE_B));
     await transfer(a, b, 3_000_000);
-    await figureIs(one, 'cluster_claims', 0);
-    assert.equal(await figure(one, 'connections_paired'), 2);
-    assert.equal(await figure(other, 'connections_carried'), 1);
-    assert.equal(await figure(other, 'cluster_calls_total'), 1);
-    assert.equal(await figure(one, 'relayed_bytes_total{from="link",to="tcp"}'), 3_000_000);
-    assert.equal(await figure(other, 'relayed_bytes_total{from="websocket",to="link"}'), 3_000_000);
+    await untilMetric(one, 'cluster_claims', 0);
+    assert.equal(await metric(one, 'connections_paired'), 2);
+    assert.equal(await metric(other, 'connections_carried'), 1);
+    assert.equal(await metric(other, 'cluster_calls_total'), 1);
+    assert.equal(await metric(one, 'relayed_bytes_total{from="link",to="tcp"}'), 3_000_000);
+    assert.equal(await metric(other, 'relayed_bytes_total{from="websocket",to="link"}'), 3_000_000);
     a.end();
     assert.deepEqual(await b.closed, { reset: false, code: 1000 });
-    await figureIs(other, 'connections_passed_on_total{transport="websocket"}', 1);
+    await untilMetric(other, 'connections_passed_on_total{transport="websocket"}', 1);
     using reader = new UsageReader(path);
     await until(() => reader.rows().length === 1);
     const [row] = reader.rows();
@@ -41,73 +51,73 @@ describe('relays that are one group', { skip: withoutRedis() }, () => {
 
   test('take over the tokens of one that dies, and its clients elsewhere meet all the same', async (context) => {
     const redis = await RedisServer.start(context);
-    await using group = new Group(redis);
-    const [dies, second, third] = [await group.add(), await group.add(), await group.add()];
+    await using cluster = new ProcessCluster(redis);
+    const [dies, second, third] = [await cluster.add(), await cluster.add(), await cluster.add()];
     const token = newToken();
-    await waits(context, dies, token);
-    await figureIs(dies, 'cluster_claims', 1);
+    await startWaitingClient(context, dies, token);
+    await untilMetric(dies, 'cluster_claims', 1);
     // Same side: it waits at the owner, by way of the second relay.
-    const again = await visit(context, second);
+    const again = await connectClient(context, second);
     await again.send(handshake(token, SIDE_A));
-    await figureIs(dies, 'connections_waiting', 2);
+    await untilMetric(dies, 'connections_waiting', 2);
     dies.kill('SIGKILL');
-    await figureIs(second, 'connections_waiting', 1);
-    await figureIs(second, 'cluster_claims', 1);
-    const partner = await visit(context, third);
+    await untilMetric(second, 'connections_waiting', 1);
+    await untilMetric(second, 'cluster_claims', 1);
+    const partner = await connectClient(context, third);
     await partner.send(handshake(token, SIDE_B));
     await transfer(again, partner, 100_000);
   });
 
   test('pair who comes to the same one while the coordinator is away, and everybody when it is back, empty', async (context) => {
     const redis = await RedisServer.start(context);
-    await using group = new Group(redis);
-    const [one, other] = [await group.add(), await group.add()];
+    await using cluster = new ProcessCluster(redis);
+    const [one, other] = [await cluster.add(), await cluster.add()];
     const early = newToken();
-    const a = await waits(context, one, early);
+    const a = await startWaitingClient(context, one, early);
     await redis.kill();
     await one.says(/the coordinator does not answer/u);
     await other.says(/the coordinator does not answer/u);
-    assert.equal(await figure(one, 'cluster_up'), 0);
-    assert.equal(await figure(one, 'ready'), 1);
+    assert.equal(await metric(one, 'cluster_up'), 0);
+    assert.equal(await metric(one, 'ready'), 1);
     const local = newToken();
-    const c = await waits(context, one, local);
-    const d = await visit(context, one);
+    const c = await startWaitingClient(context, one, local);
+    const d = await connectClient(context, one);
     await d.send(handshake(local, SIDE_B));
     await transfer(c, d, 1000);
     // Two that can't find each other now.
     const torn = newToken();
-    const e = await waits(context, one, torn);
-    const f = await visit(context, other);
+    const e = await startWaitingClient(context, one, torn);
+    const f = await connectClient(context, other);
     await f.send(handshake(torn, SIDE_B));
-    await figureIs(other, 'connections_waiting', 1);
+    await untilMetric(other, 'connections_waiting', 1);
     await redis.restart();
     await transfer(e, f, 1000);
-    await figureIs(one, 'cluster_up', 1);
-    const b = await visit(context, other);
+    await untilMetric(one, 'cluster_up', 1);
+    const b = await connectClient(context, other);
     await b.send(handshake(early, SIDE_B));
     await transfer(a, b, 1000);
   });
 
   test('let one of them drain: who waits there by way of another finds a new place, and transfers finish', async (context) => {
     const redis = await RedisServer.start(context);
-    await using group = new Group(redis);
-    const [leaves, stays] = [await group.add(), await group.add()];
-    const [a, b] = await pairApart(context, leaves, stays);
+    await using cluster = new ProcessCluster(redis);
+    const [leaves, stays] = [await cluster.add(), await cluster.add()];
+    const [a, b] = await pairAcrossRelays(context, leaves, stays);
     await Promise.all([a.until(3), b.until(3)]);
     const token = newToken();
-    await figureIs(leaves, 'cluster_claims', 0);
-    const told = await waits(context, leaves, token);
-    await figureIs(leaves, 'cluster_claims', 1);
-    const moves = await visit(context, stays);
+    await untilMetric(leaves, 'cluster_claims', 0);
+    const notifications = await startWaitingClient(context, leaves, token);
+    await untilMetric(leaves, 'cluster_claims', 1);
+    const moves = await connectClient(context, stays);
     await moves.send(handshake(token, SIDE_A));
-    await figureIs(leaves, 'connections_waiting', 2);
+    await untilMetric(leaves, 'connections_waiting', 2);
     leaves.kill('SIGTERM');
-    await told.closed;
-    assert.equal(told.received.toString(), 'shutting down\n');
-    await figureIs(stays, 'connections_waiting', 1);
-    await figureIs(stays, 'cluster_claims', 1);
+    await notifications.closed;
+    assert.equal(notifications.received.toString(), 'shutting down\n');
+    await untilMetric(stays, 'connections_waiting', 1);
+    await untilMetric(stays, 'cluster_claims', 1);
     assert.equal(moves.receivedBytes, 0);
-    const partner = await visit(context, stays);
+    const partner = await connectClient(context, stays);
     await partner.send(handshake(token, SIDE_B));
     await transfer(moves, partner, 1000);
     await transfer(a, b, 500_000);
@@ -118,9 +128,9 @@ describe('relays that are one group', { skip: withoutRedis() }, () => {
 
   test('say how many transfers they cut off, those of clients that are passed on too', async (context) => {
     const redis = await RedisServer.start(context);
-    await using group = new Group(redis, { RELAY_DRAIN_TIMEOUT: '100ms' });
-    const [one, other] = [await group.add(), await group.add()];
-    const [a, b] = await pairApart(context, one, other);
+    await using cluster = new ProcessCluster(redis, { RELAY_DRAIN_TIMEOUT: '100ms' });
+    const [one, other] = [await cluster.add(), await cluster.add()];
+    const [a, b] = await pairAcrossRelays(context, one, other);
     await transfer(a, b, 1000);
     other.kill('SIGTERM');
     await other.says(/"pairs":0,"carried":1,"waiting":0,.*"msg":"draining"/u);
@@ -133,14 +143,14 @@ describe('relays that are one group', { skip: withoutRedis() }, () => {
     if (ss === null) return context.skip('no "ss": install the Debian package iproute2');
     const redis = await RedisServer.start(context);
     for (const RELAY_CLUSTER_TLS of ['false', 'true']) {
-      await using group = new Group(redis, { RELAY_CLUSTER_TLS });
-      const [one, other] = [await group.add(), await group.add()];
+      await using cluster = new ProcessCluster(redis, { RELAY_CLUSTER_TLS });
+      const [one, other] = [await cluster.add(), await cluster.add()];
       const token = newToken();
-      await waits(context, one, token);
-      await figureIs(one, 'cluster_claims', 1);
-      const again = await visit(context, other);
+      await startWaitingClient(context, one, token);
+      await untilMetric(one, 'cluster_claims', 1);
+      const again = await connectClient(context, other);
       await again.send(handshake(token, SIDE_A));
-      await figureIs(one, 'connections_waiting', 2);
+      await untilMetric(one, 'connections_waiting', 2);
       const ends = `( sport = :${one.port('cluster')} or dport = :${one.port('cluster')} )`;
       // What is on its way has another timer.
       const look = async (): Promise<string> => (await execFile(ss, ['-tnoH', ends])).stdout;
@@ -154,23 +164,23 @@ describe('relays that are one group', { skip: withoutRedis() }, () => {
 
   test('write no token, side or address into the log or the coordinator', async (context) => {
     const redis = await RedisServer.start(context);
-    await using group = new Group(redis, { RELAY_LOG_LEVEL: 'trace' });
-    const [one, other] = [await group.add(), await group.add()];
+    await using cluster = new ProcessCluster(redis, { RELAY_LOG_LEVEL: 'trace' });
+    const [one, other] = [await cluster.add(), await cluster.add()];
     const token = newToken();
-    const a = await waits(context, one, token);
-    await figureIs(one, 'cluster_claims', 1);
-    const keys = await keysOf(redis);
+    const a = await startWaitingClient(context, one, token);
+    await untilMetric(one, 'cluster_claims', 1);
+    const keys = await leaseKeysOf(redis);
     assert.equal(keys.length, 1);
     assert.doesNotMatch(keys.join(), new RegExp(token.slice(0, 16), 'u'));
-    const b = await visit(context, other);
+    const b = await connectClient(context, other);
     await b.send(handshake(token, SIDE_B));
     await transfer(a, b, 10);
     a.end();
     await b.closed;
-    for (const relay of group.relays) {
+    for (const relay of cluster.relays) {
       assert.doesNotMatch(relay.log, new RegExp(`${token.slice(0, 16)}|${SIDE_A}|${SIDE_B}|${SECRET}`, 'u'));
       await relay.stop();
     }
-    assert.deepEqual(await keysOf(redis), []);
+    assert.deepEqual(await leaseKeysOf(redis), []);
   });
 });

@@ -9,10 +9,10 @@ const LINE = 4096;
 const STRING = 65_536;
 const ELEMENTS = 4096;
 
-function readAll(pieces: Iterable<Buffer>): Reply[] {
+function readAll(buffers: Iterable<Buffer>): Reply[] {
   const reader = new ReplyReader();
   const replies: Reply[] = [];
-  for (const piece of pieces) for (const reply of reader.read(piece)) replies.push(reply);
+  for (const piece of buffers) for (const reply of reader.read(piece)) replies.push(reply);
   return replies;
 }
 
@@ -58,13 +58,13 @@ describe('answers of a coordinator', () => {
     assert.deepEqual(readAll(Array.from(bytes, (byte) => Buffer.of(byte))), REPLIES);
     const dice = new Dice(1);
     for (let round = 0; round < 300; round += 1) {
-      const pieces: Buffer[] = [];
+      const buffers: Buffer[] = [];
       for (let at = 0; at < bytes.length;) {
         const length = dice.between(1, 40);
-        pieces.push(bytes.subarray(at, at + length));
+        buffers.push(bytes.subarray(at, at + length));
         at += length;
       }
-      assert.deepEqual(readAll(pieces), REPLIES);
+      assert.deepEqual(readAll(buffers), REPLIES);
     }
   });
 

@@ -10,27 +10,36 @@ import { freePort } from '../support/listening.ts';
 import { RedisServer, withoutRedis } from '../support/redis.ts';
 import { RelayProcess } from '../support/relay-process.ts';
 import { scratch } from '../support/scratch.ts';
-import { Group, SECRET, figure, figureIs, pairApart, transfer, visit, waits } from './relay-group.ts';
+import {
+  ProcessCluster,
+  SECRET,
+  metric,
+  untilMetric,
+  pairAcrossRelays,
+  transfer,
+  connectClient,
+  startWaitingClient,
+} from './relay-group.ts';
 
 describe('the settings of a group', { skip: withoutRedis() }, () => {
   test('encrypt links, and relays say so where only one of two does', async (context) => {
     const redis = await RedisServer.start(context);
-    await using group = new Group(redis, { RELAY_CLUSTER_TLS: 'true' });
-    const [one, other] = [await group.add(), await group.add()];
-    const plain = await group.add({ RELAY_CLUSTER_TLS: 'false' });
-    const [a, b] = await pairApart(context, one, other);
+    await using cluster = new ProcessCluster(redis, { RELAY_CLUSTER_TLS: 'true' });
+    const [one, other] = [await cluster.add(), await cluster.add()];
+    const plain = await cluster.add({ RELAY_CLUSTER_TLS: 'false' });
+    const [a, b] = await pairAcrossRelays(context, one, other);
     await transfer(a, b, 3_000_000);
     a.end();
     await b.closed;
     const torn = newToken();
-    await waits(context, one, torn);
-    await figureIs(one, 'cluster_claims', 1);
-    const c = await visit(context, plain);
+    await startWaitingClient(context, one, torn);
+    await untilMetric(one, 'cluster_claims', 1);
+    const c = await connectClient(context, plain);
     await c.send(handshake(torn, SIDE_B));
     await plain.says(/"failure":"tls".*another relay could not be called/u);
-    assert.equal(await figure(plain, 'cluster_call_failures_total{kind="tls"}'), 1);
+    assert.equal(await metric(plain, 'cluster_call_failures_total{kind="tls"}'), 1);
     // It is not a relay that is gone, but nobody meets at one that can't be called.
-    await figureIs(plain, 'cluster_claims', 1);
+    await untilMetric(plain, 'cluster_claims', 1);
   });
 
   test('lead to a coordinator with TLS whose authority is in NODE_EXTRA_CA_CERTS; without it, the log names that', async (context) => {
@@ -57,20 +66,20 @@ describe('the settings of a group', { skip: withoutRedis() }, () => {
       await doubts.says(
         /"code":"(?:DEPTH_ZERO|UNABLE_TO_)\w+","hint":"[^"]*set NODE_EXTRA_CA_CERTS to the path of a PEM file/u,
       );
-      await using group = new Group(redis, { ...settings, NODE_EXTRA_CA_CERTS: trusted });
+      await using cluster = new ProcessCluster(redis, { ...settings, NODE_EXTRA_CA_CERTS: trusted });
       // Resolves when the coordinator answers.
-      await group.add();
+      await cluster.add();
     }
   });
 
   test('give each relay an address of its own, and two that have the same say so', async (context) => {
     const redis = await RedisServer.start(context);
-    await using group = new Group(redis, { RELAY_CLUSTER_ADVERTISE: '127.0.0.1:9' });
-    const [one, twin] = [await group.add(), await group.add()];
+    await using cluster = new ProcessCluster(redis, { RELAY_CLUSTER_ADVERTISE: '127.0.0.1:9' });
+    const [one, twin] = [await cluster.add(), await cluster.add()];
     const token = newToken();
-    await waits(context, one, token);
-    await waits(context, twin, token);
-    await figureIs(twin, 'cluster_claims', 1);
+    await startWaitingClient(context, one, token);
+    await startWaitingClient(context, twin, token);
+    await untilMetric(twin, 'cluster_claims', 1);
     await redis.kill();
     await one.says(/the coordinator does not answer/u);
     await twin.says(/the coordinator does not answer/u);
@@ -78,8 +87,8 @@ describe('the settings of a group', { skip: withoutRedis() }, () => {
     await redis.restart();
     const taken = /another relay of the group has the same address: set RELAY_CLUSTER_ADVERTISE/u;
     await Promise.any([one.says(taken), twin.says(taken)]);
-    assert.equal(await figure(one, 'cluster_calls_total'), 0);
-    assert.equal(await figure(twin, 'cluster_calls_total'), 0);
+    assert.equal(await metric(one, 'cluster_calls_total'), 0);
+    assert.equal(await metric(twin, 'cluster_calls_total'), 0);
   });
 
   test('need not have an address: it is one of this machine that others reach', async (context) => {
@@ -88,8 +97,8 @@ describe('the settings of a group', { skip: withoutRedis() }, () => {
       .flatMap((addresses) => addresses ?? [])
       .find(({ internal, address }) => !internal && isIPv4(address));
     for (const listen of ['tcp:0', 'tcp:0:interface=0.0.0.0', String.raw`tcp:0:interface=\:\:`]) {
-      await using group = new Group(redis, { RELAY_CLUSTER_LISTEN: listen });
-      const relay = await group.add();
+      await using cluster = new ProcessCluster(redis, { RELAY_CLUSTER_LISTEN: listen });
+      const relay = await cluster.add();
       const [, host] = /"advertise":"(.*):\d+"/u.exec(relay.log) ?? [];
       assert.equal(host, outer?.address ?? hostname(), listen);
     }
@@ -97,12 +106,12 @@ describe('the settings of a group', { skip: withoutRedis() }, () => {
 
   test('are one secret for all, and those with another one are told apart in the log', async (context) => {
     const redis = await RedisServer.start(context);
-    await using group = new Group(redis);
-    const one = await group.add();
+    await using cluster = new ProcessCluster(redis);
+    const one = await cluster.add();
     assert.doesNotMatch(one.log, /another RELAY_CLUSTER_SECRET/u);
-    const other = await group.add({ RELAY_CLUSTER_SECRET: 'the secret of another group' });
+    const other = await cluster.add({ RELAY_CLUSTER_SECRET: 'the secret of another group' });
     await other.says(/has another RELAY_CLUSTER_SECRET/u);
-    await figureIs(other, 'cluster_other_secrets_total', 1);
-    assert.equal(await figure(one, 'cluster_up'), 1);
+    await untilMetric(other, 'cluster_other_secrets_total', 1);
+    assert.equal(await metric(one, 'cluster_up'), 1);
   });
 });

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { formatFault } from '../../src/config/fault.ts';
-import { readEnv } from '../../src/config/read-env.ts';
+import { formatConfigError } from '../../src/config/environment.ts';
+import { readRelayConfig } from '../../src/config/relay-config.ts';
 import type { ClusterConfig } from '../../src/config/cluster-config.ts';
-import { formatCidr } from '../../src/net/trusted-proxies.ts';
+import { formatCidr } from '../../src/config/trusted-proxies.ts';
 
 const SECRET = '0123456789abcdef';
 const GROUP = { RELAY_CLUSTER_URL: 'redis://coordinator', RELAY_CLUSTER_SECRET: SECRET };
@@ -11,15 +11,15 @@ const GROUP = { RELAY_CLUSTER_URL: 'redis://coordinator', RELAY_CLUSTER_SECRET: 
 type Environment = Readonly<Record<string, string>>;
 
 function clusterOf(environment: Environment): ClusterConfig | null {
-  const read = readEnv(environment, 1);
+  const read = readRelayConfig(environment, 1);
   assert.ok(read.kind === 'ok', JSON.stringify(read));
   return read.config.cluster;
 }
 
 function faultsOf(environment: Environment): string[] {
-  const read = readEnv(environment, 1);
+  const read = readRelayConfig(environment, 1);
   assert.ok(read.kind === 'faults', 'there are faults');
-  return read.faults.map(formatFault);
+  return read.faults.map(formatConfigError);
 }
 
 describe('a group of relays', () => {
@@ -29,10 +29,10 @@ describe('a group of relays', () => {
   });
 
   test('needs a secret, and says how to make one', () => {
-    const [fault = '', ...more] = faultsOf({ RELAY_CLUSTER_URL: 'redis://coordinator' });
+    const [error = '', ...more] = faultsOf({ RELAY_CLUSTER_URL: 'redis://coordinator' });
     assert.deepEqual(more, []);
     assert.match(
-      fault,
+      error,
       /RELAY_CLUSTER_SECRET.*it is needed, as RELAY_CLUSTER_URL is set.*openssl rand -hex 32/u,
     );
     assert.equal(faultsOf({ ...GROUP, RELAY_CLUSTER_SECRET: 'fifteen letters' }).length > 0, true);
@@ -42,8 +42,8 @@ describe('a group of relays', () => {
     assert.equal(clusterOf(GROUP)?.tls, false);
     assert.equal(clusterOf({ ...GROUP, RELAY_CLUSTER_TLS: 'false' })?.tls, false);
     assert.equal(clusterOf({ ...GROUP, RELAY_CLUSTER_TLS: 'true' })?.tls, true);
-    const [fault = ''] = faultsOf({ ...GROUP, RELAY_CLUSTER_TLS: 'yes' });
-    assert.match(fault, /RELAY_CLUSTER_TLS.*yes.*true or false/u);
+    const [error = ''] = faultsOf({ ...GROUP, RELAY_CLUSTER_TLS: 'yes' });
+    assert.match(error, /RELAY_CLUSTER_TLS.*yes.*true or false/u);
   });
 
   test('has its listener at port 4004 where nothing is said, and needs one', () => {
@@ -51,7 +51,7 @@ describe('a group of relays', () => {
     for (const listen of ['', 'unix:/run/cluster.sock', 'tcp:1 tcp:2']) {
       const faults = faultsOf({ ...GROUP, RELAY_CLUSTER_LISTEN: listen });
       assert.ok(
-        faults.some((fault) => fault.includes('RELAY_CLUSTER_LISTEN')),
+        faults.some((error) => error.includes('RELAY_CLUSTER_LISTEN')),
         faults.join(),
       );
     }
@@ -76,8 +76,8 @@ describe('a group of relays', () => {
     const networks = clusterOf({ ...GROUP, RELAY_CLUSTER_NETWORKS: '10.0.0.0/24, fd00::/64' })?.networks;
     assert.deepEqual(networks?.map(formatCidr), ['10.0.0.0/24', 'fd00::/64']);
     for (const text of ['10.0.0.7/24', 'relay-1', '10.0.0.0/33', 'unix', '10.0.0.0/24 unix']) {
-      const [fault = ''] = faultsOf({ ...GROUP, RELAY_CLUSTER_NETWORKS: text });
-      assert.match(fault, /RELAY_CLUSTER_NETWORKS.*addresses and networks like 10\.0\.0\.0\/24/u);
+      const [error = ''] = faultsOf({ ...GROUP, RELAY_CLUSTER_NETWORKS: text });
+      assert.match(error, /RELAY_CLUSTER_NETWORKS.*addresses and networks like 10\.0\.0\.0\/24/u);
     }
   });
 
@@ -100,8 +100,8 @@ describe('a group of relays', () => {
     '[::]:4004',
   ]) {
     test(`is not told of this relay at ${text}`, () => {
-      const [fault = ''] = faultsOf({ ...GROUP, RELAY_CLUSTER_ADVERTISE: text });
-      assert.match(fault, /RELAY_CLUSTER_ADVERTISE/u);
+      const [error = ''] = faultsOf({ ...GROUP, RELAY_CLUSTER_ADVERTISE: text });
+      assert.match(error, /RELAY_CLUSTER_ADVERTISE/u);
     });
   }
 
@@ -114,10 +114,10 @@ describe('a group of relays', () => {
     'redis:///1',
   ]) {
     test(`has no coordinator at ${url.replace('hunter2', '…')}, and is told how to write one`, () => {
-      const [fault = '', ...more] = faultsOf({ ...GROUP, RELAY_CLUSTER_URL: url });
+      const [error = '', ...more] = faultsOf({ ...GROUP, RELAY_CLUSTER_URL: url });
       assert.deepEqual(more, []);
-      assert.match(fault, /RELAY_CLUSTER_URL.*redis:\/\/:PASSWORD@HOST:6379.*%25 stands for %/u);
-      assert.doesNotMatch(fault, /hunter2/u);
+      assert.match(error, /RELAY_CLUSTER_URL.*redis:\/\/:PASSWORD@HOST:6379.*%25 stands for %/u);
+      assert.doesNotMatch(error, /hunter2/u);
     });
   }
 
@@ -135,7 +135,7 @@ describe('a group of relays', () => {
 
   test('is none without a coordinator, and says so of what is set in vain', () => {
     const warningsOf = (environment: Readonly<Record<string, string>>): readonly string[] =>
-      readEnv(environment, 1).warnings;
+      readRelayConfig(environment, 1).warnings;
     const [warning = '', ...more] = warningsOf({
       RELAY_CLUSTER_SECRET: SECRET,
       RELAY_CLUSTER_LISTEN: 'tcp:5',
@@ -155,6 +155,6 @@ describe('a group of relays', () => {
     });
     const short = faultsOf({ ...GROUP, RELAY_CLUSTER_SECRET: 'hunter2' });
     assert.match(faults.join(), /RELAY_CLUSTER_URL.*redis:\/\/HOST:6379/u);
-    for (const fault of [...faults, ...short]) assert.doesNotMatch(fault, /hunter2/u);
+    for (const error of [...faults, ...short]) assert.doesNotMatch(error, /hunter2/u);
   });
 });

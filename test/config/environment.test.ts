@@ -2,11 +2,10 @@ import assert from 'node:assert/strict';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { formatFault } from '../../src/config/fault.ts';
-import type { Fault } from '../../src/config/fault.ts';
-import { EnvironmentReader, Refusal } from '../../src/config/environment.ts';
-import { DEFAULTS, readEnv } from '../../src/config/read-env.ts';
-import { SIDECAR_DEFAULTS, readSidecarEnv } from '../../src/config/sidecar-config.ts';
+import { EnvironmentReader, InvalidValue, formatConfigError } from '../../src/config/environment.ts';
+import type { ConfigError } from '../../src/config/environment.ts';
+import { RELAY_DEFAULTS, readRelayConfig } from '../../src/config/relay-config.ts';
+import { SIDECAR_DEFAULTS, readSidecarConfig } from '../../src/config/sidecar-config.ts';
 import { scratch } from '../support/scratch.ts';
 
 /** Of a process that systemd has passed nothing. */
@@ -34,7 +33,7 @@ function reader(
 const same = (text: string): string => text;
 
 function refuse(text: string): string {
-  throw new Refusal('anything else', `"${text}" is wrong`);
+  throw new InvalidValue('anything else', `"${text}" is wrong`);
 }
 
 describe('a variable', () => {
@@ -49,7 +48,7 @@ describe('a variable', () => {
   test('that is refused is off, and a fault that names it', () => {
     const env = reader({ APP_NAME: 'x' });
     assert.equal(env.read('APP_NAME', 'off', refuse), 'off');
-    assert.deepEqual(env.faults, [
+    assert.deepEqual(env.errors, [
       { variable: 'APP_NAME', value: 'x', problem: '"x" is wrong', accepted: 'anything else' },
     ]);
   });
@@ -57,10 +56,10 @@ describe('a variable', () => {
   test('that is secret is not shown', () => {
     const env = reader({ APP_SECRET: 'hunter2' });
     const refuseSilently = (): string => {
-      throw new Refusal('anything else');
+      throw new InvalidValue('anything else');
     };
     assert.equal(env.read('APP_SECRET', null, refuseSilently), null);
-    assert.deepEqual(env.faults, [
+    assert.deepEqual(env.errors, [
       { variable: 'APP_SECRET', value: '(secret)', problem: null, accepted: 'anything else' },
     ]);
   });
@@ -71,7 +70,7 @@ describe('a variable', () => {
       throw new TypeError('broken');
     };
     assert.throws(() => env.read('APP_NAME', null, broken), TypeError);
-    assert.deepEqual(env.faults, []);
+    assert.deepEqual(env.errors, []);
   });
 });
 
@@ -79,7 +78,7 @@ describe('a variable in a file', () => {
   test('is read from there, without the blanks around it', () => {
     const env = reader({ APP_NAME_FILE: ' /f ' }, { '/f': '\n a b \n' });
     assert.equal(env.read('APP_NAME', null, same), 'a b');
-    assert.deepEqual([env.faults, env.warnings], [[], []]);
+    assert.deepEqual([env.errors, env.warnings], [[], []]);
   });
 
   test('wins over the one in the environment, and over its default', () => {
@@ -92,7 +91,7 @@ describe('a variable in a file', () => {
     for (const path of ['', ' \n']) {
       const env = reader({ APP_NAME_FILE: path, APP_NAME: 'plain' });
       assert.equal(env.read('APP_NAME', null, same), 'plain');
-      assert.deepEqual(env.faults, []);
+      assert.deepEqual(env.errors, []);
     }
   });
 
@@ -100,7 +99,7 @@ describe('a variable in a file', () => {
     const env = reader({ APP_NAME_FILE: '/f', APP_NAME: 'plain' });
     assert.equal(env.read('APP_NAME', 'off', same), 'off');
     assert.equal(
-      env.faults.map(formatFault).join('\n'),
+      env.errors.map(formatConfigError).join('\n'),
       'APP_NAME_FILE="/f" can\'t be used: it is not there. Accepted: the path of a readable file that holds the value.',
     );
   });
@@ -110,7 +109,7 @@ describe('a variable in a file', () => {
     assert.equal(env.read('APP_NAME', null, refuse), null);
     assert.equal(env.read('APP_SECRET', null, refuse), null);
     const [problem, accepted] = ['what is in that file is wrong', 'anything else'];
-    assert.deepEqual(env.faults, [
+    assert.deepEqual(env.errors, [
       { variable: 'APP_NAME_FILE', value: '/f', problem, accepted },
       { variable: 'APP_SECRET_FILE', value: '/g', problem, accepted },
     ]);
@@ -121,7 +120,7 @@ describe('a variable in a file', () => {
       const env = reader({ APP_SECRET_FILE: '/f', APP_SECRET: 'plain' }, { '/f': text });
       assert.equal(env.read('APP_SECRET', null, same), null);
       assert.match(
-        env.faults.map(formatFault).join('\n'),
+        env.errors.map(formatConfigError).join('\n'),
         /^APP_SECRET_FILE="\/f" can't be used: there is nothing in it\./u,
       );
     }
@@ -134,20 +133,20 @@ describe('a variable in quotation marks', () => {
       const quoted = `${quote}hunter2${quote}`;
       const env = reader({ APP_NAME: ` ${quoted} `, APP_SECRET: quoted, APP_NAME_FILE: '' });
       assert.deepEqual(
-        env.faults.map(({ variable, value }) => [variable, value]),
+        env.errors.map(({ variable, value }) => [variable, value]),
         [
           ['APP_NAME', quoted],
           ['APP_SECRET', '(secret)'],
         ],
       );
       assert.match(
-        env.faults.map(formatFault).join('\n'),
+        env.errors.map(formatConfigError).join('\n'),
         /^APP_NAME=.* can't be used: it begins and ends with a quotation mark, .*docker run --env-file keeps/u,
       );
       assert.equal(env.read('APP_NAME', 'off', same), 'off');
       assert.equal(env.read('APP_SECRET', 'off', refuse), 'off');
-      env.refuse('APP_NAME', '', new Refusal('something', 'it is needed'));
-      assert.equal(env.faults.length, 2);
+      env.addError('APP_NAME', '', new InvalidValue('something', 'it is needed'));
+      assert.equal(env.errors.length, 2);
     }
   });
 
@@ -155,7 +154,7 @@ describe('a variable in quotation marks', () => {
     const env = reader({ APP_NAME: '""', APP_SECRET_FILE: '"/f"' }, { '"/f"': 'hunter2' });
     assert.equal(env.read('APP_SECRET', 'off', same), 'off');
     assert.deepEqual(
-      env.faults.map(({ variable, value }) => [variable, value]),
+      env.errors.map(({ variable, value }) => [variable, value]),
       [
         ['APP_NAME', '""'],
         ['APP_SECRET_FILE', '"/f"'],
@@ -167,32 +166,34 @@ describe('a variable in quotation marks', () => {
     for (const text of ['"', 'a"', '"a', `"a'`, 'a"b"c', '']) {
       const env = reader({ APP_NAME: text });
       assert.equal(env.read('APP_NAME', '', same), text);
-      assert.deepEqual(env.faults, []);
+      assert.deepEqual(env.errors, []);
     }
     // No tool removes them there.
     const env = reader({ APP_NAME_FILE: '/f' }, { '/f': '"a"' });
     assert.equal(env.read('APP_NAME', null, same), '"a"');
-    assert.deepEqual(env.faults, []);
+    assert.deepEqual(env.errors, []);
   });
 
   test('is refused whichever variable of the relay or the sidecar it is', () => {
-    const refused = (
+    const rejected = (
       names: readonly string[],
-      read: (environment: Environment) => ReturnType<typeof readEnv> | ReturnType<typeof readSidecarEnv>,
+      read: (
+        environment: Environment,
+      ) => ReturnType<typeof readRelayConfig> | ReturnType<typeof readSidecarConfig>,
     ): void => {
       for (const name of names.flatMap((variable) => [variable, `${variable}_FILE`])) {
         const result = read({ [name]: '"0123456789abcdef"' });
         assert.ok(result.kind === 'faults', name);
-        const told = result.faults.filter(({ variable }) => variable === name);
+        const notifications = result.faults.filter(({ variable }) => variable === name);
         assert.deepEqual(
-          told.map(({ accepted }) => accepted),
+          notifications.map(({ accepted }) => accepted),
           ['the value without quotation marks around it'],
           name,
         );
       }
     };
-    refused(Object.keys(DEFAULTS), (environment) => readEnv(environment, PID));
-    refused(Object.keys(SIDECAR_DEFAULTS), readSidecarEnv);
+    rejected(Object.keys(RELAY_DEFAULTS), (environment) => readRelayConfig(environment, PID));
+    rejected(Object.keys(SIDECAR_DEFAULTS), readSidecarConfig);
   });
 });
 
@@ -215,15 +216,15 @@ describe('a variable that is not known', () => {
 });
 
 describe('variables in real files', () => {
-  const faultsOf = (environment: Environment): readonly Fault[] => {
-    const read = readEnv(environment, PID);
+  const faultsOf = (environment: Environment): readonly ConfigError[] => {
+    const read = readRelayConfig(environment, PID);
     assert.ok(read.kind === 'faults');
     return read.faults;
   };
 
   test('are read, every one of them', async (context) => {
     const directory = await scratch(context);
-    const values: Record<keyof typeof DEFAULTS, string> = {
+    const values: Record<keyof typeof RELAY_DEFAULTS, string> = {
       RELAY_LISTEN: 'tcp:1',
       RELAY_WEBSOCKET_LISTEN: '2',
       RELAY_STATUS_LISTEN: 'unix:/s',
@@ -263,8 +264,8 @@ describe('variables in real files', () => {
       writeFileSync(path, `${value}\n`);
       return [`${name}_FILE`, path];
     });
-    assert.deepEqual(readEnv(Object.fromEntries(files), PID), readEnv(values, PID));
-    assert.equal(readEnv(values, PID).kind, 'ok');
+    assert.deepEqual(readRelayConfig(Object.fromEntries(files), PID), readRelayConfig(values, PID));
+    assert.equal(readRelayConfig(values, PID).kind, 'ok');
   });
 
   test('that are wrong are faults with their paths, together, and nobody sees what is in the files', async (context) => {
@@ -296,7 +297,7 @@ describe('variables in real files', () => {
       RELAY_LOG_FD_FILE: 'it has more than 65536 bytes, which no value has',
       RELAY_LOG_LEVEL_FILE: inside,
     });
-    assert.doesNotMatch(faults.map(formatFault).join('\n'), /hunter2/u);
+    assert.doesNotMatch(faults.map(formatConfigError).join('\n'), /hunter2/u);
   });
 
   test('that name no listener at all are told of once', async (context) => {
@@ -315,7 +316,7 @@ describe('variables in real files', () => {
   });
 
   test('are not those of the sidecar', () => {
-    assert.deepEqual(readEnv({ SIDECAR_TOKEN: 'x', SIDECAR_NONSENSE: 'x' }, PID).warnings, []);
-    assert.deepEqual(readSidecarEnv({ SIDECAR_USAGE_DB: '/u', RELAY_NONSENSE: 'x' }).warnings, []);
+    assert.deepEqual(readRelayConfig({ SIDECAR_TOKEN: 'x', SIDECAR_NONSENSE: 'x' }, PID).warnings, []);
+    assert.deepEqual(readSidecarConfig({ SIDECAR_USAGE_DB: '/u', RELAY_NONSENSE: 'x' }).warnings, []);
   });
 });

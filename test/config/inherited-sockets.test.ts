@@ -1,28 +1,32 @@
 import { deepEqual, match } from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { NO_INHERITED_SOCKETS, findInherited, readInherited } from '../../src/config/inherited-sockets.ts';
+import {
+  NO_INHERITED_SOCKETS,
+  findInheritedSocket,
+  readInheritedSockets,
+} from '../../src/config/inherited-sockets.ts';
 
 const OURS = { LISTEN_PID: '40', LISTEN_FDS: '3', LISTEN_FDNAMES: 'raw:web:web' };
 
 /** What is said where there is no such socket. */
 function problemOf(environment: Readonly<Record<string, string>>, socket: number | string = 0): string {
-  const found = findInherited(readInherited(environment, 40), socket);
+  const found = findInheritedSocket(readInheritedSockets(environment, 40), socket);
   return 'problem' in found ? found.problem : `descriptor ${found.fd}`;
 }
 
 describe('sockets of systemd', () => {
   test('lie on the descriptors from 3 on, and are found by index or name', () => {
-    const sockets = readInherited(OURS, 40);
-    deepEqual(sockets, { names: ['raw', 'web', 'web'], whyNone: null });
-    deepEqual(findInherited(sockets, 0), { fd: 3 });
-    deepEqual(findInherited(sockets, 2), { fd: 5 });
-    deepEqual(findInherited(sockets, 'raw'), { fd: 3 });
+    const sockets = readInheritedSockets(OURS, 40);
+    deepEqual(sockets, { names: ['raw', 'web', 'web'], unavailableReason: null });
+    deepEqual(findInheritedSocket(sockets, 0), { fd: 3 });
+    deepEqual(findInheritedSocket(sockets, 2), { fd: 5 });
+    deepEqual(findInheritedSocket(sockets, 'raw'), { fd: 3 });
   });
 
   test('need no names', () => {
-    const sockets = readInherited({ LISTEN_PID: '40', LISTEN_FDS: '2' }, 40);
+    const sockets = readInheritedSockets({ LISTEN_PID: '40', LISTEN_FDS: '2' }, 40);
     deepEqual(sockets.names, ['unknown', 'unknown']);
-    deepEqual(findInherited(sockets, 1), { fd: 4 });
+    deepEqual(findInheritedSocket(sockets, 1), { fd: 4 });
   });
 
   test('are told with their names where the one that is wanted is not there', () => {
@@ -54,6 +58,8 @@ describe('sockets of systemd', () => {
   });
 
   test('are none for a program that takes none', () => {
-    deepEqual(findInherited(NO_INHERITED_SOCKETS, 0), { problem: NO_INHERITED_SOCKETS.whyNone });
+    deepEqual(findInheritedSocket(NO_INHERITED_SOCKETS, 0), {
+      problem: NO_INHERITED_SOCKETS.unavailableReason,
+    });
   });
 });

@@ -1,30 +1,30 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { formatFault } from '../../src/config/fault.ts';
-import type { Config } from '../../src/config/config.ts';
-import type { Fault } from '../../src/config/fault.ts';
-import { DEFAULTS, readEnv } from '../../src/config/read-env.ts';
+import { formatConfigError } from '../../src/config/environment.ts';
+import type { RelayConfig } from '../../src/config/relay-config.ts';
+import type { ConfigError } from '../../src/config/environment.ts';
+import { RELAY_DEFAULTS, readRelayConfig } from '../../src/config/relay-config.ts';
 
 /** Of a process that systemd has passed nothing. */
 const PID = 1;
 
 type Environment = Readonly<Record<string, string>>;
 
-function configOf(environment: Environment): Config {
-  const result = readEnv(environment, PID);
+function configOf(environment: Environment): RelayConfig {
+  const result = readRelayConfig(environment, PID);
   assert.equal(result.kind, 'ok', JSON.stringify(result));
   assert.ok(result.kind === 'ok');
   return result.config;
 }
 
 function warningsOf(environment: Environment): readonly string[] {
-  const result = readEnv(environment, PID);
+  const result = readRelayConfig(environment, PID);
   assert.ok(result.kind === 'ok');
   return result.warnings;
 }
 
-function faultsOf(environment: Environment): readonly Fault[] {
-  const result = readEnv(environment, PID);
+function faultsOf(environment: Environment): readonly ConfigError[] {
+  const result = readRelayConfig(environment, PID);
   assert.ok(result.kind === 'faults', 'there are faults');
   return result.faults;
 }
@@ -39,7 +39,7 @@ const tcp = (port: number, address: string | null = null): object => ({
 
 const inherited = {
   names: [],
-  whyNone: 'systemd passed no sockets: start the relay by its .socket unit, with systemctl',
+  unavailableReason: 'systemd passed no sockets: start the relay by its .socket unit, with systemctl',
 };
 
 const DEFAULT_CONFIG = {
@@ -78,11 +78,15 @@ const QUOTA_CONFIG = {
 
 describe('the configuration', () => {
   test('has its defaults where the environment says nothing', () => {
-    assert.deepEqual(readEnv({}, PID), { kind: 'ok', config: DEFAULT_CONFIG, warnings: [] });
+    assert.deepEqual(readRelayConfig({}, PID), { kind: 'ok', config: DEFAULT_CONFIG, warnings: [] });
   });
 
   test('is the same where the environment says the defaults', () => {
-    assert.deepEqual(readEnv(DEFAULTS, PID), { kind: 'ok', config: DEFAULT_CONFIG, warnings: [] });
+    assert.deepEqual(readRelayConfig(RELAY_DEFAULTS, PID), {
+      kind: 'ok',
+      config: DEFAULT_CONFIG,
+      warnings: [],
+    });
   });
 
   test('takes every variable', () => {
@@ -231,7 +235,7 @@ describe('an empty value', () => {
   }
 
   test('is tried here for every variable there is', () => {
-    assert.deepEqual(cases.map(([variable]) => variable).toSorted(), Object.keys(DEFAULTS).toSorted());
+    assert.deepEqual(cases.map(([variable]) => variable).toSorted(), Object.keys(RELAY_DEFAULTS).toSorted());
   });
 });
 
@@ -298,7 +302,7 @@ describe('a value that can not be used', () => {
       assert.equal(fault.variable, variable);
       assert.equal(fault.value, value);
       assert.match(fault.accepted, accepted);
-      const sentence = formatFault(fault);
+      const sentence = formatConfigError(fault);
       assert.ok(sentence.includes(variable) && sentence.includes(JSON.stringify(value)), sentence);
       assert.ok(sentence.includes(fault.accepted), sentence);
     });
@@ -308,7 +312,7 @@ describe('a value that can not be used', () => {
     const [fault] = faultsOf({ RELAY_LISTEN: 'tcp:4001 tcp:http' });
     assert.match(fault?.problem ?? '', /"http" is no port/u);
     assert.ok(fault !== undefined);
-    assert.match(formatFault(fault), /: "http" is no port/u);
+    assert.match(formatConfigError(fault), /: "http" is no port/u);
   });
 
   test('is told together with all the others', () => {
@@ -400,6 +404,6 @@ describe('an unknown variable', () => {
       RELAYS: 'x',
       LISTEN: 'x',
     };
-    assert.deepEqual(readEnv(others, PID), { kind: 'ok', config: DEFAULT_CONFIG, warnings: [] });
+    assert.deepEqual(readRelayConfig(others, PID), { kind: 'ok', config: DEFAULT_CONFIG, warnings: [] });
   });
 });

@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { formatFault } from '../../src/config/fault.ts';
-import type { Fault } from '../../src/config/fault.ts';
-import { SIDECAR_DEFAULTS, readSidecarEnv } from '../../src/config/sidecar-config.ts';
+import { formatConfigError } from '../../src/config/environment.ts';
+import type { ConfigError } from '../../src/config/environment.ts';
+import { SIDECAR_DEFAULTS, readSidecarConfig } from '../../src/config/sidecar-config.ts';
 import type { SidecarConfig } from '../../src/config/sidecar-config.ts';
 import { scratch } from '../support/scratch.ts';
 
@@ -16,13 +16,13 @@ const DATABASE = { SIDECAR_USAGE_DB: '/data/usage.sqlite' };
 const TOKEN = 'correct-horse-battery';
 
 function read(environment: Environment): { config: SidecarConfig; warnings: readonly string[] } {
-  const result = readSidecarEnv(environment);
+  const result = readSidecarConfig(environment);
   assert.ok(result.kind === 'ok', JSON.stringify(result));
   return result;
 }
 
-function faultsOf(environment: Environment): readonly Fault[] {
-  const result = readSidecarEnv(environment);
+function faultsOf(environment: Environment): readonly ConfigError[] {
+  const result = readSidecarConfig(environment);
   assert.ok(result.kind === 'faults', 'there are faults');
   return result.faults;
 }
@@ -137,11 +137,11 @@ describe('a value that the sidecar can not use', () => {
   ];
   for (const [variable, value, accepted] of cases) {
     test(`is one fault that names it: ${variable}=${value}`, () => {
-      const [fault, ...others] = faultsOf({ ...DATABASE, [variable]: value });
+      const [error, ...others] = faultsOf({ ...DATABASE, [variable]: value });
       assert.deepEqual(others, []);
-      assert.ok(fault !== undefined);
-      assert.deepEqual([fault.variable, fault.value], [variable, value]);
-      assert.match(fault.accepted, accepted);
+      assert.ok(error !== undefined);
+      assert.deepEqual([error.variable, error.value], [variable, value]);
+      assert.match(error.accepted, accepted);
     });
   }
 
@@ -150,25 +150,28 @@ describe('a value that the sidecar can not use', () => {
     for (const token of ['hunter2 hunter2', 'hunter2\nhunter2', 'hunter2ä', 'hunter2\x7f']) {
       writeFileSync(path, token);
       for (const environment of [{ SIDECAR_TOKEN: token }, { SIDECAR_TOKEN_FILE: path }]) {
-        const result = readSidecarEnv({ ...DATABASE, SIDECAR_LISTEN: 'tcp:4004', ...environment });
+        const result = readSidecarConfig({ ...DATABASE, SIDECAR_LISTEN: 'tcp:4004', ...environment });
         assert.ok(result.kind === 'faults');
-        const told = [...result.faults.map(formatFault), ...result.warnings].join('\n');
-        assert.doesNotMatch(told, /hunter2/u);
+        const notifications = [...result.faults.map(formatConfigError), ...result.warnings].join('\n');
+        assert.doesNotMatch(notifications, /hunter2/u);
         const [variable = ''] = Object.keys(environment);
-        assert.match(told, new RegExp(`^${variable}=.*visible ASCII characters without blanks\\.$`, 'u'));
+        assert.match(
+          notifications,
+          new RegExp(`^${variable}=.*visible ASCII characters without blanks\\.$`, 'u'),
+        );
       }
     }
   });
 
   test('is a fault where the file of the token is empty, or not there', async (context) => {
     const path = join(await scratch(context), 'token');
-    const told = (): string =>
+    const notifications = (): string =>
       faultsOf({ ...DATABASE, SIDECAR_TOKEN_FILE: path })
-        .map(formatFault)
+        .map(formatConfigError)
         .join('\n');
-    assert.match(told(), /^SIDECAR_TOKEN_FILE=".*token" can't be used: there is no such file\./u);
+    assert.match(notifications(), /^SIDECAR_TOKEN_FILE=".*token" can't be used: there is no such file\./u);
     writeFileSync(path, '\n');
-    assert.match(told(), /^SIDECAR_TOKEN_FILE=".*token" can't be used: there is nothing in it\./u);
+    assert.match(notifications(), /^SIDECAR_TOKEN_FILE=".*token" can't be used: there is nothing in it\./u);
   });
 
   test('is told together with all the others', () => {
@@ -201,10 +204,10 @@ describe('what the sidecar needs', () => {
   ];
   for (const variable of needed) {
     test(`is ${variable}: it can not be off`, () => {
-      const [fault, ...others] = faultsOf({ ...DATABASE, [variable]: ' ' });
+      const [error, ...others] = faultsOf({ ...DATABASE, [variable]: ' ' });
       assert.deepEqual(others, []);
-      assert.equal(fault?.variable, variable);
-      assert.notEqual(fault.accepted, '');
+      assert.equal(error?.variable, variable);
+      assert.notEqual(error.accepted, '');
     });
   }
 
@@ -212,17 +215,17 @@ describe('what the sidecar needs', () => {
     for (const variable of needed) {
       const faults = faultsOf({ ...DATABASE, [`${variable}_FILE`]: '/no/such/file' });
       assert.deepEqual(
-        faults.map((fault) => fault.variable),
+        faults.map((error) => error.variable),
         [`${variable}_FILE`],
       );
     }
   });
 
   test('has no default where the database is', () => {
-    const [fault, ...others] = faultsOf({});
+    const [error, ...others] = faultsOf({});
     assert.deepEqual(others, []);
-    assert.equal(fault?.variable, 'SIDECAR_USAGE_DB');
-    assert.match(fault.accepted, /RELAY_USAGE_DB/u);
+    assert.equal(error?.variable, 'SIDECAR_USAGE_DB');
+    assert.match(error.accepted, /RELAY_USAGE_DB/u);
   });
 });
 
@@ -263,7 +266,7 @@ describe('a warning of the sidecar', () => {
       warnings.map((warning) => warning.split(' ', 1)[0]),
       ['SIDECAR_TOKENS', 'SIDECAR_TOKEN'],
     );
-    const result = readSidecarEnv({ SIDECAR_SNAPSHOTS_KEEP: '4' });
+    const result = readSidecarConfig({ SIDECAR_SNAPSHOTS_KEEP: '4' });
     assert.equal(result.kind, 'faults');
     assert.match(result.warnings.join('\n'), /nearest known variable is SIDECAR_SNAPSHOT_KEEP$/u);
   });

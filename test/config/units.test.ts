@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import * as fc from 'fast-check';
-import { Refusal } from '../../src/config/environment.ts';
+import { InvalidValue } from '../../src/config/environment.ts';
 import {
   COUNT_RATE_GRAMMAR,
   DURATION_GRAMMAR,
@@ -12,14 +12,12 @@ import {
   parseQuota,
   parseRateBytesPerSecond,
   parseSizeBytes,
-} from '../../src/config/units.ts';
-import {
   toCount,
   toCountRate,
   toDayOfMonth,
-  toPositiveSize,
+  toPositiveSizeBytes,
   toQuota,
-  toRate,
+  toRateBytesPerSecond,
 } from '../../src/config/values.ts';
 
 const DAY_MS = 24 * 60 * 60 * 1000;
@@ -223,7 +221,7 @@ describe('the values of limits', () => {
   ])[] = [
     [
       'rate',
-      toRate,
+      toRateBytesPerSecond,
       [['20MB/s', 20_000_000]],
       ['20MB', '0B/s', '0'],
       /^a rate like .*; nothing for no limit$/u,
@@ -252,7 +250,7 @@ describe('the values of limits', () => {
       ['0', '-1', '1.5', '1e3', '1000000000', 'x', ' '],
       /^a whole number from 1 to 999999999; nothing for no limit$/u,
     ],
-    ['size', toPositiveSize, [['2GB', 2e9]], ['0', '0.4B', '2gb'], /^a size like .*, above 0; nothing/u],
+    ['size', toPositiveSizeBytes, [['2GB', 2e9]], ['0', '0.4B', '2gb'], /^a size like .*, above 0; nothing/u],
     [
       'day of the month',
       toDayOfMonth,
@@ -271,7 +269,7 @@ describe('the values of limits', () => {
       for (const text of wrong) {
         assert.throws(
           () => read(text),
-          (error) => error instanceof Refusal && accepted.test(error.accepted),
+          (error) => error instanceof InvalidValue && accepted.test(error.accepted),
           text,
         );
       }

@@ -7,14 +7,14 @@ import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { WebSocket } from 'ws';
 import { AddressLimit } from '../../src/limits/address-limit.ts';
-import { LANE_PLACES } from '../../src/limits/connection-limit.ts';
-import { TrustedProxies, parseCidrs } from '../../src/net/trusted-proxies.ts';
+import { REJECT_SLOTS } from '../../src/limits/connection-limit.ts';
+import { TrustedProxies, parseCidrs } from '../../src/config/trusted-proxies.ts';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
-import type { HouseOptions } from '../support/house.ts';
+import type { TestRelayOptions } from '../support/test-relay.ts';
 import { until } from '../support/scratch.ts';
 import { connectionsIn, refusedIn } from './place.ts';
 import type { HousePlace, OpenPlace } from './place.ts';
-import { refused, waiting } from './refusals-suite.ts';
+import { refused as rejected, waiting } from './refusals-suite.ts';
 
 const LOOPBACK = '127.0.0.1';
 
@@ -29,11 +29,11 @@ async function waitsOrHears(place: HousePlace, others: number, word: Promise<str
 }
 
 const limited =
-  (most: number, proxies?: string, limits: HouseOptions['limits'] = {}): (() => HouseOptions) =>
+  (most: number, proxies?: string, limits: TestRelayOptions['limits'] = {}): (() => TestRelayOptions) =>
   () => ({
     limits: {
       ...limits,
-      addresses: new AddressLimit({ open: most, newPer: null }, () => performance.now()),
+      addressLimit: new AddressLimit({ maxOpen: most, newConnectionRate: null }, () => performance.now()),
     },
     ...(proxies === undefined ? {} : { proxies: new TrustedProxies(parseCidrs(proxies)) }),
   });
@@ -48,7 +48,7 @@ export interface AddressesSuiteOptions {
 
 /** How many may come of one address, and whose address that is. */
 export function addressesSuite({ name, open: openPlace, isPartnerElsewhere }: AddressesSuiteOptions): void {
-  async function open(context: TestContext, options: () => HouseOptions): Promise<HousePlace> {
+  async function open(context: TestContext, options: () => TestRelayOptions): Promise<HousePlace> {
     const place = await openPlace(options);
     context.after(() => place.close());
     return place;
@@ -62,7 +62,7 @@ export function addressesSuite({ name, open: openPlace, isPartnerElsewhere }: Ad
     const crowd: Socket[] = [];
     context.after(() => crowd.forEach((socket) => socket.destroy()));
     const heard: Promise<string>[] = [];
-    for (let index = 0; index < 4 + LANE_PLACES + 10; index += 1) {
+    for (let index = 0; index < 4 + REJECT_SLOTS + 10; index += 1) {
       const socket = connect({ port: place.addresses(0).tcpPort, host: '127.0.0.1' });
       // Where there is no place for it at all, it may see a reset.
       heard.push(text(socket).catch(() => 'reset'));
@@ -74,8 +74,8 @@ export function addressesSuite({ name, open: openPlace, isPartnerElsewhere }: Ad
     // Those that were let in have nothing to hear.
     assert.deepEqual(words.filter((word) => word === '').length, 4);
     assert.ok(words.every((word) => ['', 'busy\n', 'reset'].includes(word)));
-    assert.equal(words.filter((word) => word === 'busy\n').length >= LANE_PLACES, true);
-    await until(() => refusedIn(place, 'connections') === LANE_PLACES + 10);
+    assert.equal(words.filter((word) => word === 'busy\n').length >= REJECT_SLOTS, true);
+    await until(() => refusedIn(place, 'connections') === REJECT_SLOTS + 10);
     assert.equal(connectionsIn(place), 0);
     assert.equal(place.endings.length, 4);
     await waiting(place, 'tcp');
@@ -86,7 +86,7 @@ export function addressesSuite({ name, open: openPlace, isPartnerElsewhere }: Ad
       test(`hold for ${transport} clients, until one of it has left`, async (context) => {
         const place = await open(context, limited(1));
         const first = await waiting(place, transport);
-        await refused(await place.connect(transport, 0), 'busy');
+        await rejected(await place.connect(transport, 0), 'busy');
         await until(() => refusedIn(place, 'address') === 1);
         first.destroy();
         await until(() => connectionsIn(place) === 0);
@@ -102,7 +102,7 @@ export function addressesSuite({ name, open: openPlace, isPartnerElsewhere }: Ad
       await partner.send(handshake(token, SIDE_B));
       assert.equal((await partner.until(3)).toString(), 'ok\n');
       assert.equal((await first.until(3)).toString(), 'ok\n');
-      for (let at = 0; at < place.relays; at += 1) await refused(await place.connect('tcp', at), 'busy');
+      for (let at = 0; at < place.relays; at += 1) await rejected(await place.connect('tcp', at), 'busy');
       await until(() => refusedIn(place, 'address') === place.relays);
       first.end();
       await partner.closed;
@@ -116,7 +116,7 @@ export function addressesSuite({ name, open: openPlace, isPartnerElsewhere }: Ad
     ] as const) {
       test(`keep one address, of ${whose}, from taking the room of all others`, async (context) => {
         const place = await open(context, limited(1, proxies, { maxConnections: 3 }));
-        const crowd = Array.from({ length: LANE_PLACES + 20 }, () => {
+        const crowd = Array.from({ length: REJECT_SLOTS + 20 }, () => {
           const socket = connect({
             port: place.addresses(0).tcpPort,
             host: LOOPBACK,
@@ -131,7 +131,7 @@ export function addressesSuite({ name, open: openPlace, isPartnerElsewhere }: Ad
         await until(() => connectionsIn(place) === 1);
         await waiting(place, 'tcp');
         for (const socket of crowd) socket.destroy();
-        await until(() => refusedIn(place, 'address') === LANE_PLACES + 19);
+        await until(() => refusedIn(place, 'address') === REJECT_SLOTS + 19);
         await until(() => connectionsIn(place) === 1);
       });
     }

@@ -4,9 +4,18 @@ import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { randomBytesOf } from '../support/bytes.ts';
 import { Dice } from '../support/dice.ts';
-import type { HouseOptions } from '../support/house.ts';
-import { OK_BYTES, PAIRINGS, TRANSPORTS, checkPrefix, everyPairing, pair } from './chaos-ways.ts';
-import { receiveRandomly, sendRandomly, sendUntilOver } from './chaos-ways.ts';
+import type { TestRelayOptions } from '../support/test-relay.ts';
+import {
+  OK_BYTES,
+  PAIRINGS,
+  TRANSPORTS,
+  checkPrefix,
+  everyPairing,
+  pair,
+  receiveRandomly,
+  sendRandomly,
+  sendUntilOver,
+} from './chaos-ways.ts';
 import type { Way } from './chaos-ways.ts';
 import { sumOf } from './place.ts';
 import type { HousePlace, OpenPlace } from './place.ts';
@@ -15,10 +24,10 @@ import type { HousePlace, OpenPlace } from './place.ts';
 const FIRST_SEED = Number(process.env['CHAOS_SEED'] ?? randomInt(2 ** 31));
 
 const MIB = 1_048_576;
-const PLANES: Readonly<Record<string, HouseOptions>> = {
+const PLANES: Readonly<Record<string, TestRelayOptions>> = {
   'the shared buffer': {},
   'the shared buffer and no memory to spare': { bufferMemoryBytes: 0 },
-  'ordinary streams': { ordinaryStreams: true },
+  'standard streams': { standardStreams: true },
 };
 
 export interface ChaosSuiteOptions {
@@ -32,7 +41,7 @@ export interface ChaosSuiteOptions {
   /** What goes each way of each pair at most. */
   readonly mostBytes: number;
   /** How bytes are moved; without it, each of the ways there are. */
-  readonly planes?: Readonly<Record<string, HouseOptions>>;
+  readonly planes?: Readonly<Record<string, TestRelayOptions>>;
   /** There are links, which may fail: each pair has one. */
   readonly linksFail: boolean;
 }
@@ -41,12 +50,12 @@ async function allGone(place: HousePlace): Promise<void> {
   await place.deserted();
   place.checkConsistency();
   assert.equal(
-    sumOf(place, ({ hub }) => hub.pairs),
+    sumOf(place, ({ sessions }) => sessions.pairs),
     0,
   );
   assert.equal(place.heldBytes(), 0);
   assert.equal(
-    sumOf(place, ({ plane }) => plane.heldBytes),
+    sumOf(place, ({ backend }) => backend.bufferedBytes),
     0,
   );
 }
@@ -72,8 +81,8 @@ async function mostHeld(place: HousePlace, work: Promise<unknown>): Promise<numb
 /** What is written, and when who stops, goes on or goes, is up to dice; each byte that arrives is compared. */
 export function chaosSuite(suite: ChaosSuiteOptions): void {
   const { name, open, hops, rounds, mostBytes, linksFail, planes = PLANES } = suite;
-  for (const [plane, options] of Object.entries(planes)) {
-    describe(`${name}: chaos over ${plane}`, () => {
+  for (const [backend, options] of Object.entries(planes)) {
+    describe(`${name}: chaos over ${backend}`, () => {
       /** Several rounds in a place of their own. Leaves nobody behind each time. */
       async function eachRound(run: (place: HousePlace, dice: Dice) => Promise<void>): Promise<void> {
         for (let seed = FIRST_SEED; seed < FIRST_SEED + rounds; seed += 1) {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Transport } from '../../src/net/peer.ts';
+import type { TransportKind } from '../../src/transport/client-transport.ts';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
 import { Dice } from '../support/dice.ts';
 import type { TestClient } from '../support/test-client.ts';
@@ -14,7 +14,7 @@ const PIECE_BYTES = 300_007;
 /** What a client hears when it has a partner, in bytes. */
 export const OK_BYTES = 3;
 
-export const TRANSPORTS: readonly Transport[] = ['tcp', 'unix', 'websocket'];
+export const TRANSPORTS: readonly TransportKind[] = ['tcp', 'unix', 'websocket'];
 export const PAIRINGS = TRANSPORTS.flatMap((first) => TRANSPORTS.map((second) => [first, second] as const));
 
 /** One direction of a pair. */
@@ -32,8 +32,8 @@ export interface Way {
 /** Two that have met. */
 export async function pair(
   place: HousePlace,
-  first: Transport,
-  second: Transport,
+  first: TransportKind,
+  second: TransportKind,
 ): Promise<[TestClient, TestClient]> {
   const token = newToken();
   const a = await place.connect(first);

@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
-import type { Transport } from '../../src/net/peer.ts';
+import type { TransportKind } from '../../src/transport/client-transport.ts';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
 import { until } from '../support/scratch.ts';
 import type { TestClient } from '../support/test-client.ts';
 import { connectionsIn } from './place.ts';
 import type { HousePlace } from './place.ts';
 
-const TRANSPORTS: readonly Transport[] = ['tcp', 'unix', 'websocket'];
+const TRANSPORTS: readonly TransportKind[] = ['tcp', 'unix', 'websocket'];
 
 export interface OneClientSuiteOptions {
   /** Where the client is, in front of every name. */
@@ -79,8 +79,8 @@ export function oneClientSuite({ name, open, isPassedOn }: OneClientSuiteOptions
           await client.send(line);
           assert.deepEqual(await client.closed, { reset: false, code: code(1000) });
           assert.equal(client.received.toString(), 'bad handshake\n');
-          const [ending] = await place.recorded(1);
-          assert.deepEqual([ending?.mood, ending?.totalBytes, ending?.waitingMs], ['errory', 0, null]);
+          const [summary] = await place.recorded(1);
+          assert.deepEqual([summary?.mood, summary?.totalBytes, summary?.waitingMs], ['errory', 0, null]);
           await gone();
         });
       }
@@ -104,8 +104,8 @@ export function oneClientSuite({ name, open, isPassedOn }: OneClientSuiteOptions
           assert.deepEqual(await client.closed, { reset: false, code: code(1000) });
           assert.equal(client.received.toString(), 'impatient\n');
           assert.equal(place.waiting(), others);
-          const [ending] = await place.recorded(1);
-          assert.deepEqual([ending?.mood, ending?.totalBytes, ending?.waitingMs], ['impatient', 0, null]);
+          const [summary] = await place.recorded(1);
+          assert.deepEqual([summary?.mood, summary?.totalBytes, summary?.waitingMs], ['impatient', 0, null]);
         }
       });
 
@@ -123,7 +123,7 @@ export function oneClientSuite({ name, open, isPassedOn }: OneClientSuiteOptions
         next.end();
         await next.closed;
         assert.deepEqual(
-          (await place.recorded(2)).map((ending) => ending.mood).toSorted(),
+          (await place.recorded(2)).map((summary) => summary.mood).toSorted(),
           isPassedOn ? ['happy', 'impatient'] : ['impatient', 'lonely'],
         );
       });
@@ -137,7 +137,7 @@ export function oneClientSuite({ name, open, isPassedOn }: OneClientSuiteOptions
             await place.recorded(said === '' ? 1 : 2);
           }
           assert.deepEqual(
-            place.endings.map((ending) => ending.mood),
+            place.endings.map((summary) => summary.mood),
             ['empty', 'empty'],
           );
           await gone();
@@ -148,8 +148,8 @@ export function oneClientSuite({ name, open, isPassedOn }: OneClientSuiteOptions
           const others = place.waiting();
           const client = await waits(token);
           client[way]();
-          const [ending] = await place.recorded(1);
-          assert.deepEqual([ending?.mood, ending?.waitingMs], ['lonely', null]);
+          const [summary] = await place.recorded(1);
+          assert.deepEqual([summary?.mood, summary?.waitingMs], ['lonely', null]);
           assert.equal(place.waiting(), others);
           await gone();
         });
@@ -175,13 +175,15 @@ export function oneClientSuite({ name, open, isPassedOn }: OneClientSuiteOptions
         const others = connectionsIn(place);
         const silent = await place.connect(transport);
         await until(() => connectionsIn(place) === others + 1);
-        await Promise.all(place.houses.map(({ hub }) => hub.drain(0, new AbortController().signal)));
+        await Promise.all(
+          place.houses.map(({ sessions }) => sessions.drain(0, new AbortController().signal)),
+        );
         for (const client of [waiting, silent]) {
           assert.deepEqual(await client.closed, { reset: false, code: code(1013) });
           assert.equal(client.received.toString(), 'shutting down\n');
         }
         // Of whoever is passed on to a relay that stops too, there is no record: the one that waits there has one.
-        assert.deepEqual(place.endings.map((ending) => ending.mood).toSorted(), ['empty', 'lonely']);
+        assert.deepEqual(place.endings.map((summary) => summary.mood).toSorted(), ['empty', 'lonely']);
       });
     });
   }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { test } from 'node:test';
-import { House } from '../support/house.ts';
+import { TestRelay } from '../support/test-relay.ts';
 import { findProgram } from '../support/programs.ts';
 import { until } from '../support/scratch.ts';
 import { oneClientSuite } from './one-client-suite.ts';
@@ -15,14 +15,14 @@ test('every TCP socket of a client has keepalive', async (context) => {
     context.skip('no "ss": install the Debian package iproute2');
     return;
   }
-  const house = await House.open();
-  context.after(() => house.close());
+  const relay = await TestRelay.open();
+  context.after(() => relay.close());
   for (const [transport, port] of [
-    ['tcp', house.tcpPort],
-    ['websocket', house.websocketPort],
+    ['tcp', relay.tcpPort],
+    ['websocket', relay.websocketPort],
   ] as const) {
-    await house.connect(transport);
-    await until(() => house.reception.connections > 0);
+    await relay.connect(transport);
+    await until(() => relay.admission.connections > 0);
     const sockets = spawnSync(ss, ['-Hnto', 'state', 'established', `sport = :${port}`]).stdout.toString();
     // The time until the first probe, of 30 s.
     assert.match(sockets, /timer:\(keepalive,(?:29|30)/u);

@@ -58,10 +58,10 @@ export async function take(from: NodeJS.ReadableStream, count: number): Promise<
  * @param name where clients are, in front of every name
  */
 export function onePortSuite(name: string, open: OpenPlace): void {
-  for (const plane of ['shared buffer', 'ordinary streams'] as const) {
-    const planeOptions = { ordinaryStreams: plane === 'ordinary streams' };
+  for (const backend of ['shared buffer', 'standard streams'] as const) {
+    const planeOptions = { standardStreams: backend === 'standard streams' };
 
-    describe(`${name}: one port for everything, by ${plane}`, () => {
+    describe(`${name}: one port for everything, by ${backend}`, () => {
       for (const [first, connectFirst] of Object.entries(LANGUAGES)) {
         for (const [second, connectSecond] of Object.entries(LANGUAGES)) {
           test(`pairs ${first} with ${second}, and moves every byte both ways`, async (context) => {
@@ -81,8 +81,8 @@ export function onePortSuite(name: string, open: OpenPlace): void {
             const [atA, atB] = await Promise.all([take(a, fromB.length), take(b, fromA.length)]);
             assert.ok(atA.equals(fromB) && atB.equals(fromA));
             a.end();
-            const [ending] = await place.recorded(1);
-            assert.deepEqual([ending?.mood, ending?.totalBytes], ['happy', 5_000_000]);
+            const [summary] = await place.recorded(1);
+            assert.deepEqual([summary?.mood, summary?.totalBytes], ['happy', 5_000_000]);
             b.destroy();
             a.destroy();
             await place.deserted();

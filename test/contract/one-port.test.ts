@@ -8,26 +8,26 @@ import { buffer, text } from 'node:stream/consumers';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { connect as connectTls } from 'node:tls';
-import { TrustedProxies, parseCidrs } from '../../src/net/trusted-proxies.ts';
+import { TrustedProxies, parseCidrs } from '../../src/config/trusted-proxies.ts';
 import { SIDE_A, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
 import { UPGRADE, encodeFrame } from '../support/frames.ts';
-import { House } from '../support/house.ts';
-import type { HouseOptions } from '../support/house.ts';
+import { TestRelay } from '../support/test-relay.ts';
+import type { TestRelayOptions } from '../support/test-relay.ts';
 import { until } from '../support/scratch.ts';
 import { certificate, onePortSuite, take } from './one-port-suite.ts';
 import { oneHouse } from './place.ts';
 
 onePortSuite('one relay', oneHouse);
 
-async function open(context: TestContext, options: HouseOptions = {}): Promise<House> {
-  const house = await House.open({ certificate, ...options });
-  context.after(() => house.close());
-  return house;
+async function open(context: TestContext, options: TestRelayOptions = {}): Promise<TestRelay> {
+  const relay = await TestRelay.open({ certificate, ...options });
+  context.after(() => relay.close());
+  return relay;
 }
 
 /** A raw connection to the one port. */
-async function dial(house: House, context: TestContext): Promise<Socket> {
-  const socket = connect({ port: house.tcpPort, host: '127.0.0.1', allowHalfOpen: true });
+async function dial(relay: TestRelay, context: TestContext): Promise<Socket> {
+  const socket = connect({ port: relay.tcpPort, host: '127.0.0.1', allowHalfOpen: true });
   context.after(() => socket.destroy());
   await once(socket, 'connect');
   return socket;
@@ -35,85 +35,85 @@ async function dial(house: House, context: TestContext): Promise<Socket> {
 
 describe('what a connection begins with', () => {
   test('may come byte by byte, and be an upgrade', async (context) => {
-    const house = await open(context);
-    const socket = await dial(house, context);
+    const relay = await open(context);
+    const socket = await dial(relay, context);
     socket.setNoDelay(true);
     for (const char of UPGRADE) {
       socket.write(char);
       await new Promise((resolve) => setImmediate(resolve));
     }
     assert.match((await take(socket, 12)).toString(), /^HTTP\/1\.1 101 /u);
-    assert.deepEqual(house.endings, []);
+    assert.deepEqual(relay.summaries, []);
   });
 
   test('may look like an upgrade for a while, and be a bad line', async (context) => {
-    const house = await open(context);
-    const socket = await dial(house, context);
+    const relay = await open(context);
+    const socket = await dial(relay, context);
     socket.write('GE');
-    await until(() => house.reception.connections === 1);
+    await until(() => relay.admission.connections === 1);
     socket.write('T me a relay\n'.replace(' ', '_'));
     assert.equal(await text(socket), 'bad handshake\n');
     socket.end();
-    const [ending] = await house.recorded(1);
-    assert.equal(ending?.mood, 'errory');
+    const [summary] = await relay.waitForRecords(1);
+    assert.equal(summary?.mood, 'errory');
   });
 
   test('is a bad line where it is TLS and there is no certificate', async (context) => {
-    const house = await House.open({});
-    context.after(() => house.close());
-    const socket = await dial(house, context);
+    const relay = await TestRelay.open({});
+    context.after(() => relay.close());
+    const socket = await dial(relay, context);
     socket.end(Buffer.from('1603010005\n', 'latin1'));
     assert.equal(await text(socket), 'bad handshake\n');
-    const [ending] = await house.recorded(1);
-    assert.equal(ending?.mood, 'errory');
+    const [summary] = await relay.waitForRecords(1);
+    assert.equal(summary?.mood, 'errory');
   });
 
   test('ends with nothing, and is recorded as it would be of a raw client', async (context) => {
-    const house = await open(context);
+    const relay = await open(context);
     for (const bytes of ['', 'G', 'GET']) {
-      const socket = await dial(house, context);
+      const socket = await dial(relay, context);
       socket.end(bytes);
       assert.equal(await text(socket), '');
     }
-    const endings = await house.recorded(3);
+    const summaries = await relay.waitForRecords(3);
     assert.deepEqual(
-      endings.map(({ mood }) => mood),
+      summaries.map(({ mood }) => mood),
       ['empty', 'empty', 'empty'],
     );
-    await until(() => house.reception.connections === 0);
+    await until(() => relay.admission.connections === 0);
   });
 
   test('breaks off in the middle of TLS or HTTP, and nothing is left', async (context) => {
-    const house = await open(context);
+    const relay = await open(context);
     for (const bytes of ['16030100', 'GET / HTTP/1.1\r\nHost:']) {
       for (const reset of [true, false]) {
-        const socket = await dial(house, context);
+        const socket = await dial(relay, context);
         socket.write(bytes.startsWith('G') ? bytes : Buffer.from(bytes, 'hex'));
-        await until(() => house.reception.connections === 1);
+        await until(() => relay.admission.connections === 1);
         if (reset) socket.resetAndDestroy();
         else socket.end();
-        await until(() => house.reception.connections === 0);
+        await until(() => relay.admission.connections === 0);
       }
     }
   });
 
   test('is TLS with nonsense in it, and nothing is left', async (context) => {
-    const house = await open(context);
-    const socket = await dial(house, context);
+    const relay = await open(context);
+    const socket = await dial(relay, context);
     socket.write(Buffer.concat([Buffer.from('160301ffff', 'hex'), randomBytesOf(3, 4000)]));
     // An alert, and nothing else.
     const answer = await buffer(socket);
     assert.deepEqual([answer[0], answer.length], [0x15, 7]);
     socket.end();
-    await until(() => house.reception.connections === 0);
+    await until(() => relay.admission.connections === 0);
   });
 });
 
 describe('a client that speaks TLS', () => {
   test('is not believed old versions of it', async (context) => {
-    const house = await open(context);
+    const relay = await open(context);
     const socket = connectTls({
-      port: house.tcpPort,
+      port: relay.tcpPort,
       host: '127.0.0.1',
       rejectUnauthorized: false,
       minVersion: 'TLSv1',
@@ -122,28 +122,28 @@ describe('a client that speaks TLS', () => {
     });
     const [error] = await once(socket, 'error');
     assert.match(String(error), /alert|protocol version/iu);
-    await until(() => house.reception.connections === 0);
+    await until(() => relay.admission.connections === 0);
   });
 
   test('can not put TLS into TLS', async (context) => {
-    const house = await open(context);
-    const outer = connectTls({ port: house.tcpPort, host: '127.0.0.1', rejectUnauthorized: false });
+    const relay = await open(context);
+    const outer = connectTls({ port: relay.tcpPort, host: '127.0.0.1', rejectUnauthorized: false });
     await once(outer, 'secureConnect');
     outer.write(Buffer.from('1603010005\n', 'latin1'));
     assert.equal(await text(outer), 'bad handshake\n');
   });
 
   test('is closed when it takes too long, in the middle of it and behind it', async (context) => {
-    const house = await open(context, { timeouts: { handshakeMs: 300 } });
-    const half = await dial(house, context);
+    const relay = await open(context, { timeouts: { handshakeMs: 300 } });
+    const half = await dial(relay, context);
     half.write(Buffer.from('1603010200', 'hex'));
     half.resume();
-    const whole = connectTls({ port: house.tcpPort, host: '127.0.0.1', rejectUnauthorized: false });
+    const whole = connectTls({ port: relay.tcpPort, host: '127.0.0.1', rejectUnauthorized: false });
     await once(whole, 'secureConnect');
     whole.resume();
     await Promise.all([once(half, 'end'), once(whole, 'end')]);
     half.end();
-    await until(() => house.reception.connections === 0);
+    await until(() => relay.admission.connections === 0);
   });
 });
 
@@ -153,8 +153,8 @@ describe('a browser that comes to a port for clients', () => {
     ['in TLS', true],
   ] as const) {
     test(`gets a page that says where it is, ${where}`, async (context) => {
-      const house = await open(context);
-      for (const port of [house.tcpPort, house.websocketPort]) {
+      const relay = await open(context);
+      for (const port of [relay.tcpPort, relay.websocketPort]) {
         const options = {
           port,
           host: '127.0.0.1',
@@ -168,8 +168,8 @@ describe('a browser that comes to a port for clients', () => {
         assert.match(response.headers['content-security-policy'], /default-src 'none'/u);
         assert.match(await text(response), /wormhole --transit-helper=tcp:/u);
       }
-      await until(() => house.reception.connections === 0);
-      assert.deepEqual(house.endings, []);
+      await until(() => relay.admission.connections === 0);
+      assert.deepEqual(relay.summaries, []);
     });
   }
 });
@@ -189,15 +189,15 @@ const MONITORS: readonly (readonly [request: string, status: number])[] = [
 
 describe('a monitor that comes to a port for clients', () => {
   const proxies = new TrustedProxies(parseCidrs('127.0.0.0/8'));
-  for (const plane of ['shared buffer', 'ordinary streams'] as const) {
+  for (const backend of ['shared buffer', 'standard streams'] as const) {
     for (const [where, isTls, header] of [
       ['plain', false, ''],
       ['in TLS', true, ''],
       ['behind a proxy', false, 'PROXY TCP4 192.0.2.1 127.0.0.1 1111 4001\r\n'],
     ] as const) {
-      test(`gets an HTTP answer and leaves no record, ${where}, by ${plane}`, async (context) => {
-        const house = await open(context, { proxies, ordinaryStreams: plane === 'ordinary streams' });
-        for (const port of [house.tcpPort, house.websocketPort]) {
+      test(`gets an HTTP answer and leaves no record, ${where}, by ${backend}`, async (context) => {
+        const relay = await open(context, { proxies, standardStreams: backend === 'standard streams' });
+        for (const port of [relay.tcpPort, relay.websocketPort]) {
           const clients = MONITORS.map(([request, status]) => {
             const plain = connect({ port, host: '127.0.0.1', noDelay: true });
             plain.write(header);
@@ -207,7 +207,7 @@ describe('a monitor that comes to a port for clients', () => {
             socket.write(request.slice(0, at));
             return { plain, socket, rest: request.slice(at), status };
           });
-          await until(() => house.reception.connections === clients.length);
+          await until(() => relay.admission.connections === clients.length);
           await Promise.all(
             clients.map(async ({ plain, socket, rest, status }) => {
               socket.write(rest);
@@ -216,21 +216,21 @@ describe('a monitor that comes to a port for clients', () => {
               plain.destroy();
             }),
           );
-          await until(() => house.reception.connections === 0);
+          await until(() => relay.admission.connections === 0);
         }
-        assert.deepEqual(house.endings, []);
+        assert.deepEqual(relay.summaries, []);
       });
     }
   }
 
   test('hears while the relay drains that it does, and only from the health check', async (context) => {
-    const house = await open(context);
-    house.reception.isStopping = true;
+    const relay = await open(context);
+    relay.admission.isDraining = true;
     for (const [path, status] of [
       ['/healthz', 503],
       ['/', 200],
     ] as const) {
-      const request = getHttp({ port: house.tcpPort, host: '127.0.0.1', path });
+      const request = getHttp({ port: relay.tcpPort, host: '127.0.0.1', path });
       const [response] = await once(request, 'response');
       assert.equal(response.statusCode, status);
       response.resume();
@@ -239,25 +239,25 @@ describe('a monitor that comes to a port for clients', () => {
   });
 
   test('gets an answer by a unix-domain socket', async (context) => {
-    const house = await open(context);
-    const request = getHttp({ socketPath: house.unixPath, path: '/healthz' });
+    const relay = await open(context);
+    const request = getHttp({ socketPath: relay.unixPath, path: '/healthz' });
     const [response] = await once(request, 'response');
     assert.equal(response.statusCode, 200);
     assert.equal(await text(response), 'ok\n');
-    await until(() => house.reception.connections === 0);
-    assert.deepEqual(house.endings, []);
+    await until(() => relay.admission.connections === 0);
+    assert.deepEqual(relay.summaries, []);
   });
 });
 
 /** WebSocket clients whose request has a chunked body that is empty, as some HTTP libraries send it. */
 test('an upgrade with an empty chunked body becomes a client, in whatever parts it comes', async (context) => {
-  const house = await open(context);
+  const relay = await open(context);
   const [end, token] = ['\r\n\r\n', newToken()];
   const request = Buffer.concat([
     Buffer.from(`${UPGRADE.slice(0, -end.length)}\r\nTransfer-Encoding: chunked${end}0${end}`),
     encodeFrame({ opcode: 2, payload: handshake(token, SIDE_A) }),
   ]);
-  for (const port of [house.tcpPort, house.websocketPort]) {
+  for (const port of [relay.tcpPort, relay.websocketPort]) {
     for (const pieceBytes of [1, request.length]) {
       const socket = connect({ port, host: '127.0.0.1', noDelay: true });
       for (let at = 0; at < request.length; at += pieceBytes) {
@@ -265,9 +265,9 @@ test('an upgrade with an empty chunked body becomes a client, in whatever parts 
         await new Promise((resolve) => setImmediate(resolve));
       }
       assert.match((await take(socket, 12)).toString(), /^HTTP\/1\.1 101 /u);
-      await until(() => house.hub.census().waiting === 1);
+      await until(() => relay.sessions.liveCounts().waiting === 1);
       socket.destroy();
-      await until(() => house.reception.connections === 0);
+      await until(() => relay.admission.connections === 0);
     }
   }
 });

@@ -10,7 +10,7 @@ pairingSuite({
 });
 pairingSuite({
   name: 'two relays with ordinary streams',
-  open: () => manyHouses(2, () => ({ ordinaryStreams: true })),
+  open: () => manyHouses(2, () => ({ standardStreams: true })),
   hops: 2,
   canSweep: true,
   bulkBytes: 1_000_000,

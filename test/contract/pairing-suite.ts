@@ -1,17 +1,17 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
-import type { Transport } from '../../src/net/peer.ts';
+import type { TransportKind } from '../../src/transport/client-transport.ts';
 import { SIDE_A, SIDE_B, SIDE_C, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
 import { until } from '../support/scratch.ts';
 import type { TestClient } from '../support/test-client.ts';
 import type { Place } from './place.ts';
 
-const TRANSPORTS: readonly Transport[] = ['tcp', 'unix', 'websocket'];
+const TRANSPORTS: readonly TransportKind[] = ['tcp', 'unix', 'websocket'];
 const OK = Buffer.from('ok\n');
 
 interface Pairing {
-  readonly first: Transport;
-  readonly second: Transport;
+  readonly first: TransportKind;
+  readonly second: TransportKind;
 }
 
 const PAIRINGS: readonly Pairing[] = TRANSPORTS.flatMap((first) =>
@@ -19,7 +19,7 @@ const PAIRINGS: readonly Pairing[] = TRANSPORTS.flatMap((first) =>
 );
 
 /** What a client sees that was closed without a fault. */
-function closedCleanly(transport: Transport, code = 1000): { reset: boolean; code: number | null } {
+function closedCleanly(transport: TransportKind, code = 1000): { reset: boolean; code: number | null } {
   return { reset: false, code: transport === 'websocket' ? code : null };
 }
 
@@ -41,21 +41,21 @@ export interface PairingSuiteOptions {
 export function pairingSuite(options: PairingSuiteOptions): void {
   for (const { first, second } of options.pairings ?? PAIRINGS) {
     describe(`${options.name}: a ${first} client waits, a ${second} client comes`, () => {
-      let house: Place;
+      let relay: Place;
       before(async () => {
-        house = await options.open();
+        relay = await options.open();
       });
       afterEach(async () => {
-        house.checkConsistency();
-        await house.forgetEndings();
+        relay.checkConsistency();
+        await relay.forgetEndings();
       });
-      after(() => house.close());
+      after(() => relay.close());
 
       async function pair(): Promise<[TestClient, TestClient]> {
         const token = newToken();
-        const a = await house.connect(first);
+        const a = await relay.connect(first);
         await a.send(handshake(token, SIDE_A));
-        const b = await house.connect(second);
+        const b = await relay.connect(second);
         await b.send(handshake(token, SIDE_B));
         assert.deepEqual(await a.until(3), OK);
         assert.deepEqual(await b.until(3), OK);
@@ -70,37 +70,39 @@ export function pairingSuite(options: PairingSuiteOptions): void {
         assert.equal((await b.until(9)).toString(), 'ok\nfrom a');
         a.end();
         assert.deepEqual(await b.closed, closedCleanly(second));
-        const [ending] = await house.recorded(1);
-        assert.equal(ending?.mood, 'happy');
-        assert.equal(ending?.totalBytes, 12);
-        assert.ok(ending !== undefined && ending.waitingMs !== null && ending.waitingMs <= ending.totalMs);
+        const [summary] = await relay.recorded(1);
+        assert.equal(summary?.mood, 'happy');
+        assert.equal(summary?.totalBytes, 12);
+        assert.ok(
+          summary !== undefined && summary.waitingMs !== null && summary.waitingMs <= summary.totalMs,
+        );
       });
 
       test('an unsided client matches a sided one and another unsided one', async () => {
         for (const side of [SIDE_B, null]) {
           const token = newToken();
-          const a = await house.connect(first);
+          const a = await relay.connect(first);
           await a.send(handshake(token));
-          const b = await house.connect(second);
+          const b = await relay.connect(second);
           await b.send(handshake(token, side));
           assert.deepEqual(await a.until(3), OK);
           assert.deepEqual(await b.until(3), OK);
           a.end();
           await b.closed;
         }
-        assert.equal((await house.recorded(2)).length, 2);
+        assert.equal((await relay.recorded(2)).length, 2);
       });
 
       // The older connection is most likely dead: its client has reconnected, for instance after its network changed.
       test('of two connections of one side the newer one is paired, and the older one is redundant', async () => {
         const token = newToken();
-        const a = await house.connect(first);
+        const a = await relay.connect(first);
         await a.send(handshake(token, SIDE_A));
-        await until(() => house.waiting() === 1);
-        const again = await house.connect(second);
+        await until(() => relay.waiting() === 1);
+        const again = await relay.connect(second);
         await again.send(handshake(token, SIDE_A));
-        await until(() => house.waiting() === 2);
-        const b = await house.connect(second);
+        await until(() => relay.waiting() === 2);
+        const b = await relay.connect(second);
         await b.send(handshake(token, SIDE_C));
         assert.deepEqual(await b.until(3), OK);
         assert.deepEqual(await a.closed, closedCleanly(first));
@@ -108,22 +110,22 @@ export function pairingSuite(options: PairingSuiteOptions): void {
         assert.deepEqual(await again.until(3), OK);
         b.end();
         await again.closed;
-        const moods = (await house.recorded(2)).map((ending) => ending.mood);
+        const moods = (await relay.recorded(2)).map((summary) => summary.mood);
         assert.deepEqual(moods.toSorted(), ['happy', 'redundant']);
       });
 
       test('bytes behind the handshake of the second client are delivered', async () => {
         const token = newToken();
-        const a = await house.connect(first);
+        const a = await relay.connect(first);
         await a.send(handshake(token, SIDE_A));
         // Of two that come at once to different relays, either may be the second.
-        await until(() => house.waiting() === 1);
-        const b = await house.connect(second);
+        await until(() => relay.waiting() === 1);
+        const b = await relay.connect(second);
         await b.send(`${handshake(token, SIDE_B)}early`);
         assert.equal((await a.until(8)).toString(), 'ok\nearly');
         b.end();
         await a.closed;
-        assert.equal((await house.recorded(1))[0]?.totalBytes, 5);
+        assert.equal((await relay.recorded(1))[0]?.totalBytes, 5);
       });
 
       const size = options.bulkBytes;
@@ -138,7 +140,7 @@ export function pairingSuite(options: PairingSuiteOptions): void {
         for (const client of [a, b]) assert.ok(Math.max(0, ...client.messageSizes) <= 32_768);
         a.end();
         await b.closed;
-        assert.equal((await house.recorded(1))[0]?.totalBytes, 2 * size);
+        assert.equal((await relay.recorded(1))[0]?.totalBytes, 2 * size);
       });
 
       test('what was sent before a FIN is delivered, also to a slow receiver', async () => {
@@ -161,7 +163,7 @@ export function pairingSuite(options: PairingSuiteOptions): void {
         a.reset();
         assert.deepEqual(await b.closed, closedCleanly(second));
         assert.ok(b.received.subarray(3).equals(bytes));
-        assert.equal((await house.recorded(1))[0]?.mood, 'happy');
+        assert.equal((await relay.recorded(1))[0]?.mood, 'happy');
       });
 
       test(
@@ -172,14 +174,14 @@ export function pairingSuite(options: PairingSuiteOptions): void {
           b.pause();
           const bytes = randomBytesOf(5, 64_000_000);
           const sent = a.sendAll(bytes, 65_536);
-          await house.stalled();
-          const relayed = house.incompleteBytes();
+          await relay.stalled();
+          const relayed = relay.incompleteBytes();
           // What has been taken fills kernel buffers, which machines let grow to about 10 MB in all, and now and then to more.
           assert.ok(
             relayed < options.hops * 25_000_000,
             `${relayed} bytes were taken for a receiver that does not read`,
           );
-          const held = house.heldBytes();
+          const held = relay.heldBytes();
           assert.ok(held <= options.hops * 2_000_000, `${held} bytes are held in the process`);
           b.resume();
           await sent;
@@ -194,30 +196,30 @@ export function pairingSuite(options: PairingSuiteOptions): void {
         const [a, b] = await pair();
         b.pause();
         const sent = a.sendAll(randomBytesOf(6, 64_000_000), 65_536);
-        await house.stalled();
+        await relay.stalled();
         b.reset();
         assert.deepEqual(await a.closed, closedCleanly(first));
-        assert.equal((await house.recorded(1))[0]?.mood, 'happy');
+        assert.equal((await relay.recorded(1))[0]?.mood, 'happy');
         await sent;
       });
 
       // Others look after such senders every 15 s, too seldom to wait for.
       if (!options.canSweep) return;
       test('a paused sender that is reset is noticed', async () => {
-        const { sweep } = house;
+        const { sweep } = relay;
         assert.ok(sweep !== null);
         const [a, b] = await pair();
         b.pause();
         const sent = a.sendAll(randomBytesOf(7, 64_000_000), 65_536);
-        await house.stalled();
+        await relay.stalled();
         a.reset();
         await sent;
         // The first sweep remembers how far the receiver is, the next one finds it where it was and asks.
-        while (house.endings.length === 0) {
+        while (relay.endings.length === 0) {
           sweep();
           await new Promise((resolve) => setImmediate(resolve));
         }
-        assert.equal(house.endings[0]?.mood, 'happy');
+        assert.equal(relay.endings[0]?.mood, 'happy');
         b.resume();
         await b.closed;
       });

@@ -9,8 +9,8 @@ pairingSuite({
   bulkBytes: 50_000_000,
 });
 pairingSuite({
-  name: 'ordinary streams',
-  open: () => oneHouse(() => ({ ordinaryStreams: true })),
+  name: 'standard streams',
+  open: () => oneHouse(() => ({ standardStreams: true })),
   hops: 1,
   canSweep: true,
   bulkBytes: 10_000_000,

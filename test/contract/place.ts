@@ -1,10 +1,10 @@
-import type { RefusalReason } from '../../src/net/arrival.ts';
-import type { Ending } from '../../src/net/connection.ts';
-import type { Transport } from '../../src/net/peer.ts';
-import { provenLinks } from '../support/group-links.ts';
-import { House } from '../support/house.ts';
-import type { HouseOptions } from '../support/house.ts';
-import { HouseGroup } from '../support/house-group.ts';
+import type { RejectReason } from '../../src/sessions/admission-control.ts';
+import type { SessionSummary } from '../../src/sessions/client-session.ts';
+import type { TransportKind } from '../../src/transport/client-transport.ts';
+import { authenticatedLinks } from '../support/cluster-links.ts';
+import { TestRelay } from '../support/test-relay.ts';
+import type { TestRelayOptions } from '../support/test-relay.ts';
+import { TestCluster } from '../support/test-cluster.ts';
 import { until } from '../support/scratch.ts';
 import type { Addresses, TestClient } from '../support/test-client.ts';
 
@@ -13,12 +13,12 @@ export interface Place {
   /** How many relays: what is a limit of each there is room for so often. */
   readonly relays: number;
   /** @param at to which relay, counted around; without it, to the next */
-  connect(transport: Transport, at?: number): Promise<TestClient>;
+  connect(transport: TransportKind, at?: number): Promise<TestClient>;
   /** Where clients of the next relay connect, or of that one. */
   addresses(at?: number): Addresses;
   /** At least so many records, of whichever relay. */
-  recorded(count: number): Promise<readonly Ending[]>;
-  readonly endings: readonly Ending[];
+  recorded(count: number): Promise<readonly SessionSummary[]>;
+  readonly endings: readonly SessionSummary[];
   /** What comes now has nothing to do with what was. */
   forgetEndings(): Promise<void>;
   /** Resolves when nothing has moved for a while. */
@@ -36,7 +36,7 @@ export interface Place {
 
 /** One whose relays are in this process, so that tests may look into them. */
 export interface HousePlace extends Place {
-  readonly houses: readonly House[];
+  readonly houses: readonly TestRelay[];
   /** Resolves when nobody is left of whom any relay knows, and no token is claimed. */
   deserted(): Promise<void>;
   /** The network between the relays fails. Null where there is none. */
@@ -44,71 +44,71 @@ export interface HousePlace extends Place {
 }
 
 /** Limits have a state of their own, so that they are made for each relay. */
-export type OpenPlace = (options?: () => HouseOptions) => Promise<HousePlace>;
+export type OpenPlace = (options?: () => TestRelayOptions) => Promise<HousePlace>;
 
-export function sumOf(place: HousePlace, figure: (house: House) => number): number {
-  return place.houses.reduce((sum, house) => sum + figure(house), 0);
+export function sumOf(place: HousePlace, figure: (relay: TestRelay) => number): number {
+  return place.houses.reduce((sum, relay) => sum + figure(relay), 0);
 }
 
 /** Clients that were refused for that reason, wherever. */
-export function refusedIn(place: HousePlace, reason: RefusalReason): number {
-  return sumOf(place, ({ reception }) => reception.refused[reason]);
+export function refusedIn(place: HousePlace, reason: RejectReason): number {
+  return sumOf(place, ({ admission }) => admission.rejected[reason]);
 }
 
 /** Places that are taken; a client that is passed on has one at either relay. */
 export function connectionsIn(place: HousePlace): number {
-  return sumOf(place, ({ reception }) => reception.connections);
+  return sumOf(place, ({ admission }) => admission.connections);
 }
 
 /** One relay. */
-export async function oneHouse(options: () => HouseOptions = () => ({})): Promise<HousePlace> {
-  const house = await House.open(options());
+export async function oneHouse(options: () => TestRelayOptions = () => ({})): Promise<HousePlace> {
+  const relay = await TestRelay.open(options());
   return {
     relays: 1,
-    houses: [house],
-    connect: (transport) => house.connect(transport),
-    addresses: () => house,
-    recorded: (count) => house.recorded(count),
-    endings: house.endings,
-    forgetEndings: async () => void (house.endings.length = 0),
-    stalled: () => house.stalled(),
-    checkConsistency: () => house.hub.checkConsistency(),
-    waiting: () => house.hub.clients.rendezvous.waitingClients,
-    incompleteBytes: () => house.hub.census().incompleteBytes,
-    heldBytes: () => house.hub.heldBytes,
-    sweep: () => house.hub.sweep(),
-    deserted: () => until(() => house.reception.connections === 0),
+    houses: [relay],
+    connect: (transport) => relay.connect(transport),
+    addresses: () => relay,
+    recorded: (count) => relay.waitForRecords(count),
+    endings: relay.summaries,
+    forgetEndings: async () => void (relay.summaries.length = 0),
+    stalled: () => relay.untilStalled(),
+    checkConsistency: () => relay.sessions.checkConsistency(),
+    waiting: () => relay.sessions.clients.rendezvous.waitingClients,
+    incompleteBytes: () => relay.sessions.liveCounts().incompleteBytes,
+    heldBytes: () => relay.sessions.bufferedBytes,
+    sweep: () => relay.sessions.sweep(),
+    deserted: () => until(() => relay.admission.connections === 0),
     cutLinks: null,
-    close: () => house.close(),
+    close: () => relay.close(),
   };
 }
 
 /** Several relays, each client at another one, and links between them as they really are. */
 export async function manyHouses(
   count: number,
-  options: () => HouseOptions = () => ({}),
+  options: () => TestRelayOptions = () => ({}),
   { isEncrypted = false } = {},
 ): Promise<HousePlace> {
   const each = Object.fromEntries(Array.from({ length: count }, (_, at) => [at, options()]));
-  const group = await HouseGroup.open(count, {}, each, provenLinks(isEncrypted));
+  const cluster = await TestCluster.open(count, {}, each, authenticatedLinks(isEncrypted));
   return {
     relays: count,
-    houses: group.houses,
-    connect: (transport, at) => group.next(at).connect(transport),
-    addresses: (at) => group.next(at),
-    recorded: (records) => group.recorded(records),
+    houses: cluster.relays,
+    connect: (transport, at) => cluster.next(at).connect(transport),
+    addresses: (at) => cluster.next(at),
+    recorded: (records) => cluster.waitForRecords(records),
     get endings() {
-      return group.endings;
+      return cluster.summaries;
     },
-    forgetEndings: async () => group.forgetEndings(),
-    stalled: () => group.stalled(),
-    checkConsistency: () => group.checkConsistency(),
-    waiting: () => group.waiting(),
-    incompleteBytes: () => group.sum(({ hub }) => hub.census().incompleteBytes),
-    heldBytes: () => group.sum(({ hub }) => hub.heldBytes),
-    sweep: () => group.houses.forEach(({ hub }) => hub.sweep()),
-    deserted: () => group.deserted(),
-    cutLinks: () => group.members.forEach((member) => member.cutLinks()),
-    close: () => group.close(),
+    forgetEndings: async () => cluster.clearSummaries(),
+    stalled: () => cluster.untilStalled(),
+    checkConsistency: () => cluster.checkConsistency(),
+    waiting: () => cluster.waiting(),
+    incompleteBytes: () => cluster.sum(({ sessions }) => sessions.liveCounts().incompleteBytes),
+    heldBytes: () => cluster.sum(({ sessions }) => sessions.bufferedBytes),
+    sweep: () => cluster.relays.forEach(({ sessions }) => sessions.sweep()),
+    deserted: () => cluster.untilEmpty(),
+    cutLinks: () => cluster.members.forEach((member) => member.cutLinks()),
+    close: () => cluster.close(),
   };
 }

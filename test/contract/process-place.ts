@@ -4,10 +4,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createClient } from '@redis/client';
-import type { Ending } from '../../src/net/connection.ts';
-import type { Transport } from '../../src/net/peer.ts';
-import { MOODS } from '../../src/protocol/wire.ts';
-import type { Mood } from '../../src/protocol/wire.ts';
+import type { SessionSummary } from '../../src/sessions/client-session.ts';
+import type { TransportKind } from '../../src/transport/client-transport.ts';
+import { MOODS } from '../../src/protocol/messages.ts';
+import type { Mood } from '../../src/protocol/messages.ts';
 import { freePort } from '../support/listening.ts';
 import { scrape } from '../support/metrics.ts';
 import type { Figures } from '../support/metrics.ts';
@@ -61,7 +61,7 @@ class Member {
     return member;
   }
 
-  get endings(): readonly Ending[] {
+  get endings(): readonly SessionSummary[] {
     return this.#usage.rows().slice(this.#forgottenRows).map(endingOf);
   }
 
@@ -102,7 +102,7 @@ class Member {
   }
 }
 
-function endingOf(row: UsageRow): Ending {
+function endingOf(row: UsageRow): SessionSummary {
   const mood = MOODS.find((known: Mood) => known === row.result);
   assert.ok(mood !== undefined, `"${row.result}" is no mood`);
   return {
@@ -153,11 +153,11 @@ export class ProcessPlace implements Place {
     return this.#members.length;
   }
 
-  get endings(): readonly Ending[] {
-    return this.#members.flatMap(({ endings }) => endings);
+  get endings(): readonly SessionSummary[] {
+    return this.#members.flatMap(({ endings: summaries }) => summaries);
   }
 
-  async connect(transport: Transport, at?: number): Promise<TestClient> {
+  async connect(transport: TransportKind, at?: number): Promise<TestClient> {
     const client = await TestClient.connect(transport, this.addresses(at));
     this.#clients.push(client);
     return client;
@@ -171,7 +171,7 @@ export class ProcessPlace implements Place {
     return member.addresses;
   }
 
-  async recorded(count: number): Promise<readonly Ending[]> {
+  async recorded(count: number): Promise<readonly SessionSummary[]> {
     await until(() => this.endings.length >= count);
     return this.endings;
   }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { Pacer } from '../../src/limits/pacer.ts';
-import type { Transport } from '../../src/net/peer.ts';
+import { RateLimiter } from '../../src/limits/rate-limiter.ts';
+import type { TransportKind } from '../../src/transport/client-transport.ts';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
 import type { TestClient } from '../support/test-client.ts';
 import type { HousePlace, OpenPlace } from './place.ts';
@@ -10,7 +10,10 @@ import type { HousePlace, OpenPlace } from './place.ts';
 const READ_BYTES = 17_000;
 
 /** Two that have met; where there are several relays, the first one's has the pair, and both look at its bytes. */
-async function pairOf(place: HousePlace, transport: Transport): Promise<readonly [TestClient, TestClient]> {
+async function pairOf(
+  place: HousePlace,
+  transport: TransportKind,
+): Promise<readonly [TestClient, TestClient]> {
   const token = newToken();
   const clients = [await place.connect(transport), await place.connect(transport)] as const;
   await clients[0].send(handshake(token, SIDE_A));
@@ -23,7 +26,7 @@ export interface RatesSuiteOptions {
   /** Where clients are, in front of every name. */
   readonly name: string;
   readonly open: OpenPlace;
-  readonly transports: readonly Transport[];
+  readonly transports: readonly TransportKind[];
   /** Relays on the way of a byte, each with its own rate. */
   readonly hops: number;
   /** For how long the rate is looked at, in tenths of a second. */
@@ -42,7 +45,7 @@ export function ratesSuite({ name, open, transports, hops, tenths: lastTenth }: 
       ] as const) {
         test(`of ${whose} lets as much through as the time allows, and every byte of it`, async (context) => {
           let now = 0;
-          const place = await open(() => ({ limits: { pacer: new Pacer(limits, () => now) } }));
+          const place = await open(() => ({ limits: { rateLimiter: new RateLimiter(limits, () => now) } }));
           context.after(() => place.close());
           const payload = randomBytesOf(5, 300_000);
           const couples = [];
@@ -74,10 +77,10 @@ export function ratesSuite({ name, open, transports, hops, tenths: lastTenth }: 
           a.end();
           c.end();
           // A pair that is held is not read, its FINs neither.
-          const endings = await place.recorded(2);
+          const summaries = await place.recorded(2);
           clearInterval(hurry);
           assert.deepEqual(
-            endings.map(({ totalBytes }) => totalBytes).toSorted((one, other) => one - other),
+            summaries.map(({ totalBytes }) => totalBytes).toSorted((one, other) => one - other),
             [300_000, 600_000],
           );
           await place.deserted();
@@ -92,7 +95,7 @@ export function ratesSuite({ name, open, transports, hops, tenths: lastTenth }: 
           let relay = -1;
           const place = await open(() => {
             relay += 1;
-            return relay === slow ? { limits: { pacer: new Pacer(limits, () => now) } } : {};
+            return relay === slow ? { limits: { rateLimiter: new RateLimiter(limits, () => now) } } : {};
           });
           context.after(() => place.close());
           const [a, b] = await pairOf(place, transport);
@@ -119,14 +122,14 @@ export function ratesSuite({ name, open, transports, hops, tenths: lastTenth }: 
 
       test('does not keep a pair that is held from ending', async (context) => {
         const limits = { pairBytesPerSecond: 1000, totalBytesPerSecond: null };
-        const place = await open(() => ({ limits: { pacer: new Pacer(limits, () => 0) } }));
+        const place = await open(() => ({ limits: { rateLimiter: new RateLimiter(limits, () => 0) } }));
         context.after(() => place.close());
         const [a, b] = await pairOf(place, transport);
         void a.sendAll(randomBytesOf(6, 200_000), 10_000);
         await place.stalled();
         // It is not read, so that only a reset or the partner can end it.
         b.destroy();
-        for (const { hub } of place.houses) hub.endPairs();
+        for (const { sessions } of place.houses) sessions.closePairs();
         await place.recorded(1);
         await place.deserted();
       });

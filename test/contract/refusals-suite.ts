@@ -1,15 +1,15 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
-import type { Transport } from '../../src/net/peer.ts';
+import type { TransportKind } from '../../src/transport/client-transport.ts';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
-import type { HouseOptions } from '../support/house.ts';
+import type { TestRelayOptions } from '../support/test-relay.ts';
 import { until } from '../support/scratch.ts';
 import type { TestClient } from '../support/test-client.ts';
 import { connectionsIn, refusedIn } from './place.ts';
 import type { HousePlace, OpenPlace } from './place.ts';
 
-const TRANSPORTS: readonly Transport[] = ['tcp', 'unix', 'websocket'];
+const TRANSPORTS: readonly TransportKind[] = ['tcp', 'unix', 'websocket'];
 
 /**
  * A client that waits for a partner.
@@ -18,7 +18,7 @@ const TRANSPORTS: readonly Transport[] = ['tcp', 'unix', 'websocket'];
  */
 export async function waiting(
   place: HousePlace,
-  transport: Transport,
+  transport: TransportKind,
   token = newToken(),
   at = 0,
 ): Promise<TestClient> {
@@ -62,7 +62,7 @@ export interface RefusalsSuiteOptions {
 
 /** Who is sent away, with which word, and what becomes of the others. */
 export function refusalsSuite({ name, open: openPlace, isPartnerElsewhere }: RefusalsSuiteOptions): void {
-  async function open(context: TestContext, options: () => HouseOptions): Promise<HousePlace> {
+  async function open(context: TestContext, options: () => TestRelayOptions): Promise<HousePlace> {
     const place = await openPlace(options);
     context.after(() => place.close());
     return place;
@@ -154,13 +154,13 @@ export function refusalsSuite({ name, open: openPlace, isPartnerElsewhere }: Ref
           const place = await open(context, () => ({}));
           const token = newToken();
           const first = await waiting(place, transport, token);
-          const house = place.houses[at];
-          assert.ok(house !== undefined);
-          house.reception.isOverQuota = true;
+          const relay = place.houses[at];
+          assert.ok(relay !== undefined);
+          relay.admission.isOverQuota = true;
           await refused(await place.connect(transport, LAST), 'over quota', token);
           await until(() => refusedIn(place, 'quota') === 1);
           assert.equal(place.waiting(), 1);
-          house.hub.endWaits();
+          relay.sessions.closeWaiting();
           if (at === 0) {
             assert.equal((await first.until(11)).toString(), 'over quota\n');
             assert.deepEqual(await first.closed, {
@@ -172,9 +172,9 @@ export function refusalsSuite({ name, open: openPlace, isPartnerElsewhere }: Ref
             assert.equal(first.isClosed, false);
             first.end();
           }
-          const [ending] = await place.recorded(1);
-          assert.deepEqual([ending?.mood, place.endings.length], ['lonely', 1]);
-          house.reception.isOverQuota = false;
+          const [summary] = await place.recorded(1);
+          assert.deepEqual([summary?.mood, place.endings.length], ['lonely', 1]);
+          relay.admission.isOverQuota = false;
           await waiting(place, transport, newToken(), LAST);
         });
       }
@@ -183,12 +183,12 @@ export function refusalsSuite({ name, open: openPlace, isPartnerElsewhere }: Ref
         const place = await open(context, () => ({}));
         const token = newToken();
         const first = await waiting(place, transport, token);
-        for (const { reception } of place.houses) reception.isStopping = true;
+        for (const { admission } of place.houses) admission.isDraining = true;
         await refused(await place.connect(transport, LAST), 'shutting down');
         await refused(await place.connect(transport, LAST), 'shutting down', token, SIDE_A);
         if (isPartnerElsewhere) {
           await refused(await place.connect(transport, LAST), 'shutting down', token);
-          for (const { reception } of place.houses.slice(1)) reception.isStopping = false;
+          for (const { admission } of place.houses.slice(1)) admission.isDraining = false;
         }
         const partner = await place.connect(transport, LAST);
         await partner.send(handshake(token, SIDE_B));
@@ -215,7 +215,7 @@ export function refusalsSuite({ name, open: openPlace, isPartnerElsewhere }: Ref
       });
 
       test('pairs, and its pair ends when it has moved more than it may, with its record', async (context) => {
-        const place = await open(context, () => ({ limits: { pairBytes: 100_000 } }));
+        const place = await open(context, () => ({ limits: { maxPairBytes: 100_000 } }));
         const token = newToken();
         const a = await waiting(place, transport, token);
         const b = await place.connect('tcp', LAST);
@@ -229,9 +229,9 @@ export function refusalsSuite({ name, open: openPlace, isPartnerElsewhere }: Ref
         // What was over the limit when it was found out is not lost.
         assert.deepEqual(await a.closed, { reset: false, code: transport === 'websocket' ? 1000 : null });
         assert.deepEqual(await b.closed, { reset: false, code: null });
-        const [ending] = await place.recorded(1);
-        assert.equal(ending?.mood, 'happy');
-        const moved = ending?.totalBytes ?? 0;
+        const [summary] = await place.recorded(1);
+        assert.equal(summary?.mood, 'happy');
+        const moved = summary?.totalBytes ?? 0;
         assert.ok(moved > 100_000 && moved <= 110_000, String(moved));
         assert.equal(a.receivedBytes, 3 + moved - 60_000);
         await place.deserted();

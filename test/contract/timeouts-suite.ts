@@ -3,14 +3,14 @@ import { connect } from 'node:net';
 import { buffer } from 'node:stream/consumers';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
-import type { Transport } from '../../src/net/peer.ts';
+import type { TransportKind } from '../../src/transport/client-transport.ts';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
-import type { HouseOptions } from '../support/house.ts';
+import type { TestRelayOptions } from '../support/test-relay.ts';
 import { until } from '../support/scratch.ts';
 import { sumOf } from './place.ts';
 import type { HousePlace, OpenPlace } from './place.ts';
 
-const TRANSPORTS: readonly Transport[] = ['tcp', 'unix', 'websocket'];
+const TRANSPORTS: readonly TransportKind[] = ['tcp', 'unix', 'websocket'];
 
 /**
  * How long clients have for what. The time for a line runs where a client comes to; who waits, or is in a pair, has its time at the
@@ -21,7 +21,7 @@ const TRANSPORTS: readonly Transport[] = ['tcp', 'unix', 'websocket'];
 export function timeoutsSuite(name: string, openPlace: OpenPlace): void {
   async function open(
     context: TestContext,
-    timeouts: NonNullable<HouseOptions['timeouts']>,
+    timeouts: NonNullable<TestRelayOptions['timeouts']>,
   ): Promise<HousePlace> {
     const place = await openPlace(() => ({ timeouts }));
     context.after(() => place.close());
@@ -41,9 +41,9 @@ export function timeoutsSuite(name: string, openPlace: OpenPlace): void {
           assert.deepEqual(await client.closed, { reset: false, code });
           assert.equal(client.receivedBytes, 0);
         }
-        const endings = await place.recorded(2);
+        const summaries = await place.recorded(2);
         assert.deepEqual(
-          endings.map(({ mood }) => mood),
+          summaries.map(({ mood }) => mood),
           ['empty', 'empty'],
         );
         await place.deserted();
@@ -55,8 +55,8 @@ export function timeoutsSuite(name: string, openPlace: OpenPlace): void {
         const client = await place.connect(transport);
         await client.send(handshake(token, SIDE_A));
         assert.deepEqual(await client.closed, { reset: false, code });
-        const [ending] = await place.recorded(1);
-        assert.deepEqual([ending?.mood, ending?.waitingMs], ['lonely', null]);
+        const [summary] = await place.recorded(1);
+        assert.deepEqual([summary?.mood, summary?.waitingMs], ['lonely', null]);
         assert.equal(place.waiting(), 0);
         await place.deserted();
       });
@@ -92,8 +92,8 @@ export function timeoutsSuite(name: string, openPlace: OpenPlace): void {
         assert.deepEqual(await a.closed, { reset: false, code });
         assert.deepEqual(await b.closed, { reset: false, code: null });
         assert.equal(b.received.toString(), 'ok\nsome bytes');
-        const [ending, ...more] = await place.recorded(1);
-        assert.deepEqual([ending?.mood, ending?.totalBytes, more], ['happy', 10, []]);
+        const [summary, ...more] = await place.recorded(1);
+        assert.deepEqual([summary?.mood, summary?.totalBytes, more], ['happy', 10, []]);
         await place.deserted();
       });
 
@@ -113,7 +113,7 @@ export function timeoutsSuite(name: string, openPlace: OpenPlace): void {
         await late.send(handshake(newToken(), SIDE_A));
         await late.closed;
         assert.equal(
-          sumOf(place, ({ hub }) => hub.pairs),
+          sumOf(place, ({ sessions }) => sessions.pairs),
           1,
         );
       });

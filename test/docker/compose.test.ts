@@ -2,7 +2,7 @@ import { deepEqual, equal, match, notEqual, ok } from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { before, describe, test } from 'node:test';
-import { DEFAULTS } from '../../src/config/read-env.ts';
+import { RELAY_DEFAULTS } from '../../src/config/relay-config.ts';
 import { SIDECAR_DEFAULTS } from '../../src/config/sidecar-config.ts';
 import { ComposeProject } from '../support/compose.ts';
 import { newPair, pairAt } from '../support/docker-clients.ts';
@@ -179,7 +179,7 @@ describe('docker-compose.yml', { skip: withoutDocker, concurrency: true }, () =>
   test('is told of every variable there is, and so is .env.example', async () => {
     const example = readFileSync(join(ROOT, 'deploy', 'compose', '.env.example'), 'utf8');
     const compose = readFileSync(join(ROOT, 'docker-compose.yml'), 'utf8');
-    for (const variable of [...Object.keys(DEFAULTS), ...Object.keys(SIDECAR_DEFAULTS)]) {
+    for (const variable of [...Object.keys(RELAY_DEFAULTS), ...Object.keys(SIDECAR_DEFAULTS)]) {
       if (FIXED.has(variable)) continue;
       match(compose, new RegExp(`^ {6}${variable}:`, 'mu'));
       match(example, new RegExp(`^#${variable}=`, 'mu'));

@@ -110,8 +110,8 @@ describe('the image', { skip: withoutDocker }, () => {
     const relay = await house.relay(image);
     equal(await relay.exec('cat', '/proc/1/comm'), 'tini');
     match(await relay.exec('cat', '/proc/1/status'), /^CapBnd:\t0+$[^]*^NoNewPrivs:\t1$/mu);
-    const refusal = await askDocker(['exec', relay.id, 'touch', '/app/file']);
-    match(refusal.stderr, /Read-only file system/u);
+    const rejection = await askDocker(['exec', relay.id, 'touch', '/app/file']);
+    match(rejection.stderr, /Read-only file system/u);
     for (const transports of TRANSPORTS) {
       await using pair = await newPair(relay, transports);
       await pair.exchange(100_000);

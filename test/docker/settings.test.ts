@@ -75,8 +75,8 @@ describe('settings of the container', { skip: withoutDocker, concurrency: true }
     const sidecar = await house.run(image, [...HARDENED, ...options, ...token], ...SIDECAR);
     await sidecar.says(SIDECAR_LISTENING);
     const url = `http://127.0.0.1:${await sidecar.port(4004)}/snapshots`;
-    const refused = await fetch(url);
-    equal(refused.status, 401);
+    const rejected = await fetch(url);
+    equal(rejected.status, 401);
     const allowed = await fetch(url, { headers: { authorization: `Bearer ${TOKEN}` } });
     equal(allowed.status, 200);
     equal((await sidecar.logs()).includes(TOKEN), false);

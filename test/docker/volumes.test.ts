@@ -36,7 +36,7 @@ async function transferAndStop(relay: Container, count: number): Promise<void> {
 }
 
 /** The image's last word where it does not start. */
-async function refusal(image: string, ...options: readonly string[]): Promise<string> {
+async function rejection(image: string, ...options: readonly string[]): Promise<string> {
   const run = ['run', '--rm', ...HARDENED, '--entrypoint', 'timeout', ...options, image];
   const { code, stdout } = await askDocker([...run, String(REFUSAL_SECONDS), 'node', 'src/main.ts']);
   equal(code, 1);
@@ -104,7 +104,7 @@ describe(
         const directory = await scratch(t);
         chmodSync(directory, mode);
         chownSync(directory, OWNER_ID, OWNER_ID);
-        const sentence = await refusal(image, '--volume', `${directory}:/data`);
+        const sentence = await rejection(image, '--volume', `${directory}:/data`);
         match(sentence, REFUSAL);
         for (const word of [/\b1000\b/u, new RegExp(`\\b${OWNER_ID}\\b`, 'u'), /\bchown\b/u])
           match(sentence, word);
@@ -114,7 +114,7 @@ describe(
     test('is refused in the same way for a user that has no name', async (t) => {
       const directory = await scratch(t);
       chownSync(directory, OWNER_ID, OWNER_ID);
-      const sentence = await refusal(image, '--user', `${STRANGER_ID}:0`, '--volume', `${directory}:/data`);
+      const sentence = await rejection(image, '--user', `${STRANGER_ID}:0`, '--volume', `${directory}:/data`);
       match(sentence, REFUSAL);
       for (const word of [new RegExp(`\\b${STRANGER_ID}\\b`, 'u'), /\bchown\b/u]) match(sentence, word);
     });
@@ -127,7 +127,7 @@ describe(
       chownSync(path, OWNER_ID, OWNER_ID);
       chmodSync(path, 0o644);
       const untouched = statSync(path);
-      const sentence = await refusal(image, '--volume', `${directory}:/data`);
+      const sentence = await rejection(image, '--volume', `${directory}:/data`);
       match(sentence, REFUSAL);
       match(sentence, /\bchown\b/u);
       equal(statSync(path).mtimeMs, untouched.mtimeMs);
@@ -136,7 +136,7 @@ describe(
     test('is refused when it is mounted read-only', async (t) => {
       const directory = await scratch(t);
       chownSync(directory, 1000, 1000);
-      match(await refusal(image, '--volume', `${directory}:/data:ro`), REFUSAL);
+      match(await rejection(image, '--volume', `${directory}:/data:ro`), REFUSAL);
     });
 
     test('may have the database of the reference in it, which is continued', async (t) => {

@@ -4,8 +4,8 @@ import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
-import { House } from '../support/house.ts';
-import type { HouseOptions } from '../support/house.ts';
+import { TestRelay } from '../support/test-relay.ts';
+import type { TestRelayOptions } from '../support/test-relay.ts';
 import { Program } from '../support/programs.ts';
 
 const CLIENT = join(import.meta.dirname, '..', 'support', 'autobahn-client.py');
@@ -54,21 +54,21 @@ async function reportOf(client: Program): Promise<Report> {
   return report;
 }
 
-const PLANES: Readonly<Record<string, HouseOptions>> = {
+const PLANES: Readonly<Record<string, TestRelayOptions>> = {
   'the shared buffer': {},
-  'ordinary streams': { ordinaryStreams: true },
+  'standard streams': { standardStreams: true },
 };
 
 for (const [name, options] of Object.entries(PLANES)) {
   describe(`Autobahn clients over ${name}`, { skip }, () => {
-    let house: House;
+    let relay: TestRelay;
     before(async () => {
-      house = await House.open(options);
+      relay = await TestRelay.open(options);
     });
-    after(() => house.close());
+    after(() => relay.close());
 
     function client(path: string, line: string, seed: number): Program {
-      const url = `ws://127.0.0.1:${house.websocketPort}${path}`;
+      const url = `ws://127.0.0.1:${relay.websocketPort}${path}`;
       return new Program([PYTHON, CLIENT, url, line, `${seed}`, `${SIZE}`, `${SIZE}`]);
     }
 
@@ -93,14 +93,14 @@ for (const [name, options] of Object.entries(PLANES)) {
       assert.equal(ofA.received, ofB.sent);
       assert.equal(ofB.received, ofA.sent);
       assert.notEqual(ofA.sent, ofB.sent);
-      const ending = (await house.recorded(1)).at(-1);
-      assert.equal(ending?.mood, 'happy');
-      assert.equal(ending.totalBytes, 2 * SIZE);
+      const summary = (await relay.waitForRecords(1)).at(-1);
+      assert.equal(summary?.mood, 'happy');
+      assert.equal(summary.totalBytes, 2 * SIZE);
     });
 
     test('send 5 MB to a raw client and get 5 MB back', { timeout: 120_000 }, async () => {
       const token = newToken();
-      const raw = await house.connect('tcp');
+      const raw = await relay.connect('tcp');
       await raw.send(handshake(token, SIDE_A));
       await using autobahn = client('/relay', handshake(token, SIDE_B), 3);
       await raw.until(3);

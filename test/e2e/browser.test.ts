@@ -3,7 +3,7 @@ import { createServer } from 'node:http';
 import { test } from 'node:test';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
 import { BrowserPage, NO_BROWSER } from '../support/browser.ts';
-import { House } from '../support/house.ts';
+import { TestRelay } from '../support/test-relay.ts';
 import { listening } from '../support/listening.ts';
 import { until } from '../support/scratch.ts';
 
@@ -24,9 +24,9 @@ test(
   'a browser finds a page on the one port, and its WebSocket pairs with a raw client there',
   { skip: NO_BROWSER },
   async (context) => {
-    const house = await House.open();
-    context.after(() => house.close());
-    const browser = await BrowserPage.open(context, `http://127.0.0.1:${house.tcpPort}/`);
+    const relay = await TestRelay.open();
+    context.after(() => relay.close());
+    const browser = await BrowserPage.open(context, `http://127.0.0.1:${relay.tcpPort}/`);
     await browser.untilText('h1', 'Magic-Wormhole transit relay');
     await browser.untilText('pre', 'wormhole --transit-helper=tcp:');
     assert.deepEqual(await browser.ask('document.documentElement.scrollWidth <= innerWidth'), true);
@@ -35,17 +35,17 @@ test(
       browser.requests.filter((path) => path !== '/favicon.ico'),
       ['/'],
     );
-    assert.deepEqual(house.endings, []);
+    assert.deepEqual(relay.summaries, []);
 
     // The relay's page may connect nowhere, so that the client runs in another one.
     const server = createServer((_request, response) => response.end(''));
-    const elsewhere = await listening(context, server);
-    const empty = await BrowserPage.open(context, `http://127.0.0.1:${elsewhere}/`);
+    const router = await listening(context, server);
+    const empty = await BrowserPage.open(context, `http://127.0.0.1:${router}/`);
     const token = newToken();
-    const raw = await house.connect('tcp');
+    const raw = await relay.connect('tcp');
     await raw.send(handshake(token, SIDE_A));
-    await until(() => house.hub.census().waiting === 1);
-    await empty.ask(clientOf(house.tcpPort, handshake(token, SIDE_B)));
+    await until(() => relay.sessions.liveCounts().waiting === 1);
+    await empty.ask(clientOf(relay.tcpPort, handshake(token, SIDE_B)));
     assert.equal((await raw.until(3)).toString(), 'ok\n');
     const payload = randomBytesOf(4, 500_000);
     await raw.sendAll(payload, 40_000);
@@ -53,7 +53,7 @@ test(
     assert.equal(await empty.ask('globalThis.first'), 'ok\n');
     raw.end();
     await empty.until('globalThis.code === 1000');
-    const [ending] = await house.recorded(1);
-    assert.deepEqual([ending?.mood, ending?.totalBytes], ['happy', 2 * payload.length]);
+    const [summary] = await relay.waitForRecords(1);
+    assert.deepEqual([summary?.mood, summary?.totalBytes], ['happy', 2 * payload.length]);
   },
 );

@@ -6,7 +6,7 @@ import { ReferenceRelay, withoutReference } from '../support/reference-relay.ts'
 import { RelayProcess, UsageReader } from '../support/relay-process.ts';
 import type { UsageRow } from '../support/relay-process.ts';
 import { scratch, until } from '../support/scratch.ts';
-import { withReference } from '../support/usage-files.ts';
+import { runWithReference } from '../support/usage-files.ts';
 
 /** A pair, and clients that leave without one: the same for each relay. */
 const RESULTS = ['errory', 'happy', 'lonely', 'lonely', 'redundant'];
@@ -59,7 +59,7 @@ test(
       ok(current !== null && current.rebooted >= startedAt && current.updated >= startedAt);
       deepEqual([current.connected, current.waiting, current.incomplete_bytes], [0, 0, 0]);
     }
-    const read = withReference(
+    const read = runWithReference(
       context,
       `db = get_db(sys.argv[1])
 print(db.execute("SELECT count(*) AS n FROM usage").fetchone()["n"],

@@ -193,8 +193,8 @@ class Networks {
   build(): string | null {
     if (this.#ip === null) return 'no "ip": install the Debian package iproute2';
     for (const name of this.#names) {
-      const refusal = this.#run('netns', 'add', name);
-      if (refusal !== null) return `no network namespaces, which take root: ${refusal}`;
+      const rejection = this.#run('netns', 'add', name);
+      if (rejection !== null) return `no network namespaces, which take root: ${rejection}`;
     }
     const middle = ['-n', this.#middle];
     this.#must('netns', 'exec', this.#middle, 'sh', '-c', 'echo 0 >/proc/sys/net/ipv4/ip_forward');
@@ -224,8 +224,8 @@ class Networks {
   }
 
   #must(...args: readonly string[]): void {
-    const refusal = this.#run(...args);
-    if (refusal !== null) throw new Error(refusal);
+    const rejection = this.#run(...args);
+    if (rejection !== null) throw new Error(rejection);
   }
 }
 

@@ -16,7 +16,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import Database from 'better-sqlite3';
 import { Program, findProgram } from '../support/programs.ts';
 import { scratch } from '../support/scratch.ts';
-import { createUsageFile, sumOf } from '../support/usage-files.ts';
+import { createUsageFile, readUsageSum } from '../support/usage-files.ts';
 import { StrickenRelay, client, range, strike, visits } from './stricken-relay.ts';
 import { assertSound, assertWritten, sizesIn } from './usage-check.ts';
 
@@ -100,7 +100,7 @@ test('a database in the place of another is continued, and the one that went awa
   await relay.stop();
   assertSound(path);
   using database = new Closing(path);
-  assert.equal(sumOf(database.handle).rows, 3000 + 40 + bystanders.length);
+  assert.equal(readUsageSum(database.handle).rows, 3000 + 40 + bystanders.length);
   assertSound(away);
   assert.deepEqual(sizesIn(away), range(1, 20));
 });

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { mayMount, smallDisk } from '../support/usage-files.ts';
+import { requireMount, mountTmpfs } from '../support/usage-files.ts';
 import { FailingDisk, fill } from './disks.ts';
 import { StrickenRelay, range, strike, visits } from './stricken-relay.ts';
 import { assertWritten } from './usage-check.ts';
@@ -11,8 +11,8 @@ const WAITS = /the usage database can not be written; records wait/u;
 const RECOVERED = /the usage database is written again/u;
 
 test('records wait for room on a full disk', async (context) => {
-  if (!mayMount(context)) return;
-  const disk = smallDisk(context, 'size=2m');
+  if (!requireMount(context)) return;
+  const disk = mountTmpfs(context, 'size=2m');
   const path = join(disk, 'usage.sqlite');
   await using relay = await StrickenRelay.start({ RELAY_USAGE_DB: path });
   await visits(relay.port, range(1, 5));

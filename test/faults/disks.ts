@@ -13,9 +13,9 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { errorCode } from '../../src/error-code.ts';
+import { errorCode } from '../../src/process/error-code.ts';
 import { findProgram } from '../support/programs.ts';
-import { mayMount } from '../support/usage-files.ts';
+import { requireMount } from '../support/usage-files.ts';
 
 /** Bytes of a disk in a file. */
 const IMAGE_BYTES = 8 * 1024 * 1024;
@@ -50,7 +50,7 @@ export class FailingDisk {
 
   /** Null where there can be none; the test is marked as skipped then. */
   static mount(context: TestContext): FailingDisk | null {
-    if (!mayMount(context)) return null;
+    if (!requireMount(context)) return null;
     const mkfs = findProgram('mkfs.ext4');
     if (mkfs === null) {
       context.skip('needs mkfs.ext4: apt-get install e2fsprogs');

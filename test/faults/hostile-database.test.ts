@@ -9,7 +9,7 @@ import Database from 'better-sqlite3';
 import { JobError, JobPool } from '../../src/sidecar/job-pool.ts';
 import { ask } from '../support/ask.ts';
 import { Program, eventually } from '../support/programs.ts';
-import { openSidecar } from '../support/sidecar-site.ts';
+import { startSidecar } from '../support/sidecar-fixture.ts';
 import { scratch } from '../support/scratch.ts';
 import { ensureSchema } from '../../src/usage/schema.ts';
 import { createUsageFile } from '../support/usage-files.ts';
@@ -99,7 +99,7 @@ async function stopsInTime(context: TestContext, stop: () => Promise<void>): Pro
 describe('a hostile usage database', () => {
   for (const [what, sql, problem] of IN_ITS_PLACE) {
     test(`with ${what} is not read, and the sidecar says why`, async (context) => {
-      const { sidecar, url, databasePath, snapshots } = await openSidecar(context, null);
+      const { sidecar, url, databasePath, snapshots } = await startSidecar(context, null);
       makeHostile(databasePath, sql);
       await besideRelay(context, `a database with ${what}`, async () => {
         for (const path of ['/usage.json?from=2020-01-01', '/usage.csv?by=record&from=2020-01-01']) {
@@ -123,7 +123,7 @@ describe('a hostile usage database', () => {
   }
 
   test('with an index without an end keeps neither other answers nor the stop waiting', async (context) => {
-    const { sidecar, url, databasePath } = await openSidecar(context, null);
+    const { sidecar, url, databasePath } = await startSidecar(context, null);
     makeEndlessIndex(databasePath);
     await besideRelay(context, 'an index without an end', async () => {
       const answers = ['day', 'month'].map((by) =>
@@ -148,7 +148,7 @@ describe('a hostile usage database', () => {
   test('is given up after the time for a question, and the next question gets an answer', async (context) => {
     const databasePath = join(await scratch(context), 'usage.sqlite');
     makeEndlessIndex(databasePath);
-    const pool = new JobPool({ maxProcesses: 1, deadlineMs: 1500 });
+    const pool = new JobPool({ maxProcesses: 1, jobTimeoutMs: 1500 });
     context.after(() => pool.close());
     const source = { databasePath, scratchDirectory: join(await scratch(context), 'scratch') };
     const endless = pool.run('aggregate', { source, by: 'day', from: 1_500_000_000, to: 1_700_000_000 });

@@ -7,11 +7,11 @@ import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect as connectTls } from 'node:tls';
-import { MAX_HTTP_CONNECTIONS } from '../../src/net/http-desk.ts';
+import { MAX_HTTP_CONNECTIONS } from '../../src/sessions/http-upgrader.ts';
 import { SIDE_A, handshake, newToken } from '../support/bytes.ts';
 import { CertificatePlace } from '../support/certificate-place.ts';
 import { makeIdentity } from '../support/certificates.ts';
-import { MemoryGroup, withoutMemoryGroups } from '../support/memory-group.ts';
+import { MemoryCgroup, skipWithoutCgroups } from '../support/memory-cgroup.ts';
 import { RelayProcess } from '../support/relay-process.ts';
 import { TestClient } from '../support/test-client.ts';
 import { Bystander, reportAttack } from './support/bystander.ts';
@@ -58,13 +58,13 @@ async function attackRelay(
   settings: Readonly<Record<string, string>>,
   attack: (relay: RelayProcess) => Promise<void>,
 ): Promise<Attacked | null> {
-  const missing = withoutMemoryGroups();
+  const missing = skipWithoutCgroups();
   if (missing !== false) {
     context.skip(missing);
     return null;
   }
-  await using group = await MemoryGroup.make(LIMIT_MIB * 2 ** 20);
-  await using relay = await RelayProcess.start(settings, group.prefix);
+  await using cluster = await MemoryCgroup.make(LIMIT_MIB * 2 ** 20);
+  await using relay = await RelayProcess.start(settings, cluster.prefix);
   await using bystander = await Bystander.start({ port: relay.port('raw') });
   const idle = await bystander.measure(1000);
   const before = residentPeakMiB(relay.pid);

@@ -5,11 +5,11 @@ import { closeSync, constants, openSync, readFileSync, readSync, rmSync, statfsS
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
-import { errorCode } from '../../src/error-code.ts';
+import { errorCode } from '../../src/process/error-code.ts';
 import { SIDE_A, handshake, newToken } from '../support/bytes.ts';
 import { eventually } from '../support/programs.ts';
 import { scratch } from '../support/scratch.ts';
-import { mayMount, smallDisk } from '../support/usage-files.ts';
+import { requireMount, mountTmpfs } from '../support/usage-files.ts';
 import { fill } from './disks.ts';
 import { StrickenRelay, client, range, strike, visits } from './stricken-relay.ts';
 import { assertWritten } from './usage-check.ts';
@@ -65,12 +65,12 @@ function pipeIn(directory: string): string {
 }
 
 /** Everything that a pipe has and will have, until there are so many lines about an ending, each of them whole. */
-async function readLines(reader: number, endings: number): Promise<string[]> {
+async function readLines(reader: number, summaries: number): Promise<string[]> {
   const memory = Buffer.alloc(64 * 1024);
   let text = '';
   const count = (): number => text.match(/"mood":.*\n/gu)?.length ?? 0;
   await eventually(
-    () => `${endings} lines about endings, of which ${count()} came`,
+    () => `${summaries} lines about endings, of which ${count()} came`,
     10_000,
     () => {
       try {
@@ -78,7 +78,7 @@ async function readLines(reader: number, endings: number): Promise<string[]> {
       } catch (error) {
         if (errorCode(error) !== 'EAGAIN') throw error;
       }
-      return count() >= endings ? true : null;
+      return count() >= summaries ? true : null;
     },
   );
   return wholeLines(text);
@@ -135,8 +135,8 @@ for (const fd of [1, 3] as const) {
   });
 
   test(`lines of the ${what} that would go on a full disk wait for room`, async (context) => {
-    if (!mayMount(context)) return;
-    const disk = smallDisk(context, 'size=1m');
+    if (!requireMount(context)) return;
+    const disk = mountTmpfs(context, 'size=1m');
     const file = join(disk, 'log');
     await using at = await start(context, fd, `${fd}>>${file}`);
     await visits(at.relay.port, range(1, 5));

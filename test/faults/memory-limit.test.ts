@@ -7,11 +7,11 @@ import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { MAX_HTTP_CONNECTIONS } from '../../src/net/http-desk.ts';
+import { MAX_HTTP_CONNECTIONS } from '../../src/sessions/http-upgrader.ts';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
 import { encodeFrame } from '../support/frames.ts';
 import { freePort } from '../support/listening.ts';
-import { MemoryGroup, withoutMemoryGroups } from '../support/memory-group.ts';
+import { MemoryCgroup, skipWithoutCgroups } from '../support/memory-cgroup.ts';
 import { scrape } from '../support/metrics.ts';
 import { StrickenRelay } from './stricken-relay.ts';
 import { Bystander, reportAttack } from './support/bystander.ts';
@@ -161,10 +161,10 @@ function linesOf(form: (line: string) => Buffer): readonly Buffer[] {
   return [form(handshake(token, SIDE_A)), form(handshake(token, SIDE_B))];
 }
 
-describe('the heap limit of the image', { skip: withoutMemoryGroups() }, () => {
+describe('the heap limit of the image', { skip: skipWithoutCgroups() }, () => {
   for (const mib of [128, 192, 256, 384, 512, 1024]) {
     test(`is about half of the memory in a container of ${mib} MiB`, async () => {
-      await using group = await MemoryGroup.make(mib * MiB);
+      await using group = await MemoryCgroup.make(mib * MiB);
       const [file = '', ...args] = [...group.prefix, process.execPath, ...NODE_OPTIONS];
       const { stdout } = spawnSync(file, [...args, '--print', 'v8.getHeapStatistics().heap_size_limit'], {
         encoding: 'utf8',
@@ -178,16 +178,16 @@ describe('the heap limit of the image', { skip: withoutMemoryGroups() }, () => {
 describe(
   'connections in their worst state, as many as the relay takes by itself',
   {
-    skip: withoutMemoryGroups(),
+    skip: skipWithoutCgroups(),
   },
   () => {
     for (const { name, size, most, enter } of STATES) {
       test(`fit into the memory of its container: ${name}`, async (context) => {
-        await using group = await MemoryGroup.make(LIMIT_BYTES);
+        await using cluster = await MemoryCgroup.make(LIMIT_BYTES);
         const statusPort = await freePort();
         await using relay = await StrickenRelay.start(
           { ...SETTINGS, RELAY_STATUS_LISTEN: `tcp:${statusPort}:interface=127.0.0.1` },
-          { prefix: group.prefix },
+          { prefix: cluster.prefix },
         );
         await using bystander = await Bystander.start({ port: relay.port });
         const idle = await bystander.measure(500);
@@ -195,7 +195,7 @@ describe(
         const during = await bystander.measureWhile(async () => {
           let left = COMING / size;
           const one = async (): Promise<void> => {
-            while (left > 0 && group.kills === 0) {
+            while (left > 0 && cluster.oomKills === 0) {
               left -= 1;
               await enter(attackers);
             }
@@ -203,7 +203,7 @@ describe(
           await Promise.all(Array.from({ length: AT_ONCE }, one));
           await sleep(SETTLE_MS);
         });
-        assert.equal(group.kills, 0, 'the relay was killed for want of memory');
+        assert.equal(cluster.oomKills, 0, 'the relay was killed for want of memory');
         const figures = await scrape(`http://127.0.0.1:${statusPort}`);
         const open = figures.get('transit_relay_connections_open') ?? 0;
         reportAttack(
@@ -213,7 +213,7 @@ describe(
           during,
           `${open} connections`,
           `held ${((figures.get('transit_relay_held_bytes') ?? 0) / MiB).toFixed(1)} MiB`,
-          `peak ${(group.peakBytes / MiB).toFixed(0)} of ${LIMIT_BYTES / MiB} MiB`,
+          `peak ${(cluster.peakBytes / MiB).toFixed(0)} of ${LIMIT_BYTES / MiB} MiB`,
         );
         assert.equal(relay.count(ROOM), 1);
         assert.ok(open > 0.9 * most, `only ${open} connections`);

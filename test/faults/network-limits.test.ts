@@ -15,28 +15,28 @@ const BYSTANDERS = 4;
 describe('a flood of strangers against a limit', { timeout: 120_000 }, () => {
   test('of connections: who is not let in is told so', async (context) => {
     const held = await HeldRelay.startFor(context, { RELAY_MAX_CONNECTIONS: String(LIMIT) });
-    let refused = 0;
+    let rejected = 0;
     const fault = `${STRANGERS} strangers, and room for ${LIMIT}`;
     const transfers = await ordeal(context, held, fault, async () => {
       await using attack = new Attack('unfinished', held, STRANGERS);
       assert.deepEqual(await attack.ready(), { connected: STRANGERS, failed: 0 });
       await held.sees(({ connections }) => connections === LIMIT);
       const {
-        'busy, FIN': told = 0,
+        'busy, FIN': notifications = 0,
         'busy, reset': thrown = 0,
         reset = 0,
         FIN = 0,
         ...others
       } = await attack.ended();
       assert.deepEqual(others, {});
-      refused = (await held.status()).refused.connections;
+      rejected = (await held.status()).refused.connections;
       // Those of the lane hear nothing when they have said nothing.
-      assert.ok(told + thrown + reset <= refused && FIN >= LIMIT - BYSTANDERS);
-      assert.equal(told + thrown + reset + FIN, STRANGERS);
+      assert.ok(notifications + thrown + reset <= rejected && FIN >= LIMIT - BYSTANDERS);
+      assert.equal(notifications + thrown + reset + FIN, STRANGERS);
     });
     await held.servesPair();
-    assert.ok(refused >= STRANGERS - LIMIT - BYSTANDERS, `${refused} of ${STRANGERS}`);
-    assert.deepEqual(await held.moods(), { empty: STRANGERS - refused, happy: transfers });
+    assert.ok(rejected >= STRANGERS - LIMIT - BYSTANDERS, `${rejected} of ${STRANGERS}`);
+    assert.deepEqual(await held.moods(), { empty: STRANGERS - rejected, happy: transfers });
   });
 
   for (const { name, attackers, busy } of [
@@ -67,9 +67,9 @@ describe('a flood of strangers against a limit', { timeout: 120_000 }, () => {
       assert.deepEqual(await attack.ready(), { connected: STRANGERS, failed: 0 });
       await held.sees((status) => status.refused.address === STRANGERS - LIMIT);
       assert.equal((await held.status()).waiting, LIMIT);
-      const { 'busy, FIN': told = 0, 'busy, reset': thrown = 0, ...others } = await attack.leave();
+      const { 'busy, FIN': notifications = 0, 'busy, reset': thrown = 0, ...others } = await attack.leave();
       assert.deepEqual(others, { left: LIMIT });
-      assert.equal(told + thrown, STRANGERS - LIMIT);
+      assert.equal(notifications + thrown, STRANGERS - LIMIT);
     });
     await held.servesPair();
     assert.deepEqual(await held.moods(), { lonely: LIMIT, happy: transfers });

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { MAX_HTTP_CONNECTIONS } from '../../src/net/http-desk.ts';
+import { MAX_HTTP_CONNECTIONS } from '../../src/sessions/http-upgrader.ts';
 import { Attack } from './support/attack.ts';
 import { HeldRelay } from './support/held-relay.ts';
 import { ordeal } from './support/ordeal.ts';

@@ -9,7 +9,7 @@ import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { eventually } from '../support/programs.ts';
 import { scratch } from '../support/scratch.ts';
-import { NOWHERE, openSidecar } from '../support/sidecar-site.ts';
+import { UNREACHABLE_URL, startSidecar } from '../support/sidecar-fixture.ts';
 import { createUsageFile } from '../support/usage-files.ts';
 import { besideRelay } from './support/relay-beside.ts';
 
@@ -57,7 +57,7 @@ const PROGRAMS: readonly {
       SIDECAR_LISTEN: ANY_PORT,
       SIDECAR_USAGE_DB: join(directory, 'usage.sqlite'),
       SIDECAR_SNAPSHOT_DIR: join(directory, 'snapshots'),
-      SIDECAR_RELAY_STATUS: NOWHERE,
+      SIDECAR_RELAY_STATUS: UNREACHABLE_URL,
     }),
   },
 ];
@@ -129,7 +129,7 @@ async function hasHandlers(pid: number): Promise<void> {
 }
 
 test('aborted downloads end neither the sidecar nor its other answers', async (context) => {
-  const { sidecar, url, databasePath } = await openSidecar(context, null);
+  const { sidecar, url, databasePath } = await startSidecar(context, null);
   createUsageFile(databasePath, { rows: 20_000 });
   const seen = new Set<number>();
   await besideRelay(context, `${ABORTS} aborted downloads`, async () => {

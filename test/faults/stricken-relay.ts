@@ -4,7 +4,7 @@ import { connect } from 'node:net';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { parseEndpoint } from '../../src/net/endpoint.ts';
+import { parseEndpoint } from '../../src/config/endpoint.ts';
 import { Bystander, reportFault } from '../support/bystander.ts';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
 import { Program } from '../support/programs.ts';
@@ -52,8 +52,8 @@ export class StrickenRelay implements AsyncDisposable {
         await reachable(port);
         return new StrickenRelay(program, port);
       }
-      const [, told = ''] = await program.waitForOutput(/"role":"raw","endpoint":"([^"]*)"/u);
-      const endpoint = parseEndpoint(told);
+      const [, notifications = ''] = await program.waitForOutput(/"role":"raw","endpoint":"([^"]*)"/u);
+      const endpoint = parseEndpoint(notifications);
       return new StrickenRelay(program, endpoint.kind === 'tcp' ? endpoint.port : 0);
     } catch (error) {
       await program[Symbol.asyncDispose]();

@@ -5,7 +5,7 @@ import type { TestContext } from 'node:test';
 import { CertificatePlace } from '../support/certificate-place.ts';
 import { makeIdentity } from '../support/certificates.ts';
 import type { IdentityOptions } from '../support/certificates.ts';
-import { MemoryGroup, withoutMemoryGroups } from '../support/memory-group.ts';
+import { MemoryCgroup, skipWithoutCgroups } from '../support/memory-cgroup.ts';
 import { scrape } from '../support/metrics.ts';
 import { Program } from '../support/programs.ts';
 import { RelayProcess } from '../support/relay-process.ts';
@@ -73,11 +73,11 @@ describe('hostile TLS clients', () => {
 
   test(
     'fit into the memory of the container when all of them stall',
-    { skip: withoutMemoryGroups() },
+    { skip: skipWithoutCgroups() },
     async (context) => {
-      await using group = await MemoryGroup.make(LIMIT_BYTES);
+      await using cluster = await MemoryCgroup.make(LIMIT_BYTES);
       const bufferBytes = 8 * MIB;
-      await using relay = await startRelay(context, {}, { RELAY_BUFFER_MEMORY: '8MiB' }, group.prefix);
+      await using relay = await startRelay(context, {}, { RELAY_BUFFER_MEMORY: '8MiB' }, cluster.prefix);
       const [, limit] = await relay.says(/"maxConnections":(\d+).*"follows":"memory"/u);
       const connections = Number(limit);
       const pairs = Math.floor(connections / 2);
@@ -86,9 +86,9 @@ describe('hostile TLS clients', () => {
       const figures = await scrape(`http://127.0.0.1:${relay.port('status')}`);
       const held = figures.get('transit_relay_held_bytes') ?? 0;
       context.diagnostic(
-        `ATTACK | ${pairs} stalled TLS pairs | held MiB ${(held / MIB).toFixed(1)} | peak MiB ${(group.peakBytes / MIB).toFixed(0)} of ${LIMIT_BYTES / MIB}`,
+        `ATTACK | ${pairs} stalled TLS pairs | held MiB ${(held / MIB).toFixed(1)} | peak MiB ${(cluster.peakBytes / MIB).toFixed(0)} of ${LIMIT_BYTES / MIB}`,
       );
-      assert.equal(group.kills, 0, 'the relay was killed for want of memory');
+      assert.equal(cluster.oomKills, 0, 'the relay was killed for want of memory');
       assert.equal(figures.get('transit_relay_connections_open'), 2 * pairs);
       assert.ok(!relay.log.includes('falls back to standard streams'), relay.log);
       assert.ok(held > 0, 'what is held for TLS clients is counted');

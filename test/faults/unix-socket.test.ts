@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { Program } from '../support/programs.ts';
 import { scratch } from '../support/scratch.ts';
-import { NOWHERE } from '../support/sidecar-site.ts';
+import { UNREACHABLE_URL } from '../support/sidecar-fixture.ts';
 import { besideRelay } from './support/relay-beside.ts';
 
 const SOURCES = join(import.meta.dirname, '..', '..', 'src');
@@ -37,7 +37,7 @@ const LISTENERS: readonly (readonly [
       SIDECAR_LISTEN: endpoint,
       SIDECAR_USAGE_DB: join(directory, 'usage.sqlite'),
       SIDECAR_SNAPSHOT_DIR: join(directory, 'snapshots'),
-      SIDECAR_RELAY_STATUS: NOWHERE,
+      SIDECAR_RELAY_STATUS: UNREACHABLE_URL,
     }),
   ],
 ];

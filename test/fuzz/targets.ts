@@ -16,10 +16,10 @@ export type TargetName = (typeof TARGET_NAMES)[number];
 export const SOURCES: Readonly<Record<TargetName, readonly string[]>> = {
   handshake: ['protocol/handshake.ts'],
   'message-handshake': ['protocol/message-handshake.ts', 'protocol/handshake.ts'],
-  endpoint: ['net/endpoint.ts'],
+  endpoint: ['config/endpoint.ts'],
   'proxy-header': ['protocol/proxy-header.ts', 'protocol/ip-address.ts'],
-  'websocket-frames': ['protocol/websocket-frames.ts', 'net/unmask.ts'],
-  'trusted-proxies': ['net/trusted-proxies.ts', 'protocol/ip-address.ts'],
+  'websocket-frames': ['protocol/websocket-frames.ts', 'transport/unmask.ts'],
+  'trusted-proxies': ['config/trusted-proxies.ts', 'protocol/ip-address.ts'],
 };
 
 /** Loads a target, with what it tests. Late, since coverage has to be there before that. */

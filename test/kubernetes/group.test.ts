@@ -3,9 +3,8 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { before, describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
-import { KEY_PREFIX } from '../../src/cluster/claim-key.ts';
-import { DROP, RENEW, SCRIPTS, TAKE } from '../../src/cluster/claim-scripts.ts';
-import type { Transport } from '../../src/net/peer.ts';
+import { KEY_PREFIX, RELEASE, RENEW, SCRIPTS, TAKE_OVER } from '../../src/cluster/lease-format.ts';
+import type { TransportKind } from '../../src/transport/client-transport.ts';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
 import { ClientPair } from '../support/docker-clients.ts';
 import { DockerHouse, LISTENING, buildDebian, buildImage, withoutDocker } from '../support/docker.ts';
@@ -67,7 +66,7 @@ async function startGroup(t: TestContext, manifests: Manifests, images: Images):
   return { valkey, relays: started, [Symbol.asyncDispose]: () => all.disposeAsync() };
 }
 
-async function comeTo({ pod }: Relay, transport: Transport, line: string): Promise<TestClient> {
+async function comeTo({ pod }: Relay, transport: TransportKind, line: string): Promise<TestClient> {
   const ports = { tcpPort: await pod.port('raw'), websocketPort: await pod.port('websocket') };
   const client = await TestClient.connect(transport, { ...ports, unixPath: '' });
   await client.send(line);
@@ -106,24 +105,24 @@ describe(
     });
 
     test('bring clients together that come to different ones, also when Valkey was lost', async (t) => {
-      await using group = await startGroup(t, manifests, images);
-      const [first, second, third] = group.relays;
-      const lost = await group.valkey.start('valkey');
-      for (const { container } of group.relays) await container.says(COORDINATOR_UP);
+      await using cluster = await startGroup(t, manifests, images);
+      const [first, second, third] = cluster.relays;
+      const lost = await cluster.valkey.start('valkey');
+      for (const { container } of cluster.relays) await container.says(COORDINATOR_UP);
       for (const pair of [
         [first, second],
         [second, third],
         [third, first],
       ] as const)
         await meetAt(pair, 100_000);
-      for (const { pod } of group.relays)
+      for (const { pod } of cluster.relays)
         match(await (await pod.ask('status', '/metrics')).text(), /^transit_relay_cluster_calls_total 1$/mu);
       // What the kubelet has it wait with, before it tells it to go.
       const preStop = manifests.container('relay').at('lifecycle', 'preStop', 'exec', 'command');
       await first.container.exec(preStop.at(0).word, '0');
 
       await lost.signal('KILL');
-      for (const { pod, container } of group.relays) {
+      for (const { pod, container } of cluster.relays) {
         await container.says(COORDINATOR_DOWN);
         equal((await pod.ask('status', '/readyz')).status, 200);
       }
@@ -133,18 +132,18 @@ describe(
         await comeTo(first, 'tcp', handshake(token, SIDE_A)),
         await comeTo(second, 'tcp', handshake(token, SIDE_B)),
       );
-      await group.valkey.start('valkey');
-      for (const { container } of group.relays) await container.says(COORDINATOR_BACK);
+      await cluster.valkey.start('valkey');
+      for (const { container } of cluster.relays) await container.says(COORDINATOR_BACK);
       for (const client of [pair.first, pair.second])
         equal(String(await client.until(PAIRED.length)), PAIRED);
       await pair.exchange(1000);
     });
 
     test('let partners in by the others while one is told to go, and finish what it has', async (t) => {
-      await using group = await startGroup(t, manifests, images);
-      const [goes, second, third] = group.relays;
-      await group.valkey.start('valkey');
-      for (const { container } of group.relays) await container.says(COORDINATOR_UP);
+      await using cluster = await startGroup(t, manifests, images);
+      const [goes, second, third] = cluster.relays;
+      await cluster.valkey.start('valkey');
+      for (const { container } of cluster.relays) await container.says(COORDINATOR_UP);
       const [token, other] = [newToken(), newToken()];
       const waiting = await comeTo(goes, 'tcp', handshake(token, SIDE_A));
       const waitsThere = await comeTo(goes, 'tcp', handshake(other, SIDE_A));
@@ -194,9 +193,9 @@ describe(
       const key = `${KEY_PREFIX}x`;
       equal(await ask('set', key, 'ours', 'NX', 'GET', 'PX', '30000'), '');
       for (const { source, sha1 } of SCRIPTS) equal(await ask('script', 'load', source), sha1);
-      equal(await ask('evalsha', TAKE.sha1, '1', key, 'theirs', 'ours', '30000'), '');
+      equal(await ask('evalsha', TAKE_OVER.sha1, '1', key, 'theirs', 'ours', '30000'), '');
       equal(await ask('evalsha', RENEW.sha1, '1', key, 'theirs', '30000'), '');
-      equal(await ask('evalsha', DROP.sha1, '1', key, 'theirs'), '');
+      equal(await ask('evalsha', RELEASE.sha1, '1', key, 'theirs'), '');
       equal(await ask('get', key), '');
       equal(await ask('evalsha', RENEW.sha1, '1', key, 'ours', '30000'), '');
       equal(await ask('get', key), 'ours');

@@ -3,7 +3,7 @@ import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { CLUSTER_DEFAULTS } from '../../src/config/cluster-config.ts';
-import { DEFAULTS } from '../../src/config/read-env.ts';
+import { RELAY_DEFAULTS } from '../../src/config/relay-config.ts';
 import { SIDECAR_DEFAULTS } from '../../src/config/sidecar-config.ts';
 import { customResourceFaults } from './custom-resources.ts';
 import {
@@ -183,7 +183,7 @@ describe('the manifests', { skip: withoutKubectl, concurrency: true }, () => {
 
 describe('the files of settings', () => {
   test('name none that the programs do not know, be it in a comment', () => {
-    const known = new Set([...Object.keys(DEFAULTS), ...Object.keys(SIDECAR_DEFAULTS)]);
+    const known = new Set([...Object.keys(RELAY_DEFAULTS), ...Object.keys(SIDECAR_DEFAULTS)]);
     const files = readdirSync(KUBERNETES, { recursive: true, encoding: 'utf8' }).filter((name) =>
       name.endsWith('.env'),
     );
@@ -195,16 +195,16 @@ describe('the files of settings', () => {
   });
 
   for (const [file, defaults] of [
-    ['relay.env', DEFAULTS],
+    ['relay.env', RELAY_DEFAULTS],
     ['sidecar.env', SIDECAR_DEFAULTS],
   ] as const) {
     const text = readFileSync(join(KUBERNETES, 'base', file), 'utf8');
     const lines = [...text.matchAll(/^(#?)([A-Z_]+)=(.*)$/gmu)];
 
     test(`${file} tells of every variable an operator may set, once`, () => {
-      const told = lines.map(([, , name = '']) => name);
+      const notifications = lines.map(([, , name = '']) => name);
       const known = Object.keys(defaults).filter((name) => !FIXED.has(name));
-      deepEqual(told.toSorted(), known.toSorted());
+      deepEqual(notifications.toSorted(), known.toSorted());
     });
 
     test(`${file} says what holds without them`, () => {

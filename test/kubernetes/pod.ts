@@ -44,34 +44,34 @@ export class Pod implements AsyncDisposable {
   private constructor(
     manifests: Manifests,
     options: PodOptions,
-    house: DockerHouse,
+    relay: DockerHouse,
     { sandbox, address }: { readonly sandbox: Container; readonly address: string },
   ) {
     this.#manifests = manifests;
     this.#options = options;
     this.#workload = workloadOf(manifests, options);
-    this.#house = house;
+    this.#house = relay;
     this.#sandbox = sandbox;
     this.#address = address;
   }
 
   /** Makes the volumes and the network; no container runs. */
   static async create(manifests: Manifests, options: PodOptions): Promise<Pod> {
-    const house = new DockerHouse();
+    const relay = new DockerHouse();
     const workload = workloadOf(manifests, options);
     const ports = workload.ports.flatMap((port) => [
       '--publish',
       `127.0.0.1::${port.at('containerPort').word}`,
     ]);
     const network = options.network === undefined ? [] : networkOf(manifests, workload, options.network);
-    const sandbox = await house.run(
+    const sandbox = await relay.run(
       options.image,
       ['--entrypoint', 'sleep', ...ports, ...network],
       'infinity',
     );
     const address = await sandbox.inspect('{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}');
     makeVolumes(workload, options.directory);
-    return new Pod(manifests, options, house, { sandbox, address });
+    return new Pod(manifests, options, relay, { sandbox, address });
   }
 
   /** Starts the container of that name, with its image's own command where the manifests do not say another. */
@@ -117,11 +117,11 @@ export class Pod implements AsyncDisposable {
   #rights(container: Tree): string[] {
     const pod = this.#workload.pod.at('securityContext');
     const own = container.at('securityContext');
-    const group = pod.at('fsGroup');
+    const cluster = pod.at('fsGroup');
     return [
       '--user',
       `${pod.at('runAsUser').word}:${pod.at('runAsGroup').word}`,
-      ...(group.isThere ? ['--group-add', group.word] : []),
+      ...(cluster.isThere ? ['--group-add', cluster.word] : []),
       ...own.at('capabilities', 'drop').items.map((one) => `--cap-drop=${one.word}`),
       ...(own.at('readOnlyRootFilesystem').value === true ? ['--read-only'] : []),
       ...(own.at('allowPrivilegeEscalation').value === false ? ['--security-opt=no-new-privileges'] : []),
@@ -160,20 +160,20 @@ function networkOf(manifests: Manifests, workload: Workload, network: string): s
 /** New volumes as the kubelet mounts them: root's, and then given to fsGroup; with what Secrets have. */
 function makeVolumes(workload: Workload, directory: string): void {
   const { object, pod, containers } = workload;
-  const group = pod.at('securityContext', 'fsGroup').number;
+  const cluster = pod.at('securityContext', 'fsGroup').number;
   const claims = object
     .at('spec', 'volumeClaimTemplates')
-    .items.map((claim) => claim.at('metadata', 'name').word);
+    .items.map((lease) => lease.at('metadata', 'name').word);
   for (const name of [...claims, ...pod.at('volumes').items.map(nameIn)]) {
     const path = join(directory, name);
     mkdirSync(path);
-    chownSync(path, 0, group ?? 0);
-    chmodSync(path, group === null ? NEW_VOLUME_MODE : NEW_VOLUME_MODE | GROUP_BITS);
+    chownSync(path, 0, cluster ?? 0);
+    chmodSync(path, cluster === null ? NEW_VOLUME_MODE : NEW_VOLUME_MODE | GROUP_BITS);
   }
   for (const file of containers.flatMap((container) => secretFilesOf(workload, container))) {
     const path = join(directory, file.volume, file.name);
     writeFileSync(path, OPERATOR_SECRETS.get(file.secret)?.get(file.key) ?? '');
-    chownSync(path, 0, group ?? 0);
+    chownSync(path, 0, cluster ?? 0);
     chmodSync(path, file.mode);
   }
 }

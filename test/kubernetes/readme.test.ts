@@ -92,10 +92,10 @@ describe('the README on Kubernetes', () => {
       ])
         ok(README.includes(number), number);
     }
-    const group = await buildOurs('overlays/cluster');
-    const scaler = group.find(['HorizontalPodAutoscaler', 'transit-relay']).at('spec');
+    const cluster = await buildOurs('overlays/cluster');
+    const scaler = cluster.find(['HorizontalPodAutoscaler', 'transit-relay']).at('spec');
     const [least, most] = ['minReplicas', 'maxReplicas'].map((field) => scaler.at(field).number ?? 0);
-    const preStop = preStopSeconds(group.container('relay'));
+    const preStop = preStopSeconds(cluster.container('relay'));
     for (const number of [
       `group of ${NUMERALS[least ?? 0]} to ${NUMERALS[most ?? 0]} relays`,
       `the autoscaler makes them ${NUMERALS[least ?? 0]}`,
@@ -104,8 +104,8 @@ describe('the README on Kubernetes', () => {
       // Before Kubernetes 1.34, load balancers have this time and no other to find the new relay.
       'before Kubernetes 1.34, as soon as the new one is ready',
       `the ${preStop} s of its \`preStop\``,
-      `ready for ${group.relay.at('spec', 'minReadySeconds').word} s`,
-      `port ${relayConfig(group).cluster?.listen.port}`,
+      `ready for ${cluster.relay.at('spec', 'minReadySeconds').word} s`,
+      `port ${relayConfig(cluster).cluster?.listen.port}`,
     ])
       ok(README.includes(number), number);
   });

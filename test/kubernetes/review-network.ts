@@ -1,4 +1,4 @@
-import type { Endpoint } from '../../src/net/endpoint.ts';
+import type { Endpoint } from '../../src/config/endpoint.ts';
 import { nameIn, nameOf } from './manifests.ts';
 import type { Manifests } from './manifests.ts';
 import { readRelay, readSidecar } from './settings.ts';

@@ -1,7 +1,7 @@
-import { formatFault } from '../../src/config/fault.ts';
-import { DEFAULTS } from '../../src/config/read-env.ts';
+import { formatConfigError } from '../../src/config/environment.ts';
+import { RELAY_DEFAULTS } from '../../src/config/relay-config.ts';
 import { SIDECAR_DEFAULTS } from '../../src/config/sidecar-config.ts';
-import { connectionsInMemory } from '../../src/limits/memory-limit.ts';
+import { connectionsWithinMemory } from '../../src/limits/memory-limit.ts';
 import { nameIn } from './manifests.ts';
 import type { Manifests } from './manifests.ts';
 import { OPERATOR_SECRETS, SECRET } from './operator-secrets.ts';
@@ -19,7 +19,7 @@ const MOST_GRACE_SECONDS = 600;
 const LEAST_CONNECTIONS = 10_000;
 
 const KNOWN: ReadonlyMap<string, ReadonlySet<string>> = new Map([
-  ['relay', new Set(Object.keys(DEFAULTS))],
+  ['relay', new Set(Object.keys(RELAY_DEFAULTS))],
   ['sidecar', new Set(Object.keys(SIDECAR_DEFAULTS))],
 ]);
 
@@ -45,7 +45,7 @@ export function environmentFaults(manifests: Manifests): string[] {
   const withSidecar = manifests.container('sidecar').isThere;
   const sidecars = withSidecar ? [readSidecar(manifests), readSidecar(manifests, null)] : [];
   for (const read of [...reads, ...sidecars]) {
-    if (read.kind === 'faults') faults.push(...read.faults.map(formatFault));
+    if (read.kind === 'faults') faults.push(...read.faults.map(formatConfigError));
     faults.push(...read.warnings);
   }
   return faults;
@@ -100,9 +100,9 @@ export function memoryFaults(manifests: Manifests): string[] {
   const read = readRelay(manifests);
   if (read.kind === 'faults') return [];
   const { limits, bufferMemoryBytes, cluster } = read.config;
-  const needs = { hasTls: cluster?.tls === true, isInGroup: cluster !== null };
+  const needs = { hasTls: cluster?.tls === true, isClustered: cluster !== null };
   const limit = parseQuantity(manifests.container('relay').at('resources', 'limits', 'memory').word);
-  const fits = connectionsInMemory(limit, bufferMemoryBytes, needs);
+  const fits = connectionsWithinMemory(limit, bufferMemoryBytes, needs);
   const asked = typeof limits.maxConnections === 'number' ? limits.maxConnections : LEAST_CONNECTIONS;
   return fits < asked ? [`the memory limit is ${limit}, and the relay has room for ${fits} connections`] : [];
 }

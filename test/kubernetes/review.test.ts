@@ -28,13 +28,13 @@ function buildEverything(overlay = 'overlays/production'): Promise<Manifests> {
 describe('the review', { skip: withoutKubectl }, () => {
   // Each rule is asked alone, as a fault may be found by others too.
   const found = new Set<(manifests: Manifests) => string[]>();
-  let [whole, group] = [new Manifests(''), new Manifests('')];
+  let [whole, cluster] = [new Manifests(''), new Manifests('')];
   before(async () => {
-    [whole, group] = await Promise.all([buildEverything(), buildEverything('overlays/cluster')]);
+    [whole, cluster] = await Promise.all([buildEverything(), buildEverything('overlays/cluster')]);
   });
 
   test('has nothing to say of what is whole', () => {
-    for (const manifests of [whole, group]) {
+    for (const manifests of [whole, cluster]) {
       deepEqual(review(manifests), []);
       deepEqual(customResourceFaults(manifests), []);
     }
@@ -42,7 +42,7 @@ describe('the review', { skip: withoutKubectl }, () => {
 
   const breaks = [
     ...BREAKS.map((one) => ['one relay', () => whole, one] as const),
-    ...GROUP_BREAKS.map((one) => ['a group', () => group, one] as const),
+    ...GROUP_BREAKS.map((one) => ['a group', () => cluster, one] as const),
   ];
   for (const [name, manifests, [which, path, value, fault]] of breaks) {
     test(`finds in ${name} ${which.join(' ')} with ${path.slice(-3).join('.')}: ${JSON.stringify(value)}`, () => {

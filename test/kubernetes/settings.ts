@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Config } from '../../src/config/config.ts';
-import { readEnv } from '../../src/config/read-env.ts';
-import type { ReadResult } from '../../src/config/read-env.ts';
-import { readSidecarEnv } from '../../src/config/sidecar-config.ts';
+import { readRelayConfig } from '../../src/config/relay-config.ts';
+import type { ConfigResult } from '../../src/config/environment.ts';
+import type { RelayConfig } from '../../src/config/relay-config.ts';
+import { readSidecarConfig } from '../../src/config/sidecar-config.ts';
 import type { SidecarConfig } from '../../src/config/sidecar-config.ts';
 import { ROOT } from '../support/docker.ts';
 import { nameIn } from './manifests.ts';
@@ -64,11 +64,11 @@ function valueOf(variable: Tree, optional: string | null, address: string): stri
 }
 
 /** What the relay makes of its settings, the image's own among them, at a pod's address. */
-export function readRelay(manifests: Manifests, address?: string): ReadResult<Config> {
+export function readRelay(manifests: Manifests, address?: string): ConfigResult<RelayConfig> {
   const relay = manifests.container('relay');
   const given = givenSettings(manifests, relay, SECRET, address);
   const files = secretFilesOf(new Workload(manifests.relay), relay);
-  return readEnv({ ...imageSettings(), ...given }, 1, (path) => {
+  return readRelayConfig({ ...imageSettings(), ...given }, 1, (path) => {
     const file = files.find((one) => one.path === path);
     const text = OPERATOR_SECRETS.get(file?.secret ?? '')?.get(file?.key ?? '');
     if (text === undefined) throw new Error('there is no such file');
@@ -77,13 +77,16 @@ export function readRelay(manifests: Manifests, address?: string): ReadResult<Co
 }
 
 /** The same for the sidecar. */
-export function readSidecar(manifests: Manifests, secret: string | null = SECRET): ReadResult<SidecarConfig> {
+export function readSidecar(
+  manifests: Manifests,
+  secret: string | null = SECRET,
+): ConfigResult<SidecarConfig> {
   const given = givenSettings(manifests, manifests.container('sidecar'), secret);
-  return readSidecarEnv({ ...imageSettings(), ...given });
+  return readSidecarConfig({ ...imageSettings(), ...given });
 }
 
 /** The relay's configuration. Throws where it would not start. */
-export function relayConfig(manifests: Manifests, address?: string): Config {
+export function relayConfig(manifests: Manifests, address?: string): RelayConfig {
   const read = readRelay(manifests, address);
   if (read.kind === 'faults') throw new Error(read.faults.map(({ variable }) => variable).join());
   return read.config;

@@ -13,36 +13,36 @@ beforeEach(() => {
 });
 
 function limitOf(limits: Partial<AddressLimits>): AddressLimit {
-  return new AddressLimit({ open: null, newPer: null, ...limits }, () => now);
+  return new AddressLimit({ maxOpen: null, newConnectionRate: null, ...limits }, () => now);
 }
 
 /** The slots of those that were let in. */
 function enter(limit: AddressLimit, times: number, address = '192.0.2.1'): AddressSlot[] {
-  return Array.from({ length: times }, () => limit.enter(address)).filter((slot) => slot !== null);
+  return Array.from({ length: times }, () => limit.acquire(address)).filter((slot) => slot !== null);
 }
 
 describe('a limit of open connections for each address', () => {
   test('lets in as many as may be, and another for each that leaves', () => {
-    const limit = limitOf({ open: 3 });
+    const limit = limitOf({ maxOpen: 3 });
     const slots = enter(limit, 5);
     assert.equal(slots.length, 3);
-    slots[0]?.leave();
-    slots[0]?.leave();
-    slots[2]?.leave();
+    slots[0]?.release();
+    slots[0]?.release();
+    slots[2]?.release();
     assert.equal(enter(limit, 5).length, 2);
     assert.equal(enter(limit, 5, '192.0.2.2').length, 3);
   });
 
   test('remembers nothing of an address that has nothing open', () => {
-    const limit = limitOf({ open: 3 });
+    const limit = limitOf({ maxOpen: 3 });
     const slots = enter(limit, 3);
     assert.equal(limit.size, 1);
-    for (const slot of slots) slot.leave();
+    for (const slot of slots) slot.release();
     assert.equal(limit.size, 0);
   });
 
   test('counts connections that stay open over changes of the salt', () => {
-    const limit = limitOf({ open: 3 });
+    const limit = limitOf({ maxOpen: 3 });
     const slots = enter(limit, 3);
     for (let hour = 0; hour < 48; hour += 1) {
       now += HOUR_MS;
@@ -53,17 +53,17 @@ describe('a limit of open connections for each address', () => {
     // One leaves and another one comes in each hour: the entry gets the new salt.
     for (let hour = 0; hour < 48; hour += 1) {
       now += HOUR_MS;
-      slots.shift()?.leave();
+      slots.shift()?.release();
       slots.push(...enter(limit, 5));
       assert.equal(slots.length, 3);
     }
-    for (const slot of slots) slot.leave();
+    for (const slot of slots) slot.release();
     assert.equal(limit.size, 1);
     assert.equal(enter(limit, 5).length, 3);
   });
 
   test('counts them when each hour leaves other connections open, too', () => {
-    const limit = limitOf({ open: 1 });
+    const limit = limitOf({ maxOpen: 1 });
     const addresses = Array.from({ length: 40 }, (_, index) => `192.0.2.${index}`);
     for (const address of addresses) {
       assert.equal(enter(limit, 1, address).length, 1);
@@ -77,7 +77,7 @@ describe('a limit of new connections for each address', () => {
   const newPer = { count: 60, perMs: MINUTE_MS };
 
   test('lets in as many at once, and then one in each part of the time', () => {
-    const limit = limitOf({ newPer });
+    const limit = limitOf({ newConnectionRate: newPer });
     assert.equal(enter(limit, 100).length, 60);
     now += 999;
     assert.equal(enter(limit, 1).length, 0);
@@ -89,25 +89,25 @@ describe('a limit of new connections for each address', () => {
   });
 
   test('remembers an address once, wherever it is, and none from before', () => {
-    const limit = limitOf({ newPer });
+    const limit = limitOf({ newConnectionRate: newPer });
     const [old] = enter(limit, 1);
     now += HOUR_MS;
     const again = (): number => {
       for (const slot of enter(limit, 1)) {
         assert.equal(limit.size, 1);
-        slot.leave();
+        slot.release();
       }
       return limit.size;
     };
     assert.deepEqual([again(), again()], [1, 1]);
     now += MINUTE_MS;
     assert.deepEqual([again(), again()], [1, 1]);
-    old?.leave();
+    old?.release();
     assert.equal(limit.size, 1);
   });
 
   test('does not count those that were refused, and saves no more than it lets in at once', () => {
-    const limit = limitOf({ newPer });
+    const limit = limitOf({ newConnectionRate: newPer });
     for (let second = 0; second < 60; second += 1) {
       enter(limit, 1000);
       now += 1000;
@@ -118,44 +118,44 @@ describe('a limit of new connections for each address', () => {
   });
 
   test('is not escaped by leaving', () => {
-    const limit = limitOf({ newPer });
-    for (const slot of enter(limit, 60)) slot.leave();
+    const limit = limitOf({ newConnectionRate: newPer });
+    for (const slot of enter(limit, 60)) slot.release();
     assert.equal(enter(limit, 1).length, 0);
     now += MINUTE_MS - 1;
     const slots = enter(limit, 100);
     assert.equal(slots.length, 59);
-    for (const slot of slots) slot.leave();
+    for (const slot of slots) slot.release();
     now += 2000;
     assert.equal(enter(limit, 100).length, 2);
   });
 
   test('counts one that is refused for those that are open not at all', () => {
-    const limit = limitOf({ open: 2, newPer: { count: 4, perMs: MINUTE_MS } });
+    const limit = limitOf({ maxOpen: 2, newConnectionRate: { count: 4, perMs: MINUTE_MS } });
     const slots = enter(limit, 100);
-    for (const slot of slots) slot.leave();
+    for (const slot of slots) slot.release();
     assert.deepEqual([slots.length, enter(limit, 100).length], [2, 2]);
   });
 
   test('forgets an address when that loses nothing, and not before', () => {
     for (const busyMs of [0, 29_500, 59_500, 119_500]) {
       for (const restMs of [1, 20_000, 59_999, 60_000, 119_999]) {
-        const limit = limitOf({ newPer });
+        const limit = limitOf({ newConnectionRate: newPer });
         // Others come all the time.
         const pass = (ms: number): void => {
           for (const end = now + ms; now < end; now += Math.min(500, end - now)) {
-            for (const slot of enter(limit, 1, '192.0.2.3')) slot.leave();
+            for (const slot of enter(limit, 1, '192.0.2.3')) slot.release();
           }
         };
         pass(busyMs);
-        for (const slot of enter(limit, 60)) slot.leave();
+        for (const slot of enter(limit, 60)) slot.release();
         pass(restMs);
         const allowed = Math.min(60, Math.floor(restMs / 1000));
         assert.equal(enter(limit, 100).length, allowed, `${restMs} ms after ${busyMs} ms`);
       }
     }
-    const limit = limitOf({ newPer });
+    const limit = limitOf({ newConnectionRate: newPer });
     enter(limit, 1, '192.0.2.2');
-    for (const slot of enter(limit, 60)) slot.leave();
+    for (const slot of enter(limit, 60)) slot.release();
     now += 2 * MINUTE_MS;
     enter(limit, 1, '192.0.2.3');
     assert.equal(limit.size, 2, 'what is open is not forgotten');
@@ -186,9 +186,9 @@ describe('an address', () => {
   for (const forms of same) {
     test(`is the same however it is written, and no other: ${forms.join(', ')}`, () => {
       for (const first of forms) {
-        const limit = limitOf({ open: 1 });
+        const limit = limitOf({ maxOpen: 1 });
         assert.equal(enter(limit, 1, first).length, 1);
-        for (const form of forms) assert.equal(limit.enter(form), null, form);
+        for (const form of forms) assert.equal(limit.acquire(form), null, form);
         for (const others of same) {
           if (others === forms) continue;
           const [other = ''] = others;
@@ -210,9 +210,9 @@ describe('an address', () => {
 
   test('is hashed with 32 bytes that nobody can guess, which are others each hour', () => {
     const { asked, random } = saltsAsked();
-    const limit = new AddressLimit({ open: 1, newPer: null }, () => now, random);
+    const limit = new AddressLimit({ maxOpen: 1, newConnectionRate: null }, () => now, random);
     for (let half = 0; half < 4; half += 1) {
-      limit.enter('192.0.2.1');
+      limit.acquire('192.0.2.1');
       now += HOUR_MS / 2;
     }
     assert.deepEqual(asked, [32, 32]);
@@ -220,18 +220,18 @@ describe('an address', () => {
 
   test('is compared with entries of eight salts at most', () => {
     const { asked, random } = saltsAsked();
-    const limit = new AddressLimit({ open: 1, newPer: null }, () => now, random);
+    const limit = new AddressLimit({ maxOpen: 1, newConnectionRate: null }, () => now, random);
     const slots: (AddressSlot | null)[] = [];
     const pass = (hours: number): void => {
       for (let hour = 0; hour < hours; hour += 1) {
-        slots.push(limit.enter(`192.0.2.${slots.length}`));
+        slots.push(limit.acquire(`192.0.2.${slots.length}`));
         now += HOUR_MS;
       }
     };
     pass(40);
     assert.equal(asked.length, 8);
     // The first address leaves, and its salt with it.
-    slots[0]?.leave();
+    slots[0]?.release();
     pass(2);
     assert.equal(asked.length, 9);
   });
@@ -243,30 +243,30 @@ describe('somebody with a large network', () => {
     `2001:db8:${(index >> 16).toString(16)}:${(index & 0xffff).toString(16)}::1`;
 
   test('fills no memory, and does not throw out who is there', () => {
-    const limit = limitOf({ open: 1, newPer });
+    const limit = limitOf({ maxOpen: 1, newConnectionRate: newPer });
     enter(limit, 1, '192.0.2.1');
     const [recent] = enter(limit, 1, '192.0.2.2');
     for (let index = 0; index < 200_000; index += 1) {
-      limit.enter(prefix(index))?.leave();
+      limit.acquire(prefix(index))?.release();
       now += 0.01;
-      if (index === 150_000) recent?.leave();
+      if (index === 150_000) recent?.release();
     }
     assert.ok(limit.size <= 2 * 32_768 + 1, `${limit.size} are remembered`);
-    assert.equal(limit.enter(prefix(199_999))?.leave(), undefined);
-    assert.equal(limit.enter(prefix(199_999)), null, 'those that came last are remembered');
-    assert.equal(limit.enter('192.0.2.1'), null, 'what is open is remembered');
-    enter(limit, 1, '192.0.2.2').forEach((slot) => slot.leave());
+    assert.equal(limit.acquire(prefix(199_999))?.release(), undefined);
+    assert.equal(limit.acquire(prefix(199_999)), null, 'those that came last are remembered');
+    assert.equal(limit.acquire('192.0.2.1'), null, 'what is open is remembered');
+    enter(limit, 1, '192.0.2.2').forEach((slot) => slot.release());
     assert.equal(enter(limit, 1, '192.0.2.3').length, 1, 'and nobody is refused for others');
     now += 2 * MINUTE_MS;
-    limit.enter('192.0.2.4');
+    limit.acquire('192.0.2.4');
     assert.equal(limit.size, 3);
   });
 
   test('is remembered for what it has open, however much that is', () => {
-    const limit = limitOf({ open: 1 });
-    const slots = Array.from({ length: 70_000 }, (_, index) => limit.enter(prefix(index)));
-    assert.equal(limit.enter(prefix(0)), null);
-    for (const slot of slots) slot?.leave();
+    const limit = limitOf({ maxOpen: 1 });
+    const slots = Array.from({ length: 70_000 }, (_, index) => limit.acquire(prefix(index)));
+    assert.equal(limit.acquire(prefix(0)), null);
+    for (const slot of slots) slot?.release();
     assert.equal(limit.size, 0);
   });
 });

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, mock, test } from 'node:test';
-import { Deadlines } from '../../src/limits/deadlines.ts';
+import { TimeoutQueue } from '../../src/limits/timeout-queue.ts';
 
 const DAY_MS = 86_400_000;
 
@@ -14,8 +14,8 @@ describe('deadlines', () => {
   });
   afterEach(() => mock.timers.reset());
 
-  const of = (timeoutMs: number | null): Deadlines<string> =>
-    new Deadlines(
+  const of = (timeoutMs: number | null): TimeoutQueue<string> =>
+    new TimeoutQueue(
       timeoutMs,
       () => now,
       (thing) => expired.push(thing),
@@ -42,23 +42,23 @@ describe('deadlines', () => {
   });
 
   test('tell of thousands that are due at once in slices', () => {
-    const told: number[] = [];
-    const deadlines = new Deadlines<number>(
+    const notifications: number[] = [];
+    const deadlines = new TimeoutQueue<number>(
       100,
       () => now,
       (thing) => {
         // Each takes 1 ms.
         now += 1;
-        told.push(thing);
+        notifications.push(thing);
       },
     );
     for (let thing = 0; thing < 10; thing += 1) deadlines.start(thing);
     pass(100);
-    assert.equal(told.length, 4);
+    assert.equal(notifications.length, 4);
     pass(1);
-    assert.equal(told.length, 8);
+    assert.equal(notifications.length, 8);
     pass(1);
-    assert.deepEqual([told.length, deadlines.size], [10, 0]);
+    assert.deepEqual([notifications.length, deadlines.size], [10, 0]);
   });
 
   test('forget what is done, and what has started anew starts anew', () => {
@@ -109,7 +109,7 @@ describe('deadlines', () => {
   });
 
   test('are told of while others are stopped and started in the same moment', () => {
-    const deadlines: Deadlines<string> = new Deadlines(
+    const deadlines: TimeoutQueue<string> = new TimeoutQueue(
       100,
       () => now,
       (thing) => {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { beforeEach, describe, test } from 'node:test';
-import { HandshakeQueue } from '../../src/limits/handshake-queue.ts';
-import type { HandshakeStep } from '../../src/limits/handshake-queue.ts';
+import { TlsHandshakeQueue } from '../../src/limits/tls-handshake-queue.ts';
+import type { TlsHandshakeStep } from '../../src/limits/tls-handshake-queue.ts';
 
 const FLOOD = '192.0.2.1';
 const STRANGER = '198.51.100.1';
@@ -9,12 +9,12 @@ const STRANGER = '198.51.100.1';
 let now = 0;
 let log: string[] = [];
 let turn: (() => void) | null = null;
-let queue = new HandshakeQueue(
+let queue = new TlsHandshakeQueue(
   () => now,
   (run) => (turn = run),
 );
 
-function step(name: string, ms = 4): HandshakeStep {
+function step(name: string, ms = 4): TlsHandshakeStep {
   return {
     run: () => {
       now += ms;
@@ -38,20 +38,20 @@ describe('the handshake queue', () => {
     now = 0;
     log = [];
     turn = null;
-    queue = new HandshakeQueue(
+    queue = new TlsHandshakeQueue(
       () => now,
       (run) => (turn = run),
     );
   });
 
   test('runs a step at once where nothing waits', () => {
-    queue.enter(FLOOD, step('a'));
+    queue.enqueue(FLOOD, step('a'));
     assert.deepEqual(log, ['a']);
     assert.equal(queue.waiting, 0);
   });
 
   test('gives handshakes half of the time', () => {
-    for (let count = 0; count < 100; count += 1) queue.enter(FLOOD, step(String(count)));
+    for (let count = 0; count < 100; count += 1) queue.enqueue(FLOOD, step(String(count)));
     // After 4 ms there is time left for one more; after 8 ms there is none.
     assert.deepEqual(log, ['0', '1']);
     while (next());
@@ -65,7 +65,7 @@ describe('the handshake queue', () => {
   });
 
   test('never runs for long at once', () => {
-    for (let count = 0; count < 100; count += 1) queue.enter(FLOOD, step(String(count), 1));
+    for (let count = 0; count < 100; count += 1) queue.enqueue(FLOOD, step(String(count), 1));
     let ran = log.length;
     now += 1000;
     while (next()) {
@@ -75,29 +75,29 @@ describe('the handshake queue', () => {
   });
 
   test('schedules no turn when it is idle', () => {
-    queue.enter(FLOOD, step('a'));
+    queue.enqueue(FLOOD, step('a'));
     assert.equal(next(), false);
   });
 
   test('lets the network that has used the least go first', () => {
-    for (let count = 0; count < 100; count += 1) queue.enter(FLOOD, step('flood'));
-    queue.enter(STRANGER, step('stranger'));
+    for (let count = 0; count < 100; count += 1) queue.enqueue(FLOOD, step('flood'));
+    queue.enqueue(STRANGER, step('stranger'));
     while (log.length < 3) next();
     assert.equal(log.indexOf('stranger'), 2);
   });
 
   test('counts the addresses of one IPv6 network as one', () => {
-    for (let count = 0; count < 100; count += 1) queue.enter(`2001:db8::${count + 1}`, step('flood'));
-    queue.enter('2001:db8:1::1', step('stranger'));
+    for (let count = 0; count < 100; count += 1) queue.enqueue(`2001:db8::${count + 1}`, step('flood'));
+    queue.enqueue('2001:db8:1::1', step('stranger'));
     while (log.length < 3) next();
     assert.equal(log.indexOf('stranger'), 2);
   });
 
   test('rejects steps of a network that fills it, and lets others in', () => {
-    for (let count = 0; count < 300; count += 1) queue.enter(FLOOD, step('flood'));
+    for (let count = 0; count < 300; count += 1) queue.enqueue(FLOOD, step('flood'));
     assert.equal(queue.waiting, 256);
     assert.equal(log.filter((entry) => entry === 'flood rejected').length, 300 - 256 - 2);
-    queue.enter(STRANGER, step('stranger'));
+    queue.enqueue(STRANGER, step('stranger'));
     assert.equal(queue.waiting, 256);
     while (!log.includes('stranger')) assert.ok(next());
     assert.equal(log.filter((entry) => entry === 'flood').length, 2);
@@ -105,18 +105,18 @@ describe('the handshake queue', () => {
   });
 
   test('forgets use after a while', () => {
-    queue.enter(FLOOD, step('flood', 1000));
+    queue.enqueue(FLOOD, step('flood', 1000));
     now += 600_000;
-    for (let count = 0; count < 3; count += 1) queue.enter(STRANGER, step('stranger'));
-    queue.enter(FLOOD, step('flood again'));
+    for (let count = 0; count < 3; count += 1) queue.enqueue(STRANGER, step('stranger'));
+    queue.enqueue(FLOOD, step('flood again'));
     while (next());
     assert.deepEqual(log, ['flood', 'stranger', 'stranger', 'flood again', 'stranger']);
   });
 
   test('takes back a step', () => {
     const gone = step('gone');
-    for (const name of ['a', 'b']) queue.enter(FLOOD, step(name));
-    queue.enter(FLOOD, gone);
+    for (const name of ['a', 'b']) queue.enqueue(FLOOD, step(name));
+    queue.enqueue(FLOOD, gone);
     queue.cancel(FLOOD, gone);
     queue.cancel(FLOOD, gone);
     assert.equal(queue.waiting, 0);
@@ -126,7 +126,7 @@ describe('the handshake queue', () => {
 
   test('remembers a bounded number of networks', () => {
     for (let count = 0; count < 20_000; count += 1) {
-      queue.enter(`2001:db8:${(count >> 8).toString(16)}:${(count & 255).toString(16)}::1`, step('x', 0.1));
+      queue.enqueue(`2001:db8:${(count >> 8).toString(16)}:${(count & 255).toString(16)}::1`, step('x', 0.1));
       while (next());
     }
     assert.ok(queue.networks <= 4096, String(queue.networks));

@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { memoryLimit } from '../../src/limits/memory-limit.ts';
-import { MemoryGroup, withoutMemoryGroups } from '../support/memory-group.ts';
+import { MemoryCgroup, skipWithoutCgroups } from '../support/memory-cgroup.ts';
 import { Program } from '../support/programs.ts';
 import { scratch } from '../support/scratch.ts';
 
@@ -126,11 +126,14 @@ const CASES: readonly Case[] = [
   },
 ];
 
-async function fileSystemOf(context: TestContext, { mounts, groups, files }: Case): Promise<string> {
+async function fileSystemOf(
+  context: TestContext,
+  { mounts, groups: clusters, files }: Case,
+): Promise<string> {
   const root = await scratch(context);
   const all = {
     'proc/self/mountinfo': mounts.map((line) => `${line}\n`).join(''),
-    'proc/self/cgroup': groups.map((line) => `${line}\n`).join(''),
+    'proc/self/cgroup': clusters.map((line) => `${line}\n`).join(''),
     ...Object.fromEntries(
       Object.entries(files).map(([path, text]) => [`sys/fs/cgroup/${path}`, `${text}\n`]),
     ),
@@ -160,8 +163,8 @@ describe('the memory limit', () => {
     assert.deepEqual(memoryLimit(join(root, 'gone'), MACHINE), { bytes: 6144 * MiB, source: 'machine' });
   });
 
-  test('is that of this very process, and as Node finds it', { skip: withoutMemoryGroups() }, async () => {
-    await using group = await MemoryGroup.make(200 * MiB);
+  test('is that of this very process, and as Node finds it', { skip: skipWithoutCgroups() }, async () => {
+    await using group = await MemoryCgroup.make(200 * MiB);
     const script = `
       import { memoryLimit } from ${JSON.stringify(MODULE)};
       console.log(JSON.stringify([memoryLimit(), process.constrainedMemory()]));`;

@@ -3,10 +3,10 @@ import { execFileSync } from 'node:child_process';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { connectionsThatFit, openFilesLimit } from '../../src/limits/open-files.ts';
+import { connectionsWithinFds, fdLimit } from '../../src/limits/capacity.ts';
 import { scratch } from '../support/scratch.ts';
 
-const MODULE = new URL('../../src/limits/open-files.ts', import.meta.url).href;
+const MODULE = new URL('../../src/limits/capacity.ts', import.meta.url).href;
 
 /** As Linux 6.12 prints it, with a line before that must not be taken for it. */
 function limitsFile(openFiles: string): string {
@@ -32,18 +32,18 @@ describe('the limit of open files', () => {
     test(`is read from a file that has ${name}`, async (context) => {
       const path = join(await scratch(context), 'limits');
       await writeFile(path, limitsFile(line));
-      assert.equal(openFilesLimit(path), limit);
+      assert.equal(fdLimit(path), limit);
     });
   }
 
   test('is taken for the usual one where no file can be read', async (context) => {
     const directory = await scratch(context);
-    assert.equal(openFilesLimit(join(directory, 'gone')), 1024);
-    assert.equal(openFilesLimit(directory), 1024);
+    assert.equal(fdLimit(join(directory, 'gone')), 1024);
+    assert.equal(fdLimit(directory), 1024);
   });
 
   test('is that of this very process', { skip: process.platform !== 'linux' }, () => {
-    const script = `import { openFilesLimit } from ${JSON.stringify(MODULE)}; console.log(openFilesLimit());`;
+    const script = `import { fdLimit } from ${JSON.stringify(MODULE)}; console.log(fdLimit());`;
     // The hard one too: Node raises its soft limit to that.
     const command = 'ulimit -n 333 && exec "$0" --input-type=module -e "$1"';
     const said = execFileSync('sh', ['-c', command, process.execPath, script], { encoding: 'utf8' });
@@ -66,13 +66,13 @@ describe('the connections that fit into so many descriptors', () => {
   ];
   for (const [descriptors, fits] of cases) {
     test(`are ${fits} of ${descriptors}`, () => {
-      assert.equal(connectionsThatFit(descriptors, false), fits);
+      assert.equal(connectionsWithinFds(descriptors, false), fits);
     });
   }
 
   test('are less than half as many in a group of relays, where each may have a link', () => {
     const fits = [Infinity, 20_000, 1024, 229, 228, 226, 0].map((descriptors) =>
-      connectionsThatFit(descriptors, true),
+      connectionsWithinFds(descriptors, true),
     );
     assert.deepEqual(fits, [Infinity, 9888, 400, 2, 2, 1, 1]);
   });

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, mock, test } from 'node:test';
 import * as fc from 'fast-check';
-import { Pacer } from '../../src/limits/pacer.ts';
-import type { Pace, PaceLimits } from '../../src/limits/pacer.ts';
+import { RateLimiter } from '../../src/limits/rate-limiter.ts';
+import type { RateLimitSlot, RateLimits } from '../../src/limits/rate-limiter.ts';
 
 /** What the simulated machine can move in a millisecond, all pairs together: 5 GB/s. */
 const MACHINE_BYTES_PER_MS = 5_000_000;
@@ -22,24 +22,24 @@ class SimulatedPair {
   /** Largest reads that it makes. */
   readBytes: number;
   readonly directions: number;
-  readonly #pace: Pace;
+  readonly #pace: RateLimitSlot;
   readonly #bytesPerMs: number;
   #offeredBytes = 0;
 
   constructor(
-    pacer: Pacer,
-    { bytesPerSecond = Infinity, directions = 1, readBytes = readBytesOf(pacer) }: PairHabits = {},
+    rateLimiter: RateLimiter,
+    { bytesPerSecond = Infinity, directions = 1, readBytes = readBytesOf(rateLimiter) }: PairHabits = {},
   ) {
     this.directions = directions;
     this.readBytes = readBytes;
     this.#bytesPerMs = bytesPerSecond / 1000;
-    this.#pace = pacer.join({
-      hold: () => {
+    this.#pace = rateLimiter.join({
+      pauseBoth: () => {
         assert.equal(this.isHeld, false, 'held twice');
         this.isHeld = true;
         this.holds += 1;
       },
-      release: () => {
+      resumeBoth: () => {
         assert.equal(this.isHeld, true, 'released without having been held');
         this.isHeld = false;
       },
@@ -60,7 +60,7 @@ class SimulatedPair {
       if (count === 0) break;
       this.#offeredBytes -= count;
       bytes += count;
-      this.#pace.spend(count);
+      this.#pace.consume(count);
     }
     this.bytes += bytes;
     return bytes;
@@ -69,11 +69,11 @@ class SimulatedPair {
   /** Reads a message whether it may or not, as what has been decoded already can't be stopped. */
   spend(bytes: number): void {
     this.bytes += bytes;
-    this.#pace.spend(bytes);
+    this.#pace.consume(bytes);
   }
 
   leave(): void {
-    this.#pace.leave();
+    this.#pace.release();
   }
 }
 
@@ -84,12 +84,12 @@ interface PairHabits {
   readonly readBytes?: number;
 }
 
-function readBytesOf(pacer: Pacer): number {
-  return pacer.wantsSmallReads ? SMALL_READ_BYTES : LARGE_READ_BYTES;
+function readBytesOf(rateLimiter: RateLimiter): number {
+  return rateLimiter.wantsSmallReads ? SMALL_READ_BYTES : LARGE_READ_BYTES;
 }
 
-function pacerOf(limits: Partial<PaceLimits>): Pacer {
-  return new Pacer({ pairBytesPerSecond: null, totalBytesPerSecond: null, ...limits }, () => now);
+function pacerOf(limits: Partial<RateLimits>): RateLimiter {
+  return new RateLimiter({ pairBytesPerSecond: null, totalBytesPerSecond: null, ...limits }, () => now);
 }
 
 /** Lets time pass, in which the pairs read in turn. */
@@ -165,8 +165,8 @@ describe('a cap for all pairs together', () => {
   for (const rate of RATES) {
     for (const count of [1, 2, 50, 500]) {
       test(`of ${rate / 1e6} MB/s is met by ${count} pairs, from the first second on`, () => {
-        const pacer = pacerOf({ totalBytesPerSecond: rate });
-        const pairs = times(count, () => new SimulatedPair(pacer));
+        const rateLimiter = pacerOf({ totalBytesPerSecond: rate });
+        const pairs = times(count, () => new SimulatedPair(rateLimiter));
         // The goal is for 50 pairs; what more of them read too much comes to more.
         const error = count > 50 ? 0.15 : 0.05;
         for (const seconds of ['0 to 5', '5 to 10', '10 to 15']) {
@@ -180,8 +180,8 @@ describe('a cap for all pairs together', () => {
 describe('a total', () => {
   for (const rate of RATES) {
     test(`of ${rate / 1e6} MB/s is shared equally, between pairs with one busy direction and with two`, () => {
-      const pacer = pacerOf({ totalBytesPerSecond: rate });
-      const pairs = times(10, (index) => new SimulatedPair(pacer, { directions: 1 + (index % 2) }));
+      const rateLimiter = pacerOf({ totalBytesPerSecond: rate });
+      const pairs = times(10, (index) => new SimulatedPair(rateLimiter, { directions: 1 + (index % 2) }));
       run(5000, pairs);
       // Of 100 kB/s each has 10 kB a second, which is less than a read.
       const ms = rate < 1e6 ? 50_000 : 5000;
@@ -189,11 +189,11 @@ describe('a total', () => {
     });
 
     test(`of ${rate / 1e6} MB/s is shared equally, whatever a pair's reads are like`, () => {
-      const pacer = pacerOf({ totalBytesPerSecond: rate });
+      const rateLimiter = pacerOf({ totalBytesPerSecond: rate });
       const pairs = [
-        new SimulatedPair(pacer, { readBytes: LARGE_READ_BYTES }),
-        new SimulatedPair(pacer, { readBytes: SMALL_READ_BYTES }),
-        new SimulatedPair(pacer, { readBytes: 1000 }),
+        new SimulatedPair(rateLimiter, { readBytes: LARGE_READ_BYTES }),
+        new SimulatedPair(rateLimiter, { readBytes: SMALL_READ_BYTES }),
+        new SimulatedPair(rateLimiter, { readBytes: 1000 }),
       ];
       run(5000, pairs);
       const ms = rate < 1e6 ? 500_000 : rate < 1e8 ? 50_000 : 5000;
@@ -204,44 +204,44 @@ describe('a total', () => {
   test('goes to those who can use it: what slow pairs and slow clients leave', () => {
     for (const rate of [1_000_000, 12_500_000, 100_000_000, 1_000_000_000]) {
       for (const slowCount of [1, 2, 49]) {
-        const pacer = pacerOf({ totalBytesPerSecond: rate });
+        const rateLimiter = pacerOf({ totalBytesPerSecond: rate });
         // Together they want half of it.
         const habits = { bytesPerSecond: rate / 2 / slowCount };
-        const slow = times(slowCount, () => new SimulatedPair(pacer, habits));
-        const greedy = new SimulatedPair(pacer);
+        const slow = times(slowCount, () => new SimulatedPair(rateLimiter, habits));
+        const greedy = new SimulatedPair(rateLimiter);
         run(20_000, [...slow, greedy]);
         const [greedyBytes = 0, ...slowBytes] = moved(5000, [greedy, ...slow]);
         const what = `at ${rate / 1e6} MB/s beside ${slowCount}`;
         assertNear(greedyBytes, (rate / 2) * 5, 0.05, `greedy ${what}`);
         assertNear(sum(slowBytes), (rate / 2) * 5, 0.05, `slow ${what}`);
-        pacer.close();
+        rateLimiter.close();
       }
     }
   });
 
   test('leaves a pair alone that wants a little less than its share', () => {
     const rate = 200_000_000;
-    const pacer = pacerOf({ totalBytesPerSecond: rate });
-    const modest = new SimulatedPair(pacer, { bytesPerSecond: 0.95 * (rate / 3) });
-    const pairs = [modest, new SimulatedPair(pacer), new SimulatedPair(pacer)];
+    const rateLimiter = pacerOf({ totalBytesPerSecond: rate });
+    const modest = new SimulatedPair(rateLimiter, { bytesPerSecond: 0.95 * (rate / 3) });
+    const pairs = [modest, new SimulatedPair(rateLimiter), new SimulatedPair(rateLimiter)];
     run(1000, pairs);
     const [bytes = 0] = moved(5000, pairs);
     assertNear(bytes, 0.95 * (rate / 3) * 5, 0.03, 'a modest pair');
   });
 
   test('is not met by making a pair wait that alone wants less', () => {
-    const pacer = pacerOf({ totalBytesPerSecond: 10_000_000 });
-    const pair = new SimulatedPair(pacer, { bytesPerSecond: 9_000_000 });
+    const rateLimiter = pacerOf({ totalBytesPerSecond: 10_000_000 });
+    const pair = new SimulatedPair(rateLimiter, { bytesPerSecond: 9_000_000 });
     run(10_000, [pair]);
     assert.equal(pair.holds, 0);
   });
 
   test('gives a pair that comes late its share, and what one that leaves had to the others', () => {
     const rate = 50_000_000;
-    const pacer = pacerOf({ totalBytesPerSecond: rate });
-    const [first, second] = [new SimulatedPair(pacer), new SimulatedPair(pacer)];
+    const rateLimiter = pacerOf({ totalBytesPerSecond: rate });
+    const [first, second] = [new SimulatedPair(rateLimiter), new SimulatedPair(rateLimiter)];
     run(2000, [first, second]);
-    const late = new SimulatedPair(pacer);
+    const late = new SimulatedPair(rateLimiter);
     run(200, [first, second, late]);
     for (const bytes of moved(2000, [first, second, late]))
       assertNear(bytes, (rate / 3) * 2, 0.05, 'a third');
@@ -252,11 +252,11 @@ describe('a total', () => {
 
   test('is not beaten by pairs that come, read once and leave', () => {
     const rate = 10_000_000;
-    const pacer = pacerOf({ totalBytesPerSecond: rate });
-    const steady = new SimulatedPair(pacer);
+    const rateLimiter = pacerOf({ totalBytesPerSecond: rate });
+    const steady = new SimulatedPair(rateLimiter);
     let bytes = 0;
     for (let ms = 0; ms < 5000; ms += 1) {
-      const brief = times(5, () => new SimulatedPair(pacer));
+      const brief = times(5, () => new SimulatedPair(rateLimiter));
       run(1, [steady, ...brief]);
       for (const pair of brief) {
         bytes += pair.bytes;
@@ -268,12 +268,12 @@ describe('a total', () => {
 
   test('is not worn down by pairs that come and leave without a byte, or leave twice', () => {
     const rate = 10_000_000;
-    const pacer = pacerOf({ totalBytesPerSecond: rate });
-    const steady = new SimulatedPair(pacer);
+    const rateLimiter = pacerOf({ totalBytesPerSecond: rate });
+    const steady = new SimulatedPair(rateLimiter);
     const silent: SimulatedPair[] = [];
     let bytes = 0;
     for (let step = 0; step < 1000; step += 1) {
-      silent.push(new SimulatedPair(pacer));
+      silent.push(new SimulatedPair(rateLimiter));
       run(5, [steady]);
       const [first] = silent;
       if (silent.length < 20 || first === undefined) continue;
@@ -286,8 +286,8 @@ describe('a total', () => {
 
   test('does not lose what a late timer is late by, and gives no burst after a standstill', () => {
     const rate = 20_000_000;
-    const pacer = pacerOf({ totalBytesPerSecond: rate });
-    const pairs = times(2, () => new SimulatedPair(pacer));
+    const rateLimiter = pacerOf({ totalBytesPerSecond: rate });
+    const pairs = times(2, () => new SimulatedPair(rateLimiter));
     run(1000, pairs);
     const before = sum(pairs.map(({ bytes }) => bytes));
     for (let late = 0; late < 50; late += 1) {
@@ -301,12 +301,12 @@ describe('a total', () => {
 
   test('is met after a silence too', () => {
     for (const count of [1, 2, 50]) {
-      const pacer = pacerOf({ totalBytesPerSecond: 12_500_000 });
-      const pairs = times(count, () => new SimulatedPair(pacer));
+      const rateLimiter = pacerOf({ totalBytesPerSecond: 12_500_000 });
+      const pairs = times(count, () => new SimulatedPair(rateLimiter));
       run(1000, pairs);
       run(30_000, []);
       assertNear(sum(moved(5000, pairs)), 12_500_000 * 5, 0.05, `${count} pairs`);
-      pacer.close();
+      rateLimiter.close();
     }
   });
 });
@@ -315,8 +315,11 @@ describe('a cap for each pair', () => {
   for (const rate of RATES) {
     for (const count of rate < 1e8 ? [1, 2, 50] : [1, 2]) {
       test(`of ${rate / 1e6} MB/s is met by each of ${count}, from the first second on`, () => {
-        const pacer = pacerOf({ pairBytesPerSecond: rate });
-        const pairs = times(count, (index) => new SimulatedPair(pacer, { directions: 1 + (index % 2) }));
+        const rateLimiter = pacerOf({ pairBytesPerSecond: rate });
+        const pairs = times(
+          count,
+          (index) => new SimulatedPair(rateLimiter, { directions: 1 + (index % 2) }),
+        );
         for (const bytes of moved(5000, pairs)) assertNear(bytes, rate * 5, 0.05, 'at first');
         for (const bytes of moved(5000, pairs)) assertNear(bytes, rate * 5, 0.05, 'later');
         run(30_000, []);
@@ -327,8 +330,8 @@ describe('a cap for each pair', () => {
 
   test('loses nothing by late timers, and gives no burst after a standstill', () => {
     const rate = 20_000_000;
-    const pacer = pacerOf({ pairBytesPerSecond: rate });
-    const pair = new SimulatedPair(pacer);
+    const rateLimiter = pacerOf({ pairBytesPerSecond: rate });
+    const pair = new SimulatedPair(rateLimiter);
     run(1000, [pair]);
     const before = pair.bytes;
     for (let late = 0; late < 50; late += 1) {
@@ -343,21 +346,21 @@ describe('a cap for each pair', () => {
   test('takes nothing of the total that it can not use', () => {
     for (const count of [1, 2, 30]) {
       const total = 90_000_000;
-      const pacer = pacerOf({ totalBytesPerSecond: total, pairBytesPerSecond: total / 3 });
+      const rateLimiter = pacerOf({ totalBytesPerSecond: total, pairBytesPerSecond: total / 3 });
       // These are slower than the cap; two fast ones are held by it.
-      const slow = times(count, () => new SimulatedPair(pacer, { bytesPerSecond: total / 3 / count }));
-      const fast = times(2, () => new SimulatedPair(pacer));
+      const slow = times(count, () => new SimulatedPair(rateLimiter, { bytesPerSecond: total / 3 / count }));
+      const fast = times(2, () => new SimulatedPair(rateLimiter));
       run(1000, [...slow, ...fast]);
       const bytes = moved(5000, [...slow, ...fast]);
       assertNear(sum(bytes), total * 5, 0.05, 'all');
       for (const one of bytes.slice(-2)) assertNear(one, (total / 3) * 5, 0.05, 'a fast one');
-      pacer.close();
+      rateLimiter.close();
     }
   });
 
   test('that is more than a share of the total changes nothing', () => {
-    const pacer = pacerOf({ totalBytesPerSecond: 30_000_000, pairBytesPerSecond: 12_000_000 });
-    const pairs = times(5, () => new SimulatedPair(pacer));
+    const rateLimiter = pacerOf({ totalBytesPerSecond: 30_000_000, pairBytesPerSecond: 12_000_000 });
+    const pairs = times(5, () => new SimulatedPair(rateLimiter));
     run(1000, pairs);
     for (const bytes of moved(5000, pairs)) assertNear(bytes, 6_000_000 * 5, 0.05, 'a fifth');
   });
@@ -370,8 +373,8 @@ describe('a pacer', () => {
       { pairBytesPerSecond: 1_000_000 },
       { totalBytesPerSecond: 1_000_000, pairBytesPerSecond: 700_000 },
     ]) {
-      const pacer = pacerOf(limits);
-      const pairs = times(3, () => new SimulatedPair(pacer));
+      const rateLimiter = pacerOf(limits);
+      const pairs = times(3, () => new SimulatedPair(rateLimiter));
       run(5, pairs);
       assert.equal(timers(), 1);
       // They have nothing more to say; one leaves while it is held.
@@ -383,17 +386,17 @@ describe('a pacer', () => {
       assert.ok(held.isHeld, 'who has left is told nothing');
       run(5, pairs);
       assert.equal(timers(), 1);
-      pacer.close();
+      rateLimiter.close();
     }
   });
 
   test('that is closed lets everybody go and runs no timer', () => {
-    const pacer = pacerOf({ totalBytesPerSecond: 100_000, pairBytesPerSecond: 100_000 });
-    const pairs = times(5, () => new SimulatedPair(pacer));
+    const rateLimiter = pacerOf({ totalBytesPerSecond: 100_000, pairBytesPerSecond: 100_000 });
+    const pairs = times(5, () => new SimulatedPair(rateLimiter));
     run(10, pairs);
     assert.ok(pairs.some(({ isHeld }) => isHeld));
-    pacer.close();
-    pairs.push(new SimulatedPair(pacer));
+    rateLimiter.close();
+    pairs.push(new SimulatedPair(rateLimiter));
     assert.deepEqual([timers(), pairs.filter(({ isHeld }) => isHeld)], [0, []]);
     run(100, pairs);
     assert.deepEqual([timers(), pairs.filter(({ isHeld }) => isHeld)], [0, []]);
@@ -409,7 +412,7 @@ describe('a pacer', () => {
   });
 
   test('wants small reads where large ones are a large part of a rate', () => {
-    const wants = (limits: Partial<PaceLimits>): boolean => pacerOf(limits).wantsSmallReads;
+    const wants = (limits: Partial<RateLimits>): boolean => pacerOf(limits).wantsSmallReads;
     assert.deepEqual(
       [
         wants({}),
@@ -426,8 +429,8 @@ describe('a pacer', () => {
 
   test('counts what comes although a pair is held, and a pair that leaves twice once', () => {
     const rate = 1_000_000;
-    const pacer = pacerOf({ totalBytesPerSecond: rate });
-    const [one, other] = [new SimulatedPair(pacer), new SimulatedPair(pacer)];
+    const rateLimiter = pacerOf({ totalBytesPerSecond: rate });
+    const [one, other] = [new SimulatedPair(rateLimiter), new SimulatedPair(rateLimiter)];
     run(100, [one, other]);
     for (let message = 0; message < 30; message += 1) {
       one.spend(100_000);
@@ -442,31 +445,31 @@ describe('a pacer', () => {
   });
 
   test('may be told of reads, ends and new pairs in the middle of a release', () => {
-    const pacer = pacerOf({ totalBytesPerSecond: 10_000_000 });
-    const paces: Pace[] = [];
+    const rateLimiter = pacerOf({ totalBytesPerSecond: 10_000_000 });
+    const paces: RateLimitSlot[] = [];
     const left = new Set<number>();
     let reads = 0;
     const join = (depth: number): void => {
       const index = paces.length;
       let isHeld = false;
-      const pace = pacer.join({
-        hold: () => {
+      const pace = rateLimiter.join({
+        pauseBoth: () => {
           assert.equal(isHeld, false);
           isHeld = true;
         },
-        release: () => {
+        resumeBoth: () => {
           assert.equal(isHeld, true);
           assert.ok(!left.has(index), 'who has left is told nothing');
           isHeld = false;
           reads += 1;
-          paces[index]?.spend(16_384);
-          paces[index + 1]?.leave();
+          paces[index]?.consume(16_384);
+          paces[index + 1]?.release();
           left.add(index + 1);
           if (depth > 0) join(depth - 1);
         },
       });
       paces.push(pace);
-      pace.spend(16_384);
+      pace.consume(16_384);
     };
     for (let count = 0; count < 20; count += 1) join(5);
     run(10_000, []);
@@ -484,13 +487,13 @@ test('whatever pairs do, no more passes than the total allows, and nobody waits 
   const rates = fc.integer({ min: 100_000, max: 2_000_000_000 });
   fc.assert(
     fc.property(rates, fc.option(rates), fc.array(action, { maxLength: 300 }), (total, own, actions) => {
-      const pacer = pacerOf({ totalBytesPerSecond: total, pairBytesPerSecond: own });
+      const rateLimiter = pacerOf({ totalBytesPerSecond: total, pairBytesPerSecond: own });
       const pairs: SimulatedPair[] = [];
       const start = now;
       let [bytes, most] = [0, 0];
       for (const { kind, pair: index, bytes: size, ms } of actions) {
         const pair = pairs[index % Math.max(1, pairs.length)];
-        if (kind === 'join') pairs.push(new SimulatedPair(pacer));
+        if (kind === 'join') pairs.push(new SimulatedPair(rateLimiter));
         else if (kind === 'leave' && pair !== undefined) {
           pair.leave();
           pairs.splice(pairs.indexOf(pair), 1);
@@ -514,7 +517,7 @@ test('whatever pairs do, no more passes than the total allows, and nobody waits 
         pair?.spend(Math.floor((Math.min(total, own ?? total) / 1000) * 50) - 1);
         assert.equal(pair?.isHeld, false);
       }
-      pacer.close();
+      rateLimiter.close();
     }),
     { numRuns: 200 },
   );

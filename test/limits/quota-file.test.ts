@@ -135,9 +135,12 @@ describe('a quota file', () => {
         await ended;
         const saved = loadQuota(path)?.relayedBytes ?? -1;
         const lines = said.split('\n').slice(0, -1);
-        const told = Number(lines.at(-1));
-        assert.ok(told > least, `${told} after ${least}`);
-        assert.ok(saved === told || saved === told + 1 || saved === told + 2, `saved ${saved}, said ${told}`);
+        const notifications = Number(lines.at(-1));
+        assert.ok(notifications > least, `${notifications} after ${least}`);
+        assert.ok(
+          saved === notifications || saved === notifications + 1 || saved === notifications + 2,
+          `saved ${saved}, said ${notifications}`,
+        );
         assert.deepEqual(await readdir(directory), ['quota.json']);
         least = saved;
       }

@@ -5,15 +5,14 @@ import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, mock, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { QuotaFile, QuotaFileError, loadQuota } from '../../src/limits/quota-file.ts';
-import { QuotaKeeper } from '../../src/limits/quota-keeper.ts';
-import type { QuotaKeeperOptions } from '../../src/limits/quota-keeper.ts';
-import type { SavedQuota } from '../../src/limits/quota.ts';
+import { QuotaTracker } from '../../src/limits/quota.ts';
+import type { QuotaTrackerOptions, SavedQuota } from '../../src/limits/quota.ts';
 import { scratch, until } from '../support/scratch.ts';
 
 const DAY_MS = 86_400_000;
 const NOON = Date.parse('2026-03-10T12:00:00Z');
 
-const OPTIONS: Omit<QuotaKeeperOptions, 'path'> = {
+const OPTIONS: Omit<QuotaTrackerOptions, 'path'> = {
   limitBytes: 1000,
   period: 'day',
   resetDay: 1,
@@ -28,14 +27,14 @@ class House implements AsyncDisposable {
   wallMs = NOON;
   looks = 0;
   readonly path: string;
-  #keeper: QuotaKeeper | null = null;
+  #keeper: QuotaTracker | null = null;
 
   constructor(path: string) {
     this.path = path;
   }
 
-  keeper(options: Partial<QuotaKeeperOptions> = {}): QuotaKeeper {
-    this.#keeper = new QuotaKeeper(
+  keeper(options: Partial<QuotaTrackerOptions> = {}): QuotaTracker {
+    this.#keeper = new QuotaTracker(
       { ...OPTIONS, path: this.path, ...options },
       {
         relayedBytes: () => {
@@ -43,11 +42,11 @@ class House implements AsyncDisposable {
           return this.relayedBytes;
         },
         wallClock: () => this.wallMs,
-        warn: (percent) => this.told.push(`${percent} %`),
-        spent: () => this.told.push('spent'),
-        reset: () => this.told.push('reset'),
-        graceOver: () => this.told.push('grace over'),
-        failed: (code) => this.told.push(code),
+        onWarning: (percent) => this.told.push(`${percent} %`),
+        onExhausted: () => this.told.push('spent'),
+        onReset: () => this.told.push('reset'),
+        onGraceEnd: () => this.told.push('grace over'),
+        onSaveFailed: (code) => this.told.push(code),
       },
     );
     return this.#keeper;
@@ -71,7 +70,7 @@ class House implements AsyncDisposable {
   }
 }
 
-async function house(context: TestContext): Promise<House> {
+async function relay(context: TestContext): Promise<House> {
   return new House(join(await scratch(context), 'quota.json'));
 }
 
@@ -84,7 +83,7 @@ describe('the keeper of a quota', () => {
   afterEach(() => mock.timers.reset());
 
   test('looks every second, and not before', async (context) => {
-    await using home = await house(context);
+    await using home = await relay(context);
     const keeper = home.keeper();
     home.relayedBytes = 10;
     home.pass(999);
@@ -97,7 +96,7 @@ describe('the keeper of a quota', () => {
   });
 
   test('saves what it has seen with each look, for whoever comes after a crash', async (context) => {
-    await using home = await house(context);
+    await using home = await relay(context);
     home.keeper();
     home.relayedBytes = 10;
     home.pass(1000);
@@ -108,7 +107,7 @@ describe('the keeper of a quota', () => {
   });
 
   test('begins with what was saved, and says what there is', async (context) => {
-    await using home = await house(context);
+    await using home = await relay(context);
     await save(home.path, { day: '2026-03-10', period: 'day', relayedBytes: 300 });
     const keeper = home.keeper({ counts: 'in+out' });
     assert.deepEqual(
@@ -116,14 +115,14 @@ describe('the keeper of a quota', () => {
       [600, 1000, '2026-03-11T00:00:00.000Z'],
     );
     home.relayedBytes = 50;
-    keeper.look();
+    keeper.check();
     assert.equal(keeper.usedBytes, 700);
     await keeper.close();
     assert.deepEqual(loadQuota(home.path), { day: '2026-03-10', period: 'day', relayedBytes: 350 });
   });
 
   test('does not begin where what was used can not be known, and leaves nothing behind', async (context) => {
-    await using home = await house(context);
+    await using home = await relay(context);
     await writeFile(home.path, 'half a fi');
     assert.throws(() => home.keeper(), QuotaFileError);
     home.pass(5000);
@@ -131,29 +130,29 @@ describe('the keeper of a quota', () => {
   });
 
   test('passes on each warning', async (context) => {
-    await using home = await house(context);
+    await using home = await relay(context);
     const keeper = home.keeper();
     for (const bytes of [799, 800, 950]) {
       home.relayedBytes = bytes;
-      keeper.look();
+      keeper.check();
     }
     assert.deepEqual(home.told, ['80 %', '95 %']);
   });
 
   test('tells of what is spent with the first look after a restart', async (context) => {
-    await using home = await house(context);
+    await using home = await relay(context);
     await save(home.path, { day: '2026-03-10', period: 'day', relayedBytes: 1000 });
     const keeper = home.keeper();
     assert.deepEqual(home.told, []);
-    keeper.look();
+    keeper.check();
     assert.deepEqual(home.told, ['spent']);
   });
 
   test('gives pairs their grace when it is spent, once', async (context) => {
-    await using home = await house(context);
+    await using home = await relay(context);
     const keeper = home.keeper();
     home.relayedBytes = 1000;
-    keeper.look();
+    keeper.check();
     home.pass(59_999);
     assert.deepEqual(home.told, ['spent']);
     home.pass(1);
@@ -164,33 +163,33 @@ describe('the keeper of a quota', () => {
   });
 
   test('lets pairs end as they like where there is no grace', async (context) => {
-    await using home = await house(context);
+    await using home = await relay(context);
     const keeper = home.keeper({ graceMs: null });
     home.relayedBytes = 1000;
-    keeper.look();
+    keeper.check();
     home.pass(DAY_MS / 4);
     assert.deepEqual(home.told, ['spent']);
   });
 
   test('ends pairs at once where their grace is nothing', async (context) => {
-    await using home = await house(context);
+    await using home = await relay(context);
     const keeper = home.keeper({ graceMs: 0 });
     home.relayedBytes = 1000;
-    keeper.look();
+    keeper.check();
     home.pass(1);
     assert.deepEqual(home.told, ['spent', 'grace over']);
   });
 
   test('ends no pair any longer when the quota begins anew, and has a whole grace the next time', async (context) => {
-    await using home = await house(context);
+    await using home = await relay(context);
     home.wallMs = Date.parse('2026-03-10T23:59:30Z');
     const keeper = home.keeper();
     home.relayedBytes = 1000;
-    keeper.look();
+    keeper.check();
     home.pass(90_000);
     assert.deepEqual([home.told, keeper.usedBytes], [['spent', 'reset'], 0]);
     home.relayedBytes = 2000;
-    keeper.look();
+    keeper.check();
     home.pass(59_999);
     assert.deepEqual(home.told, ['spent', 'reset', 'spent']);
     home.pass(1);
@@ -217,7 +216,7 @@ describe('the keeper of a quota', () => {
   });
 
   test('counts what is left and saves it when it closes, and then looks no more', async (context) => {
-    await using home = await house(context);
+    await using home = await relay(context);
     const keeper = home.keeper();
     home.relayedBytes = 10;
     home.pass(1000);
@@ -231,17 +230,17 @@ describe('the keeper of a quota', () => {
   });
 
   test('ends no pair any longer when it has closed', async (context) => {
-    await using home = await house(context);
+    await using home = await relay(context);
     const keeper = home.keeper();
     home.relayedBytes = 1000;
-    keeper.look();
+    keeper.check();
     await keeper.close();
     home.pass(600_000);
     assert.deepEqual(home.told, ['spent']);
   });
 
   test('ends no pair any longer when it finds out by closing that the quota is spent', async (context) => {
-    await using home = await house(context);
+    await using home = await relay(context);
     const keeper = home.keeper();
     home.relayedBytes = 1000;
     await keeper.close();

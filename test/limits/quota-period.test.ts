@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import * as fc from 'fast-check';
-import { periodEnd, periodStart } from '../../src/limits/quota-period.ts';
+import { periodEnd, periodStart } from '../../src/limits/quota.ts';
 
 describe('a period of a quota', () => {
   const months: readonly (readonly [resetDay: number, time: string, start: string, end: string])[] = [

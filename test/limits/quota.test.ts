@@ -18,9 +18,9 @@ class House {
   constructor(time: string, options: Partial<QuotaOptions> = {}, saved: SavedQuota | null = null) {
     this.now = Date.parse(time);
     this.quota = new Quota({ ...MONTHLY, ...options }, () => this.now, saved, {
-      warn: (percent) => this.told.push(`${percent} %`),
-      spent: () => this.told.push('spent'),
-      reset: () => this.told.push('reset'),
+      onWarning: (percent) => this.told.push(`${percent} %`),
+      onExhausted: () => this.told.push('spent'),
+      onReset: () => this.told.push('reset'),
     });
   }
 
@@ -28,7 +28,7 @@ class House {
   relay(bytes: number, time?: string): void {
     if (time !== undefined) this.now = Date.parse(time);
     this.#relayed += bytes;
-    this.quota.look(this.#relayed);
+    this.quota.check(this.#relayed);
   }
 
   /** Lets time pass, with a look each minute. */
@@ -41,7 +41,7 @@ class House {
 
   /** Restarts the relay. */
   restart(time: string, options: Partial<QuotaOptions> = {}): House {
-    return new House(time, options, this.quota.toSave());
+    return new House(time, options, this.quota.toSavedQuota());
   }
 
   get resets(): string {
@@ -55,7 +55,7 @@ describe('a quota', () => {
     const seen: [number, string[], boolean][] = [];
     for (const bytes of [799, 1, 100, 49, 1, 49, 1, 0, 500]) {
       house.relay(bytes);
-      seen.push([house.quota.usedBytes, house.told.splice(0), house.quota.isSpent]);
+      seen.push([house.quota.usedBytes, house.told.splice(0), house.quota.isExhausted]);
     }
     assert.deepEqual(seen, [
       [799, [], false],
@@ -85,7 +85,7 @@ describe('a quota', () => {
     house.relay(400);
     assert.deepEqual([house.quota.usedBytes, house.told], [800, ['80 %']]);
     house.relay(100);
-    assert.deepEqual([house.quota.isSpent, house.told], [true, ['80 %', 'spent']]);
+    assert.deepEqual([house.quota.isExhausted, house.told], [true, ['80 %', 'spent']]);
   });
 
   test('begins anew with each period, and counts on', () => {
@@ -93,7 +93,10 @@ describe('a quota', () => {
     house.relay(1000, '2026-01-31T23:59:59.999Z');
     assert.equal(house.resets, '2026-02-01');
     house.relay(10, '2026-02-01T00:00:00.000Z');
-    assert.deepEqual([house.quota.usedBytes, house.quota.isSpent, house.resets], [10, false, '2026-03-01']);
+    assert.deepEqual(
+      [house.quota.usedBytes, house.quota.isExhausted, house.resets],
+      [10, false, '2026-03-01'],
+    );
     house.relay(790);
     // Three months later: a machine that slept.
     house.relay(0, '2026-05-20');
@@ -168,7 +171,7 @@ describe('a clock that jumps', () => {
     const house = new House('2026-03-15');
     house.relay(500);
     house.relay(100, '2026-03-14');
-    assert.deepEqual(house.quota.toSave(), { day: '2026-03-15', period: 'month', relayedBytes: 600 });
+    assert.deepEqual(house.quota.toSavedQuota(), { day: '2026-03-15', period: 'month', relayedBytes: 600 });
     // A new reset day in between would else forget them.
     assert.equal(house.restart('2026-03-15', { resetDay: 15 }).quota.usedBytes, 600);
   });
@@ -201,7 +204,7 @@ describe('a restart', () => {
   test('loses nothing, and warns once again', () => {
     const before = new House('2026-03-10T23:00:00Z');
     before.relay(850);
-    assert.deepEqual(before.quota.toSave(), used(850));
+    assert.deepEqual(before.quota.toSavedQuota(), used(850));
     const after = before.restart('2026-03-11');
     assert.equal(after.quota.usedBytes, 850);
     after.relay(10);
@@ -211,7 +214,7 @@ describe('a restart', () => {
 
   test('knows from the first moment that nothing is left', () => {
     const after = new House('2026-03-11', {}, used(1000));
-    assert.deepEqual([after.quota.isSpent, after.told], [true, []]);
+    assert.deepEqual([after.quota.isExhausted, after.told], [true, []]);
     after.relay(0);
     assert.deepEqual(after.told, ['spent']);
   });
@@ -225,9 +228,9 @@ describe('a restart', () => {
   test('with another limit, or other bytes that count, keeps what is used', () => {
     const raised = new House('2026-03-11', { limitBytes: 2000 }, used(1000));
     const billed = new House('2026-03-11', { counts: 'in+out' }, used(600));
-    assert.deepEqual([raised.quota.isSpent, raised.quota.usedBytes], [false, 1000]);
-    assert.deepEqual([billed.quota.isSpent, billed.quota.usedBytes], [true, 1200]);
-    const saved = new House('2026-03-11', { counts: 'in+out' }, billed.quota.toSave());
+    assert.deepEqual([raised.quota.isExhausted, raised.quota.usedBytes], [false, 1000]);
+    assert.deepEqual([billed.quota.isExhausted, billed.quota.usedBytes], [true, 1200]);
+    const saved = new House('2026-03-11', { counts: 'in+out' }, billed.quota.toSavedQuota());
     assert.equal(saved.quota.usedBytes, 1200);
   });
 
@@ -253,10 +256,10 @@ describe('a restart', () => {
   test('has nothing new to save while a day brings no bytes', () => {
     const house = new House('2026-03-10T01:00:00Z');
     house.relay(5);
-    const saved = house.quota.toSave();
+    const saved = house.quota.toSavedQuota();
     house.relay(0, '2026-03-10T23:00:00Z');
-    assert.deepEqual(house.quota.toSave(), saved);
+    assert.deepEqual(house.quota.toSavedQuota(), saved);
     house.relay(0, '2026-03-11T00:00:00Z');
-    assert.notDeepEqual(house.quota.toSave(), saved);
+    assert.notDeepEqual(house.quota.toSavedQuota(), saved);
   });
 });

@@ -6,7 +6,9 @@ const HOUR_MS = 3_600_000;
 
 /** Which rejections, counted from 1, completed a sample with a shared address. */
 function found(addresses: readonly string[], detector = new SharedAddressDetector(() => 0)): number[] {
-  return addresses.flatMap((address, at) => (detector.rejected(detector.keyOf(address)) ? [at + 1] : []));
+  return addresses.flatMap((address, at) =>
+    detector.countRejection(detector.keyOf(address)) ? [at + 1] : [],
+  );
 }
 
 function times(count: number, address: string): string[] {

@@ -5,7 +5,7 @@ import type { Graph } from '../support/munin-node.ts';
 import { RelayProcess, UsageReader } from '../support/relay-process.ts';
 import { scratch, until } from '../support/scratch.ts';
 import { createUsageFile } from '../support/usage-files.ts';
-import { traces } from '../support/usage-place.ts';
+import { fileMetadata } from '../support/usage-fixture.ts';
 import { pairAt, visit, waitAt } from './clients.ts';
 
 export const MOODS = ['happy', 'errory', 'lonely', 'redundant', 'impatient', 'empty'] as const;
@@ -81,7 +81,7 @@ export function zeros(fields: readonly string[]): Readonly<Record<string, string
 
 /** Which files there are around a database, and whose. */
 export function names(path: string): unknown {
-  return traces(join(path, '..')).map((trace) => {
+  return fileMetadata(join(path, '..')).map((trace) => {
     const { name, ino, uid } = Object.assign({ name: '', ino: 0, uid: 0 }, trace);
     return { name, ino, uid };
   });

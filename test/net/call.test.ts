@@ -5,10 +5,10 @@ import type { Server, Socket } from 'node:net';
 import { after, before, describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { setImmediate } from 'node:timers/promises';
-import { Call } from '../../src/net/call.ts';
-import type { Caller } from '../../src/net/call.ts';
-import { DataPlane } from '../../src/net/data-plane.ts';
-import type { Elsewhere, Link } from '../../src/net/elsewhere.ts';
+import { UpstreamConnection } from '../../src/cluster/forwarder.ts';
+import type { UpstreamHandler } from '../../src/cluster/forwarder.ts';
+import { IoBackend } from '../../src/transport/io-backend.ts';
+import type { ClusterRouter, RouterLink } from '../../src/cluster/router.ts';
 import { FedWire } from '../support/fed-wire.ts';
 import { keepAliveOptions } from '../support/keepalive.ts';
 import { until } from '../support/scratch.ts';
@@ -17,44 +17,44 @@ const LINE = new TextEncoder().encode('a line\n');
 const OWNER = { id: 'owner', address: 'there' };
 
 /** What the one who calls is told, word by word. */
-class Told implements Caller {
+class Told implements UpstreamHandler {
   readonly words: string[] = [];
   bytes = '';
 
-  connected(): void {
+  onUpstreamConnected(): void {
     this.words.push('connected');
   }
 
-  answered(word: string, rest: Uint8Array): void {
+  onUpstreamReply(word: string, rest: Uint8Array): void {
     this.words.push(`answered ${word}`);
-    this.received(rest);
+    this.onUpstreamData(rest);
   }
 
-  failed(failure: string): void {
+  onUpstreamFailed(failure: string): void {
     this.words.push(`failed ${failure}`);
   }
 
-  received(bytes: Uint8Array): void {
+  onUpstreamData(bytes: Uint8Array): void {
     this.bytes += Buffer.from(bytes).toString();
   }
 
-  drained(): void {
+  onUpstreamDrain(): void {
     this.words.push('drained');
   }
 
-  ended(): void {
+  onUpstreamEnd(): void {
     this.words.push('ended');
   }
 }
 
-for (const kind of ['shared buffer', 'ordinary streams'] as const) {
+for (const kind of ['shared buffer', 'standard streams'] as const) {
   describe(`a call by way of the ${kind}`, () => {
     const sockets: Socket[] = [];
     const server: Server = createServer({ allowHalfOpen: true }, (socket) => sockets.push(socket));
-    let plane = DataPlane.ofOrdinaryStreams();
+    let backend = IoBackend.withStandardStreams();
     let port = 0;
     before(async () => {
-      if (kind === 'shared buffer') plane = await DataPlane.open(2 ** 20);
+      if (kind === 'shared buffer') backend = await IoBackend.open(2 ** 20);
       server.listen(0, '127.0.0.1');
       await once(server, 'listening');
       const address = server.address();
@@ -62,21 +62,21 @@ for (const kind of ['shared buffer', 'ordinary streams'] as const) {
     });
     after(() => server.close());
 
-    async function dial(): Promise<Link> {
+    async function dial(): Promise<RouterLink> {
       const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
       await once(socket, 'connect');
-      return { wire: plane.wireOfSocket(socket, 'tcp'), firstBytes: new Uint8Array(0) };
+      return { wire: backend.adoptSocket(socket, 'tcp'), firstBytes: new Uint8Array(0) };
     }
 
     /** A call to an owner that is a socket, which has taken the line. */
     async function call(
       context: TestContext,
-      dialed: () => Promise<Link> = dial,
-    ): Promise<{ told: Told; call: Call; owner: Socket; isOver: () => boolean }> {
-      const told = new Told();
-      const made = new Call(told);
-      const elsewhere: Pick<Elsewhere, 'call'> = { call: dialed };
-      made.start(elsewhere, OWNER, LINE);
+      dialed: () => Promise<RouterLink> = dial,
+    ): Promise<{ told: Told; call: UpstreamConnection; owner: Socket; isOver: () => boolean }> {
+      const notifications = new Told();
+      const made = new UpstreamConnection(notifications);
+      const router: Pick<ClusterRouter, 'connect'> = { connect: dialed };
+      made.start(router, OWNER, LINE);
       await until(() => sockets.length > 0);
       const owner = sockets.pop();
       if (owner === undefined) throw new Error('nobody calls');
@@ -86,50 +86,50 @@ for (const kind of ['shared buffer', 'ordinary streams'] as const) {
       assert.equal(String(line), 'a line\n');
       let isOver = false;
       owner.once('end', () => (isOver = true));
-      return { told, call: made, owner, isOver: () => isOver };
+      return { told: notifications, call: made, owner, isOver: () => isOver };
     }
 
     for (const word of ['impatient', 'busy', 'over quota', 'gone']) {
       test(`ends with the word "${word}", and nothing behind it is of interest`, async (context) => {
-        const { told, owner, isOver } = await call(context);
+        const { told: notifications, owner, isOver } = await call(context);
         owner.write(`${word}\nmore`);
         await until(isOver);
         owner.write('and more');
         owner.end();
         await once(owner, 'close');
-        assert.deepEqual(told.words, ['connected', `answered ${word}`]);
+        assert.deepEqual(notifications.words, ['connected', `answered ${word}`]);
       });
     }
 
     test('takes the bytes that come with the word', async (context) => {
-      const { told, owner, call: made, isOver } = await call(context);
+      const { told: notifications, owner, call: made, isOver } = await call(context);
       owner.write('ok\nbytes\nand lines');
-      await until(() => told.bytes === 'bytes\nand lines');
-      made.hangUp();
+      await until(() => notifications.bytes === 'bytes\nand lines');
+      made.close();
       await until(isOver);
       owner.end('unheard');
       await once(owner, 'close');
-      assert.equal(told.bytes, 'bytes\nand lines');
-      assert.deepEqual(told.words, ['connected', 'answered ok']);
+      assert.equal(notifications.bytes, 'bytes\nand lines');
+      assert.deepEqual(notifications.words, ['connected', 'answered ok']);
     });
 
     test('lasts through network outages once the client has a partner', async (context) => {
-      const { told, owner } = await call(context);
+      const { told: notifications, owner } = await call(context);
       const keepAlive = (): unknown =>
         keepAliveOptions().find(({ localPort }) => localPort === owner.remotePort)?.keepAlive;
       assert.deepEqual(keepAlive(), [5, 1, 10]);
       owner.write('ok\n');
-      await until(() => told.words.includes('answered ok'));
+      await until(() => notifications.words.includes('answered ok'));
       assert.deepEqual(keepAlive(), [30, 30, 9]);
     });
 
     test('takes what had come before it was made', async (context) => {
-      const { told } = await call(context, async () => ({
+      const { told: notifications } = await call(context, async () => ({
         ...(await dial()),
         firstBytes: Buffer.from('ok\nbytes'),
       }));
-      assert.deepEqual(told.words, ['connected', 'answered ok']);
-      assert.equal(told.bytes, 'bytes');
+      assert.deepEqual(notifications.words, ['connected', 'answered ok']);
+      assert.equal(notifications.bytes, 'bytes');
     });
 
     for (const [name, words] of Object.entries({
@@ -138,20 +138,20 @@ for (const kind of ['shared buffer', 'ordinary streams'] as const) {
       'a line without an end': 'x'.repeat(64),
     })) {
       test(`comes to nothing with ${name}, and is told so once`, async (context) => {
-        const { told, owner, isOver } = await call(context);
+        const { told: notifications, owner, isOver } = await call(context);
         owner.write(words);
         await until(isOver);
         owner.end('ok\n');
         await once(owner, 'close');
-        assert.deepEqual(told.words, ['connected', 'failed moved']);
+        assert.deepEqual(notifications.words, ['connected', 'failed moved']);
       });
     }
 
     test('comes to nothing with an owner that goes in the middle of a word', async (context) => {
-      const { told, owner, isOver } = await call(context);
+      const { told: notifications, owner, isOver } = await call(context);
       owner.end('o');
       await until(isOver);
-      assert.deepEqual(told.words, ['connected', 'failed moved']);
+      assert.deepEqual(notifications.words, ['connected', 'failed moved']);
       const { told: hurt, owner: other } = await call(context);
       other.resetAndDestroy();
       await until(() => hurt.words.length === 2);
@@ -159,17 +159,17 @@ for (const kind of ['shared buffer', 'ordinary streams'] as const) {
     });
 
     test('that nobody answers comes to nothing, and to nothing at all where it was hung up', async () => {
-      const told = new Told();
+      const notifications = new Told();
       const nobody = Promise.reject(new Error('nobody'));
-      const made = new Call(told);
-      made.start({ call: () => nobody }, OWNER, LINE);
-      await until(() => told.words.length === 1);
-      assert.deepEqual(told.words, ['failed unreachable']);
+      const made = new UpstreamConnection(notifications);
+      made.start({ connect: () => nobody }, OWNER, LINE);
+      await until(() => notifications.words.length === 1);
+      assert.deepEqual(notifications.words, ['failed unreachable']);
       const given = new Told();
-      const up = new Call(given);
-      const { promise, reject } = Promise.withResolvers<Link>();
-      up.start({ call: () => promise }, OWNER, LINE);
-      up.hangUp();
+      const up = new UpstreamConnection(given);
+      const { promise, reject } = Promise.withResolvers<RouterLink>();
+      up.start({ connect: () => promise }, OWNER, LINE);
+      up.close();
       reject(new Error('nobody'));
       await promise.catch(() => undefined);
       assert.deepEqual(given.words, []);
@@ -178,12 +178,12 @@ for (const kind of ['shared buffer', 'ordinary streams'] as const) {
 }
 
 test('a call takes an owner’s word in any pieces, out of memory that is used again', async () => {
-  const told = {
+  const notifications = {
     'ok\nbytes': { words: ['connected', 'answered ok'], bytes: 'bytes' },
     'over quota\n': { words: ['connected', 'answered over quota'], bytes: '' },
     'elsewhere\n': { words: ['connected', 'failed moved'], bytes: '' },
   };
-  for (const [words, expected] of Object.entries(told)) {
+  for (const [words, expected] of Object.entries(notifications)) {
     assert.deepEqual(await outcome(words, []), expected);
     for (let first = 1; first < words.length; first += 1) {
       for (let second = first; second < words.length; second += 1)
@@ -194,10 +194,14 @@ test('a call takes an owner’s word in any pieces, out of memory that is used a
 
 /** What a caller is told when the owner's words come cut at these places. */
 async function outcome(words: string, cuts: readonly number[]): Promise<Pick<Told, 'words' | 'bytes'>> {
-  const told = new Told();
-  const wire = new FedWire();
-  new Call(told).start({ call: () => Promise.resolve({ wire, firstBytes: new Uint8Array(0) }) }, OWNER, LINE);
+  const notifications = new Told();
+  const stream = new FedWire();
+  new UpstreamConnection(notifications).start(
+    { connect: () => Promise.resolve({ wire: stream, firstBytes: new Uint8Array(0) }) },
+    OWNER,
+    LINE,
+  );
   await setImmediate();
-  for (const [at, from] of [0, ...cuts].entries()) wire.feed(words.slice(from, cuts[at] ?? words.length));
-  return { words: told.words, bytes: told.bytes };
+  for (const [at, from] of [0, ...cuts].entries()) stream.feed(words.slice(from, cuts[at] ?? words.length));
+  return { words: notifications.words, bytes: notifications.bytes };
 }

@@ -4,7 +4,7 @@ import { mkdirSync, renameSync, rmSync, symlinkSync, utimesSync, writeFileSync }
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
-import { CertificateError, Certificates } from '../../src/net/certificates.ts';
+import { CertificateError, ReloadableCredentials } from '../../src/transport/tls-credentials.ts';
 import { CertificatePlace, echoes, serveTls, tlsClient } from '../support/certificate-place.ts';
 import { makeIdentity } from '../support/certificates.ts';
 import { until } from '../support/scratch.ts';
@@ -21,10 +21,10 @@ async function watch(
   context: TestContext,
   { files }: CertificatePlace,
   wallClock = Date.now,
-): Promise<{ readonly certificates: Certificates; readonly next: () => Promise<string> }> {
+): Promise<{ readonly certificates: ReloadableCredentials; readonly next: () => Promise<string> }> {
   // It is asked at every look.
   let looks = 0;
-  const certificates = await Certificates.load(files, () => {
+  const certificates = await ReloadableCredentials.load(files, () => {
     looks += 1;
     return wallClock();
   });
@@ -32,9 +32,9 @@ async function watch(
   let heard = 0;
   certificates.watch(
     {
-      reloaded: () => said.push('reloaded'),
-      failed: (error) => said.push(error.message),
-      expiring: (expiresAt) => said.push(`expires ${expiresAt.toISOString()}`),
+      onReloaded: () => said.push('reloaded'),
+      onReloadFailed: (error) => said.push(error.message),
+      onExpiring: (expiresAt) => said.push(`expires ${expiresAt.toISOString()}`),
     },
     LOOK_INTERVAL_MS,
   );
@@ -51,7 +51,7 @@ async function watch(
 describe('certificates that are replaced', () => {
   test('are read when that is asked for: new connections get the new one, old ones go on', async (context) => {
     const place = await CertificatePlace.open(context, first);
-    const certificates = await Certificates.load(place.files);
+    const certificates = await ReloadableCredentials.load(place.files);
     const port = await serveTls(context, certificates);
     const old = await tlsClient(context, port, first.certificate);
     equal(await certificates.reload(), 'unchanged');
@@ -65,7 +65,7 @@ describe('certificates that are replaced', () => {
 
   test('leave the old one where they are no use', async (context) => {
     const place = await CertificatePlace.open(context, first);
-    const certificates = await Certificates.load(place.files);
+    const certificates = await ReloadableCredentials.load(place.files);
     const { context: before, expiresAt } = certificates;
     writeFileSync(place.files.keyPath, second.key);
     await rejects(certificates.reload(), CertificateError);
@@ -76,7 +76,7 @@ describe('certificates that are replaced', () => {
 
   test('say when the new one ends', async (context) => {
     const place = await CertificatePlace.open(context, first);
-    const certificates = await Certificates.load(place.files);
+    const certificates = await ReloadableCredentials.load(place.files);
     const notAfter = new Date('2040-01-01T00:00:00Z');
     place.put(makeIdentity('localhost', { notAfter }));
     await certificates.reload();
@@ -211,10 +211,10 @@ describe('certificates that are watched', () => {
   test('keep no process', async (context) => {
     const place = await CertificatePlace.open(context, first);
     const program = `
-      const { Certificates } = await import(process.argv[1]);
-      const certificates = await Certificates.load(JSON.parse(process.argv[2]));
+      const { ReloadableCredentials } = await import(process.argv[1]);
+      const certificates = await ReloadableCredentials.load(JSON.parse(process.argv[2]));
       certificates.watch({}, 1e6);`;
-    const module = new URL('../../src/net/certificates.ts', import.meta.url).href;
+    const module = new URL('../../src/transport/tls-credentials.ts', import.meta.url).href;
     const args = ['--input-type=module', '-e', program, module, JSON.stringify(place.files)];
     equal(spawnSync(process.execPath, args, { timeout: 20_000 }).status, 0);
   });

@@ -3,9 +3,8 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
-import { readCredentials } from '../../src/net/certificate-files.ts';
-import { Certificates } from '../../src/net/certificates.ts';
-import type { TlsFiles } from '../../src/net/endpoint.ts';
+import type { TlsFiles } from '../../src/config/endpoint.ts';
+import { ReloadableCredentials, readCredentials } from '../../src/transport/tls-credentials.ts';
 import { CertificatePlace, echoes, serveTls, tlsClient } from '../support/certificate-place.ts';
 import { makeIdentity } from '../support/certificates.ts';
 
@@ -14,7 +13,7 @@ describe('certificates', () => {
     test(`with ${type} keys serve TLS 1.2 and 1.3, and nothing older`, async (context) => {
       const identity = makeIdentity('localhost', { type });
       const place = await CertificatePlace.open(context, identity);
-      const certificates = await Certificates.load(place.files);
+      const certificates = await ReloadableCredentials.load(place.files);
       const port = await serveTls(context, certificates);
       for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
         const socket = await tlsClient(context, port, identity.certificate, { maxVersion: version });
@@ -33,7 +32,7 @@ describe('certificates', () => {
   test('say when they end', async (context) => {
     const notAfter = new Date('2049-05-06T07:08:09Z');
     const place = await CertificatePlace.open(context, makeIdentity('localhost', { notAfter }));
-    deepEqual((await Certificates.load(place.files)).expiresAt, notAfter);
+    deepEqual((await ReloadableCredentials.load(place.files)).expiresAt, notAfter);
   });
 
   const root = makeIdentity('root');
@@ -42,7 +41,7 @@ describe('certificates', () => {
 
   /** How many certificates a client is sent that trusts the root alone. */
   async function sentChain(context: TestContext, files: TlsFiles): Promise<string[]> {
-    const certificates = await Certificates.load(files);
+    const certificates = await ReloadableCredentials.load(files);
     const socket = await tlsClient(context, await serveTls(context, certificates), root.certificate);
     const names: string[] = [];
     let at = socket.getPeerCertificate(true);
@@ -81,7 +80,7 @@ describe('certificates', () => {
     const path = join(place.directory, 'server.pem');
     writeFileSync(path, identity.key + identity.certificate);
     const files = { keyPath: path, certificatePath: path, chainPath: null };
-    const port = await serveTls(context, await Certificates.load(files));
+    const port = await serveTls(context, await ReloadableCredentials.load(files));
     await echoes(await tlsClient(context, port, identity.certificate), 'hello');
   });
 });

@@ -2,11 +2,11 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { closeSync, fstatSync, openSync, readdirSync } from 'node:fs';
 import { describe, test } from 'node:test';
-import { errorCode } from '../../src/error-code.ts';
-import { openFilesLimit } from '../../src/limits/open-files.ts';
-import { DescriptorWatch } from '../../src/net/descriptor-watch.ts';
+import { errorCode } from '../../src/process/error-code.ts';
+import { fdLimit } from '../../src/limits/capacity.ts';
+import { FdReserve } from '../../src/limits/fd-reserve.ts';
 import { SIDE_A, handshake, newToken } from '../support/bytes.ts';
-import { House } from '../support/house.ts';
+import { TestRelay } from '../support/test-relay.ts';
 import { findProgram } from '../support/programs.ts';
 import { until } from '../support/scratch.ts';
 
@@ -37,7 +37,7 @@ function isOpen(fd: number): boolean {
 
 /** Sets the limit of open files of this very process. Disposing of it needs descriptors. */
 function limitTo(limit: number): Disposable {
-  const before = openFilesLimit();
+  const before = fdLimit();
   const set = (soft: number): void => {
     execFileSync('prlimit', ['--pid', String(process.pid), `--nofile=${soft}:`]);
   };
@@ -72,12 +72,12 @@ class Hoard implements Disposable {
 /** A watch, and what it says. */
 class Watched implements Disposable {
   readonly said: string[] = [];
-  readonly watch = new DescriptorWatch({
-    out: (code) => {
+  readonly watch = new FdReserve({
+    onExhausted: (code) => {
       this.said.push(code);
       this.#out.resolve();
     },
-    back: () => {
+    onRecovered: () => {
       this.said.push('back');
       this.#back.resolve();
     },
@@ -103,10 +103,10 @@ describe('the watch over descriptors', { skip: CANNOT_LIMIT }, () => {
     const before = descriptors();
     using watched = new Watched();
     for (let looks = 0; looks < 3; looks += 1) {
-      watched.watch.look();
+      watched.watch.check();
       assert.equal(descriptors().length, before.length + SPARES);
     }
-    assert.equal(watched.watch.isOut, false);
+    assert.equal(watched.watch.isExhausted, false);
     watched.watch.close();
     assert.deepEqual(descriptors(), before);
     assert.deepEqual(watched.said, []);
@@ -117,20 +117,20 @@ describe('the watch over descriptors', { skip: CANNOT_LIMIT }, () => {
     using _ = limitAboveAll();
     using watched = new Watched();
     using hoard = new Hoard();
-    watched.watch.look();
+    watched.watch.check();
     assert.ok(hoard.take() > 0);
     const given: number[] = [];
     for (let looks = 0; looks < SPARES / GIVEN_UP + 1; looks += 1) {
-      watched.watch.look();
-      assert.equal(watched.watch.isOut, true);
+      watched.watch.check();
+      assert.equal(watched.watch.isExhausted, true);
       given.push(hoard.take());
     }
     // Whoever takes them, there are more; but not for ever.
     assert.deepEqual(given, [2, 2, 2, 2, 0]);
     hoard[Symbol.dispose]();
-    watched.watch.look();
-    watched.watch.look();
-    assert.equal(watched.watch.isOut, false);
+    watched.watch.check();
+    watched.watch.check();
+    assert.equal(watched.watch.isExhausted, false);
     assert.deepEqual(watched.said, ['EMFILE', 'EMFILE', 'EMFILE', 'EMFILE', 'EMFILE', 'back']);
     assert.equal(descriptors().length, before.length + SPARES);
   });
@@ -139,9 +139,9 @@ describe('the watch over descriptors', { skip: CANNOT_LIMIT }, () => {
     using _ = limitAboveAll();
     using watched = new Watched();
     using hoard = new Hoard();
-    watched.watch.look();
+    watched.watch.check();
     hoard.take();
-    for (let looks = 0; looks < 3; looks += 1) watched.watch.look();
+    for (let looks = 0; looks < 3; looks += 1) watched.watch.check();
     assert.deepEqual(watched.said, ['EMFILE', 'EMFILE', 'EMFILE']);
     assert.equal(hoard.take(), GIVEN_UP);
   });
@@ -152,17 +152,17 @@ describe('the watch over descriptors', { skip: CANNOT_LIMIT }, () => {
     low.take(FREE);
     const before = descriptors();
     using watched = new Watched();
-    watched.watch.look();
+    watched.watch.check();
     // Its spares do not wander while it looks.
-    for (let looks = 0; looks < SPARES; looks += 1) watched.watch.look();
+    for (let looks = 0; looks < SPARES; looks += 1) watched.watch.check();
     const lowest = descriptors().find((fd) => !before.includes(fd)) ?? 0;
     using stack = new DisposableStack();
     stack.use(limitTo(lowest + GIVEN_UP));
     stack.use(low);
     using hoard = new Hoard();
     hoard.take();
-    watched.watch.look();
-    assert.equal(watched.watch.isOut, true);
+    watched.watch.check();
+    assert.equal(watched.watch.isExhausted, true);
     assert.equal(hoard.take(), GIVEN_UP);
   });
 
@@ -179,19 +179,19 @@ describe('the watch over descriptors', { skip: CANNOT_LIMIT }, () => {
   });
 });
 
-for (const ordinaryStreams of [false, true]) {
-  const what = ordinaryStreams ? 'an ordinary stream' : 'a handle';
+for (const standardStreams of [false, true]) {
+  const what = standardStreams ? 'an ordinary stream' : 'a handle';
   test(`without descriptors, ${what} is told "busy", closed and counted, whatever room there is`, async (context) => {
-    const house = await House.open({ ordinaryStreams });
-    context.after(() => house.close());
-    house.reception.isOutOfDescriptors = true;
-    const client = await house.connect('tcp');
+    const relay = await TestRelay.open({ standardStreams });
+    context.after(() => relay.close());
+    relay.admission.isOutOfDescriptors = true;
+    const client = await relay.connect('tcp');
     await client.closed;
     assert.equal(client.received.toString(), 'busy\n');
-    assert.deepEqual([house.reception.refused.connections, house.reception.connections], [1, 0]);
-    house.reception.isOutOfDescriptors = false;
-    await (await house.connect('tcp')).send(handshake(newToken(), SIDE_A));
-    await until(() => house.hub.census().waiting === 1);
-    assert.deepEqual(house.endings, []);
+    assert.deepEqual([relay.admission.rejected.connections, relay.admission.connections], [1, 0]);
+    relay.admission.isOutOfDescriptors = false;
+    await (await relay.connect('tcp')).send(handshake(newToken(), SIDE_A));
+    await until(() => relay.sessions.liveCounts().waiting === 1);
+    assert.deepEqual(relay.summaries, []);
   });
 }

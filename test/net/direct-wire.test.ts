@@ -4,10 +4,10 @@ import { closeSync, constants, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
-import { DirectWire } from '../../src/net/direct-wire.ts';
-import { Handles } from '../../src/net/handle.ts';
-import type { Handle } from '../../src/net/handle.ts';
-import { ReadPool } from '../../src/net/read-pool.ts';
+import { UvStream } from '../../src/transport/uv-stream.ts';
+import { UvHandles } from '../../src/transport/uv-handle.ts';
+import type { UvHandle } from '../../src/transport/uv-handle.ts';
+import { ReadScheduler } from '../../src/transport/read-scheduler.ts';
 import { randomBytesOf } from '../support/bytes.ts';
 import { scratch } from '../support/scratch.ts';
 
@@ -26,8 +26,8 @@ function isRequest(value: object): value is Request {
 }
 
 interface PipeWire {
-  readonly wire: DirectWire;
-  readonly pool: ReadPool;
+  readonly wire: UvStream;
+  readonly pool: ReadScheduler;
   /** What the wire has told its owner. */
   readonly told: readonly string[];
   readonly fd: number;
@@ -42,7 +42,7 @@ async function openWire(context: TestContext, rest: Rest): Promise<PipeWire> {
   context.after(() => closeSync(fd));
   const kLastWriteWasAsync = 1;
   const streamBaseState = new Int32Array(2);
-  const handles = new Handles({
+  const handles = new UvHandles({
     WriteWrap: Object,
     ShutdownWrap: Object,
     streamBaseState,
@@ -50,7 +50,7 @@ async function openWire(context: TestContext, rest: Rest): Promise<PipeWire> {
     kLastWriteWasAsync,
   });
   const later: (() => void)[] = [];
-  const handle: Handle = {
+  const handle: UvHandle = {
     fd,
     onread: () => undefined,
     readStart: () => 0,
@@ -65,51 +65,51 @@ async function openWire(context: TestContext, rest: Rest): Promise<PipeWire> {
     shutdown: () => 0,
     close: (done) => done(),
   };
-  const pool = new ReadPool(0);
-  const wire = new DirectWire(handle, 'tcp', handles, pool);
-  const told: string[] = [];
-  wire.start({
-    onBytes: () => told.push('bytes'),
-    onDrain: () => told.push('drain'),
-    onEnd: () => told.push('end'),
-    onLost: () => told.push('lost'),
+  const pool = new ReadScheduler(0);
+  const stream = new UvStream(handle, 'tcp', handles, pool);
+  const notifications: string[] = [];
+  stream.start({
+    onBytes: () => notifications.push('bytes'),
+    onWritable: () => notifications.push('drain'),
+    onEnd: () => notifications.push('end'),
+    onClose: () => notifications.push('lost'),
   });
   const finish = (): void => {
     for (const complete of later.splice(0)) complete();
   };
-  return { wire, told, pool, fd, finish };
+  return { wire: stream, told: notifications, pool, fd, finish };
 }
 
 const BYTES = randomBytesOf(60, PIPE_BYTES + 1000);
 
-const WRITES: Readonly<Record<string, (wire: DirectWire) => boolean>> = {
-  'one piece': (wire) => wire.write(BYTES),
-  parts: (wire) =>
-    wire.writeParts([BYTES.subarray(0, 10), BYTES.subarray(10, 70_000), BYTES.subarray(70_000)]),
+const WRITES: Readonly<Record<string, (stream: UvStream) => boolean>> = {
+  'one piece': (stream) => stream.write(BYTES),
+  parts: (stream) =>
+    stream.writeParts([BYTES.subarray(0, 10), BYTES.subarray(10, 70_000), BYTES.subarray(70_000)]),
 };
 
 for (const [form, write] of Object.entries(WRITES)) {
   describe(`a wire that is given more than the kernel takes, in ${form}`, () => {
     test('holds the rest until it is taken, and says then that it has drained', async (context) => {
-      const { wire, told, pool, finish } = await openWire(context, 'later');
-      assert.equal(write(wire), false);
-      assert.equal(wire.heldBytes, 1000);
-      assert.equal(pool.heldBytes, 1000);
-      assert.equal(wire.deliveredBytes, PIPE_BYTES);
-      assert.deepEqual(told, []);
+      const { wire: stream, told: notifications, pool, finish } = await openWire(context, 'later');
+      assert.equal(write(stream), false);
+      assert.equal(stream.bufferedBytes, 1000);
+      assert.equal(pool.bufferedBytes, 1000);
+      assert.equal(stream.deliveredBytes, PIPE_BYTES);
+      assert.deepEqual(notifications, []);
       finish();
-      assert.deepEqual(told, ['drain']);
-      assert.equal(wire.heldBytes, 0);
-      assert.equal(pool.heldBytes, 0);
-      assert.equal(wire.deliveredBytes, BYTES.length);
+      assert.deepEqual(notifications, ['drain']);
+      assert.equal(stream.bufferedBytes, 0);
+      assert.equal(pool.bufferedBytes, 0);
+      assert.equal(stream.deliveredBytes, BYTES.length);
     });
 
     test('never says that it holds something which was taken after all: no drain would follow', async (context) => {
-      const { wire, pool, fd } = await openWire(context, 'at once');
-      assert.equal(write(wire), true);
-      assert.equal(wire.heldBytes, 0);
-      assert.equal(pool.heldBytes, 0);
-      assert.equal(wire.deliveredBytes, BYTES.length);
+      const { wire: stream, pool, fd } = await openWire(context, 'at once');
+      assert.equal(write(stream), true);
+      assert.equal(stream.bufferedBytes, 0);
+      assert.equal(pool.bufferedBytes, 0);
+      assert.equal(stream.deliveredBytes, BYTES.length);
       const got = Buffer.alloc(PIPE_BYTES);
       assert.equal(readSync(fd, got), PIPE_BYTES);
       assert.ok(got.equals(BYTES.subarray(0, PIPE_BYTES)));

@@ -2,115 +2,130 @@ import assert from 'node:assert/strict';
 import { describe } from 'node:test';
 import { setImmediate } from 'node:timers/promises';
 import { SIDE_A, SIDE_B, handshake } from '../support/bytes.ts';
-import { TRANSPORTS, awaited, come, happy, hears, ownerOf, tokenOf } from '../support/group-scene.ts';
-import { recorded, records, scene, talk, waitingAt } from '../support/group-scene.ts';
-import type { HouseGroup } from '../support/house-group.ts';
+import {
+  TRANSPORTS,
+  clusterTest,
+  connectAndSend,
+  expectExchange,
+  expectRecords,
+  expectReply,
+  happyRecord,
+  ownerOf,
+  recordsOf,
+  startWaiting,
+  tokenOf,
+  untilWaitingAt,
+} from '../support/cluster-scenario.ts';
 import { until } from '../support/scratch.ts';
+import type { TestCluster } from '../support/test-cluster.ts';
 
 /** Has a relay believe that another one has a token, as when the coordinator has lost what it knew. */
-function callAway(group: HouseGroup, token: string, relay: number, owner: number): void {
-  group.owners.assign(tokenOf(token), group.member(owner).owner);
-  group.member(relay).house.hub.callAway(tokenOf(token), group.member(owner).owner);
+function callAway(cluster: TestCluster, token: string, relay: number, owner: number): void {
+  cluster.leases.assign(tokenOf(token), cluster.member(owner).owner);
+  cluster.member(relay).relay.sessions.redirectWaiting(tokenOf(token), cluster.member(owner).owner);
 }
 
 describe('an owner that can not be reached', () => {
   for (const transport of TRANSPORTS) {
-    scene(
+    clusterTest(
       `loses the token to a ${transport} client's relay, where partners find it then`,
-      async (group) => {
-        const { token, waiter } = await awaited(group);
-        group.member(0).stopListening();
-        const heir = await come(group, 1, handshake(token, SIDE_A), transport);
-        await until(() => ownerOf(group, token) === 1);
-        await waitingAt(group, 1, 1);
-        const partner = await come(group, 2, handshake(token, SIDE_B), transport);
-        await talk(heir, partner);
-        assert.deepEqual([group.member(1).calls, group.member(2).calls], [1, 1]);
+      async (cluster) => {
+        const { token, waiter } = await startWaiting(cluster);
+        cluster.member(0).stopListening();
+        const heir = await connectAndSend(cluster, 1, handshake(token, SIDE_A), transport);
+        await until(() => ownerOf(cluster, token) === 1);
+        await untilWaitingAt(cluster, 1, 1);
+        const partner = await connectAndSend(cluster, 2, handshake(token, SIDE_B), transport);
+        await expectExchange(heir, partner);
+        assert.deepEqual([cluster.member(1).connects, cluster.member(2).connects], [1, 1]);
         heir.end();
-        await hears(partner, 'ok\nfrom one');
+        await expectReply(partner, 'ok\nfrom one');
         waiter.end();
         await waiter.closed;
-        await recorded(group, 1, [happy(transport)]);
-        await recorded(group, 0, ['lonely tcp']);
-        assert.equal(group.endings.length, 2);
+        await expectRecords(cluster, 1, [happyRecord(transport)]);
+        await expectRecords(cluster, 0, ['lonely tcp']);
+        assert.equal(cluster.summaries.length, 2);
       },
       { relays: 3 },
     );
 
-    scene(
+    clusterTest(
       `that dies has its ${transport} guests wait at home`,
-      async (group) => {
-        const { token, waiter } = await awaited(group);
-        const guest = await come(group, 1, handshake(token, SIDE_A), transport);
-        await waitingAt(group, 0, 2);
-        group.member(0).stopListening();
-        group.member(0).cutLinks();
-        await until(() => ownerOf(group, token) === 1);
-        const partner = await come(group, 2, handshake(token, SIDE_B));
-        await talk(guest, partner);
+      async (cluster) => {
+        const { token, waiter } = await startWaiting(cluster);
+        const pendingPeer = await connectAndSend(cluster, 1, handshake(token, SIDE_A), transport);
+        await untilWaitingAt(cluster, 0, 2);
+        cluster.member(0).stopListening();
+        cluster.member(0).cutLinks();
+        await until(() => ownerOf(cluster, token) === 1);
+        const partner = await connectAndSend(cluster, 2, handshake(token, SIDE_B));
+        await expectExchange(pendingPeer, partner);
         partner.end();
-        await hears(guest, 'ok\nfrom the other');
-        await recorded(group, 1, [happy(transport)]);
+        await expectReply(pendingPeer, 'ok\nfrom the other');
+        await expectRecords(cluster, 1, [happyRecord(transport)]);
         waiter.end();
         await waiter.closed;
       },
       { relays: 3 },
     );
 
-    scene(`that dies in the middle of a transfer ends it as a partner does (${transport})`, async (group) => {
-      const { token, waiter } = await awaited(group);
-      const carried = await come(group, 1, handshake(token, SIDE_B), transport);
-      await talk(waiter, carried);
-      group.member(0).cutLinks();
-      await hears(carried, 'ok\nfrom one');
-      await hears(waiter, 'ok\nfrom the other');
-      await recorded(group, 0, ['happy link tcp']);
-      assert.deepEqual(records(group, 1), []);
-    });
+    clusterTest(
+      `that dies in the middle of a transfer ends it as a partner does (${transport})`,
+      async (cluster) => {
+        const { token, waiter } = await startWaiting(cluster);
+        const carried = await connectAndSend(cluster, 1, handshake(token, SIDE_B), transport);
+        await expectExchange(waiter, carried);
+        cluster.member(0).cutLinks();
+        await expectReply(carried, 'ok\nfrom one');
+        await expectReply(waiter, 'ok\nfrom the other');
+        await expectRecords(cluster, 0, ['happy link tcp']);
+        assert.deepEqual(recordsOf(cluster, 1), []);
+      },
+    );
   }
 
-  scene(
+  clusterTest(
     'is forgotten where somebody else has taken the token over already',
-    async (group) => {
-      const { token, waiter } = await awaited(group);
-      const open = group.member(1).journeys.shut();
-      const client = await come(group, 1, handshake(token, SIDE_B));
-      await until(() => group.member(1).calls === 1);
-      group.member(0).stopListening();
-      const heir = await come(group, 2, handshake(token, SIDE_A));
-      await until(() => ownerOf(group, token) === 2);
+    async (cluster) => {
+      const { token, waiter } = await startWaiting(cluster);
+      const open = cluster.member(1).connectGate.shut();
+      const client = await connectAndSend(cluster, 1, handshake(token, SIDE_B));
+      await until(() => cluster.member(1).connects === 1);
+      cluster.member(0).stopListening();
+      const heir = await connectAndSend(cluster, 2, handshake(token, SIDE_A));
+      await until(() => ownerOf(cluster, token) === 2);
       open();
-      await talk(heir, client);
+      await expectExchange(heir, client);
       client.end();
       await heir.closed;
       waiter.end();
       await waiter.closed;
-      await recorded(group, 2, ['happy link tcp']);
+      await expectRecords(cluster, 2, ['happy link tcp']);
     },
     { relays: 3 },
   );
 
-  scene(
+  clusterTest(
     'takes what a client has said once it can be',
-    async (group) => {
-      const { token, waiter } = await awaited(group);
-      const open = group.member(1).journeys.shut();
-      const client = await come(group, 1, `${handshake(token, SIDE_B)}early`);
-      await until(() => group.member(1).calls === 1);
+    async (cluster) => {
+      const { token, waiter } = await startWaiting(cluster);
+      const open = cluster.member(1).connectGate.shut();
+      const client = await connectAndSend(cluster, 1, `${handshake(token, SIDE_B)}early`);
+      await until(() => cluster.member(1).connects === 1);
       // The link is made, and is cut before the owner has said a word.
-      const shut = group.member(0).answers.shut();
+      const shut = cluster.member(0).ownerGate.shut();
       waiter.end();
       await waiter.closed;
       open();
-      await until(() => group.member(0).links.size === 1);
+      await until(() => cluster.member(0).links.size === 1);
       await client.send(' and more');
-      const [link] = group.member(1).links;
+      const [link] = cluster.member(1).links;
       await until(() => link?.deliveredBytes === handshake(token, SIDE_B).length + 14);
-      const answer = group.member(1).answers.shut();
-      group.member(0).cutLinks();
-      await waitingAt(group, 1, 1);
+      const answer = cluster.member(1).ownerGate.shut();
+      cluster.member(0).cutLinks();
+      await untilWaitingAt(cluster, 1, 1);
       await client.send(', and at home');
-      const partner = await come(group, 2, handshake(token, SIDE_A));
+      const partner = await connectAndSend(cluster, 2, handshake(token, SIDE_A));
       shut();
       answer();
       assert.equal((await partner.until(30)).toString(), 'ok\nearly and more, and at home');
@@ -122,134 +137,134 @@ describe('an owner that can not be reached', () => {
 });
 
 describe('a token that turns out to be another relay’s', () => {
-  scene(
+  clusterTest(
     'is looked for again when the owner says so',
-    async (group) => {
-      const { token, waiter } = await awaited(group, 2);
-      group.owners.assign(tokenOf(token), group.member(0).owner);
-      const open = group.member(1).journeys.shut();
-      const client = await come(group, 1, handshake(token, SIDE_B));
-      await until(() => group.member(1).calls === 1);
-      group.owners.assign(tokenOf(token), group.member(2).owner);
+    async (cluster) => {
+      const { token, waiter } = await startWaiting(cluster, 2);
+      cluster.leases.assign(tokenOf(token), cluster.member(0).owner);
+      const open = cluster.member(1).connectGate.shut();
+      const client = await connectAndSend(cluster, 1, handshake(token, SIDE_B));
+      await until(() => cluster.member(1).connects === 1);
+      cluster.leases.assign(tokenOf(token), cluster.member(2).owner);
       open();
-      await talk(waiter, client);
-      group.checkConsistency();
-      assert.equal(group.member(1).calls, 2);
-      const { accepted, passedOn } = group.member(0).house.hub.clients.totals();
-      assert.deepEqual([accepted.link, passedOn.link], [1, 1]);
+      await expectExchange(waiter, client);
+      cluster.checkConsistency();
+      assert.equal(cluster.member(1).connects, 2);
+      const { accepted, forwarded } = cluster.member(0).relay.sessions.clients.totals();
+      assert.deepEqual([accepted.link, forwarded.link], [1, 1]);
       client.end();
       await waiter.closed;
-      await recorded(group, 2, ['happy link tcp']);
-      assert.equal(group.endings.length, 1);
+      await expectRecords(cluster, 2, ['happy link tcp']);
+      assert.equal(cluster.summaries.length, 1);
     },
     { relays: 3 },
   );
 
   for (const transport of TRANSPORTS) {
-    scene(
+    clusterTest(
       `takes the ${transport} clients that wait for it along, of two relays that both thought it theirs`,
-      async (group) => {
-        const { token, waiter } = await awaited(group, 0, transport);
-        group.owners.assign(tokenOf(token), null);
-        const other = await come(group, 1, handshake(token, SIDE_B), transport);
-        await until(() => ownerOf(group, token) === 1);
-        await waitingAt(group, 0, 1);
-        callAway(group, token, 0, 1);
-        await talk(waiter, other);
-        assert.equal(ownerOf(group, token), -1);
+      async (cluster) => {
+        const { token, waiter } = await startWaiting(cluster, 0, transport);
+        cluster.leases.assign(tokenOf(token), null);
+        const other = await connectAndSend(cluster, 1, handshake(token, SIDE_B), transport);
+        await until(() => ownerOf(cluster, token) === 1);
+        await untilWaitingAt(cluster, 0, 1);
+        callAway(cluster, token, 0, 1);
+        await expectExchange(waiter, other);
+        assert.equal(ownerOf(cluster, token), -1);
         waiter.end();
         await other.closed;
-        await recorded(group, 1, [happy(transport)]);
-        assert.equal(group.endings.length, 1);
+        await expectRecords(cluster, 1, [happyRecord(transport)]);
+        assert.equal(cluster.summaries.length, 1);
       },
     );
   }
 
-  scene(
+  clusterTest(
     'takes guests along, by way of their own relays',
-    async (group) => {
-      const { token, waiter } = await awaited(group);
-      const guest = await come(group, 1, handshake(token, SIDE_A));
-      await waitingAt(group, 0, 2);
-      callAway(group, token, 0, 2);
-      await waitingAt(group, 2, 2);
-      assert.equal(ownerOf(group, token), 2);
+    async (cluster) => {
+      const { token, waiter } = await startWaiting(cluster);
+      const pendingPeer = await connectAndSend(cluster, 1, handshake(token, SIDE_A));
+      await untilWaitingAt(cluster, 0, 2);
+      callAway(cluster, token, 0, 2);
+      await untilWaitingAt(cluster, 2, 2);
+      assert.equal(ownerOf(cluster, token), 2);
       assert.deepEqual(
-        group.members.map(({ calls }) => calls),
+        cluster.members.map(({ connects: calls }) => calls),
         [1, 2, 0],
       );
-      group.checkConsistency();
-      const partner = await come(group, 2, handshake(token, SIDE_B));
+      cluster.checkConsistency();
+      const partner = await connectAndSend(cluster, 2, handshake(token, SIDE_B));
       await partner.until(3);
       partner.end();
-      await Promise.all([waiter.closed, guest.closed]);
-      await recorded(group, 2, ['happy link tcp', 'redundant link']);
-      assert.equal(group.endings.length, 2);
+      await Promise.all([waiter.closed, pendingPeer.closed]);
+      await expectRecords(cluster, 2, ['happy link tcp', 'redundant link']);
+      assert.equal(cluster.summaries.length, 2);
     },
     { relays: 3 },
   );
 
-  scene('leaves alone who is paired, or is called for already', async (group) => {
-    const { token, waiter } = await awaited(group);
-    const other = await come(group, 0, handshake(token, SIDE_B));
-    await talk(waiter, other);
-    callAway(group, token, 0, 1);
-    group.owners.assign(tokenOf(token), null);
+  clusterTest('leaves alone who is paired, or is called for already', async (cluster) => {
+    const { token, waiter } = await startWaiting(cluster);
+    const other = await connectAndSend(cluster, 0, handshake(token, SIDE_B));
+    await expectExchange(waiter, other);
+    callAway(cluster, token, 0, 1);
+    cluster.leases.assign(tokenOf(token), null);
     other.end();
-    await hears(waiter, 'ok\nfrom the other');
-    const next = await awaited(group);
-    const guest = await come(group, 1, handshake(next.token, SIDE_A));
-    await waitingAt(group, 0, 2);
-    group.member(1).house.hub.callAway(tokenOf(next.token), group.member(0).owner);
+    await expectReply(waiter, 'ok\nfrom the other');
+    const next = await startWaiting(cluster);
+    const pendingPeer = await connectAndSend(cluster, 1, handshake(next.token, SIDE_A));
+    await untilWaitingAt(cluster, 0, 2);
+    cluster.member(1).relay.sessions.redirectWaiting(tokenOf(next.token), cluster.member(0).owner);
     assert.deepEqual(
-      group.members.map(({ calls }) => calls),
+      cluster.members.map(({ connects: calls }) => calls),
       [0, 1],
     );
-    guest.end();
+    pendingPeer.end();
     next.waiter.end();
-    await Promise.all([guest.closed, next.waiter.closed]);
+    await Promise.all([pendingPeer.closed, next.waiter.closed]);
   });
 
-  scene(
+  clusterTest(
     'is asked after again by who came home, whatever an older answer says',
-    async (group) => {
-      const { token, waiter } = await awaited(group);
-      group.owners.assign(tokenOf(token), null);
-      const answer = group.member(1).answers.shut();
-      const client = await come(group, 1, handshake(token, SIDE_B));
-      await until(() => ownerOf(group, token) === 1);
-      const open = group.member(2).answers.shut();
-      callAway(group, token, 1, 2);
-      await waitingAt(group, 2, 1);
-      group.owners.assign(tokenOf(token), group.member(0).owner);
-      group.member(2).cutLinks();
-      const { rendezvous } = group.member(1).house.hub.clients;
+    async (cluster) => {
+      const { token, waiter } = await startWaiting(cluster);
+      cluster.leases.assign(tokenOf(token), null);
+      const answer = cluster.member(1).ownerGate.shut();
+      const client = await connectAndSend(cluster, 1, handshake(token, SIDE_B));
+      await until(() => ownerOf(cluster, token) === 1);
+      const open = cluster.member(2).ownerGate.shut();
+      callAway(cluster, token, 1, 2);
+      await untilWaitingAt(cluster, 2, 1);
+      cluster.leases.assign(tokenOf(token), cluster.member(0).owner);
+      cluster.member(2).cutLinks();
+      const { rendezvous } = cluster.member(1).relay.sessions.clients;
       // Before it asks anew.
       while (rendezvous.waitingClients === 0) await setImmediate();
       answer();
       open();
-      await talk(waiter, client);
+      await expectExchange(waiter, client);
       client.end();
       await waiter.closed;
     },
     { relays: 3 },
   );
 
-  scene(
+  clusterTest(
     'is looked for again and again while its owner sends everybody away',
-    async (group) => {
-      const { token, waiter } = await awaited(group);
-      group.member(0).house.reception.isStopping = true;
-      const client = await come(group, 1, handshake(token, SIDE_A));
-      await until(() => group.member(1).calls === 4);
+    async (cluster) => {
+      const { token, waiter } = await startWaiting(cluster);
+      cluster.member(0).relay.admission.isDraining = true;
+      const client = await connectAndSend(cluster, 1, handshake(token, SIDE_A));
+      await until(() => cluster.member(1).connects === 4);
       waiter.end();
-      await until(() => ownerOf(group, token) === 1);
-      const partner = await come(group, 2, handshake(token, SIDE_B));
-      await talk(client, partner);
+      await until(() => ownerOf(cluster, token) === 1);
+      const partner = await connectAndSend(cluster, 2, handshake(token, SIDE_B));
+      await expectExchange(client, partner);
       client.end();
       await partner.closed;
-      await recorded(group, 0, ['lonely tcp']);
-      assert.equal(group.endings.length, 2);
+      await expectRecords(cluster, 0, ['lonely tcp']);
+      assert.equal(cluster.summaries.length, 2);
     },
     { relays: 3 },
   );

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { setImmediate } from 'node:timers/promises';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
 import { Dice } from '../support/dice.ts';
-import { TRANSPORTS, scene } from '../support/group-scene.ts';
-import type { HouseGroup } from '../support/house-group.ts';
+import { TRANSPORTS, clusterTest } from '../support/cluster-scenario.ts';
+import type { TestCluster } from '../support/test-cluster.ts';
 import type { TestClient } from '../support/test-client.ts';
 
 const RELAYS = 3;
@@ -12,12 +12,12 @@ const MOST_BYTES = 40_000;
 
 /** The clients of one token. */
 class Party {
-  readonly #group: HouseGroup;
+  readonly #group: TestCluster;
   readonly #dice: Dice;
   clients = 0;
 
-  constructor(group: HouseGroup, seed: number) {
-    this.#group = group;
+  constructor(cluster: TestCluster, seed: number) {
+    this.#group = cluster;
     this.#dice = new Dice(seed);
   }
 
@@ -76,7 +76,7 @@ class Party {
     await this.#pause();
     const relay = this.#dice.between(0, RELAYS - 1);
     const transport = TRANSPORTS[this.#dice.between(0, 2)] ?? 'tcp';
-    const client = await this.#group.member(relay).house.connect(transport);
+    const client = await this.#group.member(relay).relay.connect(transport);
     this.clients += 1;
     await client.send(line);
     return client;
@@ -98,25 +98,25 @@ async function isPaired(client: TestClient): Promise<TestClient> {
   return client;
 }
 
-for (const ordinaryStreams of [false, true]) {
-  const plane = ordinaryStreams ? ' with ordinary streams' : '';
+for (const standardStreams of [false, true]) {
+  const backend = standardStreams ? ' with ordinary streams' : '';
   for (const seed of [1, 2]) {
-    scene(
-      `${TOKENS} pairs over ${RELAYS} relays${plane}, some of them doubled and some left (seed ${seed})`,
-      async (group) => {
-        const parties = Array.from({ length: TOKENS }, (_, at) => new Party(group, seed * TOKENS + at));
+    clusterTest(
+      `${TOKENS} pairs over ${RELAYS} relays${backend}, some of them doubled and some left (seed ${seed})`,
+      async (cluster) => {
+        const parties = Array.from({ length: TOKENS }, (_, at) => new Party(cluster, seed * TOKENS + at));
         await Promise.all(parties.map((party) => party.play()));
-        await group.deserted();
+        await cluster.untilEmpty();
         // Each client has one record, at whichever relay: its own, or the one that it was passed on to.
-        const told = group.endings.flatMap(({ transports }) => transports);
+        const notifications = cluster.summaries.flatMap(({ transports }) => transports);
         assert.equal(
-          told.length,
+          notifications.length,
           parties.reduce((sum, { clients }) => sum + clients, 0),
         );
-        assert.equal(group.endings.filter(({ mood }) => mood === 'happy').length, TOKENS);
-        assert.ok(group.members.every(({ calls }) => calls > 0));
+        assert.equal(cluster.summaries.filter(({ mood }) => mood === 'happy').length, TOKENS);
+        assert.ok(cluster.members.every(({ connects: calls }) => calls > 0));
       },
-      { relays: RELAYS, ordinaryStreams },
+      { relays: RELAYS, standardStreams },
     );
   }
 }

@@ -4,12 +4,12 @@ import * as fc from 'fast-check';
 import {
   ENDPOINT_GRAMMAR,
   EndpointError,
-  familyOf,
+  socketFamily,
   formatEndpoint,
   parseEndpoint,
   parseEndpoints,
-} from '../../src/net/endpoint.ts';
-import type { Endpoint, SystemdEndpoint, TlsFiles } from '../../src/net/endpoint.ts';
+} from '../../src/config/endpoint.ts';
+import type { Endpoint, SystemdEndpoint, TlsFiles } from '../../src/config/endpoint.ts';
 
 const tcp = (port: number, address: string | null = null, backlog: number | null = null): Endpoint => ({
   kind: 'tcp',
@@ -332,11 +332,11 @@ describe('a printed endpoint', () => {
 });
 
 test('the kernel knows its connections as TCP or as unix sockets', () => {
-  assert.equal(familyOf(ssl(443, {})), 'tcp');
-  assert.equal(familyOf(unix('/x')), 'unix');
-  assert.equal(familyOf(systemd('INET', 0)), 'tcp');
-  assert.equal(familyOf(systemd('INET6', 0)), 'tcp');
-  assert.equal(familyOf(systemd('UNIX', 0)), 'unix');
+  assert.equal(socketFamily(ssl(443, {})), 'tcp');
+  assert.equal(socketFamily(unix('/x')), 'unix');
+  assert.equal(socketFamily(systemd('INET', 0)), 'tcp');
+  assert.equal(socketFamily(systemd('INET6', 0)), 'tcp');
+  assert.equal(socketFamily(systemd('UNIX', 0)), 'unix');
 });
 
 test('any text is endpoints or an EndpointError, and endpoints can be printed and read back', () => {
@@ -367,7 +367,7 @@ test('any text is endpoints or an EndpointError, and endpoints can be printed an
     ),
     fc.string({ unit: 'binary', maxLength: 5 }),
   );
-  const text = fc.array(piece, { maxLength: 12 }).map((pieces) => pieces.join(''));
+  const text = fc.array(piece, { maxLength: 12 }).map((buffers) => buffers.join(''));
   fc.assert(
     fc.property(text, (all) => {
       for (const parse of [parseEndpoints, (one: string) => [parseEndpoint(one)]]) {

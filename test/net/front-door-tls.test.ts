@@ -11,8 +11,8 @@ import { connect as connectTls, createSecureContext } from 'node:tls';
 import type { TLSSocket } from 'node:tls';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
 import { makeIdentity } from '../support/certificates.ts';
-import { House } from '../support/house.ts';
-import type { HouseOptions } from '../support/house.ts';
+import { TestRelay } from '../support/test-relay.ts';
+import type { TestRelayOptions } from '../support/test-relay.ts';
 import { until } from '../support/scratch.ts';
 
 const { key, certificate: cert } = makeIdentity();
@@ -26,13 +26,13 @@ interface Client {
   readonly secured: TLSSocket;
 }
 
-async function open(context: TestContext, options: HouseOptions): Promise<House> {
-  const house = await House.open({ certificate, ...options });
+async function open(context: TestContext, options: TestRelayOptions): Promise<TestRelay> {
+  const house = await TestRelay.open({ certificate, ...options });
   context.after(() => house.close());
   return house;
 }
 
-async function dial(context: TestContext, house: House): Promise<Socket> {
+async function dial(context: TestContext, house: TestRelay): Promise<Socket> {
   const socket = connect({ port: house.tcpPort, host: '127.0.0.1', allowHalfOpen: true });
   context.after(() => socket.destroy());
   await once(socket, 'connect');
@@ -41,7 +41,7 @@ async function dial(context: TestContext, house: House): Promise<Socket> {
 
 async function dialTls(
   context: TestContext,
-  house: House,
+  house: TestRelay,
   maxVersion: 'TLSv1.2' | 'TLSv1.3',
 ): Promise<Client> {
   const socket = await dial(context, house);
@@ -64,10 +64,10 @@ async function clientHello(): Promise<Uint8Array> {
   return hello;
 }
 
-for (const plane of ['shared buffer', 'ordinary streams'] as const) {
-  const planeOptions = { ordinaryStreams: plane === 'ordinary streams' };
+for (const backend of ['shared buffer', 'standard streams'] as const) {
+  const planeOptions = { standardStreams: backend === 'standard streams' };
 
-  describe(`a client that speaks TLS, by ${plane}`, () => {
+  describe(`a client that speaks TLS, by ${backend}`, () => {
     for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
       test(`is gone with a damaged record, and so its partner is told: ${version}`, async (context) => {
         const house = await open(context, planeOptions);
@@ -83,9 +83,9 @@ for (const plane of ['shared buffer', 'ordinary streams'] as const) {
         assert.deepEqual(await partner.closed, { reset: false, code: null });
         assert.match(String(await alert), /bad record mac/iu);
         socket.end();
-        await until(() => house.reception.connections === 0);
+        await until(() => house.admission.connections === 0);
         assert.deepEqual(
-          house.endings.map(({ mood, totalBytes }) => [mood, totalBytes]),
+          house.summaries.map(({ mood, totalBytes }) => [mood, totalBytes]),
           [['happy', 0]],
         );
       });
@@ -104,12 +104,12 @@ for (const plane of ['shared buffer', 'ordinary streams'] as const) {
         partner.pause();
         const payload = randomBytesOf(1, 16_000_000);
         secured.write(payload);
-        await house.stalled();
+        await house.untilStalled();
         if (isReset) socket.resetAndDestroy();
         // The first look sees how much has been delivered, and the next that it was no more.
-        for (let look = 0; look < 3; look += 1) house.hub.sweep();
+        for (let look = 0; look < 3; look += 1) house.sessions.sweep();
         if (isReset) {
-          await until(() => house.hub.pairs === 0);
+          await until(() => house.sessions.pairs === 0);
         } else {
           partner.resume();
           assert.ok((await partner.until(3 + payload.length)).subarray(3).equals(payload));
@@ -134,12 +134,12 @@ for (const plane of ['shared buffer', 'ordinary streams'] as const) {
       });
       assert.notEqual(error, null);
       secured.destroy();
-      await until(() => house.reception.connections === 0);
+      await until(() => house.admission.connections === 0);
     });
 
     for (const [when, options, act] of [
       ['its time is up', { timeouts: { handshakeMs: 200 } }, () => undefined],
-      ['the relay stops', {}, (house: House) => house.hub.drain(60_000, AbortSignal.abort())],
+      ['the relay stops', {}, (house: TestRelay) => house.sessions.drain(60_000, AbortSignal.abort())],
     ] as const) {
       test(`and has not finished its handshake when ${when} is not waited for`, async (context) => {
         const house = await open(context, { ...planeOptions, ...options });
@@ -151,9 +151,9 @@ for (const plane of ['shared buffer', 'ordinary streams'] as const) {
         await act(house);
         await ended;
         // It leaves its own end open.
-        await until(() => house.reception.connections === 0 && house.hub.heldBytes === 0);
+        await until(() => house.admission.connections === 0 && house.sessions.bufferedBytes === 0);
         assert.deepEqual(
-          house.endings.map(({ mood }) => mood),
+          house.summaries.map(({ mood }) => mood),
           ['empty'],
         );
       });

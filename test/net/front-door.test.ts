@@ -6,19 +6,19 @@ import { buffer, text } from 'node:stream/consumers';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
-import { TrustedProxies, parseCidrs } from '../../src/net/trusted-proxies.ts';
+import { TrustedProxies, parseCidrs } from '../../src/config/trusted-proxies.ts';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
 import { UPGRADE_LINES, encodeFrame, readServerFrames } from '../support/frames.ts';
-import { House } from '../support/house.ts';
-import type { HouseOptions } from '../support/house.ts';
+import { TestRelay } from '../support/test-relay.ts';
+import type { TestRelayOptions } from '../support/test-relay.ts';
 import { until } from '../support/scratch.ts';
 
 const HEADERS_END = '\r\n\r\n';
 
 const PROXY_HEADER = 'PROXY TCP4 192.0.2.1 127.0.0.1 1111 4001\r\n';
 
-async function open(context: TestContext, options: HouseOptions = {}): Promise<House> {
-  const house = await House.open(options);
+async function open(context: TestContext, options: TestRelayOptions = {}): Promise<TestRelay> {
+  const house = await TestRelay.open(options);
   context.after(() => house.close());
   return house;
 }
@@ -58,10 +58,10 @@ function payloadIn(received: Buffer): string {
   return frames.map(({ opcode, payload }) => (opcode === 2 ? payload.toString() : '')).join('');
 }
 
-for (const plane of ['shared buffer', 'ordinary streams'] as const) {
-  describe(`what comes in one go with what it was sent behind, by ${plane}`, () => {
+for (const backend of ['shared buffer', 'standard streams'] as const) {
+  describe(`what comes in one go with what it was sent behind, by ${backend}`, () => {
     const options = {
-      ordinaryStreams: plane === 'ordinary streams',
+      standardStreams: backend === 'standard streams',
       proxies: new TrustedProxies(parseCidrs('127.0.0.0/8')),
     };
     const payload = randomBytesOf(1, 2000);
@@ -77,7 +77,7 @@ for (const plane of ['shared buffer', 'ordinary streams'] as const) {
             const token = newToken();
             const partner = await house.connect('tcp');
             await partner.send(handshake(token, SIDE_A));
-            await until(() => house.hub.census().waiting === 1);
+            await until(() => house.sessions.liveCounts().waiting === 1);
             const socket = await dial(context, port);
             const line = encodeFrame({ opcode: 2, payload: handshake(token, SIDE_B) });
             const head = Buffer.from(`${header}${UPGRADE_LINES.join('\r\n')}${HEADERS_END}`);
@@ -89,7 +89,7 @@ for (const plane of ['shared buffer', 'ordinary streams'] as const) {
             const received = buffer(socket);
             socket.end();
             assert.equal(payloadIn(await received), 'ok\n');
-            await until(() => house.reception.connections === 0);
+            await until(() => house.admission.connections === 0);
           }
         });
       }
@@ -100,17 +100,17 @@ for (const plane of ['shared buffer', 'ordinary streams'] as const) {
       const token = newToken();
       const partner = await house.connect('tcp');
       await partner.send(handshake(token, SIDE_A));
-      await until(() => house.hub.census().waiting === 1);
+      await until(() => house.sessions.liveCounts().waiting === 1);
       const socket = await dial(context, house.tcpPort);
       socket.write(Buffer.concat([Buffer.from(PROXY_HEADER + handshake(token, SIDE_B)), payload]));
       assert.ok((await partner.until(3 + payload.length)).subarray(3).equals(payload));
     });
   });
 
-  describe(`an upgrade that is none, by ${plane}`, () => {
+  describe(`an upgrade that is none, by ${backend}`, () => {
     const without = (name: string): string[] => UPGRADE_LINES.filter((header) => !header.startsWith(name));
     const version = 'Sec-WebSocket-Version';
-    const refused: readonly (readonly [what: string, request: readonly string[], status: number])[] = [
+    const rejected: readonly (readonly [what: string, request: readonly string[], status: number])[] = [
       ['of another version', [...without(version), `${version}: 7`], 400],
       ['without a key', without('Sec-WebSocket-Key'), 400],
       ['with no subprotocol that can be', [...UPGRADE_LINES, 'Sec-WebSocket-Protocol: ,,'], 400],
@@ -129,28 +129,31 @@ for (const plane of ['shared buffer', 'ordinary streams'] as const) {
       ['and lacks a host', ['GET / HTTP/1.1'], 400],
       ['and expects something', ['GET / HTTP/1.1', 'Host: relay', 'Expect: tea'], 417],
     ];
-    for (const [what, request, status] of refused) {
+    for (const [what, request, status] of rejected) {
       test(`${what} is answered with ${status}, and let go of`, async (context) => {
-        const ordinaryStreams = plane === 'ordinary streams';
-        const house = await open(context, { ordinaryStreams, timeouts: { handshakeMs: 300 } });
+        const standardStreams = backend === 'standard streams';
+        const house = await open(context, {
+          standardStreams,
+          timeouts: { handshakeMs: 300 },
+        });
         for (const port of [house.tcpPort, house.websocketPort]) {
           const socket = await dial(context, port);
           socket.write(request.join('\r\n') + HEADERS_END);
           // It leaves its own end open.
           assert.match(await text(socket), new RegExp(`^HTTP/1\\.1 ${status} `, 'u'));
-          await until(() => house.reception.connections === 0);
+          await until(() => house.admission.connections === 0);
         }
-        assert.deepEqual(house.endings, []);
+        assert.deepEqual(house.summaries, []);
       });
     }
   });
 
-  test(`pages without end that nobody reads are let go of, by ${plane}`, async (context) => {
-    const ordinaryStreams = plane === 'ordinary streams';
-    const house = await open(context, { ordinaryStreams, timeouts: { handshakeMs: 500 } });
+  test(`pages without end that nobody reads are let go of, by ${backend}`, async (context) => {
+    const standardStreams = backend === 'standard streams';
+    const house = await open(context, { standardStreams, timeouts: { handshakeMs: 500 } });
     const socket = await dial(context, house.tcpPort);
     socket.write(`GET / HTTP/1.1\r\nHost: relay\r\nAccept: text/html${HEADERS_END}`.repeat(20_000));
-    await until(() => house.reception.connections === 1);
-    await until(() => house.reception.connections === 0);
+    await until(() => house.admission.connections === 1);
+    await until(() => house.admission.connections === 0);
   });
 }

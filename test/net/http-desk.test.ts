@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { Arrival } from '../../src/net/arrival.ts';
-import { HttpDesk, MAX_HTTP_CONNECTIONS } from '../../src/net/http-desk.ts';
+import { AcceptedConnection } from '../../src/sessions/admission-control.ts';
+import { HttpUpgrader, MAX_HTTP_CONNECTIONS } from '../../src/sessions/http-upgrader.ts';
 import { FedWire } from '../support/fed-wire.ts';
 import { UPGRADE_LINES } from '../support/frames.ts';
 
@@ -28,32 +28,32 @@ class SilentClient extends FedWire {
     super.end();
   }
 
-  override destroy(): void {
+  override abort(): void {
     this.isClosed = true;
-    super.destroy();
+    super.abort();
   }
 }
 
 class Desk {
   readonly earlyBytes: string[] = [];
-  readonly arrivals: Arrival[] = [];
+  readonly arrivals: AcceptedConnection[] = [];
   isDraining = false;
   left = 0;
-  readonly #desk = new HttpDesk({
+  readonly #desk = new HttpUpgrader({
     proxies: null,
-    upgraded: (_wire, _arrival, bytes) => this.earlyBytes.push(Buffer.from(bytes).toString('latin1')),
-    comesFrom: () => true,
+    onUpgrade: (_wire, _arrival, bytes) => this.earlyBytes.push(Buffer.from(bytes).toString('latin1')),
+    onClientAddress: () => true,
     isDraining: () => this.isDraining,
-    left: () => {
+    release: () => {
       this.left += 1;
     },
   });
 
   open(firstBytes: string): SilentClient {
     const client = new SilentClient();
-    const arrival = new Arrival('inside', null, 0, 0);
-    this.arrivals.push(arrival);
-    this.#desk.serve(client, arrival, Buffer.from(firstBytes, 'latin1'));
+    const accepted = new AcceptedConnection('inside', null, 0, 0);
+    this.arrivals.push(accepted);
+    this.#desk.serve(client, accepted, Buffer.from(firstBytes, 'latin1'));
     return client;
   }
 }
@@ -66,8 +66,8 @@ const isAnswered = ({ sent }: SilentClient): boolean => sent.startsWith('HTTP/1.
 
 describe('requests that come at once', () => {
   test('are answered 64 in a turn of the event loop, and all in the end', async () => {
-    const desk = new Desk();
-    const clients = Array.from({ length: 200 }, () => desk.open(GET));
+    const upgrader = new Desk();
+    const clients = Array.from({ length: 200 }, () => upgrader.open(GET));
     assert.equal(count(clients, isAnswered), 64);
     await nextTurn();
     // Both are immediates of this turn, in either order.
@@ -76,56 +76,56 @@ describe('requests that come at once', () => {
     for (let turns = 0; turns < 4; turns += 1) await nextTurn();
     assert.equal(count(clients, isAnswered), 200);
     for (const { sent } of clients) assert.match(sent, /^HTTP\/1\.1 200 (?:(?!HTTP\/1\.1)[^])*$/u);
-    for (const client of clients) client.destroy();
-    assert.equal(desk.left, 200);
+    for (const client of clients) client.abort();
+    assert.equal(upgrader.left, 200);
   });
 
   test('and are upgrades keep what was sent behind them, up to a limit', async () => {
-    const desk = new Desk();
-    const others = Array.from({ length: 64 }, () => desk.open(GET));
-    const exact = desk.open(UPGRADE + 'x'.repeat(16_384));
-    const excess = desk.open(UPGRADE + 'x'.repeat(16_385));
+    const upgrader = new Desk();
+    const others = Array.from({ length: 64 }, () => upgrader.open(GET));
+    const exact = upgrader.open(UPGRADE + 'x'.repeat(16_384));
+    const excess = upgrader.open(UPGRADE + 'x'.repeat(16_385));
     for (let turns = 0; turns < 3; turns += 1) await nextTurn();
     assert.match(exact.sent, /^HTTP\/1\.1 101 /u);
-    assert.deepEqual(desk.earlyBytes, ['x'.repeat(16_384)]);
+    assert.deepEqual(upgrader.earlyBytes, ['x'.repeat(16_384)]);
     assert.match(excess.sent, /^HTTP\/1\.1 400 /u);
-    for (const client of [...others, excess]) client.destroy();
+    for (const client of [...others, excess]) client.abort();
   });
 
   test('and are closed before they are answered leave nothing', async () => {
-    const desk = new Desk();
-    const clients = Array.from({ length: 70 }, () => desk.open(GET));
-    for (const client of clients) client.destroy();
+    const upgrader = new Desk();
+    const clients = Array.from({ length: 70 }, () => upgrader.open(GET));
+    for (const client of clients) client.abort();
     for (let turns = 0; turns < 3; turns += 1) await nextTurn();
-    assert.equal(desk.left, 70);
+    assert.equal(upgrader.left, 70);
     assert.equal(count(clients, isAnswered), 64);
   });
 });
 
 describe('a request', () => {
   test('is the only one of its connection, whatever follows and however it comes', async () => {
-    const desk = new Desk();
-    const client = desk.open(GET.repeat(100).slice(0, 30));
+    const upgrader = new Desk();
+    const client = upgrader.open(GET.repeat(100).slice(0, 30));
     client.feed(GET.repeat(100).slice(30));
     await nextTurn();
     client.feed(GET);
     await nextTurn();
     assert.equal(client.sent.split('HTTP/1.1 ').length, 2);
-    client.destroy();
+    client.abort();
   });
 
   test('that is no request is answered, too', async () => {
-    const desk = new Desk();
+    const upgrader = new Desk();
     for (const [bytes, status] of [
       ['nonsense\r\n\r\n', 400],
       ['PRI * HTTP/2.0\r\n\r\n', 400],
       ['CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n', 405],
       [`GET / HTTP/1.1\r\nX: ${'x'.repeat(8192)}`, 431],
     ] as const) {
-      const client = desk.open(bytes);
+      const client = upgrader.open(bytes);
       await nextTurn();
       assert.match(client.sent, new RegExp(`^HTTP/1\\.1 ${status} `, 'u'), bytes.slice(0, 40));
-      client.destroy();
+      client.abort();
     }
   });
 });
@@ -172,21 +172,21 @@ describe('an answer', () => {
       const length = Number(/^content-length: (\d+)$/imu.exec(head)?.[1]);
       if (request.startsWith('HEAD')) assert.ok(length > 0);
       else assert.equal(length, got.length);
-      client.destroy();
+      client.abort();
     });
   }
 
   test('to a health check is 503 while the relay drains', () => {
-    const desk = new Desk();
-    desk.isDraining = true;
+    const upgrader = new Desk();
+    upgrader.isDraining = true;
     for (const [method, body] of [
       ['GET', /\r\n\r\nthe relay is stopping\n$/u],
       ['HEAD', /\r\n\r\n$/u],
     ] as const) {
-      const client = desk.open(`${method} /healthz HTTP/1.0\r\n\r\n`);
+      const client = upgrader.open(`${method} /healthz HTTP/1.0\r\n\r\n`);
       assert.match(client.sent, /^HTTP\/1\.1 503 /u);
       assert.match(client.sent, body);
-      client.destroy();
+      client.abort();
     }
   });
 });
@@ -198,15 +198,15 @@ describe('an upgrade with a body', () => {
   test('is accepted where the body is empty, and what follows belongs to the client', () => {
     for (const request of [`${CHUNKED}0\r\n\r\n`, `${LINES}\r\nContent-Length: 0\r\n\r\n`]) {
       for (let at = 1; at <= request.length; at += 1) {
-        const desk = new Desk();
-        const client = desk.open(request.slice(0, at));
+        const upgrader = new Desk();
+        const client = upgrader.open(request.slice(0, at));
         if (at < request.length) {
           assert.equal(client.sent, '');
           client.feed(`${request.slice(at)}early`);
         }
         assert.match(client.sent, /^HTTP\/1\.1 101 /u, String(at));
-        assert.deepEqual(desk.earlyBytes, [at < request.length ? 'early' : '']);
-        client.destroy();
+        assert.deepEqual(upgrader.earlyBytes, [at < request.length ? 'early' : '']);
+        client.abort();
       }
     }
   });
@@ -221,33 +221,35 @@ describe('an upgrade with a body', () => {
       `${LINES}\r\nContent-Length: 5\r\n\r\nhello`,
       `${LINES}\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n`,
     ]) {
-      const desk = new Desk();
-      const client = desk.open(request);
+      const upgrader = new Desk();
+      const client = upgrader.open(request);
       assert.match(
         client.sent,
         /^HTTP\/1\.1 400 (?:(?!HTTP\/1\.1)[^])*$/u,
         JSON.stringify(request.slice(-30)),
       );
-      assert.deepEqual(desk.earlyBytes, []);
-      client.destroy();
+      assert.deepEqual(upgrader.earlyBytes, []);
+      client.abort();
     }
   });
 
   test('that never comes is closed like half of a head', () => {
-    const desk = new Desk();
-    const late = desk.open(`${CHUNKED}0\r\n`);
-    desk.arrivals[0]?.owner?.tooLate();
+    const upgrader = new Desk();
+    const late = upgrader.open(`${CHUNKED}0\r\n`);
+    upgrader.arrivals[0]?.phase?.onTimeout();
     assert.match(late.sent, /^HTTP\/1\.1 408 /u);
-    const ended = desk.open(CHUNKED);
+    const ended = upgrader.open(CHUNKED);
     ended.feedEnd();
     assert.ok(late.isClosed && ended.isClosed);
-    assert.equal(desk.left, 2);
+    assert.equal(upgrader.left, 2);
   });
 });
 
 test('where too many connections speak HTTP, the oldest makes room, and one that comes whole is answered', () => {
-  const desk = new Desk();
-  const clients = Array.from({ length: MAX_HTTP_CONNECTIONS + 10 }, () => desk.open('GET / HTTP/1.1\r\n'));
+  const upgrader = new Desk();
+  const clients = Array.from({ length: MAX_HTTP_CONNECTIONS + 10 }, () =>
+    upgrader.open('GET / HTTP/1.1\r\n'),
+  );
   assert.equal(
     count(clients, ({ isClosed }) => isClosed),
     10,
@@ -256,9 +258,9 @@ test('where too many connections speak HTTP, the oldest makes room, and one that
     assert.ok(isClosed);
     assert.match(sent, /^HTTP\/1\.1 503 /u);
   }
-  assert.equal(desk.left, 10);
-  const whole = desk.open(UPGRADE);
+  assert.equal(upgrader.left, 10);
+  const whole = upgrader.open(UPGRADE);
   assert.match(whole.sent, /^HTTP\/1\.1 101 /u);
-  for (const client of clients) if (!client.isClosed) client.destroy();
-  assert.equal(desk.left, clients.length);
+  for (const client of clients) if (!client.isClosed) client.abort();
+  assert.equal(upgrader.left, clients.length);
 });

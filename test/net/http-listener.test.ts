@@ -7,14 +7,14 @@ import type { Socket } from 'node:net';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { HttpListener } from '../../src/net/http-listener.ts';
+import { HttpListener } from '../../src/transport/http-listener.ts';
 import { randomBytesOf } from '../support/bytes.ts';
 import { listening } from '../support/listening.ts';
 import { until } from '../support/scratch.ts';
 
 const GET = 'GET / HTTP/1.1\r\nHost: x\r\n\r\n';
 
-const LIMITS = { maxPending: 8, maxAnswering: 4, keepAliveMs: 500, stalledMs: 10_000 };
+const LIMITS = { maxPending: 8, maxAnswering: 4, keepAliveMs: 500, stallTimeoutMs: 10_000 };
 
 class Client {
   readonly socket: Socket;
@@ -165,12 +165,12 @@ describe('a listener for HTTP', () => {
     context.after(() => agent.destroy());
     const request = get({ port, host: '127.0.0.1', agent });
     const [response] = await once(request, 'response');
-    const pieces: Buffer[] = [];
+    const buffers: Buffer[] = [];
     for await (const piece of response) {
-      pieces.push(piece);
-      if (pieces.length % 20 === 0) await sleep(5);
+      buffers.push(piece);
+      if (buffers.length % 20 === 0) await sleep(5);
     }
-    assert.ok(Buffer.concat(pieces).equals(body));
+    assert.ok(Buffer.concat(buffers).equals(body));
   });
 
   test('keeps answers that take time apart from newcomers, who always get in', async (context) => {

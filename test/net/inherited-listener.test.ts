@@ -6,8 +6,8 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { text } from 'node:stream/consumers';
-import { parseEndpoint } from '../../src/net/endpoint.ts';
-import { listen } from '../../src/net/listener.ts';
+import { parseEndpoint } from '../../src/config/endpoint.ts';
+import { listen } from '../../src/transport/listener.ts';
 import { hasIpv6 } from '../support/ipv6.ts';
 import { Activation, withoutSocketActivation } from '../support/socket-activation.ts';
 import { scratch } from '../support/scratch.ts';
@@ -42,8 +42,8 @@ function withoutFamily(socket: string): string | false {
 
 async function faultOf(context: TestContext, socket: string, endpoint: string): Promise<string> {
   const activation = await launch(context, { sockets: { a: socket }, endpoints: [endpoint] });
-  const [, fault = ''] = await activation.program.waitForOutput(/^fault: (.*)$/mu);
-  return fault;
+  const [, error = ''] = await activation.program.waitForOutput(/^fault: (.*)$/mu);
+  return error;
 }
 
 describe('a socket of systemd', { skip: withoutSocketActivation() ?? false }, () => {
@@ -119,11 +119,11 @@ describe('a socket of systemd', { skip: withoutSocketActivation() ?? false }, ()
     ],
     ['that was not passed is none', 'tcp:127.0.0.1', 'systemd:domain=INET:index=1', /there are 0 \(a\)$/u],
   ];
-  for (const [what, socket, endpoint, fault] of faults) {
+  for (const [what, socket, endpoint, error] of faults) {
     test(what, { skip: withoutFamily(socket) }, async (context) => {
       const found = await faultOf(context, socket, endpoint);
       ok(found.startsWith(`can't listen on ${endpoint}: `), found);
-      match(found, fault);
+      match(found, error);
     });
   }
 

@@ -4,12 +4,12 @@ import { connect, createServer } from 'node:net';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { connect as connectTls, createSecureContext } from 'node:tls';
-import { DataPlane } from '../../src/net/data-plane.ts';
-import { LinkPeer } from '../../src/net/link-peer.ts';
-import { REPLIES } from '../../src/net/replies.ts';
+import { IoBackend } from '../../src/transport/io-backend.ts';
+import { LinkTransport } from '../../src/transport/link-transport.ts';
+import { REPLIES } from '../../src/protocol/messages.ts';
 import { SIDE_A, handshake, newToken } from '../support/bytes.ts';
 import { makeIdentity } from '../support/certificates.ts';
-import { House } from '../support/house.ts';
+import { TestRelay } from '../support/test-relay.ts';
 import { keepAliveOptions } from '../support/keepalive.ts';
 import { until } from '../support/scratch.ts';
 import { SecureClient } from '../support/secure-client.ts';
@@ -30,26 +30,26 @@ function acceptedAt(port: number): string[] {
     .map(({ keepAlive }) => String(keepAlive));
 }
 
-async function open(context: TestContext, ordinaryStreams: boolean, isSecure: boolean): Promise<House> {
+async function open(context: TestContext, standardStreams: boolean, isSecure: boolean): Promise<TestRelay> {
   const certificate = isSecure ? { context: createSecureContext({ key, cert }) } : null;
-  const house = await House.open({ ordinaryStreams, certificate });
-  context.after(() => house.close());
-  return house;
+  const relay = await TestRelay.open({ standardStreams, certificate });
+  context.after(() => relay.close());
+  return relay;
 }
 
-for (const ordinaryStreams of [false, true]) {
-  const kind = ordinaryStreams ? 'ordinary streams' : 'shared buffer';
+for (const standardStreams of [false, true]) {
+  const kind = standardStreams ? 'standard streams' : 'shared buffer';
   describe(`TCP keepalive with the ${kind}`, { skip: withoutSocketActivation() ?? false }, () => {
     test('closes no client within a network outage of two minutes', async (context) => {
-      const house = await open(context, ordinaryStreams, false);
+      const relay = await open(context, standardStreams, false);
       for (const transport of ['tcp', 'websocket'] as const) {
-        const client = await house.connect(transport);
+        const client = await relay.connect(transport);
         await client.send(handshake(newToken(), SIDE_A));
       }
-      await until(() => house.hub.clients.rendezvous.waitingClients === 2);
-      assert.deepEqual(acceptedAt(house.tcpPort), [CLIENT]);
-      assert.deepEqual(acceptedAt(house.websocketPort), [CLIENT]);
-      for (const port of [house.tcpPort, house.websocketPort]) {
+      await until(() => relay.sessions.clients.rendezvous.waitingClients === 2);
+      assert.deepEqual(acceptedAt(relay.tcpPort), [CLIENT]);
+      assert.deepEqual(acceptedAt(relay.websocketPort), [CLIENT]);
+      for (const port of [relay.tcpPort, relay.websocketPort]) {
         const accepted = keepAliveOptions().filter(({ localPort }) => localPort === port);
         assert.deepEqual(
           accepted.map(({ noDelay }) => noDelay),
@@ -60,40 +60,40 @@ for (const ordinaryStreams of [false, true]) {
     });
 
     test('is the same below TLS', async (context) => {
-      const house = await open(context, ordinaryStreams, true);
-      const raw = connectTls({ port: house.tcpPort, host: '127.0.0.1', rejectUnauthorized: false });
+      const relay = await open(context, standardStreams, true);
+      const raw = connectTls({ port: relay.tcpPort, host: '127.0.0.1', rejectUnauthorized: false });
       context.after(() => raw.destroy());
       await once(raw, 'secureConnect');
       raw.write(handshake(newToken(), SIDE_A));
-      using websocket = await SecureClient.connect(house.websocketPort, cert);
+      using websocket = await SecureClient.connect(relay.websocketPort, cert);
       websocket.send(handshake(newToken(), SIDE_A));
-      await until(() => house.hub.clients.rendezvous.waitingClients === 2);
-      assert.deepEqual(acceptedAt(house.tcpPort), [CLIENT]);
-      assert.deepEqual(acceptedAt(house.websocketPort), [CLIENT]);
+      await until(() => relay.sessions.clients.rendezvous.waitingClients === 2);
+      assert.deepEqual(acceptedAt(relay.tcpPort), [CLIENT]);
+      assert.deepEqual(acceptedAt(relay.websocketPort), [CLIENT]);
     });
 
     test('finds a dead relay soon, but once the client of a link has a partner it lasts as long as for clients', async (context) => {
-      const plane = ordinaryStreams ? DataPlane.ofOrdinaryStreams() : await DataPlane.open(2 ** 20);
+      const backend = standardStreams ? IoBackend.withStandardStreams() : await IoBackend.open(2 ** 20);
       const server = createServer({ allowHalfOpen: true });
       context.after(() => server.close());
       await once(server.listen(0, '127.0.0.1'), 'listening');
       const address = server.address();
       assert.ok(address !== null && typeof address === 'object');
       const { port } = address;
-      const link = async (): Promise<LinkPeer> => {
+      const link = async (): Promise<LinkTransport> => {
         const socket = connect({ port, host: '127.0.0.1' });
         context.after(() => socket.destroy());
         const [accepted] = await once(server, 'connection');
-        const peer = new LinkPeer(plane.wireOfSocket(accepted, 'tcp'));
-        context.after(() => peer.destroy());
+        const peer = new LinkTransport(backend.adoptSocket(accepted, 'tcp'));
+        context.after(() => peer.abort());
         return peer;
       };
       const paired = await link();
       assert.deepEqual(acceptedAt(port), [WAITING_LINK]);
       paired.send(REPLIES.ok);
       assert.deepEqual(acceptedAt(port), [CLIENT]);
-      const refused = await link();
-      refused.send(REPLIES.busy);
+      const rejected = await link();
+      rejected.send(REPLIES.busy);
       assert.deepEqual(acceptedAt(port).toSorted(), [CLIENT, WAITING_LINK]);
     });
   });

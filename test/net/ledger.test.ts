@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { SIDE_A, SIDE_B, SIDE_C, handshake, newToken } from '../support/bytes.ts';
-import { House } from '../support/house.ts';
+import { TestRelay } from '../support/test-relay.ts';
 import { until } from '../support/scratch.ts';
 import type { TestClient } from '../support/test-client.ts';
 
@@ -10,24 +10,24 @@ const NOBODY = { connected: 0, waiting: 0, incompleteBytes: 0, relayedBytes: 0 }
 
 const TRANSPORTS = ['tcp', 'unix', 'websocket'] as const;
 
-async function open(context: TestContext): Promise<House> {
-  const house = await House.open();
-  context.after(() => house.close());
-  return house;
+async function open(context: TestContext): Promise<TestRelay> {
+  const relay = await TestRelay.open();
+  context.after(() => relay.close());
+  return relay;
 }
 
 /** A token of the relay's own, and how many have come with it. */
-function testerToken(house: House): { token: string; arrived: () => number } {
+function testerToken(relay: TestRelay): { token: string; arrived: () => number } {
   const token = newToken();
   let count = 0;
-  house.hub.expectTester(token, () => {
+  relay.sessions.registerProbe(token, () => {
     count += 1;
   });
   return { token, arrived: () => count };
 }
 
-async function pair(house: House, token: string): Promise<[TestClient, TestClient]> {
-  const [a, b] = [await house.connect('tcp'), await house.connect('tcp')];
+async function pair(relay: TestRelay, token: string): Promise<[TestClient, TestClient]> {
+  const [a, b] = [await relay.connect('tcp'), await relay.connect('tcp')];
   await a.send(handshake(token, SIDE_A));
   await b.send(handshake(token, SIDE_B));
   assert.equal(String(await a.until(3)) + String(await b.until(3)), 'ok\nok\n');
@@ -37,104 +37,105 @@ async function pair(house: House, token: string): Promise<[TestClient, TestClien
 describe('a test client of the relay', () => {
   for (const transport of TRANSPORTS) {
     test(`that waits by ${transport}, and goes in whatever way, leaves no trace`, async (context) => {
-      const house = await open(context);
+      const relay = await open(context);
       for (const go of ['end', 'reset', 'destroy'] as const) {
-        const { token, arrived } = testerToken(house);
-        const client = await house.connect(transport);
+        const { token, arrived } = testerToken(relay);
+        const client = await relay.connect(transport);
         await client.send(handshake(token, SIDE_A));
         await until(() => arrived() === 1);
-        assert.deepEqual(house.hub.census(), NOBODY);
-        house.hub.checkConsistency();
+        assert.deepEqual(relay.sessions.liveCounts(), NOBODY);
+        relay.sessions.checkConsistency();
         client[go]();
-        await until(() => house.reception.connections === 0);
+        await until(() => relay.admission.connections === 0);
       }
-      assert.deepEqual(house.endings, []);
+      assert.deepEqual(relay.summaries, []);
     });
   }
 
   test('that is paired counts neither as a pair nor with its bytes, while it runs and after', async (context) => {
-    const house = await open(context);
-    const { token, arrived } = testerToken(house);
-    const [a, b] = await pair(house, token);
+    const relay = await open(context);
+    const { token, arrived } = testerToken(relay);
+    const [a, b] = await pair(relay, token);
     assert.equal(arrived(), 2);
     await a.send(Buffer.alloc(100_000));
     await b.until(100_003);
-    assert.deepEqual(house.hub.census(), NOBODY);
-    assert.equal(house.hub.pairs, 0);
-    house.hub.checkConsistency();
+    assert.deepEqual(relay.sessions.liveCounts(), NOBODY);
+    assert.equal(relay.sessions.pairs, 0);
+    relay.sessions.checkConsistency();
     // In mid-transfer, with a reset.
     a.reset();
     await b.closed;
-    await until(() => house.reception.connections === 0);
-    assert.deepEqual(house.hub.census(), NOBODY);
-    assert.deepEqual(house.endings, []);
+    await until(() => relay.admission.connections === 0);
+    assert.deepEqual(relay.sessions.liveCounts(), NOBODY);
+    assert.deepEqual(relay.summaries, []);
   });
 
   test('that says too much, or is one too many, leaves no trace either', async (context) => {
-    const house = await open(context);
-    const { token } = testerToken(house);
-    const impatient = await house.connect('tcp');
+    const relay = await open(context);
+    const { token } = testerToken(relay);
+    const impatient = await relay.connect('tcp');
     await impatient.send(`${handshake(token, SIDE_A)}early`);
     assert.equal(String(await impatient.until(10)), 'impatient\n');
-    const redundant = [await house.connect('tcp'), await house.connect('tcp'), await house.connect('tcp')];
+    const redundant = [await relay.connect('tcp'), await relay.connect('tcp'), await relay.connect('tcp')];
     for (const client of redundant.slice(0, 2)) await client.send(handshake(token, SIDE_A));
     await redundant[2]?.send(handshake(token, SIDE_C));
     await redundant[2]?.until(3);
     await Promise.race(redundant.map(({ closed }) => closed));
-    house.hub.close();
-    assert.deepEqual(house.endings, []);
-    for (const [kind, count] of Object.entries(house.reception.failures)) assert.equal(count, 0, kind);
+    relay.sessions.close();
+    assert.deepEqual(relay.summaries, []);
+    for (const [kind, count] of Object.entries(relay.admission.handshakeFailures))
+      assert.equal(count, 0, kind);
   });
 
   test('that is there when the relay stops, in the kind way or the other, leaves no trace', async (context) => {
-    const house = await open(context);
-    const waiting = testerToken(house);
-    const client = await house.connect('websocket');
+    const relay = await open(context);
+    const waiting = testerToken(relay);
+    const client = await relay.connect('websocket');
     await client.send(handshake(waiting.token, SIDE_A));
     await until(() => waiting.arrived() === 1);
-    const [a] = await pair(house, testerToken(house).token);
+    const [a] = await pair(relay, testerToken(relay).token);
     await a.send('bytes');
-    await house.hub.drain(10_000, new AbortController().signal);
+    await relay.sessions.drain(10_000, new AbortController().signal);
     await client.closed;
-    house.hub.close();
-    assert.deepEqual(house.endings, []);
+    relay.sessions.close();
+    assert.deepEqual(relay.summaries, []);
   });
 
   test('is one by its token alone: the next one with it is a client once it is forgotten', async (context) => {
-    const house = await open(context);
-    const { token, arrived } = testerToken(house);
-    const tester = await house.connect('tcp');
-    await tester.send(handshake(token, SIDE_A));
+    const relay = await open(context);
+    const { token, arrived } = testerToken(relay);
+    const probe = await relay.connect('tcp');
+    await probe.send(handshake(token, SIDE_A));
     await until(() => arrived() === 1);
-    house.hub.forgetTester(token);
+    relay.sessions.unregisterProbe(token);
     // They would match, but they are not in the same books.
-    const client = await house.connect('tcp');
+    const client = await relay.connect('tcp');
     await client.send(handshake(token, SIDE_B));
-    await until(() => house.hub.census().waiting === 1);
-    house.hub.checkConsistency();
-    assert.equal(tester.receivedBytes + client.receivedBytes, 0);
+    await until(() => relay.sessions.liveCounts().waiting === 1);
+    relay.sessions.checkConsistency();
+    assert.equal(probe.receivedBytes + client.receivedBytes, 0);
     // Who has named the token before stays a tester.
-    tester.end();
-    await until(() => house.reception.connections === 1);
+    probe.end();
+    await until(() => relay.admission.connections === 1);
     client.end();
-    const [ending] = await house.recorded(1);
-    assert.equal(ending?.mood, 'lonely');
-    await until(() => house.reception.connections === 0);
-    assert.equal(house.endings.length, 1);
+    const [summary] = await relay.waitForRecords(1);
+    assert.equal(summary?.mood, 'lonely');
+    await until(() => relay.admission.connections === 0);
+    assert.equal(relay.summaries.length, 1);
     assert.equal(arrived(), 1);
   });
 });
 
 describe('the books on clients', () => {
   test('know the bytes of pairs that run and of those that have ended', async (context) => {
-    const house = await open(context);
-    const [a, b] = await pair(house, newToken());
-    const [c, d] = await pair(house, newToken());
+    const relay = await open(context);
+    const [a, b] = await pair(relay, newToken());
+    const [c, d] = await pair(relay, newToken());
     await a.send(Buffer.alloc(1000));
     await b.until(1003);
     await d.send(Buffer.alloc(70));
     await c.until(73);
-    assert.deepEqual(house.hub.census(), {
+    assert.deepEqual(relay.sessions.liveCounts(), {
       connected: 4,
       waiting: 0,
       incompleteBytes: 1070,
@@ -142,8 +143,8 @@ describe('the books on clients', () => {
     });
     a.end();
     await b.closed;
-    await house.recorded(1);
-    assert.deepEqual(house.hub.census(), {
+    await relay.waitForRecords(1);
+    assert.deepEqual(relay.sessions.liveCounts(), {
       connected: 2,
       waiting: 0,
       incompleteBytes: 70,
@@ -151,14 +152,14 @@ describe('the books on clients', () => {
     });
     await c.send('x');
     await d.until(4);
-    house.hub.close();
-    assert.deepEqual(house.hub.census(), { ...NOBODY, relayedBytes: 1071 });
+    relay.sessions.close();
+    assert.deepEqual(relay.sessions.liveCounts(), { ...NOBODY, relayedBytes: 1071 });
   });
 
   test('are not touched by a test beside them', async (context) => {
-    const house = await open(context);
-    const [a, b] = await pair(house, newToken());
-    const [c, d] = await pair(house, testerToken(house).token);
+    const relay = await open(context);
+    const [a, b] = await pair(relay, newToken());
+    const [c, d] = await pair(relay, testerToken(relay).token);
     for (const [from, to] of [
       [a, b],
       [c, d],
@@ -170,10 +171,10 @@ describe('the books on clients', () => {
     await d.closed;
     a.end();
     await b.closed;
-    const [ending] = await house.recorded(1);
-    assert.equal(ending?.totalBytes, 5000);
-    assert.deepEqual(house.hub.census(), { ...NOBODY, relayedBytes: 5000 });
-    await until(() => house.reception.connections === 0);
-    assert.equal(house.endings.length, 1);
+    const [summary] = await relay.waitForRecords(1);
+    assert.equal(summary?.totalBytes, 5000);
+    assert.deepEqual(relay.sessions.liveCounts(), { ...NOBODY, relayedBytes: 5000 });
+    await until(() => relay.admission.connections === 0);
+    assert.equal(relay.summaries.length, 1);
   });
 });

@@ -6,9 +6,9 @@ import { Server, connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
-import { parseEndpoint } from '../../src/net/endpoint.ts';
-import type { Endpoint } from '../../src/net/endpoint.ts';
-import { ListenError, listen } from '../../src/net/listener.ts';
+import { parseEndpoint } from '../../src/config/endpoint.ts';
+import type { Endpoint } from '../../src/config/endpoint.ts';
+import { ListenError, listen } from '../../src/transport/listener.ts';
 import { hasIpv6 } from '../support/ipv6.ts';
 import { findProgram } from '../support/programs.ts';
 import { scratch } from '../support/scratch.ts';
@@ -81,7 +81,12 @@ test('a unix socket that nobody listens on any more is replaced', async (context
   owner.kill('SIGKILL');
   await once(owner, 'exit');
   assert.ok(lstatSync(path).isSocket());
-  assert.deepEqual(await bind(context, `unix:${path}`), { kind: 'unix', path, mode: null, backlog: null });
+  assert.deepEqual(await bind(context, `unix:${path}`), {
+    kind: 'unix',
+    path,
+    mode: null,
+    backlog: null,
+  });
 });
 
 test('a file that is no socket is never replaced', async (context) => {

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import * as fc from 'fast-check';
-import { PauseClock } from '../../src/net/pause-clock.ts';
+import { StallTimer } from '../../src/sessions/splice.ts';
 
 test('adds up what stands still at once, up to now', () => {
   let now = 5000;
-  const pauses = new PauseClock(() => now);
+  const pauses = new StallTimer(() => now);
   now = 6000;
   assert.equal(pauses.seconds, 0);
   pauses.begin(1);
@@ -29,7 +29,7 @@ test('never goes back, and is the sum of all pauses, however they overlap and ho
   fc.assert(
     fc.property(fc.array(step, { maxLength: 100 }), (steps) => {
       let now = 1e9;
-      const pauses = new PauseClock(() => now);
+      const pauses = new StallTimer(() => now);
       const begun: number[] = [];
       let expectedMs = 0;
       let before = 0;

@@ -1,17 +1,17 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { ReadPool, SMALLEST_READ_BYTES } from '../../src/net/read-pool.ts';
-import type { PoolReader } from '../../src/net/read-pool.ts';
+import { ReadScheduler, MIN_READ_BYTES } from '../../src/transport/read-scheduler.ts';
+import type { ReadFlow } from '../../src/transport/read-scheduler.ts';
 
 const MIB = 1_048_576;
 const PLENTY = 65_536;
 const LONGEST_SPELL = 8 * MIB;
 
 /** A connection that brings `perRead` bytes at a time, for as long as it has some. */
-class Reader implements PoolReader {
-  step = 5;
+class Reader implements ReadFlow {
+  sizeClass = 5;
   isQueued = false;
-  spellBytes = 0;
+  servedBytes = 0;
   served = 0;
   reads = 0;
   hasLeft = false;
@@ -31,7 +31,7 @@ class Reader implements PoolReader {
     return count;
   }
 
-  leftQueue(): void {
+  onDequeued(): void {
     this.hasLeft = true;
   }
 
@@ -53,43 +53,43 @@ async function finish(readers: readonly Reader[]): Promise<void> {
 
 describe('the size of a read', () => {
   test('doubles with each step up to 512 KiB, and no further', () => {
-    const pool = new ReadPool(64 * MIB);
+    const pool = new ReadScheduler(64 * MIB);
     assert.deepEqual(
-      [0, 1, 2, 3, 4, 5, 6].map((step) => pool.readBytes(step) / 1024),
+      [0, 1, 2, 3, 4, 5, 6].map((step) => pool.readSizeBytes(step) / 1024),
       [16, 32, 64, 128, 256, 512, 512],
     );
-    assert.equal(pool.stepAbove(0), 1);
-    assert.equal(pool.stepAbove(5), 5);
+    assert.equal(pool.nextSizeClass(0), 1);
+    assert.equal(pool.nextSizeClass(5), 5);
   });
 
   test('shrinks at once as more is held, down to the smallest, and grows again', () => {
-    const pool = new ReadPool(64 * MIB);
+    const pool = new ReadScheduler(64 * MIB);
     const sizes: number[] = [];
     for (const held of [0, 16, 24, 28, 31, 32, 64, 100]) {
-      pool.hold(held * MIB - pool.heldBytes);
-      sizes.push(pool.readBytes(5) / 1024);
+      pool.addBufferedBytes(held * MIB - pool.bufferedBytes);
+      sizes.push(pool.readSizeBytes(5) / 1024);
     }
     assert.deepEqual(sizes, [512, 512, 512, 256, 64, 16, 16, 16]);
-    pool.hold(-pool.heldBytes);
-    assert.equal(pool.readBytes(5), MIB / 2);
+    pool.addBufferedBytes(-pool.bufferedBytes);
+    assert.equal(pool.readSizeBytes(5), MIB / 2);
   });
 
   test('is the smallest without a budget', () => {
-    assert.equal(new ReadPool(0).readBytes(6), SMALLEST_READ_BYTES);
+    assert.equal(new ReadScheduler(0).readSizeBytes(6), MIN_READ_BYTES);
   });
 
   test('keeps 1,000 stalled receivers, each in the middle of its largest read, within the budget', () => {
-    const pool = new ReadPool(64 * MIB);
-    for (let receiver = 0; receiver < 1000; receiver += 1) pool.hold(pool.readBytes(5));
-    assert.ok(pool.heldBytes <= 64 * MIB, `${pool.heldBytes} bytes are held`);
+    const pool = new ReadScheduler(64 * MIB);
+    for (let receiver = 0; receiver < 1000; receiver += 1) pool.addBufferedBytes(pool.readSizeBytes(5));
+    assert.ok(pool.bufferedBytes <= 64 * MIB, `${pool.bufferedBytes} bytes are held`);
   });
 });
 
 describe('the queue', () => {
   test('serves a lone reader 2 MiB a turn, as long as it has plenty', async () => {
-    const pool = new ReadPool(64 * MIB);
+    const pool = new ReadScheduler(64 * MIB);
     const reader = new Reader();
-    pool.join(reader);
+    pool.enqueue(reader);
     await turns(1);
     assert.equal(reader.served, 2 * MIB);
     await turns(2);
@@ -98,10 +98,10 @@ describe('the queue', () => {
   });
 
   test('takes a short turn when somebody has come, and then long ones again', async () => {
-    const pool = new ReadPool(64 * MIB);
+    const pool = new ReadScheduler(64 * MIB);
     const reader = new Reader();
-    pool.join(reader);
-    pool.newcomer();
+    pool.enqueue(reader);
+    pool.onAccept();
     await turns(1);
     assert.equal(reader.served, MIB / 8);
     await turns(1);
@@ -110,7 +110,7 @@ describe('the queue', () => {
   });
 
   test('gives a reader whose bytes take long its share of time', async () => {
-    const pool = new ReadPool(64 * MIB);
+    const pool = new ReadScheduler(64 * MIB);
     const order: string[] = [];
     class Named extends Reader {
       readonly #name: string;
@@ -130,7 +130,7 @@ describe('the queue', () => {
       }
     }
     const readers = [new Named('slow', 5), new Named('quick', 0)];
-    for (const reader of readers) pool.join(reader);
+    for (const reader of readers) pool.enqueue(reader);
     while (order.length < 100) await turns(1);
     await finish(readers);
     // By bytes it would be 16 reads in a row for either; by time it is one of 5 ms.
@@ -143,9 +143,9 @@ describe('the queue', () => {
   });
 
   test('lets a reader go that brings little, and not before', async () => {
-    const pool = new ReadPool(64 * MIB);
+    const pool = new ReadScheduler(64 * MIB);
     const reader = new Reader(PLENTY, 2 * PLENTY + 1);
-    pool.join(reader);
+    pool.enqueue(reader);
     await turns(2);
     assert.ok(reader.hasLeft);
     assert.ok(!reader.isQueued);
@@ -153,18 +153,18 @@ describe('the queue', () => {
   });
 
   test('has each reader once, however often it joins', async () => {
-    const pool = new ReadPool(64 * MIB);
+    const pool = new ReadScheduler(64 * MIB);
     const reader = new Reader(MIB, 3 * MIB);
-    for (let times = 0; times < 5; times += 1) pool.join(reader);
+    for (let times = 0; times < 5; times += 1) pool.enqueue(reader);
     await finish([reader]);
     assert.ok(reader.reads <= 4);
   });
 
   for (const count of [2, 8, 40, 1000]) {
     test(`gives ${count} readers 1 MiB a turn together, and none more than a spell more than another`, async () => {
-      const pool = new ReadPool(64 * MIB);
+      const pool = new ReadScheduler(64 * MIB);
       const readers = Array.from({ length: count }, () => new Reader());
-      for (const reader of readers) pool.join(reader);
+      for (const reader of readers) pool.enqueue(reader);
       const total = (): number => readers.reduce((sum, reader) => sum + reader.served, 0);
       let before = 0;
       for (let turn = 0; turn < 4000; turn += 1) {
@@ -189,9 +189,9 @@ describe('the queue', () => {
         return super.serve(memory);
       }
     }
-    const pool = new ReadPool(0);
+    const pool = new ReadScheduler(0);
     const readers = [new SlowReader(), new SlowReader()];
-    for (const reader of readers) pool.join(reader);
+    for (const reader of readers) pool.enqueue(reader);
     const reads = (): number => readers.reduce((sum, reader) => sum + reader.reads, 0);
     for (let turn = 1; turn <= 5; turn += 1) {
       const before = reads();
@@ -203,12 +203,12 @@ describe('the queue', () => {
   });
 
   test('serves one that comes before the many that are there, but only for a moment', async () => {
-    const pool = new ReadPool(64 * MIB);
+    const pool = new ReadScheduler(64 * MIB);
     const crowd = Array.from({ length: 100 }, () => new Reader());
-    for (const reader of crowd) pool.join(reader);
+    for (const reader of crowd) pool.enqueue(reader);
     await turns(200);
     const newcomer = new Reader(PLENTY);
-    pool.join(newcomer);
+    pool.enqueue(newcomer);
     await turns(2);
     assert.ok(newcomer.served >= 4 * PLENTY);
     assert.ok(newcomer.served <= MIB);

@@ -1,27 +1,26 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import * as fc from 'fast-check';
-import { PauseClock } from '../../src/net/pause-clock.ts';
-import type { Peer, Transport } from '../../src/net/peer.ts';
-import { Splice } from '../../src/net/splice.ts';
+import { Splice, StallTimer } from '../../src/sessions/splice.ts';
+import type { ClientTransport, TransportKind } from '../../src/transport/client-transport.ts';
 
 const nothing = (): undefined => undefined;
 
 /** A client that takes what it is told to take. */
-class FakePeer implements Peer {
-  readonly transport: Transport;
-  readonly heldBytes = 0;
+class FakePeer implements ClientTransport {
+  readonly kind: TransportKind;
+  readonly bufferedBytes = 0;
   readonly deliveredBytes = 0;
   keepsUp = true;
   isPaused = false;
   readonly start = nothing;
-  readonly readLess = nothing;
-  readonly probe = nothing;
-  readonly finish = nothing;
-  readonly destroy = nothing;
+  readonly limitReadSize = nothing;
+  readonly detectReset = nothing;
+  readonly closeGracefully = nothing;
+  readonly abort = nothing;
 
-  constructor(transport: Transport) {
-    this.transport = transport;
+  constructor(transport: TransportKind) {
+    this.kind = transport;
   }
 
   send(): boolean {
@@ -43,9 +42,9 @@ class FakePeer implements Peer {
 function open() {
   let now = 0;
   const clock = (): number => now;
-  const pauses = { backpressure: new PauseClock(clock), rateLimit: new PauseClock(clock) };
+  const pauses = { backpressure: new StallTimer(clock), rateLimit: new StallTimer(clock) };
   const [tcp, websocket] = [new FakePeer('tcp'), new FakePeer('websocket')];
-  const countOf = (pause: PauseClock): number => {
+  const countOf = (pause: StallTimer): number => {
     const before = pause.seconds;
     now += 1000;
     return pause.seconds - before;
@@ -82,14 +81,14 @@ describe('a splice', () => {
     // What was read before it was paused comes all the same.
     splice.forward(tcp, new Uint8Array(1));
     assert.deepEqual(paused(), { backpressure: 1, rateLimit: 0 });
-    splice.hold();
-    splice.hold();
+    splice.pauseBoth();
+    splice.pauseBoth();
     assert.deepEqual(paused(), { backpressure: 1, rateLimit: 2 });
-    splice.drained(websocket);
-    splice.drained(websocket);
+    splice.receiverDrained(websocket);
+    splice.receiverDrained(websocket);
     assert.deepEqual(paused(), { backpressure: 0, rateLimit: 2 });
-    splice.release();
-    splice.release();
+    splice.resumeBoth();
+    splice.resumeBoth();
     assert.deepEqual(paused(), { backpressure: 0, rateLimit: 0 });
   });
 
@@ -99,19 +98,19 @@ describe('a splice', () => {
     websocket.keepsUp = false;
     splice.forward(tcp, new Uint8Array(1));
     splice.forward(websocket, new Uint8Array(1));
-    splice.hold();
+    splice.pauseBoth();
     assert.deepEqual(paused(), { backpressure: 2, rateLimit: 2 });
     splice.end();
     assert.deepEqual(paused(), { backpressure: 0, rateLimit: 0 });
-    splice.drained(websocket);
-    splice.release();
+    splice.receiverDrained(websocket);
+    splice.resumeBoth();
     splice.end();
     assert.deepEqual(paused(), { backpressure: 0, rateLimit: 0 });
   });
 
   test('reads from a client when neither its partner nor a limit is against it, whatever happens in which order', () => {
     const operation = fc.record({
-      what: fc.constantFrom('forward', 'stall', 'drained', 'hold', 'release'),
+      what: fc.constantFrom('forward', 'stall', 'drained', 'pauseBoth', 'resumeBoth'),
       isFirst: fc.boolean(),
     });
     fc.assert(
@@ -125,12 +124,12 @@ describe('a splice', () => {
           if (what === 'forward' || what === 'stall') splice.forward(from, new Uint8Array(1));
           if (what === 'stall') stalled.add(to);
           if (what === 'drained') {
-            splice.drained(to);
+            splice.receiverDrained(to);
             stalled.delete(to);
           }
-          if (what === 'hold' || what === 'release') {
+          if (what === 'pauseBoth' || what === 'resumeBoth') {
             splice[what]();
-            isHeld = what === 'hold';
+            isHeld = what === 'pauseBoth';
           }
           assert.equal(tcp.isPaused, isHeld || stalled.has(websocket));
           assert.equal(websocket.isPaused, isHeld || stalled.has(tcp));

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { TaskQueue } from '../../src/net/task-queue.ts';
+import { TaskQueue } from '../../src/transport/task-queue.ts';
 
 /** Keeps the processor busy for so long, in milliseconds. */
 function work(ms: number): void {
@@ -13,7 +13,7 @@ describe('a task queue', () => {
   test('runs few tasks at once, and the others later, in their order', async () => {
     const queue = new TaskQueue();
     const done: number[] = [];
-    for (let task = 0; task < 100; task += 1) queue.run(() => done.push(task));
+    for (let task = 0; task < 100; task += 1) queue.runOrDefer(() => done.push(task));
     assert.deepEqual([done.length, queue.isBusy], [32, true]);
     while (queue.isBusy) await nextTurn();
     assert.deepEqual(
@@ -21,7 +21,7 @@ describe('a task queue', () => {
       Array.from({ length: 100 }, (_, task) => task),
     );
     let isDone = false;
-    queue.run(() => {
+    queue.runOrDefer(() => {
       isDone = true;
     });
     assert.ok(isDone, 'the next turn begins with a full budget');
@@ -31,7 +31,7 @@ describe('a task queue', () => {
     const queue = new TaskQueue();
     const done: string[] = [];
     queue.defer(() => done.push('deferred'));
-    queue.run(() => done.push('run'));
+    queue.runOrDefer(() => done.push('run'));
     assert.deepEqual(done, []);
     while (queue.isBusy) await nextTurn();
     assert.deepEqual(done, ['deferred', 'run']);

@@ -8,7 +8,7 @@ import {
   TrustedProxies,
   formatCidr,
   parseCidrs,
-} from '../../src/net/trusted-proxies.ts';
+} from '../../src/config/trusted-proxies.ts';
 import { formatAddress, parseAddress } from '../../src/protocol/ip-address.ts';
 
 const trusting = (text: string): TrustedProxies => new TrustedProxies(parseCidrs(text));
@@ -194,18 +194,18 @@ describe('the client of a request', () => {
     ['10.0.0.1', '198.51.100.7:123456', '10.0.0.1'],
     ['fe80::1%eth0', undefined, 'fe80::1'],
   ];
-  for (const [peer, forwarded, client] of cases) {
-    test(`that came by ${peer ?? 'a unix socket'} with ${JSON.stringify(forwarded)} is ${client ?? 'unknown'}`, () => {
-      assert.equal(trusting(LIST).clientOf(peer, forwarded), client);
+  for (const [transport, forwarded, client] of cases) {
+    test(`that came by ${transport ?? 'a unix socket'} with ${JSON.stringify(forwarded)} is ${client ?? 'unknown'}`, () => {
+      assert.equal(trusting(LIST).resolveClientAddress(transport, forwarded), client);
     });
   }
 
   test('by a unix socket is whom the proxy names, where unix is trusted', () => {
     const proxies = trusting('unix 10.0.0.0/8');
-    assert.equal(proxies.clientOf(null, '192.0.2.1, 198.51.100.7, 10.0.0.2'), '198.51.100.7');
-    assert.equal(proxies.clientOf(null, undefined), null);
-    assert.equal(proxies.clientOf(null, 'unknown'), null);
-    assert.equal(proxies.clientOf('203.0.113.9', '198.51.100.7'), '203.0.113.9');
+    assert.equal(proxies.resolveClientAddress(null, '192.0.2.1, 198.51.100.7, 10.0.0.2'), '198.51.100.7');
+    assert.equal(proxies.resolveClientAddress(null, undefined), null);
+    assert.equal(proxies.resolveClientAddress(null, 'unknown'), null);
+    assert.equal(proxies.resolveClientAddress('203.0.113.9', '198.51.100.7'), '203.0.113.9');
   });
 
   test('does not change by what the client writes in front', () => {
@@ -220,17 +220,17 @@ describe('the client of a request', () => {
     fc.assert(
       fc.property(fc.array(entry, { maxLength: 5 }), behind, (made, trusted) => {
         const header = [...made, '198.51.100.7'].join(',') + trusted;
-        assert.equal(proxies.clientOf('10.0.0.1', header), '198.51.100.7');
+        assert.equal(proxies.resolveClientAddress('10.0.0.1', header), '198.51.100.7');
       }),
     );
   });
 
   test('is an address of the header or the peer, or nobody', () => {
     const proxies = trusting('0.0.0.0/0 ::/0 unix');
-    const peer = fc.option(fc.oneof(fc.ipV4(), fc.ipV6()));
+    const transport = fc.option(fc.oneof(fc.ipV4(), fc.ipV6()));
     fc.assert(
-      fc.property(peer, fc.string(), (address, header) => {
-        const client = proxies.clientOf(address, header);
+      fc.property(transport, fc.string(), (address, header) => {
+        const client = proxies.resolveClientAddress(address, header);
         assert.ok(client === null || parseAddress(client) !== null);
       }),
     );

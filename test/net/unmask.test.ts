@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { hasNativeUnmask, unmask, unmaskInScript } from '../../src/net/unmask.ts';
+import { hasNativeUnmask, unmask, unmaskJs } from '../../src/transport/unmask.ts';
 import type { Unmask } from '../../src/protocol/websocket-frames.ts';
 import { randomBytesOf } from '../support/bytes.ts';
 
@@ -45,7 +45,7 @@ function checkMove(how: Unmask, alignment: number, distance: number, length: num
 
 const WAYS: readonly (readonly [string, Unmask])[] = [
   ['machine code', unmask],
-  ['script', unmaskInScript],
+  ['script', unmaskJs],
 ];
 
 for (const [name, how] of WAYS) {

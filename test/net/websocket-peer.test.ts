@@ -2,17 +2,17 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { ReadPool } from '../../src/net/read-pool.ts';
-import { WebSocketPeer } from '../../src/net/websocket-peer.ts';
-import type { Wire } from '../../src/net/wire.ts';
+import { ReadScheduler } from '../../src/transport/read-scheduler.ts';
+import { WebSocketTransport } from '../../src/transport/websocket-transport.ts';
+import type { ByteStream } from '../../src/transport/byte-stream.ts';
 import { SIDE_A, handshake, newToken } from '../support/bytes.ts';
 import { encodeFrame, readServerFrames } from '../support/frames.ts';
 
 /** A wire that nothing comes from by itself. */
-class QuietWire implements Wire {
+class QuietWire implements ByteStream {
   readonly kind = 'tcp';
-  readonly ends = null;
-  heldBytes = 0;
+  readonly addresses = null;
+  bufferedBytes = 0;
   deliveredBytes = 0;
   askedForLess = 0;
   isPaused = false;
@@ -37,19 +37,19 @@ class QuietWire implements Wire {
   resume(): void {
     this.isPaused = false;
   }
-  readLess(): void {
+  limitReadSize(): void {
     this.askedForLess += 1;
   }
-  probe(): void {
+  detectReset(): void {
     // Never reset.
   }
-  keepAlive(): void {
+  setKeepAlive(): void {
     // There is no network.
   }
   end(): void {
     // Never closed.
   }
-  destroy(): void {
+  abort(): void {
     this.isDestroyed = true;
   }
 }
@@ -62,50 +62,53 @@ function tinyFrames(count: number): Uint8Array {
 }
 
 test('a client that sends a frame for each byte is read in small pieces', (context) => {
-  const wire = new QuietWire();
-  const peer = new WebSocketPeer(wire, { pingIntervalMs: 30_000, backlog: new ReadPool(0) });
-  context.after(() => peer.onLost());
+  const stream = new QuietWire();
+  const transport = new WebSocketTransport(stream, {
+    pingIntervalMs: 30_000,
+    deferredWork: new ReadScheduler(0),
+  });
+  context.after(() => transport.onClose());
   let payload = 0;
-  peer.start({
+  transport.start({
     onData: (bytes) => {
       payload += bytes.length;
     },
     onText: () => undefined,
-    onDrain: () => undefined,
-    onLeft: () => undefined,
-    onLost: () => undefined,
+    onWritable: () => undefined,
+    onEnd: () => undefined,
+    onClose: () => undefined,
   });
-  peer.onBytes(tinyFrames(200));
-  assert.equal(wire.askedForLess, 0);
-  peer.onBytes(tinyFrames(1000));
-  assert.equal(wire.askedForLess, 1);
+  transport.onBytes(tinyFrames(200));
+  assert.equal(stream.askedForLess, 0);
+  transport.onBytes(tinyFrames(1000));
+  assert.equal(stream.askedForLess, 1);
   assert.ok(payload > 0);
 });
 
 interface PeerPlace {
   readonly wire: QuietWire;
-  readonly pool: ReadPool;
-  readonly peer: WebSocketPeer;
+  readonly pool: ReadScheduler;
+  readonly peer: WebSocketTransport;
   /** Payload that came, as text. */
   readonly received: () => string;
 }
 
 function peerOf(context: TestContext): PeerPlace {
-  const wire = new QuietWire();
-  const pool = new ReadPool(0);
-  const peer = new WebSocketPeer(wire, { pingIntervalMs: 30_000, backlog: pool });
-  context.after(() => peer.onLost());
+  const stream = new QuietWire();
+  const pool = new ReadScheduler(0);
+  const transport = new WebSocketTransport(stream, { pingIntervalMs: 30_000, deferredWork: pool });
+  context.after(() => transport.onClose());
   let received = '';
-  peer.start({
+  transport.start({
     onData: (bytes) => {
       received += Buffer.from(bytes).toString('latin1');
     },
     onText: () => undefined,
-    onDrain: () => undefined,
-    onLeft: () => undefined,
-    onLost: () => undefined,
+    onWritable: () => undefined,
+    onEnd: () => undefined,
+    onClose: () => undefined,
   });
-  return { wire, pool, peer, received: () => received };
+  return { wire: stream, pool, peer: transport, received: () => received };
 }
 
 const LINE = handshake(newToken(), SIDE_A);
@@ -116,86 +119,89 @@ function framesOf(text: string): Buffer {
 }
 
 test('very many frames are read a few at a time, in their order, and nothing else is read meanwhile', async (context) => {
-  const { wire, pool, peer, received } = peerOf(context);
+  const { wire: stream, pool, peer: transport, received } = peerOf(context);
   const text = '0123456789'.repeat(200);
-  peer.onBytes(framesOf(text));
+  transport.onBytes(framesOf(text));
   assert.ok(received().length < LINE.length + 500, `${received().length} at once`);
-  assert.ok(wire.isPaused && pool.heldBytes > 0);
+  assert.ok(stream.isPaused && pool.bufferedBytes > 0);
   // The receiver does not keep up for a moment.
-  peer.pause();
+  transport.pause();
   await nextTurn();
   const before = received();
   await nextTurn();
   assert.equal(received(), before);
-  peer.resume();
-  assert.ok(wire.isPaused, 'frames are left');
+  transport.resume();
+  assert.ok(stream.isPaused, 'frames are left');
   while (received().length < LINE.length + text.length) await nextTurn();
   await nextTurn();
   assert.equal(received(), LINE + text);
-  assert.deepEqual([wire.isPaused, pool.heldBytes], [false, 0]);
+  assert.deepEqual([stream.isPaused, pool.bufferedBytes], [false, 0]);
 });
 
 test('ordinary messages get through at once while frames of others are queued', (context) => {
-  const { pool, peer, received } = peerOf(context);
+  const { pool, peer: transport, received } = peerOf(context);
   pool.defer(() => undefined);
-  peer.onBytes(framesOf('abc'));
+  transport.onBytes(framesOf('abc'));
   assert.equal(received(), `${LINE}abc`);
 });
 
 test('a connection that ends gives back the memory of frames that were not read', (context) => {
-  const { pool, peer } = peerOf(context);
-  peer.onBytes(framesOf('x'.repeat(1000)));
-  assert.ok(pool.heldBytes > 0);
-  peer.onLost();
-  assert.equal(pool.heldBytes, 0);
+  const { pool, peer: transport } = peerOf(context);
+  transport.onBytes(framesOf('x'.repeat(1000)));
+  assert.ok(pool.bufferedBytes > 0);
+  transport.onClose();
+  assert.equal(pool.bufferedBytes, 0);
 });
 
 test('a client that goes on sending small frames after the relay has closed is ignored', async (context) => {
-  const { wire, pool, peer } = peerOf(context);
-  peer.finish(1000, false);
-  peer.onBytes(framesOf('x'.repeat(1000)));
-  assert.deepEqual([wire.isPaused, pool.heldBytes, pool.isBusy], [false, 0, false]);
+  const { wire: stream, pool, peer: transport } = peerOf(context);
+  transport.closeGracefully(1000, false);
+  transport.onBytes(framesOf('x'.repeat(1000)));
+  assert.deepEqual([stream.isPaused, pool.bufferedBytes, pool.isBusy], [false, 0, false]);
   await nextTurn();
 });
 
 test('of many pings that come at once the last one is answered', (context) => {
-  const { wire, peer } = peerOf(context);
+  const { wire: stream, peer: transport } = peerOf(context);
   const pings = Array.from({ length: 100 }, (_, index) => encodeFrame({ opcode: 9, payload: `${index}` }));
-  peer.onBytes(Buffer.concat(pings));
+  transport.onBytes(Buffer.concat(pings));
   assert.deepEqual(
-    wire.written.map((bytes) => readServerFrames(Buffer.from(bytes))),
+    stream.written.map((bytes) => readServerFrames(Buffer.from(bytes))),
     [[{ opcode: 10, payload: Buffer.from('99') }]],
   );
 });
 
 /** A client with pings each second of a mocked clock, and with what it was sent. */
-function pingedPeerOf(context: TestContext): { readonly wire: QuietWire; readonly peer: WebSocketPeer } {
+function pingedPeerOf(context: TestContext): { readonly wire: QuietWire; readonly peer: WebSocketTransport } {
   context.mock.timers.enable({ apis: ['setInterval', 'setTimeout'] });
-  const wire = new QuietWire();
-  const peer = new WebSocketPeer(wire, { pingIntervalMs: 1000, backlog: new ReadPool(0) });
-  context.after(() => peer.onLost());
-  return { wire, peer };
+  const stream = new QuietWire();
+  const transport = new WebSocketTransport(stream, {
+    pingIntervalMs: 1000,
+    deferredWork: new ReadScheduler(0),
+  });
+  context.after(() => transport.onClose());
+  return { wire: stream, peer: transport };
 }
 
 const PONG = encodeFrame({ opcode: 10, payload: '' });
 
 test('a client that has answered pings is closed in the eleventh interval of its silence', (context) => {
-  const { wire, peer } = pingedPeerOf(context);
-  peer.onBytes(PONG);
+  const { wire: stream, peer: transport } = pingedPeerOf(context);
+  transport.onBytes(PONG);
   context.mock.timers.tick(10_000);
-  assert.equal(wire.isDestroyed, false);
+  assert.equal(stream.isDestroyed, false);
   context.mock.timers.tick(1000);
-  assert.equal(wire.isDestroyed, true);
+  assert.equal(stream.isDestroyed, true);
 });
 
 test('any byte of a client starts the count of its unanswered pings again', (context) => {
-  const { wire, peer } = pingedPeerOf(context);
-  peer.onBytes(PONG);
+  const { wire: stream, peer: transport } = pingedPeerOf(context);
+  transport.onBytes(PONG);
   for (const byte of encodeFrame({ opcode: 2, payload: 'please relay' })) {
     context.mock.timers.tick(9000);
-    peer.onBytes(Uint8Array.of(byte));
+    transport.onBytes(Uint8Array.of(byte));
   }
-  assert.equal(wire.isDestroyed, false);
+  assert.equal(stream.isDestroyed, false);
 });
 
 for (const { state, held, sent, isClosed } of [
@@ -204,26 +210,26 @@ for (const { state, held, sent, isClosed } of [
   { state: 'otherwise', held: 0, sent: 65_536, isClosed: true },
 ]) {
   test(`a silent client is ${isClosed ? 'closed' : 'left to TCP'} ${state}`, (context) => {
-    const { wire, peer } = pingedPeerOf(context);
-    wire.deliveredBytes = 1_000_000;
-    peer.onBytes(PONG);
-    wire.heldBytes = held;
-    wire.deliveredBytes += sent;
+    const { wire: stream, peer: transport } = pingedPeerOf(context);
+    stream.deliveredBytes = 1_000_000;
+    transport.onBytes(PONG);
+    stream.bufferedBytes = held;
+    stream.deliveredBytes += sent;
     context.mock.timers.tick(3_600_000);
-    assert.equal(wire.isDestroyed, isClosed);
+    assert.equal(stream.isDestroyed, isClosed);
   });
 }
 
 test('a client that has never answered a ping is not closed for its silence', (context) => {
-  const { wire } = pingedPeerOf(context);
+  const { wire: stream } = pingedPeerOf(context);
   context.mock.timers.tick(3_600_000);
-  assert.equal(wire.isDestroyed, false);
+  assert.equal(stream.isDestroyed, false);
 });
 
 test('a client that the relay does not read from is not silent', (context) => {
-  const { wire, peer } = pingedPeerOf(context);
-  peer.onBytes(PONG);
-  peer.pause();
+  const { wire: stream, peer: transport } = pingedPeerOf(context);
+  transport.onBytes(PONG);
+  transport.pause();
   context.mock.timers.tick(3_600_000);
-  assert.equal(wire.isDestroyed, false);
+  assert.equal(stream.isDestroyed, false);
 });

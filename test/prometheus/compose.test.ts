@@ -49,8 +49,8 @@ async function seesTransfer(
   await pair.exchange(BYTES);
   await pair[Symbol.asyncDispose]();
   await prometheus.becomes('transit_relay_relayed_bytes_total', 2 * BYTES);
-  const groups = listAt(await prometheus.api('rules'), 'groups');
-  equal(groups.flatMap((group) => listAt(group, 'rules')).length, readAlerts().length);
+  const clusters = listAt(await prometheus.api('rules'), 'groups');
+  equal(clusters.flatMap((group) => listAt(group, 'rules')).length, readAlerts().length);
 }
 
 /** The shipped files where the status port and the sidecar have other ports, as an override of compose. */

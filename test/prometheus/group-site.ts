@@ -101,9 +101,9 @@ export class GroupSite {
   /** Waits until the first relay has so many tokens. Prometheus would say so later. */
   async #claims(expected: number): Promise<void> {
     const url = `http://${instanceOf(this.one)}`;
-    const claims = async (): Promise<number | undefined> =>
+    const leases = async (): Promise<number | undefined> =>
       (await scrape(url)).get('transit_relay_cluster_claims');
-    await this.prometheus.until(claims, (count) => count === expected);
+    await this.prometheus.until(leases, (count) => count === expected);
   }
 
   async #come(relay: RelayProcess): Promise<TestClient> {

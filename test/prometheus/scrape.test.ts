@@ -51,7 +51,7 @@ describe(
 
     test('counts what clients did, to the byte', async () => {
       const { prometheus, traffic } = site;
-      const { accepted, ended, relayedBytes, pairs, refused } = traffic.counted;
+      const { accepted, ended, relayedBytes, pairs, refused: rejected } = traffic.counted;
       const bytes = sumOf(relayedBytes);
       ok(bytes > 30_000_000 && pairs === 11 && relayedBytes.size === 9);
       for (const [transports, count] of relayedBytes) {
@@ -68,7 +68,7 @@ describe(
         await prometheus.becomes(`transit_relay_${metric}`, pairs);
       for (const metric of ['relayed_bytes_total', 'pair_size_bytes_sum', 'quota_used_bytes'])
         await prometheus.becomes(`transit_relay_${metric}`, bytes);
-      await prometheus.becomes('transit_relay_connections_refused_total{reason="waiting"}', refused);
+      await prometheus.becomes('transit_relay_connections_refused_total{reason="waiting"}', rejected);
       for (const nothing of ['connections_open', 'connections_waiting', 'connections_paired', 'held_bytes'])
         await prometheus.becomes(`transit_relay_${nothing}`, 0);
       for (const reason of ['backpressure', 'rate_limit'])
@@ -126,8 +126,8 @@ describe(
       // A quantile is never above the last bound: a threshold there would be one that nothing crosses.
       const bounds = await prometheus.query('transit_relay_event_loop_delay_seconds_bucket{le!="+Inf"}');
       ok(bounds.some(({ labels }) => Number(labels.get('le')) > EVENT_LOOP_THRESHOLD_SECONDS));
-      const groups = listAt(await prometheus.api('rules'), 'groups');
-      const rules = groups.flatMap((group) => listAt(group, 'rules'));
+      const clusters = listAt(await prometheus.api('rules'), 'groups');
+      const rules = clusters.flatMap((group) => listAt(group, 'rules'));
       equal(rules.length, readAlerts().length);
       for (const rule of rules) {
         equal(textAt(rule, 'health'), 'ok');

@@ -24,8 +24,8 @@ export function readPrometheusFile(name: string): unknown {
 
 /** All rules of alerts.yml. */
 export function readAlerts(): Alert[] {
-  const groups = listAt(readPrometheusFile('alerts.yml'), 'groups');
-  return groups
+  const clusters = listAt(readPrometheusFile('alerts.yml'), 'groups');
+  return clusters
     .flatMap((group) => listAt(group, 'rules'))
     .map((rule) => ({
       name: textAt(rule, 'alert'),

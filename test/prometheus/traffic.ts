@@ -1,5 +1,5 @@
 import { equal, ok } from 'node:assert/strict';
-import type { Transport } from '../../src/net/peer.ts';
+import type { TransportKind } from '../../src/transport/client-transport.ts';
 import { SIDE_A, SIDE_B, SIDE_C, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
 import { TestClient } from '../support/test-client.ts';
 import type { Addresses } from '../support/test-client.ts';
@@ -11,7 +11,7 @@ const PIECE_BYTES = 60_000;
 
 /** What a relay has to have counted. */
 export interface Counted {
-  readonly accepted: Map<Transport, number>;
+  readonly accepted: Map<TransportKind, number>;
   readonly ended: Map<string, number>;
   /** By the two transports, as `tcp unix`. */
   readonly relayedBytes: Map<string, number>;
@@ -38,7 +38,12 @@ export class Traffic {
   }
 
   /** Two clients that send each other so many bytes, and leave. */
-  async pair(first: Transport, second: Transport, thereBytes: number, backBytes: number): Promise<void> {
+  async pair(
+    first: TransportKind,
+    second: TransportKind,
+    thereBytes: number,
+    backBytes: number,
+  ): Promise<void> {
     const [a, b] = await this.#paired(first, second);
     await Promise.all([
       this.#move(a, b, randomBytesOf(1, thereBytes)),
@@ -104,8 +109,8 @@ export class Traffic {
     }
     // Which of them the relay looked at last is its own affair.
     await Promise.race(clients.map((client) => client.closed));
-    const [refused, ...others] = clients.toSorted((a, b) => Number(b.isClosed) - Number(a.isClosed));
-    equal(String(refused?.received), 'busy\n');
+    const [rejected, ...others] = clients.toSorted((a, b) => Number(b.isClosed) - Number(a.isClosed));
+    equal(String(rejected?.received), 'busy\n');
     this.counted.refused += 1;
     for (const client of others) {
       client.end();
@@ -115,7 +120,7 @@ export class Traffic {
     }
   }
 
-  async #paired(first: Transport, second: Transport): Promise<[TestClient, TestClient]> {
+  async #paired(first: TransportKind, second: TransportKind): Promise<[TestClient, TestClient]> {
     const token = newToken();
     const a = await this.#client(first);
     const b = await this.#client(second);
@@ -140,7 +145,7 @@ export class Traffic {
     this.#count(this.counted.ended, 'happy', 2);
   }
 
-  async #client(transport: Transport): Promise<TestClient> {
+  async #client(transport: TransportKind): Promise<TestClient> {
     const client = await TestClient.connect(transport, this.#addresses);
     this.#count(this.counted.accepted, transport);
     return client;

@@ -5,7 +5,7 @@ import {
   SIDED_LINE_BYTES,
   UNSIDED_LINE_BYTES,
   parseHandshake,
-  startsLikeHandshake,
+  isHandshakePrefix,
 } from '../../src/protocol/handshake.ts';
 
 const TOKEN = '0123456789abcdef'.repeat(4);
@@ -198,7 +198,7 @@ describe('any bytes', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 2000, size: 'max' }), (bytes) => {
         parseHandshake(bytes);
-        startsLikeHandshake(bytes);
+        isHandshakePrefix(bytes);
       }),
     );
   });
@@ -233,17 +233,17 @@ describe('any bytes', () => {
 describe('the beginning of a line', () => {
   test('can grow into a good one at every cut', () => {
     for (let cut = 0; cut < SIDED.length; cut += 1) {
-      assert.equal(startsLikeHandshake(Buffer.from(SIDED.slice(0, cut))), true, `after ${cut} bytes`);
+      assert.equal(isHandshakePrefix(Buffer.from(SIDED.slice(0, cut))), true, `after ${cut} bytes`);
     }
   });
 
   test('can not once a byte is wrong', () => {
     for (let at = 0; at < SIDED_LINE_BYTES; at += 1) {
-      assert.equal(startsLikeHandshake(Buffer.from(`${SIDED.slice(0, at)}-`)), false, `wrong at ${at}`);
+      assert.equal(isHandshakePrefix(Buffer.from(`${SIDED.slice(0, at)}-`)), false, `wrong at ${at}`);
     }
   });
 
   test('can not once it is longer than a line with a side', () => {
-    assert.equal(startsLikeHandshake(Buffer.from(`${SIDED.slice(0, -1)}0`)), false);
+    assert.equal(isHandshakePrefix(Buffer.from(`${SIDED.slice(0, -1)}0`)), false);
   });
 });

@@ -1,16 +1,16 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { HttpHead, withoutChunkedBody } from '../../src/protocol/http-head.ts';
+import { HttpHeadReader, stripChunkedEncoding } from '../../src/protocol/http-head.ts';
 
 const REQUEST = 'GET / HTTP/1.1\r\nHost: x\r\n\r\n';
 
 /** What comes of bytes that come in pieces: each head, `too-large`, and what follows the last head. */
 function headsIn(bytes: string, pieceBytes: number, maxBytes = 100): string[] {
-  const head = new HttpHead(maxBytes);
+  const head = new HttpHeadReader(maxBytes);
   const found: string[] = [];
   for (let at = 0; at < bytes.length; at += pieceBytes) {
     for (let piece: Uint8Array = Buffer.from(bytes.slice(at, at + pieceBytes)); piece.length > 0;) {
-      const progress = head.add(piece);
+      const progress = head.push(piece);
       if (progress.kind === 'incomplete') break;
       found.push(progress.kind === 'complete' ? Buffer.from(progress.head).toString() : progress.kind);
       if (progress.kind === 'too-large') return found;
@@ -46,7 +46,7 @@ describe('the head of a request', () => {
 
   test('is in memory of its own, and what follows is the same memory', () => {
     const bytes = Buffer.from(`${REQUEST}rest`);
-    const progress = new HttpHead(100).add(bytes);
+    const progress = new HttpHeadReader(100).push(bytes);
     assert.ok(progress.kind === 'complete');
     bytes.fill('x');
     assert.equal(Buffer.from(progress.head).toString(), REQUEST);
@@ -54,19 +54,19 @@ describe('the head of a request', () => {
   });
 
   test('says whether it has begun', () => {
-    const head = new HttpHead(100);
-    head.add(Buffer.from('\r\n'));
+    const head = new HttpHeadReader(100);
+    head.push(Buffer.from('\r\n'));
     assert.equal(head.isStarted, false);
-    head.add(Buffer.from('G'));
+    head.push(Buffer.from('G'));
     assert.equal(head.isStarted, true);
-    head.add(Buffer.from('\n\n'));
+    head.push(Buffer.from('\n\n'));
     assert.equal(head.isStarted, false);
   });
 });
 
 describe('the head of a WebSocket upgrade', () => {
   const without = (text: string): string | null => {
-    const head = withoutChunkedBody(Buffer.from(text, 'latin1'));
+    const head = stripChunkedEncoding(Buffer.from(text, 'latin1'));
     return head === null ? null : Buffer.from(head).toString('latin1');
   };
   const [first, upgrade, last] = ['GET / HTTP/1.1\r\n', 'Upgrade: WebSocket\r\n', 'X: \xff\r\n\r\n'];

@@ -35,7 +35,7 @@ describe('an address', () => {
     });
   }
 
-  const refused = [
+  const rejected = [
     '',
     '1',
     '1.2.3',
@@ -46,8 +46,8 @@ describe('an address', () => {
     '+1.2.3.4',
     '0x1.2.3.4',
   ];
-  refused.push(':', ':::', '1:', '1::2::3', '1:2:3:4:5:6:7', '1:2:3:4:5:6:7:8:9', '1:2:3:4:5:6:7:8::');
-  refused.push(
+  rejected.push(':', ':::', '1:', '1::2::3', '1:2:3:4:5:6:7', '1:2:3:4:5:6:7:8:9', '1:2:3:4:5:6:7:8::');
+  rejected.push(
     '12345::',
     'g::',
     '::1%eth0',
@@ -57,7 +57,7 @@ describe('an address', () => {
     '1.2.3.4::',
     '1:2:3:4:5:6:7:1.2.3.4',
   );
-  for (const text of refused) {
+  for (const text of rejected) {
     test(`is not ${JSON.stringify(text)}`, () => {
       assert.equal(parseAddress(text), null);
     });

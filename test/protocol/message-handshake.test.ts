@@ -25,8 +25,8 @@ const toText = (bytes: Uint8Array): string => Buffer.from(bytes).toString('latin
 function streamOf(messages: readonly string[]): string {
   const handshake = new MessageHandshake();
   const parts = messages.map((message) => toText(handshake.push(toBytes(message))));
-  if (handshake.undecided) parts.push(toText(handshake.settle()));
-  assert.equal(handshake.undecided, false);
+  if (handshake.isAmbiguous) parts.push(toText(handshake.flush()));
+  assert.equal(handshake.isAmbiguous, false);
   return parts.join('');
 }
 
@@ -74,23 +74,23 @@ describe('the line', () => {
   test('comes out as soon as it is whole with a side', () => {
     const handshake = new MessageHandshake();
     assert.equal(toText(handshake.push(toBytes(SIDED))), `${SIDED}\n`);
-    assert.equal(handshake.undecided, false);
+    assert.equal(handshake.isAmbiguous, false);
   });
 
   test('comes out as soon as its newline is there', () => {
     for (const line of [`${SIDED}\n`, `${UNSIDED}\n`]) {
       const handshake = new MessageHandshake();
       assert.equal(toText(handshake.push(toBytes(line))), line);
-      assert.equal(handshake.done, true);
+      assert.equal(handshake.isDone, true);
     }
   });
 
   test('is held back while it is not whole', () => {
     const handshake = new MessageHandshake();
     assert.equal(toText(handshake.push(toBytes(SIDED.slice(0, -1)))), '');
-    assert.equal(handshake.undecided, false);
-    assert.equal(handshake.done, false);
-    assert.equal(toText(handshake.settle()), '', 'half a line does not settle');
+    assert.equal(handshake.isAmbiguous, false);
+    assert.equal(handshake.isDone, false);
+    assert.equal(toText(handshake.flush()), '', 'half a line does not settle');
     assert.equal(toText(handshake.push(toBytes(SIDED.slice(-1)))), `${SIDED}\n`);
   });
 
@@ -98,7 +98,7 @@ describe('the line', () => {
     for (let cut = 0; cut <= SIDED.length; cut += 1) {
       const handshake = new MessageHandshake();
       handshake.push(toBytes(SIDED.slice(0, cut)));
-      assert.equal(handshake.undecided, cut === UNSIDED.length, `after ${cut} bytes`);
+      assert.equal(handshake.isAmbiguous, cut === UNSIDED.length, `after ${cut} bytes`);
     }
   });
 
@@ -106,7 +106,7 @@ describe('the line', () => {
     const handshake = new MessageHandshake();
     assert.equal(toText(handshake.push(toBytes(UNSIDED))), '');
     assert.equal(toText(handshake.push(toBytes(' '))), '');
-    assert.equal(handshake.undecided, false);
+    assert.equal(handshake.isAmbiguous, false);
     assert.equal(toText(handshake.push(toBytes(`for side ${SIDE}`))), `${SIDED}\n`);
   });
 
@@ -114,14 +114,14 @@ describe('the line', () => {
     const handshake = new MessageHandshake();
     handshake.push(toBytes(UNSIDED));
     assert.equal(toText(handshake.push(toBytes('transit'))), `${UNSIDED}\ntransit`);
-    assert.equal(handshake.done, true);
+    assert.equal(handshake.isDone, true);
   });
 
   test('settles once, and what comes then is payload whatever it looks like', () => {
     const handshake = new MessageHandshake();
     handshake.push(toBytes(UNSIDED));
-    assert.equal(toText(handshake.settle()), `${UNSIDED}\n`);
-    assert.equal(toText(handshake.settle()), '');
+    assert.equal(toText(handshake.flush()), `${UNSIDED}\n`);
+    assert.equal(toText(handshake.flush()), '');
     assert.equal(toText(handshake.push(toBytes('\n'))), '\n');
     assert.equal(toText(handshake.push(toBytes(' for side '))), ' for side ');
   });
@@ -172,7 +172,7 @@ describe('garbage', () => {
       const garbage = `${SIDED.slice(0, at)}-`;
       const expected = at === UNSIDED.length ? `${UNSIDED}\n-` : `${garbage}\n`;
       assert.equal(toText(handshake.push(toBytes('-'))), expected, `${at} good bytes`);
-      assert.equal(handshake.done, true);
+      assert.equal(handshake.isDone, true);
     }
   });
 
@@ -242,10 +242,10 @@ describe('random messages', () => {
       fc.property(fc.array(message, { maxLength: 8 }), (messages) => {
         const handshake = new MessageHandshake();
         const out = messages.map((one) => toText(handshake.push(toBytes(one)))).join('');
-        const text = out + toText(handshake.settle());
+        const text = out + toText(handshake.flush());
         const sent = messages.join('');
         if (text === '') {
-          assert.equal(handshake.done, false, 'a line that is not whole is held, and nothing else');
+          assert.equal(handshake.isDone, false, 'a line that is not whole is held, and nothing else');
           assert.equal(parseHandshake(toBytes(sent)).kind, 'incomplete');
           return;
         }

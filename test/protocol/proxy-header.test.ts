@@ -203,7 +203,7 @@ describe('any bytes', () => {
   test('of a line that is incomplete can become a header', () => {
     const endings = ['', '0', '0.0', '0.0.0', '0.0.0.0', '.0', '.0.0', '.0.0.0', ':', '::'];
     const behind = [' 0.0.0.0 0 0', ' :: 0 0', ' 0 0', ' 0', ''];
-    const more = ['\n', ...endings.flatMap((ending) => behind.map((one) => `${ending}${one}\r\n`))];
+    const more = ['\n', ...endings.flatMap((summary) => behind.map((one) => `${summary}${one}\r\n`))];
     const text = fc.oneof(line, spoiled).filter((one) => /^PROXY TCP[46] /u.test(one));
     fc.assert(
       fc.property(text, fc.integer({ min: 'PROXY TCP4 '.length, max: 110 }), (whole, at) => {

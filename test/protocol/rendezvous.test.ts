@@ -3,8 +3,8 @@ import { describe, test } from 'node:test';
 import * as fc from 'fast-check';
 import { parseHandshake } from '../../src/protocol/handshake.ts';
 import { MAX_WAITERS_PER_TOKEN, Rendezvous } from '../../src/protocol/rendezvous.ts';
-import type { Arrival } from '../../src/protocol/rendezvous.ts';
-import type { Side, Token } from '../../src/protocol/wire.ts';
+import type { JoinResult } from '../../src/protocol/rendezvous.ts';
+import type { Side, Token } from '../../src/protocol/messages.ts';
 
 /** The token and the side that a client names which writes nothing but these two letters. */
 function names(tokenLetter: string, sideLetter: string): { token: Token; side: Side } {
@@ -24,18 +24,18 @@ interface Who {
 }
 
 /** A rendezvous where these clients, numbered from 0, have arrived, with the answer to the last of them. */
-function arrivals(...clients: readonly Who[]): { rendezvous: Rendezvous<number>; last: Arrival<number> } {
+function arrivals(...clients: readonly Who[]): { rendezvous: Rendezvous<number>; last: JoinResult<number> } {
   const rendezvous = new Rendezvous<number>();
-  let last: Arrival<number> = { kind: 'waiting' };
+  let last: JoinResult<number> = { kind: 'waiting' };
   for (const [index, { token, side }] of clients.entries()) {
-    last = rendezvous.arrive(token, side, index);
+    last = rendezvous.join(token, side, index);
     rendezvous.checkConsistency();
   }
   return { rendezvous, last };
 }
 
 const WAITING = { kind: 'waiting' };
-const paired = (partner: number, ...redundant: number[]): Arrival<number> => ({
+const paired = (partner: number, ...redundant: number[]): JoinResult<number> => ({
   kind: 'paired',
   partner,
   redundant,
@@ -44,7 +44,7 @@ const paired = (partner: number, ...redundant: number[]): Arrival<number> => ({
 describe('who matches whom', () => {
   const first = { token: T, side: A };
   const unsided = { token: T, side: null };
-  const cases: readonly (readonly [rule: string, clients: readonly Who[], answer: Arrival<number>])[] = [
+  const cases: readonly (readonly [rule: string, clients: readonly Who[], answer: JoinResult<number>])[] = [
     ['a client alone waits', [first], { kind: 'waiting' }],
     ['a client without a side waits alone', [unsided], { kind: 'waiting' }],
     ['equal tokens and different sides match', [first, { token: T, side: B }], paired(0)],
@@ -67,16 +67,16 @@ describe('who matches whom', () => {
   test('the oldest of too many clients that wait for one token makes room', () => {
     const rendezvous = new Rendezvous<number>();
     for (let client = 0; client < MAX_WAITERS_PER_TOKEN; client += 1)
-      assert.deepEqual(rendezvous.arrive(T, A, client), WAITING);
-    assert.deepEqual(rendezvous.arrive(T, A, 100), { kind: 'replaced', oldest: 0 });
-    assert.deepEqual(rendezvous.arrive(T, A, 101), { kind: 'replaced', oldest: 1 });
+      assert.deepEqual(rendezvous.join(T, A, client), WAITING);
+    assert.deepEqual(rendezvous.join(T, A, 100), { kind: 'replaced', oldest: 0 });
+    assert.deepEqual(rendezvous.join(T, A, 101), { kind: 'replaced', oldest: 1 });
     assert.equal(rendezvous.waitingClients, MAX_WAITERS_PER_TOKEN);
     rendezvous.leave(T, 0);
     rendezvous.checkConsistency();
-    const arrival = rendezvous.arrive(T, B, 102);
-    assert.ok(arrival.kind === 'paired' && arrival.redundant.length === MAX_WAITERS_PER_TOKEN - 1);
-    assert.equal(arrival.partner, 101);
-    assert.deepEqual(arrival.redundant.slice(0, 2), [2, 3]);
+    const accepted = rendezvous.join(T, B, 102);
+    assert.ok(accepted.kind === 'paired' && accepted.redundant.length === MAX_WAITERS_PER_TOKEN - 1);
+    assert.equal(accepted.partner, 101);
+    assert.deepEqual(accepted.redundant.slice(0, 2), [2, 3]);
   });
 
   test('a client that comes back keeps its age', () => {
@@ -86,8 +86,8 @@ describe('who matches whom', () => {
       ['newest', 20],
     ]);
     const rendezvous = new Rendezvous<string>((client) => starts.get(client) ?? 0);
-    for (const client of ['new', 'newest', 'old']) assert.deepEqual(rendezvous.arrive(T, A, client), WAITING);
-    assert.deepEqual(rendezvous.arrive(T, B, 'partner'), {
+    for (const client of ['new', 'newest', 'old']) assert.deepEqual(rendezvous.join(T, A, client), WAITING);
+    assert.deepEqual(rendezvous.join(T, B, 'partner'), {
       kind: 'paired',
       partner: 'newest',
       redundant: ['old', 'new'],
@@ -96,8 +96,8 @@ describe('who matches whom', () => {
 
   test('a client that comes back as the oldest of too many is the one that makes room', () => {
     const rendezvous = new Rendezvous<number>((client) => client);
-    for (let client = 1; client <= MAX_WAITERS_PER_TOKEN; client += 1) rendezvous.arrive(T, A, client);
-    assert.deepEqual(rendezvous.arrive(T, A, 0), { kind: 'replaced', oldest: 0 });
+    for (let client = 1; client <= MAX_WAITERS_PER_TOKEN; client += 1) rendezvous.join(T, A, client);
+    assert.deepEqual(rendezvous.join(T, A, 0), { kind: 'replaced', oldest: 0 });
     rendezvous.checkConsistency();
   });
 
@@ -105,7 +105,7 @@ describe('who matches whom', () => {
     const { rendezvous } = arrivals(first, first, { token: T, side: B });
     assert.equal(rendezvous.waitingClients, 0);
     assert.equal(rendezvous.waitingTokens, 0);
-    assert.deepEqual(rendezvous.arrive(T, C, 9), WAITING);
+    assert.deepEqual(rendezvous.join(T, C, 9), WAITING);
   });
 });
 
@@ -130,14 +130,14 @@ describe('a client that leaves', () => {
     rendezvous.checkConsistency();
     assert.equal(rendezvous.waitingClients, 0);
     assert.equal(rendezvous.waitingTokens, 0);
-    assert.deepEqual(rendezvous.arrive(T, B, 1), WAITING);
+    assert.deepEqual(rendezvous.join(T, B, 1), WAITING);
   });
 
   test('makes room for the next of its side', () => {
     const { rendezvous } = arrivals({ token: T, side: A }, { token: T, side: A });
     rendezvous.leave(T, 0);
     assert.equal(rendezvous.waitingTokens, 1);
-    assert.deepEqual(rendezvous.arrive(T, B, 2), paired(1));
+    assert.deepEqual(rendezvous.join(T, B, 2), paired(1));
   });
 
   test('may leave twice, and after a match, without harm to others', () => {
@@ -146,7 +146,7 @@ describe('a client that leaves', () => {
     rendezvous.leave(T, 0);
     rendezvous.leave(T, 1);
     rendezvous.checkConsistency();
-    assert.deepEqual(rendezvous.arrive(T, A, 3), paired(2));
+    assert.deepEqual(rendezvous.join(T, A, 3), paired(2));
   });
 
   test('is left alone under a token that it does not wait under', () => {
@@ -160,15 +160,15 @@ describe('a client that leaves', () => {
 describe('the consistency check', () => {
   test('notices a client that waits under two tokens', () => {
     const rendezvous = new Rendezvous<string>();
-    rendezvous.arrive(T, A, 'same');
-    rendezvous.arrive(U, A, 'same');
+    rendezvous.join(T, A, 'same');
+    rendezvous.join(U, A, 'same');
     assert.throws(() => rendezvous.checkConsistency(), /two tokens/u);
   });
 
   test('notices a client that came twice', () => {
     const rendezvous = new Rendezvous<string>();
-    rendezvous.arrive(T, A, 'same');
-    rendezvous.arrive(T, A, 'same');
+    rendezvous.join(T, A, 'same');
+    rendezvous.join(T, A, 'same');
     assert.throws(() => rendezvous.checkConsistency(), /1 wait, 2 counted/u);
   });
 });
@@ -177,7 +177,7 @@ describe('the consistency check', () => {
 class NaiveRendezvous {
   waiting: (Who & { readonly client: number })[] = [];
 
-  arrive(token: Token, side: Side | null, client: number): Arrival<number> {
+  arrive(token: Token, side: Side | null, client: number): JoinResult<number> {
     const here = this.waiting.filter((other) => other.token === token);
     const partner = here.findLast((other) => other.side !== side || other.side === null || side === null);
     if (partner === undefined) {
@@ -215,7 +215,7 @@ test('any arrivals and departures go as a list that follows wire.md says', () =>
         if ('side' in step) {
           clients += 1;
           assert.deepEqual(
-            real.arrive(step.token, step.side, clients),
+            real.join(step.token, step.side, clients),
             model.arrive(step.token, step.side, clients),
           );
         } else {

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import * as fc from 'fast-check';
-import { TABLE, transition } from '../../src/protocol/session.ts';
-import type { Effect, Event, State, Transition } from '../../src/protocol/session.ts';
+import { TRANSITIONS, transition } from '../../src/protocol/session.ts';
+import type { SessionEffect, SessionEvent, SessionState, Transition } from '../../src/protocol/session.ts';
 
 const STATES = [
   'handshake',
@@ -12,7 +12,7 @@ const STATES = [
   'carried',
   'closing',
   'closed',
-] as const satisfies readonly State[];
+] as const satisfies readonly SessionState[];
 const EVENTS = [
   'waits',
   'matched',
@@ -35,7 +35,7 @@ const EVENTS = [
   'shutdown',
   'evicted',
   'cut',
-] as const satisfies readonly Event[];
+] as const satisfies readonly SessionEvent[];
 
 const NEVER = 'never';
 
@@ -43,7 +43,7 @@ const NEVER = 'never';
  * Every cell as wire.md and the comments on State, Event and Effect have it: the next state, a colon, the
  * effects in their order. Written by hand, and not to be made to agree by copying.
  */
-const EXPECTED: Readonly<Record<State, Readonly<Record<Event, string>>>> = {
+const EXPECTED: Readonly<Record<SessionState, Readonly<Record<SessionEvent, string>>>> = {
   handshake: {
     waits: 'waiting:',
     matched: 'paired: reply ok',
@@ -207,7 +207,7 @@ const EXPECTED: Readonly<Record<State, Readonly<Record<Event, string>>>> = {
   },
 };
 
-function describeEffect(effect: Effect): string {
+function describeEffect(effect: SessionEffect): string {
   if (effect.kind === 'reply') return `reply ${effect.reply}`;
   if (effect.kind === 'finish') return `finish ${effect.code}`;
   if (effect.kind === 'record') return `record ${effect.mood}`;
@@ -246,9 +246,9 @@ for (const state of STATES) {
 
 describe('the table', () => {
   test('has the states and events of this file and no others', () => {
-    assert.deepEqual(Object.keys(TABLE).toSorted(), [...STATES].toSorted());
+    assert.deepEqual(Object.keys(TRANSITIONS).toSorted(), [...STATES].toSorted());
     for (const state of STATES)
-      assert.deepEqual(Object.keys(TABLE[state]).toSorted(), [...EVENTS].toSorted());
+      assert.deepEqual(Object.keys(TRANSITIONS[state]).toSorted(), [...EVENTS].toSorted());
   });
 
   /** Ends of a connection that was never let in, or is another relay's. */
@@ -261,24 +261,24 @@ describe('the table', () => {
 
   for (const from of ['handshake', 'waiting', 'paired'] as const) {
     test(`records one mood wherever the story of a connection in ${from} ends`, () => {
-      let endings = 0;
+      let summaries = 0;
       for (const event of EVENTS) {
-        const found = TABLE[from][event];
+        const found = TRANSITIONS[from][event];
         if (found === null) continue;
         const ends = found.next === 'closing' || found.next === 'closed';
         const byPartner = from === 'paired' && event === 'partner-gone';
         const isRefused = REFUSALS.has(`${from} ${event}`);
         assert.equal(recordsOf(found), ends && !byPartner && !isRefused ? 1 : 0, event);
-        if (ends) endings += 1;
+        if (ends) summaries += 1;
       }
-      assert.ok(endings >= 5, 'the story can end in several ways');
+      assert.ok(summaries >= 5, 'the story can end in several ways');
     });
   }
 
   test('records nothing of a connection that is passed on, and hangs up wherever the owner can not know of its end', () => {
     for (const from of ['calling', 'carried'] as const) {
       for (const event of EVENTS) {
-        const found = TABLE[from][event];
+        const found = TRANSITIONS[from][event];
         if (found === null) continue;
         assert.equal(recordsOf(found), 0, `${from} ${event}`);
         const ends = found.next === 'closing' || found.next === 'closed';
@@ -292,7 +292,7 @@ describe('the table', () => {
   test('records nothing once a connection is closing', () => {
     for (const from of ['closing', 'closed'] as const) {
       for (const event of EVENTS) {
-        const found = TABLE[from][event];
+        const found = TRANSITIONS[from][event];
         assert.deepEqual(
           found?.effects.filter((effect) => effect.kind !== 'drop') ?? [],
           [],
@@ -304,7 +304,7 @@ describe('the table', () => {
 
   test('takes a connection out of the rendezvous wherever it stops waiting of itself', () => {
     for (const event of EVENTS) {
-      const found = TABLE.waiting[event];
+      const found = TRANSITIONS.waiting[event];
       if (found === null) continue;
       const leaves = found.effects.some((effect) => effect.kind === 'leave');
       // The rendezvous has let go of these two already.
@@ -314,7 +314,7 @@ describe('the table', () => {
 
   test('tells the partner of every end of a paired connection but the one that comes from there', () => {
     for (const event of EVENTS) {
-      const found = TABLE.paired[event];
+      const found = TRANSITIONS.paired[event];
       if (found === null || found.next === 'paired') continue;
       const tells = found.effects.some((effect) => effect.kind === 'end-partner');
       assert.equal(tells, event !== 'partner-gone', event);
@@ -324,14 +324,14 @@ describe('the table', () => {
 
 /** A connection that takes what happens to it, and counts what it records. */
 class Story {
-  state: State = 'handshake';
+  state: SessionState = 'handshake';
   records = 0;
   partner: Story | null = null;
   endedByPartner = false;
   isRefused = false;
   isPassedOn = false;
 
-  take(event: Event): void {
+  take(event: SessionEvent): void {
     const found = transition(this.state, event);
     if (this.state === 'paired' && event === 'partner-gone') this.endedByPartner = true;
     this.isRefused ||= this.state === 'handshake' && found.next === 'closing' && recordsOf(found) === 0;
@@ -344,7 +344,7 @@ class Story {
   }
 
   /** Takes what can happen, and passes over what can't. */
-  takeIfPossible(event: Event): void {
+  takeIfPossible(event: SessionEvent): void {
     if (EXPECTED[this.state][event] !== NEVER) this.take(event);
   }
 }
@@ -369,7 +369,7 @@ describe('any story', () => {
   test('of a pair has one record, whoever ends it and however', () => {
     const step = fc.tuple(
       fc.boolean(),
-      fc.constantFrom<Event>('text', 'left', 'lost', 'timed-out', 'shutdown', 'cut'),
+      fc.constantFrom<SessionEvent>('text', 'left', 'lost', 'timed-out', 'shutdown', 'cut'),
     );
     fc.assert(
       fc.property(fc.array(step, { maxLength: 10 }), (steps) => {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import * as fc from 'fast-check';
-import { unmask, unmaskInScript } from '../../src/net/unmask.ts';
+import { unmask, unmaskJs } from '../../src/transport/unmask.ts';
 import {
   FrameDecoder,
   MAX_MESSAGE_BYTES,
@@ -10,7 +10,7 @@ import {
   encodePayload,
   encodePong,
 } from '../../src/protocol/websocket-frames.ts';
-import type { FrameFault, Unmask } from '../../src/protocol/websocket-frames.ts';
+import type { FrameErrorCode, Unmask } from '../../src/protocol/websocket-frames.ts';
 import { randomBytesOf } from '../support/bytes.ts';
 import { encodeFrame, readServerFrames } from '../support/frames.ts';
 import type { ClientFrame } from '../support/frames.ts';
@@ -25,10 +25,10 @@ const PONG = 10;
 type End =
   | { readonly kind: 'text' }
   | { readonly kind: 'close'; readonly code: number }
-  | { readonly kind: 'fault'; readonly fault: FrameFault };
+  | { readonly kind: 'fault'; readonly fault: FrameErrorCode };
 
 /** Keeps what a decoder tells. */
-class Listener {
+class FrameCollector {
   readonly #decoder: FrameDecoder;
   readonly #payload: Buffer[] = [];
   /** Messages that have ended, told apart while the decoder keeps them so. */
@@ -40,7 +40,7 @@ class Listener {
 
   constructor(how: Unmask, keepMessagesApart: boolean) {
     this.#decoder = new FrameDecoder(this, how);
-    this.#decoder.keepMessagesApart = keepMessagesApart;
+    this.#decoder.preserveMessageBoundaries = keepMessagesApart;
   }
 
   get payload(): Buffer {
@@ -78,12 +78,12 @@ class Listener {
     this.#ends({ kind: 'text' });
   }
 
-  onClose(code: number): void {
+  onCloseFrame(code: number): void {
     this.#ends({ kind: 'close', code });
   }
 
-  onFault(fault: FrameFault): void {
-    this.#ends({ kind: 'fault', fault });
+  onProtocolError(error: FrameErrorCode): void {
+    this.#ends({ kind: 'fault', fault: error });
   }
 
   #ends(end: End): void {
@@ -105,8 +105,12 @@ function cutAt(bytes: Buffer, places: readonly number[]): Buffer[] {
 
 const everyByte = (bytes: Buffer): number[] => Array.from(bytes, (_, index) => index);
 
-function hear(chunks: readonly Uint8Array[], keepMessagesApart = false, how: Unmask = unmask): Listener {
-  const listener = new Listener(how, keepMessagesApart);
+function hear(
+  chunks: readonly Uint8Array[],
+  keepMessagesApart = false,
+  how: Unmask = unmask,
+): FrameCollector {
+  const listener = new FrameCollector(how, keepMessagesApart);
   for (const chunk of chunks) listener.push(chunk);
   return listener;
 }
@@ -119,7 +123,7 @@ interface Heard {
   readonly end: End | null;
 }
 
-function heard({ payload, pings, pongs, end }: Listener): Heard {
+function heard({ payload, pings, pongs, end }: FrameCollector): Heard {
   return {
     payload: payload.toString('latin1'),
     pings: pings.map((ping) => ping.toString('latin1')),
@@ -134,7 +138,7 @@ interface Case extends Partial<Heard> {
   readonly frames: readonly ClientFrame[];
 }
 
-const fault = (code: FrameFault): End => ({ kind: 'fault', fault: code });
+const error = (code: FrameErrorCode): End => ({ kind: 'fault', fault: code });
 const closed = (code: number): End => ({ kind: 'close', code });
 const binary = (payload: Uint8Array | string, isFinal = true): ClientFrame => ({
   opcode: BINARY,
@@ -171,7 +175,7 @@ const pingsAndPongs: Case[] = [
   { name: '2.2: a ping with text', frames: [ping('Hello, world!')], pings: ['Hello, world!'] },
   { name: '2.3: a ping with bytes', frames: [ping(Buffer.of(0, 255, 254))], pings: ['\0\xff\xfe'] },
   { name: '2.4, 2.6: a ping of 125 bytes', frames: [ping(LONG)], pings: [LONG] },
-  { name: '2.5: a ping of 126 bytes', frames: [ping(`${LONG}p`)], end: fault(1002) },
+  { name: '2.5: a ping of 126 bytes', frames: [ping(`${LONG}p`)], end: error(1002) },
   { name: '2.7, 2.8: pongs nobody asked for', frames: [pong(), pong('x')], pongs: 2 },
   { name: '2.9: a pong, then a ping', frames: [pong('x'), ping('y')], pongs: 1, pings: ['y'] },
   {
@@ -186,23 +190,23 @@ const reserved: Case[] = [1, 2, 3, 4, 5, 6, 7].flatMap((bits) => [
     name: `3: reserved bits ${bits} of a message`,
     frames: [binary('a'), { ...binary('b'), reserved: bits }, ping()],
     payload: 'a',
-    end: fault(1002),
+    end: error(1002),
   },
-  { name: `3: reserved bits ${bits} of a ping`, frames: [{ ...ping(), reserved: bits }], end: fault(1002) },
+  { name: `3: reserved bits ${bits} of a ping`, frames: [{ ...ping(), reserved: bits }], end: error(1002) },
   {
     name: `3: reserved bits ${bits} of a close`,
     frames: [{ ...close(1000), reserved: bits }],
-    end: fault(1002),
+    end: error(1002),
   },
 ]);
 
 const opcodes: Case[] = [3, 4, 5, 6, 7, 11, 12, 13, 14, 15].flatMap((opcode) => [
-  { name: `4: opcode ${opcode}`, frames: [{ opcode }], end: fault(1002) },
+  { name: `4: opcode ${opcode}`, frames: [{ opcode }], end: error(1002) },
   {
     name: `4: opcode ${opcode} with payload, behind a message`,
     frames: [binary('a'), { opcode, payload: 'x' }, ping()],
     payload: 'a',
-    end: fault(1002),
+    end: error(1002),
   },
 ]);
 
@@ -210,12 +214,12 @@ const fragmentation: Case[] = [
   {
     name: '5.1: a ping in two fragments',
     frames: [{ ...ping('a'), isFinal: false }, more('b', true)],
-    end: fault(1002),
+    end: error(1002),
   },
   {
     name: '5.2: a pong in two fragments',
     frames: [{ ...pong('a'), isFinal: false }, more('b', true)],
-    end: fault(1002),
+    end: error(1002),
   },
   { name: '5.3: a message in two fragments', frames: [binary('a', false), more('b', true)], payload: 'ab' },
   {
@@ -227,30 +231,30 @@ const fragmentation: Case[] = [
   {
     name: '5.9, 5.11: a continuation of nothing',
     frames: [more('a', true), binary('b')],
-    end: fault(1002),
+    end: error(1002),
   },
   {
     name: '5.12, 5.14: a continuation of nothing that is to be continued',
     frames: [more('a', false), binary('b')],
-    end: fault(1002),
+    end: error(1002),
   },
   {
     name: '5.15: a continuation of a message that has ended',
     frames: [binary('a', false), more('b', true), more('c', false), binary('d')],
     payload: 'ab',
-    end: fault(1002),
+    end: error(1002),
   },
   {
     name: '5.18: a new message inside another',
     frames: [binary('a', false), binary('b')],
     payload: 'a',
-    end: fault(1002),
+    end: error(1002),
   },
   {
     name: '5.18: a text message inside another',
     frames: [binary('a', false), { opcode: TEXT, payload: 'b' }],
     payload: 'a',
-    end: fault(1002),
+    end: error(1002),
   },
   {
     name: '5.19: five fragments and two pings between them',
@@ -303,24 +307,24 @@ const closing: Case[] = [
   },
   { name: 'rubbish behind a close', frames: [close(1000), { opcode: 15, reserved: 7 }], end: closed(1000) },
   { name: '7.3.1: a close without a code', frames: [{ opcode: CLOSE }], end: closed(1005) },
-  { name: '7.3.2: a close of one byte', frames: [{ opcode: CLOSE, payload: 'x' }], end: fault(1002) },
+  { name: '7.3.2: a close of one byte', frames: [{ opcode: CLOSE, payload: 'x' }], end: error(1002) },
   { name: '7.3.4: a close with a reason', frames: [close(1000, 'Grüße')], end: closed(1000) },
   {
     name: '7.3.5: a close with the longest reason',
     frames: [close(1000, 'r'.repeat(123))],
     end: closed(1000),
   },
-  { name: '7.3.6: a close with a longer one', frames: [close(1000, 'r'.repeat(124))], end: fault(1002) },
-  { name: 'a close in two fragments', frames: [{ ...close(1000), isFinal: false }], end: fault(1002) },
+  { name: '7.3.6: a close with a longer one', frames: [close(1000, 'r'.repeat(124))], end: error(1002) },
+  { name: 'a close in two fragments', frames: [{ ...close(1000), isFinal: false }], end: error(1002) },
   {
     name: '7.5.1: a reason that is no UTF-8',
     frames: [close(1000, Buffer.from('cebae1bdb9cf83cebcceb5eda080656469746564', 'hex'))],
-    end: fault(1007),
+    end: error(1007),
   },
   {
     name: '7.5.1: a reason that ends inside a character',
     frames: [close(1000, Buffer.of(0xc3))],
-    end: fault(1007),
+    end: error(1007),
   },
   ...VALID_CODES.map((code) => ({
     name: `7.7: a close with ${code}`,
@@ -330,7 +334,7 @@ const closing: Case[] = [
   ...INVALID_CODES.map((code) => ({
     name: `7.9, 7.13: a close with ${code}`,
     frames: [close(code, 'because')],
-    end: fault(1002),
+    end: error(1002),
   })),
 ];
 
@@ -339,15 +343,15 @@ const limits: Case[] = [
     name: 'an unmasked message',
     frames: [binary('a'), { ...binary('b'), key: null }],
     payload: 'a',
-    end: fault(1002),
+    end: error(1002),
   },
-  { name: 'an unmasked text', frames: [{ opcode: TEXT, key: null }], end: fault(1002) },
-  { name: 'an unmasked ping', frames: [{ ...ping(), key: null }], end: fault(1002) },
-  { name: 'an unmasked close', frames: [{ ...close(1000), key: null }], end: fault(1002) },
-  { name: 'a length of 2^63', frames: [{ ...binary(''), announced: 2n ** 63n }], end: fault(1002) },
-  { name: 'a length of 2^64 - 1', frames: [{ ...binary(''), announced: 2n ** 64n - 1n }], end: fault(1002) },
-  { name: 'a length of 2^63 - 1', frames: [{ ...binary(''), announced: 2n ** 63n - 1n }], end: fault(1009) },
-  { name: 'a length of 2^53', frames: [{ ...binary(''), announced: 2n ** 53n }], end: fault(1009) },
+  { name: 'an unmasked text', frames: [{ opcode: TEXT, key: null }], end: error(1002) },
+  { name: 'an unmasked ping', frames: [{ ...ping(), key: null }], end: error(1002) },
+  { name: 'an unmasked close', frames: [{ ...close(1000), key: null }], end: error(1002) },
+  { name: 'a length of 2^63', frames: [{ ...binary(''), announced: 2n ** 63n }], end: error(1002) },
+  { name: 'a length of 2^64 - 1', frames: [{ ...binary(''), announced: 2n ** 64n - 1n }], end: error(1002) },
+  { name: 'a length of 2^63 - 1', frames: [{ ...binary(''), announced: 2n ** 63n - 1n }], end: error(1009) },
+  { name: 'a length of 2^53', frames: [{ ...binary(''), announced: 2n ** 53n }], end: error(1009) },
   {
     name: 'a length of 2^53 - 1',
     frames: [{ ...binary('the beginning'), announced: 2n ** 53n - 1n }],
@@ -379,11 +383,11 @@ describe('a decoder of frames', () => {
   test('tells a text, an unmasked and a reserved frame from their first two bytes', () => {
     const cases: [ClientFrame, End][] = [
       [{ opcode: TEXT, payload: 't'.repeat(1000) }, { kind: 'text' }],
-      [{ ...binary('b'.repeat(1000)), key: null }, fault(1002)],
-      [{ ...binary('b'.repeat(1000)), reserved: 1 }, fault(1002)],
-      [{ opcode: 3, payload: 'x'.repeat(1000) }, fault(1002)],
-      [ping('x'.repeat(1000)), fault(1002)],
-      [more('x'.repeat(1000), true), fault(1002)],
+      [{ ...binary('b'.repeat(1000)), key: null }, error(1002)],
+      [{ ...binary('b'.repeat(1000)), reserved: 1 }, error(1002)],
+      [{ opcode: 3, payload: 'x'.repeat(1000) }, error(1002)],
+      [ping('x'.repeat(1000)), error(1002)],
+      [more('x'.repeat(1000), true), error(1002)],
     ];
     for (const [frame, end] of cases) {
       const listener = hear([encodeFrame(frame).subarray(0, 1)]);
@@ -394,16 +398,16 @@ describe('a decoder of frames', () => {
   });
 
   test('hands the payload of a frame of 4 GiB on as it comes, in the memory it came in', () => {
-    const pieces: Uint8Array[] = [];
+    const buffers: Uint8Array[] = [];
     const ignore = (): void => undefined;
     const decoder = new FrameDecoder(
       {
-        onPayload: (bytes) => pieces.push(bytes),
+        onPayload: (bytes) => buffers.push(bytes),
         onPing: ignore,
         onPong: ignore,
         onText: () => assert.fail('a text'),
-        onClose: () => assert.fail('a close'),
-        onFault: () => assert.fail('a fault'),
+        onCloseFrame: () => assert.fail('a close'),
+        onProtocolError: () => assert.fail('a fault'),
       },
       unmask,
     );
@@ -413,7 +417,7 @@ describe('a decoder of frames', () => {
       // Of its own: what is told has to lie in here.
       const chunk = Uint8Array.from(frame.subarray(at, at + 65_537));
       decoder.push(chunk);
-      const [piece, ...others] = pieces.splice(0);
+      const [piece, ...others] = buffers.splice(0);
       assert.deepEqual(others, []);
       assert.equal(piece?.buffer, chunk.buffer);
       const came = { from: Math.max(0, at - 14), to: Math.min(frame.length, at + 65_537) - 14 };
@@ -423,32 +427,32 @@ describe('a decoder of frames', () => {
 
   test('tells what one push brought in one piece, however many messages it was', () => {
     const messages = Array.from({ length: 100 }, (_, index) => randomBytesOf(index, index * 7));
-    const pieces: Buffer[] = [];
-    const listener = new Listener(unmask, false);
-    listener.onPayload = (bytes) => pieces.push(Buffer.from(bytes));
+    const buffers: Buffer[] = [];
+    const listener = new FrameCollector(unmask, false);
+    listener.onPayload = (bytes) => buffers.push(Buffer.from(bytes));
     listener.push(Buffer.concat(messages.map((message) => encodeFrame(binary(message)))));
-    assert.deepEqual(pieces, [Buffer.concat(messages)]);
+    assert.deepEqual(buffers, [Buffer.concat(messages)]);
   });
 
   test('may be told in the middle of a push to keep messages apart no longer', () => {
-    const told: string[] = [];
+    const notifications: string[] = [];
     const decoder: FrameDecoder = new FrameDecoder(
       {
         onPayload(bytes, endsMessage) {
-          told.push(`${Buffer.from(bytes).toString()}${endsMessage ? '.' : ''}`);
-          decoder.keepMessagesApart = told.length < 2;
+          notifications.push(`${Buffer.from(bytes).toString()}${endsMessage ? '.' : ''}`);
+          decoder.preserveMessageBoundaries = notifications.length < 2;
         },
         onPing: () => assert.fail('a ping'),
         onPong: () => assert.fail('a pong'),
         onText: () => assert.fail('a text'),
-        onClose: () => assert.fail('a close'),
-        onFault: () => assert.fail('a fault'),
+        onCloseFrame: () => assert.fail('a close'),
+        onProtocolError: () => assert.fail('a fault'),
       },
       unmask,
     );
     const frames = ['one', 'two', 'three', 'four'].map((message) => encodeFrame(binary(message)));
     decoder.push(Buffer.concat(frames));
-    assert.deepEqual(told, ['one.', 'two.', 'threefour']);
+    assert.deepEqual(notifications, ['one.', 'two.', 'threefour']);
   });
 });
 
@@ -490,7 +494,7 @@ function framesOf(message: Message): ClientFrame[] {
 describe('any frames in any pieces', () => {
   for (const [how, way] of [
     ['machine code', unmask],
-    ['script', unmaskInScript],
+    ['script', unmaskJs],
   ] as const) {
     test(`give the same payload, pings and messages, unmasked in ${how}`, () => {
       const property = fc.property(

@@ -5,7 +5,7 @@ import { describe, test } from 'node:test';
 import { ask, problemOf } from '../support/ask.ts';
 import type { Answer } from '../support/ask.ts';
 import { scratch } from '../support/scratch.ts';
-import { openSidecar, someUsage } from '../support/sidecar-site.ts';
+import { startSidecar, sampleRecords } from '../support/sidecar-fixture.ts';
 
 const TOKEN = 'correct-horse:battery=staple';
 
@@ -81,7 +81,7 @@ function assertRefused(answer: Answer, what: string): void {
 
 describe('a sidecar with a token', () => {
   test('asks everybody for it, everywhere but at /healthz', async (context) => {
-    const { url, sidecar } = await openSidecar(context, someUsage(3), { SIDECAR_TOKEN: TOKEN });
+    const { url, sidecar } = await startSidecar(context, sampleRecords(3), { SIDECAR_TOKEN: TOKEN });
     for (const path of GUARDED) {
       assertRefused(await ask(url, path), path);
       for (const method of ['HEAD', 'POST', 'OPTIONS', 'DELETE']) {
@@ -122,13 +122,13 @@ describe('a sidecar with a token', () => {
   test('has it from a file as well', async (context) => {
     const file = join(await scratch(context), 'token');
     writeFileSync(file, `${TOKEN}\n`);
-    const { url } = await openSidecar(context, null, { SIDECAR_TOKEN_FILE: file });
+    const { url } = await startSidecar(context, null, { SIDECAR_TOKEN_FILE: file });
     assertRefused(await ask(url, '/live.json'), 'without');
     assert.equal((await ask(url, '/live.json', authorized(`Bearer ${TOKEN}`))).status, 200);
   });
 
   test('may have a domain name', async (context) => {
-    const { url } = await openSidecar(context, null, { SIDECAR_TOKEN: TOKEN });
+    const { url } = await startSidecar(context, null, { SIDECAR_TOKEN: TOKEN });
     const headers = { host: 'relay.example.org', authorization: `Bearer ${TOKEN}` };
     assert.equal((await ask(url, '/live.json', { headers })).status, 200);
   });
@@ -136,7 +136,7 @@ describe('a sidecar with a token', () => {
 
 describe('a sidecar without a token', () => {
   test('answers to local names alone', async (context) => {
-    const { url } = await openSidecar(context, null);
+    const { url } = await startSidecar(context, null);
     const statusFor = async (host: string, path = '/live.json'): Promise<number> =>
       (await ask(url, path, { headers: { host } })).status;
     const local = [
@@ -181,7 +181,7 @@ describe('a sidecar without a token', () => {
   });
 
   test('says nothing for others to read, and lets no page load from it', async (context) => {
-    const { url } = await openSidecar(context, null);
+    const { url } = await startSidecar(context, null);
     const statusFor = async (headers: Readonly<Record<string, string>>): Promise<number> =>
       (await ask(url, '/usage.json', { headers })).status;
     const answer = await ask(url, '/healthz', { headers: { origin: 'http://evil.example' } });

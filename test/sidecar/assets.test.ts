@@ -3,7 +3,7 @@ import { stripTypeScriptTypes } from 'node:module';
 import { describe, test } from 'node:test';
 import { readAssets, readPage } from '../../src/sidecar/assets.ts';
 import { ask } from '../support/ask.ts';
-import { openSidecar } from '../support/sidecar-site.ts';
+import { startSidecar } from '../support/sidecar-fixture.ts';
 
 const SCRIPT = 'text/javascript; charset=utf-8';
 const STYLE = 'text/css; charset=utf-8';
@@ -48,7 +48,7 @@ describe('what the page is made of', () => {
   });
 
   test('a browser gets them as they are here', async (context) => {
-    const { url } = await openSidecar(context, null);
+    const { url } = await startSidecar(context, null);
     assert.equal((await ask(url, '/')).body.toString(), readPage());
     for (const [name, { type, body }] of assets) {
       const answer = await ask(url, `/assets/${name}`);

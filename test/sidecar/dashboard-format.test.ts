@@ -9,7 +9,7 @@ import {
   formatCount,
   formatDuration,
   formatExactBytes,
-  formatMoment,
+  formatDateTime,
   formatRate,
   formatShare,
   formatUntil,
@@ -105,6 +105,6 @@ describe('times on the dashboard', () => {
   test('clocks and dates are UTC and say so', () => {
     const timeMs = Date.UTC(2026, 10, 3, 5, 9, 2);
     assert.equal(formatClock(timeMs), '05:09:02 UTC');
-    assert.equal(formatMoment(timeMs), '3 Nov 2026, 05:09 UTC');
+    assert.equal(formatDateTime(timeMs), '3 Nov 2026, 05:09 UTC');
   });
 });

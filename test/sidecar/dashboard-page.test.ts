@@ -4,7 +4,7 @@ import { statSync } from 'node:fs';
 import { createServer, request } from 'node:http';
 import { describe, test } from 'node:test';
 import { BrowserPage, NO_BROWSER } from '../support/browser.ts';
-import { openSite, yearOfUsage } from '../support/dashboard-site.ts';
+import { openDashboard, generateYearOfRecords } from '../support/dashboard-fixture.ts';
 
 const VIEWS = ['day', 'week', 'year'] as const;
 
@@ -34,7 +34,7 @@ function contrast(one: string, other: string): number {
 
 describe('the page of the dashboard', { skip: NO_BROWSER }, () => {
   test('runs under its strict policy, asks nobody else, and is silent', async (context) => {
-    const { browser, sidecar } = await openSite(context, { records: yearOfUsage(1, 300) });
+    const { browser, sidecar } = await openDashboard(context, { records: generateYearOfRecords(1, 300) });
     const policy = (await fetch(sidecar.url)).headers.get('content-security-policy') ?? '';
     assert.match(policy, /default-src 'none'/u);
     assert.match(policy, /script-src 'self'(?:;|$)/u);
@@ -50,7 +50,7 @@ describe('the page of the dashboard', { skip: NO_BROWSER }, () => {
   });
 
   test('works under a prefix, behind a proxy that takes it off', async (context) => {
-    const { sidecar } = await openSite(context);
+    const { sidecar } = await openDashboard(context);
     const astray: string[] = [];
     const proxy = createServer((incoming, outgoing) => {
       const [, path = ''] = /^\/some\/where(\/.*)$/u.exec(incoming.url ?? '') ?? [];
@@ -84,7 +84,7 @@ describe('the page of the dashboard', { skip: NO_BROWSER }, () => {
   });
 
   test('notices when the policy is violated', async (context) => {
-    const { browser } = await openSite(context);
+    const { browser } = await openDashboard(context);
     await browser.ask(
       `document.head.append(Object.assign(document.createElement('style'), { textContent: 'p {}' }))`,
     );
@@ -94,8 +94,8 @@ describe('the page of the dashboard', { skip: NO_BROWSER }, () => {
 
   test('fits on a phone, whatever is open', async (context) => {
     const viewport = { width: 360, height: 740 };
-    const { browser } = await openSite(context, {
-      records: yearOfUsage(2, 3000),
+    const { browser } = await openDashboard(context, {
+      records: generateYearOfRecords(2, 3000),
       browser: { viewport, isMobile: true, hasTouch: true },
     });
     await browser.until(DRAWN);
@@ -113,7 +113,7 @@ describe('the page of the dashboard', { skip: NO_BROWSER }, () => {
   });
 
   test('draws its charts anew when it gets another width', async (context) => {
-    const { browser } = await openSite(context, { records: yearOfUsage(2, 300) });
+    const { browser } = await openDashboard(context, { records: generateYearOfRecords(2, 300) });
     await browser.until(DRAWN);
     for (const width of [1280, 400]) {
       await browser.page.setViewportSize({ width, height: 800 });
@@ -125,7 +125,7 @@ describe('the page of the dashboard', { skip: NO_BROWSER }, () => {
   });
 
   test('has a dark scheme, charts included, and changes to it at once', async (context) => {
-    const { browser } = await openSite(context, { records: yearOfUsage(6, 300) });
+    const { browser } = await openDashboard(context, { records: generateYearOfRecords(6, 300) });
     await browser.until(DRAWN);
     const background = 'getComputedStyle(document.body).backgroundColor';
     const light = await browser.ask<string>(background);
@@ -143,7 +143,7 @@ describe('the page of the dashboard', { skip: NO_BROWSER }, () => {
 
   for (const colorScheme of ['light', 'dark'] as const) {
     test(`has enough contrast in its ${colorScheme} scheme`, async (context) => {
-      const { browser } = await openSite(context, { browser: { colorScheme } });
+      const { browser } = await openDashboard(context, { browser: { colorScheme } });
       const colour = (name: string): Promise<string> =>
         browser.ask(`getComputedStyle(document.documentElement).getPropertyValue('--${name}').trim()`);
       const [card, page] = [await colour('card'), await colour('page')];
@@ -163,7 +163,7 @@ describe('the page of the dashboard', { skip: NO_BROWSER }, () => {
   }
 
   test('is used with the keyboard alone', async (context) => {
-    const { browser } = await openSite(context, { records: yearOfUsage(8, 300) });
+    const { browser } = await openDashboard(context, { records: generateYearOfRecords(8, 300) });
     await browser.until(DRAWN);
     const focused = `document.activeElement.value || document.activeElement.id || document.activeElement.localName`;
     const { keyboard } = browser.page;
@@ -198,7 +198,7 @@ describe('the page of the dashboard', { skip: NO_BROWSER }, () => {
   });
 
   test('has names and numbers for a screen reader', async (context) => {
-    const { browser } = await openSite(context, { records: yearOfUsage(9, 500) });
+    const { browser } = await openDashboard(context, { records: generateYearOfRecords(9, 500) });
     await browser.until(DRAWN);
     const tree = await browser.page.locator('body').ariaSnapshot();
     for (const expected of [
@@ -228,7 +228,7 @@ describe('the page of the dashboard', { skip: NO_BROWSER }, () => {
   });
 
   test('asks for nothing while nobody sees it', async (context) => {
-    const { browser } = await openSite(context);
+    const { browser } = await openDashboard(context);
     await browser.until(DRAWN);
     const setHidden = (isHidden: boolean): Promise<unknown> =>
       browser.ask(`Object.defineProperty(document, 'hidden', { value: ${isHidden}, configurable: true }),

@@ -1,12 +1,11 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import type { DatabaseState, Live, RelayState } from '../../src/sidecar/api.ts';
-import { backoffMs } from '../../src/sidecar/dashboard/backoff.ts';
-import { shortName } from '../../src/sidecar/dashboard/endpoint-name.ts';
-import { asSentence, headlineOf } from '../../src/sidecar/dashboard/headline.ts';
-import { mayHaveRecorded } from '../../src/sidecar/dashboard/live-changes.ts';
+import type { DatabaseState, LiveStatus, RelayState } from '../../src/sidecar/api.ts';
+import { formatListener } from '../../src/sidecar/dashboard/format.ts';
+import { toHeadline, toSentence } from '../../src/sidecar/dashboard/headline.ts';
+import { backoffMs, hasNewRecords } from '../../src/sidecar/dashboard/poll-policy.ts';
 import { HISTORY_S, RateHistory } from '../../src/sidecar/dashboard/rate-history.ts';
-import { NOTHING_LIMITED } from '../support/quiet-status.ts';
+import { UNLIMITED_STATUS } from '../support/unlimited-status.ts';
 
 const NOW = '2026-11-23T05:00:00.000Z';
 const NOW_MS = Date.parse(NOW);
@@ -20,59 +19,59 @@ const UP: RelayState = {
   waiting: 1,
   relayed_bytes: 1000,
   bytes_per_second: 10,
-  ...NOTHING_LIMITED,
+  ...UNLIMITED_STATUS,
 };
 const DOWN: RelayState = { state: 'down', problem: 'nobody answers at http://relay:4003' };
 const DATABASE: DatabaseState = { state: 'ok', bytes: 4096, modified: NOW };
 
-function live(relay: RelayState, database: DatabaseState = DATABASE): Live {
+function live(relay: RelayState, database: DatabaseState = DATABASE): LiveStatus {
   return { now: NOW, relay, database, snapshots: { count: 0, newest: null, problem: null, next: NOW } };
 }
 
 describe('the headline of the dashboard', () => {
   test('says that the relay is up', () => {
-    const headline = headlineOf({ kind: 'answered', live: live(UP) }, NOW_MS);
+    const headline = toHeadline({ kind: 'answered', live: live(UP) }, NOW_MS);
     assert.deepEqual([headline.tone, headline.title], ['good', 'The relay is up']);
   });
 
   test('says that it drains', () => {
-    const headline = headlineOf({ kind: 'answered', live: live({ ...UP, draining: true }) }, NOW_MS);
+    const headline = toHeadline({ kind: 'answered', live: live({ ...UP, draining: true }) }, NOW_MS);
     assert.deepEqual([headline.tone, headline.title], ['warn', 'The relay is draining']);
   });
 
   test('says why it is down, and how old the rest is', () => {
-    const headline = headlineOf({ kind: 'answered', live: live(DOWN) }, NOW_MS);
+    const headline = toHeadline({ kind: 'answered', live: live(DOWN) }, NOW_MS);
     assert.deepEqual([headline.tone, headline.title], ['bad', 'The relay is down']);
     assert.equal(headline.detail, 'Nobody answers at http://relay:4003. What you see is as of 05:00:00 UTC.');
   });
 
   test('claims no age for what was never seen', () => {
     assert.equal(
-      headlineOf({ kind: 'answered', live: live(DOWN) }, null).detail,
+      toHeadline({ kind: 'answered', live: live(DOWN) }, null).detail,
       'Nobody answers at http://relay:4003.',
     );
   });
 
   test('tells a sidecar that is gone from one that is in trouble', () => {
     const problem = 'There is no connection.';
-    const gone = headlineOf({ kind: 'unreachable', reached: false, problem }, null);
-    const troubled = headlineOf({ kind: 'unreachable', reached: true, problem }, null);
+    const gone = toHeadline({ kind: 'unreachable', reached: false, problem }, null);
+    const troubled = toHeadline({ kind: 'unreachable', reached: true, problem }, null);
     assert.equal(gone.title, 'The sidecar does not answer');
     assert.equal(troubled.title, 'The sidecar has a problem');
     assert.ok(gone.detail.startsWith(problem));
   });
 
   test('has the same words from second to second, so that they are said once', () => {
-    const later = headlineOf(
+    const later = toHeadline(
       { kind: 'answered', live: live({ ...UP, uptime_seconds: 99_999, pairs: 7 }) },
       NOW_MS,
     );
-    assert.deepEqual(later, headlineOf({ kind: 'answered', live: live(UP) }, NOW_MS));
+    assert.deepEqual(later, toHeadline({ kind: 'answered', live: live(UP) }, NOW_MS));
   });
 
   test('makes a sentence of a problem', () => {
-    assert.equal(asSentence('the disk is full'), 'The disk is full.');
-    assert.equal(asSentence(' Why? '), 'Why?');
+    assert.equal(toSentence('the disk is full'), 'The disk is full.');
+    assert.equal(toSentence(' Why? '), 'Why?');
   });
 });
 
@@ -108,7 +107,7 @@ describe('the history of the rate', () => {
 
 describe('usage is looked at again', () => {
   const before = live(UP);
-  const cases: readonly (readonly [what: string, after: Live, looks: boolean])[] = [
+  const cases: readonly (readonly [what: string, after: LiveStatus, looks: boolean])[] = [
     ['when nothing has changed', live(UP), false],
     ['when bytes move', live({ ...UP, relayed_bytes: 5000 }), false],
     ['when a pair has begun', live({ ...UP, pairs: 3 }), false],
@@ -118,17 +117,17 @@ describe('usage is looked at again', () => {
     ['when the database went away', live(UP, { state: 'missing', problem: 'there is none' }), true],
   ];
   for (const [what, after, looks] of cases) {
-    test(`${what}: ${looks}`, () => assert.equal(mayHaveRecorded(before, after), looks));
+    test(`${what}: ${looks}`, () => assert.equal(hasNewRecords(before, after), looks));
   }
 
   test('when a transfer came and went between two looks', () => {
     const idle = live({ ...UP, pairs: 0 });
-    assert.equal(mayHaveRecorded(idle, live({ ...UP, pairs: 0, relayed_bytes: 2000 })), true);
-    assert.equal(mayHaveRecorded(idle, idle), false);
+    assert.equal(hasNewRecords(idle, live({ ...UP, pairs: 0, relayed_bytes: 2000 })), true);
+    assert.equal(hasNewRecords(idle, idle), false);
   });
 
   test('not while the relay stays down', () => {
-    assert.equal(mayHaveRecorded(live(DOWN), live(DOWN)), false);
+    assert.equal(hasNewRecords(live(DOWN), live(DOWN)), false);
   });
 });
 
@@ -147,6 +146,6 @@ describe('a listener is named', () => {
     ['something else', 'something else'],
   ];
   for (const [listener, name] of cases) {
-    test(`${listener}: ${name}`, () => assert.equal(shortName(listener), name));
+    test(`${listener}: ${name}`, () => assert.equal(formatListener(listener), name));
   }
 });

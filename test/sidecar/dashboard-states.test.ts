@@ -2,16 +2,18 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import Database from 'better-sqlite3';
 import { NO_BROWSER } from '../support/browser.ts';
-import { openSite, yearOfUsage } from '../support/dashboard-site.ts';
+import { openDashboard, generateYearOfRecords } from '../support/dashboard-fixture.ts';
 
 /** What a failing answer leaves in Chromium's console whatever a page does. */
 function unlessLoading(faults: readonly string[]): string[] {
-  return faults.filter((fault) => !fault.startsWith('Failed to load resource'));
+  return faults.filter((error) => !error.startsWith('Failed to load resource'));
 }
 
 describe('the dashboard is honest', { skip: NO_BROWSER }, () => {
   test('when the relay goes down, and notices when it is back', async (context) => {
-    const { browser, relay, startRelay } = await openSite(context, { records: yearOfUsage(3, 100) });
+    const { browser, relay, startRelay } = await openDashboard(context, {
+      records: generateYearOfRecords(3, 100),
+    });
     await browser.untilText('#headline', 'The relay is up');
     await browser.until(`document.querySelector('#year-transfers data')`);
     const transfers = await browser.value('#year-transfers');
@@ -31,7 +33,7 @@ describe('the dashboard is honest', { skip: NO_BROWSER }, () => {
   });
 
   test('when there is no relay from the start', async (context) => {
-    const { browser } = await openSite(context, { withRelay: false });
+    const { browser } = await openDashboard(context, { withRelay: false });
     await browser.untilText('#headline', 'The relay is down');
     assert.doesNotMatch(await browser.text('#headline-detail'), /as of/u);
     assert.equal(await browser.text('#pairs'), '–');
@@ -42,7 +44,7 @@ describe('the dashboard is honest', { skip: NO_BROWSER }, () => {
   });
 
   test('when there is no database yet, and shows it as soon as there is one', async (context) => {
-    const { browser, startRelay } = await openSite(context, { records: null, withRelay: false });
+    const { browser, startRelay } = await openDashboard(context, { records: null, withRelay: false });
     await browser.untilText('#database-size', 'none yet');
     await browser.page.locator('#usage-notice').waitFor();
     assert.notEqual(await browser.text('#usage-notice'), '');
@@ -59,7 +61,9 @@ describe('the dashboard is honest', { skip: NO_BROWSER }, () => {
   });
 
   test('when the sidecar is gone, and goes on when it is back', async (context) => {
-    const { browser, sidecar, startSidecar } = await openSite(context, { records: yearOfUsage(4, 100) });
+    const { browser, sidecar, startSidecar } = await openDashboard(context, {
+      records: generateYearOfRecords(4, 100),
+    });
     await browser.until(`document.querySelector('#year-transfers data')`);
     await sidecar[Symbol.asyncDispose]();
     await browser.untilText('#headline', 'The sidecar does not answer');
@@ -74,7 +78,7 @@ describe('the dashboard is honest', { skip: NO_BROWSER }, () => {
   });
 
   test('when something else answers in the sidecar’s place', async (context) => {
-    const { browser } = await openSite(context);
+    const { browser } = await openDashboard(context);
     await browser.page.route('**/live.json', (route) =>
       route.fulfill({ status: 502, body: '<h1>Bad gateway</h1>' }),
     );
@@ -89,12 +93,12 @@ test(
   'a dashboard that lacks one of its scripts says so and loads again',
   { skip: NO_BROWSER },
   async (context) => {
-    const { browser } = await openSite(context);
+    const { browser } = await openDashboard(context);
     await browser.page.clock.install();
-    await browser.page.route('**/assets/moods.ts', (route) => route.abort());
+    await browser.page.route('**/assets/usage-series.ts', (route) => route.abort());
     await browser.page.reload();
     await browser.untilText('#headline', 'This page did not load completely');
-    await browser.page.unroute('**/assets/moods.ts');
+    await browser.page.unroute('**/assets/usage-series.ts');
     await browser.page.clock.runFor(10_000);
     await browser.untilText('#headline', 'The relay is up');
   },
@@ -104,7 +108,7 @@ describe('the buttons of the dashboard', { skip: NO_BROWSER }, () => {
   for (const token of [undefined, 'open-sesame-open-sesame']) {
     const name = `take a snapshot, which can then be downloaded, ${token === undefined ? 'without' : 'with'} a token`;
     test(name, async (context) => {
-      const { browser } = await openSite(context, { records: yearOfUsage(5, 250), token });
+      const { browser } = await openDashboard(context, { records: generateYearOfRecords(5, 250), token });
       // The sidecar may just be taking its first one by itself; then the click shares it.
       await browser.page.locator('#snapshot-button').click();
       await browser.page.locator('#snapshot-button:enabled').waitFor();
@@ -124,7 +128,7 @@ describe('the buttons of the dashboard', { skip: NO_BROWSER }, () => {
   }
 
   test('say why there is no snapshot', async (context) => {
-    const { browser } = await openSite(context, { records: null, withRelay: false });
+    const { browser } = await openDashboard(context, { records: null, withRelay: false });
     await browser.page.locator('#snapshot-button').click();
     await browser.page.locator('#snapshot-problem').waitFor();
     await browser.page.locator('#snapshot-button:enabled').waitFor();
@@ -132,7 +136,7 @@ describe('the buttons of the dashboard', { skip: NO_BROWSER }, () => {
   });
 
   test('test a transfer over each pair of transports', async (context) => {
-    const { browser } = await openSite(context);
+    const { browser } = await openDashboard(context);
     await browser.page.locator('#test-button').click();
     await browser.page.locator('#test-result li').first().waitFor();
     const results = await browser.page.locator('#test-result li').allInnerTexts();

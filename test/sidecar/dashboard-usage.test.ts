@@ -1,10 +1,15 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import * as fc from 'fast-check';
-import type { UsageRow, WaitingStep } from '../../src/sidecar/api.ts';
-import { VIEWS, rangeOf } from '../../src/sidecar/dashboard/periods.ts';
-import { moodsShown, sum, toSeries } from '../../src/sidecar/dashboard/usage-series.ts';
-import { waitingBars, waitingSentence } from '../../src/sidecar/dashboard/waiting.ts';
+import type { UsageRow, WaitingBucket } from '../../src/sidecar/api.ts';
+import { USAGE_PERIODS, toPeriodRange } from '../../src/sidecar/dashboard/periods.ts';
+import {
+  sum,
+  toSeries,
+  toWaitingBars,
+  visibleMoods,
+  waitingSummary,
+} from '../../src/sidecar/dashboard/usage-series.ts';
 
 const NOW_MS = Date.UTC(2026, 1, 28, 23, 59, 59);
 
@@ -15,7 +20,7 @@ function row(start: string, mood: string, records: number, bytes = 0): UsageRow 
   return { start, mood, records, total_bytes: bytes, total_time: 0, waiting_time: 0 };
 }
 
-function steps(...records: readonly number[]): WaitingStep[] {
+function steps(...records: readonly number[]): WaitingBucket[] {
   const bounds = [1, 5, 30, 120, 600, 3600, null];
   return bounds.map((bound, index) => ({ at_most_seconds: bound, records: records[index] ?? 0 }));
 }
@@ -31,7 +36,7 @@ describe('the periods of the dashboard', () => {
       ['week', 7, 'day'],
       ['year', 12, 'month'],
     ] as const) {
-      const range = rangeOf(view, NOW_MS);
+      const range = toPeriodRange(view, NOW_MS);
       assert.equal(range.by, by);
       assert.equal(range.buckets.length, count);
       assert.ok(range.buckets.at(-1)?.title.endsWith(', so far'));
@@ -40,7 +45,7 @@ describe('the periods of the dashboard', () => {
 
   test('begin and end where UTC has hours, days and months', () => {
     const startsOf = (view: 'day' | 'week' | 'year'): string[] => {
-      const { fromMs, toMs } = rangeOf(view, NOW_MS);
+      const { fromMs, toMs } = toPeriodRange(view, NOW_MS);
       return [fromMs, toMs].map((timeMs) => new Date(timeMs).toISOString());
     };
     assert.deepEqual(startsOf('day'), ['2026-02-28T00:00:00.000Z', '2026-03-01T00:00:00.000Z']);
@@ -50,7 +55,7 @@ describe('the periods of the dashboard', () => {
 
   test('are named for people', () => {
     const first = (view: 'day' | 'week' | 'year'): string[] => {
-      const [bucket] = rangeOf(view, NOW_MS).buckets;
+      const [bucket] = toPeriodRange(view, NOW_MS).buckets;
       return [bucket?.label ?? '', bucket?.title ?? ''];
     };
     assert.deepEqual(first('day'), ['00:00', '28 Feb, 00:00–01:00']);
@@ -60,8 +65,8 @@ describe('the periods of the dashboard', () => {
 
   test('have no gaps and hold the present, whenever that is', () => {
     fc.assert(
-      fc.property(fc.constantFrom(...VIEWS), anyTimeMs, (view, nowMs) => {
-        const { buckets, fromMs, toMs } = rangeOf(view, nowMs);
+      fc.property(fc.constantFrom(...USAGE_PERIODS), anyTimeMs, (view, nowMs) => {
+        const { buckets, fromMs, toMs } = toPeriodRange(view, nowMs);
         assert.equal(buckets[0]?.startMs, fromMs);
         assert.ok((buckets.at(-1)?.startMs ?? Infinity) <= nowMs && nowMs < toMs);
         const starts = buckets.map((bucket) => bucket.startMs);
@@ -75,7 +80,7 @@ describe('the periods of the dashboard', () => {
 });
 
 describe('the bars of the dashboard', () => {
-  const range = rangeOf('day', NOW_MS);
+  const range = toPeriodRange('day', NOW_MS);
 
   test('are all there, of all moods, with nothing where nothing happened', () => {
     const series = toSeries(range, [row('2026-02-28T03:00:00.000Z', 'lonely', 2)]);
@@ -89,7 +94,7 @@ describe('the bars of the dashboard', () => {
   test('group moods that are not known', () => {
     const rows = ['jubilant', 'unknown', 'happy'].map((mood) => row('2026-02-28T00:00:00.000Z', mood, 1, 10));
     const series = toSeries(range, rows);
-    const totals = moodsShown(series).map(({ mood, totalRecords }) => [mood.name, totalRecords]);
+    const totals = visibleMoods(series).map(({ mood, totalRecords }) => [mood.name, totalRecords]);
     assert.deepEqual(totals, [
       ['happy', 1],
       ['other', 2],
@@ -99,7 +104,7 @@ describe('the bars of the dashboard', () => {
 
   test('show transfers even where there are none', () => {
     assert.deepEqual(
-      moodsShown(toSeries(range, [])).map(({ mood }) => mood.name),
+      visibleMoods(toSeries(range, [])).map(({ mood }) => mood.name),
       ['happy'],
     );
   });
@@ -112,8 +117,8 @@ describe('the bars of the dashboard', () => {
       bytes: fc.nat(1e9),
     });
     fc.assert(
-      fc.property(fc.constantFrom(...VIEWS), fc.array(anyRow), (view, drawn) => {
-        const asked = rangeOf(view, NOW_MS);
+      fc.property(fc.constantFrom(...USAGE_PERIODS), fc.array(anyRow), (view, drawn) => {
+        const asked = toPeriodRange(view, NOW_MS);
         const inside = drawn.filter(({ startMs }) => startMs >= asked.fromMs && startMs < asked.toMs);
         const rows = drawn.map(({ startMs, mood, records, bytes }) =>
           row(new Date(startMs).toISOString(), mood, records, bytes),
@@ -129,7 +134,7 @@ describe('the bars of the dashboard', () => {
 
 describe('the waiting on the dashboard', () => {
   test('is told by its steps', () => {
-    const bars = waitingBars(steps(3, 1, 0, 0, 0, 0, 4));
+    const bars = toWaitingBars(steps(3, 1, 0, 0, 0, 0, 4));
     assert.deepEqual(
       bars.map(({ label }) => plain(label)),
       [
@@ -156,11 +161,11 @@ describe('the waiting on the dashboard', () => {
   ];
   for (const [records, sentence] of sentences) {
     test(`of ${JSON.stringify(records)} is: ${sentence}`, () => {
-      assert.equal(plain(waitingSentence(steps(...records))), sentence);
+      assert.equal(plain(waitingSummary(steps(...records))), sentence);
     });
   }
 
   test('has no shares when nobody waited', () => {
-    assert.ok(waitingBars(steps()).every(({ share }) => share === 0));
+    assert.ok(toWaitingBars(steps()).every(({ share }) => share === 0));
   });
 });

@@ -8,7 +8,7 @@ import type { RelayProcess } from '../support/relay-process.ts';
 import { NO_BROWSER } from '../support/browser.ts';
 import type { BrowserPage } from '../support/browser.ts';
 import { handshake, newToken } from '../support/bytes.ts';
-import { openSite, yearOfUsage } from '../support/dashboard-site.ts';
+import { openDashboard, generateYearOfRecords } from '../support/dashboard-fixture.ts';
 
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
@@ -58,7 +58,7 @@ const VIEWS = [
 
 describe('the numbers on the dashboard', { skip: NO_BROWSER }, () => {
   test('are those of the database, for a day, a week and a year', async (context) => {
-    const site = await openSite(context, { records: yearOfUsage(7, 3000) });
+    const site = await openDashboard(context, { records: generateYearOfRecords(7, 3000) });
     const { browser, databasePath } = site;
     await browser.until(`document.querySelector('#year-transfers data')`);
 
@@ -168,7 +168,7 @@ async function join(relay: RelayProcess | null, line: string): Promise<ReturnTyp
 
 describe('the dashboard while a transfer runs', { skip: NO_BROWSER }, () => {
   test('shows who waits, the pair and its speed, and counts it when it has ended', async (context) => {
-    const { browser, relay } = await openSite(context);
+    const { browser, relay } = await openDashboard(context);
     const shows = (id: string, condition: string): Promise<void> =>
       browser.until(`Number(document.querySelector('#${id} data')?.value) ${condition}`);
     await shows('pairs', '=== 0');

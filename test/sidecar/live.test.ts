@@ -6,12 +6,12 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import Database from 'better-sqlite3';
-import type { Live } from '../../src/sidecar/api.ts';
+import type { LiveStatus } from '../../src/sidecar/api.ts';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
 import { ask, jsonOf, problemOf } from '../support/ask.ts';
 import { RelayProcess } from '../support/relay-process.ts';
 import { scratch } from '../support/scratch.ts';
-import { NOWHERE, openSidecar, someUsage } from '../support/sidecar-site.ts';
+import { UNREACHABLE_URL, startSidecar, sampleRecords } from '../support/sidecar-fixture.ts';
 import { TestClient } from '../support/test-client.ts';
 import { addUsage } from '../support/usage-files.ts';
 
@@ -31,7 +31,7 @@ const STATUS_KEYS = [
   'waiting',
 ];
 
-function isLive(value: unknown): value is Live {
+function isLive(value: unknown): value is LiveStatus {
   return (
     typeof value === 'object' &&
     value !== null &&
@@ -39,7 +39,7 @@ function isLive(value: unknown): value is Live {
   );
 }
 
-async function liveOf(url: string): Promise<Live> {
+async function liveOf(url: string): Promise<LiveStatus> {
   const answer = await ask(url, '/live.json');
   assert.equal(answer.status, 200);
   const live = jsonOf(answer);
@@ -48,7 +48,7 @@ async function liveOf(url: string): Promise<Live> {
 }
 
 /** Asks until `holds`: what is told may be half a second old. */
-async function liveWhere(url: string, holds: (live: Live) => boolean): Promise<Live> {
+async function liveWhere(url: string, holds: (live: LiveStatus) => boolean): Promise<LiveStatus> {
   const deadline = performance.now() + 10_000;
   for (;;) {
     const live = await liveOf(url);
@@ -91,7 +91,7 @@ describe('what changes from second to second', () => {
     const directory = await scratch(context);
     const databasePath = join(directory, 'usage.sqlite');
     const relay = await startRelay(context, databasePath);
-    const { url } = await openSidecar(context, null, {
+    const { url } = await startSidecar(context, null, {
       SIDECAR_USAGE_DB: databasePath,
       SIDECAR_RELAY_STATUS: `http://127.0.0.1:${relay.port('status')}/`,
     });
@@ -122,14 +122,14 @@ describe('what changes from second to second', () => {
     const first = await startRelay(context, databasePath);
     const port = first.port('status');
     const address = `http://127.0.0.1:${port}`;
-    const { url, sidecar } = await openSidecar(context, null, {
+    const { url, sidecar } = await startSidecar(context, null, {
       SIDECAR_USAGE_DB: databasePath,
       SIDECAR_RELAY_STATUS: address,
     });
-    const isUp = ({ relay }: Live): boolean => relay.state === 'up';
+    const isUp = ({ relay }: LiveStatus): boolean => relay.state === 'up';
     const isDownAs =
       (problem: string) =>
-      ({ relay }: Live): boolean =>
+      ({ relay }: LiveStatus): boolean =>
         relay.state === 'down' && relay.problem === problem;
     await liveWhere(url, isUp);
 
@@ -165,7 +165,7 @@ describe('what changes from second to second', () => {
   });
 
   test('is told of the database and its snapshots', async (context) => {
-    const { url, databasePath, snapshots } = await openSidecar(context, someUsage(100));
+    const { url, databasePath, snapshots } = await startSidecar(context, sampleRecords(100));
     const relay = new Database(databasePath);
     context.after(() => relay.close());
     relay.pragma('journal_mode = WAL');
@@ -178,7 +178,7 @@ describe('what changes from second to second', () => {
     assert.ok(Math.abs(Date.now() - Date.parse(now)) < 60_000);
     assert.deepEqual(state, {
       state: 'down',
-      problem: `the relay's status port does not answer at ${NOWHERE} (ECONNREFUSED)`,
+      problem: `the relay's status port does not answer at ${UNREACHABLE_URL} (ECONNREFUSED)`,
     });
     const { newest } = taken;
     assert.ok(newest !== null);
@@ -189,7 +189,7 @@ describe('what changes from second to second', () => {
   });
 
   test('is told of a database that is missing or no file', async (context) => {
-    const { url, databasePath } = await openSidecar(context, null);
+    const { url, databasePath } = await startSidecar(context, null);
     const missing = await liveWhere(url, ({ snapshots }) => snapshots.problem !== null);
     const { problem, next } = missing.snapshots;
     assert.match(problem ?? '', /^there is no usage database ".+" yet: start the relay/u);

@@ -11,10 +11,10 @@ import { publicCheckout } from '../support/public-checkout.ts';
 import { ask, begin, jsonOf } from '../support/ask.ts';
 import { fatalReasons } from '../support/fatal.ts';
 import { scratch, until } from '../support/scratch.ts';
-import { NOWHERE, openSidecar, someUsage } from '../support/sidecar-site.ts';
+import { UNREACHABLE_URL, startSidecar, sampleRecords } from '../support/sidecar-fixture.ts';
 import { SidecarProcess } from '../support/sidecar-process.ts';
 import { createUsageFile } from '../support/usage-files.ts';
-import { traces } from '../support/usage-place.ts';
+import { fileMetadata } from '../support/usage-fixture.ts';
 
 const ANY_PORT = 'tcp:0:interface=127.0.0.1';
 
@@ -38,7 +38,7 @@ async function run(env: Readonly<Record<string, string>>, uid?: number): Promise
   const checkout = publicCheckout();
   const child = spawn(checkout.node, [checkout.pathOf('sidecar/main.ts')], {
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: { SIDECAR_LISTEN: ANY_PORT, SIDECAR_RELAY_STATUS: NOWHERE, ...env },
+    env: { SIDECAR_LISTEN: ANY_PORT, SIDECAR_RELAY_STATUS: UNREACHABLE_URL, ...env },
     timeout: 20_000,
     ...(uid === undefined ? {} : { uid }),
   });
@@ -69,8 +69,8 @@ describe('the sidecar begins', () => {
     assert.equal(stderr, '');
     assert.ok(!stdout.includes('two'));
     const reasons = fatalReasons(stdout);
-    const told = reasons.map((line) => /^SIDECAR_\w+/u.exec(line)?.[0]);
-    assert.equal(told.length, 7);
+    const notifications = reasons.map((line) => /^SIDECAR_\w+/u.exec(line)?.[0]);
+    assert.equal(notifications.length, 7);
     const variables = [
       'SIDECAR_LISTEN',
       'SIDECAR_LOG_LEVEL',
@@ -80,7 +80,7 @@ describe('the sidecar begins', () => {
       'SIDECAR_TOKEN',
       'SIDECAR_USAGE_DB',
     ];
-    assert.deepEqual(new Set(told), new Set(variables));
+    assert.deepEqual(new Set(notifications), new Set(variables));
     assert.match(
       stdout,
       /"level":"warn",.*"msg":"SIDECAR_SNAPSHOTS_DIR is not known .* SIDECAR_SNAPSHOT_DIR"/u,
@@ -137,17 +137,17 @@ describe('the sidecar begins', () => {
   });
 
   test('behind the relay, whoever starts it', async (context) => {
-    const { sidecar } = await openSidecar(context, null);
+    const { sidecar } = await startSidecar(context, null);
     assert.equal(getPriority(sidecar.pid), 19);
   });
 
   test('without a database, and finds it when it comes', async (context) => {
-    const { sidecar, url, databasePath } = await openSidecar(context, null);
-    await sidecar.said(/"level":"warn".+there is no usage database .+"failures":1,/u);
+    const { sidecar, url, databasePath } = await startSidecar(context, null);
+    await sidecar.waitForOutput(/"level":"warn".+there is no usage database .+"failures":1,/u);
     assert.equal((await ask(url, '/usage.json')).status, 503);
     createUsageFile(databasePath, { rows: 7 });
-    await sidecar.said(/"rows":7,"msg":"snapshot taken"/u);
-    await sidecar.said(/"failures":\d+,"msg":"snapshots are taken again"/u);
+    await sidecar.waitForOutput(/"rows":7,"msg":"snapshot taken"/u);
+    await sidecar.waitForOutput(/"failures":\d+,"msg":"snapshots are taken again"/u);
     const list = jsonOf(await ask(url, '/snapshots'));
     assert.ok(typeof list === 'object' && list !== null && 'problem' in list);
     assert.equal(list.problem, null);
@@ -159,12 +159,12 @@ describe('the sidecar begins', () => {
 describe('the sidecar never writes where the relay writes', () => {
   for (const journalMode of ['wal', 'delete'] as const) {
     test(`not to a database with journal mode ${journalMode} that nobody has open`, async (context) => {
-      const { sidecar, url, volume, databasePath } = await openSidecar(context, null);
+      const { sidecar, url, volume, databasePath } = await startSidecar(context, null);
       // Nobody writes it any more when the sidecar first sees it.
-      const elsewhere = join(volume, '..', 'new.sqlite');
-      createUsageFile(elsewhere, { rows: 100, journalMode });
-      renameSync(elsewhere, databasePath);
-      const before = traces(volume);
+      const router = join(volume, '..', 'new.sqlite');
+      createUsageFile(router, { rows: 100, journalMode });
+      renameSync(router, databasePath);
+      const before = fileMetadata(volume);
       for (const path of [
         '/live.json',
         '/metrics',
@@ -174,16 +174,16 @@ describe('the sidecar never writes where the relay writes', () => {
         assert.equal((await ask(url, path)).status, 200);
       }
       assert.equal((await ask(url, '/snapshots', { method: 'POST' })).status, 201);
-      assert.deepEqual(traces(volume), before);
+      assert.deepEqual(fileMetadata(volume), before);
       await sidecar.stop();
-      assert.deepEqual(traces(volume), before);
+      assert.deepEqual(fileMetadata(volume), before);
     });
   }
 });
 
 describe('the sidecar ends when it is told to, with exit code 0', () => {
   test('while nothing happens but that connections are open', async (context) => {
-    const { sidecar, url } = await openSidecar(context, someUsage(3));
+    const { sidecar, url } = await startSidecar(context, sampleRecords(3));
     await (await fetch(`${url}/live.json`)).text();
     await sidecar.stop();
     assert.deepEqual(
@@ -194,7 +194,7 @@ describe('the sidecar ends when it is told to, with exit code 0', () => {
   });
 
   test('while answers are under way, which break off', async (context) => {
-    const { sidecar, url, databasePath } = await openSidecar(context, null);
+    const { sidecar, url, databasePath } = await startSidecar(context, null);
     createUsageFile(databasePath, { rows: MANY_RECORDS });
     const csv = await begin(url, `/usage.csv?by=record&${WHEN}`);
     await once(csv, 'data');
@@ -217,7 +217,7 @@ describe('the sidecar ends when it is told to, with exit code 0', () => {
     const sidecar = await SidecarProcess.start({
       SIDECAR_USAGE_DB: databasePath,
       SIDECAR_SNAPSHOT_DIR: snapshots,
-      SIDECAR_RELAY_STATUS: NOWHERE,
+      SIDECAR_RELAY_STATUS: UNREACHABLE_URL,
     });
     context.after(() => sidecar[Symbol.asyncDispose]());
     await until(() => readdirSync(snapshots).length > 0);
@@ -227,7 +227,7 @@ describe('the sidecar ends when it is told to, with exit code 0', () => {
     );
     await ask(sidecar.url, '/healthz');
     process.kill(sidecar.pid, 'SIGINT');
-    await sidecar.said(/"signal":"SIGINT","msg":"stopping"/u);
+    await sidecar.waitForOutput(/"signal":"SIGINT","msg":"stopping"/u);
     // Whoever is impatient and signals once more changes nothing.
     await sidecar.stop();
     assert.equal(sidecar.log.split('"msg":"stopping"').length, 2);

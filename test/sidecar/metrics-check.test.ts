@@ -1,26 +1,26 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { KeptCheck } from '../../src/sidecar/metrics-check.ts';
+import { CachedCheck } from '../../src/sidecar/cached-check.ts';
 
 /** A check with a clock that goes when told to, and answers that come when told to. */
 class Stage {
   now = 5;
   asked = 0;
   readonly faults: unknown[] = [];
-  readonly check: KeptCheck;
+  readonly check: CachedCheck;
   #answer: (ok: boolean) => void = () => undefined;
   #fail: (error: Error) => void = () => undefined;
 
   constructor() {
-    this.check = new KeptCheck({
-      ask: () => {
+    this.check = new CachedCheck({
+      run: () => {
         this.asked += 1;
         return new Promise((resolve, reject) => {
           this.#answer = resolve;
           this.#fail = reject;
         });
       },
-      fault: (error) => this.faults.push(error),
+      onInternalError: (error) => this.faults.push(error),
       clock: () => this.now,
     });
   }

@@ -2,38 +2,42 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import Database from 'better-sqlite3';
-import { NO_TOTALS, addTotals } from '../../src/sidecar/metrics-totals-query.ts';
-import type { Totals, TotalsState } from '../../src/sidecar/metrics-totals-query.ts';
+import { NO_TOTALS, addTotals } from '../../src/sidecar/usage/usage-totals.ts';
+import type { RecordTotals, RecordTotalsState } from '../../src/sidecar/usage/usage-totals.ts';
 import { deleteRecords } from '../../src/usage/retention.ts';
 import { ensureSchema } from '../../src/usage/schema.ts';
 import { addUsage } from '../support/usage-files.ts';
-import { HAPPY, insert } from '../support/usage-records.ts';
-import type { Stored } from '../support/usage-records.ts';
+import { HAPPY_RECORD, insertRecords } from '../support/usage-records.ts';
+import type { StoredRecord } from '../support/usage-records.ts';
 
 const ALL = 1_000_000;
 
-function databaseWith(context: TestContext, records: readonly Stored[]): Database.Database {
+function databaseWith(context: TestContext, records: readonly StoredRecord[]): Database.Database {
   const database = new Database(':memory:');
   context.after(() => database.close());
   ensureSchema(database);
-  insert(database, records);
+  insertRecords(database, records);
   return database;
 }
 
-function record(result: unknown, total_bytes: unknown): Stored {
-  return { ...HAPPY, result, total_bytes };
+function record(result: unknown, total_bytes: unknown): StoredRecord {
+  return { ...HAPPY_RECORD, result, total_bytes };
 }
 
-function sumOf({ records, bytes }: Totals): Totals {
+function sumOf({ records, bytes }: RecordTotals): RecordTotals {
   return { records, bytes };
 }
 
-function happy(records: number, bytes: number): Totals {
+function happy(records: number, bytes: number): RecordTotals {
   return { records: { ...NO_TOTALS.records, happy: records }, bytes };
 }
 
 /** Everything in one go. */
-function read(database: Database.Database, known: TotalsState | null = null, file = 'one'): TotalsState {
+function read(
+  database: Database.Database,
+  known: RecordTotalsState | null = null,
+  file = 'one',
+): RecordTotalsState {
   const { state, isComplete } = addTotals(database, file, known, ALL);
   assert.equal(isComplete, true);
   return state;
@@ -108,14 +112,14 @@ describe('the totals of a usage database', () => {
   });
 
   test('read no record twice, and keep those that somebody has removed to make room', (context) => {
-    const database = databaseWith(context, [HAPPY, HAPPY, HAPPY]);
+    const database = databaseWith(context, [HAPPY_RECORD, HAPPY_RECORD, HAPPY_RECORD]);
     const known = read(database);
     // Nobody looks at these again.
     database.exec('DELETE FROM usage WHERE rowid = 1; UPDATE usage SET total_bytes = 0 WHERE rowid = 2');
-    insert(database, [record('lonely', 1)]);
+    insertRecords(database, [record('lonely', 1)]);
     assert.deepEqual(sumOf(read(database, known)), {
       records: { ...NO_TOTALS.records, happy: 3, lonely: 1 },
-      bytes: 3 * HAPPY.total_bytes + 1,
+      bytes: 3 * HAPPY_RECORD.total_bytes + 1,
     });
   });
 
@@ -141,7 +145,7 @@ describe('the totals of a usage database', () => {
   };
   for (const [what, sql] of Object.entries(REPLACED)) {
     test(`begin anew where ${what}`, (context) => {
-      const database = databaseWith(context, [HAPPY, record('happy', 1), HAPPY]);
+      const database = databaseWith(context, [HAPPY_RECORD, record('happy', 1), HAPPY_RECORD]);
       const known = read(database);
       // Seen only by who reads all of it.
       database.exec(`UPDATE usage SET total_bytes = 99 WHERE rowid = 2; ${sql}`);
@@ -152,11 +156,14 @@ describe('the totals of a usage database', () => {
   }
 
   test('begin anew where another file has the name, whatever its last record is', (context) => {
-    const known = read(databaseWith(context, [HAPPY, HAPPY]));
-    const other = databaseWith(context, [record('happy', 1), HAPPY]);
-    assert.deepEqual(sumOf(read(other, known, 'two')), happy(2, 1 + HAPPY.total_bytes));
+    const known = read(databaseWith(context, [HAPPY_RECORD, HAPPY_RECORD]));
+    const other = databaseWith(context, [record('happy', 1), HAPPY_RECORD]);
+    assert.deepEqual(sumOf(read(other, known, 'two')), happy(2, 1 + HAPPY_RECORD.total_bytes));
     // With the same content it makes no difference.
-    assert.deepEqual(sumOf(read(databaseWith(context, [HAPPY, HAPPY]), known, 'two')), sumOf(known));
+    assert.deepEqual(
+      sumOf(read(databaseWith(context, [HAPPY_RECORD, HAPPY_RECORD]), known, 'two')),
+      sumOf(known),
+    );
   });
 });
 
@@ -172,7 +179,7 @@ describe('the totals when the relay deletes old records', () => {
     assert.deepEqual(deleteRecords(database, FIRST + 500), { records: 500, isComplete: true });
     assert.deepEqual(sumOf(read(database, known)), sumOf(known));
     assert.deepEqual(sumOf(read(database)), sumOf(known));
-    insert(database, [record('lonely', 1)]);
+    insertRecords(database, [record('lonely', 1)]);
     const more = { records: { ...known.records, lonely: 1 }, bytes: known.bytes + 1 };
     assert.deepEqual(sumOf(read(database, known)), more);
     assert.deepEqual(sumOf(read(database)), more);
@@ -182,7 +189,7 @@ describe('the totals when the relay deletes old records', () => {
     const database = databaseWith(context, []);
     addUsage(database, 3);
     const known = read(database);
-    insert(database, [{ ...record('lonely', 7), started: 1 }, record('happy', 1)]);
+    insertRecords(database, [{ ...record('lonely', 7), started: 1 }, record('happy', 1)]);
     deleteRecords(database, 2);
     const whole = { records: { ...NO_TOTALS.records, happy: 4, lonely: 1 }, bytes: 14 };
     assert.deepEqual(sumOf(read(database, known)), whole);
@@ -209,7 +216,7 @@ describe('the totals when the relay deletes old records', () => {
     let known = read(database);
     deleteRecords(database, FIRST + 10);
     assert.deepEqual(sumOf(read(database, known)), happy(3, 6));
-    insert(database, [
+    insertRecords(database, [
       { ...record('happy', 6), started: FIRST + 4 },
       { ...record('happy', 0), started: FIRST + 5 },
     ]);

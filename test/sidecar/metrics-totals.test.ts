@@ -14,12 +14,17 @@ import type { TestContext } from 'node:test';
 import Database from 'better-sqlite3';
 import { JobPool } from '../../src/sidecar/job-pool.ts';
 import type { JobRunner } from '../../src/sidecar/job-pool.ts';
-import { NO_TOTALS } from '../../src/sidecar/metrics-totals-query.ts';
-import { UsageTotals } from '../../src/sidecar/metrics-totals.ts';
+import { NO_TOTALS, UsageTotals } from '../../src/sidecar/usage/usage-totals.ts';
 import { until } from '../support/scratch.ts';
-import { addUsage, createUsageFile, startWriter, stopWriter, withReference } from '../support/usage-files.ts';
-import { place, traces } from '../support/usage-place.ts';
-import type { Place } from '../support/usage-place.ts';
+import {
+  addUsage,
+  createUsageFile,
+  runWithReference,
+  startWriter,
+  stopWriter,
+} from '../support/usage-files.ts';
+import { createUsageFixture, fileMetadata } from '../support/usage-fixture.ts';
+import type { UsageFixture } from '../support/usage-fixture.ts';
 
 /** Several pages. */
 const MANY = 1_000_000;
@@ -27,18 +32,22 @@ const MANY = 1_000_000;
 /** Totals of a database that may come, by a real process. */
 class Stage {
   jobs = 0;
-  readonly source: Place;
+  readonly source: UsageFixture;
   readonly totals: UsageTotals;
   readonly faults: unknown[] = [];
   readonly #pool = new JobPool({ maxProcesses: 1 });
 
-  private constructor(context: TestContext, source: Place) {
+  private constructor(context: TestContext, source: UsageFixture) {
     this.source = source;
     const run: JobRunner<'totals'>['run'] = (name, task, options) => {
       this.jobs += 1;
       return this.#pool.run(name, task, options);
     };
-    this.totals = new UsageTotals({ source, pool: { run }, fault: (error) => this.faults.push(error) });
+    this.totals = new UsageTotals({
+      source,
+      pool: { run },
+      onInternalError: (error) => this.faults.push(error),
+    });
     context.after(async () => {
       await this.totals.close();
       await this.#pool.close();
@@ -46,7 +55,7 @@ class Stage {
   }
 
   static async open(context: TestContext): Promise<Stage> {
-    return new Stage(context, await place(context));
+    return new Stage(context, await createUsageFixture(context));
   }
 
   get path(): string {
@@ -76,18 +85,18 @@ class Stage {
   }
 
   stays(records: number): void {
-    assert.deepEqual(this.totals.known.records, { ...NO_TOTALS.records, happy: records });
+    assert.deepEqual(this.totals.current.records, { ...NO_TOTALS.records, happy: records });
   }
 }
 
 describe('totals of all time', () => {
   test('are zeros before anybody has asked, and without a database', async (context) => {
     const stage = await Stage.open(context);
-    assert.deepEqual(stage.totals.known, NO_TOTALS);
+    assert.deepEqual(stage.totals.current, NO_TOTALS);
     await stage.expectFault(0);
     createUsageFile(stage.path, { rows: 3 });
     await stage.expect(3);
-    assert.equal(stage.totals.known.bytes, 6);
+    assert.equal(stage.totals.current.bytes, 6);
   });
 
   test('follow a writer, who is not disturbed', async (context) => {
@@ -95,9 +104,9 @@ describe('totals of all time', () => {
     const writer = await startWriter(stage.path);
     context.after(() => writer[Symbol.asyncDispose]());
     for (let time = 0; time < 5; time += 1) {
-      const before = stage.totals.known.records.happy;
+      const before = stage.totals.current.records.happy;
       assert.equal(await stage.totals.refresh(), true);
-      const { records, bytes } = stage.totals.known;
+      const { records, bytes } = stage.totals.current;
       assert.deepEqual([records.lonely, records.errory], [records.happy, records.happy]);
       assert.equal(bytes, records.happy * 6);
       assert.ok(records.happy >= before && records.happy > 0);
@@ -108,10 +117,10 @@ describe('totals of all time', () => {
     assert.doesNotMatch(writer.stdout, /failed|refused/u);
     assert.equal(await stage.totals.refresh(), true);
     const written = writer.stdout.match(/done/gu)?.length ?? 0;
-    assert.equal(stage.totals.known.records.happy, written);
-    const before = traces(stage.source.volume);
+    assert.equal(stage.totals.current.records.happy, written);
+    const before = fileMetadata(stage.source.volume);
     assert.equal(await stage.totals.refresh(), true);
-    assert.deepEqual(traces(stage.source.volume), before);
+    assert.deepEqual(fileMetadata(stage.source.volume), before);
   });
 
   test('are told when they are whole, and not before', async (context) => {
@@ -120,7 +129,7 @@ describe('totals of all time', () => {
     assert.equal(await stage.totals.refresh(), true);
     stage.stays(0);
     // The other pages come by themselves.
-    await until(() => stage.totals.known.records.happy > 0);
+    await until(() => stage.totals.current.records.happy > 0);
     stage.stays(MANY);
     assert.equal(stage.jobs, 3);
     await stage.expect(MANY);
@@ -135,7 +144,7 @@ describe('totals of all time', () => {
     stage.replace(MANY);
     assert.equal(await stage.totals.refresh(), true);
     stage.stays(5);
-    await until(() => stage.totals.known.records.happy !== 5);
+    await until(() => stage.totals.current.records.happy !== 5);
     stage.stays(MANY);
   });
 
@@ -157,7 +166,7 @@ describe('totals of all time', () => {
     await stage.expect(2);
     stage.replace(2, 'UPDATE usage SET total_bytes = 100 WHERE rowid = 1');
     await stage.expect(2);
-    assert.equal(stage.totals.known.bytes, 102);
+    assert.equal(stage.totals.current.bytes, 102);
     const other = join(stage.source.volume, '..', 'other.sqlite');
     createUsageFile(other, { rows: 1 });
     copyFileSync(other, stage.path);
@@ -201,16 +210,16 @@ describe('totals of all time', () => {
 for row in [(1, 5.5, 1, 7, 'happy'), (2, 1, None, 0, 'lonely'), (3, 2, 1, 30, 'errory'), (4, 0, None, 0, 'jumpy')]:
     db.execute("INSERT INTO usage VALUES (?, ?, ?, ?, ?)", row)
 db.commit()`;
-    if (withReference(context, program, stage.path) === null) return;
+    if (runWithReference(context, program, stage.path) === null) return;
     assert.equal(await stage.totals.refresh(), true);
-    assert.deepEqual(stage.totals.known.records, {
+    assert.deepEqual(stage.totals.current.records, {
       ...NO_TOTALS.records,
       happy: 1,
       lonely: 1,
       errory: 1,
       other: 1,
     });
-    assert.equal(stage.totals.known.bytes, 37);
+    assert.equal(stage.totals.current.bytes, 37);
     assert.deepEqual(readdirSync(stage.source.volume), ['usage.sqlite']);
   });
 
@@ -225,7 +234,7 @@ db.commit()`;
   });
 
   test('are not there where a process fails, which is told, and there when it does not', async (context) => {
-    const source = await place(context);
+    const source = await createUsageFixture(context);
     createUsageFile(source.databasePath);
     const faults: unknown[] = [];
     const pool = new JobPool({ maxProcesses: 1 });
@@ -234,11 +243,11 @@ db.commit()`;
     let failing = true;
     const run: JobRunner<'totals'>['run'] = (name, task, options) =>
       failing ? Promise.reject(error) : pool.run(name, task, options);
-    const totals = new UsageTotals({ source, pool: { run }, fault: (fault) => faults.push(fault) });
+    const totals = new UsageTotals({ source, pool: { run }, onInternalError: (fault) => faults.push(fault) });
     assert.equal(await totals.refresh(), false);
     assert.deepEqual(faults, [error]);
     failing = false;
     assert.equal(await totals.refresh(), true);
-    assert.equal(totals.known.records.happy, 3);
+    assert.equal(totals.current.records.happy, 3);
   });
 });

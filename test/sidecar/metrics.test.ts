@@ -7,18 +7,18 @@ import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { gunzipSync } from 'node:zlib';
 import Database from 'better-sqlite3';
-import { KeptCheck } from '../../src/sidecar/metrics-check.ts';
-import { NO_TOTALS } from '../../src/sidecar/metrics-totals-query.ts';
-import { Metrics } from '../../src/sidecar/metrics.ts';
+import { CachedCheck } from '../../src/sidecar/cached-check.ts';
+import { NO_TOTALS } from '../../src/sidecar/usage/usage-totals.ts';
+import { SidecarMetrics } from '../../src/sidecar/metrics.ts';
 import { ask } from '../support/ask.ts';
 import { nonZero, parseMetrics, scrape } from '../support/metrics.ts';
 import type { Figures } from '../support/metrics.ts';
 import { findProgram } from '../support/programs.ts';
 import { RelayProcess } from '../support/relay-process.ts';
 import { scratch } from '../support/scratch.ts';
-import { openSidecar, someUsage } from '../support/sidecar-site.ts';
+import { startSidecar, sampleRecords } from '../support/sidecar-fixture.ts';
 import { createUsageFile } from '../support/usage-files.ts';
-import { makeUsage } from '../support/usage-records.ts';
+import { createUsageDatabase } from '../support/usage-records.ts';
 
 const PREFIX = 'transit_relay_';
 
@@ -97,7 +97,7 @@ async function startRelay(context: TestContext, databasePath: string): Promise<R
 
 describe('the metrics of the sidecar', () => {
   test('have all their series from the start, where nothing else is there', async (context) => {
-    const { url, snapshots, sidecar } = await openSidecar(context, null);
+    const { url, snapshots, sidecar } = await startSidecar(context, null);
     const text = (await ask(url, '/metrics')).body.toString();
     assert.deepEqual(typedSeries(text), SERIES);
     const figures = parseMetrics(text);
@@ -111,17 +111,18 @@ describe('the metrics of the sidecar', () => {
     assert.ok(figureOf(later, 'snapshot_age_seconds') > figureOf(figures, 'snapshot_age_seconds'));
     assert.ok(figureOf(figures, 'snapshot_age_seconds') > 0);
     assert.ok(figureOf(later, 'snapshot_age_seconds') < 60);
-    for (const told of [url, snapshots, sidecar.pid]) assert.ok(!text.includes(String(told)));
+    for (const notifications of [url, snapshots, sidecar.pid])
+      assert.ok(!text.includes(String(notifications)));
     await sidecar.stop();
     assert.doesNotMatch(sidecar.log, /a request failed/u);
   });
 
   test('tell of the database and its snapshots', async (context) => {
     const moods = ['happy', 'lonely', 'errory', 'empty', 'whatever "} 1\n'];
-    const records = someUsage(100).map((one, index) =>
+    const records = sampleRecords(100).map((one, index) =>
       Object.assign(one, { result: moods[index % moods.length] ?? '' }),
     );
-    const { url, databasePath, snapshots } = await openSidecar(context, records, {
+    const { url, databasePath, snapshots } = await startSidecar(context, records, {
       SIDECAR_SNAPSHOT_EVERY: '2h',
     });
     const figures = await scrapeWhereWell(url, 2);
@@ -158,10 +159,10 @@ describe('the metrics of the sidecar', () => {
   });
 
   test('come while a million records are being counted, to all who ask, and then count them', async (context) => {
-    const { url, volume, databasePath, sidecar } = await openSidecar(context, null);
-    const elsewhere = join(volume, '..', 'new.sqlite');
-    createUsageFile(elsewhere, { rows: 1_000_000 });
-    renameSync(elsewhere, databasePath);
+    const { url, volume, databasePath, sidecar } = await startSidecar(context, null);
+    const router = join(volume, '..', 'new.sqlite');
+    createUsageFile(router, { rows: 1_000_000 });
+    renameSync(router, databasePath);
     const happy = 'database_records_total{mood="happy"}';
     const first = await Promise.all(Array.from({ length: 30 }, () => scrape(url)));
     const seen = new Set(first.map((figures) => figureOf(figures, happy)));
@@ -183,11 +184,11 @@ describe('the metrics of the sidecar', () => {
     const directory = await scratch(context);
     const databasePath = join(directory, 'usage.sqlite');
     const relay = await startRelay(context, databasePath);
-    const { url, sidecar, snapshots } = await openSidecar(context, null, {
+    const { url, sidecar, snapshots } = await startSidecar(context, null, {
       SIDECAR_USAGE_DB: databasePath,
       SIDECAR_RELAY_STATUS: `http://127.0.0.1:${relay.port('status')}`,
     });
-    await sidecar.said(/"msg":"snapshot taken"/u);
+    await sidecar.waitForOutput(/"msg":"snapshot taken"/u);
     const all = { relay: 1, transfer: 1, snapshot: 1, database: 1 };
     const well = await scrapeWhereWell(url, 4);
     assert.deepEqual(checksOf(well), inBraces(all));
@@ -210,11 +211,11 @@ describe('the metrics of the sidecar', () => {
     process.kill(relay.pid, 'SIGSTOP');
     const volume = join(directory, 'other');
     mkdirSync(volume);
-    const { databasePath } = makeUsage(volume, someUsage(3));
+    const { databasePath } = createUsageDatabase(volume, sampleRecords(3));
     const writer = new Database(databasePath);
     context.after(() => writer.close());
     writer.exec('BEGIN EXCLUSIVE');
-    const { url } = await openSidecar(context, null, {
+    const { url } = await startSidecar(context, null, {
       SIDECAR_USAGE_DB: databasePath,
       SIDECAR_RELAY_STATUS: `http://127.0.0.1:${relay.port('status')}`,
     });
@@ -229,14 +230,14 @@ describe('the metrics of the sidecar', () => {
   });
 
   test('are small for those who take them compressed', async (context) => {
-    const { url } = await openSidecar(context, null);
+    const { url } = await startSidecar(context, null);
     const { headers, body } = await ask(url, '/metrics', { headers: { 'accept-encoding': 'gzip' } });
     assert.equal(headers['content-encoding'], 'gzip');
     assert.deepEqual(typedSeries(gunzipSync(body).toString()), SERIES);
   });
 
   test('have nothing that promtool finds fault with', { skip: needsPromtool }, async (context) => {
-    const { url } = await openSidecar(context, someUsage(10));
+    const { url } = await startSidecar(context, sampleRecords(10));
     const { body } = await ask(url, '/metrics');
     const { status, stdout, stderr } = spawnSync(promtool ?? '', ['check', 'metrics'], {
       input: body,
@@ -250,14 +251,14 @@ describe('the metrics of the sidecar', () => {
 test('a scrape has what was known before where a check does not answer in time, and no age below 0', async () => {
   let answer: Promise<boolean> = Promise.resolve(true);
   let nowMs = 0;
-  const options = { fault: assert.ifError, clock: () => nowMs };
+  const options = { onInternalError: assert.ifError, clock: () => nowMs };
   const never = new Promise<boolean>(() => undefined);
-  const steady = new KeptCheck({ ...options, ask: () => Promise.resolve(true) });
+  const steady = new CachedCheck({ ...options, run: () => Promise.resolve(true) });
   let tellings = 0;
-  const metrics = new Metrics({
+  const metrics = new SidecarMetrics({
     checks: {
-      relay: new KeptCheck({ ...options, ask: () => answer }),
-      transfer: new KeptCheck({ ...options, ask: () => never }),
+      relay: new CachedCheck({ ...options, run: () => answer }),
+      transfer: new CachedCheck({ ...options, run: () => never }),
       snapshot: steady,
       database: steady,
     },
@@ -265,17 +266,17 @@ test('a scrape has what was known before where a check does not answer in time, 
     databaseBytes: () => (tellings += 1),
     snapshots: () => [FUTURE],
     snapshotCounts: () => ({ taken: 0, failed: 0 }),
-    snapshotEveryMs: 1000,
+    snapshotIntervalMs: 1000,
   });
   const expected = inBraces({ relay: 1, snapshot: 1, database: 1 });
-  const [first, same] = (await Promise.all([metrics.text(), metrics.text()])).map(parseMetrics);
+  const [first, same] = (await Promise.all([metrics.render(), metrics.render()])).map(parseMetrics);
   assert.ok(first !== undefined);
   assert.deepEqual([same, tellings], [first, 1]);
   assert.deepEqual(checksOf(first), expected);
   assert.equal(figureOf(first, 'snapshot_age_seconds'), 0);
   answer = never;
   nowMs = 15_000;
-  assert.deepEqual(checksOf(parseMetrics(await metrics.text())), expected);
+  assert.deepEqual(checksOf(parseMetrics(await metrics.render())), expected);
 });
 
 /** Taken before the clock was set back. */

@@ -8,7 +8,7 @@ import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { RelayClient } from '../../src/sidecar/relay-client.ts';
 import type { RelayStatus } from '../../src/status/relay-status.ts';
-import { NOTHING_LIMITED } from '../support/quiet-status.ts';
+import { UNLIMITED_STATUS } from '../support/unlimited-status.ts';
 
 const STATUS: RelayStatus = {
   started: '2026-11-22T05:00:00.000Z',
@@ -18,7 +18,7 @@ const STATUS: RelayStatus = {
   waiting: 1,
   relayed_bytes: 1000,
   bytes_per_second: 10.5,
-  ...NOTHING_LIMITED,
+  ...UNLIMITED_STATUS,
 };
 
 /** Listens on a free loopback port until the test is over. Returns its URL. */

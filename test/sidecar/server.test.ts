@@ -4,7 +4,7 @@ import { connect } from 'node:net';
 import { describe, test } from 'node:test';
 import { ask, jsonOf, problemOf } from '../support/ask.ts';
 import type { Answer } from '../support/ask.ts';
-import { openSidecar, someUsage } from '../support/sidecar-site.ts';
+import { startSidecar, sampleRecords } from '../support/sidecar-fixture.ts';
 
 const JSON_TYPE = 'application/json; charset=utf-8';
 const SNAPSHOT_TYPE = 'application/vnd.sqlite3';
@@ -78,7 +78,7 @@ function commonOf({ status, headers }: Answer, path: string): unknown[] {
 
 describe('the server of the sidecar', () => {
   test('is strict with whoever asks, whatever they ask', async (context) => {
-    const { url, sidecar } = await openSidecar(context, someUsage(10));
+    const { url, sidecar } = await startSidecar(context, sampleRecords(10));
 
     for (const [path, status, type] of ROUTES) {
       await context.test(`GET and HEAD ${path}`, async () => {
@@ -134,7 +134,7 @@ describe('the server of the sidecar', () => {
   });
 
   test('keeps its page: what has not changed is not sent again', async (context) => {
-    const { url } = await openSidecar(context, null);
+    const { url } = await startSidecar(context, null);
     for (const path of ['/', '/assets/uplot.js']) {
       const { headers, body } = await ask(url, path);
       const again = await ask(url, path, { headers: { 'if-none-match': headers.etag } });
@@ -147,7 +147,7 @@ describe('the server of the sidecar', () => {
   });
 
   test('is well while nothing else is', async (context) => {
-    const { url } = await openSidecar(context, null);
+    const { url } = await startSidecar(context, null);
     assert.deepEqual(jsonOf(await ask(url, '/healthz')), { ok: true, problem: null });
     for (const check of ['relay', 'transfer']) {
       const answer = await ask(url, `/health/${check}`);

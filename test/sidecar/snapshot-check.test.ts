@@ -3,8 +3,8 @@ import { closeSync, openSync, readFileSync, rmSync, truncateSync, writeFileSync,
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
-import { checkNewest } from '../../src/sidecar/snapshot-check.ts';
-import { snapshotName } from '../../src/sidecar/snapshot-files.ts';
+import { checkNewestSnapshot } from '../../src/sidecar/snapshots/snapshot-check.ts';
+import { snapshotName } from '../../src/sidecar/snapshots/snapshot-files.ts';
 import { scratch } from '../support/scratch.ts';
 import { createUsageFile } from '../support/usage-files.ts';
 
@@ -39,18 +39,21 @@ function overwrite(path: string, at: number, bytes: Buffer): void {
 describe('the check of the newest snapshot', () => {
   test('finds nothing wrong with a sound one, up to the last millisecond', async (context) => {
     const { directory } = await withSnapshot(context);
-    assert.equal(await checkNewest(directory, HOUR_MS, TIME + HOUR_MS), null);
+    assert.equal(await checkNewestSnapshot(directory, HOUR_MS, TIME + HOUR_MS), null);
     assert.match(
-      (await checkNewest(directory, HOUR_MS, TIME + 1.5 * HOUR_MS)) ?? '',
+      (await checkNewestSnapshot(directory, HOUR_MS, TIME + 1.5 * HOUR_MS)) ?? '',
       /"usage-20261123T050000Z\.sqlite" is 1\.5 h old, and should be no older than 1 h$/u,
     );
   });
 
   test('finds that there is none', async (context) => {
     const directory = await scratch(context);
-    assert.match((await checkNewest(directory, HOUR_MS, TIME)) ?? '', /there is no snapshot in ".*" yet/u);
     assert.match(
-      (await checkNewest(join(directory, 'gone'), HOUR_MS, TIME)) ?? '',
+      (await checkNewestSnapshot(directory, HOUR_MS, TIME)) ?? '',
+      /there is no snapshot in ".*" yet/u,
+    );
+    assert.match(
+      (await checkNewestSnapshot(join(directory, 'gone'), HOUR_MS, TIME)) ?? '',
       /can't look for snapshots in/u,
     );
   });
@@ -93,7 +96,7 @@ describe('the check of the newest snapshot', () => {
       createUsageFile(join(directory, older), { journalMode: 'delete' });
       describeAgain(join(directory, older), older);
       damage(path, name);
-      const found = await checkNewest(directory, 2 * HOUR_MS, TIME);
+      const found = await checkNewestSnapshot(directory, 2 * HOUR_MS, TIME);
       assert.match(found ?? 'nothing', problem);
       assert.doesNotMatch(found ?? '', /\n/u);
     });
@@ -108,6 +111,6 @@ describe('the check of the newest snapshot', () => {
     truncateSync(path, bytes);
     const snapshot = { name, time: new Date(TIME).toISOString(), bytes, sha256: '0'.repeat(64), rows: 3000 };
     writeFileSync(`${path}.json`, JSON.stringify(snapshot));
-    assert.equal(await checkNewest(directory, HOUR_MS, TIME), null);
+    assert.equal(await checkNewestSnapshot(directory, HOUR_MS, TIME), null);
   });
 });

@@ -4,14 +4,19 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import Database from 'better-sqlite3';
-import { BadCopyError, copyPaced, finishCopy, sizeOfCopy } from '../../src/sidecar/snapshot-copy.ts';
-import { Pace } from '../../src/sidecar/snapshot-pace.ts';
-import type { OpenUsage } from '../../src/sidecar/usage-source.ts';
+import {
+  DamagedCopyError,
+  DutyCycleThrottle,
+  copySizeBytes,
+  copyThrottled,
+  finalizeCopy,
+} from '../../src/sidecar/snapshots/snapshot-job.ts';
+import type { OpenUsageDatabase } from '../../src/sidecar/usage/usage-source.ts';
 import { scratch } from '../support/scratch.ts';
-import { addUsage, createUsageFile, mayMount, smallDisk, sumOf } from '../support/usage-files.ts';
+import { addUsage, createUsageFile, mountTmpfs, readUsageSum, requireMount } from '../support/usage-files.ts';
 
 /** A pace that counts its pauses. */
-class CountedPace extends Pace {
+class CountedPace extends DutyCycleThrottle {
   pauses = 0;
 
   override pause(): void {
@@ -25,7 +30,7 @@ interface Stage {
   readonly path: string;
   /** Written to by the test. */
   readonly writer: Database.Database;
-  readonly source: OpenUsage;
+  readonly source: OpenUsageDatabase;
 }
 
 /** A database that somebody has open, and a read transaction that sees 30,000 records. */
@@ -40,7 +45,7 @@ async function stage(context: TestContext, { blocksWriter = false } = {}): Promi
     writer.close();
   });
   database.exec('BEGIN');
-  assert.equal(sumOf(database).rows, 30_000);
+  assert.equal(readUsageSum(database).rows, 30_000);
   return { directory, path, writer, source: { database, blocksWriter, close: () => undefined } };
 }
 
@@ -49,42 +54,42 @@ describe('a paced copy', () => {
     const { directory, writer, source } = await stage(context);
     const to = join(directory, 'copy');
     const pace = new CountedPace();
-    const bytes = sizeOfCopy(source.database);
+    const bytes = copySizeBytes(source.database);
     const pause = pace.pause.bind(pace);
     pace.pause = () => {
       addUsage(writer, 3);
       pause();
     };
-    await copyPaced(source, to, pace);
+    await copyThrottled(source, to, pace);
     assert.ok(pace.pauses > 1);
     // It was not begun anew: no more steps than pages call for, and the first one that copies nothing.
     assert.ok(pace.pauses <= Math.ceil(bytes / 2 ** 20) + 1, `${pace.pauses} steps for ${bytes} bytes`);
-    assert.equal(finishCopy(to, bytes), 30_000);
+    assert.equal(finalizeCopy(to, bytes), 30_000);
     assert.equal(readFileSync(to).length, bytes);
-    assert.equal(sumOf(writer).rows, 30_000 + 3 * pace.pauses);
+    assert.equal(readUsageSum(writer).rows, 30_000 + 3 * pace.pauses);
   });
 
   test('is made at once where the writer has to wait for it', async (context) => {
     const { directory, source } = await stage(context, { blocksWriter: true });
     const to = join(directory, 'copy');
     const pace = new CountedPace();
-    await copyPaced(source, to, pace);
+    await copyThrottled(source, to, pace);
     assert.equal(pace.pauses, 0);
-    assert.equal(finishCopy(to, sizeOfCopy(source.database)), 30_000);
+    assert.equal(finalizeCopy(to, copySizeBytes(source.database)), 30_000);
   });
 
   test('does not write over anything', async (context) => {
     const { path, source } = await stage(context);
     const before = readFileSync(path);
-    await assert.rejects(copyPaced(source, path, new Pace()), { code: 'EEXIST' });
+    await assert.rejects(copyThrottled(source, path, new DutyCycleThrottle()), { code: 'EEXIST' });
     assert.ok(readFileSync(path).equals(before));
   });
 
   test('fails on a disk that is too small for it', async (context) => {
-    if (!mayMount(context)) return;
+    if (!requireMount(context)) return;
     const { source } = await stage(context);
-    const to = join(smallDisk(context, 'size=1m'), 'copy');
-    await assert.rejects(copyPaced(source, to, new Pace()), { code: 'SQLITE_FULL' });
+    const to = join(mountTmpfs(context, 'size=1m'), 'copy');
+    await assert.rejects(copyThrottled(source, to, new DutyCycleThrottle()), { code: 'SQLITE_FULL' });
     rmSync(to, { force: true });
   });
 });
@@ -94,19 +99,19 @@ describe('the check of a copy', () => {
     const path = join(await scratch(context), 'copy');
     createUsageFile(path, { rows: 3000 });
     const bytes = readFileSync(path).length;
-    assert.equal(finishCopy(path, bytes), 3000);
-    assert.throws(() => finishCopy(path, bytes + 4096), BadCopyError);
+    assert.equal(finalizeCopy(path, bytes), 3000);
+    assert.throws(() => finalizeCopy(path, bytes + 4096), DamagedCopyError);
     // The type of a table's leaf, in the last page that has one.
     const content = readFileSync(path);
     const leaf = [9, 8, 7, 6, 5].find((page) => content[page * 4096] === 13) ?? 0;
     content.fill(0, leaf * 4096, leaf * 4096 + 64);
     writeFileSync(path, content);
-    assert.throws(() => finishCopy(path, bytes), BadCopyError);
+    assert.throws(() => finalizeCopy(path, bytes), DamagedCopyError);
   });
 });
 
 test('a pause is as long as the work before it', () => {
-  const pace = new Pace();
+  const pace = new DutyCycleThrottle();
   const began = performance.now();
   pace.pause();
   assert.ok(performance.now() - began < 5, 'there was nothing to pause for');

@@ -4,16 +4,16 @@ import { chmodSync, readdirSync, statSync, statfsSync, writeFileSync } from 'nod
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import Database from 'better-sqlite3';
-import { SnapshotStore } from '../../src/sidecar/snapshot-store.ts';
+import { SnapshotStore } from '../../src/sidecar/snapshots/snapshot-store.ts';
 import { publicCheckout } from '../support/public-checkout.ts';
 import { Program, findProgram } from '../support/programs.ts';
 import { until } from '../support/scratch.ts';
-import { addOlder, names, openHouse } from '../support/snapshot-house.ts';
-import { createUsageFile, mayMount, smallDisk } from '../support/usage-files.ts';
+import { addOlderSnapshots, snapshotNames, openSnapshotFixture } from '../support/snapshot-fixture.ts';
+import { createUsageFile, requireMount, mountTmpfs } from '../support/usage-files.ts';
 
 describe('what is broken off', () => {
   test('by the end of the store leaves nothing', async (context) => {
-    const { store, databasePath, directory } = await openHouse(context);
+    const { store, databasePath, directory } = await openSnapshotFixture(context);
     createUsageFile(databasePath, { rows: 300_000 });
     const taking = assert.rejects(store.take(), /broken off: the sidecar is ending/u);
     await until(() => readdirSync(directory).length > 0);
@@ -23,11 +23,11 @@ describe('what is broken off', () => {
   });
 
   test('by SIGKILL leaves nothing that counts, and nothing at all when the next one opens', async (context) => {
-    const { databasePath, directory, options } = await openHouse(context);
+    const { databasePath, directory, options } = await openSnapshotFixture(context);
     createUsageFile(databasePath, { rows: 300_000 });
-    const [older] = addOlder(directory, 1, 100);
+    const [older] = addOlderSnapshots(directory, 1, 100);
     const program = `
-      import { takeSnapshot } from ${JSON.stringify(import.meta.resolve('../../src/sidecar/snapshot-job.ts'))};
+      import { takeSnapshot } from ${JSON.stringify(import.meta.resolve('../../src/sidecar/snapshots/snapshot-job.ts'))};
       const task = ${JSON.stringify({ source: options.source, directory, keep: 5 })};
       await takeSnapshot(task);`;
     await using taker = new Program([process.execPath, '--input-type=module', '--eval', program]);
@@ -39,46 +39,46 @@ describe('what is broken off', () => {
     assert.ok(readdirSync(directory).length > 2);
     writeFileSync(join(directory, 'usage-20200101T000000Z.sqlite.json'), '{}');
     const store = await SnapshotStore.open(options);
-    assert.deepEqual(names(store), [older]);
+    assert.deepEqual(snapshotNames(store), [older]);
     assert.deepEqual(readdirSync(directory).toSorted(), [older, `${older}.json`]);
   });
 });
 
 describe('a disk that is too small', () => {
   test('is not filled: nothing is written, nothing lost', async (context) => {
-    if (!mayMount(context)) return;
-    const directory = smallDisk(context, 'size=70m');
-    const older = addOlder(directory, 2, 1_000_000);
-    const { store, databasePath } = await openHouse(context, { directory });
+    if (!requireMount(context)) return;
+    const directory = mountTmpfs(context, 'size=70m');
+    const older = addOlderSnapshots(directory, 2, 1_000_000);
+    const { store, databasePath } = await openSnapshotFixture(context, { directory });
     createUsageFile(databasePath, { rows: 300_000 });
     await assert.rejects(
       store.take(),
       /the disk of ".*" has 71\.4 MB free, and a snapshot takes \d\d\.\d MB while 67\.1 MB have to stay free/u,
     );
     await store.refresh();
-    assert.deepEqual(names(store), older);
+    assert.deepEqual(snapshotNames(store), older);
     assert.equal(readdirSync(directory).length, 4);
   });
 
   test('has room made by as few of the oldest snapshots as will do', async (context) => {
-    if (!mayMount(context)) return;
-    const directory = smallDisk(context, 'size=110m');
-    const older = addOlder(directory, 3, 12_000_000);
-    const { store, databasePath } = await openHouse(context, { directory });
+    if (!requireMount(context)) return;
+    const directory = mountTmpfs(context, 'size=110m');
+    const older = addOlderSnapshots(directory, 3, 12_000_000);
+    const { store, databasePath } = await openSnapshotFixture(context, { directory });
     createUsageFile(databasePath, { rows: 300_000 });
     const { name, bytes } = await store.take();
     // 79 MB are free, of which 67 are the reserve: 12 MB more are needed at most.
     assert.ok(bytes > 13_000_000 && bytes < 24_000_000, String(bytes));
-    assert.deepEqual(names(store), [name, ...older.slice(0, 2)]);
+    assert.deepEqual(snapshotNames(store), [name, ...older.slice(0, 2)]);
   });
 
   test('that becomes full half-way is named, and keeps what it had', async (context) => {
     const fallocate = findProgram('fallocate');
-    if (!mayMount(context)) return;
+    if (!requireMount(context)) return;
     if (fallocate === null) return context.skip('needs fallocate: apt-get install util-linux');
-    const directory = smallDisk(context, 'size=300m');
-    const older = addOlder(directory, 1, 100);
-    const { store, databasePath } = await openHouse(context, { directory });
+    const directory = mountTmpfs(context, 'size=300m');
+    const older = addOlderSnapshots(directory, 1, 100);
+    const { store, databasePath } = await openSnapshotFixture(context, { directory });
     createUsageFile(databasePath);
     const database = new Database(databasePath);
     database.exec('INSERT INTO usage SELECT 1, 1, 1, 1, hex(zeroblob(50000000))');
@@ -92,7 +92,7 @@ describe('a disk that is too small', () => {
     execFileSync(fallocate, ['--length', String(bavail * bsize - 1_000_000), join(directory, 'filler')]);
     await taking;
     await store.refresh();
-    assert.deepEqual(names(store), older);
+    assert.deepEqual(snapshotNames(store), older);
     assert.deepEqual(readdirSync(directory).toSorted(), ['filler', ...older, `${older[0]}.json`]);
   });
 });
@@ -101,11 +101,11 @@ test('a directory of another user is one that the store can not use', async (con
   const setpriv = findProgram('setpriv');
   if (process.getuid?.() !== 0 || setpriv === null)
     return context.skip('needs root and setpriv(1): run it with sudo');
-  const { directory } = await openHouse(context);
+  const { directory } = await openSnapshotFixture(context);
   chmodSync(join(directory, '..'), 0o755);
   const checkout = publicCheckout();
   const program = `
-    import { SnapshotStore } from ${JSON.stringify(checkout.urlOf('sidecar/snapshot-store.ts'))};
+    import { SnapshotStore } from ${JSON.stringify(checkout.urlOf('sidecar/snapshots/snapshot-store.ts'))};
     const options = { directory: ${JSON.stringify(directory)}, keep: 1, source: {}, pool: {} };
     console.log(await SnapshotStore.open(options).catch((error) => error.message));`;
   const reader = new Program([

@@ -9,9 +9,9 @@ import Database from 'better-sqlite3';
 import type { Snapshot, SnapshotList } from '../../src/sidecar/api.ts';
 import { ask, begin, jsonOf, problemOf } from '../support/ask.ts';
 import type { Answer } from '../support/ask.ts';
-import { openSidecar, someUsage } from '../support/sidecar-site.ts';
-import type { SidecarSite } from '../support/sidecar-site.ts';
-import { insert } from '../support/usage-records.ts';
+import { startSidecar, sampleRecords } from '../support/sidecar-fixture.ts';
+import type { SidecarFixture } from '../support/sidecar-fixture.ts';
+import { insertRecords } from '../support/usage-records.ts';
 
 const LATEST = '/snapshots/latest.sqlite';
 
@@ -21,8 +21,8 @@ const HOUR_MS = 3_600_000;
 async function openWithSnapshot(
   context: TestContext,
   count: number,
-): Promise<SidecarSite & { readonly bytes: Buffer; readonly name: string; readonly path: string }> {
-  const site = await openSidecar(context, someUsage(count));
+): Promise<SidecarFixture & { readonly bytes: Buffer; readonly name: string; readonly path: string }> {
+  const site = await startSidecar(context, sampleRecords(count));
   const [name = ''] = namesIn(site.snapshots);
   return {
     ...site,
@@ -190,7 +190,7 @@ describe('snapshots over HTTP', () => {
   test('are taken when that is asked for, and once for all who ask at once', async (context) => {
     const { url, databasePath, name } = await openWithSnapshot(context, 20);
     const relay = new Database(databasePath);
-    insert(relay, someUsage(5));
+    insertRecords(relay, sampleRecords(5));
     relay.close();
     const answers = await Promise.all([post(url), post(url)]);
     const snapshots = await listOf(url);
@@ -232,7 +232,7 @@ describe('snapshots over HTTP', () => {
   });
 
   test('can not be taken of nothing, and that is said', async (context) => {
-    const { url, databasePath } = await openSidecar(context, null);
+    const { url, databasePath } = await startSidecar(context, null);
     const answer = await post(url);
     assert.equal(answer.status, 503);
     const problem = problemOf(answer);

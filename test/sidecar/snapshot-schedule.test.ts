@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import type { Snapshot } from '../../src/sidecar/api.ts';
-import { SnapshotSchedule } from '../../src/sidecar/snapshot-schedule.ts';
+import { SnapshotSchedule } from '../../src/sidecar/snapshots/snapshot-schedule.ts';
 
 const HOUR_MS = 3_600_000;
 const START = Date.UTC(2026, 10, 23, 5);
@@ -25,11 +25,11 @@ class Stage {
     this.#context = context;
     this.schedule = new SnapshotSchedule({
       taker: { list: () => existing, take: () => this.#take() },
-      everyMs,
+      intervalMs: everyMs,
       events: {
-        taken: ({ name }) => this.seen.push(`taken ${name}`),
-        failed: (problem, failures) => this.seen.push(`${problem} ${failures}`),
-        recovered: (failures) => this.seen.push(`recovered ${failures}`),
+        onTaken: ({ name }) => this.seen.push(`taken ${name}`),
+        onFailed: (problem, failures) => this.seen.push(`${problem} ${failures}`),
+        onRecovered: (failures) => this.seen.push(`recovered ${failures}`),
       },
       wallClock: () => this.now,
     });

@@ -15,27 +15,27 @@ import {
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import Database from 'better-sqlite3';
-import { checkNewest } from '../../src/sidecar/snapshot-check.ts';
-import { snapshotName } from '../../src/sidecar/snapshot-files.ts';
-import { SnapshotError, SnapshotStore } from '../../src/sidecar/snapshot-store.ts';
+import { checkNewestSnapshot } from '../../src/sidecar/snapshots/snapshot-check.ts';
+import { snapshotName } from '../../src/sidecar/snapshots/snapshot-files.ts';
+import { SnapshotError, SnapshotStore } from '../../src/sidecar/snapshots/snapshot-store.ts';
 import { findProgram } from '../support/programs.ts';
 import { scratch } from '../support/scratch.ts';
-import { addOlder, names, openHouse } from '../support/snapshot-house.ts';
+import { addOlderSnapshots, snapshotNames, openSnapshotFixture } from '../support/snapshot-fixture.ts';
 import {
   createUsageFile,
-  mayMount,
-  readOnlyView,
+  requireMount,
+  mountReadOnly,
   startWriter,
   stopWriter,
-  sumOf,
-  withReference,
+  readUsageSum,
+  runWithReference,
 } from '../support/usage-files.ts';
 import type { UsageSum } from '../support/usage-files.ts';
 
 function sumIn(path: string): UsageSum {
   const database = new Database(path, { readonly: true });
   try {
-    return sumOf(database);
+    return readUsageSum(database);
   } finally {
     database.close();
   }
@@ -49,7 +49,7 @@ function fileOf(store: SnapshotStore, name: string): string {
 
 describe('a snapshot', () => {
   test('is one file that is as its description says', async (context) => {
-    const { store, databasePath, directory } = await openHouse(context);
+    const { store, databasePath, directory } = await openSnapshotFixture(context);
     createUsageFile(databasePath, { rows: 3000 });
     const before = Date.now();
     const snapshot = await store.take();
@@ -66,14 +66,14 @@ describe('a snapshot', () => {
     assert.deepEqual(readdirSync(directory).toSorted(), [snapshot.name, `${snapshot.name}.json`]);
     for (const name of readdirSync(directory))
       assert.equal(statSync(join(directory, name)).mode & 0o777, 0o644);
-    assert.equal(await checkNewest(directory, 60_000, Date.now()), null);
+    assert.equal(await checkNewestSnapshot(directory, 60_000, Date.now()), null);
     assert.deepEqual(store.list(), [snapshot]);
   });
 
   test('opens in the sqlite3 program, also where nothing can be written', async (context) => {
     const sqlite = findProgram('sqlite3');
     if (sqlite === null) return context.skip('needs sqlite3: apt-get install sqlite3');
-    const { store, databasePath, directory } = await openHouse(context);
+    const { store, databasePath, directory } = await openSnapshotFixture(context);
     createUsageFile(databasePath, { rows: 3000 });
     const { name } = await store.take();
     const ask = (path: string): string =>
@@ -85,13 +85,13 @@ describe('a snapshot', () => {
         },
       );
     assert.equal(ask(fileOf(store, name)), 'ok\n3000|6000.0\n');
-    if (!mayMount(context)) return;
-    assert.equal(ask(join(readOnlyView(context, directory), name)), 'ok\n3000|6000.0\n');
+    if (!requireMount(context)) return;
+    assert.equal(ask(join(mountReadOnly(context, directory), name)), 'ok\n3000|6000.0\n');
     assert.equal(readdirSync(directory).length, 2);
   });
 
   test('is continued by the reference', async (context) => {
-    const { store, databasePath } = await openHouse(context);
+    const { store, databasePath } = await openSnapshotFixture(context);
     createUsageFile(databasePath);
     const { name } = await store.take();
     const restored = `${databasePath}.restored`;
@@ -100,23 +100,23 @@ describe('a snapshot', () => {
 db.execute("INSERT INTO usage VALUES (1600000000, 5.5, NULL, 7, 'lonely')")
 db.commit()
 print(db.execute("SELECT SUM(total_bytes) AS bytes FROM usage").fetchone()["bytes"])`;
-    const printed = withReference(context, program, restored);
+    const printed = runWithReference(context, program, restored);
     if (printed !== null) assert.equal(printed, '13\n');
   });
 
   test('of what the reference has written opens, too', async (context) => {
-    const { store, databasePath } = await openHouse(context);
+    const { store, databasePath } = await openSnapshotFixture(context);
     const program = `db = get_db(sys.argv[1])
 db.execute("INSERT INTO usage VALUES (1600000000, 5.5, NULL, 7, 'lonely')")
 db.commit()`;
-    if (withReference(context, program, databasePath) === null) return;
+    if (runWithReference(context, program, databasePath) === null) return;
     const { name, rows } = await store.take();
     assert.equal(rows, 1);
     assert.deepEqual(sumIn(fileOf(store, name)), { rows: 1, bytes: 7 });
   });
 
   test('is taken while the relay writes all the time, and ends with a transaction', async (context) => {
-    const { store, databasePath } = await openHouse(context);
+    const { store, databasePath } = await openSnapshotFixture(context);
     createUsageFile(databasePath, { rows: 300_000 });
     const writer = await startWriter(databasePath);
     context.after(() => writer[Symbol.asyncDispose]());
@@ -139,12 +139,12 @@ db.commit()`;
   });
 
   test('of a database in a read-only volume is taken while nobody has it open', async (context) => {
-    if (!mayMount(context)) return;
-    const { databasePath, options } = await openHouse(context);
+    if (!requireMount(context)) return;
+    const { databasePath, options } = await openSnapshotFixture(context);
     const volume = `${databasePath}.volume`;
     mkdirSync(volume);
     createUsageFile(join(volume, 'usage.sqlite'));
-    const seen = join(readOnlyView(context, volume), 'usage.sqlite');
+    const seen = join(mountReadOnly(context, volume), 'usage.sqlite');
     const store = await SnapshotStore.open({ ...options, source: { ...options.source, databasePath: seen } });
     assert.equal((await store.take()).rows, 3);
     assert.deepEqual(readdirSync(volume), ['usage.sqlite']);
@@ -153,30 +153,30 @@ db.commit()`;
 
 describe('the store', () => {
   test('gives the same snapshot to all who ask while it is taken, and another one after that', async (context) => {
-    const { store, databasePath } = await openHouse(context);
+    const { store, databasePath } = await openSnapshotFixture(context);
     createUsageFile(databasePath);
     const [one, other] = await Promise.all([store.take(), store.take()]);
     assert.equal(one, other);
     const next = await store.take();
     assert.notEqual(next.name, one.name);
-    assert.deepEqual(names(store), [next.name, one.name]);
+    assert.deepEqual(snapshotNames(store), [next.name, one.name]);
   });
 
   test('keeps as many as it is told to, the newest', async (context) => {
-    const { databasePath, directory, options } = await openHouse(context);
+    const { databasePath, directory, options } = await openSnapshotFixture(context);
     createUsageFile(databasePath);
-    const older = addOlder(directory, 5, 100);
+    const older = addOlderSnapshots(directory, 5, 100);
     const store = await SnapshotStore.open({ ...options, keep: 3 });
-    assert.deepEqual(names(store), older);
+    assert.deepEqual(snapshotNames(store), older);
     const { name } = await store.take();
-    assert.deepEqual(names(store), [name, ...older.slice(0, 2)]);
+    assert.deepEqual(snapshotNames(store), [name, ...older.slice(0, 2)]);
     assert.equal(readdirSync(directory).length, 6);
   });
 
   test('keeps what it has just taken, also when the clock was put back', async (context) => {
-    const { databasePath, directory, options } = await openHouse(context);
+    const { databasePath, directory, options } = await openSnapshotFixture(context);
     createUsageFile(databasePath);
-    addOlder(directory, 1, 100);
+    addOlderSnapshots(directory, 1, 100);
     const future = {
       name: 'usage-29991231T000000Z.sqlite',
       time: '2999-12-31T00:00:00.000Z',
@@ -190,17 +190,17 @@ describe('the store', () => {
     );
     const store = await SnapshotStore.open({ ...options, keep: 1 });
     const { name } = await store.take();
-    assert.deepEqual(names(store), [name]);
+    assert.deepEqual(snapshotNames(store), [name]);
   });
 
   test('lists only what is as described, and has no path for anything else', async (context) => {
-    const { directory, options } = await openHouse(context);
-    const [sound = '', short = '', alone = ''] = addOlder(directory, 3, 100);
+    const { directory, options } = await openSnapshotFixture(context);
+    const [sound = '', short = '', alone = ''] = addOlderSnapshots(directory, 3, 100);
     truncateSync(join(directory, short), 50);
     rmSync(join(directory, `${alone}.json`));
     writeFileSync(join(directory, 'notes.txt'), 'by the operator');
     const store = await SnapshotStore.open(options);
-    assert.deepEqual(names(store), [sound]);
+    assert.deepEqual(snapshotNames(store), [sound]);
     assert.equal(store.pathOf(sound), join(directory, sound));
     for (const name of [short, alone, 'notes.txt', `${sound}.json`, `../snapshots/${sound}`, '', '..']) {
       assert.equal(store.pathOf(name), null);
@@ -209,11 +209,11 @@ describe('the store', () => {
     assert.ok(existsSync(join(directory, alone)));
     rmSync(join(directory, sound));
     await store.refresh();
-    assert.deepEqual(names(store), []);
+    assert.deepEqual(snapshotNames(store), []);
   });
 
   test('says what is wrong with a database that can not be read, and takes the next one', async (context) => {
-    const { store, databasePath, directory } = await openHouse(context);
+    const { store, databasePath, directory } = await openSnapshotFixture(context);
     await assert.rejects(store.take(), (error) => {
       assert.ok(error instanceof SnapshotError);
       assert.match(error.message, /^there is no usage database ".*" yet: start the relay/u);
@@ -232,7 +232,7 @@ describe('the store', () => {
   });
 
   test('can not be opened where nothing can be written, and says so', async (context) => {
-    const { options } = await openHouse(context);
+    const { options } = await openSnapshotFixture(context);
     const file = join(await scratch(context), 'file');
     writeFileSync(file, '');
     await assert.rejects(SnapshotStore.open({ ...options, directory: file }), (error) => {

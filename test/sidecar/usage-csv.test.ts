@@ -6,17 +6,17 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import Database from 'better-sqlite3';
 import * as fc from 'fast-check';
-import { PERIODS } from '../../src/sidecar/api.ts';
+import { GRANULARITIES } from '../../src/sidecar/api.ts';
 import type { UsageRow } from '../../src/sidecar/api.ts';
 import { JobPool } from '../../src/sidecar/job-pool.ts';
 import type { JobRunner } from '../../src/sidecar/job-pool.ts';
-import { UsageCsvError, toPeriodLine, usageCsv } from '../../src/sidecar/usage-csv.ts';
-import { aggregate, csvPage } from '../../src/sidecar/usage-job.ts';
-import type { CsvBy, CsvTask } from '../../src/sidecar/usage-messages.ts';
-import type { UsageSource } from '../../src/sidecar/usage-source.ts';
+import { UsageCsvError, toPeriodLine, streamUsageCsv } from '../../src/sidecar/usage/usage-csv.ts';
+import { aggregate, csvPage } from '../../src/sidecar/usage/usage-job.ts';
+import type { CsvGranularity, CsvTask } from '../../src/sidecar/usage/usage-job.ts';
+import type { UsageSource } from '../../src/sidecar/usage/usage-source.ts';
 import { scratch } from '../support/scratch.ts';
-import { HAPPY, makeUsage } from '../support/usage-records.ts';
-import type { Stored } from '../support/usage-records.ts';
+import { HAPPY_RECORD, createUsageDatabase } from '../support/usage-records.ts';
+import type { StoredRecord } from '../support/usage-records.ts';
 
 const EVER = { from: 0, to: 253_402_300_799 };
 
@@ -34,15 +34,15 @@ function processes(context: TestContext): JobPool {
 }
 
 /** The stream without processes, for many small ones. */
-function pieces(
+function buffers(
   source: UsageSource,
-  by: CsvBy,
+  by: CsvGranularity,
   pool: JobRunner<'csvPage'> | null = null,
 ): AsyncGenerator<string> {
   const here = { run: (_name: 'csvPage', task: CsvTask) => Promise.resolve(csvPage(task)) };
   const range = { by, ...EVER };
   const { signal } = new AbortController();
-  return usageCsv({ source, pool: pool ?? here, range, nowMs: 0, signal });
+  return streamUsageCsv({ source, pool: pool ?? here, range, nowMs: 0, signal });
 }
 
 async function toList(stream: AsyncGenerator<string>): Promise<string[]> {
@@ -62,8 +62,8 @@ function heapBytes(): number {
   return process.memoryUsage().heapUsed;
 }
 
-async function sourceOf(context: TestContext, records: readonly Stored[]): Promise<UsageSource> {
-  return makeUsage(await scratch(context), records);
+async function sourceOf(context: TestContext, records: readonly StoredRecord[]): Promise<UsageSource> {
+  return createUsageDatabase(await scratch(context), records);
 }
 
 /** Fills a database with `count` records of a year, every fourth of them at the start of its hour. */
@@ -84,40 +84,46 @@ async function manyRecords(context: TestContext, count: number): Promise<UsageSo
 
 describe('the CSV', () => {
   test('by day is the rows of the report', async (context) => {
-    const lonely = { ...HAPPY, waiting_time: null, total_bytes: 0, result: 'lonely' };
+    const lonely = { ...HAPPY_RECORD, waiting_time: null, total_bytes: 0, result: 'lonely' };
     const source = await sourceOf(context, [
-      HAPPY,
-      HAPPY,
+      HAPPY_RECORD,
+      HAPPY_RECORD,
       lonely,
-      { ...HAPPY, started: HAPPY.started + 86_400 },
+      { ...HAPPY_RECORD, started: HAPPY_RECORD.started + 86_400 },
     ]);
     assert.equal(
-      await all(pieces(source, 'day', processes(context))),
+      await all(buffers(source, 'day', processes(context))),
       `${PERIOD_HEADER}2026-11-23T00:00:00.000Z,happy,2,8192,25,6.5\r\n` +
         '2026-11-23T00:00:00.000Z,lonely,1,0,12.5,0\r\n2026-11-24T00:00:00.000Z,happy,1,4096,12.5,3.25\r\n',
     );
   });
 
   test('by record is the records, with nothing where nobody waited', async (context) => {
-    const source = await sourceOf(context, [HAPPY, { ...HAPPY, waiting_time: null, result: 'lonely' }]);
+    const source = await sourceOf(context, [
+      HAPPY_RECORD,
+      { ...HAPPY_RECORD, waiting_time: null, result: 'lonely' },
+    ]);
     assert.equal(
-      await all(pieces(source, 'record', processes(context))),
+      await all(buffers(source, 'record', processes(context))),
       `${RECORD_HEADER}2026-11-23T05:30:00.000Z,12.5,3.25,4096,happy\r\n2026-11-23T05:30:00.000Z,12.5,,4096,lonely\r\n`,
     );
   });
 
   test('of nothing is a header', async (context) => {
     const source = await sourceOf(context, []);
-    assert.equal(await all(pieces(source, 'month')), PERIOD_HEADER);
-    assert.equal(await all(pieces(source, 'record')), RECORD_HEADER);
+    assert.equal(await all(buffers(source, 'month')), PERIOD_HEADER);
+    assert.equal(await all(buffers(source, 'record')), RECORD_HEADER);
   });
 
   test('without an end ends with the second in which it is asked for', async (context) => {
-    const source = await sourceOf(context, [HAPPY, { ...HAPPY, started: HAPPY.started + 1 }]);
+    const source = await sourceOf(context, [
+      HAPPY_RECORD,
+      { ...HAPPY_RECORD, started: HAPPY_RECORD.started + 1 },
+    ]);
     const { signal } = new AbortController();
     const range = { by: 'record', from: 0, to: null } as const;
-    const nowMs = HAPPY.started * 1000 + 999;
-    const text = await all(usageCsv({ source, pool: processes(context), range, nowMs, signal }));
+    const nowMs = HAPPY_RECORD.started * 1000 + 999;
+    const text = await all(streamUsageCsv({ source, pool: processes(context), range, nowMs, signal }));
     assert.equal(text.split('\r\n').length, 3);
   });
 
@@ -138,11 +144,11 @@ describe('the CSV', () => {
   ];
   for (const [mood, cell] of moods) {
     test(`writes the mood ${JSON.stringify(mood)} as ${JSON.stringify(cell)}`, async (context) => {
-      const source = await sourceOf(context, [{ ...HAPPY, result: mood }]);
+      const source = await sourceOf(context, [{ ...HAPPY_RECORD, result: mood }]);
       const record = `2026-11-23T05:30:00.000Z,12.5,3.25,4096,${cell}\r\n`;
-      assert.equal(await all(pieces(source, 'record')), RECORD_HEADER + record);
+      assert.equal(await all(buffers(source, 'record')), RECORD_HEADER + record);
       const day = `2026-11-23T00:00:00.000Z,${cell},1,4096,12.5,3.25\r\n`;
-      assert.equal(await all(pieces(source, 'day')), PERIOD_HEADER + day);
+      assert.equal(await all(buffers(source, 'day')), PERIOD_HEADER + day);
     });
   }
 
@@ -158,14 +164,14 @@ describe('the CSV', () => {
     let number = 0;
     const property = fc.asyncProperty(
       fc.array(record, { maxLength: 30 }),
-      fc.constantFrom(...PERIODS),
+      fc.constantFrom(...GRANULARITIES),
       async (records, by) => {
-        const source = makeUsage(directory, records, `${(number += 1)}.sqlite`);
+        const source = createUsageDatabase(directory, records, `${(number += 1)}.sqlite`);
         const report = aggregate({ source, by, ...EVER });
         assert.ok(report.kind === 'ok');
         const lines = report.rows.map((row: UsageRow) => toPeriodLine(row)).join('');
-        assert.equal(await all(pieces(source, by)), PERIOD_HEADER + lines);
-        assert.equal((await all(pieces(source, 'record'))).split('\r\n').length, records.length + 2);
+        assert.equal(await all(buffers(source, by)), PERIOD_HEADER + lines);
+        assert.equal((await all(buffers(source, 'record'))).split('\r\n').length, records.length + 2);
         rmSync(source.databasePath);
       },
     );
@@ -176,10 +182,10 @@ describe('the CSV', () => {
 describe('a long CSV', () => {
   test('comes in pieces, and its rows are those of the report', async (context) => {
     const source = await manyRecords(context, 30_000);
-    for (const by of PERIODS) {
+    for (const by of GRANULARITIES) {
       const report = aggregate({ source, by, ...EVER });
       assert.ok(report.kind === 'ok');
-      const found = await toList(pieces(source, by));
+      const found = await toList(buffers(source, by));
       assert.equal(found.length > 1, by === 'hour', `${found.length} pieces by ${by}`);
       assert.equal(found.join(''), PERIOD_HEADER + report.rows.map(toPeriodLine).join(''));
     }
@@ -191,7 +197,7 @@ describe('a long CSV', () => {
     const before = heapBytes();
     let [characters, sum, lines, most] = [0, 0, 0, before];
     let previous = '';
-    for await (const piece of pieces(source, 'record', processes(context))) {
+    for await (const piece of buffers(source, 'record', processes(context))) {
       characters += piece.length;
       for (const line of piece.split('\r\n').slice(lines === 0 ? 1 : 0, -1)) {
         lines += 1;
@@ -206,7 +212,7 @@ describe('a long CSV', () => {
     assert.deepEqual([lines, sum], [count, (count * (count - 1)) / 2]);
     assert.ok(characters > 40e6, `${characters} characters`);
     assert.ok(most - before < 10e6, `${most - before} bytes of heap`);
-    const months = await toList(pieces(source, 'month'));
+    const months = await toList(buffers(source, 'month'));
     const counts = months
       .join('')
       .split('\r\n')
@@ -222,7 +228,7 @@ describe('a long CSV', () => {
 describe('an error', () => {
   test('at the start comes before the first piece', async (context) => {
     const source = { ...(await sourceOf(context, [])), databasePath: '/nowhere/usage.sqlite' };
-    await assert.rejects(pieces(source, 'record', processes(context)).next(), (error) => {
+    await assert.rejects(buffers(source, 'record', processes(context)).next(), (error) => {
       assert.ok(error instanceof UsageCsvError);
       assert.equal(error.state, 'missing');
       assert.match(error.message, /\/nowhere\/usage\.sqlite/u);
@@ -232,7 +238,7 @@ describe('an error', () => {
 
   test('half-way ends the stream with it', async (context) => {
     const source = await manyRecords(context, 20_000);
-    const stream = pieces(source, 'record', processes(context));
+    const stream = buffers(source, 'record', processes(context));
     assert.equal((await stream.next()).done, false);
     rmSync(source.databasePath);
     await assert.rejects(stream.next(), UsageCsvError);
@@ -243,7 +249,7 @@ describe('an error', () => {
     const source = await manyRecords(context, 20_000);
     const gone = new AbortController();
     const range = { by: 'record', ...EVER } as const;
-    const stream = usageCsv({ source, pool: processes(context), range, nowMs: 0, signal: gone.signal });
+    const stream = streamUsageCsv({ source, pool: processes(context), range, nowMs: 0, signal: gone.signal });
     await stream.next();
     const next = stream.next();
     gone.abort();

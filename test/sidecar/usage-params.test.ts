@@ -1,10 +1,14 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import * as fc from 'fast-check';
-import { PERIODS } from '../../src/sidecar/api.ts';
-import { CSV_BY, openEnd, parseUsageParams } from '../../src/sidecar/usage-params.ts';
-import type { UsageRange } from '../../src/sidecar/usage-params.ts';
-import type { CsvBy } from '../../src/sidecar/usage-messages.ts';
+import { GRANULARITIES } from '../../src/sidecar/api.ts';
+import {
+  CSV_GRANULARITIES,
+  endOfCurrentSecond,
+  parseUsageParams,
+} from '../../src/sidecar/usage/usage-params.ts';
+import type { UsageRange } from '../../src/sidecar/usage/usage-params.ts';
+import type { CsvGranularity } from '../../src/sidecar/usage/usage-job.ts';
 
 const NOW_MS = Date.parse('2026-11-23T05:30:15.700Z');
 
@@ -12,20 +16,23 @@ const at = (time: string): number => Date.parse(time) / 1000;
 
 type Query = Readonly<Record<string, unknown>>;
 
-function rangeOf(query: Query, bys: readonly CsvBy[] = CSV_BY): UsageRange<CsvBy> {
+function rangeOf(
+  query: Query,
+  bys: readonly CsvGranularity[] = CSV_GRANULARITIES,
+): UsageRange<CsvGranularity> {
   const params = parseUsageParams(query, bys, NOW_MS);
   assert.ok(params.kind === 'ok', JSON.stringify(params));
   return params.range;
 }
 
-function problemOf(query: Query, bys: readonly CsvBy[] = CSV_BY): string {
+function problemOf(query: Query, bys: readonly CsvGranularity[] = CSV_GRANULARITIES): string {
   const params = parseUsageParams(query, bys, NOW_MS);
   assert.ok(params.kind === 'fault', JSON.stringify(params));
   return params.problem;
 }
 
 describe('without parameters', () => {
-  const defaults: readonly (readonly [by: CsvBy, from: string])[] = [
+  const defaults: readonly (readonly [by: CsvGranularity, from: string])[] = [
     ['hour', '2026-11-22T05:00:00Z'],
     ['day', '2026-10-24T00:00:00Z'],
     ['month', '2025-11-01T00:00:00Z'],
@@ -131,15 +138,15 @@ describe('an end', () => {
   });
 
   test('of now includes what began in this second', () => {
-    assert.equal(openEnd(NOW_MS), at('2026-11-23T05:30:16Z'));
-    assert.equal(openEnd(1000), 2);
+    assert.equal(endOfCurrentSecond(NOW_MS), at('2026-11-23T05:30:16Z'));
+    assert.equal(endOfCurrentSecond(1000), 2);
   });
 });
 
 describe('a fault', () => {
   test('names what `by` may be, which differs', () => {
     assert.equal(problemOf({ by: 'week' }), '"by" is "week": use one of hour, day, month, record');
-    assert.equal(problemOf({ by: 'record' }, PERIODS), '"by" is "record": use one of hour, day, month');
+    assert.equal(problemOf({ by: 'record' }, GRANULARITIES), '"by" is "record": use one of hour, day, month');
     assert.equal(problemOf({ by: '' }), '"by" is "": use one of hour, day, month, record');
   });
 

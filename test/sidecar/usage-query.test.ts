@@ -3,38 +3,43 @@ import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import Database from 'better-sqlite3';
 import * as fc from 'fast-check';
-import { PERIODS } from '../../src/sidecar/api.ts';
-import type { Period, UsageRow } from '../../src/sidecar/api.ts';
-import { recordsPage, usagePeriods, waitingSteps } from '../../src/sidecar/usage-query.ts';
-import type { RecordPosition, RecordRow } from '../../src/sidecar/usage-query.ts';
+import { GRANULARITIES } from '../../src/sidecar/api.ts';
+import type { Granularity, UsageRow } from '../../src/sidecar/api.ts';
+import { queryRecordsPage, queryPeriods, toWaitingBuckets } from '../../src/sidecar/usage/usage-query.ts';
+import type { RecordPosition, RecordRow } from '../../src/sidecar/usage/usage-query.ts';
 import { Dice } from '../support/dice.ts';
 import { scratch } from '../support/scratch.ts';
-import { HAPPY, expectedRows, expectedWaiting, makeUsage } from '../support/usage-records.ts';
-import type { Ordinary, Stored } from '../support/usage-records.ts';
+import {
+  HAPPY_RECORD,
+  expectedRows,
+  expectedWaiting,
+  createUsageDatabase,
+} from '../support/usage-records.ts';
+import type { ValidRecord, StoredRecord } from '../support/usage-records.ts';
 
 const EVER = { from: 0, to: 253_402_300_799 };
 
-async function open(context: TestContext, records: readonly Stored[]): Promise<Database.Database> {
-  const { databasePath } = makeUsage(await scratch(context), records);
+async function open(context: TestContext, records: readonly StoredRecord[]): Promise<Database.Database> {
+  const { databasePath } = createUsageDatabase(await scratch(context), records);
   const database = new Database(databasePath, { readonly: true });
   context.after(() => database.close());
   return database;
 }
 
-function rowsOf(database: Database.Database, by: Period, span = EVER): UsageRow[] {
-  return [...usagePeriods(database, by, span)].flatMap(({ rows }) => rows);
+function rowsOf(database: Database.Database, by: Granularity, span = EVER): UsageRow[] {
+  return [...queryPeriods(database, by, span)].flatMap(({ rows }) => rows);
 }
 
 function waitingOf(database: Database.Database, span = EVER): unknown {
   const sums: number[] = [];
-  for (const { waiting } of usagePeriods(database, 'day', span)) {
+  for (const { waiting } of queryPeriods(database, 'day', span)) {
     for (const [at, count] of waiting.entries()) sums[at] = (sums[at] ?? 0) + count;
   }
-  return waitingSteps(sums);
+  return toWaitingBuckets(sums);
 }
 
 /** Of a winter with a leap day; a third blurred to the hour. Fractions are such that sums of them are exact. */
-function someRecords(count: number): Ordinary[] {
+function someRecords(count: number): ValidRecord[] {
   const dice = new Dice(4);
   const moods = ['happy', 'happy', 'lonely', 'errory', 'redundant', 'somethingelse'];
   return Array.from({ length: count }, () => {
@@ -51,10 +56,10 @@ function someRecords(count: number): Ordinary[] {
 
 const at = (time: string): number => Date.parse(time) / 1000;
 
-const started = (time: string): Ordinary => ({ ...HAPPY, started: at(time) });
+const started = (time: string): ValidRecord => ({ ...HAPPY_RECORD, started: at(time) });
 
-const waited = (waiting_time: number | null): Ordinary => ({
-  ...HAPPY,
+const waited = (waiting_time: number | null): ValidRecord => ({
+  ...HAPPY_RECORD,
   waiting_time,
   total_time: waiting_time ?? 0,
 });
@@ -62,7 +67,7 @@ const waited = (waiting_time: number | null): Ordinary => ({
 const starts = (rows: readonly UsageRow[]): string[] => rows.map(({ start }) => start);
 
 describe('sums by period', () => {
-  for (const by of PERIODS) {
+  for (const by of GRANULARITIES) {
     test(`by ${by} are those that are reckoned from the records themselves`, async (context) => {
       const records = someRecords(5000);
       const database = await open(context, records);
@@ -108,26 +113,32 @@ describe('sums by period', () => {
   });
 
   test('of nothing are nothing', async (context) => {
-    const database = await open(context, [HAPPY]);
-    assert.deepEqual(rowsOf(database, 'hour', { from: HAPPY.started + 1, to: HAPPY.started + 2 }), []);
-    assert.deepEqual(rowsOf(database, 'hour', { from: HAPPY.started - 1, to: HAPPY.started }), []);
+    const database = await open(context, [HAPPY_RECORD]);
+    assert.deepEqual(
+      rowsOf(database, 'hour', { from: HAPPY_RECORD.started + 1, to: HAPPY_RECORD.started + 2 }),
+      [],
+    );
+    assert.deepEqual(
+      rowsOf(database, 'hour', { from: HAPPY_RECORD.started - 1, to: HAPPY_RECORD.started }),
+      [],
+    );
   });
 
   test('hold for more records than one statement sums, even where they share their start', async (context) => {
     const before = started('2026-11-23T04:00:00Z');
     const after = started('2026-11-23T05:30:01Z');
-    const crowd = Array.from({ length: 45_000 }, () => HAPPY);
+    const crowd = Array.from({ length: 45_000 }, () => HAPPY_RECORD);
     const records = [before, ...crowd, after, started('2026-11-24T00:00:00Z')];
     const database = await open(context, records);
     assert.deepEqual(rowsOf(database, 'hour'), expectedRows(records, 'hour', EVER.from, EVER.to));
-    const alone = { from: HAPPY.started, to: HAPPY.started + 1 };
+    const alone = { from: HAPPY_RECORD.started, to: HAPPY_RECORD.started + 1 };
     assert.deepEqual(rowsOf(database, 'month', alone), expectedRows(crowd, 'month', EVER.from, EVER.to));
   });
 
   test('count what is strange in a foreign database as nothing, and do not fail', async (context) => {
-    const { started: time } = HAPPY;
+    const { started: time } = HAPPY_RECORD;
     const database = await open(context, [
-      HAPPY,
+      HAPPY_RECORD,
       { started: null, total_time: 1, waiting_time: 1, total_bytes: 1, result: 'happy' },
       { started: 'yesterday', total_time: 1, waiting_time: 1, total_bytes: 1, result: 'happy' },
       { started: Buffer.from('now'), total_time: 1, waiting_time: 1, total_bytes: 1, result: 'happy' },
@@ -146,11 +157,11 @@ describe('sums by period', () => {
       { start, mood: 'm'.repeat(100), records: 1, total_bytes: 40, total_time: 1, waiting_time: 1 },
       { start, mood: 'unknown', records: 3, total_bytes: 60, total_time: 3, waiting_time: 3 },
     ]);
-    assert.deepEqual(waitingOf(database), expectedWaiting([HAPPY]));
+    assert.deepEqual(waitingOf(database), expectedWaiting([HAPPY_RECORD]));
   });
 
   test('do not fail beyond what a whole number holds', async (context) => {
-    const records = Array.from({ length: 3 }, () => ({ ...HAPPY, total_bytes: 2n ** 62n }));
+    const records = Array.from({ length: 3 }, () => ({ ...HAPPY_RECORD, total_bytes: 2n ** 62n }));
     const [row] = rowsOf(await open(context, records), 'day');
     assert.equal(row?.total_bytes, 3 * 2 ** 62);
   });
@@ -164,7 +175,7 @@ describe('sums by period', () => {
   test('end each waiting step with its bound', async (context) => {
     const waits = [0, 1, 1.25, 5, 5.5, 30, 120, 600, 3600, 3600.5, 1e6, null];
     const records = waits.map(waited);
-    const lonely = { ...HAPPY, waiting_time: 2, result: 'lonely' };
+    const lonely = { ...HAPPY_RECORD, waiting_time: 2, result: 'lonely' };
     assert.deepEqual(waitingOf(await open(context, [...records, lonely])), [
       { at_most_seconds: 1, records: 2 },
       { at_most_seconds: 5, records: 2 },
@@ -182,7 +193,7 @@ describe('pages of records', () => {
     const found: RecordRow[][] = [];
     let position: RecordPosition | null = { from, afterRowid: null };
     while (position !== null) {
-      const page: ReturnType<typeof recordsPage> = recordsPage(database, position, to, limit);
+      const page: ReturnType<typeof queryRecordsPage> = queryRecordsPage(database, position, to, limit);
       found.push([...page.rows]);
       position = page.next;
     }
@@ -224,8 +235,14 @@ describe('pages of records', () => {
 
   test('make what is strange ordinary', async (context) => {
     const database = await open(context, [
-      { ...HAPPY, started: HAPPY.started + 0.0015 },
-      { started: HAPPY.started + 1, total_time: null, waiting_time: null, total_bytes: 'x', result: null },
+      { ...HAPPY_RECORD, started: HAPPY_RECORD.started + 0.0015 },
+      {
+        started: HAPPY_RECORD.started + 1,
+        total_time: null,
+        waiting_time: null,
+        total_bytes: 'x',
+        result: null,
+      },
       { started: null, total_time: 1, waiting_time: 1, total_bytes: 1, result: 'happy' },
     ]);
     assert.deepEqual(pages(database, 10, EVER.from, EVER.to), [

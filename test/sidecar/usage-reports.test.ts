@@ -3,22 +3,28 @@ import { rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import Database from 'better-sqlite3';
-import { PERIODS } from '../../src/sidecar/api.ts';
-import type { Period } from '../../src/sidecar/api.ts';
+import { GRANULARITIES } from '../../src/sidecar/api.ts';
+import type { Granularity } from '../../src/sidecar/api.ts';
 import { JobPool } from '../../src/sidecar/job-pool.ts';
-import { MAX_REPORT_PERIODS } from '../../src/sidecar/usage-job.ts';
-import type { AggregateOutcome, AggregateTask } from '../../src/sidecar/usage-messages.ts';
-import type { UsageRange } from '../../src/sidecar/usage-params.ts';
-import { UsageReports } from '../../src/sidecar/usage-reports.ts';
-import type { ReportOutcome } from '../../src/sidecar/usage-reports.ts';
-import type { UsageSource } from '../../src/sidecar/usage-source.ts';
+import { MAX_REPORT_PERIODS } from '../../src/sidecar/usage/usage-job.ts';
+import type { AggregateOutcome, AggregateTask } from '../../src/sidecar/usage/usage-job.ts';
+import type { UsageRange } from '../../src/sidecar/usage/usage-params.ts';
+import { UsageReports } from '../../src/sidecar/usage/usage-reports.ts';
+import type { ReportOutcome } from '../../src/sidecar/usage/usage-reports.ts';
+import type { UsageSource } from '../../src/sidecar/usage/usage-source.ts';
 import { scratch } from '../support/scratch.ts';
-import { HAPPY, expectedRows, expectedWaiting, insert, makeUsage } from '../support/usage-records.ts';
-import type { Ordinary } from '../support/usage-records.ts';
+import {
+  HAPPY_RECORD,
+  expectedRows,
+  expectedWaiting,
+  insertRecords,
+  createUsageDatabase,
+} from '../support/usage-records.ts';
+import type { ValidRecord } from '../support/usage-records.ts';
 
 const NOW_MS = Date.parse('2026-11-23T05:30:15.700Z');
 
-const DAY: UsageRange<Period> = { by: 'day', from: Date.UTC(2026, 10, 1) / 1000, to: null };
+const DAY: UsageRange<Granularity> = { by: 'day', from: Date.UTC(2026, 10, 1) / 1000, to: null };
 
 /** Reports of a real database, by real processes. */
 function reportsOf(context: TestContext, source: UsageSource, clock = () => NOW_MS): UsageReports {
@@ -37,17 +43,17 @@ function okOf(outcome: ReportOutcome): Extract<ReportOutcome, { kind: 'ok' }>['r
 }
 
 describe('a report', () => {
-  const records: readonly Ordinary[] = [
-    HAPPY,
-    { ...HAPPY, started: HAPPY.started + 86_400 * 40, total_bytes: 7 },
-    { ...HAPPY, started: HAPPY.started + 1, waiting_time: null, result: 'lonely' },
-    { ...HAPPY, started: HAPPY.started + 7200, waiting_time: 700.5 },
+  const records: readonly ValidRecord[] = [
+    HAPPY_RECORD,
+    { ...HAPPY_RECORD, started: HAPPY_RECORD.started + 86_400 * 40, total_bytes: 7 },
+    { ...HAPPY_RECORD, started: HAPPY_RECORD.started + 1, waiting_time: null, result: 'lonely' },
+    { ...HAPPY_RECORD, started: HAPPY_RECORD.started + 7200, waiting_time: 700.5 },
   ];
 
-  for (const by of PERIODS) {
+  for (const by of GRANULARITIES) {
     test(`by ${by} says what the database says, and what it covers`, async (context) => {
-      const reports = reportsOf(context, makeUsage(await scratch(context), records));
-      const [from, to] = [HAPPY.started - 0.5, HAPPY.started + 86_400 * 50];
+      const reports = reportsOf(context, createUsageDatabase(await scratch(context), records));
+      const [from, to] = [HAPPY_RECORD.started - 0.5, HAPPY_RECORD.started + 86_400 * 50];
       assert.deepEqual(okOf(await reports.report({ by, from, to })), {
         by,
         from: '2026-11-23T05:29:59.500Z',
@@ -60,32 +66,34 @@ describe('a report', () => {
   }
 
   test('without an end ends with the second in which the database was asked', async (context) => {
-    const within = { ...HAPPY, started: NOW_MS / 1000 + 0.25 };
-    const source = makeUsage(await scratch(context), [
-      HAPPY,
+    const within = { ...HAPPY_RECORD, started: NOW_MS / 1000 + 0.25 };
+    const source = createUsageDatabase(await scratch(context), [
+      HAPPY_RECORD,
       within,
-      { ...HAPPY, started: within.started + 1 },
+      { ...HAPPY_RECORD, started: within.started + 1 },
     ]);
     const report = okOf(await reportsOf(context, source).report(DAY));
     assert.equal(report.to, '2026-11-23T05:30:16.000Z');
-    assert.deepEqual(report.rows, expectedRows([HAPPY, within], 'day', 0, Infinity));
+    assert.deepEqual(report.rows, expectedRows([HAPPY_RECORD, within], 'day', 0, Infinity));
   });
 
   test('of a database without records has all waiting steps and no rows', async (context) => {
-    const report = okOf(await reportsOf(context, makeUsage(await scratch(context), [])).report(DAY));
+    const report = okOf(
+      await reportsOf(context, createUsageDatabase(await scratch(context), [])).report(DAY),
+    );
     assert.deepEqual(report.rows, []);
     assert.deepEqual(report.waiting, expectedWaiting([]));
   });
 
   test('may have many periods and no more; empty ones do not count', async (context) => {
     const hours = Array.from({ length: MAX_REPORT_PERIODS }, (_, hour) => hour);
-    const hourly = hours.map((hour) => Object.assign({}, HAPPY, { started: 1e9 + hour * 3600 }));
-    const source = makeUsage(await scratch(context), hourly);
+    const hourly = hours.map((hour) => Object.assign({}, HAPPY_RECORD, { started: 1e9 + hour * 3600 }));
+    const source = createUsageDatabase(await scratch(context), hourly);
     const reports = reportsOf(context, source);
     const range = { by: 'hour', from: -1e10, to: NOW_MS / 1000 } as const;
     assert.equal(okOf(await reports.report(range)).rows.length, MAX_REPORT_PERIODS);
     const database = new Database(source.databasePath);
-    insert(database, [HAPPY]);
+    insertRecords(database, [HAPPY_RECORD]);
     database.close();
     const outcome = await reports.report({ ...range, from: range.from + 1 });
     assert.ok(outcome.kind === 'refused');
@@ -95,7 +103,7 @@ describe('a report', () => {
 
   test('of a missing, a foreign and a damaged file says so, and comes back with the file', async (context) => {
     const directory = await scratch(context);
-    const source = makeUsage(directory, []);
+    const source = createUsageDatabase(directory, []);
     let nowMs = NOW_MS;
     const reports = reportsOf(context, source, () => (nowMs += 2000));
     rmSync(source.databasePath);
@@ -110,9 +118,9 @@ describe('a report', () => {
     assert.equal(foreign.state, 'unreadable');
 
     rmSync(source.databasePath);
-    makeUsage(
+    createUsageDatabase(
       directory,
-      Array.from({ length: 20_000 }, () => HAPPY),
+      Array.from({ length: 20_000 }, () => HAPPY_RECORD),
     );
     truncateSync(source.databasePath, 128 * 1024);
     const damaged = await reports.report(DAY);
@@ -121,12 +129,12 @@ describe('a report', () => {
     assert.ok(damaged.problem.includes(source.databasePath), damaged.problem);
 
     rmSync(source.databasePath);
-    makeUsage(directory, [HAPPY]);
+    createUsageDatabase(directory, [HAPPY_RECORD]);
     assert.equal(okOf(await reports.report(DAY)).rows.length, 1);
   });
 
   test('that runs when all is closed ends, as does one that comes later', async (context) => {
-    const source = makeUsage(await scratch(context), [HAPPY]);
+    const source = createUsageDatabase(await scratch(context), [HAPPY_RECORD]);
     const reports = reportsOf(context, source);
     const running = reports.report(DAY);
     const ended = assert.rejects(running, { name: 'AbortError' });
@@ -153,14 +161,14 @@ class FakePool {
 describe('an answer', () => {
   const source = { databasePath: '/data/usage.sqlite', scratchDirectory: '/scratch' };
 
-  function house(): { pool: FakePool; reports: UsageReports; time: { nowMs: number } } {
+  function relay(): { pool: FakePool; reports: UsageReports; time: { nowMs: number } } {
     const pool = new FakePool();
     const time = { nowMs: NOW_MS };
     return { pool, reports: new UsageReports({ source, pool, clock: () => time.nowMs }), time };
   }
 
   test('is given again for a second, however cheap it was', async () => {
-    const { pool, reports, time } = house();
+    const { pool, reports, time } = relay();
     const first = await reports.report(DAY);
     time.nowMs += 999;
     assert.equal(await reports.report({ ...DAY }), first);
@@ -180,7 +188,7 @@ describe('an answer', () => {
       { kind: 'ok', rows: [], waiting: [], tookMs: 5000 },
       { kind: 'refused', problem: 'too long', tookMs: 5000 },
     ] as const) {
-      const { pool, reports, time } = house();
+      const { pool, reports, time } = relay();
       pool.answer = answer;
       const first = await reports.report(DAY);
       time.nowMs += 99_999;
@@ -192,7 +200,7 @@ describe('an answer', () => {
   });
 
   test('is given again for a second when it was a failure', async () => {
-    const { pool, reports, time } = house();
+    const { pool, reports, time } = relay();
     pool.answer = { kind: 'failed', state: 'missing', problem: 'nothing there' };
     assert.deepEqual(await reports.report(DAY), pool.answer);
     time.nowMs += 999;
@@ -204,7 +212,7 @@ describe('an answer', () => {
   });
 
   test('is shared by all who ask while it is looked up', async () => {
-    const { pool, reports } = house();
+    const { pool, reports } = relay();
     pool.held = [];
     const asked = [reports.report(DAY), reports.report(DAY), reports.report({ ...DAY, by: 'month' })];
     assert.equal(pool.asked.length, 2);
@@ -215,7 +223,7 @@ describe('an answer', () => {
   });
 
   test('is not shared when looking up failed altogether', async () => {
-    const { pool, reports } = house();
+    const { pool, reports } = relay();
     const run = pool.run.bind(pool);
     pool.run = () => Promise.reject(new Error('the thread died'));
     await assert.rejects(reports.report(DAY), { message: 'the thread died' });
@@ -224,7 +232,7 @@ describe('an answer', () => {
   });
 
   test('is forgotten when the clock is set back', async () => {
-    const { pool, reports, time } = house();
+    const { pool, reports, time } = relay();
     await reports.report(DAY);
     time.nowMs -= 1;
     await reports.report(DAY);
@@ -232,8 +240,8 @@ describe('an answer', () => {
   });
 
   test('is one of fifty, of which the one that was longest not asked for is forgotten', async () => {
-    const { pool, reports } = house();
-    const range = (from: number): UsageRange<Period> => ({ by: 'day', from, to: 1e9 });
+    const { pool, reports } = relay();
+    const range = (from: number): UsageRange<Granularity> => ({ by: 'day', from, to: 1e9 });
     for (let from = 0; from < 50; from += 1) await reports.report(range(from));
     await reports.report(range(0));
     assert.equal(pool.asked.length, 50);

@@ -5,12 +5,12 @@ import type { IncomingMessage } from 'node:http';
 import { describe, test } from 'node:test';
 import { text } from 'node:stream/consumers';
 import { gunzipSync } from 'node:zlib';
-import { PERIODS } from '../../src/sidecar/api.ts';
-import type { AggregateOutcome, AggregateTask } from '../../src/sidecar/usage-messages.ts';
-import { MAX_KEPT_ROWS, UsageReports } from '../../src/sidecar/usage-reports.ts';
+import { GRANULARITIES } from '../../src/sidecar/api.ts';
+import type { AggregateOutcome, AggregateTask } from '../../src/sidecar/usage/usage-job.ts';
+import { MAX_CACHED_ROWS, UsageReports } from '../../src/sidecar/usage/usage-reports.ts';
 import { ask, begin, jsonOf, problemOf } from '../support/ask.ts';
 import { until } from '../support/scratch.ts';
-import { openSidecar, someUsage } from '../support/sidecar-site.ts';
+import { startSidecar, sampleRecords } from '../support/sidecar-fixture.ts';
 import { createUsageFile } from '../support/usage-files.ts';
 import { expectedRows, expectedWaiting } from '../support/usage-records.ts';
 
@@ -56,9 +56,9 @@ async function startOf(response: IncomingMessage): Promise<string> {
 
 describe('usage over HTTP', () => {
   test('has the numbers of the database', async (context) => {
-    const records = someUsage(3000);
-    const { url } = await openSidecar(context, records);
-    for (const by of PERIODS) {
+    const records = sampleRecords(3000);
+    const { url } = await startSidecar(context, records);
+    for (const by of GRANULARITIES) {
       const query = `?by=${by}&from=${FROM}&to=${TO}`;
       const rows = expectedRows(records, by, FROM_S ?? 0, TO_S ?? 0);
       assert.ok(rows.length > 3);
@@ -83,7 +83,7 @@ describe('usage over HTTP', () => {
   });
 
   test('is compressed for those who ask, and HEAD brings none of it', async (context) => {
-    const { url } = await openSidecar(context, someUsage(3000));
+    const { url } = await startSidecar(context, sampleRecords(3000));
     for (const path of [`/usage.json?from=${FROM}&to=${TO}`, `/usage.csv?by=record&from=${FROM}&to=${TO}`]) {
       const plain = await ask(url, path);
       const small = await ask(url, path, { headers: { 'accept-encoding': 'gzip' } });
@@ -97,7 +97,7 @@ describe('usage over HTTP', () => {
   });
 
   test('is refused in a sentence where the question is wrong', async (context) => {
-    const { url } = await openSidecar(context, someUsage(1));
+    const { url } = await startSidecar(context, sampleRecords(1));
     for (const path of ['/usage.json', '/usage.csv']) {
       for (const [query, problem] of FAULTS) {
         const answer = await ask(url, `${path}?${query}`);
@@ -109,7 +109,7 @@ describe('usage over HTTP', () => {
   });
 
   test('says why there is none, and is there as soon as it can be', async (context) => {
-    const { url, databasePath } = await openSidecar(context, null);
+    const { url, databasePath } = await startSidecar(context, null);
     const expectNone = async (state: string, problem: RegExp): Promise<void> => {
       for (const path of ['/usage.json', '/usage.csv']) {
         // Each question is another one: an answer is kept for a second.
@@ -131,7 +131,7 @@ describe('usage over HTTP', () => {
   });
 
   test('is sent as CSV while it is read, and is cut short where that fails', async (context) => {
-    const { url, sidecar, databasePath } = await openSidecar(context, null);
+    const { url, sidecar, databasePath } = await startSidecar(context, null);
     createUsageFile(databasePath, { rows: MANY_RECORDS });
     const response = await begin(url, ALL_OF_THEM);
     assert.equal(response.headers['content-type'], CSV_TYPE);
@@ -139,7 +139,9 @@ describe('usage over HTTP', () => {
     assert.match(start, /^started,total_time,waiting_time,total_bytes,mood\r\n2020-09-13T12:26:40/u);
     renameSync(databasePath, `${databasePath}.away`);
     await assert.rejects(text(response), /aborted/u);
-    const [, problem = ''] = await sidecar.said(/"problem":"([^\n]+)","msg":"usage.csv broke off half-way"/u);
+    const [, problem = ''] = await sidecar.waitForOutput(
+      /"problem":"([^\n]+)","msg":"usage.csv broke off half-way"/u,
+    );
     assert.match(problem, /^there is no usage database/u);
 
     renameSync(`${databasePath}.away`, databasePath);
@@ -149,7 +151,7 @@ describe('usage over HTTP', () => {
   });
 
   test('is read no further for a client that goes away', async (context) => {
-    const { url, sidecar, databasePath } = await openSidecar(context, null);
+    const { url, sidecar, databasePath } = await startSidecar(context, null);
     createUsageFile(databasePath, { rows: MANY_RECORDS });
     for (const headers of [{}, { 'accept-encoding': 'gzip' }]) {
       const response = await begin(url, ALL_OF_THEM, { headers });
@@ -166,7 +168,7 @@ describe('usage over HTTP', () => {
   });
 
   test('does not keep a snapshot waiting, however many questions there are', async (context) => {
-    const { url, databasePath } = await openSidecar(context, null);
+    const { url, databasePath } = await startSidecar(context, null);
     createUsageFile(databasePath, { rows: MANY_RECORDS });
     let answered = 0;
     const questions = Array.from({ length: 20 }, async (_, index) => {
@@ -196,7 +198,7 @@ describe('usage over HTTP', () => {
       for (const from of counts) await reports.report({ by: 'hour', from, to: 0 });
       return asked;
     };
-    const half = MAX_KEPT_ROWS / 2;
+    const half = MAX_CACHED_ROWS / 2;
     assert.equal(await askedFor(half, half - 1, half, half - 1), 2);
     assert.equal(await askedFor(half + 1), 1);
     assert.equal(await askedFor(half - 1, half + 1), 0, 'what was asked for last is kept');

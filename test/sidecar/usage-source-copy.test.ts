@@ -4,10 +4,15 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import Database from 'better-sqlite3';
-import { SourceChangedError, dropCopies, findCopy, makeCopy } from '../../src/sidecar/usage-source-copy.ts';
-import { lookAt } from '../../src/sidecar/usage-source-files.ts';
+import {
+  SourceChangedError,
+  createCopy,
+  findCopy,
+  removeCopies,
+  statDatabaseFiles,
+} from '../../src/sidecar/usage/usage-source-copy.ts';
 import { scratch } from '../support/scratch.ts';
-import { addUsage, createUsageFile, sumOf } from '../support/usage-files.ts';
+import { addUsage, createUsageFile, readUsageSum } from '../support/usage-files.ts';
 
 interface Place {
   readonly path: string;
@@ -24,32 +29,32 @@ async function place(context: TestContext): Promise<Place> {
 describe('a private copy', () => {
   test('is there for the state that it was made of, and for no other', async (context) => {
     const { path, copies } = await place(context);
-    const files = lookAt(path);
+    const files = statDatabaseFiles(path);
     assert.equal(findCopy(copies, files), null);
-    const copy = makeCopy(path, files, copies);
-    assert.equal(findCopy(copies, lookAt(path)), copy);
+    const copy = createCopy(path, files, copies);
+    assert.equal(findCopy(copies, statDatabaseFiles(path)), copy);
     utimesSync(path, 1, 1);
-    assert.equal(findCopy(copies, lookAt(path)), null);
+    assert.equal(findCopy(copies, statDatabaseFiles(path)), null);
   });
 
   test('needs no other file, and no right to write', async (context) => {
     const { path, copies } = await place(context);
-    const copy = makeCopy(path, lookAt(path), copies);
+    const copy = createCopy(path, statDatabaseFiles(path), copies);
     // Bytes 18 and 19 would be 2 for a write-ahead log.
     assert.deepEqual([...readFileSync(copy).subarray(18, 20)], [1, 1]);
     const database = new Database(copy, { readonly: true });
     context.after(() => database.close());
-    assert.equal(sumOf(database).rows, 3);
+    assert.equal(readUsageSum(database).rows, 3);
     assert.equal(readdirSync(copies).length, 1);
   });
 
   test('is not made of a database that was written since it was looked at', async (context) => {
     const { path, copies } = await place(context);
-    const files = lookAt(path);
+    const files = statDatabaseFiles(path);
     const writer = new Database(path);
     context.after(() => writer.close());
     addUsage(writer, 3);
-    assert.throws(() => makeCopy(path, files, copies), SourceChangedError);
+    assert.throws(() => createCopy(path, files, copies), SourceChangedError);
     assert.deepEqual(readdirSync(copies), []);
   });
 
@@ -67,14 +72,14 @@ describe('a private copy', () => {
     }
     utimesSync(abandoned, 1, 1);
     utimesSync(`${abandoned}-wal`, 1, 1);
-    const copy = makeCopy(path, lookAt(path), copies);
+    const copy = createCopy(path, statDatabaseFiles(path), copies);
     assert.deepEqual(
       readdirSync(copies)
         .map((name) => join(copies, name))
         .toSorted(),
       [join(copies, 'notes'), copy, join(copies, 'usage-copy-two.unfinished')],
     );
-    dropCopies(copies, null);
+    removeCopies(copies, null);
     assert.deepEqual(readdirSync(copies).toSorted(), ['notes', 'usage-copy-two.unfinished']);
   });
 });

@@ -2,14 +2,14 @@ import assert from 'node:assert/strict';
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import Database from 'better-sqlite3';
-import { UsageSourceError } from '../../src/sidecar/usage-source.ts';
-import type { UsageSource } from '../../src/sidecar/usage-source.ts';
+import { UsageSourceError } from '../../src/sidecar/usage/usage-source.ts';
+import type { UsageSource } from '../../src/sidecar/usage/usage-source.ts';
 import { createUsageFile } from '../support/usage-files.ts';
-import { place, read, traces } from '../support/usage-place.ts';
+import { createUsageFixture, openAndSum, fileMetadata } from '../support/usage-fixture.ts';
 
 function assertFault(source: UsageSource, kind: UsageSourceError['kind'], message: RegExp): void {
   assert.throws(
-    () => read(source),
+    () => openAndSum(source),
     (error) => {
       assert.ok(error instanceof UsageSourceError);
       assert.match(error.message, message);
@@ -77,19 +77,19 @@ describe('what is no usage database', () => {
   };
   for (const [what, [make, kind, message]] of Object.entries(cases)) {
     test(`is a fault, and left as it was: ${what}`, async (context) => {
-      const source = await place(context);
+      const source = await createUsageFixture(context);
       make(source.databasePath);
-      const before = traces(source.volume);
+      const before = fileMetadata(source.volume);
       assertFault(source, kind, message);
-      assert.deepEqual(traces(source.volume), before);
+      assert.deepEqual(fileMetadata(source.volume), before);
       rmSync(source.databasePath, { recursive: true, force: true });
       createUsageFile(source.databasePath);
-      assert.equal(read(source).rows, 3);
+      assert.equal(openAndSum(source).rows, 3);
     });
   }
 
   test('is a fault when its directory is missing, too', async (context) => {
-    const source = await place(context);
+    const source = await createUsageFixture(context);
     rmSync(source.volume, { recursive: true });
     assertFault(source, 'missing', /there is no usage database/u);
     writeFileSync(source.volume, 'a file where a directory should be');

@@ -3,30 +3,35 @@ import { chmodSync, chownSync, mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
-import type { UsageSource } from '../../src/sidecar/usage-source.ts';
+import type { UsageSource } from '../../src/sidecar/usage/usage-source.ts';
 import { publicCheckout } from '../support/public-checkout.ts';
 import { Program, findProgram } from '../support/programs.ts';
 import {
   createUsageFile,
   killWriter,
-  mayMount,
-  readOnlyView,
-  smallDisk,
+  requireMount,
+  mountReadOnly,
+  mountTmpfs,
   startWriter,
   stopWriter,
 } from '../support/usage-files.ts';
 import type { UsageSum } from '../support/usage-files.ts';
-import { assertWhole, place, read, traces } from '../support/usage-place.ts';
-import type { Place } from '../support/usage-place.ts';
+import {
+  assertWholeTransactions,
+  createUsageFixture,
+  openAndSum,
+  fileMetadata,
+} from '../support/usage-fixture.ts';
+import type { UsageFixture } from '../support/usage-fixture.ts';
 
 /** Reads as user `nobody` does and prints the sum, or the fault. */
 async function readAs(user: number, source: UsageSource): Promise<unknown> {
   const checkout = publicCheckout();
   const url = checkout.urlOf('sidecar/usage-source.ts');
   const program = `
-    import { openUsage } from ${JSON.stringify(url)};
+    import { openUsageDatabase } from ${JSON.stringify(url)};
     try {
-      const opened = openUsage(${JSON.stringify(source)});
+      const opened = openUsageDatabase(${JSON.stringify(source)});
       console.log(JSON.stringify(opened.database.prepare('SELECT count(*) AS rows, total(total_bytes) AS bytes FROM usage').get()));
       opened.close();
     } catch (error) { console.log(JSON.stringify(error.message)); }`;
@@ -39,8 +44,8 @@ async function readAs(user: number, source: UsageSource): Promise<unknown> {
 const NOBODY = 65_534;
 
 /** A place that user `nobody` can get at, with a scratch directory of that user's. */
-async function publicPlace(context: TestContext): Promise<Place> {
-  const source = await place(context);
+async function publicPlace(context: TestContext): Promise<UsageFixture> {
+  const source = await createUsageFixture(context);
   chmodSync(join(source.volume, '..'), 0o755);
   mkdirSync(source.scratchDirectory);
   chownSync(source.scratchDirectory, NOBODY, NOBODY);
@@ -56,13 +61,13 @@ function mayBeSomebodyElse(context: TestContext): boolean {
 describe('a volume that is mounted read-only', () => {
   for (const who of ['the same user', 'another user'] as const) {
     test(`is read by ${who} while the writer runs, when it has stopped, and when it was killed`, async (context) => {
-      if (!mayMount(context) || (who === 'another user' && !mayBeSomebodyElse(context))) return;
+      if (!requireMount(context) || (who === 'another user' && !mayBeSomebodyElse(context))) return;
       const source = await publicPlace(context);
-      const view = readOnlyView(context, source.volume);
+      const view = mountReadOnly(context, source.volume);
       const seen = { ...source, databasePath: join(view, 'usage.sqlite') };
       const readIt = async (): Promise<void> => {
-        const sum = who === 'another user' ? await readAs(NOBODY, seen) : read(seen);
-        assertWhole(sumFrom(sum));
+        const sum = who === 'another user' ? await readAs(NOBODY, seen) : openAndSum(seen);
+        assertWholeTransactions(sumFrom(sum));
       };
 
       const writer = await startWriter(source.databasePath);
@@ -73,9 +78,9 @@ describe('a volume that is mounted read-only', () => {
       const killed = await startWriter(source.databasePath);
       await killWriter(killed);
       assert.equal(readdirSync(source.volume).length, 3);
-      const before = traces(source.volume);
+      const before = fileMetadata(source.volume);
       await readIt();
-      assert.deepEqual(traces(source.volume), before);
+      assert.deepEqual(fileMetadata(source.volume), before);
     });
   }
 });
@@ -90,9 +95,9 @@ function sumFrom(value: unknown): UsageSum {
 }
 
 test('a relay that starts and stops all the time is read each time', async (context) => {
-  if (!mayMount(context)) return;
-  const source = await place(context);
-  const seen = { ...source, databasePath: join(readOnlyView(context, source.volume), 'usage.sqlite') };
+  if (!requireMount(context)) return;
+  const source = await createUsageFixture(context);
+  const seen = { ...source, databasePath: join(mountReadOnly(context, source.volume), 'usage.sqlite') };
   const program = `
     import { setTimeout as sleep } from 'node:timers/promises';
     import { UsageDatabase } from ${JSON.stringify(import.meta.resolve('../../src/usage/usage-database.ts'))};
@@ -107,7 +112,7 @@ test('a relay that starts and stops all the time is read each time', async (cont
   await using writer = new Program([process.execPath, '--input-type=module', '--eval', program]);
   await writer.waitForOutput(/done/u);
   while (writer.stdout.split('done').length < 12) {
-    assertWhole(read(seen));
+    assertWholeTransactions(openAndSum(seen));
     // Lets what the writer says come in.
     await new Promise((resolve) => setImmediate(resolve));
   }
@@ -133,16 +138,19 @@ describe('another user', () => {
     const source = await publicPlace(context);
     createUsageFile(source.databasePath);
     chmodSync(source.volume, 0o777);
-    const before = traces(source.volume);
+    const before = fileMetadata(source.volume);
     assert.deepEqual(await readAs(NOBODY, source), { rows: 3, bytes: 6 });
-    assert.deepEqual(traces(source.volume), before);
+    assert.deepEqual(fileMetadata(source.volume), before);
   });
 });
 
 test('a scratch directory without room is a fault with figures', async (context) => {
-  if (!mayMount(context)) return;
-  const source = { ...(await place(context)), scratchDirectory: smallDisk(context, 'size=8m') };
+  if (!requireMount(context)) return;
+  const source = { ...(await createUsageFixture(context)), scratchDirectory: mountTmpfs(context, 'size=8m') };
   createUsageFile(source.databasePath);
-  assert.throws(() => read(source), /has 8\.4 MB free, .* takes 0\.0 MB while 67\.1 MB have to stay free/u);
+  assert.throws(
+    () => openAndSum(source),
+    /has 8\.4 MB free, .* takes 0\.0 MB while 67\.1 MB have to stay free/u,
+  );
   assert.deepEqual(readdirSync(source.scratchDirectory), []);
 });

@@ -13,8 +13,8 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import Database from 'better-sqlite3';
-import { openUsage } from '../../src/sidecar/usage-source.ts';
-import type { UsageSource } from '../../src/sidecar/usage-source.ts';
+import { openUsageDatabase } from '../../src/sidecar/usage/usage-source.ts';
+import type { UsageSource } from '../../src/sidecar/usage/usage-source.ts';
 import { Program } from '../support/programs.ts';
 import { RelayProcess } from '../support/relay-process.ts';
 import { until } from '../support/scratch.ts';
@@ -24,48 +24,53 @@ import {
   killWriter,
   startWriter,
   stopWriter,
-  sumOf,
-  withReference,
+  readUsageSum,
+  runWithReference,
 } from '../support/usage-files.ts';
-import { assertWhole, place, read, traces } from '../support/usage-place.ts';
+import {
+  assertWholeTransactions,
+  createUsageFixture,
+  openAndSum,
+  fileMetadata,
+} from '../support/usage-fixture.ts';
 
 describe('a database that nobody has open', () => {
   test('is read without a trace beside it', async (context) => {
-    const source = await place(context);
+    const source = await createUsageFixture(context);
     createUsageFile(source.databasePath, { rows: 300 });
-    const before = traces(source.volume);
-    assert.deepEqual(read(source), { rows: 300, bytes: 600 });
-    assert.deepEqual(traces(source.volume), before);
+    const before = fileMetadata(source.volume);
+    assert.deepEqual(openAndSum(source), { rows: 300, bytes: 600 });
+    assert.deepEqual(fileMetadata(source.volume), before);
   });
 
   test('is copied once for each of its states, and no copy stays when it is in use', async (context) => {
-    const source = await place(context);
+    const source = await createUsageFixture(context);
     createUsageFile(source.databasePath);
-    read(source);
-    const copies = traces(source.scratchDirectory);
+    openAndSum(source);
+    const copies = fileMetadata(source.scratchDirectory);
     assert.equal(copies.length, 1);
-    assert.equal(read(source).rows, 3);
-    assert.deepEqual(traces(source.scratchDirectory), copies);
+    assert.equal(openAndSum(source).rows, 3);
+    assert.deepEqual(fileMetadata(source.scratchDirectory), copies);
 
     const writer = new Database(source.databasePath);
     addUsage(writer, 3);
-    assert.equal(read(source).rows, 6);
+    assert.equal(openAndSum(source).rows, 6);
     assert.deepEqual(readdirSync(source.scratchDirectory), []);
     writer.close();
-    assert.equal(read(source).rows, 6);
+    assert.equal(openAndSum(source).rows, 6);
     assert.equal(readdirSync(source.scratchDirectory).length, 1);
-    assert.notDeepEqual(traces(source.scratchDirectory), copies);
+    assert.notDeepEqual(fileMetadata(source.scratchDirectory), copies);
   });
 
   test('is read by several threads at once', async (context) => {
-    const source = await place(context);
+    const source = await createUsageFixture(context);
     createUsageFile(source.databasePath, { rows: 30_000 });
-    const url = import.meta.resolve('../../src/sidecar/usage-source.ts');
+    const url = import.meta.resolve('../../src/sidecar/usage/usage-source.ts');
     const program = `
       const { parentPort, workerData } = require('node:worker_threads');
-      import(${JSON.stringify(url)}).then(({ openUsage }) => {
+      import(${JSON.stringify(url)}).then(({ openUsageDatabase }) => {
         for (let round = 0; round < 10; round += 1) {
-          const opened = openUsage(workerData);
+          const opened = openUsageDatabase(workerData);
           parentPort.postMessage(opened.database.prepare('SELECT count(*) FROM usage').pluck().get());
           opened.close();
         }
@@ -82,35 +87,35 @@ describe('a database that nobody has open', () => {
   });
 
   test('is read without its shared memory, too, with what only its log has', async (context) => {
-    const source = await place(context);
+    const source = await createUsageFixture(context);
     const writer = await startWriter(source.databasePath);
     await killWriter(writer);
     rmSync(`${source.databasePath}-shm`);
-    const before = traces(source.volume);
-    assertWhole(read(source));
-    assert.deepEqual(traces(source.volume), before);
+    const before = fileMetadata(source.volume);
+    assertWholeTransactions(openAndSum(source));
+    assert.deepEqual(fileMetadata(source.volume), before);
   });
 });
 
 describe('the database of a relay', () => {
   test('is read while it runs, when it has stopped, and when it has been killed', async (context) => {
-    const source = await place(context);
+    const source = await createUsageFixture(context);
     const settings = { RELAY_USAGE_DB: source.databasePath };
     const relay = await RelayProcess.start(settings);
     context.after(() => relay[Symbol.asyncDispose]());
     await until(() => currentRows(source) === 1);
     await relay.stop();
-    const stopped = traces(source.volume);
+    const stopped = fileMetadata(source.volume);
     assert.equal(stopped.length, 1);
     assert.equal(currentRows(source), 1);
-    assert.deepEqual(traces(source.volume), stopped);
+    assert.deepEqual(fileMetadata(source.volume), stopped);
 
     const next = await RelayProcess.start(settings);
     context.after(() => next[Symbol.asyncDispose]());
     await until(() => currentRows(source) === 1);
     process.kill(next.pid, 'SIGKILL');
     await until(() => !isAlive(next.pid));
-    assert.equal(traces(source.volume).length, 3);
+    assert.equal(fileMetadata(source.volume).length, 3);
     assert.equal(currentRows(source), 1);
 
     const last = await RelayProcess.start(settings);
@@ -121,13 +126,13 @@ describe('the database of a relay', () => {
   });
 
   test('is always read at the end of a transaction', async (context) => {
-    const source = await place(context);
+    const source = await createUsageFixture(context);
     const writer = await startWriter(source.databasePath);
     context.after(() => writer[Symbol.asyncDispose]());
     const seen = new Set<number>();
     await until(() => {
-      const sum = read(source);
-      assertWhole(sum);
+      const sum = openAndSum(source);
+      assertWholeTransactions(sum);
       return seen.add(sum.rows).size >= 20;
     });
     await stopWriter(writer);
@@ -136,7 +141,7 @@ describe('the database of a relay', () => {
 });
 
 function currentRows(source: UsageSource): unknown {
-  const opened = openUsage(source);
+  const opened = openUsageDatabase(source);
   try {
     return opened.database.prepare('SELECT count(*) FROM current').pluck().get();
   } finally {
@@ -154,9 +159,9 @@ function isAlive(pid: number): boolean {
 
 describe('a database with a rollback journal', () => {
   test('is read in place, and is the only one whose writer has to wait', async (context) => {
-    const source = await place(context);
+    const source = await createUsageFixture(context);
     createUsageFile(source.databasePath, { journalMode: 'delete' });
-    const opened = openUsage(source);
+    const opened = openUsageDatabase(source);
     assert.equal(opened.blocksWriter, true);
     opened.close();
     assert.deepEqual(readdirSync(source.volume), ['usage.sqlite']);
@@ -165,24 +170,24 @@ describe('a database with a rollback journal', () => {
     context.after(() => writer.close());
     writer.pragma('journal_mode = WAL');
     addUsage(writer, 1);
-    const inPlace = openUsage(source);
+    const inPlace = openUsageDatabase(source);
     assert.equal(inPlace.blocksWriter, false);
     inPlace.close();
   });
 
   test('is read while its writer is in the middle of a transaction', async (context) => {
-    const source = await place(context);
+    const source = await createUsageFixture(context);
     createUsageFile(source.databasePath, { journalMode: 'delete' });
     const writer = new Database(source.databasePath);
     context.after(() => writer.close());
     writer.exec('BEGIN IMMEDIATE');
     addUsage(writer, 1);
     assert.equal(readdirSync(source.volume).length, 2);
-    assert.equal(read(source).rows, 3);
+    assert.equal(openAndSum(source).rows, 3);
   });
 
   test('is read as it was before a transaction that was killed half-way', async (context) => {
-    const source = await place(context);
+    const source = await createUsageFixture(context);
     createUsageFile(source.databasePath, { rows: 3000, journalMode: 'delete' });
     // What a power cut leaves: the journal is whole and the database has been written to.
     const original = readFileSync(source.databasePath);
@@ -197,19 +202,19 @@ describe('a database with a rollback journal', () => {
     assert.ok(!half[0].equals(original));
     writeFileSync(source.databasePath, half[0]);
     writeFileSync(`${source.databasePath}-journal`, half[1]);
-    const before = traces(source.volume);
-    assert.deepEqual(read(source), { rows: 3000, bytes: 6000 });
-    assert.deepEqual(traces(source.volume), before);
+    const before = fileMetadata(source.volume);
+    assert.deepEqual(openAndSum(source), { rows: 3000, bytes: 6000 });
+    assert.deepEqual(fileMetadata(source.volume), before);
   });
 
   test('stays locked for whoever reads it, also when it is opened a second time', async (context) => {
-    const source = await place(context);
+    const source = await createUsageFixture(context);
     createUsageFile(source.databasePath, { journalMode: 'delete' });
-    const reader = openUsage(source);
+    const reader = openUsageDatabase(source);
     context.after(() => reader.close());
     reader.database.exec('BEGIN');
-    assert.equal(sumOf(reader.database).rows, 3);
-    assert.equal(read(source).rows, 3);
+    assert.equal(readUsageSum(reader.database).rows, 3);
+    assert.equal(openAndSum(source).rows, 3);
     const program = `
       import Database from ${JSON.stringify(import.meta.resolve('better-sqlite3'))};
       const database = new Database(${JSON.stringify(source.databasePath)}, { timeout: 0 });
@@ -220,42 +225,42 @@ describe('a database with a rollback journal', () => {
   });
 
   test('of the reference is read', async (context) => {
-    const source = await place(context);
+    const source = await createUsageFixture(context);
     const program = `db = get_db(sys.argv[1])
 db.execute("INSERT INTO usage VALUES (1600000000, 5.5, NULL, 7, 'lonely')")
 db.commit()`;
-    if (withReference(context, program, source.databasePath) === null) return;
-    assert.deepEqual(read(source), { rows: 1, bytes: 7 });
+    if (runWithReference(context, program, source.databasePath) === null) return;
+    assert.deepEqual(openAndSum(source), { rows: 1, bytes: 7 });
     assert.deepEqual(readdirSync(source.volume), ['usage.sqlite']);
   });
 
   test('that is locked is a fault for as long as it is', async (context) => {
-    const source = await place(context);
+    const source = await createUsageFixture(context);
     createUsageFile(source.databasePath, { journalMode: 'delete' });
     const writer = new Database(source.databasePath);
     writer.exec('BEGIN EXCLUSIVE');
-    assert.throws(() => read(source), /another program has locked it/u);
+    assert.throws(() => openAndSum(source), /another program has locked it/u);
     writer.close();
-    assert.equal(read(source).rows, 3);
+    assert.equal(openAndSum(source).rows, 3);
   });
 });
 
 test('a replaced file is read with the next opening', async (context) => {
-  const source = await place(context);
+  const source = await createUsageFixture(context);
   createUsageFile(source.databasePath, { rows: 3 });
-  assert.equal(read(source).rows, 3);
+  assert.equal(openAndSum(source).rows, 3);
   const other = join(mkdtempSync(join(source.volume, 'new-')), 'usage.sqlite');
   createUsageFile(other, { rows: 9 });
   renameSync(other, source.databasePath);
-  assert.equal(read(source).rows, 9);
+  assert.equal(openAndSum(source).rows, 9);
   createUsageFile(other, { rows: 12 });
   copyFileSync(other, source.databasePath);
-  assert.equal(read(source).rows, 12);
+  assert.equal(openAndSum(source).rows, 12);
 });
 
 test('a scratch directory that can not be made is a fault that names it', async (context) => {
-  const source = await place(context);
+  const source = await createUsageFixture(context);
   createUsageFile(source.databasePath);
   writeFileSync(source.scratchDirectory, 'a file');
-  assert.throws(() => read(source), /private copy of the usage database in ".*scratch"/u);
+  assert.throws(() => openAndSum(source), /private copy of the usage database in ".*scratch"/u);
 });

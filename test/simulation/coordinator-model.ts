@@ -1,16 +1,16 @@
-import type { Token } from '../../src/protocol/wire.ts';
+import type { Token } from '../../src/protocol/messages.ts';
 import type { Clock } from './clock.ts';
 import { LEASE_MS } from './constants.ts';
 
 /** What the coordinator takes to do something, in milliseconds. It does one thing at a time. */
-export interface Service {
+export interface ServiceTimes {
   /** A claim, a release, a test. */
   readonly commandMs: number;
   /** A renewal of 500 claims; of fewer in proportion, and no less than a command. */
   readonly batchMs: number;
 }
 
-export interface Question<Answer> {
+export interface CoordinatorCommand<Answer> {
   readonly serviceMs: number;
   /** One way there, one way back. */
   readonly thereMs: number;
@@ -24,9 +24,9 @@ export interface Question<Answer> {
 
 /** Valkey as one server with a queue: who has which token until when. */
 export class CoordinatorModel {
-  readonly service: Service;
+  readonly service: ServiceTimes;
   readonly #clock: Clock;
-  readonly #claims = new Map<Token, { owner: number; untilMs: number }>();
+  readonly #leases = new Map<Token, { owner: number; untilMs: number }>();
   /** Another one after each loss. */
   #epoch = 0;
   #isUp = true;
@@ -35,7 +35,7 @@ export class CoordinatorModel {
   #busyMs = 0;
   #longestMs = 0;
 
-  constructor(clock: Clock, service: Service) {
+  constructor(clock: Clock, service: ServiceTimes) {
     this.#clock = clock;
     this.service = service;
   }
@@ -62,23 +62,23 @@ export class CoordinatorModel {
   }
 
   /** Claims that have not expired, of one relay or of all. */
-  live(owner: number | null = null): number {
+  countLeases(owner: number | null = null): number {
     let count = 0;
-    for (const claim of this.#claims.values())
-      if (claim.untilMs > this.#clock.nowMs && (owner === null || claim.owner === owner)) count += 1;
+    for (const lease of this.#leases.values())
+      if (lease.untilMs > this.#clock.nowMs && (owner === null || lease.owner === owner)) count += 1;
     return count;
   }
 
   isOwner(token: Token, owner: number): boolean {
-    const claim = this.#claims.get(token);
-    return claim !== undefined && claim.owner === owner && claim.untilMs > this.#clock.nowMs;
+    const lease = this.#leases.get(token);
+    return lease !== undefined && lease.owner === owner && lease.untilMs > this.#clock.nowMs;
   }
 
   /** Its process is killed, and what it knew is gone. Who waits for an answer learns that at once. */
   fail(): void {
     this.#isUp = false;
     this.#epoch += 1;
-    this.#claims.clear();
+    this.#leases.clear();
   }
 
   restart(): void {
@@ -86,7 +86,7 @@ export class CoordinatorModel {
     this.#freeAtMs = this.#clock.nowMs;
   }
 
-  ask<Answer>(question: Question<Answer>): void {
+  execute<Answer>(question: CoordinatorCommand<Answer>): void {
     const askedMs = this.#clock.nowMs;
     const epoch = this.#epoch;
     this.#clock.after(question.thereMs, () => {
@@ -110,12 +110,12 @@ export class CoordinatorModel {
   }
 
   /** @returns whose it is now */
-  claim(token: Token, by: number, from: number | null): number {
-    const there = this.#claims.get(token);
+  acquire(token: Token, by: number, from: number | null): number {
+    const there = this.#leases.get(token);
     const untilMs = this.#clock.nowMs + LEASE_MS;
     const isFree = there === undefined || there.untilMs <= this.#clock.nowMs;
     if (!isFree && there.owner !== by && there.owner !== from) return there.owner;
-    if (there === undefined) this.#claims.set(token, { owner: by, untilMs });
+    if (there === undefined) this.#leases.set(token, { owner: by, untilMs });
     else {
       there.owner = by;
       there.untilMs = untilMs;
@@ -124,6 +124,6 @@ export class CoordinatorModel {
   }
 
   release(token: Token, by: number): void {
-    if (this.#claims.get(token)?.owner === by) this.#claims.delete(token);
+    if (this.#leases.get(token)?.owner === by) this.#leases.delete(token);
   }
 }

@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util';
-import type { GroupOptions } from './group.ts';
-import { NETWORKS } from './network.ts';
+import type { SimulationOptions } from './simulated-cluster.ts';
+import { LATENCY_MODELS } from './latency.ts';
 import { coordinatorLossTable, relayLossTable, steadyTable } from './tables.ts';
 
 /**
@@ -33,7 +33,7 @@ const service = {
   batchMs: Number(values['batch-us']) / 1000,
 };
 const seed = Number(values.seed);
-const networks = NETWORKS.filter(({ name }) => name.endsWith(values.network));
+const networks = LATENCY_MODELS.filter(({ name }) => name.endsWith(values.network));
 
 const isCount = (number: number): boolean => Number.isSafeInteger(number) && number > 0;
 const isFit =
@@ -46,12 +46,12 @@ const isFit =
 
 if (isFit) {
   const all = networks.flatMap((network) =>
-    relays.map((count): GroupOptions => ({
+    relays.map((count): SimulationOptions => ({
       relays: count,
       waiting,
       waitMs,
-      lonely,
-      network,
+      unpairedShare: lonely,
+      latency: network,
       service,
       seed,
     })),

@@ -1,6 +1,6 @@
-import { Group } from './group.ts';
-import type { GroupOptions, Tally } from './group.ts';
-import type { Death } from './relay-model.ts';
+import { SimulatedCluster } from './simulated-cluster.ts';
+import type { SimulationOptions, Tally } from './simulated-cluster.ts';
+import type { FailureMode } from './relay-model.ts';
 
 /** Time before anything is measured, so that renewals have found their pace; in milliseconds. */
 const WARM_UP_MS = 15_000;
@@ -8,28 +8,28 @@ const WARM_UP_MS = 15_000;
 const SECOND_MS = 1000;
 
 /** Between two looks at a recovery, in milliseconds. */
-const LOOK_MS = 250;
+const POLL_MS = 250;
 
 /** Recovery from the loss of the coordinator is looked at for so long, in milliseconds. */
-const MINUTE_MS = 60_000;
+const RECOVERY_WINDOW_MS = 60_000;
 
 /** No recovery from the loss of a relay is looked at for longer. In milliseconds. */
-const PATIENCE_MS = 120_000;
+const MAX_RECOVERY_MS = 120_000;
 
-export interface Steady extends Tally {
+export interface SteadyState extends Tally {
   readonly commandsPerSecond: number;
   readonly busiestSecond: number;
   /** Share of the time that the coordinator was busy. */
   readonly busy: number;
   readonly longestAnswerMs: number;
-  readonly late: number;
+  readonly lateAnswers: number;
 }
 
 /** Nothing goes wrong for so long. */
-export function steady(options: GroupOptions, seconds: number): Steady {
-  const group = warmGroup(options);
+export function measureSteadyState(options: SimulationOptions, seconds: number): SteadyState {
+  const group = warmCluster(options);
   const { coordinator } = group;
-  const [commands, busyMs, late] = [coordinator.commands, coordinator.busyMs, group.late];
+  const [commands, busyMs, late] = [coordinator.commands, coordinator.busyMs, group.lateAnswers];
   let busiestSecond = 0;
   for (let second = 0; second < seconds; second += 1) {
     const before = coordinator.commands;
@@ -42,14 +42,14 @@ export function steady(options: GroupOptions, seconds: number): Steady {
     busiestSecond,
     busy: (coordinator.busyMs - busyMs) / (seconds * SECOND_MS),
     longestAnswerMs: coordinator.takeLongestMs(),
-    late: group.late - late,
+    lateAnswers: group.lateAnswers - late,
   };
 }
 
 export interface RelayLoss {
   readonly cutOff: number;
   /** Claims that it left behind. */
-  readonly left: number;
+  readonly leasesLeft: number;
   /** Until none of them was there any more. */
   readonly clearMs: number;
   /** From arrival until it found that out and asked for the token, of each client that came for one of them. */
@@ -59,73 +59,74 @@ export interface RelayLoss {
 }
 
 /** One relay dies. */
-export function relayLoss(options: GroupOptions, death: Death): RelayLoss {
-  const group = warmGroup(options);
-  const { coordinator } = group;
-  const left = coordinator.live(0);
-  group.loseRelay(0, death);
-  const fromMs = group.clock.nowMs;
-  while (coordinator.live(0) > 0 && group.clock.nowMs - fromMs < PATIENCE_MS) group.runFor(LOOK_MS);
-  const clearMs = group.clock.nowMs - fromMs;
+export function measureRelayLoss(options: SimulationOptions, death: FailureMode): RelayLoss {
+  const cluster = warmCluster(options);
+  const { coordinator } = cluster;
+  const left = coordinator.countLeases(0);
+  cluster.killRelay(0, death);
+  const fromMs = cluster.clock.nowMs;
+  while (coordinator.countLeases(0) > 0 && cluster.clock.nowMs - fromMs < MAX_RECOVERY_MS)
+    cluster.runFor(POLL_MS);
+  const clearMs = cluster.clock.nowMs - fromMs;
   // Who calls the dead relay at the end is still on the way.
-  group.runFor(5 * SECOND_MS);
-  const { cutOff, takenOverMs, forwardedMs } = group.takeTally();
-  return { cutOff, left, clearMs, takenOverMs, forwardedMs };
+  cluster.runFor(5 * SECOND_MS);
+  const { cutOff, takenOverMs, forwardedMs } = cluster.takeTally();
+  return { cutOff, leasesLeft: left, clearMs, takenOverMs, forwardedMs };
 }
 
 export interface CoordinatorLoss {
   /** Tokens whose clients were at two relays and had not met when it came back. */
-  readonly apart: number;
+  readonly unpaired: number;
   /** From its return until these had met; NaN when that took more than a minute. */
-  readonly metMs: number;
+  readonly pairedMs: number;
   /** And until each claim was there again. */
-  readonly claimedMs: number;
+  readonly acquiredMs: number;
   readonly busiestSecond: number;
   readonly longestAnswerMs: number;
-  readonly late: number;
+  readonly lateAnswers: number;
   /** Renewals of everything by a relay, in the minute from its return. */
-  readonly rounds: number;
+  readonly renewals: number;
 }
 
 /** The coordinator is gone for so long, and comes back empty. */
-export function coordinatorLoss(options: GroupOptions, goneMs: number): CoordinatorLoss {
-  const group = warmGroup(options);
-  const { coordinator } = group;
+export function measureCoordinatorLoss(options: SimulationOptions, goneMs: number): CoordinatorLoss {
+  const cluster = warmCluster(options);
+  const { coordinator } = cluster;
   coordinator.fail();
-  group.runFor(goneMs);
+  cluster.runFor(goneMs);
   coordinator.restart();
   coordinator.takeLongestMs();
-  const [apart, late, rounds] = [group.apart, group.late, group.rounds];
-  const fromMs = group.clock.nowMs;
+  const [apart, late, rounds] = [cluster.unpaired, cluster.lateAnswers, cluster.renewals];
+  const fromMs = cluster.clock.nowMs;
   // What comes and goes meanwhile is never all settled: a look at who was there at its return is enough.
-  const isUnmet = group.unmetNow();
-  const isUnclaimed = group.unclaimedNow();
+  const isUnmet = cluster.trackUnpaired();
+  const isUnclaimed = cluster.trackUnacquired();
   let [metMs, claimedMs, busiestSecond] = [NaN, NaN, 0];
   const commandsAt: number[] = [coordinator.commands];
-  for (let lookMs = LOOK_MS; lookMs <= MINUTE_MS; lookMs += LOOK_MS) {
-    group.runFor(LOOK_MS);
-    const sinceMs = group.clock.nowMs - fromMs;
+  for (let lookMs = POLL_MS; lookMs <= RECOVERY_WINDOW_MS; lookMs += POLL_MS) {
+    cluster.runFor(POLL_MS);
+    const sinceMs = cluster.clock.nowMs - fromMs;
     if (Number.isNaN(metMs) && !isUnmet()) metMs = sinceMs;
     if (Number.isNaN(claimedMs) && !isUnclaimed()) claimedMs = sinceMs;
     commandsAt.push(coordinator.commands);
-    const before = commandsAt.at(-1 - SECOND_MS / LOOK_MS);
+    const before = commandsAt.at(-1 - SECOND_MS / POLL_MS);
     if (before !== undefined) busiestSecond = Math.max(busiestSecond, coordinator.commands - before);
   }
   return {
-    apart,
-    metMs,
-    claimedMs,
+    unpaired: apart,
+    pairedMs: metMs,
+    acquiredMs: claimedMs,
     busiestSecond,
     longestAnswerMs: coordinator.takeLongestMs(),
-    late: group.late - late,
-    rounds: (group.rounds - rounds) / options.relays,
+    lateAnswers: cluster.lateAnswers - late,
+    renewals: (cluster.renewals - rounds) / options.relays,
   };
 }
 
-function warmGroup(options: GroupOptions): Group {
-  const group = new Group(options);
-  group.runFor(WARM_UP_MS);
-  group.takeTally();
-  group.coordinator.takeLongestMs();
-  return group;
+function warmCluster(options: SimulationOptions): SimulatedCluster {
+  const cluster = new SimulatedCluster(options);
+  cluster.runFor(WARM_UP_MS);
+  cluster.takeTally();
+  cluster.coordinator.takeLongestMs();
+  return cluster;
 }

@@ -4,30 +4,30 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { Clock } from './clock.ts';
 import * as constants from './constants.ts';
-import { Group } from './group.ts';
-import type { GroupOptions } from './group.ts';
-import { coordinatorLoss, relayLoss, steady } from './measure.ts';
+import { SimulatedCluster } from './simulated-cluster.ts';
+import type { SimulationOptions } from './simulated-cluster.ts';
+import { measureCoordinatorLoss, measureRelayLoss, measureSteadyState } from './measure.ts';
 import { Random } from './random.ts';
 
 /** Everything takes 1 ms: one way, and a command; nobody comes but whom a test sends. */
-const EXACT: GroupOptions = {
+const EXACT: SimulationOptions = {
   relays: 3,
   waiting: 0,
   waitMs: 60_000,
-  lonely: 0,
-  network: { name: 'exact', medianMs: 1, sigma: 0 },
+  unpairedShare: 0,
+  latency: { name: 'exact', medianMs: 1, sigma: 0 },
   service: { commandMs: 1, batchMs: 1 },
   // With others a relay renews its claims within the first moments.
   seed: 2,
 };
 
-const BUSY: GroupOptions = { ...EXACT, waiting: 3000, service: { commandMs: 0.01, batchMs: 1 } };
+const BUSY: SimulationOptions = { ...EXACT, waiting: 3000, service: { commandMs: 0.01, batchMs: 1 } };
 
 /** Tests of the coordinator come in between, at times that the seed decides. */
-function commandsOf(act: (group: Group) => void): number {
-  const group = new Group(EXACT);
+function commandsOf(act: (group: SimulatedCluster) => void): number {
+  const group = new SimulatedCluster(EXACT);
   act(group);
-  const idle = new Group(EXACT);
+  const idle = new SimulatedCluster(EXACT);
   idle.runFor(group.clock.nowMs);
   return group.coordinator.commands - idle.coordinator.commands;
 }
@@ -39,7 +39,7 @@ describe('the model of a group', () => {
     const text = [...files, 'net/passage.ts']
       .map((file) => readFileSync(join(folder, file), 'utf8'))
       .join('\n');
-    const { LEAST_PAUSE, ...named } = constants;
+    const { MIN_PAUSE: LEAST_PAUSE, ...named } = constants;
     for (const [name, value] of Object.entries(named)) {
       const [, digits = 'not there'] = new RegExp(`^const ${name} = ([\\d_]+);`, 'mu').exec(text) ?? [];
       equal(Number(digits.replaceAll('_', '')), value, name);
@@ -72,58 +72,58 @@ describe('the model of a group', () => {
   });
 
   test('lets two clients meet that come at one moment to two relays', () => {
-    const group = new Group(EXACT);
+    const group = new SimulatedCluster(EXACT);
     const [first, second] = group.pairUp(0, 1, 0);
     group.runFor(100);
     deepEqual([first.state, second.state], ['paired', 'paired']);
-    equal(group.coordinator.live(), 0);
+    equal(group.coordinator.countLeases(), 0);
     for (const { rendezvous } of group.relays) rendezvous.checkConsistency();
   });
 
   test('lets clients wait apart without a coordinator, and meet when it is back', () => {
-    const group = new Group(EXACT);
+    const group = new SimulatedCluster(EXACT);
     const [early] = group.pairUp(0, 0, 0);
     equal(early.state, 'paired');
-    group.relays[1]?.claims.adopt(early.token);
-    equal(group.coordinator.live(), 1);
+    group.relays[1]?.leases.adopt(early.token);
+    equal(group.coordinator.countLeases(), 1);
     group.coordinator.fail();
     // Each relay notices by its next test.
-    group.runFor(constants.TEST_MS);
+    group.runFor(constants.HEALTH_CHECK_MS);
     const [first, second] = group.pairUp(0, 1, 0);
     const [, third] = group.pairUp(2, 2, 0);
     group.runFor(10_000);
     deepEqual([first.state, second.state, third.state], ['waiting', 'waiting', 'paired']);
     group.coordinator.restart();
-    equal(group.coordinator.live(), 0);
+    equal(group.coordinator.countLeases(), 0);
     group.runFor(constants.MAX_BACKOFF_MS + 500);
     deepEqual([first.state, second.state], ['paired', 'paired']);
   });
 
   test('keeps the claims of those who wait, however long', () => {
-    const group = new Group(EXACT);
+    const group = new SimulatedCluster(EXACT);
     const [first] = group.pairUp(0, 0, 0);
     equal(first.state, 'paired');
-    group.loseRelay(1, 'refuses');
-    const waiting = new Group({ ...BUSY, waitMs: 1e12 });
+    group.killRelay(1, 'refuses');
+    const waiting = new SimulatedCluster({ ...BUSY, waitMs: 1e12 });
     for (let second = 0; second < 90; second += 1) {
       waiting.runFor(1000);
-      equal(waiting.coordinator.live(), 3000);
+      equal(waiting.coordinator.countLeases(), 3000);
     }
   });
 
   for (const [death, ms] of [
-    ['refuses', 4 + constants.AGAIN_MS],
-    ['silent', constants.CALL_MS],
+    ['refuses', 4 + constants.RECONNECT_DELAY_MS],
+    ['silent', constants.LINK_CONNECT_TIMEOUT_MS],
   ] as const) {
     test(`takes over what a relay had that is dead and ${death}`, () => {
-      const group = new Group(EXACT);
+      const group = new SimulatedCluster(EXACT);
       const [first] = group.pairUp(0, 0, 0);
       equal(first.state, 'paired');
       const [lost, second] = lonelyThenDead(group, death);
       group.runFor(3000);
       deepEqual([lost.state, second.state], ['waiting', 'waiting']);
-      equal(group.coordinator.live(0), 0);
-      equal(group.coordinator.live(1), 1);
+      equal(group.coordinator.countLeases(0), 0);
+      equal(group.coordinator.countLeases(1), 1);
       // The question before took 3.
       deepEqual(group.tally.takenOverMs.map(Math.round), [3 + ms]);
     });
@@ -131,15 +131,15 @@ describe('the model of a group', () => {
 });
 
 /** A client waits at relay 0, which dies; its partner comes to relay 1. */
-function lonelyThenDead(group: Group, death: 'refuses' | 'silent') {
-  group.clock.after(50, () => group.loseRelay(0, death));
+function lonelyThenDead(group: SimulatedCluster, death: 'refuses' | 'silent') {
+  group.clock.after(50, () => group.killRelay(0, death));
   return group.pairUp(0, 1, 100);
 }
 
 describe('the simulation', () => {
   test('passes on all but one in as many as there are relays', () => {
     for (const relays of [3, 10]) {
-      const run = steady({ ...BUSY, relays }, 60);
+      const run = measureSteadyState({ ...BUSY, relays }, 60);
       const pairs = run.localPairs + run.forwardedPairs;
       ok(pairs > 2500, `${pairs} pairs`);
       const error = Math.abs(run.forwardedPairs / pairs - (1 - 1 / relays));
@@ -149,7 +149,7 @@ describe('the simulation', () => {
   });
 
   test('has as many commands as pairs, renewals and tests make', () => {
-    const run = steady({ ...BUSY, waiting: 30_000, waitMs: 600_000 }, 60);
+    const run = measureSteadyState({ ...BUSY, waiting: 30_000, waitMs: 600_000 }, 60);
     const pairs = run.localPairs * 2 + run.forwardedPairs * 3;
     // 20 batches and a little more for each relay, a round each 9 s; a test each 4.5 s.
     const others = 60 * ((3 * 20.5) / 9 + 3 / 4.5);
@@ -158,20 +158,23 @@ describe('the simulation', () => {
   });
 
   test('is rid of the claims of a dead relay within a lease', () => {
-    const { left, cutOff, clearMs } = relayLoss(BUSY, 'refuses');
+    const { leasesLeft: left, cutOff, clearMs } = measureRelayLoss(BUSY, 'refuses');
     ok(left > 900 && Math.abs(left - cutOff) < 10, `${left} left, ${cutOff} cut off`);
     ok(clearMs > 15_000 && clearMs <= constants.LEASE_MS, `${clearMs} ms`);
   });
 
   test('has all meet soon after the coordinator is back', () => {
-    const { apart, metMs, claimedMs } = coordinatorLoss(BUSY, 30_000);
+    const { unpaired: apart, pairedMs: metMs, acquiredMs: claimedMs } = measureCoordinatorLoss(BUSY, 30_000);
     ok(apart > 100, `${apart} apart`);
     ok(metMs <= 6000 && claimedMs <= 6000, `${metMs} and ${claimedMs} ms`);
   });
 
   test('is the same for the same seed, and another for another', () => {
-    deepEqual(steady(BUSY, 5), steady(BUSY, 5));
-    const [one, other] = [steady(BUSY, 5), steady({ ...BUSY, seed: BUSY.seed + 1 }, 5)];
+    deepEqual(measureSteadyState(BUSY, 5), measureSteadyState(BUSY, 5));
+    const [one, other] = [
+      measureSteadyState(BUSY, 5),
+      measureSteadyState({ ...BUSY, seed: BUSY.seed + 1 }, 5),
+    ];
     ok(one.commandsPerSecond !== other.commandsPerSecond);
   });
 });

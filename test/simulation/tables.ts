@@ -1,34 +1,34 @@
 import { Samples, formatTable } from '../bench/table.ts';
-import type { GroupOptions } from './group.ts';
-import { coordinatorLoss, relayLoss, steady } from './measure.ts';
+import type { SimulationOptions } from './simulated-cluster.ts';
+import { measureCoordinatorLoss, measureRelayLoss, measureSteadyState } from './measure.ts';
 
 /** How long nothing goes wrong, in seconds; and how long the coordinator is gone, in milliseconds. */
 const STEADY_SECONDS = 60;
-const GONE_MS = 30_000;
+const OUTAGE_MS = 30_000;
 
-export function steadyTable(all: readonly GroupOptions[]): string {
+export function steadyTable(all: readonly SimulationOptions[]): string {
   const rows = all.map((options) => {
-    const run = steady(options, STEADY_SECONDS);
+    const run = measureSteadyState(options, STEADY_SECONDS);
     const pairs = run.localPairs + run.forwardedPairs;
     return [
-      ...named(options),
+      ...configurationColumns(options),
       Math.round(pairs / STEADY_SECONDS).toString(),
       (run.forwardedPairs / pairs).toFixed(4),
       (1 - 1 / options.relays).toFixed(4),
       run.commandsPerSecond.toFixed(0),
       run.busiestSecond.toString(),
       run.busy.toFixed(3),
-      times(run.localMs),
-      times(run.forwardedMs),
+      formatTimes(run.localMs),
+      formatTimes(run.forwardedMs),
       run.longestAnswerMs.toFixed(1),
-      run.late.toString(),
+      run.lateAnswers.toString(),
     ];
   });
   const header = ['pairs/s', 'forwarded', '1-1/n', 'commands/s', 'busiest second', 'coordinator busy'];
   return formatTable(
     `Nothing goes wrong, ${STEADY_SECONDS} s`,
     [
-      ...NAMES,
+      ...CONFIGURATION_HEADERS,
       ...header,
       'ms to pair, local',
       'ms to pair, forwarded',
@@ -39,49 +39,49 @@ export function steadyTable(all: readonly GroupOptions[]): string {
   );
 }
 
-export function relayLossTable(all: readonly GroupOptions[]): string {
+export function relayLossTable(all: readonly SimulationOptions[]): string {
   const rows: string[][] = [];
   for (const options of all) {
     for (const death of ['refuses', 'silent'] as const) {
-      const run = relayLoss(options, death);
+      const run = measureRelayLoss(options, death);
       rows.push([
-        ...named(options),
+        ...configurationColumns(options),
         death,
         run.cutOff.toString(),
-        run.left.toString(),
+        run.leasesLeft.toString(),
         (run.clearMs / 1000).toFixed(2),
         run.takenOverMs.length.toString(),
-        times(run.takenOverMs),
-        times(run.forwardedMs),
+        formatTimes(run.takenOverMs),
+        formatTimes(run.forwardedMs),
       ]);
     }
   }
   const header = ['its machine', 'waiting clients cut off', 'claims left', 'gone after s', 'taken over'];
   return formatTable(
     'One relay dies',
-    [...NAMES, ...header, 'ms to find out', 'ms to pair elsewhere, forwarded'],
+    [...CONFIGURATION_HEADERS, ...header, 'ms to find out', 'ms to pair elsewhere, forwarded'],
     rows,
   );
 }
 
-export function coordinatorLossTable(all: readonly GroupOptions[]): string {
+export function coordinatorLossTable(all: readonly SimulationOptions[]): string {
   const rows = all.map((options) => {
-    const run = coordinatorLoss(options, GONE_MS);
+    const run = measureCoordinatorLoss(options, OUTAGE_MS);
     return [
-      ...named(options),
-      run.apart.toString(),
-      (run.metMs / 1000).toFixed(2),
-      (run.claimedMs / 1000).toFixed(2),
+      ...configurationColumns(options),
+      run.unpaired.toString(),
+      (run.pairedMs / 1000).toFixed(2),
+      (run.acquiredMs / 1000).toFixed(2),
       run.busiestSecond.toString(),
       run.longestAnswerMs.toFixed(1),
-      run.late.toString(),
-      run.rounds.toFixed(1),
+      run.lateAnswers.toString(),
+      run.renewals.toFixed(1),
     ];
   });
   return formatTable(
-    `The coordinator is gone for ${GONE_MS / 1000} s, and comes back empty`,
+    `The coordinator is gone for ${OUTAGE_MS / 1000} s, and comes back empty`,
     [
-      ...NAMES,
+      ...CONFIGURATION_HEADERS,
       'tokens apart then',
       'met after s',
       'claimed after s',
@@ -94,13 +94,13 @@ export function coordinatorLossTable(all: readonly GroupOptions[]): string {
   );
 }
 
-const NAMES = ['relays', 'network'] as const;
+const CONFIGURATION_HEADERS = ['relays', 'network'] as const;
 
-function named({ relays, network }: GroupOptions): readonly string[] {
+function configurationColumns({ relays, latency: network }: SimulationOptions): readonly string[] {
   return [relays.toString(), network.name];
 }
 
 /** `median (least–most)` */
-function times(ms: readonly number[]): string {
+function formatTimes(ms: readonly number[]): string {
   return ms.length === 0 ? '–' : new Samples(ms).format(1);
 }

@@ -10,7 +10,7 @@ function open() {
     () => time.now,
     (seconds) => found.push(Math.round(seconds * 1e6) / 1000),
   );
-  return { time, found, look: () => delay.look(), close: () => delay.close() };
+  return { time, found, look: () => delay.sample(), close: () => delay.close() };
 }
 
 describe('the delay of the event loop', () => {

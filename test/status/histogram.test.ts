@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { Histogram as Known, Registry } from 'prom-client';
-import { Histogram } from '../../src/status/histogram.ts';
+import { MergeableHistogram } from '../../src/status/histograms.ts';
 
 const BOUNDS = [0.1, 1, 60, 1e12];
 
@@ -12,7 +12,7 @@ describe('a histogram', () => {
   test('says the same as prom-client’s', async () => {
     const registry = new Registry();
     const known = new Known({ name: 'sizes', help: 'Of things.', buckets: BOUNDS, registers: [registry] });
-    const ours = new Histogram('sizes', 'Of things.', BOUNDS);
+    const ours = new MergeableHistogram('sizes', 'Of things.', BOUNDS);
     for (const value of [undefined, ...VALUES]) {
       if (value !== undefined) {
         known.observe(value);
@@ -23,7 +23,7 @@ describe('a histogram', () => {
   });
 
   test('is the same whether all values came to it or to another that it takes in', () => {
-    const [all, some, others] = [1, 2, 3].map(() => new Histogram('sizes', 'Of things.', BOUNDS));
+    const [all, some, others] = [1, 2, 3].map(() => new MergeableHistogram('sizes', 'Of things.', BOUNDS));
     assert.ok(all !== undefined && some !== undefined && others !== undefined);
     // Sums of fractions depend on their order.
     for (const [index, value] of VALUES.map(Math.ceil).entries()) {

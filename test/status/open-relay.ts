@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { pino } from 'pino';
-import { readEnv } from '../../src/config/read-env.ts';
-import type { BoundEndpoint } from '../../src/net/endpoint.ts';
-import type { Transport } from '../../src/net/peer.ts';
-import { Relay } from '../../src/relay.ts';
-import type { Endpoints } from '../../src/relay.ts';
+import { readRelayConfig } from '../../src/config/relay-config.ts';
+import type { BoundEndpoint } from '../../src/config/endpoint.ts';
+import type { TransportKind } from '../../src/transport/client-transport.ts';
+import { Relay } from '../../src/relay/relay.ts';
+import type { Endpoints } from '../../src/relay/relay.ts';
 import type { RelayStatus } from '../../src/status/relay-status.ts';
 import type { HealthReport } from '../../src/status/status-server.ts';
 import { TestClient } from '../support/test-client.ts';
@@ -39,7 +39,7 @@ export class OpenRelay implements AsyncDisposable {
       RELAY_STATUS_LISTEN: ANY_PORT,
       ...settings,
     };
-    const read = readEnv(environment, process.pid);
+    const read = readRelayConfig(environment, process.pid);
     assert.ok(read.kind === 'ok', JSON.stringify(read));
     const relay = new Relay(read.config, pino({ level: 'silent' }));
     return new OpenRelay(relay, await relay.start());
@@ -49,7 +49,7 @@ export class OpenRelay implements AsyncDisposable {
     return `http://127.0.0.1:${portOf(this.endpoints.status)}`;
   }
 
-  async connect(transport: Transport): Promise<TestClient> {
+  async connect(transport: TransportKind): Promise<TestClient> {
     const unix = this.endpoints.raw.find((endpoint) => endpoint.kind === 'unix');
     const client = await TestClient.connect(transport, {
       tcpPort: portOf(this.endpoints.raw),

@@ -6,12 +6,12 @@ import { RateMeter } from '../../src/status/rate-meter.ts';
 /** A meter of which a test is both the counter and the clock. */
 function meterOf(context: TestContext, count: number, clock: number): { meter: RateMeter; now: State } {
   const now: State = { count, clock };
-  const meter = new RateMeter(
+  const byteMeter = new RateMeter(
     () => now.count,
     () => now.clock,
   );
-  context.after(() => meter.close());
-  return { meter, now };
+  context.after(() => byteMeter.close());
+  return { meter: byteMeter, now };
 }
 
 interface State {
@@ -22,65 +22,65 @@ interface State {
 
 describe('the rate of a counter', () => {
   test('is nothing before the first look, whatever was counted before', (context) => {
-    const { meter, now } = meterOf(context, 5000, 123_456);
-    assert.equal(meter.perSecond, 0);
+    const { meter: byteMeter, now } = meterOf(context, 5000, 123_456);
+    assert.equal(byteMeter.perSecond, 0);
     now.clock += 1000;
-    meter.sample();
-    assert.equal(meter.perSecond, 0);
+    byteMeter.sample();
+    assert.equal(byteMeter.perSecond, 0);
   });
 
   test('is what was counted since the last look, for a second', (context) => {
-    const { meter, now } = meterOf(context, 5000, 123_456);
+    const { meter: byteMeter, now } = meterOf(context, 5000, 123_456);
     now.count += 300;
     now.clock += 1000;
-    meter.sample();
-    assert.equal(meter.perSecond, 300);
+    byteMeter.sample();
+    assert.equal(byteMeter.perSecond, 300);
     now.count += 300;
     now.clock += 1500;
-    meter.sample();
-    assert.equal(meter.perSecond, 200);
+    byteMeter.sample();
+    assert.equal(byteMeter.perSecond, 200);
     now.count += 300;
     now.clock += 250;
-    meter.sample();
-    assert.equal(meter.perSecond, 1200);
+    byteMeter.sample();
+    assert.equal(byteMeter.perSecond, 1200);
   });
 
   test('falls to nothing with the first look that finds nothing new', (context) => {
-    const { meter, now } = meterOf(context, 0, 0);
+    const { meter: byteMeter, now } = meterOf(context, 0, 0);
     now.count = 1e9;
     now.clock = 1000;
-    meter.sample();
-    assert.equal(meter.perSecond, 1e9);
+    byteMeter.sample();
+    assert.equal(byteMeter.perSecond, 1e9);
     now.clock = 2000;
-    meter.sample();
-    assert.equal(meter.perSecond, 0);
+    byteMeter.sample();
+    assert.equal(byteMeter.perSecond, 0);
   });
 
   test('stays where the clock has not moved, and misses nothing', (context) => {
-    const { meter, now } = meterOf(context, 0, 0);
+    const { meter: byteMeter, now } = meterOf(context, 0, 0);
     now.count = 100;
     now.clock = 1000;
-    meter.sample();
+    byteMeter.sample();
     now.count = 150;
-    meter.sample();
-    assert.equal(meter.perSecond, 100);
+    byteMeter.sample();
+    assert.equal(byteMeter.perSecond, 100);
     now.clock = 2000;
-    meter.sample();
-    assert.equal(meter.perSecond, 50);
+    byteMeter.sample();
+    assert.equal(byteMeter.perSecond, 50);
   });
 
   test('is looked at once a second until the meter is closed', (context) => {
     context.mock.timers.enable({ apis: ['setInterval'] });
-    const { meter, now } = meterOf(context, 0, 0);
+    const { meter: byteMeter, now } = meterOf(context, 0, 0);
     now.count = 7;
     now.clock = 1000;
     context.mock.timers.tick(999);
-    assert.equal(meter.perSecond, 0);
+    assert.equal(byteMeter.perSecond, 0);
     context.mock.timers.tick(1);
-    assert.equal(meter.perSecond, 7);
-    meter.close();
+    assert.equal(byteMeter.perSecond, 7);
+    byteMeter.close();
     now.clock = 2000;
     context.mock.timers.tick(5000);
-    assert.equal(meter.perSecond, 7);
+    assert.equal(byteMeter.perSecond, 7);
   });
 });

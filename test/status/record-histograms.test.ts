@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { RecordHistograms } from '../../src/status/record-histograms.ts';
-import { Recorder } from '../../src/usage/recorder.ts';
+import { RecordHistograms } from '../../src/status/histograms.ts';
+import { UsageRecorder } from '../../src/usage/record.ts';
 import type { UsageRecord } from '../../src/usage/record.ts';
 import { parseMetrics } from '../support/metrics.ts';
 
@@ -20,7 +20,7 @@ const START = 1_795_410_000;
 function open(blurSeconds: number) {
   const time = { seconds: START };
   const histograms = new RecordHistograms(blurSeconds, () => time.seconds * 1000);
-  const recorder = new Recorder(blurSeconds);
+  const recorder = new UsageRecorder(blurSeconds);
   recorder.addSink(histograms);
   const figure = (name: string): number | undefined =>
     parseMetrics(histograms.text()).get(`transit_relay_${name}`);

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { formatEndpoint } from '../../src/net/endpoint.ts';
-import type { Endpoint } from '../../src/net/endpoint.ts';
+import { formatEndpoint } from '../../src/config/endpoint.ts';
+import type { Endpoint } from '../../src/config/endpoint.ts';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
 import { scratch } from '../support/scratch.ts';
 import type { TestClient } from '../support/test-client.ts';

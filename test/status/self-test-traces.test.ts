@@ -3,10 +3,10 @@ import { openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
-import type { BoundEndpoint } from '../../src/net/endpoint.ts';
-import { SelfTest } from '../../src/status/self-test.ts';
+import type { BoundEndpoint } from '../../src/config/endpoint.ts';
+import { HealthProbes } from '../../src/status/health-probes.ts';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
-import { House } from '../support/house.ts';
+import { TestRelay } from '../support/test-relay.ts';
 import { UsageReader } from '../support/relay-process.ts';
 import { scratch, until } from '../support/scratch.ts';
 import { OpenRelay } from './open-relay.ts';
@@ -32,8 +32,8 @@ interface Listeners {
   readonly websocket: readonly BoundEndpoint[];
 }
 
-async function open(context: TestContext): Promise<{ house: House; listeners: Listeners }> {
-  const house = await House.open();
+async function open(context: TestContext): Promise<{ house: TestRelay; listeners: Listeners }> {
+  const house = await TestRelay.open();
   context.after(() => house.close());
   const unix: BoundEndpoint = { kind: 'unix', path: house.unixPath, mode: null, backlog: null };
   const listeners = { raw: [loopback(house.tcpPort), unix], websocket: [loopback(house.websocketPort)] };
@@ -100,51 +100,51 @@ test('many self-tests beside a pair and a waiting client leave no record, and no
 
 test('a hundred self-tests at once pair with their own only', async (context) => {
   const { house, listeners } = await open(context);
-  const trials = await Promise.all(
+  const results = await Promise.all(
     Array.from({ length: 25 }, async () => {
-      const selfTest = new SelfTest(listeners.raw, listeners.websocket, house.hub);
+      const selfTest = new HealthProbes(listeners.raw, listeners.websocket, house.sessions);
       return [...(await selfTest.listeners()), ...(await selfTest.transfers())];
     }),
   );
   // Late is all that they may be, on a machine that is busy.
-  const problems = trials.flat().map(({ problem }) => problem);
+  const problems = results.flat().map(({ problem }) => problem);
   assert.deepEqual(
     problems.filter((problem) => problem !== null && !problem.startsWith('not done after')),
     [],
   );
   assert.ok(problems.includes(null));
-  await until(() => house.reception.connections === 0);
-  assert.deepEqual(house.endings, []);
-  assert.equal(house.hub.census().relayedBytes, 0);
+  await until(() => house.admission.connections === 0);
+  assert.deepEqual(house.summaries, []);
+  assert.equal(house.sessions.liveCounts().relayedBytes, 0);
 });
 
 describe('a self-test that fails leaves no record', () => {
   test('where the other listener of a transfer is not there', async (context) => {
     const { house, listeners } = await open(context);
-    const trials = await new SelfTest(listeners.raw, [NOWHERE], house.hub).transfers();
-    assert.match(trials.at(-1)?.problem ?? '', /^no connection \(ENOENT\)$/u);
-    await until(() => house.reception.connections === 0);
-    assert.deepEqual(house.endings, []);
+    const results = await new HealthProbes(listeners.raw, [NOWHERE], house.sessions).transfers();
+    assert.match(results.at(-1)?.problem ?? '', /^no connection \(ENOENT\)$/u);
+    await until(() => house.admission.connections === 0);
+    assert.deepEqual(house.summaries, []);
   });
 
   test('where the relay was stuck until the deadline had passed', async (context) => {
     const { house, listeners } = await open(context);
     let arrived = 0;
     const register = {
-      expectTester: (token: string) =>
-        house.hub.expectTester(token, () => {
+      registerProbe: (token: string) =>
+        house.sessions.registerProbe(token, () => {
           arrived += 1;
         }),
-      forgetTester: (token: string) => house.hub.forgetTester(token),
+      unregisterProbe: (token: string) => house.sessions.unregisterProbe(token),
     };
-    const selfTest = new SelfTest(listeners.raw, listeners.websocket, register);
-    const trials = selfTest.listeners();
+    const selfTest = new HealthProbes(listeners.raw, listeners.websocket, register);
+    const results = selfTest.listeners();
     // The clients are on their way, and the kernel takes them in; nothing runs here until it is too late.
     await new Promise<void>((resolve) => process.nextTick(resolve));
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1300);
-    for (const { problem } of await trials) assert.match(problem ?? '', /^not done after/u);
-    await until(() => arrived === 3 && house.reception.connections === 0);
-    assert.deepEqual(house.endings, []);
+    for (const { problem } of await results) assert.match(problem ?? '', /^not done after/u);
+    await until(() => arrived === 3 && house.admission.connections === 0);
+    assert.deepEqual(house.summaries, []);
   });
 });
 

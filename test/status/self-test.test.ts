@@ -5,15 +5,15 @@ import { createServer } from 'node:net';
 import type { Server, Socket } from 'node:net';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
-import type { BoundEndpoint } from '../../src/net/endpoint.ts';
-import { SelfTest } from '../../src/status/self-test.ts';
-import type { Trial } from '../../src/status/self-test.ts';
+import type { BoundEndpoint } from '../../src/config/endpoint.ts';
+import { HealthProbes } from '../../src/status/health-probes.ts';
+import type { ProbeResult } from '../../src/status/health-probes.ts';
 import { until } from '../support/scratch.ts';
 
 /** What a whole test may take, in milliseconds. */
 const DEADLINE_MS = 1200;
 
-const REGISTER = { expectTester: () => undefined, forgetTester: () => undefined };
+const REGISTER = { registerProbe: () => undefined, unregisterProbe: () => undefined };
 
 /** Where `server` listens. It is gone with the test, and so are its connections. */
 async function listen(context: TestContext, server: Server): Promise<BoundEndpoint> {
@@ -55,12 +55,12 @@ async function nobody(context: TestContext): Promise<BoundEndpoint> {
 }
 
 /** What is wrong, each once: a machine that is busy has more deadlines to miss, and no other problems. */
-function problemsOf(trials: readonly Trial[]): (string | null)[] {
-  for (const { ok, problem, milliseconds } of trials) {
+function problemsOf(results: readonly ProbeResult[]): (string | null)[] {
+  for (const { ok, problem, milliseconds } of results) {
     assert.equal(ok, problem === null);
     assert.ok(milliseconds > 0, `${milliseconds} ms`);
   }
-  return [...new Set(trials.map(({ problem }) => problem))];
+  return [...new Set(results.map(({ problem }) => problem))];
 }
 
 describe('a self-test of a listener', { concurrency: true }, () => {
@@ -104,7 +104,7 @@ describe('a self-test of a listener', { concurrency: true }, () => {
   ];
   for (const [name, open, listeners, transfers] of cases) {
     test(`${name} says so`, async (context) => {
-      const selfTest = new SelfTest([await open(context)], [], REGISTER);
+      const selfTest = new HealthProbes([await open(context)], [], REGISTER);
       assert.deepEqual(problemsOf(await selfTest.listeners()), [listeners]);
       assert.deepEqual(problemsOf(await selfTest.transfers()), [transfers]);
     });
@@ -118,10 +118,10 @@ describe('a self-test of a listener', { concurrency: true }, () => {
       await listener(context, (socket) => socket.resume()),
       await listen(context, http),
     ];
-    const selfTest = new SelfTest([], endpoints, REGISTER);
-    for (const trials of [await selfTest.listeners(), await selfTest.transfers()]) {
+    const selfTest = new HealthProbes([], endpoints, REGISTER);
+    for (const results of [await selfTest.listeners(), await selfTest.transfers()]) {
       assert.deepEqual(
-        trials.map(({ problem }) => problem),
+        results.map(({ problem }) => problem),
         [
           'no connection (ECONNREFUSED)',
           'no connection (ECONNRESET)',
@@ -134,19 +134,19 @@ describe('a self-test of a listener', { concurrency: true }, () => {
 
   test('that does not answer is given up when the time is over, and not before', async (context) => {
     const endpoint = await listener(context, (socket) => socket.resume());
-    const [trial] = await new SelfTest([endpoint], [], REGISTER).listeners();
-    assert.ok(trial !== undefined);
-    assert.ok(trial.milliseconds >= DEADLINE_MS - 1, `${trial.milliseconds} ms`);
+    const [result] = await new HealthProbes([endpoint], [], REGISTER).listeners();
+    assert.ok(result !== undefined);
+    assert.ok(result.milliseconds >= DEADLINE_MS - 1, `${result.milliseconds} ms`);
     // No measure of speed: it ends by its own deadline and not by somebody else's.
-    assert.ok(trial.milliseconds < 10 * DEADLINE_MS, `${trial.milliseconds} ms`);
+    assert.ok(result.milliseconds < 10 * DEADLINE_MS, `${result.milliseconds} ms`);
   });
 
   test('takes nothing from the others: each has its own verdict', async (context) => {
     const silent = await listener(context, (socket) => socket.resume());
     const dead = await nobody(context);
-    const trials = await new SelfTest([silent, dead], [], REGISTER).listeners();
+    const results = await new HealthProbes([silent, dead], [], REGISTER).listeners();
     assert.deepEqual(
-      trials.map(({ problem }) => problem),
+      results.map(({ problem }) => problem),
       [`not done after ${DEADLINE_MS} ms`, 'no connection (ECONNREFUSED)'],
     );
   });
@@ -154,7 +154,7 @@ describe('a self-test of a listener', { concurrency: true }, () => {
   test('leaves no connection behind', async (context) => {
     const sockets: Socket[] = [];
     const endpoint = await listener(context, (socket) => sockets.push(socket.resume()));
-    const selfTest = new SelfTest([endpoint], [], REGISTER);
+    const selfTest = new HealthProbes([endpoint], [], REGISTER);
     await Promise.all([selfTest.listeners(), selfTest.transfers()]);
     assert.equal(sockets.length, 3);
     await until(() => sockets.every((socket) => socket.destroyed));
@@ -168,7 +168,7 @@ describe('self-tests', () => {
       connections += 1;
       socket.end();
     });
-    const selfTest = new SelfTest([endpoint], [], REGISTER);
+    const selfTest = new HealthProbes([endpoint], [], REGISTER);
     const first = selfTest.listeners();
     const transfers = selfTest.transfers();
     assert.equal(selfTest.listeners(), first);
@@ -187,7 +187,7 @@ describe('self-tests', () => {
       asked += 1;
       socket.end();
     });
-    const selfTest = new SelfTest([endpoint], [], REGISTER);
+    const selfTest = new HealthProbes([endpoint], [], REGISTER);
     await selfTest.idle();
     const done: string[] = [];
     const both = [
@@ -206,9 +206,9 @@ describe('self-tests', () => {
     const forgotten: string[] = [];
     const endpoint = await nobody(context);
     context.mock.timers.enable({ apis: ['setTimeout'] });
-    const selfTest = new SelfTest([endpoint, endpoint], [], {
-      expectTester: (token) => tokens.push(token),
-      forgetTester: (token) => forgotten.push(token),
+    const selfTest = new HealthProbes([endpoint, endpoint], [], {
+      registerProbe: (token) => tokens.push(token),
+      unregisterProbe: (token) => forgotten.push(token),
     });
     await selfTest.listeners();
     await selfTest.transfers();

@@ -3,12 +3,12 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
-import { SelfTest } from '../../src/status/self-test.ts';
+import { HealthProbes } from '../../src/status/health-probes.ts';
 import type { RelayStatus } from '../../src/status/relay-status.ts';
 import { createStatusServer } from '../../src/status/status-server.ts';
 import type { StatusSource } from '../../src/status/status-server.ts';
 import { listening } from '../support/listening.ts';
-import { NOTHING_LIMITED } from '../support/quiet-status.ts';
+import { UNLIMITED_STATUS } from '../support/unlimited-status.ts';
 import { until } from '../support/scratch.ts';
 
 const STATUS: RelayStatus = {
@@ -19,22 +19,27 @@ const STATUS: RelayStatus = {
   waiting: 3,
   relayed_bytes: 40_000,
   bytes_per_second: 5,
-  ...NOTHING_LIMITED,
+  ...UNLIMITED_STATUS,
 };
 
 const IDLE: StatusSource = {
   status: () => STATUS,
-  selfTest: () => null,
+  probes: () => null,
   metrics: { contentType: 'text/plain; version=0.0.4; charset=utf-8', text: () => Promise.resolve('up 1\n') },
-  fault: (error) => {
+  onInternalError: (error) => {
     throw error;
   },
 };
 
 /** Nobody can listen there, so that every test fails, and at once. */
-const NOWHERE = { kind: 'unix', path: '/no/such/directory/relay.sock', mode: null, backlog: null } as const;
+const NOWHERE = {
+  kind: 'unix',
+  path: '/no/such/directory/relay.sock',
+  mode: null,
+  backlog: null,
+} as const;
 
-const REGISTER = { expectTester: () => undefined, forgetTester: () => undefined };
+const REGISTER = { registerProbe: () => undefined, unregisterProbe: () => undefined };
 
 /** The port of a status server that tells of `source`. */
 function open(context: TestContext, source: StatusSource): Promise<number> {
@@ -95,7 +100,7 @@ describe('the status server', () => {
     const faults: unknown[] = [];
     const wrong = new Error('no figures');
     const metrics = { ...IDLE.metrics, text: () => Promise.reject(wrong) };
-    const port = await open(context, { ...IDLE, metrics, fault: (error) => faults.push(error) });
+    const port = await open(context, { ...IDLE, metrics, onInternalError: (error) => faults.push(error) });
     assert.equal(await answerTo(port, request('GET /metrics')), '');
     assert.deepEqual(faults, [wrong]);
     assert.match(await answerTo(port, request('GET /livez')), /^HTTP\/1\.1 200 /u);
@@ -113,18 +118,18 @@ describe('the status server', () => {
 
   test('is ready from when it listens until it stops', async (context) => {
     let draining = false;
-    let selfTest: SelfTest | null = null;
+    let selfTest: HealthProbes | null = null;
     const port = await open(context, {
       ...IDLE,
       status: () => ({ ...STATUS, draining }),
-      selfTest: () => selfTest,
+      probes: () => selfTest,
     });
     const ready = async (): Promise<readonly [number, string]> => {
       const response = await fetch(`http://127.0.0.1:${port}/readyz`);
       return [response.status, await response.text()];
     };
     assert.deepEqual(await ready(), [503, 'the relay is starting\n']);
-    selfTest = new SelfTest([], [], REGISTER);
+    selfTest = new HealthProbes([], [], REGISTER);
     assert.deepEqual(await ready(), [200, 'ok\n']);
     draining = true;
     assert.deepEqual(await ready(), [503, 'the relay is stopping\n']);
@@ -260,8 +265,8 @@ describe('a check at the status server', () => {
   });
 
   test('says in one line which listeners fail, and how', async (context) => {
-    const selfTest = new SelfTest([NOWHERE], [NOWHERE], REGISTER);
-    const port = await open(context, { ...IDLE, selfTest: () => selfTest });
+    const selfTest = new HealthProbes([NOWHERE], [NOWHERE], REGISTER);
+    const port = await open(context, { ...IDLE, probes: () => selfTest });
     const name = 'unix:/no/such/directory/relay.sock';
     const failures = [
       `raw ${name}: no connection (ENOENT)`,
@@ -280,19 +285,19 @@ describe('a check at the status server', () => {
   });
 
   test('touches no listener of a relay that is stopping: somebody else may listen there', async (context) => {
-    let testers = 0;
+    let probes = 0;
     const register = {
       ...REGISTER,
-      expectTester: () => {
-        testers += 1;
+      registerProbe: () => {
+        probes += 1;
       },
     };
-    const selfTest = new SelfTest([NOWHERE], [], register);
+    const selfTest = new HealthProbes([NOWHERE], [], register);
     const draining = { ...IDLE, status: () => ({ ...STATUS, draining: true }), selfTest: () => selfTest };
     const port = await open(context, draining);
     const problem = 'the relay is stopping';
     assert.deepEqual(await ask(port, 'relay'), [503, { ok: false, problem, listeners: [] }]);
     assert.deepEqual(await ask(port, 'transfer'), [503, { ok: false, problem, transfers: [] }]);
-    assert.equal(testers, 0);
+    assert.equal(probes, 0);
   });
 });

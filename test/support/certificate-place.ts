@@ -6,8 +6,8 @@ import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { TLSSocket, connect } from 'node:tls';
 import type { ConnectionOptions } from 'node:tls';
-import type { Certificates } from '../../src/net/certificates.ts';
-import type { TlsFiles } from '../../src/net/endpoint.ts';
+import type { ReloadableCredentials } from '../../src/transport/tls-credentials.ts';
+import type { TlsFiles } from '../../src/config/endpoint.ts';
 import type { Identity } from './certificates.ts';
 import { scratch } from './scratch.ts';
 
@@ -42,7 +42,7 @@ export class CertificatePlace {
 }
 
 /** A server that repeats what it is told, and its port. */
-export async function serveTls(context: TestContext, certificates: Certificates): Promise<number> {
+export async function serveTls(context: TestContext, certificates: ReloadableCredentials): Promise<number> {
   const server = createServer((socket) => {
     const secure = new TLSSocket(socket, { isServer: true, secureContext: certificates.context });
     secure.on('error', () => undefined);

@@ -16,7 +16,7 @@ const CREATE = `
 `;
 
 /** Values of a record in the order of the table's columns. */
-export type OldRow = readonly [
+export type CombinedRow = readonly [
   started: unknown,
   totalTime: unknown,
   waitingTime: unknown,
@@ -25,7 +25,7 @@ export type OldRow = readonly [
 ];
 
 /** What a combined server wrote. */
-export const ORDINARY: readonly OldRow[] = [
+export const VALID_ROWS: readonly CombinedRow[] = [
   [1_480_000_000.25, 12.5, 3.25, 4096, 'happy'],
   [1_480_000_100.5, 61.125, null, 0, 'lonely'],
   [1_470_000_000, 0.5, null, 0, 'errory'],
@@ -33,7 +33,7 @@ export const ORDINARY: readonly OldRow[] = [
 ];
 
 /** What nobody should have written, but somebody may have. */
-export const STRANGE: readonly OldRow[] = [
+export const INVALID_ROWS: readonly CombinedRow[] = [
   [null, null, null, null, null],
   ['yesterday', 'long', '', 'much', 17],
   [-1, -0.5, 1e300, 9_007_199_254_740_993n, 'pruney'],
@@ -42,7 +42,7 @@ export const STRANGE: readonly OldRow[] = [
 ];
 
 /** The database of magic-wormhole's combined server before 0.11, with these records. */
-export function createCombined(path: string, rows: readonly OldRow[] = ORDINARY): void {
+export function createCombinedDatabase(path: string, rows: readonly CombinedRow[] = VALID_ROWS): void {
   const database = new Database(path);
   database.exec(CREATE);
   const insert = database.prepare('INSERT INTO transit_usage VALUES (?, ?, ?, ?, ?)');
@@ -51,7 +51,7 @@ export function createCombined(path: string, rows: readonly OldRow[] = ORDINARY)
 }
 
 /** Every value of a table and its type, as SQL writes them, in the order in which they were written. */
-export function valuesOf(path: string, table: 'transit_usage' | 'usage'): unknown[] {
+export function readQuotedValues(path: string, table: 'transit_usage' | 'usage'): unknown[] {
   const database = new Database(path, { readonly: true });
   try {
     const columns = ['started', 'total_time', 'waiting_time', 'total_bytes', 'result'];

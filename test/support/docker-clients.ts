@@ -1,5 +1,5 @@
 import { equal, ok } from 'node:assert/strict';
-import type { Transport } from '../../src/net/peer.ts';
+import type { TransportKind } from '../../src/transport/client-transport.ts';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from './bytes.ts';
 import type { Container } from './docker.ts';
 import { TestClient } from './test-client.ts';
@@ -41,7 +41,7 @@ export class ClientPair implements AsyncDisposable {
 /** Connects two clients on this machine, and waits until the relay has brought them together. */
 export async function pairAt(
   ports: { readonly tcpPort: number; readonly websocketPort: number },
-  [first, second]: readonly [Transport, Transport],
+  [first, second]: readonly [TransportKind, TransportKind],
 ): Promise<ClientPair> {
   const addresses = { ...ports, unixPath: '' };
   const clients = [
@@ -58,7 +58,7 @@ export async function pairAt(
 /** The same by the ports that a container publishes. */
 export async function newPair(
   relay: Container,
-  transports: readonly [Transport, Transport] = ['tcp', 'tcp'],
+  transports: readonly [TransportKind, TransportKind] = ['tcp', 'tcp'],
 ): Promise<ClientPair> {
   return pairAt({ tcpPort: await relay.port(4001), websocketPort: await relay.port(4002) }, transports);
 }

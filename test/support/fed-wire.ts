@@ -1,14 +1,14 @@
 import { Socket } from 'node:net';
-import type { Wire, WireHandler } from '../../src/net/wire.ts';
+import type { ByteStream, ByteStreamHandler } from '../../src/transport/byte-stream.ts';
 
 /** A wire without a connection: a test says what comes, and what is sent is lost. */
-export class FedWire implements Wire {
+export class FedWire implements ByteStream {
   readonly kind = 'tcp';
-  readonly ends = null;
-  readonly heldBytes = 0;
+  readonly addresses = null;
+  readonly bufferedBytes = 0;
   readonly deliveredBytes = 0;
   readonly #memory = new Uint8Array(65_536);
-  #handler: WireHandler | null = null;
+  #handler: ByteStreamHandler | null = null;
 
   /** Bytes come, all of them in the same memory. */
   feed(text: string): void {
@@ -18,7 +18,7 @@ export class FedWire implements Wire {
     bytes.fill(0);
   }
 
-  start(handler: WireHandler): void {
+  start(handler: ByteStreamHandler): void {
     this.#handler = handler;
   }
 
@@ -42,25 +42,25 @@ export class FedWire implements Wire {
     // Nothing was kept back.
   }
 
-  readLess(): void {
+  limitReadSize(): void {
     // Whatever is fed is read.
   }
 
-  probe(): void {
+  detectReset(): void {
     // It can't be reset.
   }
 
-  keepAlive(): void {
+  setKeepAlive(): void {
     // There is no network.
   }
 
   end(): void {
     this.#handler?.onEnd();
-    this.destroy();
+    this.abort();
   }
 
-  destroy(): void {
-    this.#handler?.onLost();
+  abort(): void {
+    this.#handler?.onClose();
     this.#handler = null;
   }
 }

@@ -1,13 +1,13 @@
 import { createServer } from 'node:net';
-import { readInherited } from '../../src/config/inherited-sockets.ts';
-import { formatEndpoint, parseEndpoint } from '../../src/net/endpoint.ts';
-import { ListenError, listen } from '../../src/net/listener.ts';
+import { readInheritedSockets } from '../../src/config/inherited-sockets.ts';
+import { formatEndpoint, parseEndpoint } from '../../src/config/endpoint.ts';
+import { ListenError, listen } from '../../src/transport/listener.ts';
 
 /**
  * A program that listens on the endpoints it is given as arguments, says where it does or why not, greets everybody
  * with its process id, and ends with SIGTERM, as a server does that closes.
  */
-const inherited = readInherited(process.env, process.pid);
+const inherited = readInheritedSockets(process.env, process.pid);
 for (const text of process.argv.slice(2)) {
   const server = createServer((socket) => socket.end(`${process.pid}\n`));
   process.once('SIGTERM', () => server.close());

@@ -1,7 +1,7 @@
 import Database from 'better-sqlite3';
 import { join } from 'node:path';
-import { parseEndpoint } from '../../src/net/endpoint.ts';
-import type { Endpoint } from '../../src/net/endpoint.ts';
+import { parseEndpoint } from '../../src/config/endpoint.ts';
+import type { Endpoint } from '../../src/config/endpoint.ts';
 import type { CurrentUsage } from '../../src/usage/record.ts';
 import { Program } from './programs.ts';
 

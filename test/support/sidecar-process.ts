@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { parseEndpoint } from '../../src/net/endpoint.ts';
+import { parseEndpoint } from '../../src/config/endpoint.ts';
 import { Program } from './programs.ts';
 
 const MAIN = join(import.meta.dirname, '..', '..', 'src', 'sidecar', 'main.ts');
@@ -55,7 +55,7 @@ export class SidecarProcess implements AsyncDisposable {
   }
 
   /** Waits for the first match in what it says. */
-  said(pattern: RegExp): Promise<RegExpExecArray> {
+  waitForOutput(pattern: RegExp): Promise<RegExpExecArray> {
     return this.#program.waitForOutput(pattern);
   }
 

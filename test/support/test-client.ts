@@ -1,7 +1,7 @@
 import { connect } from 'node:net';
 import type { Socket } from 'node:net';
 import { WebSocket } from 'ws';
-import type { Transport } from '../../src/net/peer.ts';
+import type { TransportKind } from '../../src/transport/client-transport.ts';
 
 export interface Addresses {
   readonly tcpPort: number;
@@ -17,7 +17,7 @@ export interface Close {
 
 /** A client as tests need one: it sends bytes, keeps what it gets, and notices how it ends. */
 export class TestClient {
-  readonly transport: Transport;
+  readonly transport: TransportKind;
   /** Sizes of the WebSocket messages it got. */
   readonly messageSizes: number[] = [];
   /** Resolves when the relay has closed this client. */
@@ -29,7 +29,7 @@ export class TestClient {
   #ended = false;
   #wake: () => void = () => undefined;
 
-  private constructor(transport: Transport, socket: Socket, ws: WebSocket | null) {
+  private constructor(transport: TransportKind, socket: Socket, ws: WebSocket | null) {
     this.transport = transport;
     this.#socket = socket;
     this.#ws = ws;
@@ -58,7 +58,7 @@ export class TestClient {
     });
   }
 
-  static connect(transport: Transport, addresses: Addresses): Promise<TestClient> {
+  static connect(transport: TransportKind, addresses: Addresses): Promise<TestClient> {
     return new Promise((resolve, reject) => {
       if (transport === 'websocket') {
         const ws = new WebSocket(`ws://127.0.0.1:${addresses.websocketPort}/any/path`, {

@@ -54,10 +54,10 @@ export interface UsageSum {
   readonly bytes: number;
 }
 
-export const SUM = 'SELECT count(*) AS rows, total(total_bytes) AS bytes FROM usage';
+export const SUM_QUERY = 'SELECT count(*) AS rows, total(total_bytes) AS bytes FROM usage';
 
-export function sumOf(database: Database.Database): UsageSum {
-  const sum = database.prepare<[], UsageSum>(SUM).get();
+export function readUsageSum(database: Database.Database): UsageSum {
+  const sum = database.prepare<[], UsageSum>(SUM_QUERY).get();
   if (sum === undefined) throw new Error('an aggregate without a row');
   return sum;
 }
@@ -86,7 +86,7 @@ export async function killWriter(writer: Program): Promise<void> {
  *
  * @returns what it prints, or null where the reference is not installed; the test is marked as skipped then
  */
-export function withReference(context: TestContext, program: string, ...args: string[]): string | null {
+export function runWithReference(context: TestContext, program: string, ...args: string[]): string | null {
   const whole = `import sys
 try:
     from wormhole_transit_relay.database import get_db
@@ -107,7 +107,7 @@ ${program}`;
 const CAP_SYS_ADMIN = 21n;
 
 /** Whether this test may mount things; else it is marked as skipped. */
-export function mayMount(context: TestContext): boolean {
+export function requireMount(context: TestContext): boolean {
   if (hasCapability(CAP_SYS_ADMIN) && findProgram('mount') !== null) return true;
   context.skip('needs root and mount(8): run it with sudo, and not in an unprivileged container');
   return false;
@@ -120,12 +120,12 @@ function hasCapability(bit: bigint): boolean {
 }
 
 /** The same directory under another name, where it is read-only. Gone after the test. */
-export function readOnlyView(context: TestContext, directory: string): string {
+export function mountReadOnly(context: TestContext, directory: string): string {
   return mount(context, ['--bind', '-o', 'ro', directory]);
 }
 
 /** A file system of its own, in memory. Gone after the test. */
-export function smallDisk(context: TestContext, options: string): string {
+export function mountTmpfs(context: TestContext, options: string): string {
   return mount(context, ['-t', 'tmpfs', '-o', options, 'tmpfs']);
 }
 

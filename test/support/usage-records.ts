@@ -1,11 +1,11 @@
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
-import type { Period, UsageRow, WaitingStep } from '../../src/sidecar/api.ts';
-import type { UsageSource } from '../../src/sidecar/usage-source.ts';
+import type { Granularity, UsageRow, WaitingBucket } from '../../src/sidecar/api.ts';
+import type { UsageSource } from '../../src/sidecar/usage/usage-source.ts';
 import { ensureSchema } from '../../src/usage/schema.ts';
 
 /** A row of the table `usage` as SQLite has it. */
-export interface Stored {
+export interface StoredRecord {
   readonly started: unknown;
   readonly total_time: unknown;
   readonly waiting_time: unknown;
@@ -14,7 +14,7 @@ export interface Stored {
 }
 
 /** One of which nothing is strange. */
-export interface Ordinary extends Stored {
+export interface ValidRecord extends StoredRecord {
   readonly started: number;
   readonly total_time: number;
   readonly waiting_time: number | null;
@@ -22,7 +22,7 @@ export interface Ordinary extends Stored {
   readonly result: string;
 }
 
-export const HAPPY: Ordinary = {
+export const HAPPY_RECORD: ValidRecord = {
   started: Date.UTC(2026, 10, 23, 5, 30) / 1000,
   total_time: 12.5,
   waiting_time: 3.25,
@@ -31,17 +31,21 @@ export const HAPPY: Ordinary = {
 };
 
 /** A new usage database with these records, in a directory of the test's. */
-export function makeUsage(directory: string, records: readonly Stored[], name = 'usage.sqlite'): UsageSource {
+export function createUsageDatabase(
+  directory: string,
+  records: readonly StoredRecord[],
+  name = 'usage.sqlite',
+): UsageSource {
   const source = { databasePath: join(directory, name), scratchDirectory: join(directory, 'scratch') };
   const database = new Database(source.databasePath);
   ensureSchema(database);
-  insert(database, records);
+  insertRecords(database, records);
   database.close();
   return source;
 }
 
-export function insert(database: Database.Database, records: readonly Stored[]): void {
-  const statement = database.prepare<[Stored]>(
+export function insertRecords(database: Database.Database, records: readonly StoredRecord[]): void {
+  const statement = database.prepare<[StoredRecord]>(
     `INSERT INTO usage (started, total_time, waiting_time, total_bytes, result)
        VALUES (@started, @total_time, @waiting_time, @total_bytes, @result)`,
   );
@@ -49,15 +53,20 @@ export function insert(database: Database.Database, records: readonly Stored[]):
 }
 
 /** Characters of an ISO time that name its hour, day or month, and what makes a time of them again. */
-const CUTS: Readonly<Record<Period, readonly [length: number, rest: string]>> = {
+const PERIOD_TRUNCATIONS: Readonly<Record<Granularity, readonly [length: number, rest: string]>> = {
   hour: [13, ':00:00.000Z'],
   day: [10, 'T00:00:00.000Z'],
   month: [7, '-01T00:00:00.000Z'],
 };
 
 /** What a report says of these records, reckoned without SQLite and with nothing but ISO times. */
-export function expectedRows(records: readonly Ordinary[], by: Period, from: number, to: number): UsageRow[] {
-  const [length, rest] = CUTS[by];
+export function expectedRows(
+  records: readonly ValidRecord[],
+  by: Granularity,
+  from: number,
+  to: number,
+): UsageRow[] {
+  const [length, rest] = PERIOD_TRUNCATIONS[by];
   const rows = new Map<string, UsageRow>();
   for (const { started, result, total_bytes, total_time, waiting_time } of records) {
     if (started < from || started >= to) continue;
@@ -76,7 +85,7 @@ export function expectedRows(records: readonly Ordinary[], by: Period, from: num
 }
 
 /** Steps of waiting of these records, reckoned by hand. */
-export function expectedWaiting(records: readonly Ordinary[]): WaitingStep[] {
+export function expectedWaiting(records: readonly ValidRecord[]): WaitingBucket[] {
   const waited = records.filter(({ result }) => result === 'happy').map(({ waiting_time }) => waiting_time);
   const bounds = [0, 1, 5, 30, 120, 600, 3600, Infinity];
   return bounds.slice(1).map((most, at) => ({

@@ -1,43 +1,48 @@
 import type { Socket } from 'node:net';
-import type { Ends, KeepAlive, Wire, WireHandler } from '../../src/net/wire.ts';
+import type {
+  AddressPair,
+  KeepAlive,
+  ByteStream,
+  ByteStreamHandler,
+} from '../../src/transport/byte-stream.ts';
 
 /** A wire that is in a set until it is closed. */
-export class WatchedWire implements Wire {
-  readonly #wire: Wire;
-  readonly #open: Set<Wire>;
+export class WatchedWire implements ByteStream {
+  readonly #wire: ByteStream;
+  readonly #open: Set<ByteStream>;
   #isStarted = false;
 
-  constructor(wire: Wire, open: Set<Wire>) {
-    this.#wire = wire;
+  constructor(stream: ByteStream, open: Set<ByteStream>) {
+    this.#wire = stream;
     this.#open = open;
     open.add(this);
   }
 
-  get kind(): Wire['kind'] {
+  get kind(): ByteStream['kind'] {
     return this.#wire.kind;
   }
 
-  get heldBytes(): number {
-    return this.#wire.heldBytes;
+  get bufferedBytes(): number {
+    return this.#wire.bufferedBytes;
   }
 
   get deliveredBytes(): number {
     return this.#wire.deliveredBytes;
   }
 
-  get ends(): Ends | null {
-    return this.#wire.ends;
+  get addresses(): AddressPair | null {
+    return this.#wire.addresses;
   }
 
-  start(handler: WireHandler): void {
+  start(handler: ByteStreamHandler): void {
     this.#isStarted = true;
     this.#wire.start({
       onBytes: (bytes) => handler.onBytes(bytes),
-      onDrain: () => handler.onDrain(),
+      onWritable: () => handler.onWritable(),
       onEnd: () => handler.onEnd(),
-      onLost: () => {
+      onClose: () => {
         this.#open.delete(this);
-        handler.onLost();
+        handler.onClose();
       },
     });
   }
@@ -62,25 +67,25 @@ export class WatchedWire implements Wire {
     this.#wire.resume();
   }
 
-  readLess(): void {
-    this.#wire.readLess();
+  limitReadSize(): void {
+    this.#wire.limitReadSize();
   }
 
-  probe(): void {
-    this.#wire.probe();
+  detectReset(): void {
+    this.#wire.detectReset();
   }
 
-  keepAlive(settings: KeepAlive): void {
-    this.#wire.keepAlive(settings);
+  setKeepAlive(settings: KeepAlive): void {
+    this.#wire.setKeepAlive(settings);
   }
 
   end(): void {
     this.#wire.end();
   }
 
-  destroy(): void {
+  abort(): void {
     // Nobody would be told.
     if (!this.#isStarted) this.#open.delete(this);
-    this.#wire.destroy();
+    this.#wire.abort();
   }
 }

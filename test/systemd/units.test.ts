@@ -3,9 +3,9 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import type { Config } from '../../src/config/config.ts';
-import { readEnv } from '../../src/config/read-env.ts';
-import type { Endpoint } from '../../src/net/endpoint.ts';
+import type { RelayConfig } from '../../src/config/relay-config.ts';
+import { readRelayConfig } from '../../src/config/relay-config.ts';
+import type { Endpoint } from '../../src/config/endpoint.ts';
 import { findProgram } from '../support/programs.ts';
 import { scratch } from '../support/scratch.ts';
 import { UNITS, environmentOf, examplesOf, settingsOf, valuesOf } from '../support/units.ts';
@@ -27,8 +27,8 @@ function analyze(...args: readonly string[]): string {
   return status === 0 ? stderr : `exit code ${status}: ${stdout}${stderr}`;
 }
 
-function configOf(environment: Readonly<Record<string, string>>): Config {
-  const read = readEnv(environment, process.pid);
+function configOf(environment: Readonly<Record<string, string>>): RelayConfig {
+  const read = readRelayConfig(environment, process.pid);
   deepEqual(read.warnings, []);
   ok(read.kind === 'ok', JSON.stringify(read));
   return read.config;

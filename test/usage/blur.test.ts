@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import * as fc from 'fast-check';
-import { blur, blurBytes, blurCount } from '../../src/usage/blur.ts';
+import { blurRecord, blurBytes, blurCounterBytes } from '../../src/usage/record.ts';
 import type { UsageRecord } from '../../src/usage/record.ts';
 
 const RECORD: UsageRecord = {
@@ -41,12 +41,13 @@ describe('bytes', () => {
   for (const [exact, blurred] of cases) {
     test(`of ${exact} become ${blurred}`, () => {
       assert.equal(blurBytes(exact), blurred);
-      assert.equal(blur({ ...RECORD, total_bytes: exact }, 1).total_bytes, blurred);
+      assert.equal(blurRecord({ ...RECORD, total_bytes: exact }, 1).total_bytes, blurred);
     });
   }
 
   test('are blurred alike for every granularity but 0', () => {
-    for (const seconds of [1, 60, 3600, 86_400]) assert.equal(blur(RECORD, seconds).total_bytes, 130_000);
+    for (const seconds of [1, 60, 3600, 86_400])
+      assert.equal(blurRecord(RECORD, seconds).total_bytes, 130_000);
   });
 });
 
@@ -59,7 +60,7 @@ test('a count that only grows goes up in steps of 10 kB, however large it is', (
     [1_000_001, 1_010_000],
     [5_000_000_000_001, 5_000_000_010_000],
   ] as const) {
-    assert.equal(blurCount(exact), blurred);
+    assert.equal(blurCounterBytes(exact), blurred);
   }
 });
 
@@ -79,7 +80,7 @@ describe('the start', () => {
   ];
   for (const [exact, seconds, blurred] of cases) {
     test(`${exact} becomes ${blurred} with ${seconds} s`, () => {
-      assert.equal(blur({ ...RECORD, started: exact }, seconds).started, blurred);
+      assert.equal(blurRecord({ ...RECORD, started: exact }, seconds).started, blurred);
     });
   }
 });
@@ -110,23 +111,23 @@ describe('durations', () => {
   ];
   for (const [exact, seconds, blurred] of cases) {
     test(`of ${exact} s become ${blurred} s with ${seconds} s`, () => {
-      const record = blur({ ...RECORD, total_time: exact, waiting_time: exact }, seconds);
+      const record = blurRecord({ ...RECORD, total_time: exact, waiting_time: exact }, seconds);
       assert.equal(record.total_time, blurred);
       assert.equal(record.waiting_time, blurred);
     });
   }
 
   test('that are unknown stay unknown', () => {
-    assert.equal(blur({ ...RECORD, waiting_time: null, mood: 'lonely' }, 60).waiting_time, null);
+    assert.equal(blurRecord({ ...RECORD, waiting_time: null, mood: 'lonely' }, 60).waiting_time, null);
   });
 });
 
 test('a granularity of 0 leaves a record exact', () => {
-  assert.deepEqual(blur(RECORD, 0), RECORD);
+  assert.deepEqual(blurRecord(RECORD, 0), RECORD);
 });
 
 test('the mood stays', () => {
-  assert.equal(blur({ ...RECORD, mood: 'redundant' }, 60).mood, 'redundant');
+  assert.equal(blurRecord({ ...RECORD, mood: 'redundant' }, 60).mood, 'redundant');
 });
 
 /** Seconds to the microsecond, as clocks have them: next to 0, sums and differences of numbers are lost. */
@@ -148,7 +149,7 @@ describe('any record', () => {
   test('starts no later, by less than the granularity, at a multiple of it', () => {
     fc.assert(
       fc.property(record, seconds, (exact, granularity) => {
-        const { started } = blur(exact, granularity);
+        const { started } = blurRecord(exact, granularity);
         assert.ok(started <= exact.started && exact.started - started < granularity);
         assert.equal(started % granularity, 0);
       }),
@@ -173,7 +174,7 @@ describe('any record', () => {
   test('has no shorter durations, longer by less than 10 minutes and than the granularity', () => {
     fc.assert(
       fc.property(record, seconds, (exact, granularity) => {
-        const blurred = blur(exact, granularity);
+        const blurred = blurRecord(exact, granularity);
         const limit = Math.min(600, granularity);
         assert.ok(blurred.total_time >= exact.total_time && blurred.total_time - exact.total_time < limit);
         assert.equal(blurred.waiting_time === null, exact.waiting_time === null);
@@ -189,7 +190,7 @@ describe('any record', () => {
       fc.property(duration, duration, seconds, (one, other, granularity) => {
         const [short, long] = one < other ? [one, other] : [other, one];
         const blurred = (total_time: number): number =>
-          blur({ ...RECORD, total_time }, granularity).total_time;
+          blurRecord({ ...RECORD, total_time }, granularity).total_time;
         assert.ok(blurred(short) <= blurred(long));
       }),
       { numRuns: 1000 },
@@ -199,8 +200,8 @@ describe('any record', () => {
   test('keeps its start and its bytes when it is blurred again', () => {
     fc.assert(
       fc.property(record, seconds, (exact, granularity) => {
-        const once = blur(exact, granularity);
-        const twice = blur(once, granularity);
+        const once = blurRecord(exact, granularity);
+        const twice = blurRecord(once, granularity);
         assert.equal(twice.started, once.started);
         assert.equal(twice.total_bytes, once.total_bytes);
       }),
@@ -217,8 +218,8 @@ describe('any record', () => {
     );
     fc.assert(
       fc.property(record, even, (exact, granularity) => {
-        const once = blur(exact, granularity);
-        assert.deepEqual(blur(once, granularity), once);
+        const once = blurRecord(exact, granularity);
+        assert.deepEqual(blurRecord(once, granularity), once);
       }),
       { numRuns: 1000 },
     );

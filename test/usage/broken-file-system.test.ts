@@ -7,7 +7,7 @@ import Database from 'better-sqlite3';
 import { Program, findProgram } from '../support/programs.ts';
 import { RelayProcess } from '../support/relay-process.ts';
 import { scratch } from '../support/scratch.ts';
-import { SUM, createUsageFile } from '../support/usage-files.ts';
+import { SUM_QUERY, createUsageFile } from '../support/usage-files.ts';
 
 const FILTER = join(import.meta.dirname, '..', 'support', 'broken-file-system.py');
 const DATABASE = import.meta.resolve('../../src/usage/usage-database.ts');
@@ -53,7 +53,7 @@ async function answers(path: string, lacking: 'locks' | 'memory', writes: number
 function sum(path: string): unknown {
   const database = new Database(path, { readonly: true });
   try {
-    return database.prepare(SUM).get();
+    return database.prepare(SUM_QUERY).get();
   } finally {
     database.close();
   }

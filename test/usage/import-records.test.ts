@@ -14,12 +14,15 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import Database from 'better-sqlite3';
-import { ImportError } from '../../src/usage/import-error.ts';
-import { importRecords } from '../../src/usage/import-records.ts';
-import { ImportTarget } from '../../src/usage/import-target.ts';
-import { ORDINARY, STRANGE, createCombined, valuesOf } from '../support/combined-database.ts';
+import { ImportError, ImportTarget, importRecords } from '../../src/usage/import-records.ts';
+import {
+  INVALID_ROWS,
+  VALID_ROWS,
+  createCombinedDatabase,
+  readQuotedValues,
+} from '../support/combined-database.ts';
 import { scratch } from '../support/scratch.ts';
-import { createUsageFile, mayMount, smallDisk } from '../support/usage-files.ts';
+import { createUsageFile, mountTmpfs, requireMount } from '../support/usage-files.ts';
 
 interface Place {
   readonly directory: string;
@@ -57,7 +60,7 @@ function contents(directory: string): unknown[] {
 describe('an import', () => {
   test('has all records in their order, says how many of which mood, and leaves the old file as it was', async (context) => {
     const { directory, old, new: path } = await place(context);
-    createCombined(old);
+    createCombinedDatabase(old);
     const before = contents(directory);
     const counts = importRecords(old, path);
     deepEqual(
@@ -68,14 +71,14 @@ describe('an import', () => {
         ['errory', 1],
       ],
     );
-    deepEqual(valuesOf(path, 'usage'), valuesOf(old, 'transit_usage'));
+    deepEqual(readQuotedValues(path, 'usage'), readQuotedValues(old, 'transit_usage'));
     deepEqual(readdirSync(directory).toSorted(), ['relay.sqlite', 'usage.sqlite']);
     deepEqual(contents(directory).slice(0, 1), before);
   });
 
   test('makes the reference’s schema, with a row `current` of no relay', async (context) => {
     const { old, new: path } = await place(context);
-    createCombined(old, []);
+    createCombinedDatabase(old, []);
     deepEqual([...importRecords(old, path)], []);
     const expected = join(await scratch(context), 'expected.sqlite');
     createUsageFile(expected, { rows: 0, journalMode: 'delete' });
@@ -89,7 +92,7 @@ describe('an import', () => {
 
   test('carries strange values as they are', async (context) => {
     const { old, new: path } = await place(context);
-    createCombined(old, [...STRANGE, ...ORDINARY]);
+    createCombinedDatabase(old, [...INVALID_ROWS, ...VALID_ROWS]);
     deepEqual(Object.fromEntries(importRecords(old, path)), {
       happy: 2,
       lonely: 1,
@@ -97,8 +100,8 @@ describe('an import', () => {
       redundant: 1,
       other: 4,
     });
-    deepEqual(valuesOf(path, 'usage'), valuesOf(old, 'transit_usage'));
-    equal(valuesOf(path, 'usage').length, STRANGE.length + ORDINARY.length);
+    deepEqual(readQuotedValues(path, 'usage'), readQuotedValues(old, 'transit_usage'));
+    equal(readQuotedValues(path, 'usage').length, INVALID_ROWS.length + VALID_ROWS.length);
   });
 
   const taken: readonly (readonly [what: string, make: (path: string) => void, sentence: RegExp])[] = [
@@ -113,7 +116,7 @@ describe('an import', () => {
   for (const [what, make, sentence] of taken) {
     test(`replaces nothing: ${what}`, async (context) => {
       const { directory, old, new: path } = await place(context);
-      createCombined(old);
+      createCombinedDatabase(old);
       make(path);
       const before = contents(directory);
       match(
@@ -131,7 +134,7 @@ describe('an import', () => {
     ok(!existsSync(path));
     writeFileSync(path, 'precious');
     match(
-      refusalOf(() => target.finish()),
+      refusalOf(() => target.publish()),
       /is there already/u,
     );
     target.close();
@@ -141,7 +144,7 @@ describe('an import', () => {
 
   test('leaves nothing when it breaks off, whatever the reason', async (context) => {
     const { directory, old, new: path } = await place(context);
-    createCombined(old);
+    createCombinedDatabase(old);
     const whole = statSync(old).size;
     truncateSync(old, whole - 4096);
     match(
@@ -158,12 +161,12 @@ describe('an import', () => {
 
   test('leaves nothing when the disk is full', async (context) => {
     const { old } = await place(context);
-    if (!mayMount(context)) return;
-    createCombined(
+    if (!requireMount(context)) return;
+    createCombinedDatabase(
       old,
       Array.from({ length: 20_000 }, (_, at) => [at, 1, 1, 1, 'happy']),
     );
-    const disk = smallDisk(context, 'size=256k');
+    const disk = mountTmpfs(context, 'size=256k');
     match(
       refusalOf(() => importRecords(old, join(disk, 'usage.sqlite'))),
       /there is no more room/u,
@@ -173,7 +176,7 @@ describe('an import', () => {
 
   test('says when there is no directory for it', async (context) => {
     const { directory, old } = await place(context);
-    createCombined(old);
+    createCombinedDatabase(old);
     match(
       refusalOf(() => importRecords(old, join(directory, 'gone', 'usage.sqlite'))),
       /there is no directory/u,
@@ -234,7 +237,7 @@ describe('what can’t be imported', () => {
 
   test('is a database that another program has locked, for as long as it has', async (context) => {
     const { old, new: path } = await place(context);
-    createCombined(old);
+    createCombinedDatabase(old);
     const server = new Database(old);
     context.after(() => server.close());
     server.exec('BEGIN EXCLUSIVE');
@@ -265,7 +268,7 @@ function makeDatabase(path: string, sql: string): void {
 /** What is on the disk in the middle of a transaction that is too large for the memory it may have. */
 function makeBroken(path: string): void {
   const source = `${path}-source`;
-  createCombined(source);
+  createCombinedDatabase(source);
   const database = new Database(source);
   database.pragma('cache_size = 1');
   database.exec('BEGIN');

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { MOODS } from '../../src/protocol/wire.ts';
-import type { Mood } from '../../src/protocol/wire.ts';
+import { MOODS } from '../../src/protocol/messages.ts';
+import type { Mood } from '../../src/protocol/messages.ts';
 import { RecordLimiter } from '../../src/usage/record-limiter.ts';
 import type { UsageRecord } from '../../src/usage/record.ts';
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import * as fc from 'fast-check';
-import { MOODS } from '../../src/protocol/wire.ts';
+import { MOODS } from '../../src/protocol/messages.ts';
 import { toJsonLine } from '../../src/usage/record.ts';
 import type { UsageRecord } from '../../src/usage/record.ts';
 

@@ -4,12 +4,12 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import Database from 'better-sqlite3';
-import { deleteRecords, readDeleted } from '../../src/usage/retention.ts';
+import { deleteRecords, readDeletedTotals } from '../../src/usage/retention.ts';
 import { SqliteSink } from '../../src/usage/sqlite-sink.ts';
-import type { Retention } from '../../src/usage/sqlite-sink.ts';
+import type { RetentionOptions } from '../../src/usage/sqlite-sink.ts';
 import { scratch } from '../support/scratch.ts';
-import { addUsage, createUsageFile, sumOf } from '../support/usage-files.ts';
-import { HAPPY, insert } from '../support/usage-records.ts';
+import { addUsage, createUsageFile, readUsageSum } from '../support/usage-files.ts';
+import { HAPPY_RECORD, insertRecords } from '../support/usage-records.ts';
 
 /** Of the first record of `createUsageFile`; each further one is a second later. */
 const FIRST = 1_600_000_000;
@@ -36,8 +36,8 @@ describe('the deletion of old records', () => {
   test('keeps those that began later, and the totals of all', async (context) => {
     const database = await open(context, 3000);
     assert.deepEqual(deleteAll(database, FIRST + 2500), [1000, 1000, 500]);
-    assert.deepEqual(sumOf(database), { rows: 500, bytes: 1001 });
-    const { records, bytes, count, lastRowid } = readDeleted(database);
+    assert.deepEqual(readUsageSum(database), { rows: 500, bytes: 1001 });
+    const { records, bytes, count, lastRowid } = readDeletedTotals(database);
     assert.deepEqual([[...records], bytes, count, lastRowid], [[['happy', 2500]], 4999, 2500, 2500n]);
     assert.equal(database.prepare('SELECT min(started) FROM usage').pluck().get(), FIRST + 2500);
     assert.deepEqual(deleteAll(database, FIRST + 2500), [0]);
@@ -50,20 +50,20 @@ describe('the deletion of old records', () => {
       database.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'usage_deleted'").get(),
       undefined,
     );
-    assert.equal(readDeleted(database).count, 0);
+    assert.equal(readDeletedTotals(database).count, 0);
   });
 
   test('counts strange moods together, and keeps records without a time', async (context) => {
     const database = await open(context, 0);
-    insert(database, [
-      { ...HAPPY, started: 1, result: 'odd', total_bytes: 5 },
-      { ...HAPPY, started: 1, result: null, total_bytes: 'many' },
-      { ...HAPPY, started: 'never' },
-      { ...HAPPY, started: null },
+    insertRecords(database, [
+      { ...HAPPY_RECORD, started: 1, result: 'odd', total_bytes: 5 },
+      { ...HAPPY_RECORD, started: 1, result: null, total_bytes: 'many' },
+      { ...HAPPY_RECORD, started: 'never' },
+      { ...HAPPY_RECORD, started: null },
     ]);
     assert.deepEqual(deleteAll(database, 2), [2]);
-    assert.equal(sumOf(database).rows, 2);
-    const { records, bytes } = readDeleted(database);
+    assert.equal(readUsageSum(database).rows, 2);
+    const { records, bytes } = readDeletedTotals(database);
     assert.deepEqual([[...records], bytes], [[['other', 2]], 5]);
   });
 
@@ -99,17 +99,17 @@ describe('the deletion of old records', () => {
 });
 
 describe('a sink with a retention', () => {
-  async function records(context: TestContext, retention: Retention | null): Promise<unknown[]> {
+  async function records(context: TestContext, retention: RetentionOptions | null): Promise<unknown[]> {
     const path = join(await scratch(context), 'usage.sqlite');
     createUsageFile(path, { rows: 2500 });
     const deleted = Promise.withResolvers<number>();
     const ignore = (): void => undefined;
     const events = {
-      failed: ignore,
-      recovered: ignore,
-      dropped: ignore,
-      noticed: ignore,
-      deleted: deleted.resolve,
+      onFailed: ignore,
+      onRecovered: ignore,
+      onDropped: ignore,
+      onNotice: ignore,
+      onDeleted: deleted.resolve,
     };
     const current = (): {
       rebooted: number;
@@ -138,7 +138,7 @@ describe('a sink with a retention', () => {
   }
 
   test('deletes in batches beside what it writes', async (context) => {
-    const found = await records(context, { keepMs: 3_600_000, firstAfterMs: 0 });
+    const found = await records(context, { maxAgeMs: 3_600_000, initialDelayMs: 0 });
     assert.deepEqual(found, [{ n: 1, result: 'lonely' }]);
   });
 

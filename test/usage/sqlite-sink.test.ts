@@ -37,16 +37,16 @@ async function open(
 ): Promise<{ sink: SqliteSink; seen: Seen }> {
   const seen: Seen = { failures: [], notices: [], deletions: [], recoveries: 0, dropped: 0, tellings: 0 };
   const events: SqliteSinkEvents = {
-    failed: ({ code }) => seen.failures.push(code),
-    recovered: () => {
+    onFailed: ({ code }) => seen.failures.push(code),
+    onRecovered: () => {
       seen.recoveries += 1;
     },
-    dropped: (count) => {
+    onDropped: (count) => {
       seen.dropped += count;
       seen.tellings += 1;
     },
-    noticed: ({ kind }) => seen.notices.push(kind),
-    deleted: (count) => seen.deletions.push(count),
+    onNotice: ({ kind }) => seen.notices.push(kind),
+    onDeleted: (count) => seen.deletions.push(count),
   };
   const sink = await SqliteSink.open(path, current, events);
   context.after(() => sink.close());

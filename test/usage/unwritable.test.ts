@@ -8,7 +8,7 @@ import { UsageDatabase } from '../../src/usage/usage-database.ts';
 import { fatalReasons } from '../support/fatal.ts';
 import { publicCheckout } from '../support/public-checkout.ts';
 import { scratch } from '../support/scratch.ts';
-import { createUsageFile, mayMount, readOnlyView } from '../support/usage-files.ts';
+import { createUsageFile, requireMount, mountReadOnly } from '../support/usage-files.ts';
 
 /** Nobody on any machine, so that it has no entry in passwd and no home. */
 const UID = 54_321;
@@ -145,10 +145,10 @@ describe('the relay as a user that has no entry in passwd', { skip }, () => {
 });
 
 test('a database on a read-only file system is told of as such, to root too', async (context) => {
-  if (!mayMount(context)) return;
+  if (!requireMount(context)) return;
   const directory = await scratch(context);
   createUsageFile(join(directory, 'usage.sqlite'));
-  const view = readOnlyView(context, directory);
+  const view = mountReadOnly(context, directory);
   for (const name of ['usage.sqlite', 'new.sqlite']) {
     const answer = new UsageDatabase(join(view, name)).handle({ kind: 'open' });
     assert.ok(answer.kind === 'unfit', JSON.stringify(answer));

@@ -13,20 +13,20 @@ import { dirname, join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import Database from 'better-sqlite3';
-import type { Answer } from '../../src/usage/sqlite-messages.ts';
+import type { DatabaseResponse } from '../../src/usage/database-thread.ts';
 import { UsageDatabase } from '../../src/usage/usage-database.ts';
 import { scratch } from '../support/scratch.ts';
-import { SUM, addUsage, createUsageFile, mayMount, readOnlyView } from '../support/usage-files.ts';
+import { SUM_QUERY, addUsage, createUsageFile, requireMount, mountReadOnly } from '../support/usage-files.ts';
 
 interface House {
   readonly path: string;
   readonly away: string;
   /** Writes one record of so many bytes. */
-  readonly write: (bytes: number) => Answer;
-  readonly close: () => Answer;
+  readonly write: (bytes: number) => DatabaseResponse;
+  readonly close: () => DatabaseResponse;
 }
 
-async function house(context: TestContext): Promise<House> {
+async function relay(context: TestContext): Promise<House> {
   const directory = await scratch(context);
   const path = join(directory, 'usage.sqlite');
   const database = new UsageDatabase(path);
@@ -53,7 +53,7 @@ function sum(path: string): unknown {
   const database = new Database(path, { readonly: true });
   try {
     assert.deepEqual(database.pragma('integrity_check'), [{ integrity_check: 'ok' }]);
-    return database.prepare(SUM).get();
+    return database.prepare(SUM_QUERY).get();
   } finally {
     database.close();
   }
@@ -64,7 +64,7 @@ const CURRENT = { rebooted: 1, updated: 1, connected: 0, waiting: 0, incomplete_
 const DONE = { kind: 'done' };
 
 test('a database that is deleted is made anew with the next record', async (context) => {
-  const { path, write } = await house(context);
+  const { path, write } = await relay(context);
   assert.deepEqual(write(1), DONE);
   rmSync(path);
   assert.deepEqual(write(2), DONE);
@@ -90,7 +90,7 @@ test('a directory that is deleted is waited for', async (context) => {
 });
 
 test('a database that is moved away takes all of its records along, and none that come later', async (context) => {
-  const { path, away, write } = await house(context);
+  const { path, away, write } = await relay(context);
   for (const bytes of [1, 2, 4]) write(bytes);
   const next = `${away}-next`;
   createUsageFile(next, { rows: 3000 });
@@ -102,7 +102,7 @@ test('a database that is moved away takes all of its records along, and none tha
 });
 
 test('a log that is deleted takes no record with it', async (context) => {
-  const { path, write } = await house(context);
+  const { path, write } = await relay(context);
   write(1);
   rmSync(`${path}-wal`);
   assert.deepEqual(write(2), DONE);
@@ -111,11 +111,11 @@ test('a log that is deleted takes no record with it', async (context) => {
 });
 
 test('while somebody reads a database that was moved away, its log is left alone, and so is the next database', async (context) => {
-  const { path, away, write } = await house(context);
+  const { path, away, write } = await relay(context);
   write(1);
   const reader = new Database(path, { readonly: true });
   context.after(() => reader.close());
-  const reading = reader.prepare(SUM).iterate();
+  const reading = reader.prepare(SUM_QUERY).iterate();
   reading.next();
   write(2);
   renameSync(path, away);
@@ -134,7 +134,7 @@ test('while somebody reads a database that was moved away, its log is left alone
 });
 
 test('a database that turns out to be corrupt is opened anew when it has been put in order', async (context) => {
-  const { path, away, write } = await house(context);
+  const { path, away, write } = await relay(context);
   write(1);
   renameSync(path, away);
   writeFileSync(path, 'garbage '.repeat(2000));
@@ -156,13 +156,13 @@ describe('the write-ahead log', () => {
     const path = join(await scratch(context), 'usage.sqlite');
     const database = new UsageDatabase(path, { retryMs: 0, reportAfterMs: 0 });
     context.after(() => database.handle({ kind: 'close' }));
-    const write = (): Answer => database.handle({ kind: 'write', records: [], current: CURRENT });
+    const write = (): DatabaseResponse => database.handle({ kind: 'write', records: [], current: CURRENT });
     const log = (): number => statSync(`${path}-wal`).size;
     assert.deepEqual(write(), DONE);
     const reader = new Database(path, { readonly: true });
     context.after(() => reader.close());
     reader.exec('BEGIN');
-    reader.prepare(SUM).get();
+    reader.prepare(SUM_QUERY).get();
     grow(path);
     const bytes = log();
     assert.ok(bytes > 5 * 2 ** 20, `${bytes} bytes`);
@@ -184,7 +184,7 @@ describe('the write-ahead log', () => {
     const path = join(await scratch(context), 'usage.sqlite');
     const database = new UsageDatabase(path);
     context.after(() => database.handle({ kind: 'close' }));
-    const write = (): Answer => database.handle({ kind: 'write', records: [], current: CURRENT });
+    const write = (): DatabaseResponse => database.handle({ kind: 'write', records: [], current: CURRENT });
     assert.deepEqual(write(), DONE);
     grow(path);
     const other = new Database(path);
@@ -198,7 +198,7 @@ describe('the write-ahead log', () => {
 
 describe('a database that is closed', () => {
   test('is one file that needs no others', async (context) => {
-    const { path, write, close } = await house(context);
+    const { path, write, close } = await relay(context);
     write(1);
     assert.ok(existsSync(`${path}-wal`));
     assert.deepEqual(close(), DONE);
@@ -211,28 +211,28 @@ describe('a database that is closed', () => {
   });
 
   test('can be read where nothing can be written', async (context) => {
-    if (!mayMount(context)) return;
-    const { path, write, close } = await house(context);
+    if (!requireMount(context)) return;
+    const { path, write, close } = await relay(context);
     write(1);
     close();
-    const view = readOnlyView(context, dirname(path));
+    const view = mountReadOnly(context, dirname(path));
     assert.deepEqual(sum(join(view, 'usage.sqlite')), { rows: 1, bytes: 1 });
   });
 
   test('keeps its log for a program that reads it, and loses no record', async (context) => {
-    const { path, write, close } = await house(context);
+    const { path, write, close } = await relay(context);
     write(1);
     const reader = new Database(path, { readonly: true });
     context.after(() => reader.close());
-    assert.deepEqual(reader.prepare(SUM).get(), { rows: 1, bytes: 1 });
+    assert.deepEqual(reader.prepare(SUM_QUERY).get(), { rows: 1, bytes: 1 });
     write(2);
     assert.deepEqual(close(), DONE);
     assert.deepEqual(versionsOf(path), [2, 2]);
-    assert.deepEqual(reader.prepare(SUM).get(), { rows: 2, bytes: 3 });
+    assert.deepEqual(reader.prepare(SUM_QUERY).get(), { rows: 2, bytes: 3 });
   });
 
   test('has all of its records when it has lost its name, and what has the name then is left alone', async (context) => {
-    const { path, away, write, close } = await house(context);
+    const { path, away, write, close } = await relay(context);
     write(1);
     renameSync(path, away);
     const other = Buffer.from('something else');

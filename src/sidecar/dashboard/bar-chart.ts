@@ -1,9 +1,115 @@
+import { BASE_CHART_OPTIONS, axisStyle, axisWidth, onResizeOrRecolour } from './chart-theme.ts';
+import { colourSwatch, createElement, readColour } from './dom.ts';
 import uPlot from './uplot.js';
-import { paintBars } from './bar-painter.ts';
-import type { Layer } from './bar-painter.ts';
-import { PLAIN, axisLook, onLookChange, widthOf } from './chart-theme.ts';
-import { Tooltip } from './tooltip.ts';
-import type { TooltipLine } from './tooltip.ts';
+
+/** One colour of a stack. */
+export interface Layer {
+  readonly name: string;
+  /** CSS custom property that holds its colour. */
+  readonly colour: string;
+  /** A number for each bar, 0 or more. */
+  readonly values: readonly number[];
+}
+
+/** Of the room that a bar has. */
+const BAR_WIDTH_SHARE = 0.72;
+
+/** In CSS pixels. */
+const MAX_BAR_WIDTH_PX = 44;
+const CORNER_PX = 4;
+/** Between two layers, so that they are told apart by more than their colours. */
+const GAP_PX = 1;
+/** What happened at all can be seen. */
+const MIN_BAR_HEIGHT_PX = 2;
+
+/** In pixels of the canvas. */
+function barWidth(plot: uPlot, bars: number, pixelRatio: number): number {
+  return Math.max(1, Math.min((plot.bbox.width / bars) * BAR_WIDTH_SHARE, MAX_BAR_WIDTH_PX * pixelRatio));
+}
+
+/** Paints stacked bars; bar n stands at n on the x scale. The scale of y begins at 0. */
+export function paintBars(plot: uPlot, layers: readonly Layer[], pixelRatio: number): void {
+  const { ctx } = plot;
+  const bars = plot.data[0]?.length ?? 0;
+  const width = barWidth(plot, bars, pixelRatio);
+  const floor = plot.valToPos(0, 'y', true);
+  for (let bar = 0; bar < bars; bar += 1) {
+    const values = layers.map((layer) => layer.values[bar] ?? 0);
+    const total = values.reduce((sum, value) => sum + value, 0);
+    if (total <= 0) continue;
+    const left = Math.round(plot.valToPos(bar, 'x', true) - width / 2);
+    const top = Math.min(plot.valToPos(total, 'y', true), floor - MIN_BAR_HEIGHT_PX * pixelRatio);
+    const corner = Math.min(CORNER_PX * pixelRatio, width / 2, floor - top);
+    ctx.save();
+    ctx.beginPath();
+    ctx.roundRect(left, top, Math.round(width), floor - top, [corner, corner, 0, 0]);
+    ctx.clip();
+    let below = 0;
+    for (const [index, layer] of layers.entries()) {
+      const value = values[index] ?? 0;
+      if (value <= 0) continue;
+      const bottom = floor - ((floor - top) * below) / total;
+      below += value;
+      const upper = floor - ((floor - top) * below) / total;
+      const gap = bottom < floor && bottom - upper > 2 * GAP_PX * pixelRatio ? GAP_PX * pixelRatio : 0;
+      ctx.fillStyle = readColour(layer.colour);
+      ctx.fillRect(left, upper, Math.round(width), bottom - upper - gap);
+    }
+    ctx.restore();
+  }
+}
+
+export interface TooltipLine {
+  readonly name: string;
+  /** CSS custom property that holds its colour. */
+  readonly colour: string;
+  readonly text: string;
+}
+
+/** What the bar under the pointer stands for. Who has no pointer finds the same in the table below the chart. */
+export class Tooltip {
+  readonly #describe: (bar: number) => { readonly title: string; readonly lines: readonly TooltipLine[] };
+  readonly #band = createElement('div', '', 'tooltip-band');
+  readonly #box = createElement('div', '', 'tooltip');
+
+  constructor(describe: (bar: number) => { readonly title: string; readonly lines: readonly TooltipLine[] }) {
+    this.#describe = describe;
+    this.#hide(true);
+  }
+
+  attach(plot: uPlot): void {
+    plot.over.append(this.#band, this.#box);
+  }
+
+  update(plot: uPlot): void {
+    const { left = -1, idx } = plot.cursor;
+    const bars = plot.data[0]?.length ?? 0;
+    const bar = idx ?? null;
+    this.#hide(bar === null || left < 0);
+    if (bar === null || left < 0) return;
+    const width = plot.over.clientWidth / bars;
+    this.#band.style.left = `${bar * width}px`;
+    this.#band.style.width = `${width}px`;
+    const { title, lines } = this.#describe(bar);
+    this.#box.replaceChildren(createElement('strong', title), ...lines.map(lineElement));
+    if (lines.length === 0) this.#box.append(createElement('p', 'nothing'));
+    const middle = (bar + 0.5) * width;
+    const toTheLeft = middle > plot.over.clientWidth / 2;
+    this.#box.style.left = toTheLeft ? 'auto' : `${middle + width / 2 + 8}px`;
+    this.#box.style.right = toTheLeft ? `${plot.over.clientWidth - middle + width / 2 + 8}px` : 'auto';
+  }
+
+  #hide(isHidden: boolean): void {
+    this.#band.hidden = isHidden;
+    this.#box.hidden = isHidden;
+  }
+}
+
+function lineElement({ name, colour, text }: TooltipLine): HTMLElement {
+  const line = createElement('p');
+  line.append(colourSwatch(colour), createElement('span', name), createElement('b', text));
+  return line;
+}
 
 export interface BarChartData {
   /** Below the axis, one for each bar. */
@@ -14,7 +120,7 @@ export interface BarChartData {
   readonly layers: readonly Layer[];
 }
 
-export interface BarChartLook {
+export interface BarChartFormat {
   /** Numbers beside the axis. */
   readonly axis: (value: number) => string;
   /** Numbers in the tooltip. */
@@ -22,7 +128,7 @@ export interface BarChartLook {
 }
 
 /** The least that two labels below the axis are apart, in CSS pixels. */
-const LABEL_SPACE_PX = 56;
+const MIN_LABEL_DISTANCE_PX = 56;
 
 /** Room above the highest bar. */
 const HEADROOM = 1.06;
@@ -31,21 +137,21 @@ const HEADROOM = 1.06;
 const LABEL_STEPS = [1, 2, 3, 4, 6, 12, 24] as const;
 
 /** Steps between lines: nothing between 0 and 1 of what is counted. */
-const WHOLE_STEPS = Array.from({ length: 16 }, (_, power) =>
+const TICK_INCREMENTS = Array.from({ length: 16 }, (_, power) =>
   [1, 2, 5].map((step) => step * 10 ** power),
 ).flat();
 
 /** Stacked bars over a period, with a tooltip; as wide and as high as the element that holds them. */
 export class BarChart {
-  readonly #holder: HTMLElement;
-  readonly #look: BarChartLook;
+  readonly #container: HTMLElement;
+  readonly #format: BarChartFormat;
   #data: BarChartData = { labels: [], titles: [], layers: [] };
   #plot: uPlot | null = null;
 
-  constructor(holder: HTMLElement, look: BarChartLook) {
-    this.#holder = holder;
-    this.#look = look;
-    onLookChange(
+  constructor(holder: HTMLElement, look: BarChartFormat) {
+    this.#container = holder;
+    this.#format = look;
+    onResizeOrRecolour(
       holder,
       () => this.#resize(),
       () => this.#plot?.redraw(false),
@@ -58,21 +164,21 @@ export class BarChart {
       data.layers.reduce((sum, layer) => sum + (layer.values[bar] ?? 0), 0),
     );
     const aligned: uPlot.AlignedData = [totals.map((_, bar) => bar), totals];
-    if (this.#plot === null) this.#plot = new uPlot(this.#options(), aligned, this.#holder);
+    if (this.#plot === null) this.#plot = new uPlot(this.#options(), aligned, this.#container);
     else this.#plot.setData(aligned);
   }
 
   #resize(): void {
-    const { clientWidth: width, clientHeight: height } = this.#holder;
+    const { clientWidth: width, clientHeight: height } = this.#container;
     if (width > 0 && height > 0) this.#plot?.setSize({ width, height });
   }
 
   #options(): uPlot.Options {
-    const tooltip = new Tooltip((bar) => this.#describe(bar));
+    const tooltip = new Tooltip((bar) => this.#tooltipContent(bar));
     return {
-      ...PLAIN,
-      width: this.#holder.clientWidth,
-      height: this.#holder.clientHeight,
+      ...BASE_CHART_OPTIONS,
+      width: this.#container.clientWidth,
+      height: this.#container.clientHeight,
       padding: [8, 20, 0, 0],
       cursor: { x: false, y: false, points: { show: false }, drag: { x: false, y: false } },
       scales: {
@@ -82,41 +188,41 @@ export class BarChart {
       series: [{}, { scale: 'y', paths: () => null, points: { show: false } }],
       axes: [
         {
-          ...axisLook(),
+          ...axisStyle(),
           grid: { show: false },
           size: 26,
-          splits: (plot) => this.#labelled(plot.bbox.width / uPlot.pxRatio),
+          splits: (plot) => this.#labelledBars(plot.bbox.width / uPlot.pxRatio),
           values: (_plot, splits) => splits.map((bar) => this.#data.labels[bar] ?? ''),
         },
         {
-          ...axisLook(),
-          incrs: WHOLE_STEPS,
+          ...axisStyle(),
+          incrs: TICK_INCREMENTS,
           space: 36,
-          size: (_plot, values) => widthOf(values),
-          values: (plot, splits) => splits.map((value) => (isEmpty(plot) ? '' : this.#look.axis(value))),
+          size: (_plot, values) => axisWidth(values),
+          values: (plot, splits) => splits.map((value) => (isEmpty(plot) ? '' : this.#format.axis(value))),
         },
       ],
       hooks: {
         draw: [(plot) => paintBars(plot, this.#data.layers, uPlot.pxRatio)],
         ready: [(plot) => tooltip.attach(plot)],
-        setCursor: [(plot) => tooltip.follow(plot)],
+        setCursor: [(plot) => tooltip.update(plot)],
       },
     };
   }
 
   /** The bars that have a label: as many as there is room for, counted from the newest. */
-  #labelled(widthPx: number): number[] {
+  #labelledBars(widthPx: number): number[] {
     const bars = this.#data.labels.length;
-    const most = Math.max(1, Math.floor(widthPx / LABEL_SPACE_PX));
+    const most = Math.max(1, Math.floor(widthPx / MIN_LABEL_DISTANCE_PX));
     const step = LABEL_STEPS.find((candidate) => bars / candidate <= most) ?? bars;
     return this.#data.labels.map((_, bar) => bar).filter((bar) => (bars - 1 - bar) % step === 0);
   }
 
-  #describe(bar: number): { readonly title: string; readonly lines: readonly TooltipLine[] } {
+  #tooltipContent(bar: number): { readonly title: string; readonly lines: readonly TooltipLine[] } {
     const lines = this.#data.layers
       .map((layer) => ({ ...layer, value: layer.values[bar] ?? 0 }))
       .filter((layer) => layer.value > 0)
-      .map(({ name, colour, value }) => ({ name, colour, text: this.#look.value(value) }));
+      .map(({ name, colour, value }) => ({ name, colour, text: this.#format.value(value) }));
     return { title: this.#data.titles[bar] ?? '', lines };
   }
 }

@@ -8,7 +8,7 @@ export function byId<T extends Element>(id: string, kind: new () => T): T {
 }
 
 /** A new element with a text and a class. */
-export function make<K extends keyof HTMLElementTagNameMap>(
+export function createElement<K extends keyof HTMLElementTagNameMap>(
   tag: K,
   text = '',
   className = '',
@@ -25,28 +25,28 @@ export function setText(element: Element, text: string): void {
 }
 
 /** A count that scripts can read too. */
-export function countOf(count: number): HTMLDataElement {
-  const data = make('data', formatCount(count), count === 0 ? 'zero' : '');
+export function countElement(count: number): HTMLDataElement {
+  const data = createElement('data', formatCount(count), count === 0 ? 'zero' : '');
   data.value = String(count);
   return data;
 }
 
 /** Bytes, humane to read, exact for a pointer and for scripts. */
-export function bytesOf(bytes: number): HTMLDataElement {
-  const data = make('data', formatBytes(bytes), bytes === 0 ? 'zero' : '');
+export function bytesElement(bytes: number): HTMLDataElement {
+  const data = createElement('data', formatBytes(bytes), bytes === 0 ? 'zero' : '');
   data.value = String(bytes);
   data.title = formatExactBytes(bytes);
   return data;
 }
 
 /** A small square in the colour of a custom property. */
-export function swatch(colour: string): HTMLElement {
-  const square = make('span', '', 'swatch');
+export function colourSwatch(colour: string): HTMLElement {
+  const square = createElement('span', '', 'swatch');
   square.style.backgroundColor = `var(${colour})`;
   return square;
 }
 
 /** What a custom property holds at this moment, in the scheme that is shown. */
-export function colourOf(property: string): string {
+export function readColour(property: string): string {
   return getComputedStyle(document.documentElement).getPropertyValue(property).trim();
 }

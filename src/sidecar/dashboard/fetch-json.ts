@@ -1,5 +1,5 @@
 /** An answer, or why there is none in a sentence. `reached` is false when nobody answered at all. */
-export type Outcome<T> =
+export type FetchResult<T> =
   | { readonly kind: 'ok'; readonly value: T }
   | { readonly kind: 'problem'; readonly reached: boolean; readonly problem: string };
 
@@ -17,7 +17,7 @@ const UNAUTHORIZED = 401;
 export async function fetchJson<T>(
   address: string,
   { method = 'GET', timeoutMs = TIMEOUT_MS, accepts = [] as readonly number[] } = {},
-): Promise<Outcome<T>> {
+): Promise<FetchResult<T>> {
   let response: Response;
   try {
     response = await fetch(address, { method, cache: 'no-store', signal: AbortSignal.timeout(timeoutMs) });

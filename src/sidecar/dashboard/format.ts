@@ -2,7 +2,7 @@
 const NO_BREAK_SPACE = '\u00a0';
 
 /** Stands where there is no number. */
-export const NOTHING = '–';
+export const PLACEHOLDER = '–';
 
 /** Decimal, as the usage records count: 1 kB is 1,000 bytes. */
 const BYTE_UNITS = ['B', 'kB', 'MB', 'GB', 'TB', 'PB', 'EB'] as const;
@@ -21,7 +21,7 @@ const THREE_DIGITS = new Intl.NumberFormat('en', {
 const COMPACT = new Intl.NumberFormat('en', { notation: 'compact', maximumSignificantDigits: 3 });
 
 const CLOCK = new Intl.DateTimeFormat('en-GB', { timeZone: 'UTC', timeStyle: 'medium' });
-const MOMENT = new Intl.DateTimeFormat('en-GB', {
+const DATE_TIME = new Intl.DateTimeFormat('en-GB', {
   timeZone: 'UTC',
   day: 'numeric',
   month: 'short',
@@ -31,7 +31,7 @@ const MOMENT = new Intl.DateTimeFormat('en-GB', {
 });
 
 /** A number in two parts, so that a page can set the unit smaller. */
-export interface Measured {
+export interface ValueWithUnit {
   readonly number: string;
   readonly unit: string;
 }
@@ -48,7 +48,7 @@ export function formatCompact(count: number): string {
 
 /** Up to three digits and a decimal unit: `1.23 GB`. */
 export function formatBytes(bytes: number): string {
-  const { number, unit } = measureBytes(bytes, UP_TO_THREE_DIGITS);
+  const { number, unit } = splitBytes(bytes, UP_TO_THREE_DIGITS);
   return number + NO_BREAK_SPACE + unit;
 }
 
@@ -58,18 +58,18 @@ export function formatExactBytes(bytes: number): string {
 }
 
 /** Always three digits from 1 kB/s upwards, so that a number that changes every second keeps its width. */
-export function measureRate(bytesPerSecond: number): Measured {
-  const { number, unit } = measureBytes(bytesPerSecond, bytesPerSecond < 1000 ? WHOLE : THREE_DIGITS);
+export function splitRate(bytesPerSecond: number): ValueWithUnit {
+  const { number, unit } = splitBytes(bytesPerSecond, bytesPerSecond < 1000 ? WHOLE : THREE_DIGITS);
   return { number, unit: `${unit}/s` };
 }
 
 /** `12.3 MB/s`. */
 export function formatRate(bytesPerSecond: number): string {
-  const { number, unit } = measureRate(bytesPerSecond);
+  const { number, unit } = splitRate(bytesPerSecond);
   return number + NO_BREAK_SPACE + unit;
 }
 
-function measureBytes(bytes: number, format: Intl.NumberFormat): Measured {
+function splitBytes(bytes: number, format: Intl.NumberFormat): ValueWithUnit {
   let value = bytes;
   let power = 0;
   // 999.5 would be shown as 1000 of the smaller unit.
@@ -114,15 +114,30 @@ export function formatClock(timeMs: number): string {
 }
 
 /** `23 Nov 2026, 05:19 UTC`. */
-export function formatMoment(timeMs: number): string {
-  return `${MOMENT.format(timeMs)} UTC`;
+export function formatDateTime(timeMs: number): string {
+  return `${DATE_TIME.format(timeMs)} UTC`;
 }
 
 /** Whole percents, but never 0 % for something nor 100 % for not quite all. `–` of nothing. */
 export function formatShare(part: number, whole: number): string {
-  if (whole <= 0) return NOTHING;
+  if (whole <= 0) return PLACEHOLDER;
   const percent = (100 * part) / whole;
   if (percent > 0 && percent < 1) return `<${NO_BREAK_SPACE}1${NO_BREAK_SPACE}%`;
   if (percent > 99 && percent < 100) return `>${NO_BREAK_SPACE}99${NO_BREAK_SPACE}%`;
   return `${Math.round(percent)}${NO_BREAK_SPACE}%`;
+}
+
+/**
+ * A listener of the relay in a word or two: `TCP 4001`, `TLS 443`, `WebSocket 4002`, `/run/relay.sock`. What it can't read stays as it is.
+ *
+ * @param listener as the self-test names it: `raw tcp:4001:interface=127.0.0.1`, `websocket unix:/run/relay.sock`
+ */
+export function formatListener(listener: string): string {
+  const [, role, kind, rest = ''] =
+    /^(raw|websocket) (tcp|ssl|unix):(?:port=|address=)?((?:\\.|[^:\\])*)/u.exec(listener) ?? [];
+  if (role === undefined) return listener;
+  const where = rest.replaceAll(/\\(.)/gu, '$1');
+  if (role === 'websocket') return `WebSocket ${where}`;
+  if (kind === 'unix') return where;
+  return kind === 'ssl' ? `TLS ${where}` : `TCP ${where}`;
 }

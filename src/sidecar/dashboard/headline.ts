@@ -1,10 +1,10 @@
-import type { Live } from '../api.ts';
+import type { LiveStatus } from '../api.ts';
 import { formatClock } from './format.ts';
 
 /** What the page knows of its server. */
-export type Connection =
+export type ConnectionState =
   | { readonly kind: 'loading' }
-  | { readonly kind: 'answered'; readonly live: Live }
+  | { readonly kind: 'answered'; readonly live: LiveStatus }
   /** `reached`: it answers, but not with what was asked for. */
   | { readonly kind: 'unreachable'; readonly reached: boolean; readonly problem: string };
 
@@ -16,7 +16,7 @@ export interface Headline {
   readonly title: string;
   readonly detail: string;
   /** In the browser's tab. */
-  readonly short: string;
+  readonly tabTitle: string;
 }
 
 /**
@@ -24,17 +24,17 @@ export interface Headline {
  *
  * @param lastUpMs when the relay was last seen up, by the server's clock; null when it never was
  */
-export function headlineOf(connection: Connection, lastUpMs: number | null): Headline {
+export function toHeadline(connection: ConnectionState, lastUpMs: number | null): Headline {
   const asOf = lastUpMs === null ? '' : ` What you see is as of ${formatClock(lastUpMs)}.`;
   if (connection.kind === 'loading') {
-    return { tone: 'loading', title: 'Asking the relay…', detail: 'One moment.', short: 'Transit Relay' };
+    return { tone: 'loading', title: 'Asking the relay…', detail: 'One moment.', tabTitle: 'Transit Relay' };
   }
   if (connection.kind === 'unreachable') {
     return {
       tone: 'bad',
       title: connection.reached ? 'The sidecar has a problem' : 'The sidecar does not answer',
-      detail: `${asSentence(connection.problem)} Whether the relay is up can’t be said; this page goes on trying.${asOf}`,
-      short: 'No answer',
+      detail: `${toSentence(connection.problem)} Whether the relay is up can’t be said; this page goes on trying.${asOf}`,
+      tabTitle: 'No answer',
     };
   }
   const { relay } = connection.live;
@@ -42,8 +42,8 @@ export function headlineOf(connection: Connection, lastUpMs: number | null): Hea
     return {
       tone: 'bad',
       title: 'The relay is down',
-      detail: asSentence(relay.problem) + asOf,
-      short: 'Down',
+      detail: toSentence(relay.problem) + asOf,
+      tabTitle: 'Down',
     };
   }
   if (relay.draining) {
@@ -51,19 +51,19 @@ export function headlineOf(connection: Connection, lastUpMs: number | null): Hea
       tone: 'warn',
       title: 'The relay is draining',
       detail: 'It lets the transfers that run finish and takes nobody in.',
-      short: 'Draining',
+      tabTitle: 'Draining',
     };
   }
   return {
     tone: 'good',
     title: 'The relay is up',
     detail: 'It lets clients in.',
-    short: 'Up',
+    tabTitle: 'Up',
   };
 }
 
 /** With a capital letter and a full stop, whatever came. */
-export function asSentence(problem: string): string {
+export function toSentence(problem: string): string {
   const text = problem.trim();
   const capital = text.charAt(0).toUpperCase() + text.slice(1);
   return /[.!?…]$/u.test(capital) ? capital : `${capital}.`;

@@ -1,6 +1,6 @@
-import type { Live } from '../api.ts';
-import { byId, bytesOf, countOf, make, setText } from './dom.ts';
-import { formatClock, formatDuration, formatMoment, formatRate, measureRate } from './format.ts';
+import type { LiveStatus } from '../api.ts';
+import { byId, bytesElement, countElement, createElement, setText } from './dom.ts';
+import { formatClock, formatDuration, formatDateTime, formatRate, splitRate } from './format.ts';
 import { RateHistory } from './rate-history.ts';
 import { Sparkline } from './sparkline.ts';
 
@@ -20,7 +20,7 @@ export class NowView {
   readonly #sparkline = new Sparkline(this.#plot, this.#history);
 
   /** @param lastUpMs when the relay was last seen up, by the server's clock; null when it never was */
-  show(live: Live, lastUpMs: number | null): void {
+  show(live: LiveStatus, lastUpMs: number | null): void {
     const nowSeconds = Date.parse(live.now) / 1000;
     const { relay } = live;
     this.#history.add(nowSeconds, relay.state === 'up' ? relay.bytes_per_second : null);
@@ -32,16 +32,16 @@ export class NowView {
     }
     this.#section.classList.remove('is-stale');
     this.#stale.hidden = true;
-    const { number, unit } = measureRate(relay.bytes_per_second);
-    const rate = make('data', number);
+    const { number, unit } = splitRate(relay.bytes_per_second);
+    const rate = createElement('data', number);
     rate.value = String(relay.bytes_per_second);
-    rate.append(make('span', ` ${unit}`, 'unit'));
+    rate.append(createElement('span', ` ${unit}`, 'unit'));
     this.#rate.replaceChildren(rate);
-    this.#pairs.replaceChildren(countOf(relay.pairs));
-    this.#waiting.replaceChildren(countOf(relay.waiting));
-    this.#relayed.replaceChildren(bytesOf(relay.relayed_bytes));
+    this.#pairs.replaceChildren(countElement(relay.pairs));
+    this.#waiting.replaceChildren(countElement(relay.waiting));
+    this.#relayed.replaceChildren(bytesElement(relay.relayed_bytes));
     setText(this.#uptime, formatDuration(relay.uptime_seconds));
-    setText(this.#started, `since ${formatMoment(Date.parse(relay.started))}`);
+    setText(this.#started, `since ${formatDateTime(Date.parse(relay.started))}`);
   }
 
   /** What is shown is no longer true. */

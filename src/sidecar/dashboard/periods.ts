@@ -1,12 +1,12 @@
-import type { Period } from '../api.ts';
+import type { Granularity } from '../api.ts';
 
-export const VIEWS = ['day', 'week', 'year'] as const;
+export const USAGE_PERIODS = ['day', 'week', 'year'] as const;
 
 /** The stretches of time between which the page switches. */
-export type View = (typeof VIEWS)[number];
+export type UsagePeriod = (typeof USAGE_PERIODS)[number];
 
 /** One bar: an hour, day or month of UTC. */
-export interface Bucket {
+export interface TimeBucket {
   readonly startMs: number;
   /** For the axis: `14:00`, `Mon 23`, `Nov`. */
   readonly label: string;
@@ -15,44 +15,44 @@ export interface Bucket {
 }
 
 /** What to ask for, and the bars that the answer fills. */
-export interface ViewRange {
-  readonly view: View;
-  readonly by: Period;
+export interface UsagePeriodRange {
+  readonly period: UsagePeriod;
+  readonly by: Granularity;
   readonly fromMs: number;
   /** The end of the last bar, which lies in the future. */
   readonly toMs: number;
-  readonly buckets: readonly Bucket[];
+  readonly buckets: readonly TimeBucket[];
 }
 
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
 
-const BARS: Readonly<Record<View, { readonly by: Period; readonly count: number }>> = {
+const PERIOD_BUCKETS: Readonly<Record<UsagePeriod, { readonly by: Granularity; readonly count: number }>> = {
   day: { by: 'hour', count: 24 },
   week: { by: 'day', count: 7 },
   year: { by: 'month', count: 12 },
 };
 
 /** The last 24 hours, 7 days or 12 months of UTC; the one that runs is the last of them. */
-export function rangeOf(view: View, nowMs: number): ViewRange {
-  const { by, count } = BARS[view];
-  const startsMs = Array.from({ length: count + 1 }, (_, index) => startOf(by, nowMs, index - count + 1));
+export function toPeriodRange(view: UsagePeriod, nowMs: number): UsagePeriodRange {
+  const { by, count } = PERIOD_BUCKETS[view];
+  const startsMs = Array.from({ length: count + 1 }, (_, index) => bucketStart(by, nowMs, index - count + 1));
   const toMs = startsMs.pop() ?? nowMs;
   return {
-    view,
+    period: view,
     by,
     fromMs: startsMs[0] ?? nowMs,
     toMs,
     buckets: startsMs.map((startMs, bar) => ({
       startMs,
-      label: labelOf(by, startMs),
-      title: titleOf(by, startMs) + (bar === count - 1 ? ', so far' : ''),
+      label: bucketLabel(by, startMs),
+      title: bucketTitle(by, startMs) + (bar === count - 1 ? ', so far' : ''),
     })),
   };
 }
 
 /** Where the hour, day or month begins that lies `steps` after the one of `timeMs`. */
-function startOf(by: Period, timeMs: number, steps: number): number {
+function bucketStart(by: Granularity, timeMs: number, steps: number): number {
   if (by === 'hour') return (Math.floor(timeMs / HOUR_MS) + steps) * HOUR_MS;
   if (by === 'day') return (Math.floor(timeMs / DAY_MS) + steps) * DAY_MS;
   const time = new Date(timeMs);
@@ -63,16 +63,16 @@ function format(timeMs: number, options: Intl.DateTimeFormatOptions, locale = 'e
   return new Intl.DateTimeFormat(locale, { timeZone: 'UTC', ...options }).format(timeMs);
 }
 
-function labelOf(by: Period, startMs: number): string {
+function bucketLabel(by: Granularity, startMs: number): string {
   if (by === 'hour') return format(startMs, { hour: '2-digit', minute: '2-digit' });
   if (by === 'day') return format(startMs, { weekday: 'short', day: 'numeric' });
   return format(startMs, { month: 'short' }, 'en-US');
 }
 
-function titleOf(by: Period, startMs: number): string {
+function bucketTitle(by: Granularity, startMs: number): string {
   if (by === 'hour') {
     const day = format(startMs, { day: 'numeric', month: 'short' });
-    return `${day}, ${labelOf(by, startMs)}–${labelOf(by, startMs + HOUR_MS)}`;
+    return `${day}, ${bucketLabel(by, startMs)}–${bucketLabel(by, startMs + HOUR_MS)}`;
   }
   if (by === 'day') return format(startMs, { weekday: 'long', day: 'numeric', month: 'long' });
   return format(startMs, { month: 'long', year: 'numeric' });

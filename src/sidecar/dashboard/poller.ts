@@ -1,33 +1,33 @@
-import { backoffMs } from './backoff.ts';
+import { backoffMs } from './poll-policy.ts';
 
 /** Does something again and again while the page can be seen, one at a time, and more rarely while it fails. */
 export class Poller {
-  readonly #everyMs: number;
+  readonly #intervalMs: number;
   readonly #task: () => Promise<boolean>;
   #timer: ReturnType<typeof setTimeout> | null = null;
   #running = false;
-  #poked: number | null = null;
+  #requestedMs: number | null = null;
   #failures = 0;
-  #begunMs = Number.NEGATIVE_INFINITY;
+  #startedMs = Number.NEGATIVE_INFINITY;
 
   /**
    * @param everyMs from one beginning to the next
    * @param task resolves with whether it went well; must not reject
    */
   constructor(everyMs: number, task: () => Promise<boolean>) {
-    this.#everyMs = everyMs;
+    this.#intervalMs = everyMs;
     this.#task = task;
-    document.addEventListener('visibilitychange', () => this.#schedule(this.#leftOf(this.#everyMs)));
+    document.addEventListener('visibilitychange', () => this.#schedule(this.#remainingMs(this.#intervalMs)));
   }
 
   /** Does it now, but not sooner than `leastMs` after it was begun the last time. */
-  poke(leastMs = 0): void {
-    if (this.#running) this.#poked = leastMs;
-    else this.#schedule(this.#leftOf(leastMs));
+  trigger(leastMs = 0): void {
+    if (this.#running) this.#requestedMs = leastMs;
+    else this.#schedule(this.#remainingMs(leastMs));
   }
 
-  #leftOf(sinceBegunMs: number): number {
-    return Math.max(0, this.#begunMs + sinceBegunMs - performance.now());
+  #remainingMs(sinceBegunMs: number): number {
+    return Math.max(0, this.#startedMs + sinceBegunMs - performance.now());
   }
 
   #schedule(inMs: number): void {
@@ -38,12 +38,13 @@ export class Poller {
 
   async #run(): Promise<void> {
     this.#running = true;
-    this.#poked = null;
-    this.#begunMs = performance.now();
+    this.#requestedMs = null;
+    this.#startedMs = performance.now();
     const wentWell = await this.#task();
     this.#failures = wentWell ? 0 : this.#failures + 1;
     this.#running = false;
-    if (this.#failures > 0) this.#schedule(Math.max(backoffMs(this.#failures), this.#leftOf(this.#everyMs)));
-    else this.#schedule(this.#leftOf(this.#poked ?? this.#everyMs));
+    if (this.#failures > 0)
+      this.#schedule(Math.max(backoffMs(this.#failures), this.#remainingMs(this.#intervalMs)));
+    else this.#schedule(this.#remainingMs(this.#requestedMs ?? this.#intervalMs));
   }
 }

@@ -2,7 +2,7 @@
 export const HISTORY_S = 300;
 
 /** Between samples that are further apart nothing is known, in seconds: the page was hidden, or nobody answered. */
-const GAP_S = 10;
+const MAX_GAP_S = 10;
 
 /** What the rate was in the last minutes, as the page has seen it. Times are seconds since the epoch. */
 export class RateHistory {
@@ -13,7 +13,7 @@ export class RateHistory {
   add(timeSeconds: number, rate: number | null): void {
     const last = this.#times.at(-1);
     if (last !== undefined && timeSeconds <= last) return;
-    if (last !== undefined && timeSeconds - last > GAP_S) this.#push(last + 1, null);
+    if (last !== undefined && timeSeconds - last > MAX_GAP_S) this.#push(last + 1, null);
     this.#push(timeSeconds, rate);
     const stale = this.#times.findIndex((time) => time >= timeSeconds - HISTORY_S);
     this.#times.splice(0, stale);

@@ -1,6 +1,6 @@
 import uPlot from './uplot.js';
-import { PLAIN, onLookChange } from './chart-theme.ts';
-import { colourOf } from './dom.ts';
+import { BASE_CHART_OPTIONS, onResizeOrRecolour } from './chart-theme.ts';
+import { readColour } from './dom.ts';
 import { HISTORY_S } from './rate-history.ts';
 import type { RateHistory } from './rate-history.ts';
 
@@ -8,15 +8,15 @@ const HEADROOM = 1.15;
 
 /** The rate of the last minutes as a small area without axes. */
 export class Sparkline {
-  readonly #holder: HTMLElement;
+  readonly #container: HTMLElement;
   readonly #history: RateHistory;
   #nowSeconds = 0;
   #plot: uPlot | null = null;
 
   constructor(holder: HTMLElement, history: RateHistory) {
-    this.#holder = holder;
+    this.#container = holder;
     this.#history = history;
-    onLookChange(
+    onResizeOrRecolour(
       holder,
       () => this.#resize(),
       () => this.#plot?.redraw(false),
@@ -27,20 +27,20 @@ export class Sparkline {
   show(nowSeconds: number): void {
     this.#nowSeconds = nowSeconds;
     const data: uPlot.AlignedData = [[...this.#history.times], [...this.#history.rates]];
-    if (this.#plot === null) this.#plot = new uPlot(this.#options(), data, this.#holder);
+    if (this.#plot === null) this.#plot = new uPlot(this.#options(), data, this.#container);
     else this.#plot.setData(data);
   }
 
   #resize(): void {
-    const { clientWidth: width, clientHeight: height } = this.#holder;
+    const { clientWidth: width, clientHeight: height } = this.#container;
     if (width > 0 && height > 0) this.#plot?.setSize({ width, height });
   }
 
   #options(): uPlot.Options {
     return {
-      ...PLAIN,
-      width: this.#holder.clientWidth,
-      height: this.#holder.clientHeight,
+      ...BASE_CHART_OPTIONS,
+      width: this.#container.clientWidth,
+      height: this.#container.clientHeight,
       padding: [2, 0, 0, 0],
       cursor: { show: false },
       scales: {
@@ -53,8 +53,8 @@ export class Sparkline {
         {
           scale: 'y',
           width: 2,
-          stroke: () => colourOf('--accent'),
-          fill: (plot) => shade(plot),
+          stroke: () => readColour('--accent'),
+          fill: (plot) => areaGradient(plot),
           points: { show: false },
         },
       ],
@@ -63,10 +63,10 @@ export class Sparkline {
 }
 
 /** From a tint of the accent at the top to nothing at the axis. */
-function shade(plot: uPlot): CanvasGradient {
+function areaGradient(plot: uPlot): CanvasGradient {
   const { top, height } = plot.bbox;
   const gradient = plot.ctx.createLinearGradient(0, top, 0, top + height);
-  gradient.addColorStop(0, colourOf('--accent-tint'));
-  gradient.addColorStop(1, colourOf('--accent-fade'));
+  gradient.addColorStop(0, readColour('--accent-tint'));
+  gradient.addColorStop(1, readColour('--accent-fade'));
   return gradient;
 }

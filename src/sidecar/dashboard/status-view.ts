@@ -1,4 +1,8 @@
-import { byId, setText } from './dom.ts';
+import type { Health } from '../api.ts';
+import { byId, createElement, setText } from './dom.ts';
+import { fetchJson } from './fetch-json.ts';
+import { formatListener } from './format.ts';
+import { toSentence } from './headline.ts';
 import type { Headline } from './headline.ts';
 
 /** The card at the top: is the relay up. */
@@ -7,10 +11,66 @@ export class StatusView {
   readonly #headline = byId('headline', HTMLElement);
   readonly #detail = byId('headline-detail', HTMLElement);
 
-  show({ tone, title, detail, short }: Headline): void {
+  show({ tone, title, detail, tabTitle: short }: Headline): void {
     this.#card.dataset['tone'] = tone;
     setText(this.#headline, title);
     setText(this.#detail, detail);
     document.title = short === 'Transit Relay' ? short : `${short} · Transit Relay`;
   }
+}
+
+/** One pair of listeners, both ways, of `GET /health/transfer`. */
+interface TestedTransfer {
+  readonly from: string;
+  readonly to: string;
+  readonly ok: boolean;
+  readonly milliseconds: number;
+  readonly problem: string | null;
+}
+
+interface TransferHealth extends Health {
+  readonly transfers?: readonly TestedTransfer[];
+}
+
+/** A failed test answers with this status, and in full. */
+const HTTP_UNAVAILABLE = 503;
+
+/** Makes the button work that sends real bytes through the relay and says what came of it. */
+export function initSelfTest(): void {
+  const button = byId('test-button', HTMLButtonElement);
+  const result = byId('test-result', HTMLElement);
+  async function test(): Promise<void> {
+    button.disabled = true;
+    setText(button, 'Testing…');
+    result.replaceChildren(createElement('p', 'Sending bytes through the relay…', 'soft'));
+    result.hidden = false;
+    const outcome = await fetchJson<TransferHealth>('health/transfer', { accepts: [HTTP_UNAVAILABLE] });
+    if (outcome.kind === 'ok') result.replaceChildren(...selfTestElements(outcome.value));
+    else result.replaceChildren(createElement('p', toSentence(outcome.problem), 'problem'));
+    setText(button, 'Test a transfer');
+    button.disabled = false;
+  }
+  button.addEventListener('click', () => void test());
+}
+
+function selfTestElements({ ok, problem, transfers = [] }: TransferHealth): HTMLElement[] {
+  const verdict = ok
+    ? 'Bytes went through the relay and came out the same.'
+    : toSentence(problem ?? 'it failed');
+  const sentence = createElement('p', verdict, ok ? 'fine' : 'problem');
+  if (transfers.length === 0) return [sentence];
+  const list = createElement('ul');
+  list.append(...transfers.map(transferElement));
+  return [sentence, list];
+}
+
+function transferElement({ from, to, ok, milliseconds, problem }: TestedTransfer): HTMLElement {
+  const item = createElement('li', '', ok ? 'fine' : 'problem');
+  const result = ok ? `${milliseconds.toFixed(milliseconds < 10 ? 1 : 0)}\u00a0ms` : (problem ?? 'failed');
+  item.title = `${from}, ${to}`;
+  item.append(
+    createElement('span', `${formatListener(from)} and ${formatListener(to)}`),
+    createElement('b', result),
+  );
+  return item;
 }

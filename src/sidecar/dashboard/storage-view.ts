@@ -1,8 +1,8 @@
-import type { Live, Snapshot } from '../api.ts';
-import { byId, bytesOf, setText } from './dom.ts';
+import type { LiveStatus, Snapshot } from '../api.ts';
+import { byId, bytesElement, setText } from './dom.ts';
 import { fetchJson } from './fetch-json.ts';
-import { NOTHING, formatAge, formatBytes, formatCount, formatMoment, formatUntil } from './format.ts';
-import { asSentence } from './headline.ts';
+import { PLACEHOLDER, formatAge, formatBytes, formatCount, formatDateTime, formatUntil } from './format.ts';
+import { toSentence } from './headline.ts';
 
 /** Snapshots of a very large database take minutes, in milliseconds. */
 const SNAPSHOT_TIMEOUT_MS = 30 * 60_000;
@@ -12,32 +12,32 @@ export class StorageView {
   readonly #size = byId('database-size', HTMLElement);
   readonly #detail = byId('database-detail', HTMLElement);
   readonly #age = byId('snapshot-age', HTMLElement);
-  readonly #about = byId('snapshot-detail', HTMLElement);
+  readonly #snapshotDetail = byId('snapshot-detail', HTMLElement);
   readonly #link = byId('snapshot-link', HTMLAnchorElement);
   readonly #next = byId('snapshot-next', HTMLElement);
   readonly #problem = byId('snapshot-problem', HTMLElement);
   readonly #button = byId('snapshot-button', HTMLButtonElement);
-  #ownProblem: string | null = null;
-  #serversProblem: string | null = null;
+  #requestProblem: string | null = null;
+  #scheduleProblem: string | null = null;
 
   /** @param taken called when a snapshot was taken or could not be */
   constructor(taken: () => void) {
     this.#button.addEventListener('click', () => void this.#take(taken));
   }
 
-  show({ now, database, snapshots }: Live): void {
+  show({ now, database, snapshots }: LiveStatus): void {
     const nowMs = Date.parse(now);
     if (database.state === 'ok') {
-      this.#size.replaceChildren(bytesOf(database.bytes));
+      this.#size.replaceChildren(bytesElement(database.bytes));
       setText(this.#detail, `last written ${formatAge(Date.parse(database.modified), nowMs)}`);
     } else {
       setText(this.#size, database.state === 'missing' ? 'none yet' : 'unreadable');
-      setText(this.#detail, asSentence(database.problem));
+      setText(this.#detail, toSentence(database.problem));
     }
     this.#showNewest(snapshots.newest, nowMs);
     const kept = snapshots.count === 1 ? '1 kept' : `${formatCount(snapshots.count)} kept`;
     setText(this.#next, `${kept}, the next one is due ${formatUntil(Date.parse(snapshots.next), nowMs)}`);
-    this.#serversProblem = snapshots.problem;
+    this.#scheduleProblem = snapshots.problem;
     this.#showProblem();
   }
 
@@ -45,7 +45,7 @@ export class StorageView {
     this.#link.hidden = newest === null;
     if (newest === null) {
       setText(this.#age, 'none yet');
-      setText(this.#about, NOTHING);
+      setText(this.#snapshotDetail, PLACEHOLDER);
       return;
     }
     const address = `snapshots/${encodeURIComponent(newest.name)}`;
@@ -54,14 +54,14 @@ export class StorageView {
     setText(this.#link, `Download ${formatBytes(newest.bytes)}`);
     setText(this.#age, formatAge(Date.parse(newest.time), nowMs));
     const rows = `${formatCount(newest.rows)} ${newest.rows === 1 ? 'record' : 'records'}`;
-    setText(this.#about, `${formatMoment(Date.parse(newest.time))}, ${rows}`);
+    setText(this.#snapshotDetail, `${formatDateTime(Date.parse(newest.time))}, ${rows}`);
   }
 
   async #take(taken: () => void): Promise<void> {
     this.#button.disabled = true;
     setText(this.#button, 'Taking one…');
     const outcome = await fetchJson('snapshots', { method: 'POST', timeoutMs: SNAPSHOT_TIMEOUT_MS });
-    this.#ownProblem = outcome.kind === 'ok' ? null : outcome.problem;
+    this.#requestProblem = outcome.kind === 'ok' ? null : outcome.problem;
     this.#showProblem();
     setText(this.#button, 'Take one now');
     this.#button.disabled = false;
@@ -70,8 +70,8 @@ export class StorageView {
 
   /** What the last click met comes first; otherwise what the schedule has met. */
   #showProblem(): void {
-    const problem = this.#ownProblem ?? this.#serversProblem;
+    const problem = this.#requestProblem ?? this.#scheduleProblem;
     this.#problem.hidden = problem === null;
-    setText(this.#problem, problem === null ? '' : asSentence(problem));
+    setText(this.#problem, problem === null ? '' : toSentence(problem));
   }
 }

@@ -1,11 +1,46 @@
-import type { UsageRow } from '../api.ts';
-import { MOODS, moodName } from './moods.ts';
-import type { MoodEntry } from './moods.ts';
-import type { ViewRange } from './periods.ts';
+import type { UsageRow, WaitingBucket } from '../api.ts';
+import { formatDuration, formatShare } from './format.ts';
+import type { UsagePeriodRange } from './periods.ts';
+
+/** One way to end, as the page shows it. */
+export interface MoodInfo {
+  readonly name: MoodName;
+  readonly meaning: string;
+  /** CSS custom property that holds its colour. */
+  readonly colour: string;
+}
+
+export type MoodName = (typeof MOOD_NAMES)[number];
+
+/** What the database may say besides the moods that are known here. */
+const OTHER_MOOD = 'other';
+
+const MOOD_NAMES = ['happy', 'lonely', 'redundant', 'impatient', 'errory', 'empty', OTHER_MOOD] as const;
+
+const MOOD_MEANINGS: Readonly<Record<MoodName, string>> = {
+  happy: 'Two clients were connected',
+  lonely: 'Left before a partner came',
+  redundant: 'Not needed, its partner used another connection',
+  impatient: 'Sent data before it had a partner',
+  errory: 'Did not speak the relay’s protocol',
+  empty: 'Left without a word, as port scans do',
+  other: 'Moods that this page does not know',
+};
+
+/** In the order in which they are stacked, from the axis up. */
+export const MOODS: readonly MoodInfo[] = MOOD_NAMES.map((name) => ({
+  name,
+  meaning: MOOD_MEANINGS[name],
+  colour: `--mood-${name}`,
+}));
+
+export function toMoodName(mood: string): MoodName {
+  return MOOD_NAMES.find((name) => name === mood) ?? OTHER_MOOD;
+}
 
 /** What one mood had in each bar. */
 export interface MoodSeries {
-  readonly mood: MoodEntry;
+  readonly mood: MoodInfo;
   readonly records: readonly number[];
   readonly bytes: readonly number[];
   readonly totalRecords: number;
@@ -24,9 +59,9 @@ export interface UsageSeries {
 }
 
 /** Fills the gaps of a report; rows outside of the range are left out. */
-export function toSeries(range: ViewRange, rows: readonly UsageRow[]): UsageSeries {
+export function toSeries(range: UsagePeriodRange, rows: readonly UsageRow[]): UsageSeries {
   const moods = MOODS.map((mood): MoodSeries => {
-    const own = rows.filter((row) => moodName(row.mood) === mood.name);
+    const own = rows.filter((row) => toMoodName(row.mood) === mood.name);
     const records = fill(range, own, (row) => row.records);
     const bytes = fill(range, own, (row) => row.total_bytes);
     return { mood, records, bytes, totalRecords: sum(records), totalBytes: sum(bytes) };
@@ -42,7 +77,7 @@ export function toSeries(range: ViewRange, rows: readonly UsageRow[]): UsageSeri
 }
 
 /** The moods that happened, and the one that everybody looks for. */
-export function moodsShown(series: UsageSeries): readonly MoodSeries[] {
+export function visibleMoods(series: UsageSeries): readonly MoodSeries[] {
   return series.moods.filter((one) => one.totalRecords > 0 || one.mood.name === 'happy');
 }
 
@@ -50,7 +85,11 @@ export function sum(values: readonly number[]): number {
   return values.reduce((total, value) => total + value, 0);
 }
 
-function fill(range: ViewRange, rows: readonly UsageRow[], value: (row: UsageRow) => number): number[] {
+function fill(
+  range: UsagePeriodRange,
+  rows: readonly UsageRow[],
+  value: (row: UsageRow) => number,
+): number[] {
   const bars = range.buckets.map(() => 0);
   for (const row of rows) {
     const startMs = Date.parse(row.start);
@@ -59,4 +98,43 @@ function fill(range: ViewRange, rows: readonly UsageRow[], value: (row: UsageRow
     bars[bar] = (bars[bar] ?? 0) + value(row);
   }
   return bars;
+}
+
+/** One bar of the distribution. */
+export interface WaitingBar {
+  /** `up to 1 s`, `5 s to 30 s`, `over 1 h`. */
+  readonly label: string;
+  readonly records: number;
+  /** Of all transfers, 0 to 1. */
+  readonly share: number;
+}
+
+export function toWaitingBars(steps: readonly WaitingBucket[]): WaitingBar[] {
+  const total = sum(steps.map((step) => step.records));
+  return steps.map(({ at_most_seconds: most, records }, index) => {
+    const least = steps[index - 1]?.at_most_seconds ?? null;
+    return { label: waitingLabel(least, most), records, share: total === 0 ? 0 : records / total };
+  });
+}
+
+function waitingLabel(leastSeconds: number | null, mostSeconds: number | null): string {
+  if (mostSeconds === null) return leastSeconds === null ? 'any' : `over ${formatDuration(leastSeconds)}`;
+  if (leastSeconds === null) return `up to ${formatDuration(mostSeconds)}`;
+  return `${formatDuration(leastSeconds)} to ${formatDuration(mostSeconds)}`;
+}
+
+/** The distribution in a sentence: the shortest time that was enough for half of them, and how many that were. */
+export function waitingSummary(steps: readonly WaitingBucket[]): string {
+  const total = sum(steps.map((step) => step.records));
+  if (total === 0) return 'No transfer in this time, so nobody has waited for a partner.';
+  let sofar = 0;
+  for (const { at_most_seconds: most, records } of steps) {
+    sofar += records;
+    if (most !== null && sofar * 2 >= total)
+      return `${formatShare(sofar, total)} waited at most ${formatDuration(most)} for their partner.`;
+  }
+  const longest = steps.findLast((step) => step.at_most_seconds !== null)?.at_most_seconds ?? 0;
+  const longer =
+    total - sum(steps.filter((step) => step.at_most_seconds !== null).map((step) => step.records));
+  return `${formatShare(longer, total)} waited longer than ${formatDuration(longest)} for their partner.`;
 }

@@ -1,26 +1,26 @@
 import type { UsageReport } from '../api.ts';
 import { fetchJson } from './fetch-json.ts';
-import { VIEWS, rangeOf } from './periods.ts';
-import type { View, ViewRange } from './periods.ts';
+import { USAGE_PERIODS, toPeriodRange } from './periods.ts';
+import type { UsagePeriod, UsagePeriodRange } from './periods.ts';
 
 /** What is known of one view: the last report that came, with the range it answers. */
-export interface Loaded {
-  readonly range: ViewRange;
+export interface LoadedReport {
+  readonly range: UsagePeriodRange;
   readonly report: UsageReport;
 }
 
 /** The reports of all views. One that fails leaves the last one in place. */
 export class UsageStore {
-  readonly #loaded = new Map<View, Loaded>();
-  readonly #changed: () => void;
+  readonly #loaded = new Map<UsagePeriod, LoadedReport>();
+  readonly #onChange: () => void;
   #problem: string | null = null;
 
   /** @param changed called after each answer */
   constructor(changed: () => void) {
-    this.#changed = changed;
+    this.#onChange = changed;
   }
 
-  of(view: View): Loaded | null {
+  get(view: UsagePeriod): LoadedReport | null {
     return this.#loaded.get(view) ?? null;
   }
 
@@ -36,13 +36,13 @@ export class UsageStore {
    * @param nowMs the server's clock
    * @returns whether all were answered
    */
-  async load(first: View, nowMs: number): Promise<boolean> {
-    for (const view of [first, ...VIEWS.filter((other) => other !== first)]) {
-      const range = rangeOf(view, nowMs);
-      const outcome = await fetchJson<UsageReport>(`usage.json?${queryOf(range)}`);
+  async load(first: UsagePeriod, nowMs: number): Promise<boolean> {
+    for (const view of [first, ...USAGE_PERIODS.filter((other) => other !== first)]) {
+      const range = toPeriodRange(view, nowMs);
+      const outcome = await fetchJson<UsageReport>(`usage.json?${toQueryString(range)}`);
       if (outcome.kind === 'ok') this.#loaded.set(view, { range, report: outcome.value });
       this.#problem = outcome.kind === 'ok' ? null : outcome.problem;
-      this.#changed();
+      this.#onChange();
       if (outcome.kind === 'problem') return false;
     }
     return true;
@@ -50,7 +50,7 @@ export class UsageStore {
 }
 
 /** As `usage.json` and `usage.csv` take it. */
-export function queryOf({ by, fromMs, toMs }: ViewRange): string {
+export function toQueryString({ by, fromMs, toMs }: UsagePeriodRange): string {
   const query = new URLSearchParams({
     by,
     from: new Date(fromMs).toISOString(),

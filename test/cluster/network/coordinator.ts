@@ -13,7 +13,7 @@ export class NetworkCoordinator implements AsyncDisposable {
   readonly #prefix: readonly string[];
   readonly #directory: string;
   #program: Program | null = null;
-  #pulse: NodeJS.Timeout | undefined;
+  #stopTimer: NodeJS.Timeout | undefined;
 
   /**
    * @param address where relays find it
@@ -43,50 +43,50 @@ export class NetworkCoordinator implements AsyncDisposable {
   }
 
   async kill(): Promise<void> {
-    this.wellAgain();
+    this.recover();
     this.#program?.kill('SIGKILL');
     await this.#program?.[Symbol.asyncDispose]();
   }
 
   /** From now on an answer takes up to so long, in milliseconds. */
-  slow(forMs: number): void {
-    this.wellAgain();
+  slowDown(forMs: number): void {
+    this.recover();
     const stop = (): void => {
       this.#program?.kill('SIGSTOP');
-      this.#pulse = setTimeout(() => {
+      this.#stopTimer = setTimeout(() => {
         this.#program?.kill('SIGCONT');
-        this.#pulse = setTimeout(stop, AWAKE_MS);
+        this.#stopTimer = setTimeout(stop, AWAKE_MS);
       }, forMs);
     };
     stop();
   }
 
-  wellAgain(): void {
-    clearTimeout(this.#pulse);
+  recover(): void {
+    clearTimeout(this.#stopTimer);
     this.#program?.kill('SIGCONT');
   }
 
   /** The keys of tokens, without what relays try it with. */
   async keys(): Promise<readonly string[]> {
-    const keys = await this.#ask((admin) => admin.keys('*'));
+    const keys = await this.#query((admin) => admin.keys('*'));
     return keys.filter((key) => key !== 'transit-relay:test');
   }
 
   /** As when a claim's lease ends. */
-  async forget(): Promise<void> {
-    await this.#ask((admin) => admin.flushAll());
+  async flush(): Promise<void> {
+    await this.#query((admin) => admin.flushAll());
   }
 
   /** Has something under a key that no relay has put there. */
   async set(key: string, value: string): Promise<void> {
-    await this.#ask((admin) => admin.set(key, value));
+    await this.#query((admin) => admin.set(key, value));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.kill();
   }
 
-  async #ask<T>(question: (admin: ReturnType<typeof adminOf>) => Promise<T>): Promise<T> {
+  async #query<T>(question: (admin: ReturnType<typeof adminOf>) => Promise<T>): Promise<T> {
     const admin = adminOf(this.#socketPath);
     admin.on('error', () => undefined);
     await admin.connect();

@@ -9,10 +9,10 @@ import { parseMetrics } from '../../support/metrics.ts';
 import { RelayProcess } from '../../support/relay-process.ts';
 import { TestClient } from '../../support/test-client.ts';
 import { vitalsOf } from '../../support/vitals.ts';
-import type { Network } from './network.ts';
+import type { NetworkNamespaces } from './network.ts';
 
 /** Far above what anything here takes that waits for no timeout, in milliseconds. */
-const SOON_MS = 20_000;
+const TIMEOUT_MS = 20_000;
 
 const POLL_MS = 25;
 
@@ -38,7 +38,7 @@ export class NetworkRelay implements AsyncDisposable {
   }
 
   static async start(
-    network: Network,
+    network: NetworkNamespaces,
     name: string,
     directory: string,
     settings: Readonly<Record<string, string>>,
@@ -53,7 +53,7 @@ export class NetworkRelay implements AsyncDisposable {
         RELAY_DRAIN_DELAY: '0s',
         ...settings,
       },
-      network.as(name),
+      network.commandPrefix(name),
     );
     return new NetworkRelay(name, `${host}:${CLUSTER_PORT}`, relay, path);
   }
@@ -66,7 +66,7 @@ export class NetworkRelay implements AsyncDisposable {
     return vitalsOf(this.#relay.pid).openFiles;
   }
 
-  says(pattern: RegExp): Promise<RegExpExecArray> {
+  untilLogged(pattern: RegExp): Promise<RegExpExecArray> {
     return this.#relay.says(pattern);
   }
 
@@ -80,7 +80,7 @@ export class NetworkRelay implements AsyncDisposable {
   }
 
   /** A client that has said its line, for as long as the test lasts. */
-  async visit(context: TestContext, token: string, side: string): Promise<TestClient> {
+  async connectClient(context: TestContext, token: string, side: string): Promise<TestClient> {
     const addresses = { tcpPort: 0, unixPath: `${this.#path}.sock`, websocketPort: 0 };
     const client = await TestClient.connect('unix', addresses);
     context.after(() => client.destroy());
@@ -90,13 +90,13 @@ export class NetworkRelay implements AsyncDisposable {
 
   /** What `/readyz` answers. */
   async readiness(): Promise<number> {
-    const { status } = await this.#ask('/readyz');
+    const { status } = await this.#fetch('/readyz');
     return status;
   }
 
   /** A figure, as `name` or `name{label="value"}`; where it has labels and none are said, the sum over all. */
-  async figure(name: string): Promise<number> {
-    const { body } = await this.#ask('/metrics');
+  async metric(name: string): Promise<number> {
+    const { body } = await this.#fetch('/metrics');
     const [exact, any] = [`transit_relay_${name}`, `transit_relay_${name}{`];
     const found = [...parseMetrics(body)].filter(([key]) => key === exact || key.startsWith(any));
     assert.ok(found.length > 0, `there is no ${name}`);
@@ -104,14 +104,14 @@ export class NetworkRelay implements AsyncDisposable {
   }
 
   /** Resolves when a figure is such. */
-  async comesTo(
+  async untilMetric(
     name: string,
     holds: number | ((figure: number) => boolean),
-    timeoutMs = SOON_MS,
+    timeoutMs = TIMEOUT_MS,
   ): Promise<void> {
     const isIt = typeof holds === 'number' ? (figure: number): boolean => figure === holds : holds;
     for (const deadline = performance.now() + timeoutMs; ;) {
-      const found = await this.figure(name);
+      const found = await this.metric(name);
       if (isIt(found)) return;
       assert.ok(performance.now() < deadline, `${this.name}: ${name} is ${found}, not ${holds.toString()}`);
       await sleep(POLL_MS);
@@ -125,9 +125,9 @@ export class NetworkRelay implements AsyncDisposable {
     await this.#relay[Symbol.asyncDispose]();
   }
 
-  #ask(path: string): Promise<{ readonly status: number; readonly body: string }> {
+  #fetch(path: string): Promise<{ readonly status: number; readonly body: string }> {
     return new Promise((resolve, reject) => {
-      request({ socketPath: `${this.#path}.status`, path, agent: false, timeout: SOON_MS }, (response) => {
+      request({ socketPath: `${this.#path}.status`, path, agent: false, timeout: TIMEOUT_MS }, (response) => {
         buffer(response).then(
           (body) => resolve({ status: response.statusCode ?? 0, body: body.toString() }),
           reject,

@@ -7,37 +7,38 @@ import { findProgram } from '../../support/programs.ts';
  */
 const MEMBER_NETWORK = '192.0.2.';
 export const SERVICE_ADDRESS = '203.0.113.1';
-export const MIDDLE_ADDRESS = '198.51.100.1';
+export const ROUTER_ADDRESS = '198.51.100.1';
 
 /** Routing tables below this one may be the system's. */
 const FIRST_TABLE = 1000;
 
 /** Where packets vanish, and where a client is led to its relay: the first of them that fits counts. */
-const VANISH = ['pref', '100'];
-const LEAD = ['pref', '200'];
+const DROP_RULE = ['pref', '100'];
+const ROUTE_RULE = ['pref', '200'];
 
 let networks = 0;
 
 /** Why there can be no such networks here, for a test to be skipped; false where they can be. */
-export function withoutNetworks(): string | false {
+export function skipWithoutNetworkNamespaces(): string | false {
   if (findProgram('ip') === null) return 'no "ip": install the Debian package iproute2';
   const name = `relay-${process.pid}-try`;
-  const refusal = ip('netns', 'add', name) ?? ip('-n', name, 'rule', 'add', 'from', '192.0.2.2', 'blackhole');
+  const rejection =
+    ip('netns', 'add', name) ?? ip('-n', name, 'rule', 'add', 'from', '192.0.2.2', 'blackhole');
   ip('netns', 'delete', name);
-  return refusal === null ? false : `no network namespaces, which take root: ${refusal}`;
+  return rejection === null ? false : `no network namespaces, which take root: ${rejection}`;
 }
 
 /**
  * A network namespace for each member, and a router in the middle, where packets between any two can be made to
  * vanish: without a word, as where a cable is cut.
  */
-export class Network implements Disposable {
+export class NetworkNamespaces implements Disposable {
   readonly #members: readonly string[];
   readonly #prefix: string;
   readonly #made: string[] = [];
   readonly #cuts = new Set<string>();
   /** Relays by the clients that are led to them. */
-  readonly #led = new Map<string, string>();
+  readonly #routes = new Map<string, string>();
   /** Those that have `SERVICE_ADDRESS`. */
   readonly #hosts = new Set<string>();
 
@@ -55,50 +56,50 @@ export class Network implements Disposable {
   }
 
   /** A command that runs a program as that member; null: in the middle. */
-  as(member: string | null): readonly string[] {
+  commandPrefix(member: string | null): readonly string[] {
     return [findProgram('ip') ?? 'ip', 'netns', 'exec', this.#nameOf(member)];
   }
 
   addressOf(member: string): string {
-    return `${MEMBER_NETWORK}${4 * this.#placeOf(member) + 2}`;
+    return `${MEMBER_NETWORK}${4 * this.#indexOf(member) + 2}`;
   }
 
   /** Whoever of `client` connects to `SERVICE_ADDRESS` comes to this relay from now on. */
-  lead(client: string, relay: string): void {
+  route(client: string, relay: string): void {
     if (!this.#hosts.has(relay)) {
       must('-n', this.#nameOf(relay), 'address', 'add', `${SERVICE_ADDRESS}/32`, 'dev', 'lo');
       this.#hosts.add(relay);
     }
-    const led = this.#led.get(client);
-    const rule = ['from', this.addressOf(client), 'to', SERVICE_ADDRESS, ...LEAD, 'lookup'];
+    const led = this.#routes.get(client);
+    const rule = ['from', this.addressOf(client), 'to', SERVICE_ADDRESS, ...ROUTE_RULE, 'lookup'];
     if (led !== undefined) this.#rule('delete', [...rule, this.#tableOf(led)]);
     this.#rule('add', [...rule, this.#tableOf(relay)]);
-    this.#led.set(client, relay);
+    this.#routes.set(client, relay);
   }
 
   /** Nothing that one member sends reaches the other one from now on; what the other one sends still does. */
-  deafen(from: string, to: string): void {
+  dropOneWay(from: string, to: string): void {
     this.#cut(['from', this.addressOf(from), 'to', this.addressOf(to)]);
   }
 
   /** Nothing gets from one to the other, either way. */
-  sever(one: string, other: string): void {
-    this.deafen(one, other);
-    this.deafen(other, one);
+  partition(one: string, other: string): void {
+    this.dropOneWay(one, other);
+    this.dropOneWay(other, one);
   }
 
   /** Nothing gets to this member or away from it. */
   isolate(member: string): void {
     this.#cut(['iif', this.#portOf(member)]);
     this.#cut(['to', this.addressOf(member)]);
-    for (const [client, relay] of this.#led) {
+    for (const [client, relay] of this.#routes) {
       if (relay === member) this.#cut(['from', this.addressOf(client), 'to', SERVICE_ADDRESS]);
     }
   }
 
   /** Everything that was cut is whole again. */
   heal(): void {
-    for (const cut of this.#cuts) this.#rule('delete', [...cut.split(' '), ...VANISH, 'blackhole']);
+    for (const cut of this.#cuts) this.#rule('delete', [...cut.split(' '), ...DROP_RULE, 'blackhole']);
     this.#cuts.clear();
   }
 
@@ -116,10 +117,10 @@ export class Network implements Disposable {
     }
     const middle = ['-n', this.#nameOf(null)];
     must('netns', 'exec', this.#nameOf(null), 'sh', '-c', 'echo 1 >/proc/sys/net/ipv4/ip_forward');
-    must(...middle, 'address', 'add', `${MIDDLE_ADDRESS}/32`, 'dev', 'lo');
+    must(...middle, 'address', 'add', `${ROUTER_ADDRESS}/32`, 'dev', 'lo');
     for (const member of this.#members) {
       const [name, port] = [this.#nameOf(member), this.#portOf(member)];
-      const ours = `${MEMBER_NETWORK}${4 * this.#placeOf(member) + 1}`;
+      const ours = `${MEMBER_NETWORK}${4 * this.#indexOf(member) + 1}`;
       must(...middle, 'link', 'add', port, 'type', 'veth', 'peer', 'name', 'uplink', 'netns', name);
       must(...middle, 'address', 'add', `${ours}/30`, 'dev', port);
       must(...middle, 'link', 'set', port, 'up');
@@ -134,7 +135,7 @@ export class Network implements Disposable {
   #cut(what: readonly string[]): void {
     const cut = what.join(' ');
     if (this.#cuts.has(cut)) return;
-    this.#rule('add', [...what, ...VANISH, 'blackhole']);
+    this.#rule('add', [...what, ...DROP_RULE, 'blackhole']);
     this.#cuts.add(cut);
   }
 
@@ -142,7 +143,7 @@ export class Network implements Disposable {
     must('-n', this.#nameOf(null), 'rule', command, ...rule);
   }
 
-  #placeOf(member: string): number {
+  #indexOf(member: string): number {
     const place = this.#members.indexOf(member);
     if (place < 0) throw new Error(`nobody is called ${member}`);
     return place;
@@ -153,11 +154,11 @@ export class Network implements Disposable {
   }
 
   #portOf(member: string): string {
-    return `port${this.#placeOf(member)}`;
+    return `port${this.#indexOf(member)}`;
   }
 
   #tableOf(member: string): string {
-    return String(FIRST_TABLE + this.#placeOf(member));
+    return String(FIRST_TABLE + this.#indexOf(member));
   }
 }
 
@@ -168,6 +169,6 @@ function ip(...args: readonly string[]): string | null {
 }
 
 function must(...args: readonly string[]): void {
-  const refusal = ip(...args);
-  if (refusal !== null) throw new Error(refusal);
+  const rejection = ip(...args);
+  if (rejection !== null) throw new Error(rejection);
 }

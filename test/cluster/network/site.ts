@@ -3,7 +3,7 @@ import { withoutRedis } from '../../support/redis.ts';
 import { scratch } from '../../support/scratch.ts';
 import { NetworkCoordinator } from './coordinator.ts';
 import { NetworkRelay } from './network-relay.ts';
-import { Network, withoutNetworks } from './network.ts';
+import { NetworkNamespaces, skipWithoutNetworkNamespaces } from './network.ts';
 import { USERS, Users } from './users.ts';
 
 export const SECRET = 'the secret of all relays in these tests';
@@ -11,34 +11,34 @@ export const SECRET = 'the secret of all relays in these tests';
 /** Members of the network, beside the users. */
 export const RELAYS = ['one', 'two', 'three'] as const;
 export const COORDINATOR = 'coordinator';
-export const STRANGER = 'stranger';
+export const UNTRUSTED = 'stranger';
 
 /** Why there can be no site, for a test to be skipped; false where there can be one. */
-export function withoutSite(): string | false {
+export function skipWithoutNetworkCluster(): string | false {
   const missing = withoutRedis();
-  return missing === false ? withoutNetworks() : missing;
+  return missing === false ? skipWithoutNetworkNamespaces() : missing;
 }
 
 type Settings = Readonly<Record<string, string>>;
 
 /** Three relays of one group, their coordinator and who comes to them, each in a network of its own. */
-export class Site {
-  readonly network: Network;
+export class NetworkCluster {
+  readonly network: NetworkNamespaces;
   readonly coordinator: NetworkCoordinator;
   readonly one: NetworkRelay;
   readonly two: NetworkRelay;
   readonly three: NetworkRelay;
   readonly #directory: string;
-  readonly #house: AsyncDisposableStack;
+  readonly #resources: AsyncDisposableStack;
 
   private constructor(
     house: AsyncDisposableStack,
     directory: string,
-    network: Network,
+    network: NetworkNamespaces,
     coordinator: NetworkCoordinator,
     [one, two, three]: readonly [NetworkRelay, NetworkRelay, NetworkRelay],
   ) {
-    this.#house = house;
+    this.#resources = house;
     this.#directory = directory;
     this.network = network;
     this.coordinator = coordinator;
@@ -57,13 +57,15 @@ export class Site {
     context: TestContext,
     settings: Settings = {},
     only: Partial<Record<(typeof RELAYS)[number], Settings>> = {},
-  ): Promise<Site> {
+  ): Promise<NetworkCluster> {
     const directory = await scratch(context);
     const house = new AsyncDisposableStack();
     context.after(() => house.disposeAsync());
-    const network = house.use(new Network([COORDINATOR, ...RELAYS, ...USERS, STRANGER]));
+    const network = house.use(new NetworkNamespaces([COORDINATOR, ...RELAYS, ...USERS, UNTRUSTED]));
     const address = network.addressOf(COORDINATOR);
-    const coordinator = house.use(new NetworkCoordinator(address, network.as(COORDINATOR), directory));
+    const coordinator = house.use(
+      new NetworkCoordinator(address, network.commandPrefix(COORDINATOR), directory),
+    );
     await coordinator.start();
     const start = async (name: (typeof RELAYS)[number]): Promise<NetworkRelay> => {
       const relay = await NetworkRelay.start(network, name, directory, {
@@ -76,8 +78,8 @@ export class Site {
     };
     // One after the other: a program that starts is busy, and the machine may be small.
     const relays = [await start('one'), await start('two'), await start('three')] as const;
-    const site = new Site(house, directory, network, coordinator, relays);
-    await Promise.all(relays.map((relay) => relay.says(/the coordinator answers/u)));
+    const site = new NetworkCluster(house, directory, network, coordinator, relays);
+    await Promise.all(relays.map((relay) => relay.untilLogged(/the coordinator answers/u)));
     return site;
   }
 
@@ -87,6 +89,6 @@ export class Site {
 
   /** People with real clients, for as long as the test lasts. */
   async users(): Promise<Users> {
-    return this.#house.use(await Users.meet(this.network, this.#directory));
+    return this.#resources.use(await Users.start(this.network, this.#directory));
   }
 }

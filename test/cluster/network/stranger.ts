@@ -12,12 +12,12 @@ import { argv, stdout } from 'node:process';
  */
 const [role = '', host = '', port = '', ...rest] = argv.slice(2);
 
-function tell(what: unknown): void {
+function report(what: unknown): void {
   stdout.write(`${JSON.stringify(what)}\n`);
 }
 
 /** Counts what each connection heard until it ended. */
-async function crowd(count: number, text: string): Promise<void> {
+async function connectMany(count: number, text: string): Promise<void> {
   const heard: Record<string, number> = {};
   let connected = 0;
   const visits = Array.from({ length: count }, () => {
@@ -26,7 +26,7 @@ async function crowd(count: number, text: string): Promise<void> {
     return new Promise<void>((resolve) => {
       socket.once('connect', () => {
         connected += 1;
-        if (connected === count) tell({ connected });
+        if (connected === count) report({ connected });
         if (text !== '') socket.write(text);
       });
       socket.on('data', (bytes) => {
@@ -42,10 +42,10 @@ async function crowd(count: number, text: string): Promise<void> {
     });
   });
   await Promise.all(visits);
-  tell({ heard });
+  report({ heard });
 }
 
-function listener(toHost: string, toPort: string): void {
+function relayAndRecord(toHost: string, toPort: string): void {
   serve((near) => {
     const far = connect({ host: toHost, port: Number(toPort) });
     for (const [from, to, who] of [
@@ -53,7 +53,7 @@ function listener(toHost: string, toPort: string): void {
       [far, near, 'owner'],
     ] as const) {
       from.on('data', (bytes) => {
-        tell({ who, said: bytes.toString('latin1') });
+        report({ who, said: bytes.toString('latin1') });
         to.write(bytes);
       });
       from.on('error', () => undefined);
@@ -67,18 +67,18 @@ function impostor(texts: readonly string[]): void {
     const left = [...texts];
     socket.write(left.shift() ?? '', 'latin1');
     socket.on('data', (bytes) => {
-      tell({ heard: bytes.toString('latin1') });
+      report({ heard: bytes.toString('latin1') });
       socket.write(left.shift() ?? '', 'latin1');
     });
     socket.on('error', () => undefined);
-    socket.on('close', () => tell({ closed: true }));
+    socket.on('close', () => report({ closed: true }));
   });
 }
 
 function serve(come: (socket: Socket) => void): void {
-  createServer(come).listen({ host, port: Number(port) }, () => tell({ listening: true }));
+  createServer(come).listen({ host, port: Number(port) }, () => report({ listening: true }));
 }
 
-if (role === 'crowd') await crowd(Number(rest[0]), rest[1] ?? '');
-else if (role === 'listener') listener(rest[0] ?? '', rest[1] ?? '');
+if (role === 'crowd') await connectMany(Number(rest[0]), rest[1] ?? '');
+else if (role === 'listener') relayAndRecord(rest[0] ?? '', rest[1] ?? '');
 else if (role === 'impostor') impostor(rest);

@@ -1,20 +1,19 @@
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { ClaimKeys } from '../../../src/cluster/claim-key.ts';
-import { encodeOwner } from '../../../src/cluster/claim-value.ts';
+import { LeaseKeys, encodeOwner } from '../../../src/cluster/lease-format.ts';
 import { parseHandshake } from '../../../src/protocol/handshake.ts';
 import { handshake } from '../../support/bytes.ts';
 import { Program } from '../../support/programs.ts';
 import type { NetworkRelay } from './network-relay.ts';
-import { SECRET, STRANGER } from './site.ts';
-import type { Site } from './site.ts';
+import { SECRET, UNTRUSTED } from './site.ts';
+import type { NetworkCluster } from './site.ts';
 
 const SCRIPT = join(import.meta.dirname, 'stranger.ts');
 
 const FIRST_PORT = 5000;
 
 /** One thing that a stranger tells: see `stranger.ts`. */
-interface Told {
+interface PeerReport {
   readonly who?: string;
   readonly said?: string;
   /** What it heard; of a crowd, how often what. */
@@ -22,7 +21,7 @@ interface Told {
 }
 
 /** Somebody who reaches the relays' cluster ports and has no secret. */
-export class Stranger {
+export class UntrustedPeer {
   /** Where it listens, as an owner's address. */
   readonly address: string;
   readonly #program: Program;
@@ -33,77 +32,77 @@ export class Stranger {
   }
 
   /** Resolves when it has told something like this. */
-  async tells(pattern: RegExp): Promise<void> {
+  async untilReported(pattern: RegExp): Promise<void> {
     await this.#program.waitForOutput(pattern);
   }
 
   /** Everything that it has told so far. */
-  get told(): readonly Told[] {
+  get reports(): readonly PeerReport[] {
     const lines = this.#program.stdout.split('\n').filter((line) => line.endsWith('}'));
-    return lines.map((line): unknown => JSON.parse(line)).filter(isTold);
+    return lines.map((line): unknown => JSON.parse(line)).filter(isPeerReport);
   }
 }
 
 /** The strangers of a site, for as long as the test lasts. */
-export class Strangers {
+export class UntrustedPeers {
   readonly #context: TestContext;
-  readonly #site: Site;
-  readonly #keys = new ClaimKeys(SECRET);
+  readonly #cluster: NetworkCluster;
+  readonly #keys = new LeaseKeys(SECRET);
   #port = FIRST_PORT;
 
-  constructor(context: TestContext, site: Site) {
+  constructor(context: TestContext, site: NetworkCluster) {
     this.#context = context;
-    this.#site = site;
+    this.#cluster = site;
   }
 
   /** Connects `count` times to a relay's cluster port, and says `text` each time. Resolves when all are there, or have gone. */
-  async crowd(relay: NetworkRelay, count: number, text: string): Promise<Stranger> {
-    const crowd = this.#start('crowd', ...placeOf(relay.address), String(count), text);
-    await crowd.tells(/"connected"|"heard"/u);
+  async connectMany(relay: NetworkRelay, count: number, text: string): Promise<UntrustedPeer> {
+    const crowd = this.#start('crowd', ...splitAddress(relay.address), String(count), text);
+    await crowd.untilReported(/"connected"|"heard"/u);
     return crowd;
   }
 
   /** Passes on to a relay's cluster port whoever comes, and listens. */
-  listener(relay: NetworkRelay): Promise<Stranger> {
-    return this.#serve('listener', ...placeOf(relay.address));
+  listener(relay: NetworkRelay): Promise<UntrustedPeer> {
+    return this.#serve('listener', ...splitAddress(relay.address));
   }
 
   /** Takes itself for a relay, and says one of the texts after the other. */
-  impostor(...texts: readonly string[]): Promise<Stranger> {
+  impostor(...texts: readonly string[]): Promise<UntrustedPeer> {
     return this.#serve('impostor', ...texts);
   }
 
   /** Has the coordinator say that a token is a relay's with that address. */
-  async claim(token: string, { address }: Stranger): Promise<void> {
+  async acquireLease(token: string, { address }: UntrustedPeer): Promise<void> {
     const line = parseHandshake(Buffer.from(handshake(token)));
     if (line.kind !== 'relay') throw new Error('no token');
-    await this.#site.coordinator.set(
-      this.#keys.of(line.token),
+    await this.#cluster.coordinator.set(
+      this.#keys.forToken(line.token),
       encodeOwner({ id: 'a-relay-that-is-none', address }),
     );
   }
 
-  async #serve(role: string, ...args: readonly string[]): Promise<Stranger> {
+  async #serve(role: string, ...args: readonly string[]): Promise<UntrustedPeer> {
     this.#port += 1;
-    const host = this.#site.network.addressOf(STRANGER);
+    const host = this.#cluster.network.addressOf(UNTRUSTED);
     const stranger = this.#start(role, host, String(this.#port), ...args);
-    await stranger.tells(/"listening"/u);
+    await stranger.untilReported(/"listening"/u);
     return stranger;
   }
 
-  #start(role: string, host: string, port: string, ...args: readonly string[]): Stranger {
+  #start(role: string, host: string, port: string, ...args: readonly string[]): UntrustedPeer {
     const command = [process.execPath, SCRIPT, role, host, port, ...args];
-    const program = new Program([...this.#site.network.as(STRANGER), ...command]);
+    const program = new Program([...this.#cluster.network.commandPrefix(UNTRUSTED), ...command]);
     this.#context.after(() => program[Symbol.asyncDispose]());
-    return new Stranger(program, `${host}:${port}`);
+    return new UntrustedPeer(program, `${host}:${port}`);
   }
 }
 
-function placeOf(address: string): readonly [host: string, port: string] {
+function splitAddress(address: string): readonly [host: string, port: string] {
   const [host = '', port = ''] = address.split(':');
   return [host, port];
 }
 
-function isTold(value: unknown): value is Told {
+function isPeerReport(value: unknown): value is PeerReport {
   return typeof value === 'object' && value !== null;
 }

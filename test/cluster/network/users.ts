@@ -4,8 +4,8 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Program, findProgram } from '../../support/programs.ts';
 import { PORT } from './network-relay.ts';
-import { MIDDLE_ADDRESS, SERVICE_ADDRESS } from './network.ts';
-import type { Network } from './network.ts';
+import { ROUTER_ADDRESS, SERVICE_ADDRESS } from './network.ts';
+import type { NetworkNamespaces } from './network.ts';
 
 /** Far above what a transfer takes on a busy machine, in milliseconds. */
 const TRANSFER_MS = 60_000;
@@ -16,7 +16,7 @@ const MAILBOX_PORT = 4000;
 export const USERS = ['sender', 'receiver'] as const;
 
 /** Why there are no users, for a test to be skipped; false where there are. */
-export function withoutUsers(): string | false {
+export function skipWithoutWormhole(): string | false {
   if (findProgram('wormhole') === null) return 'no "wormhole": install the Debian package magic-wormhole';
   // Asking the program itself: python3 may be another than the one that Debian's packages are for.
   if (spawnSync('twistd3', ['wormhole-mailbox', '--help']).status === 0) return false;
@@ -31,22 +31,22 @@ export interface Sending {
 
 /** People with the Python client, who know one address for all relays and can reach each other by that alone. */
 export class Users implements AsyncDisposable {
-  readonly #network: Network;
+  readonly #network: NetworkNamespaces;
   readonly #directory: string;
-  readonly #house = new AsyncDisposableStack();
+  readonly #resources = new AsyncDisposableStack();
   readonly #env: Readonly<Record<string, string | undefined>>;
   #sendings = 0;
 
-  private constructor(network: Network, directory: string) {
+  private constructor(network: NetworkNamespaces, directory: string) {
     this.#network = network;
     this.#directory = directory;
     this.#env = { PATH: process.env['PATH'], HOME: directory, LANG: 'C.UTF-8' };
   }
 
   /** Starts the server where they find each other, in the middle: that is never cut. */
-  static async meet(network: Network, directory: string): Promise<Users> {
+  static async start(network: NetworkNamespaces, directory: string): Promise<Users> {
     const users = new Users(network, directory);
-    const listen = `--port=tcp:${MAILBOX_PORT}:interface=${MIDDLE_ADDRESS}`;
+    const listen = `--port=tcp:${MAILBOX_PORT}:interface=${ROUTER_ADDRESS}`;
     const plugin = ['wormhole-mailbox', listen, '--channel-db=:memory:'];
     const mailbox = users.#run(null, directory, 'twistd3', '-n', '--pidfile=', ...plugin);
     await mailbox.waitForOutput(/PrivacyEnhancedSite starting on/u);
@@ -69,10 +69,10 @@ export class Users implements AsyncDisposable {
     const content = randomBytes(bytes);
     writeFileSync(join(outbox, file), content);
     const [sender, receiver] = USERS;
-    this.#network.lead(sender, near);
-    this.#network.lead(receiver, far);
+    this.#network.route(sender, near);
+    this.#network.route(receiver, far);
     const relay = `tcp:${SERVICE_ADDRESS}:${PORT}`;
-    const urls = ['--relay-url', `ws://${MIDDLE_ADDRESS}:${MAILBOX_PORT}/v1`, '--transit-helper', relay];
+    const urls = ['--relay-url', `ws://${ROUTER_ADDRESS}:${MAILBOX_PORT}/v1`, '--transit-helper', relay];
     const flags = ['--no-listen', '--hide-progress'];
     const programs = [
       this.#run(sender, outbox, 'wormhole', ...urls, 'send', ...flags, '--code', code, file),
@@ -87,10 +87,12 @@ export class Users implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#house.disposeAsync();
+    await this.#resources.disposeAsync();
   }
 
   #run(member: string | null, cwd: string, ...command: readonly string[]): Program {
-    return this.#house.use(new Program([...this.#network.as(member), ...command], { cwd, env: this.#env }));
+    return this.#resources.use(
+      new Program([...this.#network.commandPrefix(member), ...command], { cwd, env: this.#env }),
+    );
   }
 }

@@ -49,12 +49,12 @@ const WAYS: Readonly<Record<string, () => Promise<Duplex>>> = {
 
 /** Exactly so many bytes. Rejects when the connection ends before. */
 async function read(stream: Duplex, count: number): Promise<Buffer> {
-  const pieces: Buffer[] = [];
+  const buffers: Buffer[] = [];
   let missing = count;
   while (missing > 0) {
     const piece: unknown = stream.read(Math.min(missing, Math.max(1, stream.readableLength)));
     if (Buffer.isBuffer(piece)) {
-      pieces.push(piece);
+      buffers.push(piece);
       missing -= piece.length;
     } else if (stream.destroyed || stream.readableEnded) {
       throw new Error(`closed after ${count - missing} of ${count} bytes`);
@@ -64,7 +64,7 @@ async function read(stream: Duplex, count: number): Promise<Buffer> {
       });
     }
   }
-  return Buffer.concat(pieces);
+  return Buffer.concat(buffers);
 }
 
 class Party {
@@ -114,8 +114,8 @@ class Transfer {
     }
   }
 
-  async receive(pieces: number): Promise<void> {
-    for (let piece = 0; piece < pieces; piece += 1) await expect(this.#to, PIECE);
+  async receive(buffers: number): Promise<void> {
+    for (let piece = 0; piece < buffers; piece += 1) await expect(this.#to, PIECE);
   }
 
   async finish(received: number): Promise<void> {
@@ -181,15 +181,15 @@ class Group {
 /** Pieces that have arrived when a transfer counts as running. */
 const RECEIVED_BEFORE = 5;
 
-const groups = Object.entries(WAYS).map(([way, dial]) => [way, new Group(new Party(dial))] as const);
-await Promise.all(groups.map(([, group]) => group.open()));
+const clusters = Object.entries(WAYS).map(([way, dial]) => [way, new Group(new Party(dial))] as const);
+await Promise.all(clusters.map(([, cluster]) => cluster.open()));
 process.stdout.write('silent\n');
 for await (const command of createInterface({ input: process.stdin })) {
   if (command === 'send') {
-    await Promise.all(groups.map(([, group]) => group.send()));
+    await Promise.all(clusters.map(([, cluster]) => cluster.send()));
     process.stdout.write('sending\n');
   } else {
-    const results = await Promise.all(groups.map(async ([way, group]) => [way, await group.check()]));
+    const results = await Promise.all(clusters.map(async ([way, cluster]) => [way, await cluster.check()]));
     process.stdout.write(`${JSON.stringify(Object.fromEntries(results))}\n`);
     break;
   }

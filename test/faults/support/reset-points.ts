@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Mood } from '../../../src/protocol/wire.ts';
+import type { Mood } from '../../../src/protocol/messages.ts';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../../support/bytes.ts';
 import { encodeFrame } from '../../support/frames.ts';
 import type { HeldRelay } from './held-relay.ts';

@@ -14,10 +14,10 @@ const CLOSE_FRAME = Buffer.from(encodeClose(1000));
  */
 export async function survives(socket: Socket, transport: NetTransport, sent: Buffer): Promise<void> {
   const ended = Promise.withResolvers<void>();
-  const pieces: Buffer[] = [];
+  const buffers: Buffer[] = [];
   let tail = Buffer.alloc(0);
   socket.on('data', (piece: Buffer) => {
-    pieces.push(piece);
+    buffers.push(piece);
     tail = Buffer.concat([tail, piece]).subarray(-CLOSE_FRAME.length);
     if (transport === 'websocket' && tail.equals(CLOSE_FRAME)) socket.end();
   });
@@ -26,7 +26,7 @@ export async function survives(socket: Socket, transport: NetTransport, sent: Bu
   socket.resume();
   await ended.promise;
   socket.destroy();
-  const received = Buffer.concat(pieces);
+  const received = Buffer.concat(buffers);
   const payload = transport === 'tcp' ? received : payloadOf(received);
   assert.ok(payload.equals(sent.subarray(0, payload.length)), `wrong bytes for a survivor, by ${transport}`);
 }

@@ -7,5 +7,7 @@ export function printedAddress(text: string): string | null {
   const printed = new URL(`http://[${text}]/`).hostname.slice(1, -1);
   const [, high, low] = /^::ffff:([\da-f]{1,4}):([\da-f]{1,4})$/u.exec(printed) ?? [];
   if (high === undefined || low === undefined) return printed;
-  return [high, low].flatMap((group) => [parseInt(group, 16) >> 8, parseInt(group, 16) & 0xff]).join('.');
+  return [high, low]
+    .flatMap((cluster) => [parseInt(cluster, 16) >> 8, parseInt(cluster, 16) & 0xff])
+    .join('.');
 }

@@ -1,5 +1,5 @@
 import { isIP } from 'node:net';
-import type { Endpoint, TlsFiles } from '../../../src/net/endpoint.ts';
+import type { Endpoint, TlsFiles } from '../../../src/config/endpoint.ts';
 
 /** The grammar of endpoints, written down a second time, as a table. */
 

@@ -1,5 +1,10 @@
-import { EndpointError, formatEndpoint, parseEndpoint, parseEndpoints } from '../../../src/net/endpoint.ts';
-import type { Endpoint } from '../../../src/net/endpoint.ts';
+import {
+  EndpointError,
+  formatEndpoint,
+  parseEndpoint,
+  parseEndpoints,
+} from '../../../src/config/endpoint.ts';
+import type { Endpoint } from '../../../src/config/endpoint.ts';
 import { expectSame, many, pick } from '../target.ts';
 import type { Choices, Target } from '../target.ts';
 import { expectedEndpoint } from './endpoint-reference.ts';

@@ -1,4 +1,4 @@
-import { parseHandshake, startsLikeHandshake } from '../../../src/protocol/handshake.ts';
+import { parseHandshake, isHandshakePrefix } from '../../../src/protocol/handshake.ts';
 import type { Dice } from '../../support/dice.ts';
 import { cutsOf, expectSame, many, pick } from '../target.ts';
 import type { Choices, Target } from '../target.ts';
@@ -73,7 +73,7 @@ export const handshake: Target = {
       const text = start.toString('latin1');
       expectSame(read(start), expected(text), `the first ${cut} bytes`);
       if (text.includes('\n')) continue;
-      expectSame(startsLikeHandshake(start), canBecomeLine(text), `the beginning of ${cut} bytes`);
+      expectSame(isHandshakePrefix(start), canBecomeLine(text), `the beginning of ${cut} bytes`);
     }
   },
 };

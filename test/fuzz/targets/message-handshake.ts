@@ -67,15 +67,15 @@ export const messageHandshake: Target = {
       const sent = messages.slice(0, at + 1);
       const { stream: expectedStream, held } = expected(sent.filter((one) => one !== ''));
       expectSame(stream, expectedStream, `the stream of ${sent.length} messages`);
-      expectSame(reader.undecided, WHOLE_UNSIDED.test(held), 'whether it is undecided');
+      expectSame(reader.isAmbiguous, WHOLE_UNSIDED.test(held), 'whether it is undecided');
       expectTrue(held.length <= 103, 'it holds more than the longest line');
       // What is let through has to be judged behind this: else the connection would wait forever.
       const judged = parseHandshake(Buffer.from(stream, 'latin1')).kind !== 'incomplete';
       expectSame(judged, stream !== '', 'whether the stream has a line');
-      if (reader.done) expectTrue(judged, 'it is done without a line');
+      if (reader.isDone) expectTrue(judged, 'it is done without a line');
     }
     const { held } = expected(messages.filter((one) => one !== ''));
-    const settled = Buffer.from(reader.settle()).toString('latin1');
+    const settled = Buffer.from(reader.flush()).toString('latin1');
     expectSame(settled, WHOLE_UNSIDED.test(held) ? `${held}\n` : '', 'what settles');
   },
 };

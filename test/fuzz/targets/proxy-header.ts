@@ -78,9 +78,9 @@ function expectedBinary(bytes: Buffer): Expected {
   if (!isKnown || end > 16 + 4096 || (!isLocal && end < (least ?? 0))) return { kind: 'bad' };
   if (bytes.length < end) return waiting;
   if (isLocal || least === undefined) return { kind: 'proxy', address: null, bytes: end };
-  const groups = (): string[] =>
+  const clusters = (): string[] =>
     Array.from({ length: 8 }, (_, at) => bytes.readUInt16BE(16 + 2 * at).toString(16));
-  const address = protocol === 0x11 ? bytes.subarray(16, 20).join('.') : groups().join(':');
+  const address = protocol === 0x11 ? bytes.subarray(16, 20).join('.') : clusters().join(':');
   return { kind: 'proxy', address: printedAddress(address), bytes: end };
 }
 

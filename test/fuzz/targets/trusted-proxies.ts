@@ -1,6 +1,6 @@
 import { BlockList, isIP, isIPv4 } from 'node:net';
-import { CidrError, TrustedProxies, formatCidr, parseCidrs } from '../../../src/net/trusted-proxies.ts';
-import type { Cidr } from '../../../src/net/trusted-proxies.ts';
+import { CidrError, TrustedProxies, formatCidr, parseCidrs } from '../../../src/config/trusted-proxies.ts';
+import type { Cidr } from '../../../src/config/trusted-proxies.ts';
 import { expectSame, expectTrue, many, pick } from '../target.ts';
 import type { Choices, Target } from '../target.ts';
 import { printedAddress } from './address-reference.ts';
@@ -57,9 +57,9 @@ class Reference {
     return text !== null && this.#known[familyOf(text)].check(text, familyOf(text));
   }
 
-  clientOf(peer: string | null, header: string): string | null {
-    const client = peer === null ? null : printedAddress(withoutZone(peer));
-    if (!this.trusts(peer)) return client;
+  clientOf(transport: string | null, header: string): string | null {
+    const client = transport === null ? null : printedAddress(withoutZone(transport));
+    if (!this.trusts(transport)) return client;
     const before = header.lastIndexOf(',');
     const entry = entryOf(header.slice(before + 1).trim());
     if (entry === null) return client;
@@ -68,8 +68,8 @@ class Reference {
 }
 
 /** Of peers alone: nobody else may name an interface. */
-function withoutZone(peer: string): string {
-  return peer.includes(':') ? peer.replace(/%.+$/su, '') : peer;
+function withoutZone(transport: string): string {
+  return transport.includes(':') ? transport.replace(/%.+$/su, '') : transport;
 }
 
 /** What an entry of the header names, or null for nonsense. */
@@ -117,11 +117,11 @@ function bitsBehind(address: string, bits: number): bigint {
 function numberOf(address: string): bigint {
   if (isIPv4(address)) return address.split('.').reduce((sum, part) => sum * 256n + BigInt(part), 0n);
   const [left = '', right] = address.split('::');
-  const groups = (part: string): string[] => (part === '' ? [] : part.split(':'));
-  const before = groups(left);
-  const after = groups(right ?? '');
+  const clusters = (part: string): string[] => (part === '' ? [] : part.split(':'));
+  const before = clusters(left);
+  const after = clusters(right ?? '');
   const zeros = Array.from({ length: 8 - before.length - after.length }, () => '0');
-  return [...before, ...zeros, ...after].reduce((sum, group) => sum * 65_536n + BigInt(`0x${group}`), 0n);
+  return [...before, ...zeros, ...after].reduce((sum, cluster) => sum * 65_536n + BigInt(`0x${cluster}`), 0n);
 }
 
 export const trustedProxies: Target = {
@@ -157,13 +157,13 @@ export const trustedProxies: Target = {
         '',
       ]);
     const list = many(dice, 0, 4, () => pick(dice, NETWORKS) + pick(dice, [' ', ',', ', ']));
-    const peer = dice.happens(0.2) ? '' : pick(dice, ADDRESSES);
-    return `${list}\n${peer}\n${many(dice, 0, 4, () => `${entry()},`)}${entry()}`;
+    const transport = dice.happens(0.2) ? '' : pick(dice, ADDRESSES);
+    return `${list}\n${transport}\n${many(dice, 0, 4, () => `${entry()},`)}${entry()}`;
   },
 
   check(input) {
     const [list = '', peerText = '', header = ''] = input.toString('latin1').split('\n');
-    const peer = peerText === '' ? null : peerText;
+    const transport = peerText === '' ? null : peerText;
     const cidrs = read(list);
     expectSame(cidrs !== null, isGoodList(list), 'whether the list is good');
     if (cidrs === null) return;
@@ -171,12 +171,12 @@ export const trustedProxies: Target = {
     expectSame(read(texts.join(' '))?.map(formatCidr), texts, 'the list as it is printed');
     const proxies = new TrustedProxies(cidrs);
     const reference = new Reference(texts);
-    expectSame(proxies.trusts(peer), reference.trusts(peer), 'whether the peer is trusted');
-    const client = proxies.clientOf(peer, header);
-    expectSame(client, reference.clientOf(peer, header), 'the client');
+    expectSame(proxies.trusts(transport), reference.trusts(transport), 'whether the peer is trusted');
+    const client = proxies.resolveClientAddress(transport, header);
+    expectSame(client, reference.clientOf(transport, header), 'the client');
     // What a stranger writes never makes him somebody else.
     if (proxies.trusts('198.51.100.7')) return;
-    const forged = proxies.clientOf(peer, `${header},198.51.100.7`);
-    expectTrue(!proxies.trusts(peer) || forged === '198.51.100.7', 'a client chose who it is');
+    const forged = proxies.resolveClientAddress(transport, `${header},198.51.100.7`);
+    expectTrue(!proxies.trusts(transport) || forged === '198.51.100.7', 'a client chose who it is');
   },
 };

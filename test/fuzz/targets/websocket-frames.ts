@@ -1,4 +1,4 @@
-import { unmask, unmaskInScript } from '../../../src/net/unmask.ts';
+import { unmask, unmaskJs } from '../../../src/transport/unmask.ts';
 import { FrameDecoder } from '../../../src/protocol/websocket-frames.ts';
 import type { FrameHandler, Unmask } from '../../../src/protocol/websocket-frames.ts';
 import { encodeFrame } from '../../support/frames.ts';
@@ -66,12 +66,12 @@ class Listener implements FrameHandler {
     this.#end('text');
   }
 
-  onClose(code: number): void {
+  onCloseFrame(code: number): void {
     this.#end(`close ${code}`);
   }
 
-  onFault(fault: number): void {
-    this.#end(`fault ${fault}`);
+  onProtocolError(error: number): void {
+    this.#end(`fault ${error}`);
   }
 
   #end(end: string): void {
@@ -88,7 +88,7 @@ const MODES: readonly (readonly [apart: boolean, how: Unmask, maxFrames: number]
   [true, unmask, Infinity],
   [true, unmask, 1],
   [false, unmask, 2],
-  [false, unmaskInScript, Infinity],
+  [false, unmaskJs, Infinity],
 ];
 
 const DICTIONARY: Choices<string> = [
@@ -164,7 +164,7 @@ export const websocketFrames: Target = {
       for (const chunks of splitsOf(input, dice)) {
         const listener = new Listener(apart, maxFrames);
         const decoder = new FrameDecoder(listener, how);
-        decoder.keepMessagesApart = apart;
+        decoder.preserveMessageBoundaries = apart;
         for (const chunk of chunks) listener.feed(decoder, chunk);
         const { events } = listener;
         const what = `${apart ? 'messages' : 'the stream'} in ${chunks.length} chunks`;

@@ -1,0 +1,119 @@
+import { createHash, createHmac, createSecretKey, hkdfSync } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
+import { parseHostPort } from '../config/host-port.ts';
+import type { Token } from '../protocol/messages.ts';
+import type { Owner } from './router.ts';
+
+/** What all keys begin with, for those who look at the coordinator and for its access rules. */
+export const KEY_PREFIX = 'transit-relay:';
+
+/** Tells what is derived here from whatever else is derived from the same secret. */
+const KEY_DERIVATION_LABEL = 'transit-relay claims 1';
+
+/** Enough that no two tokens ever share a key, in bytes; each one more is memory of the coordinator. */
+const HASH_BYTES = 16;
+
+/** Of what no token is: tokens are hex. */
+const CLUSTER_ID_INPUT = 'group';
+
+/** Gives tokens their keys. Without the secret a key says nothing of its token, not even to who guesses it. */
+export class LeaseKeys {
+  readonly #key: KeyObject;
+
+  constructor(secret: string) {
+    this.#key = createSecretKey(new Uint8Array(hkdfSync('sha256', secret, '', KEY_DERIVATION_LABEL, 32)));
+  }
+
+  /** The same for every relay that has the secret. */
+  forToken(token: Token): string {
+    return KEY_PREFIX + this.#hash(token);
+  }
+
+  /** By which relays find out whether they have the same secret. It says nothing of that, unless it can be guessed. */
+  get clusterId(): string {
+    return this.#hash(CLUSTER_ID_INPUT);
+  }
+
+  #hash(text: string): string {
+    const hash = createHmac('sha256', this.#key).update(text).digest();
+    return hash.subarray(0, HASH_BYTES).toString('base64url');
+  }
+}
+
+/** Changes when a relay that knows the old form could not make sense of the new one. */
+const OWNER_VERSION = '1';
+
+/** No value is longer, in characters: a name in DNS has 253, and a port up to five. */
+const OWNER_PATTERN = /^1 (?<id>[\w-]{8,64}) (?<address>[\x21-\x7e]{3,262})$/u;
+
+/** What is under a token's key: who claims it. */
+export function encodeOwner({ id, address }: Owner): string {
+  return `${OWNER_VERSION} ${id} ${address}`;
+}
+
+/** Null for what no relay of this version has written: the id or the address has another form. */
+export function decodeOwner(value: string): Owner | null {
+  const { id, address } = OWNER_PATTERN.exec(value)?.groups ?? {};
+  return id === undefined || address === undefined || parseHostPort(address) === null
+    ? null
+    : { id, address };
+}
+
+/** A script that the coordinator runs as one step, and the name that it goes by there. */
+export interface Script {
+  readonly source: string;
+  readonly sha1: string;
+}
+
+function script(source: string): Script {
+  return { source, sha1: createHash('sha1').update(source).digest('hex') };
+}
+
+/**
+ * Takes a claim of which it is known who has it. ARGV: our value, the value that it may be taken from, the lease in
+ * milliseconds. Returns nil when it is ours now, else what is there.
+ */
+export const TAKE_OVER = script(`
+local held = redis.call('GET', KEYS[1])
+if held and held ~= ARGV[1] and held ~= ARGV[2] then return held end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])
+return nil
+`);
+
+/**
+ * Extends claims that are ours, and sets those again that are gone. ARGV: our value, the lease in milliseconds.
+ * Returns what went wrong, or '', and then pairs of a position in KEYS, from 0, and what is there instead of ours: another's value,
+ * or '' where nothing could be set. A coordinator that is full still extends, which takes no
+ * memory; that comes last, because a script that has written something may write whatever it likes.
+ */
+export const RENEW = script(`
+local reply, ours = { '' }, {}
+for i, key in ipairs(KEYS) do
+  local held = redis.call('GET', key)
+  if held == ARGV[1] then
+    table.insert(ours, key)
+  elseif held then
+    table.insert(reply, i - 1)
+    table.insert(reply, held)
+  else
+    local answer = redis.pcall('SET', key, ARGV[1], 'PX', ARGV[2])
+    if answer.err then
+      reply[1] = answer.err
+      table.insert(reply, i - 1)
+      table.insert(reply, '')
+    end
+  end
+end
+for _, key in ipairs(ours) do redis.call('PEXPIRE', key, ARGV[2]) end
+return reply
+`);
+
+/** Gives up claims, where they are still ours. ARGV: our value. */
+export const RELEASE = script(`
+for _, key in ipairs(KEYS) do
+  if redis.call('GET', key) == ARGV[1] then redis.call('DEL', key) end
+end
+return nil
+`);
+
+export const SCRIPTS: readonly Script[] = [TAKE_OVER, RENEW, RELEASE];

@@ -1,0 +1,187 @@
+import type { KeyObject } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { parseHostPort } from '../config/host-port.ts';
+import type { Token } from '../protocol/messages.ts';
+import type { ByteStream } from '../transport/byte-stream.ts';
+import type { IoBackend } from '../transport/io-backend.ts';
+import { linkAuthKey } from './link-auth.ts';
+import { LinkError, connectLink } from './link-client.ts';
+import type { LinkClientOptions, LinkErrorCode } from './link-client.ts';
+import type { LinkTls } from './link-tls.ts';
+import { PeerConcurrency } from './peer-concurrency.ts';
+import type { PeerNetworks } from './peer-networks.ts';
+import { TokenLeases } from './token-leases.ts';
+import type { AcquireResult, TokenLeasesOptions } from './token-leases.ts';
+
+/** Another relay of the group. */
+export interface Owner {
+  /** Of its process, and of no other that ever was: 8 to 64 letters, digits, `-` or `_`. */
+  readonly id: string;
+  /** Where it takes links: `host:port`, an IPv6 address in brackets. */
+  readonly address: string;
+}
+
+/** A link to another relay, ready for a client's line. */
+export interface RouterLink {
+  readonly wire: ByteStream;
+  /** What the other relay has said already. */
+  readonly firstBytes: Uint8Array;
+}
+
+/** The other relays of a group, where the partners of our clients may be. */
+export interface ClusterRouter {
+  /**
+   * Asks which relay owns a token. Where none does it is this one from now on, until `release`. Never rejects.
+   *
+   * @returns null: this one
+   */
+  resolveOwner(token: Token): Promise<Owner | null>;
+  /** The owner can't be reached: it is this relay, or whoever has taken it over meanwhile. Never rejects. */
+  takeOver(token: Token, owner: Owner): Promise<Owner | null>;
+  /** Whether the token is that relay's still, as far as can be found out. Claims nothing. Never rejects. */
+  isOwner(token: Token, owner: Owner): Promise<boolean>;
+  /** Nobody waits for it here any more. Without effect where it is not ours. */
+  release(token: Token): void;
+  /** Connects to another relay. Rejects when that fails, within a second or two. */
+  connect(owner: Owner): Promise<RouterLink>;
+}
+
+/** For a connection to another relay and the greeting. A Go receiver gives the relay 5 s in all. In milliseconds. */
+const LINK_CONNECT_TIMEOUT_MS = 1500;
+
+/** Time before a relay that can't be reached is called once more, in milliseconds. */
+const RECONNECT_DELAY_MS = 50;
+
+/** The same for one that turns calls away, time after time: longer together than strangers keep a place there without making room. */
+const EVICTED_RETRY_DELAYS_MS = [50, 100, 200, 400];
+
+/** Calls to one relay at a time: who has lost many tokens at once must not take all places at its door, and turn itself away. */
+const MAX_CONNECTS_PER_PEER = 16;
+
+export interface LeaseRouterOptions extends TokenLeasesOptions {
+  readonly backend: IoBackend;
+  /** The same on all relays of the group. */
+  readonly tls: LinkTls | null;
+  readonly networks: PeerNetworks;
+  /** Another relay could not be called. Not told of calls that end because this relay does. */
+  readonly onConnectFailed: (failure: LinkErrorCode, owner: Owner) => void;
+  /** Another relay that runs says that it is found where this one is. Told for each token that it takes. */
+  readonly onAddressConflict: () => void;
+}
+
+/** The other relays of the group: whose a token is, and a link to them. */
+export class LeaseRouter implements ClusterRouter {
+  readonly #options: LeaseRouterOptions;
+  readonly #leases: TokenLeases;
+  /** Made once: that takes longer than all else of a greeting. */
+  readonly #key: KeyObject;
+  readonly #abortController = new AbortController();
+  readonly #failures: Record<LinkErrorCode, number> = {
+    version: 0,
+    secret: 0,
+    'not a relay': 0,
+    tls: 0,
+    address: 0,
+    unreachable: 0,
+    timeout: 0,
+    aborted: 0,
+  };
+  readonly #concurrency = new PeerConcurrency(
+    MAX_CONNECTS_PER_PEER,
+    (error) => error instanceof LinkError && !error.closedDuringAuth,
+  );
+  #linkAttempts = 0;
+
+  /** @throws CoordinatorError with the code `EINVAL`: the URL is none */
+  constructor(options: LeaseRouterOptions) {
+    this.#options = options;
+    this.#key = linkAuthKey(options.secret);
+    const lost = (token: Token, owner: Owner): void => {
+      if (this.#isOtherRelay(owner)) options.events.onLeaseLost(token, owner);
+      else options.onAddressConflict();
+    };
+    this.#leases = TokenLeases.open({ ...options, events: { ...options.events, onLeaseLost: lost } });
+  }
+
+  get leases(): Pick<TokenLeases, 'isUp' | 'downReason' | 'desired' | 'acquired' | 'totals'> {
+    return this.#leases;
+  }
+
+  /** Calls to other relays since the start, and how those failed that did. */
+  get linkAttempts(): { readonly made: number; readonly failed: Readonly<Record<LinkErrorCode, number>> } {
+    return { made: this.#linkAttempts, failed: this.#failures };
+  }
+
+  async resolveOwner(token: Token): Promise<Owner | null> {
+    return this.#remoteOwner(await this.#leases.acquire(token));
+  }
+
+  async takeOver(token: Token, owner: Owner): Promise<Owner | null> {
+    return this.#remoteOwner(await this.#leases.takeOver(token, owner));
+  }
+
+  isOwner(token: Token, owner: Owner): Promise<boolean> {
+    return this.#leases.isOwner(token, owner);
+  }
+
+  release(token: Token): void {
+    this.#leases.release(token);
+  }
+
+  async connect(owner: Owner): Promise<RouterLink> {
+    this.#linkAttempts += 1;
+    try {
+      return await this.#connectWithRetries(owner);
+    } catch (error) {
+      if (error instanceof LinkError) this.#onConnectFailed(error.code, owner);
+      throw error;
+    }
+  }
+
+  #remoteOwner(lease: AcquireResult): Owner | null {
+    return lease.kind === 'theirs' && this.#isOtherRelay(lease.owner) ? lease.owner : null;
+  }
+
+  /** A call would come back to this relay otherwise. */
+  #isOtherRelay(owner: Owner): boolean {
+    return owner.address !== this.#options.self.address;
+  }
+
+  #onConnectFailed(failure: LinkErrorCode, owner: Owner): void {
+    this.#failures[failure] += 1;
+    if (failure !== 'aborted') this.#options.onConnectFailed(failure, owner);
+  }
+
+  /** A relay that many call at once turns some of them away for a moment, and must not lose its tokens for that. */
+  async #connectWithRetries(owner: Owner): Promise<RouterLink> {
+    const { backend, tls, networks } = this.#options;
+    const { signal } = this.#abortController;
+    const address = parseHostPort(owner.address);
+    if (address === null) throw new LinkError('address');
+    const call: LinkClientOptions = {
+      backend,
+      key: this.#key,
+      tls,
+      networks,
+      address,
+      timeoutMs: LINK_CONNECT_TIMEOUT_MS,
+      signal,
+    };
+    for (let turn = 0; ; turn += 1) {
+      try {
+        return await this.#concurrency.run(owner.address, () => connectLink(call));
+      } catch (error) {
+        if (!(error instanceof LinkError) || error.code !== 'unreachable') throw error;
+        const pauseMs = (error.closedDuringAuth ? EVICTED_RETRY_DELAYS_MS : [RECONNECT_DELAY_MS])[turn];
+        if (pauseMs === undefined) throw error;
+        await sleep(pauseMs);
+      }
+    }
+  }
+
+  /** Ends calls that are being made, releases what is claimed, and disconnects. Takes two seconds at most. */
+  async close(): Promise<void> {
+    this.#abortController.abort();
+    await this.#leases.close();
+  }
+}

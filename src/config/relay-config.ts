@@ -1,0 +1,251 @@
+import { CLUSTER_DEFAULTS, CLUSTER_SECRETS, readClusterConfig } from './cluster-config.ts';
+import type { ClusterConfig } from './cluster-config.ts';
+import { ENDPOINT_GRAMMAR } from './endpoint.ts';
+import type { BoundEndpoint, Endpoint } from './endpoint.ts';
+import { EnvironmentReader, InvalidValue } from './environment.ts';
+import type { ConfigResult, Environment } from './environment.ts';
+import { readInheritedSockets } from './inherited-sockets.ts';
+import type { InheritedSockets } from './inherited-sockets.ts';
+import { readSecretFile } from './secret-file.ts';
+import type { Cidr } from './trusted-proxies.ts';
+import {
+  toCidrs,
+  toCount,
+  toCountRate,
+  toDayOfMonth,
+  toDurationMs,
+  toEndpoints,
+  toInternalEndpoints,
+  toLogLevel,
+  toPositiveSizeBytes,
+  toQuota,
+  toRateBytesPerSecond,
+  toRetentionMs,
+  toSizeBytes,
+  toTimeoutMs,
+} from './values.ts';
+import type { CountRate, LogLevel, QuotaSize } from './values.ts';
+
+/** Everything the operator decides, checked and with its units in the names. */
+export interface RelayConfig {
+  readonly listen: {
+    readonly raw: readonly Endpoint[];
+    readonly websocket: readonly Endpoint[];
+    readonly status: readonly BoundEndpoint[];
+    /** What `systemd:` endpoints mean. */
+    readonly inherited: InheritedSockets;
+  };
+  readonly usage: {
+    readonly databasePath: string | null;
+    readonly logFd: number | null;
+    /** 0 is off. */
+    readonly blurSeconds: number;
+    /** Age at which records of the database are deleted; null: they are kept. */
+    readonly retentionMs: number | null;
+  };
+  /** Null is off. */
+  readonly timeouts: {
+    readonly handshakeMs: number | null;
+    readonly waitMs: number | null;
+    readonly idleMs: number | null;
+  };
+  /** Null is off, or as many as come. */
+  readonly limits: {
+    /** `auto`: what the descriptors of the process allow. */
+    readonly maxConnections: number | 'auto' | null;
+    /** `auto`: half of the connections. */
+    readonly maxWaiting: number | 'auto' | null;
+    readonly connectionsPerAddress: number | null;
+    readonly newConnectionsPerAddress: CountRate | null;
+    readonly pairBytesPerSecond: number | null;
+    readonly totalBytesPerSecond: number | null;
+    readonly pairBytes: number | null;
+  };
+  /** Null: as many bytes as come. */
+  readonly quota: {
+    readonly limitBytes: number;
+    readonly period: 'month' | 'day';
+    readonly resetDay: number;
+    readonly counts: 'relayed' | 'in+out';
+    /** Where it is kept. */
+    readonly path: string;
+    /** Time that pairs have left when it is spent; null: until they end. */
+    readonly graceMs: number | null;
+  } | null;
+  /** Whose word about where clients come from is taken. */
+  readonly trustedProxies: readonly Cidr[];
+  readonly logLevel: LogLevel;
+  /** What may be held for receivers that do not keep up, above a small amount for each. */
+  readonly bufferMemoryBytes: number;
+  readonly drain: {
+    /** How long partners of waiting clients are let in. */
+    readonly delayMs: number;
+    /** How long pairs may go on. */
+    readonly timeoutMs: number;
+  };
+  /** Null: this relay is alone. */
+  readonly cluster: ClusterConfig | null;
+}
+
+/** Every variable there is, with what it is when the environment does not say. An empty value means off. */
+export const RELAY_DEFAULTS = {
+  RELAY_LISTEN: 'tcp:4001',
+  RELAY_WEBSOCKET_LISTEN: '',
+  RELAY_STATUS_LISTEN: 'tcp:4003:interface=127.0.0.1',
+  RELAY_USAGE_DB: '',
+  RELAY_USAGE_RETENTION: '',
+  RELAY_LOG_FD: '',
+  RELAY_BLUR_USAGE: '0',
+  RELAY_LOG_LEVEL: 'info',
+  RELAY_BUFFER_MEMORY: '64MiB',
+  RELAY_HANDSHAKE_TIMEOUT: '30s',
+  // People have to consent on the other side, and may be asleep.
+  RELAY_WAIT_TIMEOUT: '24h',
+  RELAY_IDLE_TIMEOUT: '24h',
+  RELAY_MAX_CONNECTIONS: 'auto',
+  RELAY_MAX_WAITING: 'auto',
+  RELAY_MAX_CONNECTIONS_PER_ADDRESS: '',
+  RELAY_NEW_CONNECTIONS_PER_ADDRESS: '',
+  RELAY_TRUSTED_PROXIES: '',
+  RELAY_PAIR_RATE: '',
+  RELAY_TOTAL_RATE: '',
+  RELAY_PAIR_BYTES: '',
+  RELAY_QUOTA: '',
+  RELAY_QUOTA_RESET_DAY: '1',
+  RELAY_QUOTA_COUNTS: 'relayed',
+  RELAY_QUOTA_STATE: '',
+  RELAY_QUOTA_GRACE: '',
+  RELAY_DRAIN_DELAY: '5s',
+  RELAY_DRAIN_TIMEOUT: '5m',
+  ...CLUSTER_DEFAULTS,
+} as const;
+
+/** Follows the path of the usage database where the quota has no file of its own. */
+const QUOTA_SUFFIX = '-quota.json';
+
+const CLIENT_LISTENERS: ReadonlySet<string> = new Set(['RELAY_LISTEN', 'RELAY_WEBSOCKET_LISTEN']);
+
+/**
+ * Reads the relay's configuration from the environment. Nothing is opened or looked up but the files that
+ * `…_FILE` variables name.
+ *
+ * @param pid of this process: sockets that systemd has passed to another are not ours
+ *
+ * All faults are found in one go. Variables that look like ours and are not known are warnings.
+ */
+export function readRelayConfig(
+  environment: Environment,
+  pid: number,
+  readFile = readSecretFile,
+): ConfigResult<RelayConfig> {
+  const env = new EnvironmentReader(environment, {
+    prefix: 'RELAY_',
+    defaults: RELAY_DEFAULTS,
+    secrets: CLUSTER_SECRETS,
+    readFile,
+  });
+  const databasePath = env.read<string | null>('RELAY_USAGE_DB', null, (text) => text);
+  const config: RelayConfig = {
+    listen: {
+      raw: env.read('RELAY_LISTEN', [], toEndpoints),
+      websocket: env.read('RELAY_WEBSOCKET_LISTEN', [], toEndpoints),
+      status: env.read('RELAY_STATUS_LISTEN', [], toInternalEndpoints),
+      inherited: readInheritedSockets(environment, pid),
+    },
+    usage: {
+      databasePath,
+      logFd: env.read<number | null>('RELAY_LOG_FD', null, toFileDescriptor),
+      blurSeconds: env.read('RELAY_BLUR_USAGE', 0, toBlurSeconds),
+      retentionMs: env.read<number | null>('RELAY_USAGE_RETENTION', null, toRetentionMs),
+    },
+    timeouts: {
+      handshakeMs: env.read<number | null>('RELAY_HANDSHAKE_TIMEOUT', null, toTimeoutMs),
+      waitMs: env.read<number | null>('RELAY_WAIT_TIMEOUT', null, toTimeoutMs),
+      idleMs: env.read<number | null>('RELAY_IDLE_TIMEOUT', null, toTimeoutMs),
+    },
+    limits: {
+      maxConnections: env.read<number | 'auto' | null>('RELAY_MAX_CONNECTIONS', null, toCountOrAuto),
+      maxWaiting: env.read<number | 'auto' | null>('RELAY_MAX_WAITING', null, toCountOrAuto),
+      connectionsPerAddress: env.read<number | null>('RELAY_MAX_CONNECTIONS_PER_ADDRESS', null, toCount),
+      newConnectionsPerAddress: env.read<CountRate | null>(
+        'RELAY_NEW_CONNECTIONS_PER_ADDRESS',
+        null,
+        toCountRate,
+      ),
+      pairBytesPerSecond: env.read<number | null>('RELAY_PAIR_RATE', null, toRateBytesPerSecond),
+      totalBytesPerSecond: env.read<number | null>('RELAY_TOTAL_RATE', null, toRateBytesPerSecond),
+      pairBytes: env.read<number | null>('RELAY_PAIR_BYTES', null, toPositiveSizeBytes),
+    },
+    quota: readQuotaConfig(env, databasePath),
+    trustedProxies: env.read('RELAY_TRUSTED_PROXIES', [], toCidrs),
+    logLevel: env.read<LogLevel>('RELAY_LOG_LEVEL', 'silent', toLogLevel),
+    bufferMemoryBytes: env.read('RELAY_BUFFER_MEMORY', 0, toSizeBytes),
+    drain: {
+      delayMs: env.read('RELAY_DRAIN_DELAY', 0, toDurationMs),
+      timeoutMs: env.read('RELAY_DRAIN_TIMEOUT', 0, toDurationMs),
+    },
+    cluster: readClusterConfig(env),
+  };
+
+  const { errors: faults, warnings } = env;
+  const listensNowhere = config.listen.raw.length + config.listen.websocket.length === 0;
+  if (
+    listensNowhere &&
+    !faults.some(({ variable }) => CLIENT_LISTENERS.has(variable.replace(/_FILE$/u, '')))
+  ) {
+    const problem = 'RELAY_WEBSOCKET_LISTEN is empty too, so that no client could come';
+    env.addError('RELAY_LISTEN', '', new InvalidValue(`${ENDPOINT_GRAMMAR}, in one of the two`, problem));
+  }
+  return faults.length > 0 ? { kind: 'faults', faults, warnings } : { kind: 'ok', config, warnings };
+}
+
+type Variable = keyof typeof RELAY_DEFAULTS;
+
+function readQuotaConfig(
+  env: EnvironmentReader<Variable>,
+  databasePath: string | null,
+): RelayConfig['quota'] {
+  const quota = env.read<QuotaSize | null>('RELAY_QUOTA', null, toQuota);
+  const resetDay = env.read('RELAY_QUOTA_RESET_DAY', 1, toDayOfMonth);
+  const counts = env.read<'relayed' | 'in+out'>('RELAY_QUOTA_COUNTS', 'relayed', toQuotaDirection);
+  const graceMs = env.read<number | null>('RELAY_QUOTA_GRACE', null, toDurationMs);
+  const beside = databasePath === null ? null : `${databasePath}${QUOTA_SUFFIX}`;
+  const path = env.read<string | null>('RELAY_QUOTA_STATE', beside, (text) => text);
+  if (quota === null) return null;
+  if (path === null) {
+    const problem = 'RELAY_QUOTA has to outlive a restart, and there is no usage database to keep it beside';
+    env.addError(
+      'RELAY_QUOTA_STATE',
+      '',
+      new InvalidValue('the path of a file that the relay may write', problem),
+    );
+    return null;
+  }
+  return { limitBytes: quota.bytes, period: quota.period, resetDay, counts, path, graceMs };
+}
+
+function toQuotaDirection(text: string): 'relayed' | 'in+out' {
+  if (text === 'relayed' || text === 'in+out') return text;
+  throw new InvalidValue('relayed (each byte once) or in+out (as it comes and as it goes: twice)');
+}
+
+function toCountOrAuto(text: string): number | 'auto' {
+  if (text.toLowerCase() === 'auto') return 'auto';
+  try {
+    return toCount(text);
+  } catch (error) {
+    if (error instanceof InvalidValue) throw new InvalidValue(`auto, or ${error.accepted}`);
+    throw error;
+  }
+}
+
+function toFileDescriptor(text: string): number {
+  const fd = Number(text);
+  if (/^\d{1,6}$/u.test(text) && fd > 0) return fd;
+  throw new InvalidValue('the number of an open file descriptor, from 1');
+}
+
+function toBlurSeconds(text: string): number {
+  if (/^\d{1,9}$/u.test(text)) return Number(text);
+  throw new InvalidValue('whole seconds from 0 (exact records) to 999999999');
+}

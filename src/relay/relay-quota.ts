@@ -1,0 +1,61 @@
+import type { Logger } from 'pino';
+import type { RelayConfig } from '../config/relay-config.ts';
+import { QuotaTracker } from '../limits/quota.ts';
+import type { AdmissionControl } from '../sessions/admission-control.ts';
+import type { SessionManager } from '../sessions/session-manager.ts';
+import type { MetricValues } from '../status/metric-values.ts';
+import type { RelayStatus } from '../status/relay-status.ts';
+
+/** What a spent quota does to clients. */
+export interface RelayQuotaDependencies {
+  readonly sessions: SessionManager;
+  readonly admission: AdmissionControl;
+  /** Payload since the start of the process, in bytes, as it may be told. */
+  readonly relayedBytes: () => number;
+}
+
+/** The quota, what it does to clients, and what the log says of it. */
+export class RelayQuota {
+  readonly #tracker: QuotaTracker;
+
+  /** @throws QuotaFileError where what was used before can't be known */
+  constructor(
+    quota: NonNullable<RelayConfig['quota']>,
+    { sessions, admission, relayedBytes }: RelayQuotaDependencies,
+    log: Logger,
+  ) {
+    this.#tracker = new QuotaTracker(quota, {
+      relayedBytes,
+      wallClock: () => Date.now(),
+      onWarning: (percent) => log.warn({ percent, ...this.status() }, 'the quota will be spent soon'),
+      onExhausted: () => {
+        log.error(this.status(), 'the quota is spent; no pair may begin until it is reset');
+        admission.isOverQuota = true;
+        sessions.closeWaiting();
+      },
+      onGraceEnd: () => sessions.closePairs(),
+      onReset: () => {
+        log.info(this.status(), 'the quota begins anew');
+        admission.isOverQuota = false;
+      },
+      onSaveFailed: (code) =>
+        log.error({ code }, 'the quota can not be saved; a restart would forget what was used since'),
+    });
+    // It may be spent already.
+    this.#tracker.check();
+  }
+
+  metricValues(): NonNullable<MetricValues['quota']> {
+    const { usedBytes, limitBytes, resetsAtMs } = this.#tracker;
+    return { usedBytes, limitBytes, resetsAtMs };
+  }
+
+  status(): NonNullable<RelayStatus['quota']> {
+    const { usedBytes, limitBytes, resetsAtMs } = this.metricValues();
+    return { used_bytes: usedBytes, limit_bytes: limitBytes, resets: new Date(resetsAtMs).toISOString() };
+  }
+
+  close(): Promise<void> {
+    return this.#tracker.close();
+  }
+}

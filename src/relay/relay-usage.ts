@@ -1,0 +1,138 @@
+import type { Logger } from 'pino';
+import type { RelayConfig } from '../config/relay-config.ts';
+import { LineWriter } from '../process/line-writer.ts';
+import { LogThrottle } from '../process/logging.ts';
+import type { MetricValues } from '../status/metric-values.ts';
+import type { DatabaseNotice } from '../usage/database-thread.ts';
+import { RecordLimiter } from '../usage/record-limiter.ts';
+import type { SuppressedRecords } from '../usage/record-limiter.ts';
+import { createJsonLinesSink } from '../usage/record.ts';
+import type { UsageRecorder } from '../usage/record.ts';
+import { SqliteSink } from '../usage/sqlite-sink.ts';
+import type { CurrentState, SqliteSinkEvents } from '../usage/sqlite-sink.ts';
+
+/** Failures of the database in a row are logged at the first, and then at every so many. */
+const LOG_EVERY_FAILURES = 12;
+
+/** The shortest time between two log lines about suppressed records, in milliseconds. */
+const LOG_SUPPRESSED_INTERVAL_MS = 60_000;
+
+/** Where usage records go, and what the log says of it. */
+export class RelayUsage {
+  readonly #recorder: UsageRecorder;
+  readonly #log: Logger;
+  /** Stands before all files; what is counted does not come through it. */
+  readonly #limiter: RecordLimiter;
+  readonly #closers: (() => Promise<void>)[] = [];
+  #lineWriter: LineWriter | null = null;
+  /** Records that were handed to the output. */
+  #submittedLines = 0;
+  #database: SqliteSink | null = null;
+
+  /** @param clock milliseconds of a monotonic clock */
+  constructor(recorder: UsageRecorder, log: Logger, clock: () => number) {
+    this.#recorder = recorder;
+    this.#log = log;
+    const seldom = new LogThrottle(LOG_SUPPRESSED_INTERVAL_MS, clock);
+    this.#limiter = new RecordLimiter(clock, () =>
+      seldom.log((count) =>
+        log.warn(
+          { count },
+          'usage records suppressed: more than their rate limit; metrics count all of them',
+        ),
+      ),
+    );
+  }
+
+  /**
+   * @param current what the database's row of that name has to say
+   * @throws UsageDatabaseError or OutputError. `close` is due then as well.
+   */
+  async open(
+    { databasePath, logFd, retentionMs }: RelayConfig['usage'],
+    current: () => CurrentState,
+  ): Promise<void> {
+    if (logFd !== null) this.#openLineWriter(logFd);
+    if (databasePath !== null) await this.#openDatabase(databasePath, retentionMs, current);
+    // Where nothing is written, nothing is suppressed.
+    if (logFd !== null || databasePath !== null) this.#recorder.addSink(this.#limiter);
+  }
+
+  /** Records since the start, by where they go. */
+  totals(): MetricValues['records'] {
+    const dropped = this.#lineWriter?.dropped ?? 0;
+    return {
+      database: this.#database?.totals ?? { written: 0, dropped: 0 },
+      log: { written: this.#submittedLines - dropped, dropped },
+    };
+  }
+
+  /** Records since the start that the rate limit kept from all files. */
+  get suppressed(): SuppressedRecords {
+    return this.#limiter.suppressed;
+  }
+
+  /** Records that wait for the database. */
+  get queued(): number {
+    return this.#database?.queued ?? 0;
+  }
+
+  /** Writes what there is to write. */
+  async close(): Promise<void> {
+    for (const closer of this.#closers.toReversed()) await closer();
+    this.#closers.length = 0;
+  }
+
+  #openLineWriter(logFd: number): void {
+    const output = new LineWriter(logFd, {
+      onDropped: (count) => this.#log.error({ count }, 'usage records are lost'),
+      onBroken: (code) =>
+        this.#log.error({ code }, 'usage records can not be written to RELAY_LOG_FD any more, and are lost'),
+    });
+    this.#closers.push(() => output.close());
+    this.#lineWriter = output;
+    this.#limiter.addSink(createJsonLinesSink(output));
+    this.#limiter.addSink({ record: () => (this.#submittedLines += 1) });
+  }
+
+  async #openDatabase(path: string, retentionMs: number | null, current: () => CurrentState): Promise<void> {
+    const events: SqliteSinkEvents = {
+      onFailed: ({ code, reason, failuresInARow: failures, queued }) => {
+        if (failures % LOG_EVERY_FAILURES !== 1) return;
+        this.#log.warn(
+          { code, failures, queued, reason },
+          'the usage database can not be written; records wait',
+        );
+      },
+      onRecovered: (failures) => this.#log.info({ failures }, 'the usage database is written again'),
+      onDropped: (count) => this.#log.error({ count }, 'usage records are lost'),
+      onNotice: (notice) => this.#logNotice(notice),
+      onDeleted: (count) =>
+        this.#log.info({ count }, 'deleted usage records older than RELAY_USAGE_RETENTION'),
+    };
+    const retention = retentionMs === null ? null : { maxAgeMs: retentionMs };
+    const sink = await SqliteSink.open(path, current, events, retention);
+    this.#closers.push(() => sink.close());
+    this.#database = sink;
+    this.#limiter.addSink(sink);
+  }
+
+  #logNotice(notice: DatabaseNotice): void {
+    switch (notice.kind) {
+      case 'rollback journal':
+        this.#log.warn(
+          'usage database has no write-ahead log: its file system does not support shared memory; readers delay writes',
+        );
+        break;
+      case 'log held':
+        this.#log.warn(
+          { seconds: notice.seconds, bytes: notice.bytes },
+          'usage database log keeps growing: a program has kept a read transaction open',
+        );
+        break;
+      case 'log released':
+        this.#log.info('usage database log was truncated');
+        break;
+    }
+  }
+}

@@ -1,0 +1,344 @@
+import type { Server } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Logger } from 'pino';
+import { formatEndpoint, socketFamily } from '../config/endpoint.ts';
+import type { BoundEndpoint, Endpoint } from '../config/endpoint.ts';
+import type { RelayConfig } from '../config/relay-config.ts';
+import { TrustedProxies } from '../config/trusted-proxies.ts';
+import { createAddressLimit, createRateLimiter, resolveCapacity } from '../limits/capacity.ts';
+import { LogThrottle, errorDetails } from '../process/logging.ts';
+import { Acceptor } from '../sessions/acceptor.ts';
+import { AdmissionControl } from '../sessions/admission-control.ts';
+import type { SessionSummary } from '../sessions/client-session.ts';
+import { SessionManager } from '../sessions/session-manager.ts';
+import { HealthProbes } from '../status/health-probes.ts';
+import { RateMeter } from '../status/rate-meter.ts';
+import type { RelayStatus } from '../status/relay-status.ts';
+import { createStatusServer } from '../status/status-server.ts';
+import type { HttpListener } from '../transport/http-listener.ts';
+import { IoBackend } from '../transport/io-backend.ts';
+import { listen } from '../transport/listener.ts';
+import { DatabaseThread } from '../usage/database-thread.ts';
+import { UsageRecorder } from '../usage/record.ts';
+import type { ClusterService } from './cluster.ts';
+import { FdMonitor } from './fd-monitor.ts';
+import { RelayCertificates } from './relay-certificates.ts';
+import { RelayMetrics } from './relay-metrics.ts';
+import { RelayQuota } from './relay-quota.ts';
+import { RelayUsage } from './relay-usage.ts';
+
+/** How long a drain goes on taking in those who come faster than they can be told to go, in milliseconds. */
+const BACKLOG_TIMEOUT_MS = 1000;
+
+/** Takes in whoever the kernel has let come already, so that they can be told: one for each turn of the event loop. */
+export async function acceptListenBacklog(admission: AdmissionControl): Promise<void> {
+  const deadline = performance.now() + BACKLOG_TIMEOUT_MS;
+  for (let before = -1; before !== admission.totalConnections && performance.now() < deadline;) {
+    before = admission.totalConnections;
+    await nextTurn();
+    await nextTurn();
+  }
+}
+
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
+/** Time between two pings to a WebSocket client, in milliseconds: half of what proxies cut off at. */
+const PING_INTERVAL_MS = 30_000;
+
+/** Time between two log lines about a drain that goes on, in milliseconds. */
+const DRAIN_REPORT_MS = 5000;
+
+/** How often a drain looks whether anybody waits still, in milliseconds. */
+const DRAIN_POLL_MS = 20;
+
+/** Time between two warnings of a shared address, in milliseconds. */
+const SHARED_ADDRESS_WARNING_MS = 3_600_000;
+
+const SHARED_ADDRESS_WARNING =
+  'nearly all clients rejected by limits per address come from one private address: clients may be hidden behind NAT or a proxy ' +
+  '(rootless Docker or Podman, Docker Desktop, a load balancer), and the limits then apply to all of them together; ' +
+  'let the relay see client addresses (host networking, RELAY_TRUSTED_PROXIES), or unset the limits per address';
+
+/** What clients, operators and scripts can reach, with port 0 resolved. */
+export interface Endpoints {
+  readonly raw: readonly BoundEndpoint[];
+  readonly websocket: readonly BoundEndpoint[];
+  readonly status: readonly BoundEndpoint[];
+}
+
+/** The whole relay: what starts in which order, and how it ends. */
+export class Relay {
+  readonly #config: RelayConfig;
+  readonly #log: Logger;
+  readonly #admission: AdmissionControl;
+  readonly #sessions: SessionManager;
+  readonly #recorder: UsageRecorder;
+  readonly #servers: Server[] = [];
+  readonly #statusServers: HttpListener[] = [];
+  readonly #certificates: RelayCertificates;
+  readonly #usage: RelayUsage;
+  /** What must be closed in the end, last opened first. */
+  readonly #closers: (() => Promise<void>)[] = [];
+  /** Seconds since the epoch. */
+  readonly #startedAtSeconds = Date.now() / 1000;
+  /** The same moment in milliseconds of a clock that never jumps. */
+  readonly #startedAtMonotonicMs = performance.now();
+  readonly #rate: RateMeter;
+  readonly #metrics: RelayMetrics;
+  readonly #fdMonitor: FdMonitor;
+  #quota: RelayQuota | null = null;
+  #cluster: ClusterService | null = null;
+  #probes: HealthProbes | null = null;
+  #draining = false;
+
+  constructor(config: RelayConfig, log: Logger) {
+    this.#config = config;
+    this.#log = log;
+    this.#certificates = new RelayCertificates(log);
+    this.#recorder = new UsageRecorder(config.usage.blurSeconds);
+    const monotonicClock = (): number => performance.now();
+    this.#usage = new RelayUsage(this.#recorder, log, monotonicClock);
+    const { limits, timeouts } = config;
+    const sharedAddress = new LogThrottle(SHARED_ADDRESS_WARNING_MS, monotonicClock);
+    this.#admission = new AdmissionControl({
+      handshakeTimeoutMs: timeouts.handshakeMs,
+      ...resolveCapacity(config, log),
+      addressLimit: createAddressLimit(limits, monotonicClock),
+      onSharedAddress: () => sharedAddress.log(() => log.warn(SHARED_ADDRESS_WARNING)),
+      wallClock: () => Date.now(),
+      monotonicClock,
+    });
+    this.#sessions = new SessionManager({
+      admission: this.#admission,
+      waitTimeoutMs: timeouts.waitMs,
+      idleTimeoutMs: timeouts.idleMs,
+      rateLimiter: createRateLimiter(limits, monotonicClock),
+      maxPairBytes: limits.pairBytes,
+      monotonicClock,
+      onSessionEnd: (summary) => this.#record(summary),
+      onInternalError: (error) =>
+        this.#log.error({ fault: errorDetails(error) }, 'a fault in the relay has cost one connection'),
+    });
+    this.#fdMonitor = new FdMonitor(this.#admission, log, monotonicClock);
+    this.#rate = new RateMeter(() => this.#relayedBytes(), monotonicClock);
+    this.#metrics = new RelayMetrics({
+      sessions: this.#sessions,
+      admission: this.#admission,
+      recorder: this.#recorder,
+      usage: this.#usage,
+      quota: () => this.#quota,
+      cluster: () => this.#cluster?.metricValues() ?? null,
+      ready: () => this.#probes !== null && !this.#draining,
+      draining: () => this.#draining,
+    });
+  }
+
+  /**
+   * Opens the usage outputs, then listens.
+   *
+   * @throws ListenError, CertificateError, QuotaFileError, UsageDatabaseError or OutputError, each with a sentence
+   * for the operator. `close` is due then as well.
+   */
+  async start(): Promise<Endpoints> {
+    this.#fdMonitor.start();
+    this.#closers.push(() => this.#usage.close());
+    await this.#usage.open(this.#config.usage, () => this.#currentState());
+    this.#openQuota();
+    const { raw, websocket, status } = this.#config.listen;
+    const backend = await IoBackend.open(this.#config.bufferMemoryBytes);
+    if (backend.kind === 'standard streams') {
+      this.#log.warn(
+        { ioBackend: backend.kind },
+        'this Node is not known to us: slower, and with more memory for each client',
+      );
+    }
+    const usesTls = [...raw, ...websocket].some(
+      (endpoint) => endpoint.kind !== 'unix' && endpoint.tls !== null,
+    );
+    if (backend.kind === 'shared buffer' && usesTls && !backend.hasSharedBufferTls) {
+      this.#log.warn('unsupported Node.js version: TLS falls back to standard streams (slower, more memory)');
+    }
+    const { trustedProxies } = this.#config;
+    const acceptor = new Acceptor({
+      backend,
+      admission: this.#admission,
+      sessions: this.#sessions,
+      proxies: trustedProxies.length === 0 ? null : new TrustedProxies(trustedProxies),
+      pingIntervalMs: PING_INTERVAL_MS,
+    });
+    await this.#openCluster(backend, acceptor);
+    const open = async (role: 'raw' | 'websocket', endpoint: Endpoint): Promise<Server> =>
+      acceptor.createServer({
+        role,
+        kind: socketFamily(endpoint),
+        certificate: await this.#certificates.load(endpoint),
+      });
+    const endpoints = {
+      raw: await this.#listenAll('raw', raw, (endpoint) => open('raw', endpoint)),
+      websocket: await this.#listenAll('websocket', websocket, (endpoint) => open('websocket', endpoint)),
+      status: await this.#listenAll('status', status, () => {
+        const server = createStatusServer({
+          status: () => this.#status(),
+          probes: () => this.#probes,
+          metrics: this.#metrics,
+          onInternalError: (error) =>
+            this.#log.error({ fault: errorDetails(error) }, 'a fault in the relay has cost one answer'),
+        });
+        this.#statusServers.push(server);
+        return server;
+      }),
+    };
+    this.#probes = new HealthProbes(endpoints.raw, endpoints.websocket, this.#sessions);
+    return endpoints;
+  }
+
+  /** Whether the usage database's thread runs. */
+  get hasThreads(): boolean {
+    return DatabaseThread.runningCount > 0;
+  }
+
+  /** Reads the certificates anew. */
+  reload(): Promise<void> {
+    return this.#certificates.reload();
+  }
+
+  /**
+   * First lets in nobody but partners of clients that wait, for up to the drain delay; then stops listening, sends
+   * waiting clients home, and lets pairs finish for up to the drain timeout. `abort` ends all of it. `close` is
+   * due afterwards.
+   */
+  async drain(abort: AbortSignal): Promise<void> {
+    const { delayMs, timeoutMs } = this.#config.drain;
+    this.#draining = true;
+    this.#admission.isDraining = true;
+    this.#logDrainProgress('draining');
+    const report = setInterval(
+      () => this.#logDrainProgress('waiting for transfers to finish'),
+      DRAIN_REPORT_MS,
+    );
+    const deadline = performance.now() + delayMs;
+    while (this.#sessions.liveCounts().waiting > 0 && performance.now() < deadline && !abort.aborted)
+      await sleep(DRAIN_POLL_MS);
+    await acceptListenBacklog(this.#admission);
+    for (const server of this.#servers) server.close();
+    this.#cluster?.stopListening();
+    // The clients of a test that has just begun may not have said who they are, and would be recorded.
+    await this.#probes?.idle();
+    await this.#sessions.drain(timeoutMs, abort);
+    clearInterval(report);
+    const pairs = this.#sessions.pairs + this.#sessions.clients.forwardedClients;
+    if (pairs > 0) this.#log.warn({ pairs }, 'transfers are cut off');
+  }
+
+  /** Ends every connection, writes every record, and lets go of everything. */
+  async close(): Promise<void> {
+    for (const server of [...this.#servers, ...this.#statusServers]) server.close();
+    this.#sessions.close();
+    this.#rate.close();
+    this.#metrics.close();
+    this.#certificates.close();
+    for (const server of this.#statusServers) server.closeAllConnections();
+    for (const closer of this.#closers.toReversed()) await closer();
+    this.#closers.length = 0;
+    this.#fdMonitor.close();
+  }
+
+  #openQuota(): void {
+    const { quota } = this.#config;
+    if (quota === null) return;
+    const dependencies = {
+      sessions: this.#sessions,
+      admission: this.#admission,
+      relayedBytes: () => this.#relayedBytes(),
+    };
+    const opened = new RelayQuota(quota, dependencies, this.#log);
+    this.#closers.push(() => opened.close());
+    this.#quota = opened;
+  }
+
+  /** Where there is no group, nothing of it is loaded. */
+  async #openCluster(backend: IoBackend, acceptor: Acceptor): Promise<void> {
+    const { cluster: config } = this.#config;
+    if (config === null) return;
+    const module = await import('./cluster.ts');
+    const cluster = new module.ClusterService(
+      config,
+      { sessions: this.#sessions, backend, acceptor },
+      this.#log,
+    );
+    this.#closers.push(() => cluster.close());
+    await cluster.open();
+    this.#cluster = cluster;
+  }
+
+  async #listenAll(
+    role: string,
+    endpoints: readonly Endpoint[],
+    create: (endpoint: Endpoint) => Promise<Server> | Server,
+  ): Promise<readonly BoundEndpoint[]> {
+    const actual: BoundEndpoint[] = [];
+    for (const endpoint of endpoints) {
+      const server = await create(endpoint);
+      const bound = await listen(server, endpoint, this.#config.listen.inherited);
+      // The status port stays open while the relay drains.
+      if (role !== 'status') this.#servers.push(server);
+      server.on('error', (error) => this.#fdMonitor.onAcceptError(errorDetails(error).code));
+      this.#log.info({ role, endpoint: formatEndpoint(bound) }, 'listening');
+      actual.push(bound);
+    }
+    return actual;
+  }
+
+  /** Says how the drain goes. */
+  #logDrainProgress(message: string): void {
+    const { pairs, waiting, bytes_per_second: bytesPerSecond } = this.#status();
+    // Clients whose pairs are at other relays of a group are waited for, too.
+    const carried = this.#cluster === null ? {} : { carried: this.#sessions.clients.forwardedClients };
+    this.#log.info({ pairs, ...carried, waiting, bytesPerSecond }, message);
+  }
+
+  #currentState(): { rebooted: number; connected: number; waiting: number; incomplete_bytes: number } {
+    const { connected, waiting, incompleteBytes } = this.#sessions.liveCounts();
+    return {
+      rebooted: this.#startedAtSeconds,
+      connected,
+      waiting,
+      incomplete_bytes: this.#recorder.blurLiveBytes(incompleteBytes),
+    };
+  }
+
+  /** Payload since the start, as it may be told. */
+  #relayedBytes(): number {
+    return this.#recorder.blurCounter(this.#sessions.liveCounts().relayedBytes);
+  }
+
+  #status(): RelayStatus {
+    const { connected, waiting, relayedBytes } = this.#sessions.liveCounts();
+    return {
+      started: new Date(this.#startedAtSeconds * 1000).toISOString(),
+      uptime_seconds: Math.round((performance.now() - this.#startedAtMonotonicMs) / 1000),
+      draining: this.#draining,
+      connections: this.#admission.connections,
+      pairs: connected / 2,
+      waiting,
+      relayed_bytes: this.#recorder.blurCounter(relayedBytes),
+      bytes_per_second: Math.round(this.#rate.perSecond),
+      refused: this.#admission.rejected,
+      quota: this.#quota?.status() ?? null,
+    };
+  }
+
+  #record(summary: SessionSummary): void {
+    // The log's own time would tell what the record does not.
+    if (this.#config.usage.blurSeconds === 0) this.#log.debug({ mood: summary.mood }, 'ended');
+    this.#recorder.record({
+      started: summary.startedAt / 1000,
+      total_time: summary.totalMs / 1000,
+      waiting_time: summary.waitingMs === null ? null : summary.waitingMs / 1000,
+      total_bytes: summary.totalBytes,
+      mood: summary.mood,
+    });
+  }
+}

@@ -1,0 +1,121 @@
+import { accessSync, constants } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import type { Snapshot } from '../api.ts';
+import type { JobRunner } from '../job-pool.ts';
+import type { UsageSource } from '../usage/usage-source.ts';
+import { readSnapshots, removeLeftovers } from './snapshot-files.ts';
+import type { SnapshotOutcome, SnapshotTask } from './snapshot-job.ts';
+
+/** Why there is no snapshot, in a sentence for the operator. */
+export class SnapshotError extends Error {}
+
+export interface SnapshotStoreOptions {
+  /** Made when it is missing. It belongs to one store alone. */
+  readonly directory: string;
+  /** Snapshots that are kept, 1 at least. */
+  readonly keep: number;
+  readonly source: UsageSource;
+  readonly pool: JobRunner<'takeSnapshot'>;
+}
+
+/** A directory of snapshots. */
+export class SnapshotStore {
+  readonly #directory: string;
+  readonly #keep: number;
+  readonly #source: UsageSource;
+  readonly #pool: JobRunner<'takeSnapshot'>;
+  readonly #abort = new AbortController();
+  #snapshots: readonly Snapshot[] = [];
+  #taking: Promise<Snapshot> | null = null;
+
+  private constructor({ directory, keep, source, pool }: SnapshotStoreOptions) {
+    this.#directory = resolve(directory);
+    this.#keep = keep;
+    this.#source = source;
+    this.#pool = pool;
+  }
+
+  /**
+   * Makes the directory, and removes what a process that was killed has left there.
+   *
+   * @throws SnapshotError when it can't be used
+   */
+  static async open(options: SnapshotStoreOptions): Promise<SnapshotStore> {
+    const store = new SnapshotStore(options);
+    try {
+      await mkdir(store.#directory, { recursive: true });
+      accessSync(store.#directory, constants.R_OK | constants.W_OK | constants.X_OK);
+      await removeLeftovers(store.#directory);
+      await store.refresh();
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      throw new SnapshotError(
+        `can't keep snapshots in "${store.#directory}": ${reason}; make it this user's, or set SIDECAR_SNAPSHOT_DIR`,
+        { cause: error },
+      );
+    }
+    return store;
+  }
+
+  /** Newest first, as of the last snapshot or `refresh`. */
+  list(): readonly Snapshot[] {
+    return this.#snapshots;
+  }
+
+  /** The file of a snapshot in the list, or null: nothing else has a path here. */
+  pathOf(name: string): string | null {
+    const isListed = this.#snapshots.some((snapshot) => snapshot.name === name);
+    return isListed ? join(this.#directory, name) : null;
+  }
+
+  /** Looks at the directory again, where an operator may have removed something. */
+  async refresh(): Promise<void> {
+    this.#snapshots = await readSnapshots(this.#directory);
+  }
+
+  /**
+   * Takes a snapshot in a process of the pool. Whoever asks while one is being taken gets that one.
+   *
+   * @throws SnapshotError, and all earlier snapshots are still there
+   */
+  take(): Promise<Snapshot> {
+    this.#taking ??= this.#take().finally(() => {
+      this.#taking = null;
+    });
+    return this.#taking;
+  }
+
+  /** Aborts a running snapshot and removes its unfinished files. The next `open` removes those that are left. */
+  async close(): Promise<void> {
+    const taking = this.#taking?.catch(() => undefined);
+    this.#abort.abort();
+    if (taking === undefined) return;
+    await taking;
+    await removeLeftovers(this.#directory).catch(() => undefined);
+  }
+
+  async #take(): Promise<Snapshot> {
+    const outcome = await this.#run();
+    if (outcome.kind === 'failed') throw new SnapshotError(outcome.problem);
+    await this.refresh();
+    return outcome.snapshot;
+  }
+
+  async #run(): Promise<SnapshotOutcome> {
+    const task: SnapshotTask = {
+      source: this.#source,
+      directory: this.#directory,
+      keep: this.#keep,
+    };
+    try {
+      return await this.#pool.run('takeSnapshot', task, { signal: this.#abort.signal, onAbort: 'kill' });
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      const problem = this.#abort.signal.aborted
+        ? 'the snapshot was broken off: the sidecar is ending'
+        : `the snapshot failed: ${reason}`;
+      return { kind: 'failed', problem };
+    }
+  }
+}

@@ -1,0 +1,272 @@
+import { createServer } from 'node:http';
+import type { IncomingMessage, RequestListener, Server as HttpServer, ServerResponse } from 'node:http';
+import { Server } from 'node:net';
+import type { Socket } from 'node:net';
+import { Duplex } from 'node:stream';
+import { HttpHeadReader } from '../protocol/http-head.ts';
+
+/** As much as Node allows: a browser may send cookies of other programs on this host. */
+const MAX_HEAD_BYTES = 16_384;
+
+/** Time for a request's head: from the connection, or from its first byte on a connection that has had an answer. Milliseconds. */
+const HEAD_TIMEOUT_MS = 2000;
+
+/** A client that has been told when its connection will be closed may send a request in that moment. Milliseconds. */
+const KEEP_ALIVE_GRACE_MS = 1000;
+
+/** How long an answered connection may leave its own end open, in milliseconds. */
+const LINGER_MS = 1000;
+
+/** What it may send in that time and is discarded, in bytes. */
+const MAX_DISCARDED_BYTES = 1_048_576;
+
+export interface HttpListenerOptions {
+  /**
+   * Connections without a request, and those whose answer is ready at once. When there are more, one that has had its last answer is
+   * closed, or else the oldest.
+   */
+  readonly maxPending: number;
+  /** Connections whose answer takes time. When there are more, the oldest is closed. */
+  readonly maxAnswering: number;
+  /** How long a connection is kept for another request, in milliseconds. Null: each makes one request. */
+  readonly keepAliveMs: number | null;
+  /** A connection on which nothing moves is closed after this, in milliseconds. */
+  readonly stallTimeoutMs: number;
+}
+
+/**
+ * An HTTP server for operators that strangers can't take away from them, whatever they send.
+ *
+ * Node's HTTP server parses all requests that come in one read, and waits for slow ones. This one hands it one request head at a
+ * time, and the next one when the answer is done. A client that sends more before it has its answer is answered and closed: no
+ * browser and no scraper does so. Bodies are discarded, since no route here reads one.
+ *
+ * Newcomers always get in. Their request has to come soon, and slow ones make room for them.
+ */
+export class HttpListener extends Server {
+  readonly #options: HttpListenerOptions;
+  readonly #http: HttpServer;
+  /** The oldest first, in each of these. */
+  readonly #lingering = new Set<HttpConnection>();
+  readonly #pending = new Set<HttpConnection>();
+  readonly #answering = new Set<HttpConnection>();
+
+  constructor(onRequest: RequestListener, options: HttpListenerOptions) {
+    super({ allowHalfOpen: true, noDelay: true });
+    this.#options = options;
+    this.#http = createServer((request, response) => {
+      const stream: Duplex = request.socket;
+      if (!(stream instanceof HttpConnection)) return;
+      stream.onRequest(request, response);
+      onRequest(request, response);
+      if (!response.writableEnded) this.#markAnswering(stream);
+    });
+    if (options.keepAliveMs !== null) this.#http.keepAliveTimeout = options.keepAliveMs;
+    this.on('connection', (socket) => this.#accept(socket));
+  }
+
+  closeAllConnections(): void {
+    for (const connection of [...this.#lingering, ...this.#pending, ...this.#answering]) connection.abort();
+  }
+
+  #accept(socket: Socket): void {
+    const connection = new HttpConnection(socket, this.#options, {
+      onPending: (one) => {
+        this.#remove(one);
+        this.#pending.add(one);
+      },
+      onLingering: (one) => {
+        this.#remove(one);
+        this.#lingering.add(one);
+      },
+      onClosed: (one) => this.#remove(one),
+    });
+    this.#pending.add(connection);
+    if (this.#lingering.size + this.#pending.size > this.#options.maxPending)
+      abortOldest(this.#lingering.size > 0 ? this.#lingering : this.#pending);
+    this.#http.emit('connection', connection);
+  }
+
+  #markAnswering(connection: HttpConnection): void {
+    // It may be gone already.
+    if (!this.#pending.delete(connection)) return;
+    this.#answering.add(connection);
+    if (this.#answering.size > this.#options.maxAnswering) abortOldest(this.#answering);
+  }
+
+  #remove(connection: HttpConnection): void {
+    for (const connections of [this.#lingering, this.#pending, this.#answering])
+      connections.delete(connection);
+  }
+}
+
+function abortOldest(connections: ReadonlySet<HttpConnection>): void {
+  const [oldest] = connections;
+  oldest?.abort();
+}
+
+interface HttpConnectionEvents {
+  /** Its answer is done, and it may make another request. */
+  readonly onPending: (connection: HttpConnection) => void;
+  /** It has had its last answer. */
+  readonly onLingering: (connection: HttpConnection) => void;
+  readonly onClosed: (connection: HttpConnection) => void;
+}
+
+/** A socket as Node's HTTP server sees it: it brings one request head, and another one when that is answered. */
+class HttpConnection extends Duplex {
+  readonly #socket: Socket;
+  readonly #keepAliveMs: number | null;
+  readonly #events: HttpConnectionEvents;
+  readonly #head = new HttpHeadReader(MAX_HEAD_BYTES);
+  /** `head`: a request is expected; `answering`: Node's HTTP server has one; `lingering`: a FIN was sent */
+  #state: 'head' | 'answering' | 'lingering' = 'head';
+  #response: ServerResponse | null = null;
+  /** There will be no other request. */
+  #isLast: boolean;
+  #discardedBytes = 0;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(
+    socket: Socket,
+    { keepAliveMs, stallTimeoutMs }: HttpListenerOptions,
+    events: HttpConnectionEvents,
+  ) {
+    super();
+    this.#socket = socket;
+    this.#keepAliveMs = keepAliveMs;
+    this.#events = events;
+    this.#isLast = keepAliveMs === null;
+    socket.on('data', (bytes) => this.#onData(bytes));
+    socket.on('end', () => this.#onClientEnd());
+    // 'close' follows.
+    socket.on('error', () => undefined);
+    socket.on('close', () => this.#onClosed());
+    socket.setTimeout(stallTimeoutMs, () => this.abort());
+    this.#closeAfter(HEAD_TIMEOUT_MS);
+  }
+
+  /** Node's HTTP server has parsed the request. */
+  onRequest(request: IncomingMessage, response: ServerResponse): void {
+    this.#isLast ||= hasBody(request);
+    if (this.#isLast) response.shouldKeepAlive = false;
+    this.#response = response;
+    response.once('close', () => this.#onAnswered());
+  }
+
+  /** Closes it at once. */
+  abort(): void {
+    this.#events.onClosed(this);
+    this.#socket.destroy();
+  }
+
+  override _read(): void {
+    // A head is pushed when it is whole.
+  }
+
+  override _write(bytes: Uint8Array, _encoding: BufferEncoding, written: () => void): void {
+    this.#socket.write(bytes, () => written());
+  }
+
+  override _writev(parts: { readonly chunk: Uint8Array }[], written: () => void): void {
+    this.#socket.write(Buffer.concat(parts.map(({ chunk }) => chunk)), () => written());
+  }
+
+  override _final(done: () => void): void {
+    this.#closeGracefully();
+    done();
+  }
+
+  override _destroy(_error: Error | null, done: (error: Error | null) => void): void {
+    // An answer that is broken off must not look whole. Otherwise the client gets what was written.
+    if (this.#response?.writableFinished === false) this.#socket.destroy();
+    else this.#closeGracefully();
+    // Every error here is caused by the client.
+    done(null);
+  }
+
+  #onData(bytes: Uint8Array): void {
+    if (this.#state === 'lingering') {
+      this.#discardedBytes += bytes.length;
+      if (this.#discardedBytes > MAX_DISCARDED_BYTES) this.abort();
+    } else if (this.#state === 'answering') {
+      this.#stopReading();
+    } else {
+      this.#onHeadData(bytes);
+    }
+  }
+
+  #onHeadData(bytes: Uint8Array): void {
+    const wasStarted = this.#head.isStarted;
+    const progress = this.#head.push(bytes);
+    if (progress.kind === 'complete') {
+      this.#state = 'answering';
+      clearTimeout(this.#timer);
+      if (progress.rest.length > 0) this.#stopReading();
+      this.push(progress.head);
+    } else if (progress.kind === 'too-large') {
+      this.#reject('431 Request Header Fields Too Large');
+    } else if (!wasStarted && this.#head.isStarted && this.#response !== null) {
+      this.#closeAfter(HEAD_TIMEOUT_MS);
+    }
+  }
+
+  /** More came than the request: what was read is discarded, and the rest stays in the kernel until the answer is done. */
+  #stopReading(): void {
+    this.#isLast = true;
+    this.#socket.pause();
+  }
+
+  #onAnswered(): void {
+    if (this.#state !== 'answering' || this.destroyed) return;
+    if (this.#isLast || this.#keepAliveMs === null) {
+      this.end();
+      return;
+    }
+    this.#state = 'head';
+    this.#closeAfter(this.#keepAliveMs + KEEP_ALIVE_GRACE_MS);
+    this.#events.onPending(this);
+  }
+
+  #onClientEnd(): void {
+    // Node's HTTP server breaks off the answer then.
+    if (this.#state === 'answering') this.push(null);
+    else if (this.#state === 'head' && this.#head.isStarted) this.#reject('400 Bad Request');
+    else this.#closeGracefully();
+  }
+
+  #reject(status: string): void {
+    this.#socket.write(`HTTP/1.1 ${status}\r\nconnection: close\r\n\r\n`);
+    this.#closeGracefully();
+  }
+
+  /** Sends a FIN behind what was written. What still comes is discarded for a while: closing at once could destroy the answer. */
+  #closeGracefully(): void {
+    if (this.#state === 'lingering') return;
+    this.#state = 'lingering';
+    this.#socket.end();
+    this.#socket.resume();
+    this.#closeAfter(LINGER_MS);
+    if (!this.#socket.destroyed) this.#events.onLingering(this);
+  }
+
+  #closeAfter(ms: number): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => {
+      if (this.#state === 'head' && this.#head.isStarted) this.#reject('408 Request Timeout');
+      else this.abort();
+    }, ms);
+  }
+
+  #onClosed(): void {
+    clearTimeout(this.#timer);
+    this.#state = 'lingering';
+    this.#events.onClosed(this);
+    this.destroy();
+  }
+}
+
+function hasBody({ headers }: IncomingMessage): boolean {
+  const { 'content-length': length = '0', 'transfer-encoding': coding } = headers;
+  return length !== '0' || coding !== undefined;
+}

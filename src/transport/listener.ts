@@ -1,0 +1,249 @@
+import { randomBytes } from 'node:crypto';
+import { fstatSync, lstatSync, unlinkSync } from 'node:fs';
+import { chmod, link, lstat, readFile, rename, stat, unlink } from 'node:fs/promises';
+import { connect } from 'node:net';
+import type { ListenOptions, Server } from 'node:net';
+import { basename, dirname, join } from 'node:path';
+import { formatEndpoint } from '../config/endpoint.ts';
+import type {
+  BoundEndpoint,
+  Endpoint,
+  SystemdEndpoint,
+  TcpEndpoint,
+  UnixEndpoint,
+} from '../config/endpoint.ts';
+import { NO_INHERITED_SOCKETS, findInheritedSocket } from '../config/inherited-sockets.ts';
+import type { InheritedSockets } from '../config/inherited-sockets.ts';
+import { errorCode } from '../process/error-code.ts';
+
+/** Why an endpoint can't be listened on, in a sentence for the operator. */
+export class ListenError extends Error {}
+
+/** The kernel cuts a backlog down to net.core.somaxconn, so this asks for all there is. */
+const MAX_BACKLOG = 2 ** 31 - 1;
+
+const BIND_ERROR_REASONS: Readonly<Record<string, string>> = {
+  EADDRINUSE: 'another program listens there',
+  EADDRNOTAVAIL: 'this machine does not have that address',
+  EACCES: 'permission denied',
+  EPERM: 'permission denied',
+  EROFS: 'the file system is read-only',
+};
+
+/** The same for a socket that was passed. */
+const INHERITED_ERROR_REASONS: Readonly<Record<string, string>> = {
+  EEXIST: 'another endpoint has that socket already',
+  EINVAL: 'that is no socket one can listen on; the .socket unit has to have ListenStream= and Accept=no',
+};
+
+/**
+ * Binds `server` and returns the endpoint it really listens on, with port 0 resolved.
+ *
+ * Without an interface it listens on IPv6 and IPv4 at once, or on IPv4 alone where there is no IPv6. A
+ * unix socket that nobody listens on any more is replaced. A socket of systemd's stays open there when the server
+ * closes, and clients that come then wait for the next program.
+ *
+ * @param inherited what systemd has passed
+ * @throws ListenError
+ */
+export async function listen(
+  server: Server,
+  endpoint: Endpoint,
+  inherited: InheritedSockets = NO_INHERITED_SOCKETS,
+): Promise<BoundEndpoint> {
+  try {
+    switch (endpoint.kind) {
+      case 'tcp':
+        return await listenTcp(server, endpoint);
+      case 'unix':
+        return await listenUnix(server, endpoint);
+      case 'systemd':
+        return await listenInherited(server, endpoint, inherited);
+    }
+  } catch (error) {
+    if (error instanceof ListenError) throw error;
+    const code = errorCode(error);
+    const reasons = endpoint.kind === 'systemd' ? INHERITED_ERROR_REASONS : BIND_ERROR_REASONS;
+    throw new ListenError(
+      `can't listen on ${formatEndpoint(endpoint)}: ${reasons[code] ?? 'it failed'} (${code})`,
+      {
+        cause: error,
+      },
+    );
+  }
+}
+
+async function listenTcp(server: Server, endpoint: TcpEndpoint): Promise<TcpEndpoint> {
+  const options = { port: endpoint.port, backlog: endpoint.backlog ?? MAX_BACKLOG };
+  if (endpoint.interface === null) {
+    try {
+      await bind(server, { ...options, host: '::' });
+    } catch (error) {
+      if (!['EAFNOSUPPORT', 'EADDRNOTAVAIL', 'EINVAL'].includes(errorCode(error))) throw error;
+      await bind(server, { ...options, host: '0.0.0.0' });
+    }
+  } else {
+    await bind(server, { ...options, host: endpoint.interface });
+  }
+  const address = server.address();
+  if (address === null || typeof address === 'string') return endpoint;
+  return { ...endpoint, port: address.port, interface: address.address };
+}
+
+async function listenUnix(server: Server, endpoint: UnixEndpoint): Promise<UnixEndpoint> {
+  // libuv reports a missing directory as one without permission.
+  const directory = await stat(dirname(endpoint.path)).catch(() => null);
+  if (directory?.isDirectory() !== true) {
+    throw new ListenError(`can't listen on ${formatEndpoint(endpoint)}: its directory does not exist`);
+  }
+  const temporary = temporaryPath(endpoint.path);
+  await bind(server, { path: temporary, backlog: endpoint.backlog ?? MAX_BACKLOG });
+  try {
+    if (endpoint.mode !== null) await chmod(temporary, endpoint.mode);
+    const identity = fileIdentity(temporary);
+    await linkSocketPath(temporary, endpoint);
+    unlinkOnClose(server, endpoint.path, identity);
+  } catch (error) {
+    server.close();
+    throw error;
+  } finally {
+    await unlink(temporary).catch(() => undefined);
+  }
+  return endpoint;
+}
+
+/** What fits into `sun_path`, see unix(7). */
+const MAX_PATH_BYTES = 107;
+
+/** A path beside the real one. `ss` and `lsof` show it, so it has the real name in it where there is room. */
+function temporaryPath(path: string): string {
+  const suffix = randomBytes(3).toString('hex');
+  const named = join(dirname(path), `.${basename(path)}.${suffix}`);
+  return Buffer.byteLength(named) <= MAX_PATH_BYTES ? named : join(dirname(path), `.${suffix}`);
+}
+
+/** Gives a bound socket its path, unless another program listens there. */
+async function linkSocketPath(temporary: string, endpoint: UnixEndpoint): Promise<void> {
+  try {
+    // Unlike a rename, a link never replaces what has that name.
+    await link(temporary, endpoint.path);
+  } catch (error) {
+    const code = errorCode(error);
+    if (code === 'EEXIST') await removeStaleSocket(endpoint);
+    else if (!NO_HARD_LINK_CODES.has(code)) throw error;
+    else if (fileIdentity(endpoint.path) !== null) await removeStaleSocket(endpoint);
+    await (code === 'EEXIST' ? link : rename)(temporary, endpoint.path);
+  }
+}
+
+const NO_HARD_LINK_CODES: ReadonlySet<string> = new Set([
+  'EPERM',
+  'ENOSYS',
+  'ENOTSUP',
+  'EOPNOTSUPP',
+  'EMLINK',
+]);
+
+/**
+ * Removes the socket at `path` when `server` stops listening, if it is still the one that was bound. libuv would remove
+ * whatever has the name that was given to it, even the socket of a newer process: it only knows the temporary one.
+ */
+function unlinkOnClose(server: Server, path: string, identity: string | null): void {
+  const close = server.close.bind(server);
+  // The event `close` comes when the last connection has ended, and the path has to be free as soon as listening ends.
+  server.close = (callback) => {
+    // Once it is closed, its inode may be that of the next socket.
+    if (server.listening && identity !== null && fileIdentity(path) === identity) unlinkSync(path);
+    return close(callback);
+  };
+}
+
+/** Which file has this name; null where there is none. */
+function fileIdentity(path: string): string | null {
+  const state = lstatSync(path, { bigint: true, throwIfNoEntry: false });
+  return state === undefined ? null : `${state.dev}:${state.ino}`;
+}
+
+async function listenInherited(
+  server: Server,
+  endpoint: SystemdEndpoint,
+  inherited: InheritedSockets,
+): Promise<BoundEndpoint> {
+  const found = findInheritedSocket(inherited, endpoint.socket);
+  if ('problem' in found)
+    throw new ListenError(`can't listen on ${formatEndpoint(endpoint)}: ${found.problem}`);
+  await bind(server, { fd: found.fd, backlog: MAX_BACKLOG });
+  const bound = await inheritedEndpoint(server, found.fd, endpoint);
+  if (typeof bound !== 'string') return bound;
+  server.close();
+  throw new ListenError(`can't listen on ${formatEndpoint(endpoint)}: ${bound}`);
+}
+
+/** The address of an inherited socket, or why it is not what the endpoint says. */
+async function inheritedEndpoint(
+  server: Server,
+  fd: number,
+  { domain, tls }: SystemdEndpoint,
+): Promise<BoundEndpoint | string> {
+  const address = server.address();
+  if (address === null || typeof address === 'string') {
+    if (domain !== 'UNIX') return 'it is a unix socket, which is domain=UNIX';
+    const path = await unixSocketPath(fd);
+    return path === null
+      ? 'it has no path in the file system'
+      : { kind: 'unix', path, mode: null, backlog: null };
+  }
+  // The socket for every address takes IPv4 as well, and may be called by either name.
+  const family = address.family === 'IPv6' ? 'INET6' : 'INET';
+  if (domain !== family && (domain === 'UNIX' || address.address !== '::')) {
+    return `it is a socket for ${address.address}, which is domain=${family}`;
+  }
+  return { kind: 'tcp', port: address.port, interface: address.address, backlog: null, tls };
+}
+
+/** Node does not know it for a socket that somebody else has bound; see proc_net(5). */
+async function unixSocketPath(fd: number): Promise<string | null> {
+  const { ino } = fstatSync(fd);
+  // An abstract one is shown with an @ at its beginning.
+  const line = new RegExp(String.raw`^\S+:(?: \S+){5} +${ino} (/.*)$`, 'mu');
+  return line.exec(await readFile('/proc/self/net/unix', 'utf8'))?.[1] ?? null;
+}
+
+async function removeStaleSocket(endpoint: UnixEndpoint): Promise<void> {
+  const name = formatEndpoint(endpoint);
+  if (!(await lstat(endpoint.path)).isSocket()) {
+    throw new ListenError(`can't listen on ${name}: there is a file of that name, and it is no socket`);
+  }
+  const found = fileIdentity(endpoint.path);
+  if (await isListening(endpoint.path)) {
+    throw new ListenError(`can't listen on ${name}: another program listens there (EADDRINUSE)`);
+  }
+  // Another program may have taken the path meanwhile: then linking fails.
+  if (fileIdentity(endpoint.path) === found) await unlink(endpoint.path);
+}
+
+function isListening(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path);
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve(true);
+    });
+    // Only a refused connection proves that nobody is there; a full backlog (EAGAIN) proves the opposite.
+    socket.once('error', (error) => resolve(errorCode(error) !== 'ECONNREFUSED'));
+  });
+}
+
+function bind(
+  server: Server,
+  options: ListenOptions | { readonly fd: number; readonly backlog: number },
+): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    // A descriptor's backlog is not read from the options.
+    server.listen(options, options.backlog, () => {
+      server.off('error', reject);
+      resolve();
+    });
+  });
+}

@@ -1,0 +1,356 @@
+import { Socket } from 'node:net';
+import process from 'node:process';
+import { TLSSocket, createSecureContext } from 'node:tls';
+import type { SecureContext } from 'node:tls';
+import type { UvHandles } from './uv-handle.ts';
+
+/**
+ * OpenSSL without a socket: ciphertext goes in and plaintext comes out, and the other way round. Like `handle.ts`, this file uses
+ * what is not Node's public interface: the `TLSWrap` below every `TLSSocket`, on top of a `JSStream`, which hands the
+ * ciphertext to this program instead of to a socket.
+ *
+ * `TLSWrap` demands that there is one write at a time (a second one aborts the process), and no `destroySSL` from within its own
+ * callbacks. `TlsHandle` keeps both rules.
+ */
+
+/** The largest piece of plaintext that OpenSSL hands out: one record (RFC 8446, 5.1). */
+const MAX_RECORD_PLAINTEXT_BYTES = 16_384;
+
+/**
+ * Plaintext of one write to `TLSWrap`, in bytes. `TLSWrap` keeps buffers as large as its largest writes until the connection closes: with
+ * writes of 512 KiB, a stalled connection needs 350 KiB more. Smaller pieces cost CPU time: 10 percent with 32 KiB.
+ */
+const MAX_WRITE_BYTES = 65_536;
+
+/** A key that both ends know (RFC 8446, 4.2.11), and its public name. */
+export interface PreSharedKey {
+  readonly identity: string;
+  readonly key: Uint8Array;
+}
+
+export interface TlsOptions {
+  readonly role: 'server' | 'client';
+  readonly context: SecureContext;
+  /** Null: the server shows a certificate. */
+  readonly preSharedKey: PreSharedKey | null;
+}
+
+export interface TlsCallbacks {
+  /** Plaintext of one record at most. It lies in memory that the next record will use. */
+  onPlaintext(bytes: Uint8Array): void;
+  /** The other end has closed its direction (`close_notify`). */
+  onCloseNotify(): void;
+  onHandshakeDone(): void;
+  /** OpenSSL gave up, with a code such as `ERR_SSL_BAD_RECORD_TYPE`. An alert has been handed to `onCiphertext`. */
+  onError(code: string): void;
+  /** Ciphertext for the other end. The memory is freed when this returns. */
+  onCiphertext(parts: readonly Uint8Array[]): void;
+}
+
+/** One end of a TLS connection. */
+export class TlsEngine {
+  readonly #bindings: TlsBindings;
+  readonly #stream: JsStream;
+  readonly #wrap: TlsWrap;
+  #isOpen = true;
+  /** A write of ciphertext that `TLSWrap` has not been told the end of. */
+  #pendingWrite: object | null = null;
+  #isWriting = false;
+  /** Ciphertext of the pieces of one write, which are sent together. Null: it is sent at once. */
+  #corkedParts: Uint8Array[] | null = null;
+  readonly #callbacks: TlsCallbacks;
+
+  constructor(bindings: TlsBindings, options: TlsOptions, callbacks: TlsCallbacks) {
+    this.#bindings = bindings;
+    this.#callbacks = callbacks;
+    const stream = bindings.createStream();
+    // Ciphertext is taken at once: a connection that can't send it holds it in its own buffer.
+    stream.onwrite = (request, parts) => {
+      if (this.#corkedParts === null) this.#emitCiphertext(parts);
+      else this.#corkedParts.push(...parts);
+      this.#pendingWrite = request;
+      return 0;
+    };
+    stream.onshutdown = (request) => {
+      stream.finishShutdown(request, 0);
+      return 0;
+    };
+    stream.onreadstart = stream.onreadstop = () => 0;
+    const wrap = bindings.wrap(stream, options.context, options.role === 'server');
+    Object.assign(wrap, {
+      onread: () => {
+        const count = bindings.uv.readResult();
+        if (count > 0) callbacks.onPlaintext(bindings.record.subarray(0, count));
+        else if (count < 0) callbacks.onCloseNotify();
+      },
+      onhandshakestart: () => undefined,
+      onhandshakedone: () => {
+        // A server with a certificate and no key would be accepted otherwise.
+        const isProven = options.preSharedKey === null || wrap.isSessionReused();
+        if (isProven) callbacks.onHandshakeDone();
+        else callbacks.onError('ERR_TLS_KEY_NOT_SHARED');
+      },
+      onerror: (error: unknown) => callbacks.onError(codeOf(error)),
+    });
+    wrap.useUserBuffer(bindings.record);
+    if (options.preSharedKey !== null) bindings.setPreSharedKey(wrap, options.preSharedKey, options.role);
+    this.#stream = stream;
+    this.#wrap = wrap;
+  }
+
+  /** Sends the ClientHello. For clients only. */
+  start(): void {
+    this.#wrap.start();
+    this.#completeWrites();
+  }
+
+  /** Takes ciphertext from the other end. All callbacks that follow from it are called before this returns. */
+  receive(ciphertext: Uint8Array): void {
+    if (!this.#isOpen) return;
+    this.#wrap.receive(ciphertext);
+    this.#completeWrites();
+  }
+
+  /**
+   * Encrypts all of `plaintext`, after the handshake. The ciphertext has been handed to `onCiphertext` when this returns, and the memory
+   * is the caller's again. Returns false where OpenSSL did not take it; the connection is of no use then.
+   */
+  write(plaintext: Uint8Array): boolean {
+    const gathered: Uint8Array[] = [];
+    this.#corkedParts = gathered;
+    for (let at = 0; at < plaintext.length && !this.#isWriting; at += MAX_WRITE_BYTES) {
+      this.#isWriting = true;
+      this.#bindings.uv.write(this.#wrap, plaintext.subarray(at, at + MAX_WRITE_BYTES), (worked) => {
+        this.#isWriting = !worked;
+      });
+      this.#completeWrites();
+    }
+    this.#corkedParts = null;
+    if (gathered.length > 0) this.#emitCiphertext(gathered);
+    return !this.#isWriting;
+  }
+
+  /** Sends `close_notify` (RFC 8446, 6.1). */
+  shutdown(): void {
+    this.#bindings.uv.shutdown(this.#wrap, () => undefined);
+    this.#completeWrites();
+  }
+
+  /** Frees what OpenSSL holds. No callback follows. */
+  close(): void {
+    if (!this.#isOpen) return;
+    this.#isOpen = false;
+    // OpenSSL may be the caller.
+    setImmediate(() => this.#wrap.destroySSL());
+  }
+
+  /**
+   * Tells `TLSWrap` that its ciphertext has been sent. It hands out 160 KiB at a time, and calls back when all is done; from
+   * within `onwrite` that would be too early, as it then waits for the next turn of the event loop.
+   */
+  #completeWrites(): void {
+    while (this.#pendingWrite !== null) {
+      const request = this.#pendingWrite;
+      this.#pendingWrite = null;
+      this.#stream.finishWrite(request, 0);
+    }
+  }
+
+  #emitCiphertext(parts: readonly Uint8Array[]): void {
+    if (this.#isOpen) this.#callbacks.onCiphertext(parts);
+    for (const part of parts) free(part);
+  }
+}
+
+/**
+ * Frees memory at once. `JSStream` allocates new memory for each write; left to the garbage collector, it costs a third of the CPU time
+ * of a transfer, because V8 starts a full collection for every few dozen MiB.
+ */
+function free({ buffer, byteLength }: Uint8Array): void {
+  // Memory that others share a part of is left alone.
+  if (buffer instanceof ArrayBuffer && buffer.byteLength === byteLength) buffer.transfer(0);
+}
+
+interface JsStream {
+  onwrite: (request: object, parts: readonly Uint8Array[]) => number;
+  onshutdown: (request: object) => number;
+  onreadstart: () => number;
+  onreadstop: () => number;
+  finishWrite(request: object, status: number): void;
+  finishShutdown(request: object, status: number): void;
+}
+
+interface TlsWrap {
+  start(): void;
+  receive(bytes: Uint8Array): void;
+  useUserBuffer(memory: Uint8Array): void;
+  writeBuffer(request: object, bytes: Uint8Array): number;
+  shutdown(request: object): number;
+  enablePskCallback(): void;
+  /** Whether the keys come from a pre-shared key. */
+  isSessionReused(): boolean;
+  destroySSL(): void;
+}
+
+const STREAM_METHODS = ['finishWrite', 'finishShutdown'];
+const WRAP_METHODS = [
+  'start',
+  'receive',
+  'useUserBuffer',
+  'writeBuffer',
+  'shutdown',
+  'enablePskCallback',
+  'isSessionReused',
+  'destroySSL',
+];
+
+/** What of Node's internals TLS needs, found and tried by `openTls`. */
+export class TlsBindings {
+  readonly uv: UvHandles;
+  /** OpenSSL writes each record's plaintext here. */
+  readonly record = Buffer.allocUnsafeSlow(MAX_RECORD_PLAINTEXT_BYTES);
+  readonly #newStream: new () => unknown;
+  readonly #wrap: (stream: object, context: unknown, isServer: boolean, hasActiveWrite: boolean) => unknown;
+  readonly #pskSymbol: symbol;
+
+  constructor(
+    handles: UvHandles,
+    newStream: new () => unknown,
+    wrap: (stream: object, context: unknown, isServer: boolean, hasActiveWrite: boolean) => unknown,
+    pskSymbol: symbol,
+  ) {
+    this.uv = handles;
+    this.#newStream = newStream;
+    this.#wrap = wrap;
+    this.#pskSymbol = pskSymbol;
+  }
+
+  createStream(): JsStream {
+    const stream = new this.#newStream();
+    if (isJsStream(stream)) return stream;
+    throw new TypeError('unexpected JSStream');
+  }
+
+  wrap(stream: JsStream, context: SecureContext, isServer: boolean): TlsWrap {
+    const wrap = this.#wrap(stream, Reflect.get(context, 'context'), isServer, false);
+    // OpenSSL's end refers to the stream by a bare pointer: this keeps the garbage collector off.
+    if (isTlsWrap(wrap)) return Object.assign(wrap, { parent: stream });
+    throw new TypeError('unexpected TLSWrap');
+  }
+
+  /** `callback` answers a server, which names an identity, and a client, which gets a hint. */
+  setPreSharedKey(wrap: TlsWrap, { identity, key }: PreSharedKey, role: TlsOptions['role']): void {
+    const answer =
+      role === 'server'
+        ? (asked: unknown) => (asked === identity ? key : undefined)
+        : () => ({ psk: key, identity });
+    Reflect.set(wrap, this.#pskSymbol, answer);
+    wrap.enablePskCallback();
+  }
+}
+
+/** Finds what TLS needs and tries it, over a connection that is in memory only. Null where this Node.js is different. */
+export function detectTlsBindings(handles: UvHandles): TlsBindings | null {
+  try {
+    const bindings = loadBindings(handles);
+    return bindings !== null && canExchangeData(bindings) ? bindings : null;
+  } catch {
+    return null;
+  }
+}
+
+function loadBindings(handles: UvHandles): TlsBindings | null {
+  const load: unknown = Reflect.get(process, 'binding');
+  if (typeof load !== 'function') return null;
+  const newStream: unknown = Reflect.get(Reflect.apply(load, process, ['js_stream']), 'JSStream');
+  const wrap: unknown = Reflect.get(Reflect.apply(load, process, ['tls_wrap']), 'wrap');
+  const pskSymbol = findPskSymbol();
+  if (!isConstructor(newStream) || !isWrapFunction(wrap) || pskSymbol === null) return null;
+  return new TlsBindings(handles, newStream, wrap, pskSymbol);
+}
+
+/** Node.js keeps the callback for pre-shared keys under a symbol of its own. */
+function findPskSymbol(): symbol | null {
+  const pskCallback = (): null => null;
+  const options = { isServer: true, secureContext: createSecureContext(), pskCallback };
+  const socket = new TLSSocket(new Socket(), options);
+  const handle: unknown = Reflect.get(socket, '_handle');
+  socket.destroy();
+  if (typeof handle !== 'object' || handle === null) return null;
+  return (
+    Object.getOwnPropertySymbols(handle).find(({ description }) => description === 'onpskexchange') ?? null
+  );
+}
+
+/** One handshake with a pre-shared key, "ping" one way, "pong" the other, and `close_notify` behind it. */
+function canExchangeData(bindings: TlsBindings): boolean {
+  const context = createSecureContext({
+    minVersion: 'TLSv1.3',
+    ciphers: 'TLS_AES_128_GCM_SHA256',
+  });
+  const preSharedKey = { identity: 'trial', key: Buffer.alloc(32, 1) };
+  const log: string[] = [];
+  const toServer: Uint8Array[] = [];
+  const toClient: Uint8Array[] = [];
+  const end = (role: 'server' | 'client', out: Uint8Array[], plaintext: (text: string) => void): TlsEngine =>
+    new TlsEngine(
+      bindings,
+      { role, context, preSharedKey },
+      {
+        onPlaintext: (bytes) => plaintext(Buffer.from(bytes).toString('latin1')),
+        onCloseNotify: () => log.push(`${role} closed`),
+        onHandshakeDone: () => log.push(`${role} ready`),
+        onError: () => log.push(`${role} failed`),
+        onCiphertext: (parts) => out.push(...parts.map((part) => Uint8Array.from(part))),
+      },
+    );
+  const server = end('server', toClient, (text) => log.push(text));
+  const client = end('client', toServer, (text) => log.push(text));
+  const deliver = (): void => {
+    while (toServer.length + toClient.length > 0) {
+      for (const bytes of toServer.splice(0)) server.receive(bytes);
+      for (const bytes of toClient.splice(0)) client.receive(bytes);
+    }
+  };
+  client.start();
+  deliver();
+  client.write(Buffer.from('ping'));
+  deliver();
+  server.write(Buffer.from('pong'));
+  server.shutdown();
+  deliver();
+  client.close();
+  server.close();
+  return log.join() === 'client ready,server ready,ping,pong,client closed';
+}
+
+function isJsStream(value: unknown): value is JsStream {
+  return hasMethods(value, STREAM_METHODS);
+}
+
+function isTlsWrap(value: unknown): value is TlsWrap {
+  return hasMethods(value, WRAP_METHODS);
+}
+
+function hasMethods(value: unknown, names: readonly string[]): boolean {
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    names.every((name) => typeof Reflect.get(value, name) === 'function')
+  );
+}
+
+function isConstructor(value: unknown): value is new () => unknown {
+  return typeof value === 'function';
+}
+
+function isWrapFunction(
+  value: unknown,
+): value is (stream: object, context: unknown, isServer: boolean, hasActiveWrite: boolean) => unknown {
+  return typeof value === 'function' && value.length <= 4;
+}
+
+function codeOf(error: unknown): string {
+  const code: unknown = typeof error === 'object' && error !== null ? Reflect.get(error, 'code') : null;
+  return typeof code === 'string' ? code : 'unknown';
+}

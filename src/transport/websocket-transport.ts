@@ -1,0 +1,296 @@
+import { MessageHandshake } from '../protocol/message-handshake.ts';
+import { MAX_LINE_BYTES } from '../protocol/messages.ts';
+import type { CloseCode } from '../protocol/session.ts';
+import {
+  FrameDecoder,
+  PING_FRAME,
+  encodeClose,
+  encodePayload,
+  encodePong,
+} from '../protocol/websocket-frames.ts';
+import type { FrameErrorCode, FrameHandler } from '../protocol/websocket-frames.ts';
+import { EMPTY_BYTES } from './byte-stream.ts';
+import type { ByteStream, ByteStreamHandler } from './byte-stream.ts';
+import type { ClientTransport, ClientTransportHandler } from './client-transport.ts';
+import { Linger, lingerTimeoutMs } from './linger.ts';
+import type { DeferredWork } from './read-scheduler.ts';
+import { unmask } from './unmask.ts';
+
+/**
+ * Pings without an answer before a silent client is closed: five minutes. After a network outage of two minutes the kernel
+ * may send a ping again only three and a half minutes after the beginning of the outage.
+ *
+ * A client that has never answered a ping is not closed for its silence: that is no sign of its death, and the kernel closes
+ * a dead connection when it gives up sending pings.
+ */
+const MAX_MISSED_PINGS = 10;
+
+/**
+ * What any client takes in without reading: less than the smallest default receive buffer. A client that was sent more since its
+ * last byte is not closed for its silence: a ping waits in line behind the payload, and a slow receiver may take long to come to it.
+ */
+const MIN_RECEIVE_BUFFER_BYTES = 65_536;
+
+/** Frames of one client that are read without a pause, apart from frames of 1 KiB and more: 50 to 100 µs. */
+const MAX_FRAMES_PER_READ = 256;
+
+/** The same while frames of other clients are queued. An ordinary message still gets through at once. */
+const MAX_FRAMES_WHILE_BUSY = 16;
+
+/** How long a line that may be whole is given to go on, in milliseconds. */
+const LINE_CONTINUATION_TIMEOUT_MS = 200;
+
+export interface WebSocketTransportOptions {
+  /** Time between pings, in milliseconds. */
+  readonly pingIntervalMs: number;
+  readonly deferredWork: DeferredWork;
+}
+
+/** A client that came by WebSocket: binary messages are the payload, and their boundaries mean nothing. */
+export class WebSocketTransport implements ClientTransport, ByteStreamHandler, FrameHandler {
+  readonly kind = 'websocket';
+  readonly #stream: ByteStream;
+  readonly #deferredWork: DeferredWork;
+  readonly #decoder = new FrameDecoder(this, unmask);
+  readonly #pingTimer: NodeJS.Timeout;
+  #handler: ClientTransportHandler | null = null;
+  /** Null once everything is payload. */
+  #handshake: MessageHandshake | null = new MessageHandshake();
+  /** A message of the handshake that has not come whole. */
+  #partialMessage: Uint8Array = EMPTY_BYTES;
+  #lineTimer: NodeJS.Timeout | undefined;
+  #linger: Linger | null = null;
+  #isPaused = false;
+  #hasSentClose = false;
+  #hasAnsweredPing = false;
+  #missedPings = 0;
+  #deliveredAtLastReceive = 0;
+  /** Frames that were received and have not been read yet. The wire is paused as long as there are any. */
+  #unread: Uint8Array = EMPTY_BYTES;
+  #isQueued = false;
+  /** The most recent ping that has no answer yet. */
+  #lastPing: Uint8Array | null = null;
+  /** It goes on sending small frames although the relay has closed. */
+  #isIgnoringFrames = false;
+
+  constructor(wire: ByteStream, options: WebSocketTransportOptions) {
+    this.#stream = wire;
+    this.#deferredWork = options.deferredWork;
+    this.#pingTimer = setInterval(() => this.#ping(), options.pingIntervalMs);
+  }
+
+  get bufferedBytes(): number {
+    return this.#stream.bufferedBytes;
+  }
+
+  get deliveredBytes(): number {
+    return this.#stream.deliveredBytes;
+  }
+
+  start(handler: ClientTransportHandler): void {
+    this.#handler = handler;
+    this.#stream.start(this);
+  }
+
+  send(bytes: Uint8Array): boolean {
+    return this.#stream.writeParts(encodePayload(bytes));
+  }
+
+  pause(): void {
+    this.#isPaused = true;
+    this.#stream.pause();
+  }
+
+  resume(): void {
+    this.#isPaused = false;
+    if (this.#unread.length > 0) this.#enqueue();
+    else this.#stream.resume();
+  }
+
+  limitReadSize(): void {
+    this.#stream.limitReadSize();
+  }
+
+  detectReset(): void {
+    this.#stream.detectReset();
+  }
+
+  closeGracefully(code: CloseCode, hadPartner: boolean): void {
+    this.#close(code, hadPartner);
+  }
+
+  abort(): void {
+    this.#stream.abort();
+  }
+
+  onBytes(bytes: Uint8Array): void {
+    this.#missedPings = 0;
+    this.#deliveredAtLastReceive = this.#stream.deliveredBytes;
+    this.#linger?.onDiscarded(bytes.length);
+    if (this.#isIgnoringFrames) return;
+    if (this.#unread.length > 0) {
+      this.#setUnread(Buffer.concat([this.#unread, bytes]));
+      return;
+    }
+    const { isBusy } = this.#deferredWork;
+    const taken = this.#readFrames(bytes, isBusy ? MAX_FRAMES_WHILE_BUSY : MAX_FRAMES_PER_READ);
+    if (taken < bytes.length) this.#deferFrames(bytes.subarray(taken), isBusy);
+  }
+
+  onWritable(): void {
+    this.#handler?.onWritable();
+  }
+
+  onEnd(): void {
+    // Without a close frame before it. There is nothing to wait for.
+    this.#handler?.onEnd();
+    this.#stream.end();
+  }
+
+  onClose(): void {
+    clearInterval(this.#pingTimer);
+    clearTimeout(this.#lineTimer);
+    this.#linger?.cancel();
+    this.#setUnread(EMPTY_BYTES);
+    // Whoever leaves behind a token alone has said all that an unsided client says.
+    this.#finishHandshakeLine();
+    this.#handler?.onClose();
+  }
+
+  onPayload(bytes: Uint8Array, endsMessage: boolean): void {
+    if (this.#handshake === null) this.#emitData(bytes);
+    else this.#readHandshake(this.#handshake, bytes, endsMessage);
+  }
+
+  onPing(payload: Uint8Array): void {
+    // Its memory is used again before the read is over.
+    this.#lastPing = payload.length === 0 ? EMPTY_BYTES : Uint8Array.from(payload);
+  }
+
+  onPong(): void {
+    // Any bytes are a sign of life, and these were counted already.
+    this.#hasAnsweredPing = true;
+  }
+
+  onText(): void {
+    this.#handler?.onText();
+    // Nothing of it is read any more, not even its goodbye.
+    this.#stream.end();
+  }
+
+  onCloseFrame(code: number): void {
+    this.#close(code, false);
+    this.#handler?.onEnd();
+    this.#stream.end();
+  }
+
+  onProtocolError(error: FrameErrorCode): void {
+    this.onCloseFrame(error);
+  }
+
+  /** Keeps frames for later. Nothing more is read until then. */
+  #deferFrames(bytes: Uint8Array, isBusy: boolean): void {
+    if (this.#linger !== null) {
+      // None of them matters any more.
+      this.#isIgnoringFrames = true;
+      return;
+    }
+    // The read buffer is not ours to keep.
+    this.#setUnread(Uint8Array.from(bytes));
+    if (!isBusy) this.#stream.limitReadSize();
+    this.#stream.pause();
+    this.#enqueue();
+  }
+
+  /** Reads some frames, and returns how many bytes they were. */
+  #readFrames(bytes: Uint8Array, maxFrames: number): number {
+    const taken = this.#decoder.push(bytes, maxFrames);
+    // A pong for the most recent ping is enough (RFC 6455, 5.5.3), and each one is a system call.
+    const ping = this.#lastPing;
+    this.#lastPing = null;
+    // A client that does not take its answers gets no more of them: nothing piles up.
+    if (ping !== null && this.#stream.bufferedBytes === 0 && !this.#hasSentClose)
+      this.#stream.write(encodePong(ping));
+    return taken;
+  }
+
+  #enqueue(): void {
+    if (this.#isQueued) return;
+    this.#isQueued = true;
+    this.#deferredWork.defer(() => {
+      this.#isQueued = false;
+      this.#readDeferredFrames();
+    });
+  }
+
+  /** Reads the next few of the unread frames. */
+  #readDeferredFrames(): void {
+    const bytes = this.#unread;
+    if (bytes.length === 0 || this.#isPaused) return;
+    const taken = this.#readFrames(bytes, MAX_FRAMES_PER_READ);
+    // The handler may have closed the connection.
+    if (this.#unread.length === 0) return;
+    this.#setUnread(bytes.subarray(taken));
+    if (this.#unread.length > 0) this.#enqueue();
+    else if (!this.#isPaused) this.#stream.resume();
+  }
+
+  #setUnread(bytes: Uint8Array): void {
+    this.#deferredWork.addBufferedBytes(bytes.length - this.#unread.length);
+    this.#unread = bytes;
+  }
+
+  #readHandshake(handshake: MessageHandshake, bytes: Uint8Array, endsMessage: boolean): void {
+    // An empty message says nothing, and a client may send thousands of them.
+    if (bytes.length === 0 && this.#partialMessage.length === 0) return;
+    clearTimeout(this.#lineTimer);
+    this.#partialMessage = Buffer.concat([this.#partialMessage, bytes]);
+    // Longer than any line: whatever it is, it need not be whole to be judged.
+    if (!endsMessage && this.#partialMessage.length <= MAX_LINE_BYTES) return;
+    const stream = handshake.push(this.#partialMessage);
+    this.#partialMessage = EMPTY_BYTES;
+    if (handshake.isDone) {
+      this.#handshake = null;
+      this.#decoder.preserveMessageBoundaries = false;
+    } else if (handshake.isAmbiguous) {
+      this.#lineTimer = setTimeout(() => this.#finishHandshakeLine(), LINE_CONTINUATION_TIMEOUT_MS);
+    }
+    this.#emitData(stream);
+  }
+
+  #finishHandshakeLine(): void {
+    const handshake = this.#handshake;
+    if (handshake !== null) this.#emitData(handshake.flush());
+  }
+
+  #emitData(bytes: Uint8Array): void {
+    if (bytes.length > 0) this.#handler?.onData(bytes);
+  }
+
+  /** Says goodbye behind whatever was sent, and waits for the client to do so too. */
+  #close(code: number, hadPartner: boolean): void {
+    if (this.#hasSentClose) return;
+    this.#hasSentClose = true;
+    this.#linger = new Linger(this.#stream, lingerTimeoutMs(hadPartner));
+    this.#stream.write(encodeClose(code));
+    this.resume();
+  }
+
+  #ping(): void {
+    if (this.#hasSentClose) return;
+    if (!this.#isPongExpected) this.#missedPings = 0;
+    if (this.#missedPings >= MAX_MISSED_PINGS) {
+      this.abort();
+      return;
+    }
+    this.#missedPings += 1;
+    if (this.#stream.bufferedBytes === 0) this.#stream.write(PING_FRAME);
+  }
+
+  /** An answer to the last ping would have been seen by now. */
+  get #isPongExpected(): boolean {
+    if (this.#isPaused || !this.#hasAnsweredPing) return false;
+    const { bufferedBytes: heldBytes, deliveredBytes } = this.#stream;
+    return heldBytes === 0 && deliveredBytes - this.#deliveredAtLastReceive <= MIN_RECEIVE_BUFFER_BYTES;
+  }
+}

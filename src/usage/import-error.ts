@@ -1,2 +1,0 @@
-/** Why nothing is imported, in a sentence for the operator. */
-export class ImportError extends Error {}

@@ -1,0 +1,68 @@
+/** From bottom to top, each with its files: a file imports from its own layer or from lower ones. Type-only imports do not count. */
+export const LAYERS: readonly (readonly [name: string, files: RegExp])[] = [
+  ['protocol', /^protocol\//u],
+  ['error codes', /^process\/error-code\.ts$/u],
+  ['config', /^config\//u],
+  ['process', /^process\/(?!error-code\.ts$)/u],
+  ['limits', /^limits\//u],
+  ['transport', /^transport\//u],
+  ['usage', /^usage\//u],
+  ['cluster', /^cluster\//u],
+  ['sessions', /^sessions\//u],
+  ['status', /^status\//u],
+  ['relay', /^relay\//u],
+  ['sidecar api', /^sidecar\/api\.ts$/u],
+  ['dashboard', /^sidecar\/dashboard\//u],
+  ['sidecar', /^sidecar\/(?!api\.ts$|dashboard\/)/u],
+  ['entries', /^(?:main|healthcheck|import)\.ts$/u],
+];
+
+/** Layers that do not import each other, in either direction, not even types. */
+export const INDEPENDENT: readonly ReadonlySet<string>[] = [
+  new Set(['usage', 'transport']),
+  new Set(['usage', 'sessions']),
+  new Set(['usage', 'cluster']),
+  new Set(['sessions', 'status']),
+  new Set(['cluster', 'status']),
+  new Set(['sessions', 'sidecar']),
+  new Set(['cluster', 'sidecar']),
+  new Set(['relay', 'sidecar']),
+  // The page gets its data by HTTP, in the shapes of the sidecar's API.
+  ...['config', 'process', 'limits', 'transport', 'usage', 'sessions', 'status', 'sidecar'].map(
+    (layer) => new Set([layer, 'dashboard']),
+  ),
+];
+
+/** Sources that only some files may import, by their path inside src; types are no exception. */
+export const RESERVED: readonly { readonly what: RegExp; readonly by: RegExp }[] = [
+  {
+    what: /^cluster\//u,
+    by: /^(?:cluster\/.*|relay\/cluster\.ts|sessions\/(?:client-session|session-manager)\.ts)$/u,
+  },
+];
+
+/** Sources that a relay without a cluster must not load: they are imported when they are needed. */
+export const LOADED_ON_DEMAND: ReadonlySet<string> = new Set(['relay/cluster.ts']);
+
+/** Sources that a browser finds there, though they lie elsewhere. */
+export const SERVED: ReadonlySet<string> = new Set(['sidecar/dashboard/uplot.js']);
+
+/** Files that are imported as data. */
+export const DATA: ReadonlySet<string> = new Set(['../package.json']);
+
+/** Files that may use `process`: entries, what runs programs, and what looks for Node's own parts there. */
+export const MAY_USE_PROCESS: ReadonlySet<string> = new Set([
+  'process/signals.ts',
+  'process/program.ts',
+  'sidecar/job-process.ts',
+  'healthcheck.ts',
+  'import.ts',
+  'transport/uv-handle.ts',
+  'transport/tls-engine.ts',
+  'process/process-metrics.ts',
+]);
+
+/** Index of a file's layer; -1 if it is in none. */
+export function layerOf(file: string): number {
+  return LAYERS.findIndex(([, files]) => files.test(file));
+}

@@ -1,0 +1,161 @@
+import type { Clock } from './clock.ts';
+import {
+  HEALTH_CHECK_MS,
+  MAX_BACKOFF_MS,
+  MIN_BACKOFF_MS,
+  MIN_PAUSE,
+  SLOW_MS,
+  UNHEALTHY_CHECK_MS,
+} from './constants.ts';
+import type { CoordinatorModel } from './coordinator-model.ts';
+import type { Random } from './random.ts';
+
+/** Round trips from a connection's first packet to the first test: TCP, the login, the name, three scripts. */
+const CONNECT_ROUND_TRIPS = 6;
+
+/** Of these, what the coordinator counts as commands. */
+const CONNECT_COMMANDS = 3;
+
+interface ModelRequest<Answer> {
+  readonly serviceMs: number;
+  readonly do: () => Answer;
+  readonly answered: (answer: Answer, tookMs: number) => void;
+  readonly failed: () => void;
+}
+
+/** What src/cluster/coordinator.ts does: stays connected, tests, and tells when all is well again. */
+export class CoordinatorClientModel {
+  readonly #clock: Clock;
+  readonly #random: Random;
+  readonly #coordinator: CoordinatorModel;
+  readonly #oneWayMs: () => number;
+  readonly #onUp: () => void;
+  #isConnected = true;
+  #isSlow = false;
+  /** The test that is planned; another number makes it void. */
+  #healthCheck = 0;
+  #failures = 0;
+  #isDead = false;
+
+  /** @param up it does again what it is asked, in time */
+  constructor(
+    clock: Clock,
+    random: Random,
+    coordinator: CoordinatorModel,
+    oneWayMs: () => number,
+    up: () => void,
+  ) {
+    this.#clock = clock;
+    this.#random = random;
+    this.#coordinator = coordinator;
+    this.#oneWayMs = oneWayMs;
+    this.#onUp = up;
+    this.#scheduleHealthCheck(random.between(0, HEALTH_CHECK_MS));
+  }
+
+  get isConnected(): boolean {
+    return this.#isConnected;
+  }
+
+  get isUp(): boolean {
+    return this.#isConnected && !this.#isSlow;
+  }
+
+  stop(): void {
+    this.#isDead = true;
+  }
+
+  request<Answer>(asking: ModelRequest<Answer>): void {
+    if (!this.#isConnected) {
+      asking.failed();
+      return;
+    }
+    this.#coordinator.execute({
+      ...asking,
+      thereMs: this.#oneWayMs(),
+      backMs: this.#oneWayMs(),
+      failed: () => {
+        this.#lose();
+        asking.failed();
+      },
+    });
+  }
+
+  /** An answer took too long. */
+  markUnhealthy(): void {
+    if (!this.isUp) return;
+    this.#isSlow = true;
+    this.#scheduleHealthCheck(0);
+  }
+
+  #lose(): void {
+    if (!this.#isConnected) return;
+    this.#isConnected = false;
+    this.#failures = 0;
+    this.#healthCheck += 1;
+    this.#scheduleConnect();
+  }
+
+  #scheduleConnect(): void {
+    const backoffMs = Math.min(MAX_BACKOFF_MS, MIN_BACKOFF_MS * 2 ** this.#failures);
+    this.#failures += 1;
+    this.#clock.after(backoffMs * this.#random.between(0.5, 1), () => this.#connect());
+  }
+
+  #connect(): void {
+    if (this.#isDead) return;
+    if (!this.#coordinator.isUp) {
+      this.#scheduleConnect();
+      return;
+    }
+    let tripsMs = 0;
+    for (let trip = 0; trip < CONNECT_ROUND_TRIPS - CONNECT_COMMANDS; trip += 1)
+      tripsMs += 2 * this.#oneWayMs();
+    this.#clock.after(tripsMs, () => this.#loadScripts(CONNECT_COMMANDS));
+  }
+
+  #loadScripts(left: number): void {
+    this.#requestOnNewConnection(() => {
+      if (left > 1) this.#loadScripts(left - 1);
+      else this.#requestOnNewConnection((tookMs) => this.#onHealthChecked(tookMs, false));
+    });
+  }
+
+  #requestOnNewConnection(then: (tookMs: number) => void): void {
+    this.#coordinator.execute({
+      serviceMs: this.#coordinator.service.commandMs,
+      thereMs: this.#oneWayMs(),
+      backMs: this.#oneWayMs(),
+      do: () => null,
+      answered: (_, tookMs) => then(tookMs),
+      failed: () => this.#scheduleConnect(),
+    });
+  }
+
+  #scheduleHealthCheck(delayMs: number): void {
+    this.#healthCheck += 1;
+    const test = this.#healthCheck;
+    this.#clock.after(delayMs, () => {
+      if (test !== this.#healthCheck || this.#isDead) return;
+      this.request({
+        serviceMs: this.#coordinator.service.commandMs,
+        do: () => null,
+        answered: (_, tookMs) => {
+          if (test === this.#healthCheck) this.#onHealthChecked(tookMs, this.isUp);
+        },
+        failed: () => undefined,
+      });
+    });
+  }
+
+  #onHealthChecked(tookMs: number, wasUp: boolean): void {
+    if (this.#isDead) return;
+    this.#isConnected = true;
+    if (tookMs > SLOW_MS) this.#isSlow = true;
+    else if (!this.#isSlow || tookMs < SLOW_MS / 2) this.#isSlow = false;
+    this.#scheduleHealthCheck(
+      (this.#isSlow ? UNHEALTHY_CHECK_MS : HEALTH_CHECK_MS) * this.#random.between(MIN_PAUSE, 1),
+    );
+    if (!wasUp && !this.#isSlow) this.#onUp();
+  }
+}

@@ -1,0 +1,21 @@
+import type { Random } from './random.ts';
+
+/** One way between two machines: log-normal, as networks are: mostly near the median, now and then much later. */
+export interface LatencyModel {
+  readonly name: string;
+  /** In milliseconds. */
+  readonly medianMs: number;
+  /** Standard deviation of the logarithm. */
+  readonly sigma: number;
+}
+
+/** Machines of one data centre; and of one continent. */
+export const LATENCY_MODELS: readonly LatencyModel[] = [
+  { name: 'one site', medianMs: 0.1, sigma: 0.5 },
+  { name: 'one continent', medianMs: 10, sigma: 0.2 },
+];
+
+/** Time for one way, in milliseconds. */
+export function oneWayMs({ medianMs, sigma }: LatencyModel, random: Random): number {
+  return random.logNormal(medianMs, sigma);
+}

@@ -1,0 +1,205 @@
+import type { Token } from '../../src/protocol/messages.ts';
+import type { Clock } from './clock.ts';
+import { ANSWER_TIMEOUT_MS, LEASE_MS, MIN_PAUSE, RENEWALS_PER_LEASE, RENEWAL_BATCH } from './constants.ts';
+import { CoordinatorClientModel } from './coordinator-client-model.ts';
+import type { CoordinatorModel } from './coordinator-model.ts';
+import type { Random } from './random.ts';
+
+interface LeaseModel {
+  readonly token: Token;
+  desired: boolean;
+  acquired: boolean;
+  inFlight: boolean;
+  previousOwner: number | null;
+}
+
+export interface TokenLeasesModelOptions {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly coordinator: CoordinatorModel;
+  readonly oneWayMs: () => number;
+  /** This relay's number. */
+  readonly id: number;
+  /** What waits for `token` here has to go to `owner`. */
+  readonly onOwnedElsewhere: (token: Token, owner: number) => void;
+}
+
+/** What src/cluster/claims.ts does: one command at a time for each token, and renewals of all in batches. */
+export class TokenLeasesModel {
+  readonly #options: TokenLeasesModelOptions;
+  readonly #connection: CoordinatorClientModel;
+  readonly #leases = new Map<Token, LeaseModel>();
+  #renewal: 'none' | 'running' | 'again' = 'none';
+  /** The round that is planned; another number makes it void. */
+  #planned = 0;
+  #lateAnswers = 0;
+  #renewals = 0;
+  #isDead = false;
+
+  constructor(options: TokenLeasesModelOptions) {
+    this.#options = options;
+    const { clock, random, coordinator, oneWayMs } = options;
+    this.#connection = new CoordinatorClientModel(clock, random, coordinator, oneWayMs, () =>
+      this.#renewNow(),
+    );
+    this.#scheduleRenewal(random.between(0, LEASE_MS / RENEWALS_PER_LEASE));
+  }
+
+  /** Answers to clients that took more than 500 ms. */
+  get lateAnswers(): number {
+    return this.#lateAnswers;
+  }
+
+  /** Renewals of everything that have been begun. */
+  get renewals(): number {
+    return this.#renewals;
+  }
+
+  /** Tells from now on whether one of the claims that the coordinator does not know of now is still wanted in vain. */
+  trackUnacquired(): () => boolean {
+    const { coordinator, id } = this.#options;
+    const now = [...this.#leases.values()].filter(({ token }) => !coordinator.isOwner(token, id));
+    return () => now.some((entry) => this.#isRenewable(entry) && !coordinator.isOwner(entry.token, id));
+  }
+
+  /** The relay is gone. */
+  stop(): void {
+    this.#isDead = true;
+    this.#leases.clear();
+    this.#connection.stop();
+  }
+
+  /** Has a claim from before the beginning. */
+  adopt(token: Token): void {
+    this.#leases.set(token, { token, desired: true, acquired: true, inFlight: false, previousOwner: null });
+    this.#options.coordinator.acquire(token, this.#options.id, null);
+  }
+
+  request(token: Token, takeFrom: number | null): void {
+    let entry = this.#leases.get(token);
+    if (entry === undefined) {
+      entry = { token, desired: true, acquired: false, inFlight: false, previousOwner: takeFrom };
+      this.#leases.set(token, entry);
+    }
+    entry.desired = true;
+    entry.previousOwner = takeFrom ?? entry.previousOwner;
+    if (!entry.inFlight) this.#reconcile(entry);
+  }
+
+  release(token: Token): void {
+    const entry = this.#leases.get(token);
+    if (entry === undefined) return;
+    entry.desired = false;
+    if (!entry.inFlight) this.#reconcile(entry);
+  }
+
+  #reconcile(entry: LeaseModel): void {
+    entry.inFlight = entry.desired !== entry.acquired && this.#connection.isConnected;
+    if (entry.inFlight) this.#reconcileOnce(entry);
+    else if (!entry.desired) this.#remove(entry);
+  }
+
+  #reconcileOnce(entry: LeaseModel): void {
+    const { coordinator, id } = this.#options;
+    const { token, previousOwner: takeFrom, desired: wanted } = entry;
+    entry.previousOwner = null;
+    const isAwaited = wanted && this.#connection.isUp;
+    this.#connection.request({
+      serviceMs: coordinator.service.commandMs,
+      do: () => {
+        if (wanted) return coordinator.acquire(token, id, takeFrom);
+        coordinator.release(token, id);
+        return null;
+      },
+      answered: (owner, tookMs) => {
+        if (this.#isDead) return;
+        if (isAwaited && tookMs > ANSWER_TIMEOUT_MS) this.#onLateAnswer();
+        entry.acquired = owner === id;
+        if (owner !== null && owner !== id) this.#onOwnedElsewhere(entry, owner);
+        else this.#reconcile(entry);
+      },
+      failed: () => {
+        entry.inFlight = false;
+        if (!entry.desired) this.#remove(entry);
+      },
+    });
+  }
+
+  /** It would be found out when the time is over, which is a little earlier. */
+  #onLateAnswer(): void {
+    this.#lateAnswers += 1;
+    this.#connection.markUnhealthy();
+  }
+
+  #onOwnedElsewhere(entry: LeaseModel, owner: number): void {
+    const { desired: wanted } = entry;
+    entry.desired = false;
+    entry.inFlight = false;
+    this.#remove(entry);
+    if (wanted) this.#options.onOwnedElsewhere(entry.token, owner);
+  }
+
+  #remove(entry: LeaseModel): void {
+    if (this.#leases.get(entry.token) === entry) this.#leases.delete(entry.token);
+  }
+
+  #scheduleRenewal(delayMs: number): void {
+    this.#planned += 1;
+    const planned = this.#planned;
+    this.#options.clock.after(delayMs, () => {
+      if (planned === this.#planned) this.#renewNow();
+    });
+  }
+
+  #renewNow(): void {
+    if (this.#isDead) return;
+    if (this.#renewal === 'none') this.#runRenewal();
+    else this.#renewal = 'again';
+  }
+
+  #runRenewal(): void {
+    this.#planned += 1;
+    this.#renewals += 1;
+    this.#renewal = 'running';
+    this.#renewBatch([...this.#leases.values()], 0);
+  }
+
+  #renewBatch(all: readonly LeaseModel[], at: number): void {
+    if (this.#isDead) return;
+    const quiet = all.slice(at, at + RENEWAL_BATCH).filter((entry) => this.#isRenewable(entry));
+    if (at >= all.length) this.#endRenewal();
+    else if (quiet.length === 0) this.#renewBatch(all, at + RENEWAL_BATCH);
+    else this.#requestRenewal(quiet, () => this.#renewBatch(all, at + RENEWAL_BATCH));
+  }
+
+  #requestRenewal(quiet: readonly LeaseModel[], next: () => void): void {
+    const { coordinator, id } = this.#options;
+    const { commandMs, batchMs } = coordinator.service;
+    this.#connection.request({
+      serviceMs: Math.max(commandMs, (batchMs * quiet.length) / RENEWAL_BATCH),
+      do: () => quiet.map(({ token }) => coordinator.acquire(token, id, null)),
+      answered: (owners) => {
+        if (this.#isDead) return;
+        for (const [index, entry] of quiet.entries()) {
+          const owner = owners[index];
+          if (owner === undefined || !this.#isRenewable(entry)) continue;
+          entry.acquired = owner === id;
+          if (owner !== id) this.#onOwnedElsewhere(entry, owner);
+        }
+        next();
+      },
+      failed: () => this.#endRenewal(),
+    });
+  }
+
+  #endRenewal(): void {
+    const isAgain = this.#renewal === 'again';
+    this.#renewal = 'none';
+    if (isAgain && this.#connection.isConnected) this.#runRenewal();
+    else this.#scheduleRenewal((LEASE_MS / RENEWALS_PER_LEASE) * this.#options.random.between(MIN_PAUSE, 1));
+  }
+
+  #isRenewable(entry: LeaseModel): boolean {
+    return entry.desired && !entry.inFlight && this.#leases.get(entry.token) === entry;
+  }
+}

@@ -1,0 +1,68 @@
+import { connect, createServer } from 'node:net';
+import type { Server } from 'node:net';
+import { linkAuthKey } from '../../src/cluster/link-auth.ts';
+import { connectLink } from '../../src/cluster/link-client.ts';
+import { LinkServer } from '../../src/cluster/link-server.ts';
+import { LinkTls } from '../../src/cluster/link-tls.ts';
+import { PeerNetworks } from '../../src/cluster/peer-networks.ts';
+import type { RouterLink } from '../../src/cluster/router.ts';
+import type { ByteStream } from '../../src/transport/byte-stream.ts';
+import type { IoBackend } from '../../src/transport/io-backend.ts';
+
+const SECRET = 'the secret of all relays in these tests';
+
+const LOOPBACK = new PeerNetworks([], '127.0.0.1');
+
+const NO_BYTES = new Uint8Array(0);
+
+/** How relays of a group in one process reach each other. */
+export interface LinkFactory {
+  /** A server that does not listen yet. `arrived` is told of each link; `failed` of whoever came and has not become one. */
+  createServer(
+    backend: IoBackend,
+    arrived: (stream: ByteStream, firstBytes: Uint8Array) => void,
+    failed: (failure: string) => void,
+  ): Server;
+  connect(backend: IoBackend, host: string, port: number): Promise<RouterLink>;
+}
+
+/** Connections as they are, so that as many as like may come at once, and a test may be one end of a link. */
+export const UNAUTHENTICATED_LINKS: LinkFactory = {
+  createServer: (backend, arrived) =>
+    createServer({ allowHalfOpen: true }, (socket) => arrived(backend.adoptSocket(socket, 'tcp'), NO_BYTES)),
+  connect: (backend, host, port) =>
+    new Promise((resolve, reject) => {
+      const socket = connect({ host, port, allowHalfOpen: true });
+      socket.once('error', reject);
+      socket.once('connect', () => {
+        socket.off('error', reject);
+        resolve({ wire: backend.adoptSocket(socket, 'tcp'), firstBytes: NO_BYTES });
+      });
+    }),
+};
+
+/** Links as relays have them: both ends prove that they have the secret. */
+export function authenticatedLinks(isEncrypted: boolean): LinkFactory {
+  const tls = isEncrypted ? new LinkTls(SECRET) : null;
+  const key = linkAuthKey(SECRET);
+  return {
+    createServer: (backend, arrived, failed) =>
+      new LinkServer({
+        backend,
+        secret: SECRET,
+        tls,
+        networks: LOOPBACK,
+        onLink: arrived,
+        onRejected: failed,
+      }).createServer(),
+    connect: (backend, host, port) =>
+      connectLink({
+        backend,
+        key,
+        tls,
+        networks: LOOPBACK,
+        address: { host, port },
+        timeoutMs: 10_000,
+      }),
+  };
+}

@@ -1,0 +1,126 @@
+import { join } from 'node:path';
+import type { TestContext } from 'node:test';
+import type { BrowserContextOptions } from 'playwright-core';
+import { BrowserPage } from './browser.ts';
+import { Dice } from './dice.ts';
+import { freePort } from './listening.ts';
+import { RelayProcess } from './relay-process.ts';
+import { scratch } from './scratch.ts';
+import { SidecarProcess } from './sidecar-process.ts';
+import { createUsageDatabase } from './usage-records.ts';
+import type { ValidRecord } from './usage-records.ts';
+
+const ANY_LOOPBACK_PORT = 'tcp:0:interface=127.0.0.1';
+
+const DAY_S = 86_400;
+
+/** Older than the year that the page shows. */
+const OLDEST_S = 430 * DAY_S;
+
+export interface DashboardFixtureOptions {
+  /** What the database has before the relay starts; null: there is no file. */
+  readonly records?: readonly ValidRecord[] | null;
+  /** False: only the sidecar runs. */
+  readonly withRelay?: boolean;
+  readonly browser?: BrowserContextOptions;
+  /** Asked for by the sidecar, and known to the browser as the password of somebody. */
+  readonly token?: string | undefined;
+}
+
+/** A relay with its sidecar, and the dashboard open in a browser. All of it ends with the test. */
+export interface DashboardFixture {
+  readonly relay: RelayProcess | null;
+  readonly sidecar: SidecarProcess;
+  readonly browser: BrowserPage;
+  readonly databasePath: string;
+  /** What starts the relay again, on the same status port. */
+  readonly startRelay: () => Promise<RelayProcess>;
+  /** What starts the sidecar again, where the page looks for it. */
+  readonly startSidecar: () => Promise<SidecarProcess>;
+}
+
+/** Starts everything and waits until the page has shown what it first heard. */
+export async function openDashboard(
+  context: TestContext,
+  { records = [], withRelay = true, browser: browserOptions = {}, token }: DashboardFixtureOptions = {},
+): Promise<DashboardFixture> {
+  const directory = await scratch(context);
+  const databasePath = join(directory, 'usage.sqlite');
+  if (records !== null) createUsageDatabase(directory, records);
+  const statusPort = await freePort();
+  const start = (): Promise<RelayProcess> =>
+    startRelay(context, {
+      RELAY_USAGE_DB: databasePath,
+      RELAY_STATUS_LISTEN: `tcp:${statusPort}:interface=127.0.0.1`,
+    });
+  const relay = withRelay ? await start() : null;
+  const settings = {
+    SIDECAR_USAGE_DB: databasePath,
+    SIDECAR_SNAPSHOT_DIR: join(directory, 'snapshots'),
+    SIDECAR_RELAY_STATUS: `http://127.0.0.1:${statusPort}`,
+    ...(token === undefined ? {} : { SIDECAR_TOKEN: token }),
+  };
+  const sidecar = await startSidecar(context, settings);
+  const browser = await BrowserPage.open(context, sidecar.url, {
+    ...browserOptions,
+    ...(token === undefined ? {} : { httpCredentials: { username: 'somebody', password: token } }),
+  });
+  await browser.until(`document.querySelector('#status').dataset.tone !== 'loading'`);
+  const port = new URL(sidecar.url).port;
+  return {
+    relay,
+    sidecar,
+    browser,
+    databasePath,
+    startRelay: start,
+    startSidecar: () =>
+      startSidecar(context, { ...settings, SIDECAR_LISTEN: `tcp:${port}:interface=127.0.0.1` }),
+  };
+}
+
+async function startRelay(
+  context: TestContext,
+  settings: Readonly<Record<string, string>>,
+): Promise<RelayProcess> {
+  const relay = await RelayProcess.start({ RELAY_WEBSOCKET_LISTEN: ANY_LOOPBACK_PORT, ...settings });
+  context.after(() => relay[Symbol.asyncDispose]());
+  return relay;
+}
+
+async function startSidecar(
+  context: TestContext,
+  settings: Readonly<Record<string, string>>,
+): Promise<SidecarProcess> {
+  const sidecar = await SidecarProcess.start({ SIDECAR_LISTEN: ANY_LOOPBACK_PORT, ...settings });
+  context.after(() => sidecar[Symbol.asyncDispose]());
+  return sidecar;
+}
+
+/** Records of more than a year until now, of all moods and one that nobody knows, denser towards now. */
+export function generateYearOfRecords(seed: number, count: number): ValidRecord[] {
+  const dice = new Dice(seed);
+  const nowSeconds = Math.floor(Date.now() / 1000);
+  const moods = [
+    'happy',
+    'happy',
+    'happy',
+    'lonely',
+    'redundant',
+    'impatient',
+    'errory',
+    'empty',
+    'jubilant',
+  ];
+  return Array.from({ length: count }, () => {
+    const result = moods[dice.between(0, moods.length - 1)] ?? 'happy';
+    const isPair = result === 'happy' || result === 'jubilant';
+    return {
+      // Every order of magnitude of age is as likely as any other, but nothing is of the last second.
+      started: nowSeconds - 2 - dice.size(OLDEST_S),
+      total_time: dice.between(1, 4000),
+      waiting_time: isPair ? dice.size(8000) - 1 : null,
+      total_bytes: isPair ? dice.size(1e10) : 0,
+      result,
+    };
+  });
+}

@@ -1,0 +1,60 @@
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { TestContext } from 'node:test';
+import { scratch } from './scratch.ts';
+import { SidecarProcess } from './sidecar-process.ts';
+import { createUsageDatabase } from './usage-records.ts';
+import type { ValidRecord } from './usage-records.ts';
+
+/** Where no relay is: nobody listens on a port that low. `fetch` does not even try the very first one. */
+export const UNREACHABLE_URL = 'http://127.0.0.1:2';
+
+/** A sidecar and what it looks at; all of it ends with the test. */
+export interface SidecarFixture {
+  readonly sidecar: SidecarProcess;
+  readonly url: string;
+  /** The relay's directory; nothing is in it but the database. */
+  readonly volume: string;
+  readonly databasePath: string;
+  readonly snapshots: string;
+}
+
+/**
+ * Starts a sidecar that knows no relay where `settings` do not say otherwise.
+ *
+ * @param records null: there is no database, and else its first snapshot has been taken
+ */
+export async function startSidecar(
+  context: TestContext,
+  records: readonly ValidRecord[] | null,
+  settings: Readonly<Record<string, string>> = {},
+): Promise<SidecarFixture> {
+  const directory = await scratch(context);
+  const volume = join(directory, 'volume');
+  const databasePath = join(volume, 'usage.sqlite');
+  const snapshots = join(directory, 'snapshots');
+  mkdirSync(volume);
+  if (records !== null) createUsageDatabase(volume, records);
+  const sidecar = await SidecarProcess.start({
+    SIDECAR_USAGE_DB: databasePath,
+    SIDECAR_SNAPSHOT_DIR: snapshots,
+    SIDECAR_RELAY_STATUS: UNREACHABLE_URL,
+    ...settings,
+  });
+  context.after(() => sidecar[Symbol.asyncDispose]());
+  if (records !== null) await sidecar.waitForOutput(/"msg":"snapshot taken"/u);
+  return { sidecar, url: sidecar.url, volume, databasePath, snapshots };
+}
+
+/** A few records of different hours, days, months and moods. */
+export function sampleRecords(count: number): ValidRecord[] {
+  const start = Date.UTC(2024, 0, 30, 21) / 1000;
+  const moods = ['happy', 'lonely', 'happy', 'errory'];
+  return Array.from({ length: count }, (_, index) => ({
+    started: start + index * 1000,
+    total_time: index % 50,
+    waiting_time: index % 2 === 0 ? index % 40 : null,
+    total_bytes: index * 7,
+    result: moods[index % moods.length] ?? 'happy',
+  }));
+}

@@ -1,0 +1,260 @@
+import { randomUUID } from 'node:crypto';
+import type { Server } from 'node:net';
+import type { ClusterRouter, Owner, RouterLink } from '../../src/cluster/router.ts';
+import type { Token } from '../../src/protocol/messages.ts';
+import type { SessionSummary } from '../../src/sessions/client-session.ts';
+import type { ByteStream } from '../../src/transport/byte-stream.ts';
+import { UNAUTHENTICATED_LINKS } from './cluster-links.ts';
+import type { LinkFactory } from './cluster-links.ts';
+import { Gate } from './gate.ts';
+import { until } from './scratch.ts';
+import { TestRelay } from './test-relay.ts';
+import type { TestRelayOptions } from './test-relay.ts';
+import { WatchedWire } from './watched-wire.ts';
+
+/** Who owns which token, as a coordinator has it that is never slow and never down. */
+export class InMemoryLeases {
+  readonly #leases = new Map<Token, Owner>();
+  /** Every question, as `id token`. */
+  readonly requests: string[] = [];
+
+  get size(): number {
+    return this.#leases.size;
+  }
+
+  ownerOf(token: Token): Owner | null {
+    return this.#leases.get(token) ?? null;
+  }
+
+  tokensOf(owner: Owner): readonly Token[] {
+    return [...this.#leases].filter(([, { id }]) => id === owner.id).map(([token]) => token);
+  }
+
+  acquire(token: Token, self: Owner, instead: Owner | null = null): Owner | null {
+    this.requests.push(`${self.id} ${token}`);
+    const owner = this.#leases.get(token) ?? null;
+    if (owner === null || owner.id === self.id || owner.id === instead?.id) {
+      this.#leases.set(token, self);
+      return null;
+    }
+    return owner;
+  }
+
+  release(token: Token, self: Owner): void {
+    if (this.#leases.get(token)?.id === self.id) this.#leases.delete(token);
+  }
+
+  /** Gives a token to another relay, which is not told; null: to nobody. */
+  assign(token: Token, owner: Owner | null): void {
+    if (owner === null) this.#leases.delete(token);
+    else this.#leases.set(token, owner);
+  }
+}
+
+/** One relay of a group, as the others and its own hub see it. */
+export class TestClusterMember implements ClusterRouter {
+  readonly owner: Owner;
+  readonly relay: TestRelay;
+  readonly #leases: InMemoryLeases;
+  readonly #server: Server;
+  readonly #linkFactory: LinkFactory;
+  /** Answers about owners pass it; what they say was so when the question came. */
+  readonly ownerGate = new Gate();
+  /** Calls pass it before they are made. */
+  readonly connectGate = new Gate();
+  /** Links from and to here that are not closed. */
+  readonly links: Set<ByteStream>;
+  /** Links that were made from here. */
+  connects = 0;
+
+  private constructor(parts: {
+    readonly house: TestRelay;
+    readonly owners: InMemoryLeases;
+    readonly server: Server;
+    readonly owner: Owner;
+    readonly kind: LinkFactory;
+    readonly links: Set<ByteStream>;
+  }) {
+    this.links = parts.links;
+    this.relay = parts.house;
+    this.owner = parts.owner;
+    this.#leases = parts.owners;
+    this.#server = parts.server;
+    this.#linkFactory = parts.kind;
+  }
+
+  static async open(
+    owners: InMemoryLeases,
+    options: TestRelayOptions,
+    kind: LinkFactory,
+  ): Promise<TestClusterMember> {
+    const parts: { member: TestClusterMember | null } = { member: null };
+    const router: ClusterRouter = {
+      resolveOwner: (token) => parts.member?.resolveOwner(token) ?? Promise.resolve(null),
+      takeOver: (token, owner) => parts.member?.takeOver(token, owner) ?? Promise.resolve(null),
+      isOwner: (token, owner) => parts.member?.isOwner(token, owner) ?? Promise.resolve(true),
+      release: (token) => parts.member?.release(token),
+      connect: (owner) => parts.member?.connect(owner) ?? Promise.reject(new Error('not open')),
+    };
+    const relay = await TestRelay.open({ ...options, clusterRouter: router });
+    const links = new Set<ByteStream>();
+    const server = kind.createServer(
+      relay.backend,
+      (stream, firstBytes) => relay.acceptor.acceptLink(new WatchedWire(stream, links), firstBytes),
+      (failure) => relay.internalErrors.push(new Error(`a link has failed: ${failure}`)),
+    );
+    const port = await new Promise<number>((resolve) => {
+      server.listen(0, '127.0.0.1', () => {
+        const address = server.address();
+        resolve(typeof address === 'object' && address !== null ? address.port : 0);
+      });
+    });
+    const owner = { id: randomUUID(), address: `127.0.0.1:${port}` };
+    parts.member = new TestClusterMember({ house: relay, owners, server, owner, kind, links });
+    return parts.member;
+  }
+
+  async resolveOwner(token: Token): Promise<Owner | null> {
+    const answer = this.#leases.acquire(token, this.owner);
+    await this.ownerGate.pass();
+    return answer;
+  }
+
+  async takeOver(token: Token, owner: Owner): Promise<Owner | null> {
+    const answer = this.#leases.acquire(token, this.owner, owner);
+    await this.ownerGate.pass();
+    return answer;
+  }
+
+  async isOwner(token: Token, { id }: Owner): Promise<boolean> {
+    const answer = this.#leases.ownerOf(token)?.id === id;
+    await this.ownerGate.pass();
+    return answer;
+  }
+
+  release(token: Token): void {
+    this.#leases.release(token, this.owner);
+  }
+
+  async connect({ address }: Owner): Promise<RouterLink> {
+    this.connects += 1;
+    await this.connectGate.pass();
+    const [host = '', port = ''] = address.split(':');
+    const { wire: stream, firstBytes } = await this.#linkFactory.connect(
+      this.relay.backend,
+      host,
+      Number(port),
+    );
+    return { wire: new WatchedWire(stream, this.links), firstBytes };
+  }
+
+  /** No more links come here. */
+  stopListening(): void {
+    this.#server.close();
+  }
+
+  /** The network between the relays fails. */
+  cutLinks(): void {
+    for (const link of this.links) link.abort();
+  }
+
+  async close(): Promise<void> {
+    this.stopListening();
+    await this.relay.close();
+  }
+}
+
+/** Several relays as one: each client comes to the next of them. What tests of one house ask, they may ask here. */
+export class TestCluster {
+  readonly members: readonly TestClusterMember[];
+  readonly leases: InMemoryLeases;
+  #turn = 0;
+
+  private constructor(members: readonly TestClusterMember[], owners: InMemoryLeases) {
+    this.members = members;
+    this.leases = owners;
+  }
+
+  /** @param only what one relay has besides, by its place */
+  static async open(
+    count: number,
+    options: TestRelayOptions = {},
+    only: Readonly<Record<number, TestRelayOptions>> = {},
+    links = UNAUTHENTICATED_LINKS,
+  ): Promise<TestCluster> {
+    const owners = new InMemoryLeases();
+    const members: TestClusterMember[] = [];
+    for (let each = 0; each < count; each += 1)
+      members.push(await TestClusterMember.open(owners, { ...options, ...only[each] }, links));
+    return new TestCluster(members, owners);
+  }
+
+  get relays(): readonly TestRelay[] {
+    return this.members.map(({ relay }) => relay);
+  }
+
+  get summaries(): readonly SessionSummary[] {
+    return this.relays.flatMap(({ summaries: endings }) => endings);
+  }
+
+  clearSummaries(): void {
+    for (const { summaries: endings } of this.relays) endings.length = 0;
+  }
+
+  /**
+   * Where the next client comes to.
+   *
+   * @param at or one who wants to come there, counted around
+   */
+  next(at?: number): TestRelay {
+    if (at !== undefined) return this.member(at).relay;
+    this.#turn += 1;
+    return this.member(this.#turn - 1).relay;
+  }
+
+  member(turn: number): TestClusterMember {
+    const member = this.members[turn % this.members.length];
+    if (member === undefined) throw new Error('a group of nobody');
+    return member;
+  }
+
+  async waitForRecords(count: number): Promise<readonly SessionSummary[]> {
+    while (this.summaries.length < count) await new Promise((resolve) => setTimeout(resolve, 5));
+    return this.summaries;
+  }
+
+  async untilStalled(): Promise<void> {
+    await Promise.all(this.relays.map((relay) => relay.untilStalled()));
+  }
+
+  /** Clients that wait at the relay that owns their token. */
+  waiting(): number {
+    let waiting = 0;
+    for (const { relay, owner } of this.members) {
+      for (const token of this.leases.tokensOf(owner))
+        waiting += relay.sessions.clients.rendezvous.waitersOf(token).length;
+    }
+    return waiting;
+  }
+
+  checkConsistency(): void {
+    for (const { sessions } of this.relays) sessions.checkConsistency();
+  }
+
+  /** Resolves when nobody is here any more, nothing is claimed, and there are no links. */
+  async untilEmpty(): Promise<void> {
+    await until(() =>
+      this.members.every(({ relay, links }) => relay.admission.connections === 0 && links.size === 0),
+    );
+    await until(() => this.leases.size === 0);
+    this.checkConsistency();
+  }
+
+  sum(figure: (relay: TestRelay) => number): number {
+    return this.relays.reduce((total, relay) => total + figure(relay), 0);
+  }
+
+  async close(): Promise<void> {
+    for (const member of this.members) await member.close();
+  }
+}

@@ -8,7 +8,7 @@ import { describe, test } from 'node:test';
 import { connect as connectTls } from 'node:tls';
 import { WebSocket } from 'ws';
 import { SIDE_A, handshake, newToken } from './support/bytes.ts';
-import { CertificatePlace } from './support/certificate-place.ts';
+import { CertificateDirectory } from './support/certificate-directory.ts';
 import { makeIdentity } from './support/certificates.ts';
 import { UPGRADE } from './support/frames.ts';
 import { scratch } from './support/scratch.ts';
@@ -67,7 +67,7 @@ describe('the metrics of what fails', () => {
 
   test('know who did not get through TLS, and who did and said nothing of use', async (context) => {
     const identity = makeIdentity('localhost');
-    const { files } = await CertificatePlace.open(context, identity);
+    const { files } = await CertificateDirectory.open(context, identity);
     const endpoint = `ssl:0:interface=127.0.0.1:privateKey=${files.keyPath}:certKey=${files.certificatePath}`;
     await using relay = await OpenRelay.start({ RELAY_LISTEN: endpoint, RELAY_WEBSOCKET_LISTEN: endpoint });
     for (const [bound] of [relay.endpoints.raw, relay.endpoints.websocket]) {

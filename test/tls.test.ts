@@ -4,12 +4,12 @@ import { describe, test } from 'node:test';
 import { connect } from 'node:tls';
 import type { TLSSocket } from 'node:tls';
 import { SIDE_A, SIDE_B, handshake, newToken } from './support/bytes.ts';
-import { CertificatePlace } from './support/certificate-place.ts';
+import { CertificateDirectory } from './support/certificate-directory.ts';
 import { makeIdentity } from './support/certificates.ts';
 import type { Identity } from './support/certificates.ts';
 import { RelayProcess } from './support/relay-process.ts';
 
-function endpointOf({ files }: CertificatePlace): string {
+function endpointOf({ files }: CertificateDirectory): string {
   return `ssl:0:interface=127.0.0.1:privateKey=${files.keyPath}:certKey=${files.certificatePath}`;
 }
 
@@ -33,7 +33,7 @@ async function healthOf(relay: RelayProcess, check: string): Promise<unknown> {
 describe('a relay that speaks TLS', () => {
   test('takes in clients of its certificate, and its own tests', async (context) => {
     const identity = makeIdentity('localhost');
-    const endpoint = endpointOf(await CertificatePlace.open(context, identity));
+    const endpoint = endpointOf(await CertificateDirectory.open(context, identity));
     await using relay = await RelayProcess.start({
       RELAY_LISTEN: endpoint,
       RELAY_WEBSOCKET_LISTEN: endpoint,
@@ -57,7 +57,7 @@ describe('a relay that speaks TLS', () => {
 
   test('reads its certificate anew at SIGHUP, and clients stay', async (context) => {
     const [old, fresh] = [makeIdentity('localhost'), makeIdentity('localhost')];
-    const place = await CertificatePlace.open(context, old);
+    const place = await CertificateDirectory.open(context, old);
     await using relay = await RelayProcess.start({ RELAY_LISTEN: endpointOf(place) });
     const token = newToken();
     const a = await visit(relay, old);
@@ -79,7 +79,7 @@ describe('a relay that speaks TLS', () => {
 
   test('notices a new certificate by itself', async (context) => {
     const [old, fresh] = [makeIdentity('localhost'), makeIdentity('localhost')];
-    const place = await CertificatePlace.open(context, old);
+    const place = await CertificateDirectory.open(context, old);
     await using relay = await RelayProcess.start({ RELAY_LISTEN: endpointOf(place) });
     place.put(fresh);
     await relay.says(/"msg":"a certificate has been replaced"/u);
@@ -102,7 +102,7 @@ describe('a relay that speaks TLS', () => {
   ];
   for (const [what, identity, sentence] of faults) {
     test(`does not start with a certificate that ${what}, and says so`, async (context) => {
-      const endpoint = endpointOf(await CertificatePlace.open(context, identity()));
+      const endpoint = endpointOf(await CertificateDirectory.open(context, identity()));
       await assert.rejects(RelayProcess.start({ RELAY_LISTEN: endpoint }), sentence);
     });
   }

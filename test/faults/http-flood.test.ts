@@ -9,7 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { connect as connectTls } from 'node:tls';
 import { MAX_HTTP_CONNECTIONS } from '../../src/sessions/http-upgrader.ts';
 import { SIDE_A, handshake, newToken } from '../support/bytes.ts';
-import { CertificatePlace } from '../support/certificate-place.ts';
+import { CertificateDirectory } from '../support/certificate-directory.ts';
 import { makeIdentity } from '../support/certificates.ts';
 import { MemoryCgroup, skipWithoutCgroups } from '../support/memory-cgroup.ts';
 import { RelayProcess } from '../support/relay-process.ts';
@@ -108,7 +108,7 @@ describe('clients that speak HTTP', { timeout: 120_000 }, () => {
     { port: 'the WebSocket port by TLS', role: 'websocket', isTls: true, count: 100 },
   ] as const) {
     test(`pipeline requests at ${port} and read no answer`, async (context) => {
-      const { files } = await CertificatePlace.open(context, makeIdentity());
+      const { files } = await CertificateDirectory.open(context, makeIdentity());
       const tls = `:privateKey=${files.keyPath}:certKey=${files.certificatePath}`;
       const endpoint = isTls ? `ssl:0:interface=127.0.0.1${tls}` : 'tcp:0:interface=127.0.0.1';
       const name = `${count} x 64 KiB of pipelined requests at ${port}`;

@@ -9,7 +9,7 @@ import { connect } from 'node:tls';
 import type { ConnectionOptions, TLSSocket } from 'node:tls';
 import { errorCode } from '../../src/process/error-code.ts';
 import { newToken } from '../support/bytes.ts';
-import { CertificatePlace } from '../support/certificate-place.ts';
+import { CertificateDirectory } from '../support/certificate-directory.ts';
 import { makeIdentity } from '../support/certificates.ts';
 import type { Identity } from '../support/certificates.ts';
 import { findProgram } from '../support/programs.ts';
@@ -81,7 +81,10 @@ interface Site {
 /** A relay with a certificate from an authority of the test, as a public one would issue it. */
 async function startRelay(context: TestContext, type: 'ec' | 'rsa'): Promise<Site> {
   const authority = makeIdentity('Test authority', { type });
-  const place = await CertificatePlace.open(context, makeIdentity('localhost', { type, issuer: authority }));
+  const place = await CertificateDirectory.open(
+    context,
+    makeIdentity('localhost', { type, issuer: authority }),
+  );
   const { keyPath, certificatePath } = place.files;
   const endpoint = `ssl:0:interface=127.0.0.1:privateKey=${keyPath}:certKey=${certificatePath}`;
   const relay = await RelayProcess.start({ RELAY_LISTEN: endpoint });

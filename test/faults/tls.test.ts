@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
-import { CertificatePlace } from '../support/certificate-place.ts';
+import { CertificateDirectory } from '../support/certificate-directory.ts';
 import { makeIdentity } from '../support/certificates.ts';
 import type { IdentityOptions } from '../support/certificates.ts';
 import { MemoryCgroup, skipWithoutCgroups } from '../support/memory-cgroup.ts';
@@ -30,7 +30,7 @@ async function startRelay(
   settings: Readonly<Record<string, string>> = {},
   prefix: readonly string[] = [],
 ): Promise<RelayProcess> {
-  const { files } = await CertificatePlace.open(context, makeIdentity('localhost', identity));
+  const { files } = await CertificateDirectory.open(context, makeIdentity('localhost', identity));
   const listen = `ssl:0:interface=127.0.0.1:privateKey=${files.keyPath}:certKey=${files.certificatePath}`;
   return RelayProcess.start({ RELAY_LISTEN: listen, ...settings }, prefix);
 }

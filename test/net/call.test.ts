@@ -9,7 +9,7 @@ import { UpstreamConnection } from '../../src/cluster/forwarder.ts';
 import type { UpstreamHandler } from '../../src/cluster/forwarder.ts';
 import { IoBackend } from '../../src/transport/io-backend.ts';
 import type { ClusterRouter, RouterLink } from '../../src/cluster/router.ts';
-import { FedWire } from '../support/fed-wire.ts';
+import { ScriptedStream } from '../support/scripted-stream.ts';
 import { keepAliveOptions } from '../support/keepalive.ts';
 import { until } from '../support/scratch.ts';
 
@@ -195,7 +195,7 @@ test('a call takes an owner’s word in any pieces, out of memory that is used a
 /** What a caller is told when the owner's words come cut at these places. */
 async function outcome(words: string, cuts: readonly number[]): Promise<Pick<Told, 'words' | 'bytes'>> {
   const notifications = new Told();
-  const stream = new FedWire();
+  const stream = new ScriptedStream();
   new UpstreamConnection(notifications).start(
     { connect: () => Promise.resolve({ wire: stream, firstBytes: new Uint8Array(0) }) },
     OWNER,

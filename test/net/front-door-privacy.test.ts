@@ -7,7 +7,7 @@ import { buffer } from 'node:stream/consumers';
 import { test } from 'node:test';
 import { connect as connectTls } from 'node:tls';
 import { SIDE_A, handshake, randomBytesOf } from '../support/bytes.ts';
-import { CertificatePlace } from '../support/certificate-place.ts';
+import { CertificateDirectory } from '../support/certificate-directory.ts';
 import { makeIdentity } from '../support/certificates.ts';
 import { encodeFrame } from '../support/frames.ts';
 import { RelayProcess } from '../support/relay-process.ts';
@@ -33,7 +33,7 @@ const UPGRADE = [
 const PROXY_HEADER = `PROXY TCP4 ${ADDRESSES[1]} 127.0.0.1 1111 4001\r\n`;
 
 test('no log, status, self-test or database names a client, its host, token or side, whatever it did', async (context) => {
-  const place = await CertificatePlace.open(context, makeIdentity());
+  const place = await CertificateDirectory.open(context, makeIdentity());
   const { keyPath, certificatePath } = place.files;
   const database = join(await scratch(context), 'usage.sqlite');
   await using relay = await RelayProcess.start({

@@ -3,14 +3,14 @@ import { describe, test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { AcceptedConnection } from '../../src/sessions/admission-control.ts';
 import { HttpUpgrader, MAX_HTTP_CONNECTIONS } from '../../src/sessions/http-upgrader.ts';
-import { FedWire } from '../support/fed-wire.ts';
+import { ScriptedStream } from '../support/scripted-stream.ts';
 import { UPGRADE_LINES } from '../support/frames.ts';
 
 const GET = 'GET / HTTP/1.1\r\nHost: x\r\n\r\n';
 const UPGRADE = `${UPGRADE_LINES.join('\r\n')}\r\n\r\n`;
 
 /** A wire that keeps what is sent. Its client never closes its own end. */
-class SilentClient extends FedWire {
+class SilentClient extends ScriptedStream {
   sent = '';
   isClosed = false;
 

@@ -10,7 +10,7 @@ import { Gate } from './gate.ts';
 import { until } from './scratch.ts';
 import { TestRelay } from './test-relay.ts';
 import type { TestRelayOptions } from './test-relay.ts';
-import { WatchedWire } from './watched-wire.ts';
+import { TrackedStream } from './tracked-stream.ts';
 
 /** Who owns which token, as a coordinator has it that is never slow and never down. */
 export class InMemoryLeases {
@@ -100,7 +100,7 @@ export class TestClusterMember implements ClusterRouter {
     const links = new Set<ByteStream>();
     const server = kind.createServer(
       relay.backend,
-      (stream, firstBytes) => relay.acceptor.acceptLink(new WatchedWire(stream, links), firstBytes),
+      (stream, firstBytes) => relay.acceptor.acceptLink(new TrackedStream(stream, links), firstBytes),
       (failure) => relay.internalErrors.push(new Error(`a link has failed: ${failure}`)),
     );
     const port = await new Promise<number>((resolve) => {
@@ -145,7 +145,7 @@ export class TestClusterMember implements ClusterRouter {
       host,
       Number(port),
     );
-    return { wire: new WatchedWire(stream, this.links), firstBytes };
+    return { wire: new TrackedStream(stream, this.links), firstBytes };
   }
 
   /** No more links come here. */

@@ -4,7 +4,7 @@ import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
 import { makeIdentity } from '../support/certificates.ts';
-import { CertificatePlace } from '../support/certificate-place.ts';
+import { CertificateDirectory } from '../support/certificate-directory.ts';
 import { Program, findProgram } from '../support/programs.ts';
 import { UsageReader } from '../support/relay-process.ts';
 import { scratch } from '../support/scratch.ts';
@@ -122,7 +122,7 @@ describe(
 
     test('speaks TLS on a socket of its own', async (context) => {
       const identity = makeIdentity();
-      const { files } = await CertificatePlace.open(context, identity);
+      const { files } = await CertificateDirectory.open(context, identity);
       const { activation } = await start(context, {
         RELAY_WEBSOCKET_LISTEN:
           `systemd:domain=INET:index=1 systemd:domain=INET:name=tls:privateKey=${files.keyPath}` +

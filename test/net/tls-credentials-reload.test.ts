@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { CertificateError, ReloadableCredentials } from '../../src/transport/tls-credentials.ts';
-import { CertificatePlace, echoes, serveTls, tlsClient } from '../support/certificate-place.ts';
+import { CertificateDirectory, echoes, serveTls, tlsClient } from '../support/certificate-directory.ts';
 import { makeIdentity } from '../support/certificates.ts';
 import { until } from '../support/scratch.ts';
 
@@ -19,7 +19,7 @@ const third = makeIdentity();
 /** Loads them, lets them watch, and returns what comes next of what they say, once they have looked a few times. */
 async function watch(
   context: TestContext,
-  { files }: CertificatePlace,
+  { files }: CertificateDirectory,
   wallClock = Date.now,
 ): Promise<{ readonly certificates: ReloadableCredentials; readonly next: () => Promise<string> }> {
   // It is asked at every look.
@@ -50,7 +50,7 @@ async function watch(
 
 describe('certificates that are replaced', () => {
   test('are read when that is asked for: new connections get the new one, old ones go on', async (context) => {
-    const place = await CertificatePlace.open(context, first);
+    const place = await CertificateDirectory.open(context, first);
     const certificates = await ReloadableCredentials.load(place.files);
     const port = await serveTls(context, certificates);
     const old = await tlsClient(context, port, first.certificate);
@@ -64,7 +64,7 @@ describe('certificates that are replaced', () => {
   });
 
   test('leave the old one where they are no use', async (context) => {
-    const place = await CertificatePlace.open(context, first);
+    const place = await CertificateDirectory.open(context, first);
     const certificates = await ReloadableCredentials.load(place.files);
     const { context: before, expiresAt } = certificates;
     writeFileSync(place.files.keyPath, second.key);
@@ -75,7 +75,7 @@ describe('certificates that are replaced', () => {
   });
 
   test('say when the new one ends', async (context) => {
-    const place = await CertificatePlace.open(context, first);
+    const place = await CertificateDirectory.open(context, first);
     const certificates = await ReloadableCredentials.load(place.files);
     const notAfter = new Date('2040-01-01T00:00:00Z');
     place.put(makeIdentity('localhost', { notAfter }));
@@ -86,7 +86,7 @@ describe('certificates that are replaced', () => {
 
 describe('certificates that are watched', () => {
   test('are read when they are written in place', async (context) => {
-    const place = await CertificatePlace.open(context, first);
+    const place = await CertificateDirectory.open(context, first);
     const { certificates, next } = await watch(context, place);
     const port = await serveTls(context, certificates);
     const old = await tlsClient(context, port, first.certificate);
@@ -100,7 +100,7 @@ describe('certificates that are watched', () => {
   });
 
   test('are read when a link to them is replaced, as certbot does', async (context) => {
-    const place = await CertificatePlace.open(context);
+    const place = await CertificateDirectory.open(context);
     for (const [version, { key, certificate }] of [first, second].entries()) {
       writeFileSync(join(place.directory, `key${version}.pem`), key);
       writeFileSync(join(place.directory, `cert${version}.pem`), certificate);
@@ -119,7 +119,7 @@ describe('certificates that are watched', () => {
   });
 
   test('are read when the directory they are in is replaced, as Kubernetes does', async (context) => {
-    const place = await CertificatePlace.open(context);
+    const place = await CertificateDirectory.open(context);
     for (const [version, { key, certificate }] of [first, second].entries()) {
       mkdirSync(join(place.directory, `..version${version}`));
       writeFileSync(join(place.directory, `..version${version}`, 'key.pem'), key);
@@ -137,7 +137,7 @@ describe('certificates that are watched', () => {
   });
 
   test('are not read while they change from look to look', async (context) => {
-    const place = await CertificatePlace.open(context, first);
+    const place = await CertificateDirectory.open(context, first);
     const { next } = await watch(context, place);
     writeFileSync(place.files.certificatePath, 'half of it');
     let touched = 0;
@@ -154,7 +154,7 @@ describe('certificates that are watched', () => {
   });
 
   test('that are no use are told of once, and the next good ones are taken', async (context) => {
-    const place = await CertificatePlace.open(context, first);
+    const place = await CertificateDirectory.open(context, first);
     const { certificates, next } = await watch(context, place);
     writeFileSync(place.files.keyPath, second.key);
     match(await next(), /key\.pem does not belong to/u);
@@ -169,7 +169,7 @@ describe('certificates that are watched', () => {
 
   test('that will be valid soon are taken then', async (context) => {
     let nowMs = Date.now();
-    const place = await CertificatePlace.open(context, first);
+    const place = await CertificateDirectory.open(context, first);
     const { next } = await watch(context, place, () => nowMs);
     place.put(makeIdentity('localhost', { notBefore: new Date(nowMs + DAY_MS) }));
     match(await next(), /is valid only from/u);
@@ -180,7 +180,7 @@ describe('certificates that are watched', () => {
   test('are told of once a day when less than 14 days are left, and used all the same', async (context) => {
     const notAfter = new Date(Math.floor(Date.now() / 1000 + 90 * 86_400) * 1000);
     const identity = makeIdentity('localhost', { notAfter });
-    const place = await CertificatePlace.open(context, identity);
+    const place = await CertificateDirectory.open(context, identity);
     let nowMs = notAfter.getTime() - 14 * DAY_MS;
     const { next } = await watch(context, place, () => nowMs);
     // What is heard first shows that nothing was said before.
@@ -197,7 +197,7 @@ describe('certificates that are watched', () => {
   });
 
   test('that are written again as they are cause no words', async (context) => {
-    const place = await CertificatePlace.open(context, first);
+    const place = await CertificateDirectory.open(context, first);
     const { certificates, next } = await watch(context, place);
     const { context: before } = certificates;
     place.put(first);
@@ -209,7 +209,7 @@ describe('certificates that are watched', () => {
   });
 
   test('keep no process', async (context) => {
-    const place = await CertificatePlace.open(context, first);
+    const place = await CertificateDirectory.open(context, first);
     const program = `
       const { ReloadableCredentials } = await import(process.argv[1]);
       const certificates = await ReloadableCredentials.load(JSON.parse(process.argv[2]));
@@ -220,7 +220,7 @@ describe('certificates that are watched', () => {
   });
 
   test('are left alone after the end', async (context) => {
-    const place = await CertificatePlace.open(context, first);
+    const place = await CertificateDirectory.open(context, first);
     const { certificates: ended } = await watch(context, place);
     const { next } = await watch(context, place);
     const { context: before } = ended;

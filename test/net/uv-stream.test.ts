@@ -4,10 +4,10 @@ import { closeSync, constants, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
-import { UvStream } from '../../src/transport/uv-stream.ts';
+import { ReadScheduler } from '../../src/transport/read-scheduler.ts';
 import { UvHandles } from '../../src/transport/uv-handle.ts';
 import type { UvHandle } from '../../src/transport/uv-handle.ts';
-import { ReadScheduler } from '../../src/transport/read-scheduler.ts';
+import { UvStream } from '../../src/transport/uv-stream.ts';
 import { randomBytesOf } from '../support/bytes.ts';
 import { scratch } from '../support/scratch.ts';
 

@@ -1,15 +1,97 @@
-import { equal, match, ok, rejects } from 'node:assert/strict';
+import { deepEqual, equal, match, ok, rejects } from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { createPrivateKey } from 'node:crypto';
 import { chmodSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { CertificateError, readCredentials } from '../../src/transport/tls-credentials.ts';
+import type { TestContext } from 'node:test';
 import type { TlsFiles } from '../../src/config/endpoint.ts';
-import { CertificatePlace } from '../support/certificate-place.ts';
+import {
+  CertificateError,
+  ReloadableCredentials,
+  readCredentials,
+} from '../../src/transport/tls-credentials.ts';
+import { CertificateDirectory, echoes, serveTls, tlsClient } from '../support/certificate-directory.ts';
 import { makeIdentity } from '../support/certificates.ts';
 import type { Identity } from '../support/certificates.ts';
 import { scratch } from '../support/scratch.ts';
+
+describe('certificates', () => {
+  for (const type of ['ec', 'rsa'] as const) {
+    test(`with ${type} keys serve TLS 1.2 and 1.3, and nothing older`, async (context) => {
+      const identity = makeIdentity('localhost', { type });
+      const place = await CertificateDirectory.open(context, identity);
+      const certificates = await ReloadableCredentials.load(place.files);
+      const port = await serveTls(context, certificates);
+      for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
+        const socket = await tlsClient(context, port, identity.certificate, { maxVersion: version });
+        equal(socket.getProtocol(), version);
+        await echoes(socket, 'hello');
+      }
+      // A client that would take part in it, were it offered.
+      const old = { minVersion: 'TLSv1', maxVersion: 'TLSv1.1', ciphers: 'DEFAULT@SECLEVEL=0' } as const;
+      await rejects(
+        tlsClient(context, port, identity.certificate, old),
+        /alert protocol version|unsupported protocol/iu,
+      );
+    });
+  }
+
+  test('say when they end', async (context) => {
+    const notAfter = new Date('2049-05-06T07:08:09Z');
+    const place = await CertificateDirectory.open(context, makeIdentity('localhost', { notAfter }));
+    deepEqual((await ReloadableCredentials.load(place.files)).expiresAt, notAfter);
+  });
+
+  const root = makeIdentity('root');
+  const middle = makeIdentity('middle', { issuer: root });
+  const leaf = makeIdentity('localhost', { issuer: middle });
+
+  /** How many certificates a client is sent that trusts the root alone. */
+  async function sentChain(context: TestContext, files: TlsFiles): Promise<string[]> {
+    const certificates = await ReloadableCredentials.load(files);
+    const socket = await tlsClient(context, await serveTls(context, certificates), root.certificate);
+    const names: string[] = [];
+    let at = socket.getPeerCertificate(true);
+    while (!names.includes(String(at.subject.CN))) {
+      names.push(String(at.subject.CN));
+      at = at.issuerCertificate;
+    }
+    return names;
+  }
+
+  test('of an authority bring their chain, in one file', async (context) => {
+    const place = await CertificateDirectory.open(context, {
+      ...leaf,
+      certificate: leaf.certificate + middle.certificate,
+    });
+    deepEqual(await sentChain(context, place.files), ['localhost', 'middle', 'root']);
+  });
+
+  test('of an authority bring their chain, in a file of its own that may begin with the certificate', async (context) => {
+    for (const chain of [middle.certificate, leaf.certificate + middle.certificate]) {
+      const place = await CertificateDirectory.open(context, leaf, 'chain.pem');
+      writeFileSync(join(place.directory, 'chain.pem'), chain);
+      deepEqual(await sentChain(context, place.files), ['localhost', 'middle', 'root']);
+    }
+  });
+
+  test('send no certificate twice', async (context) => {
+    const place = await CertificateDirectory.open(context, leaf, 'chain.pem');
+    writeFileSync(join(place.directory, 'chain.pem'), leaf.certificate + middle.certificate);
+    equal((await readCredentials(place.files, Date.now())).chain, leaf.certificate + middle.certificate);
+  });
+
+  test('may share a file with their key', async (context) => {
+    const identity = makeIdentity();
+    const place = await CertificateDirectory.open(context);
+    const path = join(place.directory, 'server.pem');
+    writeFileSync(path, identity.key + identity.certificate);
+    const files = { keyPath: path, certificatePath: path, chainPath: null };
+    const port = await serveTls(context, await ReloadableCredentials.load(files));
+    await echoes(await tlsClient(context, port, identity.certificate), 'hello');
+  });
+});
 
 const DAY_MS = 86_400_000;
 
@@ -110,7 +192,7 @@ describe('files of a certificate that are no use', () => {
   ];
   for (const [what, files, path, fault] of cases) {
     test(`${what}: the file and the remedy are named, and nothing of it`, async (context) => {
-      const place = await CertificatePlace.open(context, { ...good, ...files });
+      const place = await CertificateDirectory.open(context, { ...good, ...files });
       const said = await faultOf(place.files);
       match(said, fault);
       ok(said.includes(join(place.directory, path)), said);
@@ -120,7 +202,7 @@ describe('files of a certificate that are no use', () => {
   }
 
   test('a certificate in DER form: how to convert it', async (context) => {
-    const place = await CertificatePlace.open(context, good);
+    const place = await CertificateDirectory.open(context, good);
     writeFileSync(place.files.certificatePath, derOf(good.certificate));
     match(await faultOf(place.files), /DER form; convert it with openssl x509 -inform der -in .*cert\.pem$/u);
   });
@@ -128,7 +210,10 @@ describe('files of a certificate that are no use', () => {
   test('a certificate that has expired, or is not valid yet, and when', async (context) => {
     const notBefore = new Date('2030-01-02T03:04:05Z');
     const notAfter = new Date('2031-01-02T03:04:05Z');
-    const place = await CertificatePlace.open(context, makeIdentity('localhost', { notBefore, notAfter }));
+    const place = await CertificateDirectory.open(
+      context,
+      makeIdentity('localhost', { notBefore, notAfter }),
+    );
     match(
       await faultOf(place.files, notBefore.getTime() - 1),
       /cert\.pem is valid only from 2030-01-02T03:04:05/u,
@@ -144,7 +229,7 @@ describe('files of a certificate that are no use', () => {
 
   for (const which of ['keyPath', 'certificatePath', 'chainPath'] as const) {
     test(`a ${which} where there is nothing, or no file`, async (context) => {
-      const place = await CertificatePlace.open(context, good, 'chain.pem');
+      const place = await CertificateDirectory.open(context, good, 'chain.pem');
       const path = place.files[which] ?? '';
       writeFileSync(place.files.chainPath ?? '', good.certificate);
       await readCredentials(place.files, Date.now());
@@ -162,14 +247,14 @@ describe('files of a certificate that are no use', () => {
   }
 
   test('a path through a file', async (context) => {
-    const place = await CertificatePlace.open(context, good);
+    const place = await CertificateDirectory.open(context, good);
     const files = { ...place.files, keyPath: join(place.files.keyPath, 'key.pem') };
     match(await faultOf(files), /key\.pem is not there: check the path in the endpoint \(ENOTDIR\)$/u);
   });
 
   test('a key of another user', async (context) => {
     const directory = await scratch(context);
-    const place = await CertificatePlace.open(context, good);
+    const place = await CertificateDirectory.open(context, good);
     chmodSync(place.files.keyPath, 0);
     if (process.getuid?.() !== 0) {
       match(await faultOf(place.files), /key\.pem may not be read by the user/u);

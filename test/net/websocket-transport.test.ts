@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { ByteStream } from '../../src/transport/byte-stream.ts';
 import { ReadScheduler } from '../../src/transport/read-scheduler.ts';
 import { WebSocketTransport } from '../../src/transport/websocket-transport.ts';
-import type { ByteStream } from '../../src/transport/byte-stream.ts';
 import { SIDE_A, handshake, newToken } from '../support/bytes.ts';
 import { encodeFrame, readServerFrames } from '../support/frames.ts';
 

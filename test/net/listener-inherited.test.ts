@@ -3,14 +3,14 @@ import { lstatSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import type { NetConnectOpts } from 'node:net';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
-import { text } from 'node:stream/consumers';
 import { parseEndpoint } from '../../src/config/endpoint.ts';
 import { listen } from '../../src/transport/listener.ts';
 import { hasIpv6 } from '../support/ipv6.ts';
-import { Activation, withoutSocketActivation } from '../support/socket-activation.ts';
 import { scratch } from '../support/scratch.ts';
+import { Activation, withoutSocketActivation } from '../support/socket-activation.ts';
 
 const SERVER = join(import.meta.dirname, '..', 'support', 'inherited-server.ts');
 

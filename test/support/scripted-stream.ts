@@ -2,7 +2,7 @@ import { Socket } from 'node:net';
 import type { ByteStream, ByteStreamHandler } from '../../src/transport/byte-stream.ts';
 
 /** A wire without a connection: a test says what comes, and what is sent is lost. */
-export class FedWire implements ByteStream {
+export class ScriptedStream implements ByteStream {
   readonly kind = 'tcp';
   readonly addresses = null;
   readonly bufferedBytes = 0;

@@ -1,42 +1,42 @@
 import type { Socket } from 'node:net';
 import type {
   AddressPair,
-  KeepAlive,
   ByteStream,
   ByteStreamHandler,
+  KeepAlive,
 } from '../../src/transport/byte-stream.ts';
 
 /** A wire that is in a set until it is closed. */
-export class WatchedWire implements ByteStream {
-  readonly #wire: ByteStream;
+export class TrackedStream implements ByteStream {
+  readonly #stream: ByteStream;
   readonly #open: Set<ByteStream>;
   #isStarted = false;
 
   constructor(stream: ByteStream, open: Set<ByteStream>) {
-    this.#wire = stream;
+    this.#stream = stream;
     this.#open = open;
     open.add(this);
   }
 
   get kind(): ByteStream['kind'] {
-    return this.#wire.kind;
+    return this.#stream.kind;
   }
 
   get bufferedBytes(): number {
-    return this.#wire.bufferedBytes;
+    return this.#stream.bufferedBytes;
   }
 
   get deliveredBytes(): number {
-    return this.#wire.deliveredBytes;
+    return this.#stream.deliveredBytes;
   }
 
   get addresses(): AddressPair | null {
-    return this.#wire.addresses;
+    return this.#stream.addresses;
   }
 
   start(handler: ByteStreamHandler): void {
     this.#isStarted = true;
-    this.#wire.start({
+    this.#stream.start({
       onBytes: (bytes) => handler.onBytes(bytes),
       onWritable: () => handler.onWritable(),
       onEnd: () => handler.onEnd(),
@@ -48,44 +48,44 @@ export class WatchedWire implements ByteStream {
   }
 
   detach(): Socket {
-    return this.#wire.detach();
+    return this.#stream.detach();
   }
 
   write(bytes: Uint8Array): boolean {
-    return this.#wire.write(bytes);
+    return this.#stream.write(bytes);
   }
 
   writeParts(parts: readonly Uint8Array[]): boolean {
-    return this.#wire.writeParts(parts);
+    return this.#stream.writeParts(parts);
   }
 
   pause(): void {
-    this.#wire.pause();
+    this.#stream.pause();
   }
 
   resume(): void {
-    this.#wire.resume();
+    this.#stream.resume();
   }
 
   limitReadSize(): void {
-    this.#wire.limitReadSize();
+    this.#stream.limitReadSize();
   }
 
   detectReset(): void {
-    this.#wire.detectReset();
+    this.#stream.detectReset();
   }
 
   setKeepAlive(settings: KeepAlive): void {
-    this.#wire.setKeepAlive(settings);
+    this.#stream.setKeepAlive(settings);
   }
 
   end(): void {
-    this.#wire.end();
+    this.#stream.end();
   }
 
   abort(): void {
     // Nobody would be told.
     if (!this.#isStarted) this.#open.delete(this);
-    this.#wire.abort();
+    this.#stream.abort();
   }
 }

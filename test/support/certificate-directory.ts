@@ -6,13 +6,13 @@ import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { TLSSocket, connect } from 'node:tls';
 import type { ConnectionOptions } from 'node:tls';
-import type { ReloadableCredentials } from '../../src/transport/tls-credentials.ts';
 import type { TlsFiles } from '../../src/config/endpoint.ts';
+import type { ReloadableCredentials } from '../../src/transport/tls-credentials.ts';
 import type { Identity } from './certificates.ts';
 import { scratch } from './scratch.ts';
 
 /** A directory with the files of a listener. */
-export class CertificatePlace {
+export class CertificateDirectory {
   readonly directory: string;
   readonly files: TlsFiles;
 
@@ -29,8 +29,8 @@ export class CertificatePlace {
     context: TestContext,
     identity?: Identity,
     chainName: string | null = null,
-  ): Promise<CertificatePlace> {
-    const place = new CertificatePlace(await scratch(context), chainName);
+  ): Promise<CertificateDirectory> {
+    const place = new CertificateDirectory(await scratch(context), chainName);
     if (identity !== undefined) place.put(identity);
     return place;
   }

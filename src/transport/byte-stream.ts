@@ -1,14 +1,14 @@
 import type { Socket } from 'node:net';
 
-/** What comes from the other end of a connection. Nothing is called after `onLost`. */
+/** Receives the events of a connection. Nothing is called after `onClose`. */
 export interface ByteStreamHandler {
-  /** Bytes came. They lie in memory that the next read will use, of this connection or of any other. */
+  /** Bytes were received. The next read, of this or any other connection, reuses their memory. */
   onBytes(bytes: Uint8Array): void;
-  /** Everything that was held has been handed over. */
+  /** All buffered bytes have been written to the kernel. */
   onWritable(): void;
-  /** The other end will send nothing more: a FIN. */
+  /** The other end sent a FIN: it will send nothing more. */
   onEnd(): void;
-  /** The other end is gone: a reset, or both ends are closed. */
+  /** The connection was reset, or both directions are closed. */
   onClose(): void;
 }
 
@@ -18,57 +18,59 @@ export interface AddressPair {
   readonly local: string;
 }
 
-/** A connection as bytes, whatever the bytes mean. */
+/** A connection as a stream of bytes, without regard to their meaning. */
 export interface ByteStream {
   readonly kind: 'tcp' | 'unix';
-  /** Asked of the kernel each time. Null for a unix-domain socket, and where the connection is gone. */
+  /** Read from the kernel at each call. Null for a unix-domain socket, and once the connection is closed. */
   readonly addresses: AddressPair | null;
-  /** Bytes that this process holds for the other end. */
+  /** Bytes that this process buffers for the other end. */
   readonly bufferedBytes: number;
-  /** Bytes handed over to the kernel so far: grows while the other end receives. */
+  /** Bytes written to the kernel so far. Grows while the other end receives. */
   readonly deliveredBytes: number;
 
-  /** Begins to call the handler, in place of the one before. */
+  /** Starts calling `handler`, which replaces the previous one. */
   start(handler: ByteStreamHandler): void;
-  /** Gives the connection away, as a socket that nobody reads yet. Nothing else may be asked of the wire then. */
+  /** Returns the connection as a socket that is not being read. The stream must not be used afterwards. */
   detach(): Socket;
   /**
-   * Sends bytes in order. What the kernel does not take at once is copied and held: the memory is the
-   * caller's again. False when something is held; `onDrain` follows.
+   * Sends bytes in order. Bytes that the kernel does not accept at once are copied and buffered, so the
+   * caller may reuse its memory. Returns false if bytes are buffered; `onWritable` follows.
    */
   write(bytes: Uint8Array): boolean;
-  /** The same for parts that belong one behind the other. */
+  /** The same for several consecutive parts. */
   writeParts(parts: readonly Uint8Array[]): boolean;
-  /** Stops and goes on reading. A FIN or reset may stay hidden behind what is not read; see `probe`. */
+  /** Stop and restart reading. Unread bytes may hide a FIN or reset; see `detectReset`. */
   pause(): void;
   resume(): void;
-  /** Asks for small reads from now on: what comes takes long to deal with. */
+  /** Keeps reads small from now on, because the received bytes are slow to process. */
   limitReadSize(): void;
-  /** Asks the kernel for a reset that a paused connection can't see. `onLost` follows where there is one. */
+  /** Asks the kernel for a reset that a paused connection can't see. `onClose` follows if there was one. */
   detectReset(): void;
-  /** Changes the TCP keepalive, which is `CLIENT_KEEPALIVE` at first. */
+  /** Changes the TCP keepalive, which is initially `CLIENT_KEEPALIVE`. */
   setKeepAlive(settings: KeepAlive): void;
-  /** Sends a FIN behind what is held. Reading goes on. */
+  /** Sends a FIN after the buffered bytes. Reading continues. */
   end(): void;
-  /** Closes at once; what is held is lost. `onLost` follows. */
+  /** Closes at once and drops buffered bytes. `onClose` follows. */
   abort(): void;
 }
 
 /** TCP keepalive of one connection, in whole seconds. */
 export interface KeepAlive {
-  /** Silence before the first probe. */
+  /** Idle time before the first probe. */
   readonly delaySeconds: number;
-  /** Time between probes. Node.js before 24.19 ignores it and `probes`, and sends ten probes a second apart. */
+  /**
+   * Time between probes. Node.js before 24.19 ignores it and `probes`, and sends ten probes a second apart.
+   */
   readonly intervalSeconds: number;
   /** Unanswered probes before the kernel closes the connection. */
   readonly probes: number;
 }
 
 /**
- * The first probe comes after half of what the stricter NATs allow. A dead client is found after five minutes, so that
- * a network outage of two minutes closes no connection.
+ * The first probe is sent after half the idle timeout of the stricter NATs. A dead client is detected after
+ * five minutes, so a network outage of two minutes closes no connection.
  */
 export const CLIENT_KEEPALIVE: KeepAlive = { delaySeconds: 30, intervalSeconds: 30, probes: 9 };
 
-/** Writing it puts nothing on the wire, but the kernel reports a pending reset for it. */
+/** Writing it sends nothing, but makes the kernel report a pending reset. */
 export const EMPTY_BYTES: Uint8Array = new Uint8Array(0);

@@ -1,49 +1,49 @@
 import type { CloseCode } from '../protocol/session.ts';
 
-/** `link`: another relay passes the client on. */
+/** `link`: another relay forwards the client. */
 export type TransportKind = 'tcp' | 'unix' | 'websocket' | 'link';
 
-/** What a client does, as its peer tells the connection. Nothing is called after `onLost`. */
+/** Receives the events of a client. Nothing is called after `onClose`. */
 export interface ClientTransportHandler {
-  /** Payload came. The bytes are the handler's until it returns. */
+  /** Payload was received. The bytes are valid until the handler returns. */
   onData(bytes: Uint8Array): void;
-  /** A WebSocket text message came. Its content is of no interest. */
+  /** A WebSocket text message was received. Its content is ignored. */
   onText(): void;
-  /** Everything that `send` could not hand over at once has been handed over. */
+  /** All bytes that `send` had to buffer have been written to the kernel. */
   onWritable(): void;
-  /** The client will send nothing more: a FIN, or a WebSocket close. */
+  /** The client will send nothing more: it sent a FIN or a WebSocket close frame. */
   onEnd(): void;
-  /** The client is gone: a reset, or both ends are closed. */
+  /** The connection was reset, or both directions are closed. */
   onClose(): void;
 }
 
-/** One client, whatever it came by. */
+/** The connection of one client, over any transport. */
 export interface ClientTransport {
   readonly kind: TransportKind;
-  /** Bytes that this process holds for the client. */
+  /** Bytes that this process buffers for the client. */
   readonly bufferedBytes: number;
-  /** Bytes, framing included, handed over to the kernel so far: grows while the client receives. */
+  /** Bytes written to the kernel so far, including framing. Grows while the client receives. */
   readonly deliveredBytes: number;
 
-  /** Begins to call the handler. */
+  /** Starts calling `handler`. */
   start(handler: ClientTransportHandler): void;
-  /** Sends payload in order. False when some is held for a client that does not keep up: `onDrain` follows. */
+  /** Sends payload in order. Returns false if a slow client makes it buffer bytes; `onWritable` follows. */
   send(bytes: Uint8Array): boolean;
-  /** Stops and goes on reading. A FIN or reset may stay hidden behind what is not read; see `probe`. */
+  /** Stop and restart reading. Unread bytes may hide a FIN or reset; see `detectReset`. */
   pause(): void;
   resume(): void;
-  /** Asks for small reads from now on. */
+  /** Keeps reads small from now on. */
   limitReadSize(): void;
-  /** Asks the kernel for a reset that a paused connection can't see. `onLost` follows where there is one. */
+  /** Asks the kernel for a reset that a paused connection can't see. `onClose` follows if there was one. */
   detectReset(): void;
   /**
-   * Delivers what was sent, then closes. Reading goes on, and what comes is thrown away, until the client has
-   * closed its end too: a socket that is closed with unread bytes answers with a reset, and a reset
-   * makes the client's kernel forget what it had received.
+   * Delivers the sent bytes, then closes. Until the client has closed its end too, reading continues and
+   * received bytes are discarded: closing a socket with unread bytes sends a reset, and a reset makes the
+   * client's kernel drop bytes that it has already received.
    *
-   * @param hadPartner the client may still have bytes of a transfer coming, and gets more time for them
+   * @param hadPartner the client may still have to receive bytes of a transfer, and gets more time for them
    */
   closeGracefully(code: CloseCode, hadPartner: boolean): void;
-  /** Closes at once; what is still held for the client is lost. `onLost` follows. */
+  /** Closes at once and drops buffered bytes. `onClose` follows. */
   abort(): void;
 }

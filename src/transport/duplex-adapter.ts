@@ -2,8 +2,9 @@ import { Duplex } from 'node:stream';
 import type { ByteStream } from './byte-stream.ts';
 
 /**
- * One HTTP request head and its answer, as the stream that Node's HTTP server wants. It reads nothing from the wire: the head
- * is all that the parser gets. What is written goes to the wire at once.
+ * One HTTP request head and its response, as the stream that Node's HTTP server needs. The HTTP parser gets
+ * the head and nothing else: the adapter does not read from the connection. Writes go to the connection at
+ * once.
  */
 export class DuplexAdapter extends Duplex {
   readonly #stream: ByteStream;
@@ -20,20 +21,20 @@ export class DuplexAdapter extends Duplex {
     return this.#hasWritten;
   }
 
-  /** Lets the HTTP server release what it holds for this stream. The wire stays as it is. */
+  /** Lets the HTTP server free its state for this stream. The connection stays open. */
   detach(): void {
     this.#isDetached = true;
     this.destroy();
   }
 
   override _read(): void {
-    // There is nothing but the head.
+    // The head is the only data.
   }
 
   override _write(bytes: Uint8Array, _encoding: BufferEncoding, written: () => void): void {
     if (!this.#isDetached) {
       this.#hasWritten = true;
-      // Answers are short: where the kernel does not take one at once, the wire holds it.
+      // Responses are short: the byte stream buffers what the kernel does not accept at once.
       this.#stream.write(bytes);
     }
     written();

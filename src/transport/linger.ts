@@ -1,14 +1,15 @@
 import type { ByteStream } from './byte-stream.ts';
 
 /**
- * How long a client may take no byte of what it has coming, or leave its own end open, once the relay is
- * done with it. Each byte it takes starts the time anew. Milliseconds.
+ * How long a client may accept no byte of its pending data, or leave its own end open, once the relay has
+ * closed its end. Each accepted byte restarts the timeout. Milliseconds.
  */
 const LINGER_TIMEOUT_MS = 30_000;
 
 /**
- * The same for a client that had a partner. The kernel retries less and less often: after a network outage of two minutes it may
- * send the rest of a transfer only three and a half minutes after the beginning of the outage.
+ * The same for a client that had a partner. The kernel retransmits less and less often: after a network
+ * outage of two minutes, it may send the rest of a transfer only three and a half minutes after the outage
+ * began.
  */
 const PAIR_LINGER_TIMEOUT_MS = 300_000;
 
@@ -16,15 +17,16 @@ export function lingerTimeoutMs(hadPartner: boolean): number {
   return hadPartner ? PAIR_LINGER_TIMEOUT_MS : LINGER_TIMEOUT_MS;
 }
 
-/** What a client may still say, and is thrown away, before it has to wait between its words. Bytes. */
+/** Discarded bytes of a client above which its reads are throttled. */
 const UNTHROTTLED_BYTES = 8_388_608;
 
-/** How long it waits then, in milliseconds: about 20 reads a second are left to it. */
+/** Pause between throttled reads, in milliseconds: allows about 20 reads per second. */
 const READ_PAUSE_MS = 50;
 
 /**
- * Watches a connection that is being closed: as long as the client takes bytes it has all the time in the world,
- * and when it has taken none for that time it is given up. What it goes on to say costs the relay next to nothing.
+ * Watches a connection that is being closed. As long as the client accepts bytes, it has unlimited time. It
+ * is aborted when it has accepted none within the timeout. Reads are throttled, so that a client that keeps
+ * sending costs little.
  */
 export class Linger {
   readonly #stream: ByteStream;
@@ -34,10 +36,10 @@ export class Linger {
   #unthrottledBytes = UNTHROTTLED_BYTES;
   #pauseTimer: NodeJS.Timeout | undefined;
 
-  /** @param lingerMs time without progress, in milliseconds */
-  constructor(stream: ByteStream, lingerMs: number) {
+  /** @param timeoutMs time without progress, in milliseconds */
+  constructor(stream: ByteStream, timeoutMs: number) {
     this.#stream = stream;
-    this.#timeoutMs = lingerMs;
+    this.#timeoutMs = timeoutMs;
     this.#lastDeliveredBytes = stream.deliveredBytes;
     this.#timer = this.#arm();
   }
@@ -48,7 +50,7 @@ export class Linger {
     this.#pauseTimer = undefined;
   }
 
-  /** So many bytes have come that nobody wants. */
+  /** Counts received bytes that were discarded. */
   onDiscarded(bytes: number): void {
     this.#unthrottledBytes -= bytes;
     if (this.#unthrottledBytes >= 0 || this.#pauseTimer !== undefined) return;

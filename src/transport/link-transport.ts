@@ -6,17 +6,19 @@ import type { TransportKind } from './client-transport.ts';
 import { RawTransport } from './raw-transport.ts';
 
 /**
- * Until the client has a partner. A dead relay is found after 15 s, and its waiting clients go back to their own relays; they
- * lose nothing by a network outage.
+ * Used until the client has a partner. A dead relay is detected after 15 s, and its waiting clients return to
+ * their own relays. They lose nothing by a network outage.
  */
 const WAITING_LINK_KEEPALIVE: KeepAlive = { delaySeconds: 5, intervalSeconds: 1, probes: 10 };
 
-/** What is said on a link before a client is closed without a word: a link that just ends is taken for a fault. */
+/**
+ * Sent on a link before a client is closed without a reply: a link that ends without one counts as a failure.
+ */
 export const NO_REPLY = 'gone';
 
 const NO_REPLY_LINE = new TextEncoder().encode(`${NO_REPLY}\n`);
 
-/** A client that another relay passes on, over a link. */
+/** A client that another relay forwards over a link. */
 export class LinkTransport extends RawTransport {
   readonly #stream: ByteStream;
   #hasSentReply = false;
@@ -31,7 +33,10 @@ export class LinkTransport extends RawTransport {
     return 'link';
   }
 
-  /** The client has a partner. Closing the link now would end their transfer, so it lasts as long as a client's connection. */
+  /**
+   * The client has a partner. Closing the link would now end a transfer, so it gets the keepalive of a
+   * client.
+   */
   onPaired(): void {
     this.#stream.setKeepAlive(CLIENT_KEEPALIVE);
   }

@@ -5,7 +5,7 @@ import type { AddressPair, ByteStream, ByteStreamHandler, KeepAlive } from './by
 
 const EVENTS = ['data', 'drain', 'end', 'close'] as const;
 
-/** A connection by way of Node's ordinary streams. Works everywhere, with TLS too, and copies more. */
+/** A connection over Node's standard streams. Works everywhere, also with TLS, but copies more. */
 export class NodeStream implements ByteStream {
   readonly kind: 'tcp' | 'unix';
   readonly #socket: Socket;
@@ -15,20 +15,20 @@ export class NodeStream implements ByteStream {
   /**
    * Takes over a socket, which must allow half-open connections.
    *
-   * @param below the one that TLS was put on
+   * @param underlying the TCP socket below a TLS socket
    */
-  constructor(socket: Socket, kind: 'tcp' | 'unix', below = socket) {
+  constructor(socket: Socket, kind: 'tcp' | 'unix', underlying = socket) {
     this.#socket = socket;
-    this.#underlying = below;
+    this.#underlying = underlying;
     this.kind = kind;
-    // A reset is an end like any other; what matters is that 'close' follows.
+    // A reset needs no handling of its own: 'close' follows.
     socket.on('error', () => undefined);
     if (kind === 'tcp') socket.setNoDelay(true);
     this.setKeepAlive(CLIENT_KEEPALIVE);
   }
 
   get bufferedBytes(): number {
-    // What was held is lost then.
+    // Destroying a socket drops its buffer.
     return this.#socket.destroyed ? 0 : this.#socket.writableLength;
   }
 
@@ -42,7 +42,7 @@ export class NodeStream implements ByteStream {
     return { remote: remoteAddress, local: localAddress };
   }
 
-  /** TLS is not ready yet. */
+  /** The TLS handshake is not finished. */
   get #isHandshaking(): boolean {
     return this.#socket instanceof TLSSocket && this.#socket.getPeerFinished() === undefined;
   }
@@ -65,7 +65,7 @@ export class NodeStream implements ByteStream {
   }
 
   write(bytes: Uint8Array): boolean {
-    // A stream keeps what it is given, and the memory is not ours to give.
+    // The stream keeps a reference to the bytes, and the caller will reuse their memory.
     return this.#socket.write(Buffer.from(bytes));
   }
 
@@ -82,11 +82,11 @@ export class NodeStream implements ByteStream {
   }
 
   limitReadSize(): void {
-    // Streams read 64 KiB at the most anyway.
+    // Streams read at most 64 KiB at a time anyway.
   }
 
   detectReset(): void {
-    // Below TLS: nothing, encrypted, is something.
+    // Below TLS, because an empty write is not empty once encrypted.
     if (this.#socket.writable && this.#socket.writableLength === 0) this.#underlying.write(EMPTY_BYTES);
   }
 
@@ -96,14 +96,14 @@ export class NodeStream implements ByteStream {
   }
 
   end(): void {
-    // What is held would wait for the end of the handshake, which need not come.
+    // Buffered bytes would wait for the end of the handshake, which may never come.
     if (this.#isHandshaking) this.#socket.destroy();
     this.#socket.end();
     this.#socket.resume();
   }
 
   abort(): void {
-    // With nothing held the client may still be reading what the kernel has for it: no reset then.
+    // With an empty buffer, the client may still be reading bytes from the kernel, which a reset would drop.
     const canReset = this.kind === 'tcp' && !(this.#socket instanceof TLSSocket);
     if (canReset && this.bufferedBytes > 0) this.#socket.resetAndDestroy();
     else this.#socket.destroy();

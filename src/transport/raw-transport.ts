@@ -3,7 +3,7 @@ import type { ByteStream, ByteStreamHandler } from './byte-stream.ts';
 import type { ClientTransport, ClientTransportHandler, TransportKind } from './client-transport.ts';
 import { Linger, lingerTimeoutMs } from './linger.ts';
 
-/** A client that came by TCP or by a unix-domain socket: the bytes are the payload. */
+/** A client connected by TCP or a unix-domain socket: its bytes are the payload. */
 export class RawTransport implements ClientTransport, ByteStreamHandler {
   readonly #stream: ByteStream;
   #handler: ClientTransportHandler | null = null;

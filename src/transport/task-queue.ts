@@ -1,18 +1,21 @@
 /**
- * Time per turn of the event loop for deferred tasks, in milliseconds. It is short compared with what clients notice, and
- * long enough for about 100 connections that close.
+ * Time per event loop tick for deferred tasks, in milliseconds. Too short for clients to notice, and long
+ * enough to close about 100 connections.
  */
 const SLICE_MS = 4;
 
-/** The part of it that one call of `forEach` takes, in milliseconds. */
+/** Time per tick that one call of `forEach` takes, in milliseconds. */
 const FOR_EACH_SLICE_MS = 1;
 
-/** Tasks that run at once in one turn. Above that, they are deferred: the turn may have thousands more. */
+/**
+ * Tasks that run immediately in one tick. Further ones are deferred, because there may be thousands of them.
+ */
 const MAX_IMMEDIATE_TASKS = 32;
 
 /**
- * Runs tasks in slices, so that an event that concerns thousands of connections at once does not block the event loop.
- * Tasks run in the order in which they were added. A task itself has to be short: one connection, or a few frames.
+ * Runs tasks in slices, so that an event that concerns thousands of connections at once does not block the
+ * event loop. Tasks run in the order in which they were added. A task itself has to be short: one connection,
+ * or a few frames.
  */
 export class TaskQueue {
   #tasks: (() => void)[] = [];
@@ -26,7 +29,7 @@ export class TaskQueue {
     return this.#next < this.#tasks.length;
   }
 
-  /** Runs `task` at once if few tasks have run in this turn, otherwise as `defer` does. */
+  /** Runs `task` immediately if few tasks have run in this tick, otherwise as `defer` does. */
   runOrDefer(task: () => void): void {
     if (this.isBusy || this.#immediateCount >= MAX_IMMEDIATE_TASKS) {
       this.defer(task);
@@ -37,13 +40,15 @@ export class TaskQueue {
     task();
   }
 
-  /** Runs `task` at the end of this turn or in a later one. */
+  /** Runs `task` at the end of this tick or in a later one. */
   defer(task: () => void): void {
     this.#tasks.push(task);
     this.#schedule();
   }
 
-  /** Calls `action` for each item, in slices, the first of which is at once. Resolves after the last one. */
+  /**
+   * Calls `action` for each item, in slices; the first slice runs immediately. Resolves after the last one.
+   */
   forEach<Item extends object>(items: readonly Item[], action: (item: Item) => void): Promise<void> {
     return new Promise((resolve) => {
       const step = (from: number): void => {
@@ -81,7 +86,7 @@ export class TaskQueue {
     if (this.isBusy) this.#schedule();
   }
 
-  /** Forgets tasks that have run. Moving the others is worth it once they are the smaller part. */
+  /** Removes finished tasks, once the remaining ones, which have to be moved, are no more than half. */
   #compact(): void {
     if (this.#next < this.#tasks.length / 2) return;
     this.#tasks = this.#tasks.slice(this.#next);

@@ -9,11 +9,12 @@ import { CLIENT_KEEPALIVE } from './byte-stream.ts';
 import type { AddressPair } from './byte-stream.ts';
 
 /**
- * Everything that is not Node's public interface is in this file, and for TLS in `tls-handle.ts`.
+ * This file, and `tls-engine.ts` for TLS, contain every use of Node's internal interfaces.
  *
- * A connection is a handle of libuv's, and Node builds a socket and two streams around it. The relay uses the bare
- * handle: it alone can be told to read into memory of ours, and a connection that only waits costs a fraction of what a
- * socket does. `openHandles` tries all of it out at the start; where it does not work, `StreamWire` does, with what is public.
+ * A connection is a libuv handle, around which Node builds a socket and two streams. The relay uses the bare
+ * handle: only the handle can read into memory of our choice, and a waiting connection costs a fraction of a
+ * socket. `detectUvHandles` tests all of it at startup. If it does not work, `NodeStream` uses public
+ * interfaces instead.
  */
 export interface UvHandle {
   /** The file descriptor; -1 once it is closed. */
@@ -26,11 +27,11 @@ export interface UvHandle {
   writeBuffer(request: object, bytes: Uint8Array): number;
   shutdown(request: object): number;
   close(done: () => void): void;
-  /** Of TCP handles alone, as is all that follows. */
+  /** TCP handles only, like all members below. */
   reset?(done: () => void): number;
   setNoDelay?(on: boolean): number;
   setKeepAlive?(on: boolean, delaySeconds: number, intervalSeconds: number, probes: number): number;
-  /** These two put the address of an end into `out`. */
+  /** These two write the address of one end to `out`. */
   getpeername?(out: { address?: string }): number;
   getsockname?(out: { address?: string }): number;
 }
@@ -49,7 +50,7 @@ function isObject(value: unknown): value is object {
   return typeof value === 'object' && value !== null;
 }
 
-/** What belongs to libuv's streams and to no handle in particular. */
+/** The libuv stream functions that do not belong to a particular handle. */
 export class UvHandles {
   readonly #binding: StreamBinding;
 
@@ -57,7 +58,7 @@ export class UvHandles {
     this.#binding = binding;
   }
 
-  /** What the read brought that `onread` is called for: bytes, 0 for none, `READ_END` or `READ_LOST`. */
+  /** Result of the read that caused `onread`: a byte count, 0 for none, `READ_EOF` or `READ_ERROR`. */
   readResult(): number {
     const { streamBaseState, kReadBytesOrError } = this.#binding;
     const result = streamBaseState[kReadBytesOrError] ?? 0;
@@ -66,8 +67,8 @@ export class UvHandles {
   }
 
   /**
-   * Writes all of `bytes`, which must stay as they are until `done` is called with whether it worked. That may
-   * happen before this returns.
+   * Writes all of `bytes`, which must not change until `done` is called. `done` gets whether the write
+   * succeeded, and may be called before this returns.
    */
   write(handle: Pick<UvHandle, 'writeBuffer'>, bytes: Uint8Array, done: (worked: boolean) => void): void {
     const { WriteWrap, streamBaseState, kLastWriteWasAsync } = this.#binding;
@@ -80,17 +81,17 @@ export class UvHandles {
     if (status !== 0 || streamBaseState[kLastWriteWasAsync] === 0) done(status === 0);
   }
 
-  /** Sends a FIN. `done` is called with whether it worked. */
+  /** Sends a FIN. `done` gets whether it succeeded. */
   shutdown(handle: Pick<UvHandle, 'shutdown'>, done: (worked: boolean) => void): void {
     const { ShutdownWrap } = this.#binding;
     const request = Object.assign(new ShutdownWrap(), { oncomplete: (status: number) => done(status === 0) });
     const status = handle.shutdown(request);
-    // 1 says that it was done at once, and that nobody will be told.
+    // 1 means that it completed synchronously, and `oncomplete` is not called.
     if (status !== 0) done(status === 1);
   }
 }
 
-/** Results of a read that brought no bytes. */
+/** Results of a read without bytes. */
 export const READ_EOF = -1;
 export const READ_ERROR = -2;
 
@@ -127,7 +128,9 @@ function loadStreamBinding(): StreamBinding | null {
   }
 }
 
-/** Sets the options of a client's connection, or of the listening socket that connections inherit them from. */
+/**
+ * Sets the socket options of a client connection, or of a listening socket, whose connections inherit them.
+ */
 export function setClientSocketOptions(handle: Pick<UvHandle, 'setNoDelay' | 'setKeepAlive'>): void {
   const { delaySeconds, intervalSeconds, probes } = CLIENT_KEEPALIVE;
   handle.setNoDelay?.(true);
@@ -135,11 +138,11 @@ export function setClientSocketOptions(handle: Pick<UvHandle, 'setNoDelay' | 'se
 }
 
 /**
- * Has `accept` called with the handle of each new connection of a listening server, before any socket is made of it.
- * Returns false, and changes nothing, where the server has no such hook.
+ * Calls `accept` with the handle of each new connection of a listening server, before Node creates a socket
+ * for it. Returns false and changes nothing if the server has no such hook.
  *
- * Connections have the options of `setClientOptions`: Linux copies those of the listening socket, which saves five system
- * calls for each.
+ * Connections have the options of `setClientSocketOptions`: Linux copies them from the listening socket,
+ * which saves five system calls per connection.
  */
 export function acceptHandles(server: Server, accept: (handle: UvHandle) => void): boolean {
   const listener: unknown = Reflect.get(server, '_handle');
@@ -152,14 +155,14 @@ export function acceptHandles(server: Server, accept: (handle: UvHandle) => void
   return true;
 }
 
-/** Takes the handle out of a socket, which is of no use then. Null where that would lose something. */
+/** Takes the handle out of a socket, which becomes unusable. Null if that would lose buffered bytes. */
 export function detachHandle(socket: Socket): UvHandle | null {
   const handle: unknown = Reflect.get(socket, '_handle');
   if (!isUvHandle(handle) || socket.destroyed || socket.writableLength > 0 || socket.readableLength > 0)
     return null;
   handle.readStop();
   Reflect.set(socket, '_handle', null);
-  // The handle knows its socket by a symbol, and would keep it for as long as it lives.
+  // The handle refers to its socket by a symbol, which would keep the socket in memory.
   for (const symbol of Object.getOwnPropertySymbols(handle)) {
     if (Reflect.get(handle, symbol) === socket) Reflect.set(handle, symbol, undefined);
   }
@@ -168,20 +171,20 @@ export function detachHandle(socket: Socket): UvHandle | null {
 }
 
 /**
- * Makes a socket of a handle that `useUserBuffer` was called on. It can't be read as it is; TLS can be put on it, which reads
- * by itself.
+ * Creates a socket from a handle on which `useUserBuffer` was called. The socket itself can't be read. TLS on
+ * top of it can, because TLS reads from the handle.
  */
 export function socketFromHandle(handle: UvHandle): Socket {
   const socket: unknown = Reflect.construct(Socket, [{ handle, allowHalfOpen: true, manualStart: true }]);
   if (socket instanceof Socket) return socket;
-  throw new TypeError('a socket that is none');
+  throw new TypeError('Socket constructor returned no socket');
 }
 
 /**
- * Puts TLS on a socket. Node tells of what goes wrong behind the handshake by `_tlsError` alone, where no server of
- * its own has made the socket: a damaged record, or a client that has begun too many handshakes.
+ * Starts TLS on a socket. Because no TLS server of Node's created the socket, Node reports errors after the
+ * handshake only by `_tlsError`: a damaged record, or a client that started too many handshakes.
  *
- * @param ready is called when the handshake is done
+ * @param ready called when the handshake is done
  */
 export function startNodeTls(
   socket: Socket,
@@ -194,7 +197,7 @@ export function startNodeTls(
   return secured;
 }
 
-/** Both ends of a TCP connection. Null for a unix-domain socket, and where the connection is gone. */
+/** The addresses of a TCP connection. Null for a unix-domain socket, and once the connection is closed. */
 export function addressesOf(handle: UvHandle): AddressPair | null {
   const remote: { address?: string } = {};
   const local: { address?: string } = {};
@@ -203,7 +206,7 @@ export function addressesOf(handle: UvHandle): AddressPair | null {
   return { remote: remote.address, local: local.address };
 }
 
-/** Reads what has come, without waiting. Returns bytes, 0 for none, `READ_END` or `READ_LOST`. */
+/** Reads without blocking. Returns a byte count, 0 for none, `READ_EOF` or `READ_ERROR`. */
 export function tryRead(handle: UvHandle, memory: Uint8Array): number {
   try {
     const count = readSync(handle.fd, memory, 0, memory.length, null);
@@ -214,7 +217,7 @@ export function tryRead(handle: UvHandle, memory: Uint8Array): number {
 }
 
 /**
- * Gives the kernel as much as it takes at once. Returns how many bytes that were, or -1 when the connection is gone.
+ * Writes as much as the kernel accepts at once. Returns the byte count, or -1 if the connection is closed.
  */
 export function tryWrite(handle: UvHandle, bytes: Uint8Array): number {
   try {
@@ -224,7 +227,7 @@ export function tryWrite(handle: UvHandle, bytes: Uint8Array): number {
   }
 }
 
-/** The same for parts one behind the other; at most 1024 of them (IOV_MAX). */
+/** The same for at most 1024 consecutive parts (IOV_MAX). */
 export function tryWriteParts(handle: UvHandle, parts: readonly Uint8Array[]): number {
   try {
     return writevSync(handle.fd, parts);
@@ -239,56 +242,54 @@ function isWouldBlock(error: unknown): boolean {
 
 const FEATURE_DETECTION_TIMEOUT_MS = 2000;
 
-/** Tries out all of the above over a connection of its own, there and back. Null where it does not work. */
+/** Tests all of the above over a loopback connection, in both directions. Null if any of it does not work. */
 export async function detectUvHandles(): Promise<UvHandles | null> {
   const binding = loadStreamBinding();
   if (binding === null) return null;
-  const handles = new UvHandles(binding);
+  const uv = new UvHandles(binding);
   const server = createServer();
-  const trial = Promise.withResolvers<boolean>();
-  const timer = setTimeout(() => trial.resolve(false), FEATURE_DETECTION_TIMEOUT_MS);
-  // Only reached where the hook is not.
-  server.on('connection', () => trial.resolve(false));
+  const result = Promise.withResolvers<boolean>();
+  const timer = setTimeout(() => result.resolve(false), FEATURE_DETECTION_TIMEOUT_MS);
+  // Emitted only if the hook does not work.
+  server.on('connection', () => result.resolve(false));
   await new Promise<void>((resolve) => {
     server.once('error', () => resolve());
     server.listen(0, '127.0.0.1', resolve);
   });
   const address = server.address();
-  const hooked = acceptHandles(server, (handle) =>
-    echoOnce(handles, handle, (worked) => trial.resolve(worked)),
-  );
-  if (!hooked || address === null || typeof address === 'string') trial.resolve(false);
+  const hooked = acceptHandles(server, (handle) => echoOnce(uv, handle, (worked) => result.resolve(worked)));
+  if (!hooked || address === null || typeof address === 'string') result.resolve(false);
   else {
     let echo = '';
     const client = connect({ port: address.port, host: '127.0.0.1', allowHalfOpen: true });
-    client.on('error', () => trial.resolve(false));
+    client.on('error', () => result.resolve(false));
     client.on('data', (bytes) => {
       echo += bytes.toString();
     });
     client.on('end', () => {
       if (echo === 'ping') client.end();
-      else trial.resolve(false);
+      else result.resolve(false);
     });
     client.write('ping');
-    void trial.promise.then(() => client.destroy());
+    void result.promise.then(() => client.destroy());
   }
-  const worked = await trial.promise;
+  const worked = await result.promise;
   clearTimeout(timer);
   server.close();
-  return worked ? handles : null;
+  return worked ? uv : null;
 }
 
-/** Sends back what comes, with a FIN behind it, and is content when the other end closes too. */
-function echoOnce(handles: UvHandles, handle: UvHandle, done: (worked: boolean) => void): void {
+/** Echoes the first bytes, followed by a FIN, and succeeds when the other end closes too. */
+function echoOnce(uv: UvHandles, handle: UvHandle, done: (worked: boolean) => void): void {
   const memory = Buffer.alloc(16);
   let isAnswered = false;
   handle.onread = () => {
-    const result = handles.readResult();
+    const result = uv.readResult();
     if (result > 0 && !isAnswered) {
       isAnswered = true;
       const taken = tryWriteParts(handle, [memory.subarray(0, 1), memory.subarray(1, 2)]);
-      handles.write(handle, Uint8Array.from(memory.subarray(taken, result)), () => {
-        handles.shutdown(handle, (worked) => {
+      uv.write(handle, Uint8Array.from(memory.subarray(taken, result)), () => {
+        uv.shutdown(handle, (worked) => {
           if (!worked) done(false);
         });
       });

@@ -7,17 +7,20 @@ import { READ_EOF, addressesOf, socketFromHandle, tryRead, tryWrite, tryWritePar
 import type { UvHandle, UvHandles } from './uv-handle.ts';
 
 /**
- * - `waiting`: libuv reads when something comes; - `queued`: it has plenty, and the pool reads when it is its turn;
- * - `paused`: it was told to stop; - `ended`: a FIN has come
+ * - `waiting`: libuv reads when bytes arrive
+ * - `queued`: bulk data; the scheduler reads
+ * - `paused`: not reading
+ * - `ended`: a FIN was received
  */
 type ReadState = 'waiting' | 'queued' | 'paused' | 'ended';
 
-/** - `open`; - `ending`: a FIN goes out behind what is held; - `ended`: it has gone out; - `closed` */
+/** - `open`; - `ending`: a FIN will follow the buffered bytes; - `ended`: the FIN was sent; - `closed` */
 type WriteState = 'open' | 'ending' | 'ended' | 'closed';
 
 /**
- * A connection that reads into the pool's one buffer and writes out of it: no memory of its own, no copy, one read and
- * one write for up to 512 KiB. Only what a receiver does not take at once is copied, and written when it does.
+ * A connection that reads into the scheduler's shared buffer and writes directly from it. It has no memory of
+ * its own, and moves up to 512 KiB with one read and one write, without a copy. Only bytes that the receiver
+ * does not accept at once are copied, and written when it does.
  */
 export class UvStream implements ByteStream, ReadFlow {
   readonly kind: 'tcp' | 'unix';
@@ -27,7 +30,7 @@ export class UvStream implements ByteStream, ReadFlow {
   #handler: ByteStreamHandler | null = null;
   #readState: ReadState = 'paused';
   #writeState: WriteState = 'open';
-  /** False once its bytes have proved slow to deal with. */
+  /** False once its bytes have turned out to be slow to process. */
   #hasAdaptiveReads = true;
   #bufferedBytes = 0;
   #deliveredBytes = 0;
@@ -35,13 +38,13 @@ export class UvStream implements ByteStream, ReadFlow {
   isQueued = false;
   servedBytes = 0;
 
-  constructor(handle: UvHandle, kind: 'tcp' | 'unix', handles: UvHandles, pool: ReadScheduler) {
+  constructor(handle: UvHandle, kind: 'tcp' | 'unix', uv: UvHandles, scheduler: ReadScheduler) {
     this.kind = kind;
     this.#handle = handle;
-    this.#uv = handles;
-    this.#scheduler = pool;
+    this.#uv = uv;
+    this.#scheduler = scheduler;
     handle.onread = () => this.#onRead();
-    handle.useUserBuffer(pool.bufferView(MIN_READ_BYTES));
+    handle.useUserBuffer(scheduler.bufferView(MIN_READ_BYTES));
   }
 
   get bufferedBytes(): number {
@@ -97,7 +100,7 @@ export class UvStream implements ByteStream, ReadFlow {
     if (this.#readState === 'ended') return;
     if (this.#readState === 'waiting') this.#handle.readStop();
     this.#readState = 'paused';
-    // It has brought more than its receiver takes.
+    // It sent more than its receiver accepts.
     this.sizeClass = Math.max(0, this.sizeClass - 1);
   }
 
@@ -119,8 +122,8 @@ export class UvStream implements ByteStream, ReadFlow {
     if (count <= 0) return 0;
     this.#handler?.onBytes(memory.subarray(0, count));
     // The handler may have paused or closed it.
-    const reading: ReadState = this.#readState;
-    if (reading !== 'queued') return 0;
+    const state: ReadState = this.#readState;
+    if (state !== 'queued') return 0;
     if (count === memory.length) this.#growReads();
     return count;
   }
@@ -147,7 +150,7 @@ export class UvStream implements ByteStream, ReadFlow {
 
   abort(): void {
     if (this.#writeState === 'closed') return;
-    // With nothing held the client may still be reading what the kernel has for it: no reset then.
+    // With an empty buffer, the client may still be reading bytes from the kernel, which a reset would drop.
     const wantsReset = this.#bufferedBytes > 0;
     this.#writeState = 'closed';
     this.#readState = 'ended';
@@ -156,7 +159,7 @@ export class UvStream implements ByteStream, ReadFlow {
     if (!wantsReset || this.#handle.reset?.(done) !== 0) this.#handle.close(done);
   }
 
-  /** Takes what libuv has read. */
+  /** Handles a read of libuv. */
   #onRead(): void {
     const count = this.#uv.readResult();
     if (count === 0 || this.#writeState === 'closed') return;
@@ -169,15 +172,15 @@ export class UvStream implements ByteStream, ReadFlow {
       return;
     }
     this.#handler?.onBytes(this.#scheduler.bufferView(this.#fillBuffer()));
-    // There may be more where this came from, unless the handler has paused or closed it.
+    // More bytes may be available, unless the handler has paused or closed the connection.
     if (this.#readState !== 'waiting') return;
     this.#handle.readStop();
     this.#enqueue();
   }
 
   /**
-   * libuv's small read is full: reads on behind it, as far as a read may go now. Returns the bytes of both. An end is left
-   * to libuv, which will see it too.
+   * Called when libuv's small read was full: reads more after it, up to the current read size. Returns the
+   * bytes of both reads. Ignores a FIN or an error, because libuv will report it too.
    */
   #fillBuffer(): number {
     const memory = this.#scheduler.bufferView(this.#scheduler.readSizeBytes(this.sizeClass));
@@ -193,7 +196,7 @@ export class UvStream implements ByteStream, ReadFlow {
 
   #endReading(isFin: boolean): void {
     this.#readState = 'ended';
-    // Thousands may end in the same moment.
+    // Thousands of connections may end at the same moment.
     this.#scheduler.runOrDefer(() => {
       if (this.#writeState === 'closed') return;
       if (isFin) this.#handler?.onEnd();
@@ -211,7 +214,10 @@ export class UvStream implements ByteStream, ReadFlow {
     this.#scheduler.enqueue(this);
   }
 
-  /** Keeps bytes until the kernel takes them. True where it has taken them meanwhile: then there is no `onDrain`. */
+  /**
+   * Buffers bytes until the kernel accepts them. Returns true, and no `onWritable` follows, if it already
+   * has.
+   */
   #bufferWrite(bytes: Uint8Array): boolean {
     this.#bufferedBytes += bytes.length;
     this.#scheduler.addBufferedBytes(bytes.length);
@@ -237,7 +243,7 @@ export class UvStream implements ByteStream, ReadFlow {
     this.#uv.shutdown(this.#handle, (worked) => {
       if (this.#writeState === 'closed') return;
       this.#writeState = 'ended';
-      // Where it did not work the client is gone already.
+      // If it failed, the client has already closed the connection.
       if (!worked || this.#readState === 'ended') this.abort();
     });
   }
@@ -247,7 +253,7 @@ export class UvStream implements ByteStream, ReadFlow {
     this.#scheduler.addBufferedBytes(-bytes);
   }
 
-  /** The client is gone. What `write` returns then does not matter. */
+  /** The connection is closed, so the result of `write` does not matter. */
   #abortWrite(): true {
     this.abort();
     return true;

@@ -18,28 +18,31 @@ import {
 import type { UvHandles } from './uv-handle.ts';
 import { UvStream } from './uv-stream.ts';
 
-/** How connections move their bytes: through one shared buffer where this Node allows it, else by its streams. */
+/**
+ * How connections move bytes: through one shared buffer if this Node.js version supports it, else by Node's
+ * streams.
+ */
 export class IoBackend {
   readonly #uv: UvHandles | null;
   readonly #scheduler: ReadScheduler;
-  /** Undefined until TLS is needed. */
+  /** Undefined until TLS is first needed; null if the shared buffer does not support TLS. */
   #tls: SharedTlsState | null | undefined;
 
-  private constructor(handles: UvHandles | null, bufferMemoryBytes: number) {
-    this.#uv = handles;
+  private constructor(uv: UvHandles | null, bufferMemoryBytes: number) {
+    this.#uv = uv;
     this.#scheduler = new ReadScheduler(bufferMemoryBytes);
   }
 
   /**
-   * Finds out what this Node can do.
+   * Detects what this Node.js version supports.
    *
-   * @param bufferMemoryBytes what may be held for receivers that do not keep up, above 16 KiB for each
+   * @param bufferMemoryBytes bytes that may be buffered for slow receivers, in addition to 16 KiB for each
    */
   static async open(bufferMemoryBytes: number): Promise<IoBackend> {
     return new IoBackend(await detectUvHandles(), bufferMemoryBytes);
   }
 
-  /** The one that works everywhere. */
+  /** Works with every Node.js version. */
   static withStandardStreams(): IoBackend {
     return new IoBackend(null, 0);
   }
@@ -48,40 +51,43 @@ export class IoBackend {
     return this.#uv === null ? 'standard streams' : 'shared buffer';
   }
 
-  /** Bytes held for receivers that do not keep up, as far as the shared buffer knows. */
+  /** Bytes buffered for slow receivers, without those in Node's streams. */
   get bufferedBytes(): number {
     return this.#scheduler.bufferedBytes;
   }
 
-  /** Where work on connections queues that takes too long for the moment they are read. */
+  /** Queue for work on connections that would take too long while they are read. */
   get deferredWork(): DeferredWork {
     return this.#scheduler;
   }
 
-  /** Takes a listening server's connections before sockets are made of them. Where it can't, 'connection' is emitted. */
+  /**
+   * Accepts the connections of a listening server without creating sockets. If it can't, 'connection' is
+   * emitted.
+   */
   acceptStreams(server: Server, kind: ByteStream['kind'], accept: (stream: ByteStream) => void): void {
-    const handles = this.#uv;
-    if (handles === null) return;
+    const uv = this.#uv;
+    if (uv === null) return;
     acceptHandles(server, (handle) => {
       this.#scheduler.onAccept();
-      accept(new UvStream(handle, kind, handles, this.#scheduler));
+      accept(new UvStream(handle, kind, uv, this.#scheduler));
     });
   }
 
-  /** Takes over a socket, which is not to be used any more. It must allow half-open connections. */
+  /** Takes over a socket, which must not be used afterwards. It must allow half-open connections. */
   adoptSocket(socket: Socket, kind: ByteStream['kind']): ByteStream {
-    const handles = this.#uv;
-    const handle = handles === null ? null : detachHandle(socket);
-    if (handles === null || handle === null) return new NodeStream(socket, kind);
+    const uv = this.#uv;
+    const handle = uv === null ? null : detachHandle(socket);
+    if (uv === null || handle === null) return new NodeStream(socket, kind);
     setClientSocketOptions(handle);
-    return new UvStream(handle, kind, handles, this.#scheduler);
+    return new UvStream(handle, kind, uv, this.#scheduler);
   }
 
   /**
-   * Puts TLS on a wire, which is not to be used any more.
+   * Starts TLS on a stream, which must not be used afterwards.
    *
-   * @param firstBytes what it brought already
-   * @param address where the client is; null where that is not known
+   * @param firstBytes bytes that were already read from the stream
+   * @param address address of the client; null if unknown
    */
   startTls(
     stream: ByteStream,
@@ -100,7 +106,7 @@ export class IoBackend {
     });
   }
 
-  /** Whether TLS connections use the shared buffer too. Finds out at the first call, in about 8 ms. */
+  /** Whether TLS connections use the shared buffer too. The first call takes about 8 ms to detect it. */
   get hasSharedBufferTls(): boolean {
     return this.#sharedTls() !== null;
   }
@@ -113,7 +119,10 @@ export class IoBackend {
     return this.#tls;
   }
 
-  /** Puts TLS with a pre-shared key on a wire, which is not to be used any more. Null where the shared buffer can't do that. */
+  /**
+   * Starts TLS with a pre-shared key on a stream, which must not be used afterwards. Null if the shared
+   * buffer does not support TLS.
+   */
   startLinkTls(
     stream: ByteStream,
     options: Omit<TlsStreamOptions, 'firstBytes' | 'address'>,
@@ -122,7 +131,7 @@ export class IoBackend {
     return tls === null ? null : new TlsStream(stream, tls, { ...options, firstBytes: EMPTY_BYTES });
   }
 
-  /** Puts TLS on a wire in a way of one's own. The wire is not to be used any more. */
+  /** Starts TLS with a function of the caller. The stream must not be used afterwards. */
   startTlsWith(stream: ByteStream, secure: (socket: Socket) => TLSSocket): ByteStream {
     const socket = stream.detach();
     return new NodeStream(secure(socket), stream.kind, socket);

@@ -1,18 +1,19 @@
 import { TaskQueue } from './task-queue.ts';
 
-/** Copies of less than this are cheap to make anew, in bytes. */
+/** Smaller copies are cheap to allocate, in bytes. */
 const MIN_POOLED_BYTES = 65_536;
 
-/** In use at a time: 4 MiB of memory. */
+/** Buffers in use at a time: 4 MiB of memory. */
 const MAX_BUFFERS = 8;
 
-/** Kept when none is in use, for whoever comes next: 1 MiB. */
+/** Buffers that are kept while none is in use: 1 MiB of memory. */
 const MAX_IDLE_BUFFERS = 2;
 
 /**
- * Memory for what receivers did not take, used again and again. A transfer whose receiver is the slower end holds part of a
- * read many times a second; new memory for each of them would be a quarter of all that its bytes cost, most of it for the garbage
- * collector and for pages that the kernel has to clear. What finds none free gets memory of its own.
+ * Reusable memory for bytes that receivers did not accept. A transfer with a slow receiver buffers part of a
+ * read many times per second. Allocating memory each time would be a quarter of the CPU cost of its bytes,
+ * mostly for the garbage collector and for pages that the kernel has to clear. When no buffer is free, a copy
+ * gets memory of its own.
  */
 export class BufferPool {
   readonly #bufferBytes: number;
@@ -20,30 +21,30 @@ export class BufferPool {
   readonly #buffers = new WeakMap<Uint8Array, Buffer>();
   #allocatedCount = 0;
 
-  /** @param pieceBytes the largest copy that may lie in it */
-  constructor(pieceBytes: number) {
-    this.#bufferBytes = pieceBytes;
+  /** @param bufferBytes size of a buffer; larger copies are not pooled */
+  constructor(bufferBytes: number) {
+    this.#bufferBytes = bufferBytes;
   }
 
-  /** A copy of `bytes`, until it is given back. */
+  /** Copies `bytes`. The copy is valid until `release`. */
   copy(bytes: Uint8Array): Uint8Array {
-    const piece =
+    const buffer =
       bytes.length < MIN_POOLED_BYTES || bytes.length > this.#bufferBytes ? null : this.#acquire();
-    if (piece === null) return Buffer.from(bytes);
-    const copy = piece.subarray(0, bytes.length);
+    if (buffer === null) return Buffer.from(bytes);
+    const copy = buffer.subarray(0, bytes.length);
     copy.set(bytes);
-    this.#buffers.set(copy, piece);
+    this.#buffers.set(copy, buffer);
     return copy;
   }
 
-  /** Nobody reads this copy any more. */
+  /** Makes the memory of a copy available again. */
   release(copy: Uint8Array): void {
-    const piece = this.#buffers.get(copy);
-    if (piece === undefined) return;
+    const buffer = this.#buffers.get(copy);
+    if (buffer === undefined) return;
     this.#buffers.delete(copy);
-    this.#free.push(piece);
+    this.#free.push(buffer);
     if (this.#free.length < this.#allocatedCount) return;
-    // Nobody holds anything: a relay at rest gives its memory back.
+    // No buffer is in use: an idle relay frees its memory.
     this.#free.splice(MAX_IDLE_BUFFERS);
     this.#allocatedCount = this.#free.length;
   }
@@ -58,84 +59,88 @@ export class BufferPool {
 }
 
 /**
- * The memory that every connection reads into, in bytes: the largest read there is. It has to stay in the processor's
- * second cache, beside what the kernel copies from and to: with 1 MiB a single pair falls into a state in which it is a
- * quarter slower, and with 256 KiB the system calls begin to show.
+ * Size of the buffer that every connection reads into, and thus of the largest read, in bytes. It has to fit
+ * into the processor's second-level cache, together with the kernel's buffers: with 1 MiB, a single pair can
+ * become a quarter slower; with 256 KiB, the cost of system calls becomes noticeable.
  */
 const MAX_READ_BYTES = 524_288;
 
-/** The smallest read, in bytes, and what a stalled pair may hold in any case. */
+/** Size of the smallest read, and the bytes that a stalled pair may always buffer. */
 export const MIN_READ_BYTES = 16_384;
 
-/** Reads come in these sizes, each twice the one before; a reader's `step` is an index into them. */
+/** Read sizes double with each size class: `MIN_READ_BYTES` for class 0, `MAX_READ_BYTES` for this one. */
 const MAX_SIZE_CLASS = Math.log2(MAX_READ_BYTES / MIN_READ_BYTES);
 
 /**
- * Bytes that the readers in the queue get in one turn of the event loop, all together. It bounds how long a
- * small message of somebody else waits: the copying of 1 MiB takes about 0.3 ms.
+ * Bytes per event loop tick for all queued flows together. This bounds how long a small message of another
+ * connection waits: copying 1 MiB takes about 0.3 ms.
  */
 const TICK_BUDGET_BYTES = 1_048_576;
 
 /**
- * Milliseconds for the same, where bytes are slow to deal with: a client may send a WebSocket frame for each byte.
+ * The same limit as time, for bytes that are slow to process: a client may send a WebSocket frame for each
+ * byte.
  */
 const TICK_BUDGET_MS = 2;
 
 /**
- * `TURN_BYTES` after somebody came: libuv accepts one connection in a turn of the event loop, and a crowd that
- * is not accepted in time waits a second for its next try.
+ * `TICK_BUDGET_BYTES` after a new connection. libuv accepts one connection per event loop tick, and clients
+ * that are not accepted in time retry after a second.
  */
 const ACCEPTING_TICK_BUDGET_BYTES = 131_072;
 
-/** `TURN_BYTES` where there is only one in the queue. */
+/** `TICK_BUDGET_BYTES` with a single queued flow. */
 const SINGLE_FLOW_TICK_BUDGET_BYTES = 2_097_152;
 
-/** A reader that brings less than this at a time leaves the queue. */
+/** A flow whose read brings less than this leaves the queue. */
 const BULK_THRESHOLD_BYTES = 65_536;
 
-/** Bytes that a reader gets as soon as it comes, before it stands behind all the others. */
+/** Bytes that a new flow is served before it goes to the end of the queue (as in RFC 8290). */
 const NEW_FLOW_QUANTUM_BYTES = 262_144;
 
 /**
- * Bytes that a reader brings before the next one in the queue comes. What a sender's kernel has queued has left the
- * processor's cache, but what it sends while it is being read has not: staying with one for a while
- * is faster for all than going around after each read.
+ * Bytes that a flow is served before the next one. Bytes that were queued in the kernel have left the
+ * processor's cache, but bytes that are sent during the reads have not. Therefore several reads per flow are
+ * faster for all flows than one.
  */
 const MAX_QUANTUM_BYTES = 8_388_608;
 
 /**
- * What a millisecond counts for, in bytes, where bytes take longer than they should: the relay moves twice as many. A
- * client that makes it work for each byte gets its share of time, and not its share of bytes.
+ * Bytes that a millisecond of processing counts as, if the bytes took longer. The relay normally moves twice
+ * as many. A client whose bytes are expensive gets a fair share of time instead of a fair share of bytes.
  */
 const COST_BYTES_PER_MS = 2_097_152;
 
-/** Bytes for once around the queue. It bounds how long a pair stands still: about 0.1 s. */
+/** Bytes for one round of the queue. This bounds how long a pair waits for its next read: about 0.1 s. */
 const ROUND_BYTES = 268_435_456;
 
 /**
- * This part of the budget for held bytes is kept for the smallest reads: with 64 MiB, 2,000 pairs stay within the
- * budget even where the first of them were stalled in the middle of the largest reads.
+ * Fraction of the budget for buffered bytes that is reserved for the smallest reads. With 64 MiB, 2,000 pairs
+ * stay within the budget even if the first of them stalled in the middle of the largest reads.
  */
 const RESERVED_FRACTION = 0.5;
 
-/** A read may become at most this part of what the rest of the budget has left. */
+/** A read is at most the unused part of the unreserved budget, divided by this. */
 const BUDGET_DIVISOR = 16;
 
-/** A connection that reads from the pool. */
+/** A connection whose reads the scheduler controls. */
 export interface ReadFlow {
-  /** Reads of this size come next, if memory allows. */
+  /** Size of its next reads, if memory allows: an index, 0 for the smallest. */
   readonly sizeClass: number;
-  /** True while it is in the queue. The pool's, as is the next one. */
+  /** True while it is queued. Owned by the scheduler, like `servedBytes`. */
   isQueued: boolean;
-  /** Bytes of its spell so far. */
+  /** Bytes of the current quantum so far. */
   servedBytes: number;
-  /** Reads once into `memory` and passes on what came. Returns the bytes, or 0 when it is not to be asked again. */
+  /** Reads once into `memory` and forwards the bytes. Returns their count, or 0 to leave the queue. */
   serve(memory: Uint8Array): number;
-  /** It has left the queue: from now on it waits for what comes. */
+  /** Called when the flow has left the queue: it waits for readiness from now on. */
   onDequeued(): void;
 }
 
-/** Queue for work on connections that would take too long in the event loop tick in which their bytes are read. */
+/**
+ * Queue for work on connections that would take too long in the event loop tick in which their bytes are
+ * read.
+ */
 export interface DeferredWork {
   /** True while work is queued. */
   readonly isBusy: boolean;
@@ -146,55 +151,59 @@ export interface DeferredWork {
 }
 
 /**
- * One buffer for every connection: a read and the writing of what it brought are one thing, so that the buffer is
- * free again before the next read, of whomever. What a receiver does not take is copied out of it and held.
+ * One read buffer for all connections. The bytes of a read are written before the read returns, so that the
+ * buffer is free again for the next read of any connection. Bytes that a receiver does not accept are copied
+ * and buffered.
  *
- * Connections that have little to say read whenever something comes. Those that have plenty stand in a queue, and are
- * served one after the other with large reads, a bounded amount in each turn of the event loop.
+ * Connections with little data read as soon as bytes arrive. Connections with bulk data are queued, and
+ * served by deficit round robin with large reads and a limited number of bytes per event loop tick.
  */
 export class ReadScheduler {
-  // Not from Node's pool of small buffers, and never zeroed: nothing is read from it that was not written before.
+  // Not from Node's pool of small buffers. Zeroing is not needed, because only bytes of the current read are
+  // used.
   readonly #buffer = Buffer.allocUnsafeSlow(MAX_READ_BYTES);
   readonly #budgetBytes: number;
-  /** For what receivers did not take. */
+  /** For bytes that receivers did not accept. */
   readonly buffers = new BufferPool(MAX_READ_BYTES);
-  /** Work on connections that need not be done in the moment they are read. */
   readonly #tasks = new TaskQueue();
-  /** Readers that have just come. They are served first. */
+  /** Flows that were just queued. They are served first. */
   readonly #newFlows: ReadFlow[] = [];
   readonly #oldFlows: ReadFlow[] = [];
   #bufferedBytes = 0;
   #isTickScheduled = false;
   #hasNewConnections = false;
 
-  /** @param budgetBytes what may be held for stalled receivers, above `SMALLEST_READ_BYTES` for each */
+  /**
+   * @param budgetBytes bytes that may be buffered for stalled receivers, in addition to `MIN_READ_BYTES` for
+   *   each
+   */
   constructor(budgetBytes: number) {
     this.#budgetBytes = budgetBytes;
   }
 
-  /** Bytes held for receivers that do not keep up. */
+  /** Bytes buffered for slow receivers. */
   get bufferedBytes(): number {
     return this.#bufferedBytes;
   }
 
-  /** The first bytes of the buffer. */
+  /** The first `count` bytes of the read buffer. */
   bufferView(count: number): Uint8Array {
     return this.#buffer.subarray(0, count);
   }
 
-  /** How large a read may be that is `step` steps above the smallest, in bytes: less when much is held already. */
-  readSizeBytes(step: number): number {
+  /** Size of a read of this class, in bytes. Smaller if many bytes are buffered. */
+  readSizeBytes(sizeClass: number): number {
     const allowed = (this.#budgetBytes * (1 - RESERVED_FRACTION) - this.#bufferedBytes) / BUDGET_DIVISOR;
-    const wanted = MIN_READ_BYTES << Math.min(step, MAX_SIZE_CLASS);
+    const wanted = MIN_READ_BYTES << Math.min(sizeClass, MAX_SIZE_CLASS);
     return Math.max(MIN_READ_BYTES, Math.min(wanted, allowed));
   }
 
-  /** The step above `step`, if there is one. */
-  nextSizeClass(step: number): number {
-    return Math.min(MAX_SIZE_CLASS, step + 1);
+  /** The next larger size class, or the largest. */
+  nextSizeClass(sizeClass: number): number {
+    return Math.min(MAX_SIZE_CLASS, sizeClass + 1);
   }
 
-  /** More is held, or less (with a negative number). */
+  /** Counts buffered bytes; negative to release. */
   addBufferedBytes(bytes: number): void {
     this.#bufferedBytes += bytes;
   }
@@ -204,22 +213,24 @@ export class ReadScheduler {
     return this.#tasks.isBusy;
   }
 
-  /** Runs `task` now, or later where thousands of them come at once: connections that end. */
+  /**
+   * Runs `task` immediately, or later if there are many at once: thousands of connections may end together.
+   */
   runOrDefer(task: () => void): void {
     this.#tasks.runOrDefer(task);
   }
 
-  /** Runs `task` at the end of this turn or in a later one. */
+  /** Runs `task` at the end of this tick or in a later one. */
   defer(task: () => void): void {
     this.#tasks.defer(task);
   }
 
-  /** Somebody has come: the next turn is a short one. */
+  /** A connection was accepted: makes the next tick short. */
   onAccept(): void {
     this.#hasNewConnections = true;
   }
 
-  /** Puts a reader that has plenty into the queue. One that is in it stays where it is. */
+  /** Queues a flow with bulk data. A queued flow keeps its position. */
   enqueue(flow: ReadFlow): void {
     if (flow.isQueued) return;
     flow.isQueued = true;
@@ -231,24 +242,24 @@ export class ReadScheduler {
   #scheduleTick(): void {
     if (this.#isTickScheduled) return;
     this.#isTickScheduled = true;
-    // Runs when everybody who had something to read in this turn of the event loop has read it.
+    // Runs after the reads of all connections that became readable in this tick.
     setImmediate(() => this.#runTick());
   }
 
   #runTick(): void {
     this.#isTickScheduled = false;
-    const turnBytes = this.#tickBudgetBytes();
-    let bytes = turnBytes;
+    const budgetBytes = this.#tickBudgetBytes();
+    let bytes = budgetBytes;
     let now = performance.now();
     const end = now + TICK_BUDGET_MS;
     while (bytes > 0 && now < end) {
       const from = this.#newFlows.length > 0 ? this.#newFlows : this.#oldFlows;
       const flow = from.shift();
       if (flow === undefined) return;
-      const memory = this.bufferView(Math.min(this.readSizeBytes(flow.sizeClass), turnBytes));
+      const memory = this.bufferView(Math.min(this.readSizeBytes(flow.sizeClass), budgetBytes));
       const count = flow.serve(memory);
       const later = performance.now();
-      // A read costs something even where it brings nothing.
+      // A read has a cost even if it returns no bytes.
       bytes -= Math.max(count, MIN_READ_BYTES);
       flow.servedBytes += Math.max(count, (later - now) * COST_BYTES_PER_MS);
       now = later;
@@ -258,23 +269,23 @@ export class ReadScheduler {
   }
 
   #tickBudgetBytes(): number {
-    const isCrowded = this.#hasNewConnections;
+    const isAccepting = this.#hasNewConnections;
     this.#hasNewConnections = false;
-    if (isCrowded) return ACCEPTING_TICK_BUDGET_BYTES;
+    if (isAccepting) return ACCEPTING_TICK_BUDGET_BYTES;
     return this.#newFlows.length + this.#oldFlows.length === 1
       ? SINGLE_FLOW_TICK_BUDGET_BYTES
       : TICK_BUDGET_BYTES;
   }
 
-  #requeue(flow: ReadFlow, hasPlenty: boolean, isFresh: boolean): void {
-    if (!hasPlenty) {
+  #requeue(flow: ReadFlow, isBulk: boolean, isNew: boolean): void {
+    if (!isBulk) {
       flow.isQueued = false;
       flow.onDequeued();
       return;
     }
-    const spell = isFresh ? NEW_FLOW_QUANTUM_BYTES : this.#quantumBytes();
-    if (flow.servedBytes < spell) {
-      (isFresh ? this.#newFlows : this.#oldFlows).unshift(flow);
+    const quantumBytes = isNew ? NEW_FLOW_QUANTUM_BYTES : this.#quantumBytes();
+    if (flow.servedBytes < quantumBytes) {
+      (isNew ? this.#newFlows : this.#oldFlows).unshift(flow);
     } else {
       flow.servedBytes = 0;
       this.#oldFlows.push(flow);

@@ -5,24 +5,25 @@ import type { SecureContext } from 'node:tls';
 import type { UvHandles } from './uv-handle.ts';
 
 /**
- * OpenSSL without a socket: ciphertext goes in and plaintext comes out, and the other way round. Like `handle.ts`, this file uses
- * what is not Node's public interface: the `TLSWrap` below every `TLSSocket`, on top of a `JSStream`, which hands the
- * ciphertext to this program instead of to a socket.
+ * OpenSSL without a socket: converts ciphertext to plaintext and back. Like `uv-handle.ts`, this file uses
+ * internal interfaces of Node: the `TLSWrap` below every `TLSSocket`, on top of a `JSStream`, which passes
+ * the ciphertext to this program instead of to a socket.
  *
- * `TLSWrap` demands that there is one write at a time (a second one aborts the process), and no `destroySSL` from within its own
- * callbacks. `TlsHandle` keeps both rules.
+ * `TLSWrap` allows one write at a time (a second one aborts the process), and no `destroySSL` from within its
+ * own callbacks. `TlsEngine` observes both rules.
  */
 
-/** The largest piece of plaintext that OpenSSL hands out: one record (RFC 8446, 5.1). */
+/** Largest plaintext that OpenSSL returns at once: one record (RFC 8446, 5.1). */
 const MAX_RECORD_PLAINTEXT_BYTES = 16_384;
 
 /**
- * Plaintext of one write to `TLSWrap`, in bytes. `TLSWrap` keeps buffers as large as its largest writes until the connection closes: with
- * writes of 512 KiB, a stalled connection needs 350 KiB more. Smaller pieces cost CPU time: 10 percent with 32 KiB.
+ * Plaintext of one write to `TLSWrap`, in bytes. Until the connection closes, `TLSWrap` keeps buffers as
+ * large as its largest writes: with 512 KiB, a stalled connection needs 350 KiB more. Smaller writes cost CPU
+ * time: 10 percent with 32 KiB.
  */
 const MAX_WRITE_BYTES = 65_536;
 
-/** A key that both ends know (RFC 8446, 4.2.11), and its public name. */
+/** A key that both ends have (RFC 8446, 4.2.11), and its public name. */
 export interface PreSharedKey {
   readonly identity: string;
   readonly key: Uint8Array;
@@ -31,17 +32,17 @@ export interface PreSharedKey {
 export interface TlsOptions {
   readonly role: 'server' | 'client';
   readonly context: SecureContext;
-  /** Null: the server shows a certificate. */
+  /** Null: the server uses a certificate. */
   readonly preSharedKey: PreSharedKey | null;
 }
 
 export interface TlsCallbacks {
-  /** Plaintext of one record at most. It lies in memory that the next record will use. */
+  /** Plaintext of at most one record. The next record reuses its memory. */
   onPlaintext(bytes: Uint8Array): void;
   /** The other end has closed its direction (`close_notify`). */
   onCloseNotify(): void;
   onHandshakeDone(): void;
-  /** OpenSSL gave up, with a code such as `ERR_SSL_BAD_RECORD_TYPE`. An alert has been handed to `onCiphertext`. */
+  /** OpenSSL failed, with a code such as `ERR_SSL_BAD_RECORD_TYPE`. `onCiphertext` has received the alert. */
   onError(code: string): void;
   /** Ciphertext for the other end. The memory is freed when this returns. */
   onCiphertext(parts: readonly Uint8Array[]): void;
@@ -53,10 +54,10 @@ export class TlsEngine {
   readonly #stream: JsStream;
   readonly #wrap: TlsWrap;
   #isOpen = true;
-  /** A write of ciphertext that `TLSWrap` has not been told the end of. */
+  /** A write of ciphertext whose completion was not reported to `TLSWrap` yet. */
   #pendingWrite: object | null = null;
   #isWriting = false;
-  /** Ciphertext of the pieces of one write, which are sent together. Null: it is sent at once. */
+  /** Ciphertext of the current write, to be sent together. Null: ciphertext is sent at once. */
   #corkedParts: Uint8Array[] | null = null;
   readonly #callbacks: TlsCallbacks;
 
@@ -64,7 +65,7 @@ export class TlsEngine {
     this.#bindings = bindings;
     this.#callbacks = callbacks;
     const stream = bindings.createStream();
-    // Ciphertext is taken at once: a connection that can't send it holds it in its own buffer.
+    // Ciphertext is accepted at once: the byte stream buffers what it can't send.
     stream.onwrite = (request, parts) => {
       if (this.#corkedParts === null) this.#emitCiphertext(parts);
       else this.#corkedParts.push(...parts);
@@ -85,9 +86,9 @@ export class TlsEngine {
       },
       onhandshakestart: () => undefined,
       onhandshakedone: () => {
-        // A server with a certificate and no key would be accepted otherwise.
-        const isProven = options.preSharedKey === null || wrap.isSessionReused();
-        if (isProven) callbacks.onHandshakeDone();
+        // Otherwise a server with a certificate and without the key would be accepted.
+        const isAuthenticated = options.preSharedKey === null || wrap.isSessionReused();
+        if (isAuthenticated) callbacks.onHandshakeDone();
         else callbacks.onError('ERR_TLS_KEY_NOT_SHARED');
       },
       onerror: (error: unknown) => callbacks.onError(codeOf(error)),
@@ -98,13 +99,13 @@ export class TlsEngine {
     this.#wrap = wrap;
   }
 
-  /** Sends the ClientHello. For clients only. */
+  /** Sends the ClientHello. Clients only. */
   start(): void {
     this.#wrap.start();
     this.#completeWrites();
   }
 
-  /** Takes ciphertext from the other end. All callbacks that follow from it are called before this returns. */
+  /** Processes ciphertext from the other end. All resulting callbacks are called before this returns. */
   receive(ciphertext: Uint8Array): void {
     if (!this.#isOpen) return;
     this.#wrap.receive(ciphertext);
@@ -112,12 +113,13 @@ export class TlsEngine {
   }
 
   /**
-   * Encrypts all of `plaintext`, after the handshake. The ciphertext has been handed to `onCiphertext` when this returns, and the memory
-   * is the caller's again. Returns false where OpenSSL did not take it; the connection is of no use then.
+   * Encrypts all of `plaintext`, after the handshake. When this returns, `onCiphertext` has received the
+   * ciphertext, and the caller may reuse the memory. Returns false if OpenSSL failed; the connection is then
+   * unusable.
    */
   write(plaintext: Uint8Array): boolean {
-    const gathered: Uint8Array[] = [];
-    this.#corkedParts = gathered;
+    const parts: Uint8Array[] = [];
+    this.#corkedParts = parts;
     for (let at = 0; at < plaintext.length && !this.#isWriting; at += MAX_WRITE_BYTES) {
       this.#isWriting = true;
       this.#bindings.uv.write(this.#wrap, plaintext.subarray(at, at + MAX_WRITE_BYTES), (worked) => {
@@ -126,7 +128,7 @@ export class TlsEngine {
       this.#completeWrites();
     }
     this.#corkedParts = null;
-    if (gathered.length > 0) this.#emitCiphertext(gathered);
+    if (parts.length > 0) this.#emitCiphertext(parts);
     return !this.#isWriting;
   }
 
@@ -136,17 +138,18 @@ export class TlsEngine {
     this.#completeWrites();
   }
 
-  /** Frees what OpenSSL holds. No callback follows. */
+  /** Frees OpenSSL's memory. No callback follows. */
   close(): void {
     if (!this.#isOpen) return;
     this.#isOpen = false;
-    // OpenSSL may be the caller.
+    // OpenSSL may be calling this.
     setImmediate(() => this.#wrap.destroySSL());
   }
 
   /**
-   * Tells `TLSWrap` that its ciphertext has been sent. It hands out 160 KiB at a time, and calls back when all is done; from
-   * within `onwrite` that would be too early, as it then waits for the next turn of the event loop.
+   * Reports to `TLSWrap` that its ciphertext was sent. `TLSWrap` emits 160 KiB at a time, and calls back when
+   * all is done. Within `onwrite` the report would be too early: `TLSWrap` would wait for the next event loop
+   * tick.
    */
   #completeWrites(): void {
     while (this.#pendingWrite !== null) {
@@ -163,11 +166,11 @@ export class TlsEngine {
 }
 
 /**
- * Frees memory at once. `JSStream` allocates new memory for each write; left to the garbage collector, it costs a third of the CPU time
- * of a transfer, because V8 starts a full collection for every few dozen MiB.
+ * Frees memory at once. `JSStream` allocates memory for each write. Leaving it to the garbage collector costs
+ * a third of the CPU time of a transfer, because V8 starts a full collection for every few dozen MiB.
  */
 function free({ buffer, byteLength }: Uint8Array): void {
-  // Memory that others share a part of is left alone.
+  // A part of a larger buffer is not freed, because other code may use the rest.
   if (buffer instanceof ArrayBuffer && buffer.byteLength === byteLength) buffer.transfer(0);
 }
 
@@ -187,7 +190,7 @@ interface TlsWrap {
   writeBuffer(request: object, bytes: Uint8Array): number;
   shutdown(request: object): number;
   enablePskCallback(): void;
-  /** Whether the keys come from a pre-shared key. */
+  /** Whether the keys are derived from a pre-shared key. */
   isSessionReused(): boolean;
   destroySSL(): void;
 }
@@ -204,7 +207,7 @@ const WRAP_METHODS = [
   'destroySSL',
 ];
 
-/** What of Node's internals TLS needs, found and tried by `openTls`. */
+/** The internal interfaces of Node that TLS needs, as found by `detectTlsBindings`. */
 export class TlsBindings {
   readonly uv: UvHandles;
   /** OpenSSL writes each record's plaintext here. */
@@ -214,12 +217,12 @@ export class TlsBindings {
   readonly #pskSymbol: symbol;
 
   constructor(
-    handles: UvHandles,
+    uv: UvHandles,
     newStream: new () => unknown,
     wrap: (stream: object, context: unknown, isServer: boolean, hasActiveWrite: boolean) => unknown,
     pskSymbol: symbol,
   ) {
-    this.uv = handles;
+    this.uv = uv;
     this.#newStream = newStream;
     this.#wrap = wrap;
     this.#pskSymbol = pskSymbol;
@@ -233,43 +236,49 @@ export class TlsBindings {
 
   wrap(stream: JsStream, context: SecureContext, isServer: boolean): TlsWrap {
     const wrap = this.#wrap(stream, Reflect.get(context, 'context'), isServer, false);
-    // OpenSSL's end refers to the stream by a bare pointer: this keeps the garbage collector off.
+    // `TLSWrap` refers to the stream by a raw pointer. The property protects the stream from the garbage
+    // collector.
     if (isTlsWrap(wrap)) return Object.assign(wrap, { parent: stream });
     throw new TypeError('unexpected TLSWrap');
   }
 
-  /** `callback` answers a server, which names an identity, and a client, which gets a hint. */
+  /**
+   * Node calls the function with the client's identity on a server, and with the server's hint on a client.
+   */
   setPreSharedKey(wrap: TlsWrap, { identity, key }: PreSharedKey, role: TlsOptions['role']): void {
-    const answer =
+    const callback =
       role === 'server'
         ? (asked: unknown) => (asked === identity ? key : undefined)
         : () => ({ psk: key, identity });
-    Reflect.set(wrap, this.#pskSymbol, answer);
+    Reflect.set(wrap, this.#pskSymbol, callback);
     wrap.enablePskCallback();
   }
 }
 
-/** Finds what TLS needs and tries it, over a connection that is in memory only. Null where this Node.js is different. */
-export function detectTlsBindings(handles: UvHandles): TlsBindings | null {
+/**
+ * Finds the interfaces that TLS needs and tests them with a connection in memory. Null if this Node.js
+ * version differs.
+ */
+export function detectTlsBindings(uv: UvHandles): TlsBindings | null {
   try {
-    const bindings = loadBindings(handles);
+    const bindings = loadBindings(uv);
     return bindings !== null && canExchangeData(bindings) ? bindings : null;
   } catch {
     return null;
   }
 }
 
-function loadBindings(handles: UvHandles): TlsBindings | null {
+function loadBindings(uv: UvHandles): TlsBindings | null {
   const load: unknown = Reflect.get(process, 'binding');
   if (typeof load !== 'function') return null;
   const newStream: unknown = Reflect.get(Reflect.apply(load, process, ['js_stream']), 'JSStream');
   const wrap: unknown = Reflect.get(Reflect.apply(load, process, ['tls_wrap']), 'wrap');
   const pskSymbol = findPskSymbol();
   if (!isConstructor(newStream) || !isWrapFunction(wrap) || pskSymbol === null) return null;
-  return new TlsBindings(handles, newStream, wrap, pskSymbol);
+  return new TlsBindings(uv, newStream, wrap, pskSymbol);
 }
 
-/** Node.js keeps the callback for pre-shared keys under a symbol of its own. */
+/** Node.js stores the callback for pre-shared keys under a private symbol. */
 function findPskSymbol(): symbol | null {
   const pskCallback = (): null => null;
   const options = { isServer: true, secureContext: createSecureContext(), pskCallback };
@@ -282,13 +291,16 @@ function findPskSymbol(): symbol | null {
   );
 }
 
-/** One handshake with a pre-shared key, "ping" one way, "pong" the other, and `close_notify` behind it. */
+/**
+ * Tests a handshake with a pre-shared key, "ping" in one direction, and "pong" and `close_notify` in the
+ * other.
+ */
 function canExchangeData(bindings: TlsBindings): boolean {
   const context = createSecureContext({
     minVersion: 'TLSv1.3',
     ciphers: 'TLS_AES_128_GCM_SHA256',
   });
-  const preSharedKey = { identity: 'trial', key: Buffer.alloc(32, 1) };
+  const preSharedKey = { identity: 'feature-detection', key: Buffer.alloc(32, 1) };
   const log: string[] = [];
   const toServer: Uint8Array[] = [];
   const toClient: Uint8Array[] = [];

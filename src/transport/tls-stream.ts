@@ -8,89 +8,95 @@ import type { DeferredWork } from './read-scheduler.ts';
 import { TlsEngine } from './tls-engine.ts';
 import type { TlsBindings, TlsCallbacks, TlsOptions } from './tls-engine.ts';
 
-/** - `handshake`: no plaintext can be sent yet; - `open`; - `ended`: no more will be sent; - `closed` */
+/** - `handshake`: can't send plaintext yet; - `open`; - `ended`: has sent `close_notify`; - `closed` */
 type State = 'handshake' | 'open' | 'ended' | 'closed';
 
-/** Plaintext of one read: it is never more than its ciphertext, and a record that was not whole before. */
+/** Maximum plaintext of one read: as much as its ciphertext, and the rest of an incomplete record. */
 const MAX_PLAINTEXT_BYTES = 524_288 + 16_384;
 
-/** Hears of the handshake. */
+/** Receives the result of a handshake. */
 export interface TlsHandshakeObserver {
   /** Data can be sent from now on. */
   onReady(): void;
-  /** There will be no connection. `code` is OpenSSL's, such as `ERR_SSL_BAD_RECORD_TYPE`. */
+  /** The handshake failed. `code` is from OpenSSL, such as `ERR_SSL_BAD_RECORD_TYPE`. */
   onFailed(code: string): void;
 }
 
 export interface TlsStreamOptions extends TlsOptions {
-  /** What has been read from the connection below already. */
+  /** Bytes that were already read from the underlying connection. */
   readonly firstBytes: Uint8Array;
-  /** Where the client is; null where that is not known. Its handshake waits for its turn. Undefined: it does not. */
+  /**
+   * Address of the client, by which its handshake is queued; null if unknown. Undefined: the handshake is not
+   * queued.
+   */
   readonly address?: string | null;
   readonly observer?: TlsHandshakeObserver;
 }
 
-/** A read that brings this many records, with more framing than plaintext, has records of a few bytes. */
+/** A read with this many records and more framing than plaintext consists of records of a few bytes. */
 const SMALL_RECORDS_THRESHOLD = 128;
 
-/** A full record of ciphertext with its header (RFC 8446, 5.2). */
+/** Size of a full encrypted record with its header (RFC 8446, 5.2). */
 const MAX_RECORD_BYTES = 16_384 + 256 + 5;
 
-/** What all TLS connections of a process share: only one of them decrypts or encrypts at a time. */
+/**
+ * Buffers and queues shared by all TLS connections of a process: only one of them decrypts or encrypts at a
+ * time.
+ */
 export class SharedTlsState {
   readonly bindings: TlsBindings;
-  /** Where the records of one read are joined, so that they are sent on with one write. */
+  /** Joins the records of one read, so that they are forwarded with one write. */
   readonly plaintext = Buffer.allocUnsafeSlow(MAX_PLAINTEXT_BYTES);
-  /** Where the parts of one write are joined: OpenSSL makes full records of one piece. */
+  /** Joins the parts of one write, so that OpenSSL creates full records. */
   readonly outgoing = Buffer.allocUnsafeSlow(MAX_PLAINTEXT_BYTES);
   readonly handshakes = new TlsHandshakeQueue(
     () => performance.now(),
     (run) => setImmediate(run),
   );
-  /** Where reads wait that would make this turn of the event loop too long. */
+  /** Queue for reads that would make the current event loop tick too long. */
   readonly deferredWork: DeferredWork;
 
-  constructor(bindings: TlsBindings, deferredWork: SharedTlsState['deferredWork']) {
+  constructor(bindings: TlsBindings, deferredWork: DeferredWork) {
     this.bindings = bindings;
     this.deferredWork = deferredWork;
   }
 }
 
 /**
- * TLS on top of another connection. That one reads when the scheduler allows it, and holds what its receiver does not take, so that
- * TLS connections share both with all others.
+ * TLS on top of another byte stream. The underlying stream schedules its reads and buffers its writes, so
+ * that TLS connections share the scheduler and the buffer memory with all others.
  *
- * The records of one read become one piece of plaintext, however small they are: a client that sends a byte in each makes
- * the relay decrypt each, but pass them on once.
+ * All records of one read are forwarded together, however small they are: if a client sends one byte per
+ * record, the relay decrypts each record, but writes once.
  */
 export class TlsStream implements ByteStream, ByteStreamHandler, TlsCallbacks, TlsHandshakeStep {
   readonly #underlying: ByteStream;
   readonly #shared: SharedTlsState;
   readonly #options: TlsStreamOptions;
-  /** Null until the first handshake step: connections that wait for theirs need little memory. */
+  /** Null until the first handshake step, so that connections that wait for it need little memory. */
   #engine: TlsEngine | null = null;
   #handler: ByteStreamHandler | null = null;
   #state: State = 'handshake';
-  /** Ciphertext of the handshake that has not been looked at. */
+  /** Handshake ciphertext that was not processed yet. */
   #handshakeBytes: Uint8Array;
-  /** A step of the handshake waits for its turn; nothing is read until then. */
+  /** A handshake step is queued. Reading is paused until it runs. */
   #isQueued = false;
   #isPaused = false;
-  /** Its records are small, so that each read takes long for what it brings. */
+  /** Its records are small, so that reads take long for the bytes that they bring. */
   #hasSmallRecords = false;
-  /** Ciphertext that waits for a later turn of the event loop; nothing is read until then. */
+  /** Ciphertext that waits for a later event loop tick. Reading is paused until then. */
   #deferredCiphertext: Uint8Array | null = null;
-  /** Bytes of plaintext that the current read has brought so far. */
+  /** Plaintext bytes of the current read so far. */
   #plaintextBytes = 0;
-  /** Records that the current read has brought so far. */
+  /** Records of the current read so far. */
   #recordCount = 0;
-  /** Why the client sends nothing more: `close_notify`, or a fault. */
+  /** Why the other end sends nothing more: `close_notify`, or an error. */
   #endReason: 'closed' | 'failed' | null = null;
   #isReadEnded = false;
 
-  constructor(below: ByteStream, context: SharedTlsState, options: TlsStreamOptions) {
-    this.#underlying = below;
-    this.#shared = context;
+  constructor(underlying: ByteStream, shared: SharedTlsState, options: TlsStreamOptions) {
+    this.#underlying = underlying;
+    this.#shared = shared;
     this.#options = options;
     this.#handshakeBytes = Uint8Array.from(options.firstBytes);
   }
@@ -121,7 +127,7 @@ export class TlsStream implements ByteStream, ByteStreamHandler, TlsCallbacks, T
   }
 
   detach(): Socket {
-    throw new Error('a TLS connection has no socket to give away');
+    throw new Error('a TLS stream has no socket to detach');
   }
 
   write(bytes: Uint8Array): boolean {
@@ -172,11 +178,11 @@ export class TlsStream implements ByteStream, ByteStreamHandler, TlsCallbacks, T
     this.#underlying.abort();
   }
 
-  // What comes from the connection below.
+  // Events of the underlying connection.
 
   onBytes(ciphertext: Uint8Array): void {
     if (this.#state === 'handshake') {
-      // The read buffer is not ours to keep.
+      // The next read reuses the memory of `ciphertext`.
       this.#handshakeBytes = Buffer.concat([this.#handshakeBytes, ciphertext]);
       this.#enqueueHandshakeStep();
     } else if (
@@ -207,7 +213,7 @@ export class TlsStream implements ByteStream, ByteStreamHandler, TlsCallbacks, T
     this.#handler?.onClose();
   }
 
-  // What comes from the handshake queue.
+  // Called by the handshake queue.
 
   run(): void {
     if (this.#state === 'closed') return;
@@ -223,7 +229,7 @@ export class TlsStream implements ByteStream, ByteStreamHandler, TlsCallbacks, T
     this.abort();
   }
 
-  // What comes from OpenSSL, while it receives or writes.
+  // Called by OpenSSL during `receive` and `write`.
 
   onPlaintext(bytes: Uint8Array): void {
     this.#shared.plaintext.set(bytes, this.#plaintextBytes);
@@ -269,14 +275,14 @@ export class TlsStream implements ByteStream, ByteStreamHandler, TlsCallbacks, T
     this.#engine?.receive(ciphertext);
     if (this.#state !== before) this.#options.observer?.onReady();
     const bytes = this.#plaintextBytes;
-    // Of a full record that the read ended in there is no plaintext yet: that is not costly.
+    // An incomplete record at the end of the read has no plaintext yet. It does not count as small.
     const isSmall = this.#recordCount >= SMALL_RECORDS_THRESHOLD && bytes < ciphertext.length / 2;
     if (isSmall || bytes < (ciphertext.length - MAX_RECORD_BYTES) / 2) this.#markSmallRecords();
     if (bytes > 0) this.#handler?.onBytes(this.#shared.plaintext.subarray(0, bytes));
     this.#applyEndReason();
   }
 
-  /** Keeps turns of the event loop short: its next reads wait for their turn, and so do those of others in this one. */
+  /** Keeps event loop ticks short: defers the next reads of this stream, and those of others in this tick. */
   #markSmallRecords(): void {
     if (!this.#hasSmallRecords) this.#underlying.limitReadSize();
     this.#hasSmallRecords = true;
@@ -284,7 +290,7 @@ export class TlsStream implements ByteStream, ByteStreamHandler, TlsCallbacks, T
   }
 
   #deferReceive(ciphertext: Uint8Array): void {
-    // The read buffer is not ours to keep.
+    // The next read reuses the memory of `ciphertext`.
     this.#deferredCiphertext = Buffer.concat([this.#deferredCiphertext ?? EMPTY_BYTES, ciphertext]);
     this.#shared.deferredWork.addBufferedBytes(ciphertext.length);
     this.#underlying.pause();
@@ -306,7 +312,7 @@ export class TlsStream implements ByteStream, ByteStreamHandler, TlsCallbacks, T
     this.#deferredCiphertext = null;
   }
 
-  /** What OpenSSL said while it received, after the plaintext that came before. */
+  /** Applies what OpenSSL reported during `receive`, after the plaintext was passed on. */
   #applyEndReason(): void {
     if (this.#endReason === 'failed') this.abort();
     else if (this.#endReason === 'closed') this.onEnd();

@@ -55,7 +55,7 @@ describe('the metrics of what fails', () => {
     await nobodyIsLeft(relay);
     assert.deepEqual(await figuresOf(relay, 'handshake_failures_total'), {
       // One said nothing, one said half of its line, one asked to become a WebSocket client and left.
-      '{kind="left"}': 3,
+      '{kind="disconnected"}': 3,
       '{kind="timeout"}': 2,
       '{kind="http"}': 2,
       '{kind="bad_line"}': 1,
@@ -91,7 +91,7 @@ describe('the metrics of what fails', () => {
     assert.deepEqual(await figuresOf(relay, 'handshake_failures_total'), {
       '{kind="tls"}': 2,
       // Of the raw listener the one that said half a line; where all is HTTP it spoke that.
-      '{kind="left"}': 1,
+      '{kind="disconnected"}': 1,
       '{kind="http"}': 1,
     });
   });

@@ -156,7 +156,7 @@ const OWNER_CHECK_INTERVAL_MS = 15_000;
 
 /** What an owner's word means to its client's session. */
 const EVENT_BY_REPLY: Readonly<Record<OwnerReply, SessionEvent>> = {
-  ok: 'carried',
+  ok: 'forwarded',
   impatient: 'early-bytes',
   busy: 'busy',
   'over quota': 'over-quota',
@@ -223,12 +223,12 @@ export class Forwarder implements UpstreamHandler {
       return;
     }
     if (this.#client.transport.kind === 'link') {
-      this.#client.dispatch('elsewhere');
+      this.#client.dispatch('not-owner');
       return;
     }
     this.#owner = owner;
     this.#pauseClient();
-    this.#client.dispatch('called-away');
+    this.#client.dispatch('redirected');
     const call = new UpstreamConnection(this);
     this.#upstream = call;
     // Made here and not kept: most who wait are never passed on.
@@ -284,7 +284,7 @@ export class Forwarder implements UpstreamHandler {
   onUpstreamReply(word: OwnerReply, rest: Uint8Array): void {
     clearTimeout(this.#timer);
     this.#client.guard(() => {
-      if (!this.#isInState('calling')) return;
+      if (!this.#isInState('connecting-upstream')) return;
       const link = this.#upstream?.transport ?? null;
       if (word !== 'ok' || link === null) {
         this.#client.dispatch(EVENT_BY_REPLY[word]);
@@ -294,11 +294,11 @@ export class Forwarder implements UpstreamHandler {
       this.#earlyData = EMPTY_BYTES;
       const splice = this.#client.startForwarding(link);
       this.#splice = splice;
-      this.#client.dispatch('carried');
+      this.#client.dispatch('forwarded');
       this.#resumeClient();
       splice.reapplyPause();
       if (early > 0) splice.countBytes(this.#client.transport, early);
-      if (rest.length > 0 && this.#isInState('carried')) splice.forward(link, rest);
+      if (rest.length > 0 && this.#isInState('forwarding')) splice.forward(link, rest);
     });
   }
 
@@ -307,7 +307,7 @@ export class Forwarder implements UpstreamHandler {
     this.#client.guard(() => {
       const owner = this.#owner;
       this.#upstream = null;
-      if (!this.#isInState('calling') || owner === null) return;
+      if (!this.#isInState('connecting-upstream') || owner === null) return;
       this.#pauseClient();
       this.#client.joinRendezvous();
       if (!this.#isInState('waiting')) return;
@@ -342,7 +342,7 @@ export class Forwarder implements UpstreamHandler {
   #scheduleOwnerCheck(call: UpstreamConnection, owner: Owner): void {
     this.#timer = setTimeout(() => {
       void this.#router.isOwner(this.#token, owner).then((isOwner) => {
-        if (this.#upstream !== call || !this.#isInState('calling')) return;
+        if (this.#upstream !== call || !this.#isInState('connecting-upstream')) return;
         if (isOwner) {
           this.#scheduleOwnerCheck(call, owner);
           return;

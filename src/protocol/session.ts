@@ -1,39 +1,41 @@
 import type { Mood, Reply } from './messages.ts';
 
 /**
- * What one connection is to the relay.
+ * The state of one client session.
  *
- * - `handshake`: its line is not whole yet
- * - `waiting`: it named a token, and nobody else has
+ * - `handshake`: its handshake line is not complete
+ * - `waiting`: it has named a token and waits for a partner
  * - `paired`: its bytes go to its partner
- * - `calling`: another relay owns its token, and is asked
- * - `carried`: its bytes go to that relay, which has paired it, and knows all else of it
- * - `closing`: it is sent what it has coming, then a FIN; what it still says is thrown away
- * - `closed`: it is gone
+ * - `connecting-upstream`: another relay owns its token and has not replied yet
+ * - `forwarding`: its bytes go to the owner relay, which has paired it and keeps its record
+ * - `closing`: it still gets what was sent to it, then a FIN; its further bytes are discarded
+ * - `closed`: its connection is gone
  */
-export type SessionState = 'handshake' | 'waiting' | 'paired' | 'calling' | 'carried' | 'closing' | 'closed';
+export type SessionState =
+  'handshake' | 'waiting' | 'paired' | 'connecting-upstream' | 'forwarding' | 'closing' | 'closed';
 
 /**
- * What can happen to a connection.
+ * What can happen to a session.
  *
- * - `waits`, `matched`: the rendezvous answered its handshake; `matched` reaches both of a pair
- * - `called-away`: another relay owns its token; `carried`: that one has paired it
- * - `elsewhere`: it came over a link, and the token is not ours, or the relay stops
- * - `bad-line`, `overlong-line`: its line is no handshake
+ * - `waits`, `matched`: the result of joining the rendezvous; both of a pair get `matched`
+ * - `redirected`: another relay owns its token
+ * - `forwarded`: the owner relay has paired it
+ * - `not-owner`: it came over a cluster link, and this relay does not own its token, or drains
+ * - `bad-line`, `overlong-line`: its line is not a handshake
  * - `early-bytes`: it sent more before it had a partner
- * - `text`: a WebSocket text message
+ * - `text`: it sent a WebSocket text message
  * - `superseded`: another connection of its token was matched
- * - `partner-gone`: its partner ended
- * - `left`: it will send nothing more (a FIN); it may still receive
- * - `lost`: it is gone for good (a reset, or everything is delivered and both ends have closed)
- * - `timed-out`: it has taken too long for the state it is in
- * - `busy`: there is no room for it
- * - `over-quota`: the relay may move no more bytes in this period
- * - `stopping`: it comes when the relay stops, and is nobody's partner
- * - `used-up`: its pair has moved all that it may
- * - `shutdown`: the relay stops; only pairs go on
- * - `evicted`: it waits, and its place is given to a client from another network
- * - `cut`: the relay stops now, or the connection is evicted before or after it waited
+ * - `partner-gone`: its partner has closed
+ * - `end`: it will send nothing more (a FIN); it may still receive
+ * - `close`: its connection is gone (a reset, or both ends have closed and everything is delivered)
+ * - `timed-out`: it stayed in its state for too long
+ * - `busy`: there is no capacity for it
+ * - `over-quota`: the relay may forward no more bytes in this period
+ * - `draining`: it arrived while the relay drains, and no partner waits for it
+ * - `byte-limit`: its pair has forwarded as many bytes as a pair may
+ * - `drain`: the relay begins to drain; only pairs continue
+ * - `evicted`: it waits, and a client from another network takes its slot
+ * - `aborted`: the relay stops now, or the connection is evicted before or after it waited
  */
 export type SessionEvent =
   | 'waits'
@@ -44,45 +46,59 @@ export type SessionEvent =
   | 'text'
   | 'superseded'
   | 'partner-gone'
-  | 'left'
-  | 'lost'
+  | 'end'
+  | 'close'
   | 'timed-out'
   | Rejection
-  | 'called-away'
-  | 'carried'
-  | 'elsewhere'
-  | 'used-up'
-  | 'shutdown'
+  | 'redirected'
+  | 'forwarded'
+  | 'not-owner'
+  | 'byte-limit'
+  | 'drain'
   | 'evicted'
-  | 'cut';
+  | 'aborted';
 
-/** Why a client that names a token is not let in. */
-export type Rejection = 'busy' | 'over-quota' | 'stopping';
+/** Why a client that has named a token is rejected. */
+export type Rejection = 'busy' | 'over-quota' | 'draining';
 
 /**
- * WebSocket close codes the relay uses: normal, unsupported data (RFC 6455, 7.4.1), try again later (IANA's registry).
+ * How a client failed to wait or to be paired.
+ *
+ * - `disconnected`: it closed before its handshake line was complete
+ * - `timeout`: its line was not complete in time
+ * - `bad_line`, `overlong_line`: its line is not a handshake
+ * - `early_bytes`: it sent more before it had a partner
+ * - `text`: its handshake came as a WebSocket text message
  */
+export type SessionFailure =
+  'disconnected' | 'timeout' | 'bad_line' | 'overlong_line' | 'early_bytes' | 'text';
+
+/** WebSocket close codes of the relay: normal, unsupported data (RFC 6455, 7.4.1), try again later (IANA registry). */
 export type CloseCode = 1000 | 1003 | 1013;
 
 /**
  * What the shell does, in this order.
  *
- * - `reply`: say the word
- * - `leave`: take it out of the rendezvous
- * - `finish`: deliver what was sent to it, then close; a WebSocket with this code
- * - `drop`: close at once
- * - `end-partner`: its partner gets `partner-gone`
- * - `hang-up`: end the link to the owner, behind what it has coming
- * - `record`: write the usage record; of a pair, with the bytes of both directions
+ * - `reply`: send this reply
+ * - `leave-rendezvous`: remove it from the rendezvous
+ * - `close-gracefully`: deliver what was sent to it, then close; a WebSocket with this code
+ * - `abort`: close at once
+ * - `close-partner`: its partner gets `partner-gone`
+ * - `close-upstream`: close the link to the owner relay, after everything sent there has been delivered
+ * - `record`: write the usage record; that of a pair has the bytes of both directions
+ * - `count-forwarded`: count it as a client that was forwarded; the owner relay writes its record
+ * - `count-failure`: count a failed handshake
  */
 export type SessionEffect =
   | { readonly kind: 'reply'; readonly reply: Reply }
-  | { readonly kind: 'leave' }
-  | { readonly kind: 'finish'; readonly code: CloseCode }
-  | { readonly kind: 'drop' }
-  | { readonly kind: 'end-partner' }
-  | { readonly kind: 'hang-up' }
-  | { readonly kind: 'record'; readonly mood: Mood };
+  | { readonly kind: 'leave-rendezvous' }
+  | { readonly kind: 'close-gracefully'; readonly code: CloseCode }
+  | { readonly kind: 'abort' }
+  | { readonly kind: 'close-partner' }
+  | { readonly kind: 'close-upstream' }
+  | { readonly kind: 'record'; readonly mood: Mood }
+  | { readonly kind: 'count-forwarded' }
+  | { readonly kind: 'count-failure'; readonly failure: SessionFailure };
 
 export interface Transition {
   readonly next: SessionState;
@@ -90,220 +106,152 @@ export interface Transition {
 }
 
 const sendReply = (reply: Reply): SessionEffect => ({ kind: 'reply', reply });
-const closeGracefully = (code: CloseCode = 1000): SessionEffect => ({ kind: 'finish', code });
+const closeGracefully = (code: CloseCode = 1000): SessionEffect => ({ kind: 'close-gracefully', code });
 const record = (mood: Mood): SessionEffect => ({ kind: 'record', mood });
-const leaveRendezvous: SessionEffect = { kind: 'leave' };
-const abort: SessionEffect = { kind: 'drop' };
-const endPartner: SessionEffect = { kind: 'end-partner' };
-const closeUpstream: SessionEffect = { kind: 'hang-up' };
+const fail = (failure: SessionFailure): SessionEffect => ({ kind: 'count-failure', failure });
+const leaveRendezvous: SessionEffect = { kind: 'leave-rendezvous' };
+const abort: SessionEffect = { kind: 'abort' };
+const closePartner: SessionEffect = { kind: 'close-partner' };
+const closeUpstream: SessionEffect = { kind: 'close-upstream' };
+const forwarded: SessionEffect = { kind: 'count-forwarded' };
 
 const moveTo = (next: SessionState, ...effects: SessionEffect[]): Transition => ({ next, effects });
-const stay = (state: SessionState): Transition => moveTo(state);
-/** Cannot happen: the event's sender would have to be wrong about the state. */
-const never = null;
+
+/** These may still arrive from the client, its partner or the relay after the session has ended, and change nothing. */
+const ignoredIn = (state: 'closing' | 'closed') => ({
+  text: moveTo(state),
+  'partner-gone': moveTo(state),
+  end: moveTo(state),
+  'timed-out': moveTo(state),
+  drain: moveTo(state),
+});
 
 /**
- * Every state × event. A record is written on the one transition that ends the connection's story: into
- * `closing` or `closed`, and for a pair by the side that ends it, so that a pair has one record. Whoever is refused has
- * none, and whoever is passed on to another relay has it there.
+ * The legal transitions. An event that is not listed for a state is a defect in the program.
+ *
+ * Each session ends in exactly one of three ways, on its transition to `closing` or `closed`:
+ *
+ * - It has a usage record. A pair has one record, written by the side that ends it.
+ * - It was rejected and has no record.
+ * - It was forwarded, and the owner relay has the record.
  */
-export const TRANSITIONS: Readonly<Record<SessionState, Readonly<Record<SessionEvent, Transition | null>>>> =
-  {
-    handshake: {
-      waits: moveTo('waiting'),
-      matched: moveTo('paired', sendReply('ok')),
-      'bad-line': moveTo('closing', sendReply('bad handshake'), closeGracefully(), record('errory')),
-      'overlong-line': moveTo('closing', closeGracefully(), record('empty')),
-      'early-bytes': never,
-      text: moveTo('closing', closeGracefully(1003), record('empty')),
-      superseded: never,
-      'partner-gone': never,
-      left: moveTo('closing', closeGracefully(), record('empty')),
-      lost: moveTo('closed', record('empty')),
-      'timed-out': moveTo('closing', closeGracefully(), record('empty')),
-      busy: moveTo('closing', sendReply('busy'), closeGracefully(1013)),
-      'over-quota': moveTo('closing', sendReply('over quota'), closeGracefully(1013)),
-      stopping: moveTo('closing', sendReply('shutting down'), closeGracefully(1013)),
-      'called-away': never,
-      carried: never,
-      elsewhere: never,
-      'used-up': never,
-      shutdown: moveTo('closing', sendReply('shutting down'), closeGracefully(1013), record('empty')),
-      evicted: never,
-      cut: moveTo('closed', abort, record('empty')),
-    },
-    waiting: {
-      waits: never,
-      matched: moveTo('paired', sendReply('ok')),
-      'bad-line': never,
-      'overlong-line': never,
-      'early-bytes': moveTo(
-        'closing',
-        leaveRendezvous,
-        sendReply('impatient'),
-        closeGracefully(),
-        record('impatient'),
-      ),
-      text: moveTo('closing', leaveRendezvous, closeGracefully(1003), record('impatient')),
-      superseded: moveTo('closing', closeGracefully(), record('redundant')),
-      'partner-gone': never,
-      left: moveTo('closing', leaveRendezvous, closeGracefully(), record('lonely')),
-      lost: moveTo('closed', leaveRendezvous, record('lonely')),
-      'timed-out': moveTo('closing', leaveRendezvous, closeGracefully(), record('lonely')),
-      busy: never,
-      'over-quota': moveTo(
-        'closing',
-        leaveRendezvous,
-        sendReply('over quota'),
-        closeGracefully(1013),
-        record('lonely'),
-      ),
-      stopping: never,
-      'called-away': moveTo('calling', leaveRendezvous),
-      carried: never,
-      elsewhere: moveTo('closing', leaveRendezvous, sendReply('elsewhere'), closeGracefully()),
-      'used-up': never,
-      shutdown: moveTo(
-        'closing',
-        leaveRendezvous,
-        sendReply('shutting down'),
-        closeGracefully(1013),
-        record('lonely'),
-      ),
-      // At once, without waiting for the client to close: it may be one of very many.
-      evicted: moveTo(
-        'closed',
-        leaveRendezvous,
-        sendReply('busy'),
-        closeGracefully(1013),
-        abort,
-        record('lonely'),
-      ),
-      cut: moveTo('closed', leaveRendezvous, abort, record('lonely')),
-    },
-    paired: {
-      waits: never,
-      matched: never,
-      'bad-line': never,
-      'overlong-line': never,
-      'early-bytes': never,
-      text: moveTo('closing', closeGracefully(1003), endPartner, record('happy')),
-      superseded: never,
-      'partner-gone': moveTo('closing', closeGracefully()),
-      left: moveTo('closing', closeGracefully(), endPartner, record('happy')),
-      lost: moveTo('closed', endPartner, record('happy')),
-      'timed-out': moveTo('closing', closeGracefully(), endPartner, record('happy')),
-      busy: never,
-      'over-quota': never,
-      stopping: never,
-      'called-away': never,
-      carried: never,
-      elsewhere: never,
-      'used-up': moveTo('closing', closeGracefully(), endPartner, record('happy')),
-      shutdown: stay('paired'),
-      evicted: never,
-      cut: moveTo('closed', abort, endPartner, record('happy')),
-    },
-    calling: {
-      waits: moveTo('waiting'),
-      matched: moveTo('paired', sendReply('ok')),
-      'bad-line': never,
-      'overlong-line': never,
-      // The owner has said so; it has the record.
-      'early-bytes': moveTo('closing', sendReply('impatient'), closeGracefully()),
-      text: moveTo('closing', closeUpstream, closeGracefully(1003)),
-      superseded: never,
-      // The owner is done with it, without a word.
-      'partner-gone': moveTo('closing', closeGracefully()),
-      left: moveTo('closing', closeUpstream, closeGracefully()),
-      lost: moveTo('closed', closeUpstream),
-      'timed-out': never,
-      // Two words of the owner's.
-      busy: moveTo('closing', closeUpstream, sendReply('busy'), closeGracefully(1013)),
-      'over-quota': moveTo('closing', closeUpstream, sendReply('over quota'), closeGracefully(1013)),
-      stopping: never,
-      'called-away': never,
-      carried: moveTo('carried', sendReply('ok')),
-      elsewhere: never,
-      'used-up': never,
-      shutdown: moveTo('closing', closeUpstream, sendReply('shutting down'), closeGracefully(1013)),
-      evicted: never,
-      cut: moveTo('closed', closeUpstream, abort),
-    },
-    carried: {
-      waits: never,
-      matched: never,
-      'bad-line': never,
-      'overlong-line': never,
-      'early-bytes': never,
-      text: moveTo('closing', closeUpstream, closeGracefully(1003)),
-      superseded: never,
-      'partner-gone': moveTo('closing', closeGracefully()),
-      left: moveTo('closing', closeUpstream, closeGracefully()),
-      lost: moveTo('closed', closeUpstream),
-      'timed-out': never,
-      busy: never,
-      'over-quota': never,
-      stopping: never,
-      'called-away': never,
-      carried: never,
-      elsewhere: never,
-      'used-up': moveTo('closing', closeUpstream, closeGracefully()),
-      shutdown: stay('carried'),
-      evicted: never,
-      cut: moveTo('closed', closeUpstream, abort),
-    },
-    closing: {
-      waits: never,
-      matched: never,
-      'bad-line': never,
-      'overlong-line': never,
-      'early-bytes': never,
-      text: stay('closing'),
-      superseded: never,
-      'partner-gone': stay('closing'),
-      left: stay('closing'),
-      lost: moveTo('closed'),
-      'timed-out': stay('closing'),
-      busy: never,
-      'over-quota': never,
-      stopping: never,
-      'called-away': never,
-      carried: never,
-      elsewhere: never,
-      'used-up': never,
-      shutdown: stay('closing'),
-      evicted: never,
-      cut: moveTo('closed', abort),
-    },
-    closed: {
-      waits: never,
-      matched: never,
-      'bad-line': never,
-      'overlong-line': never,
-      'early-bytes': never,
-      text: stay('closed'),
-      superseded: never,
-      'partner-gone': stay('closed'),
-      left: stay('closed'),
-      lost: stay('closed'),
-      'timed-out': stay('closed'),
-      busy: never,
-      'over-quota': never,
-      stopping: never,
-      'called-away': never,
-      carried: never,
-      elsewhere: never,
-      'used-up': never,
-      shutdown: stay('closed'),
-      evicted: never,
-      cut: stay('closed'),
-    },
-  };
+export const TRANSITIONS: Readonly<
+  Record<SessionState, Readonly<Partial<Record<SessionEvent, Transition>>>>
+> = {
+  handshake: {
+    waits: moveTo('waiting'),
+    matched: moveTo('paired', sendReply('ok')),
+    'bad-line': moveTo(
+      'closing',
+      sendReply('bad handshake'),
+      closeGracefully(),
+      record('errory'),
+      fail('bad_line'),
+    ),
+    'overlong-line': moveTo('closing', closeGracefully(), record('empty'), fail('overlong_line')),
+    text: moveTo('closing', closeGracefully(1003), record('empty'), fail('text')),
+    end: moveTo('closing', closeGracefully(), record('empty'), fail('disconnected')),
+    close: moveTo('closed', record('empty'), fail('disconnected')),
+    'timed-out': moveTo('closing', closeGracefully(), record('empty'), fail('timeout')),
+    busy: moveTo('closing', sendReply('busy'), closeGracefully(1013)),
+    'over-quota': moveTo('closing', sendReply('over quota'), closeGracefully(1013)),
+    draining: moveTo('closing', sendReply('shutting down'), closeGracefully(1013)),
+    drain: moveTo('closing', sendReply('shutting down'), closeGracefully(1013), record('empty')),
+    aborted: moveTo('closed', abort, record('empty')),
+  },
+  waiting: {
+    matched: moveTo('paired', sendReply('ok')),
+    'early-bytes': moveTo(
+      'closing',
+      leaveRendezvous,
+      sendReply('impatient'),
+      closeGracefully(),
+      record('impatient'),
+      fail('early_bytes'),
+    ),
+    text: moveTo('closing', leaveRendezvous, closeGracefully(1003), record('impatient'), fail('early_bytes')),
+    superseded: moveTo('closing', closeGracefully(), record('redundant')),
+    end: moveTo('closing', leaveRendezvous, closeGracefully(), record('lonely')),
+    close: moveTo('closed', leaveRendezvous, record('lonely')),
+    'timed-out': moveTo('closing', leaveRendezvous, closeGracefully(), record('lonely')),
+    'over-quota': moveTo(
+      'closing',
+      leaveRendezvous,
+      sendReply('over quota'),
+      closeGracefully(1013),
+      record('lonely'),
+    ),
+    redirected: moveTo('connecting-upstream', leaveRendezvous),
+    'not-owner': moveTo('closing', leaveRendezvous, sendReply('elsewhere'), closeGracefully(), forwarded),
+    drain: moveTo(
+      'closing',
+      leaveRendezvous,
+      sendReply('shutting down'),
+      closeGracefully(1013),
+      record('lonely'),
+    ),
+    // At once, without waiting for the client to close: very many clients may be evicted at the same time.
+    evicted: moveTo(
+      'closed',
+      leaveRendezvous,
+      sendReply('busy'),
+      closeGracefully(1013),
+      abort,
+      record('lonely'),
+    ),
+    aborted: moveTo('closed', leaveRendezvous, abort, record('lonely')),
+  },
+  paired: {
+    text: moveTo('closing', closeGracefully(1003), closePartner, record('happy')),
+    'partner-gone': moveTo('closing', closeGracefully()),
+    end: moveTo('closing', closeGracefully(), closePartner, record('happy')),
+    close: moveTo('closed', closePartner, record('happy')),
+    'timed-out': moveTo('closing', closeGracefully(), closePartner, record('happy')),
+    'byte-limit': moveTo('closing', closeGracefully(), closePartner, record('happy')),
+    drain: moveTo('paired'),
+    aborted: moveTo('closed', abort, closePartner, record('happy')),
+  },
+  'connecting-upstream': {
+    waits: moveTo('waiting'),
+    matched: moveTo('paired', sendReply('ok')),
+    // The owner relay has closed the link with this reply.
+    'early-bytes': moveTo('closing', sendReply('impatient'), closeGracefully(), forwarded),
+    text: moveTo('closing', closeUpstream, closeGracefully(1003), forwarded),
+    // The owner relay has closed the link without a reply.
+    'partner-gone': moveTo('closing', closeGracefully(), forwarded),
+    end: moveTo('closing', closeUpstream, closeGracefully(), forwarded),
+    close: moveTo('closed', closeUpstream, forwarded),
+    // `busy` and `over-quota` are replies of the owner relay.
+    busy: moveTo('closing', closeUpstream, sendReply('busy'), closeGracefully(1013), forwarded),
+    'over-quota': moveTo('closing', closeUpstream, sendReply('over quota'), closeGracefully(1013), forwarded),
+    forwarded: moveTo('forwarding', sendReply('ok')),
+    drain: moveTo('closing', closeUpstream, sendReply('shutting down'), closeGracefully(1013), forwarded),
+    aborted: moveTo('closed', closeUpstream, abort, forwarded),
+  },
+  forwarding: {
+    text: moveTo('closing', closeUpstream, closeGracefully(1003), forwarded),
+    'partner-gone': moveTo('closing', closeGracefully(), forwarded),
+    end: moveTo('closing', closeUpstream, closeGracefully(), forwarded),
+    close: moveTo('closed', closeUpstream, forwarded),
+    'byte-limit': moveTo('closing', closeUpstream, closeGracefully(), forwarded),
+    drain: moveTo('forwarding'),
+    aborted: moveTo('closed', closeUpstream, abort, forwarded),
+  },
+  closing: {
+    ...ignoredIn('closing'),
+    close: moveTo('closed'),
+    aborted: moveTo('closed', abort),
+  },
+  closed: {
+    ...ignoredIn('closed'),
+    close: moveTo('closed'),
+    aborted: moveTo('closed'),
+  },
+};
 
-/** Looks up what `event` means in `state`. Throws where the table says that it cannot happen. */
+/** Returns what `event` does in `state`. Throws if the event is not legal there. */
 export function transition(state: SessionState, event: SessionEvent): Transition {
   const found = TRANSITIONS[state][event];
-  if (found === never) throw new Error(`session: "${event}" cannot happen in state "${state}"`);
+  if (found === undefined) throw new Error(`session: illegal event "${event}" in state "${state}"`);
   return found;
 }

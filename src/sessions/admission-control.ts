@@ -6,47 +6,15 @@ import { EvictionIndex } from '../limits/eviction-index.ts';
 import type { Entry } from '../limits/eviction-index.ts';
 import { SharedAddressDetector } from '../limits/shared-address.ts';
 import { TimeoutQueue } from '../limits/timeout-queue.ts';
-import type { Rejection, SessionEvent, SessionState } from '../protocol/session.ts';
+import type { Rejection, SessionFailure } from '../protocol/session.ts';
 
 /**
- * How a client failed to become one that waits or is paired.
+ * How a connection failed to become a waiting or paired client.
  *
- * - `left`: it went before it had said its line
- * - `timeout`: it had not said its line in time
- * - `bad_line`, `overlong_line`: its line is no handshake
- * - `early_bytes`: it sent more before it had a partner
- * - `text`: its line came as a WebSocket text message
- * - `http`: it spoke HTTP, and did not become a WebSocket client; a browser, say
- * - `tls`: it never came to speak inside of TLS
+ * - `http`: it sent HTTP requests and did not become a WebSocket client; a browser, for example
+ * - `tls`: its TLS handshake did not complete
  */
-export type HandshakeFailure =
-  'left' | 'timeout' | 'bad_line' | 'overlong_line' | 'early_bytes' | 'text' | 'http' | 'tls';
-
-/** Events that end a handshake without a result. */
-const FAILURE_BY_EVENT: Readonly<Partial<Record<SessionEvent, HandshakeFailure>>> = {
-  'bad-line': 'bad_line',
-  'overlong-line': 'overlong_line',
-  text: 'text',
-  left: 'left',
-  lost: 'left',
-  'timed-out': 'timeout',
-};
-
-/**
- * How a client failed that leaves a state by an event; null where it did not.
- *
- * @param isInTls it has not come to speak inside of TLS
- */
-export function handshakeFailureOf(
-  before: SessionState,
-  event: SessionEvent,
-  isInTls: boolean,
-): HandshakeFailure | null {
-  if (before === 'waiting') return event === 'early-bytes' || event === 'text' ? 'early_bytes' : null;
-  const failure = before === 'handshake' ? (FAILURE_BY_EVENT[event] ?? null) : null;
-  // Whoever does not get through TLS leaves as a raw client.
-  return failure === 'left' && isInTls ? 'tls' : failure;
-}
+export type HandshakeFailure = SessionFailure | 'http' | 'tls';
 
 /** Why a client is not let in. The first three are told `busy`. */
 export type RejectReason = 'connections' | 'waiting' | 'address' | 'quota' | 'shutdown';
@@ -90,7 +58,7 @@ export class AcceptedConnection {
   /** A client has been made of it. */
   isClient = false;
   /** What it will have failed by, should it leave as it is now; null: by nothing that it did. */
-  failure: HandshakeFailure | null = 'left';
+  failure: HandshakeFailure | null = 'disconnected';
   /** Its private address for `SharedAddressDetector`, if it was rejected for its address; null: it has none. */
   addressKey: string | null = null;
   /** Its share of what its address may have. */
@@ -152,7 +120,7 @@ const REJECT_EVENTS: Readonly<Record<RejectReason, Rejection>> = {
   waiting: 'busy',
   address: 'busy',
   quota: 'over-quota',
-  shutdown: 'stopping',
+  shutdown: 'draining',
 };
 
 /** Who is let in: knows every connection from its first packet on, and counts whoever is refused. */
@@ -183,7 +151,7 @@ export class AdmissionControl {
   readonly #waiting = new EvictionIndex<AcceptedConnection>();
   readonly #salt = newSalt();
   readonly #handshakeFailures: Record<HandshakeFailure, number> = {
-    left: 0,
+    disconnected: 0,
     timeout: 0,
     bad_line: 0,
     overlong_line: 0,
@@ -348,9 +316,11 @@ export class AdmissionControl {
     this.#untrack(accepted);
   }
 
-  /** A client has failed to become one that waits or is paired. */
+  /** Counts a failed handshake. A raw client that disconnects before TLS is established counts as `tls`. */
   countHandshakeFailure(accepted: AcceptedConnection, failure: HandshakeFailure): void {
-    if (accepted.rejectReason === null) this.#handshakeFailures[failure] += 1;
+    if (accepted.rejectReason !== null) return;
+    const isInTls = failure === 'disconnected' && accepted.failure === 'tls';
+    this.#handshakeFailures[isInTls ? 'tls' : failure] += 1;
   }
 
   /** Its descriptor is closed. */

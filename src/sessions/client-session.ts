@@ -6,15 +6,20 @@ import { REPLIES } from '../protocol/messages.ts';
 import type { Mood, Side, Token } from '../protocol/messages.ts';
 import type { Rendezvous } from '../protocol/rendezvous.ts';
 import { transition } from '../protocol/session.ts';
-import type { Rejection, SessionEffect, SessionEvent, SessionState } from '../protocol/session.ts';
+import type {
+  Rejection,
+  SessionEffect,
+  SessionEvent,
+  SessionFailure,
+  SessionState,
+} from '../protocol/session.ts';
 import { EMPTY_BYTES } from '../transport/byte-stream.ts';
 import type {
   ClientTransport,
   ClientTransportHandler,
   TransportKind,
 } from '../transport/client-transport.ts';
-import { handshakeFailureOf } from './admission-control.ts';
-import type { AcceptedConnection, ConnectionPhase, HandshakeFailure } from './admission-control.ts';
+import type { AcceptedConnection, ConnectionPhase } from './admission-control.ts';
 import { Splice } from './splice.ts';
 import type { StallTimers } from './splice.ts';
 
@@ -63,7 +68,7 @@ export interface SessionContext {
   /** The books that a connection is in once it has named its token. */
   statsFor(token: Token): SessionStatsSink;
   /** It will neither wait nor be paired, and that is its own doing. */
-  onHandshakeFailure(accepted: AcceptedConnection, stats: SessionStatsSink, failure: HandshakeFailure): void;
+  onHandshakeFailure(accepted: AcceptedConnection, stats: SessionStatsSink, failure: SessionFailure): void;
   /** Whether it is sent away instead, and with which word. */
   admit(
     accepted: AcceptedConnection,
@@ -127,8 +132,8 @@ export class ClientSession implements ClientTransportHandler, ConnectionPhase, F
   onData(bytes: Uint8Array): void {
     if (this.#state === 'paired') this.#pair?.splice.forward(this.transport, bytes);
     else if (this.#state === 'handshake') this.guard(() => this.#readHandshake(bytes));
-    else if (this.#state === 'carried') this.#forwarder?.forward(bytes);
-    else if (this.#state === 'calling') this.#forwarder?.onClientData(bytes);
+    else if (this.#state === 'forwarding') this.#forwarder?.forward(bytes);
+    else if (this.#state === 'connecting-upstream') this.#forwarder?.onClientData(bytes);
     else if (this.#state === 'waiting' && this.#forwarder?.tryBuffer(bytes) !== true)
       this.dispatch('early-bytes');
   }
@@ -144,16 +149,16 @@ export class ClientSession implements ClientTransportHandler, ConnectionPhase, F
   onDrain(): void {
     // The relay that passes a client on finds another place for it.
     const isGuest = this.#state === 'waiting' && this.transport.kind === 'link';
-    this.dispatch(isGuest ? 'elsewhere' : 'shutdown');
+    this.dispatch(isGuest ? 'not-owner' : 'drain');
   }
 
   evict(): void {
     if (this.#state === 'handshake') this.dispatch('busy');
-    this.dispatch(this.#state === 'waiting' ? 'evicted' : 'cut');
+    this.dispatch(this.#state === 'waiting' ? 'evicted' : 'aborted');
   }
 
   abort(): void {
-    this.dispatch('cut');
+    this.dispatch('aborted');
   }
 
   onWritable(): void {
@@ -162,11 +167,11 @@ export class ClientSession implements ClientTransportHandler, ConnectionPhase, F
   }
 
   onEnd(): void {
-    this.dispatch('left');
+    this.dispatch('end');
   }
 
   onClose(): void {
-    this.dispatch('lost');
+    this.dispatch('close');
   }
 
   /** Tells the connection what happened. A fault in this program costs this connection and no other. */
@@ -178,14 +183,7 @@ export class ClientSession implements ClientTransportHandler, ConnectionPhase, F
       // Whoever is held until it is known where its partner is would not be heard to leave.
       if (next === 'closing' || next === 'closed') this.#forwarder?.flushEarlyData();
       for (const effect of effects) this.#run(effect);
-      const wasPassedOn = before === 'calling' || before === 'carried' || event === 'elsewhere';
-      if (wasPassedOn && (next === 'closing' || next === 'closed')) {
-        this.#stats.forwardingEnded(this.transport.kind, this.#forwardingSplice);
-      }
-      if (next === before) return;
-      const failure = handshakeFailureOf(before, event, this.accepted.failure === 'tls');
-      if (failure !== null) this.#context.onHandshakeFailure(this.accepted, this.#stats, failure);
-      this.#context.onStateChange(this, next);
+      if (next !== before) this.#context.onStateChange(this, next);
     });
   }
 
@@ -281,23 +279,29 @@ export class ClientSession implements ClientTransportHandler, ConnectionPhase, F
       case 'reply':
         this.transport.send(REPLIES[effect.reply]);
         return;
-      case 'leave':
+      case 'leave-rendezvous':
         if (this.#token !== null) this.#stats.rendezvous.leave(this.#token, this);
         return;
-      case 'finish':
+      case 'close-gracefully':
         this.transport.closeGracefully(effect.code, this.#pair !== null || this.#forwardingSplice !== null);
         return;
-      case 'drop':
+      case 'abort':
         this.transport.abort();
         return;
-      case 'end-partner':
+      case 'close-partner':
         this.#pair?.partner.dispatch('partner-gone');
         return;
-      case 'hang-up':
+      case 'close-upstream':
         this.#forwarder?.closeUpstream();
         return;
       case 'record':
         this.#record(effect.mood);
+        return;
+      case 'count-forwarded':
+        this.#stats.forwardingEnded(this.transport.kind, this.#forwardingSplice);
+        return;
+      case 'count-failure':
+        this.#context.onHandshakeFailure(this.accepted, this.#stats, effect.failure);
     }
   }
 

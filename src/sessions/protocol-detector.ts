@@ -73,7 +73,7 @@ export class ProtocolDetector implements ByteStreamHandler, ConnectionPhase {
 
   onBytes(bytes: Uint8Array): void {
     // The handshake of TLS is done.
-    if (this.#isInsideTls) this.#accepted.failure = 'left';
+    if (this.#isInsideTls) this.#accepted.failure = 'disconnected';
     const head = this.#head.length === 0 ? bytes : Buffer.concat([this.#head, bytes]);
     const rest = this.#expectsProxyHeader ? this.#readProxyHeader(head) : head;
     if (rest !== null) this.#detect(rest);

@@ -3,15 +3,10 @@ import { IdleTimeouts } from '../limits/idle-timeouts.ts';
 import type { RateLimiter } from '../limits/rate-limiter.ts';
 import { TimeoutQueue } from '../limits/timeout-queue.ts';
 import type { Side, Token } from '../protocol/messages.ts';
-import type { Rejection, SessionEvent, SessionState } from '../protocol/session.ts';
+import type { Rejection, SessionEvent, SessionFailure, SessionState } from '../protocol/session.ts';
 import type { ClientTransport } from '../transport/client-transport.ts';
 import { TaskQueue } from '../transport/task-queue.ts';
-import type {
-  AcceptedConnection,
-  AdmissionControl,
-  EvictionState,
-  HandshakeFailure,
-} from './admission-control.ts';
+import type { AcceptedConnection, AdmissionControl, EvictionState } from './admission-control.ts';
 import { ClientSession } from './client-session.ts';
 import type { SessionContext, SessionStatsSink, SessionSummary } from './client-session.ts';
 import { SessionStats } from './session-stats.ts';
@@ -30,9 +25,9 @@ const POLL_MS = 20;
 const EVICTION_STATES: Readonly<Record<Exclude<SessionState, 'closed'>, EvictionState>> = {
   handshake: 'handshake',
   waiting: 'waiting',
-  calling: 'waiting',
+  'connecting-upstream': 'waiting',
   paired: 'paired',
-  carried: 'paired',
+  forwarding: 'paired',
   closing: 'closing',
 };
 
@@ -137,7 +132,7 @@ export class SessionManager implements SessionContext {
     return this.#probes;
   }
 
-  onHandshakeFailure(accepted: AcceptedConnection, stats: SessionStatsSink, failure: HandshakeFailure): void {
+  onHandshakeFailure(accepted: AcceptedConnection, stats: SessionStatsSink, failure: SessionFailure): void {
     if (stats !== this.#probes) this.#admission.countHandshakeFailure(accepted, failure);
   }
 
@@ -159,7 +154,7 @@ export class SessionManager implements SessionContext {
   onPaired(stats: SessionStatsSink, splice: Splice, connection: ClientSession): void {
     if (stats === this.#probes) return;
     const { rateLimiter, maxPairBytes: pairBytes } = this.#options;
-    const usedUp = (): void => connection.dispatch('used-up');
+    const usedUp = (): void => connection.dispatch('byte-limit');
     const byteMeter = createByteMeter(splice, rateLimiter, pairBytes, usedUp);
     if (byteMeter !== null) splice.setMeter(byteMeter);
   }
@@ -179,12 +174,12 @@ export class SessionManager implements SessionContext {
 
   /** Ends every wait: no pair may begin any more in this period. */
   closeWaiting(): void {
-    this.#notifyAll({ waiting: 'over-quota', calling: 'over-quota' });
+    this.#notifyAll({ waiting: 'over-quota', 'connecting-upstream': 'over-quota' });
   }
 
   /** Ends every pair, since no more bytes may be moved. */
   closePairs(): void {
-    this.#notifyAll({ paired: 'used-up', carried: 'used-up' });
+    this.#notifyAll({ paired: 'byte-limit', forwarding: 'byte-limit' });
   }
 
   /** Looks for resets that stalled pairs hide. */
@@ -211,7 +206,7 @@ export class SessionManager implements SessionContext {
   /** Ends every connection now. Their records are written before this returns. */
   close(): void {
     for (const timer of this.#timers) clearInterval(timer);
-    for (const connection of this.#sessions) connection.dispatch('cut');
+    for (const connection of this.#sessions) connection.dispatch('aborted');
     this.#admission.close();
     this.#waitTimeouts.close();
     this.#options.rateLimiter?.close();
@@ -238,15 +233,16 @@ export class SessionManager implements SessionContext {
     const states = [...this.#sessions].map((connection) => connection.state);
     const count = (state: SessionState): number => states.filter((other) => other === state).length;
     this.#probes.checkConsistency(0);
-    this.clients.checkConsistency(count('calling'));
-    if (count('carried') !== this.clients.forwardedClients) throw new Error('hub: a passenger is lost');
+    this.clients.checkConsistency(count('connecting-upstream'));
+    if (count('forwarding') !== this.clients.forwardedClients)
+      throw new Error('session manager: forwarding sessions and forwarded clients disagree');
     if (count('paired') !== 2 * sum(allStats.map(({ pairs }) => pairs)))
-      throw new Error('hub: pairs and paired connections disagree');
+      throw new Error('session manager: pairs and paired sessions disagree');
     if (count('waiting') !== sum(allStats.map(({ rendezvous }) => rendezvous.waitingClients)))
-      throw new Error('hub: a waiting connection is lost');
+      throw new Error('session manager: waiting sessions and rendezvous disagree');
     if (count('waiting') < this.#waitTimeouts.size)
-      throw new Error('hub: a deadline outlives its connection');
-    if (count('closed') > 0) throw new Error('hub: a closed connection is kept');
+      throw new Error('session manager: a wait timeout outlives its session');
+    if (count('closed') > 0) throw new Error('session manager: a closed session was not removed');
   }
 
   /** Other relays may have it, when nobody waits for it here any more. */

@@ -151,7 +151,7 @@ export class SessionStats implements SessionStatsSink {
     const passed = sumOf(this.#forwardedByTransport);
     const here = this.rendezvous.waitingClients + 2 * this.pairs + this.forwardedClients + calling + passed;
     if (sumOf(this.#acceptedByTransport) !== here + sumOfAll(this.#endedByMood))
-      throw new Error('ledger: clients that were let in are neither here nor have they ended');
+      throw new Error('session stats: accepted clients do not equal open plus ended clients');
   }
 }
 

@@ -19,7 +19,7 @@ export interface MetricValues {
   /** Clients that never came to wait or be paired since the start. */
   readonly handshakeFailures: Readonly<
     Record<
-      'left' | 'timeout' | 'bad_line' | 'overlong_line' | 'early_bytes' | 'text' | 'http' | 'tls',
+      'disconnected' | 'timeout' | 'bad_line' | 'overlong_line' | 'early_bytes' | 'text' | 'http' | 'tls',
       number
     >
   >;

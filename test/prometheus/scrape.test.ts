@@ -62,7 +62,7 @@ describe(
         await prometheus.becomes(`transit_relay_connections_accepted_total{transport="${transport}"}`, count);
       for (const [mood, count] of ended)
         await prometheus.becomes(`transit_relay_connections_ended_total{mood="${mood}"}`, count);
-      for (const kind of ['left', 'bad_line', 'early_bytes'])
+      for (const kind of ['disconnected', 'bad_line', 'early_bytes'])
         await prometheus.becomes(`transit_relay_handshake_failures_total{kind="${kind}"}`, 1);
       for (const metric of ['pairs_made_total', 'pair_size_bytes_count', 'waiting_seconds_count'])
         await prometheus.becomes(`transit_relay_${metric}`, pairs);

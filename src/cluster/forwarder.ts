@@ -96,7 +96,7 @@ export class UpstreamConnection implements ClientTransportHandler {
     this.#fail('moved');
   }
 
-  #onConnected({ wire: stream, firstBytes }: RouterLink, line: Uint8Array): void {
+  #onConnected({ stream, firstBytes }: RouterLink, line: Uint8Array): void {
     if (this.#state === 'over') {
       stream.abort();
       return;

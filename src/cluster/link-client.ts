@@ -59,7 +59,7 @@ export interface Link {
   /**
    * It is paused. Start it before anything else is awaited, so that no end of it is missed, and resume it.
    */
-  readonly wire: ByteStream;
+  readonly stream: ByteStream;
   /** What has come behind the greeting. */
   readonly firstBytes: Uint8Array;
 }
@@ -84,7 +84,7 @@ class LinkConnector implements ByteStreamHandler {
   readonly #onAbort = (): void => this.#fail('aborted');
   #socket: Socket | null = null;
   /** The same connection, once it is open. */
-  #wire: ByteStream | null = null;
+  #stream: ByteStream | null = null;
   /** Null where TLS has begun, and where there is none. */
   #tlsOffer: TlsOffer | null = null;
   #isDone = false;
@@ -136,7 +136,7 @@ class LinkConnector implements ByteStreamHandler {
     const step = this.#auth.receive(bytes);
     if (step.kind === 'failed') this.#fail(step.fault);
     else if (step.kind === 'proven') this.#succeed(Uint8Array.from(step.rest));
-    else this.#wire?.write(Buffer.from(step.say));
+    else this.#stream?.write(Buffer.from(step.say));
   }
 
   onWritable(): void {
@@ -155,33 +155,33 @@ class LinkConnector implements ByteStreamHandler {
   #authenticate(socket: Socket): void {
     const { backend, tls } = this.#options;
     if (tls !== null) this.#tlsOffer = new TlsOffer();
-    this.#wire = backend.adoptSocket(socket, 'tcp');
-    this.#wire.start(this);
+    this.#stream = backend.adoptSocket(socket, 'tcp');
+    this.#stream.start(this);
   }
 
   #onTlsOffer(answer: ReturnType<TlsOffer['receive']>): void {
     const { backend, tls } = this.#options;
     if (answer === 'unfinished') return;
-    if (answer !== 'begin' || tls === null || this.#wire === null) {
+    if (answer !== 'begin' || tls === null || this.#stream === null) {
       this.#fail(answer === 'begin' ? 'tls' : answer);
       return;
     }
     this.#tlsOffer = null;
-    this.#wire = tls.wrapClient(backend, this.#wire, (fault) => this.#fail(fault));
-    this.#wire.start(this);
+    this.#stream = tls.wrapClient(backend, this.#stream, (fault) => this.#fail(fault));
+    this.#stream.start(this);
   }
 
   #succeed(firstBytes: Uint8Array): void {
-    const stream = this.#wire;
+    const stream = this.#stream;
     if (stream === null || !this.#settle()) return;
     stream.pause();
-    this.#resolve({ wire: stream, firstBytes });
+    this.#resolve({ stream, firstBytes });
   }
 
   #fail(code: LinkErrorCode, detail: string | null = null): void {
     if (!this.#settle()) return;
-    if (this.#wire === null) this.#socket?.destroy();
-    else this.#wire.abort();
+    if (this.#stream === null) this.#socket?.destroy();
+    else this.#stream.abort();
     this.#reject(new LinkError(code, detail));
   }
 

@@ -32,7 +32,7 @@ export interface PendingPeerHandler {
 
 /** Somebody who has connected and not proved itself yet. */
 export class PendingPeer implements ByteStreamHandler {
-  readonly wire: ByteStream;
+  readonly stream: ByteStream;
   readonly #auth: LinkServerAuth;
   readonly #handler: PendingPeerHandler;
   #timer: NodeJS.Timeout;
@@ -40,7 +40,7 @@ export class PendingPeer implements ByteStreamHandler {
   #isDone = false;
 
   constructor(stream: ByteStream, auth: LinkServerAuth, host: PendingPeerHandler) {
-    this.wire = stream;
+    this.stream = stream;
     this.#auth = auth;
     this.#handler = host;
     this.#timer = setTimeout(() => {
@@ -56,18 +56,18 @@ export class PendingPeer implements ByteStreamHandler {
 
   /** Begins to listen to it. */
   start(): void {
-    this.wire.start(this);
+    this.stream.start(this);
   }
 
   /** Speaks first. */
   sendOpening(): void {
-    this.wire.write(Buffer.from(this.#auth.opening));
+    this.stream.write(Buffer.from(this.#auth.opening));
   }
 
   onBytes(bytes: Uint8Array): void {
     if (this.#isDone) return;
     const step = this.#auth.receive(bytes);
-    if (step.say !== '') this.wire.write(Buffer.from(step.say));
+    if (step.say !== '') this.stream.write(Buffer.from(step.say));
     if (step.kind === 'failed') this.close(step.fault);
     if (step.kind !== 'proven') return;
     this.#settle();
@@ -90,7 +90,7 @@ export class PendingPeer implements ByteStreamHandler {
   close(failure: LinkFailure): void {
     if (this.#isDone) return;
     this.#settle();
-    this.wire.abort();
+    this.stream.abort();
     this.#handler.onFailed(this, failure);
   }
 
@@ -168,7 +168,7 @@ export class LinkServer implements PendingPeerHandler {
   onAuthenticated(pendingPeer: PendingPeer, firstBytes: Uint8Array): void {
     this.#rememberNetwork(this.#pendingPeers.get(pendingPeer));
     this.#pendingPeers.delete(pendingPeer);
-    this.#options.onLink(pendingPeer.wire, firstBytes);
+    this.#options.onLink(pendingPeer.stream, firstBytes);
   }
 
   onFailed(pendingPeer: PendingPeer, failure: LinkFailure): void {

@@ -23,7 +23,7 @@ export interface Owner {
 
 /** A link to another relay, ready for a client's line. */
 export interface RouterLink {
-  readonly wire: ByteStream;
+  readonly stream: ByteStream;
   /** What the other relay has said already. */
   readonly firstBytes: Uint8Array;
 }

@@ -1,7 +1,13 @@
 import { describe, test } from 'node:test';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
 import { RedisServer, withoutRedis } from '../support/redis.ts';
-import { ProcessCluster, untilMetric, transfer, connectClient, startWaitingClient } from './relay-group.ts';
+import {
+  ProcessCluster,
+  untilMetric,
+  transfer,
+  connectClient,
+  startWaitingClient,
+} from './process-cluster.ts';
 
 describe('a relay that hangs', { skip: withoutRedis() }, () => {
   test('keeps nobody who waits there by way of another from a partner who comes to that one', async (context) => {

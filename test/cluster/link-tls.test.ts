@@ -23,7 +23,7 @@ import {
   connectErrorCode,
   serveImpostor,
   exerciseLink,
-} from './link-place.ts';
+} from './link-fixture.ts';
 
 const TLS = new LinkTls(SECRET);
 const TLS_OFFER = 'transit-relay-cluster/1 tls\n';
@@ -89,14 +89,14 @@ for (const [name, openPlane] of IO_BACKENDS) {
       const backend = await openPlane();
       const place = await TestLinkServer.open(context, backend, TLS);
       const between = await eavesdropper(context, place.port);
-      const { wire: stream, firstBytes } = await connectLink(linkOptions(backend, between.port, TLS));
+      const { stream, firstBytes } = await connectLink(linkOptions(backend, between.port, TLS));
       const caller = new LinkEnd(stream, firstBytes);
-      context.after(() => caller.wire.abort());
+      context.after(() => caller.stream.abort());
       const owner = await place.untilLink();
       const line = Buffer.from(`please relay ${'ab'.repeat(32)}\n`);
-      caller.wire.write(line);
+      caller.stream.write(line);
       assert.ok((await owner.until(line.length)).equals(line));
-      owner.wire.write(line);
+      owner.stream.write(line);
       assert.ok((await caller.until(line.length)).equals(line));
       const seen = between.seen().toString('latin1');
       // A TLS record that opens a handshake comes right behind (RFC 8446, 5.1).
@@ -169,7 +169,7 @@ for (const [name, openPlane] of IO_BACKENDS) {
       assert.deepEqual(await place.untilFailures(4), Array(4).fill('not a relay'));
       assert.equal(place.server.pendingPeers, 0);
       const link = await place.connect(context, { tls: TLS });
-      link.wire.write(Buffer.from('hello'));
+      link.stream.write(Buffer.from('hello'));
       assert.equal((await (await place.untilLink()).until(5)).toString(), 'hello');
     });
 
@@ -191,7 +191,7 @@ for (const [name, openPlane] of IO_BACKENDS) {
         socket.on('data', (bytes: Buffer) => said.push(bytes)).pipe(onward);
         onward.pipe(socket);
       });
-      const { wire: stream } = await connectLink(linkOptions(backend, port, TLS));
+      const { stream } = await connectLink(linkOptions(backend, port, TLS));
       context.after(() => stream.abort());
       await place.untilLink();
       const again = await RawPeer.connect(context, place.port);

@@ -6,9 +6,9 @@ import { SIDE_B, newToken } from '../support/bytes.ts';
 import { startOwningClient, startWaitingClient } from './network/clients.ts';
 import type { NetworkCoordinator } from './network/coordinator.ts';
 import type { NetworkRelay } from './network/network-relay.ts';
-import { COORDINATOR, NetworkCluster, skipWithoutNetworkCluster } from './network/site.ts';
+import { COORDINATOR, NetworkCluster, skipWithoutNetworkCluster } from './network/network-cluster.ts';
 import { skipWithoutWormhole } from './network/users.ts';
-import { transfer } from './relay-group.ts';
+import { transfer } from './process-cluster.ts';
 
 /** More than the coordinator takes where it is well and less than what makes it slow, in milliseconds. */
 const SLUGGISH_MS = 200;

@@ -3,9 +3,9 @@ import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SIDE_A, SIDE_B, newToken } from '../support/bytes.ts';
 import { startOwningClient } from './network/clients.ts';
-import { NetworkCluster, skipWithoutNetworkCluster } from './network/site.ts';
+import { NetworkCluster, skipWithoutNetworkCluster } from './network/network-cluster.ts';
 import { skipWithoutWormhole } from './network/users.ts';
-import { transfer } from './relay-group.ts';
+import { transfer } from './process-cluster.ts';
 
 /** What a pair moves in a second: so little that a transfer is sure to go on while something befalls a relay. In bytes. */
 const RATE = 1_000_000;

@@ -18,7 +18,7 @@ import {
   transfer,
   connectClient,
   startWaitingClient,
-} from './relay-group.ts';
+} from './process-cluster.ts';
 
 const execFile = promisify(execFileCallback);
 

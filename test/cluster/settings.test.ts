@@ -19,7 +19,7 @@ import {
   transfer,
   connectClient,
   startWaitingClient,
-} from './relay-group.ts';
+} from './process-cluster.ts';
 
 describe('the settings of a group', { skip: withoutRedis() }, () => {
   test('encrypt links, and relays say so where only one of two does', async (context) => {

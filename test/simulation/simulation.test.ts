@@ -35,17 +35,15 @@ function commandsOf(act: (group: SimulatedCluster) => void): number {
 describe('the model of a group', () => {
   test('has the constants of the relay', () => {
     const folder = join(import.meta.dirname, '..', '..', 'src');
-    const files = ['claims', 'coordinator', 'cluster'].map((name) => `cluster/${name}.ts`);
-    const text = [...files, 'net/passage.ts']
-      .map((file) => readFileSync(join(folder, file), 'utf8'))
-      .join('\n');
-    const { MIN_PAUSE: LEAST_PAUSE, ...named } = constants;
+    const read = (name: string): string => readFileSync(join(folder, 'cluster', `${name}.ts`), 'utf8');
+    const [leases, coordinator] = [read('token-leases'), read('coordinator-client')];
+    const text = [leases, coordinator, read('router'), read('forwarder')].join('\n');
+    const { MIN_PAUSE, ...named } = constants;
     for (const [name, value] of Object.entries(named)) {
       const [, digits = 'not there'] = new RegExp(`^const ${name} = ([\\d_]+);`, 'mu').exec(text) ?? [];
       equal(Number(digits.replaceAll('_', '')), value, name);
     }
-    const rounds = readFileSync(join(folder, 'cluster', 'claim-rounds.ts'), 'utf8');
-    for (const source of [text, rounds]) ok(source.includes(`(${LEAST_PAUSE} + Math.random() / 5)`));
+    for (const source of [leases, coordinator]) ok(source.includes(`(${MIN_PAUSE} + Math.random() / 5)`));
   });
 
   test('pairs two clients of one relay without time, for a claim and a release', () => {

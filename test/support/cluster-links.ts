@@ -36,7 +36,7 @@ export const UNAUTHENTICATED_LINKS: LinkFactory = {
       socket.once('error', reject);
       socket.once('connect', () => {
         socket.off('error', reject);
-        resolve({ wire: backend.adoptSocket(socket, 'tcp'), firstBytes: NO_BYTES });
+        resolve({ stream: backend.adoptSocket(socket, 'tcp'), firstBytes: NO_BYTES });
       });
     }),
 };

@@ -140,12 +140,8 @@ export class TestClusterMember implements ClusterRouter {
     this.connects += 1;
     await this.connectGate.pass();
     const [host = '', port = ''] = address.split(':');
-    const { wire: stream, firstBytes } = await this.#linkFactory.connect(
-      this.relay.backend,
-      host,
-      Number(port),
-    );
-    return { wire: new TrackedStream(stream, this.links), firstBytes };
+    const { stream, firstBytes } = await this.#linkFactory.connect(this.relay.backend, host, Number(port));
+    return { stream: new TrackedStream(stream, this.links), firstBytes };
   }
 
   /** No more links come here. */

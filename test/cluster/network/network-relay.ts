@@ -9,7 +9,7 @@ import { parseMetrics } from '../../support/metrics.ts';
 import { RelayProcess } from '../../support/relay-process.ts';
 import { TestClient } from '../../support/test-client.ts';
 import { vitalsOf } from '../../support/vitals.ts';
-import type { NetworkNamespaces } from './network.ts';
+import type { NetworkNamespaces } from './network-namespaces.ts';
 
 /** Far above what anything here takes that waits for no timeout, in milliseconds. */
 const TIMEOUT_MS = 20_000;

@@ -4,8 +4,8 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Program, findProgram } from '../../support/programs.ts';
 import { PORT } from './network-relay.ts';
-import { ROUTER_ADDRESS, SERVICE_ADDRESS } from './network.ts';
-import type { NetworkNamespaces } from './network.ts';
+import { ROUTER_ADDRESS, SERVICE_ADDRESS } from './network-namespaces.ts';
+import type { NetworkNamespaces } from './network-namespaces.ts';
 
 /** Far above what a transfer takes on a busy machine, in milliseconds. */
 const TRANSFER_MS = 60_000;

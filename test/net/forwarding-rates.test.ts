@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { describe } from 'node:test';
 import { RateLimiter } from '../../src/limits/rate-limiter.ts';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
-import { TRANSPORTS, connectAndSend, clusterTest, untilWaitingAt } from '../support/cluster-scenario.ts';
-import type { TestCluster } from '../support/test-cluster.ts';
+import { TRANSPORTS, clusterTest, connectAndSend, untilWaitingAt } from '../support/cluster-scenario.ts';
 import type { TestClient } from '../support/test-client.ts';
+import type { TestCluster } from '../support/test-cluster.ts';
 
 /** So many may read at the first moment, at 1 MB/s: the pacer has 50 KB to begin with, and takes 16 KiB from each. */
 const FIRST_PAIRS = 4;

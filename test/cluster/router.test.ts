@@ -3,16 +3,16 @@ import { randomUUID } from 'node:crypto';
 import { createServer } from 'node:http';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
-import { LeaseRouter } from '../../src/cluster/router.ts';
 import type { LinkErrorCode } from '../../src/cluster/link-client.ts';
-import { IoBackend } from '../../src/transport/io-backend.ts';
+import { LeaseRouter } from '../../src/cluster/router.ts';
 import type { Owner } from '../../src/cluster/router.ts';
 import type { Token } from '../../src/protocol/messages.ts';
+import { IoBackend } from '../../src/transport/io-backend.ts';
 import { freePort, listening } from '../support/listening.ts';
 import { RedisServer, withoutRedis } from '../support/redis.ts';
 import { until } from '../support/scratch.ts';
-import { LeaseMember, tokenOf } from './claim-house.ts';
-import { LOOPBACK } from './link-place.ts';
+import { LeaseMember, tokenOf } from './lease-fixture.ts';
+import { LOOPBACK } from './link-fixture.ts';
 
 const TOKEN = tokenOf(1);
 

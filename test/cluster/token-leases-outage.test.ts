@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { Detour, RedisServer, withoutRedis } from '../support/redis.ts';
 import { until } from '../support/scratch.ts';
-import { LeaseMember, OURS, countLeases, keyOf, ownerOf, tokenOf, untilOwned } from './claim-house.ts';
+import { LeaseMember, OURS, countLeases, keyOf, ownerOf, tokenOf, untilOwned } from './lease-fixture.ts';
 
 const TOKEN = tokenOf(1);
 

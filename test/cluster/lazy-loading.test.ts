@@ -8,7 +8,7 @@ import { freePort } from '../support/listening.ts';
 import { RelayProcess } from '../support/relay-process.ts';
 import { scratch } from '../support/scratch.ts';
 
-const PRELOAD = pathToFileURL(join(import.meta.dirname, 'tell-loaded.ts')).href;
+const PRELOAD = pathToFileURL(join(import.meta.dirname, 'log-loaded-modules.ts')).href;
 
 const ANY = 'tcp:0:interface=127.0.0.1';
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SIDE_B, handshake, randomBytesOf } from '../support/bytes.ts';
-import { startWaiting, connectAndSend, clusterTest } from '../support/cluster-scenario.ts';
+import { clusterTest, connectAndSend, startWaiting } from '../support/cluster-scenario.ts';
 
 const PIECE_BYTES = 65_536;
 

@@ -4,9 +4,9 @@ import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
 import { until } from '../support/scratch.ts';
 import type { TestClient } from '../support/test-client.ts';
 import { startOwningClient } from './network/clients.ts';
-import { NetworkCluster, skipWithoutNetworkCluster } from './network/site.ts';
-import { UntrustedPeers } from './network/strangers.ts';
-import { transfer } from './relay-group.ts';
+import { NetworkCluster, skipWithoutNetworkCluster } from './network/network-cluster.ts';
+import { UntrustedPeers } from './network/untrusted-peers.ts';
+import { transfer } from './process-cluster.ts';
 
 /** More than may greet a relay at one time. */
 const CONNECTIONS = 200;

@@ -8,15 +8,15 @@ import type { LinkClientOptions, LinkErrorCode } from '../../src/cluster/link-cl
 import { randomBytesOf } from '../support/bytes.ts';
 import { freePort } from '../support/listening.ts';
 import {
+  IO_BACKENDS,
   KEY,
   LOOPBACK,
   LinkEnd,
-  TestLinkServer,
-  IO_BACKENDS,
   SECRET,
+  TestLinkServer,
   connectErrorCode,
   serveImpostor,
-} from './link-place.ts';
+} from './link-fixture.ts';
 
 /** An owner with this secret, that says in pieces what it says, and `behind` with the last of them. */
 function ownerOf(secret: string, pieceBytes: number, behind: Uint8Array): (socket: Socket) => void {
@@ -56,7 +56,7 @@ for (const [name, openPlane] of IO_BACKENDS) {
       for (const pieceBytes of [1, 7, 64, 65, 1000]) {
         const behind = randomBytesOf(pieceBytes, 200);
         const port = await serveImpostor(context, ownerOf(SECRET, pieceBytes, behind));
-        const { wire: stream, firstBytes } = await connectLink(await call(port));
+        const { stream, firstBytes } = await connectLink(await call(port));
         context.after(() => stream.abort());
         const end = new LinkEnd(stream, firstBytes);
         assert.ok((await end.until(behind.length)).equals(behind));
@@ -66,7 +66,7 @@ for (const [name, openPlane] of IO_BACKENDS) {
     test('finds the relay by its name too', async (context) => {
       const place = await TestLinkServer.open(context, await openPlane());
       const caller = await place.connect(context, { address: { host: 'localhost', port: place.port } });
-      caller.wire.write(Buffer.from('hello'));
+      caller.stream.write(Buffer.from('hello'));
       assert.equal((await (await place.untilLink()).until(5)).toString(), 'hello');
     });
 
@@ -74,12 +74,12 @@ for (const [name, openPlane] of IO_BACKENDS) {
       const behind = randomBytesOf(8, 3_000_000);
       const port = await serveImpostor(context, ownerOf(SECRET, 10_000_000, behind));
       const backend = await openPlane();
-      const { wire: stream, firstBytes } = await connectLink(await call(port, { backend }));
+      const { stream, firstBytes } = await connectLink(await call(port, { backend }));
       context.after(() => stream.abort());
       // Another link of the same relay has its bytes in the memory that these came in.
       const place = await TestLinkServer.open(context, backend);
       const other = await place.connect(context);
-      other.wire.write(randomBytesOf(9, 1_000_000));
+      other.stream.write(randomBytesOf(9, 1_000_000));
       await (await place.untilLink()).until(1_000_000);
       const end = new LinkEnd(stream, firstBytes);
       assert.ok((await end.until(behind.length)).equals(behind));
@@ -96,7 +96,7 @@ for (const [name, openPlane] of IO_BACKENDS) {
         });
         socket.on('end', () => heard.resolve(lines.slice(lines.indexOf('\n') + 1)));
       });
-      const { wire: stream, firstBytes } = await connectLink(await call(port));
+      const { stream, firstBytes } = await connectLink(await call(port));
       const end = new LinkEnd(stream, firstBytes);
       await end.ended();
       stream.write(Buffer.from('not yet'));
@@ -243,7 +243,7 @@ for (const [name, openPlane] of IO_BACKENDS) {
       await connectErrorCode(await call(await freePort(), { signal }));
       assert.equal(getEventListeners(signal, 'abort').length, 0);
       controller.abort();
-      caller.wire.write(Buffer.from('still here'));
+      caller.stream.write(Buffer.from('still here'));
       assert.equal((await (await place.untilLink()).until(10)).toString(), 'still here');
     });
 
@@ -261,7 +261,7 @@ for (const [name, openPlane] of IO_BACKENDS) {
     test('of many at once is answered each', async (context) => {
       const place = await TestLinkServer.open(context, await openPlane());
       const callers = await Promise.all(Array.from({ length: 50 }, () => place.connect(context)));
-      for (const [index, caller] of callers.entries()) caller.wire.write(Buffer.from([index]));
+      for (const [index, caller] of callers.entries()) caller.stream.write(Buffer.from([index]));
       const heard: number[] = [];
       for (let index = 0; index < callers.length; index += 1) {
         heard.push(...(await (await place.untilLink(index)).until(1)));

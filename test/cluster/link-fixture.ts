@@ -11,9 +11,9 @@ import { LinkServer } from '../../src/cluster/link-server.ts';
 import type { LinkFailure } from '../../src/cluster/link-server.ts';
 import type { LinkTls } from '../../src/cluster/link-tls.ts';
 import { PeerNetworks } from '../../src/cluster/peer-networks.ts';
+import type { ByteStream, ByteStreamHandler } from '../../src/transport/byte-stream.ts';
 import { IoBackend } from '../../src/transport/io-backend.ts';
 import { randomBytesOf } from '../support/bytes.ts';
-import type { ByteStream, ByteStreamHandler } from '../../src/transport/byte-stream.ts';
 
 export const SECRET = 'correct horse';
 
@@ -30,7 +30,7 @@ export const IO_BACKENDS: readonly (readonly [name: IoBackend['kind'], open: () 
 
 /** One end of an open link, and what came there. */
 export class LinkEnd implements ByteStreamHandler {
-  readonly wire: ByteStream;
+  readonly stream: ByteStream;
   #chunks: Uint8Array[] = [];
   #bytes = 0;
   isEnded = false;
@@ -38,7 +38,7 @@ export class LinkEnd implements ByteStreamHandler {
   #wake: () => void = () => undefined;
 
   constructor(stream: ByteStream, firstBytes: Uint8Array) {
-    this.wire = stream;
+    this.stream = stream;
     this.onBytes(firstBytes);
     stream.start(this);
     stream.resume();
@@ -95,16 +95,16 @@ export class LinkEnd implements ByteStreamHandler {
 export async function exerciseLink(caller: LinkEnd, owner: LinkEnd): Promise<void> {
   const [there, back] = [randomBytesOf(1, 3_000_000), randomBytesOf(2, 2_000_000)];
   const last = Buffer.from('after the FIN');
-  caller.wire.write(there);
-  owner.wire.write(back);
+  caller.stream.write(there);
+  owner.stream.write(back);
   assert.ok((await owner.until(there.length)).equals(there));
   assert.ok((await caller.until(back.length)).equals(back));
-  caller.wire.end();
+  caller.stream.end();
   await owner.ended();
   assert.equal(owner.isClosed, false);
-  owner.wire.write(last);
+  owner.stream.write(last);
   assert.ok((await caller.until(back.length + last.length)).subarray(back.length).equals(last));
-  owner.wire.end();
+  owner.stream.end();
   await Promise.all([owner.closed(), caller.closed()]);
 }
 
@@ -164,7 +164,7 @@ export class TestLinkServer {
     context.after(() => {
       server.close();
       door.close();
-      for (const link of stats.links) link.wire.abort();
+      for (const link of stats.links) link.stream.abort();
     });
     return new TestLinkServer(backend, door, portOf(server.address()), stats);
   }
@@ -205,7 +205,7 @@ export class TestLinkServer {
       timeoutMs: 30_000,
       ...options,
     };
-    const { wire: stream, firstBytes } = await connectLink(call);
+    const { stream, firstBytes } = await connectLink(call);
     context.after(() => stream.abort());
     return new LinkEnd(stream, firstBytes);
   }

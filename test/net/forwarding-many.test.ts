@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { setImmediate } from 'node:timers/promises';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
-import { Dice } from '../support/dice.ts';
 import { TRANSPORTS, clusterTest } from '../support/cluster-scenario.ts';
-import type { TestCluster } from '../support/test-cluster.ts';
+import { Dice } from '../support/dice.ts';
 import type { TestClient } from '../support/test-client.ts';
+import type { TestCluster } from '../support/test-cluster.ts';
 
 const RELAYS = 3;
 const TOKENS = 300;

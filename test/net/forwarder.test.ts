@@ -7,8 +7,8 @@ import type { TestContext } from 'node:test';
 import { setImmediate } from 'node:timers/promises';
 import { UpstreamConnection } from '../../src/cluster/forwarder.ts';
 import type { UpstreamHandler } from '../../src/cluster/forwarder.ts';
-import { IoBackend } from '../../src/transport/io-backend.ts';
 import type { ClusterRouter, RouterLink } from '../../src/cluster/router.ts';
+import { IoBackend } from '../../src/transport/io-backend.ts';
 import { ScriptedStream } from '../support/scripted-stream.ts';
 import { keepAliveOptions } from '../support/keepalive.ts';
 import { until } from '../support/scratch.ts';
@@ -65,7 +65,7 @@ for (const kind of ['shared buffer', 'standard streams'] as const) {
     async function dial(): Promise<RouterLink> {
       const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
       await once(socket, 'connect');
-      return { wire: backend.adoptSocket(socket, 'tcp'), firstBytes: new Uint8Array(0) };
+      return { stream: backend.adoptSocket(socket, 'tcp'), firstBytes: new Uint8Array(0) };
     }
 
     /** A call to an owner that is a socket, which has taken the line. */
@@ -197,7 +197,7 @@ async function outcome(words: string, cuts: readonly number[]): Promise<Pick<Tol
   const notifications = new Told();
   const stream = new ScriptedStream();
   new UpstreamConnection(notifications).start(
-    { connect: () => Promise.resolve({ wire: stream, firstBytes: new Uint8Array(0) }) },
+    { connect: () => Promise.resolve({ stream, firstBytes: new Uint8Array(0) }) },
     OWNER,
     LINE,
   );

@@ -10,7 +10,7 @@ import { Dice } from '../support/dice.ts';
 import { freePort } from '../support/listening.ts';
 import { RedisServer, withoutRedis } from '../support/redis.ts';
 import { scratch, until } from '../support/scratch.ts';
-import { LeaseMember, OURS, countLeases, keyOf, ownerOf, tokenOf, untilOwned } from './claim-house.ts';
+import { LeaseMember, OURS, countLeases, keyOf, ownerOf, tokenOf, untilOwned } from './lease-fixture.ts';
 
 const TOKEN = tokenOf(1);
 

@@ -2,8 +2,8 @@ import type { TestContext } from 'node:test';
 import { withoutRedis } from '../../support/redis.ts';
 import { scratch } from '../../support/scratch.ts';
 import { NetworkCoordinator } from './coordinator.ts';
+import { NetworkNamespaces, skipWithoutNetworkNamespaces } from './network-namespaces.ts';
 import { NetworkRelay } from './network-relay.ts';
-import { NetworkNamespaces, skipWithoutNetworkNamespaces } from './network.ts';
 import { USERS, Users } from './users.ts';
 
 export const SECRET = 'the secret of all relays in these tests';

@@ -7,7 +7,7 @@ import { PeerNetworks } from '../../src/cluster/peer-networks.ts';
 import { parseCidrs } from '../../src/config/trusted-proxies.ts';
 import { randomBytesOf } from '../support/bytes.ts';
 import { Dice } from '../support/dice.ts';
-import { TestLinkServer, IO_BACKENDS, SECRET, RawPeer, exerciseLink } from './link-place.ts';
+import { IO_BACKENDS, RawPeer, SECRET, TestLinkServer, exerciseLink } from './link-fixture.ts';
 
 const OPENING = /^transit-relay-cluster\/1 [0-9a-f]{64}\n$/u;
 
@@ -155,7 +155,7 @@ for (const [name, openPlane] of IO_BACKENDS) {
       const caller = await place.connect(context);
       const owner = await place.untilLink();
       for (let tick = 0; tick < 10; tick += 1) mock.timers.tick(3_600_000);
-      caller.wire.write(Buffer.from('still here'));
+      caller.stream.write(Buffer.from('still here'));
       assert.equal((await owner.until(10)).toString(), 'still here');
       assert.deepEqual(place.failures, []);
     });
@@ -252,7 +252,7 @@ for (const [name, openPlane] of IO_BACKENDS) {
         if (index % 3 === 0) stranger.socket.write('GET / HTTP/1.1\r\n\r\n');
         if (index % 3 === 1) stranger.socket.write('transit-relay-');
         mostGuests = Math.max(mostGuests, place.server.pendingPeers);
-        if (index % 100 === 0) caller.wire.write(bytes.subarray(index * 1000, (index + 100) * 1000));
+        if (index % 100 === 0) caller.stream.write(bytes.subarray(index * 1000, (index + 100) * 1000));
       }
       assert.ok((await owner.until(bytes.length)).equals(bytes));
       assert.equal(mostGuests, MAX_PENDING_PEERS);
@@ -273,7 +273,7 @@ for (const [name, openPlane] of IO_BACKENDS) {
       await stranger?.received;
       assert.equal(await (await RawPeer.connect(context, place.port)).received, '');
       assert.deepEqual(place.failures, ['closed', 'closed']);
-      caller.wire.write(Buffer.from('still here'));
+      caller.stream.write(Buffer.from('still here'));
       assert.equal((await owner.until(10)).toString(), 'still here');
     });
   });

@@ -4,11 +4,11 @@ import { LeaseKeys, encodeOwner } from '../../../src/cluster/lease-format.ts';
 import { parseHandshake } from '../../../src/protocol/handshake.ts';
 import { handshake } from '../../support/bytes.ts';
 import { Program } from '../../support/programs.ts';
+import { SECRET, UNTRUSTED } from './network-cluster.ts';
+import type { NetworkCluster } from './network-cluster.ts';
 import type { NetworkRelay } from './network-relay.ts';
-import { SECRET, UNTRUSTED } from './site.ts';
-import type { NetworkCluster } from './site.ts';
 
-const SCRIPT = join(import.meta.dirname, 'stranger.ts');
+const SCRIPT = join(import.meta.dirname, 'untrusted-program.ts');
 
 const FIRST_PORT = 5000;
 

@@ -4,12 +4,12 @@ import { setImmediate } from 'node:timers/promises';
 import { SIDE_B, handshake, randomBytesOf } from '../support/bytes.ts';
 import {
   TRANSPORTS,
-  startWaiting,
-  connectAndSend,
   closedWith,
-  happyRecord,
-  expectRecords,
   clusterTest,
+  connectAndSend,
+  expectRecords,
+  happyRecord,
+  startWaiting,
 } from '../support/cluster-scenario.ts';
 
 describe('a client that is passed on, and not read since its partner takes nothing,', () => {

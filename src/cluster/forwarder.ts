@@ -6,7 +6,8 @@ import type { Splice } from '../sessions/splice.ts';
 import { EMPTY_BYTES } from '../transport/byte-stream.ts';
 import type { ClientTransport, ClientTransportHandler } from '../transport/client-transport.ts';
 import { LinkTransport, NO_REPLY } from '../transport/link-transport.ts';
-import type { ClusterRouter, Owner, RouterLink } from './router.ts';
+import type { Link } from './link-client.ts';
+import type { ClusterRouter, Owner } from './router.ts';
 
 /** The longest word that an owner says, in bytes and with its newline, and room for longer ones to come. */
 const MAX_OWNER_REPLY_BYTES = 64;
@@ -96,7 +97,7 @@ export class UpstreamConnection implements ClientTransportHandler {
     this.#fail('moved');
   }
 
-  #onConnected({ stream, firstBytes }: RouterLink, line: Uint8Array): void {
+  #onConnected({ stream, firstBytes }: Link, line: Uint8Array): void {
     if (this.#state === 'over') {
       stream.abort();
       return;

@@ -1,49 +1,45 @@
 import type { KeyObject } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseHostPort } from '../config/host-port.ts';
-import type { Token } from '../protocol/messages.ts';
-import type { ByteStream } from '../transport/byte-stream.ts';
+import type { Side, Token } from '../protocol/messages.ts';
 import type { IoBackend } from '../transport/io-backend.ts';
+import { Forwarder } from './forwarder.ts';
+import type { ForwardableClient } from './forwarder.ts';
 import { linkAuthKey } from './link-auth.ts';
 import { LinkError, connectLink } from './link-client.ts';
-import type { LinkClientOptions, LinkErrorCode } from './link-client.ts';
+import type { Link, LinkClientOptions, LinkErrorCode } from './link-client.ts';
 import type { LinkTls } from './link-tls.ts';
 import { PeerConcurrency } from './peer-concurrency.ts';
 import type { PeerNetworks } from './peer-networks.ts';
 import { TokenLeases } from './token-leases.ts';
 import type { AcquireResult, TokenLeasesOptions } from './token-leases.ts';
 
-/** Another relay of the group. */
+/** Another relay of the cluster. */
 export interface Owner {
-  /** Of its process, and of no other that ever was: 8 to 64 letters, digits, `-` or `_`. */
+  /** Identifies the process, and is never reused: 8 to 64 letters, digits, `-` or `_`. */
   readonly id: string;
-  /** Where it takes links: `host:port`, an IPv6 address in brackets. */
+  /** Where it accepts links: `host:port`, an IPv6 address in brackets. */
   readonly address: string;
 }
 
-/** A link to another relay, ready for a client's line. */
-export interface RouterLink {
-  readonly stream: ByteStream;
-  /** What the other relay has said already. */
-  readonly firstBytes: Uint8Array;
-}
-
-/** The other relays of a group, where the partners of our clients may be. */
+/** The other relays of a cluster, where partners of clients may be waiting. */
 export interface ClusterRouter {
+  /** The object that forwards one waiting client to the relay that owns its token. */
+  createForwarder(client: ForwardableClient, token: Token, side: Side | null): Forwarder;
   /**
-   * Asks which relay owns a token. Where none does it is this one from now on, until `release`. Never rejects.
+   * Looks up the relay that owns a token. If there is none, this relay becomes the owner until `release`. Never rejects.
    *
-   * @returns null: this one
+   * @returns null: this relay
    */
   resolveOwner(token: Token): Promise<Owner | null>;
-  /** The owner can't be reached: it is this relay, or whoever has taken it over meanwhile. Never rejects. */
+  /** Takes the token from an owner that is unreachable. Returns the owner if it is yet another relay. Never rejects. */
   takeOver(token: Token, owner: Owner): Promise<Owner | null>;
-  /** Whether the token is that relay's still, as far as can be found out. Claims nothing. Never rejects. */
+  /** Whether that relay still owns the token; true if unknown. Changes nothing. Never rejects. */
   isOwner(token: Token, owner: Owner): Promise<boolean>;
-  /** Nobody waits for it here any more. Without effect where it is not ours. */
+  /** No client waits under the token here any more. Does nothing if this relay is not the owner. */
   release(token: Token): void;
-  /** Connects to another relay. Rejects when that fails, within a second or two. */
-  connect(owner: Owner): Promise<RouterLink>;
+  /** Opens a link to another relay. Rejects if that fails, within a second or two. */
+  connect(owner: Owner): Promise<Link>;
 }
 
 /** For a connection to another relay and the greeting. A Go receiver gives the relay 5 s in all. In milliseconds. */
@@ -112,6 +108,10 @@ export class LeaseRouter implements ClusterRouter {
     return { made: this.#linkAttempts, failed: this.#failures };
   }
 
+  createForwarder(client: ForwardableClient, token: Token, side: Side | null): Forwarder {
+    return new Forwarder(client, this, token, side);
+  }
+
   async resolveOwner(token: Token): Promise<Owner | null> {
     return this.#remoteOwner(await this.#leases.acquire(token));
   }
@@ -128,7 +128,7 @@ export class LeaseRouter implements ClusterRouter {
     this.#leases.release(token);
   }
 
-  async connect(owner: Owner): Promise<RouterLink> {
+  async connect(owner: Owner): Promise<Link> {
     this.#linkAttempts += 1;
     try {
       return await this.#connectWithRetries(owner);
@@ -153,7 +153,7 @@ export class LeaseRouter implements ClusterRouter {
   }
 
   /** A relay that many call at once turns some of them away for a moment, and must not lose its tokens for that. */
-  async #connectWithRetries(owner: Owner): Promise<RouterLink> {
+  async #connectWithRetries(owner: Owner): Promise<Link> {
     const { backend, tls, networks } = this.#options;
     const { signal } = this.#abortController;
     const address = parseHostPort(owner.address);

@@ -7,7 +7,8 @@ import type { TestContext } from 'node:test';
 import { setImmediate } from 'node:timers/promises';
 import { UpstreamConnection } from '../../src/cluster/forwarder.ts';
 import type { UpstreamHandler } from '../../src/cluster/forwarder.ts';
-import type { ClusterRouter, RouterLink } from '../../src/cluster/router.ts';
+import type { Link } from '../../src/cluster/link-client.ts';
+import type { ClusterRouter } from '../../src/cluster/router.ts';
 import { IoBackend } from '../../src/transport/io-backend.ts';
 import { ScriptedStream } from '../support/scripted-stream.ts';
 import { keepAliveOptions } from '../support/keepalive.ts';
@@ -62,7 +63,7 @@ for (const kind of ['shared buffer', 'standard streams'] as const) {
     });
     after(() => server.close());
 
-    async function dial(): Promise<RouterLink> {
+    async function dial(): Promise<Link> {
       const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
       await once(socket, 'connect');
       return { stream: backend.adoptSocket(socket, 'tcp'), firstBytes: new Uint8Array(0) };
@@ -71,7 +72,7 @@ for (const kind of ['shared buffer', 'standard streams'] as const) {
     /** A call to an owner that is a socket, which has taken the line. */
     async function call(
       context: TestContext,
-      dialed: () => Promise<RouterLink> = dial,
+      dialed: () => Promise<Link> = dial,
     ): Promise<{ told: Told; call: UpstreamConnection; owner: Socket; isOver: () => boolean }> {
       const notifications = new Told();
       const made = new UpstreamConnection(notifications);
@@ -167,7 +168,7 @@ for (const kind of ['shared buffer', 'standard streams'] as const) {
       assert.deepEqual(notifications.words, ['failed unreachable']);
       const given = new Told();
       const up = new UpstreamConnection(given);
-      const { promise, reject } = Promise.withResolvers<RouterLink>();
+      const { promise, reject } = Promise.withResolvers<Link>();
       up.start({ connect: () => promise }, OWNER, LINE);
       up.close();
       reject(new Error('nobody'));

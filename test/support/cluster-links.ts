@@ -2,10 +2,10 @@ import { connect, createServer } from 'node:net';
 import type { Server } from 'node:net';
 import { linkAuthKey } from '../../src/cluster/link-auth.ts';
 import { connectLink } from '../../src/cluster/link-client.ts';
+import type { Link } from '../../src/cluster/link-client.ts';
 import { LinkServer } from '../../src/cluster/link-server.ts';
 import { LinkTls } from '../../src/cluster/link-tls.ts';
 import { PeerNetworks } from '../../src/cluster/peer-networks.ts';
-import type { RouterLink } from '../../src/cluster/router.ts';
 import type { ByteStream } from '../../src/transport/byte-stream.ts';
 import type { IoBackend } from '../../src/transport/io-backend.ts';
 
@@ -23,7 +23,7 @@ export interface LinkFactory {
     arrived: (stream: ByteStream, firstBytes: Uint8Array) => void,
     failed: (failure: string) => void,
   ): Server;
-  connect(backend: IoBackend, host: string, port: number): Promise<RouterLink>;
+  connect(backend: IoBackend, host: string, port: number): Promise<Link>;
 }
 
 /** Connections as they are, so that as many as like may come at once, and a test may be one end of a link. */

@@ -1,7 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import type { Server } from 'node:net';
-import type { ClusterRouter, Owner, RouterLink } from '../../src/cluster/router.ts';
-import type { Token } from '../../src/protocol/messages.ts';
+import { Forwarder } from '../../src/cluster/forwarder.ts';
+import type { ForwardableClient } from '../../src/cluster/forwarder.ts';
+import type { Link } from '../../src/cluster/link-client.ts';
+import type { ClusterRouter, Owner } from '../../src/cluster/router.ts';
+import type { Side, Token } from '../../src/protocol/messages.ts';
 import type { SessionSummary } from '../../src/sessions/client-session.ts';
 import type { ByteStream } from '../../src/transport/byte-stream.ts';
 import { UNAUTHENTICATED_LINKS } from './cluster-links.ts';
@@ -68,28 +71,29 @@ export class TestClusterMember implements ClusterRouter {
   connects = 0;
 
   private constructor(parts: {
-    readonly house: TestRelay;
-    readonly owners: InMemoryLeases;
+    readonly relay: TestRelay;
+    readonly leases: InMemoryLeases;
     readonly server: Server;
     readonly owner: Owner;
-    readonly kind: LinkFactory;
+    readonly linkFactory: LinkFactory;
     readonly links: Set<ByteStream>;
   }) {
     this.links = parts.links;
-    this.relay = parts.house;
+    this.relay = parts.relay;
     this.owner = parts.owner;
-    this.#leases = parts.owners;
+    this.#leases = parts.leases;
     this.#server = parts.server;
-    this.#linkFactory = parts.kind;
+    this.#linkFactory = parts.linkFactory;
   }
 
   static async open(
-    owners: InMemoryLeases,
+    leases: InMemoryLeases,
     options: TestRelayOptions,
-    kind: LinkFactory,
+    linkFactory: LinkFactory,
   ): Promise<TestClusterMember> {
     const parts: { member: TestClusterMember | null } = { member: null };
     const router: ClusterRouter = {
+      createForwarder: (client, token, side) => new Forwarder(client, router, token, side),
       resolveOwner: (token) => parts.member?.resolveOwner(token) ?? Promise.resolve(null),
       takeOver: (token, owner) => parts.member?.takeOver(token, owner) ?? Promise.resolve(null),
       isOwner: (token, owner) => parts.member?.isOwner(token, owner) ?? Promise.resolve(true),
@@ -98,7 +102,7 @@ export class TestClusterMember implements ClusterRouter {
     };
     const relay = await TestRelay.open({ ...options, clusterRouter: router });
     const links = new Set<ByteStream>();
-    const server = kind.createServer(
+    const server = linkFactory.createServer(
       relay.backend,
       (stream, firstBytes) => relay.acceptor.acceptLink(new TrackedStream(stream, links), firstBytes),
       (failure) => relay.internalErrors.push(new Error(`a link has failed: ${failure}`)),
@@ -110,8 +114,12 @@ export class TestClusterMember implements ClusterRouter {
       });
     });
     const owner = { id: randomUUID(), address: `127.0.0.1:${port}` };
-    parts.member = new TestClusterMember({ house: relay, owners, server, owner, kind, links });
+    parts.member = new TestClusterMember({ relay, leases, server, owner, linkFactory, links });
     return parts.member;
+  }
+
+  createForwarder(client: ForwardableClient, token: Token, side: Side | null): Forwarder {
+    return new Forwarder(client, this, token, side);
   }
 
   async resolveOwner(token: Token): Promise<Owner | null> {
@@ -136,7 +144,7 @@ export class TestClusterMember implements ClusterRouter {
     this.#leases.release(token, this.owner);
   }
 
-  async connect({ address }: Owner): Promise<RouterLink> {
+  async connect({ address }: Owner): Promise<Link> {
     this.connects += 1;
     await this.connectGate.pass();
     const [host = '', port = ''] = address.split(':');
@@ -166,9 +174,9 @@ export class TestCluster {
   readonly leases: InMemoryLeases;
   #turn = 0;
 
-  private constructor(members: readonly TestClusterMember[], owners: InMemoryLeases) {
+  private constructor(members: readonly TestClusterMember[], leases: InMemoryLeases) {
     this.members = members;
-    this.leases = owners;
+    this.leases = leases;
   }
 
   /** @param only what one relay has besides, by its place */
@@ -178,11 +186,11 @@ export class TestCluster {
     only: Readonly<Record<number, TestRelayOptions>> = {},
     links = UNAUTHENTICATED_LINKS,
   ): Promise<TestCluster> {
-    const owners = new InMemoryLeases();
+    const leases = new InMemoryLeases();
     const members: TestClusterMember[] = [];
     for (let each = 0; each < count; each += 1)
-      members.push(await TestClusterMember.open(owners, { ...options, ...only[each] }, links));
-    return new TestCluster(members, owners);
+      members.push(await TestClusterMember.open(leases, { ...options, ...only[each] }, links));
+    return new TestCluster(members, leases);
   }
 
   get relays(): readonly TestRelay[] {
@@ -190,11 +198,11 @@ export class TestCluster {
   }
 
   get summaries(): readonly SessionSummary[] {
-    return this.relays.flatMap(({ summaries: endings }) => endings);
+    return this.relays.flatMap(({ summaries }) => summaries);
   }
 
   clearSummaries(): void {
-    for (const { summaries: endings } of this.relays) endings.length = 0;
+    for (const { summaries } of this.relays) summaries.length = 0;
   }
 
   /**

@@ -1,5 +1,4 @@
-import { Forwarder } from '../cluster/forwarder.ts';
-import type { ForwardableClient } from '../cluster/forwarder.ts';
+import type { Forwarder } from '../cluster/forwarder.ts';
 import type { ClusterRouter, Owner } from '../cluster/router.ts';
 import { parseHandshake } from '../protocol/handshake.ts';
 import { REPLIES } from '../protocol/messages.ts';
@@ -81,7 +80,7 @@ export interface SessionContext {
 }
 
 /** One client: drives the handshake and the session with what its peer tells, and runs the effects. */
-export class ClientSession implements ClientTransportHandler, ConnectionPhase, ForwardableClient {
+export class ClientSession implements ClientTransportHandler, ConnectionPhase {
   readonly accepted: AcceptedConnection;
   readonly transport: ClientTransport;
   readonly #context: SessionContext;
@@ -231,7 +230,7 @@ export class ClientSession implements ClientTransportHandler, ConnectionPhase, F
   #routePayload(rest: Uint8Array): void {
     const { clusterRouter: router, clients } = this.#context;
     if (this.#state === 'waiting' && router !== null && this.#stats === clients && this.#token !== null) {
-      this.#forwarder = new Forwarder(this, router, this.#token, this.#side);
+      this.#forwarder = router.createForwarder(this, this.#token, this.#side);
       this.#forwarder.start(rest);
     } else if (rest.length > 0) {
       this.onData(rest);

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
+import { readFile, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
@@ -12,10 +12,10 @@ const PRELOAD = pathToFileURL(join(import.meta.dirname, 'log-loaded-modules.ts')
 
 const ANY = 'tcp:0:interface=127.0.0.1';
 
-/** What a group of relays needs and nobody else. */
-const CLUSTER_MODULES = /\/src\/(?:cluster\/|relay-cluster\.ts)/u;
+/** Modules that only a relay of a cluster needs. */
+const CLUSTER_MODULES = /\/src\/(?:cluster\/|relay\/cluster\.ts)/u;
 
-/** What a relay has loaded from its start to its end, in all of its threads: URLs, each once, without Node's own. */
+/** The modules that a relay loads from start to stop, in all of its threads: URLs, each once, without Node's own. */
 async function modulesLoadedBy(
   context: TestContext,
   settings: Readonly<Record<string, string>>,
@@ -30,7 +30,7 @@ async function modulesLoadedBy(
     NODE_OPTIONS: `--import=${PRELOAD}`,
     LOADED_MODULES: path,
   });
-  // All that is loaded when it is needed: a self test of all transports, and the metrics.
+  // Some modules are loaded on demand: for a self-test of all transports, and for metrics.
   for (const page of ['health/transfer', 'metrics', 'status.json']) {
     const response = await fetch(`http://127.0.0.1:${relay.port('status')}/${page}`);
     assert.equal(response.status, 200, page);
@@ -41,38 +41,40 @@ async function modulesLoadedBy(
   return [...new Set(text.split('\n'))].filter((url) => url.startsWith('file:'));
 }
 
-test('a relay that is alone loads nothing of what groups need', async (context) => {
+function assertLoaded(loaded: readonly string[], names: readonly string[]): void {
+  for (const name of names)
+    assert.ok(
+      loaded.some((url) => url.includes(name)),
+      name,
+    );
+}
+
+test('a relay without a cluster loads no cluster module', async (context) => {
   const loaded = await modulesLoadedBy(context, {});
   assert.deepEqual(
     loaded.filter((url) => CLUSTER_MODULES.test(url)),
     [],
   );
-  // It tells what is loaded: what comes first, what is imported when it is needed, packages and threads.
-  for (const name of [
+  // The list has modules that are loaded first and on demand, packages, and modules of threads.
+  assertLoaded(loaded, [
     '/src/main.ts',
-    '/src/net/passage.ts',
+    '/src/relay/relay.ts',
+    '/src/sessions/client-session.ts',
     '/node_modules/ws/',
     '/src/usage/sqlite-worker.ts',
-  ])
-    assert.ok(
-      loaded.some((url) => url.includes(name)),
-      name,
-    );
+  ]);
 });
 
-test('a relay of a group loads that, and nothing besides', async (context) => {
+test('a relay of a cluster loads all cluster modules, and nothing else', async (context) => {
   const alone = new Set(await modulesLoadedBy(context, {}));
   const loaded = await modulesLoadedBy(context, {
-    // Nobody is there, and the relay does not wait for it.
+    // Nothing listens there, and the relay does not wait for it.
     RELAY_CLUSTER_URL: `redis://127.0.0.1:${await freePort()}`,
     RELAY_CLUSTER_LISTEN: ANY,
-    RELAY_CLUSTER_SECRET: 'the secret of a group of one',
+    RELAY_CLUSTER_SECRET: 'the secret of a cluster of one',
   });
-  for (const name of ['/src/relay-cluster.ts', '/src/cluster/claims.ts', '/src/cluster/resp.ts'])
-    assert.ok(
-      loaded.some((url) => url.includes(name)),
-      name,
-    );
+  const folder = await readdir(join(import.meta.dirname, '..', '..', 'src', 'cluster'));
+  assertLoaded(loaded, ['/src/relay/cluster.ts', ...folder.map((name) => `/src/cluster/${name}`)]);
   const more = loaded.filter((url) => !alone.has(url) && !CLUSTER_MODULES.test(url));
   assert.deepEqual(more, []);
 });

@@ -1,7 +1,7 @@
 import { appendFileSync } from 'node:fs';
 import { registerHooks } from 'node:module';
 
-/** Loaded before a program by `NODE_OPTIONS=--import`: writes whatever is loaded from then on into that file, a URL a line. */
+/** `NODE_OPTIONS=--import` loads this before a program. It writes the URL of each module loaded later to this file, one a line. */
 const path = process.env['LOADED_MODULES'] ?? '';
 
 registerHooks({

@@ -5,7 +5,7 @@ const signals = new Signals();
 
 const [{ runProgram }, { relayProgram }] = [
   await import('./process/program.ts'),
-  await import('./relay/relay-program.ts'),
+  await import('./relay/relay.ts'),
 ];
 
 // Forwarded bytes leave few and short-lived objects, but V8 would grow its young generation to 128 MiB for them and never

@@ -20,8 +20,8 @@ describe('the sources', () => {
     }
     const named = (file: string): string[] =>
       importsOf(sources.get(file) ?? '').map(({ specifier, kind }) => `${kind} ${specifier}`);
-    assert.ok(named('main.ts').includes('late ./relay/relay-program.ts'));
-    assert.ok(named('relay/relay-program.ts').includes('first ./relay.ts'));
+    assert.ok(named('main.ts').includes('late ./relay/relay.ts'));
+    assert.ok(named('relay/relay.ts').includes('first ./relay-usage.ts'));
     assert.ok(named('sessions/session-manager.ts').includes('type ../protocol/session.ts'));
     const cluster = named('relay/relay.ts').filter((name) => name.endsWith('./cluster.ts'));
     assert.deepEqual(cluster, ['type ./cluster.ts', 'late ./cluster.ts']);

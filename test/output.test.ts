@@ -177,7 +177,6 @@ test('a log whose reader was stuck says how many of its lines are lost', async (
         },
         close: async () => {},
       }),
-      refusals: [],
     });`;
   const node = [process.execPath, '--input-type=module', '-e', script];
   await using program = new Program(['sh', '-c', `exec "$@" >${pipe.path}`, 'sh', ...node], {

@@ -2,6 +2,7 @@ import { accessSync, constants, readFileSync, rmSync, statSync } from 'node:fs';
 import { open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { errorCode } from '../process/error-code.ts';
+import { StartupError } from '../process/startup-error.ts';
 import type { SavedQuota } from './quota.ts';
 
 /** The first member of each quota file, so that nobody's other file is taken for one, and overwritten. */
@@ -15,8 +16,8 @@ const TEMPORARY_SUFFIX = '.unfinished';
 /** A quota file is much smaller than this, in bytes. */
 const MAX_BYTES = 4096;
 
-/** The quota file can't be used. Its message is a sentence for the operator. */
-export class QuotaFileError extends Error {}
+/** The quota file cannot be used. */
+export class QuotaFileError extends StartupError {}
 
 /**
  * Reads what was used before a restart, and removes what a process that was killed while it wrote has left.

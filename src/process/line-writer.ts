@@ -1,15 +1,13 @@
 import { constants, fstatSync, openSync, readFileSync, readdirSync, readlinkSync, writeSync } from 'node:fs';
 import { pino } from 'pino';
 import { errorCode } from './error-code.ts';
+import { StartupError } from './startup-error.ts';
 
 /** Bytes that may wait for a reader that is stuck; what comes then is dropped and counted. */
 const MAX_BUFFERED_BYTES = 4 * 1024 * 1024;
 
 /** Time for handing over what waits when the relay stops, in milliseconds. */
 const CLOSE_TIMEOUT_MS = 1000;
-
-/** Why a file descriptor can't be written to, in a sentence for the operator. */
-export class LineWriterError extends Error {}
 
 /** What an output can't keep to itself. */
 export interface LineWriterEvents {
@@ -29,7 +27,7 @@ export class LineWriter {
   #isBroken = false;
   #isAbandoned = false;
 
-  /** @throws OutputError when the descriptor is not open, or not for writing */
+  /** @throws StartupError when the descriptor is not open, or not for writing */
   constructor(fd: number, report: LineWriterEvents) {
     this.#events = report;
     this.#stream = pino.destination({
@@ -103,7 +101,7 @@ function openForWriting(fd: number): number {
     if (!stat.isFIFO()) return fd;
     if (isReadByThisProcess(fd)) throw new Error('not inherited');
   } catch (error) {
-    throw new LineWriterError(`file descriptor ${fd} is not open for writing`, { cause: error });
+    throw new StartupError(`file descriptor ${fd} is not open for writing`, { cause: error });
   }
   try {
     return openSync(`/proc/self/fd/${fd}`, constants.O_WRONLY | constants.O_NONBLOCK | constants.O_APPEND);

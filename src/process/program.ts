@@ -5,10 +5,11 @@ import { formatConfigError } from '../config/environment.ts';
 import type { Environment } from '../config/environment.ts';
 import type { ConfigResult } from '../config/environment.ts';
 import type { LogLevel } from '../config/values.ts';
-import { LineWriter, LineWriterError } from './line-writer.ts';
+import { LineWriter } from './line-writer.ts';
 import { createLog, errorDetails } from './logging.ts';
 import { Signals } from './signals.ts';
 import type { ProgramSignal } from './signals.ts';
+import { StartupError } from './startup-error.ts';
 
 /** Exit codes; the last two are those of sysexits.h. */
 const EXIT = { stopped: 0, cannotStart: 1, internalError: 70, badConfiguration: 78 } as const;
@@ -30,7 +31,7 @@ const CRASH_TIMEOUT_MS = 10_000;
 
 /** What a program runs from its start until it is told to stop. */
 export interface Service {
-  /** Rejects with one of the program's `refusals`, or because something in it is wrong. `close` is due then too. */
+  /** Rejects with a `StartupError`, or with another error after an internal fault. Call `close` in either case. */
   start(): Promise<unknown>;
   /** Ends its work in peace, for as long as that takes and `abort` does not end it. `close` is due afterwards. */
   drain?(abort: AbortSignal): Promise<void>;
@@ -47,8 +48,6 @@ export interface Service {
 export interface Program<Config extends { readonly logLevel: LogLevel }> {
   readonly read: (environment: Environment, pid: number) => ConfigResult<Config>;
   readonly create: (config: Config, log: Logger) => Service;
-  /** Errors whose message is a sentence for the operator. */
-  readonly startupErrors: readonly (new (...args: never[]) => Error)[];
 }
 
 /** What the signals so far have changed. */
@@ -100,7 +99,7 @@ function openLogWriter(lost: (count: number) => void): LineWriter | null {
     // No other place is left to report that the log is broken.
     return new LineWriter(1, { onDropped: lost, onBroken: () => undefined });
   } catch (error) {
-    if (!(error instanceof LineWriterError)) throw error;
+    if (!(error instanceof StartupError)) throw error;
     process.stderr.write(`${error.message}\n`);
     return null;
   }
@@ -113,7 +112,7 @@ function logFatal(log: Logger, event: string, exitCode: number, reasons: readonl
 }
 
 async function run<Config extends { readonly logLevel: LogLevel }>(
-  { create, startupErrors: rejections }: Program<Config>,
+  { create }: Program<Config>,
   signals: Signals,
   config: Config,
   log: Logger,
@@ -217,7 +216,7 @@ async function run<Config extends { readonly logLevel: LogLevel }>(
     await service.start();
   } catch (error) {
     if (life.phase === 'abandoned') return;
-    if (!(error instanceof Error && rejections.some((rejection) => error instanceof rejection))) throw error;
+    if (!(error instanceof StartupError)) throw error;
     const { message } = error;
     await end(EXIT.cannotStart, () => logFatal(fatalLog, 'start failed', EXIT.cannotStart, [message]));
     return;

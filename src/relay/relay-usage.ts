@@ -46,7 +46,7 @@ export class RelayUsage {
 
   /**
    * @param current what the database's row of that name has to say
-   * @throws UsageDatabaseError or OutputError. `close` is due then as well.
+   * @throws StartupError. Call `close` in any case.
    */
   async open(
     { databasePath, logFd, retentionMs }: RelayConfig['usage'],

@@ -3,10 +3,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { formatEndpoint, socketFamily } from '../config/endpoint.ts';
 import type { BoundEndpoint, Endpoint } from '../config/endpoint.ts';
+import { readRelayConfig } from '../config/relay-config.ts';
 import type { RelayConfig } from '../config/relay-config.ts';
 import { TrustedProxies } from '../config/trusted-proxies.ts';
 import { createAddressLimit, createRateLimiter, resolveCapacity } from '../limits/capacity.ts';
 import { LogThrottle, errorDetails } from '../process/logging.ts';
+import type { Program } from '../process/program.ts';
 import { Acceptor } from '../sessions/acceptor.ts';
 import { AdmissionControl } from '../sessions/admission-control.ts';
 import type { SessionSummary } from '../sessions/client-session.ts';
@@ -138,8 +140,7 @@ export class Relay {
   /**
    * Opens the usage outputs, then listens.
    *
-   * @throws ListenError, CertificateError, QuotaFileError, UsageDatabaseError or OutputError, each with a sentence
-   * for the operator. `close` is due then as well.
+   * @throws StartupError. Call `close` in any case.
    */
   async start(): Promise<Endpoints> {
     this.#fdMonitor.start();
@@ -342,3 +343,9 @@ export class Relay {
     });
   }
 }
+
+/** The relay as a program. `main.ts` imports it after it has installed the signal handlers. */
+export const relayProgram: Program<RelayConfig> = {
+  read: readRelayConfig,
+  create: (config, log) => new Relay(config, log),
+};

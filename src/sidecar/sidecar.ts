@@ -8,7 +8,7 @@ import type { SidecarConfig } from '../config/sidecar-config.ts';
 import { errorDetails } from '../process/logging.ts';
 import type { Program } from '../process/program.ts';
 import { HttpListener } from '../transport/http-listener.ts';
-import { ListenError, listen } from '../transport/listener.ts';
+import { listen } from '../transport/listener.ts';
 import type { Health } from './api.ts';
 import { readAssets, readPage } from './assets.ts';
 import { CachedCheck } from './cached-check.ts';
@@ -22,7 +22,7 @@ import type { AppDependencies } from './server.ts';
 import type { SnapshotCheckTask } from './snapshots/snapshot-check.ts';
 import { snapshotRoutes } from './snapshots/snapshot-routes.ts';
 import { SnapshotSchedule } from './snapshots/snapshot-schedule.ts';
-import { SnapshotError, SnapshotStore } from './snapshots/snapshot-store.ts';
+import { SnapshotStore } from './snapshots/snapshot-store.ts';
 import { UsageReports } from './usage/usage-reports.ts';
 import { usageRoutes } from './usage/usage-routes.ts';
 import type { UsageSource } from './usage/usage-source.ts';
@@ -223,5 +223,4 @@ async function checkSnapshot(
 export const sidecarProgram: Program<SidecarConfig> = {
   read: (environment) => readSidecarConfig(environment),
   create: (config, log) => new Sidecar(config, log),
-  startupErrors: [ListenError, SnapshotError],
 };

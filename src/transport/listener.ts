@@ -15,9 +15,10 @@ import type {
 import { NO_INHERITED_SOCKETS, findInheritedSocket } from '../config/inherited-sockets.ts';
 import type { InheritedSockets } from '../config/inherited-sockets.ts';
 import { errorCode } from '../process/error-code.ts';
+import { StartupError } from '../process/startup-error.ts';
 
 /** Why an endpoint can't be listened on, in a sentence for the operator. */
-export class ListenError extends Error {}
+export class ListenError extends StartupError {}
 
 /** The kernel cuts a backlog down to net.core.somaxconn, so this asks for all there is. */
 const MAX_BACKLOG = 2 ** 31 - 1;

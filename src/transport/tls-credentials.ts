@@ -6,9 +6,10 @@ import { createSecureContext } from 'node:tls';
 import type { SecureContext } from 'node:tls';
 import type { TlsFiles } from '../config/endpoint.ts';
 import { errorCode } from '../process/error-code.ts';
+import { StartupError } from '../process/startup-error.ts';
 
 /** Why there can be no TLS with these files, in a sentence for the operator. Has nothing of what is in them. */
-export class CertificateError extends Error {}
+export class CertificateError extends StartupError {}
 
 /** What a listener needs for TLS. */
 export interface TlsCredentials {

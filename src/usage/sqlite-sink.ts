@@ -1,9 +1,10 @@
+import { StartupError } from '../process/startup-error.ts';
 import { DatabaseThread } from './database-thread.ts';
 import type { CurrentUsage, UsageRecord } from './record.ts';
 import type { DatabaseResponse, DatabaseNotice } from './database-thread.ts';
 
 /** Why the usage database can't be used, in a sentence for the operator. */
-export class UsageDatabaseError extends Error {}
+export class UsageDatabaseError extends StartupError {}
 
 /** Records that may wait for a disk that can't be written; about 100 bytes each. */
 export const MAX_QUEUED_RECORDS = 100_000;

@@ -1,6 +1,7 @@
 import { accessSync, constants } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
+import { StartupError } from '../../process/startup-error.ts';
 import type { Snapshot } from '../api.ts';
 import type { JobRunner } from '../job-pool.ts';
 import type { UsageSource } from '../usage/usage-source.ts';
@@ -8,7 +9,7 @@ import { readSnapshots, removeLeftovers } from './snapshot-files.ts';
 import type { SnapshotOutcome, SnapshotTask } from './snapshot-job.ts';
 
 /** Why there is no snapshot, in a sentence for the operator. */
-export class SnapshotError extends Error {}
+export class SnapshotError extends StartupError {}
 
 export interface SnapshotStoreOptions {
   /** Made when it is missing. It belongs to one store alone. */

@@ -1,5 +1,4 @@
 import type { Server } from 'node:net';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { formatEndpoint, socketFamily } from '../config/endpoint.ts';
 import type { BoundEndpoint, Endpoint } from '../config/endpoint.ts';
@@ -51,9 +50,6 @@ const PING_INTERVAL_MS = 30_000;
 
 /** Time between two log lines about a drain that goes on, in milliseconds. */
 const DRAIN_REPORT_MS = 5000;
-
-/** How often a drain looks whether anybody waits still, in milliseconds. */
-const DRAIN_POLL_MS = 20;
 
 /** Time between two warnings of a shared address, in milliseconds. */
 const SHARED_ADDRESS_WARNING_MS = 3_600_000;
@@ -219,9 +215,7 @@ export class Relay {
       () => this.#logDrainProgress('waiting for transfers to finish'),
       DRAIN_REPORT_MS,
     );
-    const deadline = performance.now() + delayMs;
-    while (this.#sessions.liveCounts().waiting > 0 && performance.now() < deadline && !abort.aborted)
-      await sleep(DRAIN_POLL_MS);
+    await this.#sessions.untilNoneWaiting(delayMs, abort);
     await acceptListenBacklog(this.#admission);
     for (const server of this.#servers) server.close();
     this.#cluster?.stopListening();

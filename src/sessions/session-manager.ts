@@ -19,7 +19,8 @@ const SWEEP_INTERVAL_MS = 15_000;
 /** How long clients are given to answer a FIN once nothing is left to deliver, in milliseconds. */
 const CLOSE_GRACE_MS = 200;
 
-const POLL_MS = 20;
+/** Time between two checks whether clients of ended pairs have been sent everything, in milliseconds. */
+const DELIVERY_POLL_MS = 20;
 
 /** What each state is for eviction. A client that another relay is asked about waits there. */
 const EVICTION_STATES: Readonly<Record<Exclude<SessionState, 'closed'>, EvictionState>> = {
@@ -73,6 +74,8 @@ export class SessionManager implements SessionContext {
   readonly #probeTokens = new Map<string, () => void>();
   readonly #waitTimeouts: TimeoutQueue<ClientSession>;
   readonly #timers: NodeJS.Timeout[] = [];
+  /** Run after each change of a session's state. */
+  readonly #stateWatchers = new Set<() => void>();
   /** What concerns all connections is done in slices. */
   readonly #tasks = new TaskQueue();
 
@@ -188,19 +191,24 @@ export class SessionManager implements SessionContext {
     void this.#tasks.forEach(this.clients.splices(), (splice) => splice.sweep());
   }
 
+  /** Resolves when no client waits for a partner, after `timeoutMs`, or on `abort`. */
+  untilNoneWaiting(timeoutMs: number, abort: AbortSignal): Promise<void> {
+    return this.#until(() => this.clients.rendezvous.waitingTokens === 0, timeoutMs, abort);
+  }
+
   /**
-   * Sends everybody home but the pairs, and waits for these and for what is still held for clients of pairs
-   * that have ended. Resolves when they are done or after `timeoutMs`; `abort` ends the wait.
+   * Closes all connections except pairs. Then waits until all pairs have ended and everything buffered for their clients is
+   * delivered. Resolves after `timeoutMs` or on `abort` at the latest.
    */
   async drain(timeoutMs: number, abort: AbortSignal): Promise<void> {
     await this.#tasks.forEach(this.#admission.pending, (accepted) => this.#admission.closePending(accepted));
     await this.#tasks.forEach([...this.#sessions], (connection) => connection.onDrain());
     const deadline = this.monotonicClock() + timeoutMs;
-    while (this.#hasActiveTransfers() && this.monotonicClock() < deadline && !abort.aborted)
-      await delay(POLL_MS);
-    const farewell = this.monotonicClock() + CLOSE_GRACE_MS;
-    while (this.#sessions.size > 0 && this.monotonicClock() < farewell && !abort.aborted)
-      await delay(POLL_MS);
+    await this.#until(() => this.pairs === 0 && this.clients.forwardedClients === 0, timeoutMs, abort);
+    // A transport that closes does not report its deliveries.
+    while (this.bufferedBytes > 0 && this.monotonicClock() < deadline && !abort.aborted)
+      await delay(DELIVERY_POLL_MS);
+    await this.#until(() => this.#sessions.size === 0, CLOSE_GRACE_MS, abort);
   }
 
   /** Ends every connection now. Their records are written before this returns. */
@@ -224,6 +232,7 @@ export class SessionManager implements SessionContext {
       const waiting = to === 'waiting' ? this.clients.rendezvous.waitingClients : null;
       this.#admission.setEvictionState(connection.accepted, EVICTION_STATES[to], waiting);
     }
+    for (const watcher of this.#stateWatchers) watcher();
   }
 
   /** Compares every count with what it counts. For tests. Throws where they disagree. */
@@ -266,8 +275,23 @@ export class SessionManager implements SessionContext {
     this.#timers.push(setInterval(look, watch.checkIntervalMs));
   }
 
-  #hasActiveTransfers(): boolean {
-    return this.pairs > 0 || this.clients.forwardedClients > 0 || this.bufferedBytes > 0;
+  /** Resolves when `isReached` is true, after `timeoutMs`, or on `abort`. It is checked now and after each state change. */
+  #until(isReached: () => boolean, timeoutMs: number, abort: AbortSignal): Promise<void> {
+    if (isReached() || abort.aborted) return Promise.resolve();
+    return new Promise((resolve) => {
+      const done = (): void => {
+        clearTimeout(timer);
+        abort.removeEventListener('abort', done);
+        this.#stateWatchers.delete(check);
+        resolve();
+      };
+      const check = (): void => {
+        if (isReached()) done();
+      };
+      const timer = setTimeout(done, timeoutMs);
+      abort.addEventListener('abort', done);
+      this.#stateWatchers.add(check);
+    });
   }
 }
 

@@ -1,7 +1,7 @@
 import type { KeyObject } from 'node:crypto';
 import { createServer } from 'node:net';
 import type { Server } from 'node:net';
-import { addressPrefix } from '../limits/address-prefix.ts';
+import { addressPrefix } from '../protocol/ip-address.ts';
 import type { ByteStream, ByteStreamHandler } from '../transport/byte-stream.ts';
 import type { IoBackend } from '../transport/io-backend.ts';
 import { LinkServerAuth, TlsOffer, linkAuthKey } from './link-auth.ts';

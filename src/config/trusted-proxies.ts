@@ -1,4 +1,10 @@
-import { formatAddress, parseAddress } from '../protocol/ip-address.ts';
+import {
+  formatAddress,
+  hasCommonPrefix,
+  networkAddress,
+  parseAddress,
+  stripZone,
+} from '../protocol/ip-address.ts';
 
 /** Whose word about clients is taken: a network's, as the address that all of it begins with, or unix sockets'. */
 export type Cidr =
@@ -43,8 +49,8 @@ function parseCidr(text: string): Cidr {
   }
   const bits = /^(?:0|[1-9]\d{0,2})$/u.test(length) ? Number(length) : Infinity;
   if (bits > most) throw new CidrError(`"${text}" has no number from 0 to ${most} behind its slash`);
-  const network = start.map((byte, at) => byte & prefixMask(bits, at));
-  if (!hasPrefix(start, network, most)) {
+  const network = networkAddress(start, bits);
+  if (!hasCommonPrefix(start, network, most)) {
     // Which of the two was meant can't be told, and one of them trusts more than the other.
     throw new CidrError(
       `"${text}" is an address within a network: write ${formatAddress(network)}/${bits} for the network or ` +
@@ -54,24 +60,12 @@ function parseCidr(text: string): Cidr {
   return { kind: 'network', start, bits };
 }
 
-/** The bits of byte `at` that belong to a network of so many bits. */
-function prefixMask(bits: number, at: number): number {
-  return (0xff00 >> Math.min(8, Math.max(0, bits - 8 * at))) & 0xff;
-}
-
-/** True where two addresses of one family have their first bits in common. */
-function hasPrefix(address: Uint8Array, start: Uint8Array, bits: number): boolean {
-  return (
-    address.length === start.length &&
-    address.every((byte, at) => ((byte ^ (start[at] ?? 0)) & prefixMask(bits, at)) === 0)
-  );
-}
-
 /** Whether an IP address, which may have a zone behind it, is in one of these networks. */
 export function contains(cidrs: readonly Cidr[], address: string): boolean {
   const bytes = parseAddress(stripZone(address));
   return (
-    bytes !== null && cidrs.some((cidr) => cidr.kind === 'network' && hasPrefix(bytes, cidr.start, cidr.bits))
+    bytes !== null &&
+    cidrs.some((cidr) => cidr.kind === 'network' && hasCommonPrefix(bytes, cidr.start, cidr.bits))
   );
 }
 
@@ -119,13 +113,10 @@ export class TrustedProxies {
   }
 
   #isTrusted(address: Uint8Array): boolean {
-    return this.#cidrs.some((cidr) => cidr.kind === 'network' && hasPrefix(address, cidr.start, cidr.bits));
+    return this.#cidrs.some(
+      (cidr) => cidr.kind === 'network' && hasCommonPrefix(address, cidr.start, cidr.bits),
+    );
   }
-}
-
-/** Link-local peers come with the interface they are at, as in `fe80::1%eth0`. */
-function stripZone(address: string): string {
-  return address.includes(':') ? address.replace(/%.+$/su, '') : address;
 }
 
 /** An entry as proxies write them: an address, perhaps in brackets, perhaps with a port. */

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { addressPrefix, hashPrefix, newSalt } from './address-prefix.ts';
+import { addressPrefix } from '../protocol/ip-address.ts';
+import { hashPrefix, newSalt } from './address-hash.ts';
 
 /** How long a salt is used for new entries, in milliseconds. */
 const SALT_ROTATION_MS = 3_600_000;

@@ -1,4 +1,5 @@
-import { addressPrefix, hashPrefix, newSalt } from './address-prefix.ts';
+import { addressPrefix } from '../protocol/ip-address.ts';
+import { hashPrefix, newSalt } from './address-hash.ts';
 
 /** Rejections that are judged together, and how many of them are nearly all. */
 const SAMPLE_SIZE = 20;

@@ -1,4 +1,5 @@
-import { addressPrefix, hashPrefix, newSalt } from './address-prefix.ts';
+import { addressPrefix } from '../protocol/ip-address.ts';
+import { hashPrefix, newSalt } from './address-hash.ts';
 
 /**
  * Time that handshakes may take at once, in milliseconds; the last one may exceed it. One with RSA 4096 takes about 5 ms, one with

@@ -1,5 +1,5 @@
 import type { AddressLimit, AddressSlot } from '../limits/address-limit.ts';
-import { addressPrefix, hashPrefix, newSalt } from '../limits/address-prefix.ts';
+import { hashPrefix, newSalt } from '../limits/address-hash.ts';
 import { ConnectionLimit, REJECT_SLOTS } from '../limits/connection-limit.ts';
 import type { Slot } from '../limits/connection-limit.ts';
 import { EvictionIndex } from '../limits/eviction-index.ts';
@@ -7,6 +7,7 @@ import type { Entry } from '../limits/eviction-index.ts';
 import { SharedAddressDetector } from '../limits/shared-address.ts';
 import { TimeoutQueue } from '../limits/timeout-queue.ts';
 import type { Rejection, SessionFailure } from '../protocol/session.ts';
+import { addressPrefix } from '../protocol/ip-address.ts';
 
 /**
  * How a connection failed to become a waiting or paired client.

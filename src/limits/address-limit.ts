@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import type { RelayConfig } from '../config/relay-config.ts';
 import { addressPrefix } from '../protocol/ip-address.ts';
 import { hashPrefix, newSalt } from './address-hash.ts';
 
@@ -182,4 +183,11 @@ export class AddressLimit {
     if (kept.length === MAX_SALTS) return;
     this.#salts = [newSalt(this.#random), ...kept];
   }
+}
+
+/** Null if addresses are not limited. `clock`: milliseconds of a monotonic clock. */
+export function createAddressLimit(limits: RelayConfig['limits'], clock: () => number): AddressLimit | null {
+  const { connectionsPerAddress: maxOpen, newConnectionsPerAddress: newConnectionRate } = limits;
+  if (maxOpen === null && newConnectionRate === null) return null;
+  return new AddressLimit({ maxOpen, newConnectionRate }, clock);
 }

@@ -1,128 +1,47 @@
 import { readFileSync } from 'node:fs';
 import type { Logger } from 'pino';
 import type { RelayConfig } from '../config/relay-config.ts';
-import { AddressLimit } from './address-limit.ts';
 import { REJECT_SLOTS } from './connection-limit.ts';
 import { connectionsWithinMemory, hasMemoryForBuffers, memoryLimit, worstCaseBytes } from './memory-limit.ts';
 import type { ConnectionRequirements, MemoryLimit } from './memory-limit.ts';
-import { RateLimiter } from './rate-limiter.ts';
 
-/** Descriptors that are no client's: the database, listeners, the status port, the log, Node itself. */
-const RESERVED_DESCRIPTORS = 64;
+/** File descriptors that are not for clients: the database, listeners, the status port, the log, Node.js itself. */
+const RESERVED_FDS = 64;
 
-/** The same in a group of relays: connections to the coordinator, and who has come for a link and not proved itself yet. */
-const CLUSTER_DESCRIPTORS = 96;
+/** The same in a cluster: connections to the coordinator, and link connections that have not authenticated yet. */
+const CLUSTER_FDS = 96;
 
-/** A client that is passed on has a link of its own. */
-const DESCRIPTORS_PER_FORWARDED_CLIENT = 2;
+/** A forwarded client has a link of its own. */
+const FDS_PER_FORWARDED_CLIENT = 2;
 
-/** What is taken where the limit can't be found out: the usual one of a shell. */
-const FALLBACK_LIMIT = 1024;
+/** Assumed if the limit cannot be read: the usual limit of a shell. */
+const FALLBACK_FD_LIMIT = 1024;
 
-/** How many descriptors this process may have open (getrlimit(2), RLIMIT_NOFILE). Read from Linux's /proc. */
-export function fdLimit(path = '/proc/self/limits'): number {
-  try {
-    const [, soft] = /^Max open files +(\d+|unlimited)/mu.exec(readFileSync(path, 'latin1')) ?? [];
-    if (soft === 'unlimited') return Number.POSITIVE_INFINITY;
-    return soft === undefined ? FALLBACK_LIMIT : Number(soft);
-  } catch {
-    return FALLBACK_LIMIT;
-  }
-}
-
-/** The most connections that leave room for everything else; one where there is no room at all. */
-export function connectionsWithinFds(descriptors: number, isClustered: boolean): number {
-  const free = descriptors - RESERVED_DESCRIPTORS - REJECT_SLOTS;
-  const fits = isClustered
-    ? Math.floor((free - CLUSTER_DESCRIPTORS) / DESCRIPTORS_PER_FORWARDED_CLIENT)
-    : free;
-  return Math.max(1, fits);
-}
-
-/** What the configuration says of limits, as what keeps them. `clock`: milliseconds of a clock that never jumps. */
-
-type Limits = RelayConfig['limits'];
-
-/** More than this needs to be asked for, however much memory and however many descriptors there may be. */
+/** The automatic limit is never higher, however much memory and however many file descriptors there are. */
 const AUTO_MAX_CONNECTIONS = 65_536;
 
-/** The same where connections may use TLS. */
+/** The same if connections may use TLS. */
 const AUTO_MAX_TLS_CONNECTIONS = 8192;
 
 /** What the process has. */
 export interface Resources {
-  readonly descriptors: number;
+  readonly fds: number;
   readonly memoryBytes: number;
   /** `RELAY_BUFFER_MEMORY`. */
   readonly bufferBytes: number;
 }
 
-/** What a limit of connections follows from. */
+/** What sets the connection limit. */
 export type CapacityReason = 'RELAY_MAX_CONNECTIONS' | 'memory' | 'file descriptors' | 'default';
 
 export interface Capacity {
-  /** Null: as many as come. */
-  readonly maxConnections: number | null;
+  readonly maxConnections: number;
+  /** Null: no limit. */
   readonly maxWaiting: number | null;
-  /** Connections that leave descriptors for everything else. */
+  /** Connections that leave enough file descriptors for everything else. */
   readonly fdCapacity: number;
   readonly limitedBy: CapacityReason;
 }
-
-/** How many clients there may be, where the operator leaves that to us, and how many would fit. */
-export function computeCapacity(
-  { maxConnections, maxWaiting }: Limits,
-  resources: Resources,
-  needs: ConnectionRequirements,
-): Capacity {
-  const fits = connectionsWithinFds(resources.descriptors, needs.isClustered);
-  const auto = autoConnections(resources, fits, needs);
-  const connections = maxConnections === 'auto' ? auto.connections : maxConnections;
-  return {
-    fdCapacity: fits,
-    maxConnections: connections,
-    // Each that waits needs a place for its partner.
-    maxWaiting: maxWaiting === 'auto' ? Math.ceil((connections ?? fits) / 2) : maxWaiting,
-    limitedBy: maxConnections === 'auto' ? auto.follows : 'RELAY_MAX_CONNECTIONS',
-  };
-}
-
-/** The lowest of three limits, and which one that is. */
-function autoConnections(
-  { memoryBytes, bufferBytes }: Resources,
-  fits: number,
-  needs: ConnectionRequirements,
-): { readonly connections: number; readonly follows: CapacityReason } {
-  const inMemory = connectionsWithinMemory(memoryBytes, bufferBytes, needs);
-  const most = needs.hasTls ? AUTO_MAX_TLS_CONNECTIONS : AUTO_MAX_CONNECTIONS;
-  const connections = Math.min(inMemory, fits, most);
-  if (connections === most) return { connections, follows: 'default' };
-  return { connections, follows: connections === fits ? 'file descriptors' : 'memory' };
-}
-
-/** Null where addresses are not limited. */
-export function createAddressLimit(limits: Limits, clock: () => number): AddressLimit | null {
-  const { connectionsPerAddress: open, newConnectionsPerAddress: newPer } = limits;
-  return open === null && newPer === null
-    ? null
-    : new AddressLimit({ maxOpen: open, newConnectionRate: newPer }, clock);
-}
-
-/** Null where no rate is limited. */
-export function createRateLimiter(limits: Limits, clock: () => number): RateLimiter | null {
-  const { pairBytesPerSecond, totalBytesPerSecond } = limits;
-  if (pairBytesPerSecond === null && totalBytesPerSecond === null) return null;
-  return new RateLimiter({ pairBytesPerSecond, totalBytesPerSecond }, clock);
-}
-
-const MAX_CONNECTIONS_EXCEEDS_FDS =
-  'RELAY_MAX_CONNECTIONS is more than fits into the limit of open files, and is taken down to that; raise the limit (ulimit -n, LimitNOFILE=)';
-
-const MAX_CONNECTIONS_EXCEEDS_MEMORY =
-  'RELAY_MAX_CONNECTIONS is more than fits into the memory when all connections stall; lower it, set it to auto, or raise the memory limit';
-
-const BUFFERS_EXCEED_MEMORY =
-  'RELAY_BUFFER_MEMORY does not fit into the memory beside the relay itself; lower it, or raise the memory limit';
 
 /** The limits of this process. */
 export interface ProcessLimits {
@@ -130,41 +49,94 @@ export interface ProcessLimits {
   readonly memory: MemoryLimit;
 }
 
-/**
- * How many clients may come, and what the log says of it. They are never more than fit into the limit of open files, and where that
- * is left to the relay, never more than fit into its memory.
- */
+const MAX_CONNECTIONS_EXCEEDS_FDS =
+  'RELAY_MAX_CONNECTIONS exceeds the file descriptor limit and is lowered to it; raise the limit (ulimit -n, LimitNOFILE=)';
+
+const MAX_CONNECTIONS_EXCEEDS_MEMORY =
+  'RELAY_MAX_CONNECTIONS exceeds the memory if all connections stall; lower it, set it to auto, or raise the memory limit';
+
+const BUFFERS_EXCEED_MEMORY =
+  'RELAY_BUFFER_MEMORY leaves too little memory for the relay; lower it, or raise the memory limit';
+
+/** File descriptors that this process may have open (getrlimit(2), RLIMIT_NOFILE). Read from /proc on Linux. */
+export function fdLimit(path = '/proc/self/limits'): number {
+  try {
+    const [, soft] = /^Max open files +(\d+|unlimited)/mu.exec(readFileSync(path, 'latin1')) ?? [];
+    if (soft === 'unlimited') return Number.POSITIVE_INFINITY;
+    return soft === undefined ? FALLBACK_FD_LIMIT : Number(soft);
+  } catch {
+    return FALLBACK_FD_LIMIT;
+  }
+}
+
+/** Connections that leave enough file descriptors for everything else; at least one. */
+export function connectionsWithinFds(fds: number, isClustered: boolean): number {
+  const free = fds - RESERVED_FDS - REJECT_SLOTS;
+  const fits = isClustered ? Math.floor((free - CLUSTER_FDS) / FDS_PER_FORWARDED_CLIENT) : free;
+  return Math.max(1, fits);
+}
+
+/** The limits of connections and of waiting clients. There are never more connections than file descriptors for them. */
+export function computeCapacity(
+  { maxConnections, maxWaiting }: RelayConfig['limits'],
+  resources: Resources,
+  needs: ConnectionRequirements,
+): Capacity {
+  const fdCapacity = connectionsWithinFds(resources.fds, needs.isClustered);
+  const [connections, limitedBy] = connectionLimit(maxConnections, fdCapacity, resources, needs);
+  return {
+    maxConnections: connections,
+    // Each waiting client needs a connection for its partner.
+    maxWaiting: maxWaiting === 'auto' ? Math.ceil(connections / 2) : maxWaiting,
+    fdCapacity,
+    limitedBy,
+  };
+}
+
+function connectionLimit(
+  configured: RelayConfig['limits']['maxConnections'],
+  fdCapacity: number,
+  { memoryBytes, bufferBytes }: Resources,
+  needs: ConnectionRequirements,
+): [connections: number, limitedBy: CapacityReason] {
+  if (configured === null) return [fdCapacity, 'file descriptors'];
+  if (configured !== 'auto')
+    return configured > fdCapacity ? [fdCapacity, 'file descriptors'] : [configured, 'RELAY_MAX_CONNECTIONS'];
+  const most = needs.hasTls ? AUTO_MAX_TLS_CONNECTIONS : AUTO_MAX_CONNECTIONS;
+  const connections = Math.min(connectionsWithinMemory(memoryBytes, bufferBytes, needs), fdCapacity, most);
+  if (connections === most) return [connections, 'default'];
+  return [connections, connections === fdCapacity ? 'file descriptors' : 'memory'];
+}
+
+/** Computes how many clients this process can serve, and logs it with the reason. */
 export function resolveCapacity(
   { limits, listen, cluster, bufferMemoryBytes: bufferBytes }: RelayConfig,
   log: Logger,
-  { fds: openFiles, memory }: ProcessLimits = { fds: fdLimit(), memory: memoryLimit() },
+  { fds, memory }: ProcessLimits = { fds: fdLimit(), memory: memoryLimit() },
 ): Capacity {
   const needs = { hasTls: usesTls(listen) || cluster?.tls === true, isClustered: cluster !== null };
-  const fits = connectionsWithinFds(openFiles, needs.isClustered);
-  const asked = limits.maxConnections;
-  const isTooMuch = asked !== null && asked !== 'auto' && asked > fits;
-  if (isTooMuch) log.warn({ asked, fits, openFiles }, MAX_CONNECTIONS_EXCEEDS_FDS);
-  const maxConnections = isTooMuch || asked === null ? fits : asked;
-  const resources = { descriptors: openFiles, memoryBytes: memory.bytes, bufferBytes };
-  const room = computeCapacity({ ...limits, maxConnections }, resources, needs);
+  const capacity = computeCapacity(limits, { fds, memoryBytes: memory.bytes, bufferBytes }, needs);
+  const { maxConnections, maxWaiting, fdCapacity, limitedBy } = capacity;
+  const configured = limits.maxConnections;
+  if (typeof configured === 'number' && configured > fdCapacity)
+    log.warn({ configured, fits: fdCapacity, fileDescriptors: fds }, MAX_CONNECTIONS_EXCEEDS_FDS);
   const sizes = { bufferBytes, memoryBytes: memory.bytes, memory: memory.source };
   const inMemory = connectionsWithinMemory(memory.bytes, bufferBytes, needs);
   if (!hasMemoryForBuffers(memory.bytes, bufferBytes, needs)) log.warn(sizes, BUFFERS_EXCEED_MEMORY);
-  else if (maxConnections !== 'auto' && maxConnections > inMemory)
-    log.warn({ asked: maxConnections, fits: inMemory, ...sizes }, MAX_CONNECTIONS_EXCEEDS_MEMORY);
-  const { maxWaiting, limitedBy: follows } = room;
+  else if (configured !== 'auto' && maxConnections > inMemory)
+    log.warn({ configured: maxConnections, fits: inMemory, ...sizes }, MAX_CONNECTIONS_EXCEEDS_MEMORY);
   log.info(
     {
-      maxConnections: room.maxConnections,
+      maxConnections,
       maxWaiting,
-      follows: asked === null || isTooMuch ? 'file descriptors' : follows,
-      openFiles,
+      limitedBy,
+      fileDescriptors: fds,
       ...sizes,
       bytesPerConnection: worstCaseBytes(needs),
     },
-    'room for clients',
+    'connection capacity',
   );
-  return room;
+  return capacity;
 }
 
 function usesTls({ raw, websocket }: RelayConfig['listen']): boolean {

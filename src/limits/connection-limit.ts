@@ -18,9 +18,8 @@ export class ConnectionLimit {
   readonly #max: number;
   #admitted = 0;
 
-  /** @param max null: as many as come */
-  constructor(max: number | null) {
-    this.#max = max ?? Number.POSITIVE_INFINITY;
+  constructor(max: number) {
+    this.#max = max;
   }
 
   get admitted(): number {

@@ -1,3 +1,4 @@
+import type { RelayConfig } from '../config/relay-config.ts';
 import { FairShare } from './fair-share.ts';
 import type { Share } from './fair-share.ts';
 
@@ -176,4 +177,11 @@ export class RateLimiter {
     );
     pair.ownRefilledAt = now;
   }
+}
+
+/** Null if no rate is limited. `clock`: milliseconds of a monotonic clock. */
+export function createRateLimiter(limits: RelayConfig['limits'], clock: () => number): RateLimiter | null {
+  const { pairBytesPerSecond, totalBytesPerSecond } = limits;
+  if (pairBytesPerSecond === null && totalBytesPerSecond === null) return null;
+  return new RateLimiter({ pairBytesPerSecond, totalBytesPerSecond }, clock);
 }

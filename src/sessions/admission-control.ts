@@ -96,8 +96,8 @@ const IPV6_NETWORK_GROUPS = 3;
 export interface AdmissionControlOptions {
   /** Time from a connection's first packet to the end of its line, in milliseconds; null: as long as it likes. */
   readonly handshakeTimeoutMs: number | null;
-  /** Connections at once; null: as many as come. */
-  readonly maxConnections: number | null;
+  /** Open connections. */
+  readonly maxConnections: number;
   /** Clients that wait at once; null: all of them. */
   readonly maxWaiting: number | null;
   /** Null: addresses are not looked at. */
@@ -210,8 +210,8 @@ export class AdmissionControl {
     return this.#evicted;
   }
 
-  /** Connections at once; null: as many as come. */
-  get maxConnections(): number | null {
+  /** Limit of open connections. */
+  get maxConnections(): number {
     return this.#options.maxConnections;
   }
 
@@ -231,8 +231,7 @@ export class AdmissionControl {
       this.#rejected.connections += 1;
       return null;
     }
-    const { maxConnections } = this.#options;
-    if (maxConnections !== null && this.connections >= maxConnections)
+    if (this.connections >= this.maxConnections)
       this.#evict(this.#unpaired.victimFor(this.#networkAt(source)));
     const slot = this.#limit.acquire();
     const accepted = new AcceptedConnection(
@@ -388,9 +387,8 @@ export class AdmissionControl {
   }
 
   #trackUnpaired(accepted: AcceptedConnection): void {
-    const { maxConnections } = this.#options;
-    if (accepted.unpairedEntry !== null || accepted.slot !== 'inside' || maxConnections === null) return;
-    if (this.connections < maxConnections * EVICTION_TRACKING_THRESHOLD) return;
+    if (accepted.unpairedEntry !== null || accepted.slot !== 'inside') return;
+    if (this.connections < this.maxConnections * EVICTION_TRACKING_THRESHOLD) return;
     accepted.unpairedEntry = this.#unpaired.add(this.#networkOf(accepted), accepted);
   }
 

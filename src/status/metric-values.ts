@@ -29,8 +29,7 @@ export interface MetricValues {
   readonly forwardedClients: number;
   /** Connections now, whatever they do. */
   readonly connections: number;
-  /** Null: as many as come. */
-  readonly maxConnections: number | null;
+  readonly maxConnections: number;
   readonly waiting: number;
   readonly paired: number;
   /** Pairs made since the start. */

@@ -142,8 +142,8 @@ const GAUGES: readonly MetricDefinition[] = [
   },
   {
     name: 'connections_limit',
-    help: 'Connections that there is room for. 0: there is no limit.',
-    series: ({ maxConnections }) => maxConnections ?? 0,
+    help: 'Connection limit.',
+    series: ({ maxConnections }) => maxConnections,
   },
   {
     name: 'connections_waiting',

@@ -33,7 +33,7 @@ const SETTINGS = {
 /** What the relay makes of this: connections of 20 KiB, beside 128 MiB for itself and 8 MiB of buffers. */
 const CONNECTIONS = 2867;
 
-const ROOM = /"maxConnections":2867,.*"follows":"memory",.*"memoryBytes":201326592,"memory":"container"/u;
+const ROOM = /"maxConnections":2867,.*"limitedBy":"memory",.*"memoryBytes":201326592,"memory":"container"/u;
 
 /** Connections that come. So many would need more memory than there is, in any of the states below. */
 const COMING = 9000;

@@ -33,7 +33,7 @@ const RUSH_MS = 3000;
 const MOST_IDLE_CORES = 0.2;
 
 const TAKEN_DOWN =
-  /"level":"warn".*"asked":100000,"fits":172,"openFiles":300,"msg":"RELAY_MAX_CONNECTIONS is more than fits/u;
+  /"level":"warn".*"configured":100000,"fits":172,"fileDescriptors":300,"msg":"RELAY_MAX_CONNECTIONS exceeds the file descriptor limit/u;
 const NONE_LEFT = /"level":"warn".*"code":"EMFILE".*clients could not be accepted: no open file is left/u;
 const SOME_AGAIN = /"level":"info".*there are open files again/u;
 

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { beforeEach, describe, test } from 'node:test';
-import { AddressLimit } from '../../src/limits/address-limit.ts';
+import type { RelayConfig } from '../../src/config/relay-config.ts';
+import { AddressLimit, createAddressLimit } from '../../src/limits/address-limit.ts';
 import type { AddressLimits, AddressSlot } from '../../src/limits/address-limit.ts';
 
 const HOUR_MS = 3_600_000;
@@ -268,5 +269,55 @@ describe('somebody with a large network', () => {
     assert.equal(limit.acquire(prefix(0)), null);
     for (const slot of slots) slot?.release();
     assert.equal(limit.size, 0);
+  });
+});
+
+/** As if no limit is configured. */
+const DEFAULTS: RelayConfig['limits'] = {
+  maxConnections: 'auto',
+  maxWaiting: 'auto',
+  connectionsPerAddress: null,
+  newConnectionsPerAddress: null,
+  pairBytesPerSecond: null,
+  totalBytesPerSecond: null,
+  pairBytes: null,
+};
+
+describe('the limit of addresses', () => {
+  test('is none where nothing is set', () => {
+    assert.equal(
+      createAddressLimit(DEFAULTS, () => 0),
+      null,
+    );
+  });
+
+  test('is of connections at once', () => {
+    const limit = createAddressLimit({ ...DEFAULTS, connectionsPerAddress: 1 }, () => 0);
+    const slot = limit?.acquire('192.0.2.1');
+    assert.ok(slot);
+    assert.equal(limit?.acquire('192.0.2.1'), null);
+    slot.release();
+    assert.ok(limit?.acquire('192.0.2.1'));
+  });
+
+  test('is of new connections in a time, by the clock it is given', () => {
+    let now = 0;
+    const newPer = { count: 2, perMs: 1000 };
+    const limit = createAddressLimit({ ...DEFAULTS, newConnectionsPerAddress: newPer }, () => now);
+    const enters = (): boolean => limit?.acquire('192.0.2.1') !== null;
+    assert.deepEqual([enters(), enters(), enters()], [true, true, false]);
+    now = 500;
+    assert.deepEqual([enters(), enters()], [true, false]);
+  });
+
+  test('is of both', () => {
+    const newPer = { count: 2, perMs: 1000 };
+    const limits = { ...DEFAULTS, connectionsPerAddress: 1, newConnectionsPerAddress: newPer };
+    const limit = createAddressLimit(limits, () => 0);
+    const slot = limit?.acquire('192.0.2.1');
+    assert.equal(limit?.acquire('192.0.2.1'), null);
+    slot?.release();
+    limit?.acquire('192.0.2.1')?.release();
+    assert.equal(limit?.acquire('192.0.2.1'), null);
   });
 });

@@ -29,6 +29,10 @@ describe('the limit of connections', () => {
   });
 
   test('can be none at all', () => {
-    assert.deepEqual(enter(new ConnectionLimit(null), 100_000), { inside: 100_000, lane: 0, nowhere: 0 });
+    assert.deepEqual(enter(new ConnectionLimit(Number.POSITIVE_INFINITY), 100_000), {
+      inside: 100_000,
+      lane: 0,
+      nowhere: 0,
+    });
   });
 });

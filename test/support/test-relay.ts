@@ -57,7 +57,7 @@ export class TestRelay {
     const monotonicClock = (): number => performance.now();
     this.admission = new AdmissionControl({
       handshakeTimeoutMs: timeouts.handshakeMs ?? null,
-      maxConnections: limits.maxConnections ?? null,
+      maxConnections: limits.maxConnections ?? Number.POSITIVE_INFINITY,
       maxWaiting: limits.maxWaiting ?? null,
       addressLimit: limits.addressLimit ?? null,
       wallClock: Date.now,

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, mock, test } from 'node:test';
 import * as fc from 'fast-check';
-import { RateLimiter } from '../../src/limits/rate-limiter.ts';
-import type { RateLimitSlot, RateLimits } from '../../src/limits/rate-limiter.ts';
+import type { RelayConfig } from '../../src/config/relay-config.ts';
+import { RateLimiter, createRateLimiter } from '../../src/limits/rate-limiter.ts';
+import type { RateLimitSlot, RateLimits, Throttleable } from '../../src/limits/rate-limiter.ts';
 
 /** What the simulated machine can move in a millisecond, all pairs together: 5 GB/s. */
 const MACHINE_BYTES_PER_MS = 5_000_000;
@@ -521,4 +522,82 @@ test('whatever pairs do, no more passes than the total allows, and nobody waits 
     }),
     { numRuns: 200 },
   );
+});
+
+/** As if no limit is configured. */
+const DEFAULTS: RelayConfig['limits'] = {
+  maxConnections: 'auto',
+  maxWaiting: 'auto',
+  connectionsPerAddress: null,
+  newConnectionsPerAddress: null,
+  pairBytesPerSecond: null,
+  totalBytesPerSecond: null,
+  pairBytes: null,
+};
+
+/** A pair that remembers whether it may read. */
+class Reader implements Throttleable {
+  isHeld = false;
+  pauseBoth(): void {
+    this.isHeld = true;
+  }
+  resumeBoth(): void {
+    this.isHeld = false;
+  }
+}
+
+/** One pair reads so many bytes, another one nothing. Returns which of them may not go on. */
+function heldAfter(
+  rateLimiter: RateLimiter | null,
+  bytes: number,
+): { readonly busy: boolean; readonly newcomer: boolean } {
+  assert.ok(rateLimiter);
+  const busy = new Reader();
+  const newcomer = new Reader();
+  rateLimiter.join(busy).consume(bytes);
+  rateLimiter.join(newcomer);
+  const held = { busy: busy.isHeld, newcomer: newcomer.isHeld };
+  rateLimiter.close();
+  return held;
+}
+
+describe('the pacer', () => {
+  test('is none where no rate is set', () => {
+    assert.equal(
+      createRateLimiter(DEFAULTS, () => 0),
+      null,
+    );
+  });
+
+  test('holds a pair by its own rate, and no other one', () => {
+    const rateLimiter = createRateLimiter({ ...DEFAULTS, pairBytesPerSecond: 1e6 }, () => 0);
+    assert.deepEqual(heldAfter(rateLimiter, 1e6), { busy: true, newcomer: false });
+  });
+
+  test('holds everybody by the rate of all', () => {
+    const rateLimiter = createRateLimiter({ ...DEFAULTS, totalBytesPerSecond: 1e6 }, () => 0);
+    assert.deepEqual(heldAfter(rateLimiter, 1e6), { busy: true, newcomer: true });
+  });
+
+  test('keeps two rates apart', () => {
+    const limits = { ...DEFAULTS, pairBytesPerSecond: 1e6, totalBytesPerSecond: 1e9 };
+    const held = heldAfter(
+      createRateLimiter(limits, () => 0),
+      2e6,
+    );
+    assert.deepEqual(held, { busy: true, newcomer: false });
+  });
+
+  test('goes by the clock it is given', () => {
+    let now = 0;
+    const rateLimiter = createRateLimiter({ ...DEFAULTS, pairBytesPerSecond: 1e6 }, () => now);
+    const reader = new Reader();
+    const pace = rateLimiter?.join(reader);
+    now = 40;
+    pace?.consume(40_000);
+    assert.equal(reader.isHeld, false);
+    pace?.consume(1);
+    assert.equal(reader.isHeld, true);
+    rateLimiter?.close();
+  });
 });

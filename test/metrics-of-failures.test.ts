@@ -140,11 +140,11 @@ describe('the metrics of what fails', () => {
     const third = await relay.connect('tcp');
     await third.send('nonsense\n');
     await third.closed;
-    await figureIs(relay, 'connections_refused_total{reason="connections"}', 1);
+    await figureIs(relay, 'connections_rejected_total{reason="connections"}', 1);
     assert.deepEqual(await figuresOf(relay, 'connections_'), {
       'accepted_total{transport="tcp"}': 1,
-      'refused_total{reason="connections"}': 1,
-      'refused_total{reason="waiting"}': 1,
+      'rejected_total{reason="connections"}': 1,
+      'rejected_total{reason="waiting"}': 1,
       limit: 2,
       open: 2,
       waiting: 1,

@@ -15,7 +15,7 @@ describe('the metrics', () => {
     const figures = await scrape(relay.statusUrl);
     for (const series of figures.keys()) assert.match(series, /^transit_relay_/u);
     const ofClients =
-      /^transit_relay_(?:connections_(?:accepted|refused|ended|waiting|paired|open)|pairs|relayed|held|paused|waiting|pair_|handshake|quota|usage|draining)/u;
+      /^transit_relay_(?:connections_(?:accepted|rejected|ended|waiting|paired|open)|pairs|relayed|buffered|paused|waiting|pair_|handshake|quota|usage|draining)/u;
     const found = [...figures].filter(([series]) => ofClients.test(series));
     for (const [series, value] of found) assert.equal(value, 0, series);
     const names = new Set(found.map(([series]) => series.replace('transit_relay_', '')));
@@ -116,7 +116,7 @@ describe('the metrics', () => {
     const crowd = await Promise.all(Array.from({ length: 50 }, () => relay.connect('tcp')));
     for (const client of crowd) await client.send(handshake(newToken(), SIDE_A));
     await figureIs(relay, 'connections_waiting', 25);
-    await figureIs(relay, 'connections_refused_total{reason="waiting"}', 25);
+    await figureIs(relay, 'connections_rejected_total{reason="waiting"}', 25);
     const full = await Promise.all(Array.from({ length: 25 }, () => relay.connect('tcp')));
     await figureIs(relay, 'connections_open', 50);
     const before = await figuresOf(relay, 'connections_');
@@ -145,12 +145,12 @@ describe('the metrics', () => {
     const [c, d] = await pairOf(unlimited, 'tcp', 'tcp');
     d.pause();
     const sent = c.send(Buffer.alloc(50_000_000));
-    await figureExceeds(unlimited, 'held_bytes', 0);
+    await figureExceeds(unlimited, 'buffered_bytes', 0);
     await figureExceeds(unlimited, 'paused_seconds_total{reason="backpressure"}', 0.2);
     d.resume();
     await sent;
     await d.until(50_000_003);
-    await figureIs(unlimited, 'held_bytes', 0);
+    await figureIs(unlimited, 'buffered_bytes', 0);
     assert.equal((await figuresOf(unlimited, 'relayed_bytes_total'))['{from="tcp",to="tcp"}'], 50_000_000);
     // Nobody is paused in the first relay any more, and its clock stands.
     assert.deepEqual(await figuresOf(relay, 'paused_seconds_total'), atRest);

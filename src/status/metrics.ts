@@ -37,7 +37,7 @@ const COUNTERS: readonly MetricDefinition[] = [
     series: ({ accepted }) => oneLabel(accepted),
   },
   {
-    name: 'connections_refused_total',
+    name: 'connections_rejected_total',
     help: 'Clients that were not let in, by reason. They count as nothing else.',
     labels: ['reason'],
     series: ({ rejected: refused }) => oneLabel(refused),
@@ -55,7 +55,7 @@ const COUNTERS: readonly MetricDefinition[] = [
     series: ({ ended }) => twoLabels(ended),
   },
   {
-    name: 'connections_passed_on_total',
+    name: 'connections_forwarded_total',
     help: 'Clients that were let in, passed on to another relay of the group and have ended. It counts how.',
     labels: ['transport'],
     series: ({ forwardedTotal: forwarded }) => oneLabel(forwarded),
@@ -66,22 +66,22 @@ const COUNTERS: readonly MetricDefinition[] = [
     series: ({ cluster }) => cluster?.commands ?? 0,
   },
   {
-    name: 'cluster_claims_lost_total',
+    name: 'cluster_leases_lost_total',
     help: 'Tokens that were thought to be of this relay and turned out to be of another.',
     series: ({ cluster }) => cluster?.leasesLost ?? 0,
   },
   {
-    name: 'cluster_other_secrets_total',
+    name: 'cluster_secret_mismatches_total',
     help: 'Looks at the coordinator that found a relay with another secret.',
     series: ({ cluster }) => cluster?.secretMismatches ?? 0,
   },
   {
-    name: 'cluster_calls_total',
+    name: 'cluster_link_attempts_total',
     help: 'Calls to other relays of the group, one for each client that is passed on.',
     series: ({ cluster }) => cluster?.linkAttempts ?? 0,
   },
   {
-    name: 'cluster_call_failures_total',
+    name: 'cluster_link_failures_total',
     help: 'Calls to other relays that failed, by kind; their clients are looked after.',
     labels: ['kind'],
     series: ({ cluster }) => oneLabel(cluster?.linkFailures ?? NO_LINK_FAILURES),
@@ -152,7 +152,7 @@ const GAUGES: readonly MetricDefinition[] = [
   },
   { name: 'connections_paired', help: 'Clients in pairs; two a pair.', series: ({ paired }) => paired },
   {
-    name: 'connections_carried',
+    name: 'connections_forwarding',
     help: 'Clients whose pairs are at another relay of the group.',
     series: ({ forwardedClients }) => forwardedClients,
   },
@@ -167,12 +167,12 @@ const GAUGES: readonly MetricDefinition[] = [
     series: ({ cluster }) => Number(cluster?.isUp ?? false),
   },
   {
-    name: 'cluster_claims',
+    name: 'cluster_leases',
     help: 'Tokens that are of this relay, as the coordinator knows it.',
     series: ({ cluster }) => cluster?.leases ?? 0,
   },
   {
-    name: 'held_bytes',
+    name: 'buffered_bytes',
     help: 'Bytes held in this process for receivers that do not keep up.',
     series: ({ bufferedBytes }) => bufferedBytes,
   },

@@ -76,7 +76,7 @@ describe(
       await coordinator.start();
       await transfer(here, there);
       await Promise.all(site.relays.map((relay) => relay.untilMetric('cluster_up', 1)));
-      await one.untilMetric('cluster_claims', 1);
+      await one.untilMetric('cluster_leases', 1);
       await transfer(waiter, await two.connectClient(context, early, SIDE_B));
       await users.send('one', 'two', 3_000_000).arrived;
       await untilLeases(coordinator, 0);
@@ -96,7 +96,7 @@ describe(
       // Its lease ends; somebody else claims the token meanwhile.
       await coordinator.flush();
       const second = await two.connectClient(context, twice, SIDE_B);
-      await two.untilMetric('cluster_claims', 1);
+      await two.untilMetric('cluster_leases', 1);
       const sending = users.send('two', 'three', 3_000_000);
       const [here, there] = [
         await startWaitingClient(context, one, torn),

@@ -33,7 +33,7 @@ describe(
       one.kill('SIGKILL');
       // It can't be told from a partner that went.
       assert.deepEqual(await far.closed, { reset: false, code: null });
-      await two.untilMetric('cluster_claims', 1);
+      await two.untilMetric('cluster_leases', 1);
       await transfer(again, await three.connectClient(context, awaited, SIDE_B), 1000);
       assert.ok((await two.metric('relayed_bytes_total')) < 3 * RATE, 'the transfer goes on');
       await sending.arrived;
@@ -56,7 +56,7 @@ describe(
       one.kill('SIGTERM');
       await waiter.closed;
       assert.equal(waiter.received.toString(), 'shutting down\n');
-      await two.untilMetric('cluster_claims', 1);
+      await two.untilMetric('cluster_leases', 1);
       assert.equal(again.receivedBytes, 0);
       const links = await one.metric('connections_accepted_total{transport="link"}');
       assert.equal(await one.readiness(), 503);
@@ -66,13 +66,13 @@ describe(
       assert.deepEqual(stranger.reports.at(-1), { heard: { '': 1 } });
       // Who comes for either token now has nothing to do with it.
       const later = await three.connectClient(context, own, SIDE_A);
-      await three.untilMetric('cluster_claims', 1);
+      await three.untilMetric('cluster_leases', 1);
       await Promise.all([
         transfer(again, await three.connectClient(context, awaited, SIDE_B), 1000),
         transfer(later, await two.connectClient(context, own, SIDE_B), 1000),
       ]);
       assert.equal(await one.metric('connections_accepted_total{transport="link"}'), links);
-      for (const relay of [two, three]) assert.equal(await relay.metric('cluster_call_failures_total'), 0);
+      for (const relay of [two, three]) assert.equal(await relay.metric('cluster_link_failures_total'), 0);
       assert.ok((await one.metric('relayed_bytes_total')) < 3 * RATE, 'the transfer goes on');
       await Promise.all([sending.arrived, one.ended()]);
       assert.deepEqual(await site.coordinator.keys(), []);

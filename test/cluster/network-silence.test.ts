@@ -37,7 +37,7 @@ describe(
       network.isolate('one');
       // Its call comes to nothing, and its relay takes the token over.
       const partner = await three.connectClient(context, awaited, SIDE_B);
-      await three.untilMetric('cluster_claims', 1);
+      await three.untilMetric('cluster_leases', 1);
       assert.ok((await two.metric('relayed_bytes_total')) < 3 * RATE, 'the transfer goes on');
       await sending.arrived;
       await one.untilLogged(/the coordinator does not answer/u);
@@ -70,11 +70,11 @@ describe(
       await transfer(third, await two.connectClient(context, waiting, SIDE_B));
       await sending.arrived;
       // Each takes the claim from the other one when it hears of it, which a renewal tells it.
-      await one.untilMetric('cluster_claims_lost_total', (lost) => lost >= 1, RENEWALS_MS);
-      await two.untilMetric('cluster_claims_lost_total', (lost) => lost >= 1, RENEWALS_MS);
+      await one.untilMetric('cluster_leases_lost_total', (lost) => lost >= 1, RENEWALS_MS);
+      await two.untilMetric('cluster_leases_lost_total', (lost) => lost >= 1, RENEWALS_MS);
       for (const relay of [one, two]) {
-        const lost = await relay.metric('cluster_claims_lost_total');
-        const calls = await relay.metric('cluster_calls_total');
+        const lost = await relay.metric('cluster_leases_lost_total');
+        const calls = await relay.metric('cluster_link_attempts_total');
         assert.ok(calls <= 2 * lost + 2, `${calls} calls for ${lost} lost claims`);
         const commands = await relay.metric('cluster_commands_total');
         assert.ok(commands <= 50, `${commands} commands`);

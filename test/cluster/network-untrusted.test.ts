@@ -52,8 +52,8 @@ describe('a stranger at the cluster port', { skip: skipWithoutNetworkCluster(), 
     const owner = await strangers.impostor(opening, proof);
     await strangers.acquireLease(hidden, owner);
     const client = await two.connectClient(context, hidden, SIDE_A);
-    await two.untilMetric('cluster_call_failures_total{kind="secret"}', 1);
-    await two.untilMetric('cluster_claims', 1);
+    await two.untilMetric('cluster_link_failures_total{kind="secret"}', 1);
+    await two.untilMetric('cluster_leases', 1);
     await owner.untilReported(/"closed"/u);
     assert.doesNotMatch(JSON.stringify(owner.reports), new RegExp(hidden.slice(0, 32), 'u'));
     await transfer(client, await three.connectClient(context, hidden, SIDE_B), 1000);
@@ -72,8 +72,8 @@ describe('a stranger at the cluster port', { skip: skipWithoutNetworkCluster(), 
     const owner = await strangers.impostor(OTHER_VERSION);
     await strangers.acquireLease(token, owner);
     const client = await two.connectClient(context, token, SIDE_A);
-    await two.untilMetric('cluster_call_failures_total{kind="version"}', 1);
-    await two.untilMetric('cluster_claims', 1);
+    await two.untilMetric('cluster_link_failures_total{kind="version"}', 1);
+    await two.untilMetric('cluster_leases', 1);
     await transfer(client, await one.connectClient(context, token, SIDE_B), 1000);
   });
 
@@ -103,8 +103,8 @@ describe('a stranger at the cluster port', { skip: skipWithoutNetworkCluster(), 
       assert.ok(greeted > 0);
       assert.equal(greeted + turnedAway, CONNECTIONS);
     }
-    assert.equal(await two.metric('cluster_call_failures_total'), 0);
-    assert.equal(await one.metric('cluster_claims_lost_total'), 0);
+    assert.equal(await two.metric('cluster_link_failures_total'), 0);
+    assert.equal(await one.metric('cluster_leases_lost_total'), 0);
     await until(() => one.openFiles <= before);
     assert.equal(await one.metric('connections_waiting'), 0);
   });

@@ -97,7 +97,7 @@ export async function pairAcrossRelays(
 ): Promise<readonly [TestClient, TestClient]> {
   const token = newToken();
   const a = await startWaitingClient(context, one, token);
-  await untilMetric(one, 'cluster_claims', 1);
+  await untilMetric(one, 'cluster_leases', 1);
   const b = await connectClient(context, other);
   await b.send(handshake(token, SIDE_B));
   return [a, b];

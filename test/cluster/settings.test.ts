@@ -33,13 +33,13 @@ describe('the settings of a group', { skip: withoutRedis() }, () => {
     await b.closed;
     const torn = newToken();
     await startWaitingClient(context, one, torn);
-    await untilMetric(one, 'cluster_claims', 1);
+    await untilMetric(one, 'cluster_leases', 1);
     const c = await connectClient(context, plain);
     await c.send(handshake(torn, SIDE_B));
     await plain.says(/"failure":"tls".*another relay could not be called/u);
-    assert.equal(await metric(plain, 'cluster_call_failures_total{kind="tls"}'), 1);
+    assert.equal(await metric(plain, 'cluster_link_failures_total{kind="tls"}'), 1);
     // It is not a relay that is gone, but nobody meets at one that can't be called.
-    await untilMetric(plain, 'cluster_claims', 1);
+    await untilMetric(plain, 'cluster_leases', 1);
   });
 
   test('lead to a coordinator with TLS whose authority is in NODE_EXTRA_CA_CERTS; without it, the log names that', async (context) => {
@@ -79,7 +79,7 @@ describe('the settings of a group', { skip: withoutRedis() }, () => {
     const token = newToken();
     await startWaitingClient(context, one, token);
     await startWaitingClient(context, twin, token);
-    await untilMetric(twin, 'cluster_claims', 1);
+    await untilMetric(twin, 'cluster_leases', 1);
     await redis.kill();
     await one.says(/the coordinator does not answer/u);
     await twin.says(/the coordinator does not answer/u);
@@ -87,8 +87,8 @@ describe('the settings of a group', { skip: withoutRedis() }, () => {
     await redis.restart();
     const taken = /another relay of the group has the same address: set RELAY_CLUSTER_ADVERTISE/u;
     await Promise.any([one.says(taken), twin.says(taken)]);
-    assert.equal(await metric(one, 'cluster_calls_total'), 0);
-    assert.equal(await metric(twin, 'cluster_calls_total'), 0);
+    assert.equal(await metric(one, 'cluster_link_attempts_total'), 0);
+    assert.equal(await metric(twin, 'cluster_link_attempts_total'), 0);
   });
 
   test('need not have an address: it is one of this machine that others reach', async (context) => {
@@ -111,7 +111,7 @@ describe('the settings of a group', { skip: withoutRedis() }, () => {
     assert.doesNotMatch(one.log, /another RELAY_CLUSTER_SECRET/u);
     const other = await cluster.add({ RELAY_CLUSTER_SECRET: 'the secret of another group' });
     await other.says(/has another RELAY_CLUSTER_SECRET/u);
-    await untilMetric(other, 'cluster_other_secrets_total', 1);
+    await untilMetric(other, 'cluster_secret_mismatches_total', 1);
     assert.equal(await metric(one, 'cluster_up'), 1);
   });
 });

@@ -206,7 +206,7 @@ export class ProcessPlace implements Place {
   }
 
   heldBytes(): number {
-    return this.#members.reduce((sum, member) => sum + member.figure('held_bytes'), 0);
+    return this.#members.reduce((sum, member) => sum + member.figure('buffered_bytes'), 0);
   }
 
   /** Throws where a relay does not end well, or leaves a claim behind. */
@@ -214,7 +214,7 @@ export class ProcessPlace implements Place {
     for (const client of this.#clients) client.destroy();
     try {
       // Not only since the relays release everything when they stop.
-      await until(() => this.#members.every((member) => member.figure('cluster_claims') === 0));
+      await until(() => this.#members.every((member) => member.figure('cluster_leases') === 0));
       clearInterval(this.#timer);
       for (const member of this.#members) await member.stop();
       assert.deepEqual(await this.#claims(), []);

@@ -133,7 +133,7 @@ async function loadOf(relay: Container): Promise<Load> {
   const text = await relay.exec('node', '--eval', script);
   const read = (name: string): number =>
     Number(new RegExp(`^transit_relay_${name} (\\d+)$`, 'mu').exec(text)?.[1]);
-  return { pairs: read('connections_paired') / 2, carried: read('connections_carried') };
+  return { pairs: read('connections_paired') / 2, carried: read('connections_forwarding') };
 }
 
 /** Ends the relay as a crash does, so that Docker starts it again; resolves when it is gone. */

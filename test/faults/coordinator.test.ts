@@ -110,7 +110,7 @@ describe('a coordinator that is hostile', () => {
     });
     reportAttack(context, 'coordinator: an address outside', idle, during, `${visits} connections there`);
     assert.equal(visits, 0);
-    assert.ok((await figure('cluster_call_failures_total{kind="address"}')) > 0);
+    assert.ok((await figure('cluster_link_failures_total{kind="address"}')) > 0);
     assert.equal(during.newPairsFailed, 0);
     assert.ok(during.newPairs > 0);
     await relay.says(/"failure":"address".*another relay could not be called/u);

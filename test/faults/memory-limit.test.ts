@@ -212,7 +212,7 @@ describe(
           idle,
           during,
           `${open} connections`,
-          `held ${((figures.get('transit_relay_held_bytes') ?? 0) / MiB).toFixed(1)} MiB`,
+          `held ${((figures.get('transit_relay_buffered_bytes') ?? 0) / MiB).toFixed(1)} MiB`,
           `peak ${(cluster.peakBytes / MiB).toFixed(0)} of ${LIMIT_BYTES / MiB} MiB`,
         );
         assert.equal(relay.count(ROOM), 1);

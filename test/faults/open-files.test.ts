@@ -123,7 +123,7 @@ describe('open files', { skip: CANNOT_LIMIT }, () => {
       assert.equal(figures.get('transit_relay_connections_open'), FITTING);
       assert.equal(figures.get('transit_relay_process_max_fds'), OPEN_FILES);
       assert.ok((figures.get('transit_relay_process_open_fds') ?? 0) > FITTING);
-      assert.ok((figures.get('transit_relay_connections_refused_total{reason="connections"}') ?? 0) > 0);
+      assert.ok((figures.get('transit_relay_connections_rejected_total{reason="connections"}') ?? 0) > 0);
       await transfer(early, 5);
       await crowd.leave();
       await visits(relay.port, range(6, 10));

@@ -84,7 +84,7 @@ describe('hostile TLS clients', () => {
       await using attack = attackBy('stalled-pairs', relay, pairs, 1);
       await attack.waitForOutput(/ready\n/u, OPENING_TIMEOUT_MS);
       const figures = await scrape(`http://127.0.0.1:${relay.port('status')}`);
-      const held = figures.get('transit_relay_held_bytes') ?? 0;
+      const held = figures.get('transit_relay_buffered_bytes') ?? 0;
       context.diagnostic(
         `ATTACK | ${pairs} stalled TLS pairs | held MiB ${(held / MIB).toFixed(1)} | peak MiB ${(cluster.peakBytes / MIB).toFixed(0)} of ${LIMIT_BYTES / MIB}`,
       );

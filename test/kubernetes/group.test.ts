@@ -116,7 +116,10 @@ describe(
       ] as const)
         await meetAt(pair, 100_000);
       for (const { pod } of cluster.relays)
-        match(await (await pod.ask('status', '/metrics')).text(), /^transit_relay_cluster_calls_total 1$/mu);
+        match(
+          await (await pod.ask('status', '/metrics')).text(),
+          /^transit_relay_cluster_link_attempts_total 1$/mu,
+        );
       // What the kubelet has it wait with, before it tells it to go.
       const preStop = manifests.container('relay').at('lifecycle', 'preStop', 'exec', 'command');
       await first.container.exec(preStop.at(0).word, '0');
@@ -148,7 +151,7 @@ describe(
       const waiting = await comeTo(goes, 'tcp', handshake(token, SIDE_A));
       const waitsThere = await comeTo(goes, 'tcp', handshake(other, SIDE_A));
       const isClaimed = async (): Promise<boolean> =>
-        /^transit_relay_cluster_claims 2$/mu.test(await (await goes.pod.ask('status', '/metrics')).text());
+        /^transit_relay_cluster_leases 2$/mu.test(await (await goes.pod.ask('status', '/metrics')).text());
       while (!(await isClaimed()));
 
       const stopped = goes.container.stop(manifests.pod.at('terminationGracePeriodSeconds').number ?? 30);

@@ -102,7 +102,7 @@ export class GroupSite {
   async #claims(expected: number): Promise<void> {
     const url = `http://${instanceOf(this.one)}`;
     const leases = async (): Promise<number | undefined> =>
-      (await scrape(url)).get('transit_relay_cluster_claims');
+      (await scrape(url)).get('transit_relay_cluster_leases');
     await this.prometheus.until(leases, (count) => count === expected);
   }
 

@@ -22,7 +22,7 @@ async function firing({ prometheus }: GroupSite): Promise<string[]> {
 }
 
 test('a real Prometheus that scrapes a group of relays, and one that is alone', { skip }, async (context) => {
-  const site = await GroupSite.open(context, ['TransitRelayCoordinatorLost']);
+  const site = await GroupSite.open(context, ['TransitRelayCoordinatorDown']);
   const { prometheus, one, other, astray, alone } = site;
   const [first, second] = await site.pair(BYTES);
   first.end();
@@ -34,12 +34,12 @@ test('a real Prometheus that scrapes a group of relays, and one that is alone', 
   await context.test('knows where clients wait, and who is passed on', async () => {
     const owner = `{instance="${instanceOf(one)}"}`;
     const caller = `{instance="${instanceOf(other)}"}`;
-    await prometheus.becomes(`transit_relay_cluster_claims${owner}`, 1);
-    await prometheus.becomes(`transit_relay_connections_carried${caller}`, 1);
-    await prometheus.becomes(`transit_relay_connections_passed_on_total${caller}`, 1);
-    await prometheus.becomes(`transit_relay_cluster_calls_total${caller}`, 2);
+    await prometheus.becomes(`transit_relay_cluster_leases${owner}`, 1);
+    await prometheus.becomes(`transit_relay_connections_forwarding${caller}`, 1);
+    await prometheus.becomes(`transit_relay_connections_forwarded_total${caller}`, 1);
+    await prometheus.becomes(`transit_relay_cluster_link_attempts_total${caller}`, 2);
     await prometheus.becomes(`transit_relay_pairs_made_total${owner}`, 2);
-    for (const nothing of ['cluster_member', 'cluster_up', 'cluster_commands_total', 'cluster_claims'])
+    for (const nothing of ['cluster_member', 'cluster_up', 'cluster_commands_total', 'cluster_leases'])
       equal(await prometheus.sum(`transit_relay_${nothing}{instance="${instanceOf(alone)}"}`), 0, nothing);
   });
 
@@ -54,7 +54,7 @@ test('a real Prometheus that scrapes a group of relays, and one that is alone', 
   });
 
   await context.test('would tell where there is none', async () => {
-    const text = JSON.stringify(readDashboard()).replace('connections_carried', 'connections_borne');
+    const text = JSON.stringify(readDashboard()).replace('connections_forwarding', 'connections_unknown');
     const broken: unknown = JSON.parse(text);
     const faults = await faultsOfDashboard(prometheus, broken, (row) => row === GROUP_ROW);
     match(faults.join(), /Carried: no series/u);
@@ -70,7 +70,7 @@ test('a real Prometheus that scrapes a group of relays, and one that is alone', 
         () => firing(site),
         (names) => names.length > 0,
       );
-      deepEqual(found, [`TransitRelayCoordinatorLost ${instanceOf(astray)}`]);
+      deepEqual(found, [`TransitRelayCoordinatorDown ${instanceOf(astray)}`]);
     },
   );
 
@@ -80,7 +80,7 @@ test('a real Prometheus that scrapes a group of relays, and one that is alone', 
     async () => {
       await site.redis.kill();
       const lost = [one, other, astray]
-        .map((relay) => `TransitRelayCoordinatorLost ${instanceOf(relay)}`)
+        .map((relay) => `TransitRelayCoordinatorDown ${instanceOf(relay)}`)
         .toSorted();
       deepEqual(
         await prometheus.until(

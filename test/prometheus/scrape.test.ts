@@ -68,8 +68,13 @@ describe(
         await prometheus.becomes(`transit_relay_${metric}`, pairs);
       for (const metric of ['relayed_bytes_total', 'pair_size_bytes_sum', 'quota_used_bytes'])
         await prometheus.becomes(`transit_relay_${metric}`, bytes);
-      await prometheus.becomes('transit_relay_connections_refused_total{reason="waiting"}', rejected);
-      for (const nothing of ['connections_open', 'connections_waiting', 'connections_paired', 'held_bytes'])
+      await prometheus.becomes('transit_relay_connections_rejected_total{reason="waiting"}', rejected);
+      for (const nothing of [
+        'connections_open',
+        'connections_waiting',
+        'connections_paired',
+        'buffered_bytes',
+      ])
         await prometheus.becomes(`transit_relay_${nothing}`, 0);
       for (const reason of ['backpressure', 'rate_limit'])
         ok((await prometheus.sum(`transit_relay_paused_seconds_total{reason="${reason}"}`)) > 0, reason);
@@ -107,7 +112,7 @@ describe(
       ];
       for (const [expr, fault] of cases) match((await faultsOfQuery(prometheus, expr)).join(), fault);
       const text = JSON.stringify(readDashboard()).replace(
-        'transit_relay_held_bytes',
+        'transit_relay_buffered_bytes',
         'transit_relay_hold_bytes',
       );
       const broken: unknown = JSON.parse(text);

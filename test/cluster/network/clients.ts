@@ -21,8 +21,8 @@ export async function startOwningClient(
   relay: NetworkRelay,
   token: string,
 ): Promise<TestClient> {
-  const before = await relay.metric('cluster_claims');
+  const before = await relay.metric('cluster_leases');
   const client = await startWaitingClient(context, relay, token);
-  await relay.untilMetric('cluster_claims', before + 1);
+  await relay.untilMetric('cluster_leases', before + 1);
   return client;
 }

@@ -15,7 +15,6 @@ import { formatEndpoint } from '../config/endpoint.ts';
 import { LogThrottle } from '../process/logging.ts';
 import type { Acceptor } from '../sessions/acceptor.ts';
 import type { SessionManager } from '../sessions/session-manager.ts';
-import type { MetricValues } from '../status/metric-values.ts';
 import type { IoBackend } from '../transport/io-backend.ts';
 import { listen } from '../transport/listener.ts';
 
@@ -125,26 +124,8 @@ export class ClusterService {
   }
 
   /** Null before `open`. */
-  metricValues(): MetricValues['cluster'] {
-    if (this.#router === null) return null;
-    const { leases, linkAttempts } = this.#router;
-    return {
-      isUp: leases.isUp,
-      leases: leases.acquired,
-      commands: leases.totals.commands,
-      leasesLost: leases.totals.lost,
-      secretMismatches: leases.totals.secretMismatches,
-      linkAttempts: linkAttempts.made,
-      linkFailures: {
-        version: linkAttempts.failed.version,
-        secret: linkAttempts.failed.secret,
-        not_a_relay: linkAttempts.failed['not a relay'],
-        tls: linkAttempts.failed.tls,
-        address: linkAttempts.failed.address,
-        unreachable: linkAttempts.failed.unreachable,
-        timeout: linkAttempts.failed.timeout,
-      },
-    };
+  get router(): LeaseRouter | null {
+    return this.#router;
   }
 
   /** No more links come. */

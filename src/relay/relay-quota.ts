@@ -3,7 +3,6 @@ import type { RelayConfig } from '../config/relay-config.ts';
 import { QuotaTracker } from '../limits/quota.ts';
 import type { AdmissionControl } from '../sessions/admission-control.ts';
 import type { SessionManager } from '../sessions/session-manager.ts';
-import type { MetricValues } from '../status/metric-values.ts';
 import type { RelayStatus } from '../status/relay-status.ts';
 
 /** What a spent quota does to clients. */
@@ -16,7 +15,7 @@ export interface RelayQuotaDependencies {
 
 /** The quota, what it does to clients, and what the log says of it. */
 export class RelayQuota {
-  readonly #tracker: QuotaTracker;
+  readonly tracker: QuotaTracker;
 
   /** @throws QuotaFileError where what was used before can't be known */
   constructor(
@@ -24,7 +23,7 @@ export class RelayQuota {
     { sessions, admission, relayedBytes }: RelayQuotaDependencies,
     log: Logger,
   ) {
-    this.#tracker = new QuotaTracker(quota, {
+    this.tracker = new QuotaTracker(quota, {
       relayedBytes,
       wallClock: () => Date.now(),
       onWarning: (percent) => log.warn({ percent, ...this.status() }, 'the quota will be spent soon'),
@@ -42,20 +41,15 @@ export class RelayQuota {
         log.error({ code }, 'the quota can not be saved; a restart would forget what was used since'),
     });
     // It may be spent already.
-    this.#tracker.check();
-  }
-
-  metricValues(): NonNullable<MetricValues['quota']> {
-    const { usedBytes, limitBytes, resetsAtMs } = this.#tracker;
-    return { usedBytes, limitBytes, resetsAtMs };
+    this.tracker.check();
   }
 
   status(): NonNullable<RelayStatus['quota']> {
-    const { usedBytes, limitBytes, resetsAtMs } = this.metricValues();
+    const { usedBytes, limitBytes, resetsAtMs } = this.tracker;
     return { used_bytes: usedBytes, limit_bytes: limitBytes, resets: new Date(resetsAtMs).toISOString() };
   }
 
   close(): Promise<void> {
-    return this.#tracker.close();
+    return this.tracker.close();
   }
 }

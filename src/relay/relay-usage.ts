@@ -2,7 +2,6 @@ import type { Logger } from 'pino';
 import type { RelayConfig } from '../config/relay-config.ts';
 import { LineWriter } from '../process/line-writer.ts';
 import { LogThrottle } from '../process/logging.ts';
-import type { MetricValues } from '../status/metric-values.ts';
 import type { DatabaseNotice } from '../usage/database-thread.ts';
 import { RecordLimiter } from '../usage/record-limiter.ts';
 import type { SuppressedRecords } from '../usage/record-limiter.ts';
@@ -16,6 +15,12 @@ const LOG_EVERY_FAILURES = 12;
 
 /** The shortest time between two log lines about suppressed records, in milliseconds. */
 const LOG_SUPPRESSED_INTERVAL_MS = 60_000;
+
+/** Usage records since the start. */
+interface RecordCounts {
+  readonly written: number;
+  readonly dropped: number;
+}
 
 /** Where usage records go, and what the log says of it. */
 export class RelayUsage {
@@ -58,13 +63,15 @@ export class RelayUsage {
     if (logFd !== null || databasePath !== null) this.#recorder.addSink(this.#limiter);
   }
 
-  /** Records since the start, by where they go. */
-  totals(): MetricValues['records'] {
+  /** Records written to the database and lost, since the start. */
+  get databaseRecords(): RecordCounts {
+    return this.#database?.totals ?? { written: 0, dropped: 0 };
+  }
+
+  /** Records written to RELAY_LOG_FD and lost, since the start. */
+  get logRecords(): RecordCounts {
     const dropped = this.#lineWriter?.dropped ?? 0;
-    return {
-      database: this.#database?.totals ?? { written: 0, dropped: 0 },
-      log: { written: this.#submittedLines - dropped, dropped },
-    };
+    return { written: this.#submittedLines - dropped, dropped };
   }
 
   /** Records since the start that the rate limit kept from all files. */

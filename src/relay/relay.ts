@@ -129,7 +129,7 @@ export class Relay {
       recorder: this.#recorder,
       usage: this.#usage,
       quota: () => this.#quota,
-      cluster: () => this.#cluster?.metricValues() ?? null,
+      cluster: () => this.#cluster,
       ready: () => this.#probes !== null && !this.#draining,
       draining: () => this.#draining,
     });

@@ -1,5 +1,4 @@
 import type { UsageRecord } from '../usage/record.ts';
-import { METRIC_PREFIX } from './metrics.ts';
 
 /** Counts of values by their size, as Prometheus has them. Unlike prom-client's own, one can be added to another. */
 export class MergeableHistogram {
@@ -30,7 +29,7 @@ export class MergeableHistogram {
   }
 
   /** In the text format of Prometheus, where a bucket has all smaller ones too. */
-  text(): string {
+  render(): string {
     let total = 0;
     const buckets = this.#counts.map((count, index) => {
       total += count;
@@ -53,17 +52,17 @@ const SIZE_BUCKETS_BYTES = [1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12];
 /** How long pairs waited and ran, and what they moved. */
 export class PairHistograms {
   readonly #waiting = new MergeableHistogram(
-    `${METRIC_PREFIX}waiting_seconds`,
+    'transit_relay_waiting_seconds',
     'Time from the coming of the first client of a pair to that of the second.',
     DURATION_BUCKETS_SECONDS,
   );
   readonly #duration = new MergeableHistogram(
-    `${METRIC_PREFIX}pair_duration_seconds`,
+    'transit_relay_pair_duration_seconds',
     'Time from the coming of the second client of a pair to the end of the pair.',
     DURATION_BUCKETS_SECONDS,
   );
   readonly #size = new MergeableHistogram(
-    `${METRIC_PREFIX}pair_size_bytes`,
+    'transit_relay_pair_size_bytes',
     'Bytes relayed by a pair that has ended, both directions together.',
     SIZE_BUCKETS_BYTES,
   );
@@ -84,8 +83,8 @@ export class PairHistograms {
   }
 
   /** In the text format of Prometheus. */
-  text(): string {
-    return [this.#waiting, this.#duration, this.#size].map((histogram) => histogram.text()).join('\n');
+  render(): string {
+    return [this.#waiting, this.#duration, this.#size].map((histogram) => histogram.render()).join('\n');
   }
 }
 
@@ -119,9 +118,9 @@ export class RecordHistograms {
   }
 
   /** In the text format of Prometheus. */
-  text(): string {
+  render(): string {
     this.#publishDue();
-    return this.#published.text();
+    return this.#published.render();
   }
 
   #histogramsFor(multiple: number): PairHistograms {

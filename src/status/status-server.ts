@@ -9,7 +9,7 @@ export interface StatusSource {
   /** Null until the relay listens. */
   readonly probes: () => HealthProbes | null;
   /** For Prometheus. */
-  readonly metrics: { readonly contentType: string; text(): Promise<string> };
+  readonly metrics: { readonly contentType: string; render(): Promise<string> };
   /** Something in this program is wrong; the answer was broken off. */
   readonly onInternalError: (error: unknown) => void;
 }
@@ -41,7 +41,7 @@ export function createStatusServer(source: StatusSource): HttpListener {
     ['/readyz', (response) => sendReadiness(response, source)],
     [
       '/metrics',
-      async (response) => send(response, 200, source.metrics.contentType, await source.metrics.text()),
+      async (response) => send(response, 200, source.metrics.contentType, await source.metrics.render()),
     ],
     ['/status.json', (response) => sendJson(response, 200, source.status())],
     ['/health/relay', (response) => sendHealth(response, source, 'listeners')],

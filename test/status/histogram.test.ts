@@ -18,7 +18,7 @@ describe('a histogram', () => {
         known.observe(value);
         ours.observe(value);
       }
-      assert.equal(ours.text(), await registry.metrics());
+      assert.equal(ours.render(), await registry.metrics());
     }
   });
 
@@ -31,6 +31,6 @@ describe('a histogram', () => {
       (index % 3 === 0 ? some : others).observe(value);
     }
     some.add(others);
-    assert.equal(some.text(), all.text());
+    assert.equal(some.render(), all.render());
   });
 });

@@ -23,7 +23,7 @@ function open(blurSeconds: number) {
   const recorder = new UsageRecorder(blurSeconds);
   recorder.addSink(histograms);
   const figure = (name: string): number | undefined =>
-    parseMetrics(histograms.text()).get(`transit_relay_${name}`);
+    parseMetrics(histograms.render()).get(`transit_relay_${name}`);
   return { time, recorder, figure };
 }
 

@@ -25,7 +25,10 @@ const STATUS: RelayStatus = {
 const IDLE: StatusSource = {
   status: () => STATUS,
   probes: () => null,
-  metrics: { contentType: 'text/plain; version=0.0.4; charset=utf-8', text: () => Promise.resolve('up 1\n') },
+  metrics: {
+    contentType: 'text/plain; version=0.0.4; charset=utf-8',
+    render: () => Promise.resolve('up 1\n'),
+  },
   onInternalError: (error) => {
     throw error;
   },
@@ -75,7 +78,7 @@ describe('the status server', () => {
     let count = 0;
     const metrics = {
       contentType: 'text/plain; version=0.0.4; charset=utf-8',
-      text: () => Promise.resolve(`asked ${(count += 1)}\n`),
+      render: () => Promise.resolve(`asked ${(count += 1)}\n`),
     };
     const port = await open(context, { ...IDLE, metrics });
     for (const expected of ['asked 1\n', 'asked 2\n']) {
@@ -87,8 +90,8 @@ describe('the status server', () => {
 
   test('makes one answer for a connection, however many requests come at once', async (context) => {
     let asked = 0;
-    const text = (): Promise<string> => Promise.resolve(`asked ${(asked += 1)}\n`);
-    const port = await open(context, { ...IDLE, metrics: { ...IDLE.metrics, text } });
+    const render = (): Promise<string> => Promise.resolve(`asked ${(asked += 1)}\n`);
+    const port = await open(context, { ...IDLE, metrics: { ...IDLE.metrics, render } });
     const answers = await answerTo(port, 'GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(1000));
     const [first = '', ...others] = answers.split(/(?=HTTP\/1\.1 )/u);
     assert.match(first, /^HTTP\/1\.1 200 [^]*^connection: close\r\n\r\nasked 1\n$/imu);
@@ -99,7 +102,7 @@ describe('the status server', () => {
   test('breaks off an answer that fails, tells of it, and goes on', async (context) => {
     const faults: unknown[] = [];
     const wrong = new Error('no figures');
-    const metrics = { ...IDLE.metrics, text: () => Promise.reject(wrong) };
+    const metrics = { ...IDLE.metrics, render: () => Promise.reject(wrong) };
     const port = await open(context, { ...IDLE, metrics, onInternalError: (error) => faults.push(error) });
     assert.equal(await answerTo(port, request('GET /metrics')), '');
     assert.deepEqual(faults, [wrong]);
@@ -156,7 +159,7 @@ describe('the status server', () => {
   });
 
   test('closes the oldest of too many connections whose answer takes time', async (context) => {
-    const metrics = { ...IDLE.metrics, text: () => new Promise<string>(() => undefined) };
+    const metrics = { ...IDLE.metrics, render: () => new Promise<string>(() => undefined) };
     const port = await open(context, { ...IDLE, metrics });
     let closed = 0;
     for (let count = 1; count <= 20; count += 1) {

@@ -68,20 +68,20 @@ async function checkSidecar(): Promise<CheckResult> {
 async function checkSnapshot(): Promise<CheckResult> {
   const config = await sidecarConfig();
   if (typeof config === 'string') return unhealthy(config);
-  const { checkNewestSnapshot: checkNewest } = await import('./sidecar/snapshots/snapshot-check.ts');
-  const { directory, everyMs } = config.snapshots;
-  const problem = await checkNewest(directory, 2 * everyMs, Date.now());
+  const { checkNewestSnapshot } = await import('./sidecar/snapshots/snapshot-check.ts');
+  const { directory, intervalMs } = config.snapshots;
+  const problem = await checkNewestSnapshot(directory, 2 * intervalMs, Date.now());
   return problem === null ? { ok: true, text: 'ok' } : unhealthy(problem);
 }
 
 async function sidecarConfig(): Promise<SidecarConfig | string> {
-  const { readSidecarConfig: readSidecarEnv } = await import('./config/sidecar-config.ts');
-  return configOf<SidecarConfig>(readSidecarEnv(process.env));
+  const { readSidecarConfig } = await import('./config/sidecar-config.ts');
+  return configOf<SidecarConfig>(readSidecarConfig(process.env));
 }
 
 /** The configuration, or what is wrong with it. */
 function configOf<T>(read: ConfigResult<T>): T | string {
-  return read.kind === 'ok' ? read.config : read.faults.map(formatConfigError).join(' ');
+  return read.kind === 'ok' ? read.config : read.errors.map(formatConfigError).join(' ');
 }
 
 async function checkEndpoint(

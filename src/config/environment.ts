@@ -14,8 +14,8 @@ export interface ConfigError {
 export type ConfigResult<T> =
   | { readonly kind: 'ok'; readonly config: T; readonly warnings: readonly string[] }
   | {
-      readonly kind: 'faults';
-      readonly faults: readonly ConfigError[];
+      readonly kind: 'errors';
+      readonly errors: readonly ConfigError[];
       readonly warnings: readonly string[];
     };
 

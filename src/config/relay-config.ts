@@ -187,16 +187,16 @@ export function readRelayConfig(
     cluster: readClusterConfig(env),
   };
 
-  const { errors: faults, warnings } = env;
+  const { errors, warnings } = env;
   const listensNowhere = config.listen.raw.length + config.listen.websocket.length === 0;
   if (
     listensNowhere &&
-    !faults.some(({ variable }) => CLIENT_LISTENERS.has(variable.replace(/_FILE$/u, '')))
+    !errors.some(({ variable }) => CLIENT_LISTENERS.has(variable.replace(/_FILE$/u, '')))
   ) {
     const problem = 'RELAY_WEBSOCKET_LISTEN is empty too, so that no client could come';
     env.addError('RELAY_LISTEN', '', new InvalidValue(`${ENDPOINT_GRAMMAR}, in one of the two`, problem));
   }
-  return faults.length > 0 ? { kind: 'faults', faults, warnings } : { kind: 'ok', config, warnings };
+  return errors.length > 0 ? { kind: 'errors', errors, warnings } : { kind: 'ok', config, warnings };
 }
 
 type Variable = keyof typeof RELAY_DEFAULTS;

@@ -14,7 +14,7 @@ export interface SidecarConfig {
   readonly usageDatabasePath: string;
   readonly snapshots: {
     readonly directory: string;
-    readonly everyMs: number;
+    readonly intervalMs: number;
     readonly keep: number;
   };
   /** The relay's status port, without a slash at its end. */
@@ -66,25 +66,25 @@ export function readSidecarConfig(
     usageDatabasePath: env.read('SIDECAR_USAGE_DB', '', (text) => text),
     snapshots: {
       directory: env.read('SIDECAR_SNAPSHOT_DIR', '', (text) => text),
-      everyMs: env.read('SIDECAR_SNAPSHOT_EVERY', 0, toSnapshotIntervalMs),
+      intervalMs: env.read('SIDECAR_SNAPSHOT_EVERY', 0, toSnapshotIntervalMs),
       keep: env.read('SIDECAR_SNAPSHOT_KEEP', 0, toSnapshotCount),
     },
     relayStatusUrl: env.read('SIDECAR_RELAY_STATUS', '', toBaseUrl),
     logLevel: env.read<LogLevel>('SIDECAR_LOG_LEVEL', 'silent', toLogLevel),
   };
-  const { errors: faults } = env;
+  const { errors } = env;
   const required = (variable: keyof typeof SIDECAR_DEFAULTS, isMissing: boolean, accepted: string): void => {
-    if (isMissing && !faults.some((error) => error.variable.startsWith(variable)))
+    if (isMissing && !errors.some((error) => error.variable.startsWith(variable)))
       env.addError(variable, '', new InvalidValue(accepted, 'the sidecar is nothing without it'));
   };
   const { snapshots } = config;
   required('SIDECAR_LISTEN', config.listen.length === 0, 'an endpoint like tcp:4004');
   required('SIDECAR_USAGE_DB', config.usageDatabasePath === '', "the path of the relay's RELAY_USAGE_DB");
   required('SIDECAR_SNAPSHOT_DIR', snapshots.directory === '', 'the path of a directory for snapshots');
-  required('SIDECAR_SNAPSHOT_EVERY', snapshots.everyMs === 0, INTERVAL_GRAMMAR);
+  required('SIDECAR_SNAPSHOT_EVERY', snapshots.intervalMs === 0, INTERVAL_GRAMMAR);
   required('SIDECAR_SNAPSHOT_KEEP', snapshots.keep === 0, SNAPSHOT_COUNT_GRAMMAR);
   required('SIDECAR_RELAY_STATUS', config.relayStatusUrl === '', URL_GRAMMAR);
-  if (faults.length > 0) return { kind: 'faults', faults, warnings: env.warnings };
+  if (errors.length > 0) return { kind: 'errors', errors, warnings: env.warnings };
   return { kind: 'ok', config, warnings: [...env.warnings, ...findSecurityWarnings(config)] };
 }
 

@@ -74,7 +74,7 @@ export async function runProgram<Config extends { readonly logLevel: LogLevel }>
   signals = new Signals(),
 ): Promise<void> {
   const read = program.read(process.env, process.pid);
-  const reasons = read.kind === 'ok' ? [] : read.faults.map(formatConfigError);
+  const reasons = read.kind === 'ok' ? [] : read.errors.map(formatConfigError);
   const output = openLogWriter((count) => log.error({ count }, 'lines of this log are lost'));
   if (output === null) {
     for (const reason of reasons) process.stderr.write(`${reason}\n`);

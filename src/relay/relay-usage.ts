@@ -131,14 +131,14 @@ export class RelayUsage {
           'usage database has no write-ahead log: its file system does not support shared memory; readers delay writes',
         );
         break;
-      case 'log held':
+      case 'wal blocked':
         this.#log.warn(
           { seconds: notice.seconds, bytes: notice.bytes },
-          'usage database log keeps growing: a program has kept a read transaction open',
+          'usage database write-ahead log keeps growing: a program has kept a read transaction open',
         );
         break;
-      case 'log released':
-        this.#log.info('usage database log was truncated');
+      case 'wal truncated':
+        this.#log.info('usage database write-ahead log truncated');
         break;
     }
   }

@@ -104,7 +104,7 @@ export class Sidecar {
     const health: AppDependencies['health'] = {
       relay: () => relay.health('relay'),
       transfer: () => relay.health('transfer'),
-      snapshot: () => checkSnapshot(pool, snapshots.directory, snapshots.everyMs),
+      snapshot: () => checkSnapshot(pool, snapshots.directory, snapshots.intervalMs),
     };
     const metrics = this.#createMetrics(health, totals, store, schedule, fault);
     const routes = Router();
@@ -153,7 +153,7 @@ export class Sidecar {
   #createSchedule(store: SnapshotStore): SnapshotSchedule {
     return new SnapshotSchedule({
       taker: store,
-      intervalMs: this.#config.snapshots.everyMs,
+      intervalMs: this.#config.snapshots.intervalMs,
       events: {
         onTaken: ({ name, bytes, rows }) => this.#log.info({ name, bytes, rows }, 'snapshot taken'),
         onFailed: (problem, failures) => {
@@ -191,7 +191,7 @@ export class Sidecar {
       databaseBytes: () => databaseBytes,
       snapshots: () => store.list(),
       snapshotCounts: () => schedule.counts,
-      snapshotIntervalMs: snapshots.everyMs,
+      snapshotIntervalMs: snapshots.intervalMs,
     });
   }
 
@@ -212,9 +212,9 @@ export class Sidecar {
 async function checkSnapshot(
   pool: JobRunner<'checkSnapshot'>,
   directory: string,
-  everyMs: number,
+  intervalMs: number,
 ): Promise<Health> {
-  const task: SnapshotCheckTask = { directory, maxAgeMs: 2 * everyMs, now: Date.now() };
+  const task: SnapshotCheckTask = { directory, maxAgeMs: 2 * intervalMs, now: Date.now() };
   const problem = await pool.run('checkSnapshot', task);
   return { ok: problem === null, problem };
 }

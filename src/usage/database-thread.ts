@@ -19,22 +19,22 @@ export type DatabaseRequest =
  * What an operator should know of a database that works.
  *
  * - `rollback journal`: the file system can't share memory between processes, so there is no write-ahead log
- * - `log held`: readers have kept the write-ahead log from being truncated for so long, and it has this size
- * - `log released`: after `log held`, the log is small again
+ * - `wal blocked`: readers have kept the write-ahead log from being truncated for so long, and it has this size
+ * - `wal truncated`: after `wal blocked`, the log is small again
  */
 export type DatabaseNotice =
   | { readonly kind: 'rollback journal' }
-  | { readonly kind: 'log held'; readonly seconds: number; readonly bytes: number }
-  | { readonly kind: 'log released' };
+  | { readonly kind: 'wal blocked'; readonly seconds: number; readonly bytes: number }
+  | { readonly kind: 'wal truncated' };
 
 /**
  * - `done`: the request is on disk
- * - `unfit`: the file is not a usage database; trying again is of no use
+ * - `unusable`: the file is not a usage database; trying again is of no use
  * - `failed`: it did not work this time, and nothing of the request was written; a reason is a sentence for the operator
  */
 export type DatabaseResponse =
   | { readonly kind: 'done'; readonly notices?: readonly DatabaseNotice[]; readonly deletion?: Deletion }
-  | { readonly kind: 'unfit'; readonly reason: string }
+  | { readonly kind: 'unusable'; readonly reason: string }
   | { readonly kind: 'failed'; readonly code: string; readonly reason?: string };
 
 const THREAD_EXITED: DatabaseResponse = { kind: 'failed', code: 'THREAD_ENDED' };

@@ -119,7 +119,7 @@ export class SqliteSink {
   ): Promise<SqliteSink> {
     const thread = new DatabaseThread(path);
     const answer = await thread.request({ kind: 'open' });
-    if (answer.kind === 'unfit') {
+    if (answer.kind === 'unusable') {
       await thread.close();
       throw new UsageDatabaseError(`can't use "${path}" as the usage database: ${answer.reason}`);
     }

@@ -263,15 +263,15 @@ const UNUSABLE_REASONS: Readonly<Record<string, string>> = {
 };
 
 function toErrorResponse(error: unknown, path: string): DatabaseResponse {
-  if (error instanceof SchemaError) return { kind: 'unfit', reason: error.message };
+  if (error instanceof SchemaError) return { kind: 'unusable', reason: error.message };
   if (error instanceof Database.SqliteError) {
     if (/^SQLITE_(?:CANTOPEN|READONLY|PERM)/u.test(error.code))
-      return { kind: 'unfit', reason: diagnoseWriteFailure(path) };
+      return { kind: 'unusable', reason: diagnoseWriteFailure(path) };
     const reason =
       UNUSABLE_REASONS[error.code] ?? UNUSABLE_REASONS[error.code.split('_').slice(0, 2).join('_')];
-    return reason === undefined ? { kind: 'failed', code: error.code } : { kind: 'unfit', reason };
+    return reason === undefined ? { kind: 'failed', code: error.code } : { kind: 'unusable', reason };
   }
   // better-sqlite3 looks for the directory itself and throws a TypeError.
-  if (error instanceof TypeError) return { kind: 'unfit', reason: diagnoseWriteFailure(path) };
+  if (error instanceof TypeError) return { kind: 'unusable', reason: diagnoseWriteFailure(path) };
   return { kind: 'failed', code: error instanceof Error ? error.name : 'unknown' };
 }

@@ -55,7 +55,7 @@ export class WalTruncation {
     const heldMs = now - this.#blockedSince;
     if (this.#isReported || heldMs < this.#options.reportAfterMs) return null;
     this.#isReported = true;
-    return { kind: 'log held', seconds: Math.round(heldMs / 1000), bytes };
+    return { kind: 'wal blocked', seconds: Math.round(heldMs / 1000), bytes };
   }
 
   #reset(): DatabaseNotice | null {
@@ -63,7 +63,7 @@ export class WalTruncation {
     this.#nextAttemptAt = 0;
     this.#blockedSince = null;
     this.#isReported = false;
-    return wasReported ? { kind: 'log released' } : null;
+    return wasReported ? { kind: 'wal truncated' } : null;
   }
 }
 

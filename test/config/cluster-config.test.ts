@@ -16,10 +16,10 @@ function clusterOf(environment: Environment): ClusterConfig | null {
   return read.config.cluster;
 }
 
-function faultsOf(environment: Environment): string[] {
+function errorsOf(environment: Environment): string[] {
   const read = readRelayConfig(environment, 1);
-  assert.ok(read.kind === 'faults', 'there are faults');
-  return read.faults.map(formatConfigError);
+  assert.ok(read.kind === 'errors', 'there are errors');
+  return read.errors.map(formatConfigError);
 }
 
 describe('a group of relays', () => {
@@ -29,30 +29,30 @@ describe('a group of relays', () => {
   });
 
   test('needs a secret, and says how to make one', () => {
-    const [error = '', ...more] = faultsOf({ RELAY_CLUSTER_URL: 'redis://coordinator' });
+    const [error = '', ...more] = errorsOf({ RELAY_CLUSTER_URL: 'redis://coordinator' });
     assert.deepEqual(more, []);
     assert.match(
       error,
       /RELAY_CLUSTER_SECRET.*it is needed, as RELAY_CLUSTER_URL is set.*openssl rand -hex 32/u,
     );
-    assert.equal(faultsOf({ ...GROUP, RELAY_CLUSTER_SECRET: 'fifteen letters' }).length > 0, true);
+    assert.equal(errorsOf({ ...GROUP, RELAY_CLUSTER_SECRET: 'fifteen letters' }).length > 0, true);
   });
 
   test('encrypts links where it is told to', () => {
     assert.equal(clusterOf(GROUP)?.tls, false);
     assert.equal(clusterOf({ ...GROUP, RELAY_CLUSTER_TLS: 'false' })?.tls, false);
     assert.equal(clusterOf({ ...GROUP, RELAY_CLUSTER_TLS: 'true' })?.tls, true);
-    const [error = ''] = faultsOf({ ...GROUP, RELAY_CLUSTER_TLS: 'yes' });
+    const [error = ''] = errorsOf({ ...GROUP, RELAY_CLUSTER_TLS: 'yes' });
     assert.match(error, /RELAY_CLUSTER_TLS.*yes.*true or false/u);
   });
 
   test('has its listener at port 4004 where nothing is said, and needs one', () => {
     assert.equal(clusterOf(GROUP)?.listen.port, 4004);
     for (const listen of ['', 'unix:/run/cluster.sock', 'tcp:1 tcp:2']) {
-      const faults = faultsOf({ ...GROUP, RELAY_CLUSTER_LISTEN: listen });
+      const errors = errorsOf({ ...GROUP, RELAY_CLUSTER_LISTEN: listen });
       assert.ok(
-        faults.some((error) => error.includes('RELAY_CLUSTER_LISTEN')),
-        faults.join(),
+        errors.some((error) => error.includes('RELAY_CLUSTER_LISTEN')),
+        errors.join(),
       );
     }
   });
@@ -76,7 +76,7 @@ describe('a group of relays', () => {
     const networks = clusterOf({ ...GROUP, RELAY_CLUSTER_NETWORKS: '10.0.0.0/24, fd00::/64' })?.networks;
     assert.deepEqual(networks?.map(formatCidr), ['10.0.0.0/24', 'fd00::/64']);
     for (const text of ['10.0.0.7/24', 'relay-1', '10.0.0.0/33', 'unix', '10.0.0.0/24 unix']) {
-      const [error = ''] = faultsOf({ ...GROUP, RELAY_CLUSTER_NETWORKS: text });
+      const [error = ''] = errorsOf({ ...GROUP, RELAY_CLUSTER_NETWORKS: text });
       assert.match(error, /RELAY_CLUSTER_NETWORKS.*addresses and networks like 10\.0\.0\.0\/24/u);
     }
   });
@@ -100,7 +100,7 @@ describe('a group of relays', () => {
     '[::]:4004',
   ]) {
     test(`is not told of this relay at ${text}`, () => {
-      const [error = ''] = faultsOf({ ...GROUP, RELAY_CLUSTER_ADVERTISE: text });
+      const [error = ''] = errorsOf({ ...GROUP, RELAY_CLUSTER_ADVERTISE: text });
       assert.match(error, /RELAY_CLUSTER_ADVERTISE/u);
     });
   }
@@ -114,7 +114,7 @@ describe('a group of relays', () => {
     'redis:///1',
   ]) {
     test(`has no coordinator at ${url.replace('hunter2', '…')}, and is told how to write one`, () => {
-      const [error = '', ...more] = faultsOf({ ...GROUP, RELAY_CLUSTER_URL: url });
+      const [error = '', ...more] = errorsOf({ ...GROUP, RELAY_CLUSTER_URL: url });
       assert.deepEqual(more, []);
       assert.match(error, /RELAY_CLUSTER_URL.*redis:\/\/:PASSWORD@HOST:6379.*%25 stands for %/u);
       assert.doesNotMatch(error, /hunter2/u);
@@ -128,9 +128,9 @@ describe('a group of relays', () => {
 
   test('says what is wrong with a value once', () => {
     const wrong = { RELAY_CLUSTER_SECRET: 'short', RELAY_CLUSTER_LISTEN: 'nonsense' };
-    assert.equal(faultsOf({ ...GROUP, ...wrong }).length, 2);
+    assert.equal(errorsOf({ ...GROUP, ...wrong }).length, 2);
     const missing = { RELAY_CLUSTER_URL: 'redis://h', RELAY_CLUSTER_SECRET_FILE: '/nowhere' };
-    assert.equal(faultsOf(missing).length, 1);
+    assert.equal(errorsOf(missing).length, 1);
   });
 
   test('is none without a coordinator, and says so of what is set in vain', () => {
@@ -148,13 +148,13 @@ describe('a group of relays', () => {
     assert.deepEqual(warningsOf(GROUP), []);
   });
 
-  test('keeps passwords and the secret out of its faults', () => {
-    const faults = faultsOf({
+  test('keeps passwords and the secret out of its errors', () => {
+    const errors = errorsOf({
       RELAY_CLUSTER_URL: 'http://user:hunter2@coordinator',
       RELAY_LISTEN: 'nonsense',
     });
-    const short = faultsOf({ ...GROUP, RELAY_CLUSTER_SECRET: 'hunter2' });
-    assert.match(faults.join(), /RELAY_CLUSTER_URL.*redis:\/\/HOST:6379/u);
-    for (const error of [...faults, ...short]) assert.doesNotMatch(error, /hunter2/u);
+    const short = errorsOf({ ...GROUP, RELAY_CLUSTER_SECRET: 'hunter2' });
+    assert.match(errors.join(), /RELAY_CLUSTER_URL.*redis:\/\/HOST:6379/u);
+    for (const error of [...errors, ...short]) assert.doesNotMatch(error, /hunter2/u);
   });
 });

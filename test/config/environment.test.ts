@@ -45,7 +45,7 @@ describe('a variable', () => {
     assert.equal(reader({ APP_NAME: ' ' }).read('APP_NAME', null, same, 'somebody'), null);
   });
 
-  test('that is refused is off, and a fault that names it', () => {
+  test('that is refused is off, and a error that names it', () => {
     const env = reader({ APP_NAME: 'x' });
     assert.equal(env.read('APP_NAME', 'off', refuse), 'off');
     assert.deepEqual(env.errors, [
@@ -64,7 +64,7 @@ describe('a variable', () => {
     ]);
   });
 
-  test('whose parser has a fault of its own is no fault of the operator', () => {
+  test('whose parser has a error of its own is no error of the operator', () => {
     const env = reader({ APP_NAME: 'x' });
     const broken = (): string => {
       throw new TypeError('broken');
@@ -95,7 +95,7 @@ describe('a variable in a file', () => {
     }
   });
 
-  test('that can not be read is a fault that names the path and the reason', () => {
+  test('that can not be read is a error that names the path and the reason', () => {
     const env = reader({ APP_NAME_FILE: '/f', APP_NAME: 'plain' });
     assert.equal(env.read('APP_NAME', 'off', same), 'off');
     assert.equal(
@@ -104,7 +104,7 @@ describe('a variable in a file', () => {
     );
   });
 
-  test('that is refused is a fault that names the path, and shows nothing of what is in it', () => {
+  test('that is refused is a error that names the path, and shows nothing of what is in it', () => {
     const env = reader({ APP_NAME_FILE: '/f', APP_SECRET_FILE: '/g' }, { '/f': 'hunter1', '/g': 'hunter2' });
     assert.equal(env.read('APP_NAME', null, refuse), null);
     assert.equal(env.read('APP_SECRET', null, refuse), null);
@@ -115,7 +115,7 @@ describe('a variable in a file', () => {
     ]);
   });
 
-  test('that is a secret and empty is a fault: nobody leaves the door open that way', () => {
+  test('that is a secret and empty is a error: nobody leaves the door open that way', () => {
     for (const text of ['', ' \n']) {
       const env = reader({ APP_SECRET_FILE: '/f', APP_SECRET: 'plain' }, { '/f': text });
       assert.equal(env.read('APP_SECRET', null, same), null);
@@ -183,8 +183,8 @@ describe('a variable in quotation marks', () => {
     ): void => {
       for (const name of names.flatMap((variable) => [variable, `${variable}_FILE`])) {
         const result = read({ [name]: '"0123456789abcdef"' });
-        assert.ok(result.kind === 'faults', name);
-        const notifications = result.faults.filter(({ variable }) => variable === name);
+        assert.ok(result.kind === 'errors', name);
+        const notifications = result.errors.filter(({ variable }) => variable === name);
         assert.deepEqual(
           notifications.map(({ accepted }) => accepted),
           ['the value without quotation marks around it'],
@@ -216,10 +216,10 @@ describe('a variable that is not known', () => {
 });
 
 describe('variables in real files', () => {
-  const faultsOf = (environment: Environment): readonly ConfigError[] => {
+  const errorsOf = (environment: Environment): readonly ConfigError[] => {
     const read = readRelayConfig(environment, PID);
-    assert.ok(read.kind === 'faults');
-    return read.faults;
+    assert.ok(read.kind === 'errors');
+    return read.errors;
   };
 
   test('are read, every one of them', async (context) => {
@@ -268,7 +268,7 @@ describe('variables in real files', () => {
     assert.equal(readRelayConfig(values, PID).kind, 'ok');
   });
 
-  test('that are wrong are faults with their paths, together, and nobody sees what is in the files', async (context) => {
+  test('that are wrong are errors with their paths, together, and nobody sees what is in the files', async (context) => {
     const directory = await scratch(context);
     const file = (name: string, text: string): string => {
       const path = join(directory, name);
@@ -285,10 +285,10 @@ describe('variables in real files', () => {
       RELAY_LOG_FD_FILE: file('large', 'hunter2'.repeat(10_000)),
       RELAY_LOG_LEVEL_FILE: file('level', 'hunter2\n'),
     };
-    const faults = faultsOf(environment);
-    assert.deepEqual(Object.fromEntries(faults.map(({ variable, value }) => [variable, value])), environment);
+    const errors = errorsOf(environment);
+    assert.deepEqual(Object.fromEntries(errors.map(({ variable, value }) => [variable, value])), environment);
     const inside = 'what is in that file is wrong';
-    assert.deepEqual(Object.fromEntries(faults.map(({ variable, problem }) => [variable, problem])), {
+    assert.deepEqual(Object.fromEntries(errors.map(({ variable, problem }) => [variable, problem])), {
       RELAY_LISTEN_FILE: inside,
       RELAY_WEBSOCKET_LISTEN_FILE: inside,
       RELAY_STATUS_LISTEN_FILE: 'it is a directory',
@@ -297,18 +297,18 @@ describe('variables in real files', () => {
       RELAY_LOG_FD_FILE: 'it has more than 65536 bytes, which no value has',
       RELAY_LOG_LEVEL_FILE: inside,
     });
-    assert.doesNotMatch(faults.map(formatConfigError).join('\n'), /hunter2/u);
+    assert.doesNotMatch(errors.map(formatConfigError).join('\n'), /hunter2/u);
   });
 
   test('that name no listener at all are told of once', async (context) => {
     const path = join(await scratch(context), 'empty');
     writeFileSync(path, '\n');
     assert.deepEqual(
-      faultsOf({ RELAY_LISTEN_FILE: path }).map(({ variable }) => variable),
+      errorsOf({ RELAY_LISTEN_FILE: path }).map(({ variable }) => variable),
       ['RELAY_LISTEN'],
     );
     assert.deepEqual(
-      faultsOf({ RELAY_LISTEN: '', RELAY_WEBSOCKET_LISTEN_FILE: `${path}.none` }).map(
+      errorsOf({ RELAY_LISTEN: '', RELAY_WEBSOCKET_LISTEN_FILE: `${path}.none` }).map(
         ({ variable }) => variable,
       ),
       ['RELAY_WEBSOCKET_LISTEN_FILE'],

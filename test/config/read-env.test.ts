@@ -23,10 +23,10 @@ function warningsOf(environment: Environment): readonly string[] {
   return result.warnings;
 }
 
-function faultsOf(environment: Environment): readonly ConfigError[] {
+function errorsOf(environment: Environment): readonly ConfigError[] {
   const result = readRelayConfig(environment, PID);
-  assert.ok(result.kind === 'faults', 'there are faults');
-  return result.faults;
+  assert.ok(result.kind === 'errors', 'there are errors');
+  return result.errors;
 }
 
 const tcp = (port: number, address: string | null = null): object => ({
@@ -246,10 +246,10 @@ describe('the quota', () => {
   });
 
   test('can not be kept nowhere', () => {
-    const [fault, ...more] = faultsOf({ RELAY_QUOTA: '1TB' });
+    const [error, ...more] = errorsOf({ RELAY_QUOTA: '1TB' });
     assert.deepEqual(more, []);
-    assert.equal(fault?.variable, 'RELAY_QUOTA_STATE');
-    assert.match(fault?.problem ?? '', /outlive a restart/u);
+    assert.equal(error?.variable, 'RELAY_QUOTA_STATE');
+    assert.match(error?.problem ?? '', /outlive a restart/u);
   });
 });
 
@@ -294,25 +294,25 @@ describe('a value that can not be used', () => {
     ['RELAY_DRAIN_TIMEOUT', '25d', /24d/u],
   ];
   for (const [variable, value, accepted] of cases) {
-    test(`is a fault that names it: ${variable}=${value}`, () => {
-      const faults = faultsOf({ [variable]: value });
-      assert.equal(faults.length, 1);
-      const [fault] = faults;
-      assert.ok(fault !== undefined);
-      assert.equal(fault.variable, variable);
-      assert.equal(fault.value, value);
-      assert.match(fault.accepted, accepted);
-      const sentence = formatConfigError(fault);
+    test(`is a error that names it: ${variable}=${value}`, () => {
+      const errors = errorsOf({ [variable]: value });
+      assert.equal(errors.length, 1);
+      const [error] = errors;
+      assert.ok(error !== undefined);
+      assert.equal(error.variable, variable);
+      assert.equal(error.value, value);
+      assert.match(error.accepted, accepted);
+      const sentence = formatConfigError(error);
       assert.ok(sentence.includes(variable) && sentence.includes(JSON.stringify(value)), sentence);
-      assert.ok(sentence.includes(fault.accepted), sentence);
+      assert.ok(sentence.includes(error.accepted), sentence);
     });
   }
 
   test('says which endpoint is wrong, and why', () => {
-    const [fault] = faultsOf({ RELAY_LISTEN: 'tcp:4001 tcp:http' });
-    assert.match(fault?.problem ?? '', /"http" is no port/u);
-    assert.ok(fault !== undefined);
-    assert.match(formatConfigError(fault), /: "http" is no port/u);
+    const [error] = errorsOf({ RELAY_LISTEN: 'tcp:4001 tcp:http' });
+    assert.match(error?.problem ?? '', /"http" is no port/u);
+    assert.ok(error !== undefined);
+    assert.match(formatConfigError(error), /: "http" is no port/u);
   });
 
   test('is told together with all the others', () => {
@@ -325,42 +325,42 @@ describe('a value that can not be used', () => {
       RELAY_LOG_LEVEL: 'loud',
       RELAY_DRAIN_TIMEOUT: 'soon',
     };
-    const faults = faultsOf(environment);
-    assert.deepEqual(Object.fromEntries(faults.map(({ variable, value }) => [variable, value])), environment);
-    assert.equal(faults.length, 7);
-    for (const fault of faults) assert.notEqual(fault.accepted, '');
+    const errors = errorsOf(environment);
+    assert.deepEqual(Object.fromEntries(errors.map(({ variable, value }) => [variable, value])), environment);
+    assert.equal(errors.length, 7);
+    for (const error of errors) assert.notEqual(error.accepted, '');
   });
 });
 
 describe('a relay that nobody could reach', () => {
-  test('is a fault, even with a status page', () => {
+  test('is a error, even with a status page', () => {
     for (const environment of [
       { RELAY_LISTEN: '' },
       { RELAY_LISTEN: '', RELAY_WEBSOCKET_LISTEN: '' },
       { RELAY_LISTEN: ' ', RELAY_STATUS_LISTEN: '4003' },
     ]) {
-      const [fault, ...others] = faultsOf(environment);
+      const [error, ...others] = errorsOf(environment);
       assert.deepEqual(others, []);
-      assert.equal(fault?.variable, 'RELAY_LISTEN');
-      assert.match(fault.problem ?? '', /RELAY_WEBSOCKET_LISTEN/u);
-      assert.match(fault.accepted, /tcp:4001/u);
+      assert.equal(error?.variable, 'RELAY_LISTEN');
+      assert.match(error.problem ?? '', /RELAY_WEBSOCKET_LISTEN/u);
+      assert.match(error.accepted, /tcp:4001/u);
     }
   });
 
   test('is not told of where the only listener is merely written wrong', () => {
     assert.deepEqual(
-      faultsOf({ RELAY_LISTEN: '', RELAY_WEBSOCKET_LISTEN: 'x' }).map(({ variable }) => variable),
+      errorsOf({ RELAY_LISTEN: '', RELAY_WEBSOCKET_LISTEN: 'x' }).map(({ variable }) => variable),
       ['RELAY_WEBSOCKET_LISTEN'],
     );
     assert.deepEqual(
-      faultsOf({ RELAY_LISTEN: 'x' }).map(({ variable }) => variable),
+      errorsOf({ RELAY_LISTEN: 'x' }).map(({ variable }) => variable),
       ['RELAY_LISTEN'],
     );
   });
 
-  test('is told of together with other faults', () => {
-    const faults = faultsOf({ RELAY_LISTEN: '', RELAY_LOG_LEVEL: 'loud' });
-    assert.deepEqual(faults.map(({ variable }) => variable).toSorted(), ['RELAY_LISTEN', 'RELAY_LOG_LEVEL']);
+  test('is told of together with other errors', () => {
+    const errors = errorsOf({ RELAY_LISTEN: '', RELAY_LOG_LEVEL: 'loud' });
+    assert.deepEqual(errors.map(({ variable }) => variable).toSorted(), ['RELAY_LISTEN', 'RELAY_LOG_LEVEL']);
   });
 });
 

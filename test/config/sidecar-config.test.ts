@@ -21,10 +21,10 @@ function read(environment: Environment): { config: SidecarConfig; warnings: read
   return result;
 }
 
-function faultsOf(environment: Environment): readonly ConfigError[] {
+function errorsOf(environment: Environment): readonly ConfigError[] {
   const result = readSidecarConfig(environment);
-  assert.ok(result.kind === 'faults', 'there are faults');
-  return result.faults;
+  assert.ok(result.kind === 'errors', 'there are errors');
+  return result.errors;
 }
 
 const tcp = (port: number, address: string | null = null): object => ({
@@ -39,7 +39,7 @@ const DEFAULT_CONFIG = {
   listen: [tcp(4004, '127.0.0.1')],
   token: null,
   usageDatabasePath: '/data/usage.sqlite',
-  snapshots: { directory: 'snapshots', everyMs: 3_600_000, keep: 48 },
+  snapshots: { directory: 'snapshots', intervalMs: 3_600_000, keep: 48 },
   relayStatusUrl: 'http://127.0.0.1:4003',
   logLevel: 'info',
 };
@@ -65,7 +65,7 @@ describe('the configuration of the sidecar', () => {
       listen: [tcp(1, '127.0.0.1'), { kind: 'unix', path: '/run/sidecar.sock', mode: 0o660, backlog: null }],
       token: TOKEN,
       usageDatabasePath: '/u',
-      snapshots: { directory: '/s', everyMs: 900_000, keep: 3 },
+      snapshots: { directory: '/s', intervalMs: 900_000, keep: 3 },
       relayStatusUrl: 'http://relay:4003',
       logLevel: 'debug',
     });
@@ -104,10 +104,10 @@ describe('the configuration of the sidecar', () => {
   test('takes the ends of its ranges', () => {
     const snapshots = (every: string, keep: string): object =>
       read({ ...DATABASE, SIDECAR_SNAPSHOT_EVERY: every, SIDECAR_SNAPSHOT_KEEP: keep }).config.snapshots;
-    assert.deepEqual(snapshots('1s', '1'), { directory: 'snapshots', everyMs: 1000, keep: 1 });
+    assert.deepEqual(snapshots('1s', '1'), { directory: 'snapshots', intervalMs: 1000, keep: 1 });
     assert.deepEqual(snapshots('24d', '100000'), {
       directory: 'snapshots',
-      everyMs: 24 * 86_400_000,
+      intervalMs: 24 * 86_400_000,
       keep: 100_000,
     });
   });
@@ -136,8 +136,8 @@ describe('a value that the sidecar can not use', () => {
     ['SIDECAR_LOG_LEVEL', 'loud', /trace, debug, info/u],
   ];
   for (const [variable, value, accepted] of cases) {
-    test(`is one fault that names it: ${variable}=${value}`, () => {
-      const [error, ...others] = faultsOf({ ...DATABASE, [variable]: value });
+    test(`is one error that names it: ${variable}=${value}`, () => {
+      const [error, ...others] = errorsOf({ ...DATABASE, [variable]: value });
       assert.deepEqual(others, []);
       assert.ok(error !== undefined);
       assert.deepEqual([error.variable, error.value], [variable, value]);
@@ -151,8 +151,8 @@ describe('a value that the sidecar can not use', () => {
       writeFileSync(path, token);
       for (const environment of [{ SIDECAR_TOKEN: token }, { SIDECAR_TOKEN_FILE: path }]) {
         const result = readSidecarConfig({ ...DATABASE, SIDECAR_LISTEN: 'tcp:4004', ...environment });
-        assert.ok(result.kind === 'faults');
-        const notifications = [...result.faults.map(formatConfigError), ...result.warnings].join('\n');
+        assert.ok(result.kind === 'errors');
+        const notifications = [...result.errors.map(formatConfigError), ...result.warnings].join('\n');
         assert.doesNotMatch(notifications, /hunter2/u);
         const [variable = ''] = Object.keys(environment);
         assert.match(
@@ -163,10 +163,10 @@ describe('a value that the sidecar can not use', () => {
     }
   });
 
-  test('is a fault where the file of the token is empty, or not there', async (context) => {
+  test('is a error where the file of the token is empty, or not there', async (context) => {
     const path = join(await scratch(context), 'token');
     const notifications = (): string =>
-      faultsOf({ ...DATABASE, SIDECAR_TOKEN_FILE: path })
+      errorsOf({ ...DATABASE, SIDECAR_TOKEN_FILE: path })
         .map(formatConfigError)
         .join('\n');
     assert.match(notifications(), /^SIDECAR_TOKEN_FILE=".*token" can't be used: there is no such file\./u);
@@ -184,12 +184,12 @@ describe('a value that the sidecar can not use', () => {
       SIDECAR_USAGE_DB: '',
       SIDECAR_SNAPSHOT_DIR: '',
     };
-    const faults = faultsOf({ ...environment, SIDECAR_TOKEN: 'a b' });
-    assert.deepEqual(Object.fromEntries(faults.map(({ variable, value }) => [variable, value])), {
+    const errors = errorsOf({ ...environment, SIDECAR_TOKEN: 'a b' });
+    assert.deepEqual(Object.fromEntries(errors.map(({ variable, value }) => [variable, value])), {
       ...environment,
       SIDECAR_TOKEN: '(secret)',
     });
-    assert.equal(faults.length, 8);
+    assert.equal(errors.length, 8);
   });
 });
 
@@ -204,7 +204,7 @@ describe('what the sidecar needs', () => {
   ];
   for (const variable of needed) {
     test(`is ${variable}: it can not be off`, () => {
-      const [error, ...others] = faultsOf({ ...DATABASE, [variable]: ' ' });
+      const [error, ...others] = errorsOf({ ...DATABASE, [variable]: ' ' });
       assert.deepEqual(others, []);
       assert.equal(error?.variable, variable);
       assert.notEqual(error.accepted, '');
@@ -213,16 +213,16 @@ describe('what the sidecar needs', () => {
 
   test('is told of once where a file is missing', () => {
     for (const variable of needed) {
-      const faults = faultsOf({ ...DATABASE, [`${variable}_FILE`]: '/no/such/file' });
+      const errors = errorsOf({ ...DATABASE, [`${variable}_FILE`]: '/no/such/file' });
       assert.deepEqual(
-        faults.map((error) => error.variable),
+        errors.map((error) => error.variable),
         [`${variable}_FILE`],
       );
     }
   });
 
   test('has no default where the database is', () => {
-    const [error, ...others] = faultsOf({});
+    const [error, ...others] = errorsOf({});
     assert.deepEqual(others, []);
     assert.equal(error?.variable, 'SIDECAR_USAGE_DB');
     assert.match(error.accepted, /RELAY_USAGE_DB/u);
@@ -267,7 +267,7 @@ describe('a warning of the sidecar', () => {
       ['SIDECAR_TOKENS', 'SIDECAR_TOKEN'],
     );
     const result = readSidecarConfig({ SIDECAR_SNAPSHOTS_KEEP: '4' });
-    assert.equal(result.kind, 'faults');
+    assert.equal(result.kind, 'errors');
     assert.match(result.warnings.join('\n'), /nearest known variable is SIDECAR_SNAPSHOT_KEEP$/u);
   });
 });

@@ -19,7 +19,7 @@ export interface Coordinator {
 /** Null where the relay is alone, or would not start. */
 export function coordinatorOf(manifests: Manifests): Coordinator | null {
   const read = readRelay(manifests);
-  if (read.kind === 'faults' || read.config.cluster === null) return null;
+  if (read.kind === 'errors' || read.config.cluster === null) return null;
   const { hostname, port } = new URL(read.config.cluster.url);
   return { host: hostname, port: port === '' ? REDIS_PORT : Number(port) };
 }

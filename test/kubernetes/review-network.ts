@@ -129,7 +129,7 @@ export function listeningFaults(manifests: Manifests): string[] {
 /** Where addresses are limited, the relay sees those of clients. */
 export function addressFaults(manifests: Manifests): string[] {
   const read = readRelay(manifests);
-  if (read.kind === 'faults') return [];
+  if (read.kind === 'errors') return [];
   const { limits, trustedProxies } = read.config;
   if (limits.connectionsPerAddress === null && limits.newConnectionsPerAddress === null) return [];
   const faults: string[] = [];

@@ -134,11 +134,11 @@ export function volumeFaults(manifests: Manifests): string[] {
   )
     faults.push('the volume is not given to the group of the relay');
   const [read, sidecar] = [readRelay(manifests), readSidecar(manifests)];
-  if (read.kind === 'faults') return faults;
+  if (read.kind === 'errors') return faults;
   const { usage, quota } = read.config;
   if (usage.databasePath !== null) isWritable('relay', usage.databasePath);
   if (quota !== null) isWritable('relay', quota.path);
-  if (sidecar.kind === 'faults' || !manifests.container('sidecar').isThere) return faults;
+  if (sidecar.kind === 'errors' || !manifests.container('sidecar').isThere) return faults;
   isWritable('sidecar', sidecar.config.snapshots.directory);
   const written = placeOf(manifests.container('relay'), usage.databasePath ?? '');
   const source = sidecar.config.usageDatabasePath;

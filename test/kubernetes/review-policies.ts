@@ -48,7 +48,7 @@ export function policyFaults(manifests: Manifests): string[] {
 export function reachFaults(manifests: Manifests): string[] {
   const read = readRelay(manifests);
   const coordinator = coordinatorOf(manifests);
-  if (read.kind === 'faults' || read.config.cluster === null || coordinator === null) return [];
+  if (read.kind === 'errors' || read.config.cluster === null || coordinator === null) return [];
   const relays = new Workload(manifests.relay);
   const server = behind(manifests, coordinator.host);
   if (server === null) return [];

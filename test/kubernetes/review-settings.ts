@@ -45,7 +45,7 @@ export function environmentFaults(manifests: Manifests): string[] {
   const withSidecar = manifests.container('sidecar').isThere;
   const sidecars = withSidecar ? [readSidecar(manifests), readSidecar(manifests, null)] : [];
   for (const read of [...reads, ...sidecars]) {
-    if (read.kind === 'faults') faults.push(...read.faults.map(formatConfigError));
+    if (read.kind === 'errors') faults.push(...read.errors.map(formatConfigError));
     faults.push(...read.warnings);
   }
   return faults;
@@ -54,7 +54,7 @@ export function environmentFaults(manifests: Manifests): string[] {
 /** The kubelet has more patience than the drain takes, and no more than others have. */
 export function drainFaults(manifests: Manifests): string[] {
   const read = readRelay(manifests);
-  if (read.kind === 'faults') return [];
+  if (read.kind === 'errors') return [];
   const { delayMs, timeoutMs } = read.config.drain;
   const needed =
     preStopSeconds(manifests.container('relay')) + (delayMs + timeoutMs) / 1000 + GRACE_MARGIN_SECONDS;
@@ -98,7 +98,7 @@ export function secretFaults({ workloads }: Manifests): string[] {
 /** The memory limit has room for the worst that the settings allow. */
 export function memoryFaults(manifests: Manifests): string[] {
   const read = readRelay(manifests);
-  if (read.kind === 'faults') return [];
+  if (read.kind === 'errors') return [];
   const { limits, bufferMemoryBytes, cluster } = read.config;
   const needs = { hasTls: cluster?.tls === true, isClustered: cluster !== null };
   const limit = parseQuantity(manifests.container('relay').at('resources', 'limits', 'memory').word);

@@ -88,7 +88,7 @@ export function readSidecar(
 /** The relay's configuration. Throws where it would not start. */
 export function relayConfig(manifests: Manifests, address?: string): RelayConfig {
   const read = readRelay(manifests, address);
-  if (read.kind === 'faults') throw new Error(read.faults.map(({ variable }) => variable).join());
+  if (read.kind === 'errors') throw new Error(read.errors.map(({ variable }) => variable).join());
   return read.config;
 }
 

@@ -20,12 +20,12 @@ class Stage {
   readonly schedule: SnapshotSchedule;
   readonly #context: TestContext;
 
-  constructor(context: TestContext, existing: readonly Snapshot[] = [], everyMs = HOUR_MS) {
+  constructor(context: TestContext, existing: readonly Snapshot[] = [], intervalMs = HOUR_MS) {
     context.mock.timers.enable({ apis: ['setTimeout'] });
     this.#context = context;
     this.schedule = new SnapshotSchedule({
       taker: { list: () => existing, take: () => this.#take() },
-      intervalMs: everyMs,
+      intervalMs: intervalMs,
       events: {
         onTaken: ({ name }) => this.seen.push(`taken ${name}`),
         onFailed: (problem, failures) => this.seen.push(`${problem} ${failures}`),

@@ -27,7 +27,7 @@ function rangeOf(
 
 function problemOf(query: Query, bys: readonly CsvGranularity[] = CSV_GRANULARITIES): string {
   const params = parseUsageParams(query, bys, NOW_MS);
-  assert.ok(params.kind === 'fault', JSON.stringify(params));
+  assert.ok(params.kind === 'invalid', JSON.stringify(params));
   return params.problem;
 }
 

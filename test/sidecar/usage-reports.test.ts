@@ -96,7 +96,7 @@ describe('a report', () => {
     insertRecords(database, [HAPPY_RECORD]);
     database.close();
     const outcome = await reports.report({ ...range, from: range.from + 1 });
-    assert.ok(outcome.kind === 'refused');
+    assert.ok(outcome.kind === 'rejected');
     assert.match(outcome.problem, /more than 10000 periods .* usage\.csv/u);
     assert.equal(okOf(await reports.report({ ...range, by: 'day' })).by, 'day');
   });
@@ -186,7 +186,7 @@ describe('an answer', () => {
   test('is given again for twenty times what it cost', async () => {
     for (const answer of [
       { kind: 'ok', rows: [], waiting: [], tookMs: 5000 },
-      { kind: 'refused', problem: 'too long', tookMs: 5000 },
+      { kind: 'rejected', problem: 'too long', tookMs: 5000 },
     ] as const) {
       const { pool, reports, time } = relay();
       pool.answer = answer;

@@ -151,7 +151,7 @@ test('a database on a read-only file system is told of as such, to root too', as
   const view = mountReadOnly(context, directory);
   for (const name of ['usage.sqlite', 'new.sqlite']) {
     const answer = new UsageDatabase(join(view, name)).handle({ kind: 'open' });
-    assert.ok(answer.kind === 'unfit', JSON.stringify(answer));
+    assert.ok(answer.kind === 'unusable', JSON.stringify(answer));
     assert.match(answer.reason, /^".*" is on a file system that is mounted read-only$/u);
   }
 });

@@ -81,7 +81,7 @@ test('a directory that is deleted is waited for', async (context) => {
   assert.deepEqual(database.handle(request), DONE);
   rmSync(directory, { recursive: true });
   const answer = database.handle(request);
-  assert.ok(answer.kind === 'unfit');
+  assert.ok(answer.kind === 'unusable');
   assert.match(answer.reason, /^there is no directory/u);
   mkdirSync(directory);
   assert.deepEqual(database.handle(request), DONE);
@@ -138,7 +138,7 @@ test('a database that turns out to be corrupt is opened anew when it has been pu
   write(1);
   renameSync(path, away);
   writeFileSync(path, 'garbage '.repeat(2000));
-  assert.deepEqual(write(2), { kind: 'unfit', reason: 'it is not an SQLite database' });
+  assert.deepEqual(write(2), { kind: 'unusable', reason: 'it is not an SQLite database' });
   renameSync(away, path);
   assert.deepEqual(write(2), DONE);
   assert.deepEqual(sum(path), { rows: 2, bytes: 3 });
@@ -170,12 +170,12 @@ describe('the write-ahead log', () => {
     assert.ok(answer.kind === 'done');
     assert.deepEqual(
       answer.notices?.map(({ kind }) => kind),
-      ['log held'],
+      ['wal blocked'],
     );
     assert.deepEqual(next, DONE);
     assert.ok(log() >= bytes);
     reader.exec('COMMIT');
-    assert.deepEqual(write(), { kind: 'done', notices: [{ kind: 'log released' }] });
+    assert.deepEqual(write(), { kind: 'done', notices: [{ kind: 'wal truncated' }] });
     assert.equal(log(), 0);
     assert.deepEqual(write(), DONE);
   });

@@ -11,11 +11,11 @@ export class Poller {
   #startedMs = Number.NEGATIVE_INFINITY;
 
   /**
-   * @param everyMs from one beginning to the next
+   * @param intervalMs from one beginning to the next
    * @param task resolves with whether it went well; must not reject
    */
-  constructor(everyMs: number, task: () => Promise<boolean>) {
-    this.#intervalMs = everyMs;
+  constructor(intervalMs: number, task: () => Promise<boolean>) {
+    this.#intervalMs = intervalMs;
     this.#task = task;
     document.addEventListener('visibilitychange', () => this.#schedule(this.#remainingMs(this.#intervalMs)));
   }

@@ -23,7 +23,7 @@ export interface AggregateTask {
 
 /**
  * - `ok`: all of it
- * - `refused`: it would be too long; `problem` says what to ask instead
+ * - `rejected`: it would be too long; `problem` says what to ask instead
  *
  * `tookMs` is the time the job ran, in milliseconds.
  */
@@ -34,7 +34,7 @@ export type AggregateOutcome =
       readonly waiting: readonly WaitingBucket[];
       readonly tookMs: number;
     }
-  | { readonly kind: 'refused'; readonly problem: string; readonly tookMs: number }
+  | { readonly kind: 'rejected'; readonly problem: string; readonly tookMs: number }
   | UsageFailure;
 
 /** What one line of the CSV stands for: a period and mood, or a record. */
@@ -85,7 +85,7 @@ export function aggregate({ source, by, from, to }: AggregateTask): AggregateOut
       periods += 1;
       if (periods > MAX_REPORT_PERIODS) {
         const problem = `more than ${MAX_REPORT_PERIODS} periods are too many for one answer: ask for a shorter range, for a longer "by", or for usage.csv`;
-        return { kind: 'refused', problem, tookMs: performance.now() - startedAt };
+        return { kind: 'rejected', problem, tookMs: performance.now() - startedAt };
       }
       rows.push(...period.rows);
       for (const [at, count] of period.waiting.entries()) waiting[at] = (waiting[at] ?? 0) + count;

@@ -17,7 +17,7 @@ export interface UsageRange<By extends CsvGranularity> {
 
 export type UsageParams<By extends CsvGranularity> =
   | { readonly kind: 'ok'; readonly range: UsageRange<By> }
-  | { readonly kind: 'fault'; readonly problem: string };
+  | { readonly kind: 'invalid'; readonly problem: string };
 
 const PARAMETERS = ['by', 'from', 'to'] as const;
 
@@ -54,7 +54,7 @@ export function parseUsageParams<By extends CsvGranularity>(
   try {
     return { kind: 'ok', range: parseRange(query, bys, nowMs) };
   } catch (error) {
-    if (error instanceof InvalidParamError) return { kind: 'fault', problem: error.message };
+    if (error instanceof InvalidParamError) return { kind: 'invalid', problem: error.message };
     throw error;
   }
 }

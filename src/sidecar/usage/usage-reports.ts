@@ -16,10 +16,10 @@ const TTL_COST_FACTOR = 20;
 const MAX_CACHED_REPORTS = 50;
 export const MAX_CACHED_ROWS = 200_000;
 
-/** `refused`: too much was asked for. `failed`: the database can't be read. Both say why in a sentence. */
+/** `rejected`: too much was asked for. `failed`: the database can't be read. Both say why in a sentence. */
 export type ReportOutcome =
   | { readonly kind: 'ok'; readonly report: UsageReport }
-  | { readonly kind: 'refused'; readonly problem: string }
+  | { readonly kind: 'rejected'; readonly problem: string }
   | UsageFailure;
 
 export interface UsageReportsOptions {
@@ -119,7 +119,7 @@ function rowCount(outcome: ReportOutcome): number {
 
 function toOutcome(task: AggregateTask, generatedMs: number, found: AggregateOutcome): ReportOutcome {
   if (found.kind === 'failed') return found;
-  if (found.kind === 'refused') return { kind: 'refused', problem: found.problem };
+  if (found.kind === 'rejected') return { kind: 'rejected', problem: found.problem };
   const { by, from, to } = task;
   return {
     kind: 'ok',

@@ -24,20 +24,20 @@ export function usageRoutes(
 
   router.get('/usage.json', async (request, response) => {
     const params = parseUsageParams(request.query, GRANULARITIES, Date.now());
-    if (params.kind === 'fault') {
+    if (params.kind === 'invalid') {
       response.status(400).json({ problem: params.problem });
       return;
     }
     const outcome = await reports.report(params.range);
     if (outcome.kind === 'ok') response.json(outcome.report);
-    else if (outcome.kind === 'refused') response.status(400).json({ problem: outcome.problem });
+    else if (outcome.kind === 'rejected') response.status(400).json({ problem: outcome.problem });
     else response.status(503).json({ state: outcome.state, problem: outcome.problem });
   });
 
   router.get('/usage.csv', async (request, response) => {
     const nowMs = Date.now();
     const params = parseUsageParams(request.query, CSV_GRANULARITIES, nowMs);
-    if (params.kind === 'fault') {
+    if (params.kind === 'invalid') {
       response.status(400).json({ problem: params.problem });
       return;
     }

@@ -287,7 +287,7 @@ describe('the check of the newest snapshot', () => {
 
   test('says so when it is too old, damaged, or there is none', async (context) => {
     const { env, path } = await withSnapshot(context, Date.now() - 3 * HOUR_MS);
-    assertFails(await run('snapshot', env), /^snapshot: .* is 3 h old, and should be no older than 2 h$/u);
+    assertFails(await run('snapshot', env), /^snapshot: .* is 3 h old; it should be at most 2 h$/u);
     const daily = { ...env, SIDECAR_SNAPSHOT_EVERY: '1d' };
     const file = openSync(path, 'r+');
     writeSync(file, Buffer.alloc(16, 0xff), 0, 16, 0);
@@ -296,6 +296,6 @@ describe('the check of the newest snapshot', () => {
     rmSync(path);
     assertFails(await run('snapshot', daily), /^snapshot: there is no snapshot in /u);
     rmSync(join(path, '..'), { recursive: true });
-    assertFails(await run('snapshot', daily), /^snapshot: can't look for snapshots in .*ENOENT/u);
+    assertFails(await run('snapshot', daily), /^snapshot: can't read snapshots in .*ENOENT/u);
   });
 });

@@ -51,7 +51,7 @@ describe('src/import.ts', () => {
     const rejected = run(directory, 'relay.sqlite', 'relay.sqlite');
     equal(rejected.status, 1);
     equal(rejected.stdout, '');
-    match(rejected.stderr, /^"[^"]*relay\.sqlite" is there already[^\n]*\n$/u);
+    match(rejected.stderr, /^"[^"]*relay\.sqlite" exists already[^\n]*\n$/u);
     deepEqual(readdirSync(directory), ['relay.sqlite']);
   });
 

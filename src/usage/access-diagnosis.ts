@@ -5,51 +5,52 @@ import { dirname } from 'node:path';
 import Database from 'better-sqlite3';
 import { errorCode } from '../process/error-code.ts';
 
-/** What keeps this process from writing a database, and what the operator can do about it, in one sentence. */
+/** Finds out why this process can't write a database, and what the operator can do, in one sentence. */
 export function diagnoseWriteFailure(path: string): string {
   const directory = dirname(path);
-  const closed = findUnsearchableDirectory(directory);
-  const itsOwner = statOrUndefined(directory)?.uid;
-  if (closed === directory && itsOwner !== undefined) return describeOwner(directory, itsOwner, 'EACCES');
-  if (closed !== null) {
-    return `this process may not look into "${closed}"; open that directory to user ${processUid()}, or keep the database elsewhere`;
+  const unsearchable = findUnsearchableDirectory(directory);
+  const directoryOwner = statOrUndefined(directory)?.uid;
+  if (unsearchable === directory && directoryOwner !== undefined)
+    return describeOwner(directory, directoryOwner, 'EACCES');
+  if (unsearchable !== null) {
+    return `this process may not access "${unsearchable}"; give user ${processUid()} access to that directory, or use another directory`;
   }
   if (statOrUndefined(directory)?.isDirectory() !== true) return `there is no directory "${directory}"`;
   if (statOrUndefined(path)?.isDirectory() === true) return 'it is a directory';
-  // SQLite writes into these files, and makes and removes all but the first in that directory.
+  // SQLite writes these files, and creates and removes all but the first in that directory.
   const needed = [path, `${path}-wal`, `${path}-shm`, `${path}-journal`, directory];
   for (const name of needed) {
     const owner = statOrUndefined(name)?.uid;
-    const rejection = owner === undefined ? null : accessErrorCode(name, constants.W_OK);
-    if (owner !== undefined && rejection !== null) return describeOwner(name, owner, rejection);
+    const code = owner === undefined ? null : accessErrorCode(name, constants.W_OK);
+    if (owner !== undefined && code !== null) return describeOwner(name, owner, code);
   }
-  return 'SQLite can not open it, though this process may write it';
+  return "SQLite can't open it, although this process may write it";
 }
 
-function describeOwner(what: string, owner: number, rejection: string): string {
-  if (rejection === 'EROFS') return `"${what}" is on a file system that is mounted read-only`;
+function describeOwner(what: string, owner: number, code: string): string {
+  if (code === 'EROFS') return `"${what}" is on a file system that is mounted read-only`;
   const own = processUid();
   return own === owner
     ? `this process may not write "${what}"; check its permissions`
-    : `"${what}" belongs to user ${owner}, and this process runs as user ${own}; run "chown -R ${own} DIR", DIR being what the host has there, or start as user ${owner}`;
+    : `"${what}" belongs to user ${owner}, but this process runs as user ${own}; run "chown -R ${own} DIR" with the directory on the host, or start as user ${owner}`;
 }
 
-/** The uppermost directory on the way to `path`, and with it, that this process may not look into. */
+/** The uppermost directory of `path`, itself included, that this process has no search permission for. */
 function findUnsearchableDirectory(path: string): string | null {
-  const above = dirname(path);
-  const closedAbove = above === path ? null : findUnsearchableDirectory(above);
-  if (closedAbove !== null) return closedAbove;
-  const isClosed =
+  const parent = dirname(path);
+  const above = parent === path ? null : findUnsearchableDirectory(parent);
+  if (above !== null) return above;
+  const isUnsearchable =
     statOrUndefined(path)?.isDirectory() === true && accessErrorCode(path, constants.X_OK) !== null;
-  return isClosed ? path : null;
+  return isUnsearchable ? path : null;
 }
 
-/** Not by name: the uid that a container was given need not have one. */
+/** A number, because the uid of a container may have no name. */
 function processUid(): number | undefined {
   return statOrUndefined('/proc/self')?.uid;
 }
 
-/** The code of the error that this process would get; null for none. */
+/** The error code of an access check; null if access is allowed. */
 function accessErrorCode(path: string, mode: number): string | null {
   try {
     accessSync(path, mode);
@@ -59,7 +60,7 @@ function accessErrorCode(path: string, mode: number): string | null {
   }
 }
 
-/** Undefined where it is not there, and where this process may not look. */
+/** Undefined if the path does not exist or is not accessible. */
 function statOrUndefined(path: string): Stats | undefined {
   try {
     return statSync(path, { throwIfNoEntry: false });
@@ -68,10 +69,10 @@ function statOrUndefined(path: string): Stats | undefined {
   }
 }
 
-/** SQLite's codes for a lock that it did not get. Some of them come from another program's lock, too. */
+/** SQLite's codes for a failed lock. Some of them are also caused by another program's lock. */
 const LOCK_CODES = /^SQLITE_(?:BUSY|PERM|IOERR_(?:LOCK|RDLOCK|UNLOCK|CHECKRESERVEDLOCK))/u;
 
-/** The code of a lock that another program has. File systems without locks have it too. */
+/** The code for another program's lock. File systems without locks cause it too. */
 const BUSY_CODE = /^SQLITE_BUSY/u;
 
 const LOCKS_UNSUPPORTED =
@@ -80,20 +81,20 @@ const LOCKS_UNSUPPORTED =
 const LOCKED_BY_OTHER = 'another program keeps the database locked';
 
 /**
- * Why SQLite did not get a lock, in a sentence for the operator; null for an error of another kind. To find out, it locks a file of
- * its own in the same directory, which nothing else can have locked.
+ * Finds out why SQLite could not lock the database, in a sentence for the operator; null for other errors. As a test,
+ * it locks a temporary file in the same directory, which no other program can have locked.
  *
  * @param path of the database
- * @param code SQLite's
+ * @param code SQLite's error code
  */
 export function diagnoseLockFailure(path: string, code: string): string | null {
   if (!LOCK_CODES.test(code)) return null;
-  const works = supportsLocks(`${path}.lock-test-${randomUUID()}`);
-  if (works === false) return LOCKS_UNSUPPORTED;
-  return works === true && BUSY_CODE.test(code) ? LOCKED_BY_OTHER : null;
+  const isSupported = supportsLocks(`${path}.lock-test-${randomUUID()}`);
+  if (isSupported === false) return LOCKS_UNSUPPORTED;
+  return isSupported === true && BUSY_CODE.test(code) ? LOCKED_BY_OTHER : null;
 }
 
-/** Null where there can be no file to try it with. */
+/** Null if the test file can't be created. */
 function supportsLocks(path: string): boolean | null {
   let database: Database.Database | null = null;
   try {

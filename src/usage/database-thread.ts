@@ -3,7 +3,7 @@ import { Worker } from 'node:worker_threads';
 import type { CurrentUsage, UsageRecord } from './record.ts';
 import type { Deletion } from './retention.ts';
 
-/** What the event loop asks of the database thread: one request at a time, each one transaction. */
+/** From the event loop to the database thread: one request at a time, each in one transaction. */
 export type DatabaseRequest =
   | { readonly kind: 'open' }
   | {
@@ -16,10 +16,10 @@ export type DatabaseRequest =
   | { readonly kind: 'close' };
 
 /**
- * What an operator should know of a database that works.
+ * Information for the operator about a database that works.
  *
- * - `rollback journal`: the file system can't share memory between processes, so there is no write-ahead log
- * - `wal blocked`: readers have kept the write-ahead log from being truncated for so long, and it has this size
+ * - `rollback journal`: there is no write-ahead log, because the file system does not support shared memory
+ * - `wal blocked`: readers have blocked the truncation of the write-ahead log for this time; it has this size
  * - `wal truncated`: after `wal blocked`, the log is small again
  */
 export type DatabaseNotice =
@@ -29,8 +29,8 @@ export type DatabaseNotice =
 
 /**
  * - `done`: the request is on disk
- * - `unusable`: the file is not a usage database; trying again is of no use
- * - `failed`: it did not work this time, and nothing of the request was written; a reason is a sentence for the operator
+ * - `unusable`: the file is not a usage database; a retry will not help
+ * - `failed`: the request failed and wrote nothing; a retry may help. The reason is a sentence for the operator
  */
 export type DatabaseResponse =
   | { readonly kind: 'done'; readonly notices?: readonly DatabaseNotice[]; readonly deletion?: Deletion }
@@ -39,20 +39,20 @@ export type DatabaseResponse =
 
 const THREAD_EXITED: DatabaseResponse = { kind: 'failed', code: 'THREAD_ENDED' };
 
-/** How long `close` waits for the end of the thread, in milliseconds: some times as long as SQLite waits for a lock. */
+/** How long `close` waits for the thread to exit, in milliseconds: a multiple of SQLite's lock timeout. */
 const CLOSE_TIMEOUT_MS = 3000;
 
 /**
- * The database thread, seen from the event loop. A thread that dies is replaced with the next request.
+ * The event loop's side of the database thread. The next request after a crash of the thread starts a new one.
  *
- * It is never terminated. In a thread that is being terminated every call of Node-API fails, and better-sqlite3 aborts the
- * process when that happens while it is loaded or makes an error. The thread ends by itself when it is asked to.
+ * The thread is never terminated. In a thread that is being terminated, every Node-API call fails, and better-sqlite3
+ * aborts the process if that happens while it is loaded or creates an error. Instead, the thread exits on request.
  */
 export class DatabaseThread {
   static #runningCount = 0;
   readonly #path: string;
   #worker: Worker | null = null;
-  #resolveRequest: ((answer: DatabaseResponse) => void) | null = null;
+  #resolveRequest: ((response: DatabaseResponse) => void) | null = null;
   #exited: Promise<void> = Promise.resolve();
   #closed = false;
 
@@ -60,12 +60,12 @@ export class DatabaseThread {
     this.#path = path;
   }
 
-  /** Threads of this process. Exiting would terminate them, or wait forever for one that is stuck. */
+  /** Running threads of this process. An exit would terminate them, or wait forever for a stuck one. */
   static get runningCount(): number {
     return DatabaseThread.#runningCount;
   }
 
-  /** Sends one request. The caller waits for the answer before it sends another. */
+  /** Sends one request. The caller awaits the response before it sends another. */
   request(request: DatabaseRequest): Promise<DatabaseResponse> {
     if (this.#closed) return Promise.resolve(THREAD_EXITED);
     const worker = this.#worker ?? this.#spawn();
@@ -76,7 +76,7 @@ export class DatabaseThread {
   }
 
   /**
-   * Lets go of the file and ends the thread, after the request under way. A thread that is stuck in that one is left behind.
+   * Closes the file and ends the thread after the current request. A thread that is stuck in a request is abandoned.
    */
   async close(): Promise<void> {
     this.#closed = true;
@@ -88,11 +88,11 @@ export class DatabaseThread {
   }
 
   #spawn(): Worker {
-    const worker = new Worker(new URL('sqlite-worker.ts', import.meta.url), { workerData: this.#path });
+    const worker = new Worker(new URL('usage-database.ts', import.meta.url), { workerData: this.#path });
     this.#worker = worker;
     DatabaseThread.#runningCount += 1;
-    worker.on('message', (answer: DatabaseResponse) => this.#settleRequest(answer));
-    // 'exit' follows and settles what is open.
+    worker.on('message', (response: DatabaseResponse) => this.#settleRequest(response));
+    // 'exit' follows and settles the current request.
     worker.on('error', () => undefined);
     this.#exited = new Promise((resolve) => {
       worker.once('exit', () => {
@@ -106,9 +106,9 @@ export class DatabaseThread {
     return worker;
   }
 
-  #settleRequest(answer: DatabaseResponse): void {
-    const settle = this.#resolveRequest;
+  #settleRequest(response: DatabaseResponse): void {
+    const resolve = this.#resolveRequest;
     this.#resolveRequest = null;
-    settle?.(answer);
+    resolve?.(response);
   }
 }

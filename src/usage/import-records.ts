@@ -1,51 +1,45 @@
 import { randomUUID } from 'node:crypto';
-import { closeSync, fsyncSync, linkSync, lstatSync, openSync, readSync, rmSync, statSync } from 'node:fs';
+import { closeSync, linkSync, lstatSync, openSync, readSync, rmSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import Database from 'better-sqlite3';
 import type { Statement } from 'better-sqlite3';
+import { fsyncPathSync } from '../process/durable-file.ts';
 import { errorCode } from '../process/error-code.ts';
 import { MOODS } from '../protocol/messages.ts';
 import { diagnoseWriteFailure } from './access-diagnosis.ts';
 import { SchemaError, ensureSchema, hasSchema } from './schema.ts';
+import { FILE_SUFFIXES, SQLITE_HEADER_BYTES, journalKindOf } from './sqlite-file.ts';
 
-/** Why nothing is imported, in a sentence for the operator. */
+/** Nothing was imported. The message is a sentence for the operator. */
 export class ImportError extends Error {}
 
 /** How long SQLite waits for a server that is writing, in milliseconds. */
 const BUSY_TIMEOUT_MS = 5000;
 
-/** How every SQLite file begins. */
-const MAGIC = 'SQLite format 3\0';
-
-/** Bytes 18 and 19 of the header are the versions that writers and readers need; 2 means a write-ahead log. */
-const HEADER_BYTES = 20;
-const VERSIONS_OFFSET = 18;
-const WAL_VERSION = 2;
-
-/** Of the table `transit_usage`, in the order in which the table `usage` has them. */
+/** Columns of the table `transit_usage`, in the order of the table `usage`. */
 const COLUMNS = ['started', 'total_time', 'waiting_time', 'total_bytes', 'result'];
 
-const NOTHING_TO_IMPORT = 'point RELAY_USAGE_DB at it, there is nothing to import';
+const NOTHING_TO_IMPORT = 'there is nothing to import, use it as RELAY_USAGE_DB';
 
-/** Of an ordinary table alone: a view may compute for ever, and neither that nor what has no rowids was made by a server. */
+/** Accepts only an ordinary table: a view may compute forever, and servers never created views or tables without rowids. */
 const SELECT_COLUMN_NAMES = `
   SELECT found.name FROM pragma_table_list('transit_usage') AS old, pragma_table_info(old.name) AS found
   WHERE old.schema = 'main' AND old.type = 'table' AND NOT old.wr`;
 
 const SELECT_RECORDS = `SELECT ${COLUMNS.join(', ')} FROM transit_usage ORDER BY rowid`;
 
-/** One record of the old table: its values in the order of the new one's columns. Integers are BigInts, so that none is rounded. */
+/** Values of one record in the order of the new table's columns. Integers are BigInts, so that none is rounded. */
 export type CombinedRecord = readonly unknown[];
 
 /**
- * The database of a combined server, as magic-wormhole had one before 0.11 and its schema versions 2 to 4 say
- * (`relay.sqlite`, for the mailbox and the transit relay together). It is only read.
+ * The database of a combined server: `relay.sqlite` of magic-wormhole before 0.11, for the mailbox and the transit
+ * relay, schema versions 2 to 4. It is only read.
  */
 export class ImportSource {
   readonly #path: string;
   readonly #database: Database.Database;
 
-  /** @throws ImportError when there is nothing to import in this file, or it can't be read */
+  /** @throws ImportError if the file can't be read or has nothing to import */
   constructor(path: string) {
     this.#path = resolve(path);
     checkHeader(this.#path);
@@ -63,9 +57,9 @@ export class ImportSource {
   }
 
   /**
-   * Hands over all records of one moment, in the order in which they were written. What `take` throws ends it.
+   * Calls `take` for each record of one moment, in the order of writing. An error of `take` ends the loop.
    *
-   * @throws ImportError when they can't be read to their end
+   * @throws ImportError if not all records can be read
    */
   forEach(take: (record: CombinedRecord) => void): void {
     this.#wrapErrors(() => {
@@ -78,7 +72,7 @@ export class ImportSource {
     this.#database.close();
   }
 
-  /** Runs what reads, and says in words what was wrong. */
+  /** Converts errors of `read` to an ImportError with a description. */
   #wrapErrors<T>(read: () => T): T {
     try {
       return read();
@@ -88,13 +82,12 @@ export class ImportSource {
   }
 }
 
-/** What can be said of a file before SQLite opens it, which with a write-ahead log would write beside it. */
+/** Checks the file before SQLite opens it: SQLite would create files beside a database with a write-ahead log. */
 function checkHeader(path: string): void {
-  const header = readHeader(path);
-  if (header.toString('latin1', 0, MAGIC.length) !== MAGIC)
-    throw unusableSource(path, 'it is not an SQLite database');
-  if (header.subarray(VERSIONS_OFFSET).includes(WAL_VERSION)) {
-    const why = 'it has a write-ahead log, which no combined server made, but this relay does';
+  const kind = journalKindOf(readHeader(path));
+  if (kind === 'no database') throw unusableSource(path, 'it is not an SQLite database');
+  if (kind === 'write-ahead log') {
+    const why = 'it has a write-ahead log, so it is from this relay and not from a combined server';
     throw unusableSource(path, `${why}; ${NOTHING_TO_IMPORT}`);
   }
 }
@@ -104,7 +97,7 @@ function readHeader(path: string): Buffer {
     if (!statSync(path).isFile()) throw unusableSource(path, 'it is not a file');
     const descriptor = openSync(path, 'r');
     try {
-      const header = Buffer.alloc(HEADER_BYTES);
+      const header = Buffer.alloc(SQLITE_HEADER_BYTES);
       return header.subarray(0, readSync(descriptor, header));
     } finally {
       closeSync(descriptor);
@@ -138,15 +131,15 @@ function isUsageDatabase(database: Database.Database): boolean {
   }
 }
 
-/** SQLite's codes, by how they begin, and what they mean to an operator. */
+/** Prefixes of SQLite's error codes, with a description for the operator. */
 const SQLITE_REASONS: readonly (readonly [code: string, why: string])[] = [
-  ['SQLITE_BUSY', 'another program is writing to it; stop that, or try again'],
-  ['SQLITE_CORRUPT', 'the file is corrupt; "sqlite3 FILE .recover" may save what is in it'],
+  ['SQLITE_BUSY', 'another program is writing to it; stop that program, or try again'],
+  ['SQLITE_CORRUPT', 'the file is corrupt; "sqlite3 FILE .recover" may rescue its content'],
   ['SQLITE_NOTADB', 'it is not an SQLite database'],
-  // A journal that nobody holds: only a writer could take back what is in it.
+  // A hot journal, which only a writer can roll back.
   [
     'SQLITE_READONLY',
-    'its server was broken off while it wrote; "sqlite3 FILE .tables" puts that in order, as the owner of the file',
+    'its server was killed during a write; run "sqlite3 FILE .tables" as the owner of the file to repair it',
   ],
 ];
 
@@ -161,17 +154,13 @@ function unusableSource(path: string, why: string): ImportError {
   return new ImportError(`can't import "${path}": ${why}`);
 }
 
-/** What SQLite may have put beside a database that is gone, and would take for a part of the new one. */
-const SIDE_FILE_SUFFIXES = ['-wal', '-shm', '-journal'] as const;
-
 const INSERT_RECORD = `INSERT INTO usage (started, total_time, waiting_time, total_bytes, result) VALUES (?, ?, ?, ?, ?)`;
 
-/** No relay has run on it yet. The reference's own import writes the same. */
+/** No relay has used the database yet. The reference's own import writes the same row. */
 const INSERT_CURRENT = `INSERT INTO current (rebooted, updated, connected, waiting, incomplete_bytes) VALUES (0, 0, 0, 0, 0)`;
 
 /**
- * A usage database in the making. It is written under a name of its own, and gets the one it is meant for when all of it is
- * on disk; until then there is nothing by that name.
+ * A new usage database. It is written to a temporary path and gets its final path only when all of it is on disk.
  */
 export class ImportTarget {
   readonly #path: string;
@@ -179,7 +168,7 @@ export class ImportTarget {
   readonly #database: Database.Database;
   readonly #insert: Statement;
 
-  /** @throws ImportError when there is something by that name already, or nothing can be made there */
+  /** @throws ImportError if the path exists, or no file can be created there */
   constructor(path: string) {
     this.#path = resolve(path);
     this.#temporaryPath = `${this.#path}.unfinished-${randomUUID()}`;
@@ -195,30 +184,30 @@ export class ImportTarget {
     }
   }
 
-  /** @throws ImportError when there is no more room */
+  /** @throws ImportError if the disk is full */
   add(record: CombinedRecord): void {
     this.#wrapErrors(() => this.#insert.run(...record));
   }
 
-  /** Puts it in its place, for good. @throws ImportError when that is taken meanwhile, or it can't be written */
+  /** Moves the database to its final path. @throws ImportError if the path exists by now, or can't be written */
   publish(): void {
     this.#wrapErrors(() => {
       this.#database.exec('COMMIT');
       this.#database.close();
-      fsyncPath(this.#temporaryPath);
-      // Unlike a rename, a link never replaces what has that name.
+      fsyncPathSync(this.#temporaryPath);
+      // Unlike a rename, a link never replaces an existing file.
       linkSync(this.#temporaryPath, this.#path);
-      fsyncPath(dirname(this.#path));
+      fsyncPathSync(dirname(this.#path));
     });
   }
 
-  /** Leaves nothing but what is finished. */
+  /** Removes the temporary file. */
   close(): void {
     this.#database.close();
     rmSync(this.#temporaryPath, { force: true });
   }
 
-  /** Runs what writes, and says in words what was wrong. */
+  /** Converts errors of `write` to an ImportError with a description. */
   #wrapErrors<T>(write: () => T): T {
     try {
       return write();
@@ -229,7 +218,7 @@ export class ImportTarget {
 }
 
 function createSchema(database: Database.Database): Statement {
-  // One file at any time: what is left of it when this process is killed is never read.
+  // No journal file is needed: if this process is killed, the temporary file is never used.
   database.pragma('journal_mode = MEMORY');
   ensureSchema(database);
   database.exec(`BEGIN; ${INSERT_CURRENT}`);
@@ -241,60 +230,48 @@ function toWriteError(path: string, error: unknown): unknown {
   const code = errorCode(error);
   if (code === 'EEXIST') return alreadyExists(path);
   const why = describeWriteFailure(path, code, error);
-  return why === null ? error : new ImportError(`can't make "${path}": ${why}`);
+  return why === null ? error : new ImportError(`can't create "${path}": ${why}`);
 }
 
 function describeWriteFailure(path: string, code: string, error: unknown): string | null {
-  // better-sqlite3 looks for the directory itself and throws a TypeError.
+  // better-sqlite3 checks the directory itself and throws a TypeError.
   if (/^(?:SQLITE_(?:CANTOPEN|READONLY|PERM)|EACCES|EROFS)/u.test(code) || error instanceof TypeError)
     return diagnoseWriteFailure(path);
-  if (/^(?:SQLITE_FULL|ENOSPC|EDQUOT)/u.test(code)) return 'there is no more room';
+  if (/^(?:SQLITE_FULL|ENOSPC|EDQUOT)/u.test(code)) return 'the disk is full';
   if (/^(?:EPERM|ENOSYS|ENOTSUP|EOPNOTSUPP)$/u.test(code))
-    return 'its file system knows no hard links; import into a directory on another one, and copy the file';
+    return 'its file system does not support hard links; import into a directory on another file system, then copy the file';
   return code === 'unknown' ? null : code;
 }
 
 function rejectExisting(path: string): void {
   if (exists(path)) throw alreadyExists(path);
-  for (const suffix of SIDE_FILE_SUFFIXES) {
-    const left = `${path}${suffix}`;
-    if (exists(left))
+  for (const suffix of FILE_SUFFIXES.slice(1)) {
+    const leftover = `${path}${suffix}`;
+    if (exists(leftover))
       throw new ImportError(
-        `"${left}" is what another database of that name has left, and would damage this one: move it away`,
+        `"${leftover}" is left over from another database and would damage the new one: move it away`,
       );
   }
 }
 
 function alreadyExists(path: string): ImportError {
-  return new ImportError(
-    `"${path}" is there already, and stays as it is: name another file, or move it away`,
-  );
+  return new ImportError(`"${path}" exists already and was not changed: name another file, or move it away`);
 }
 
-/** A link that leads nowhere is there too. */
+/** A dangling symbolic link exists too. */
 function exists(path: string): boolean {
   return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
 }
 
-/** After a power cut a name must not stand for less than the whole. */
-function fsyncPath(path: string): void {
-  const descriptor = openSync(path, 'r');
-  try {
-    fsyncSync(descriptor);
-  } finally {
-    closeSync(descriptor);
-  }
-}
-
-/** What records are counted as whose mood is none of ours. */
+/** Records with an unknown mood are counted under this name. */
 const OTHER_MOOD = 'other';
 
 /**
- * Copies the transit relay's records out of the database of a combined server into a new usage database: all of them, or there
- * is no new database. Values are what they were, strange ones too: who reads a usage database has to expect them of
- * the reference anyway, and a record that is left out would be missed in the sums.
+ * Copies the transit relay's records from the database of a combined server into a new usage database. If it fails,
+ * there is no new database. All values are copied unchanged, including invalid ones: readers of usage databases have
+ * to accept such values from the reference anyway, and without these records the sums would differ.
  *
- * @returns how many records there are of each mood, the most first
+ * @returns the number of records by mood, largest first
  * @throws ImportError
  */
 export function importRecords(oldPath: string, newPath: string): ReadonlyMap<string, number> {

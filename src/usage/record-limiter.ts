@@ -1,30 +1,31 @@
 import type { Mood } from '../protocol/messages.ts';
 import type { RecordSink, UsageRecord } from './record.ts';
 
-/** Records of one class that are written: `burst` at once, and then `perSecond`. */
+/** Limit for records of one class: `burst` at once, then `perSecond`. */
 interface RecordRate {
   readonly perSecond: number;
   readonly burst: number;
 }
 
-/** Connections that never named a token. Port scans and health checks of several load balancers stay below. */
+/** Connections that never sent a token. Port scans and health checks of several load balancers stay below this rate. */
 const FAILED: RecordRate = { perSecond: 10, burst: 1000 };
 
-/** Connections that named a token and were not paired: 1.7 million a day, and all that wait when a relay stops. */
+/** Connections that sent a token and were not paired: 1.7 million a day, plus all waiting clients when a relay stops. */
 const UNPAIRED: RecordRate = { perSecond: 20, burst: 50_000 };
 
-/** Pairs that moved few bytes: 1.7 million a day, and a crowd that comes at once. */
+/** Pairs that relayed few bytes: 1.7 million a day, plus a peak of many at once. */
 const SMALL_PAIRS: RecordRate = { perSecond: 20, burst: 100_000 };
 
-/** A pair that moved this much is always recorded: it costs an attacker far more than its row costs the disk. In bytes. */
+/** Larger pairs are always recorded: they cost an attacker far more than a row costs the relay. In bytes. */
 const LARGE_PAIR_BYTES = 1_000_000;
 
 /** Suppressed records since the start, by mood. */
 export type SuppressedRecords = Readonly<Record<Mood, number>>;
 
 /**
- * Passes usage records on to files, at a rate that no honest use reaches. One host can end thousands of connections a second, and
- * each would be a row on disk. The rates bound the rows to 50 a second; counters and histograms do not come through here.
+ * Passes usage records on to files, up to a rate that legitimate use does not reach. One host can close thousands of
+ * connections per second, and each would become a row on disk. The limits allow 50 rows per second in total. Counters
+ * and histograms are not limited.
  */
 export class RecordLimiter implements RecordSink {
   readonly #sinks: RecordSink[] = [];
@@ -40,8 +41,8 @@ export class RecordLimiter implements RecordSink {
   readonly #onSuppressed: () => void;
 
   /**
-   * @param clock milliseconds of a monotonic clock
-   * @param onSuppressed called for each record that is suppressed
+   * @param clock monotonic clock, in milliseconds
+   * @param onSuppressed called for each suppressed record
    */
   constructor(clock: () => number, onSuppressed: () => void) {
     const failed = new TokenBucket(FAILED, clock);
@@ -89,7 +90,7 @@ class TokenBucket {
     this.#refilledAt = clock();
   }
 
-  /** False when the bucket is empty. */
+  /** False if the bucket is empty. */
   take(): boolean {
     const now = this.#clock();
     const { perSecond, burst } = this.#rate;

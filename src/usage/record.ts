@@ -1,30 +1,30 @@
 import type { LineWriter } from '../process/line-writer.ts';
 import type { Mood } from '../protocol/messages.ts';
 
-/** How one connection, or one pair, went. Field names and units are those of the reference's usage log. */
+/** The outcome of one connection or pair. Field names and units are those of the reference's usage log. */
 export interface UsageRecord {
   /** Seconds since the epoch. */
   readonly started: number;
   /** Seconds. */
   readonly total_time: number;
-  /** Seconds until the partner came; null where none did. */
+  /** Seconds until the partner arrived; null if there was no partner. */
   readonly waiting_time: number | null;
-  /** Bytes relayed, both directions together. */
+  /** Bytes relayed in both directions. */
   readonly total_bytes: number;
   readonly mood: Mood;
 }
 
-/** What the relay is doing now, as the `current` row of the database has it. */
+/** The state of the relay, for the `current` row of the database. */
 export interface CurrentUsage {
   /** Seconds since the epoch. */
   readonly rebooted: number;
   /** Seconds since the epoch. */
   readonly updated: number;
-  /** Connections in pairs: two a pair. */
+  /** Connections in pairs: two per pair. */
   readonly connected: number;
   /** Distinct waiting tokens. */
   readonly waiting: number;
-  /** Bytes relayed so far by pairs that have not ended. */
+  /** Bytes relayed so far by running pairs. */
   readonly incomplete_bytes: number;
 }
 
@@ -42,13 +42,13 @@ const MINUTE = 60;
 const HOUR = 60 * MINUTE;
 
 /**
- * Takes out of a record what would tie it to one transfer.
+ * Blurs a record so that it can't be matched with one transfer.
  *
- * `started` and `total_bytes` are blurred as the reference does it. The reference leaves the two durations exact,
- * and a duration to the microsecond is as good as a name to whoever has captured traffic: here they are
- * rounded up too, to no finer than 10 s, 1 min or 10 min by their size, unless `seconds` is finer still.
+ * `started` and `total_bytes` are blurred like in the reference. The reference leaves the two durations exact, but
+ * captured traffic identifies a transfer by a duration in microseconds. So durations are rounded up too: to 10 s,
+ * 1 min or 10 min depending on their size, or to `seconds` if that is less.
  *
- * @param seconds granularity of `started`; 0 leaves the record as it is
+ * @param seconds granularity of `started`; 0 leaves the record unchanged
  */
 export function blurRecord(record: UsageRecord, seconds: number): UsageRecord {
   if (seconds === 0) return record;
@@ -67,7 +67,7 @@ export function blurBytes(bytes: number): number {
   return roundUp(bytes, bytes < GB ? MB : 100 * MB);
 }
 
-/** Rounds up to 10 kB, however large: a count that only grows would hide all that happens behind a coarser step. */
+/** Rounds up to 10 kB at any size: coarser steps would hide all changes of a growing counter. */
 export function blurCounterBytes(bytes: number): number {
   return roundUp(bytes, 10 * KB);
 }
@@ -83,14 +83,14 @@ function roundUp(value: number, step: number): number {
   return Math.ceil(value / step) * step;
 }
 
-/** Where records go. `record` must not wait and must not throw. */
+/** Destination of records. `record` must not block and must not throw. */
 export interface RecordSink {
   record(record: UsageRecord): void;
 }
 
-/** Blurs each record once and hands it to every sink. */
+/** Blurs each record once and passes it to every sink. */
 export class UsageRecorder {
-  /** Granularity of the records' start; 0: they are exact. */
+  /** Granularity of the start time; 0 for exact records. */
   readonly blurSeconds: number;
   readonly #sinks: RecordSink[] = [];
 
@@ -107,18 +107,18 @@ export class UsageRecorder {
     for (const sink of this.#sinks) sink.record(blurred);
   }
 
-  /** A live count of bytes, no finer than the records will be. */
+  /** Blurs a live byte count like the records. */
   blurLiveBytes(bytes: number): number {
     return this.blurSeconds === 0 ? bytes : blurBytes(bytes);
   }
 
-  /** A count of bytes that grows as long as the relay runs, in steps no finer than the smallest of the records. */
+  /** Blurs a byte counter of the whole run, in steps no finer than the smallest step of the records. */
   blurCounter(bytes: number): number {
     return this.blurSeconds === 0 ? bytes : blurCounterBytes(bytes);
   }
 }
 
-/** One JSON line a record, for the operator's own tools. */
+/** Writes one JSON line per record, for the operator's own tools. */
 export function createJsonLinesSink(output: LineWriter): RecordSink {
   return { record: (record) => output.write(toJsonLine(record)) };
 }

@@ -1,21 +1,21 @@
 import type { Database } from 'better-sqlite3';
 import { MOODS } from '../protocol/messages.ts';
 
-/** Records that one transaction deletes: a few milliseconds of work. */
+/** Records deleted per transaction: a few milliseconds of work. */
 const BATCH_RECORDS = 1000;
 
-/** Free pages that stay for the next records. More than these are given back to the file system. */
+/** Free pages that are kept for new records. Further free pages are returned to the file system. */
 const RESERVED_FREE_PAGES = 1000;
 
-/** Pages that are given back after one batch at most: 2 MiB, which SQLite may have to move first. */
+/** Maximum number of pages returned after one batch: 2 MiB, which SQLite may have to move first. */
 const MAX_VACUUM_PAGES = 500;
 
-/** SQLite's number for `auto_vacuum = INCREMENTAL`. A database has it from the start, or from a VACUUM. */
+/** SQLite's number for `auto_vacuum = INCREMENTAL`. It is set when a database is created, or by VACUUM. */
 const AUTO_VACUUM_INCREMENTAL = 2;
 
 const EXPIRED_BATCH = 'FROM usage WHERE started < @before ORDER BY started, rowid LIMIT @limit';
 
-// A value that is no number is greater than all numbers to SQLite, so that such a record stays, and its bytes do not count.
+// SQLite sorts values of other types after all numbers: such records are kept, and such bytes are not counted.
 const ADD_TOTALS = `
   INSERT INTO usage_deleted (result, records, total_bytes, last_rowid)
   SELECT CASE WHEN result IN (${MOODS.map((mood) => `'${mood}'`).join(', ')}) THEN result ELSE 'other' END AS mood,
@@ -26,19 +26,19 @@ const ADD_TOTALS = `
 
 const DELETE = `DELETE FROM usage WHERE rowid IN (SELECT rowid ${EXPIRED_BATCH})`;
 
-/** The totals of deleted records, by mood, for sums over all time. Made with the first deletion. */
+/** Totals of deleted records by mood, for sums over all time. Created with the first deletion. */
 const CREATE = `CREATE TABLE IF NOT EXISTS usage_deleted (
   result VARCHAR PRIMARY KEY, records INTEGER, total_bytes INTEGER, last_rowid INTEGER
 )`;
 
 export interface Deletion {
   readonly records: number;
-  /** False: there is more to delete, or more space to give back. */
+  /** False if there are more records to delete, or more pages to return. */
   readonly isComplete: boolean;
 }
 
 /**
- * Deletes some of the records that began before a time, and keeps their totals.
+ * Deletes one batch of records that started before a time, and keeps their totals.
  *
  * @param before seconds since the epoch
  * @throws SqliteError
@@ -52,11 +52,11 @@ export function deleteRecords(database: Database, before: number): Deletion {
     return database.prepare(DELETE).run(chosen).changes;
   });
   const records = deleteBatch.immediate();
-  const hasReturned = vacuumFreePages(database);
-  return { records, isComplete: records < BATCH_RECORDS && hasReturned };
+  const isVacuumed = vacuumFreePages(database);
+  return { records, isComplete: records < BATCH_RECORDS && isVacuumed };
 }
 
-/** False while there is more to give back. */
+/** False if there are more pages to return. */
 function vacuumFreePages(database: Database): boolean {
   if (readPragma(database, 'auto_vacuum') !== AUTO_VACUUM_INCREMENTAL) return true;
   const free = readPragma(database, 'freelist_count') - RESERVED_FREE_PAGES;
@@ -69,12 +69,12 @@ function readPragma(database: Database, name: string): number {
   return Number(database.pragma(name, { simple: true }));
 }
 
-/** Totals of the records that are not in the table any more. */
+/** Totals of deleted records. */
 export interface DeletedTotals {
   /** By mood, or `other`. */
   readonly records: ReadonlyMap<string, number>;
   readonly bytes: number;
-  /** How many there are. It grows with each deletion. */
+  /** Number of deleted records. It grows with each deletion. */
   readonly count: number;
   /** The highest rowid among them. */
   readonly lastRowid: bigint | null;
@@ -82,7 +82,7 @@ export interface DeletedTotals {
 
 const NO_DELETED_TOTALS: DeletedTotals = { records: new Map(), bytes: 0, count: 0, lastRowid: null };
 
-// Of a database that something else has written, too.
+// Works for databases that other programs have written, too.
 const READ = `SELECT substr(CAST(result AS TEXT), 1, 100) AS result, CAST(records AS INTEGER) AS records,
   CAST(total_bytes AS REAL) AS bytes, CAST(last_rowid AS INTEGER) AS lastRowid
   FROM usage_deleted LIMIT ${MOODS.length + 1}`;
@@ -95,7 +95,7 @@ interface DeletedTotalsRow {
 }
 
 /**
- * Reads the totals of deleted records. `hasSchema` has to say that `database` is a usage database.
+ * Reads the totals of deleted records. `hasSchema` must be true for `database`.
  *
  * @throws SqliteError
  */

@@ -1,9 +1,9 @@
 import type { Database } from 'better-sqlite3';
 
-/** Why a file can't be the usage database, in a sentence for the operator. */
+/** The file is not a usage database. The message is a sentence for the operator. */
 export class SchemaError extends Error {}
 
-/** The reference's schema version; its Munin plugins and other people's scripts read this schema. */
+/** The reference's schema version. Its Munin plugins and third-party scripts read this schema. */
 export const SCHEMA_VERSION = 1;
 
 const TABLES: Readonly<Record<string, readonly string[]>> = {
@@ -25,12 +25,12 @@ const CREATE = `
   INSERT INTO version (version) VALUES (${SCHEMA_VERSION});
 `;
 
-/** May be there beside the others; see retention.ts. */
+/** Optional additional tables; see retention.ts. */
 const OPTIONAL_TABLES: Readonly<Record<string, readonly string[]>> = {
   usage_deleted: ['result', 'records', 'total_bytes', 'last_rowid'],
 };
 
-/** A database in which none of these is may get all of them. Others, like those of a replicator, are not ours. */
+/** The tables are created only in a database without any of these names. Other tables, such as a replicator's, are allowed. */
 const RESERVED_NAMES = [
   ...Object.keys(TABLES),
   ...Object.keys(OPTIONAL_TABLES),
@@ -39,15 +39,15 @@ const RESERVED_NAMES = [
 ];
 
 /**
- * Makes sure that `database` has the usage schema, and creates it where there is nothing of it, beside the tables of other programs. Any other
- * file is only read, so that one that is refused stays as it was.
+ * Creates the usage schema if the database has no part of it; tables of other programs may exist. All other databases
+ * are only read, so that a rejected file is not changed.
  *
- * @throws SchemaError for a database that uses these names for something else, or of another version
- * @throws SqliteError when it can't be read or written
+ * @throws SchemaError if the database uses these names for something else, or has another version
+ * @throws SqliteError if it can't be read or written
  */
 export function ensureSchema(database: Database): void {
   if (hasSchema(database)) return;
-  // Without effect where other tables are there already. It lets deleted records give back their space.
+  // Allows deletions to return their space. It has no effect if other tables exist already.
   database.pragma('auto_vacuum = INCREMENTAL');
   database.transaction(() => database.exec(CREATE)).immediate();
 }
@@ -55,33 +55,34 @@ export function ensureSchema(database: Database): void {
 const FIND_NAME = `SELECT 1 FROM sqlite_schema
   WHERE name COLLATE NOCASE IN (${RESERVED_NAMES.map((name) => `'${name}'`).join(', ')}) LIMIT 1`;
 
-/** Kinds of what a query can read by name, in words; see PRAGMA table_list. */
+/** Types in PRAGMA table_list, in words. */
 const OBJECT_KINDS: Readonly<Record<string, string>> = {
   view: 'a view',
   virtual: 'a virtual table',
-  shadow: 'a part of a virtual table',
+  shadow: 'part of a virtual table',
 };
 
 /**
- * Whether `database` has the usage schema; false where it has nothing of it. It only reads.
+ * Whether `database` has the usage schema; false if it has no part of it. It only reads.
  *
- * Only ordinary tables with ordinary columns count. Views, virtual tables and generated columns can compute forever.
+ * Only ordinary tables with ordinary columns are accepted. Views, virtual tables and generated columns can compute
+ * forever.
  *
- * @throws SchemaError for a database of something else, or of another version
- * @throws SqliteError when it can't be read
+ * @throws SchemaError if the database belongs to another program, or has another version
+ * @throws SqliteError if it can't be read
  */
 export function hasSchema(database: Database): boolean {
-  // SQLite neither calls functions with side effects nor uses virtual tables for what the file's own schema says.
+  // SQLite then does not run functions with side effects or virtual tables that the file's own schema uses.
   database.pragma('trusted_schema = OFF');
   if (database.prepare(FIND_NAME).get() === undefined) return false;
   if (readObjectKind(database, 'version') === null)
-    throw new SchemaError('it is a database, but not one of a transit relay');
+    throw new SchemaError('it is a database, but not of a transit relay');
   checkTable(database, 'version', TABLES['version'] ?? []);
   const version = database.prepare('SELECT version FROM version').pluck().get();
   if (version !== SCHEMA_VERSION) {
     throw new SchemaError(
       typeof version === 'number'
-        ? `its schema version is ${version}, and this relay knows ${SCHEMA_VERSION}`
+        ? `its schema version is ${version}; this relay supports ${SCHEMA_VERSION}`
         : 'its version table is empty',
     );
   }
@@ -92,7 +93,7 @@ export function hasSchema(database: Database): boolean {
   return true;
 }
 
-/** `table` for an ordinary one; null where nothing has that name. */
+/** `table` for an ordinary table; null if the name is not in use. */
 function readObjectKind(database: Database, name: string): string | null {
   const kind = database
     .prepare<[string], string>("SELECT type FROM pragma_table_list(?) WHERE schema = 'main'")
@@ -105,7 +106,7 @@ function readObjectKind(database: Database, name: string): string | null {
 function checkTable(database: Database, table: string, columns: readonly string[]): void {
   const kind = readObjectKind(database, table);
   if (kind !== null && kind !== 'table')
-    throw new SchemaError(`its "${table}" is ${OBJECT_KINDS[kind] ?? kind}, and not a table`);
+    throw new SchemaError(`its "${table}" is ${OBJECT_KINDS[kind] ?? kind}, not a table`);
   const found = database
     .prepare<[string], { name: string; hidden: number }>('SELECT name, hidden FROM pragma_table_xinfo(?)')
     .all(table);
@@ -117,7 +118,7 @@ function checkTable(database: Database, table: string, columns: readonly string[
 }
 
 /**
- * For a database that is read whole, as a check and a copy do: other tables may be there, but none that run code of their own.
+ * For checks and copies, which read the whole database: other tables are allowed, but none that run their own code.
  *
  * @throws SchemaError
  */
@@ -126,5 +127,6 @@ export function rejectVirtualTables(database: Database): void {
     .prepare<[], string>("SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'virtual'")
     .pluck()
     .get();
-  if (name !== undefined) throw new SchemaError(`it has the virtual table "${name}", which no relay makes`);
+  if (name !== undefined)
+    throw new SchemaError(`it has the virtual table "${name}", which relays never create`);
 }

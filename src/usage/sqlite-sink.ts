@@ -3,72 +3,71 @@ import { DatabaseThread } from './database-thread.ts';
 import type { CurrentUsage, UsageRecord } from './record.ts';
 import type { DatabaseResponse, DatabaseNotice } from './database-thread.ts';
 
-/** Why the usage database can't be used, in a sentence for the operator. */
+/** The usage database can't be used. The message is a sentence for the operator. */
 export class UsageDatabaseError extends StartupError {}
 
-/** Records that may wait for a disk that can't be written; about 100 bytes each. */
+/** Maximum number of records that wait for an unwritable disk; about 100 bytes each. */
 export const MAX_QUEUED_RECORDS = 100_000;
 
-/** Records written in one transaction at most. */
+/** Maximum number of records per transaction. */
 const MAX_BATCH_RECORDS = 5000;
 
-/** How often the queue is looked at, in milliseconds. What comes between two looks shares a transaction. */
+/** The queue is flushed this often, in milliseconds. Records of one interval share a transaction. */
 const FLUSH_INTERVAL_MS = 100;
 
-/** `current` is written this often when it has changed, in milliseconds. */
+/** Shortest time between two writes of a changed `current` row, in milliseconds. */
 const CURRENT_CHANGED_INTERVAL_MS = 1000;
 
-/** `current` is written this often in any case, in milliseconds. */
+/** Longest time between two writes of the `current` row, in milliseconds. */
 const CURRENT_MAX_INTERVAL_MS = 30_000;
 
-/** Waits after the first, second, … failure in a row, in milliseconds. The last one repeats. */
+/** Delay after the first, second, … failure in a row, in milliseconds. The last one repeats. */
 const RETRY_DELAYS_MS = [100, 500, 1000, 2000, 5000] as const;
 
-/** What is not on disk this long after `close` is given up, in milliseconds. */
+/** Records that are not on disk this long after `close` are dropped, in milliseconds. */
 const CLOSE_TIMEOUT_MS = 5000;
 
-/** Lost records are told of so often at most, in milliseconds: with a full queue each that comes is one. */
+/** Shortest time between two reports of dropped records, in milliseconds: with a full queue every new record is dropped. */
 const DROP_NOTIFY_INTERVAL_MS = 10_000;
 
 export interface WriteFailure {
-  /** SQLite's, or the sentence of a file that can't be a usage database. */
+  /** SQLite's code, or a sentence if the file is not a usage database. */
   readonly code: string;
-  /** A sentence for the operator, where more is known. */
+  /** A sentence for the operator, if the cause is known. */
   readonly reason?: string;
   readonly failuresInARow: number;
   readonly queued: number;
 }
 
 export interface SqliteSinkEvents {
-  /** A write failed and will be tried again. Nothing is lost yet. */
+  /** A write failed and will be retried. No record is lost yet. */
   readonly onFailed: (failure: WriteFailure) => void;
-  /** Writing works again. */
+  /** Writes succeed again. */
   readonly onRecovered: (failuresInARow: number) => void;
-  /** So many more records are lost: the queue is full, or the time to write them is over. */
+  /** This many more records are lost: the queue is full, or the sink was closed before they were written. */
   readonly onDropped: (count: number) => void;
-  /** Writing works, and the operator should know this of it. */
+  /** Writes succeed, with a notice for the operator. */
   readonly onNotice: (notice: DatabaseNotice) => void;
-  /** So many records were older than the retention and are deleted. */
+  /** This many records were older than the retention time and were deleted. */
   readonly onDeleted: (count: number) => void;
 }
 
-/** Which records are deleted, and when. */
 export interface RetentionOptions {
-  /** Records that began longer ago are deleted, in milliseconds. */
+  /** Older records are deleted, in milliseconds since their start. */
   readonly maxAgeMs: number;
-  /** From the start to the first deletion, in milliseconds. A host may start with a wrong clock. */
+  /** Delay before the first deletion, in milliseconds. The clock of a host may be wrong right after boot. */
   readonly initialDelayMs?: number;
-  /** From one deletion to the next, in milliseconds. */
+  /** Time between two deletions, in milliseconds. */
   readonly intervalMs?: number;
 }
 
 const DEFAULT_INITIAL_DELAY_MS = 60_000;
 const DEFAULT_DELETION_INTERVAL_MS = 3_600_000;
 
-/** What the `current` row says, but for the time it is written. */
+/** The `current` row without the time of the write. */
 export type CurrentState = Omit<CurrentUsage, 'updated'>;
 
-/** Writes records and the `current` row into SQLite, by a thread of its own: nobody here waits for a disk. */
+/** Writes records and the `current` row into SQLite through the database thread: the event loop never waits for a disk. */
 export class SqliteSink {
   readonly #thread: DatabaseThread;
   readonly #readCurrent: () => CurrentState;
@@ -81,7 +80,7 @@ export class SqliteSink {
   #failures = 0;
   #retryAt = 0;
   #droppedCount = 0;
-  /** Of these, the ones that were told of. */
+  /** The part of `#droppedCount` that was reported. */
   #notifiedDropCount = 0;
   #nextDropNotifyAt = 0;
   readonly #retention: RetentionOptions | null;
@@ -105,11 +104,11 @@ export class SqliteSink {
   }
 
   /**
-   * Opens the database, or creates it. One that can't be opened just now (it is locked) counts as opened:
+   * Opens or creates the database. A database that is temporarily unavailable, for example locked, counts as opened:
    * records wait for it.
    *
-   * @param current asked whenever it is time to look at the `current` row
-   * @throws UsageDatabaseError when the file can't be a usage database; the file stays as it was
+   * @param current reads the state for the `current` row
+   * @throws UsageDatabaseError if the file is not a usage database; the file is not changed
    */
   static async open(
     path: string,
@@ -118,19 +117,19 @@ export class SqliteSink {
     retention: RetentionOptions | null = null,
   ): Promise<SqliteSink> {
     const thread = new DatabaseThread(path);
-    const answer = await thread.request({ kind: 'open' });
-    if (answer.kind === 'unusable') {
+    const response = await thread.request({ kind: 'open' });
+    if (response.kind === 'unusable') {
       await thread.close();
-      throw new UsageDatabaseError(`can't use "${path}" as the usage database: ${answer.reason}`);
+      throw new UsageDatabaseError(`can't use "${path}" as the usage database: ${response.reason}`);
     }
     const sink = new SqliteSink(thread, current, events, retention);
-    if (answer.kind === 'failed') sink.#handleFailure(answer);
-    else sink.#emitNotices(answer);
+    if (response.kind === 'failed') sink.#handleFailure(response);
+    else sink.#emitNotices(response);
     sink.#flushTimer = setInterval(() => sink.#tick(), FLUSH_INTERVAL_MS);
     return sink;
   }
 
-  /** Records that are on disk, and those that never will be, since the start. */
+  /** Records written to disk, and records lost, since the start. */
   get totals(): { readonly written: number; readonly dropped: number } {
     return { written: this.#writtenCount, dropped: this.#droppedCount };
   }
@@ -149,7 +148,7 @@ export class SqliteSink {
     this.#notifyDropped();
   }
 
-  /** Writes everything that waits and a last `current` row, then lets go of the file. */
+  /** Writes all queued records and a last `current` row, then closes the file. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -186,23 +185,23 @@ export class SqliteSink {
     });
   }
 
-  /** Deletes one batch of old records. The next one comes with the next tick that has nothing to write. */
+  /** Deletes one batch of old records. The next batch follows on a later tick, alternating with writes. */
   async #delete(): Promise<void> {
     if (this.#retention === null) return;
-    const { maxAgeMs: keepMs, intervalMs: everyMs = DEFAULT_DELETION_INTERVAL_MS } = this.#retention;
-    const answer: DatabaseResponse = await this.#thread.request({
+    const { maxAgeMs, intervalMs = DEFAULT_DELETION_INTERVAL_MS } = this.#retention;
+    const response = await this.#thread.request({
       kind: 'delete',
-      before: (Date.now() - keepMs) / 1000,
+      before: (Date.now() - maxAgeMs) / 1000,
     });
-    if (answer.kind !== 'done') {
-      this.#nextDeletionAt = performance.now() + everyMs;
-      this.#handleFailure(answer.kind === 'failed' ? answer : { code: answer.reason });
+    if (response.kind !== 'done') {
+      this.#nextDeletionAt = performance.now() + intervalMs;
+      this.#handleFailure(response.kind === 'failed' ? response : { code: response.reason });
       return;
     }
-    this.#emitNotices(answer);
-    this.#deletedCount += answer.deletion?.records ?? 0;
-    if (answer.deletion?.isComplete === false) return;
-    this.#nextDeletionAt = performance.now() + everyMs;
+    this.#emitNotices(response);
+    this.#deletedCount += response.deletion?.records ?? 0;
+    if (response.deletion?.isComplete === false) return;
+    this.#nextDeletionAt = performance.now() + intervalMs;
     if (this.#deletedCount > 0) this.#events.onDeleted(this.#deletedCount);
     this.#deletedCount = 0;
   }
@@ -210,12 +209,12 @@ export class SqliteSink {
   /** Writes one batch. The records stay in the queue until they are on disk. */
   async #write(): Promise<boolean> {
     const records = this.#queue.slice(0, MAX_BATCH_RECORDS);
-    // Together with records: the bytes of a pair are in its record or among the incomplete ones, and never in both.
+    // In the same transaction as records: the bytes of a pair are either in its record or in `incomplete_bytes`.
     const state = records.length > 0 || this.#isCurrentDue() ? this.#readCurrent() : null;
     const current = state === null ? null : { ...state, updated: Date.now() / 1000 };
-    const answer: DatabaseResponse = await this.#thread.request({ kind: 'write', records, current });
-    if (answer.kind !== 'done') {
-      this.#handleFailure(answer.kind === 'failed' ? answer : { code: answer.reason });
+    const response = await this.#thread.request({ kind: 'write', records, current });
+    if (response.kind !== 'done') {
+      this.#handleFailure(response.kind === 'failed' ? response : { code: response.reason });
       return false;
     }
     this.#queue.splice(0, records.length);
@@ -223,7 +222,7 @@ export class SqliteSink {
     if (state !== null) this.#lastCurrent = { state, at: performance.now() };
     if (this.#failures > 0) this.#events.onRecovered(this.#failures);
     this.#failures = 0;
-    this.#emitNotices(answer);
+    this.#emitNotices(response);
     return true;
   }
 
@@ -268,7 +267,7 @@ export class SqliteSink {
   }
 }
 
-/** Resolves after `ms`, unless nothing else keeps the process. */
+/** Resolves after `ms`. It does not keep the process alive. */
 function sleep(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms).unref());
 }

@@ -1,3 +1,4 @@
+import { isMainThread, parentPort, workerData } from 'node:worker_threads';
 import Database from 'better-sqlite3';
 import type { Statement } from 'better-sqlite3';
 import { diagnoseLockFailure, diagnoseWriteFailure } from './access-diagnosis.ts';
@@ -10,19 +11,19 @@ import { readFileIdentity } from './sqlite-file.ts';
 import { WAL_LIMIT_BYTES, WalTruncation } from './wal-truncation.ts';
 import type { WalTruncationOptions } from './wal-truncation.ts';
 
-/** How long SQLite itself waits for a lock before a request fails and is tried again, in milliseconds. */
+/** SQLite waits this long for a lock; then the request fails and is retried later. In milliseconds. */
 const BUSY_TIMEOUT_MS = 1000;
 
 /**
- * How long the last request waits for readers, in milliseconds, and how often it looks. SQLite itself does not wait here. Reports and
- * Munin read for some milliseconds; what reads longer keeps the write-ahead log.
+ * How long the `close` request waits for readers, and how often it retries, in milliseconds. SQLite itself does not
+ * wait here. Reports and Munin read for a few milliseconds; after a longer read the write-ahead log stays.
  */
 const CLOSE_TIMEOUT_MS = 300;
 const CLOSE_RETRY_MS = 10;
 
 /**
- * SQLite's codes where the shared memory of a write-ahead log does not work. CIFS, 9p and some FUSE file systems can't map
- * a shared file.
+ * SQLite's codes for a file system without the shared memory that a write-ahead log needs. CIFS, 9p and some FUSE
+ * file systems can't map a shared file.
  */
 const SHARED_MEMORY_ERROR = /^SQLITE_IOERR_SHM/u;
 
@@ -34,7 +35,7 @@ const INSERT_CURRENT = `INSERT INTO current (rebooted, updated, connected, waiti
 
 interface OpenDatabase {
   readonly handle: Database.Database;
-  /** Identities of the database and of its log. */
+  /** Identities of the database file and its write-ahead log. */
   readonly fileIdentity: string;
   readonly walIdentity: string;
   readonly truncation: WalTruncation;
@@ -43,19 +44,19 @@ interface OpenDatabase {
   readonly insertCurrent: Statement<[CurrentUsage]>;
 }
 
-/** Errors that pass while a file stays as it is; after any other it is opened anew, since somebody may put it in order. */
+/** Errors that go away by themselves. After any other error the file is reopened, because an operator may repair it. */
 const TRANSIENT_ERROR = /^SQLITE_(?:BUSY|LOCKED|FULL)/u;
 
 /**
- * The usage database as the database thread has it. Opened on demand, so that a request also reopens it: a file that was
- * deleted, moved or replaced is let go of, and what has the name then is used, or made.
+ * The usage database, used by the database thread. Each request opens or reopens it if needed: if the file was deleted,
+ * moved or replaced, the old one is closed and the file at the path is opened or created.
  */
 export class UsageDatabase {
   readonly #path: string;
   readonly #truncation: Partial<WalTruncationOptions>;
   #opened: OpenDatabase | null = null;
   #notices: DatabaseNotice[] = [];
-  /** The reason for the failures so far, for which finding out once is enough. */
+  /** Cached, so that repeated failures with the same code are diagnosed once. */
   #lockDiagnosis: { readonly code: string; readonly reason: string | null } | null = null;
 
   constructor(path: string, truncation: Partial<WalTruncationOptions> = {}) {
@@ -68,9 +69,9 @@ export class UsageDatabase {
       if (request.kind === 'close') this.#closeCleanly();
       else if (request.kind === 'open') this.#open();
       else if (request.kind === 'write') this.#write(request.records, request.current);
-      const answer = request.kind === 'delete' ? { deletion: this.#delete(request.before) } : {};
+      const result = request.kind === 'delete' ? { deletion: this.#delete(request.before) } : {};
       this.#lockDiagnosis = null;
-      return { ...this.#doneResponse(), ...answer };
+      return { ...this.#doneResponse(), ...result };
     } catch (error) {
       if (!(error instanceof Database.SqliteError && TRANSIENT_ERROR.test(error.code))) this.#close();
       return this.#failureResponse(error);
@@ -102,7 +103,7 @@ export class UsageDatabase {
       insertCurrent.run(current);
     });
     writeAll.immediate();
-    // The request is on disk. A checkpoint that fails comes back as the failure of a later request.
+    // The request is on disk. If a checkpoint fails, a later request fails too and reports it.
     this.#addNotice(truncateWal(truncation, handle));
   }
 
@@ -156,28 +157,28 @@ export class UsageDatabase {
     return `${this.#path}-wal`;
   }
 
-  #hasSameFiles({ fileIdentity: file, walIdentity: log }: OpenDatabase): boolean {
-    return readFileIdentity(this.#path) === file && readFileIdentity(this.#walPath) === log;
+  #hasSameFiles({ fileIdentity, walIdentity }: OpenDatabase): boolean {
+    return readFileIdentity(this.#path) === fileIdentity && readFileIdentity(this.#walPath) === walIdentity;
   }
 
   /**
-   * Lets go of a file that has lost its name, or whose log has. What is still in the log is written to the file first:
-   * SQLite would leave a log that has kept its name, and take it for that of the next file, which that one does not survive.
+   * Closes a file that was moved or deleted, or whose log was. The content of the log is written to the file first.
+   * Otherwise SQLite would leave a log that is still in place and use it for the next file, which would corrupt it.
    */
-  #closeReplaced({ handle, walIdentity: log }: OpenDatabase): void {
+  #closeReplaced({ handle, walIdentity }: OpenDatabase): void {
     try {
-      const left = handle.pragma('wal_checkpoint(TRUNCATE)', { simple: true });
-      if (left === 1) throw new Database.SqliteError('somebody reads the log', 'SQLITE_BUSY');
+      const isBusy = handle.pragma('wal_checkpoint(TRUNCATE)', { simple: true }) === 1;
+      if (isBusy) throw new Database.SqliteError('a program reads the write-ahead log', 'SQLITE_BUSY');
     } catch (error) {
-      // A file that can't be written any more is given up where its log can do no harm.
-      if (readFileIdentity(this.#walPath) === log) throw error;
+      // If the file can't be written, it is closed anyway unless its log would harm the next file.
+      if (readFileIdentity(this.#walPath) === walIdentity) throw error;
     }
     this.#close();
   }
 
   /**
-   * Leaves one file that needs no others, so that it can be read without writing beside it: by another user, or from a read-only
-   * mount. While another program has it open, it keeps its write-ahead log.
+   * Leaves a single file, which can be read without creating files beside it: by another user, or from a read-only
+   * mount. If another program has the database open, the write-ahead log stays.
    */
   #closeCleanly(): void {
     if (this.#opened === null) return;
@@ -195,12 +196,12 @@ export class UsageDatabase {
   }
 }
 
-/** @param prepare makes sure of the schema and chooses the journal */
+/** @param prepare checks or creates the schema and sets the journal mode */
 function connect(path: string, prepare: (handle: Database.Database) => void): Database.Database {
   const handle = new Database(path, { timeout: BUSY_TIMEOUT_MS });
   try {
     prepare(handle);
-    // A file that can't be written is to be found now, and not with the first record. SQLite begins to use shared memory here, too.
+    // Detects an unwritable file now rather than at the first record. It is also the first use of shared memory.
     handle.transaction(() => handle.prepare('DELETE FROM current WHERE 0').run()).immediate();
     return handle;
   } catch (error) {
@@ -209,7 +210,7 @@ function connect(path: string, prepare: (handle: Database.Database) => void): Da
   }
 }
 
-/** Readers never wait for the writer then, nor the writer for them. */
+/** With a write-ahead log, readers and the writer never wait for each other. */
 function enableWal(handle: Database.Database): void {
   ensureSchema(handle);
   handle.pragma('journal_mode = WAL');
@@ -218,8 +219,8 @@ function enableWal(handle: Database.Database): void {
 }
 
 /**
- * As safe, but readers and the writer wait for each other. A database may have a log already, from an attempt to use one or from
- * another machine: in exclusive mode SQLite reads that without shared memory.
+ * As safe, but readers and the writer wait for each other. The database may already have a write-ahead log, from a
+ * failed attempt to use one or from another machine. In exclusive mode SQLite reads it without shared memory.
  */
 function enableRollbackJournal(handle: Database.Database): void {
   handle.pragma('locking_mode = EXCLUSIVE');
@@ -243,7 +244,7 @@ function leaveWalMode(handle: Database.Database): void {
   while (!tryLeaveWalMode(handle) && performance.now() < giveUpAt) sleepSync(CLOSE_RETRY_MS);
 }
 
-/** False where it has to stay: something reads the database, or the disk has no room or is broken. */
+/** False if the write-ahead log has to stay: the database is being read, or the disk is full or defective. */
 function tryLeaveWalMode(handle: Database.Database): boolean {
   try {
     return handle.pragma('journal_mode = DELETE', { simple: true }) === 'delete';
@@ -256,7 +257,7 @@ function sleepSync(ms: number): void {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT)), 0, 0, ms);
 }
 
-/** SQLite's codes for files that will not get better by waiting, and what they mean to an operator. */
+/** SQLite's codes for unusable files, with a description for the operator. */
 const UNUSABLE_REASONS: Readonly<Record<string, string>> = {
   SQLITE_NOTADB: 'it is not an SQLite database',
   SQLITE_CORRUPT: 'the file is corrupt',
@@ -271,7 +272,20 @@ function toErrorResponse(error: unknown, path: string): DatabaseResponse {
       UNUSABLE_REASONS[error.code] ?? UNUSABLE_REASONS[error.code.split('_').slice(0, 2).join('_')];
     return reason === undefined ? { kind: 'failed', code: error.code } : { kind: 'unusable', reason };
   }
-  // better-sqlite3 looks for the directory itself and throws a TypeError.
+  // better-sqlite3 checks the directory itself and throws a TypeError.
   if (error instanceof TypeError) return { kind: 'unusable', reason: diagnoseWriteFailure(path) };
   return { kind: 'failed', code: error instanceof Error ? error.name : 'unknown' };
 }
+
+/** Entry of the database thread: a slow or locked disk blocks this thread and not the event loop. */
+function serve(path: string): void {
+  const port = parentPort;
+  if (port === null) throw new Error('the database thread has no parent');
+  const database = new UsageDatabase(path);
+  port.on('message', (request: DatabaseRequest) => {
+    port.postMessage(database.handle(request));
+    if (request.kind === 'close') port.close();
+  });
+}
+
+if (!isMainThread && typeof workerData === 'string') serve(workerData);

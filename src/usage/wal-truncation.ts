@@ -3,29 +3,29 @@ import type { Database } from 'better-sqlite3';
 import type { DatabaseNotice } from './database-thread.ts';
 
 /**
- * SQLite truncates the write-ahead log to this size when it starts the log again, in bytes. It is what the log has when SQLite
- * checkpoints by itself: 1000 pages.
+ * SQLite truncates the write-ahead log to this size when it restarts the log, in bytes. It is the size at which SQLite
+ * checkpoints automatically: 1000 pages.
  */
 export const WAL_LIMIT_BYTES = 4 * 2 ** 20;
 
-/** A log of more than this is truncated by a checkpoint, in bytes: the limit and a large batch. */
+/** A larger log is truncated by a checkpoint, in bytes: the limit plus a large batch. */
 const TRUNCATE_ABOVE_BYTES = WAL_LIMIT_BYTES + 2 ** 20;
 
 /** A checkpoint waits this long for readers, in milliseconds. */
 const READER_TIMEOUT_MS = 100;
 
 export interface WalTruncationOptions {
-  /** Between two checkpoints while readers keep the log, in milliseconds. */
+  /** Time between two checkpoints while readers block the truncation, in milliseconds. */
   readonly retryMs: number;
-  /** Readers that keep the log longer than this are reported, in milliseconds. */
+  /** Readers that block the truncation for longer are reported, in milliseconds. */
   readonly reportAfterMs: number;
 }
 
 const DEFAULTS: WalTruncationOptions = { retryMs: 5000, reportAfterMs: 120_000 };
 
 /**
- * Keeps the write-ahead log of one database small. SQLite checkpoints by itself but never shortens the file, and a transaction of a
- * reader keeps it from starting the log again.
+ * Keeps the write-ahead log of one database small. SQLite checkpoints automatically but never shortens the file, and
+ * it can't restart the log during a reader's transaction.
  */
 export class WalTruncation {
   readonly #options: WalTruncationOptions;
@@ -38,10 +38,10 @@ export class WalTruncation {
   }
 
   /**
-   * Truncates a large log, unless readers need it. Call it after a write, outside of a transaction.
+   * Truncates a large log, unless readers need it. Call it after a write, outside a transaction.
    *
-   * @param busyTimeoutMs what `database` has, and has again after the call
-   * @returns what the operator should know; null for nothing new
+   * @param busyTimeoutMs the busy timeout of `database`, which this call restores
+   * @returns a notice for the operator; null if nothing has changed
    * @throws SqliteError
    */
   afterWrite(database: Database, busyTimeoutMs: number): DatabaseNotice | null {
@@ -52,10 +52,10 @@ export class WalTruncation {
     if (truncate(database, busyTimeoutMs)) return this.#reset();
     this.#blockedSince ??= now;
     this.#nextAttemptAt = now + this.#options.retryMs;
-    const heldMs = now - this.#blockedSince;
-    if (this.#isReported || heldMs < this.#options.reportAfterMs) return null;
+    const blockedMs = now - this.#blockedSince;
+    if (this.#isReported || blockedMs < this.#options.reportAfterMs) return null;
     this.#isReported = true;
-    return { kind: 'wal blocked', seconds: Math.round(heldMs / 1000), bytes };
+    return { kind: 'wal blocked', seconds: Math.round(blockedMs / 1000), bytes };
   }
 
   #reset(): DatabaseNotice | null {
@@ -67,7 +67,7 @@ export class WalTruncation {
   }
 }
 
-/** False when readers need what is in the log. All else of it is in the database then. */
+/** False if readers still need the log. Everything else in it has been written to the database. */
 function truncate(database: Database, busyTimeoutMs: number): boolean {
   database.pragma(`busy_timeout = ${READER_TIMEOUT_MS}`);
   try {

@@ -61,7 +61,7 @@ test('a relay without a cluster loads no cluster module', async (context) => {
     '/src/relay/relay.ts',
     '/src/sessions/client-session.ts',
     '/node_modules/ws/',
-    '/src/usage/sqlite-worker.ts',
+    '/src/usage/usage-database.ts',
   ]);
 });
 

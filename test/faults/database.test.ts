@@ -133,7 +133,7 @@ test('a database of something else is left alone, and records wait until it is g
     copyFileSync(songs, path);
     await visits(relay.port, range(6, 30));
     await relay.says(WAITS);
-    assert.match(relay.log, /"code":"it is a database, but not one of a transit relay"/u);
+    assert.match(relay.log, /"code":"it is a database, but not of a transit relay"/u);
     assert.ok(readFileSync(path).equals(before));
     renameSync(join(directory, 'away.sqlite'), path);
     await relay.says(RECOVERED);

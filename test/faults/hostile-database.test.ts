@@ -26,12 +26,12 @@ const IN_ITS_PLACE: readonly (readonly [what: string, sql: string, problem: RegE
     'an endless view',
     `CREATE VIEW usage AS ${ENDLESS}
      SELECT i AS started, 1 AS total_time, 1 AS waiting_time, 1 AS total_bytes, 'happy' AS result FROM n`,
-    /its .*usage.* is a view, and not a table/u,
+    /its .*usage.* is a view, not a table/u,
   ],
   [
     'a virtual table',
     'CREATE VIRTUAL TABLE usage USING fts5(started, total_time, waiting_time, total_bytes, result)',
-    /its .*usage.* is a virtual table, and not a table/u,
+    /its .*usage.* is a virtual table, not a table/u,
   ],
   [
     'a table with a generated column',

@@ -301,7 +301,7 @@ describe('the limit of addresses', () => {
   });
 
   test('is of new connections in a time, by the clock it is given', () => {
-    let now = 0;
+    now = 0;
     const newPer = { count: 2, perMs: 1000 };
     const limit = createAddressLimit({ ...DEFAULTS, newConnectionsPerAddress: newPer }, () => now);
     const enters = (): boolean => limit?.acquire('192.0.2.1') !== null;

@@ -589,7 +589,7 @@ describe('the pacer', () => {
   });
 
   test('goes by the clock it is given', () => {
-    let now = 0;
+    now = 0;
     const rateLimiter = createRateLimiter({ ...DEFAULTS, pairBytesPerSecond: 1e6 }, () => now);
     const reader = new Reader();
     const pace = rateLimiter?.join(reader);

@@ -42,7 +42,7 @@ describe('the check of the newest snapshot', () => {
     assert.equal(await checkNewestSnapshot(directory, HOUR_MS, TIME + HOUR_MS), null);
     assert.match(
       (await checkNewestSnapshot(directory, HOUR_MS, TIME + 1.5 * HOUR_MS)) ?? '',
-      /"usage-20261123T050000Z\.sqlite" is 1\.5 h old, and should be no older than 1 h$/u,
+      /"usage-20261123T050000Z\.sqlite" is 1\.5 h old; it should be at most 1 h$/u,
     );
   });
 
@@ -54,27 +54,27 @@ describe('the check of the newest snapshot', () => {
     );
     assert.match(
       (await checkNewestSnapshot(join(directory, 'gone'), HOUR_MS, TIME)) ?? '',
-      /can't look for snapshots in/u,
+      /can't read snapshots in/u,
     );
   });
 
   const damages: Record<string, [damage: (path: string, name: string) => void, problem: RegExp]> = {
-    'one that was cut off': [(path) => truncateSync(path, 8192), /does not fit the description/u],
-    'one without a description': [(path) => rmSync(`${path}.json`), /does not fit the description/u],
+    'one that was cut off': [(path) => truncateSync(path, 8192), /does not match its metadata file/u],
+    'one without a metadata file': [(path) => rmSync(`${path}.json`), /does not match its metadata file/u],
     'one with a broken description': [
       (path) => writeFileSync(`${path}.json`, '{"na'),
-      /does not fit the description/u,
+      /does not match its metadata file/u,
     ],
     'one with the description of another': [
       (path) => describeAgain(path, 'usage-20260101T000000Z.sqlite'),
-      /does not fit the description/u,
+      /does not match its metadata file/u,
     ],
     'a short one of the right size': [
       (path, name) => {
         truncateSync(path, 8192);
         describeAgain(path, name);
       },
-      /is damaged: its header tells of another size/u,
+      /is damaged: its header states another size/u,
     ],
     'one that is no database': [
       (path) => writeFileSync(path, Buffer.alloc(readFileSync(path).length, 'garbage ')),

@@ -51,7 +51,7 @@ describe('what is no usage database', () => {
     'a database of something else': [
       sql('CREATE TABLE usage (title TEXT)'),
       'unreadable',
-      /not one of a transit relay; SIDECAR_USAGE_DB/u,
+      /not of a transit relay; SIDECAR_USAGE_DB/u,
     ],
     'a schema of another version': [
       sql('CREATE TABLE version (version INTEGER); INSERT INTO version VALUES (2)'),

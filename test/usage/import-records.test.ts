@@ -105,13 +105,21 @@ describe('an import', () => {
   });
 
   const taken: readonly (readonly [what: string, make: (path: string) => void, sentence: RegExp])[] = [
-    ['a file', (path) => writeFileSync(path, 'precious'), /usage\.sqlite" is there already, and stays/u],
-    ['an empty file', (path) => writeFileSync(path, ''), /is there already/u],
-    ['a directory', (path) => mkdirSync(path), /is there already/u],
-    ['a link that leads nowhere', (path) => symlinkSync('nowhere', path), /is there already/u],
-    ['a log without its database', (path) => writeFileSync(`${path}-wal`, 'x'), /-wal" is what another/u],
-    ['shared memory', (path) => writeFileSync(`${path}-shm`, 'x'), /-shm" is what another/u],
-    ['a journal', (path) => writeFileSync(`${path}-journal`, 'x'), /-journal" is what another/u],
+    [
+      'a file',
+      (path) => writeFileSync(path, 'precious'),
+      /usage\.sqlite" exists already and was not changed/u,
+    ],
+    ['an empty file', (path) => writeFileSync(path, ''), /exists already/u],
+    ['a directory', (path) => mkdirSync(path), /exists already/u],
+    ['a link that leads nowhere', (path) => symlinkSync('nowhere', path), /exists already/u],
+    [
+      'a log without its database',
+      (path) => writeFileSync(`${path}-wal`, 'x'),
+      /-wal" is left over from another/u,
+    ],
+    ['shared memory', (path) => writeFileSync(`${path}-shm`, 'x'), /-shm" is left over from another/u],
+    ['a journal', (path) => writeFileSync(`${path}-journal`, 'x'), /-journal" is left over from another/u],
   ];
   for (const [what, make, sentence] of taken) {
     test(`replaces nothing: ${what}`, async (context) => {
@@ -135,7 +143,7 @@ describe('an import', () => {
     writeFileSync(path, 'precious');
     match(
       refusalOf(() => target.publish()),
-      /is there already/u,
+      /exists already/u,
     );
     target.close();
     deepEqual(readdirSync(directory), ['usage.sqlite']);
@@ -169,7 +177,7 @@ describe('an import', () => {
     const disk = mountTmpfs(context, 'size=256k');
     match(
       refusalOf(() => importRecords(old, join(disk, 'usage.sqlite'))),
-      /there is no more room/u,
+      /the disk is full/u,
     );
     deepEqual(readdirSync(disk), []);
   });
@@ -193,12 +201,12 @@ describe('what can’t be imported', () => {
     [
       'a usage database of this relay',
       (path) => createUsageFile(path),
-      /write-ahead log, .* but this relay does; point RELAY_USAGE_DB at it/u,
+      /write-ahead log, so it is from this relay .*; there is nothing to import/u,
     ],
     [
       'a usage database of the reference',
       (path) => createUsageFile(path, { journalMode: 'delete' }),
-      /it is a usage database; point RELAY_USAGE_DB at it/u,
+      /it is a usage database; there is nothing to import/u,
     ],
     [
       'a database of a mailbox server alone',
@@ -220,7 +228,7 @@ describe('what can’t be imported', () => {
         ),
       /has no table "transit_usage"/u,
     ],
-    ['a database of a server that was killed while it wrote', makeBroken, /broken off while it wrote/u],
+    ['a database of a server that was killed while it wrote', makeBroken, /killed during a write/u],
   ];
   for (const [what, make, sentence] of useless) {
     test(`is ${what}: said so, and left alone`, async (context) => {

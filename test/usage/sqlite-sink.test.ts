@@ -178,7 +178,7 @@ const unfit: Record<string, { make: (path: string) => void; reason: RegExp }> = 
   'a directory': { make: (path) => mkdirSync(path), reason: /directory/u },
   'a database of something else': {
     make: (path) => make(path, 'CREATE TABLE usage (title TEXT)'),
-    reason: /not one of a transit relay/u,
+    reason: /not of a transit relay/u,
   },
   'a schema of another version': {
     make: (path) => make(path, 'CREATE TABLE version (version INTEGER); INSERT INTO version VALUES (2)'),

@@ -64,8 +64,8 @@ async function home(context: TestContext, uid: number): Promise<string> {
 }
 
 const advice = (what: string, owner: number): string =>
-  `"${what}" belongs to user ${owner}, and this process runs as user ${UID}; ` +
-  `run "chown -R ${UID} DIR", DIR being what the host has there, or start as user ${owner}`;
+  `"${what}" belongs to user ${owner}, but this process runs as user ${UID}; ` +
+  `run "chown -R ${UID} DIR" with the directory on the host, or start as user ${owner}`;
 
 describe('the relay as a user that has no entry in passwd', { skip }, () => {
   test('starts where it may write, and makes the database', async (context) => {
@@ -138,7 +138,7 @@ describe('the relay as a user that has no entry in passwd', { skip }, () => {
     assert.ok(
       reasons
         .join()
-        .includes(`this process may not look into "${closed}"; open that directory to user ${UID},`),
+        .includes(`this process may not access "${closed}"; give user ${UID} access to that directory,`),
       reasons.join(),
     );
   });

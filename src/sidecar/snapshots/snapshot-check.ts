@@ -1,23 +1,14 @@
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
-import { isSqlite, quickCheck } from '../../usage/sqlite-file.ts';
+import { SQLITE_HEADER_BYTES, journalKindOf, quickCheck, sizeFromHeader } from '../../usage/sqlite-file.ts';
 import { readSnapshotFiles } from './snapshot-files.ts';
 
 /**
- * Larger files are not read again: SQLite's check reads about 800 MB a second from a warm cache, and whoever asks has
- * two seconds. Such a file has passed the check when it was made.
+ * Larger files are not read again: SQLite's check reads about 800 MB/s from a warm cache, and the caller has two
+ * seconds. Such a file passed the check when it was created.
  */
 const MAX_FULL_CHECK_BYTES = 256 * 2 ** 20;
-
-/** Where the header has the size of a page and the number of pages, and how long it is. */
-const PAGE_BYTES_OFFSET = 16;
-const PAGE_COUNT_OFFSET = 28;
-const HEADER_BYTES = 100;
-
-/** What the header says for pages of 64 KiB, which its two bytes can't hold. */
-const LARGEST_PAGE_CODE = 1;
-const LARGEST_PAGE_BYTES = 65_536;
 
 const DURATION_UNITS = [
   ['d', 86_400_000],
@@ -27,10 +18,10 @@ const DURATION_UNITS = [
 ] as const;
 
 /**
- * Null when the newest snapshot is no older than `maxAgeMs` and is what it was when it was taken; else one line that
- * says what is wrong.
+ * Checks the age and the content of the newest snapshot.
  *
  * @param now milliseconds since the epoch
+ * @returns the problem in one line; null if the snapshot is no older than `maxAgeMs` and undamaged
  */
 export async function checkNewestSnapshot(
   directory: string,
@@ -41,15 +32,15 @@ export async function checkNewestSnapshot(
     const newest = (await readSnapshotFiles(directory))[0];
     if (newest === undefined) return `there is no snapshot in "${directory}" yet`;
     const { name, snapshot } = newest;
-    if (snapshot === null) return `the newest snapshot "${name}" does not fit the description beside it`;
+    if (snapshot === null) return `the newest snapshot "${name}" does not match its metadata file`;
     const ageMs = now - Date.parse(snapshot.time);
     if (ageMs > maxAgeMs) {
-      return `the newest snapshot "${name}" is ${formatDuration(ageMs)} old, and should be no older than ${formatDuration(maxAgeMs)}`;
+      return `the newest snapshot "${name}" is ${formatDuration(ageMs)} old; it should be at most ${formatDuration(maxAgeMs)}`;
     }
-    const fault = await findDamage(join(directory, name), snapshot.bytes);
-    return fault === null ? null : `the newest snapshot "${name}" is damaged: ${fault}`;
+    const damage = await findDamage(join(directory, name), snapshot.bytes);
+    return damage === null ? null : `the newest snapshot "${name}" is damaged: ${damage}`;
   } catch (error) {
-    return `can't look for snapshots in "${directory}": ${error instanceof Error ? error.message : String(error)}`;
+    return `can't read snapshots in "${directory}": ${error instanceof Error ? error.message : String(error)}`;
   }
 }
 
@@ -59,7 +50,7 @@ export interface SnapshotCheckTask {
   readonly now: number;
 }
 
-/** The job of a process: `checkNewest`. */
+/** Job of a job process: `checkNewestSnapshot`. */
 export function runSnapshotCheck({ directory, maxAgeMs, now }: SnapshotCheckTask): Promise<string | null> {
   return checkNewestSnapshot(directory, maxAgeMs, now);
 }
@@ -67,21 +58,19 @@ export function runSnapshotCheck({ directory, maxAgeMs, now }: SnapshotCheckTask
 async function findDamage(path: string, bytes: number): Promise<string | null> {
   const handle = await open(path);
   try {
-    const { buffer, bytesRead } = await handle.read(Buffer.alloc(HEADER_BYTES), 0, HEADER_BYTES, 0);
-    if (bytesRead < HEADER_BYTES || !isSqlite(buffer)) {
+    const { buffer, bytesRead } = await handle.read(
+      Buffer.alloc(SQLITE_HEADER_BYTES),
+      0,
+      SQLITE_HEADER_BYTES,
+      0,
+    );
+    if (bytesRead < SQLITE_HEADER_BYTES || journalKindOf(buffer) === 'no database')
       return 'it is not an SQLite database';
-    }
-    if (sizeFromHeader(buffer) !== bytes) return 'its header tells of another size';
+    if (sizeFromHeader(buffer) !== bytes) return 'its header states another size';
   } finally {
     await handle.close();
   }
   return bytes > MAX_FULL_CHECK_BYTES ? null : findContentDamage(path);
-}
-
-function sizeFromHeader(header: Buffer): number {
-  const code = header.readUInt16BE(PAGE_BYTES_OFFSET);
-  const pageBytes = code === LARGEST_PAGE_CODE ? LARGEST_PAGE_BYTES : code;
-  return pageBytes * header.readUInt32BE(PAGE_COUNT_OFFSET);
 }
 
 function findContentDamage(path: string): string | null {
@@ -98,7 +87,7 @@ function findContentDamage(path: string): string | null {
   }
 }
 
-/** As `2 h` or `1.5 d`. */
+/** Formats a duration as `2 h` or `1.5 d`. */
 function formatDuration(durationMs: number): string {
   for (const [unit, unitMs] of DURATION_UNITS) {
     if (durationMs >= unitMs) return `${Number((durationMs / unitMs).toFixed(1))} ${unit}`;

@@ -12,6 +12,7 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import Database from 'better-sqlite3';
+import { fsyncPath } from '../../process/durable-file.ts';
 import { errorCode } from '../../process/error-code.ts';
 import { FILE_SUFFIXES, quickCheck } from '../../usage/sqlite-file.ts';
 import type { Snapshot } from '../api.ts';
@@ -20,7 +21,6 @@ import { UsageSourceError, openUsageDatabase, toUsageSourceError } from '../usag
 import type { OpenUsageDatabase, UsageSource } from '../usage/usage-source.ts';
 import {
   SNAPSHOT_FILE_MODE,
-  fsyncPath,
   publishSnapshot,
   readSnapshots,
   removeSnapshot,
@@ -28,12 +28,12 @@ import {
   unfinishedPath,
 } from './snapshot-files.ts';
 
-/** Work of less than this is not worth a pause, in milliseconds. */
+/** There is no pause after less work than this, in milliseconds. */
 const MIN_PAUSE_MS = 5;
 
 /**
- * Spreads work of one process over time: each pause is as long as the work since the one before, so that
- * never more than half of a processor or of a disk goes into it. A pause keeps the whole process.
+ * Limits one process to half of a processor or disk: each pause is as long as the work since the previous pause. A
+ * pause blocks the whole process.
  */
 export class DutyCycleThrottle {
   readonly #sleepCell = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
@@ -47,22 +47,22 @@ export class DutyCycleThrottle {
   }
 }
 
-/** Copied between two pauses: large enough to be read in one go, and a few milliseconds of work. */
+/** Copied between two pauses, in bytes: large enough for one sequential read, and a few milliseconds of work. */
 const COPY_STEP_BYTES = 2 ** 20;
 
-/** The disk is given this much at a time, so that its work is part of what the pauses are measured by. */
+/** The copy is flushed to disk after this many bytes, so that disk time counts as work for the pauses. */
 const SYNC_BYTES = 32 * 2 ** 20;
 
-/** The relay's log can't begin anew while it is read. When it has grown by this, the rest is copied without pauses. */
+/** The relay can't restart its write-ahead log during a read. If the log has grown by this, the rest is copied without pauses. */
 const MAX_WAL_GROWTH_BYTES = 256 * 2 ** 20;
 
-/** All pages that a database can have. */
+/** More pages than any database has. */
 const ALL_PAGES = 0x7fff_ffff;
 
-/** The copy is not what it was copied from, in a sentence for the operator. */
+/** The copy differs from its source. The message is a sentence for the operator. */
 export class DamagedCopyError extends Error {}
 
-/** How large a copy of what is to be seen in this read transaction becomes, in bytes. */
+/** The size of a copy made in this read transaction, in bytes. */
 export function copySizeBytes(database: Database.Database): number {
   return Number(database.pragma('page_count', { simple: true })) * pageSizeBytes(database);
 }
@@ -72,22 +72,22 @@ function pageSizeBytes(database: Database.Database): number {
 }
 
 /**
- * Copies what `source` sees in the read transaction that it is in, by SQLite's online backup. Since that transaction
- * lasts, what is written meanwhile neither gets into the copy nor makes it begin anew. It goes at the `pace`, but
- * for a source that keeps its writer waiting: that one is copied at once.
+ * Copies the state of `source` in its current read transaction with SQLite's online backup. Because the transaction
+ * stays open, later writes neither get into the copy nor restart it. The copy is throttled, unless the source
+ * blocks its writer: then it is copied at once.
  *
- * @param path must not exist; what is there after an error is of no use
+ * @param path must not exist; after an error its content is useless
  * @throws SqliteError of either database, or the file system's error
  */
 export async function copyThrottled(
   source: OpenUsageDatabase,
   path: string,
-  pace: DutyCycleThrottle,
+  throttle: DutyCycleThrottle,
 ): Promise<void> {
   const { database, blocksWriter } = source;
   const stepPages = Math.max(1, Math.floor(COPY_STEP_BYTES / pageSizeBytes(database)));
   const syncPages = stepPages * Math.floor(SYNC_BYTES / COPY_STEP_BYTES);
-  const hurryAboveBytes = walBytes(database) + MAX_WAL_GROWTH_BYTES;
+  const maxWalBytes = walBytes(database) + MAX_WAL_GROWTH_BYTES;
   const descriptor = openSync(path, 'wx', SNAPSHOT_FILE_MODE);
   try {
     // The mode above is subject to the umask.
@@ -101,7 +101,7 @@ export async function copyThrottled(
           fdatasyncSync(descriptor);
           syncAtRemaining = remainingPages - syncPages;
         }
-        if (walBytes(database) <= hurryAboveBytes) pace.pause();
+        if (walBytes(database) <= maxWalBytes) throttle.pause();
         return stepPages;
       },
     });
@@ -111,10 +111,10 @@ export async function copyThrottled(
 }
 
 /**
- * Makes a copy one file that opens anywhere, also where nothing can be written, and checks it.
+ * Turns a copy into a single file that can be opened anywhere, even in a read-only directory, and checks it.
  *
- * @returns how many usage records it has
- * @throws BadCopyError when it is damaged
+ * @returns the number of usage records
+ * @throws DamagedCopyError
  * @throws SqliteError
  */
 export function finalizeCopy(path: string, bytes: number): number {
@@ -134,26 +134,25 @@ function walBytes(database: Database.Database): number {
   return statSync(`${database.name}-wal`, { throwIfNoEntry: false })?.size ?? 0;
 }
 
-/** What the process is asked for. */
 export interface SnapshotTask {
   readonly source: UsageSource;
   readonly directory: string;
-  /** Snapshots that stay, the new one among them; 1 at least. */
+  /** Number of snapshots to keep, including the new one; at least 1. */
   readonly keep: number;
 }
 
-/** Values, since errors lose what they are on their way between processes. */
+/** A value rather than an error, because errors lose their class between processes. */
 export type SnapshotOutcome =
   | { readonly kind: 'taken'; readonly snapshot: Snapshot }
   | { readonly kind: 'failed'; readonly problem: string };
 
-/** Read at a time, in bytes: about as much work as a step of the copy. */
+/** Bytes per read: about as much work as a step of the copy. */
 const HASH_CHUNK_BYTES = 2 ** 20;
 
-/** No room for a snapshot, in a sentence for the operator. */
+/** There is no disk space for a snapshot. The message is a sentence for the operator. */
 class NoSpaceError extends Error {}
 
-/** The job of a process: takes one snapshot, checks it, publishes it, and removes those that are too many. */
+/** Job of a job process: takes one snapshot, checks it, publishes it, and removes excess snapshots. */
 export async function takeSnapshot(task: SnapshotTask): Promise<SnapshotOutcome> {
   try {
     return { kind: 'taken', snapshot: await createSnapshot(task) };
@@ -163,13 +162,13 @@ export async function takeSnapshot(task: SnapshotTask): Promise<SnapshotOutcome>
 }
 
 async function createSnapshot({ source, directory, keep }: SnapshotTask): Promise<Snapshot> {
-  const pace = new DutyCycleThrottle();
+  const throttle = new DutyCycleThrottle();
   const unfinished = unfinishedPath(directory);
   try {
-    const { time, name, bytes } = await copyUsageDatabase(source, directory, unfinished, pace);
+    const { time, name, bytes } = await copyUsageDatabase(source, directory, unfinished, throttle);
     const rows = finalizeCopy(unfinished, bytes);
-    pace.pause();
-    const sha256 = await hashFile(unfinished, pace);
+    throttle.pause();
+    const sha256 = await hashFile(unfinished, throttle);
     await fsyncPath(unfinished);
     const snapshot = { name, time: new Date(time).toISOString(), bytes, sha256, rows };
     await publishSnapshot(directory, unfinished, snapshot);
@@ -180,19 +179,19 @@ async function createSnapshot({ source, directory, keep }: SnapshotTask): Promis
   }
 }
 
-/** Copies the database, and lets go of it: what follows needs the copy alone. */
+/** Copies the database and closes it: the next steps need only the copy. */
 async function copyUsageDatabase(
   source: UsageSource,
   directory: string,
   unfinished: string,
-  pace: DutyCycleThrottle,
+  throttle: DutyCycleThrottle,
 ): Promise<{ readonly time: number; readonly name: string; readonly bytes: number }> {
   const { time, name } = await reserveName(directory);
   const opened = openUsageDatabase(source);
   try {
     const bytes = beginReadTransaction(source, opened.database);
     await freeDiskSpace(directory, bytes);
-    await copyThrottled(opened, unfinished, pace);
+    await copyThrottled(opened, unfinished, throttle);
     return { time, name, bytes };
   } catch (error) {
     const isOfTheSource = error instanceof Database.SqliteError && SOURCE_ERROR_CODES.has(error.code);
@@ -202,21 +201,21 @@ async function copyUsageDatabase(
   }
 }
 
-/** What only the database that is copied can be the reason of: nobody else knows the copy. */
+/** Errors that only the source can cause: no other process uses the copy. */
 const SOURCE_ERROR_CODES: ReadonlySet<string> = new Set(['SQLITE_BUSY', 'SQLITE_CORRUPT', 'SQLITE_NOTADB']);
 
-/** Begins the transaction that the whole copy is made in. Returns the bytes it will have. */
+/** Begins the transaction in which the whole copy is made. Returns the size of the copy in bytes. */
 function beginReadTransaction(source: UsageSource, database: Database.Database): number {
   try {
     database.exec('BEGIN');
-    // Only a read makes the transaction begin.
+    // The transaction starts with the first read.
     return copySizeBytes(database);
   } catch (error) {
     throw toUsageSourceError(source.databasePath, error);
   }
 }
 
-/** A second that no snapshot is named after: this one, or the next. */
+/** The name of a snapshot is its second. Waits for the next second if the current one is in use. */
 async function reserveName(directory: string): Promise<{ readonly time: number; readonly name: string }> {
   for (;;) {
     const time = Date.now();
@@ -226,13 +225,13 @@ async function reserveName(directory: string): Promise<{ readonly time: number; 
   }
 }
 
-/** Removes old snapshots where that, and nothing less, makes room; the newest one stays whatever comes. */
+/** Removes old snapshots, but only if that is needed and frees enough space. The newest one always stays. */
 async function freeDiskSpace(directory: string, bytes: number): Promise<void> {
   const lack = describeSpaceShortage(directory, bytes, 'a snapshot');
   if (lack === null) return;
   const removable = (await readSnapshots(directory)).slice(1);
   const removableBytes = removable.reduce((sum, snapshot) => sum + snapshot.bytes, 0);
-  // What would be lost for nothing stays.
+  // Remove nothing if it would not be enough.
   if (removableBytes < missingBytes(directory, bytes)) throw new NoSpaceError(lack);
   for (const { name } of removable.toReversed()) {
     await removeSnapshot(directory, name);
@@ -241,17 +240,17 @@ async function freeDiskSpace(directory: string, bytes: number): Promise<void> {
   throw new NoSpaceError(describeSpaceShortage(directory, bytes, 'a snapshot') ?? lack);
 }
 
-/** The one that was just taken stays, also where the clock was put back and others seem newer. */
+/** The new snapshot stays, even if the clock was set back and other snapshots seem newer. */
 async function removeExcessSnapshots(directory: string, keep: number, justTaken: string): Promise<void> {
   const others = (await readSnapshots(directory)).filter(({ name }) => name !== justTaken);
   for (const { name } of others.slice(keep - 1)) await removeSnapshot(directory, name);
 }
 
-async function hashFile(path: string, pace: DutyCycleThrottle): Promise<string> {
+async function hashFile(path: string, throttle: DutyCycleThrottle): Promise<string> {
   const sum = createHash('sha256');
   for await (const chunk of createReadStream(path, { highWaterMark: HASH_CHUNK_BYTES })) {
     sum.update(chunk);
-    pace.pause();
+    throttle.pause();
   }
   return sum.digest('hex');
 }
@@ -261,11 +260,11 @@ const DISK_FULL_CODES: ReadonlySet<string> = new Set(['SQLITE_FULL', 'ENOSPC', '
 function describeError({ source, directory }: SnapshotTask, error: unknown): string {
   if (error instanceof UsageSourceError || error instanceof NoSpaceError) return error.message;
   if (error instanceof DamagedCopyError) {
-    return `the snapshot of "${source.databasePath}" is not kept: ${error.message}`;
+    return `the snapshot of "${source.databasePath}" was discarded: ${error.message}`;
   }
   if (!(error instanceof Error)) return `the snapshot failed: ${String(error)}`;
   if (DISK_FULL_CODES.has(errorCode(error))) {
-    return `the disk of "${directory}" became full while a snapshot was written to it: make room there`;
+    return `the disk of "${directory}" became full during a snapshot: free some space there`;
   }
   return `can't write a snapshot to "${directory}": ${error.message}`;
 }

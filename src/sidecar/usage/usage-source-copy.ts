@@ -1,32 +1,17 @@
 import { spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import {
-  chmodSync,
-  closeSync,
-  existsSync,
-  fsyncSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  renameSync,
-  rmSync,
-  statSync,
-} from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
-import { FILE_SUFFIXES, isSqlite } from '../../usage/sqlite-file.ts';
+import { fsyncPathSync } from '../../process/durable-file.ts';
+import { FILE_SUFFIXES, SQLITE_HEADER_BYTES, journalKindOf } from '../../usage/sqlite-file.ts';
+import type { JournalKind } from '../../usage/sqlite-file.ts';
 import { describeSpaceShortage } from '../disk-space.ts';
 
-/** Bytes 18 and 19 of the header are the versions that writers and readers need; 2 means a write-ahead log. */
-const VERSIONS_OFFSET = 18;
-const WAL_VERSION = 2;
-
-const HEADER_BYTES = 20;
-
-/** Of a program that reads a header or says why it can't copy. */
+/** Output limit of `head` and `cp`: a header or an error message. */
 const MAX_OUTPUT_BYTES = 65_536;
 
-/** What identifies one state of a file: nothing is written without a change of it. */
+/** Identifies one state of a file: every write changes it. */
 export interface FileState {
   readonly dev: bigint;
   readonly ino: bigint;
@@ -35,7 +20,7 @@ export interface FileState {
   readonly isFile: boolean;
 }
 
-/** The files of one database as they were at one moment; null for those that were not there. */
+/** The files of one database at one moment; null for missing files. */
 export interface DatabaseFiles {
   readonly main: FileState | null;
   readonly wal: FileState | null;
@@ -43,7 +28,7 @@ export interface DatabaseFiles {
   readonly journal: FileState | null;
 }
 
-/** @throws the file system's error where it does not let us look */
+/** @throws the file system's error if it denies access */
 export function statDatabaseFiles(path: string): DatabaseFiles {
   return {
     main: statFile(path),
@@ -53,30 +38,24 @@ export function statDatabaseFiles(path: string): DatabaseFiles {
   };
 }
 
-/** One line that two looks share only when nothing was written between them. */
+/** Two fingerprints are equal only if nothing was written between them. */
 export function fingerprint(files: DatabaseFiles): string {
   return [files.main, files.wal, files.journal]
     .map((state) => (state === null ? '0' : `${state.dev}.${state.ino}.${state.size}.${state.mtimeNs}`))
     .join('-');
 }
 
-/** What the header of a file says. */
-export type JournalKind = 'no database' | 'rollback journal' | 'write-ahead log';
-
 /**
- * Reads the header. Another process does it, since a process that closes a file loses all its locks on that
- * file: a caller that has the same database open in SQLite would be without.
+ * Reads the header with another program. A process that closes a file loses all its locks on that file, including
+ * those of a SQLite connection to the same database.
  *
- * @throws when the file can't be read
+ * @throws if the file can't be read
  */
 export function readJournalKind(path: string): JournalKind {
-  const header = runProgram('head', ['-c', String(HEADER_BYTES), path]);
-  if (!isSqlite(header)) return 'no database';
-  const versions = header.subarray(VERSIONS_OFFSET, HEADER_BYTES);
-  return versions.includes(WAL_VERSION) ? 'write-ahead log' : 'rollback journal';
+  return journalKindOf(runProgram('head', ['-c', String(SQLITE_HEADER_BYTES), path]));
 }
 
-/** Copies a file as it is. Another process does it, for the same reason. @throws when that fails */
+/** Copies a file with another program, for the same reason. @throws if that fails */
 export function copyFileWithCp(from: string, to: string): void {
   runProgram('cp', [from, to]);
 }
@@ -84,7 +63,7 @@ export function copyFileWithCp(from: string, to: string): void {
 function runProgram(program: string, args: readonly string[]): Buffer {
   const { error, status, stdout, stderr } = spawnSync(program, args, { maxBuffer: MAX_OUTPUT_BYTES });
   if (error !== undefined) throw error;
-  if (status !== 0) throw new Error(stderr.toString().trim() || `${program} was broken off`);
+  if (status !== 0) throw new Error(stderr.toString().trim() || `${program} was interrupted`);
   return stdout;
 }
 
@@ -95,38 +74,42 @@ function statFile(path: string): FileState | null {
   return { dev, ino, size, mtimeNs, isFile: state.isFile() };
 }
 
-/** Why there can be no copy, in a sentence for the operator. */
+/** There can be no copy. The message is a sentence for the operator. */
 export class CopyError extends Error {}
 
-/** The database was written while it was copied. Whoever asked looks again at what is there now. */
+/** The database was written while it was copied. The caller retries. */
 export class SourceChangedError extends Error {}
 
 const COPY_PREFIX = 'usage-copy-';
 const UNFINISHED_SUFFIX = '.unfinished';
 
-/** A copy that nobody has written to for so long is that of a process that is gone, in milliseconds. */
+/** An unfinished copy without writes for this long is left over from a dead process, in milliseconds. */
 const ABANDONED_AFTER_MS = 600_000;
 
-/** The path of the copy of just this state, or null where there is none. */
+/** The path of the copy of exactly this state, or null if there is none. */
 export function findCopy(directory: string, files: DatabaseFiles): string | null {
   const path = copyPath(directory, files);
   return existsSync(path) ? path : null;
 }
 
 /**
- * Copies a database that nobody has open, with the log or journal that a killed writer has left, and makes it
- * one file that needs no others. Several processes may do that at once; copies of earlier states go.
+ * Copies a database that no program has open, with the log or journal that a killed writer has left, and turns the
+ * copy into a single file. Several processes may do that at once. Copies of earlier states are removed.
  *
  * @returns the path of the copy
- * @throws CopyError when there is no place for it
- * @throws SourceChangedError when somebody has begun to write
- * @throws SqliteError when it is no sound database
+ * @throws CopyError if there is no space for it
+ * @throws SourceChangedError if a program has started to write
+ * @throws SqliteError if the database is damaged
  */
 export function createCopy(path: string, files: DatabaseFiles, directory: string): string {
   try {
     mkdirSync(directory, { recursive: true });
-    const lack = describeSpaceShortage(directory, totalBytes(files), 'a private copy of the usage database');
-    if (lack !== null) throw new CopyError(lack);
+    const shortage = describeSpaceShortage(
+      directory,
+      totalBytes(files),
+      'a private copy of the usage database',
+    );
+    if (shortage !== null) throw new CopyError(shortage);
     const copy = copyAtomically(path, files, directory);
     removeCopies(directory, copy);
     return copy;
@@ -135,14 +118,14 @@ export function createCopy(path: string, files: DatabaseFiles, directory: string
   }
 }
 
-/** Puts a copy in its place when it is finished, and leaves nothing when it can't be. */
+/** Renames the copy to its final path when it is finished. Leaves nothing behind on errors. */
 function copyAtomically(path: string, files: DatabaseFiles, directory: string): string {
   const copy = copyPath(directory, files);
   const unfinished = join(directory, `${COPY_PREFIX}${randomUUID()}${UNFINISHED_SUFFIX}`);
   try {
     copyFiles(path, files, unfinished);
     if (fingerprint(statDatabaseFiles(path)) !== fingerprint(files))
-      throw new SourceChangedError('written meanwhile');
+      throw new SourceChangedError('the database was written during the copy');
     convertToSingleFile(unfinished);
     renameSync(unfinished, copy);
     return copy;
@@ -158,7 +141,7 @@ function toCopyError(directory: string, error: unknown): unknown {
   return new CopyError(`can't keep a private copy of the usage database in "${directory}": ${error.message}`);
 }
 
-/** Removes all copies but one. Those that are open somewhere stay readable there. */
+/** Removes all copies but one. Processes that have a copy open can still read it. */
 export function removeCopies(directory: string, keep: string | null): void {
   if (!existsSync(directory)) return;
   for (const name of readdirSync(directory)) {
@@ -187,16 +170,16 @@ function copyFiles(path: string, files: DatabaseFiles, copy: string): void {
     if (files.wal !== null) copyFileWithCp(`${path}-wal`, `${copy}-wal`);
     if (files.journal !== null) copyFileWithCp(`${path}-journal`, `${copy}-journal`);
   } catch (error) {
-    // A writer that has just begun, or a file that was just replaced, is no fault.
+    // A writer that has just started, or a file that was just replaced, is not an error.
     if (fingerprint(statDatabaseFiles(path)) !== fingerprint(files))
-      throw new SourceChangedError('written meanwhile');
+      throw new SourceChangedError('the database was written during the copy');
     throw error;
   }
 }
 
-/** Takes in what the log or journal has, and ends the need for either. */
+/** Writes the content of the log or journal into the database file and removes it. */
 function convertToSingleFile(copy: string): void {
-  // The copy has the original's mode, which may be read-only.
+  // The copy has the mode of the original, which may be read-only.
   chmodSync(copy, 0o600);
   const database = new Database(copy, { fileMustExist: true });
   try {
@@ -204,11 +187,6 @@ function convertToSingleFile(copy: string): void {
   } finally {
     database.close();
   }
-  // After a power cut a name must not stand for less than the whole.
-  const descriptor = openSync(copy, 'r');
-  try {
-    fsyncSync(descriptor);
-  } finally {
-    closeSync(descriptor);
-  }
+  // Before the rename: a power cut must not leave the final name with an incomplete file.
+  fsyncPathSync(copy);
 }

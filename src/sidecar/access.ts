@@ -5,8 +5,8 @@ import type { RequestHandler } from 'express';
 const AUTH_CHALLENGES = ['Bearer', 'Basic realm="Transit Relay", charset="UTF-8"'];
 
 /**
- * Lets in who has the token: programs as `Authorization: Bearer TOKEN`, browsers with the token as the password of
- * any user.
+ * Accepts requests with the token: from programs as `Authorization: Bearer TOKEN`, from browsers as the password with
+ * any user name.
  */
 export function requireToken(token: string): RequestHandler {
   const expected = sha256(token);
@@ -16,15 +16,16 @@ export function requireToken(token: string): RequestHandler {
       next();
       return;
     }
-    const problem = 'a token is needed: send SIDECAR_TOKEN as "Authorization: Bearer", or as the password';
+    const problem =
+      'authentication required: send SIDECAR_TOKEN as "Authorization: Bearer", or as the password';
     response.status(401).setHeader('www-authenticate', AUTH_CHALLENGES);
     response.json({ problem });
   };
 }
 
 /**
- * Without a token, keeps web pages from asking by way of their visitor's browser: a name that leads to this
- * machine only for the moment (DNS rebinding) has dots.
+ * Protects a sidecar without a token against DNS rebinding: a web page that temporarily points its own name to this
+ * machine uses a name with dots.
  */
 export const requireLocalHostname: RequestHandler = (request, response, next) => {
   const name = (request.headers.host ?? '').replace(/:\d+$/u, '').replaceAll(/[[\]]/gu, '');
@@ -33,21 +34,21 @@ export const requireLocalHostname: RequestHandler = (request, response, next) =>
     return;
   }
   const problem =
-    'without SIDECAR_TOKEN this answers to addresses and to names without dots, like localhost; set SIDECAR_TOKEN to give it a domain name';
+    'without SIDECAR_TOKEN only addresses and names without dots, like localhost, are accepted; set SIDECAR_TOKEN to use a domain name';
   response.status(403).json({ problem });
 };
 
 /**
- * Keeps other web pages from keeping this busy by way of their visitor's browser, which asks even where it does not
- * let them see the answer. They may link to it.
+ * Rejects requests that other web pages make through a visitor's browser. The browser sends them even if the page may
+ * not read the response, which would keep the sidecar busy. Links are allowed.
  */
 export const rejectCrossSite: RequestHandler = (request, response, next) => {
   const { 'sec-fetch-site': site = 'none', 'sec-fetch-dest': destination } = request.headers;
   if (site === 'none' || site === 'same-origin' || destination === 'document') next();
-  else response.status(403).json({ problem: 'another web page may link here, but not load from here' });
+  else response.status(403).json({ problem: 'other web pages may link here, but not load from here' });
 };
 
-/** Keeps other web pages from having something done by way of their visitor's browser. */
+/** Rejects actions that other web pages request through a visitor's browser. */
 export const requireSameOrigin: RequestHandler = (request, response, next) => {
   const site = request.headers['sec-fetch-site'];
   const origin = request.headers.origin ?? null;
@@ -56,7 +57,7 @@ export const requireSameOrigin: RequestHandler = (request, response, next) => {
       ? origin === null || parseHost(origin) === request.headers.host
       : site === 'same-origin';
   if (isOwn) next();
-  else response.status(403).json({ problem: 'another web page may not ask for this' });
+  else response.status(403).json({ problem: 'other web pages may not request this' });
 };
 
 function parseHost(origin: string): string {
@@ -77,7 +78,7 @@ function parseToken(header: string): string | null {
   }
 }
 
-/** Of one length, whatever the text's is. */
+/** Hashes of equal length can be compared in constant time. */
 function sha256(text: string): Buffer {
   return createHash('sha256').update(text).digest();
 }

@@ -1,34 +1,34 @@
 import type { RelayStatus } from '../status/relay-status.ts';
 
-/** Times are ISO 8601 in UTC, as `2026-11-23T05:00:00.000Z`, and durations seconds. */
+/** ISO 8601 in UTC, for example `2026-11-23T05:00:00.000Z`. Durations are in seconds. */
 export type IsoTime = string;
 
 /** One snapshot of the usage database: an entry of `GET /snapshots`. */
 export interface Snapshot {
-  /** Also its file's name: `usage-20261123T050000Z.sqlite`. */
+  /** Also the file name: `usage-20261123T050000Z.sqlite`. */
   readonly name: string;
   /** When it was taken. */
   readonly time: IsoTime;
   readonly bytes: number;
-  /** Of the file, hexadecimal. */
+  /** SHA-256 of the file, hexadecimal. */
   readonly sha256: string;
-  /** Usage records in it. */
+  /** Number of usage records. */
   readonly rows: number;
 }
 
 /** `GET /snapshots`, newest first. */
 export interface SnapshotList {
   readonly snapshots: readonly Snapshot[];
-  /** Why the last attempt failed, in a sentence; null when it did not. */
+  /** Why the last attempt failed, in a sentence; null if it succeeded. */
   readonly problem: string | null;
   /** When the next one is due. */
   readonly next: IsoTime;
 }
 
-/** Records of one mood that began in one hour, day or month (UTC). There is none where nothing happened. */
+/** Records of one mood that started in one hour, day or month (UTC). Empty periods have no row. */
 export interface UsageRow {
   readonly start: IsoTime;
-  /** `happy`, `lonely`, `redundant`, `impatient`, `errory`, `empty`, or what else the database says. */
+  /** `happy`, `lonely`, `redundant`, `impatient`, `errory`, `empty`, or another value from the database. */
   readonly mood: string;
   readonly records: number;
   /** Sums over these records. */
@@ -37,9 +37,9 @@ export interface UsageRow {
   readonly waiting_time: number;
 }
 
-/** How many of the pairs waited so long and no longer. */
+/** One bucket of the distribution of waiting times. Each pair is counted in one bucket only. */
 export interface WaitingBucket {
-  /** Of this step, excluded from the next one; null: longer than all others. */
+  /** Upper bound, included; null for the last bucket, which has none. */
   readonly at_most_seconds: number | null;
   readonly records: number;
 }
@@ -53,11 +53,11 @@ export interface UsageReport {
   readonly by: Granularity;
   readonly from: IsoTime;
   readonly to: IsoTime;
-  /** When the database was asked: an answer may be kept for a while. */
+  /** Time of the query: reports are cached for a while. */
   readonly generated: IsoTime;
-  /** By start, then by mood. */
+  /** Sorted by start, then by mood. */
   readonly rows: readonly UsageRow[];
-  /** Of happy records, shortest step first, all steps always there. */
+  /** Waiting times of happy records, shortest first; always all buckets. */
   readonly waiting: readonly WaitingBucket[];
 }
 
@@ -68,7 +68,7 @@ export type DatabaseState =
 export type RelayState =
   ({ readonly state: 'up' } & RelayStatus) | { readonly state: 'down'; readonly problem: string };
 
-/** `GET /live.json`: what changes from second to second. */
+/** `GET /live.json`: data that changes every second. */
 export interface LiveStatus {
   readonly now: IsoTime;
   readonly relay: RelayState;
@@ -81,9 +81,9 @@ export interface LiveStatus {
   };
 }
 
-/** A check's answer, as `GET /health/…` gives it: status 200 when `ok`, else 503. */
+/** The response of `GET /health/…`: status 200 if `ok`, else 503. */
 export interface Health {
   readonly ok: boolean;
-  /** One line that says what is wrong; null when nothing is. */
+  /** The problem in one line; null if there is none. */
   readonly problem: string | null;
 }

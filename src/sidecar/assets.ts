@@ -2,7 +2,7 @@ import { readFileSync, readdirSync } from 'node:fs';
 import { createRequire, stripTypeScriptTypes } from 'node:module';
 import { dirname, join } from 'node:path';
 
-/** A file that belongs to the page. */
+/** A file of the page. */
 export interface Asset {
   readonly type: string;
   readonly body: string;
@@ -10,14 +10,14 @@ export interface Asset {
 
 const DASHBOARD_DIRECTORY = join(import.meta.dirname, 'dashboard');
 
-/** The page; everything it loads is in `readAssets`. */
+/** Reads the HTML page; `readAssets` reads all files that it loads. */
 export function readPage(): string {
   return readFileSync(join(DASHBOARD_DIRECTORY, 'index.html'), 'utf8');
 }
 
 /**
- * Reads all that the page loads, by its name: its style sheets, its scripts with their types taken off, and uPlot.
- * There is little of it, and it is served from memory, so that no request names a file.
+ * Reads all files that the page loads, by name: style sheets, scripts without their types, and uPlot. They are small
+ * and served from memory, so that no request accesses the file system.
  */
 export function readAssets(): ReadonlyMap<string, Asset> {
   const uplot = dirname(createRequire(import.meta.url).resolve('uplot/dist/uPlot.min.css'));

@@ -1,22 +1,22 @@
-/** An answer is kept for this long at least, in milliseconds: less than Prometheus' interval of 15 s, so that each scrape has a new one. */
+/** A result is cached for at least this long, in milliseconds: less than Prometheus' interval of 15 s, so that each scrape gets a new one. */
 const MIN_TTL_MS = 10_000;
 
-/** An answer is kept for so many times what it cost: a check takes a tenth of one core at most, however often asked for. */
+/** A result is cached for this multiple of its duration, so that a check uses at most a tenth of a core. */
 const TTL_COST_FACTOR = 10;
 
-/** Who has not answered for this long is not well, whatever the last answer was. In milliseconds. */
+/** A check that has been running for this long counts as failed, whatever the last result was. In milliseconds. */
 const HUNG_AFTER_MS = 60_000;
 
 export interface CachedCheckOptions {
-  /** True: all is well. */
+  /** Resolves with true if the check passed. */
   readonly run: () => Promise<boolean>;
-  /** Something in this program is wrong; that is not well either. */
+  /** `run` threw an error; the check counts as failed. */
   readonly onInternalError: (error: unknown) => void;
   /** Monotonic, in milliseconds. */
   readonly clock?: () => number;
 }
 
-/** The last answer of a check, which is carried out once at a time and not more often than it is worth. */
+/** The cached result of a check. The check never runs twice at the same time, and expensive checks run less often. */
 export class CachedCheck {
   readonly #options: Required<CachedCheckOptions>;
   #ok = false;
@@ -24,17 +24,17 @@ export class CachedCheck {
   #startedMs = 0;
   #expiresMs = -Infinity;
 
-  constructor({ run: ask, onInternalError: fault, clock = () => performance.now() }: CachedCheckOptions) {
-    this.#options = { run: ask, onInternalError: fault, clock };
+  constructor({ run, onInternalError, clock = () => performance.now() }: CachedCheckOptions) {
+    this.#options = { run, onInternalError, clock };
   }
 
-  /** As of the last answer; false before the first. */
+  /** The last result; false before the first. */
   get ok(): boolean {
     const isHung = this.#running !== null && this.#options.clock() - this.#startedMs > HUNG_AFTER_MS;
     return this.#ok && !isHung;
   }
 
-  /** Resolves when the answer is as new as it has to be. Whoever asks meanwhile waits for the same one. Never rejects. */
+  /** Resolves when the result is fresh. Concurrent callers share one run. Never rejects. */
   refresh(): Promise<void> {
     if (this.#options.clock() < this.#expiresMs) return Promise.resolve();
     this.#running ??= this.#run();
@@ -42,13 +42,13 @@ export class CachedCheck {
   }
 
   async #run(): Promise<void> {
-    const { run: ask, onInternalError: fault, clock } = this.#options;
+    const { run, onInternalError, clock } = this.#options;
     this.#startedMs = clock();
     try {
-      this.#ok = await ask();
+      this.#ok = await run();
     } catch (error) {
       this.#ok = false;
-      fault(error);
+      onInternalError(error);
     }
     const nowMs = clock();
     this.#expiresMs = nowMs + Math.max(MIN_TTL_MS, TTL_COST_FACTOR * (nowMs - this.#startedMs));

@@ -1,29 +1,29 @@
 import { statfsSync } from 'node:fs';
 
-/** What always stays free for everybody else on the file system: the larger of these two. */
+/** Space that always stays free for other programs: the larger of these two. */
 const RESERVE_BYTES = 64 * 2 ** 20;
 const RESERVE_SHARE = 0.05;
 
 const MEGABYTE = 1e6;
 
 /**
- * How many bytes are missing so that `bytes` more fit into the file system of `directory` and its reserve
- * stays free: 0 or less when they fit.
+ * How many bytes the file system of `directory` lacks to store `bytes` more and keep its reserve free; 0 or less if
+ * they fit.
  *
- * @throws the file system's error where it does not let us look
+ * @throws the file system's error if it denies access
  */
 export function missingBytes(directory: string, bytes: number): number {
   const { availableBytes, reserveBytes } = readDiskSpace(directory);
   return bytes + reserveBytes - availableBytes;
 }
 
-/** A sentence that says, with figures, why `bytes` more do not fit beside `directory`; null when they do. */
+/** A sentence with figures if `bytes` more do not fit into the file system of `directory`; null if they fit. */
 export function describeSpaceShortage(directory: string, bytes: number, what: string): string | null {
   const { availableBytes, reserveBytes } = readDiskSpace(directory);
   if (availableBytes >= bytes + reserveBytes) return null;
   return (
-    `the disk of "${directory}" has ${formatMegabytes(availableBytes)} free, and ${what} takes ${formatMegabytes(bytes)} ` +
-    `while ${formatMegabytes(reserveBytes)} have to stay free: make room there`
+    `the disk of "${directory}" has ${formatMegabytes(availableBytes)} free, but ${what} takes ${formatMegabytes(bytes)} ` +
+    `and ${formatMegabytes(reserveBytes)} must stay free: free some space there`
   );
 }
 

@@ -14,36 +14,36 @@ import type {
 
 const JOB_PROCESS_PATH = fileURLToPath(new URL('job-process.ts', import.meta.url));
 
-/** Memory for the objects of one job, in MiB: several times what the largest report needs. */
+/** JavaScript heap of a job process, in MiB: several times the need of the largest report. */
 const HEAP_MIB = 128;
 
-/** A process without work is ended after this, in milliseconds; it has some 35 MB of its own. */
+/** An idle process is stopped after this time, in milliseconds; it uses about 35 MB. */
 const IDLE_TIMEOUT_MS = 30_000;
 
-/** How long `close` waits for an idle process that ends by itself, in milliseconds. */
+/** How long `close` waits for an idle process to exit by itself, in milliseconds. */
 const EXIT_TIMEOUT_MS = 1000;
 
-/** How long `close` waits for processes that it has killed, in milliseconds: the kernel may be waiting for a disk. */
+/** How long `close` waits for killed processes, in milliseconds: the kernel may be waiting for a disk. */
 const KILL_TIMEOUT_MS = 2000;
 
 export interface JobPoolOptions {
   readonly maxProcesses: number;
   /**
-   * A job that runs for longer is ended with its process, in milliseconds. A damaged or hostile database can keep
-   * SQLite busy forever.
+   * A job that runs longer is killed with its process, in milliseconds. A damaged or malicious database can keep SQLite
+   * busy forever.
    */
   readonly jobTimeoutMs?: number;
   readonly heapMiB?: number;
 }
 
 export interface JobOptions {
-  /** Ends the job; `run` rejects with the signal's reason. A job that has not begun is dropped. */
+  /** Aborts the job; `run` rejects with an AbortError. A queued job is dropped. */
   readonly signal?: AbortSignal;
-  /** How a job ends that has begun: by itself, without its outcome being used, or at once, with its process. */
+  /** What happens to a running job: it finishes and its outcome is ignored, or it is killed with its process. */
   readonly onAbort?: 'finish' | 'kill';
 }
 
-/** What a job process can do, by name. */
+/** The jobs of a job process, by name. */
 export interface Jobs {
   readonly aggregate: { readonly task: AggregateTask; readonly outcome: AggregateOutcome };
   readonly csvPage: { readonly task: CsvTask; readonly outcome: CsvOutcome };
@@ -55,32 +55,32 @@ export interface Jobs {
 type TaskOf<Name extends keyof Jobs> = Jobs[Name]['task'];
 type OutcomeOf<Name extends keyof Jobs> = Jobs[Name]['outcome'];
 
-/** From the pool to a process: one job. The next one comes after its answer. */
+/** From the pool to a process: one job. The next one follows after the response. */
 export interface JobRequest {
   readonly name: keyof Jobs;
   readonly task: unknown;
 }
 
-/** The other way. Errors lose what they are on their way between processes. */
+/** From a process to the pool. Errors are sent as text, because they lose their class between processes. */
 export type JobResponse<Outcome> =
   | { readonly kind: 'done'; readonly outcome: Outcome }
   | { readonly kind: 'failed'; readonly message: string; readonly stack: string };
 
-/** What runs jobs of one name. */
+/** Runs jobs of one name; tests have their own implementation. */
 export interface JobRunner<Name extends keyof Jobs> {
   run(name: Name, task: TaskOf<Name>, options?: JobOptions): Promise<OutcomeOf<Name>>;
 }
 
-/** A job failed, or the process that ran it did. The next job is not affected. */
+/** A job or its process failed. Later jobs are not affected. */
 export class JobError extends Error {
-  /** @param stack where it failed, if that was in another process */
+  /** @param stack the stack in the job process, if the error occurred there */
   constructor(message: string, stack?: string) {
     super(message);
     if (stack !== undefined) this.stack = stack;
   }
 }
 
-/** A job that was ordered and is not settled yet. */
+/** A queued or running job. */
 interface QueuedJob {
   readonly request: JobRequest;
   readonly resolve: (outcome: never) => void;
@@ -88,11 +88,11 @@ interface QueuedJob {
 }
 
 /**
- * Runs jobs that open databases in processes of their own, one job at a time in each.
+ * Runs jobs that open databases in separate processes, one job at a time in each.
  *
- * These are processes and not threads, because a thread that is inside SQLite can't be ended: one query without an end
- * would keep the sidecar from stopping. Besides, ending a thread that is just loading a native module aborts the whole
- * program. A process can be killed at any moment, and its locks and its memory go with it.
+ * They are processes rather than threads, because a thread inside SQLite can't be stopped: one endless query would
+ * keep the sidecar from stopping. Also, ending a thread that is loading a native module aborts the whole program. A
+ * process can be killed at any time, and the kernel releases its locks and memory.
  */
 export class JobPool implements JobRunner<keyof Jobs> {
   readonly #options: Required<JobPoolOptions>;
@@ -105,25 +105,25 @@ export class JobPool implements JobRunner<keyof Jobs> {
   }
 
   /**
-   * Runs a job as soon as a process is free. Rejects with a JobError when it fails, and with an AbortError when it is
+   * Runs a job as soon as a process is free. Rejects with a JobError if the job fails, and with an AbortError if it is
    * aborted or the pool is closed.
    */
   run<Name extends keyof Jobs>(
     name: Name,
     task: TaskOf<Name>,
-    { signal, onAbort: whenAborted = 'finish' }: JobOptions = {},
+    { signal, onAbort = 'finish' }: JobOptions = {},
   ): Promise<OutcomeOf<Name>> {
     if (signal?.aborted === true) return Promise.reject(abortError());
     const { promise, resolve, reject } = Promise.withResolvers<OutcomeOf<Name>>();
-    const order: QueuedJob = { request: { name, task }, resolve, reject };
-    const abort = (): void => this.#abort(order, whenAborted);
+    const job: QueuedJob = { request: { name, task }, resolve, reject };
+    const abort = (): void => this.#abort(job, onAbort);
     signal?.addEventListener('abort', abort, { once: true });
-    this.#queue.push(order);
+    this.#queue.push(job);
     this.#startNext();
     return promise.finally(() => signal?.removeEventListener('abort', abort));
   }
 
-  /** Drops what waits and kills what runs; idle processes end by themselves. Resolves when the processes are gone, or can't be waited for. */
+  /** Drops queued jobs and kills running ones. Resolves when the processes have exited, or after a timeout. */
   async close(): Promise<void> {
     this.#closed = true;
     this.#startNext();
@@ -131,17 +131,17 @@ export class JobPool implements JobRunner<keyof Jobs> {
   }
 
   #startNext(): void {
-    if (this.#closed) for (const order of this.#queue.splice(0)) order.reject(abortError());
+    if (this.#closed) for (const job of this.#queue.splice(0)) job.reject(abortError());
     for (;;) {
-      const order = this.#queue[0];
-      const worker = order === undefined ? null : this.#acquireProcess();
-      if (order === undefined || worker === null) return;
+      const job = this.#queue[0];
+      const worker = job === undefined ? null : this.#acquireProcess();
+      if (job === undefined || worker === null) return;
       this.#queue.shift();
-      worker.start(order);
+      worker.start(job);
     }
   }
 
-  /** Null: all are busy, and there may be no more. */
+  /** Null if all processes are busy and the pool is at its limit. */
   #acquireProcess(): JobProcess | null {
     for (const worker of this.#processes) if (worker.isIdle) return worker;
     if (this.#processes.size >= this.#options.maxProcesses) return null;
@@ -156,19 +156,19 @@ export class JobPool implements JobRunner<keyof Jobs> {
     return worker;
   }
 
-  #abort(order: QueuedJob, whenAborted: 'finish' | 'kill'): void {
-    const position = this.#queue.indexOf(order);
+  #abort(job: QueuedJob, onAbort: 'finish' | 'kill'): void {
+    const position = this.#queue.indexOf(job);
     if (position >= 0) this.#queue.splice(position, 1);
-    const worker = [...this.#processes].find((candidate) => candidate.isRunning(order));
-    // Whoever has a job killed waits until nothing of it is left.
-    if (worker !== undefined && whenAborted === 'kill') void worker.kill(abortError());
-    else order.reject(abortError());
+    const worker = [...this.#processes].find((candidate) => candidate.isRunning(job));
+    // A killed job is rejected only when its process has exited.
+    if (worker !== undefined && onAbort === 'kill') void worker.kill(abortError());
+    else job.reject(abortError());
   }
 }
 
 interface JobProcessEvents {
   readonly onIdle: () => void;
-  /** It has ended, or could not be started. */
+  /** The process has exited, or could not be started. */
   readonly onExit: () => void;
 }
 
@@ -178,26 +178,25 @@ class JobProcess {
   readonly #events: JobProcessEvents;
   readonly #exited = Promise.withResolvers<void>();
   #job: QueuedJob | null = null;
-  /** Until the deadline of the job, or until it has been idle for long enough. */
+  /** The job timeout or the idle timeout. */
   #timer: NodeJS.Timeout | undefined;
-  /** Why it was killed. */
   #killReason: Error | null = null;
   #isStopping = false;
 
-  constructor({ jobTimeoutMs: deadlineMs, heapMiB }: Required<JobPoolOptions>, events: JobProcessEvents) {
-    this.#jobTimeoutMs = deadlineMs;
+  constructor({ jobTimeoutMs, heapMiB }: Required<JobPoolOptions>, events: JobProcessEvents) {
+    this.#jobTimeoutMs = jobTimeoutMs;
     this.#events = events;
     this.#child = fork(JOB_PROCESS_PATH, {
       execArgv: [`--max-old-space-size=${heapMiB}`, '--no-warnings'],
-      // Numbers of 64 bits are BigInts.
+      // 64-bit integers are BigInts.
       serialization: 'advanced',
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
     });
-    this.#child.on('message', (answer: JobResponse<never>) => this.#onResponse(answer));
+    this.#child.on('message', (response: JobResponse<never>) => this.#onResponse(response));
     this.#child.once('exit', (code, signal) =>
       this.#onExit(`it ended with ${signal ?? `exit code ${code}`}`),
     );
-    // It could not be started. A message that could not be sent is one to a process that is about to exit.
+    // Without a pid, the process could not be started. Otherwise a message was not sent because the process is exiting.
     this.#child.on('error', (error) => {
       if (this.#child.pid === undefined) this.#onExit(error.message);
     });
@@ -207,57 +206,57 @@ class JobProcess {
     return this.#job === null && !this.#isStopping;
   }
 
-  isRunning(order: QueuedJob): boolean {
-    return this.#job === order;
+  isRunning(job: QueuedJob): boolean {
+    return this.#job === job;
   }
 
-  start(order: QueuedJob): void {
+  start(job: QueuedJob): void {
     clearTimeout(this.#timer);
-    this.#job = order;
+    this.#job = job;
     if (Number.isFinite(this.#jobTimeoutMs)) {
-      const late = new JobError(`a job was ended after ${this.#jobTimeoutMs / 1000} s`);
-      this.#timer = setTimeout(() => void this.kill(late), this.#jobTimeoutMs);
+      const error = new JobError(`job timed out after ${this.#jobTimeoutMs / 1000} s`);
+      this.#timer = setTimeout(() => void this.kill(error), this.#jobTimeoutMs);
     }
-    // Should it fail, 'exit' or 'error' follows.
-    this.#child.send(order.request, () => undefined);
+    // If it fails, 'exit' or 'error' follows.
+    this.#child.send(job.request, () => undefined);
   }
 
-  /** Ends it, and its job with `error`. Resolves when it is gone; a process that waits for a disk is left behind. */
+  /** Kills the process and rejects its job with `error`. Resolves on exit; a process that waits for a disk is abandoned. */
   async kill(error: Error): Promise<void> {
     this.#isStopping = true;
     this.#killReason ??= error;
     this.#child.kill('SIGKILL');
-    const leave = setTimeout(() => {
+    const abandon = setTimeout(() => {
       this.#child.unref();
       this.#child.channel?.unref();
-      this.#onExit('it can not be killed');
+      this.#onExit("it can't be killed");
     }, KILL_TIMEOUT_MS);
     await this.#exited.promise;
-    clearTimeout(leave);
+    clearTimeout(abandon);
   }
 
-  /** Ends it in peace where it has nothing to do, else like `kill`. */
+  /** Lets an idle process exit by itself. Kills it if it has a job or does not exit in time. */
   async stop(error: Error): Promise<void> {
     if (this.#job !== null) return this.kill(error);
     clearTimeout(this.#timer);
     if (!this.#isStopping) this.#disconnect();
-    const late = setTimeout(() => void this.kill(error), EXIT_TIMEOUT_MS);
+    const timeout = setTimeout(() => void this.kill(error), EXIT_TIMEOUT_MS);
     await this.#exited.promise;
-    clearTimeout(late);
+    clearTimeout(timeout);
   }
 
-  #onResponse(answer: JobResponse<never>): void {
-    const order = this.#job;
-    if (order === null || this.#isStopping) return;
+  #onResponse(response: JobResponse<never>): void {
+    const job = this.#job;
+    if (job === null || this.#isStopping) return;
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#disconnect(), IDLE_TIMEOUT_MS);
     this.#job = null;
-    if (answer.kind === 'done') order.resolve(answer.outcome);
-    else order.reject(new JobError(answer.message, answer.stack));
+    if (response.kind === 'done') job.resolve(response.outcome);
+    else job.reject(new JobError(response.message, response.stack));
     this.#events.onIdle();
   }
 
-  /** It ends by itself when it is disconnected, and keeps what it has compiled for the next one. */
+  /** A disconnected process exits by itself and writes its compile cache for the next one. */
   #disconnect(): void {
     this.#isStopping = true;
     this.#child.disconnect();
@@ -266,7 +265,7 @@ class JobProcess {
   #onExit(why: string): void {
     clearTimeout(this.#timer);
     this.#isStopping = true;
-    this.#job?.reject(this.#killReason ?? new JobError(`the process of a job failed: ${why}`));
+    this.#job?.reject(this.#killReason ?? new JobError(`job process failed: ${why}`));
     this.#job = null;
     this.#exited.resolve();
     this.#events.onExit();
@@ -274,5 +273,5 @@ class JobProcess {
 }
 
 function abortError(): DOMException {
-  return new DOMException('this job is not wanted any more', 'AbortError');
+  return new DOMException('job aborted', 'AbortError');
 }

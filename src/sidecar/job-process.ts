@@ -12,7 +12,7 @@ const JOBS: {
 async function runJob({ name, task }: JobRequest): Promise<JobResponse<unknown>> {
   try {
     const job: (task: never) => unknown = JOBS[name];
-    // The types of `JobPool.run` see that a job gets the task that it takes.
+    // The types of `JobPool.run` ensure that each job gets its own kind of task.
     const outcome: unknown = await Reflect.apply(job, undefined, [task]);
     return { kind: 'done', outcome };
   } catch (error) {
@@ -22,12 +22,12 @@ async function runJob({ name, task }: JobRequest): Promise<JobResponse<unknown>>
 }
 
 /**
- * Entry of a job process. It ends when its parent disconnects or is gone, and at no signal to its process group: the parent
- * gets that one too, and decides.
+ * Entry of a job process. It exits when its parent disconnects or dies. It ignores signals to its process group: the
+ * parent gets them too, and decides.
  */
 for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP']) process.on(signal, () => undefined);
 process.on('disconnect', () => process.exit());
 process.on('message', (request: JobRequest) => {
-  // A parent that is gone is no fault: 'disconnect' follows.
-  void runJob(request).then((said) => process.send?.(said, () => undefined));
+  // A dead parent is not an error: 'disconnect' follows.
+  void runJob(request).then((response) => process.send?.(response, () => undefined));
 });

@@ -5,10 +5,10 @@ import type { RelayClient } from './relay-client.ts';
 import type { SnapshotSchedule } from './snapshots/snapshot-schedule.ts';
 import type { SnapshotStore } from './snapshots/snapshot-store.ts';
 
-/** Follows a database's path: what was written and is not in the database file yet. */
+/** Suffix of the write-ahead log, which holds writes that are not in the database file yet. */
 const WAL_SUFFIX = '-wal';
 
-/** Everything that changes from second to second. */
+/** Collects the data of `GET /live.json`. */
 export async function readLiveStatus(
   relay: RelayClient,
   databasePath: string,
@@ -29,7 +29,7 @@ export async function readLiveStatus(
   };
 }
 
-/** What a look from outside tells. Opening it is for those who want to know more. */
+/** Size and time of the database files, without opening the database. */
 export async function readDatabaseState(path: string): Promise<DatabaseState> {
   try {
     const main = await stat(path);
@@ -44,6 +44,6 @@ export async function readDatabaseState(path: string): Promise<DatabaseState> {
     const code = errorCode(error);
     return code === 'ENOENT'
       ? { state: 'missing', problem: `there is no usage database at "${path}" yet` }
-      : { state: 'unreadable', problem: `the usage database "${path}" can't be looked at (${code})` };
+      : { state: 'unreadable', problem: `the usage database "${path}" can't be accessed (${code})` };
   }
 }

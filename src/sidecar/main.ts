@@ -1,7 +1,7 @@
 import { setPriority } from 'node:os';
 import { Signals } from '../process/signals.ts';
 
-/** The last in line, where everybody may put himself: transfers come first. */
+/** The lowest CPU priority, which needs no privileges: transfers come first. */
 const NICE = 19;
 
 const signals = new Signals();

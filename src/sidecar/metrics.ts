@@ -8,15 +8,15 @@ import type { RecordTotals } from './usage/usage-totals.ts';
 
 const PREFIX = 'transit_relay_';
 
-/** Ahead of what tells of this process. */
+/** Prefix of the metrics of this process. */
 const PROCESS_PREFIX = `${PREFIX}sidecar_`;
 
-/** A scrape waits for answers of checks no longer than this, in milliseconds; a relay that hangs is known in 1.8 s. */
+/** A scrape waits at most this long for checks, in milliseconds; a hanging relay is detected after 1.8 s. */
 const CHECK_TIMEOUT_MS = 2000;
 
 export const CHECK_NAMES = ['relay', 'transfer', 'snapshot', 'database'] as const;
 
-/** What the metrics tell of; each is asked at every scrape, and answers at once. */
+/** Sources of the metrics; each is called at every scrape and returns at once. */
 export interface SidecarMetricsSource {
   readonly checks: Readonly<Record<(typeof CHECK_NAMES)[number], CachedCheck>>;
   readonly totals: () => RecordTotals;
@@ -24,7 +24,7 @@ export interface SidecarMetricsSource {
   /** Newest first. */
   readonly snapshots: () => readonly Snapshot[];
   readonly snapshotCounts: () => { readonly taken: number; readonly failed: number };
-  /** From one snapshot to the next, in milliseconds. */
+  /** Time between two snapshots, in milliseconds. */
   readonly snapshotIntervalMs: number;
 }
 
@@ -45,12 +45,12 @@ export class SidecarMetrics {
     collectProcessMetrics(this.#registry, PROCESS_PREFIX);
   }
 
-  /** Of what `text` gives. */
+  /** Content type of `render`. */
   get contentType(): string {
     return this.#registry.contentType;
   }
 
-  /** All series, as Prometheus reads them. Whoever asks meanwhile gets the same, so that a crowd costs no more than one. */
+  /** All metrics in Prometheus' text format. Concurrent callers share one result. */
   render(): Promise<string> {
     this.#rendering ??= this.#render().finally(() => {
       this.#rendering = null;
@@ -63,7 +63,7 @@ export class SidecarMetrics {
     const waited = sleep(CHECK_TIMEOUT_MS, undefined, { ref: false, signal: enough.signal }).catch(
       () => undefined,
     );
-    // What is not there in time is told as it was known before, and will be there for a later scrape.
+    // Late checks are reported with their previous result; a later scrape gets the new one.
     await Promise.race([Promise.all(this.#checks.map((check) => check.refresh())), waited]);
     enough.abort();
     return this.#registry.metrics();
@@ -73,7 +73,7 @@ export class SidecarMetrics {
 function createDatabaseMetrics({ totals, databaseBytes, checks }: SidecarMetricsSource): (Gauge | Counter)[] {
   const records = new Counter({
     name: `${PREFIX}database_records_total`,
-    help: 'Records in the usage database since it was begun. 0 until they have been counted after the start of the sidecar.',
+    help: 'Records in the usage database since its creation. 0 until the sidecar has counted them after its start.',
     labelNames: ['mood'],
     registers: [],
     collect() {
@@ -85,15 +85,13 @@ function createDatabaseMetrics({ totals, databaseBytes, checks }: SidecarMetrics
     records,
     counter(
       'database_relayed_bytes_total',
-      'Bytes relayed by the records in the usage database. 0 until they have been summed after the start of the sidecar.',
+      'Sum of the bytes in all usage records. 0 until the sidecar has summed them after its start.',
       () => totals().bytes,
     ),
-    gauge('database_up', '1 where the usage database can be read, else 0.', () =>
-      checks.database.ok ? 1 : 0,
-    ),
+    gauge('database_up', '1 if the usage database can be read, else 0.', () => (checks.database.ok ? 1 : 0)),
     gauge(
       'database_size_bytes',
-      'Size of the usage database with its log; 0 where there is none.',
+      'Size of the usage database including its write-ahead log; 0 if there is none.',
       databaseBytes,
     ),
   ];
@@ -102,33 +100,33 @@ function createDatabaseMetrics({ totals, databaseBytes, checks }: SidecarMetrics
 function createSnapshotMetrics({
   snapshots,
   snapshotCounts,
-  snapshotIntervalMs: snapshotEveryMs,
+  snapshotIntervalMs,
 }: SidecarMetricsSource): (Gauge | Counter)[] {
   const newest = (): Snapshot | undefined => snapshots()[0];
   const ageSeconds = (): number => {
     const time = newest()?.time;
-    // Without one: for as long as there might have been one. A clock that was set back makes none of the future.
+    // Without a snapshot, the time since the start. The age is never negative, even after the clock was set back.
     if (time === undefined) return performance.now() / 1000;
     return Math.max(0, (Date.now() - Date.parse(time)) / 1000);
   };
   return [
-    gauge('snapshots', 'Snapshots of the usage database that there are.', () => snapshots().length),
+    gauge('snapshots', 'Existing snapshots of the usage database.', () => snapshots().length),
     gauge(
       'snapshot_timestamp_seconds',
-      'When the newest snapshot was taken, in seconds since the epoch; 0 where there is none.',
+      'Time of the newest snapshot, in seconds since the epoch; 0 if there is none.',
       () => Date.parse(newest()?.time ?? new Date(0).toISOString()) / 1000,
     ),
     gauge(
       'snapshot_age_seconds',
-      'Age of the newest snapshot; where there is none, time since the start of the sidecar.',
+      'Age of the newest snapshot; if there is none, time since the start of the sidecar.',
       ageSeconds,
     ),
     gauge('snapshot_size_bytes', 'Size of the newest snapshot.', () => newest()?.bytes ?? 0),
     gauge('snapshot_records', 'Usage records in the newest snapshot.', () => newest()?.rows ?? 0),
     gauge(
       'snapshot_interval_seconds',
-      'From one snapshot to the next: SIDECAR_SNAPSHOT_EVERY.',
-      () => snapshotEveryMs / 1000,
+      'Time between two snapshots: SIDECAR_SNAPSHOT_EVERY.',
+      () => snapshotIntervalMs / 1000,
     ),
     counter(
       'snapshots_taken_total',
@@ -137,7 +135,7 @@ function createSnapshotMetrics({
     ),
     counter(
       'snapshot_failures_total',
-      'Attempts to take a snapshot that failed since the start of the sidecar.',
+      'Failed attempts to take a snapshot since the start of the sidecar.',
       () => snapshotCounts().failed,
     ),
   ];
@@ -146,7 +144,7 @@ function createSnapshotMetrics({
 function createCheckMetric({ checks }: SidecarMetricsSource): Gauge {
   return new Gauge({
     name: `${PREFIX}check_ok`,
-    help: '1 where the last check found all well, else 0. What is checked: relay, transfer, snapshot, database.',
+    help: '1 if the last run of the check passed, else 0. Checks: relay, transfer, snapshot, database.',
     labelNames: ['check'],
     registers: [],
     collect() {
@@ -166,7 +164,7 @@ function gauge(name: string, help: string, read: () => number): Gauge {
   });
 }
 
-/** @param read never gives less than before, but when what is counted has begun anew */
+/** @param read the value never decreases, unless the counted object was replaced */
 function counter(name: string, help: string, read: () => number): Counter {
   return new Counter({
     name: PREFIX + name,

@@ -1,31 +1,31 @@
 import type { RelayStatus } from '../status/relay-status.ts';
 import type { Health, RelayState } from './api.ts';
 
-/** Time for the relay's answer, in milliseconds: it has it ready. */
+/** Timeout for the relay's status, in milliseconds; the relay answers at once. */
 const STATUS_TIMEOUT_MS = 1000;
 
-/** The same for a check, which it has to carry out first. */
+/** Timeout for a health check, in milliseconds; the relay has to run it first. */
 const CHECK_TIMEOUT_MS = 1800;
 
-/** However many pages look, the relay is asked this often at most, in milliseconds. */
+/** The relay's status is cached for this long, however many pages request it. In milliseconds. */
 const STATUS_TTL_MS = 500;
 
-/** A check's answer as the relay gave it, with whatever else it says. */
+/** The relay's answer to a health check, with additional details. */
 export interface RelayHealth extends Health {
   readonly [detail: string]: unknown;
 }
 
-/** Asks the relay's status port. */
+/** Client of the relay's status port. */
 export class RelayClient {
   readonly #url: string;
   #cached: { readonly state: Promise<RelayState>; readonly at: number } | null = null;
 
-  /** @param url the status port's base URL, without a slash at its end */
+  /** @param url base URL of the status port, without a trailing slash */
   constructor(url: string) {
     this.#url = url;
   }
 
-  /** What the relay does now. Never rejects: a relay that does not answer is `down`. */
+  /** The current state of the relay. Never rejects: a relay that does not answer is `down`. */
   state(): Promise<RelayState> {
     const now = performance.now();
     if (this.#cached === null || now - this.#cached.at >= STATUS_TTL_MS)
@@ -33,7 +33,7 @@ export class RelayClient {
     return this.#cached.state;
   }
 
-  /** Lets the relay check itself. Never rejects. */
+  /** Runs a health check of the relay. Never rejects. */
   async health(check: 'relay' | 'transfer'): Promise<RelayHealth> {
     try {
       const answer = await this.#fetchJson(`/health/${check}`, CHECK_TIMEOUT_MS);
@@ -63,7 +63,7 @@ export class RelayClient {
   }
 
   #unexpectedResponseProblem(): string {
-    return `what answers at ${this.#url} is no transit relay of this kind`;
+    return `the service at ${this.#url} is not a compatible transit relay`;
   }
 
   #requestProblem(error: unknown): string {
@@ -72,7 +72,7 @@ export class RelayClient {
   }
 }
 
-/** What came was not HTTP, not JSON, or led elsewhere. */
+/** The response was not HTTP, not JSON, or a redirect. */
 function isUnexpectedResponse(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   if (error instanceof SyntaxError) return true;
@@ -84,7 +84,7 @@ function isUnexpectedResponse(error: unknown): boolean {
 
 function describeFetchError(error: unknown): string {
   if (!(error instanceof Error)) return 'unknown';
-  if (error.name === 'TimeoutError') return 'nothing came in time';
+  if (error.name === 'TimeoutError') return 'timeout';
   const { cause } = error;
   if (!(cause instanceof Error)) return error.message;
   return 'code' in cause ? String(cause.code) : cause.message;

@@ -8,20 +8,20 @@ import type { Asset } from './assets.ts';
 import type { SidecarMetrics } from './metrics.ts';
 import { SNAPSHOT_CONTENT_TYPE, isCompressed } from './snapshots/snapshot-routes.ts';
 
-/** What the server tells of; each is asked when somebody wants to know. */
+/** Data sources of the HTTP server; each is called per request. */
 export interface AppDependencies {
   readonly page: string;
   readonly assets: ReadonlyMap<string, Asset>;
   readonly readLiveStatus: () => Promise<LiveStatus>;
   readonly health: Readonly<Record<'relay' | 'transfer' | 'snapshot', () => Promise<Health>>>;
   readonly metrics: Pick<SidecarMetrics, 'render' | 'contentType'>;
-  /** Everything else. */
+  /** All other routes. */
   readonly routes: RequestHandler;
-  /** Something in this program is wrong; the request was answered with 500. */
+  /** An internal error; the request was answered with 500. */
   readonly onInternalError: (error: unknown) => void;
 }
 
-/** The page loads nothing from elsewhere, runs and styles nothing that is written into it, and is in no frame. */
+/** The page loads nothing from other hosts, runs no inline scripts or styles, and can't be framed. */
 const CONTENT_SECURITY_POLICY = [
   "default-src 'none'",
   "script-src 'self'",
@@ -33,10 +33,10 @@ const CONTENT_SECURITY_POLICY = [
   "frame-ancestors 'none'",
 ].join('; ');
 
-/** For the largest answers: half of the time of zlib's default, and a few per cent more bytes. */
+/** For the largest responses: half the time of zlib's default, and a few per cent more bytes. */
 const COMPRESSION_LEVEL = 4;
 
-/** @param token null: everybody who can connect may ask */
+/** @param token null: no authentication */
 export function createApp(source: AppDependencies, token: string | null): Express {
   const app = express();
   app.disable('x-powered-by');
@@ -61,8 +61,8 @@ export function createApp(source: AppDependencies, token: string | null): Expres
     else response.type(asset.type).send(asset.body);
   });
   app.get('/live.json', async (_request, response) => response.json(await source.readLiveStatus()));
-  for (const [check, ask] of Object.entries(source.health)) {
-    app.get(`/health/${check}`, async (_request, response) => sendHealth(response, await ask()));
+  for (const [name, check] of Object.entries(source.health)) {
+    app.get(`/health/${name}`, async (_request, response) => sendHealth(response, await check()));
   }
   app.get('/metrics', async (_request, response) => {
     response.setHeader('content-type', source.metrics.contentType);
@@ -80,7 +80,7 @@ const setSecurityHeaders: RequestHandler = (_request, response, next) => {
   response.setHeader('x-frame-options', 'DENY');
   response.setHeader('referrer-policy', 'no-referrer');
   response.setHeader('cross-origin-resource-policy', 'same-origin');
-  // To be asked about each time, which costs an answer of nothing when all is as it was.
+  // Browsers revalidate each time; an unchanged response then has no body.
   response.setHeader('cache-control', 'no-cache');
   next();
 };
@@ -90,15 +90,15 @@ function sendHealth(response: Response, health: Health): void {
 }
 
 function sendNotFound(response: Response): void {
-  response.status(404).json({ problem: 'there is nothing here; begin at /' });
+  response.status(404).json({ problem: 'not found; the start page is /' });
 }
 
-function createErrorHandler(fault: (error: unknown) => void): ErrorRequestHandler {
-  // Express knows it by its four parameters.
+function createErrorHandler(onInternalError: (error: unknown) => void): ErrorRequestHandler {
+  // Express recognizes error handlers by their four parameters.
   return (error: unknown, _request, response, _next) => {
     const status = errorStatus(error);
-    if (status >= 500) fault(error);
-    // An answer that has begun can't become another one; cut short, it is not taken for whole.
+    if (status >= 500) onInternalError(error);
+    // The headers are sent already. Closing the connection tells the client that the response is incomplete.
     if (response.headersSent) {
       response.destroy();
       return;
@@ -108,7 +108,7 @@ function createErrorHandler(fault: (error: unknown) => void): ErrorRequestHandle
   };
 }
 
-/** What a route may have said of its answer before it turned out that there is none. */
+/** Headers that a route may have set before it failed. */
 const REPRESENTATION_HEADERS = [
   'content-disposition',
   'content-location',
@@ -117,7 +117,7 @@ const REPRESENTATION_HEADERS = [
   'last-modified',
 ] as const;
 
-/** Express and its parts say what a client did wrong by a status. */
+/** Express and its libraries give errors of the client a 4xx status. */
 function errorStatus(error: unknown): number {
   if (!(error instanceof Error) || !('status' in error) || typeof error.status !== 'number') return 500;
   return error.status >= 400 && error.status < 500 ? error.status : 500;

@@ -28,25 +28,25 @@ import { usageRoutes } from './usage/usage-routes.ts';
 import type { UsageSource } from './usage/usage-source.ts';
 import { UsageTotals } from './usage/usage-totals.ts';
 
-/** One for a question that takes long, one for the quick ones. Snapshots have theirs, so that no crowd of questions delays one. */
+/** One process for a slow query, one for the quick ones. Snapshots have their own pool, so that queries never delay them. */
 const MAX_QUERY_PROCESSES = 2;
 
 /**
- * A question that takes longer is given up, in milliseconds; a report of 10 million records takes 6 s. Snapshots have no such
- * limit: they read each page of the file a few times and no more.
+ * Longer queries are aborted, in milliseconds; a report on 10 million records takes 6 s. Snapshots have no time limit:
+ * they read each page of the file only a few times.
  */
 const QUERY_TIMEOUT_MS = 300_000;
 
 /**
- * A connection on which nothing moves is closed after this, in milliseconds: a client that stops in the middle of a
- * download keeps a file open, and a removed snapshot that is open stays on the disk. No answer takes so long to begin.
+ * A connection without progress is closed after this time, in milliseconds. A client that stalls during a download
+ * keeps a file open, and a removed snapshot stays on disk while it is open. No response takes this long to start.
  */
 const STALL_TIMEOUT_MS = 600_000;
 
-/** How long a connection is kept for another request, in milliseconds; the page asks every second. */
+/** How long an idle connection stays open for another request, in milliseconds; the page sends one every second. */
 const KEEP_ALIVE_TIMEOUT_MS = 5000;
 
-/** A browser has six connections at most. */
+/** A browser opens at most six connections. */
 const HTTP_LIMITS = {
   maxPending: 128,
   maxAnswering: 64,
@@ -54,18 +54,18 @@ const HTTP_LIMITS = {
   stallTimeoutMs: STALL_TIMEOUT_MS,
 };
 
-/** Failures of the schedule in a row are logged at the first, and then at every so many. */
+/** Of consecutive failures of the schedule, the first is logged, and then one out of this many. */
 const LOG_EVERY_FAILURES = 30;
 
-/** Inside the directory of snapshots, which this process may write to. */
+/** Inside the snapshot directory, which this process may write to. */
 const SCRATCH_DIRECTORY = '.scratch';
 
-/** The whole sidecar: what starts in which order, and how it ends. */
+/** The composition root of the sidecar: start and shutdown order. */
 export class Sidecar {
   readonly #config: SidecarConfig;
   readonly #log: Logger;
   readonly #servers: HttpListener[] = [];
-  /** What must be closed in the end, last opened first. */
+  /** Called on shutdown in reverse order. */
   readonly #closers: (() => Promise<void> | void)[] = [];
   #closing = false;
 
@@ -75,9 +75,9 @@ export class Sidecar {
   }
 
   /**
-   * Opens the directory of snapshots, listens, and takes the first snapshot.
+   * Opens the snapshot directory, listens, and takes the first snapshot.
    *
-   * @throws ListenError or SnapshotError, each with a sentence for the operator. `close` is due then as well.
+   * @throws ListenError or SnapshotError, each with a sentence for the operator. Call `close` in that case too.
    */
   async start(): Promise<readonly Endpoint[]> {
     const { usageDatabasePath: databasePath, snapshots, relayStatusUrl, token } = this.#config;
@@ -93,11 +93,11 @@ export class Sidecar {
     const reports = new UsageReports({ source, pool, clock: Date.now });
     this.#closers.push(() => reports.close());
 
-    const fault = (error: unknown): void => {
-      // What is broken off because everything ends is no fault.
-      if (!this.#closing) this.#log.error({ fault: errorDetails(error) }, 'a request failed');
+    const onInternalError = (error: unknown): void => {
+      // Requests that the shutdown aborts are not errors.
+      if (!this.#closing) this.#log.error({ error: errorDetails(error) }, 'request failed');
     };
-    const totals = new UsageTotals({ source, pool, onInternalError: fault });
+    const totals = new UsageTotals({ source, pool, onInternalError });
     this.#closers.push(() => totals.close());
 
     const relay = new RelayClient(relayStatusUrl);
@@ -106,11 +106,11 @@ export class Sidecar {
       transfer: () => relay.health('transfer'),
       snapshot: () => checkSnapshot(pool, snapshots.directory, snapshots.intervalMs),
     };
-    const metrics = this.#createMetrics(health, totals, store, schedule, fault);
+    const metrics = this.#createMetrics(health, totals, store, schedule, onInternalError);
     const routes = Router();
     routes.use('/snapshots', snapshotRoutes(store, schedule));
-    const brokenOff = (problem: string): void => this.#log.warn({ problem }, 'usage.csv broke off half-way');
-    routes.use(usageRoutes(reports, source, pool, brokenOff));
+    const onCsvAborted = (problem: string): void => this.#log.warn({ problem }, 'usage.csv download aborted');
+    routes.use(usageRoutes(reports, source, pool, onCsvAborted));
     const app = createApp(
       {
         page: readPage(),
@@ -119,18 +119,18 @@ export class Sidecar {
         health,
         metrics,
         routes,
-        onInternalError: fault,
+        onInternalError,
       },
       token,
     );
     const endpoints = await this.#listenAll(() => new HttpListener(app, HTTP_LIMITS));
     schedule.start();
-    // A first count of many records takes seconds; it is to be there when somebody asks.
+    // The first count of many records takes seconds, so it starts before the first request.
     void totals.refresh();
     return endpoints;
   }
 
-  /** Ends every answer and every job, and lets go of everything. */
+  /** Aborts all responses and jobs, and closes everything. */
   async close(): Promise<void> {
     this.#closing = true;
     for (const server of this.#servers) {
@@ -141,11 +141,8 @@ export class Sidecar {
     this.#closers.length = 0;
   }
 
-  #createPool(maxProcesses: number, deadlineMs?: number): JobPool {
-    const pool = new JobPool({
-      maxProcesses,
-      ...(deadlineMs === undefined ? {} : { jobTimeoutMs: deadlineMs }),
-    });
+  #createPool(maxProcesses: number, jobTimeoutMs = Number.POSITIVE_INFINITY): JobPool {
+    const pool = new JobPool({ maxProcesses, jobTimeoutMs });
     this.#closers.push(() => pool.close());
     return pool;
   }
@@ -158,9 +155,9 @@ export class Sidecar {
         onTaken: ({ name, bytes, rows }) => this.#log.info({ name, bytes, rows }, 'snapshot taken'),
         onFailed: (problem, failures) => {
           if (failures % LOG_EVERY_FAILURES !== 1) return;
-          this.#log.warn({ problem, failures }, 'no snapshot; it is tried again');
+          this.#log.warn({ problem, failures }, 'snapshot failed; will retry');
         },
-        onRecovered: (failures) => this.#log.info({ failures }, 'snapshots are taken again'),
+        onRecovered: (failures) => this.#log.info({ failures }, 'snapshots recovered'),
       },
     });
   }
@@ -170,11 +167,10 @@ export class Sidecar {
     totals: UsageTotals,
     store: SnapshotStore,
     schedule: SnapshotSchedule,
-    fault: (error: unknown) => void,
+    onInternalError: (error: unknown) => void,
   ): SidecarMetrics {
     const { usageDatabasePath, snapshots } = this.#config;
-    const check = (ask: () => Promise<boolean>): CachedCheck =>
-      new CachedCheck({ run: ask, onInternalError: fault });
+    const check = (run: () => Promise<boolean>): CachedCheck => new CachedCheck({ run, onInternalError });
     let databaseBytes = 0;
     return new SidecarMetrics({
       checks: {
@@ -182,8 +178,8 @@ export class Sidecar {
         transfer: check(async () => (await health.transfer()).ok),
         snapshot: check(async () => (await health.snapshot()).ok),
         database: check(async () => {
-          const seen = await readDatabaseState(usageDatabasePath);
-          databaseBytes = seen.state === 'ok' ? seen.bytes : 0;
+          const state = await readDatabaseState(usageDatabasePath);
+          databaseBytes = state.state === 'ok' ? state.bytes : 0;
           return totals.refresh();
         }),
       },
@@ -208,7 +204,7 @@ export class Sidecar {
   }
 }
 
-/** In another process: SQLite's check reads the whole snapshot. */
+/** Runs in a job process, because SQLite's check reads the whole snapshot. */
 async function checkSnapshot(
   pool: JobRunner<'checkSnapshot'>,
   directory: string,
@@ -219,7 +215,7 @@ async function checkSnapshot(
   return { ok: problem === null, problem };
 }
 
-/** The sidecar as a program. `main.ts` imports it after it has installed the signal handlers. */
+/** The sidecar as a program. `main.ts` imports it after installing the signal handlers. */
 export const sidecarProgram: Program<SidecarConfig> = {
   read: (environment) => readSidecarConfig(environment),
   create: (config, log) => new Sidecar(config, log),

@@ -72,7 +72,7 @@ function assertRefused(answer: Answer, what: string): void {
   const challenges = String(answer.headers['www-authenticate']);
   assert.match(challenges, /^Bearer\b/u);
   assert.match(challenges, /\bBasic realm="[^"]+", charset="UTF-8"$/u);
-  assert.match(problemOf(answer), /^a token is needed: send SIDECAR_TOKEN /u);
+  assert.match(problemOf(answer), /^authentication required: send SIDECAR_TOKEN /u);
   assert.match(String(answer.headers['content-security-policy']), /^default-src 'none'/u);
   assert.equal(answer.headers['x-content-type-options'], 'nosniff');
   assert.equal(answer.headers['x-powered-by'], undefined);

@@ -134,7 +134,7 @@ describe('what changes from second to second', () => {
     await liveWhere(url, isUp);
 
     process.kill(first.pid, 'SIGSTOP');
-    const hangs = `the relay's status port does not answer at ${address} (nothing came in time)`;
+    const hangs = `the relay's status port does not answer at ${address} (timeout)`;
     await liveWhere(url, isDownAs(hangs));
     assert.deepEqual(await checksOf(url), [hangs, hangs]);
     process.kill(first.pid, 'SIGCONT');
@@ -151,7 +151,7 @@ describe('what changes from second to second', () => {
       '127.0.0.1',
     );
     await once(stranger, 'listening');
-    const strange = `what answers at ${address} is no transit relay of this kind`;
+    const strange = `the service at ${address} is not a compatible transit relay`;
     await liveWhere(url, isDownAs(strange));
     assert.deepEqual(await checksOf(url), [strange, strange]);
     stranger.close();
@@ -207,7 +207,7 @@ describe('what changes from second to second', () => {
     symlinkSync(databasePath, databasePath);
     assert.deepEqual((await liveOf(url)).database, {
       state: 'unreadable',
-      problem: `the usage database "${databasePath}" can't be looked at (ELOOP)`,
+      problem: `the usage database "${databasePath}" can't be accessed (ELOOP)`,
     });
   });
 });

@@ -132,7 +132,7 @@ describe('the sidecar begins', () => {
       const [sentence = '', ...more] = fatalReasons(stdout);
       assert.deepEqual(more, []);
       assert.ok(sentence.startsWith(`can't keep snapshots in "${path}": EACCES`), sentence);
-      assert.match(sentence, /; make it this user's, or set SIDECAR_SNAPSHOT_DIR$/u);
+      assert.match(sentence, /; change its owner to this user, or set SIDECAR_SNAPSHOT_DIR$/u);
     }
   });
 
@@ -147,7 +147,7 @@ describe('the sidecar begins', () => {
     assert.equal((await ask(url, '/usage.json')).status, 503);
     createUsageFile(databasePath, { rows: 7 });
     await sidecar.waitForOutput(/"rows":7,"msg":"snapshot taken"/u);
-    await sidecar.waitForOutput(/"failures":\d+,"msg":"snapshots are taken again"/u);
+    await sidecar.waitForOutput(/"failures":\d+,"msg":"snapshots recovered"/u);
     const list = jsonOf(await ask(url, '/snapshots'));
     assert.ok(typeof list === 'object' && list !== null && 'problem' in list);
     assert.equal(list.problem, null);

@@ -114,7 +114,7 @@ describe('the metrics of the sidecar', () => {
     for (const notifications of [url, snapshots, sidecar.pid])
       assert.ok(!text.includes(String(notifications)));
     await sidecar.stop();
-    assert.doesNotMatch(sidecar.log, /a request failed/u);
+    assert.doesNotMatch(sidecar.log, /request failed/u);
   });
 
   test('tell of the database and its snapshots', async (context) => {

@@ -111,7 +111,7 @@ describe('what the sidecar knows of the relay', () => {
     ];
     for (const [name, opening] of strangers) {
       const url = await opening;
-      assert.equal(await problemAt(url), `what answers at ${url} is no transit relay of this kind`, name);
+      assert.equal(await problemAt(url), `the service at ${url} is not a compatible transit relay`, name);
     }
   });
 
@@ -131,7 +131,7 @@ describe('what the sidecar knows of the relay', () => {
     const silent = await serve(context, () => undefined);
     const halfway = await serve(context, (_request, response) => response.write('{"ok":'));
     for (const url of [silent, halfway]) {
-      const problem = `the relay's status port does not answer at ${url} (nothing came in time)`;
+      const problem = `the relay's status port does not answer at ${url} (timeout)`;
       assert.equal(await problemAt(url), problem);
     }
   });

@@ -15,7 +15,7 @@ describe('what is broken off', () => {
   test('by the end of the store leaves nothing', async (context) => {
     const { store, databasePath, directory } = await openSnapshotFixture(context);
     createUsageFile(databasePath, { rows: 300_000 });
-    const taking = assert.rejects(store.take(), /broken off: the sidecar is ending/u);
+    const taking = assert.rejects(store.take(), /snapshot aborted: the sidecar is shutting down/u);
     await until(() => readdirSync(directory).length > 0);
     await store.close();
     await taking;
@@ -53,7 +53,7 @@ describe('a disk that is too small', () => {
     createUsageFile(databasePath, { rows: 300_000 });
     await assert.rejects(
       store.take(),
-      /the disk of ".*" has 71\.4 MB free, and a snapshot takes \d\d\.\d MB while 67\.1 MB have to stay free/u,
+      /the disk of ".*" has 71\.4 MB free, but a snapshot takes \d\d\.\d MB and 67\.1 MB must stay free/u,
     );
     await store.refresh();
     assert.deepEqual(snapshotNames(store), older);
@@ -116,5 +116,5 @@ test('a directory of another user is one that the store can not use', async (con
     program,
   ]);
   await reader.succeeds(20_000);
-  assert.match(reader.stdout, /^can't keep snapshots in ".*": EACCES.*make it this user's/u);
+  assert.match(reader.stdout, /^can't keep snapshots in ".*": EACCES.*change its owner to this user/u);
 });

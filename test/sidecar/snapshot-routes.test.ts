@@ -224,7 +224,7 @@ describe('snapshots over HTTP', () => {
     for (const headers of foreign) {
       const answer = await post(url, headers);
       assert.equal(answer.status, 403, JSON.stringify(headers));
-      assert.match(problemOf(answer), /another web page/u);
+      assert.match(problemOf(answer), /other web pages/u);
     }
     assert.equal(namesIn(snapshots).length, 1);
     assert.equal((await post(url, { origin: `http://${host}` })).status, 201);
@@ -253,7 +253,7 @@ describe('snapshots over HTTP', () => {
     const answer = await ask(url, removed);
     assert.equal(answer.status, 404);
     assertNoSnapshot(answer, 'not found');
-    assert.match(problemOf(await ask(url, removed)), /^there is no such snapshot/u);
+    assert.match(problemOf(await ask(url, removed)), /^no such snapshot/u);
     const latest = await ask(url, LATEST);
     assert.deepEqual([latest.status, latest.headers['content-location']], [200, path]);
     assert.ok(latest.body.equals(bytes));

@@ -94,7 +94,10 @@ describe('a time', () => {
   for (const text of nonsense) {
     test(`may not be ${JSON.stringify(text)}`, () => {
       const problem = problemOf({ to: text });
-      assert.ok(problem.startsWith(`"to" is ${JSON.stringify(text)}, which is no time: use a date`), problem);
+      assert.ok(
+        problem.startsWith(`"to" is ${JSON.stringify(text)}, which is not a time: use a date`),
+        problem,
+      );
     });
   }
 
@@ -128,12 +131,12 @@ describe('an end', () => {
   test('has to lie behind the beginning', () => {
     assert.equal(
       problemOf({ from: '2026-11-02', to: '2026-11-02' }),
-      '"from" (2026-11-02T00:00:00.000Z) must lie before "to" (2026-11-02T00:00:00.000Z)',
+      '"from" (2026-11-02T00:00:00.000Z) must be before "to" (2026-11-02T00:00:00.000Z)',
     );
-    assert.match(problemOf({ from: '2026-11-03', to: '2026-11-02' }), /must lie before/u);
+    assert.match(problemOf({ from: '2026-11-03', to: '2026-11-02' }), /must be before/u);
     assert.equal(
       problemOf({ from: '2030-01-01' }),
-      '"from" (2030-01-01T00:00:00.000Z) must lie before "to" (2026-11-23T05:30:16.000Z)',
+      '"from" (2030-01-01T00:00:00.000Z) must be before "to" (2026-11-23T05:30:16.000Z)',
     );
   });
 
@@ -151,12 +154,12 @@ describe('a fault', () => {
   });
 
   test('is a parameter that comes twice, or that there is not', () => {
-    assert.equal(problemOf({ by: ['day', 'day'] }), '"by" is there more than once: say it once');
-    assert.equal(problemOf({ from: { a: '1' } }), '"from" is there more than once: say it once');
-    assert.equal(problemOf({ form: '0' }), 'there is no parameter "form": use by, from and to');
+    assert.equal(problemOf({ by: ['day', 'day'] }), '"by" is given more than once');
+    assert.equal(problemOf({ from: { a: '1' } }), '"from" is given more than once');
+    assert.equal(problemOf({ form: '0' }), 'unknown parameter "form": use by, from and to');
     assert.equal(
       problemOf(JSON.parse('{"__proto__":"1"}')),
-      'there is no parameter "__proto__": use by, from and to',
+      'unknown parameter "__proto__": use by, from and to',
     );
   });
 

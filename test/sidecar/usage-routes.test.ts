@@ -27,15 +27,15 @@ const CSV_TYPE = 'text/csv; charset=utf-8';
 /** What wants something that is not there, and what the answer begins with. */
 const FAULTS: readonly (readonly [query: string, problem: RegExp])[] = [
   ['by=week', /^"by" is "week": use one of hour, day, month/u],
-  ['by=day&by=hour', /^"by" is there more than once/u],
-  ['from=yesterday', /^"from" is "yesterday", which is no time: use a date/u],
-  ['to=2024-02-30', /^"to" is "2024-02-30", which is no time/u],
-  ['from=2024-02-01&to=2024-01-01', /^"from" \(2024-02-01T00:00:00.000Z\) must lie before "to"/u],
-  ['since=2024-01-01', /^there is no parameter "since": use by, from and to/u],
-  ['__proto__=1', /^there is no parameter "__proto__"/u],
-  ['from[]=2024-01-01', /^there is no parameter "from\[\]"/u],
-  ['from=%00', /^"from" is "\\u0000", which is no time/u],
-  ['from=%zz', /^"from" is "%zz", which is no time/u],
+  ['by=day&by=hour', /^"by" is given more than once/u],
+  ['from=yesterday', /^"from" is "yesterday", which is not a time: use a date/u],
+  ['to=2024-02-30', /^"to" is "2024-02-30", which is not a time/u],
+  ['from=2024-02-01&to=2024-01-01', /^"from" \(2024-02-01T00:00:00.000Z\) must be before "to"/u],
+  ['since=2024-01-01', /^unknown parameter "since": use by, from and to/u],
+  ['__proto__=1', /^unknown parameter "__proto__"/u],
+  ['from[]=2024-01-01', /^unknown parameter "from\[\]"/u],
+  ['from=%00', /^"from" is "\\u0000", which is not a time/u],
+  ['from=%zz', /^"from" is "%zz", which is not a time/u],
 ];
 
 /** Connections to the server's port that it has not closed; see proc_net_tcp(5). */
@@ -140,7 +140,7 @@ describe('usage over HTTP', () => {
     renameSync(databasePath, `${databasePath}.away`);
     await assert.rejects(text(response), /aborted/u);
     const [, problem = ''] = await sidecar.waitForOutput(
-      /"problem":"([^\n]+)","msg":"usage.csv broke off half-way"/u,
+      /"problem":"([^\n]+)","msg":"usage.csv download aborted"/u,
     );
     assert.match(problem, /^there is no usage database/u);
 

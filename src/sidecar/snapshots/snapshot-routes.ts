@@ -10,7 +10,7 @@ export const SNAPSHOT_CONTENT_TYPE = 'application/vnd.sqlite3';
 
 const LATEST_NAME = 'latest.sqlite';
 
-/** `/snapshots` and what is below it. */
+/** Routes of `/snapshots`. */
 export function snapshotRoutes(store: SnapshotStore, schedule: SnapshotSchedule): Router {
   const router = Router();
   router.get('/', (_request, response) => {
@@ -35,8 +35,7 @@ export function snapshotRoutes(store: SnapshotStore, schedule: SnapshotSchedule)
     const snapshot = store.list().find((one) => name === LATEST_NAME || one.name === name);
     const path = snapshot === undefined ? null : store.pathOf(snapshot.name);
     if (snapshot === undefined || path === null) {
-      const problem =
-        name === LATEST_NAME ? 'there is no snapshot yet' : 'there is no such snapshot; see /snapshots';
+      const problem = name === LATEST_NAME ? 'there is no snapshot yet' : 'no such snapshot; see /snapshots';
       response.status(404).json({ problem });
       return;
     }
@@ -44,7 +43,7 @@ export function snapshotRoutes(store: SnapshotStore, schedule: SnapshotSchedule)
     try {
       await sendFile(response, path);
     } catch (error) {
-      // Where somebody has removed the file, what is left is to be found without it.
+      // The file was removed by an operator: update the list.
       if (error instanceof Error && 'status' in error && error.status === 404) await store.refresh();
       throw error;
     }
@@ -52,7 +51,7 @@ export function snapshotRoutes(store: SnapshotStore, schedule: SnapshotSchedule)
   return router;
 }
 
-/** Answers HEAD, ranges and conditions, too. Resolves as well when the client goes away. */
+/** Also handles HEAD, range and conditional requests. Resolves if the client closes the connection, too. */
 function sendFile(response: Response, path: string): Promise<void> {
   return new Promise((resolve, reject) => {
     response.sendFile(path, { cacheControl: false, dotfiles: 'allow' }, (error?: Error) => {
@@ -63,7 +62,7 @@ function sendFile(response: Response, path: string): Promise<void> {
 }
 
 function setSnapshotHeaders(request: Request, response: Response, snapshot: Snapshot): void {
-  // A compressed answer is the same snapshot, but not the same bytes: RFC 9110, 8.8.1.
+  // A compressed response is the same snapshot, but not the same bytes: RFC 9110, 8.8.1.
   const strength = isCompressed(request) ? 'W/' : '';
   response.setHeader('etag', `${strength}"${snapshot.sha256}"`);
   response.setHeader('last-modified', new Date(snapshot.time).toUTCString());
@@ -72,7 +71,7 @@ function setSnapshotHeaders(request: Request, response: Response, snapshot: Snap
   response.setHeader('content-location', `${request.baseUrl}/${snapshot.name}`);
 }
 
-/** Parts of a file are sent as they are: a range of what a compressor makes of it is of no use. */
+/** Range responses are not compressed: a range of compressed data is useless. */
 export function isCompressed(request: Request): boolean {
   return request.headers.range === undefined && request.acceptsEncodings('gzip') !== false;
 }

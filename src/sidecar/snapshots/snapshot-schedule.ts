@@ -1,6 +1,6 @@
 import type { Snapshot } from '../api.ts';
 
-/** What takes the snapshots. */
+/** Takes the snapshots; tests have their own implementation. */
 export interface SnapshotTaker {
   /** Newest first. */
   list(): readonly Snapshot[];
@@ -10,25 +10,25 @@ export interface SnapshotTaker {
 
 export interface SnapshotEvents {
   readonly onTaken: (snapshot: Snapshot) => void;
-  /** There will be another attempt. */
+  /** The schedule will retry. */
   readonly onFailed: (problem: string, failuresInARow: number) => void;
-  /** A snapshot was taken after so many failures. */
+  /** A snapshot succeeded after this many failures. */
   readonly onRecovered: (failuresInARow: number) => void;
 }
 
 export interface SnapshotScheduleOptions {
   readonly taker: SnapshotTaker;
-  /** From one snapshot to the next, in milliseconds of the wall clock. */
+  /** Time between two snapshots, in milliseconds of the wall clock. */
   readonly intervalMs: number;
   readonly events: SnapshotEvents;
   /** Milliseconds since the epoch. */
   readonly wallClock?: () => number;
 }
 
-/** Waits after the first, second, … failure in a row, in milliseconds, but for no longer than the interval. The last one repeats. */
+/** Delay after the first, second, … failure in a row, in milliseconds, at most the interval. The last one repeats. */
 const RETRY_DELAYS_MS = [1000, 5000, 15_000, 60_000] as const;
 
-/** The clock is looked at this often, in milliseconds: it may be set while a timer runs. */
+/** The clock is checked this often, in milliseconds: it may be set while a timer runs. */
 const CLOCK_CHECK_INTERVAL_MS = 30_000;
 
 /** Takes a snapshot whenever the newest one is older than the interval. */
@@ -46,14 +46,14 @@ export class SnapshotSchedule {
   #problem: string | null = null;
   readonly #counts = { taken: 0, failed: 0 };
 
-  /** It does nothing before `start`. */
-  constructor({ taker, intervalMs: everyMs, events, wallClock = Date.now }: SnapshotScheduleOptions) {
+  /** Takes no snapshot before `start` or `take`. */
+  constructor({ taker, intervalMs, events, wallClock = Date.now }: SnapshotScheduleOptions) {
     this.#taker = taker;
-    this.#intervalMs = everyMs;
+    this.#intervalMs = intervalMs;
     this.#events = events;
     this.#wallClock = wallClock;
     const newest = taker.list()[0];
-    this.#dueAt = newest === undefined ? wallClock() : Date.parse(newest.time) + everyMs;
+    this.#dueAt = newest === undefined ? wallClock() : Date.parse(newest.time) + intervalMs;
   }
 
   /** When the next snapshot is due. */
@@ -61,26 +61,26 @@ export class SnapshotSchedule {
     return new Date(this.#dueAt);
   }
 
-  /** Why the last attempt failed, in a sentence; null when it did not. */
+  /** Why the last attempt failed, in a sentence; null if it succeeded. */
   get problem(): string | null {
     return this.#problem;
   }
 
-  /** Snapshots that were taken, and attempts that failed, since this was made. */
+  /** Snapshots taken and failed attempts since the start. */
   get counts(): { readonly taken: number; readonly failed: number } {
     return this.#counts;
   }
 
-  /** Takes a snapshot at once where one is due. */
+  /** Starts the schedule. Takes a snapshot at once if one is due. */
   start(): void {
     this.#started = true;
     this.#check();
   }
 
   /**
-   * Takes a snapshot now, and the next one an interval after it. Whoever asks while one is being taken gets that one.
+   * Takes a snapshot now; the next one follows after the interval. Concurrent callers share one snapshot.
    *
-   * @throws what the taker throws
+   * @throws the taker's error
    */
   take(): Promise<Snapshot> {
     this.#taking ??= this.#take().finally(() => {
@@ -90,7 +90,7 @@ export class SnapshotSchedule {
     return this.#taking;
   }
 
-  /** No snapshot begins any more. One that is being taken is for the taker to end. */
+  /** Stops the schedule. A running snapshot is left to the taker. */
   close(): void {
     this.#closed = true;
     clearTimeout(this.#timer);
@@ -98,10 +98,10 @@ export class SnapshotSchedule {
 
   #check(): void {
     const now = this.#wallClock();
-    // A clock that was put back must not leave us waiting for longer than an interval.
+    // After the clock was set back, the next snapshot must still be at most one interval away.
     this.#dueAt = Math.min(this.#dueAt, now + this.#intervalMs);
     if (now < this.#dueAt) this.#scheduleCheck();
-    // What goes wrong is told by an event, and the next attempt is set then.
+    // `#handleFailure` reports errors and schedules the next attempt.
     else this.take().catch(() => undefined);
   }
 

@@ -8,13 +8,13 @@ import type { UsageSource } from '../usage/usage-source.ts';
 import { readSnapshots, removeLeftovers } from './snapshot-files.ts';
 import type { SnapshotOutcome, SnapshotTask } from './snapshot-job.ts';
 
-/** Why there is no snapshot, in a sentence for the operator. */
+/** A snapshot failed. The message is a sentence for the operator. */
 export class SnapshotError extends StartupError {}
 
 export interface SnapshotStoreOptions {
-  /** Made when it is missing. It belongs to one store alone. */
+  /** Created if missing. Only one store may use it. */
   readonly directory: string;
-  /** Snapshots that are kept, 1 at least. */
+  /** Number of snapshots to keep, at least 1. */
   readonly keep: number;
   readonly source: UsageSource;
   readonly pool: JobRunner<'takeSnapshot'>;
@@ -38,9 +38,9 @@ export class SnapshotStore {
   }
 
   /**
-   * Makes the directory, and removes what a process that was killed has left there.
+   * Creates the directory, and removes files that a killed process has left there.
    *
-   * @throws SnapshotError when it can't be used
+   * @throws SnapshotError if the directory can't be used
    */
   static async open(options: SnapshotStoreOptions): Promise<SnapshotStore> {
     const store = new SnapshotStore(options);
@@ -52,7 +52,7 @@ export class SnapshotStore {
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       throw new SnapshotError(
-        `can't keep snapshots in "${store.#directory}": ${reason}; make it this user's, or set SIDECAR_SNAPSHOT_DIR`,
+        `can't keep snapshots in "${store.#directory}": ${reason}; change its owner to this user, or set SIDECAR_SNAPSHOT_DIR`,
         { cause: error },
       );
     }
@@ -64,21 +64,21 @@ export class SnapshotStore {
     return this.#snapshots;
   }
 
-  /** The file of a snapshot in the list, or null: nothing else has a path here. */
+  /** The path of a snapshot in the list; null for all other names. */
   pathOf(name: string): string | null {
     const isListed = this.#snapshots.some((snapshot) => snapshot.name === name);
     return isListed ? join(this.#directory, name) : null;
   }
 
-  /** Looks at the directory again, where an operator may have removed something. */
+  /** Rereads the directory: an operator may have removed files. */
   async refresh(): Promise<void> {
     this.#snapshots = await readSnapshots(this.#directory);
   }
 
   /**
-   * Takes a snapshot in a process of the pool. Whoever asks while one is being taken gets that one.
+   * Takes a snapshot in a job process. Concurrent callers share one snapshot.
    *
-   * @throws SnapshotError, and all earlier snapshots are still there
+   * @throws SnapshotError; earlier snapshots are not affected
    */
   take(): Promise<Snapshot> {
     this.#taking ??= this.#take().finally(() => {
@@ -114,7 +114,7 @@ export class SnapshotStore {
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       const problem = this.#abort.signal.aborted
-        ? 'the snapshot was broken off: the sidecar is ending'
+        ? 'snapshot aborted: the sidecar is shutting down'
         : `the snapshot failed: ${reason}`;
       return { kind: 'failed', problem };
     }

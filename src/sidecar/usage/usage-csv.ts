@@ -10,7 +10,7 @@ const PERIOD_COLUMNS = ['start', 'mood', 'records', 'total_bytes', 'total_time',
 
 const RECORD_COLUMNS = ['started', 'total_time', 'waiting_time', 'total_bytes', 'mood'] as const;
 
-/** The database could not be read, at the start or half-way; the message is a sentence for the operator. */
+/** The database could not be read, at the start or later. The message is a sentence for the operator. */
 export class UsageCsvError extends Error {
   readonly state: UsageFailure['state'];
 
@@ -24,17 +24,17 @@ export interface UsageCsvOptions {
   readonly source: UsageSource;
   readonly pool: JobRunner<'csvPage'>;
   readonly range: UsageRange<CsvGranularity>;
-  /** For a range without an end; milliseconds since the epoch. */
+  /** The end of a range without `to`, in milliseconds since the epoch. */
   readonly nowMs: number;
-  /** Ends the stream with an AbortError. A page that is being read is read to its end, which does not take long. */
+  /** Ends the stream with an AbortError. The current page is read to its end, which does not take long. */
   readonly signal: AbortSignal;
 }
 
 /**
- * The lines of a range as CSV (RFC 4180), in pieces of some 100 kB, the first of which begins with the header.
- * Each piece is read when it is asked for, and nothing stays open meanwhile.
+ * The lines of a range as CSV (RFC 4180), in pages of some 100 kB. The first page begins with the header. Each page is
+ * read on demand, and the database is closed between pages.
  *
- * @throws UsageCsvError before the first piece when the database can't be read, or later when it can't any more
+ * @throws UsageCsvError if the database can't be read, also after the first page
  */
 export async function* streamUsageCsv(options: UsageCsvOptions): AsyncGenerator<string, void, undefined> {
   const { source, pool, range, signal } = options;
@@ -64,7 +64,7 @@ function toLine(cells: readonly (string | number | null)[]): string {
   return `${cells.map(toCell).join(',')}\r\n`;
 }
 
-/** What makes a spreadsheet compute a text, or lets it think that something before a formula does not count. */
+/** Characters that make a spreadsheet evaluate a text, or that it ignores before a formula. */
 // oxlint-disable-next-line no-control-regex
 const FORMULA_PREFIX = /^[=+\-@\u0000-\u001f\u007f]/u;
 

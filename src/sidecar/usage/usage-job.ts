@@ -13,7 +13,7 @@ import type { RecordTotalsState } from './usage-totals.ts';
 /** The database could not be read; `problem` is a sentence for the operator. */
 export type UsageFailure = { readonly kind: 'failed' } & Exclude<DatabaseState, { state: 'ok' }>;
 
-/** Asks `aggregate` for all that began from `from`, included, to `to`, excluded; seconds since the epoch. */
+/** Task of `aggregate`: records that started from `from`, included, to `to`, excluded, in seconds since the epoch. */
 export interface AggregateTask {
   readonly source: UsageSource;
   readonly by: Granularity;
@@ -22,8 +22,8 @@ export interface AggregateTask {
 }
 
 /**
- * - `ok`: all of it
- * - `rejected`: it would be too long; `problem` says what to ask instead
+ * - `ok`: the complete report
+ * - `rejected`: the report would be too long; `problem` suggests another request
  *
  * `tookMs` is the time the job ran, in milliseconds.
  */
@@ -37,10 +37,10 @@ export type AggregateOutcome =
   | { readonly kind: 'rejected'; readonly problem: string; readonly tookMs: number }
   | UsageFailure;
 
-/** What one line of the CSV stands for: a period and mood, or a record. */
+/** A line of the CSV is a period and mood, or a record. */
 export type CsvGranularity = Granularity | 'record';
 
-/** Asks `csvPage` for lines from `position` on, up to `to`, excluded, in seconds since the epoch. */
+/** Task of `csvPage`: lines from `position` to `to`, excluded, in seconds since the epoch. */
 export interface CsvTask {
   readonly source: UsageSource;
   readonly by: CsvGranularity;
@@ -48,33 +48,33 @@ export interface CsvTask {
   readonly to: number;
 }
 
-/** Lines without the header, and where the next page begins; null when this is the last one. */
+/** Lines without the header, and the position of the next page; null on the last page. */
 export type CsvOutcome =
   { readonly kind: 'ok'; readonly text: string; readonly next: RecordPosition | null } | UsageFailure;
 
-/** Asks `totals` for sums over all records; `known` is what is known of them, and spares reading those again. */
+/** Task of `totals`: sums over all records. `known` are the sums so far, which are continued. */
 export interface TotalsTask {
   readonly source: UsageSource;
   readonly known: RecordTotalsState | null;
 }
 
-/** `isComplete` false: it is a page of a long table, and asking again with `state` brings the next one. */
+/** `isComplete` is false after a page of a long table; another task with `state` reads the next page. */
 export type TotalsOutcome =
   { readonly kind: 'ok'; readonly state: RecordTotalsState; readonly isComplete: boolean } | UsageFailure;
 
-/** Periods in which something happened that one report may have: a year of hours, at some 6 MB of JSON. */
+/** Maximum number of non-empty periods per report: a year of hours, about 6 MB of JSON. */
 export const MAX_REPORT_PERIODS = 10_000;
 
-/** Lines of one page of CSV, some 300 kB; aggregated pages end with the period that reaches it. */
+/** Lines per CSV page, about 300 kB. A page of periods ends with the period that reaches this number. */
 const MAX_PAGE_LINES = 5000;
 
-/** Records that one aggregated page of CSV sums up at least before it ends; about half a second of work. */
+/** A CSV page of periods also ends after this many records, about half a second of work. */
 const MAX_PAGE_RECORDS = 1_000_000;
 
-/** Records that one page of totals reads; some 100 ms of work, so that no question waits long for a process. */
+/** Records per page of totals, about 100 ms of work, so that queries do not wait long for a process. */
 const TOTALS_PAGE_RECORDS = 400_000;
 
-/** Worker job: the rows of `GET /usage.json`. */
+/** Job of a job process: the rows of `GET /usage.json`. */
 export function aggregate({ source, by, from, to }: AggregateTask): AggregateOutcome {
   const startedAt = performance.now();
   return withUsageDatabase(source, (database) => {
@@ -84,7 +84,7 @@ export function aggregate({ source, by, from, to }: AggregateTask): AggregateOut
     for (const period of queryPeriods(database, by, { from, to })) {
       periods += 1;
       if (periods > MAX_REPORT_PERIODS) {
-        const problem = `more than ${MAX_REPORT_PERIODS} periods are too many for one answer: ask for a shorter range, for a longer "by", or for usage.csv`;
+        const problem = `more than ${MAX_REPORT_PERIODS} periods in one report: use a shorter range, a longer "by", or usage.csv`;
         return { kind: 'rejected', problem, tookMs: performance.now() - startedAt };
       }
       rows.push(...period.rows);
@@ -94,7 +94,7 @@ export function aggregate({ source, by, from, to }: AggregateTask): AggregateOut
   });
 }
 
-/** Worker job: one page of `GET /usage.csv`. */
+/** Job of a job process: one page of `GET /usage.csv`. */
 export function csvPage(task: CsvTask): CsvOutcome {
   return withUsageDatabase(task.source, (database) =>
     task.by === 'record' ? recordLines(database, task) : periodLines(database, task, task.by),
@@ -126,7 +126,7 @@ function periodLines(
   return { kind: 'ok', text: lines.join(''), next: null };
 }
 
-/** Worker job: a page of the sums over all records, of which a private copy may be what is read. */
+/** Job of a job process: one page of the sums over all records. The identity is that of the original, even if a copy is read. */
 export function totals({ source, known }: TotalsTask): TotalsOutcome {
   return withUsageDatabase(source, (database) => ({
     kind: 'ok',
@@ -134,7 +134,7 @@ export function totals({ source, known }: TotalsTask): TotalsOutcome {
   }));
 }
 
-/** Runs `job` on the database, open for as long as that takes. Failures are values: between processes errors lose what they are. */
+/** Opens the database for `job`. Failures are values, because errors lose their class between processes. */
 function withUsageDatabase<Outcome>(
   source: UsageSource,
   job: (database: Database.Database) => Outcome,

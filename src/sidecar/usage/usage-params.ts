@@ -3,15 +3,15 @@ import type { Granularity } from '../api.ts';
 import type { CsvGranularity } from './usage-job.ts';
 import { DAY_SECONDS, HOUR_SECONDS, isoTime, monthStart, periodStart } from './usage-periods.ts';
 
-/** What `by` may be for `usage.csv`. */
+/** Values of `by` for `usage.csv`. */
 export const CSV_GRANULARITIES = [...GRANULARITIES, 'record'] as const;
 
-/** Which records are asked for, and what for: `from` is included, `to` is not. */
+/** The requested records and their granularity: `from` is included, `to` is not. */
 export interface UsageRange<By extends CsvGranularity> {
   readonly by: By;
   /** Seconds since the epoch. */
   readonly from: number;
-  /** Seconds since the epoch; null: until now, whenever that is when the database is asked. */
+  /** Seconds since the epoch; null: until the time of the query. */
   readonly to: number | null;
 }
 
@@ -21,10 +21,10 @@ export type UsageParams<By extends CsvGranularity> =
 
 const PARAMETERS = ['by', 'from', 'to'] as const;
 
-/** Characters of a value that a fault repeats. */
+/** Error messages quote at most this many characters of a value. */
 const MAX_QUOTED_LENGTH = 60;
 
-/** ISO 8601 has years of four digits. */
+/** ISO 8601 has four-digit years. */
 const MIN_SECONDS = Date.parse('0000-01-01T00:00:00Z') / 1000;
 const MAX_SECONDS = Date.parse('9999-12-31T23:59:59Z') / 1000;
 
@@ -33,17 +33,17 @@ const TIME_GRAMMAR =
 
 class InvalidParamError extends Error {}
 
-/** Where a range without an end ends: with the current second, whole, in seconds since the epoch. */
+/** The end of a range without `to`: the end of the current second, in seconds since the epoch. */
 export function endOfCurrentSecond(nowMs: number): number {
   return Math.floor(nowMs / 1000) + 1;
 }
 
 /**
- * Reads `by`, `from` and `to` of a query. Without them: by day, until now, and as far back as is useful for `by`,
- * from the start of a period. What would end in the future ends now.
+ * Parses `by`, `from` and `to` of a query. Defaults: by day, until now, and from the start of a period that lies far
+ * enough back to be useful for `by`. A range that would end in the future ends now.
  *
- * @param query as an HTTP library parses it: repeated parameters are arrays
- * @param bys what `by` may be: PERIODS or CSV_BY
+ * @param query as parsed by an HTTP library: repeated parameters are arrays
+ * @param bys accepted values of `by`: GRANULARITIES or CSV_GRANULARITIES
  * @param nowMs milliseconds since the epoch
  */
 export function parseUsageParams<By extends CsvGranularity>(
@@ -66,17 +66,18 @@ function parseRange<By extends CsvGranularity>(
 ): UsageRange<By> {
   for (const name of Object.keys(query)) {
     if (!PARAMETERS.some((known) => known === name)) {
-      throw new InvalidParamError(`there is no parameter ${quoteTruncated(name)}: use by, from and to`);
+      throw new InvalidParamError(`unknown parameter ${quoteTruncated(name)}: use by, from and to`);
     }
   }
   const by = parseBy(readParam(query, 'by') ?? 'day', bys);
-  const asked = parseTime(query, 'to');
+  const requestedTo = parseTime(query, 'to');
   const end = endOfCurrentSecond(nowMs);
-  const from = parseTime(query, 'from') ?? defaultFrom(by, asked === null ? end : Math.min(asked, end));
-  // One that lies in the future altogether stays as it is: a clock may have been wrong when records were made.
-  const to = asked === null || (asked >= end - 1 && from < end) ? null : asked;
+  const from =
+    parseTime(query, 'from') ?? defaultFrom(by, requestedTo === null ? end : Math.min(requestedTo, end));
+  // A range entirely in the future is kept: the clock may have been wrong when records were written.
+  const to = requestedTo === null || (requestedTo >= end - 1 && from < end) ? null : requestedTo;
   if (from >= (to ?? end)) {
-    throw new InvalidParamError(`"from" (${isoTime(from)}) must lie before "to" (${isoTime(to ?? end)})`);
+    throw new InvalidParamError(`"from" (${isoTime(from)}) must be before "to" (${isoTime(to ?? end)})`);
   }
   return { by, from, to };
 }
@@ -89,7 +90,7 @@ function parseBy<By extends CsvGranularity>(text: string, bys: readonly By[]): B
 }
 
 function defaultFrom(by: CsvGranularity, to: number): number {
-  // A record has no period of its own; a month of them is what one wants to look through.
+  // For single records, a month is a useful range.
   const period: Granularity = by === 'record' ? 'day' : by;
   return Math.max(MIN_SECONDS, periodStart(period, defaultRangeStart(period, to)));
 }
@@ -105,23 +106,23 @@ function defaultRangeStart(period: Granularity, to: number): number {
   }
 }
 
-/** Seconds since the epoch, or null where the query says nothing. */
+/** Seconds since the epoch, or null if the query does not have the parameter. */
 function parseTime(query: Readonly<Record<string, unknown>>, name: 'from' | 'to'): number | null {
   const text = readParam(query, name);
   if (text === null) return null;
   const seconds = parseSeconds(text);
   if (!(seconds >= MIN_SECONDS && seconds <= MAX_SECONDS)) {
     throw new InvalidParamError(
-      `"${name}" is ${quoteTruncated(text)}, which is no time: use ${TIME_GRAMMAR}`,
+      `"${name}" is ${quoteTruncated(text)}, which is not a time: use ${TIME_GRAMMAR}`,
     );
   }
   return seconds;
 }
 
-/** NaN for what is no time. */
+/** NaN for invalid times. */
 function parseSeconds(text: string): number {
   if (/^\d{1,12}(?:\.\d{1,9})?$/u.test(text)) return Number(text);
-  // Who forgets to encode the plus of an offset sends a space.
+  // The plus sign of an offset becomes a space if the client does not encode it.
   const [, date, time, sign, offset] =
     /^(\d{4}-\d{2}-\d{2})(?:T(\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?)(?:Z|([+ -])(\d{2}:\d{2})))?$/u.exec(
       text,
@@ -131,7 +132,7 @@ function parseSeconds(text: string): number {
   return Date.parse(`${date}T${time ?? '00:00'}${zone}`) / 1000;
 }
 
-/** Whether the calendar has the day: JavaScript takes February 30th for March 2nd. */
+/** Whether the day exists: JavaScript turns February 30th into March 2nd. */
 function isCalendarDate(date: string): boolean {
   const atMs = Date.parse(`${date}T00:00Z`);
   return !Number.isNaN(atMs) && new Date(atMs).toISOString().startsWith(date);
@@ -143,8 +144,7 @@ function readParam(
 ): string | null {
   const value = query[name];
   if (value === undefined) return null;
-  if (typeof value !== 'string')
-    throw new InvalidParamError(`"${name}" is there more than once: say it once`);
+  if (typeof value !== 'string') throw new InvalidParamError(`"${name}" is given more than once`);
   return value;
 }
 

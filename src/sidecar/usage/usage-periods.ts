@@ -4,13 +4,13 @@ export const HOUR_SECONDS = 3600;
 
 export const DAY_SECONDS = 86_400;
 
-/** Of time: `from` is included, `to` is not; seconds since the epoch, with fractions. */
+/** `from` is included, `to` is not; seconds since the epoch, with fractions. */
 export interface TimeSpan {
   readonly from: number;
   readonly to: number;
 }
 
-/** The start of the hour, day or month (UTC) that `seconds` since the epoch lie in. */
+/** The start of the hour, day or month (UTC) that contains `seconds` since the epoch. */
 export function periodStart(by: Granularity, seconds: number): number {
   switch (by) {
     case 'hour':
@@ -22,7 +22,7 @@ export function periodStart(by: Granularity, seconds: number): number {
   }
 }
 
-/** Where the period after that of `seconds` begins. */
+/** The start of the period after the one that contains `seconds`. */
 export function nextPeriodStart(by: Granularity, seconds: number): number {
   switch (by) {
     case 'hour':
@@ -34,16 +34,16 @@ export function nextPeriodStart(by: Granularity, seconds: number): number {
   }
 }
 
-/** The start of the month that is `later` months after that of `seconds`; negative for earlier ones. */
+/** The start of the month `later` months after that of `seconds`; negative for earlier months. */
 export function monthStart(seconds: number, later: number): number {
-  // Not Date.UTC, which takes the years 0 to 99 for 1900 to 1999.
+  // Not Date.UTC, which turns the years 0 to 99 into 1900 to 1999.
   const date = new Date(seconds * 1000);
   date.setUTCHours(0, 0, 0, 0);
   date.setUTCMonth(date.getUTCMonth() + later, 1);
   return date.getTime() / 1000;
 }
 
-/** As ISO 8601 in UTC, to the millisecond. */
+/** Formats as ISO 8601 in UTC, to the millisecond. */
 export function isoTime(seconds: number): string {
   return new Date(Math.round(seconds * 1000)).toISOString();
 }

@@ -3,33 +3,33 @@ import type { Granularity, IsoTime, UsageRow, WaitingBucket } from '../api.ts';
 import { DAY_SECONDS, HOUR_SECONDS, isoTime, periodStart } from './usage-periods.ts';
 import type { TimeSpan } from './usage-periods.ts';
 
-/** Upper bounds of the steps of waiting, in seconds; what waited longer than the last one is a step of its own. */
+/** Upper bounds of the buckets of waiting times, in seconds. One more bucket has all longer times. */
 export const WAITING_BUCKETS_SECONDS = [1, 5, 30, 120, 600, 3600] as const;
 
 /**
- * Records that are summed by one statement. SQLite sorts them by period and mood: so few it sorts in memory,
- * which is twice as fast as a year at once and needs no room for temporary files. It also bounds, to some
- * 10 ms, how long a read transaction keeps the relay from reusing its write-ahead log.
+ * Records per statement. SQLite sorts them by period and mood. It sorts this many in memory, which is twice as fast as
+ * a year at once and needs no temporary files. It also limits each read transaction to about 10 ms, during which the
+ * relay can't restart its write-ahead log.
  */
 const WINDOW_RECORDS = 20_000;
 
-/** A mood of a foreign database is cut to so many UTF-16 units. */
+/** Moods from foreign databases are truncated to this many UTF-16 units. */
 const MAX_MOOD_LENGTH = 100;
 
-/** Stands for a mood that is no text. */
+/** Replaces a mood that is not a text. */
 const UNKNOWN_MOOD = 'unknown';
 
-/** What happened in one period. There is none where nothing happened. */
+/** The usage of one period. Empty periods are left out. */
 export interface PeriodUsage {
-  /** Seconds since the epoch; may lie before the span that was asked for. */
+  /** Seconds since the epoch; may be before the requested span. */
   readonly start: number;
   /** By mood. */
   readonly rows: readonly UsageRow[];
-  /** Happy records for each of WAITING_STEPS_SECONDS, and for longer than all. */
+  /** Happy records for each of WAITING_BUCKETS_SECONDS, and for longer times. */
   readonly waiting: readonly number[];
 }
 
-/** One usage record, with whatever was strange about it made ordinary. */
+/** One usage record, with invalid values replaced. */
 export interface RecordRow {
   readonly started: IsoTime;
   readonly total_time: number;
@@ -38,7 +38,7 @@ export interface RecordRow {
   readonly mood: string;
 }
 
-/** Where a page of records begins: after the record `afterRowid` of those that started at `from`, or with `from`. */
+/** The start of a page of records: `from`, or within `from` after the record `afterRowid`. */
 export interface RecordPosition {
   readonly from: number;
   readonly afterRowid: number | null;
@@ -59,8 +59,8 @@ interface PeriodAccumulator {
   readonly waiting: number[];
 }
 
-// TOTAL, unlike SUM, takes any type and does not overflow. A waiting time that is no number is greater than all numbers
-// to SQLite, and infinity is not below itself: neither is counted as a pair that waited.
+// TOTAL, unlike SUM, accepts any type and does not overflow. SQLite sorts waiting times of other types after all
+// numbers, and infinity is not below itself: neither is counted as a pair that waited.
 const SUMS_QUERY = `
   SELECT CAST((started - @base) / @step AS INTEGER) AS period, result,
     COUNT(*), TOTAL(total_bytes), TOTAL(total_time), TOTAL(waiting_time),
@@ -70,17 +70,17 @@ const SUMS_QUERY = `
   GROUP BY period, +result ORDER BY period`;
 
 /**
- * Sums what began in a span by hour, day or month and by mood, in order of time, a period at a time. Reads with
- * the index on `started`; what has no number there is left out.
+ * Sums the records that started in a span, by hour, day or month and by mood. Yields the periods in chronological
+ * order. Reads with the index on `started`; records without a number there are left out.
  *
- * @throws SqliteError when the database can't be read
+ * @throws SqliteError if the database can't be read
  */
 export function* queryPeriods(database: Database, by: Granularity, span: TimeSpan): Generator<PeriodUsage> {
   const step = by === 'hour' ? HOUR_SECONDS : DAY_SECONDS;
   const sums = database.prepare<[object], RawRow>(SUMS_QUERY).raw();
   let period: PeriodAccumulator | null = null;
   for (const { from, to } of queryWindows(database, span)) {
-    // CAST cuts towards zero, which is downwards only from a base that is not above any of the records.
+    // CAST rounds towards zero, which is down only if the base is not above any record.
     const base = Math.floor(from / step) * step;
     for (const cells of sums.all({ base, step, from, to })) {
       const start = periodStart(by, base + toNumber(cells[0]) * step);
@@ -95,7 +95,7 @@ export function* queryPeriods(database: Database, by: Granularity, span: TimeSpa
   if (period !== null) yield toPeriodUsage(period);
 }
 
-/** Steps of waiting from the counts of periods. */
+/** Converts the counts of periods to buckets of waiting times. */
 export function toWaitingBuckets(counts: readonly number[]): WaitingBucket[] {
   return [...WAITING_BUCKETS_SECONDS, null].map((at_most_seconds, at) => ({
     at_most_seconds,
@@ -103,7 +103,7 @@ export function toWaitingBuckets(counts: readonly number[]): WaitingBucket[] {
   }));
 }
 
-/** Cuts a span where WINDOW_RECORDS more have begun, and skips what is empty at its end. */
+/** Divides a span into windows of WINDOW_RECORDS records, and skips empty time at its end. */
 function* queryWindows(database: Database, span: TimeSpan): Generator<TimeSpan> {
   const further = database
     .prepare<[number, number, number], number>(
@@ -118,7 +118,7 @@ function* queryWindows(database: Database, span: TimeSpan): Generator<TimeSpan> 
   let from: number | undefined = further.get(span.from, span.to, 0);
   while (from !== undefined) {
     let next: number | undefined = further.get(from, span.to, WINDOW_RECORDS);
-    // Blurred records share their start, and those that do can't be told apart here.
+    // Blurred records can share one start time, which can't be divided further.
     if (next === from) next = later.get(from, span.to);
     yield { from, to: next ?? span.to };
     from = next;
@@ -159,10 +159,10 @@ function toPeriodUsage({ start, moods, waiting }: PeriodAccumulator): PeriodUsag
 const RECORD_COLUMNS = 'rowid, started, total_time, waiting_time, total_bytes, result';
 
 /**
- * The next `limit` records of a span in order of (started, rowid), and where the ones after them begin; null
- * when there are no more. A page costs the same however many records share their start.
+ * The next `limit` records of a span in order of (started, rowid), and the position of the next page; null if there is
+ * none. The cost of a page does not depend on how many records share a start time.
  *
- * @throws SqliteError when the database can't be read
+ * @throws SqliteError if the database can't be read
  */
 export function queryRecordsPage(
   database: Database,
@@ -171,7 +171,7 @@ export function queryRecordsPage(
   limit: number,
 ): { readonly rows: readonly RecordRow[]; readonly next: RecordPosition | null } {
   const cells: RawRow[] = [];
-  // SQLite does not seek by (started, rowid) > (?, ?) in one go: it would read all that share their start each time.
+  // SQLite can't seek by (started, rowid) > (?, ?): it would read all records with the same start for each page.
   if (afterRowid !== null) {
     const rest = `SELECT ${RECORD_COLUMNS} FROM usage WHERE started = ? AND rowid > ? ORDER BY rowid LIMIT ?`;
     cells.push(
@@ -209,7 +209,7 @@ function toMood(cell: unknown): string {
   return typeof text === 'string' && text !== '' ? text.slice(0, MAX_MOOD_LENGTH) : UNKNOWN_MOOD;
 }
 
-/** To the microsecond: sums of fractions end in digits that nobody wrote. */
+/** To the microsecond: sums of fractions have rounding errors. */
 function roundToMicroseconds(seconds: number): number {
   return Math.round(seconds * 1e6) / 1e6;
 }

@@ -6,17 +6,17 @@ import type { UsageRange } from './usage-params.ts';
 import { isoTime } from './usage-periods.ts';
 import type { UsageSource } from './usage-source.ts';
 
-/** An answer is kept for this long at least, and for ever longer the more it cost. In milliseconds. */
+/** A report is cached for at least this long, in milliseconds. */
 const MIN_TTL_MS = 1000;
 
-/** An answer is kept for so many times what it cost: reports then take a twentieth of one core, however often asked for. */
+/** A report is cached for this multiple of its duration, so that one report uses at most a twentieth of a core. */
 const TTL_COST_FACTOR = 20;
 
-/** Answers kept at most, and how many rows they may have all together: so many take some 40 MB. */
+/** Maximum number of cached reports and of their rows together, which take about 40 MB. */
 const MAX_CACHED_REPORTS = 50;
 export const MAX_CACHED_ROWS = 200_000;
 
-/** `rejected`: too much was asked for. `failed`: the database can't be read. Both say why in a sentence. */
+/** `rejected`: the report would be too long. `failed`: the database can't be read. */
 export type ReportOutcome =
   | { readonly kind: 'ok'; readonly report: UsageReport }
   | { readonly kind: 'rejected'; readonly problem: string }
@@ -24,7 +24,7 @@ export type ReportOutcome =
 
 export interface UsageReportsOptions {
   readonly source: UsageSource;
-  /** Where the job runs; it stays the caller's. */
+  /** Runs the job. The caller closes it. */
   readonly pool: JobRunner<'aggregate'>;
   /** Milliseconds since the epoch. */
   readonly clock: () => number;
@@ -36,10 +36,10 @@ interface CachedReport {
   readonly untilMs: number;
 }
 
-/** Answers `GET /usage.json`, and asks the database no more often than that is worth. */
+/** Reports for `GET /usage.json`. Expensive reports are cached for longer. */
 export class UsageReports {
   readonly #options: UsageReportsOptions;
-  /** By question, the one that was asked longest ago first. */
+  /** By query, least recently used first. */
   readonly #cache = new Map<string, CachedReport>();
   readonly #running = new Map<string, Promise<ReportOutcome>>();
   readonly #closing = new AbortController();
@@ -49,39 +49,39 @@ export class UsageReports {
   }
 
   /**
-   * What happened in `range`, perhaps as of a while ago: the report says when. Who asks while the same is being
-   * looked up gets the same answer. Rejects with an AbortError when closed meanwhile or before.
+   * The report on `range`, possibly from the cache: `generated` says when it was made. Concurrent equal queries share
+   * one job. Rejects with an AbortError when closed.
    */
   report(range: UsageRange<Granularity>): Promise<ReportOutcome> {
-    const question = `${range.by} ${range.from} ${range.to ?? 'now'}`;
-    const kept = this.#getCached(question);
-    if (kept !== null) return Promise.resolve(kept);
-    const shared = this.#running.get(question);
+    const key = `${range.by} ${range.from} ${range.to ?? 'now'}`;
+    const cached = this.#getCached(key);
+    if (cached !== null) return Promise.resolve(cached);
+    const shared = this.#running.get(key);
     if (shared !== undefined) return shared;
-    const running = this.#query(question, range).finally(() => this.#running.delete(question));
-    this.#running.set(question, running);
+    const running = this.#query(key, range).finally(() => this.#running.delete(key));
+    this.#running.set(key, running);
     return running;
   }
 
-  /** Ends what runs, and resolves when it has ended. */
+  /** Aborts running queries, and resolves when they have ended. */
   async close(): Promise<void> {
     this.#closing.abort();
     this.#cache.clear();
     await Promise.allSettled(this.#running.values());
   }
 
-  #getCached(question: string): ReportOutcome | null {
-    const answer = this.#cache.get(question);
-    if (answer === undefined) return null;
-    this.#cache.delete(question);
+  #getCached(key: string): ReportOutcome | null {
+    const cached = this.#cache.get(key);
+    if (cached === undefined) return null;
+    this.#cache.delete(key);
     const nowMs = this.#options.clock();
-    // A clock that was set back must not keep an answer for as long as it was wrong.
-    if (nowMs < answer.fromMs || nowMs >= answer.untilMs) return null;
-    this.#cache.set(question, answer);
-    return answer.outcome;
+    // If the clock was set back, the report expires at once.
+    if (nowMs < cached.fromMs || nowMs >= cached.untilMs) return null;
+    this.#cache.set(key, cached);
+    return cached.outcome;
   }
 
-  async #query(question: string, range: UsageRange<Granularity>): Promise<ReportOutcome> {
+  async #query(key: string, range: UsageRange<Granularity>): Promise<ReportOutcome> {
     const { source, pool, clock } = this.#options;
     const generatedMs = clock();
     const task: AggregateTask = {
@@ -93,21 +93,21 @@ export class UsageReports {
     const signal = this.#closing.signal;
     const found: AggregateOutcome = await pool.run('aggregate', task, { signal });
     const outcome = toOutcome(task, generatedMs, found);
-    this.#setCached(question, outcome, found.kind === 'failed' ? 0 : found.tookMs);
+    this.#setCached(key, outcome, found.kind === 'failed' ? 0 : found.tookMs);
     return outcome;
   }
 
-  #setCached(question: string, outcome: ReportOutcome, costMs: number): void {
+  #setCached(key: string, outcome: ReportOutcome, costMs: number): void {
     const fromMs = this.#options.clock();
-    this.#cache.set(question, {
+    this.#cache.set(key, {
       outcome,
       fromMs,
       untilMs: fromMs + Math.max(MIN_TTL_MS, TTL_COST_FACTOR * costMs),
     });
-    let rows = [...this.#cache.values()].reduce((sum, answer) => sum + rowCount(answer.outcome), 0);
-    for (const [oldest, answer] of this.#cache) {
+    let rows = [...this.#cache.values()].reduce((sum, cached) => sum + rowCount(cached.outcome), 0);
+    for (const [oldest, cached] of this.#cache) {
       if (this.#cache.size <= MAX_CACHED_REPORTS && rows <= MAX_CACHED_ROWS) break;
-      rows -= rowCount(answer.outcome);
+      rows -= rowCount(cached.outcome);
       this.#cache.delete(oldest);
     }
   }

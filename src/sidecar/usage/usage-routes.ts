@@ -10,15 +10,15 @@ import type { UsageReports } from './usage-reports.ts';
 import type { UsageSource } from './usage-source.ts';
 
 /**
- * `/usage.json` and `/usage.csv`.
+ * Routes of `/usage.json` and `/usage.csv`.
  *
- * @param brokenOff hears why an answer that had begun could not be finished, which its client can't be told
+ * @param onCsvAborted called with the reason if a download fails after it has started
  */
 export function usageRoutes(
   reports: UsageReports,
   source: UsageSource,
   pool: JobRunner<'csvPage'>,
-  brokenOff: (problem: string) => void,
+  onCsvAborted: (problem: string) => void,
 ): Router {
   const router = Router();
 
@@ -41,24 +41,24 @@ export function usageRoutes(
       response.status(400).json({ problem: params.problem });
       return;
     }
-    const gone = new AbortController();
-    response.once('close', () => gone.abort());
+    const closed = new AbortController();
+    response.once('close', () => closed.abort());
     const { range } = params;
-    const buffers = streamUsageCsv({ source, pool, range, nowMs, signal: gone.signal });
+    const pages = streamUsageCsv({ source, pool, range, nowMs, signal: closed.signal });
     try {
-      // What can't be read at all is told as such; what breaks off half-way breaks the connection.
-      const first = await buffers.next();
+      // An error on the first page gets a proper response; a later one closes the connection.
+      const first = await pages.next();
       response.setHeader('content-type', 'text/csv; charset=utf-8');
       response.setHeader('content-disposition', `attachment; filename="usage-by-${range.by}.csv"`);
       if (request.method === 'HEAD') response.end();
-      else await sendPieces(response, first, buffers);
+      else await sendPages(response, first, pages);
     } catch (error) {
       if (error instanceof UsageCsvError && !response.headersSent) {
         response.status(503).json({ state: error.state, problem: error.message });
       } else if (error instanceof UsageCsvError) {
-        brokenOff(error.message);
+        onCsvAborted(error.message);
         response.destroy();
-      } else if (!gone.signal.aborted) {
+      } else if (!closed.signal.aborted) {
         throw error;
       }
     }
@@ -67,7 +67,7 @@ export function usageRoutes(
   return router;
 }
 
-async function sendPieces(
+async function sendPages(
   response: Response,
   first: IteratorResult<string, void>,
   rest: AsyncIterable<string>,

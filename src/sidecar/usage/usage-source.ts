@@ -13,24 +13,24 @@ import {
 } from './usage-source-copy.ts';
 import type { DatabaseFiles } from './usage-source-copy.ts';
 
-/** Where the relay's database is. */
+/** Location of the relay's database. */
 export interface UsageSource {
   readonly databasePath: string;
-  /** A directory for a private copy, which is needed while the relay is stopped. It is made when needed. */
+  /** Directory for a private copy, which some stopped databases need. It is created when needed. */
   readonly scratchDirectory: string;
 }
 
 /** The relay's database, open for reading. */
 export interface OpenUsageDatabase {
   readonly database: Database.Database;
-  /** A reader keeps this writer waiting: the relay could not use a write-ahead log, or it is the reference's. */
+  /** True if readers block the writer: the relay can't use a write-ahead log, or the database is the reference's. */
   readonly blocksWriter: boolean;
   close(): void;
 }
 
-/** Why there is nothing to read, in a sentence for the operator. */
+/** The database can't be read. The message is a sentence for the operator. */
 export class UsageSourceError extends Error {
-  /** `missing`: the relay has not written anything yet; `unreadable`: what is there can't be read, at least not now. */
+  /** `missing`: the relay has not written anything yet; `unreadable`: the file can't be read, at least not now. */
   readonly kind: 'missing' | 'unreadable';
 
   constructor(kind: 'missing' | 'unreadable', message: string) {
@@ -42,22 +42,27 @@ export class UsageSourceError extends Error {
 /** How long SQLite itself waits for a lock, in milliseconds. */
 const BUSY_TIMEOUT_MS = 1000;
 
-/** How often a database that changes hands just while it is opened is looked at again. */
+/** Attempts to open a database while a relay opens or closes it. */
 const MAX_ATTEMPTS = 10;
 
-/** A pause between two such looks, in milliseconds: as long as a relay takes to open or to close its database. */
+/** Pause between two attempts, in milliseconds: as long as a relay takes to open or close its database. */
 const RETRY_DELAY_MS = 20;
 
 /**
- * Opens the relay's database as it is at this moment, and never writes to it or beside it. Close it soon: as long as
- * something is read, the relay's log can't begin anew and grows.
+ * Opens the relay's database for reading. It never writes to it or beside it. Close it soon: during a read the relay
+ * can't restart its write-ahead log, which grows.
  *
- * A database that the relay has open is read in place. One with a write-ahead log that nobody has open is read from
- * a private copy: SQLite can't open it in a directory that it can't write to, and in another one it would make
- * files with an owner who may not be the relay's. A relay that stops in the very moment of the opening leaves that one
- * chance open, which is why the sidecar is to have the directory read-only.
+ * Most databases are read in place: of a running relay, of a killed one with both its log files, and of a relay that
+ * stopped cleanly, which leaves a single file with a rollback journal. Two kinds are read from a private copy:
  *
- * It waits for disks and locks, so it is for processes that may wait.
+ * - a write-ahead log without its shared memory. SQLite can't open it in a read-only directory; in a writable one it
+ *   would create files whose owner may not be the relay's user. A clean stop leaves this if the database was being read.
+ * - a hot rollback journal of a killed writer, which only a writer can roll back.
+ *
+ * If a relay stops exactly while the database is opened, SQLite may still write beside it. Therefore the sidecar
+ * should have read-only access to the directory.
+ *
+ * It blocks on disks and locks, so call it only in processes that may block.
  *
  * @throws UsageSourceError
  */
@@ -73,14 +78,13 @@ export function openUsageDatabase(source: UsageSource): OpenUsageDatabase {
   }
 }
 
-/** What an error that came while the database at `path` was read means to the operator. */
+/** Converts an error from reading the database at `path` to a sentence for the operator. */
 export function toUsageSourceError(path: string, error: unknown): UsageSourceError {
   if (error instanceof UsageSourceError) return error;
   if (error instanceof CopyError) return new UsageSourceError('unreadable', error.message);
-  if (error instanceof SourceChangedError)
-    return unreadableError(path, 'it changes all the time; another try may do');
+  if (error instanceof SourceChangedError) return unreadableError(path, 'it keeps changing; try again');
   if (error instanceof SchemaError) {
-    return unreadableError(path, `${error.message}; SIDECAR_USAGE_DB has to name the relay's RELAY_USAGE_DB`);
+    return unreadableError(path, `${error.message}; set SIDECAR_USAGE_DB to the relay's RELAY_USAGE_DB`);
   }
   if (error instanceof Database.SqliteError) {
     const why =
@@ -93,15 +97,15 @@ export function toUsageSourceError(path: string, error: unknown): UsageSourceErr
 
 const NOT_A_DATABASE = 'it is not an SQLite database';
 
-/** SQLite's codes that say all, and what they mean to an operator. */
+/** SQLite's codes with a clear meaning, with a description for the operator. */
 const SQLITE_REASONS: ReadonlyMap<string, string> = new Map([
-  ['SQLITE_BUSY', 'another program has locked it; another try may do'],
+  ['SQLITE_BUSY', 'another program has locked it; try again'],
   ['SQLITE_NOTADB', NOT_A_DATABASE],
-  ['SQLITE_CORRUPT', 'the file is corrupt; a snapshot of it may replace it'],
-  ['SQLITE_IOERR', 'its disk gives errors; look at the disk and its mount'],
+  ['SQLITE_CORRUPT', 'the file is corrupt; consider replacing it with a snapshot'],
+  ['SQLITE_IOERR', 'disk error; check the disk and its mount'],
 ]);
 
-/** SQLite's codes for a database whose files came or went while it was opened. */
+/** SQLite's codes for a database whose files were created or removed while it was opened. */
 const TRANSIENT_ERROR = /^SQLITE_(?:CANTOPEN|READONLY|PROTOCOL|SCHEMA)/u;
 
 function sleepSync(ms: number): void {
@@ -121,7 +125,7 @@ function openOnce(path: string, scratch: string): OpenUsageDatabase {
   if (!files.main.isFile)
     throw new UsageSourceError('unreadable', `the usage database "${path}" is not a file`);
   if (files.main.size === 0n) throw emptyDatabaseError(path);
-  // A log with its shared memory: the relay runs, or was killed. Both are for SQLite to sort out.
+  // A write-ahead log with its shared memory: the relay runs or was killed. SQLite handles both.
   if (files.wal !== null && files.shm !== null) {
     removeCopies(scratch, null);
     return openFile(path, path, false);
@@ -145,9 +149,9 @@ function openWithJournal(path: string, files: DatabaseFiles, scratch: string): O
     removeCopies(scratch, null);
     return opened;
   } catch (error) {
-    // The writer was killed in the middle of a transaction, which only a writer can take back.
-    const isHalfWritten = error instanceof Database.SqliteError && files.journal !== null;
-    if (isHalfWritten && error.code !== 'SQLITE_BUSY') return openCopy(path, files, scratch);
+    // The writer was killed during a transaction, which only a writer can roll back.
+    const isHotJournal = error instanceof Database.SqliteError && files.journal !== null;
+    if (isHotJournal && error.code !== 'SQLITE_BUSY') return openCopy(path, files, scratch);
     throw error;
   }
 }
@@ -156,11 +160,11 @@ function openCopy(path: string, files: DatabaseFiles, scratch: string): OpenUsag
   return openFile(createCopy(path, files, scratch), path, false);
 }
 
-/** @param path the original's, for the operator */
+/** @param path of the original, for error messages */
 function openFile(file: string, path: string, blocksWriter: boolean): OpenUsageDatabase {
   const database = new Database(file, { readonly: true, fileMustExist: true, timeout: BUSY_TIMEOUT_MS });
   try {
-    // A page that contradicts itself is an error when it is read, and not what happens to lie behind it.
+    // An inconsistent page causes an error instead of returning arbitrary data.
     database.pragma('cell_size_check = ON');
     if (!hasSchema(database)) throw emptyDatabaseError(path);
     rejectVirtualTables(database);
@@ -196,12 +200,12 @@ function diagnoseOpenFailure(path: string, error: unknown): UsageSourceError {
     } catch (reason) {
       if (!(reason instanceof Error) || !('code' in reason)) throw reason;
       if (reason.code === 'ENOENT' || reason.code === 'ENOTDIR') return missingDatabaseError(path);
-      const owner = needed === path ? `, who is user ${statSync(path).uid}` : '';
+      const owner = needed === path ? `, user ${statSync(path).uid}` : '';
       return unreadableError(
         path,
-        `"${needed}" is not open to this user; run the sidecar as its owner${owner}`,
+        `this user has no access to "${needed}"; run the sidecar as its owner${owner}`,
       );
     }
   }
-  return unreadableError(path, error instanceof Error ? error.message : 'for no known reason');
+  return unreadableError(path, error instanceof Error ? error.message : 'unknown error');
 }

@@ -7,7 +7,7 @@ import type { JobRunner } from '../job-pool.ts';
 import type { TotalsOutcome, TotalsTask } from './usage-job.ts';
 import type { UsageSource } from './usage-source.ts';
 
-/** A mood, or whatever else a foreign database may say. */
+/** A mood, or any other value from a foreign database. */
 export type TotalsMood = Mood | 'other';
 
 export const TOTALS_MOODS: readonly TotalsMood[] = [...MOODS, 'other'];
@@ -18,13 +18,13 @@ export interface RecordTotals {
   readonly bytes: number;
 }
 
-/** Sums over all records up to one of them, and how to know that they still hold. */
+/** Sums over all records up to the last one, with the data to check that they are still valid. */
 export interface RecordTotalsState extends RecordTotals {
-  /** Which file it was, as `identityOf` tells. */
+  /** Identity of the file, from `readFileIdentity`. */
   readonly file: string;
-  /** The last record that is in the sums; null where there was none. Its content tells it from one that took its place. */
+  /** The last record in the sums; null if there is none. Its content shows whether it was replaced. */
   readonly last: { readonly rowid: bigint; readonly content: string } | null;
-  /** How many records had been deleted then. Their totals are in the sums. */
+  /** Number of records deleted so far. Their totals are in the sums. */
   readonly deletedCount: number;
 }
 
@@ -33,14 +33,11 @@ export const NO_TOTALS: RecordTotals = {
   bytes: 0,
 };
 
-/**
- * Records that are summed by one statement, in some 5 ms: for as long its transaction keeps the relay from reusing
- * its write-ahead log.
- */
+/** Records per statement, about 5 ms. During its transaction the relay can't restart its write-ahead log. */
 const WINDOW_RECORDS = 20_000;
 
-// An integer key, and no index on anything else: records are read in the order in which they were written. Values that are
-// no numbers are greater than all numbers to SQLite, and infinity is not below itself.
+// Records are read by rowid, in the order of writing. SQLite sorts values of other types after all numbers, and
+// infinity is not below itself.
 const WINDOW_QUERY = `
   SELECT COUNT(*) AS records, MAX(rowid) AS last,
     TOTAL(total_bytes) FILTER (WHERE total_bytes > 0 AND total_bytes < 9e999) AS bytes
@@ -57,13 +54,13 @@ const CONTENT_QUERY = `
 type WindowRow = Readonly<Record<Mood | 'records' | 'last' | 'bytes', bigint | number | null>>;
 
 /**
- * Adds to `known` what has been written since, in windows, until `limit` records have been read. Starts over with the totals of deleted
- * records when `known` is of another file, or when its last record is gone or another one: the table is not what was summed.
- * It also starts over when records were deleted that had not been read.
+ * Adds new records to `known`, in windows, until `limit` records have been read. Starts over with the totals of deleted
+ * records if `known` is of another file, or if its last record is missing or different, so that the table is not the
+ * one that was summed. It also starts over if records were deleted before they were read.
  *
- * @param file which file `database` is, as `identityOf` tells
- * @returns `isComplete` false: there may be more records
- * @throws SqliteError when the database can't be read
+ * @param file identity of `database`, from `readFileIdentity`
+ * @returns `isComplete` is false if there may be more records
+ * @throws SqliteError if the database can't be read
  */
 export function addTotals(
   database: Database,
@@ -73,14 +70,14 @@ export function addTotals(
 ): { readonly state: RecordTotalsState; readonly isComplete: boolean } {
   const content = database.prepare<[bigint], string>(CONTENT_QUERY).pluck();
   const last = known?.last ?? null;
-  const holds = known?.file === file && last !== null && content.get(last.rowid) === last.content;
-  // A rowid may be a whole number of 64 bits.
+  const isValid = known?.file === file && last !== null && content.get(last.rowid) === last.content;
+  // A rowid may be any 64-bit integer.
   const windows = database.prepare<[bigint], WindowRow>(WINDOW_QUERY).safeIntegers();
   const sums = new TotalsAccumulator();
-  if (holds && known !== null) sums.resume(known, last.rowid);
+  if (isValid && known !== null) sums.resume(known, last.rowid);
   let isComplete = false;
   for (let read = 0; read < limit && !isComplete; read += WINDOW_RECORDS) {
-    // Both as they are at one moment.
+    // Deletions and records are read in one transaction.
     const count = database.transaction(() => {
       sums.applyDeletions(readDeletedTotals(database));
       return sums.add(windows.get(sums.rowid));
@@ -88,7 +85,7 @@ export function addTotals(
     isComplete = count < WINDOW_RECORDS;
   }
   const { rowid, records, bytes, deleted } = sums;
-  // Should it have been removed just now, no content is the same as none, and the next time begins anew.
+  // If the record was removed just now, the content is empty and the next call starts over.
   const newLast = rowid === FIRST_ROWID ? null : { rowid, content: content.get(rowid) ?? '' };
   return {
     state: { file, last: newLast, records: { ...records }, bytes, deletedCount: deleted },
@@ -97,7 +94,7 @@ export function addTotals(
 }
 
 class TotalsAccumulator {
-  /** Of the last record that is in the sums. */
+  /** Rowid of the last record in the sums. */
   rowid = FIRST_ROWID;
   records: Record<TotalsMood, number> = { ...NO_TOTALS.records };
   bytes = 0;
@@ -110,7 +107,7 @@ class TotalsAccumulator {
     this.deleted = deleted;
   }
 
-  /** Deleted records that were read before are in the sums already. */
+  /** The sums already contain deleted records that had been read before. */
   applyDeletions(now: DeletedTotals): void {
     const isRead = now.count >= this.deleted && (now.lastRowid === null || now.lastRowid <= this.rowid);
     const isFirst = this.rowid === FIRST_ROWID;
@@ -123,7 +120,7 @@ class TotalsAccumulator {
     this.deleted = now.count;
   }
 
-  /** @returns how many records there were */
+  /** @returns the number of records */
   add(window: WindowRow | undefined): number {
     if (window === undefined || typeof window.last !== 'bigint') return 0;
     const count = Number(window.records ?? 0);
@@ -140,20 +137,20 @@ class TotalsAccumulator {
 
 export interface UsageTotalsOptions {
   readonly source: UsageSource;
-  /** Where the jobs run; it stays the caller's. */
+  /** Runs the jobs. The caller closes it. */
   readonly pool: JobRunner<'totals'>;
-  /** Something in this program is wrong; the next `refresh` tries again. */
+  /** An internal error; the next `refresh` retries. */
   readonly onInternalError: (error: unknown) => void;
 }
 
 /**
- * Sums over all records, for which each record is read once: the first time that takes seconds where there are
- * millions, and then next to nothing. One job runs at a time, a page long, so that questions get their turn.
+ * Sums over all records. Each record is read once: the first time takes seconds for millions of records, later updates
+ * take almost no time. One job runs at a time and reads one page, so that queries are not delayed.
  */
 export class UsageTotals {
   readonly #options: UsageTotalsOptions;
   readonly #closing = new AbortController();
-  /** How far the reading is. */
+  /** The sums of the records read so far. */
   #state: RecordTotalsState | null = null;
   #current: RecordTotals = NO_TOTALS;
   #reading: Promise<boolean> | null = null;
@@ -162,33 +159,29 @@ export class UsageTotals {
     this.#options = options;
   }
 
-  /**
-   * As of the last time that all had been read; zeros until then. They grow, and begin anew with a table that is
-   * not the one that was read before.
-   */
+  /** The sums when all records were last read; zeros before. They grow, and restart if the table was replaced. */
   get current(): RecordTotals {
     return this.#current;
   }
 
   /**
-   * Reads what is new. Never rejects.
+   * Reads new records. Never rejects.
    *
-   * @returns whether the database can be read, which is known when a page of it was: where there are more, reading goes
-   * on by itself
+   * @returns whether the database can be read, after the first page; further pages are read in the background
    */
   refresh(): Promise<boolean> {
     this.#reading ??= this.#readPage();
     return this.#reading;
   }
 
-  /** Ends what runs, and resolves when it has ended. */
+  /** Aborts the running job, and resolves when it has ended. */
   async close(): Promise<void> {
     this.#closing.abort();
     await this.#reading;
   }
 
   async #readPage(): Promise<boolean> {
-    const { source, pool, onInternalError: fault } = this.#options;
+    const { source, pool, onInternalError } = this.#options;
     const task: TotalsTask = { source, known: this.#state };
     const { signal } = this.#closing;
     let isMore = false;
@@ -197,11 +190,11 @@ export class UsageTotals {
       if (outcome.kind === 'failed') return false;
       this.#state = outcome.state;
       isMore = !outcome.isComplete;
-      // What is not whole yet would look as if all these records were made just now.
+      // Partial sums would look like a sudden increase.
       if (outcome.isComplete) this.#current = outcome.state;
       return true;
     } catch (error) {
-      if (!signal.aborted) fault(error);
+      if (!signal.aborted) onInternalError(error);
       return false;
     } finally {
       this.#reading = null;

@@ -12,20 +12,24 @@ import { TrustedProxies, parseCidrs } from '../../src/config/trusted-proxies.ts'
 import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
 import type { TestRelayOptions } from '../support/test-relay.ts';
 import { until } from '../support/scratch.ts';
-import { connectionsIn, refusedIn } from './place.ts';
-import type { HousePlace, OpenPlace } from './place.ts';
-import { refused as rejected, waiting } from './refusals-suite.ts';
+import { connectionsIn, rejectedIn } from './topology.ts';
+import type { InProcessTopology, OpenTopology } from './topology.ts';
+import { rejected, waiting } from './rejections-suite.ts';
 
 const LOOPBACK = '127.0.0.1';
 
-/** The word that a client hears, or `waits` when one more waits. */
-async function waitsOrHears(place: HousePlace, others: number, word: Promise<string>): Promise<string> {
-  let heard: string | null = null;
+/** The reply that a client gets, or `waits` if one more client waits. */
+async function replyOrWaits(
+  topology: InProcessTopology,
+  others: number,
+  word: Promise<string>,
+): Promise<string> {
+  let reply: string | null = null;
   void word.then((said) => {
-    heard = said;
+    reply = said;
   });
-  await until(() => heard !== null || place.waiting() > others);
-  return heard ?? 'waits';
+  await until(() => reply !== null || topology.waiting() > others);
+  return reply ?? 'waits';
 }
 
 const limited =
@@ -39,86 +43,88 @@ const limited =
   });
 
 export interface AddressesSuiteOptions {
-  /** Where clients are, in front of every name. */
+  /** Prefix of every test name: where clients connect. */
   readonly name: string;
-  readonly open: OpenPlace;
-  /** There are two relays; each counts who comes to it, and a link counts for no address. */
-  readonly isPartnerElsewhere: boolean;
+  readonly open: OpenTopology;
+  /** There are two relays. Each counts the clients that connect to it; links count for no address. */
+  readonly isPartnerRemote: boolean;
 }
 
-/** How many may come of one address, and whose address that is. */
-export function addressesSuite({ name, open: openPlace, isPartnerElsewhere }: AddressesSuiteOptions): void {
-  async function open(context: TestContext, options: () => TestRelayOptions): Promise<HousePlace> {
-    const place = await openPlace(options);
-    context.after(() => place.close());
-    return place;
+/** Limits per address, and which address a client has. */
+export function addressesSuite({ name, open: openTopology, isPartnerRemote }: AddressesSuiteOptions): void {
+  async function open(context: TestContext, options: () => TestRelayOptions): Promise<InProcessTopology> {
+    const topology = await openTopology(options);
+    context.after(() => topology.close());
+    return topology;
   }
 
-  test(`${name}: a crowd that says nothing can not keep a relay from answering`, async (context) => {
-    const place = await open(context, () => ({
+  test(`${name}: silent clients cannot keep a relay from answering`, async (context) => {
+    const topology = await open(context, () => ({
       limits: { maxConnections: 4 },
       timeouts: { handshakeMs: 400 },
     }));
     const crowd: Socket[] = [];
     context.after(() => crowd.forEach((socket) => socket.destroy()));
-    const heard: Promise<string>[] = [];
+    const replies: Promise<string>[] = [];
     for (let index = 0; index < 4 + REJECT_SLOTS + 10; index += 1) {
-      const socket = connect({ port: place.addresses(0).tcpPort, host: '127.0.0.1' });
-      // Where there is no place for it at all, it may see a reset.
-      heard.push(text(socket).catch(() => 'reset'));
+      const socket = connect({ port: topology.addresses(0).tcpPort, host: '127.0.0.1' });
+      // Without a free reject slot it may see a reset.
+      replies.push(text(socket).catch(() => 'reset'));
       crowd.push(socket);
       await once(socket, 'connect');
     }
-    await until(() => refusedIn(place, 'connections') >= 10);
-    const words = await Promise.all(heard);
-    // Those that were let in have nothing to hear.
+    await until(() => rejectedIn(topology, 'connections') >= 10);
+    const words = await Promise.all(replies);
+    // Accepted clients get no reply.
     assert.deepEqual(words.filter((word) => word === '').length, 4);
     assert.ok(words.every((word) => ['', 'busy\n', 'reset'].includes(word)));
     assert.equal(words.filter((word) => word === 'busy\n').length >= REJECT_SLOTS, true);
-    await until(() => refusedIn(place, 'connections') === REJECT_SLOTS + 10);
-    assert.equal(connectionsIn(place), 0);
-    assert.equal(place.endings.length, 4);
-    await waiting(place, 'tcp');
+    await until(() => rejectedIn(topology, 'connections') === REJECT_SLOTS + 10);
+    assert.equal(connectionsIn(topology), 0);
+    assert.equal(topology.summaries.length, 4);
+    await waiting(topology, 'tcp');
   });
 
   describe(`${name}: the limits of an address`, () => {
     for (const transport of ['tcp', 'websocket'] as const) {
-      test(`hold for ${transport} clients, until one of it has left`, async (context) => {
-        const place = await open(context, limited(1));
-        const first = await waiting(place, transport);
-        await rejected(await place.connect(transport, 0), 'busy');
-        await until(() => refusedIn(place, 'address') === 1);
+      test(`apply to ${transport} clients until one client of the address has left`, async (context) => {
+        const topology = await open(context, limited(1));
+        const first = await waiting(topology, transport);
+        await rejected(await topology.connect(transport, 0), 'busy');
+        await until(() => rejectedIn(topology, 'address') === 1);
         first.destroy();
-        await until(() => connectionsIn(place) === 0);
-        for (let at = 0; at < place.relays; at += 1) await waiting(place, transport, newToken(), at);
+        await until(() => connectionsIn(topology) === 0);
+        for (let at = 0; at < topology.relayCount; at += 1)
+          await waiting(topology, transport, newToken(), at);
       });
     }
 
-    test('count a client once, where it comes to', async (context) => {
-      const place = await open(context, limited(isPartnerElsewhere ? 1 : 2));
+    test('count a client once, at the relay it connects to', async (context) => {
+      const topology = await open(context, limited(isPartnerRemote ? 1 : 2));
       const token = newToken();
-      const first = await waiting(place, 'tcp', token);
-      const partner = await place.connect('websocket', place.relays - 1);
+      const first = await waiting(topology, 'tcp', token);
+      const partner = await topology.connect('websocket', topology.relayCount - 1);
       await partner.send(handshake(token, SIDE_B));
       assert.equal((await partner.until(3)).toString(), 'ok\n');
       assert.equal((await first.until(3)).toString(), 'ok\n');
-      for (let at = 0; at < place.relays; at += 1) await rejected(await place.connect('tcp', at), 'busy');
-      await until(() => refusedIn(place, 'address') === place.relays);
+      for (let at = 0; at < topology.relayCount; at += 1)
+        await rejected(await topology.connect('tcp', at), 'busy');
+      await until(() => rejectedIn(topology, 'address') === topology.relayCount);
       first.end();
       await partner.closed;
-      await place.deserted();
-      for (let at = 0; at < place.relays; at += 1) await waiting(place, 'tcp', newToken(), at);
+      await topology.untilEmpty();
+      for (let at = 0; at < topology.relayCount; at += 1) await waiting(topology, 'tcp', newToken(), at);
     });
 
     for (const [whose, proxies, header] of [
       ['itself', '192.0.2.0/24', ''],
       ['a client of a proxy', '127.0.0.0/8', 'PROXY TCP4 192.0.2.1 127.0.0.1 1111 4001\r\n'],
     ] as const) {
-      test(`keep one address, of ${whose}, from taking the room of all others`, async (context) => {
-        const place = await open(context, limited(1, proxies, { maxConnections: 3 }));
+      test(`keep one address, of ${whose}, from using the connections of all others`, async (context) => {
+        const topology = await open(context, limited(1, proxies, { maxConnections: 3 }));
         const crowd = Array.from({ length: REJECT_SLOTS + 20 }, () => {
           const socket = connect({
-            port: place.addresses(0).tcpPort,
+            port: topology.addresses(0).tcpPort,
             host: LOOPBACK,
             localAddress: '127.0.0.2',
           });
@@ -127,83 +133,84 @@ export function addressesSuite({ name, open: openPlace, isPartnerElsewhere }: Ad
           if (header !== '') socket.write(header);
           return socket;
         });
-        await until(() => refusedIn(place, 'address') >= 19);
-        await until(() => connectionsIn(place) === 1);
-        await waiting(place, 'tcp');
+        await until(() => rejectedIn(topology, 'address') >= 19);
+        await until(() => connectionsIn(topology) === 1);
+        await waiting(topology, 'tcp');
         for (const socket of crowd) socket.destroy();
-        await until(() => refusedIn(place, 'address') === REJECT_SLOTS + 19);
-        await until(() => connectionsIn(place) === 1);
+        await until(() => rejectedIn(topology, 'address') === REJECT_SLOTS + 19);
+        await until(() => connectionsIn(topology) === 1);
       });
     }
 
-    test('do not hold for unix-domain sockets', async (context) => {
-      const place = await open(context, limited(1));
-      await waiting(place, 'unix');
-      await waiting(place, 'unix');
+    test('do not apply to unix-domain sockets', async (context) => {
+      const topology = await open(context, limited(1));
+      await waiting(topology, 'unix');
+      await waiting(topology, 'unix');
     });
 
-    /** What a raw client hears that comes with this header. */
-    async function heard(
-      place: HousePlace,
+    /** The reply that a raw client gets if it sends this header. */
+    async function replyTo(
+      topology: InProcessTopology,
       header: string | Uint8Array,
       token = newToken(),
     ): Promise<string> {
-      const socket = connect({ port: place.addresses(0).tcpPort, host: LOOPBACK });
+      const socket = connect({ port: topology.addresses(0).tcpPort, host: LOOPBACK });
       socket.write(header);
       socket.write(handshake(token, SIDE_A));
-      const others = place.waiting();
+      const others = topology.waiting();
       const word = text(socket).catch(() => 'reset');
-      return waitsOrHears(place, others, word);
+      return replyOrWaits(topology, others, word);
     }
 
     const from = (address: string): string => `PROXY TCP4 ${address} 127.0.0.1 1111 4001\r\n`;
 
-    test('hold for whom a trusted proxy names in its header, and not for the proxy', async (context) => {
-      const place = await open(context, limited(1, '127.0.0.0/8'));
-      assert.equal(await heard(place, from('192.0.2.1')), 'waits');
-      assert.equal(await heard(place, from('192.0.2.1')), 'busy\n');
-      assert.equal(await heard(place, from('192.0.2.2')), 'waits');
+    test('apply to the address in the header of a trusted proxy, not to the proxy', async (context) => {
+      const topology = await open(context, limited(1, '127.0.0.0/8'));
+      assert.equal(await replyTo(topology, from('192.0.2.1')), 'waits');
+      assert.equal(await replyTo(topology, from('192.0.2.1')), 'busy\n');
+      assert.equal(await replyTo(topology, from('192.0.2.2')), 'waits');
       const version2 = Buffer.concat([
         Buffer.from('\r\n\r\n\0\r\nQUIT\n', 'latin1'),
         Buffer.from([0x21, 0x11, 0, 12, 192, 0, 2, 2, 127, 0, 0, 1, 4, 87, 15, 161]),
       ]);
-      assert.equal(await heard(place, version2), 'busy\n');
-      for (const header of ['', 'PROXY UNKNOWN\r\n', '']) assert.equal(await heard(place, header), 'waits');
-      assert.equal(refusedIn(place, 'address'), 2);
+      assert.equal(await replyTo(topology, version2), 'busy\n');
+      for (const header of ['', 'PROXY UNKNOWN\r\n', ''])
+        assert.equal(await replyTo(topology, header), 'waits');
+      assert.equal(rejectedIn(topology, 'address'), 2);
     });
 
-    test('can not be escaped by a header that nobody trusts, or by a second one', async (context) => {
+    test('cannot be bypassed with an untrusted header or a second header', async (context) => {
       const untrusted = await open(context, limited(9, '192.0.2.0/24'));
-      assert.equal(await heard(untrusted, from('192.0.2.1')), 'bad handshake\n');
+      assert.equal(await replyTo(untrusted, from('192.0.2.1')), 'bad handshake\n');
       const trusted = await open(context, limited(9, '127.0.0.0/8'));
-      assert.equal(await heard(trusted, from('192.0.2.1') + from('192.0.2.2')), 'bad handshake\n');
-      assert.equal(await heard(trusted, 'PROXY TCP4 nonsense\r\n'), 'bad handshake\n');
+      assert.equal(await replyTo(trusted, from('192.0.2.1') + from('192.0.2.2')), 'bad handshake\n');
+      assert.equal(await replyTo(trusted, 'PROXY TCP4 nonsense\r\n'), 'bad handshake\n');
     });
 
-    /** What a WebSocket client hears that comes with these addresses in its X-Forwarded-For. */
-    async function heardFor(place: HousePlace, forwarded: string): Promise<string> {
-      const ws = new WebSocket(`ws://${LOOPBACK}:${place.addresses(0).websocketPort}/`, {
+    /** The reply that a WebSocket client gets with these addresses in its X-Forwarded-For. */
+    async function replyFor(topology: InProcessTopology, forwarded: string): Promise<string> {
+      const ws = new WebSocket(`ws://${LOOPBACK}:${topology.addresses(0).websocketPort}/`, {
         headers: { 'x-forwarded-for': forwarded },
       });
       await once(ws, 'open');
-      const others = place.waiting();
+      const others = topology.waiting();
       ws.send(Buffer.from(handshake(newToken(), SIDE_A)));
       const word = once(ws, 'message').then(([data]) => String(data));
-      return waitsOrHears(place, others, word);
+      return replyOrWaits(topology, others, word);
     }
 
-    test('hold for whom a trusted proxy forwards, whatever the client wrote before it', async (context) => {
-      const place = await open(context, limited(1, '127.0.0.0/8'));
-      assert.equal(await heardFor(place, '192.0.2.1'), 'waits');
-      assert.equal(await heardFor(place, '192.0.2.1'), 'busy\n');
-      assert.equal(await heardFor(place, '203.0.113.9, 192.0.2.1'), 'busy\n');
-      assert.equal(await heardFor(place, '192.0.2.2'), 'waits');
+    test('apply to the address that a trusted proxy forwards, whatever the client wrote before it', async (context) => {
+      const topology = await open(context, limited(1, '127.0.0.0/8'));
+      assert.equal(await replyFor(topology, '192.0.2.1'), 'waits');
+      assert.equal(await replyFor(topology, '192.0.2.1'), 'busy\n');
+      assert.equal(await replyFor(topology, '203.0.113.9, 192.0.2.1'), 'busy\n');
+      assert.equal(await replyFor(topology, '192.0.2.2'), 'waits');
     });
 
-    test('do not look at what is forwarded by somebody who is not trusted', async (context) => {
-      const place = await open(context, limited(1, '192.0.2.0/24'));
-      assert.equal(await heardFor(place, '192.0.2.1'), 'waits');
-      assert.equal(await heardFor(place, '192.0.2.2'), 'busy\n');
+    test('ignore addresses that an untrusted client forwards', async (context) => {
+      const topology = await open(context, limited(1, '192.0.2.0/24'));
+      assert.equal(await replyFor(topology, '192.0.2.1'), 'waits');
+      assert.equal(await replyFor(topology, '192.0.2.2'), 'busy\n');
     });
   });
 }

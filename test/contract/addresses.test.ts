@@ -1,4 +1,4 @@
 import { addressesSuite } from './addresses-suite.ts';
-import { oneHouse } from './place.ts';
+import { oneRelay } from './topology.ts';
 
-addressesSuite({ name: 'one relay', open: oneHouse, isPartnerElsewhere: false });
+addressesSuite({ name: 'one relay', open: oneRelay, isPartnerRemote: false });

@@ -15,92 +15,98 @@ import {
   receiveRandomly,
   sendRandomly,
   sendUntilOver,
-} from './chaos-ways.ts';
-import type { Way } from './chaos-ways.ts';
-import { sumOf } from './place.ts';
-import type { HousePlace, OpenPlace } from './place.ts';
+} from './chaos-traffic.ts';
+import type { Direction } from './chaos-traffic.ts';
+import { sumOf } from './topology.ts';
+import type { InProcessTopology, OpenTopology } from './topology.ts';
 
-/** Seeds of this run: from this one on. A failure names its own, for a run that begins with it. */
+/** First seed of this run. A failure names its seed, for a run that starts with it. */
 const FIRST_SEED = Number(process.env['CHAOS_SEED'] ?? randomInt(2 ** 31));
 
 const MIB = 1_048_576;
-const PLANES: Readonly<Record<string, TestRelayOptions>> = {
+const BACKENDS: Readonly<Record<string, TestRelayOptions>> = {
   'the shared buffer': {},
-  'the shared buffer and no memory to spare': { bufferMemoryBytes: 0 },
+  'the shared buffer without buffer memory': { bufferMemoryBytes: 0 },
   'standard streams': { standardStreams: true },
 };
 
 export interface ChaosSuiteOptions {
-  /** Where clients are, in front of every name. */
+  /** Prefix of every test name: where clients connect. */
   readonly name: string;
-  readonly open: OpenPlace;
-  /** Relays on the way of a byte: each has a kernel's buffers on either side. */
+  readonly open: OpenTopology;
+  /** Relays on the path of a byte. Each has kernel buffers on both sides. */
   readonly hops: number;
-  /** How often each test is done, with other dice each time. */
+  /** How often each test runs, each time with another seed. */
   readonly rounds: number;
-  /** What goes each way of each pair at most. */
-  readonly mostBytes: number;
-  /** How bytes are moved; without it, each of the ways there are. */
-  readonly planes?: Readonly<Record<string, TestRelayOptions>>;
-  /** There are links, which may fail: each pair has one. */
+  /** Maximum number of bytes per direction of a pair. */
+  readonly maxBytes: number;
+  /** I/O backends to test; by default all of them. */
+  readonly backends?: Readonly<Record<string, TestRelayOptions>>;
+  /** Every pair uses a link between relays, and links may fail. */
   readonly linksFail: boolean;
 }
 
-async function allGone(place: HousePlace): Promise<void> {
-  await place.deserted();
-  place.checkConsistency();
+async function checkEmpty(topology: InProcessTopology): Promise<void> {
+  await topology.untilEmpty();
+  topology.checkConsistency();
   assert.equal(
-    sumOf(place, ({ sessions }) => sessions.pairs),
+    sumOf(topology, ({ sessions }) => sessions.pairs),
     0,
   );
-  assert.equal(place.heldBytes(), 0);
+  assert.equal(topology.bufferedBytes(), 0);
   assert.equal(
-    sumOf(place, ({ backend }) => backend.bufferedBytes),
+    sumOf(topology, ({ backend }) => backend.bufferedBytes),
     0,
   );
 }
 
-async function allHappy(place: HousePlace, pairs: number): Promise<void> {
-  const moods = (await place.recorded(pairs)).map(({ mood }) => mood);
+async function checkAllHappy(topology: InProcessTopology, pairs: number): Promise<void> {
+  const moods = (await topology.waitForRecords(pairs)).map(({ mood }) => mood);
   assert.deepEqual(
     moods,
     Array.from({ length: pairs }, () => 'happy'),
   );
 }
 
-/** Resolves with the most that the place has held while `work` was done. */
-async function mostHeld(place: HousePlace, work: Promise<unknown>): Promise<number> {
+/** Resolves with the maximum number of buffered bytes during `work`. */
+async function maxBufferedBytes(topology: InProcessTopology, work: Promise<unknown>): Promise<number> {
   let most = 0;
   const timer = setInterval(() => {
-    most = Math.max(most, place.heldBytes());
+    most = Math.max(most, topology.bufferedBytes());
   }, 5);
   await work.finally(() => clearInterval(timer));
   return most;
 }
 
-/** What is written, and when who stops, goes on or goes, is up to dice; each byte that arrives is compared. */
+/** Random writes, random pauses and random ends of clients; every received byte is compared. */
 export function chaosSuite(suite: ChaosSuiteOptions): void {
-  const { name, open, hops, rounds, mostBytes, linksFail, planes = PLANES } = suite;
-  for (const [backend, options] of Object.entries(planes)) {
+  const { name, open, hops, rounds, maxBytes, linksFail, backends = BACKENDS } = suite;
+  for (const [backend, options] of Object.entries(backends)) {
     describe(`${name}: chaos over ${backend}`, () => {
-      /** Several rounds in a place of their own. Leaves nobody behind each time. */
-      async function eachRound(run: (place: HousePlace, dice: Dice) => Promise<void>): Promise<void> {
+      /** Runs several rounds, each in a topology of its own. Checks that no client is left after each. */
+      async function eachRound(
+        run: (topology: InProcessTopology, dice: Dice) => Promise<void>,
+      ): Promise<void> {
         for (let seed = FIRST_SEED; seed < FIRST_SEED + rounds; seed += 1) {
-          const place = await open(() => options);
+          const topology = await open(() => options);
           try {
-            await run(place, new Dice(seed));
-            await allGone(place);
+            await run(topology, new Dice(seed));
+            await checkEmpty(topology);
           } catch (cause) {
             throw new Error(`with CHAOS_SEED=${seed}: ${String(cause)}`, { cause });
           } finally {
-            await place.close();
+            await topology.close();
           }
         }
       }
 
-      /** Everybody sends and receives, and one of each pair goes before all is over. */
-      async function withLosses(place: HousePlace, dice: Dice, goes: 'end' | 'reset'): Promise<void> {
-        const pairs = await everyPairing(place, dice, mostBytes);
+      /** All clients send and receive, and one of each pair leaves before the transfer is complete. */
+      async function withLosses(
+        topology: InProcessTopology,
+        dice: Dice,
+        ending: 'end' | 'reset',
+      ): Promise<void> {
+        const pairs = await everyPairing(topology, dice, maxBytes);
         const work = pairs.map(async ([there, back]) => {
           const [last, first] = dice.happens(0.5) ? [there, back] : [back, there];
           const { from: one, to: other } = last;
@@ -108,84 +114,89 @@ export function chaosSuite(suite: ChaosSuiteOptions): void {
           const traffic = [there, back].flatMap((way) => [sendRandomly(way), receiveRandomly(way)]);
           await sleep(afterMs);
           last.isOver = true;
-          one[goes]();
+          one[ending]();
           await Promise.all([...traffic, one.closed]);
           const code = other.transport === 'websocket' ? 1000 : null;
           assert.deepEqual(await other.closed, { reset: false, code }, `${other.transport} stays`);
           checkPrefix(first);
           const arrived = checkPrefix(last);
-          if (goes === 'end') assert.equal(arrived, last.sentBytes, `from ${one.transport}, which has ended`);
+          if (ending === 'end') assert.equal(arrived, last.sentBytes, `from ${one.transport}, which has ended`);
         });
         await Promise.all(work);
-        await allHappy(place, pairs.length);
+        await checkAllHappy(topology, pairs.length);
       }
 
-      test('every byte arrives, whatever is written and however it is received', { timeout: 120_000 }, () =>
-        eachRound(async (place, dice) => {
-          const ways = (await everyPairing(place, dice, mostBytes)).flat();
+      test('every byte arrives, for any pattern of writes and reads', { timeout: 120_000 }, () =>
+        eachRound(async (topology, dice) => {
+          const ways = (await everyPairing(topology, dice, maxBytes)).flat();
           const work = ways.flatMap((way) => [sendRandomly(way), receiveRandomly(way)]);
-          assert.ok((await mostHeld(place, Promise.all(work))) > 0, 'no receiver has stalled');
+          assert.ok((await maxBufferedBytes(topology, Promise.all(work))) > 0, 'no receiver has stalled');
           for (const way of ways) assert.equal(checkPrefix(way), way.bytes.length);
           for (const { from } of ways) from.end();
-          await place.recorded(PAIRINGS.length);
-          const relayed = place.endings.reduce((sum, { totalBytes }) => sum + totalBytes, 0);
+          await topology.waitForRecords(PAIRINGS.length);
+          const relayed = topology.summaries.reduce((sum, { totalBytes }) => sum + totalBytes, 0);
           const sent = ways.reduce((sum, { bytes }) => sum + bytes.length, 0);
           assert.equal(relayed, sent);
         }),
       );
 
-      test(
-        'who survives a reset has the beginning of what was sent, byte by byte',
-        { timeout: 120_000 },
-        () => eachRound((place, dice) => withLosses(place, dice, 'reset')),
+      test('after a reset the partner has an exact prefix of what was sent', { timeout: 120_000 }, () =>
+        eachRound((topology, dice) => withLosses(topology, dice, 'reset')),
       );
 
-      test('who is left has all that was sent before the end, byte by byte', { timeout: 120_000 }, () =>
-        eachRound((place, dice) => withLosses(place, dice, 'end')),
+      test('after an end the partner has every byte that was sent before it', { timeout: 120_000 }, () =>
+        eachRound((topology, dice) => withLosses(topology, dice, 'end')),
       );
 
       if (linksFail)
-        test('who loses a link has the beginning of what was sent, byte by byte', { timeout: 120_000 }, () =>
-          eachRound(async (place, dice) => {
-            const pairs = await everyPairing(place, dice, mostBytes);
-            const ways = pairs.flat();
-            const traffic = ways.flatMap((way) => [sendRandomly(way), receiveRandomly(way)]);
-            await sleep(dice.between(0, 700));
-            place.cutLinks?.();
-            for (const { from } of ways) {
-              const code = from.transport === 'websocket' ? 1000 : null;
-              assert.deepEqual(await from.closed, { reset: false, code }, from.transport);
-            }
-            await Promise.all(traffic);
-            for (const way of ways) checkPrefix(way);
-            await allHappy(place, pairs.length);
-          }),
+        test(
+          'after a lost link both clients have an exact prefix of what was sent',
+          { timeout: 120_000 },
+          () =>
+            eachRound(async (topology, dice) => {
+              const pairs = await everyPairing(topology, dice, maxBytes);
+              const ways = pairs.flat();
+              const traffic = ways.flatMap((way) => [sendRandomly(way), receiveRandomly(way)]);
+              await sleep(dice.between(0, 700));
+              topology.cutLinks?.();
+              for (const { from } of ways) {
+                const code = from.transport === 'websocket' ? 1000 : null;
+                assert.deepEqual(await from.closed, { reset: false, code }, from.transport);
+              }
+              await Promise.all(traffic);
+              for (const way of ways) checkPrefix(way);
+              await checkAllHappy(topology, pairs.length);
+            }),
         );
 
       test(
-        'what is held for stalled receivers is not spoilt by what others send',
+        'buffered bytes of stalled receivers are not overwritten by other traffic',
         { timeout: 60_000 },
         async (context) => {
-          const place = await open(() => options);
-          context.after(() => place.close());
+          const topology = await open(() => options);
+          context.after(() => topology.close());
           const much = randomBytesOf(40, hops * 24 * MIB);
-          const stalled: Way[] = [];
+          const stalled: Direction[] = [];
           for (const transport of [...TRANSPORTS, ...TRANSPORTS, 'unix', 'unix'] as const) {
-            const [from, to] = await pair(place, stalled.length % 2 === 0 ? 'tcp' : 'websocket', transport);
+            const [from, to] = await pair(
+              topology,
+              stalled.length % 2 === 0 ? 'tcp' : 'websocket',
+              transport,
+            );
             to.pause();
-            // To each his own.
+            // Each pair has different bytes.
             const bytes = much.subarray(stalled.length * 4099);
             stalled.push({ from, to, bytes, dice: new Dice(0), sentBytes: 0, isOver: false });
           }
           let finished = 0;
           const sending = stalled.map((way) => sendUntilOver(way).then(() => (finished += 1)));
-          await place.stalled();
+          await topology.untilStalled();
           assert.equal(finished, 0, 'a receiver has not stalled');
-          assert.ok(place.heldBytes() > 0);
+          assert.ok(topology.bufferedBytes() > 0);
 
-          const others = randomBytesOf(41, mostBytes);
+          const others = randomBytesOf(41, maxBytes);
           for (const [first, second] of PAIRINGS) {
-            const [from, to] = await pair(place, first, second);
+            const [from, to] = await pair(topology, first, second);
             const [, got] = await Promise.all([
               from.sendAll(others, 1_000_003),
               to.until(others.length + OK_BYTES),
@@ -206,7 +217,7 @@ export function chaosSuite(suite: ChaosSuiteOptions): void {
             assert.equal(checkPrefix(way), way.sentBytes);
             way.from.end();
           }
-          await allGone(place);
+          await checkEmpty(topology);
         },
       );
     });

@@ -1,11 +1,11 @@
 import { chaosSuite } from './chaos-suite.ts';
-import { oneHouse } from './place.ts';
+import { oneRelay } from './topology.ts';
 
 chaosSuite({
   name: 'one relay',
-  open: oneHouse,
+  open: oneRelay,
   hops: 1,
   rounds: 2,
-  mostBytes: 8 * 2 ** 20,
+  maxBytes: 8 * 2 ** 20,
   linksFail: false,
 });

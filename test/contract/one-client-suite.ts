@@ -4,66 +4,72 @@ import type { TransportKind } from '../../src/transport/client-transport.ts';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
 import { until } from '../support/scratch.ts';
 import type { TestClient } from '../support/test-client.ts';
-import { connectionsIn } from './place.ts';
-import type { HousePlace } from './place.ts';
+import { connectionsIn } from './topology.ts';
+import type { InProcessTopology } from './topology.ts';
 
 const TRANSPORTS: readonly TransportKind[] = ['tcp', 'unix', 'websocket'];
 
 export interface OneClientSuiteOptions {
-  /** Where the client is, in front of every name. */
+  /** Prefix of every test name: where the client connects. */
   readonly name: string;
-  readonly open: () => Promise<HousePlace>;
-  /** The client's token is another relay's, where somebody of its own side waits, so that it is passed on. */
-  readonly isPassedOn: boolean;
+  readonly open: () => Promise<InProcessTopology>;
+  /**
+   * Another relay owns the client's token, because a client of its own side waits there: the client is
+   * forwarded.
+   */
+  readonly isForwarded: boolean;
 }
 
-/** What a client may expect that has no partner. */
-export function oneClientSuite({ name, open, isPassedOn }: OneClientSuiteOptions): void {
+/** Behaviour for a client without a partner. */
+export function oneClientSuite({ name, open, isForwarded }: OneClientSuiteOptions): void {
   for (const transport of TRANSPORTS) {
     describe(`${name}: a ${transport} client alone`, () => {
-      let place: HousePlace;
-      let hosts: TestClient[] = [];
+      let topology: InProcessTopology;
+      let waiters: TestClient[] = [];
       before(async () => {
-        place = await open();
+        topology = await open();
       });
       afterEach(async () => {
-        for (const host of hosts) host.end();
-        hosts = [];
-        await until(() => connectionsIn(place) === 0);
-        place.checkConsistency();
-        await place.forgetEndings();
+        for (const waiter of waiters) waiter.end();
+        waiters = [];
+        await until(() => connectionsIn(topology) === 0);
+        topology.checkConsistency();
+        await topology.clearSummaries();
       });
-      after(() => place.close());
+      after(() => topology.close());
 
-      /** The close code a client of this transport sees. */
+      /** The close code that a client of this transport sees. */
       function code(number: number): number | null {
         return transport === 'websocket' ? number : null;
       }
 
-      /** A token for clients with side A. Where they are passed on, another relay than that of the next client has it. */
+      /**
+       * A token for clients with side A. If clients are forwarded, another relay than the next client's owns
+       * it.
+       */
       async function tokenForA(): Promise<string> {
         const token = newToken();
-        if (!isPassedOn) return token;
-        const others = place.waiting();
-        const host = await place.connect('tcp');
-        hosts.push(host);
-        await host.send(handshake(token, SIDE_A));
-        await until(() => place.waiting() === others + 1);
+        if (!isForwarded) return token;
+        const others = topology.waiting();
+        const waiter = await topology.connect('tcp');
+        waiters.push(waiter);
+        await waiter.send(handshake(token, SIDE_A));
+        await until(() => topology.waiting() === others + 1);
         return token;
       }
 
-      /** A client with side A that waits. */
+      /** A waiting client with side A. */
       async function waits(token: string): Promise<TestClient> {
-        const others = place.waiting();
-        const client = await place.connect(transport);
+        const others = topology.waiting();
+        const client = await topology.connect(transport);
         await client.send(handshake(token, SIDE_A));
-        await until(() => place.waiting() === others + 1);
+        await until(() => topology.waiting() === others + 1);
         return client;
       }
 
-      /** Resolves when nothing of the client is left at any relay. */
+      /** Resolves when no relay has state of the client any more. */
       async function gone(): Promise<void> {
-        await until(() => connectionsIn(place) === hosts.length);
+        await until(() => connectionsIn(topology) === waiters.length);
       }
 
       for (const line of [
@@ -74,92 +80,92 @@ export function oneClientSuite({ name, open, isPassedOn }: OneClientSuiteOptions
         `Please relay ${newToken()}\n`,
         'POST\n',
       ]) {
-        test(`hears "bad handshake" for ${JSON.stringify(line.slice(0, 24))} and is closed`, async () => {
-          const client = await place.connect(transport);
+        test(`gets "bad handshake" for ${JSON.stringify(line.slice(0, 24))} and is closed`, async () => {
+          const client = await topology.connect(transport);
           await client.send(line);
           assert.deepEqual(await client.closed, { reset: false, code: code(1000) });
           assert.equal(client.received.toString(), 'bad handshake\n');
-          const [summary] = await place.recorded(1);
+          const [summary] = await topology.waitForRecords(1);
           assert.deepEqual([summary?.mood, summary?.totalBytes, summary?.waitingMs], ['errory', 0, null]);
           await gone();
         });
       }
 
-      test('is closed without a word for a line that never ends', async () => {
-        const client = await place.connect(transport);
+      test('is closed without a reply for a handshake line that never ends', async () => {
+        const client = await topology.connect(transport);
         await client.send('x'.repeat(1025));
         assert.deepEqual(await client.closed, { reset: false, code: code(1000) });
         assert.equal(client.receivedBytes, 0);
-        assert.equal((await place.recorded(1))[0]?.mood, 'empty');
+        assert.equal((await topology.waitForRecords(1))[0]?.mood, 'empty');
         await gone();
       });
 
-      test('hears "impatient" for bytes behind its line, in the same segment or later', async () => {
+      test('gets "impatient" for bytes after its handshake, in the same segment or later', async () => {
         for (const separately of [false, true]) {
-          await place.forgetEndings();
+          await topology.clearSummaries();
           const token = await tokenForA();
-          const others = place.waiting();
-          const client = separately ? await waits(token) : await place.connect(transport);
+          const others = topology.waiting();
+          const client = separately ? await waits(token) : await topology.connect(transport);
           await client.send(separately ? 'x' : `${handshake(token, SIDE_A)}x`);
           assert.deepEqual(await client.closed, { reset: false, code: code(1000) });
           assert.equal(client.received.toString(), 'impatient\n');
-          assert.equal(place.waiting(), others);
-          const [summary] = await place.recorded(1);
+          assert.equal(topology.waiting(), others);
+          const [summary] = await topology.waitForRecords(1);
           assert.deepEqual([summary?.mood, summary?.totalBytes, summary?.waitingMs], ['impatient', 0, null]);
         }
       });
 
-      test('no longer waits once it was impatient', async () => {
+      test('no longer waits after "impatient"', async () => {
         const token = await tokenForA();
-        const others = place.waiting();
-        const hasty = await place.connect(transport);
+        const others = topology.waiting();
+        const hasty = await topology.connect(transport);
         await hasty.send(`${handshake(token, SIDE_A)}x`);
         await hasty.closed;
-        const next = await place.connect(transport);
+        const next = await topology.connect(transport);
         await next.send(handshake(token, SIDE_B));
-        // Whoever had the token before is its partner.
-        if (isPassedOn) await next.until(3);
-        else await until(() => place.waiting() === others + 1);
+        // The client that had the token before is its partner.
+        if (isForwarded) await next.until(3);
+        else await until(() => topology.waiting() === others + 1);
         next.end();
         await next.closed;
         assert.deepEqual(
-          (await place.recorded(2)).map((summary) => summary.mood).toSorted(),
-          isPassedOn ? ['happy', 'impatient'] : ['impatient', 'lonely'],
+          (await topology.waitForRecords(2)).map((summary) => summary.mood).toSorted(),
+          isForwarded ? ['happy', 'impatient'] : ['impatient', 'lonely'],
         );
       });
 
       for (const way of ['end', 'reset'] as const) {
-        test(`leaves an "empty" record when it goes (${way}) before its line is whole`, async () => {
+        test(`leaves an "empty" record if it leaves (${way}) before its handshake is complete`, async () => {
           for (const said of ['', 'please relay 0123']) {
-            const client = await place.connect(transport);
+            const client = await topology.connect(transport);
             if (said !== '') await client.send(said);
             client[way]();
-            await place.recorded(said === '' ? 1 : 2);
+            await topology.waitForRecords(said === '' ? 1 : 2);
           }
           assert.deepEqual(
-            place.endings.map((summary) => summary.mood),
+            topology.summaries.map((summary) => summary.mood),
             ['empty', 'empty'],
           );
           await gone();
         });
 
-        test(`leaves a "lonely" record when it goes (${way}) while it waits`, async () => {
+        test(`leaves a "lonely" record if it leaves (${way}) while it waits`, async () => {
           const token = await tokenForA();
-          const others = place.waiting();
+          const others = topology.waiting();
           const client = await waits(token);
           client[way]();
-          const [summary] = await place.recorded(1);
+          const [summary] = await topology.waitForRecords(1);
           assert.deepEqual([summary?.mood, summary?.waitingMs], ['lonely', null]);
-          assert.equal(place.waiting(), others);
+          assert.equal(topology.waiting(), others);
           await gone();
         });
       }
 
-      test('may send its line 9 bytes at a time', async () => {
+      test('may send its handshake in pieces of 9 bytes', async () => {
         const token = newToken();
-        const a = await place.connect(transport);
+        const a = await topology.connect(transport);
         await a.sendAll(Buffer.from(handshake(token, SIDE_A)), 9);
-        const b = await place.connect(transport);
+        const b = await topology.connect(transport);
         await b.sendAll(Buffer.from(handshake(token, SIDE_B)), 1);
         assert.equal((await a.until(3)).toString(), 'ok\n');
         assert.equal((await b.until(3)).toString(), 'ok\n');
@@ -169,21 +175,22 @@ export function oneClientSuite({ name, open, isPassedOn }: OneClientSuiteOptions
         await b.closed;
       });
 
-      test('is told when the relay shuts down, with its record written', async () => {
+      test('gets "shutting down" when the relay stops, and its record is written', async () => {
         const token = await tokenForA();
         const waiting = await waits(token);
-        const others = connectionsIn(place);
-        const silent = await place.connect(transport);
-        await until(() => connectionsIn(place) === others + 1);
+        const others = connectionsIn(topology);
+        const silent = await topology.connect(transport);
+        await until(() => connectionsIn(topology) === others + 1);
         await Promise.all(
-          place.houses.map(({ sessions }) => sessions.drain(0, new AbortController().signal)),
+          topology.relays.map(({ sessions }) => sessions.drain(0, new AbortController().signal)),
         );
         for (const client of [waiting, silent]) {
           assert.deepEqual(await client.closed, { reset: false, code: code(1013) });
           assert.equal(client.received.toString(), 'shutting down\n');
         }
-        // Of whoever is passed on to a relay that stops too, there is no record: the one that waits there has one.
-        assert.deepEqual(place.endings.map((summary) => summary.mood).toSorted(), ['empty', 'lonely']);
+        // A client that is forwarded to a relay that also stops has no record. The client that waits there
+        // has one.
+        assert.deepEqual(topology.summaries.map((summary) => summary.mood).toSorted(), ['empty', 'lonely']);
       });
     });
   }

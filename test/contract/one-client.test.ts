@@ -5,9 +5,9 @@ import { TestRelay } from '../support/test-relay.ts';
 import { findProgram } from '../support/programs.ts';
 import { until } from '../support/scratch.ts';
 import { oneClientSuite } from './one-client-suite.ts';
-import { oneHouse } from './place.ts';
+import { oneRelay } from './topology.ts';
 
-oneClientSuite({ name: 'one relay', open: () => oneHouse(), isPassedOn: false });
+oneClientSuite({ name: 'one relay', open: () => oneRelay(), isForwarded: false });
 
 test('every TCP socket of a client has keepalive', async (context) => {
   const ss = findProgram('ss');
@@ -24,7 +24,7 @@ test('every TCP socket of a client has keepalive', async (context) => {
     await relay.connect(transport);
     await until(() => relay.admission.connections > 0);
     const sockets = spawnSync(ss, ['-Hnto', 'state', 'established', `sport = :${port}`]).stdout.toString();
-    // The time until the first probe, of 30 s.
+    // Time until the first probe; 30 s are configured.
     assert.match(sockets, /timer:\(keepalive,(?:29|30)/u);
   }
 });

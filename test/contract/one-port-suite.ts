@@ -7,14 +7,14 @@ import { WebSocket, createWebSocketStream } from 'ws';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
 import { makeIdentity } from '../support/certificates.ts';
 import { until } from '../support/scratch.ts';
-import type { OpenPlace } from './place.ts';
+import type { OpenTopology } from './topology.ts';
 
 const { key, certificate: cert } = makeIdentity();
 
-/** Every listener of a house may have this one. */
+/** Every listener of a relay may use this certificate. */
 export const certificate = { context: createSecureContext({ key, cert }) };
 
-/** What a client can say to the one port for raw clients. */
+/** The protocols that a client may use on the shared port for raw clients. */
 const LANGUAGES = {
   'raw bytes': async (port: number) => {
     const socket = connect({ port, host: '127.0.0.1' });
@@ -36,7 +36,7 @@ async function stream(websocket: WebSocket): Promise<ReturnType<typeof createWeb
   return createWebSocketStream(websocket);
 }
 
-/** The next `count` bytes. */
+/** Reads the next `count` bytes. */
 export async function take(from: NodeJS.ReadableStream, count: number): Promise<Buffer> {
   const chunks: Buffer[] = [];
   let bytes = 0;
@@ -53,25 +53,25 @@ export async function take(from: NodeJS.ReadableStream, count: number): Promise<
 }
 
 /**
- * Who speaks what, by way of the one port that takes in all of it, and with whom.
+ * Every pair of protocols on one port that accepts all of them.
  *
- * @param name where clients are, in front of every name
+ * @param name prefix of every test name: where clients connect
  */
-export function onePortSuite(name: string, open: OpenPlace): void {
+export function onePortSuite(name: string, open: OpenTopology): void {
   for (const backend of ['shared buffer', 'standard streams'] as const) {
-    const planeOptions = { standardStreams: backend === 'standard streams' };
+    const backendOptions = { standardStreams: backend === 'standard streams' };
 
     describe(`${name}: one port for everything, by ${backend}`, () => {
       for (const [first, connectFirst] of Object.entries(LANGUAGES)) {
         for (const [second, connectSecond] of Object.entries(LANGUAGES)) {
           test(`pairs ${first} with ${second}, and moves every byte both ways`, async (context) => {
-            const place = await open(() => ({ certificate, ...planeOptions }));
-            context.after(() => place.close());
-            const a = await connectFirst(place.addresses().tcpPort);
-            const b = await connectSecond(place.addresses().tcpPort);
+            const topology = await open(() => ({ certificate, ...backendOptions }));
+            context.after(() => topology.close());
+            const a = await connectFirst(topology.addresses().tcpPort);
+            const b = await connectSecond(topology.addresses().tcpPort);
             const token = newToken();
             a.write(handshake(token, SIDE_A));
-            await until(() => place.waiting() === 1);
+            await until(() => topology.waiting() === 1);
             b.write(handshake(token, SIDE_B));
             assert.equal((await take(a, 3)).toString(), 'ok\n');
             assert.equal((await take(b, 3)).toString(), 'ok\n');
@@ -81,11 +81,11 @@ export function onePortSuite(name: string, open: OpenPlace): void {
             const [atA, atB] = await Promise.all([take(a, fromB.length), take(b, fromA.length)]);
             assert.ok(atA.equals(fromB) && atB.equals(fromA));
             a.end();
-            const [summary] = await place.recorded(1);
+            const [summary] = await topology.waitForRecords(1);
             assert.deepEqual([summary?.mood, summary?.totalBytes], ['happy', 5_000_000]);
             b.destroy();
             a.destroy();
-            await place.deserted();
+            await topology.untilEmpty();
           });
         }
       }

@@ -15,9 +15,9 @@ import { TestRelay } from '../support/test-relay.ts';
 import type { TestRelayOptions } from '../support/test-relay.ts';
 import { until } from '../support/scratch.ts';
 import { certificate, onePortSuite, take } from './one-port-suite.ts';
-import { oneHouse } from './place.ts';
+import { oneRelay } from './topology.ts';
 
-onePortSuite('one relay', oneHouse);
+onePortSuite('one relay', oneRelay);
 
 async function open(context: TestContext, options: TestRelayOptions = {}): Promise<TestRelay> {
   const relay = await TestRelay.open({ certificate, ...options });
@@ -25,7 +25,7 @@ async function open(context: TestContext, options: TestRelayOptions = {}): Promi
   return relay;
 }
 
-/** A raw connection to the one port. */
+/** A raw connection to the shared port. */
 async function dial(relay: TestRelay, context: TestContext): Promise<Socket> {
   const socket = connect({ port: relay.tcpPort, host: '127.0.0.1', allowHalfOpen: true });
   context.after(() => socket.destroy());
@@ -33,8 +33,8 @@ async function dial(relay: TestRelay, context: TestContext): Promise<Socket> {
   return socket;
 }
 
-describe('what a connection begins with', () => {
-  test('may come byte by byte, and be an upgrade', async (context) => {
+describe('the first bytes of a connection', () => {
+  test('may arrive one at a time and be an upgrade', async (context) => {
     const relay = await open(context);
     const socket = await dial(relay, context);
     socket.setNoDelay(true);
@@ -46,7 +46,7 @@ describe('what a connection begins with', () => {
     assert.deepEqual(relay.summaries, []);
   });
 
-  test('may look like an upgrade for a while, and be a bad line', async (context) => {
+  test('may resemble an upgrade and be a bad handshake', async (context) => {
     const relay = await open(context);
     const socket = await dial(relay, context);
     socket.write('GE');
@@ -58,7 +58,7 @@ describe('what a connection begins with', () => {
     assert.equal(summary?.mood, 'errory');
   });
 
-  test('is a bad line where it is TLS and there is no certificate', async (context) => {
+  test('are a bad handshake if they are TLS and there is no certificate', async (context) => {
     const relay = await TestRelay.open({});
     context.after(() => relay.close());
     const socket = await dial(relay, context);
@@ -68,7 +68,7 @@ describe('what a connection begins with', () => {
     assert.equal(summary?.mood, 'errory');
   });
 
-  test('ends with nothing, and is recorded as it would be of a raw client', async (context) => {
+  test('may be missing: the connection is waitForRecords like that of a raw client', async (context) => {
     const relay = await open(context);
     for (const bytes of ['', 'G', 'GET']) {
       const socket = await dial(relay, context);
@@ -83,7 +83,7 @@ describe('what a connection begins with', () => {
     await until(() => relay.admission.connections === 0);
   });
 
-  test('breaks off in the middle of TLS or HTTP, and nothing is left', async (context) => {
+  test('may end in the middle of TLS or HTTP without leaving state', async (context) => {
     const relay = await open(context);
     for (const bytes of ['16030100', 'GET / HTTP/1.1\r\nHost:']) {
       for (const reset of [true, false]) {
@@ -97,11 +97,11 @@ describe('what a connection begins with', () => {
     }
   });
 
-  test('is TLS with nonsense in it, and nothing is left', async (context) => {
+  test('may be TLS with an invalid content without leaving state', async (context) => {
     const relay = await open(context);
     const socket = await dial(relay, context);
     socket.write(Buffer.concat([Buffer.from('160301ffff', 'hex'), randomBytesOf(3, 4000)]));
-    // An alert, and nothing else.
+    // A TLS alert and nothing else.
     const answer = await buffer(socket);
     assert.deepEqual([answer[0], answer.length], [0x15, 7]);
     socket.end();
@@ -110,7 +110,7 @@ describe('what a connection begins with', () => {
 });
 
 describe('a client that speaks TLS', () => {
-  test('is not believed old versions of it', async (context) => {
+  test('cannot use old versions of TLS', async (context) => {
     const relay = await open(context);
     const socket = connectTls({
       port: relay.tcpPort,
@@ -125,7 +125,7 @@ describe('a client that speaks TLS', () => {
     await until(() => relay.admission.connections === 0);
   });
 
-  test('can not put TLS into TLS', async (context) => {
+  test('cannot use TLS inside TLS', async (context) => {
     const relay = await open(context);
     const outer = connectTls({ port: relay.tcpPort, host: '127.0.0.1', rejectUnauthorized: false });
     await once(outer, 'secureConnect');
@@ -133,7 +133,7 @@ describe('a client that speaks TLS', () => {
     assert.equal(await text(outer), 'bad handshake\n');
   });
 
-  test('is closed when it takes too long, in the middle of it and behind it', async (context) => {
+  test('is closed by the handshake timeout, during and after the TLS handshake', async (context) => {
     const relay = await open(context, { timeouts: { handshakeMs: 300 } });
     const half = await dial(relay, context);
     half.write(Buffer.from('1603010200', 'hex'));
@@ -147,12 +147,12 @@ describe('a client that speaks TLS', () => {
   });
 });
 
-describe('a browser that comes to a port for clients', () => {
+describe('a browser that connects to a port for clients', () => {
   for (const [where, isTls] of [
     ['plain', false],
     ['in TLS', true],
   ] as const) {
-    test(`gets a page that says where it is, ${where}`, async (context) => {
+    test(`gets a page with the address, ${where}`, async (context) => {
       const relay = await open(context);
       for (const port of [relay.tcpPort, relay.websocketPort]) {
         const options = {
@@ -174,7 +174,7 @@ describe('a browser that comes to a port for clients', () => {
   }
 });
 
-/** Requests of monitors, load balancers and other HTTP clients, and the status of each answer. */
+/** Requests of monitors, load balancers and other HTTP clients, with the expected status. */
 const MONITORS: readonly (readonly [request: string, status: number])[] = [
   ['GET / HTTP/1.0\r\n\r\n', 200],
   ['HEAD / HTTP/1.1\r\nHost: r\r\nAccept: */*\r\n\r\n', 200],
@@ -187,7 +187,7 @@ const MONITORS: readonly (readonly [request: string, status: number])[] = [
   ['PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 400],
 ];
 
-describe('a monitor that comes to a port for clients', () => {
+describe('a monitor that connects to a port for clients', () => {
   const proxies = new TrustedProxies(parseCidrs('127.0.0.0/8'));
   for (const backend of ['shared buffer', 'standard streams'] as const) {
     for (const [where, isTls, header] of [
@@ -195,14 +195,14 @@ describe('a monitor that comes to a port for clients', () => {
       ['in TLS', true, ''],
       ['behind a proxy', false, 'PROXY TCP4 192.0.2.1 127.0.0.1 1111 4001\r\n'],
     ] as const) {
-      test(`gets an HTTP answer and leaves no record, ${where}, by ${backend}`, async (context) => {
+      test(`gets an HTTP response and leaves no record, ${where}, by ${backend}`, async (context) => {
         const relay = await open(context, { proxies, standardStreams: backend === 'standard streams' });
         for (const port of [relay.tcpPort, relay.websocketPort]) {
           const clients = MONITORS.map(([request, status]) => {
             const plain = connect({ port, host: '127.0.0.1', noDelay: true });
             plain.write(header);
             const socket = isTls ? connectTls({ socket: plain, rejectUnauthorized: false }) : plain;
-            // The blank behind the method comes later.
+            // The space after the method arrives later.
             const at = request.indexOf(' ');
             socket.write(request.slice(0, at));
             return { plain, socket, rest: request.slice(at), status };
@@ -223,7 +223,7 @@ describe('a monitor that comes to a port for clients', () => {
     }
   }
 
-  test('hears while the relay drains that it does, and only from the health check', async (context) => {
+  test('gets the draining state from the health check only', async (context) => {
     const relay = await open(context);
     relay.admission.isDraining = true;
     for (const [path, status] of [
@@ -238,7 +238,7 @@ describe('a monitor that comes to a port for clients', () => {
     }
   });
 
-  test('gets an answer by a unix-domain socket', async (context) => {
+  test('gets a response over a unix-domain socket', async (context) => {
     const relay = await open(context);
     const request = getHttp({ socketPath: relay.unixPath, path: '/healthz' });
     const [response] = await once(request, 'response');
@@ -249,8 +249,8 @@ describe('a monitor that comes to a port for clients', () => {
   });
 });
 
-/** WebSocket clients whose request has a chunked body that is empty, as some HTTP libraries send it. */
-test('an upgrade with an empty chunked body becomes a client, in whatever parts it comes', async (context) => {
+/** WebSocket clients whose request has an empty chunked body, as some HTTP libraries send it. */
+test('an upgrade with an empty chunked body is accepted, however it is split', async (context) => {
   const relay = await open(context);
   const [end, token] = ['\r\n\r\n', newToken()];
   const request = Buffer.concat([

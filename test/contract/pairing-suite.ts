@@ -4,7 +4,7 @@ import type { TransportKind } from '../../src/transport/client-transport.ts';
 import { SIDE_A, SIDE_B, SIDE_C, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
 import { until } from '../support/scratch.ts';
 import type { TestClient } from '../support/test-client.ts';
-import type { Place } from './place.ts';
+import type { Topology } from './topology.ts';
 
 const TRANSPORTS: readonly TransportKind[] = ['tcp', 'unix', 'websocket'];
 const OK = Buffer.from('ok\n');
@@ -18,36 +18,36 @@ const PAIRINGS: readonly Pairing[] = TRANSPORTS.flatMap((first) =>
   TRANSPORTS.map((second) => ({ first, second })),
 );
 
-/** What a client sees that was closed without a fault. */
+/** How a client sees a normal close. */
 function closedCleanly(transport: TransportKind, code = 1000): { reset: boolean; code: number | null } {
   return { reset: false, code: transport === 'websocket' ? code : null };
 }
 
 export interface PairingSuiteOptions {
-  /** What the house is, in front of every name. */
+  /** Prefix of every test name: the topology. */
   readonly name: string;
-  readonly open: () => Promise<Place>;
-  /** Relays on the way of a byte: each has a kernel's buffers on either side. */
+  readonly open: () => Promise<Topology>;
+  /** Relays on the path of a byte. Each has kernel buffers on both sides. */
   readonly hops: number;
-  /** Ordered pairs of transports; without it, all of them. */
+  /** Ordered pairs of transports; by default all of them. */
   readonly pairings?: readonly Pairing[];
-  /** Its relays can be told to look for resets. */
+  /** The test can make the relays check for resets. */
   readonly canSweep: boolean;
-  /** What goes each way in the longest of the tests. */
+  /** Bytes per direction in the longest test. */
   readonly bulkBytes: number;
 }
 
-/** What any two clients may expect of each other, over ordered pairs of transports. */
+/** Behaviour of a pair, over ordered pairs of transports. */
 export function pairingSuite(options: PairingSuiteOptions): void {
   for (const { first, second } of options.pairings ?? PAIRINGS) {
     describe(`${options.name}: a ${first} client waits, a ${second} client comes`, () => {
-      let relay: Place;
+      let relay: Topology;
       before(async () => {
         relay = await options.open();
       });
       afterEach(async () => {
         relay.checkConsistency();
-        await relay.forgetEndings();
+        await relay.clearSummaries();
       });
       after(() => relay.close());
 
@@ -62,7 +62,7 @@ export function pairingSuite(options: PairingSuiteOptions): void {
         return [a, b];
       }
 
-      test('both get ok, and then what the other sends', async () => {
+      test('both get ok, then the bytes of the other', async () => {
         const [a, b] = await pair();
         await a.send('from a');
         await b.send('from b');
@@ -70,7 +70,7 @@ export function pairingSuite(options: PairingSuiteOptions): void {
         assert.equal((await b.until(9)).toString(), 'ok\nfrom a');
         a.end();
         assert.deepEqual(await b.closed, closedCleanly(second));
-        const [summary] = await relay.recorded(1);
+        const [summary] = await relay.waitForRecords(1);
         assert.equal(summary?.mood, 'happy');
         assert.equal(summary?.totalBytes, 12);
         assert.ok(
@@ -78,7 +78,7 @@ export function pairingSuite(options: PairingSuiteOptions): void {
         );
       });
 
-      test('an unsided client matches a sided one and another unsided one', async () => {
+      test('a client without a side matches one with a side and another one without', async () => {
         for (const side of [SIDE_B, null]) {
           const token = newToken();
           const a = await relay.connect(first);
@@ -90,11 +90,12 @@ export function pairingSuite(options: PairingSuiteOptions): void {
           a.end();
           await b.closed;
         }
-        assert.equal((await relay.recorded(2)).length, 2);
+        assert.equal((await relay.waitForRecords(2)).length, 2);
       });
 
-      // The older connection is most likely dead: its client has reconnected, for instance after its network changed.
-      test('of two connections of one side the newer one is paired, and the older one is redundant', async () => {
+      // The older connection is probably dead: its client has reconnected, for example after its network
+      // changed.
+      test('of two connections of one side the newer one is paired and the older one is redundant', async () => {
         const token = newToken();
         const a = await relay.connect(first);
         await a.send(handshake(token, SIDE_A));
@@ -110,26 +111,26 @@ export function pairingSuite(options: PairingSuiteOptions): void {
         assert.deepEqual(await again.until(3), OK);
         b.end();
         await again.closed;
-        const moods = (await relay.recorded(2)).map((summary) => summary.mood);
+        const moods = (await relay.waitForRecords(2)).map((summary) => summary.mood);
         assert.deepEqual(moods.toSorted(), ['happy', 'redundant']);
       });
 
-      test('bytes behind the handshake of the second client are delivered', async () => {
+      test('bytes after the handshake of the second client are delivered', async () => {
         const token = newToken();
         const a = await relay.connect(first);
         await a.send(handshake(token, SIDE_A));
-        // Of two that come at once to different relays, either may be the second.
+        // If two clients connect at once to different relays, either may be the second.
         await until(() => relay.waiting() === 1);
         const b = await relay.connect(second);
         await b.send(`${handshake(token, SIDE_B)}early`);
         assert.equal((await a.until(8)).toString(), 'ok\nearly');
         b.end();
         await a.closed;
-        assert.equal((await relay.recorded(1))[0]?.totalBytes, 5);
+        assert.equal((await relay.waitForRecords(1))[0]?.totalBytes, 5);
       });
 
       const size = options.bulkBytes;
-      test(`${size / 1e6} MB go both ways at once, byte by byte`, { timeout: 120_000 }, async () => {
+      test(`${size / 1e6} MB in both directions at once arrive unchanged`, { timeout: 120_000 }, async () => {
         const [a, b] = await pair();
         const fromA = randomBytesOf(1, size);
         const fromB = randomBytesOf(2, size);
@@ -140,10 +141,10 @@ export function pairingSuite(options: PairingSuiteOptions): void {
         for (const client of [a, b]) assert.ok(Math.max(0, ...client.messageSizes) <= 32_768);
         a.end();
         await b.closed;
-        assert.equal((await relay.recorded(1))[0]?.totalBytes, 2 * size);
+        assert.equal((await relay.waitForRecords(1))[0]?.totalBytes, 2 * size);
       });
 
-      test('what was sent before a FIN is delivered, also to a slow receiver', async () => {
+      test('bytes sent before a FIN are delivered, also to a slow receiver', async () => {
         const [a, b] = await pair();
         const bytes = randomBytesOf(3, 8_000_000);
         b.pause();
@@ -155,7 +156,7 @@ export function pairingSuite(options: PairingSuiteOptions): void {
         assert.ok(b.received.subarray(3).equals(bytes));
       });
 
-      test('a reset ends the pair after what was sent has been delivered', async () => {
+      test('a reset ends the pair after the bytes sent before it have been delivered', async () => {
         const [a, b] = await pair();
         const bytes = randomBytesOf(4, 100_000);
         await a.send(bytes);
@@ -163,26 +164,26 @@ export function pairingSuite(options: PairingSuiteOptions): void {
         a.reset();
         assert.deepEqual(await b.closed, closedCleanly(second));
         assert.ok(b.received.subarray(3).equals(bytes));
-        assert.equal((await relay.recorded(1))[0]?.mood, 'happy');
+        assert.equal((await relay.waitForRecords(1))[0]?.mood, 'happy');
       });
 
       test(
-        'a receiver that stops reading stops its sender, and gets everything when it goes on',
+        'a receiver that stops reading pauses its sender, and gets everything when it resumes',
         { timeout: 60_000 },
         async () => {
           const [a, b] = await pair();
           b.pause();
           const bytes = randomBytesOf(5, 64_000_000);
           const sent = a.sendAll(bytes, 65_536);
-          await relay.stalled();
+          await relay.untilStalled();
           const relayed = relay.incompleteBytes();
-          // What has been taken fills kernel buffers, which machines let grow to about 10 MB in all, and now and then to more.
+          // These bytes are in kernel buffers, which grow to about 10 MB in total, occasionally more.
           assert.ok(
             relayed < options.hops * 25_000_000,
-            `${relayed} bytes were taken for a receiver that does not read`,
+            `${relayed} bytes were read for a receiver that does not read`,
           );
-          const held = relay.heldBytes();
-          assert.ok(held <= options.hops * 2_000_000, `${held} bytes are held in the process`);
+          const buffered = relay.bufferedBytes();
+          assert.ok(buffered <= options.hops * 2_000_000, `${buffered} bytes are buffered in the process`);
           b.resume();
           await sent;
           const got = await b.until(bytes.length + 3);
@@ -196,30 +197,30 @@ export function pairingSuite(options: PairingSuiteOptions): void {
         const [a, b] = await pair();
         b.pause();
         const sent = a.sendAll(randomBytesOf(6, 64_000_000), 65_536);
-        await relay.stalled();
+        await relay.untilStalled();
         b.reset();
         assert.deepEqual(await a.closed, closedCleanly(first));
-        assert.equal((await relay.recorded(1))[0]?.mood, 'happy');
+        assert.equal((await relay.waitForRecords(1))[0]?.mood, 'happy');
         await sent;
       });
 
-      // Others look after such senders every 15 s, too seldom to wait for.
+      // Other topologies check such senders every 15 s, which is too long for a test.
       if (!options.canSweep) return;
-      test('a paused sender that is reset is noticed', async () => {
+      test('the relay notices a reset of a paused sender', async () => {
         const { sweep } = relay;
         assert.ok(sweep !== null);
         const [a, b] = await pair();
         b.pause();
         const sent = a.sendAll(randomBytesOf(7, 64_000_000), 65_536);
-        await relay.stalled();
+        await relay.untilStalled();
         a.reset();
         await sent;
-        // The first sweep remembers how far the receiver is, the next one finds it where it was and asks.
-        while (relay.endings.length === 0) {
+        // The first sweep stores the position of the receiver. The next one finds it unchanged and probes.
+        while (relay.summaries.length === 0) {
           sweep();
           await new Promise((resolve) => setImmediate(resolve));
         }
-        assert.equal(relay.endings[0]?.mood, 'happy');
+        assert.equal(relay.summaries[0]?.mood, 'happy');
         b.resume();
         await b.closed;
       });

@@ -1,16 +1,16 @@
 import { pairingSuite } from './pairing-suite.ts';
-import { oneHouse } from './place.ts';
+import { oneRelay } from './topology.ts';
 
 pairingSuite({
   name: 'shared buffer',
-  open: () => oneHouse(),
+  open: () => oneRelay(),
   hops: 1,
   canSweep: true,
   bulkBytes: 50_000_000,
 });
 pairingSuite({
   name: 'standard streams',
-  open: () => oneHouse(() => ({ standardStreams: true })),
+  open: () => oneRelay(() => ({ standardStreams: true })),
   hops: 1,
   canSweep: true,
   bulkBytes: 10_000_000,

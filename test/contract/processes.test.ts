@@ -1,13 +1,13 @@
 import { describe } from 'node:test';
 import { withoutRedis } from '../support/redis.ts';
-import { farewellSuite } from './farewell-suite.ts';
+import { finalCloseSuite } from './final-close-suite.ts';
 import { pairingSuite } from './pairing-suite.ts';
-import { ProcessPlace } from './process-place.ts';
+import { ProcessTopology } from './process-topology.ts';
 
 describe('relay processes and a coordinator', { skip: withoutRedis() }, () => {
   pairingSuite({
     name: 'two processes',
-    open: () => ProcessPlace.open(2),
+    open: () => ProcessTopology.open(2),
     hops: 2,
     canSweep: false,
     bulkBytes: 5_000_000,
@@ -16,5 +16,5 @@ describe('relay processes and a coordinator', { skip: withoutRedis() }, () => {
       { first: 'unix', second: 'tcp' },
     ],
   });
-  farewellSuite({ name: 'two processes', open: () => ProcessPlace.open(2) });
+  finalCloseSuite({ name: 'two processes', open: () => ProcessTopology.open(2) });
 });

@@ -4,18 +4,18 @@ import { RateLimiter } from '../../src/limits/rate-limiter.ts';
 import type { TransportKind } from '../../src/transport/client-transport.ts';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
 import type { TestClient } from '../support/test-client.ts';
-import type { HousePlace, OpenPlace } from './place.ts';
+import type { InProcessTopology, OpenTopology } from './topology.ts';
 
-/** What a pair may be ahead by: a read, and what WebSocket frames are around it. */
+/** Bytes by which a pair may be ahead: one read plus WebSocket frame headers. */
 const READ_BYTES = 17_000;
 
-/** Two that have met; where there are several relays, the first one's has the pair, and both look at its bytes. */
+/** A pair of clients. In a cluster the first client's relay owns it, and both relays measure its bytes. */
 async function pairOf(
-  place: HousePlace,
+  topology: InProcessTopology,
   transport: TransportKind,
 ): Promise<readonly [TestClient, TestClient]> {
   const token = newToken();
-  const clients = [await place.connect(transport), await place.connect(transport)] as const;
+  const clients = [await topology.connect(transport), await topology.connect(transport)] as const;
   await clients[0].send(handshake(token, SIDE_A));
   await clients[1].send(handshake(token, SIDE_B));
   for (const client of clients) assert.equal((await client.until(3)).toString(), 'ok\n');
@@ -23,49 +23,51 @@ async function pairOf(
 }
 
 export interface RatesSuiteOptions {
-  /** Where clients are, in front of every name. */
+  /** Prefix of every test name: where clients connect. */
   readonly name: string;
-  readonly open: OpenPlace;
+  readonly open: OpenTopology;
   readonly transports: readonly TransportKind[];
-  /** Relays on the way of a byte, each with its own rate. */
+  /** Relays on the path of a byte, each with its own rate limit. */
   readonly hops: number;
-  /** For how long the rate is looked at, in tenths of a second. */
+  /** Duration of the measurement, in tenths of a second. */
   readonly tenths: number;
 }
 
-/** How fast pairs are. In a group it is each relay's own rate, and that of the slower of two. */
+/** Rate limits of pairs. In a cluster each relay has its own limit, and the lower one applies. */
 export function ratesSuite({ name, open, transports, hops, tenths: lastTenth }: RatesSuiteOptions): void {
   const slack = 3 * READ_BYTES;
 
   for (const transport of transports) {
-    describe(`${name}: a rate for ${transport} pairs`, () => {
+    describe(`${name}: the rate limit of ${transport} pairs`, () => {
       for (const [whose, limits, pairs] of [
         ['each', { pairBytesPerSecond: 200_000, totalBytesPerSecond: null }, 2],
         ['all together', { pairBytesPerSecond: null, totalBytesPerSecond: 400_000 }, 2],
       ] as const) {
-        test(`of ${whose} lets as much through as the time allows, and every byte of it`, async (context) => {
+        test(`of ${whose} lets through what the elapsed time allows, without losing a byte`, async (context) => {
           let now = 0;
-          const place = await open(() => ({ limits: { rateLimiter: new RateLimiter(limits, () => now) } }));
-          context.after(() => place.close());
+          const topology = await open(() => ({
+            limits: { rateLimiter: new RateLimiter(limits, () => now) },
+          }));
+          context.after(() => topology.close());
           const payload = randomBytesOf(5, 300_000);
           const couples = [];
-          for (let index = 0; index < pairs; index += 1) couples.push(await pairOf(place, transport));
-          // One with one busy direction, one with two.
+          for (let index = 0; index < pairs; index += 1) couples.push(await pairOf(topology, transport));
+          // One pair with traffic in one direction, one with traffic in both.
           const [[a, b] = [], [c, d] = []] = couples;
           assert.ok(a !== undefined && b !== undefined && c !== undefined && d !== undefined);
           const sent = [a, c, d].map((client) => client.sendAll(payload, 10_000));
-          // No time passes.
-          await place.stalled();
-          const atOnce = place.incompleteBytes();
+          // The clock stands still.
+          await topology.untilStalled();
+          const atOnce = topology.incompleteBytes();
           assert.ok(atOnce > 0 && atOnce <= slack, String(atOnce));
           for (let tenths = 1; tenths <= lastTenth; tenths += 1) {
             now += 100;
-            await place.stalled();
-            const moved = place.incompleteBytes();
+            await topology.untilStalled();
+            const moved = topology.incompleteBytes();
             const due = tenths * 40_000;
             assert.ok(Math.abs(moved - due) <= slack, `${moved} bytes after ${tenths} tenths of a second`);
           }
-          // Both pairs have had the same.
+          // Both pairs have had the same number of bytes.
           const [first, second] = [b.receivedBytes, c.receivedBytes + d.receivedBytes];
           assert.ok(Math.abs(first - second) <= slack, `${first} and ${second} bytes`);
           const hurry = setInterval(() => {
@@ -76,35 +78,35 @@ export function ratesSuite({ name, open, transports, hops, tenths: lastTenth }: 
             assert.ok((await client.until(300_003)).subarray(3).equals(payload));
           a.end();
           c.end();
-          // A pair that is held is not read, its FINs neither.
-          const summaries = await place.recorded(2);
+          // A throttled pair is not read; its FINs are not read either.
+          const summaries = await topology.waitForRecords(2);
           clearInterval(hurry);
           assert.deepEqual(
             summaries.map(({ totalBytes }) => totalBytes).toSorted((one, other) => one - other),
             [300_000, 600_000],
           );
-          await place.deserted();
+          await topology.untilEmpty();
         });
       }
 
       for (let slow = 0; slow < hops; slow += 1) {
         if (hops === 1) break;
-        test(`is that of relay ${slow + 1} where no other relay has one`, async (context) => {
+        test(`is that of relay ${slow + 1} if no other relay has one`, async (context) => {
           let now = 0;
           const limits = { pairBytesPerSecond: 200_000, totalBytesPerSecond: null };
           let relay = -1;
-          const place = await open(() => {
+          const topology = await open(() => {
             relay += 1;
             return relay === slow ? { limits: { rateLimiter: new RateLimiter(limits, () => now) } } : {};
           });
-          context.after(() => place.close());
-          const [a, b] = await pairOf(place, transport);
+          context.after(() => topology.close());
+          const [a, b] = await pairOf(topology, transport);
           const payload = randomBytesOf(7, 1_000_000);
           const sent = a.sendAll(payload, 10_000);
-          await place.stalled();
+          await topology.untilStalled();
           for (let tenths = 1; tenths <= lastTenth; tenths += 1) {
             now += 100;
-            await place.stalled();
+            await topology.untilStalled();
           }
           const [arrived, due] = [b.receivedBytes, lastTenth * 20_000];
           assert.ok(Math.abs(arrived - due) <= READ_BYTES, `${arrived} bytes instead of ${due}`);
@@ -116,22 +118,22 @@ export function ratesSuite({ name, open, transports, hops, tenths: lastTenth }: 
           a.end();
           await b.closed;
           clearInterval(hurry);
-          await place.deserted();
+          await topology.untilEmpty();
         });
       }
 
-      test('does not keep a pair that is held from ending', async (context) => {
+      test('does not keep a throttled pair from ending', async (context) => {
         const limits = { pairBytesPerSecond: 1000, totalBytesPerSecond: null };
-        const place = await open(() => ({ limits: { rateLimiter: new RateLimiter(limits, () => 0) } }));
-        context.after(() => place.close());
-        const [a, b] = await pairOf(place, transport);
+        const topology = await open(() => ({ limits: { rateLimiter: new RateLimiter(limits, () => 0) } }));
+        context.after(() => topology.close());
+        const [a, b] = await pairOf(topology, transport);
         void a.sendAll(randomBytesOf(6, 200_000), 10_000);
-        await place.stalled();
-        // It is not read, so that only a reset or the partner can end it.
+        await topology.untilStalled();
+        // A throttled client is not read. Only a reset or its partner can end it.
         b.destroy();
-        for (const { sessions } of place.houses) sessions.closePairs();
-        await place.recorded(1);
-        await place.deserted();
+        for (const { sessions } of topology.relays) sessions.closePairs();
+        await topology.waitForRecords(1);
+        await topology.untilEmpty();
       });
     });
   }

@@ -1,9 +1,9 @@
-import { oneHouse } from './place.ts';
+import { oneRelay } from './topology.ts';
 import { ratesSuite } from './rates-suite.ts';
 
 ratesSuite({
   name: 'one relay',
-  open: oneHouse,
+  open: oneRelay,
   transports: ['tcp', 'unix', 'websocket'],
   hops: 1,
   tenths: 5,

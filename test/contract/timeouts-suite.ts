@@ -7,83 +7,83 @@ import type { TransportKind } from '../../src/transport/client-transport.ts';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
 import type { TestRelayOptions } from '../support/test-relay.ts';
 import { until } from '../support/scratch.ts';
-import { sumOf } from './place.ts';
-import type { HousePlace, OpenPlace } from './place.ts';
+import { sumOf } from './topology.ts';
+import type { InProcessTopology, OpenTopology } from './topology.ts';
 
 const TRANSPORTS: readonly TransportKind[] = ['tcp', 'unix', 'websocket'];
 
 /**
- * How long clients have for what. The time for a line runs where a client comes to; who waits, or is in a pair, has its time at the
- * relay that owns its token.
+ * Timeouts of clients. The handshake timeout runs at the relay that a client connects to; the timeouts of
+ * waiting clients and pairs run at the relay that owns the token.
  *
- * @param name where they are, in front of every name
+ * @param name prefix of every test name: where clients connect
  */
-export function timeoutsSuite(name: string, openPlace: OpenPlace): void {
+export function timeoutsSuite(name: string, openTopology: OpenTopology): void {
   async function open(
     context: TestContext,
     timeouts: NonNullable<TestRelayOptions['timeouts']>,
-  ): Promise<HousePlace> {
-    const place = await openPlace(() => ({ timeouts }));
-    context.after(() => place.close());
-    return place;
+  ): Promise<InProcessTopology> {
+    const topology = await openTopology(() => ({ timeouts }));
+    context.after(() => topology.close());
+    return topology;
   }
 
   for (const transport of TRANSPORTS) {
-    describe(`${name}: a ${transport} client that takes too long`, () => {
+    describe(`${name}: a ${transport} client with a timeout`, () => {
       const code = transport === 'websocket' ? 1000 : null;
 
-      test('for its line is closed without a word, however much of it there is', async (context) => {
-        const place = await open(context, { handshakeMs: 200 });
-        const silent = await place.connect(transport);
-        const slow = await place.connect(transport);
+      test('for its handshake is closed without a reply, however much of it has arrived', async (context) => {
+        const topology = await open(context, { handshakeMs: 200 });
+        const silent = await topology.connect(transport);
+        const slow = await topology.connect(transport);
         await slow.send('please relay ');
         for (const client of [silent, slow]) {
           assert.deepEqual(await client.closed, { reset: false, code });
           assert.equal(client.receivedBytes, 0);
         }
-        const summaries = await place.recorded(2);
+        const summaries = await topology.waitForRecords(2);
         assert.deepEqual(
           summaries.map(({ mood }) => mood),
           ['empty', 'empty'],
         );
-        await place.deserted();
+        await topology.untilEmpty();
       });
 
-      test('to find a partner is closed, and its token is free', async (context) => {
-        const place = await open(context, { waitMs: 200 });
+      test('for its partner is closed, and its token is free', async (context) => {
+        const topology = await open(context, { waitMs: 200 });
         const token = newToken();
-        const client = await place.connect(transport);
+        const client = await topology.connect(transport);
         await client.send(handshake(token, SIDE_A));
         assert.deepEqual(await client.closed, { reset: false, code });
-        const [summary] = await place.recorded(1);
+        const [summary] = await topology.waitForRecords(1);
         assert.deepEqual([summary?.mood, summary?.waitingMs], ['lonely', null]);
-        assert.equal(place.waiting(), 0);
-        await place.deserted();
+        assert.equal(topology.waiting(), 0);
+        await topology.untilEmpty();
       });
 
-      test('to find a partner is closed where another of its side waits too', async (context) => {
-        const place = await open(context, { waitMs: 300 });
+      test('for its partner is closed while another client of its side waits too', async (context) => {
+        const topology = await open(context, { waitMs: 300 });
         const token = newToken();
-        const first = await place.connect('tcp');
+        const first = await topology.connect('tcp');
         await first.send(handshake(token, SIDE_A));
-        await until(() => place.waiting() === 1);
-        const client = await place.connect(transport);
+        await until(() => topology.waiting() === 1);
+        const client = await topology.connect(transport);
         await client.send(handshake(token, SIDE_A));
-        await until(() => place.waiting() === 2);
+        await until(() => topology.waiting() === 2);
         assert.deepEqual(await client.closed, { reset: false, code });
         assert.equal(client.receivedBytes, 0);
         await first.closed;
         assert.deepEqual(
-          (await place.recorded(2)).map(({ mood }) => mood),
+          (await topology.waitForRecords(2)).map(({ mood }) => mood),
           ['lonely', 'lonely'],
         );
-        await place.deserted();
+        await topology.untilEmpty();
       });
 
-      test('to say anything ends its pair, which has its record', async (context) => {
-        const place = await open(context, { idleMs: 300 });
+      test('for idle pairs ends its pair, which has a record', async (context) => {
+        const topology = await open(context, { idleMs: 300 });
         const token = newToken();
-        const [a, b] = [await place.connect(transport), await place.connect('tcp')];
+        const [a, b] = [await topology.connect(transport), await topology.connect('tcp')];
         await a.send(handshake(token, SIDE_A));
         await b.send(handshake(token, SIDE_B));
         await until(() => a.receivedBytes >= 3);
@@ -92,40 +92,40 @@ export function timeoutsSuite(name: string, openPlace: OpenPlace): void {
         assert.deepEqual(await a.closed, { reset: false, code });
         assert.deepEqual(await b.closed, { reset: false, code: null });
         assert.equal(b.received.toString(), 'ok\nsome bytes');
-        const [summary, ...more] = await place.recorded(1);
+        const [summary, ...more] = await topology.waitForRecords(1);
         assert.deepEqual([summary?.mood, summary?.totalBytes, more], ['happy', 10, []]);
-        await place.deserted();
+        await topology.untilEmpty();
       });
 
-      test('before, is let alone in its next state', async (context) => {
-        const place = await open(context, { handshakeMs: 150, waitMs: 400 });
+      test('that it did not reach is unaffected by that timeout in its next state', async (context) => {
+        const topology = await open(context, { handshakeMs: 150, waitMs: 400 });
         const token = newToken();
-        const a = await place.connect(transport);
+        const a = await topology.connect(transport);
         await a.send(handshake(token, SIDE_A));
-        await until(() => place.waiting() === 1);
-        const quick = await place.connect(transport);
+        await until(() => topology.waiting() === 1);
+        const quick = await topology.connect(transport);
         await quick.closed;
-        assert.equal(place.waiting(), 1);
-        const b = await place.connect(transport);
+        assert.equal(topology.waiting(), 1);
+        const b = await topology.connect(transport);
         await b.send(handshake(token, SIDE_B));
         await until(() => a.receivedBytes >= 3);
-        const late = await place.connect(transport);
+        const late = await topology.connect(transport);
         await late.send(handshake(newToken(), SIDE_A));
         await late.closed;
         assert.equal(
-          sumOf(place, ({ sessions }) => sessions.pairs),
+          sumOf(topology, ({ sessions }) => sessions.pairs),
           1,
         );
       });
     });
   }
 
-  test(`${name}: an upgrade that is never finished ends with the time for a handshake`, async (context) => {
-    const place = await open(context, { handshakeMs: 200 });
-    const socket = connect(place.addresses().websocketPort, '127.0.0.1');
+  test(`${name}: an incomplete upgrade ends with the handshake timeout`, async (context) => {
+    const topology = await open(context, { handshakeMs: 200 });
+    const socket = connect(topology.addresses().websocketPort, '127.0.0.1');
     socket.write('GET / HTTP/1.1\r\nHost: relay\r\n');
     const answer = await buffer(socket);
     assert.match(answer.toString(), /^HTTP\/1\.1 408 /u);
-    assert.deepEqual(place.endings, []);
+    assert.deepEqual(topology.summaries, []);
   });
 }

@@ -1,4 +1,4 @@
-import { oneHouse } from './place.ts';
+import { oneRelay } from './topology.ts';
 import { timeoutsSuite } from './timeouts-suite.ts';
 
-timeoutsSuite('one relay', oneHouse);
+timeoutsSuite('one relay', oneRelay);

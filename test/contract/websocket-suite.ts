@@ -7,54 +7,54 @@ import { WebSocket } from 'ws';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
 import { until } from '../support/scratch.ts';
 import type { TestClient } from '../support/test-client.ts';
-import { connectionsIn } from './place.ts';
-import type { HousePlace, OpenPlace } from './place.ts';
+import { connectionsIn } from './topology.ts';
+import type { InProcessTopology, OpenTopology } from './topology.ts';
 
 function sided(token: string): string {
   return handshake(token, SIDE_A);
 }
 
 /**
- * What is so of WebSocket clients alone.
+ * Behaviour of WebSocket clients only.
  *
- * @param name where they are, in front of every name
+ * @param name prefix of every test name: where clients connect
  */
-export function webSocketSuite(name: string, open: OpenPlace): void {
+export function webSocketSuite(name: string, open: OpenTopology): void {
   describe(`${name}: a WebSocket client`, () => {
-    let place: HousePlace;
+    let topology: InProcessTopology;
     before(async () => {
-      place = await open();
+      topology = await open();
     });
     afterEach(async () => {
-      place.checkConsistency();
-      await place.forgetEndings();
+      topology.checkConsistency();
+      await topology.clearSummaries();
     });
-    after(() => place.close());
+    after(() => topology.close());
 
-    /** Lets `client` meet a raw partner, and returns that one. */
+    /** Pairs `client` with a raw client and returns that one. */
     async function partnerOf(client: TestClient, token: string): Promise<TestClient> {
-      const partner = await place.connect('tcp');
+      const partner = await topology.connect('tcp');
       await partner.send(handshake(token, SIDE_B));
       assert.equal((await partner.until(3)).toString(), 'ok\n');
       assert.equal((await client.until(3)).toString(), 'ok\n');
       return partner;
     }
 
-    /** A client that has met a raw partner. The second of two is the one that is passed on where there are several relays. */
+    /** A client that is paired with a raw client. In a cluster the second client of the two is forwarded. */
     async function meet(
       order: 'first' | 'second',
     ): Promise<readonly [client: TestClient, partner: TestClient]> {
       const token = newToken();
       if (order === 'first') {
-        const client = await place.connect('websocket');
+        const client = await topology.connect('websocket');
         await client.send(sided(token));
-        await until(() => place.waiting() === 1);
+        await until(() => topology.waiting() === 1);
         return [client, await partnerOf(client, token)];
       }
-      const partner = await place.connect('tcp');
+      const partner = await topology.connect('tcp');
       await partner.send(handshake(token, SIDE_B));
-      await until(() => place.waiting() === 1);
-      const client = await place.connect('websocket');
+      await until(() => topology.waiting() === 1);
+      const client = await topology.connect('websocket');
       await client.send(sided(token));
       await Promise.all([client.until(3), partner.until(3)]);
       return [client, partner];
@@ -64,14 +64,14 @@ export function webSocketSuite(name: string, open: OpenPlace): void {
       'with a newline': (token) => [sided(token)],
       'without a newline': (token) => [sided(token).trimEnd()],
       'without a side and a newline': (token) => [handshake(token).trimEnd()],
-      'split behind the token': (token) => [sided(token).slice(0, 77), sided(token).slice(77)],
+      'split after the token': (token) => [sided(token).slice(0, 77), sided(token).slice(77)],
       'with the newline in a message of its own': (token) => [sided(token).trimEnd(), '\n'],
       'with an empty message before it': (token) => ['', sided(token)],
     };
     for (const [form, messagesOf] of Object.entries(forms)) {
       test(`may send its handshake ${form}`, async () => {
         const token = newToken();
-        const client = await place.connect('websocket');
+        const client = await topology.connect('websocket');
         for (const message of messagesOf(token)) await client.send(message);
         const partner = await partnerOf(client, token);
         await client.send('payload');
@@ -81,11 +81,11 @@ export function webSocketSuite(name: string, open: OpenPlace): void {
       });
     }
 
-    test('pairs at once with a partner who waits, newline or not, and its first message is not lost', async () => {
+    test('pairs immediately with a waiting partner, with or without a newline, and its first message is delivered', async () => {
       const token = newToken();
-      const partner = await place.connect('tcp');
+      const partner = await topology.connect('tcp');
       await partner.send(handshake(token, SIDE_B));
-      const client = await place.connect('websocket');
+      const client = await topology.connect('websocket');
       await client.send(sided(token).trimEnd());
       await client.send('right behind');
       assert.equal((await partner.until(15)).toString(), 'ok\nright behind');
@@ -94,30 +94,30 @@ export function webSocketSuite(name: string, open: OpenPlace): void {
     });
 
     test('is closed with 1003 for a text message before and while it waits', async () => {
-      const early = await place.connect('websocket');
+      const early = await topology.connect('websocket');
       early.sendText('please relay');
       assert.equal((await early.closed).code, 1003);
 
-      const waiting = await place.connect('websocket');
+      const waiting = await topology.connect('websocket');
       await waiting.send(sided(newToken()));
       waiting.sendText('hello');
       assert.equal((await waiting.closed).code, 1003);
-      const moods = (await place.recorded(2)).map(({ mood }) => mood);
+      const moods = (await topology.waitForRecords(2)).map(({ mood }) => mood);
       assert.deepEqual(moods.toSorted(), ['empty', 'impatient']);
     });
 
     for (const order of ['first', 'second'] as const) {
-      test(`that comes ${order} is closed with 1003 for a text message in its pair`, async () => {
+      test(`that connects ${order} is closed with 1003 for a text message in its pair`, async () => {
         const [client, partner] = await meet(order);
         client.sendText('hello');
         assert.equal((await client.closed).code, 1003);
         await partner.closed;
         assert.equal(partner.received.toString(), 'ok\n');
-        const moods = (await place.recorded(1)).map(({ mood }) => mood);
+        const moods = (await topology.waitForRecords(1)).map(({ mood }) => mood);
         assert.deepEqual(moods, ['happy']);
       });
 
-      test(`that comes ${order} gets no message of more than 32 KiB`, async () => {
+      test(`that connects ${order} gets no message of more than 32 KiB`, async () => {
         const [client, partner] = await meet(order);
         const bytes = randomBytesOf(9, 5_000_000);
         await partner.sendAll(bytes, bytes.length);
@@ -127,13 +127,14 @@ export function webSocketSuite(name: string, open: OpenPlace): void {
         assert.deepEqual(await client.closed, { reset: false, code: 1000 });
       });
 
-      test(`that comes ${order} may send a message of any length, and its first bytes go on before the last have come`, async () => {
+      test(`that connects ${order} may send a message of any length, which is forwarded before it is complete`, async () => {
         const [client, partner] = await meet(order);
         const bytes = randomBytesOf(10, 12_000_000);
         partner.pause();
         const sent = client.send(bytes);
-        // More than the kernel and the relay hold for a partner who does not read: it has not come whole.
-        await until(() => place.incompleteBytes() > 1_000_000);
+        // More than the kernel and the relay buffer for a partner that does not read: the message is
+        // incomplete.
+        await until(() => topology.incompleteBytes() > 1_000_000);
         partner.resume();
         await sent;
         assert.ok((await partner.until(bytes.length + 3)).subarray(3).equals(bytes));
@@ -142,8 +143,8 @@ export function webSocketSuite(name: string, open: OpenPlace): void {
       });
     }
 
-    test('gets its pings answered, and no compression', async () => {
-      const ws = new WebSocket(`ws://127.0.0.1:${place.addresses().websocketPort}/v1`);
+    test('gets pongs for its pings, and no compression', async () => {
+      const ws = new WebSocket(`ws://127.0.0.1:${topology.addresses().websocketPort}/v1`);
       await once(ws, 'open');
       assert.equal(ws.extensions, '');
       ws.ping('are you there');
@@ -152,29 +153,29 @@ export function webSocketSuite(name: string, open: OpenPlace): void {
       ws.terminate();
     });
 
-    test('gets a line that says what this is when it comes without an upgrade', async () => {
-      const request = get(`http://127.0.0.1:${place.addresses().websocketPort}/`);
+    test('gets a one-line description if it connects without an upgrade', async () => {
+      const request = get(`http://127.0.0.1:${topology.addresses().websocketPort}/`);
       const [response] = await once(request, 'response');
       assert.equal(response.statusCode, 200);
       assert.match(await text(response), /transit relay/u);
-      await until(() => connectionsIn(place) === 0);
+      await until(() => connectionsIn(topology) === 0);
     });
   });
 
-  describe(`${name}: a WebSocket client that is pinged`, () => {
-    let place: HousePlace;
+  describe(`${name}: a WebSocket client that gets pings`, () => {
+    let topology: InProcessTopology;
     before(async () => {
-      place = await open(() => ({ pingIntervalMs: 60 }));
+      topology = await open(() => ({ pingIntervalMs: 60 }));
     });
-    after(() => place.close());
+    after(() => topology.close());
 
     async function connect(autoPong: boolean): Promise<WebSocket> {
-      const ws = new WebSocket(`ws://127.0.0.1:${place.addresses().websocketPort}/`, { autoPong });
+      const ws = new WebSocket(`ws://127.0.0.1:${topology.addresses().websocketPort}/`, { autoPong });
       await once(ws, 'open');
       return ws;
     }
 
-    test('is closed when it stops answering pings, after ten of them', async () => {
+    test('is closed after ten pings without a pong', async () => {
       const silent = await connect(false);
       const awake = await connect(true);
       silent.send(Buffer.from(handshake(newToken(), SIDE_A)));
@@ -189,18 +190,18 @@ export function webSocketSuite(name: string, open: OpenPlace): void {
       assert.equal(code, 1006);
       // The pong may reach the relay only after the next ping.
       assert.ok(pings === 10 || pings === 11, `${pings} pings`);
-      assert.equal((await place.recorded(1))[0]?.mood, 'lonely');
+      assert.equal((await topology.waitForRecords(1))[0]?.mood, 'lonely');
       await once(awake, 'ping');
       assert.equal(awake.readyState, WebSocket.OPEN);
       awake.terminate();
     });
 
-    test('stays when it has never answered a ping, and meets its partner', async () => {
+    test('stays connected if it has never answered a ping, and is paired', async () => {
       const token = newToken();
       const silent = await connect(false);
       silent.send(Buffer.from(handshake(token, SIDE_A)));
       for (let pings = 0; pings < 15; pings += 1) await once(silent, 'ping');
-      const partner = await place.connect('tcp');
+      const partner = await topology.connect('tcp');
       await partner.send(handshake(token, SIDE_B));
       assert.equal((await partner.until(3)).toString(), 'ok\n');
       silent.send('ignored text', { binary: true });
@@ -210,11 +211,11 @@ export function webSocketSuite(name: string, open: OpenPlace): void {
       await partner.closed;
     });
 
-    test('stays when it answers no further ping and writes', async () => {
+    test('stays connected if it answers no further ping but writes', async () => {
       const token = newToken();
       const writer = await connect(false);
       writer.send(Buffer.from(handshake(token, SIDE_A)));
-      const partner = await place.connect('tcp');
+      const partner = await topology.connect('tcp');
       await partner.send(handshake(token, SIDE_B));
       await partner.until(3);
       await once(writer, 'ping');
@@ -228,20 +229,20 @@ export function webSocketSuite(name: string, open: OpenPlace): void {
       await partner.closed;
     });
 
-    test('is not gone while the relay does not read from it', async () => {
+    test('stays connected while the relay does not read from it', async () => {
       const token = newToken();
       const sender = await connect(true);
-      // It has answered a ping, so that its silence counts.
+      // It has answered a ping, so missing pongs count.
       await once(sender, 'ping');
       sender.send(Buffer.from(handshake(token, SIDE_A)));
-      const receiver = await place.connect('tcp');
+      const receiver = await topology.connect('tcp');
       await receiver.send(handshake(token, SIDE_B));
       await receiver.until(3);
       receiver.pause();
       const bytes = randomBytesOf(11, 32_000_000);
       sender.send(bytes);
-      await place.stalled();
-      // Sixteen intervals: a client that is counted as silent would be gone after eleven.
+      await topology.untilStalled();
+      // Sixteen intervals: a client that counts as silent would be closed after eleven.
       await new Promise((resolve) => setTimeout(resolve, 960));
       assert.equal(sender.readyState, WebSocket.OPEN);
       receiver.resume();

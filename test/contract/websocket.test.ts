@@ -1,4 +1,4 @@
-import { oneHouse } from './place.ts';
+import { oneRelay } from './topology.ts';
 import { webSocketSuite } from './websocket-suite.ts';
 
-webSocketSuite('one relay', oneHouse);
+webSocketSuite('one relay', oneRelay);

@@ -1,16 +1,16 @@
 import { pairingSuite } from './pairing-suite.ts';
-import { manyHouses } from './place.ts';
+import { manyRelays } from './topology.ts';
 
 pairingSuite({
   name: 'two relays',
-  open: () => manyHouses(2),
+  open: () => manyRelays(2),
   hops: 2,
   canSweep: true,
   bulkBytes: 5_000_000,
 });
 pairingSuite({
   name: 'two relays with ordinary streams',
-  open: () => manyHouses(2, () => ({ standardStreams: true })),
+  open: () => manyRelays(2, () => ({ standardStreams: true })),
   hops: 2,
   canSweep: true,
   bulkBytes: 1_000_000,
@@ -22,7 +22,7 @@ pairingSuite({
 });
 pairingSuite({
   name: 'two relays and TLS between them',
-  open: () => manyHouses(2, () => ({}), { isEncrypted: true }),
+  open: () => manyRelays(2, () => ({}), { isEncrypted: true }),
   hops: 2,
   canSweep: true,
   bulkBytes: 5_000_000,

@@ -8,14 +8,14 @@ import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
 import { UPGRADE, encodeFrame } from '../support/frames.ts';
 import { until } from '../support/scratch.ts';
 import type { Addresses, TestClient } from '../support/test-client.ts';
-import type { Place } from './place.ts';
+import type { Topology } from './topology.ts';
 
 const PIECE_BYTES = 262_144;
 
-/** What a relay takes from a client that it is done with is a few MiB, and what kernels hold. */
-const MOST_BYTES = 64 * 2 ** 20;
+/** A relay discards a few MiB from a client that it closes; kernel buffers take the rest. */
+const MAX_BYTES = 64 * 2 ** 20;
 
-/** A connection, ready for its line. */
+/** A connection that is ready for its handshake. */
 const TRANSPORTS: Readonly<Record<string, (addresses: Addresses) => Promise<Socket>>> = {
   tcp: async ({ tcpPort }) => connect({ port: tcpPort, host: '127.0.0.1', allowHalfOpen: true }),
   unix: async ({ unixPath }) => connect({ path: unixPath, allowHalfOpen: true }),
@@ -27,47 +27,47 @@ const TRANSPORTS: Readonly<Record<string, (addresses: Addresses) => Promise<Sock
   },
 };
 
-/** How a client comes to be told to go. Each resolves when it has been. */
+/** How the relay comes to close the client. Each resolves once it has sent its reply. */
 const REASONS: Readonly<
-  Record<string, (place: Place, socket: Socket, say: (text: string) => void) => Promise<void>>
+  Record<string, (topology: Topology, socket: Socket, say: (text: string) => void) => Promise<void>>
 > = {
-  'has no handshake': async (_place, socket, say) => {
+  'has no handshake': async (_topology, socket, say) => {
     say('please relay nonsense\n');
     await once(socket, 'data');
   },
-  'is impatient': async (place, socket, say) => {
-    const { token } = await waiterIn(place);
+  'is impatient': async (topology, socket, say) => {
+    const { token } = await addWaiting(topology);
     say(`${handshake(token, SIDE_A)}x`);
     await once(socket, 'data');
   },
-  'has lost its partner': async (place, socket, say) => {
-    const { token, waiter: partner } = await waiterIn(place);
+  'has lost its partner': async (topology, socket, say) => {
+    const { token, waiter: partner } = await addWaiting(topology);
     say(handshake(token, SIDE_B));
     await partner.until(3);
     socket.resume();
     partner.end();
     await partner.closed;
-    await place.recorded(1);
+    await topology.waitForRecords(1);
   },
 };
 
-export interface FarewellSuiteOptions {
-  /** Where the client is, in front of every name. */
+export interface FinalCloseSuiteOptions {
+  /** Prefix of every test name: where the client connects. */
   readonly name: string;
-  readonly open: () => Promise<Place>;
+  readonly open: () => Promise<Topology>;
 }
 
-/** Somebody with side A, at another relay than the client. */
-async function waiterIn(place: Place): Promise<{ token: string; waiter: TestClient }> {
-  const others = place.waiting();
+/** A client with side A, at another relay than the client under test. */
+async function addWaiting(topology: Topology): Promise<{ token: string; waiter: TestClient }> {
+  const others = topology.waiting();
   const token = newToken();
-  const waiter = await place.connect('tcp', 0);
+  const waiter = await topology.connect('tcp', 0);
   await waiter.send(handshake(token, SIDE_A));
-  await until(() => place.waiting() === others + 1);
+  await until(() => topology.waiting() === others + 1);
   return { token, waiter };
 }
 
-/** Pours, until nothing more is taken. */
+/** Writes until the socket accepts nothing more. */
 async function pour(socket: Socket): Promise<void> {
   socket.resume().on('error', () => undefined);
   const piece = Buffer.alloc(PIECE_BYTES, 0x82);
@@ -77,37 +77,40 @@ async function pour(socket: Socket): Promise<void> {
     const isStuck = await Promise.race([taken.then(() => false), sleep(300).then(() => true)]);
     if (isStuck || socket.destroyed) return;
     sent += PIECE_BYTES;
-    assert.ok(sent <= MOST_BYTES, `${sent} bytes were read of a client that was told to go`);
+    assert.ok(sent <= MAX_BYTES, `${sent} bytes were read from a client that is being closed`);
   }
 }
 
-/** What a client costs that stays when a relay is done with it. Where there are several, it is not at the one that has its token. */
-export function farewellSuite({ name, open }: FarewellSuiteOptions): void {
-  describe(`${name}: a client that pours on when it has been told to go is hardly read`, () => {
-    let place: Place;
+/**
+ * Cost of a client that keeps sending after the relay has closed it. In a cluster it is not connected to the
+ * owner of its token.
+ */
+export function finalCloseSuite({ name, open }: FinalCloseSuiteOptions): void {
+  describe(`${name}: a client that keeps sending after its final reply is read only a little`, () => {
+    let topology: Topology;
     before(async () => {
-      place = await open();
+      topology = await open();
     });
-    after(() => place.close());
+    after(() => topology.close());
 
     for (const [transport, come] of Object.entries(TRANSPORTS)) {
       for (const [reason, provoke] of Object.entries(REASONS)) {
-        test(`by ${transport}, when it ${reason}`, async (context) => {
-          await place.forgetEndings();
-          const socket = await come(place.addresses(1));
+        test(`by ${transport}, if it ${reason}`, async (context) => {
+          await topology.clearSummaries();
+          const socket = await come(topology.addresses(1));
           context.after(() => socket.destroy());
           const say = (text: string): void => {
             socket.write(transport === 'websocket' ? encodeFrame({ opcode: 2, payload: text }) : text);
           };
-          await provoke(place, socket, say);
+          await provoke(topology, socket, say);
           await pour(socket);
         });
       }
     }
 
-    test('by websocket, when it has sent text', async (context) => {
+    test('by websocket, if it has sent text', async (context) => {
       const socket = connect({
-        port: place.addresses(1).websocketPort,
+        port: topology.addresses(1).websocketPort,
         host: '127.0.0.1',
         allowHalfOpen: true,
       });
@@ -120,7 +123,7 @@ export function farewellSuite({ name, open }: FarewellSuiteOptions): void {
     });
 
     test('by HTTP', async (context) => {
-      const socket = connect({ port: place.addresses(1).tcpPort, host: '127.0.0.1', allowHalfOpen: true });
+      const socket = connect({ port: topology.addresses(1).tcpPort, host: '127.0.0.1', allowHalfOpen: true });
       context.after(() => socket.destroy());
       socket.write('GET / HTTP/1.1\r\nHost: relay\r\nContent-Length: 99999999999\r\n\r\n');
       await once(socket, 'data');

@@ -4,56 +4,56 @@ import type { TransportKind } from '../../src/transport/client-transport.ts';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
 import { Dice } from '../support/dice.ts';
 import type { TestClient } from '../support/test-client.ts';
-import type { HousePlace } from './place.ts';
+import type { InProcessTopology } from './topology.ts';
 
 const LARGEST_WRITE_BYTES = 1_048_576;
 
-/** Of those who never stop. */
+/** Options of clients that never pause. */
 const PIECE_BYTES = 300_007;
 
-/** What a client hears when it has a partner, in bytes. */
+/** The reply when a client is paired, in bytes. */
 export const OK_BYTES = 3;
 
 export const TRANSPORTS: readonly TransportKind[] = ['tcp', 'unix', 'websocket'];
 export const PAIRINGS = TRANSPORTS.flatMap((first) => TRANSPORTS.map((second) => [first, second] as const));
 
 /** One direction of a pair. */
-export interface Way {
+export interface Direction {
   readonly from: TestClient;
   readonly to: TestClient;
   readonly bytes: Buffer;
   readonly dice: Dice;
-  /** What the sender was told to send so far. */
+  /** Bytes passed to the sender so far. */
   sentBytes: number;
-  /** It sends nothing more. */
+  /** The sender stops. */
   isOver: boolean;
 }
 
-/** Two that have met. */
+/** A pair of clients. */
 export async function pair(
-  place: HousePlace,
+  topology: InProcessTopology,
   first: TransportKind,
   second: TransportKind,
 ): Promise<[TestClient, TestClient]> {
   const token = newToken();
-  const a = await place.connect(first);
+  const a = await topology.connect(first);
   await a.send(handshake(token, SIDE_A));
-  const b = await place.connect(second);
+  const b = await topology.connect(second);
   await b.send(handshake(token, SIDE_B));
   await Promise.all([a.until(OK_BYTES), b.until(OK_BYTES)]);
   return [a, b];
 }
 
-/** Both ways of a pair over each ordered pair of transports. */
+/** Both directions of a pair, for each ordered pair of transports. */
 export async function everyPairing(
-  place: HousePlace,
+  topology: InProcessTopology,
   dice: Dice,
   bytesEachWay: number,
-): Promise<[Way, Way][]> {
-  const pairs: [Way, Way][] = [];
+): Promise<[Direction, Direction][]> {
+  const pairs: [Direction, Direction][] = [];
   for (const [first, second] of PAIRINGS) {
-    const [a, b] = await pair(place, first, second);
-    const way = (from: TestClient, to: TestClient): Way => {
+    const [a, b] = await pair(topology, first, second);
+    const way = (from: TestClient, to: TestClient): Direction => {
       const length = dice.between(bytesEachWay / 2, bytesEachWay);
       const seed = dice.between(0, 2 ** 31);
       return {
@@ -70,8 +70,8 @@ export async function everyPairing(
   return pairs;
 }
 
-/** Sends everything, or as much as the connection lives for. */
-export async function sendRandomly(way: Way): Promise<void> {
+/** Sends everything, or as much as possible before the connection closes. */
+export async function sendRandomly(way: Direction): Promise<void> {
   const { from, bytes, dice } = way;
   for (let at = 0; at < bytes.length && !way.isOver && !from.isClosed;) {
     const sent: Promise<void>[] = [];
@@ -86,8 +86,11 @@ export async function sendRandomly(way: Way): Promise<void> {
   }
 }
 
-/** Stops and goes on receiving until everything is there or the connection has ended. The first stop is long. */
-export async function receiveRandomly({ to, bytes, dice }: Way): Promise<void> {
+/**
+ * Receives with random pauses until everything has arrived or the connection has closed. The first pause is
+ * long.
+ */
+export async function receiveRandomly({ to, bytes, dice }: Direction): Promise<void> {
   let longestMs = 500;
   while (to.receivedBytes < bytes.length + OK_BYTES && !to.isClosed) {
     to.pause();
@@ -98,8 +101,8 @@ export async function receiveRandomly({ to, bytes, dice }: Way): Promise<void> {
   }
 }
 
-/** Throws unless the receiver has got the beginning of what was sent, byte by byte. Returns how much that is. */
-export function checkPrefix({ from, to, bytes }: Way): number {
+/** Throws unless the receiver has an exact prefix of what was sent. Returns its length. */
+export function checkPrefix({ from, to, bytes }: Direction): number {
   const received = to.received;
   const where = `from ${from.transport} to ${to.transport}`;
   const ok = received.subarray(0, OK_BYTES);
@@ -113,8 +116,8 @@ export function checkPrefix({ from, to, bytes }: Way): number {
   return payload.length;
 }
 
-/** Sends one piece after the other for as long as there are some, and nobody says that it is over. */
-export async function sendUntilOver(way: Way): Promise<void> {
+/** Sends one piece after the other until none is left or the direction is marked as over. */
+export async function sendUntilOver(way: Direction): Promise<void> {
   const { from, bytes } = way;
   for (let at = 0; at < bytes.length && !way.isOver; at += PIECE_BYTES) {
     way.sentBytes = Math.min(at + PIECE_BYTES, bytes.length);

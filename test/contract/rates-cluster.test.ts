@@ -1,9 +1,9 @@
-import { manyHouses } from './place.ts';
+import { manyRelays } from './topology.ts';
 import { ratesSuite } from './rates-suite.ts';
 
 ratesSuite({
   name: 'two relays',
-  open: (options) => manyHouses(2, options),
+  open: (options) => manyRelays(2, options),
   transports: ['websocket'],
   hops: 2,
   tenths: 3,

@@ -17,25 +17,25 @@ import type { UsageRow } from '../support/relay-process.ts';
 import { until } from '../support/scratch.ts';
 import { TestClient } from '../support/test-client.ts';
 import type { Addresses } from '../support/test-client.ts';
-import type { Place } from './place.ts';
+import type { Topology } from './topology.ts';
 
 const ANY = 'tcp:0:interface=127.0.0.1';
 const SECRET = 'the secret of all relays in these tests';
 
-/** How often relays are asked for their figures, in milliseconds. */
-const LOOK_MS = 25;
+/** Interval of the metric scrapes, in milliseconds. */
+const SCRAPE_MS = 25;
 
-/** One relay as an operator runs it, and what it tells of itself. */
+/** One relay process, with its metrics and usage records. */
 class Member {
   readonly relay: RelayProcess;
   readonly addresses: Addresses;
   readonly #usage: UsageReader;
   #figures: Figures = new Map();
-  #looks = 0;
-  #lastLook = 0;
-  /** When nothing was left of the tests before. */
-  #forgottenRows = 0;
-  #forgottenBytes = 0;
+  #scrapes = 0;
+  #lastScrape = 0;
+  /** Counts at the last `clear`. */
+  #clearedRows = 0;
+  #clearedBytes = 0;
 
   private constructor(relay: RelayProcess, unixPath: string, usage: UsageReader) {
     this.relay = relay;
@@ -43,7 +43,7 @@ class Member {
     this.#usage = usage;
   }
 
-  /** @param directory of its own */
+  /** @param directory a directory for this relay only */
   static async start(coordinator: string, directory: string): Promise<Member> {
     const [unixPath, usagePath] = [join(directory, 'relay.sock'), join(directory, 'usage.sqlite')];
     const relay = await RelayProcess.start({
@@ -57,20 +57,20 @@ class Member {
     });
     await relay.says(/the coordinator answers/u);
     const member = new Member(relay, unixPath, new UsageReader(usagePath));
-    await member.look();
+    await member.scrape();
     return member;
   }
 
-  get endings(): readonly SessionSummary[] {
-    return this.#usage.rows().slice(this.#forgottenRows).map(endingOf);
+  get summaries(): readonly SessionSummary[] {
+    return this.#usage.rows().slice(this.#clearedRows).map(summaryOf);
   }
 
-  /** Of pairs and of clients that are passed on, since `forget`. */
+  /** Bytes of pairs and of forwarded clients since `clear`. */
   get relayedBytes(): number {
-    return this.figure('relayed_bytes_total') - this.#forgottenBytes;
+    return this.figure('relayed_bytes_total') - this.#clearedBytes;
   }
 
-  /** What it said of itself when it was looked last; of a metric with labels, all together. */
+  /** Value at the last scrape, summed over all label sets. */
   figure(name: string): number {
     let sum = 0;
     for (const [series, value] of this.#figures)
@@ -78,23 +78,23 @@ class Member {
     return sum;
   }
 
-  async look(): Promise<void> {
-    this.#looks += 1;
-    const look = this.#looks;
+  async scrape(): Promise<void> {
+    this.#scrapes += 1;
+    const scrapeNumber = this.#scrapes;
     const figures = await scrape(`http://127.0.0.1:${this.relay.port('status')}`);
-    // An answer may overtake another.
-    if (look < this.#lastLook) return;
-    this.#lastLook = look;
+    // A response may overtake an older one.
+    if (scrapeNumber < this.#lastScrape) return;
+    this.#lastScrape = scrapeNumber;
     this.#figures = figures;
   }
 
-  async forget(): Promise<void> {
-    await this.look();
-    this.#forgottenRows = this.#usage.rows().length;
-    this.#forgottenBytes = this.figure('relayed_bytes_total');
+  async clear(): Promise<void> {
+    await this.scrape();
+    this.#clearedRows = this.#usage.rows().length;
+    this.#clearedBytes = this.figure('relayed_bytes_total');
   }
 
-  /** Every record is written then. Rejects where it does not end well. */
+  /** Stops the relay, which writes all records. Rejects on an unclean exit. */
   async stop(): Promise<void> {
     await this.relay.stop();
     this.#usage[Symbol.dispose]();
@@ -102,22 +102,22 @@ class Member {
   }
 }
 
-function endingOf(row: UsageRow): SessionSummary {
+function summaryOf(row: UsageRow): SessionSummary {
   const mood = MOODS.find((known: Mood) => known === row.result);
-  assert.ok(mood !== undefined, `"${row.result}" is no mood`);
+  assert.ok(mood !== undefined, `"${row.result}" is not a mood`);
   return {
     mood,
     startedAt: row.started * 1000,
     totalMs: row.total_time * 1000,
     waitingMs: row.waiting_time === null ? null : row.waiting_time * 1000,
     totalBytes: row.total_bytes,
-    // A record does not say.
+    // Records do not contain it.
     transports: [],
   };
 }
 
-/** Relays in processes of their own, with a coordinator: each client comes to the next of them. */
-export class ProcessPlace implements Place {
+/** Relay processes with a coordinator. Each client connects to the next relay. */
+export class ProcessTopology implements Topology {
   readonly #members: readonly Member[];
   readonly #coordinator: Program;
   readonly #url: string;
@@ -125,7 +125,7 @@ export class ProcessPlace implements Place {
   readonly #clients: TestClient[] = [];
   readonly #timer: NodeJS.Timeout;
   #turn = 0;
-  /** They have timers of their own for that. */
+  /** The processes check with timers of their own. */
   readonly sweep = null;
 
   private constructor(members: readonly Member[], coordinator: Program, url: string, directory: string) {
@@ -133,28 +133,28 @@ export class ProcessPlace implements Place {
     this.#coordinator = coordinator;
     this.#url = url;
     this.#directory = directory;
-    this.#timer = setInterval(() => void this.#look().catch(() => undefined), LOOK_MS);
+    this.#timer = setInterval(() => void this.#scrape().catch(() => undefined), SCRAPE_MS);
   }
 
-  static async open(relays: number): Promise<ProcessPlace> {
-    const directory = await mkdtemp(join(tmpdir(), 'relay-group-'));
+  static async open(count: number): Promise<ProcessTopology> {
+    const directory = await mkdtemp(join(tmpdir(), 'relay-cluster-'));
     const port = await freePort();
     const settings = ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--dir', directory];
     const coordinator = new Program([findProgram('redis-server') ?? '', ...settings]);
     await coordinator.waitForOutput(/Ready to accept connections/u);
     const url = `redis://127.0.0.1:${port}`;
     const members: Member[] = [];
-    for (let each = 0; each < relays; each += 1)
+    for (let each = 0; each < count; each += 1)
       members.push(await Member.start(url, await mkdtemp(join(directory, 'relay-'))));
-    return new ProcessPlace(members, coordinator, url, directory);
+    return new ProcessTopology(members, coordinator, url, directory);
   }
 
-  get relays(): number {
+  get relayCount(): number {
     return this.#members.length;
   }
 
-  get endings(): readonly SessionSummary[] {
-    return this.#members.flatMap(({ endings: summaries }) => summaries);
+  get summaries(): readonly SessionSummary[] {
+    return this.#members.flatMap(({ summaries }) => summaries);
   }
 
   async connect(transport: TransportKind, at?: number): Promise<TestClient> {
@@ -171,20 +171,20 @@ export class ProcessPlace implements Place {
     return member.addresses;
   }
 
-  async recorded(count: number): Promise<readonly SessionSummary[]> {
-    await until(() => this.endings.length >= count);
-    return this.endings;
+  async waitForRecords(count: number): Promise<readonly SessionSummary[]> {
+    await until(() => this.summaries.length >= count);
+    return this.summaries;
   }
 
-  async forgetEndings(): Promise<void> {
-    await Promise.all(this.#members.map((member) => member.forget()));
+  async clearSummaries(): Promise<void> {
+    await Promise.all(this.#members.map((member) => member.clear()));
   }
 
-  async stalled(): Promise<void> {
+  async untilStalled(): Promise<void> {
     let last = -1;
     for (let still = 0; still < 10;) {
       await sleep(50);
-      await this.#look();
+      await this.#scrape();
       const now = this.incompleteBytes();
       still = now === last ? still + 1 : 0;
       last = now;
@@ -192,10 +192,13 @@ export class ProcessPlace implements Place {
   }
 
   checkConsistency(): void {
-    // Nobody can look into a process.
+    // The state of a process cannot be inspected from outside.
   }
 
-  /** Those who wait at the relay where most do: nobody outside can tell which relay has which token, and here one has all. */
+  /**
+   * Waiting clients at the relay with most of them. The owner of a token cannot be seen from outside; here
+   * one relay owns all.
+   */
   waiting(): number {
     return Math.max(...this.#members.map((member) => member.figure('connections_waiting')));
   }
@@ -205,19 +208,19 @@ export class ProcessPlace implements Place {
     return Math.max(...this.#members.map(({ relayedBytes }) => relayedBytes));
   }
 
-  heldBytes(): number {
+  bufferedBytes(): number {
     return this.#members.reduce((sum, member) => sum + member.figure('buffered_bytes'), 0);
   }
 
-  /** Throws where a relay does not end well, or leaves a claim behind. */
+  /** Throws if a relay exits uncleanly or leaves a lease behind. */
   async close(): Promise<void> {
     for (const client of this.#clients) client.destroy();
     try {
-      // Not only since the relays release everything when they stop.
+      // Checked here because the relays release every lease when they stop.
       await until(() => this.#members.every((member) => member.figure('cluster_leases') === 0));
       clearInterval(this.#timer);
       for (const member of this.#members) await member.stop();
-      assert.deepEqual(await this.#claims(), []);
+      assert.deepEqual(await this.#leases(), []);
     } finally {
       clearInterval(this.#timer);
       for (const { relay } of this.#members) await relay[Symbol.asyncDispose]();
@@ -226,17 +229,17 @@ export class ProcessPlace implements Place {
     }
   }
 
-  async #look(): Promise<void> {
-    await Promise.all(this.#members.map((member) => member.look()));
+  async #scrape(): Promise<void> {
+    await Promise.all(this.#members.map((member) => member.scrape()));
   }
 
-  async #claims(): Promise<readonly string[]> {
+  async #leases(): Promise<readonly string[]> {
     const client = createClient({ url: this.#url, socket: { reconnectStrategy: false } });
     client.on('error', () => undefined);
     await client.connect();
     const keys = await client.keys('*');
     client.destroy();
-    // The coordinator is tried with a key of its own.
+    // The probe of the coordinator uses a key of its own.
     return keys.filter((key) => key !== 'transit-relay:test');
   }
 }

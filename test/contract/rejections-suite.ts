@@ -1,0 +1,241 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import type { TestContext } from 'node:test';
+import type { TransportKind } from '../../src/transport/client-transport.ts';
+import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
+import type { TestRelayOptions } from '../support/test-relay.ts';
+import { until } from '../support/scratch.ts';
+import type { TestClient } from '../support/test-client.ts';
+import { connectionsIn, rejectedIn } from './topology.ts';
+import type { InProcessTopology, OpenTopology } from './topology.ts';
+
+const TRANSPORTS: readonly TransportKind[] = ['tcp', 'unix', 'websocket'];
+
+/**
+ * A client that waits for a partner.
+ *
+ * @param at index of the relay; by default the first
+ */
+export async function waiting(
+  topology: InProcessTopology,
+  transport: TransportKind,
+  token = newToken(),
+  at = 0,
+): Promise<TestClient> {
+  const others = topology.waiting();
+  const client = await topology.connect(transport, at);
+  await client.send(handshake(token, SIDE_A));
+  await until(() => topology.waiting() === others + 1);
+  return client;
+}
+
+/** A client that sends a token, gets `word`, and is closed. */
+export async function rejected(
+  client: TestClient,
+  word: string,
+  token = newToken(),
+  side = SIDE_B,
+): Promise<void> {
+  await client.send(handshake(token, side));
+  assert.deepEqual(await client.closed, {
+    reset: false,
+    code: client.transport === 'websocket' ? 1013 : null,
+  });
+  assert.equal(client.received.toString(), `${word}\n`);
+}
+
+/** The reply of an accepted client. */
+async function paired(client: TestClient): Promise<void> {
+  assert.equal((await client.until(3)).toString(), 'ok\n');
+}
+
+export interface RejectionsSuiteOptions {
+  /** Prefix of every test name: where clients connect. */
+  readonly name: string;
+  readonly open: OpenTopology;
+  /**
+   * A client waits at the first relay, and others connect to the last one, which may be the same. Each relay
+   * has its own limits: a client must be accepted there before its token is looked up in the cluster.
+   */
+  readonly isPartnerRemote: boolean;
+}
+
+/** Which clients are rejected, with which reply, and the effect on the others. */
+export function rejectionsSuite({ name, open: openTopology, isPartnerRemote }: RejectionsSuiteOptions): void {
+  async function open(context: TestContext, options: () => TestRelayOptions): Promise<InProcessTopology> {
+    const topology = await openTopology(options);
+    context.after(() => topology.close());
+    return topology;
+  }
+
+  const LAST = isPartnerRemote ? 1 : 0;
+
+  for (const transport of TRANSPORTS) {
+    describe(`${name}: a ${transport} client`, () => {
+      test('gets "busy" if its relay is full, is counted, and has no record', async (context) => {
+        const topology = await open(context, () => ({ limits: { maxConnections: 2 } }));
+        const token = newToken();
+        const first = await waiting(topology, transport, token);
+        // Their address is unknown, so their connections are not evicted for another client.
+        const others = [await waiting(topology, 'unix', newToken(), LAST)];
+        if (isPartnerRemote) others.push(await waiting(topology, 'unix', newToken(), LAST));
+        await rejected(await topology.connect(transport, LAST), 'busy', token);
+        await until(() => rejectedIn(topology, 'connections') === 1);
+        assert.equal(connectionsIn(topology), 1 + others.length);
+        // Once a client has left there is a free connection, and the waiting client is unaffected.
+        others[0]?.destroy();
+        await until(() => connectionsIn(topology) === others.length);
+        const partner = await topology.connect(transport, LAST);
+        await partner.send(handshake(token, SIDE_B));
+        await paired(partner);
+        await paired(first);
+        assert.deepEqual(
+          topology.summaries.map(({ mood }) => mood),
+          ['lonely'],
+        );
+      });
+
+      test('gets "busy" if the relay of its partner is full', async (context) => {
+        const topology = await open(context, () => ({ limits: { maxConnections: 2 } }));
+        const token = newToken();
+        const first = await waiting(topology, transport, token);
+        // Its address is unknown, so its connection is not evicted for another client.
+        const other = await waiting(topology, 'unix');
+        await rejected(await topology.connect(transport, LAST), 'busy', token);
+        await until(() => rejectedIn(topology, 'connections') === 1);
+        other.destroy();
+        await until(() => connectionsIn(topology) === 1);
+        const partner = await topology.connect(transport, LAST);
+        await partner.send(handshake(token, SIDE_B));
+        await paired(partner);
+        await paired(first);
+        assert.equal(topology.summaries.length, 1);
+      });
+
+      test('gets "busy" if its relay has enough waiting clients', async (context) => {
+        const topology = await open(context, () => ({ limits: { maxWaiting: 1 } }));
+        const token = newToken();
+        const first = await waiting(topology, transport, token);
+        const other = isPartnerRemote ? await waiting(topology, 'tcp', newToken(), LAST) : null;
+        await rejected(await topology.connect(transport, LAST), 'busy');
+        // Another client of the waiting side would wait too.
+        await rejected(await topology.connect(transport, LAST), 'busy', token, SIDE_A);
+        if (isPartnerRemote) await rejected(await topology.connect(transport, LAST), 'busy', token);
+        await until(() => rejectedIn(topology, 'waiting') === (isPartnerRemote ? 3 : 2));
+        other?.destroy();
+        await until(() => topology.waiting() === 1);
+        const partner = await topology.connect(transport, LAST);
+        await partner.send(handshake(token, SIDE_B));
+        await paired(partner);
+        await paired(first);
+        assert.equal(topology.summaries.length, isPartnerRemote ? 1 : 0);
+      });
+
+      test('is accepted if enough clients wait at the relay of its partner, because it will not wait', async (context) => {
+        const topology = await open(context, () => ({ limits: { maxWaiting: 1 } }));
+        const token = newToken();
+        const first = await waiting(topology, transport, token);
+        // Another client of the waiting side would wait there.
+        await rejected(await topology.connect(transport, LAST), 'busy', token, SIDE_A);
+        const partner = await topology.connect(transport, LAST);
+        await partner.send(handshake(token, SIDE_B));
+        await paired(partner);
+        await paired(first);
+        assert.deepEqual(topology.summaries, []);
+      });
+
+      for (const [where, at] of isPartnerRemote
+        ? ([
+            ['at its relay', 1],
+            ['at the relay of its partner', 0],
+          ] as const)
+        : ([['there', 0]] as const)) {
+        test(`gets "over quota" if the quota is exhausted ${where}, even if a partner waits`, async (context) => {
+          const topology = await open(context, () => ({}));
+          const token = newToken();
+          const first = await waiting(topology, transport, token);
+          const relay = topology.relays[at];
+          assert.ok(relay !== undefined);
+          relay.admission.isOverQuota = true;
+          await rejected(await topology.connect(transport, LAST), 'over quota', token);
+          await until(() => rejectedIn(topology, 'quota') === 1);
+          assert.equal(topology.waiting(), 1);
+          relay.sessions.closeWaiting();
+          if (at === 0) {
+            assert.equal((await first.until(11)).toString(), 'over quota\n');
+            assert.deepEqual(await first.closed, {
+              reset: false,
+              code: transport === 'websocket' ? 1013 : null,
+            });
+          } else {
+            // Each relay has its own quota.
+            assert.equal(first.isClosed, false);
+            first.end();
+          }
+          const [summary] = await topology.waitForRecords(1);
+          assert.deepEqual([summary?.mood, topology.summaries.length], ['lonely', 1]);
+          relay.admission.isOverQuota = false;
+          await waiting(topology, transport, newToken(), LAST);
+        });
+      }
+
+      test('gets "shutting down" when the relay stops, unless its partner waits there', async (context) => {
+        const topology = await open(context, () => ({}));
+        const token = newToken();
+        const first = await waiting(topology, transport, token);
+        for (const { admission } of topology.relays) admission.isDraining = true;
+        await rejected(await topology.connect(transport, LAST), 'shutting down');
+        await rejected(await topology.connect(transport, LAST), 'shutting down', token, SIDE_A);
+        if (isPartnerRemote) {
+          await rejected(await topology.connect(transport, LAST), 'shutting down', token);
+          for (const { admission } of topology.relays.slice(1)) admission.isDraining = false;
+        }
+        const partner = await topology.connect(transport, LAST);
+        await partner.send(handshake(token, SIDE_B));
+        await paired(partner);
+        await paired(first);
+        await until(() => rejectedIn(topology, 'shutdown') === (isPartnerRemote ? 3 : 2));
+        assert.deepEqual(topology.summaries, []);
+      });
+
+      test('that is rejected may send anything or leave, and still has no record', async (context) => {
+        const topology = await open(context, () => ({ limits: { maxConnections: 1 } }));
+        await waiting(topology, 'tcp', newToken(), LAST);
+        for (const words of ['please relay nonsense\n', `${'x'.repeat(2000)}\n`]) {
+          const client = await topology.connect(transport, LAST);
+          await client.send(words);
+          await client.closed;
+        }
+        const silent = await topology.connect(transport, LAST);
+        await silent.send('please');
+        silent.end();
+        await silent.closed;
+        await until(() => rejectedIn(topology, 'connections') === 3);
+        assert.deepEqual(topology.summaries, []);
+      });
+
+      test('is paired, and its pair ends with a record when the quota is exceeded', async (context) => {
+        const topology = await open(context, () => ({ limits: { maxPairBytes: 100_000 } }));
+        const token = newToken();
+        const a = await waiting(topology, transport, token);
+        const b = await topology.connect('tcp', LAST);
+        await b.send(handshake(token, SIDE_B));
+        await paired(a);
+        await paired(b);
+        await a.send(new Uint8Array(60_000));
+        await b.until(60_003);
+        assert.equal(topology.summaries.length, 0);
+        await b.send(new Uint8Array(50_000));
+        // Bytes over the quota that were read before the check are delivered.
+        assert.deepEqual(await a.closed, { reset: false, code: transport === 'websocket' ? 1000 : null });
+        assert.deepEqual(await b.closed, { reset: false, code: null });
+        const [summary] = await topology.waitForRecords(1);
+        assert.equal(summary?.mood, 'happy');
+        const moved = summary?.totalBytes ?? 0;
+        assert.ok(moved > 100_000 && moved <= 110_000, String(moved));
+        assert.equal(a.receivedBytes, 3 + moved - 60_000);
+        await topology.untilEmpty();
+      });
+    });
+  }
+}

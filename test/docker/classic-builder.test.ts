@@ -1,7 +1,7 @@
 import { equal, notEqual } from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import {
-  DockerHouse,
+  DockerSandbox,
   LISTENING,
   buildClassic,
   buildImage,
@@ -9,7 +9,10 @@ import {
   withoutDocker,
 } from '../support/docker.ts';
 
-/** Every file of ours with its mode, owner and size. What Node has compiled may differ from run to run. */
+/**
+ * Every file of the image with mode, owner and size. Node's compile cache is left out because it may differ
+ * from build to build.
+ */
 const FILES =
   'find /app /data -name .compile-cache -prune -o -type f -printf "%p %m %U:%G %s\\n" -o -printf "%p %m %U:%G\\n" | sort';
 
@@ -17,7 +20,7 @@ const CONFIGURATION =
   '{{json .Config.Env}} {{json .Config.Cmd}} {{json .Config.Entrypoint}} {{json .Config.Healthcheck}}';
 
 describe('the Dockerfile', { skip: withoutDocker }, () => {
-  test('makes the same of the classic builder as of BuildKit', async () => {
+  test('builds the same image with the classic builder as with BuildKit', async () => {
     const image = await buildImage();
     const classic = await buildClassic();
     notEqual(classic, image);
@@ -27,8 +30,8 @@ describe('the Dockerfile', { skip: withoutDocker }, () => {
     const configuration = (of: string): Promise<string> =>
       docker('image', 'inspect', '--format', CONFIGURATION, of);
     equal(await configuration(classic), await configuration(image));
-    await using house = new DockerHouse();
-    const relay = await house.run(classic, []);
+    await using sandbox = new DockerSandbox();
+    const relay = await sandbox.run(classic, []);
     await relay.says(LISTENING);
     equal(await relay.stop(1), 0);
   });

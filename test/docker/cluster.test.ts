@@ -3,7 +3,14 @@ import { after, before, describe, test } from 'node:test';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
 import { ComposeProject } from '../support/compose.ts';
 import { Dice } from '../support/dice.ts';
-import { DockerHouse, askDocker, buildDebian, buildImage, docker, withoutDocker } from '../support/docker.ts';
+import {
+  DockerSandbox,
+  askDocker,
+  buildDebian,
+  buildImage,
+  docker,
+  withoutDocker,
+} from '../support/docker.ts';
 import type { Container } from '../support/docker.ts';
 import { TestClient } from '../support/test-client.ts';
 
@@ -17,43 +24,46 @@ const SECRETS = {
   RELAY_CLUSTER_PASSWORD: 'a-password-of-this-test-alone',
 };
 
-/** Transfers that are under way when something happens, and those that begin after each of two things. */
-const STANDING = 100;
-const NEWCOMERS = 50;
+/** Transfers that run when a relay fails, and transfers that start after each of two failures. */
+const RUNNING = 100;
+const NEW_TRANSFERS = 50;
 
-/** What each client sends of its transfer before, while and after a relay is killed. */
+/** Bytes that each client sends before, during and after the kill of a relay. */
 const PART_BYTES = 100_000;
 const PIECE_BYTES = 16_384;
 
-/** Each relay takes so many clients of one address, and all are of one here: more than one relay has when it is the only one. */
-const MOST_OF_ONE_ADDRESS = 250;
+/**
+ * Connections per address and relay. All test clients have one address, so this is above the default for one
+ * relay.
+ */
+const MAX_PER_ADDRESS = 250;
 
 const PAIRED = 'ok\n';
 const STOPPING = 'shutting down\n';
 
-/** A client that is with its partner, and that comes again where a relay sends it away because it stops. */
+/** A client that is paired. It reconnects if a relay that is stopping closes it. */
 async function join(port: number, line: string, dice: Dice): Promise<TestClient> {
   const transport = dice.happens(0.5) ? 'tcp' : 'websocket';
   for (;;) {
     const client = await TestClient.connect(transport, { tcpPort: port, websocketPort: port, unixPath: '' });
     await client.send(line);
-    const heard = String(await client.until(PAIRED.length));
-    if (heard === PAIRED) return client;
+    const reply = String(await client.until(PAIRED.length));
+    if (reply === PAIRED) return client;
     await client.closed;
     equal(String(client.received), STOPPING);
   }
 }
 
-/** Two clients, each with what it sends. */
+/** Two clients, each with the bytes that it sends. */
 class Transfer {
-  readonly #ends: readonly { readonly client: TestClient; readonly bytes: Buffer; readonly due: Buffer }[];
+  readonly #sides: readonly { readonly client: TestClient; readonly bytes: Buffer; readonly due: Buffer }[];
   #sent = 0;
   #sending: Promise<unknown> = Promise.resolve();
 
   private constructor(first: TestClient, second: TestClient, seed: number) {
     const there = randomBytesOf(2 * seed, 3 * PART_BYTES);
     const back = randomBytesOf(2 * seed + 1, 3 * PART_BYTES);
-    this.#ends = [
+    this.#sides = [
       { client: first, bytes: there, due: back },
       { client: second, bytes: back, due: there },
     ];
@@ -69,27 +79,30 @@ class Transfer {
     return new Transfer(first, second, seed);
   }
 
-  /** Has both clients send a third more. */
+  /** Makes both clients send a third more. */
   sendPart(): void {
     const from = this.#sent;
     this.#sent += PART_BYTES;
     const send = () =>
       Promise.all(
-        this.#ends.map(({ client, bytes }) =>
+        this.#sides.map(({ client, bytes }) =>
           client.sendAll(bytes.subarray(from, from + PART_BYTES), PIECE_BYTES),
         ),
       );
     this.#sending = this.#sending.then(send);
   }
 
-  /** Waits for all that was sent. True when it came; false when the connection broke. Every byte that came is compared. */
+  /**
+   * Waits for everything that was sent. True if it arrived; false if a connection broke. Every received byte
+   * is compared.
+   */
   async arrived(): Promise<boolean> {
     const count = PAIRED.length + this.#sent;
     const whole = await Promise.all(
-      this.#ends.map(async ({ client, due }) => {
+      this.#sides.map(async ({ client, due }) => {
         const received = await client.until(count);
         const expected = Buffer.concat([Buffer.from(PAIRED), due.subarray(0, this.#sent)]);
-        ok(received.equals(expected.subarray(0, received.length)), 'other bytes than were sent');
+        ok(received.equals(expected.subarray(0, received.length)), 'received bytes differ from sent bytes');
         return received.length === count;
       }),
     );
@@ -98,8 +111,8 @@ class Transfer {
   }
 
   async end(): Promise<void> {
-    for (const { client } of this.#ends) client.end();
-    await Promise.all(this.#ends.map(({ client }) => client.closed));
+    for (const { client } of this.#sides) client.end();
+    await Promise.all(this.#sides.map(({ client }) => client.closed));
   }
 }
 
@@ -107,14 +120,14 @@ function beginAll(port: number, count: number, seed: number): Promise<Transfer[]
   return Promise.all(Array.from({ length: count }, (_, index) => Transfer.begin(port, seed + index)));
 }
 
-/** Begins that many transfers at once. Resolves with how many have not come to their end. */
+/** Starts that many transfers at once. Resolves with the number of failed ones. */
 async function failedOf(port: number, count: number, seed: number): Promise<number> {
   const transfers = await beginAll(port, count, seed);
   for (const transfer of transfers) transfer.sendPart();
   return brokenOf(transfers);
 }
 
-/** Ends transfers that have sent everything. Resolves with how many of them were broken. */
+/** Ends transfers that have sent everything. Resolves with the number of broken ones. */
 async function brokenOf(transfers: readonly Transfer[]): Promise<number> {
   const whole = await Promise.all(transfers.map((transfer) => transfer.arrived()));
   await Promise.all(transfers.map((transfer) => transfer.end()));
@@ -122,10 +135,10 @@ async function brokenOf(transfers: readonly Transfer[]): Promise<number> {
 }
 
 interface Load {
-  /** Pairs of this relay's own. */
+  /** Pairs that this relay owns. */
   readonly pairs: number;
-  /** Its clients in pairs of other relays. */
-  readonly carried: number;
+  /** Clients that this relay forwards to pairs of other relays. */
+  readonly forwarded: number;
 }
 
 async function loadOf(relay: Container): Promise<Load> {
@@ -133,37 +146,37 @@ async function loadOf(relay: Container): Promise<Load> {
   const text = await relay.exec('node', '--eval', script);
   const read = (name: string): number =>
     Number(new RegExp(`^transit_relay_${name} (\\d+)$`, 'mu').exec(text)?.[1]);
-  return { pairs: read('connections_paired') / 2, carried: read('connections_forwarding') };
+  return { pairs: read('connections_paired') / 2, forwarded: read('connections_forwarding') };
 }
 
-/** Ends the relay as a crash does, so that Docker starts it again; resolves when it is gone. */
+/** Kills the relay as a crash does, so that Docker restarts it. Resolves when it is gone. */
 async function crash(relay: Container): Promise<void> {
-  // The container's end may take this command with it.
+  // The end of the container may end this command too.
   await askDocker(['exec', relay.id, 'sh', '-c', 'kill -KILL $(cat /proc/1/task/1/children)']);
   await relay.undergoes(/^die$/mu);
 }
 
-describe('a group of relays by compose', { skip: withoutDocker }, () => {
-  const house = new DockerHouse();
+describe('a cluster of relays with compose', { skip: withoutDocker }, () => {
+  const sandbox = new DockerSandbox();
   let project: ComposeProject;
   before(async () => {
     const settings = {
       ...SECRETS,
-      RELAY_MAX_CONNECTIONS_PER_ADDRESS: String(MOST_OF_ONE_ADDRESS),
+      RELAY_MAX_CONNECTIONS_PER_ADDRESS: String(MAX_PER_ADDRESS),
       RELAY_IMAGE: await buildImage(),
       HAPROXY_IMAGE: await buildDebian(['haproxy']),
       VALKEY_IMAGE: await buildDebian(['valkey-server', 'valkey-tools']),
     };
-    project = new ComposeProject({ project: house.name('cluster'), files: FILES, settings });
+    project = new ComposeProject({ project: sandbox.name('cluster'), files: FILES, settings });
     await project.run('up', '--detach', '--wait', '--no-build', ...SERVICES);
   });
   after(() => project[Symbol.asyncDispose]());
 
-  test('asks for its secrets, and starts nothing without them', async () => {
+  test('requires its secrets, and starts nothing without them', async () => {
     for (const variable of Object.keys(SECRETS)) {
       const settings = { ...SECRETS, [variable]: '' };
       const { code, stderr } = await new ComposeProject({
-        project: house.name('bare'),
+        project: sandbox.name('bare'),
         files: FILES,
         settings,
       }).ask('config', '--quiet');
@@ -172,7 +185,7 @@ describe('a group of relays by compose', { skip: withoutDocker }, () => {
     }
   });
 
-  test('is healthy and hardened, and only HAProxy has ports of the machine', async () => {
+  test('is healthy and hardened, and only HAProxy publishes ports', async () => {
     const fields = ['ReadonlyRootfs', 'CapDrop', 'SecurityOpt', 'RestartPolicy.Name'];
     for (const service of SERVICES) {
       const container = await project.container(service);
@@ -188,7 +201,7 @@ describe('a group of relays by compose', { skip: withoutDocker }, () => {
     }
   });
 
-  test('loses the transfers of a relay that crashes, and no other while one crashes and one is stopped', async () => {
+  test('loses only the transfers of a crashed relay, while another relay stops', async () => {
     const [stays, crashes, stops] = await Promise.all([
       project.container('relay'),
       project.container('relay-2'),
@@ -197,42 +210,41 @@ describe('a group of relays by compose', { skip: withoutDocker }, () => {
     const haproxy = await project.container('haproxy');
     const port = await haproxy.port(4001);
 
-    const standing = await beginAll(port, STANDING, 0);
-    for (const transfer of standing) transfer.sendPart();
-    for (const transfer of standing)
-      ok(await transfer.arrived(), 'a transfer broke before anything happened');
+    const running = await beginAll(port, RUNNING, 0);
+    for (const transfer of running) transfer.sendPart();
+    for (const transfer of running) ok(await transfer.arrived(), 'a transfer broke before anything happened');
     const loads = await Promise.all([stays, crashes, stops].map((relay) => loadOf(relay)));
-    for (const { pairs, carried } of loads) ok(pairs > 0 && carried > 0, JSON.stringify(loads));
+    for (const { pairs, forwarded } of loads) ok(pairs > 0 && forwarded > 0, JSON.stringify(loads));
     equal(
       loads.reduce((sum, { pairs }) => sum + pairs, 0),
-      STANDING,
+      RUNNING,
     );
 
     const stopped = project.run('stop', 'relay-3');
     await stops.says(/"msg":"draining"/u);
-    equal(await failedOf(port, NEWCOMERS, 1_000), 0);
-    // From then on nobody is sent there to be sent away.
+    equal(await failedOf(port, NEW_TRANSFERS, 1_000), 0);
+    // From now on HAProxy sends no new client to the stopping relay.
     await haproxy.says(/relay-3 is DOWN.*code: 503/u);
 
     const [doomed, draining] = await Promise.all([loadOf(crashes), loadOf(stops)]);
-    ok(doomed.pairs > 0 && draining.pairs > 0, 'nothing is under way any more');
-    for (const transfer of standing) transfer.sendPart();
+    ok(doomed.pairs > 0 && draining.pairs > 0, 'no transfer is running');
+    for (const transfer of running) transfer.sendPart();
     await crash(crashes);
-    for (const transfer of standing) transfer.sendPart();
-    equal(await failedOf(port, NEWCOMERS, 2_000), 0);
-    equal(await brokenOf(standing), doomed.pairs + doomed.carried);
+    for (const transfer of running) transfer.sendPart();
+    equal(await failedOf(port, NEW_TRANSFERS, 2_000), 0);
+    equal(await brokenOf(running), doomed.pairs + doomed.forwarded);
 
     await stopped;
     equal(await stops.inspect('{{.State.ExitCode}}'), '0');
     await project.run('up', '--detach', '--wait', '--no-build', ...SERVICES);
     equal(await crashes.inspect('{{.RestartCount}}'), '1');
-    equal(await failedOf(port, NEWCOMERS, 3_000), 0);
+    equal(await failedOf(port, NEW_TRANSFERS, 3_000), 0);
   });
 
-  test('counts clients by the address that they come to HAProxy from', async (t) => {
+  test('counts clients by their address at HAProxy', async (t) => {
     const port = await (await project.container('haproxy')).port(4002);
     const ports = { tcpPort: port, websocketPort: port, unixPath: '' };
-    const tooMany = Array.from({ length: RELAYS.length * MOST_OF_ONE_ADDRESS + 1 }, () =>
+    const tooMany = Array.from({ length: RELAYS.length * MAX_PER_ADDRESS + 1 }, () =>
       TestClient.connect('tcp', ports),
     );
     const clients = await Promise.all(tooMany);
@@ -240,15 +252,15 @@ describe('a group of relays by compose', { skip: withoutDocker }, () => {
       for (const client of clients) client.destroy();
     });
     for (const client of clients) void client.send(handshake(newToken(), SIDE_A));
-    const heard = clients.map(async (client) => {
+    const replies = clients.map(async (client) => {
       await client.closed;
       return String(client.received);
     });
-    equal(await Promise.race(heard), 'busy\n');
+    equal(await Promise.race(replies), 'busy\n');
   });
 
-  test('names its clients nowhere', async () => {
-    const network = `${house.name('cluster')}_default`;
+  test('logs no client address', async () => {
+    const network = `${sandbox.name('cluster')}_default`;
     const template = '{{range .IPAM.Config}}{{.Gateway}}{{end}}';
     const ours = await docker('network', 'inspect', '--format', template, network);
     for (const service of SERVICES) {

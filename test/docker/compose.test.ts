@@ -7,11 +7,11 @@ import { SIDECAR_DEFAULTS } from '../../src/config/sidecar-config.ts';
 import { ComposeProject } from '../support/compose.ts';
 import { newPair, pairAt } from '../support/docker-clients.ts';
 import { rowsIn } from '../support/docker-usage.ts';
-import { DockerHouse, ROOT, buildImage, docker, withoutDocker } from '../support/docker.ts';
+import { DockerSandbox, ROOT, buildImage, docker, withoutDocker } from '../support/docker.ts';
 import { scratch } from '../support/scratch.ts';
 import { freePorts } from '../support/listening.ts';
 
-/** What docker-compose.yml decides itself: these have to fit each other, and the ports. */
+/** Settings that docker-compose.yml sets itself: they depend on each other and on the published ports. */
 const FIXED: ReadonlySet<string> = new Set([
   'RELAY_STATUS_LISTEN',
   'SIDECAR_LISTEN',
@@ -24,17 +24,17 @@ const HARDENING = `{{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}} {{.Hos
 const LIMITS = '{{.HostConfig.Memory}} {{.HostConfig.PidsLimit}}';
 
 describe('docker-compose.yml', { skip: withoutDocker, concurrency: true }, () => {
-  const house = new DockerHouse();
+  const sandbox = new DockerSandbox();
   let image = '';
   before(async () => {
     image = await buildImage();
   });
 
-  test('brings up a relay and a sidecar in a fresh clone, both healthy and hardened', async (t) => {
-    const built = house.name('fresh').replace('relay-test', 'transit-relay');
+  test('starts a healthy and hardened relay and sidecar in a fresh clone', async (t) => {
+    const built = sandbox.name('fresh').replace('relay-test', 'transit-relay');
     t.after(() => docker('image', 'rm', '--force', built));
     await using project = new ComposeProject({
-      project: house.name('fresh'),
+      project: sandbox.name('fresh'),
       settings: { RELAY_IMAGE: built },
     });
     await project.run('up', '--detach', '--wait');
@@ -63,9 +63,9 @@ describe('docker-compose.yml', { skip: withoutDocker, concurrency: true }, () =>
     );
   });
 
-  test('publishes the sidecar on the loopback alone, and the status port nowhere', async () => {
+  test('publishes the sidecar on loopback only, and the status port not at all', async () => {
     await using project = new ComposeProject({
-      project: house.name('ports'),
+      project: sandbox.name('ports'),
       settings: { RELAY_IMAGE: image, RELAY_PORT: '0', RELAY_WEBSOCKET_PORT: '0' },
     });
     await project.run('up', '--detach', '--wait', '--no-build');
@@ -80,9 +80,9 @@ describe('docker-compose.yml', { skip: withoutDocker, concurrency: true }, () =>
     deepEqual(await published('sidecar'), ['4004/tcp -> 127.0.0.1:N']);
   });
 
-  test('gives the relay time for its drain, and keeps records over down and up', async () => {
+  test('gives the relay time to drain, and keeps records after down and up', async () => {
     await using project = new ComposeProject({
-      project: house.name('down'),
+      project: sandbox.name('down'),
       settings: { RELAY_IMAGE: image },
     });
     await project.run('up', '--detach', '--wait', '--no-build');
@@ -96,12 +96,12 @@ describe('docker-compose.yml', { skip: withoutDocker, concurrency: true }, () =>
     await project.run('up', '--detach', '--wait', '--no-build');
     const second = await project.container('relay');
     notEqual(second.id, first.id);
-    equal(await rowsIn(image, `${house.name('down')}_usage`), 'happy 20000');
+    equal(await rowsIn(image, `${sandbox.name('down')}_usage`), 'happy 20000');
   });
 
-  test('lets a sidecar outlive restarts of the relay, and start without it', async () => {
+  test('keeps the sidecar running while the relay restarts, and starts it without the relay', async () => {
     await using project = new ComposeProject({
-      project: house.name('restart'),
+      project: sandbox.name('restart'),
       settings: { RELAY_IMAGE: image },
     });
     await project.run('up', '--detach', '--wait', '--no-build', 'sidecar');
@@ -115,14 +115,14 @@ describe('docker-compose.yml', { skip: withoutDocker, concurrency: true }, () =>
     equal((await project.container('sidecar')).id, sidecar.id);
   });
 
-  test('takes settings from an .env file, where nothing means off, and a default is the image’s own', async (t) => {
+  test('reads settings from an .env file: an empty value is off, a missing one is the default of the image', async (t) => {
     const envFile = join(await scratch(t), 'env');
     writeFileSync(
       envFile,
       'RELAY_WEBSOCKET_LISTEN=\nRELAY_LOG_LEVEL=debug\nSIDECAR_TOKEN=open-sesame-open-sesame\n',
     );
     await using project = new ComposeProject({
-      project: house.name('env'),
+      project: sandbox.name('env'),
       envFile,
       settings: { RELAY_IMAGE: image },
     });
@@ -154,7 +154,7 @@ describe('docker-compose.yml', { skip: withoutDocker, concurrency: true }, () =>
     );
   });
 
-  test('has host networking as an override, with what is not for clients on the loopback', async () => {
+  test('has an override for host networking, which binds internal ports to loopback', async () => {
     const [tcpPort = 0, websocketPort = 0, statusPort = 0, sidecarPort = 0] = await freePorts(4);
     const settings = {
       RELAY_IMAGE: image,
@@ -164,7 +164,7 @@ describe('docker-compose.yml', { skip: withoutDocker, concurrency: true }, () =>
       SIDECAR_PORT: String(sidecarPort),
     };
     const files = ['docker-compose.yml', 'deploy/compose/host-network.yml'];
-    await using project = new ComposeProject({ project: house.name('host'), files, settings });
+    await using project = new ComposeProject({ project: sandbox.name('host'), files, settings });
     await project.run('up', '--detach', '--wait', '--no-build');
     const pair = await pairAt({ tcpPort, websocketPort }, ['websocket', 'tcp']);
     await pair.exchange(30_000);
@@ -176,7 +176,7 @@ describe('docker-compose.yml', { skip: withoutDocker, concurrency: true }, () =>
     match(log, new RegExp(`"sidecar","endpoint":"tcp:${sidecarPort}:interface=127.0.0.1"`, 'u'));
   });
 
-  test('is told of every variable there is, and so is .env.example', async () => {
+  test('knows every variable, and so does .env.example', async () => {
     const example = readFileSync(join(ROOT, 'deploy', 'compose', '.env.example'), 'utf8');
     const compose = readFileSync(join(ROOT, 'docker-compose.yml'), 'utf8');
     for (const variable of [...Object.keys(RELAY_DEFAULTS), ...Object.keys(SIDECAR_DEFAULTS)]) {

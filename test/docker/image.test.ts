@@ -3,7 +3,7 @@ import { readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { before, describe, test } from 'node:test';
 import {
-  DockerHouse,
+  DockerSandbox,
   HARDENED,
   ROOT,
   askDocker,
@@ -13,10 +13,10 @@ import {
 } from '../support/docker.ts';
 import { newPair } from '../support/docker-clients.ts';
 
-/** What the image may add to Debian slim and the node binary, in bytes. */
-const MOST_ADDED_BYTES = 15_000_000;
+/** Maximum bytes of the image on top of Debian slim and the node binary. */
+const MAX_ADDED_BYTES = 15_000_000;
 
-/** What has no business in the image, by name. */
+/** Programs that must not be in the image. */
 const UNWANTED = ['npm', 'npx', 'corepack', 'yarn', 'gcc', 'cc', 'make', 'python3', 'git', 'curl'];
 
 const TRANSPORTS = [
@@ -37,7 +37,7 @@ describe('the image', { skip: withoutDocker }, () => {
     image = await buildImage('--build-arg', 'VERSION=1.2.3', '--build-arg', 'REVISION=0123abc');
   });
 
-  /** What a shell in the image prints; it is in /app. */
+  /** Output of a shell in the image; it runs in /app. */
   const shell = (script: string): Promise<string> =>
     docker('run', '--rm', ...HARDENED, '--entrypoint', 'sh', image, '-c', script);
   const configured = (template: string): Promise<string> =>
@@ -48,10 +48,10 @@ describe('the image', { skip: withoutDocker }, () => {
     const added = (await sizeOf(image)) - (await sizeOf('debian:trixie-slim')) - node;
     t.diagnostic(`${added} bytes`);
     ok(node > 50_000_000, `a node of ${node} bytes`);
-    ok(added > 0 && added <= MOST_ADDED_BYTES, `${added} bytes`);
+    ok(added > 0 && added <= MAX_ADDED_BYTES, `${added} bytes`);
   });
 
-  test('runs as user 1000, and nothing in it but /data is theirs to write', async () => {
+  test('runs as user 1000, which may write to /data only', async () => {
     equal(await configured('{{.Config.User}}'), '1000:1000');
     equal(await shell('id --user; id --group; id --user --name'), '1000\n1000\nrelay');
     equal(await shell('find / -xdev -user relay 2>/dev/null || true'), '/data');
@@ -59,14 +59,14 @@ describe('the image', { skip: withoutDocker }, () => {
     equal(await shell('find /app -perm /022 -not -type l'), '');
   });
 
-  test('has one volume, the ports of clients, and a health check', async () => {
+  test('declares one volume, the ports for clients, and a health check', async () => {
     equal(await configured('{{json .Config.Volumes}}'), '{"/data":{}}');
     equal(await configured('{{json .Config.ExposedPorts}}'), '{"4001/tcp":{},"4002/tcp":{}}');
     equal(await configured('{{json .Config.Entrypoint}}'), '["tini","--"]');
     equal(await configured('{{json .Config.Healthcheck.Test}}'), '["CMD","./healthcheck.sh","relay","8"]');
   });
 
-  test('says what it is in OCI labels', async () => {
+  test('is described by OCI labels', async () => {
     const labels: unknown = JSON.parse(await configured('{{json .Config.Labels}}'));
     const label = (name: string): unknown =>
       Object.entries(labels ?? {}).find(([key]) => key === `org.opencontainers.image.${name}`)?.[1];
@@ -84,13 +84,13 @@ describe('the image', { skip: withoutDocker }, () => {
     equal(await shell('find /app -name "*.test.*" -o -name test -o -name tests -o -name "*.d.ts"'), '');
   });
 
-  test('has of better-sqlite3 what runs', async () => {
+  test('has only the runtime files of better-sqlite3', async () => {
     const files = await shell('cd node_modules/better-sqlite3 && find . -type f -not -path "./lib/*" | sort');
     const arch = await shell('node --print process.arch');
     deepEqual(files.split('\n'), ['./LICENSE', './package.json', `./prebuilds/linux-${arch}.node`]);
   });
 
-  test('has the licence of every package that came with one', async () => {
+  test('has the licence of every package that includes one', async () => {
     const packages = await shell('find node_modules -name package.json');
     const licences = await shell('find node_modules -iname "licen[cs]e*"');
     const licensed = new Set(licences.split('\n').map(dirname));
@@ -105,9 +105,9 @@ describe('the image', { skip: withoutDocker }, () => {
     deepEqual(naked, []);
   });
 
-  test('starts read-only, without capabilities and privileges, and relays over TCP and WebSocket', async () => {
-    await using house = new DockerHouse();
-    const relay = await house.relay(image);
+  test('starts read-only without capabilities and privileges, and relays over TCP and WebSocket', async () => {
+    await using sandbox = new DockerSandbox();
+    const relay = await sandbox.relay(image);
     equal(await relay.exec('cat', '/proc/1/comm'), 'tini');
     match(await relay.exec('cat', '/proc/1/status'), /^CapBnd:\t0+$[^]*^NoNewPrivs:\t1$/mu);
     const rejection = await askDocker(['exec', relay.id, 'touch', '/app/file']);
@@ -120,7 +120,7 @@ describe('the image', { skip: withoutDocker }, () => {
     deepEqual((await relay.logs()).match(/"level":"(?:warn|error|fatal)".*/gu), null);
   });
 
-  test('has its programs compiled already', async () => {
+  test('has compiled programs in its compile cache', async () => {
     const verbose = ['--rm', ...HARDENED, '--env', 'NODE_DEBUG_NATIVE=COMPILE_CACHE'];
     const { stderr } = await askDocker(['run', ...verbose, image, 'node', 'src/healthcheck.ts', 'sidecar']);
     match(stderr, /code cache for ESM file:\/\/\/app\/src\/healthcheck\.ts was accepted/u);

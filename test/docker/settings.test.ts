@@ -3,7 +3,7 @@ import { chmodSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { before, describe, test } from 'node:test';
 import {
-  DockerHouse,
+  DockerSandbox,
   HARDENED,
   LISTENING,
   askDocker,
@@ -14,14 +14,14 @@ import {
 import { fatalReasons } from '../support/fatal.ts';
 import { scratch } from '../support/scratch.ts';
 
-/** sysexits.h: EX_CONFIG. */
+/** EX_CONFIG of sysexits.h. */
 const BAD_CONFIGURATION = 78;
 
 const TOKEN = 'a-token-that-nobody-guesses';
 
 const SIDECAR = ['node', 'src/sidecar/main.ts'];
 
-/** What the sidecar says when it can be asked. */
+/** The log line of the sidecar when it is ready. */
 const SIDECAR_LISTENING = /"role":"sidecar".*"msg":"listening"/u;
 
 describe('settings of the container', { skip: withoutDocker, concurrency: true }, () => {
@@ -30,9 +30,9 @@ describe('settings of the container', { skip: withoutDocker, concurrency: true }
     image = await buildImage();
   });
 
-  test('come from -e, and an empty one is off', async () => {
-    await using house = new DockerHouse();
-    const relay = await house.relay(image, '-e', 'RELAY_LISTEN=tcp:5001', '-e', 'RELAY_WEBSOCKET_LISTEN=');
+  test('come from -e, and an empty value turns a listener off', async () => {
+    await using sandbox = new DockerSandbox();
+    const relay = await sandbox.relay(image, '-e', 'RELAY_LISTEN=tcp:5001', '-e', 'RELAY_WEBSOCKET_LISTEN=');
     const roles = [...(await relay.logs()).matchAll(/"role":"(\w+)","endpoint":"tcp:(\d+)/gu)];
     deepEqual(
       roles.map(([, role, port]) => `${role} ${port}`),
@@ -41,38 +41,38 @@ describe('settings of the container', { skip: withoutDocker, concurrency: true }
   });
 
   test('come from --env-file', async (t) => {
-    await using house = new DockerHouse();
+    await using sandbox = new DockerSandbox();
     const file = join(await scratch(t), 'relay.env');
     writeFileSync(file, 'RELAY_LISTEN=tcp:5002\nRELAY_LOG_LEVEL=debug\n');
-    const relay = await house.relay(image, '--env-file', file);
+    const relay = await sandbox.relay(image, '--env-file', file);
     match(await relay.logs(), /"role":"raw","endpoint":"tcp:5002/u);
   });
 
-  test('come from a file that is mounted, where the variable ends in _FILE', async (t) => {
-    await using house = new DockerHouse();
+  test('come from a mounted file if the variable ends in _FILE', async (t) => {
+    await using sandbox = new DockerSandbox();
     const directory = await scratch(t);
     chmodSync(directory, 0o755);
     writeFileSync(join(directory, 'listen'), 'tcp:5003\n');
     const mount = ['--volume', `${directory}:/run/secrets:ro`];
-    const relay = await house.relay(image, ...mount, '-e', 'RELAY_LISTEN_FILE=/run/secrets/listen');
+    const relay = await sandbox.relay(image, ...mount, '-e', 'RELAY_LISTEN_FILE=/run/secrets/listen');
     match(await relay.logs(), /"role":"raw","endpoint":"tcp:5003/u);
   });
 
-  test('are refused all at once, with exit code 78', async () => {
+  test('are reported all at once if invalid, with exit code 78', async () => {
     const wrong = ['-e', 'RELAY_LISTEN=tcp:99999', '-e', 'RELAY_BLUR_USAGE=much'];
     const { code, stdout } = await askDocker(['run', '--rm', ...HARDENED, ...wrong, image]);
     equal(code, BAD_CONFIGURATION);
     match(fatalReasons(stdout).join('\n'), /^RELAY_LISTEN=[^\n]+\nRELAY_BLUR_USAGE=[^\n]+$/u);
   });
 
-  test('of the sidecar may keep its token in a file, which is asked for and shown nowhere', async (t) => {
-    await using house = new DockerHouse();
+  test('of the sidecar may keep the token in a file; requests need it, and it is shown nowhere', async (t) => {
+    await using sandbox = new DockerSandbox();
     const directory = await scratch(t);
     chmodSync(directory, 0o755);
     writeFileSync(join(directory, 'token'), `${TOKEN}\n`);
     const options = ['--volume', `${directory}:/run/secrets:ro`, '--publish', '127.0.0.1::4004'];
     const token = ['-e', 'SIDECAR_TOKEN_FILE=/run/secrets/token', '-e', 'SIDECAR_LISTEN=tcp:4004'];
-    const sidecar = await house.run(image, [...HARDENED, ...options, ...token], ...SIDECAR);
+    const sidecar = await sandbox.run(image, [...HARDENED, ...options, ...token], ...SIDECAR);
     await sidecar.says(SIDECAR_LISTENING);
     const url = `http://127.0.0.1:${await sidecar.port(4004)}/snapshots`;
     const rejected = await fetch(url);
@@ -84,9 +84,9 @@ describe('settings of the container', { skip: withoutDocker, concurrency: true }
     equal(await sidecar.stop(1), 0);
   });
 
-  test('are not needed: a relay without any listens for both kinds of clients and keeps records', async () => {
-    await using house = new DockerHouse();
-    const relay = await house.run(image, []);
+  test('are optional: without any, the relay listens for both kinds of clients and keeps records', async () => {
+    await using sandbox = new DockerSandbox();
+    const relay = await sandbox.run(image, []);
     await relay.says(LISTENING);
     match(await relay.logs(), /tcp:4001[^]*tcp:4002[^]*tcp:4003/u);
     match(await relay.exec('ls', '/data'), /^usage\.sqlite$/mu);

@@ -1,13 +1,13 @@
 import { equal, match } from 'node:assert/strict';
 import { before, describe, test } from 'node:test';
 import { newPair } from '../support/docker-clients.ts';
-import { DockerHouse, LISTENING, buildImage, withoutDocker } from '../support/docker.ts';
+import { DockerSandbox, LISTENING, buildImage, withoutDocker } from '../support/docker.ts';
 import { rowsIn } from '../support/docker-usage.ts';
 
-/** Far more than any drain here takes. */
+/** Much longer than any drain in this test. */
 const PATIENCE_SECONDS = 30;
 
-/** States of all processes in a container, as the kernel's letters: `Z` is one that nobody has waited for. */
+/** States of all processes in a container, as the letters of the kernel. `Z` is a zombie. */
 const PROCESS_STATES =
   "cat /proc/[0-9]*/stat 2>/dev/null | sed 's/.*) \\(.\\).*/\\1/' | sort | uniq | tr -d '\\n'";
 
@@ -17,18 +17,18 @@ describe('the container', { skip: withoutDocker, concurrency: true }, () => {
     image = await buildImage();
   });
 
-  test('stops within a second when it is idle, with exit code 0', async () => {
-    await using house = new DockerHouse();
-    const relay = await house.relay(image);
-    // The engine would kill it after that second, and 137 would be the exit code.
+  test('stops within a second if it is idle, with exit code 0', async () => {
+    await using sandbox = new DockerSandbox();
+    const relay = await sandbox.relay(image);
+    // The engine would kill it after that second, with exit code 137.
     equal(await relay.stop(1), 0);
     match(await relay.logs(), /"signal":"SIGTERM","msg":"stopping"[^]*"msg":"stopped"/u);
   });
 
-  test('lets a transfer finish when it is stopped, and says how many it waits for', async () => {
-    await using house = new DockerHouse();
-    const volume = await house.volume();
-    const relay = await house.relay(image, '-e', 'RELAY_DRAIN_TIMEOUT=60s', '-v', `${volume}:/data`);
+  test('lets a transfer finish when it is stopped, and logs how many pairs it waits for', async () => {
+    await using sandbox = new DockerSandbox();
+    const volume = await sandbox.volume();
+    const relay = await sandbox.relay(image, '-e', 'RELAY_DRAIN_TIMEOUT=60s', '-v', `${volume}:/data`);
     const pair = await newPair(relay);
     const stopped = relay.stop(PATIENCE_SECONDS);
     await relay.says(/"pairs":1,.*"msg":"draining"/u);
@@ -39,19 +39,19 @@ describe('the container', { skip: withoutDocker, concurrency: true }, () => {
     equal(await rowsIn(image, volume), 'happy 200000');
   });
 
-  test('cuts a transfer off after the drain timeout, and says how many', async () => {
-    await using house = new DockerHouse();
-    const relay = await house.relay(image, '-e', 'RELAY_DRAIN_TIMEOUT=1s');
+  test('closes a transfer after the drain timeout, and logs how many pairs it closes', async () => {
+    await using sandbox = new DockerSandbox();
+    const relay = await sandbox.relay(image, '-e', 'RELAY_DRAIN_TIMEOUT=1s');
     const pair = await newPair(relay);
     equal(await relay.stop(PATIENCE_SECONDS), 0);
     match(await relay.logs(), /"level":"warn".*"pairs":1,"msg":"transfers are cut off"/u);
     await Promise.all([pair.first.closed, pair.second.closed]);
   });
 
-  test('killed in the middle of a transfer, it goes on with the same database', async () => {
-    await using house = new DockerHouse();
-    const volume = await house.volume();
-    const relay = await house.relay(image, '-v', `${volume}:/data`);
+  test('continues with the same database after a kill during a transfer', async () => {
+    await using sandbox = new DockerSandbox();
+    const volume = await sandbox.volume();
+    const relay = await sandbox.relay(image, '-v', `${volume}:/data`);
     const done = await newPair(relay);
     await done.exchange(50_000);
     await done[Symbol.asyncDispose]();
@@ -61,7 +61,7 @@ describe('the container', { skip: withoutDocker, concurrency: true }, () => {
     await relay.signal('KILL');
     equal(await relay.exitCode(), 137);
     await flood;
-    const next = await house.relay(image, '-v', `${volume}:/data`);
+    const next = await sandbox.relay(image, '-v', `${volume}:/data`);
     const later = await newPair(next);
     await later.exchange(70_000);
     await later[Symbol.asyncDispose]();
@@ -69,24 +69,24 @@ describe('the container', { skip: withoutDocker, concurrency: true }, () => {
     equal(await rowsIn(image, volume), 'happy 100000\nhappy 140000');
   });
 
-  test('starts again by itself when it was killed and the policy says so', async () => {
-    await using house = new DockerHouse();
-    const relay = await house.relay(image, '--restart=on-failure');
+  test('restarts after a kill if the restart policy says so', async () => {
+    await using sandbox = new DockerSandbox();
+    const relay = await sandbox.relay(image, '--restart=on-failure');
     await relay.exec('sh', '-c', 'kill -KILL "$(cat /proc/1/task/1/children)"');
-    // Health checks may come before the kill, and fail on a busy machine.
+    // Health checks may run before the kill and fail on a busy machine.
     await relay.undergoes(/start\n(?:health_status: \w+\n)*die\nstart\n/u);
     await relay.says(new RegExp(`${LISTENING.source}[^]*${LISTENING.source}`, 'u'));
     equal(await relay.inspect('{{.RestartCount}}'), '1');
   });
 
-  test('has tini as PID 1, which reaps what nobody waits for', async () => {
-    await using house = new DockerHouse();
-    const relay = await house.relay(image);
+  test('has tini as PID 1, which reaps orphans', async () => {
+    await using sandbox = new DockerSandbox();
+    const relay = await sandbox.relay(image);
     equal(await relay.exec('cat', '/proc/1/comm'), 'tini');
-    // The inner shell ends while its child runs, so that PID 1 becomes the child's parent; the pipe tells when
-    // the child has ended.
+    // The inner shell ends while its child runs, so that PID 1 becomes the parent of the child. The pipe
+    // closes when the child has ended.
     await relay.exec('sh', '-c', "sh -c 'sleep 0.2 & exit 0' | cat");
-    // It is waited for a moment after it has ended, or never.
+    // It is reaped within a moment, or never.
     let states = 'Z';
     for (let look = 0; look < 50 && states.includes('Z'); look += 1) {
       states = await relay.exec('sh', '-c', PROCESS_STATES);

@@ -13,7 +13,7 @@ import { makeIdentity } from '../support/certificates.ts';
 import type { Identity } from '../support/certificates.ts';
 import { ComposeProject } from '../support/compose.ts';
 import { pairAt } from '../support/docker-clients.ts';
-import { DockerHouse, buildDebian, buildImage, docker, withoutDocker } from '../support/docker.ts';
+import { DockerSandbox, buildDebian, buildImage, docker, withoutDocker } from '../support/docker.ts';
 import type { Container } from '../support/docker.ts';
 import { SecureClient } from '../support/secure-client.ts';
 import { scratch } from '../support/scratch.ts';
@@ -26,16 +26,19 @@ const READY_PAUSE_MS = 100;
 
 const PAIRED = 'ok\n';
 
-/** Each front's clients are all of one address here. */
-const MOST_OF_ONE_ADDRESS = 4;
+/** All clients of a proxy have one address here. */
+const MAX_PER_ADDRESS = 4;
 
-/** A TLS front of the relay, and what its clients have to trust. */
+/** A TLS proxy in front of the relay, and the certificate that its clients must trust. */
 interface Front {
   readonly service: string;
   readonly image: () => Promise<string>;
   readonly settings: (image: string, context: TestContext) => Promise<Record<string, string>>;
   readonly certificate: (container: Container) => Promise<string>;
-  /** Reloads it as its compose file documents, where that is possible after a renewal. Resolves with what clients have to trust now. */
+  /**
+   * Reloads the certificate as the compose file documents, if that is possible after a renewal. Resolves with
+   * the certificate to trust.
+   */
   readonly reload: (
     project: ComposeProject,
     container: Container,
@@ -50,7 +53,8 @@ const CADDY: Front = {
     buildDebian(
       ['ca-certificates'],
       [
-        // Debian 13 itself has Caddy 2.6, which has no `stream_close_delay`. Both formats of a list of sources are in use.
+        // Debian 13 has Caddy 2.6, which lacks `stream_close_delay`; backports has a newer one. Apt may use
+        // either format of sources.
         `RUN cd /etc/apt; if [ -e sources.list ]; then sed -n 's/ trixie main/ trixie-backports main/p' sources.list > sources.list.d/b.list; \
         else sed -i 's/^Suites: trixie .*/& trixie-backports/' sources.list.d/debian.sources; fi; \
         apt-get update && apt-get install --yes --no-install-recommends caddy/trixie-backports`,
@@ -58,7 +62,7 @@ const CADDY: Front = {
         'CMD ["caddy", "run", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile"]',
       ],
     ),
-  // For this name Caddy asks no certificate authority but its own.
+  // For this name Caddy uses its own certificate authority.
   settings: (image) => Promise.resolve({ CADDY_IMAGE: image, RELAY_DOMAIN: 'localhost' }),
   certificate: async (container) => {
     await container.says(/certificate obtained successfully/u);
@@ -80,7 +84,7 @@ const NGINX: Front = {
   }),
   certificate: (container) => container.exec('cat', '/etc/nginx/tls/fullchain.pem'),
   reload: async (project, container, { TLS_DIRECTORY: directory = '' }) => {
-    // As certbot and `install` do it: a new file in place of the old one.
+    // As certbot and `install` do it: a new file replaces the old one.
     for (const name of ['privkey.pem', 'fullchain.pem']) rmSync(join(directory, name));
     putCertificate(directory, makeIdentity());
     await project.run('exec', '-T', 'nginx', 'nginx', '-s', 'reload');
@@ -90,15 +94,15 @@ const NGINX: Front = {
   },
 };
 
-/** Clients' connections of a front, and those of them on which a keepalive timer runs. */
+/** Client connections of a proxy, and how many of them have a keepalive timer. */
 async function keepaliveOf(container: Container): Promise<readonly [open: number, probed: number]> {
   const tables = await container.exec('sh', '-c', 'cat /proc/net/tcp /proc/net/tcp6');
-  // Port 443, established. Behind the two queues there is the timer, which is 02 for keepalive.
+  // Port 443, established. The timer follows the two queues; 02 means keepalive.
   const rows = [...tables.matchAll(/:01BB [\dA-F]+:[\dA-F]{4} 01 [\dA-F:]+ (\d\d):[\dA-F]+ /gu)];
   return [rows.length, rows.filter(([, timer]) => timer === '02').length];
 }
 
-/** Connects two clients to each other, until the end of the test at the latest. */
+/** Pairs two clients until the end of the test at most. */
 async function pairOver(
   context: TestContext,
   port: number,
@@ -128,7 +132,7 @@ async function exchange([first, second]: [SecureClient, SecureClient]): Promise<
   await Promise.all([first.closed, second.closed]);
 }
 
-/** What somebody hears, and the close code, who claims to come from elsewhere. */
+/** The reply and the close code of a client that claims another address. */
 function pretend(port: number, certificate: string): Promise<string> {
   const headers = { host: 'localhost', 'x-forwarded-for': '192.0.2.9' };
   const options = { ca: certificate, servername: 'localhost', headers };
@@ -144,7 +148,7 @@ function pretend(port: number, certificate: string): Promise<string> {
   });
 }
 
-/** A directory that the user in the container may read, with what an authority hands out. */
+/** A directory with the files of a certificate authority, readable by the user in the container. */
 async function certificateDirectory(context: TestContext, identity: Identity): Promise<string> {
   const directory = await scratch(context);
   chmodSync(directory, 0o755);
@@ -175,7 +179,7 @@ function statusOf(port: number, path: string, ca: string): Promise<number | unde
   });
 }
 
-/** Resolves when the relay answers through the front, which may take a moment after both run. */
+/** Resolves when the relay answers through the proxy, which may take a moment after both have started. */
 async function answering(port: number, certificate: string): Promise<void> {
   let last: unknown;
   for (let tries = 0; tries < READY_TRIES; tries += 1) {
@@ -187,10 +191,10 @@ async function answering(port: number, certificate: string): Promise<void> {
     }
     await setTimeout(READY_PAUSE_MS);
   }
-  throw new Error('the front does not answer', { cause: last });
+  throw new Error('no response through the proxy', { cause: last });
 }
 
-/** Resolves when a client gets in that offers nothing better than CBC. */
+/** Resolves when a client that offers only CBC suites can connect. */
 async function withCbc(port: number, ca: string): Promise<void> {
   const ciphers = 'ECDHE-ECDSA-AES128-SHA256:ECDHE-ECDSA-AES128-SHA:ECDHE-ECDSA-AES256-SHA';
   const socket = connect({
@@ -206,24 +210,24 @@ async function withCbc(port: number, ca: string): Promise<void> {
 }
 
 describe('TLS in front of the relay', { skip: withoutDocker, concurrency: true }, () => {
-  const house = new DockerHouse();
+  const sandbox = new DockerSandbox();
   let relayImage = '';
   before(async () => {
     relayImage = await buildImage();
   });
 
   for (const front of [CADDY, NGINX]) {
-    test(`with ${front.service}: wss:// clients pair, are counted by address, go on through a reload and while the relay drains, and are named nowhere`, async (t) => {
+    test(`with ${front.service}: wss:// clients are paired, counted by address, kept during a reload and a drain, and logged nowhere`, async (t) => {
       const image = await front.image();
       const settings = {
         RELAY_IMAGE: relayImage,
-        RELAY_MAX_CONNECTIONS_PER_ADDRESS: String(MOST_OF_ONE_ADDRESS),
-        // For somebody who is let in and should not have been.
+        RELAY_MAX_CONNECTIONS_PER_ADDRESS: String(MAX_PER_ADDRESS),
+        // For clients that are accepted by mistake.
         RELAY_WAIT_TIMEOUT: '10s',
         ...(await front.settings(image, t)),
       };
       const files = ['docker-compose.yml', `deploy/compose/tls-${front.service}.yml`];
-      await using project = new ComposeProject({ project: house.name(front.service), files, settings });
+      await using project = new ComposeProject({ project: sandbox.name(front.service), files, settings });
       await project.run('up', '--detach', '--wait', '--no-build');
       const proxy = await project.container(front.service);
       const port = await proxy.port(443);
@@ -241,12 +245,12 @@ describe('TLS in front of the relay', { skip: withoutDocker, concurrency: true }
       await exchange(await pairOver(t, port, certificate));
       for (const path of ['/snapshots', '/usage.json'])
         notEqual(await statusOf(port, path, certificate), 200, path);
-      // Monitors may ask the front.
+      // Monitoring may query the proxy.
       for (const path of ['/', '/healthz']) equal(await statusOf(port, path, certificate), 200, path);
 
       await project.run('stop', 'relay');
       match(String(await statusOf(port, '/', certificate)), /^50[24]$/u);
-      // A relay that is made anew may have another address.
+      // A recreated relay may have another address.
       await project.run('up', '--detach', '--wait', '--no-build', '--force-recreate', 'relay');
       await answering(port, certificate);
       const last = await pairOver(t, port, certificate);
@@ -262,7 +266,7 @@ describe('TLS in front of the relay', { skip: withoutDocker, concurrency: true }
       await exchange(last);
       await stopped;
 
-      const network = `${house.name(front.service)}_default`;
+      const network = `${sandbox.name(front.service)}_default`;
       const ours = await docker(
         'network',
         'inspect',
@@ -275,12 +279,12 @@ describe('TLS in front of the relay', { skip: withoutDocker, concurrency: true }
     });
   }
 
-  test('with one port: clients of every kind come by it, and a new certificate needs no restart', async (t) => {
+  test('with one port: clients of every protocol can connect, and a new certificate needs no restart', async (t) => {
     const [first, second] = [makeIdentity(), makeIdentity()];
     const directory = await certificateDirectory(t, first);
     const settings = { RELAY_IMAGE: relayImage, TLS_DIRECTORY: directory };
     const files = ['docker-compose.yml', 'deploy/compose/one-port.yml'];
-    await using project = new ComposeProject({ project: house.name('one-port'), files, settings });
+    await using project = new ComposeProject({ project: sandbox.name('one-port'), files, settings });
     await project.run('up', '--detach', '--wait', '--no-build');
     const relay = await project.container('relay');
     const port = await relay.port(4001);

@@ -5,11 +5,11 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setInterval as ticks } from 'node:timers/promises';
 import { ComposeProject } from '../support/compose.ts';
-import { DockerHouse, buildDebian, buildImage, docker, withoutDocker } from '../support/docker.ts';
+import { DockerSandbox, buildDebian, buildImage, docker, withoutDocker } from '../support/docker.ts';
 import type { Container } from '../support/docker.ts';
 import { scratch } from '../support/scratch.ts';
 
-/** Large enough to be under way when the first has said so. */
+/** Large enough to be running when the first progress is reported. */
 const FILE_BYTES = 100_000_000;
 
 const MAILBOX_PORT = 4000;
@@ -18,30 +18,30 @@ const MAILBOX_PORT = 4000;
 const SNAPSHOT_TRIES = 20;
 const SNAPSHOT_PAUSE_MS = 500;
 
-/** The name under which containers find the machine that they run on. */
+/** The name under which containers find their host. */
 const MACHINE = 'machine.test';
 
 describe('two wormhole clients in containers', { skip: withoutDocker }, () => {
-  const house = new DockerHouse();
+  const sandbox = new DockerSandbox();
   let clients = '';
   let project: ComposeProject;
   before(async () => {
     clients = await buildDebian([
-      // By which the clients find their own addresses, which they offer to each other first.
+      // The clients use these programs to find their own addresses, which they offer to each other first.
       'iproute2',
       'magic-wormhole',
       'python3-magic-wormhole-mailbox-server',
       'sqlite3',
     ]);
     const settings = { RELAY_IMAGE: await buildImage(), RELAY_PORT: '0' };
-    project = new ComposeProject({ project: house.name('transfer'), settings });
+    project = new ComposeProject({ project: sandbox.name('transfer'), settings });
   });
   after(async () => {
-    await house[Symbol.asyncDispose]();
+    await sandbox[Symbol.asyncDispose]();
     await project[Symbol.asyncDispose]();
   });
 
-  /** Takes a snapshot, fetches it as a file, and asks Debian's sqlite3, which may not write beside it. */
+  /** Takes a snapshot, downloads it, and checks it with Debian's sqlite3 in a read-only directory. */
   async function askSnapshot(directory: string, base: string, sql: string): Promise<string> {
     const taken = await fetch(`${base}/snapshots`, { method: 'POST' });
     ok(taken.ok, `POST /snapshots: ${taken.status}`);
@@ -52,12 +52,12 @@ describe('two wormhole clients in containers', { skip: withoutDocker }, () => {
     return docker('run', '--rm', ...mount, clients, 'sqlite3', '/snapshots/latest.sqlite', sql);
   }
 
-  test('reach each other through the composed relay alone, while a snapshot is taken', async (t) => {
+  test('transfer a file through the composed relay only, while a snapshot is taken', async (t) => {
     await project.run('up', '--detach', '--wait', '--no-build');
     const relayPort = await (await project.container('relay')).port(4001);
     const sidecar = `http://127.0.0.1:${await (await project.container('sidecar')).port(4004)}`;
     const mailboxCommand = ['twistd3', '-n', '--pidfile=', 'wormhole-mailbox', `--port=tcp:${MAILBOX_PORT}`];
-    const mailbox = await house.run(
+    const mailbox = await sandbox.run(
       clients,
       ['--publish', `0:${MAILBOX_PORT}`],
       ...mailboxCommand,
@@ -69,8 +69,8 @@ describe('two wormhole clients in containers', { skip: withoutDocker }, () => {
     const wormhole = `wormhole --relay-url ws://${MACHINE}:${mailboxPort}/v1 --transit-helper tcp:${MACHINE}:${relayPort}`;
     const code = `4-${randomBytes(4).toString('hex')}`;
     const start = async (script: string): Promise<Container> => {
-      const network = ['--network', await house.network(), '--add-host', `${MACHINE}:host-gateway`];
-      return house.run(clients, network, 'sh', '-ec', `cd /tmp; export LANG=C.UTF-8; ${script}`);
+      const network = ['--network', await sandbox.network(), '--add-host', `${MACHINE}:host-gateway`];
+      return sandbox.run(clients, network, 'sh', '-ec', `cd /tmp; export LANG=C.UTF-8; ${script}`);
     };
     const sender = await start(
       `head -c ${FILE_BYTES} /dev/urandom >noise.bin; ${wormhole} send --hide-progress --code ${code} noise.bin; sha256sum noise.bin`,
@@ -90,7 +90,7 @@ describe('two wormhole clients in containers', { skip: withoutDocker }, () => {
       tries += 1;
       if (answer.endsWith('2') || tries === SNAPSHOT_TRIES) break;
     }
-    // Two clients connected, and no record yet: it was taken in the middle of the transfer.
+    // Two clients connected and no record yet: the snapshot was taken during the transfer.
     equal(answer, 'ok\n0\n2');
 
     await docker('unpause', receiver.id);

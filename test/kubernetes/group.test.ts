@@ -7,7 +7,7 @@ import { KEY_PREFIX, RELEASE, RENEW, SCRIPTS, TAKE_OVER } from '../../src/cluste
 import type { TransportKind } from '../../src/transport/client-transport.ts';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
 import { ClientPair } from '../support/docker-clients.ts';
-import { DockerHouse, LISTENING, buildDebian, buildImage, withoutDocker } from '../support/docker.ts';
+import { DockerSandbox, LISTENING, buildDebian, buildImage, withoutDocker } from '../support/docker.ts';
 import type { Container } from '../support/docker.ts';
 import { scratch } from '../support/scratch.ts';
 import { TestClient } from '../support/test-client.ts';
@@ -44,7 +44,7 @@ interface Images {
 /** The pods of a group on a network of their own. Relays are there before their coordinator is started. */
 async function startGroup(t: TestContext, manifests: Manifests, images: Images): Promise<Group> {
   await using stack = new AsyncDisposableStack();
-  const network = await stack.use(new DockerHouse()).network();
+  const network = await stack.use(new DockerSandbox()).network();
   const directory = await scratch(t);
   const [relays, valkeys] = manifests.workloads;
   const create = async (name: string, image: string, workload: typeof relays): Promise<Pod> => {

@@ -1,6 +1,6 @@
 import { chmodSync, chownSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { DockerHouse } from '../support/docker.ts';
+import { DockerSandbox } from '../support/docker.ts';
 import type { Container } from '../support/docker.ts';
 import { nameIn, nameOf } from './manifests.ts';
 import type { Manifests } from './manifests.ts';
@@ -33,7 +33,7 @@ export interface PodOptions {
  * network, as in a cluster. There is no kubelet: containers are started by hand, and probes are asked by hand.
  */
 export class Pod implements AsyncDisposable {
-  readonly #house: DockerHouse;
+  readonly #resources: DockerSandbox;
   readonly #manifests: Manifests;
   readonly #options: PodOptions;
   readonly #workload: Workload;
@@ -44,20 +44,20 @@ export class Pod implements AsyncDisposable {
   private constructor(
     manifests: Manifests,
     options: PodOptions,
-    relay: DockerHouse,
+    relay: DockerSandbox,
     { sandbox, address }: { readonly sandbox: Container; readonly address: string },
   ) {
     this.#manifests = manifests;
     this.#options = options;
     this.#workload = workloadOf(manifests, options);
-    this.#house = relay;
+    this.#resources = relay;
     this.#sandbox = sandbox;
     this.#address = address;
   }
 
   /** Makes the volumes and the network; no container runs. */
   static async create(manifests: Manifests, options: PodOptions): Promise<Pod> {
-    const relay = new DockerHouse();
+    const relay = new DockerSandbox();
     const workload = workloadOf(manifests, options);
     const ports = workload.ports.flatMap((port) => [
       '--publish',
@@ -85,7 +85,7 @@ export class Pod implements AsyncDisposable {
       ...(entrypoint === undefined ? [] : ['--entrypoint', entrypoint]),
     ];
     const args = container.at('args').items.map((word) => word.word);
-    return this.#house.run(
+    return this.#resources.run(
       this.#options.image,
       ['--network', `container:${this.#sandbox.id}`, ...options],
       ...command,
@@ -111,7 +111,7 @@ export class Pod implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#house[Symbol.asyncDispose]();
+    await this.#resources[Symbol.asyncDispose]();
   }
 
   #rights(container: Tree): string[] {

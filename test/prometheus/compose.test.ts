@@ -7,7 +7,7 @@ import type { TestContext } from 'node:test';
 import { stringify } from 'yaml';
 import { ComposeProject } from '../support/compose.ts';
 import { pairAt } from '../support/docker-clients.ts';
-import { DockerHouse, buildDebian, buildImage, withoutDocker } from '../support/docker.ts';
+import { DockerSandbox, buildDebian, buildImage, withoutDocker } from '../support/docker.ts';
 import { freePorts } from '../support/listening.ts';
 import { scratch } from '../support/scratch.ts';
 import { listAt, textAt } from './fields.ts';
@@ -70,7 +70,7 @@ async function withPorts(context: TestContext, statusPort: number, sidecarPort: 
 }
 
 describe('Prometheus beside the relay, with compose', { skip: withoutDocker, concurrency: true }, () => {
-  const house = new DockerHouse();
+  const house = new DockerSandbox();
   let images = { RELAY_IMAGE: '', PROMETHEUS_IMAGE: '' };
   before(async () => {
     images = { RELAY_IMAGE: await buildImage(), PROMETHEUS_IMAGE: await buildPrometheus() };

@@ -5,7 +5,7 @@ import { buffer } from 'node:stream/consumers';
 export interface Answer {
   readonly status: number;
   readonly headers: IncomingHttpHeaders;
-  /** As it came: what is compressed stays so. */
+  /** The raw body; compressed content stays compressed. */
   readonly body: Buffer;
 }
 
@@ -15,8 +15,8 @@ export interface Asking {
 }
 
 /**
- * Sends a request over a connection of its own, with a path and headers that are sent as they are: `fetch` would make
- * both decent before. Resolves when the answer begins.
+ * Sends a request over its own connection, with path and headers unchanged: `fetch` would normalise both.
+ * Resolves when the response starts.
  */
 export function begin(url: string, path: string, asking: Asking = {}): Promise<IncomingMessage> {
   const { hostname, port } = new URL(url);
@@ -27,19 +27,19 @@ export function begin(url: string, path: string, asking: Asking = {}): Promise<I
   });
 }
 
-/** The same with the whole answer. */
+/** The same, with the whole response. */
 export async function ask(url: string, path: string, asking: Asking = {}): Promise<Answer> {
   const response = await begin(url, path, asking);
   return { status: response.statusCode ?? 0, headers: response.headers, body: await buffer(response) };
 }
 
-/** Throws where the body is no JSON. */
+/** Throws if the body is not JSON. */
 export function jsonOf({ body }: Answer): unknown {
   const value: unknown = JSON.parse(body.toString());
   return value;
 }
 
-/** The sentence of an answer `{ problem: … }` that has nothing else but `more`. */
+/** The message of a response `{ problem: … }` with no other keys than `more`. */
 export function problemOf(answer: Answer, more: readonly string[] = []): string {
   const value = jsonOf(answer);
   if (

@@ -6,34 +6,37 @@ import { findProgram } from './programs.ts';
 
 const CHROMIUM = findProgram('chromium');
 
-/** Why tests that need a browser are skipped; false where there is one. */
+/** Reason to skip tests that need a browser; false if there is one. */
 export const NO_BROWSER: string | false =
   CHROMIUM === null ? 'needs Chromium: apt-get install chromium' : false;
 
-/** What the page may take to show something, in milliseconds: several polls, on a busy machine. */
+/** Time for the page to show something, in milliseconds: several polls on a busy machine. */
 const PAGE_TIMEOUT_MS = 30_000;
 
 const POLL_MS = 50;
 
 /**
- * Chromium breaks off all requests when an interface comes or goes, as Docker's do with each container. The
- * page gets over it by itself, and it is nobody's fault.
+ * Chromium aborts all requests when a network interface appears or disappears, as Docker's do with each
+ * container. The page recovers by itself, so this is not an error.
  */
 const NETWORK_CHANGED = 'ERR_NETWORK_CHANGED';
 
-/** What follows from it while the page loads. */
+/** Consequence of such an abort while the page loads. */
 const NOT_IMPORTED = /dynamically imported module/u;
 
-/** Runs in the page before all else: what the policy forbids is told to the test. */
+/** Runs in the page first: reports violations of the policy to the test. */
 const REPORT_VIOLATIONS = `document.addEventListener('securitypolicyviolation', (event) =>
   console.error('policy violated: ' + event.violatedDirective + ' ' + event.blockedURI));`;
 
-/** A page in real Chromium, and everything that went wrong in it. */
+/** A page in a real Chromium, and every error in it. */
 export class BrowserPage implements AsyncDisposable {
   readonly page: Page;
-  /** Console errors and warnings, exceptions, violations of the content security policy, requests to other hosts. */
+  /**
+   * Console errors and warnings, exceptions, violations of the content security policy, requests to other
+   * hosts.
+   */
   readonly faults: string[] = [];
-  /** Paths that were asked for, with their query, in order. */
+  /** Requested paths with their query, in order. */
   readonly requests: string[] = [];
   readonly #browser: Browser;
   #networkChanged = false;
@@ -53,7 +56,7 @@ export class BrowserPage implements AsyncDisposable {
     });
   }
 
-  /** Opens `url`; the browser ends with the test. Only where `NO_BROWSER` is false. */
+  /** Opens `url`. The browser ends with the test. Requires `NO_BROWSER` to be false. */
   static async open(
     context: TestContext,
     url: string,
@@ -91,7 +94,7 @@ export class BrowserPage implements AsyncDisposable {
     return this.page.evaluate<T>(expression);
   }
 
-  /** Waits until an expression in the page is true. The policy forbids the page to look by itself: nothing is evaluated there. */
+  /** Polls until an expression in the page is true. The policy forbids the page itself to evaluate code. */
   async until(expression: string): Promise<void> {
     const deadline = performance.now() + PAGE_TIMEOUT_MS;
     while (!(await this.ask<boolean>(`Boolean(${expression})`))) {
@@ -103,22 +106,22 @@ export class BrowserPage implements AsyncDisposable {
     }
   }
 
-  /** Waits until the element's text is, or matches, that. */
+  /** Waits until the text of the element equals or matches `text`. */
   async untilText(selector: string, text: string | RegExp): Promise<void> {
     await this.page.locator(selector).filter({ hasText: text }).waitFor();
   }
 
-  /** What the element shows, with ordinary spaces. */
+  /** The text of the element, with ordinary spaces. */
   async text(selector: string): Promise<string> {
     return (await this.page.locator(selector).innerText()).replaceAll('\u00a0', ' ');
   }
 
-  /** The exact number behind what the element shows. */
+  /** The exact number behind the text of the element. */
   async value(selector: string): Promise<number> {
     return Number(await this.page.locator(`${selector} data`).getAttribute('value'));
   }
 
-  /** The cells of a table's body: exact numbers where there are some, else texts. */
+  /** The cells of a table body: exact numbers if present, otherwise texts. */
   table(selector: string): Promise<string[][]> {
     return this.ask<string[][]>(
       `[...document.querySelectorAll('${selector} tbody tr')].map((row) =>

@@ -4,15 +4,15 @@ import { parentPort, workerData } from 'node:worker_threads';
 import type { Answer, Order, Window, WorkerData } from './bystander.ts';
 import { SIDE_A, SIDE_B, handshake, randomBytesOf } from './bytes.ts';
 
-/** The bytes repeat after so many: a prime, so that no piece of a size that programs like can go missing unseen. */
+/** Period of the byte pattern: a prime, so that a lost piece of a usual size is noticed. */
 const PATTERN_BYTES = 1_048_583;
 
-/** Bytes of a write, and of a read at most. */
+/** Bytes of a write, and maximum bytes of a read. */
 const PIECE_BYTES = 256 * 1024;
 
 const PING_BYTES = 64;
 
-/** Time from an answer to the next ping, in milliseconds: a question now and then, not one more load. */
+/** Pause between an echo and the next ping, in milliseconds, so that pings add little load. */
 const PING_PAUSE_MS = 1;
 
 const OK = 'ok\n';
@@ -20,13 +20,16 @@ const OK = 'ok\n';
 const once = randomBytesOf(1, PATTERN_BYTES);
 const pattern = Buffer.concat([once, once.subarray(0, PIECE_BYTES)]);
 
-/** What is at that place of the stream; `length` is a piece at most. */
+/** Pattern bytes from that position; `length` is at most one piece. */
 function bytesAt(position: number, length: number): Buffer {
   const start = position % PATTERN_BYTES;
   return pattern.subarray(start, start + length);
 }
 
-/** One side of a pair. What it receives has to be `ok` and then the pattern from its beginning; all else ends the worker. */
+/**
+ * One side of a pair. It must receive `ok` and then the pattern from its start; anything else ends the
+ * worker.
+ */
 class Client {
   readonly socket: Socket;
   readonly paired = Promise.withResolvers<void>();
@@ -58,17 +61,17 @@ class Client {
     this.#mayEnd = true;
   }
 
-  /** Compares, and returns how many bytes of the pattern there were. */
+  /** Compares the bytes and returns how many of them belong to the pattern. */
   #check(bytes: Uint8Array): number {
     const missing = OK.length - this.#answer.length;
     if (missing > 0) {
       this.#answer += Buffer.from(bytes.subarray(0, missing)).toString('latin1');
-      if (!OK.startsWith(this.#answer)) throw new Error('the relay refused the bystander');
+      if (!OK.startsWith(this.#answer)) throw new Error('the relay rejected the bystander');
       if (this.#answer === OK) this.paired.resolve();
     }
     const payload = bytes.subarray(Math.max(0, missing));
     if (!bytesAt(this.receivedBytes, payload.length).equals(payload))
-      throw new Error(`wrong bytes for the bystander, after ${this.receivedBytes} right ones`);
+      throw new Error(`wrong bytes for the bystander after ${this.receivedBytes} correct ones`);
     this.receivedBytes += payload.length;
     return payload.length;
   }
@@ -77,11 +80,11 @@ class Client {
 interface Pair {
   begin(): void;
   end(): Window;
-  /** Resolves with the bytes that went through the pair, all of them right. */
+  /** Resolves with the bytes that went through the pair, all of them correct. */
   finish(): Promise<number>;
 }
 
-/** Ends both directions, and waits for that. */
+/** Ends both directions and waits for their end. */
 async function endPair(first: Client, second: Client): Promise<void> {
   first.expectEnd();
   second.expectEnd();
@@ -91,7 +94,7 @@ async function endPair(first: Client, second: Client): Promise<void> {
   await first.ended.promise;
 }
 
-/** One direction, flat out. */
+/** One direction at full speed. */
 async function startBulk({ port, token }: WorkerData): Promise<Pair> {
   const sender = new Client(port, handshake(token, SIDE_A), () => undefined);
   const receiver = new Client(port, handshake(token, SIDE_B), () => undefined);
@@ -124,13 +127,13 @@ async function startBulk({ port, token }: WorkerData): Promise<Pair> {
       await stopped.promise;
       await endPair(sender, receiver);
       if (receiver.receivedBytes !== sentBytes)
-        throw new Error(`of ${sentBytes} bytes of the bystander ${receiver.receivedBytes} came`);
+        throw new Error(`the bystander received ${receiver.receivedBytes} of ${sentBytes} bytes`);
       return sentBytes;
     },
   };
 }
 
-/** A question now and then, which the other side answers with the same bytes. */
+/** A ping now and then, which the other side echoes. */
 async function startPingPong({ port, token }: WorkerData): Promise<Pair> {
   let latenciesMs: number[] = [];
   let sentBytes = 0;
@@ -164,7 +167,7 @@ async function startPingPong({ port, token }: WorkerData): Promise<Pair> {
     },
     end: () => {
       const now = performance.now();
-      // A question that is still open has taken so long at least.
+      // A ping without an echo counts with its age.
       const open = asking.receivedBytes < sentBytes ? [now - sentAt] : [];
       return { seconds: (now - began) / 1000, bytes: 0, latenciesMs: [...latenciesMs, ...open] };
     },

@@ -4,10 +4,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import type { Vitals } from './vitals.ts';
 
-/** A pair begins, and what is on its way through a pair comes out, within this time, in milliseconds. */
+/** Time for a pair to start, and for bytes in flight to arrive, in milliseconds. */
 const ANSWER_TIMEOUT_MS = 30_000;
 
-/** What one of the bystander's threads is told to do. */
+/** Commands for a thread of the bystander. */
 export interface WorkerData {
   readonly role: 'bulk' | 'ping-pong';
   readonly port: number;
@@ -16,7 +16,7 @@ export interface WorkerData {
 
 export type Order = 'begin' | 'end' | 'finish';
 
-/** What a thread saw from `begin` to `end`. */
+/** Measurements of a thread from `begin` to `end`. */
 export interface Window {
   readonly seconds: number;
   readonly bytes: number;
@@ -28,15 +28,18 @@ export type Answer =
   | { readonly kind: 'measured'; readonly window: Window }
   | { readonly kind: 'finished'; readonly bytes: number };
 
-/** How the bystander fared for a time. */
+/** Measurements of the bystander over a period. */
 export interface Measured {
   readonly mebibytesPerSecond: number;
-  /** From a question to its answer by the other side: four times through the kernel and twice through the relay. */
+  /** From a ping to its echo by the other side: four times through the kernel and twice through the relay. */
   readonly p50Ms: number;
   readonly p99Ms: number;
 }
 
-/** A thread with a pair of its own, seen from here. Its first fault is the answer to everything that is asked afterwards. */
+/**
+ * A thread with its own pair, as seen from this thread. After its first error, every request rejects with
+ * that error.
+ */
 class PairThread {
   readonly #worker: Worker;
   #fault: Error | null = null;
@@ -75,11 +78,11 @@ class PairThread {
 }
 
 /**
- * Somebody whose transfers have nothing to do with what happens to the relay: a pair that moves bytes one way as fast as it
- * can, and one that measures how long a small message takes. Every byte is compared. Both have threads of their own, so
- * that what a test does slows neither down.
+ * Transfers that are unrelated to what happens to the relay: one pair sends bytes in one direction as fast as
+ * possible, and one measures the round trip of a small message. Every byte is compared. Both run in their own
+ * threads, so that the test does not slow them down.
  *
- * A byte that is wrong, missing or too many, and a pair that ends, is what `measure` and `finish` reject with.
+ * `measure` and `finish` reject if a byte is wrong, missing or surplus, or if a pair ends.
  */
 export class Bystander implements AsyncDisposable {
   readonly #threads: readonly PairThread[];
@@ -88,7 +91,7 @@ export class Bystander implements AsyncDisposable {
     this.#threads = threads;
   }
 
-  /** Resolves when both pairs move bytes. @param port where a relay takes TCP, on 127.0.0.1 */
+  /** Resolves when both pairs relay bytes. @param port TCP port of a relay on 127.0.0.1 */
   static async start(port: number): Promise<Bystander> {
     const roles = ['bulk', 'ping-pong'] as const;
     const bystander = new Bystander(
@@ -98,12 +101,12 @@ export class Bystander implements AsyncDisposable {
     return bystander;
   }
 
-  /** Measures for so long, in milliseconds. */
+  /** Measures for that many milliseconds. */
   measure(ms: number): Promise<Measured> {
     return this.measureWhile(() => sleep(ms));
   }
 
-  /** Measures until `action` is over. */
+  /** Measures until `action` has finished. */
   async measureWhile(action: () => Promise<unknown>): Promise<Measured> {
     await this.#ask('begin');
     await action();
@@ -118,8 +121,8 @@ export class Bystander implements AsyncDisposable {
   }
 
   /**
-   * Ends both pairs as clients do. Resolves with the bytes that each of them moved, both directions together, when all of
-   * them have come and were right: what their two records have to say.
+   * Ends both pairs as clients do. Resolves with the bytes that each of them relayed, both directions
+   * together, once all have arrived and were correct. Their two records must have these numbers.
    */
   async finish(): Promise<readonly number[]> {
     const answers = await this.#ask('finish');
@@ -129,7 +132,7 @@ export class Bystander implements AsyncDisposable {
     });
   }
 
-  /** Breaks off what has not finished. */
+  /** Aborts what has not finished. */
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all(this.#threads.map((thread) => thread.end()));
   }
@@ -139,7 +142,7 @@ export class Bystander implements AsyncDisposable {
   }
 }
 
-/** What a fault did to a bystander, and what it left of the relay. */
+/** Effect of a fault on a bystander and on the relay. */
 export interface FaultFigures {
   readonly before: Measured;
   readonly during: Measured;
@@ -147,7 +150,7 @@ export interface FaultFigures {
   readonly vitalsAfter: Vitals;
 }
 
-/** Prints the figures of a fault as one row of the table of faults; `grep 'FAULT |'` finds them all. */
+/** Prints the measurements of a fault as one row of the table of faults; `grep 'FAULT |'` finds all rows. */
 export function reportFault(
   context: TestContext,
   fault: string,

@@ -1,6 +1,6 @@
 import { createCipheriv } from 'node:crypto';
 
-/** Pseudo-random bytes that are the same for the same seed. */
+/** Pseudo-random bytes, the same for the same seed. */
 export function randomBytesOf(seed: number, length: number): Buffer {
   const key = Buffer.alloc(16);
   key.writeUInt32LE(seed);
@@ -9,7 +9,7 @@ export function randomBytesOf(seed: number, length: number): Buffer {
 
 let tokens = 0;
 
-/** A token that nobody else in this process has. */
+/** A token that is unique in this process. */
 export function newToken(): string {
   tokens += 1;
   return tokens.toString(16).padStart(64, '0');

@@ -1,7 +1,7 @@
 import { Container, askDocker } from './docker.ts';
 import type { Answer } from './docker.ts';
 
-/** What compose may have of our environment: no variable of a service, and none of its own. */
+/** Variables of this environment that compose gets: no service variables and none of compose itself. */
 const KEPT = [
   'PATH',
   'HOME',
@@ -12,7 +12,7 @@ const KEPT = [
   'DOCKER_TLS_VERIFY',
 ];
 
-/** Ports that nobody else has, on the loopback. */
+/** Free loopback ports. */
 const FREE_PORTS = {
   RELAY_PORT: '127.0.0.1:0',
   RELAY_WEBSOCKET_PORT: '127.0.0.1:0',
@@ -22,16 +22,19 @@ const FREE_PORTS = {
 };
 
 export interface ComposeOptions {
-  /** Unlike those of all other projects, in lower case. */
+  /** Unique among all projects, in lower case. */
   readonly project: string;
-  /** Instead of docker-compose.yml alone. */
+  /** Replaces docker-compose.yml. */
   readonly files?: readonly string[];
-  /** The `.env` file; without one there is none, whatever lies in the clone. */
+  /** Content of the `.env` file. Without it there is no such file, even if the clone has one. */
   readonly envFile?: string;
   readonly settings?: Readonly<Record<string, string>>;
 }
 
-/** The services of docker-compose.yml under a name of their own. All of it is gone in the end, volumes too. */
+/**
+ * The services of docker-compose.yml under their own project name. Everything is removed at the end,
+ * including volumes.
+ */
 export class ComposeProject implements AsyncDisposable {
   readonly #options: ComposeOptions;
 
@@ -39,7 +42,7 @@ export class ComposeProject implements AsyncDisposable {
     this.#options = options;
   }
 
-  /** Runs `docker compose` to its end, however that is. */
+  /** Runs `docker compose` to its end, whatever its exit code. */
   ask(...args: readonly string[]): Promise<Answer> {
     const { project, files = ['docker-compose.yml'], envFile = '/dev/null', settings } = this.#options;
     const where = [
@@ -54,7 +57,7 @@ export class ComposeProject implements AsyncDisposable {
     return askDocker(['compose', ...where, ...args], { env });
   }
 
-  /** What `docker compose` prints. Rejects with what it complains of when its exit code is not 0. */
+  /** Output of `docker compose`. Rejects with its error output if the exit code is not 0. */
   async run(...args: readonly string[]): Promise<string> {
     const { code, stdout, stderr } = await this.ask(...args);
     if (code !== 0)
@@ -62,7 +65,7 @@ export class ComposeProject implements AsyncDisposable {
     return stdout;
   }
 
-  /** The container of a service, as it is now. */
+  /** The current container of a service. */
   async container(service: string): Promise<Container> {
     return new Container(await this.run('ps', '--all', '--quiet', service));
   }

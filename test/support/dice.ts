@@ -1,4 +1,4 @@
-/** Randomness that is the same again for the same seed: mulberry32, by Tommy Ettinger, public domain. */
+/** Pseudo-random numbers, the same for the same seed: mulberry32, by Tommy Ettinger, public domain. */
 export class Dice {
   #state: number;
 
@@ -6,7 +6,7 @@ export class Dice {
     this.#state = seed >>> 0;
   }
 
-  /** A number from 0 up to 1, without 1. */
+  /** A number from 0 (included) to 1 (excluded). */
   roll(): number {
     this.#state = (this.#state + 0x6d2b79f5) >>> 0;
     let mixed = this.#state;
@@ -15,12 +15,12 @@ export class Dice {
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
   }
 
-  /** A whole number, both ends included. */
+  /** An integer, both bounds included. */
   between(least: number, most: number): number {
     return least + Math.floor(this.roll() * (most - least + 1));
   }
 
-  /** A size of at least one byte; every order of magnitude is as likely as any other. */
+  /** A size of at least one byte; every order of magnitude is equally likely. */
   size(mostBytes: number): number {
     return Math.ceil(mostBytes ** this.roll());
   }

@@ -11,7 +11,7 @@ async function arrives(client: TestClient, bytes: Buffer): Promise<void> {
   ok(received.equals(Buffer.concat([GREETING, bytes])), `${received.length} bytes arrived`);
 }
 
-/** Two clients of a relay in a container, connected to each other. */
+/** A pair of clients of a relay in a container. */
 export class ClientPair implements AsyncDisposable {
   readonly first: TestClient;
   readonly second: TestClient;
@@ -21,7 +21,7 @@ export class ClientPair implements AsyncDisposable {
     this.second = second;
   }
 
-  /** Sends that many bytes both ways at once and compares what arrives. Once a pair. */
+  /** Sends that many bytes in both directions at once and compares them. Once per pair. */
   async exchange(count: number): Promise<void> {
     const there = randomBytesOf(1, count);
     const back = randomBytesOf(2, count);
@@ -30,7 +30,7 @@ export class ClientPair implements AsyncDisposable {
     await arrives(this.first, back);
   }
 
-  /** Both leave as clients do. Resolves when the relay has let them go. */
+  /** Both clients close gracefully. Resolves when the relay has closed them. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.first.end();
     this.second.end();
@@ -38,7 +38,7 @@ export class ClientPair implements AsyncDisposable {
   }
 }
 
-/** Connects two clients on this machine, and waits until the relay has brought them together. */
+/** Connects two clients on this machine and waits until the relay has paired them. */
 export async function pairAt(
   ports: { readonly tcpPort: number; readonly websocketPort: number },
   [first, second]: readonly [TransportKind, TransportKind],
@@ -55,7 +55,7 @@ export async function pairAt(
   return new ClientPair(...clients);
 }
 
-/** The same by the ports that a container publishes. */
+/** The same, over the published ports of a container. */
 export async function newPair(
   relay: Container,
   transports: readonly [TransportKind, TransportKind] = ['tcp', 'tcp'],

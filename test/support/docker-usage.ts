@@ -9,8 +9,8 @@ const CHECK = `
 `;
 
 /**
- * The records of the usage database in a volume, one a line, as `happy 4096`. Rejects when SQLite finds a fault in
- * the file. The volume may be in use.
+ * The records of the usage database in a volume, one per line, as `happy 4096`. Rejects if SQLite finds an
+ * error in the file. The volume may be in use.
  */
 export function rowsIn(image: string, volume: string): Promise<string> {
   const options = ['--rm', ...HARDENED, '--volume', `${volume}:/data`, '--entrypoint', 'node'];

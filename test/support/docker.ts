@@ -3,30 +3,30 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { Program } from './programs.ts';
 
-/** The clone, which is what the image is built from. */
+/** Root of the repository; the image is built from it. */
 export const ROOT = join(import.meta.dirname, '..', '..');
 
 const BASE_IMAGES = ['debian:trixie-slim', 'node:24-trixie-slim'];
 
-/** Images that tests have built carry it, so that the old ones can be found and removed. */
+/** Label of images built by tests, so that old ones can be found and removed. */
 const TEST_LABEL = 'wormhole-transit-relay.test';
 
-/** Images of tests older than this are removed, unless a container uses them. */
+/** Test images older than this are removed unless a container uses them. */
 const KEEP_IMAGES_FOR = '24h';
 
-/** More than any of its answers here. */
+/** Longer than any answer in these tests. */
 const MAX_OUTPUT_BYTES = 2 ** 26;
 
-/** A container that does not answer is found to be unhealthy within 12 s. */
+/** A container that does not answer becomes unhealthy within 12 s. */
 const EVENTS_TIMEOUT_MS = 30_000;
 
-/** As an operator should run the image, and as docker-compose.yml does. */
+/** Hardening options for operators, as in docker-compose.yml. */
 export const HARDENED = ['--read-only', '--cap-drop=ALL', '--security-opt=no-new-privileges'];
 
-/** A relay says this when clients can come. */
+/** The log line of a relay that accepts clients. */
 export const LISTENING = /"role":"status".*"msg":"listening"/u;
 
-/** Why there can be no test with Docker here; false where there can. */
+/** Reason to skip tests that need Docker; false if it is available. */
 export const withoutDocker = whyNoDocker();
 
 function whyNoDocker(): string | false {
@@ -49,13 +49,13 @@ export interface Answer {
 }
 
 export interface AskOptions {
-  /** All of the client's environment, instead of ours. */
+  /** The whole environment of the docker client; default: ours. */
   readonly env?: NodeJS.ProcessEnv;
-  /** What it reads. */
+  /** Standard input of the client. */
   readonly input?: string;
 }
 
-/** Runs the docker client to its end, however that is; both outputs without the last newline. */
+/** Runs the docker client to its end, whatever its exit code. Both outputs are without the last newline. */
 export function askDocker(
   args: readonly string[],
   { env = process.env, input = '' }: AskOptions = {},
@@ -66,12 +66,12 @@ export function askDocker(
       if (error !== null && typeof error.code !== 'number') reject(error);
       else resolve({ code: Number(error?.code ?? 0), stdout: stdout.trimEnd(), stderr: stderr.trimEnd() });
     });
-    // A client that has ended reads no more; what counts is how it ended.
+    // A client that has ended reads nothing; its exit code is what counts.
     client.stdin?.on('error', () => undefined).end(input);
   });
 }
 
-/** What the docker client prints. Rejects with what it complains of when its exit code is not 0. */
+/** Output of the docker client. Rejects with its error output if the exit code is not 0. */
 export async function docker(...args: readonly string[]): Promise<string> {
   const { code, stdout, stderr } = await askDocker(args);
   if (code !== 0) throw new Error(`docker ${args.join(' ')}: exit code ${code}\n${stderr}\n${stdout}`);
@@ -79,9 +79,9 @@ export async function docker(...args: readonly string[]): Promise<string> {
 }
 
 /**
- * Builds the image of this clone; takes long only where something has changed.
+ * Builds the image of this repository. Slow only if something has changed.
  *
- * @returns a reference that stays the same image, whoever builds another one meanwhile
+ * @returns a reference to this exact image, also while another test builds one
  */
 export async function buildImage(...options: readonly string[]): Promise<string> {
   const label = ['--label', `${TEST_LABEL}=yes`];
@@ -93,7 +93,7 @@ export async function buildImage(...options: readonly string[]): Promise<string>
   return name;
 }
 
-/** Builds it with the builder that came before BuildKit. */
+/** Builds the image with the classic builder (before BuildKit). */
 export async function buildClassic(): Promise<string> {
   const env = { ...process.env, DOCKER_BUILDKIT: '0' };
   const command = ['build', '--quiet', '--label', `${TEST_LABEL}=yes`, '.'];
@@ -102,7 +102,7 @@ export async function buildClassic(): Promise<string> {
   return stdout;
 }
 
-/** Builds an image of Debian slim and some of Debian's packages; takes long only for the first time. */
+/** Builds an image of Debian slim with some Debian packages. Slow only the first time. */
 export async function buildDebian(
   packages: readonly string[],
   lines: readonly string[] = [],
@@ -119,7 +119,7 @@ export async function buildDebian(
   return stdout;
 }
 
-/** A container that has been started. */
+/** A started container. */
 export class Container {
   readonly id: string;
 
@@ -127,30 +127,30 @@ export class Container {
     this.id = id;
   }
 
-  /** A field of what `docker inspect` knows, as its template language writes it. */
+  /** A field of `docker inspect`, in its template language. */
   inspect(template: string): Promise<string> {
     return docker('inspect', '--format', template, this.id);
   }
 
-  /** The port of this machine's loopback where a published port is found. */
+  /** The loopback port of a published port. */
   async port(inside: number): Promise<number> {
     const [address = ''] = (await docker('port', this.id, `${inside}/tcp`)).split('\n');
     return Number(address.slice(address.lastIndexOf(':') + 1));
   }
 
-  /** Everything it has written so far, to both outputs. */
+  /** All output so far, of both streams. */
   async logs(): Promise<string> {
     const { stdout, stderr } = await askDocker(['logs', this.id]);
     return `${stdout}\n${stderr}`;
   }
 
-  /** Waits until what it has written since it was made matches; it has to be running. */
+  /** Waits until the output since its creation matches. The container must be running. */
   async says(pattern: RegExp): Promise<void> {
     await using log = new Program(['docker', 'logs', '--follow', this.id]);
     await log.waitForOutput(pattern);
   }
 
-  /** Waits until what has happened to it, since it was made, matches: a line of Docker's each, like `start`. */
+  /** Waits until the Docker events since its creation match, one per line, like `start`. */
   async undergoes(events: RegExp, timeoutMs = EVENTS_TIMEOUT_MS): Promise<void> {
     const kinds = ['start', 'die', 'health_status'].flatMap((kind) => ['--filter', `event=${kind}`]);
     const filters = ['--filter', `container=${this.id}`, ...kinds, '--since', '24h'];
@@ -158,7 +158,7 @@ export class Container {
     await watch.waitForOutput(events, timeoutMs);
   }
 
-  /** What a command in the container prints. Rejects unless its exit code is 0. */
+  /** Output of a command in the container. Rejects if the exit code is not 0. */
   exec(...command: readonly string[]): Promise<string> {
     return docker('exec', this.id, ...command);
   }
@@ -167,7 +167,7 @@ export class Container {
     return docker('kill', '--signal', name, this.id);
   }
 
-  /** Sends SIGTERM, and SIGKILL when that was not enough. Resolves with the exit code; 137 tells of a SIGKILL. */
+  /** Sends SIGTERM, then SIGKILL after the grace period. Resolves with the exit code; 137 means SIGKILL. */
   async stop(graceSeconds: number): Promise<number> {
     await docker('stop', '--time', String(graceSeconds), this.id);
     return this.exitCode();
@@ -179,14 +179,14 @@ export class Container {
   }
 }
 
-/** Containers, volumes and networks of a test, with names that nobody else has; all are gone in the end. */
-export class DockerHouse implements AsyncDisposable {
+/** Containers, volumes and networks of a test, with unique names. All are removed at the end. */
+export class DockerSandbox implements AsyncDisposable {
   readonly #prefix = `relay-test-${randomBytes(4).toString('hex')}`;
   readonly #containers: string[] = [];
   readonly #volumes: string[] = [];
   readonly #networks: string[] = [];
 
-  /** Names after which Docker has nothing yet, one for each `part`. */
+  /** Unused Docker names, one for each `part`. */
   name(part: string): string {
     return `${this.#prefix}-${part}`;
   }
@@ -199,7 +199,7 @@ export class DockerHouse implements AsyncDisposable {
     return new Container(name);
   }
 
-  /** The image as its users run it: hardened, both ports published on the loopback. Waits until it listens. */
+  /** The image as operators run it: hardened, both ports published on loopback. Waits until it listens. */
   async relay(image: string, ...options: readonly string[]): Promise<Container> {
     const ports = ['--publish', '127.0.0.1::4001', '--publish', '127.0.0.1::4002'];
     const relay = await this.run(image, [...HARDENED, ...ports, ...options]);

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 
-/** Why a program did not start, as the last line of its log says. Throws if that is no line of level `fatal`. */
+/** Reasons of a failed start, from the last log line. Throws if its level is not `fatal`. */
 export function fatalReasons(stdout: string): readonly string[] {
   const last: unknown = JSON.parse(stdout.trimEnd().split('\n').at(-1) ?? '');
   assert.ok(typeof last === 'object' && last !== null, stdout);

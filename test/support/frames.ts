@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 
-/** A frame as a client sends it. */
+/** A frame that a client sends. */
 export interface ClientFrame {
   readonly opcode: number;
   readonly payload?: Uint8Array | string;
@@ -8,11 +8,11 @@ export interface ClientFrame {
   readonly isFinal?: boolean;
   /** The three reserved bits, 0 to 7. */
   readonly reserved?: number;
-  /** Null leaves the frame unmasked. */
+  /** Null: not masked. */
   readonly key?: Uint8Array | null;
-  /** Bytes of the length field; default: the shortest that will do. */
+  /** Bytes of the length field. Default: the shortest possible. */
   readonly lengthBytes?: 1 | 2 | 8;
-  /** What the length field says where that is not the payload's length. */
+  /** Value of the length field if it differs from the payload length. */
   readonly announced?: bigint;
 }
 
@@ -41,7 +41,7 @@ export interface ServerFrame {
   readonly payload: Buffer;
 }
 
-/** Reads what a server may send, and throws where it is not what RFC 6455 wants, byte by byte. */
+/** Parses frames of a server. Throws if a byte violates RFC 6455. */
 export function readServerFrames(bytes: Buffer): ServerFrame[] {
   const frames: ServerFrame[] = [];
   for (let at = 0; at < bytes.length;) {
@@ -61,14 +61,14 @@ export function readServerFrames(bytes: Buffer): ServerFrame[] {
       assert.ok(length > 65_535, 'not the shortest form of a length');
     }
     assert.ok((first & 0x08) === 0 || length < 126, 'a control frame that is too long');
-    assert.ok(at + length <= bytes.length, 'a frame that is cut off');
+    assert.ok(at + length <= bytes.length, 'a truncated frame');
     frames.push({ opcode: first & 0x0f, payload: bytes.subarray(at, at + length) });
     at += length;
   }
   return frames;
 }
 
-/** The lines of a request that becomes a WebSocket. Its key is the one of RFC 6455, section 1.3. */
+/** Lines of a WebSocket upgrade request. The key is that of RFC 6455, section 1.3. */
 export const UPGRADE_LINES = [
   'GET / HTTP/1.1',
   'Host: relay',
@@ -78,5 +78,5 @@ export const UPGRADE_LINES = [
   'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==',
 ] as const;
 
-/** The same as a client sends it. */
+/** The request as a client sends it. */
 export const UPGRADE = `${UPGRADE_LINES.join('\r\n')}\r\n\r\n`;

@@ -1,4 +1,4 @@
-/** Keeps whoever passes through waiting while it is shut. */
+/** Blocks callers of `pass` while it is shut. */
 export class Gate {
   #shut: Promise<void> | null = null;
 
@@ -7,7 +7,7 @@ export class Gate {
     while (this.#shut !== null) await this.#shut;
   }
 
-  /** Shuts it. Returns what opens it. */
+  /** Shuts the gate. Returns a function that opens it. */
   shut(): () => void {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#shut = promise;

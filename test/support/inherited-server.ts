@@ -4,8 +4,8 @@ import { formatEndpoint, parseEndpoint } from '../../src/config/endpoint.ts';
 import { ListenError, listen } from '../../src/transport/listener.ts';
 
 /**
- * A program that listens on the endpoints it is given as arguments, says where it does or why not, greets everybody
- * with its process id, and ends with SIGTERM, as a server does that closes.
+ * A program that listens on the endpoints in its arguments and prints where, or the error. It sends its
+ * process id to every connection and ends on SIGTERM as a server that closes.
  */
 const inherited = readInheritedSockets(process.env, process.pid);
 for (const text of process.argv.slice(2)) {

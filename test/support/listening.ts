@@ -3,7 +3,7 @@ import { createServer } from 'node:net';
 import type { Server } from 'node:net';
 import type { TestContext } from 'node:test';
 
-/** Lets a server listen on a free loopback port for as long as the test lasts, and returns that port. */
+/** Listens on a free loopback port until the end of the test. Returns the port. */
 export async function listening(
   context: TestContext,
   server: Server & { closeAllConnections(): void },
@@ -19,7 +19,7 @@ export async function listening(
   return address.port;
 }
 
-/** Ports that nobody has at the moment, each another, for what has to be told a port before it listens. */
+/** Distinct free ports, for programs that need a port number before they listen. */
 export async function freePorts(count: number): Promise<number[]> {
   const servers = Array.from({ length: count }, () => createServer().listen(0));
   await Promise.all(servers.map((server) => once(server, 'listening')));
@@ -32,7 +32,7 @@ export async function freePorts(count: number): Promise<number[]> {
   return ports;
 }
 
-/** The same for one. */
+/** One free port. */
 export async function freePort(): Promise<number> {
   const [port] = await freePorts(1);
   if (port === undefined) throw new Error('no port');

@@ -1,29 +1,29 @@
 import assert from 'node:assert/strict';
 
-/** Figures by their series, as `name{label="value"}`. */
+/** Metric values by series, as `name{label="value"}`. */
 export type Figures = ReadonlyMap<string, number>;
 
-/** Reads the text format of Prometheus. Fails where a series comes twice. */
+/** Parses the Prometheus text format. Fails on a duplicate series. */
 export function parseMetrics(text: string): Figures {
   const figures = new Map<string, number>();
   for (const line of text.split('\n')) {
     if (line === '' || line.startsWith('#')) continue;
     const [, series = '', value = ''] = /^(.+) (\S+)$/u.exec(line) ?? [];
-    assert.notEqual(series, '', `"${line}" is no series`);
+    assert.notEqual(series, `"${line}" is not a series`, `"${line}" is no series`);
     assert.ok(!figures.has(series), `${series} comes twice`);
     figures.set(series, value === '+Inf' ? Number.POSITIVE_INFINITY : Number(value));
   }
   return figures;
 }
 
-/** What a program tells Prometheus now. */
+/** Current metrics of a program. */
 export async function scrape(url: string): Promise<Figures> {
   const response = await fetch(`${url}/metrics`);
   assert.equal(response.status, 200);
   return parseMetrics(await response.text());
 }
 
-/** Of these, the ones whose name begins like this, without that beginning, and without those that are 0. */
+/** The series whose name starts with `prefix`, without the prefix and without zeros. */
 export function nonZero(figures: Figures, prefix: string): Readonly<Record<string, number>> {
   const found = [...figures].filter(([series, value]) => series.startsWith(prefix) && value !== 0);
   return Object.fromEntries(found.map(([series, value]) => [series.slice(prefix.length), value]));

@@ -17,7 +17,7 @@ const HOST = 'relay.test';
 
 const START_TIMEOUT_MS = 20_000;
 
-/** Debian's munin-node with another directory than /etc/munin, for which it has no option. */
+/** Debian's munin-node with another configuration directory than /etc/munin, for which it has no option. */
 const START = `
   use Munin::Common::Defaults;
   $Munin::Common::Defaults::MUNIN_CONFDIR = shift;
@@ -26,7 +26,7 @@ const START = `
   do $program or die $@ || $!;
   exit main();`;
 
-/** Why there is no munin-node, for a test to be skipped; false where there is one. */
+/** Reason to skip tests that need munin-node; false if it is installed. */
 export function withoutMunin(): string | false {
   for (const [program, its] of [
     ['munin-node', 'munin-node'],
@@ -37,7 +37,10 @@ export function withoutMunin(): string | false {
   return false;
 }
 
-/** A munin-node with the plugin under all of its names, and nothing else. It is asked as Munin's master does it. */
+/**
+ * A munin-node with the plugin under all of its names and no other plugin. Queries use the protocol of
+ * Munin's master.
+ */
 export class MuninNode {
   readonly #directory: string;
   readonly #socket: Socket;
@@ -50,7 +53,7 @@ export class MuninNode {
   }
 
   /**
-   * Starts it for as long as the test lasts.
+   * Starts it until the end of the test.
    *
    * @param settings lines of the plugin's section in plugin-conf.d
    */
@@ -71,28 +74,28 @@ export class MuninNode {
     );
     const asked = new MuninNode(directory, await reach(port));
     context.after(() => asked.#socket.destroy());
-    // What it greets with.
+    // The banner.
     await asked.#line();
     return asked;
   }
 
-  /** What the plugins have said on standard error, among other things. */
+  /** Log of munin-node, which includes the standard error of the plugins. */
   get log(): string {
     return logOf(this.#directory);
   }
 
-  /** The plugins that it has. */
+  /** Names of its plugins. */
   async list(): Promise<string[]> {
     this.#socket.write(`list ${HOST}\n`);
     return (await this.#line()).split(' ').toSorted();
   }
 
-  /** What a graph consists of, line by line as `name value`. */
+  /** Configuration of a graph, one `name value` per line. */
   config(graph: Graph): Promise<ReadonlyMap<string, string>> {
     return this.#ask('config', graph);
   }
 
-  /** The values of a graph by the names of its fields, as they are written. */
+  /** Values of a graph by field name, as text. */
   async fetch(graph: Graph): Promise<Readonly<Record<string, string>>> {
     const values = await this.#ask('fetch', graph);
     return Object.fromEntries([...values].map(([name, value]) => [name.replace(/\.value$/u, ''), value]));
@@ -117,12 +120,12 @@ export class MuninNode {
 
   async #line(): Promise<string> {
     const { value, done } = await this.#answers.next();
-    if (done === true) throw new Error(`munin-node has hung up\n${this.log}`);
+    if (done === true) throw new Error(`munin-node closed the connection\n${this.log}`);
     return value;
   }
 }
 
-/** Everything lies where whatever user the plugin runs as can get at it. */
+/** Files are readable for every user, because the plugin may run as any. */
 function install(directory: string, port: number, settings: readonly string[]): void {
   chmodSync(directory, 0o755);
   for (const part of ['plugins', 'plugin-conf.d', 'state', 'share']) mkdirSync(join(directory, part));
@@ -155,12 +158,12 @@ function logOf(directory: string): string {
   try {
     return readFileSync(join(directory, 'log'), 'utf8');
   } catch {
-    // It is not there before the first line.
+    // The file does not exist before the first line.
     return '';
   }
 }
 
-/** It says that it will listen just before it does. */
+/** Its log line precedes the listening socket by a moment. */
 async function reach(port: number): Promise<Socket> {
   for (let attempt = 1; ; attempt += 1) {
     const socket = connect({ host: '127.0.0.1', port });

@@ -4,15 +4,15 @@ import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** How long a program may take to say that it is ready, in milliseconds, when the caller does not say. */
+/** Default time for a program to become ready, in milliseconds. */
 const OUTPUT_TIMEOUT_MS = 20_000;
 
-/** How long a program may take to end after SIGTERM before it is killed, in milliseconds. */
+/** Time for a program to end after SIGTERM before it is killed, in milliseconds. */
 const STOP_TIMEOUT_MS = 15_000;
 
 const POLL_MS = 20;
 
-/** The path of a program, or null where it is not installed. Looks where only root's PATH may lead, too. */
+/** The path of a program, or null if it is not installed. Includes directories that only root's PATH has. */
 export function findProgram(name: string): string | null {
   const directories = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/sbin', '/sbin'];
   for (const directory of directories.filter((path) => path !== '')) {
@@ -21,7 +21,7 @@ export function findProgram(name: string): string | null {
       accessSync(path, constants.X_OK);
       return path;
     } catch {
-      // Not in this one.
+      // Not in this directory.
     }
   }
   return null;
@@ -29,18 +29,18 @@ export function findProgram(name: string): string | null {
 
 export interface ProgramOptions {
   readonly cwd?: string;
-  /** All of the child's environment, not an addition to ours. */
+  /** The whole environment of the child, not an addition to ours. */
   readonly env?: Readonly<Record<string, string | undefined>>;
 }
 
 const running = new Set<Program>();
 
-// A test run that is broken off leaves nothing behind.
+// An aborted test run leaves no processes behind.
 process.once('exit', () => {
   for (const program of running) program.kill('SIGKILL');
 });
 
-/** A child process with everything it has said so far. */
+/** A child process and its output so far. */
 export class Program implements AsyncDisposable {
   readonly #child: ChildProcessWithoutNullStreams;
   readonly #commandLine: string;
@@ -67,7 +67,7 @@ export class Program implements AsyncDisposable {
       this.#stderr += text;
       this.#changed();
     });
-    // A child that is gone no longer reads; what counts is how it ended.
+    // A dead child reads nothing; its exit code is what counts.
     this.#child.stdin.on('error', () => undefined);
     this.#end = new Promise((resolve) => {
       const ended = (how: string): void => {
@@ -81,7 +81,7 @@ export class Program implements AsyncDisposable {
     });
   }
 
-  /** Throws when there is none because the program could not be started. */
+  /** Throws if the program could not be started. */
   get pid(): number {
     if (this.#child.pid === undefined) throw new Error(this.#report('did not start'));
     return this.#child.pid;
@@ -95,7 +95,7 @@ export class Program implements AsyncDisposable {
     return this.#stderr;
   }
 
-  /** Waits for the first match in either output. Rejects when the program ends or the time is over before. */
+  /** Waits for the first match in either output. Rejects if the program ends or the time is over first. */
   waitForOutput(pattern: RegExp, timeoutMs = OUTPUT_TIMEOUT_MS): Promise<RegExpExecArray> {
     return new Promise((resolve, reject) => {
       const look = (): void => {
@@ -103,22 +103,22 @@ export class Program implements AsyncDisposable {
         if (found === null && this.#ending === null) return;
         clearTimeout(timer);
         this.#watchers.delete(look);
-        if (found === null) reject(new Error(this.#report(`ended before it said ${pattern}`)));
+        if (found === null) reject(new Error(this.#report(`ended before it printed ${pattern}`)));
         else resolve(found);
       };
       const timer = setTimeout(() => {
         this.#watchers.delete(look);
-        reject(new Error(this.#report(`did not say ${pattern} within ${timeoutMs} ms`)));
+        reject(new Error(this.#report(`did not print ${pattern} within ${timeoutMs} ms`)));
       }, timeoutMs);
       this.#watchers.add(look);
       look();
     });
   }
 
-  /** Waits for the program to end by itself. Rejects unless its exit code is 0. */
+  /** Waits until the program ends by itself. Rejects if the exit code is not 0. */
   async succeeds(timeoutMs: number): Promise<void> {
     await this.#endsWithin(timeoutMs);
-    if (this.#ending === null) throw new Error(this.#report(`still runs after ${timeoutMs} ms`));
+    if (this.#ending === null) throw new Error(this.#report(`still running after ${timeoutMs} ms`));
     if (this.#ending !== 'exit code 0') throw new Error(this.#report('failed'));
   }
 
@@ -127,17 +127,17 @@ export class Program implements AsyncDisposable {
     this.#child.stdin.write(text);
   }
 
-  /** Ends what the program reads. */
+  /** Ends the program's input. */
   endInput(): void {
     this.#child.stdin.end();
   }
 
-  /** Sends a signal to this very process. */
+  /** Sends a signal to this process only. */
   kill(signal: NodeJS.Signals): void {
     this.#child.kill(signal);
   }
 
-  /** Ends the program, kindly first. Does nothing when it has ended already. */
+  /** Ends the program, first with SIGTERM. Does nothing if it has already ended. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#ending !== null) return;
     this.kill('SIGTERM');
@@ -164,9 +164,9 @@ export class Program implements AsyncDisposable {
 }
 
 /**
- * Asks again and again until the answer is not null. For what announces itself in no other way.
+ * Polls until the result is not null. For conditions without an event.
  *
- * @param what says in the end what did not come
+ * @param what describes the missing condition for the error
  */
 export async function eventually<T>(
   what: () => string,

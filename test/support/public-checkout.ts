@@ -6,12 +6,15 @@ import { spawnSync } from 'node:child_process';
 
 const ROOT = join(import.meta.dirname, '..', '..');
 
-/** What the programs need to run: the rest of the packages is for developers. */
+/** Files and folders that the programs need to run. The other packages are for developers. */
 const PARTS = ['package.json', 'src', 'node_modules'];
 
-/** The checkout as every user may read it: itself, or where it lies in somebody's home, a copy. */
+/**
+ * The checkout as every user may read it: the checkout itself, or a copy if it is in a private home
+ * directory.
+ */
 export interface PublicCheckout {
-  /** The Node that runs this, too. */
+  /** The Node binary, which every user can run. */
   readonly node: string;
   /** The URL of a source file; `path` is relative to `src`. */
   urlOf(path: string): string;
@@ -20,7 +23,7 @@ export interface PublicCheckout {
 
 let found: PublicCheckout | null = null;
 
-/** Copies what is needed once for each test process, where that is needed at all. */
+/** Copies the files once per test process, if that is necessary. */
 export function publicCheckout(): PublicCheckout {
   found ??= isPublic(join(ROOT, 'src', 'main.ts')) && isPublic(process.execPath) ? at(ROOT) : at(copy());
   return found;
@@ -48,7 +51,7 @@ function copy(): string {
   for (const part of PARTS)
     cpSync(join(ROOT, part), join(root, part), { recursive: true, verbatimSymlinks: true });
   const { status } = spawnSync('chmod', ['-R', 'a+rX', root]);
-  if (status !== 0) throw new Error(`can't open "${root}" to everybody`);
+  if (status !== 0) throw new Error(`cannot make "${root}" readable for all users`);
   chmodSync(root, 0o755);
   return root;
 }

@@ -3,7 +3,7 @@ import { Program } from './programs.ts';
 
 const TWISTD = 'twistd3';
 
-/** Why the reference can't be run, for a test to be skipped; false where it can. */
+/** Reason to skip tests that need the reference; false if it is installed. */
 export function withoutReference(): string | false {
   return spawnSync(TWISTD, ['transitrelay', '--help']).status === 0
     ? false
@@ -13,7 +13,7 @@ export function withoutReference(): string | false {
 /** Debian's magic-wormhole-transit-relay with a usage database. */
 export class ReferenceRelay implements AsyncDisposable {
   readonly #program: Program;
-  /** Of the loopback, for raw TCP. */
+  /** Loopback port for raw TCP. */
   readonly port: number;
 
   private constructor(program: Program, port: number) {
@@ -21,7 +21,7 @@ export class ReferenceRelay implements AsyncDisposable {
     this.port = port;
   }
 
-  /** Starts it, and waits until it listens. It has written the row `current` then. */
+  /** Starts it and waits until it listens. It has written the row `current` by then. */
   static async start(usageDatabase: string): Promise<ReferenceRelay> {
     const options = ['--port=tcp:0:interface=127.0.0.1', `--usage-db=${usageDatabase}`];
     const program = new Program([TWISTD, '-n', '--pidfile=', 'transitrelay', ...options]);

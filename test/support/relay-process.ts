@@ -7,7 +7,7 @@ import { Program } from './programs.ts';
 
 const MAIN = join(import.meta.dirname, '..', '..', 'src', 'main.ts');
 
-/** How long the relay may take to drain and to write everything, in milliseconds. */
+/** Time for the relay to drain and to write all records, in milliseconds. */
 const STOP_TIMEOUT_MS = 20_000;
 
 const ANY_LOOPBACK_PORT = 'tcp:0:interface=127.0.0.1';
@@ -16,7 +16,7 @@ const ROLES = { raw: 'RELAY_LISTEN', websocket: 'RELAY_WEBSOCKET_LISTEN', status
 
 type Role = keyof typeof ROLES | 'cluster';
 
-/** Our relay as its users run it: a process of its own, known by its log. */
+/** The relay as a process of its own, observed through its log. */
 export class RelayProcess implements AsyncDisposable {
   readonly #program: Program;
 
@@ -25,8 +25,8 @@ export class RelayProcess implements AsyncDisposable {
   }
 
   /**
-   * Starts it and waits until it listens on everything. It uses free loopback ports where `settings` do not
-   * say otherwise, and has none of our own RELAY_* variables.
+   * Starts it and waits until it listens on every endpoint. It uses free loopback ports unless `settings` say
+   * otherwise, and no RELAY_* variables of this process.
    *
    * @param prefix a command that runs the relay, like `ip netns exec NAME`
    */
@@ -77,7 +77,7 @@ export class RelayProcess implements AsyncDisposable {
     return this.#program.succeeds(STOP_TIMEOUT_MS);
   }
 
-  /** The first port of that role. Throws where there is none. */
+  /** The first port of that role. Throws if there is none. */
   port(role: Role): number {
     for (const { role: found, endpoint } of listening(this.#program.stdout)) {
       if (found === role && endpoint.kind === 'tcp') return endpoint.port;
@@ -85,7 +85,7 @@ export class RelayProcess implements AsyncDisposable {
     throw new Error(`the relay does not listen for role ${role}`);
   }
 
-  /** Stops it with SIGTERM. All its records are on disk then. Rejects unless it ends with exit code 0. */
+  /** Stops it with SIGTERM. All records are on disk afterwards. Rejects if the exit code is not 0. */
   async stop(): Promise<void> {
     this.kill('SIGTERM');
     await this.ended();
@@ -134,7 +134,7 @@ export interface UsageCount {
   readonly rows: number;
 }
 
-/** The usage database as an operator's script reads it: while the relay runs, and after. */
+/** The usage database as a script of an operator reads it, while the relay runs and afterwards. */
 export class UsageReader implements Disposable {
   readonly #database: Database.Database;
 
@@ -147,14 +147,14 @@ export class UsageReader implements Disposable {
     return this.#database.prepare<[], UsageRow>('SELECT * FROM usage ORDER BY rowid').all();
   }
 
-  /** Records that are alike but for their times; `waited` is 1 where a partner came. */
+  /** Records without their times; `waited` is 1 if a partner came. */
   counts(): UsageCount[] {
     const sql = `SELECT result, total_bytes, waiting_time IS NOT NULL AS waited, count(*) AS rows
       FROM usage GROUP BY result, total_bytes, waited ORDER BY result, total_bytes, waited`;
     return this.#database.prepare<[], UsageCount>(sql).all();
   }
 
-  /** The row of the table `current`; null before the relay has written it. */
+  /** The row of the table `current`; null until the relay has written it. */
   current(): CurrentUsage | null {
     return this.#database.prepare<[], CurrentUsage>('SELECT * FROM current').get() ?? null;
   }

@@ -4,14 +4,14 @@ import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { eventually } from './programs.ts';
 
-/** A directory that is gone when the test is over. */
+/** A directory that is removed after the test. */
 export async function scratch(context: TestContext): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), 'relay-test-'));
   context.after(() => rm(directory, { recursive: true, force: true }));
   return directory;
 }
 
-/** Resolves when `holds` does; looks again after each short pause, for ten seconds. */
+/** Resolves when `holds` returns true. Polls for ten seconds. */
 export async function until(holds: () => boolean): Promise<void> {
   await eventually(
     () => holds.toString(),

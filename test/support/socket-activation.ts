@@ -5,7 +5,7 @@ import { Program } from './programs.ts';
 export const PYTHON = '/usr/bin/python3';
 const LAUNCHER = join(import.meta.dirname, 'socket-activation.py');
 
-/** Why programs can't be given sockets here; null where they can. */
+/** Reason why sockets cannot be passed to programs here; null if they can. */
 export function withoutSocketActivation(): string | null {
   try {
     accessSync(PYTHON, constants.X_OK);
@@ -16,15 +16,15 @@ export function withoutSocketActivation(): string | null {
 }
 
 export interface ActivationOptions {
-  /** The names of sockets, each with `tcp:ADDRESS`, `unix:PATH` or `connected`. */
+  /** Sockets by name, each with `tcp:ADDRESS`, `unix:PATH` or `connected`. */
   readonly sockets: Readonly<Record<string, string>>;
   readonly command: readonly string[];
   readonly env?: Readonly<Record<string, string | undefined>>;
-  /** With a process in between that systemd knows and the program does not. */
+  /** Adds a process between the one that systemd knows and the program. */
   readonly isWrapped?: boolean;
 }
 
-/** A program that is given sockets as by systemd. Whenever it has ended, the next connection starts it again. */
+/** A program that gets its sockets as from systemd. After it has ended, the next connection restarts it. */
 export class Activation implements AsyncDisposable {
   readonly program: Program;
   readonly #ports: ReadonlyMap<string, unknown>;

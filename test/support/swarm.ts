@@ -7,17 +7,17 @@ import type { Socket } from 'node:net';
 /**
  * Very many clients in one process, run as `node swarm.ts waiting|pairs PORT COUNT [BYTES]`.
  *
- * `waiting`: COUNT clients with a token each, which nobody else has. It says "waiting" once all have sent
- * their handshake.
+ * `waiting`: COUNT clients, each with a unique token. Prints "waiting" once all have sent their handshake.
  *
- * `pairs`: 2 × COUNT clients, two a token. It says "paired" once all of them have their `ok`; only then does every
- * client send BYTES to its partner, all at once and both ways. It says "exchanged" once all have got every byte.
+ * `pairs`: 2 × COUNT clients, two per token. Prints "paired" once all have their `ok`. Only then does every
+ * client send BYTES to its partner, all at once and in both directions. Prints "exchanged" once all have
+ * received every byte.
  *
- * Both then stay until their input ends, leave, and exit with 0. Whatever should not happen ends the process with 1:
- * a connection that is closed, a byte that is wrong or one too many.
+ * Both modes stay until their input ends, disconnect, and exit with 0. Anything unexpected ends the process
+ * with 1: a closed connection, a wrong byte or a surplus one.
  */
 
-/** Connection attempts under way at once. More than the kernel's backlog would measure SYN retries. */
+/** Concurrent connection attempts. More than the listen backlog would measure SYN retries. */
 const CONNECTING_AT_ONCE = 500;
 
 const CHUNK_BYTES = 16_384;
@@ -26,7 +26,7 @@ const OK = Buffer.from('ok\n');
 
 let leaving = false;
 
-/** A stream of bytes that is different for every seed, and looks like noise. */
+/** A byte stream that differs for every seed and looks like noise. */
 class SeededBytes {
   readonly #cipher: Cipheriv;
 
@@ -42,7 +42,7 @@ class SeededBytes {
 class Client {
   readonly #socket: Socket;
   readonly closed: Promise<void>;
-  onData: (bytes: Buffer) => void = () => fail('a waiting client was sent something');
+  onData: (bytes: Buffer) => void = () => fail('a waiting client received bytes');
 
   constructor(socket: Socket) {
     this.#socket = socket;
@@ -61,7 +61,7 @@ class Client {
     return client;
   }
 
-  /** Resolves when the relay has said `ok`, and nothing else. */
+  /** Resolves when the relay has sent `ok` and nothing else. */
   ok(): Promise<void> {
     let received: Buffer = Buffer.alloc(0);
     return new Promise((resolve) => {
@@ -74,13 +74,13 @@ class Client {
     });
   }
 
-  /** Resolves when exactly the first `count` bytes of `expected` have come. */
+  /** Resolves when exactly the first `count` bytes of `expected` have arrived. */
   receive(expected: SeededBytes, count: number): Promise<void> {
     let received = 0;
     return new Promise((resolve) => {
       this.onData = (bytes) => {
         received += bytes.length;
-        if (received > count) fail(`${received - count} bytes too many`);
+        if (received > count) fail(`${received - count} surplus bytes`);
         if (!expected.take(bytes.length).equals(bytes)) fail(`wrong bytes before byte ${received}`);
         if (received === count) resolve();
       };
@@ -109,7 +109,7 @@ async function beWaiting(port: number, count: number): Promise<void> {
   );
   say('waiting');
   await toldToLeave();
-  // People close their laptops as well as their programs.
+  // Some clients disconnect with a FIN, some with a reset.
   for (const [index, client] of clients.entries()) {
     if (index % 2 === 0) client.leave();
     else client.reset();

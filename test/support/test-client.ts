@@ -9,18 +9,20 @@ export interface Addresses {
   readonly websocketPort: number;
 }
 
-/** How the relay closed: the WebSocket close code, or null for a FIN; `reset` when it was no clean close. */
+/**
+ * How the relay closed: the WebSocket close code, or null for a FIN; `reset` is true for an unclean close.
+ */
 export interface Close {
   readonly reset: boolean;
   readonly code: number | null;
 }
 
-/** A client as tests need one: it sends bytes, keeps what it gets, and notices how it ends. */
+/** A test client: it sends bytes, keeps the received ones, and records how the connection ends. */
 export class TestClient {
   readonly transport: TransportKind;
-  /** Sizes of the WebSocket messages it got. */
+  /** Sizes of the received WebSocket messages. */
   readonly messageSizes: number[] = [];
-  /** Resolves when the relay has closed this client. */
+  /** Resolves when the relay has closed this connection. */
   readonly closed: Promise<Close>;
   readonly #socket: Socket;
   readonly #ws: WebSocket | null;
@@ -81,7 +83,7 @@ export class TestClient {
     });
   }
 
-  /** Bytes got so far. */
+  /** Bytes received so far. */
   get received(): Buffer {
     const joined = Buffer.concat(this.#chunks);
     this.#chunks = [joined];
@@ -97,12 +99,12 @@ export class TestClient {
     return this.#ended;
   }
 
-  /** Bytes that the kernel has not taken yet. */
+  /** Bytes that the kernel has not accepted yet. */
   get unsentBytes(): number {
     return this.#socket.writableLength;
   }
 
-  /** Sends in one write, or in one message. Resolves when the kernel has it. */
+  /** Sends in one write, or in one message. Resolves when the kernel has the bytes. */
   send(bytes: Uint8Array | string): Promise<void> {
     const payload = typeof bytes === 'string' ? Buffer.from(bytes) : bytes;
     return new Promise((resolve) => {
@@ -117,7 +119,7 @@ export class TestClient {
     if (ws !== null) whenOpen(ws, () => ws.send(text, { binary: false }));
   }
 
-  /** Sends in pieces, and never more than the kernel takes. Stops without a word when the connection ends. */
+  /** Sends in pieces, never more than the kernel accepts. Stops silently when the connection ends. */
   async sendAll(bytes: Uint8Array, pieceBytes: number): Promise<void> {
     for (let at = 0; at < bytes.length && !this.#socket.destroyed; at += pieceBytes) {
       await Promise.race([this.send(bytes.subarray(at, at + pieceBytes)), this.closed]);
@@ -144,13 +146,13 @@ export class TestClient {
     else this.#ws.resume();
   }
 
-  /** Ends as a polite client does: a FIN, or a close frame. */
+  /** Closes gracefully: a FIN, or a close frame. */
   end(): void {
     if (this.#ws === null) this.#socket.end();
     else this.#ws.close(1000);
   }
 
-  /** Ends with a reset; a unix-domain socket has none and just goes. */
+  /** Closes with a reset. A unix-domain socket has none and just closes. */
   reset(): void {
     if (this.transport === 'unix') this.#socket.destroy();
     else this.#socket.resetAndDestroy();

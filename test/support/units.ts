@@ -1,10 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** Where the files for systemd are. */
+/** Directory of the systemd units. */
 export const UNITS = join(import.meta.dirname, '..', '..', 'deploy', 'systemd');
 
-/** The settings of a unit, in their order. */
+/** The settings of a unit, in order. */
 export function settingsOf(unit: string): readonly (readonly [name: string, value: string])[] {
   return linesOf(unit).flatMap((line) => {
     const [, name, value] = /^([A-Z]\w+)=(.*)$/u.exec(line) ?? [];
@@ -17,13 +17,13 @@ export function valuesOf(unit: string, setting: string): readonly string[] {
   return settingsOf(unit).flatMap(([name, value]) => (name === setting ? [value] : []));
 }
 
-/** What a service has in its environment. */
+/** Environment of a service. */
 export function environmentOf(unit: string): Readonly<Record<string, string>> {
   const assignments = valuesOf(unit, 'Environment').flatMap((value) => value.split(' '));
   return Object.fromEntries(assignments.map((text) => assignment(text)));
 }
 
-/** What an environment file would set, were nothing commented out. */
+/** Variables of an environment file if no line were commented out. */
 export function examplesOf(file: string): readonly (readonly [variable: string, value: string])[] {
   return linesOf(file)
     .filter((line) => /^#?[A-Z_]+=/u.test(line))

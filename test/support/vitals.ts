@@ -3,13 +3,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { residentKiB } from '../bench/process-memory.ts';
 import { eventually } from './programs.ts';
 
-/** The kernel's clock ticks in a second, as /proc counts them; the same on all machines of today (USER_HZ). */
+/** Clock ticks per second in /proc (USER_HZ); 100 on all current machines. */
 const TICKS_PER_SECOND = 100;
 
-/** How long memory and descriptors may take to be given back, in milliseconds. */
+/** Time for memory and file descriptors to be released, in milliseconds. */
 const RETURN_TIMEOUT_MS = 20_000;
 
-/** What a process holds. */
+/** Resources of a process. */
 export interface Vitals {
   readonly residentMiB: number;
   readonly openFiles: number;
@@ -20,13 +20,13 @@ export function vitalsOf(pid: number): Vitals {
 }
 
 /**
- * Waits until a process holds as many descriptors as it did, and no more memory than that and `marginMiB`. Rejects when
- * it does not come to that.
+ * Waits until a process has as many file descriptors as before and at most `marginMiB` more memory. Rejects
+ * if that does not happen.
  */
 export function vitalsReturn(pid: number, before: Vitals, marginMiB = 40): Promise<Vitals> {
   const what = (): string => {
     const { residentMiB, openFiles } = vitalsOf(pid);
-    return `${residentMiB.toFixed(0)} MiB and ${openFiles} descriptors came back to ${before.residentMiB.toFixed(0)} MiB and ${before.openFiles}`;
+    return `${residentMiB.toFixed(0)} MiB and ${openFiles} file descriptors, expected ${before.residentMiB.toFixed(0)} MiB and ${before.openFiles}`;
   };
   return eventually(what, RETURN_TIMEOUT_MS, () => {
     const now = vitalsOf(pid);
@@ -35,7 +35,7 @@ export function vitalsReturn(pid: number, before: Vitals, marginMiB = 40): Promi
   });
 }
 
-/** How busy a process is for `ms` from now, its threads and the kernel's work for it included: 1 is one core. */
+/** CPU use of a process for the next `ms`, including its threads and kernel time; 1 is one core. */
 export async function coresUsed(pid: number, ms: number): Promise<number> {
   const [startedAt, startedWith] = [performance.now(), cpuSeconds(pid)];
   await sleep(ms);
@@ -43,7 +43,7 @@ export async function coresUsed(pid: number, ms: number): Promise<number> {
 }
 
 function cpuSeconds(pid: number): number {
-  // The name, in brackets, may have blanks in it. Of what follows, user and system time are the 12th and 13th.
+  // The name in parentheses may contain spaces. User and system time are the 12th and 13th field after it.
   const [, fields = ''] = readFileSync(`/proc/${pid}/stat`, 'utf8').split(/\) (?!.*\) )/u);
   const [user = NaN, system = NaN] = fields.split(' ').slice(11, 13).map(Number);
   return (user + system) / TICKS_PER_SECOND;

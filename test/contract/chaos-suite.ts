@@ -120,7 +120,8 @@ export function chaosSuite(suite: ChaosSuiteOptions): void {
           assert.deepEqual(await other.closed, { reset: false, code }, `${other.transport} stays`);
           checkPrefix(first);
           const arrived = checkPrefix(last);
-          if (ending === 'end') assert.equal(arrived, last.sentBytes, `from ${one.transport}, which has ended`);
+          if (ending === 'end')
+            assert.equal(arrived, last.sentBytes, `from ${one.transport}, which has ended`);
         });
         await Promise.all(work);
         await checkAllHappy(topology, pairs.length);

@@ -28,7 +28,7 @@ function waitFrom(port: number): Socket {
   return socket;
 }
 
-/** What a client hears, or `nothing` if it is not closed. */
+/** The reply that a client gets, or `nothing` if it is not closed. */
 async function heard(socket: Socket): Promise<string> {
   const answer = await Promise.race([text(socket), sleep(ANSWER_MS, 'nothing')]);
   socket.destroy();
@@ -36,7 +36,7 @@ async function heard(socket: Socket): Promise<string> {
 }
 
 test(
-  'one address keeps to its limit over eight changes of the salt',
+  'the limit per address applies across eight changes of the salt',
   { timeout: 60_000 },
   async (context) => {
     const relay = await RelayProcess.start({

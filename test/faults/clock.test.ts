@@ -12,13 +12,16 @@ import { assertWritten } from './usage-check.ts';
 
 const DAY_SECONDS = 86_400;
 
-/** Of clients that say nothing, and of clients that nobody comes for, in milliseconds. */
+/** Timeout of silent clients and of clients without a partner, in milliseconds. */
 const TIMEOUT_MS = 3000;
 
-/** A record of this test that says more, in seconds, counts a jump of the clock as time that has passed. */
+/** A record with a longer duration, in seconds, counts a clock jump as elapsed time. */
 const LONGEST_SECONDS = 60;
 
-/** A clock of its own for one process, which can be set while that runs; null where the library for it is missing. */
+/**
+ * A separate wall clock for one process, which can be set while it runs. Null if the library for it is
+ * missing.
+ */
 async function ownClock(
   context: TestContext,
 ): Promise<{ env: Record<string, string>; set: (shift: string) => void } | null> {
@@ -40,7 +43,7 @@ async function ownClock(
   return { env, set };
 }
 
-/** How far the relay's clock was ahead of ours when it wrote the newest line of its log, in days. */
+/** How far the relay's clock was ahead of ours when it wrote the newest log line, in days. */
 function daysAhead(relay: StrickenRelay): number {
   const [, time = ''] = [...relay.log.matchAll(/"time":"([^"]*)"/gu)].at(-1) ?? [];
   return Math.round((Date.parse(time) - Date.now()) / 1000 / DAY_SECONDS);
@@ -50,7 +53,7 @@ for (const [shift, days] of [
   ['+1d', 1],
   ['-1d', -1],
 ] as const) {
-  test(`a clock that jumps by ${days} day changes no transfer, no timeout and no duration`, async (context) => {
+  test(`a clock jump of ${days} day changes no transfer, no timeout and no duration`, async (context) => {
     const clock = await ownClock(context);
     if (clock === null) return;
     const path = join(await scratch(context), 'usage.sqlite');
@@ -80,7 +83,7 @@ for (const [shift, days] of [
       await transfer([waiting, partner], 1001);
       await transfer(running, 1002);
       await until(() => daysAhead(relay) === days);
-      // Not a moment too early; and they do end, or this would wait for ever.
+      // Not too early. If they never ended, this would not return.
       for (const tookMs of await Promise.all(ends)) assert.ok(tookMs >= TIMEOUT_MS * 0.99, `${tookMs} ms`);
     });
     await assertWritten(path, [1001, 1002, ...bystanders]);
@@ -97,9 +100,9 @@ for (const [shift, days] of [
     ]);
     const now = Date.now() / 1000;
     for (const { started, total_time: total, waiting_time: waited } of rows) {
-      assert.ok(total >= 0 && total < LONGEST_SECONDS, `${total} s in all`);
+      assert.ok(total >= 0 && total < LONGEST_SECONDS, `${total} s in total`);
       assert.ok(waited === null || (waited >= 0 && waited <= total), `${waited} of ${total} s waiting`);
-      // By the one clock or by the other.
+      // By one clock or the other.
       const off = Math.abs(started - now);
       assert.ok(
         off < LONGEST_SECONDS || Math.abs(off - DAY_SECONDS) < LONGEST_SECONDS,

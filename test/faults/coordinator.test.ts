@@ -13,31 +13,31 @@ import { vitalsOf } from '../support/vitals.ts';
 import { StrickenRelay, pair, transfer } from './stricken-relay.ts';
 import { Bystander, reportAttack } from './support/bystander.ts';
 
-/** How long each attack lasts, in milliseconds: some reconnections of the relay. */
+/** Duration of each attack, in milliseconds: several reconnections of the relay. */
 const ATTACK_MS = 2000;
 
-/** What a relay may need more, in MiB: garbage of what it has read, and of the bystander's pairs. */
+/** Additional memory that a relay may use, in MiB: garbage of what it read, and of the bystander's pairs. */
 const MOST_GROWTH_MIB = 64;
 
-/** An order of magnitude above what a machine shows that does other work meanwhile. */
+/** An order of magnitude above what a machine with other load shows. */
 const MOST_STALL_MS = 1000;
 
-/** In which the relay comes back to a coordinator that is well again, in milliseconds. */
+/** Time for the relay to return to a recovered coordinator, in milliseconds. */
 const RETURN_MS = 12_000;
 
-/** What it answers to what a relay asks once it is logged in. `test/cluster/resp.test.ts` has more. */
+/** Replies to the commands of a relay once it is logged in. `test/cluster/resp.test.ts` has more. */
 const ATTACKS: readonly (readonly [name: string, answer: ReturnType<Answer>])[] = [
   ['arrays of 33 million elements in arrays', '*33000000\r\n'.repeat(20)],
   ['a string of 1 GiB', { head: '$1073741824\r\n', piece: Buffer.alloc(65_536, 'a') }],
-  ['an array without an end', { head: '*1000000000\r\n', piece: Buffer.from(':1\r\n'.repeat(16_384)) }],
+  ['an endless array', { head: '*1000000000\r\n', piece: Buffer.from(':1\r\n'.repeat(16_384)) }],
   ['an array instead of a string', '*3\r\n$0\r\n\r\n:0\r\n*0\r\n'],
 ];
 
-/** What relays try a coordinator with. */
+/** Commands that relays use to probe a coordinator. */
 const TEST_KEY = 'transit-relay:test';
 
-describe('a coordinator that is hostile', () => {
-  test('costs the relay neither memory nor time, whatever it answers', async (context) => {
+describe('a hostile coordinator', () => {
+  test('costs the relay neither memory nor time, whatever it replies', async (context) => {
     const redis = await HostileRedis.start(context);
     const statusPort = await freePort();
     const status = `http://127.0.0.1:${statusPort}`;
@@ -79,7 +79,7 @@ describe('a coordinator that is hostile', () => {
     await relay.stop();
   });
 
-  test('leads the relay to no address outside of RELAY_CLUSTER_NETWORKS, and its clients meet', async (context) => {
+  test('cannot direct the relay to an address outside of RELAY_CLUSTER_NETWORKS, and clients are paired', async (context) => {
     const redis = await HostileRedis.start(context);
     let visits = 0;
     const victim = createServer();
@@ -100,7 +100,7 @@ describe('a coordinator that is hostile', () => {
     await using bystander = await Bystander.start({ port: relay.port });
     const idle = await bystander.measure(1000);
     const during = await bystander.measureWhile(async () => {
-      // All tokens are of a relay that is elsewhere; to take one over is allowed.
+      // All tokens are owned by a relay elsewhere. Takeovers succeed.
       redis.answer = (command) =>
         command[0] === 'SET' && command[1] !== TEST_KEY
           ? bulk(`1 some-relay 127.0.0.2:${port}`)
@@ -118,7 +118,7 @@ describe('a coordinator that is hostile', () => {
     await relay.stop();
   });
 
-  test('that writes addresses of another form is understood as no relay of this version', async (context) => {
+  test('with addresses in another form counts as a relay of another version', async (context) => {
     const redis = await HostileRedis.start(context);
     await using relay = await StrickenRelay.start({
       RELAY_CLUSTER_URL: redis.url,
@@ -140,12 +140,12 @@ describe('a coordinator that is hostile', () => {
 async function upWithin(isUp: () => Promise<boolean>): Promise<void> {
   const deadline = performance.now() + RETURN_MS;
   while (!(await isUp())) {
-    assert.ok(performance.now() < deadline, 'the relay has not come back to the coordinator');
+    assert.ok(performance.now() < deadline, 'the relay has not reconnected to the coordinator');
     await sleep(50);
   }
 }
 
-/** Lets it listen on an address of the loopback that is not 127.0.0.1. Returns the port. */
+/** Makes it listen on a loopback address other than 127.0.0.1. Returns the port. */
 async function listeningAt(context: TestContext, server: Server): Promise<number> {
   server.listen(0, '127.0.0.2');
   await once(server, 'listening');

@@ -20,7 +20,10 @@ import { createUsageFile, readUsageSum } from '../support/usage-files.ts';
 import { StrickenRelay, client, range, strike, visits } from './stricken-relay.ts';
 import { assertSound, assertWritten, sizesIn } from './usage-check.ts';
 
-/** Longer than the relay's wait for a lock (1 s) and its first three pauses (0.1, 0.5 and 1 s) together, in milliseconds. */
+/**
+ * Longer than the relay's wait for a lock (1 s) and its first three retry delays (0.1, 0.5 and 1 s) together,
+ * in milliseconds.
+ */
 const LOCKED_MS = 6000;
 
 const WAITS = /the usage database can not be written; records wait/u;
@@ -53,7 +56,7 @@ test('records wait for a database that another process has locked', async (conte
     await relay.says(RECOVERED);
   });
   await assertWritten(path, [...range(1, 60), ...bystanders]);
-  // Not one line for each try.
+  // Not one line for each attempt.
   assert.equal(relay.count(WAITS), 1);
   assert.match(relay.log, /"code":"SQLITE_BUSY","failures":1/u);
   await relay.stop();
@@ -64,7 +67,7 @@ for (const files of [
   ['usage.sqlite', 'usage.sqlite-wal', 'usage.sqlite-shm'],
   ['usage.sqlite-wal'],
 ]) {
-  test(`records go on when somebody deletes ${files.join(', ')}`, async (context) => {
+  test(`records continue when ${files.join(', ')} are deleted`, async (context) => {
     const directory = await scratch(context);
     const path = join(directory, 'usage.sqlite');
     await using relay = await StrickenRelay.start({ RELAY_USAGE_DB: path });
@@ -81,7 +84,7 @@ for (const files of [
   });
 }
 
-test('a database in the place of another is continued, and the one that went away is whole', async (context) => {
+test('a database that replaces another one is continued, and the removed one is intact', async (context) => {
   const directory = await scratch(context);
   const [path, away, other] = ['usage', 'away', 'other'].map((name) => join(directory, `${name}.sqlite`));
   assert.ok(path !== undefined && away !== undefined && other !== undefined);
@@ -91,7 +94,7 @@ test('a database in the place of another is continued, and the one that went awa
   await assertWritten(path, range(1, 20));
   const bystanders = await strike(context, relay, 'database replaced', async () => {
     renameSync(path, away);
-    // What SQLite has beside it stays, and belongs to the file that went away.
+    // SQLite's files beside it stay; they belong to the removed database.
     renameSync(other, path);
     await visits(relay.port, range(21, 60));
     await assertWritten(path, range(21, 60));
@@ -117,7 +120,7 @@ class Closing implements Disposable {
   }
 }
 
-test('a database of something else is left alone, and records wait until it is gone', async (context) => {
+test('a database of another program is not changed, and records wait until it is gone', async (context) => {
   const directory = await scratch(context);
   const path = join(directory, 'usage.sqlite');
   const songs = join(directory, 'songs.sqlite');
@@ -127,7 +130,7 @@ test('a database of something else is left alone, and records wait until it is g
   await using relay = await StrickenRelay.start({ RELAY_USAGE_DB: path });
   await visits(relay.port, range(1, 5));
   await assertWritten(path, range(1, 5));
-  const bystanders = await strike(context, relay, 'database replaced by a strange one', async () => {
+  const bystanders = await strike(context, relay, 'database replaced by a foreign one', async () => {
     const before = readFileSync(songs);
     renameSync(path, join(directory, 'away.sqlite'));
     copyFileSync(songs, path);
@@ -142,7 +145,7 @@ test('a database of something else is left alone, and records wait until it is g
   await relay.stop();
 });
 
-test('a database that is overwritten in the middle is told of, and records wait for a sound one', async (context) => {
+test('a database that is overwritten in the middle is reported, and records wait for an intact one', async (context) => {
   const directory = await scratch(context);
   const path = join(directory, 'usage.sqlite');
   createUsageFile(path, { rows: 20_000 });
@@ -151,7 +154,7 @@ test('a database that is overwritten in the middle is told of, and records wait 
   await assertWritten(path, range(1, 5));
   const bystanders = await strike(context, relay, 'database corrupted', async () => {
     overwriteMiddle(path);
-    // None was `empty` before: its place in an index is on a page that has not been read yet.
+    // There was no `empty` record before: its position in an index is on a page that has not been read yet.
     await sayNothing(relay.port);
     await relay.says(WAITS);
     assert.match(relay.log, /"code":"the file is corrupt"/u);
@@ -167,14 +170,14 @@ test('a database that is overwritten in the middle is told of, and records wait 
   ]);
 });
 
-/** A client that comes and goes. */
+/** A client that connects and disconnects. */
 async function sayNothing(port: number): Promise<void> {
   const socket = await client(port, '');
   socket.end();
   await once(socket.resume(), 'close');
 }
 
-/** Puts nonsense over all of a file but its first page and its last few. */
+/** Overwrites a file with garbage, except for its first page and its last few. */
 function overwriteMiddle(path: string): void {
   const file = openSync(path, 'r+');
   try {

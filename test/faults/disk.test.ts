@@ -10,7 +10,7 @@ import { assertWritten } from './usage-check.ts';
 const WAITS = /the usage database can not be written; records wait/u;
 const RECOVERED = /the usage database is written again/u;
 
-test('records wait for room on a full disk', async (context) => {
+test('records wait for free space on a full disk', async (context) => {
   if (!requireMount(context)) return;
   const disk = mountTmpfs(context, 'size=2m');
   const path = join(disk, 'usage.sqlite');
@@ -31,7 +31,7 @@ test('records wait for room on a full disk', async (context) => {
   await relay.stop();
 });
 
-test('a disk that fails and becomes read-only stops no transfer, and records wait for it to be put in order', async (context) => {
+test('a disk that fails and becomes read-only stops no transfer, and records wait for its repair', async (context) => {
   const disk = FailingDisk.mount(context);
   if (disk === null) return;
   const path = join(disk.directory, 'usage.sqlite');
@@ -44,7 +44,7 @@ test('a disk that fails and becomes read-only stops no transfer, and records wai
     await visits(relay.port, range(21, 60));
     await relay.says(WAITS);
     assert.doesNotMatch(relay.log, RECOVERED);
-    // Nothing of the relay's keeps the disk from being taken out.
+    // The relay has no open file that keeps the disk from being unmounted.
     disk.repair();
     await relay.says(RECOVERED);
   });

@@ -17,12 +17,12 @@ import { errorCode } from '../../src/process/error-code.ts';
 import { findProgram } from '../support/programs.ts';
 import { requireMount } from '../support/usage-files.ts';
 
-/** Bytes of a disk in a file. */
+/** Size of a disk image, in bytes. */
 const IMAGE_BYTES = 8 * 1024 * 1024;
 
 const PIECE_BYTES = 4096;
 
-/** Writes a file until nothing more goes on its disk. */
+/** Writes a file until its disk is full. */
 export function fill(path: string): void {
   const file = openSync(path, 'w');
   try {
@@ -35,7 +35,9 @@ export function fill(path: string): void {
   }
 }
 
-/** A disk of its own that can fail as disks do: the kernel takes it for broken, and lets nobody write to it any more. */
+/**
+ * A disk of its own that can fail as disks do: the kernel considers it broken and allows no writes any more.
+ */
 export class FailingDisk {
   /** A directory on it. */
   readonly directory: string;
@@ -48,7 +50,7 @@ export class FailingDisk {
     this.directory = join(mountPoint, 'data');
   }
 
-  /** Null where there can be none; the test is marked as skipped then. */
+  /** Null if it cannot be created; the test is marked as skipped then. */
   static mount(context: TestContext): FailingDisk | null {
     if (!requireMount(context)) return null;
     const mkfs = findProgram('mkfs.ext4');
@@ -64,7 +66,7 @@ export class FailingDisk {
     execFileSync(mkfs, ['-q', '-F', image]);
     context.after(() => {
       spawnSync('umount', ['--lazy', mountPoint]);
-      // Never recursively: should the disk still be there, its files are not ours to remove.
+      // Never recursively: if the disk is still mounted, its files are not ours to remove.
       rmSync(image);
       rmdirSync(mountPoint);
       rmdirSync(home);
@@ -76,21 +78,24 @@ export class FailingDisk {
       context.skip('needs a loop device and ext4');
       return null;
     }
-    // Where the disk is not, there is no such directory to write to by mistake.
+    // While the disk is unmounted, there is no such directory to write to by mistake.
     mkdirSync(disk.directory);
     return disk;
   }
 
-  /** Only what the kernel has written to the disk by now is still there afterwards: `sync` sees to it. */
+  /** Only what the kernel has written to the disk is still there afterwards, so this calls `sync`. */
   fail(): void {
     execFileSync('sync', ['--file-system', this.directory]);
     execFileSync('mount', ['-o', 'remount,abort', this.#mountPoint]);
   }
 
-  /** Takes the disk out, and puts it in again after a check, as an operator does. Nobody may have files of it open. */
+  /**
+   * Unmounts the disk, checks it, and mounts it again, as an operator does. No process may have files of it
+   * open.
+   */
   repair(): void {
     execFileSync('umount', [this.#mountPoint]);
-    // Its exit code is 1 when there was something to put in order.
+    // Its exit code is 1 if it repaired something.
     spawnSync('fsck.ext4', ['-y', this.#image], { stdio: 'ignore' });
     this.#attach();
   }

@@ -15,12 +15,12 @@ import { ensureSchema } from '../../src/usage/schema.ts';
 import { createUsageFile } from '../support/usage-files.ts';
 import { besideRelay } from './support/relay-beside.ts';
 
-/** How long a stop may take, in milliseconds. It takes some 100. */
+/** Time for a stop, in milliseconds. It takes about 100. */
 const STOP_MS = 5000;
 
 const ENDLESS = 'WITH RECURSIVE n(i) AS (SELECT 1600000000 UNION ALL SELECT i + 1 FROM n)';
 
-/** What may lie in the place of the table `usage`, and what a question is answered then. */
+/** Replacements of the table `usage`, and the expected response to a query. */
 const IN_ITS_PLACE: readonly (readonly [what: string, sql: string, problem: RegExp])[] = [
   [
     'an endless view',
@@ -49,8 +49,8 @@ function makeHostile(path: string, sql: string): void {
 }
 
 /**
- * An index on `started` whose pages refer to each other so that it has more entries than anybody can read: each of 15 new
- * pages has the same page below it many times. The table itself is in order.
+ * An index on `started` whose pages refer to each other so that it has more entries than can be read: each of
+ * 15 new pages refers many times to the page below it. The table itself is intact.
  */
 function makeEndlessIndex(path: string): void {
   const pageBytes = 512;
@@ -98,7 +98,7 @@ async function stopsInTime(context: TestContext, stop: () => Promise<void>): Pro
 
 describe('a hostile usage database', () => {
   for (const [what, sql, problem] of IN_ITS_PLACE) {
-    test(`with ${what} is not read, and the sidecar says why`, async (context) => {
+    test(`with ${what} is not read, and the sidecar reports why`, async (context) => {
       const { sidecar, url, databasePath, snapshots } = await startSidecar(context, null);
       makeHostile(databasePath, sql);
       await besideRelay(context, `a database with ${what}`, async () => {
@@ -122,17 +122,17 @@ describe('a hostile usage database', () => {
     });
   }
 
-  test('with an index without an end keeps neither other answers nor the stop waiting', async (context) => {
+  test('with an endless index delays neither other responses nor the stop', async (context) => {
     const { sidecar, url, databasePath } = await startSidecar(context, null);
     makeEndlessIndex(databasePath);
-    await besideRelay(context, 'an index without an end', async () => {
+    await besideRelay(context, 'an endless index', async () => {
       const answers = ['day', 'month'].map((by) =>
         ask(url, `/usage.json?by=${by}&from=2020-01-01&to=2021-01-01`).then(
           ({ status, body }) => `${status} ${body.toString()}`,
           () => 'cut off',
         ),
       );
-      // Both processes for questions are in it now.
+      // Both query processes are inside it now.
       await sleep(1000);
       assert.equal(await Promise.race([...answers, Promise.resolve('none')]), 'none');
       assert.equal((await ask(url, '/healthz')).status, 200);
@@ -145,7 +145,7 @@ describe('a hostile usage database', () => {
     assert.equal(sidecar.stderr, '');
   });
 
-  test('is given up after the time for a question, and the next question gets an answer', async (context) => {
+  test('is abandoned after the query timeout, and the next query succeeds', async (context) => {
     const databasePath = join(await scratch(context), 'usage.sqlite');
     makeEndlessIndex(databasePath);
     const pool = new JobPool({ maxProcesses: 1, jobTimeoutMs: 1500 });
@@ -166,7 +166,7 @@ describe('a hostile usage database', () => {
   });
 });
 
-test('a relay whose database never answers ends all the same', async (context) => {
+test('a relay with a hanging database still ends', async (context) => {
   const path = join(await scratch(context), 'usage.sqlite');
   createUsageFile(path);
   const database = new Database(path);
@@ -188,7 +188,7 @@ test('a relay whose database never answers ends all the same', async (context) =
     .on('error', () => undefined)
     .end('nonsense\n');
   await eventually(
-    () => 'a thread that is busy',
+    () => 'a busy thread',
     10_000,
     () => (ticksOf(relay.pid) > 50 ? true : null),
   );
@@ -203,7 +203,7 @@ test('a relay whose database never answers ends all the same', async (context) =
   );
 });
 
-/** Time of its threads in user mode, in hundredths of a second, without its event loop's. */
+/** CPU time of its threads in user mode, in hundredths of a second, without the event loop's thread. */
 function ticksOf(pid: number): number {
   return readdirSync(`/proc/${pid}/task`)
     .filter((thread) => Number(thread) !== pid)

@@ -21,12 +21,12 @@ const REQUEST = 'GET / HTTP/1.1\r\nHost: x\r\n\r\n';
 
 const PIPELINE = Buffer.from(REQUEST.repeat(Math.ceil(65_536 / REQUEST.length)));
 
-/** A request that never ends, within the limit of a head. */
+/** A request that never ends, within the limit for request heads. */
 const HALF_OPEN = Buffer.from(`GET / HTTP/1.1\r\nHost: x\r\nX-Filler: ${'x'.repeat(7000)}\r\n`);
 
 const LIMIT_MIB = 1024;
 
-/** The issue asks for 250 ms; other programs use the machine, too. */
+/** The requirement is 250 ms; the rest allows for other load on the machine. */
 const MAX_STALL_MS = 2000;
 
 /** 24 MiB for the HTTP phase, 1,000 connections, and garbage. */
@@ -51,7 +51,7 @@ async function connectionsOf(relay: RelayProcess): Promise<number> {
     : NaN;
 }
 
-/** Attacks a relay under a memory limit, beside a bystander whose bytes are compared. */
+/** Attacks a relay under a memory limit. Every byte of the bystander is compared. */
 async function attackRelay(
   context: TestContext,
   name: string,
@@ -107,8 +107,8 @@ describe('clients that speak HTTP', { timeout: 120_000 }, () => {
     { port: 'the WebSocket port', role: 'websocket', isTls: false, count: 1000 },
     { port: 'the WebSocket port by TLS', role: 'websocket', isTls: true, count: 100 },
   ] as const) {
-    test(`pipeline requests at ${port} and read no answer`, async (context) => {
-      const { files } = await CertificateDirectory.open(context, makeIdentity());
+    test(`may pipeline requests at ${port} without reading a response`, async (context) => {
+      const { files } = await CertificatePlace.open(context, makeIdentity());
       const tls = `:privateKey=${files.keyPath}:certKey=${files.certificatePath}`;
       const endpoint = isTls ? `ssl:0:interface=127.0.0.1${tls}` : 'tcp:0:interface=127.0.0.1';
       const name = `${count} x 64 KiB of pipelined requests at ${port}`;
@@ -122,7 +122,7 @@ describe('clients that speak HTTP', { timeout: 120_000 }, () => {
     });
   }
 
-  test('leave their requests half open, and others become WebSocket clients', async (context) => {
+  test('may leave requests incomplete, and others become WebSocket clients', async (context) => {
     const strangers = 3000;
     const name = `${strangers} half-open requests of 7 KB`;
     await attackRelay(
@@ -132,7 +132,7 @@ describe('clients that speak HTTP', { timeout: 120_000 }, () => {
       async (relay) => {
         const port = relay.port('raw');
         await crowd(context, strangers, () => connect(port, '127.0.0.1'), HALF_OPEN);
-        // The bystander has a pair, and at times another one.
+        // The bystander has one pair, and at times a second one.
         const most = MAX_HTTP_CONNECTIONS + 6;
         for (let tries = 0; (await connectionsOf(relay)) > most && tries < 50; tries += 1) await sleep(100);
         const connections = await connectionsOf(relay);

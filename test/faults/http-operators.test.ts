@@ -21,27 +21,27 @@ const REQUEST = 'GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n';
 
 const PIPELINE = Buffer.from(REQUEST.repeat(Math.ceil(65_536 / REQUEST.length)));
 
-/** A kubelet waits one second for an answer unless it is told otherwise. */
+/** Default timeout of a kubelet probe: one second. */
 const PROBE_TIMEOUT_MS = 1000;
 
 const PROBE_EVERY_MS = 100;
 
-/** One may be lost by a machine that does other work, too. A kubelet counts three in a row. */
+/** One probe may fail because of other load on the machine. A kubelet needs three failures in a row. */
 const MAX_FAILED_PROBES = 1;
 
-/** 192 connections at the sidecar, and its other files. */
+/** 192 connections of the sidecar, and its other files. */
 const MAX_OPEN_FILES = 300;
 
-/** How the liveness probe fared. */
+/** Results of the liveness probe. */
 interface Probes {
   readonly count: number;
   readonly failed: number;
   readonly slowestMs: number;
-  /** Most files that the process had open. */
+  /** Maximum number of file descriptors that the process had open. */
   readonly openFiles: number;
 }
 
-/** A relay and a sidecar that has a token. */
+/** A relay and a sidecar with a token. */
 async function start(context: TestContext): Promise<{ relay: RelayProcess; sidecar: SidecarProcess }> {
   const directory = await scratch(context);
   const database = join(directory, 'usage.sqlite');
@@ -85,7 +85,10 @@ async function probeWhile(pid: number, url: string, action: () => Promise<void>)
   return probes;
 }
 
-/** Strangers that pipeline requests and read no answer. One that is closed comes back, so that there are always so many. */
+/**
+ * Clients that pipeline requests and read no response. Closed ones reconnect, so that their number stays
+ * constant.
+ */
 class Pipeliners implements Disposable {
   readonly #sockets = new Set<Socket>();
   readonly #port: number;
@@ -93,7 +96,7 @@ class Pipeliners implements Disposable {
 
   constructor(port: number) {
     this.#port = port;
-    // This process also probes: all at once would delay the probes here, and not at the server.
+    // This process also probes: opening all at once would delay the probes here, not at the server.
     for (let count = 0; count < CONNECTIONS; count += 1) setTimeout(() => this.#come(), 5 * count);
   }
 
@@ -127,13 +130,13 @@ async function pipeline(url: string): Promise<void> {
   await sleep(5000);
 }
 
-describe('strangers at the ports for operators', { timeout: 120_000 }, () => {
+describe('attackers at the ports for operators', { timeout: 120_000 }, () => {
   for (const { attack, what, skip } of [
     { attack: pipeline, what: `pipeline requests on ${CONNECTIONS} connections`, skip: false },
     { attack: slowHeaders, what: 'send 1,500 slow requests', skip: noSlowhttptest },
   ]) {
     for (const target of ['status port', 'sidecar'] as const) {
-      test(`${what} at the ${target}, and liveness probes go on`, { skip }, async (context) => {
+      test(`${what} at the ${target}, and liveness probes succeed`, { skip }, async (context) => {
         const { relay, sidecar } = await start(context);
         const url = target === 'sidecar' ? sidecar.url : `http://127.0.0.1:${relay.port('status')}`;
         const { pid } = target === 'sidecar' ? sidecar : relay;

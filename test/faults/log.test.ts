@@ -15,13 +15,13 @@ import { StrickenRelay, client, range, strike, visits } from './stricken-relay.t
 import { assertWritten } from './usage-check.ts';
 import { freePort } from '../support/listening.ts';
 
-/** More than a pipe holds that nobody reads: 64 KiB. The relay keeps 4 MiB. */
+/** More than a pipe without a reader holds (64 KiB). The relay buffers 4 MiB. */
 const LINES = 1500;
 
-/** So that nobody waits for the other end to be opened, nor for what does not come. */
+/** Opens neither end blocking, and reads without blocking. */
 const OPEN_FOR_BOTH = constants.O_RDWR | constants.O_NONBLOCK;
 
-/** Runs a program with other descriptors than it was given: `redirect('>&-')`. */
+/** Runs a program with other file descriptors: `redirection('>&-')`. */
 function redirect(...redirections: string[]): string[] {
   return ['sh', '-c', `exec "$@" ${redirections.join(' ')}`, 'sh'];
 }
@@ -31,7 +31,7 @@ interface Logging {
   readonly usagePath: string;
 }
 
-/** A relay whose log, or whose records besides, go where `redirection` says. It logs all it can. */
+/** A relay whose log, or whose log and records, go where `redirection` says. It logs everything it can. */
 async function start(
   context: TestContext,
   fd: 1 | 3,
@@ -46,7 +46,7 @@ async function start(
   return { relay, usagePath, [Symbol.asyncDispose]: () => relay[Symbol.asyncDispose]() };
 }
 
-/** Many clients that come and go: each is a line of the log, and a record, and no record is suppressed. */
+/** Many clients that connect and leave: each is a log line and a record, and no record is suppressed. */
 async function chatter(port: number): Promise<void> {
   for (let left = LINES; left > 0; left -= 50) {
     await Promise.all(
@@ -64,13 +64,13 @@ function pipeIn(directory: string): string {
   return path;
 }
 
-/** Everything that a pipe has and will have, until there are so many lines about an ending, each of them whole. */
+/** Everything in a pipe, until there are that many session lines, each of them complete. */
 async function readLines(reader: number, summaries: number): Promise<string[]> {
   const memory = Buffer.alloc(64 * 1024);
   let text = '';
   const count = (): number => text.match(/"mood":.*\n/gu)?.length ?? 0;
   await eventually(
-    () => `${summaries} lines about endings, of which ${count()} came`,
+    () => `${summaries} lines about sessions, of which ${count()} came`,
     10_000,
     () => {
       try {
@@ -84,7 +84,7 @@ async function readLines(reader: number, summaries: number): Promise<string[]> {
   return wholeLines(text);
 }
 
-/** Throws for what is not a line of JSON, up to the last. */
+/** Throws if a line, including the last one, is not JSON. */
 function wholeLines(text: string): string[] {
   assert.ok(text.endsWith('\n'));
   const lines = text.trimEnd().split('\n');
@@ -92,7 +92,7 @@ function wholeLines(text: string): string[] {
   return lines;
 }
 
-test('without a standard output the relay works as ever', async (context) => {
+test('without a standard output the relay works as usual', async (context) => {
   await using at = await start(context, 1, '>&-');
   await visits(at.relay.port, range(1, 5));
   const bystanders = await strike(context, at.relay, 'log closed', () => chatter(at.relay.port));
@@ -104,7 +104,7 @@ test('without a standard output the relay works as ever', async (context) => {
 for (const fd of [1, 3] as const) {
   const what = fd === 1 ? 'log' : 'records';
 
-  test(`a reader of the ${what} that goes away is not missed`, async (context) => {
+  test(`the relay works without a reader of the ${what}`, async (context) => {
     const pipe = pipeIn(await scratch(context));
     const reader = openSync(pipe, OPEN_FOR_BOTH);
     await using at = await start(context, fd, `${fd}>${pipe}`);
@@ -117,7 +117,7 @@ for (const fd of [1, 3] as const) {
     await at.relay.stop();
   });
 
-  test(`a reader of the ${what} that is stuck holds nothing up, and gets whole lines when it goes on`, async (context) => {
+  test(`a stalled reader of the ${what} delays nothing, and gets complete lines when it resumes`, async (context) => {
     const pipe = pipeIn(await scratch(context));
     const reader = openSync(pipe, OPEN_FOR_BOTH);
     context.after(() => closeSync(reader));
@@ -127,14 +127,14 @@ for (const fd of [1, 3] as const) {
       await chatter(at.relay.port);
       await visits(at.relay.port, range(6, 10));
     });
-    // More than a pipe holds has been written by now, and waits in the relay.
+    // More than a pipe holds has been written by now and waits in the relay.
     const lines = await readLines(reader, LINES + 10 + bystanders.length);
     assert.equal(lines.filter((line) => /"mood":"lonely"/u.test(line)).length, LINES);
     await assertWritten(at.usagePath, [...range(1, 10), ...bystanders]);
     await at.relay.stop();
   });
 
-  test(`lines of the ${what} that would go on a full disk wait for room`, async (context) => {
+  test(`lines of the ${what} wait for free space on a full disk`, async (context) => {
     if (!requireMount(context)) return;
     const disk = mountTmpfs(context, 'size=1m');
     const file = join(disk, 'log');

@@ -7,10 +7,10 @@ import { Bystander, reportAttack } from './support/bystander.ts';
 import { MassAttack } from './support/mass-attack.ts';
 import { MeasuredRelay } from './support/turns.ts';
 
-/** What no turn of the event loop may take, in milliseconds of processor time. */
+/** Maximum CPU time of one turn of the event loop, in milliseconds. */
 const MAX_TURN_MS = 100;
 
-/** An order of magnitude above what the bystander sees on a quiet machine. */
+/** An order of magnitude above what the bystander measures on an idle machine. */
 const MAX_STALL_MS = 3000;
 
 const IDLE_MS = 1000;
@@ -18,18 +18,18 @@ const IDLE_MS = 1000;
 const ATTACK_MS = 3000;
 
 interface MassEvent {
-  /** Of `mass-attacker.ts`. */
+  /** Name in `mass-attacker.ts`. */
   readonly attack: string;
   readonly count: number;
   readonly settings?: Readonly<Record<string, string>>;
-  /** Default: the attacker begins. */
+  /** Default: the attacker starts. */
   readonly happens?: (attack: MassAttack, relay: RelayProcess) => void;
   readonly refusesNewPairs?: boolean;
   /** Default: `MAX_TURN_MS`. */
   readonly maxTurnMs?: number;
 }
 
-/** One row per event. With a relay that deals with all of it in one turn, the turn takes 120 ms to 1 s. */
+/** One row per event. In a relay that handles the whole event in one turn, the turn takes 120 ms to 1 s. */
 const EVENTS: Readonly<Record<string, MassEvent>> = {
   '300 WebSockets flood pings': { attack: 'pings', count: 300 },
   '300 WebSockets flood empty messages before the handshake': { attack: 'empty-frames', count: 300 },
@@ -40,7 +40,7 @@ const EVENTS: Readonly<Record<string, MassEvent>> = {
     count: 9900,
     happens: (attack) => attack.kill(),
   },
-  '9,900 clients wait for one token, and a partner comes': {
+  '9,900 clients wait for one token, and a partner connects': {
     attack: 'one-token',
     count: 9900,
     maxTurnMs: 40,

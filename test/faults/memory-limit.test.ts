@@ -21,7 +21,7 @@ const MiB = 2 ** 20;
 
 const LIMIT_BYTES = 192 * MiB;
 
-/** Options of Node with which the image runs the relay. */
+/** Node.js options of the image. */
 const NODE_OPTIONS = nodeOptions(readFileSync(join(import.meta.dirname, '..', '..', 'Dockerfile'), 'utf8'));
 
 const SETTINGS = {
@@ -30,34 +30,36 @@ const SETTINGS = {
   NODE_OPTIONS: NODE_OPTIONS.join(' '),
 };
 
-/** What the relay makes of this: connections of 20 KiB, beside 128 MiB for itself and 8 MiB of buffers. */
+/**
+ * The limit that the relay derives: connections of 20 KiB, next to 128 MiB for itself and 8 MiB of buffers.
+ */
 const CONNECTIONS = 2867;
 
 const ROOM = /"maxConnections":2867,.*"limitedBy":"memory",.*"memoryBytes":201326592,"memory":"container"/u;
 
-/** Connections that come. So many would need more memory than there is, in any of the states below. */
+/** Number of connections. In each state below they would need more memory than the limit. */
 const COMING = 9000;
 
-/** How many of them come at a time, pairs counting once. */
+/** Concurrent connection attempts; a pair counts once. */
 const AT_ONCE = 50;
 
-/** Time for the relay to read what it reads of those that stall, in milliseconds. */
+/** Time for the relay to read from stalled pairs, in milliseconds. */
 const SETTLE_MS = 2000;
 
-/** An order of magnitude above what a machine shows that does other work meanwhile. */
+/** An order of magnitude above what a machine with other load shows. */
 const MOST_STALL_MS = 3000;
 
-/** More than the kernel and the relay hold for a receiver that does not read. */
+/** More than the kernel and the relay buffer for a receiver that does not read. */
 const TOO_MUCH = Buffer.alloc(2 * MiB);
 
-/** The same in messages of a WebSocket. */
+/** The same in WebSocket messages. */
 const TOO_MUCH_FRAMED = Buffer.concat(
   Array.from({ length: 40 }, () => encodeFrame({ opcode: 2, payload: Buffer.alloc(60_000) })),
 );
 
 const HALF_A_REQUEST = `GET / HTTP/1.1\r\nHost: x\r\nX: ${'a'.repeat(7500)}`;
 
-/** What is between `node` and the script in the command of an image. */
+/** The part between `node` and the script in the command of an image. */
 function nodeOptions(dockerfile: string): string[] {
   const [, words = '[]'] = /^CMD (\[.*\])$/mu.exec(dockerfile) ?? [];
   const command: unknown = JSON.parse(words);
@@ -88,7 +90,7 @@ class Attackers implements Disposable {
   }
 }
 
-/** What a connection hears first; nothing where it is closed. */
+/** The first bytes that a connection gets; nothing if it is closed. */
 function heard(socket: Socket): Promise<string> {
   return new Promise((resolve) => {
     socket.once('data', (bytes: Buffer) => resolve(bytes.toString('latin1')));
@@ -97,7 +99,10 @@ function heard(socket: Socket): Promise<string> {
   });
 }
 
-/** Two clients that were paired, or two that were not. Neither reads, and each sends all that the other may take. */
+/**
+ * Two clients that were paired, or two that were not. Neither reads, and each sends as much as the other side
+ * accepts.
+ */
 async function stall(sockets: readonly Socket[], lines: readonly Buffer[], bytes: Buffer): Promise<void> {
   for (const [at, socket] of sockets.entries()) socket.write(lines[at] ?? '');
   const answers = sockets.map(async (socket) => {
@@ -114,14 +119,14 @@ interface State {
   readonly name: string;
   /** Connections that `enter` makes. */
   readonly size: number;
-  /** The most that stay: a lower limit of their own, if there is one. */
+  /** Number that stay if a lower limit applies. */
   readonly most: number;
   readonly enter: (attackers: Attackers) => Promise<unknown>;
 }
 
 const STATES: readonly State[] = [
   {
-    name: 'requests that never end',
+    name: 'incomplete requests',
     size: 1,
     most: MAX_HTTP_CONNECTIONS,
     enter: (attackers) => attackers.open(HALF_A_REQUEST),
@@ -176,13 +181,13 @@ describe('the heap limit of the image', { skip: skipWithoutCgroups() }, () => {
 });
 
 describe(
-  'connections in their worst state, as many as the relay takes by itself',
+  'connections in their worst state, as many as the relay accepts by default',
   {
     skip: skipWithoutCgroups(),
   },
   () => {
     for (const { name, size, most, enter } of STATES) {
-      test(`fit into the memory of its container: ${name}`, async (context) => {
+      test(`fit into the memory of the container: ${name}`, async (context) => {
         await using cluster = await MemoryCgroup.make(LIMIT_BYTES);
         const statusPort = await freePort();
         await using relay = await StrickenRelay.start(
@@ -203,7 +208,7 @@ describe(
           await Promise.all(Array.from({ length: AT_ONCE }, one));
           await sleep(SETTLE_MS);
         });
-        assert.equal(cluster.oomKills, 0, 'the relay was killed for want of memory');
+        assert.equal(cluster.oomKills, 0, 'the relay was killed by the OOM killer');
         const figures = await scrape(`http://127.0.0.1:${statusPort}`);
         const open = figures.get('transit_relay_connections_open') ?? 0;
         reportAttack(

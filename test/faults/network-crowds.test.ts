@@ -8,19 +8,19 @@ const CHURN_SECONDS = 5;
 
 const STALLED_PAIRS = 1000;
 
-/** The bystander's. */
+/** Connections of the bystander. */
 const BYSTANDING_PAIRS = 2;
 
 const BUFFER_MEMORY_MIB = 16;
 
-/** What a stalled pair may hold in any case (16 KiB), and what its two connections are themselves, in MiB. */
+/** Minimum buffer of a stalled pair (16 KiB) and the cost of its two connections, in MiB. */
 const STALLED_PAIR_MIB = (16 + 2 * 8) / 1024;
 
-/** What a relay that works holds above one that rests, in MiB: garbage, and what a thread needs to write records. */
+/** Additional memory of a busy relay, in MiB: garbage, and what a thread needs to write records. */
 const WORKING_MIB = 64;
 
-describe('crowds', { timeout: 120_000 }, () => {
-  test('who connect and leave at once, thousands a second, have a record each', async (context) => {
+describe('many clients', { timeout: 120_000 }, () => {
+  test('that connect and leave at once, thousands per second, have a record each', async (context) => {
     const held = await HeldRelay.startFor(context);
     let connected = 0;
     const transfers = await ordeal(context, held, `${CHURN_SECONDS} s of connect and leave`, async () => {
@@ -32,13 +32,13 @@ describe('crowds', { timeout: 120_000 }, () => {
       connected = sum('connected');
       context.diagnostic(`${connected} connections, ${sum('perSecond')} a second`);
       assert.equal(sum('failed'), 0);
-      assert.ok(connected > 1000, `${connected} is no crowd`);
+      assert.ok(connected > 1000, `only ${connected} connections`);
       await Promise.all(attacks.map((attack) => attack.leave()));
     });
     assert.deepEqual(await held.moods(), { empty: connected, happy: transfers });
   });
 
-  test('of 1,000 receivers that never read cost what is documented', async (context) => {
+  test('that are 1,000 receivers and never read cost what is documented', async (context) => {
     const held = await HeldRelay.startFor(context, { RELAY_BUFFER_MEMORY: `${BUFFER_MEMORY_MIB}MiB` });
     const fault = `${STALLED_PAIRS} receivers that never read`;
     const action = async (): Promise<void> => {

@@ -7,16 +7,16 @@ import { ordeal } from './support/ordeal.ts';
 
 const STRANGERS = 3000;
 
-/** What a limit lets in of them; of connections, the bystander's are among these. */
+/** Number that a limit admits; connections include those of the bystander. */
 const LIMIT = 400;
 
 const BYSTANDERS = 4;
 
-describe('a flood of strangers against a limit', { timeout: 120_000 }, () => {
-  test('of connections: who is not let in is told so', async (context) => {
+describe('a flood of clients against a limit', { timeout: 120_000 }, () => {
+  test('of connections: rejected clients get a reply', async (context) => {
     const held = await HeldRelay.startFor(context, { RELAY_MAX_CONNECTIONS: String(LIMIT) });
     let rejected = 0;
-    const fault = `${STRANGERS} strangers, and room for ${LIMIT}`;
+    const fault = `${STRANGERS} clients, limit of ${LIMIT}`;
     const transfers = await ordeal(context, held, fault, async () => {
       await using attack = new Attack('unfinished', held, STRANGERS);
       assert.deepEqual(await attack.ready(), { connected: STRANGERS, failed: 0 });
@@ -30,7 +30,7 @@ describe('a flood of strangers against a limit', { timeout: 120_000 }, () => {
       } = await attack.ended();
       assert.deepEqual(others, {});
       rejected = (await held.status()).refused.connections;
-      // Those of the lane hear nothing when they have said nothing.
+      // Clients in reject slots get no reply if they have sent nothing.
       assert.ok(notifications + thrown + reset <= rejected && FIN >= LIMIT - BYSTANDERS);
       assert.equal(notifications + thrown + reset + FIN, STRANGERS);
     });
@@ -43,9 +43,9 @@ describe('a flood of strangers against a limit', { timeout: 120_000 }, () => {
     { name: 'raw', attackers: 'waiting', busy: 'busy, FIN' },
     { name: 'WebSocket', attackers: 'waiting-by-websocket', busy: 'close 1013, FIN' },
   ]) {
-    test(`of ${name} clients that wait: others are told so`, async (context) => {
+    test(`of waiting ${name} clients: further ones get a reply`, async (context) => {
       const held = await HeldRelay.startFor(context, { RELAY_MAX_WAITING: String(LIMIT) });
-      const fault = `${STRANGERS} ${name} clients, and room for ${LIMIT} that wait`;
+      const fault = `${STRANGERS} ${name} clients, limit of ${LIMIT} waiting`;
       const transfers = await ordeal(context, held, fault, async () => {
         await using attack = new Attack(attackers, held, STRANGERS);
         assert.deepEqual(await attack.ready(), { connected: STRANGERS, failed: 0 });
@@ -58,10 +58,10 @@ describe('a flood of strangers against a limit', { timeout: 120_000 }, () => {
     });
   }
 
-  test('of new connections from one address: others do not feel it', async (context) => {
+  test('of new connections from one address: other addresses are unaffected', async (context) => {
     const settings = { RELAY_NEW_CONNECTIONS_PER_ADDRESS: `${LIMIT / ADDRESSES}/h` };
     const held = await HeldRelay.startFor(context, settings);
-    const fault = `${STRANGERS} strangers from ${ADDRESSES} addresses`;
+    const fault = `${STRANGERS} clients from ${ADDRESSES} addresses`;
     const transfers = await ordeal(context, held, fault, async () => {
       await using attack = new Attack('waiting', held, STRANGERS);
       assert.deepEqual(await attack.ready(), { connected: STRANGERS, failed: 0 });

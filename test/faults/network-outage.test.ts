@@ -13,10 +13,13 @@ const CLIENTS = join(import.meta.dirname, 'support', 'outage-clients.ts');
 
 const [RAW, WEBSOCKET, TLS] = [4001, 4002, 4003];
 
-/** Silence before the outage: keepalive with one second between its ten probes would close connections in the middle of it. */
+/**
+ * Silence before the outage: keepalive with one second between its ten probes would close connections during
+ * it.
+ */
 const SILENCE_MS = 20_000;
 
-/** Shortly before TCP tries again, which it does 25 s after it first sent a packet. */
+/** Shortly before the next TCP retransmission, which is 25 s after a packet was first sent. */
 const OUTAGE_MS = 24_000;
 
 const CHECKED_WITHIN_MS = 90_000;

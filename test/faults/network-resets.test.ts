@@ -8,9 +8,9 @@ function recordsOf(mood: string): number {
   return RESET_POINTS.filter((point) => point.mood === mood).reduce((sum, { records }) => sum + records, 0);
 }
 
-// The second one waits most of its time, for a relay of its own.
+// The second test mostly waits, for a relay of its own.
 describe('a reset', { concurrency: true, timeout: 120_000 }, () => {
-  test('ends one connection, and its pair in peace, at every point of the conversation', async (context) => {
+  test('ends one connection, and its pair cleanly, at every point of the session', async (context) => {
     const held = await HeldRelay.startFor(context);
     const transfers = await ordeal(context, held, `resets at ${RESET_POINTS.length} points`, async () => {
       for (const { name, reset } of RESET_POINTS) {
@@ -31,7 +31,7 @@ describe('a reset', { concurrency: true, timeout: 120_000 }, () => {
     assert.ok(empty >= surely && empty <= surely + recordsOf('maybe empty'), `${empty} empty records`);
   });
 
-  test('is found behind a receiver that never reads', async (context) => {
+  test('is detected behind a receiver that never reads', async (context) => {
     const held = await HeldRelay.startFor(context);
     const holdings = await held.whenAlone();
     await SLOW_POINT.reset(held);

@@ -7,7 +7,7 @@ import { ordeal } from './support/ordeal.ts';
 const STRANGERS = 15_000;
 
 describe('15,000 raw connections', { timeout: 120_000 }, () => {
-  test('that never finish a line are closed when their time is over', async (context) => {
+  test('that never complete a handshake are closed by the timeout', async (context) => {
     const held = await HeldRelay.startFor(context);
     const transfers = await ordeal(context, held, '15,000 unfinished lines', async () => {
       await using attack = new Attack('unfinished', held, STRANGERS);
@@ -18,7 +18,7 @@ describe('15,000 raw connections', { timeout: 120_000 }, () => {
     assert.deepEqual(await held.moods(), { empty: STRANGERS, happy: transfers });
   });
 
-  test('that bring garbage are told so, and closed', async (context) => {
+  test('that send garbage get a reply and are closed', async (context) => {
     const held = await HeldRelay.startFor(context);
     const transfers = await ordeal(context, held, '15,000 lines of garbage', async () => {
       await using attack = new Attack('garbage', held, STRANGERS);
@@ -28,7 +28,7 @@ describe('15,000 raw connections', { timeout: 120_000 }, () => {
     assert.deepEqual(await held.moods(), { errory: STRANGERS, happy: transfers });
   });
 
-  test('whose line has no end, and who stay when they are told to go, are thrown out', async (context) => {
+  test('with an endless line that stay after the reply are aborted', async (context) => {
     const held = await HeldRelay.startFor(context);
     const transfers = await ordeal(context, held, '15,000 endless lines', async () => {
       await using attack = new Attack('endless', held, STRANGERS);

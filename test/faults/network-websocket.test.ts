@@ -6,21 +6,21 @@ import { Attack } from './support/attack.ts';
 import { HeldRelay } from './support/held-relay.ts';
 import { ordeal } from './support/ordeal.ts';
 
-/** Connections that send the same wrong frame. */
+/** Connections that send the same invalid frame. */
 const EACH = 200;
 
 const UPGRADES = 4000;
 
-/** Few enough that each of them is answered more than the kernel holds for it. */
+/** Few enough that each connection gets more pongs than the kernel buffers for it. */
 const FLOODERS = 6;
 
-/** For how long pings are sent without a pause, in milliseconds. */
+/** Duration of the ping flood, in milliseconds. */
 const FLOOD_MS = 3000;
 
-/** Garbage, but no pongs that nobody takes, in MiB. */
+/** Garbage, but no pongs for clients that do not read, in MiB. */
 const FLOOD_GROWTH_MIB = 64;
 
-/** How each ends; 1000 is what those hear whose time for the handshake is over. */
+/** How each connection ends; 1000 is the code after the handshake timeout. */
 const CODES = {
   none: 1000,
   'length 2^40': 1000,
@@ -34,12 +34,12 @@ const CODES = {
   'reserved opcode': 1002,
   'continued nothing': 1002,
   text: 1003,
-  'close of one byte': 1002,
-  'close that is no text': 1007,
+  'a close frame of one byte': 1002,
+  'a close frame with invalid text': 1007,
 } as const;
 
 describe('WebSocket connections', { timeout: 120_000 }, () => {
-  test('whose upgrade never comes to its end make room for others, or are closed when their time is over', async (context) => {
+  test('with an incomplete upgrade are evicted for others, or closed by the timeout', async (context) => {
     const held = await HeldRelay.startFor(context);
     const silent = UPGRADES / 4;
     const transfers = await ordeal(context, held, `${UPGRADES} unfinished upgrades`, async () => {
@@ -52,16 +52,16 @@ describe('WebSocket connections', { timeout: 120_000 }, () => {
         ends
           .filter(([how]) => words.includes(how.replace(/, (?:FIN|reset)$/u, '')))
           .reduce((total, [, times]) => total + times, 0);
-      // A stranger that has said nothing is told nothing.
+      // A client that has sent nothing gets no reply.
       assert.equal(count(['FIN']), silent);
-      // Its time was over, or its request too long by then.
+      // By then it had timed out, or its request was too long.
       assert.equal(count(['408', '431']), MAX_HTTP_CONNECTIONS);
       assert.equal(count(['503', 'reset']), UPGRADES - silent - MAX_HTTP_CONNECTIONS);
     });
     assert.deepEqual(await held.moods(), { happy: transfers });
   });
 
-  test('that send frames which are none are told what is wrong, and closed', async (context) => {
+  test('that send invalid frames get the reason, and are closed', async (context) => {
     const held = await HeldRelay.startFor(context);
     const kinds = Object.entries(CODES);
     const transfers = await ordeal(context, held, `${kinds.length} × ${EACH} wrong frames`, async () => {
@@ -72,7 +72,7 @@ describe('WebSocket connections', { timeout: 120_000 }, () => {
     assert.deepEqual(await held.moods(), { empty: kinds.length * EACH, happy: transfers });
   });
 
-  test('that send pings without a pause and read no pongs cost nobody else anything', async (context) => {
+  test('that send pings without a pause and read no pongs do not affect others', async (context) => {
     const held = await HeldRelay.startFor(context);
     const action = async (): Promise<void> => {
       await using attack = new Attack('ping-flood', held, FLOODERS);
@@ -83,9 +83,9 @@ describe('WebSocket connections', { timeout: 120_000 }, () => {
     await ordeal(context, held, `${FLOODERS} ping floods`, action, FLOOD_GROWTH_MIB);
   });
 
-  test('that send a frame for each byte lose none of them', async (context) => {
+  test('that send one frame per byte lose no byte', async (context) => {
     const held = await HeldRelay.startFor(context);
-    const transfers = await ordeal(context, held, '20 pairs with a frame for each byte', async () => {
+    const transfers = await ordeal(context, held, '20 pairs with one frame per byte', async () => {
       await using attack = new Attack('frame-per-byte', held, 20);
       assert.deepEqual(await attack.ready(), { pairs: 20, bytes: 2_000_000 });
       await attack.leave();

@@ -13,7 +13,9 @@ import { scratch } from '../support/scratch.ts';
 const ROOT = join(import.meta.dirname, '..', '..');
 const TERMINAL = join(ROOT, 'test', 'support', 'terminal.py');
 
-/** Time for the last of all signals of one stop to arrive, in milliseconds. They come within milliseconds. */
+/**
+ * Time for the last of all signals of one stop to arrive, in milliseconds. They arrive within milliseconds.
+ */
 const SIGNALS_MS = 300;
 
 const skip = ['npm', 'python3', 'timeout'].some((name) => findProgram(name) === null)
@@ -27,7 +29,7 @@ interface Stop {
   readonly actions: readonly string[];
   /** Exit codes of the command and its orphans. */
   readonly codes: string;
-  /** The signal that begins the drain; null: the log is lost. */
+  /** The signal that starts the drain; null if the log is lost. */
   readonly signal: string | null;
 }
 
@@ -43,7 +45,7 @@ const STOPS: readonly Stop[] = [
     signal: 'SIGTERM',
   },
   { name: 'Ctrl-C to npm and the relay', command: NPM, actions: ['ctrl-c'], codes: '0', signal: 'SIGINT' },
-  // npm has no handler for SIGHUP, and leaves an orphan.
+  // npm has no handler for SIGHUP and leaves an orphan.
   { name: 'a closed terminal', command: NPM, actions: ['close'], codes: '-1 0', signal: null },
   {
     name: 'a closed terminal, without npm',
@@ -53,7 +55,7 @@ const STOPS: readonly Stop[] = [
     signal: null,
   },
   {
-    name: 'SIGHUP, which is no reason to stop while the terminal is there, and Ctrl-C',
+    name: 'SIGHUP, which is ignored while the terminal exists, and Ctrl-C',
     command: [process.execPath, 'src/main.ts'],
     actions: ['hup', 'ctrl-c'],
     codes: '0',
@@ -69,7 +71,7 @@ async function client(port: number, line: string): Promise<Socket> {
 }
 
 describe(
-  'a relay in a terminal lets transfers finish and ends with exit code 0',
+  'a relay in a terminal completes transfers and ends with exit code 0',
   { skip, concurrency: true },
   () => {
     for (const { name, command, actions, codes, signal } of STOPS) {
@@ -111,7 +113,7 @@ describe(
   },
 );
 
-test('a relay in a terminal says in sentences, too, what is wrong with its settings', { skip }, async () => {
+test('a relay in a terminal also prints configuration errors as text', { skip }, async () => {
   const env = { PATH: process.env['PATH'], RELAY_LISTEN: 'tcp:99999', RELAY_LOG_LEVEL: 'silent' };
   const command = ['python3', TERMINAL, process.execPath, 'src/main.ts'];
   await using program = new Program(command, { cwd: ROOT, env });

@@ -9,17 +9,17 @@ import { MeasuredRelay } from './support/turns.ts';
 /** Connections that the relay accepts; half of them may wait. */
 const MAX_CONNECTIONS = 2000;
 
-/** Connections that the host makes. It reconnects each second when one is closed. */
+/** Connections that the host makes. It reconnects within a second when one is closed. */
 const ATTACKERS = 3000;
 
 const ATTACK_MS = 4000;
 
-/** An order of magnitude above what the bystander sees on a quiet machine. */
+/** An order of magnitude above what the bystander measures on an idle machine. */
 const MAX_STALL_MS = 3000;
 
 /**
- * What one host does to fill all places, and the state of the connections that make room for others. Null: there is a lower limit for
- * them, so that they never fill all places.
+ * What one host does to use all connections, and the state of the connections that are evicted for others.
+ * Null: a lower limit applies, so that they never use all connections.
  */
 const ATTACKS: Readonly<Record<string, string | null>> = {
   waiters: 'waiting',
@@ -43,11 +43,11 @@ async function getsNewPairsIn(context: TestContext, name: string, state: string 
   assert.ok(during.newPairs > 10, `${during.newPairs} new pairs`);
   assert.equal(during.newPairsFailed, 0);
   assert.ok(during.maxMs < MAX_STALL_MS, `a stall of ${during.maxMs} ms`);
-  // Clients that were told `busy` and stay make room as well.
+  // Clients that got `busy` and stay are evicted as well.
   if (state !== null) assert.ok((evicted[`{state="${state}"}`] ?? 0) > 0, JSON.stringify(evicted));
 }
 
-describe('one host that fills all places locks no other network out', { timeout: 120_000 }, () => {
+describe('one host that uses all connections does not lock out other networks', { timeout: 120_000 }, () => {
   for (const [name, state] of Object.entries(ATTACKS))
     test(`with ${name}`, (context) => getsNewPairsIn(context, name, state));
 });

@@ -16,20 +16,20 @@ import { coresUsed, vitalsOf } from '../support/vitals.ts';
 import { StrickenRelay, pair, range, strike, transfer, visits } from './stricken-relay.ts';
 import { assertWritten } from './usage-check.ts';
 
-/** 172 connections fit into this, and 64 that are told that there is no room. */
+/** Room for 172 connections and 64 reject slots. */
 const OPEN_FILES = 300;
 const FITTING = 172;
 
-/** Clients that come: far more than there are descriptors. */
+/** Connecting clients: far more than there are file descriptors. */
 const CLIENTS = 600;
 
-/** Descriptors that are left when the limit is lowered under a running relay. */
+/** File descriptors that are left when the limit is lowered while the relay runs. */
 const LEFT = 20;
 
-/** How long clients come in vain, in milliseconds. */
+/** How long clients try to connect without success, in milliseconds. */
 const RUSH_MS = 3000;
 
-/** A process that does nothing uses no core; one that spins uses a whole one. */
+/** An idle process uses no CPU; one that spins uses a whole core. */
 const MOST_IDLE_CORES = 0.2;
 
 const TAKEN_DOWN =
@@ -39,17 +39,17 @@ const SOME_AGAIN = /"level":"info".*there are open files again/u;
 
 const CANNOT_LIMIT = findProgram('prlimit') === null ? 'needs prlimit: apt-get install util-linux' : false;
 
-/** Clients that wait until they are told to leave, or are sent away. */
+/** Clients that wait until they are told to leave or are rejected. */
 class Crowd {
   readonly here = new Set<Socket>();
-  /** What any of them was told. */
+  /** The replies of all clients. */
   readonly heard = new Set<string>();
 
   async come(port: number, count: number): Promise<void> {
     for (let at = 0; at < count; at += 1) {
       const socket = connect(port, '127.0.0.1');
       this.here.add(socket);
-      // Who is sent away sees a reset, maybe before it has said anything.
+      // A rejected client sees a reset, possibly before it has sent anything.
       socket.on('error', () => undefined);
       socket.on('close', () => this.here.delete(socket));
       socket.on('data', (bytes: Buffer) => this.heard.add(bytes.toString()));
@@ -60,7 +60,7 @@ class Crowd {
     }
   }
 
-  /** Up to a thousand clients a second come for so long. */
+  /** Up to a thousand clients per second connect for that long. */
   async rush(port: number, ms: number): Promise<void> {
     const end = performance.now() + ms;
     while (performance.now() < end) {
@@ -80,12 +80,12 @@ class Crowd {
   }
 }
 
-/** Sets how many descriptors a running process may have: those with lower numbers. It keeps what it has. */
+/** Sets the file descriptor limit of a running process. It keeps the descriptors that it has. */
 function limitOpenFiles(pid: number, limit: number): void {
   execFileSync('prlimit', ['--pid', String(pid), `--nofile=${limit}:`]);
 }
 
-/** The lowest number of a socket's descriptor in a process, behind its standard streams. */
+/** The lowest descriptor number of a socket in a process, after its standard streams. */
 function firstSocket(pid: number): number {
   const numbers = readdirSync(`/proc/${pid}/fd`).map(Number);
   const isSocket = (fd: number): boolean => readlinkSync(`/proc/${pid}/fd/${fd}`).startsWith('socket:');
@@ -94,11 +94,11 @@ function firstSocket(pid: number): number {
 
 async function assertIdle(pid: number): Promise<void> {
   const cores = await coresUsed(pid, 2000);
-  assert.ok(cores < MOST_IDLE_CORES, `the relay uses ${cores} cores while it can't accept`);
+  assert.ok(cores < MOST_IDLE_CORES, `the relay uses ${cores} cores while it cannot accept`);
 }
 
-describe('open files', { skip: CANNOT_LIMIT }, () => {
-  test('are not spent on clients, however many these may be: the relay has warned, and takes what fits', async (context) => {
+describe('file descriptors', { skip: CANNOT_LIMIT }, () => {
+  test('are never used up by clients: the relay has warned, and accepts as many as fit', async (context) => {
     const path = join(await scratch(context), 'usage.sqlite');
     const statusPort = await freePort();
     await using relay = await StrickenRelay.start(
@@ -111,7 +111,7 @@ describe('open files', { skip: CANNOT_LIMIT }, () => {
       { prefix: ['prlimit', `--nofile=${OPEN_FILES}:${OPEN_FILES}`] },
     );
     assert.equal(relay.count(TAKEN_DOWN), 1);
-    const bystanders = await strike(context, relay, 'more clients than open files', async () => {
+    const bystanders = await strike(context, relay, 'more clients than file descriptors', async () => {
       const early = await pair(relay.port);
       const crowd = new Crowd();
       await crowd.come(relay.port, CLIENTS);
@@ -133,20 +133,20 @@ describe('open files', { skip: CANNOT_LIMIT }, () => {
     await relay.stop();
   });
 
-  test('that run out all the same are told of; who is there goes on, and clients are taken again when there are some', async (context) => {
+  test('that run out are reported; existing clients continue, and accepting resumes when there are free ones', async (context) => {
     const path = join(await scratch(context), 'usage.sqlite');
     await using relay = await StrickenRelay.start({ RELAY_USAGE_DB: path });
     const limit = vitalsOf(relay.pid).openFiles * 100;
-    const bystanders = await strike(context, relay, 'open files exhausted', async () => {
+    const bystanders = await strike(context, relay, 'file descriptors exhausted', async () => {
       const early = await pair(relay.port);
       limitOpenFiles(relay.pid, vitalsOf(relay.pid).openFiles + LEFT);
       const crowd = new Crowd();
       await crowd.rush(relay.port, RUSH_MS);
       await relay.says(NONE_LEFT);
-      // Few got in: as many as there was room for.
+      // Few were accepted: as many as fitted.
       await until(() => crowd.here.size < 2 * LEFT);
       assert.deepEqual(crowd.heard, new Set(['busy\n']));
-      // It stays, as its end would be room for others.
+      // It stays, because its end would free a descriptor.
       early[0].write('!');
       await once(early[1], 'data');
       assert.equal(relay.count(SOME_AGAIN), 0);
@@ -161,7 +161,7 @@ describe('open files', { skip: CANNOT_LIMIT }, () => {
     await relay.stop();
   });
 
-  test('that are waited for in vain cost the relay no time', async () => {
+  test('that are missing cost the relay no CPU time', async () => {
     await using relay = await StrickenRelay.start({});
     const limit = vitalsOf(relay.pid).openFiles;
     limitOpenFiles(relay.pid, limit + LEFT);
@@ -174,18 +174,19 @@ describe('open files', { skip: CANNOT_LIMIT }, () => {
     await relay.stop();
   });
 
-  test('cost no time either where libuv has lost the one that it keeps for this', async (context) => {
+  test('cost no CPU time either if libuv has lost its reserve descriptor', async (context) => {
     const path = join(await scratch(context), 'usage.sqlite');
     await using relay = await StrickenRelay.start({ RELAY_USAGE_DB: path });
     const limit = vitalsOf(relay.pid).openFiles * 100;
     const { openFiles } = vitalsOf(relay.pid);
     const listener = firstSocket(relay.pid);
     const crowd = new Crowd();
-    // It closes its spare for the first of them, accepts nobody all the same, and can't open it again.
+    // It closes its reserve for the first client, accepts none, and cannot open the reserve again.
     limitOpenFiles(relay.pid, Math.floor(listener / 2));
     await crowd.come(relay.port, 10);
     await until(() => vitalsOf(relay.pid).openFiles < openFiles);
-    // Now there is one, for one client; the others would be left where they are, and the relay would spin.
+    // Now there is a descriptor for one client. The others would stay in the backlog, and the relay would
+    // spin.
     limitOpenFiles(relay.pid, listener);
     await until(() => crowd.here.size <= 1);
     await crowd.rush(relay.port, RUSH_MS);

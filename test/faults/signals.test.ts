@@ -12,21 +12,21 @@ import { scratch, until } from '../support/scratch.ts';
 import { StrickenRelay, client, pair, strike, transfer, visits } from './stricken-relay.ts';
 import { assertSound, assertWritten } from './usage-check.ts';
 
-/** How long the relay is stopped, in milliseconds: longer than its retries, its looks at pairs and its ticks. */
+/** How long the relay is stopped, in milliseconds: longer than its retries, its sweeps and its ticks. */
 const STOPPED_MS = 3000;
 
-/** Pairs that come and go at the same time. */
+/** Concurrent pairs that start and end. */
 const STREAMS = 8;
 
-/** How often a relay is killed, and records it has written each time before that. */
+/** How often a relay is killed, and the number of records it has written each time before that. */
 const KILLS = 5;
 const RECORDS_BEFORE_A_KILL = 200;
 
-test('a relay that is stopped and continued goes on where it was', async (context) => {
+test('a relay that is stopped and continued resumes where it was', async (context) => {
   const path = join(await scratch(context), 'usage.sqlite');
   await using relay = await StrickenRelay.start({
     RELAY_USAGE_DB: path,
-    // Nobody may be told that time is up because the relay had none.
+    // The pause of the relay must not count as a timeout of clients.
     RELAY_WAIT_TIMEOUT: '1h',
   });
   const bystanders = await strike(context, relay, 'SIGSTOP, SIGCONT', async () => {
@@ -36,7 +36,7 @@ test('a relay that is stopped and continued goes on where it was', async (contex
     const half = await client(relay.port, handshake(token, SIDE_B).slice(0, 20));
     await visits(relay.port, [1]);
     relay.program.kill('SIGSTOP');
-    // What the kernel takes meanwhile is as good as sent.
+    // Bytes that the kernel accepts meanwhile count as sent.
     half.write(handshake(token, SIDE_B).slice(20));
     running[1].write('while it was stopped');
     const late = client(relay.port, handshake(newToken(), SIDE_A));
@@ -63,7 +63,7 @@ test('a relay that is stopped and continued goes on where it was', async (contex
   );
 });
 
-/** Pairs one after the other, until `stop`. Each moves as many bytes as `nextSize` says. */
+/** Pairs one after the other, until `stop`. Each relays as many bytes as `nextSize` returns. */
 async function stream(port: number, nextSize: () => number, stop: AbortSignal): Promise<void> {
   for (;;) {
     const size = nextSize();
@@ -90,7 +90,7 @@ function rowsOf(path: string): UsageRow[] {
   return reader.rows();
 }
 
-test('a relay that is killed has left every record that anybody could have read, and starts again', async (context) => {
+test('a relay that is killed leaves every readable record, and restarts', async (context) => {
   const path = join(await scratch(context), 'usage.sqlite');
   let kept: UsageRow[] = [];
   let pairs = 0;
@@ -103,7 +103,7 @@ test('a relay that is killed has left every record that anybody could have read,
     const enough = kept.length + RECORDS_BEFORE_A_KILL;
     await until(() => rowsOf(path).length >= enough);
     const committed = rowsOf(path);
-    // Records come all the time: the next thing that happens to the log is that a transaction is written.
+    // Records arrive continuously: the next change of the log is a written transaction.
     const watcher = watch(`${path}-wal`);
     await once(watcher, 'change');
     watcher.close();

@@ -13,28 +13,29 @@ import { UNREACHABLE_URL, startSidecar } from '../support/sidecar-fixture.ts';
 import { createUsageFile } from '../support/usage-files.ts';
 import { besideRelay } from './support/relay-beside.ts';
 
-// What a release is tested with: RELAY_TEST_ABORTS=2000 RELAY_TEST_STOPS=250, of each program. Fewer find the old faults, too.
+// For a release, run with RELAY_TEST_ABORTS=2000 RELAY_TEST_STOPS=250 (per program). Fewer also find the
+// known bugs.
 const ABORTS = Number(process.env['RELAY_TEST_ABORTS'] ?? 200);
 const STOPS = Number(process.env['RELAY_TEST_STOPS'] ?? 20);
 
-/** Downloads, or programs, at the same time. */
+/** Concurrent downloads or programs. */
 const AT_ONCE = 3;
 
-/** A download is aborted, and a program is stopped, after this at the latest, in milliseconds. */
+/** Maximum delay before a download is aborted or a program is stopped, in milliseconds. */
 const ABORT_MS = 150;
 const STOP_MS = 600;
 
-/** How long a program may take to stop, in milliseconds. */
+/** Time for a program to stop, in milliseconds. */
 const END_MS = 20_000;
 
-/** Of the sidecar and its children, while it lives: some 15. */
+/** Threads of the sidecar and its children while it runs: about 15. */
 const MOST_THREADS = 40;
 
 const SOURCES = join(import.meta.dirname, '..', '..', 'src');
 const LISTENING = /"msg":"listening"/u;
 const ANY_PORT = 'tcp:0:interface=127.0.0.1';
 
-/** Both programs, each with all that starts threads or processes. */
+/** Both programs, with everything that starts threads or processes. */
 const PROGRAMS: readonly {
   readonly name: string;
   readonly main: string;
@@ -74,7 +75,7 @@ function start(main: string, settings: Readonly<Record<string, string>>): Starte
   const child = spawn(process.execPath, [main], {
     env: { PATH: process.env['PATH'], ...settings },
     stdio: ['ignore', 'pipe', 'pipe'],
-    // What has no end is no end that the tests below know.
+    // A program that does not end fails every test below.
     timeout: END_MS + STOP_MS,
     killSignal: 'SIGKILL',
   });
@@ -89,7 +90,7 @@ function start(main: string, settings: Readonly<Record<string, string>>): Starte
   return { child, output, end };
 }
 
-/** Runs `action` so many times, a few of them at once. */
+/** Runs `action` that many times, a few of them at once. */
 async function repeat(times: number, action: () => Promise<void>): Promise<void> {
   let left = times;
   const lane = async (): Promise<void> => {
@@ -101,7 +102,7 @@ async function repeat(times: number, action: () => Promise<void>): Promise<void>
   await Promise.all(Array.from({ length: AT_ONCE }, lane));
 }
 
-/** The threads of a process and of its children, by their numbers. */
+/** The thread ids of a process and of its children. */
 function threadsOf(pid: number): number[] {
   const threads = readdirSync(`/proc/${pid}/task`).map(Number);
   const children = threads.flatMap((thread) => {
@@ -128,7 +129,7 @@ async function hasHandlers(pid: number): Promise<void> {
   );
 }
 
-test('aborted downloads end neither the sidecar nor its other answers', async (context) => {
+test('aborted downloads end neither the sidecar nor its other responses', async (context) => {
   const { sidecar, url, databasePath } = await startSidecar(context, null);
   createUsageFile(databasePath, { rows: 20_000 });
   const seen = new Set<number>();
@@ -149,7 +150,7 @@ test('aborted downloads end neither the sidecar nor its other answers', async (c
     });
     assert.equal((await fetch(`${url}/usage.csv?by=day&from=2020-01-01`)).status, 200);
   });
-  // Ending a thread is what may abort the program, now and then; an abort replaces none.
+  // Ending a thread may abort the program now and then; an abort replaces no thread.
   context.diagnostic(`${seen.size} threads and processes`);
   assert.ok(seen.size < MOST_THREADS, `${seen.size} threads and processes`);
   await sidecar.stop();
@@ -193,7 +194,7 @@ describe('a program that is stopped', () => {
     });
 
     for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-      test(`by ${signal} as soon as the ${name} says that it listens ends as at any other time`, async (context) => {
+      test(`by ${signal} as soon as the ${name} reports that it listens ends as at any other time`, async (context) => {
         const { child, output, end } = start(main, settings(await scratch(context)));
         child.stdout?.on('data', (text: string) => {
           if (LISTENING.test(text)) child.kill(signal);

@@ -19,12 +19,12 @@ const skip = HAPROXY === null ? 'needs HAProxy: apt-get install haproxy' : false
 
 const MAX_CONNECTIONS = 50;
 
-/** Strangers that are there at a time, several times what fits beyond the limit. */
+/** Concurrent attackers, several times as many as the limit allows. */
 const STRANGERS = 400;
 
 const CHECKS = 12;
 
-/** Two ports as the README has them: TCP with the PROXY protocol, and HTTP with `X-Forwarded-For`. */
+/** Two ports as in the README: TCP with the PROXY protocol, and HTTP with `X-Forwarded-For`. */
 async function startHaproxy(
   context: TestContext,
   relay: RelayProcess,
@@ -59,7 +59,10 @@ listen http
   }
 }
 
-/** Strangers at these ports. One that is closed comes back at once; half of them say nothing, the others half a line or request. */
+/**
+ * Attackers at these ports. Closed ones reconnect at once; half of them send nothing, the others half a line
+ * or request.
+ */
 class Strangers implements Disposable {
   readonly #sockets = new Set<Socket>();
   #isOver = false;
@@ -102,7 +105,7 @@ async function health(relay: RelayProcess, check: string): Promise<Health> {
   return Object.assign({ ok: null, problem: null }, report);
 }
 
-/** A client that waits inside the relay. */
+/** A client that waits in the relay. */
 async function enter(context: TestContext, port: number): Promise<void> {
   const socket = connect(port, '127.0.0.1');
   context.after(() => socket.destroy());
@@ -111,8 +114,8 @@ async function enter(context: TestContext, port: number): Promise<void> {
   await once(socket, 'connect');
 }
 
-describe('strangers behind a proxy on the same machine', { skip, timeout: 120_000 }, () => {
-  test('reach the limit of connections, and the relay can still test itself', async (context) => {
+describe('attackers behind a proxy on the same host', { skip, timeout: 120_000 }, () => {
+  test('reach the connection limit, and the self-test of the relay still works', async (context) => {
     const any = 'tcp:0:interface=127.0.0.1';
     await using relay = await RelayProcess.start({
       RELAY_LISTEN: any,
@@ -135,7 +138,7 @@ describe('strangers behind a proxy on the same machine', { skip, timeout: 120_00
           const { ok, problem } = await health(relay, check);
           if (ok !== true) failed.push(problem);
         }
-        // A result is kept for a while.
+        // A result is cached for a while.
         await sleep(510);
       }
       ({ arrived } = strangers);

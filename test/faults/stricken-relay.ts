@@ -14,19 +14,19 @@ const MAIN = join(import.meta.dirname, '..', '..', 'src', 'main.ts');
 
 const ANY_LOOPBACK_PORT = 'tcp:0:interface=127.0.0.1';
 
-/** How long a bystander is watched before something goes wrong, in milliseconds. */
+/** How long a bystander is measured before the fault, in milliseconds. */
 const UNDISTURBED_MS = 700;
 
-/** A process that does nothing uses no core; one that spins uses a whole one. */
+/** An idle process uses no CPU; one that spins uses a whole core. */
 const MOST_IDLE_CORES = 0.2;
 
-/** How long a relay may take to end, in milliseconds: its last writes may have to be given up. */
+/** Time for a relay to end, in milliseconds: its last writes may have to be abandoned. */
 const END_TIMEOUT_MS = 20_000;
 
-/** The relay as a process to which something happens. */
+/** The relay as a process that gets a fault. */
 export class StrickenRelay implements AsyncDisposable {
   readonly program: Program;
-  /** Where it takes clients by TCP. */
+  /** TCP port for clients. */
   readonly port: number;
 
   private constructor(program: Program, port: number) {
@@ -38,7 +38,7 @@ export class StrickenRelay implements AsyncDisposable {
    * Starts it and waits until it listens.
    *
    * @param prefix a command that runs the relay, like `prlimit --nofile=64`
-   * @param port given where the log, which tells the port else, does not come here
+   * @param port required if the log, which otherwise contains the port, is redirected
    */
   static async start(
     settings: Readonly<Record<string, string>>,
@@ -69,7 +69,7 @@ export class StrickenRelay implements AsyncDisposable {
     return this.program.stdout;
   }
 
-  /** How many lines of the log say this. */
+  /** Number of log lines that match. */
   count(pattern: RegExp): number {
     return this.log.split('\n').filter((line) => pattern.test(line)).length;
   }
@@ -78,7 +78,7 @@ export class StrickenRelay implements AsyncDisposable {
     await this.program.waitForOutput(pattern);
   }
 
-  /** Rejects unless it ends with exit code 0. */
+  /** Rejects if the exit code is not 0. */
   async stop(): Promise<void> {
     this.program.kill('SIGTERM');
     await this.program.succeeds(END_TIMEOUT_MS);
@@ -89,7 +89,7 @@ export class StrickenRelay implements AsyncDisposable {
   }
 }
 
-/** Resolves when somebody listens there. */
+/** Resolves when a program listens there. */
 async function reachable(port: number): Promise<void> {
   for (let tries = 0; ; tries += 1) {
     const socket = connect(port, '127.0.0.1');
@@ -105,10 +105,11 @@ async function reachable(port: number): Promise<void> {
 }
 
 /**
- * Lets `cause` happen to the relay while a bystander's transfers run, and sees that these were not harmed, that the relay
- * then holds as many descriptors as before and no more memory to speak of, and that it does not spin. Prints the figures.
+ * Runs `cause` while a bystander's transfers run. Checks that these are unaffected, that the relay has as
+ * many file descriptors and about as much memory as before, and that it does not spin. Prints the
+ * measurements.
  *
- * @returns bytes of the bystander's pairs, as their records have to have them
+ * @returns bytes of the bystander's pairs, as their records must have them
  */
 export async function strike(
   context: TestContext,
@@ -124,11 +125,11 @@ export async function strike(
   const bytes = await bystander.finish();
   reportFault(context, fault, { before, during, vitalsBefore, vitalsAfter });
   const cores = await coresUsed(relay.pid, 1000);
-  assert.ok(cores < MOST_IDLE_CORES, `the relay uses ${cores} cores for nothing`);
+  assert.ok(cores < MOST_IDLE_CORES, `the idle relay uses ${cores} cores`);
   return bytes;
 }
 
-/** A client that has sent its line. */
+/** A client that has sent its handshake. */
 export async function client(port: number, line: string): Promise<Socket> {
   const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
   await once(socket, 'connect');
@@ -136,7 +137,7 @@ export async function client(port: number, line: string): Promise<Socket> {
   return socket;
 }
 
-/** Two clients that have both heard `ok`. */
+/** Two clients that have both received `ok`. */
 export async function pair(port: number): Promise<readonly [Socket, Socket]> {
   const token = newToken();
   const one = await client(port, handshake(token, SIDE_A));
@@ -145,26 +146,29 @@ export async function pair(port: number): Promise<readonly [Socket, Socket]> {
   return [one, other];
 }
 
-/** Sends `count` bytes through a pair, compares them, and ends the pair. A `happy` record of so many bytes is under way then. */
+/**
+ * Sends `count` bytes through a pair, compares them, and ends the pair. This leaves a `happy` record with
+ * that many bytes.
+ */
 export async function transfer([one, other]: readonly [Socket, Socket], count: number): Promise<void> {
   const sent = randomBytesOf(count, count);
   const got: Buffer[] = [];
   other.on('data', (bytes: Buffer) => got.push(bytes));
-  // The relay's FIN to the one may come before the other has read all.
+  // The relay's FIN to the sender may arrive before the receiver has read everything.
   const closed = once(one.resume(), 'close');
   one.end(sent);
   await once(other, 'end');
-  assert.ok(Buffer.concat(got).equals(sent), `${count} bytes came wrong`);
+  assert.ok(Buffer.concat(got).equals(sent), `${count} received bytes differ`);
   other.end();
   await closed;
 }
 
-/** Pairs one after the other that leave records of these numbers of bytes. */
+/** Pairs one after the other that leave records with these numbers of bytes. */
 export async function visits(port: number, sizes: Iterable<number>): Promise<void> {
   for (const size of sizes) await transfer(await pair(port), size);
 }
 
-/** Whole numbers, `least` and `most` included. */
+/** Integers from `least` to `most`, both included. */
 export function range(least: number, most: number): number[] {
   return Array.from({ length: most - least + 1 }, (_, at) => least + at);
 }

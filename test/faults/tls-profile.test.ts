@@ -21,18 +21,18 @@ const TESTSSL = findProgram('testssl') ?? findProgram('testssl.sh');
 const WITHOUT_TESTSSL =
   TESTSSL === null && 'needs testssl.sh: install the Debian package testssl.sh, or put it on the PATH';
 
-/** A scan takes 40 s, or longer on a busy machine: testssl.sh starts thousands of processes. */
+/** A scan takes 40 s, longer on a busy machine: testssl.sh starts thousands of processes. */
 const SCAN_TIMEOUT_MS = 240_000;
 
-/** The longest stall that a scan may cause: 50 ms, or 700 ms where other programs use the machine. */
+/** Maximum stall during a scan: 50 ms, or 700 ms under other load. */
 const MAX_STALL_MS = 5000;
 
 const UNDISTURBED_MS = 1000;
 
-/** Protocols, suites, forward secrecy, the server's order, its hello, and all known vulnerabilities. */
+/** Protocols, suites, forward secrecy, the server's preference, its hello, and all known vulnerabilities. */
 const CHECKS = ['-p', '-s', '-f', '-P', '-S', '-U'];
 
-/** Findings that are not the relay's, by the name that testssl.sh has for them. */
+/** Findings that are not about the relay, by their name in testssl.sh. */
 const EXCEPTIONS: ReadonlyMap<string, string> = new Map([
   ['engine_problem', "about the scanner's own OpenSSL, which has no GOST engine"],
   [
@@ -41,7 +41,7 @@ const EXCEPTIONS: ReadonlyMap<string, string> = new Map([
   ],
 ]);
 
-/** Findings that a scan must have, and as OK: a scan that failed half-way reports nothing bad either. */
+/** Findings that a scan must report as OK: a scan that failed half-way reports no problems either. */
 const EXPECTED = [
   'TLS1_2',
   'TLS1_3',
@@ -78,7 +78,7 @@ interface Site {
   readonly authority: Identity;
 }
 
-/** A relay with a certificate from an authority of the test, as a public one would issue it. */
+/** A relay with a certificate of a test authority, like one from a public authority. */
 async function startRelay(context: TestContext, type: 'ec' | 'rsa'): Promise<Site> {
   const authority = makeIdentity('Test authority', { type });
   const place = await CertificateDirectory.open(
@@ -100,7 +100,7 @@ async function scan(testssl: string, site: Site): Promise<Finding[]> {
   const files = ['--add-ca', site.authorityPath, '--jsonfile', reportPath];
   const args = [...options, ...files, ...CHECKS, `localhost:${site.port}`];
   const output = await new Promise<string>((resolve) => {
-    // Its exit code counts findings; a scan that failed lacks expected ones.
+    // Its exit code counts findings; a failed scan lacks expected ones.
     const child = execFile(testssl, args, { timeout: SCAN_TIMEOUT_MS }, (_, stdout) => resolve(stdout));
     child.stdin?.end();
   });
@@ -114,7 +114,7 @@ describe('testssl.sh', { concurrency: 2, skip: WITHOUT_TESTSSL }, () => {
     ['an ECDSA', 'ec'],
     ['an RSA', 'rsa'],
   ] as const) {
-    test(`finds no fault in a relay with ${name} certificate`, async (context) => {
+    test(`finds no problem in a relay with ${name} certificate`, async (context) => {
       const site = await startRelay(context, type);
       await using bystander = await Bystander.start({ port: site.port, tls: true });
       const idle = await bystander.measure(UNDISTURBED_MS);
@@ -145,7 +145,7 @@ describe('testssl.sh', { concurrency: 2, skip: WITHOUT_TESTSSL }, () => {
   }
 });
 
-/** A client that has completed its handshake, and what it was given to resume its session with. */
+/** A client that has completed its handshake, and the tickets it got to resume its session. */
 async function visit(
   { port, authority }: Site,
   options: ConnectionOptions,
@@ -163,7 +163,7 @@ async function visit(
   return { socket, sessions };
 }
 
-/** A bad line, and the answer to it: what TLS sends after the handshake has come by then. */
+/** A bad handshake line and its reply: by then everything that TLS sends after the handshake has arrived. */
 async function hearsAnswer(socket: TLSSocket): Promise<void> {
   socket.write(`please relay ${newToken()}!\n`);
   assert.equal(String((await once(socket, 'data'))[0]), 'bad handshake\n');
@@ -174,7 +174,7 @@ describe('TLS', () => {
     ['ec', 'ECDSA'],
     ['rsa', 'RSA'],
   ] as const) {
-    test(`with ${algorithm} certificates picks the suite, and takes no CBC`, async (context) => {
+    test(`with ${algorithm} certificates picks the suite, and rejects CBC`, async (context) => {
       const site = await startRelay(context, type);
       const chacha = `ECDHE-${algorithm}-CHACHA20-POLY1305`;
       const aes128 = `ECDHE-${algorithm}-AES128-GCM-SHA256`;
@@ -207,7 +207,7 @@ describe('TLS', () => {
   }
 
   for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
-    test(`${version} sessions can not be resumed, since nothing that opens them is kept`, async (context) => {
+    test(`${version} sessions cannot be resumed, because no ticket keys are kept`, async (context) => {
       const site = await startRelay(context, 'ec');
       const options = { minVersion: version, maxVersion: version };
       const { socket, sessions } = await visit(site, options);

@@ -13,12 +13,15 @@ import { Bystander, reportAttack } from './support/bystander.ts';
 
 const ATTACKER = join(import.meta.dirname, 'support', 'tls-attacker.ts');
 
-/** Far above what a bystander waits, and far below what it waited before handshakes and small records were scheduled. */
+/**
+ * Far above the stall of a bystander, and far below its stall before handshakes and small records were
+ * scheduled.
+ */
 const LONGEST_STALL_MS = 400;
 
 const MIB = 2 ** 20;
 
-/** Of the container: 128 MiB for the relay itself, 8 MiB of buffers, and the rest for connections. */
+/** Memory of the container: 128 MiB for the relay itself, 8 MiB of buffers, and the rest for connections. */
 const LIMIT_BYTES = 192 * MIB;
 
 /** Time for all stalled pairs to connect on a busy machine, in milliseconds. */
@@ -56,7 +59,7 @@ describe('hostile TLS clients', () => {
     });
   }
 
-  test('do not keep others out with ClientHellos, where a handshake takes several milliseconds', async (context) => {
+  test('do not lock out others with ClientHellos if a handshake takes several milliseconds', async (context) => {
     await using relay = await startRelay(context, { type: 'rsa', bits: 4096 });
     await using bystander = await Bystander.start({ port: relay.port('raw'), tls: true });
     const idle = await bystander.measure(1000);
@@ -72,7 +75,7 @@ describe('hostile TLS clients', () => {
   });
 
   test(
-    'fit into the memory of the container when all of them stall',
+    'fit into the memory of the container if all of them stall',
     { skip: skipWithoutCgroups() },
     async (context) => {
       await using cluster = await MemoryCgroup.make(LIMIT_BYTES);
@@ -88,12 +91,12 @@ describe('hostile TLS clients', () => {
       context.diagnostic(
         `ATTACK | ${pairs} stalled TLS pairs | held MiB ${(held / MIB).toFixed(1)} | peak MiB ${(cluster.peakBytes / MIB).toFixed(0)} of ${LIMIT_BYTES / MIB}`,
       );
-      assert.equal(cluster.oomKills, 0, 'the relay was killed for want of memory');
+      assert.equal(cluster.oomKills, 0, 'the relay was killed by the OOM killer');
       assert.equal(figures.get('transit_relay_connections_open'), 2 * pairs);
       assert.ok(!relay.log.includes('falls back to standard streams'), relay.log);
-      assert.ok(held > 0, 'what is held for TLS clients is counted');
-      // The smallest read for each direction, beside the budget.
-      assert.ok(held <= bufferBytes + 2 * pairs * 20 * 1024, `${held} bytes are held`);
+      assert.ok(held > 0, 'buffered bytes of TLS clients are counted');
+      // The smallest read for each direction, in addition to the budget.
+      assert.ok(held <= bufferBytes + 2 * pairs * 20 * 1024, `${held} bytes are buffered`);
       await attack.waitForOutput(/done \d+\n/u);
       await relay.stop();
     },

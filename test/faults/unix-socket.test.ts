@@ -21,7 +21,7 @@ const RELAY: Settings = {
   RELAY_DRAIN_DELAY: '0',
 };
 
-/** Everything that listens at a path. */
+/** All programs that listen at a path. */
 const LISTENERS: readonly (readonly [
   role: string,
   main: string,
@@ -42,7 +42,7 @@ const LISTENERS: readonly (readonly [
   ],
 ];
 
-/** Resolves when a program accepts a connection there, and rejects when none does. */
+/** Resolves when a program accepts a connection at `path`; rejects when none does. */
 async function reach(path: string): Promise<void> {
   const socket = connect(path);
   await once(socket, 'connect');
@@ -69,26 +69,26 @@ describe('a unix socket', () => {
       await besideRelay(context, `a newer unix socket, ${role}`, async () => {
         const older = await start();
         assert.equal(lstatSync(path).mode & 0o777, 0o660);
-        // As an operator does who wants to replace a program without a moment in which there is none.
+        // As an operator does to replace a program without downtime.
         rmSync(path);
         const newer = await start();
         const before = lstatSync(path, { bigint: true });
         await stop(older);
         assert.equal(lstatSync(path, { bigint: true }).ino, before.ino);
         await reach(path);
-        // Its own one goes, and nothing else is left.
+        // It removes its own socket only.
         await stop(newer);
         assert.deepEqual(readdirSync(sockets), []);
 
         const moved = await start();
         renameSync(path, `${path}.moved`);
         await stop(moved);
-        assert.ok(existsSync(`${path}.moved`), 'what was moved is for its owner to remove');
+        assert.ok(existsSync(`${path}.moved`), 'a moved socket is for its owner to remove');
       });
     });
   }
 
-  test('that a killed process has left is replaced, one that is used is not', async (context) => {
+  test('of a killed process is replaced; one in use is not', async (context) => {
     const sockets = await scratch(context);
     const path = join(sockets, 'relay.sock');
     const program = (): Program =>

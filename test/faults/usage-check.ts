@@ -3,10 +3,15 @@ import Database from 'better-sqlite3';
 import { UsageReader } from '../support/relay-process.ts';
 import { eventually } from '../support/programs.ts';
 
-/** How long records may take to be on disk once nothing keeps them from it, in milliseconds. The relay tries again every 5 s. */
+/**
+ * Time for records to be on disk once nothing blocks writes, in milliseconds. The relay retries every 5 s.
+ */
 const WRITTEN_TIMEOUT_MS = 15_000;
 
-/** Bytes of the `happy` records of a usage database, in order of size. Rows that a test made are of the past, and are left out. */
+/**
+ * Bytes of the `happy` records of a usage database, by size. Rows that a test inserted have old dates and are
+ * left out.
+ */
 export function sizesIn(path: string): number[] {
   using reader = new UsageReader(path);
   return reader
@@ -16,11 +21,11 @@ export function sizesIn(path: string): number[] {
     .toSorted((one, other) => one - other);
 }
 
-/** Waits until exactly these records are in the database, each once, and nothing is wrong with the file. */
+/** Waits until the database has exactly these records, each once, and the file is intact. */
 export async function assertWritten(path: string, sizes: readonly number[]): Promise<void> {
   const wanted = sizes.toSorted((one, other) => one - other);
   await eventually(
-    () => `${wanted.length} records in ${path}, where there are ${readable(path)?.length}`,
+    () => `expected ${wanted.length} records in ${path}, found ${readable(path)?.length}`,
     WRITTEN_TIMEOUT_MS,
     () => ((readable(path)?.length ?? 0) >= wanted.length ? true : null),
   );
@@ -28,7 +33,7 @@ export async function assertWritten(path: string, sizes: readonly number[]): Pro
   assertSound(path);
 }
 
-/** Nothing is wrong with the file as SQLite sees it. */
+/** Checks that SQLite finds no error in the file. */
 export function assertSound(path: string): void {
   const database = new Database(path, { readonly: true });
   try {
@@ -38,7 +43,7 @@ export function assertSound(path: string): void {
   }
 }
 
-/** Null while there is no database, or none that can be read. */
+/** Null while there is no database or none that can be read. */
 function readable(path: string): number[] | null {
   try {
     return sizesIn(path);

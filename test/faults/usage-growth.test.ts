@@ -12,25 +12,25 @@ import { scratch } from '../support/scratch.ts';
 import { StrickenRelay } from './stricken-relay.ts';
 import { Bystander, reportAttack } from './support/bystander.ts';
 
-/** Bad lines: more than may leave a record at once. */
+/** Bad handshakes: more than the burst of records. */
 const BAD_LINES = 6000;
 const BURST = 1000;
 
-/** Above what the rate adds to the burst while the attack runs: 10 a second for a minute. */
+/** Above what the rate adds to the burst during the attack: 10 per second for a minute. */
 const MARGIN = 600;
 
-/** Clients that leave before their partners came: fewer than may leave a record at once. */
+/** Clients that leave without a partner: fewer than the burst of records. */
 const LONELY = 2000;
 
-/** Connections of the attacker at a time. */
+/** Concurrent connections of the attacker. */
 const AT_ONCE = 50;
 
-/** An idle relay answers within a few milliseconds; above this something other than records has gone wrong. */
+/** An idle relay answers within a few milliseconds; above this something other than records is wrong. */
 const MOST_STALL_MS = 2000;
 
 const SUPPRESSED = /"level":"warn".*"count":1,"msg":"usage records suppressed/u;
 
-/** Connects, says this and leaves, so many times. */
+/** Connects, sends this and disconnects, that many times. */
 async function visit(port: number, count: number, line: () => string): Promise<void> {
   let left = count;
   const one = async (): Promise<void> => {
@@ -46,7 +46,7 @@ async function visit(port: number, count: number, line: () => string): Promise<v
 }
 
 describe('the usage database', () => {
-  test('grows at a bounded rate while strangers end thousands of connections, and metrics count all of them', async (context) => {
+  test('grows at a bounded rate while attackers end thousands of connections, and metrics count all of them', async (context) => {
     const path = join(await scratch(context), 'usage.sqlite');
     const statusPort = await freePort();
     const status = `http://127.0.0.1:${statusPort}`;
@@ -84,7 +84,8 @@ describe('the usage database', () => {
     assert.equal(errory, BAD_LINES - suppressed('errory'));
     assert.equal(lonely, LONELY);
     assert.ok(errory >= BURST && errory < BURST + MARGIN, `${errory} rows of bad lines`);
-    // The honest pairs have all their records: those that met meanwhile, and the one that ran beside them.
+    // The legitimate pairs have all their records: those that were paired meanwhile, and the long-running
+    // one.
     assert.ok((rows.get('happy') ?? 0) > during.newPairs);
     assert.equal(suppressed('happy'), 0);
     assert.equal(relay.count(SUPPRESSED), 1);

@@ -6,33 +6,33 @@ import type { HeldRelay } from './held-relay.ts';
 
 const ATTACKER = join(import.meta.dirname, 'attacker.ts');
 
-/** Far above what any attack takes, in milliseconds. */
+/** Much longer than any attack takes, in milliseconds. */
 const TIMEOUT_MS = 90_000;
 
-/** `attacker.ts` at work, in a process of its own: what it does costs this process nothing. */
+/** Runs `attacker.ts` in a process of its own, so that it does not slow this process down. */
 export class Attack implements AsyncDisposable {
   readonly #program: Program;
 
-  /** @param count connections, pairs or seconds, as the attack has it */
+  /** @param count connections, pairs or seconds, depending on the attack */
   constructor(name: string, { rawPort, websocketPort }: HeldRelay, count: number) {
     const args = [rawPort, websocketPort, count].map(String);
     const command = [...WITH_OPEN_FILES, process.execPath, ATTACKER, name, ...args];
     this.#program = new Program(command, { env: { PATH: process.env['PATH'] } });
   }
 
-  /** What it says when all its connections have been made, or have failed: numbers by name. */
+  /** Counts by name, once all connections have been made or have failed. */
   ready(): Promise<Ends> {
     return this.#report('ready');
   }
 
-  /** How its connections ended, once all of them have. */
+  /** How its connections ended, once all have. */
   async ended(): Promise<Ends> {
     const ends = await this.#report('ended');
     await this.#program.succeeds(TIMEOUT_MS);
     return ends;
   }
 
-  /** Has it end the connections that it still has. */
+  /** Makes it close its remaining connections. */
   leave(): Promise<Ends> {
     this.#program.endInput();
     return this.ended();
@@ -49,7 +49,7 @@ export class Attack implements AsyncDisposable {
     );
     const report: unknown = JSON.parse(line);
     const numbers: unknown = typeof report === 'object' && report !== null ? Reflect.get(report, name) : null;
-    if (!isNumbers(numbers)) throw new Error(`the attacker said ${line}`);
+    if (!isNumbers(numbers)) throw new Error(`    if (!isNumbers(numbers)) throw new Error(`unexpected output of the attacker: ${line}`);`);
     return numbers;
   }
 }

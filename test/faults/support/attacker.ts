@@ -9,9 +9,10 @@ import { RAW_ATTACKS } from './raw-attacks.ts';
 import { WEBSOCKET_ATTACKS } from './websocket-attacks.ts';
 
 /**
- * Somebody who means harm, run as `node attacker.ts ATTACK RAW_PORT WEBSOCKET_PORT COUNT`. It says what it does in lines of JSON: first
- * `{ ready: … }`, when COUNT connections have been made or have failed; then `{ ended: … }`, numbers of connections by how they
- * ended, when none is left. The end of its input ends those that are left. Pairs are counted as one, and `churn` takes seconds.
+ * An attacker, run as `node attacker.ts ATTACK RAW_PORT WEBSOCKET_PORT COUNT`. It prints lines of JSON: first
+ * `{ ready: … }`, when COUNT connections have been made or have failed; then `{ ended: … }`, counts of
+ * connections by how they ended, when none is left. The end of its input closes the remaining connections. A
+ * pair counts once, and `churn` takes seconds.
  */
 
 function say(report: object): void {
@@ -47,7 +48,7 @@ async function attack(name: string, ports: Ports, count: number): Promise<void> 
   else if (websocket !== undefined) await attackBy(ports.websocket, websocket, count);
   else if (byPairs !== undefined) await attackByPairs(byPairs, ports, count);
   else if (name === 'churn') await attackByPairs(churn, ports, count);
-  else throw new Error(`there is no attack "${name}"`);
+  else throw new Error(`unknown attack "${name}"`);
 }
 
 const [name = '', raw, websocket, count] = process.argv.slice(2);

@@ -8,19 +8,19 @@ import { connect as connectTls } from 'node:tls';
 import { Worker, isMainThread, parentPort, workerData } from 'node:worker_threads';
 import { SIDE_A, SIDE_B, handshake, randomBytesOf } from '../../support/bytes.ts';
 
-/** Bytes of one ping. Odd, so that pings do not fall on the same place of a buffer each time. */
+/** Bytes of one ping. Odd, so that pings start at changing offsets of a buffer. */
 const PING_BYTES = 1021;
 
-/** Time from an answer to the next ping, in milliseconds. */
+/** Time from an echo to the next ping, in milliseconds. */
 const PING_PAUSE_MS = 1;
 
 /** Time from one new pair to the next, in milliseconds. */
 const NEW_PAIR_PAUSE_MS = 100;
 
-/** A new pair that has not met after this time has failed. Milliseconds. */
+/** A new pair that is not paired after this time has failed. Milliseconds. */
 const NEW_PAIR_TIMEOUT_MS = 30_000;
 
-/** A thread that does not answer after this time has stopped. Milliseconds. */
+/** A thread that does not answer within this time hangs. Milliseconds. */
 const ANSWER_TIMEOUT_MS = 60_000;
 
 const OK = Buffer.from('ok\n');
@@ -35,10 +35,10 @@ export interface BystanderOptions {
   readonly tls?: boolean;
 }
 
-/** What the pair and the new pairs experienced from the beginning to the end of a measurement. */
+/** Measurements of the pair and the new pairs over a period. */
 export interface Measurement {
   readonly seconds: number;
-  /** Round trips of the running pair: twice through the relay. An unanswered ping counts with its age. */
+  /** Round trips of the running pair: twice through the relay. A ping without an echo counts with its age. */
   readonly p50Ms: number;
   readonly maxMs: number;
   readonly roundTrips: number;
@@ -52,8 +52,9 @@ export interface Measurement {
 type Order = 'begin' | 'end' | 'finish';
 
 /**
- * A pair of real clients in a thread of its own. It exchanges counted bytes, compares each one, and measures round trips;
- * beside it, new pairs meet and leave all the time. A wrong byte, an early end, or a rejected pair fails the test.
+ * A pair of real clients in a thread of its own. It exchanges bytes, compares each one, and measures round
+ * trips. Meanwhile new pairs start and end continuously. A wrong byte, an early end, or a rejected pair fails
+ * the test.
  */
 export class Bystander implements AsyncDisposable {
   readonly #worker: Worker;
@@ -87,7 +88,7 @@ export class Bystander implements AsyncDisposable {
     return measurement;
   }
 
-  /** Ends the pair. Resolves with its bytes, both directions together, all of them compared. */
+  /** Ends the pair. Resolves with its bytes, both directions together, all compared. */
   async finish(): Promise<number> {
     return Number(await this.#ask('finish'));
   }

@@ -3,16 +3,16 @@ import type { Attacking } from './pair-attacks.ts';
 import type { Ports } from './party.ts';
 import { sourceAddress } from './source-address.ts';
 
-/** Rows of visitors, each one behind the other. */
+/** Concurrent rows of visits, each sequential. */
 const ROWS = 128;
 
-/** Addresses to come from. */
+/** Number of source addresses. */
 const ADDRESSES = 16;
 
 /**
- * Connects and leaves at once, over and over, for so many seconds. In each row one leaves with a reset, and the next one with
- * a FIN, which the relay has to answer before the row goes on. So nobody comes who finds the relay's backlog full: such a
- * client may believe that it was connected, and the relay has never seen it.
+ * Connects and disconnects continuously for that many seconds. In each row, every second client leaves with a
+ * reset, the others with a FIN that the relay must answer before the row continues. So no client meets a full
+ * listen backlog: such a client might believe it was connected although the relay never saw it.
  */
 export async function churn({ raw: port }: Ports, seconds: number): Promise<Attacking> {
   const startedAt = performance.now();

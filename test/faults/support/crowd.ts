@@ -2,43 +2,43 @@ import { connect } from 'node:net';
 import type { Socket } from 'node:net';
 import { sourceAddress } from './source-address.ts';
 
-/** Connection attempts under way at once. More than the kernel's backlog would measure SYN retries. */
+/** Concurrent connection attempts. More than the listen backlog would measure SYN retries. */
 const CONNECTING_AT_ONCE = 500;
 
-/** Addresses that a crowd comes from. */
+/** Number of source addresses. */
 export const ADDRESSES = 4;
 
-/** What is kept of what the relay says to one of the crowd, in bytes. */
+/** Maximum number of received bytes kept per connection. */
 const MAX_HEARD_BYTES = 4096;
 
 const SECOND_MS = 1000;
 
-/** One of the crowd. */
+/** One client of the flood. */
 export interface Stranger {
   readonly socket: Socket;
   readonly index: number;
-  /** What the relay has said, up to `MAX_HEARD_BYTES`. */
+  /** Received bytes, up to `MAX_HEARD_BYTES`. */
   heard: Buffer;
 }
 
-/** What each of a crowd does. */
+/** Behaviour of each client. */
 export interface Behaviour {
-  /** Goes on when the relay has sent a FIN. */
+  /** Stays connected after the relay has sent a FIN. */
   readonly staysHalfOpen?: boolean;
   /** Never reads. */
   readonly isDeaf?: boolean;
-  /** What an end is called that the relay brought about. Default: what the relay has said, as text. */
+  /** Name of an end caused by the relay. Default: the received bytes as text. */
   readonly nameOf?: (stranger: Stranger) => string;
   readonly connected?: (stranger: Stranger) => void;
   readonly hears?: (stranger: Stranger) => void;
-  /** Called once a second while it is connected. */
+  /** Called once a second while connected. */
   readonly everySecond?: (stranger: Stranger) => void;
 }
 
 /** Numbers of connections by how they ended. */
 export type Ends = Readonly<Record<string, number>>;
 
-/** Very many connections that behave alike. */
+/** Very many connections with the same behaviour. */
 export class Crowd {
   readonly #port: number;
   readonly #behaviour: Behaviour;
@@ -62,17 +62,17 @@ export class Crowd {
     return this.#connected;
   }
 
-  /** Connections that could not be made. */
+  /** Failed connection attempts. */
   get failed(): number {
     return this.#failed;
   }
 
-  /** Those that are still connected. */
+  /** Open connections. */
   get strangers(): Iterable<Stranger> {
     return this.#strangers;
   }
 
-  /** Connects so many, as fast as it goes. Resolves when each has succeeded or failed. */
+  /** Opens that many connections as fast as possible. Resolves when each has succeeded or failed. */
   async open(count: number): Promise<void> {
     let next = 0;
     const connectOneAfterTheOther = async (): Promise<void> => {
@@ -84,7 +84,7 @@ export class Crowd {
     await Promise.all(Array.from({ length: CONNECTING_AT_ONCE }, connectOneAfterTheOther));
   }
 
-  /** Connects one. Resolves with null where that fails. */
+  /** Opens one connection. Resolves with null if that fails. */
   connect(index: number): Promise<Stranger | null> {
     const { connected, hears, isDeaf = false, staysHalfOpen = false } = this.#behaviour;
     return new Promise((resolve) => {
@@ -114,7 +114,7 @@ export class Crowd {
         how = 'FIN';
       });
       socket.once('error', () => {
-        // A write may fail behind the FIN of a relay that has gone.
+        // A write may fail after the FIN of a relay that has closed.
         how ||= 'reset';
       });
       socket.once('close', () => {
@@ -125,7 +125,7 @@ export class Crowd {
     });
   }
 
-  /** Resolves when nobody is left, with how they ended. */
+  /** Resolves with the ends when no connection is left. */
   async ended(): Promise<Ends> {
     if (this.#strangers.size > 0) {
       await new Promise<void>((resolve) => {
@@ -136,11 +136,11 @@ export class Crowd {
     return this.#ends;
   }
 
-  /** All who are left leave: some with a FIN, some with a reset. */
+  /** Closes all remaining connections: some with a FIN, some with a reset. */
   leave(): void {
     this.#isLeaving = true;
     for (const { socket, index } of this.#strangers) {
-      // A reset behind a FIN is more than Node can do.
+      // Node cannot send a reset after a FIN.
       if (index % 2 === 0 || socket.writableEnded) socket.destroy();
       else socket.resetAndDestroy();
     }

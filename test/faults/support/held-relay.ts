@@ -18,31 +18,34 @@ import { Party } from './party.ts';
 
 const PROBE = pathToFileURL(join(import.meta.dirname, 'probe.ts')).href;
 
-/** Open files that a relay under attack may have, and the programs that attack it: 15,000 connections and some more. */
+/** File descriptor limit of the relay and of the attackers: 15,000 connections and some more. */
 export const OPEN_FILES = 20_000;
 
-/** A program that is run behind this may open `OPEN_FILES`. It takes root where the machine allows less. */
+/**
+ * Command prefix that raises the limit to `OPEN_FILES`. It needs root if the hard limit of the machine is
+ * lower.
+ */
 export const WITH_OPEN_FILES = ['prlimit', `--nofile=${OPEN_FILES}:${OPEN_FILES}`] as const;
 
-/** Longer than it takes to make 15,000 connections, so that all of them are there at once. */
+/** Longer than it takes to make 15,000 connections, so that all exist at the same time. */
 const HANDSHAKE_TIMEOUT = '6s';
 
-/** Longer than the relay lingers for a client that takes nothing (30 s), in milliseconds. */
+/** Longer than the relay lingers for a client that does not read (30 s), in milliseconds. */
 const RETURN_TIMEOUT_MS = 45_000;
 
 const POLL_MS = 100;
 
-/** Counts records that were not written because there were very many. */
+/** Counts suppressed records. */
 const SUPPRESSED = 'transit_relay_usage_records_suppressed_total';
 
-/** What garbage that is not garbage may come to, in bytes: 15,000 times 280. */
+/** Allowed growth of the heap that is not a leak, in bytes: 15,000 times 280. */
 const HEAP_MARGIN_BYTES = 4 * 2 ** 20;
 
-/** What a process holds, and that only: garbage is collected before. */
+/** Resources that a process holds after a garbage collection. */
 export interface Holdings {
   /** On V8's heap and in buffers outside of it. */
   readonly heapBytes: number;
-  /** Timers, sockets and whatever else keeps an event loop, by Node's name for them. */
+  /** Timers, sockets and other resources that keep an event loop alive, by Node's names. */
   readonly resources: Readonly<Record<string, number>>;
   readonly openFiles: number;
 }
@@ -50,7 +53,7 @@ export interface Holdings {
 /** Node's name for a TCP connection. */
 const CONNECTION = 'TCPSocketWrap';
 
-/** A relay that can be asked what it holds, and so whether it has let go of everything. */
+/** A relay that reports its resources, to check that it has released everything. */
 export class HeldRelay implements AsyncDisposable {
   readonly relay: RelayProcess;
   readonly databasePath: string;
@@ -64,8 +67,9 @@ export class HeldRelay implements AsyncDisposable {
   }
 
   /**
-   * Starts it in `directory` with a usage database, for raw and for WebSocket clients. A first pair has come and gone, so
-   * that what the relay keeps from then on (code, the timer of those who wait) is there; it has a record.
+   * Starts it in `directory` with a usage database, for raw and WebSocket clients. A first pair has come and
+   * gone, so that everything the relay keeps permanently (code, the timer for waiting clients) exists; it has
+   * a record.
    */
   static async start(directory: string, settings: Readonly<Record<string, string>> = {}): Promise<HeldRelay> {
     const databasePath = join(directory, 'usage.sqlite');
@@ -76,7 +80,7 @@ export class HeldRelay implements AsyncDisposable {
         RELAY_USAGE_DB: databasePath,
         NODE_OPTIONS: `--import=${PROBE}`,
         PROBE_SOCKET: probePath,
-        // Garbage and half a line are not worth more of a test's time.
+        // Short timeouts keep tests with garbage and incomplete handshakes short.
         RELAY_HANDSHAKE_TIMEOUT: HANDSHAKE_TIMEOUT,
         ...settings,
       },
@@ -87,7 +91,7 @@ export class HeldRelay implements AsyncDisposable {
     return held;
   }
 
-  /** Starts it for as long as the test lasts. */
+  /** Starts it for the duration of the test. */
   static async startFor(
     context: TestContext,
     settings: Readonly<Record<string, string>> = {},
@@ -115,7 +119,7 @@ export class HeldRelay implements AsyncDisposable {
     return answer;
   }
 
-  /** What it holds when it has no connection at all, its answer to us aside. */
+  /** Resources while it has no connection, except for this query. */
   async whenAlone(): Promise<Holdings> {
     let holdings = await this.holdings();
     await this.#eventually(async () => {
@@ -126,7 +130,7 @@ export class HeldRelay implements AsyncDisposable {
     return holdings;
   }
 
-  /** What the status port says. It has to answer at any time. */
+  /** Response of the status port. It must answer at any time. */
   async status(): Promise<RelayStatus> {
     const answer = await ask(`http://127.0.0.1:${this.relay.port('status')}`, '/status.json');
     assert.equal(answer.status, 200);
@@ -135,7 +139,7 @@ export class HeldRelay implements AsyncDisposable {
     return status;
   }
 
-  /** Resolves when the status is such. */
+  /** Resolves when `condition` holds for the status. */
   async sees(holds: (status: RelayStatus) => boolean): Promise<void> {
     await this.#eventually(async () => {
       const status = await this.status();
@@ -143,7 +147,7 @@ export class HeldRelay implements AsyncDisposable {
     });
   }
 
-  /** Resolves when the relay has so many descriptors at least. */
+  /** Resolves when the relay has at least that many file descriptors. */
   async opens(files: number): Promise<void> {
     await eventually(
       () => `${this.vitals().openFiles} descriptors became ${files}`,
@@ -153,8 +157,8 @@ export class HeldRelay implements AsyncDisposable {
   }
 
   /**
-   * Resolves when the relay holds what it held `before`: the same descriptors, timers and sockets, and the
-   * same memory but for a margin; nobody is there. Rejects when it does not come to that.
+   * Resolves when the relay has the resources that it had `before`: the same file descriptors, timers and
+   * sockets, about the same memory, and no client. Rejects if that does not happen.
    */
   async letsGo(before: Holdings): Promise<void> {
     await this.sees(isEmpty);
@@ -170,7 +174,7 @@ export class HeldRelay implements AsyncDisposable {
     });
   }
 
-  /** Has it relay for a pair of ours, by one transport and the other. */
+  /** Relays a pair of ours, once per transport. */
   async servesPair(): Promise<void> {
     const ports = { raw: this.rawPort, websocket: this.websocketPort };
     const token = newToken();
@@ -185,8 +189,8 @@ export class HeldRelay implements AsyncDisposable {
   }
 
   /**
-   * Stops the relay, which writes all its records, and counts them by mood, but for those of our own pairs. Records that were
-   * suppressed because there were very many count as well.
+   * Stops the relay, which writes all its records, and counts them by mood, without those of our own pairs.
+   * Suppressed records count as well.
    */
   async moods(): Promise<Readonly<Record<string, number>>> {
     const figures = await scrape(`http://127.0.0.1:${this.relay.port('status')}`);
@@ -203,19 +207,19 @@ export class HeldRelay implements AsyncDisposable {
     await this.relay[Symbol.asyncDispose]();
   }
 
-  /** @param missing what has not come yet, or null */
+  /** @param missing describes what is missing, or returns null */
   async #eventually(missing: () => Promise<string | null>): Promise<void> {
     const deadline = performance.now() + RETURN_TIMEOUT_MS;
     for (;;) {
       const what = await missing();
       if (what === null) return;
-      if (performance.now() > deadline) assert.fail(`not within ${RETURN_TIMEOUT_MS} ms: ${what}`);
+      if (performance.now() > deadline) assert.fail(`    if (performance.now() > deadline) assert.fail(`not within ${RETURN_TIMEOUT_MS} ms: ${what}`);`);
       await sleep(POLL_MS);
     }
   }
 }
 
-/** Nobody is there. */
+/** No client is connected. */
 export function isEmpty({ connections, pairs, waiting }: RelayStatus): boolean {
   return connections === 0 && pairs === 0 && waiting === 0;
 }

@@ -1,6 +1,6 @@
 import { isMainThread } from 'node:worker_threads';
 
-/** Preloaded into a relay (`node --import`): each SIGUSR2 sets its monotonic clock forward by an hour. */
+/** Preloaded into a relay (`node --import`): each SIGUSR2 moves its monotonic clock forward by an hour. */
 
 const HOUR_MS = 3_600_000;
 

@@ -5,10 +5,10 @@ import type { MeasuredRelay } from './turns.ts';
 
 const ATTACKER = join(import.meta.dirname, 'mass-attacker.ts');
 
-/** Far above what the preparation of any attack takes, in milliseconds. */
+/** Much longer than the preparation of any attack, in milliseconds. */
 const TIMEOUT_MS = 60_000;
 
-/** `mass-attacker.ts` in a process of its own. */
+/** Runs `mass-attacker.ts` in a process of its own. */
 export class MassAttack implements AsyncDisposable {
   readonly #program: Program;
 
@@ -25,13 +25,13 @@ export class MassAttack implements AsyncDisposable {
     return new MassAttack(program);
   }
 
-  /** Resolves when the attack has begun. It goes on. */
+  /** Resolves when the attack has started. It continues. */
   async begin(): Promise<void> {
     this.#program.write('begin\n');
     await this.#program.waitForOutput(/^begun$/mu);
   }
 
-  /** Kills the attacker: all its connections close at once. */
+  /** Kills the attacker, which closes all its connections at once. */
   kill(): void {
     this.#program.kill('SIGKILL');
   }

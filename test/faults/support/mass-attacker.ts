@@ -9,15 +9,16 @@ import type { NetTransport, Ports } from './party.ts';
 import { sourceAddress } from './source-address.ts';
 
 /**
- * Run as `node mass-attacker.ts ATTACK RAW_PORT WEBSOCKET_PORT COUNT`. It prints `ready` when the attack is prepared, begins
- * with the first line of its input, and goes on until it is killed. All its connections close at once then.
+ * Run as `node mass-attacker.ts ATTACK RAW_PORT WEBSOCKET_PORT COUNT`. It prints `ready` when the attack is
+ * prepared, starts at the first line of its input, and continues until it is killed, which closes all its
+ * connections at once.
  */
 
 const BINARY = 2;
 const CONTINUATION = 0;
 const PING = 9;
 
-/** Connections that are made at the same time. */
+/** Concurrent connection attempts. */
 const ROWS = 100;
 
 const RECONNECT_MS = 1000;
@@ -48,14 +49,14 @@ async function pair(ports: Ports, from: NetTransport): Promise<Socket> {
   ];
   await Promise.all(parties.map(({ ok }) => ok));
   const [sender, receiver] = parties;
-  if (sender === undefined || receiver === undefined) throw new Error('a party is missing');
+  if (sender === undefined || receiver === undefined) throw new Error('a client is missing');
   receiver.socket.resume();
   return sender.socket;
 }
 
 /**
- * Connects from one address, sends `bytes`, and leaves its end open whatever the relay does. Connects again when the
- * connection is closed. Resolves after the first time.
+ * Connects from one address, sends `bytes`, and keeps its side open whatever the relay does. Reconnects when
+ * the connection is closed. Resolves after the first connection.
  */
 function linger(port: number, bytes: string): Promise<void> {
   const socket = connect({ port, host: '127.0.0.1', localAddress: sourceAddress(0, 1), allowHalfOpen: true });
@@ -80,7 +81,7 @@ async function webSocket(ports: Ports, line: string): Promise<Socket> {
   return socket;
 }
 
-/** The same frame again and again, as often as fits into one write. */
+/** As many copies of a frame as fit into one write. */
 function repeated(frame: Buffer): Buffer {
   return Buffer.alloc(WRITE_BYTES - (WRITE_BYTES % frame.length), frame);
 }
@@ -95,7 +96,7 @@ function pour(sockets: readonly Socket[], bytes: Buffer): void {
   }
 }
 
-/** Each prepares COUNT connections or pairs, and returns what begins the attack. */
+/** Each attack prepares COUNT connections or pairs and returns the function that starts it. */
 const ATTACKS: Readonly<Record<string, (ports: Ports, count: number) => Promise<() => void>>> = {
   /** Pings without payload: a third before the handshake, a third waiting, a third in pairs. */
   pings: async (ports, count) => {
@@ -121,12 +122,12 @@ const ATTACKS: Readonly<Record<string, (ports: Ports, count: number) => Promise<
       pour(sockets, repeated(fragment(CONTINUATION)));
     };
   },
-  /** Pairs that do nothing. They close when this process is killed. */
+  /** Idle pairs. They close when this process is killed. */
   pairs: async (ports, count) => {
     await createAll(count, () => pair(ports, 'tcp'));
     return () => undefined;
   },
-  /** Clients that wait, each for a token of its own, from one address. */
+  /** Waiting clients from one address, each with its own token. */
   waiters: async ({ raw: port }, count) => {
     await createAll(count, () => linger(port, handshake(token(), SIDE_A)));
     return () => undefined;
@@ -136,17 +137,17 @@ const ATTACKS: Readonly<Record<string, (ports: Ports, count: number) => Promise<
     await createAll(count, () => linger(port, ''));
     return () => undefined;
   },
-  /** Connections from one address that send a bad line and leave their end open. */
+  /** Connections from one address that send a bad handshake and keep their side open. */
   lingerers: async ({ raw: port }, count) => {
     await createAll(count, () => linger(port, 'nonsense\n'));
     return () => undefined;
   },
-  /** Half an upgrade to WebSocket, from one address. */
+  /** Incomplete WebSocket upgrades from one address. */
   'half-upgrades': async ({ websocket: port }, count) => {
     await createAll(count, () => linger(port, 'GET / HTTP/1.1\r\nHost: relay\r\n'));
     return () => undefined;
   },
-  /** Clients that wait for one token; then its other side comes. */
+  /** Clients that wait for one token; then a client of the other side connects. */
   'one-token': async (ports, count) => {
     const common = newToken();
     await createAll(count, async () => {
@@ -156,7 +157,7 @@ const ATTACKS: Readonly<Record<string, (ports: Ports, count: number) => Promise<
     });
     return () => void new Party(ports, 'tcp', handshake(common, SIDE_B));
   },
-  /** Pairs that all send one byte at the same moment, again and again. */
+  /** Pairs that all send one byte at the same moment, repeatedly. */
   chatter: async (ports, count) => {
     const sockets = await createAll(count, () => pair(ports, 'tcp'));
     return () => {
@@ -171,7 +172,7 @@ const ATTACKS: Readonly<Record<string, (ports: Ports, count: number) => Promise<
 
 const [name = '', raw, websocket, count] = process.argv.slice(2);
 const attack = ATTACKS[name];
-if (attack === undefined) throw new Error(`there is no attack "${name}"`);
+if (attack === undefined) throw new Error(`unknown attack "${name}"`);
 const begin = await attack({ raw: Number(raw), websocket: Number(websocket) }, Number(count));
 process.stdout.write('ready\n');
 await once(process.stdin.resume(), 'data');

@@ -5,26 +5,26 @@ import { Bystander, reportFault } from '../../support/bystander.ts';
 import { coresUsed, vitalsReturn } from '../../support/vitals.ts';
 import type { HeldRelay } from './held-relay.ts';
 
-/** For how long the bystander is measured when nothing else happens, in milliseconds. */
+/** Duration of the measurement before the fault, in milliseconds. */
 const UNDISTURBED_MS = 1000;
 
-/** What the allocators below V8 may keep for next time, in MiB. */
+/** Memory that the allocators below V8 may keep for reuse, in MiB. */
 const RESIDENT_MARGIN_MIB = 96;
 
 /**
- * What a fault may cost while it lasts, in MiB: 15,000 connections at 3 KiB each, garbage, and the 64 MiB that may be held for
- * receivers that do not keep up.
+ * Maximum memory during a fault, in MiB: 15,000 connections at 3 KiB each, garbage, and the 64 MiB buffer
+ * budget for slow receivers.
  */
 const MAX_GROWTH_MIB = 256;
 
-/** A relay that nobody uses is busy for less of a core than this. One that spins takes all of it. */
+/** An idle relay uses less CPU than this. One that spins uses a whole core. */
 const IDLE_CORES = 0.2;
 
 const IDLE_MS = 1000;
 
 /**
- * Does to a relay what `fault` says, while a bystander's transfers go on and the status port answers. Afterwards the relay
- * must have let go of everything, and must not be busy. Resolves with the number of the bystander's records.
+ * Runs `action` on a relay while a bystander's transfers run and the status port answers. Afterwards the
+ * relay must have released every resource and be idle. Resolves with the number of the bystander's records.
  */
 export async function ordeal(
   context: TestContext,
@@ -43,7 +43,7 @@ export async function ordeal(
   });
   const transfers = await bystander.finish();
   const grownMiB = peakMiB(held.relay.pid) - vitalsBefore.residentMiB;
-  context.diagnostic(`the relay grew by ${grownMiB.toFixed(0)} MiB at most`);
+  context.diagnostic(`the relay grew by at most ${grownMiB.toFixed(0)} MiB`);
   assert.ok(grownMiB < maxGrowthMiB, `more than ${maxGrowthMiB} MiB`);
   await held.letsGo(holdings);
   const vitalsAfter = await vitalsReturn(held.relay.pid, vitalsBefore, RESIDENT_MARGIN_MIB);
@@ -53,7 +53,7 @@ export async function ordeal(
   return transfers.length;
 }
 
-/** The most that a process has held in RAM, in MiB. */
+/** Peak resident memory of a process, in MiB. */
 function peakMiB(pid: number): number {
   const found = /^VmHWM:\s+(\d+) kB$/mu.exec(readFileSync(`/proc/${pid}/status`, 'utf8'));
   return Number(found?.[1]) / 1024;

@@ -9,20 +9,20 @@ import { WebSocket, createWebSocketStream } from 'ws';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../../support/bytes.ts';
 
 /**
- * Clients on the far side of a network: `node outage-clients.ts HOST RAW_PORT WEBSOCKET_PORT TLS_PORT`. It prints `silent` when no
- * client has anything to send, and reads two commands: `send` starts the transfers, and is answered with `sending`; `check` finds out
- * what is left of every client, and is answered with one line of JSON.
+ * Clients on the far side of a network: `node outage-clients.ts HOST RAW_PORT WEBSOCKET_PORT TLS_PORT`. It
+ * prints `silent` when no client has anything to send, and reads two commands: `send` starts the transfers
+ * and is answered with `sending`; `check` checks every client and is answered with one line of JSON.
  */
 
 const STATES = ['waiting', 'idle', 'paused', 'sending'] as const;
 
-/** More than the kernels on both sides and the relay take from a sender whose receiver does not read. */
+/** More than the kernels on both sides and the relay accept from a sender whose receiver does not read. */
 const PAUSED_BYTES = 24_000_000;
 
 const PIECE = randomBytesOf(1, 65_536);
 const PIECE_EVERY_MS = 100;
 
-/** TCP retries after up to twice the length of an outage. In milliseconds. */
+/** TCP retransmits after up to twice the length of an outage. In milliseconds. */
 const PATIENCE_MS = 60_000;
 
 const [host = '', ...ports] = process.argv.slice(2);
@@ -47,7 +47,7 @@ const WAYS: Readonly<Record<string, () => Promise<Duplex>>> = {
   },
 };
 
-/** Exactly so many bytes. Rejects when the connection ends before. */
+/** Reads exactly that many bytes. Rejects if the connection ends before. */
 async function read(stream: Duplex, count: number): Promise<Buffer> {
   const buffers: Buffer[] = [];
   let missing = count;
@@ -91,7 +91,7 @@ class Party {
 
 async function expect(stream: Duplex, bytes: Uint8Array): Promise<void> {
   const received = await read(stream, bytes.length);
-  if (!received.equals(bytes)) throw new Error('other bytes came');
+  if (!received.equals(bytes)) throw new Error('received bytes differ');
 }
 
 /** Sends a piece now and then. */
@@ -127,7 +127,7 @@ class Transfer {
 
 type State = (typeof STATES)[number];
 
-/** Clients of one transport, one or a pair for each state. */
+/** Clients of one transport, one client or pair for each state. */
 class Group {
   readonly #party: Party;
   #checks: Readonly<Record<State, () => Promise<void>>> | null = null;
@@ -169,7 +169,7 @@ class Group {
     const results: Record<string, string> = {};
     await Promise.all(
       STATES.map(async (state) => {
-        const patience = sleep(PATIENCE_MS, `nothing came for ${PATIENCE_MS} ms`);
+        const patience = sleep(PATIENCE_MS, `nothing arrived within ${PATIENCE_MS} ms`);
         const check = this.#checks?.[state]().then(() => 'ok');
         results[state] = await Promise.race([check ?? patience, patience]).catch(String);
       }),
@@ -178,7 +178,7 @@ class Group {
   }
 }
 
-/** Pieces that have arrived when a transfer counts as running. */
+/** Number of received pieces after which a transfer counts as running. */
 const RECEIVED_BEFORE = 5;
 
 const clusters = Object.entries(WAYS).map(([way, dial]) => [way, new Group(new Party(dial))] as const);

@@ -8,11 +8,11 @@ import type { Ends } from './crowd.ts';
 import { Party } from './party.ts';
 import type { NetTransport, Ports } from './party.ts';
 
-/** An attack that has come to its point. */
+/** An attack in its final state. */
 export interface Attacking {
-  /** What it has come to. */
+  /** Description of that state. */
   readonly ready: Ends;
-  /** Ends it. Returns what is to be said of the end. */
+  /** Ends the attack. Returns a description of the end. */
   readonly end: () => Ends;
 }
 
@@ -23,20 +23,20 @@ const BINARY = 2;
 
 const CHUNK = randomBytesOf(7, 65_536);
 
-/** Read by those who then stall, in bytes: twice what it takes until the relay reads 512 KiB at a time. */
+/** Bytes that stalling receivers read first: twice what makes the relay read 512 KiB at a time. */
 const READ_BYTES = 2 * 2 ** 20;
 
-/** Written at once by those who flood with pings: of the largest, whose answers fill what the kernel holds soonest. */
+/** Bytes per write of the ping floods: largest pings, whose pongs fill the kernel's buffers fastest. */
 const PINGS = Buffer.concat(
   Array.from({ length: 500 }, () => encodeFrame({ opcode: PING, payload: CHUNK.subarray(0, 125) })),
 );
 
-/** Bytes that each sender of a frame per byte sends. */
+/** Bytes that each sender of one-byte frames sends. */
 const SINGLE_BYTES = 100_000;
 
 /**
- * Everybody has stalled when less than this much more has been sent in a time, in milliseconds. Where the kernel has used up
- * its memory for TCP it still takes a little now and then.
+ * All senders count as stalled when they have sent less than this much within that time, in milliseconds. A
+ * kernel that has used up its TCP memory still accepts a little now and then.
  */
 const STILL_GROWTH = 1.01;
 const STILL_MS = 1000;
@@ -58,8 +58,8 @@ async function pair(ports: Ports, from: NetTransport, to: NetTransport): Promise
 }
 
 /**
- * One after the other in each of a few rows, so that nobody waits for a place in the relay's backlog. They come in the order
- * in which they are ready.
+ * Runs the connections one after the other in a few rows, so that none waits in the relay's listen backlog.
+ * Results are in the order of completion.
  */
 async function createAll<T>(count: number, create: (index: number) => Promise<T>): Promise<T[]> {
   const all: T[] = [];
@@ -74,7 +74,7 @@ async function createAll<T>(count: number, create: (index: number) => Promise<T>
   return all;
 }
 
-/** Writes as much as the relay takes, for as long as the connection lives. */
+/** Writes as much as the relay accepts while the connection lives. */
 function pour(socket: Socket, chunk: Buffer): void {
   const more = (): void => {
     while (!socket.destroyed && socket.write(chunk));
@@ -83,7 +83,7 @@ function pour(socket: Socket, chunk: Buffer): void {
   more();
 }
 
-/** Reads so many bytes, and no more. */
+/** Reads that many bytes and no more. */
 function readOnly(socket: Socket, count: number): void {
   socket.on('data', () => {
     if (socket.bytesRead >= count) socket.pause();
@@ -100,8 +100,8 @@ function leave(sockets: readonly Socket[]): Ends {
 }
 
 /**
- * Receivers that read as much as makes the relay's reads for them large, and then never more; and senders that send as much
- * as they can. Ready when nothing moves any more.
+ * Receivers that read enough to make the relay's reads large and then stop, with senders that send as much as
+ * possible. Ready when no byte moves any more.
  */
 async function stalls(ports: Ports, count: number): Promise<Attacking> {
   const pairs = await createAll(count, (index) =>
@@ -124,7 +124,10 @@ async function stalls(ports: Ports, count: number): Promise<Attacking> {
   };
 }
 
-/** Pings without a pause from clients that read no pong: a third before their line, a third waiting, a third in pairs. */
+/**
+ * Continuous pings from clients that read no pong: a third before their handshake, a third waiting, a third
+ * in pairs.
+ */
 async function floodWithPings(ports: Ports, count: number): Promise<Attacking> {
   const flooders = await createAll(count, async (index) => {
     if (index % 3 === 0) return (await pair(ports, 'websocket', 'tcp')).sender;
@@ -138,7 +141,7 @@ async function floodWithPings(ports: Ports, count: number): Promise<Attacking> {
   return { ready: { flooders: flooders.length }, end: () => leave(flooders) };
 }
 
-/** Payload in frames of one byte each, which all have to come. Ready when they have. */
+/** Payload in frames of one byte each, all of which must arrive. Ready when they have. */
 async function sendSingleBytes(ports: Ports, count: number): Promise<Attacking> {
   const bytes = randomBytesOf(8, SINGLE_BYTES);
   const frames = Buffer.concat(
@@ -164,7 +167,7 @@ async function sendSingleBytes(ports: Ports, count: number): Promise<Attacking> 
   };
 }
 
-/** What strangers may do in pairs. */
+/** Attacks with pairs. */
 export const PAIR_ATTACKS = {
   stalls,
   'ping-flood': floodWithPings,

@@ -4,7 +4,7 @@ import { encodeFrame } from '../../support/frames.ts';
 import { sourceAddress } from './source-address.ts';
 import { UPGRADE } from './websocket-attacks.ts';
 
-/** Where a relay listens, on 127.0.0.1. */
+/** Ports of a relay on 127.0.0.1. */
 export interface Ports {
   readonly raw: number;
   readonly websocket: number;
@@ -18,12 +18,12 @@ const BINARY = 2;
 
 let parties = 0;
 
-/** A client that says the right things until it has its `ok`, by whatever transport. What it does then is not its business. */
+/** A client that behaves correctly until it gets `ok`, over either transport. */
 export class Party {
   readonly socket: Socket;
-  /** Resolves when it has heard `ok`, and reads no more then. Rejects when the connection ends before. */
+  /** Resolves when it has received `ok`; it stops reading then. Rejects if the connection ends before. */
   readonly ok: Promise<void>;
-  /** Resolves when a WebSocket is open, or a raw connection is there. */
+  /** Resolves when the WebSocket or the raw connection is open. */
   readonly open: Promise<void>;
 
   constructor(ports: Ports, transport: NetTransport, line: string) {
@@ -55,9 +55,9 @@ export class Party {
     socket.once('connect', () => (isWebSocket ? socket.write(UPGRADE) : join()));
     socket.on('error', () => undefined);
     socket.once('close', () => {
-      for (const { reject } of [open, ok]) reject(new Error(`the relay ended a party behind "${heard}"`));
+      for (const { reject } of [open, ok]) reject(new Error(`the relay closed a client after "${heard}"`));
     });
-    // Not everybody waits for both.
+    // Callers may await only one of them.
     for (const { promise } of [open, ok]) promise.catch(() => undefined);
     this.socket = socket;
     this.open = open.promise;

@@ -5,14 +5,15 @@ import { runInNewContext } from 'node:vm';
 import { isMainThread } from 'node:worker_threads';
 
 /**
- * Preloaded into a relay (`node --import`), and no part of it: whoever connects to the unix socket that `PROBE_SOCKET`
- * names is told what the process holds once garbage is collected, as `Holdings` in JSON. `held-relay.ts` is the other end.
+ * Preloaded into a relay (`node --import`), not part of it. It serves the resources that the process holds
+ * after a garbage collection, as `Holdings` in JSON, at the unix socket `PROBE_SOCKET`. `held-relay.ts` is
+ * the client.
  */
 
-/** Turns of the event loop with a collection in each: what the first one finalizes, the next ones free. */
+/** Event loop turns with a collection each: what the first one finalizes, the next ones free. */
 const COLLECTIONS = 3;
 
-/** Descriptors that are open only for the sake of the answer: its connection, and the directory that is read. */
+/** File descriptors that exist only for the answer: its connection, and the directory that is read. */
 const OWN_FILES = 2;
 
 setFlagsFromString('--expose-gc');
@@ -37,5 +38,5 @@ const server = createServer((socket) => {
   };
   turn();
 });
-// Threads of the relay are preloaded with this too. The relay's end is none of its business.
+// Threads of the relay preload this too. The probe must not keep the relay alive.
 if (isMainThread) server.listen(process.env['PROBE_SOCKET']).unref();

@@ -6,23 +6,25 @@ const LINE = handshake(newToken(), SIDE_A);
 
 const NO_NEWLINE = Buffer.alloc(4096, 'x');
 
-/** Noise with a newline somewhere, so that the relay has something to judge, and more noise behind it. */
+/**
+ * Noise with a newline at a random position, so that the relay has a line to parse, and more noise after it.
+ */
 function garbage(index: number): Buffer {
   const noise = randomBytes(1 + (index % 1000)).map((byte) => (byte === 0x0a ? 0 : byte));
   return Buffer.concat([noise, Buffer.from('\n'), randomBytes(index % 1000)]);
 }
 
-/** As much of a line as it likes, but never its newline. */
+/** A line without a newline, of random length. */
 function half(index: number): string {
   return LINE.slice(0, 1 + (index % (LINE.length - 1)));
 }
 
-/** A third says nothing, a third half a line, a third a byte a second. */
+/** A third sends nothing, a third half a line, a third one byte per second. */
 function isSlow({ index }: Stranger): boolean {
   return index % 3 === 2;
 }
 
-/** What strangers may do to a raw listener. */
+/** Attacks on a raw listener. */
 export const RAW_ATTACKS = {
   unfinished: {
     connected: ({ socket, index }) => {
@@ -33,7 +35,7 @@ export const RAW_ATTACKS = {
     },
   },
   garbage: { connected: ({ socket, index }) => void socket.write(garbage(index)) },
-  /** Never a newline, and no end either, whatever the relay does. */
+  /** Never sends a newline, and never disconnects. */
   endless: {
     staysHalfOpen: true,
     connected: ({ socket }) => void socket.write(NO_NEWLINE),
@@ -41,7 +43,7 @@ export const RAW_ATTACKS = {
       if (!socket.writableNeedDrain) socket.write(NO_NEWLINE);
     },
   },
-  /** A client as the protocol wants it, but nobody will ever come for it. */
+  /** A correct client that never gets a partner. */
   waiting: {
     connected: ({ socket }) => void socket.write(handshake(randomBytes(32).toString('hex'), SIDE_A)),
   },

@@ -3,14 +3,18 @@ import type { TestContext } from 'node:test';
 import { RelayProcess } from '../../support/relay-process.ts';
 import { Bystander, reportAttack } from './bystander.ts';
 
-/** How long the bystander is watched before the attack begins, in milliseconds. */
+/** Duration of the measurement before the attack, in milliseconds. */
 const IDLE_MS = 500;
 
-/** The longest round trip that a busy machine explains, in milliseconds. Idle it is below 50. */
+/**
+ * The longest round trip that load on the machine explains, in milliseconds. It is below 50 on an idle
+ * machine.
+ */
 const MAX_STALL_MS = 5000;
 
 /**
- * Runs `attack` beside a relay with a running pair and new pairs, and reports what those experienced. Every byte is compared.
+ * Runs `attack` on a machine where a relay has a running pair and new pairs, and reports their measurements.
+ * Every byte is compared.
  */
 export async function besideRelay(
   context: TestContext,

@@ -11,15 +11,15 @@ import type { NetTransport } from './party.ts';
 import { survives } from './survivor.ts';
 import { UPGRADE } from './websocket-attacks.ts';
 
-/** Clients that are reset at one point, or couples by way of each pair of transports. */
+/** Clients that are reset at one point, or pairs for each combination of transports. */
 const EACH = 5;
 
-/** More than the kernel and the relay take for a receiver that does not read. */
+/** More than the kernel and the relay accept for a receiver that does not read. */
 const PAYLOAD = randomBytesOf(9, 16 * 2 ** 20);
 
 const PIECE_BYTES = 65_536;
 
-/** Senders who have got rid of nothing for so long have stalled, in milliseconds. */
+/** Senders that have sent nothing for that long are stalled, in milliseconds. */
 const STILL_MS = 500;
 
 const NOTHING = Buffer.alloc(0);
@@ -37,14 +37,14 @@ const PAIRINGS = [
   ['websocket', 'websocket'],
 ] as const;
 
-/** A point of the conversation at which clients are reset. */
+/** A point of a session at which clients are reset. */
 export interface ResetPoint {
   readonly name: string;
-  /** What the records say of them. `maybe empty`: nothing where the reset is seen before the upgrade. */
+  /** Mood in the records. `maybe empty`: no record if the relay sees the reset before the upgrade. */
   readonly mood: Mood | 'maybe empty' | null;
-  /** Records there are of that. */
+  /** Number of such records. */
   readonly records: number;
-  /** Brings clients there, resets them, and sees what becomes of their partners. */
+  /** Brings clients to the point, resets them, and checks their partners. */
   readonly reset: (held: HeldRelay) => Promise<void>;
 }
 
@@ -61,7 +61,7 @@ async function reset(socket: Socket): Promise<void> {
   await closed;
 }
 
-/** The kernel sends a reset by itself when it has bytes for a program that has closed. */
+/** The kernel itself sends a reset if it has bytes for a program that has closed. */
 async function resetBehindFin(socketWithUnread: Socket): Promise<void> {
   const finished = once(socketWithUnread, 'finish');
   socketWithUnread.end();
@@ -71,7 +71,7 @@ async function resetBehindFin(socketWithUnread: Socket): Promise<void> {
   await closed;
 }
 
-/** Resolves when the kernel has all of it. */
+/** Resolves when the kernel has accepted everything. */
 function say(socket: Socket, bytes: Uint8Array | string): Promise<void> {
   return new Promise((resolve) => {
     socket.write(bytes, () => resolve());
@@ -87,7 +87,7 @@ async function couple(held: HeldRelay, from: NetTransport, to: NetTransport): Pr
   return { from, to, sender: sender.socket, receiver: receiver.socket };
 }
 
-/** Couples over each pair of transports. `ready` is awaited before `act` is done to each. */
+/** Pairs for each combination of transports. Awaits `ready` before `act` runs on each. */
 function paired(
   name: string,
   ready: (couples: readonly Couple[]) => Promise<unknown>,
@@ -106,7 +106,7 @@ function paired(
   return { name, mood: 'happy', records: pairings.length, reset: actOut };
 }
 
-/** Clients that have said something. `waiting` of them wait before they are reset. */
+/** Clients that have sent something. `waiting` of them wait before they are reset. */
 function alone(
   name: string,
   mood: ResetPoint['mood'],
@@ -129,7 +129,7 @@ function alone(
   return { name, mood, records: mood === null ? 0 : EACH, reset: resetAll };
 }
 
-/** Sends more than fits, piece by piece, so that the connection is in the middle of it until somebody ends it. */
+/** Keeps sending more than fits, so that the connection is busy until it ends. */
 function pour({ from, sender }: Couple): void {
   const all = from === 'tcp' ? PAYLOAD : PAYLOAD_FRAME;
   let at = 0;
@@ -143,7 +143,7 @@ function pour({ from, sender }: Couple): void {
   more();
 }
 
-/** Resolves when something has come. It is still there to be read. */
+/** Resolves when bytes have arrived. They can still be read. */
 function hearsSome(socket: Socket): Promise<void> {
   return new Promise((resolve) => {
     socket.once('data', (piece: Buffer) => {
@@ -160,7 +160,7 @@ async function transfers(couples: readonly Couple[]): Promise<void> {
   await Promise.all(couples.map(({ receiver }) => hearsSome(receiver)));
 }
 
-/** Resolves when no sender gets rid of anything any more. */
+/** Resolves when no sender can send anything more. */
 async function stalls(couples: readonly Couple[]): Promise<void> {
   for (const each of couples) pour(each);
   const sent = (): number => couples.reduce((sum, { sender }) => sum + sender.bytesWritten, 0);
@@ -176,7 +176,7 @@ const line = (): string => handshake(newToken(), SIDE_A);
 
 const frame = (): Buffer => encodeFrame({ opcode: BINARY, payload: line() });
 
-/** What is said behind the upgrade. */
+/** Bytes sent after the upgrade. */
 function upgraded(more: () => Uint8Array): (socket: Socket) => Promise<void> {
   return async (socket) => {
     await say(socket, UPGRADE);
@@ -187,17 +187,17 @@ function upgraded(more: () => Uint8Array): (socket: Socket) => Promise<void> {
 
 const ALONE: readonly ResetPoint[] = [
   alone('after connecting', 'empty', 'tcp', nothing),
-  alone('in the middle of the line', 'empty', 'tcp', (socket) => say(socket, line().slice(0, 50))),
-  alone('behind the line', 'lonely', 'tcp', (socket) => say(socket, line())),
+  alone('in the middle of the handshake', 'empty', 'tcp', (socket) => say(socket, line().slice(0, 50))),
+  alone('after the handshake', 'lonely', 'tcp', (socket) => say(socket, line())),
   alone('while waiting', 'lonely', 'tcp', (socket) => say(socket, line()), EACH),
-  alone('behind a line that is bad', 'errory', 'tcp', (socket) => say(socket, 'please\n')),
-  alone('after hearing that its line is bad', 'errory', 'tcp', async (socket) => {
+  alone('after a bad handshake', 'errory', 'tcp', (socket) => say(socket, 'please\n')),
+  alone('after the reply to a bad handshake', 'errory', 'tcp', async (socket) => {
     await say(socket, 'please\n');
     await hearsSome(socket);
   }),
   alone('after connecting by WebSocket', null, 'websocket', nothing),
   alone('in the middle of the upgrade', null, 'websocket', (socket) => say(socket, UPGRADE.slice(0, 50))),
-  alone('behind the upgrade', 'maybe empty', 'websocket', (socket) => say(socket, UPGRADE)),
+  alone('right after the upgrade request', 'maybe empty', 'websocket', (socket) => say(socket, UPGRADE)),
   alone(
     'after the upgrade',
     'empty',
@@ -218,7 +218,7 @@ const ALONE: readonly ResetPoint[] = [
   ),
   alone('while waiting by WebSocket', 'lonely', 'websocket', upgraded(frame), EACH),
   alone(
-    'behind a close frame',
+    'after a close frame',
     'empty',
     'websocket',
     upgraded(() => CLOSE_FRAME),
@@ -242,26 +242,26 @@ const PAIRED: readonly ResetPoint[] = [
   paired('while it receives', transfers, async ({ receiver, sender, from }) => {
     await Promise.all([survives(sender, from, NOTHING), reset(receiver)]);
   }),
-  paired('while it receives nothing that it could', stalls, async ({ receiver, sender, from }) => {
+  paired('while it receives nothing although it could', stalls, async ({ receiver, sender, from }) => {
     await Promise.all([survives(sender, from, NOTHING), reset(receiver)]);
   }),
-  paired('while its receiver stands still', stalls, async ({ sender, receiver, to }) => {
+  paired('while its receiver is stalled', stalls, async ({ sender, receiver, to }) => {
     await reset(sender);
     await survives(receiver, to, PAYLOAD);
   }),
-  paired('behind its FIN', transfers, async ({ sender, receiver, from }) => {
+  paired('after its FIN', transfers, async ({ sender, receiver, from }) => {
     await Promise.all([survives(sender, from, NOTHING), resetBehindFin(receiver)]);
   }),
 ];
 
-/** Every point, but for the one that `SLOW_POINT` is. */
+/** Every point except `SLOW_POINT`. */
 export const RESET_POINTS: readonly ResetPoint[] = [...ALONE, ...PAIRED];
 
 /**
- * The receivers never read, so that the relay does not read from the senders either, and has to ask for their resets: it
- * does so when nothing has moved between two of its looks, which are 15 s apart.
+ * The receivers never read, so the relay does not read from the senders either and must probe for their
+ * resets. It does so if nothing has moved between two of its sweeps, which are 15 s apart.
  */
-export const SLOW_POINT = paired('while its receiver has stopped for good', stalls, async (each, held) => {
+export const SLOW_POINT = paired('while its receiver has stopped permanently', stalls, async (each, held) => {
   await reset(each.sender);
   await held.sees(({ pairs }) => pairs === 0);
   await reset(each.receiver);

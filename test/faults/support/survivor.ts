@@ -9,8 +9,9 @@ const BINARY = 2;
 const CLOSE_FRAME = Buffer.from(encodeClose(1000));
 
 /**
- * Reads what a client has coming whose partner is gone: the beginning of `sent`, and then an end in peace. That is a FIN;
- * for a WebSocket a close frame with code 1000, which is answered, and then a FIN. Rejects on anything else.
+ * Reads the rest of what a client receives after its partner has gone: a prefix of `sent`, then a clean end.
+ * That is a FIN; for a WebSocket a close frame with code 1000, which is answered, and then a FIN. Rejects on
+ * anything else.
  */
 export async function survives(socket: Socket, transport: NetTransport, sent: Buffer): Promise<void> {
   const ended = Promise.withResolvers<void>();
@@ -22,18 +23,21 @@ export async function survives(socket: Socket, transport: NetTransport, sent: Bu
     if (transport === 'websocket' && tail.equals(CLOSE_FRAME)) socket.end();
   });
   socket.once('end', () => ended.resolve());
-  socket.once('close', () => ended.reject(new Error(`a survivor was reset, by ${transport}`)));
+  socket.once('close', () => ended.reject(new Error(`the remaining client was reset, by ${transport}`)));
   socket.resume();
   await ended.promise;
   socket.destroy();
   const received = Buffer.concat(buffers);
   const payload = transport === 'tcp' ? received : payloadOf(received);
-  assert.ok(payload.equals(sent.subarray(0, payload.length)), `wrong bytes for a survivor, by ${transport}`);
+  assert.ok(
+    payload.equals(sent.subarray(0, payload.length)),
+    `wrong bytes for the remaining client, by ${transport}`,
+  );
 }
 
 function payloadOf(received: Buffer): Buffer {
   const closeAt = received.length - CLOSE_FRAME.length;
-  assert.ok(received.subarray(closeAt).equals(CLOSE_FRAME), 'no goodbye for a survivor');
+  assert.ok(received.subarray(closeAt).equals(CLOSE_FRAME), 'no close frame for the remaining client');
   const frames = readServerFrames(received.subarray(0, closeAt));
   assert.ok(frames.every(({ opcode }) => opcode === BINARY));
   return Buffer.concat(frames.map(({ payload }) => payload));

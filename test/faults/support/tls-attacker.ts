@@ -8,8 +8,8 @@ import type { TLSSocket } from 'node:tls';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../../support/bytes.ts';
 
 /**
- * Attacks that use TLS, run as `node tls-attacker.ts ATTACK PORT COUNT SECONDS`. Prints a line `ready` when the attack runs, and `done N`
- * at its end, with the number of connections that were made.
+ * TLS attacks, run as `node tls-attacker.ts ATTACK PORT COUNT SECONDS`. Prints a line `ready` when the attack
+ * runs, and `done N` at its end, with the number of connections that were made.
  */
 const ATTACKS: Readonly<Record<string, (port: number, count: number, seconds: number) => Promise<number>>> = {
   'one-byte-records': oneByteRecords,
@@ -17,7 +17,7 @@ const ATTACKS: Readonly<Record<string, (port: number, count: number, seconds: nu
   'client-hellos': clientHellos,
 };
 
-/** Records of one byte that all pairs send together: as many as the kernel takes before the relay reads the first. */
+/** One-byte records per pair and round: as many as the kernel accepts before the relay reads the first. */
 const RECORDS = 200_000;
 
 const PAIRS_AT_ONCE = 10;
@@ -28,7 +28,7 @@ const CHUNK = Buffer.alloc(262_144);
 interface Client {
   readonly secured: TLSSocket;
   readonly socket: Socket;
-  /** Ciphertext is collected here instead of being sent. */
+  /** Collects ciphertext instead of sending it. */
   collected: Buffer[] | null;
 }
 
@@ -59,7 +59,7 @@ async function pair(port: number): Promise<[Client, Client]> {
   return clients;
 }
 
-/** All pairs send records of one byte at the same moment, as fast as the relay takes them. */
+/** All pairs send one-byte records at the same moment, as fast as the relay reads them. */
 async function oneByteRecords(port: number, count: number, seconds: number): Promise<number> {
   const bursts: { readonly client: Client; readonly ciphertext: Buffer[] }[] = [];
   for (let index = 0; index < count; index += 1) {
@@ -77,7 +77,7 @@ async function oneByteRecords(port: number, count: number, seconds: number): Pro
   return 2 * count;
 }
 
-/** Neither client of these pairs reads, and each sends all that the relay and the kernels take. */
+/** Neither client of these pairs reads, and each sends as much as the relay and the kernels accept. */
 async function stalledPairs(port: number, count: number, seconds: number): Promise<number> {
   let left = count;
   const openSome = async (): Promise<void> => {
@@ -117,7 +117,7 @@ async function dialPlain(port: number): Promise<TLSSocket> {
   return socket;
 }
 
-/** `count` connections a second from one address that send a ClientHello and wait for the answer. */
+/** Opens `count` connections per second from one address that send a ClientHello and wait for the answer. */
 async function clientHellos(port: number, count: number, seconds: number): Promise<number> {
   const [here, there] = duplexPair();
   connectTls({ socket: here }).on('error', () => undefined);

@@ -2,11 +2,11 @@ import { createServer } from 'node:net';
 import { isMainThread } from 'node:worker_threads';
 
 /**
- * Preloaded into a relay (`node --import`). It measures turns of the event loop and serves the longest one since the last
- * question, as `Turns` in JSON, at the unix socket `TURN_PROBE_SOCKET`. `turns.ts` is the other end.
+ * Preloaded into a relay (`node --import`). It measures turns of the event loop and serves the longest one
+ * since the last query, as `Turns` in JSON, at the unix socket `TURN_PROBE_SOCKET`. `turns.ts` is the client.
  *
- * A timer runs once per turn, so the time between two calls covers one turn and the period of the timer. Processor time
- * of the main thread does not depend on what other programs do on this machine.
+ * A timer runs once per turn, so the time between two calls covers one turn and the period of the timer. CPU
+ * time of the main thread does not depend on other programs on the machine.
  */
 
 const PERIOD_MS = 2;

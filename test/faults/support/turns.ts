@@ -10,7 +10,7 @@ import { WITH_OPEN_FILES } from './held-relay.ts';
 
 const PROBE = pathToFileURL(join(import.meta.dirname, 'turn-probe.ts')).href;
 
-/** The longest turn of the event loop, in milliseconds: by the clock, and in processor time of the main thread. */
+/** The longest turn of the event loop, in milliseconds: elapsed time, and CPU time of the main thread. */
 export interface Turns {
   readonly wallMs: number;
   readonly cpuMs: number;
@@ -26,7 +26,7 @@ export class MeasuredRelay implements AsyncDisposable {
     this.#probePath = probePath;
   }
 
-  /** Starts it for as long as the test lasts, with room for 20,000 file descriptors. */
+  /** Starts it for the duration of the test, with a limit of 20,000 file descriptors. */
   static async startFor(
     context: TestContext,
     settings: Readonly<Record<string, string>> = {},

@@ -23,13 +23,13 @@ const HEADER_END = '\r\n\r\n';
 
 const A_HEADER_LINE = `X-More: ${'x'.repeat(500)}\r\n`;
 
-/** The server's frames, as far as they are there; null before it has answered the upgrade. */
+/** Complete frames of the server; null before it has answered the upgrade. */
 function framesOf(heard: Buffer): Buffer | null {
   const end = heard.indexOf(HEADER_END);
   return end < 0 ? null : heard.subarray(end + HEADER_END.length);
 }
 
-/** The HTTP status, or the close code where there is one. */
+/** The HTTP status, or the close code if there is one. */
 function answerOf({ heard }: Stranger): string {
   const [status = ''] = heard.toString('latin1').split('\r\n', 1);
   const frames = framesOf(heard);
@@ -43,10 +43,10 @@ function answerOf({ heard }: Stranger): string {
 
 const unmasked = (opcode: number): Buffer => encodeFrame({ opcode, payload: 'please', key: null });
 
-/** Frames that are none, by names. */
+/** Invalid frames by name. */
 const WRONG_FRAMES: readonly (readonly [name: string, frames: (index: number) => Buffer])[] = Object.entries({
   none: () => Buffer.alloc(0),
-  // Of a handshake, which would be short. Lengths of 2^63 bytes and more are forbidden.
+  // After a short handshake. Lengths of 2^63 bytes and more are forbidden.
   'length 2^40': () => encodeFrame({ opcode: BINARY, payload: 'please', announced: 2n ** 40n }),
   'length 2^62': () => encodeFrame({ opcode: BINARY, payload: 'please', announced: 2n ** 62n }),
   'length 2^63': () => encodeFrame({ opcode: BINARY, payload: 'please', announced: 2n ** 63n }),
@@ -59,8 +59,8 @@ const WRONG_FRAMES: readonly (readonly [name: string, frames: (index: number) =>
   'reserved opcode': (index: number) => encodeFrame({ opcode: index % 2 === 0 ? 3 : 11 }),
   'continued nothing': () => encodeFrame({ opcode: 0, payload: 'please' }),
   text: () => encodeFrame({ opcode: TEXT, payload: 'please' }),
-  'close of one byte': () => encodeFrame({ opcode: CLOSE, payload: 'x' }),
-  'close that is no text': () =>
+  'a close frame of one byte': () => encodeFrame({ opcode: CLOSE, payload: 'x' }),
+  'a close frame with invalid text': () =>
     encodeFrame({ opcode: CLOSE, payload: Uint8Array.of(0x03, 0xe8, 0xff, 0xfe) }),
 });
 
@@ -68,9 +68,9 @@ function wrongFramesOf(index: number): (typeof WRONG_FRAMES)[number] {
   return WRONG_FRAMES[index % WRONG_FRAMES.length] ?? ['', () => Buffer.alloc(0)];
 }
 
-/** What strangers may do to a WebSocket listener. */
+/** Attacks on a WebSocket listener. */
 export const WEBSOCKET_ATTACKS = {
-  /** Nothing, part of a request, a byte of it a second, header after header. */
+  /** Sends nothing, part of a request, one byte of it per second, or endless headers. */
   'unfinished-upgrade': {
     nameOf: answerOf,
     connected: ({ socket, index }) => {
@@ -83,7 +83,7 @@ export const WEBSOCKET_ATTACKS = {
       if (index % 4 === 3) socket.write(A_HEADER_LINE);
     },
   },
-  /** A client as the protocol wants it, but nobody will ever come for it. It goes when it is told something. */
+  /** A correct client that never gets a partner. It disconnects when it receives something. */
   'waiting-by-websocket': {
     nameOf: answerOf,
     connected: ({ socket }) => {
@@ -95,7 +95,7 @@ export const WEBSOCKET_ATTACKS = {
       if (answer !== null && answer.length > 0) socket.end();
     },
   },
-  /** As many of each kind. Every other stranger does not wait for the answer to its upgrade. */
+  /** The same number of each kind. Every other client does not wait for the response to its upgrade. */
   'wrong-frames': {
     nameOf: (stranger) => `${wrongFramesOf(stranger.index)[0]}: ${answerOf(stranger)}`,
     connected: ({ socket, index }) => {
@@ -106,9 +106,10 @@ export const WEBSOCKET_ATTACKS = {
       const answer = framesOf(heard);
       if (answer === null) return;
       const [, frames] = wrongFramesOf(index);
-      // The answer to the upgrade comes alone, unless there is more to answer already.
+      // The response to the upgrade arrives alone unless there are already further replies.
       if (!isEager(index) && answer.length === 0) socket.write(frames(index));
-      // Who stays when it is told to go is in the tests of raw connections: it takes the relay half a minute.
+      // Clients that stay after their reply are in the tests of raw connections: closing them takes half a
+      // minute.
       if (answer.length > 0) socket.end();
     },
   },

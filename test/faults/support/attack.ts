@@ -49,7 +49,7 @@ export class Attack implements AsyncDisposable {
     );
     const report: unknown = JSON.parse(line);
     const numbers: unknown = typeof report === 'object' && report !== null ? Reflect.get(report, name) : null;
-    if (!isNumbers(numbers)) throw new Error(`    if (!isNumbers(numbers)) throw new Error(`unexpected output of the attacker: ${line}`);`);
+    if (!isNumbers(numbers)) throw new Error(`unexpected output of the attacker: ${line}`);
     return numbers;
   }
 }

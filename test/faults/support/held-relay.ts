@@ -213,7 +213,7 @@ export class HeldRelay implements AsyncDisposable {
     for (;;) {
       const what = await missing();
       if (what === null) return;
-      if (performance.now() > deadline) assert.fail(`    if (performance.now() > deadline) assert.fail(`not within ${RETURN_TIMEOUT_MS} ms: ${what}`);`);
+      if (performance.now() > deadline) assert.fail(`not within ${RETURN_TIMEOUT_MS} ms: ${what}`);
       await sleep(POLL_MS);
     }
   }

@@ -29,7 +29,7 @@ function waitFrom(port: number): Socket {
 }
 
 /** The reply that a client gets, or `nothing` if it is not closed. */
-async function heard(socket: Socket): Promise<string> {
+async function replyTo(socket: Socket): Promise<string> {
   const answer = await Promise.race([text(socket), sleep(ANSWER_MS, 'nothing')]);
   socket.destroy();
   return answer;
@@ -56,11 +56,11 @@ test(
       isClosed = true;
     });
     const during = await bystander.measureWhile(async () => {
-      assert.equal(await heard(waitFrom(port)), 'busy\n');
+      assert.equal(await replyTo(waitFrom(port)), 'busy\n');
       for (let hour = 1; hour <= HOURS; hour += 1) {
         relay.kill('SIGUSR2');
         await relay.says(new RegExp(`^${hour} h$`, 'mu'));
-        assert.equal(await heard(waitFrom(port)), 'busy\n', `after ${hour} hours`);
+        assert.equal(await replyTo(waitFrom(port)), 'busy\n', `after ${hour} hours`);
       }
     });
     assert.equal(isClosed, false);

@@ -7,7 +7,7 @@ import type { TestContext } from 'node:test';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
 import { UsageReader } from '../support/relay-process.ts';
 import { scratch, until } from '../support/scratch.ts';
-import { StrickenRelay, client, pair, strike, transfer } from './stricken-relay.ts';
+import { RelayUnderTest, client, pair, injectFault, transfer } from './relay-under-test.ts';
 import { assertWritten } from './usage-check.ts';
 
 const DAY_SECONDS = 86_400;
@@ -44,7 +44,7 @@ async function ownClock(
 }
 
 /** How far the relay's clock was ahead of ours when it wrote the newest log line, in days. */
-function daysAhead(relay: StrickenRelay): number {
+function daysAhead(relay: RelayUnderTest): number {
   const [, time = ''] = [...relay.log.matchAll(/"time":"([^"]*)"/gu)].at(-1) ?? [];
   return Math.round((Date.parse(time) - Date.now()) / 1000 / DAY_SECONDS);
 }
@@ -58,14 +58,14 @@ for (const [shift, days] of [
     if (clock === null) return;
     const path = join(await scratch(context), 'usage.sqlite');
     const timeout = `${TIMEOUT_MS / 1000}s`;
-    await using relay = await StrickenRelay.start({
+    await using relay = await RelayUnderTest.start({
       ...clock.env,
       RELAY_USAGE_DB: path,
       RELAY_LOG_LEVEL: 'debug',
       RELAY_HANDSHAKE_TIMEOUT: timeout,
       RELAY_WAIT_TIMEOUT: timeout,
     });
-    const bystanders = await strike(context, relay, `clock ${shift}`, async () => {
+    const bystanders = await injectFault(context, relay, `clock ${shift}`, async () => {
       const began = performance.now();
       const lonely = await client(relay.port, handshake(newToken(), SIDE_A));
       const silent = await client(relay.port, '');

@@ -10,17 +10,17 @@ import { HostileRedis, bulk, honest } from '../support/hostile-redis.ts';
 import type { Answer } from '../support/hostile-redis.ts';
 import { scrape } from '../support/metrics.ts';
 import { vitalsOf } from '../support/vitals.ts';
-import { StrickenRelay, pair, transfer } from './stricken-relay.ts';
+import { RelayUnderTest, pair, transfer } from './relay-under-test.ts';
 import { Bystander, reportAttack } from './support/bystander.ts';
 
 /** Duration of each attack, in milliseconds: several reconnections of the relay. */
 const ATTACK_MS = 2000;
 
 /** Additional memory that a relay may use, in MiB: garbage of what it read, and of the bystander's pairs. */
-const MOST_GROWTH_MIB = 64;
+const MAX_GROWTH_MIB = 64;
 
 /** An order of magnitude above what a machine with other load shows. */
-const MOST_STALL_MS = 1000;
+const MAX_STALL_MS = 1000;
 
 /** Time for the relay to return to a recovered coordinator, in milliseconds. */
 const RETURN_MS = 12_000;
@@ -41,7 +41,7 @@ describe('a hostile coordinator', () => {
     const redis = await HostileRedis.start(context);
     const statusPort = await freePort();
     const status = `http://127.0.0.1:${statusPort}`;
-    await using relay = await StrickenRelay.start({
+    await using relay = await RelayUnderTest.start({
       RELAY_STATUS_LISTEN: `tcp:${statusPort}:interface=127.0.0.1`,
       RELAY_CLUSTER_URL: redis.url,
       RELAY_CLUSTER_LISTEN: 'tcp:0:interface=127.0.0.1',
@@ -70,8 +70,8 @@ describe('a hostile coordinator', () => {
         `${redis.connections - connections} connections`,
         `${((redis.sentBytes - sentBytes) / 2 ** 20).toFixed(1)} MiB sent`,
       );
-      assert.ok(peak - before < MOST_GROWTH_MIB, `${peak - before} MiB more: ${name}`);
-      assert.ok(during.maxMs < MOST_STALL_MS, `a round trip of ${during.maxMs} ms: ${name}`);
+      assert.ok(peak - before < MAX_GROWTH_MIB, `${peak - before} MiB more: ${name}`);
+      assert.ok(during.maxMs < MAX_STALL_MS, `a round trip of ${during.maxMs} ms: ${name}`);
       assert.equal(during.newPairsFailed, 0);
       await upWithin(isUp);
     }
@@ -87,7 +87,7 @@ describe('a hostile coordinator', () => {
 
     const port = await listeningAt(context, victim);
     const statusPort = await freePort();
-    await using relay = await StrickenRelay.start({
+    await using relay = await RelayUnderTest.start({
       RELAY_STATUS_LISTEN: `tcp:${statusPort}:interface=127.0.0.1`,
       RELAY_CLUSTER_URL: redis.url,
       RELAY_CLUSTER_LISTEN: 'tcp:0:interface=127.0.0.1',
@@ -120,7 +120,7 @@ describe('a hostile coordinator', () => {
 
   test('with addresses in another form counts as a relay of another version', async (context) => {
     const redis = await HostileRedis.start(context);
-    await using relay = await StrickenRelay.start({
+    await using relay = await RelayUnderTest.start({
       RELAY_CLUSTER_URL: redis.url,
       RELAY_CLUSTER_LISTEN: 'tcp:0:interface=127.0.0.1',
       RELAY_CLUSTER_SECRET: 'the secret of a cluster',

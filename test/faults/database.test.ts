@@ -17,7 +17,7 @@ import Database from 'better-sqlite3';
 import { Program, findProgram } from '../support/programs.ts';
 import { scratch } from '../support/scratch.ts';
 import { createUsageFile, readUsageSum } from '../support/usage-files.ts';
-import { StrickenRelay, client, range, strike, visits } from './stricken-relay.ts';
+import { RelayUnderTest, client, range, injectFault, visits } from './relay-under-test.ts';
 import { assertSound, assertWritten, sizesIn } from './usage-check.ts';
 
 /**
@@ -35,9 +35,9 @@ test('records wait for a database that another process has locked', async (conte
     return;
   }
   const path = join(await scratch(context), 'usage.sqlite');
-  await using relay = await StrickenRelay.start({ RELAY_USAGE_DB: path });
+  await using relay = await RelayUnderTest.start({ RELAY_USAGE_DB: path });
   await visits(relay.port, range(1, 5));
-  const bystanders = await strike(context, relay, 'database locked', async () => {
+  const bystanders = await injectFault(context, relay, 'database locked', async () => {
     await using other = new Program([
       'sqlite3',
       '-cmd',
@@ -70,10 +70,10 @@ for (const files of [
   test(`records continue when ${files.join(', ')} are deleted`, async (context) => {
     const directory = await scratch(context);
     const path = join(directory, 'usage.sqlite');
-    await using relay = await StrickenRelay.start({ RELAY_USAGE_DB: path });
+    await using relay = await RelayUnderTest.start({ RELAY_USAGE_DB: path });
     await visits(relay.port, range(1, 20));
     await assertWritten(path, range(1, 20));
-    const bystanders = await strike(context, relay, `${files.join(' + ')} deleted`, async () => {
+    const bystanders = await injectFault(context, relay, `${files.join(' + ')} deleted`, async () => {
       for (const name of files) rmSync(join(directory, name));
       await visits(relay.port, range(21, 60));
       await assertWritten(path, files.includes('usage.sqlite') ? range(21, 60) : range(1, 60));
@@ -89,10 +89,10 @@ test('a database that replaces another one is continued, and the removed one is 
   const [path, away, other] = ['usage', 'away', 'other'].map((name) => join(directory, `${name}.sqlite`));
   assert.ok(path !== undefined && away !== undefined && other !== undefined);
   createUsageFile(other, { rows: 3000 });
-  await using relay = await StrickenRelay.start({ RELAY_USAGE_DB: path });
+  await using relay = await RelayUnderTest.start({ RELAY_USAGE_DB: path });
   await visits(relay.port, range(1, 20));
   await assertWritten(path, range(1, 20));
-  const bystanders = await strike(context, relay, 'database replaced', async () => {
+  const bystanders = await injectFault(context, relay, 'database replaced', async () => {
     renameSync(path, away);
     // SQLite's files beside it stay; they belong to the removed database.
     renameSync(other, path);
@@ -127,10 +127,10 @@ test('a database of another program is not changed, and records wait until it is
   const made = new Database(songs);
   made.exec("CREATE TABLE usage (title TEXT); INSERT INTO usage VALUES ('one')");
   made.close();
-  await using relay = await StrickenRelay.start({ RELAY_USAGE_DB: path });
+  await using relay = await RelayUnderTest.start({ RELAY_USAGE_DB: path });
   await visits(relay.port, range(1, 5));
   await assertWritten(path, range(1, 5));
-  const bystanders = await strike(context, relay, 'database replaced by a foreign one', async () => {
+  const bystanders = await injectFault(context, relay, 'database replaced by a foreign one', async () => {
     const before = readFileSync(songs);
     renameSync(path, join(directory, 'away.sqlite'));
     copyFileSync(songs, path);
@@ -149,10 +149,10 @@ test('a database that is overwritten in the middle is reported, and records wait
   const directory = await scratch(context);
   const path = join(directory, 'usage.sqlite');
   createUsageFile(path, { rows: 20_000 });
-  await using relay = await StrickenRelay.start({ RELAY_USAGE_DB: path });
+  await using relay = await RelayUnderTest.start({ RELAY_USAGE_DB: path });
   await visits(relay.port, range(1, 5));
   await assertWritten(path, range(1, 5));
-  const bystanders = await strike(context, relay, 'database corrupted', async () => {
+  const bystanders = await injectFault(context, relay, 'database corrupted', async () => {
     overwriteMiddle(path);
     // There was no `empty` record before: its position in an index is on a page that has not been read yet.
     await sayNothing(relay.port);

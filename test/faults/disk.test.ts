@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { requireMount, mountTmpfs } from '../support/usage-files.ts';
 import { FailingDisk, fill } from './disks.ts';
-import { StrickenRelay, range, strike, visits } from './stricken-relay.ts';
+import { RelayUnderTest, range, injectFault, visits } from './relay-under-test.ts';
 import { assertWritten } from './usage-check.ts';
 
 const WAITS = /the usage database can not be written; records wait/u;
@@ -14,9 +14,9 @@ test('records wait for free space on a full disk', async (context) => {
   if (!requireMount(context)) return;
   const disk = mountTmpfs(context, 'size=2m');
   const path = join(disk, 'usage.sqlite');
-  await using relay = await StrickenRelay.start({ RELAY_USAGE_DB: path });
+  await using relay = await RelayUnderTest.start({ RELAY_USAGE_DB: path });
   await visits(relay.port, range(1, 5));
-  const bystanders = await strike(context, relay, 'disk full', async () => {
+  const bystanders = await injectFault(context, relay, 'disk full', async () => {
     fill(join(disk, 'filler'));
     assert.equal(statfsSync(disk).bavail, 0);
     await visits(relay.port, range(6, 30));
@@ -35,10 +35,10 @@ test('a disk that fails and becomes read-only stops no transfer, and records wai
   const disk = FailingDisk.mount(context);
   if (disk === null) return;
   const path = join(disk.directory, 'usage.sqlite');
-  await using relay = await StrickenRelay.start({ RELAY_USAGE_DB: path });
+  await using relay = await RelayUnderTest.start({ RELAY_USAGE_DB: path });
   await visits(relay.port, range(1, 20));
   await assertWritten(path, range(1, 20));
-  const bystanders = await strike(context, relay, 'disk read-only', async () => {
+  const bystanders = await injectFault(context, relay, 'disk read-only', async () => {
     disk.fail();
     assert.throws(() => writeFileSync(join(disk.directory, 'file'), ''), { code: 'EROFS' });
     await visits(relay.port, range(21, 60));

@@ -13,7 +13,7 @@ import { startSidecar } from '../support/sidecar-fixture.ts';
 import { scratch } from '../support/scratch.ts';
 import { ensureSchema } from '../../src/usage/schema.ts';
 import { createUsageFile } from '../support/usage-files.ts';
-import { besideRelay } from './support/relay-beside.ts';
+import { withBystander } from './support/with-bystander.ts';
 
 /** Time for a stop, in milliseconds. It takes about 100. */
 const STOP_MS = 5000;
@@ -101,7 +101,7 @@ describe('a hostile usage database', () => {
     test(`with ${what} is not read, and the sidecar reports why`, async (context) => {
       const { sidecar, url, databasePath, snapshots } = await startSidecar(context, null);
       makeHostile(databasePath, sql);
-      await besideRelay(context, `a database with ${what}`, async () => {
+      await withBystander(context, `a database with ${what}`, async () => {
         for (const path of ['/usage.json?from=2020-01-01', '/usage.csv?by=record&from=2020-01-01']) {
           const answer = await ask(url, path);
           assert.equal(answer.status, 503);
@@ -125,7 +125,7 @@ describe('a hostile usage database', () => {
   test('with an endless index delays neither other responses nor the stop', async (context) => {
     const { sidecar, url, databasePath } = await startSidecar(context, null);
     makeEndlessIndex(databasePath);
-    await besideRelay(context, 'an endless index', async () => {
+    await withBystander(context, 'an endless index', async () => {
       const answers = ['day', 'month'].map((by) =>
         ask(url, `/usage.json?by=${by}&from=2020-01-01&to=2021-01-01`).then(
           ({ status, body }) => `${status} ${body.toString()}`,

@@ -81,7 +81,7 @@ async function attackRelay(
 }
 
 /** Connections that never read. */
-async function crowd(
+async function openIdle(
   context: TestContext,
   count: number,
   open: () => Socket,
@@ -116,22 +116,22 @@ describe('clients that speak HTTP', { timeout: 120_000 }, () => {
         const address = { port: relay.port(role), host: '127.0.0.1' };
         const open = (): Socket =>
           isTls ? connectTls({ ...address, rejectUnauthorized: false }) : connect(address);
-        await crowd(context, count, open, PIPELINE);
+        await openIdle(context, count, open, PIPELINE);
         await sleep(3000);
       });
     });
   }
 
   test('may leave requests incomplete, and others become WebSocket clients', async (context) => {
-    const strangers = 3000;
-    const name = `${strangers} half-open requests of 7 KB`;
+    const incomplete = 3000;
+    const name = `${incomplete} half-open requests of 7 KB`;
     await attackRelay(
       context,
       name,
       { RELAY_WEBSOCKET_LISTEN: 'tcp:0:interface=127.0.0.1' },
       async (relay) => {
         const port = relay.port('raw');
-        await crowd(context, strangers, () => connect(port, '127.0.0.1'), HALF_OPEN);
+        await openIdle(context, incomplete, () => connect(port, '127.0.0.1'), HALF_OPEN);
         // The bystander has one pair, and at times a second one.
         const most = MAX_HTTP_CONNECTIONS + 6;
         for (let tries = 0; (await connectionsOf(relay)) > most && tries < 50; tries += 1) await sleep(100);

@@ -30,7 +30,7 @@ const PROBE_EVERY_MS = 100;
 const MAX_FAILED_PROBES = 1;
 
 /** 192 connections of the sidecar, and its other files. */
-const MAX_OPEN_FILES = 300;
+const MAX_FDS = 300;
 
 /** Results of the liveness probe. */
 interface Probes {
@@ -38,7 +38,7 @@ interface Probes {
   readonly failed: number;
   readonly slowestMs: number;
   /** Maximum number of file descriptors that the process had open. */
-  readonly openFiles: number;
+  readonly fdCount: number;
 }
 
 /** A relay and a sidecar with a token. */
@@ -51,7 +51,7 @@ async function start(context: TestContext): Promise<{ relay: RelayProcess; sidec
     SIDECAR_USAGE_DB: database,
     SIDECAR_SNAPSHOT_DIR: join(directory, 'snapshots'),
     SIDECAR_RELAY_STATUS: `http://127.0.0.1:${relay.port('status')}`,
-    SIDECAR_TOKEN: 'strangers-do-not-have-it',
+    SIDECAR_TOKEN: 'attackers-do-not-have-it',
   });
   context.after(() => sidecar[Symbol.asyncDispose]());
   return { relay, sidecar };
@@ -60,7 +60,7 @@ async function start(context: TestContext): Promise<{ relay: RelayProcess; sidec
 /** Probes a URL until `action` is done. */
 async function probeWhile(pid: number, url: string, action: () => Promise<void>): Promise<Probes> {
   const over = new AbortController();
-  const probes = { count: 0, failed: 0, slowestMs: 0, openFiles: 0 };
+  const probes = { count: 0, failed: 0, slowestMs: 0, fdCount: 0 };
   const probing = async (): Promise<void> => {
     while (!over.signal.aborted) {
       const startedAt = performance.now();
@@ -73,7 +73,7 @@ async function probeWhile(pid: number, url: string, action: () => Promise<void>)
         probes.failed += 1;
       }
       probes.count += 1;
-      probes.openFiles = Math.max(probes.openFiles, vitalsOf(pid).openFiles);
+      probes.fdCount = Math.max(probes.fdCount, vitalsOf(pid).fdCount);
       probes.slowestMs = Math.max(probes.slowestMs, performance.now() - startedAt);
       await sleep(PROBE_EVERY_MS);
     }
@@ -142,15 +142,15 @@ describe('attackers at the ports for operators', { timeout: 120_000 }, () => {
         const { pid } = target === 'sidecar' ? sidecar : relay;
         await using bystander = await Bystander.start({ port: relay.port('raw') });
         const idle = await bystander.measure(1000);
-        let probes: Probes = { count: 0, failed: 0, slowestMs: 0, openFiles: 0 };
+        let probes: Probes = { count: 0, failed: 0, slowestMs: 0, fdCount: 0 };
         const during = await bystander.measureWhile(async () => {
           probes = await probeWhile(pid, `${url}/healthz`, () => attack(`${url}/healthz`));
         });
-        const { count, failed, slowestMs, openFiles } = probes;
-        const cell = `probes failed ${failed} of ${count}, slowest ${slowestMs.toFixed(0)} ms, files ${openFiles}`;
+        const { count, failed, slowestMs, fdCount } = probes;
+        const cell = `probes failed ${failed} of ${count}, slowest ${slowestMs.toFixed(0)} ms, fds ${fdCount}`;
         reportAttack(context, `${what} at the ${target}`, idle, during, cell);
         assert.ok(failed <= MAX_FAILED_PROBES, `${failed} of ${count} probes failed`);
-        assert.ok(openFiles < MAX_OPEN_FILES, `${openFiles} open files`);
+        assert.ok(fdCount < MAX_FDS, `${fdCount} file descriptors`);
         assert.ok(count >= 20, `only ${count} probes`);
         assert.ok(during.maxMs < 2000 && during.newPairsFailed === 0);
         await bystander.finish();

@@ -11,7 +11,7 @@ import { eventually } from '../support/programs.ts';
 import { scratch } from '../support/scratch.ts';
 import { requireMount, mountTmpfs } from '../support/usage-files.ts';
 import { fill } from './disks.ts';
-import { StrickenRelay, client, range, strike, visits } from './stricken-relay.ts';
+import { RelayUnderTest, client, range, injectFault, visits } from './relay-under-test.ts';
 import { assertWritten } from './usage-check.ts';
 import { freePort } from '../support/listening.ts';
 
@@ -27,7 +27,7 @@ function redirect(...redirections: string[]): string[] {
 }
 
 interface Logging {
-  readonly relay: StrickenRelay;
+  readonly relay: RelayUnderTest;
   readonly usagePath: string;
 }
 
@@ -39,7 +39,7 @@ async function start(
 ): Promise<Logging & AsyncDisposable> {
   const usagePath = join(await scratch(context), 'usage.sqlite');
   const port = fd === 1 ? await freePort() : undefined;
-  const relay = await StrickenRelay.start(
+  const relay = await RelayUnderTest.start(
     { RELAY_USAGE_DB: usagePath, RELAY_LOG_LEVEL: 'trace', ...(fd === 3 ? { RELAY_LOG_FD: '3' } : {}) },
     { prefix: redirect(redirection), ...(port === undefined ? {} : { port }) },
   );
@@ -95,7 +95,7 @@ function wholeLines(text: string): string[] {
 test('without a standard output the relay works as usual', async (context) => {
   await using at = await start(context, 1, '>&-');
   await visits(at.relay.port, range(1, 5));
-  const bystanders = await strike(context, at.relay, 'log closed', () => chatter(at.relay.port));
+  const bystanders = await injectFault(context, at.relay, 'log closed', () => chatter(at.relay.port));
   await assertWritten(at.usagePath, [...range(1, 5), ...bystanders]);
   assert.equal(at.relay.program.stderr, '');
   await at.relay.stop();
@@ -109,7 +109,7 @@ for (const fd of [1, 3] as const) {
     const reader = openSync(pipe, OPEN_FOR_BOTH);
     await using at = await start(context, fd, `${fd}>${pipe}`);
     await visits(at.relay.port, range(1, 5));
-    const bystanders = await strike(context, at.relay, `${what}: reader gone`, async () => {
+    const bystanders = await injectFault(context, at.relay, `${what}: reader gone`, async () => {
       closeSync(reader);
       await chatter(at.relay.port);
     });
@@ -123,7 +123,7 @@ for (const fd of [1, 3] as const) {
     context.after(() => closeSync(reader));
     await using at = await start(context, fd, `${fd}>${pipe}`);
     await visits(at.relay.port, range(1, 5));
-    const bystanders = await strike(context, at.relay, `${what}: reader stuck`, async () => {
+    const bystanders = await injectFault(context, at.relay, `${what}: reader stuck`, async () => {
       await chatter(at.relay.port);
       await visits(at.relay.port, range(6, 10));
     });
@@ -140,7 +140,7 @@ for (const fd of [1, 3] as const) {
     const file = join(disk, 'log');
     await using at = await start(context, fd, `${fd}>>${file}`);
     await visits(at.relay.port, range(1, 5));
-    const bystanders = await strike(context, at.relay, `${what}: disk full`, async () => {
+    const bystanders = await injectFault(context, at.relay, `${what}: disk full`, async () => {
       fill(join(disk, 'filler'));
       await chatter(at.relay.port);
     });

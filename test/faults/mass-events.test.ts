@@ -24,7 +24,7 @@ interface MassEvent {
   readonly settings?: Readonly<Record<string, string>>;
   /** Default: the attacker starts. */
   readonly happens?: (attack: MassAttack, relay: RelayProcess) => void;
-  readonly refusesNewPairs?: boolean;
+  readonly rejectsNewPairs?: boolean;
   /** Default: `MAX_TURN_MS`. */
   readonly maxTurnMs?: number;
 }
@@ -50,7 +50,7 @@ const EVENTS: Readonly<Record<string, MassEvent>> = {
     count: 9900,
     settings: { RELAY_DRAIN_DELAY: '0s' },
     happens: (_attack, relay) => relay.kill('SIGTERM'),
-    refusesNewPairs: true,
+    rejectsNewPairs: true,
   },
 };
 
@@ -62,7 +62,7 @@ async function isWithstood(
     count,
     settings = {},
     happens,
-    refusesNewPairs = false,
+    rejectsNewPairs = false,
     maxTurnMs = MAX_TURN_MS,
   }: MassEvent,
 ): Promise<void> {
@@ -80,7 +80,7 @@ async function isWithstood(
   await bystander.finish();
   const turnText = `turn ms ${turn.cpuMs.toFixed(0)} (cpu), ${turn.wallMs.toFixed(0)} (wall)`;
   reportAttack(context, name, idle, during, turnText);
-  if (!refusesNewPairs) assert.equal(during.newPairsFailed, 0);
+  if (!rejectsNewPairs) assert.equal(during.newPairsFailed, 0);
   assert.ok(turn.cpuMs < maxTurnMs, `a turn of ${turn.cpuMs} ms`);
   assert.ok(during.maxMs < MAX_STALL_MS, `a stall of ${during.maxMs} ms`);
 }

@@ -13,7 +13,7 @@ import { encodeFrame } from '../support/frames.ts';
 import { freePort } from '../support/listening.ts';
 import { MemoryCgroup, skipWithoutCgroups } from '../support/memory-cgroup.ts';
 import { scrape } from '../support/metrics.ts';
-import { StrickenRelay } from './stricken-relay.ts';
+import { RelayUnderTest } from './relay-under-test.ts';
 import { Bystander, reportAttack } from './support/bystander.ts';
 import { UPGRADE } from './support/websocket-attacks.ts';
 
@@ -47,7 +47,7 @@ const AT_ONCE = 50;
 const SETTLE_MS = 2000;
 
 /** An order of magnitude above what a machine with other load shows. */
-const MOST_STALL_MS = 3000;
+const MAX_STALL_MS = 3000;
 
 /** More than the kernel and the relay buffer for a receiver that does not read. */
 const TOO_MUCH = Buffer.alloc(2 * MiB);
@@ -91,7 +91,7 @@ class Attackers implements Disposable {
 }
 
 /** The first bytes that a connection gets; nothing if it is closed. */
-function heard(socket: Socket): Promise<string> {
+function replyTo(socket: Socket): Promise<string> {
   return new Promise((resolve) => {
     socket.once('data', (bytes: Buffer) => resolve(bytes.toString('latin1')));
     socket.once('close', () => resolve(''));
@@ -106,7 +106,7 @@ function heard(socket: Socket): Promise<string> {
 async function stall(sockets: readonly Socket[], lines: readonly Buffer[], bytes: Buffer): Promise<void> {
   for (const [at, socket] of sockets.entries()) socket.write(lines[at] ?? '');
   const answers = sockets.map(async (socket) => {
-    const word = await heard(socket);
+    const word = await replyTo(socket);
     // The partner of a rejected client would wait.
     if (!word.includes('ok')) for (const one of sockets) one.destroy();
     return word;
@@ -150,7 +150,7 @@ const STATES: readonly State[] = [
     most: CONNECTIONS,
     enter: async (attackers) => {
       const sockets = await Promise.all([attackers.open(UPGRADE), attackers.open(UPGRADE)]);
-      const answers = await Promise.all(sockets.map(heard));
+      const answers = await Promise.all(sockets.map(replyTo));
       if (!answers.every((answer) => answer.startsWith('HTTP/1.1 101'))) return;
       await stall(
         sockets,
@@ -190,7 +190,7 @@ describe(
       test(`fit into the memory of the container: ${name}`, async (context) => {
         await using cluster = await MemoryCgroup.make(LIMIT_BYTES);
         const statusPort = await freePort();
-        await using relay = await StrickenRelay.start(
+        await using relay = await RelayUnderTest.start(
           { ...SETTINGS, RELAY_STATUS_LISTEN: `tcp:${statusPort}:interface=127.0.0.1` },
           { prefix: cluster.prefix },
         );
@@ -222,7 +222,7 @@ describe(
         );
         assert.equal(relay.count(ROOM), 1);
         assert.ok(open > 0.9 * most, `only ${open} connections`);
-        assert.ok(during.maxMs < MOST_STALL_MS, `a round trip of ${during.maxMs} ms`);
+        assert.ok(during.maxMs < MAX_STALL_MS, `a round trip of ${during.maxMs} ms`);
         attackers[Symbol.dispose]();
         await bystander.finish();
         await relay.stop();

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { HeldRelay } from './support/held-relay.ts';
-import { ordeal } from './support/ordeal.ts';
+import { MonitoredRelay } from './support/monitored-relay.ts';
+import { checkRecovery } from './support/recovery.ts';
 import { RESET_POINTS, SLOW_POINT } from './support/reset-points.ts';
 
 function recordsOf(mood: string): number {
@@ -11,17 +11,22 @@ function recordsOf(mood: string): number {
 // The second test mostly waits, for a relay of its own.
 describe('a reset', { concurrency: true, timeout: 120_000 }, () => {
   test('ends one connection, and its pair cleanly, at every point of the session', async (context) => {
-    const held = await HeldRelay.startFor(context);
-    const transfers = await ordeal(context, held, `resets at ${RESET_POINTS.length} points`, async () => {
-      for (const { name, reset } of RESET_POINTS) {
-        try {
-          await reset(held);
-        } catch (cause) {
-          throw new Error(`a reset ${name}`, { cause });
+    const monitored = await MonitoredRelay.startFor(context);
+    const transfers = await checkRecovery(
+      context,
+      monitored,
+      `resets at ${RESET_POINTS.length} points`,
+      async () => {
+        for (const { name, reset } of RESET_POINTS) {
+          try {
+            await reset(monitored);
+          } catch (cause) {
+            throw new Error(`a reset ${name}`, { cause });
+          }
         }
-      }
-    });
-    const { empty = 0, ...others } = await held.moods();
+      },
+    );
+    const { empty = 0, ...others } = await monitored.moods();
     assert.deepEqual(others, {
       lonely: recordsOf('lonely'),
       errory: recordsOf('errory'),
@@ -32,10 +37,10 @@ describe('a reset', { concurrency: true, timeout: 120_000 }, () => {
   });
 
   test('is detected behind a receiver that never reads', async (context) => {
-    const held = await HeldRelay.startFor(context);
-    const holdings = await held.whenAlone();
-    await SLOW_POINT.reset(held);
-    await held.letsGo(holdings);
-    assert.deepEqual(await held.moods(), { happy: SLOW_POINT.records });
+    const monitored = await MonitoredRelay.startFor(context);
+    const resourceUsage = await monitored.usageWhenIdle();
+    await SLOW_POINT.reset(monitored);
+    await monitored.untilReleased(resourceUsage);
+    assert.deepEqual(await monitored.moods(), { happy: SLOW_POINT.records });
   });
 });

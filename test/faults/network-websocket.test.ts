@@ -3,8 +3,8 @@ import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { MAX_HTTP_CONNECTIONS } from '../../src/sessions/http-upgrader.ts';
 import { Attack } from './support/attack.ts';
-import { HeldRelay } from './support/held-relay.ts';
-import { ordeal } from './support/ordeal.ts';
+import { MonitoredRelay } from './support/monitored-relay.ts';
+import { checkRecovery } from './support/recovery.ts';
 
 /** Connections that send the same invalid frame. */
 const EACH = 200;
@@ -40,12 +40,12 @@ const CODES = {
 
 describe('WebSocket connections', { timeout: 120_000 }, () => {
   test('with an incomplete upgrade are evicted for others, or closed by the timeout', async (context) => {
-    const held = await HeldRelay.startFor(context);
+    const monitored = await MonitoredRelay.startFor(context);
     const silent = UPGRADES / 4;
-    const transfers = await ordeal(context, held, `${UPGRADES} unfinished upgrades`, async () => {
-      await using attack = new Attack('unfinished-upgrade', held, UPGRADES);
+    const transfers = await checkRecovery(context, monitored, `${UPGRADES} unfinished upgrades`, async () => {
+      await using attack = new Attack('unfinished-upgrade', monitored, UPGRADES);
       assert.deepEqual(await attack.ready(), { connected: UPGRADES, failed: 0 });
-      await held.opens(silent + MAX_HTTP_CONNECTIONS);
+      await monitored.untilFdCount(silent + MAX_HTTP_CONNECTIONS);
       const ends = Object.entries(await attack.ended());
       // A client that still sends may see a reset instead of its last bytes.
       const count = (words: readonly string[]): number =>
@@ -58,38 +58,48 @@ describe('WebSocket connections', { timeout: 120_000 }, () => {
       assert.equal(count(['408', '431']), MAX_HTTP_CONNECTIONS);
       assert.equal(count(['503', 'reset']), UPGRADES - silent - MAX_HTTP_CONNECTIONS);
     });
-    assert.deepEqual(await held.moods(), { happy: transfers });
+    assert.deepEqual(await monitored.moods(), { happy: transfers });
   });
 
   test('that send invalid frames get the reason, and are closed', async (context) => {
-    const held = await HeldRelay.startFor(context);
+    const monitored = await MonitoredRelay.startFor(context);
     const kinds = Object.entries(CODES);
-    const transfers = await ordeal(context, held, `${kinds.length} × ${EACH} wrong frames`, async () => {
-      await using attack = new Attack('wrong-frames', held, kinds.length * EACH);
-      const ends = kinds.map(([kind, code]) => [`${kind}: close ${code}, FIN`, EACH]);
-      assert.deepEqual(await attack.ended(), Object.fromEntries(ends));
-    });
-    assert.deepEqual(await held.moods(), { empty: kinds.length * EACH, happy: transfers });
+    const transfers = await checkRecovery(
+      context,
+      monitored,
+      `${kinds.length} × ${EACH} wrong frames`,
+      async () => {
+        await using attack = new Attack('wrong-frames', monitored, kinds.length * EACH);
+        const ends = kinds.map(([kind, code]) => [`${kind}: close ${code}, FIN`, EACH]);
+        assert.deepEqual(await attack.ended(), Object.fromEntries(ends));
+      },
+    );
+    assert.deepEqual(await monitored.moods(), { empty: kinds.length * EACH, happy: transfers });
   });
 
   test('that send pings without a pause and read no pongs do not affect others', async (context) => {
-    const held = await HeldRelay.startFor(context);
+    const monitored = await MonitoredRelay.startFor(context);
     const action = async (): Promise<void> => {
-      await using attack = new Attack('ping-flood', held, FLOODERS);
+      await using attack = new Attack('ping-flood', monitored, FLOODERS);
       assert.deepEqual(await attack.ready(), { flooders: FLOODERS });
       await sleep(FLOOD_MS);
       await attack.leave();
     };
-    await ordeal(context, held, `${FLOODERS} ping floods`, action, FLOOD_GROWTH_MIB);
+    await checkRecovery(context, monitored, `${FLOODERS} ping floods`, action, FLOOD_GROWTH_MIB);
   });
 
   test('that send one frame per byte lose no byte', async (context) => {
-    const held = await HeldRelay.startFor(context);
-    const transfers = await ordeal(context, held, '20 pairs with one frame per byte', async () => {
-      await using attack = new Attack('frame-per-byte', held, 20);
-      assert.deepEqual(await attack.ready(), { pairs: 20, bytes: 2_000_000 });
-      await attack.leave();
-    });
-    assert.deepEqual(await held.moods(), { happy: 20 + transfers });
+    const monitored = await MonitoredRelay.startFor(context);
+    const transfers = await checkRecovery(
+      context,
+      monitored,
+      '20 pairs with one frame per byte',
+      async () => {
+        await using attack = new Attack('frame-per-byte', monitored, 20);
+        assert.deepEqual(await attack.ready(), { pairs: 20, bytes: 2_000_000 });
+        await attack.leave();
+      },
+    );
+    assert.deepEqual(await monitored.moods(), { happy: 20 + transfers });
   });
 });

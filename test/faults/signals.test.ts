@@ -9,7 +9,7 @@ import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/b
 import { UsageReader } from '../support/relay-process.ts';
 import type { UsageRow } from '../support/relay-process.ts';
 import { scratch, until } from '../support/scratch.ts';
-import { StrickenRelay, client, pair, strike, transfer, visits } from './stricken-relay.ts';
+import { RelayUnderTest, client, pair, injectFault, transfer, visits } from './relay-under-test.ts';
 import { assertSound, assertWritten } from './usage-check.ts';
 
 /** How long the relay is stopped, in milliseconds: longer than its retries, its sweeps and its ticks. */
@@ -24,12 +24,12 @@ const RECORDS_BEFORE_A_KILL = 200;
 
 test('a relay that is stopped and continued resumes where it was', async (context) => {
   const path = join(await scratch(context), 'usage.sqlite');
-  await using relay = await StrickenRelay.start({
+  await using relay = await RelayUnderTest.start({
     RELAY_USAGE_DB: path,
     // The pause of the relay must not count as a timeout of clients.
     RELAY_WAIT_TIMEOUT: '1h',
   });
-  const bystanders = await strike(context, relay, 'SIGSTOP, SIGCONT', async () => {
+  const bystanders = await injectFault(context, relay, 'SIGSTOP, SIGCONT', async () => {
     const running = await pair(relay.port);
     const token = newToken();
     const waiting = await client(relay.port, handshake(token, SIDE_A));
@@ -95,7 +95,7 @@ test('a relay that is killed leaves every readable record, and restarts', async 
   let kept: UsageRow[] = [];
   let pairs = 0;
   for (let kill = 1; kill <= KILLS; kill += 1) {
-    await using relay = await StrickenRelay.start({ RELAY_USAGE_DB: path });
+    await using relay = await RelayUnderTest.start({ RELAY_USAGE_DB: path });
     const stop = new AbortController();
     const nextSize = (): number => (pairs += 1);
     const streams = Array.from({ length: STREAMS }, () => stream(relay.port, nextSize, stop.signal));
@@ -120,7 +120,7 @@ test('a relay that is killed leaves every readable record, and restarts', async 
     );
     kept = left;
   }
-  await using relay = await StrickenRelay.start({ RELAY_USAGE_DB: path });
+  await using relay = await RelayUnderTest.start({ RELAY_USAGE_DB: path });
   await visits(relay.port, [pairs + 1]);
   await relay.stop();
   const rows = rowsOf(path);

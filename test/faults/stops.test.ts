@@ -11,7 +11,7 @@ import { eventually } from '../support/programs.ts';
 import { scratch } from '../support/scratch.ts';
 import { UNREACHABLE_URL, startSidecar } from '../support/sidecar-fixture.ts';
 import { createUsageFile } from '../support/usage-files.ts';
-import { besideRelay } from './support/relay-beside.ts';
+import { withBystander } from './support/with-bystander.ts';
 
 // For a release, run with RELAY_TEST_ABORTS=2000 RELAY_TEST_STOPS=250 (per program). Fewer also find the
 // known bugs.
@@ -29,7 +29,7 @@ const STOP_MS = 600;
 const END_MS = 20_000;
 
 /** Threads of the sidecar and its children while it runs: about 15. */
-const MOST_THREADS = 40;
+const MAX_THREADS = 40;
 
 const SOURCES = join(import.meta.dirname, '..', '..', 'src');
 const LISTENING = /"msg":"listening"/u;
@@ -133,7 +133,7 @@ test('aborted downloads end neither the sidecar nor its other responses', async 
   const { sidecar, url, databasePath } = await startSidecar(context, null);
   createUsageFile(databasePath, { rows: 20_000 });
   const seen = new Set<number>();
-  await besideRelay(context, `${ABORTS} aborted downloads`, async () => {
+  await withBystander(context, `${ABORTS} aborted downloads`, async () => {
     await repeat(ABORTS, async () => {
       const download = request(`${url}/usage.csv?by=record&from=2020-01-01`);
       const closed = new Promise<void>((resolve) => {
@@ -152,7 +152,7 @@ test('aborted downloads end neither the sidecar nor its other responses', async 
   });
   // Ending a thread may abort the program now and then; an abort replaces no thread.
   context.diagnostic(`${seen.size} threads and processes`);
-  assert.ok(seen.size < MOST_THREADS, `${seen.size} threads and processes`);
+  assert.ok(seen.size < MAX_THREADS, `${seen.size} threads and processes`);
   await sidecar.stop();
   assert.equal(sidecar.stderr, '');
   assert.doesNotMatch(sidecar.log, /"level":"(?:error|fatal)"/u);
@@ -161,7 +161,7 @@ test('aborted downloads end neither the sidecar nor its other responses', async 
 describe('a program that is stopped', () => {
   test('at a random moment of its start does not abort', async (context) => {
     const ends = new Map<string, number>();
-    await besideRelay(context, `${STOPS} stops of each program`, () =>
+    await withBystander(context, `${STOPS} stops of each program`, () =>
       repeat(STOPS * PROGRAMS.length, async () => {
         const { name, main, settings } = PROGRAMS[Math.random() < 0.5 ? 0 : 1] ?? assert.fail();
         const directory = await scratch(context);

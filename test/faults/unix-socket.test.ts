@@ -7,7 +7,7 @@ import { describe, test } from 'node:test';
 import { Program } from '../support/programs.ts';
 import { scratch } from '../support/scratch.ts';
 import { UNREACHABLE_URL } from '../support/sidecar-fixture.ts';
-import { besideRelay } from './support/relay-beside.ts';
+import { withBystander } from './support/with-bystander.ts';
 
 const SOURCES = join(import.meta.dirname, '..', '..', 'src');
 
@@ -66,7 +66,7 @@ describe('a unix socket', () => {
         program.kill('SIGTERM');
         await program.succeeds(END_MS);
       };
-      await besideRelay(context, `a newer unix socket, ${role}`, async () => {
+      await withBystander(context, `a newer unix socket, ${role}`, async () => {
         const older = await start();
         assert.equal(lstatSync(path).mode & 0o777, 0o660);
         // As an operator does to replace a program without downtime.

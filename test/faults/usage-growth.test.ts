@@ -9,7 +9,7 @@ import { freePort } from '../support/listening.ts';
 import { scrape } from '../support/metrics.ts';
 import { UsageReader } from '../support/relay-process.ts';
 import { scratch } from '../support/scratch.ts';
-import { StrickenRelay } from './stricken-relay.ts';
+import { RelayUnderTest } from './relay-under-test.ts';
 import { Bystander, reportAttack } from './support/bystander.ts';
 
 /** Bad handshakes: more than the burst of records. */
@@ -26,7 +26,7 @@ const LONELY = 2000;
 const AT_ONCE = 50;
 
 /** An idle relay answers within a few milliseconds; above this something other than records is wrong. */
-const MOST_STALL_MS = 2000;
+const MAX_STALL_MS = 2000;
 
 const SUPPRESSED = /"level":"warn".*"count":1,"msg":"usage records suppressed/u;
 
@@ -50,7 +50,7 @@ describe('the usage database', () => {
     const path = join(await scratch(context), 'usage.sqlite');
     const statusPort = await freePort();
     const status = `http://127.0.0.1:${statusPort}`;
-    await using relay = await StrickenRelay.start({
+    await using relay = await RelayUnderTest.start({
       RELAY_USAGE_DB: path,
       RELAY_STATUS_LISTEN: `tcp:${statusPort}:interface=127.0.0.1`,
     });
@@ -89,7 +89,7 @@ describe('the usage database', () => {
     assert.ok((rows.get('happy') ?? 0) > during.newPairs);
     assert.equal(suppressed('happy'), 0);
     assert.equal(relay.count(SUPPRESSED), 1);
-    assert.ok(during.maxMs < MOST_STALL_MS, `a round trip of ${during.maxMs} ms`);
+    assert.ok(during.maxMs < MAX_STALL_MS, `a round trip of ${during.maxMs} ms`);
     assert.equal(during.newPairsFailed, 0);
   });
 });

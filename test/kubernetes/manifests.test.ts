@@ -202,9 +202,9 @@ describe('the files of settings', () => {
     const lines = [...text.matchAll(/^(#?)([A-Z_]+)=(.*)$/gmu)];
 
     test(`${file} tells of every variable an operator may set, once`, () => {
-      const notifications = lines.map(([, , name = '']) => name);
+      const names = lines.map(([, , name = '']) => name);
       const known = Object.keys(defaults).filter((name) => !FIXED.has(name));
-      deepEqual(notifications.toSorted(), known.toSorted());
+      deepEqual(names.toSorted(), known.toSorted());
     });
 
     test(`${file} says what holds without them`, () => {

@@ -153,7 +153,7 @@ export const ACTORS: Readonly<Record<string, Actor>> = {
 };
 
 /** More clients than may wait. The rest are told so. Nobody else may come meanwhile. */
-export async function crowd(stage: Stage, dice: Dice): Promise<void> {
+export async function manyWaiting(stage: Stage, dice: Dice): Promise<void> {
   const clients: TestClient[] = [];
   while (clients.length < CROWD) clients.push(await stage.client(dice, handshake(newToken(), SIDE_A)));
   await Promise.all(clients.map((client) => client.closed));

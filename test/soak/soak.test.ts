@@ -15,7 +15,7 @@ test('a short soak finds no leak', { timeout: 120_000 }, async (context) => {
 });
 
 describe('the verdict of a soak', () => {
-  const idle: IdleSample = { residentMiB: 100, heapMiB: 10, openFiles: 30, resources: { Timeout: 3 } };
+  const idle: IdleSample = { residentMiB: 100, heapMiB: 10, fdCount: 30, resources: { Timeout: 3 } };
 
   /** Nine samples that each differ from a quiet one. */
   function verdict(change: (index: number) => Partial<IdleSample>): string[] {
@@ -41,7 +41,7 @@ describe('the verdict of a soak', () => {
       verdict((index) => ({
         heapMiB: 10 + index * 0.2,
         residentMiB: 100 + index * 5,
-        openFiles: index === 8 ? 31 : 30,
+        fdCount: index === 8 ? 31 : 30,
         resources: { Timeout: index < 7 ? 3 : 4 },
       })),
       [

@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { residentKiB } from '../bench/process-memory.ts';
-import { HeldRelay, isEmpty } from '../faults/support/held-relay.ts';
-import type { Holdings } from '../faults/support/held-relay.ts';
+import { MonitoredRelay, isEmpty } from '../faults/support/monitored-relay.ts';
+import type { ResourceUsage } from '../faults/support/monitored-relay.ts';
 import { Dice } from '../support/dice.ts';
 import { vitalsOf } from '../support/vitals.ts';
-import { ACTORS, SOAK_SETTINGS, crowd } from './actors.ts';
+import { ACTORS, SOAK_SETTINGS, manyWaiting } from './actors.ts';
 import { Stage } from './stage.ts';
 import { findLeaks } from './verdict.ts';
 import type { IdleSample } from './verdict.ts';
@@ -48,38 +48,38 @@ export interface SoakResult {
 
 /** Uses a relay in every way there is, over and over, and sees what it holds whenever nobody is there. */
 export async function soak({ ms, roundMs, directory, print }: SoakOptions): Promise<SoakResult> {
-  await using held = await HeldRelay.start(directory, SOAK_SETTINGS);
-  const stage = new Stage(held.rawPort, held.websocketPort);
+  await using monitored = await MonitoredRelay.start(directory, SOAK_SETTINGS);
+  const stage = new Stage(monitored.rawPort, monitored.websocketPort);
   const acts: Record<string, number> = {};
   const samples: IdleSample[] = [];
   const startedAt = performance.now();
   const elapsed = (): number => performance.now() - startedAt;
   print(row(['s', 'round', 'RSS MiB', 'heap MiB', 'files', 'timers', 'others', 'acts']));
-  let baseline: Holdings | null = null;
+  let baseline: ResourceUsage | null = null;
   for (let round = 0; round < WARM_UP_ROUNDS + LEAST_ROUNDS || elapsed() < ms; round += 1) {
     const reporter = setInterval(() => {
-      const { residentMiB, openFiles } = vitalsOf(held.relay.pid);
-      print(row([elapsed() / 1000, round, residentMiB, '', openFiles, '', '', sum(acts)]));
+      const { residentMiB, fdCount } = vitalsOf(monitored.relay.pid);
+      print(row([elapsed() / 1000, round, residentMiB, '', fdCount, '', '', sum(acts)]));
     }, SAMPLE_MS);
     try {
       await playRound(stage, round, elapsed() + roundMs, elapsed, acts);
-      await crowd(stage, new Dice(round));
+      await manyWaiting(stage, new Dice(round));
     } finally {
       clearInterval(reporter);
       stage.clear();
     }
-    const holdings = await holdingsAtRest(held, baseline);
-    if (round + 1 === WARM_UP_ROUNDS) baseline = holdings;
+    const resourceUsage = await holdingsAtRest(monitored, baseline);
+    if (round + 1 === WARM_UP_ROUNDS) baseline = resourceUsage;
     const sample = {
-      residentMiB: residentKiB(held.relay.pid) / 1024,
-      heapMiB: holdings.heapBytes / 2 ** 20,
-      openFiles: holdings.openFiles,
-      resources: holdings.resources,
+      residentMiB: residentKiB(monitored.relay.pid) / 1024,
+      heapMiB: resourceUsage.heapBytes / 2 ** 20,
+      fdCount: resourceUsage.fdCount,
+      resources: resourceUsage.resources,
     };
-    const { Timeout: timers = 0 } = holdings.resources;
-    const { residentMiB, heapMiB, openFiles } = sample;
-    const others = sum(holdings.resources) - timers;
-    print(row([elapsed() / 1000, 'at rest', residentMiB, heapMiB, openFiles, timers, others, sum(acts)]));
+    const { Timeout: timers = 0 } = resourceUsage.resources;
+    const { residentMiB, heapMiB, fdCount } = sample;
+    const others = sum(resourceUsage.resources) - timers;
+    print(row([elapsed() / 1000, 'at rest', residentMiB, heapMiB, fdCount, timers, others, sum(acts)]));
     if (round + 1 >= WARM_UP_ROUNDS) samples.push(sample);
   }
   return { leaks: findLeaks(samples), acts };
@@ -105,21 +105,25 @@ async function playRound(
 }
 
 /** What the relay holds once it holds no more than it did `before`, or has had the time for that. */
-async function holdingsAtRest(held: HeldRelay, before: Holdings | null): Promise<Holdings> {
-  await held.sees(isEmpty);
+async function holdingsAtRest(
+  monitored: MonitoredRelay,
+  before: ResourceUsage | null,
+): Promise<ResourceUsage> {
+  await monitored.untilStatus(isEmpty);
   await sleep(REST_MS);
   const deadline = performance.now() + LET_GO_MS;
   for (;;) {
-    const holdings = await held.holdings();
-    if (before === null || holdsNoMore(holdings, before) || performance.now() > deadline) return holdings;
+    const resourceUsage = await monitored.resourceUsage();
+    if (before === null || holdsNoMore(resourceUsage, before) || performance.now() > deadline)
+      return resourceUsage;
     await sleep(POLL_MS);
   }
 }
 
-function holdsNoMore(now: Holdings, before: Holdings): boolean {
+function holdsNoMore(now: ResourceUsage, before: ResourceUsage): boolean {
   const resources = Object.entries(now.resources);
   return (
-    now.openFiles === before.openFiles &&
+    now.fdCount === before.fdCount &&
     resources.every(([name, count]) => count <= (before.resources[name] ?? 0))
   );
 }

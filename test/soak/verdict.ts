@@ -3,7 +3,7 @@ export interface IdleSample {
   readonly residentMiB: number;
   /** On V8's heap and in buffers outside of it, once garbage is collected. */
   readonly heapMiB: number;
-  readonly openFiles: number;
+  readonly fdCount: number;
   /** Timers, sockets and whatever else keeps an event loop, by Node's name for them. */
   readonly resources: Readonly<Record<string, number>>;
 }
@@ -24,8 +24,8 @@ export function findLeaks(samples: readonly IdleSample[]): string[] {
   const [first] = samples;
   if (first === undefined || samples.length < 3) throw new Error('too few samples to see a trend');
   const leaks: string[] = [];
-  const extremes = samples.map(({ openFiles }) => openFiles);
-  if (extremes.some((count) => count !== first.openFiles)) {
+  const extremes = samples.map(({ fdCount }) => fdCount);
+  if (extremes.some((count) => count !== first.fdCount)) {
     leaks.push(`descriptors: ${extremes.join(', ')}`);
   }
   for (const name of new Set(samples.flatMap(({ resources }) => Object.keys(resources)))) {

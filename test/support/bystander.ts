@@ -162,7 +162,7 @@ export function reportFault(
     `MiB/s ${before.mebibytesPerSecond.toFixed(0)} / ${during.mebibytesPerSecond.toFixed(0)}`,
     `p99 ms ${before.p99Ms.toFixed(1)} / ${during.p99Ms.toFixed(1)}`,
     `RSS MiB ${vitalsBefore.residentMiB.toFixed(0)} / ${vitalsAfter.residentMiB.toFixed(0)}`,
-    `fds ${vitalsBefore.openFiles} / ${vitalsAfter.openFiles}`,
+    `fds ${vitalsBefore.fdCount} / ${vitalsAfter.fdCount}`,
   ];
   context.diagnostic(cells.join(' | '));
 }

@@ -12,11 +12,11 @@ const RETURN_TIMEOUT_MS = 20_000;
 /** Resources of a process. */
 export interface Vitals {
   readonly residentMiB: number;
-  readonly openFiles: number;
+  readonly fdCount: number;
 }
 
 export function vitalsOf(pid: number): Vitals {
-  return { residentMiB: residentKiB(pid) / 1024, openFiles: readdirSync(`/proc/${pid}/fd`).length };
+  return { residentMiB: residentKiB(pid) / 1024, fdCount: readdirSync(`/proc/${pid}/fd`).length };
 }
 
 /**
@@ -25,12 +25,12 @@ export function vitalsOf(pid: number): Vitals {
  */
 export function vitalsReturn(pid: number, before: Vitals, marginMiB = 40): Promise<Vitals> {
   const what = (): string => {
-    const { residentMiB, openFiles } = vitalsOf(pid);
-    return `${residentMiB.toFixed(0)} MiB and ${openFiles} file descriptors, expected ${before.residentMiB.toFixed(0)} MiB and ${before.openFiles}`;
+    const { residentMiB, fdCount: openFiles } = vitalsOf(pid);
+    return `${residentMiB.toFixed(0)} MiB and ${openFiles} file descriptors, expected ${before.residentMiB.toFixed(0)} MiB and ${before.fdCount}`;
   };
   return eventually(what, RETURN_TIMEOUT_MS, () => {
     const now = vitalsOf(pid);
-    const isBack = now.openFiles === before.openFiles && now.residentMiB <= before.residentMiB + marginMiB;
+    const isBack = now.fdCount === before.fdCount && now.residentMiB <= before.residentMiB + marginMiB;
     return isBack ? now : null;
   });
 }

@@ -63,7 +63,7 @@ export class NetworkRelay implements AsyncDisposable {
   }
 
   get openFiles(): number {
-    return vitalsOf(this.#relay.pid).openFiles;
+    return vitalsOf(this.#relay.pid).fdCount;
   }
 
   untilLogged(pattern: RegExp): Promise<RegExpExecArray> {

@@ -1,8 +1,8 @@
 import { join } from 'node:path';
 import { Program } from '../../support/programs.ts';
-import type { Ends } from './crowd.ts';
-import { WITH_OPEN_FILES } from './held-relay.ts';
-import type { HeldRelay } from './held-relay.ts';
+import type { Ends } from './client-flood.ts';
+import { WITH_FD_LIMIT } from './monitored-relay.ts';
+import type { MonitoredRelay } from './monitored-relay.ts';
 
 const ATTACKER = join(import.meta.dirname, 'attacker.ts');
 
@@ -14,9 +14,9 @@ export class Attack implements AsyncDisposable {
   readonly #program: Program;
 
   /** @param count connections, pairs or seconds, depending on the attack */
-  constructor(name: string, { rawPort, websocketPort }: HeldRelay, count: number) {
+  constructor(name: string, { rawPort, websocketPort }: MonitoredRelay, count: number) {
     const args = [rawPort, websocketPort, count].map(String);
-    const command = [...WITH_OPEN_FILES, process.execPath, ATTACKER, name, ...args];
+    const command = [...WITH_FD_LIMIT, process.execPath, ATTACKER, name, ...args];
     this.#program = new Program(command, { env: { PATH: process.env['PATH'] } });
   }
 

@@ -1,10 +1,10 @@
 import { once } from 'node:events';
 import { churn } from './churn.ts';
-import { Crowd } from './crowd.ts';
-import type { Behaviour } from './crowd.ts';
+import { ClientFlood } from './client-flood.ts';
+import type { Behaviour } from './client-flood.ts';
 import { PAIR_ATTACKS } from './pair-attacks.ts';
 import type { PairAttack } from './pair-attacks.ts';
-import type { Ports } from './party.ts';
+import type { Ports } from './pair-client.ts';
 import { RAW_ATTACKS } from './raw-attacks.ts';
 import { WEBSOCKET_ATTACKS } from './websocket-attacks.ts';
 
@@ -26,11 +26,11 @@ async function whenToldToLeave(leave: () => void): Promise<void> {
 }
 
 async function attackBy(port: number, behaviour: Behaviour, count: number): Promise<void> {
-  const crowd = new Crowd(port, behaviour);
-  await crowd.open(count);
-  say({ ready: { connected: crowd.connected, failed: crowd.failed } });
-  void whenToldToLeave(() => crowd.leave());
-  say({ ended: await crowd.ended() });
+  const flood = new ClientFlood(port, behaviour);
+  await flood.open(count);
+  say({ ready: { connected: flood.connected, failed: flood.failed } });
+  void whenToldToLeave(() => flood.leave());
+  say({ ended: await flood.ended() });
 }
 
 async function attackByPairs(begin: PairAttack, ports: Ports, count: number): Promise<void> {

@@ -1,6 +1,6 @@
 import { connect } from 'node:net';
 import type { Attacking } from './pair-attacks.ts';
-import type { Ports } from './party.ts';
+import type { Ports } from './pair-client.ts';
 import { sourceAddress } from './source-address.ts';
 
 /** Concurrent rows of visits, each sequential. */

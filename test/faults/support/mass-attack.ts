@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { Program } from '../../support/programs.ts';
-import { WITH_OPEN_FILES } from './held-relay.ts';
+import { WITH_FD_LIMIT } from './monitored-relay.ts';
 import type { MeasuredRelay } from './turns.ts';
 
 const ATTACKER = join(import.meta.dirname, 'mass-attacker.ts');
@@ -19,7 +19,7 @@ export class MassAttack implements AsyncDisposable {
   /** Resolves when the attack is prepared. */
   static async prepare(name: string, { relay }: MeasuredRelay, count: number): Promise<MassAttack> {
     const ports = [relay.port('raw'), relay.port('websocket')];
-    const command = [...WITH_OPEN_FILES, process.execPath, ATTACKER, name, ...[...ports, count].map(String)];
+    const command = [...WITH_FD_LIMIT, process.execPath, ATTACKER, name, ...[...ports, count].map(String)];
     const program = new Program(command, { env: { PATH: process.env['PATH'] } });
     await program.waitForOutput(/^ready$/mu, TIMEOUT_MS);
     return new MassAttack(program);

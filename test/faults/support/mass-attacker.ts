@@ -4,8 +4,8 @@ import { connect } from 'node:net';
 import type { Socket } from 'node:net';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../../support/bytes.ts';
 import { encodeFrame } from '../../support/frames.ts';
-import { Party } from './party.ts';
-import type { NetTransport, Ports } from './party.ts';
+import { PairClient } from './pair-client.ts';
+import type { NetTransport, Ports } from './pair-client.ts';
 import { sourceAddress } from './source-address.ts';
 
 /**
@@ -43,12 +43,12 @@ async function createAll<T>(count: number, create: () => Promise<T>): Promise<T[
 
 async function pair(ports: Ports, from: NetTransport): Promise<Socket> {
   const common = token();
-  const parties = [
-    new Party(ports, from, handshake(common, SIDE_A)),
-    new Party(ports, 'tcp', handshake(common, SIDE_B)),
+  const clients = [
+    new PairClient(ports, from, handshake(common, SIDE_A)),
+    new PairClient(ports, 'tcp', handshake(common, SIDE_B)),
   ];
-  await Promise.all(parties.map(({ ok }) => ok));
-  const [sender, receiver] = parties;
+  await Promise.all(clients.map(({ ok }) => ok));
+  const [sender, receiver] = clients;
   if (sender === undefined || receiver === undefined) throw new Error('a client is missing');
   receiver.socket.resume();
   return sender.socket;
@@ -75,7 +75,7 @@ function linger(port: number, bytes: string): Promise<void> {
 }
 
 async function webSocket(ports: Ports, line: string): Promise<Socket> {
-  const { socket, open } = new Party(ports, 'websocket', line);
+  const { socket, open } = new PairClient(ports, 'websocket', line);
   await open;
   socket.resume();
   return socket;
@@ -151,11 +151,11 @@ const ATTACKS: Readonly<Record<string, (ports: Ports, count: number) => Promise<
   'one-token': async (ports, count) => {
     const common = newToken();
     await createAll(count, async () => {
-      const { socket, open } = new Party(ports, 'tcp', handshake(common, SIDE_A));
+      const { socket, open } = new PairClient(ports, 'tcp', handshake(common, SIDE_A));
       await open;
       socket.resume();
     });
-    return () => void new Party(ports, 'tcp', handshake(common, SIDE_B));
+    return () => void new PairClient(ports, 'tcp', handshake(common, SIDE_B));
   },
   /** Pairs that all send one byte at the same moment, repeatedly. */
   chatter: async (ports, count) => {

@@ -4,9 +4,9 @@ import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SIDE_A, SIDE_B, handshake, randomBytesOf } from '../../support/bytes.ts';
 import { encodeFrame } from '../../support/frames.ts';
-import type { Ends } from './crowd.ts';
-import { Party } from './party.ts';
-import type { NetTransport, Ports } from './party.ts';
+import type { Ends } from './client-flood.ts';
+import { PairClient } from './pair-client.ts';
+import type { NetTransport, Ports } from './pair-client.ts';
 
 /** An attack in its final state. */
 export interface Attacking {
@@ -50,8 +50,8 @@ interface Pair {
 async function pair(ports: Ports, from: NetTransport, to: NetTransport): Promise<Pair> {
   const token = randomBytes(32).toString('hex');
   const [sender, receiver] = [
-    new Party(ports, from, handshake(token, SIDE_A)),
-    new Party(ports, to, handshake(token, SIDE_B)),
+    new PairClient(ports, from, handshake(token, SIDE_A)),
+    new PairClient(ports, to, handshake(token, SIDE_B)),
   ];
   await Promise.all([sender.ok, receiver.ok]);
   return { from, sender: sender.socket, receiver: receiver.socket };
@@ -132,7 +132,7 @@ async function floodWithPings(ports: Ports, count: number): Promise<Attacking> {
   const flooders = await createAll(count, async (index) => {
     if (index % 3 === 0) return (await pair(ports, 'websocket', 'tcp')).sender;
     const line = index % 3 === 1 ? handshake(randomBytes(32).toString('hex'), SIDE_A) : 'please';
-    const { socket, open } = new Party(ports, 'websocket', line);
+    const { socket, open } = new PairClient(ports, 'websocket', line);
     await open;
     socket.pause();
     return socket;

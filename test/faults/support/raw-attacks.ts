@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { SIDE_A, handshake, newToken } from '../../support/bytes.ts';
-import type { Behaviour, Stranger } from './crowd.ts';
+import type { Behaviour, FloodClient } from './client-flood.ts';
 
 const LINE = handshake(newToken(), SIDE_A);
 
@@ -20,31 +20,31 @@ function half(index: number): string {
 }
 
 /** A third sends nothing, a third half a line, a third one byte per second. */
-function isSlow({ index }: Stranger): boolean {
+function isSlow({ index }: FloodClient): boolean {
   return index % 3 === 2;
 }
 
 /** Attacks on a raw listener. */
 export const RAW_ATTACKS = {
   unfinished: {
-    connected: ({ socket, index }) => {
+    onConnect: ({ socket, index }) => {
       if (index % 3 === 1) socket.write(half(index));
     },
-    everySecond: (stranger) => {
-      if (isSlow(stranger)) stranger.socket.write('p');
+    everySecond: (client) => {
+      if (isSlow(client)) client.socket.write('p');
     },
   },
-  garbage: { connected: ({ socket, index }) => void socket.write(garbage(index)) },
+  garbage: { onConnect: ({ socket, index }) => void socket.write(garbage(index)) },
   /** Never sends a newline, and never disconnects. */
   endless: {
     staysHalfOpen: true,
-    connected: ({ socket }) => void socket.write(NO_NEWLINE),
+    onConnect: ({ socket }) => void socket.write(NO_NEWLINE),
     everySecond: ({ socket }) => {
       if (!socket.writableNeedDrain) socket.write(NO_NEWLINE);
     },
   },
   /** A correct client that never gets a partner. */
   waiting: {
-    connected: ({ socket }) => void socket.write(handshake(randomBytes(32).toString('hex'), SIDE_A)),
+    onConnect: ({ socket }) => void socket.write(handshake(randomBytes(32).toString('hex'), SIDE_A)),
   },
 } satisfies Readonly<Record<string, Behaviour>>;

@@ -5,10 +5,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Mood } from '../../../src/protocol/messages.ts';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../../support/bytes.ts';
 import { encodeFrame } from '../../support/frames.ts';
-import type { HeldRelay } from './held-relay.ts';
-import { Party } from './party.ts';
-import type { NetTransport } from './party.ts';
-import { survives } from './survivor.ts';
+import type { MonitoredRelay } from './monitored-relay.ts';
+import { PairClient } from './pair-client.ts';
+import type { NetTransport } from './pair-client.ts';
+import { expectCleanClose } from './clean-close.ts';
 import { UPGRADE } from './websocket-attacks.ts';
 
 /** Clients that are reset at one point, or pairs for each combination of transports. */
@@ -45,10 +45,10 @@ export interface ResetPoint {
   /** Number of such records. */
   readonly records: number;
   /** Brings clients to the point, resets them, and checks their partners. */
-  readonly reset: (held: HeldRelay) => Promise<void>;
+  readonly reset: (monitored: MonitoredRelay) => Promise<void>;
 }
 
-interface Couple {
+interface Pair {
   readonly from: NetTransport;
   readonly to: NetTransport;
   readonly sender: Socket;
@@ -78,11 +78,11 @@ function say(socket: Socket, bytes: Uint8Array | string): Promise<void> {
   });
 }
 
-async function couple(held: HeldRelay, from: NetTransport, to: NetTransport): Promise<Couple> {
+async function pair(monitored: MonitoredRelay, from: NetTransport, to: NetTransport): Promise<Pair> {
   const token = newToken();
-  const ports = { raw: held.rawPort, websocket: held.websocketPort };
-  const sender = new Party(ports, from, handshake(token, SIDE_A));
-  const receiver = new Party(ports, to, handshake(token, SIDE_B));
+  const ports = { raw: monitored.rawPort, websocket: monitored.websocketPort };
+  const sender = new PairClient(ports, from, handshake(token, SIDE_A));
+  const receiver = new PairClient(ports, to, handshake(token, SIDE_B));
   await Promise.all([sender.ok, receiver.ok]);
   return { from, to, sender: sender.socket, receiver: receiver.socket };
 }
@@ -90,17 +90,17 @@ async function couple(held: HeldRelay, from: NetTransport, to: NetTransport): Pr
 /** Pairs for each combination of transports. Awaits `ready` before `act` runs on each. */
 function paired(
   name: string,
-  ready: (couples: readonly Couple[]) => Promise<unknown>,
-  act: (couple: Couple, held: HeldRelay) => Promise<void>,
+  ready: (pairs: readonly Pair[]) => Promise<unknown>,
+  act: (pair: Pair, monitored: MonitoredRelay) => Promise<void>,
 ): ResetPoint {
   const pairings = PAIRINGS.flatMap((pairing) => Array.from({ length: EACH }, () => pairing));
-  const actOut = async (held: HeldRelay): Promise<void> => {
-    const couples = await Promise.all(pairings.map(([from, to]) => couple(held, from, to)));
+  const actOut = async (monitored: MonitoredRelay): Promise<void> => {
+    const pairs = await Promise.all(pairings.map(([from, to]) => pair(monitored, from, to)));
     try {
-      await ready(couples);
-      await Promise.all(couples.map((each) => act(each, held)));
+      await ready(pairs);
+      await Promise.all(pairs.map((each) => act(each, monitored)));
     } finally {
-      for (const { sender, receiver } of couples) for (const socket of [sender, receiver]) socket.destroy();
+      for (const { sender, receiver } of pairs) for (const socket of [sender, receiver]) socket.destroy();
     }
   };
   return { name, mood: 'happy', records: pairings.length, reset: actOut };
@@ -114,23 +114,23 @@ function alone(
   speak: (socket: Socket) => Promise<unknown>,
   waiting = 0,
 ): ResetPoint {
-  const bring = async (held: HeldRelay): Promise<Socket> => {
-    const port = transport === 'tcp' ? held.rawPort : held.websocketPort;
+  const bring = async (monitored: MonitoredRelay): Promise<Socket> => {
+    const port = transport === 'tcp' ? monitored.rawPort : monitored.websocketPort;
     const socket = connect({ port, host: '127.0.0.1' });
     await once(socket, 'connect');
     await speak(socket);
     return socket;
   };
-  const resetAll = async (held: HeldRelay): Promise<void> => {
-    const sockets = await Promise.all(Array.from({ length: EACH }, () => bring(held)));
-    if (waiting > 0) await held.sees((status) => status.waiting === waiting);
+  const resetAll = async (monitored: MonitoredRelay): Promise<void> => {
+    const sockets = await Promise.all(Array.from({ length: EACH }, () => bring(monitored)));
+    if (waiting > 0) await monitored.untilStatus((status) => status.waiting === waiting);
     await Promise.all(sockets.map((socket) => reset(socket)));
   };
   return { name, mood, records: mood === null ? 0 : EACH, reset: resetAll };
 }
 
 /** Keeps sending more than fits, so that the connection is busy until it ends. */
-function pour({ from, sender }: Couple): void {
+function pour({ from, sender }: Pair): void {
   const all = from === 'tcp' ? PAYLOAD : PAYLOAD_FRAME;
   let at = 0;
   const more = (): void => {
@@ -144,7 +144,7 @@ function pour({ from, sender }: Couple): void {
 }
 
 /** Resolves when bytes have arrived. They can still be read. */
-function hearsSome(socket: Socket): Promise<void> {
+function receivesSome(socket: Socket): Promise<void> {
   return new Promise((resolve) => {
     socket.once('data', (piece: Buffer) => {
       socket.pause();
@@ -155,15 +155,15 @@ function hearsSome(socket: Socket): Promise<void> {
   });
 }
 
-async function transfers(couples: readonly Couple[]): Promise<void> {
-  for (const each of couples) pour(each);
-  await Promise.all(couples.map(({ receiver }) => hearsSome(receiver)));
+async function transfers(pairs: readonly Pair[]): Promise<void> {
+  for (const each of pairs) pour(each);
+  await Promise.all(pairs.map(({ receiver }) => receivesSome(receiver)));
 }
 
 /** Resolves when no sender can send anything more. */
-async function stalls(couples: readonly Couple[]): Promise<void> {
-  for (const each of couples) pour(each);
-  const sent = (): number => couples.reduce((sum, { sender }) => sum + sender.bytesWritten, 0);
+async function stalls(pairs: readonly Pair[]): Promise<void> {
+  for (const each of pairs) pour(each);
+  const sent = (): number => pairs.reduce((sum, { sender }) => sum + sender.bytesWritten, 0);
   for (let last = -1; last < sent();) {
     last = sent();
     await sleep(STILL_MS);
@@ -180,7 +180,7 @@ const frame = (): Buffer => encodeFrame({ opcode: BINARY, payload: line() });
 function upgraded(more: () => Uint8Array): (socket: Socket) => Promise<void> {
   return async (socket) => {
     await say(socket, UPGRADE);
-    await hearsSome(socket);
+    await receivesSome(socket);
     if (more().length > 0) await say(socket, more());
   };
 }
@@ -193,7 +193,7 @@ const ALONE: readonly ResetPoint[] = [
   alone('after a bad handshake', 'errory', 'tcp', (socket) => say(socket, 'please\n')),
   alone('after the reply to a bad handshake', 'errory', 'tcp', async (socket) => {
     await say(socket, 'please\n');
-    await hearsSome(socket);
+    await receivesSome(socket);
   }),
   alone('after connecting by WebSocket', null, 'websocket', nothing),
   alone('in the middle of the upgrade', null, 'websocket', (socket) => say(socket, UPGRADE.slice(0, 50))),
@@ -227,30 +227,30 @@ const ALONE: readonly ResetPoint[] = [
     await upgraded(() => NOTHING)(socket);
     socket.read();
     await say(socket, CLOSE_FRAME);
-    await hearsSome(socket);
+    await receivesSome(socket);
   }),
 ];
 
 const PAIRED: readonly ResetPoint[] = [
   paired('right after ok', nothing, async ({ receiver, sender, from }) => {
-    await Promise.all([survives(sender, from, NOTHING), reset(receiver)]);
+    await Promise.all([expectCleanClose(sender, from, NOTHING), reset(receiver)]);
   }),
   paired('while it sends', transfers, async ({ sender, receiver, to }) => {
     await reset(sender);
-    await survives(receiver, to, PAYLOAD);
+    await expectCleanClose(receiver, to, PAYLOAD);
   }),
   paired('while it receives', transfers, async ({ receiver, sender, from }) => {
-    await Promise.all([survives(sender, from, NOTHING), reset(receiver)]);
+    await Promise.all([expectCleanClose(sender, from, NOTHING), reset(receiver)]);
   }),
   paired('while it receives nothing although it could', stalls, async ({ receiver, sender, from }) => {
-    await Promise.all([survives(sender, from, NOTHING), reset(receiver)]);
+    await Promise.all([expectCleanClose(sender, from, NOTHING), reset(receiver)]);
   }),
   paired('while its receiver is stalled', stalls, async ({ sender, receiver, to }) => {
     await reset(sender);
-    await survives(receiver, to, PAYLOAD);
+    await expectCleanClose(receiver, to, PAYLOAD);
   }),
   paired('after its FIN', transfers, async ({ sender, receiver, from }) => {
-    await Promise.all([survives(sender, from, NOTHING), resetBehindFin(receiver)]);
+    await Promise.all([expectCleanClose(sender, from, NOTHING), resetBehindFin(receiver)]);
   }),
 ];
 
@@ -261,8 +261,12 @@ export const RESET_POINTS: readonly ResetPoint[] = [...ALONE, ...PAIRED];
  * The receivers never read, so the relay does not read from the senders either and must probe for their
  * resets. It does so if nothing has moved between two of its sweeps, which are 15 s apart.
  */
-export const SLOW_POINT = paired('while its receiver has stopped permanently', stalls, async (each, held) => {
-  await reset(each.sender);
-  await held.sees(({ pairs }) => pairs === 0);
-  await reset(each.receiver);
-});
+export const SLOW_POINT = paired(
+  'while its receiver has stopped permanently',
+  stalls,
+  async (each, monitored) => {
+    await reset(each.sender);
+    await monitored.untilStatus(({ pairs }) => pairs === 0);
+    await reset(each.receiver);
+  },
+);

@@ -6,7 +6,7 @@ import { pathToFileURL } from 'node:url';
 import type { TestContext } from 'node:test';
 import { RelayProcess } from '../../support/relay-process.ts';
 import { scratch } from '../../support/scratch.ts';
-import { WITH_OPEN_FILES } from './held-relay.ts';
+import { WITH_FD_LIMIT } from './monitored-relay.ts';
 
 const PROBE = pathToFileURL(join(import.meta.dirname, 'turn-probe.ts')).href;
 
@@ -49,7 +49,7 @@ export class MeasuredRelay implements AsyncDisposable {
         TURN_PROBE_SOCKET: probePath,
         ...settings,
       },
-      WITH_OPEN_FILES,
+      WITH_FD_LIMIT,
     );
     return new MeasuredRelay(relay, probePath);
   }

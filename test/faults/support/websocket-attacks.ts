@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { SIDE_A, handshake } from '../../support/bytes.ts';
 import { encodeFrame, readServerFrames } from '../../support/frames.ts';
-import type { Behaviour, Stranger } from './crowd.ts';
+import type { Behaviour, FloodClient } from './client-flood.ts';
 
 const TEXT = 1;
 const BINARY = 2;
@@ -24,15 +24,15 @@ const HEADER_END = '\r\n\r\n';
 const A_HEADER_LINE = `X-More: ${'x'.repeat(500)}\r\n`;
 
 /** Complete frames of the server; null before it has answered the upgrade. */
-function framesOf(heard: Buffer): Buffer | null {
-  const end = heard.indexOf(HEADER_END);
-  return end < 0 ? null : heard.subarray(end + HEADER_END.length);
+function framesOf(received: Buffer): Buffer | null {
+  const end = received.indexOf(HEADER_END);
+  return end < 0 ? null : received.subarray(end + HEADER_END.length);
 }
 
 /** The HTTP status, or the close code if there is one. */
-function answerOf({ heard }: Stranger): string {
-  const [status = ''] = heard.toString('latin1').split('\r\n', 1);
-  const frames = framesOf(heard);
+function answerOf({ received }: FloodClient): string {
+  const [status = ''] = received.toString('latin1').split('\r\n', 1);
+  const frames = framesOf(received);
   if (!status.startsWith('HTTP/1.1 101') || frames === null)
     return status.replace(/^HTTP\/1.1 (\d*).*$/u, '$1');
   const close = readServerFrames(frames).find(({ opcode }) => opcode === CLOSE);
@@ -73,7 +73,7 @@ export const WEBSOCKET_ATTACKS = {
   /** Sends nothing, part of a request, one byte of it per second, or endless headers. */
   'unfinished-upgrade': {
     nameOf: answerOf,
-    connected: ({ socket, index }) => {
+    onConnect: ({ socket, index }) => {
       if (index % 4 === 1) socket.write(UPGRADE.slice(0, 1 + (index % (UPGRADE.length - 1))));
       if (index % 4 === 2) socket.write(REQUEST_LINE.slice(0, 7));
       if (index % 4 === 3) socket.write(REQUEST_LINE);
@@ -86,24 +86,24 @@ export const WEBSOCKET_ATTACKS = {
   /** A correct client that never gets a partner. It disconnects when it receives something. */
   'waiting-by-websocket': {
     nameOf: answerOf,
-    connected: ({ socket }) => {
+    onConnect: ({ socket }) => {
       const line = handshake(randomBytes(32).toString('hex'), SIDE_A);
       socket.write(Buffer.concat([Buffer.from(UPGRADE), encodeFrame({ opcode: BINARY, payload: line })]));
     },
-    hears: ({ socket, heard }) => {
-      const answer = framesOf(heard);
+    onData: ({ socket, received }) => {
+      const answer = framesOf(received);
       if (answer !== null && answer.length > 0) socket.end();
     },
   },
   /** The same number of each kind. Every other client does not wait for the response to its upgrade. */
   'wrong-frames': {
-    nameOf: (stranger) => `${wrongFramesOf(stranger.index)[0]}: ${answerOf(stranger)}`,
-    connected: ({ socket, index }) => {
+    nameOf: (client) => `${wrongFramesOf(client.index)[0]}: ${answerOf(client)}`,
+    onConnect: ({ socket, index }) => {
       const [, frames] = wrongFramesOf(index);
       socket.write(isEager(index) ? Buffer.concat([Buffer.from(UPGRADE), frames(index)]) : UPGRADE);
     },
-    hears: ({ socket, heard, index }) => {
-      const answer = framesOf(heard);
+    onData: ({ socket, received, index }) => {
+      const answer = framesOf(received);
       if (answer === null) return;
       const [, frames] = wrongFramesOf(index);
       // The response to the upgrade arrives alone unless there are already further replies.

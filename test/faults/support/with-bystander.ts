@@ -16,7 +16,7 @@ const MAX_STALL_MS = 5000;
  * Runs `attack` on a machine where a relay has a running pair and new pairs, and reports their measurements.
  * Every byte is compared.
  */
-export async function besideRelay(
+export async function withBystander(
   context: TestContext,
   name: string,
   attack: (relay: RelayProcess) => Promise<unknown>,

@@ -9,16 +9,16 @@ const CONNECTING_AT_ONCE = 500;
 export const ADDRESSES = 4;
 
 /** Maximum number of received bytes kept per connection. */
-const MAX_HEARD_BYTES = 4096;
+const MAX_RECEIVED_BYTES = 4096;
 
 const SECOND_MS = 1000;
 
 /** One client of the flood. */
-export interface Stranger {
+export interface FloodClient {
   readonly socket: Socket;
   readonly index: number;
-  /** Received bytes, up to `MAX_HEARD_BYTES`. */
-  heard: Buffer;
+  /** Received bytes, up to `MAX_RECEIVED_BYTES`. */
+  received: Buffer;
 }
 
 /** Behaviour of each client. */
@@ -26,23 +26,23 @@ export interface Behaviour {
   /** Stays connected after the relay has sent a FIN. */
   readonly staysHalfOpen?: boolean;
   /** Never reads. */
-  readonly isDeaf?: boolean;
+  readonly neverReads?: boolean;
   /** Name of an end caused by the relay. Default: the received bytes as text. */
-  readonly nameOf?: (stranger: Stranger) => string;
-  readonly connected?: (stranger: Stranger) => void;
-  readonly hears?: (stranger: Stranger) => void;
+  readonly nameOf?: (client: FloodClient) => string;
+  readonly onConnect?: (client: FloodClient) => void;
+  readonly onData?: (client: FloodClient) => void;
   /** Called once a second while connected. */
-  readonly everySecond?: (stranger: Stranger) => void;
+  readonly everySecond?: (client: FloodClient) => void;
 }
 
 /** Numbers of connections by how they ended. */
 export type Ends = Readonly<Record<string, number>>;
 
 /** Very many connections with the same behaviour. */
-export class Crowd {
+export class ClientFlood {
   readonly #port: number;
   readonly #behaviour: Behaviour;
-  readonly #strangers = new Set<Stranger>();
+  readonly #clients = new Set<FloodClient>();
   readonly #ends: Record<string, number> = {};
   readonly #timer: NodeJS.Timeout;
   #connected = 0;
@@ -54,7 +54,7 @@ export class Crowd {
     this.#port = port;
     this.#behaviour = behaviour;
     this.#timer = setInterval(() => {
-      for (const stranger of this.#strangers) behaviour.everySecond?.(stranger);
+      for (const client of this.#clients) behaviour.everySecond?.(client);
     }, SECOND_MS);
   }
 
@@ -68,8 +68,8 @@ export class Crowd {
   }
 
   /** Open connections. */
-  get strangers(): Iterable<Stranger> {
-    return this.#strangers;
+  get clients(): Iterable<FloodClient> {
+    return this.#clients;
   }
 
   /** Opens that many connections as fast as possible. Resolves when each has succeeded or failed. */
@@ -85,8 +85,8 @@ export class Crowd {
   }
 
   /** Opens one connection. Resolves with null if that fails. */
-  connect(index: number): Promise<Stranger | null> {
-    const { connected, hears, isDeaf = false, staysHalfOpen = false } = this.#behaviour;
+  connect(index: number): Promise<FloodClient | null> {
+    const { onConnect, onData, neverReads = false, staysHalfOpen = false } = this.#behaviour;
     return new Promise((resolve) => {
       const socket = connect({
         port: this.#port,
@@ -95,19 +95,19 @@ export class Crowd {
         allowHalfOpen: staysHalfOpen,
         noDelay: true,
       });
-      const stranger: Stranger = { socket, index, heard: Buffer.alloc(0) };
+      const client: FloodClient = { socket, index, received: Buffer.alloc(0) };
       let how = '';
       socket.once('connect', () => {
         this.#connected += 1;
-        this.#strangers.add(stranger);
-        connected?.(stranger);
-        resolve(stranger);
+        this.#clients.add(client);
+        onConnect?.(client);
+        resolve(client);
       });
-      if (!isDeaf) {
+      if (!neverReads) {
         socket.on('data', (bytes: Buffer) => {
-          if (stranger.heard.length < MAX_HEARD_BYTES)
-            stranger.heard = Buffer.concat([stranger.heard, bytes]);
-          hears?.(stranger);
+          if (client.received.length < MAX_RECEIVED_BYTES)
+            client.received = Buffer.concat([client.received, bytes]);
+          onData?.(client);
         });
       }
       socket.once('end', () => {
@@ -118,7 +118,7 @@ export class Crowd {
         how ||= 'reset';
       });
       socket.once('close', () => {
-        if (this.#strangers.delete(stranger)) this.#ended(stranger, how);
+        if (this.#clients.delete(client)) this.#ended(client, how);
         else this.#failed += 1;
         resolve(null);
       });
@@ -127,7 +127,7 @@ export class Crowd {
 
   /** Resolves with the ends when no connection is left. */
   async ended(): Promise<Ends> {
-    if (this.#strangers.size > 0) {
+    if (this.#clients.size > 0) {
       await new Promise<void>((resolve) => {
         this.#whenEmpty = resolve;
       });
@@ -139,22 +139,22 @@ export class Crowd {
   /** Closes all remaining connections: some with a FIN, some with a reset. */
   leave(): void {
     this.#isLeaving = true;
-    for (const { socket, index } of this.#strangers) {
+    for (const { socket, index } of this.#clients) {
       // Node cannot send a reset after a FIN.
       if (index % 2 === 0 || socket.writableEnded) socket.destroy();
       else socket.resetAndDestroy();
     }
   }
 
-  #ended(stranger: Stranger, how: string): void {
+  #ended(client: FloodClient, how: string): void {
     const { nameOf = textOf } = this.#behaviour;
-    const parts = this.#isLeaving ? ['left'] : [nameOf(stranger), how];
+    const parts = this.#isLeaving ? ['left'] : [nameOf(client), how];
     const name = parts.filter((part) => part !== '').join(', ');
     this.#ends[name] = (this.#ends[name] ?? 0) + 1;
-    if (this.#strangers.size === 0) this.#whenEmpty();
+    if (this.#clients.size === 0) this.#whenEmpty();
   }
 }
 
-function textOf({ heard }: Stranger): string {
-  return heard.toString('latin1').trimEnd();
+function textOf({ received }: FloodClient): string {
+  return received.toString('latin1').trimEnd();
 }

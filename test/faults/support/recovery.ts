@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import type { TestContext } from 'node:test';
 import { Bystander, reportFault } from '../../support/bystander.ts';
 import { coresUsed, vitalsReturn } from '../../support/vitals.ts';
-import type { HeldRelay } from './held-relay.ts';
+import type { MonitoredRelay } from './monitored-relay.ts';
 
 /** Duration of the measurement before the fault, in milliseconds. */
 const UNDISTURBED_MS = 1000;
@@ -26,28 +26,28 @@ const IDLE_MS = 1000;
  * Runs `action` on a relay while a bystander's transfers run and the status port answers. Afterwards the
  * relay must have released every resource and be idle. Resolves with the number of the bystander's records.
  */
-export async function ordeal(
+export async function checkRecovery(
   context: TestContext,
-  held: HeldRelay,
+  monitored: MonitoredRelay,
   fault: string,
   action: () => Promise<unknown>,
   maxGrowthMiB = MAX_GROWTH_MIB,
 ): Promise<number> {
-  const holdings = await held.whenAlone();
-  const vitalsBefore = { ...held.vitals(), openFiles: holdings.openFiles };
-  await using bystander = await Bystander.start(held.rawPort);
+  const resourceUsage = await monitored.usageWhenIdle();
+  const vitalsBefore = { ...monitored.vitals(), fdCount: resourceUsage.fdCount };
+  await using bystander = await Bystander.start(monitored.rawPort);
   const before = await bystander.measure(UNDISTURBED_MS);
   const during = await bystander.measureWhile(async () => {
     await action();
-    await held.status();
+    await monitored.status();
   });
   const transfers = await bystander.finish();
-  const grownMiB = peakMiB(held.relay.pid) - vitalsBefore.residentMiB;
+  const grownMiB = peakMiB(monitored.relay.pid) - vitalsBefore.residentMiB;
   context.diagnostic(`the relay grew by at most ${grownMiB.toFixed(0)} MiB`);
   assert.ok(grownMiB < maxGrowthMiB, `more than ${maxGrowthMiB} MiB`);
-  await held.letsGo(holdings);
-  const vitalsAfter = await vitalsReturn(held.relay.pid, vitalsBefore, RESIDENT_MARGIN_MIB);
-  const cores = await coresUsed(held.relay.pid, IDLE_MS);
+  await monitored.untilReleased(resourceUsage);
+  const vitalsAfter = await vitalsReturn(monitored.relay.pid, vitalsBefore, RESIDENT_MARGIN_MIB);
+  const cores = await coresUsed(monitored.relay.pid, IDLE_MS);
   assert.ok(cores < IDLE_CORES, `an idle relay uses ${cores} of a core`);
   reportFault(context, fault, { before, during, vitalsBefore, vitalsAfter });
   return transfers.length;

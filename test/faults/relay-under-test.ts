@@ -18,13 +18,13 @@ const ANY_LOOPBACK_PORT = 'tcp:0:interface=127.0.0.1';
 const UNDISTURBED_MS = 700;
 
 /** An idle process uses no CPU; one that spins uses a whole core. */
-const MOST_IDLE_CORES = 0.2;
+const MAX_IDLE_CORES = 0.2;
 
 /** Time for a relay to end, in milliseconds: its last writes may have to be abandoned. */
 const END_TIMEOUT_MS = 20_000;
 
 /** The relay as a process that gets a fault. */
-export class StrickenRelay implements AsyncDisposable {
+export class RelayUnderTest implements AsyncDisposable {
   readonly program: Program;
   /** TCP port for clients. */
   readonly port: number;
@@ -43,18 +43,18 @@ export class StrickenRelay implements AsyncDisposable {
   static async start(
     settings: Readonly<Record<string, string>>,
     { prefix = [], port }: { readonly prefix?: readonly string[]; readonly port?: number } = {},
-  ): Promise<StrickenRelay> {
+  ): Promise<RelayUnderTest> {
     const listen = port === undefined ? ANY_LOOPBACK_PORT : `tcp:${port}:interface=127.0.0.1`;
     const env = { PATH: process.env['PATH'], RELAY_LISTEN: listen, RELAY_STATUS_LISTEN: '', ...settings };
     const program = new Program([...prefix, process.execPath, MAIN], { env });
     try {
       if (port !== undefined) {
-        await reachable(port);
-        return new StrickenRelay(program, port);
+        await untilReachable(port);
+        return new RelayUnderTest(program, port);
       }
-      const [, notifications = ''] = await program.waitForOutput(/"role":"raw","endpoint":"([^"]*)"/u);
-      const endpoint = parseEndpoint(notifications);
-      return new StrickenRelay(program, endpoint.kind === 'tcp' ? endpoint.port : 0);
+      const [, endpointText = ''] = await program.waitForOutput(/"role":"raw","endpoint":"([^"]*)"/u);
+      const endpoint = parseEndpoint(endpointText);
+      return new RelayUnderTest(program, endpoint.kind === 'tcp' ? endpoint.port : 0);
     } catch (error) {
       await program[Symbol.asyncDispose]();
       throw error;
@@ -90,7 +90,7 @@ export class StrickenRelay implements AsyncDisposable {
 }
 
 /** Resolves when a program listens there. */
-async function reachable(port: number): Promise<void> {
+async function untilReachable(port: number): Promise<void> {
   for (let tries = 0; ; tries += 1) {
     const socket = connect(port, '127.0.0.1');
     try {
@@ -111,9 +111,9 @@ async function reachable(port: number): Promise<void> {
  *
  * @returns bytes of the bystander's pairs, as their records must have them
  */
-export async function strike(
+export async function injectFault(
   context: TestContext,
-  relay: StrickenRelay,
+  relay: RelayUnderTest,
   fault: string,
   cause: () => Promise<unknown>,
 ): Promise<readonly number[]> {
@@ -125,7 +125,7 @@ export async function strike(
   const bytes = await bystander.finish();
   reportFault(context, fault, { before, during, vitalsBefore, vitalsAfter });
   const cores = await coresUsed(relay.pid, 1000);
-  assert.ok(cores < MOST_IDLE_CORES, `the idle relay uses ${cores} cores`);
+  assert.ok(cores < MAX_IDLE_CORES, `the idle relay uses ${cores} cores`);
   return bytes;
 }
 

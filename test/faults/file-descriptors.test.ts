@@ -13,7 +13,7 @@ import { scrape } from '../support/metrics.ts';
 import { findProgram } from '../support/programs.ts';
 import { scratch, until } from '../support/scratch.ts';
 import { coresUsed, vitalsOf } from '../support/vitals.ts';
-import { StrickenRelay, pair, range, strike, transfer, visits } from './stricken-relay.ts';
+import { RelayUnderTest, injectFault, pair, range, transfer, visits } from './relay-under-test.ts';
 import { assertWritten } from './usage-check.ts';
 
 /** Room for 172 connections and 64 reject slots. */
@@ -30,7 +30,7 @@ const LEFT = 20;
 const RUSH_MS = 3000;
 
 /** An idle process uses no CPU; one that spins uses a whole core. */
-const MOST_IDLE_CORES = 0.2;
+const MAX_IDLE_CORES = 0.2;
 
 const TAKEN_DOWN =
   /"level":"warn".*"configured":100000,"fits":172,"fileDescriptors":300,"msg":"RELAY_MAX_CONNECTIONS exceeds the file descriptor limit/u;
@@ -40,19 +40,19 @@ const SOME_AGAIN = /"level":"info".*there are open files again/u;
 const CANNOT_LIMIT = findProgram('prlimit') === null ? 'needs prlimit: apt-get install util-linux' : false;
 
 /** Clients that wait until they are told to leave or are rejected. */
-class Crowd {
-  readonly here = new Set<Socket>();
+class ClientFlood {
+  readonly connected = new Set<Socket>();
   /** The replies of all clients. */
-  readonly heard = new Set<string>();
+  readonly replies = new Set<string>();
 
-  async come(port: number, count: number): Promise<void> {
+  async addClients(port: number, count: number): Promise<void> {
     for (let at = 0; at < count; at += 1) {
       const socket = connect(port, '127.0.0.1');
-      this.here.add(socket);
+      this.connected.add(socket);
       // A rejected client sees a reset, possibly before it has sent anything.
       socket.on('error', () => undefined);
-      socket.on('close', () => this.here.delete(socket));
-      socket.on('data', (bytes: Buffer) => this.heard.add(bytes.toString()));
+      socket.on('close', () => this.connected.delete(socket));
+      socket.on('data', (bytes: Buffer) => this.replies.add(bytes.toString()));
       socket.write(handshake(newToken(), SIDE_A));
       await new Promise<void>((resolve) => {
         socket.once('connect', resolve).once('close', () => resolve());
@@ -64,14 +64,14 @@ class Crowd {
   async rush(port: number, ms: number): Promise<void> {
     const end = performance.now() + ms;
     while (performance.now() < end) {
-      await this.come(port, 10);
+      await this.addClients(port, 10);
       await sleep(10);
     }
   }
 
   async leave(): Promise<void> {
     await Promise.all(
-      [...this.here].map(async (socket) => {
+      [...this.connected].map(async (socket) => {
         const closed = new Promise((resolve) => socket.once('close', resolve));
         socket.end();
         await closed;
@@ -94,14 +94,14 @@ function firstSocket(pid: number): number {
 
 async function assertIdle(pid: number): Promise<void> {
   const cores = await coresUsed(pid, 2000);
-  assert.ok(cores < MOST_IDLE_CORES, `the relay uses ${cores} cores while it cannot accept`);
+  assert.ok(cores < MAX_IDLE_CORES, `the relay uses ${cores} cores while it cannot accept`);
 }
 
 describe('file descriptors', { skip: CANNOT_LIMIT }, () => {
   test('are never used up by clients: the relay has warned, and accepts as many as fit', async (context) => {
     const path = join(await scratch(context), 'usage.sqlite');
     const statusPort = await freePort();
-    await using relay = await StrickenRelay.start(
+    await using relay = await RelayUnderTest.start(
       {
         RELAY_USAGE_DB: path,
         RELAY_STATUS_LISTEN: `tcp:${statusPort}:interface=127.0.0.1`,
@@ -111,13 +111,13 @@ describe('file descriptors', { skip: CANNOT_LIMIT }, () => {
       { prefix: ['prlimit', `--nofile=${OPEN_FILES}:${OPEN_FILES}`] },
     );
     assert.equal(relay.count(TAKEN_DOWN), 1);
-    const bystanders = await strike(context, relay, 'more clients than file descriptors', async () => {
+    const bystanders = await injectFault(context, relay, 'more clients than file descriptors', async () => {
       const early = await pair(relay.port);
-      const crowd = new Crowd();
-      await crowd.come(relay.port, CLIENTS);
-      await until(() => crowd.here.size < FITTING);
-      assert.deepEqual(crowd.heard, new Set(['busy\n']));
-      assert.ok(vitalsOf(relay.pid).openFiles > FITTING);
+      const flood = new ClientFlood();
+      await flood.addClients(relay.port, CLIENTS);
+      await until(() => flood.connected.size < FITTING);
+      assert.deepEqual(flood.replies, new Set(['busy\n']));
+      assert.ok(vitalsOf(relay.pid).fdCount > FITTING);
       const figures = await scrape(`http://127.0.0.1:${statusPort}`);
       assert.equal(figures.get('transit_relay_connections_limit'), FITTING);
       assert.equal(figures.get('transit_relay_connections_open'), FITTING);
@@ -125,7 +125,7 @@ describe('file descriptors', { skip: CANNOT_LIMIT }, () => {
       assert.ok((figures.get('transit_relay_process_open_fds') ?? 0) > FITTING);
       assert.ok((figures.get('transit_relay_connections_rejected_total{reason="connections"}') ?? 0) > 0);
       await transfer(early, 5);
-      await crowd.leave();
+      await flood.leave();
       await visits(relay.port, range(6, 10));
     });
     await assertWritten(path, [...range(5, 10), ...bystanders]);
@@ -135,17 +135,17 @@ describe('file descriptors', { skip: CANNOT_LIMIT }, () => {
 
   test('that run out are reported; existing clients continue, and accepting resumes when there are free ones', async (context) => {
     const path = join(await scratch(context), 'usage.sqlite');
-    await using relay = await StrickenRelay.start({ RELAY_USAGE_DB: path });
-    const limit = vitalsOf(relay.pid).openFiles * 100;
-    const bystanders = await strike(context, relay, 'file descriptors exhausted', async () => {
+    await using relay = await RelayUnderTest.start({ RELAY_USAGE_DB: path });
+    const limit = vitalsOf(relay.pid).fdCount * 100;
+    const bystanders = await injectFault(context, relay, 'file descriptors exhausted', async () => {
       const early = await pair(relay.port);
-      limitOpenFiles(relay.pid, vitalsOf(relay.pid).openFiles + LEFT);
-      const crowd = new Crowd();
-      await crowd.rush(relay.port, RUSH_MS);
+      limitOpenFiles(relay.pid, vitalsOf(relay.pid).fdCount + LEFT);
+      const flood = new ClientFlood();
+      await flood.rush(relay.port, RUSH_MS);
       await relay.says(NONE_LEFT);
       // Few were accepted: as many as fitted.
-      await until(() => crowd.here.size < 2 * LEFT);
-      assert.deepEqual(crowd.heard, new Set(['busy\n']));
+      await until(() => flood.connected.size < 2 * LEFT);
+      assert.deepEqual(flood.replies, new Set(['busy\n']));
       // It stays, because its end would free a descriptor.
       early[0].write('!');
       await once(early[1], 'data');
@@ -154,7 +154,7 @@ describe('file descriptors', { skip: CANNOT_LIMIT }, () => {
       await relay.says(SOME_AGAIN);
       await transfer(early, 4);
       await visits(relay.port, range(6, 10));
-      await crowd.leave();
+      await flood.leave();
     });
     await assertWritten(path, [...range(5, 10), ...bystanders]);
     assert.equal(relay.count(SOME_AGAIN), 1);
@@ -162,13 +162,13 @@ describe('file descriptors', { skip: CANNOT_LIMIT }, () => {
   });
 
   test('that are missing cost the relay no CPU time', async () => {
-    await using relay = await StrickenRelay.start({});
-    const limit = vitalsOf(relay.pid).openFiles;
+    await using relay = await RelayUnderTest.start({});
+    const limit = vitalsOf(relay.pid).fdCount;
     limitOpenFiles(relay.pid, limit + LEFT);
-    const crowd = new Crowd();
-    await crowd.rush(relay.port, RUSH_MS);
+    const flood = new ClientFlood();
+    await flood.rush(relay.port, RUSH_MS);
     await assertIdle(relay.pid);
-    await crowd.leave();
+    await flood.leave();
     await relay.says(SOME_AGAIN);
     await visits(relay.port, range(1, 5));
     await relay.stop();
@@ -176,26 +176,26 @@ describe('file descriptors', { skip: CANNOT_LIMIT }, () => {
 
   test('cost no CPU time either if libuv has lost its reserve descriptor', async (context) => {
     const path = join(await scratch(context), 'usage.sqlite');
-    await using relay = await StrickenRelay.start({ RELAY_USAGE_DB: path });
-    const limit = vitalsOf(relay.pid).openFiles * 100;
-    const { openFiles } = vitalsOf(relay.pid);
+    await using relay = await RelayUnderTest.start({ RELAY_USAGE_DB: path });
+    const limit = vitalsOf(relay.pid).fdCount * 100;
+    const { fdCount } = vitalsOf(relay.pid);
     const listener = firstSocket(relay.pid);
-    const crowd = new Crowd();
+    const flood = new ClientFlood();
     // It closes its reserve for the first client, accepts none, and cannot open the reserve again.
     limitOpenFiles(relay.pid, Math.floor(listener / 2));
-    await crowd.come(relay.port, 10);
-    await until(() => vitalsOf(relay.pid).openFiles < openFiles);
+    await flood.addClients(relay.port, 10);
+    await until(() => vitalsOf(relay.pid).fdCount < fdCount);
     // Now there is a descriptor for one client. The others would stay in the backlog, and the relay would
     // spin.
     limitOpenFiles(relay.pid, listener);
-    await until(() => crowd.here.size <= 1);
-    await crowd.rush(relay.port, RUSH_MS);
-    await until(() => crowd.here.size <= 1);
+    await until(() => flood.connected.size <= 1);
+    await flood.rush(relay.port, RUSH_MS);
+    await until(() => flood.connected.size <= 1);
     await assertIdle(relay.pid);
     await relay.says(NONE_LEFT);
     limitOpenFiles(relay.pid, limit);
     await relay.says(SOME_AGAIN);
-    await crowd.leave();
+    await flood.leave();
     await visits(relay.port, range(1, 5));
     await relay.stop();
   });

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
 import { encodeClose } from '../../../src/protocol/websocket-frames.ts';
 import { readServerFrames } from '../../support/frames.ts';
-import type { NetTransport } from './party.ts';
+import type { NetTransport } from './pair-client.ts';
 
 const BINARY = 2;
 
@@ -13,7 +13,7 @@ const CLOSE_FRAME = Buffer.from(encodeClose(1000));
  * That is a FIN; for a WebSocket a close frame with code 1000, which is answered, and then a FIN. Rejects on
  * anything else.
  */
-export async function survives(socket: Socket, transport: NetTransport, sent: Buffer): Promise<void> {
+export async function expectCleanClose(socket: Socket, transport: NetTransport, sent: Buffer): Promise<void> {
   const ended = Promise.withResolvers<void>();
   const buffers: Buffer[] = [];
   let tail = Buffer.alloc(0);

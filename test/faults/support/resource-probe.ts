@@ -6,7 +6,7 @@ import { isMainThread } from 'node:worker_threads';
 
 /**
  * Preloaded into a relay (`node --import`), not part of it. It serves the resources that the process holds
- * after a garbage collection, as `Holdings` in JSON, at the unix socket `PROBE_SOCKET`. `held-relay.ts` is
+ * after a garbage collection, as `ResourceUsage` in JSON, at the unix socket `PROBE_SOCKET`. `monitored-relay.ts` is
  * the client.
  */
 
@@ -23,8 +23,8 @@ function holdings(): object {
   const resources: Record<string, number> = {};
   for (const name of process.getActiveResourcesInfo()) resources[name] = (resources[name] ?? 0) + 1;
   const { heapUsed, external } = process.memoryUsage();
-  const openFiles = readdirSync('/proc/self/fd').length - OWN_FILES;
-  return { heapBytes: heapUsed + external, resources, openFiles };
+  const fdCount = readdirSync('/proc/self/fd').length - OWN_FILES;
+  return { heapBytes: heapUsed + external, resources, fdCount };
 }
 
 const server = createServer((socket) => {

@@ -20,7 +20,7 @@ const skip = HAPROXY === null ? 'needs HAProxy: apt-get install haproxy' : false
 const MAX_CONNECTIONS = 50;
 
 /** Concurrent attackers, several times as many as the limit allows. */
-const STRANGERS = 400;
+const ATTACKERS = 400;
 
 const CHECKS = 12;
 
@@ -63,7 +63,7 @@ listen http
  * Attackers at these ports. Closed ones reconnect at once; half of them send nothing, the others half a line
  * or request.
  */
-class Strangers implements Disposable {
+class Attackers implements Disposable {
   readonly #sockets = new Set<Socket>();
   #isOver = false;
   arrived = 0;
@@ -131,7 +131,7 @@ describe('attackers behind a proxy on the same host', { skip, timeout: 120_000 }
     const failed: unknown[] = [];
     let arrived = 0;
     const during = await bystander.measureWhile(async () => {
-      using strangers = new Strangers(STRANGERS, [raw, http]);
+      using attackers = new Attackers(ATTACKERS, [raw, http]);
       await sleep(1000);
       for (let count = 0; count < CHECKS; count += 1) {
         for (const check of ['relay', 'transfer']) {
@@ -141,12 +141,12 @@ describe('attackers behind a proxy on the same host', { skip, timeout: 120_000 }
         // A result is cached for a while.
         await sleep(510);
       }
-      ({ arrived } = strangers);
+      ({ arrived } = attackers);
     });
     const checks = `checks failed ${failed.length} of ${2 * CHECKS}`;
-    reportAttack(context, `${arrived} strangers behind HAProxy, limit reached`, idle, during, checks);
+    reportAttack(context, `${arrived} attackers behind HAProxy, limit reached`, idle, during, checks);
     assert.deepEqual(failed, []);
-    assert.ok(arrived > 2 * STRANGERS, 'the limit was not reached');
+    assert.ok(arrived > 2 * ATTACKERS, 'the limit was not reached');
     assert.ok(during.maxMs < 1000);
     await bystander.finish();
   });

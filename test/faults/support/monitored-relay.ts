@@ -14,18 +14,18 @@ import { RelayProcess, UsageReader } from '../../support/relay-process.ts';
 import { scratch } from '../../support/scratch.ts';
 import { vitalsOf } from '../../support/vitals.ts';
 import type { Vitals } from '../../support/vitals.ts';
-import { Party } from './party.ts';
+import { PairClient } from './pair-client.ts';
 
-const PROBE = pathToFileURL(join(import.meta.dirname, 'probe.ts')).href;
+const PROBE = pathToFileURL(join(import.meta.dirname, 'resource-probe.ts')).href;
 
 /** File descriptor limit of the relay and of the attackers: 15,000 connections and some more. */
-export const OPEN_FILES = 20_000;
+export const FD_LIMIT = 20_000;
 
 /**
- * Command prefix that raises the limit to `OPEN_FILES`. It needs root if the hard limit of the machine is
+ * Command prefix that raises the limit to `FD_LIMIT`. It needs root if the hard limit of the machine is
  * lower.
  */
-export const WITH_OPEN_FILES = ['prlimit', `--nofile=${OPEN_FILES}:${OPEN_FILES}`] as const;
+export const WITH_FD_LIMIT = ['prlimit', `--nofile=${FD_LIMIT}:${FD_LIMIT}`] as const;
 
 /** Longer than it takes to make 15,000 connections, so that all exist at the same time. */
 const HANDSHAKE_TIMEOUT = '6s';
@@ -42,19 +42,19 @@ const SUPPRESSED = 'transit_relay_usage_records_suppressed_total';
 const HEAP_MARGIN_BYTES = 4 * 2 ** 20;
 
 /** Resources that a process holds after a garbage collection. */
-export interface Holdings {
+export interface ResourceUsage {
   /** On V8's heap and in buffers outside of it. */
   readonly heapBytes: number;
   /** Timers, sockets and other resources that keep an event loop alive, by Node's names. */
   readonly resources: Readonly<Record<string, number>>;
-  readonly openFiles: number;
+  readonly fdCount: number;
 }
 
 /** Node's name for a TCP connection. */
 const CONNECTION = 'TCPSocketWrap';
 
 /** A relay that reports its resources, to check that it has released everything. */
-export class HeldRelay implements AsyncDisposable {
+export class MonitoredRelay implements AsyncDisposable {
   readonly relay: RelayProcess;
   readonly databasePath: string;
   readonly #probePath: string;
@@ -71,7 +71,10 @@ export class HeldRelay implements AsyncDisposable {
    * gone, so that everything the relay keeps permanently (code, the timer for waiting clients) exists; it has
    * a record.
    */
-  static async start(directory: string, settings: Readonly<Record<string, string>> = {}): Promise<HeldRelay> {
+  static async start(
+    directory: string,
+    settings: Readonly<Record<string, string>> = {},
+  ): Promise<MonitoredRelay> {
     const databasePath = join(directory, 'usage.sqlite');
     const probePath = join(directory, 'probe.sock');
     const relay = await RelayProcess.start(
@@ -84,21 +87,21 @@ export class HeldRelay implements AsyncDisposable {
         RELAY_HANDSHAKE_TIMEOUT: HANDSHAKE_TIMEOUT,
         ...settings,
       },
-      WITH_OPEN_FILES,
+      WITH_FD_LIMIT,
     );
-    const held = new HeldRelay(relay, databasePath, probePath);
-    await held.servesPair();
-    return held;
+    const monitored = new MonitoredRelay(relay, databasePath, probePath);
+    await monitored.relayPair();
+    return monitored;
   }
 
   /** Starts it for the duration of the test. */
   static async startFor(
     context: TestContext,
     settings: Readonly<Record<string, string>> = {},
-  ): Promise<HeldRelay> {
-    const held = await HeldRelay.start(await scratch(context), settings);
-    context.after(() => held[Symbol.asyncDispose]());
-    return held;
+  ): Promise<MonitoredRelay> {
+    const monitored = await MonitoredRelay.start(await scratch(context), settings);
+    context.after(() => monitored[Symbol.asyncDispose]());
+    return monitored;
   }
 
   get rawPort(): number {
@@ -113,21 +116,21 @@ export class HeldRelay implements AsyncDisposable {
     return vitalsOf(this.relay.pid);
   }
 
-  async holdings(): Promise<Holdings> {
+  async resourceUsage(): Promise<ResourceUsage> {
     const answer: unknown = JSON.parse(await text(connect(this.#probePath)));
-    assert.ok(isHoldings(answer));
+    assert.ok(isResourceUsage(answer));
     return answer;
   }
 
   /** Resources while it has no connection, except for this query. */
-  async whenAlone(): Promise<Holdings> {
-    let holdings = await this.holdings();
+  async usageWhenIdle(): Promise<ResourceUsage> {
+    let resourceUsage = await this.resourceUsage();
     await this.#eventually(async () => {
-      holdings = await this.holdings();
-      const connections = holdings.resources[CONNECTION] ?? 0;
+      resourceUsage = await this.resourceUsage();
+      const connections = resourceUsage.resources[CONNECTION] ?? 0;
       return connections === 0 ? null : `${connections} connections were closed`;
     });
-    return holdings;
+    return resourceUsage;
   }
 
   /** Response of the status port. It must answer at any time. */
@@ -140,7 +143,7 @@ export class HeldRelay implements AsyncDisposable {
   }
 
   /** Resolves when `condition` holds for the status. */
-  async sees(holds: (status: RelayStatus) => boolean): Promise<void> {
+  async untilStatus(holds: (status: RelayStatus) => boolean): Promise<void> {
     await this.#eventually(async () => {
       const status = await this.status();
       return holds(status) ? null : `${JSON.stringify(status)} became ${holds.toString()}`;
@@ -148,11 +151,11 @@ export class HeldRelay implements AsyncDisposable {
   }
 
   /** Resolves when the relay has at least that many file descriptors. */
-  async opens(files: number): Promise<void> {
+  async untilFdCount(files: number): Promise<void> {
     await eventually(
-      () => `${this.vitals().openFiles} descriptors became ${files}`,
+      () => `${this.vitals().fdCount} file descriptors, expected ${files}`,
       RETURN_TIMEOUT_MS,
-      () => (this.vitals().openFiles >= files ? true : null),
+      () => (this.vitals().fdCount >= files ? true : null),
     );
   }
 
@@ -160,11 +163,11 @@ export class HeldRelay implements AsyncDisposable {
    * Resolves when the relay has the resources that it had `before`: the same file descriptors, timers and
    * sockets, about the same memory, and no client. Rejects if that does not happen.
    */
-  async letsGo(before: Holdings): Promise<void> {
-    await this.sees(isEmpty);
+  async untilReleased(before: ResourceUsage): Promise<void> {
+    await this.untilStatus(isEmpty);
     await this.#eventually(async () => {
-      const { heapBytes, resources, openFiles } = await this.holdings();
-      if (openFiles !== before.openFiles) return `${openFiles} descriptors became ${before.openFiles}`;
+      const { heapBytes, resources, fdCount } = await this.resourceUsage();
+      if (fdCount !== before.fdCount) return `${fdCount} file descriptors, expected ${before.fdCount}`;
       for (const [name, count] of Object.entries(resources)) {
         const then = before.resources[name] ?? 0;
         if (count > then) return `${count} ${name} became ${then}`;
@@ -175,17 +178,17 @@ export class HeldRelay implements AsyncDisposable {
   }
 
   /** Relays a pair of ours, once per transport. */
-  async servesPair(): Promise<void> {
+  async relayPair(): Promise<void> {
     const ports = { raw: this.rawPort, websocket: this.websocketPort };
     const token = newToken();
-    const parties = [
-      new Party(ports, 'tcp', handshake(token, SIDE_A)),
-      new Party(ports, 'websocket', handshake(token, SIDE_B)),
+    const clients = [
+      new PairClient(ports, 'tcp', handshake(token, SIDE_A)),
+      new PairClient(ports, 'websocket', handshake(token, SIDE_B)),
     ];
     this.#ownPairs += 1;
-    await Promise.all(parties.map(({ ok }) => ok));
-    for (const { socket } of parties) socket.destroy();
-    await this.sees(isEmpty);
+    await Promise.all(clients.map(({ ok }) => ok));
+    for (const { socket } of clients) socket.destroy();
+    await this.untilStatus(isEmpty);
   }
 
   /**
@@ -224,7 +227,7 @@ export function isEmpty({ connections, pairs, waiting }: RelayStatus): boolean {
   return connections === 0 && pairs === 0 && waiting === 0;
 }
 
-function isHoldings(value: unknown): value is Holdings {
+function isResourceUsage(value: unknown): value is ResourceUsage {
   return typeof value === 'object' && value !== null && 'heapBytes' in value && 'resources' in value;
 }
 

@@ -16,10 +16,10 @@ const ADDRESSES = 4;
 
 const BINARY = 2;
 
-let parties = 0;
+let clientCount = 0;
 
 /** A client that behaves correctly until it gets `ok`, over either transport. */
-export class Party {
+export class PairClient {
   readonly socket: Socket;
   /** Resolves when it has received `ok`; it stops reading then. Rejects if the connection ends before. */
   readonly ok: Promise<void>;
@@ -28,11 +28,11 @@ export class Party {
 
   constructor(ports: Ports, transport: NetTransport, line: string) {
     const isWebSocket = transport === 'websocket';
-    parties += 1;
+    clientCount += 1;
     const socket = connect({
       port: isWebSocket ? ports.websocket : ports.raw,
       host: '127.0.0.1',
-      localAddress: sourceAddress(parties, ADDRESSES),
+      localAddress: sourceAddress(clientCount, ADDRESSES),
       noDelay: true,
     });
     const open = Promise.withResolvers<void>();
@@ -41,12 +41,12 @@ export class Party {
       socket.write(isWebSocket ? encodeFrame({ opcode: BINARY, payload: line }) : line);
       open.resolve();
     };
-    let heard = '';
+    let received = '';
     const hear = (bytes: Buffer): void => {
-      const wasOpen = heard.includes('\r\n\r\n');
-      heard += bytes.toString('latin1');
-      if (isWebSocket && !wasOpen && heard.includes('\r\n\r\n')) join();
-      if (!heard.endsWith('ok\n')) return;
+      const wasOpen = received.includes('\r\n\r\n');
+      received += bytes.toString('latin1');
+      if (isWebSocket && !wasOpen && received.includes('\r\n\r\n')) join();
+      if (!received.endsWith('ok\n')) return;
       socket.off('data', hear);
       socket.pause();
       ok.resolve();
@@ -55,7 +55,7 @@ export class Party {
     socket.once('connect', () => (isWebSocket ? socket.write(UPGRADE) : join()));
     socket.on('error', () => undefined);
     socket.once('close', () => {
-      for (const { reject } of [open, ok]) reject(new Error(`the relay closed a client after "${heard}"`));
+      for (const { reject } of [open, ok]) reject(new Error(`the relay closed a client after "${received}"`));
     });
     // Callers may await only one of them.
     for (const { promise } of [open, ok]) promise.catch(() => undefined);

@@ -108,7 +108,7 @@ describe('clients that speak HTTP', { timeout: 120_000 }, () => {
     { port: 'the WebSocket port by TLS', role: 'websocket', isTls: true, count: 100 },
   ] as const) {
     test(`may pipeline requests at ${port} without reading a response`, async (context) => {
-      const { files } = await CertificatePlace.open(context, makeIdentity());
+      const { files } = await CertificateDirectory.open(context, makeIdentity());
       const tls = `:privateKey=${files.keyPath}:certKey=${files.certificatePath}`;
       const endpoint = isTls ? `ssl:0:interface=127.0.0.1${tls}` : 'tcp:0:interface=127.0.0.1';
       const name = `${count} x 64 KiB of pipelined requests at ${port}`;

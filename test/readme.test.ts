@@ -11,12 +11,12 @@ const ROOT = join(import.meta.dirname, '..');
 
 const README = readFileSync(join(ROOT, 'README.md'), 'utf8');
 
-/** What the table says where the environment says nothing, in words. */
-const IN_WORDS: ReadonlyMap<string, string> = new Map([
+/** Defaults that the table describes in words. */
+const DEFAULTS_IN_WORDS: ReadonlyMap<string, string> = new Map([
   ['RELAY_QUOTA_STATE', 'the usage database’s path and -quota.json'],
 ]);
 
-/** What stands between a heading and the next. */
+/** The text between a heading and the next one. */
 function section(heading: string): string {
   const [, rest = ''] = README.split(`\n${heading}\n`);
   const [text = ''] = rest.split(/\n## /u);
@@ -24,20 +24,20 @@ function section(heading: string): string {
 }
 
 describe('the README', () => {
-  test('has every variable of the relay in its table, once and with its default', () => {
+  test('lists every variable of the relay once, with its default', () => {
     const rows = [...section('## Configuration').matchAll(/^\| `(RELAY_\w+)` *\| ([^|]*) \|/gmu)];
-    const notifications = rows.map(([, variable = '', cell = '']) => [
+    const documented = rows.map(([, variable = '', cell = '']) => [
       variable,
       cell.replaceAll('`', '').replaceAll("'", '’').trim(),
     ]);
-    const real = Object.entries(RELAY_DEFAULTS).map(([variable, text]) => [
+    const expected = Object.entries(RELAY_DEFAULTS).map(([variable, text]) => [
       variable,
-      IN_WORDS.get(variable) ?? text,
+      DEFAULTS_IN_WORDS.get(variable) ?? text,
     ]);
-    deepEqual(notifications, real);
+    deepEqual(documented, expected);
   });
 
-  test('has settings for a public relay that both programs take without a word', () => {
+  test('has settings for a public relay that both programs accept without warnings', () => {
     const [, block = ''] =
       /```sh\n([^`]*RELAY_QUOTA=[^`]*)```/u.exec(section('## Running a public relay')) ?? [];
     const settings = block
@@ -45,18 +45,18 @@ describe('the README', () => {
       .filter((line) => line !== '' && !line.startsWith('#'))
       .map((line) => line.split('=', 2));
     const known = new Set([...Object.keys(RELAY_DEFAULTS), ...Object.keys(SIDECAR_DEFAULTS)]);
-    // What compose alone knows is looked for in its own test.
-    const own = settings.filter(([variable = '']) => known.has(variable));
-    ok(own.length > 10, `${own.length} settings`);
+    // Variables that only compose knows are checked in the next test.
+    const ownSettings = settings.filter(([variable = '']) => known.has(variable));
+    ok(ownSettings.length > 10, `${ownSettings.length} settings`);
     const environment = { RELAY_USAGE_DB: '/data/usage.sqlite', SIDECAR_USAGE_DB: '/relay/usage.sqlite' };
-    const all = { ...environment, ...Object.fromEntries(own) };
+    const all = { ...environment, ...Object.fromEntries(ownSettings) };
     for (const read of [readRelayConfig(all, 1), readSidecarConfig(all)]) {
       equal(read.kind, 'ok');
       deepEqual(read.warnings, []);
     }
   });
 
-  test('says no more of compose than there is', () => {
+  test('names only settings that compose has', () => {
     const compose = readFileSync(join(ROOT, 'docker-compose.yml'), 'utf8');
     const example = readFileSync(join(ROOT, 'deploy', 'compose', '.env.example'), 'utf8');
     for (const [, variable = ''] of section('## Running a public relay').matchAll(/^([A-Z_]+)=/gmu)) {
@@ -65,10 +65,10 @@ describe('the README', () => {
     }
   });
 
-  test('has every metric of the relay in its table, and every label', async () => {
+  test('lists every metric of the relay with its labels', async () => {
     await using relay = await OpenRelay.start();
     const series = [...(await scrape(relay.statusUrl)).keys()];
-    const real = new Set(
+    const expected = new Set(
       series
         .map((each) => each.replace(/^transit_relay_/u, '').replace(/\{.*$/u, ''))
         .map((name) => name.replace(/_(?:bucket|sum|count)$/u, ''))
@@ -76,23 +76,23 @@ describe('the README', () => {
     );
     const words = (text: string): string[] => [...text.matchAll(/`(\w+)`/gu)].map(([, word = '']) => word);
     const rows = [...section('## Metrics').matchAll(/^\| (`[^|]*) \| ([^|]*) \|/gmu)];
-    deepEqual(new Set(rows.flatMap(([, names = '']) => words(names))), real);
+    deepEqual(new Set(rows.flatMap(([, names = '']) => words(names))), expected);
     for (const [, names = '', labels = ''] of rows) {
       const [name = ''] = words(names);
-      const ofIt = series.filter((each) => each.startsWith(`transit_relay_${name}{`)).join(' ');
+      const seriesOfMetric = series.filter((each) => each.startsWith(`transit_relay_${name}{`)).join(' ');
       for (const label of words(labels))
-        ok(new RegExp(`\\b${label}\\b`, 'u').test(ofIt), `${name}: ${label}`);
+        ok(new RegExp(`\\b${label}\\b`, 'u').test(seriesOfMetric), `${name}: ${label}`);
     }
   });
 
-  test('links to files and headings that are there', () => {
+  test('links to files and headings that exist', () => {
     const titles = [...README.matchAll(/^#+ (.+)$/gmu)].map(([, title = '']) => title.toLowerCase());
     const headings = new Set(titles.map((title) => title.replaceAll(/[^\w\s-]/gu, '').replaceAll(' ', '-')));
     const links = [...README.matchAll(/\]\((?!https?:)([^)]+)\)/gu)].map(([, link = '']) => link);
     ok(links.length > 5, `${links.length} links`);
     for (const link of links) {
-      const isThere = link.startsWith('#') ? headings.has(link.slice(1)) : existsSync(join(ROOT, link));
-      ok(isThere, link);
+      const exists = link.startsWith('#') ? headings.has(link.slice(1)) : existsSync(join(ROOT, link));
+      ok(exists, link);
     }
   });
 });

@@ -1,15 +1,17 @@
 import { createServer } from 'node:http';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { WebSocket, WebSocketServer } from 'ws';
-import type { TrustedProxies } from '../config/trusted-proxies.ts';
 import { EMPTY_CHUNKED_BODY, HttpHeadReader, stripChunkedEncoding } from '../protocol/http-head.ts';
 import { EMPTY_BYTES } from '../transport/byte-stream.ts';
 import type { ByteStream, ByteStreamHandler } from '../transport/byte-stream.ts';
 import { DuplexAdapter } from '../transport/duplex-adapter.ts';
 import { Linger } from '../transport/linger.ts';
+import { WebSocketTransport } from '../transport/websocket-transport.ts';
+import type { AcceptorOptions } from './acceptor.ts';
 import type { AcceptedConnection, ConnectionPhase } from './admission-control.ts';
+import type { SessionManager } from './session-manager.ts';
 
-/** What somebody gets who comes with a browser. Nothing in it comes from the request. */
+/** The response to browsers. Nothing in it comes from the request. */
 export const WELCOME = {
   text: 'This is a Magic-Wormhole transit relay. WebSocket clients upgrade here; any path will do.\n',
   html: `<!doctype html>
@@ -39,59 +41,48 @@ reach each other. What passes through is encrypted from end to end: this relay c
 `,
 } as const;
 
-/** A browser with some cookies sends a quarter of this; a WebSocket client of ours a fortieth. */
+/** A browser with some cookies sends a quarter of this, a WebSocket client of this protocol a fortieth. */
 const MAX_HEAD_BYTES = 8192;
 
-/** What a client may send behind its upgrade before the answer, in bytes. RFC 6455, section 4.1, allows nothing. */
+/** What a client may send after its upgrade request and before the response, in bytes. RFC 6455, section 4.1, allows nothing. */
 const MAX_EARLY_BYTES = 16_384;
 
 /**
- * Connections that speak HTTP and have not become WebSocket clients. They cost up to `MAX_HEAD_BYTES + MAX_EARLY_BYTES` each, 24 MiB
- * together. A client whose head comes in one read is answered in that read, or in one of the next turns.
+ * Connections that speak HTTP and are not WebSocket clients yet. They use up to `MAX_HEAD_BYTES + MAX_EARLY_BYTES` each, 24 MiB in
+ * total. A client whose head arrives in one read is answered in that read, or in one of the next ticks.
  */
 export const MAX_HTTP_CONNECTIONS = 1024;
 
-/** Requests answered in one turn of the event loop: some 10 ms. */
+/** Requests answered in one tick of the event loop: about 10 ms. */
 const REQUESTS_PER_TICK = 64;
 
-/** How long an answered connection may leave its own end open, in milliseconds. Five seconds are what nginx allows. */
+/** How long a client may keep its end open after the response, in milliseconds. nginx allows five seconds, too. */
 const LINGER_MS = 5000;
 
 const ALLOWED_METHODS = 'GET, HEAD';
 
-/** Node has no response object for this method. */
+/** Node creates no response object for CONNECT. */
 const CONNECT_REJECTED = `HTTP/1.1 405 Method Not Allowed\r\nallow: ${ALLOWED_METHODS}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n`;
 
 const encoder = new TextEncoder();
 
-/**
- * What `ws` makes of a connection when it has answered the upgrade. It stays an empty shell: the wire is ours
- * from there on.
- */
+/** The WebSocket that `ws` creates when it has answered an upgrade. It stays empty: the relay reads the stream itself. */
 class DetachedWebSocket extends WebSocket {
-  /** Called by `ws` to begin reading. */
+  /** Called by `ws` to start reading. */
   setSocket(): void {
-    // Nothing of it is wanted.
+    // Nothing to read here.
   }
 }
 
-export interface HttpUpgraderOptions {
-  /** Null: nobody is believed to come for somebody else. */
-  readonly proxies: TrustedProxies | null;
-  /** A WebSocket client is ready. What has been read of it already is `firstBytes`, in memory of the caller. */
-  readonly onUpgrade: (wire: ByteStream, accepted: AcceptedConnection, firstBytes: Uint8Array) => void;
-  readonly onClientAddress: (accepted: AcceptedConnection, address: string) => void;
-  /** Whether the relay drains: health checks are answered with 503. */
-  readonly isDraining: () => boolean;
-  /** It is gone, and no WebSocket client has become of it. */
-  readonly release: (accepted: AcceptedConnection) => void;
+export interface HttpUpgraderOptions extends Omit<AcceptorOptions, 'sessions'> {
+  readonly sessions: Pick<SessionManager, 'accept'>;
 }
 
 /**
- * Talks HTTP with connections for as long as it takes to make WebSocket clients of them, or to answer browsers and monitors.
+ * Speaks HTTP with connections until they are WebSocket clients, and answers browsers and monitors.
  *
- * A connection makes one request. Its head is gathered here, and Node's HTTP server gets exactly that; what follows goes to the WebSocket
- * client, or is discarded. So a client can have one request parsed and no more.
+ * A connection makes one request. Its head is buffered here, and Node's HTTP server gets exactly that. The bytes after it go to the
+ * WebSocket client, or are discarded. So a client can have only one request parsed.
  */
 export class HttpUpgrader {
   readonly #options: HttpUpgraderOptions;
@@ -105,23 +96,23 @@ export class HttpUpgrader {
   });
   /** The oldest first. */
   readonly #connections = new Set<HttpConnection>();
-  /** Requests that wait for the next turn of the event loop. */
+  /** Requests that wait for the next tick of the event loop. */
   readonly #queue: HttpConnection[] = [];
-  /** Node's HTTP server has its request at this moment. */
+  /** The connection whose request Node's HTTP server handles at this moment. */
   #current: HttpConnection | null = null;
   #tickBudget = REQUESTS_PER_TICK;
   #isTickScheduled = false;
 
   constructor(options: HttpUpgraderOptions) {
     this.#options = options;
-    // It listens nowhere. Connections are given to it, and their time is limited elsewhere.
+    // It listens nowhere. It is given connections, and their timeouts are elsewhere.
     this.#server = createServer({ shouldUpgradeCallback: isWebSocketUpgrade }, (request, response) =>
       this.#respond(request, response),
     );
     this.#server.on('connect', (_request, stream) => stream.end(CONNECT_REJECTED));
     this.#server.on('upgrade', (request, stream, head) => {
       const connection = this.#current;
-      // Newer Nodes put a stream of their own around a connection whose upgrade has a body.
+      // Newer versions of Node wrap the stream of an upgrade that has a body.
       if (connection === null || !connection.isUpgradable || !(stream instanceof DuplexAdapter)) return;
       if (hasBody(request)) return;
       this.#checkForwardedFor(request, connection);
@@ -129,28 +120,20 @@ export class HttpUpgrader {
     });
   }
 
-  /** Takes over a connection that begins with `firstBytes`. Any path will do. */
-  serve(wire: ByteStream, accepted: AcceptedConnection, firstBytes: Uint8Array): void {
+  /** Takes over a connection that begins with `firstBytes`. Any path is accepted. */
+  serve(stream: ByteStream, accepted: AcceptedConnection, firstBytes: Uint8Array): void {
     if (this.#connections.size >= MAX_HTTP_CONNECTIONS) {
-      // Strangers that never finish can't keep others out.
+      // Connections that never finish cannot lock out others.
       const [oldest] = this.#connections;
       oldest?.evict();
     }
-    const connection = new HttpConnection(wire, accepted, {
-      onRequest: (one) => this.#handleRequest(one),
-      onUpgraded: (one, earlyBytes) => {
-        this.#connections.delete(one);
-        this.#options.onUpgrade(wire, accepted, earlyBytes);
-      },
-      onFinished: (one) => this.#connections.delete(one),
-      onClose: () => this.#options.release(accepted),
-    });
+    const connection = new HttpConnection(stream, accepted, this);
     this.#connections.add(connection);
     connection.start(firstBytes);
   }
 
-  /** Answers now, or in one of the next turns. */
-  #handleRequest(connection: HttpConnection): void {
+  /** The request is complete. It is answered now, or in one of the next ticks. */
+  onRequest(connection: HttpConnection): void {
     this.#scheduleTick();
     if (this.#tickBudget > 0) {
       this.#parseRequest(connection);
@@ -158,6 +141,30 @@ export class HttpUpgrader {
       connection.pauseReading();
       this.#queue.push(connection);
     }
+  }
+
+  /**
+   * The stream belongs to a WebSocket client from now on.
+   *
+   * @param earlyBytes what was read after the request, in memory of the caller
+   */
+  onUpgraded(connection: HttpConnection, earlyBytes: Uint8Array): void {
+    this.#connections.delete(connection);
+    const { backend, sessions, pingIntervalMs } = this.#options;
+    const { deferredWork } = backend;
+    const transport = new WebSocketTransport(connection.stream, { pingIntervalMs, deferredWork });
+    sessions.accept(transport, connection.accepted);
+    if (earlyBytes.length > 0) transport.onBytes(earlyBytes);
+  }
+
+  /** The connection is closed and uses hardly any memory. */
+  onFinished(connection: HttpConnection): void {
+    this.#connections.delete(connection);
+  }
+
+  /** The descriptor is closed. */
+  onClose({ accepted }: HttpConnection): void {
+    this.#options.admission.release(accepted);
   }
 
   #scheduleTick(): void {
@@ -178,7 +185,7 @@ export class HttpUpgrader {
     if (stream === null) return;
     this.#current = connection;
     this.#server.emit('connection', stream);
-    // Runs the parser, and with it the answer, before it returns.
+    // Runs the parser and the response handler before it returns.
     stream.read();
     this.#current = null;
     if (!stream.hasWritten) connection.reject('400 Bad Request');
@@ -187,66 +194,59 @@ export class HttpUpgrader {
   }
 
   #respond(request: IncomingMessage, response: ServerResponse): void {
-    const isDraining = this.#options.isDraining();
-    // Health checks are no failed handshakes.
+    const { isDraining } = this.#options.admission;
+    // Health checks are not failed handshakes.
     if (respond(request, response, isDraining) === 'health' && this.#current !== null)
       this.#current.accepted.failure = null;
   }
 
-  #checkForwardedFor(request: IncomingMessage, { accepted, stream: wire }: HttpConnection): void {
-    const { proxies, onClientAddress: comesFrom } = this.#options;
-    const transport = wire.addresses?.remote ?? null;
-    // Whoever is no proxy was looked at when it came.
+  #checkForwardedFor(request: IncomingMessage, { accepted, stream }: HttpConnection): void {
+    const { proxies, admission } = this.#options;
+    const remote = stream.addresses?.remote ?? null;
+    // Other connections were counted when they were accepted.
     if (proxies === null || accepted.addressSlot !== null) return;
-    // What is gone already has no address either.
-    if ((transport === null && wire.kind !== 'unix') || !proxies.trusts(transport)) return;
+    // A connection that is already closed has no address either.
+    if ((remote === null && stream.kind !== 'unix') || !proxies.trusts(remote)) return;
     const forwarded = request.headers['x-forwarded-for'];
     const client = proxies.resolveClientAddress(
-      transport,
+      remote,
       Array.isArray(forwarded) ? forwarded.join(', ') : forwarded,
     );
-    if (client !== null && !proxies.trusts(client)) comesFrom(accepted, client);
+    if (client !== null && !proxies.trusts(client)) admission.setClientAddress(accepted, client);
   }
 }
 
-interface HttpConnectionEvents {
-  /** The head has come. */
-  readonly onRequest: (connection: HttpConnection) => void;
-  /** The wire belongs to a WebSocket client from now on. */
-  readonly onUpgraded: (connection: HttpConnection, earlyBytes: Uint8Array) => void;
-  /** It has been closed, and costs no memory to speak of any more. */
-  readonly onFinished: (connection: HttpConnection) => void;
-  /** Its descriptor is closed. */
-  readonly onClose: () => void;
-}
-
 /**
- * - `head`: its request is not whole; - `body`: it is an upgrade whose body has to be empty and is not whole; - `ready`: it is whole
- * - `answering`: Node's HTTP server has it; - `lingering`: it has its answer and a FIN; - `gone`: closed, or a WebSocket client
+ * - `head`: the request is incomplete
+ * - `body`: it is an upgrade with a body that has to be empty, and the body is incomplete
+ * - `ready`: the request is complete
+ * - `answering`: Node's HTTP server has it
+ * - `lingering`: the client has been sent the response and a FIN
+ * - `closed`: closed, or a WebSocket client
  */
-type HttpState = 'head' | 'body' | 'ready' | 'answering' | 'lingering' | 'gone';
+type HttpState = 'head' | 'body' | 'ready' | 'answering' | 'lingering' | 'closed';
 
 /** A connection from the first byte of its HTTP request until it is a WebSocket client or closed. */
 class HttpConnection implements ByteStreamHandler, ConnectionPhase {
   readonly accepted: AcceptedConnection;
   readonly stream: ByteStream;
-  readonly #events: HttpConnectionEvents;
+  readonly #upgrader: HttpUpgrader;
   readonly #head = new HttpHeadReader(MAX_HEAD_BYTES);
   #state: HttpState = 'head';
   #request: Uint8Array = EMPTY_BYTES;
   #earlyBytes: Uint8Array = EMPTY_BYTES;
-  /** Bytes of `EMPTY_CHUNKED_BODY` that have come. */
+  /** Bytes of `EMPTY_CHUNKED_BODY` that have been received. */
   #bodyBytes = 0;
   #hasChunks = false;
   #linger: Linger | null = null;
 
-  constructor(wire: ByteStream, accepted: AcceptedConnection, events: HttpConnectionEvents) {
-    this.stream = wire;
+  constructor(stream: ByteStream, accepted: AcceptedConnection, upgrader: HttpUpgrader) {
+    this.stream = stream;
     this.accepted = accepted;
-    this.#events = events;
+    this.#upgrader = upgrader;
   }
 
-  /** Its chunked body was empty, and not too many bytes came behind the request. */
+  /** Whether its chunked body was empty, and not too many bytes followed the request. */
   get isUpgradable(): boolean {
     return !this.#hasChunks && this.#earlyBytes.length <= MAX_EARLY_BYTES;
   }
@@ -257,14 +257,14 @@ class HttpConnection implements ByteStreamHandler, ConnectionPhase {
     this.onBytes(firstBytes);
   }
 
-  /** Keeps what was read until it can be answered. */
+  /** Pauses until the request can be answered. */
   pauseReading(): void {
     this.stream.pause();
-    // The read buffer is used again by then. One byte too many is enough to know that there were too many.
+    // The read buffer is reused, so copy. One byte more than the limit is enough to exceed it.
     this.#earlyBytes = Uint8Array.from(this.#earlyBytes.subarray(0, MAX_EARLY_BYTES + 1));
   }
 
-  /** The request for Node's HTTP server. Null: the connection was closed meanwhile. */
+  /** Returns the request for Node's HTTP server. Null: the connection was closed in the meantime. */
   openStream(): DuplexAdapter | null {
     if (this.#state !== 'ready') return null;
     this.#state = 'answering';
@@ -273,22 +273,22 @@ class HttpConnection implements ByteStreamHandler, ConnectionPhase {
     return new DuplexAdapter(this.stream, request);
   }
 
-  /** The upgrade is answered. */
+  /** `ws` has answered the upgrade. */
   completeUpgrade(): void {
     if (this.#state !== 'answering') return;
-    this.#state = 'gone';
+    this.#state = 'closed';
     this.stream.resume();
-    this.#events.onUpgraded(this, this.#earlyBytes);
+    this.#upgrader.onUpgraded(this, this.#earlyBytes);
   }
 
   reject(status: string): void {
-    if (this.#state === 'gone' || this.#state === 'lingering') return;
+    if (this.#state === 'closed' || this.#state === 'lingering') return;
     this.stream.write(encoder.encode(`HTTP/1.1 ${status}\r\nconnection: close\r\n\r\n`));
   }
 
-  /** Delivers what was written, then closes. What still comes is discarded. */
+  /** Delivers what was written, then closes. Further bytes are discarded. */
   closeGracefully(): void {
-    if (this.#state === 'gone' || this.#state === 'lingering') return;
+    if (this.#state === 'closed' || this.#state === 'lingering') return;
     this.#state = 'lingering';
     this.#earlyBytes = EMPTY_BYTES;
     this.#linger = new Linger(this.stream, LINGER_MS);
@@ -342,11 +342,11 @@ class HttpConnection implements ByteStreamHandler, ConnectionPhase {
   #markReady(earlyBytes: Uint8Array): void {
     this.#state = 'ready';
     this.#earlyBytes = earlyBytes;
-    this.#events.onRequest(this);
+    this.#upgrader.onRequest(this);
   }
 
   onWritable(): void {
-    // Nothing waits for it.
+    // Nothing waits for this.
   }
 
   onEnd(): void {
@@ -355,12 +355,12 @@ class HttpConnection implements ByteStreamHandler, ConnectionPhase {
 
   onClose(): void {
     this.#linger?.cancel();
-    this.#events.onFinished(this);
-    this.#state = 'gone';
-    this.#events.onClose();
+    this.#upgrader.onFinished(this);
+    this.#state = 'closed';
+    this.#upgrader.onClose(this);
   }
 
-  /** Without waiting for the client: this may happen to very many at once. */
+  /** Does not wait for the client: this may happen to very many connections at once. */
   #rejectAndClose(status: string): void {
     this.reject(status);
     this.#close();
@@ -368,14 +368,14 @@ class HttpConnection implements ByteStreamHandler, ConnectionPhase {
 
   #close(): void {
     this.#linger?.cancel();
-    this.#state = 'gone';
-    // Its place is free from now on; the descriptor is closed in this turn.
-    this.#events.onFinished(this);
+    this.#state = 'closed';
+    // Its place is free from now on. The descriptor is closed in this tick.
+    this.#upgrader.onFinished(this);
     this.stream.abort();
   }
 }
 
-/** Other upgrades (`h2c` of Java clients and curl, for instance) are ignored, as RFC 9110, section 7.8, allows. */
+/** Other upgrades (for example `h2c` from Java clients and curl) are ignored, as RFC 9110, section 7.8, allows. */
 function isWebSocketUpgrade({ headers }: IncomingMessage): boolean {
   return headers.upgrade?.toLowerCase() === 'websocket';
 }
@@ -386,8 +386,8 @@ function hasBody({ headers }: IncomingMessage): boolean {
 }
 
 /**
- * Answers a request that is no upgrade: health checks, and a page for browsers or a line for others. A WebSocket client whose upgrade was
- * lost on the way, by a proxy for instance, gets 426, and so does everything else outside of `/`.
+ * Answers a request that is not an upgrade: a health check, or a page for browsers and one line of text for others. A WebSocket client
+ * whose upgrade was lost on the way (by a proxy, for example) gets 426, as does every other request for a path other than `/`.
  */
 function respond(
   request: IncomingMessage,

@@ -1,70 +1,58 @@
 import { METHODS } from 'node:http';
-import type { TrustedProxies } from '../config/trusted-proxies.ts';
 import { parseProxyHeader } from '../protocol/proxy-header.ts';
 import { EMPTY_BYTES } from '../transport/byte-stream.ts';
 import type { ByteStream, ByteStreamHandler } from '../transport/byte-stream.ts';
+import { RawTransport } from '../transport/raw-transport.ts';
+import type { AcceptorOptions, ListenerOptions } from './acceptor.ts';
 import type { AcceptedConnection, ConnectionPhase } from './admission-control.ts';
+import type { HttpUpgrader } from './http-upgrader.ts';
 
-/** What becomes of connections once they have shown what they are. */
-export interface ProtocolHandlers {
-  /** Clients that send their line as it is. Null: there are none here, and everything is taken for HTTP. */
-  readonly raw: ((stream: ByteStream, accepted: AcceptedConnection) => ByteStreamHandler) | null;
-  /** What speaks HTTP: WebSocket clients and browsers. */
-  http(stream: ByteStream, accepted: AcceptedConnection, firstBytes: Uint8Array): void;
-  /** Null: TLS is not spoken here. */
-  readonly tls: {
-    wrap(stream: ByteStream, firstBytes: Uint8Array, address: string | null): ByteStream;
-  } | null;
-  /** Null: nobody is believed to come for somebody else. */
-  readonly proxies: TrustedProxies | null;
-  /** Null: nobody asks where connections come from. */
-  readonly onClientAddress: ((accepted: AcceptedConnection, address: string) => void) | null;
-  /** It is gone, and nothing has become of it. */
-  release(accepted: AcceptedConnection): void;
+export interface ProtocolDetectorOptions extends AcceptorOptions, ListenerOptions {
+  readonly httpUpgrader: HttpUpgrader;
 }
 
 /** The first byte of a TLS record that opens a handshake (RFC 8446, 5.1). */
 const TLS_HANDSHAKE = 0x16;
 
-/** Methods are upper case. */
+/** HTTP methods are upper case. */
 const UPPER_CASE_Z = 0x5a;
 
 const encoder = new TextEncoder();
 
-/** The first words of HTTP clients. `PRI` opens HTTP/2 (RFC 9113, section 3.4) and is answered with 400. */
+/** How HTTP requests begin. `PRI` opens HTTP/2 (RFC 9113, section 3.4) and is answered with 400. */
 const HTTP_METHODS = [...METHODS, 'PRI'].map((method) => encoder.encode(`${method} `));
 
-/** What raw clients are told for which there is no place. */
+/** Sent to raw clients for which there is no capacity. */
 const BUSY = encoder.encode('busy\n');
 
 /**
- * A connection that has not shown what it is. Its first bytes tell, and no kind of client waits for the relay to speak first.
+ * Detects the protocol of a new connection from its first bytes. No kind of client waits for the relay to send first.
  *
- * A proxy's header comes first of all, then TLS, and what is inside of it is looked at in the same way.
+ * A PROXY header comes first, then TLS. The protocol inside TLS is detected in the same way.
  */
 export class ProtocolDetector implements ByteStreamHandler, ConnectionPhase {
   readonly #stream: ByteStream;
   readonly #accepted: AcceptedConnection;
-  readonly #handlers: ProtocolHandlers;
+  readonly #options: ProtocolDetectorOptions;
   #head: Uint8Array = EMPTY_BYTES;
   readonly #isInsideTls: boolean;
   #expectsProxyHeader = false;
-  /** The client's, where a proxy has said it. */
+  /** The client's address from a PROXY header. */
   #proxiedAddress: string | null = null;
 
   constructor(
     stream: ByteStream,
     accepted: AcceptedConnection,
-    handlers: ProtocolHandlers,
+    options: ProtocolDetectorOptions,
     isInsideTls = false,
   ) {
     this.#stream = stream;
     this.#accepted = accepted;
-    this.#handlers = handlers;
+    this.#options = options;
     this.#isInsideTls = isInsideTls;
   }
 
-  /** Begins to listen to it. */
+  /** Starts reading. */
   start(): void {
     this.#accepted.phase = this;
     this.#stream.start(this);
@@ -72,7 +60,7 @@ export class ProtocolDetector implements ByteStreamHandler, ConnectionPhase {
   }
 
   onBytes(bytes: Uint8Array): void {
-    // The handshake of TLS is done.
+    // The TLS handshake is complete.
     if (this.#isInsideTls) this.#accepted.failure = 'disconnected';
     const head = this.#head.length === 0 ? bytes : Buffer.concat([this.#head, bytes]);
     const rest = this.#expectsProxyHeader ? this.#readProxyHeader(head) : head;
@@ -91,7 +79,7 @@ export class ProtocolDetector implements ByteStreamHandler, ConnectionPhase {
 
   onClose(): void {
     const client = this.#asRawClient();
-    if (client === null) this.#handlers.release(this.#accepted);
+    if (client === null) this.#options.admission.release(this.#accepted);
     else client.onClose();
   }
 
@@ -106,7 +94,7 @@ export class ProtocolDetector implements ByteStreamHandler, ConnectionPhase {
   }
 
   evict(): void {
-    rejectImmediately(this.#stream, this.#handlers.raw !== null && !this.#isInsideTls);
+    rejectImmediately(this.#stream, this.#options.role === 'raw' && !this.#isInsideTls);
   }
 
   abort(): void {
@@ -114,17 +102,17 @@ export class ProtocolDetector implements ByteStreamHandler, ConnectionPhase {
   }
 
   #checkClientAddress(): void {
-    const { proxies, onClientAddress: comesFrom } = this.#handlers;
-    if (proxies === null && comesFrom === null) return;
+    const { proxies, admission } = this.#options;
+    if (proxies === null && !admission.needsClientAddress) return;
     const address = this.#stream.addresses?.remote ?? null;
-    // What is gone already has no address either, and must not be taken for a unix-domain socket.
+    // A connection that is already closed has no address either, and must not be taken for a unix-domain socket.
     if (address === null && this.#stream.kind !== 'unix') return;
     this.#expectsProxyHeader = proxies?.trusts(address) === true;
-    // Behind a proxy it is the header that tells, and where there is none, nobody is counted.
-    if (!this.#expectsProxyHeader && address !== null) comesFrom?.(this.#accepted, address);
+    // Behind a proxy the header names the client. Without a header, the connection counts for no address.
+    if (!this.#expectsProxyHeader && address !== null) admission.setClientAddress(this.#accepted, address);
   }
 
-  /** What comes behind the header; null when it is not whole, or nothing more is of interest. */
+  /** Returns the bytes after the header; null if the header is incomplete. */
   #readProxyHeader(head: Uint8Array): Uint8Array | null {
     const header = parseProxyHeader(head);
     if (header.kind === 'incomplete') {
@@ -135,53 +123,54 @@ export class ProtocolDetector implements ByteStreamHandler, ConnectionPhase {
     if (header.kind !== 'proxy') return head;
     const { address } = header;
     this.#proxiedAddress = address;
-    // What this proxy had from another trusted one, that one may tell whom it is from.
-    if (address === null || this.#handlers.proxies?.trusts(address) === true) return header.rest;
-    this.#handlers.onClientAddress?.(this.#accepted, address);
+    const { proxies, admission } = this.#options;
+    // If the header names another trusted proxy, X-Forwarded-For may name the client.
+    if (address !== null && proxies?.trusts(address) !== true)
+      admission.setClientAddress(this.#accepted, address);
     return header.rest;
   }
 
   #detect(head: Uint8Array): void {
-    const { raw, tls } = this.#handlers;
-    const isHttp = raw === null || startsWithHttpMethod(head);
+    const { role, certificate, backend, httpUpgrader } = this.#options;
+    const isHttp = role === 'websocket' ? true : startsWithHttpMethod(head);
     if (head.length === 0) {
       this.#head = EMPTY_BYTES;
-    } else if (tls !== null && !this.#isInsideTls && head[0] === TLS_HANDSHAKE) {
+    } else if (certificate !== null && !this.#isInsideTls && head[0] === TLS_HANDSHAKE) {
       this.#accepted.failure = 'tls';
-      const inside = tls.wrap(
-        this.#stream,
-        head,
-        this.#proxiedAddress ?? this.#stream.addresses?.remote ?? null,
-      );
-      new ProtocolDetector(inside, this.#accepted, this.#handlers, true).start();
-    } else if (raw === null || isHttp === true) {
+      const address = this.#proxiedAddress ?? this.#stream.addresses?.remote ?? null;
+      const inside = backend.startTls(this.#stream, head, address, certificate.context);
+      new ProtocolDetector(inside, this.#accepted, this.#options, true).start();
+    } else if (isHttp === true) {
       this.#accepted.failure = 'http';
-      this.#handlers.http(this.#stream, this.#accepted, head);
+      httpUpgrader.serve(this.#stream, this.#accepted, head);
     } else if (isHttp === null) {
       this.#bufferHead(head);
     } else {
-      raw(this.#stream, this.#accepted).onBytes(head);
+      this.#asRawClient()?.onBytes(head);
     }
   }
 
   #bufferHead(head: Uint8Array): void {
-    // The read buffer is not ours to keep.
+    // The read buffer is reused, so copy.
     this.#head = Uint8Array.from(head);
   }
 
-  /** Nothing more is expected of it: where there are raw clients, it was one of them. */
-  #asRawClient(): ByteStreamHandler | null {
-    return this.#handlers.raw?.(this.#stream, this.#accepted) ?? null;
+  /** Makes a raw client of the connection. Null if the listener accepts none. */
+  #asRawClient(): RawTransport | null {
+    if (this.#options.role === 'websocket') return null;
+    const transport = new RawTransport(this.#stream);
+    this.#options.sessions.accept(transport, this.#accepted);
+    return transport;
   }
 }
 
-/** Closes a connection for which there is no place at all. Waits for nothing: it may be one of very many. */
+/** Rejects a connection for which there is no capacity at all. Waits for nothing: there may be very many. */
 export function rejectImmediately(stream: ByteStream, isRaw: boolean): void {
   if (isRaw) stream.write(BUSY);
   stream.abort();
 }
 
-/** Whether these bytes begin with an HTTP method and a space. Null: they are the beginning of one. */
+/** Whether these bytes begin with an HTTP method and a space. Null: they may be the beginning of one. */
 function startsWithHttpMethod(bytes: Uint8Array): boolean | null {
   if ((bytes[0] ?? 0) > UPPER_CASE_Z) return false;
   const method = HTTP_METHODS.find((one) =>

@@ -1,8 +1,12 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { AcceptedConnection } from '../../src/sessions/admission-control.ts';
+import { AdmissionControl } from '../../src/sessions/admission-control.ts';
+import type { AcceptedConnection } from '../../src/sessions/admission-control.ts';
 import { HttpUpgrader, MAX_HTTP_CONNECTIONS } from '../../src/sessions/http-upgrader.ts';
+import type { ClientTransport } from '../../src/transport/client-transport.ts';
+import { IoBackend } from '../../src/transport/io-backend.ts';
+import { WebSocketTransport } from '../../src/transport/websocket-transport.ts';
 import { ScriptedStream } from '../support/scripted-stream.ts';
 import { UPGRADE_LINES } from '../support/frames.ts';
 
@@ -34,27 +38,49 @@ class SilentClient extends ScriptedStream {
   }
 }
 
-class Desk {
+/** An upgrader, and what it makes of its connections. */
+class Fixture {
+  /** The bytes that each WebSocket client sent before the response to its upgrade. */
   readonly earlyBytes: string[] = [];
-  readonly arrivals: AcceptedConnection[] = [];
-  isDraining = false;
-  left = 0;
-  readonly #desk = new HttpUpgrader({
-    proxies: null,
-    onUpgrade: (_wire, _arrival, bytes) => this.earlyBytes.push(Buffer.from(bytes).toString('latin1')),
-    onClientAddress: () => true,
-    isDraining: () => this.isDraining,
-    release: () => {
-      this.left += 1;
-    },
+  readonly connections: AcceptedConnection[] = [];
+  readonly admission = new AdmissionControl({
+    handshakeTimeoutMs: null,
+    maxConnections: 100_000,
+    maxWaiting: null,
+    addressLimit: null,
+    wallClock: () => 0,
+    monotonicClock: () => 0,
   });
+  readonly #upgrader = new HttpUpgrader({
+    backend: IoBackend.withStandardStreams(),
+    admission: this.admission,
+    sessions: { accept: (transport) => this.#accept(transport) },
+    proxies: null,
+    pingIntervalMs: 30_000,
+  });
+
+  /** Connections that were closed before they were WebSocket clients. */
+  get released(): number {
+    return this.admission.totalConnections - this.admission.connections;
+  }
 
   open(firstBytes: string): SilentClient {
     const client = new SilentClient();
-    const accepted = new AcceptedConnection('inside', null, 0, 0);
-    this.arrivals.push(accepted);
-    this.#desk.serve(client, accepted, Buffer.from(firstBytes, 'latin1'));
+    const accepted = this.admission.accept(null);
+    assert.ok(accepted !== null);
+    this.connections.push(accepted);
+    this.#upgrader.serve(client, accepted, Buffer.from(firstBytes, 'latin1'));
     return client;
+  }
+
+  #accept(transport: ClientTransport): void {
+    assert.ok(transport instanceof WebSocketTransport);
+    // Stops its pings.
+    transport.onClose();
+    const at = this.earlyBytes.push('') - 1;
+    transport.onBytes = (bytes) => {
+      this.earlyBytes[at] = Buffer.from(bytes).toString('latin1');
+    };
   }
 }
 
@@ -66,7 +92,7 @@ const isAnswered = ({ sent }: SilentClient): boolean => sent.startsWith('HTTP/1.
 
 describe('requests that come at once', () => {
   test('are answered 64 in a turn of the event loop, and all in the end', async () => {
-    const upgrader = new Desk();
+    const upgrader = new Fixture();
     const clients = Array.from({ length: 200 }, () => upgrader.open(GET));
     assert.equal(count(clients, isAnswered), 64);
     await nextTurn();
@@ -77,11 +103,11 @@ describe('requests that come at once', () => {
     assert.equal(count(clients, isAnswered), 200);
     for (const { sent } of clients) assert.match(sent, /^HTTP\/1\.1 200 (?:(?!HTTP\/1\.1)[^])*$/u);
     for (const client of clients) client.abort();
-    assert.equal(upgrader.left, 200);
+    assert.equal(upgrader.released, 200);
   });
 
   test('and are upgrades keep what was sent behind them, up to a limit', async () => {
-    const upgrader = new Desk();
+    const upgrader = new Fixture();
     const others = Array.from({ length: 64 }, () => upgrader.open(GET));
     const exact = upgrader.open(UPGRADE + 'x'.repeat(16_384));
     const excess = upgrader.open(UPGRADE + 'x'.repeat(16_385));
@@ -93,18 +119,18 @@ describe('requests that come at once', () => {
   });
 
   test('and are closed before they are answered leave nothing', async () => {
-    const upgrader = new Desk();
+    const upgrader = new Fixture();
     const clients = Array.from({ length: 70 }, () => upgrader.open(GET));
     for (const client of clients) client.abort();
     for (let turns = 0; turns < 3; turns += 1) await nextTurn();
-    assert.equal(upgrader.left, 70);
+    assert.equal(upgrader.released, 70);
     assert.equal(count(clients, isAnswered), 64);
   });
 });
 
 describe('a request', () => {
   test('is the only one of its connection, whatever follows and however it comes', async () => {
-    const upgrader = new Desk();
+    const upgrader = new Fixture();
     const client = upgrader.open(GET.repeat(100).slice(0, 30));
     client.feed(GET.repeat(100).slice(30));
     await nextTurn();
@@ -115,7 +141,7 @@ describe('a request', () => {
   });
 
   test('that is no request is answered, too', async () => {
-    const upgrader = new Desk();
+    const upgrader = new Fixture();
     for (const [bytes, status] of [
       ['nonsense\r\n\r\n', 400],
       ['PRI * HTTP/2.0\r\n\r\n', 400],
@@ -163,7 +189,7 @@ describe('an answer', () => {
   ];
   for (const [request, status, body] of CASES) {
     test(`to ${JSON.stringify(request)} is ${status}`, () => {
-      const client = new Desk().open(`${request}\r\n\r\n`);
+      const client = new Fixture().open(`${request}\r\n\r\n`);
       const [head = '', got = ''] = client.sent.split('\r\n\r\n', 2);
       assert.match(head, new RegExp(`^HTTP/1\\.1 ${status} `, 'u'));
       assert.match(got, body);
@@ -177,8 +203,8 @@ describe('an answer', () => {
   }
 
   test('to a health check is 503 while the relay drains', () => {
-    const upgrader = new Desk();
-    upgrader.isDraining = true;
+    const upgrader = new Fixture();
+    upgrader.admission.isDraining = true;
     for (const [method, body] of [
       ['GET', /\r\n\r\nthe relay is stopping\n$/u],
       ['HEAD', /\r\n\r\n$/u],
@@ -198,7 +224,7 @@ describe('an upgrade with a body', () => {
   test('is accepted where the body is empty, and what follows belongs to the client', () => {
     for (const request of [`${CHUNKED}0\r\n\r\n`, `${LINES}\r\nContent-Length: 0\r\n\r\n`]) {
       for (let at = 1; at <= request.length; at += 1) {
-        const upgrader = new Desk();
+        const upgrader = new Fixture();
         const client = upgrader.open(request.slice(0, at));
         if (at < request.length) {
           assert.equal(client.sent, '');
@@ -221,7 +247,7 @@ describe('an upgrade with a body', () => {
       `${LINES}\r\nContent-Length: 5\r\n\r\nhello`,
       `${LINES}\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n`,
     ]) {
-      const upgrader = new Desk();
+      const upgrader = new Fixture();
       const client = upgrader.open(request);
       assert.match(
         client.sent,
@@ -234,19 +260,19 @@ describe('an upgrade with a body', () => {
   });
 
   test('that never comes is closed like half of a head', () => {
-    const upgrader = new Desk();
+    const upgrader = new Fixture();
     const late = upgrader.open(`${CHUNKED}0\r\n`);
-    upgrader.arrivals[0]?.phase?.onTimeout();
+    upgrader.connections[0]?.phase?.onTimeout();
     assert.match(late.sent, /^HTTP\/1\.1 408 /u);
     const ended = upgrader.open(CHUNKED);
     ended.feedEnd();
     assert.ok(late.isClosed && ended.isClosed);
-    assert.equal(upgrader.left, 2);
+    assert.equal(upgrader.released, 2);
   });
 });
 
 test('where too many connections speak HTTP, the oldest makes room, and one that comes whole is answered', () => {
-  const upgrader = new Desk();
+  const upgrader = new Fixture();
   const clients = Array.from({ length: MAX_HTTP_CONNECTIONS + 10 }, () =>
     upgrader.open('GET / HTTP/1.1\r\n'),
   );
@@ -258,9 +284,9 @@ test('where too many connections speak HTTP, the oldest makes room, and one that
     assert.ok(isClosed);
     assert.match(sent, /^HTTP\/1\.1 503 /u);
   }
-  assert.equal(upgrader.left, 10);
+  assert.equal(upgrader.released, 10);
   const whole = upgrader.open(UPGRADE);
   assert.match(whole.sent, /^HTTP\/1\.1 101 /u);
   for (const client of clients) if (!client.isClosed) client.abort();
-  assert.equal(upgrader.left, clients.length);
+  assert.equal(upgrader.released, clients.length);
 });

@@ -73,7 +73,10 @@ export type Rejection = 'busy' | 'over-quota' | 'draining';
 export type SessionFailure =
   'disconnected' | 'timeout' | 'bad_line' | 'overlong_line' | 'early_bytes' | 'text';
 
-/** WebSocket close codes of the relay: normal, unsupported data (RFC 6455, 7.4.1), try again later (IANA registry). */
+/**
+ * WebSocket close codes of the relay: normal, unsupported data (RFC 6455, 7.4.1), try again later (IANA
+ * registry).
+ */
 export type CloseCode = 1000 | 1003 | 1013;
 
 /**
@@ -117,7 +120,10 @@ const forwarded: SessionEffect = { kind: 'count-forwarded' };
 
 const moveTo = (next: SessionState, ...effects: SessionEffect[]): Transition => ({ next, effects });
 
-/** These may still arrive from the client, its partner or the relay after the session has ended, and change nothing. */
+/**
+ * These may still arrive from the client, its partner or the relay after the session has ended, and change
+ * nothing.
+ */
 const ignoredIn = (state: 'closing' | 'closed') => ({
   text: moveTo(state),
   'partner-gone': moveTo(state),

@@ -42,11 +42,15 @@ export interface AddressSource {
  * What became of a connection as far as eviction is concerned.
  *
  * - `handshake`: its handshake is not complete; - `waiting`: it waits for a partner, here or at another relay
- * - `paired`: it has a partner, or had one, and is never evicted; - `closing`: it has no partner and never will
+ * - `paired`: it has a partner, or had one, and is never evicted; - `closing`: it has no partner and never
+ *   will
  */
 export type EvictionState = 'handshake' | 'waiting' | 'paired' | 'closing';
 
-/** One accepted connection, from its first packet until its descriptor is closed, whatever is made of it meanwhile. */
+/**
+ * One accepted connection, from its first packet until its descriptor is closed, whatever is made of it
+ * meanwhile.
+ */
 export class AcceptedConnection {
   slot: Slot;
   /** Wall clock, milliseconds since the epoch. */
@@ -60,7 +64,9 @@ export class AcceptedConnection {
   isClient = false;
   /** What it will have failed by, should it leave as it is now; null: by nothing that it did. */
   failure: HandshakeFailure | null = 'disconnected';
-  /** Its private address for `SharedAddressDetector`, if it was rejected for its address; null: it has none. */
+  /**
+   * Its private address for `SharedAddressDetector`, if it was rejected for its address; null: it has none.
+   */
   addressKey: string | null = null;
   /** Its share of what its address may have. */
   addressSlot: AddressSlot | null = null;
@@ -70,7 +76,10 @@ export class AcceptedConnection {
   readonly addressSource: AddressSource | null;
   /** The client's network as a salted hash; null as long as it was not asked for, or is not known. */
   networkKey: string | null = null;
-  /** Its entries among connections without a partner, and among waiting clients; null while there is no shortage. */
+  /**
+   * Its entries among connections without a partner, and among waiting clients; null while there is no
+   * shortage.
+   */
   unpairedEntry: Entry<AcceptedConnection> | null = null;
   waitingEntry: Entry<AcceptedConnection> | null = null;
   /** It is the relay itself, and takes no place from a client. */
@@ -94,7 +103,9 @@ const EVICTION_TRACKING_THRESHOLD = 0.5;
 const IPV6_NETWORK_GROUPS = 3;
 
 export interface AdmissionControlOptions {
-  /** Time from a connection's first packet to the end of its line, in milliseconds; null: as long as it likes. */
+  /**
+   * Time from a connection's first packet to the end of its line, in milliseconds; null: as long as it likes.
+   */
   readonly handshakeTimeoutMs: number | null;
   /** Open connections. */
   readonly maxConnections: number;
@@ -102,7 +113,10 @@ export interface AdmissionControlOptions {
   readonly maxWaiting: number | null;
   /** Null: addresses are not looked at. */
   readonly addressLimit: AddressLimit | null;
-  /** Nearly all clients that `addresses` rejected lately have the same private address. Called for each sample of rejections. */
+  /**
+   * Nearly all clients that `addresses` rejected lately have the same private address. Called for each sample
+   * of rejections.
+   */
   readonly onSharedAddress?: () => void;
   readonly wallClock: () => number;
   readonly monotonicClock: () => number;
@@ -147,7 +161,10 @@ export class AdmissionControl {
     waiting: 0,
     closing: 0,
   };
-  /** Connections without a partner, and waiting clients, by network. Entries exist only as long as the connections do. */
+  /**
+   * Connections without a partner, and waiting clients, by network. Entries exist only as long as the
+   * connections do.
+   */
   readonly #unpaired = new EvictionIndex<AcceptedConnection>();
   readonly #waiting = new EvictionIndex<AcceptedConnection>();
   readonly #salt = newSalt();
@@ -221,7 +238,8 @@ export class AdmissionControl {
   }
 
   /**
-   * Takes in a connection. `left` is due in the end. Null where no descriptor is left even to tell it that there is no room.
+   * Takes in a connection. `left` is due in the end. Null where no descriptor is left even to tell it that
+   * there is no room.
    *
    * @param source null: another relay forwards a client
    */

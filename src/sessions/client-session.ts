@@ -1,17 +1,10 @@
 import type { Forwarder } from '../cluster/forwarder.ts';
-import type { ClusterRouter, Owner } from '../cluster/router.ts';
+import type { Owner } from '../cluster/router.ts';
 import { parseHandshake } from '../protocol/handshake.ts';
 import { REPLIES } from '../protocol/messages.ts';
 import type { Mood, Side, Token } from '../protocol/messages.ts';
-import type { Rendezvous } from '../protocol/rendezvous.ts';
 import { transition } from '../protocol/session.ts';
-import type {
-  Rejection,
-  SessionEffect,
-  SessionEvent,
-  SessionFailure,
-  SessionState,
-} from '../protocol/session.ts';
+import type { SessionEffect, SessionEvent, SessionState } from '../protocol/session.ts';
 import { EMPTY_BYTES } from '../transport/byte-stream.ts';
 import type {
   ClientTransport,
@@ -19,16 +12,17 @@ import type {
   TransportKind,
 } from '../transport/client-transport.ts';
 import type { AcceptedConnection, ConnectionPhase } from './admission-control.ts';
+import type { SessionManager } from './session-manager.ts';
+import type { SessionStats } from './session-stats.ts';
 import { Splice } from './splice.ts';
-import type { StallTimers } from './splice.ts';
 
-/** What a finished connection or pair has to say for the usage record. Times in milliseconds. */
+/** The outcome of a session that ended alone, or of a pair, for its usage record. Times in milliseconds. */
 export interface SessionSummary {
   readonly mood: Mood;
-  /** Of the connection, or of the older one of a pair; wall clock, since the epoch. */
+  /** When the connection was accepted, or the older one of a pair; wall clock, since the epoch. */
   readonly startedAt: number;
   readonly totalMs: number;
-  /** From the start to the partner's arrival; null where none came. */
+  /** From the start until the partner arrived; null if none arrived. */
   readonly waitingMs: number | null;
   /** Both directions together. */
   readonly totalBytes: number;
@@ -36,71 +30,30 @@ export interface SessionSummary {
   readonly transports: readonly TransportKind[];
 }
 
-/** Where it is written down who waits for whom, which pairs run, and how each connection ended. */
-export interface SessionStatsSink {
-  readonly rendezvous: Rendezvous<ClientSession>;
-  readonly stallTimers: StallTimers;
-  /** A client is let in: it has named its token, or ended before. */
-  clientAccepted(transport: TransportKind): void;
-  /** @param connection one of the two */
-  pairStarted(splice: Splice, connection: ClientSession): void;
-  /** @param splice between a client and the relay that has its partner, to which there is `link` */
-  forwardingStarted(splice: Splice, link: ClientTransport): void;
-  /** A client that is another relay's, and of which that has the record, has ended. */
-  forwardingEnded(transport: TransportKind, splice: Splice | null): void;
-  pairEnded(splice: Splice): void;
-  sessionEnded(summary: SessionSummary): void;
-}
-
-/** What a connection needs from the house it is in. */
-export interface SessionContext {
-  /** The books on clients, and on whoever has not said yet who it is. */
-  readonly clients: SessionStatsSink;
-  /** Milliseconds of a clock that never jumps. */
-  readonly monotonicClock: () => number;
-  /** The connection is now one of a pair, in these books, or passed on to another relay. */
-  onPaired(stats: SessionStatsSink, splice: Splice, connection: ClientSession): void;
-  /** Null: this relay is alone. */
-  readonly clusterRouter: ClusterRouter | null;
-  /** The connection has come into another state, and all effects of that have run. */
-  onStateChange(connection: ClientSession, to: SessionState): void;
-  /** The books that a connection is in once it has named its token. */
-  statsFor(token: Token): SessionStatsSink;
-  /** It will neither wait nor be paired, and that is its own doing. */
-  onHandshakeFailure(accepted: AcceptedConnection, stats: SessionStatsSink, failure: SessionFailure): void;
-  /** Whether it is sent away instead, and with which word. */
-  admit(
-    accepted: AcceptedConnection,
-    stats: SessionStatsSink,
-    token: Token,
-    side: Side | null,
-  ): Rejection | null;
-  /** Something in this program is wrong; the connection has been dropped. */
-  onInternalError(error: unknown): void;
-}
-
-/** One client: drives the handshake and the session with what its peer tells, and runs the effects. */
+/**
+ * One client: feeds the handshake and the session table with its transport's events, and runs the effects.
+ */
 export class ClientSession implements ClientTransportHandler, ConnectionPhase {
   readonly accepted: AcceptedConnection;
   readonly transport: ClientTransport;
-  readonly #context: SessionContext;
-  #stats: SessionStatsSink;
+  readonly #sessions: SessionManager;
+  #stats: SessionStats;
   #state: SessionState = 'handshake';
   #line: Uint8Array = EMPTY_BYTES;
   #token: Token | null = null;
   #handshakeTick = 0;
   #side: Side | null = null;
-  /** Where there are other relays. */
+  /** Null if the relay is not in a cluster, or the client does not wait or is a probe. */
   #forwarder: Forwarder | null = null;
-  /** Between this client and another relay. */
+  /** Between this client and the owner relay. */
   #forwardingSplice: Splice | null = null;
   #pair: { readonly partner: ClientSession; readonly splice: Splice; readonly tick: number } | null = null;
 
-  constructor(transport: ClientTransport, accepted: AcceptedConnection, context: SessionContext) {
+  constructor(transport: ClientTransport, accepted: AcceptedConnection, sessions: SessionManager) {
     this.accepted = accepted;
     this.transport = transport;
-    this.#context = context;
-    this.#stats = context.clients;
+    this.#sessions = sessions;
+    this.#stats = sessions.clients;
     accepted.phase = this;
   }
 
@@ -108,22 +61,22 @@ export class ClientSession implements ClientTransportHandler, ConnectionPhase {
     return this.#state;
   }
 
-  /** Null before it has named one. */
+  /** Null until it has named one. */
   get token(): Token | null {
     return this.#token;
   }
 
-  /** When it named its token, by the monotonic clock. */
+  /** When it named its token, in milliseconds of the monotonic clock. */
   get handshakeTick(): number {
     return this.#handshakeTick;
   }
 
-  /** Bytes that are still held for the client. */
+  /** Bytes buffered for the client. */
   get bufferedBytes(): number {
     return this.transport.bufferedBytes;
   }
 
-  /** Begins to listen to the client. */
+  /** Starts reading from the client. */
   start(): void {
     this.transport.start(this);
   }
@@ -146,9 +99,9 @@ export class ClientSession implements ClientTransportHandler, ConnectionPhase {
   }
 
   onDrain(): void {
-    // The relay that passes a client on finds another place for it.
-    const isGuest = this.#state === 'waiting' && this.transport.kind === 'link';
-    this.dispatch(isGuest ? 'not-owner' : 'drain');
+    // The relay that forwards the client looks for another owner.
+    const isForwardedHere = this.#state === 'waiting' && this.transport.kind === 'link';
+    this.dispatch(isForwardedHere ? 'not-owner' : 'drain');
   }
 
   evict(): void {
@@ -173,16 +126,16 @@ export class ClientSession implements ClientTransportHandler, ConnectionPhase {
     this.dispatch('close');
   }
 
-  /** Tells the connection what happened. A fault in this program costs this connection and no other. */
+  /** Applies an event. An internal error ends this session and no other. */
   dispatch(event: SessionEvent): void {
     this.guard(() => {
       const before = this.#state;
       const { next, effects } = transition(before, event);
       this.#state = next;
-      // Whoever is held until it is known where its partner is would not be heard to leave.
+      // While it is paused for the lookup of its owner, its FIN would stay unnoticed.
       if (next === 'closing' || next === 'closed') this.#forwarder?.flushEarlyData();
       for (const effect of effects) this.#run(effect);
-      if (next !== before) this.#context.onStateChange(this, next);
+      if (next !== before) this.#sessions.onStateChange(this, next);
     });
   }
 
@@ -191,7 +144,7 @@ export class ClientSession implements ClientTransportHandler, ConnectionPhase {
       action();
     } catch (error) {
       this.transport.abort();
-      this.#context.onInternalError(error);
+      this.#sessions.onInternalError(error);
     }
   }
 
@@ -200,7 +153,7 @@ export class ClientSession implements ClientTransportHandler, ConnectionPhase {
     const handshake = parseHandshake(this.#line);
     switch (handshake.kind) {
       case 'incomplete':
-        // The read buffer is not ours to keep.
+        // The read buffer is reused, so copy.
         this.#line = Uint8Array.from(this.#line);
         return;
       case 'overlong':
@@ -211,9 +164,9 @@ export class ClientSession implements ClientTransportHandler, ConnectionPhase {
       case 'relay': {
         this.#line = EMPTY_BYTES;
         this.#token = handshake.token;
-        this.#handshakeTick = this.#context.monotonicClock();
-        this.#stats = this.#context.statsFor(handshake.token);
-        const rejected = this.#context.admit(this.accepted, this.#stats, handshake.token, handshake.side);
+        this.#handshakeTick = this.#sessions.monotonicClock();
+        this.#stats = this.#sessions.statsFor(handshake.token);
+        const rejected = this.#sessions.admit(this.accepted, this.#stats, handshake.token, handshake.side);
         if (rejected !== null) {
           this.dispatch(rejected);
           return;
@@ -226,9 +179,9 @@ export class ClientSession implements ClientTransportHandler, ConnectionPhase {
     }
   }
 
-  /** What came behind the line is for the partner, who may be at another relay. */
+  /** Handles the bytes after the handshake line. They are for the partner, which may be at another relay. */
   #routePayload(rest: Uint8Array): void {
-    const { clusterRouter: router, clients } = this.#context;
+    const { clusterRouter: router, clients } = this.#sessions;
     if (this.#state === 'waiting' && router !== null && this.#stats === clients && this.#token !== null) {
       this.#forwarder = router.createForwarder(this, this.#token, this.#side);
       this.#forwarder.start(rest);
@@ -239,32 +192,32 @@ export class ClientSession implements ClientTransportHandler, ConnectionPhase {
 
   joinRendezvous(): void {
     if (this.#token === null) return;
-    const accepted = this.#stats.rendezvous.join(this.#token, this.#side, this);
-    if (accepted.kind === 'paired') this.#pairWith(accepted.partner, accepted.redundant);
+    const result = this.#stats.rendezvous.join(this.#token, this.#side, this);
+    if (result.kind === 'paired') this.#pairWith(result.partner, result.redundant);
     else this.dispatch('waits');
-    if (accepted.kind === 'replaced') accepted.oldest.dispatch('superseded');
+    if (result.kind === 'replaced') result.oldest.dispatch('superseded');
   }
 
   startForwarding(link: ClientTransport): Splice {
     const splice = new Splice(this.transport, link, this.#stats.stallTimers);
     this.#forwardingSplice = splice;
     this.#stats.forwardingStarted(splice, link);
-    this.#context.onPaired(this.#stats, splice, this);
+    this.#sessions.onPaired(this.#stats, splice, this);
     return splice;
   }
 
-  /** Another relay has its token. Does nothing where it does not wait. */
+  /** Forwards the client to the owner of its token. Does nothing unless it waits. */
   redirect(owner: Owner): void {
     this.guard(() => this.#forwarder?.onOwnerResolved(owner));
   }
 
   #pairWith(partner: ClientSession, redundant: readonly ClientSession[]): void {
     const splice = new Splice(this.transport, partner.transport, this.#stats.stallTimers);
-    const tick = this.#context.monotonicClock();
+    const tick = this.#sessions.monotonicClock();
     this.#pair = { partner, splice, tick };
     partner.#pair = { partner: this, splice, tick };
     this.#stats.pairStarted(splice, this);
-    this.#context.onPaired(this.#stats, splice, this);
+    this.#sessions.onPaired(this.#stats, splice, this);
     partner.dispatch('matched');
     this.dispatch('matched');
     partner.#forwarder?.flushEarlyData();
@@ -300,14 +253,14 @@ export class ClientSession implements ClientTransportHandler, ConnectionPhase {
         this.#stats.forwardingEnded(this.transport.kind, this.#forwardingSplice);
         return;
       case 'count-failure':
-        this.#context.onHandshakeFailure(this.accepted, this.#stats, effect.failure);
+        this.#sessions.onHandshakeFailure(this.accepted, this.#stats, effect.failure);
     }
   }
 
   #record(mood: Mood): void {
-    // Whoever was not let in is counted as that alone, whatever it did.
+    // A rejected client is counted as rejected only.
     if (this.accepted.rejectReason !== null) return;
-    const now = this.#context.monotonicClock();
+    const now = this.#sessions.monotonicClock();
     const pair = this.#pair;
     const other = pair?.partner.accepted ?? this.accepted;
     const older = other.startedTick < this.accepted.startedTick ? other : this.accepted;

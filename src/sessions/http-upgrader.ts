@@ -44,19 +44,26 @@ reach each other. What passes through is encrypted from end to end: this relay c
 /** A browser with some cookies sends a quarter of this, a WebSocket client of this protocol a fortieth. */
 const MAX_HEAD_BYTES = 8192;
 
-/** What a client may send after its upgrade request and before the response, in bytes. RFC 6455, section 4.1, allows nothing. */
+/**
+ * What a client may send after its upgrade request and before the response, in bytes. RFC 6455, section 4.1,
+ * allows nothing.
+ */
 const MAX_EARLY_BYTES = 16_384;
 
 /**
- * Connections that speak HTTP and are not WebSocket clients yet. They use up to `MAX_HEAD_BYTES + MAX_EARLY_BYTES` each, 24 MiB in
- * total. A client whose head arrives in one read is answered in that read, or in one of the next ticks.
+ * Connections that speak HTTP and are not WebSocket clients yet. They use up to `MAX_HEAD_BYTES +
+ * MAX_EARLY_BYTES` each, 24 MiB in total. A client whose head arrives in one read is answered in that read,
+ * or in one of the next ticks.
  */
 export const MAX_HTTP_CONNECTIONS = 1024;
 
 /** Requests answered in one tick of the event loop: about 10 ms. */
 const REQUESTS_PER_TICK = 64;
 
-/** How long a client may keep its end open after the response, in milliseconds. nginx allows five seconds, too. */
+/**
+ * How long a client may keep its end open after the response, in milliseconds. nginx allows five seconds,
+ * too.
+ */
 const LINGER_MS = 5000;
 
 const ALLOWED_METHODS = 'GET, HEAD';
@@ -66,7 +73,10 @@ const CONNECT_REJECTED = `HTTP/1.1 405 Method Not Allowed\r\nallow: ${ALLOWED_ME
 
 const encoder = new TextEncoder();
 
-/** The WebSocket that `ws` creates when it has answered an upgrade. It stays empty: the relay reads the stream itself. */
+/**
+ * The WebSocket that `ws` creates when it has answered an upgrade. It stays empty: the relay reads the stream
+ * itself.
+ */
 class DetachedWebSocket extends WebSocket {
   /** Called by `ws` to start reading. */
   setSocket(): void {
@@ -81,8 +91,8 @@ export interface HttpUpgraderOptions extends Omit<AcceptorOptions, 'sessions'> {
 /**
  * Speaks HTTP with connections until they are WebSocket clients, and answers browsers and monitors.
  *
- * A connection makes one request. Its head is buffered here, and Node's HTTP server gets exactly that. The bytes after it go to the
- * WebSocket client, or are discarded. So a client can have only one request parsed.
+ * A connection makes one request. Its head is buffered here, and Node's HTTP server gets exactly that. The
+ * bytes after it go to the WebSocket client, or are discarded. So a client can have only one request parsed.
  */
 export class HttpUpgrader {
   readonly #options: HttpUpgraderOptions;
@@ -375,7 +385,10 @@ class HttpConnection implements ByteStreamHandler, ConnectionPhase {
   }
 }
 
-/** Other upgrades (for example `h2c` from Java clients and curl) are ignored, as RFC 9110, section 7.8, allows. */
+/**
+ * Other upgrades (for example `h2c` from Java clients and curl) are ignored, as RFC 9110, section 7.8,
+ * allows.
+ */
 function isWebSocketUpgrade({ headers }: IncomingMessage): boolean {
   return headers.upgrade?.toLowerCase() === 'websocket';
 }
@@ -386,8 +399,9 @@ function hasBody({ headers }: IncomingMessage): boolean {
 }
 
 /**
- * Answers a request that is not an upgrade: a health check, or a page for browsers and one line of text for others. A WebSocket client
- * whose upgrade was lost on the way (by a proxy, for example) gets 426, as does every other request for a path other than `/`.
+ * Answers a request that is not an upgrade: a health check, or a page for browsers and one line of text for
+ * others. A WebSocket client whose upgrade was lost on the way (by a proxy, for example) gets 426, as does
+ * every other request for a path other than `/`.
  */
 function respond(
   request: IncomingMessage,

@@ -26,7 +26,8 @@ const HTTP_METHODS = [...METHODS, 'PRI'].map((method) => encoder.encode(`${metho
 const BUSY = encoder.encode('busy\n');
 
 /**
- * Detects the protocol of a new connection from its first bytes. No kind of client waits for the relay to send first.
+ * Detects the protocol of a new connection from its first bytes. No kind of client waits for the relay to
+ * send first.
  *
  * A PROXY header comes first, then TLS. The protocol inside TLS is detected in the same way.
  */
@@ -105,7 +106,8 @@ export class ProtocolDetector implements ByteStreamHandler, ConnectionPhase {
     const { proxies, admission } = this.#options;
     if (proxies === null && !admission.needsClientAddress) return;
     const address = this.#stream.addresses?.remote ?? null;
-    // A connection that is already closed has no address either, and must not be taken for a unix-domain socket.
+    // A connection that is already closed has no address either, and must not be taken for a unix-domain
+    // socket.
     if (address === null && this.#stream.kind !== 'unix') return;
     this.#expectsProxyHeader = proxies?.trusts(address) === true;
     // Behind a proxy the header names the client. Without a header, the connection counts for no address.

@@ -8,21 +8,21 @@ import type { ClientTransport } from '../transport/client-transport.ts';
 import { TaskQueue } from '../transport/task-queue.ts';
 import type { AcceptedConnection, AdmissionControl, EvictionState } from './admission-control.ts';
 import { ClientSession } from './client-session.ts';
-import type { SessionContext, SessionStatsSink, SessionSummary } from './client-session.ts';
+import type { SessionSummary } from './client-session.ts';
 import { SessionStats } from './session-stats.ts';
-import { createByteMeter } from './splice.ts';
+import { ByteMeter } from './splice.ts';
 import type { Splice } from './splice.ts';
 
-/** Time between two looks after stalled pairs, in milliseconds. */
+/** Time between checks for resets of stalled pairs, in milliseconds. */
 const SWEEP_INTERVAL_MS = 15_000;
 
-/** How long clients are given to answer a FIN once nothing is left to deliver, in milliseconds. */
+/** How long clients may take to answer a FIN once everything is delivered, in milliseconds. */
 const CLOSE_GRACE_MS = 200;
 
 /** Time between two checks whether clients of ended pairs have been sent everything, in milliseconds. */
 const DELIVERY_POLL_MS = 20;
 
-/** What each state is for eviction. A client that another relay is asked about waits there. */
+/** What each session state is for eviction. A client whose owner relay has not replied waits there. */
 const EVICTION_STATES: Readonly<Record<Exclude<SessionState, 'closed'>, EvictionState>> = {
   handshake: 'handshake',
   waiting: 'waiting',
@@ -34,75 +34,76 @@ const EVICTION_STATES: Readonly<Record<Exclude<SessionState, 'closed'>, Eviction
 
 export interface SessionManagerOptions {
   readonly admission: AdmissionControl;
-  /** How long a client may wait, in milliseconds; null: for as long as it likes. */
+  /** How long a client may wait for a partner, in milliseconds; null: forever. */
   readonly waitTimeoutMs: number | null;
-  /** The same for a pair without a byte in either direction. */
+  /** How long a pair may be without a byte in either direction, in milliseconds; null: forever. */
   readonly idleTimeoutMs: number | null;
-  /** Null: pairs go as fast as they can. */
+  /** Null: pairs have no rate limit. */
   readonly rateLimiter: RateLimiter | null;
-  /** What a pair may move, in bytes; null: as much as it likes. */
+  /** Bytes that a pair may forward; null: no limit. */
   readonly maxPairBytes: number | null;
   readonly monotonicClock: () => number;
   readonly onSessionEnd: (summary: SessionSummary) => void;
   readonly onInternalError: (error: unknown) => void;
 }
 
-/** Who is here now. */
+/** Counts of this moment. */
 export interface LiveCounts {
   /** Connections in pairs: two a pair. */
   readonly connected: number;
-  /** Distinct tokens somebody waits under. */
+  /** Distinct tokens with waiting clients. */
   readonly waiting: number;
-  /** Bytes relayed so far by pairs that have not ended. */
+  /** Bytes relayed so far by open pairs. */
   readonly incompleteBytes: number;
-  /** Bytes relayed since the start, by pairs that have ended and by pairs that run. */
+  /** Bytes relayed since the start, by ended and open pairs. */
   readonly relayedBytes: number;
 }
 
-/** Every connection there is, who waits for whom, and which pairs are running. */
-export class SessionManager implements SessionContext {
+/** All client sessions of the relay: which ones wait, which are paired, and their timeouts. */
+export class SessionManager {
   readonly clients: SessionStats;
   readonly monotonicClock: () => number;
   readonly onInternalError: (error: unknown) => void;
-  /** Other relays; null: this one is alone. Set before anybody comes. */
+  /** Null: the relay is not in a cluster. Set before the first client. */
   clusterRouter: ClusterRouter | null = null;
   readonly #options: SessionManagerOptions;
   readonly #admission: AdmissionControl;
   readonly #sessions = new Set<ClientSession>();
-  /** The relay's own test clients leave no trace. */
+  /** Of the relay's own probes, which are counted nowhere else. */
   readonly #probes: SessionStats;
   readonly #probeTokens = new Map<string, () => void>();
   readonly #waitTimeouts: TimeoutQueue<ClientSession>;
   readonly #timers: NodeJS.Timeout[] = [];
   /** Run after each change of a session's state. */
   readonly #stateWatchers = new Set<() => void>();
-  /** What concerns all connections is done in slices. */
+  /** Work on all sessions is done in slices. */
   readonly #tasks = new TaskQueue();
 
   constructor(options: SessionManagerOptions) {
-    const { waitTimeoutMs: waitMs, idleTimeoutMs: idleMs, monotonicClock } = options;
+    const { waitTimeoutMs, idleTimeoutMs, monotonicClock } = options;
     this.#options = options;
     this.#admission = options.admission;
     this.monotonicClock = monotonicClock;
     this.#probes = new SessionStats(monotonicClock, () => undefined);
     this.clients = new SessionStats(monotonicClock, options.onSessionEnd);
     this.onInternalError = options.onInternalError;
-    const timedOut = (connection: ClientSession): void => connection.dispatch('timed-out');
-    this.#waitTimeouts = new TimeoutQueue(waitMs, monotonicClock, timedOut);
+    const onTimeout = (session: ClientSession): void => session.dispatch('timed-out');
+    this.#waitTimeouts = new TimeoutQueue(waitTimeoutMs, monotonicClock, onTimeout);
     this.#timers.push(setInterval(() => this.sweep(), SWEEP_INTERVAL_MS));
-    if (idleMs !== null) this.#startIdleTimeouts(new IdleTimeouts(idleMs, monotonicClock), timedOut);
+    if (idleTimeoutMs !== null)
+      this.#startIdleTimeouts(new IdleTimeouts(idleTimeoutMs, monotonicClock), onTimeout);
   }
 
-  /** Pairs that are running. */
+  /** Open pairs. */
   get pairs(): number {
     return this.clients.pairs;
   }
 
-  /** Bytes held in this process for clients, and for relays that own tokens of clients, that do not keep up. */
+  /** Bytes buffered in this process for slow clients and slow owner relays. */
   get bufferedBytes(): number {
-    let held = this.clients.upstreamBufferedBytes();
-    for (const connection of this.#sessions) held += connection.bufferedBytes;
-    return held;
+    let bytes = this.clients.upstreamBufferedBytes();
+    for (const session of this.#sessions) bytes += session.bufferedBytes;
+    return bytes;
   }
 
   liveCounts(): LiveCounts {
@@ -116,32 +117,32 @@ export class SessionManager implements SessionContext {
   }
 
   /**
-   * Connections that name `token` are the relay's own tests from now on: they are no clients, and leave no
-   * record. `arrived` is called for each.
+   * Treats clients that name `token` as the relay's own probes from now on: they are not counted as clients
+   * and have no record. `onArrival` is called for each.
    */
-  registerProbe(token: string, arrived: () => void): void {
-    this.#probeTokens.set(token, arrived);
+  registerProbe(token: string, onArrival: () => void): void {
+    this.#probeTokens.set(token, onArrival);
   }
 
-  /** Ends what `expectTester` began; who has named the token already stays a tester. */
+  /** Reverses `registerProbe`. Clients that have already named the token stay probes. */
   unregisterProbe(token: string): void {
     this.#probeTokens.delete(token);
   }
 
   statsFor(token: Token): SessionStats {
-    const arrived = this.#probeTokens.get(token);
-    if (arrived === undefined) return this.clients;
-    arrived();
+    const onArrival = this.#probeTokens.get(token);
+    if (onArrival === undefined) return this.clients;
+    onArrival();
     return this.#probes;
   }
 
-  onHandshakeFailure(accepted: AcceptedConnection, stats: SessionStatsSink, failure: SessionFailure): void {
+  onHandshakeFailure(accepted: AcceptedConnection, stats: SessionStats, failure: SessionFailure): void {
     if (stats !== this.#probes) this.#admission.countHandshakeFailure(accepted, failure);
   }
 
   admit(
     accepted: AcceptedConnection,
-    stats: SessionStatsSink,
+    stats: SessionStats,
     token: Token,
     side: Side | null,
   ): Rejection | null {
@@ -154,38 +155,39 @@ export class SessionManager implements SessionContext {
     return this.#admission.admit(accepted, { hasPartner, waiting: rendezvous.waitingClients });
   }
 
-  onPaired(stats: SessionStatsSink, splice: Splice, connection: ClientSession): void {
+  onPaired(stats: SessionStats, splice: Splice, session: ClientSession): void {
     if (stats === this.#probes) return;
-    const { rateLimiter, maxPairBytes: pairBytes } = this.#options;
-    const usedUp = (): void => connection.dispatch('byte-limit');
-    const byteMeter = createByteMeter(splice, rateLimiter, pairBytes, usedUp);
-    if (byteMeter !== null) splice.setMeter(byteMeter);
+    const { rateLimiter, maxPairBytes } = this.#options;
+    // Without a limit, forwarding bytes costs nothing extra.
+    if (rateLimiter === null && maxPairBytes === null) return;
+    const onLimitReached = (): void => session.dispatch('byte-limit');
+    splice.setMeter(new ByteMeter(splice, rateLimiter, maxPairBytes, onLimitReached));
   }
 
-  /** A token that was thought to be ours is another relay's: whoever waits for it here goes there. */
+  /** Forwards the clients that wait for a token here, because another relay owns it. */
   redirectWaiting(token: Token, owner: Owner): void {
-    for (const connection of this.clients.rendezvous.waitersOf(token)) connection.redirect(owner);
+    for (const session of this.clients.rendezvous.waitersOf(token)) session.redirect(owner);
   }
 
-  /** Takes in a client. */
+  /** Starts the session of a new client. */
   accept(transport: ClientTransport, accepted: AcceptedConnection): void {
-    const connection = new ClientSession(transport, accepted, this);
-    this.#sessions.add(connection);
+    const session = new ClientSession(transport, accepted, this);
+    this.#sessions.add(session);
     this.#admission.promote(accepted);
-    connection.start();
+    session.start();
   }
 
-  /** Ends every wait: no pair may begin any more in this period. */
+  /** Closes all waiting clients, because no pair may start in this period. */
   closeWaiting(): void {
     this.#notifyAll({ waiting: 'over-quota', 'connecting-upstream': 'over-quota' });
   }
 
-  /** Ends every pair, since no more bytes may be moved. */
+  /** Closes all pairs, because no more bytes may be forwarded. */
   closePairs(): void {
     this.#notifyAll({ paired: 'byte-limit', forwarding: 'byte-limit' });
   }
 
-  /** Looks for resets that stalled pairs hide. */
+  /** Checks for resets that are hidden while a pair is stalled. */
   sweep(): void {
     this.clients.sweepLinks();
     void this.#tasks.forEach(this.clients.splices(), (splice) => splice.sweep());
@@ -197,12 +199,12 @@ export class SessionManager implements SessionContext {
   }
 
   /**
-   * Closes all connections except pairs. Then waits until all pairs have ended and everything buffered for their clients is
-   * delivered. Resolves after `timeoutMs` or on `abort` at the latest.
+   * Closes all sessions except pairs. Waits until the pairs have ended and everything buffered is delivered,
+   * for at most `timeoutMs`; `abort` ends the wait.
    */
   async drain(timeoutMs: number, abort: AbortSignal): Promise<void> {
     await this.#tasks.forEach(this.#admission.pending, (accepted) => this.#admission.closePending(accepted));
-    await this.#tasks.forEach([...this.#sessions], (connection) => connection.onDrain());
+    await this.#tasks.forEach([...this.#sessions], (session) => session.onDrain());
     const deadline = this.monotonicClock() + timeoutMs;
     await this.#until(() => this.pairs === 0 && this.clients.forwardedClients === 0, timeoutMs, abort);
     // A transport that closes does not report its deliveries.
@@ -211,35 +213,35 @@ export class SessionManager implements SessionContext {
     await this.#until(() => this.#sessions.size === 0, CLOSE_GRACE_MS, abort);
   }
 
-  /** Ends every connection now. Their records are written before this returns. */
+  /** Aborts all sessions. Their records are written before this returns. */
   close(): void {
     for (const timer of this.#timers) clearInterval(timer);
-    for (const connection of this.#sessions) connection.dispatch('aborted');
+    for (const session of this.#sessions) session.dispatch('aborted');
     this.#admission.close();
     this.#waitTimeouts.close();
     this.#options.rateLimiter?.close();
   }
 
-  onStateChange(connection: ClientSession, to: SessionState): void {
-    if (to === 'waiting') this.#waitTimeouts.start(connection);
-    else this.#waitTimeouts.stop(connection);
-    this.#releaseToken(connection);
+  onStateChange(session: ClientSession, to: SessionState): void {
+    if (to === 'waiting') this.#waitTimeouts.start(session);
+    else this.#waitTimeouts.stop(session);
+    this.#releaseToken(session);
     if (to === 'closed') {
-      this.#sessions.delete(connection);
-      this.#admission.release(connection.accepted);
+      this.#sessions.delete(session);
+      this.#admission.release(session.accepted);
     } else {
-      this.#admission.handshakeDone(connection.accepted);
+      this.#admission.handshakeDone(session.accepted);
       const waiting = to === 'waiting' ? this.clients.rendezvous.waitingClients : null;
-      this.#admission.setEvictionState(connection.accepted, EVICTION_STATES[to], waiting);
+      this.#admission.setEvictionState(session.accepted, EVICTION_STATES[to], waiting);
     }
     for (const watcher of this.#stateWatchers) watcher();
   }
 
-  /** Compares every count with what it counts. For tests. Throws where they disagree. */
+  /** For tests: compares all counts with what they count. Throws if they disagree. */
   checkConsistency(): void {
     const allStats = [this.clients, this.#probes];
     const sum = (numbers: number[]): number => numbers.reduce((total, number) => total + number, 0);
-    const states = [...this.#sessions].map((connection) => connection.state);
+    const states = [...this.#sessions].map((session) => session.state);
     const count = (state: SessionState): number => states.filter((other) => other === state).length;
     this.#probes.checkConsistency(0);
     this.clients.checkConsistency(count('connecting-upstream'));
@@ -254,28 +256,31 @@ export class SessionManager implements SessionContext {
     if (count('closed') > 0) throw new Error('session manager: a closed session was not removed');
   }
 
-  /** Other relays may have it, when nobody waits for it here any more. */
+  /** Gives up the token when no client waits for it here, so that another relay can own it. */
   #releaseToken({ token }: ClientSession): void {
     if (this.clusterRouter === null || token === null) return;
     if (!this.clients.rendezvous.hasWaiters(token)) this.clusterRouter.release(token);
   }
 
   #notifyAll(events: Readonly<Partial<Record<SessionState, SessionEvent>>>): void {
-    void this.#tasks.forEach([...this.#sessions], (connection) => {
-      // Its state may have changed since, by what happened to its partner, too.
-      const event = events[connection.state];
-      if (event !== undefined) connection.dispatch(event);
+    void this.#tasks.forEach([...this.#sessions], (session) => {
+      // Its state may have changed, for example because its partner has closed.
+      const event = events[session.state];
+      if (event !== undefined) session.dispatch(event);
     });
   }
 
-  #startIdleTimeouts(watch: IdleTimeouts<ClientSession>, idle: (connection: ClientSession) => void): void {
-    const look = (): void => {
-      void this.#tasks.forEach(watch.check(this.clients.progress()), idle);
+  #startIdleTimeouts(timeouts: IdleTimeouts<ClientSession>, onIdle: (session: ClientSession) => void): void {
+    const check = (): void => {
+      void this.#tasks.forEach(timeouts.check(this.clients.progress()), onIdle);
     };
-    this.#timers.push(setInterval(look, watch.checkIntervalMs));
+    this.#timers.push(setInterval(check, timeouts.checkIntervalMs));
   }
 
-  /** Resolves when `isReached` is true, after `timeoutMs`, or on `abort`. It is checked now and after each state change. */
+  /**
+   * Resolves when `isReached` is true, after `timeoutMs`, or on `abort`. It is checked now and after each
+   * state change.
+   */
   #until(isReached: () => boolean, timeoutMs: number, abort: AbortSignal): Promise<void> {
     if (isReached() || abort.aborted) return Promise.resolve();
     return new Promise((resolve) => {

@@ -1,63 +1,69 @@
 import type { Mood } from '../protocol/messages.ts';
 import { Rendezvous } from '../protocol/rendezvous.ts';
 import type { ClientTransport, TransportKind } from '../transport/client-transport.ts';
-import type { ClientSession, SessionStatsSink, SessionSummary } from './client-session.ts';
+import type { ClientSession, SessionSummary } from './client-session.ts';
 import { StallTimer } from './splice.ts';
 import type { Splice, StallTimers } from './splice.ts';
 
 type ByTransport<T> = Readonly<Record<TransportKind, T>>;
 
-/** What has been since the start. It only grows. */
+/** Totals since the start. They only grow. */
 export interface SessionTotals {
-  /** Clients that were let in. */
+  /** Clients that were accepted. */
   readonly accepted: ByTransport<number>;
-  /** Clients that were let in and are no longer there: two for a pair. */
+  /** Accepted clients that have closed, two for a pair. */
   readonly ended: Readonly<Record<Mood, ByTransport<number>>>;
   readonly pairs: number;
-  /** Clients that were let in and passed on to another relay, which counts how they ended. */
+  /**
+   * Accepted clients that were forwarded to another relay and have closed. The owner relay counts their
+   * outcome.
+   */
   readonly forwarded: ByTransport<number>;
-  /** Bytes relayed, of pairs and of clients that are passed on, those that run too, by the transport they came from and then by the one they went to. */
+  /**
+   * Bytes relayed for pairs and forwarded clients, also for open ones, by the transport of the sender and
+   * then of the receiver.
+   */
   readonly relayedBytes: ByTransport<ByTransport<number>>;
 }
 
-/** The books on clients, or on the relay's own tests. */
-export class SessionStats implements SessionStatsSink {
-  readonly rendezvous = new Rendezvous<ClientSession>(({ handshakeTick: namedTick }) => namedTick);
+/** Statistics of all clients, or of the relay's own probes: waiting clients, open pairs, and totals. */
+export class SessionStats {
+  readonly rendezvous = new Rendezvous<ClientSession>(({ handshakeTick }) => handshakeTick);
   readonly stallTimers: StallTimers;
-  /** Each with one of its two connections. */
+  /** Each with one of its two sessions. */
   readonly #splices = new Map<Splice, ClientSession>();
   readonly #onSessionEnd: (summary: SessionSummary) => void;
   readonly #acceptedByTransport = byTransport(() => 0);
   readonly #endedByMood = byMood(() => byTransport(() => 0));
-  /** Of pairs that have ended. */
+  /** Of pairs and forwarded clients that have ended. */
   readonly #completedBytes = byTransport(() => byTransport(() => 0));
   readonly #forwardedByTransport = byTransport(() => 0);
-  /** Between clients of ours and other relays, each with the link. */
+  /** Between forwarded clients and their owner relays, each with the link. */
   readonly #forwarding = new Map<Splice, ClientTransport>();
-  /** Links whose clients have gone, and that were not done with what those had said. */
+  /** Links that still deliver bytes of clients that have closed. */
   readonly #closingLinks = new Set<ClientTransport>();
   #totalPairs = 0;
 
   /**
-   * @param clock milliseconds of a clock that never jumps
-   * @param ended told once of each connection that ended alone, and of each pair
+   * @param clock the monotonic clock, in milliseconds
+   * @param onSessionEnd called once for each session that ended alone, and for each pair
    */
-  constructor(clock: () => number, ended: (summary: SessionSummary) => void) {
-    this.#onSessionEnd = ended;
+  constructor(clock: () => number, onSessionEnd: (summary: SessionSummary) => void) {
+    this.#onSessionEnd = onSessionEnd;
     this.stallTimers = { backpressure: new StallTimer(clock), rateLimit: new StallTimer(clock) };
   }
 
-  /** Pairs that are running. */
+  /** Open pairs. */
   get pairs(): number {
     return this.#splices.size;
   }
 
-  /** Clients whose pairs are at another relay. */
+  /** Open clients that are paired at another relay. */
   get forwardedClients(): number {
     return this.#forwarding.size;
   }
 
-  /** Bytes relayed so far by pairs that are running. */
+  /** Bytes relayed so far by open pairs. */
   incompleteBytes(): number {
     let bytes = 0;
     for (const splice of this.#splices.keys()) bytes += splice.totalBytes;
@@ -71,12 +77,12 @@ export class SessionStats implements SessionStatsSink {
     return bytes;
   }
 
-  /** Bytes held for other relays, of clients that have gone too. */
+  /** Bytes buffered for owner relays, also those of clients that have closed. */
   upstreamBufferedBytes(): number {
-    let held = 0;
+    let bytes = 0;
     for (const links of [this.#forwarding.values(), this.#closingLinks])
-      for (const link of links) held += link.bufferedBytes;
-    return held;
+      for (const link of links) bytes += link.bufferedBytes;
+    return bytes;
   }
 
   totals(): SessionTotals {
@@ -92,19 +98,23 @@ export class SessionStats implements SessionStatsSink {
     };
   }
 
+  /** Counts a client when it has named its token, or when it ends before that. */
   clientAccepted(transport: TransportKind): void {
     this.#acceptedByTransport[transport] += 1;
   }
 
-  pairStarted(splice: Splice, connection: ClientSession): void {
+  /** @param session one of the two */
+  pairStarted(splice: Splice, session: ClientSession): void {
     this.#totalPairs += 1;
-    this.#splices.set(splice, connection);
+    this.#splices.set(splice, session);
   }
 
+  /** @param splice between a client and the owner relay, with which it has `link` */
   forwardingStarted(splice: Splice, link: ClientTransport): void {
     this.#forwarding.set(splice, link);
   }
 
+  /** A client has closed whose record the owner relay has. `splice` is null if it was not paired. */
   forwardingEnded(transport: TransportKind, splice: Splice | null): void {
     this.#forwardedByTransport[transport] += 1;
     if (splice === null) return;
@@ -126,31 +136,32 @@ export class SessionStats implements SessionStatsSink {
     this.#onSessionEnd(summary);
   }
 
-  /** Every pair that runs, and every client that is passed on. */
+  /** Of all open pairs and forwarded clients. */
   splices(): readonly Splice[] {
     return [...this.#splices.keys(), ...this.#forwarding.keys()];
   }
 
-  /** Forgets links that are done. */
+  /** Forgets links that have delivered everything. */
   sweepLinks(): void {
     for (const link of this.#closingLinks) if (link.bufferedBytes === 0) this.#closingLinks.delete(link);
   }
 
-  /** One connection of each pair, with the bytes that the pair has relayed so far. */
+  /** One session of each pair, with the bytes that the pair has relayed so far. */
   *progress(): Generator<readonly [ClientSession, number]> {
-    for (const [splice, connection] of this.#splices) yield [connection, splice.totalBytes];
+    for (const [splice, session] of this.#splices) yield [session, splice.totalBytes];
   }
 
   /**
-   * Compares the counts with one another. For tests. Throws where they disagree.
+   * For tests: compares the counts with each other. Throws if they disagree.
    *
-   * @param calling clients that another relay is asked about
+   * @param connectingUpstream clients whose owner relay has not replied
    */
-  checkConsistency(calling: number): void {
+  checkConsistency(connectingUpstream: number): void {
     this.rendezvous.checkConsistency();
-    const passed = sumOf(this.#forwardedByTransport);
-    const here = this.rendezvous.waitingClients + 2 * this.pairs + this.forwardedClients + calling + passed;
-    if (sumOf(this.#acceptedByTransport) !== here + sumOfAll(this.#endedByMood))
+    const { waitingClients } = this.rendezvous;
+    const open = waitingClients + 2 * this.pairs + this.forwardedClients + connectingUpstream;
+    const ended = sumOf(this.#forwardedByTransport) + sumOfAll(this.#endedByMood);
+    if (sumOf(this.#acceptedByTransport) !== open + ended)
       throw new Error('session stats: accepted clients do not equal open plus ended clients');
   }
 }

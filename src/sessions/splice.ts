@@ -2,9 +2,9 @@ import type { RateLimitSlot, RateLimiter } from '../limits/rate-limiter.ts';
 import type { ClientTransport, TransportKind } from '../transport/client-transport.ts';
 
 /**
- * For how long things have stood still, all of them together: two that are paused for a second make two seconds.
+ * Total time that directions were paused: two that are paused for one second count as two seconds.
  *
- * It never goes back, since it adds up what has passed and keeps no beginnings to be subtracted.
+ * It never decreases, because it only adds elapsed time and subtracts no start times.
  */
 export class StallTimer {
   readonly #clock: () => number;
@@ -12,25 +12,25 @@ export class StallTimer {
   #totalMs = 0;
   #lastCountedAt: number;
 
-  /** @param clock milliseconds of a clock that never jumps */
+  /** @param clock the monotonic clock, in milliseconds */
   constructor(clock: () => number) {
     this.#clock = clock;
     this.#lastCountedAt = clock();
   }
 
-  /** Seconds so far, those of pauses that go on included. */
+  /** Seconds so far, including pauses that have not ended. */
   get seconds(): number {
     this.#count();
     return this.#totalMs / 1000;
   }
 
-  /** So many more stand still. */
+  /** So many more directions are paused. */
   begin(count: number): void {
     this.#count();
     this.#paused += count;
   }
 
-  /** So many go on. */
+  /** So many directions have resumed. */
   end(count: number): void {
     this.#count();
     this.#paused -= count;
@@ -47,41 +47,31 @@ interface Direction {
   readonly from: ClientTransport;
   readonly to: ClientTransport;
   bytes: number;
-  /** Its receiver holds something. */
+  /** Bytes are buffered for its receiver. */
   paused: boolean;
   deliveredAtSweep: number;
 }
 
-/** What one direction of a pair has moved. */
+/** Bytes that one direction of a pair has forwarded. */
 export interface Flow {
   readonly from: TransportKind;
   readonly to: TransportKind;
   readonly bytes: number;
 }
 
-/** For how long directions of pairs have not been read, by the reason. */
+/** How long directions of pairs were not read, by reason. */
 export interface StallTimers {
-  /** Their receiver holds something. */
+  /** Bytes are buffered for the receiver. */
   readonly backpressure: StallTimer;
-  /** They have had their share for now. */
+  /** The pair has used up its rate for now. */
   readonly rateLimit: StallTimer;
 }
 
-/** Looks at what a pair moves, where that is limited. */
-export interface ByteMeter {
-  /** Asks for reads that are no larger than need be. */
-  readonly wantsSmallReads: boolean;
-  /** So many bytes more have been sent on. It may hold the splice, or end the pair. */
-  consume(bytes: number): void;
-  /** The pair has ended. */
-  release(): void;
-}
-
 /**
- * The data plane of one pair: what one client sends goes to the other, both ways at once.
+ * The data plane of one pair: forwards the bytes of each client to the other, in both directions at once.
  *
- * A direction whose receiver does not keep up stops reading from its sender until what is held has been
- * handed over, so that a pair holds no more than about a read and a write buffer each way.
+ * If a receiver is slow, the direction stops reading from its sender until the buffered bytes have been
+ * handed over. So a pair buffers no more than about one read and one write buffer in each direction.
  */
 export class Splice {
   readonly #first: Direction;
@@ -89,11 +79,11 @@ export class Splice {
   #meter: ByteMeter | null = null;
   /** Null once the pair has ended. */
   #stallTimers: StallTimers | null;
-  /** Neither side is read: the pair has had its share for now. */
+  /** Neither side is read, because the pair has used up its rate for now. */
   #isThrottled = false;
 
-  constructor(first: ClientTransport, second: ClientTransport, pauses: StallTimers) {
-    this.#stallTimers = pauses;
+  constructor(first: ClientTransport, second: ClientTransport, stallTimers: StallTimers) {
+    this.#stallTimers = stallTimers;
     this.#first = { from: first, to: second, bytes: 0, paused: false, deliveredAtSweep: -1 };
     this.#second = { from: second, to: first, bytes: 0, paused: false, deliveredAtSweep: -1 };
   }
@@ -103,20 +93,20 @@ export class Splice {
     return this.#first.bytes + this.#second.bytes;
   }
 
-  /** Both directions, as far as they have come. */
+  /** Both directions so far. */
   flows(): readonly [Flow, Flow] {
     return [flowOf(this.#first), flowOf(this.#second)];
   }
 
-  /** Has `meter` look at everything from now on. */
-  setMeter(byteMeter: ByteMeter): void {
-    this.#meter = byteMeter;
-    if (!byteMeter.wantsSmallReads) return;
+  /** Counts all further bytes with `meter`. */
+  setMeter(meter: ByteMeter): void {
+    this.#meter = meter;
+    if (!meter.wantsSmallReads) return;
     this.#first.from.limitReadSize();
     this.#second.from.limitReadSize();
   }
 
-  /** Sends what came from one end to the other. */
+  /** Sends bytes from one end to the other. */
   forward(from: ClientTransport, bytes: Uint8Array): void {
     const direction = from === this.#first.from ? this.#first : this.#second;
     direction.bytes += bytes.length;
@@ -128,14 +118,14 @@ export class Splice {
     this.#meter?.consume(bytes.length);
   }
 
-  /** Counts what one end had sent to the other before there was a splice. */
+  /** Counts bytes that one end had sent to the other before the splice existed. */
   countBytes(from: ClientTransport, bytes: number): void {
     const direction = from === this.#first.from ? this.#first : this.#second;
     direction.bytes += bytes;
     this.#meter?.consume(bytes);
   }
 
-  /** One end has been handed all that was held for it: its partner may go on. */
+  /** Everything buffered for one end has been handed over, so its sender is read again. */
   receiverDrained(to: ClientTransport): void {
     const direction = to === this.#first.to ? this.#first : this.#second;
     if (!direction.paused) return;
@@ -144,7 +134,7 @@ export class Splice {
     if (!this.#isThrottled) direction.from.resume();
   }
 
-  /** Stops reading from both ends, until `release`. */
+  /** Stops reading from both ends until `resumeBoth`. */
   pauseBoth(): void {
     if (this.#isThrottled) return;
     this.#isThrottled = true;
@@ -159,24 +149,24 @@ export class Splice {
     for (const { from, paused } of [this.#first, this.#second]) if (!paused) from.resume();
   }
 
-  /** Stops reading again from whoever is not to be read now: somebody else has resumed it. */
+  /** Pauses both ends again as necessary after something else has resumed them. */
   reapplyPause(): void {
     if (this.#stallTimers === null) return;
     for (const { from, paused } of [this.#first, this.#second]) if (this.#isThrottled || paused) from.pause();
   }
 
-  /** Both ends have been told; nothing is measured any more. */
+  /** Stops all measurements, because the pair has ended. */
   end(): void {
     this.#meter?.release();
     this.#meter = null;
-    const pauses = this.#stallTimers;
+    const timers = this.#stallTimers;
     this.#stallTimers = null;
-    if (this.#isThrottled) pauses?.rateLimit.end(2);
-    for (const { paused } of [this.#first, this.#second]) if (paused) pauses?.backpressure.end(1);
+    if (this.#isThrottled) timers?.rateLimit.end(2);
+    for (const { paused } of [this.#first, this.#second]) if (paused) timers?.backpressure.end(1);
   }
 
   /**
-   * Looks after senders that have been paused since the last sweep: a reset of theirs shows only when asked for.
+   * Checks senders that were paused since the last sweep for a reset, which is hidden while nothing is read.
    */
   sweep(): void {
     for (const direction of [this.#first, this.#second]) {
@@ -191,40 +181,42 @@ function flowOf({ from, to, bytes }: Direction): Flow {
   return { from: from.kind, to: to.kind, bytes };
 }
 
-/** Reads of the usual size would overshoot a limit of fewer bytes by a good part of it. */
+/** With reads of the usual size, a pair would exceed a smaller limit by a large part of it. */
 const SMALL_READS_BELOW_BYTES = 64 * 2 ** 20;
 
-/** What is limited of a pair. Null where nothing is, so that moving bytes costs nothing for it. */
-export function createByteMeter(
-  splice: Splice,
-  rateLimiter: RateLimiter | null,
-  pairBytes: number | null,
-  usedUp: () => void,
-): ByteMeter | null {
-  if (rateLimiter === null && pairBytes === null) return null;
-  return new PairByteMeter(splice, rateLimiter, pairBytes ?? Number.POSITIVE_INFINITY, usedUp);
-}
-
-class PairByteMeter implements ByteMeter {
+/** Counts the bytes of a pair against its rate limit and its byte limit. */
+export class ByteMeter {
+  /** Whether reads should be no larger than necessary. */
   readonly wantsSmallReads: boolean;
   readonly #splice: Splice;
   readonly #rateLimitSlot: RateLimitSlot | null;
   readonly #maxBytes: number;
   readonly #onLimitReached: () => void;
 
-  constructor(splice: Splice, rateLimiter: RateLimiter | null, maxBytes: number, usedUp: () => void) {
-    this.wantsSmallReads = rateLimiter?.wantsSmallReads === true || maxBytes < SMALL_READS_BELOW_BYTES;
+  /**
+   * @param rateLimiter null: no rate limit
+   * @param pairBytes bytes that the pair may forward; null: no limit
+   */
+  constructor(
+    splice: Splice,
+    rateLimiter: RateLimiter | null,
+    pairBytes: number | null,
+    onLimitReached: () => void,
+  ) {
+    this.#maxBytes = pairBytes ?? Number.POSITIVE_INFINITY;
+    this.wantsSmallReads = rateLimiter?.wantsSmallReads === true || this.#maxBytes < SMALL_READS_BELOW_BYTES;
     this.#splice = splice;
     this.#rateLimitSlot = rateLimiter?.join(splice) ?? null;
-    this.#maxBytes = maxBytes;
-    this.#onLimitReached = usedUp;
+    this.#onLimitReached = onLimitReached;
   }
 
+  /** Counts bytes that were forwarded. This may pause the splice or end the pair. */
   consume(bytes: number): void {
     this.#rateLimitSlot?.consume(bytes);
     if (this.#splice.totalBytes > this.#maxBytes) this.#onLimitReached();
   }
 
+  /** The pair has ended. */
   release(): void {
     this.#rateLimitSlot?.release();
   }

@@ -2,160 +2,23 @@ import { formatHandshake } from '../protocol/handshake.ts';
 import { NEWLINE } from '../protocol/messages.ts';
 import type { Side, Token } from '../protocol/messages.ts';
 import type { SessionEvent, SessionState } from '../protocol/session.ts';
+import type { ClientSession } from '../sessions/client-session.ts';
 import type { Splice } from '../sessions/splice.ts';
 import { EMPTY_BYTES } from '../transport/byte-stream.ts';
-import type { ClientTransport, ClientTransportHandler } from '../transport/client-transport.ts';
+import type { ClientTransportHandler } from '../transport/client-transport.ts';
 import { LinkTransport, NO_REPLY } from '../transport/link-transport.ts';
 import type { Link } from './link-client.ts';
 import type { ClusterRouter, Owner } from './router.ts';
 
-/** The longest word that an owner says, in bytes and with its newline, and room for longer ones to come. */
+/** Limit for the owner's reply with its newline, in bytes. It leaves room for longer replies of later versions. */
 const MAX_OWNER_REPLY_BYTES = 64;
 
-/** What an owner says to a client that is passed on to it, once. */
+/** The owner sends one of these to a forwarded client, once. */
 const OWNER_REPLIES = ['ok', 'impatient', 'busy', 'over quota', NO_REPLY] as const;
 
-export type OwnerReply = (typeof OWNER_REPLIES)[number];
+type OwnerReply = (typeof OWNER_REPLIES)[number];
 
-/** How a call came to nothing. The client has heard no word of it. */
-export type UpstreamFailure =
-  /** Nobody answers there, or not as a relay of this group. */
-  | 'unreachable'
-  /** The token is no longer the owner's, or the owner is going, or gone. */
-  | 'moved';
-
-/** Who makes the call. */
-export interface UpstreamHandler {
-  /** The owner takes what the client says. */
-  onUpstreamConnected(): void;
-  /** The owner has spoken. What came behind its word are the partner's bytes. */
-  onUpstreamReply(word: OwnerReply, rest: Uint8Array): void;
-  onUpstreamFailed(failure: UpstreamFailure): void;
-  /** The owner's bytes, after `ok`. */
-  onUpstreamData(bytes: Uint8Array): void;
-  /** The owner has taken all that was held for it. */
-  onUpstreamDrain(): void;
-  /** The owner will send nothing more. */
-  onUpstreamEnd(): void;
-}
-
-/** One client of ours that is passed on to the relay that owns its token. */
-export class UpstreamConnection implements ClientTransportHandler {
-  readonly #handler: UpstreamHandler;
-  #transport: LinkTransport | null = null;
-  /** `over`: it has ended, or come to nothing, and the caller is told nothing more. */
-  #state: 'connecting' | 'asking' | 'carried' | 'over' = 'connecting';
-  #partialReply: Uint8Array = EMPTY_BYTES;
-
-  constructor(caller: UpstreamHandler) {
-    this.#handler = caller;
-  }
-
-  /** The owner as a client has its partner. Null until it is connected. */
-  get transport(): ClientTransport | null {
-    return this.#transport;
-  }
-
-  /** @param line the client's, with its newline */
-  start(router: Pick<ClusterRouter, 'connect'>, owner: Owner, line: Uint8Array): void {
-    router.connect(owner).then(
-      (link) => this.#onConnected(link, line),
-      () => this.#fail('unreachable'),
-    );
-  }
-
-  /** Ends the link behind what the owner has coming. */
-  close(): void {
-    const hadPartner = this.#state === 'carried';
-    this.#state = 'over';
-    this.#transport?.closeGracefully(1000, hadPartner);
-  }
-
-  onData(bytes: Uint8Array): void {
-    if (this.#state === 'carried') this.#handler.onUpstreamData(bytes);
-    else if (this.#state === 'asking') this.#readReply(bytes);
-  }
-
-  onText(): void {
-    // There are no messages on a link.
-  }
-
-  onWritable(): void {
-    if (this.#state !== 'over') this.#handler.onUpstreamDrain();
-  }
-
-  onEnd(): void {
-    this.#transport?.closeGracefully(1000, this.#state === 'carried');
-    this.onClose();
-  }
-
-  onClose(): void {
-    if (this.#state === 'carried') {
-      this.#state = 'over';
-      this.#handler.onUpstreamEnd();
-    }
-    this.#fail('moved');
-  }
-
-  #onConnected({ stream, firstBytes }: Link, line: Uint8Array): void {
-    if (this.#state === 'over') {
-      stream.abort();
-      return;
-    }
-    const peer = new LinkTransport(stream);
-    this.#transport = peer;
-    this.#state = 'asking';
-    peer.start(this);
-    peer.resume();
-    peer.send(line);
-    this.#handler.onUpstreamConnected();
-    if (firstBytes.length > 0) peer.onBytes(firstBytes);
-  }
-
-  #readReply(bytes: Uint8Array): void {
-    const heard = this.#partialReply.length === 0 ? bytes : Buffer.concat([this.#partialReply, bytes]);
-    const end = heard.indexOf(NEWLINE);
-    if (end < 0 && heard.length < MAX_OWNER_REPLY_BYTES) {
-      // The read buffer is not ours to keep.
-      this.#partialReply = Uint8Array.from(heard);
-      return;
-    }
-    const said = Buffer.from(heard.subarray(0, Math.max(0, end))).toString('latin1');
-    const word = OWNER_REPLIES.find((known) => known === said);
-    if (word === undefined) {
-      this.#transport?.closeGracefully(1000, false);
-      this.#fail('moved');
-      return;
-    }
-    this.#partialReply = EMPTY_BYTES;
-    this.#state = word === 'ok' ? 'carried' : 'over';
-    if (word === 'ok') this.#transport?.onPaired();
-    else this.#transport?.closeGracefully(1000, false);
-    this.#handler.onUpstreamReply(word, heard.subarray(end + 1));
-  }
-
-  #fail(failure: UpstreamFailure): void {
-    if (this.#state === 'over') return;
-    this.#state = 'over';
-    this.#handler.onUpstreamFailed(failure);
-  }
-}
-
-/** What a client may have said before its partner is known. Further bytes stay in the kernel. */
-const MAX_EARLY_BYTES = 65_536;
-
-/** Time before an owner that sent a client away is looked for again, in milliseconds; twice that for each further time. */
-const RETRY_MS = 50;
-
-const MAX_RETRY_MS = 2000;
-
-/**
- * How often it is looked whether an owner that has not spoken is the owner still, in milliseconds. One that hangs, or has lost
- * the coordinator, keeps its links, while others meet elsewhere.
- */
-const OWNER_CHECK_INTERVAL_MS = 15_000;
-
-/** What an owner's word means to its client's session. */
+/** The session event for each reply of the owner. */
 const EVENT_BY_REPLY: Readonly<Record<OwnerReply, SessionEvent>> = {
   ok: 'forwarded',
   impatient: 'early-bytes',
@@ -164,61 +27,90 @@ const EVENT_BY_REPLY: Readonly<Record<OwnerReply, SessionEvent>> = {
   gone: 'partner-gone',
 };
 
-/** A client whose partner may be at another relay. */
-export interface ForwardableClient {
-  readonly transport: ClientTransport;
-  readonly state: SessionState;
-  dispatch(event: SessionEvent): void;
-  /** Comes to the rendezvous: it waits there then, or is paired. */
-  joinRendezvous(): void;
-  /** Takes what the client had said earlier. */
-  onData(bytes: Uint8Array): void;
-  /** The data plane between it and the owner. */
-  startForwarding(link: ClientTransport): Splice;
-  /** A fault in this program costs this client and no other. */
-  guard(action: () => void): void;
-}
+/** Limit for bytes that a client sends before its partner is known. Further bytes stay in the kernel. */
+const MAX_EARLY_BYTES = 65_536;
+
+/** Time before the owner is looked up again after the last one rejected the client, in milliseconds. It doubles each time. */
+const RETRY_MS = 50;
+
+const MAX_RETRY_MS = 2000;
 
 /**
- * Finds out where a client meets its partner, and takes it there.
- *
- * The client waits in its own relay's rendezvous meanwhile, and nothing more of it is read: should its partner come there
- * first, that is as good. What it said behind its line is kept for whoever it will be for.
+ * Interval for checking that a relay that has not replied still owns the token, in milliseconds. A relay that hangs, or has
+ * lost the coordinator, keeps its links, while other clients of the token are paired at another relay.
  */
-export class Forwarder implements UpstreamHandler {
+const OWNER_CHECK_INTERVAL_MS = 15_000;
+
+/** The part of a session that forwarding uses. */
+export type ForwardableClient = Pick<
+  ClientSession,
+  'transport' | 'state' | 'dispatch' | 'joinRendezvous' | 'onData' | 'startForwarding' | 'guard'
+>;
+
+/**
+ * - `waiting`: the client is in its own relay's rendezvous, while the owner is looked up or because this relay is the owner
+ * - `connecting`: a link to the owner is being opened
+ * - `awaiting-reply`: the owner has the client's handshake line
+ * - `forwarding`: the owner has paired the client
+ * - `closed`: the owner has rejected the client, or the link has ended
+ */
+type ForwarderState = 'waiting' | 'connecting' | 'awaiting-reply' | 'forwarding' | 'closed';
+
+/**
+ * Finds the relay that owns a client's token, and forwards the client to it.
+ *
+ * Meanwhile the client waits in its own relay's rendezvous and is not read: its partner may connect there first. Bytes that
+ * it sent behind its handshake line are kept for its partner, wherever that is.
+ *
+ * The owner can refuse (`not-owner`) or be unreachable. The client then joins its own relay's rendezvous again, and the
+ * owner is looked up again. The client notices nothing.
+ */
+export class Forwarder {
   readonly #client: ForwardableClient;
   readonly #router: ClusterRouter;
   readonly #token: Token;
   readonly #side: Side | null;
+  #state: ForwarderState = 'waiting';
+  #owner: Owner | null = null;
+  /** The link to the owner. Null until it is connected, and once it has ended. */
+  #link: LinkTransport | null = null;
+  #splice: Splice | null = null;
+  #partialReply: Uint8Array = EMPTY_BYTES;
   #earlyData: Uint8Array = EMPTY_BYTES;
   #isPaused = false;
-  #upstream: UpstreamConnection | null = null;
-  #owner: Owner | null = null;
-  #splice: Splice | null = null;
   #retryMs = RETRY_MS;
+  /** For the next lookup, or for the next check of the owner. */
   #timer: NodeJS.Timeout | undefined;
-  /** The last answer that is waited for. */
-  #pendingLookup: Promise<Owner | null> | null = null;
+  /** The lookup or connection attempt whose result counts. Results of earlier ones are outdated. */
+  #pending: Promise<unknown> | null = null;
 
-  constructor(traveller: ForwardableClient, router: ClusterRouter, token: Token, side: Side | null) {
-    this.#client = traveller;
+  constructor(client: ForwardableClient, router: ClusterRouter, token: Token, side: Side | null) {
+    this.#client = client;
     this.#router = router;
     this.#token = token;
     this.#side = side;
   }
 
-  /** The client waits. What it said behind its line is `early`. */
+  /**
+   * Looks up the owner. The client waits.
+   *
+   * @param early the bytes that it sent behind its handshake line
+   */
   start(early: Uint8Array): void {
     this.#bufferEarlyData(early);
     this.#pauseClient();
-    this.#resolveOwner();
+    this.#lookUpOwner(this.#router.resolveOwner(this.#token));
   }
 
-  /** Its token turned out to be another relay's, or not: null is this one. Does nothing where it does not wait any more. */
+  /**
+   * Forwards the client to the owner of its token. Does nothing if the client does not wait any more.
+   *
+   * @param owner null: this relay
+   */
   onOwnerResolved(owner: Owner | null): void {
-    this.#pendingLookup = null;
-    clearTimeout(this.#timer);
-    if (!this.#isInState('waiting')) return;
+    this.#pending = null;
+    this.#stopTimer();
+    if (!this.#isClientIn('waiting')) return;
     if (owner === null) {
       this.flushEarlyData();
       return;
@@ -227,19 +119,14 @@ export class Forwarder implements UpstreamHandler {
       this.#client.dispatch('not-owner');
       return;
     }
-    this.#owner = owner;
     this.#pauseClient();
     this.#client.dispatch('redirected');
-    const call = new UpstreamConnection(this);
-    this.#upstream = call;
-    // Made here and not kept: most who wait are never passed on.
-    call.start(this.#router, owner, formatHandshake(this.#token, this.#side));
-    this.#scheduleOwnerCheck(call, owner);
+    this.#connect(owner);
   }
 
-  /** It is known where the client belongs: it is read again, and what it said is heard. */
+  /** Resumes reading the client, and handles the bytes that it sent earlier: its place is known, or it is closing. */
   flushEarlyData(): void {
-    clearTimeout(this.#timer);
+    this.#stopTimer();
     if (!this.#isPaused) return;
     this.#resumeClient();
     const early = this.#earlyData;
@@ -247,131 +134,209 @@ export class Forwarder implements UpstreamHandler {
     if (early.length > 0) this.#client.onData(early);
   }
 
-  /** The client speaks while it waits. False where it is known that its partner is yet to come, so that it must not. */
+  /** Keeps bytes of a waiting client. False if this relay owns the token, so that the client must not send anything yet. */
   tryBuffer(bytes: Uint8Array): boolean {
     if (this.#isPaused) this.#bufferEarlyData(bytes);
     return this.#isPaused;
   }
 
-  /** The client speaks before the owner has. */
+  /** Handles bytes that the client sends before the owner has replied. They are kept in case that relay is not the owner. */
   onClientData(bytes: Uint8Array): void {
-    this.#upstream?.transport?.send(bytes);
+    this.#link?.send(bytes);
     this.#bufferEarlyData(bytes);
     if (this.#earlyData.length > MAX_EARLY_BYTES) this.#pauseClient();
   }
 
-  /** The client speaks to its partner. */
+  /** Forwards bytes of a paired client. */
   forward(bytes: Uint8Array): void {
     this.#splice?.forward(this.#client.transport, bytes);
   }
 
-  /** The client has taken what was held for it. */
+  /** The client's send buffer is empty. */
   onClientDrain(): void {
     this.#splice?.receiverDrained(this.#client.transport);
   }
 
+  /** Closes the link, once its buffered bytes have been delivered to the owner. */
   closeUpstream(): void {
-    clearTimeout(this.#timer);
-    this.#upstream?.close();
+    this.#closeLink('closed');
   }
 
-  onUpstreamConnected(): void {
-    this.#client.guard(() => {
-      if (this.#earlyData.length > 0) this.#upstream?.transport?.send(this.#earlyData);
-      this.#resumeClient();
+  #lookUpOwner(lookup: Promise<Owner | null>): void {
+    this.#pending = lookup;
+    void lookup.then((owner) => {
+      if (this.#pending === lookup) this.#client.guard(() => this.onOwnerResolved(owner));
     });
   }
 
-  onUpstreamReply(word: OwnerReply, rest: Uint8Array): void {
-    clearTimeout(this.#timer);
+  #connect(owner: Owner): void {
+    this.#state = 'connecting';
+    this.#owner = owner;
+    const attempt = this.#router.connect(owner);
+    this.#pending = attempt;
+    attempt.then(
+      (link) => {
+        if (this.#pending === attempt) this.#client.guard(() => this.#onConnected(link));
+        else link.stream.abort();
+      },
+      () => {
+        if (this.#pending === attempt) this.#onUpstreamFailed('unreachable');
+      },
+    );
+    this.#scheduleOwnerCheck(owner);
+  }
+
+  #onConnected({ stream, firstBytes }: Link): void {
+    const link = new LinkTransport(stream);
+    this.#pending = null;
+    this.#link = link;
+    this.#state = 'awaiting-reply';
+    link.start(this.#linkHandler(link));
+    link.resume();
+    // The line is not kept: most waiting clients are never forwarded.
+    link.send(formatHandshake(this.#token, this.#side));
+    if (this.#earlyData.length > 0) link.send(this.#earlyData);
+    if (this.#link !== link) return;
+    this.#resumeClient();
+    if (firstBytes.length > 0) link.onBytes(firstBytes);
+  }
+
+  /** Ignores a link that has been replaced or closed here: it may still deliver what it has buffered. */
+  #linkHandler(link: LinkTransport): ClientTransportHandler {
+    return {
+      onData: (bytes) => {
+        if (this.#link !== link) return;
+        if (this.#state === 'forwarding') this.#splice?.forward(link, bytes);
+        else this.#readReply(link, bytes);
+      },
+      onText: () => undefined,
+      onWritable: () => {
+        if (this.#link === link) this.#splice?.receiverDrained(link);
+      },
+      onEnd: () => {
+        if (this.#link === link) this.#onLinkEnd();
+      },
+      onClose: () => {
+        if (this.#link !== link) return;
+        // Closed already: a graceful close would start a timer that nothing cancels.
+        this.#link = null;
+        this.#onLinkEnd();
+      },
+    };
+  }
+
+  #readReply(link: LinkTransport, bytes: Uint8Array): void {
+    const received = this.#partialReply.length === 0 ? bytes : Buffer.concat([this.#partialReply, bytes]);
+    const end = received.indexOf(NEWLINE);
+    if (end < 0 && received.length < MAX_OWNER_REPLY_BYTES) {
+      // The read buffer is reused.
+      this.#partialReply = Uint8Array.from(received);
+      return;
+    }
+    const text = Buffer.from(received.subarray(0, Math.max(0, end))).toString('latin1');
+    const reply = OWNER_REPLIES.find((known) => known === text);
+    if (reply === undefined) this.#onUpstreamFailed('not-owner');
+    else if (reply === 'ok')
+      this.#client.guard(() => this.#startForwarding(link, received.subarray(end + 1)));
+    else this.#onRejected(reply);
+  }
+
+  /** @param rest bytes of the partner that came behind the reply */
+  #startForwarding(link: LinkTransport, rest: Uint8Array): void {
+    this.#stopTimer();
+    this.#state = 'forwarding';
+    this.#partialReply = EMPTY_BYTES;
+    link.onPaired();
+    if (!this.#isClientIn('connecting-upstream')) return;
+    const earlyBytes = this.#earlyData.length;
+    this.#earlyData = EMPTY_BYTES;
+    const splice = this.#client.startForwarding(link);
+    this.#splice = splice;
+    this.#client.dispatch('forwarded');
+    this.#resumeClient();
+    splice.reapplyPause();
+    if (earlyBytes > 0) splice.countBytes(this.#client.transport, earlyBytes);
+    if (rest.length > 0 && this.#isClientIn('forwarding')) splice.forward(link, rest);
+  }
+
+  #onRejected(reply: OwnerReply): void {
+    this.#closeLink('closed');
     this.#client.guard(() => {
-      if (!this.#isInState('connecting-upstream')) return;
-      const link = this.#upstream?.transport ?? null;
-      if (word !== 'ok' || link === null) {
-        this.#client.dispatch(EVENT_BY_REPLY[word]);
-        return;
-      }
-      const early = this.#earlyData.length;
-      this.#earlyData = EMPTY_BYTES;
-      const splice = this.#client.startForwarding(link);
-      this.#splice = splice;
-      this.#client.dispatch('forwarded');
-      this.#resumeClient();
-      splice.reapplyPause();
-      if (early > 0) splice.countBytes(this.#client.transport, early);
-      if (rest.length > 0 && this.#isInState('forwarding')) splice.forward(link, rest);
+      if (this.#isClientIn('connecting-upstream')) this.#client.dispatch(EVENT_BY_REPLY[reply]);
     });
   }
 
-  onUpstreamFailed(failure: UpstreamFailure): void {
-    clearTimeout(this.#timer);
+  #onLinkEnd(): void {
+    if (this.#state !== 'forwarding') {
+      this.#onUpstreamFailed('not-owner');
+      return;
+    }
+    this.#closeLink('closed');
+    this.#client.dispatch('partner-gone');
+  }
+
+  /**
+   * Lets the client wait here again. It has been told nothing.
+   *
+   * @param failure `unreachable`: nothing answers there as a relay of this cluster; `not-owner`: that relay no longer owns
+   * the token, or is stopping, or is gone
+   */
+  #onUpstreamFailed(failure: 'unreachable' | 'not-owner'): void {
+    const owner = this.#owner;
+    this.#closeLink('waiting');
     this.#client.guard(() => {
-      const owner = this.#owner;
-      this.#upstream = null;
-      if (!this.#isInState('connecting-upstream') || owner === null) return;
+      if (!this.#isClientIn('connecting-upstream') || owner === null) return;
       this.#pauseClient();
       this.#client.joinRendezvous();
-      if (!this.#isInState('waiting')) return;
-      if (failure === 'unreachable') this.#awaitOwner(this.#router.takeOver(this.#token, owner));
+      if (!this.#isClientIn('waiting')) return;
+      if (failure === 'unreachable') this.#lookUpOwner(this.#router.takeOver(this.#token, owner));
       else this.#scheduleRetry();
     });
   }
 
-  onUpstreamData(bytes: Uint8Array): void {
-    const link = this.#upstream?.transport ?? null;
-    if (link !== null) this.#splice?.forward(link, bytes);
+  #closeLink(next: ForwarderState): void {
+    const link = this.#link;
+    const hadPartner = this.#state === 'forwarding';
+    this.#stopTimer();
+    this.#state = next;
+    this.#pending = null;
+    this.#owner = null;
+    this.#link = null;
+    this.#partialReply = EMPTY_BYTES;
+    link?.closeGracefully(1000, hadPartner);
   }
 
-  onUpstreamDrain(): void {
-    const link = this.#upstream?.transport ?? null;
-    if (link !== null) this.#splice?.receiverDrained(link);
-  }
-
-  onUpstreamEnd(): void {
-    this.#client.dispatch('partner-gone');
-  }
-
-  #isInState(state: SessionState): boolean {
-    return this.#client.state === state;
-  }
-
-  #resolveOwner(): void {
-    this.#awaitOwner(this.#router.resolveOwner(this.#token));
-  }
-
-  /** Calls the client home from an owner that is none any more. */
-  #scheduleOwnerCheck(call: UpstreamConnection, owner: Owner): void {
-    this.#timer = setTimeout(() => {
+  /** Takes the client back from a relay that no longer owns its token. */
+  #scheduleOwnerCheck(owner: Owner): void {
+    const timer = setTimeout(() => {
       void this.#router.isOwner(this.#token, owner).then((isOwner) => {
-        if (this.#upstream !== call || !this.#isInState('connecting-upstream')) return;
-        if (isOwner) {
-          this.#scheduleOwnerCheck(call, owner);
-          return;
-        }
-        this.#client.guard(() => call.close());
-        this.onUpstreamFailed('moved');
+        if (this.#timer !== timer) return;
+        if (isOwner) this.#scheduleOwnerCheck(owner);
+        else this.#onUpstreamFailed('not-owner');
       });
     }, OWNER_CHECK_INTERVAL_MS);
+    this.#timer = timer;
   }
 
   #scheduleRetry(): void {
     this.#timer = setTimeout(() => {
-      if (this.#isInState('waiting')) this.#resolveOwner();
+      if (this.#isClientIn('waiting')) this.#lookUpOwner(this.#router.resolveOwner(this.#token));
     }, this.#retryMs);
     this.#retryMs = Math.min(2 * this.#retryMs, MAX_RETRY_MS);
   }
 
-  #awaitOwner(answer: Promise<Owner | null>): void {
-    this.#pendingLookup = answer;
-    void answer.then((owner) => {
-      // What was so before the client was called away and came back is not so now.
-      if (this.#pendingLookup === answer) this.#client.guard(() => this.onOwnerResolved(owner));
-    });
+  #stopTimer(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
   }
 
   #bufferEarlyData(bytes: Uint8Array): void {
-    // The read buffer is not ours to keep.
+    // The read buffer is reused.
     if (bytes.length > 0) this.#earlyData = Uint8Array.from(Buffer.concat([this.#earlyData, bytes]));
+  }
+
+  #isClientIn(state: SessionState): boolean {
+    return this.#client.state === state;
   }
 
   #pauseClient(): void {

@@ -5,51 +5,115 @@ import type { Server, Socket } from 'node:net';
 import { after, before, describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { setImmediate } from 'node:timers/promises';
-import { UpstreamConnection } from '../../src/cluster/forwarder.ts';
-import type { UpstreamHandler } from '../../src/cluster/forwarder.ts';
+import { Forwarder } from '../../src/cluster/forwarder.ts';
+import type { ForwardableClient } from '../../src/cluster/forwarder.ts';
 import type { Link } from '../../src/cluster/link-client.ts';
-import type { ClusterRouter } from '../../src/cluster/router.ts';
+import type { ClusterRouter, Owner } from '../../src/cluster/router.ts';
+import { parseHandshake } from '../../src/protocol/handshake.ts';
+import { transition } from '../../src/protocol/session.ts';
+import type { SessionEvent, SessionState } from '../../src/protocol/session.ts';
+import { Splice, StallTimer } from '../../src/sessions/splice.ts';
+import type { ClientTransport } from '../../src/transport/client-transport.ts';
 import { IoBackend } from '../../src/transport/io-backend.ts';
+import { RawTransport } from '../../src/transport/raw-transport.ts';
 import { ScriptedStream } from '../support/scripted-stream.ts';
 import { keepAliveOptions } from '../support/keepalive.ts';
 import { until } from '../support/scratch.ts';
 
-const LINE = new TextEncoder().encode('a line\n');
-const OWNER = { id: 'owner', address: 'there' };
+const LINE = `please relay ${'a'.repeat(64)}\n`;
+const OWNER: Owner = { id: 'owner', address: 'there' };
+const NO_BYTES = new Uint8Array(0);
 
-/** What the one who calls is told, word by word. */
-class Told implements UpstreamHandler {
-  readonly words: string[] = [];
-  bytes = '';
+/** What the forwarder does to its client and asks of the router, in order. */
+type Step = SessionEvent | 'joins the rendezvous' | 'takes over' | 'looks up again';
 
-  onUpstreamConnected(): void {
-    this.words.push('connected');
+const REDIRECTED: Step = 'redirected';
+const FORWARDED: Step = 'forwarded';
+
+const STEPS_BY_REPLY: Readonly<Record<string, Step>> = {
+  impatient: 'early-bytes',
+  busy: 'busy',
+  'over quota': 'over-quota',
+  gone: 'partner-gone',
+};
+
+/** The client's end. It keeps what it is sent. */
+class RecordingStream extends ScriptedStream {
+  text = '';
+
+  override write(bytes?: Uint8Array): boolean {
+    this.text += Buffer.from(bytes ?? NO_BYTES).toString('latin1');
+    return true;
+  }
+}
+
+/** A waiting client, its session table, and a router. The forwarder between them is real. */
+class Forwarding implements ForwardableClient {
+  readonly steps: Step[] = [];
+  readonly #stream = new RecordingStream();
+  readonly transport = new RawTransport(this.#stream);
+  readonly #forwarder: Forwarder;
+  state: SessionState = 'waiting';
+
+  private constructor(connectOwner: () => Promise<Link>) {
+    const parsed = parseHandshake(Buffer.from(LINE));
+    if (parsed.kind !== 'relay') throw new Error('not a handshake line');
+    const router: ClusterRouter = {
+      createForwarder: () => this.#forwarder,
+      resolveOwner: () => this.#lookUp('looks up again'),
+      takeOver: () => this.#lookUp('takes over'),
+      isOwner: () => Promise.resolve(true),
+      release: () => undefined,
+      connect: connectOwner,
+    };
+    this.#forwarder = new Forwarder(this, router, parsed.token, parsed.side);
   }
 
-  onUpstreamReply(word: string, rest: Uint8Array): void {
-    this.words.push(`answered ${word}`);
-    this.onUpstreamData(rest);
+  static start(connectOwner: () => Promise<Link>): Forwarding {
+    const forwarding = new Forwarding(connectOwner);
+    forwarding.#forwarder.onOwnerResolved(OWNER);
+    return forwarding;
   }
 
-  onUpstreamFailed(failure: string): void {
-    this.words.push(`failed ${failure}`);
+  /** Bytes of the partner that the client has received. */
+  get bytes(): string {
+    return this.#stream.text;
   }
 
-  onUpstreamData(bytes: Uint8Array): void {
-    this.bytes += Buffer.from(bytes).toString();
+  dispatch(event: SessionEvent): void {
+    this.steps.push(event);
+    const { next, effects } = transition(this.state, event);
+    this.state = next;
+    if (effects.some(({ kind }) => kind === 'close-upstream')) this.#forwarder.closeUpstream();
   }
 
-  onUpstreamDrain(): void {
-    this.words.push('drained');
+  joinRendezvous(): void {
+    this.steps.push('joins the rendezvous');
+    this.state = transition(this.state, 'waits').next;
   }
 
-  onUpstreamEnd(): void {
-    this.words.push('ended');
+  onData(): void {
+    throw new Error('the client has sent nothing');
+  }
+
+  startForwarding(link: ClientTransport): Splice {
+    const timers = { backpressure: new StallTimer(() => 0), rateLimit: new StallTimer(() => 0) };
+    return new Splice(this.transport, link, timers);
+  }
+
+  guard(action: () => void): void {
+    action();
+  }
+
+  /** No answer comes: the test ends here. */
+  #lookUp(step: Step): Promise<Owner | null> {
+    this.steps.push(step);
+    return Promise.withResolvers<Owner | null>().promise;
   }
 }
 
 for (const kind of ['shared buffer', 'standard streams'] as const) {
-  describe(`a call by way of the ${kind}`, () => {
+  describe(`a client that is forwarded over ${kind}`, () => {
     const sockets: Socket[] = [];
     const server: Server = createServer({ allowHalfOpen: true }, (socket) => sockets.push(socket));
     let backend = IoBackend.withStandardStreams();
@@ -63,146 +127,171 @@ for (const kind of ['shared buffer', 'standard streams'] as const) {
     });
     after(() => server.close());
 
-    async function dial(): Promise<Link> {
+    async function connectOwner(): Promise<Link> {
       const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
       await once(socket, 'connect');
-      return { stream: backend.adoptSocket(socket, 'tcp'), firstBytes: new Uint8Array(0) };
+      return { stream: backend.adoptSocket(socket, 'tcp'), firstBytes: NO_BYTES };
     }
 
-    /** A call to an owner that is a socket, which has taken the line. */
-    async function call(
+    /** The owner is a socket, which has received the handshake line. */
+    async function forward(
       context: TestContext,
-      dialed: () => Promise<Link> = dial,
-    ): Promise<{ told: Told; call: UpstreamConnection; owner: Socket; isOver: () => boolean }> {
-      const notifications = new Told();
-      const made = new UpstreamConnection(notifications);
-      const router: Pick<ClusterRouter, 'connect'> = { connect: dialed };
-      made.start(router, OWNER, LINE);
+      connected: () => Promise<Link> = connectOwner,
+    ): Promise<{ forwarding: Forwarding; owner: Socket; isEnded: () => boolean }> {
+      const forwarding = Forwarding.start(connected);
       await until(() => sockets.length > 0);
       const owner = sockets.pop();
-      if (owner === undefined) throw new Error('nobody calls');
+      if (owner === undefined) throw new Error('no connection');
       context.after(() => owner.destroy());
       owner.setNoDelay(true).on('error', () => undefined);
       const [line] = await once(owner, 'data');
-      assert.equal(String(line), 'a line\n');
-      let isOver = false;
-      owner.once('end', () => (isOver = true));
-      return { told: notifications, call: made, owner, isOver: () => isOver };
+      assert.equal(String(line), LINE);
+      let isEnded = false;
+      owner.once('end', () => (isEnded = true));
+      return { forwarding, owner, isEnded: () => isEnded };
     }
 
-    for (const word of ['impatient', 'busy', 'over quota', 'gone']) {
-      test(`ends with the word "${word}", and nothing behind it is of interest`, async (context) => {
-        const { told: notifications, owner, isOver } = await call(context);
-        owner.write(`${word}\nmore`);
-        await until(isOver);
+    for (const [reply, step] of Object.entries(STEPS_BY_REPLY)) {
+      test(`is closed by the reply "${reply}", and later bytes are ignored`, async (context) => {
+        const { forwarding, owner, isEnded } = await forward(context);
+        owner.write(`${reply}\nmore`);
+        await until(isEnded);
         owner.write('and more');
         owner.end();
         await once(owner, 'close');
-        assert.deepEqual(notifications.words, ['connected', `answered ${word}`]);
+        assert.deepEqual(forwarding.steps, [REDIRECTED, step]);
       });
     }
 
-    test('takes the bytes that come with the word', async (context) => {
-      const { told: notifications, owner, call: made, isOver } = await call(context);
+    test('receives the bytes that come with the reply', async (context) => {
+      const { forwarding, owner, isEnded } = await forward(context);
       owner.write('ok\nbytes\nand lines');
-      await until(() => notifications.bytes === 'bytes\nand lines');
-      made.close();
-      await until(isOver);
-      owner.end('unheard');
+      await until(() => forwarding.bytes === 'bytes\nand lines');
+      forwarding.dispatch('end');
+      await until(isEnded);
+      owner.end('ignored');
       await once(owner, 'close');
-      assert.equal(notifications.bytes, 'bytes\nand lines');
-      assert.deepEqual(notifications.words, ['connected', 'answered ok']);
+      assert.equal(forwarding.bytes, 'bytes\nand lines');
+      assert.deepEqual(forwarding.steps, [REDIRECTED, FORWARDED, 'end']);
     });
 
-    test('lasts through network outages once the client has a partner', async (context) => {
-      const { told: notifications, owner } = await call(context);
+    test('notices the end of the link once, at a FIN and at a reset', async (context) => {
+      for (const end of [
+        (socket: Socket) => socket.end(),
+        (socket: Socket) => socket.resetAndDestroy(),
+      ] as const) {
+        const { forwarding, owner } = await forward(context);
+        owner.write('ok\n');
+        await until(() => forwarding.steps.includes(FORWARDED));
+        end(owner);
+        await until(() => forwarding.steps.length === 3);
+        owner.destroy();
+        await setImmediate();
+        assert.deepEqual(forwarding.steps, [REDIRECTED, FORWARDED, 'partner-gone']);
+      }
+    });
+
+    test('keeps its link through network outages once it has a partner', async (context) => {
+      const { forwarding, owner } = await forward(context);
       const keepAlive = (): unknown =>
         keepAliveOptions().find(({ localPort }) => localPort === owner.remotePort)?.keepAlive;
       assert.deepEqual(keepAlive(), [5, 1, 10]);
       owner.write('ok\n');
-      await until(() => notifications.words.includes('answered ok'));
+      await until(() => forwarding.steps.includes(FORWARDED));
       assert.deepEqual(keepAlive(), [30, 30, 9]);
     });
 
-    test('takes what had come before it was made', async (context) => {
-      const { told: notifications } = await call(context, async () => ({
-        ...(await dial()),
+    test('receives bytes that came before the link was handed over', async (context) => {
+      const { forwarding } = await forward(context, async () => ({
+        ...(await connectOwner()),
         firstBytes: Buffer.from('ok\nbytes'),
       }));
-      assert.deepEqual(notifications.words, ['connected', 'answered ok']);
-      assert.equal(notifications.bytes, 'bytes');
+      assert.deepEqual(forwarding.steps, [REDIRECTED, FORWARDED]);
+      assert.equal(forwarding.bytes, 'bytes');
     });
 
-    for (const [name, words] of Object.entries({
-      'a word that it does not know': 'elsewhere\n',
-      'an empty word': '\n',
+    for (const [name, reply] of Object.entries({
+      'an unknown reply': 'elsewhere\n',
+      'an empty reply': '\n',
       'a line without an end': 'x'.repeat(64),
     })) {
-      test(`comes to nothing with ${name}, and is told so once`, async (context) => {
-        const { told: notifications, owner, isOver } = await call(context);
-        owner.write(words);
-        await until(isOver);
+      test(`waits again after ${name}, once`, async (context) => {
+        const { forwarding, owner, isEnded } = await forward(context);
+        owner.write(reply);
+        await until(isEnded);
         owner.end('ok\n');
         await once(owner, 'close');
-        assert.deepEqual(notifications.words, ['connected', 'failed moved']);
+        await until(() => forwarding.steps.length === 3);
+        assert.deepEqual(forwarding.steps, [REDIRECTED, 'joins the rendezvous', 'looks up again']);
       });
     }
 
-    test('comes to nothing with an owner that goes in the middle of a word', async (context) => {
-      const { told: notifications, owner, isOver } = await call(context);
+    test('waits again after a link that ends in the middle of a reply', async (context) => {
+      const { forwarding, owner, isEnded } = await forward(context);
       owner.end('o');
-      await until(isOver);
-      assert.deepEqual(notifications.words, ['connected', 'failed moved']);
-      const { told: hurt, owner: other } = await call(context);
-      other.resetAndDestroy();
-      await until(() => hurt.words.length === 2);
-      assert.deepEqual(hurt.words, ['connected', 'failed moved']);
+      await until(isEnded);
+      await until(() => forwarding.steps.length === 3);
+      assert.deepEqual(forwarding.steps, [REDIRECTED, 'joins the rendezvous', 'looks up again']);
+      const { forwarding: other, owner: resetting } = await forward(context);
+      resetting.resetAndDestroy();
+      await until(() => other.steps.length === 3);
+      assert.deepEqual(other.steps, [REDIRECTED, 'joins the rendezvous', 'looks up again']);
     });
 
-    test('that nobody answers comes to nothing, and to nothing at all where it was hung up', async () => {
-      const notifications = new Told();
-      const nobody = Promise.reject(new Error('nobody'));
-      const made = new UpstreamConnection(notifications);
-      made.start({ connect: () => nobody }, OWNER, LINE);
-      await until(() => notifications.words.length === 1);
-      assert.deepEqual(notifications.words, ['failed unreachable']);
-      const given = new Told();
-      const up = new UpstreamConnection(given);
+    test('waits again if the owner is unreachable, unless it has left', async () => {
+      const forwarding = Forwarding.start(() => Promise.reject(new Error('unreachable')));
+      await until(() => forwarding.steps.length === 3);
+      assert.deepEqual(forwarding.steps, [REDIRECTED, 'joins the rendezvous', 'takes over']);
       const { promise, reject } = Promise.withResolvers<Link>();
-      up.start({ connect: () => promise }, OWNER, LINE);
-      up.close();
-      reject(new Error('nobody'));
+      const leaving = Forwarding.start(() => promise);
+      leaving.dispatch('end');
+      reject(new Error('unreachable'));
       await promise.catch(() => undefined);
-      assert.deepEqual(given.words, []);
+      await setImmediate();
+      assert.deepEqual(leaving.steps, [REDIRECTED, 'end']);
+    });
+
+    test('has its link closed if that is opened after it has left', async (context) => {
+      const { promise, resolve } = Promise.withResolvers<Link>();
+      const leaving = Forwarding.start(() => promise);
+      const link = await connectOwner();
+      await until(() => sockets.length > 0);
+      const owner = sockets.pop();
+      if (owner === undefined) throw new Error('no connection');
+      context.after(() => owner.destroy());
+      owner.on('error', () => undefined).resume();
+      leaving.dispatch('end');
+      resolve(link);
+      await once(owner, 'end');
+      assert.deepEqual(leaving.steps, [REDIRECTED, 'end']);
     });
   });
 }
 
-test('a call takes an owner’s word in any pieces, out of memory that is used again', async () => {
-  const notifications = {
-    'ok\nbytes': { words: ['connected', 'answered ok'], bytes: 'bytes' },
-    'over quota\n': { words: ['connected', 'answered over quota'], bytes: '' },
-    'elsewhere\n': { words: ['connected', 'failed moved'], bytes: '' },
+test('a reply is read in any pieces, from memory that is reused', async () => {
+  const outcomes: Readonly<Record<string, { steps: readonly Step[]; bytes: string }>> = {
+    'ok\nbytes': { steps: [REDIRECTED, FORWARDED], bytes: 'bytes' },
+    'over quota\n': { steps: [REDIRECTED, 'over-quota'], bytes: '' },
+    'elsewhere\n': { steps: [REDIRECTED, 'joins the rendezvous'], bytes: '' },
   };
-  for (const [words, expected] of Object.entries(notifications)) {
-    assert.deepEqual(await outcome(words, []), expected);
-    for (let first = 1; first < words.length; first += 1) {
-      for (let second = first; second < words.length; second += 1)
-        assert.deepEqual(await outcome(words, [first, second]), expected);
+  for (const [text, expected] of Object.entries(outcomes)) {
+    assert.deepEqual(await outcome(text, []), expected);
+    for (let first = 1; first < text.length; first += 1) {
+      for (let second = first; second < text.length; second += 1)
+        assert.deepEqual(await outcome(text, [first, second]), expected);
     }
   }
 });
 
-/** What a caller is told when the owner's words come cut at these places. */
-async function outcome(words: string, cuts: readonly number[]): Promise<Pick<Told, 'words' | 'bytes'>> {
-  const notifications = new Told();
+/** What happens to a client when the owner's bytes come cut at these places. */
+async function outcome(
+  text: string,
+  cuts: readonly number[],
+): Promise<{ steps: readonly Step[]; bytes: string }> {
   const stream = new ScriptedStream();
-  new UpstreamConnection(notifications).start(
-    { connect: () => Promise.resolve({ stream, firstBytes: new Uint8Array(0) }) },
-    OWNER,
-    LINE,
-  );
+  const forwarding = Forwarding.start(() => Promise.resolve({ stream, firstBytes: NO_BYTES }));
   await setImmediate();
-  for (const [at, from] of [0, ...cuts].entries()) stream.feed(words.slice(from, cuts[at] ?? words.length));
-  return { words: notifications.words, bytes: notifications.bytes };
+  for (const [at, from] of [0, ...cuts].entries()) stream.feed(text.slice(from, cuts[at] ?? text.length));
+  // Before the retry timer runs.
+  return { steps: [...forwarding.steps], bytes: forwarding.bytes };
 }

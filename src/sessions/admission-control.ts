@@ -17,16 +17,16 @@ import { addressPrefix } from '../protocol/ip-address.ts';
  */
 export type HandshakeFailure = SessionFailure | 'http' | 'tls';
 
-/** Why a client is not let in. The first three are told `busy`. */
+/** Why a connection is rejected. For the first three, the client gets `busy`. */
 export type RejectReason = 'connections' | 'waiting' | 'address' | 'quota' | 'shutdown';
 
-/** Who deals with a connection at the moment. */
+/** The code that handles a connection at the moment. */
 export interface ConnectionPhase {
-  /** It has taken too long to say what it wants. */
+  /** Its handshake took too long. */
   onTimeout(): void;
-  /** The relay stops; only pairs go on. */
+  /** The relay drains; only pairs continue. */
   onDrain(): void;
-  /** It has to be closed at once, since there is no room: another one needs its place. */
+  /** It has to be closed at once, because another connection takes its place. */
   evict(): void;
   /** The relay stops now. */
   abort(): void;
@@ -34,55 +34,51 @@ export interface ConnectionPhase {
 
 /** Where a connection comes from. */
 export interface AddressSource {
-  /** Asked of the kernel each time. Null where it is not known, or is a trusted proxy's. */
+  /** Read from the kernel each time. Null if it is unknown or that of a trusted proxy. */
   readonly address: string | null;
 }
 
 /**
- * What became of a connection as far as eviction is concerned.
+ * The state of a connection for eviction.
  *
- * - `handshake`: its handshake is not complete; - `waiting`: it waits for a partner, here or at another relay
- * - `paired`: it has a partner, or had one, and is never evicted; - `closing`: it has no partner and never
- *   will
+ * - `handshake`: its handshake is not complete
+ * - `waiting`: it waits for a partner, here or at another relay
+ * - `paired`: it has or had a partner, and is never evicted
+ * - `closing`: it never had a partner and closes
  */
 export type EvictionState = 'handshake' | 'waiting' | 'paired' | 'closing';
 
-/**
- * One accepted connection, from its first packet until its descriptor is closed, whatever is made of it
- * meanwhile.
- */
+/** One accepted connection, from its first packet until its descriptor is closed, in all its phases. */
 export class AcceptedConnection {
   slot: Slot;
   /** Wall clock, milliseconds since the epoch. */
   readonly startedAt: number;
-  /** Milliseconds of a clock that never jumps. */
+  /** Monotonic clock, milliseconds. */
   readonly startedTick: number;
   phase: ConnectionPhase | null = null;
-  /** Not null: it will not be let in, and there will be no record of it. */
+  /** Not null: it is rejected and gets no record. */
   rejectReason: RejectReason | null = null;
-  /** A client has been made of it. */
+  /** It has a client session. */
   isClient = false;
-  /** What it will have failed by, should it leave as it is now; null: by nothing that it did. */
+  /** Failure to count if the connection closes now; null if closing now is not a failure. */
   failure: HandshakeFailure | null = 'disconnected';
-  /**
-   * Its private address for `SharedAddressDetector`, if it was rejected for its address; null: it has none.
-   */
+  /** The key of its private address in `SharedAddressDetector`, if it was rejected for its address. */
   addressKey: string | null = null;
-  /** Its share of what its address may have. */
+  /** Its slot in the limit of its address. */
   addressSlot: AddressSlot | null = null;
 
   evictionState: EvictionState = 'handshake';
-  /** Null: it is of no client's address, since another relay forwards it. */
+  /** Null: another relay forwards it, so the address is not the client's. */
   readonly addressSource: AddressSource | null;
-  /** The client's network as a salted hash; null as long as it was not asked for, or is not known. */
+  /** The client's network as a salted hash; null if it was not needed yet or is unknown. */
   networkKey: string | null = null;
   /**
-   * Its entries among connections without a partner, and among waiting clients; null while there is no
-   * shortage.
+   * Its entries in the indexes of connections without a partner and of waiting clients; null while the limits
+   * are far.
    */
   unpairedEntry: Entry<AcceptedConnection> | null = null;
   waitingEntry: Entry<AcceptedConnection> | null = null;
-  /** It is the relay itself, and takes no place from a client. */
+  /** It is a probe of the relay itself and takes no slot from a client. */
   isExempt = false;
 
   constructor(slot: Slot, source: AddressSource | null, startedAt: number, startedTick: number) {
@@ -93,43 +89,45 @@ export class AcceptedConnection {
   }
 }
 
-/** How long somebody who is not let in may take to say in which language to be told so, in milliseconds. */
+/**
+ * How long a rejected connection may take until its protocol is known and it can be told, in milliseconds.
+ */
 const REJECT_TIMEOUT_MS = 5000;
 
-/** From this part of a limit on, the relay keeps track of networks. Below it, no address is asked for. */
+/** Fraction of a limit above which the relay tracks networks. Below it, no address is read. */
 const EVICTION_TRACKING_THRESHOLD = 0.5;
 
-/** A /48: what a single site may have (RFC 6177), and what is given away for free. */
+/** A /48: what a single site may have (RFC 6177), and what providers assign for free. */
 const IPV6_NETWORK_GROUPS = 3;
 
 export interface AdmissionControlOptions {
   /**
-   * Time from a connection's first packet to the end of its line, in milliseconds; null: as long as it likes.
+   * Time from a connection's first packet to the end of its handshake line, in milliseconds; null: forever.
    */
   readonly handshakeTimeoutMs: number | null;
   /** Open connections. */
   readonly maxConnections: number;
-  /** Clients that wait at once; null: all of them. */
+  /** Clients that wait at the same time; null: no limit. */
   readonly maxWaiting: number | null;
-  /** Null: addresses are not looked at. */
+  /** Null: addresses are not limited. */
   readonly addressLimit: AddressLimit | null;
   /**
-   * Nearly all clients that `addresses` rejected lately have the same private address. Called for each sample
-   * of rejections.
+   * Nearly all clients that `addressLimit` rejected recently have the same private address. Called for each
+   * sample of rejections.
    */
   readonly onSharedAddress?: () => void;
   readonly wallClock: () => number;
   readonly monotonicClock: () => number;
 }
 
-/** What has to be known of a client that has named its token. */
+/** A client that has named its token. */
 export interface AdmissionRequest {
   readonly hasPartner: boolean;
-  /** Clients that wait already. */
+  /** Clients that are waiting now. */
   readonly waiting: number;
 }
 
-/** What each refused client is told, as an event of its session. */
+/** The session event for each reason, which selects the reply. */
 const REJECT_EVENTS: Readonly<Record<RejectReason, Rejection>> = {
   connections: 'busy',
   waiting: 'busy',
@@ -138,7 +136,9 @@ const REJECT_EVENTS: Readonly<Record<RejectReason, Rejection>> = {
   shutdown: 'draining',
 };
 
-/** Who is let in: knows every connection from its first packet on, and counts whoever is refused. */
+/**
+ * Decides which connections may enter. Tracks every connection from its first packet, and counts rejections.
+ */
 export class AdmissionControl {
   readonly #options: AdmissionControlOptions;
   readonly #limit: ConnectionLimit;
@@ -147,7 +147,7 @@ export class AdmissionControl {
   readonly #sharedAddress: SharedAddressDetector;
   /** Connections beyond the limit, the oldest first. */
   readonly #rejectSlots = new Set<AcceptedConnection>();
-  /** Connections that no client has been made of yet. */
+  /** Connections without a client session. */
   readonly #pending = new Set<AcceptedConnection>();
   readonly #rejected: Record<RejectReason, number> = {
     connections: 0,
@@ -162,8 +162,8 @@ export class AdmissionControl {
     closing: 0,
   };
   /**
-   * Connections without a partner, and waiting clients, by network. Entries exist only as long as the
-   * connections do.
+   * Connections without a partner, and waiting clients, by network. An entry exists only as long as its
+   * connection.
    */
   readonly #unpaired = new EvictionIndex<AcceptedConnection>();
   readonly #waiting = new EvictionIndex<AcceptedConnection>();
@@ -179,50 +179,50 @@ export class AdmissionControl {
     tls: 0,
   };
   #totalConnections = 0;
-  /** Only partners of clients that wait are let in. */
+  /** Only partners of waiting clients are admitted. */
   isDraining = false;
   isOverQuota = false;
-  /** The process has no descriptor left: whoever is accepted all the same has no place to be told so. */
+  /** The process has no free descriptor. New connections are rejected without a reject slot. */
   isOutOfDescriptors = false;
 
   constructor(options: AdmissionControlOptions) {
     this.#options = options;
     this.#limit = new ConnectionLimit(options.maxConnections);
-    const tooLate = (accepted: AcceptedConnection): void => {
+    const onTimeout = (accepted: AcceptedConnection): void => {
       accepted.failure = 'timeout';
       accepted.phase?.onTimeout();
     };
-    const { handshakeTimeoutMs: handshakeMs, monotonicClock } = options;
-    this.#handshakeTimeouts = new TimeoutQueue(handshakeMs, monotonicClock, tooLate);
+    const { handshakeTimeoutMs, monotonicClock } = options;
+    this.#handshakeTimeouts = new TimeoutQueue(handshakeTimeoutMs, monotonicClock, onTimeout);
     this.#sharedAddress = new SharedAddressDetector(monotonicClock);
     this.#rejectTimeouts = new TimeoutQueue(
-      Math.min(REJECT_TIMEOUT_MS, handshakeMs ?? REJECT_TIMEOUT_MS),
+      Math.min(REJECT_TIMEOUT_MS, handshakeTimeoutMs ?? REJECT_TIMEOUT_MS),
       monotonicClock,
-      tooLate,
+      onTimeout,
     );
   }
 
-  /** Connections that have not been refused, whatever became of them so far. */
+  /** Open connections that were not rejected. */
   get connections(): number {
     return this.#limit.admitted;
   }
 
-  /** Connections since the start, refused ones too. */
+  /** Connections since the start, including rejected ones. */
   get totalConnections(): number {
     return this.#totalConnections;
   }
 
-  /** Clients that were refused since the start, by reason. */
+  /** Clients rejected since the start, by reason. */
   get rejected(): Readonly<Record<RejectReason, number>> {
     return this.#rejected;
   }
 
-  /** Clients that never came to wait or be paired, by how that was. Refused ones are not among them. */
+  /** Failed handshakes since the start, without rejected connections. */
   get handshakeFailures(): Readonly<Record<HandshakeFailure, number>> {
     return this.#handshakeFailures;
   }
 
-  /** Connections since the start whose place was given to a client from another network, by what they did. */
+  /** Connections evicted since the start for a client from another network, by their state. */
   get evicted(): Readonly<Record<Exclude<EvictionState, 'paired'>, number>> {
     return this.#evicted;
   }
@@ -232,14 +232,14 @@ export class AdmissionControl {
     return this.#options.maxConnections;
   }
 
-  /** Whether anybody needs to know where clients come from. */
+  /** Whether `setClientAddress` has to be called where no proxy is trusted. */
   get needsClientAddress(): boolean {
     return this.#options.addressLimit !== null;
   }
 
   /**
-   * Takes in a connection. `left` is due in the end. Null where no descriptor is left even to tell it that
-   * there is no room.
+   * Registers a new connection. `release` has to be called when it is closed. Null if the process has no free
+   * descriptor: the connection has to be closed at once.
    *
    * @param source null: another relay forwards a client
    */
@@ -268,7 +268,7 @@ export class AdmissionControl {
     return accepted;
   }
 
-  /** Tells where a connection comes from. The address is not kept. */
+  /** Sets the client's address, which is not stored. */
   setClientAddress(accepted: AcceptedConnection, address: string): void {
     if (accepted.rejectReason !== null) return;
     this.#updateNetwork(accepted, address);
@@ -276,32 +276,32 @@ export class AdmissionControl {
     accepted.addressSlot = this.#options.addressLimit.acquire(address);
     if (accepted.addressSlot !== null) return;
     this.#untrack(accepted);
-    // It must not take the room of others.
+    // It must not use the capacity of others.
     this.#limit.release(accepted.slot);
     accepted.slot = 'lane';
     this.#reject(accepted, 'address');
     accepted.addressKey = this.#sharedAddress.keyOf(address);
   }
 
-  /** A client has been made of it. */
+  /** The connection has a client session now. */
   promote(accepted: AcceptedConnection): void {
     accepted.isClient = true;
     this.#pending.delete(accepted);
   }
 
-  /** It has said what it wants, or will not. */
+  /** The handshake is complete or has failed. */
   handshakeDone(accepted: AcceptedConnection): void {
     this.#handshakeTimeouts.stop(accepted);
     this.#rejectTimeouts.stop(accepted);
   }
 
   /**
-   * A client has come into another phase.
+   * The state of a client has changed.
    *
    * @param waiting clients that wait now, if it is one of them; otherwise null
    */
   setEvictionState(accepted: AcceptedConnection, to: EvictionState, waiting: number | null): void {
-    // A client that is closed after it had a partner may still have bytes to deliver.
+    // After a pair, a closing client may still have bytes to receive.
     if (accepted.evictionState !== 'paired') accepted.evictionState = to;
     if (waiting === null && accepted.waitingEntry !== null) {
       this.#waiting.remove(accepted.waitingEntry);
@@ -320,13 +320,13 @@ export class AdmissionControl {
     accepted.waitingEntry = this.#waiting.add(this.#networkOf(accepted), accepted);
   }
 
-  /** Whether a client that has named its token is sent away. Its session is told with what. */
+  /** Admits a client that has named its token (null), or returns the session event that rejects it. */
   admit(accepted: AcceptedConnection, { hasPartner, waiting }: AdmissionRequest): Rejection | null {
     accepted.rejectReason ??= this.#rejectReasonFor(accepted, hasPartner, waiting);
     return accepted.rejectReason === null ? null : REJECT_EVENTS[accepted.rejectReason];
   }
 
-  /** Exempts one of the relay's own probes from every limit. There are a few at a time. */
+  /** Exempts one of the relay's own probes from all limits. There are only a few at a time. */
   exempt(accepted: AcceptedConnection): void {
     accepted.rejectReason = null;
     if (this.#rejectSlots.delete(accepted)) accepted.slot = 'nowhere';
@@ -341,7 +341,7 @@ export class AdmissionControl {
     this.#handshakeFailures[isInTls ? 'tls' : failure] += 1;
   }
 
-  /** Its descriptor is closed. */
+  /** Ends the bookkeeping of a connection whose descriptor is closed. */
   release(accepted: AcceptedConnection): void {
     this.handshakeDone(accepted);
     this.#untrack(accepted);
@@ -350,7 +350,7 @@ export class AdmissionControl {
     this.#limit.release(accepted.slot);
     accepted.addressSlot?.release();
     accepted.phase = null;
-    // Only now: one of the relay's own probes is exempt when it names its token.
+    // Only now, because a probe of the relay is exempt once it has named its token.
     if (accepted.rejectReason === 'address' && this.#sharedAddress.countRejection(accepted.addressKey))
       this.#options.onSharedAddress?.();
     if (accepted.rejectReason !== null) this.#rejected[accepted.rejectReason] += 1;
@@ -358,12 +358,12 @@ export class AdmissionControl {
       this.countHandshakeFailure(accepted, accepted.failure);
   }
 
-  /** Connections that no client has been made of yet. */
+  /** Connections without a client session. */
   get pending(): readonly AcceptedConnection[] {
     return [...this.#pending];
   }
 
-  /** Closes a connection of `pending`, unless it has become a client since. */
+  /** Closes a connection of `pending`, unless it has a client session by now. */
   closePending(accepted: AcceptedConnection): void {
     if (!this.#pending.has(accepted)) return;
     accepted.failure = null;
@@ -385,21 +385,21 @@ export class AdmissionControl {
     this.#rejectTimeouts.start(accepted);
     this.#rejectSlots.add(accepted);
     if (this.#rejectSlots.size <= REJECT_SLOTS) return;
-    // A probe says its line at once and so is never the oldest.
+    // A probe sends its line at once, so it is never the oldest.
     const [oldest] = this.#rejectSlots;
     if (oldest === undefined) return;
     this.#rejectSlots.delete(oldest);
     oldest.phase?.evict();
   }
 
-  /** Closes a connection, so that a newcomer can have its place. Null: there is none to close. */
+  /** Closes a connection to make a place for a new one. Null: there is none to close. */
   #evict(victim: AcceptedConnection | null): void {
     if (victim === null || victim.evictionState === 'paired') return;
     this.#evicted[victim.evictionState] += 1;
     this.#untrack(victim);
     this.#limit.release(victim.slot);
     victim.slot = 'nowhere';
-    // As if it had come when there was no room: no record, and no failure of its own.
+    // Counts like a connection that arrived when the relay was full: no record and no failed handshake.
     if (victim.evictionState === 'handshake') victim.rejectReason = 'connections';
     victim.phase?.evict();
   }

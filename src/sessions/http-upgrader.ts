@@ -31,12 +31,12 @@ export const WELCOME = {
   }
 </style>
 <h1>A Magic-Wormhole transit relay</h1>
-<p>Two people who send each other a file with <code>wormhole</code> meet here when their computers can&rsquo;t
-reach each other. What passes through is encrypted from end to end: this relay can neither read nor keep it.</p>
-<p>There is nothing to see in a browser. To send by way of this relay, name it, with the port that raw clients use
-(4001 unless its operator says otherwise):</p>
+<p>The <code>wormhole</code> programs of two people who transfer a file connect here when their computers can&rsquo;t
+reach each other. The transfer is encrypted from end to end: this relay can neither read nor store it.</p>
+<p>There is nothing to see in a browser. To send a file through this relay, name it with its port for raw clients
+(4001 by default):</p>
 <pre>wormhole --transit-helper=tcp:THIS-HOST:4001 send FILE</pre>
-<p>Clients in browsers take the address of this page, with <code>ws</code> for <code>http</code>.</p>
+<p>Clients in browsers use the address of this page with <code>ws</code> instead of <code>http</code>.</p>
 </html>
 `,
 } as const;

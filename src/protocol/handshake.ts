@@ -1,7 +1,7 @@
 import { MAX_LINE_BYTES, NEWLINE, SIDE_LENGTH, TOKEN_LENGTH } from './messages.ts';
 import type { Side, Token } from './messages.ts';
 
-/** What the bytes so far amount to. `rest` is what came behind the line. */
+/** The result for the bytes so far. `rest` are the bytes after the line. */
 export type Handshake =
   | { readonly kind: 'incomplete' }
   | { readonly kind: 'overlong' }
@@ -26,14 +26,14 @@ export const UNSIDED_LINE_BYTES = PREFIX.length + TOKEN_LENGTH;
 /** Length of a line with a side, in bytes and without its newline. */
 export const SIDED_LINE_BYTES = UNSIDED_LINE_BYTES + SIDE_PREFIX.length + SIDE_LENGTH;
 
-/** Twelve times as fast as `String.fromCharCode` with a spread array. Its input has been checked: it is ASCII. */
+/** Twelve times as fast as `String.fromCharCode` with a spread array. Its input is known to be ASCII. */
 const ASCII = new TextDecoder('latin1');
 
 /**
- * Reads a handshake out of everything a connection has sent so far.
+ * Parses the handshake from everything that a connection has sent so far.
  *
- * A line is judged when its newline is there and not before: a client that sends garbage and waits
- * hears nothing, as with the reference. `rest` shares memory with `bytes`.
+ * A line is checked only when its newline has arrived: a client that sends garbage and waits gets no reply,
+ * as with the reference. `rest` shares memory with `bytes`.
  */
 export function parseHandshake(bytes: Uint8Array): Handshake {
   const end = bytes.subarray(0, MAX_LINE_BYTES + 1).indexOf(NEWLINE);
@@ -53,7 +53,7 @@ export function formatHandshake(token: Token, side: Side | null): Uint8Array {
   return Uint8Array.from(line, (letter) => letter.charCodeAt(0));
 }
 
-/** True while `bytes`, which hold no newline, can still grow into a good line (or are one). */
+/** True if `bytes`, which contain no newline, are a valid line or the beginning of one. */
 export function isHandshakePrefix(bytes: Uint8Array): boolean {
   if (bytes.length > SIDED_LINE_BYTES) return false;
   for (let at = 0; at < bytes.length; at += 1) {
@@ -64,11 +64,11 @@ export function isHandshakePrefix(bytes: Uint8Array): boolean {
   return true;
 }
 
-/** The byte that every good line has at this place, or null where a word character of its choice stands. */
+/** The byte that every valid line has at this position; null where any word character is valid. */
 function expectedByteAt(at: number): number | null {
   if (at < PREFIX.length) return PREFIX.charCodeAt(at);
-  const behindToken = at - UNSIDED_LINE_BYTES;
-  if (behindToken >= 0 && behindToken < SIDE_PREFIX.length) return SIDE_PREFIX.charCodeAt(behindToken);
+  const afterToken = at - UNSIDED_LINE_BYTES;
+  if (afterToken >= 0 && afterToken < SIDE_PREFIX.length) return SIDE_PREFIX.charCodeAt(afterToken);
   return null;
 }
 

@@ -1,4 +1,7 @@
-/** Bytes of a request up to the empty line that ends its head, and the bytes behind it, which are still the caller's memory. */
+/**
+ * A request up to the empty line that ends its head, and the bytes after it, which are in the caller's
+ * memory.
+ */
 export interface CompleteHead {
   readonly kind: 'complete';
   readonly head: Uint8Array;
@@ -16,17 +19,18 @@ const LF = 0x0a;
 const NOTHING = new Uint8Array(0);
 
 /**
- * Gathers the head of one HTTP/1.1 request (RFC 9112, section 2.1), so that an HTTP parser gets these bytes and no others.
- * An HTTP parser reads everything that it is given at once, and each further request in it costs as much as the first.
+ * Buffers the head of one HTTP/1.1 request (RFC 9112, section 2.1), so that an HTTP parser gets these bytes
+ * and no others. An HTTP parser reads everything that it is given at once, and each further request costs as
+ * much as the first.
  *
- * It checks nothing: a bad head is the parser's to reject. Bare LFs end a head too, so that no parser sees an end before this
- * class does. Empty lines in front of the request are skipped, as RFC 9112, section 2.2, asks.
+ * It validates nothing: the parser rejects bad heads. Bare LFs end a head too, so that no parser sees an end
+ * before this class does. Empty lines before the request are skipped, as RFC 9112, section 2.2, requires.
  */
 export class HttpHeadReader {
   readonly #maxBytes: number;
   #buffered: Uint8Array = NOTHING;
 
-  /** @param maxBytes of a whole head */
+  /** @param maxBytes the limit of a complete head */
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes;
   }
@@ -36,7 +40,7 @@ export class HttpHeadReader {
     return this.#buffered.length > 0;
   }
 
-  /** Takes the next bytes and copies what it keeps. After `complete` it is ready for the next head. */
+  /** Takes the next bytes and copies those that it keeps. After `complete` it is ready for the next head. */
   push(bytes: Uint8Array): HeadProgress {
     const before = this.#buffered.length;
     const from = before === 0 ? emptyLinesLength(bytes) : 0;
@@ -51,7 +55,7 @@ export class HttpHeadReader {
     return { kind: 'complete', head: all.subarray(0, end), rest: bytes.subarray(from + end - before) };
   }
 
-  /** What was gathered so far and `bytes`, in memory of their own. */
+  /** Copies the bytes buffered so far and `bytes` to new memory. */
   #append(bytes: Uint8Array): Uint8Array {
     const all = new Uint8Array(this.#buffered.length + bytes.length);
     all.set(this.#buffered);
@@ -60,17 +64,18 @@ export class HttpHeadReader {
   }
 }
 
-/** The chunked body of a request that has none (RFC 9112, section 7.1). */
+/** An empty chunked body (RFC 9112, section 7.1). */
 export const EMPTY_CHUNKED_BODY: Uint8Array = Uint8Array.of(0x30, CR, LF, CR, LF);
 
-/** The line that announces a chunked body, unless the line behind it continues it. */
+/** The header line of a chunked body, unless the next line continues it. */
 const CHUNKED = /\ntransfer-encoding:[ \t]*chunked[ \t]*\r?\n(?![ \t])/iu;
 
 const WEBSOCKET_UPGRADE = /\nupgrade:[ \t]*websocket[ \t]*\r?\n/iu;
 
 /**
- * The head of a WebSocket upgrade without the line that announces a chunked body. Null: it is no such head. Parsers answer an upgrade
- * before they read its body, so that the caller has to read it first.
+ * Returns the head of a WebSocket upgrade without the header line of its chunked body. Null if the head has
+ * no such line. Parsers answer an upgrade before they read its body, so the caller has to read the body
+ * first.
  */
 export function stripChunkedEncoding(head: Uint8Array): Uint8Array | null {
   let text = '';
@@ -91,7 +96,7 @@ function emptyLinesLength(bytes: Uint8Array): number {
   return length;
 }
 
-/** Where the head ends: behind a line end that follows another one. Null: not within these bytes. */
+/** Returns the end of the head, which is after two consecutive line ends. Null: not in these bytes. */
 function findHeadEnd(bytes: Uint8Array, from: number): number | null {
   for (let at = bytes.indexOf(LF, from); at >= 0; at = bytes.indexOf(LF, at + 1)) {
     if (bytes[at + 1] === LF) return at + 2;

@@ -1,10 +1,11 @@
 const GROUP = /^[\da-f]{1,4}$/iu;
 
 /**
- * Parses an IP address strictly: no leading zeros in IPv4, no zone in IPv6. Returns its 4 or 16 bytes, or null if the text is
- * not an address.
+ * Parses an IP address strictly: no leading zeros in IPv4, no zone in IPv6. Returns its 4 or 16 bytes, or
+ * null if the text is not an address.
  *
- * IPv4-mapped IPv6 (`::ffff:10.1.2.3`, as a dual-stack listener reports it) is returned as IPv4, so that a client has one address.
+ * IPv4-mapped IPv6 (`::ffff:10.1.2.3`, as a dual-stack listener reports it) is returned as IPv4, so that a
+ * client has one address.
  */
 export function parseAddress(text: string): Uint8Array | null {
   const bytes = text.includes(':') ? parseIPv6(text) : parseIPv4(text);
@@ -24,9 +25,9 @@ export function stripZone(address: string): string {
 }
 
 /**
- * The part of an IP address that identifies a subscriber, in one form for all spellings: all of an IPv4 address, also if it is
- * mapped into IPv6, and the first 64 bits of an IPv6 address, because every network has at least as many. A zone (`%eth0`)
- * means something on this host only and does not count.
+ * The part of an IP address that identifies a subscriber, in one form for all spellings: all of an IPv4
+ * address, also if it is mapped into IPv6, and the first 64 bits of an IPv6 address, because every network
+ * has at least as many. A zone (`%eth0`) means something on this host only and does not count.
  *
  * @param address a valid IP address
  * @param ipv6Groups groups of 16 bits that count in an IPv6 address

@@ -1,61 +1,61 @@
-import { SIDED_LINE_BYTES, UNSIDED_LINE_BYTES, parseHandshake, isHandshakePrefix } from './handshake.ts';
+import { SIDED_LINE_BYTES, UNSIDED_LINE_BYTES, isHandshakePrefix, parseHandshake } from './handshake.ts';
 import { NEWLINE } from './messages.ts';
 
 /**
- * - `line`: the handshake line is not whole yet
- * - `unsided`: a message ended exactly behind a token; a side, a newline or payload may follow
- * - `newline`: a whole line came without its newline, which may still follow in a message of its own
- * - `payload`: everything is payload from here on
+ * - `line`: the handshake line is incomplete
+ * - `after-token`: a message ended exactly after the token; a side, a newline or payload may follow
+ * - `newline`: a complete line arrived without its newline, which may still follow in its own message
+ * - `payload`: everything from here on is payload
  */
-type Stage = 'line' | 'unsided' | 'newline' | 'payload';
+type Stage = 'line' | 'after-token' | 'newline' | 'payload';
 
 const NOTHING = new Uint8Array(0);
 const LINE_END = Uint8Array.of(NEWLINE);
 const SPACE = 0x20;
 
 /**
- * Turns the messages of a WebSocket client into the byte stream that a raw client would have sent.
+ * Converts the messages of a WebSocket client to the byte stream that a raw client would have sent.
  *
- * WebSocket clients leave the newline of the handshake out or send it, and may split the line over any
- * number of messages. The missing newline is put in here, so that behind this file there is one grammar.
- * A line that can't become a good one any more is ended at once: no newline may ever come.
+ * WebSocket clients send the handshake with or without its newline, and may split the line over any number of
+ * messages. This class adds the missing newline, so that all other code has one grammar. A line that cannot
+ * become valid is ended at once, because its newline may never come.
  *
- * One choice is not decided by the bytes: a message of exactly one newline behind a line that was whole
- * without it belongs to the line. Real payload never begins like that.
+ * One case is ambiguous: a message of exactly one newline after a complete line without one. It is taken as
+ * part of the line, because real payload never begins like that.
  */
 export class MessageHandshake {
   #stage: Stage = 'line';
   #buffered: Uint8Array = NOTHING;
 
   /**
-   * True while the line ends behind its token: whole for an unsided client, half a line for a sided one
-   * that splits its messages there. The owner calls `settle` when nothing has followed for a moment.
+   * True while the line ends after its token: complete for a client without a side, half a line for a client
+   * with a side that splits its messages there. The caller calls `flush` if nothing follows for a moment.
    */
   get isAmbiguous(): boolean {
-    return this.#stage === 'unsided';
+    return this.#stage === 'after-token';
   }
 
-  /** True when messages need not pass through here any more. */
+  /** True if further messages need no conversion. */
   get isDone(): boolean {
     return this.#stage === 'payload';
   }
 
-  /** Takes one message and returns the bytes of the stream that are now certain; may be empty. */
+  /** Takes one message. Returns the bytes of the stream that are now certain; may be empty. */
   push(message: Uint8Array): Uint8Array {
     if (this.#stage === 'payload' || message.length === 0) return message;
     if (this.#stage === 'newline') {
       this.#stage = 'payload';
       return message.length === 1 && message[0] === NEWLINE ? NOTHING : message;
     }
-    if (this.#stage === 'unsided' && message[0] !== SPACE && message[0] !== NEWLINE) {
+    if (this.#stage === 'after-token' && message[0] !== SPACE && message[0] !== NEWLINE) {
       return concat(this.flush(), message);
     }
     return this.#extend(message);
   }
 
-  /** Ends an undecided line as it stands. Without one, nothing happens and nothing is returned. */
+  /** Ends an ambiguous line as it is. Without one, it does nothing and returns no bytes. */
   flush(): Uint8Array {
-    if (this.#stage !== 'unsided') return NOTHING;
+    if (this.#stage !== 'after-token') return NOTHING;
     return this.#emit('payload', LINE_END);
   }
 
@@ -65,7 +65,7 @@ export class MessageHandshake {
     if (parseHandshake(this.#buffered).kind !== 'incomplete') return this.#emit('payload', NOTHING);
     if (!isHandshakePrefix(this.#buffered)) return this.#emit('payload', LINE_END);
     if (this.#buffered.length === SIDED_LINE_BYTES) return this.#emit('newline', LINE_END);
-    if (this.#buffered.length === UNSIDED_LINE_BYTES) this.#stage = 'unsided';
+    if (this.#buffered.length === UNSIDED_LINE_BYTES) this.#stage = 'after-token';
     return NOTHING;
   }
 

@@ -1,5 +1,5 @@
 /**
- * The whole conversation.
+ * The whole protocol.
  *
  *     first client                 relay                  second client
  *     please relay T for side S ->
@@ -10,17 +10,17 @@
  *     bytes <------------------------------------------------ bytes
  *     FIN ->            (delivers what was sent)                -> FIN
  *
- * Instead of `ok` a client may hear `bad handshake` (its line is no handshake) or `impatient` (it sent
- * bytes before `ok`), or be refused: `busy` (no room), `over quota` (no bytes left in this period) or
- * `shutting down`. All are followed by a close. A connection that became redundant is closed without a
- * word, and so is a line that is too long.
+ * Instead of `ok`, a client may get `bad handshake` (its line is not a handshake) or `impatient` (it sent
+ * bytes before `ok`). It may also be rejected: `busy` (no capacity), `over quota` (no bytes left in this
+ * period) or `shutting down`. A close follows each of them. A redundant connection is closed without a reply,
+ * and so is a connection with an overlong line.
  *
- * Where several relays are one group, the first of them that a token comes to is its owner, and the others pass their
- * clients on to it, line and bytes, each over a link of its own. On a link the owner has one more word: `elsewhere`, as the
- * token is not its own.
+ * In a cluster of relays, the first relay that gets a token is its owner. The other relays forward their
+ * clients to it, line and bytes, each client over a link of its own. On a link, the owner has one more reply:
+ * `elsewhere`, when it does not own the token.
  */
 
-/** The longest line that is read, in bytes and without its newline. Source: the reference's line reader. */
+/** The longest line that is read, in bytes without its newline. Source: the reference's line reader. */
 export const MAX_LINE_BYTES = 1024;
 
 /** Characters in a token: 32 bytes of HKDF output in hex. */
@@ -31,24 +31,24 @@ export const SIDE_LENGTH = 16;
 
 export const NEWLINE = 0x0a;
 
-/** What the relay may say to a client. */
+/** The replies of the relay to a client. */
 export type Reply =
   'ok' | 'bad handshake' | 'impatient' | 'busy' | 'over quota' | 'shutting down' | 'elsewhere';
 
-/** What two clients have in common. A secret: it never leaves the process. */
+/** What the two clients of a transfer share. A secret: it never leaves the process. */
 export type Token = string & { readonly brand: 'Token' };
 
-/** Tells the two ends of a transfer apart. A secret too. */
+/** Distinguishes the two ends of a transfer. Also a secret. */
 export type Side = string & { readonly brand: 'Side' };
 
-/** How a connection or a pair ended, as usage records say it. */
+/** How a connection or pair ended, as in usage records. */
 export type Mood = 'happy' | 'lonely' | 'redundant' | 'impatient' | 'errory' | 'empty';
 
 export const MOODS: readonly Mood[] = ['happy', 'lonely', 'redundant', 'impatient', 'errory', 'empty'];
 
 const encoder = new TextEncoder();
 
-/** The relay's words as they are sent. */
+/** The replies as they are sent. */
 export const REPLIES: Readonly<Record<Reply, Uint8Array>> = {
   ok: encoder.encode('ok\n'),
   'bad handshake': encoder.encode('bad handshake\n'),

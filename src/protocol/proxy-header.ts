@@ -1,23 +1,24 @@
 import { formatAddress, parseAddress } from './ip-address.ts';
 
 /**
- * What a proxy says in front of a client's bytes about who the client is: HAProxy's PROXY protocol, version 1 (a
- * line of text) and version 2 (binary). Source: https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt
+ * The header that a proxy sends before the client's bytes, with the client's address: HAProxy's PROXY
+ * protocol, version 1 (a line of text) and version 2 (binary). Source:
+ * https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt
  *
- * Anybody can write such a header: only those of trusted proxies may be read.
+ * Any client can send such a header, so only headers of trusted proxies may be read.
  */
 export type ProxyHeader =
-  /** What came may become a header. */
+  /** The bytes may be the beginning of a header. */
   | { readonly kind: 'incomplete' }
-  /** What came is no header, from its first bytes on. */
+  /** The bytes do not begin like a header. */
   | { readonly kind: 'none' }
-  /** What came begins as a header and can't become a good one. */
+  /** The bytes begin like a header and cannot become a valid one. */
   | { readonly kind: 'bad' }
   | {
       readonly kind: 'proxy';
-      /** The client's, as `formatAddress` prints it; null where the proxy names none and its own has to do. */
+      /** The client's address in the format of `formatAddress`; null if the proxy does not name one. */
       readonly address: string | null;
-      /** What came behind the header; shares memory with what was given. */
+      /** The bytes after the header. Shares memory with the input. */
       readonly rest: Uint8Array;
     };
 
@@ -31,7 +32,7 @@ const MAX_LINE_BYTES = 107;
 /** Bytes of version 2 up to its addresses. */
 const FIXED_BYTES = 16;
 
-/** How much may follow them. The protocol allows 65,535; what proxies send stays below 536 (section 2). */
+/** Limit of the bytes after them. The protocol allows 65,535; proxies send less than 536 (section 2). */
 const MAX_VARIABLE_BYTES = 4096;
 
 /** The longest header that is read, in bytes. */
@@ -40,7 +41,10 @@ export const MAX_PROXY_HEADER_BYTES = FIXED_BYTES + MAX_VARIABLE_BYTES;
 const LINE_SIGNATURE = Uint8Array.from('PROXY', (char) => char.charCodeAt(0));
 const BINARY_SIGNATURE = Uint8Array.from('\r\n\r\n\0\r\nQUIT\n', (char) => char.charCodeAt(0));
 
-/** Reads a header out of everything a connection has sent so far. Every split of the same bytes comes to the same. */
+/**
+ * Parses a header from everything that a connection has sent so far. The result does not depend on how the
+ * bytes are split.
+ */
 export function parseProxyHeader(bytes: Uint8Array): ProxyHeader {
   for (const signature of [LINE_SIGNATURE, BINARY_SIGNATURE]) {
     const start = bytes.subarray(0, signature.length);
@@ -51,17 +55,20 @@ export function parseProxyHeader(bytes: Uint8Array): ProxyHeader {
   return NONE;
 }
 
-/** One of the places of a line, between blanks: whether a text fills it, and whether it may grow to. */
+/**
+ * One field of a line, between spaces: whether a text is valid there, and whether it is the beginning of a
+ * valid text.
+ */
 interface Field {
   readonly isComplete: (text: string) => boolean;
   readonly isPrefix: (text: string) => boolean;
 }
 
-/** One of these makes a whole address or port of anything that is the beginning of one. */
+/** Every beginning of an address or port becomes valid with one of these. */
 const COMPLETIONS = ['', '0', '0.0', '0.0.0', '0.0.0.0', '.0', '.0.0', '.0.0.0', ':', '::'];
 
-function field(isWhole: (text: string) => boolean): Field {
-  return { isComplete: isWhole, isPrefix: (text) => COMPLETIONS.some((summary) => isWhole(text + summary)) };
+function field(isComplete: (text: string) => boolean): Field {
+  return { isComplete, isPrefix: (text) => COMPLETIONS.some((end) => isComplete(text + end)) };
 }
 
 function literal(expected: string): Field {
@@ -69,7 +76,7 @@ function literal(expected: string): Field {
 }
 
 const IPV4 = field((text) => !text.includes(':') && parseAddress(text) !== null);
-// 39 characters are eight groups of four. With that the lines of the table below stay within their limit.
+// 39 characters are eight groups of four. This keeps the lines of the table below within their limit.
 const IPV6 = field((text) => text.length <= 39 && text.includes(':') && parseAddress(text) !== null);
 const PORT = field((text) => /^(?:0|[1-9]\d{0,4})$/u.test(text) && Number(text) <= 65_535);
 
@@ -78,7 +85,7 @@ const LINE_FORMATS: readonly (readonly Field[])[] = [
   [literal('PROXY'), literal('TCP6'), IPV6, IPV6, PORT, PORT],
 ];
 
-/** A proxy that does not know its client says this, and then what it likes. */
+/** Sent by a proxy that does not know its client's address; any text may follow. */
 const UNKNOWN = 'PROXY UNKNOWN';
 
 function parseLine(bytes: Uint8Array): ProxyHeader {
@@ -104,15 +111,14 @@ function isCompleteLine(line: string): boolean {
   const texts = line.split(' ');
   return LINE_FORMATS.some(
     (fields) =>
-      texts.length === fields.length &&
-      fields.every(({ isComplete: isWhole }, at) => isWhole(texts[at] ?? '')),
+      texts.length === fields.length && fields.every(({ isComplete }, at) => isComplete(texts[at] ?? '')),
   );
 }
 
-/** True where a good line begins like this; there is no CRLF in it. */
+/** True if a valid line can begin with `text`, which contains no CRLF. */
 function isLinePrefix(text: string): boolean {
-  const lacking = text.endsWith('\r') ? 1 : 2;
-  if (text.length + lacking > MAX_LINE_BYTES) return false;
+  const missing = text.endsWith('\r') ? 1 : 2;
+  if (text.length + missing > MAX_LINE_BYTES) return false;
   if (text.endsWith('\r') && isCompleteLine(text.slice(0, -1))) return true;
   if (isUnknown(text) || UNKNOWN.startsWith(text)) return true;
   const texts = text.split(' ');
@@ -129,12 +135,12 @@ const PROXY = 1;
 const TCP_OVER_IPV4 = 0x11;
 const TCP_OVER_IPV6 = 0x21;
 
-/** Section 2.2. Checksums are not verified, nor anything else that follows the addresses. */
+/** Section 2.2. Checksums and everything else after the addresses are not checked. */
 function parseBinary(bytes: Uint8Array): ProxyHeader {
   const [command, protocol, high, low] = bytes.subarray(BINARY_SIGNATURE.length, FIXED_BYTES);
   if (command === undefined) return INCOMPLETE;
   if (command >> 4 !== VERSION || (command & 0x0f) > PROXY) return BAD;
-  // A check of the proxy's own: what it says of the client means nothing.
+  // A health check of the proxy itself: the addresses mean nothing.
   const isLocal = (command & 0x0f) === LOCAL;
   if (protocol === undefined) return INCOMPLETE;
   if (!isLocal && !isKnownProtocol(protocol)) return BAD;
@@ -154,12 +160,12 @@ function parseBinary(bytes: Uint8Array): ProxyHeader {
   };
 }
 
-/** Families are none, IPv4, IPv6 and unix; transports are none, stream and datagram. */
+/** Families are none, IPv4, IPv6 and unix. Transports are none, stream and datagram. */
 function isKnownProtocol(protocol: number): boolean {
   return protocol >> 4 <= 3 && (protocol & 0x0f) <= 2;
 }
 
-/** Null for what no client of ours comes by: such a header is skipped. */
+/** Null for protocols that this relay does not use: such a header is skipped. */
 function addressLength(protocol: number): number | null {
   if (protocol === TCP_OVER_IPV4) return 4;
   return protocol === TCP_OVER_IPV6 ? 16 : null;

@@ -1,15 +1,19 @@
 import type { Side, Token } from './messages.ts';
 
 /**
- * The most clients that wait under one token. A real client opens a handful of connections. Whatever happens to a token
- * happens to all of its waiters at once, so this bounds the work.
+ * Limit of clients that wait for one token. A real client opens a handful of connections. An event of a token
+ * concerns all of its waiting clients at once, so this bounds the work.
  */
 export const MAX_WAITERS_PER_TOKEN = 16;
 
 /**
- * What became of a client that named a token. `redundant` waited under the same token in vain. `replaced`: it waits, and
- * `oldest` no longer does: its token had too many waiters, and of several connections of one client the oldest is the first
- * to be dead.
+ * What a client that named a token does now.
+ *
+ * - `waiting`: it waits
+ * - `replaced`: it waits, and `oldest` no longer does, because too many clients waited for the token. Of
+ *   several
+ *   connections of one client, the oldest is the most likely to be dead.
+ * - `paired`: `redundant` are the other clients that waited for the same token, the oldest first
  */
 export type JoinResult<Client> =
   | { readonly kind: 'waiting' }
@@ -22,14 +26,14 @@ interface Waiters<Client> {
 }
 
 /**
- * Who waits under which token.
+ * The waiting clients of each token.
  *
- * Two clients match when their sides differ or one of them has none. So clients that wait under one
- * token together all have the same side, and a client without a side waits alone: whatever else arrives
- * there matches. Every question is therefore settled by one comparison, however many wait.
+ * Two clients match when their sides differ or one of them has none. So all clients that wait for the same
+ * token have the same side, and a client without a side waits alone, because every other client matches it.
+ * Therefore one comparison is enough, however many wait.
  *
- * Of several that would match, the newest is taken: a client that reconnects leaves older connections behind,
- * which are most likely dead.
+ * If several match, the newest one is paired: a client that reconnects leaves older connections behind, which
+ * are most likely dead.
  */
 export class Rendezvous<Client> {
   readonly #startTimeOf: (client: Client) => number;
@@ -37,24 +41,24 @@ export class Rendezvous<Client> {
   #clients = 0;
 
   /**
-   * @param startOf when a client came to the relay, on any scale. Of clients that came at the same time, the one that arrived
-   * later is the newer. So a client that comes back from another relay keeps its age.
+   * @param startTimeOf when a client connected, on any scale, so that a client that returns from another
+   * relay keeps its age. Of clients with the same time, the one that joined later is the newer.
    */
-  constructor(startOf: (client: Client) => number = () => 0) {
-    this.#startTimeOf = startOf;
+  constructor(startTimeOf: (client: Client) => number = () => 0) {
+    this.#startTimeOf = startTimeOf;
   }
 
-  /** Distinct tokens somebody waits under. */
+  /** Distinct tokens with waiting clients. */
   get waitingTokens(): number {
     return this.#waiters.size;
   }
 
-  /** Clients that wait. At least as many as tokens. */
+  /** Waiting clients, at least as many as tokens. */
   get waitingClients(): number {
     return this.#clients;
   }
 
-  /** Pairs `client` with one that waits under `token`, or lets it wait there. */
+  /** Pairs `client` with one that waits for `token`, or adds it to the waiting clients. */
   join(token: Token, side: Side | null, client: Client): JoinResult<Client> {
     const waiters = this.#waiters.get(token);
     if (waiters === undefined) {
@@ -76,11 +80,11 @@ export class Rendezvous<Client> {
     this.#clients -= waiters.clients.size;
     const redundant = this.#sortedByAge(waiters);
     const partner = redundant.pop();
-    if (partner === undefined) throw new Error('rendezvous: a token without a waiter');
+    if (partner === undefined) throw new Error('rendezvous: token has no waiting client');
     return { kind: 'paired', partner, redundant };
   }
 
-  /** Whether `arrive` would find a partner. */
+  /** Whether `join` would find a partner. */
   hasPartner(token: Token, side: Side | null): boolean {
     const waiters = this.#waiters.get(token);
     return waiters !== undefined && (side === null || side !== waiters.side);
@@ -90,12 +94,12 @@ export class Rendezvous<Client> {
     return this.#waiters.has(token);
   }
 
-  /** Whoever waits under `token` at this moment. */
+  /** The clients that wait for `token` at this moment. */
   waitersOf(token: Token): readonly Client[] {
     return [...(this.#waiters.get(token)?.clients ?? [])];
   }
 
-  /** Takes a waiting client out. One that does not wait under `token` is left alone. */
+  /** Removes a waiting client. Does nothing if it does not wait for `token`. */
   leave(token: Token, client: Client): void {
     const waiters = this.#waiters.get(token);
     if (waiters === undefined || !waiters.clients.delete(client)) return;
@@ -108,18 +112,21 @@ export class Rendezvous<Client> {
     return [...clients].toSorted((one, other) => this.#startTimeOf(one) - this.#startTimeOf(other));
   }
 
-  /** Compares the map with the counters and the invariant above. For tests. Throws where they disagree. */
+  /** For tests: compares the map with the counters and the invariant above. Throws if they disagree. */
   checkConsistency(): void {
     const all = new Set<Client>();
     let counted = 0;
     for (const { side, clients } of this.#waiters.values()) {
-      if (clients.size === 0) throw new Error('rendezvous: a token without a waiter');
-      if (clients.size > MAX_WAITERS_PER_TOKEN) throw new Error('rendezvous: too many wait for one token');
-      if (side === null && clients.size > 1) throw new Error('rendezvous: unsided clients wait together');
+      if (clients.size === 0) throw new Error('rendezvous: token has no waiting client');
+      if (clients.size > MAX_WAITERS_PER_TOKEN)
+        throw new Error('rendezvous: too many clients wait for one token');
+      if (side === null && clients.size > 1)
+        throw new Error('rendezvous: clients without a side wait together');
       counted += clients.size;
       for (const client of clients) all.add(client);
     }
-    if (counted !== this.#clients) throw new Error(`rendezvous: ${counted} wait, ${this.#clients} counted`);
+    if (counted !== this.#clients)
+      throw new Error(`rendezvous: ${counted} clients wait, ${this.#clients} counted`);
     if (all.size !== counted) throw new Error('rendezvous: a client waits under two tokens');
   }
 }

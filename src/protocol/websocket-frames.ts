@@ -1,7 +1,7 @@
 /**
- * What arrives from a WebSocket client, frame by frame (RFC 6455, section 5), without ever assembling a
- * message: payload is unmasked where it lies and moved together, so that what one read brought is handed on
- * as one piece. Memory is the same for a message of 1 byte and one of 4 GiB.
+ * Decodes the frames of a WebSocket client (RFC 6455, section 5) without assembling messages. Payload is
+ * unmasked in place and moved together, so that the payload of one read is forwarded as one piece. A message
+ * of 4 GiB needs no more memory than a message of 1 byte.
  */
 
 /** Why the connection must be closed, as a close code: protocol error, invalid data, too big. */
@@ -9,22 +9,25 @@ export type FrameErrorCode = 1002 | 1007 | 1009;
 
 export interface FrameHandler {
   /**
-   * Payload of binary messages, a piece of the stream. `endsMessage` is told while messages are kept apart
-   * and means nothing otherwise. The bytes are the handler's until it returns.
+   * The next piece of the payload of binary messages. `endsMessage` has a meaning only while message
+   * boundaries are preserved. The bytes are valid until the handler returns.
    */
   onPayload(bytes: Uint8Array, endsMessage: boolean): void;
-  /** The bytes are the handler's until it returns. */
+  /** The bytes are valid until the handler returns. */
   onPing(payload: Uint8Array): void;
   onPong(): void;
-  /** A text message begins. Nothing is told after this. */
+  /** A text message begins. This is the last call. */
   onText(): void;
-  /** The close code to answer with: the client's own, or 1005 where it gave none. Nothing is told after this. */
+  /** The close code for the answer: the client's own, or 1005 if it sent none. This is the last call. */
   onCloseFrame(code: number): void;
-  /** The client broke the protocol. Nothing is told after this. */
+  /** The client violated the protocol. This is the last call. */
   onProtocolError(error: FrameErrorCode): void;
 }
 
-/** Writes `length` unmasked bytes of `source` to `output` at `offset`; the two may overlap if that is to the left. */
+/**
+ * Writes `length` unmasked bytes of `source` to `output` at `offset`. The two may overlap if `output` is to
+ * the left.
+ */
 export type Unmask = (
   source: Uint8Array,
   key: Uint8Array,
@@ -43,20 +46,20 @@ const PONG = 10;
 const MAX_HEADER_BYTES = 14;
 const MAX_CONTROL_BYTES = 125;
 
-/** Payload that justifies a frame of its own, in bytes: unmasking so much takes longer than reading the frame's header. */
+/** Payload that is worth a frame, in bytes: unmasking it takes longer than reading the frame's header. */
 const FRAME_COST_BYTES = 1024;
 
-/** Payload up to this length is unmasked here, since a call of `Unmask` would take longer. Bytes. */
+/** Payload up to this length, in bytes, is unmasked here, because a call of `Unmask` would take longer. */
 const INLINE_UNMASK_BYTES = 16;
 
 const NOTHING = new Uint8Array(0);
 
-/** - `header`, `payload`, `control`: what comes next; - `over`: whatever comes is thrown away */
-type Stage = 'header' | 'payload' | 'control' | 'over';
+/** `header`, `payload`, `control`: the next part of a frame. `closed`: further bytes are discarded. */
+type Stage = 'header' | 'payload' | 'control' | 'closed';
 
-/** Reads the frames of one client. */
+/** Decodes the frames of one client. */
 export class FrameDecoder {
-  /** True while each message has to be told apart from the next. */
+  /** Whether the handler needs to know where messages end. */
   preserveMessageBoundaries = true;
 
   readonly #handler: FrameHandler;
@@ -66,12 +69,12 @@ export class FrameDecoder {
   #stage: Stage = 'header';
   #opcode = CONTINUATION;
   #isFinal = false;
-  /** Bytes of the frame's payload that are still to come. */
+  /** Bytes of the frame's payload that have not arrived. */
   #remaining = 0;
-  /** The mask, turned so that its first byte is for the next byte of payload. */
+  /** The mask, rotated so that its first byte is for the next byte of payload. */
   readonly #key = new Uint8Array(4);
   #insideMessage = false;
-  /** Payload of a control frame that is not complete. Allocated when a client sends any. */
+  /** Payload of an incomplete control frame. Allocated when a client sends the first one. */
   #control: Uint8Array = NOTHING;
   #controlBytes = 0;
 
@@ -81,31 +84,31 @@ export class FrameDecoder {
   }
 
   /**
-   * Takes what came. `bytes` are overwritten. Stops after `maxFrames` frames that bring less than 1 KiB each, so that the time
-   * it takes is bounded.
+   * Decodes bytes in place, which overwrites them. Stops after `maxFrames` frames of less than 1 KiB each, so
+   * that it takes a bounded time.
    *
-   * @returns the number of bytes that were taken; the rest has to be pushed later, before anything else
+   * @returns the number of decoded bytes; the rest has to be pushed again later, before any other bytes
    */
   push(bytes: Uint8Array, maxFrames = Number.POSITIVE_INFINITY): number {
     let frames = 0;
     let at = 0;
-    // Payload that is unmasked and not told yet lies in bytes[from, to).
+    // Payload that is unmasked and not emitted yet is in bytes[from, to).
     let from = 0;
     let to = 0;
-    const tell = (endsMessage: boolean): void => {
+    const emitPayload = (endsMessage: boolean): void => {
       if (to > from || endsMessage) this.#handler.onPayload(bytes.subarray(from, to), endsMessage);
       from = to;
     };
     for (;;) {
-      if (this.#stage === 'over') return bytes.length;
+      if (this.#stage === 'closed') return bytes.length;
       if (this.#stage === 'header') {
         if (at === bytes.length || frames - at / FRAME_COST_BYTES >= maxFrames) break;
         at = this.#readHeader(bytes, at);
         const problem = this.#checkHeader();
         if (problem === 'incomplete') break;
         if (problem !== null) {
-          tell(false);
-          this.#stage = 'over';
+          emitPayload(false);
+          this.#stage = 'closed';
           if (problem === 'text') this.#handler.onText();
           else this.#handler.onProtocolError(problem);
           return bytes.length;
@@ -119,11 +122,11 @@ export class FrameDecoder {
       if (this.#stage === 'control') {
         if (length > 0) this.#bufferControl(bytes, start, length);
         if (this.#remaining > 0) break;
-        if (this.#opcode === CLOSE) tell(false);
+        if (this.#opcode === CLOSE) emitPayload(false);
         this.#handleControl();
         continue;
       }
-      // Where nothing waits to be told, what comes may as well stay where it lies.
+      // If there is no payload to emit, the new payload stays where it is.
       if (to === from) {
         to = at - length;
         from = to;
@@ -136,9 +139,9 @@ export class FrameDecoder {
       }
       this.#stage = 'header';
       this.#insideMessage = !this.#isFinal;
-      if (this.#isFinal && this.preserveMessageBoundaries) tell(true);
+      if (this.#isFinal && this.preserveMessageBoundaries) emitPayload(true);
     }
-    tell(false);
+    emitPayload(false);
     return at;
   }
 
@@ -161,7 +164,7 @@ export class FrameDecoder {
     return at;
   }
 
-  /** Bytes of the header, as far as what is there tells. */
+  /** The length of the header, as far as its first bytes determine it. */
   #headerLength(): number {
     if (this.#headerBytes < 2) return 2;
     const [, second = 0] = this.#header;
@@ -170,9 +173,9 @@ export class FrameDecoder {
     return 2 + extended + (second & 0x80 ? 4 : 0);
   }
 
-  /** Begins the frame whose header is whole, or says what is wrong with it. */
+  /** Begins a frame if its header is complete and valid. Otherwise it returns the problem. */
   #checkHeader(): null | 'incomplete' | 'text' | FrameErrorCode {
-    // What can be told from the first two bytes is told at once.
+    // Errors in the first two bytes are reported at once.
     if (this.#headerBytes < 2) return 'incomplete';
     const [first = 0, second = 0] = this.#header;
     const opcode = first & 0x0f;
@@ -197,7 +200,7 @@ export class FrameDecoder {
     return null;
   }
 
-  /** Null for a length with its highest bit set, which RFC 6455 forbids. */
+  /** Null if the highest bit of the length is set, which RFC 6455 forbids. */
   #payloadLength(): number | null {
     const length = (this.#header[1] ?? 0) & 0x7f;
     if (length < 126) return length;
@@ -229,7 +232,7 @@ export class FrameDecoder {
     if (this.#opcode === PING) this.#handler.onPing(payload);
     else if (this.#opcode === PONG) this.#handler.onPong();
     else {
-      this.#stage = 'over';
+      this.#stage = 'closed';
       const code = closeCodeOf(payload);
       if (code === 'protocol error') this.#handler.onProtocolError(1002);
       else if (code === 'invalid data') this.#handler.onProtocolError(1007);
@@ -238,7 +241,7 @@ export class FrameDecoder {
   }
 }
 
-/** The code in a close frame; 1005 stands for none. Source: RFC 6455, sections 5.5.1 and 7.4. */
+/** Returns the code of a close frame, or 1005 if it has none. Source: RFC 6455, sections 5.5.1 and 7.4. */
 function closeCodeOf(payload: Uint8Array): number | 'protocol error' | 'invalid data' {
   if (payload.length === 0) return 1005;
   const [high = 0, low] = payload;
@@ -254,12 +257,14 @@ function closeCodeOf(payload: Uint8Array): number | 'protocol error' | 'invalid 
   return code;
 }
 
-/** The longest message a client is sent, in bytes: deployed Go clients fail on longer ones. */
+/** The longest message to a client, in bytes. Deployed Go clients fail on longer ones. */
 export const MAX_MESSAGE_BYTES = 32_768;
 
 const FULL_MESSAGE_HEADER = binaryHeader(MAX_MESSAGE_BYTES);
 
-/** Payload as binary messages of at most `MAX_MESSAGE_BYTES`, in parts to be written one behind the other. */
+/**
+ * Encodes payload as binary messages of at most `MAX_MESSAGE_BYTES`. The parts have to be written in order.
+ */
 export function encodePayload(bytes: Uint8Array): Uint8Array[] {
   const parts: Uint8Array[] = [];
   let at = 0;
@@ -285,7 +290,7 @@ export function encodePong(payload: Uint8Array): Uint8Array {
   return frame;
 }
 
-/** A close frame. 1005 makes one without a code. */
+/** Encodes a close frame, without a code if `code` is 1005. */
 export function encodeClose(code: number): Uint8Array {
   return code === 1005
     ? Uint8Array.of(0x80 | CLOSE, 0)

@@ -165,11 +165,11 @@ describe('the consistency check', () => {
     assert.throws(() => rendezvous.checkConsistency(), /two tokens/u);
   });
 
-  test('notices a client that came twice', () => {
+  test('notices a client that joins twice', () => {
     const rendezvous = new Rendezvous<string>();
     rendezvous.join(T, A, 'same');
     rendezvous.join(T, A, 'same');
-    assert.throws(() => rendezvous.checkConsistency(), /1 wait, 2 counted/u);
+    assert.throws(() => rendezvous.checkConsistency(), /1 clients wait, 2 counted/u);
   });
 });
 

@@ -57,7 +57,7 @@ test('a real Prometheus that scrapes a group of relays, and one that is alone', 
     const text = JSON.stringify(readDashboard()).replace('connections_forwarding', 'connections_unknown');
     const broken: unknown = JSON.parse(text);
     const faults = await faultsOfDashboard(prometheus, broken, (row) => row === GROUP_ROW);
-    match(faults.join(), /Carried: no series/u);
+    match(faults.join(), /Forwarding: no series/u);
   });
 
   await context.test(

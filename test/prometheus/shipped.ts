@@ -50,8 +50,8 @@ export interface Panel {
   readonly queries: readonly string[];
 }
 
-/** The row of what only relays of a group have. */
-export const GROUP_ROW = 'Several relays';
+/** The dashboard row for relays of a cluster. */
+export const GROUP_ROW = 'Cluster';
 
 /** All panels of a dashboard, those in closed rows too. */
 export function panelsOf(dashboard: unknown): Panel[] {

@@ -25,7 +25,7 @@ export interface ClusterConfig {
 /** What the environment does not say. */
 export const CLUSTER_DEFAULTS = {
   RELAY_CLUSTER_URL: '',
-  RELAY_CLUSTER_LISTEN: 'tcp:4004',
+  RELAY_CLUSTER_LISTEN: 'tcp:4005',
   RELAY_CLUSTER_ADVERTISE: '',
   RELAY_CLUSTER_NETWORKS: '',
   RELAY_CLUSTER_SECRET: '',
@@ -43,10 +43,10 @@ const URL_GRAMMAR =
   'redis://HOST:6379, redis://:PASSWORD@HOST:6379 or rediss://USER:PASSWORD@HOST:6379/1, of Valkey or Redis 7; ' +
   'in a password %25 stands for %, %2F for /, %23 for #, %3F for ? and %40 for @';
 
-const SECRET_GRAMMAR = `the same ${MIN_SECRET_LENGTH} characters or more on all relays of the group, as "openssl rand -hex 32" makes them`;
+const SECRET_GRAMMAR = `the same ${MIN_SECRET_LENGTH} characters or more on all relays of the cluster, as "openssl rand -hex 32" makes them`;
 
 const ADVERTISE_GRAMMAR =
-  'an address like 10.0.0.7, 10.0.0.7:4004, relay-1.example.org:4004 or [fd00::7]:4004';
+  'an address like 10.0.0.7, 10.0.0.7:4005, relay-1.example.org:4005 or [fd00::7]:4005';
 
 const NETWORKS_GRAMMAR =
   'addresses and networks like 10.0.0.0/24 or fd00::/64, separated by blanks or commas';
@@ -56,7 +56,7 @@ export const WILDCARD_ADDRESSES: ReadonlySet<string> = new Set(['0.0.0.0', '::']
 
 type Reader = Pick<EnvironmentReader<Variable>, 'read' | 'addError' | 'isSet' | 'errors' | 'warnings'>;
 
-/** Null where there is no group. Without a coordinator the other variables mean nothing, and are not looked at. */
+/** Null without a cluster. Without a coordinator the other variables have no effect, and are not checked. */
 export function readClusterConfig(env: Reader): ClusterConfig | null {
   const url = env.read<string | null>('RELAY_CLUSTER_URL', null, toRedisUrl);
   if (url === null) {
@@ -80,14 +80,14 @@ export function readClusterConfig(env: Reader): ClusterConfig | null {
     env.addError(
       'RELAY_CLUSTER_LISTEN',
       '',
-      new InvalidValue('an endpoint like tcp:4004', `it is needed${isAlone}`),
+      new InvalidValue('an endpoint like tcp:4005', `it is needed${isAlone}`),
     );
   if (secret === null && !isTold('RELAY_CLUSTER_SECRET'))
     env.addError('RELAY_CLUSTER_SECRET', '', new InvalidValue(SECRET_GRAMMAR, `it is needed${isAlone}`));
   return listen === null || secret === null ? null : { url, listen, advertise, networks, secret, tls };
 }
 
-/** Whoever sets these wants a group. The listener is no sign of it: it may be set for all relays alike. */
+/** These variables show that a cluster is wanted. The listener does not: it may be set for all relays alike. */
 function warnAboutUnusedSettings(env: Reader): void {
   if (env.isSet('RELAY_CLUSTER_URL')) return;
   for (const variable of [
@@ -98,7 +98,7 @@ function warnAboutUnusedSettings(env: Reader): void {
   ] as const)
     if (env.isSet(variable))
       env.warnings.push(
-        `${variable} does nothing, as RELAY_CLUSTER_URL is not set: this relay is in no group`,
+        `${variable} does nothing, as RELAY_CLUSTER_URL is not set: this relay is in no cluster`,
       );
 }
 
@@ -127,7 +127,7 @@ function isPercentEncoded(text: string): boolean {
 function toTcpEndpoint(text: string): TcpEndpoint {
   const [endpoint, ...others] = toInternalEndpoints(text);
   if (endpoint?.kind === 'tcp' && others.length === 0) return endpoint;
-  throw new InvalidValue('one endpoint like tcp:4004 or tcp:4004:interface=10.0.0.7');
+  throw new InvalidValue('one endpoint like tcp:4005 or tcp:4005:interface=10.0.0.7');
 }
 
 function toNetworks(text: string): Cidr[] {
@@ -143,7 +143,7 @@ function toNetworks(text: string): Cidr[] {
 
 function toBoolean(text: string): boolean {
   if (text === 'true' || text === 'false') return text === 'true';
-  throw new InvalidValue('true or false, the same on all relays of the group');
+  throw new InvalidValue('true or false, the same on all relays of the cluster');
 }
 
 function toSecret(text: string): string {

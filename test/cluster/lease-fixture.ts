@@ -43,7 +43,7 @@ export class LeaseMember {
     number: number,
     { url, secret = SECRET, address, leaseMs = 30_000 }: LeaseMemberOptions,
   ) {
-    this.self = { id: randomUUID(), address: address ?? `10.0.0.${number}:4004` };
+    this.self = { id: randomUUID(), address: address ?? `10.0.0.${number}:4005` };
     this.leases = TokenLeases.open({
       url,
       secret,

@@ -198,7 +198,7 @@ for (const [name, openPlane] of IO_BACKENDS) {
     test("fails with 'unreachable' where nobody listens, or there is no such place", async () => {
       assert.equal(await connectErrorCode(await call(await freePort())), 'unreachable');
       // Longer than a part of a name can be: nobody else is asked for it.
-      const nowhere = { host: 'x'.repeat(64), port: 4004 };
+      const nowhere = { host: 'x'.repeat(64), port: 4005 };
       assert.equal(await connectErrorCode(await call(0, { address: nowhere })), 'unreachable');
       for (const port of [-1, 70_000, Number.NaN]) {
         assert.equal(await connectErrorCode(await call(port)), 'unreachable');

@@ -24,7 +24,7 @@ function bulk(text: string): string {
 const STREAM = [
   '+OK\r\n',
   '$-1\r\n',
-  bulk('1 some-id-0 10.0.0.7:4004'),
+  bulk('1 some-id-0 10.0.0.7:4005'),
   bulk(''),
   ':0\r\n',
   ':-12\r\n',
@@ -39,7 +39,7 @@ const STREAM = [
 const REPLIES: readonly Reply[] = [
   'OK',
   null,
-  '1 some-id-0 10.0.0.7:4004',
+  '1 some-id-0 10.0.0.7:4005',
   '',
   0,
   -12,

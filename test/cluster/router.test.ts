@@ -63,8 +63,8 @@ class RouterRun {
 describe('a relay of a group', { skip: withoutRedis() }, () => {
   test('finds tokens at another one, and loses them to it', async (context) => {
     const redis = await RedisServer.start(context);
-    const one = await RouterRun.start(context, redis, '10.0.0.1:4004', 300);
-    const other = await RouterRun.start(context, redis, '10.0.0.2:4004');
+    const one = await RouterRun.start(context, redis, '10.0.0.1:4005', 300);
+    const other = await RouterRun.start(context, redis, '10.0.0.2:4005');
     assert.equal(await one.router.resolveOwner(TOKEN), null);
     assert.deepEqual(await other.router.resolveOwner(TOKEN), one.self);
     assert.equal(await other.router.takeOver(TOKEN, one.self), null);
@@ -75,10 +75,10 @@ describe('a relay of a group', { skip: withoutRedis() }, () => {
 
   test('takes what it claimed in an earlier run, and does not look for that at itself', async (context) => {
     const redis = await RedisServer.start(context);
-    const earlier = await RouterRun.start(context, redis, '10.0.0.1:4004');
-    const other = await RouterRun.start(context, redis, '10.0.0.2:4004');
+    const earlier = await RouterRun.start(context, redis, '10.0.0.1:4005');
+    const other = await RouterRun.start(context, redis, '10.0.0.2:4005');
     assert.equal(await earlier.router.resolveOwner(TOKEN), null);
-    const now = await RouterRun.start(context, redis, '10.0.0.1:4004');
+    const now = await RouterRun.start(context, redis, '10.0.0.1:4005');
     assert.equal(await now.router.resolveOwner(TOKEN), null);
     assert.equal(now.router.leases.acquired, 1);
     assert.deepEqual(await other.router.resolveOwner(TOKEN), now.self);
@@ -86,7 +86,7 @@ describe('a relay of a group', { skip: withoutRedis() }, () => {
 
   test('tells why a call has failed, unless that is because it ends', async (context) => {
     const redis = await RedisServer.start(context);
-    const run = await RouterRun.start(context, redis, '10.0.0.1:4004');
+    const run = await RouterRun.start(context, redis, '10.0.0.1:4005');
     const gone = { id: 'of-another-run', address: `127.0.0.1:${await freePort()}` };
     await assert.rejects(run.router.connect(gone));
     assert.deepEqual(run.failures, [{ failure: 'unreachable', owner: gone }]);
@@ -100,7 +100,7 @@ describe('a relay of a group', { skip: withoutRedis() }, () => {
 
   test('calls again a relay that turns it away, which has no place for a moment', async (context) => {
     const redis = await RedisServer.start(context);
-    const run = await RouterRun.start(context, redis, '10.0.0.1:4004');
+    const run = await RouterRun.start(context, redis, '10.0.0.1:4005');
     let calls = 0;
     const crowded = createServer();
     crowded.on('connection', (socket) => {
@@ -127,8 +127,8 @@ describe('a relay of a group', { skip: withoutRedis() }, () => {
 
   test('is told of another one that says it is found at the same address', async (context) => {
     const redis = await RedisServer.start(context);
-    const one = await RouterRun.start(context, redis, '172.17.0.2:4004', 300);
-    const twin = await RouterRun.start(context, redis, '172.17.0.2:4004', 300);
+    const one = await RouterRun.start(context, redis, '172.17.0.2:4005', 300);
+    const twin = await RouterRun.start(context, redis, '172.17.0.2:4005', 300);
     assert.equal(await one.router.resolveOwner(TOKEN), null);
     assert.equal(await twin.router.resolveOwner(TOKEN), null);
     await until(() => one.addressConflicts > 0);

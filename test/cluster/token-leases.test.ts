@@ -226,7 +226,7 @@ describe('claims', { skip: withoutRedis() }, () => {
     await monitor.monitor((line) => seen.push(line));
     const one = await LeaseMember.start(context, 1, { url: redis.url, leaseMs: 300 });
     await one.leases.acquire(TOKEN);
-    await one.leases.takeOver(tokenOf(2), { id: 'somebody', address: '10.0.0.9:4004' });
+    await one.leases.takeOver(tokenOf(2), { id: 'somebody', address: '10.0.0.9:4005' });
     await until(() => seen.filter((line) => line.includes('EVALSHA')).length >= 3);
     one.leases.release(TOKEN);
     await one.leases.close();

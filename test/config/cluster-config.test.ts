@@ -46,8 +46,8 @@ describe('a group of relays', () => {
     assert.match(error, /RELAY_CLUSTER_TLS.*yes.*true or false/u);
   });
 
-  test('has its listener at port 4004 where nothing is said, and needs one', () => {
-    assert.equal(clusterOf(GROUP)?.listen.port, 4004);
+  test('has its listener at port 4005 where nothing is said, and needs one', () => {
+    assert.equal(clusterOf(GROUP)?.listen.port, 4005);
     for (const listen of ['', 'unix:/run/cluster.sock', 'tcp:1 tcp:2']) {
       const errors = errorsOf({ ...GROUP, RELAY_CLUSTER_LISTEN: listen });
       assert.ok(
@@ -89,15 +89,15 @@ describe('a group of relays', () => {
     '2130706433',
     'relay-:1',
     '[fe80::1%eth0]:1',
-    ':4004',
-    '[relay]:4004',
+    ':4005',
+    '[relay]:4005',
     'a b',
     'tcp:1:2',
     '[fd00::7',
     '0.0.0.0',
-    '0.0.0.0:4004',
+    '0.0.0.0:4005',
     '::',
-    '[::]:4004',
+    '[::]:4005',
   ]) {
     test(`is not told of this relay at ${text}`, () => {
       const [error = ''] = errorsOf({ ...GROUP, RELAY_CLUSTER_ADVERTISE: text });

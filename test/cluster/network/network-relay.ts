@@ -18,7 +18,7 @@ const POLL_MS = 25;
 
 /** Where users find a relay, and where other relays do. */
 export const PORT = 4001;
-export const CLUSTER_PORT = 4004;
+export const CLUSTER_PORT = 4005;
 
 /**
  * A relay in a network of its own. Users and relays come to it by that network; the test comes by files, whatever is cut.

@@ -5,48 +5,59 @@ import type { Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 import { HttpHeadReader } from '../protocol/http-head.ts';
 
-/** As much as Node allows: a browser may send cookies of other programs on this host. */
+/** Node's own limit: a browser may send cookies of other programs on this host. */
 const MAX_HEAD_BYTES = 16_384;
 
-/** Time for a request's head: from the connection, or from its first byte on a connection that has had an answer. Milliseconds. */
+/**
+ * Timeout of a request head: from the connection, or from its first byte on a reused connection.
+ * Milliseconds.
+ */
 const HEAD_TIMEOUT_MS = 2000;
 
-/** A client that has been told when its connection will be closed may send a request in that moment. Milliseconds. */
+/**
+ * Added to the announced keep-alive timeout, because a client may send a request just before it ends.
+ * Milliseconds.
+ */
 const KEEP_ALIVE_GRACE_MS = 1000;
 
-/** How long an answered connection may leave its own end open, in milliseconds. */
+/** How long a client may leave its own end open after the last response, in milliseconds. */
 const LINGER_MS = 1000;
 
-/** What it may send in that time and is discarded, in bytes. */
+/** Bytes that it may send in that time, which are discarded. */
 const MAX_DISCARDED_BYTES = 1_048_576;
 
 export interface HttpListenerOptions {
   /**
-   * Connections without a request, and those whose answer is ready at once. When there are more, one that has had its last answer is
-   * closed, or else the oldest.
+   * Limit for connections without a request, and for those whose response is ready at once. Above it, a
+   * connection that has had its last response is closed, or else the oldest one.
    */
   readonly maxPending: number;
-  /** Connections whose answer takes time. When there are more, the oldest is closed. */
+  /** Limit for connections whose response takes time. Above it, the oldest one is closed. */
   readonly maxAnswering: number;
-  /** How long a connection is kept for another request, in milliseconds. Null: each makes one request. */
+  /**
+   * How long a connection is kept open for another request, in milliseconds. Null: one request per
+   * connection.
+   */
   readonly keepAliveMs: number | null;
-  /** A connection on which nothing moves is closed after this, in milliseconds. */
+  /** A connection is closed after this time without traffic, in milliseconds. */
   readonly stallTimeoutMs: number;
 }
 
 /**
- * An HTTP server for operators that strangers can't take away from them, whatever they send.
+ * An HTTP server for operators that stays available whatever strangers send.
  *
- * Node's HTTP server parses all requests that come in one read, and waits for slow ones. This one hands it one request head at a
- * time, and the next one when the answer is done. A client that sends more before it has its answer is answered and closed: no
- * browser and no scraper does so. Bodies are discarded, since no route here reads one.
+ * Node's HTTP server parses all requests of one read, and waits for slow ones. This listener passes it one
+ * request head at a time, and the next one after the response. A client that sends more before its response
+ * (no browser or scraper does) gets the response and is closed. Bodies are discarded, because no route here
+ * reads one.
  *
- * Newcomers always get in. Their request has to come soon, and slow ones make room for them.
+ * New connections are always accepted. Their request must arrive soon, and slow connections are closed to
+ * make room for them.
  */
 export class HttpListener extends Server {
   readonly #options: HttpListenerOptions;
   readonly #http: HttpServer;
-  /** The oldest first, in each of these. */
+  // Oldest first in each of these.
   readonly #lingering = new Set<HttpConnection>();
   readonly #pending = new Set<HttpConnection>();
   readonly #answering = new Set<HttpConnection>();
@@ -88,7 +99,7 @@ export class HttpListener extends Server {
   }
 
   #markAnswering(connection: HttpConnection): void {
-    // It may be gone already.
+    // The connection may already be closed.
     if (!this.#pending.delete(connection)) return;
     this.#answering.add(connection);
     if (this.#answering.size > this.#options.maxAnswering) abortOldest(this.#answering);
@@ -106,23 +117,28 @@ function abortOldest(connections: ReadonlySet<HttpConnection>): void {
 }
 
 interface HttpConnectionEvents {
-  /** Its answer is done, and it may make another request. */
+  /** The response is complete, and another request may follow. */
   readonly onPending: (connection: HttpConnection) => void;
-  /** It has had its last answer. */
+  /** The last response was sent. */
   readonly onLingering: (connection: HttpConnection) => void;
   readonly onClosed: (connection: HttpConnection) => void;
 }
 
-/** A socket as Node's HTTP server sees it: it brings one request head, and another one when that is answered. */
+/**
+ * The stream that Node's HTTP server gets: it yields one request head, and the next one after the response.
+ */
 class HttpConnection extends Duplex {
   readonly #socket: Socket;
   readonly #keepAliveMs: number | null;
   readonly #events: HttpConnectionEvents;
   readonly #head = new HttpHeadReader(MAX_HEAD_BYTES);
-  /** `head`: a request is expected; `answering`: Node's HTTP server has one; `lingering`: a FIN was sent */
+  /**
+   * - `head`: waiting for a request; - `answering`: the HTTP server has a request; - `lingering`: a FIN was
+   *   sent
+   */
   #state: 'head' | 'answering' | 'lingering' = 'head';
   #response: ServerResponse | null = null;
-  /** There will be no other request. */
+  /** No other request will be read. */
   #isLast: boolean;
   #discardedBytes = 0;
   #timer: NodeJS.Timeout | undefined;
@@ -139,7 +155,7 @@ class HttpConnection extends Duplex {
     this.#isLast = keepAliveMs === null;
     socket.on('data', (bytes) => this.#onData(bytes));
     socket.on('end', () => this.#onClientEnd());
-    // 'close' follows.
+    // An error is followed by 'close'.
     socket.on('error', () => undefined);
     socket.on('close', () => this.#onClosed());
     socket.setTimeout(stallTimeoutMs, () => this.abort());
@@ -154,14 +170,14 @@ class HttpConnection extends Duplex {
     response.once('close', () => this.#onAnswered());
   }
 
-  /** Closes it at once. */
+  /** Closes the connection at once. */
   abort(): void {
     this.#events.onClosed(this);
     this.#socket.destroy();
   }
 
   override _read(): void {
-    // A head is pushed when it is whole.
+    // A head is pushed when it is complete.
   }
 
   override _write(bytes: Uint8Array, _encoding: BufferEncoding, written: () => void): void {
@@ -178,7 +194,7 @@ class HttpConnection extends Duplex {
   }
 
   override _destroy(_error: Error | null, done: (error: Error | null) => void): void {
-    // An answer that is broken off must not look whole. Otherwise the client gets what was written.
+    // An aborted response must not look complete. A complete one is delivered.
     if (this.#response?.writableFinished === false) this.#socket.destroy();
     else this.#closeGracefully();
     // Every error here is caused by the client.
@@ -211,7 +227,10 @@ class HttpConnection extends Duplex {
     }
   }
 
-  /** More came than the request: what was read is discarded, and the rest stays in the kernel until the answer is done. */
+  /**
+   * The client sent more than a request: discards what was read, and leaves the rest in the kernel until the
+   * response is complete.
+   */
   #stopReading(): void {
     this.#isLast = true;
     this.#socket.pause();
@@ -229,7 +248,7 @@ class HttpConnection extends Duplex {
   }
 
   #onClientEnd(): void {
-    // Node's HTTP server breaks off the answer then.
+    // Node's HTTP server then aborts the response.
     if (this.#state === 'answering') this.push(null);
     else if (this.#state === 'head' && this.#head.isStarted) this.#reject('400 Bad Request');
     else this.#closeGracefully();
@@ -240,7 +259,10 @@ class HttpConnection extends Duplex {
     this.#closeGracefully();
   }
 
-  /** Sends a FIN behind what was written. What still comes is discarded for a while: closing at once could destroy the answer. */
+  /**
+   * Sends a FIN after the written bytes, and discards received bytes for a while: closing at once could
+   * destroy the response.
+   */
   #closeGracefully(): void {
     if (this.#state === 'lingering') return;
     this.#state = 'lingering';

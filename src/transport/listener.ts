@@ -17,10 +17,10 @@ import type { InheritedSockets } from '../config/inherited-sockets.ts';
 import { errorCode } from '../process/error-code.ts';
 import { StartupError } from '../process/startup-error.ts';
 
-/** Why an endpoint can't be listened on, in a sentence for the operator. */
+/** Tells the operator, in one sentence, why the process can't listen on an endpoint. */
 export class ListenError extends StartupError {}
 
-/** The kernel cuts a backlog down to net.core.somaxconn, so this asks for all there is. */
+/** The kernel limits the listen backlog to net.core.somaxconn, so this requests the maximum. */
 const MAX_BACKLOG = 2 ** 31 - 1;
 
 const BIND_ERROR_REASONS: Readonly<Record<string, string>> = {
@@ -31,20 +31,20 @@ const BIND_ERROR_REASONS: Readonly<Record<string, string>> = {
   EROFS: 'the file system is read-only',
 };
 
-/** The same for a socket that was passed. */
+/** The same for an inherited socket. */
 const INHERITED_ERROR_REASONS: Readonly<Record<string, string>> = {
-  EEXIST: 'another endpoint has that socket already',
-  EINVAL: 'that is no socket one can listen on; the .socket unit has to have ListenStream= and Accept=no',
+  EEXIST: 'another endpoint already uses that socket',
+  EINVAL: 'it is not a listening socket; the .socket unit must have ListenStream= and Accept=no',
 };
 
 /**
- * Binds `server` and returns the endpoint it really listens on, with port 0 resolved.
+ * Binds `server` and returns the endpoint that it listens on, with port 0 resolved.
  *
- * Without an interface it listens on IPv6 and IPv4 at once, or on IPv4 alone where there is no IPv6. A
- * unix socket that nobody listens on any more is replaced. A socket of systemd's stays open there when the server
- * closes, and clients that come then wait for the next program.
+ * Without an interface, it listens on both IPv6 and IPv4, or on IPv4 only if the machine has no IPv6. A stale
+ * unix socket is replaced. When the server closes, a socket inherited from systemd stays open in systemd, and
+ * new clients wait for the next process.
  *
- * @param inherited what systemd has passed
+ * @param inherited the sockets that systemd passed
  * @throws ListenError
  */
 export async function listen(
@@ -66,7 +66,7 @@ export async function listen(
     const code = errorCode(error);
     const reasons = endpoint.kind === 'systemd' ? INHERITED_ERROR_REASONS : BIND_ERROR_REASONS;
     throw new ListenError(
-      `can't listen on ${formatEndpoint(endpoint)}: ${reasons[code] ?? 'it failed'} (${code})`,
+      `can't listen on ${formatEndpoint(endpoint)}: ${reasons[code] ?? 'unexpected error'} (${code})`,
       {
         cause: error,
       },
@@ -92,7 +92,7 @@ async function listenTcp(server: Server, endpoint: TcpEndpoint): Promise<TcpEndp
 }
 
 async function listenUnix(server: Server, endpoint: UnixEndpoint): Promise<UnixEndpoint> {
-  // libuv reports a missing directory as one without permission.
+  // libuv reports a missing directory as a permission error.
   const directory = await stat(dirname(endpoint.path)).catch(() => null);
   if (directory?.isDirectory() !== true) {
     throw new ListenError(`can't listen on ${formatEndpoint(endpoint)}: its directory does not exist`);
@@ -113,20 +113,23 @@ async function listenUnix(server: Server, endpoint: UnixEndpoint): Promise<UnixE
   return endpoint;
 }
 
-/** What fits into `sun_path`, see unix(7). */
+/** Size of `sun_path` without the terminating NUL, see unix(7). */
 const MAX_PATH_BYTES = 107;
 
-/** A path beside the real one. `ss` and `lsof` show it, so it has the real name in it where there is room. */
+/**
+ * A path in the same directory. Contains the final name if it fits, because `ss` and `lsof` show the
+ * temporary path.
+ */
 function temporaryPath(path: string): string {
   const suffix = randomBytes(3).toString('hex');
   const named = join(dirname(path), `.${basename(path)}.${suffix}`);
   return Buffer.byteLength(named) <= MAX_PATH_BYTES ? named : join(dirname(path), `.${suffix}`);
 }
 
-/** Gives a bound socket its path, unless another program listens there. */
+/** Links a bound socket to its final path, unless another program listens there. */
 async function linkSocketPath(temporary: string, endpoint: UnixEndpoint): Promise<void> {
   try {
-    // Unlike a rename, a link never replaces what has that name.
+    // Unlike a rename, a link never replaces an existing file.
     await link(temporary, endpoint.path);
   } catch (error) {
     const code = errorCode(error);
@@ -146,20 +149,22 @@ const NO_HARD_LINK_CODES: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * Removes the socket at `path` when `server` stops listening, if it is still the one that was bound. libuv would remove
- * whatever has the name that was given to it, even the socket of a newer process: it only knows the temporary one.
+ * Removes the socket at `path` when `server` stops listening, if it is still the socket that was bound. libuv
+ * would remove any file with the bound name, even the socket of a newer process. It knows only the temporary
+ * name.
  */
 function unlinkOnClose(server: Server, path: string, identity: string | null): void {
   const close = server.close.bind(server);
-  // The event `close` comes when the last connection has ended, and the path has to be free as soon as listening ends.
+  // The event `close` follows the end of the last connection, but the path has to be free as soon as
+  // listening ends.
   server.close = (callback) => {
-    // Once it is closed, its inode may be that of the next socket.
+    // Before closing: afterwards, its inode may be reused by the next socket.
     if (server.listening && identity !== null && fileIdentity(path) === identity) unlinkSync(path);
     return close(callback);
   };
 }
 
-/** Which file has this name; null where there is none. */
+/** Identifies the file at `path` itself, even if it is a symbolic link. Null if it does not exist. */
 function fileIdentity(path: string): string | null {
   const state = lstatSync(path, { bigint: true, throwIfNoEntry: false });
   return state === undefined ? null : `${state.dev}:${state.ino}`;
@@ -180,7 +185,7 @@ async function listenInherited(
   throw new ListenError(`can't listen on ${formatEndpoint(endpoint)}: ${bound}`);
 }
 
-/** The address of an inherited socket, or why it is not what the endpoint says. */
+/** Returns the address of an inherited socket, or how it differs from the endpoint. */
 async function inheritedEndpoint(
   server: Server,
   fd: number,
@@ -188,24 +193,24 @@ async function inheritedEndpoint(
 ): Promise<BoundEndpoint | string> {
   const address = server.address();
   if (address === null || typeof address === 'string') {
-    if (domain !== 'UNIX') return 'it is a unix socket, which is domain=UNIX';
+    if (domain !== 'UNIX') return 'it is a unix socket, which needs domain=UNIX';
     const path = await unixSocketPath(fd);
     return path === null
       ? 'it has no path in the file system'
       : { kind: 'unix', path, mode: null, backlog: null };
   }
-  // The socket for every address takes IPv4 as well, and may be called by either name.
+  // A socket for all addresses accepts IPv4 too, so either domain is right.
   const family = address.family === 'IPv6' ? 'INET6' : 'INET';
   if (domain !== family && (domain === 'UNIX' || address.address !== '::')) {
-    return `it is a socket for ${address.address}, which is domain=${family}`;
+    return `it is a socket for ${address.address}, which needs domain=${family}`;
   }
   return { kind: 'tcp', port: address.port, interface: address.address, backlog: null, tls };
 }
 
-/** Node does not know it for a socket that somebody else has bound; see proc_net(5). */
+/** The path of a unix socket that another process has bound, which Node can't tell; see proc_net(5). */
 async function unixSocketPath(fd: number): Promise<string | null> {
   const { ino } = fstatSync(fd);
-  // An abstract one is shown with an @ at its beginning.
+  // Abstract names begin with @ there, and do not match.
   const line = new RegExp(String.raw`^\S+:(?: \S+){5} +${ino} (/.*)$`, 'mu');
   return line.exec(await readFile('/proc/self/net/unix', 'utf8'))?.[1] ?? null;
 }
@@ -213,14 +218,14 @@ async function unixSocketPath(fd: number): Promise<string | null> {
 async function removeStaleSocket(endpoint: UnixEndpoint): Promise<void> {
   const name = formatEndpoint(endpoint);
   if (!(await lstat(endpoint.path)).isSocket()) {
-    throw new ListenError(`can't listen on ${name}: there is a file of that name, and it is no socket`);
+    throw new ListenError(`can't listen on ${name}: the file there is not a socket`);
   }
-  const found = fileIdentity(endpoint.path);
+  const identity = fileIdentity(endpoint.path);
   if (await isListening(endpoint.path)) {
     throw new ListenError(`can't listen on ${name}: another program listens there (EADDRINUSE)`);
   }
-  // Another program may have taken the path meanwhile: then linking fails.
-  if (fileIdentity(endpoint.path) === found) await unlink(endpoint.path);
+  // If another program has taken the path in the meantime, linking fails.
+  if (fileIdentity(endpoint.path) === identity) await unlink(endpoint.path);
 }
 
 function isListening(path: string): Promise<boolean> {
@@ -230,7 +235,8 @@ function isListening(path: string): Promise<boolean> {
       socket.destroy();
       resolve(true);
     });
-    // Only a refused connection proves that nobody is there; a full backlog (EAGAIN) proves the opposite.
+    // Only a refused connection proves that no process listens. A full listen backlog (EAGAIN) proves the
+    // opposite.
     socket.once('error', (error) => resolve(errorCode(error) !== 'ECONNREFUSED'));
   });
 }
@@ -241,7 +247,7 @@ function bind(
 ): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', reject);
-    // A descriptor's backlog is not read from the options.
+    // For a file descriptor, Node ignores the backlog in the options.
     server.listen(options, options.backlog, () => {
       server.off('error', reject);
       resolve();

@@ -8,24 +8,27 @@ import type { TlsFiles } from '../config/endpoint.ts';
 import { errorCode } from '../process/error-code.ts';
 import { StartupError } from '../process/startup-error.ts';
 
-/** Why there can be no TLS with these files, in a sentence for the operator. Has nothing of what is in them. */
+/**
+ * Tells the operator, in one sentence, why these files can't be used for TLS. Contains nothing of their
+ * contents.
+ */
 export class CertificateError extends StartupError {}
 
-/** What a listener needs for TLS. */
+/** The certificate and key of a TLS listener. */
 export interface TlsCredentials {
   readonly context: SecureContext;
-  /** What is shown to clients, as PEM, the server's own certificate first. */
+  /** The certificates that clients get, as PEM, the server's own certificate first. */
   readonly chain: string;
-  /** When the server's own certificate ends. */
+  /** When the server's own certificate expires. */
   readonly expiresAt: Date;
 }
 
-/** More than any key or chain has, in bytes. */
+/** Larger than any key or chain, in bytes. */
 const MAX_FILE_BYTES = 2 ** 20;
 
 /**
- * The cipher suites, best first. Each one encrypts and authenticates in one step (AEAD), and agrees on keys that are gone when the
- * connection closes: TLS 1.2 also has suites with CBC, which leak through timing (LUCKY13).
+ * The cipher suites, best first. All of them encrypt and authenticate in one step (AEAD) and have forward
+ * secrecy. The CBC suites of TLS 1.2 are left out, because they leak through timing (LUCKY13).
  */
 const CIPHER_SUITES = [
   'TLS_AES_128_GCM_SHA256',
@@ -40,8 +43,10 @@ const CIPHER_SUITES = [
 ].join(':');
 
 /**
- * - The relay's order decides, except that a client without AES hardware, which lists ChaCha20 first, gets ChaCha20.
- * - No session tickets: the key that encrypts them would live as long as the process, and open all recorded sessions.
+ * - The relay's cipher order is used, except that clients without AES hardware, which list ChaCha20 first,
+ *   get ChaCha20.
+ * - No session tickets: their encryption key would exist as long as the process, and could decrypt all
+ *   recorded sessions.
  * - No renegotiation: Node allows it, and each one costs the relay a signature.
  */
 const SECURE_OPTIONS =
@@ -51,16 +56,16 @@ const SECURE_OPTIONS =
   openssl.SSL_OP_NO_RENEGOTIATION;
 
 const FILE_ERROR_REASONS: Readonly<Record<string, string>> = {
-  ENOENT: 'is not there: check the path in the endpoint',
-  ENOTDIR: 'is not there: check the path in the endpoint',
+  ENOENT: 'does not exist: check the path in the endpoint',
+  ENOTDIR: 'does not exist: check the path in the endpoint',
   EACCES:
-    'may not be read by the user that the relay runs as: see its mode, and that of the directories above it',
+    "can't be read by the user that the relay runs as: check its mode, and that of the directories above it",
 };
 
 /**
- * Reads a key and its certificates, and checks that clients could use them at `nowMs`.
+ * Reads a key and its certificates, and checks that clients can use them at `nowMs`.
  *
- * The certificate's file may have the whole chain, and the key as well. The certificate has to come first.
+ * The certificate file may also contain the chain and the key. The server's own certificate must come first.
  *
  * @param nowMs milliseconds since the epoch
  * @throws CertificateError
@@ -71,7 +76,7 @@ export async function readCredentials(files: TlsFiles, nowMs: number): Promise<T
   if (chainPath !== null) certificates.push(...(await readCertificates(chainPath)));
   const [own] = certificates;
   if (own === undefined) throw new CertificateError(`the certificate ${certificatePath} is empty`);
-  // The chain's file is often one that begins with the certificate itself.
+  // The chain file often begins with the certificate itself.
   const chain = [...new Set(certificates.map(String))].join('');
 
   const pem = await readBytes('key', keyPath);
@@ -79,13 +84,13 @@ export async function readCredentials(files: TlsFiles, nowMs: number): Promise<T
     if (!own.checkPrivateKey(parseKey(pem, keyPath))) {
       throw new CertificateError(
         `the key ${keyPath} does not belong to the first certificate in ${certificatePath}: ` +
-          'give the two that were made together, with the certificate of this server first',
+          'use the certificate that was issued for this key, with the certificate of this server first',
       );
     }
     checkValidity(own, certificatePath, nowMs);
     return { context: createContext(files, pem, chain), chain, expiresAt: own.validToDate };
   } finally {
-    // OpenSSL has a copy; this one need not wait for the garbage collector.
+    // OpenSSL has a copy. This one is erased instead of being left to the garbage collector.
     pem.fill(0);
   }
 }
@@ -101,8 +106,8 @@ function createContext({ keyPath, certificatePath }: TlsFiles, key: Buffer, cert
     });
   } catch (error) {
     throw new CertificateError(
-      `OpenSSL does not take the key ${keyPath} with the certificate ${certificatePath} (${errorCode(error)}): ` +
-        'it may be too weak for clients of today; make a new pair',
+      `OpenSSL rejects the key ${keyPath} with the certificate ${certificatePath} (${errorCode(error)}): ` +
+        'it may be too weak; create a new key and certificate',
     );
   }
 }
@@ -110,13 +115,13 @@ function createContext({ keyPath, certificatePath }: TlsFiles, key: Buffer, cert
 function checkValidity(own: X509Certificate, path: string, nowMs: number): void {
   if (nowMs > own.validToDate.getTime()) {
     throw new CertificateError(
-      `the certificate ${path} has expired, on ${own.validToDate.toISOString()}: renew it`,
+      `the certificate ${path} expired on ${own.validToDate.toISOString()}: renew it`,
     );
   }
   if (nowMs < own.validFromDate.getTime()) {
     const from = own.validFromDate.toISOString();
     throw new CertificateError(
-      `the certificate ${path} is valid only from ${from} on: wait for that, or set this machine's clock right`,
+      `the certificate ${path} is not valid before ${from}: wait until then, or correct this machine's clock`,
     );
   }
 }
@@ -126,37 +131,37 @@ async function readCertificates(path: string): Promise<X509Certificate[]> {
   const blocks = bytes
     .toString('latin1')
     .match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/gu);
-  // How every certificate begins in DER: a sequence of two length bytes.
+  // Every DER certificate begins with a sequence that has two length bytes.
   const isDer = bytes[0] === 0x30 && bytes[1] === 0x82;
   bytes.fill(0);
   if (blocks === null) {
     const advice = isDer
-      ? `it is in DER form; convert it with openssl x509 -inform der -in ${path}`
+      ? `it is in DER format; convert it with openssl x509 -inform der -in ${path}`
       : 'look for -----BEGIN CERTIFICATE----- in it';
-    throw new CertificateError(`the certificate ${path} is none in PEM form: ${advice}`);
+    throw new CertificateError(`the certificate ${path} is not in PEM format: ${advice}`);
   }
   try {
     return blocks.map((block) => new X509Certificate(block));
   } catch (error) {
     throw new CertificateError(
-      `the certificate ${path} is damaged (${errorCode(error)}): get it anew from who issued it`,
+      `the certificate ${path} is damaged (${errorCode(error)}): request a new copy from its issuer`,
     );
   }
 }
 
 function parseKey(pem: Buffer, path: string): KeyObject {
-  // Both forms there are: PKCS #8, and the older one with a header.
+  // The two formats of encrypted keys: PKCS #8, and the older one with a header.
   if (pem.includes('-----BEGIN ENCRYPTED PRIVATE KEY-----') || pem.includes('Proc-Type: 4,ENCRYPTED')) {
     throw new CertificateError(
-      `the key ${path} is encrypted, and there is no passphrase here: write it without one by openssl pkey -in ${path}`,
+      `the key ${path} is encrypted, and the relay has no passphrase: decrypt it with openssl pkey -in ${path}`,
     );
   }
   if (!pem.includes('PRIVATE KEY-----')) {
     const swapped = pem.includes('-----BEGIN CERTIFICATE-----');
     throw new CertificateError(
-      `the key ${path} is none in PEM form: ` +
+      `the key ${path} is not in PEM format: ` +
         (swapped
-          ? 'it has a certificate, which is for certKey='
+          ? 'it contains a certificate, which belongs in certKey='
           : 'look for -----BEGIN PRIVATE KEY----- in it'),
     );
   }
@@ -164,22 +169,22 @@ function parseKey(pem: Buffer, path: string): KeyObject {
     return createPrivateKey(pem);
   } catch (error) {
     throw new CertificateError(
-      `the key ${path} is damaged (${errorCode(error)}): restore it, or make a new pair`,
+      `the key ${path} is damaged (${errorCode(error)}): restore it, or create a new key and certificate`,
     );
   }
 }
 
-/** Nothing of it is anywhere but in the buffer. */
+/** Reads a file without another copy of its contents in memory. */
 async function readBytes(what: 'key' | 'certificate', path: string): Promise<Buffer> {
   try {
-    // A pipe would wait for its writer.
+    // Opening a pipe would otherwise wait for its writer.
     await using file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
     const stat = await file.stat();
     if (!stat.isFile())
-      throw new CertificateError(`the ${what} ${path} is no regular file: give the path of one`);
+      throw new CertificateError(`the ${what} ${path} is not a regular file: use the path of one`);
     if (stat.size > MAX_FILE_BYTES) {
       throw new CertificateError(
-        `the ${what} ${path} has more than ${MAX_FILE_BYTES} bytes: it is something else`,
+        `the ${what} ${path} is larger than ${MAX_FILE_BYTES} bytes: it is not a ${what}`,
       );
     }
     const bytes = Buffer.alloc(stat.size);
@@ -194,33 +199,34 @@ async function readBytes(what: 'key' | 'certificate', path: string): Promise<Buf
   }
 }
 
-/** Time between two looks at the files, in milliseconds. */
+/** Time between two checks of the files, in milliseconds. */
 const CHECK_INTERVAL_MS = 3000;
 
 const DAY_MS = 86_400_000;
 
-/** A certificate with less than this left should have been renewed long ago, in milliseconds. */
+/** Remaining validity below which an automatic renewal must have failed, in milliseconds. */
 const EXPIRY_WARNING_MS = 14 * DAY_MS;
 
-/** Who hears of what happens to certificates that are watched. */
+/** Receives the events of watched certificate files. */
 export interface CertificateObserver {
   /** New connections get the new certificate. */
   onReloaded(): void;
-  /** What is in the files now can't be used; the old certificate stays. Said once for each state of the files. */
+  /** The new files can't be used. The old certificate stays in use. Called once per state of the files. */
   onReloadFailed(error: CertificateError): void;
-  /** Less than 14 days are left, or none. Said once a day. */
+  /** The certificate expires in less than 14 days, or has expired. Called once a day. */
   onExpiring(expiresAt: Date): void;
 }
 
-/** The certificate of a listener, for as long as the relay runs; its files may be replaced meanwhile. */
+/** The certificate of a listener, which is reloaded when its files are replaced. */
 export class ReloadableCredentials {
   readonly #files: TlsFiles;
   readonly #wallClock: () => number;
   #current: TlsCredentials;
   #timer: NodeJS.Timeout | null = null;
   #closed = false;
-  /** What the files looked like at the last look, and when they were last read with success. */
+  /** Fingerprint of the files at the last check. */
   #lastFingerprint = '';
+  /** Fingerprint of the files at the last successful load. */
   #loadedFingerprint = '';
   #failureCount = 0;
   #warnedAtMs = Number.NEGATIVE_INFINITY;
@@ -239,7 +245,7 @@ export class ReloadableCredentials {
     return new ReloadableCredentials(files, wallClock, await readCredentials(files, wallClock()));
   }
 
-  /** For the next connection; those that there are keep what they have got. */
+  /** For new connections. Open connections keep their certificate. */
   get context(): SecureContext {
     return this.#current.context;
   }
@@ -249,31 +255,31 @@ export class ReloadableCredentials {
   }
 
   /**
-   * Reads the files at once.
+   * Reads the files now.
    *
-   * @throws CertificateError where they can't be used; the old certificate stays then.
+   * @throws CertificateError if they can't be used; the old certificate stays in use
    */
   async reload(): Promise<'unchanged' | 'reloaded'> {
     const fresh = await readCredentials(this.#files, this.#wallClock());
-    // The same certificate has the same key.
+    // The same certificate means the same key.
     if (fresh.chain === this.#current.chain) return 'unchanged';
     this.#current = fresh;
     return 'reloaded';
   }
 
   /**
-   * Reads the files whenever they have changed, until `close`. Does not keep the process.
+   * Reloads the files when they change, until `close`. Does not keep the process running.
    *
-   * Looks at them from time to time, since there are too many ways to replace them: in place, by a rename, by a
-   * link to them or to a directory above.
+   * Polls the files, because there are too many ways to replace them for file events: in place, by a rename,
+   * by a symbolic link to them or to a directory above.
    */
-  watch(observer: CertificateObserver, lookIntervalMs: number = CHECK_INTERVAL_MS): void {
+  watch(observer: CertificateObserver, checkIntervalMs: number = CHECK_INTERVAL_MS): void {
     this.#warnIfExpiring(observer);
     this.#timer = setTimeout(() => {
       void this.#check(observer).then(() => {
-        if (!this.#closed) this.watch(observer, lookIntervalMs);
+        if (!this.#closed) this.watch(observer, checkIntervalMs);
       });
-    }, lookIntervalMs).unref();
+    }, checkIntervalMs).unref();
   }
 
   close(): void {
@@ -283,23 +289,23 @@ export class ReloadableCredentials {
 
   async #check(observer: CertificateObserver): Promise<void> {
     const { keyPath, certificatePath, chainPath } = this.#files;
-    const looks = await Promise.all([keyPath, certificatePath, chainPath ?? keyPath].map(fileFingerprint));
-    const seen = looks.join(' ');
-    const isStill = seen === this.#lastFingerprint;
-    this.#lastFingerprint = seen;
-    if (this.#closed || seen === this.#loadedFingerprint) return;
-    // Somebody may be writing; what is read half would be a fault.
-    if (!isStill) {
+    const paths = [keyPath, certificatePath, chainPath ?? keyPath];
+    const fingerprint = (await Promise.all(paths.map(fileFingerprint))).join(' ');
+    const isStable = fingerprint === this.#lastFingerprint;
+    this.#lastFingerprint = fingerprint;
+    if (this.#closed || fingerprint === this.#loadedFingerprint) return;
+    // The files may still be being written. Incomplete files would be reported as errors.
+    if (!isStable) {
       this.#failureCount = 0;
       return;
     }
     try {
       const change = await this.reload();
-      this.#loadedFingerprint = seen;
+      this.#loadedFingerprint = fingerprint;
       if (change === 'reloaded') observer.onReloaded();
     } catch (error) {
       if (!(error instanceof CertificateError)) throw error;
-      // A key and its certificate are replaced one after the other, so this may mend itself.
+      // The key and the certificate are replaced one after the other, so the error may be temporary.
       this.#failureCount += 1;
       if (this.#failureCount === 2) observer.onReloadFailed(error);
     }
@@ -314,7 +320,7 @@ export class ReloadableCredentials {
   }
 }
 
-/** Changes whenever the file at the end of all links does, or another is there. */
+/** Changes when the file that `path` refers to, through all links, is modified or replaced. */
 async function fileFingerprint(path: string): Promise<string> {
   try {
     const { dev, ino, size, mtimeNs, ctimeNs } = await statPath(path, { bigint: true });

@@ -17,27 +17,28 @@ import type { DeferredWork } from './read-scheduler.ts';
 import { unmask } from './unmask.ts';
 
 /**
- * Pings without an answer before a silent client is closed: five minutes. After a network outage of two minutes the kernel
- * may send a ping again only three and a half minutes after the beginning of the outage.
+ * Unanswered pings after which a silent client is closed: five minutes. After a network outage of two
+ * minutes, the kernel may retransmit a ping only three and a half minutes after the outage began.
  *
- * A client that has never answered a ping is not closed for its silence: that is no sign of its death, and the kernel closes
- * a dead connection when it gives up sending pings.
+ * A client that has never answered a ping is not closed for its silence, which does not mean that it is dead.
+ * The kernel closes a dead connection when its retransmissions of pings time out.
  */
 const MAX_MISSED_PINGS = 10;
 
 /**
- * What any client takes in without reading: less than the smallest default receive buffer. A client that was sent more since its
- * last byte is not closed for its silence: a ping waits in line behind the payload, and a slow receiver may take long to come to it.
+ * Bytes that the kernel of any client accepts while the client does not read: less than the smallest default
+ * receive buffer. A client that was sent more since its last byte is not closed for its silence: pings are
+ * queued behind the payload, and a slow receiver may take long to reach them.
  */
 const MIN_RECEIVE_BUFFER_BYTES = 65_536;
 
-/** Frames of one client that are read without a pause, apart from frames of 1 KiB and more: 50 to 100 µs. */
+/** Frames of one client that are read at once, not counting frames of 1 KiB and more: 50 to 100 µs. */
 const MAX_FRAMES_PER_READ = 256;
 
-/** The same while frames of other clients are queued. An ordinary message still gets through at once. */
+/** The same while frames of other clients are queued. A small message is still forwarded at once. */
 const MAX_FRAMES_WHILE_BUSY = 16;
 
-/** How long a line that may be whole is given to go on, in milliseconds. */
+/** How long to wait for the rest of a handshake line that may be complete, in milliseconds. */
 const LINE_CONTINUATION_TIMEOUT_MS = 200;
 
 export interface WebSocketTransportOptions {
@@ -46,7 +47,7 @@ export interface WebSocketTransportOptions {
   readonly deferredWork: DeferredWork;
 }
 
-/** A client that came by WebSocket: binary messages are the payload, and their boundaries mean nothing. */
+/** A client connected by WebSocket. Binary messages are the payload; their boundaries have no meaning. */
 export class WebSocketTransport implements ClientTransport, ByteStreamHandler, FrameHandler {
   readonly kind = 'websocket';
   readonly #stream: ByteStream;
@@ -54,9 +55,9 @@ export class WebSocketTransport implements ClientTransport, ByteStreamHandler, F
   readonly #decoder = new FrameDecoder(this, unmask);
   readonly #pingTimer: NodeJS.Timeout;
   #handler: ClientTransportHandler | null = null;
-  /** Null once everything is payload. */
+  /** Null once all messages are payload. */
   #handshake: MessageHandshake | null = new MessageHandshake();
-  /** A message of the handshake that has not come whole. */
+  /** An incomplete message of the handshake. */
   #partialMessage: Uint8Array = EMPTY_BYTES;
   #lineTimer: NodeJS.Timeout | undefined;
   #linger: Linger | null = null;
@@ -65,16 +66,16 @@ export class WebSocketTransport implements ClientTransport, ByteStreamHandler, F
   #hasAnsweredPing = false;
   #missedPings = 0;
   #deliveredAtLastReceive = 0;
-  /** Frames that were received and have not been read yet. The wire is paused as long as there are any. */
+  /** Received frames that were not read yet. The stream is paused while there are any. */
   #unread: Uint8Array = EMPTY_BYTES;
   #isQueued = false;
-  /** The most recent ping that has no answer yet. */
+  /** The most recent unanswered ping. */
   #lastPing: Uint8Array | null = null;
-  /** It goes on sending small frames although the relay has closed. */
+  /** The client keeps sending small frames although the relay has closed. */
   #isIgnoringFrames = false;
 
-  constructor(wire: ByteStream, options: WebSocketTransportOptions) {
-    this.#stream = wire;
+  constructor(stream: ByteStream, options: WebSocketTransportOptions) {
+    this.#stream = stream;
     this.#deferredWork = options.deferredWork;
     this.#pingTimer = setInterval(() => this.#ping(), options.pingIntervalMs);
   }
@@ -142,7 +143,7 @@ export class WebSocketTransport implements ClientTransport, ByteStreamHandler, F
   }
 
   onEnd(): void {
-    // Without a close frame before it. There is nothing to wait for.
+    // No close frame came before it, so there is nothing to wait for.
     this.#handler?.onEnd();
     this.#stream.end();
   }
@@ -152,7 +153,7 @@ export class WebSocketTransport implements ClientTransport, ByteStreamHandler, F
     clearTimeout(this.#lineTimer);
     this.#linger?.cancel();
     this.#setUnread(EMPTY_BYTES);
-    // Whoever leaves behind a token alone has said all that an unsided client says.
+    // A token alone is the complete handshake of a client without a side.
     this.#finishHandshakeLine();
     this.#handler?.onClose();
   }
@@ -163,18 +164,18 @@ export class WebSocketTransport implements ClientTransport, ByteStreamHandler, F
   }
 
   onPing(payload: Uint8Array): void {
-    // Its memory is used again before the read is over.
+    // The memory of `payload` is reused before the read is over.
     this.#lastPing = payload.length === 0 ? EMPTY_BYTES : Uint8Array.from(payload);
   }
 
   onPong(): void {
-    // Any bytes are a sign of life, and these were counted already.
+    // `onBytes` has already reset the missed pings.
     this.#hasAnsweredPing = true;
   }
 
   onText(): void {
     this.#handler?.onText();
-    // Nothing of it is read any more, not even its goodbye.
+    // Nothing more is read from this client, not even its close frame.
     this.#stream.end();
   }
 
@@ -188,27 +189,27 @@ export class WebSocketTransport implements ClientTransport, ByteStreamHandler, F
     this.onCloseFrame(error);
   }
 
-  /** Keeps frames for later. Nothing more is read until then. */
+  /** Defers frames. Nothing more is read until they have been processed. */
   #deferFrames(bytes: Uint8Array, isBusy: boolean): void {
     if (this.#linger !== null) {
-      // None of them matters any more.
+      // The relay has closed, so frames no longer matter.
       this.#isIgnoringFrames = true;
       return;
     }
-    // The read buffer is not ours to keep.
+    // The next read reuses the memory of `bytes`.
     this.#setUnread(Uint8Array.from(bytes));
     if (!isBusy) this.#stream.limitReadSize();
     this.#stream.pause();
     this.#enqueue();
   }
 
-  /** Reads some frames, and returns how many bytes they were. */
+  /** Reads at most `maxFrames` frames, and returns how many bytes they had. */
   #readFrames(bytes: Uint8Array, maxFrames: number): number {
     const taken = this.#decoder.push(bytes, maxFrames);
     // A pong for the most recent ping is enough (RFC 6455, 5.5.3), and each one is a system call.
     const ping = this.#lastPing;
     this.#lastPing = null;
-    // A client that does not take its answers gets no more of them: nothing piles up.
+    // A client that does not receive its pongs gets no more of them, so they do not accumulate.
     if (ping !== null && this.#stream.bufferedBytes === 0 && !this.#hasSentClose)
       this.#stream.write(encodePong(ping));
     return taken;
@@ -241,13 +242,13 @@ export class WebSocketTransport implements ClientTransport, ByteStreamHandler, F
   }
 
   #readHandshake(handshake: MessageHandshake, bytes: Uint8Array, endsMessage: boolean): void {
-    // An empty message says nothing, and a client may send thousands of them.
+    // An empty message has no meaning, and a client may send thousands of them.
     if (bytes.length === 0 && this.#partialMessage.length === 0) return;
     clearTimeout(this.#lineTimer);
     this.#partialMessage = Buffer.concat([this.#partialMessage, bytes]);
-    // Longer than any line: whatever it is, it need not be whole to be judged.
+    // A message longer than any line is invalid even if it is incomplete.
     if (!endsMessage && this.#partialMessage.length <= MAX_LINE_BYTES) return;
-    const stream = handshake.push(this.#partialMessage);
+    const payload = handshake.push(this.#partialMessage);
     this.#partialMessage = EMPTY_BYTES;
     if (handshake.isDone) {
       this.#handshake = null;
@@ -255,7 +256,7 @@ export class WebSocketTransport implements ClientTransport, ByteStreamHandler, F
     } else if (handshake.isAmbiguous) {
       this.#lineTimer = setTimeout(() => this.#finishHandshakeLine(), LINE_CONTINUATION_TIMEOUT_MS);
     }
-    this.#emitData(stream);
+    this.#emitData(payload);
   }
 
   #finishHandshakeLine(): void {
@@ -267,7 +268,7 @@ export class WebSocketTransport implements ClientTransport, ByteStreamHandler, F
     if (bytes.length > 0) this.#handler?.onData(bytes);
   }
 
-  /** Says goodbye behind whatever was sent, and waits for the client to do so too. */
+  /** Sends a close frame after the sent bytes, and waits for the client to close too. */
   #close(code: number, hadPartner: boolean): void {
     if (this.#hasSentClose) return;
     this.#hasSentClose = true;
@@ -287,10 +288,10 @@ export class WebSocketTransport implements ClientTransport, ByteStreamHandler, F
     if (this.#stream.bufferedBytes === 0) this.#stream.write(PING_FRAME);
   }
 
-  /** An answer to the last ping would have been seen by now. */
+  /** Whether an answer to the last ping should have arrived by now. */
   get #isPongExpected(): boolean {
     if (this.#isPaused || !this.#hasAnsweredPing) return false;
-    const { bufferedBytes: heldBytes, deliveredBytes } = this.#stream;
-    return heldBytes === 0 && deliveredBytes - this.#deliveredAtLastReceive <= MIN_RECEIVE_BUFFER_BYTES;
+    const { bufferedBytes, deliveredBytes } = this.#stream;
+    return bufferedBytes === 0 && deliveredBytes - this.#deliveredAtLastReceive <= MIN_RECEIVE_BUFFER_BYTES;
   }
 }

@@ -89,7 +89,7 @@ async function startRelay(context: TestContext, type: 'ec' | 'rsa'): Promise<Sit
   const endpoint = `ssl:0:interface=127.0.0.1:privateKey=${keyPath}:certKey=${certificatePath}`;
   const relay = await RelayProcess.start({ RELAY_LISTEN: endpoint });
   context.after(() => relay[Symbol.asyncDispose]());
-  const authorityPath = join(place.directory, 'authority.pem');
+  const authorityPath = join(place.path, 'authority.pem');
   writeFileSync(authorityPath, authority.certificate);
   return { relay, port: relay.port('raw'), authorityPath, authority };
 }

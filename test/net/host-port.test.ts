@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { isHost, parseHostPort } from '../../src/config/host-port.ts';
 
-describe('a host and a port', () => {
+describe('parsing a host and a port', () => {
   for (const [text, host, port] of [
     ['10.0.0.7:4004', '10.0.0.7', 4004],
     ['[fd00::7]:65535', 'fd00::7', 65_535],
@@ -13,7 +13,7 @@ describe('a host and a port', () => {
     ['1password.example:1', '1password.example', 1],
     [`${'a'.repeat(253)}:1`, 'a'.repeat(253), 1],
   ] as const) {
-    test(`are ${text}`, () => {
+    test(`accepts ${text}`, () => {
       assert.deepEqual(parseHostPort(text), { host, port });
       assert.equal(isHost(host), true);
     });
@@ -36,7 +36,7 @@ describe('a host and a port', () => {
     '[fe80::1%eth0]:4004',
     '10.0.0.256:4004',
     '10.0.0.07:4004',
-    // The C library takes these as IPv4.
+    // The C library accepts these as IPv4 addresses.
     '10.7:4004',
     '2130706433:4004',
     '0x7f000001:4004',
@@ -52,12 +52,12 @@ describe('a host and a port', () => {
     'relé:4004',
     `${'a'.repeat(254)}:1`,
   ]) {
-    test(`are not ${JSON.stringify(text)}`, () => {
+    test(`rejects ${JSON.stringify(text)}`, () => {
       assert.equal(parseHostPort(text), null);
     });
   }
 
-  test('are not in long nonsense, and that is found out at once', () => {
+  test('rejects long invalid text quickly', () => {
     const startedAt = performance.now();
     for (const text of ['a-'.repeat(50_000), 'a.'.repeat(50_000), `${'a'.repeat(100_000)}!`])
       assert.equal(parseHostPort(`${text}:1`), null);

@@ -15,15 +15,15 @@ import { until } from '../support/scratch.ts';
 import { SecureClient } from '../support/secure-client.ts';
 import { withoutSocketActivation } from '../support/socket-activation.ts';
 
-/** A dead client is found after five minutes; an outage of two minutes closes nothing. */
+/** A dead client is detected after five minutes; an outage of two minutes closes no connection. */
 const CLIENT = '30,30,9';
 
-/** A dead relay is found after 15 s. */
+/** A dead relay is detected after 15 s. */
 const WAITING_LINK = '5,1,10';
 
 const { key, certificate: cert } = makeIdentity();
 
-/** Those of the connections that came to a port: delay, interval, probes. */
+/** Keepalive of the connections accepted at a port: delay, interval, probes. */
 function acceptedAt(port: number): string[] {
   return keepAliveOptions()
     .filter(({ localPort }) => localPort === port)
@@ -40,7 +40,7 @@ async function open(context: TestContext, standardStreams: boolean, isSecure: bo
 for (const standardStreams of [false, true]) {
   const kind = standardStreams ? 'standard streams' : 'shared buffer';
   describe(`TCP keepalive with the ${kind}`, { skip: withoutSocketActivation() ?? false }, () => {
-    test('closes no client within a network outage of two minutes', async (context) => {
+    test('closes no client during a network outage of two minutes', async (context) => {
       const relay = await open(context, standardStreams, false);
       for (const transport of ['tcp', 'websocket'] as const) {
         const client = await relay.connect(transport);
@@ -72,7 +72,7 @@ for (const standardStreams of [false, true]) {
       assert.deepEqual(acceptedAt(relay.websocketPort), [CLIENT]);
     });
 
-    test('finds a dead relay soon, but once the client of a link has a partner it lasts as long as for clients', async (context) => {
+    test('detects a dead relay soon, but changes to that of clients once the client of a link has a partner', async (context) => {
       const backend = standardStreams ? IoBackend.withStandardStreams() : await IoBackend.open(2 ** 20);
       const server = createServer({ allowHalfOpen: true });
       context.after(() => server.close());
@@ -84,9 +84,9 @@ for (const standardStreams of [false, true]) {
         const socket = connect({ port, host: '127.0.0.1' });
         context.after(() => socket.destroy());
         const [accepted] = await once(server, 'connection');
-        const peer = new LinkTransport(backend.adoptSocket(accepted, 'tcp'));
-        context.after(() => peer.abort());
-        return peer;
+        const transport = new LinkTransport(backend.adoptSocket(accepted, 'tcp'));
+        context.after(() => transport.abort());
+        return transport;
       };
       const paired = await link();
       assert.deepEqual(acceptedAt(port), [WAITING_LINK]);

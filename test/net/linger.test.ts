@@ -8,16 +8,16 @@ import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/b
 import { TestRelay } from '../support/test-relay.ts';
 import type { TestClient } from '../support/test-client.ts';
 
-/** More than the kernel's buffers take. */
+/** More than fits into the kernel's buffers. */
 const PAYLOAD = randomBytesOf(1, 32_000_000);
 
-interface Place {
-  readonly house: TestRelay;
+interface Scene {
+  readonly relay: TestRelay;
   readonly receiver: TestClient;
 }
 
-/** A pair whose sender has left, while most of what it sent is still in the relay and the kernel. */
-async function open(context: TestContext, transport: 'tcp' | 'unix' | 'websocket'): Promise<Place> {
+/** A pair whose sender has closed while most of its bytes are still in the relay and the kernel. */
+async function open(context: TestContext, transport: 'tcp' | 'unix' | 'websocket'): Promise<Scene> {
   const relay = await TestRelay.open();
   context.after(() => relay.close());
   const token = newToken();
@@ -29,7 +29,7 @@ async function open(context: TestContext, transport: 'tcp' | 'unix' | 'websocket
   receiver.pause();
   const sent = sender.sendAll(PAYLOAD, 65_536);
   while (relay.sessions.bufferedBytes === 0) await nextTurn();
-  // As when the network is gone: the receiver takes nothing.
+  // The receiver accepts nothing, as in a network outage.
   sender.reset();
   await sent;
   relay.sessions.sweep();
@@ -37,44 +37,44 @@ async function open(context: TestContext, transport: 'tcp' | 'unix' | 'websocket
     relay.sessions.sweep();
     await nextTurn();
   }
-  return { house: relay, receiver };
+  return { relay, receiver };
 }
 
-/** A client's own time to take what it was sent starts again with each byte, so time has to pass twice. */
-async function pass(context: TestContext, ms: number): Promise<void> {
+/** The timeout restarts when a client has accepted bytes, so the time has to pass twice. */
+async function passTime(context: TestContext, ms: number): Promise<void> {
   for (let round = 0; round < 2; round += 1) {
     context.mock.timers.tick(ms);
     await nextTurn();
   }
 }
 
-describe('a client whose partner has left', () => {
+describe('a client whose partner has closed', () => {
   for (const transport of ['tcp', 'unix', 'websocket'] as const) {
-    test(`has five minutes to take the rest, by ${transport}`, async (context) => {
+    test(`has five minutes to accept the rest over ${transport}`, async (context) => {
       context.mock.timers.enable({ apis: ['setTimeout'] });
-      const { house: relay, receiver } = await open(context, transport);
-      const held = relay.sessions.bufferedBytes;
-      assert.ok(held > 0);
-      await pass(context, 140_000);
-      assert.equal(relay.sessions.bufferedBytes, held);
+      const { relay, receiver } = await open(context, transport);
+      const buffered = relay.sessions.bufferedBytes;
+      assert.ok(buffered > 0);
+      await passTime(context, 140_000);
+      assert.equal(relay.sessions.bufferedBytes, buffered);
       receiver.resume();
       const { reset } = await receiver.closed;
       assert.equal(reset, false);
-      assert.ok(receiver.receivedBytes > held);
+      assert.ok(receiver.receivedBytes > buffered);
       assert.equal(relay.sessions.bufferedBytes, 0);
     });
 
-    test(`is closed when it takes nothing for longer, by ${transport}`, async (context) => {
+    test(`is closed if it accepts nothing for longer over ${transport}`, async (context) => {
       context.mock.timers.enable({ apis: ['setTimeout'] });
-      const { house: relay } = await open(context, transport);
-      await pass(context, 300_000);
+      const { relay } = await open(context, transport);
+      await passTime(context, 300_000);
       while (relay.admission.connections > 0) await nextTurn();
       assert.equal(relay.sessions.bufferedBytes, 0);
     });
   }
 });
 
-test('a client that had no partner is closed after half a minute', async (context) => {
+test('a client without a partner is closed after 30 seconds', async (context) => {
   context.mock.timers.enable({ apis: ['setTimeout'] });
   const relay = await TestRelay.open();
   context.after(() => relay.close());
@@ -84,6 +84,6 @@ test('a client that had no partner is closed after half a minute', async (contex
   // It does not close its own end.
   assert.equal(await text(client), 'bad handshake\n');
   assert.equal(relay.admission.connections, 1);
-  await pass(context, 30_000);
+  await passTime(context, 30_000);
   while (relay.admission.connections > 0) await nextTurn();
 });

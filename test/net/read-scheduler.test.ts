@@ -5,17 +5,17 @@ import type { ReadFlow } from '../../src/transport/read-scheduler.ts';
 import { randomBytesOf } from '../support/bytes.ts';
 
 const MIB = 1_048_576;
-const PLENTY = 65_536;
-const LONGEST_SPELL = 8 * MIB;
+const BULK_BYTES = 65_536;
+const MAX_QUANTUM_BYTES = 8 * MIB;
 
-/** A connection that brings `perRead` bytes at a time, for as long as it has some. */
-class Reader implements ReadFlow {
+/** A connection whose reads return `perRead` bytes, until its supply is used up. */
+class Flow implements ReadFlow {
   sizeClass = 5;
   isQueued = false;
   servedBytes = 0;
   served = 0;
   reads = 0;
-  hasLeft = false;
+  isDequeued = false;
   readonly #perRead: number;
   #supply: number;
 
@@ -33,87 +33,88 @@ class Reader implements ReadFlow {
   }
 
   onDequeued(): void {
-    this.hasLeft = true;
+    this.isDequeued = true;
   }
 
-  dryUp(): void {
+  stop(): void {
     this.#supply = 0;
   }
 }
 
-/** Lets the event loop go around. What the pool has scheduled before runs first. */
-async function turns(count: number): Promise<void> {
-  for (let turn = 0; turn < count; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+/** Waits for event loop ticks. Tasks that the scheduler has already scheduled run first. */
+async function ticks(count: number): Promise<void> {
+  for (let tick = 0; tick < count; tick += 1) await new Promise((resolve) => setImmediate(resolve));
 }
 
-/** Lets the pool's queue run dry, so that no test goes on behind its end. */
-async function finish(readers: readonly Reader[]): Promise<void> {
-  for (const reader of readers) reader.dryUp();
-  while (!readers.every((reader) => reader.hasLeft)) await turns(1);
+/** Empties the queue of the scheduler, so that no test continues after its end. */
+async function finish(flows: readonly Flow[]): Promise<void> {
+  for (const flow of flows) flow.stop();
+  while (!flows.every((flow) => flow.isDequeued)) await ticks(1);
 }
 
-describe('the size of a read', () => {
-  test('doubles with each step up to 512 KiB, and no further', () => {
-    const pool = new ReadScheduler(64 * MIB);
+describe('the read size', () => {
+  test('doubles with each size class up to 512 KiB', () => {
+    const scheduler = new ReadScheduler(64 * MIB);
     assert.deepEqual(
-      [0, 1, 2, 3, 4, 5, 6].map((step) => pool.readSizeBytes(step) / 1024),
+      [0, 1, 2, 3, 4, 5, 6].map((sizeClass) => scheduler.readSizeBytes(sizeClass) / 1024),
       [16, 32, 64, 128, 256, 512, 512],
     );
-    assert.equal(pool.nextSizeClass(0), 1);
-    assert.equal(pool.nextSizeClass(5), 5);
+    assert.equal(scheduler.nextSizeClass(0), 1);
+    assert.equal(scheduler.nextSizeClass(5), 5);
   });
 
-  test('shrinks at once as more is held, down to the smallest, and grows again', () => {
-    const pool = new ReadScheduler(64 * MIB);
+  test('shrinks to the smallest as more bytes are buffered, and grows again', () => {
+    const scheduler = new ReadScheduler(64 * MIB);
     const sizes: number[] = [];
-    for (const held of [0, 16, 24, 28, 31, 32, 64, 100]) {
-      pool.addBufferedBytes(held * MIB - pool.bufferedBytes);
-      sizes.push(pool.readSizeBytes(5) / 1024);
+    for (const mebibytes of [0, 16, 24, 28, 31, 32, 64, 100]) {
+      scheduler.addBufferedBytes(mebibytes * MIB - scheduler.bufferedBytes);
+      sizes.push(scheduler.readSizeBytes(5) / 1024);
     }
     assert.deepEqual(sizes, [512, 512, 512, 256, 64, 16, 16, 16]);
-    pool.addBufferedBytes(-pool.bufferedBytes);
-    assert.equal(pool.readSizeBytes(5), MIB / 2);
+    scheduler.addBufferedBytes(-scheduler.bufferedBytes);
+    assert.equal(scheduler.readSizeBytes(5), MIB / 2);
   });
 
   test('is the smallest without a budget', () => {
     assert.equal(new ReadScheduler(0).readSizeBytes(6), MIN_READ_BYTES);
   });
 
-  test('keeps 1,000 stalled receivers, each in the middle of its largest read, within the budget', () => {
-    const pool = new ReadScheduler(64 * MIB);
-    for (let receiver = 0; receiver < 1000; receiver += 1) pool.addBufferedBytes(pool.readSizeBytes(5));
-    assert.ok(pool.bufferedBytes <= 64 * MIB, `${pool.bufferedBytes} bytes are held`);
+  test('keeps 1,000 receivers that stalled in the middle of their largest reads within the budget', () => {
+    const scheduler = new ReadScheduler(64 * MIB);
+    for (let receiver = 0; receiver < 1000; receiver += 1)
+      scheduler.addBufferedBytes(scheduler.readSizeBytes(5));
+    assert.ok(scheduler.bufferedBytes <= 64 * MIB, `${scheduler.bufferedBytes} bytes are buffered`);
   });
 });
 
-describe('the queue', () => {
-  test('serves a lone reader 2 MiB a turn, as long as it has plenty', async () => {
-    const pool = new ReadScheduler(64 * MIB);
-    const reader = new Reader();
-    pool.enqueue(reader);
-    await turns(1);
-    assert.equal(reader.served, 2 * MIB);
-    await turns(2);
-    assert.equal(reader.served, 6 * MIB);
-    await finish([reader]);
+describe('the queue of flows', () => {
+  test('serves a single bulk flow 2 MiB per tick', async () => {
+    const scheduler = new ReadScheduler(64 * MIB);
+    const flow = new Flow();
+    scheduler.enqueue(flow);
+    await ticks(1);
+    assert.equal(flow.served, 2 * MIB);
+    await ticks(2);
+    assert.equal(flow.served, 6 * MIB);
+    await finish([flow]);
   });
 
-  test('takes a short turn when somebody has come, and then long ones again', async () => {
-    const pool = new ReadScheduler(64 * MIB);
-    const reader = new Reader();
-    pool.enqueue(reader);
-    pool.onAccept();
-    await turns(1);
-    assert.equal(reader.served, MIB / 8);
-    await turns(1);
-    assert.equal(reader.served, MIB / 8 + 2 * MIB);
-    await finish([reader]);
+  test('makes the tick after a new connection short, and the next one long again', async () => {
+    const scheduler = new ReadScheduler(64 * MIB);
+    const flow = new Flow();
+    scheduler.enqueue(flow);
+    scheduler.onAccept();
+    await ticks(1);
+    assert.equal(flow.served, MIB / 8);
+    await ticks(1);
+    assert.equal(flow.served, MIB / 8 + 2 * MIB);
+    await finish([flow]);
   });
 
-  test('gives a reader whose bytes take long its share of time', async () => {
-    const pool = new ReadScheduler(64 * MIB);
+  test('gives a flow with slow bytes a fair share of time', async () => {
+    const scheduler = new ReadScheduler(64 * MIB);
     const order: string[] = [];
-    class Named extends Reader {
+    class Named extends Flow {
       readonly #name: string;
       readonly #busyMs: number;
 
@@ -130,148 +131,152 @@ describe('the queue', () => {
         return super.serve(memory);
       }
     }
-    const readers = [new Named('slow', 5), new Named('quick', 0)];
-    for (const reader of readers) pool.enqueue(reader);
-    while (order.length < 100) await turns(1);
-    await finish(readers);
-    // By bytes it would be 16 reads in a row for either; by time it is one of 5 ms.
+    const flows = [new Named('slow', 5), new Named('quick', 0)];
+    for (const flow of flows) scheduler.enqueue(flow);
+    while (order.length < 100) await ticks(1);
+    await finish(flows);
+    // A fair share of bytes would be 16 reads in a row for each flow. A fair share of time is one read of 5
+    // ms.
     const slow = order.join(' ').match(/slow(?: slow)*/gu) ?? [];
     assert.ok(slow.length >= 3);
     assert.ok(
-      slow.every((spell) => spell.split(' ').length <= 2),
+      slow.every((reads) => reads.split(' ').length <= 2),
       order.join(' '),
     );
   });
 
-  test('lets a reader go that brings little, and not before', async () => {
-    const pool = new ReadScheduler(64 * MIB);
-    const reader = new Reader(PLENTY, 2 * PLENTY + 1);
-    pool.enqueue(reader);
-    await turns(2);
-    assert.ok(reader.hasLeft);
-    assert.ok(!reader.isQueued);
-    assert.deepEqual([reader.served, reader.reads], [2 * PLENTY + 1, 3]);
+  test('removes a flow once a read returns few bytes', async () => {
+    const scheduler = new ReadScheduler(64 * MIB);
+    const flow = new Flow(BULK_BYTES, 2 * BULK_BYTES + 1);
+    scheduler.enqueue(flow);
+    await ticks(2);
+    assert.ok(flow.isDequeued);
+    assert.ok(!flow.isQueued);
+    assert.deepEqual([flow.served, flow.reads], [2 * BULK_BYTES + 1, 3]);
   });
 
-  test('has each reader once, however often it joins', async () => {
-    const pool = new ReadScheduler(64 * MIB);
-    const reader = new Reader(MIB, 3 * MIB);
-    for (let times = 0; times < 5; times += 1) pool.enqueue(reader);
-    await finish([reader]);
-    assert.ok(reader.reads <= 4);
+  test('contains each flow once, however often it is queued', async () => {
+    const scheduler = new ReadScheduler(64 * MIB);
+    const flow = new Flow(MIB, 3 * MIB);
+    for (let times = 0; times < 5; times += 1) scheduler.enqueue(flow);
+    await finish([flow]);
+    assert.ok(flow.reads <= 4);
   });
 
   for (const count of [2, 8, 40, 1000]) {
-    test(`gives ${count} readers 1 MiB a turn together, and none more than a spell more than another`, async () => {
-      const pool = new ReadScheduler(64 * MIB);
-      const readers = Array.from({ length: count }, () => new Reader());
-      for (const reader of readers) pool.enqueue(reader);
-      const total = (): number => readers.reduce((sum, reader) => sum + reader.served, 0);
+    test(`gives ${count} flows 1 MiB per tick together, and none more than a quantum more than another`, async () => {
+      const scheduler = new ReadScheduler(64 * MIB);
+      const flows = Array.from({ length: count }, () => new Flow());
+      for (const flow of flows) scheduler.enqueue(flow);
+      const total = (): number => flows.reduce((sum, flow) => sum + flow.served, 0);
       let before = 0;
-      for (let turn = 0; turn < 4000; turn += 1) {
-        await turns(1);
+      for (let tick = 0; tick < 4000; tick += 1) {
+        await ticks(1);
         const now = total();
-        assert.ok(now - before <= 2 * MIB, `${now - before} bytes in one turn`);
+        assert.ok(now - before <= 2 * MIB, `${now - before} bytes in one tick`);
         before = now;
       }
-      const served = readers.map((reader) => reader.served);
+      const served = flows.map((flow) => flow.served);
       const lead = Math.max(...served) - Math.min(...served);
-      assert.ok(lead <= LONGEST_SPELL + 2 * MIB, `${lead} bytes ahead`);
-      await finish(readers);
+      assert.ok(lead <= MAX_QUANTUM_BYTES + 2 * MIB, `${lead} bytes ahead`);
+      await finish(flows);
     });
   }
 
-  test('ends a turn early where each read takes long to deal with', async () => {
-    /** Takes a millisecond for each read, of which a turn has two. */
-    class SlowReader extends Reader {
+  test('ends a tick early if the bytes of each read are slow to process', async () => {
+    /** Takes a millisecond for each read. A tick has two. */
+    class SlowFlow extends Flow {
       override serve(memory: Uint8Array): number {
         const end = performance.now() + 1;
         while (performance.now() < end);
         return super.serve(memory);
       }
     }
-    const pool = new ReadScheduler(0);
-    const readers = [new SlowReader(), new SlowReader()];
-    for (const reader of readers) pool.enqueue(reader);
-    const reads = (): number => readers.reduce((sum, reader) => sum + reader.reads, 0);
-    for (let turn = 1; turn <= 5; turn += 1) {
+    const scheduler = new ReadScheduler(0);
+    const flows = [new SlowFlow(), new SlowFlow()];
+    for (const flow of flows) scheduler.enqueue(flow);
+    const reads = (): number => flows.reduce((sum, flow) => sum + flow.reads, 0);
+    for (let tick = 1; tick <= 5; tick += 1) {
       const before = reads();
-      await turns(1);
-      assert.ok(reads() - before <= 2, `${reads() - before} reads in one turn`);
+      await ticks(1);
+      assert.ok(reads() - before <= 2, `${reads() - before} reads in one tick`);
     }
     assert.ok(reads() >= 5);
-    await finish(readers);
+    await finish(flows);
   });
 
-  test('serves one that comes before the many that are there, but only for a moment', async () => {
-    const pool = new ReadScheduler(64 * MIB);
-    const crowd = Array.from({ length: 100 }, () => new Reader());
-    for (const reader of crowd) pool.enqueue(reader);
-    await turns(200);
-    const newcomer = new Reader(PLENTY);
-    pool.enqueue(newcomer);
-    await turns(2);
-    assert.ok(newcomer.served >= 4 * PLENTY);
-    assert.ok(newcomer.served <= MIB);
-    await finish([...crowd, newcomer]);
+  test('serves a new flow before queued ones, but only briefly', async () => {
+    const scheduler = new ReadScheduler(64 * MIB);
+    const old = Array.from({ length: 100 }, () => new Flow());
+    for (const flow of old) scheduler.enqueue(flow);
+    await ticks(200);
+    const added = new Flow(BULK_BYTES);
+    scheduler.enqueue(added);
+    await ticks(2);
+    assert.ok(added.served >= 4 * BULK_BYTES);
+    assert.ok(added.served <= MIB);
+    await finish([...old, added]);
   });
 });
 
-const PIECE_BYTES = 524_288;
+const BUFFER_BYTES = 524_288;
 
-describe('memory for what is held', () => {
-  test('keeps bytes as they were, whatever becomes of those that were copied', () => {
-    const memory = new BufferPool(PIECE_BYTES);
-    for (const size of [1, 65_535, 65_536, 300_000, PIECE_BYTES, PIECE_BYTES + 1]) {
+describe('the pool of buffers', () => {
+  test('copies bytes, so that changes of the original have no effect', () => {
+    const bufferPool = new BufferPool(BUFFER_BYTES);
+    for (const size of [1, 65_535, 65_536, 300_000, BUFFER_BYTES, BUFFER_BYTES + 1]) {
       const bytes = randomBytesOf(size, size);
       const expected = Buffer.from(bytes);
-      const copy = memory.copy(bytes);
+      const copy = bufferPool.copy(bytes);
       bytes.fill(0);
       assert.ok(expected.equals(copy));
     }
   });
 
-  test('is used again once it was given back, and not before', () => {
-    const memory = new BufferPool(PIECE_BYTES);
-    const [first, second] = [memory.copy(randomBytesOf(1, 100_000)), memory.copy(randomBytesOf(2, 100_000))];
+  test('reuses a buffer after its release, and not before', () => {
+    const bufferPool = new BufferPool(BUFFER_BYTES);
+    const [first, second] = [
+      bufferPool.copy(randomBytesOf(1, 100_000)),
+      bufferPool.copy(randomBytesOf(2, 100_000)),
+    ];
     assert.notEqual(first.buffer, second.buffer);
-    memory.release(first);
-    const third = memory.copy(randomBytesOf(3, 200_000));
+    bufferPool.release(first);
+    const third = bufferPool.copy(randomBytesOf(3, 200_000));
     assert.equal(third.buffer, first.buffer);
     assert.ok(randomBytesOf(2, 100_000).equals(second));
     assert.ok(randomBytesOf(3, 200_000).equals(third));
   });
 
-  test('is let go of when nobody holds anything, but for two pieces', () => {
-    const memory = new BufferPool(PIECE_BYTES);
-    const hold = (count: number): Uint8Array[] =>
-      Array.from({ length: count }, (_, index) => memory.copy(randomBytesOf(index, 100_000)));
-    const before = hold(5);
+  test('frees all but two buffers when none is in use', () => {
+    const bufferPool = new BufferPool(BUFFER_BYTES);
+    const copyMany = (count: number): Uint8Array[] =>
+      Array.from({ length: count }, (_, index) => bufferPool.copy(randomBytesOf(index, 100_000)));
+    const before = copyMany(5);
     const buffers = new Set(before.map((copy) => copy.buffer));
-    for (const copy of before) memory.release(copy);
-    const after = hold(9);
+    for (const copy of before) bufferPool.release(copy);
+    const after = copyMany(9);
     assert.equal(after.filter((copy) => buffers.has(copy.buffer)).length, 2);
-    assert.equal(after.filter((copy) => copy.buffer.byteLength === PIECE_BYTES).length, 8);
+    assert.equal(after.filter((copy) => copy.buffer.byteLength === BUFFER_BYTES).length, 8);
   });
 
-  test('given back twice is given to one alone', () => {
-    const memory = new BufferPool(PIECE_BYTES);
-    const copy = memory.copy(randomBytesOf(1, 100_000));
-    memory.release(copy);
-    memory.release(copy);
-    assert.notEqual(memory.copy(copy).buffer, memory.copy(randomBytesOf(2, 100_000)).buffer);
+  test('hands out a buffer once if it was released twice', () => {
+    const bufferPool = new BufferPool(BUFFER_BYTES);
+    const copy = bufferPool.copy(randomBytesOf(1, 100_000));
+    bufferPool.release(copy);
+    bufferPool.release(copy);
+    assert.notEqual(bufferPool.copy(copy).buffer, bufferPool.copy(randomBytesOf(2, 100_000)).buffer);
   });
 
-  test('is eight pieces at the most: what finds none free, and what is small, takes no more than it needs', () => {
-    const memory = new BufferPool(PIECE_BYTES);
-    const small = memory.copy(randomBytesOf(1, 65_535));
-    assert.ok(small.buffer.byteLength < PIECE_BYTES);
-    const copies = Array.from({ length: 20 }, (_, index) => memory.copy(randomBytesOf(index, 100_000)));
-    const pieces = copies.filter((copy) => copy.buffer.byteLength === PIECE_BYTES);
-    assert.equal(pieces.length, 8);
-    for (const copy of copies) memory.release(copy);
-    const again = copies.map((copy) => memory.copy(copy));
+  test('has at most eight buffers: other and small copies get exactly the memory that they need', () => {
+    const bufferPool = new BufferPool(BUFFER_BYTES);
+    const small = bufferPool.copy(randomBytesOf(1, 65_535));
+    assert.ok(small.buffer.byteLength < BUFFER_BYTES);
+    const copies = Array.from({ length: 20 }, (_, index) => bufferPool.copy(randomBytesOf(index, 100_000)));
+    const pooled = copies.filter((copy) => copy.buffer.byteLength === BUFFER_BYTES);
+    assert.equal(pooled.length, 8);
+    for (const copy of copies) bufferPool.release(copy);
+    const again = copies.map((copy) => bufferPool.copy(copy));
     assert.equal(new Set(again.map((copy) => copy.buffer)).size, 20);
-    assert.equal(again.filter((copy) => copy.buffer.byteLength === PIECE_BYTES).length, 8);
+    assert.equal(again.filter((copy) => copy.buffer.byteLength === BUFFER_BYTES).length, 8);
   });
 });

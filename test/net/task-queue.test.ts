@@ -3,14 +3,14 @@ import { describe, test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { TaskQueue } from '../../src/transport/task-queue.ts';
 
-/** Keeps the processor busy for so long, in milliseconds. */
+/** Keeps the processor busy. */
 function work(ms: number): void {
   const end = performance.now() + ms;
   while (performance.now() < end);
 }
 
 describe('a task queue', () => {
-  test('runs few tasks at once, and the others later, in their order', async () => {
+  test('runs a few tasks immediately, and the others later in order', async () => {
     const queue = new TaskQueue();
     const done: number[] = [];
     for (let task = 0; task < 100; task += 1) queue.runOrDefer(() => done.push(task));
@@ -24,10 +24,10 @@ describe('a task queue', () => {
     queue.runOrDefer(() => {
       isDone = true;
     });
-    assert.ok(isDone, 'the next turn begins with a full budget');
+    assert.ok(isDone, 'the next tick starts with a full budget');
   });
 
-  test('runs a task behind those that are queued', async () => {
+  test('runs a task after those that are queued', async () => {
     const queue = new TaskQueue();
     const done: string[] = [];
     queue.defer(() => done.push('deferred'));
@@ -54,7 +54,7 @@ describe('a task queue', () => {
     assert.ok(atTimers.length >= 5, `${atTimers.length} timers`);
   });
 
-  test('calls an action for each item, in slices, and says when all are done', async () => {
+  test('calls an action for each item in slices, and resolves after the last one', async () => {
     const queue = new TaskQueue();
     const items = Array.from({ length: 20 }, (_, value) => ({ value }));
     const seen: number[] = [];
@@ -62,7 +62,7 @@ describe('a task queue', () => {
       work(0.5);
       seen.push(value);
     });
-    assert.ok(seen.length > 0 && seen.length < 20, `${seen.length} at once`);
+    assert.ok(seen.length > 0 && seen.length < 20, `${seen.length} immediately`);
     await all;
     assert.deepEqual(
       seen,

@@ -16,19 +16,19 @@ import { makeIdentity } from '../support/certificates.ts';
 import type { Identity } from '../support/certificates.ts';
 import { scratch } from '../support/scratch.ts';
 
-describe('certificates', () => {
+describe('credentials', () => {
   for (const type of ['ec', 'rsa'] as const) {
-    test(`with ${type} keys serve TLS 1.2 and 1.3, and nothing older`, async (context) => {
+    test(`support TLS 1.2 and 1.3, but no older version, with ${type} keys`, async (context) => {
       const identity = makeIdentity('localhost', { type });
-      const place = await CertificateDirectory.open(context, identity);
-      const certificates = await ReloadableCredentials.load(place.files);
-      const port = await serveTls(context, certificates);
+      const directory = await CertificateDirectory.open(context, identity);
+      const credentials = await ReloadableCredentials.load(directory.files);
+      const port = await serveTls(context, credentials);
       for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
         const socket = await tlsClient(context, port, identity.certificate, { maxVersion: version });
         equal(socket.getProtocol(), version);
         await echoes(socket, 'hello');
       }
-      // A client that would take part in it, were it offered.
+      // This client supports older versions.
       const old = { minVersion: 'TLSv1', maxVersion: 'TLSv1.1', ciphers: 'DEFAULT@SECLEVEL=0' } as const;
       await rejects(
         tlsClient(context, port, identity.certificate, old),
@@ -37,20 +37,20 @@ describe('certificates', () => {
     });
   }
 
-  test('say when they end', async (context) => {
+  test('have the expiry date of the certificate', async (context) => {
     const notAfter = new Date('2049-05-06T07:08:09Z');
-    const place = await CertificateDirectory.open(context, makeIdentity('localhost', { notAfter }));
-    deepEqual((await ReloadableCredentials.load(place.files)).expiresAt, notAfter);
+    const directory = await CertificateDirectory.open(context, makeIdentity('localhost', { notAfter }));
+    deepEqual((await ReloadableCredentials.load(directory.files)).expiresAt, notAfter);
   });
 
   const root = makeIdentity('root');
   const middle = makeIdentity('middle', { issuer: root });
   const leaf = makeIdentity('localhost', { issuer: middle });
 
-  /** How many certificates a client is sent that trusts the root alone. */
-  async function sentChain(context: TestContext, files: TlsFiles): Promise<string[]> {
-    const certificates = await ReloadableCredentials.load(files);
-    const socket = await tlsClient(context, await serveTls(context, certificates), root.certificate);
+  /** The names in the chain that a client gets, which trusts only the root. */
+  async function chainNames(context: TestContext, files: TlsFiles): Promise<string[]> {
+    const credentials = await ReloadableCredentials.load(files);
+    const socket = await tlsClient(context, await serveTls(context, credentials), root.certificate);
     const names: string[] = [];
     let at = socket.getPeerCertificate(true);
     while (!names.includes(String(at.subject.CN))) {
@@ -60,32 +60,32 @@ describe('certificates', () => {
     return names;
   }
 
-  test('of an authority bring their chain, in one file', async (context) => {
-    const place = await CertificateDirectory.open(context, {
+  test('include the chain in the certificate file', async (context) => {
+    const directory = await CertificateDirectory.open(context, {
       ...leaf,
       certificate: leaf.certificate + middle.certificate,
     });
-    deepEqual(await sentChain(context, place.files), ['localhost', 'middle', 'root']);
+    deepEqual(await chainNames(context, directory.files), ['localhost', 'middle', 'root']);
   });
 
-  test('of an authority bring their chain, in a file of its own that may begin with the certificate', async (context) => {
+  test('include the chain in a separate file, which may begin with the certificate', async (context) => {
     for (const chain of [middle.certificate, leaf.certificate + middle.certificate]) {
-      const place = await CertificateDirectory.open(context, leaf, 'chain.pem');
-      writeFileSync(join(place.directory, 'chain.pem'), chain);
-      deepEqual(await sentChain(context, place.files), ['localhost', 'middle', 'root']);
+      const directory = await CertificateDirectory.open(context, leaf, 'chain.pem');
+      writeFileSync(join(directory.path, 'chain.pem'), chain);
+      deepEqual(await chainNames(context, directory.files), ['localhost', 'middle', 'root']);
     }
   });
 
-  test('send no certificate twice', async (context) => {
-    const place = await CertificateDirectory.open(context, leaf, 'chain.pem');
-    writeFileSync(join(place.directory, 'chain.pem'), leaf.certificate + middle.certificate);
-    equal((await readCredentials(place.files, Date.now())).chain, leaf.certificate + middle.certificate);
+  test('contain no certificate twice', async (context) => {
+    const directory = await CertificateDirectory.open(context, leaf, 'chain.pem');
+    writeFileSync(join(directory.path, 'chain.pem'), leaf.certificate + middle.certificate);
+    equal((await readCredentials(directory.files, Date.now())).chain, leaf.certificate + middle.certificate);
   });
 
-  test('may share a file with their key', async (context) => {
+  test('may be one file with key and certificate', async (context) => {
     const identity = makeIdentity();
-    const place = await CertificateDirectory.open(context);
-    const path = join(place.directory, 'server.pem');
+    const directory = await CertificateDirectory.open(context);
+    const path = join(directory.path, 'server.pem');
     writeFileSync(path, identity.key + identity.certificate);
     const files = { keyPath: path, certificatePath: path, chainPath: null };
     const port = await serveTls(context, await ReloadableCredentials.load(files));
@@ -95,16 +95,16 @@ describe('certificates', () => {
 
 const DAY_MS = 86_400_000;
 
-/** What the operator is told. */
-async function faultOf(files: TlsFiles, nowMs = Date.now()): Promise<string> {
-  let said = '';
+/** The error message for the operator. */
+async function errorOf(files: TlsFiles, nowMs = Date.now()): Promise<string> {
+  let message = '';
   await rejects(readCredentials(files, nowMs), (error) => {
     ok(error instanceof CertificateError, String(error));
     equal(error.cause, undefined);
-    said = error.message;
+    message = error.message;
     return true;
   });
-  return said;
+  return message;
 }
 
 function derOf(certificate: string): Buffer {
@@ -121,26 +121,21 @@ function encrypted(type: 'pkcs8' | 'pkcs1'): string {
   return key.export({ type, format: 'pem', cipher: 'aes-256-cbc', passphrase: 'secret' }).toString();
 }
 
-/** The lines of a key, without the one that says what it is. */
-const secret = good.key.split('\n').slice(1, 3);
+/** Two lines of the key itself. */
+const secretLines = good.key.split('\n').slice(1, 3);
 
-describe('files of a certificate that are no use', () => {
-  const cases: readonly (readonly [what: string, files: Partial<Identity>, path: string, fault: RegExp])[] = [
-    [
-      'a key that is empty',
-      { key: '' },
-      'key.pem',
-      /none in PEM form: look for -----BEGIN PRIVATE KEY-----/u,
-    ],
+describe('the error for unusable certificate files', () => {
+  const cases: readonly (readonly [name: string, files: Partial<Identity>, path: string, error: RegExp])[] = [
+    ['an empty key', { key: '' }, 'key.pem', /not in PEM format: look for -----BEGIN PRIVATE KEY-----/u],
     [
       'a key that is a certificate',
       { key: good.certificate },
       'key.pem',
-      /it has a certificate, which is for certKey=/u,
+      /it contains a certificate, which belongs in certKey=/u,
     ],
-    ['a key that is cut off', { key: good.key.slice(0, 100) }, 'key.pem', /is damaged|none in PEM form/u],
+    ['a truncated key', { key: good.key.slice(0, 100) }, 'key.pem', /is damaged|not in PEM format/u],
     [
-      'a key with a letter too many',
+      'a key with an extra character',
       { key: good.key.replace('\n', '\n!') },
       'key.pem',
       /is damaged \(\w+\): restore it/u,
@@ -149,11 +144,11 @@ describe('files of a certificate that are no use', () => {
       'a key with a passphrase',
       { key: encrypted('pkcs8') },
       'key.pem',
-      /is encrypted, and there is no passphrase here: .*openssl pkey -in/u,
+      /is encrypted, and the relay has no passphrase: .*openssl pkey -in/u,
     ],
-    ['an old key with a passphrase', { key: encrypted('pkcs1') }, 'key.pem', /is encrypted/u],
+    ['a key with a passphrase in the older format', { key: encrypted('pkcs1') }, 'key.pem', /is encrypted/u],
     [
-      "somebody else's key",
+      'the key of another certificate',
       { key: other.key },
       'key.pem',
       /does not belong to the first certificate in .*cert\.pem/u,
@@ -165,110 +160,108 @@ describe('files of a certificate that are no use', () => {
       /with the certificate of this server first/u,
     ],
     [
-      'a certificate that is empty',
+      'an empty certificate',
       { certificate: '' },
       'cert.pem',
-      /none in PEM form: look for -----BEGIN CERTIFICATE-----/u,
+      /not in PEM format: look for -----BEGIN CERTIFICATE-----/u,
     ],
-    ['a certificate that is a key', { certificate: good.key }, 'cert.pem', /none in PEM form/u],
+    ['a certificate that is a key', { certificate: good.key }, 'cert.pem', /not in PEM format/u],
     [
-      'a certificate that is cut off',
+      'a truncated certificate',
       { certificate: good.certificate.slice(0, 200) },
       'cert.pem',
-      /none in PEM form/u,
+      /not in PEM format/u,
     ],
     [
-      'a certificate with a hole',
+      'a certificate with a missing line',
       { certificate: good.certificate.replace(/\n.{64}/u, '') },
       'cert.pem',
-      /is damaged \(\w+\): get it anew/u,
+      /is damaged \(\w+\): request a new copy/u,
     ],
-    [
-      'a key that is too short',
-      weak,
-      'key.pem',
-      /OpenSSL does not take .*cert\.pem \(ERR_SSL_EE_KEY_TOO_SMALL\)/u,
-    ],
+    ['a key that is too short', weak, 'key.pem', /OpenSSL rejects .*cert\.pem \(ERR_SSL_EE_KEY_TOO_SMALL\)/u],
   ];
-  for (const [what, files, path, fault] of cases) {
-    test(`${what}: the file and the remedy are named, and nothing of it`, async (context) => {
-      const place = await CertificateDirectory.open(context, { ...good, ...files });
-      const said = await faultOf(place.files);
-      match(said, fault);
-      ok(said.includes(join(place.directory, path)), said);
-      equal(said.split('\n').length, 1);
-      for (const line of secret) ok(!said.includes(line), said);
+  for (const [name, files, path, expected] of cases) {
+    test(`names the file and the remedy, and nothing of the file's contents: ${name}`, async (context) => {
+      const directory = await CertificateDirectory.open(context, { ...good, ...files });
+      const message = await errorOf(directory.files);
+      match(message, expected);
+      ok(message.includes(join(directory.path, path)), message);
+      equal(message.split('\n').length, 1);
+      for (const line of secretLines) ok(!message.includes(line), message);
     });
   }
 
-  test('a certificate in DER form: how to convert it', async (context) => {
-    const place = await CertificateDirectory.open(context, good);
-    writeFileSync(place.files.certificatePath, derOf(good.certificate));
-    match(await faultOf(place.files), /DER form; convert it with openssl x509 -inform der -in .*cert\.pem$/u);
+  test('says how to convert a certificate in DER format', async (context) => {
+    const directory = await CertificateDirectory.open(context, good);
+    writeFileSync(directory.files.certificatePath, derOf(good.certificate));
+    match(
+      await errorOf(directory.files),
+      /DER format; convert it with openssl x509 -inform der -in .*cert\.pem$/u,
+    );
   });
 
-  test('a certificate that has expired, or is not valid yet, and when', async (context) => {
+  test('says when a certificate expired or will be valid', async (context) => {
     const notBefore = new Date('2030-01-02T03:04:05Z');
     const notAfter = new Date('2031-01-02T03:04:05Z');
-    const place = await CertificateDirectory.open(
+    const directory = await CertificateDirectory.open(
       context,
       makeIdentity('localhost', { notBefore, notAfter }),
     );
     match(
-      await faultOf(place.files, notBefore.getTime() - 1),
-      /cert\.pem is valid only from 2030-01-02T03:04:05/u,
+      await errorOf(directory.files, notBefore.getTime() - 1),
+      /cert\.pem is not valid before 2030-01-02T03:04:05/u,
     );
     match(
-      await faultOf(place.files, notAfter.getTime() + 1),
-      /cert\.pem has expired, on 2031-01-02T03:04:05/u,
+      await errorOf(directory.files, notAfter.getTime() + 1),
+      /cert\.pem expired on 2031-01-02T03:04:05/u,
     );
     for (const nowMs of [notBefore.getTime(), notBefore.getTime() + DAY_MS, notAfter.getTime()]) {
-      equal((await readCredentials(place.files, nowMs)).expiresAt.getTime(), notAfter.getTime());
+      equal((await readCredentials(directory.files, nowMs)).expiresAt.getTime(), notAfter.getTime());
     }
   });
 
   for (const which of ['keyPath', 'certificatePath', 'chainPath'] as const) {
-    test(`a ${which} where there is nothing, or no file`, async (context) => {
-      const place = await CertificateDirectory.open(context, good, 'chain.pem');
-      const path = place.files[which] ?? '';
-      writeFileSync(place.files.chainPath ?? '', good.certificate);
-      await readCredentials(place.files, Date.now());
+    test(`says that ${which} does not exist, is not a regular file or is too large`, async (context) => {
+      const directory = await CertificateDirectory.open(context, good, 'chain.pem');
+      const path = directory.files[which] ?? '';
+      writeFileSync(directory.files.chainPath ?? '', good.certificate);
+      await readCredentials(directory.files, Date.now());
       rmSync(path);
-      ok((await faultOf(place.files)).includes(`${path} is not there: check the path`));
+      ok((await errorOf(directory.files)).includes(`${path} does not exist: check the path`));
       mkdirSync(path);
-      ok((await faultOf(place.files)).includes(`${path} is no regular file`));
+      ok((await errorOf(directory.files)).includes(`${path} is not a regular file`));
       rmSync(path, { recursive: true });
       execFileSync('mkfifo', [path]);
-      ok((await faultOf(place.files)).includes(`${path} is no regular file`));
+      ok((await errorOf(directory.files)).includes(`${path} is not a regular file`));
       rmSync(path);
       writeFileSync(path, Buffer.alloc(2 ** 20 + 1));
-      ok((await faultOf(place.files)).includes(`${path} has more than 1048576 bytes`));
+      ok((await errorOf(directory.files)).includes(`${path} is larger than 1048576 bytes`));
     });
   }
 
-  test('a path through a file', async (context) => {
-    const place = await CertificateDirectory.open(context, good);
-    const files = { ...place.files, keyPath: join(place.files.keyPath, 'key.pem') };
-    match(await faultOf(files), /key\.pem is not there: check the path in the endpoint \(ENOTDIR\)$/u);
+  test('says that a path through a file does not exist', async (context) => {
+    const directory = await CertificateDirectory.open(context, good);
+    const files = { ...directory.files, keyPath: join(directory.files.keyPath, 'key.pem') };
+    match(await errorOf(files), /key\.pem does not exist: check the path in the endpoint \(ENOTDIR\)$/u);
   });
 
-  test('a key of another user', async (context) => {
-    const directory = await scratch(context);
-    const place = await CertificateDirectory.open(context, good);
-    chmodSync(place.files.keyPath, 0);
+  test('says that the user of the relay may not read the key', async (context) => {
+    const parent = await scratch(context);
+    const directory = await CertificateDirectory.open(context, good);
+    chmodSync(directory.files.keyPath, 0);
     if (process.getuid?.() !== 0) {
-      match(await faultOf(place.files), /key\.pem may not be read by the user/u);
+      match(await errorOf(directory.files), /key\.pem can't be read by the user/u);
       return;
     }
-    // Root may read everything. The module is loaded before it becomes somebody who may not.
-    for (const path of [directory, place.directory]) chmodSync(path, 0o755);
+    // Root may read every file. The process loads the module before it becomes another user.
+    for (const path of [parent, directory.path]) chmodSync(path, 0o755);
     const program = `
       const { readCredentials } = await import(process.argv[1]);
       process.setuid(4242);
       await readCredentials(JSON.parse(process.argv[2]), Date.now()).catch((error) => process.stdout.write(error.message));`;
     const module = new URL('../../src/transport/tls-credentials.ts', import.meta.url).href;
-    const args = ['--input-type=module', '-e', program, module, JSON.stringify(place.files)];
-    const said = String(execFileSync(process.execPath, args));
-    match(said, /key\.pem may not be read by the user that the relay runs as: see its mode/u);
+    const args = ['--input-type=module', '-e', program, module, JSON.stringify(directory.files)];
+    const message = String(execFileSync(process.execPath, args));
+    match(message, /key\.pem can't be read by the user that the relay runs as: check its mode/u);
   });
 });

@@ -11,11 +11,13 @@ import { UvStream } from '../../src/transport/uv-stream.ts';
 import { randomBytesOf } from '../support/bytes.ts';
 import { scratch } from '../support/scratch.ts';
 
-/** What a pipe takes before it is full. */
+/** Capacity of a pipe. */
 const PIPE_BYTES = 65_536;
 
-/** How the handle takes what did not fit into the pipe: before `writeBuffer` returns, or some time later. */
-type Rest = 'at once' | 'later';
+/**
+ * When the handle accepts the bytes that do not fit into the pipe: before `writeBuffer` returns, or later.
+ */
+type Completion = 'immediate' | 'later';
 
 interface Request {
   readonly oncomplete: (status: number) => void;
@@ -25,31 +27,31 @@ function isRequest(value: object): value is Request {
   return 'oncomplete' in value && typeof value.oncomplete === 'function';
 }
 
-interface PipeWire {
-  readonly wire: UvStream;
-  readonly pool: ReadScheduler;
-  /** What the wire has told its owner. */
-  readonly told: readonly string[];
+interface PipeStream {
+  readonly stream: UvStream;
+  readonly scheduler: ReadScheduler;
+  /** Events that the stream has reported to its handler. */
+  readonly events: readonly string[];
   readonly fd: number;
-  /** Completes the writes that are under way. */
+  /** Completes the pending writes. */
   readonly finish: () => void;
 }
 
-async function openWire(context: TestContext, rest: Rest): Promise<PipeWire> {
+async function openStream(context: TestContext, completion: Completion): Promise<PipeStream> {
   const path = join(await scratch(context), 'pipe');
   execFileSync('mkfifo', [path]);
   const fd = openSync(path, constants.O_RDWR | constants.O_NONBLOCK);
   context.after(() => closeSync(fd));
   const kLastWriteWasAsync = 1;
   const streamBaseState = new Int32Array(2);
-  const handles = new UvHandles({
+  const uv = new UvHandles({
     WriteWrap: Object,
     ShutdownWrap: Object,
     streamBaseState,
     kReadBytesOrError: 0,
     kLastWriteWasAsync,
   });
-  const later: (() => void)[] = [];
+  const pending: (() => void)[] = [];
   const handle: UvHandle = {
     fd,
     onread: () => undefined,
@@ -58,57 +60,57 @@ async function openWire(context: TestContext, rest: Rest): Promise<PipeWire> {
     useUserBuffer: () => undefined,
     writeBuffer(request) {
       assert.ok(isRequest(request));
-      streamBaseState[kLastWriteWasAsync] = rest === 'at once' ? 0 : 1;
-      if (rest === 'later') later.push(() => request.oncomplete(0));
+      streamBaseState[kLastWriteWasAsync] = completion === 'immediate' ? 0 : 1;
+      if (completion === 'later') pending.push(() => request.oncomplete(0));
       return 0;
     },
     shutdown: () => 0,
     close: (done) => done(),
   };
-  const pool = new ReadScheduler(0);
-  const stream = new UvStream(handle, 'tcp', handles, pool);
-  const notifications: string[] = [];
+  const scheduler = new ReadScheduler(0);
+  const stream = new UvStream(handle, 'tcp', uv, scheduler);
+  const events: string[] = [];
   stream.start({
-    onBytes: () => notifications.push('bytes'),
-    onWritable: () => notifications.push('drain'),
-    onEnd: () => notifications.push('end'),
-    onClose: () => notifications.push('lost'),
+    onBytes: () => events.push('bytes'),
+    onWritable: () => events.push('writable'),
+    onEnd: () => events.push('end'),
+    onClose: () => events.push('close'),
   });
   const finish = (): void => {
-    for (const complete of later.splice(0)) complete();
+    for (const complete of pending.splice(0)) complete();
   };
-  return { wire: stream, told: notifications, pool, fd, finish };
+  return { stream, events, scheduler, fd, finish };
 }
 
 const BYTES = randomBytesOf(60, PIPE_BYTES + 1000);
 
 const WRITES: Readonly<Record<string, (stream: UvStream) => boolean>> = {
-  'one piece': (stream) => stream.write(BYTES),
-  parts: (stream) =>
+  'one buffer': (stream) => stream.write(BYTES),
+  'several parts': (stream) =>
     stream.writeParts([BYTES.subarray(0, 10), BYTES.subarray(10, 70_000), BYTES.subarray(70_000)]),
 };
 
 for (const [form, write] of Object.entries(WRITES)) {
-  describe(`a wire that is given more than the kernel takes, in ${form}`, () => {
-    test('holds the rest until it is taken, and says then that it has drained', async (context) => {
-      const { wire: stream, told: notifications, pool, finish } = await openWire(context, 'later');
+  describe(`a write of more bytes than the kernel accepts, in ${form}`, () => {
+    test('buffers the rest until it is written, and then reports that the stream is writable', async (context) => {
+      const { stream, events, scheduler, finish } = await openStream(context, 'later');
       assert.equal(write(stream), false);
       assert.equal(stream.bufferedBytes, 1000);
-      assert.equal(pool.bufferedBytes, 1000);
+      assert.equal(scheduler.bufferedBytes, 1000);
       assert.equal(stream.deliveredBytes, PIPE_BYTES);
-      assert.deepEqual(notifications, []);
+      assert.deepEqual(events, []);
       finish();
-      assert.deepEqual(notifications, ['drain']);
+      assert.deepEqual(events, ['writable']);
       assert.equal(stream.bufferedBytes, 0);
-      assert.equal(pool.bufferedBytes, 0);
+      assert.equal(scheduler.bufferedBytes, 0);
       assert.equal(stream.deliveredBytes, BYTES.length);
     });
 
-    test('never says that it holds something which was taken after all: no drain would follow', async (context) => {
-      const { wire: stream, pool, fd } = await openWire(context, 'at once');
+    test('does not report buffered bytes if the rest was written immediately, because no event would follow', async (context) => {
+      const { stream, scheduler, fd } = await openStream(context, 'immediate');
       assert.equal(write(stream), true);
       assert.equal(stream.bufferedBytes, 0);
-      assert.equal(pool.bufferedBytes, 0);
+      assert.equal(scheduler.bufferedBytes, 0);
       assert.equal(stream.deliveredBytes, BYTES.length);
       const got = Buffer.alloc(PIPE_BYTES);
       assert.equal(readSync(fd, got), PIPE_BYTES);

@@ -11,17 +11,17 @@ import type { ReloadableCredentials } from '../../src/transport/tls-credentials.
 import type { Identity } from './certificates.ts';
 import { scratch } from './scratch.ts';
 
-/** A directory with the files of a listener. */
+/** A directory with the certificate files of a TLS listener. */
 export class CertificateDirectory {
-  readonly directory: string;
+  readonly path: string;
   readonly files: TlsFiles;
 
-  private constructor(directory: string, chainName: string | null) {
-    this.directory = directory;
+  private constructor(path: string, chainName: string | null) {
+    this.path = path;
     this.files = {
-      keyPath: join(directory, 'key.pem'),
-      certificatePath: join(directory, 'cert.pem'),
-      chainPath: chainName === null ? null : join(directory, chainName),
+      keyPath: join(path, 'key.pem'),
+      certificatePath: join(path, 'cert.pem'),
+      chainPath: chainName === null ? null : join(path, chainName),
     };
   }
 
@@ -30,9 +30,9 @@ export class CertificateDirectory {
     identity?: Identity,
     chainName: string | null = null,
   ): Promise<CertificateDirectory> {
-    const place = new CertificateDirectory(await scratch(context), chainName);
-    if (identity !== undefined) place.put(identity);
-    return place;
+    const directory = new CertificateDirectory(await scratch(context), chainName);
+    if (identity !== undefined) directory.put(identity);
+    return directory;
   }
 
   put({ key, certificate }: Pick<Identity, 'key' | 'certificate'>): void {
@@ -41,10 +41,10 @@ export class CertificateDirectory {
   }
 }
 
-/** A server that repeats what it is told, and its port. */
-export async function serveTls(context: TestContext, certificates: ReloadableCredentials): Promise<number> {
+/** Starts a TLS echo server. Returns its port. */
+export async function serveTls(context: TestContext, credentials: ReloadableCredentials): Promise<number> {
   const server = createServer((socket) => {
-    const secure = new TLSSocket(socket, { isServer: true, secureContext: certificates.context });
+    const secure = new TLSSocket(socket, { isServer: true, secureContext: credentials.context });
     secure.on('error', () => undefined);
     secure.pipe(secure);
     context.after(() => secure.destroy());
@@ -56,7 +56,7 @@ export async function serveTls(context: TestContext, certificates: ReloadableCre
   return address.port;
 }
 
-/** A client that trusts one certificate alone. */
+/** Connects a client that trusts only the certificate `ca`. */
 export async function tlsClient(
   context: TestContext,
   port: number,
@@ -69,7 +69,7 @@ export async function tlsClient(
   return socket;
 }
 
-/** Rejects unless what it says comes back. */
+/** Rejects unless the server echoes `text`. */
 export async function echoes(socket: TLSSocket, text: string): Promise<void> {
   socket.write(text);
   const [answer]: unknown[] = await once(socket, 'data');

@@ -1,7 +1,7 @@
 import { generateKeyPairSync, randomBytes, sign } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
 
-/** A key and its certificate, both PEM, as an authority would hand them out. */
+/** A key and its certificate, both in PEM format, as issued by a certificate authority. */
 export interface Identity {
   readonly name: string;
   readonly key: string;
@@ -11,17 +11,20 @@ export interface Identity {
 
 export interface IdentityOptions {
   readonly type?: 'ec' | 'rsa';
-  /** 2048 for RSA, if not given. */
+  /** Size of an RSA key; default 2048. */
   readonly bits?: number;
   readonly notBefore?: Date;
   readonly notAfter?: Date;
-  /** Itself, if not given. */
+  /** Default: self-signed. */
   readonly issuer?: Identity;
 }
 
 const DAY_MS = 86_400_000;
 
-/** Makes a key and a certificate for it, valid from yesterday for 90 days. Both are for tests, and good for any TLS client. */
+/**
+ * Creates a key and a certificate that any TLS client accepts. By default, it is valid from yesterday for 90
+ * days from now.
+ */
 export function makeIdentity(name = 'localhost', options: IdentityOptions = {}): Identity {
   const { type = 'ec', bits = 2048, issuer } = options;
   const pair =
@@ -57,7 +60,7 @@ export function pem(label: string, bytes: Buffer): string {
   return [`-----BEGIN ${label}-----`, ...lines, `-----END ${label}-----`, ''].join('\n');
 }
 
-/** X.690: a tag, a length, and what is in it. */
+/** DER (X.690): a tag, a length and the content. */
 function der(tag: number, ...parts: readonly Buffer[]): Buffer {
   const content = Buffer.concat(parts);
   const length = content.length;
@@ -77,7 +80,7 @@ function bitString(bytes: Buffer): Buffer {
   return der(0x03, Buffer.from([0]), bytes);
 }
 
-/** @param hex the identifier as it is encoded */
+/** @param hex the encoded identifier */
 function oid(hex: string): Buffer {
   return der(0x06, Buffer.from(hex, 'hex'));
 }
@@ -87,7 +90,7 @@ const TRUE = der(0x01, Buffer.from([0xff]));
 const ALGORITHMS = {
   // ecdsa-with-SHA256
   ec: sequence(oid('2a8648ce3d040302')),
-  // sha256WithRSAEncryption, which wants a null behind it
+  // sha256WithRSAEncryption, which needs a null after it
   rsa: sequence(oid('2a864886f70d01010b'), der(0x05)),
 };
 
@@ -102,7 +105,7 @@ function nameOf(name: string): Buffer {
   return sequence(der(0x31, sequence(oid('550403'), der(0x0c, Buffer.from(name)))));
 }
 
-/** UTCTime, which goes from 1950 to 2049. */
+/** UTCTime, for years from 1950 to 2049. */
 function timeOf(date: Date): Buffer {
   const digits = date.toISOString().replaceAll(/\D/gu, '').slice(2, 14);
   return der(0x17, Buffer.from(`${digits}Z`));

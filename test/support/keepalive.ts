@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { readdirSync, readlinkSync } from 'node:fs';
 import { PYTHON } from './socket-activation.ts';
 
-/** The TCP keepalive of one of this process's connections, as the kernel has it. */
+/** Socket options of one TCP connection of this process, read from the kernel. */
 export interface KeepAliveOptions {
   readonly localPort: number;
   readonly remotePort: number;
@@ -12,7 +12,7 @@ export interface KeepAliveOptions {
   readonly noDelay: boolean;
 }
 
-/** Reads the options of sockets that it inherits, from descriptor 3 on. */
+/** Reads the options of its inherited sockets, from file descriptor 3 on. */
 const SCRIPT = `
 import json, socket, sys
 found = []
@@ -29,7 +29,7 @@ for fd in range(3, 3 + int(sys.argv[1])):
 print(json.dumps(found))
 `;
 
-/** All TCP connections of this process. */
+/** The options of all TCP connections of this process. */
 export function keepAliveOptions(): readonly KeepAliveOptions[] {
   const sockets = readdirSync('/proc/self/fd').map(Number).filter(isSocket);
   const { stdout, stderr, status } = spawnSync(PYTHON, ['-c', SCRIPT, String(sockets.length)], {

@@ -1,7 +1,7 @@
 import { Socket } from 'node:net';
 import type { ByteStream, ByteStreamHandler } from '../../src/transport/byte-stream.ts';
 
-/** A wire without a connection: a test says what comes, and what is sent is lost. */
+/** A byte stream without a connection: the test supplies received bytes, and sent bytes are discarded. */
 export class ScriptedStream implements ByteStream {
   readonly kind = 'tcp';
   readonly addresses = null;
@@ -10,7 +10,7 @@ export class ScriptedStream implements ByteStream {
   readonly #memory = new Uint8Array(65_536);
   #handler: ByteStreamHandler | null = null;
 
-  /** Bytes come, all of them in the same memory. */
+  /** Receives `text`, always in the same memory. */
   feed(text: string): void {
     const bytes = this.#memory.subarray(0, text.length);
     Buffer.from(text, 'latin1').copy(bytes);
@@ -35,19 +35,19 @@ export class ScriptedStream implements ByteStream {
   }
 
   pause(): void {
-    // Whoever feeds it knows when.
+    // The test decides when bytes are received.
   }
 
   resume(): void {
-    // Nothing was kept back.
+    // No bytes were held back.
   }
 
   limitReadSize(): void {
-    // Whatever is fed is read.
+    // The test decides how many bytes are received.
   }
 
   detectReset(): void {
-    // It can't be reset.
+    // There is no connection to reset.
   }
 
   setKeepAlive(): void {

@@ -1,35 +1,37 @@
 import { once } from 'node:events';
 import { WebSocket } from 'ws';
 
-/** Bytes that have not come by then are lost, in milliseconds. */
-const PATIENCE_MS = 20_000;
+/** Bytes that have not arrived by then are lost, in milliseconds. */
+const RECEIVE_TIMEOUT_MS = 20_000;
 
-/** A WebSocket client that comes by TLS, as one in a browser does, and trusts one certificate alone. */
+/** A WebSocket client over TLS, as in a browser, that trusts only one certificate. */
 export class SecureClient implements Disposable {
   readonly #ws: WebSocket;
-  /** Resolves when the connection has ended, with the WebSocket close code. */
+  /** Resolves with the WebSocket close code when the connection has closed. */
   readonly closed: Promise<number>;
   #received = Buffer.alloc(0);
   #ended = false;
-  #wake: () => void = () => undefined;
+  #notify: () => void = () => undefined;
 
   private constructor(ws: WebSocket) {
     this.#ws = ws;
     ws.on('message', (data: Buffer) => {
       this.#received = Buffer.concat([this.#received, data]);
-      this.#wake();
+      this.#notify();
     });
     ws.on('error', () => undefined);
     this.closed = new Promise((resolve) => {
       ws.once('close', (code) => {
         this.#ended = true;
-        this.#wake();
+        this.#notify();
         resolve(code);
       });
     });
   }
 
-  /** @param certificate of the server or of who signed it, PEM; it has to be for `localhost` */
+  /**
+   * @param certificate certificate of the server or of its issuer, PEM; the server's must be for `localhost`
+   */
   static async connect(port: number, certificate: string): Promise<SecureClient> {
     const options = { ca: certificate, servername: 'localhost', headers: { host: 'localhost' } };
     const ws = new WebSocket(`wss://127.0.0.1:${port}/`, options);
@@ -41,13 +43,13 @@ export class SecureClient implements Disposable {
     this.#ws.send(typeof bytes === 'string' ? Buffer.from(bytes) : bytes, { binary: true });
   }
 
-  /** Resolves with everything received once that is `count` bytes, or once the connection has ended. */
+  /** Resolves with all received bytes once there are `count`, or once the connection has closed. */
   async until(count: number): Promise<Buffer> {
-    // A proxy that is stopped may leave its clients without a word.
-    const deadline = setTimeout(() => this.#ws.terminate(), PATIENCE_MS);
+    // A stopped proxy may not close its client connections.
+    const deadline = setTimeout(() => this.#ws.terminate(), RECEIVE_TIMEOUT_MS);
     while (this.#received.length < count && !this.#ended) {
       await new Promise<void>((resolve) => {
-        this.#wake = resolve;
+        this.#notify = resolve;
       });
     }
     clearTimeout(deadline);

@@ -6,7 +6,7 @@ import type {
   KeepAlive,
 } from '../../src/transport/byte-stream.ts';
 
-/** A wire that is in a set until it is closed. */
+/** A byte stream that is in the set `open` until it is closed. */
 export class TrackedStream implements ByteStream {
   readonly #stream: ByteStream;
   readonly #open: Set<ByteStream>;
@@ -84,7 +84,7 @@ export class TrackedStream implements ByteStream {
   }
 
   abort(): void {
-    // Nobody would be told.
+    // Without a handler, the end is not reported.
     if (!this.#isStarted) this.#open.delete(this);
     this.#stream.abort();
   }

@@ -1,19 +1,20 @@
 /**
- * Places beyond the limit, for clients that are told that there is no room: it takes a moment to find out in which language. The
- * relay's own probes come in by them, too, until they have named their tokens. When all are in use, the oldest is closed.
+ * Slots beyond the limit, for clients that are being rejected: detecting their protocol takes a moment. The
+ * relay's own probes use them too, until they have sent their tokens. If all are in use, the oldest
+ * connection is closed.
  */
 export const REJECT_SLOTS = 64;
 
 /**
- * Where a newcomer stands.
+ * The slot of a connection.
  *
- * - `inside`: there is room
- * - `lane`: there is none; it may be told so
- * - `nowhere`: it is not counted
+ * - `admitted`: it is within the limit
+ * - `reject-slot`: the limit is reached; the connection stays open until it has been rejected
+ * - `none`: it is not counted
  */
-export type Slot = 'inside' | 'lane' | 'nowhere';
+export type Slot = 'admitted' | 'reject-slot' | 'none';
 
-/** How many connections there may be. */
+/** Limits the number of open connections. */
 export class ConnectionLimit {
   readonly #max: number;
   #admitted = 0;
@@ -26,14 +27,14 @@ export class ConnectionLimit {
     return this.#admitted;
   }
 
-  /** Takes a place, which is given back with `leave`. */
-  acquire(): 'inside' | 'lane' {
-    if (this.#admitted >= this.#max) return 'lane';
+  /** Takes a slot. Give it back with `release`. */
+  acquire(): 'admitted' | 'reject-slot' {
+    if (this.#admitted >= this.#max) return 'reject-slot';
     this.#admitted += 1;
-    return 'inside';
+    return 'admitted';
   }
 
   release(slot: Slot): void {
-    if (slot === 'inside') this.#admitted -= 1;
+    if (slot === 'admitted') this.#admitted -= 1;
   }
 }

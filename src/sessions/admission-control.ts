@@ -259,7 +259,7 @@ export class AdmissionControl {
       this.#options.monotonicClock(),
     );
     this.#pending.add(accepted);
-    if (slot === 'lane') {
+    if (slot === 'reject-slot') {
       this.#reject(accepted, 'connections');
     } else {
       this.#handshakeTimeouts.start(accepted);
@@ -278,7 +278,7 @@ export class AdmissionControl {
     this.#untrack(accepted);
     // It must not use the capacity of others.
     this.#limit.release(accepted.slot);
-    accepted.slot = 'lane';
+    accepted.slot = 'reject-slot';
     this.#reject(accepted, 'address');
     accepted.addressKey = this.#sharedAddress.keyOf(address);
   }
@@ -329,7 +329,7 @@ export class AdmissionControl {
   /** Exempts one of the relay's own probes from all limits. There are only a few at a time. */
   exempt(accepted: AcceptedConnection): void {
     accepted.rejectReason = null;
-    if (this.#rejectSlots.delete(accepted)) accepted.slot = 'nowhere';
+    if (this.#rejectSlots.delete(accepted)) accepted.slot = 'none';
     accepted.isExempt = true;
     this.#untrack(accepted);
   }
@@ -398,14 +398,14 @@ export class AdmissionControl {
     this.#evicted[victim.evictionState] += 1;
     this.#untrack(victim);
     this.#limit.release(victim.slot);
-    victim.slot = 'nowhere';
+    victim.slot = 'none';
     // Counts like a connection that arrived when the relay was full: no record and no failed handshake.
     if (victim.evictionState === 'handshake') victim.rejectReason = 'connections';
     victim.phase?.evict();
   }
 
   #trackUnpaired(accepted: AcceptedConnection): void {
-    if (accepted.unpairedEntry !== null || accepted.slot !== 'inside') return;
+    if (accepted.unpairedEntry !== null || accepted.slot !== 'admitted') return;
     if (this.connections < this.maxConnections * EVICTION_TRACKING_THRESHOLD) return;
     accepted.unpairedEntry = this.#unpaired.add(this.#networkOf(accepted), accepted);
   }

@@ -7,67 +7,70 @@ import { hashPrefix, newSalt } from './address-hash.ts';
 const SALT_ROTATION_MS = 3_600_000;
 
 /**
- * Salts that are kept at most. A new address is hashed with each of them, about 1 µs each. While so many are in use, the
- * newest one stays in use for longer.
+ * Maximum number of salts. A new address is hashed with each of them, about 1 µs each. While all of them are
+ * in use, the newest one is used for longer.
  */
 const MAX_SALTS = 8;
 
-/** So many addresses that have nothing open are remembered, and at most twice as many. Each takes about 250 bytes. */
+/** Idle addresses per generation; two generations are kept. Each address takes about 250 bytes. */
 const MAX_IDLE_ADDRESSES = 32_768;
 
 export interface AddressLimits {
-  /** Connections at once, from 1. Null: as many as there may be. */
+  /** Open connections, from 1. Null: no limit. */
   readonly maxOpen: number | null;
-  /** New connections in a time; as many may come at once. Null: as often as they like. */
+  /** New connections per time; all of them may come at once. Null: no limit. */
   readonly newConnectionRate: { readonly count: number; readonly perMs: number } | null;
 }
 
-/** The place of one connection. */
+/** The slot of one connection. */
 export interface AddressSlot {
-  /** The connection has ended. Again does nothing. */
+  /** Call this when the connection has closed. Further calls do nothing. */
   release(): void;
 }
 
 interface AddressEntry {
-  /** The hash, and the salt that it was made with. */
+  /** The hash of the address, and the salt of the hash. */
   key: string;
   salt: string;
   open: number;
-  /** New connections that may come; refilled when it is looked at. */
+  /** New connections that are allowed, as of `refilledAtMs`. */
   allowance: number;
   refilledAtMs: number;
 }
 
 /**
- * Limits what comes from one address, without keeping any: what is kept is a hash with a secret salt that is in memory
- * alone. Each hour there is a new salt for new entries. An old one stays for as long as there is an entry that was made with
- * it: an address has to be recognised while it has connections open, or its limit would start over each hour. When
- * an address connects again, its entry gets the new salt. The kernel knows the addresses of open connections in any case;
- * after the last one has closed, nothing is left that an address could be compared with.
+ * Limits the connections per address without storing addresses. An entry has a hash with a secret salt that
+ * exists in memory only. New entries get a new salt each hour. An old salt is kept as long as there are
+ * entries with it: an address with open connections must be recognised, or its limit would restart each hour.
+ * When an address connects again, its entry gets the new salt. The kernel knows the addresses of open
+ * connections anyway; after the last one has closed, nothing is left to compare an address with.
  *
- * Who has a network of 2^32 prefixes is met by no limit for each of them, and must not be able to fill the memory or
- * to shut out others either. So nobody is refused for what others do. Addresses that have something open are never
- * forgotten, as there are no more of them than connections. Of the others, who has been away for longest is forgotten
- * first: when its allowance is full again, which loses nothing, or sooner when there are too many. Who could bring that
- * about needs as many prefixes, and gains no more by it than by using them.
+ * A limit per prefix cannot stop the owner of a network with 2^32 prefixes. Such an owner must not be able to
+ * fill the memory or lock out others either. So an address is never rejected because of other addresses.
+ * Addresses with open connections are never forgotten; there are at most as many as connections. Of the
+ * others, the least recently used are forgotten first: after their allowance has refilled, which loses
+ * nothing, or earlier if there are too many. An attacker needs that many prefixes to cause it, and gains no
+ * more than by using those prefixes directly.
  */
 export class AddressLimit {
   readonly #limits: AddressLimits;
   readonly #clock: () => number;
   readonly #random: (bytes: number) => Uint8Array;
-  /** The newest is first. Entries may have been made with any of them. */
+  /** The newest is first. Each entry has one of them. */
   #salts: readonly string[] = [];
   #saltCreatedAtMs = -Infinity;
-  /** Those that have something open. */
+  /** Addresses with open connections. */
   readonly #connected = new Map<string, AddressEntry>();
-  /** Others, which may have used some of their allowance: those that have left since the turn, and before it. */
+  /**
+   * Addresses without, whose allowance may not be full: idle since the last rotation, and since before it.
+   */
   #idle = new Map<string, AddressEntry>();
   #previousIdle = new Map<string, AddressEntry>();
   #rotatedAtMs = 0;
 
   /**
-   * @param clock milliseconds of a clock that never jumps
-   * @param random that many bytes which nobody can guess
+   * @param clock milliseconds of a monotonic clock
+   * @param random returns that many cryptographically secure bytes
    */
   constructor(
     limits: AddressLimits,
@@ -79,28 +82,29 @@ export class AddressLimit {
     this.#random = random;
   }
 
-  /** Addresses that are remembered, as hashes. */
+  /** Number of entries. */
   get size(): number {
     return this.#connected.size + this.#idle.size + this.#previousIdle.size;
   }
 
   /**
-   * Lets a connection in, or not. Who is not let in loses nothing by having tried.
+   * Accepts or rejects a connection. A rejected attempt does not use up anything.
    *
-   * @param address a valid IP address; what has none, like a Unix socket, is not limited here
-   * @returns null when its address has too many, or too many new ones
+   * @param address a valid IP address; connections without one, such as those of Unix sockets, are not
+   *   limited here
+   * @returns null if the address has too many connections or too many new ones
    */
   acquire(address: string): AddressSlot | null {
     const now = this.#clock();
     this.#rotateIdle(now);
     this.#rotateSalt(now);
-    const { maxOpen: open, newConnectionRate: newPer } = this.#limits;
+    const { maxOpen, newConnectionRate } = this.#limits;
     const prefix = addressPrefix(address);
     const [salt = ''] = this.#salts;
     const key = hashPrefix(salt, prefix);
     const found = this.#find(key, prefix) ?? this.#createEntry(key, salt, now);
-    if (open !== null && found.open >= open) return null;
-    if (newPer !== null) {
+    if (maxOpen !== null && found.open >= maxOpen) return null;
+    if (newConnectionRate !== null) {
       this.#refill(found, now);
       if (found.allowance < 1) return null;
       found.allowance -= 1;
@@ -114,11 +118,11 @@ export class AddressLimit {
   }
 
   #createSlot(address: AddressEntry): AddressSlot {
-    let isIn = true;
+    let isOpen = true;
     return {
       release: () => {
-        if (!isIn) return;
-        isIn = false;
+        if (!isOpen) return;
+        isOpen = false;
         address.open -= 1;
         if (address.open === 0) this.#markIdle(address);
       },
@@ -131,16 +135,17 @@ export class AddressLimit {
   }
 
   /**
-   * Forgets whose allowance is full by now: all are filled after the same time, whatever was left. They go in two lots,
-   * as a map whose oldest entries are deleted one by one walks over those that are gone each time.
+   * Forgets addresses whose allowance is full: every allowance is full after `perMs`. There are two
+   * generations, because deleting the oldest entries of a map one by one scans over the deleted ones each
+   * time.
    */
   #rotateIdle(now: number): void {
-    const { newConnectionRate: newPer } = this.#limits;
-    if (newPer === null) return;
-    const { perMs } = newPer;
+    const { newConnectionRate } = this.#limits;
+    if (newConnectionRate === null) return;
+    const { perMs } = newConnectionRate;
     const passedMs = now - this.#rotatedAtMs;
     if (passedMs < perMs && this.#idle.size < MAX_IDLE_ADDRESSES) return;
-    // After twice the time nobody has come for that long, who had last come before.
+    // After twice that time, all entries are older than `perMs`.
     this.#previousIdle = passedMs < 2 * perMs ? this.#idle : new Map();
     this.#idle = new Map();
     this.#rotatedAtMs = now;
@@ -166,10 +171,11 @@ export class AddressLimit {
   }
 
   #refill(address: AddressEntry, now: number): void {
-    const { newConnectionRate: newPer } = this.#limits;
-    if (newPer === null) return;
-    const refilled = ((now - address.refilledAtMs) / newPer.perMs) * newPer.count;
-    address.allowance = Math.min(newPer.count, address.allowance + refilled);
+    const { newConnectionRate } = this.#limits;
+    if (newConnectionRate === null) return;
+    const { count, perMs } = newConnectionRate;
+    const refilled = ((now - address.refilledAtMs) / perMs) * count;
+    address.allowance = Math.min(count, address.allowance + refilled);
     address.refilledAtMs = now;
   }
 

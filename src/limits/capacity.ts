@@ -5,10 +5,16 @@ import { REJECT_SLOTS } from './connection-limit.ts';
 import { connectionsWithinMemory, hasMemoryForBuffers, memoryLimit, worstCaseBytes } from './memory-limit.ts';
 import type { ConnectionRequirements, MemoryLimit } from './memory-limit.ts';
 
-/** File descriptors that are not for clients: the database, listeners, the status port, the log, Node.js itself. */
+/**
+ * File descriptors that are not for clients: the database, listeners, the status port, the log, Node.js
+ * itself.
+ */
 const RESERVED_FDS = 64;
 
-/** The same in a cluster: connections to the coordinator, and link connections that have not authenticated yet. */
+/**
+ * The same in a cluster: connections to the coordinator, and link connections that have not authenticated
+ * yet.
+ */
 const CLUSTER_FDS = 96;
 
 /** A forwarded client has a link of its own. */
@@ -58,7 +64,9 @@ const MAX_CONNECTIONS_EXCEEDS_MEMORY =
 const BUFFERS_EXCEED_MEMORY =
   'RELAY_BUFFER_MEMORY leaves too little memory for the relay; lower it, or raise the memory limit';
 
-/** File descriptors that this process may have open (getrlimit(2), RLIMIT_NOFILE). Read from /proc on Linux. */
+/**
+ * File descriptors that this process may have open (getrlimit(2), RLIMIT_NOFILE). Read from /proc on Linux.
+ */
 export function fdLimit(path = '/proc/self/limits'): number {
   try {
     const [, soft] = /^Max open files +(\d+|unlimited)/mu.exec(readFileSync(path, 'latin1')) ?? [];
@@ -76,7 +84,10 @@ export function connectionsWithinFds(fds: number, isClustered: boolean): number 
   return Math.max(1, fits);
 }
 
-/** The limits of connections and of waiting clients. There are never more connections than file descriptors for them. */
+/**
+ * The limits of connections and of waiting clients. There are never more connections than file descriptors
+ * for them.
+ */
 export function computeCapacity(
   { maxConnections, maxWaiting }: RelayConfig['limits'],
   resources: Resources,

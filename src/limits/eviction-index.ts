@@ -2,32 +2,32 @@
 interface Network<Member> {
   readonly key: string;
   readonly members: LinkedList<Entry<Member>>;
-  /** Its node in the list of groups of its size. Null while it is empty. */
+  /** Its node in the list of networks of its size. Null while it is empty. */
   node: Node<Network<Member>> | null;
 }
 
-/** The place of one member. */
+/** The entry of one member. */
 export interface Entry<Member> {
   readonly member: Member;
-  /** Null: its network is not known. */
+  /** Null: unknown. */
   readonly network: Network<Member> | null;
   node: Node<Entry<Member>> | null;
 }
 
 /**
- * Finds the member to evict when a newcomer needs its place: the oldest one of the network that has the most. A newcomer whose
- * network has no member always gets a place. Otherwise there is an eviction only if it makes the shares more equal, so that a
- * network cannot take places from those that have fewer.
+ * Finds the member to evict when a new one needs its slot: the oldest member of the largest network. A new
+ * member whose network has no other member always gets a slot. Otherwise a member is evicted only if that
+ * makes the shares more equal, so that a network cannot take slots from smaller ones.
  *
- * Members of unknown networks (Unix sockets, proxies that hide addresses, other relays) count as one network. They are never
- * evicted, since any of them could be the one that does no harm, and one of them is no new network.
+ * Members of unknown networks (Unix sockets, proxies that hide addresses, other relays) count as one network.
+ * They are never evicted, because any of them may be harmless. A new one of them does not count as the first
+ * of its network.
  *
- * Every operation takes the same time, however many members there are. Memory: an entry per member, and a group per network
- * that has members.
+ * Every operation takes constant time. Memory: an entry per member, and an object per network with members.
  */
 export class EvictionIndex<Member> {
   readonly #networks = new Map<string, Network<Member>>();
-  /** Groups by size; in each list, the group that has had this size for longest is first. */
+  /** Networks by size. In each list, the network that has had this size for longest is first. */
   readonly #bySize: LinkedList<Network<Member>>[] = [];
   #largest = 0;
   #unknown = 0;
@@ -60,7 +60,7 @@ export class EvictionIndex<Member> {
     while (this.#largest > 0 && this.#networksOfSize(this.#largest).size === 0) this.#largest -= 1;
   }
 
-  /** Null: the newcomer's own network has about as many members as any other, or more. */
+  /** Null: the network of the new member has about as many members as any other, or more. */
   victimFor(key: string | null): Member | null {
     const own = key === null ? this.#unknown : (this.#networks.get(key)?.members.size ?? 0);
     const isFirst = own === 0 && key !== null;
@@ -91,8 +91,8 @@ interface Node<Value> {
 }
 
 /**
- * A doubly linked list. A `Set` is no substitute: finding its first element takes longer the more elements were deleted before
- * it, 30 µs with 10,000 members.
+ * A doubly linked list. A `Set` is no substitute: finding its first element takes longer the more elements
+ * were deleted before it (30 µs with 10,000 members).
  */
 class LinkedList<Value> {
   #first: Node<Value> | null = null;

@@ -1,45 +1,48 @@
 /**
- * The least that is given to somebody who waits, in bytes: one read of the smallest size. Where a rate has less than
- * this for everybody, they take turns; smaller gifts would let all of them go on in the same moment.
+ * The smallest grant to a waiting member, in bytes: one read of the smallest size. If the pool has less than
+ * this for each member, they take turns; smaller grants would resume all of them at the same moment.
  */
 const QUANTUM_BYTES = 16_384;
 
-/** What nobody needs is kept for this long, in milliseconds: 1 % of 5 s, and several ticks. */
+/** Unused rate is kept for this long, in milliseconds: 1 % of 5 s, and several ticks. */
 const BURST_MS = 50;
 
-/** Needs are guessed from what was spent since the last gift: one that is growing finds it doubled. */
+/**
+ * Demand is estimated from the bytes consumed since the last grant. A member that uses all of it gets twice
+ * as much.
+ */
 const DEMAND_GROWTH = 2;
 
-/** What a member has. It belongs to the `FairShare`. */
+/** The account of one member. Only `FairShare` changes it. */
 export interface Share {
-  /** What it may spend; below 0 a debt. */
+  /** Bytes that it may consume; a debt below 0. */
   creditBytes: number;
-  /** What it has spent since it was last given something and out of debt: by that its need is guessed. */
+  /** Bytes consumed since it last had a grant and no debt. Its demand is estimated from them. */
   consumedBytes: number;
 }
 
 /**
- * Shares one rate between members that come, spend and go. No bytes are made up or lost: what was spent by all is what
- * the rate has brought, but for a debt of one read each.
+ * Shares one rate between members. The sum of all consumed bytes is what the rate allows, except for a debt
+ * of one read per member.
  *
- * While there is enough (`isCalm`), everybody draws from the pool as they spend. When it is empty, who needs some
- * waits, and `distribute` gives each the same, but none more than it seems to need (max-min fairness): what it does not
- * use is taken back the next time, so that it reaches who can.
+ * While there is enough (`isUncontended`), members draw from the pool as they consume. When the pool is
+ * empty, members wait, and `distribute` grants each the same, but none more than its estimated demand
+ * (max-min fairness). Unused bytes are reclaimed the next time and go to other members.
  */
 export class FairShare<Member extends Share> {
   readonly #bytesPerMs: number;
   readonly #burstBytes: number;
   readonly #clock: () => number;
   #refilledAt: number;
-  /** What nobody has been given. Below 0 when members have left in debt. */
+  /** Bytes that are not granted. Below 0 if members have left in debt. */
   #poolBytes: number;
-  /** Who needs some before it may go on; who has waited longest is first. */
+  /** Members that need a grant to go on. The one that has waited longest is first. */
   readonly #waiting = new Set<Member>();
-  /** Those that were given something, and have spent since. Empty while it is calm. */
+  /** Members that had a grant and have consumed since. Empty while uncontended. */
   readonly #active = new Set<Member>();
   #isUncontended = true;
 
-  /** @param clock milliseconds of a clock that never jumps */
+  /** @param clock milliseconds of a monotonic clock */
   constructor(bytesPerSecond: number, clock: () => number) {
     this.#bytesPerMs = bytesPerSecond / 1000;
     this.#burstBytes = this.#bytesPerMs * BURST_MS;
@@ -54,8 +57,8 @@ export class FairShare<Member extends Share> {
   }
 
   /**
-   * Takes a member in. It pays for its first read before it comes to it, and is given that back when it leaves: else
-   * many that come at once would all read at once.
+   * Adds a member. It pays for its first read in advance and gets that back when it leaves. Otherwise many
+   * members that join at once would all read at once.
    *
    * @returns whether it may go on; otherwise it waits
    */
@@ -70,14 +73,14 @@ export class FairShare<Member extends Share> {
     return true;
   }
 
-  /** Forgets a member. What it did not use is there for the others, and so is its debt. */
+  /** Removes a member. Its unused bytes, or its debt, go to the pool. */
   leave(member: Member): void {
     this.#waiting.delete(member);
     this.#active.delete(member);
     this.#poolBytes += member.creditBytes + QUANTUM_BYTES;
   }
 
-  /** A member has spent some. Returns whether it has paid for that. */
+  /** Counts bytes of a member. Returns false if it is now in debt. */
   consume(member: Member, bytes: number): boolean {
     if (this.#isUncontended) this.#refill();
     member.creditBytes -= bytes;
@@ -88,14 +91,14 @@ export class FairShare<Member extends Share> {
     return member.creditBytes >= 0;
   }
 
-  /** A member can't go on before it is given some. */
+  /** The member cannot go on before its next grant. */
   wait(member: Member): void {
     this.#isUncontended = false;
     this.#active.delete(member);
     this.#waiting.add(member);
   }
 
-  /** Gives what there is to those who need it. Returns who waited and need not any longer. */
+  /** Grants the pool to the members that need it. Returns the members that no longer wait. */
   distribute(): Member[] {
     this.#refill();
     for (const member of this.#active) this.#reclaim(member);
@@ -112,7 +115,7 @@ export class FairShare<Member extends Share> {
     return mayGo;
   }
 
-  /** Everybody gets the same part of what is left, or all that it needs. */
+  /** Grants each member an equal part of the rest of the pool, or its whole demand. */
   #grantShares(): Member[] {
     const mayGo: Member[] = [];
     let left = this.#active.size + this.#waiting.size;
@@ -124,7 +127,10 @@ export class FairShare<Member extends Share> {
     return mayGo;
   }
 
-  /** Who has waited longest gets a turn. Who is still in debt then waits behind the others. */
+  /**
+   * Grants a quantum to the members that have waited longest. Members still in debt then wait behind the
+   * others.
+   */
   #grantQuanta(): Member[] {
     for (const member of this.#active) member.consumedBytes = 0;
     const mayGo: Member[] = [];
@@ -148,10 +154,11 @@ export class FairShare<Member extends Share> {
     member.creditBytes += bytes;
   }
 
-  /** Ends a member's waiting, if it is out of debt. */
+  /** Stops a member's waiting if it has no debt. Returns true if it was waiting. */
   #unblock(member: Member): boolean {
     if (member.creditBytes < 0) return false;
-    // Not sooner: whoever makes large reads pays for one in several gifts, and is not to seem to need little meanwhile.
+    // Not earlier: a member with large reads pays for each with several grants. Its demand must not seem
+    // small meanwhile.
     member.consumedBytes = 0;
     if (!this.#waiting.delete(member)) return false;
     this.#active.add(member);
@@ -172,7 +179,7 @@ export class FairShare<Member extends Share> {
     if (this.#isUncontended) this.#capPool();
   }
 
-  /** What is not needed now may not become a burst later. */
+  /** Bytes that are not needed now must not become a burst later. */
   #capPool(): void {
     this.#poolBytes = Math.min(this.#poolBytes, this.#burstBytes);
   }

@@ -1,37 +1,39 @@
 import { closeSync, openSync } from 'node:fs';
 import { errorCode } from '../process/error-code.ts';
 
-/** How often it looks, in milliseconds. */
+/** Time between two checks, in milliseconds. */
 const CHECK_INTERVAL_MS = 1000;
 
-/** Descriptors that are kept for bad times: each thread of ours may take one or two in the moment it is given up. */
+/**
+ * File descriptors in reserve. Each thread of the process may take one or two as soon as they are released.
+ */
 const RESERVED_FDS = 8;
 
 /**
- * How many of them are free while there are no others: one for the next connection, which is turned away, and one
- * that libuv takes when it makes a handle of that and has lost its own spare.
+ * How many of them are released if there are no others: one for the next connection, which is rejected, and
+ * one that libuv takes when it creates the handle of that connection and has lost its own spare.
  */
 const RELEASED_FDS = 2;
 
-/** What can always be opened, and costs nothing. */
+/** Can always be opened and costs nothing. */
 const NULL_DEVICE = '/dev/null';
 
-/** What is told of the process' descriptors. */
 export interface FdReserveEvents {
-  /** There are none, as of now or still: EMFILE where the process' limit is reached, ENFILE where the machine's is. */
+  /** There are no file descriptors, now or still. EMFILE: limit of the process. ENFILE: limit of the host. */
   readonly onExhausted: (code: 'EMFILE' | 'ENFILE') => void;
-  /** There are some again. */
+  /** There are file descriptors again. */
   readonly onRecovered: () => void;
 }
 
 /**
- * Finds out that the process has no descriptor left, and sees that a listener can accept connections all the same, to
- * turn them away.
+ * Detects that the process has run out of file descriptors, and keeps some in reserve so that listeners can
+ * still accept connections to reject them.
  *
- * libuv has one spare descriptor. Without any other it closes that, accepts and closes whoever is in the backlog, opens it
- * again, and tells nobody (uv__emfile_trick in its unix/stream.c). Where a thread has taken its place meanwhile, the spare
- * is lost until a handle for a socket is made. From then on nobody is accepted and nobody is told, and as the backlog is
- * never empty, the event loop spins.
+ * libuv has one spare descriptor. If there is no other, it closes the spare, accepts and closes all
+ * connections in the backlog, and reopens it, without reporting anything (uv__emfile_trick in its
+ * unix/stream.c). If a thread takes the descriptor meanwhile, the spare is lost until a socket handle is
+ * created. From then on no connection is accepted and nothing is reported, and because the backlog is never
+ * empty, the event loop spins.
  */
 export class FdReserve {
   readonly #events: FdReserveEvents;
@@ -39,31 +41,31 @@ export class FdReserve {
   #timer: NodeJS.Timeout | undefined;
   #isExhausted = false;
 
-  constructor(report: FdReserveEvents) {
-    this.#events = report;
+  constructor(events: FdReserveEvents) {
+    this.#events = events;
   }
 
   get isExhausted(): boolean {
     return this.#isExhausted;
   }
 
-  /** Takes the spares, and looks after them from now on. `close` is due then. */
+  /** Opens the reserve and checks it from now on. Call `close` in the end. */
   start(): void {
     this.check();
     this.#timer = setInterval(() => this.check(), CHECK_INTERVAL_MS);
   }
 
-  /** Looks now. Takes all spares and one more; where that does not work, it leaves some to connections. */
+  /** Tries to open the whole reserve and one more. If that fails, it releases some for connections. */
   check(): void {
     const code = this.#fill();
-    const wasOut = this.#isExhausted;
+    const wasExhausted = this.#isExhausted;
     this.#isExhausted = code === 'EMFILE' || code === 'ENFILE';
     this.#reserved = this.#reserved.toSorted((one, other) => one - other);
-    // When the limit has been lowered, the highest are beyond it and of no use to anybody.
+    // If the limit was lowered, the highest descriptors are above it; releasing those would not help.
     if (this.#isExhausted) this.#closeReserved(0, RELEASED_FDS);
     else this.#closeReserved(RESERVED_FDS, this.#reserved.length);
     if (code === 'EMFILE' || code === 'ENFILE') this.#events.onExhausted(code);
-    else if (wasOut) this.#events.onRecovered();
+    else if (wasExhausted) this.#events.onRecovered();
   }
 
   close(): void {
@@ -71,7 +73,7 @@ export class FdReserve {
     this.#closeReserved(0, this.#reserved.length);
   }
 
-  /** Returns why it could not take as many as it should; null when it could. */
+  /** Returns the error code if it could not open all of them. */
   #fill(): string | null {
     try {
       while (this.#reserved.length <= RESERVED_FDS) this.#reserved.push(openSync(NULL_DEVICE, 'r'));
@@ -82,6 +84,6 @@ export class FdReserve {
   }
 
   #closeReserved(first: number, count: number): void {
-    for (const spare of this.#reserved.splice(first, count)) closeSync(spare);
+    for (const fd of this.#reserved.splice(first, count)) closeSync(fd);
   }
 }

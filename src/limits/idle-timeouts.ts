@@ -1,29 +1,29 @@
-/** How often a pair is looked at while it may be idle, as a part of the timeout: it is found that much too late. */
+/** Checks per timeout. An idle pair is found late by up to one check interval. */
 const CHECKS_PER_TIMEOUT = 20;
 
-/** Looks are no further apart than this, in milliseconds, and no closer together than the other. */
+/** Bounds of the check interval, in milliseconds. */
 const MAX_CHECK_INTERVAL_MS = 60_000;
 const MIN_CHECK_INTERVAL_MS = 50;
 
 interface Progress {
   readonly bytes: number;
-  /** When it was seen to move, or first seen. */
+  /** When a check last saw it progress, or saw it first. */
   readonly lastProgressAt: number;
 }
 
-/** Finds what has moved nothing for too long, by counts that others keep: moving bytes costs nothing more for it. */
+/** Finds idle pairs by comparing byte counts that exist anyway. It costs nothing per byte. */
 export class IdleTimeouts<Thing> {
   readonly #timeoutMs: number;
   readonly #clock: () => number;
   #progress = new Map<Thing, Progress>();
 
-  /** @param clock milliseconds of a clock that never jumps */
+  /** @param clock milliseconds of a monotonic clock */
   constructor(timeoutMs: number, clock: () => number) {
     this.#timeoutMs = timeoutMs;
     this.#clock = clock;
   }
 
-  /** Time between two looks, in milliseconds. */
+  /** Time between two checks, in milliseconds. */
   get checkIntervalMs(): number {
     return Math.min(
       Math.max(this.#timeoutMs / CHECKS_PER_TIMEOUT, MIN_CHECK_INTERVAL_MS),
@@ -32,22 +32,22 @@ export class IdleTimeouts<Thing> {
   }
 
   /**
-   * Looks at all there are. What is missing is forgotten.
+   * Checks all things. Missing ones are forgotten.
    *
-   * @param things each with the bytes it has moved so far
-   * @returns those that have moved nothing for the timeout
+   * @param things each with the bytes it has transferred so far
+   * @returns those that have transferred nothing for the timeout
    */
   check(things: Iterable<readonly [Thing, number]>): Thing[] {
     const now = this.#clock();
-    const looks = new Map<Thing, Progress>();
+    const progress = new Map<Thing, Progress>();
     const idle: Thing[] = [];
     for (const [thing, bytes] of things) {
       const last = this.#progress.get(thing);
-      const movedAt = last === undefined || last.bytes !== bytes ? now : last.lastProgressAt;
-      looks.set(thing, { bytes, lastProgressAt: movedAt });
-      if (now - movedAt >= this.#timeoutMs) idle.push(thing);
+      const lastProgressAt = last === undefined || last.bytes !== bytes ? now : last.lastProgressAt;
+      progress.set(thing, { bytes, lastProgressAt });
+      if (now - lastProgressAt >= this.#timeoutMs) idle.push(thing);
     }
-    this.#progress = looks;
+    this.#progress = progress;
     return idle;
   }
 }

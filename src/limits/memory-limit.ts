@@ -3,28 +3,32 @@ import { totalmem } from 'node:os';
 import { join, relative } from 'node:path';
 
 /**
- * A relay without connections has 76 to 92 MiB, as the kernel charges it to a container. The rest is for garbage, and for records that
- * wait for a disk. In bytes.
+ * Memory of a relay without connections, in bytes: 76 to 92 MiB as charged to a container by the kernel. The
+ * rest is for garbage and for records that wait for a disk.
  */
 const BASE_BYTES = 128 * 2 ** 20;
 
 /**
- * The worst state of one connection, its share of `RELAY_BUFFER_MEMORY` aside, as the kernel charges it to a container: a stalled pair, 18.7 KiB
- * for each connection by TCP and 19.5 KiB by WebSocket. A request head that never ends takes 15.0 KiB, a client that waits 3.5
- * and 8.8 KiB. In bytes.
+ * Memory of one connection in its worst state, in bytes, without its share of `RELAY_BUFFER_MEMORY`. Measured
+ * as charged to a container by the kernel: 18.7 KiB per connection of a stalled pair by TCP, 19.5 KiB by
+ * WebSocket. An endless request head takes 15.0 KiB, a waiting client 3.5 KiB by TCP and 8.8 KiB by
+ * WebSocket.
  */
 export const CONNECTION_BYTES = 20 * 1024;
 
-/** The same where a connection may use TLS: a stalled pair, 101 KiB for each connection. In bytes. */
+/** The same with TLS, in bytes: 101 KiB per connection of a stalled pair. */
 export const TLS_CONNECTION_BYTES = 120 * 1024;
 
-/** However small the memory is, the relay is of use to some clients. */
+/** Minimum number of connections, however small the memory is. */
 const MIN_CONNECTIONS = 100;
 
-/** The share of a machine's memory that the relay plans with where no limit is set: the rest is for the system. */
+/** Share of the host's memory that the relay may use if there is no limit. The rest is for the system. */
 const MACHINE_SHARE = 0.75;
 
-/** Files with a limit, by version of control groups. Above `memory.high` the kernel slows a process down until it hardly runs. */
+/**
+ * Files with a limit, by cgroup version. Above `memory.high` the kernel throttles a process until it hardly
+ * runs.
+ */
 const LIMIT_FILES = {
   cgroup2: ['memory.max', 'memory.high'],
   cgroup: ['memory.limit_in_bytes'],
@@ -32,15 +36,15 @@ const LIMIT_FILES = {
 
 export interface MemoryLimit {
   readonly bytes: number;
-  /** Which limit it is: that of a control group (a container, a unit of systemd), or a share of the machine's memory. */
+  /** The limit of a cgroup (a container, a systemd unit), or a share of the host's memory. */
   readonly source: 'container' | 'machine';
 }
 
-/** What connections need. */
+/** What a connection may need. */
 export interface ConnectionRequirements {
   /** Connections may use TLS. */
   readonly hasTls: boolean;
-  /** A connection may have a link to another relay beside it. */
+  /** A connection may have a link to another relay. */
   readonly isClustered: boolean;
 }
 
@@ -50,7 +54,7 @@ export function worstCaseBytes({ hasTls, isClustered }: ConnectionRequirements):
 }
 
 /**
- * Connections that fit into this memory when all of them are in their worst state.
+ * Connections that fit into this memory if all of them are in their worst state; at least 100.
  *
  * @param bufferBytes `RELAY_BUFFER_MEMORY`
  */
@@ -63,7 +67,7 @@ export function connectionsWithinMemory(
   return Math.max(MIN_CONNECTIONS, fits);
 }
 
-/** Whether that memory is enough for the buffers and the fewest connections. */
+/** True if the memory is enough for the buffers and the minimum number of connections. */
 export function hasMemoryForBuffers(
   memoryBytes: number,
   bufferBytes: number,
@@ -72,7 +76,7 @@ export function hasMemoryForBuffers(
   return memoryBytes >= BASE_BYTES + bufferBytes + MIN_CONNECTIONS * worstCaseBytes(needs);
 }
 
-/** Where a control group file system is mounted, and the path of the group that it shows there. */
+/** A mounted cgroup file system, and the path of the cgroup at its root. */
 interface Mount {
   readonly version: keyof typeof LIMIT_FILES;
   readonly root: string;
@@ -80,11 +84,11 @@ interface Mount {
 }
 
 /**
- * The memory that this process may use. The lowest limit of its control group and of all groups above it counts, as far as they can be
- * seen from here; version 1 and version 2 are read, and both at once.
+ * The memory that this process may use: the lowest limit of its cgroup and of all visible parents. Reads
+ * version 1, version 2, and both at once.
  *
- * @param fileSystem where `/proc` and the mount points are looked up
- * @param machineBytes memory of the machine
+ * @param fileSystem prefix of `/proc` and of the mount points
+ * @param machineBytes memory of the host
  */
 export function memoryLimit(fileSystem = '/', machineBytes = totalmem()): MemoryLimit {
   const cgroups = cgroupPaths(read(join(fileSystem, 'proc/self/cgroup')));
@@ -95,13 +99,16 @@ export function memoryLimit(fileSystem = '/', machineBytes = totalmem()): Memory
   });
   const machine = Math.floor(machineBytes * MACHINE_SHARE);
   const lowest = Math.min(...limits);
-  // Where there is no limit, version 1 has a number that no machine's memory comes near to.
+  // Version 1 has a number larger than the memory of any host if there is no limit.
   return lowest < machineBytes
     ? { bytes: lowest, source: 'container' }
     : { bytes: machine, source: 'machine' };
 }
 
-/** The paths of the process's memory groups. Lines are `0::PATH` in version 2 and `NUMBER:CONTROLLERS:PATH` in version 1. */
+/**
+ * The paths of the memory cgroups of the process. Lines are `0::PATH` in version 2, `NUMBER:CONTROLLERS:PATH`
+ * in version 1.
+ */
 function cgroupPaths(text: string): ReadonlyMap<Mount['version'], string> {
   const cgroups = new Map<Mount['version'], string>();
   for (const line of text.split('\n')) {
@@ -112,7 +119,7 @@ function cgroupPaths(text: string): ReadonlyMap<Mount['version'], string> {
   return cgroups;
 }
 
-/** The mounted hierarchies with a memory controller, as proc(5) describes the lines of `mountinfo`. */
+/** The mounted hierarchies with a memory controller. proc(5) describes the lines of `mountinfo`. */
 function cgroupMounts(text: string): Mount[] {
   return text.split('\n').flatMap((line): Mount[] => {
     const [fields = '', kind = ''] = line.split(' - ');
@@ -124,28 +131,30 @@ function cgroupMounts(text: string): Mount[] {
   });
 }
 
-/** A blank in a path is written `\040`. */
+/** A space in a path is written as `\040`. */
 function unescapeOctal(field: string): string {
   return field.replaceAll(/\\([0-7]{3})/gu, (_, octal: string) => String.fromCharCode(parseInt(octal, 8)));
 }
 
-/** The limits of a group and of all above it, up to the one that is mounted. */
+/** The limits of a cgroup and of all its parents, up to the mounted one. */
 function limitsUpTheTree(fileSystem: string, { version, root, mountPoint }: Mount, path: string): number[] {
   const below = relative(root, path);
-  // In a container the process may see the path that the host has for it, which is not below its mount.
+  // In a container the process may see its path on the host, which is not below the mount.
   const names = below.startsWith('..') ? [] : below.split('/').filter((name) => name !== '');
   const limits: number[] = [];
   for (let depth = names.length; depth >= 0; depth -= 1) {
-    const cluster = join(fileSystem, mountPoint, ...names.slice(0, depth));
+    const cgroup = join(fileSystem, mountPoint, ...names.slice(0, depth));
     for (const file of LIMIT_FILES[version]) {
-      const text = read(join(cluster, file)).trim();
+      const text = read(join(cgroup, file)).trim();
       if (/^\d+$/u.test(text)) limits.push(Number(text));
     }
   }
   return limits;
 }
 
-/** Empty where it can't be read: the file belongs to another version, or to another system. */
+/**
+ * Empty if the file cannot be read, for example because it is of another cgroup version or operating system.
+ */
 function read(path: string): string {
   try {
     return readFileSync(path, 'latin1');

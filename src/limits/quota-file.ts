@@ -5,12 +5,12 @@ import { errorCode } from '../process/error-code.ts';
 import { StartupError } from '../process/startup-error.ts';
 import type { SavedQuota } from './quota.ts';
 
-/** The first member of each quota file, so that nobody's other file is taken for one, and overwritten. */
+/** The first member of each quota file, so that no other file is mistaken for one and overwritten. */
 const KIND = 'magic-wormhole transit relay quota';
 
 const VERSION = 1;
 
-/** Follows the path of a file that is being written. */
+/** Suffix of the file while it is being written. */
 const TEMPORARY_SUFFIX = '.unfinished';
 
 /** A quota file is much smaller than this, in bytes. */
@@ -20,10 +20,11 @@ const MAX_BYTES = 4096;
 export class QuotaFileError extends StartupError {}
 
 /**
- * Reads what was used before a restart, and removes what a process that was killed while it wrote has left.
+ * Reads the usage from before a restart. Removes the unfinished file of a process that was killed during a
+ * write.
  *
- * @returns null when there is no file yet
- * @throws QuotaFileError when a file is there that can't be read, or is something else, or none could be written
+ * @returns null if there is no file yet
+ * @throws QuotaFileError if the file cannot be read, is not a quota file, or its directory is not writable
  */
 export function loadQuota(path: string): SavedQuota | null {
   try {
@@ -31,7 +32,7 @@ export function loadQuota(path: string): SavedQuota | null {
     const directory = dirname(path);
     accessSync(directory, constants.W_OK | constants.X_OK);
   } catch (error) {
-    const sentence = `the directory of the quota file "${path}" can not be written (${errorCode(error)})`;
+    const sentence = `cannot write to the directory of the quota file "${path}" (${errorCode(error)})`;
     throw new QuotaFileError(sentence, { cause: error });
   }
   const text = readSmallFile(path);
@@ -39,35 +40,35 @@ export function loadQuota(path: string): SavedQuota | null {
   const saved = parse(text);
   if (saved !== null) return saved;
   throw new QuotaFileError(
-    `"${path}" is no quota file, or is damaged; name another file, or remove this one to begin with nothing used`,
+    `"${path}" is not a quota file or is damaged; choose another path, or delete the file to start with an unused quota`,
   );
 }
 
 /**
- * Keeps the use of a quota in a file. At any moment, even when the process is killed or the power fails, what is there
- * is either what was saved last or what was saved before that.
+ * Saves the usage of a quota in a file. After a crash or a power failure the file has either the last saved
+ * state or the one before it.
  */
 export class QuotaFile {
   readonly #path: string;
   readonly #onFailure: (code: string) => void;
-  /** What is on disk. */
+  /** The text on disk. Null: not known. */
   #writtenText: string | null = null;
-  /** What is to be there. */
+  /** The text to write. */
   #desiredText: string | null = null;
   #writing: Promise<void> | null = null;
   #isFailing = false;
 
-  /** @param failed told the error's code when a save fails, and not again before one has succeeded */
-  constructor(path: string, failed: (code: string) => void) {
+  /** @param onFailure called with the error code when a save fails, and not again until one has succeeded */
+  constructor(path: string, onFailure: (code: string) => void) {
     this.#path = path;
-    this.#onFailure = failed;
+    this.#onFailure = onFailure;
   }
 
   /**
-   * Saves this, or what is newer by the time that a write in progress has ended. Nothing is written that is there
-   * already. What fails is not tried again before the next call.
+   * Saves this state, or a newer one if another call comes during a write. Does not write a state that is on
+   * disk already. A failed write is retried with the next call.
    *
-   * @returns never rejects; resolves when nothing is being written any longer
+   * @returns never rejects; resolves when no write is in progress
    */
   save(saved: SavedQuota): Promise<void> {
     this.#desiredText = `${JSON.stringify({ kind: KIND, version: VERSION, ...saved })}\n`;
@@ -84,7 +85,7 @@ export class QuotaFile {
         this.#isFailing = false;
       }
     } catch (error) {
-      // The file may be either one now.
+      // The file may have the old or the new text now.
       this.#writtenText = null;
       if (!this.#isFailing) this.#onFailure(errorCode(error));
       this.#isFailing = true;
@@ -101,14 +102,14 @@ async function replaceFile(path: string, text: string): Promise<void> {
     const handle = await open(unfinished, 'wx', 0o644);
     try {
       await handle.writeFile(text);
-      // Before the name: else a power cut may leave the name with nothing behind it.
+      // Before the rename. Otherwise a power failure may leave an empty file.
       await handle.sync();
     } finally {
       await handle.close();
     }
     await rename(unfinished, path);
   } catch (error) {
-    // On a full disk even a little room helps. What went wrong first is what counts.
+    // Frees space on a full disk. The first error is the one to report.
     await rm(unfinished, { force: true }).catch(() => null);
     throw error;
   }
@@ -120,14 +121,16 @@ async function replaceFile(path: string, text: string): Promise<void> {
   }
 }
 
-/** Null when it is not there. What can be no quota file is not read: a pipe would never end. */
+/**
+ * Null if there is no file. Empty for anything that cannot be a quota file; reading a pipe would never end.
+ */
 function readSmallFile(path: string): string | null {
   try {
     const found = statSync(path, { throwIfNoEntry: false });
     if (found === undefined) return null;
     return found.isFile() && found.size <= MAX_BYTES ? readFileSync(path, 'utf8') : '';
   } catch (error) {
-    throw new QuotaFileError(`the quota file "${path}" can not be read (${errorCode(error)})`, {
+    throw new QuotaFileError(`cannot read the quota file "${path}" (${errorCode(error)})`, {
       cause: error,
     });
   }

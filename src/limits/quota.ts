@@ -2,14 +2,14 @@ import { QuotaFile, loadQuota } from './quota-file.ts';
 
 const DAY_MS = 86_400_000;
 
-/** When a quota begins anew, always at 00:00 UTC: each day, or on a day of each month. */
+/** When a quota is reset, always at 00:00 UTC: each day, or on a day of each month. */
 export interface QuotaPeriod {
   readonly period: 'month' | 'day';
-  /** From 1 to 31, for months; in a shorter month its last day stands for those it has not. */
+  /** From 1 to 31, for months. In a shorter month it is the last day. */
   readonly resetDay: number;
 }
 
-/** When the period began that has `time` in it. Both are milliseconds since the epoch. */
+/** The start of the period that contains `time`. Both are milliseconds since the epoch. */
 export function periodStart(time: number, { period, resetDay }: QuotaPeriod): number {
   if (period === 'day') return Math.floor(time / DAY_MS) * DAY_MS;
   const date = new Date(time);
@@ -18,7 +18,7 @@ export function periodStart(time: number, { period, resetDay }: QuotaPeriod): nu
   return inThisMonth <= time ? inThisMonth : resetTimeIn(year, month - 1, resetDay);
 }
 
-/** When the period ends that has `time` in it, and the next one begins. */
+/** The end of the period that contains `time`, and the start of the next one. */
 export function periodEnd(time: number, when: QuotaPeriod): number {
   const start = periodStart(time, when);
   if (when.period === 'day') return start + DAY_MS;
@@ -26,28 +26,28 @@ export function periodEnd(time: number, when: QuotaPeriod): number {
   return resetTimeIn(date.getUTCFullYear(), date.getUTCMonth() + 1, when.resetDay);
 }
 
-/** @param month from 0; may be -1 or 12, which are of the years before and after */
+/** @param month from 0; -1 and 12 are months of the previous and the next year */
 function resetTimeIn(year: number, month: number, resetDay: number): number {
-  // Day 0 is the last one of the month before.
+  // Day 0 is the last day of the previous month.
   const lastDay = new Date(Date.UTC(year, month + 1, 0)).getUTCDate();
   return Date.UTC(year, month, Math.min(resetDay, lastDay));
 }
 
-/** Percent of the limit that are worth a warning. */
+/** Percentages of the limit that cause a warning. */
 const WARNING_PERCENTS = [80, 95] as const;
 
 /**
- * A clock that has fallen back into an earlier period is believed when the relay has run by it for this long, in
- * milliseconds: machines that start without a clock have it set within minutes.
+ * A clock that was set back into an earlier period is accepted after this time, in milliseconds. Hosts that
+ * boot without the correct time get it within minutes.
  */
 const CLOCK_ACCEPTED_AFTER_MS = 2 * 86_400_000;
 
-/** A clock that moves on by more than this between two looks has been set, in milliseconds. */
+/** If the clock advances by more than this between two checks, it was set. In milliseconds. */
 const CLOCK_JUMP_MS = 60_000;
 
-/** What outlives a restart. All of it is independent of what the limit is, and of what counts. */
+/** The state that survives a restart. It does not depend on the limit or on `counts`. */
 export interface SavedQuota {
-  /** The last day that belongs to what was counted, in UTC, like `2026-01-31`. No period begins within a day. */
+  /** The last day that was counted, in UTC, such as `2026-01-31`. Periods start at day boundaries only. */
   readonly day: string;
   readonly period: 'month' | 'day';
   readonly relayedBytes: number;
@@ -55,49 +55,51 @@ export interface SavedQuota {
 
 export interface QuotaOptions extends QuotaPeriod {
   readonly limitBytes: number;
-  /** A hoster sees every byte that is relayed twice: it comes in, and it goes out. */
+  /** Hosting providers count every relayed byte twice: incoming and outgoing. */
   readonly counts: 'relayed' | 'in+out';
 }
 
 export interface QuotaEvents {
-  /** So much is used. Not told after a higher one. */
+  /** This percentage is used. Not called after a higher one. */
   onWarning(percent: (typeof WARNING_PERCENTS)[number]): void;
-  /** Nothing is left. */
+  /** The limit is reached. */
   onExhausted(): void;
-  /** A new period has begun, with nothing used. */
+  /** A new period has started with no usage. */
   onReset(): void;
 }
 
 /**
- * How much may be relayed in a day or month, and how much was.
+ * The bytes that may be relayed per day or month, and the bytes used.
  *
- * What an operator may expect:
- * - Another limit, or `counts`, holds for what was used already too.
- * - Another reset day keeps what is counted until that day comes, even what was used before the new period would have
- *   begun: too much is counted rather than too little, as somebody pays for it.
- * - From days to months, what was used that day counts; from months to days, the day begins with nothing.
- * - A period ends when the clock is in a later one. A clock that is put back ends nothing and forgets nothing. Is it put
- *   back by whole periods, they end as planned before; only when the relay has run by it for two days, it is believed.
+ * What operators can expect:
+ * - A changed limit or `counts` applies to previous usage too.
+ * - A changed reset day keeps the usage until that day comes, even usage from before the new period would
+ *   have started: it counts too much rather than too little, because traffic costs money.
+ * - After a change from days to months, the usage of that day counts. After a change from months to days, the
+ *   day starts at zero.
+ * - A period ends when the clock is in a later one. Setting the clock back ends no period and resets no
+ *   usage. If the clock is set back by whole periods, the current period still ends at its original time. The
+ *   new time is accepted after two days.
  */
 export class Quota {
   readonly limitBytes: number;
   readonly #options: QuotaOptions;
   readonly #wallClock: () => number;
   readonly #events: QuotaEvents;
-  /** The latest time that is known of, in milliseconds since the epoch. Its period is the one that counts. */
+  /** The latest time seen, in milliseconds since the epoch. Its period is the current one. */
   #latestMs: number;
-  /** When it was looked last, by whatever the clock said. */
+  /** The time of the last check, whatever the clock said. */
   #checkedAtMs: number;
-  /** For how long the clock has been in an earlier period. */
+  /** How long the clock has been in an earlier period, in milliseconds. */
   #clockBehindMs = 0;
   #relayedBytes = 0;
   #relayedSinceStart = 0;
-  /** Events that were told in this period, in the order of `WARNINGS`, and `spent` last. */
+  /** Number of events of this period: one per warning, and `onExhausted` as the last. */
   #notifiedCount = 0;
 
   /**
    * @param wallClock milliseconds since the epoch
-   * @param saved null: nothing was used yet
+   * @param saved null: no previous usage
    */
   constructor(options: QuotaOptions, wallClock: () => number, saved: SavedQuota | null, events: QuotaEvents) {
     this.limitBytes = options.limitBytes;
@@ -113,7 +115,7 @@ export class Quota {
     this.#relayedBytes = saved.relayedBytes;
   }
 
-  /** What this period has used, in bytes as they count. */
+  /** Usage of this period, in bytes after `counts`. */
   get usedBytes(): number {
     return this.#options.counts === 'in+out' ? 2 * this.#relayedBytes : this.#relayedBytes;
   }
@@ -122,16 +124,16 @@ export class Quota {
     return this.usedBytes >= this.limitBytes;
   }
 
-  /** When the next period begins, in milliseconds since the epoch. */
+  /** Start of the next period, in milliseconds since the epoch. */
   get resetsAtMs(): number {
     return periodEnd(this.#latestMs, this.#options);
   }
 
   /**
-   * Counts what was relayed since the last look, and tells what has come of it. The first look tells where things
-   * stand after a restart.
+   * Counts the bytes relayed since the last check and calls the events that are due. The first check reports
+   * the state after a restart.
    *
-   * @param relayedBytesSinceStart payload that the process has relayed so far; it never becomes less
+   * @param relayedBytesSinceStart payload relayed by this process; never decreases
    */
   check(relayedBytesSinceStart: number): void {
     if (this.#isInNewPeriod()) {
@@ -139,13 +141,13 @@ export class Quota {
       this.#notifiedCount = 0;
       this.#events.onReset();
     }
-    // What came around midnight counts for the new period.
+    // Bytes relayed around midnight count for the new period.
     this.#relayedBytes += Math.max(0, relayedBytesSinceStart - this.#relayedSinceStart);
     this.#relayedSinceStart = relayedBytesSinceStart;
     this.#notify();
   }
 
-  /** The same for the same day and use, so that it need not be written again. */
+  /** Identical for the same day and usage, so that it is not written again. */
   toSavedQuota(): SavedQuota {
     const [day = ''] = new Date(this.#latestMs).toISOString().split('T');
     return { day, period: this.#options.period, relayedBytes: this.#relayedBytes };
@@ -169,7 +171,7 @@ export class Quota {
     return false;
   }
 
-  /** Tells the highest event that is due and was not told. */
+  /** Calls the highest event that is due and has not been called. */
   #notify(): void {
     const percent = (this.usedBytes / this.limitBytes) * 100;
     const due = this.isExhausted
@@ -187,28 +189,28 @@ export class Quota {
   }
 }
 
-/** Time between two looks, in milliseconds. A crash forgets what was relayed since the last one. */
+/** Time between two checks, in milliseconds. A crash loses the usage since the last one. */
 const CHECK_INTERVAL_MS = 1000;
 
 export interface QuotaTrackerOptions extends QuotaOptions {
-  /** The file that it is kept in. */
+  /** Path of the quota file. */
   readonly path: string;
-  /** Time that pairs have when it is spent, in milliseconds; null: until they end. */
+  /** Time that pairs may continue after the limit is reached, in milliseconds. Null: until they end. */
   readonly graceMs: number | null;
 }
 
 export interface QuotaTrackerDependencies extends QuotaEvents {
-  /** Payload relayed since the start of the process, in bytes; never less than before. */
+  /** Payload relayed since the start of the process, in bytes; never decreases. */
   readonly relayedBytes: () => number;
   /** Milliseconds since the epoch. */
   readonly wallClock: () => number;
-  /** The time that pairs had is over. */
+  /** The grace period of pairs is over. */
   onGraceEnd(): void;
-  /** It can't be saved. Told once, until it can be again. */
+  /** Saving failed. Not called again until a save has succeeded. */
   onSaveFailed(code: string): void;
 }
 
-/** A quota that is looked at every second, and outlives the process. */
+/** Checks a quota every second, and saves it to a file. */
 export class QuotaTracker {
   readonly #quota: Quota;
   readonly #file: QuotaFile;
@@ -216,21 +218,22 @@ export class QuotaTracker {
   readonly #timer: NodeJS.Timeout;
   #grace: NodeJS.Timeout | undefined;
 
-  /** @throws QuotaFileError where what was used before can't be known */
-  constructor(options: QuotaTrackerOptions, watch: QuotaTrackerDependencies) {
-    this.#relayedBytes = watch.relayedBytes;
-    this.#quota = new Quota(options, watch.wallClock, loadQuota(options.path), {
-      onWarning: (percent) => watch.onWarning(percent),
+  /** @throws QuotaFileError if the previous usage cannot be read */
+  constructor(options: QuotaTrackerOptions, dependencies: QuotaTrackerDependencies) {
+    this.#relayedBytes = dependencies.relayedBytes;
+    this.#quota = new Quota(options, dependencies.wallClock, loadQuota(options.path), {
+      onWarning: (percent) => dependencies.onWarning(percent),
       onExhausted: () => {
-        watch.onExhausted();
-        if (options.graceMs !== null) this.#grace = setTimeout(() => watch.onGraceEnd(), options.graceMs);
+        dependencies.onExhausted();
+        if (options.graceMs !== null)
+          this.#grace = setTimeout(() => dependencies.onGraceEnd(), options.graceMs);
       },
       onReset: () => {
         clearTimeout(this.#grace);
-        watch.onReset();
+        dependencies.onReset();
       },
     });
-    this.#file = new QuotaFile(options.path, (code) => watch.onSaveFailed(code));
+    this.#file = new QuotaFile(options.path, (code) => dependencies.onSaveFailed(code));
     this.#timer = setInterval(() => this.check(), CHECK_INTERVAL_MS);
   }
 
@@ -242,22 +245,22 @@ export class QuotaTracker {
     return this.#quota.limitBytes;
   }
 
-  /** When the next period begins, in milliseconds since the epoch. */
+  /** Start of the next period, in milliseconds since the epoch. */
   get resetsAtMs(): number {
     return this.#quota.resetsAtMs;
   }
 
-  /** Counts what was relayed since the last look. */
+  /** Counts the bytes relayed since the last check. */
   check(): void {
     this.#quota.check(this.#relayedBytes());
     void this.#file.save(this.#quota.toSavedQuota());
   }
 
-  /** Counts what is left, and saves it. */
+  /** Counts the last bytes and saves the usage. */
   async close(): Promise<void> {
     clearInterval(this.#timer);
     this.#quota.check(this.#relayedBytes());
-    // That look may have found it spent.
+    // That check may have started a grace period.
     clearTimeout(this.#grace);
     await this.#file.save(this.#quota.toSavedQuota());
   }

@@ -2,22 +2,27 @@ import type { RelayConfig } from '../config/relay-config.ts';
 import { FairShare } from './fair-share.ts';
 import type { Share } from './fair-share.ts';
 
-/** Milliseconds between two looks at who is held. It bounds how long a pair stands still for a moderate rate. */
+/**
+ * Time between two checks of paused pairs, in milliseconds. It bounds how long a pair pauses at a moderate
+ * rate.
+ */
 const TICK_MS = 10;
 
-/** What a pair did not use of its own rate is kept for this long, in milliseconds: 1 % of 5 s, and several ticks. */
+/** Unused rate of a pair is kept for this long, in milliseconds: 1 % of 5 s, and several ticks. */
 const BURST_MS = 50;
 
-/** A pair that is held earns no more than in this time, in milliseconds. Only a suspended process is so late. */
+/**
+ * A paused pair gets at most the bytes of this time, in milliseconds. Only a suspended process is that late.
+ */
 const MAX_STALL_MS = 250;
 
-/** Large reads, in bytes. A pair is held when it has read too much, so that its debt may be as large as this. */
+/** A large read, in bytes. A pair is paused after it has read too much, so its debt may be this large. */
 const LARGE_READ_BYTES = 524_288;
 
-/** A rate is met, and shared fairly between this many pairs, over this many seconds with this error. */
+/** Rates are met, and shared fairly between this many pairs, within this error over this many seconds. */
 const ACCURACY_TARGET = { pairs: 50, seconds: 5, error: 0.05 };
 
-/** What is told when to read. It is never told the same thing twice in a row, and may read when it joins. */
+/** Is paused and resumed by the rate limiter, never twice in a row. It may read when it joins. */
 export interface Throttleable {
   /** Stop reading, from both ends. */
   pauseBoth(): void;
@@ -25,15 +30,15 @@ export interface Throttleable {
   resumeBoth(): void;
 }
 
-/** The place of one pair in the pacer. */
+/** The slot of one pair in the rate limiter. */
 export interface RateLimitSlot {
-  /** A read of so many bytes was forwarded. Bytes that come although it is held are counted too. */
+  /** Counts forwarded bytes, also those that come while the pair is paused. */
   consume(bytes: number): void;
-  /** The pair has ended, and is told nothing more. */
+  /** The pair has ended. It is not paused or resumed any more. */
   release(): void;
 }
 
-/** Bytes per second, both directions of a pair together. Null: as fast as can be. */
+/** Bytes per second, both directions of a pair together. Null: no limit. */
 export interface RateLimits {
   readonly pairBytesPerSecond: number | null;
   readonly totalBytesPerSecond: number | null;
@@ -41,7 +46,7 @@ export interface RateLimits {
 
 interface ThrottledPair extends Share {
   readonly target: Throttleable;
-  /** What it may read by its own rate; below 0 a debt. */
+  /** Bytes that it may read by its own rate; a debt below 0. */
   ownCreditBytes: number;
   ownRefilledAt: number;
   isPaused: boolean;
@@ -49,30 +54,30 @@ interface ThrottledPair extends Share {
 }
 
 /**
- * Caps the rate of each pair, and of all pairs together, which have equal shares of it, whether they have one busy
- * direction or two. A pair that has read more than it may stops reading until that is made up for.
+ * Limits the rate of each pair and the total rate of all pairs. Pairs have equal shares of the total, with
+ * one busy direction or two. A pair that has read too much stops reading until its debt is paid.
  *
- * Both count what has passed exactly, however late a timer is. So a rate is met with an error of one read
- * for each pair that begins or ends its silence, and what is kept of a silence, which is 1 % of 5 s.
+ * Both limits count exactly, however late a timer is. The error of a rate is one read per pair that becomes
+ * active or idle, plus the unused rate that is kept, which is 1 % of 5 s.
  */
 export class RateLimiter {
   readonly #clock: () => number;
   readonly #pairBytesPerMs: number | null;
   readonly #sharedRate: FairShare<ThrottledPair> | null;
   readonly #pairs = new Set<ThrottledPair>();
-  /** Held by their own rate. Those held by the total wait in there. */
+  /** Pairs paused by their own rate. Pairs paused by the total rate wait in `#sharedRate`. */
   readonly #overPairRate = new Set<ThrottledPair>();
   #timer: NodeJS.Timeout | null = null;
   #isClosed = false;
 
   /**
-   * True where large reads would spoil these rates, so that all reads should be of 16 KiB: what pairs read too much,
-   * a read for each, would be more than half of the error that is allowed. That is so below 210 MB/s for all pairs,
+   * True if large reads would make these rates inaccurate, so that all reads should be of 16 KiB: the excess,
+   * one read per pair, would be more than half of the allowed error. That is so below 210 MB/s for all pairs,
    * and below 4.2 MB/s for each.
    */
   readonly wantsSmallReads: boolean;
 
-  /** @param clock milliseconds of a clock that never jumps */
+  /** @param clock milliseconds of a monotonic clock */
   constructor({ pairBytesPerSecond, totalBytesPerSecond }: RateLimits, clock: () => number) {
     const leastForOne = LARGE_READ_BYTES / ((ACCURACY_TARGET.seconds * ACCURACY_TARGET.error) / 2);
     const isSlow = pairBytesPerSecond !== null && pairBytesPerSecond < leastForOne;
@@ -83,10 +88,10 @@ export class RateLimiter {
     this.#sharedRate = totalBytesPerSecond === null ? null : new FairShare(totalBytesPerSecond, clock);
   }
 
-  /** Takes in a pair that reads. Where others wait already it is held before this returns. */
-  join(paced: Throttleable): RateLimitSlot {
+  /** Adds a pair that is reading. If others are waiting, it is paused before this returns. */
+  join(target: Throttleable): RateLimitSlot {
     const pair: ThrottledPair = {
-      target: paced,
+      target,
       creditBytes: 0,
       consumedBytes: 0,
       ownCreditBytes: 0,
@@ -101,14 +106,14 @@ export class RateLimiter {
     return { consume: (bytes) => this.#consume(pair, bytes), release: () => this.#release(pair) };
   }
 
-  /** Lets all pairs go, as fast as they can, and whoever comes later. */
+  /** Resumes all pairs. Neither they nor later ones are limited any more. */
   close(): void {
     this.#isClosed = true;
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timer = null;
     const pairs = [...this.#pairs];
     for (const pair of pairs) this.#release(pair);
-    for (const { target: paced, isPaused: isHeld } of pairs) if (isHeld) paced.resumeBoth();
+    for (const { target, isPaused } of pairs) if (isPaused) target.resumeBoth();
   }
 
   #consume(pair: ThrottledPair, bytes: number): void {
@@ -145,7 +150,7 @@ export class RateLimiter {
     mayGo.push(...(this.#sharedRate?.distribute() ?? []));
     const isIdle = this.#overPairRate.size === 0 && (this.#sharedRate?.isUncontended ?? true);
     this.#timer = isIdle ? null : setTimeout(() => this.#tick(), TICK_MS);
-    // Whoever is told to read may do so at once, and even end another pair.
+    // A resumed pair may read at once, and may even end another pair.
     for (const pair of mayGo) {
       if (pair.isReleased) continue;
       pair.isPaused = false;
@@ -153,7 +158,7 @@ export class RateLimiter {
     }
   }
 
-  /** Looks after those that are held by their own rate. Returns who may go on. */
+  /** Checks the pairs that are paused by their own rate. Returns those that may resume. */
   #resumable(): ThrottledPair[] {
     const mayGo: ThrottledPair[] = [];
     for (const pair of this.#overPairRate) {
@@ -166,7 +171,7 @@ export class RateLimiter {
     return mayGo;
   }
 
-  /** Adds what has come by the pair's own rate: no more than that of `mostMs` milliseconds is kept. */
+  /** Adds the bytes of the pair's own rate; at most those of `mostMs` milliseconds are kept. */
   #refill(pair: ThrottledPair, mostMs: number): void {
     if (this.#pairBytesPerMs === null) return;
     const now = this.#clock();

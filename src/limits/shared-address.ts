@@ -1,25 +1,26 @@
 import { addressPrefix } from '../protocol/ip-address.ts';
 import { hashPrefix, newSalt } from './address-hash.ts';
 
-/** Rejections that are judged together, and how many of them are nearly all. */
+/** Rejections per sample, and how many of them count as nearly all. */
 const SAMPLE_SIZE = 20;
 const SHARED_THRESHOLD = 18;
 
-/** After this there is a new salt, and a sample that is not full is dropped, in milliseconds. */
+/** Lifetime of a salt, in milliseconds. An incomplete sample is dropped with it. */
 const SALT_ROTATION_MS = 3_600_000;
 
 /** RFC 1918, RFC 6598 (carrier-grade NAT), loopback and link-local addresses. */
 const PRIVATE_IPV4 =
   /^(?:10|127|192\.168|169\.254|172\.(?:1[6-9]|2\d|3[01])|100\.(?:6[4-9]|[7-9]\d|1[01]\d|12[0-7]))\./u;
 
-/** Unique local and link-local networks, and that of the loopback address, as `addressPrefix` writes them. */
+/** Prefixes of unique local, link-local and loopback addresses, in the form of `addressPrefix`. */
 const PRIVATE_IPV6 = /^(?:f[cd][\da-f]{2}|fe[89ab][\da-f]):|^0:0:0:0$/u;
 
 /**
- * Finds out that limits per address hit all clients together: nearly all rejections come from one private address. That is
- * how clients behind NAT look (rootless Docker or Podman, Docker Desktop), or behind a load balancer that is no trusted proxy.
+ * Detects that limits per address affect all clients together: nearly all rejections come from one private
+ * address. Clients behind NAT look like that (rootless Docker or Podman, Docker Desktop), and clients behind
+ * a load balancer that is not a trusted proxy.
  *
- * Keeps salted hashes of up to `SAMPLE` private addresses.
+ * Stores salted hashes of up to `SAMPLE_SIZE` private addresses.
  */
 export class SharedAddressDetector {
   readonly #clock: () => number;
@@ -35,7 +36,7 @@ export class SharedAddressDetector {
     this.#saltCreatedAtMs = clock();
   }
 
-  /** What `rejected` needs to know of an address; null: it is not private. */
+  /** The key of an address for `countRejection`. Null if the address is not private. */
   keyOf(address: string): string | null {
     const prefix = addressPrefix(address);
     if (!isPrivate(prefix)) return null;
@@ -48,7 +49,9 @@ export class SharedAddressDetector {
     return hashPrefix(this.#salt, prefix);
   }
 
-  /** Counts a rejection by a limit per address. Returns true if it completes a sample, and nearly all of that is from one private address. */
+  /**
+   * Counts a rejection. Returns true if it completes a sample that is nearly all from one private address.
+   */
   countRejection(key: string | null): boolean {
     this.#rejections += 1;
     if (key !== null) this.#counts.set(key, (this.#counts.get(key) ?? 0) + 1);

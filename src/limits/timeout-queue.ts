@@ -1,33 +1,33 @@
-/** setTimeout takes no more, in milliseconds. */
+/** Maximum of setTimeout, in milliseconds. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
-/** Time for things that are due in the same moment, in milliseconds. The others are told a moment later. */
+/** Time for things that are due at the same moment, in milliseconds. The others follow in the next slice. */
 const SLICE_MS = 4;
 
 /** Time between two slices, in milliseconds. */
 const SLICE_PAUSE_MS = 1;
 
 /**
- * Tells when things have taken too long. All of them are given the same time, so that whoever came first is also due
- * first: one timer for the oldest is enough, however many there are, and each costs an entry in a map.
+ * Reports things that have taken too long. All of them have the same timeout, so the first to start is the
+ * first to be due. One timer for the oldest is enough, however many there are; each costs one map entry.
  */
 export class TimeoutQueue<Thing> {
   readonly #timeoutMs: number | null;
   readonly #clock: () => number;
   readonly #onTimeout: (thing: Thing) => void;
-  /** When each is due, the oldest first. */
+  /** Due time of each thing, the oldest first. */
   readonly #dueTimes = new Map<Thing, number>();
   #timer: NodeJS.Timeout | null = null;
 
   /**
-   * @param timeoutMs null: nothing is ever due
-   * @param clock milliseconds of a clock that never jumps
-   * @param expired told once of each thing that is due; it is forgotten by then
+   * @param timeoutMs null: no timeout
+   * @param clock milliseconds of a monotonic clock
+   * @param onTimeout called once for each thing that is due, after it has been removed
    */
-  constructor(timeoutMs: number | null, clock: () => number, expired: (thing: Thing) => void) {
+  constructor(timeoutMs: number | null, clock: () => number, onTimeout: (thing: Thing) => void) {
     this.#timeoutMs = timeoutMs;
     this.#clock = clock;
-    this.#onTimeout = expired;
+    this.#onTimeout = onTimeout;
   }
 
   /** Things that are not due yet. */
@@ -35,7 +35,7 @@ export class TimeoutQueue<Thing> {
     return this.#dueTimes.size;
   }
 
-  /** Gives `thing` its time, from now. One that has some already starts anew. */
+  /** Starts the timeout of `thing`, or restarts it. */
   start(thing: Thing): void {
     if (this.#timeoutMs === null) return;
     this.#dueTimes.delete(thing);
@@ -43,12 +43,12 @@ export class TimeoutQueue<Thing> {
     if (this.#timer === null) this.#schedule(this.#timeoutMs);
   }
 
-  /** Forgets `thing`: it is done. */
+  /** Stops the timeout of `thing`. */
   stop(thing: Thing): void {
     this.#dueTimes.delete(thing);
   }
 
-  /** Forgets everything. */
+  /** Stops all timeouts. */
   close(): void {
     this.#dueTimes.clear();
     if (this.#timer !== null) clearTimeout(this.#timer);
@@ -64,7 +64,8 @@ export class TimeoutQueue<Thing> {
     const now = this.#clock();
     for (const [thing, dueAt] of this.#dueTimes) {
       if (dueAt > now) {
-        // Most are done long before they are due; a timer that comes too early finds the next one.
+        // Most are stopped long before they are due. A timer that fires too early is set again for the next
+        // one.
         if (this.#timer === null) this.#schedule(dueAt - now);
         return;
       }

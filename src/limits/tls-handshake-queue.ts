@@ -2,48 +2,50 @@ import { addressPrefix } from '../protocol/ip-address.ts';
 import { hashPrefix, newSalt } from './address-hash.ts';
 
 /**
- * Time that handshakes may take at once, in milliseconds; the last one may exceed it. One with RSA 4096 takes about 5 ms, one with
- * ECDSA P-256 about 0.3 ms.
+ * Time that handshakes may take in a row, in milliseconds; the last one may exceed it. A handshake with RSA
+ * 4096 takes about 5 ms, one with ECDSA P-256 about 0.3 ms.
  */
 const BURST_MS = 5;
 
 /**
- * Share of the time that handshakes get while steps wait. The event loop accepts one connection in each turn: if handshakes
- * made all turns long, new clients would wait in the listen backlog.
+ * Share of the time for handshakes while steps are waiting. The event loop accepts one connection per turn:
+ * if handshakes made all turns long, new clients would wait in the listen backlog.
  */
 const CPU_SHARE = 0.5;
 
-/** Handshakes that wait at once: a second's work with RSA 4096. A client that waits longer gives up anyway. */
+/** Maximum of waiting handshakes: a second of work with RSA 4096. Clients that wait longer give up anyway. */
 const MAX_WAITING = 256;
 
-/** What a network has used counts half after this time, in milliseconds. */
+/** Half-life of the recorded usage of a network, in milliseconds. */
 const HALF_LIFE_MS = 10_000;
 
-/** Networks that are remembered; one takes about 200 bytes. */
+/** Maximum of tracked networks; each takes about 200 bytes. */
 const MAX_NETWORKS = 4096;
 
-/** One step of a TLS handshake: up to several milliseconds of this process. */
+/** One step of a TLS handshake: up to several milliseconds of CPU time. */
 export interface TlsHandshakeStep {
   run(): void;
-  /** There is no room for it. */
+  /** The queue is full. */
   reject(): void;
 }
 
-/** The steps and the recent use of one address prefix. */
+/** The waiting steps and the recent usage of one address prefix. */
 interface NetworkUsage {
   readonly key: string;
   readonly waiting: TlsHandshakeStep[];
-  /** Milliseconds of computing, as of `countedAt`. */
+  /** CPU time in milliseconds, as of `usedMsAt`. */
   usedMs: number;
   usedMsAt: number;
 }
 
 /**
- * Decides which TLS handshakes this process computes next, since each of them takes it up to several milliseconds and anybody may ask for
- * one. Handshakes get a bounded time at once and half of it overall, so that transfers go on beside them. The network that has used the
- * least lately is first, so that a flood from one network delays that network only.
+ * Schedules TLS handshakes, because each takes up to several milliseconds of CPU time and any client may
+ * request one. The time of handshakes in a row is bounded, and they get half of the time overall, so that
+ * transfers go on. The network with the least recent usage is first, so that a flood from one network delays
+ * only that network.
  *
- * Addresses are not kept: a network is known by a hash of its prefix with a salt that never leaves the memory.
+ * Addresses are not stored: a network is identified by a hash of its prefix with a salt that never leaves the
+ * memory.
  */
 export class TlsHandshakeQueue {
   readonly #clock: () => number;
@@ -58,7 +60,7 @@ export class TlsHandshakeQueue {
 
   /**
    * @param clock monotonic, in milliseconds
-   * @param nextTurn calls a function in the next turn of the event loop, once there was time for everything else
+   * @param nextTurn calls a function in the next turn of the event loop, after all other work
    */
   constructor(clock: () => number, nextTurn: (run: () => void) => void) {
     this.#clock = clock;
@@ -66,21 +68,22 @@ export class TlsHandshakeQueue {
     this.#refilledAt = clock();
   }
 
-  /** Steps that wait. */
+  /** Number of waiting steps. */
   get waiting(): number {
     return this.#waiting;
   }
 
-  /** Networks that are remembered. */
+  /** Number of tracked networks. */
   get networks(): number {
     return this.#networks.size;
   }
 
   /**
-   * Runs a step now or in a later turn. When too many wait, one of the network with the most waiting steps is rejected: this one, where
-   * that network is its own, else the one that has waited longest there.
+   * Runs a step now or in a later turn. If too many steps are waiting, a step of the network with the most
+   * waiting steps is rejected: this step if it is of that network, otherwise the one that has waited longest
+   * there.
    *
-   * @param address where the client is, or null where that is not known; those count as one network
+   * @param address of the client; null if not known. Unknown ones count as one network
    */
   enqueue(address: string | null, step: TlsHandshakeStep): void {
     const network = this.#networkOf(address);
@@ -97,7 +100,7 @@ export class TlsHandshakeQueue {
     this.#scheduleRun();
   }
 
-  /** Takes back a step that waits. Does nothing for others. */
+  /** Removes a waiting step. Does nothing if the step is not waiting. */
   cancel(address: string | null, step: TlsHandshakeStep): void {
     const { waiting } = this.#networkOf(address);
     const index = waiting.indexOf(step);
@@ -146,11 +149,11 @@ export class TlsHandshakeQueue {
     network.usedMsAt = endedAt;
   }
 
-  #decayedUsageMs({ usedMs, usedMsAt: countedAt }: NetworkUsage, now: number): number {
-    return usedMs * 0.5 ** ((now - countedAt) / HALF_LIFE_MS);
+  #decayedUsageMs({ usedMs, usedMsAt }: NetworkUsage, now: number): number {
+    return usedMs * 0.5 ** ((now - usedMsAt) / HALF_LIFE_MS);
   }
 
-  /** The network with waiting steps that has used the least. */
+  /** The network with waiting steps and the least usage. */
   #leastUsedNetwork(): NetworkUsage | null {
     const now = this.#clock();
     let least: NetworkUsage | null = null;
@@ -163,7 +166,7 @@ export class TlsHandshakeQueue {
     return least;
   }
 
-  /** Rejects a step of the network that has the most, for one of `newcomer`. False where that is `newcomer` itself. */
+  /** Rejects a step of the network with the most waiting steps. Returns false if that is `newcomer`. */
   #evictWaiting(newcomer: NetworkUsage): boolean {
     let most = newcomer;
     for (const network of this.#networks.values()) {
@@ -186,7 +189,7 @@ export class TlsHandshakeQueue {
     return network;
   }
 
-  /** Forgets the networks that have no waiting step. */
+  /** Removes the networks without waiting steps. */
   #evictIdleNetworks(): void {
     for (const [key, { waiting }] of this.#networks) if (waiting.length === 0) this.#networks.delete(key);
   }

@@ -174,7 +174,8 @@ describe('what is no quota file', () => {
       await writeFile(path, text);
       assert.throws(
         () => loadQuota(path),
-        (error) => error instanceof QuotaFileError && /no quota file, or is damaged; /u.test(error.message),
+        (error) =>
+          error instanceof QuotaFileError && /is not a quota file or is damaged; /u.test(error.message),
       );
       assert.equal(await readFile(path, 'utf8'), text);
     });
@@ -187,7 +188,7 @@ describe('what is no quota file', () => {
     for (const name of ['quota.json', 'pipe'])
       assert.throws(() => loadQuota(join(directory, name)), QuotaFileError);
     assert.throws(() => loadQuota(join(directory, 'gone', 'quota.json')), {
-      message: /^the directory of the quota file ".*" can not be written \(ENOENT\)$/u,
+      message: /^cannot write to the directory of the quota file ".*" \(ENOENT\)$/u,
     });
     await chmod(directory, 0o500);
     try {

@@ -12,20 +12,20 @@ import { until } from '../support/scratch.ts';
 
 const CANNOT_LIMIT = findProgram('prlimit') === null ? 'needs prlimit: apt-get install util-linux' : false;
 
-/** Descriptors that there are to take, in the tests that take them all. */
+/** Free descriptors in the tests that use them all. */
 const FREE = 40;
 
-/** What the watch keeps, and what it leaves to newcomers each time it looks in vain. */
-const SPARES = 8;
-const GIVEN_UP = 2;
+/** Descriptors that the reserve keeps open, and that it releases each time it finds no free one. */
+const RESERVED_FDS = 8;
+const RELEASED_FDS = 2;
 
-/** Descriptors of this process, the lowest first. There has to be one for the look. */
+/** Descriptors of this process, the lowest first. Needs a free one. */
 function descriptors(): number[] {
   const listed = readdirSync('/proc/self/fd').map(Number);
   return listed.filter(isOpen).toSorted((one, other) => one - other);
 }
 
-/** False for the one of the list itself. */
+/** False for the descriptor of the directory listing itself. */
 function isOpen(fd: number): boolean {
   try {
     fstatSync(fd);
@@ -35,7 +35,7 @@ function isOpen(fd: number): boolean {
   }
 }
 
-/** Sets the limit of open files of this very process. Disposing of it needs descriptors. */
+/** Sets the descriptor limit of this process. Disposing of it needs descriptors. */
 function limitTo(limit: number): Disposable {
   const before = fdLimit();
   const set = (soft: number): void => {
@@ -49,36 +49,36 @@ function limitAboveAll(): Disposable {
   return limitTo((descriptors().at(-1) ?? 0) + FREE);
 }
 
-/** Somebody who takes all descriptors there are. */
+/** Opens all free descriptors. */
 class Hoard implements Disposable {
-  readonly #held: number[] = [];
+  readonly #fds: number[] = [];
 
-  /** Returns how many it got, of so many that it wants. */
+  /** Opens at most this many, and returns how many it opened. */
   take(most = Number.POSITIVE_INFINITY): number {
-    const before = this.#held.length;
+    const before = this.#fds.length;
     try {
-      while (this.#held.length - before < most) this.#held.push(openSync('/dev/null', 'r'));
+      while (this.#fds.length - before < most) this.#fds.push(openSync('/dev/null', 'r'));
     } catch (error) {
       assert.equal(errorCode(error), 'EMFILE');
     }
-    return this.#held.length - before;
+    return this.#fds.length - before;
   }
 
   [Symbol.dispose](): void {
-    for (const fd of this.#held.splice(0)) closeSync(fd);
+    for (const fd of this.#fds.splice(0)) closeSync(fd);
   }
 }
 
-/** A watch, and what it says. */
-class Watched implements Disposable {
-  readonly said: string[] = [];
-  readonly watch = new FdReserve({
+/** A reserve and the events that it has reported. */
+class Fixture implements Disposable {
+  readonly events: string[] = [];
+  readonly reserve = new FdReserve({
     onExhausted: (code) => {
-      this.said.push(code);
+      this.events.push(code);
       this.#out.resolve();
     },
     onRecovered: () => {
-      this.said.push('back');
+      this.events.push('back');
       this.#back.resolve();
     },
   });
@@ -94,94 +94,94 @@ class Watched implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.watch.close();
+    this.reserve.close();
   }
 }
 
-describe('the watch over descriptors', { skip: CANNOT_LIMIT }, () => {
-  test('says nothing while there are some, and keeps a few', () => {
+describe('the reserve of descriptors', { skip: CANNOT_LIMIT }, () => {
+  test('reports nothing while there are free descriptors, and keeps a few open', () => {
     const before = descriptors();
-    using watched = new Watched();
-    for (let looks = 0; looks < 3; looks += 1) {
-      watched.watch.check();
-      assert.equal(descriptors().length, before.length + SPARES);
+    using fixture = new Fixture();
+    for (let checks = 0; checks < 3; checks += 1) {
+      fixture.reserve.check();
+      assert.equal(descriptors().length, before.length + RESERVED_FDS);
     }
-    assert.equal(watched.watch.isExhausted, false);
-    watched.watch.close();
+    assert.equal(fixture.reserve.isExhausted, false);
+    fixture.reserve.close();
     assert.deepEqual(descriptors(), before);
-    assert.deepEqual(watched.said, []);
+    assert.deepEqual(fixture.events, []);
   });
 
-  test('says so while there are none, leaves a few to newcomers, and says once that there are some again', () => {
+  test('reports that there are none, releases a few for new connections, and reports once that there are some again', () => {
     const before = descriptors();
     using _ = limitAboveAll();
-    using watched = new Watched();
+    using fixture = new Fixture();
     using hoard = new Hoard();
-    watched.watch.check();
+    fixture.reserve.check();
     assert.ok(hoard.take() > 0);
     const given: number[] = [];
-    for (let looks = 0; looks < SPARES / GIVEN_UP + 1; looks += 1) {
-      watched.watch.check();
-      assert.equal(watched.watch.isExhausted, true);
+    for (let checks = 0; checks < RESERVED_FDS / RELEASED_FDS + 1; checks += 1) {
+      fixture.reserve.check();
+      assert.equal(fixture.reserve.isExhausted, true);
       given.push(hoard.take());
     }
-    // Whoever takes them, there are more; but not for ever.
+    // It releases more each time, until the reserve is empty.
     assert.deepEqual(given, [2, 2, 2, 2, 0]);
     hoard[Symbol.dispose]();
-    watched.watch.check();
-    watched.watch.check();
-    assert.equal(watched.watch.isExhausted, false);
-    assert.deepEqual(watched.said, ['EMFILE', 'EMFILE', 'EMFILE', 'EMFILE', 'EMFILE', 'back']);
-    assert.equal(descriptors().length, before.length + SPARES);
+    fixture.reserve.check();
+    fixture.reserve.check();
+    assert.equal(fixture.reserve.isExhausted, false);
+    assert.deepEqual(fixture.events, ['EMFILE', 'EMFILE', 'EMFILE', 'EMFILE', 'EMFILE', 'back']);
+    assert.equal(descriptors().length, before.length + RESERVED_FDS);
   });
 
-  test('does not take its own spares for room', () => {
+  test('does not count its own descriptors as free', () => {
     using _ = limitAboveAll();
-    using watched = new Watched();
+    using fixture = new Fixture();
     using hoard = new Hoard();
-    watched.watch.check();
+    fixture.reserve.check();
     hoard.take();
-    for (let looks = 0; looks < 3; looks += 1) watched.watch.check();
-    assert.deepEqual(watched.said, ['EMFILE', 'EMFILE', 'EMFILE']);
-    assert.equal(hoard.take(), GIVEN_UP);
+    for (let checks = 0; checks < 3; checks += 1) fixture.reserve.check();
+    assert.deepEqual(fixture.events, ['EMFILE', 'EMFILE', 'EMFILE']);
+    assert.equal(hoard.take(), RELEASED_FDS);
   });
 
-  test('leaves room below a limit that was lowered under what is open', () => {
-    // Lower than the spares, and free again when the limit is to be raised.
+  test('releases descriptors if the limit was lowered below the open ones', () => {
+    // Lower than the reserved ones, and free again when the limit is raised.
     const low = new Hoard();
     low.take(FREE);
     const before = descriptors();
-    using watched = new Watched();
-    watched.watch.check();
-    // Its spares do not wander while it looks.
-    for (let looks = 0; looks < SPARES; looks += 1) watched.watch.check();
+    using fixture = new Fixture();
+    fixture.reserve.check();
+    // The reserved descriptors stay the same.
+    for (let checks = 0; checks < RESERVED_FDS; checks += 1) fixture.reserve.check();
     const lowest = descriptors().find((fd) => !before.includes(fd)) ?? 0;
     using stack = new DisposableStack();
-    stack.use(limitTo(lowest + GIVEN_UP));
+    stack.use(limitTo(lowest + RELEASED_FDS));
     stack.use(low);
     using hoard = new Hoard();
     hoard.take();
-    watched.watch.check();
-    assert.equal(watched.watch.isExhausted, true);
-    assert.equal(hoard.take(), GIVEN_UP);
+    fixture.reserve.check();
+    assert.equal(fixture.reserve.isExhausted, true);
+    assert.equal(hoard.take(), RELEASED_FDS);
   });
 
-  test('looks by itself', async () => {
+  test('checks periodically', async () => {
     using _ = limitAboveAll();
-    using watched = new Watched();
+    using fixture = new Fixture();
     using hoard = new Hoard();
-    watched.watch.start();
+    fixture.reserve.start();
     hoard.take();
-    await watched.out;
+    await fixture.out;
     hoard[Symbol.dispose]();
-    await watched.back;
-    assert.deepEqual(new Set(watched.said), new Set(['EMFILE', 'back']));
+    await fixture.back;
+    assert.deepEqual(new Set(fixture.events), new Set(['EMFILE', 'back']));
   });
 });
 
 for (const standardStreams of [false, true]) {
-  const what = standardStreams ? 'an ordinary stream' : 'a handle';
-  test(`without descriptors, ${what} is told "busy", closed and counted, whatever room there is`, async (context) => {
+  const what = standardStreams ? 'a Node stream' : 'a libuv stream';
+  test(`without free descriptors, ${what} gets "busy" and is closed and counted, below every limit`, async (context) => {
     const relay = await TestRelay.open({ standardStreams });
     context.after(() => relay.close());
     relay.admission.isOutOfDescriptors = true;

@@ -13,7 +13,7 @@ import { UPGRADE_LINES } from '../support/frames.ts';
 const GET = 'GET / HTTP/1.1\r\nHost: x\r\n\r\n';
 const UPGRADE = `${UPGRADE_LINES.join('\r\n')}\r\n\r\n`;
 
-/** A wire that keeps what is sent. Its client never closes its own end. */
+/** A stream that records what is sent. Its client never closes its own end. */
 class SilentClient extends ScriptedStream {
   sent = '';
   isClosed = false;
@@ -38,7 +38,7 @@ class SilentClient extends ScriptedStream {
   }
 }
 
-/** An upgrader, and what it makes of its connections. */
+/** An upgrader and its connections. */
 class Fixture {
   /** The bytes that each WebSocket client sent before the response to its upgrade. */
   readonly earlyBytes: string[] = [];
@@ -90,13 +90,13 @@ function count(clients: readonly SilentClient[], holds: (client: SilentClient) =
 
 const isAnswered = ({ sent }: SilentClient): boolean => sent.startsWith('HTTP/1.1 ');
 
-describe('requests that come at once', () => {
-  test('are answered 64 in a turn of the event loop, and all in the end', async () => {
+describe('simultaneous requests', () => {
+  test('are answered, 64 in each tick of the event loop', async () => {
     const upgrader = new Fixture();
     const clients = Array.from({ length: 200 }, () => upgrader.open(GET));
     assert.equal(count(clients, isAnswered), 64);
     await nextTurn();
-    // Both are immediates of this turn, in either order.
+    // Both are immediates of this tick, in either order.
     const second = count(clients, isAnswered);
     assert.ok(second === 64 || second === 128, String(second));
     for (let turns = 0; turns < 4; turns += 1) await nextTurn();
@@ -106,7 +106,7 @@ describe('requests that come at once', () => {
     assert.equal(upgrader.released, 200);
   });
 
-  test('and are upgrades keep what was sent behind them, up to a limit', async () => {
+  test('that are upgrades keep the bytes sent after them, up to a limit', async () => {
     const upgrader = new Fixture();
     const others = Array.from({ length: 64 }, () => upgrader.open(GET));
     const exact = upgrader.open(UPGRADE + 'x'.repeat(16_384));
@@ -118,7 +118,7 @@ describe('requests that come at once', () => {
     for (const client of [...others, excess]) client.abort();
   });
 
-  test('and are closed before they are answered leave nothing', async () => {
+  test('are released if they are closed before the response', async () => {
     const upgrader = new Fixture();
     const clients = Array.from({ length: 70 }, () => upgrader.open(GET));
     for (const client of clients) client.abort();
@@ -129,7 +129,7 @@ describe('requests that come at once', () => {
 });
 
 describe('a request', () => {
-  test('is the only one of its connection, whatever follows and however it comes', async () => {
+  test('is the only one of its connection, whatever follows it and however it is split', async () => {
     const upgrader = new Fixture();
     const client = upgrader.open(GET.repeat(100).slice(0, 30));
     client.feed(GET.repeat(100).slice(30));
@@ -140,7 +140,7 @@ describe('a request', () => {
     client.abort();
   });
 
-  test('that is no request is answered, too', async () => {
+  test('that is invalid is answered, too', async () => {
     const upgrader = new Fixture();
     for (const [bytes, status] of [
       ['nonsense\r\n\r\n', 400],
@@ -156,7 +156,7 @@ describe('a request', () => {
   });
 });
 
-describe('an answer', () => {
+describe('the response', () => {
   const KEY = 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==';
   const CASES: readonly (readonly [request: string, status: number, body: RegExp])[] = [
     ['GET / HTTP/1.0', 200, /^This is a .* transit relay\..*\n$/u],
@@ -174,7 +174,7 @@ describe('an answer', () => {
     ['POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 3', 405, /^method not allowed\n$/u],
     ['PROPFIND / HTTP/1.1\r\nHost: x', 405, /^method not allowed\n$/u],
     ['CONNECT x:1 HTTP/1.1\r\nHost: x', 405, /^$/u],
-    // Of Java clients and curl.
+    // From Java clients and curl.
     [
       'GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk',
       200,
@@ -221,7 +221,7 @@ describe('an upgrade with a body', () => {
   const LINES = UPGRADE_LINES.join('\r\n');
   const CHUNKED = `${LINES}\r\nTransfer-Encoding: chunked\r\n\r\n`;
 
-  test('is accepted where the body is empty, and what follows belongs to the client', () => {
+  test('is accepted if the body is empty, and the bytes after it belong to the client', () => {
     for (const request of [`${CHUNKED}0\r\n\r\n`, `${LINES}\r\nContent-Length: 0\r\n\r\n`]) {
       for (let at = 1; at <= request.length; at += 1) {
         const upgrader = new Fixture();
@@ -237,7 +237,7 @@ describe('an upgrade with a body', () => {
     }
   });
 
-  test('is refused where the body is not empty, without waiting for the rest of it', () => {
+  test('is rejected if the body is not empty, without waiting for the rest of it', () => {
     for (const request of [
       `${CHUNKED}5`,
       `${CHUNKED}0\r\nX`,
@@ -259,7 +259,7 @@ describe('an upgrade with a body', () => {
     }
   });
 
-  test('that never comes is closed like half of a head', () => {
+  test('that never arrives is closed like an incomplete head', () => {
     const upgrader = new Fixture();
     const late = upgrader.open(`${CHUNKED}0\r\n`);
     upgrader.connections[0]?.phase?.onTimeout();
@@ -271,7 +271,7 @@ describe('an upgrade with a body', () => {
   });
 });
 
-test('where too many connections speak HTTP, the oldest makes room, and one that comes whole is answered', () => {
+test('if too many connections speak HTTP, the oldest is closed, and a complete request is answered', () => {
   const upgrader = new Fixture();
   const clients = Array.from({ length: MAX_HTTP_CONNECTIONS + 10 }, () =>
     upgrader.open('GET / HTTP/1.1\r\n'),

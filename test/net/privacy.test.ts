@@ -13,7 +13,7 @@ import { encodeFrame } from '../support/frames.ts';
 import { RelayProcess } from '../support/relay-process.ts';
 import { scratch } from '../support/scratch.ts';
 
-/** Addresses that nothing else in a log looks like. */
+/** Addresses that cannot occur in a log for another reason. */
 const ADDRESSES = ['127.99.88.77', '192.0.2.77', '192.0.2.78'];
 
 const TOKEN = 'f'.repeat(63);
@@ -32,7 +32,7 @@ const UPGRADE = [
 
 const PROXY_HEADER = `PROXY TCP4 ${ADDRESSES[1]} 127.0.0.1 1111 4001\r\n`;
 
-test('no log, status, self-test or database names a client, its host, token or side, whatever it did', async (context) => {
+test('no log, status page, self-test or database contains the address, host, token or side of a client', async (context) => {
   const place = await CertificateDirectory.open(context, makeIdentity());
   const { keyPath, certificatePath } = place.files;
   const database = join(await scratch(context), 'usage.sqlite');

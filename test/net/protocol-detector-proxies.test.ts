@@ -15,7 +15,7 @@ import { until } from '../support/scratch.ts';
 
 const LOOPBACK = '127.0.0.1';
 
-/** A house that trusts this machine and 10.0.0.0/8, where each address may have one connection. */
+/** A relay that trusts 127.0.0.0/8 and 10.0.0.0/8, and allows one connection for each address. */
 async function open(context: TestContext, options: TestRelayOptions = {}): Promise<TestRelay> {
   const addresses = new AddressLimit({ maxOpen: 1, newConnectionRate: null }, () => performance.now());
   const proxies = new TrustedProxies(parseCidrs('127.0.0.0/8 10.0.0.0/8'));
@@ -30,18 +30,18 @@ async function open(context: TestContext, options: TestRelayOptions = {}): Promi
 
 const from = (address: string): string => `PROXY TCP4 ${address} 127.0.0.1 1111 4001\r\n`;
 
-/** A WebSocket client, and what is in front of its request. */
+/** A WebSocket client, with the headers in its request and before it. */
 interface Visit {
-  readonly house: TestRelay;
-  /** Headers of the PROXY protocol. */
+  readonly relay: TestRelay;
+  /** PROXY headers. */
   readonly before?: string;
   readonly forwardedFor?: string;
   readonly isTls?: boolean;
 }
 
-/** The word that a client hears, or `waits`. */
-async function heard(context: TestContext, visit: Visit): Promise<string> {
-  const { house: relay, before = '', forwardedFor, isTls = false } = visit;
+/** Returns the reply to a client, or `waits`. */
+async function replyTo(context: TestContext, visit: Visit): Promise<string> {
+  const { relay, before = '', forwardedFor, isTls = false } = visit;
   const socket = connect(relay.tcpPort, LOOPBACK);
   context.after(() => socket.destroy());
   socket.write(before);
@@ -51,46 +51,46 @@ async function heard(context: TestContext, visit: Visit): Promise<string> {
   });
   await once(websocket, 'open');
   const { waiting } = relay.sessions.liveCounts();
-  let word = '';
+  let reply = '';
   websocket.on('message', (data: Buffer) => {
-    word = data.toString();
+    reply = data.toString();
   });
   websocket.send(Buffer.from(handshake(newToken(), SIDE_A)));
-  await until(() => word !== '' || relay.sessions.liveCounts().waiting > waiting);
-  return word === '' ? 'waits' : word;
+  await until(() => reply !== '' || relay.sessions.liveCounts().waiting > waiting);
+  return reply === '' ? 'waits' : reply;
 }
 
-describe('who comes by way of trusted proxies', () => {
-  test('is told by the first header alone, if that names somebody', async (context) => {
+describe('the address of a client behind trusted proxies', () => {
+  test('is read from the first header, if that names a client', async (context) => {
     const relay = await open(context);
     const before = from('192.0.2.1');
-    assert.equal(await heard(context, { house: relay, before, forwardedFor: '192.0.2.9' }), 'waits');
-    assert.equal(await heard(context, { house: relay, before, forwardedFor: '192.0.2.8' }), 'busy\n');
-    assert.equal(await heard(context, { house: relay, forwardedFor: '192.0.2.9' }), 'waits');
+    assert.equal(await replyTo(context, { relay, before, forwardedFor: '192.0.2.9' }), 'waits');
+    assert.equal(await replyTo(context, { relay, before, forwardedFor: '192.0.2.8' }), 'busy\n');
+    assert.equal(await replyTo(context, { relay, forwardedFor: '192.0.2.9' }), 'waits');
   });
 
   for (const [where, before] of [
-    ['has not named its client', 'PROXY UNKNOWN\r\n'],
-    ['had it from another one', from('10.1.2.3')],
+    ['has not named the client', 'PROXY UNKNOWN\r\n'],
+    ['was connected by another proxy', from('10.1.2.3')],
   ] as const) {
-    test(`is told by what was forwarded, where the last proxy ${where}`, async (context) => {
+    test(`is read from X-Forwarded-For, if the last proxy ${where}`, async (context) => {
       const relay = await open(context);
-      assert.equal(await heard(context, { house: relay, before, forwardedFor: '192.0.2.1' }), 'waits');
-      assert.equal(await heard(context, { house: relay, before, forwardedFor: '192.0.2.2' }), 'waits');
-      assert.equal(await heard(context, { house: relay, before, forwardedFor: '192.0.2.1' }), 'busy\n');
+      assert.equal(await replyTo(context, { relay, before, forwardedFor: '192.0.2.1' }), 'waits');
+      assert.equal(await replyTo(context, { relay, before, forwardedFor: '192.0.2.2' }), 'waits');
+      assert.equal(await replyTo(context, { relay, before, forwardedFor: '192.0.2.1' }), 'busy\n');
     });
   }
 
-  test('is told within TLS too', async (context) => {
+  test('is read inside TLS, too', async (context) => {
     const { key, certificate: cert } = makeIdentity();
     const relay = await open(context, { certificate: { context: createSecureContext({ key, cert }) } });
     for (const before of ['', 'PROXY UNKNOWN\r\n']) {
       const forwardedFor = `192.0.2.${before.length}`;
-      assert.equal(await heard(context, { house: relay, before, forwardedFor, isTls: true }), 'waits');
-      assert.equal(await heard(context, { house: relay, before, forwardedFor, isTls: true }), 'busy\n');
+      assert.equal(await replyTo(context, { relay, before, forwardedFor, isTls: true }), 'waits');
+      assert.equal(await replyTo(context, { relay, before, forwardedFor, isTls: true }), 'busy\n');
     }
     const before = from('192.0.2.77');
-    assert.equal(await heard(context, { house: relay, before, isTls: true }), 'waits');
-    assert.equal(await heard(context, { house: relay, before, isTls: true }), 'busy\n');
+    assert.equal(await replyTo(context, { relay, before, isTls: true }), 'waits');
+    assert.equal(await replyTo(context, { relay, before, isTls: true }), 'busy\n');
   });
 });

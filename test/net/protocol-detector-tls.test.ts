@@ -20,20 +20,20 @@ const certificate = {
   context: createSecureContext({ key, cert, secureOptions: constants.SSL_OP_NO_RENEGOTIATION }),
 };
 
-/** A client that speaks TLS, and what lies below it. */
+/** A TLS client and its socket. */
 interface Client {
   readonly socket: Socket;
   readonly secured: TLSSocket;
 }
 
 async function open(context: TestContext, options: TestRelayOptions): Promise<TestRelay> {
-  const house = await TestRelay.open({ certificate, ...options });
-  context.after(() => house.close());
-  return house;
+  const relay = await TestRelay.open({ certificate, ...options });
+  context.after(() => relay.close());
+  return relay;
 }
 
-async function dial(context: TestContext, house: TestRelay): Promise<Socket> {
-  const socket = connect({ port: house.tcpPort, host: '127.0.0.1', allowHalfOpen: true });
+async function dial(context: TestContext, relay: TestRelay): Promise<Socket> {
+  const socket = connect({ port: relay.tcpPort, host: '127.0.0.1', allowHalfOpen: true });
   context.after(() => socket.destroy());
   await once(socket, 'connect');
   return socket;
@@ -41,20 +41,20 @@ async function dial(context: TestContext, house: TestRelay): Promise<Socket> {
 
 async function dialTls(
   context: TestContext,
-  house: TestRelay,
+  relay: TestRelay,
   maxVersion: 'TLSv1.2' | 'TLSv1.3',
 ): Promise<Client> {
-  const socket = await dial(context, house);
-  // A stream in between leaves the socket to whoever wants to write on it what is no TLS.
-  const between = Duplex.from({ readable: socket, writable: socket });
-  between.on('error', () => undefined);
-  const secured = connectTls({ socket: between, rejectUnauthorized: false, maxVersion });
+  const socket = await dial(context, relay);
+  // With a stream in between, tests can write bytes to the socket that are not TLS.
+  const stream = Duplex.from({ readable: socket, writable: socket });
+  stream.on('error', () => undefined);
+  const secured = connectTls({ socket: stream, rejectUnauthorized: false, maxVersion });
   secured.on('error', () => undefined);
   await once(secured, 'secureConnect');
   return { socket, secured };
 }
 
-/** What a client says first. */
+/** The first bytes of a client. */
 async function clientHello(): Promise<Uint8Array> {
   const [here, there] = duplexPair();
   const secured = connectTls({ socket: here });
@@ -65,16 +65,16 @@ async function clientHello(): Promise<Uint8Array> {
 }
 
 for (const backend of ['shared buffer', 'standard streams'] as const) {
-  const planeOptions = { standardStreams: backend === 'standard streams' };
+  const backendOptions = { standardStreams: backend === 'standard streams' };
 
-  describe(`a client that speaks TLS, by ${backend}`, () => {
+  describe(`a TLS client, with ${backend}`, () => {
     for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
-      test(`is gone with a damaged record, and so its partner is told: ${version}`, async (context) => {
-        const house = await open(context, planeOptions);
-        const { socket, secured } = await dialTls(context, house, version);
+      test(`is closed after a damaged record, and so is its partner: ${version}`, async (context) => {
+        const relay = await open(context, backendOptions);
+        const { socket, secured } = await dialTls(context, relay, version);
         const token = newToken();
         secured.write(handshake(token, SIDE_A));
-        const partner = await house.connect('tcp');
+        const partner = await relay.connect('tcp');
         await partner.send(handshake(token, SIDE_B));
         await once(secured, 'data');
         const alert = once(secured, 'error');
@@ -83,33 +83,33 @@ for (const backend of ['shared buffer', 'standard streams'] as const) {
         assert.deepEqual(await partner.closed, { reset: false, code: null });
         assert.match(String(await alert), /bad record mac/iu);
         socket.end();
-        await until(() => house.admission.connections === 0);
+        await until(() => relay.admission.connections === 0);
         assert.deepEqual(
-          house.summaries.map(({ mood, totalBytes }) => [mood, totalBytes]),
+          relay.summaries.map(({ mood, totalBytes }) => [mood, totalBytes]),
           [['happy', 0]],
         );
       });
     }
 
     for (const isReset of [true, false]) {
-      const what = isReset ? 'is gone with a reset' : 'loses nothing';
-      test(`${what}, where its partner does not read and the relay has looked after it`, async (context) => {
-        const house = await open(context, planeOptions);
-        const { socket, secured } = await dialTls(context, house, 'TLSv1.3');
+      const what = isReset ? 'is closed after a reset' : 'loses no bytes';
+      test(`${what} if its partner does not read and the relay has checked the stalled pair`, async (context) => {
+        const relay = await open(context, backendOptions);
+        const { socket, secured } = await dialTls(context, relay, 'TLSv1.3');
         const token = newToken();
         secured.write(handshake(token, SIDE_A));
-        const partner = await house.connect('tcp');
+        const partner = await relay.connect('tcp');
         await partner.send(handshake(token, SIDE_B));
         await partner.until(3);
         partner.pause();
         const payload = randomBytesOf(1, 16_000_000);
         secured.write(payload);
-        await house.untilStalled();
+        await relay.untilStalled();
         if (isReset) socket.resetAndDestroy();
-        // The first look sees how much has been delivered, and the next that it was no more.
-        for (let look = 0; look < 3; look += 1) house.sessions.sweep();
+        // The first sweep stores how much has been delivered, and the second one finds no progress.
+        for (let sweeps = 0; sweeps < 3; sweeps += 1) relay.sessions.sweep();
         if (isReset) {
-          await until(() => house.sessions.pairs === 0);
+          await until(() => relay.sessions.pairs === 0);
         } else {
           partner.resume();
           assert.ok((await partner.until(3 + payload.length)).subarray(3).equals(payload));
@@ -120,9 +120,9 @@ for (const backend of ['shared buffer', 'standard streams'] as const) {
       });
     }
 
-    test('gets no second handshake', async (context) => {
-      const house = await open(context, planeOptions);
-      const options = { port: house.tcpPort, host: '127.0.0.1', rejectUnauthorized: false };
+    test('cannot renegotiate', async (context) => {
+      const relay = await open(context, backendOptions);
+      const options = { port: relay.tcpPort, host: '127.0.0.1', rejectUnauthorized: false };
       const secured = connectTls({ ...options, maxVersion: 'TLSv1.2' });
       context.after(() => secured.destroy());
       secured.resume();
@@ -134,26 +134,26 @@ for (const backend of ['shared buffer', 'standard streams'] as const) {
       });
       assert.notEqual(error, null);
       secured.destroy();
-      await until(() => house.admission.connections === 0);
+      await until(() => relay.admission.connections === 0);
     });
 
     for (const [when, options, act] of [
-      ['its time is up', { timeouts: { handshakeMs: 200 } }, () => undefined],
-      ['the relay stops', {}, (house: TestRelay) => house.sessions.drain(60_000, AbortSignal.abort())],
+      ['its handshake times out', { timeouts: { handshakeMs: 200 } }, () => undefined],
+      ['the relay drains', {}, (relay: TestRelay) => relay.sessions.drain(60_000, AbortSignal.abort())],
     ] as const) {
-      test(`and has not finished its handshake when ${when} is not waited for`, async (context) => {
-        const house = await open(context, { ...planeOptions, ...options });
-        const socket = await dial(context, house);
+      test(`with an incomplete handshake is closed at once when ${when}`, async (context) => {
+        const relay = await open(context, { ...backendOptions, ...options });
+        const socket = await dial(context, relay);
         socket.write(await clientHello());
-        // The relay has answered, and the client says nothing more.
+        // The relay has answered, and the client sends nothing more.
         await once(socket, 'data');
         const ended = once(socket, 'end');
-        await act(house);
+        await act(relay);
         await ended;
-        // It leaves its own end open.
-        await until(() => house.admission.connections === 0 && house.sessions.bufferedBytes === 0);
+        // The client keeps its own end open.
+        await until(() => relay.admission.connections === 0 && relay.sessions.bufferedBytes === 0);
         assert.deepEqual(
-          house.summaries.map(({ mood }) => mood),
+          relay.summaries.map(({ mood }) => mood),
           ['empty'],
         );
       });

@@ -18,9 +18,9 @@ const HEADERS_END = '\r\n\r\n';
 const PROXY_HEADER = 'PROXY TCP4 192.0.2.1 127.0.0.1 1111 4001\r\n';
 
 async function open(context: TestContext, options: TestRelayOptions = {}): Promise<TestRelay> {
-  const house = await TestRelay.open(options);
-  context.after(() => house.close());
-  return house;
+  const relay = await TestRelay.open(options);
+  context.after(() => relay.close());
+  return relay;
 }
 
 async function dial(context: TestContext, port: number): Promise<Socket> {
@@ -31,7 +31,7 @@ async function dial(context: TestContext, port: number): Promise<Socket> {
   return socket;
 }
 
-/** Sends in pieces of that size, each in a turn of the event loop of its own. */
+/** Sends pieces of this size, each in its own tick of the event loop. */
 async function send(socket: Socket, bytes: Uint8Array, pieceBytes: number): Promise<void> {
   for (let at = 0; at < bytes.length; at += pieceBytes) {
     socket.write(bytes.subarray(at, at + pieceBytes));
@@ -39,7 +39,7 @@ async function send(socket: Socket, bytes: Uint8Array, pieceBytes: number): Prom
   }
 }
 
-/** Frames with all of these bytes, in turn of several sizes and fragments. */
+/** Frames with all of these bytes, in fragments of several sizes. */
 function framesOf(bytes: Uint8Array): Buffer {
   const frames: Buffer[] = [];
   for (let at = 0; at < bytes.length; at += 100) {
@@ -52,14 +52,14 @@ function framesOf(bytes: Uint8Array): Buffer {
   return Buffer.concat(frames);
 }
 
-/** The payload of binary messages in what a server sent, its answer to the upgrade aside. */
+/** The payload of the binary messages from a server, without its response to the upgrade. */
 function payloadIn(received: Buffer): string {
   const frames = readServerFrames(received.subarray(received.indexOf(HEADERS_END) + HEADERS_END.length));
   return frames.map(({ opcode, payload }) => (opcode === 2 ? payload.toString() : '')).join('');
 }
 
 for (const backend of ['shared buffer', 'standard streams'] as const) {
-  describe(`what comes in one go with what it was sent behind, by ${backend}`, () => {
+  describe(`bytes in the same segment as the header before them, with ${backend}`, () => {
     const options = {
       standardStreams: backend === 'standard streams',
       proxies: new TrustedProxies(parseCidrs('127.0.0.0/8')),
@@ -68,16 +68,16 @@ for (const backend of ['shared buffer', 'standard streams'] as const) {
 
     for (const [what, header] of [
       ['an upgrade', ''],
-      ['the header of a proxy, and an upgrade', PROXY_HEADER],
+      ['a PROXY header and an upgrade', PROXY_HEADER],
     ] as const) {
       for (const pieceBytes of [1, 7, 200, 100_000]) {
-        test(`${what}: the line and payload, ${pieceBytes} bytes at a time`, async (context) => {
-          const house = await open(context, options);
-          for (const port of [house.tcpPort, house.websocketPort]) {
+        test(`are received after ${what}: the line and payload, ${pieceBytes} bytes at a time`, async (context) => {
+          const relay = await open(context, options);
+          for (const port of [relay.tcpPort, relay.websocketPort]) {
             const token = newToken();
-            const partner = await house.connect('tcp');
+            const partner = await relay.connect('tcp');
             await partner.send(handshake(token, SIDE_A));
-            await until(() => house.sessions.liveCounts().waiting === 1);
+            await until(() => relay.sessions.liveCounts().waiting === 1);
             const socket = await dial(context, port);
             const line = encodeFrame({ opcode: 2, payload: handshake(token, SIDE_B) });
             const head = Buffer.from(`${header}${UPGRADE_LINES.join('\r\n')}${HEADERS_END}`);
@@ -85,38 +85,38 @@ for (const backend of ['shared buffer', 'standard streams'] as const) {
             const got = (await partner.until(3 + payload.length)).subarray(3);
             assert.ok(got.equals(payload));
             partner.end();
-            // The relay waits for its goodbye.
+            // The relay waits for the client to close.
             const received = buffer(socket);
             socket.end();
             assert.equal(payloadIn(await received), 'ok\n');
-            await until(() => house.admission.connections === 0);
+            await until(() => relay.admission.connections === 0);
           }
         });
       }
     }
 
-    test('the header of a proxy: a line and payload', async (context) => {
-      const house = await open(context, options);
+    test('are received after a PROXY header: a line and payload', async (context) => {
+      const relay = await open(context, options);
       const token = newToken();
-      const partner = await house.connect('tcp');
+      const partner = await relay.connect('tcp');
       await partner.send(handshake(token, SIDE_A));
-      await until(() => house.sessions.liveCounts().waiting === 1);
-      const socket = await dial(context, house.tcpPort);
+      await until(() => relay.sessions.liveCounts().waiting === 1);
+      const socket = await dial(context, relay.tcpPort);
       socket.write(Buffer.concat([Buffer.from(PROXY_HEADER + handshake(token, SIDE_B)), payload]));
       assert.ok((await partner.until(3 + payload.length)).subarray(3).equals(payload));
     });
   });
 
-  describe(`an upgrade that is none, by ${backend}`, () => {
+  describe(`an invalid upgrade, with ${backend}`, () => {
     const without = (name: string): string[] => UPGRADE_LINES.filter((header) => !header.startsWith(name));
     const version = 'Sec-WebSocket-Version';
     const rejected: readonly (readonly [what: string, request: readonly string[], status: number])[] = [
       ['of another version', [...without(version), `${version}: 7`], 400],
       ['without a key', without('Sec-WebSocket-Key'), 400],
-      ['with no subprotocol that can be', [...UPGRADE_LINES, 'Sec-WebSocket-Protocol: ,,'], 400],
+      ['with an invalid subprotocol', [...UPGRADE_LINES, 'Sec-WebSocket-Protocol: ,,'], 400],
       ['to something else', [...without('Upgrade'), 'Upgrade: h2c'], 426],
       [
-        'to HTTP/2, as Java clients and curl ask for it',
+        'to HTTP/2, as sent by Java clients and curl',
         ['GET / HTTP/1.1', 'Host: relay', 'Connection: Upgrade', 'Upgrade: h2c'],
         200,
       ],
@@ -124,36 +124,36 @@ for (const backend of ['shared buffer', 'standard streams'] as const) {
       ['by another method', ['HEAD / HTTP/1.1', ...UPGRADE_LINES.slice(1)], 405],
       ['with too many headers', [...UPGRADE_LINES, `X-Long: ${'x'.repeat(20_000)}`], 431],
       ['with two lengths', [...UPGRADE_LINES, 'Content-Length: 1', 'Content-Length: 2'], 400],
-      ['that ends its lines with LF alone', [UPGRADE_LINES.join('\n') + '\n\n'], 400],
+      ['that ends its lines with only LF', [UPGRADE_LINES.join('\n') + '\n\n'], 400],
       ['of a connection that closes', [...without('Connection'), 'Connection: close'], 426],
-      ['and lacks a host', ['GET / HTTP/1.1'], 400],
-      ['and expects something', ['GET / HTTP/1.1', 'Host: relay', 'Expect: tea'], 417],
+      ['without a host', ['GET / HTTP/1.1'], 400],
+      ['with an expectation', ['GET / HTTP/1.1', 'Host: relay', 'Expect: tea'], 417],
     ];
     for (const [what, request, status] of rejected) {
-      test(`${what} is answered with ${status}, and let go of`, async (context) => {
+      test(`${what} is answered with ${status} and closed`, async (context) => {
         const standardStreams = backend === 'standard streams';
-        const house = await open(context, {
+        const relay = await open(context, {
           standardStreams,
           timeouts: { handshakeMs: 300 },
         });
-        for (const port of [house.tcpPort, house.websocketPort]) {
+        for (const port of [relay.tcpPort, relay.websocketPort]) {
           const socket = await dial(context, port);
           socket.write(request.join('\r\n') + HEADERS_END);
-          // It leaves its own end open.
+          // The client keeps its own end open.
           assert.match(await text(socket), new RegExp(`^HTTP/1\\.1 ${status} `, 'u'));
-          await until(() => house.admission.connections === 0);
+          await until(() => relay.admission.connections === 0);
         }
-        assert.deepEqual(house.summaries, []);
+        assert.deepEqual(relay.summaries, []);
       });
     }
   });
 
-  test(`pages without end that nobody reads are let go of, by ${backend}`, async (context) => {
+  test(`a client that requests many pages and does not read is closed, with ${backend}`, async (context) => {
     const standardStreams = backend === 'standard streams';
-    const house = await open(context, { standardStreams, timeouts: { handshakeMs: 500 } });
-    const socket = await dial(context, house.tcpPort);
+    const relay = await open(context, { standardStreams, timeouts: { handshakeMs: 500 } });
+    const socket = await dial(context, relay.tcpPort);
     socket.write(`GET / HTTP/1.1\r\nHost: relay\r\nAccept: text/html${HEADERS_END}`.repeat(20_000));
-    await until(() => house.admission.connections === 1);
-    await until(() => house.admission.connections === 0);
+    await until(() => relay.admission.connections === 1);
+    await until(() => relay.admission.connections === 0);
   });
 }

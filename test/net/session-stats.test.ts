@@ -6,7 +6,7 @@ import { TestRelay } from '../support/test-relay.ts';
 import { until } from '../support/scratch.ts';
 import type { TestClient } from '../support/test-client.ts';
 
-const NOBODY = { connected: 0, waiting: 0, incompleteBytes: 0, relayedBytes: 0 };
+const NO_CLIENTS = { connected: 0, waiting: 0, incompleteBytes: 0, relayedBytes: 0 };
 
 const TRANSPORTS = ['tcp', 'unix', 'websocket'] as const;
 
@@ -16,8 +16,8 @@ async function open(context: TestContext): Promise<TestRelay> {
   return relay;
 }
 
-/** A token of the relay's own, and how many have come with it. */
-function testerToken(relay: TestRelay): { token: string; arrived: () => number } {
+/** A token of the relay's own probes, and how many clients have named it. */
+function probeToken(relay: TestRelay): { token: string; arrived: () => number } {
   const token = newToken();
   let count = 0;
   relay.sessions.registerProbe(token, () => {
@@ -34,16 +34,16 @@ async function pair(relay: TestRelay, token: string): Promise<[TestClient, TestC
   return [a, b];
 }
 
-describe('a test client of the relay', () => {
+describe('a probe of the relay', () => {
   for (const transport of TRANSPORTS) {
-    test(`that waits by ${transport}, and goes in whatever way, leaves no trace`, async (context) => {
+    test(`that waits over ${transport} is not counted, however it closes`, async (context) => {
       const relay = await open(context);
       for (const go of ['end', 'reset', 'destroy'] as const) {
-        const { token, arrived } = testerToken(relay);
+        const { token, arrived } = probeToken(relay);
         const client = await relay.connect(transport);
         await client.send(handshake(token, SIDE_A));
         await until(() => arrived() === 1);
-        assert.deepEqual(relay.sessions.liveCounts(), NOBODY);
+        assert.deepEqual(relay.sessions.liveCounts(), NO_CLIENTS);
         relay.sessions.checkConsistency();
         client[go]();
         await until(() => relay.admission.connections === 0);
@@ -52,27 +52,27 @@ describe('a test client of the relay', () => {
     });
   }
 
-  test('that is paired counts neither as a pair nor with its bytes, while it runs and after', async (context) => {
+  test('that is paired is not counted as a pair, nor are its bytes, during the pair and after it', async (context) => {
     const relay = await open(context);
-    const { token, arrived } = testerToken(relay);
+    const { token, arrived } = probeToken(relay);
     const [a, b] = await pair(relay, token);
     assert.equal(arrived(), 2);
     await a.send(Buffer.alloc(100_000));
     await b.until(100_003);
-    assert.deepEqual(relay.sessions.liveCounts(), NOBODY);
+    assert.deepEqual(relay.sessions.liveCounts(), NO_CLIENTS);
     assert.equal(relay.sessions.pairs, 0);
     relay.sessions.checkConsistency();
-    // In mid-transfer, with a reset.
+    // During a transfer, with a reset.
     a.reset();
     await b.closed;
     await until(() => relay.admission.connections === 0);
-    assert.deepEqual(relay.sessions.liveCounts(), NOBODY);
+    assert.deepEqual(relay.sessions.liveCounts(), NO_CLIENTS);
     assert.deepEqual(relay.summaries, []);
   });
 
-  test('that says too much, or is one too many, leaves no trace either', async (context) => {
+  test('that is impatient or redundant is not counted', async (context) => {
     const relay = await open(context);
-    const { token } = testerToken(relay);
+    const { token } = probeToken(relay);
     const impatient = await relay.connect('tcp');
     await impatient.send(`${handshake(token, SIDE_A)}early`);
     assert.equal(String(await impatient.until(10)), 'impatient\n');
@@ -87,13 +87,13 @@ describe('a test client of the relay', () => {
       assert.equal(count, 0, kind);
   });
 
-  test('that is there when the relay stops, in the kind way or the other, leaves no trace', async (context) => {
+  test('that is open when the relay drains or stops is not counted', async (context) => {
     const relay = await open(context);
-    const waiting = testerToken(relay);
+    const waiting = probeToken(relay);
     const client = await relay.connect('websocket');
     await client.send(handshake(waiting.token, SIDE_A));
     await until(() => waiting.arrived() === 1);
-    const [a] = await pair(relay, testerToken(relay).token);
+    const [a] = await pair(relay, probeToken(relay).token);
     await a.send('bytes');
     await relay.sessions.drain(10_000, new AbortController().signal);
     await client.closed;
@@ -101,20 +101,20 @@ describe('a test client of the relay', () => {
     assert.deepEqual(relay.summaries, []);
   });
 
-  test('is one by its token alone: the next one with it is a client once it is forgotten', async (context) => {
+  test('is recognized only by its token: once this is unregistered, the next connection with it is a client', async (context) => {
     const relay = await open(context);
-    const { token, arrived } = testerToken(relay);
+    const { token, arrived } = probeToken(relay);
     const probe = await relay.connect('tcp');
     await probe.send(handshake(token, SIDE_A));
     await until(() => arrived() === 1);
     relay.sessions.unregisterProbe(token);
-    // They would match, but they are not in the same books.
+    // Their sides match, but their statistics are separate, and so is their rendezvous.
     const client = await relay.connect('tcp');
     await client.send(handshake(token, SIDE_B));
     await until(() => relay.sessions.liveCounts().waiting === 1);
     relay.sessions.checkConsistency();
     assert.equal(probe.receivedBytes + client.receivedBytes, 0);
-    // Who has named the token before stays a tester.
+    // A client that has named the token before stays a probe.
     probe.end();
     await until(() => relay.admission.connections === 1);
     client.end();
@@ -126,8 +126,8 @@ describe('a test client of the relay', () => {
   });
 });
 
-describe('the books on clients', () => {
-  test('know the bytes of pairs that run and of those that have ended', async (context) => {
+describe('the statistics of clients', () => {
+  test('have the bytes of open and ended pairs', async (context) => {
     const relay = await open(context);
     const [a, b] = await pair(relay, newToken());
     const [c, d] = await pair(relay, newToken());
@@ -153,13 +153,13 @@ describe('the books on clients', () => {
     await c.send('x');
     await d.until(4);
     relay.sessions.close();
-    assert.deepEqual(relay.sessions.liveCounts(), { ...NOBODY, relayedBytes: 1071 });
+    assert.deepEqual(relay.sessions.liveCounts(), { ...NO_CLIENTS, relayedBytes: 1071 });
   });
 
-  test('are not touched by a test beside them', async (context) => {
+  test('do not include simultaneous probes', async (context) => {
     const relay = await open(context);
     const [a, b] = await pair(relay, newToken());
-    const [c, d] = await pair(relay, testerToken(relay).token);
+    const [c, d] = await pair(relay, probeToken(relay).token);
     for (const [from, to] of [
       [a, b],
       [c, d],
@@ -173,7 +173,7 @@ describe('the books on clients', () => {
     await b.closed;
     const [summary] = await relay.waitForRecords(1);
     assert.equal(summary?.totalBytes, 5000);
-    assert.deepEqual(relay.sessions.liveCounts(), { ...NOBODY, relayedBytes: 5000 });
+    assert.deepEqual(relay.sessions.liveCounts(), { ...NO_CLIENTS, relayedBytes: 5000 });
     await until(() => relay.admission.connections === 0);
     assert.equal(relay.summaries.length, 1);
   });

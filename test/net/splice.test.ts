@@ -6,8 +6,8 @@ import type { ClientTransport, TransportKind } from '../../src/transport/client-
 
 const nothing = (): undefined => undefined;
 
-/** A client that takes what it is told to take. */
-class FakePeer implements ClientTransport {
+/** A client whose speed is set by the test. */
+class FakeTransport implements ClientTransport {
   readonly kind: TransportKind;
   readonly bufferedBytes = 0;
   readonly deliveredBytes = 0;
@@ -33,35 +33,35 @@ class FakePeer implements ClientTransport {
   }
 
   resume(): void {
-    assert.equal(this.isPaused, true, 'resumed, and was not paused');
+    assert.equal(this.isPaused, true, 'resumed without a pause');
     this.isPaused = false;
   }
 }
 
-/** A pair, and how many of its directions are paused, as the clocks have it. */
+/** A pair, and how many of its directions are paused according to the stall timers. */
 function open() {
   let now = 0;
   const clock = (): number => now;
-  const pauses = { backpressure: new StallTimer(clock), rateLimit: new StallTimer(clock) };
-  const [tcp, websocket] = [new FakePeer('tcp'), new FakePeer('websocket')];
-  const countOf = (pause: StallTimer): number => {
-    const before = pause.seconds;
+  const timers = { backpressure: new StallTimer(clock), rateLimit: new StallTimer(clock) };
+  const [tcp, websocket] = [new FakeTransport('tcp'), new FakeTransport('websocket')];
+  const countOf = (timer: StallTimer): number => {
+    const before = timer.seconds;
     now += 1000;
-    return pause.seconds - before;
+    return timer.seconds - before;
   };
   return {
     tcp,
     websocket,
-    splice: new Splice(tcp, websocket, pauses),
+    splice: new Splice(tcp, websocket, timers),
     paused: () => ({
-      backpressure: countOf(pauses.backpressure),
-      rateLimit: countOf(pauses.rateLimit),
+      backpressure: countOf(timers.backpressure),
+      rateLimit: countOf(timers.rateLimit),
     }),
   };
 }
 
 describe('a splice', () => {
-  test('counts each direction by itself', () => {
+  test('counts each direction separately', () => {
     const { splice, tcp, websocket } = open();
     splice.forward(tcp, new Uint8Array(1000));
     splice.forward(websocket, new Uint8Array(70));
@@ -73,12 +73,12 @@ describe('a splice', () => {
     assert.equal(splice.totalBytes, 1075);
   });
 
-  test('tells for how long which direction stood still, and why', () => {
+  test('measures how long each direction is paused, and why', () => {
     const { splice, tcp, websocket, paused } = open();
     assert.deepEqual(paused(), { backpressure: 0, rateLimit: 0 });
     websocket.keepsUp = false;
     splice.forward(tcp, new Uint8Array(1));
-    // What was read before it was paused comes all the same.
+    // Bytes that were read before the pause still arrive.
     splice.forward(tcp, new Uint8Array(1));
     assert.deepEqual(paused(), { backpressure: 1, rateLimit: 0 });
     splice.pauseBoth();
@@ -92,7 +92,7 @@ describe('a splice', () => {
     assert.deepEqual(paused(), { backpressure: 0, rateLimit: 0 });
   });
 
-  test('stands still no longer once it has ended, whatever is still told to it', () => {
+  test('stops measuring pauses once it has ended, whatever is called after that', () => {
     const { splice, tcp, websocket, paused } = open();
     tcp.keepsUp = false;
     websocket.keepsUp = false;
@@ -108,7 +108,7 @@ describe('a splice', () => {
     assert.deepEqual(paused(), { backpressure: 0, rateLimit: 0 });
   });
 
-  test('reads from a client when neither its partner nor a limit is against it, whatever happens in which order', () => {
+  test('reads from a client if neither its partner nor a limit prevents it, in any order of events', () => {
     const operation = fc.record({
       what: fc.constantFrom('forward', 'stall', 'drained', 'pauseBoth', 'resumeBoth'),
       isFirst: fc.boolean(),
@@ -116,8 +116,8 @@ describe('a splice', () => {
     fc.assert(
       fc.property(fc.array(operation, { maxLength: 60 }), (operations) => {
         const { splice, tcp, websocket, paused } = open();
-        const stalled = new Set<FakePeer>();
-        let isHeld = false;
+        const stalled = new Set<FakeTransport>();
+        let isThrottled = false;
         for (const { what, isFirst } of operations) {
           const [from, to] = isFirst ? [tcp, websocket] : [websocket, tcp];
           to.keepsUp = what !== 'stall';
@@ -129,11 +129,11 @@ describe('a splice', () => {
           }
           if (what === 'pauseBoth' || what === 'resumeBoth') {
             splice[what]();
-            isHeld = what === 'pauseBoth';
+            isThrottled = what === 'pauseBoth';
           }
-          assert.equal(tcp.isPaused, isHeld || stalled.has(websocket));
-          assert.equal(websocket.isPaused, isHeld || stalled.has(tcp));
-          assert.deepEqual(paused(), { backpressure: stalled.size, rateLimit: isHeld ? 2 : 0 });
+          assert.equal(tcp.isPaused, isThrottled || stalled.has(websocket));
+          assert.equal(websocket.isPaused, isThrottled || stalled.has(tcp));
+          assert.deepEqual(paused(), { backpressure: stalled.size, rateLimit: isThrottled ? 2 : 0 });
         }
         splice.end();
         assert.deepEqual(paused(), { backpressure: 0, rateLimit: 0 });

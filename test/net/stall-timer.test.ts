@@ -3,25 +3,25 @@ import { test } from 'node:test';
 import * as fc from 'fast-check';
 import { StallTimer } from '../../src/sessions/splice.ts';
 
-test('adds up what stands still at once, up to now', () => {
+test('adds up simultaneous timer until now', () => {
   let now = 5000;
-  const pauses = new StallTimer(() => now);
+  const timer = new StallTimer(() => now);
   now = 6000;
-  assert.equal(pauses.seconds, 0);
-  pauses.begin(1);
+  assert.equal(timer.seconds, 0);
+  timer.begin(1);
   now = 7000;
-  assert.equal(pauses.seconds, 1);
-  pauses.begin(2);
+  assert.equal(timer.seconds, 1);
+  timer.begin(2);
   now = 8500;
-  assert.equal(pauses.seconds, 1 + 3 * 1.5);
-  pauses.end(2);
+  assert.equal(timer.seconds, 1 + 3 * 1.5);
+  timer.end(2);
   now = 9500;
-  pauses.end(1);
+  timer.end(1);
   now = 20_000;
-  assert.equal(pauses.seconds, 6.5);
+  assert.equal(timer.seconds, 6.5);
 });
 
-test('never goes back, and is the sum of all pauses, however they overlap and however often it is read', () => {
+test('never decreases, and is the sum of all timer, however they overlap and however often it is read', () => {
   const step = fc.record({
     afterMs: fc.double({ min: 0, max: 1e6, noNaN: true }),
     what: fc.constantFrom('begin', 'end', 'read'),
@@ -29,20 +29,20 @@ test('never goes back, and is the sum of all pauses, however they overlap and ho
   fc.assert(
     fc.property(fc.array(step, { maxLength: 100 }), (steps) => {
       let now = 1e9;
-      const pauses = new StallTimer(() => now);
+      const timer = new StallTimer(() => now);
       const begun: number[] = [];
       let expectedMs = 0;
       let before = 0;
       for (const { afterMs, what } of steps) {
         now += afterMs;
         if (what === 'begin') {
-          pauses.begin(1);
+          timer.begin(1);
           begun.push(now);
         } else if (what === 'end' && begun.length > 0) {
-          pauses.end(1);
+          timer.end(1);
           expectedMs += now - (begun.pop() ?? now);
         }
-        const { seconds } = pauses;
+        const { seconds } = timer;
         assert.ok(seconds >= before);
         before = seconds;
       }

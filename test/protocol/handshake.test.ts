@@ -13,7 +13,7 @@ const SIDE = 'fedcba9876543210';
 const UNSIDED = `please relay ${TOKEN}\n`;
 const SIDED = `please relay ${TOKEN} for side ${SIDE}\n`;
 
-/** The grammar of wire.md, written down a second time. Without the `u` and `i` flags `\w` is ASCII. */
+/** The grammar of wire.md as a regular expression. Without the `u` and `i` flags, `\w` is ASCII. */
 const GOOD_LINE = /^please relay (\w{64})(?: for side (\w{16}))?\n/;
 
 const WORD_CHARACTERS = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz'.split('');
@@ -30,14 +30,14 @@ interface Reading {
   readonly rest?: string;
 }
 
-/** What the parser makes of a string of bytes (one character each), with the rest as such a string. */
+/** Parses a string of bytes (one character each), and returns the rest as such a string. */
 function read(text: string): Reading {
   const handshake = parseHandshake(Buffer.from(text, 'latin1'));
   if (handshake.kind !== 'relay') return handshake;
   return { ...handshake, rest: Buffer.from(handshake.rest).toString('latin1') };
 }
 
-/** What wire.md makes of bytes of which no line is overlong. */
+/** The result according to wire.md, for bytes without an overlong line. */
 function expected(text: string): Reading {
   if (!text.includes('\n')) return { kind: 'incomplete' };
   const found = GOOD_LINE.exec(text);
@@ -46,7 +46,7 @@ function expected(text: string): Reading {
   return { kind: 'relay', token, side, rest: text.slice(line.length) };
 }
 
-describe('a good line', () => {
+describe('a valid line', () => {
   test('without a side names its token', () => {
     assert.deepEqual(read(UNSIDED), { kind: 'relay', token: TOKEN, side: null, rest: '' });
   });
@@ -55,17 +55,17 @@ describe('a good line', () => {
     assert.deepEqual(read(SIDED), { kind: 'relay', token: TOKEN, side: SIDE, rest: '' });
   });
 
-  test('leaves what follows in the same segment untouched', () => {
+  test('leaves the bytes after it in the same segment unchanged', () => {
     const rest = '\n\0\xff payload \r\n please relay ';
     assert.equal(read(UNSIDED + rest).rest, rest);
     assert.equal(read(SIDED + rest).rest, rest);
   });
 
-  test('is followed by as much as there is', () => {
+  test('may have many bytes after it', () => {
     assert.equal(read(SIDED + 'x'.repeat(100_000)).rest?.length, 100_000);
   });
 
-  test('may have upper case and underscores, and keeps them', () => {
+  test('may contain upper case and underscores, which are preserved', () => {
     const token = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz_0123456789';
     assert.equal(token.length, 64);
     assert.deepEqual(read(`please relay ${token} for side _A_z_0_Z_9________\n`), { kind: 'bad' });
@@ -77,7 +77,7 @@ describe('a good line', () => {
     });
   });
 
-  test('has the length that the constants say', () => {
+  test('has the length of the constants', () => {
     assert.equal(UNSIDED_LINE_BYTES, UNSIDED.length - 1);
     assert.equal(SIDED_LINE_BYTES, SIDED.length - 1);
   });
@@ -95,15 +95,15 @@ describe('a good line', () => {
 describe('a bad line', () => {
   const cases: readonly (readonly [why: string, line: string])[] = [
     ['is empty', '\n'],
-    ['has a carriage return behind the token', `please relay ${TOKEN}\r\n`],
-    ['has a carriage return behind the side', `please relay ${TOKEN} for side ${SIDE}\r\n`],
+    ['has a carriage return after the token', `please relay ${TOKEN}\r\n`],
+    ['has a carriage return after the side', `please relay ${TOKEN} for side ${SIDE}\r\n`],
     ['is a lone carriage return', '\r\n'],
-    ['has a leading blank', ` ${UNSIDED}`],
+    ['has a leading space', ` ${UNSIDED}`],
     ['has a leading newline', `\n${UNSIDED}`],
-    ['has a trailing blank behind the token', `please relay ${TOKEN} \n`],
-    ['has a trailing blank behind the side', `please relay ${TOKEN} for side ${SIDE} \n`],
-    ['has two blanks before the token', `please relay  ${TOKEN}\n`],
-    ['has a tab for a blank', `please\trelay ${TOKEN}\n`],
+    ['has a trailing space after the token', `please relay ${TOKEN} \n`],
+    ['has a trailing space after the side', `please relay ${TOKEN} for side ${SIDE} \n`],
+    ['has two spaces before the token', `please relay  ${TOKEN}\n`],
+    ['has a tab instead of a space', `please\trelay ${TOKEN}\n`],
     ['has a token of 63 characters', `please relay ${TOKEN.slice(1)}\n`],
     ['has a token of 65 characters', `please relay ${TOKEN}0\n`],
     ['has a token of 63 characters and a side', `please relay ${TOKEN.slice(1)} for side ${SIDE}\n`],
@@ -111,27 +111,27 @@ describe('a bad line', () => {
     ['has a side of 15 characters', `please relay ${TOKEN} for side ${SIDE.slice(1)}\n`],
     ['has a side of 17 characters', `please relay ${TOKEN} for side ${SIDE}0\n`],
     ['has an empty side', `please relay ${TOKEN} for side \n`],
-    ['ends behind "for side"', `please relay ${TOKEN} for side\n`],
-    ['ends behind "please relay "', 'please relay \n'],
+    ['ends after "for side"', `please relay ${TOKEN} for side\n`],
+    ['ends after "please relay "', 'please relay \n'],
     ['has a hyphen in the token', `please relay -${TOKEN.slice(1)}\n`],
     ['has a hyphen in the side', `please relay ${TOKEN} for side -${SIDE.slice(1)}\n`],
-    ['has a blank in the token', `please relay ${TOKEN.slice(1)} \n`],
+    ['has a space in the token', `please relay ${TOKEN.slice(1)} \n`],
     ['has a zero byte in the token', `please relay \0${TOKEN.slice(1)}\n`],
-    ['has a letter that is no ASCII in the token', `please relay \xe9${TOKEN.slice(1)}\n`],
-    ['has a letter that is no ASCII in the side', `please relay ${TOKEN} for side \xe9${SIDE.slice(1)}\n`],
-    ['shouts', `PLEASE RELAY ${TOKEN}\n`],
+    ['has a letter that is not ASCII in the token', `please relay \xe9${TOKEN.slice(1)}\n`],
+    ['has a letter that is not ASCII in the side', `please relay ${TOKEN} for side \xe9${SIDE.slice(1)}\n`],
+    ['is upper case', `PLEASE RELAY ${TOKEN}\n`],
     ['has other words', `kindly relay ${TOKEN}\n`],
     ['has other words of the right length between', `please relay ${TOKEN} for sidE ${SIDE}\n`],
     ['is HTTP', 'GET / HTTP/1.1\r\n'],
   ];
   for (const [why, line] of cases) {
-    test(`is one that ${why}`, () => {
+    test(`is a line that ${why}`, () => {
       assert.deepEqual(read(line), { kind: 'bad' });
       assert.deepEqual(read(`${line}${UNSIDED}`), { kind: 'bad' }, 'a good line behind it does not help');
     });
   }
 
-  test('is judged by every place of the token and of the side', () => {
+  test('is found at every position of the token and the side', () => {
     const neighbours = ['/', ':', '@', '[', '`', '{', '^', '\x7f', '\x80', '\xff'];
     for (let at = 0; at < SIDED.length - 1; at += 1) {
       for (const wrong of neighbours) {
@@ -140,13 +140,13 @@ describe('a bad line', () => {
     }
   });
 
-  test('is not judged before its newline', () => {
+  test('is not rejected before its newline', () => {
     assert.deepEqual(read('GET / HTTP/1.1\r'), { kind: 'incomplete' });
   });
 });
 
 describe('the length of a line', () => {
-  test('may be 1024 bytes: such a line is bad, not overlong', () => {
+  test('may be 1024 bytes: the line is bad, not overlong', () => {
     assert.deepEqual(read(`${'x'.repeat(1024)}\n`), { kind: 'bad' });
     assert.deepEqual(read(`${UNSIDED.slice(0, -1)}${'0'.repeat(1024 - UNSIDED_LINE_BYTES)}\n`), {
       kind: 'bad',
@@ -164,7 +164,7 @@ describe('the length of a line', () => {
     assert.deepEqual(read('x'.repeat(1024)), { kind: 'incomplete' });
   });
 
-  test('is too much from 1025 bytes without a newline', () => {
+  test('is too large from 1025 bytes without a newline', () => {
     assert.deepEqual(read('x'.repeat(1025)), { kind: 'overlong' });
     assert.deepEqual(read('x'.repeat(1026)), { kind: 'overlong' });
     assert.deepEqual(read('x'.repeat(100_000)), { kind: 'overlong' });
@@ -176,7 +176,7 @@ describe('the length of a line', () => {
 });
 
 describe('any bytes', () => {
-  test('are incomplete up to the newline of a good line, and a handshake from there', () => {
+  test('are incomplete before the newline of a valid line, and a handshake from there on', () => {
     fc.assert(
       fc.property(
         goodLine,
@@ -203,7 +203,7 @@ describe('any bytes', () => {
     );
   });
 
-  test('are accepted exactly when the grammar of wire.md accepts them', () => {
+  test('are accepted if and only if the grammar of wire.md accepts them', () => {
     const edit = fc.record({
       at: fc.nat({ max: SIDED_LINE_BYTES + 1 }),
       removed: fc.nat({ max: 2 }),
@@ -231,19 +231,19 @@ describe('any bytes', () => {
 });
 
 describe('the beginning of a line', () => {
-  test('can grow into a good one at every cut', () => {
+  test('is a prefix of a valid line at every cut', () => {
     for (let cut = 0; cut < SIDED.length; cut += 1) {
       assert.equal(isHandshakePrefix(Buffer.from(SIDED.slice(0, cut))), true, `after ${cut} bytes`);
     }
   });
 
-  test('can not once a byte is wrong', () => {
+  test('is not a prefix if a byte is wrong', () => {
     for (let at = 0; at < SIDED_LINE_BYTES; at += 1) {
       assert.equal(isHandshakePrefix(Buffer.from(`${SIDED.slice(0, at)}-`)), false, `wrong at ${at}`);
     }
   });
 
-  test('can not once it is longer than a line with a side', () => {
+  test('is not a prefix if it is longer than a line with a side', () => {
     assert.equal(isHandshakePrefix(Buffer.from(`${SIDED.slice(0, -1)}0`)), false);
   });
 });

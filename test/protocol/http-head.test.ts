@@ -4,7 +4,7 @@ import { HttpHeadReader, stripChunkedEncoding } from '../../src/protocol/http-he
 
 const REQUEST = 'GET / HTTP/1.1\r\nHost: x\r\n\r\n';
 
-/** What comes of bytes that come in pieces: each head, `too-large`, and what follows the last head. */
+/** The result for bytes in pieces: each head, `too-large`, and the bytes after the last head. */
 function headsIn(bytes: string, pieceBytes: number, maxBytes = 100): string[] {
   const head = new HttpHeadReader(maxBytes);
   const found: string[] = [];
@@ -26,17 +26,17 @@ describe('the head of a request', () => {
       assert.deepEqual(headsIn(REQUEST.repeat(3), pieceBytes), [REQUEST, REQUEST, REQUEST]);
     });
 
-    test(`ends at a line end that follows another one, ${pieceBytes} bytes at a time`, () => {
+    test(`ends at two consecutive line ends, ${pieceBytes} bytes at a time`, () => {
       for (const bare of ['GET / HTTP/1.1\nHost: x\n\n', 'GET / HTTP/1.1\nHost: x\n\r\n']) {
         assert.deepEqual(headsIn(bare + REQUEST, pieceBytes), [bare, REQUEST]);
       }
     });
 
-    test(`has no empty line in front of it, ${pieceBytes} bytes at a time`, () => {
+    test(`has no empty line before it, ${pieceBytes} bytes at a time`, () => {
       assert.deepEqual(headsIn(`\r\n\n\r\n\r\n${REQUEST}`, pieceBytes), [REQUEST]);
     });
 
-    test(`may be as long as the limit and not longer, ${pieceBytes} bytes at a time`, () => {
+    test(`may be as long as the limit but not longer, ${pieceBytes} bytes at a time`, () => {
       assert.deepEqual(headsIn(REQUEST + REQUEST, pieceBytes, REQUEST.length), [REQUEST, REQUEST]);
       assert.deepEqual(headsIn(REQUEST, pieceBytes, REQUEST.length - 1), ['too-large']);
       assert.deepEqual(headsIn('x'.repeat(200), pieceBytes), ['too-large']);
@@ -44,7 +44,7 @@ describe('the head of a request', () => {
     });
   }
 
-  test('is in memory of its own, and what follows is the same memory', () => {
+  test('is copied, and the bytes after it are not', () => {
     const bytes = Buffer.from(`${REQUEST}rest`);
     const progress = new HttpHeadReader(100).push(bytes);
     assert.ok(progress.kind === 'complete');
@@ -53,7 +53,7 @@ describe('the head of a request', () => {
     assert.equal(Buffer.from(progress.rest).toString(), 'xxxx');
   });
 
-  test('says whether it has begun', () => {
+  test('reports whether it has begun', () => {
     const head = new HttpHeadReader(100);
     head.push(Buffer.from('\r\n'));
     assert.equal(head.isStarted, false);
@@ -71,7 +71,7 @@ describe('the head of a WebSocket upgrade', () => {
   };
   const [first, upgrade, last] = ['GET / HTTP/1.1\r\n', 'Upgrade: WebSocket\r\n', 'X: \xff\r\n\r\n'];
 
-  test('loses the line that announces a chunked body', () => {
+  test('loses the header line of a chunked body', () => {
     for (const line of [
       'Transfer-Encoding: chunked\r\n',
       'transfer-encoding:chunked \t\r\n',
@@ -82,7 +82,7 @@ describe('the head of a WebSocket upgrade', () => {
     }
   });
 
-  test('is none without that line, with another coding, and where nothing is upgraded', () => {
+  test('is not changed without that line, with another coding, and without an upgrade', () => {
     const line = 'Transfer-Encoding: chunked\r\n';
     for (const text of [
       first + upgrade + last,

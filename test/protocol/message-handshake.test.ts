@@ -15,13 +15,13 @@ const FORMS = [
   { name: 'a sided line with its newline', line: SIDED, end: '\n' },
 ] as const;
 
-/** Payload with messages that a careless reader would take for a part of the line. */
+/** Payload whose messages could be mistaken for a part of the line. */
 const PAYLOAD = ['transit sender', '\n', ' for side ', '\n\n', `${SIDED}\n`, '\0\xff'];
 
 const toBytes = (text: string): Uint8Array => Buffer.from(text, 'latin1');
 const toText = (bytes: Uint8Array): string => Buffer.from(bytes).toString('latin1');
 
-/** The byte stream behind the messages, once the owner has waited for more in vain. */
+/** The byte stream of the messages, after the caller has flushed it because nothing more arrived. */
 function streamOf(messages: readonly string[]): string {
   const handshake = new MessageHandshake();
   const parts = messages.map((message) => toText(handshake.push(toBytes(message))));
@@ -30,7 +30,7 @@ function streamOf(messages: readonly string[]): string {
   return parts.join('');
 }
 
-/** Cuts a text in front of each of these places. */
+/** Cuts a text before each of these positions. */
 function cutAt(text: string, places: readonly number[]): string[] {
   const inside = [...new Set(places)].filter((at) => at > 0 && at < text.length);
   const cuts = [0, ...inside.toSorted((a, b) => a - b), text.length];
@@ -44,7 +44,7 @@ for (const { name, line, end } of FORMS) {
       assert.equal(streamOf([sent]), `${line}\n`);
     });
 
-    test('leaves the messages behind it as they are', () => {
+    test('leaves the messages after it unchanged', () => {
       assert.equal(streamOf([sent, ...PAYLOAD]), `${line}\n${PAYLOAD.join('')}`);
     });
 
@@ -56,7 +56,7 @@ for (const { name, line, end } of FORMS) {
       }
     });
 
-    test('may come byte by byte, and its payload too', () => {
+    test('may arrive byte by byte, and its payload too', () => {
       assert.equal(
         streamOf([...sent.split(''), ...PAYLOAD.flatMap((message) => message.split(''))]),
         `${line}\n${PAYLOAD.join('')}`,
@@ -71,13 +71,13 @@ for (const { name, line, end } of FORMS) {
 }
 
 describe('the line', () => {
-  test('comes out as soon as it is whole with a side', () => {
+  test('is emitted as soon as it is complete with a side', () => {
     const handshake = new MessageHandshake();
     assert.equal(toText(handshake.push(toBytes(SIDED))), `${SIDED}\n`);
     assert.equal(handshake.isAmbiguous, false);
   });
 
-  test('comes out as soon as its newline is there', () => {
+  test('is emitted as soon as its newline arrives', () => {
     for (const line of [`${SIDED}\n`, `${UNSIDED}\n`]) {
       const handshake = new MessageHandshake();
       assert.equal(toText(handshake.push(toBytes(line))), line);
@@ -85,7 +85,7 @@ describe('the line', () => {
     }
   });
 
-  test('is held back while it is not whole', () => {
+  test('is buffered while it is incomplete', () => {
     const handshake = new MessageHandshake();
     assert.equal(toText(handshake.push(toBytes(SIDED.slice(0, -1)))), '');
     assert.equal(handshake.isAmbiguous, false);
@@ -94,7 +94,7 @@ describe('the line', () => {
     assert.equal(toText(handshake.push(toBytes(SIDED.slice(-1)))), `${SIDED}\n`);
   });
 
-  test('is undecided behind a token, and only there', () => {
+  test('is ambiguous after a token, and only there', () => {
     for (let cut = 0; cut <= SIDED.length; cut += 1) {
       const handshake = new MessageHandshake();
       handshake.push(toBytes(SIDED.slice(0, cut)));
@@ -102,7 +102,7 @@ describe('the line', () => {
     }
   });
 
-  test('is decided by a side that follows', () => {
+  test('is not ambiguous once a side follows', () => {
     const handshake = new MessageHandshake();
     assert.equal(toText(handshake.push(toBytes(UNSIDED))), '');
     assert.equal(toText(handshake.push(toBytes(' '))), '');
@@ -110,14 +110,14 @@ describe('the line', () => {
     assert.equal(toText(handshake.push(toBytes(`for side ${SIDE}`))), `${SIDED}\n`);
   });
 
-  test('is decided by payload that follows', () => {
+  test('is not ambiguous once payload follows', () => {
     const handshake = new MessageHandshake();
     handshake.push(toBytes(UNSIDED));
     assert.equal(toText(handshake.push(toBytes('transit'))), `${UNSIDED}\ntransit`);
     assert.equal(handshake.isDone, true);
   });
 
-  test('settles once, and what comes then is payload whatever it looks like', () => {
+  test('is flushed once, and everything after that is payload', () => {
     const handshake = new MessageHandshake();
     handshake.push(toBytes(UNSIDED));
     assert.equal(toText(handshake.flush()), `${UNSIDED}\n`);
@@ -126,7 +126,7 @@ describe('the line', () => {
     assert.equal(toText(handshake.push(toBytes(' for side '))), ' for side ');
   });
 
-  test('may be joined with payload where it has its newline', () => {
+  test('may be in one message with payload if it has its newline', () => {
     for (const line of [SIDED, UNSIDED]) {
       assert.equal(streamOf([`${line}\npay`, 'load']), `${line}\npayload`);
     }
@@ -135,27 +135,27 @@ describe('the line', () => {
 });
 
 describe('a message of one newline', () => {
-  test('belongs to a whole line that came without', () => {
+  test('is part of a complete line that had none', () => {
     assert.equal(streamOf([SIDED, '\n', 'payload']), `${SIDED}\npayload`);
     assert.equal(streamOf([UNSIDED, '\n', 'payload']), `${UNSIDED}\npayload`);
   });
 
-  test('is payload behind a line that came with its newline', () => {
+  test('is payload after a line that had its newline', () => {
     assert.equal(streamOf([`${SIDED}\n`, '\n', 'x']), `${SIDED}\n\nx`);
     assert.equal(streamOf([`${UNSIDED}\n`, '\n', 'x']), `${UNSIDED}\n\nx`);
   });
 
-  test('is swallowed once', () => {
+  test('is part of the line only once', () => {
     assert.equal(streamOf([SIDED, '\n', '\n']), `${SIDED}\n\n`);
     assert.equal(streamOf([UNSIDED, '\n', '\n']), `${UNSIDED}\n\n`);
   });
 
-  test('is payload once other payload has come', () => {
+  test('is payload after other payload', () => {
     assert.equal(streamOf([SIDED, 'x', '\n']), `${SIDED}\nx\n`);
     assert.equal(streamOf([UNSIDED, 'x', '\n']), `${UNSIDED}\nx\n`);
   });
 
-  test('is told from payload by its length alone where a sided line came without one', () => {
+  test('is distinguished from payload only by its length after a line with a side and without newline', () => {
     assert.equal(streamOf([SIDED, '\npayload']), `${SIDED}\n\npayload`);
   });
 
@@ -200,18 +200,20 @@ describe('garbage', () => {
 });
 
 describe('random messages', () => {
-  // Payload that a client without a newline may begin with: no blank, no newline (see the class).
+  // Payload that may follow a line without a newline: it begins with neither space nor newline (see the
+  // class).
   const payload = fc
     .uint8Array({ minLength: 1, maxLength: 30 })
     .filter(([first]) => first !== 0x0a && first !== 0x20)
     .map((bytes) => toText(bytes));
   const places = fc.array(fc.nat({ max: SIDED.length + 40 }), { maxLength: 12 });
 
-  test('of a line with its newline and of its payload make the same stream', () => {
+  test('of a line with its newline, and of its payload, become the same stream', () => {
     fc.assert(
       fc.property(fc.constantFrom(SIDED, UNSIDED), fc.option(payload), places, (line, rest, cuts) => {
         const stream = `${line}\n${rest ?? ''}`;
-        // A newline cut off from a sided line comes alone: only so can it be told from payload.
+        // A newline that is cut off from a line with a side is alone in its message. Otherwise it would be
+        // payload.
         const allCuts = cuts.includes(SIDED.length) ? [...cuts, SIDED.length + 1] : cuts;
         assert.equal(streamOf(cutAt(stream, allCuts)), stream);
       }),
@@ -219,7 +221,7 @@ describe('random messages', () => {
     );
   });
 
-  test('of a line without a newline, and then of its payload, make the same stream', () => {
+  test('of a line without a newline, and of its payload, become the same stream', () => {
     fc.assert(
       fc.property(
         fc.constantFrom(SIDED, UNSIDED),
@@ -233,7 +235,7 @@ describe('random messages', () => {
     );
   });
 
-  test('of any kind lose nothing and add one newline at most', () => {
+  test('of any kind lose nothing, and at most one newline is added', () => {
     const message = fc.oneof(
       fc.uint8Array({ maxLength: 8 }).map((bytes) => toText(bytes)),
       fc.constantFrom('', '\n', ' ', UNSIDED, SIDED, 'please relay ', ' for side ', SIDE),

@@ -9,7 +9,7 @@ interface Reading {
   readonly rest?: string;
 }
 
-/** What the parser makes of a string of bytes (one character each), with the rest as such a string. */
+/** Parses a string of bytes (one character each), and returns the rest as such a string. */
 function read(text: string): Reading {
   const header = parseProxyHeader(Buffer.from(text, 'latin1'));
   return header.kind === 'proxy' ? { ...header, rest: Buffer.from(header.rest).toString('latin1') } : header;
@@ -19,7 +19,7 @@ const proxied = (address: string | null, rest = ''): Reading => ({ kind: 'proxy'
 
 const SIGNATURE = '\r\n\r\n\0\r\nQUIT\n';
 
-/** A header of version 2; `length` is what it says, by default the truth. */
+/** A header of version 2 that contains `length`, by default the real one. */
 function binary(command: number, protocol: number, body: string, length = body.length): string {
   return SIGNATURE + String.fromCharCode(command, protocol, length >> 8, length & 0xff) + body;
 }
@@ -65,7 +65,7 @@ const GOOD: readonly (readonly [name: string, header: string, address: string | 
 
 describe('a header of', () => {
   for (const [name, header, address] of GOOD) {
-    test(`${name} names ${address ?? 'nobody'}, and leaves what follows`, () => {
+    test(`${name} names ${address ?? 'no client'}, and leaves the bytes after it unchanged`, () => {
       assert.deepEqual(read(header), proxied(address));
       assert.deepEqual(read(`${header}\r\nPROXY \0\xff`), proxied(address, '\r\nPROXY \0\xff'));
     });
@@ -77,44 +77,44 @@ describe('a header of', () => {
     });
   }
 
-  test('the longest kind has the length that the constant says', () => {
+  test('the longest kind has the length of the constant', () => {
     assert.equal(Math.max(...GOOD.map(([, header]) => header.length)), MAX_PROXY_HEADER_BYTES);
   });
 });
 
-/** Each with the number of bytes that are enough to know. */
+/** Each with the number of bytes after which it is rejected. */
 const BAD: readonly (readonly [why: string, header: string, known: number])[] = [
-  ['has no blank behind its first word', 'PROXYTCP4', 6],
-  ['has a protocol there is not', 'PROXY UDP4 ', 8],
-  ['has a protocol with more behind it', 'PROXY TCP46', 11],
-  ['shouts less', 'PROXY tcp4', 7],
-  ['has two blanks', 'PROXY  TCP4', 7],
+  ['has no space after its first word', 'PROXYTCP4', 6],
+  ['has an unknown protocol', 'PROXY UDP4 ', 8],
+  ['has more after its protocol', 'PROXY TCP46', 11],
+  ['has a lower-case protocol', 'PROXY tcp4', 7],
+  ['has two spaces', 'PROXY  TCP4', 7],
   ['has a part of an address that is too large', 'PROXY TCP4 1.256', 16],
   ['has a leading zero in its address', 'PROXY TCP4 01', 13],
-  ['has IPv6 where IPv4 was said', 'PROXY TCP4 1:', 13],
-  ['has IPv4 where IPv6 was said', 'PROXY TCP6 1.', 13],
+  ['has IPv6 instead of IPv4', 'PROXY TCP4 1:', 13],
+  ['has IPv4 instead of IPv6', 'PROXY TCP6 1.', 13],
   ['has too many groups', 'PROXY TCP6 1:2:3:4:5:6:7:8:', 27],
   ['has an address of more than 39 characters', 'PROXY TCP6 0000:0000:0000:0000:0000:ffff:255.255.1.1', 47],
   ['has a zone', 'PROXY TCP6 fe80::1%', 19],
   ['has an address that ends too early', 'PROXY TCP4 1.2.3 ', 17],
   ['has an address of seven groups', 'PROXY TCP6 1:2:3:4:5:6:7 ', 25],
-  ['has a second address that is none', 'PROXY TCP4 1.2.3.4 x', 20],
+  ['has an invalid second address', 'PROXY TCP4 1.2.3.4 x', 20],
   ['has a port that is too large', 'PROXY TCP4 1.2.3.4 1.2.3.4 65536', 32],
   ['has a leading zero in its port', 'PROXY TCP4 1.2.3.4 1.2.3.4 00', 29],
   ['has no second port', 'PROXY TCP4 1.2.3.4 1.2.3.4 1\r', 29],
-  ['has more behind its ports', 'PROXY TCP4 1.2.3.4 1.2.3.4 1 2 ', 31],
+  ['has more after its ports', 'PROXY TCP4 1.2.3.4 1.2.3.4 1 2 ', 31],
   ['has its CRLF too early', 'PROXY TCP4\r', 11],
   ['has a carriage return alone', 'PROXY TCP4 1.2.3.4 1.2.3.4 1 2\rX', 32],
   ['has a newline alone', 'PROXY TCP4 1.2.3.4 1.2.3.4 1 2\n', 31],
   ['has a longer word than UNKNOWN', 'PROXY UNKNOWNS', 14],
-  ['has more than a carriage return behind UNKNOWN', 'PROXY UNKNOWN\rX', 15],
-  ['says nothing at too great length', `PROXY UNKNOWN ${'f'.repeat(92)}\r\n`, 106],
+  ['has more than a carriage return after UNKNOWN', 'PROXY UNKNOWN\rX', 15],
+  ['has too much after UNKNOWN', `PROXY UNKNOWN ${'f'.repeat(92)}\r\n`, 106],
   ['has no end', `PROXY UNKNOWN ${'\r'.repeat(200)}`, 107],
   ['is of version 1 in binary', `${SIGNATURE}\x11`, 13],
   ['is of version 3 in binary', `${SIGNATURE}\x31`, 13],
-  ['has a command there is not', `${SIGNATURE}\x22`, 13],
-  ['has a family there is not', `${SIGNATURE}\x21\x41`, 14],
-  ['has a transport there is not', `${SIGNATURE}\x21\x13`, 14],
+  ['has an unknown command', `${SIGNATURE}\x22`, 13],
+  ['has an unknown family', `${SIGNATURE}\x21\x41`, 14],
+  ['has an unknown transport', `${SIGNATURE}\x21\x13`, 14],
   ['is too long', binary(0x21, 0x11, '', 4097), 16],
   ['is far too long', binary(0x20, 0x00, '', 65_535), 15],
   ['is too short for IPv4', binary(0x21, 0x11, '', 11), 16],
@@ -123,7 +123,7 @@ const BAD: readonly (readonly [why: string, header: string, known: number])[] = 
 
 describe('a bad header is one that', () => {
   for (const [why, header, known] of BAD) {
-    test(`${why}, which is known from byte ${known} on`, () => {
+    test(`${why}, and is rejected from byte ${known} on`, () => {
       for (let cut = 0; cut <= header.length; cut += 1) {
         const expected = cut < known ? 'incomplete' : 'bad';
         assert.deepEqual(read(header.slice(0, cut)), { kind: expected }, `after ${cut} bytes`);
@@ -137,7 +137,7 @@ describe('a bad header is one that', () => {
   }
 });
 
-describe('no header', () => {
+describe('something other than a header', () => {
   const cases: readonly (readonly [text: string, known: number])[] = [
     ['please relay ', 1],
     ['GET / HTTP/1.1\r\n', 1],
@@ -151,7 +151,7 @@ describe('no header', () => {
     ['\n', 1],
   ];
   for (const [text, known] of cases) {
-    test(`is ${JSON.stringify(text)}, which is known from byte ${known} on`, () => {
+    test(`is ${JSON.stringify(text)}, which is detected from byte ${known} on`, () => {
       for (let cut = 0; cut <= text.length; cut += 1) {
         const expected = cut < known ? 'incomplete' : 'none';
         assert.deepEqual(read(text.slice(0, cut)), { kind: expected }, `after ${cut} bytes`);
@@ -160,7 +160,7 @@ describe('no header', () => {
   }
 });
 
-/** The text grammar, written down a second time; addresses are left to the generator. */
+/** The text grammar as a regular expression; the generator makes the addresses. */
 const port = fc.nat({ max: 65_535 });
 const line = fc.oneof(
   fc.tuple(fc.ipV4(), fc.ipV4(), port, port).map((fields) => `PROXY TCP4 ${fields.join(' ')}\r\n`),
@@ -179,11 +179,11 @@ const spoiled = fc
   .map(([text, at, removed, added]) => text.slice(0, at) + added.slice(0, 2) + text.slice(at + removed));
 
 describe('any bytes', () => {
-  test('of a line that the grammar makes are a header', () => {
+  test('of a line that follows the grammar are a header', () => {
     fc.assert(fc.property(line, body, (text, rest) => assert.equal(read(text + rest).rest, rest)));
   });
 
-  test('come to the same in every split', () => {
+  test('have the same result however they are split', () => {
     fc.assert(
       fc.property(fc.oneof(anyHeader, spoiled, body), body, (header, after) => {
         const text = header + after;
@@ -218,7 +218,7 @@ describe('any bytes', () => {
     );
   });
 
-  test('never make the parser throw, nor wait for more than the longest header', () => {
+  test('never make the parser throw or wait for more than the longest header', () => {
     fc.assert(
       fc.property(fc.oneof(spoiled, body), (start) => {
         assert.notEqual(read(start.padEnd(MAX_PROXY_HEADER_BYTES, '\xff')).kind, 'incomplete');

@@ -6,7 +6,7 @@ import { MAX_WAITERS_PER_TOKEN, Rendezvous } from '../../src/protocol/rendezvous
 import type { JoinResult } from '../../src/protocol/rendezvous.ts';
 import type { Side, Token } from '../../src/protocol/messages.ts';
 
-/** The token and the side that a client names which writes nothing but these two letters. */
+/** The token and the side of a client that is written as these two letters. */
 function names(tokenLetter: string, sideLetter: string): { token: Token; side: Side } {
   const line = `please relay ${tokenLetter.repeat(64)} for side ${sideLetter.repeat(16)}\n`;
   const handshake = parseHandshake(Buffer.from(line));
@@ -23,8 +23,8 @@ interface Who {
   readonly side: Side | null;
 }
 
-/** A rendezvous where these clients, numbered from 0, have arrived, with the answer to the last of them. */
-function arrivals(...clients: readonly Who[]): { rendezvous: Rendezvous<number>; last: JoinResult<number> } {
+/** A rendezvous that these clients, numbered from 0, have joined, with the result of the last one. */
+function joined(...clients: readonly Who[]): { rendezvous: Rendezvous<number>; last: JoinResult<number> } {
   const rendezvous = new Rendezvous<number>();
   let last: JoinResult<number> = { kind: 'waiting' };
   for (const [index, { token, side }] of clients.entries()) {
@@ -41,7 +41,7 @@ const paired = (partner: number, ...redundant: number[]): JoinResult<number> => 
   redundant,
 });
 
-describe('who matches whom', () => {
+describe('matching', () => {
   const first = { token: T, side: A };
   const unsided = { token: T, side: null };
   const cases: readonly (readonly [rule: string, clients: readonly Who[], answer: JoinResult<number>])[] = [
@@ -49,22 +49,30 @@ describe('who matches whom', () => {
     ['a client without a side waits alone', [unsided], { kind: 'waiting' }],
     ['equal tokens and different sides match', [first, { token: T, side: B }], paired(0)],
     ['equal tokens and equal sides do not match', [first, first], { kind: 'waiting' }],
-    ['a side matches none', [first, unsided], paired(0)],
-    ['none matches a side', [unsided, first], paired(0)],
-    ['none matches none', [unsided, unsided], paired(0)],
+    ['a side matches no side', [first, unsided], paired(0)],
+    ['no side matches a side', [unsided, first], paired(0)],
+    ['no side matches no side', [unsided, unsided], paired(0)],
     ['different tokens do not match', [first, { token: U, side: B }], { kind: 'waiting' }],
     ['different tokens do not match without sides', [unsided, { token: U, side: null }], { kind: 'waiting' }],
-    ['of two that wait the newer is taken, the other is redundant', [first, first, unsided], paired(1, 0)],
+    [
+      'of two waiting clients the newer is paired, the other is redundant',
+      [first, first, unsided],
+      paired(1, 0),
+    ],
     ['all others are redundant', [first, first, first, { token: T, side: B }], paired(2, 0, 1)],
-    ['those of another token are not', [first, { token: U, side: A }, { token: T, side: B }], paired(0)],
+    [
+      'waiting clients of another token are not redundant',
+      [first, { token: U, side: A }, { token: T, side: B }],
+      paired(0),
+    ],
     ['after a match the token is free again', [first, { token: T, side: B }, first], { kind: 'waiting' }],
-    ['and a match is possible again', [unsided, unsided, unsided, unsided], paired(2)],
+    ['after a match another match is possible', [unsided, unsided, unsided, unsided], paired(2)],
   ];
   for (const [rule, clients, answer] of cases) {
-    test(rule, () => assert.deepEqual(arrivals(...clients).last, answer));
+    test(rule, () => assert.deepEqual(joined(...clients).last, answer));
   }
 
-  test('the oldest of too many clients that wait for one token makes room', () => {
+  test('removes the oldest of too many clients that wait for one token', () => {
     const rendezvous = new Rendezvous<number>();
     for (let client = 0; client < MAX_WAITERS_PER_TOKEN; client += 1)
       assert.deepEqual(rendezvous.join(T, A, client), WAITING);
@@ -79,7 +87,7 @@ describe('who matches whom', () => {
     assert.deepEqual(accepted.redundant.slice(0, 2), [2, 3]);
   });
 
-  test('a client that comes back keeps its age', () => {
+  test('preserves the age of a client that returns', () => {
     const starts = new Map([
       ['old', 10],
       ['new', 20],
@@ -94,38 +102,38 @@ describe('who matches whom', () => {
     });
   });
 
-  test('a client that comes back as the oldest of too many is the one that makes room', () => {
+  test('removes a client that returns as the oldest of too many', () => {
     const rendezvous = new Rendezvous<number>((client) => client);
     for (let client = 1; client <= MAX_WAITERS_PER_TOKEN; client += 1) rendezvous.join(T, A, client);
     assert.deepEqual(rendezvous.join(T, A, 0), { kind: 'replaced', oldest: 0 });
     rendezvous.checkConsistency();
   });
 
-  test('a redundant client does not wait any more', () => {
-    const { rendezvous } = arrivals(first, first, { token: T, side: B });
+  test('ends the wait of redundant clients', () => {
+    const { rendezvous } = joined(first, first, { token: T, side: B });
     assert.equal(rendezvous.waitingClients, 0);
     assert.equal(rendezvous.waitingTokens, 0);
     assert.deepEqual(rendezvous.join(T, C, 9), WAITING);
   });
 });
 
-describe('who waits', () => {
-  test('is counted by clients and by tokens', () => {
-    const { rendezvous } = arrivals({ token: T, side: A }, { token: T, side: A }, { token: U, side: null });
+describe('the number of waiting clients', () => {
+  test('is counted by client and by token', () => {
+    const { rendezvous } = joined({ token: T, side: A }, { token: T, side: A }, { token: U, side: null });
     assert.equal(rendezvous.waitingClients, 3);
     assert.equal(rendezvous.waitingTokens, 2);
   });
 
-  test('is nobody at first', () => {
-    const { rendezvous } = arrivals();
+  test('is 0 at first', () => {
+    const { rendezvous } = joined();
     assert.equal(rendezvous.waitingClients, 0);
     assert.equal(rendezvous.waitingTokens, 0);
   });
 });
 
 describe('a client that leaves', () => {
-  test('is matched with nobody', () => {
-    const { rendezvous } = arrivals({ token: T, side: A });
+  test('is not matched', () => {
+    const { rendezvous } = joined({ token: T, side: A });
     rendezvous.leave(T, 0);
     rendezvous.checkConsistency();
     assert.equal(rendezvous.waitingClients, 0);
@@ -133,15 +141,15 @@ describe('a client that leaves', () => {
     assert.deepEqual(rendezvous.join(T, B, 1), WAITING);
   });
 
-  test('makes room for the next of its side', () => {
-    const { rendezvous } = arrivals({ token: T, side: A }, { token: T, side: A });
+  test('lets the next client of its side wait', () => {
+    const { rendezvous } = joined({ token: T, side: A }, { token: T, side: A });
     rendezvous.leave(T, 0);
     assert.equal(rendezvous.waitingTokens, 1);
     assert.deepEqual(rendezvous.join(T, B, 2), paired(1));
   });
 
-  test('may leave twice, and after a match, without harm to others', () => {
-    const { rendezvous } = arrivals({ token: T, side: A }, { token: T, side: B }, { token: T, side: B });
+  test('may leave twice, and after a match, without any effect on others', () => {
+    const { rendezvous } = joined({ token: T, side: A }, { token: T, side: B }, { token: T, side: B });
     rendezvous.leave(T, 0);
     rendezvous.leave(T, 0);
     rendezvous.leave(T, 1);
@@ -149,8 +157,8 @@ describe('a client that leaves', () => {
     assert.deepEqual(rendezvous.join(T, A, 3), paired(2));
   });
 
-  test('is left alone under a token that it does not wait under', () => {
-    const { rendezvous } = arrivals({ token: T, side: A }, { token: U, side: A });
+  test('is not removed through a token that it does not wait for', () => {
+    const { rendezvous } = joined({ token: T, side: A }, { token: U, side: A });
     rendezvous.leave(U, 0);
     rendezvous.checkConsistency();
     assert.equal(rendezvous.waitingClients, 2);
@@ -158,14 +166,14 @@ describe('a client that leaves', () => {
 });
 
 describe('the consistency check', () => {
-  test('notices a client that waits under two tokens', () => {
+  test('detects a client that waits under two tokens', () => {
     const rendezvous = new Rendezvous<string>();
     rendezvous.join(T, A, 'same');
     rendezvous.join(U, A, 'same');
     assert.throws(() => rendezvous.checkConsistency(), /two tokens/u);
   });
 
-  test('notices a client that joins twice', () => {
+  test('detects a client that joins twice', () => {
     const rendezvous = new Rendezvous<string>();
     rendezvous.join(T, A, 'same');
     rendezvous.join(T, A, 'same');
@@ -173,11 +181,11 @@ describe('the consistency check', () => {
   });
 });
 
-/** The words of wire.md on matching, as a list that is searched from its end: the newest client is paired. */
+/** The rules of wire.md on matching, as a list that is searched from its end: the newest client is paired. */
 class NaiveRendezvous {
   waiting: (Who & { readonly client: number })[] = [];
 
-  arrive(token: Token, side: Side | null, client: number): JoinResult<number> {
+  join(token: Token, side: Side | null, client: number): JoinResult<number> {
     const here = this.waiting.filter((other) => other.token === token);
     const partner = here.findLast((other) => other.side !== side || other.side === null || side === null);
     if (partner === undefined) {
@@ -197,12 +205,12 @@ class NaiveRendezvous {
   }
 }
 
-test('any arrivals and departures go as a list that follows wire.md says', () => {
+test('any sequence of clients that join and leave has the same results as a list that follows wire.md', () => {
   const token = fc.constantFrom(T, U);
-  const arrive = fc.record({ kind: fc.constant('arrive'), token, side: fc.constantFrom(A, B, C, A, null) });
-  // `back` steps back from the newest client, so that those who wait are often hit.
+  const join = fc.record({ kind: fc.constant('join'), token, side: fc.constantFrom(A, B, C, A, null) });
+  // `back` steps back from the newest client, so that it often hits waiting clients.
   const leave = fc.record({ kind: fc.constant('leave'), token, back: fc.nat({ max: 6 }) });
-  const steps = fc.array(fc.oneof({ weight: 3, arbitrary: arrive }, { weight: 1, arbitrary: leave }), {
+  const steps = fc.array(fc.oneof({ weight: 3, arbitrary: join }, { weight: 1, arbitrary: leave }), {
     maxLength: 60,
     size: 'max',
   });
@@ -216,7 +224,7 @@ test('any arrivals and departures go as a list that follows wire.md says', () =>
           clients += 1;
           assert.deepEqual(
             real.join(step.token, step.side, clients),
-            model.arrive(step.token, step.side, clients),
+            model.join(step.token, step.side, clients),
           );
         } else {
           real.leave(step.token, clients - step.back);

@@ -27,11 +27,11 @@ type End =
   | { readonly kind: 'close'; readonly code: number }
   | { readonly kind: 'fault'; readonly fault: FrameErrorCode };
 
-/** Keeps what a decoder tells. */
+/** Records the calls of a decoder. */
 class FrameCollector {
   readonly #decoder: FrameDecoder;
   readonly #payload: Buffer[] = [];
-  /** Messages that have ended, told apart while the decoder keeps them so. */
+  /** Messages that have ended, while the decoder preserves message boundaries. */
   readonly messages: Buffer[] = [];
   readonly pings: Buffer[] = [];
   pongs = 0;
@@ -47,7 +47,7 @@ class FrameCollector {
     return Buffer.concat(this.#payload);
   }
 
-  /** Feeds a copy, and spoils that: whoever still looks at it sees rubbish. */
+  /** Feeds a copy, and overwrites it afterwards, so that a later read of it gets garbage. */
   push(bytes: Uint8Array): void {
     const copy = Buffer.from(bytes);
     this.#decoder.push(copy);
@@ -96,7 +96,7 @@ class FrameCollector {
   }
 }
 
-/** Cuts bytes in front of each of these places. */
+/** Cuts bytes before each of these positions. */
 function cutAt(bytes: Buffer, places: readonly number[]): Buffer[] {
   const inside = [...new Set(places)].filter((at) => at > 0 && at < bytes.length);
   const cuts = [0, ...inside.toSorted((a, b) => a - b), bytes.length];
@@ -105,7 +105,7 @@ function cutAt(bytes: Buffer, places: readonly number[]): Buffer[] {
 
 const everyByte = (bytes: Buffer): number[] => Array.from(bytes, (_, index) => index);
 
-function hear(
+function decode(
   chunks: readonly Uint8Array[],
   keepMessagesApart = false,
   how: Unmask = unmask,
@@ -115,15 +115,15 @@ function hear(
   return listener;
 }
 
-/** What a listener has heard, in a form to compare. */
-interface Heard {
+/** The recorded calls in a form that can be compared. */
+interface Calls {
   readonly payload: string;
   readonly pings: readonly string[];
   readonly pongs: number;
   readonly end: End | null;
 }
 
-function heard({ payload, pings, pongs, end }: FrameCollector): Heard {
+function callsOf({ payload, pings, pongs, end }: FrameCollector): Calls {
   return {
     payload: payload.toString('latin1'),
     pings: pings.map((ping) => ping.toString('latin1')),
@@ -132,8 +132,8 @@ function heard({ payload, pings, pongs, end }: FrameCollector): Heard {
   };
 }
 
-/** Cases of the Autobahn test suite, by its numbers, as a relay has to take them. */
-interface Case extends Partial<Heard> {
+/** Cases of the Autobahn test suite, with its numbers, as a relay has to handle them. */
+interface Case extends Partial<Calls> {
   readonly name: string;
   readonly frames: readonly ClientFrame[];
 }
@@ -176,7 +176,7 @@ const pingsAndPongs: Case[] = [
   { name: '2.3: a ping with bytes', frames: [ping(Buffer.of(0, 255, 254))], pings: ['\0\xff\xfe'] },
   { name: '2.4, 2.6: a ping of 125 bytes', frames: [ping(LONG)], pings: [LONG] },
   { name: '2.5: a ping of 126 bytes', frames: [ping(`${LONG}p`)], end: error(1002) },
-  { name: '2.7, 2.8: pongs nobody asked for', frames: [pong(), pong('x')], pongs: 2 },
+  { name: '2.7, 2.8: unsolicited pongs', frames: [pong(), pong('x')], pongs: 2 },
   { name: '2.9: a pong, then a ping', frames: [pong('x'), ping('y')], pongs: 1, pings: ['y'] },
   {
     name: '2.10: ten pings at once',
@@ -366,13 +366,13 @@ for (const [section, cases] of Object.entries(SECTIONS)) {
     for (const { name, frames, payload = '', pings = [], pongs = 0, end = null } of cases) {
       test(name, () => {
         const bytes = Buffer.concat(frames.map(encodeFrame));
-        const expected: Heard = { payload, pings, pongs, end };
-        assert.deepEqual(heard(hear([bytes])), expected, 'in one piece');
-        assert.deepEqual(heard(hear(cutAt(bytes, everyByte(bytes)))), expected, 'byte by byte');
-        assert.deepEqual(heard(hear([bytes], true)), expected, 'with messages apart');
+        const expected: Calls = { payload, pings, pongs, end };
+        assert.deepEqual(callsOf(decode([bytes])), expected, 'in one piece');
+        assert.deepEqual(callsOf(decode(cutAt(bytes, everyByte(bytes)))), expected, 'byte by byte');
+        assert.deepEqual(callsOf(decode([bytes], true)), expected, 'with message boundaries');
         if (bytes.length > 1000) return;
         for (const cut of everyByte(bytes)) {
-          assert.deepEqual(heard(hear(cutAt(bytes, [cut]))), expected, `cut at ${cut}`);
+          assert.deepEqual(callsOf(decode(cutAt(bytes, [cut]))), expected, `cut at ${cut}`);
         }
       });
     }
@@ -380,7 +380,7 @@ for (const [section, cases] of Object.entries(SECTIONS)) {
 }
 
 describe('a decoder of frames', () => {
-  test('tells a text, an unmasked and a reserved frame from their first two bytes', () => {
+  test('detects a text, an unmasked and a reserved frame by their first two bytes', () => {
     const cases: [ClientFrame, End][] = [
       [{ opcode: TEXT, payload: 't'.repeat(1000) }, { kind: 'text' }],
       [{ ...binary('b'.repeat(1000)), key: null }, error(1002)],
@@ -390,14 +390,14 @@ describe('a decoder of frames', () => {
       [more('x'.repeat(1000), true), error(1002)],
     ];
     for (const [frame, end] of cases) {
-      const listener = hear([encodeFrame(frame).subarray(0, 1)]);
+      const listener = decode([encodeFrame(frame).subarray(0, 1)]);
       assert.equal(listener.end, null);
       listener.push(encodeFrame(frame).subarray(1, 2));
       assert.deepEqual(listener.end, end);
     }
   });
 
-  test('hands the payload of a frame of 4 GiB on as it comes, in the memory it came in', () => {
+  test('emits the payload of a frame of 4 GiB as it arrives, in the memory of the input', () => {
     const buffers: Uint8Array[] = [];
     const ignore = (): void => undefined;
     const decoder = new FrameDecoder(
@@ -414,7 +414,7 @@ describe('a decoder of frames', () => {
     const payload = randomBytesOf(20, 4_000_000);
     const frame = encodeFrame({ ...binary(payload), announced: 2n ** 32n });
     for (let at = 0; at < frame.length; at += 65_537) {
-      // Of its own: what is told has to lie in here.
+      // A buffer of its own, which has to contain the payload.
       const chunk = Uint8Array.from(frame.subarray(at, at + 65_537));
       decoder.push(chunk);
       const [piece, ...others] = buffers.splice(0);
@@ -425,7 +425,7 @@ describe('a decoder of frames', () => {
     }
   });
 
-  test('tells what one push brought in one piece, however many messages it was', () => {
+  test('emits the payload of one push as one piece, however many messages it contains', () => {
     const messages = Array.from({ length: 100 }, (_, index) => randomBytesOf(index, index * 7));
     const buffers: Buffer[] = [];
     const listener = new FrameCollector(unmask, false);
@@ -434,7 +434,7 @@ describe('a decoder of frames', () => {
     assert.deepEqual(buffers, [Buffer.concat(messages)]);
   });
 
-  test('may be told in the middle of a push to keep messages apart no longer', () => {
+  test('can stop preserving message boundaries in the middle of a push', () => {
     const notifications: string[] = [];
     const decoder: FrameDecoder = new FrameDecoder(
       {
@@ -456,7 +456,7 @@ describe('a decoder of frames', () => {
   });
 });
 
-/** A message as a client may send it: its fragments, each with control frames in front of it. */
+/** A message as a client may send it: its fragments, each with control frames before it. */
 interface Message {
   readonly fragments: readonly {
     readonly payload: Buffer;
@@ -504,7 +504,7 @@ describe('any frames in any pieces', () => {
         (messages, places, isApart) => {
           const bytes = Buffer.concat(messages.flatMap(framesOf).map(encodeFrame));
           const cuts = places.map((place) => place % bytes.length);
-          const listener = hear(cutAt(bytes, cuts), isApart, way);
+          const listener = decode(cutAt(bytes, cuts), isApart, way);
           const controls = messages.flatMap(({ fragments }) => fragments.flatMap(({ before }) => before));
           const pings = controls.filter(({ isPing }) => isPing).map(({ payload }) => Buffer.from(payload));
           const whole = messages.map(({ fragments }) =>
@@ -524,21 +524,21 @@ describe('any frames in any pieces', () => {
     });
   }
 
-  test('never throw, and nothing is told after the end', () => {
+  test('never throw, and the handler is not called after the end', () => {
     const plausible = fc
       .tuple(fc.constantFrom(0x00, 0x02, 0x80, 0x82, 0x88, 0x89, 0x8a), fc.integer({ min: 0x80, max: 0xff }))
       .map(([first, second]) => Uint8Array.of(first, second));
     const chunk = fc.oneof(fc.uint8Array({ maxLength: 200 }), plausible);
     const property = fc.property(fc.array(chunk, { maxLength: 20 }), fc.boolean(), (chunks, isApart) => {
-      hear(chunks, isApart);
+      decode(chunks, isApart);
     });
     fc.assert(property, { numRuns: 2000 });
   });
 });
 
-describe('what a client is sent', () => {
+describe('encoding', () => {
   for (const size of [0, 1, 125, 126, 32_767, 32_768, 32_769, 65_536, 100_000]) {
-    test(`${size} bytes become messages of at most 32 KiB`, () => {
+    test(`turns ${size} bytes into messages of at most 32 KiB`, () => {
       const bytes = randomBytesOf(21, size);
       const frames = readServerFrames(Buffer.concat(encodePayload(bytes)));
       assert.ok(Buffer.concat(frames.map(({ payload }) => payload)).equals(bytes));
@@ -548,18 +548,18 @@ describe('what a client is sent', () => {
     });
   }
 
-  test('a pong has the payload of its ping', () => {
+  test('sends a pong with the payload of its ping', () => {
     for (const size of [0, 1, 125]) {
       const payload = randomBytesOf(22, size);
       assert.deepEqual(readServerFrames(Buffer.from(encodePong(payload))), [{ opcode: PONG, payload }]);
     }
   });
 
-  test('a ping is empty', () => {
+  test('sends an empty ping', () => {
     assert.deepEqual(readServerFrames(Buffer.from(PING_FRAME)), [{ opcode: PING, payload: Buffer.alloc(0) }]);
   });
 
-  test('a close has its code, and none for 1005', () => {
+  test('sends a close frame with its code, and without a code for 1005', () => {
     const payloadOf = (code: number): string => {
       const [frame, ...others] = readServerFrames(Buffer.from(encodeClose(code)));
       assert.deepEqual(others, []);

@@ -1,14 +1,13 @@
-/**
- * A request up to the empty line that ends its head, and the bytes after it, which are in the caller's
- * memory.
- */
-export interface CompleteHead {
-  readonly kind: 'complete';
-  readonly head: Uint8Array;
-  readonly rest: Uint8Array;
-}
-
-export type HeadProgress = CompleteHead | { readonly kind: 'incomplete' } | { readonly kind: 'too-large' };
+type HeadProgress =
+  | { readonly kind: 'incomplete' }
+  | { readonly kind: 'too-large' }
+  | {
+      readonly kind: 'complete';
+      /** The request up to the empty line that ends its head. */
+      readonly head: Uint8Array;
+      /** The bytes after the head, in the caller's memory. */
+      readonly rest: Uint8Array;
+    };
 
 const INCOMPLETE: HeadProgress = { kind: 'incomplete' };
 const TOO_LARGE: HeadProgress = { kind: 'too-large' };

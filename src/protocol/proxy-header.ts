@@ -7,7 +7,7 @@ import { formatAddress, parseAddress } from './ip-address.ts';
  *
  * Any client can send such a header, so only headers of trusted proxies may be read.
  */
-export type ProxyHeader =
+type ProxyHeader =
   /** The bytes may be the beginning of a header. */
   | { readonly kind: 'incomplete' }
   /** The bytes do not begin like a header. */

@@ -15,7 +15,7 @@ import { addressPrefix } from '../protocol/ip-address.ts';
  * - `http`: it sent HTTP requests and did not become a WebSocket client; a browser, for example
  * - `tls`: its TLS handshake did not complete
  */
-export type HandshakeFailure = SessionFailure | 'http' | 'tls';
+type HandshakeFailure = SessionFailure | 'http' | 'tls';
 
 /** Why a connection is rejected. For the first three, the client gets `busy`. */
 export type RejectReason = 'connections' | 'waiting' | 'address' | 'quota' | 'shutdown';
@@ -118,13 +118,6 @@ export interface AdmissionControlOptions {
   readonly onSharedAddress?: () => void;
   readonly wallClock: () => number;
   readonly monotonicClock: () => number;
-}
-
-/** A client that has named its token. */
-export interface AdmissionRequest {
-  readonly hasPartner: boolean;
-  /** Clients that are waiting now. */
-  readonly waiting: number;
 }
 
 /** The session event for each reason, which selects the reply. */
@@ -320,8 +313,12 @@ export class AdmissionControl {
     accepted.waitingEntry = this.#waiting.add(this.#networkOf(accepted), accepted);
   }
 
-  /** Admits a client that has named its token (null), or returns the session event that rejects it. */
-  admit(accepted: AcceptedConnection, { hasPartner, waiting }: AdmissionRequest): Rejection | null {
+  /**
+   * Admits a client that has named its token (null), or returns the session event that rejects it.
+   *
+   * @param waiting clients that are waiting now
+   */
+  admit(accepted: AcceptedConnection, hasPartner: boolean, waiting: number): Rejection | null {
     accepted.rejectReason ??= this.#rejectReasonFor(accepted, hasPartner, waiting);
     return accepted.rejectReason === null ? null : REJECT_EVENTS[accepted.rejectReason];
   }

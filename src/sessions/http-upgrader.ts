@@ -12,7 +12,7 @@ import type { AcceptedConnection, ConnectionPhase } from './admission-control.ts
 import type { SessionManager } from './session-manager.ts';
 
 /** The response to browsers. Nothing in it comes from the request. */
-export const WELCOME = {
+const WELCOME = {
   text: 'This is a Magic-Wormhole transit relay. WebSocket clients upgrade here; any path will do.\n',
   html: `<!doctype html>
 <html lang="en">
@@ -84,7 +84,7 @@ class DetachedWebSocket extends WebSocket {
   }
 }
 
-export interface HttpUpgraderOptions extends Omit<AcceptorOptions, 'sessions'> {
+interface HttpUpgraderOptions extends Omit<AcceptorOptions, 'sessions'> {
   readonly sessions: Pick<SessionManager, 'accept'>;
 }
 

@@ -7,7 +7,7 @@ import type { AcceptorOptions, ListenerOptions } from './acceptor.ts';
 import type { AcceptedConnection, ConnectionPhase } from './admission-control.ts';
 import type { HttpUpgrader } from './http-upgrader.ts';
 
-export interface ProtocolDetectorOptions extends AcceptorOptions, ListenerOptions {
+interface ProtocolDetectorOptions extends AcceptorOptions, ListenerOptions {
   readonly httpUpgrader: HttpUpgrader;
 }
 

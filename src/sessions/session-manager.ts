@@ -48,7 +48,7 @@ export interface SessionManagerOptions {
 }
 
 /** Counts of this moment. */
-export interface LiveCounts {
+interface LiveCounts {
   /** Connections in pairs: two a pair. */
   readonly connected: number;
   /** Distinct tokens with waiting clients. */
@@ -63,6 +63,7 @@ export interface LiveCounts {
 export class SessionManager {
   readonly clients: SessionStats;
   readonly monotonicClock: () => number;
+  /** Called for an error in this program, which has ended one session. */
   readonly onInternalError: (error: unknown) => void;
   /** Null: the relay is not in a cluster. Set before the first client. */
   clusterRouter: ClusterRouter | null = null;
@@ -129,6 +130,7 @@ export class SessionManager {
     this.#probeTokens.delete(token);
   }
 
+  /** Returns the statistics that a session belongs to once it has named its token. */
   statsFor(token: Token): SessionStats {
     const onArrival = this.#probeTokens.get(token);
     if (onArrival === undefined) return this.clients;
@@ -136,10 +138,12 @@ export class SessionManager {
     return this.#probes;
   }
 
+  /** Counts a failed handshake, unless it is that of a probe. */
   onHandshakeFailure(accepted: AcceptedConnection, stats: SessionStats, failure: SessionFailure): void {
     if (stats !== this.#probes) this.#admission.countHandshakeFailure(accepted, failure);
   }
 
+  /** Admits a client that has named its token (null), or returns the session event that rejects it. */
   admit(
     accepted: AcceptedConnection,
     stats: SessionStats,
@@ -152,9 +156,10 @@ export class SessionManager {
       return null;
     }
     const hasPartner = rendezvous.hasPartner(token, side);
-    return this.#admission.admit(accepted, { hasPartner, waiting: rendezvous.waitingClients });
+    return this.#admission.admit(accepted, hasPartner, rendezvous.waitingClients);
   }
 
+  /** Applies the limits to a new pair, or to a client that is forwarded. */
   onPaired(stats: SessionStats, splice: Splice, session: ClientSession): void {
     if (stats === this.#probes) return;
     const { rateLimiter, maxPairBytes } = this.#options;
@@ -222,6 +227,7 @@ export class SessionManager {
     this.#options.rateLimiter?.close();
   }
 
+  /** Called when a session has changed its state and all effects have run. */
   onStateChange(session: ClientSession, to: SessionState): void {
     if (to === 'waiting') this.#waitTimeouts.start(session);
     else this.#waitTimeouts.stop(session);

@@ -53,7 +53,7 @@ interface Direction {
 }
 
 /** Bytes that one direction of a pair has forwarded. */
-export interface Flow {
+interface Flow {
   readonly from: TransportKind;
   readonly to: TransportKind;
   readonly bytes: number;

@@ -33,18 +33,19 @@ const CHECKS: ReadonlyMap<string, () => Promise<CheckResult>> = new Map([
 ]);
 
 const checkNames = [...CHECKS.keys()].join(', ');
-const [, , word = ''] = process.argv;
-const result = await run(CHECKS.get(word));
+const [, , checkName = ''] = process.argv;
+const result = await run(CHECKS.get(checkName));
 process.stdout.write(`${result.text.replaceAll(/\s+/gu, ' ')}\n`);
 process.exitCode = result.ok ? 0 : 1;
 
 async function run(check: (() => Promise<CheckResult>) | undefined): Promise<CheckResult> {
-  if (check === undefined) return unhealthy(`${JSON.stringify(word)} is no check; there are ${checkNames}`);
+  if (check === undefined)
+    return unhealthy(`unknown check ${JSON.stringify(checkName)}; use one of ${checkNames}`);
   try {
     const found = await check();
-    return { ok: found.ok, text: `${word}: ${found.text}` };
+    return { ok: found.ok, text: `${checkName}: ${found.text}` };
   } catch (error) {
-    return unhealthy(`${word}: the check failed (${messageOf(error)})`);
+    return unhealthy(`${checkName}: the check failed (${messageOf(error)})`);
   }
 }
 
@@ -89,14 +90,14 @@ async function checkEndpoint(
   variable: string,
   path: string,
 ): Promise<CheckResult> {
-  if (endpoint === undefined) return unhealthy(`${variable} is off, and nobody else can be asked`);
+  if (endpoint === undefined) return unhealthy(`${variable} is off; the check needs it`);
   if (endpoint.kind === 'tcp' && endpoint.port === 0)
-    return unhealthy(`${variable} is port 0, which may be any: give it a number`);
+    return unhealthy(`${variable} uses port 0; set a fixed port`);
   try {
     const report = parseReport(await fetchText({ ...addressOf(endpoint), path }));
-    return report === null ? unhealthy(`what answers at ${variable} is something else`) : resultOf(report);
+    return report === null ? unhealthy(`unexpected response at ${variable}`) : resultOf(report);
   } catch (error) {
-    return unhealthy(`no answer at ${variable} (${messageOf(error)})`);
+    return unhealthy(`no response at ${variable} (${messageOf(error)})`);
   }
 }
 
@@ -109,13 +110,13 @@ function addressOf(endpoint: BoundEndpoint): RequestOptions {
 function fetchText(where: RequestOptions): Promise<string> {
   return new Promise((resolve, reject) => {
     const signal = AbortSignal.timeout(TIMEOUT_MS);
-    signal.addEventListener('abort', () => reject(new Error(`nothing for ${TIMEOUT_MS} ms`)));
+    signal.addEventListener('abort', () => reject(new Error(`timed out after ${TIMEOUT_MS} ms`)));
     const request = get({ ...where, signal, agent: false }, (response) => {
       let text = '';
       response.setEncoding('utf8');
       response.on('data', (chunk: string) => {
         text += chunk;
-        if (text.length > MAX_RESPONSE_LENGTH) request.destroy(new Error('an endless answer'));
+        if (text.length > MAX_RESPONSE_LENGTH) request.destroy(new Error('response too long'));
       });
       response.on('end', () => resolve(text));
       response.on('error', reject);
@@ -138,7 +139,7 @@ function parseReport(answer: string): { readonly ok: unknown } | null {
 function resultOf(report: { readonly ok: unknown }): CheckResult {
   if (report.ok !== true) {
     const says = 'problem' in report && typeof report.problem === 'string';
-    return unhealthy(says ? String(report.problem) : 'it says that it is not well');
+    return unhealthy(says ? String(report.problem) : 'reported unhealthy without a reason');
   }
   const transfers = 'transfers' in report && Array.isArray(report.transfers) ? report.transfers : [];
   return { ok: true, text: ['ok', transfers.map(latencyOf).join(', ')].filter(Boolean).join(': ') };

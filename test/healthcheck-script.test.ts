@@ -83,16 +83,16 @@ describe('the health check script of the image', () => {
       (await run(['relay'], { RELAY_STATUS_LISTEN_FILE: join(directory, 'none') }))[1],
       /^relay: .*RELAY_STATUS_LISTEN_FILE/u,
     );
-    assert.match((await run(['relays'], {}))[1], /^"relays" is no check/u);
+    assert.match((await run(['relays'], {}))[1], /^unknown check "relays"/u);
   });
 
   test('says in one line what is wrong', async (context) => {
     const bodies: readonly (readonly [body: string, line: string])[] = [
       ['{"ok":false,"problem":"raw tcp:1: refused","listeners":[{"ok":true}]}', 'raw tcp:1: refused'],
-      ['{"listeners":[{"ok":true}]}', 'what answers at RELAY_STATUS_LISTEN is another program'],
-      ['{"ok":"true"}', 'what answers at RELAY_STATUS_LISTEN is another program'],
-      ['x'.repeat(1_000_000), 'what answers at RELAY_STATUS_LISTEN is another program'],
-      ['', 'what answers at RELAY_STATUS_LISTEN is another program'],
+      ['{"listeners":[{"ok":true}]}', 'unexpected response at RELAY_STATUS_LISTEN'],
+      ['{"ok":"true"}', 'unexpected response at RELAY_STATUS_LISTEN'],
+      ['x'.repeat(1_000_000), 'unexpected response at RELAY_STATUS_LISTEN'],
+      ['', 'unexpected response at RELAY_STATUS_LISTEN'],
     ];
     let body = '';
     const port = await serve(context, (_request, response) => response.end(body));
@@ -103,7 +103,7 @@ describe('the health check script of the image', () => {
     const silent = await serve(context, (_request, response) => response.write('{"ok":true,'));
     assert.deepEqual(await run(['relay'], statusAt(silent)), [
       1,
-      'relay: no answer at RELAY_STATUS_LISTEN within 4 s\n',
+      'relay: no response at RELAY_STATUS_LISTEN within 4 s\n',
       '',
     ]);
     const closed = createServer();

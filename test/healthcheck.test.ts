@@ -46,7 +46,7 @@ function runOnce(words: readonly string[], env: Environment): Promise<Ended> {
 async function run(word: string, env: Environment): Promise<Ended> {
   for (let attempt = 1; ; attempt += 1) {
     const ended = await runOnce([word], env);
-    if (!/nothing for|not done after/u.test(ended.stdout) || attempt === ATTEMPTS) return ended;
+    if (!/timed out after|not done after/u.test(ended.stdout) || attempt === ATTEMPTS) return ended;
   }
 }
 
@@ -112,7 +112,7 @@ describe('the checks of a relay', () => {
     await assertOk('relay', env);
     await assertOk('transfer', env, latencies(1));
     await relay.stop();
-    assertFails(await run('relay', env), /^relay: no answer at RELAY_STATUS_LISTEN .*ENOENT/u);
+    assertFails(await run('relay', env), /^relay: no response at RELAY_STATUS_LISTEN .*ENOENT/u);
   });
 
   test('say so when it hangs, in time, and leave no record when it goes on', async (context) => {
@@ -124,7 +124,10 @@ describe('the checks of a relay', () => {
       try {
         const started = performance.now();
         const ended = await runOnce([word], env);
-        assertFails(ended, new RegExp(`^${word}: no answer at RELAY_STATUS_LISTEN \\(nothing for `, 'u'));
+        assertFails(
+          ended,
+          new RegExp(`^${word}: no response at RELAY_STATUS_LISTEN \\(timed out after `, 'u'),
+        );
         assert.ok(performance.now() - started < ENDS_WITHIN_MS);
       } finally {
         process.kill(relay.pid, 'SIGCONT');
@@ -165,20 +168,20 @@ describe('a check', () => {
     server.close();
     await once(server, 'close');
     for (const word of ['relay', 'transfer']) {
-      assertFails(await run(word, statusAt(port)), /: no answer at RELAY_STATUS_LISTEN .*ECONNREFUSED/u);
+      assertFails(await run(word, statusAt(port)), /: no response at RELAY_STATUS_LISTEN .*ECONNREFUSED/u);
     }
     assertFails(
       await run('sidecar', sidecarAt(port)),
-      /^sidecar: no answer at SIDECAR_LISTEN .*ECONNREFUSED/u,
+      /^sidecar: no response at SIDECAR_LISTEN .*ECONNREFUSED/u,
     );
   });
 
   test('says so when it can not know whom to ask', async () => {
     for (const word of ['relay', 'transfer']) {
       assertFails(await run(word, { RELAY_STATUS_LISTEN: '' }), /: RELAY_STATUS_LISTEN is off/u);
-      assertFails(await run(word, { RELAY_STATUS_LISTEN: 'tcp:0' }), /: RELAY_STATUS_LISTEN is port 0/u);
+      assertFails(await run(word, { RELAY_STATUS_LISTEN: 'tcp:0' }), /: RELAY_STATUS_LISTEN uses port 0/u);
     }
-    assertFails(await run('sidecar', sidecarAt(0)), /^sidecar: SIDECAR_LISTEN is port 0/u);
+    assertFails(await run('sidecar', sidecarAt(0)), /^sidecar: SIDECAR_LISTEN uses port 0/u);
   });
 
   test('says what is wrong with the configuration, all of it in one line', async () => {
@@ -203,7 +206,7 @@ describe('a check', () => {
     for (const words of [[], [''], ['relays'], ['RELAY'], ['constructor'], ['two\nlines'], ['--help']]) {
       assertFails(
         await runOnce(words, {}),
-        /^".*" is no check; there are relay, transfer, sidecar, snapshot$/u,
+        /^unknown check ".*"; use one of relay, transfer, sidecar, snapshot$/u,
       );
     }
   });
@@ -211,11 +214,11 @@ describe('a check', () => {
   test('hears out what answers: a report, something else, nothing to the end, or without an end', async (context) => {
     const reports: readonly (readonly [body: string, line: RegExp])[] = [
       ['{"ok":false,"problem":"two\\nlines"}', /^relay: two lines$/u],
-      ['{"ok":false,"problem":null}', /^relay: it says that it is not well$/u],
-      ['{"ok":"yes"}', /^relay: it says that it is not well$/u],
-      ['{}', /^relay: what answers at RELAY_STATUS_LISTEN is something else$/u],
-      ['not found\n', /^relay: what answers at RELAY_STATUS_LISTEN is something else$/u],
-      ['', /^relay: what answers at RELAY_STATUS_LISTEN is something else$/u],
+      ['{"ok":false,"problem":null}', /^relay: reported unhealthy without a reason$/u],
+      ['{"ok":"yes"}', /^relay: reported unhealthy without a reason$/u],
+      ['{}', /^relay: unexpected response at RELAY_STATUS_LISTEN$/u],
+      ['not found\n', /^relay: unexpected response at RELAY_STATUS_LISTEN$/u],
+      ['', /^relay: unexpected response at RELAY_STATUS_LISTEN$/u],
     ];
     let body = '';
     const port = await serve(context, (_request, response) => response.end(body));
@@ -227,7 +230,7 @@ describe('a check', () => {
       response.write('{"ok":');
       response.socket?.resetAndDestroy();
     });
-    assertFails(await run('relay', statusAt(broken)), /^relay: no answer at RELAY_STATUS_LISTEN \(/u);
+    assertFails(await run('relay', statusAt(broken)), /^relay: no response at RELAY_STATUS_LISTEN \(/u);
     const endless = await serve(context, (_request, response) => {
       const more = (): void => {
         while (!response.destroyed && response.write('x'.repeat(100_000)));
@@ -235,11 +238,11 @@ describe('a check', () => {
       response.on('drain', more);
       more();
     });
-    assertFails(await run('relay', statusAt(endless)), /^relay: no answer at .* \(an endless answer\)$/u);
+    assertFails(await run('relay', statusAt(endless)), /^relay: no response at .* \(response too long\)$/u);
     const silent = await serve(context, (_request, response) => response.write('{"ok":'));
     assertFails(
       await runOnce(['relay'], statusAt(silent)),
-      /^relay: no answer at .* \(nothing for 1500 ms\)$/u,
+      /^relay: no response at .* \(timed out after 1500 ms\)$/u,
     );
   });
 

@@ -183,12 +183,10 @@ test('a log whose reader was stuck says how many of its lines are lost', async (
     env: { PATH: process.env['PATH'] },
   });
   await program.waitForOutput(/written/u);
-  await pipe.read(/lines of this log are lost"\}\n$/u);
+  await pipe.read(/log lines dropped"\}\n$/u);
   const lines = pipe.text.trimEnd().split('\n');
   const [last = ''] = lines.slice(-1);
-  const lost = /^\{"level":"error","time":"[^"]*","count":(\d+),"msg":"lines of this log are lost"\}$/u.exec(
-    last,
-  );
+  const lost = /^\{"level":"error","time":"[^"]*","count":(\d+),"msg":"log lines dropped"\}$/u.exec(last);
   assert.ok(lost, last);
   assert.equal(lines.length - 1 + Number(lost[1]), LINES);
 });

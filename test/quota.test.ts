@@ -66,10 +66,10 @@ describe('a quota', () => {
       const waiting = await client(relay);
       await waiting.send(handshake(newToken(), SIDE_A));
       const pair = await pairThatMoved(relay, 820_000);
-      await relay.says(/"percent":80,"used_bytes":820000,.*"msg":"the quota will be spent soon"/u);
+      await relay.says(/"percent":80,"used_bytes":820000,.*"msg":"quota almost exhausted"/u);
       await pair[0]?.sendAll(randomBytesOf(2, 190_000), 50_000);
       await relay.says(
-        /"used_bytes":1010000,.*"msg":"the quota is spent; no pair may begin until it is reset"/u,
+        /"used_bytes":1010000,.*"msg":"quota exhausted; rejecting clients until it is reset"/u,
       );
       assert.equal((await waiting.until(11)).toString(), 'over quota\n');
       assert.equal(await heard(relay), 'over quota\n');
@@ -92,7 +92,7 @@ describe('a quota', () => {
     const settings = await settingsOf(context, { RELAY_QUOTA_COUNTS: 'in+out', RELAY_QUOTA_GRACE: '100ms' });
     await using relay = await RelayProcess.start(settings);
     const pair = await pairThatMoved(relay, 500_000);
-    await relay.says(/"used_bytes":1000000,.*"msg":"the quota is spent/u);
+    await relay.says(/"used_bytes":1000000,.*"msg":"quota exhausted/u);
     // The grace is over soon, and the pair ends.
     for (const one of pair) await one.closed;
     await relay.stop();
@@ -126,6 +126,6 @@ describe('a quota', () => {
   test('whose file is something else keeps the relay from starting, in a sentence', async (context) => {
     const settings = await settingsOf(context);
     await writeFile(settings['RELAY_QUOTA_STATE'] ?? '', '{"precious": true}');
-    await assert.rejects(RelayProcess.start(settings), /is no quota file, or is damaged/u);
+    await assert.rejects(RelayProcess.start(settings), /is not a quota file or is damaged/u);
   });
 });

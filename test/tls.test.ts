@@ -71,7 +71,9 @@ describe('a relay that speaks TLS', () => {
     // What can't be used changes nothing.
     place.put({ ...fresh, certificate: 'nonsense' });
     relay.kill('SIGHUP');
-    await relay.says(/"problem":"[^"]+".*"msg":"a certificate can not be read; the one before stays"/u);
+    await relay.says(
+      /"problem":"[^"]+".*"msg":"certificate reload failed; keeping the previous certificate"/u,
+    );
     const c = await visit(relay, fresh);
     for (const socket of [a, b, c]) socket.destroy();
     await relay.stop();
@@ -82,7 +84,7 @@ describe('a relay that speaks TLS', () => {
     const place = await CertificateDirectory.open(context, old);
     await using relay = await RelayProcess.start({ RELAY_LISTEN: endpointOf(place) });
     place.put(fresh);
-    await relay.says(/"msg":"a certificate has been replaced"/u);
+    await relay.says(/"msg":"certificate replaced"/u);
     (await visit(relay, fresh)).destroy();
     await relay.stop();
   });

@@ -57,7 +57,7 @@ if [ "$host" = 0.0.0.0 ]; then host=127.0.0.1; fi
 printf 'GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n' "$path" "$host" >&3
 # Reads to the end of the connection. The status is above 128 if the time is over before that.
 IFS= read -r -d '' -n "$MAX_ANSWER" -t "$TIMEOUT" answer <&3 2>/dev/null
-if [ $? -gt 128 ]; then finish 1 "no answer at $variable within $TIMEOUT s"; fi
+if [ $? -gt 128 ]; then finish 1 "no response at $variable within $TIMEOUT s"; fi
 
 report=${answer#*$'\r\n\r\n'}
 if [[ $report == '{"ok":true'[,}]* ]]; then
@@ -66,4 +66,4 @@ if [[ $report == '{"ok":true'[,}]* ]]; then
   exec sleep "$pause"
 fi
 if [[ $report =~ ^\{\"ok\":false,\"problem\":\"([^\"]+)\" ]]; then finish 1 "${BASH_REMATCH[1]}"; fi
-finish 1 "what answers at $variable is another program"
+finish 1 "unexpected response at $variable"

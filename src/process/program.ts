@@ -75,7 +75,7 @@ export async function runProgram<Config extends { readonly logLevel: LogLevel }>
 ): Promise<void> {
   const read = program.read(process.env, process.pid);
   const reasons = read.kind === 'ok' ? [] : read.errors.map(formatConfigError);
-  const output = openLogWriter((count) => log.error({ count }, 'lines of this log are lost'));
+  const output = openLogWriter((count) => log.error({ count }, 'log lines dropped'));
   if (output === null) {
     for (const reason of reasons) process.stderr.write(`${reason}\n`);
     process.exitCode = read.kind === 'ok' ? EXIT.cannotStart : EXIT.badConfiguration;
@@ -136,7 +136,7 @@ async function run<Config extends { readonly logLevel: LogLevel }>(
   /** @param logLast writes the last line of the log */
   async function end(exitCode: number, logLast = (): void => log.info('stopped')): Promise<void> {
     await service.close();
-    if (service.hasThreads === true) log.error('a thread is stuck; this process kills itself');
+    if (service.hasThreads === true) log.error('worker thread is stuck; killing the process');
     logLast();
     ended = true;
     await output.close();
@@ -146,7 +146,7 @@ async function run<Config extends { readonly logLevel: LogLevel }>(
   }
 
   async function crash(error: unknown): Promise<void> {
-    fatalLog.fatal({ fault: errorDetails(error) }, 'internal error');
+    fatalLog.fatal({ error: errorDetails(error) }, 'internal error');
     // The first one is closing everything, for a bounded time.
     if (crashed) return;
     crashed = true;
@@ -170,7 +170,7 @@ async function run<Config extends { readonly logLevel: LogLevel }>(
   }
 
   function reload(): void {
-    if (service.reload === undefined) log.info('there is nothing to reload');
+    if (service.reload === undefined) log.info('nothing to reload');
     else if (life.phase === 'starting') life.isReloadPending = true;
     else if (!life.isStopping) void service.reload().catch(crash);
   }
@@ -202,7 +202,7 @@ async function run<Config extends { readonly logLevel: LogLevel }>(
   // Node's own words on standard error are for developers; what an operator should know is in the log.
   process.removeAllListeners('warning');
   process.on('warning', ({ name, message }) => {
-    if (name !== 'ExperimentalWarning') log.warn({ name, message }, 'a warning of Node');
+    if (name !== 'ExperimentalWarning') log.warn({ name, message }, 'Node.js warning');
   });
   signals.deliverTo(onSignal);
   // What came while modules were loaded is delivered in a turn of the event loop.

@@ -8,8 +8,9 @@ const LOG_INTERVAL_MS = 10_000;
 
 /** What to do about it, by the error's code. */
 const HINTS: Readonly<Record<string, string>> = {
-  EMFILE: ': no open file is left; lower RELAY_MAX_CONNECTIONS or raise the limit (ulimit -n, LimitNOFILE=)',
-  ENFILE: ': the whole machine has no open file left; raise its limit (sysctl fs.file-max)',
+  EMFILE:
+    ': no file descriptors left; lower RELAY_MAX_CONNECTIONS or raise the limit (ulimit -n, LimitNOFILE=)',
+  ENFILE: ': the host has no file descriptors left; raise its limit (sysctl fs.file-max)',
 };
 
 /** The watch over the process' descriptors, what it does to clients, and what the log says of it. */
@@ -31,7 +32,7 @@ export class FdMonitor {
       },
       onRecovered: () => {
         admission.isOutOfDescriptors = false;
-        if (this.#isLogged) this.#log.info('there are open files again, and clients are accepted');
+        if (this.#isLogged) this.#log.info('file descriptors available again; accepting clients');
         this.#isLogged = false;
       },
     });
@@ -54,7 +55,7 @@ export class FdMonitor {
 
   #report(code: string): void {
     this.#logThrottle.log((times) => {
-      this.#log.warn({ code, times }, `clients could not be accepted${HINTS[code] ?? ''}`);
+      this.#log.warn({ code, times }, `accepting clients failed${HINTS[code] ?? ''}`);
     });
   }
 }

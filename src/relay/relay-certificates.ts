@@ -2,7 +2,7 @@ import type { Logger } from 'pino';
 import type { Endpoint } from '../config/endpoint.ts';
 import { CertificateError, ReloadableCredentials } from '../transport/tls-credentials.ts';
 
-const RELOAD_FAILED = 'a certificate can not be read; the one before stays';
+const RELOAD_FAILED = 'certificate reload failed; keeping the previous certificate';
 
 /** The certificates of all listeners, and what the log says of them. */
 export class RelayCertificates {
@@ -24,10 +24,9 @@ export class RelayCertificates {
     const certificates = await ReloadableCredentials.load(files);
     this.#certificates.push(certificates);
     certificates.watch({
-      onReloaded: () =>
-        this.#log.info({ expires: certificates.expiresAt }, 'a certificate has been replaced'),
+      onReloaded: () => this.#log.info({ expires: certificates.expiresAt }, 'certificate replaced'),
       onReloadFailed: ({ message }) => this.#log.error({ problem: message }, RELOAD_FAILED),
-      onExpiring: (expires) => this.#log.warn({ expires }, 'a certificate expires soon'),
+      onExpiring: (expires) => this.#log.warn({ expires }, 'certificate expires soon'),
     });
     return certificates;
   }
@@ -36,7 +35,7 @@ export class RelayCertificates {
   async reload(): Promise<void> {
     for (const certificates of this.#certificates) {
       try {
-        this.#log.info({ result: await certificates.reload() }, 'a certificate is read anew');
+        this.#log.info({ result: await certificates.reload() }, 'certificate reloaded');
       } catch (error) {
         if (!(error instanceof CertificateError)) throw error;
         this.#log.error({ problem: error.message }, RELOAD_FAILED);

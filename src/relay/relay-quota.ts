@@ -26,19 +26,19 @@ export class RelayQuota {
     this.tracker = new QuotaTracker(quota, {
       relayedBytes,
       wallClock: () => Date.now(),
-      onWarning: (percent) => log.warn({ percent, ...this.status() }, 'the quota will be spent soon'),
+      onWarning: (percent) => log.warn({ percent, ...this.status() }, 'quota almost exhausted'),
       onExhausted: () => {
-        log.error(this.status(), 'the quota is spent; no pair may begin until it is reset');
+        log.error(this.status(), 'quota exhausted; rejecting clients until it is reset');
         admission.isOverQuota = true;
         sessions.closeWaiting();
       },
       onGraceEnd: () => sessions.closePairs(),
       onReset: () => {
-        log.info(this.status(), 'the quota begins anew');
+        log.info(this.status(), 'quota reset');
         admission.isOverQuota = false;
       },
       onSaveFailed: (code) =>
-        log.error({ code }, 'the quota can not be saved; a restart would forget what was used since'),
+        log.error({ code }, 'saving the quota failed; a restart would lose the usage since the last save'),
     });
     // It may be spent already.
     this.tracker.check();

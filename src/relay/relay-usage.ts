@@ -92,9 +92,12 @@ export class RelayUsage {
 
   #openLineWriter(logFd: number): void {
     const output = new LineWriter(logFd, {
-      onDropped: (count) => this.#log.error({ count }, 'usage records are lost'),
+      onDropped: (count) => this.#log.error({ count }, 'usage records dropped'),
       onBroken: (code) =>
-        this.#log.error({ code }, 'usage records can not be written to RELAY_LOG_FD any more, and are lost'),
+        this.#log.error(
+          { code },
+          'writing usage records to RELAY_LOG_FD failed permanently; records are dropped',
+        ),
     });
     this.#closers.push(() => output.close());
     this.#lineWriter = output;
@@ -106,13 +109,10 @@ export class RelayUsage {
     const events: SqliteSinkEvents = {
       onFailed: ({ code, reason, failuresInARow: failures, queued }) => {
         if (failures % LOG_EVERY_FAILURES !== 1) return;
-        this.#log.warn(
-          { code, failures, queued, reason },
-          'the usage database can not be written; records wait',
-        );
+        this.#log.warn({ code, failures, queued, reason }, 'usage database write failed; will retry');
       },
-      onRecovered: (failures) => this.#log.info({ failures }, 'the usage database is written again'),
-      onDropped: (count) => this.#log.error({ count }, 'usage records are lost'),
+      onRecovered: (failures) => this.#log.info({ failures }, 'usage database write recovered'),
+      onDropped: (count) => this.#log.error({ count }, 'usage records dropped'),
       onNotice: (notice) => this.#logNotice(notice),
       onDeleted: (count) =>
         this.#log.info({ count }, 'deleted usage records older than RELAY_USAGE_RETENTION'),

@@ -119,7 +119,7 @@ export class Relay {
       monotonicClock,
       onSessionEnd: (summary) => this.#record(summary),
       onInternalError: (error) =>
-        this.#log.error({ fault: errorDetails(error) }, 'a fault in the relay has cost one connection'),
+        this.#log.error({ error: errorDetails(error) }, 'internal error; connection closed'),
     });
     this.#fdMonitor = new FdMonitor(this.#admission, log, monotonicClock);
     this.#rate = new RateMeter(() => this.#relayedBytes(), monotonicClock);
@@ -150,7 +150,7 @@ export class Relay {
     if (backend.kind === 'standard streams') {
       this.#log.warn(
         { ioBackend: backend.kind },
-        'this Node is not known to us: slower, and with more memory for each client',
+        'unsupported Node.js version: falling back to standard streams (slower, more memory per connection)',
       );
     }
     const usesTls = [...raw, ...websocket].some(
@@ -183,7 +183,7 @@ export class Relay {
           probes: () => this.#probes,
           metrics: this.#metrics,
           onInternalError: (error) =>
-            this.#log.error({ fault: errorDetails(error) }, 'a fault in the relay has cost one answer'),
+            this.#log.error({ error: errorDetails(error) }, 'internal error; status request aborted'),
         });
         this.#statusServers.push(server);
         return server;
@@ -226,7 +226,7 @@ export class Relay {
     await this.#sessions.drain(timeoutMs, abort);
     clearInterval(report);
     const pairs = this.#sessions.pairs + this.#sessions.clients.forwardedClients;
-    if (pairs > 0) this.#log.warn({ pairs }, 'transfers are cut off');
+    if (pairs > 0) this.#log.warn({ pairs }, 'drain timeout; closing remaining transfers');
   }
 
   /** Ends every connection, writes every record, and lets go of everything. */
@@ -292,8 +292,8 @@ export class Relay {
   #logDrainProgress(message: string): void {
     const { pairs, waiting, bytes_per_second: bytesPerSecond } = this.#status();
     // Clients whose pairs are at other relays of a group are waited for, too.
-    const carried = this.#cluster === null ? {} : { carried: this.#sessions.clients.forwardedClients };
-    this.#log.info({ pairs, ...carried, waiting, bytesPerSecond }, message);
+    const forwarding = this.#cluster === null ? {} : { forwarding: this.#sessions.clients.forwardedClients };
+    this.#log.info({ pairs, ...forwarding, waiting, bytesPerSecond }, message);
   }
 
   #currentState(): { rebooted: number; connected: number; waiting: number; incomplete_bytes: number } {
@@ -329,7 +329,7 @@ export class Relay {
 
   #record(summary: SessionSummary): void {
     // The log's own time would tell what the record does not.
-    if (this.#config.usage.blurSeconds === 0) this.#log.debug({ mood: summary.mood }, 'ended');
+    if (this.#config.usage.blurSeconds === 0) this.#log.debug({ mood: summary.mood }, 'client session ended');
     this.#recorder.record({
       started: summary.startedAt / 1000,
       total_time: summary.totalMs / 1000,

@@ -133,8 +133,8 @@ describe('relays that are one group', { skip: withoutRedis() }, () => {
     const [a, b] = await pairAcrossRelays(context, one, other);
     await transfer(a, b, 1000);
     other.kill('SIGTERM');
-    await other.says(/"pairs":0,"carried":1,"waiting":0,.*"msg":"draining"/u);
-    await other.says(/"pairs":1,"msg":"transfers are cut off"/u);
+    await other.says(/"pairs":0,"forwarding":1,"waiting":0,.*"msg":"draining"/u);
+    await other.says(/"pairs":1,"msg":"drain timeout; closing remaining transfers"/u);
     await Promise.all([a.closed, b.closed, other.ended()]);
   });
 

@@ -26,8 +26,8 @@ import { assertSound, assertWritten, sizesIn } from './usage-check.ts';
  */
 const LOCKED_MS = 6000;
 
-const WAITS = /the usage database can not be written; records wait/u;
-const RECOVERED = /the usage database is written again/u;
+const WAITS = /usage database write failed; will retry/u;
+const RECOVERED = /usage database write recovered/u;
 
 test('records wait for a database that another process has locked', async (context) => {
   if (findProgram('sqlite3') === null) {

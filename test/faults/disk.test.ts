@@ -7,8 +7,8 @@ import { FailingDisk, fill } from './disks.ts';
 import { RelayUnderTest, range, injectFault, visits } from './relay-under-test.ts';
 import { assertWritten } from './usage-check.ts';
 
-const WAITS = /the usage database can not be written; records wait/u;
-const RECOVERED = /the usage database is written again/u;
+const WAITS = /usage database write failed; will retry/u;
+const RECOVERED = /usage database write recovered/u;
 
 test('records wait for free space on a full disk', async (context) => {
   if (!requireMount(context)) return;

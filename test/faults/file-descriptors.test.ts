@@ -34,8 +34,8 @@ const MAX_IDLE_CORES = 0.2;
 
 const TAKEN_DOWN =
   /"level":"warn".*"configured":100000,"fits":172,"fileDescriptors":300,"msg":"RELAY_MAX_CONNECTIONS exceeds the file descriptor limit/u;
-const NONE_LEFT = /"level":"warn".*"code":"EMFILE".*clients could not be accepted: no open file is left/u;
-const SOME_AGAIN = /"level":"info".*there are open files again/u;
+const NONE_LEFT = /"level":"warn".*"code":"EMFILE".*accepting clients failed: no file descriptors left/u;
+const SOME_AGAIN = /"level":"info".*file descriptors available again/u;
 
 const CANNOT_LIMIT = findProgram('prlimit') === null ? 'needs prlimit: apt-get install util-linux' : false;
 

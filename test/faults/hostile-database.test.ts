@@ -199,7 +199,7 @@ test('a relay with a hanging database still ends', async (context) => {
   context.diagnostic(`ended after ${(performance.now() - began).toFixed(0)} ms`);
   assert.match(
     relay.stdout,
-    /"msg":"a thread is stuck; this process kills itself"\}\n.*"msg":"stopped"\}\n$/u,
+    /"msg":"worker thread is stuck; killing the process"\}\n.*"msg":"stopped"\}\n$/u,
   );
 });
 

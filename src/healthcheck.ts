@@ -2,21 +2,21 @@ import type { RequestOptions } from 'node:http';
 import { reachableHost } from './config/endpoint.ts';
 import type { BoundEndpoint } from './config/endpoint.ts';
 import { formatConfigError } from './config/environment.ts';
-import { readRelayConfig } from './config/relay-config.ts';
 import type { ConfigResult } from './config/environment.ts';
+import { readRelayConfig } from './config/relay-config.ts';
 import type { RelayConfig } from './config/relay-config.ts';
 import type { SidecarConfig } from './config/sidecar-config.ts';
 
-// An import would load all that node:http can name, fetch and WebSocket among it, which takes longer than all else here.
+// An import would also load fetch and WebSocket with node:http, which takes longer than everything else here.
 const { get } = process.getBuiltinModule('node:http');
 
-/** Time for an answer, in milliseconds; with the start of this process it makes less than 2 s. */
+/** Time for a response, in milliseconds. Together with the start of this process it is less than 2 s. */
 const TIMEOUT_MS = 1500;
 
-/** Longer answers are none of ours, in characters. */
+/** Longer responses come from another program. In characters. */
 const MAX_RESPONSE_LENGTH = 1_000_000;
 
-/** What a check found, in a line without its name: what is wrong, or what there is to say when nothing is. */
+/** The result of a check, as a line without its name: the problem, or details of a success. */
 interface CheckResult {
   readonly ok: boolean;
   readonly text: string;
@@ -24,7 +24,7 @@ interface CheckResult {
 
 const unhealthy = (text: string): CheckResult => ({ ok: false, text });
 
-/** Each loads what it needs when it runs: one of them does so every two seconds. */
+/** Each loads its modules when it runs, because one of them may run every two seconds. */
 const CHECKS: ReadonlyMap<string, () => Promise<CheckResult>> = new Map([
   ['relay', () => checkRelay('/health/relay')],
   ['transfer', () => checkRelay('/health/transfer')],
@@ -42,8 +42,8 @@ async function run(check: (() => Promise<CheckResult>) | undefined): Promise<Che
   if (check === undefined)
     return unhealthy(`unknown check ${JSON.stringify(checkName)}; use one of ${checkNames}`);
   try {
-    const found = await check();
-    return { ok: found.ok, text: `${checkName}: ${found.text}` };
+    const { ok, text } = await check();
+    return { ok, text: `${checkName}: ${text}` };
   } catch (error) {
     return unhealthy(`${checkName}: the check failed (${messageOf(error)})`);
   }
@@ -80,7 +80,7 @@ async function sidecarConfig(): Promise<SidecarConfig | string> {
   return configOf<SidecarConfig>(readSidecarConfig(process.env));
 }
 
-/** The configuration, or what is wrong with it. */
+/** The configuration, or its errors as text. */
 function configOf<T>(read: ConfigResult<T>): T | string {
   return read.kind === 'ok' ? read.config : read.errors.map(formatConfigError).join(' ');
 }
@@ -106,7 +106,7 @@ function addressOf(endpoint: BoundEndpoint): RequestOptions {
   return { host: reachableHost(endpoint), port: endpoint.port };
 }
 
-/** Resolves with the body whatever the status is; a healthy answer and a sick one differ in what they say. */
+/** Resolves with the body whatever the status is. The body says whether the service is healthy. */
 function fetchText(where: RequestOptions): Promise<string> {
   return new Promise((resolve, reject) => {
     const signal = AbortSignal.timeout(TIMEOUT_MS);
@@ -125,10 +125,10 @@ function fetchText(where: RequestOptions): Promise<string> {
   });
 }
 
-/** Null where the answer is not one of ours. */
-function parseReport(answer: string): { readonly ok: unknown } | null {
+/** Null if the response comes from another program. */
+function parseReport(response: string): { readonly ok: unknown } | null {
   try {
-    const report: unknown = JSON.parse(answer);
+    const report: unknown = JSON.parse(response);
     return typeof report === 'object' && report !== null && 'ok' in report ? report : null;
   } catch (error) {
     if (error instanceof SyntaxError) return null;
@@ -138,8 +138,8 @@ function parseReport(answer: string): { readonly ok: unknown } | null {
 
 function resultOf(report: { readonly ok: unknown }): CheckResult {
   if (report.ok !== true) {
-    const says = 'problem' in report && typeof report.problem === 'string';
-    return unhealthy(says ? String(report.problem) : 'reported unhealthy without a reason');
+    const hasReason = 'problem' in report && typeof report.problem === 'string';
+    return unhealthy(hasReason ? String(report.problem) : 'reported unhealthy without a reason');
   }
   const transfers = 'transfers' in report && Array.isArray(report.transfers) ? report.transfers : [];
   return { ok: true, text: ['ok', transfers.map(latencyOf).join(', ')].filter(Boolean).join(': ') };

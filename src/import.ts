@@ -1,12 +1,12 @@
 import { parseArgs } from 'node:util';
 import { ImportError, importRecords } from './usage/import-records.ts';
 
-/** Exit codes; the last is that of sysexits.h. */
+/** Exit codes; the last one is from sysexits.h. */
 const EXIT = { failed: 1, usage: 64 } as const;
 
 const USAGE = `usage: node src/import.ts OLD NEW
-Imports the usage records of a combined magic-wormhole server (before 0.11), whose database OLD is (relay.sqlite), into
-a new usage database NEW, for RELAY_USAGE_DB. OLD is only read, and NEW must not be there yet.
+Imports usage records from OLD, the database (relay.sqlite) of a combined magic-wormhole server before 0.11, into NEW,
+a new usage database for RELAY_USAGE_DB. OLD is not changed. NEW must not exist yet.
 `;
 
 const paths = pathsOf();
@@ -23,7 +23,7 @@ if (paths === null) {
   }
 }
 
-/** Null where they are not two paths. */
+/** Null if the arguments are not two paths. */
 function pathsOf(): { readonly from: string; readonly to: string } | null {
   try {
     const { positionals } = parseArgs({ allowPositionals: true });
@@ -38,5 +38,5 @@ function pathsOf(): { readonly from: string; readonly to: string } | null {
 function report(path: string, counts: ReadonlyMap<string, number>): string {
   const sum = [...counts.values()].reduce((one, other) => one + other, 0);
   const moods = [...counts].map(([mood, count]) => `${count} ${mood}`).join(', ');
-  return `${sum} records are now in "${path}"${moods === '' ? '' : `: ${moods}`}`;
+  return `imported ${sum} records into "${path}"${moods === '' ? '' : `: ${moods}`}`;
 }

@@ -78,7 +78,7 @@ describe('the health check script of the image', () => {
     const none = { RELAY_STATUS_LISTEN: '' };
     assert.match((await run(['relay'], none))[1], /^relay: RELAY_STATUS_LISTEN is off/u);
     assert.match((await run(['transfer'], none))[1], /^transfer: RELAY_STATUS_LISTEN is off/u);
-    assert.match((await run(['relay'], { RELAY_STATUS_LISTEN: 'tcp:0' }))[1], /is port 0/u);
+    assert.match((await run(['relay'], { RELAY_STATUS_LISTEN: 'tcp:0' }))[1], /uses port 0/u);
     assert.match(
       (await run(['relay'], { RELAY_STATUS_LISTEN_FILE: join(directory, 'none') }))[1],
       /^relay: .*RELAY_STATUS_LISTEN_FILE/u,

@@ -26,7 +26,7 @@ describe('src/import.ts', () => {
     createCombinedDatabase(old);
     deepEqual(run(directory, 'relay.sqlite', 'usage.sqlite'), {
       status: 0,
-      stdout: '4 records are now in "usage.sqlite": 2 happy, 1 lonely, 1 errory\n',
+      stdout: 'imported 4 records into "usage.sqlite": 2 happy, 1 lonely, 1 errory\n',
       stderr: '',
     });
     const imported = readQuotedValues(path, 'usage');

@@ -3,33 +3,35 @@ import { pino } from 'pino';
 import { errorCode } from './error-code.ts';
 import { StartupError } from './startup-error.ts';
 
-/** Bytes that may wait for a reader that is stuck; what comes then is dropped and counted. */
+/** Bytes that may wait for a stuck reader. Further lines are dropped and counted. */
 const MAX_BUFFERED_BYTES = 4 * 1024 * 1024;
 
-/** Time for handing over what waits when the relay stops, in milliseconds. */
+/** Time to write the waiting lines when the process stops, in milliseconds. */
 const CLOSE_TIMEOUT_MS = 1000;
 
-/** What an output can't keep to itself. */
 export interface LineWriterEvents {
-  /** So many lines were dropped since this was told last, and now lines can be written again. */
+  /** Lines can be written again. `count` lines were dropped since the last call. */
   readonly onDropped: (count: number) => void;
-  /** No line will be written any more, for this error's code. */
+  /** No further line will be written, because of an error with this code. */
   readonly onBroken: (code: string) => void;
 }
 
-/** Lines to a file descriptor. Whatever happens to its other end, writing never waits and never throws. */
+/**
+ * Writes lines to a file descriptor. Writing never blocks and never throws, whatever happens to the other
+ * end.
+ */
 export class LineWriter {
   readonly #stream: ReturnType<typeof pino.destination>;
   readonly #events: LineWriterEvents;
   #dropped = 0;
-  /** Of these, the ones that were told of. */
+  /** Dropped lines that have been reported. */
   #reportedDropped = 0;
   #isBroken = false;
   #isAbandoned = false;
 
-  /** @throws StartupError when the descriptor is not open, or not for writing */
-  constructor(fd: number, report: LineWriterEvents) {
-    this.#events = report;
+  /** @throws StartupError if the file descriptor is not open for writing */
+  constructor(fd: number, events: LineWriterEvents) {
+    this.#events = events;
     this.#stream = pino.destination({
       fd: openForWriting(fd),
       sync: false,
@@ -38,18 +40,18 @@ export class LineWriter {
     });
     this.#stream.on('drop', () => {
       this.#dropped += 1;
-      // A write that failed is tried again with the next line that is taken, and a full store takes none but this.
+      // A failed write is retried with the next accepted line. A full buffer accepts only an empty one.
       this.#stream.write('');
     });
     this.#stream.on('drain', () => this.#reportDropped());
     this.#stream.on('error', (error: NodeJS.ErrnoException) => {
-      // A reader that is gone does not come back. Anything else, a full disk say, is tried again with the next line.
+      // A closed reader does not come back. After other errors, such as a full disk, the next line retries.
       this.#isBroken = error.code === 'EPIPE' || error.code === 'EBADF';
-      if (this.#isBroken) report.onBroken(errorCode(error));
+      if (this.#isBroken) events.onBroken(errorCode(error));
     });
   }
 
-  /** Lines that could not be written and never will be. */
+  /** Number of lost lines. */
   get dropped(): number {
     return this.#dropped;
   }
@@ -59,18 +61,18 @@ export class LineWriter {
     else this.#stream.write(line);
   }
 
-  /** Hands over what waits. Resolves when that is done or can't be done in a second. */
+  /** Writes the waiting lines. Resolves when they are written, or after a second. */
   close(): Promise<void> {
     if (this.#isBroken) return Promise.resolve();
     this.#reportDropped();
     return new Promise((resolve) => {
-      const giveUp = setTimeout(() => {
+      const timer = setTimeout(() => {
         this.#isAbandoned = true;
         resolve();
       }, CLOSE_TIMEOUT_MS);
       const done = (): void => {
-        clearTimeout(giveUp);
-        // Otherwise pino retries the failed write, to a closed terminal or a full disk, forever when the process exits.
+        clearTimeout(timer);
+        // Otherwise pino retries a failed write (closed terminal, full disk) forever when the process exits.
         this.#stream.destroy();
         resolve();
       };
@@ -88,13 +90,14 @@ export class LineWriter {
 }
 
 /**
- * A pipe is opened once more without blocking, since a write to a full one would hold a thread, and with it
- * the end of the process, for as long as its reader likes.
+ * Reopens a pipe in non-blocking mode. A write to a full pipe would block a thread, and with it the exit of
+ * the process, until the reader reads.
  */
 function openForWriting(fd: number): number {
   try {
     const stat = fstatSync(fd);
-    // Node has descriptors of its own: epoll and eventfd, which are none of these, and pipes to itself.
+    // Node.js has file descriptors of its own: epoll and eventfd, which are of no such kind, and pipes to
+    // itself.
     if (!stat.isFile() && !stat.isFIFO() && !stat.isSocket() && !stat.isCharacterDevice())
       throw new Error('not inherited');
     writeSync(fd, '');
@@ -106,12 +109,12 @@ function openForWriting(fd: number): number {
   try {
     return openSync(`/proc/self/fd/${fd}`, constants.O_WRONLY | constants.O_NONBLOCK | constants.O_APPEND);
   } catch {
-    // Without /proc, or with a pipe of another user: it blocks a thread then, but still not the event loop.
+    // Without /proc, or with a pipe of another user. Writes may block a thread then, but not the event loop.
     return fd;
   }
 }
 
-/** True for a pipe whose other end is in this process too. False where there is no /proc to ask. */
+/** True if the other end of a pipe is in this process too. False without /proc. */
 function isReadByThisProcess(fd: number): boolean {
   const O_ACCMODE = 3;
   try {
@@ -126,7 +129,7 @@ function isReadByThisProcess(fd: number): boolean {
   }
 }
 
-/** What a descriptor stands for; null when it was closed meanwhile, as the one of the listing itself is. */
+/** The target of a file descriptor. Null if it was closed meanwhile, as the one of the listing itself. */
 function linkTarget(fd: string): string | null {
   try {
     return readlinkSync(`/proc/self/fd/${fd}`);

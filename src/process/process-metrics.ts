@@ -5,8 +5,8 @@ import { Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client';
 import packageJson from '../../package.json' with { type: 'json' };
 
 /**
- * What is taken of prom-client's own, those first that others of them get their values from. What is left out costs
- * something for every open connection (active handles, requests and resources), or says what is said better elsewhere.
+ * Included default metrics of prom-client. Metrics that set others come first. The missing ones cost time per
+ * open connection (active handles, requests and resources), or are replaced by better ones.
  */
 const INCLUDED_METRICS = [
   'process_cpu_user_seconds_total',
@@ -22,10 +22,7 @@ const INCLUDED_METRICS = [
   'nodejs_external_memory_bytes',
 ] as const;
 
-/**
- * prom-client watches the event loop with a timer that would wake an idle process 100 times a second, also where
- * nobody wants to know. In milliseconds: a day.
- */
+/** Interval at which prom-client samples the event loop, in milliseconds: a day. The default would wake an */
 const EVENT_LOOP_PRECISION_MS = 86_400_000;
 
 const FD_DIRECTORY = '/proc/self/fd';
@@ -37,14 +34,14 @@ const GC_KINDS: ReadonlyMap<number, string> = new Map([
   [constants.NODE_PERFORMANCE_GC_WEAKCB, 'weakcb'],
 ]);
 
-/** Upper bounds in seconds: from what is not noticed to what every client notices. */
+/** Upper bounds in seconds: from not noticeable to noticeable by every client. */
 const GC_BUCKETS_SECONDS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5];
 
 /**
- * Adds what every program tells of its own process: processor, memory, descriptors, garbage collection, and which
- * version it is. It goes on for as long as the process runs.
+ * Adds the metrics of the process: CPU, memory, file descriptors, garbage collection and version. It cannot
+ * be stopped.
  *
- * @param prefix goes in front of each name, as `transit_relay_`
+ * @param prefix of each name, such as `transit_relay_`
  */
 export function collectProcessMetrics(registry: Registry, prefix: string): void {
   const all = new Registry();
@@ -55,18 +52,21 @@ export function collectProcessMetrics(registry: Registry, prefix: string): void 
   });
   for (const name of INCLUDED_METRICS) {
     const metric = all.getSingleMetric(prefix + name);
-    // Some are there on Linux only.
+    // Some exist on Linux only.
     if (metric !== undefined) registry.registerMetric(metric);
   }
-  const openFiles = `${prefix}process_open_fds`;
-  const listed = all.getSingleMetric(openFiles);
-  if (openFdCount() > 0) registry.registerMetric(createOpenFdGauge(openFiles));
+  const openFds = `${prefix}process_open_fds`;
+  const listed = all.getSingleMetric(openFds);
+  if (openFdCount() > 0) registry.registerMetric(createOpenFdGauge(openFds));
   else if (listed !== undefined) registry.registerMetric(listed);
   observeGarbageCollection(registry, prefix);
   addBuildInfo(registry, prefix);
 }
 
-/** Linux 6.2 and later say so without a list, which would keep the event loop for 18 ms where 18,000 are open. Else 0. */
+/**
+ * On Linux 6.2 and later, without listing the directory, which would block the event loop for 18 ms with
+ * 18,000 entries. Otherwise 0.
+ */
 function openFdCount(): number {
   return statSync(FD_DIRECTORY, { throwIfNoEntry: false })?.size ?? 0;
 }
@@ -82,7 +82,10 @@ function createOpenFdGauge(name: string): Gauge {
   });
 }
 
-/** prom-client's own takes one of each batch of collections, and shows a kind only when it has come. */
+/**
+ * The metric of prom-client counts one of each batch of collections, and lacks the kinds that have not
+ * occurred yet.
+ */
 function observeGarbageCollection(registry: Registry, prefix: string): void {
   const durations = new Histogram({
     name: `${prefix}nodejs_gc_duration_seconds`,
@@ -100,7 +103,7 @@ function observeGarbageCollection(registry: Registry, prefix: string): void {
   }).observe({ type: 'gc' });
 }
 
-/** Node's types know nothing of what an entry says in detail. */
+/** The types of Node.js lack the details of an entry. */
 function kindOf(entry: object): number {
   const detail = 'detail' in entry ? entry.detail : null;
   const isKnown = typeof detail === 'object' && detail !== null && 'kind' in detail;
@@ -111,7 +114,7 @@ function addBuildInfo(registry: Registry, prefix: string): void {
   const labels = { version: packageJson.version, node_version: process.versions.node };
   new Gauge({
     name: `${prefix}build_info`,
-    help: 'Always 1; its labels say which version of this program runs, and which of Node.',
+    help: 'Always 1; labels are the versions of this program and of Node.js.',
     labelNames: ['version', 'node_version'],
     registers: [registry],
   }).set(labels, 1);

@@ -2,8 +2,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { isatty } from 'node:tty';
 import type { Logger } from 'pino';
 import { formatConfigError } from '../config/environment.ts';
-import type { Environment } from '../config/environment.ts';
-import type { ConfigResult } from '../config/environment.ts';
+import type { ConfigResult, Environment } from '../config/environment.ts';
 import type { LogLevel } from '../config/values.ts';
 import { LineWriter } from './line-writer.ts';
 import { createLog, errorDetails } from './logging.ts';
@@ -14,33 +13,37 @@ import { StartupError } from './startup-error.ts';
 /** Exit codes; the last two are those of sysexits.h. */
 const EXIT = { stopped: 0, cannotStart: 1, internalError: 70, badConfiguration: 78 } as const;
 
-/** How long the process is given to end by itself once everything is closed, in milliseconds. */
+/** Time for the process to exit by itself after everything is closed, in milliseconds. */
 const EXIT_GRACE_MS = 500;
 
-/** How long a start may go on after a signal to stop before it is abandoned, in milliseconds. */
+/** Time that a start may continue after a stop signal before it is abandoned, in milliseconds. */
 const ABANDON_START_MS = 10_000;
 
 /**
- * A second signal to stop counts only after this, in milliseconds. npm and `timeout` pass a signal on to a process that has it
- * from the terminal or its process group already: one Ctrl-C arrives twice within milliseconds.
+ * Time after which a second stop signal counts, in milliseconds. npm and `timeout` forward signals to a
+ * process that already got them from the terminal or its process group: one Ctrl-C arrives twice within
+ * milliseconds.
  */
 const REPEATED_SIGNAL_MS = 1000;
 
-/** How long everything may take to close after an internal error, in milliseconds. */
+/** Time to close everything after an internal error, in milliseconds. */
 const CRASH_TIMEOUT_MS = 10_000;
 
-/** What a program runs from its start until it is told to stop. */
+/** The service of a program, from its start to its stop. */
 export interface Service {
-  /** Rejects with a `StartupError`, or with another error after an internal fault. Call `close` in either case. */
+  /**
+   * Rejects with a `StartupError`, or with another error after an internal fault. Call `close` in either
+   * case.
+   */
   start(): Promise<unknown>;
-  /** Ends its work in peace, for as long as that takes and `abort` does not end it. `close` is due afterwards. */
+  /** Finishes the work in progress, until `abort`. Call `close` afterwards. */
   drain?(abort: AbortSignal): Promise<void>;
-  /** Reads anew what may change while it runs. */
+  /** Reloads what may change at run time. */
   reload?(): Promise<void>;
   close(): Promise<void>;
   /**
-   * Whether a worker thread runs. `process.exit` stops threads first: it waits forever for one that is stuck in a system
-   * call or in SQLite, and aborts the process when one is just loading a native module.
+   * True while a worker thread runs. `process.exit` stops threads first: it waits forever for a thread that
+   * is stuck in a system call or in SQLite, and aborts the process if a thread is loading a native module.
    */
   readonly hasThreads?: boolean;
 }
@@ -50,24 +53,26 @@ export interface Program<Config extends { readonly logLevel: LogLevel }> {
   readonly create: (config: Config, log: Logger) => Service;
 }
 
-/** What the signals so far have changed. */
+/** The state that signals change. */
 interface Lifecycle {
-  /** `abandoned`: a stop did not wait for the end of the start. */
+  /** `abandoned`: the process stopped before the start was complete. */
   phase: 'starting' | 'abandoned' | 'running';
   isStopping: boolean;
-  /** When it began to stop, in milliseconds of a monotonic clock. */
+  /** Time of the first stop signal, in milliseconds of a monotonic clock. */
   stoppingSince: number;
   isReloadPending: boolean;
 }
 
 /**
- * The life of a process: its environment, its log, its signals, its exit code. Resolves when it runs, or will not.
+ * Runs a program: environment, log, signals, exit code. Resolves when it is running, or when it has failed to
+ * start.
  *
- * SIGTERM and SIGINT stop it, and so does SIGHUP if its terminal was closed. A second SIGTERM or SIGINT, a second later or more, stops it
- * without a drain. Any other SIGHUP reloads. A signal during the start takes effect when the start is over.
+ * SIGTERM and SIGINT stop it, and so does SIGHUP if its terminal was closed. A second SIGTERM or SIGINT, at
+ * least a second later, stops it without a drain. Any other SIGHUP reloads. A signal during the start takes
+ * effect after the start.
  *
- * If it can't start, the last line of its log says why, on standard output and at level `fatal`, whatever the log level is. Standard
- * error has the same in sentences if it is a terminal.
+ * If it cannot start, the last line of its log has the reason, on standard output at level `fatal`, whatever
+ * the log level is. If standard error is a terminal, it gets the reason as plain text.
  */
 export async function runProgram<Config extends { readonly logLevel: LogLevel }>(
   program: Program<Config>,
@@ -93,11 +98,11 @@ export async function runProgram<Config extends { readonly logLevel: LogLevel }>
   setTimeout(() => process.exit(), EXIT_GRACE_MS).unref();
 }
 
-/** Standard output; null, and a sentence on standard error, if it can't be written to. */
-function openLogWriter(lost: (count: number) => void): LineWriter | null {
+/** Opens standard output. If that fails, writes the reason to standard error and returns null. */
+function openLogWriter(onDropped: (count: number) => void): LineWriter | null {
   try {
     // No other place is left to report that the log is broken.
-    return new LineWriter(1, { onDropped: lost, onBroken: () => undefined });
+    return new LineWriter(1, { onDropped, onBroken: () => undefined });
   } catch (error) {
     if (!(error instanceof StartupError)) throw error;
     process.stderr.write(`${error.message}\n`);
@@ -105,7 +110,7 @@ function openLogWriter(lost: (count: number) => void): LineWriter | null {
   }
 }
 
-/** Says why the program does not start. */
+/** Logs why the program does not start. */
 function logFatal(log: Logger, event: string, exitCode: number, reasons: readonly string[]): void {
   if (isatty(2)) for (const reason of reasons) process.stderr.write(`${reason}\n`);
   log.fatal({ exitCode, reasons }, event);
@@ -128,7 +133,7 @@ async function run<Config extends { readonly logLevel: LogLevel }>(
   let crashed = false;
 
   function exit(exitCode: number): void {
-    // Everything is closed and written: a thread that is left has nothing to lose.
+    // Everything is closed and written. A remaining thread has nothing to lose.
     if (service.hasThreads === true) process.kill(process.pid, 'SIGKILL');
     else process.exit(exitCode);
   }
@@ -141,13 +146,13 @@ async function run<Config extends { readonly logLevel: LogLevel }>(
     ended = true;
     await output.close();
     process.exitCode = exitCode;
-    // Nothing should be left to wait for; a write that hangs in a thread must not keep the process.
+    // The process should exit by itself now. A write that hangs in a thread must not keep it running.
     setTimeout(() => exit(exitCode), EXIT_GRACE_MS).unref();
   }
 
   async function crash(error: unknown): Promise<void> {
     fatalLog.fatal({ error: errorDetails(error) }, 'internal error');
-    // The first one is closing everything, for a bounded time.
+    // The first error closes everything, within a bounded time.
     if (crashed) return;
     crashed = true;
     setTimeout(() => exit(EXIT.internalError), CRASH_TIMEOUT_MS);
@@ -158,7 +163,7 @@ async function run<Config extends { readonly logLevel: LogLevel }>(
     }
   }
 
-  async function stopInPeace(): Promise<void> {
+  async function drainAndStop(): Promise<void> {
     await service.drain?.(stop.signal);
     await end(EXIT.stopped);
   }
@@ -176,14 +181,14 @@ async function run<Config extends { readonly logLevel: LogLevel }>(
   }
 
   function onSignal(signal: ProgramSignal): void {
-    // The log is closed, and so is everything else.
+    // Everything is closed, including the log.
     if (ended) return;
     if (signal === 'SIGHUP' && !signals.isTerminalClosed) {
       reload();
       return;
     }
     if (life.isStopping) {
-      // A terminal that is closed sends SIGHUP once or twice, and never to interrupt a drain.
+      // Closing a terminal sends SIGHUP once or twice. It must not interrupt a drain.
       if (signal === 'SIGHUP' || performance.now() - life.stoppingSince < REPEATED_SIGNAL_MS) return;
       log.info({ signal }, 'stopping now');
       stop.abort();
@@ -192,20 +197,20 @@ async function run<Config extends { readonly logLevel: LogLevel }>(
     log.info({ signal }, 'stopping');
     life.isStopping = true;
     life.stoppingSince = performance.now();
-    if (life.phase === 'running') void stopInPeace().catch(crash);
+    if (life.phase === 'running') void drainAndStop().catch(crash);
     else setTimeout(abandonStart, ABANDON_START_MS).unref();
   }
 
   process.on('uncaughtException', (error) => void crash(error));
-  // The reader of a pipe of ours may go away; writes report it where it matters.
+  // The reader of a pipe may close it. Writes report that where it matters.
   process.on('SIGPIPE', () => undefined);
-  // Node's own words on standard error are for developers; what an operator should know is in the log.
+  // Warnings of Node.js on standard error are for developers. Operators read the log.
   process.removeAllListeners('warning');
   process.on('warning', ({ name, message }) => {
     if (name !== 'ExperimentalWarning') log.warn({ name, message }, 'Node.js warning');
   });
   signals.deliverTo(onSignal);
-  // What came while modules were loaded is delivered in a turn of the event loop.
+  // Signals that came while modules were loading are delivered in a turn of the event loop.
   await nextTurn();
 
   if (life.isStopping) {
@@ -223,6 +228,6 @@ async function run<Config extends { readonly logLevel: LogLevel }>(
   }
   if (life.phase === 'abandoned') return;
   life.phase = 'running';
-  if (life.isStopping) await stopInPeace();
+  if (life.isStopping) await drainAndStop();
   else if (life.isReloadPending) await service.reload?.();
 }

@@ -1,6 +1,6 @@
 import { isatty } from 'node:tty';
 
-/** Stop, stop (Ctrl-C), reload; SIGHUP means stop if the terminal of the process is gone. */
+/** Stop, stop (Ctrl-C), reload. SIGHUP means stop if the terminal of the process was closed. */
 export type ProgramSignal = 'SIGTERM' | 'SIGINT' | 'SIGHUP';
 
 const SIGNALS: readonly ProgramSignal[] = ['SIGTERM', 'SIGINT', 'SIGHUP'];
@@ -8,14 +8,15 @@ const SIGNALS: readonly ProgramSignal[] = ['SIGTERM', 'SIGINT', 'SIGHUP'];
 const STANDARD_STREAMS = [0, 1, 2] as const;
 
 /**
- * The signals of a process, kept until the program can act on them.
+ * Queues the signals of a process until the program can handle them.
  *
- * An entry makes one before it imports anything else. Loading the modules of a program takes some hundred milliseconds, and
- * a signal without a handler ends the process (or is ignored by the kernel where the process is PID 1).
+ * Entries create it before they import anything else. Loading the modules of a program takes a few hundred
+ * milliseconds, and a signal without a handler ends the process (or is ignored by the kernel if the process
+ * is PID 1).
  */
 export class Signals {
   readonly #pending: ProgramSignal[] = [];
-  /** Standard streams that were a terminal at the start. `nohup` leaves none. */
+  /** Standard streams that were terminals at the start. None with `nohup`. */
   readonly #terminals = STANDARD_STREAMS.filter((fd) => isatty(fd));
   #handle: (signal: ProgramSignal) => void = (signal) => this.#pending.push(signal);
 
@@ -23,12 +24,15 @@ export class Signals {
     for (const signal of SIGNALS) process.on(signal, () => this.#handle(signal));
   }
 
-  /** True if the process was started in a terminal that has been closed since. The kernel sends SIGHUP after it has hung up the terminal. */
+  /**
+   * True if the process was started in a terminal that was closed since. The kernel hangs up the terminal
+   * before it sends SIGHUP.
+   */
   get isTerminalClosed(): boolean {
     return this.#terminals.length > 0 && !this.#terminals.some((fd) => isatty(fd));
   }
 
-  /** Calls `handle` for the signals that came before, in their order, and then for each one that comes. */
+  /** Calls `handle` for the queued signals in order, and then for each new one. */
   deliverTo(handle: (signal: ProgramSignal) => void): void {
     this.#handle = handle;
     for (const signal of this.#pending.splice(0)) handle(signal);

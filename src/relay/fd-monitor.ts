@@ -3,22 +3,22 @@ import { FdReserve } from '../limits/fd-reserve.ts';
 import { LogThrottle } from '../process/logging.ts';
 import type { AdmissionControl } from '../sessions/admission-control.ts';
 
-/** Clients that can't be accepted are logged at once, and then so often at most, in milliseconds. */
+/** Minimum time between two log lines about failed accepts, in milliseconds. */
 const LOG_INTERVAL_MS = 10_000;
 
-/** What to do about it, by the error's code. */
+/** What the operator can do, by error code. */
 const HINTS: Readonly<Record<string, string>> = {
   EMFILE:
     ': no file descriptors left; lower RELAY_MAX_CONNECTIONS or raise the limit (ulimit -n, LimitNOFILE=)',
   ENFILE: ': the host has no file descriptors left; raise its limit (sysctl fs.file-max)',
 };
 
-/** The watch over the process' descriptors, what it does to clients, and what the log says of it. */
+/** Rejects clients while the process has no file descriptors left, and logs it. */
 export class FdMonitor {
   readonly #reserve: FdReserve;
   readonly #log: Logger;
   readonly #logThrottle: LogThrottle;
-  /** The log knows that there are none. */
+  /** The log says that there are none. */
   #isLogged = false;
 
   constructor(admission: AdmissionControl, log: Logger, clock: () => number) {
@@ -42,9 +42,9 @@ export class FdMonitor {
     this.#reserve.start();
   }
 
-  /** A listener could not accept somebody, for this reason. */
+  /** A listener failed to accept a connection, with this error code. */
   onAcceptError(code: string): void {
-    // The next one is to have a descriptor, if only to be turned away.
+    // So that the next connection has a file descriptor, if only to be rejected.
     this.#reserve.check();
     if (!this.#reserve.isExhausted) this.#report(code);
   }

@@ -4,7 +4,7 @@ import { CertificateError, ReloadableCredentials } from '../transport/tls-creden
 
 const RELOAD_FAILED = 'certificate reload failed; keeping the previous certificate';
 
-/** The certificates of all listeners, and what the log says of them. */
+/** The certificates of all listeners. Logs their changes. */
 export class RelayCertificates {
   readonly #log: Logger;
   readonly #certificates: ReloadableCredentials[] = [];
@@ -14,7 +14,8 @@ export class RelayCertificates {
   }
 
   /**
-   * The certificate of an endpoint, which is read now, and whenever its files change. Null where it has none.
+   * Loads the certificate of an endpoint, and reloads it whenever its files change. Null if the endpoint has
+   * none.
    *
    * @throws CertificateError
    */
@@ -31,7 +32,7 @@ export class RelayCertificates {
     return certificates;
   }
 
-  /** Reads all of them anew. What is wrong with one is in the log, and the one before stays. */
+  /** Reloads all of them. A certificate that cannot be read is logged, and the previous one stays in use. */
   async reload(): Promise<void> {
     for (const certificates of this.#certificates) {
       try {

@@ -5,19 +5,19 @@ import type { AdmissionControl } from '../sessions/admission-control.ts';
 import type { SessionManager } from '../sessions/session-manager.ts';
 import type { RelayStatus } from '../status/relay-status.ts';
 
-/** What a spent quota does to clients. */
+/** What the quota acts on. */
 export interface RelayQuotaDependencies {
   readonly sessions: SessionManager;
   readonly admission: AdmissionControl;
-  /** Payload since the start of the process, in bytes, as it may be told. */
+  /** Payload since the start of the process, in bytes, blurred for publication. */
   readonly relayedBytes: () => number;
 }
 
-/** The quota, what it does to clients, and what the log says of it. */
+/** Rejects and closes clients when the quota is exhausted, and logs it. */
 export class RelayQuota {
   readonly tracker: QuotaTracker;
 
-  /** @throws QuotaFileError where what was used before can't be known */
+  /** @throws QuotaFileError if the previous usage cannot be read */
   constructor(
     quota: NonNullable<RelayConfig['quota']>,
     { sessions, admission, relayedBytes }: RelayQuotaDependencies,
@@ -40,7 +40,7 @@ export class RelayQuota {
       onSaveFailed: (code) =>
         log.error({ code }, 'saving the quota failed; a restart would lose the usage since the last save'),
     });
-    // It may be spent already.
+    // It may be exhausted already.
     this.tracker.check();
   }
 

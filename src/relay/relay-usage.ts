@@ -10,7 +10,7 @@ import type { UsageRecorder } from '../usage/record.ts';
 import { SqliteSink } from '../usage/sqlite-sink.ts';
 import type { CurrentState, SqliteSinkEvents } from '../usage/sqlite-sink.ts';
 
-/** Failures of the database in a row are logged at the first, and then at every so many. */
+/** The first of consecutive database failures is logged, and then one in this many. */
 const LOG_EVERY_FAILURES = 12;
 
 /** The shortest time between two log lines about suppressed records, in milliseconds. */
@@ -22,15 +22,15 @@ interface RecordCounts {
   readonly dropped: number;
 }
 
-/** Where usage records go, and what the log says of it. */
+/** The outputs of usage records. Logs their failures. */
 export class RelayUsage {
   readonly #recorder: UsageRecorder;
   readonly #log: Logger;
-  /** Stands before all files; what is counted does not come through it. */
+  /** In front of all files. Metrics do not pass through it. */
   readonly #limiter: RecordLimiter;
   readonly #closers: (() => Promise<void>)[] = [];
   #lineWriter: LineWriter | null = null;
-  /** Records that were handed to the output. */
+  /** Records passed to the line writer. */
   #submittedLines = 0;
   #database: SqliteSink | null = null;
 
@@ -38,9 +38,9 @@ export class RelayUsage {
   constructor(recorder: UsageRecorder, log: Logger, clock: () => number) {
     this.#recorder = recorder;
     this.#log = log;
-    const seldom = new LogThrottle(LOG_SUPPRESSED_INTERVAL_MS, clock);
+    const throttle = new LogThrottle(LOG_SUPPRESSED_INTERVAL_MS, clock);
     this.#limiter = new RecordLimiter(clock, () =>
-      seldom.log((count) =>
+      throttle.log((count) =>
         log.warn(
           { count },
           'usage records suppressed: more than their rate limit; metrics count all of them',
@@ -50,7 +50,7 @@ export class RelayUsage {
   }
 
   /**
-   * @param current what the database's row of that name has to say
+   * @param current values of the row `current` in the database
    * @throws StartupError. Call `close` in any case.
    */
   async open(
@@ -59,7 +59,7 @@ export class RelayUsage {
   ): Promise<void> {
     if (logFd !== null) this.#openLineWriter(logFd);
     if (databasePath !== null) await this.#openDatabase(databasePath, retentionMs, current);
-    // Where nothing is written, nothing is suppressed.
+    // Without outputs no record counts as suppressed.
     if (logFd !== null || databasePath !== null) this.#recorder.addSink(this.#limiter);
   }
 
@@ -74,24 +74,24 @@ export class RelayUsage {
     return { written: this.#submittedLines - dropped, dropped };
   }
 
-  /** Records since the start that the rate limit kept from all files. */
+  /** Records since the start that were not written because of the rate limit. */
   get suppressed(): SuppressedRecords {
     return this.#limiter.suppressed;
   }
 
-  /** Records that wait for the database. */
+  /** Records waiting to be written to the database. */
   get queued(): number {
     return this.#database?.queued ?? 0;
   }
 
-  /** Writes what there is to write. */
+  /** Writes all waiting records and closes the outputs. */
   async close(): Promise<void> {
     for (const closer of this.#closers.toReversed()) await closer();
     this.#closers.length = 0;
   }
 
   #openLineWriter(logFd: number): void {
-    const output = new LineWriter(logFd, {
+    const writer = new LineWriter(logFd, {
       onDropped: (count) => this.#log.error({ count }, 'usage records dropped'),
       onBroken: (code) =>
         this.#log.error(
@@ -99,9 +99,9 @@ export class RelayUsage {
           'writing usage records to RELAY_LOG_FD failed permanently; records are dropped',
         ),
     });
-    this.#closers.push(() => output.close());
-    this.#lineWriter = output;
-    this.#limiter.addSink(createJsonLinesSink(output));
+    this.#closers.push(() => writer.close());
+    this.#lineWriter = writer;
+    this.#limiter.addSink(createJsonLinesSink(writer));
     this.#limiter.addSink({ record: () => (this.#submittedLines += 1) });
   }
 

@@ -30,30 +30,19 @@ import { RelayMetrics } from './relay-metrics.ts';
 import { RelayQuota } from './relay-quota.ts';
 import { RelayUsage } from './relay-usage.ts';
 
-/** How long a drain goes on taking in those who come faster than they can be told to go, in milliseconds. */
-const BACKLOG_TIMEOUT_MS = 1000;
-
-/** Takes in whoever the kernel has let come already, so that they can be told: one for each turn of the event loop. */
-export async function acceptListenBacklog(admission: AdmissionControl): Promise<void> {
-  const deadline = performance.now() + BACKLOG_TIMEOUT_MS;
-  for (let before = -1; before !== admission.totalConnections && performance.now() < deadline;) {
-    before = admission.totalConnections;
-    await nextTurn();
-    await nextTurn();
-  }
-}
-
-function nextTurn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
-}
-
-/** Time between two pings to a WebSocket client, in milliseconds: half of what proxies cut off at. */
+/** Time between two pings to a WebSocket client, in milliseconds: half of the usual timeout of proxies. */
 const PING_INTERVAL_MS = 30_000;
 
-/** Time between two log lines about a drain that goes on, in milliseconds. */
+/**
+ * Maximum time to accept connections from the listen backlog, in milliseconds. New ones may come faster than
+ * they are rejected.
+ */
+const BACKLOG_TIMEOUT_MS = 1000;
+
+/** Time between two log lines about a drain in progress, in milliseconds. */
 const DRAIN_REPORT_MS = 5000;
 
-/** Time between two warnings of a shared address, in milliseconds. */
+/** Time between two warnings about a shared address, in milliseconds. */
 const SHARED_ADDRESS_WARNING_MS = 3_600_000;
 
 const SHARED_ADDRESS_WARNING =
@@ -61,14 +50,14 @@ const SHARED_ADDRESS_WARNING =
   '(rootless Docker or Podman, Docker Desktop, a load balancer), and the limits then apply to all of them together; ' +
   'let the relay see client addresses (host networking, RELAY_TRUSTED_PROXIES), or unset the limits per address';
 
-/** What clients, operators and scripts can reach, with port 0 resolved. */
+/** The bound endpoints, with port 0 resolved. */
 export interface Endpoints {
   readonly raw: readonly BoundEndpoint[];
   readonly websocket: readonly BoundEndpoint[];
   readonly status: readonly BoundEndpoint[];
 }
 
-/** The whole relay: what starts in which order, and how it ends. */
+/** The whole relay: starts and stops its parts in the right order. */
 export class Relay {
   readonly #config: RelayConfig;
   readonly #log: Logger;
@@ -79,11 +68,11 @@ export class Relay {
   readonly #statusServers: HttpListener[] = [];
   readonly #certificates: RelayCertificates;
   readonly #usage: RelayUsage;
-  /** What must be closed in the end, last opened first. */
+  /** Close functions, called in reverse order. */
   readonly #closers: (() => Promise<void>)[] = [];
   /** Seconds since the epoch. */
   readonly #startedAtSeconds = Date.now() / 1000;
-  /** The same moment in milliseconds of a clock that never jumps. */
+  /** The same moment in milliseconds of the monotonic clock. */
   readonly #startedAtMonotonicMs = performance.now();
   readonly #rate: RateMeter;
   readonly #metrics: RelayMetrics;
@@ -193,20 +182,20 @@ export class Relay {
     return endpoints;
   }
 
-  /** Whether the usage database's thread runs. */
+  /** True while the thread of the usage database runs. */
   get hasThreads(): boolean {
     return DatabaseThread.runningCount > 0;
   }
 
-  /** Reads the certificates anew. */
+  /** Reloads the certificates. */
   reload(): Promise<void> {
     return this.#certificates.reload();
   }
 
   /**
-   * First lets in nobody but partners of clients that wait, for up to the drain delay; then stops listening, sends
-   * waiting clients home, and lets pairs finish for up to the drain timeout. `abort` ends all of it. `close` is
-   * due afterwards.
+   * First accepts only partners of waiting clients, for up to the drain delay. Then stops listening, closes
+   * waiting clients, and lets pairs finish for up to the drain timeout. `abort` ends all of it. Call `close`
+   * afterwards.
    */
   async drain(abort: AbortSignal): Promise<void> {
     const { delayMs, timeoutMs } = this.#config.drain;
@@ -221,7 +210,8 @@ export class Relay {
     await acceptListenBacklog(this.#admission);
     for (const server of this.#servers) server.close();
     this.#cluster?.stopListening();
-    // The clients of a test that has just begun may not have said who they are, and would be recorded.
+    // The clients of a probe that has just started may not have sent their tokens, and would be recorded as
+    // clients.
     await this.#probes?.idle();
     await this.#sessions.drain(timeoutMs, abort);
     clearInterval(report);
@@ -229,7 +219,7 @@ export class Relay {
     if (pairs > 0) this.#log.warn({ pairs }, 'drain timeout; closing remaining transfers');
   }
 
-  /** Ends every connection, writes every record, and lets go of everything. */
+  /** Closes all connections, writes all records, and releases all resources. */
   async close(): Promise<void> {
     for (const server of [...this.#servers, ...this.#statusServers]) server.close();
     this.#sessions.close();
@@ -255,7 +245,7 @@ export class Relay {
     this.#quota = opened;
   }
 
-  /** Where there is no group, nothing of it is loaded. */
+  /** Without a cluster, its modules are not loaded. */
   async #openCluster(backend: IoBackend, acceptor: Acceptor): Promise<void> {
     const { cluster: config } = this.#config;
     if (config === null) return;
@@ -279,7 +269,7 @@ export class Relay {
     for (const endpoint of endpoints) {
       const server = await create(endpoint);
       const bound = await listen(server, endpoint, this.#config.listen.inherited);
-      // The status port stays open while the relay drains.
+      // The status port stays open during a drain.
       if (role !== 'status') this.#servers.push(server);
       server.on('error', (error) => this.#fdMonitor.onAcceptError(errorDetails(error).code));
       this.#log.info({ role, endpoint: formatEndpoint(bound) }, 'listening');
@@ -288,10 +278,9 @@ export class Relay {
     return actual;
   }
 
-  /** Says how the drain goes. */
   #logDrainProgress(message: string): void {
     const { pairs, waiting, bytes_per_second: bytesPerSecond } = this.#status();
-    // Clients whose pairs are at other relays of a group are waited for, too.
+    // A drain also waits for clients whose pairs are at other relays of the cluster.
     const forwarding = this.#cluster === null ? {} : { forwarding: this.#sessions.clients.forwardedClients };
     this.#log.info({ pairs, ...forwarding, waiting, bytesPerSecond }, message);
   }
@@ -306,7 +295,7 @@ export class Relay {
     };
   }
 
-  /** Payload since the start, as it may be told. */
+  /** Payload since the start in bytes, blurred for publication. */
   #relayedBytes(): number {
     return this.#recorder.blurCounter(this.#sessions.liveCounts().relayedBytes);
   }
@@ -328,7 +317,7 @@ export class Relay {
   }
 
   #record(summary: SessionSummary): void {
-    // The log's own time would tell what the record does not.
+    // The time of the log line would reveal what a blurred record hides.
     if (this.#config.usage.blurSeconds === 0) this.#log.debug({ mood: summary.mood }, 'client session ended');
     this.#recorder.record({
       started: summary.startedAt / 1000,
@@ -338,6 +327,23 @@ export class Relay {
       mood: summary.mood,
     });
   }
+}
+
+/**
+ * Accepts the connections in the listen backlog, so that they can be rejected: one per turn of the event
+ * loop.
+ */
+export async function acceptListenBacklog(admission: AdmissionControl): Promise<void> {
+  const deadline = performance.now() + BACKLOG_TIMEOUT_MS;
+  for (let before = -1; before !== admission.totalConnections && performance.now() < deadline;) {
+    before = admission.totalConnections;
+    await nextTurn();
+    await nextTurn();
+  }
+}
+
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
 }
 
 /** The relay as a program. `main.ts` imports it after it has installed the signal handlers. */

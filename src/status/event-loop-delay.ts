@@ -1,13 +1,14 @@
-/** Time between two looks, in milliseconds. */
+/** Time between two samples, in milliseconds. */
 const SAMPLE_INTERVAL_MS = 100;
 
-/** A delay counts for no more looks than this: a process that was suspended for a day is not late a million times. */
+/** Most missed samples that one delay adds: a process suspended for a day does not add a million. */
 const MAX_MISSED_SAMPLES = 100;
 
 /**
- * How much later than asked the event loop comes to a timer, ten times a second: the time that a byte may have to wait for the relay.
+ * Samples the delay of the event loop ten times per second. A byte may have to wait this long in the relay.
  *
- * Looks that a long delay has swallowed are made up for, each with what it would have found, or the worst would be the rarest.
+ * Samples missed during a long delay are added afterwards, each with the delay it would have measured.
+ * Otherwise the longest delays would be sampled least.
  */
 export class EventLoopDelay {
   readonly #clock: () => number;
@@ -16,8 +17,8 @@ export class EventLoopDelay {
   #expectedAt: number;
 
   /**
-   * @param clock milliseconds of a clock that never jumps
-   * @param observe told of each delay
+   * @param clock milliseconds of a monotonic clock
+   * @param observe called with each delay, in seconds
    */
   constructor(clock: () => number, observe: (seconds: number) => void) {
     this.#clock = clock;
@@ -31,7 +32,8 @@ export class EventLoopDelay {
     const now = this.#clock();
     const delayMs = Math.max(0, now - this.#expectedAt);
     const missed = Math.min(Math.floor(delayMs / SAMPLE_INTERVAL_MS), MAX_MISSED_SAMPLES);
-    for (let look = 0; look <= missed; look += 1) this.#observe((delayMs - look * SAMPLE_INTERVAL_MS) / 1000);
+    for (let sample = 0; sample <= missed; sample += 1)
+      this.#observe((delayMs - sample * SAMPLE_INTERVAL_MS) / 1000);
     this.#expectedAt = now + SAMPLE_INTERVAL_MS;
   }
 

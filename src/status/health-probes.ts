@@ -9,39 +9,39 @@ import { WebSocket, createWebSocketStream } from 'ws';
 import { formatEndpoint, reachableHost } from '../config/endpoint.ts';
 import type { BoundEndpoint } from '../config/endpoint.ts';
 
-/** Where a test client goes, and how. */
+/** Listener that a probe connects to. */
 export interface ProbeTarget {
   readonly protocol: 'raw' | 'websocket';
   readonly endpoint: BoundEndpoint;
 }
 
-/** No client stays for longer, in milliseconds; a relay that is slow still knows its token then. */
+/** A probe client is closed after this time, in milliseconds. Even a slow relay still knows its token then. */
 const MAX_PROBE_LIFETIME_MS = 30_000;
 
-/** A client of the relay inside the relay: real sockets, and `ws` for WebSocket. */
+/** A client that connects from the relay to itself: real sockets, and `ws` for WebSocket. */
 export class ProbeClient implements Disposable {
   readonly #socket: Socket;
   readonly #stream: Duplex;
   readonly #chunks: AsyncIterator<unknown>;
-  /** Resolves when the kernel has the client's first words. */
+  /** Resolves when the handshake has been written to the kernel. */
   readonly #handshakeSent: Promise<void>;
 
   private constructor(socket: Socket, stream: Duplex, hello: Uint8Array) {
     this.#socket = socket;
     this.#stream = stream;
     this.#chunks = stream[Symbol.asyncIterator]();
-    // Whoever waits for something hears of it by its own.
+    // Callers notice errors when their read ends.
     stream.on('error', () => undefined);
     this.#handshakeSent = new Promise((resolve) => {
       stream.write(hello, () => resolve());
     });
-    const stay = setTimeout(() => socket.destroy(), MAX_PROBE_LIFETIME_MS).unref();
-    socket.once('close', () => clearTimeout(stay));
+    const lifetime = setTimeout(() => socket.destroy(), MAX_PROBE_LIFETIME_MS).unref();
+    socket.once('close', () => clearTimeout(lifetime));
   }
 
   /**
-   * Connects and says `hello`, whatever happens meanwhile. Rejects with a sentence that says what is wrong.
-   * `stop` ends the client.
+   * Connects and sends `hello`, even if `stop` is aborted meanwhile: see the dispose method. Rejects with a
+   * message that describes the problem. `stop` closes the client.
    */
   static async connect(target: ProbeTarget, hello: Uint8Array, stop: AbortSignal): Promise<ProbeClient> {
     const { protocol, endpoint } = target;
@@ -63,31 +63,31 @@ export class ProbeClient implements Disposable {
     this.#stream.write(bytes);
   }
 
-  /** Resolves when the relay has sent `bytes`. Rejects with `otherwise`. */
-  async expect(bytes: Buffer, otherwise: string): Promise<void> {
+  /** Resolves when the relay has sent `bytes`; otherwise rejects with `problem`. */
+  async expect(bytes: Buffer, problem: string): Promise<void> {
     let received = Buffer.alloc(0);
     while (received.length < bytes.length) {
       const chunk = await this.#next();
-      if (chunk === null) throw new Error(otherwise);
+      if (chunk === null) throw new Error(problem);
       received = Buffer.concat([received, chunk]);
     }
-    if (!received.equals(bytes)) throw new Error(otherwise);
+    if (!received.equals(bytes)) throw new Error(problem);
   }
 
-  /** Rejects with `otherwise` when the relay closes the connection. */
-  async failsOnClose(otherwise: string): Promise<never> {
+  /** Rejects with `problem` when the relay closes the connection. */
+  async failsOnClose(problem: string): Promise<never> {
     while ((await this.#next()) !== null);
-    throw new Error(otherwise);
+    throw new Error(problem);
   }
 
-  /** What comes next; null when nothing will. */
+  /** The next chunk; null at the end of the stream. */
   async #next(): Promise<Buffer | null> {
     const next = await this.#chunks.next().catch(() => null);
     if (next === null || next.done === true) return null;
     return Buffer.isBuffer(next.value) ? next.value : null;
   }
 
-  /** Leaves in a way that costs the kernel nothing afterwards. Only for when everything has been read. */
+  /** Resets the connection, which leaves no state in the kernel. Only when everything has been read. */
   reset(): void {
     const canReset = this.#socket.remoteAddress !== undefined && !(this.#socket instanceof TLSSocket);
     if (canReset) this.#socket.resetAndDestroy();
@@ -95,7 +95,7 @@ export class ProbeClient implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    // Whoever goes without a word is a client to the relay, and gets a record. A FIN behind the token does not.
+    // Close after the handshake has been sent: a connection without a token would be recorded as a client.
     void this.#handshakeSent.then(() => this.#socket.destroy());
   }
 }
@@ -104,7 +104,7 @@ function openSocket(endpoint: BoundEndpoint): Socket {
   if (endpoint.kind === 'unix') return connect(endpoint.path);
   const address = { port: endpoint.port, host: reachableHost(endpoint) };
   if (endpoint.tls === null) return connect({ ...address, noDelay: true });
-  // It is the relay itself, by an address that its certificate need not know.
+  // The peer is this relay. Its certificate need not contain the address used here.
   return connectTls({ ...address, rejectUnauthorized: false });
 }
 
@@ -127,38 +127,38 @@ function reasonOf(error: unknown): string {
   return 'code' in error && typeof error.code === 'string' ? error.code : error.message;
 }
 
-/** Time for a whole test, in milliseconds: a healthcheck is given 2 s, and has to start a process in them. */
+/** Time limit of a probe, in milliseconds. A container health check has 2 s, including the start of its process. */
 const PROBE_TIMEOUT_MS = 1200;
 
-/** What each of two clients sends to the other. */
+/** Bytes that each of two clients sends to the other. */
 const PAYLOAD_BYTES = 65_536;
 
-/** A result is good for this long, in milliseconds, so that whoever asks faster does not cost more. */
+/** Results are reused for this time, in milliseconds, so that frequent requests cost no more. */
 const RESULT_TTL_MS = 500;
 
-/** A token goes on being the relay's own for this long after its test, in milliseconds: its clients may come late. */
+/** A probe token stays registered for this time, in milliseconds, because its clients may be accepted late. */
 const TOKEN_TTL_MS = 60_000;
 
-/** One thing that was tried. */
+/** Result of one probe. */
 export interface ProbeResult {
   readonly from: string;
   readonly to: string;
   readonly ok: boolean;
-  /** How long it took, or until it failed. */
+  /** Time until success or failure. */
   readonly milliseconds: number;
-  /** What is wrong, in a few words; null when nothing is. */
+  /** Short description of the problem; null without one. */
   readonly problem: string | null;
 }
 
-/** What a hub offers for tests. */
+/** The part of the session manager that probes use. */
 export interface ProbeRegistry {
   registerProbe(token: string, arrived: () => void): void;
   unregisterProbe(token: string): void;
 }
 
 /**
- * Connects to the relay's own listeners as clients do. The relay knows these clients by their tokens, keeps
- * other books on them, and counts and records none.
+ * Connects to the relay's own listeners as clients do. The relay recognizes these clients by their tokens, keeps
+ * separate statistics for them, and neither counts nor records them as clients.
  */
 export class HealthProbes {
   readonly #raw: readonly ProbeTarget[];
@@ -166,14 +166,14 @@ export class HealthProbes {
   readonly #registry: ProbeRegistry;
   readonly #running = new Map<string, Promise<readonly ProbeResult[]>>();
 
-  /** @param raw, websocket where the relay really listens, with port 0 resolved */
-  constructor(raw: readonly BoundEndpoint[], websocket: readonly BoundEndpoint[], register: ProbeRegistry) {
+  /** @param raw, websocket bound endpoints, with port 0 resolved */
+  constructor(raw: readonly BoundEndpoint[], websocket: readonly BoundEndpoint[], registry: ProbeRegistry) {
     this.#raw = raw.map((endpoint) => ({ protocol: 'raw', endpoint }));
     this.#websocket = websocket.map((endpoint) => ({ protocol: 'websocket', endpoint }));
-    this.#registry = register;
+    this.#registry = registry;
   }
 
-  /** One client comes to each listener, is read and understood. Never rejects. */
+  /** Sends a handshake to each listener and waits until the relay has parsed it. Never rejects. */
   listeners(): Promise<readonly ProbeResult[]> {
     return this.#singleFlight('listeners', () =>
       [...this.#raw, ...this.#websocket].map((target) =>
@@ -183,8 +183,8 @@ export class HealthProbes {
   }
 
   /**
-   * Two clients pair and send each other 64 KiB, which are compared: on each listener, and, where there are
-   * both, from the first raw one to the first for WebSocket. Never rejects.
+   * Pairs two clients that send each other 64 KiB and compares the received bytes: on each listener, and from the
+   * first raw listener to the first WebSocket listener if there are both. Never rejects.
    */
   transfers(): Promise<readonly ProbeResult[]> {
     const pairs = [...this.#raw, ...this.#websocket].map((target) => [target, target] as const);
@@ -195,7 +195,7 @@ export class HealthProbes {
     );
   }
 
-  /** Resolves when no test runs any more. */
+  /** Resolves when no probe is running. */
   async idle(): Promise<void> {
     await Promise.all(this.#running.values());
   }
@@ -213,7 +213,7 @@ export class HealthProbes {
     const { promise, resolve } = Promise.withResolvers<void>();
     const token = this.#newToken(resolve);
     using client = await ProbeClient.connect(target, handshake(token), stop);
-    await Promise.race([promise, client.failsOnClose('the relay did not take a client in')]);
+    await Promise.race([promise, client.failsOnClose('the relay did not accept a client')]);
     client.reset();
   }
 
@@ -223,7 +223,7 @@ export class HealthProbes {
     using second = await ProbeClient.connect(to, handshake(token), stop);
     const clients = [first, second];
     await Promise.all(
-      clients.map((client) => client.expect(Buffer.from('ok\n'), 'two clients did not pair')),
+      clients.map((client) => client.expect(Buffer.from('ok\n'), 'two clients were not paired')),
     );
     const payloads = clients.map((client) => {
       const payload = randomBytes(PAYLOAD_BYTES);
@@ -232,7 +232,7 @@ export class HealthProbes {
     });
     await Promise.all(
       clients.map((client, index) =>
-        client.expect(payloads[1 - index] ?? Buffer.alloc(0), 'bytes did not arrive as they were sent'),
+        client.expect(payloads[1 - index] ?? Buffer.alloc(0), 'received bytes differ from sent bytes'),
       ),
     );
     for (const client of clients) client.reset();
@@ -257,16 +257,16 @@ async function runProbe(
 ): Promise<ProbeResult> {
   const started = performance.now();
   const done = new AbortController();
-  const late = sleep(PROBE_TIMEOUT_MS, undefined, { signal: done.signal }).then(() => {
-    throw new Error(`not done after ${PROBE_TIMEOUT_MS} ms`);
+  const timeout = sleep(PROBE_TIMEOUT_MS, undefined, { signal: done.signal }).then(() => {
+    throw new Error(`timed out after ${PROBE_TIMEOUT_MS} ms`);
   });
-  // Once the trial is done, its deadline is of no interest.
-  late.catch(() => undefined);
+  // The timeout is aborted when the probe is done.
+  timeout.catch(() => undefined);
   let problem: string | null = null;
   try {
-    await Promise.race([run(from, to, done.signal), late]);
+    await Promise.race([run(from, to, done.signal), timeout]);
   } catch (error) {
-    problem = error instanceof Error ? error.message : 'it failed';
+    problem = error instanceof Error ? error.message : 'unknown error';
   }
   done.abort();
   return {
@@ -278,7 +278,7 @@ async function runProbe(
   };
 }
 
-/** The files of a certificate are nobody's business here. */
+/** Name of a target, without the paths of its certificate. */
 function targetName({ protocol, endpoint }: ProbeTarget): string {
   if (endpoint.kind === 'unix' || endpoint.tls === null) return `${protocol} ${formatEndpoint(endpoint)}`;
   return `${protocol} ${formatEndpoint({ ...endpoint, tls: null }).replace(/^tcp/u, 'ssl')}`;

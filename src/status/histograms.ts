@@ -1,15 +1,15 @@
 import type { UsageRecord } from '../usage/record.ts';
 
-/** Counts of values by their size, as Prometheus has them. Unlike prom-client's own, one can be added to another. */
+/** A Prometheus histogram that can be added to another one, which prom-client's cannot. */
 export class MergeableHistogram {
   readonly #name: string;
   readonly #help: string;
   readonly #bounds: readonly number[];
-  /** For each bound the values up to it that are above the one before, and at last those above all. */
+  /** Values per bucket, not cumulative; the last bucket has values above all bounds. */
   readonly #counts: number[];
   #sum = 0;
 
-  /** @param bounds upper ones, the least first */
+  /** @param bounds upper bounds in ascending order */
   constructor(name: string, help: string, bounds: readonly number[]) {
     this.#name = name;
     this.#help = help;
@@ -22,13 +22,13 @@ export class MergeableHistogram {
     this.#sum += value;
   }
 
-  /** @param other has the same bounds */
+  /** @param other must have the same bounds */
   add(other: MergeableHistogram): void {
     other.#counts.forEach((count, index) => this.#count(index, count));
     this.#sum += other.#sum;
   }
 
-  /** In the text format of Prometheus, where a bucket has all smaller ones too. */
+  /** In the text format of Prometheus, with cumulative buckets. */
   render(): string {
     let total = 0;
     const buckets = this.#counts.map((count, index) => {
@@ -49,29 +49,29 @@ export class MergeableHistogram {
 const DURATION_BUCKETS_SECONDS = [0.1, 1, 5, 10, 30, 60, 300, 600, 1800, 3600, 21_600, 86_400];
 const SIZE_BUCKETS_BYTES = [1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12];
 
-/** How long pairs waited and ran, and what they moved. */
+/** Waiting time, duration and size of pairs. */
 export class PairHistograms {
   readonly #waiting = new MergeableHistogram(
     'transit_relay_waiting_seconds',
-    'Time from the coming of the first client of a pair to that of the second.',
+    'Time between the arrival of the first and the second client of a pair.',
     DURATION_BUCKETS_SECONDS,
   );
   readonly #duration = new MergeableHistogram(
     'transit_relay_pair_duration_seconds',
-    'Time from the coming of the second client of a pair to the end of the pair.',
+    'Time from pairing to the end of the pair.',
     DURATION_BUCKETS_SECONDS,
   );
   readonly #size = new MergeableHistogram(
     'transit_relay_pair_size_bytes',
-    'Bytes relayed by a pair that has ended, both directions together.',
+    'Bytes relayed by a finished pair, both directions together.',
     SIZE_BUCKETS_BYTES,
   );
 
-  /** Of a pair. Whoever had no partner was none. */
+  /** Adds the record of a pair. Records without a partner are ignored. */
   observe({ waiting_time: waiting, total_time: total, total_bytes: bytes }: UsageRecord): void {
     if (waiting === null) return;
     this.#waiting.observe(waiting);
-    // Not even by a rounding error may a sum go back.
+    // Sums must never decrease, not even by a rounding error.
     this.#duration.observe(Math.max(0, total - waiting));
     this.#size.observe(bytes);
   }
@@ -89,22 +89,22 @@ export class PairHistograms {
 }
 
 /**
- * Histograms of the pairs that have ended, made of their records and of nothing else, so that what is blurred there is
- * blurred here.
+ * Histograms of ended pairs, computed from their usage records only, so that they are as blurred as the records.
  *
- * Whoever scrapes often would still see when each pair ended. So where records are blurred, a pair is told of at a
- * multiple of the blur that follows from its record: the first by which, going by that, it must have ended. Were it the first
- * after its end, a short pair that is told of late would be known to have begun just before a multiple.
+ * Frequent scrapes would still reveal when each pair ended. So if records are blurred, a pair is published at a
+ * multiple of the blur interval that follows from its record: the first multiple by which the pair must have ended
+ * according to the record. The first multiple after the actual end would reveal more: a short pair that is published
+ * late must have started just before a multiple.
  */
 export class RecordHistograms {
   readonly #blurSeconds: number;
   readonly #wallClock: () => number;
   readonly #published = new PairHistograms();
-  /** What is still to be told, by the multiple of the blur at which it will be: three of them, unless the clock jumps. */
+  /** Unpublished pairs, by the multiple of the blur interval at which they are published. At most three, unless the clock jumps. */
   readonly #unpublished = new Map<number, PairHistograms>();
 
   /**
-   * @param blurSeconds granularity of the records' start; 0: they are exact
+   * @param blurSeconds granularity of the start times of records; 0: exact
    * @param wallClock milliseconds since the epoch
    */
   constructor(blurSeconds: number, wallClock: () => number) {
@@ -126,7 +126,7 @@ export class RecordHistograms {
   #histogramsFor(multiple: number): PairHistograms {
     const known = this.#unpublished.get(multiple);
     if (known !== undefined) return known;
-    // As seldom as a new one comes, those that are over are taken in, though nobody asks for them.
+    // Bounds the map even if nothing is scraped.
     this.#publishDue();
     const made = new PairHistograms();
     this.#unpublished.set(multiple, made);
@@ -135,7 +135,7 @@ export class RecordHistograms {
 
   #publishMultiple({ started, total_time: total }: UsageRecord): number {
     const multiple = Math.ceil((started + total) / this.#blurSeconds) + 1;
-    // After a jump of the clock it may lie in the past. What is told at once would tell the end.
+    // After a jump of the clock it may be in the past. Publishing immediately would reveal the end of the pair.
     return Math.max(multiple, this.#currentMultiple() + 1);
   }
 

@@ -1,7 +1,7 @@
-/** Time between two looks at a counter, in milliseconds. */
+/** Time between two samples of the counter, in milliseconds. */
 const SAMPLE_INTERVAL_MS = 1000;
 
-/** How fast a counter grows: over the last second, looked at once a second. */
+/** Growth of a counter per second, sampled once per second. */
 export class RateMeter {
   readonly #read: () => number;
   readonly #clock: () => number;
@@ -10,8 +10,8 @@ export class RateMeter {
   #perSecond = 0;
 
   /**
-   * @param read the counter, which never goes back
-   * @param clock milliseconds of a clock that never jumps
+   * @param read the counter, which never decreases
+   * @param clock milliseconds of a monotonic clock
    */
   constructor(read: () => number, clock: () => number) {
     this.#read = read;
@@ -20,12 +20,12 @@ export class RateMeter {
     this.#timer = setInterval(() => this.sample(), SAMPLE_INTERVAL_MS).unref();
   }
 
-  /** Counts a second. */
+  /** Growth per second, over the last sample interval. */
   get perSecond(): number {
     return this.#perSecond;
   }
 
-  /** Takes a look. Called by a timer. */
+  /** Takes a sample. Called by a timer. */
   sample(): void {
     const now = { count: this.#read(), at: this.#clock() };
     const elapsedMs = now.at - this.#last.at;

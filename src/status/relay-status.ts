@@ -1,27 +1,27 @@
-/** What the relay's status port says of it in `/status.json`. */
+/** Body of `/status.json` on the status port. */
 export interface RelayStatus {
-  /** When the process started; ISO 8601, UTC. */
+  /** Start of the process; ISO 8601, UTC. */
   readonly started: string;
   readonly uptime_seconds: number;
-  /** It lets pairs finish and takes nobody in, but for partners of clients that wait. */
+  /** The relay lets pairs finish and only accepts partners of waiting clients. */
   readonly draining: boolean;
-  /** Open connections of clients, whatever they do. */
+  /** Open client connections in any state. */
   readonly connections: number;
   readonly pairs: number;
-  /** Distinct tokens somebody waits under. */
+  /** Distinct tokens with waiting clients. */
   readonly waiting: number;
-  /** Bytes relayed since the start, pairs that still run included; to 10 kB upwards where records are blurred. */
+  /** Bytes relayed since the start, including running pairs; rounded up to 10 kB if records are blurred. */
   readonly relayed_bytes: number;
-  /** Over about the last second. */
+  /** Average of about the last second. */
   readonly bytes_per_second: number;
-  /** Clients that were not let in since the start, by reason. */
+  /** Clients rejected since the start, by reason. */
   readonly refused: Readonly<Record<'connections' | 'waiting' | 'address' | 'quota' | 'shutdown', number>>;
-  /** Null where there is none. */
+  /** Null without a quota. */
   readonly quota: {
-    /** In this period; as coarse as `relayed_bytes`. */
+    /** In the current period; rounded like `relayed_bytes`. */
     readonly used_bytes: number;
     readonly limit_bytes: number;
-    /** When the next period begins; ISO 8601, UTC. */
+    /** Start of the next period; ISO 8601, UTC. */
     readonly resets: string;
   } | null;
 }

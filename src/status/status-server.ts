@@ -3,37 +3,37 @@ import { HttpListener } from '../transport/http-listener.ts';
 import type { RelayStatus } from './relay-status.ts';
 import type { HealthProbes, ProbeResult } from './health-probes.ts';
 
-/** What the status server tells of. */
+/** The parts of the relay that the status server reports on. */
 export interface StatusSource {
   readonly status: () => RelayStatus;
   /** Null until the relay listens. */
   readonly probes: () => HealthProbes | null;
-  /** For Prometheus. */
+  /** For Prometheus, in its text format. */
   readonly metrics: { readonly contentType: string; render(): Promise<string> };
-  /** Something in this program is wrong; the answer was broken off. */
+  /** A route handler failed because of a bug; the response was aborted. */
   readonly onInternalError: (error: unknown) => void;
 }
 
-/** The answer of a check. */
+/** Body of a health check response. */
 export interface HealthReport {
   readonly ok: boolean;
-  /** One line that says what is wrong; null when nothing is. */
+  /** One line that describes the problem; null without one. */
   readonly problem: string | null;
-  /** Of `/health/relay`: a client came to each. */
+  /** For `/health/relay`: one probe per listener. */
   readonly listeners?: readonly ProbeResult[];
-  /** Of `/health/transfer`. */
+  /** For `/health/transfer`. */
   readonly transfers?: readonly ProbeResult[];
 }
 
 type RouteHandler = (response: ServerResponse) => Promise<void> | void;
 
 /**
- * A connection makes one request, so that a transfer gets its turn between two of them. Answers fit into the kernel's buffer.
- * Liveness probes are answered at once and need no slot for answers that take time.
+ * One request per connection, so that transfers get their turn between two requests. Responses fit into the
+ * kernel's send buffer. Liveness responses are immediate and use none of the `maxAnswering` slots.
  */
 const HTTP_LIMITS = { maxPending: 32, maxAnswering: 16, keepAliveMs: null, stallTimeoutMs: 10_000 };
 
-/** HTTP for operators. It counts nothing and is counted nowhere. */
+/** The HTTP server for operators. Its connections appear in no metric or limit of clients. */
 export function createStatusServer(source: StatusSource): HttpListener {
   const routes: ReadonlyMap<string, RouteHandler> = new Map<string, RouteHandler>([
     ['/healthz', sendLiveness],
@@ -49,7 +49,7 @@ export function createStatusServer(source: StatusSource): HttpListener {
   ]);
   return new HttpListener((request, response) => {
     request.resume();
-    // No URL parser: a request target need not be a URL, and this must not throw.
+    // No URL parser, because it would throw if the request target is not a URL.
     const [path = ''] = (request.url ?? '').split('?', 1);
     const answer = routes.get(path);
     if (answer === undefined) send(response, 404, 'text/plain', 'not found\n');
@@ -62,22 +62,22 @@ export function createStatusServer(source: StatusSource): HttpListener {
 async function respond(
   response: ServerResponse,
   answer: RouteHandler,
-  { onInternalError: fault }: StatusSource,
+  { onInternalError }: StatusSource,
 ): Promise<void> {
   try {
     await answer(response);
   } catch (error) {
     response.destroy();
-    fault(error);
+    onInternalError(error);
   }
 }
 
-/** Who answers lives. Nothing else is looked at, or a busy relay would be taken for a dead one. */
+/** A response is proof of life. Nothing else is checked, because a busy relay must not be restarted. */
 function sendLiveness(response: ServerResponse): void {
   send(response, 200, 'text/plain', 'ok\n');
 }
 
-/** Whether clients should be sent here: not before it listens, and no longer when it stops. */
+/** Whether to send clients to this relay: only while it listens and is not draining. */
 function sendReadiness(response: ServerResponse, source: StatusSource): void {
   const problem = readinessProblem(source);
   send(response, problem === null ? 200 : 503, 'text/plain', `${problem ?? 'ok'}\n`);
@@ -93,9 +93,9 @@ async function sendHealth(
   source: StatusSource,
   check: 'listeners' | 'transfers',
 ): Promise<void> {
-  const selfTest = source.probes();
-  // Where a relay stops, another may listen already, and take our test for clients of its own.
-  const results = selfTest === null || source.status().draining ? [] : await selfTest[check]();
+  const probes = source.probes();
+  // While this relay drains, another process may already listen on the same ports and would count our probes as clients.
+  const results = probes === null || source.status().draining ? [] : await probes[check]();
   const problem = readinessProblem(source) ?? problemOf(results);
   const report: HealthReport = { ok: problem === null, problem, [check]: results };
   sendJson(response, report.ok ? 200 : 503, report);

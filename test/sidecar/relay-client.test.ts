@@ -77,7 +77,7 @@ describe('what the sidecar knows of the relay', () => {
   });
 
   test('is bad health, too, which has another status', async (context) => {
-    const bad = { ok: false, problem: 'two clients did not pair', transfers: [] };
+    const bad = { ok: false, problem: 'two clients were not paired', transfers: [] };
     const client = new RelayClient(await serve(context, answering(503, bad)));
     assert.deepEqual(await client.health('transfer'), bad);
   });

@@ -78,7 +78,7 @@ export class OpenRelay implements AsyncDisposable {
     for (let attempt = 1; ; attempt += 1) {
       const response = await fetch(`${this.statusUrl}/health/${word}`);
       const report: HealthReport = JSON.parse(await response.text());
-      const isLate = report.problem?.includes('not done after') ?? false;
+      const isLate = report.problem?.includes('timed out after') ?? false;
       if (!isLate || attempt === ATTEMPTS) return { status: response.status, report };
     }
   }

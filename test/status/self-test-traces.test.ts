@@ -109,7 +109,7 @@ test('a hundred self-tests at once pair with their own only', async (context) =>
   // Late is all that they may be, on a machine that is busy.
   const problems = results.flat().map(({ problem }) => problem);
   assert.deepEqual(
-    problems.filter((problem) => problem !== null && !problem.startsWith('not done after')),
+    problems.filter((problem) => problem !== null && !problem.startsWith('timed out after')),
     [],
   );
   assert.ok(problems.includes(null));
@@ -142,7 +142,7 @@ describe('a self-test that fails leaves no record', () => {
     // The clients are on their way, and the kernel takes them in; nothing runs here until it is too late.
     await new Promise<void>((resolve) => process.nextTick(resolve));
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1300);
-    for (const { problem } of await results) assert.match(problem ?? '', /^not done after/u);
+    for (const { problem } of await results) assert.match(problem ?? '', /^timed out after/u);
     await until(() => arrived === 3 && house.admission.connections === 0);
     assert.deepEqual(house.summaries, []);
   });

@@ -74,32 +74,32 @@ describe('a self-test of a listener', { concurrency: true }, () => {
     [
       'that closes at once',
       (context) => listener(context, (socket) => socket.end()),
-      'the relay did not take a client in',
-      'two clients did not pair',
+      'the relay did not accept a client',
+      'two clients were not paired',
     ],
     [
       'that says something else',
       (context) => listener(context, (socket) => socket.end('bad handshake\n')),
-      'the relay did not take a client in',
-      'two clients did not pair',
+      'the relay did not accept a client',
+      'two clients were not paired',
     ],
     [
       'that garbles what it relays',
       (context) => welcoming(context, (bytes) => bytes.map((byte) => byte ^ 1)),
-      `not done after ${DEADLINE_MS} ms`,
-      'bytes did not arrive as they were sent',
+      `timed out after ${DEADLINE_MS} ms`,
+      'received bytes differ from sent bytes',
     ],
     [
       'that relays to the wrong client',
       (context) => welcoming(context, (bytes) => bytes),
-      `not done after ${DEADLINE_MS} ms`,
-      'bytes did not arrive as they were sent',
+      `timed out after ${DEADLINE_MS} ms`,
+      'received bytes differ from sent bytes',
     ],
     [
       'that accepts and says nothing',
       (context) => listener(context, (socket) => socket.resume()),
-      `not done after ${DEADLINE_MS} ms`,
-      `not done after ${DEADLINE_MS} ms`,
+      `timed out after ${DEADLINE_MS} ms`,
+      `timed out after ${DEADLINE_MS} ms`,
     ],
   ];
   for (const [name, open, listeners, transfers] of cases) {
@@ -125,7 +125,7 @@ describe('a self-test of a listener', { concurrency: true }, () => {
         [
           'no connection (ECONNREFUSED)',
           'no connection (ECONNRESET)',
-          `not done after ${DEADLINE_MS} ms`,
+          `timed out after ${DEADLINE_MS} ms`,
           'no connection (Unexpected server response: 426)',
         ],
       );
@@ -147,7 +147,7 @@ describe('a self-test of a listener', { concurrency: true }, () => {
     const results = await new HealthProbes([silent, dead], [], REGISTER).listeners();
     assert.deepEqual(
       results.map(({ problem }) => problem),
-      [`not done after ${DEADLINE_MS} ms`, 'no connection (ECONNREFUSED)'],
+      [`timed out after ${DEADLINE_MS} ms`, 'no connection (ECONNREFUSED)'],
     );
   });
 

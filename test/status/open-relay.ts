@@ -11,16 +11,16 @@ import { TestClient } from '../support/test-client.ts';
 
 const ANY_PORT = 'tcp:0:interface=127.0.0.1';
 
-/** A machine that is busy may keep a check past its deadline; this often it is asked again then. */
+/** Attempts of a health check that times out, which happens on a busy machine. */
 const ATTEMPTS = 20;
 
-/** What a check has answered. */
+/** Response of a health check. */
 export interface Checked {
   readonly status: number;
   readonly report: HealthReport;
 }
 
-/** The whole relay in this process, with nothing to say. */
+/** The whole relay in this process, with a silent log. */
 export class OpenRelay implements AsyncDisposable {
   readonly relay: Relay;
   readonly endpoints: Endpoints;
@@ -31,7 +31,7 @@ export class OpenRelay implements AsyncDisposable {
     this.endpoints = endpoints;
   }
 
-  /** On free ports of the loopback interface, where `settings` do not say otherwise. */
+  /** Starts on free ports of the loopback interface, unless `settings` override them. */
   static async start(settings: Readonly<Record<string, string>> = {}): Promise<OpenRelay> {
     const environment = {
       RELAY_LISTEN: ANY_PORT,
@@ -65,7 +65,7 @@ export class OpenRelay implements AsyncDisposable {
     return status;
   }
 
-  /** Resolves with the first status of which this holds. */
+  /** Resolves with the first status for which `holds` is true. */
   async statusWhere(holds: (status: RelayStatus) => boolean): Promise<RelayStatus> {
     for (;;) {
       const status = await this.status();
@@ -78,8 +78,8 @@ export class OpenRelay implements AsyncDisposable {
     for (let attempt = 1; ; attempt += 1) {
       const response = await fetch(`${this.statusUrl}/health/${word}`);
       const report: HealthReport = JSON.parse(await response.text());
-      const isLate = report.problem?.includes('timed out after') ?? false;
-      if (!isLate || attempt === ATTEMPTS) return { status: response.status, report };
+      const hasTimedOut = report.problem?.includes('timed out after') ?? false;
+      if (!hasTimedOut || attempt === ATTEMPTS) return { status: response.status, report };
     }
   }
 

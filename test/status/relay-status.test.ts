@@ -17,11 +17,11 @@ async function pair(relay: OpenRelay): Promise<[TestClient, TestClient]> {
   return [a, b];
 }
 
-describe('the checks of a real relay', () => {
-  test('try every listener and every kind of transfer, each with its latency', async (context) => {
+describe('the health checks of a relay', () => {
+  test('probe every listener and every kind of transfer, each with its latency', async (context) => {
     const directory = await scratch(context);
     await using relay = await OpenRelay.start({
-      // The first of each is on every address.
+      // The first endpoint of each role listens on all addresses.
       RELAY_LISTEN: `tcp:0 tcp:0:interface=127.0.0.3 unix:${join(directory, 'relay.sock')}`,
       RELAY_WEBSOCKET_LISTEN: `tcp:0 unix:${join(directory, 'websocket.sock')}`,
     });
@@ -53,7 +53,7 @@ describe('the checks of a real relay', () => {
     }
   });
 
-  test('are of what there is: one kind of listener makes no mixed transfer', async () => {
+  test('contain no mixed transfer with listeners of one role only', async () => {
     for (const settings of [{ RELAY_LISTEN: '' }, { RELAY_WEBSOCKET_LISTEN: '' }]) {
       await using relay = await OpenRelay.start(settings);
       const { status, report } = await relay.check('transfer');
@@ -61,7 +61,7 @@ describe('the checks of a real relay', () => {
     }
   });
 
-  test('say that the relay is stopping while it drains; the rest of the status port goes on', async () => {
+  test('report that the relay is stopping while it drains; other routes keep working', async () => {
     await using relay = await OpenRelay.start();
     const [a, b] = await pair(relay);
     assert.equal((await relay.status()).draining, false);
@@ -74,7 +74,7 @@ describe('the checks of a real relay', () => {
     assert.equal((await fetch(`${relay.statusUrl}/healthz`)).status, 200);
     const { draining, pairs, waiting } = await relay.status();
     assert.deepEqual({ draining, pairs, waiting }, { draining: true, pairs: 1, waiting: 0 });
-    // The pair goes on too.
+    // The pair keeps running too.
     await a.send('bytes');
     assert.equal(String(await b.until(8)), 'ok\nbytes');
     a.end();
@@ -85,8 +85,8 @@ describe('the checks of a real relay', () => {
   });
 });
 
-describe('the status of a real relay', () => {
-  test('says since when it runs', async () => {
+describe('the status of a relay', () => {
+  test('has the start time and the uptime', async () => {
     const before = Date.now();
     await using relay = await OpenRelay.start();
     const { started, uptime_seconds } = await relay.status();
@@ -96,7 +96,7 @@ describe('the status of a real relay', () => {
     await relay.statusWhere((status) => status.uptime_seconds > uptime_seconds);
   });
 
-  test('shows how fast bytes flow, and that none do when it is over', async () => {
+  test('has the byte rate, which is 0 when no bytes flow', async () => {
     await using relay = await OpenRelay.start();
     assert.equal((await relay.status()).bytes_per_second, 0);
     const [a, b] = await pair(relay);
@@ -123,7 +123,7 @@ describe('the status of a real relay', () => {
     assert.deepEqual([ended.relayed_bytes, ended.bytes_per_second], [sentBytes, 0]);
   });
 
-  test('shows no byte count finer than ten thousand where records are blurred', async () => {
+  test('rounds byte counts to 10,000 if records are blurred', async () => {
     await using relay = await OpenRelay.start({ RELAY_BLUR_USAGE: '60' });
     assert.equal((await relay.status()).relayed_bytes, 0);
     const [a, b] = await pair(relay);
@@ -132,12 +132,12 @@ describe('the status of a real relay', () => {
     assert.equal((await relay.status()).relayed_bytes, 20_000);
     await b.send(Buffer.alloc(1_000_000));
     await a.until(1_000_003);
-    // Steps stay small, unlike those of a record's bytes: 1,012,345 are so many.
+    // The steps stay small, unlike those of the bytes of a record: 1,012,345 bytes are rounded to this.
     assert.equal((await relay.status()).relayed_bytes, 1_020_000);
     a.end();
     await b.closed;
     assert.equal((await relay.statusWhere(({ pairs }) => pairs === 0)).relayed_bytes, 1_020_000);
-    // The counts of pairs are summed before they are blurred, or each would show.
+    // Bytes of pairs are summed before they are rounded. Otherwise each pair would add a step.
     const [c, d] = await pair(relay);
     await c.send('x');
     await d.until(4);

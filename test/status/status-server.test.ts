@@ -34,22 +34,22 @@ const IDLE: StatusSource = {
   },
 };
 
-/** Nobody can listen there, so that every test fails, and at once. */
-const NOWHERE = {
+/** No server can listen there, so every probe fails immediately. */
+const UNREACHABLE = {
   kind: 'unix',
   path: '/no/such/directory/relay.sock',
   mode: null,
   backlog: null,
 } as const;
 
-const REGISTER = { registerProbe: () => undefined, unregisterProbe: () => undefined };
+const REGISTRY = { registerProbe: () => undefined, unregisterProbe: () => undefined };
 
-/** The port of a status server that tells of `source`. */
+/** Opens a status server that reports `source`, and returns its port. */
 function open(context: TestContext, source: StatusSource): Promise<number> {
   return listening(context, createStatusServer(source));
 }
 
-/** Everything that is answered to `bytes` until the connection ends. */
+/** Everything received in response to `bytes` until the connection ends. */
 async function answerTo(port: number, bytes: string): Promise<string> {
   const socket = connect({ port, host: '127.0.0.1' });
   await once(socket, 'connect');
@@ -74,7 +74,7 @@ describe('the status server', () => {
     }
   });
 
-  test('hands on the metrics, as they are when it is asked', async (context) => {
+  test('renders the metrics for each request', async (context) => {
     let count = 0;
     const metrics = {
       contentType: 'text/plain; version=0.0.4; charset=utf-8',
@@ -88,7 +88,7 @@ describe('the status server', () => {
     }
   });
 
-  test('makes one answer for a connection, however many requests come at once', async (context) => {
+  test('answers one request per connection, even with many pipelined requests', async (context) => {
     let asked = 0;
     const render = (): Promise<string> => Promise.resolve(`asked ${(asked += 1)}\n`);
     const port = await open(context, { ...IDLE, metrics: { ...IDLE.metrics, render } });
@@ -99,17 +99,17 @@ describe('the status server', () => {
     assert.equal(asked, 1);
   });
 
-  test('breaks off an answer that fails, tells of it, and goes on', async (context) => {
-    const faults: unknown[] = [];
-    const wrong = new Error('no figures');
-    const metrics = { ...IDLE.metrics, render: () => Promise.reject(wrong) };
-    const port = await open(context, { ...IDLE, metrics, onInternalError: (error) => faults.push(error) });
+  test('aborts a response that fails, reports the error, and keeps serving', async (context) => {
+    const errors: unknown[] = [];
+    const failure = new Error('no values');
+    const metrics = { ...IDLE.metrics, render: () => Promise.reject(failure) };
+    const port = await open(context, { ...IDLE, metrics, onInternalError: (error) => errors.push(error) });
     assert.equal(await answerTo(port, request('GET /metrics')), '');
-    assert.deepEqual(faults, [wrong]);
+    assert.deepEqual(errors, [failure]);
     assert.match(await answerTo(port, request('GET /livez')), /^HTTP\/1\.1 200 /u);
   });
 
-  test('lives while it stops', async (context) => {
+  test('is live but not ready while the relay drains', async (context) => {
     const port = await open(context, { ...IDLE, status: () => ({ ...STATUS, draining: true }) });
     for (const [path, expected] of [
       ['/livez', 200],
@@ -119,26 +119,26 @@ describe('the status server', () => {
     }
   });
 
-  test('is ready from when it listens until it stops', async (context) => {
+  test('is ready from the start of listening until the drain', async (context) => {
     let draining = false;
-    let selfTest: HealthProbes | null = null;
+    let probes: HealthProbes | null = null;
     const port = await open(context, {
       ...IDLE,
       status: () => ({ ...STATUS, draining }),
-      probes: () => selfTest,
+      probes: () => probes,
     });
     const ready = async (): Promise<readonly [number, string]> => {
       const response = await fetch(`http://127.0.0.1:${port}/readyz`);
       return [response.status, await response.text()];
     };
     assert.deepEqual(await ready(), [503, 'the relay is starting\n']);
-    selfTest = new HealthProbes([], [], REGISTER);
+    probes = new HealthProbes([], [], REGISTRY);
     assert.deepEqual(await ready(), [200, 'ok\n']);
     draining = true;
     assert.deepEqual(await ready(), [503, 'the relay is stopping\n']);
   });
 
-  test('has slots for 32 silent connections: the oldest makes room, and newcomers are answered', async (context) => {
+  test('closes the oldest of more than 32 silent connections and answers new ones', async (context) => {
     const port = await open(context, IDLE);
     const crowd = Array.from({ length: 40 }, () => connect({ port, host: '127.0.0.1' }));
     context.after(() => crowd.forEach((socket) => socket.destroy()));
@@ -154,11 +154,11 @@ describe('the status server', () => {
       [...closed].toSorted((one, other) => one - other),
       [0, 1, 2, 3, 4, 5, 6, 7, 8],
     );
-    // The time for a request is over.
+    // The request timeout closes all of them.
     await until(() => closed.size === 40);
   });
 
-  test('closes the oldest of too many connections whose answer takes time', async (context) => {
+  test('closes the oldest of more than 16 connections with a pending response', async (context) => {
     const metrics = { ...IDLE.metrics, render: () => new Promise<string>(() => undefined) };
     const port = await open(context, { ...IDLE, metrics });
     let closed = 0;
@@ -173,7 +173,7 @@ describe('the status server', () => {
     assert.equal(closed, 4);
   });
 
-  test('tells the status as it is when it is asked', async (context) => {
+  test('reads the status for each request', async (context) => {
     let pairs = 0;
     const port = await open(context, {
       ...IDLE,
@@ -189,7 +189,7 @@ describe('the status server', () => {
     }
   });
 
-  test('answers HEAD as GET, without the body', async (context) => {
+  test('answers HEAD like GET without the body', async (context) => {
     const port = await open(context, IDLE);
     for (const [path, status, length] of [
       ['/healthz', 200, 3],
@@ -204,7 +204,7 @@ describe('the status server', () => {
     }
   });
 
-  test('refuses other methods, and says which there are', async (context) => {
+  test('rejects other methods and lists the allowed ones', async (context) => {
     const port = await open(context, IDLE);
     for (const path of ['/healthz', '/status.json', '/health/relay', '/health/transfer']) {
       for (const method of ['POST', 'PUT', 'DELETE', 'OPTIONS']) {
@@ -215,7 +215,7 @@ describe('the status server', () => {
     }
   });
 
-  test('has nothing else', async (context) => {
+  test('answers 404 to other paths', async (context) => {
     const port = await open(context, IDLE);
     for (const path of [
       '/',
@@ -233,7 +233,7 @@ describe('the status server', () => {
     assert.equal((await fetch(`http://127.0.0.1:${port}/nothing`, { method: 'POST' })).status, 404);
   });
 
-  test('survives whatever is no URL, and what is no HTTP', async (context) => {
+  test('survives request targets that are no URLs, and requests that are not HTTP', async (context) => {
     const port = await open(context, IDLE);
     const cases: readonly (readonly [bytes: string, status: number])[] = [
       [request('GET //[:'), 404],
@@ -254,22 +254,22 @@ describe('the status server', () => {
   });
 });
 
-describe('a check at the status server', () => {
+describe('a health check of the status server', () => {
   const ask = async (port: number, word: string): Promise<unknown[]> => {
     const response = await fetch(`http://127.0.0.1:${port}/health/${word}`);
     return [response.status, await response.json()];
   };
 
-  test('says that the relay is starting while there is nothing to test yet', async (context) => {
+  test('reports that the relay is starting before it listens', async (context) => {
     const port = await open(context, IDLE);
     const problem = 'the relay is starting';
     assert.deepEqual(await ask(port, 'relay'), [503, { ok: false, problem, listeners: [] }]);
     assert.deepEqual(await ask(port, 'transfer'), [503, { ok: false, problem, transfers: [] }]);
   });
 
-  test('says in one line which listeners fail, and how', async (context) => {
-    const selfTest = new HealthProbes([NOWHERE], [NOWHERE], REGISTER);
-    const port = await open(context, { ...IDLE, probes: () => selfTest });
+  test('reports in one line which listeners fail and why', async (context) => {
+    const probes = new HealthProbes([UNREACHABLE], [UNREACHABLE], REGISTRY);
+    const port = await open(context, { ...IDLE, probes: () => probes });
     const name = 'unix:/no/such/directory/relay.sock';
     const failures = [
       `raw ${name}: no connection (ENOENT)`,
@@ -287,20 +287,20 @@ describe('a check at the status server', () => {
     }
   });
 
-  test('touches no listener of a relay that is stopping: somebody else may listen there', async (context) => {
-    let probes = 0;
-    const register = {
-      ...REGISTER,
+  test('sends no probes while the relay drains, because another process may listen there', async (context) => {
+    let registered = 0;
+    const registry = {
+      ...REGISTRY,
       registerProbe: () => {
-        probes += 1;
+        registered += 1;
       },
     };
-    const selfTest = new HealthProbes([NOWHERE], [], register);
-    const draining = { ...IDLE, status: () => ({ ...STATUS, draining: true }), selfTest: () => selfTest };
+    const probes = new HealthProbes([UNREACHABLE], [], registry);
+    const draining = { ...IDLE, status: () => ({ ...STATUS, draining: true }), probes: () => probes };
     const port = await open(context, draining);
     const problem = 'the relay is stopping';
     assert.deepEqual(await ask(port, 'relay'), [503, { ok: false, problem, listeners: [] }]);
     assert.deepEqual(await ask(port, 'transfer'), [503, { ok: false, problem, transfers: [] }]);
-    assert.equal(probes, 0);
+    assert.equal(registered, 0);
   });
 });

@@ -1,31 +1,36 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { Histogram as Known, Registry } from 'prom-client';
+import { Histogram, Registry } from 'prom-client';
 import { MergeableHistogram } from '../../src/status/histograms.ts';
 
 const BOUNDS = [0.1, 1, 60, 1e12];
 
-/** At a bound, below and above each of them. */
+/** Values at, below and above each bound. */
 const VALUES = [0, 0.1, 0.11, 0.9, 1, 1.5, 60, 61, 1e12, 2e12];
 
-describe('a histogram', () => {
-  test('says the same as prom-client’s', async () => {
+describe('a mergeable histogram', () => {
+  test('renders the same text as a histogram of prom-client', async () => {
     const registry = new Registry();
-    const known = new Known({ name: 'sizes', help: 'Of things.', buckets: BOUNDS, registers: [registry] });
+    const expected = new Histogram({
+      name: 'sizes',
+      help: 'Of things.',
+      buckets: BOUNDS,
+      registers: [registry],
+    });
     const ours = new MergeableHistogram('sizes', 'Of things.', BOUNDS);
     for (const value of [undefined, ...VALUES]) {
       if (value !== undefined) {
-        known.observe(value);
+        expected.observe(value);
         ours.observe(value);
       }
       assert.equal(ours.render(), await registry.metrics());
     }
   });
 
-  test('is the same whether all values came to it or to another that it takes in', () => {
+  test('is the same whether it observes all values or adds another histogram', () => {
     const [all, some, others] = [1, 2, 3].map(() => new MergeableHistogram('sizes', 'Of things.', BOUNDS));
     assert.ok(all !== undefined && some !== undefined && others !== undefined);
-    // Sums of fractions depend on their order.
+    // Integers, because sums of fractions depend on their order.
     for (const [index, value] of VALUES.map(Math.ceil).entries()) {
       all.observe(value);
       (index % 3 === 0 ? some : others).observe(value);

@@ -19,28 +19,28 @@ const loopback = (port: number): BoundEndpoint => ({
   tls: null,
 });
 
-const NOWHERE: BoundEndpoint = {
+const UNREACHABLE: BoundEndpoint = {
   kind: 'unix',
   path: '/no/such/directory/relay.sock',
   mode: null,
   backlog: null,
 };
 
-/** Where a house listens, for each role. */
+/** Endpoints of a relay, by role. */
 interface Listeners {
   readonly raw: readonly BoundEndpoint[];
   readonly websocket: readonly BoundEndpoint[];
 }
 
-async function open(context: TestContext): Promise<{ house: TestRelay; listeners: Listeners }> {
-  const house = await TestRelay.open();
-  context.after(() => house.close());
-  const unix: BoundEndpoint = { kind: 'unix', path: house.unixPath, mode: null, backlog: null };
-  const listeners = { raw: [loopback(house.tcpPort), unix], websocket: [loopback(house.websocketPort)] };
-  return { house, listeners };
+async function open(context: TestContext): Promise<{ relay: TestRelay; listeners: Listeners }> {
+  const relay = await TestRelay.open();
+  context.after(() => relay.close());
+  const unix: BoundEndpoint = { kind: 'unix', path: relay.unixPath, mode: null, backlog: null };
+  const listeners = { raw: [loopback(relay.tcpPort), unix], websocket: [loopback(relay.websocketPort)] };
+  return { relay, listeners };
 }
 
-test('many self-tests beside a pair and a waiting client leave no record, and nothing counts them', async (context) => {
+test('health probes beside a pair and a waiting client are neither recorded nor counted', async (context) => {
   const path = join(await scratch(context), 'usage.sqlite');
   await using relay = await OpenRelay.start({ RELAY_USAGE_DB: path });
   const token = newToken();
@@ -61,8 +61,8 @@ test('many self-tests beside a pair and a waiting client leave no record, and no
   const stop = new AbortController();
   const watching = (async () => {
     using usage = new UsageReader(path);
-    let looks = 0;
-    for (; !stop.signal.aborted; looks += 1) {
+    let checks = 0;
+    for (; !stop.signal.aborted; checks += 1) {
       const status = await relay.status();
       assert.deepEqual([status.pairs, status.waiting, status.relayed_bytes], [1, 1, 12_345]);
       const current = usage.current();
@@ -70,18 +70,18 @@ test('many self-tests beside a pair and a waiting client leave no record, and no
       assert.ok(current === null || current.waiting <= 1);
       assert.deepEqual(usage.rows(), []);
     }
-    return looks;
+    return checks;
   })();
-  const tests = new Set<string>();
-  // An answer is kept for a while: each that differs was a test of its own.
-  while (tests.size < 4) {
+  const results = new Set<string>();
+  // Results are cached for a while: each different one comes from a separate probe.
+  while (results.size < 4) {
     const [listeners, transfers] = await Promise.all([relay.check('relay'), relay.check('transfer')]);
     assert.deepEqual(
       [listeners.status, transfers.status],
       [200, 200],
       JSON.stringify([listeners, transfers]),
     );
-    tests.add(JSON.stringify([listeners.report, transfers.report]));
+    results.add(JSON.stringify([listeners.report, transfers.report]));
   }
   stop.abort();
   assert.ok((await watching) > 0);
@@ -98,70 +98,69 @@ test('many self-tests beside a pair and a waiting client leave no record, and no
   );
 });
 
-test('a hundred self-tests at once pair with their own only', async (context) => {
-  const { house, listeners } = await open(context);
+test('a hundred concurrent probes only pair with their own clients', async (context) => {
+  const { relay, listeners } = await open(context);
   const results = await Promise.all(
     Array.from({ length: 25 }, async () => {
-      const selfTest = new HealthProbes(listeners.raw, listeners.websocket, house.sessions);
-      return [...(await selfTest.listeners()), ...(await selfTest.transfers())];
+      const probes = new HealthProbes(listeners.raw, listeners.websocket, relay.sessions);
+      return [...(await probes.listeners()), ...(await probes.transfers())];
     }),
   );
-  // Late is all that they may be, on a machine that is busy.
+  // On a busy machine probes may time out, and nothing else.
   const problems = results.flat().map(({ problem }) => problem);
   assert.deepEqual(
     problems.filter((problem) => problem !== null && !problem.startsWith('timed out after')),
     [],
   );
   assert.ok(problems.includes(null));
-  await until(() => house.admission.connections === 0);
-  assert.deepEqual(house.summaries, []);
-  assert.equal(house.sessions.liveCounts().relayedBytes, 0);
+  await until(() => relay.admission.connections === 0);
+  assert.deepEqual(relay.summaries, []);
+  assert.equal(relay.sessions.liveCounts().relayedBytes, 0);
 });
 
-describe('a self-test that fails leaves no record', () => {
-  test('where the other listener of a transfer is not there', async (context) => {
-    const { house, listeners } = await open(context);
-    const results = await new HealthProbes(listeners.raw, [NOWHERE], house.sessions).transfers();
+describe('a failed probe leaves no record', () => {
+  test('if the second listener of a transfer does not exist', async (context) => {
+    const { relay, listeners } = await open(context);
+    const results = await new HealthProbes(listeners.raw, [UNREACHABLE], relay.sessions).transfers();
     assert.match(results.at(-1)?.problem ?? '', /^no connection \(ENOENT\)$/u);
-    await until(() => house.admission.connections === 0);
-    assert.deepEqual(house.summaries, []);
+    await until(() => relay.admission.connections === 0);
+    assert.deepEqual(relay.summaries, []);
   });
 
-  test('where the relay was stuck until the deadline had passed', async (context) => {
-    const { house, listeners } = await open(context);
+  test('if the relay was blocked until after the timeout', async (context) => {
+    const { relay, listeners } = await open(context);
     let arrived = 0;
-    const register = {
+    const registry = {
       registerProbe: (token: string) =>
-        house.sessions.registerProbe(token, () => {
+        relay.sessions.registerProbe(token, () => {
           arrived += 1;
         }),
-      unregisterProbe: (token: string) => house.sessions.unregisterProbe(token),
+      unregisterProbe: (token: string) => relay.sessions.unregisterProbe(token),
     };
-    const selfTest = new HealthProbes(listeners.raw, listeners.websocket, register);
-    const results = selfTest.listeners();
-    // The clients are on their way, and the kernel takes them in; nothing runs here until it is too late.
+    const results = new HealthProbes(listeners.raw, listeners.websocket, registry).listeners();
+    // The kernel accepts the clients meanwhile, but this thread is blocked until after the timeout.
     await new Promise<void>((resolve) => process.nextTick(resolve));
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1300);
     for (const { problem } of await results) assert.match(problem ?? '', /^timed out after/u);
-    await until(() => arrived === 3 && house.admission.connections === 0);
-    assert.deepEqual(house.summaries, []);
+    await until(() => arrived === 3 && relay.admission.connections === 0);
+    assert.deepEqual(relay.summaries, []);
   });
 });
 
-test('a relay that is told to stop at any moment of a self-test leaves no record of it', async (context) => {
+test('a relay that stops at any moment of a health probe does not record it', async (context) => {
   const directory = await scratch(context);
-  let tested = 0;
+  let probed = 0;
   for (let turns = 0; turns < 20; turns += 1) {
     const file = join(directory, `${turns}.jsonl`);
     const fd = openSync(file, 'a');
     await using relay = await OpenRelay.start({ RELAY_LOG_FD: String(fd) });
-    // The request takes some turns of the event loop to come, and the clients of the test some more.
+    // The request takes some turns of the event loop to arrive, and the clients of the probe some more.
     const checks = ['relay', 'transfer'].map((word) => fetch(`${relay.statusUrl}/health/${word}`));
     for (let turn = 0; turn < turns; turn += 1) await new Promise(setImmediate);
     await relay.relay.drain(new AbortController().signal);
-    for (const check of checks) tested += (await (await check).text()).includes('"from"') ? 1 : 0;
+    for (const check of checks) probed += (await (await check).text()).includes('"from"') ? 1 : 0;
     await relay.relay.close();
     assert.equal(readFileSync(file, 'utf8'), '', `after ${turns} turns`);
   }
-  assert.ok(tested > 0, 'some of the tests began before the relay stopped');
+  assert.ok(probed > 0, 'some probes started before the relay stopped');
 });

@@ -10,12 +10,12 @@ import { HealthProbes } from '../../src/status/health-probes.ts';
 import type { ProbeResult } from '../../src/status/health-probes.ts';
 import { until } from '../support/scratch.ts';
 
-/** What a whole test may take, in milliseconds. */
-const DEADLINE_MS = 1200;
+/** Time limit of a probe, in milliseconds. */
+const TIMEOUT_MS = 1200;
 
-const REGISTER = { registerProbe: () => undefined, unregisterProbe: () => undefined };
+const REGISTRY = { registerProbe: () => undefined, unregisterProbe: () => undefined };
 
-/** Where `server` listens. It is gone with the test, and so are its connections. */
+/** Starts `server` and returns its endpoint. The server and its connections are closed after the test. */
 async function listen(context: TestContext, server: Server): Promise<BoundEndpoint> {
   const sockets = new Set<Socket>();
   server.on('connection', (socket: Socket) => {
@@ -33,12 +33,12 @@ async function listen(context: TestContext, server: Server): Promise<BoundEndpoi
   return { kind: 'tcp', port: address.port, interface: address.address, backlog: null, tls: null };
 }
 
-/** A listener that does this with each connection. */
+/** Starts a listener that passes each connection to `treat`. */
 const listener = (context: TestContext, treat: (socket: Socket) => void): Promise<BoundEndpoint> =>
   listen(context, createServer(treat));
 
-/** One that welcomes everybody, and answers everything else with `answer`. */
-const welcoming = (context: TestContext, answer: (bytes: Buffer) => Uint8Array): Promise<BoundEndpoint> =>
+/** Starts a listener that replies `ok` to each handshake, and to other bytes with `answer`. */
+const pairing = (context: TestContext, answer: (bytes: Buffer) => Uint8Array): Promise<BoundEndpoint> =>
   listener(context, (socket) => {
     socket.once('data', () => {
       socket.write('ok\n');
@@ -46,7 +46,8 @@ const welcoming = (context: TestContext, answer: (bytes: Buffer) => Uint8Array):
     });
   });
 
-async function nobody(context: TestContext): Promise<BoundEndpoint> {
+/** An endpoint on which nothing listens. */
+async function unreachable(context: TestContext): Promise<BoundEndpoint> {
   const server = createServer();
   const endpoint = await listen(context, server);
   server.close();
@@ -54,7 +55,7 @@ async function nobody(context: TestContext): Promise<BoundEndpoint> {
   return endpoint;
 }
 
-/** What is wrong, each once: a machine that is busy has more deadlines to miss, and no other problems. */
+/** The distinct problems. On a busy machine more probes may time out, but there are no other problems. */
 function problemsOf(results: readonly ProbeResult[]): (string | null)[] {
   for (const { ok, problem, milliseconds } of results) {
     assert.equal(ok, problem === null);
@@ -63,160 +64,160 @@ function problemsOf(results: readonly ProbeResult[]): (string | null)[] {
   return [...new Set(results.map(({ problem }) => problem))];
 }
 
-describe('a self-test of a listener', { concurrency: true }, () => {
+describe('a probe of a listener', { concurrency: true }, () => {
   const cases: readonly (readonly [
     name: string,
     open: (context: TestContext) => Promise<BoundEndpoint>,
     listeners: string,
     transfers: string,
   ])[] = [
-    ['where nobody listens', nobody, 'no connection (ECONNREFUSED)', 'no connection (ECONNREFUSED)'],
+    ['without a server', unreachable, 'no connection (ECONNREFUSED)', 'no connection (ECONNREFUSED)'],
     [
-      'that closes at once',
+      'that closes immediately',
       (context) => listener(context, (socket) => socket.end()),
       'the relay did not accept a client',
       'two clients were not paired',
     ],
     [
-      'that says something else',
+      'that replies something else',
       (context) => listener(context, (socket) => socket.end('bad handshake\n')),
       'the relay did not accept a client',
       'two clients were not paired',
     ],
     [
-      'that garbles what it relays',
-      (context) => welcoming(context, (bytes) => bytes.map((byte) => byte ^ 1)),
-      `timed out after ${DEADLINE_MS} ms`,
+      'that corrupts relayed bytes',
+      (context) => pairing(context, (bytes) => bytes.map((byte) => byte ^ 1)),
+      `timed out after ${TIMEOUT_MS} ms`,
       'received bytes differ from sent bytes',
     ],
     [
       'that relays to the wrong client',
-      (context) => welcoming(context, (bytes) => bytes),
-      `timed out after ${DEADLINE_MS} ms`,
+      (context) => pairing(context, (bytes) => bytes),
+      `timed out after ${TIMEOUT_MS} ms`,
       'received bytes differ from sent bytes',
     ],
     [
-      'that accepts and says nothing',
+      'that never replies',
       (context) => listener(context, (socket) => socket.resume()),
-      `timed out after ${DEADLINE_MS} ms`,
-      `timed out after ${DEADLINE_MS} ms`,
+      `timed out after ${TIMEOUT_MS} ms`,
+      `timed out after ${TIMEOUT_MS} ms`,
     ],
   ];
   for (const [name, open, listeners, transfers] of cases) {
-    test(`${name} says so`, async (context) => {
-      const selfTest = new HealthProbes([await open(context)], [], REGISTER);
-      assert.deepEqual(problemsOf(await selfTest.listeners()), [listeners]);
-      assert.deepEqual(problemsOf(await selfTest.transfers()), [transfers]);
+    test(`${name} reports the problem`, async (context) => {
+      const probes = new HealthProbes([await open(context)], [], REGISTRY);
+      assert.deepEqual(problemsOf(await probes.listeners()), [listeners]);
+      assert.deepEqual(problemsOf(await probes.transfers()), [transfers]);
     });
   }
 
-  test('for WebSocket that closes, is silent or speaks plain HTTP says so', async (context) => {
+  test('for WebSocket reports a closed, silent or plain HTTP server', async (context) => {
     const http = createHttpServer((_request, response) => response.writeHead(426).end());
     const endpoints = [
-      await nobody(context),
+      await unreachable(context),
       await listener(context, (socket) => socket.end()),
       await listener(context, (socket) => socket.resume()),
       await listen(context, http),
     ];
-    const selfTest = new HealthProbes([], endpoints, REGISTER);
-    for (const results of [await selfTest.listeners(), await selfTest.transfers()]) {
+    const probes = new HealthProbes([], endpoints, REGISTRY);
+    for (const results of [await probes.listeners(), await probes.transfers()]) {
       assert.deepEqual(
         results.map(({ problem }) => problem),
         [
           'no connection (ECONNREFUSED)',
           'no connection (ECONNRESET)',
-          `timed out after ${DEADLINE_MS} ms`,
+          `timed out after ${TIMEOUT_MS} ms`,
           'no connection (Unexpected server response: 426)',
         ],
       );
     }
   });
 
-  test('that does not answer is given up when the time is over, and not before', async (context) => {
+  test('that never replies fails after the timeout and not before', async (context) => {
     const endpoint = await listener(context, (socket) => socket.resume());
-    const [result] = await new HealthProbes([endpoint], [], REGISTER).listeners();
+    const [result] = await new HealthProbes([endpoint], [], REGISTRY).listeners();
     assert.ok(result !== undefined);
-    assert.ok(result.milliseconds >= DEADLINE_MS - 1, `${result.milliseconds} ms`);
-    // No measure of speed: it ends by its own deadline and not by somebody else's.
-    assert.ok(result.milliseconds < 10 * DEADLINE_MS, `${result.milliseconds} ms`);
+    assert.ok(result.milliseconds >= TIMEOUT_MS - 1, `${result.milliseconds} ms`);
+    // This does not measure speed. It checks that the timeout of the probe ends it, not another timeout.
+    assert.ok(result.milliseconds < 10 * TIMEOUT_MS, `${result.milliseconds} ms`);
   });
 
-  test('takes nothing from the others: each has its own verdict', async (context) => {
+  test('has its own result, independent of other listeners', async (context) => {
     const silent = await listener(context, (socket) => socket.resume());
-    const dead = await nobody(context);
-    const results = await new HealthProbes([silent, dead], [], REGISTER).listeners();
+    const dead = await unreachable(context);
+    const results = await new HealthProbes([silent, dead], [], REGISTRY).listeners();
     assert.deepEqual(
       results.map(({ problem }) => problem),
-      [`timed out after ${DEADLINE_MS} ms`, 'no connection (ECONNREFUSED)'],
+      [`timed out after ${TIMEOUT_MS} ms`, 'no connection (ECONNREFUSED)'],
     );
   });
 
-  test('leaves no connection behind', async (context) => {
+  test('leaves no connection open', async (context) => {
     const sockets: Socket[] = [];
     const endpoint = await listener(context, (socket) => sockets.push(socket.resume()));
-    const selfTest = new HealthProbes([endpoint], [], REGISTER);
-    await Promise.all([selfTest.listeners(), selfTest.transfers()]);
+    const probes = new HealthProbes([endpoint], [], REGISTRY);
+    await Promise.all([probes.listeners(), probes.transfers()]);
     assert.equal(sockets.length, 3);
     await until(() => sockets.every((socket) => socket.destroyed));
   });
 });
 
-describe('self-tests', () => {
-  test('are shared by all who ask while one runs, and begin anew later', async (context) => {
+describe('health probes', () => {
+  test('are shared by concurrent callers, and run again later', async (context) => {
     let connections = 0;
     const endpoint = await listener(context, (socket) => {
       connections += 1;
       socket.end();
     });
-    const selfTest = new HealthProbes([endpoint], [], REGISTER);
-    const first = selfTest.listeners();
-    const transfers = selfTest.transfers();
-    assert.equal(selfTest.listeners(), first);
-    assert.equal(selfTest.transfers(), transfers);
+    const probes = new HealthProbes([endpoint], [], REGISTRY);
+    const first = probes.listeners();
+    const transfers = probes.transfers();
+    assert.equal(probes.listeners(), first);
+    assert.equal(probes.transfers(), transfers);
     assert.notDeepEqual(await first, await transfers);
     assert.equal(connections, 3);
-    // Each call is a question, and what it finds is asked for in the end.
-    await until(() => selfTest.listeners() !== first);
-    await selfTest.listeners();
+    // Every call may start new probes; the last call waits for their result.
+    await until(() => probes.listeners() !== first);
+    await probes.listeners();
     assert.equal(connections, 4);
   });
 
-  test('are idle when the last one is done', async (context) => {
+  test('are idle when the last one has finished', async (context) => {
     let asked = 0;
     const endpoint = await listener(context, (socket) => {
       asked += 1;
       socket.end();
     });
-    const selfTest = new HealthProbes([endpoint], [], REGISTER);
-    await selfTest.idle();
+    const probes = new HealthProbes([endpoint], [], REGISTRY);
+    await probes.idle();
     const done: string[] = [];
     const both = [
-      selfTest.listeners().then(() => done.push('listeners')),
-      selfTest.transfers().then(() => done.push('transfers')),
+      probes.listeners().then(() => done.push('listeners')),
+      probes.transfers().then(() => done.push('transfers')),
     ];
-    await selfTest.idle();
+    await probes.idle();
     await Promise.resolve();
     assert.deepEqual(done.toSorted(), ['listeners', 'transfers']);
     assert.equal(asked, 3);
     await Promise.all(both);
   });
 
-  test('have tokens of their own, which are forgotten after a minute', async (context) => {
+  test('have their own tokens, which are unregistered after a minute', async (context) => {
     const tokens: string[] = [];
-    const forgotten: string[] = [];
-    const endpoint = await nobody(context);
+    const unregistered: string[] = [];
+    const endpoint = await unreachable(context);
     context.mock.timers.enable({ apis: ['setTimeout'] });
-    const selfTest = new HealthProbes([endpoint, endpoint], [], {
+    const probes = new HealthProbes([endpoint, endpoint], [], {
       registerProbe: (token) => tokens.push(token),
-      unregisterProbe: (token) => forgotten.push(token),
+      unregisterProbe: (token) => unregistered.push(token),
     });
-    await selfTest.listeners();
-    await selfTest.transfers();
+    await probes.listeners();
+    await probes.transfers();
     assert.equal(new Set(tokens).size, 4);
     for (const token of tokens) assert.match(token, /^[\da-f]{64}$/u);
     context.mock.timers.tick(59_999);
-    assert.deepEqual(forgotten, []);
+    assert.deepEqual(unregistered, []);
     context.mock.timers.tick(1);
-    assert.deepEqual(forgotten, tokens);
+    assert.deepEqual(unregistered, tokens);
   });
 });

@@ -125,7 +125,7 @@ test('wrong configuration where standard output can not be written to: sentences
 
 test('a variable that is not known is a warning that names the nearest one', async (context) => {
   const relay = new Running(context, { RELAY_LISTENS: 'tcp:1' });
-  await relay.says(/"level":"warn".*RELAY_LISTENS is not known.*nearest known variable is RELAY_LISTEN"/u);
+  await relay.says(/"level":"warn".*RELAY_LISTENS is unknown.*most similar variable is RELAY_LISTEN"/u);
   await relay.port('status');
 });
 

@@ -1,11 +1,11 @@
-/** The PEM files of a listener that speaks TLS. `chainPath` has what clients need to trust the certificate. */
+/** The PEM files of a TLS listener. `chainPath` has the intermediate certificates. */
 export interface TlsFiles {
   readonly keyPath: string;
   readonly certificatePath: string;
   readonly chainPath: string | null;
 }
 
-/** `interface` is an IP address; null means every address of the machine. */
+/** `interface` is an IP address; null means all addresses of the host. */
 export interface TcpEndpoint {
   readonly kind: 'tcp';
   readonly port: number;
@@ -22,26 +22,26 @@ export interface UnixEndpoint {
   readonly backlog: number | null;
 }
 
-/** A socket that systemd has bound and passes to the relay. */
+/** A socket that systemd binds and passes to the relay. */
 export interface SystemdEndpoint {
   readonly kind: 'systemd';
   readonly domain: 'INET' | 'INET6' | 'UNIX';
-  /** Its place among those that are passed, from 0, or its name. */
+  /** Index among the passed sockets, from 0, or name. */
   readonly socket: number | string;
   /** Null: no TLS. */
   readonly tls: TlsFiles | null;
 }
 
-/** Where the relay really listens: an address that others can connect to. */
+/** An address that the program binds itself, so that other programs can connect to it. */
 export type BoundEndpoint = TcpEndpoint | UnixEndpoint;
 
 /** Where to listen. */
 export type Endpoint = BoundEndpoint | SystemdEndpoint;
 
-/** What is wrong with an endpoint, in a sentence for the operator. */
+/** An invalid endpoint. The message is a sentence for the operator. */
 export class EndpointError extends Error {}
 
-/** What an operator may write. */
+/** Accepted endpoints. */
 export const ENDPOINT_GRAMMAR =
   'endpoints like tcp:4001, tcp:4001:interface=127.0.0.1, tcp:4001:interface=\\:\\:1, ' +
   'ssl:443:privateKey=/etc/relay/key.pem:certKey=/etc/relay/fullchain.pem, ' +
@@ -50,24 +50,24 @@ export const ENDPOINT_GRAMMAR =
 const MAX_PORT = 65_535;
 const MAX_BACKLOG = 2 ** 31 - 1;
 
-/** Descriptors are ints, and the first that systemd passes is 3 (sd_listen_fds(3)). */
+/** Descriptors are ints, and the first one from systemd is 3 (sd_listen_fds(3)). */
 const MAX_INDEX = 2 ** 31 - 1 - 3;
 
-/** Values of Twisted's sslmethod that stand for "whatever is best", or for what is never less than TLS 1.2. */
+/** Values of Twisted's sslmethod that mean the best version available, or TLS 1.2 and later. */
 const ACCEPTED_SSL_METHODS: ReadonlySet<string> = new Set(['TLS_METHOD', 'SSLv23_METHOD', 'TLSv1_2_METHOD']);
 
 /**
- * Reads endpoints separated by blanks. A blank inside an endpoint is written as `\ `.
+ * Parses endpoints separated by blanks. A blank inside an endpoint is written as `\ `.
  *
- * @throws EndpointError for the first endpoint that is none.
+ * @throws EndpointError for the first invalid endpoint
  */
 export function parseEndpoints(text: string): Endpoint[] {
   return (text.match(/(?:\\.|[^\s\\])+|\\$/gsu) ?? []).map(parseEndpoint);
 }
 
 /**
- * Reads one endpoint: Twisted's description strings (`kind:value:name=value`, with a backslash before a
- * literal `:`, `=` or `\`), or a bare port.
+ * Parses one endpoint: a Twisted description string (`kind:value:name=value`, with a backslash before a literal `:`,
+ * `=` or `\`), or a port number.
  *
  * @throws EndpointError
  */
@@ -78,28 +78,28 @@ export function parseEndpoint(text: string): Endpoint {
   const named = new Map<string, string>();
   for (const { name, value } of fields) {
     if (name === null) continue;
-    if (named.has(name)) throw new EndpointError(`"${text}" says ${name}= twice`);
+    if (named.has(name)) throw new EndpointError(`"${text}" has ${name}= twice`);
     named.set(name, value);
   }
   const kind = first?.name === null ? first.value : '';
   if (kind === 'tcp' || kind === 'ssl') return parseTcp(kind, positional, named);
   if (kind === 'unix') return parseUnix(positional, named);
   if (kind === 'systemd') return parseSystemd(positional, named);
-  throw new EndpointError(`"${text}" begins with none of tcp:, ssl:, unix: and systemd:`);
+  throw new EndpointError(`"${text}" does not begin with tcp:, ssl:, unix: or systemd:`);
 }
 
-/** What its connections are to the kernel. */
+/** The socket family of its connections. */
 export function socketFamily(endpoint: Endpoint): BoundEndpoint['kind'] {
   if (endpoint.kind !== 'systemd') return endpoint.kind;
   return endpoint.domain === 'UNIX' ? 'unix' : 'tcp';
 }
 
-/** An address of this machine that leads to a listener on `interface`. */
+/** A local address at which a listener on `interface` can be reached. */
 export function reachableHost({ interface: bound }: TcpEndpoint): string {
   return bound === null || bound === '::' || bound === '0.0.0.0' ? '127.0.0.1' : bound;
 }
 
-/** Prints an endpoint the way it is written in the configuration; `parseEndpoint` reads it back. */
+/** Formats an endpoint as in the configuration; the inverse of `parseEndpoint`. */
 export function formatEndpoint(endpoint: Endpoint): string {
   return formatFields(endpoint).join(':');
 }
@@ -147,7 +147,7 @@ function parseTcp(
   const backlog = takeNumber(named, 'backlog', 10, 1, MAX_BACKLOG);
   const tls = kind === 'ssl' ? takeTls(kind, named) : null;
   if (named.has('privateKey') || named.has('certKey')) {
-    throw new EndpointError('tcp: has no TLS; with a key and a certificate it is ssl:');
+    throw new EndpointError('tcp: does not support TLS; with a key and a certificate, use ssl:');
   }
   rejectUnknownOptions(
     kind,
@@ -155,10 +155,10 @@ function parseTcp(
     named,
   );
   if (!/^\d{1,5}$/u.test(port) || Number(port) > MAX_PORT) {
-    throw new EndpointError(`"${port}" is no port: ports go from 0 to ${MAX_PORT}`);
+    throw new EndpointError(`"${port}" is not a port: ports are 0 to ${MAX_PORT}`);
   }
   if (address !== null && !isAddress(address)) {
-    throw new EndpointError(`interface "${address}" is no IP address (IPv6 is written with \\:)`);
+    throw new EndpointError(`interface "${address}" is not an IP address (write IPv6 with \\:)`);
   }
   return { kind: 'tcp', port: Number(port), interface: address, backlog, tls };
 }
@@ -167,17 +167,15 @@ const TLS_OPTIONS = 'privateKey, certKey, extraCertChain, sslmethod and dhParame
 
 function takeTls(kind: string, named: Map<string, string>): TlsFiles {
   const keyPath = takeRequired(kind, 'privateKey', [], named);
-  // As in Twisted: one file may have both.
+  // Like in Twisted, one file may contain both.
   const certificatePath = named.has('certKey') ? takeRequired(kind, 'certKey', [], named) : keyPath;
   const chainPath = named.has('extraCertChain') ? takeRequired(kind, 'extraCertChain', [], named) : null;
-  // Today's key exchanges bring parameters of their own.
+  // Accepted but not needed: modern key exchanges have their own parameters.
   take(named, 'dhParameters');
   const method = take(named, 'sslmethod');
   if (method !== null && !ACCEPTED_SSL_METHODS.has(method)) {
     const known = [...ACCEPTED_SSL_METHODS].join(', ');
-    throw new EndpointError(
-      `sslmethod "${method}" is not modern TLS, 1.2 or later; leave it out, or use ${known}`,
-    );
+    throw new EndpointError(`sslmethod "${method}" is not TLS 1.2 or later; omit it, or use ${known}`);
   }
   for (const path of [keyPath, certificatePath, chainPath]) rejectNulByte(kind, path ?? '');
   return { keyPath, certificatePath, chainPath };
@@ -187,13 +185,13 @@ function parseUnix(positional: readonly string[], named: Map<string, string>): U
   const path = takeRequired('unix', 'address', positional, named);
   const mode = takeNumber(named, 'mode', 8, 0, 0o777);
   const backlog = takeNumber(named, 'backlog', 10, 1, MAX_BACKLOG);
-  // Twisted takes it, and its default is what we always do: look for a live owner before replacing.
+  // Twisted's option. Its default is what the listener always does: it checks for a live owner before it replaces a socket.
   take(named, 'lockfile');
   rejectUnknownOptions('unix', 'address, mode, backlog and lockfile', named);
   rejectNulByte('unix', path);
-  // sun_path has 108 bytes with its final zero (unix(7)); bind would cut the path short in silence.
+  // sun_path has 108 bytes with the final zero (unix(7)); bind would truncate the path silently.
   if (new TextEncoder().encode(path).length > 107) {
-    throw new EndpointError(`the path "${path}" is longer than the 107 bytes a unix socket can have`);
+    throw new EndpointError(`the path "${path}" is longer than 107 bytes, the limit of a unix socket`);
   }
   return { kind: 'unix', path, mode, backlog };
 }
@@ -201,25 +199,23 @@ function parseUnix(positional: readonly string[], named: Map<string, string>): U
 function parseSystemd(positional: readonly string[], named: Map<string, string>): SystemdEndpoint {
   const text = takeRequired('systemd', 'domain', positional, named);
   const domain = (['INET', 'INET6', 'UNIX'] as const).find((known) => known === text);
-  if (domain === undefined) throw new EndpointError(`domain "${text}" is none of INET, INET6 and UNIX`);
+  if (domain === undefined) throw new EndpointError(`domain "${text}" is not INET, INET6 or UNIX`);
   const index = takeNumber(named, 'index', 10, 0, MAX_INDEX);
   const name = take(named, 'name');
   const socket = index ?? name;
   if (socket === null || socket === '' || (index !== null && name !== null)) {
-    throw new EndpointError(
-      'systemd: takes an index or a name, one of them (FileDescriptorName= in the unit)',
-    );
+    throw new EndpointError('systemd: needs either an index or a name (FileDescriptorName= in the unit)');
   }
-  // Twisted has no TLS here; our options for it are those of ssl:.
+  // Twisted does not support TLS here; the options are those of ssl:.
   const isSecure = ['privateKey', 'certKey', 'extraCertChain'].some((key) => named.has(key));
-  if (isSecure && domain === 'UNIX') throw new EndpointError('there is no TLS on a unix socket');
+  if (isSecure && domain === 'UNIX') throw new EndpointError('TLS is not supported on unix sockets');
   const tls = isSecure ? takeTls('systemd', named) : null;
   rejectUnknownOptions('systemd', `domain, index and name, and for TLS ${TLS_OPTIONS}`, named);
   return { kind: 'systemd', domain, socket, tls };
 }
 
 function rejectNulByte(kind: string, path: string): void {
-  if (path.includes('\0')) throw new EndpointError(`${kind}: a path has no zero byte`);
+  if (path.includes('\0')) throw new EndpointError(`${kind}: a path can't contain a zero byte`);
 }
 
 function takeRequired(
@@ -234,8 +230,8 @@ function takeRequired(
   if (values.length === 1 && value !== undefined && value !== '') return value;
   throw new EndpointError(
     values.length > 1
-      ? `${kind}: has more than one ${name} (a literal colon is written as \\:)`
-      : `${kind}: lacks its ${name}`,
+      ? `${kind}: has more than one ${name} (write a literal colon as \\:)`
+      : `${kind}: ${name} is missing`,
   );
 }
 
@@ -259,13 +255,13 @@ function takeNumber(
     : -1;
   if (number >= min && number <= max) return number;
   throw new EndpointError(
-    `${name} "${text}" is no ${radix === 8 ? 'octal ' : ''}number from ${min.toString(radix)} to ${max.toString(radix)}`,
+    `${name} "${text}" is not ${radix === 8 ? 'an octal' : 'a'} number from ${min.toString(radix)} to ${max.toString(radix)}`,
   );
 }
 
 function rejectUnknownOptions(kind: string, known: string, named: ReadonlyMap<string, string>): void {
   for (const name of named.keys()) {
-    throw new EndpointError(`${kind}: has no option "${name}"; it takes ${known}`);
+    throw new EndpointError(`${kind}: unknown option "${name}"; the options are ${known}`);
   }
 }
 
@@ -282,7 +278,7 @@ function splitFields(text: string): Field[] {
     const char = text.charAt(at);
     if (char === '\\') {
       at += 1;
-      if (at === text.length) throw new EndpointError(`"${text}" ends in a lone backslash`);
+      if (at === text.length) throw new EndpointError(`"${text}" ends with a single backslash`);
       value += text.charAt(at);
     } else if (char === ':') {
       fields.push({ name, value });
@@ -299,7 +295,7 @@ function splitFields(text: string): Field[] {
   return fields;
 }
 
-/** An IPv4 or IPv6 address as the URL standard reads one; names are refused, since they may change. */
+/** Accepts IPv4 and IPv6 addresses in the syntax of the URL standard. Names are rejected, because they may change. */
 function isAddress(text: string): boolean {
   if (/^\d{1,3}(?:\.\d{1,3}){3}$/u.test(text)) {
     return text.split('.').every((part) => Number(part) <= 255 && String(Number(part)) === part);

@@ -1,16 +1,16 @@
 import envVar from 'env-var';
 import { closest } from 'fastest-levenshtein';
 
-/** A value that can't be used, with what could be. */
+/** An invalid value, and what is accepted instead. */
 export interface ConfigError {
   readonly variable: string;
   readonly value: string;
-  /** What is wrong with it; null where what is accepted says it all. */
+  /** The problem; null if the accepted form explains it. */
   readonly problem: string | null;
   readonly accepted: string;
 }
 
-/** A configuration, or what is wrong with it. */
+/** A configuration, or all errors in it. */
 export type ConfigResult<T> =
   | { readonly kind: 'ok'; readonly config: T; readonly warnings: readonly string[] }
   | {
@@ -19,7 +19,7 @@ export type ConfigResult<T> =
       readonly warnings: readonly string[];
     };
 
-/** The sentence an operator reads. */
+/** Formats an error as a sentence for the operator. */
 export function formatConfigError(error: ConfigError): string {
   const problem = error.problem === null ? '' : `: ${error.problem}`;
   return `${error.variable}=${JSON.stringify(error.value)} can't be used${problem}. Accepted: ${error.accepted}.`;
@@ -27,7 +27,7 @@ export function formatConfigError(error: ConfigError): string {
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Says what is wrong with a value, and what would be right. */
+/** Thrown by value parsers, with the accepted form and optionally the problem. */
 export class InvalidValue extends Error {
   readonly accepted: string;
   readonly problem: string | null;
@@ -40,20 +40,20 @@ export class InvalidValue extends Error {
 }
 
 export interface EnvironmentOptions<Variable extends string> {
-  /** What all variables of the program begin with. */
+  /** Prefix of all variables of the program. */
   readonly prefix: string;
-  /** Every variable there is, with what it is when the environment does not say. An empty value means off. */
+  /** All variables with their defaults. An empty value means off. */
   readonly defaults: Readonly<Record<Variable, string>>;
-  /** Their values are not shown to anybody. */
+  /** Variables whose values are never shown. */
   readonly secrets?: readonly NoInfer<Variable>[];
-  /** Reads the file that a `…_FILE` variable names. Throws an Error with a sentence where it can't be read. */
+  /** Reads the file that a `…_FILE` variable names. Throws an Error with a sentence if that fails. */
   readonly readFile: (path: string) => string;
 }
 
-/** Follows a variable's name when it is the path of a file that has the value. */
+/** Suffix of variables that contain the path of a file with the value. */
 const FILE_SUFFIX = '_FILE';
 
-/** A value that begins and ends with the same quotation mark. */
+/** Matches a value that begins and ends with the same quotation mark. */
 const QUOTED = /^(["']).*\1$/su;
 
 const QUOTED_PROBLEM =
@@ -66,7 +66,7 @@ interface RawValue {
   readonly isFromFile: boolean;
 }
 
-/** Reads variables one after the other and keeps what is wrong with them, so that all of it can be told at once. */
+/** Reads variables and collects all errors, so that they are reported together. */
 export class EnvironmentReader<Variable extends string> {
   readonly errors: ConfigError[] = [];
   readonly warnings: string[];
@@ -81,9 +81,10 @@ export class EnvironmentReader<Variable extends string> {
   }
 
   /**
-   * The value as `parse` reads it, which throws a Refusal where it can't. `whenOff` where it is empty, or wrong.
+   * Returns the value parsed by `parse`, which throws an InvalidValue on errors; `whenOff` if the value is empty or
+   * invalid.
    *
-   * @param whenUnset what it is when the environment does not say, where that hangs on other variables
+   * @param whenUnset the default value, if it depends on other variables
    */
   read<T>(
     variable: Variable,
@@ -102,15 +103,15 @@ export class EnvironmentReader<Variable extends string> {
     }
   }
 
-  /** Adds a fault, unless the variable has one. A secret's value is left out, and so is what a file contains. */
+  /** Adds an error, unless the variable has one already. It does not show secrets or the content of files. */
   addError(variable: Variable, text: string, { problem, accepted }: InvalidValue, isFromFile = false): void {
-    const isRefused = (name: string): boolean => name === variable || name === variable + FILE_SUFFIX;
-    if (this.errors.some((fault) => isRefused(fault.variable))) return;
+    const names = new Set<string>([variable, variable + FILE_SUFFIX]);
+    if (this.errors.some((error) => names.has(error.variable))) return;
     if (isFromFile) {
       const name = variable + FILE_SUFFIX;
-      // What is wrong in detail would quote it.
-      const inside = 'what is in that file is wrong';
-      this.errors.push({ variable: name, value: this.#get(name)?.trim() ?? '', problem: inside, accepted });
+      // A detailed problem would quote the content.
+      const inFile = 'the content of that file is invalid';
+      this.errors.push({ variable: name, value: this.#get(name)?.trim() ?? '', problem: inFile, accepted });
       return;
     }
     const value = this.#isSecret(variable) && text !== '' ? '(secret)' : text;
@@ -118,8 +119,8 @@ export class EnvironmentReader<Variable extends string> {
   }
 
   /**
-   * Adds a fault for each value in quotation marks, also of variables that are not used. `docker run --env-file` keeps quotation
-   * marks; compose and shells remove them. The same line would give two relays two different secrets.
+   * Adds an error for each value in quotation marks, even of unused variables. `docker run --env-file` keeps quotation
+   * marks; compose and shells remove them. So the same line could give two relays different secrets.
    */
   #rejectQuotedValues(): void {
     for (const variable in this.#options.defaults) {
@@ -132,7 +133,7 @@ export class EnvironmentReader<Variable extends string> {
     }
   }
 
-  /** True for a variable that is set, itself or by a file, to whatever. */
+  /** True if the variable or its `…_FILE` variant is not empty. */
   isSet(variable: Variable): boolean {
     return [variable, variable + FILE_SUFFIX].some((name) => (this.#get(name)?.trim() ?? '') !== '');
   }
@@ -143,22 +144,22 @@ export class EnvironmentReader<Variable extends string> {
 
   #readRaw(variable: Variable, whenUnset: string): RawValue {
     const path = this.#get(variable + FILE_SUFFIX)?.trim() ?? '';
-    // The constructor has added the fault.
+    // The constructor has added the error.
     if (QUOTED.test(path)) return { text: '', isFromFile: true };
     if (path !== '') {
       try {
         const text = this.#options.readFile(path).trim();
-        // Nobody names a file in order to do without a secret; it has not been filled yet, or no longer is.
-        if (text === '' && this.#isSecret(variable)) throw new Error('there is nothing in it');
+        // An empty secret file is a mistake: it was not filled yet, or was emptied.
+        if (text === '' && this.#isSecret(variable)) throw new Error('it is empty');
         return { text, isFromFile: true };
       } catch (error) {
         if (!(error instanceof Error)) throw error;
-        const accepted = 'the path of a readable file that holds the value';
+        const accepted = 'the path of a readable file with the value';
         this.errors.push({ variable: variable + FILE_SUFFIX, value: path, problem: error.message, accepted });
         return { text: '', isFromFile: true };
       }
     }
-    // env-var's own default does not apply to a variable that is set to nothing, which is our "off".
+    // env-var also uses its default for an empty variable, but here an empty value means off.
     const text = (this.#get(variable) ?? whenUnset).trim();
     return { text: QUOTED.test(text) ? '' : text, isFromFile: false };
   }
@@ -174,11 +175,11 @@ function unknownVariables(environment: Environment, prefix: string, variables: r
     .filter((name) => name.startsWith(prefix) && !known.has(name))
     .map(
       (name) =>
-        `${name} is not known and does nothing; the nearest known variable is ${nearest(name, variables, prefix)}`,
+        `${name} is unknown and has no effect; the most similar variable is ${nearest(name, variables, prefix)}`,
     );
 }
 
-/** A name that was cut short or drawn out is nearer to its origin than letters alone can tell. */
+/** Prefers a variable that the name extends, shortens or contains; otherwise compares letters. */
 function nearest(name: string, known: readonly string[], prefix: string): string {
   const stems = [
     known.filter((candidate) => candidate.startsWith(name) || name.startsWith(candidate)),

@@ -1,17 +1,18 @@
 import { parseAddress } from '../protocol/ip-address.ts';
 
 export interface HostPort {
-  /** An IP address without brackets, or a name. */
+  /** An IP address without brackets, or a host name. */
   readonly host: string;
   readonly port: number;
 }
 
-/** The longest name in DNS, in characters. */
+/** Maximum length of a DNS name, in characters. */
 const MAX_NAME_LENGTH = 253;
 
 /**
- * Reads `HOST:PORT`. The host is an IPv4 address, an IPv6 address in brackets, or a name as DNS and `/etc/hosts` have them. Null for
- * anything else: also for IPv4 addresses in the forms that only the C library takes, like `2130706433` and `0x7f.1`.
+ * Parses `HOST:PORT`. The host is an IPv4 address, an IPv6 address in brackets, or a name for DNS or `/etc/hosts`.
+ * Returns null for anything else, including IPv4 addresses that only the C library accepts, like `2130706433` and
+ * `0x7f.1`.
  */
 export function parseHostPort(text: string): HostPort | null {
   const [, bracketed, plain, digits] = /^(?:\[([^\]]+)\]|([^:[\]]+)):(\d{1,5})$/u.exec(text) ?? [];
@@ -20,10 +21,10 @@ export function parseHostPort(text: string): HostPort | null {
   return isWhole && port >= 1 && port <= 65_535 ? { host, port } : null;
 }
 
-/** Whether that is an IP address, without brackets and zone, or a name. */
+/** Whether the text is an IP address without brackets and zone, or a host name. */
 export function isHost(text: string): boolean {
   if (parseAddress(text) !== null) return true;
   const isName = /^\w(?:[\w-]*\w)?(?:\.\w(?:[\w-]*\w)?)*\.?$/u.test(text) && text.length <= MAX_NAME_LENGTH;
-  // What ends in a number is an address to the C library, whatever comes before.
+  // The C library treats every name that ends in a number as an address.
   return isName && !/(?:^|\.)(?:\d+|0x[\da-f]*)\.?$/iu.test(text);
 }

@@ -3,38 +3,38 @@ import type { Environment } from './environment.ts';
 /** Descriptors from here on are systemd's (SD_LISTEN_FDS_START in sd_listen_fds(3)). */
 const FIRST_FD = 3;
 
-/** More than any unit has; a count beyond it is no count. */
+/** Larger than in any unit; larger counts are invalid. */
 const MAX_SOCKETS = 65_536;
 
-/** The sockets that systemd has passed to this process. */
+/** Sockets passed by systemd. */
 export interface InheritedSockets {
-  /** The name of each, which need not be unique; they lie on descriptors 3, 4, 5 and so on. */
+  /** Names of the sockets, not necessarily unique. Their descriptors are 3, 4, 5 and so on. */
   readonly names: readonly string[];
-  /** Why there are none, in words for the operator; null where there are some. */
+  /** Why there are none, for the operator; null if there are some. */
   readonly unavailableReason: string | null;
 }
 
-/** For programs that take none. */
+/** For programs without socket activation. */
 export const NO_INHERITED_SOCKETS: InheritedSockets = {
   names: [],
-  unavailableReason: 'this program takes no sockets from systemd',
+  unavailableReason: 'this program does not accept sockets from systemd',
 };
 
 /**
- * Reads what systemd says of them: LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES, see sd_listen_fds(3). Looks at no
- * descriptor.
+ * Reads systemd's variables LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES, see sd_listen_fds(3). It does not access the
+ * descriptors.
  *
- * @param pid of this process; for another one's sockets, there are none here
+ * @param pid of this process; sockets for another process are ignored
  */
 export function readInheritedSockets(environment: Environment, pid: number): InheritedSockets {
   const { LISTEN_PID: owner, LISTEN_FDS: count = '', LISTEN_FDNAMES: joined } = environment;
   if (owner === undefined) {
-    return noSockets('systemd passed no sockets: start the relay by its .socket unit, with systemctl');
+    return noSockets('systemd passed no sockets: start the relay with its .socket unit, with systemctl');
   }
   if (owner !== String(pid)) {
     return noSockets(
       `systemd passed its sockets to process ${JSON.stringify(owner)} (LISTEN_PID), and this one is ${pid}: ` +
-        'ExecStart= has to run node itself, without npm, tini or a shell around it that does not exec',
+        'ExecStart= must run node directly, without npm, tini or a shell that does not exec',
     );
   }
   const total = /^\d{1,5}$/u.test(count) ? Number(count) : 0;
@@ -42,7 +42,7 @@ export function readInheritedSockets(environment: Environment, pid: number): Inh
     return noSockets(`systemd passed no sockets (LISTEN_FDS is ${JSON.stringify(count)})`);
   }
   const names = joined === undefined ? [] : joined.split(':');
-  // What systemd calls a socket that has no name.
+  // systemd's own name for a socket without one is `unknown`.
   return {
     names: Array.from({ length: total }, (_, index) => names[index] ?? 'unknown'),
     unavailableReason: null,
@@ -54,9 +54,9 @@ function noSockets(unavailableReason: string): InheritedSockets {
 }
 
 /**
- * The descriptor of one of them, or why there is none, in words for the operator.
+ * Returns the descriptor of a socket, or the problem for the operator.
  *
- * @param socket its place, from 0, or its name
+ * @param socket index from 0, or name
  */
 export function findInheritedSocket(
   { names, unavailableReason }: InheritedSockets,
@@ -74,7 +74,7 @@ export function findInheritedSocket(
   if (first === undefined) {
     return { problem: `systemd passed no socket with that name (FileDescriptorName=); there are ${listed}` };
   }
-  // The sockets of one unit share its name, and Twisted would take the last of them.
+  // The sockets of one unit share its name. Twisted would use the last one.
   return found.length === 1
     ? { fd: FIRST_FD + first }
     : {

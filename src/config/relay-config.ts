@@ -26,32 +26,32 @@ import {
 } from './values.ts';
 import type { CountRate, LogLevel, QuotaSize } from './values.ts';
 
-/** Everything the operator decides, checked and with its units in the names. */
+/** The validated configuration of a relay. */
 export interface RelayConfig {
   readonly listen: {
     readonly raw: readonly Endpoint[];
     readonly websocket: readonly Endpoint[];
     readonly status: readonly BoundEndpoint[];
-    /** What `systemd:` endpoints mean. */
+    /** Sockets for `systemd:` endpoints. */
     readonly inherited: InheritedSockets;
   };
   readonly usage: {
     readonly databasePath: string | null;
     readonly logFd: number | null;
-    /** 0 is off. */
+    /** 0 means off. */
     readonly blurSeconds: number;
-    /** Age at which records of the database are deleted; null: they are kept. */
+    /** Age at which records in the database are deleted; null: never. */
     readonly retentionMs: number | null;
   };
-  /** Null is off. */
+  /** Null means off. */
   readonly timeouts: {
     readonly handshakeMs: number | null;
     readonly waitMs: number | null;
     readonly idleMs: number | null;
   };
-  /** Null is off, or as many as come. */
+  /** Null means unlimited. */
   readonly limits: {
-    /** `auto`: what the descriptors of the process allow. */
+    /** `auto`: as many as the file descriptor limit allows. */
     readonly maxConnections: number | 'auto' | null;
     /** `auto`: half of the connections. */
     readonly maxWaiting: number | 'auto' | null;
@@ -61,33 +61,33 @@ export interface RelayConfig {
     readonly totalBytesPerSecond: number | null;
     readonly pairBytes: number | null;
   };
-  /** Null: as many bytes as come. */
+  /** Null means unlimited. */
   readonly quota: {
     readonly limitBytes: number;
     readonly period: 'month' | 'day';
     readonly resetDay: number;
     readonly counts: 'relayed' | 'in+out';
-    /** Where it is kept. */
+    /** Path of the quota file. */
     readonly path: string;
-    /** Time that pairs have left when it is spent; null: until they end. */
+    /** How long running pairs may continue after the quota is used up; null: until they end. */
     readonly graceMs: number | null;
   } | null;
-  /** Whose word about where clients come from is taken. */
+  /** Proxies that are trusted to report client addresses. */
   readonly trustedProxies: readonly Cidr[];
   readonly logLevel: LogLevel;
-  /** What may be held for receivers that do not keep up, above a small amount for each. */
+  /** Buffer memory for slow receivers, in addition to a small amount for each. */
   readonly bufferMemoryBytes: number;
   readonly drain: {
-    /** How long partners of waiting clients are let in. */
+    /** How long partners of waiting clients are still accepted. */
     readonly delayMs: number;
-    /** How long pairs may go on. */
+    /** How long running pairs may continue. */
     readonly timeoutMs: number;
   };
-  /** Null: this relay is alone. */
+  /** Null: this relay is not in a cluster. */
   readonly cluster: ClusterConfig | null;
 }
 
-/** Every variable there is, with what it is when the environment does not say. An empty value means off. */
+/** All variables with their defaults. An empty value means off. */
 export const RELAY_DEFAULTS = {
   RELAY_LISTEN: 'tcp:4001',
   RELAY_WEBSOCKET_LISTEN: '',
@@ -99,7 +99,7 @@ export const RELAY_DEFAULTS = {
   RELAY_LOG_LEVEL: 'info',
   RELAY_BUFFER_MEMORY: '64MiB',
   RELAY_HANDSHAKE_TIMEOUT: '30s',
-  // People have to consent on the other side, and may be asleep.
+  // The receiving person has to accept the transfer, and may be asleep.
   RELAY_WAIT_TIMEOUT: '24h',
   RELAY_IDLE_TIMEOUT: '24h',
   RELAY_MAX_CONNECTIONS: 'auto',
@@ -120,18 +120,16 @@ export const RELAY_DEFAULTS = {
   ...CLUSTER_DEFAULTS,
 } as const;
 
-/** Follows the path of the usage database where the quota has no file of its own. */
+/** Appended to the path of the usage database if RELAY_QUOTA_STATE is not set. */
 const QUOTA_SUFFIX = '-quota.json';
 
 const CLIENT_LISTENERS: ReadonlySet<string> = new Set(['RELAY_LISTEN', 'RELAY_WEBSOCKET_LISTEN']);
 
 /**
- * Reads the relay's configuration from the environment. Nothing is opened or looked up but the files that
- * `…_FILE` variables name.
+ * Reads the relay's configuration from the environment. It opens no files except those that `…_FILE` variables name.
+ * It reports all errors together, and a warning for each unknown variable with the prefix.
  *
- * @param pid of this process: sockets that systemd has passed to another are not ours
- *
- * All faults are found in one go. Variables that look like ours and are not known are warnings.
+ * @param pid of this process: sockets that systemd has passed to another process are ignored
  */
 export function readRelayConfig(
   environment: Environment,
@@ -193,7 +191,7 @@ export function readRelayConfig(
     listensNowhere &&
     !errors.some(({ variable }) => CLIENT_LISTENERS.has(variable.replace(/_FILE$/u, '')))
   ) {
-    const problem = 'RELAY_WEBSOCKET_LISTEN is empty too, so that no client could come';
+    const problem = 'RELAY_WEBSOCKET_LISTEN is empty too, so no client could connect';
     env.addError('RELAY_LISTEN', '', new InvalidValue(`${ENDPOINT_GRAMMAR}, in one of the two`, problem));
   }
   return errors.length > 0 ? { kind: 'errors', errors, warnings } : { kind: 'ok', config, warnings };
@@ -209,11 +207,11 @@ function readQuotaConfig(
   const resetDay = env.read('RELAY_QUOTA_RESET_DAY', 1, toDayOfMonth);
   const counts = env.read<'relayed' | 'in+out'>('RELAY_QUOTA_COUNTS', 'relayed', toQuotaDirection);
   const graceMs = env.read<number | null>('RELAY_QUOTA_GRACE', null, toDurationMs);
-  const beside = databasePath === null ? null : `${databasePath}${QUOTA_SUFFIX}`;
-  const path = env.read<string | null>('RELAY_QUOTA_STATE', beside, (text) => text);
+  const defaultPath = databasePath === null ? null : `${databasePath}${QUOTA_SUFFIX}`;
+  const path = env.read<string | null>('RELAY_QUOTA_STATE', defaultPath, (text) => text);
   if (quota === null) return null;
   if (path === null) {
-    const problem = 'RELAY_QUOTA has to outlive a restart, and there is no usage database to keep it beside';
+    const problem = 'RELAY_QUOTA must survive restarts, and there is no usage database to store it beside';
     env.addError(
       'RELAY_QUOTA_STATE',
       '',
@@ -226,7 +224,9 @@ function readQuotaConfig(
 
 function toQuotaDirection(text: string): 'relayed' | 'in+out' {
   if (text === 'relayed' || text === 'in+out') return text;
-  throw new InvalidValue('relayed (each byte once) or in+out (as it comes and as it goes: twice)');
+  throw new InvalidValue(
+    'relayed (counts each byte once) or in+out (counts it twice, when received and when sent)',
+  );
 }
 
 function toCountOrAuto(text: string): number | 'auto' {

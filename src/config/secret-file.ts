@@ -1,7 +1,7 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 import { errorCode } from '../process/error-code.ts';
 
-/** More than any secret or list of endpoints has, in bytes. */
+/** Larger than any secret or list of endpoints, in bytes. */
 const MAX_FILE_BYTES = 65_536;
 
 const ERROR_REASONS: Readonly<Record<string, string>> = {
@@ -24,11 +24,11 @@ export function readSecretFile(path: string): string {
     throw new Error(ERROR_REASONS[code] ?? `it can't be read (${code})`, { cause: error });
   }
   if (bytes.length > MAX_FILE_BYTES)
-    throw new Error(`it has more than ${MAX_FILE_BYTES} bytes, which no value has`);
+    throw new Error(`it is larger than ${MAX_FILE_BYTES} bytes, the maximum for a value`);
   return bytes.toString('utf8');
 }
 
-/** One byte more than there may be, at most: what is no regular file does not say its size, and may have no end. */
+/** Reads at most one byte more than the limit: special files have no known size and may be endless. */
 function readUpToLimit(path: string): Buffer {
   const buffer = Buffer.alloc(MAX_FILE_BYTES + 1);
   const file = openSync(path, 'r');

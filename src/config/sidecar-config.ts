@@ -1,15 +1,14 @@
 import type { BoundEndpoint } from './endpoint.ts';
 import { EnvironmentReader, InvalidValue } from './environment.ts';
-import type { Environment } from './environment.ts';
-import type { ConfigResult } from './environment.ts';
-import type { LogLevel } from './values.ts';
+import type { ConfigResult, Environment } from './environment.ts';
 import { readSecretFile } from './secret-file.ts';
 import { parseDurationMs, toInternalEndpoints, toLogLevel } from './values.ts';
+import type { LogLevel } from './values.ts';
 
-/** What the operator decides for the sidecar. */
+/** The validated configuration of a sidecar. */
 export interface SidecarConfig {
   readonly listen: readonly BoundEndpoint[];
-  /** Null: everybody who can connect may ask. */
+  /** Null: no authentication. */
   readonly token: string | null;
   readonly usageDatabasePath: string;
   readonly snapshots: {
@@ -17,16 +16,16 @@ export interface SidecarConfig {
     readonly intervalMs: number;
     readonly keep: number;
   };
-  /** The relay's status port, without a slash at its end. */
+  /** URL of the relay's status port, without a trailing slash. */
   readonly relayStatusUrl: string;
   readonly logLevel: LogLevel;
 }
 
-/** Without a token the sidecar stays at home; with one it listens where it can be reached. */
+/** Without a token, the sidecar listens on the loopback interface only; with a token, on all interfaces. */
 export const LISTEN_WITHOUT_TOKEN = 'tcp:4004:interface=127.0.0.1';
 export const LISTEN_WITH_TOKEN = 'tcp:4004';
 
-/** Every variable there is, with what it is when the environment does not say. */
+/** All variables with their defaults. */
 export const SIDECAR_DEFAULTS = {
   SIDECAR_LISTEN: LISTEN_WITHOUT_TOKEN,
   SIDECAR_TOKEN: '',
@@ -40,10 +39,10 @@ export const SIDECAR_DEFAULTS = {
 
 const MIN_SNAPSHOT_INTERVAL_MS = 1000;
 
-/** A guess takes a network round trip; this many characters are out of reach of all guesses. */
+/** Each guess takes a network round trip, so a token of this length can't be guessed. */
 const MIN_SAFE_TOKEN_LENGTH = 16;
 
-/** Reads the sidecar's configuration from the environment, as `readEnv` does the relay's. */
+/** Reads the sidecar's configuration from the environment, like `readRelayConfig`. */
 export function readSidecarConfig(
   environment: Environment,
   readFile = readSecretFile,
@@ -75,7 +74,7 @@ export function readSidecarConfig(
   const { errors } = env;
   const required = (variable: keyof typeof SIDECAR_DEFAULTS, isMissing: boolean, accepted: string): void => {
     if (isMissing && !errors.some((error) => error.variable.startsWith(variable)))
-      env.addError(variable, '', new InvalidValue(accepted, 'the sidecar is nothing without it'));
+      env.addError(variable, '', new InvalidValue(accepted, 'the sidecar needs it'));
   };
   const { snapshots } = config;
   required('SIDECAR_LISTEN', config.listen.length === 0, 'an endpoint like tcp:4004');
@@ -96,7 +95,7 @@ function findSecurityWarnings({ token, listen }: SidecarConfig): string[] {
   const isOpen = listen.some((endpoint) => endpoint.kind === 'tcp' && !isLoopback(endpoint.interface));
   return isOpen
     ? [
-        'SIDECAR_TOKEN is not set: whoever can reach SIDECAR_LISTEN may read the usage records; fine where that is you alone',
+        'SIDECAR_TOKEN is not set: anyone who can reach SIDECAR_LISTEN can read the usage records; set a token unless only you have access',
       ]
     : [];
 }
@@ -106,7 +105,7 @@ function isLoopback(address: string | null): boolean {
 }
 
 function toToken(text: string): string {
-  // What a header can carry: RFC 9110, field-vchar, without blanks.
+  // Allowed in a header: RFC 9110, field-vchar, without blanks.
   if (/^[\x21-\x7e]+$/u.test(text)) return text;
   throw new InvalidValue('visible ASCII characters without blanks');
 }

@@ -9,7 +9,7 @@ export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', '
 
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
-/** Milliseconds in each unit a duration may have. */
+/** Units of durations, in milliseconds. */
 const DURATION_UNITS: ReadonlyMap<string, number> = new Map([
   ['ms', 1],
   ['s', 1000],
@@ -19,19 +19,19 @@ const DURATION_UNITS: ReadonlyMap<string, number> = new Map([
   ['d', 86_400_000],
 ]);
 
-/** What an operator may write for a duration. */
+/** Accepted durations. */
 export const DURATION_GRAMMAR = 'a duration like 500ms, 90s, 5m, 1h or 2d, up to 24d';
 
-/** setTimeout takes no more: 2^31 - 1 milliseconds are 24.8 days. */
+/** The maximum of setTimeout is 2^31 - 1 milliseconds, which is 24.8 days. */
 const MAX_DURATION_MS = 24 * 86_400_000;
 
-/** What an operator may write for how long records are kept. */
+/** Accepted retention times. */
 export const RETENTION_GRAMMAR = 'a number of days or hours like 400d or 72h, from 1h to 36500d';
 
 const MIN_RETENTION_MS = 3_600_000;
 const MAX_RETENTION_MS = 36_500 * 86_400_000;
 
-/** Bytes in each unit a size may have. */
+/** Units of sizes, in bytes. */
 const SIZE_UNITS: ReadonlyMap<string, number> = new Map([
   ['B', 1],
   ['kB', 1e3],
@@ -44,7 +44,7 @@ const SIZE_UNITS: ReadonlyMap<string, number> = new Map([
   ['TiB', 2 ** 40],
 ]);
 
-/** Bits per second in each unit of networks. They are decimal, always. */
+/** Units of network rates, in bits per second. They are always decimal. */
 const BIT_UNITS: ReadonlyMap<string, number> = new Map([
   ['bit', 1],
   ['kbit', 1e3],
@@ -52,40 +52,40 @@ const BIT_UNITS: ReadonlyMap<string, number> = new Map([
   ['Gbit', 1e9],
 ]);
 
-/** Milliseconds in each unit that things are counted by. */
+/** Periods of count rates, in milliseconds. */
 const COUNT_RATE_UNITS: ReadonlyMap<string, number> = new Map([
   ['s', 1000],
   ['min', 60_000],
   ['h', 3_600_000],
 ]);
 
-/** What an operator may write for a size. */
+/** Accepted sizes. */
 export const SIZE_GRAMMAR = 'a size like 500kB, 64MiB or 2GB';
 
-/** What an operator may write for a rate of bytes. */
+/** Accepted byte rates. */
 export const RATE_GRAMMAR = 'a rate like 500KiB/s, 20MB/s, 100Mbit/s or 1Gbit/s, above 0';
 
-/** What an operator may write for how often something may happen. */
+/** Accepted count rates. */
 export const COUNT_RATE_GRAMMAR = 'a whole number per s, min or h, like 5/s, 60/min or 1000/h, from 1';
 
-/** What an operator may write for a quota. */
+/** Accepted quotas. */
 export const QUOTA_GRAMMAR = 'a size per day or month like 100GB/day or 5TB/month, above 0';
 
-/** So many in any time this long. */
+/** At most `count` in any time of `perMs`. */
 export interface CountRate {
   /** A whole number from 1. */
   readonly count: number;
   readonly perMs: number;
 }
 
-/** So many bytes in each period of the calendar. */
+/** Bytes per calendar period. */
 export interface QuotaSize {
   /** From 1. */
   readonly bytes: number;
   readonly period: 'month' | 'day';
 }
 
-/** Reads a size with its unit; a bare number is bytes. Returns bytes, or null for nonsense. */
+/** Parses a size; a number without a unit is in bytes. Returns bytes, or null if invalid. */
 export function parseSizeBytes(text: string): number | null {
   const [, number, unit] = /^(\d{1,15}(?:\.\d{1,6})?)\s*([A-Za-z]*)$/u.exec(text) ?? [];
   const factor = SIZE_UNITS.get(unit === '' ? 'B' : (unit ?? ''));
@@ -94,7 +94,7 @@ export function parseSizeBytes(text: string): number | null {
   return Number.isSafeInteger(bytes) ? bytes : null;
 }
 
-/** Reads a duration with its unit; a bare number is seconds. Returns milliseconds, or null for nonsense. */
+/** Parses a duration; a number without a unit is in seconds. Returns milliseconds, or null if invalid. */
 export function parseDurationMs(text: string): number | null {
   const [, number, unit] = /^(\d{1,12}(?:\.\d{1,6})?)\s*([a-z]*)$/u.exec(text) ?? [];
   const factor = DURATION_UNITS.get(unit === '' ? 's' : (unit ?? ''));
@@ -103,7 +103,7 @@ export function parseDurationMs(text: string): number | null {
   return ms <= MAX_DURATION_MS ? ms : null;
 }
 
-/** Reads how long records are kept; no timer has to last that long. Returns milliseconds, or null for nonsense. */
+/** Parses a retention time, which may be longer than any timer. Returns milliseconds, or null if invalid. */
 export function parseRetentionMs(text: string): number | null {
   const [, number, unit = ''] = /^(\d{1,6})\s*([dh])$/u.exec(text) ?? [];
   if (number === undefined) return null;
@@ -111,7 +111,7 @@ export function parseRetentionMs(text: string): number | null {
   return ms >= MIN_RETENTION_MS && ms <= MAX_RETENTION_MS ? ms : null;
 }
 
-/** Reads a rate, of bytes or of bits. Returns whole bytes per second, from 1, or null for nonsense. */
+/** Parses a rate in bytes or bits. Returns whole bytes per second, at least 1, or null if invalid. */
 export function parseRateBytesPerSecond(text: string): number | null {
   const [, size, number, unit] = /^((\d{1,15}(?:\.\d{1,6})?)\s*([A-Za-z]+))\/s$/u.exec(text) ?? [];
   if (size === undefined) return null;
@@ -120,7 +120,7 @@ export function parseRateBytesPerSecond(text: string): number | null {
   return bytes !== null && bytes > 0 && Number.isSafeInteger(bytes) ? bytes : null;
 }
 
-/** Reads how often something may happen. Returns null for nonsense, and for never. */
+/** Parses a count rate. Returns null if it is invalid or 0. */
 export function parseCountRate(text: string): CountRate | null {
   const [, number, unit] = /^(\d{1,9})\s*\/\s*([a-z]+)$/u.exec(text) ?? [];
   const perMs = COUNT_RATE_UNITS.get(unit ?? '');
@@ -128,7 +128,7 @@ export function parseCountRate(text: string): CountRate | null {
   return perMs !== undefined && count > 0 ? { count, perMs } : null;
 }
 
-/** Reads a size for each day or month; a bare size is for a month. Returns null for nonsense, and for nothing. */
+/** Parses a size per day or month; the default is per month. Returns null if it is invalid or 0. */
 export function parseQuota(text: string): QuotaSize | null {
   const [, size, period] = /^([^/]+?)(?:\s*\/\s*(day|month))?$/u.exec(text) ?? [];
   const bytes = size === undefined ? null : parseSizeBytes(size);
@@ -136,10 +136,10 @@ export function parseQuota(text: string): QuotaSize | null {
   return { bytes, period: period === 'day' ? 'day' : 'month' };
 }
 
-/** A limit of zero would let nobody in, and is refused; a variable that is set to nothing is off. */
-const NO_LIMIT_HINT = '; nothing for no limit';
+/** A limit of 0 would reject all clients and is invalid; an empty variable means no limit. */
+const NO_LIMIT_HINT = '; empty for no limit';
 
-/** What the values of several variables mean. Each throws a Refusal that says what would be right. */
+// The following parsers throw an InvalidValue with the accepted form.
 
 export function toEndpoints(text: string): Endpoint[] {
   try {
@@ -174,10 +174,10 @@ export function toDurationMs(text: string): number {
 export function toRetentionMs(text: string): number {
   const ms = parseRetentionMs(text);
   if (ms !== null) return ms;
-  throw new InvalidValue(`${RETENTION_GRAMMAR}; nothing to keep all`);
+  throw new InvalidValue(`${RETENTION_GRAMMAR}; empty to keep all records`);
 }
 
-/** A limit: no time at all would let nobody in. */
+/** A timeout of 0 is invalid: it would reject all clients. */
 export function toTimeoutMs(text: string): number {
   const ms = parseDurationMs(text);
   if (ms !== null && ms > 0) return ms;
@@ -216,38 +216,36 @@ export function toQuota(text: string): QuotaSize {
   throw new InvalidValue(QUOTA_GRAMMAR + NO_LIMIT_HINT);
 }
 
-/** A limit of how many there may be at once. */
+/** A maximum number. */
 export function toCount(text: string): number {
   const count = Number(text);
   if (/^\d{1,9}$/u.test(text) && count > 0) return count;
   throw new InvalidValue(`a whole number from 1 to 999999999${NO_LIMIT_HINT}`);
 }
 
-/** 31 is the last day of a shorter month too. */
+/** In shorter months, 31 is the last day. */
 export function toDayOfMonth(text: string): number {
   const day = Number(text);
   if (/^\d{1,2}$/u.test(text) && day >= 1 && day <= 31) return day;
-  throw new InvalidValue('a day of the month from 1 to 31; in a month that is shorter, its last day');
+  throw new InvalidValue('a day of the month from 1 to 31; in shorter months, the last day is used');
 }
-
-/** Endpoints of listeners that are for operators and their programs. Throws a Refusal, as in `values.ts`. */
 
 const INTERNAL_ENDPOINT_GRAMMAR =
   'endpoints like tcp:4003, tcp:4003:interface=127.0.0.1, tcp:4003:interface=\\:\\:1, ' +
   'unix:/run/status.sock:mode=660, separated by blanks';
 
-/** Without TLS, and with addresses of their own, which health checks have to know. */
+/** Endpoints of listeners for operators: without TLS, and with a known address, which health checks need. */
 export function toInternalEndpoints(text: string): BoundEndpoint[] {
   return parseInternalEndpoints(text).map((endpoint) => {
     if (endpoint.kind === 'systemd')
       throw new InvalidValue(
         INTERNAL_ENDPOINT_GRAMMAR,
-        'no socket of systemd is taken here, so that an address is needed',
+        'sockets from systemd are not supported here; use an address',
       );
     if (endpoint.kind === 'tcp' && endpoint.tls !== null)
       throw new InvalidValue(
         INTERNAL_ENDPOINT_GRAMMAR,
-        'there is no TLS here, which is for the listeners that clients come to',
+        'TLS is not supported here, only on listeners for clients',
       );
     return endpoint;
   });

@@ -25,13 +25,13 @@ export function fsyncPathSync(path: string): void {
  * Creates a file whose content is on disk when this resolves. Rename it and call `fsyncPath` for its directory
  * afterwards: in the other order, a power cut may leave the new name with an empty file.
  *
+ * @param mode of the file, regardless of the umask; null: 0644, restricted by the umask
  * @throws EEXIST if the path exists
  */
-export async function writeDurably(path: string, text: string, mode: number): Promise<void> {
-  const handle = await open(path, 'wx', mode);
+export async function writeDurably(path: string, text: string, mode: number | null = null): Promise<void> {
+  const handle = await open(path, 'wx', mode ?? 0o644);
   try {
-    // The mode above is subject to the umask.
-    await handle.chmod(mode);
+    if (mode !== null) await handle.chmod(mode);
     await handle.writeFile(text);
     await handle.sync();
   } finally {

@@ -100,7 +100,7 @@ describe('a variable in a file', () => {
     assert.equal(env.read('APP_NAME', 'off', same), 'off');
     assert.equal(
       env.errors.map(formatConfigError).join('\n'),
-      'APP_NAME_FILE="/f" can\'t be used: it is not there. Accepted: the path of a readable file that holds the value.',
+      'APP_NAME_FILE="/f" can\'t be used: it is not there. Accepted: the path of a readable file with the value.',
     );
   });
 
@@ -108,7 +108,7 @@ describe('a variable in a file', () => {
     const env = reader({ APP_NAME_FILE: '/f', APP_SECRET_FILE: '/g' }, { '/f': 'hunter1', '/g': 'hunter2' });
     assert.equal(env.read('APP_NAME', null, refuse), null);
     assert.equal(env.read('APP_SECRET', null, refuse), null);
-    const [problem, accepted] = ['what is in that file is wrong', 'anything else'];
+    const [problem, accepted] = ['the content of that file is invalid', 'anything else'];
     assert.deepEqual(env.errors, [
       { variable: 'APP_NAME_FILE', value: '/f', problem, accepted },
       { variable: 'APP_SECRET_FILE', value: '/g', problem, accepted },
@@ -121,7 +121,7 @@ describe('a variable in a file', () => {
       assert.equal(env.read('APP_SECRET', null, same), null);
       assert.match(
         env.errors.map(formatConfigError).join('\n'),
-        /^APP_SECRET_FILE="\/f" can't be used: there is nothing in it\./u,
+        /^APP_SECRET_FILE="\/f" can't be used: it is empty\./u,
       );
     }
   });
@@ -203,9 +203,9 @@ describe('a variable that is not known', () => {
 
   test('is a warning that names the nearest one, and shows no value', () => {
     assert.deepEqual(warnings('APP_NAMES', 'APP_SECRET_FILES', 'APP_NAM_FILE'), [
-      'APP_NAMES is not known and does nothing; the nearest known variable is APP_NAME',
-      'APP_SECRET_FILES is not known and does nothing; the nearest known variable is APP_SECRET',
-      'APP_NAM_FILE is not known and does nothing; the nearest known variable is APP_NAME',
+      'APP_NAMES is unknown and has no effect; the most similar variable is APP_NAME',
+      'APP_SECRET_FILES is unknown and has no effect; the most similar variable is APP_SECRET',
+      'APP_NAM_FILE is unknown and has no effect; the most similar variable is APP_NAME',
     ]);
   });
 
@@ -287,14 +287,14 @@ describe('variables in real files', () => {
     };
     const errors = errorsOf(environment);
     assert.deepEqual(Object.fromEntries(errors.map(({ variable, value }) => [variable, value])), environment);
-    const inside = 'what is in that file is wrong';
+    const inside = 'the content of that file is invalid';
     assert.deepEqual(Object.fromEntries(errors.map(({ variable, problem }) => [variable, problem])), {
       RELAY_LISTEN_FILE: inside,
       RELAY_WEBSOCKET_LISTEN_FILE: inside,
       RELAY_STATUS_LISTEN_FILE: 'it is a directory',
       RELAY_USAGE_DB_FILE: 'there is no such file',
       RELAY_BLUR_USAGE_FILE: inside,
-      RELAY_LOG_FD_FILE: 'it has more than 65536 bytes, which no value has',
+      RELAY_LOG_FD_FILE: 'it is larger than 65536 bytes, the maximum for a value',
       RELAY_LOG_LEVEL_FILE: inside,
     });
     assert.doesNotMatch(errors.map(formatConfigError).join('\n'), /hunter2/u);

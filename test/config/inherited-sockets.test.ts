@@ -39,14 +39,14 @@ describe('sockets of systemd', () => {
   });
 
   test('are none without systemd', () => {
-    match(problemOf({}), /passed no sockets: start the relay by its \.socket unit/u);
+    match(problemOf({}), /passed no sockets: start the relay with its \.socket unit/u);
     match(problemOf({ LISTEN_FDS: '1' }), /passed no sockets/u);
   });
 
   test('of another process are left alone, and it is said how that comes about', () => {
     for (const pid of ['1', '', '040', 'x']) {
       const problem = problemOf({ ...OURS, LISTEN_PID: pid });
-      match(problem, /ExecStart= has to run node itself, without npm, tini or a shell/u);
+      match(problem, /ExecStart= must run node directly, without npm, tini or a shell/u);
       match(problem, new RegExp(`process "${pid}" .*this one is 40`, 'u'));
     }
   });

@@ -25,18 +25,18 @@ describe('endpoints for operators', () => {
 
   test('have no TLS', () => {
     const problem = refusalOf(() => toInternalEndpoints(`${PLAIN} ssl:443:privateKey=/k`));
-    match(problem, /no TLS here/u);
+    match(problem, /TLS is not supported here/u);
   });
 
   test('have addresses of their own', () => {
     const problem = refusalOf(() => toInternalEndpoints(`${PLAIN} systemd:domain=INET:index=0`));
-    match(problem, /no socket of systemd is taken here/u);
+    match(problem, /sockets from systemd are not supported here/u);
   });
 
   test('are told what is wrong with them', () => {
     match(
       refusalOf(() => toInternalEndpoints('tcp:99999')),
-      /"99999" is no port/u,
+      /"99999" is not a port/u,
     );
   });
 });

@@ -39,7 +39,7 @@ const tcp = (port: number, address: string | null = null): object => ({
 
 const inherited = {
   names: [],
-  unavailableReason: 'systemd passed no sockets: start the relay by its .socket unit, with systemctl',
+  unavailableReason: 'systemd passed no sockets: start the relay with its .socket unit, with systemctl',
 };
 
 const DEFAULT_CONFIG = {
@@ -249,7 +249,7 @@ describe('the quota', () => {
     const [error, ...more] = errorsOf({ RELAY_QUOTA: '1TB' });
     assert.deepEqual(more, []);
     assert.equal(error?.variable, 'RELAY_QUOTA_STATE');
-    assert.match(error?.problem ?? '', /outlive a restart/u);
+    assert.match(error?.problem ?? '', /survive restarts/u);
   });
 });
 
@@ -279,7 +279,8 @@ describe('a value that can not be used', () => {
     ['RELAY_LOG_FD', '1.5', /from 1/u],
     ['RELAY_LOG_FD', '1000000', /file descriptor/u],
     ...['400', '0d', '59m', '1.5d', '36501d', '-1d', 'forever'].map(
-      (text) => ['RELAY_USAGE_RETENTION', text, /days or hours like 400d.*nothing to keep all/u] as const,
+      (text) =>
+        ['RELAY_USAGE_RETENTION', text, /days or hours like 400d.*empty to keep all records/u] as const,
     ),
     ['RELAY_BLUR_USAGE', '-60', /seconds/u],
     ['RELAY_BLUR_USAGE', '1h', /seconds/u],
@@ -287,7 +288,7 @@ describe('a value that can not be used', () => {
     ['RELAY_BLUR_USAGE', '1000000000', /999999999/u],
     ['RELAY_BUFFER_MEMORY', 'lots', /500kB, 64MiB or 2GB/u],
     ['RELAY_LOG_LEVEL', 'loud', /trace, debug, info, warn, error, fatal, silent/u],
-    ['RELAY_HANDSHAKE_TIMEOUT', '0', /duration.*nothing for no limit/u],
+    ['RELAY_HANDSHAKE_TIMEOUT', '0', /duration.*empty for no limit/u],
     ['RELAY_WAIT_TIMEOUT', 'never', /a duration like/u],
     ['RELAY_IDLE_TIMEOUT', '-1s', /a duration like/u],
     ['RELAY_DRAIN_TIMEOUT', 'soon', /duration.*90s/u],
@@ -310,9 +311,9 @@ describe('a value that can not be used', () => {
 
   test('says which endpoint is wrong, and why', () => {
     const [error] = errorsOf({ RELAY_LISTEN: 'tcp:4001 tcp:http' });
-    assert.match(error?.problem ?? '', /"http" is no port/u);
+    assert.match(error?.problem ?? '', /"http" is not a port/u);
     assert.ok(error !== undefined);
-    assert.match(formatConfigError(error), /: "http" is no port/u);
+    assert.match(formatConfigError(error), /: "http" is not a port/u);
   });
 
   test('is told together with all the others', () => {

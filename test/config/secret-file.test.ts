@@ -29,10 +29,10 @@ describe('the file of a variable', () => {
     const cases: readonly (readonly [path: string, message: string])[] = [
       [join(directory, 'none'), 'there is no such file'],
       [join(directory, 'folder'), 'it is a directory'],
-      [join(directory, 'large'), 'it has more than 65536 bytes, which no value has'],
+      [join(directory, 'large'), 'it is larger than 65536 bytes, the maximum for a value'],
       [join(directory, 'large', 'x'), "it can't be read (ENOTDIR)"],
       // It has no size, and no end.
-      ['/dev/zero', 'it has more than 65536 bytes, which no value has'],
+      ['/dev/zero', 'it is larger than 65536 bytes, the maximum for a value'],
     ];
     for (const [path, message] of cases) assert.throws(() => readSecretFile(path), { message });
   });

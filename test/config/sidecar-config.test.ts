@@ -171,7 +171,7 @@ describe('a value that the sidecar can not use', () => {
         .join('\n');
     assert.match(notifications(), /^SIDECAR_TOKEN_FILE=".*token" can't be used: there is no such file\./u);
     writeFileSync(path, '\n');
-    assert.match(notifications(), /^SIDECAR_TOKEN_FILE=".*token" can't be used: there is nothing in it\./u);
+    assert.match(notifications(), /^SIDECAR_TOKEN_FILE=".*token" can't be used: it is empty\./u);
   });
 
   test('is told together with all the others', () => {
@@ -268,6 +268,6 @@ describe('a warning of the sidecar', () => {
     );
     const result = readSidecarConfig({ SIDECAR_SNAPSHOTS_KEEP: '4' });
     assert.equal(result.kind, 'errors');
-    assert.match(result.warnings.join('\n'), /nearest known variable is SIDECAR_SNAPSHOT_KEEP$/u);
+    assert.match(result.warnings.join('\n'), /most similar variable is SIDECAR_SNAPSHOT_KEEP$/u);
   });
 });

@@ -160,7 +160,7 @@ describe('a hostile usage database', () => {
     });
     await assert.rejects(
       endless,
-      (error) => error instanceof JobError && /ended after 1\.5 s/u.test(error.message),
+      (error) => error instanceof JobError && /timed out after 1\.5 s/u.test(error.message),
     );
     assert.deepEqual(await next, { kind: 'ok', text: '', next: null });
   });

@@ -154,8 +154,8 @@ describe('several endpoints', () => {
 
 describe('a fault', () => {
   const cases: readonly (readonly [text: string, culprits: readonly string[]])[] = [
-    ['', ['none of tcp:, ssl:, unix: and systemd:']],
-    ['4001x', ['"4001x"', 'none of tcp:, ssl:, unix: and systemd:']],
+    ['', ['does not begin with tcp:, ssl:, unix: or systemd:']],
+    ['4001x', ['"4001x"', 'does not begin with tcp:, ssl:, unix: or systemd:']],
     ['-1', ['"-1"']],
     ['127.0.0.1:4001', ['"127.0.0.1:4001"']],
     ['tls:4001', ['"tls:4001"']],
@@ -208,9 +208,12 @@ describe('a fault', () => {
     ['ssl:443:privateKey=/k:passphrase=x', ['ssl:', '"passphrase"', 'privateKey']],
     ['ssl:443:privateKey=/k:mode=660', ['ssl:', '"mode"']],
     ['ssl:443:privateKey=/k:interface=localhost', ['interface', '"localhost"']],
-    ['ssl:443:privateKey=/k:sslmethod=SSLv3_METHOD', ['"SSLv3_METHOD"', 'modern TLS', 'TLSv1_2_METHOD']],
-    ['ssl:443:privateKey=/k:sslmethod=TLSv1_METHOD', ['"TLSv1_METHOD"', 'modern TLS']],
-    ['ssl:443:privateKey=/k:sslmethod=', ['""', 'modern TLS']],
+    [
+      'ssl:443:privateKey=/k:sslmethod=SSLv3_METHOD',
+      ['"SSLv3_METHOD"', 'TLS 1.2 or later', 'TLSv1_2_METHOD'],
+    ],
+    ['ssl:443:privateKey=/k:sslmethod=TLSv1_METHOD', ['"TLSv1_METHOD"', 'TLS 1.2 or later']],
+    ['ssl:443:privateKey=/k:sslmethod=', ['""', 'TLS 1.2 or later']],
     ['systemd', ['systemd:', 'domain']],
     ['systemd:index=0', ['systemd:', 'domain']],
     ['systemd:domain=IPX:index=0', ['"IPX"', 'INET6']],
@@ -224,7 +227,7 @@ describe('a fault', () => {
     ['systemd:domain=INET:index=0:backlog=5', ['systemd:', '"backlog"']],
     ['systemd:domain=INET:index=0:certKey=/c', ['systemd:', 'privateKey']],
     ['systemd:domain=INET:index=0:extraCertChain=/c', ['systemd:', 'privateKey']],
-    ['systemd:domain=UNIX:index=0:privateKey=/k', ['no TLS', 'unix']],
+    ['systemd:domain=UNIX:index=0:privateKey=/k', ['TLS is not supported', 'unix']],
     ['unix', ['unix:', 'address']],
     ['unix:', ['unix:', 'address']],
     ['unix:/a:/b', ['unix:', 'more than one address', String.raw`\:`]],

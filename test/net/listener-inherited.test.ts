@@ -152,11 +152,11 @@ describe('a socket of systemd', { skip: withoutSocketActivation() ?? false }, ()
       endpoints: ['systemd:domain=INET:index=0'],
       isWrapped: true,
     });
-    await activation.program.waitForOutput(/^fault: .*ExecStart= has to run node itself/mu);
+    await activation.program.waitForOutput(/^fault: .*ExecStart= must run node directly/mu);
   });
 });
 
 test('a program that takes no sockets from systemd says so', async () => {
   const listening = listen(createServer(), parseEndpoint('systemd:domain=INET:index=0'));
-  await rejects(listening, /this program takes no sockets from systemd/u);
+  await rejects(listening, /this program does not accept sockets from systemd/u);
 });

@@ -134,7 +134,7 @@ db.commit()`;
     assert.ok(rows >= 300_000 + before * 3);
     assert.ok(rows < 300_000 + (before + during) * 3);
     await stopWriter(writer);
-    assert.doesNotMatch(writer.stdout, /failed|unfit/u);
+    assert.doesNotMatch(writer.stdout, /failed|unusable/u);
     assert.equal(sumIn(databasePath).rows, 300_000 + commits() * 3);
   });
 
@@ -224,7 +224,7 @@ describe('the store', () => {
     // A page that only a copy of everything comes by.
     createUsageFile(`${databasePath}.good`, { rows: 3000 });
     writeFileSync(databasePath, readFileSync(`${databasePath}.good`).fill(0x55, 8 * 4096, 9 * 4096));
-    await assert.rejects(store.take(), /is not kept: SQLite's check says|the file is corrupt/u);
+    await assert.rejects(store.take(), /was discarded: SQLite's check says|the file is corrupt/u);
     assert.deepEqual(readdirSync(directory), []);
     rmSync(databasePath);
     createUsageFile(databasePath);

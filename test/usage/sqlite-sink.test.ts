@@ -170,7 +170,7 @@ test("tables of other programs stay beside the relay's own", async (context) => 
   assert.deepEqual(rows(path, 'SELECT * FROM _litestream_seq'), [{ id: 1, seq: 7 }]);
 });
 
-const unfit: Record<string, { make: (path: string) => void; reason: RegExp }> = {
+const unusable: Record<string, { make: (path: string) => void; reason: RegExp }> = {
   garbage: {
     make: (path) => writeFileSync(path, 'garbage '.repeat(1000)),
     reason: /not an SQLite database/u,
@@ -216,7 +216,7 @@ function make(path: string, sql: string): void {
   database.close();
 }
 
-for (const [what, { make: makeIt, reason }] of Object.entries(unfit)) {
+for (const [what, { make: makeIt, reason }] of Object.entries(unusable)) {
   test(`${what} is refused with its reason, and left as it was`, async (context) => {
     const path = join(await scratch(context), 'usage.sqlite');
     makeIt(path);

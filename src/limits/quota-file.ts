@@ -1,6 +1,7 @@
 import { accessSync, constants, readFileSync, rmSync, statSync } from 'node:fs';
-import { open, rename, rm } from 'node:fs/promises';
+import { rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { fsyncPath, writeDurably } from '../process/durable-file.ts';
 import { errorCode } from '../process/error-code.ts';
 import { StartupError } from '../process/startup-error.ts';
 import type { SavedQuota } from './quota.ts';
@@ -99,26 +100,14 @@ async function replaceFile(path: string, text: string): Promise<void> {
   const unfinished = path + TEMPORARY_SUFFIX;
   try {
     await rm(unfinished, { force: true });
-    const handle = await open(unfinished, 'wx', 0o644);
-    try {
-      await handle.writeFile(text);
-      // Before the rename. Otherwise a power failure may leave an empty file.
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
+    await writeDurably(unfinished, text);
     await rename(unfinished, path);
   } catch (error) {
     // Frees space on a full disk. The first error is the one to report.
     await rm(unfinished, { force: true }).catch(() => null);
     throw error;
   }
-  const directory = await open(dirname(path), 'r');
-  try {
-    await directory.sync();
-  } finally {
-    await directory.close();
-  }
+  await fsyncPath(dirname(path));
 }
 
 /**

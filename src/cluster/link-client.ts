@@ -2,6 +2,7 @@ import type { KeyObject } from 'node:crypto';
 import { connect, isIP } from 'node:net';
 import type { Socket } from 'node:net';
 import { errorCode } from '../process/error-code.ts';
+import { EMPTY_BYTES } from '../transport/byte-stream.ts';
 import type { ByteStream, ByteStreamHandler } from '../transport/byte-stream.ts';
 import type { IoBackend } from '../transport/io-backend.ts';
 import { LinkClientAuth, TlsOffer } from './link-auth.ts';
@@ -11,29 +12,29 @@ import { PeerAddressError } from './peer-networks.ts';
 import type { PeerNetworks } from './peer-networks.ts';
 
 /**
- * Why there is no link: a fault of the other end's greeting; its address is not allowed; nobody is there, or it went in the middle of it; it took too long;
- * the one who called has changed its mind.
+ * Why a link failed: a failure of the handshake; the address is not allowed; nothing listens there, or it closed during the
+ * handshake; it took too long; the caller has aborted.
  */
 export type LinkErrorCode = LinkAuthFailure | 'address' | 'unreachable' | 'timeout' | 'aborted';
 
 const MESSAGES: Readonly<Record<LinkErrorCode, string>> = {
-  version: 'the other relay speaks another version of the cluster protocol',
+  version: 'the other relay uses another version of the cluster protocol',
   secret: 'the other relay has another secret',
-  'not a relay': 'what answers there is no relay',
-  tls: 'one of the two relays wants TLS on links, and the other does not',
-  address: 'the other relay’s address is not in RELAY_CLUSTER_NETWORKS, or is none that a relay can have',
-  unreachable: 'the other relay can not be reached',
+  'not a relay': 'the peer is not a relay',
+  tls: 'only one of the two relays uses TLS on links',
+  address: 'the other relay’s address is not in RELAY_CLUSTER_NETWORKS, or cannot belong to a relay',
+  unreachable: 'the other relay cannot be reached',
   timeout: 'the other relay does not answer',
-  aborted: 'the call was aborted',
+  aborted: 'the connection attempt was aborted',
 };
 
-/** Why a call failed. Its message names no address. */
+/** Why a link failed. Its message contains no address. */
 export class LinkError extends Error {
   readonly code: LinkErrorCode;
-  /** Somebody is there, and went in the middle of the greeting: it may have had no place. */
+  /** The other end accepted the connection and closed it during the handshake: all its pending slots may be in use. */
   readonly closedDuringAuth: boolean;
 
-  /** @param detail what the system has to say of it, like `ECONNREFUSED` */
+  /** @param detail a system error code like `ECONNREFUSED` */
   constructor(code: LinkErrorCode, detail: string | null = null) {
     super(detail === null ? MESSAGES[code] : `${MESSAGES[code]} (${detail})`);
     this.code = code;
@@ -43,24 +44,22 @@ export class LinkError extends Error {
 
 export interface LinkClientOptions {
   readonly backend: IoBackend;
-  /** Of what all relays of the cluster have in common. */
+  /** Of the cluster's secret, for the handshake without TLS. */
   readonly key: KeyObject;
   /** Null: links are not encrypted. */
   readonly tls: LinkTls | null;
   /** Addresses outside of these are not connected to. */
   readonly networks: PeerNetworks;
   readonly address: { readonly host: string; readonly port: number };
-  /** For everything together: the name, the connection, the greeting. */
+  /** For the name lookup, the connection and the handshake together. */
   readonly timeoutMs: number;
   readonly signal?: AbortSignal;
 }
 
 export interface Link {
-  /**
-   * It is paused. Start it before anything else is awaited, so that no end of it is missed, and resume it.
-   */
+  /** It is paused. Start it before awaiting anything else, so that its end is not missed, and resume it. */
   readonly stream: ByteStream;
-  /** What has come behind the greeting. */
+  /** Bytes that came behind the handshake. */
   readonly firstBytes: Uint8Array;
 }
 
@@ -69,15 +68,16 @@ export interface Link {
  *
  * @throws LinkError, and nothing else
  */
-export function connectLink(call: LinkClientOptions): Promise<Link> {
+export function connectLink(options: LinkClientOptions): Promise<Link> {
   return new Promise((resolve, reject) => {
-    new LinkConnector(call, resolve, reject).start();
+    new LinkConnector(options, resolve, reject).start();
   });
 }
 
 class LinkConnector implements ByteStreamHandler {
   readonly #options: LinkClientOptions;
-  readonly #auth: LinkClientAuth;
+  /** Null if TLS authenticates both ends. */
+  readonly #auth: LinkClientAuth | null;
   readonly #resolve: (link: Link) => void;
   readonly #reject: (error: LinkError) => void;
   readonly #timer: NodeJS.Timeout;
@@ -85,16 +85,16 @@ class LinkConnector implements ByteStreamHandler {
   #socket: Socket | null = null;
   /** The same connection, once it is open. */
   #stream: ByteStream | null = null;
-  /** Null where TLS has begun, and where there is none. */
+  /** Null without TLS, and once TLS has started. */
   #tlsOffer: TlsOffer | null = null;
   #isDone = false;
 
-  constructor(call: LinkClientOptions, answered: (link: Link) => void, failed: (error: LinkError) => void) {
-    this.#options = call;
-    this.#auth = new LinkClientAuth(call.key);
-    this.#resolve = answered;
-    this.#reject = failed;
-    this.#timer = setTimeout(() => this.#fail('timeout'), call.timeoutMs);
+  constructor(options: LinkClientOptions, resolve: (link: Link) => void, reject: (error: LinkError) => void) {
+    this.#options = options;
+    this.#auth = options.tls === null ? new LinkClientAuth(options.key) : null;
+    this.#resolve = resolve;
+    this.#reject = reject;
+    this.#timer = setTimeout(() => this.#fail('timeout'), options.timeoutMs);
   }
 
   start(): void {
@@ -104,7 +104,7 @@ class LinkConnector implements ByteStreamHandler {
       return;
     }
     signal?.addEventListener('abort', this.#onAbort);
-    // For an address, no name is looked up.
+    // Node.js does not call `lookup` for an IP address.
     if (isIP(address.host) !== 0 && !networks.allowsOutgoing(address.host)) {
       this.#fail('address');
       return;
@@ -122,7 +122,7 @@ class LinkConnector implements ByteStreamHandler {
         this.#authenticate(socket);
       });
     } catch (error) {
-      // The address came from elsewhere, and Node throws where a port is none.
+      // The address came from the coordinator, and Node.js throws if the port is invalid.
       this.#fail('unreachable', errorCode(error));
     }
   }
@@ -133,18 +133,20 @@ class LinkConnector implements ByteStreamHandler {
       this.#onTlsOffer(this.#tlsOffer.receive(bytes));
       return;
     }
-    const step = this.#auth.receive(bytes);
-    if (step.kind === 'failed') this.#fail(step.fault);
-    else if (step.kind === 'proven') this.#succeed(Uint8Array.from(step.rest));
-    else this.#stream?.write(Buffer.from(step.say));
+    const step = this.#auth?.receive(bytes);
+    // With TLS nothing can come before it has authenticated the owner.
+    if (step === undefined) this.#fail('not a relay');
+    else if (step.kind === 'failed') this.#fail(step.failure);
+    else if (step.kind === 'authenticated') this.#succeed(Uint8Array.from(step.rest));
+    else this.#stream?.write(Buffer.from(step.send));
   }
 
   onWritable(): void {
-    // One short line is all that is ever sent.
+    // Only one short line is ever sent.
   }
 
   onEnd(): void {
-    // Not `not a relay`: what passes connections on to nobody accepts them first, and a relay that has no place does too.
+    // Not `not a relay`: a relay without a free pending slot closes too, and so does a proxy without a backend.
     this.#fail('unreachable');
   }
 
@@ -159,15 +161,18 @@ class LinkConnector implements ByteStreamHandler {
     this.#stream.start(this);
   }
 
-  #onTlsOffer(answer: ReturnType<TlsOffer['receive']>): void {
+  #onTlsOffer(result: ReturnType<TlsOffer['receive']>): void {
     const { backend, tls } = this.#options;
-    if (answer === 'unfinished') return;
-    if (answer !== 'begin' || tls === null || this.#stream === null) {
-      this.#fail(answer === 'begin' ? 'tls' : answer);
+    if (result === 'incomplete') return;
+    if (result !== 'begin' || tls === null || this.#stream === null) {
+      this.#fail(result === 'begin' ? 'tls' : result);
       return;
     }
     this.#tlsOffer = null;
-    this.#stream = tls.wrapClient(backend, this.#stream, (fault) => this.#fail(fault));
+    this.#stream = tls.wrapClient(backend, this.#stream, {
+      onAuthenticated: () => this.#succeed(EMPTY_BYTES),
+      onFailed: (failure) => this.#fail(failure),
+    });
     this.#stream.start(this);
   }
 
@@ -185,7 +190,7 @@ class LinkConnector implements ByteStreamHandler {
     this.#reject(new LinkError(code, detail));
   }
 
-  /** False where it is finished already. */
+  /** False if it has succeeded or failed already. */
   #settle(): boolean {
     if (this.#isDone) return false;
     this.#isDone = true;

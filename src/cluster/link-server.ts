@@ -2,6 +2,7 @@ import type { KeyObject } from 'node:crypto';
 import { createServer } from 'node:net';
 import type { Server } from 'node:net';
 import { addressPrefix } from '../protocol/ip-address.ts';
+import { EMPTY_BYTES } from '../transport/byte-stream.ts';
 import type { ByteStream, ByteStreamHandler } from '../transport/byte-stream.ts';
 import type { IoBackend } from '../transport/io-backend.ts';
 import { LinkServerAuth, TlsOffer, linkAuthKey } from './link-auth.ts';
@@ -10,88 +11,86 @@ import type { LinkTls } from './link-tls.ts';
 import type { PeerNetworks } from './peer-networks.ts';
 
 /**
- * What became of somebody who has not proved itself: a fault of its greeting, `timeout` where that took too long, `left` where it
- * went by itself, `crowded` where there were too many like it, `closed` where nobody is let in any more,
- * `address` where it came from outside of `RELAY_CLUSTER_NETWORKS`.
+ * Why a connection did not become a link: a failure of the handshake; `timeout`: it took too long; `disconnected`: the peer
+ * closed it; `evicted`: there were too many pending connections; `closed`: the relay is stopping; `address`: it came from
+ * outside of `RELAY_CLUSTER_NETWORKS`.
  */
-export type LinkFailure = LinkAuthFailure | 'address' | 'timeout' | 'left' | 'crowded' | 'closed';
+export type LinkFailure = LinkAuthFailure | 'address' | 'timeout' | 'disconnected' | 'evicted' | 'closed';
 
-/** How long a greeting may take, in milliseconds: some round trips of the worst network there is. */
+/** Time for the handshake, in milliseconds: several round trips of a very slow network. */
 const AUTH_TIMEOUT_MS = 5000;
 
-/** How long it takes where all is well, generously, in milliseconds. Who takes longer gives way where there is a crowd. */
+/** Generous time for the handshake of a healthy relay, in milliseconds. Slower peers are evicted first. */
 const SLOW_AUTH_MS = 500;
 
-/** Who a guest belongs to. One of these is called, once. */
-export interface PendingPeerHandler {
-  /** It has proved itself; the wire is the host's. The bytes lie in memory that the next read will use. */
-  onAuthenticated(pendingPeer: PendingPeer, firstBytes: Uint8Array): void;
-  /** It is gone, or its wire is about to close. */
-  onFailed(pendingPeer: PendingPeer, failure: LinkFailure): void;
-}
-
-/** Somebody who has connected and not proved itself yet. */
-export class PendingPeer implements ByteStreamHandler {
+/** A connection that is not authenticated yet. */
+class PendingPeer implements ByteStreamHandler {
   readonly stream: ByteStream;
-  readonly #auth: LinkServerAuth;
-  readonly #handler: PendingPeerHandler;
+  /** Null if TLS authenticates the peer. */
+  readonly #auth: LinkServerAuth | null;
+  readonly #server: LinkServer;
   #timer: NodeJS.Timeout;
   #isSlow = false;
   #isDone = false;
 
-  constructor(stream: ByteStream, auth: LinkServerAuth, host: PendingPeerHandler) {
+  constructor(stream: ByteStream, auth: LinkServerAuth | null, server: LinkServer) {
     this.stream = stream;
     this.#auth = auth;
-    this.#handler = host;
+    this.#server = server;
     this.#timer = setTimeout(() => {
       this.#isSlow = true;
       this.#timer = setTimeout(() => this.close('timeout'), AUTH_TIMEOUT_MS - SLOW_AUTH_MS);
     }, SLOW_AUTH_MS);
   }
 
-  /** It takes longer than a relay does. */
+  /** It takes longer than a healthy relay. */
   get isSlow(): boolean {
     return this.#isSlow;
   }
 
-  /** Begins to listen to it. */
   start(): void {
     this.stream.start(this);
-  }
-
-  /** Speaks first. */
-  sendOpening(): void {
-    this.stream.write(Buffer.from(this.#auth.opening));
+    if (this.#auth !== null) this.stream.write(Buffer.from(this.#auth.opening));
   }
 
   onBytes(bytes: Uint8Array): void {
     if (this.#isDone) return;
-    const step = this.#auth.receive(bytes);
-    if (step.say !== '') this.stream.write(Buffer.from(step.say));
-    if (step.kind === 'failed') this.close(step.fault);
-    if (step.kind !== 'proven') return;
+    const step = this.#auth?.receive(bytes);
+    // With TLS nothing can come before it has authenticated the peer.
+    if (step === undefined) {
+      this.close('not a relay');
+      return;
+    }
+    if (step.send !== '') this.stream.write(Buffer.from(step.send));
+    if (step.kind === 'failed') this.close(step.failure);
+    else if (step.kind === 'authenticated') this.onAuthenticated(step.rest);
+  }
+
+  /** @param firstBytes what came behind the handshake, in memory that the next read overwrites */
+  onAuthenticated(firstBytes: Uint8Array): void {
+    if (this.#isDone) return;
     this.#settle();
-    this.#handler.onAuthenticated(this, step.rest);
+    this.#server.onAuthenticated(this, firstBytes);
   }
 
   onWritable(): void {
-    // Two short lines are all that is ever sent.
+    // Only two short lines are ever sent.
   }
 
   onEnd(): void {
-    this.close('left');
+    this.close('disconnected');
   }
 
   onClose(): void {
-    this.close('left');
+    this.close('disconnected');
   }
 
-  /** Closes it, and says why. Does nothing once it is done. */
+  /** Closes it and reports why. Does nothing once it is done. */
   close(failure: LinkFailure): void {
     if (this.#isDone) return;
     this.#settle();
     this.stream.abort();
-    this.#handler.onFailed(this, failure);
+    this.#server.onFailed(this, failure);
   }
 
   #settle(): void {
@@ -100,41 +99,39 @@ export class PendingPeer implements ByteStreamHandler {
   }
 }
 
-/**
- * How many may be greeting at once. A greeting is one round trip, so that even relays 50 ms away open more than a thousand links a second.
- */
+/** Pending slots. A handshake takes one round trip, so even relays 50 ms away can open more than a thousand links a second. */
 export const MAX_PENDING_PEERS = 64;
 
-/** Networks that are remembered because a relay has come from there; those of one that was heard of long ago are forgotten first. */
+/** Limit for networks remembered because a relay connected from there. The least recent one is forgotten first. */
 const MAX_KNOWN_NETWORKS = 1024;
 
 export interface LinkServerOptions {
   readonly backend: IoBackend;
-  /** What all relays of the cluster have in common. */
+  /** The same for all relays of the cluster. */
   readonly secret: string;
   /** Null: links are not encrypted. */
   readonly tls: LinkTls | null;
-  /** Connections from outside of these are closed at once. */
+  /** Connections from outside of these are closed immediately. */
   readonly networks: PeerNetworks;
   /**
-   * Another relay has opened a link. The wire has to be started before this returns; the bytes that it brought already lie in memory
-   * that the next read will use.
+   * Another relay has opened a link. The stream must be started before this returns; `firstBytes` are in memory that the next
+   * read overwrites.
    */
   readonly onLink: (stream: ByteStream, firstBytes: Uint8Array) => void;
-  /** Somebody came and has not become a link. Called once for each, however many they are. */
+  /** Called once for each connection that did not become a link, also if there are very many. */
   readonly onRejected: (failure: LinkFailure) => void;
 }
 
 /**
- * Where other relays come in. Whoever has not proved that it has the secret gets one line, and costs one of a few places,
- * which links that are open have no need of.
+ * Accepts connections of other relays. Connections that are not authenticated use a small number of pending slots, which
+ * open links do not need.
  */
-export class LinkServer implements PendingPeerHandler {
+export class LinkServer {
   readonly #options: LinkServerOptions;
   readonly #key: KeyObject;
-  /** Those who are greeting, the oldest first, and the network that each came from. */
+  /** Connections that are not authenticated yet, the oldest first, and the network of each. */
   readonly #pendingPeers = new Map<PendingPeer, string>();
-  /** Where relays of the group have come from, the latest last. */
+  /** Networks from which relays of the cluster have connected, the most recent last. */
   readonly #knownNetworks = new Set<string>();
   #isClosed = false;
 
@@ -143,23 +140,23 @@ export class LinkServer implements PendingPeerHandler {
     this.#key = linkAuthKey(options.secret);
   }
 
-  /** How many are greeting: 0 to `MAX_LINK_GUESTS`. */
+  /** Used pending slots: 0 to `MAX_PENDING_PEERS`. */
   get pendingPeers(): number {
     return this.#pendingPeers.size;
   }
 
-  /** A server through which they come in. Whoever lets it listen closes it. */
+  /** A server that does not listen yet. The caller closes it. */
   createServer(): Server {
     const { backend } = this.#options;
-    const enter = (stream: ByteStream): void => this.#accept(stream);
+    const accept = (stream: ByteStream): void => this.#accept(stream);
     const server = createServer({ allowHalfOpen: true }, (socket) =>
-      enter(backend.adoptSocket(socket, 'tcp')),
+      accept(backend.adoptSocket(socket, 'tcp')),
     );
-    server.on('listening', () => backend.acceptStreams(server, 'tcp', enter));
+    server.on('listening', () => backend.acceptStreams(server, 'tcp', accept));
     return server;
   }
 
-  /** Cuts those who are greeting, and whoever comes from now on. Links that are open stay. */
+  /** Closes pending connections, and those that come from now on. Open links stay. */
   close(): void {
     this.#isClosed = true;
     for (const pendingPeer of this.#pendingPeers.keys()) pendingPeer.close('closed');
@@ -186,44 +183,45 @@ export class LinkServer implements PendingPeerHandler {
     const from = addressPrefix(remote);
     if (this.#isClosed || !this.#ensureSlot(from)) {
       stream.abort();
-      this.#options.onRejected(this.#isClosed ? 'closed' : 'crowded');
+      this.#options.onRejected(this.#isClosed ? 'closed' : 'evicted');
       return;
     }
     const { tls } = this.#options;
     if (tls !== null && !sendTlsOffer(stream)) {
       stream.abort();
-      this.#options.onRejected('left');
+      this.#options.onRejected('disconnected');
       return;
     }
-    const pendingPeer = tls === null ? this.#createPeer(stream) : this.#createTlsPeer(stream, tls);
+    const pendingPeer =
+      tls === null
+        ? new PendingPeer(stream, new LinkServerAuth(this.#key), this)
+        : this.#createTlsPeer(stream, tls);
     this.#pendingPeers.set(pendingPeer, from);
     pendingPeer.start();
-    if (tls === null) pendingPeer.sendOpening();
-  }
-
-  #createPeer(stream: ByteStream): PendingPeer {
-    return new PendingPeer(stream, new LinkServerAuth(this.#key), this);
   }
 
   #createTlsPeer(stream: ByteStream, tls: LinkTls): PendingPeer {
-    const ready = (): void => pendingPeer.sendOpening();
-    const failed = (error: LinkAuthFailure): void => pendingPeer.close(error);
-    const pendingPeer = this.#createPeer(tls.wrapServer(this.#options.backend, stream, ready, failed));
+    const secured = tls.wrapServer(this.#options.backend, stream, {
+      onAuthenticated: () => pendingPeer.onAuthenticated(EMPTY_BYTES),
+      onFailed: (failure) => pendingPeer.close(failure),
+    });
+    const pendingPeer = new PendingPeer(secured, null, this);
     return pendingPeer;
   }
 
   /**
-   * Where all places are taken, somebody from where a relay has come before takes that of the oldest guest of whom this can't be said: so
-   * strangers keep no relay out that has been here, from however many addresses they come. Else the oldest guest makes room if it takes
-   * longer than a relay does; else the oldest of those that most have come with from one address, if fewer have come from the newcomer's.
+   * Frees a slot if all are in use. A peer from a known network evicts the oldest pending connection from an unknown one, so
+   * that strangers cannot lock out a relay that has been connected before, however many addresses they use. Otherwise the
+   * oldest connection is evicted if it is slow; otherwise the oldest one of the network with the most connections, if that
+   * has more than the new peer's network would have.
    */
   #ensureSlot(from: string): boolean {
     if (this.#pendingPeers.size < MAX_PENDING_PEERS) return true;
     const [oldest] = this.#pendingPeers.keys();
     const stranger = this.#knownNetworks.has(from) ? this.#oldestOfUnknownNetworks() : undefined;
-    const leaves = stranger ?? (oldest?.isSlow === true ? oldest : this.#oldestOfBusiestNetwork(from));
-    leaves?.close('crowded');
-    return leaves !== undefined;
+    const evicted = stranger ?? (oldest?.isSlow === true ? oldest : this.#oldestOfBusiestNetwork(from));
+    evicted?.close('evicted');
+    return evicted !== undefined;
   }
 
   #oldestOfUnknownNetworks(): PendingPeer | undefined {
@@ -236,24 +234,24 @@ export class LinkServer implements PendingPeerHandler {
     if (from === undefined) return;
     this.#knownNetworks.delete(from);
     this.#knownNetworks.add(from);
-    const [longestAgo] = this.#knownNetworks;
-    if (this.#knownNetworks.size > MAX_KNOWN_NETWORKS && longestAgo !== undefined)
-      this.#knownNetworks.delete(longestAgo);
+    const [leastRecent] = this.#knownNetworks;
+    if (this.#knownNetworks.size > MAX_KNOWN_NETWORKS && leastRecent !== undefined)
+      this.#knownNetworks.delete(leastRecent);
   }
 
   #oldestOfBusiestNetwork(from: string): PendingPeer | undefined {
-    const crowds = Map.groupBy(this.#pendingPeers.keys(), (pendingPeer) =>
+    const byNetwork = Map.groupBy(this.#pendingPeers.keys(), (pendingPeer) =>
       this.#pendingPeers.get(pendingPeer),
     );
-    const most = [...crowds.values()].reduce((one, other) => (other.length > one.length ? other : one));
-    const own = crowds.get(from)?.length ?? 0;
+    const most = [...byNetwork.values()].reduce((one, other) => (other.length > one.length ? other : one));
+    const own = byNetwork.get(from)?.length ?? 0;
     return most.length > own + 1 ? most[0] : undefined;
   }
 }
 
 /**
- * Says in the clear that TLS comes next, so that who does not want it can tell. False: it is gone already, which nobody would say once
- * TLS is on the wire.
+ * Announces TLS unencrypted, so that a peer without it can report that. False if the peer is gone already: a TLS stream would
+ * not report it.
  */
 function sendTlsOffer(stream: ByteStream): boolean {
   stream.write(Buffer.from(TlsOffer.line));

@@ -89,13 +89,13 @@ const KEY_BYTES = Buffer.from('34235166469eea4fa78dc109eb6c822fcdbe26dcbf1d7784e
 const NONCE = 'b'.repeat(64);
 
 /** A proof, put together without the code under test. */
-function proof(role: string, ownerNonce: string, callerNonce: string, version = '1'): string {
+function proof(role: string, ownerNonce: string, callerNonce: string, version = '2'): string {
   const text = `transit-relay-cluster/${version} ${role} ${ownerNonce} ${callerNonce}`;
   return createHmac('sha256', KEY_BYTES).update(text).digest('hex');
 }
 
 function nonceOf(line: string): string {
-  return line.slice('transit-relay-cluster/1 '.length).slice(0, 64);
+  return line.slice('transit-relay-cluster/2 '.length).slice(0, 64);
 }
 
 /** Feeds `bytes` in pieces of these sizes, the last one of them again and again, until something has come of it. */
@@ -105,11 +105,11 @@ function feed(auth: LinkAuth, bytes: Uint8Array, sizes: readonly number[]): Link
     const size = sizes[Math.min(index, sizes.length - 1)] ?? bytes.length;
     const step = auth.receive(Uint8Array.from(bytes.subarray(at, at + size)));
     at += size;
-    if (step.kind === 'proven')
+    if (step.kind === 'authenticated')
       return { ...step, rest: Buffer.concat([step.rest, bytes.subarray(Math.min(at, bytes.length))]) };
-    if (step.kind === 'failed' || step.say !== '') return step;
+    if (step.kind === 'failed' || step.send !== '') return step;
   }
-  return { kind: 'unfinished', say: '' };
+  return { kind: 'incomplete', send: '' };
 }
 
 function sendLine(auth: LinkAuth, text: string, sizes: readonly number[] = []): LinkAuthStep {
@@ -119,39 +119,39 @@ function sendLine(auth: LinkAuth, text: string, sizes: readonly number[] = []): 
 /** A caller that has heard an owner's opening, and what it answers. */
 function answer(ownerNonce: string, key = KEY): { caller: LinkClientAuth; line: string } {
   const caller = new LinkClientAuth(key);
-  const step = sendLine(caller, `transit-relay-cluster/1 ${ownerNonce}\n`);
-  assert.equal(step.kind, 'unfinished');
-  return { caller, line: step.say };
+  const step = sendLine(caller, `transit-relay-cluster/2 ${ownerNonce}\n`);
+  assert.equal(step.kind, 'incomplete');
+  return { caller, line: step.send };
 }
 
 function assertAuthFailed(step: LinkAuthStep, error: LinkAuthFailure, message?: string): void {
-  assert.equal(step.kind === 'failed' ? step.fault : step.kind, error, message);
+  assert.equal(step.kind === 'failed' ? step.failure : step.kind, error, message);
 }
 
 describe('two relays with one secret', () => {
   test('prove it to each other in three lines', () => {
     const owner = new LinkServerAuth(KEY);
     const caller = new LinkClientAuth(KEY);
-    assert.match(owner.opening, /^transit-relay-cluster\/1 [0-9a-f]{64}\n$/u);
+    assert.match(owner.opening, /^transit-relay-cluster\/2 [0-9a-f]{64}\n$/u);
     const second = sendLine(caller, owner.opening);
-    assert.match(second.say, /^transit-relay-cluster\/1 [0-9a-f]{64} [0-9a-f]{64}\n$/u);
-    const third = sendLine(owner, second.say);
-    assert.equal(third.kind, 'proven');
-    assert.match(third.say, /^[0-9a-f]{64}\n$/u);
-    assert.equal(sendLine(caller, third.say).kind, 'proven');
+    assert.match(second.send, /^transit-relay-cluster\/2 [0-9a-f]{64} [0-9a-f]{64}\n$/u);
+    const third = sendLine(owner, second.send);
+    assert.equal(third.kind, 'authenticated');
+    assert.match(third.send, /^[0-9a-f]{64}\n$/u);
+    assert.equal(sendLine(caller, third.send).kind, 'authenticated');
   });
 
   test('say what this version says, and are understood by what says it', () => {
     assert.equal(
       proof('caller', 'a'.repeat(64), NONCE),
-      '196097459ce2406b6a2363d7153fe7ace38872e2c6b665e4d3bfad6ba30ff168',
+      'c89591651f541903dfc7929ae8845b0782af0a9ae1ea79e4eb539d245b46722d',
     );
     const owner = new LinkServerAuth(KEY);
     const nonce = nonceOf(owner.opening);
-    const third = sendLine(owner, `transit-relay-cluster/1 ${NONCE} ${proof('caller', nonce, NONCE)}\n`);
+    const third = sendLine(owner, `transit-relay-cluster/2 ${NONCE} ${proof('caller', nonce, NONCE)}\n`);
     assert.deepEqual(third, {
-      kind: 'proven',
-      say: `${proof('owner', nonce, NONCE)}\n`,
+      kind: 'authenticated',
+      send: `${proof('owner', nonce, NONCE)}\n`,
       rest: Buffer.alloc(0),
     });
     const { line } = answer(NONCE);
@@ -168,17 +168,17 @@ describe('two relays with one secret', () => {
     for (let cut = 1; cut < 170; cut += 1) sizes.push([cut, 1000]);
     for (const size of sizes) {
       const owner = new LinkServerAuth(KEY);
-      const callerLine = `transit-relay-cluster/1 ${NONCE} ${proof('caller', nonceOf(owner.opening), NONCE)}\n`;
+      const callerLine = `transit-relay-cluster/2 ${NONCE} ${proof('caller', nonceOf(owner.opening), NONCE)}\n`;
       const behind = randomBytesOf(cutOf(size), 30);
       const third = feed(owner, Buffer.concat([Buffer.from(callerLine), behind]), size);
-      assert.equal(third.kind, 'proven', size.join());
-      assert.ok(third.kind === 'proven' && behind.equals(third.rest), size.join());
+      assert.equal(third.kind, 'authenticated', size.join());
+      assert.ok(third.kind === 'authenticated' && behind.equals(third.rest), size.join());
 
       const caller = new LinkClientAuth(KEY);
-      const second = sendLine(caller, `transit-relay-cluster/1 ${lastNonce}\n`, size);
-      const ownerLine = `${proof('owner', lastNonce, nonceOf(second.say))}\n`;
+      const second = sendLine(caller, `transit-relay-cluster/2 ${lastNonce}\n`, size);
+      const ownerLine = `${proof('owner', lastNonce, nonceOf(second.send))}\n`;
       const end = feed(caller, Buffer.concat([Buffer.from(ownerLine), behind]), size);
-      assert.ok(end.kind === 'proven' && behind.equals(end.rest), size.join());
+      assert.ok(end.kind === 'authenticated' && behind.equals(end.rest), size.join());
     }
   });
 
@@ -201,8 +201,8 @@ describe('a greeting fails', () => {
     const owner = new LinkServerAuth(KEY);
     const { caller, line } = answer(nonceOf(owner.opening), linkAuthKey('another'));
     const rejection = sendLine(owner, line);
-    assert.deepEqual(rejection, { kind: 'failed', say: 'wrong secret\n', fault: 'secret' });
-    assert.deepEqual(sendLine(caller, rejection.say, [1]), { kind: 'failed', say: '', fault: 'secret' });
+    assert.deepEqual(rejection, { kind: 'failed', send: 'wrong secret\n', failure: 'secret' });
+    assert.deepEqual(sendLine(caller, rejection.send, [1]), { kind: 'failed', send: '', failure: 'secret' });
   });
 
   test('where the owner lets in anybody, and can not prove that it has the secret', () => {
@@ -213,8 +213,8 @@ describe('a greeting fails', () => {
   test('where a recorded greeting is played back, to either end', () => {
     const owner = new LinkServerAuth(KEY);
     const { caller, line } = answer(nonceOf(owner.opening));
-    const { say: last } = sendLine(owner, line);
-    assert.equal(sendLine(caller, last).kind, 'proven');
+    const { send: last } = sendLine(owner, line);
+    assert.equal(sendLine(caller, last).kind, 'authenticated');
     assertAuthFailed(sendLine(new LinkServerAuth(KEY), line), 'secret');
     assertAuthFailed(sendLine(answer(nonceOf(owner.opening)).caller, last), 'secret');
   });
@@ -227,7 +227,7 @@ describe('a greeting fails', () => {
     const owner = new LinkServerAuth(KEY);
     const nonce = nonceOf(owner.opening);
     assertAuthFailed(
-      sendLine(owner, `transit-relay-cluster/1 ${nonce} ${proof('owner', nonce, nonce)}\n`),
+      sendLine(owner, `transit-relay-cluster/2 ${nonce} ${proof('owner', nonce, nonce)}\n`),
       'secret',
     );
   });
@@ -238,14 +238,15 @@ describe('a greeting fails', () => {
       (nonce) => proof('caller', NONCE, nonce),
       (nonce) => proof('caller', nonce, 'c'.repeat(64)),
       () => proof('caller', NONCE, NONCE),
-      (nonce) => proof('caller', nonce, NONCE, '2'),
+      (nonce) => proof('caller', nonce, NONCE, '3'),
+      (nonce) => proof('caller', nonce, NONCE, '1'),
       (nonce) => proof('caller', nonce, NONCE, '0'),
     ];
     for (const make of owners) {
       const owner = new LinkServerAuth(KEY);
       const made = make(nonceOf(owner.opening));
       assertAuthFailed(
-        sendLine(owner, `transit-relay-cluster/1 ${NONCE} ${made}\n`),
+        sendLine(owner, `transit-relay-cluster/2 ${NONCE} ${made}\n`),
         'secret',
         make.toString(),
       );
@@ -254,7 +255,7 @@ describe('a greeting fails', () => {
       (nonce) => proof('caller', NONCE, nonce),
       (nonce) => proof('owner', nonce, NONCE),
       () => proof('owner', NONCE, 'c'.repeat(64)),
-      (nonce) => proof('owner', NONCE, nonce, '2'),
+      (nonce) => proof('owner', NONCE, nonce, '3'),
     ];
     for (const make of callers) {
       const { caller, line } = answer(NONCE);
@@ -268,29 +269,29 @@ describe('a greeting fails', () => {
       const good = proof('caller', nonceOf(owner.opening), NONCE);
       const other = good[at] === '0' ? '1' : '0';
       const bad = good.slice(0, at) + other + good.slice(at + 1);
-      assertAuthFailed(sendLine(owner, `transit-relay-cluster/1 ${NONCE} ${bad}\n`), 'secret', `at ${at}`);
+      assertAuthFailed(sendLine(owner, `transit-relay-cluster/2 ${NONCE} ${bad}\n`), 'secret', `at ${at}`);
     }
   });
 
   const proved = `${NONCE} ${'0'.repeat(64)}`;
-  const toOwner: readonly (readonly [line: string, fault: LinkAuthFailure])[] = [
-    [`transit-relay-cluster/2 ${proved}\n`, 'version'],
+  const toOwner: readonly (readonly [line: string, failure: LinkAuthFailure])[] = [
+    [`transit-relay-cluster/3 ${proved}\n`, 'version'],
     [`transit-relay-cluster/0 ${proved}\n`, 'not a relay'],
     [`transit-relay-cluster/10 ${proved}\n`, 'version'],
-    ['transit-relay-cluster/2 and whatever it says\n', 'version'],
-    ['transit-relay-cluster/2\n', 'version'],
-    [`transit-relay-cluster/2 ${'x'.repeat(300)}`, 'version'],
-    [`transit-relay-cluster/1 ${'x'.repeat(300)}`, 'not a relay'],
+    ['transit-relay-cluster/3 and whatever it says\n', 'version'],
+    ['transit-relay-cluster/3\n', 'version'],
+    [`transit-relay-cluster/3 ${'x'.repeat(300)}`, 'version'],
+    [`transit-relay-cluster/2 ${'x'.repeat(300)}`, 'not a relay'],
     [`transit-relay-cluster/2222222222 ${proved}\n`, 'not a relay'],
     [`transit-relay-cluster/ ${proved}\n`, 'not a relay'],
-    [`transit-relay-cluster/1 ${NONCE}\n`, 'not a relay'],
-    [`transit-relay-cluster/1 ${proved} \n`, 'not a relay'],
-    [`transit-relay-cluster/1 ${proved}\r\n`, 'not a relay'],
-    [`transit-relay-cluster/1 ${proved}0\n`, 'not a relay'],
-    [`transit-relay-cluster/1  ${proved}\n`, 'not a relay'],
-    [`transit-relay-cluster/1 ${NONCE.toUpperCase()} ${'0'.repeat(64)}\n`, 'not a relay'],
-    [`transit-relay-cluster/1 ${NONCE} ${'g'.repeat(64)}\n`, 'not a relay'],
-    [`transit-relay-cluster/1 ${NONCE} ${'0'.repeat(62)}\n`, 'not a relay'],
+    [`transit-relay-cluster/2 ${NONCE}\n`, 'not a relay'],
+    [`transit-relay-cluster/2 ${proved} \n`, 'not a relay'],
+    [`transit-relay-cluster/2 ${proved}\r\n`, 'not a relay'],
+    [`transit-relay-cluster/2 ${proved}0\n`, 'not a relay'],
+    [`transit-relay-cluster/2  ${proved}\n`, 'not a relay'],
+    [`transit-relay-cluster/2 ${NONCE.toUpperCase()} ${'0'.repeat(64)}\n`, 'not a relay'],
+    [`transit-relay-cluster/2 ${NONCE} ${'g'.repeat(64)}\n`, 'not a relay'],
+    [`transit-relay-cluster/2 ${NONCE} ${'0'.repeat(62)}\n`, 'not a relay'],
     ['wrong secret\n', 'not a relay'],
     ['\n', 'not a relay'],
     // Judged by their first bytes: what sends them may never send a newline.
@@ -303,17 +304,17 @@ describe('a greeting fails', () => {
     test(`with '${error}' where a caller says ${JSON.stringify(line)}, in any split`, () => {
       for (const sizes of [[], [1], [20, 7]]) {
         const step = sendLine(new LinkServerAuth(KEY), line, sizes);
-        assert.deepEqual(step, { kind: 'failed', say: '', fault: error });
+        assert.deepEqual(step, { kind: 'failed', send: '', failure: error });
       }
     });
   }
 
-  const toCaller: readonly (readonly [line: string, fault: LinkAuthFailure])[] = [
-    [`transit-relay-cluster/2 ${NONCE}\n`, 'version'],
-    ['transit-relay-cluster/2 and whatever it says\n', 'version'],
-    [`transit-relay-cluster/1 ${proved}\n`, 'not a relay'],
-    [`transit-relay-cluster/1 ${NONCE.slice(1)}\n`, 'not a relay'],
-    [`transit-relay-cluster/1 ${NONCE}\r\n`, 'not a relay'],
+  const toCaller: readonly (readonly [line: string, failure: LinkAuthFailure])[] = [
+    [`transit-relay-cluster/3 ${NONCE}\n`, 'version'],
+    ['transit-relay-cluster/3 and whatever it says\n', 'version'],
+    [`transit-relay-cluster/2 ${proved}\n`, 'not a relay'],
+    [`transit-relay-cluster/2 ${NONCE.slice(1)}\n`, 'not a relay'],
+    [`transit-relay-cluster/2 ${NONCE}\r\n`, 'not a relay'],
     ['wrong secret\n', 'not a relay'],
     ['SSH-2.0-OpenSSH_9.2p1', 'not a relay'],
   ];
@@ -326,7 +327,7 @@ describe('a greeting fails', () => {
   }
 
   test('where an owner goes on before it has heard the caller', () => {
-    assertAuthFailed(sendLine(new LinkClientAuth(KEY), `transit-relay-cluster/1 ${NONCE}\n0`), 'not a relay');
+    assertAuthFailed(sendLine(new LinkClientAuth(KEY), `transit-relay-cluster/2 ${NONCE}\n0`), 'not a relay');
   });
 
   test('where an owner says anything instead of its proof', () => {
@@ -344,7 +345,7 @@ describe('a greeting fails', () => {
 
   test('at the latest with the byte that makes a line too long, whatever the bytes are', () => {
     const dice = new Dice(3);
-    const good = Buffer.from(`transit-relay-cluster/1 ${proved}`);
+    const good = Buffer.from(`transit-relay-cluster/2 ${proved}`);
     for (let round = 0; round < 2000; round += 1) {
       const bytes = Buffer.concat([
         good.subarray(0, dice.between(0, good.length)),

@@ -28,7 +28,7 @@ function ownerOf(secret: string, pieceBytes: number, behind: Uint8Array): (socke
     say(Buffer.from(auth.opening));
     socket.on('data', (bytes) => {
       const step = auth.receive(bytes);
-      if (step.kind === 'proven') say(Buffer.concat([Buffer.from(step.say), behind]));
+      if (step.kind === 'authenticated') say(Buffer.concat([Buffer.from(step.send), behind]));
     });
   };
 }
@@ -110,14 +110,14 @@ for (const [name, openPlane] of IO_BACKENDS) {
       [
         [
           'another version',
-          (socket) => socket.write(`transit-relay-cluster/2 ${'0'.repeat(64)}\n`),
+          (socket) => socket.write(`transit-relay-cluster/3 ${'0'.repeat(64)}\n`),
           'version',
         ],
         ['another protocol', (socket) => socket.write('SSH-2.0-OpenSSH_9.2p1\r\n'), 'not a relay'],
         ['noise', (socket) => socket.write(randomBytesOf(6, 1_000_000)), 'not a relay'],
         [
           'an endless line',
-          (socket) => socket.write(`transit-relay-cluster/1 ${'0'.repeat(100_000)}`),
+          (socket) => socket.write(`transit-relay-cluster/2 ${'0'.repeat(100_000)}`),
           'not a relay',
         ],
         ['who closes without a word', (socket) => socket.end(), 'unreachable'],
@@ -126,7 +126,7 @@ for (const [name, openPlane] of IO_BACKENDS) {
         [
           'who knows how to begin and not how to go on',
           (socket) => {
-            socket.write(`transit-relay-cluster/1 ${'0'.repeat(64)}\n`);
+            socket.write(`transit-relay-cluster/2 ${'0'.repeat(64)}\n`);
             socket.once('data', () => socket.write(`${'0'.repeat(64)}\n`));
           },
           'secret',
@@ -134,7 +134,7 @@ for (const [name, openPlane] of IO_BACKENDS) {
         [
           'who is gone in the middle of it',
           (socket) => {
-            socket.write(`transit-relay-cluster/1 ${'0'.repeat(64)}\n`);
+            socket.write(`transit-relay-cluster/2 ${'0'.repeat(64)}\n`);
             socket.once('data', () => socket.end());
           },
           'unreachable',
@@ -142,7 +142,7 @@ for (const [name, openPlane] of IO_BACKENDS) {
         [
           'who resets in the middle of it',
           (socket) => {
-            socket.write(`transit-relay-cluster/1 ${'0'.repeat(64)}\n`);
+            socket.write(`transit-relay-cluster/2 ${'0'.repeat(64)}\n`);
             socket.once('data', () => socket.resetAndDestroy());
           },
           'unreachable',
@@ -150,14 +150,14 @@ for (const [name, openPlane] of IO_BACKENDS) {
         [
           'who gives back what it is given',
           (socket) => {
-            socket.write(`transit-relay-cluster/1 ${'0'.repeat(64)}\n`);
+            socket.write(`transit-relay-cluster/2 ${'0'.repeat(64)}\n`);
             socket.once('data', (bytes) => socket.write(bytes.subarray(-65)));
           },
           'secret',
         ],
         [
           'who stops in the middle of it',
-          (socket) => socket.write(`transit-relay-cluster/1 ${'0'.repeat(10)}`),
+          (socket) => socket.write(`transit-relay-cluster/2 ${'0'.repeat(10)}`),
           'timeout',
         ],
       ];
@@ -185,12 +185,12 @@ for (const [name, openPlane] of IO_BACKENDS) {
     test("fails with 'secret' where recorded words of the owner are all there is", async (context) => {
       const owner = new LinkServerAuth(linkAuthKey(SECRET));
       const recorded = owner.receive(
-        Buffer.from(new LinkClientAuth(linkAuthKey(SECRET)).receive(Buffer.from(owner.opening)).say),
+        Buffer.from(new LinkClientAuth(linkAuthKey(SECRET)).receive(Buffer.from(owner.opening)).send),
       );
-      assert.equal(recorded.kind, 'proven');
+      assert.equal(recorded.kind, 'authenticated');
       const port = await serveImpostor(context, (socket) => {
         socket.write(owner.opening);
-        socket.once('data', () => socket.write(recorded.say));
+        socket.once('data', () => socket.write(recorded.send));
       });
       assert.equal(await connectErrorCode(await call(port)), 'secret');
     });
@@ -208,7 +208,7 @@ for (const [name, openPlane] of IO_BACKENDS) {
     test('says what the system says of it', async () => {
       const missing = await call(await freePort());
       await assert.rejects(connectLink(missing), {
-        message: 'the other relay can not be reached (ECONNREFUSED)',
+        message: 'the other relay cannot be reached (ECONNREFUSED)',
       });
     });
 

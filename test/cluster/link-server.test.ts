@@ -9,12 +9,12 @@ import { randomBytesOf } from '../support/bytes.ts';
 import { Dice } from '../support/dice.ts';
 import { IO_BACKENDS, RawPeer, SECRET, TestLinkServer, exerciseLink } from './link-fixture.ts';
 
-const OPENING = /^transit-relay-cluster\/1 [0-9a-f]{64}\n$/u;
+const OPENING = /^transit-relay-cluster\/2 [0-9a-f]{64}\n$/u;
 
 /** Proves itself as a caller does, and hands out the line that does so. */
 async function answerOf(stranger: RawPeer, secret = SECRET): Promise<string> {
   const auth = new LinkClientAuth(linkAuthKey(secret));
-  return auth.receive(Buffer.from(`${await stranger.untilLine()}\n`)).say;
+  return auth.receive(Buffer.from(`${await stranger.untilLine()}\n`)).send;
 }
 
 /** Puts time into the test's hands. */
@@ -81,7 +81,7 @@ for (const [name, openPlane] of IO_BACKENDS) {
       const place = await TestLinkServer.open(context, await openPlane());
       const stranger = await RawPeer.connect(context, place.port);
       await stranger.send(await answerOf(stranger, 'another'));
-      assert.match(await stranger.received, /^transit-relay-cluster\/1 [0-9a-f]{64}\nwrong secret\n$/u);
+      assert.match(await stranger.received, /^transit-relay-cluster\/2 [0-9a-f]{64}\nwrong secret\n$/u);
       assert.deepEqual(place.failures, ['secret']);
     });
 
@@ -104,8 +104,8 @@ for (const [name, openPlane] of IO_BACKENDS) {
       ['a handshake', `please relay ${'0'.repeat(64)}\n`, 'not a relay'],
       ['TLS', Buffer.from('16030100', 'hex'), 'not a relay'],
       ['a megabyte of noise', randomBytesOf(9, 1_000_000), 'not a relay'],
-      ['a megabyte of a line', `transit-relay-cluster/1 ${'0'.repeat(1_000_000)}`, 'not a relay'],
-      ['another version', `transit-relay-cluster/2 ${'0'.repeat(64)}\n`, 'version'],
+      ['a megabyte of a line', `transit-relay-cluster/2 ${'0'.repeat(1_000_000)}`, 'not a relay'],
+      ['another version', `transit-relay-cluster/3 ${'0'.repeat(64)}\n`, 'version'],
     ];
     for (const [kind, bytes, error] of garbage) {
       test(`closes without a word where ${kind} comes`, async (context) => {
@@ -124,9 +124,9 @@ for (const [name, openPlane] of IO_BACKENDS) {
       const [polite, rude] = await connectIdle(context, place.port, 2);
       await polite?.send('transit-');
       polite?.socket.end();
-      assert.deepEqual(await place.untilFailures(1), ['left']);
+      assert.deepEqual(await place.untilFailures(1), ['disconnected']);
       rude?.socket.resetAndDestroy();
-      assert.deepEqual(await place.untilFailures(2), ['left', 'left']);
+      assert.deepEqual(await place.untilFailures(2), ['disconnected', 'disconnected']);
       assert.equal(place.server.pendingPeers, 0);
     });
 
@@ -178,10 +178,10 @@ for (const [name, openPlane] of IO_BACKENDS) {
       const strangers = await connectIdle(context, place.port, MAX_PENDING_PEERS);
       const oneMore = await RawPeer.connect(context, place.port);
       assert.equal(await oneMore.received, '');
-      assert.deepEqual(place.failures, ['crowded']);
+      assert.deepEqual(place.failures, ['evicted']);
       await assert.rejects(place.connect(context), { code: 'unreachable' });
       strangers[20]?.socket.destroy();
-      assert.deepEqual(await place.untilFailures(3), ['crowded', 'crowded', 'left']);
+      assert.deepEqual(await place.untilFailures(3), ['evicted', 'evicted', 'disconnected']);
       await place.connect(context);
       assert.equal(place.server.pendingPeers, MAX_PENDING_PEERS - 1);
     });
@@ -195,7 +195,7 @@ for (const [name, openPlane] of IO_BACKENDS) {
       mock.timers.tick(1);
       await place.connect(context);
       await strangers[0]?.received;
-      assert.deepEqual(place.failures, ['crowded', 'crowded']);
+      assert.deepEqual(place.failures, ['evicted', 'evicted']);
       // That one is a link, and has left a place.
       assert.equal(place.server.pendingPeers, MAX_PENDING_PEERS - 1);
     });
@@ -209,7 +209,7 @@ for (const [name, openPlane] of IO_BACKENDS) {
       assert.equal(await (await RawPeer.connect(context, place.port, '127.0.0.2')).received, '');
       await place.connect(context);
       await many[0]?.received;
-      assert.deepEqual(place.failures, ['crowded', 'crowded']);
+      assert.deepEqual(place.failures, ['evicted', 'evicted']);
       assert.equal(few?.socket.readyState, 'open');
       assert.equal(many[1]?.socket.readyState, 'open');
     });
@@ -222,7 +222,7 @@ for (const [name, openPlane] of IO_BACKENDS) {
       assert.equal(await (await RawPeer.connect(context, place.port, '127.0.0.3')).received, '');
       const newcomers = await connectIdle(context, place.port, 2);
       assert.equal(place.server.pendingPeers, MAX_PENDING_PEERS);
-      assert.deepEqual(place.failures, ['crowded', 'crowded', 'crowded']);
+      assert.deepEqual(place.failures, ['evicted', 'evicted', 'evicted']);
       assert.ok(newcomers.every(({ socket }) => socket.readyState === 'open'));
     });
 
@@ -233,10 +233,10 @@ for (const [name, openPlane] of IO_BACKENDS) {
       for (let index = 0; index < MAX_PENDING_PEERS; index += 1)
         await connectIdle(context, place.port, 1, `127.0.1.${index + 1}`);
       assert.equal(await (await RawPeer.connect(context, place.port, '127.0.2.1')).received, '');
-      assert.deepEqual(place.failures, ['crowded']);
+      assert.deepEqual(place.failures, ['evicted']);
       await place.connect(context);
       await place.untilLink(1);
-      assert.deepEqual(place.failures, ['crowded', 'crowded']);
+      assert.deepEqual(place.failures, ['evicted', 'evicted']);
     });
 
     test('is not troubled by a thousand strangers: a link goes on, and they get nothing', async (context) => {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { hkdfSync } from 'node:crypto';
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import type { Socket } from 'node:net';
@@ -26,7 +27,7 @@ import {
 } from './link-fixture.ts';
 
 const TLS = new LinkTls(SECRET);
-const TLS_OFFER = 'transit-relay-cluster/1 tls\n';
+const TLS_OFFER = 'transit-relay-cluster/2 tls\n';
 
 const CONNECT_AND_RESET = `
   const { connect } = require('node:net');
@@ -64,7 +65,23 @@ async function eavesdropper(
   return { port: own, seen: () => Buffer.concat(buffers) };
 }
 
-/** Invites, and then is the called end of TLS with a certificate, which any browser might trust. */
+/** Passes bytes on to `port`, but replaces the first line that comes from there. */
+async function attacker(context: TestContext, port: number, line: string): Promise<number> {
+  return await serveImpostor(context, (socket) => {
+    const onward = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+    onward.on('error', () => socket.destroy());
+    onward.on('close', () => socket.destroy());
+    socket.on('close', () => onward.destroy());
+    socket.pipe(onward);
+    onward.once('data', (first: Buffer) => {
+      socket.write(line);
+      socket.write(first.subarray(first.indexOf('\n') + 1));
+      onward.pipe(socket);
+    });
+  });
+}
+
+/** Offers TLS, and then is the owner's end of TLS with a certificate, which any browser might trust. */
 function certified(socket: Socket): void {
   const { key, certificate } = makeIdentity('127.0.0.1');
   socket.write(TLS_OFFER);
@@ -102,8 +119,8 @@ for (const [name, openPlane] of IO_BACKENDS) {
       // A TLS record that opens a handshake comes right behind (RFC 8446, 5.1).
       assert.ok(seen.startsWith(`${TLS_OFFER}\u0016\u0003`));
       assert.ok(!seen.includes('please relay'));
-      // The greeting is inside.
-      assert.equal(seen.split('transit-relay-cluster/1').length, 2);
+      // The offer, and the identity of the pre-shared key in the ClientHello. There is no second handshake.
+      assert.equal(seen.split('transit-relay-cluster/2').length, 3);
     });
 
     test('fails at both ends where their secrets differ', async (context) => {
@@ -123,18 +140,73 @@ for (const [name, openPlane] of IO_BACKENDS) {
       assert.equal(await connectErrorCode(linkOptions(backend, place.port, null)), 'tls');
       const plain = await TestLinkServer.open(context, backend);
       assert.equal(await connectErrorCode(linkOptions(backend, plain.port, TLS)), 'tls');
-      assert.deepEqual([await place.untilFailures(1), await plain.untilFailures(1)], [['left'], ['left']]);
+      assert.deepEqual(
+        [await place.untilFailures(1), await plain.untilFailures(1)],
+        [['disconnected'], ['disconnected']],
+      );
     });
 
-    test('does not take a certificate for the secret', async (context) => {
+    test('does not accept a certificate instead of the secret, even if Node.js does not check certificates', async (context) => {
       const port = await serveImpostor(context, certified);
       assert.equal(await connectErrorCode(linkOptions(await openPlane(), port, TLS)), 'not a relay');
+      process.env['NODE_TLS_REJECT_UNAUTHORIZED'] = '0';
+      context.after(() => delete process.env['NODE_TLS_REJECT_UNAUTHORIZED']);
+      assert.equal(await connectErrorCode(linkOptions(await openPlane(), port, TLS)), 'not a relay');
+    });
+
+    test('rejects a downgraded link at both ends', async (context) => {
+      const backend = await openPlane();
+      const secured = await TestLinkServer.open(context, backend, TLS);
+      const plain = await TestLinkServer.open(context, backend);
+      const [tls, nonce] = [TLS_OFFER, `transit-relay-cluster/2 ${'0'.repeat(64)}\n`];
+      // The attacker replaces the first line of the owner.
+      for (const [server, line, callerTls, code, failure] of [
+        [secured, nonce, TLS, 'tls', 'disconnected'],
+        [secured, nonce, null, 'not a relay', 'not a relay'],
+        [plain, tls, TLS, 'not a relay', 'not a relay'],
+        [plain, tls, null, 'tls', 'disconnected'],
+        [secured, 'transit-relay-cluster/1 tls\n', TLS, 'version', 'disconnected'],
+      ] as const) {
+        const before = server.failures.length;
+        const port = await attacker(context, server.port, line);
+        const got = await connectErrorCode(linkOptions(backend, port, callerTls));
+        assert.ok(got === code || got === 'unreachable', `${line} ${got}`);
+        assert.equal((await server.untilFailures(before + 1)).at(-1), failure, line);
+        assert.equal(server.links.length, 0);
+      }
+    });
+
+    test('rejects a caller with the secret that uses another version inside TLS', async (context) => {
+      const place = await TestLinkServer.open(context, await openPlane(), TLS);
+      const psk = Buffer.from(hkdfSync('sha256', SECRET, '', 'transit-relay-cluster link TLS', 32));
+      for (const [identity, isAccepted] of [
+        ['transit-relay-cluster', false],
+        ['transit-relay-cluster/1', false],
+        ['transit-relay-cluster/3', false],
+        ['transit-relay-cluster/2', true],
+      ] as const) {
+        const peer = await RawPeer.connect(context, place.port);
+        assert.equal(`${await peer.untilLine()}\n`, TLS_OFFER);
+        peer.socket.removeAllListeners('data');
+        const secured = connectTls({
+          socket: peer.socket,
+          ciphers: 'TLS_AES_128_GCM_SHA256',
+          minVersion: 'TLSv1.3',
+          pskCallback: () => ({ psk, identity }),
+          checkServerIdentity: () => undefined,
+        });
+        secured.on('error', () => undefined);
+        if (isAccepted) await place.untilLink();
+        else await assert.rejects(once(secured, 'close'));
+      }
+      assert.deepEqual([place.links.length, place.failures], [1, Array(3).fill('not a relay')]);
     });
 
     for (const [what, words, code] of [
       ['goes on in the clear', `${TLS_OFFER}and so on`, 'not a relay'],
       ['has noise for TLS', [TLS_OFFER, randomBytesOf(3, 5000)], 'not a relay'],
-      ['speaks another version', 'transit-relay-cluster/2 tls\n', 'version'],
+      ['uses a later version', 'transit-relay-cluster/3 tls\n', 'version'],
+      ['uses an earlier version', 'transit-relay-cluster/1 tls\n', 'version'],
       ['speaks another protocol', 'SSH-2.0-OpenSSH_9.2p1\r\n', 'not a relay'],
     ] as const) {
       test(`fails where the one who is called ${what}`, async (context) => {
@@ -178,7 +250,7 @@ for (const [name, openPlane] of IO_BACKENDS) {
       // All of it while nothing is accepted here.
       const { status } = spawnSync(process.execPath, ['-e', CONNECT_AND_RESET, String(place.port)]);
       assert.equal(status, 0);
-      assert.deepEqual(await place.untilFailures(5), Array(5).fill('left'));
+      assert.deepEqual(await place.untilFailures(5), Array(5).fill('disconnected'));
       assert.equal(place.server.pendingPeers, 0);
     });
 

@@ -39,7 +39,7 @@ const unix = (path: string, mode: number | null = null, backlog: number | null =
   backlog,
 });
 
-describe('an endpoint', () => {
+describe('parsing an endpoint', () => {
   const cases: readonly (readonly [text: string, endpoint: Endpoint])[] = [
     ['4001', tcp(4001)],
     ['0', tcp(0)],
@@ -93,7 +93,7 @@ describe('an endpoint', () => {
     ['systemd:INET:index=3', systemd('INET', 3)],
     ['systemd:index=12:domain=INET6', systemd('INET6', 12)],
     ['systemd:domain=UNIX:name=relay.socket', systemd('UNIX', 'relay.socket')],
-    // A name may look like an index; it is none.
+    // A name may look like an index.
     ['systemd:domain=INET:name=0', systemd('INET', '0')],
     [
       `systemd:domain=INET:name=tls:privateKey=${KEY}:certKey=${CERTIFICATE}:extraCertChain=chain.pem`,
@@ -102,32 +102,32 @@ describe('an endpoint', () => {
     [`unix:/${'x'.repeat(106)}`, unix(`/${'x'.repeat(106)}`)],
   ];
   for (const [text, endpoint] of cases) {
-    test(`may be written ${text}`, () => {
+    test(`accepts ${text}`, () => {
       assert.deepEqual(parseEndpoint(text), endpoint);
       assert.deepEqual(parseEndpoints(text), [endpoint]);
     });
   }
 });
 
-describe('several endpoints', () => {
+describe('parsing several endpoints', () => {
   const both = [tcp(4001), unix('/run/relay.sock', 0o660)];
 
-  test('are separated by blanks, newlines and tabs, in their order', () => {
+  test('accepts spaces, newlines and tabs as separators, and keeps the order', () => {
     for (const separator of [' ', '\n', '\t', '\r\n', '  \n  ']) {
       assert.deepEqual(parseEndpoints(`tcp:4001${separator}unix:/run/relay.sock:mode=660`), both);
     }
   });
 
-  test('may have blanks around them', () => {
+  test('ignores whitespace around them', () => {
     assert.deepEqual(parseEndpoints(' \n tcp:4001 unix:/run/relay.sock:mode=660 \n'), both);
   });
 
-  test('are none where nothing is written', () => {
+  test('returns none for empty text', () => {
     assert.deepEqual(parseEndpoints(''), []);
     assert.deepEqual(parseEndpoints(' \n\t '), []);
   });
 
-  test('may have escaped blanks in them', () => {
+  test('accepts escaped spaces in them', () => {
     assert.deepEqual(parseEndpoints(String.raw`unix:/a\ b unix:/c\\ 4001`), [
       unix('/a b'),
       unix(String.raw`/c\ `.trimEnd()),
@@ -135,15 +135,15 @@ describe('several endpoints', () => {
     ]);
   });
 
-  test('are refused for one that is wrong', () => {
+  test('rejects all if one is invalid', () => {
     assert.throws(() => parseEndpoints('tcp:4001 tcp:70000 4002'), /"70000"/u);
   });
 
-  test('are refused for separators of other kinds', () => {
+  test('rejects other separators', () => {
     assert.throws(() => parseEndpoints('tcp:4001,tcp:4002'), EndpointError);
   });
 
-  test('are what the grammar for operators shows', () => {
+  test('accepts the examples of the grammar for operators', () => {
     const examples = ENDPOINT_GRAMMAR.replace(/^endpoints like /u, '')
       .split(', ')
       .slice(0, -1);
@@ -152,8 +152,8 @@ describe('several endpoints', () => {
   });
 });
 
-describe('a fault', () => {
-  const cases: readonly (readonly [text: string, culprits: readonly string[]])[] = [
+describe('the error for an invalid endpoint', () => {
+  const cases: readonly (readonly [text: string, parts: readonly string[]])[] = [
     ['', ['does not begin with tcp:, ssl:, unix: or systemd:']],
     ['4001x', ['"4001x"', 'does not begin with tcp:, ssl:, unix: or systemd:']],
     ['-1', ['"-1"']],
@@ -244,13 +244,13 @@ describe('a fault', () => {
     [`unix:/${'x'.repeat(107)}`, ['107 bytes', 'x'.repeat(107)]],
     [`unix:/${'é'.repeat(54)}`, ['107 bytes']],
   ];
-  for (const [text, culprits] of cases) {
-    test(`in ${JSON.stringify(text.slice(0, 40))} is told by its name`, () => {
+  for (const [text, parts] of cases) {
+    test(`names the invalid part of ${JSON.stringify(text.slice(0, 40))}`, () => {
       assert.throws(
         () => parseEndpoint(text),
         (error: unknown) => {
           assert.ok(error instanceof EndpointError);
-          for (const culprit of culprits) assert.ok(error.message.includes(culprit), error.message);
+          for (const part of parts) assert.ok(error.message.includes(part), error.message);
           return true;
         },
       );
@@ -258,8 +258,8 @@ describe('a fault', () => {
   }
 });
 
-describe('a printed endpoint', () => {
-  test('looks as an operator would write it', () => {
+describe('formatting an endpoint', () => {
+  test('gives the text that an operator would write', () => {
     assert.equal(formatEndpoint(tcp(4001)), 'tcp:4001');
     assert.equal(formatEndpoint(tcp(1, '::1', 5)), String.raw`tcp:1:interface=\:\:1:backlog=5`);
     assert.equal(formatEndpoint(unix('/run/a b', 0o660)), String.raw`unix:/run/a\ b:mode=660`);
@@ -321,7 +321,7 @@ describe('a printed endpoint', () => {
     ),
   );
 
-  test('is read back as the same, alone and among others', () => {
+  test('gives text that parses to the same endpoint, alone and in a list', () => {
     fc.assert(
       fc.property(fc.array(endpoint, { maxLength: 4 }), (endpoints) => {
         const printed = endpoints.map(formatEndpoint);
@@ -334,7 +334,7 @@ describe('a printed endpoint', () => {
   });
 });
 
-test('the kernel knows its connections as TCP or as unix sockets', () => {
+test('the socket family is TCP or unix', () => {
   assert.equal(socketFamily(ssl(443, {})), 'tcp');
   assert.equal(socketFamily(unix('/x')), 'unix');
   assert.equal(socketFamily(systemd('INET', 0)), 'tcp');
@@ -342,8 +342,8 @@ test('the kernel knows its connections as TCP or as unix sockets', () => {
   assert.equal(socketFamily(systemd('UNIX', 0)), 'unix');
 });
 
-test('any text is endpoints or an EndpointError, and endpoints can be printed and read back', () => {
-  const piece = fc.oneof(
+test('any text parses to endpoints or throws an EndpointError, and parsed endpoints survive formatting', () => {
+  const part = fc.oneof(
     fc.constantFrom(
       'ssl',
       'systemd',
@@ -370,7 +370,7 @@ test('any text is endpoints or an EndpointError, and endpoints can be printed an
     ),
     fc.string({ unit: 'binary', maxLength: 5 }),
   );
-  const text = fc.array(piece, { maxLength: 12 }).map((buffers) => buffers.join(''));
+  const text = fc.array(part, { maxLength: 12 }).map((parts) => parts.join(''));
   fc.assert(
     fc.property(text, (all) => {
       for (const parse of [parseEndpoints, (one: string) => [parseEndpoint(one)]]) {

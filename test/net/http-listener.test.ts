@@ -40,13 +40,13 @@ async function open(context: TestContext, onRequest: RequestListener, limits = L
   return listening(context, new HttpListener(onRequest, limits));
 }
 
-describe('a listener for HTTP', () => {
-  test('answers one request after another on a connection, and closes it when there are no more', async (context) => {
+describe('an HTTP listener', () => {
+  test('answers consecutive requests on a connection, and closes it when no more follow', async (context) => {
     let count = 0;
     const port = await open(context, (_request, response) => response.end(`answer ${(count += 1)}`));
     const client = new Client(context, port);
     for (let requests = 1; requests <= 3; requests += 1) {
-      // The second one comes in pieces.
+      // The second request arrives in two parts.
       client.socket.write(GET.slice(0, 10));
       if (requests === 2) await sleep(20);
       client.socket.write(GET.slice(10));
@@ -57,7 +57,7 @@ describe('a listener for HTTP', () => {
     assert.equal(count, 3);
   });
 
-  test('parses one request of a connection that brings many, answers it whole, and closes', async (context) => {
+  test('parses one of many pipelined requests, sends the complete response, and closes', async (context) => {
     let count = 0;
     const body = randomBytesOf(1, 300_000).toString('latin1');
     const port = await open(context, (_request, response) => {
@@ -69,7 +69,7 @@ describe('a listener for HTTP', () => {
     await until(() => client.isEnded || client.isClosed);
     assert.equal(count, 1);
     assert.ok(client.received.endsWith(body));
-    // The first answer of a connection that asks for more than it should while it is waiting.
+    // The same for a client that sends more requests while it waits for the response.
     const other = new Client(context, port);
     other.socket.write(GET);
     await sleep(5);
@@ -79,7 +79,7 @@ describe('a listener for HTTP', () => {
     assert.ok(other.received.endsWith(body));
   });
 
-  test('discards the body of a request, and closes', async (context) => {
+  test('discards the body of a request, and closes the connection', async (context) => {
     let bodyBytes = 0;
     const port = await open(context, (request, response) => {
       request.on('data', (bytes: Buffer) => (bodyBytes += bytes.length));
@@ -100,7 +100,7 @@ describe('a listener for HTTP', () => {
     await until(() => empty.answers === 2);
   });
 
-  test('answers what is no request, or comes too slowly, and closes', async (context) => {
+  test('rejects invalid, too large and slow requests, and closes the connection', async (context) => {
     const port = await open(context, (_request, response) => response.end('answer'));
     for (const [bytes, status] of [
       ['nonsense\r\n\r\n', 400],
@@ -119,7 +119,7 @@ describe('a listener for HTTP', () => {
     }
   });
 
-  test('gives a second request of a connection the same time', async (context) => {
+  test('gives the second request of a connection the same timeout', async (context) => {
     const port = await open(context, (_request, response) => response.end('answer'));
     const client = new Client(context, port);
     client.socket.write(GET);
@@ -131,7 +131,7 @@ describe('a listener for HTTP', () => {
     assert.ok(performance.now() - startedAt > 1800);
   });
 
-  test('breaks off an answer whose client goes away, and tells its route', async (context) => {
+  test('aborts a response when its client disconnects, and notifies the route', async (context) => {
     let isClosed = false;
     const port = await open(context, (_request, response) => {
       response.write('begun');
@@ -144,7 +144,7 @@ describe('a listener for HTTP', () => {
     await until(() => isClosed);
   });
 
-  test('does not let a broken-off answer look whole', async (context) => {
+  test('does not make an aborted response look complete', async (context) => {
     const port = await open(context, (_request, response) => {
       response.write('begun');
       setTimeout(() => response.destroy(), 20);
@@ -155,7 +155,7 @@ describe('a listener for HTTP', () => {
     assert.doesNotMatch(client.received, /\r\n0\r\n/u);
   });
 
-  test('delivers a long answer to a client that reads slowly', async (context) => {
+  test('delivers a large response to a slow reader', async (context) => {
     const body = randomBytesOf(2, 8_000_000);
     const port = await open(context, (_request, response) => {
       for (let at = 0; at < body.length; at += 65_536) response.write(body.subarray(at, at + 65_536));
@@ -166,14 +166,14 @@ describe('a listener for HTTP', () => {
     const request = get({ port, host: '127.0.0.1', agent });
     const [response] = await once(request, 'response');
     const buffers: Buffer[] = [];
-    for await (const piece of response) {
-      buffers.push(piece);
+    for await (const buffer of response) {
+      buffers.push(buffer);
       if (buffers.length % 20 === 0) await sleep(5);
     }
     assert.ok(Buffer.concat(buffers).equals(body));
   });
 
-  test('keeps answers that take time apart from newcomers, who always get in', async (context) => {
+  test('limits slow responses separately from new connections, which are always accepted', async (context) => {
     const port = await open(context, (request, response) => {
       if (request.url === '/now') response.end('now');
     });

@@ -30,24 +30,24 @@ async function launch(
   return activation;
 }
 
-/** The process id of the program that answers there. */
-async function greetingOf(address: NetConnectOpts): Promise<number> {
+/** The process id of the program that answers at `address`. */
+async function answeringPid(address: NetConnectOpts): Promise<number> {
   return Number(await text(connect(address)));
 }
 
-/** Why there can be no such socket here. */
+/** Why this machine can't create such a socket. */
 function withoutFamily(socket: string): string | false {
   return socket.includes('::') && !hasIpv6 ? 'no IPv6 on this machine' : false;
 }
 
-async function faultOf(context: TestContext, socket: string, endpoint: string): Promise<string> {
+async function errorOf(context: TestContext, socket: string, endpoint: string): Promise<string> {
   const activation = await launch(context, { sockets: { a: socket }, endpoints: [endpoint] });
   const [, error = ''] = await activation.program.waitForOutput(/^fault: (.*)$/mu);
   return error;
 }
 
-describe('a socket of systemd', { skip: withoutSocketActivation() ?? false }, () => {
-  test('is listened on, by index and by name, and its address is known', async (context) => {
+describe('a socket inherited from systemd', { skip: withoutSocketActivation() ?? false }, () => {
+  test('is found by index and by name, with its address', async (context) => {
     const path = join(await scratch(context), 'relay.sock');
     const activation = await launch(context, {
       sockets: { raw: 'tcp:127.0.0.1', web: 'tcp:127.0.0.2', local: `unix:${path}` },
@@ -63,13 +63,13 @@ describe('a socket of systemd', { skip: withoutSocketActivation() ?? false }, ()
     const secure = `is ssl:${web}:privateKey=/k:interface=127\\.0\\.0\\.2 of`;
     await program.waitForOutput(new RegExp(secure, 'u'));
     await program.waitForOutput(new RegExp(`index=2 is unix:${path} of`, 'u'));
-    const pid = await greetingOf({ port: raw, host: '127.0.0.1' });
+    const pid = await answeringPid({ port: raw, host: '127.0.0.1' });
     ok(pid > 0);
-    equal(await greetingOf({ port: web, host: '127.0.0.2' }), pid);
-    equal(await greetingOf({ path }), pid);
+    equal(await answeringPid({ port: web, host: '127.0.0.2' }), pid);
+    equal(await answeringPid({ path }), pid);
   });
 
-  test('stays open when the server closes: who comes then is served by the next', async (context) => {
+  test('stays open when the server closes, so that the next process serves new clients', async (context) => {
     const path = join(await scratch(context), 'relay.sock');
     const activation = await launch(context, {
       sockets: { raw: 'tcp:127.0.0.1', local: `unix:${path}` },
@@ -77,17 +77,17 @@ describe('a socket of systemd', { skip: withoutSocketActivation() ?? false }, ()
     });
     await activation.program.waitForOutput(/index=1 is/u);
     const raw = { port: activation.port('raw'), host: '127.0.0.1' };
-    const first = await greetingOf(raw);
+    const first = await answeringPid(raw);
     process.kill(first, 'SIGTERM');
     await activation.program.waitForOutput(/^ended with 0$/mu);
     ok(lstatSync(path).isSocket(), 'the path of the unix socket is still there');
-    const [second, third] = await Promise.all([greetingOf({ path }), greetingOf(raw)]);
+    const [second, third] = await Promise.all([answeringPid({ path }), answeringPid(raw)]);
     notEqual(second, first);
     equal(third, second);
   });
 
   test(
-    'for every address may be called by either name',
+    'matches INET and INET6 if it listens on all addresses',
     { skip: withoutFamily('tcp:::') },
     async (context) => {
       const activation = await launch(context, {
@@ -96,38 +96,58 @@ describe('a socket of systemd', { skip: withoutSocketActivation() ?? false }, ()
       });
       await activation.program.waitForOutput(/index=0 is tcp:\d+:interface=\\:\\: of/u);
       await activation.program.waitForOutput(/index=1 is tcp:\d+:interface=\\:\\: of/u);
-      ok((await greetingOf({ port: activation.port('a'), host: '127.0.0.1' })) > 0);
+      ok((await answeringPid({ port: activation.port('a'), host: '127.0.0.1' })) > 0);
     },
   );
 
-  const faults: readonly (readonly [what: string, socket: string, endpoint: string, fault: RegExp])[] = [
+  const cases: readonly (readonly [name: string, socket: string, endpoint: string, error: RegExp])[] = [
     [
-      'of IPv4 is none of IPv6',
+      'is rejected if it is IPv4 instead of IPv6',
       'tcp:127.0.0.1',
       'systemd:domain=INET6:index=0',
       /127\.0\.0\.1, .*domain=INET$/u,
     ],
-    ['of IPv6 is none of IPv4', 'tcp:::1', 'systemd:domain=INET:index=0', /for ::1, .*domain=INET6$/u],
-    ['with a port is no unix socket', 'tcp:::', 'systemd:domain=UNIX:index=0', /domain=INET6$/u],
-    ['without a path has no address', 'unix:@relay-test', 'systemd:domain=UNIX:index=0', /has no path/u],
-    ['with a path has no port', 'unix:@relay-test', 'systemd:domain=INET:index=0', /domain=UNIX$/u],
     [
-      'that is a connection can not listen',
+      'is rejected if it is IPv6 instead of IPv4',
+      'tcp:::1',
+      'systemd:domain=INET:index=0',
+      /for ::1, .*domain=INET6$/u,
+    ],
+    ['is rejected if it is TCP instead of unix', 'tcp:::', 'systemd:domain=UNIX:index=0', /domain=INET6$/u],
+    [
+      'is rejected if it is a unix socket without a path',
+      'unix:@relay-test',
+      'systemd:domain=UNIX:index=0',
+      /has no path/u,
+    ],
+    [
+      'is rejected if it is unix instead of TCP',
+      'unix:@relay-test',
+      'systemd:domain=INET:index=0',
+      /domain=UNIX$/u,
+    ],
+    [
+      'is rejected if it is a connection',
       'connected',
       'systemd:domain=UNIX:index=0',
       /Accept=no \(EINVAL\)$/u,
     ],
-    ['that was not passed is none', 'tcp:127.0.0.1', 'systemd:domain=INET:index=1', /there are 0 \(a\)$/u],
+    [
+      'is rejected if systemd did not pass it',
+      'tcp:127.0.0.1',
+      'systemd:domain=INET:index=1',
+      /there are 0 \(a\)$/u,
+    ],
   ];
-  for (const [what, socket, endpoint, error] of faults) {
-    test(what, { skip: withoutFamily(socket) }, async (context) => {
-      const found = await faultOf(context, socket, endpoint);
-      ok(found.startsWith(`can't listen on ${endpoint}: `), found);
-      match(found, error);
+  for (const [name, socket, endpoint, error] of cases) {
+    test(name, { skip: withoutFamily(socket) }, async (context) => {
+      const message = await errorOf(context, socket, endpoint);
+      ok(message.startsWith(`can't listen on ${endpoint}: `), message);
+      match(message, error);
     });
   }
 
-  test('that does not fit is let go of, so that the program can end', async (context) => {
+  test('is closed if it is rejected, so that the program can exit', async (context) => {
     const activation = await launch(context, {
       sockets: { a: 'tcp:127.0.0.1' },
       endpoints: ['systemd:domain=UNIX:index=0'],
@@ -135,18 +155,18 @@ describe('a socket of systemd', { skip: withoutSocketActivation() ?? false }, ()
     await activation.program.waitForOutput(/^ended with 0$/mu);
   });
 
-  test('serves one endpoint alone', async (context) => {
+  test('serves only one endpoint', async (context) => {
     const endpoint = 'systemd:domain=INET:index=0';
     const activation = await launch(context, {
       sockets: { a: 'tcp:127.0.0.1' },
       endpoints: [endpoint, endpoint],
     });
     await activation.program.waitForOutput(
-      /^fault: .*another endpoint has that socket already \(EEXIST\)$/mu,
+      /^fault: .*another endpoint already uses that socket \(EEXIST\)$/mu,
     );
   });
 
-  test('is left alone by a process that systemd did not start itself', async (context) => {
+  test('is not used by a process that systemd did not start directly', async (context) => {
     const activation = await launch(context, {
       sockets: { a: 'tcp:127.0.0.1' },
       endpoints: ['systemd:domain=INET:index=0'],
@@ -156,7 +176,7 @@ describe('a socket of systemd', { skip: withoutSocketActivation() ?? false }, ()
   });
 });
 
-test('a program that takes no sockets from systemd says so', async () => {
+test('a program that does not support sockets from systemd reports it', async () => {
   const listening = listen(createServer(), parseEndpoint('systemd:domain=INET:index=0'));
   await rejects(listening, /this program does not accept sockets from systemd/u);
 });

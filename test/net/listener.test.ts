@@ -31,21 +31,21 @@ async function reaches(port: number, host: string): Promise<boolean> {
   }
 }
 
-test('without an interface it listens on IPv4 and IPv6 at once, and says which port it got', async (context) => {
+test('listens on IPv4 and IPv6 without an interface, and returns the port', async (context) => {
   const endpoint = await bind(context, 'tcp:0');
   assert.ok(endpoint.kind === 'tcp' && endpoint.port > 0);
   assert.ok(await reaches(endpoint.port, '127.0.0.1'));
   if (hasIpv6) assert.ok(await reaches(endpoint.port, '::1'));
 });
 
-test('with an interface it listens there and nowhere else', async (context) => {
+test('listens only on the given interface', async (context) => {
   const endpoint = await bind(context, 'tcp:0:interface=127.0.0.2');
   assert.ok(endpoint.kind === 'tcp' && endpoint.interface === '127.0.0.2');
   assert.ok(await reaches(endpoint.port, '127.0.0.2'));
   assert.ok(!(await reaches(endpoint.port, '127.0.0.1')));
 });
 
-test('a port in use is one sentence with the endpoint and the reason', async (context) => {
+test('reports a port in use in one sentence with the endpoint and the reason', async (context) => {
   const taken = await bind(context, 'tcp:0:interface=127.0.0.1');
   assert.ok(taken.kind === 'tcp');
   await assert.rejects(bind(context, `tcp:${taken.port}:interface=127.0.0.1`), (error) => {
@@ -58,11 +58,11 @@ test('a port in use is one sentence with the endpoint and the reason', async (co
   });
 });
 
-test('an address of another machine is refused', async (context) => {
+test('rejects an address of another machine', async (context) => {
   await assert.rejects(bind(context, 'tcp:0:interface=192.0.2.1'), /does not have that address/u);
 });
 
-test('a unix socket gets its mode, and is gone after the close', async (context) => {
+test('sets the mode of a unix socket, and removes it at close', async (context) => {
   const path = join(await scratch(context), 'relay.sock');
   const server = createServer();
   await listen(server, parseEndpoint(`unix:${path}:mode=640`));
@@ -72,7 +72,7 @@ test('a unix socket gets its mode, and is gone after the close', async (context)
   assert.equal(lstatSync(path, { throwIfNoEntry: false }), undefined);
 });
 
-test('a unix socket that nobody listens on any more is replaced', async (context) => {
+test('replaces a stale unix socket', async (context) => {
   const path = join(await scratch(context), 'relay.sock');
   const program = `require('node:net').createServer().listen(${JSON.stringify(path)}, () => console.log('up'))`;
   const owner = spawn(process.execPath, ['-e', program], { stdio: ['ignore', 'pipe', 'inherit'] });
@@ -89,25 +89,25 @@ test('a unix socket that nobody listens on any more is replaced', async (context
   });
 });
 
-test('a file that is no socket is never replaced', async (context) => {
+test('does not replace a file that is not a socket', async (context) => {
   const path = join(await scratch(context), 'precious');
   writeFileSync(path, 'data');
-  await assert.rejects(bind(context, `unix:${path}`), /it is no socket/u);
+  await assert.rejects(bind(context, `unix:${path}`), /the file there is not a socket/u);
   assert.ok(lstatSync(path).isFile());
 });
 
-test('a unix socket in a directory that does not exist is refused', async (context) => {
+test('rejects a unix socket in a missing directory', async (context) => {
   const path = join(await scratch(context), 'missing', 'relay.sock');
   await assert.rejects(bind(context, `unix:${path}`), /its directory does not exist/u);
 });
 
-/** A machine whose kernel was started without IPv6, as far as a server can tell. */
+/** Simulates a machine without IPv6. */
 class ServerWithoutIpv6 extends Server {
   override listen(...args: unknown[]): this {
     const [options] = args;
     const wantsIpv6 =
       typeof options === 'object' && options !== null && 'host' in options && options.host === '::';
-    // oxlint-disable-next-line typescript/unbound-method -- it is bound right here
+    // oxlint-disable-next-line typescript/unbound-method -- Reflect.apply binds it
     if (!wantsIpv6) return Reflect.apply(super.listen, this, args);
     const error = Object.assign(new Error('listen EAFNOSUPPORT'), { code: 'EAFNOSUPPORT' });
     process.nextTick(() => this.emit('error', error));
@@ -115,7 +115,7 @@ class ServerWithoutIpv6 extends Server {
   }
 }
 
-test('where the machine has no IPv6 it listens on IPv4 alone', async (context) => {
+test('listens only on IPv4 if the machine has no IPv6', async (context) => {
   const server = new ServerWithoutIpv6((socket) => socket.end());
   context.after(() => server.close());
   const endpoint = await listen(server, parseEndpoint('tcp:0'));
@@ -123,7 +123,7 @@ test('where the machine has no IPv6 it listens on IPv4 alone', async (context) =
   assert.ok(await reaches(endpoint.port, '127.0.0.1'));
 });
 
-test('the backlog is as deep as the kernel allows', async (context) => {
+test('uses the maximum listen backlog that the kernel allows', async (context) => {
   const endpoint = await bind(context, 'tcp:0:interface=127.0.0.1');
   assert.ok(endpoint.kind === 'tcp');
   const ss = findProgram('ss');
@@ -132,7 +132,7 @@ test('the backlog is as deep as the kernel allows', async (context) => {
     return;
   }
   const sockets = spawnSync(ss, ['-Hlnt', `sport = :${endpoint.port}`]).stdout.toString();
-  const deepest = readFileSync('/proc/sys/net/core/somaxconn', 'utf8').trim();
-  // State, Recv-Q, Send-Q: the last is the backlog of a listening socket.
-  assert.equal(sockets.trim().split(/\s+/u)[2], deepest);
+  const maximum = readFileSync('/proc/sys/net/core/somaxconn', 'utf8').trim();
+  // State, Recv-Q, Send-Q. Send-Q is the listen backlog of a listening socket.
+  assert.equal(sockets.trim().split(/\s+/u)[2], maximum);
 });

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
+import { afterEach, describe, test } from 'node:test';
 import { BufferPool, MIN_READ_BYTES, ReadScheduler } from '../../src/transport/read-scheduler.ts';
 import type { ReadFlow } from '../../src/transport/read-scheduler.ts';
 import { randomBytesOf } from '../support/bytes.ts';
@@ -7,6 +7,9 @@ import { randomBytesOf } from '../support/bytes.ts';
 const MIB = 1_048_576;
 const BULK_BYTES = 65_536;
 const MAX_QUANTUM_BYTES = 8 * MIB;
+
+/** All flows of the current test. */
+const created: Flow[] = [];
 
 /** A connection whose reads return `perRead` bytes, until its supply is used up. */
 class Flow implements ReadFlow {
@@ -22,6 +25,7 @@ class Flow implements ReadFlow {
   constructor(perRead = MIB, supply = Number.POSITIVE_INFINITY) {
     this.#perRead = perRead;
     this.#supply = supply;
+    created.push(this);
   }
 
   serve(memory: Uint8Array): number {
@@ -88,6 +92,11 @@ describe('the read size', () => {
 });
 
 describe('the queue of flows', () => {
+  // The queue of a failed test would keep the process busy.
+  afterEach(() => {
+    for (const flow of created.splice(0)) flow.stop();
+  });
+
   test('serves a single bulk flow 2 MiB per tick', async () => {
     const scheduler = new ReadScheduler(64 * MIB);
     const flow = new Flow();

@@ -13,8 +13,8 @@ import { formatAddress, parseAddress } from '../../src/protocol/ip-address.ts';
 
 const trusting = (text: string): TrustedProxies => new TrustedProxies(parseCidrs(text));
 
-describe('a list of networks', () => {
-  const cases: readonly (readonly [text: string, printed: readonly string[]])[] = [
+describe('parsing a list of networks', () => {
+  const cases: readonly (readonly [text: string, formatted: readonly string[]])[] = [
     ['', []],
     [' , ,, ', []],
     ['10.0.0.0/8', ['10.0.0.0/8']],
@@ -31,14 +31,14 @@ describe('a list of networks', () => {
     ['10.0.0.0/8 192.168.1.4 fd00::/8 unix', ['10.0.0.0/8', '192.168.1.4/32', 'fd00::/8', 'unix']],
     ['10.0.0.0/8,192.168.1.4, fd00::/8\n\tunix,', ['10.0.0.0/8', '192.168.1.4/32', 'fd00::/8', 'unix']],
   ];
-  for (const [text, printed] of cases) {
-    test(`${JSON.stringify(text)} is read, and printed as ${JSON.stringify(printed)}`, () => {
-      assert.deepEqual(parseCidrs(text).map(formatCidr), printed);
-      assert.deepEqual(parseCidrs(printed.join(' ')), parseCidrs(text));
+  for (const [text, formatted] of cases) {
+    test(`accepts ${JSON.stringify(text)}, which is formatted as ${JSON.stringify(formatted)}`, () => {
+      assert.deepEqual(parseCidrs(text).map(formatCidr), formatted);
+      assert.deepEqual(parseCidrs(formatted.join(' ')), parseCidrs(text));
     });
   }
 
-  const faults: readonly (readonly [text: string, message: string])[] = [
+  const errors: readonly (readonly [text: string, message: string])[] = [
     ['proxy.example', '"proxy.example" is neither an IP address nor a network like 10.0.0.0/8'],
     ['10.0.0', '"10.0.0" is neither an IP address nor a network like 10.0.0.0/8'],
     ['10.0.0.0/8/8', '"10.0.0.0/8/8" is neither an IP address nor a network like 10.0.0.0/8'],
@@ -62,13 +62,13 @@ describe('a list of networks', () => {
       '"::ffff:10.0.0.0/104" is written as IPv6 and holds IPv4: write it as 10.0.0.0/…',
     ],
   ];
-  for (const [text, message] of faults) {
-    test(`${text} is a fault`, () => {
+  for (const [text, message] of errors) {
+    test(`rejects ${text}`, () => {
       assert.throws(() => parseCidrs(`192.168.0.0/16 ${text}`), new CidrError(message));
     });
   }
 
-  test('may be what the grammar says', () => {
+  test('accepts the examples of the grammar', () => {
     const examples = CIDR_GRAMMAR.match(/[\d.:a-f]+(?:\/\d+)?|unix\b/gu)?.filter((one) =>
       /\d|unix/u.test(one),
     );
@@ -108,16 +108,16 @@ describe('a trusted proxy', () => {
     ['0.0.0.0/0 ::/0 unix', '', false],
   ];
   for (const [list, address, trusted] of cases) {
-    test(`is ${trusted ? '' : 'not '}${address ?? 'a peer at a unix socket'}, by ${JSON.stringify(list)}`, () => {
+    test(`is ${trusted ? '' : 'not '}${address ?? 'a peer on a unix socket'} with the list ${JSON.stringify(list)}`, () => {
       assert.equal(trusting(list).trusts(address), trusted);
     });
   }
 
-  test("is whom Node's own list of networks holds", () => {
+  test("agrees with Node's BlockList", () => {
     const network = fc
       .tuple(fc.oneof(fc.ipV4(), fc.ipV6()), fc.nat({ max: 128 }))
       .map(([address, number]) => ({ address, bits: isIPv4(address) ? number % 33 : number }));
-    // A neighbour: an address that differs in one bit.
+    // A neighbour is an address that differs in one bit.
     const bit = fc.nat({ max: 127 });
     fc.assert(
       fc.property(network, bit, ({ address, bits }, flipped) => {
@@ -142,27 +142,27 @@ describe('a trusted proxy', () => {
   });
 });
 
-describe('the client of a request', () => {
+describe('the client address of a request', () => {
   const LIST = '10.0.0.0/8 fd00::/8 192.168.1.4';
   const cases: readonly (readonly [
     peer: string | null,
     forwarded: string | undefined,
     client: string | null,
   ])[] = [
-    // A peer that is not trusted is the client, whatever it says.
+    // An untrusted peer is the client, whatever header it sends.
     ['203.0.113.9', undefined, '203.0.113.9'],
     ['203.0.113.9', '198.51.100.7', '203.0.113.9'],
     ['203.0.113.9', '10.0.0.1', '203.0.113.9'],
     ['::ffff:203.0.113.9', '198.51.100.7', '203.0.113.9'],
     [null, '198.51.100.7', null],
-    // A trusted one says who it is.
+    // A trusted peer names the client.
     ['10.0.0.1', '198.51.100.7', '198.51.100.7'],
     ['::ffff:10.0.0.1', '198.51.100.7', '198.51.100.7'],
     ['fd00::1', '2001:DB8::1', '2001:db8::1'],
     ['10.0.0.1', '::ffff:198.51.100.7', '198.51.100.7'],
     ['10.0.0.1', undefined, '10.0.0.1'],
     ['10.0.0.1', '', '10.0.0.1'],
-    // Of what the client wrote itself, nothing counts.
+    // Entries that the client wrote itself are ignored.
     ['10.0.0.1', '192.0.2.1, 198.51.100.7', '198.51.100.7'],
     ['10.0.0.1', '10.0.0.9, 198.51.100.7', '198.51.100.7'],
     ['10.0.0.1', 'nonsense, 198.51.100.7', '198.51.100.7'],
@@ -171,7 +171,7 @@ describe('the client of a request', () => {
     ['10.0.0.1', '198.51.100.7,10.0.0.3 ,\t10.0.0.2', '198.51.100.7'],
     ['10.0.0.1', '198.51.100.7, fd00::2, 192.168.1.4', '198.51.100.7'],
     ['10.0.0.1', '10.0.0.3, 10.0.0.2', '10.0.0.3'],
-    // Nonsense ends the walk, and the last good address counts.
+    // An invalid entry ends the search. The last valid address is used.
     ['10.0.0.1', 'unknown', '10.0.0.1'],
     ['10.0.0.1', '198.51.100.7, unknown, 10.0.0.2', '10.0.0.2'],
     ['10.0.0.1', '198.51.100.7, , 10.0.0.2', '10.0.0.2'],
@@ -179,7 +179,7 @@ describe('the client of a request', () => {
     ['10.0.0.1', '198.51.100.7;10.0.0.2', '10.0.0.1'],
     ['10.0.0.1', '198.51.100.07', '10.0.0.1'],
     ['10.0.0.1', 'fe80::1%eth0', '10.0.0.1'],
-    // Ports and brackets, as proxies write them.
+    // Ports and brackets as written by proxies.
     ['10.0.0.1', '198.51.100.7:5678', '198.51.100.7'],
     ['10.0.0.1', '192.0.2.1:1, 198.51.100.7:5678, 10.0.0.2:80', '198.51.100.7'],
     ['10.0.0.1', '[2001:db8::1]:443', '2001:db8::1'],
@@ -194,13 +194,13 @@ describe('the client of a request', () => {
     ['10.0.0.1', '198.51.100.7:123456', '10.0.0.1'],
     ['fe80::1%eth0', undefined, 'fe80::1'],
   ];
-  for (const [transport, forwarded, client] of cases) {
-    test(`that came by ${transport ?? 'a unix socket'} with ${JSON.stringify(forwarded)} is ${client ?? 'unknown'}`, () => {
-      assert.equal(trusting(LIST).resolveClientAddress(transport, forwarded), client);
+  for (const [peer, forwarded, client] of cases) {
+    test(`is ${client ?? 'unknown'} for the peer ${peer ?? 'on a unix socket'} with the header ${JSON.stringify(forwarded)}`, () => {
+      assert.equal(trusting(LIST).resolveClientAddress(peer, forwarded), client);
     });
   }
 
-  test('by a unix socket is whom the proxy names, where unix is trusted', () => {
+  test('comes from the header on a unix socket, if unix is trusted', () => {
     const proxies = trusting('unix 10.0.0.0/8');
     assert.equal(proxies.resolveClientAddress(null, '192.0.2.1, 198.51.100.7, 10.0.0.2'), '198.51.100.7');
     assert.equal(proxies.resolveClientAddress(null, undefined), null);
@@ -208,7 +208,7 @@ describe('the client of a request', () => {
     assert.equal(proxies.resolveClientAddress('203.0.113.9', '198.51.100.7'), '203.0.113.9');
   });
 
-  test('does not change by what the client writes in front', () => {
+  test('does not depend on entries that the client wrote', () => {
     const proxies = trusting(LIST);
     const entry = fc.oneof(
       fc.ipV4(),
@@ -218,18 +218,18 @@ describe('the client of a request', () => {
     );
     const behind = fc.constantFrom('', ', 10.0.0.2', ', fd00::7, 10.0.0.2:80');
     fc.assert(
-      fc.property(fc.array(entry, { maxLength: 5 }), behind, (made, trusted) => {
-        const header = [...made, '198.51.100.7'].join(',') + trusted;
+      fc.property(fc.array(entry, { maxLength: 5 }), behind, (forged, trusted) => {
+        const header = [...forged, '198.51.100.7'].join(',') + trusted;
         assert.equal(proxies.resolveClientAddress('10.0.0.1', header), '198.51.100.7');
       }),
     );
   });
 
-  test('is an address of the header or the peer, or nobody', () => {
+  test('is a valid address or null', () => {
     const proxies = trusting('0.0.0.0/0 ::/0 unix');
-    const transport = fc.option(fc.oneof(fc.ipV4(), fc.ipV6()));
+    const peer = fc.option(fc.oneof(fc.ipV4(), fc.ipV6()));
     fc.assert(
-      fc.property(transport, fc.string(), (address, header) => {
+      fc.property(peer, fc.string(), (address, header) => {
         const client = proxies.resolveClientAddress(address, header);
         assert.ok(client === null || parseAddress(client) !== null);
       }),

@@ -8,18 +8,18 @@ import { WebSocketTransport } from '../../src/transport/websocket-transport.ts';
 import { SIDE_A, handshake, newToken } from '../support/bytes.ts';
 import { encodeFrame, readServerFrames } from '../support/frames.ts';
 
-/** A wire that nothing comes from by itself. */
-class QuietWire implements ByteStream {
+/** A byte stream on which the test supplies all events. */
+class FakeStream implements ByteStream {
   readonly kind = 'tcp';
   readonly addresses = null;
   bufferedBytes = 0;
   deliveredBytes = 0;
-  askedForLess = 0;
+  limitedReads = 0;
   isPaused = false;
-  isDestroyed = false;
+  isAborted = false;
   readonly written: Uint8Array[] = [];
   start(): void {
-    // Bytes come from the test.
+    // The test supplies the bytes.
   }
   detach(): never {
     throw new Error('there is no socket');
@@ -38,31 +38,31 @@ class QuietWire implements ByteStream {
     this.isPaused = false;
   }
   limitReadSize(): void {
-    this.askedForLess += 1;
+    this.limitedReads += 1;
   }
   detectReset(): void {
-    // Never reset.
+    // There is no connection to reset.
   }
   setKeepAlive(): void {
     // There is no network.
   }
   end(): void {
-    // Never closed.
+    // There is no connection to close.
   }
   abort(): void {
-    this.isDestroyed = true;
+    this.isAborted = true;
   }
 }
 
-/** Masked binary frames of one byte each, as short as a client can make them. */
+/** Masked binary frames of one byte each, the smallest possible. */
 function tinyFrames(count: number): Uint8Array {
   const bytes = new Uint8Array(count * 7);
   for (let at = 0; at < bytes.length; at += 7) bytes.set([0x82, 0x81, 1, 2, 3, 4, 0x55], at);
   return bytes;
 }
 
-test('a client that sends a frame for each byte is read in small pieces', (context) => {
-  const stream = new QuietWire();
+test('keeps reads small for a client that sends one frame per byte', (context) => {
+  const stream = new FakeStream();
   const transport = new WebSocketTransport(stream, {
     pingIntervalMs: 30_000,
     deferredWork: new ReadScheduler(0),
@@ -79,24 +79,24 @@ test('a client that sends a frame for each byte is read in small pieces', (conte
     onClose: () => undefined,
   });
   transport.onBytes(tinyFrames(200));
-  assert.equal(stream.askedForLess, 0);
+  assert.equal(stream.limitedReads, 0);
   transport.onBytes(tinyFrames(1000));
-  assert.equal(stream.askedForLess, 1);
+  assert.equal(stream.limitedReads, 1);
   assert.ok(payload > 0);
 });
 
-interface PeerPlace {
-  readonly wire: QuietWire;
-  readonly pool: ReadScheduler;
-  readonly peer: WebSocketTransport;
-  /** Payload that came, as text. */
+interface Scene {
+  readonly stream: FakeStream;
+  readonly scheduler: ReadScheduler;
+  readonly transport: WebSocketTransport;
+  /** The received payload as text. */
   readonly received: () => string;
 }
 
-function peerOf(context: TestContext): PeerPlace {
-  const stream = new QuietWire();
-  const pool = new ReadScheduler(0);
-  const transport = new WebSocketTransport(stream, { pingIntervalMs: 30_000, deferredWork: pool });
+function open(context: TestContext): Scene {
+  const stream = new FakeStream();
+  const scheduler = new ReadScheduler(0);
+  const transport = new WebSocketTransport(stream, { pingIntervalMs: 30_000, deferredWork: scheduler });
   context.after(() => transport.onClose());
   let received = '';
   transport.start({
@@ -108,23 +108,23 @@ function peerOf(context: TestContext): PeerPlace {
     onEnd: () => undefined,
     onClose: () => undefined,
   });
-  return { wire: stream, pool, peer: transport, received: () => received };
+  return { stream, scheduler, transport, received: () => received };
 }
 
 const LINE = handshake(newToken(), SIDE_A);
 
-/** The line, and each character of `text` in a frame of its own. */
+/** The handshake line, then each character of `text` in its own frame. */
 function framesOf(text: string): Buffer {
   return Buffer.concat([LINE, ...text.split('')].map((payload) => encodeFrame({ opcode: 2, payload })));
 }
 
-test('very many frames are read a few at a time, in their order, and nothing else is read meanwhile', async (context) => {
-  const { wire: stream, pool, peer: transport, received } = peerOf(context);
+test('reads a large number of frames in small batches and in order, and pauses the stream meanwhile', async (context) => {
+  const { stream, scheduler, transport, received } = open(context);
   const text = '0123456789'.repeat(200);
   transport.onBytes(framesOf(text));
-  assert.ok(received().length < LINE.length + 500, `${received().length} at once`);
-  assert.ok(stream.isPaused && pool.bufferedBytes > 0);
-  // The receiver does not keep up for a moment.
+  assert.ok(received().length < LINE.length + 500, `${received().length} immediately`);
+  assert.ok(stream.isPaused && scheduler.bufferedBytes > 0);
+  // The receiver is slow for a moment.
   transport.pause();
   await nextTurn();
   const before = received();
@@ -135,34 +135,34 @@ test('very many frames are read a few at a time, in their order, and nothing els
   while (received().length < LINE.length + text.length) await nextTurn();
   await nextTurn();
   assert.equal(received(), LINE + text);
-  assert.deepEqual([stream.isPaused, pool.bufferedBytes], [false, 0]);
+  assert.deepEqual([stream.isPaused, scheduler.bufferedBytes], [false, 0]);
 });
 
-test('ordinary messages get through at once while frames of others are queued', (context) => {
-  const { pool, peer: transport, received } = peerOf(context);
-  pool.defer(() => undefined);
+test('forwards small messages at once while frames of other clients are queued', (context) => {
+  const { scheduler, transport, received } = open(context);
+  scheduler.defer(() => undefined);
   transport.onBytes(framesOf('abc'));
   assert.equal(received(), `${LINE}abc`);
 });
 
-test('a connection that ends gives back the memory of frames that were not read', (context) => {
-  const { pool, peer: transport } = peerOf(context);
+test('releases the memory of unread frames at close', (context) => {
+  const { scheduler, transport } = open(context);
   transport.onBytes(framesOf('x'.repeat(1000)));
-  assert.ok(pool.bufferedBytes > 0);
+  assert.ok(scheduler.bufferedBytes > 0);
   transport.onClose();
-  assert.equal(pool.bufferedBytes, 0);
+  assert.equal(scheduler.bufferedBytes, 0);
 });
 
-test('a client that goes on sending small frames after the relay has closed is ignored', async (context) => {
-  const { wire: stream, pool, peer: transport } = peerOf(context);
+test('ignores a client that keeps sending small frames after the relay has closed', async (context) => {
+  const { stream, scheduler, transport } = open(context);
   transport.closeGracefully(1000, false);
   transport.onBytes(framesOf('x'.repeat(1000)));
-  assert.deepEqual([stream.isPaused, pool.bufferedBytes, pool.isBusy], [false, 0, false]);
+  assert.deepEqual([stream.isPaused, scheduler.bufferedBytes, scheduler.isBusy], [false, 0, false]);
   await nextTurn();
 });
 
-test('of many pings that come at once the last one is answered', (context) => {
-  const { wire: stream, peer: transport } = peerOf(context);
+test('answers only the last of many pings that arrive together', (context) => {
+  const { stream, transport } = open(context);
   const pings = Array.from({ length: 100 }, (_, index) => encodeFrame({ opcode: 9, payload: `${index}` }));
   transport.onBytes(Buffer.concat(pings));
   assert.deepEqual(
@@ -171,65 +171,65 @@ test('of many pings that come at once the last one is answered', (context) => {
   );
 });
 
-/** A client with pings each second of a mocked clock, and with what it was sent. */
-function pingedPeerOf(context: TestContext): { readonly wire: QuietWire; readonly peer: WebSocketTransport } {
+/** A client that gets a ping every second of a mocked clock. */
+function openWithPings(context: TestContext): Pick<Scene, 'stream' | 'transport'> {
   context.mock.timers.enable({ apis: ['setInterval', 'setTimeout'] });
-  const stream = new QuietWire();
+  const stream = new FakeStream();
   const transport = new WebSocketTransport(stream, {
     pingIntervalMs: 1000,
     deferredWork: new ReadScheduler(0),
   });
   context.after(() => transport.onClose());
-  return { wire: stream, peer: transport };
+  return { stream, transport };
 }
 
 const PONG = encodeFrame({ opcode: 10, payload: '' });
 
-test('a client that has answered pings is closed in the eleventh interval of its silence', (context) => {
-  const { wire: stream, peer: transport } = pingedPeerOf(context);
+test('closes a client that has answered pings in the eleventh interval of its silence', (context) => {
+  const { stream, transport } = openWithPings(context);
   transport.onBytes(PONG);
   context.mock.timers.tick(10_000);
-  assert.equal(stream.isDestroyed, false);
+  assert.equal(stream.isAborted, false);
   context.mock.timers.tick(1000);
-  assert.equal(stream.isDestroyed, true);
+  assert.equal(stream.isAborted, true);
 });
 
-test('any byte of a client starts the count of its unanswered pings again', (context) => {
-  const { wire: stream, peer: transport } = pingedPeerOf(context);
+test('resets the count of unanswered pings at any byte of the client', (context) => {
+  const { stream, transport } = openWithPings(context);
   transport.onBytes(PONG);
   for (const byte of encodeFrame({ opcode: 2, payload: 'please relay' })) {
     context.mock.timers.tick(9000);
     transport.onBytes(Uint8Array.of(byte));
   }
-  assert.equal(stream.isDestroyed, false);
+  assert.equal(stream.isAborted, false);
 });
 
-for (const { state, held, sent, isClosed } of [
-  { state: 'while something is held for it', held: 1, sent: 0, isClosed: false },
-  { state: 'while pings may wait behind payload', held: 0, sent: 65_537, isClosed: false },
-  { state: 'otherwise', held: 0, sent: 65_536, isClosed: true },
+for (const { state, buffered, sent, isClosed } of [
+  { state: 'with buffered bytes', buffered: 1, sent: 0, isClosed: false },
+  { state: 'while pings may be queued behind payload', buffered: 0, sent: 65_537, isClosed: false },
+  { state: 'without buffered bytes and queued pings', buffered: 0, sent: 65_536, isClosed: true },
 ]) {
-  test(`a silent client is ${isClosed ? 'closed' : 'left to TCP'} ${state}`, (context) => {
-    const { wire: stream, peer: transport } = pingedPeerOf(context);
+  test(`${isClosed ? 'closes' : 'does not close'} a silent client ${state}`, (context) => {
+    const { stream, transport } = openWithPings(context);
     stream.deliveredBytes = 1_000_000;
     transport.onBytes(PONG);
-    stream.bufferedBytes = held;
+    stream.bufferedBytes = buffered;
     stream.deliveredBytes += sent;
     context.mock.timers.tick(3_600_000);
-    assert.equal(stream.isDestroyed, isClosed);
+    assert.equal(stream.isAborted, isClosed);
   });
 }
 
-test('a client that has never answered a ping is not closed for its silence', (context) => {
-  const { wire: stream } = pingedPeerOf(context);
+test('does not close a silent client that has never answered a ping', (context) => {
+  const { stream } = openWithPings(context);
   context.mock.timers.tick(3_600_000);
-  assert.equal(stream.isDestroyed, false);
+  assert.equal(stream.isAborted, false);
 });
 
-test('a client that the relay does not read from is not silent', (context) => {
-  const { wire: stream, peer: transport } = pingedPeerOf(context);
+test('does not count a client as silent while the relay does not read from it', (context) => {
+  const { stream, transport } = openWithPings(context);
   transport.onBytes(PONG);
   transport.pause();
   context.mock.timers.tick(3_600_000);
-  assert.equal(stream.isDestroyed, false);
+  assert.equal(stream.isAborted, false);
 });

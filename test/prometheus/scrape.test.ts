@@ -118,7 +118,7 @@ describe(
       const broken: unknown = JSON.parse(text);
       match(
         (await faultsOfDashboard(prometheus, broken, isOfOne)).join(),
-        /^Held for slow receivers: no series/u,
+        /^Buffered for slow receivers: no series/u,
       );
     });
 
@@ -166,7 +166,7 @@ describe(
       const down = alerts.find(isFiring);
       equal(textAt(down, 'labels', 'alertname'), 'TransitRelayDown');
       equal(textAt(down, 'labels', 'severity'), 'critical');
-      match(textAt(down, 'annotations', 'summary'), /^The relay at 127\.0\.0\.1:\d+ does not answer$/u);
+      match(textAt(down, 'annotations', 'summary'), /^The relay at 127\.0\.0\.1:\d+ does not respond$/u);
     });
   },
 );

@@ -11,7 +11,7 @@ import { RelayProcess, UsageReader } from './support/relay-process.ts';
 import { scratch, until } from './support/scratch.ts';
 import { TestClient } from './support/test-client.ts';
 
-/** A raw client that has said its line. */
+/** A raw client that has sent its handshake. */
 async function client(relay: RelayProcess, token: string, side: string): Promise<TestClient> {
   const tcpPort = relay.port('raw');
   const come = await TestClient.connect('tcp', { tcpPort, unixPath: '', websocketPort: 0 });
@@ -36,7 +36,7 @@ async function waitingIs(relay: RelayProcess, waiting: number): Promise<void> {
   while ((await statusOf(relay))['waiting'] !== waiting) await sleep(10);
 }
 
-test('a relay that stops lets in partners of clients that wait, tells everybody else, and finishes', async (context) => {
+test('a stopping relay accepts partners of waiting clients, rejects other clients, and finishes', async (context) => {
   const database = join(await scratch(context), 'usage.sqlite');
   await using relay = await RelayProcess.start({ RELAY_USAGE_DB: database, RELAY_DRAIN_DELAY: '20s' });
   assert.equal(await isReady(relay), 200);
@@ -56,7 +56,7 @@ test('a relay that stops lets in partners of clients that wait, tells everybody 
   const status = await statusOf(relay);
   assert.deepEqual([status['draining'], status['pairs'], status['waiting']], [true, 1, 1]);
 
-  // The last that waits leaves, and the delay has no purpose any more.
+  // The last waiting client leaves, so the delay ends.
   lonely.end();
   await lonely.closed;
   await refusesConnections(relay);
@@ -71,13 +71,13 @@ test('a relay that stops lets in partners of clients that wait, tells everybody 
     reader
       .rows()
       .map(({ result }) => result)
-      // Of those that only tried whether it listens.
+      // Of connections that only checked whether it listens.
       .filter((result) => result !== 'empty'),
     ['lonely', 'happy'],
   );
 });
 
-/** Resolves when nobody listens any more. */
+/** Resolves when the port is closed. */
 async function refusesConnections(relay: RelayProcess): Promise<void> {
   for (;;) {
     const socket = connect({ port: relay.port('raw'), host: '127.0.0.1' });
@@ -88,7 +88,7 @@ async function refusesConnections(relay: RelayProcess): Promise<void> {
   }
 }
 
-test('a second signal ends a relay at once, even one that still lets partners in', async (context) => {
+test('a second signal stops a relay at once, even while it still accepts partners', async (context) => {
   const database = join(await scratch(context), 'usage.sqlite');
   await using relay = await RelayProcess.start({ RELAY_USAGE_DB: database, RELAY_DRAIN_DELAY: '1h' });
   const waiting = await client(relay, newToken(), SIDE_A);
@@ -107,7 +107,7 @@ test('a second signal ends a relay at once, even one that still lets partners in
   );
 });
 
-test('who still waits when the delay is over is told, and a pair that goes on is reported', async () => {
+test('clients still waiting after the delay are rejected, and a running pair is logged', async () => {
   await using relay = await RelayProcess.start({ RELAY_DRAIN_DELAY: '200ms' });
   const waiting = await client(relay, newToken(), SIDE_A);
   const token = newToken();
@@ -122,12 +122,12 @@ test('who still waits when the delay is over is told, and a pair that goes on is
   await relay.ended();
 });
 
-/** One of two that meet, whatever relay they come to. */
+/** One of two clients that are paired, at either relay. */
 interface Story {
   readonly outcome: 'whole' | 'told' | 'refused' | 'reset' | 'broken';
 }
 
-/** Comes as a client does, with its partner a moment later; says what became of both. */
+/** Connects two clients one after the other. Returns the outcome of both. */
 async function meet(port: number, seed: number): Promise<Story> {
   const token = newToken();
   const payload = randomBytesOf(seed, 20_000);
@@ -147,7 +147,7 @@ async function meet(port: number, seed: number): Promise<Story> {
   return { outcome: got.equals(payload) ? 'whole' : 'broken' };
 }
 
-/** The first line that a client gets, or why there is none; and what came behind it. */
+/** The first line that a client receives, or why there is none, and the bytes after it. */
 function hear(socket: Socket): { readonly line: Promise<string>; readonly rest: Promise<Buffer> } {
   const line = Promise.withResolvers<string>();
   const rest = Promise.withResolvers<Buffer>();
@@ -168,11 +168,11 @@ function hear(socket: Socket): { readonly line: Promise<string>; readonly rest: 
   return { line: line.promise, rest: rest.promise };
 }
 
-test('a restart under a stream of new clients breaks no transfer, and whoever is refused is told', async (context) => {
+test('a restart under a stream of new clients breaks no transfer, and rejected clients get a reply', async (context) => {
   const settings = { RELAY_DRAIN_DELAY: '2s' };
   await using relay = await RelayProcess.start(settings);
   const port = relay.port('raw');
-  // Transfers that are long enough to live through the restart.
+  // Transfers that last longer than the restart.
   const long = [];
   for (let index = 0; index < 5; index += 1) {
     const token = newToken();
@@ -180,7 +180,7 @@ test('a restart under a stream of new clients breaks no transfer, and whoever is
     for (const one of pair) await one.until(3);
     long.push(pair);
   }
-  // Somebody who waits keeps the listeners open for the whole delay.
+  // A waiting client keeps the listeners open for the whole delay.
   const waiting = await client(relay, newToken(), SIDE_A);
   await waitingIs(relay, 1);
 
@@ -212,7 +212,7 @@ test('a restart under a stream of new clients breaks no transfer, and whoever is
   assert.equal(outcomes.broken, 0);
   assert.equal(outcomes.reset, 0);
   assert.ok(outcomes.whole > 40 && outcomes.told > 40 && outcomes.refused > 0, JSON.stringify(outcomes));
-  // The next one is there at once.
+  // The next relay starts at once.
   await using next = await RelayProcess.start({
     ...settings,
     RELAY_LISTEN: `tcp:${port}:interface=127.0.0.1`,
@@ -220,7 +220,7 @@ test('a restart under a stream of new clients breaks no transfer, and whoever is
   assert.equal((await meet(next.port('raw'), 1)).outcome, 'whole');
 });
 
-test('a client that has sent half a line when the relay stops is told', async () => {
+test('a client that has sent half a handshake gets a reply when the relay stops', async () => {
   await using relay = await RelayProcess.start({});
   const socket = connect({ port: relay.port('raw'), host: '127.0.0.1' });
   socket.write('please relay');
@@ -231,7 +231,7 @@ test('a client that has sent half a line when the relay stops is told', async ()
   await relay.ended();
 });
 
-test('whoever the kernel has let come before the relay stops is told, however many they are', async () => {
+test('all clients in the listen backlog get a reply when the relay stops', async () => {
   await using relay = await RelayProcess.start({});
   relay.kill('SIGSTOP');
   const heard = Array.from({ length: 300 }, () => {

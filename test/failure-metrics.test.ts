@@ -15,8 +15,8 @@ import { scratch } from './support/scratch.ts';
 import { figureIs, figuresOf, nobodyIsLeft, pairOf } from './status/figures.ts';
 import { OpenRelay } from './status/open-relay.ts';
 
-describe('the metrics of what fails', () => {
-  test('know how handshakes fail, and take nothing else for one that did', async () => {
+describe('the metrics of failures', () => {
+  test('count failed handshakes by kind, and nothing else', async () => {
     await using relay = await OpenRelay.start({ RELAY_HANDSHAKE_TIMEOUT: '500ms' });
     const [raw] = relay.endpoints.raw;
     assert.ok(raw?.kind === 'tcp');
@@ -54,7 +54,7 @@ describe('the metrics of what fails', () => {
     for (const client of pair) client.end();
     await nobodyIsLeft(relay);
     assert.deepEqual(await figuresOf(relay, 'handshake_failures_total'), {
-      // One said nothing, one said half of its line, one asked to become a WebSocket client and left.
+      // One sent nothing, one half of its handshake, one requested a WebSocket upgrade and left.
       '{kind="disconnected"}': 3,
       '{kind="timeout"}': 2,
       '{kind="http"}': 2,
@@ -65,7 +65,7 @@ describe('the metrics of what fails', () => {
     });
   });
 
-  test('know who did not get through TLS, and who did and said nothing of use', async (context) => {
+  test('count failed TLS handshakes, and failures after a TLS handshake', async (context) => {
     const identity = makeIdentity('localhost');
     const { files } = await CertificateDirectory.open(context, identity);
     const endpoint = `ssl:0:interface=127.0.0.1:privateKey=${files.keyPath}:certKey=${files.certificatePath}`;
@@ -90,18 +90,18 @@ describe('the metrics of what fails', () => {
     await nobodyIsLeft(relay);
     assert.deepEqual(await figuresOf(relay, 'handshake_failures_total'), {
       '{kind="tls"}': 2,
-      // Of the raw listener the one that said half a line; where all is HTTP it spoke that.
+      // For the raw listener, the client that sent half a line. On an HTTP listener it counts as HTTP.
       '{kind="disconnected"}': 1,
       '{kind="http"}': 1,
     });
   });
 
-  test('know the records that went to a descriptor, and those that could not', async (context) => {
+  test('count records written to a file descriptor, and dropped ones', async (context) => {
     const path = join(await scratch(context), 'records');
     execFileSync('mkfifo', [path]);
     const reader = spawn('sh', ['-c', 'exec sleep 60 < "$0"', path], { stdio: 'ignore' });
     context.after(() => reader.kill('SIGKILL'));
-    // Opens when there is a reader.
+    // Blocks until there is a reader.
     const fd = openSync(path, 'w');
     await using relay = await OpenRelay.start({ RELAY_LOG_FD: String(fd) });
     const visit = async (count: number): Promise<void> => {
@@ -126,7 +126,7 @@ describe('the metrics of what fails', () => {
     assert.deepEqual(await figuresOf(relay, 'usage_records_queued'), {});
   });
 
-  test('know who was refused, and count them as nothing else', async () => {
+  test('count rejected clients, and only as that', async () => {
     await using relay = await OpenRelay.start({ RELAY_MAX_CONNECTIONS: '2', RELAY_MAX_WAITING: '1' });
     const waits = await relay.connect('tcp');
     await waits.send(handshake(newToken(), SIDE_A));

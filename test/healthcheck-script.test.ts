@@ -15,7 +15,7 @@ const SCRIPT = join(ROOT, 'deploy', 'image', 'healthcheck.sh');
 
 type Result = readonly [code: unknown, stdout: string, stderr: string];
 
-/** Runs the script as the image does, from the directory of the sources. */
+/** Runs the script as in the image, from the directory of the sources. */
 function run(words: readonly string[], env: Readonly<Record<string, string>>): Promise<Result> {
   const options = { env: { PATH: process.env['PATH'], ...env }, cwd: ROOT, encoding: 'utf8' } as const;
   return new Promise((resolve) => {
@@ -33,7 +33,7 @@ const statusAt = (port: number): Readonly<Record<string, string>> => ({
 });
 
 describe('the health check script of the image', () => {
-  test('asks a relay, whichever way its endpoint is written', async (context) => {
+  test('checks a relay, in all forms of its endpoint', async (context) => {
     const socket = join(await scratch(context), 'status.sock');
     await using tcp = await RelayProcess.start({});
     await using unix = await RelayProcess.start({ RELAY_STATUS_LISTEN: `unix:${socket}` });
@@ -54,7 +54,7 @@ describe('the health check script of the image', () => {
     await Promise.all([tcp.stop(), unix.stop()]);
   });
 
-  test('ends later where the container is not starting any more', async (context) => {
+  test('ends later if the container is not starting any more', async (context) => {
     const port = await serve(context, (_request, response) => response.end('{"ok":true,"problem":null}'));
     // Process 1 of this machine is older than half a minute.
     const started = performance.now();
@@ -63,7 +63,7 @@ describe('the health check script of the image', () => {
     assert.deepEqual(await run(['relay', '0'], statusAt(port)), [0, 'relay: ok\n', '']);
   });
 
-  test('asks the sidecar at its default port unless it is told another one', async (context) => {
+  test('checks the sidecar at its default port unless another one is set', async (context) => {
     const asked: unknown[] = [];
     const port = await serve(context, (request, response) => {
       asked.push(request.url);
@@ -86,7 +86,7 @@ describe('the health check script of the image', () => {
     assert.match((await run(['relays'], {}))[1], /^unknown check "relays"/u);
   });
 
-  test('says in one line what is wrong', async (context) => {
+  test('reports a problem in one line', async (context) => {
     const bodies: readonly (readonly [body: string, line: string])[] = [
       ['{"ok":false,"problem":"raw tcp:1: refused","listeners":[{"ok":true}]}', 'raw tcp:1: refused'],
       ['{"listeners":[{"ok":true}]}', 'unexpected response at RELAY_STATUS_LISTEN'],

@@ -19,10 +19,10 @@ const HEALTHCHECK = join(import.meta.dirname, '..', 'src', 'healthcheck.ts');
 
 const HOUR_MS = 3_600_000;
 
-/** A machine that is busy may keep an answer past its deadline; this often it is asked again then. */
+/** Retries after a timeout, because a busy machine may respond too late. */
 const ATTEMPTS = 20;
 
-/** Far more than the check gives itself, in milliseconds: it ends by its own deadline, and not by another's. */
+/** Much longer than the timeout of the check, in milliseconds: it ends by its own timeout. */
 const ENDS_WITHIN_MS = 5000;
 
 type Environment = Readonly<Record<string, string>>;
@@ -33,7 +33,7 @@ interface Ended {
   readonly stderr: string;
 }
 
-/** Runs the check as an engine does. */
+/** Runs the check as a container engine does. */
 function runOnce(words: readonly string[], env: Environment): Promise<Ended> {
   return new Promise((resolve) => {
     execFile(process.execPath, [HEALTHCHECK, ...words], { env, encoding: 'utf8' }, (error, stdout, stderr) =>
@@ -42,7 +42,7 @@ function runOnce(words: readonly string[], env: Environment): Promise<Ended> {
   });
 }
 
-/** Runs a check, and again while all that is wrong is that time is over. */
+/** Runs a check, and repeats it while the only problem is a timeout. */
 async function run(word: string, env: Environment): Promise<Ended> {
   for (let attempt = 1; ; attempt += 1) {
     const ended = await runOnce([word], env);
@@ -50,7 +50,7 @@ async function run(word: string, env: Environment): Promise<Ended> {
   }
 }
 
-/** A transfer says more: who sent to whom, and how long it took. */
+/** A transfer check also reports sender, receiver and duration. */
 async function assertOk(word: string, env: Environment, more: RegExp = /^$/u): Promise<void> {
   const { code, stdout, stderr } = await run(word, env);
   assert.deepEqual([code, stderr], [0, ''], stdout);
@@ -60,12 +60,12 @@ async function assertOk(word: string, env: Environment, more: RegExp = /^$/u): P
 
 const LATENCY = String.raw`(?:raw|websocket) \S+(?: to websocket \S+)? \d+(?:\.\d)? ms`;
 
-/** So many latencies in one line. */
+/** That many latencies in one line. */
 function latencies(count: number): RegExp {
   return new RegExp(`^: ${Array.from({ length: count }, () => LATENCY).join(', ')}$`, 'u');
 }
 
-/** It says exactly one line, and that it is not well. */
+/** The check prints exactly one line and fails. */
 function assertFails(ended: Ended, line: RegExp): void {
   assert.deepEqual([ended.code, ended.stderr], [1, '']);
   assert.match(ended.stdout, /^[^\n]+\n$/u);
@@ -90,7 +90,7 @@ function recordsIn(path: string): string[] {
 }
 
 describe('the checks of a relay', () => {
-  test('find nothing wrong with a sound one, and leave no record', async (context) => {
+  test('succeed for a healthy one, and leave no record', async (context) => {
     const path = join(await scratch(context), 'usage.sqlite');
     await using relay = await RelayProcess.start({
       RELAY_USAGE_DB: path,
@@ -105,7 +105,7 @@ describe('the checks of a relay', () => {
     assert.deepEqual(recordsIn(path), []);
   });
 
-  test('ask at a unix socket as well', async (context) => {
+  test('work with a Unix socket', async (context) => {
     const path = join(await scratch(context), 'status.sock');
     const env = { RELAY_STATUS_LISTEN: `unix:${path}` };
     await using relay = await RelayProcess.start(env);
@@ -115,7 +115,7 @@ describe('the checks of a relay', () => {
     assertFails(await run('relay', env), /^relay: no response at RELAY_STATUS_LISTEN .*ENOENT/u);
   });
 
-  test('say so when it hangs, in time, and leave no record when it goes on', async (context) => {
+  test('fail in time when it hangs, and leave no record when it continues', async (context) => {
     const path = join(await scratch(context), 'usage.sqlite');
     await using relay = await RelayProcess.start({ RELAY_USAGE_DB: path });
     const env = statusAt(relay.port('status'));
@@ -138,7 +138,7 @@ describe('the checks of a relay', () => {
     assert.deepEqual(recordsIn(path), []);
   });
 
-  test('say so while it is stopping', async (context) => {
+  test('report that it is stopping', async (context) => {
     const path = join(await scratch(context), 'usage.sqlite');
     await using relay = await RelayProcess.start({ RELAY_USAGE_DB: path, RELAY_DRAIN_TIMEOUT: '1h' });
     const addresses = { tcpPort: relay.port('raw'), unixPath: '', websocketPort: 0 };
@@ -162,7 +162,7 @@ describe('the checks of a relay', () => {
 });
 
 describe('a check', () => {
-  test('says so when nobody listens', async (context) => {
+  test('fails if the port is closed', async (context) => {
     const server = createServer();
     const port = await listening(context, server);
     server.close();
@@ -176,7 +176,7 @@ describe('a check', () => {
     );
   });
 
-  test('says so when it can not know whom to ask', async () => {
+  test('fails if there is no endpoint to check', async () => {
     for (const word of ['relay', 'transfer']) {
       assertFails(await run(word, { RELAY_STATUS_LISTEN: '' }), /: RELAY_STATUS_LISTEN is off/u);
       assertFails(await run(word, { RELAY_STATUS_LISTEN: 'tcp:0' }), /: RELAY_STATUS_LISTEN uses port 0/u);
@@ -184,7 +184,7 @@ describe('a check', () => {
     assertFails(await run('sidecar', sidecarAt(0)), /^sidecar: SIDECAR_LISTEN uses port 0/u);
   });
 
-  test('says what is wrong with the configuration, all of it in one line', async () => {
+  test('reports all configuration errors in one line', async () => {
     const relay = { RELAY_LISTEN: 'x\ny', RELAY_LOG_LEVEL: 'loud' };
     for (const word of ['relay', 'transfer'])
       assertFails(
@@ -202,7 +202,7 @@ describe('a check', () => {
     }
   });
 
-  test('is one of four words', async () => {
+  test('has one of four names', async () => {
     for (const words of [[], [''], ['relays'], ['RELAY'], ['constructor'], ['two\nlines'], ['--help']]) {
       assertFails(
         await runOnce(words, {}),
@@ -211,7 +211,7 @@ describe('a check', () => {
     }
   });
 
-  test('hears out what answers: a report, something else, nothing to the end, or without an end', async (context) => {
+  test('handles all responses: a report, another format, incomplete, or endless', async (context) => {
     const reports: readonly (readonly [body: string, line: RegExp])[] = [
       ['{"ok":false,"problem":"two\\nlines"}', /^relay: two lines$/u],
       ['{"ok":false,"problem":null}', /^relay: reported unhealthy without a reason$/u],
@@ -246,7 +246,7 @@ describe('a check', () => {
     );
   });
 
-  test('of the sidecar asks its /healthz, which is open to all', async (context) => {
+  test('of the sidecar requests /healthz, which needs no token', async (context) => {
     const asked: string[] = [];
     let report = { ok: true, problem: '' };
     const port = await serve(context, (request, response) => {
@@ -262,7 +262,7 @@ describe('a check', () => {
 });
 
 describe('the check of the newest snapshot', () => {
-  /** A directory with a snapshot that was taken then. */
+  /** A directory with a snapshot of that time. */
   async function withSnapshot(
     context: TestContext,
     time: number,
@@ -279,7 +279,7 @@ describe('the check of the newest snapshot', () => {
     return { env, path: join(directory, name) };
   }
 
-  test('finds nothing wrong with a sound one, up to twice the interval', async (context) => {
+  test('succeeds for an intact one, up to twice the interval', async (context) => {
     const { env } = await withSnapshot(context, Date.now() - 1.5 * HOUR_MS);
     await assertOk('snapshot', env);
     assertFails(
@@ -288,7 +288,7 @@ describe('the check of the newest snapshot', () => {
     );
   });
 
-  test('says so when it is too old, damaged, or there is none', async (context) => {
+  test('fails if it is too old, damaged or missing', async (context) => {
     const { env, path } = await withSnapshot(context, Date.now() - 3 * HOUR_MS);
     assertFails(await run('snapshot', env), /^snapshot: .* is 3 h old; it should be at most 2 h$/u);
     const daily = { ...env, SIDECAR_SNAPSHOT_EVERY: '1d' };

@@ -20,7 +20,7 @@ function run(directory: string, ...args: readonly string[]) {
 }
 
 describe('src/import.ts', () => {
-  test('imports what a combined server recorded, for our relay and for the reference', async (context) => {
+  test('imports the records of a combined server, for this relay and for the reference', async (context) => {
     const directory = await scratch(context);
     const [old, path] = [join(directory, 'relay.sqlite'), join(directory, 'usage.sqlite')];
     createCombinedDatabase(old);
@@ -45,7 +45,7 @@ describe('src/import.ts', () => {
     if (counted !== null) equal(counted.trim(), String(VALID_ROWS.length + 1));
   });
 
-  test('says why it refuses, and changes nothing', async (context) => {
+  test('reports why it fails, and changes nothing', async (context) => {
     const directory = await scratch(context);
     createCombinedDatabase(join(directory, 'relay.sqlite'));
     const rejected = run(directory, 'relay.sqlite', 'relay.sqlite');
@@ -56,7 +56,7 @@ describe('src/import.ts', () => {
   });
 
   for (const args of [[], ['one'], ['one', 'two', 'three'], ['one', ''], ['--force', 'one', 'two']]) {
-    test(`wants two paths, and no ${JSON.stringify(args)}`, async (context) => {
+    test(`requires two paths, not ${JSON.stringify(args)}`, async (context) => {
       const directory = await scratch(context);
       const { status, stdout, stderr } = run(directory, ...args);
       deepEqual([status, stdout], [64, '']);

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { LogThrottle, errorDetails } from '../src/process/logging.ts';
 
-describe('what happens too often', () => {
-  test('is told at once, and then once in each interval, with how many times it was', () => {
+describe('a log throttle', () => {
+  test('logs the first event at once, and then once per interval with the number of events', () => {
     let now = 5;
     const said: [now: number, times: number][] = [];
     const seldom = new LogThrottle(1000, () => now);
@@ -18,7 +18,7 @@ describe('what happens too often', () => {
     ]);
   });
 
-  test('is told at once again after a silence, and without what was told before', () => {
+  test('logs at once after a pause, without events logged before', () => {
     let now = 0;
     const said: number[] = [];
     const seldom = new LogThrottle(1000, () => now);
@@ -28,7 +28,7 @@ describe('what happens too often', () => {
     assert.deepEqual(said, [1, 1]);
   });
 
-  test('is counted from its last telling, not from when it was due', () => {
+  test('measures the interval from the last log line', () => {
     let now = 0;
     const said: number[] = [];
     const seldom = new LogThrottle(1000, () => now);
@@ -39,7 +39,7 @@ describe('what happens too often', () => {
     assert.deepEqual(said, [1, 1, 3]);
   });
 
-  test('is not told again by telling it, but counted for the next time, where that makes it happen', () => {
+  test('counts an event caused by logging for the next log line', () => {
     let now = 0;
     const said: number[] = [];
     const seldom = new LogThrottle(1000, () => now);
@@ -55,8 +55,8 @@ describe('what happens too often', () => {
   });
 });
 
-describe('what is logged of an error', () => {
-  test('is its kind and where it happened, but not its message', () => {
+describe('the logged details of an error', () => {
+  test('are its kind and stack, but not its message', () => {
     const error = errorDetails(Object.assign(new RangeError('please relay'), { code: 'ENOENT' }));
     assert.deepEqual([error.name, error.code], ['RangeError', 'ENOENT']);
     assert.match(error.at[0] ?? '', /^at .*logging\.test\.ts:\d+:\d+\)?$/u);
@@ -64,13 +64,13 @@ describe('what is logged of an error', () => {
     assert.doesNotMatch(JSON.stringify(error), /please relay/u);
   });
 
-  test('has nothing of a message that looks like places', () => {
+  test('have nothing of a message that looks like stack frames', () => {
     const error = errorDetails(new Error('wrong:\n    at please relay SECRET\n    at another'));
     assert.doesNotMatch(JSON.stringify(error), /SECRET|another/u);
     assert.match(error.at[0] ?? '', /logging\.test\.ts/u);
   });
 
-  test('is the kind alone where there is no more', () => {
+  test('are the kind alone if there is nothing else', () => {
     const withoutStack = new Error('secret');
     delete withoutStack.stack;
     assert.deepEqual(errorDetails(withoutStack), { name: 'Error', code: '', at: [] });

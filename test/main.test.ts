@@ -22,7 +22,7 @@ const REPEATED_SIGNAL_MS = 1100;
 
 const ANY_PORT = 'tcp:0:interface=127.0.0.1';
 
-/** The relay as a child, with its outputs gathered and its ports known. */
+/** The relay as a child process, with its output and its ports. */
 class Running {
   readonly child: ChildProcess;
   readonly exit: Promise<number | null>;
@@ -74,7 +74,7 @@ class Running {
     return socket;
   }
 
-  /** Two clients that both have heard `ok`. */
+  /** Two clients that both have received `ok`. */
   async pair(): Promise<[Socket, Socket]> {
     const token = newToken();
     const a = await this.client(handshake(token, SIDE_A));
@@ -89,7 +89,7 @@ function usage(path: string): { result: string; total_bytes: number }[] {
   return reader.rows().map(({ result, total_bytes }) => ({ result, total_bytes }));
 }
 
-test('wrong configuration: every fault at once, and exit code 78', async (context) => {
+test('invalid configuration: all errors at once, and exit code 78', async (context) => {
   const relay = new Running(context, {
     RELAY_LISTEN: 'tcp:99999',
     RELAY_BLUR_USAGE: 'much',
@@ -108,7 +108,7 @@ test('wrong configuration: every fault at once, and exit code 78', async (contex
   assert.equal(relay.stderr, '');
 });
 
-test('wrong configuration where standard output can not be written to: sentences on standard error', () => {
+test('invalid configuration without a writable standard output: messages on standard error', () => {
   const fd = openSync(MAIN, 'r');
   const { status, stderr } = spawnSync(process.execPath, [MAIN], {
     stdio: ['ignore', fd, 'pipe'],
@@ -123,13 +123,13 @@ test('wrong configuration where standard output can not be written to: sentences
   );
 });
 
-test('a variable that is not known is a warning that names the nearest one', async (context) => {
+test('an unknown variable causes a warning with the most similar one', async (context) => {
   const relay = new Running(context, { RELAY_LISTENS: 'tcp:1' });
   await relay.says(/"level":"warn".*RELAY_LISTENS is unknown.*most similar variable is RELAY_LISTEN"/u);
   await relay.port('status');
 });
 
-test('what can not be opened is one fatal log line, whatever the log level is, and exit code 1', async (context) => {
+test('a failed start is one fatal log line at any log level, and exit code 1', async (context) => {
   const directory = await scratch(context);
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -164,7 +164,7 @@ test('what can not be opened is one fatal log line, whatever the log level is, a
   );
 });
 
-test('SIGTERM and SIGINT end an idle relay with exit code 0, and who waits is sent home with a record', async (context) => {
+test('SIGTERM and SIGINT stop an idle relay with exit code 0; waiting clients are closed and recorded', async (context) => {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     const path = join(await scratch(context), 'usage.sqlite');
     const relay = new Running(context, { RELAY_USAGE_DB: path, RELAY_DRAIN_DELAY: '0s' });
@@ -185,7 +185,7 @@ async function current(path: string): Promise<number | undefined> {
   return reader.current()?.waiting;
 }
 
-test('SIGTERM waits for a transfer, lets nobody in, and records it', async (context) => {
+test('SIGTERM waits for a transfer, rejects new clients, and records the transfer', async (context) => {
   const path = join(await scratch(context), 'usage.sqlite');
   const relay = new Running(context, { RELAY_USAGE_DB: path, RELAY_DRAIN_TIMEOUT: '60s' });
   const [a, b] = await relay.pair();
@@ -205,7 +205,7 @@ test('SIGTERM waits for a transfer, lets nobody in, and records it', async (cont
   assert.deepEqual(usage(path), [{ result: 'happy', total_bytes: 3_000_000 }]);
 });
 
-test('a transfer that outlives the drain timeout, or a second signal, is cut off and recorded', async (context) => {
+test('a transfer is closed and recorded after the drain timeout, or on a second signal', async (context) => {
   for (const second of [true, false]) {
     const path = join(await scratch(context), 'usage.sqlite');
     const relay = new Running(context, {
@@ -218,7 +218,7 @@ test('a transfer that outlives the drain timeout, or a second signal, is cut off
     relay.child.kill('SIGTERM');
     await relay.says(/"msg":"draining"/u);
     if (second) {
-      // npm and `timeout` pass on a signal that the relay has already: this one counts for nothing.
+      // npm and `timeout` forward a signal that the relay already has. This one is ignored.
       relay.child.kill('SIGTERM');
       await sleep(REPEATED_SIGNAL_MS);
       a.write(' more');
@@ -232,7 +232,7 @@ test('a transfer that outlives the drain timeout, or a second signal, is cut off
   }
 });
 
-test('an uncaught error is one log line without its message, exit code 70, and the records are written', async (context) => {
+test('an uncaught error is one log line without its message, exit code 70, and records are written', async (context) => {
   const path = join(await scratch(context), 'usage.sqlite');
   const bomb =
     "process.on('SIGUSR2', () => { setImmediate(() => { throw new RangeError('quotes a client'); }); });";
@@ -250,7 +250,7 @@ test('an uncaught error is one log line without its message, exit code 70, and t
   assert.deepEqual(usage(path), [{ result: 'happy', total_bytes: 0 }]);
 });
 
-test('where Node has no handles to offer, the relay says so and relays by standard streams', async (context) => {
+test('without the handles of Node.js, the relay warns and uses standard streams', async (context) => {
   const withoutBindings =
     "delete process.binding; Object.defineProperty(process, 'binding', { value: undefined });";
   const relay = new Running(context, {
@@ -267,7 +267,7 @@ test('where Node has no handles to offer, the relay says so and relays by standa
   assert.equal(await relay.exit, 0);
 });
 
-test('each record is a JSON line on the log descriptor, blurred when asked for', async (context) => {
+test('each record is a JSON line on the log descriptor, blurred if configured', async (context) => {
   const file = join(await scratch(context), 'log.jsonl');
   const fd = openSync(file, 'a');
   const relay = new Running(context, { RELAY_LOG_FD: '3', RELAY_BLUR_USAGE: '3600' }, [fd]);
@@ -286,7 +286,7 @@ test('each record is a JSON line on the log descriptor, blurred when asked for',
   assert.equal(started % 3600, 0);
 });
 
-test('limits per address that hit all clients together are one warning that names the reason', async (context) => {
+test('limits per address that affect all clients cause one warning with the reason', async (context) => {
   const relay = new Running(context, {
     RELAY_MAX_CONNECTIONS_PER_ADDRESS: '1',
     RELAY_TRUSTED_PROXIES: '127.0.0.1',
@@ -309,7 +309,7 @@ test('limits per address that hit all clients together are one warning that name
   assert.doesNotMatch(relay.stdout, /172\.17|203\.0/u);
 });
 
-test('the relay goes on when nobody reads its log any more', async (context) => {
+test('the relay continues after the reader of its log has closed', async (context) => {
   const relay = new Running(context, { RELAY_LOG_LEVEL: 'debug', RELAY_LOG_FD: '1' });
   const port = await relay.port('raw');
   await relay.port('status');
@@ -326,7 +326,7 @@ test('the relay goes on when nobody reads its log any more', async (context) => 
   assert.equal(await relay.exit, 0);
 });
 
-test('a log reader that is stuck stops neither transfers nor the end', async (context) => {
+test('a stuck log reader stops neither transfers nor the exit', async (context) => {
   const relay = new Running(context, { RELAY_LOG_LEVEL: 'trace', RELAY_LOG_FD: '1' });
   await relay.port('raw');
   await relay.port('status');
@@ -343,7 +343,7 @@ test('a log reader that is stuck stops neither transfers nor the end', async (co
   assert.equal(code, 0);
 });
 
-test('no log line and no record knows a token, a side or an address, at any log level', async (context) => {
+test('no log line and no record has a token, a side or an address, at any log level', async (context) => {
   const directory = await scratch(context);
   const file = join(directory, 'log.jsonl');
   const fd = openSync(file, 'a');

@@ -25,7 +25,7 @@ function valueOf(text: string, name: string): number {
   return Number(line?.slice(start.length));
 }
 
-/** Has garbage collected, all of it. */
+/** Runs a full garbage collection. */
 function collectGarbage(): void {
   setFlagsFromString('--expose-gc');
   const collect: unknown = runInNewContext('gc');
@@ -33,8 +33,8 @@ function collectGarbage(): void {
   collect();
 }
 
-describe('what a program tells of its own process', () => {
-  test('is this and nothing else, each with the prefix', async () => {
+describe('the metrics of a process', () => {
+  test('are exactly these, each with the prefix', async () => {
     const text = await scrape();
     deepEqual(
       [...text.matchAll(/^# TYPE (.+)$/gmu)].map(([, line]) => line),
@@ -57,7 +57,7 @@ describe('what a program tells of its own process', () => {
     );
   });
 
-  test('has the values of this process', async () => {
+  test('have the values of this process', async () => {
     const text = await scrape();
     const startedAt = Date.now() / 1000 - process.uptime();
     ok(Math.abs(valueOf(text, 'process_start_time_seconds') - startedAt) < 2);
@@ -71,7 +71,7 @@ describe('what a program tells of its own process', () => {
     equal(valueOf(text, 'process_max_fds'), Number(limit));
   });
 
-  test('has processor time that is the sum of its two kinds', async () => {
+  test('have a CPU time that is the sum of user and system time', async () => {
     const registry = new Registry();
     collectProcessMetrics(registry, 'test_');
     const before = valueOf(await registry.metrics(), 'process_cpu_seconds_total');
@@ -85,7 +85,7 @@ describe('what a program tells of its own process', () => {
     ok(Math.abs(total - kinds) < 1e-6);
   });
 
-  test('says which version runs', async () => {
+  test('have the versions', async () => {
     const { version }: { version: string } = JSON.parse(
       readFileSync(join(SOURCES, '..', 'package.json'), 'utf8'),
     );
@@ -94,7 +94,7 @@ describe('what a program tells of its own process', () => {
     ok((await scrape()).split('\n').includes(expected));
   });
 
-  test('has all kinds of garbage collection from the start', async () => {
+  test('have all kinds of garbage collection from the start', async () => {
     const counts = [...(await scrape()).matchAll(/^test_nodejs_gc_duration_seconds_count(.+)$/gmu)];
     deepEqual(
       counts.map(([, rest]) => rest),
@@ -102,7 +102,7 @@ describe('what a program tells of its own process', () => {
     );
   });
 
-  test('counts each of several garbage collections in one turn of the event loop', async () => {
+  test('count each of several garbage collections in one turn of the event loop', async () => {
     const registry = new Registry();
     collectProcessMetrics(registry, 'test_');
     const begun = performance.now();
@@ -114,21 +114,21 @@ describe('what a program tells of its own process', () => {
       const text = await registry.metrics();
       return valueOf(text, `nodejs_gc_duration_seconds_${what}{kind="major"}`);
     }
-    // Node tells of them in a later turn, of all at once.
+    // Node.js reports them in a later turn, all at once.
     while ((await majors('count')) === 0) await setImmediate();
     equal(await majors('count'), 5);
     const seconds = await majors('sum');
     ok(seconds > 0 && seconds <= tookSeconds, `${seconds} s of ${tookSeconds} s`);
   });
 
-  test('wakes an idle process no more than it would be woken without', async () => {
+  test('do not wake an idle process more often', async () => {
     const script = `
       const { readFileSync } = await import('node:fs');
       const { Registry } = await import('prom-client');
       const { collectProcessMetrics } = await import(${JSON.stringify(join(SOURCES, 'process', 'process-metrics.ts'))});
       collectProcessMetrics(new Registry(), 'test_');
       const wakeups = () => Number(/^voluntary_ctxt_switches:\\s*(\\d+)/mu.exec(readFileSync('/proc/self/status', 'utf8'))[1]);
-      // What Node has to do after a start is over by then.
+      // The work of Node.js after its start is done by then.
       setTimeout(() => {
         const before = wakeups();
         setTimeout(() => console.log(wakeups() - before), 1000);
@@ -137,7 +137,7 @@ describe('what a program tells of its own process', () => {
     const { stdout } = await run(process.execPath, ['--input-type=module', '--eval', script], {
       cwd: join(SOURCES, '..'),
     });
-    // prom-client's timer would make it 100.
+    // The timer of prom-client would make it 100.
     ok(Number(stdout) < 30, `${stdout.trim()} wakeups in a second`);
   });
 });

@@ -15,7 +15,7 @@ async function client(relay: RelayProcess): Promise<TestClient> {
   return TestClient.connect('tcp', { tcpPort: relay.port('raw'), unixPath: '', websocketPort: 0 });
 }
 
-/** A pair that has moved so many bytes, and goes on. */
+/** A pair that has transferred that many bytes, and continues. */
 async function pairThatMoved(relay: RelayProcess, bytes: number): Promise<readonly TestClient[]> {
   const token = newToken();
   const pair = [await client(relay), await client(relay)] as const;
@@ -27,7 +27,7 @@ async function pairThatMoved(relay: RelayProcess, bytes: number): Promise<readon
   return pair;
 }
 
-/** What a newcomer hears; nothing means that it may wait. */
+/** The reply to a new client. Empty: it may wait. */
 async function heard(relay: RelayProcess): Promise<string> {
   const one = await client(relay);
   await one.send(handshake(newToken(), SIDE_A));
@@ -59,7 +59,7 @@ async function settingsOf(context: TestContext, more: Settings = {}): Promise<Se
 }
 
 describe('a quota', () => {
-  test('warns, is spent, outlives a kill, lets pairs end, and refuses new ones', async (context) => {
+  test('warns, is exhausted, survives a kill, lets pairs end, and rejects new ones', async (context) => {
     const settings = await settingsOf(context);
     {
       await using relay = await RelayProcess.start(settings);
@@ -73,10 +73,10 @@ describe('a quota', () => {
       );
       assert.equal((await waiting.until(11)).toString(), 'over quota\n');
       assert.equal(await heard(relay), 'over quota\n');
-      // The pair that runs goes on.
+      // The running pair continues.
       await pair[1]?.send('more');
       await pair[0]?.until(7);
-      // What is told has been saved by the next look.
+      // The reported usage is saved by the next check.
       while ((await quotaOf(relay)).used_bytes < 1_010_004) await sleep(20);
       await sleep(100);
       relay.kill('SIGKILL');
@@ -88,12 +88,12 @@ describe('a quota', () => {
     assert.equal(await heard(again), 'over quota\n');
   });
 
-  test('counts twice what comes and goes, where the hoster does', async (context) => {
+  test('counts incoming and outgoing bytes with in+out', async (context) => {
     const settings = await settingsOf(context, { RELAY_QUOTA_COUNTS: 'in+out', RELAY_QUOTA_GRACE: '100ms' });
     await using relay = await RelayProcess.start(settings);
     const pair = await pairThatMoved(relay, 500_000);
     await relay.says(/"used_bytes":1000000,.*"msg":"quota exhausted/u);
-    // The grace is over soon, and the pair ends.
+    // The grace period ends soon, and the pair is closed.
     for (const one of pair) await one.closed;
     await relay.stop();
     const saved: unknown = JSON.parse(await readFile(settings['RELAY_QUOTA_STATE'] ?? '', 'utf8'));
@@ -101,7 +101,7 @@ describe('a quota', () => {
     assert.equal(saved.relayedBytes, 500_000);
   });
 
-  test('has lost nothing after an orderly stop, and begins anew in the next period', async (context) => {
+  test('loses nothing in a clean stop, and is reset in the next period', async (context) => {
     const settings = await settingsOf(context);
     const path = settings['RELAY_QUOTA_STATE'] ?? '';
     {
@@ -123,7 +123,7 @@ describe('a quota', () => {
     assert.match(resets, /-01T00:00:00\.000Z$/u);
   });
 
-  test('whose file is something else keeps the relay from starting, in a sentence', async (context) => {
+  test('with a file of another kind prevents the start, with an error message', async (context) => {
     const settings = await settingsOf(context);
     await writeFile(settings['RELAY_QUOTA_STATE'] ?? '', '{"precious": true}');
     await assert.rejects(RelayProcess.start(settings), /is not a quota file or is damaged/u);

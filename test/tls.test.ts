@@ -13,7 +13,7 @@ function endpointOf({ files }: CertificateDirectory): string {
   return `ssl:0:interface=127.0.0.1:privateKey=${files.keyPath}:certKey=${files.certificatePath}`;
 }
 
-/** A client that trusts `identity` alone. */
+/** A client that trusts only `identity`. */
 async function visit(relay: RelayProcess, identity: Identity): Promise<TLSSocket> {
   const socket = connect({
     port: relay.port('raw'),
@@ -30,8 +30,8 @@ async function healthOf(relay: RelayProcess, check: string): Promise<unknown> {
   return response.json();
 }
 
-describe('a relay that speaks TLS', () => {
-  test('takes in clients of its certificate, and its own tests', async (context) => {
+describe('a relay with TLS', () => {
+  test('accepts clients that trust its certificate, and its own probes', async (context) => {
     const identity = makeIdentity('localhost');
     const endpoint = endpointOf(await CertificateDirectory.open(context, identity));
     await using relay = await RelayProcess.start({
@@ -55,7 +55,7 @@ describe('a relay that speaks TLS', () => {
     await relay.stop();
   });
 
-  test('reads its certificate anew at SIGHUP, and clients stay', async (context) => {
+  test('reloads its certificate on SIGHUP, and clients stay connected', async (context) => {
     const [old, fresh] = [makeIdentity('localhost'), makeIdentity('localhost')];
     const place = await CertificateDirectory.open(context, old);
     await using relay = await RelayProcess.start({ RELAY_LISTEN: endpointOf(place) });
@@ -68,7 +68,7 @@ describe('a relay that speaks TLS', () => {
     const b = await visit(relay, fresh);
     b.write(handshake(token, SIDE_B));
     for (const socket of [a, b]) assert.equal(String((await once(socket, 'data'))[0]), 'ok\n');
-    // What can't be used changes nothing.
+    // An unusable certificate changes nothing.
     place.put({ ...fresh, certificate: 'nonsense' });
     relay.kill('SIGHUP');
     await relay.says(
@@ -79,7 +79,7 @@ describe('a relay that speaks TLS', () => {
     await relay.stop();
   });
 
-  test('notices a new certificate by itself', async (context) => {
+  test('reloads a changed certificate by itself', async (context) => {
     const [old, fresh] = [makeIdentity('localhost'), makeIdentity('localhost')];
     const place = await CertificateDirectory.open(context, old);
     await using relay = await RelayProcess.start({ RELAY_LISTEN: endpointOf(place) });
@@ -103,7 +103,7 @@ describe('a relay that speaks TLS', () => {
     ['has another key', () => ({ ...makeIdentity('localhost'), key: makeIdentity('localhost').key }), /key/u],
   ];
   for (const [what, identity, sentence] of faults) {
-    test(`does not start with a certificate that ${what}, and says so`, async (context) => {
+    test(`does not start with a certificate that ${what}, and reports it`, async (context) => {
       const endpoint = endpointOf(await CertificateDirectory.open(context, identity()));
       await assert.rejects(RelayProcess.start({ RELAY_LISTEN: endpoint }), sentence);
     });

@@ -17,13 +17,13 @@ function limitOf(limits: Partial<AddressLimits>): AddressLimit {
   return new AddressLimit({ maxOpen: null, newConnectionRate: null, ...limits }, () => now);
 }
 
-/** The slots of those that were let in. */
+/** The slots of the accepted connections. */
 function enter(limit: AddressLimit, times: number, address = '192.0.2.1'): AddressSlot[] {
   return Array.from({ length: times }, () => limit.acquire(address)).filter((slot) => slot !== null);
 }
 
-describe('a limit of open connections for each address', () => {
-  test('lets in as many as may be, and another for each that leaves', () => {
+describe('a limit of open connections per address', () => {
+  test('accepts up to the limit, and another connection for each that closes', () => {
     const limit = limitOf({ maxOpen: 3 });
     const slots = enter(limit, 5);
     assert.equal(slots.length, 3);
@@ -34,7 +34,7 @@ describe('a limit of open connections for each address', () => {
     assert.equal(enter(limit, 5, '192.0.2.2').length, 3);
   });
 
-  test('remembers nothing of an address that has nothing open', () => {
+  test('keeps no entry for an address without connections', () => {
     const limit = limitOf({ maxOpen: 3 });
     const slots = enter(limit, 3);
     assert.equal(limit.size, 1);
@@ -42,7 +42,7 @@ describe('a limit of open connections for each address', () => {
     assert.equal(limit.size, 0);
   });
 
-  test('counts connections that stay open over changes of the salt', () => {
+  test('counts connections that stay open across salt rotations', () => {
     const limit = limitOf({ maxOpen: 3 });
     const slots = enter(limit, 3);
     for (let hour = 0; hour < 48; hour += 1) {
@@ -51,7 +51,7 @@ describe('a limit of open connections for each address', () => {
       assert.equal(enter(limit, 5, '192.0.2.2').length, hour === 0 ? 3 : 0);
     }
     assert.equal(limit.size, 2);
-    // One leaves and another one comes in each hour: the entry gets the new salt.
+    // One connection closes and another one opens each hour, so the entry gets the new salt.
     for (let hour = 0; hour < 48; hour += 1) {
       now += HOUR_MS;
       slots.shift()?.release();
@@ -63,7 +63,7 @@ describe('a limit of open connections for each address', () => {
     assert.equal(enter(limit, 5).length, 3);
   });
 
-  test('counts them when each hour leaves other connections open, too', () => {
+  test('counts them if other connections stay open each hour', () => {
     const limit = limitOf({ maxOpen: 1 });
     const addresses = Array.from({ length: 40 }, (_, index) => `192.0.2.${index}`);
     for (const address of addresses) {
@@ -74,10 +74,10 @@ describe('a limit of open connections for each address', () => {
   });
 });
 
-describe('a limit of new connections for each address', () => {
+describe('a limit of new connections per address', () => {
   const newPer = { count: 60, perMs: MINUTE_MS };
 
-  test('lets in as many at once, and then one in each part of the time', () => {
+  test('accepts the whole allowance at once, and then one connection per interval', () => {
     const limit = limitOf({ newConnectionRate: newPer });
     assert.equal(enter(limit, 100).length, 60);
     now += 999;
@@ -89,7 +89,7 @@ describe('a limit of new connections for each address', () => {
     assert.equal(enter(limit, 100, '192.0.2.2').length, 60);
   });
 
-  test('remembers an address once, wherever it is, and none from before', () => {
+  test('keeps one entry per address, and none from earlier', () => {
     const limit = limitOf({ newConnectionRate: newPer });
     const [old] = enter(limit, 1);
     now += HOUR_MS;
@@ -107,7 +107,7 @@ describe('a limit of new connections for each address', () => {
     assert.equal(limit.size, 1);
   });
 
-  test('does not count those that were refused, and saves no more than it lets in at once', () => {
+  test('does not count rejected connections, and accumulates no more than the allowance', () => {
     const limit = limitOf({ newConnectionRate: newPer });
     for (let second = 0; second < 60; second += 1) {
       enter(limit, 1000);
@@ -118,7 +118,7 @@ describe('a limit of new connections for each address', () => {
     assert.equal(enter(limit, 100).length, 60);
   });
 
-  test('is not escaped by leaving', () => {
+  test('is not reset by closing connections', () => {
     const limit = limitOf({ newConnectionRate: newPer });
     for (const slot of enter(limit, 60)) slot.release();
     assert.equal(enter(limit, 1).length, 0);
@@ -130,18 +130,18 @@ describe('a limit of new connections for each address', () => {
     assert.equal(enter(limit, 100).length, 2);
   });
 
-  test('counts one that is refused for those that are open not at all', () => {
+  test('does not count a connection that is rejected by the limit of open connections', () => {
     const limit = limitOf({ maxOpen: 2, newConnectionRate: { count: 4, perMs: MINUTE_MS } });
     const slots = enter(limit, 100);
     for (const slot of slots) slot.release();
     assert.deepEqual([slots.length, enter(limit, 100).length], [2, 2]);
   });
 
-  test('forgets an address when that loses nothing, and not before', () => {
+  test('forgets an address once its allowance is full, and not before', () => {
     for (const busyMs of [0, 29_500, 59_500, 119_500]) {
       for (const restMs of [1, 20_000, 59_999, 60_000, 119_999]) {
         const limit = limitOf({ newConnectionRate: newPer });
-        // Others come all the time.
+        // Other addresses connect all the time.
         const pass = (ms: number): void => {
           for (const end = now + ms; now < end; now += Math.min(500, end - now)) {
             for (const slot of enter(limit, 1, '192.0.2.3')) slot.release();
@@ -185,7 +185,7 @@ describe('an address', () => {
     ['64:ff9b::192.0.2.1', '64:ff9b::'],
   ];
   for (const forms of same) {
-    test(`is the same however it is written, and no other: ${forms.join(', ')}`, () => {
+    test(`is the same in all spellings, and different from others: ${forms.join(', ')}`, () => {
       for (const first of forms) {
         const limit = limitOf({ maxOpen: 1 });
         assert.equal(enter(limit, 1, first).length, 1);
@@ -199,28 +199,28 @@ describe('an address', () => {
     });
   }
 
-  /** Bytes that were asked for, once for each salt. */
-  function saltsAsked(): { readonly asked: number[]; readonly random: (bytes: number) => Uint8Array } {
-    const asked: number[] = [];
+  /** Requested bytes, once per salt. */
+  function recordSalts(): { readonly requested: number[]; readonly random: (bytes: number) => Uint8Array } {
+    const requested: number[] = [];
     const random = (bytes: number): Uint8Array => {
-      asked.push(bytes);
+      requested.push(bytes);
       return randomBytes(bytes);
     };
-    return { asked, random };
+    return { requested, random };
   }
 
-  test('is hashed with 32 bytes that nobody can guess, which are others each hour', () => {
-    const { asked, random } = saltsAsked();
+  test('is hashed with 32 random bytes that change each hour', () => {
+    const { requested, random } = recordSalts();
     const limit = new AddressLimit({ maxOpen: 1, newConnectionRate: null }, () => now, random);
     for (let half = 0; half < 4; half += 1) {
       limit.acquire('192.0.2.1');
       now += HOUR_MS / 2;
     }
-    assert.deepEqual(asked, [32, 32]);
+    assert.deepEqual(requested, [32, 32]);
   });
 
-  test('is compared with entries of eight salts at most', () => {
-    const { asked, random } = saltsAsked();
+  test('is compared with entries of at most eight salts', () => {
+    const { requested, random } = recordSalts();
     const limit = new AddressLimit({ maxOpen: 1, newConnectionRate: null }, () => now, random);
     const slots: (AddressSlot | null)[] = [];
     const pass = (hours: number): void => {
@@ -230,20 +230,20 @@ describe('an address', () => {
       }
     };
     pass(40);
-    assert.equal(asked.length, 8);
-    // The first address leaves, and its salt with it.
+    assert.equal(requested.length, 8);
+    // The first address disconnects, and its salt is dropped.
     slots[0]?.release();
     pass(2);
-    assert.equal(asked.length, 9);
+    assert.equal(requested.length, 9);
   });
 });
 
-describe('somebody with a large network', () => {
+describe('a client with a large network', () => {
   const newPer = { count: 2, perMs: MINUTE_MS };
   const prefix = (index: number): string =>
     `2001:db8:${(index >> 16).toString(16)}:${(index & 0xffff).toString(16)}::1`;
 
-  test('fills no memory, and does not throw out who is there', () => {
+  test('cannot fill the memory or displace connected addresses', () => {
     const limit = limitOf({ maxOpen: 1, newConnectionRate: newPer });
     enter(limit, 1, '192.0.2.1');
     const [recent] = enter(limit, 1, '192.0.2.2');
@@ -263,7 +263,7 @@ describe('somebody with a large network', () => {
     assert.equal(limit.size, 3);
   });
 
-  test('is remembered for what it has open, however much that is', () => {
+  test('is tracked for all of its open connections', () => {
     const limit = limitOf({ maxOpen: 1 });
     const slots = Array.from({ length: 70_000 }, (_, index) => limit.acquire(prefix(index)));
     assert.equal(limit.acquire(prefix(0)), null);
@@ -283,15 +283,15 @@ const DEFAULTS: RelayConfig['limits'] = {
   pairBytes: null,
 };
 
-describe('the limit of addresses', () => {
-  test('is none where nothing is set', () => {
+describe('an address limit from the configuration', () => {
+  test('is null if nothing is set', () => {
     assert.equal(
       createAddressLimit(DEFAULTS, () => 0),
       null,
     );
   });
 
-  test('is of connections at once', () => {
+  test('limits open connections', () => {
     const limit = createAddressLimit({ ...DEFAULTS, connectionsPerAddress: 1 }, () => 0);
     const slot = limit?.acquire('192.0.2.1');
     assert.ok(slot);
@@ -300,8 +300,7 @@ describe('the limit of addresses', () => {
     assert.ok(limit?.acquire('192.0.2.1'));
   });
 
-  test('is of new connections in a time, by the clock it is given', () => {
-    now = 0;
+  test('limits new connections per time, by the given clock', () => {
     const newPer = { count: 2, perMs: 1000 };
     const limit = createAddressLimit({ ...DEFAULTS, newConnectionsPerAddress: newPer }, () => now);
     const enters = (): boolean => limit?.acquire('192.0.2.1') !== null;
@@ -310,7 +309,7 @@ describe('the limit of addresses', () => {
     assert.deepEqual([enters(), enters()], [true, false]);
   });
 
-  test('is of both', () => {
+  test('limits both', () => {
     const newPer = { count: 2, perMs: 1000 };
     const limits = { ...DEFAULTS, connectionsPerAddress: 1, newConnectionsPerAddress: newPer };
     const limit = createAddressLimit(limits, () => 0);

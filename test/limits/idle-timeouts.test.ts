@@ -2,14 +2,14 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { IdleTimeouts } from '../../src/limits/idle-timeouts.ts';
 
-describe('the watch over idle pairs', () => {
-  test('finds what has moved nothing for the timeout, from when it was first seen', () => {
+describe('idle timeouts', () => {
+  test('report what has transferred nothing for the timeout since it was first seen', () => {
     let now = 0;
-    const watch = new IdleTimeouts<string>(100, () => now);
-    assert.deepEqual(watch.check([['a', 5]]), []);
+    const timeouts = new IdleTimeouts<string>(100, () => now);
+    assert.deepEqual(timeouts.check([['a', 5]]), []);
     now = 99;
     assert.deepEqual(
-      watch.check([
+      timeouts.check([
         ['a', 5],
         ['b', 0],
       ]),
@@ -17,7 +17,7 @@ describe('the watch over idle pairs', () => {
     );
     now = 100;
     assert.deepEqual(
-      watch.check([
+      timeouts.check([
         ['a', 5],
         ['b', 0],
       ]),
@@ -25,28 +25,28 @@ describe('the watch over idle pairs', () => {
     );
   });
 
-  test('begins anew with each byte', () => {
+  test('restart with each byte', () => {
     let now = 0;
-    const watch = new IdleTimeouts<string>(100, () => now);
+    const timeouts = new IdleTimeouts<string>(100, () => now);
     for (let bytes = 0; bytes < 10; bytes += 1) {
-      assert.deepEqual(watch.check([['a', bytes]]), []);
+      assert.deepEqual(timeouts.check([['a', bytes]]), []);
       now += 90;
     }
     now += 10;
-    assert.deepEqual(watch.check([['a', 9]]), ['a']);
+    assert.deepEqual(timeouts.check([['a', 9]]), ['a']);
   });
 
-  test('forgets what is gone', () => {
+  test('forget what is gone', () => {
     let now = 0;
-    const watch = new IdleTimeouts<string>(100, () => now);
-    watch.check([['a', 5]]);
+    const timeouts = new IdleTimeouts<string>(100, () => now);
+    timeouts.check([['a', 5]]);
     now = 50;
-    watch.check([]);
+    timeouts.check([]);
     now = 100;
-    assert.deepEqual(watch.check([['a', 5]]), []);
+    assert.deepEqual(timeouts.check([['a', 5]]), []);
   });
 
-  test('looks often enough to be at most a twentieth too late, and seldom enough to cost nothing', () => {
+  test('are checked often enough to be at most a twentieth late, and rarely enough to cost nothing', () => {
     const everyMs = (timeoutMs: number): number => new IdleTimeouts(timeoutMs, () => 0).checkIntervalMs;
     assert.deepEqual([everyMs(10_000), everyMs(86_400_000), everyMs(1)], [500, 60_000, 50]);
   });

@@ -14,7 +14,7 @@ const MiB = 2 ** 20;
 
 const MACHINE = 8192 * MiB;
 
-/** As the kernel prints it for a group of version 1 without a limit. */
+/** The value of a version 1 cgroup without a limit. */
 const UNLIMITED = '9223372036854771712';
 
 const MOUNT_2 = '30 23 0:26 ROOT /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw,nsdelegate';
@@ -27,7 +27,7 @@ interface Case {
   readonly groups: readonly string[];
   /** Contents of files under /sys/fs/cgroup. */
   readonly files: Readonly<Record<string, string>>;
-  /** In MiB; null: the machine's. */
+  /** In MiB. Null: the limit of the machine. */
   readonly limit: number | null;
 }
 
@@ -126,14 +126,11 @@ const CASES: readonly Case[] = [
   },
 ];
 
-async function fileSystemOf(
-  context: TestContext,
-  { mounts, groups: clusters, files }: Case,
-): Promise<string> {
+async function fileSystemOf(context: TestContext, { mounts, groups: cgroups, files }: Case): Promise<string> {
   const root = await scratch(context);
   const all = {
     'proc/self/mountinfo': mounts.map((line) => `${line}\n`).join(''),
-    'proc/self/cgroup': clusters.map((line) => `${line}\n`).join(''),
+    'proc/self/cgroup': cgroups.map((line) => `${line}\n`).join(''),
     ...Object.fromEntries(
       Object.entries(files).map(([path, text]) => [`sys/fs/cgroup/${path}`, `${text}\n`]),
     ),
@@ -158,12 +155,12 @@ describe('the memory limit', () => {
     });
   }
 
-  test('is the machine’s where nothing can be read', async (context) => {
+  test('is that of the machine if nothing can be read', async (context) => {
     const root = await scratch(context);
     assert.deepEqual(memoryLimit(join(root, 'gone'), MACHINE), { bytes: 6144 * MiB, source: 'machine' });
   });
 
-  test('is that of this very process, and as Node finds it', { skip: skipWithoutCgroups() }, async () => {
+  test('is that of this process, and the same as in Node.js', { skip: skipWithoutCgroups() }, async () => {
     await using group = await MemoryCgroup.make(200 * MiB);
     const script = `
       import { memoryLimit } from ${JSON.stringify(MODULE)};

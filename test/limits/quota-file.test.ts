@@ -11,7 +11,7 @@ import { scratch } from '../support/scratch.ts';
 
 const FILE_MODULE = new URL('../../src/limits/quota-file.ts', import.meta.url).href;
 
-/** A file that only ever counts up, as fast as it can, and says when it has begun. */
+/** Counts up in a file as fast as it can, and prints each count. */
 const WRITER = `
 import { QuotaFile, loadQuota } from ${JSON.stringify(FILE_MODULE)};
 const path = process.argv[1];
@@ -33,7 +33,7 @@ function noFailure(code: string): never {
 }
 
 describe('a quota file', () => {
-  test('that is not there yet is nothing; what is saved is loaded', async (context) => {
+  test('loads as null before the first save, and then as the saved state', async (context) => {
     const path = join(await scratch(context), 'quota.json');
     assert.equal(loadQuota(path), null);
     const file = new QuotaFile(path, noFailure);
@@ -44,7 +44,7 @@ describe('a quota file', () => {
     assert.deepEqual(await readdir(join(path, '..')), ['quota.json']);
   });
 
-  test('is not written when nothing has changed, and is when something has', async (context) => {
+  test('is written only if something has changed', async (context) => {
     const path = join(await scratch(context), 'quota.json');
     const file = new QuotaFile(path, noFailure);
     await file.save(used(1));
@@ -52,22 +52,22 @@ describe('a quota file', () => {
     await file.save(used(1));
     assert.equal((await stat(path)).ino, ino);
     await file.save(used(2));
-    // Another file in its place: who reads the old one meanwhile finds all of it.
+    // The file is replaced: a reader of the old one still gets all of it.
     assert.notEqual((await stat(path)).ino, ino);
     assert.deepEqual(loadQuota(path), used(2));
   });
 
-  test('has one write at a time, and ends with what was saved last', async (context) => {
+  test('has one write at a time, and ends with the last saved state', async (context) => {
     const path = join(await scratch(context), 'quota.json');
     const file = new QuotaFile(path, noFailure);
-    // Two writes at once would be in each other's way: the file is made anew by each.
+    // Two writes at once would conflict, because each recreates the file.
     const saves = Array.from({ length: 200 }, (_, index) => file.save(used(index)));
     await Promise.all(saves);
     assert.deepEqual(loadQuota(path), used(199));
     assert.deepEqual(await readdir(join(path, '..')), ['quota.json']);
   });
 
-  test('that can not be written is told of once, until it could be, and is tried with each save', async (context) => {
+  test('reports a failed write once until one succeeds, and retries with each save', async (context) => {
     const directory = join(await scratch(context), 'mounted');
     const path = join(directory, 'quota.json');
     const codes: string[] = [];
@@ -85,7 +85,7 @@ describe('a quota file', () => {
     assert.deepEqual(codes, ['ENOENT', 'ENOENT']);
   });
 
-  test('that could not be put into its place leaves nothing behind', async (context) => {
+  test('leaves nothing behind if it cannot be renamed', async (context) => {
     const directory = await scratch(context);
     const path = join(directory, 'quota.json');
     await mkdir(path);
@@ -94,7 +94,7 @@ describe('a quota file', () => {
     assert.deepEqual([codes, await readdir(directory)], [['EISDIR'], ['quota.json']]);
   });
 
-  test('survives that its unfinished file is there already, and writes to nowhere else', async (context) => {
+  test('replaces an existing unfinished file, and writes nowhere else', async (context) => {
     const directory = await scratch(context);
     const path = join(directory, 'quota.json');
     const other = join(directory, 'other');
@@ -148,7 +148,7 @@ describe('a quota file', () => {
   );
 });
 
-describe('what is no quota file', () => {
+describe('a file that is not a quota file', () => {
   const whole = { kind: 'magic-wormhole transit relay quota', version: 1, ...used(5) };
   const texts: readonly (readonly [name: string, text: string])[] = [
     ['nothing', ''],
@@ -169,7 +169,7 @@ describe('what is no quota file', () => {
     ['a large file', `${JSON.stringify(whole)}${' '.repeat(10_000)}`],
   ];
   for (const [name, text] of texts) {
-    test(`is refused with a sentence, and left as it is: ${name}`, async (context) => {
+    test(`is rejected with an error message and not changed: ${name}`, async (context) => {
       const path = join(await scratch(context), 'quota.json');
       await writeFile(path, text);
       assert.throws(
@@ -181,7 +181,7 @@ describe('what is no quota file', () => {
     });
   }
 
-  test('is refused too where it is a directory or a pipe, or nothing can be written', async (context) => {
+  test('is rejected if it is a directory or a pipe, or if its directory is not writable', async (context) => {
     const directory = await scratch(context);
     await mkdir(join(directory, 'quota.json'));
     execFileSync('mkfifo', [join(directory, 'pipe')]);
@@ -192,7 +192,7 @@ describe('what is no quota file', () => {
     });
     await chmod(directory, 0o500);
     try {
-      // Nothing is closed to root.
+      // Root may write everywhere.
       if (process.getuid?.() !== 0)
         assert.throws(() => loadQuota(join(directory, 'x')), /written \(EACCES\)/u);
     } finally {

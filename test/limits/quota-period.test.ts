@@ -3,7 +3,7 @@ import { describe, test } from 'node:test';
 import * as fc from 'fast-check';
 import { periodEnd, periodStart } from '../../src/limits/quota.ts';
 
-describe('a period of a quota', () => {
+describe('a quota period', () => {
   const months: readonly (readonly [resetDay: number, time: string, start: string, end: string])[] = [
     [1, '2026-01-01T00:00:00.000Z', '2026-01-01', '2026-02-01'],
     [1, '2026-01-31T23:59:59.999Z', '2026-01-01', '2026-02-01'],
@@ -18,7 +18,7 @@ describe('a period of a quota', () => {
     [31, '2026-12-31T00:00:00.000Z', '2026-12-31', '2027-01-31'],
   ];
   for (const [resetDay, time, start, end] of months) {
-    test(`that begins on day ${resetDay} goes from ${start} to ${end} at ${time}`, () => {
+    test(`that starts on day ${resetDay} lasts from ${start} to ${end} at ${time}`, () => {
       const when = { period: 'month', resetDay } as const;
       const at = Date.parse(time);
       const found = [periodStart(at, when), periodEnd(at, when)].map((ms) => new Date(ms).toISOString());
@@ -26,7 +26,7 @@ describe('a period of a quota', () => {
     });
   }
 
-  test('of a day goes from midnight to midnight', () => {
+  test('of a day lasts from midnight to midnight', () => {
     const when = { period: 'day', resetDay: 15 } as const;
     for (const time of ['2026-03-29T00:00:00.000Z', '2026-03-29T23:59:59.999Z']) {
       const at = Date.parse(time);
@@ -35,7 +35,7 @@ describe('a period of a quota', () => {
     }
   });
 
-  test('has no gap to the next one, and no day in the middle of which it begins', () => {
+  test('has no gap to the next one, and starts at midnight', () => {
     const times = fc.integer({ min: Date.parse('1970-01-02'), max: Date.parse('2200-01-01') });
     const whens = fc.record({
       period: fc.constantFrom('month', 'day'),

@@ -20,36 +20,36 @@ const OPTIONS: Omit<QuotaTrackerOptions, 'path'> = {
   graceMs: 60_000,
 };
 
-/** What a keeper has told, what it is asked for, and its clocks, which only a test moves. */
-class House implements AsyncDisposable {
-  readonly told: string[] = [];
+/** A tracker with its events and with clocks that only the test changes. */
+class TrackerFixture implements AsyncDisposable {
+  readonly events: string[] = [];
   relayedBytes = 0;
   wallMs = NOON;
-  looks = 0;
+  checks = 0;
   readonly path: string;
-  #keeper: QuotaTracker | null = null;
+  #tracker: QuotaTracker | null = null;
 
   constructor(path: string) {
     this.path = path;
   }
 
-  keeper(options: Partial<QuotaTrackerOptions> = {}): QuotaTracker {
-    this.#keeper = new QuotaTracker(
+  tracker(options: Partial<QuotaTrackerOptions> = {}): QuotaTracker {
+    this.#tracker = new QuotaTracker(
       { ...OPTIONS, path: this.path, ...options },
       {
         relayedBytes: () => {
-          this.looks += 1;
+          this.checks += 1;
           return this.relayedBytes;
         },
         wallClock: () => this.wallMs,
-        onWarning: (percent) => this.told.push(`${percent} %`),
-        onExhausted: () => this.told.push('spent'),
-        onReset: () => this.told.push('reset'),
-        onGraceEnd: () => this.told.push('grace over'),
-        onSaveFailed: (code) => this.told.push(code),
+        onWarning: (percent) => this.events.push(`${percent} %`),
+        onExhausted: () => this.events.push('exhausted'),
+        onReset: () => this.events.push('reset'),
+        onGraceEnd: () => this.events.push('grace over'),
+        onSaveFailed: (code) => this.events.push(code),
       },
     );
-    return this.#keeper;
+    return this.#tracker;
   }
 
   pass(ms: number): void {
@@ -57,194 +57,194 @@ class House implements AsyncDisposable {
     mock.timers.tick(ms);
   }
 
-  /** What the file has, which a keeper may be about to replace; null where there is none. */
+  /** The saved bytes, which a tracker may be about to replace. Null if there is no file. */
   get savedBytes(): unknown {
     if (!existsSync(this.path)) return null;
     const saved: unknown = JSON.parse(readFileSync(this.path, 'utf8'));
     return typeof saved === 'object' && saved !== null && 'relayedBytes' in saved ? saved.relayedBytes : null;
   }
 
-  /** Nothing is written any longer, so that the directory may go. */
+  /** Waits for the last write, so that the directory can be removed. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#keeper?.close();
+    await this.#tracker?.close();
   }
 }
 
-async function relay(context: TestContext): Promise<House> {
-  return new House(join(await scratch(context), 'quota.json'));
+async function relay(context: TestContext): Promise<TrackerFixture> {
+  return new TrackerFixture(join(await scratch(context), 'quota.json'));
 }
 
 async function save(path: string, saved: SavedQuota): Promise<void> {
   await new QuotaFile(path, (code) => assert.fail(code)).save(saved);
 }
 
-describe('the keeper of a quota', () => {
+describe('a quota tracker', () => {
   beforeEach(() => mock.timers.enable({ apis: ['setInterval', 'setTimeout'] }));
   afterEach(() => mock.timers.reset());
 
-  test('looks every second, and not before', async (context) => {
-    await using home = await relay(context);
-    const keeper = home.keeper();
-    home.relayedBytes = 10;
-    home.pass(999);
-    assert.deepEqual([home.looks, keeper.usedBytes], [0, 0]);
-    home.pass(1);
-    assert.deepEqual([home.looks, keeper.usedBytes], [1, 10]);
-    home.relayedBytes = 15;
-    home.pass(1000);
-    assert.deepEqual([home.looks, keeper.usedBytes], [2, 15]);
+  test('checks every second, and not earlier', async (context) => {
+    await using fixture = await relay(context);
+    const tracker = fixture.tracker();
+    fixture.relayedBytes = 10;
+    fixture.pass(999);
+    assert.deepEqual([fixture.checks, tracker.usedBytes], [0, 0]);
+    fixture.pass(1);
+    assert.deepEqual([fixture.checks, tracker.usedBytes], [1, 10]);
+    fixture.relayedBytes = 15;
+    fixture.pass(1000);
+    assert.deepEqual([fixture.checks, tracker.usedBytes], [2, 15]);
   });
 
-  test('saves what it has seen with each look, for whoever comes after a crash', async (context) => {
-    await using home = await relay(context);
-    home.keeper();
-    home.relayedBytes = 10;
-    home.pass(1000);
-    await until(() => home.savedBytes === 10);
-    home.relayedBytes = 25;
-    home.pass(1000);
-    await until(() => home.savedBytes === 25);
+  test('saves the usage with each check, for the start after a crash', async (context) => {
+    await using fixture = await relay(context);
+    fixture.tracker();
+    fixture.relayedBytes = 10;
+    fixture.pass(1000);
+    await until(() => fixture.savedBytes === 10);
+    fixture.relayedBytes = 25;
+    fixture.pass(1000);
+    await until(() => fixture.savedBytes === 25);
   });
 
-  test('begins with what was saved, and says what there is', async (context) => {
-    await using home = await relay(context);
-    await save(home.path, { day: '2026-03-10', period: 'day', relayedBytes: 300 });
-    const keeper = home.keeper({ counts: 'in+out' });
+  test('starts with the saved usage, and reports it', async (context) => {
+    await using fixture = await relay(context);
+    await save(fixture.path, { day: '2026-03-10', period: 'day', relayedBytes: 300 });
+    const tracker = fixture.tracker({ counts: 'in+out' });
     assert.deepEqual(
-      [keeper.usedBytes, keeper.limitBytes, new Date(keeper.resetsAtMs).toISOString()],
+      [tracker.usedBytes, tracker.limitBytes, new Date(tracker.resetsAtMs).toISOString()],
       [600, 1000, '2026-03-11T00:00:00.000Z'],
     );
-    home.relayedBytes = 50;
-    keeper.check();
-    assert.equal(keeper.usedBytes, 700);
-    await keeper.close();
-    assert.deepEqual(loadQuota(home.path), { day: '2026-03-10', period: 'day', relayedBytes: 350 });
+    fixture.relayedBytes = 50;
+    tracker.check();
+    assert.equal(tracker.usedBytes, 700);
+    await tracker.close();
+    assert.deepEqual(loadQuota(fixture.path), { day: '2026-03-10', period: 'day', relayedBytes: 350 });
   });
 
-  test('does not begin where what was used can not be known, and leaves nothing behind', async (context) => {
-    await using home = await relay(context);
-    await writeFile(home.path, 'half a fi');
-    assert.throws(() => home.keeper(), QuotaFileError);
-    home.pass(5000);
-    assert.deepEqual([home.looks, readFileSync(home.path, 'utf8')], [0, 'half a fi']);
+  test('does not start if the usage cannot be read, and leaves nothing behind', async (context) => {
+    await using fixture = await relay(context);
+    await writeFile(fixture.path, 'half a fi');
+    assert.throws(() => fixture.tracker(), QuotaFileError);
+    fixture.pass(5000);
+    assert.deepEqual([fixture.checks, readFileSync(fixture.path, 'utf8')], [0, 'half a fi']);
   });
 
-  test('passes on each warning', async (context) => {
-    await using home = await relay(context);
-    const keeper = home.keeper();
+  test('reports each warning', async (context) => {
+    await using fixture = await relay(context);
+    const tracker = fixture.tracker();
     for (const bytes of [799, 800, 950]) {
-      home.relayedBytes = bytes;
-      keeper.check();
+      fixture.relayedBytes = bytes;
+      tracker.check();
     }
-    assert.deepEqual(home.told, ['80 %', '95 %']);
+    assert.deepEqual(fixture.events, ['80 %', '95 %']);
   });
 
-  test('tells of what is spent with the first look after a restart', async (context) => {
-    await using home = await relay(context);
-    await save(home.path, { day: '2026-03-10', period: 'day', relayedBytes: 1000 });
-    const keeper = home.keeper();
-    assert.deepEqual(home.told, []);
-    keeper.check();
-    assert.deepEqual(home.told, ['spent']);
+  test('reports an exhausted quota with the first check after a restart', async (context) => {
+    await using fixture = await relay(context);
+    await save(fixture.path, { day: '2026-03-10', period: 'day', relayedBytes: 1000 });
+    const tracker = fixture.tracker();
+    assert.deepEqual(fixture.events, []);
+    tracker.check();
+    assert.deepEqual(fixture.events, ['exhausted']);
   });
 
-  test('gives pairs their grace when it is spent, once', async (context) => {
-    await using home = await relay(context);
-    const keeper = home.keeper();
-    home.relayedBytes = 1000;
-    keeper.check();
-    home.pass(59_999);
-    assert.deepEqual(home.told, ['spent']);
-    home.pass(1);
-    assert.deepEqual(home.told, ['spent', 'grace over']);
-    home.relayedBytes = 5000;
-    home.pass(600_000);
-    assert.deepEqual(home.told, ['spent', 'grace over']);
+  test('gives pairs one grace period when the quota is exhausted', async (context) => {
+    await using fixture = await relay(context);
+    const tracker = fixture.tracker();
+    fixture.relayedBytes = 1000;
+    tracker.check();
+    fixture.pass(59_999);
+    assert.deepEqual(fixture.events, ['exhausted']);
+    fixture.pass(1);
+    assert.deepEqual(fixture.events, ['exhausted', 'grace over']);
+    fixture.relayedBytes = 5000;
+    fixture.pass(600_000);
+    assert.deepEqual(fixture.events, ['exhausted', 'grace over']);
   });
 
-  test('lets pairs end as they like where there is no grace', async (context) => {
-    await using home = await relay(context);
-    const keeper = home.keeper({ graceMs: null });
-    home.relayedBytes = 1000;
-    keeper.check();
-    home.pass(DAY_MS / 4);
-    assert.deepEqual(home.told, ['spent']);
+  test('never closes pairs if there is no limit of the grace period', async (context) => {
+    await using fixture = await relay(context);
+    const tracker = fixture.tracker({ graceMs: null });
+    fixture.relayedBytes = 1000;
+    tracker.check();
+    fixture.pass(DAY_MS / 4);
+    assert.deepEqual(fixture.events, ['exhausted']);
   });
 
-  test('ends pairs at once where their grace is nothing', async (context) => {
-    await using home = await relay(context);
-    const keeper = home.keeper({ graceMs: 0 });
-    home.relayedBytes = 1000;
-    keeper.check();
-    home.pass(1);
-    assert.deepEqual(home.told, ['spent', 'grace over']);
+  test('closes pairs at once if the grace period is zero', async (context) => {
+    await using fixture = await relay(context);
+    const tracker = fixture.tracker({ graceMs: 0 });
+    fixture.relayedBytes = 1000;
+    tracker.check();
+    fixture.pass(1);
+    assert.deepEqual(fixture.events, ['exhausted', 'grace over']);
   });
 
-  test('ends no pair any longer when the quota begins anew, and has a whole grace the next time', async (context) => {
-    await using home = await relay(context);
-    home.wallMs = Date.parse('2026-03-10T23:59:30Z');
-    const keeper = home.keeper();
-    home.relayedBytes = 1000;
-    keeper.check();
-    home.pass(90_000);
-    assert.deepEqual([home.told, keeper.usedBytes], [['spent', 'reset'], 0]);
-    home.relayedBytes = 2000;
-    keeper.check();
-    home.pass(59_999);
-    assert.deepEqual(home.told, ['spent', 'reset', 'spent']);
-    home.pass(1);
-    assert.deepEqual(home.told, ['spent', 'reset', 'spent', 'grace over']);
+  test('stops the grace period at a reset, and has a full one the next time', async (context) => {
+    await using fixture = await relay(context);
+    fixture.wallMs = Date.parse('2026-03-10T23:59:30Z');
+    const tracker = fixture.tracker();
+    fixture.relayedBytes = 1000;
+    tracker.check();
+    fixture.pass(90_000);
+    assert.deepEqual([fixture.events, tracker.usedBytes], [['exhausted', 'reset'], 0]);
+    fixture.relayedBytes = 2000;
+    tracker.check();
+    fixture.pass(59_999);
+    assert.deepEqual(fixture.events, ['exhausted', 'reset', 'exhausted']);
+    fixture.pass(1);
+    assert.deepEqual(fixture.events, ['exhausted', 'reset', 'exhausted', 'grace over']);
   });
 
-  test('says once that it can not be saved, and goes on counting and trying', async (context) => {
-    await using home = new House(join(await scratch(context), 'mounted', 'quota.json'));
-    await mkdir(dirname(home.path));
-    const keeper = home.keeper();
-    await rename(dirname(home.path), `${dirname(home.path)}-gone`);
-    home.relayedBytes = 10;
-    home.pass(1000);
-    await until(() => home.told.length > 0);
-    home.relayedBytes = 20;
-    home.pass(1000);
-    assert.deepEqual([home.told, keeper.usedBytes], [['ENOENT'], 20]);
-    await rename(`${dirname(home.path)}-gone`, dirname(home.path));
+  test('reports a failed save once, and continues to count and retry', async (context) => {
+    await using fixture = new TrackerFixture(join(await scratch(context), 'mounted', 'quota.json'));
+    await mkdir(dirname(fixture.path));
+    const tracker = fixture.tracker();
+    await rename(dirname(fixture.path), `${dirname(fixture.path)}-gone`);
+    fixture.relayedBytes = 10;
+    fixture.pass(1000);
+    await until(() => fixture.events.length > 0);
+    fixture.relayedBytes = 20;
+    fixture.pass(1000);
+    assert.deepEqual([fixture.events, tracker.usedBytes], [['ENOENT'], 20]);
+    await rename(`${dirname(fixture.path)}-gone`, dirname(fixture.path));
     await until(() => {
-      home.pass(1000);
-      return home.savedBytes === 20;
+      fixture.pass(1000);
+      return fixture.savedBytes === 20;
     });
-    assert.deepEqual(home.told, ['ENOENT']);
+    assert.deepEqual(fixture.events, ['ENOENT']);
   });
 
-  test('counts what is left and saves it when it closes, and then looks no more', async (context) => {
-    await using home = await relay(context);
-    const keeper = home.keeper();
-    home.relayedBytes = 10;
-    home.pass(1000);
-    home.relayedBytes = 42;
-    await keeper.close();
-    assert.deepEqual([keeper.usedBytes, home.savedBytes], [42, 42]);
-    const { looks } = home;
-    home.relayedBytes = 999;
-    home.pass(10_000);
-    assert.deepEqual([home.looks, keeper.usedBytes, home.savedBytes], [looks, 42, 42]);
+  test('counts and saves the last bytes when it closes, and then stops checking', async (context) => {
+    await using fixture = await relay(context);
+    const tracker = fixture.tracker();
+    fixture.relayedBytes = 10;
+    fixture.pass(1000);
+    fixture.relayedBytes = 42;
+    await tracker.close();
+    assert.deepEqual([tracker.usedBytes, fixture.savedBytes], [42, 42]);
+    const { checks } = fixture;
+    fixture.relayedBytes = 999;
+    fixture.pass(10_000);
+    assert.deepEqual([fixture.checks, tracker.usedBytes, fixture.savedBytes], [checks, 42, 42]);
   });
 
-  test('ends no pair any longer when it has closed', async (context) => {
-    await using home = await relay(context);
-    const keeper = home.keeper();
-    home.relayedBytes = 1000;
-    keeper.check();
-    await keeper.close();
-    home.pass(600_000);
-    assert.deepEqual(home.told, ['spent']);
+  test('closes no pairs after it has closed', async (context) => {
+    await using fixture = await relay(context);
+    const tracker = fixture.tracker();
+    fixture.relayedBytes = 1000;
+    tracker.check();
+    await tracker.close();
+    fixture.pass(600_000);
+    assert.deepEqual(fixture.events, ['exhausted']);
   });
 
-  test('ends no pair any longer when it finds out by closing that the quota is spent', async (context) => {
-    await using home = await relay(context);
-    const keeper = home.keeper();
-    home.relayedBytes = 1000;
-    await keeper.close();
-    home.pass(600_000);
-    assert.deepEqual(home.told, ['spent']);
+  test('closes no pairs if closing finds the quota exhausted', async (context) => {
+    await using fixture = await relay(context);
+    const tracker = fixture.tracker();
+    fixture.relayedBytes = 1000;
+    await tracker.close();
+    fixture.pass(600_000);
+    assert.deepEqual(fixture.events, ['exhausted']);
   });
 });

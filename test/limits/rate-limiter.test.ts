@@ -5,25 +5,25 @@ import type { RelayConfig } from '../../src/config/relay-config.ts';
 import { RateLimiter, createRateLimiter } from '../../src/limits/rate-limiter.ts';
 import type { RateLimitSlot, RateLimits, Throttleable } from '../../src/limits/rate-limiter.ts';
 
-/** What the simulated machine can move in a millisecond, all pairs together: 5 GB/s. */
+/** Bytes that the simulated machine can forward per millisecond, all pairs together: 5 GB/s. */
 const MACHINE_BYTES_PER_MS = 5_000_000;
 
 const SMALL_READ_BYTES = 16_384;
 const LARGE_READ_BYTES = 524_288;
 
 let now = 0;
-/** Who reads first, so that it is not always the same one. */
+/** Index of the pair that reads first, so that it is not always the same one. */
 let turn = 0;
 
-/** A pair whose clients send as fast as they may, or at a rate of their own. */
+/** A pair whose clients send as fast as possible, or at a fixed rate. */
 class SimulatedPair {
   bytes = 0;
-  isHeld = false;
-  holds = 0;
-  /** Largest reads that it makes. */
+  isPaused = false;
+  pauses = 0;
+  /** Size of its largest reads. */
   readBytes: number;
   readonly directions: number;
-  readonly #pace: RateLimitSlot;
+  readonly #slot: RateLimitSlot;
   readonly #bytesPerMs: number;
   #offeredBytes = 0;
 
@@ -34,20 +34,20 @@ class SimulatedPair {
     this.directions = directions;
     this.readBytes = readBytes;
     this.#bytesPerMs = bytesPerSecond / 1000;
-    this.#pace = rateLimiter.join({
+    this.#slot = rateLimiter.join({
       pauseBoth: () => {
-        assert.equal(this.isHeld, false, 'held twice');
-        this.isHeld = true;
-        this.holds += 1;
+        assert.equal(this.isPaused, false, 'held twice');
+        this.isPaused = true;
+        this.pauses += 1;
       },
       resumeBoth: () => {
-        assert.equal(this.isHeld, true, 'released without having been held');
-        this.isHeld = false;
+        assert.equal(this.isPaused, true, 'released without having been held');
+        this.isPaused = false;
       },
     });
   }
 
-  /** What its clients have sent in a millisecond. The kernel takes no more than a little. */
+  /** Adds what its clients send in a millisecond. The kernel buffers only a little. */
   offer(): void {
     this.#offeredBytes = Math.min(this.#offeredBytes + this.#bytesPerMs, 4_000_000);
   }
@@ -56,30 +56,30 @@ class SimulatedPair {
   read(): number {
     let bytes = 0;
     for (let direction = 0; direction < this.directions; direction += 1) {
-      if (this.isHeld) break;
+      if (this.isPaused) break;
       const count = Math.floor(Math.min(this.readBytes, this.#offeredBytes));
       if (count === 0) break;
       this.#offeredBytes -= count;
       bytes += count;
-      this.#pace.consume(count);
+      this.#slot.consume(count);
     }
     this.bytes += bytes;
     return bytes;
   }
 
-  /** Reads a message whether it may or not, as what has been decoded already can't be stopped. */
+  /** Reads a message even while paused, because decoded messages cannot be held back. */
   spend(bytes: number): void {
     this.bytes += bytes;
-    this.#pace.consume(bytes);
+    this.#slot.consume(bytes);
   }
 
   leave(): void {
-    this.#pace.release();
+    this.#slot.release();
   }
 }
 
 interface PairHabits {
-  /** Of its clients, whatever they may. */
+  /** Sent by its clients, paused or not. */
   readonly bytesPerSecond?: number;
   readonly directions?: number;
   readonly readBytes?: number;
@@ -89,11 +89,11 @@ function readBytesOf(rateLimiter: RateLimiter): number {
   return rateLimiter.wantsSmallReads ? SMALL_READ_BYTES : LARGE_READ_BYTES;
 }
 
-function pacerOf(limits: Partial<RateLimits>): RateLimiter {
+function limiterOf(limits: Partial<RateLimits>): RateLimiter {
   return new RateLimiter({ pairBytesPerSecond: null, totalBytesPerSecond: null, ...limits }, () => now);
 }
 
-/** Lets time pass, in which the pairs read in turn. */
+/** Lets time pass while the pairs read in turn. */
 function run(ms: number, pairs: readonly SimulatedPair[]): void {
   for (let step = 0; step < ms; step += 1) {
     now += 1;
@@ -113,7 +113,7 @@ function run(ms: number, pairs: readonly SimulatedPair[]): void {
   }
 }
 
-/** The bytes that each pair moves in that time. */
+/** The bytes that each pair forwards in that time. */
 function moved(ms: number, pairs: readonly SimulatedPair[]): number[] {
   const before = pairs.map(({ bytes }) => bytes);
   run(ms, pairs);
@@ -130,7 +130,7 @@ function assertNear(actual: number, expected: number, part: number, what: string
 const times = <T>(count: number, make: (index: number) => T): T[] =>
   Array.from({ length: count }, (_, i) => make(i));
 
-/** How many timers run: those that were set and have neither come nor been cleared. */
+/** Number of running timers: set, and neither fired nor cleared. */
 function watchTimers(): () => number {
   const running = new Set<unknown>();
   const { setTimeout: set, clearTimeout: clear } = globalThis;
@@ -162,13 +162,13 @@ afterEach(() => {
 
 const RATES = [100_000, 1_000_000, 12_500_000, 100_000_000, 250_000_000, 2_000_000_000] as const;
 
-describe('a cap for all pairs together', () => {
+describe('a total rate', () => {
   for (const rate of RATES) {
     for (const count of [1, 2, 50, 500]) {
       test(`of ${rate / 1e6} MB/s is met by ${count} pairs, from the first second on`, () => {
-        const rateLimiter = pacerOf({ totalBytesPerSecond: rate });
+        const rateLimiter = limiterOf({ totalBytesPerSecond: rate });
         const pairs = times(count, () => new SimulatedPair(rateLimiter));
-        // The goal is for 50 pairs; what more of them read too much comes to more.
+        // The target is for 50 pairs. More pairs have a larger excess.
         const error = count > 50 ? 0.15 : 0.05;
         for (const seconds of ['0 to 5', '5 to 10', '10 to 15']) {
           assertNear(sum(moved(5000, pairs)), rate * 5, error, `bytes in ${seconds} s`);
@@ -178,19 +178,19 @@ describe('a cap for all pairs together', () => {
   }
 });
 
-describe('a total', () => {
+describe('the share of a total rate', () => {
   for (const rate of RATES) {
-    test(`of ${rate / 1e6} MB/s is shared equally, between pairs with one busy direction and with two`, () => {
-      const rateLimiter = pacerOf({ totalBytesPerSecond: rate });
+    test(`of ${rate / 1e6} MB/s is equal for pairs with one busy direction and with two`, () => {
+      const rateLimiter = limiterOf({ totalBytesPerSecond: rate });
       const pairs = times(10, (index) => new SimulatedPair(rateLimiter, { directions: 1 + (index % 2) }));
       run(5000, pairs);
-      // Of 100 kB/s each has 10 kB a second, which is less than a read.
+      // At 100 kB/s each has 10 kB per second, which is less than a read.
       const ms = rate < 1e6 ? 50_000 : 5000;
       for (const bytes of moved(ms, pairs)) assertNear(bytes, (rate / 10) * (ms / 1000), 0.05, 'a share');
     });
 
-    test(`of ${rate / 1e6} MB/s is shared equally, whatever a pair's reads are like`, () => {
-      const rateLimiter = pacerOf({ totalBytesPerSecond: rate });
+    test(`of ${rate / 1e6} MB/s is equal for all sizes of reads`, () => {
+      const rateLimiter = limiterOf({ totalBytesPerSecond: rate });
       const pairs = [
         new SimulatedPair(rateLimiter, { readBytes: LARGE_READ_BYTES }),
         new SimulatedPair(rateLimiter, { readBytes: SMALL_READ_BYTES }),
@@ -202,11 +202,11 @@ describe('a total', () => {
     });
   }
 
-  test('goes to those who can use it: what slow pairs and slow clients leave', () => {
+  test('includes what slow pairs and slow clients do not use', () => {
     for (const rate of [1_000_000, 12_500_000, 100_000_000, 1_000_000_000]) {
       for (const slowCount of [1, 2, 49]) {
-        const rateLimiter = pacerOf({ totalBytesPerSecond: rate });
-        // Together they want half of it.
+        const rateLimiter = limiterOf({ totalBytesPerSecond: rate });
+        // Together they need half of it.
         const habits = { bytesPerSecond: rate / 2 / slowCount };
         const slow = times(slowCount, () => new SimulatedPair(rateLimiter, habits));
         const greedy = new SimulatedPair(rateLimiter);
@@ -220,9 +220,9 @@ describe('a total', () => {
     }
   });
 
-  test('leaves a pair alone that wants a little less than its share', () => {
+  test('does not slow down a pair that needs a little less than its share', () => {
     const rate = 200_000_000;
-    const rateLimiter = pacerOf({ totalBytesPerSecond: rate });
+    const rateLimiter = limiterOf({ totalBytesPerSecond: rate });
     const modest = new SimulatedPair(rateLimiter, { bytesPerSecond: 0.95 * (rate / 3) });
     const pairs = [modest, new SimulatedPair(rateLimiter), new SimulatedPair(rateLimiter)];
     run(1000, pairs);
@@ -230,16 +230,16 @@ describe('a total', () => {
     assertNear(bytes, 0.95 * (rate / 3) * 5, 0.03, 'a modest pair');
   });
 
-  test('is not met by making a pair wait that alone wants less', () => {
-    const rateLimiter = pacerOf({ totalBytesPerSecond: 10_000_000 });
+  test('does not pause a single pair that needs less', () => {
+    const rateLimiter = limiterOf({ totalBytesPerSecond: 10_000_000 });
     const pair = new SimulatedPair(rateLimiter, { bytesPerSecond: 9_000_000 });
     run(10_000, [pair]);
-    assert.equal(pair.holds, 0);
+    assert.equal(pair.pauses, 0);
   });
 
-  test('gives a pair that comes late its share, and what one that leaves had to the others', () => {
+  test('is available to a new pair, and goes to the others when a pair ends', () => {
     const rate = 50_000_000;
-    const rateLimiter = pacerOf({ totalBytesPerSecond: rate });
+    const rateLimiter = limiterOf({ totalBytesPerSecond: rate });
     const [first, second] = [new SimulatedPair(rateLimiter), new SimulatedPair(rateLimiter)];
     run(2000, [first, second]);
     const late = new SimulatedPair(rateLimiter);
@@ -251,9 +251,9 @@ describe('a total', () => {
     for (const bytes of moved(2000, [second, late])) assertNear(bytes, rate, 0.05, 'a half');
   });
 
-  test('is not beaten by pairs that come, read once and leave', () => {
+  test('is not exceeded by pairs that join, read once and end', () => {
     const rate = 10_000_000;
-    const rateLimiter = pacerOf({ totalBytesPerSecond: rate });
+    const rateLimiter = limiterOf({ totalBytesPerSecond: rate });
     const steady = new SimulatedPair(rateLimiter);
     let bytes = 0;
     for (let ms = 0; ms < 5000; ms += 1) {
@@ -267,9 +267,9 @@ describe('a total', () => {
     assertNear(bytes + steady.bytes, rate * 5, 0.05, 'bytes of all');
   });
 
-  test('is not worn down by pairs that come and leave without a byte, or leave twice', () => {
+  test('is not reduced by pairs that end without a byte, or end twice', () => {
     const rate = 10_000_000;
-    const rateLimiter = pacerOf({ totalBytesPerSecond: rate });
+    const rateLimiter = limiterOf({ totalBytesPerSecond: rate });
     const steady = new SimulatedPair(rateLimiter);
     const silent: SimulatedPair[] = [];
     let bytes = 0;
@@ -285,9 +285,9 @@ describe('a total', () => {
     assertNear(bytes + steady.bytes, rate * 5, 0.05, 'bytes of all');
   });
 
-  test('does not lose what a late timer is late by, and gives no burst after a standstill', () => {
+  test('loses nothing to late timers, and has no burst after a suspension', () => {
     const rate = 20_000_000;
-    const rateLimiter = pacerOf({ totalBytesPerSecond: rate });
+    const rateLimiter = limiterOf({ totalBytesPerSecond: rate });
     const pairs = times(2, () => new SimulatedPair(rateLimiter));
     run(1000, pairs);
     const before = sum(pairs.map(({ bytes }) => bytes));
@@ -300,9 +300,9 @@ describe('a total', () => {
     assertNear(sum(moved(5000, pairs)), rate * 5, 0.055, 'after a standstill');
   });
 
-  test('is met after a silence too', () => {
+  test('is met after an idle time', () => {
     for (const count of [1, 2, 50]) {
-      const rateLimiter = pacerOf({ totalBytesPerSecond: 12_500_000 });
+      const rateLimiter = limiterOf({ totalBytesPerSecond: 12_500_000 });
       const pairs = times(count, () => new SimulatedPair(rateLimiter));
       run(1000, pairs);
       run(30_000, []);
@@ -312,11 +312,11 @@ describe('a total', () => {
   });
 });
 
-describe('a cap for each pair', () => {
+describe('a rate per pair', () => {
   for (const rate of RATES) {
     for (const count of rate < 1e8 ? [1, 2, 50] : [1, 2]) {
       test(`of ${rate / 1e6} MB/s is met by each of ${count}, from the first second on`, () => {
-        const rateLimiter = pacerOf({ pairBytesPerSecond: rate });
+        const rateLimiter = limiterOf({ pairBytesPerSecond: rate });
         const pairs = times(
           count,
           (index) => new SimulatedPair(rateLimiter, { directions: 1 + (index % 2) }),
@@ -329,9 +329,9 @@ describe('a cap for each pair', () => {
     }
   }
 
-  test('loses nothing by late timers, and gives no burst after a standstill', () => {
+  test('loses nothing to late timers, and has no burst after a suspension', () => {
     const rate = 20_000_000;
-    const rateLimiter = pacerOf({ pairBytesPerSecond: rate });
+    const rateLimiter = limiterOf({ pairBytesPerSecond: rate });
     const pair = new SimulatedPair(rateLimiter);
     run(1000, [pair]);
     const before = pair.bytes;
@@ -344,11 +344,11 @@ describe('a cap for each pair', () => {
     assertNear(sum(moved(5000, [pair])), rate * 5, 0.055, 'after a standstill');
   });
 
-  test('takes nothing of the total that it can not use', () => {
+  test('leaves the unused part of the total to others', () => {
     for (const count of [1, 2, 30]) {
       const total = 90_000_000;
-      const rateLimiter = pacerOf({ totalBytesPerSecond: total, pairBytesPerSecond: total / 3 });
-      // These are slower than the cap; two fast ones are held by it.
+      const rateLimiter = limiterOf({ totalBytesPerSecond: total, pairBytesPerSecond: total / 3 });
+      // These are slower than their rate. Two fast pairs are limited by it.
       const slow = times(count, () => new SimulatedPair(rateLimiter, { bytesPerSecond: total / 3 / count }));
       const fast = times(2, () => new SimulatedPair(rateLimiter));
       run(1000, [...slow, ...fast]);
@@ -359,61 +359,61 @@ describe('a cap for each pair', () => {
     }
   });
 
-  test('that is more than a share of the total changes nothing', () => {
-    const rateLimiter = pacerOf({ totalBytesPerSecond: 30_000_000, pairBytesPerSecond: 12_000_000 });
+  test('above the share of the total changes nothing', () => {
+    const rateLimiter = limiterOf({ totalBytesPerSecond: 30_000_000, pairBytesPerSecond: 12_000_000 });
     const pairs = times(5, () => new SimulatedPair(rateLimiter));
     run(1000, pairs);
     for (const bytes of moved(5000, pairs)) assertNear(bytes, 6_000_000 * 5, 0.05, 'a fifth');
   });
 });
 
-describe('a pacer', () => {
-  test('runs no timer when nobody is held', () => {
+describe('a rate limiter', () => {
+  test('runs no timer while no pair is paused', () => {
     for (const limits of [
       { totalBytesPerSecond: 1_000_000 },
       { pairBytesPerSecond: 1_000_000 },
       { totalBytesPerSecond: 1_000_000, pairBytesPerSecond: 700_000 },
     ]) {
-      const rateLimiter = pacerOf(limits);
+      const rateLimiter = limiterOf(limits);
       const pairs = times(3, () => new SimulatedPair(rateLimiter));
       run(5, pairs);
       assert.equal(timers(), 1);
-      // They have nothing more to say; one leaves while it is held.
-      const held = pairs.find(({ isHeld }) => isHeld);
+      // They send nothing more. One ends while it is paused.
+      const held = pairs.find(({ isPaused }) => isPaused);
       assert.ok(held !== undefined);
       held.leave();
       run(3000, []);
-      assert.deepEqual([timers(), pairs.filter((pair) => pair !== held && pair.isHeld)], [0, []]);
-      assert.ok(held.isHeld, 'who has left is told nothing');
+      assert.deepEqual([timers(), pairs.filter((pair) => pair !== held && pair.isPaused)], [0, []]);
+      assert.ok(held.isPaused, 'who has left is told nothing');
       run(5, pairs);
       assert.equal(timers(), 1);
       rateLimiter.close();
     }
   });
 
-  test('that is closed lets everybody go and runs no timer', () => {
-    const rateLimiter = pacerOf({ totalBytesPerSecond: 100_000, pairBytesPerSecond: 100_000 });
+  test('resumes all pairs and runs no timer after it is closed', () => {
+    const rateLimiter = limiterOf({ totalBytesPerSecond: 100_000, pairBytesPerSecond: 100_000 });
     const pairs = times(5, () => new SimulatedPair(rateLimiter));
     run(10, pairs);
-    assert.ok(pairs.some(({ isHeld }) => isHeld));
+    assert.ok(pairs.some(({ isPaused }) => isPaused));
     rateLimiter.close();
     pairs.push(new SimulatedPair(rateLimiter));
-    assert.deepEqual([timers(), pairs.filter(({ isHeld }) => isHeld)], [0, []]);
+    assert.deepEqual([timers(), pairs.filter(({ isPaused }) => isPaused)], [0, []]);
     run(100, pairs);
-    assert.deepEqual([timers(), pairs.filter(({ isHeld }) => isHeld)], [0, []]);
+    assert.deepEqual([timers(), pairs.filter(({ isPaused }) => isPaused)], [0, []]);
     pairs[0]?.leave();
   });
 
-  test('without limits holds nobody', () => {
-    const pair = new SimulatedPair(pacerOf({}));
+  test('pauses no pair if there are no limits', () => {
+    const pair = new SimulatedPair(limiterOf({}));
     run(1000, [pair]);
-    assert.deepEqual([pair.holds, timers()], [0, 0]);
+    assert.deepEqual([pair.pauses, timers()], [0, 0]);
     pair.leave();
     pair.leave();
   });
 
-  test('wants small reads where large ones are a large part of a rate', () => {
-    const wants = (limits: Partial<RateLimits>): boolean => pacerOf(limits).wantsSmallReads;
+  test('wants small reads if large ones are a large part of a rate', () => {
+    const wants = (limits: Partial<RateLimits>): boolean => limiterOf(limits).wantsSmallReads;
     assert.deepEqual(
       [
         wants({}),
@@ -428,9 +428,9 @@ describe('a pacer', () => {
     );
   });
 
-  test('counts what comes although a pair is held, and a pair that leaves twice once', () => {
+  test('counts bytes of paused pairs, and a pair that ends twice once', () => {
     const rate = 1_000_000;
-    const rateLimiter = pacerOf({ totalBytesPerSecond: rate });
+    const rateLimiter = limiterOf({ totalBytesPerSecond: rate });
     const [one, other] = [new SimulatedPair(rateLimiter), new SimulatedPair(rateLimiter)];
     run(100, [one, other]);
     for (let message = 0; message < 30; message += 1) {
@@ -445,32 +445,32 @@ describe('a pacer', () => {
     assert.ok(one.bytes > before);
   });
 
-  test('may be told of reads, ends and new pairs in the middle of a release', () => {
-    const rateLimiter = pacerOf({ totalBytesPerSecond: 10_000_000 });
-    const paces: RateLimitSlot[] = [];
+  test('accepts reads, ends and new pairs while it resumes a pair', () => {
+    const rateLimiter = limiterOf({ totalBytesPerSecond: 10_000_000 });
+    const slots: RateLimitSlot[] = [];
     const left = new Set<number>();
     let reads = 0;
     const join = (depth: number): void => {
-      const index = paces.length;
-      let isHeld = false;
-      const pace = rateLimiter.join({
+      const index = slots.length;
+      let isPaused = false;
+      const slot = rateLimiter.join({
         pauseBoth: () => {
-          assert.equal(isHeld, false);
-          isHeld = true;
+          assert.equal(isPaused, false);
+          isPaused = true;
         },
         resumeBoth: () => {
-          assert.equal(isHeld, true);
+          assert.equal(isPaused, true);
           assert.ok(!left.has(index), 'who has left is told nothing');
-          isHeld = false;
+          isPaused = false;
           reads += 1;
-          paces[index]?.consume(16_384);
-          paces[index + 1]?.release();
+          slots[index]?.consume(16_384);
+          slots[index + 1]?.release();
           left.add(index + 1);
           if (depth > 0) join(depth - 1);
         },
       });
-      paces.push(pace);
-      pace.consume(16_384);
+      slots.push(slot);
+      slot.consume(16_384);
     };
     for (let count = 0; count < 20; count += 1) join(5);
     run(10_000, []);
@@ -478,7 +478,7 @@ describe('a pacer', () => {
   });
 });
 
-test('whatever pairs do, no more passes than the total allows, and nobody waits forever', () => {
+test('whatever pairs do, the total rate is not exceeded and no pair waits forever', () => {
   const action = fc.record({
     kind: fc.constantFrom('join', 'leave', 'read', 'read', 'read', 'pass', 'pass'),
     pair: fc.nat(20),
@@ -488,7 +488,7 @@ test('whatever pairs do, no more passes than the total allows, and nobody waits 
   const rates = fc.integer({ min: 100_000, max: 2_000_000_000 });
   fc.assert(
     fc.property(rates, fc.option(rates), fc.array(action, { maxLength: 300 }), (total, own, actions) => {
-      const rateLimiter = pacerOf({ totalBytesPerSecond: total, pairBytesPerSecond: own });
+      const rateLimiter = limiterOf({ totalBytesPerSecond: total, pairBytesPerSecond: own });
       const pairs: SimulatedPair[] = [];
       const start = now;
       let [bytes, most] = [0, 0];
@@ -498,7 +498,7 @@ test('whatever pairs do, no more passes than the total allows, and nobody waits 
         else if (kind === 'leave' && pair !== undefined) {
           pair.leave();
           pairs.splice(pairs.indexOf(pair), 1);
-        } else if (kind === 'read' && pair?.isHeld === false) {
+        } else if (kind === 'read' && pair?.isPaused === false) {
           pair.spend(size);
           bytes += size;
         } else if (kind === 'pass') run(ms, []);
@@ -510,13 +510,13 @@ test('whatever pairs do, no more passes than the total allows, and nobody waits 
         Math.ceil(((pairs.length * LARGE_READ_BYTES * 2) / Math.min(total, own ?? total)) * 1000) + 1000,
         [],
       );
-      assert.deepEqual([timers(), pairs.filter(({ isHeld }) => isHeld).length], [0, 0]);
-      // Nothing was lost either: now that all have been silent, they find what is kept.
+      assert.deepEqual([timers(), pairs.filter(({ isPaused }) => isPaused).length], [0, 0]);
+      // Nothing was lost either: after an idle time, the kept bytes are there.
       if (pairs.length > 0) {
         run(100, []);
         const [pair] = pairs;
         pair?.spend(Math.floor((Math.min(total, own ?? total) / 1000) * 50) - 1);
-        assert.equal(pair?.isHeld, false);
+        assert.equal(pair?.isPaused, false);
       }
       rateLimiter.close();
     }),
@@ -535,19 +535,19 @@ const DEFAULTS: RelayConfig['limits'] = {
   pairBytes: null,
 };
 
-/** A pair that remembers whether it may read. */
+/** A pair that records whether it is paused. */
 class Reader implements Throttleable {
-  isHeld = false;
+  isPaused = false;
   pauseBoth(): void {
-    this.isHeld = true;
+    this.isPaused = true;
   }
   resumeBoth(): void {
-    this.isHeld = false;
+    this.isPaused = false;
   }
 }
 
-/** One pair reads so many bytes, another one nothing. Returns which of them may not go on. */
-function heldAfter(
+/** One pair reads that many bytes, another one nothing. Returns which of them are paused. */
+function pausedAfter(
   rateLimiter: RateLimiter | null,
   bytes: number,
 ): { readonly busy: boolean; readonly newcomer: boolean } {
@@ -556,48 +556,48 @@ function heldAfter(
   const newcomer = new Reader();
   rateLimiter.join(busy).consume(bytes);
   rateLimiter.join(newcomer);
-  const held = { busy: busy.isHeld, newcomer: newcomer.isHeld };
+  const held = { busy: busy.isPaused, newcomer: newcomer.isPaused };
   rateLimiter.close();
   return held;
 }
 
-describe('the pacer', () => {
-  test('is none where no rate is set', () => {
+describe('a rate limiter from the configuration', () => {
+  test('is null if no rate is set', () => {
     assert.equal(
       createRateLimiter(DEFAULTS, () => 0),
       null,
     );
   });
 
-  test('holds a pair by its own rate, and no other one', () => {
+  test('pauses only the pair that exceeds its own rate', () => {
     const rateLimiter = createRateLimiter({ ...DEFAULTS, pairBytesPerSecond: 1e6 }, () => 0);
-    assert.deepEqual(heldAfter(rateLimiter, 1e6), { busy: true, newcomer: false });
+    assert.deepEqual(pausedAfter(rateLimiter, 1e6), { busy: true, newcomer: false });
   });
 
-  test('holds everybody by the rate of all', () => {
+  test('pauses all pairs at the total rate', () => {
     const rateLimiter = createRateLimiter({ ...DEFAULTS, totalBytesPerSecond: 1e6 }, () => 0);
-    assert.deepEqual(heldAfter(rateLimiter, 1e6), { busy: true, newcomer: true });
+    assert.deepEqual(pausedAfter(rateLimiter, 1e6), { busy: true, newcomer: true });
   });
 
-  test('keeps two rates apart', () => {
+  test('keeps both rates separate', () => {
     const limits = { ...DEFAULTS, pairBytesPerSecond: 1e6, totalBytesPerSecond: 1e9 };
-    const held = heldAfter(
+    const held = pausedAfter(
       createRateLimiter(limits, () => 0),
       2e6,
     );
     assert.deepEqual(held, { busy: true, newcomer: false });
   });
 
-  test('goes by the clock it is given', () => {
+  test('uses the given clock', () => {
     now = 0;
     const rateLimiter = createRateLimiter({ ...DEFAULTS, pairBytesPerSecond: 1e6 }, () => now);
     const reader = new Reader();
-    const pace = rateLimiter?.join(reader);
+    const slot = rateLimiter?.join(reader);
     now = 40;
-    pace?.consume(40_000);
-    assert.equal(reader.isHeld, false);
-    pace?.consume(1);
-    assert.equal(reader.isHeld, true);
+    slot?.consume(40_000);
+    assert.equal(reader.isPaused, false);
+    slot?.consume(1);
+    assert.equal(reader.isPaused, true);
     rateLimiter?.close();
   });
 });

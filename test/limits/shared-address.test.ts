@@ -4,7 +4,7 @@ import { SharedAddressDetector } from '../../src/limits/shared-address.ts';
 
 const HOUR_MS = 3_600_000;
 
-/** Which rejections, counted from 1, completed a sample with a shared address. */
+/** The rejections, counted from 1, that completed a sample with a shared address. */
 function found(addresses: readonly string[], detector = new SharedAddressDetector(() => 0)): number[] {
   return addresses.flatMap((address, at) =>
     detector.countRejection(detector.keyOf(address)) ? [at + 1] : [],

@@ -4,7 +4,7 @@ import { TimeoutQueue } from '../../src/limits/timeout-queue.ts';
 
 const DAY_MS = 86_400_000;
 
-describe('deadlines', () => {
+describe('a timeout queue', () => {
   let now = 0;
   let expired: string[] = [];
   beforeEach(() => {
@@ -26,11 +26,11 @@ describe('deadlines', () => {
     mock.timers.tick(ms);
   }
 
-  test('tell of each thing once, when its time is over and not before', () => {
-    const deadlines = of(100);
-    deadlines.start('a');
+  test('reports each thing once, when it is due and not earlier', () => {
+    const queue = of(100);
+    queue.start('a');
     pass(60);
-    deadlines.start('b');
+    queue.start('b');
     pass(39);
     assert.deepEqual(expired, []);
     pass(1);
@@ -38,12 +38,12 @@ describe('deadlines', () => {
     pass(60);
     assert.deepEqual(expired, ['a', 'b']);
     pass(1000);
-    assert.deepEqual([expired.length, deadlines.size], [2, 0]);
+    assert.deepEqual([expired.length, queue.size], [2, 0]);
   });
 
-  test('tell of thousands that are due at once in slices', () => {
+  test('reports thousands that are due at once in slices', () => {
     const notifications: number[] = [];
-    const deadlines = new TimeoutQueue<number>(
+    const queue = new TimeoutQueue<number>(
       100,
       () => now,
       (thing) => {
@@ -52,81 +52,81 @@ describe('deadlines', () => {
         notifications.push(thing);
       },
     );
-    for (let thing = 0; thing < 10; thing += 1) deadlines.start(thing);
+    for (let thing = 0; thing < 10; thing += 1) queue.start(thing);
     pass(100);
     assert.equal(notifications.length, 4);
     pass(1);
     assert.equal(notifications.length, 8);
     pass(1);
-    assert.deepEqual([notifications.length, deadlines.size], [10, 0]);
+    assert.deepEqual([notifications.length, queue.size], [10, 0]);
   });
 
-  test('forget what is done, and what has started anew starts anew', () => {
-    const deadlines = of(100);
-    for (const thing of ['a', 'b', 'c']) deadlines.start(thing);
-    deadlines.stop('b');
-    deadlines.stop('never there');
+  test('forgets stopped things, and restarts the timeout of restarted ones', () => {
+    const queue = of(100);
+    for (const thing of ['a', 'b', 'c']) queue.start(thing);
+    queue.stop('b');
+    queue.stop('never there');
     pass(50);
-    deadlines.start('a');
+    queue.start('a');
     pass(50);
     assert.deepEqual(expired, ['c']);
     pass(50);
     assert.deepEqual(expired, ['c', 'a']);
   });
 
-  test('go on after a time in which there was nothing', () => {
-    const deadlines = of(100);
-    deadlines.start('a');
-    deadlines.stop('a');
+  test('works again after it was empty', () => {
+    const queue = of(100);
+    queue.start('a');
+    queue.stop('a');
     pass(1000);
-    deadlines.start('b');
+    queue.start('b');
     pass(100);
     assert.deepEqual(expired, ['b']);
   });
 
-  test('may be longer than a timer can be', () => {
-    const deadlines = of(60 * DAY_MS);
-    deadlines.start('a');
+  test('can have a timeout longer than that of a timer', () => {
+    const queue = of(60 * DAY_MS);
+    queue.start('a');
     for (let day = 0; day < 59; day += 1) pass(DAY_MS);
     assert.deepEqual(expired, []);
     pass(DAY_MS);
     assert.deepEqual(expired, ['a']);
   });
 
-  test('that are longer than a timer can be ask for none that long', async (context) => {
+  test('sets no timer that is too long', async (context) => {
     mock.timers.reset();
     const warnings: string[] = [];
     const onWarning = ({ name }: Error): void => void warnings.push(name);
     process.on('warning', onWarning);
     context.after(() => process.off('warning', onWarning));
-    const deadlines = of(60 * DAY_MS);
-    context.after(() => deadlines.close());
-    deadlines.start('a');
-    // Node warns in the next turn, and would look at once then, and always again.
+    const queue = of(60 * DAY_MS);
+    context.after(() => queue.close());
+    queue.start('a');
+    // Node.js warns in the next turn, and such a timer would fire at once, again and again.
     await new Promise((resolve) => setImmediate(resolve));
     await new Promise((resolve) => setTimeout(resolve, 5));
     assert.deepEqual(warnings, []);
   });
 
-  test('are told of while others are stopped and started in the same moment', () => {
-    const deadlines: TimeoutQueue<string> = new TimeoutQueue(
+  test('reports things while others are stopped and started at the same moment', () => {
+    const queue: TimeoutQueue<string> = new TimeoutQueue(
       100,
       () => now,
       (thing) => {
         expired.push(thing);
         if (thing !== 'a') return;
-        deadlines.stop('b');
-        deadlines.start('d');
+        queue.stop('b');
+        queue.start('d');
       },
     );
-    for (const thing of ['a', 'b', 'c']) deadlines.start(thing);
+    for (const thing of ['a', 'b', 'c']) queue.start(thing);
     pass(100);
     assert.deepEqual(expired, ['a', 'c']);
     pass(100);
     assert.deepEqual(expired, ['a', 'c', 'd']);
   });
 
-  test('are never due where there is no limit, or everything has ended', () => {
+  test('reports nothing without a timeout, or after it is closed', () => {
     const unlimited = of(null);
     unlimited.start('a');
     const closed = of(100);

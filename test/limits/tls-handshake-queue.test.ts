@@ -24,7 +24,7 @@ function step(name: string, ms = 4): TlsHandshakeStep {
   };
 }
 
-/** Lets 2 ms pass and runs the next turn. False where none is due. */
+/** Lets 2 ms pass and runs the next turn. False if none is scheduled. */
 function next(): boolean {
   const run = turn;
   turn = null;
@@ -33,7 +33,7 @@ function next(): boolean {
   return run !== null;
 }
 
-describe('the handshake queue', () => {
+describe('the TLS handshake queue', () => {
   beforeEach(() => {
     now = 0;
     log = [];
@@ -44,7 +44,7 @@ describe('the handshake queue', () => {
     );
   });
 
-  test('runs a step at once where nothing waits', () => {
+  test('runs a step at once if none is waiting', () => {
     queue.enqueue(FLOOD, step('a'));
     assert.deepEqual(log, ['a']);
     assert.equal(queue.waiting, 0);
@@ -52,7 +52,7 @@ describe('the handshake queue', () => {
 
   test('gives handshakes half of the time', () => {
     for (let count = 0; count < 100; count += 1) queue.enqueue(FLOOD, step(String(count)));
-    // After 4 ms there is time left for one more; after 8 ms there is none.
+    // After 4 ms there is time for one more; after 8 ms there is none.
     assert.deepEqual(log, ['0', '1']);
     while (next());
     assert.equal(log.length, 100);
@@ -64,7 +64,7 @@ describe('the handshake queue', () => {
     assert.ok(now > 780 && now < 820, `400 ms of handshakes took ${now} ms`);
   });
 
-  test('never runs for long at once', () => {
+  test('never runs for long in one turn', () => {
     for (let count = 0; count < 100; count += 1) queue.enqueue(FLOOD, step(String(count), 1));
     let ran = log.length;
     now += 1000;
@@ -79,7 +79,7 @@ describe('the handshake queue', () => {
     assert.equal(next(), false);
   });
 
-  test('lets the network that has used the least go first', () => {
+  test('runs steps of the network with the least usage first', () => {
     for (let count = 0; count < 100; count += 1) queue.enqueue(FLOOD, step('flood'));
     queue.enqueue(STRANGER, step('stranger'));
     while (log.length < 3) next();
@@ -93,7 +93,7 @@ describe('the handshake queue', () => {
     assert.equal(log.indexOf('stranger'), 2);
   });
 
-  test('rejects steps of a network that fills it, and lets others in', () => {
+  test('rejects steps of a network that fills it, and accepts others', () => {
     for (let count = 0; count < 300; count += 1) queue.enqueue(FLOOD, step('flood'));
     assert.equal(queue.waiting, 256);
     assert.equal(log.filter((entry) => entry === 'flood rejected').length, 300 - 256 - 2);
@@ -104,7 +104,7 @@ describe('the handshake queue', () => {
     assert.ok(!log.includes('stranger rejected'));
   });
 
-  test('forgets use after a while', () => {
+  test('forgets usage after some time', () => {
     queue.enqueue(FLOOD, step('flood', 1000));
     now += 600_000;
     for (let count = 0; count < 3; count += 1) queue.enqueue(STRANGER, step('stranger'));
@@ -113,7 +113,7 @@ describe('the handshake queue', () => {
     assert.deepEqual(log, ['flood', 'stranger', 'stranger', 'flood again', 'stranger']);
   });
 
-  test('takes back a step', () => {
+  test('removes a cancelled step', () => {
     const gone = step('gone');
     for (const name of ['a', 'b']) queue.enqueue(FLOOD, step(name));
     queue.enqueue(FLOOD, gone);
@@ -124,7 +124,7 @@ describe('the handshake queue', () => {
     assert.deepEqual(log, ['a', 'b']);
   });
 
-  test('remembers a bounded number of networks', () => {
+  test('tracks a bounded number of networks', () => {
     for (let count = 0; count < 20_000; count += 1) {
       queue.enqueue(`2001:db8:${(count >> 8).toString(16)}:${(count & 255).toString(16)}::1`, step('x', 0.1));
       while (next());

@@ -12,21 +12,21 @@ import { Program, eventually } from './support/programs.ts';
 import { scratch } from './support/scratch.ts';
 import { requireMount, mountTmpfs } from './support/usage-files.ts';
 
-/** So that nobody waits for the other end to be opened, nor for what does not come. */
+/** Neither opening nor reading waits for the other end. */
 const OPEN_FOR_BOTH = constants.O_RDWR | constants.O_NONBLOCK;
 
-/** Lines that are a good deal more than the 4 MiB that an output keeps. */
+/** Lines of much more than the 4 MiB that a writer buffers. */
 const LINES = 6000;
 const LINE_BYTES = 1000;
 
 const PROGRAM = new URL('../src/process/program.ts', import.meta.url).href;
 
-/** The line of this number, with its newline. */
+/** The line with this number, and its newline. */
 function line(number: number): string {
   return `${String(number).padEnd(LINE_BYTES - 1, '.')}\n`;
 }
 
-/** A pipe with a reader that reads when it is told to. */
+/** A pipe with a reader that reads on request. */
 class Pipe {
   readonly path: string;
   readonly #reader: number;
@@ -39,7 +39,7 @@ class Pipe {
     context.after(() => closeSync(this.#reader));
   }
 
-  /** Reads until this has come. */
+  /** Reads until the text matches. */
   async read(pattern: RegExp): Promise<void> {
     const memory = Buffer.alloc(64 * 1024);
     await eventually(
@@ -57,7 +57,7 @@ class Pipe {
   }
 }
 
-/** An output, and how many of its lines it has said to be lost, each time. It writes "lost" then. */
+/** A line writer, and the dropped lines of each report. It writes "lost" with each. */
 class Told {
   readonly output: LineWriter;
   readonly lost: number[] = [];
@@ -79,15 +79,15 @@ class Told {
   }
 }
 
-/** Sees that these are the first of the lines that were written, and then how many are lost. */
+/** Asserts that these are the first of the written lines, and then the number of dropped ones. */
 function assertKept(text: string, lost: number): void {
   const expected = Array.from({ length: LINES - lost }, (_, number) => line(number)).join('');
   assert.ok(text.startsWith(expected), 'a line that was kept is not there as it was');
   assert.equal(text.slice(expected.length).replaceAll(/^(?:\d+\.+\n)*/gu, ''), 'lost\n');
 }
 
-describe('lines that an output has dropped', () => {
-  test('are told of once, in their number, when a stuck reader goes on', async (context) => {
+describe('dropped lines', () => {
+  test('are counted and reported once when a stuck reader continues', async (context) => {
     const pipe = new Pipe(context, await scratch(context));
     const notifications = new Told(context, openSync(pipe.path, 'w'));
     notifications.writeLines();
@@ -97,13 +97,13 @@ describe('lines that an output has dropped', () => {
     await pipe.read(/lost\n$/u);
     assert.deepEqual(notifications.lost, [lost]);
     assertKept(pipe.text, lost);
-    // What is written now gets there, and there is nothing more to tell.
+    // New lines arrive, and nothing more is reported.
     notifications.output.write('more\n');
     await pipe.read(/more\n$/u);
     assert.deepEqual([notifications.lost, notifications.broken], [[lost], []]);
   });
 
-  test('are told of when a full disk has room again, and others are written', async (context) => {
+  test('are reported when a full disk has space again, and new lines are written', async (context) => {
     if (!requireMount(context)) return;
     const disk = mountTmpfs(context, 'size=16m');
     const [file, filler] = [join(disk, 'log'), join(disk, 'filler')];
@@ -114,14 +114,14 @@ describe('lines that an output has dropped', () => {
       notifications.writeLines();
       const lost = notifications.output.dropped - before;
       assert.ok(lost > 0);
-      // Time for the write that fails.
+      // Time for the failing write.
       await sleep(100);
       rmSync(filler);
       await eventually(
         () => `${round} reports: ${notifications.lost.join(', ')}`,
         10_000,
         () => {
-          // It looks whether there is room when somebody wants to write, be it in vain.
+          // It retries with each written line.
           if (notifications.lost.length < round) notifications.output.write(line(LINES));
           return readFileSync(file, 'latin1').endsWith('lost\n') ? true : null;
         },
@@ -133,7 +133,7 @@ describe('lines that an output has dropped', () => {
     }
   });
 
-  test('are told of at the end, where they could not be before', async (context) => {
+  test('are reported at the end if that was not possible before', async (context) => {
     const pipe = new Pipe(context, await scratch(context));
     const notifications = new Told(context, openSync(pipe.path, 'w'));
     notifications.writeLines();
@@ -142,7 +142,7 @@ describe('lines that an output has dropped', () => {
     assert.deepEqual(notifications.lost, [lost]);
   });
 
-  test('are those that come once the reader is gone, which is told at once', async (context) => {
+  test('include all lines after the reader has closed, which is reported at once', async (context) => {
     const directory = await scratch(context);
     const pipe = join(directory, 'pipe');
     execFileSync('mkfifo', [pipe]);
@@ -163,7 +163,7 @@ describe('lines that an output has dropped', () => {
   });
 });
 
-test('a log whose reader was stuck says how many of its lines are lost', async (context) => {
+test('a log reports the number of lines lost to a stuck reader', async (context) => {
   const pipe = new Pipe(context, await scratch(context));
   const script = `
     import { runProgram } from ${JSON.stringify(PROGRAM)};

@@ -12,7 +12,7 @@ import { CertificateDirectory } from './support/certificate-directory.ts';
 import { makeIdentity } from './support/certificates.ts';
 import { UPGRADE } from './support/frames.ts';
 import { scratch } from './support/scratch.ts';
-import { figureIs, figuresOf, nobodyIsLeft, pairOf } from './status/figures.ts';
+import { metricIs, nonZeroMetrics, allDisconnected, connectPair } from './status/metric-assertions.ts';
 import { OpenRelay } from './status/open-relay.ts';
 
 describe('the metrics of failures', () => {
@@ -20,7 +20,7 @@ describe('the metrics of failures', () => {
     await using relay = await OpenRelay.start({ RELAY_HANDSHAKE_TIMEOUT: '500ms' });
     const [raw] = relay.endpoints.raw;
     assert.ok(raw?.kind === 'tcp');
-    const say = async (text: string, end: boolean): Promise<void> => {
+    const send = async (text: string, end: boolean): Promise<void> => {
       const socket = connect({ port: raw.port, host: '127.0.0.1', allowHalfOpen: false }).resume();
       socket.on('error', () => undefined);
       await once(socket, 'connect');
@@ -28,29 +28,29 @@ describe('the metrics of failures', () => {
       else socket.write(text);
       await once(socket, 'close');
     };
-    await say('', true);
-    await say('please relay', true);
-    await say('please relay', false);
-    await say('GET / HTTP/1.1\r\nHost: x\r\n\r\n', false);
-    await say('OPTIONS / HTTP/1.1\r\nHost: x\r\n\r\n', false);
-    await say('GET / HTTP/1.1\r\nHost:', false);
-    await say('nonsense\n', false);
-    await say('x'.repeat(5000), false);
-    await say(`${handshake(newToken(), SIDE_A)}early`, false);
-    await say(UPGRADE, true);
+    await send('', true);
+    await send('please relay', true);
+    await send('please relay', false);
+    await send('GET / HTTP/1.1\r\nHost: x\r\n\r\n', false);
+    await send('OPTIONS / HTTP/1.1\r\nHost: x\r\n\r\n', false);
+    await send('GET / HTTP/1.1\r\nHost:', false);
+    await send('nonsense\n', false);
+    await send('x'.repeat(5000), false);
+    await send(`${handshake(newToken(), SIDE_A)}early`, false);
+    await send(UPGRADE, true);
     const [websocket] = relay.endpoints.websocket;
     assert.ok(websocket?.kind === 'tcp');
     const text = new WebSocket(`ws://127.0.0.1:${websocket.port}`);
     await once(text, 'open');
     text.send('text');
     await once(text, 'close');
-    // These do not fail.
-    await say('HEAD /healthz HTTP/1.0\r\n\r\n', false);
+    // These are not handshake failures.
+    await send('HEAD /healthz HTTP/1.0\r\n\r\n', false);
     const lonely = await relay.connect('tcp');
     await lonely.send(handshake(newToken(), SIDE_A));
-    await figureIs(relay, 'connections_waiting', 1);
+    await metricIs(relay, 'connections_waiting', 1);
     lonely.end();
-    const pair = await pairOf(relay, 'tcp', 'websocket');
+    const pair = await connectPair(relay, 'tcp', 'websocket');
     for (const client of pair) client.end();
     await nobodyIsLeft(relay);
     assert.deepEqual(await figuresOf(relay, 'handshake_failures_total'), {
@@ -87,8 +87,8 @@ describe('the metrics of failures', () => {
       secure.end('please re');
       await once(secure, 'close');
     }
-    await nobodyIsLeft(relay);
-    assert.deepEqual(await figuresOf(relay, 'handshake_failures_total'), {
+    await allDisconnected(relay);
+    assert.deepEqual(await nonZeroMetrics(relay, 'handshake_failures_total'), {
       '{kind="tls"}': 2,
       // For the raw listener, the client that sent half a line. On an HTTP listener it counts as HTTP.
       '{kind="disconnected"}': 1,
@@ -107,41 +107,42 @@ describe('the metrics of failures', () => {
     const visit = async (count: number): Promise<void> => {
       const client = await relay.connect('tcp');
       client.end();
-      await figureIs(relay, 'connections_ended_total{mood="empty",transport="tcp"}', count);
+      await metricIs(relay, 'connections_ended_total{mood="empty",transport="tcp"}', count);
     };
     await visit(1);
-    await figureIs(relay, 'usage_records_written_total{output="log"}', 1);
-    assert.deepEqual(await figuresOf(relay, 'usage_records_dropped_total'), {});
+    await metricIs(relay, 'usage_records_written_total{output="log"}', 1);
+    assert.deepEqual(await nonZeroMetrics(relay, 'usage_records_dropped_total'), {});
     reader.kill('SIGKILL');
     await once(reader, 'exit');
     for (
       let count = 2;
-      (await figuresOf(relay, 'usage_records_dropped_total'))['{output="log"}'] === undefined;
+      (await nonZeroMetrics(relay, 'usage_records_dropped_total'))['{output="log"}'] === undefined;
       count += 1
     )
       await visit(count);
-    const { '{output="log"}': dropped = 0 } = await figuresOf(relay, 'usage_records_dropped_total');
-    const ended = (await figuresOf(relay, 'connections_ended_total'))['{mood="empty",transport="tcp"}'] ?? 0;
-    await figureIs(relay, 'usage_records_written_total{output="log"}', ended - dropped);
-    assert.deepEqual(await figuresOf(relay, 'usage_records_queued'), {});
+    const { '{output="log"}': dropped = 0 } = await nonZeroMetrics(relay, 'usage_records_dropped_total');
+    const ended =
+      (await nonZeroMetrics(relay, 'connections_ended_total'))['{mood="empty",transport="tcp"}'] ?? 0;
+    await metricIs(relay, 'usage_records_written_total{output="log"}', ended - dropped);
+    assert.deepEqual(await nonZeroMetrics(relay, 'usage_records_queued'), {});
   });
 
   test('count rejected clients, and only as that', async () => {
     await using relay = await OpenRelay.start({ RELAY_MAX_CONNECTIONS: '2', RELAY_MAX_WAITING: '1' });
     const waits = await relay.connect('tcp');
     await waits.send(handshake(newToken(), SIDE_A));
-    await figureIs(relay, 'connections_waiting', 1);
+    await metricIs(relay, 'connections_waiting', 1);
     const tooMany = await relay.connect('websocket');
     await tooMany.send(handshake(newToken(), SIDE_A));
     await tooMany.closed;
-    await figureIs(relay, 'connections_open', 1);
+    await metricIs(relay, 'connections_open', 1);
     const second = await relay.connect('tcp');
-    await figureIs(relay, 'connections_open', 2);
+    await metricIs(relay, 'connections_open', 2);
     const third = await relay.connect('tcp');
     await third.send('nonsense\n');
     await third.closed;
-    await figureIs(relay, 'connections_rejected_total{reason="connections"}', 1);
-    assert.deepEqual(await figuresOf(relay, 'connections_'), {
+    await metricIs(relay, 'connections_rejected_total{reason="connections"}', 1);
+    assert.deepEqual(await nonZeroMetrics(relay, 'connections_'), {
       'accepted_total{transport="tcp"}': 1,
       'rejected_total{reason="connections"}': 1,
       'rejected_total{reason="waiting"}': 1,
@@ -149,7 +150,7 @@ describe('the metrics of failures', () => {
       open: 2,
       waiting: 1,
     });
-    assert.deepEqual(await figuresOf(relay, 'handshake_failures_total'), {});
+    assert.deepEqual(await nonZeroMetrics(relay, 'handshake_failures_total'), {});
     second.end();
   });
 });

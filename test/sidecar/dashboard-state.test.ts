@@ -42,7 +42,10 @@ describe('the headline of the dashboard', () => {
   test('says why it is down, and how old the rest is', () => {
     const headline = toHeadline({ kind: 'answered', live: live(DOWN) }, NOW_MS);
     assert.deepEqual([headline.tone, headline.title], ['bad', 'The relay is down']);
-    assert.equal(headline.detail, 'Nobody answers at http://relay:4003. What you see is as of 05:00:00 UTC.');
+    assert.equal(
+      headline.detail,
+      'Nobody answers at http://relay:4003. The data below is from 05:00:00 UTC.',
+    );
   });
 
   test('claims no age for what was never seen', () => {

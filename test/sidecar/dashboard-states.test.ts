@@ -20,7 +20,7 @@ describe('the dashboard is honest', { skip: NO_BROWSER }, () => {
 
     await relay?.stop();
     await browser.untilText('#headline', 'The relay is down');
-    assert.match(await browser.text('#headline-detail'), /\. What you see is as of \d\d:\d\d:\d\d UTC\.$/u);
+    assert.match(await browser.text('#headline-detail'), /\. The data below is from \d\d:\d\d:\d\d UTC\.$/u);
     assert.match(await browser.text('#now-stale'), /^as of \d\d:\d\d:\d\d UTC$/u);
     assert.equal(await browser.value('#pairs'), 0);
     assert.equal(await browser.value('#year-transfers'), transfers);
@@ -55,7 +55,7 @@ describe('the dashboard is honest', { skip: NO_BROWSER }, () => {
 
     await startRelay();
     await browser.until(`Number(document.querySelector('#day-transfers data')?.value) === 0`);
-    assert.equal(await browser.text('#records-empty'), 'Nothing happened in the last 24 hours.');
+    assert.equal(await browser.text('#records-empty'), 'No records in the last 24 hours.');
     assert.equal(await browser.page.locator('#usage-notice').isVisible(), false);
     assert.deepEqual(unlessLoading(browser.faults), []);
   });
@@ -67,7 +67,7 @@ describe('the dashboard is honest', { skip: NO_BROWSER }, () => {
     await browser.until(`document.querySelector('#year-transfers data')`);
     await sidecar[Symbol.asyncDispose]();
     await browser.untilText('#headline', 'The sidecar does not answer');
-    assert.match(await browser.text('#headline-detail'), /goes on trying.* as of \d\d:\d\d:\d\d UTC/u);
+    assert.match(await browser.text('#headline-detail'), /keeps trying.* is from \d\d:\d\d:\d\d UTC/u);
     assert.equal(await browser.value('#pairs'), 0);
     assert.equal(await browser.ask(`document.body.classList.contains('is-unreachable')`), true);
 

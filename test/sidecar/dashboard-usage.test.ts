@@ -154,7 +154,7 @@ describe('the waiting on the dashboard', () => {
   });
 
   const sentences: readonly (readonly [records: readonly number[], sentence: string])[] = [
-    [[], 'No transfer in this time, so nobody has waited for a partner.'],
+    [[], 'There were no transfers in this period.'],
     [[5, 5], '50 % waited at most 1 s for their partner.'],
     [[10, 73, 17], '83 % waited at most 5 s for their partner.'],
     [[0, 0, 0, 0, 0, 1, 2], '67 % waited longer than 1 h for their partner.'],

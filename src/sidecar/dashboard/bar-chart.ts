@@ -11,23 +11,23 @@ export interface Layer {
   readonly values: readonly number[];
 }
 
-/** Of the room that a bar has. */
+/** Share of the available width that a bar fills. */
 const BAR_WIDTH_SHARE = 0.72;
 
 /** In CSS pixels. */
 const MAX_BAR_WIDTH_PX = 44;
 const CORNER_PX = 4;
-/** Between two layers, so that they are told apart by more than their colours. */
+/** Gap between two layers, so that they differ by more than their colours. */
 const GAP_PX = 1;
-/** What happened at all can be seen. */
+/** Makes the smallest values visible. */
 const MIN_BAR_HEIGHT_PX = 2;
 
-/** In pixels of the canvas. */
+/** In canvas pixels. */
 function barWidth(plot: uPlot, bars: number, pixelRatio: number): number {
   return Math.max(1, Math.min((plot.bbox.width / bars) * BAR_WIDTH_SHARE, MAX_BAR_WIDTH_PX * pixelRatio));
 }
 
-/** Paints stacked bars; bar n stands at n on the x scale. The scale of y begins at 0. */
+/** Paints stacked bars. Bar n is at n on the x scale; the y scale starts at 0. */
 export function paintBars(plot: uPlot, layers: readonly Layer[], pixelRatio: number): void {
   const { ctx } = plot;
   const bars = plot.data[0]?.length ?? 0;
@@ -66,7 +66,7 @@ export interface TooltipLine {
   readonly text: string;
 }
 
-/** What the bar under the pointer stands for. Who has no pointer finds the same in the table below the chart. */
+/** The values of the bar under the pointer. The table below the chart has them too, for users without a pointer. */
 export class Tooltip {
   readonly #describe: (bar: number) => { readonly title: string; readonly lines: readonly TooltipLine[] };
   readonly #band = createElement('div', '', 'tooltip-band');
@@ -94,9 +94,9 @@ export class Tooltip {
     this.#box.replaceChildren(createElement('strong', title), ...lines.map(lineElement));
     if (lines.length === 0) this.#box.append(createElement('p', 'nothing'));
     const middle = (bar + 0.5) * width;
-    const toTheLeft = middle > plot.over.clientWidth / 2;
-    this.#box.style.left = toTheLeft ? 'auto' : `${middle + width / 2 + 8}px`;
-    this.#box.style.right = toTheLeft ? `${plot.over.clientWidth - middle + width / 2 + 8}px` : 'auto';
+    const isLeft = middle > plot.over.clientWidth / 2;
+    this.#box.style.left = isLeft ? 'auto' : `${middle + width / 2 + 8}px`;
+    this.#box.style.right = isLeft ? `${plot.over.clientWidth - middle + width / 2 + 8}px` : 'auto';
   }
 
   #hide(isHidden: boolean): void {
@@ -112,47 +112,47 @@ function lineElement({ name, colour, text }: TooltipLine): HTMLElement {
 }
 
 export interface BarChartData {
-  /** Below the axis, one for each bar. */
+  /** Axis labels, one per bar. */
   readonly labels: readonly string[];
-  /** In the tooltip, one for each bar. */
+  /** Tooltip titles, one per bar. */
   readonly titles: readonly string[];
-  /** From the axis up. */
+  /** From bottom to top. */
   readonly layers: readonly Layer[];
 }
 
 export interface BarChartFormat {
-  /** Numbers beside the axis. */
+  /** Formats numbers on the axis. */
   readonly axis: (value: number) => string;
-  /** Numbers in the tooltip. */
+  /** Formats numbers in the tooltip. */
   readonly value: (value: number) => string;
 }
 
-/** The least that two labels below the axis are apart, in CSS pixels. */
+/** Minimum distance between two axis labels, in CSS pixels. */
 const MIN_LABEL_DISTANCE_PX = 56;
 
-/** Room above the highest bar. */
+/** Space above the highest bar, as a factor. */
 const HEADROOM = 1.06;
 
-/** Steps between labels, so that hours are 3 or 6 apart and not 5. */
+/** Allowed steps between labels, so that hours are 3 or 6 apart rather than 5. */
 const LABEL_STEPS = [1, 2, 3, 4, 6, 12, 24] as const;
 
-/** Steps between lines: nothing between 0 and 1 of what is counted. */
+/** Allowed steps between grid lines: whole numbers only. */
 const TICK_INCREMENTS = Array.from({ length: 16 }, (_, power) =>
   [1, 2, 5].map((step) => step * 10 ** power),
 ).flat();
 
-/** Stacked bars over a period, with a tooltip; as wide and as high as the element that holds them. */
+/** A chart of stacked bars over a period, with a tooltip. It fills its container. */
 export class BarChart {
   readonly #container: HTMLElement;
   readonly #format: BarChartFormat;
   #data: BarChartData = { labels: [], titles: [], layers: [] };
   #plot: uPlot | null = null;
 
-  constructor(holder: HTMLElement, look: BarChartFormat) {
-    this.#container = holder;
-    this.#format = look;
+  constructor(container: HTMLElement, format: BarChartFormat) {
+    this.#container = container;
+    this.#format = format;
     onResizeOrRecolour(
-      holder,
+      container,
       () => this.#resize(),
       () => this.#plot?.redraw(false),
     );
@@ -183,7 +183,7 @@ export class BarChart {
       cursor: { x: false, y: false, points: { show: false }, drag: { x: false, y: false } },
       scales: {
         x: { time: false, range: () => [-0.5, Math.max(1, this.#data.labels.length) - 0.5] },
-        y: { range: (_plot, _least, most) => [0, most > 0 ? most * HEADROOM : 1] },
+        y: { range: (_plot, _min, max) => [0, max > 0 ? max * HEADROOM : 1] },
       },
       series: [{}, { scale: 'y', paths: () => null, points: { show: false } }],
       axes: [
@@ -210,11 +210,11 @@ export class BarChart {
     };
   }
 
-  /** The bars that have a label: as many as there is room for, counted from the newest. */
+  /** The bars with a label: as many as fit, counted from the newest. */
   #labelledBars(widthPx: number): number[] {
     const bars = this.#data.labels.length;
-    const most = Math.max(1, Math.floor(widthPx / MIN_LABEL_DISTANCE_PX));
-    const step = LABEL_STEPS.find((candidate) => bars / candidate <= most) ?? bars;
+    const maxLabels = Math.max(1, Math.floor(widthPx / MIN_LABEL_DISTANCE_PX));
+    const step = LABEL_STEPS.find((candidate) => bars / candidate <= maxLabels) ?? bars;
     return this.#data.labels.map((_, bar) => bar).filter((bar) => (bars - 1 - bar) % step === 0);
   }
 

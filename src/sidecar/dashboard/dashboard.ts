@@ -16,15 +16,15 @@ import { UsageView } from './usage-view.ts';
 
 const LIVE_INTERVAL_MS = 1000;
 
-/** Longer and the relay counts as not answering, in milliseconds. */
+/** The sidecar counts as unreachable after this time, in milliseconds. */
 const LIVE_TIMEOUT_MS = 5000;
 
 const USAGE_INTERVAL_MS = 60_000;
 
-/** Usage is asked for more often than that only after a transfer has ended, and not more often than this. */
+/** Minimum time between two usage requests after transfers, in milliseconds. */
 const MIN_USAGE_INTERVAL_MS = 10_000;
 
-/** After which the record of a transfer that has ended is in the database, and no kept answer is without it. */
+/** After this time the record of a finished transfer is in the database, and cached reports without it have expired. In milliseconds. */
 const RECORD_DELAY_MS = 2000;
 
 const statusView = new StatusView();
@@ -38,7 +38,7 @@ const storageView = new StorageView(() => livePoller.trigger());
 let selectedPeriod: UsagePeriod = USAGE_PERIODS.find((name) => location.hash === `#${name}`) ?? 'day';
 let last: LiveStatus | null = null;
 let lastUpMs: number | null = null;
-/** How far the server's clock is ahead of the browser's. */
+/** Server clock minus browser clock. */
 let clockOffsetMs = 0;
 
 initSelfTest();
@@ -83,7 +83,7 @@ function showUsage(): void {
   usageView.show(store, selectedPeriod, serverNowMs());
 }
 
-/** The period is part of the address, so that a reload and a bookmark keep it. */
+/** The period is in the URL fragment, so that reloads and bookmarks keep it. */
 function initPeriodSelector(): void {
   for (const radio of document.querySelectorAll<HTMLInputElement>('input[name=period]')) {
     radio.checked = radio.value === selectedPeriod;

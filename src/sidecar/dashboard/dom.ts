@@ -1,13 +1,13 @@
 import { formatBytes, formatCount, formatExactBytes } from './format.ts';
 
-/** The element of the page with that id. Throws when the page has none, or one of another kind. */
+/** Returns the element with this id. Throws if it does not exist or has another type. */
 export function byId<T extends Element>(id: string, kind: new () => T): T {
   const found = document.getElementById(id);
   if (found instanceof kind) return found;
   throw new Error(`the page has no ${kind.name} "${id}"`);
 }
 
-/** A new element with a text and a class. */
+/** Creates an element with a text and a class. */
 export function createElement<K extends keyof HTMLElementTagNameMap>(
   tag: K,
   text = '',
@@ -19,19 +19,19 @@ export function createElement<K extends keyof HTMLElementTagNameMap>(
   return element;
 }
 
-/** Changes a text only when it is another one, so that nothing is announced or drawn again. */
+/** Changes a text only if it differs, so that it is not announced or drawn again. */
 export function setText(element: Element, text: string): void {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** A count that scripts can read too. */
+/** A formatted count with a machine-readable value. */
 export function countElement(count: number): HTMLDataElement {
   const data = createElement('data', formatCount(count), count === 0 ? 'zero' : '');
   data.value = String(count);
   return data;
 }
 
-/** Bytes, humane to read, exact for a pointer and for scripts. */
+/** A formatted size, with the exact value as a tooltip and machine-readable. */
 export function bytesElement(bytes: number): HTMLDataElement {
   const data = createElement('data', formatBytes(bytes), bytes === 0 ? 'zero' : '');
   data.value = String(bytes);
@@ -39,14 +39,14 @@ export function bytesElement(bytes: number): HTMLDataElement {
   return data;
 }
 
-/** A small square in the colour of a custom property. */
+/** A small square with the colour of a CSS custom property. */
 export function colourSwatch(colour: string): HTMLElement {
   const square = createElement('span', '', 'swatch');
   square.style.backgroundColor = `var(${colour})`;
   return square;
 }
 
-/** What a custom property holds at this moment, in the scheme that is shown. */
+/** The current value of a CSS custom property, which depends on the colour scheme. */
 export function readColour(property: string): string {
   return getComputedStyle(document.documentElement).getPropertyValue(property).trim();
 }

@@ -1,18 +1,17 @@
-/** An answer, or why there is none in a sentence. `reached` is false when nobody answered at all. */
+/** The response, or a sentence with the problem. `reached` is false if there was no response at all. */
 export type FetchResult<T> =
   | { readonly kind: 'ok'; readonly value: T }
   | { readonly kind: 'problem'; readonly reached: boolean; readonly problem: string };
 
-/** Longer than the server takes for the longest of its answers but one that hangs, in milliseconds. */
+/** Longer than the slowest response takes, unless the server hangs. In milliseconds. */
 const TIMEOUT_MS = 60_000;
 
 const UNAUTHORIZED = 401;
 
 /**
- * Asks the sidecar, relative to the page's own address. Never throws.
+ * Sends a request to the sidecar, relative to the URL of the page. Never throws.
  *
- * @param timeoutMs after which there is no answer
- * @param accepts statuses that carry an answer of type T, besides those that say it went well
+ * @param accepts error statuses whose response has type T too
  */
 export async function fetchJson<T>(
   address: string,
@@ -22,8 +21,8 @@ export async function fetchJson<T>(
   try {
     response = await fetch(address, { method, cache: 'no-store', signal: AbortSignal.timeout(timeoutMs) });
   } catch (error) {
-    const late = error instanceof DOMException && error.name === 'TimeoutError';
-    const problem = late
+    const isTimeout = error instanceof DOMException && error.name === 'TimeoutError';
+    const problem = isTimeout
       ? `The sidecar did not answer within ${timeoutMs / 1000} s.`
       : 'There is no connection to the sidecar.';
     return { kind: 'problem', reached: false, problem };
@@ -34,7 +33,7 @@ export async function fetchJson<T>(
       return {
         kind: 'problem',
         reached: true,
-        problem: 'The sidecar asks for its token again: reload this page.',
+        problem: 'The sidecar requires its token again: reload this page.',
       };
     }
     const answer: { readonly problem?: unknown } = await response.json();
@@ -42,7 +41,7 @@ export async function fetchJson<T>(
       return { kind: 'problem', reached: true, problem: answer.problem };
     }
   } catch {
-    // What is no JSON comes from something between this page and the sidecar; the status says the most.
+    // A response that is not JSON comes from a proxy. Its status is the best information.
   }
   return { kind: 'problem', reached: true, problem: `The sidecar answered with status ${response.status}.` };
 }

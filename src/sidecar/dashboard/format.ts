@@ -1,10 +1,10 @@
-/** A number and its unit never part at the end of a line. */
+/** Keeps a number and its unit on one line. */
 const NO_BREAK_SPACE = '\u00a0';
 
-/** Stands where there is no number. */
+/** Shown instead of an unknown number. */
 export const PLACEHOLDER = '–';
 
-/** Decimal, as the usage records count: 1 kB is 1,000 bytes. */
+/** Decimal, like the usage records: 1 kB is 1,000 bytes. */
 const BYTE_UNITS = ['B', 'kB', 'MB', 'GB', 'TB', 'PB', 'EB'] as const;
 
 const MINUTE_S = 60;
@@ -30,7 +30,7 @@ const DATE_TIME = new Intl.DateTimeFormat('en-GB', {
   minute: '2-digit',
 });
 
-/** A number in two parts, so that a page can set the unit smaller. */
+/** A number and its unit, so that the page can show the unit smaller. */
 export interface ValueWithUnit {
   readonly number: string;
   readonly unit: string;
@@ -57,7 +57,7 @@ export function formatExactBytes(bytes: number): string {
   return `${formatCount(bytes)} ${bytes === 1 ? 'byte' : 'bytes'}`;
 }
 
-/** Always three digits from 1 kB/s upwards, so that a number that changes every second keeps its width. */
+/** Always three digits from 1 kB/s, so that the width does not change every second. */
 export function splitRate(bytesPerSecond: number): ValueWithUnit {
   const { number, unit } = splitBytes(bytesPerSecond, bytesPerSecond < 1000 ? WHOLE : THREE_DIGITS);
   return { number, unit: `${unit}/s` };
@@ -72,7 +72,7 @@ export function formatRate(bytesPerSecond: number): string {
 function splitBytes(bytes: number, format: Intl.NumberFormat): ValueWithUnit {
   let value = bytes;
   let power = 0;
-  // 999.5 would be shown as 1000 of the smaller unit.
+  // 999.5 would be rounded to 1000 of the smaller unit.
   while (value >= 999.5 && power < BYTE_UNITS.length - 1) {
     value /= 1000;
     power += 1;
@@ -96,16 +96,16 @@ function withUnit(value: number, unit: string): string {
   return formatCount(value) + NO_BREAK_SPACE + unit;
 }
 
-/** How long before `nowMs` something was: `just now`, `3 min ago`. */
+/** The age of an event: `just now`, `3 min ago`. */
 export function formatAge(thenMs: number, nowMs: number): string {
   const ageSeconds = (nowMs - thenMs) / 1000;
   return ageSeconds < MINUTE_S ? 'just now' : `${formatDuration(ageSeconds)} ago`;
 }
 
-/** What is left until `thenMs`: `in 12 min`. */
+/** The time until `thenMs`: `in 12 min`. */
 export function formatUntil(thenMs: number, nowMs: number): string {
-  const leftSeconds = (thenMs - nowMs) / 1000;
-  return leftSeconds < 1 ? 'now' : `in ${formatDuration(leftSeconds)}`;
+  const remainingSeconds = (thenMs - nowMs) / 1000;
+  return remainingSeconds < 1 ? 'now' : `in ${formatDuration(remainingSeconds)}`;
 }
 
 /** `05:19:22 UTC`. */
@@ -118,7 +118,7 @@ export function formatDateTime(timeMs: number): string {
   return `${DATE_TIME.format(timeMs)} UTC`;
 }
 
-/** Whole percents, but never 0 % for something nor 100 % for not quite all. `–` of nothing. */
+/** Whole per cent, but `< 1 %` and `> 99 %` instead of a rounded 0 % or 100 %. `–` if `whole` is 0. */
 export function formatShare(part: number, whole: number): string {
   if (whole <= 0) return PLACEHOLDER;
   const percent = (100 * part) / whole;
@@ -128,9 +128,9 @@ export function formatShare(part: number, whole: number): string {
 }
 
 /**
- * A listener of the relay in a word or two: `TCP 4001`, `TLS 443`, `WebSocket 4002`, `/run/relay.sock`. What it can't read stays as it is.
+ * A short name for a listener: `TCP 4001`, `TLS 443`, `WebSocket 4002`, `/run/relay.sock`. Unknown names are unchanged.
  *
- * @param listener as the self-test names it: `raw tcp:4001:interface=127.0.0.1`, `websocket unix:/run/relay.sock`
+ * @param listener as in health checks: `raw tcp:4001:interface=127.0.0.1`, `websocket unix:/run/relay.sock`
  */
 export function formatListener(listener: string): string {
   const [, role, kind, rest = ''] =

@@ -1,31 +1,31 @@
 import type { LiveStatus } from '../api.ts';
 import { formatClock } from './format.ts';
 
-/** What the page knows of its server. */
+/** The state of the connection to the sidecar. */
 export type ConnectionState =
   | { readonly kind: 'loading' }
   | { readonly kind: 'answered'; readonly live: LiveStatus }
-  /** `reached`: it answers, but not with what was asked for. */
+  /** `reached`: the sidecar answered with an error. */
   | { readonly kind: 'unreachable'; readonly reached: boolean; readonly problem: string };
 
 export type Tone = 'loading' | 'good' | 'warn' | 'bad';
 
 export interface Headline {
   readonly tone: Tone;
-  /** Changes only when the state does: a screen reader says it. */
+  /** Changes only with the state, because screen readers announce it. */
   readonly title: string;
   readonly detail: string;
-  /** In the browser's tab. */
+  /** Title of the browser tab. */
   readonly tabTitle: string;
 }
 
 /**
- * The state of everything in a sentence.
+ * The overall state in one sentence.
  *
- * @param lastUpMs when the relay was last seen up, by the server's clock; null when it never was
+ * @param lastUpMs when the relay was last up, by the server's clock; null if never
  */
 export function toHeadline(connection: ConnectionState, lastUpMs: number | null): Headline {
-  const asOf = lastUpMs === null ? '' : ` What you see is as of ${formatClock(lastUpMs)}.`;
+  const asOf = lastUpMs === null ? '' : ` The data below is from ${formatClock(lastUpMs)}.`;
   if (connection.kind === 'loading') {
     return { tone: 'loading', title: 'Asking the relay…', detail: 'One moment.', tabTitle: 'Transit Relay' };
   }
@@ -33,7 +33,7 @@ export function toHeadline(connection: ConnectionState, lastUpMs: number | null)
     return {
       tone: 'bad',
       title: connection.reached ? 'The sidecar has a problem' : 'The sidecar does not answer',
-      detail: `${toSentence(connection.problem)} Whether the relay is up can’t be said; this page goes on trying.${asOf}`,
+      detail: `${toSentence(connection.problem)} The state of the relay is unknown; this page keeps trying.${asOf}`,
       tabTitle: 'No answer',
     };
   }
@@ -50,19 +50,19 @@ export function toHeadline(connection: ConnectionState, lastUpMs: number | null)
     return {
       tone: 'warn',
       title: 'The relay is draining',
-      detail: 'It lets the transfers that run finish and takes nobody in.',
+      detail: 'Running transfers can finish; it accepts no new clients.',
       tabTitle: 'Draining',
     };
   }
   return {
     tone: 'good',
     title: 'The relay is up',
-    detail: 'It lets clients in.',
+    detail: 'It accepts clients.',
     tabTitle: 'Up',
   };
 }
 
-/** With a capital letter and a full stop, whatever came. */
+/** Adds a capital letter and a full stop. */
 export function toSentence(problem: string): string {
   const text = problem.trim();
   const capital = text.charAt(0).toUpperCase() + text.slice(1);

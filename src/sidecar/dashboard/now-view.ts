@@ -4,7 +4,7 @@ import { formatClock, formatDuration, formatDateTime, formatRate, splitRate } fr
 import { RateHistory } from './rate-history.ts';
 import { Sparkline } from './sparkline.ts';
 
-/** What changes from second to second. It stays, marked as old, when there is nothing newer. */
+/** Live data, updated every second. Old data stays visible, marked as stale. */
 export class NowView {
   readonly #section = byId('now', HTMLElement);
   readonly #stale = byId('now-stale', HTMLElement);
@@ -19,7 +19,7 @@ export class NowView {
   readonly #history = new RateHistory();
   readonly #sparkline = new Sparkline(this.#plot, this.#history);
 
-  /** @param lastUpMs when the relay was last seen up, by the server's clock; null when it never was */
+  /** @param lastUpMs when the relay was last up, by the server's clock; null if never */
   show(live: LiveStatus, lastUpMs: number | null): void {
     const nowSeconds = Date.parse(live.now) / 1000;
     const { relay } = live;
@@ -44,7 +44,7 @@ export class NowView {
     setText(this.#started, `since ${formatDateTime(Date.parse(relay.started))}`);
   }
 
-  /** What is shown is no longer true. */
+  /** Marks the shown data as stale. */
   showStale(lastUpMs: number | null): void {
     this.#section.classList.add('is-stale');
     this.#stale.hidden = lastUpMs === null;

@@ -2,7 +2,7 @@ import type { Granularity } from '../api.ts';
 
 export const USAGE_PERIODS = ['day', 'week', 'year'] as const;
 
-/** The stretches of time between which the page switches. */
+/** The periods that the page can show. */
 export type UsagePeriod = (typeof USAGE_PERIODS)[number];
 
 /** One bar: an hour, day or month of UTC. */
@@ -10,16 +10,16 @@ export interface TimeBucket {
   readonly startMs: number;
   /** For the axis: `14:00`, `Mon 23`, `Nov`. */
   readonly label: string;
-  /** In full: `22 Nov, 14:00–15:00`, `Monday, 23 November`, `November 2026, so far`. */
+  /** In the tooltip: `22 Nov, 14:00–15:00`, `Monday, 23 November`, `November 2026, so far`. */
   readonly title: string;
 }
 
-/** What to ask for, and the bars that the answer fills. */
+/** The range of a report, and its bars. */
 export interface UsagePeriodRange {
   readonly period: UsagePeriod;
   readonly by: Granularity;
   readonly fromMs: number;
-  /** The end of the last bar, which lies in the future. */
+  /** The end of the last bar, which is in the future. */
   readonly toMs: number;
   readonly buckets: readonly TimeBucket[];
 }
@@ -33,7 +33,7 @@ const PERIOD_BUCKETS: Readonly<Record<UsagePeriod, { readonly by: Granularity; r
   year: { by: 'month', count: 12 },
 };
 
-/** The last 24 hours, 7 days or 12 months of UTC; the one that runs is the last of them. */
+/** The last 24 hours, 7 days or 12 months in UTC, including the current one. */
 export function toPeriodRange(view: UsagePeriod, nowMs: number): UsagePeriodRange {
   const { by, count } = PERIOD_BUCKETS[view];
   const startsMs = Array.from({ length: count + 1 }, (_, index) => bucketStart(by, nowMs, index - count + 1));
@@ -51,7 +51,7 @@ export function toPeriodRange(view: UsagePeriod, nowMs: number): UsagePeriodRang
   };
 }
 
-/** Where the hour, day or month begins that lies `steps` after the one of `timeMs`. */
+/** The start of the hour, day or month `steps` after the one of `timeMs`. */
 function bucketStart(by: Granularity, timeMs: number, steps: number): number {
   if (by === 'hour') return (Math.floor(timeMs / HOUR_MS) + steps) * HOUR_MS;
   if (by === 'day') return (Math.floor(timeMs / DAY_MS) + steps) * DAY_MS;

@@ -1,6 +1,6 @@
 import { backoffMs } from './poll-policy.ts';
 
-/** Does something again and again while the page can be seen, one at a time, and more rarely while it fails. */
+/** Runs a task periodically while the page is visible, one run at a time, with backoff after failures. */
 export class Poller {
   readonly #intervalMs: number;
   readonly #task: () => Promise<boolean>;
@@ -11,8 +11,8 @@ export class Poller {
   #startedMs = Number.NEGATIVE_INFINITY;
 
   /**
-   * @param intervalMs from one beginning to the next
-   * @param task resolves with whether it went well; must not reject
+   * @param intervalMs time between two starts
+   * @param task resolves with whether it succeeded; must not reject
    */
   constructor(intervalMs: number, task: () => Promise<boolean>) {
     this.#intervalMs = intervalMs;
@@ -20,28 +20,28 @@ export class Poller {
     document.addEventListener('visibilitychange', () => this.#schedule(this.#remainingMs(this.#intervalMs)));
   }
 
-  /** Does it now, but not sooner than `leastMs` after it was begun the last time. */
-  trigger(leastMs = 0): void {
-    if (this.#running) this.#requestedMs = leastMs;
-    else this.#schedule(this.#remainingMs(leastMs));
+  /** Runs the task now, but at the earliest `minIntervalMs` after its last start. */
+  trigger(minIntervalMs = 0): void {
+    if (this.#running) this.#requestedMs = minIntervalMs;
+    else this.#schedule(this.#remainingMs(minIntervalMs));
   }
 
-  #remainingMs(sinceBegunMs: number): number {
-    return Math.max(0, this.#startedMs + sinceBegunMs - performance.now());
+  #remainingMs(sinceStartMs: number): number {
+    return Math.max(0, this.#startedMs + sinceStartMs - performance.now());
   }
 
-  #schedule(inMs: number): void {
+  #schedule(delayMs: number): void {
     if (this.#running) return;
     if (this.#timer !== null) clearTimeout(this.#timer);
-    this.#timer = document.hidden ? null : setTimeout(() => void this.#run(), inMs);
+    this.#timer = document.hidden ? null : setTimeout(() => void this.#run(), delayMs);
   }
 
   async #run(): Promise<void> {
     this.#running = true;
     this.#requestedMs = null;
     this.#startedMs = performance.now();
-    const wentWell = await this.#task();
-    this.#failures = wentWell ? 0 : this.#failures + 1;
+    const isOk = await this.#task();
+    this.#failures = isOk ? 0 : this.#failures + 1;
     this.#running = false;
     if (this.#failures > 0)
       this.#schedule(Math.max(backoffMs(this.#failures), this.#remainingMs(this.#intervalMs)));

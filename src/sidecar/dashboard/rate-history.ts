@@ -1,15 +1,15 @@
-/** How far back the small chart looks, in seconds. */
+/** Time range of the sparkline, in seconds. */
 export const HISTORY_S = 300;
 
-/** Between samples that are further apart nothing is known, in seconds: the page was hidden, or nobody answered. */
+/** Samples further apart have a gap between them, in seconds: the page was hidden, or there was no response. */
 const MAX_GAP_S = 10;
 
-/** What the rate was in the last minutes, as the page has seen it. Times are seconds since the epoch. */
+/** The rates of the last minutes while the page was open. Times are seconds since the epoch. */
 export class RateHistory {
   #times: number[] = [];
   #rates: (number | null)[] = [];
 
-  /** @param rate bytes per second; null when it is not known */
+  /** @param rate bytes per second; null if unknown */
   add(timeSeconds: number, rate: number | null): void {
     const last = this.#times.at(-1);
     if (last !== undefined && timeSeconds <= last) return;
@@ -24,12 +24,12 @@ export class RateHistory {
     return this.#times;
   }
 
-  /** As many as times. */
+  /** One per time. */
   get rates(): readonly (number | null)[] {
     return this.#rates;
   }
 
-  /** The highest known rate; 0 where none is. */
+  /** The highest known rate; 0 if there is none. */
   get peak(): number {
     return this.#rates.reduce<number>((peak, rate) => Math.max(peak, rate ?? 0), 0);
   }

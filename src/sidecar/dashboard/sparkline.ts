@@ -6,24 +6,24 @@ import type { RateHistory } from './rate-history.ts';
 
 const HEADROOM = 1.15;
 
-/** The rate of the last minutes as a small area without axes. */
+/** A small area chart of the recent rate, without axes. */
 export class Sparkline {
   readonly #container: HTMLElement;
   readonly #history: RateHistory;
   #nowSeconds = 0;
   #plot: uPlot | null = null;
 
-  constructor(holder: HTMLElement, history: RateHistory) {
-    this.#container = holder;
+  constructor(container: HTMLElement, history: RateHistory) {
+    this.#container = container;
     this.#history = history;
     onResizeOrRecolour(
-      holder,
+      container,
       () => this.#resize(),
       () => this.#plot?.redraw(false),
     );
   }
 
-  /** Draws what the history holds; `nowSeconds` is the right edge. */
+  /** Draws the history; `nowSeconds` is the right edge. */
   show(nowSeconds: number): void {
     this.#nowSeconds = nowSeconds;
     const data: uPlot.AlignedData = [[...this.#history.times], [...this.#history.rates]];
@@ -45,7 +45,7 @@ export class Sparkline {
       cursor: { show: false },
       scales: {
         x: { range: () => [this.#nowSeconds - HISTORY_S, this.#nowSeconds] },
-        y: { range: (_plot, _least, most) => [0, most > 0 ? most * HEADROOM : 1] },
+        y: { range: (_plot, _min, max) => [0, max > 0 ? max * HEADROOM : 1] },
       },
       axes: [{ show: false }, { show: false }],
       series: [
@@ -62,7 +62,7 @@ export class Sparkline {
   }
 }
 
-/** From a tint of the accent at the top to nothing at the axis. */
+/** From a tint of the accent colour at the top to transparent at the bottom. */
 function areaGradient(plot: uPlot): CanvasGradient {
   const { top, height } = plot.bbox;
   const gradient = plot.ctx.createLinearGradient(0, top, 0, top + height);

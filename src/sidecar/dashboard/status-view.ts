@@ -5,21 +5,21 @@ import { formatListener } from './format.ts';
 import { toSentence } from './headline.ts';
 import type { Headline } from './headline.ts';
 
-/** The card at the top: is the relay up. */
+/** The card at the top with the state of the relay. */
 export class StatusView {
   readonly #card = byId('status', HTMLElement);
   readonly #headline = byId('headline', HTMLElement);
   readonly #detail = byId('headline-detail', HTMLElement);
 
-  show({ tone, title, detail, tabTitle: short }: Headline): void {
+  show({ tone, title, detail, tabTitle }: Headline): void {
     this.#card.dataset['tone'] = tone;
     setText(this.#headline, title);
     setText(this.#detail, detail);
-    document.title = short === 'Transit Relay' ? short : `${short} · Transit Relay`;
+    document.title = tabTitle === 'Transit Relay' ? tabTitle : `${tabTitle} · Transit Relay`;
   }
 }
 
-/** One pair of listeners, both ways, of `GET /health/transfer`. */
+/** One pair of listeners in `GET /health/transfer`, tested in both directions. */
 interface TestedTransfer {
   readonly from: string;
   readonly to: string;
@@ -32,10 +32,10 @@ interface TransferHealth extends Health {
   readonly transfers?: readonly TestedTransfer[];
 }
 
-/** A failed test answers with this status, and in full. */
+/** The status of a failed test, which has a full response. */
 const HTTP_UNAVAILABLE = 503;
 
-/** Makes the button work that sends real bytes through the relay and says what came of it. */
+/** Sets up the button that sends real bytes through the relay and shows the result. */
 export function initSelfTest(): void {
   const button = byId('test-button', HTMLButtonElement);
   const result = byId('test-result', HTMLElement);
@@ -54,9 +54,7 @@ export function initSelfTest(): void {
 }
 
 function selfTestElements({ ok, problem, transfers = [] }: TransferHealth): HTMLElement[] {
-  const verdict = ok
-    ? 'Bytes went through the relay and came out the same.'
-    : toSentence(problem ?? 'it failed');
+  const verdict = ok ? 'The relay transferred all bytes correctly.' : toSentence(problem ?? 'it failed');
   const sentence = createElement('p', verdict, ok ? 'fine' : 'problem');
   if (transfers.length === 0) return [sentence];
   const list = createElement('ul');

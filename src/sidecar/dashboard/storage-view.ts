@@ -4,7 +4,7 @@ import { fetchJson } from './fetch-json.ts';
 import { PLACEHOLDER, formatAge, formatBytes, formatCount, formatDateTime, formatUntil } from './format.ts';
 import { toSentence } from './headline.ts';
 
-/** Snapshots of a very large database take minutes, in milliseconds. */
+/** Timeout of a snapshot, in milliseconds: very large databases take minutes. */
 const SNAPSHOT_TIMEOUT_MS = 30 * 60_000;
 
 /** The database, its newest snapshot, and a button that takes one. */
@@ -20,9 +20,9 @@ export class StorageView {
   #requestProblem: string | null = null;
   #scheduleProblem: string | null = null;
 
-  /** @param taken called when a snapshot was taken or could not be */
-  constructor(taken: () => void) {
-    this.#button.addEventListener('click', () => void this.#take(taken));
+  /** @param onTaken called after a snapshot succeeded or failed */
+  constructor(onTaken: () => void) {
+    this.#button.addEventListener('click', () => void this.#take(onTaken));
   }
 
   show({ now, database, snapshots }: LiveStatus): void {
@@ -57,7 +57,7 @@ export class StorageView {
     setText(this.#snapshotDetail, `${formatDateTime(Date.parse(newest.time))}, ${rows}`);
   }
 
-  async #take(taken: () => void): Promise<void> {
+  async #take(onTaken: () => void): Promise<void> {
     this.#button.disabled = true;
     setText(this.#button, 'Taking one…');
     const outcome = await fetchJson('snapshots', { method: 'POST', timeoutMs: SNAPSHOT_TIMEOUT_MS });
@@ -65,10 +65,10 @@ export class StorageView {
     this.#showProblem();
     setText(this.#button, 'Take one now');
     this.#button.disabled = false;
-    taken();
+    onTaken();
   }
 
-  /** What the last click met comes first; otherwise what the schedule has met. */
+  /** Shows the problem of the last click; otherwise that of the schedule. */
   #showProblem(): void {
     const problem = this.#requestProblem ?? this.#scheduleProblem;
     this.#problem.hidden = problem === null;

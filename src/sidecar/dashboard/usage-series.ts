@@ -2,7 +2,7 @@ import type { UsageRow, WaitingBucket } from '../api.ts';
 import { formatDuration, formatShare } from './format.ts';
 import type { UsagePeriodRange } from './periods.ts';
 
-/** One way to end, as the page shows it. */
+/** A mood as shown on the page. */
 export interface MoodInfo {
   readonly name: MoodName;
   readonly meaning: string;
@@ -12,7 +12,7 @@ export interface MoodInfo {
 
 export type MoodName = (typeof MOOD_NAMES)[number];
 
-/** What the database may say besides the moods that are known here. */
+/** Replaces unknown moods from the database. */
 const OTHER_MOOD = 'other';
 
 const MOOD_NAMES = ['happy', 'lonely', 'redundant', 'impatient', 'errory', 'empty', OTHER_MOOD] as const;
@@ -20,14 +20,14 @@ const MOOD_NAMES = ['happy', 'lonely', 'redundant', 'impatient', 'errory', 'empt
 const MOOD_MEANINGS: Readonly<Record<MoodName, string>> = {
   happy: 'Two clients were connected',
   lonely: 'Left before a partner came',
-  redundant: 'Not needed, its partner used another connection',
+  redundant: 'Not needed: its partner used another connection',
   impatient: 'Sent data before it had a partner',
   errory: 'Did not speak the relay’s protocol',
-  empty: 'Left without a word, as port scans do',
-  other: 'Moods that this page does not know',
+  empty: 'Sent nothing, like port scans',
+  other: 'Unknown moods',
 };
 
-/** In the order in which they are stacked, from the axis up. */
+/** In stacking order, from bottom to top. */
 export const MOODS: readonly MoodInfo[] = MOOD_NAMES.map((name) => ({
   name,
   meaning: MOOD_MEANINGS[name],
@@ -38,7 +38,7 @@ export function toMoodName(mood: string): MoodName {
   return MOOD_NAMES.find((name) => name === mood) ?? OTHER_MOOD;
 }
 
-/** What one mood had in each bar. */
+/** The values of one mood, one per bar. */
 export interface MoodSeries {
   readonly mood: MoodInfo;
   readonly records: readonly number[];
@@ -47,18 +47,18 @@ export interface MoodSeries {
   readonly totalBytes: number;
 }
 
-/** A report without gaps: all moods, and all bars of the range in each of them. */
+/** A report without gaps: all moods, each with all bars of the range. */
 export interface UsageSeries {
   readonly moods: readonly MoodSeries[];
-  /** Of all moods, a number for each bar. */
+  /** Sum of all moods, one number per bar. */
   readonly bytes: readonly number[];
   readonly totalRecords: number;
   readonly totalBytes: number;
-  /** Records of pairs that were connected: transfers. */
+  /** Records of connected pairs. */
   readonly transfers: number;
 }
 
-/** Fills the gaps of a report; rows outside of the range are left out. */
+/** Fills the gaps of a report, and drops rows outside the range. */
 export function toSeries(range: UsagePeriodRange, rows: readonly UsageRow[]): UsageSeries {
   const moods = MOODS.map((mood): MoodSeries => {
     const own = rows.filter((row) => toMoodName(row.mood) === mood.name);
@@ -76,7 +76,7 @@ export function toSeries(range: UsagePeriodRange, rows: readonly UsageRow[]): Us
   };
 }
 
-/** The moods that happened, and the one that everybody looks for. */
+/** The moods with records, and always `happy`. */
 export function visibleMoods(series: UsageSeries): readonly MoodSeries[] {
   return series.moods.filter((one) => one.totalRecords > 0 || one.mood.name === 'happy');
 }
@@ -100,12 +100,12 @@ function fill(
   return bars;
 }
 
-/** One bar of the distribution. */
+/** One bar of the distribution of waiting times. */
 export interface WaitingBar {
   /** `up to 1 s`, `5 s to 30 s`, `over 1 h`. */
   readonly label: string;
   readonly records: number;
-  /** Of all transfers, 0 to 1. */
+  /** Share of all transfers, 0 to 1. */
   readonly share: number;
 }
 
@@ -123,15 +123,15 @@ function waitingLabel(leastSeconds: number | null, mostSeconds: number | null): 
   return `${formatDuration(leastSeconds)} to ${formatDuration(mostSeconds)}`;
 }
 
-/** The distribution in a sentence: the shortest time that was enough for half of them, and how many that were. */
+/** The distribution in a sentence: the shortest upper bound for at least half of the transfers, and their share. */
 export function waitingSummary(steps: readonly WaitingBucket[]): string {
   const total = sum(steps.map((step) => step.records));
-  if (total === 0) return 'No transfer in this time, so nobody has waited for a partner.';
-  let sofar = 0;
+  if (total === 0) return 'There were no transfers in this period.';
+  let count = 0;
   for (const { at_most_seconds: most, records } of steps) {
-    sofar += records;
-    if (most !== null && sofar * 2 >= total)
-      return `${formatShare(sofar, total)} waited at most ${formatDuration(most)} for their partner.`;
+    count += records;
+    if (most !== null && count * 2 >= total)
+      return `${formatShare(count, total)} waited at most ${formatDuration(most)} for their partner.`;
   }
   const longest = steps.findLast((step) => step.at_most_seconds !== null)?.at_most_seconds ?? 0;
   const longer =

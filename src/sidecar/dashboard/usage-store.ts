@@ -3,44 +3,44 @@ import { fetchJson } from './fetch-json.ts';
 import { USAGE_PERIODS, toPeriodRange } from './periods.ts';
 import type { UsagePeriod, UsagePeriodRange } from './periods.ts';
 
-/** What is known of one view: the last report that came, with the range it answers. */
+/** The last report of a period, with its range. */
 export interface LoadedReport {
   readonly range: UsagePeriodRange;
   readonly report: UsageReport;
 }
 
-/** The reports of all views. One that fails leaves the last one in place. */
+/** The reports of all periods. After an error the previous report stays. */
 export class UsageStore {
   readonly #loaded = new Map<UsagePeriod, LoadedReport>();
   readonly #onChange: () => void;
   #problem: string | null = null;
 
-  /** @param changed called after each answer */
-  constructor(changed: () => void) {
-    this.#onChange = changed;
+  /** @param onChange called after each response */
+  constructor(onChange: () => void) {
+    this.#onChange = onChange;
   }
 
-  get(view: UsagePeriod): LoadedReport | null {
-    return this.#loaded.get(view) ?? null;
+  get(period: UsagePeriod): LoadedReport | null {
+    return this.#loaded.get(period) ?? null;
   }
 
-  /** Why the last question had no answer, in a sentence; null when it had. */
+  /** Why the last request failed, in a sentence; null if it succeeded. */
   get problem(): string | null {
     return this.#problem;
   }
 
   /**
-   * Asks for all views one after the other: each may cost the server a walk through a large database.
+   * Loads the reports one after the other, because each may make the server read a large database.
    *
-   * @param first the one that is looked at
+   * @param first the visible period
    * @param nowMs the server's clock
-   * @returns whether all were answered
+   * @returns whether all succeeded
    */
   async load(first: UsagePeriod, nowMs: number): Promise<boolean> {
-    for (const view of [first, ...USAGE_PERIODS.filter((other) => other !== first)]) {
-      const range = toPeriodRange(view, nowMs);
+    for (const period of [first, ...USAGE_PERIODS.filter((other) => other !== first)]) {
+      const range = toPeriodRange(period, nowMs);
       const outcome = await fetchJson<UsageReport>(`usage.json?${toQueryString(range)}`);
-      if (outcome.kind === 'ok') this.#loaded.set(view, { range, report: outcome.value });
+      if (outcome.kind === 'ok') this.#loaded.set(period, { range, report: outcome.value });
       this.#problem = outcome.kind === 'ok' ? null : outcome.problem;
       this.#onChange();
       if (outcome.kind === 'problem') return false;
@@ -49,7 +49,7 @@ export class UsageStore {
   }
 }
 
-/** As `usage.json` and `usage.csv` take it. */
+/** The query of `usage.json` and `usage.csv`. */
 export function toQueryString({ by, fromMs, toMs }: UsagePeriodRange): string {
   const query = new URLSearchParams({
     by,

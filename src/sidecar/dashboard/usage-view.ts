@@ -9,7 +9,7 @@ import type { UsageSeries, WaitingBar } from './usage-series.ts';
 import { toQueryString } from './usage-store.ts';
 import type { LoadedReport, UsageStore } from './usage-store.ts';
 
-/** Puts rows into a table; the first cell of each is its header. */
+/** Fills a table; the first cell of each row is its header. */
 export function fillTable(
   table: HTMLTableElement,
   columns: readonly string[],
@@ -40,7 +40,7 @@ export function fillTable(
   table.replaceChildren(head, body);
 }
 
-/** All moods, with what they mean, how often they were and what they brought. */
+/** All moods with their meaning, number of records and bytes. */
 export function fillMoodTable(table: HTMLTableElement, series: UsageSeries): void {
   const rows = series.moods
     .filter(({ mood, totalRecords }) => mood.name !== 'other' || totalRecords > 0)
@@ -61,7 +61,7 @@ export function fillMoodTable(table: HTMLTableElement, series: UsageSeries): voi
   fillTable(table, ['Mood', 'Records', 'Share', 'Bytes'], rows);
 }
 
-/** The distribution as bars between their label and their share. */
+/** The distribution of waiting times, each with a bar between its label and its share. */
 export function fillWaitingTable(table: HTMLTableElement, bars: readonly WaitingBar[]): void {
   const total = bars.reduce((sum, bar) => sum + bar.records, 0);
   const rows = bars.map(({ label, records, share }) => {
@@ -84,7 +84,7 @@ const PERIOD_NAMES: Readonly<Record<UsagePeriod, string>> = {
   year: 'the last 12 months',
 };
 
-/** Transfers, bytes and waiting over a period. */
+/** Transfers, bytes and waiting times of a period. */
 export class UsageView {
   readonly #notice = byId('usage-notice', HTMLElement);
   readonly #asOf = byId('usage-as-of', HTMLElement);
@@ -94,7 +94,7 @@ export class UsageView {
   readonly #records = new BarChart(this.#recordsPlot, { axis: formatCompact, value: formatCount });
   readonly #bytes = new BarChart(this.#bytesPlot, { axis: formatBytes, value: formatBytes });
 
-  /** @param nowMs the server's clock, for the axis of a view of which nothing is known */
+  /** @param nowMs the server's clock, for the axis of a period without a report */
   show(store: UsageStore, view: UsagePeriod, nowMs: number): void {
     for (const each of USAGE_PERIODS) showPeriodCard(each, store.get(each));
     const loaded = store.get(view);
@@ -152,10 +152,10 @@ export class UsageView {
     fillWaitingTable(byId('waits-table', HTMLTableElement), toWaitingBars(waiting));
   }
 
-  /** The charts in words, and words instead of empty charts. */
+  /** Describes the charts for screen readers, and replaces empty charts with a text. */
   #describe(range: UsagePeriodRange, series: UsageSeries, isKnown: boolean): void {
     const during = PERIOD_NAMES[range.period];
-    const nothing = isKnown ? `Nothing happened in ${during}.` : 'No data yet.';
+    const nothing = isKnown ? `No records in ${during}.` : 'No data yet.';
     const records = `${formatCount(series.totalRecords)} records in ${during}, ${formatCount(series.transfers)} of them transfers, by ${range.by}`;
     const bytes = `${formatBytes(series.totalBytes)} in ${during}, by ${range.by}`;
     setText(byId('bytes-hint', HTMLElement), isKnown ? `by ${range.by}, in UTC` : PLACEHOLDER);
@@ -173,7 +173,7 @@ export class UsageView {
 }
 
 function moodSummary({ transfers, totalRecords }: UsageSeries): string {
-  if (totalRecords === 0) return 'Nobody came.';
+  if (totalRecords === 0) return 'No records.';
   const records = totalRecords === 1 ? '1 record' : `${formatCount(totalRecords)} records`;
   return `${formatShare(transfers, totalRecords)} of ${records} are transfers.`;
 }

@@ -37,7 +37,7 @@ function refuse(text: string): string {
 }
 
 describe('a variable', () => {
-  test('is what the environment says, its default, or off', () => {
+  test('has the value from the environment, its default, or is off', () => {
     assert.equal(reader({ APP_NAME: ' a b\n' }).read('APP_NAME', null, same), 'a b');
     assert.equal(reader({}).read('APP_NAME', null, same), 'nobody');
     assert.equal(reader({}).read('APP_NAME', null, same, 'somebody'), 'somebody');
@@ -45,7 +45,7 @@ describe('a variable', () => {
     assert.equal(reader({ APP_NAME: ' ' }).read('APP_NAME', null, same, 'somebody'), null);
   });
 
-  test('that is refused is off, and a error that names it', () => {
+  test('that is invalid is off, and an error names it', () => {
     const env = reader({ APP_NAME: 'x' });
     assert.equal(env.read('APP_NAME', 'off', refuse), 'off');
     assert.deepEqual(env.errors, [
@@ -53,7 +53,7 @@ describe('a variable', () => {
     ]);
   });
 
-  test('that is secret is not shown', () => {
+  test('that is secret is never shown', () => {
     const env = reader({ APP_SECRET: 'hunter2' });
     const refuseSilently = (): string => {
       throw new InvalidValue('anything else');
@@ -64,7 +64,7 @@ describe('a variable', () => {
     ]);
   });
 
-  test('whose parser has a error of its own is no error of the operator', () => {
+  test('with a failing parser is not reported as an error of the operator', () => {
     const env = reader({ APP_NAME: 'x' });
     const broken = (): string => {
       throw new TypeError('broken');
@@ -75,19 +75,19 @@ describe('a variable', () => {
 });
 
 describe('a variable in a file', () => {
-  test('is read from there, without the blanks around it', () => {
+  test('is read without surrounding blanks', () => {
     const env = reader({ APP_NAME_FILE: ' /f ' }, { '/f': '\n a b \n' });
     assert.equal(env.read('APP_NAME', null, same), 'a b');
     assert.deepEqual([env.errors, env.warnings], [[], []]);
   });
 
-  test('wins over the one in the environment, and over its default', () => {
+  test('overrides the environment and the default', () => {
     const env = reader({ APP_NAME_FILE: '/f', APP_NAME: 'plain' }, { '/f': 'filed' });
     assert.equal(env.read('APP_NAME', null, same), 'filed');
     assert.equal(reader({ APP_NAME_FILE: '/f' }, { '/f': '' }).read('APP_NAME', 'off', same), 'off');
   });
 
-  test('is not looked for where the path is empty', () => {
+  test('is not read if the path is empty', () => {
     for (const path of ['', ' \n']) {
       const env = reader({ APP_NAME_FILE: path, APP_NAME: 'plain' });
       assert.equal(env.read('APP_NAME', null, same), 'plain');
@@ -95,7 +95,7 @@ describe('a variable in a file', () => {
     }
   });
 
-  test('that can not be read is a error that names the path and the reason', () => {
+  test('that can not be read is an error with the path and the reason', () => {
     const env = reader({ APP_NAME_FILE: '/f', APP_NAME: 'plain' });
     assert.equal(env.read('APP_NAME', 'off', same), 'off');
     assert.equal(
@@ -104,7 +104,7 @@ describe('a variable in a file', () => {
     );
   });
 
-  test('that is refused is a error that names the path, and shows nothing of what is in it', () => {
+  test('that is invalid is an error with the path but without the content', () => {
     const env = reader({ APP_NAME_FILE: '/f', APP_SECRET_FILE: '/g' }, { '/f': 'hunter1', '/g': 'hunter2' });
     assert.equal(env.read('APP_NAME', null, refuse), null);
     assert.equal(env.read('APP_SECRET', null, refuse), null);
@@ -115,7 +115,7 @@ describe('a variable in a file', () => {
     ]);
   });
 
-  test('that is a secret and empty is a error: nobody leaves the door open that way', () => {
+  test('that is an empty secret is an error, so that authentication is not disabled by mistake', () => {
     for (const text of ['', ' \n']) {
       const env = reader({ APP_SECRET_FILE: '/f', APP_SECRET: 'plain' }, { '/f': text });
       assert.equal(env.read('APP_SECRET', null, same), null);
@@ -128,7 +128,7 @@ describe('a variable in a file', () => {
 });
 
 describe('a variable in quotation marks', () => {
-  test('is refused, also if it is not used, and a secret is not shown', () => {
+  test('is rejected even if unused, and a secret is not shown', () => {
     for (const quote of ['"', "'"]) {
       const quoted = `${quote}hunter2${quote}`;
       const env = reader({ APP_NAME: ` ${quoted} `, APP_SECRET: quoted, APP_NAME_FILE: '' });
@@ -150,7 +150,7 @@ describe('a variable in quotation marks', () => {
     }
   });
 
-  test('is refused if it is empty between them, or the path of a file', () => {
+  test('is rejected if the value is empty, or the path of a file', () => {
     const env = reader({ APP_NAME: '""', APP_SECRET_FILE: '"/f"' }, { '"/f"': 'hunter2' });
     assert.equal(env.read('APP_SECRET', 'off', same), 'off');
     assert.deepEqual(
@@ -162,7 +162,7 @@ describe('a variable in quotation marks', () => {
     );
   });
 
-  test('is used if the quotation marks are in a file, of different kinds, on one side or inside', () => {
+  test('is accepted if the quotation marks are in a file, of different kinds, on one side or inside', () => {
     for (const text of ['"', 'a"', '"a', `"a'`, 'a"b"c', '']) {
       const env = reader({ APP_NAME: text });
       assert.equal(env.read('APP_NAME', '', same), text);
@@ -174,7 +174,7 @@ describe('a variable in quotation marks', () => {
     assert.deepEqual(env.errors, []);
   });
 
-  test('is refused whichever variable of the relay or the sidecar it is', () => {
+  test('is rejected for every variable of the relay and the sidecar', () => {
     const rejected = (
       names: readonly string[],
       read: (
@@ -197,11 +197,11 @@ describe('a variable in quotation marks', () => {
   });
 });
 
-describe('a variable that is not known', () => {
+describe('an unknown variable', () => {
   const warnings = (...names: string[]): readonly string[] =>
     reader(Object.fromEntries(names.map((name) => [name, 'x']))).warnings;
 
-  test('is a warning that names the nearest one, and shows no value', () => {
+  test('causes a warning with the most similar name, without the value', () => {
     assert.deepEqual(warnings('APP_NAMES', 'APP_SECRET_FILES', 'APP_NAM_FILE'), [
       'APP_NAMES is unknown and has no effect; the most similar variable is APP_NAME',
       'APP_SECRET_FILES is unknown and has no effect; the most similar variable is APP_SECRET',
@@ -209,7 +209,7 @@ describe('a variable that is not known', () => {
     ]);
   });
 
-  test('is none of those with _FILE behind a known name, and none of other programs', () => {
+  test('does not include known names with _FILE, or variables of other programs', () => {
     assert.deepEqual(warnings('APP_NAME', 'APP_NAME_FILE', 'APP_SECRET_FILE', 'MY_APP_NAME', 'app_name'), []);
     assert.equal(warnings('APP_NAME_FILE_FILE', 'APP__FILE').length, 2);
   });
@@ -222,7 +222,7 @@ describe('variables in real files', () => {
     return read.errors;
   };
 
-  test('are read, every one of them', async (context) => {
+  test('are read for every variable', async (context) => {
     const directory = await scratch(context);
     const values: Record<keyof typeof RELAY_DEFAULTS, string> = {
       RELAY_LISTEN: 'tcp:1',
@@ -268,7 +268,7 @@ describe('variables in real files', () => {
     assert.equal(readRelayConfig(values, PID).kind, 'ok');
   });
 
-  test('that are wrong are errors with their paths, together, and nobody sees what is in the files', async (context) => {
+  test('that are invalid are all reported with their paths, without their content', async (context) => {
     const directory = await scratch(context);
     const file = (name: string, text: string): string => {
       const path = join(directory, name);
@@ -300,7 +300,7 @@ describe('variables in real files', () => {
     assert.doesNotMatch(errors.map(formatConfigError).join('\n'), /hunter2/u);
   });
 
-  test('that name no listener at all are told of once', async (context) => {
+  test('without any listener are reported once', async (context) => {
     const path = join(await scratch(context), 'empty');
     writeFileSync(path, '\n');
     assert.deepEqual(
@@ -315,7 +315,7 @@ describe('variables in real files', () => {
     );
   });
 
-  test('are not those of the sidecar', () => {
+  test('are separate from those of the sidecar', () => {
     assert.deepEqual(readRelayConfig({ SIDECAR_TOKEN: 'x', SIDECAR_NONSENSE: 'x' }, PID).warnings, []);
     assert.deepEqual(readSidecarConfig({ SIDECAR_USAGE_DB: '/u', RELAY_NONSENSE: 'x' }).warnings, []);
   });

@@ -14,8 +14,8 @@ function problemOf(environment: Readonly<Record<string, string>>, socket: number
   return 'problem' in found ? found.problem : `descriptor ${found.fd}`;
 }
 
-describe('sockets of systemd', () => {
-  test('lie on the descriptors from 3 on, and are found by index or name', () => {
+describe('sockets from systemd', () => {
+  test('have descriptors from 3 on, and are found by index or name', () => {
     const sockets = readInheritedSockets(OURS, 40);
     deepEqual(sockets, { names: ['raw', 'web', 'web'], unavailableReason: null });
     deepEqual(findInheritedSocket(sockets, 0), { fd: 3 });
@@ -29,12 +29,12 @@ describe('sockets of systemd', () => {
     deepEqual(findInheritedSocket(sockets, 1), { fd: 4 });
   });
 
-  test('are told with their names where the one that is wanted is not there', () => {
+  test('are listed by name if the requested one is missing', () => {
     match(problemOf(OURS, 3), /no socket with index 3; there are 0 \(raw\), 1 \(web\), 2 \(web\)$/u);
     match(problemOf(OURS, 'tls'), /no socket with that name.*there are 0 \(raw\), 1 \(web\), 2 \(web\)$/u);
   });
 
-  test('of one name are not told apart by it', () => {
+  test("with the same name can't be selected by it", () => {
     match(problemOf(OURS, 'web'), /2 sockets with that name: use the index/u);
   });
 
@@ -43,7 +43,7 @@ describe('sockets of systemd', () => {
     match(problemOf({ LISTEN_FDS: '1' }), /passed no sockets/u);
   });
 
-  test('of another process are left alone, and it is said how that comes about', () => {
+  test('for another process are ignored, with an explanation', () => {
     for (const pid of ['1', '', '040', 'x']) {
       const problem = problemOf({ ...OURS, LISTEN_PID: pid });
       match(problem, /ExecStart= must run node directly, without npm, tini or a shell/u);
@@ -51,13 +51,13 @@ describe('sockets of systemd', () => {
     }
   });
 
-  test('are none where their number is none', () => {
+  test('are none if their number is invalid', () => {
     for (const count of ['0', '', '-1', '1.5', '99999', '1e3', ' 1']) {
       match(problemOf({ ...OURS, LISTEN_FDS: count }), /LISTEN_FDS is "/u);
     }
   });
 
-  test('are none for a program that takes none', () => {
+  test('are none for a program without socket activation', () => {
     deepEqual(findInheritedSocket(NO_INHERITED_SOCKETS, 0), {
       problem: NO_INHERITED_SOCKETS.unavailableReason,
     });

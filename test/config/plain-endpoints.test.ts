@@ -19,21 +19,21 @@ function refusalOf(read: () => unknown): string {
 const PLAIN = 'tcp:4003:interface=127.0.0.1 unix:/run/status.sock:mode=660';
 
 describe('endpoints for operators', () => {
-  test('are those of the grammar that need nothing else', () => {
+  test('accept plain TCP and Unix endpoints', () => {
     deepEqual(toInternalEndpoints(PLAIN), parseEndpoints(PLAIN));
   });
 
-  test('have no TLS', () => {
+  test('reject TLS', () => {
     const problem = refusalOf(() => toInternalEndpoints(`${PLAIN} ssl:443:privateKey=/k`));
     match(problem, /TLS is not supported here/u);
   });
 
-  test('have addresses of their own', () => {
+  test('reject sockets from systemd', () => {
     const problem = refusalOf(() => toInternalEndpoints(`${PLAIN} systemd:domain=INET:index=0`));
     match(problem, /sockets from systemd are not supported here/u);
   });
 
-  test('are told what is wrong with them', () => {
+  test('report grammar errors', () => {
     match(
       refusalOf(() => toInternalEndpoints('tcp:99999')),
       /"99999" is not a port/u,

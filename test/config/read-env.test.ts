@@ -77,11 +77,11 @@ const QUOTA_CONFIG = {
 };
 
 describe('the configuration', () => {
-  test('has its defaults where the environment says nothing', () => {
+  test('has its defaults without an environment', () => {
     assert.deepEqual(readRelayConfig({}, PID), { kind: 'ok', config: DEFAULT_CONFIG, warnings: [] });
   });
 
-  test('is the same where the environment says the defaults', () => {
+  test('is the same if the environment contains the defaults', () => {
     assert.deepEqual(readRelayConfig(RELAY_DEFAULTS, PID), {
       kind: 'ok',
       config: DEFAULT_CONFIG,
@@ -89,7 +89,7 @@ describe('the configuration', () => {
     });
   });
 
-  test('takes every variable', () => {
+  test('accepts every variable', () => {
     assert.deepEqual(
       configOf({
         RELAY_LISTEN: 'tcp:1 tcp:2:interface=127.0.0.1',
@@ -173,7 +173,7 @@ describe('the configuration', () => {
     );
   });
 
-  test('does not mind blanks around values, or the case of the log level', () => {
+  test('ignores blanks around values and the case of the log level', () => {
     const config = configOf({ RELAY_LOG_LEVEL: ' WARN ', RELAY_USAGE_DB: ' /x ', RELAY_BLUR_USAGE: ' 60\n' });
     assert.equal(config.logLevel, 'warn');
     assert.equal(config.usage.databasePath, '/x');
@@ -234,18 +234,18 @@ describe('an empty value', () => {
     });
   }
 
-  test('is tried here for every variable there is', () => {
+  test('is tested for every variable', () => {
     assert.deepEqual(cases.map(([variable]) => variable).toSorted(), Object.keys(RELAY_DEFAULTS).toSorted());
   });
 });
 
 describe('the quota', () => {
-  test('is kept beside the usage database where it has no file of its own', () => {
+  test('is stored beside the usage database by default', () => {
     const config = configOf({ RELAY_QUOTA: '1TB', RELAY_USAGE_DB: '/data/usage.sqlite' });
     assert.equal(config.quota?.path, '/data/usage.sqlite-quota.json');
   });
 
-  test('can not be kept nowhere', () => {
+  test('needs a file', () => {
     const [error, ...more] = errorsOf({ RELAY_QUOTA: '1TB' });
     assert.deepEqual(more, []);
     assert.equal(error?.variable, 'RELAY_QUOTA_STATE');
@@ -295,7 +295,7 @@ describe('a value that can not be used', () => {
     ['RELAY_DRAIN_TIMEOUT', '25d', /24d/u],
   ];
   for (const [variable, value, accepted] of cases) {
-    test(`is a error that names it: ${variable}=${value}`, () => {
+    test(`is an error that names it: ${variable}=${value}`, () => {
       const errors = errorsOf({ [variable]: value });
       assert.equal(errors.length, 1);
       const [error] = errors;
@@ -309,14 +309,14 @@ describe('a value that can not be used', () => {
     });
   }
 
-  test('says which endpoint is wrong, and why', () => {
+  test('names the invalid endpoint and the problem', () => {
     const [error] = errorsOf({ RELAY_LISTEN: 'tcp:4001 tcp:http' });
     assert.match(error?.problem ?? '', /"http" is not a port/u);
     assert.ok(error !== undefined);
     assert.match(formatConfigError(error), /: "http" is not a port/u);
   });
 
-  test('is told together with all the others', () => {
+  test('is reported together with all others', () => {
     const environment = {
       RELAY_LISTEN: 'x',
       RELAY_WEBSOCKET_LISTEN: 'y',
@@ -333,8 +333,8 @@ describe('a value that can not be used', () => {
   });
 });
 
-describe('a relay that nobody could reach', () => {
-  test('is a error, even with a status page', () => {
+describe('a relay without a listener for clients', () => {
+  test('is an error, even with a status page', () => {
     for (const environment of [
       { RELAY_LISTEN: '' },
       { RELAY_LISTEN: '', RELAY_WEBSOCKET_LISTEN: '' },
@@ -348,7 +348,7 @@ describe('a relay that nobody could reach', () => {
     }
   });
 
-  test('is not told of where the only listener is merely written wrong', () => {
+  test('is not reported if its only listener is invalid', () => {
     assert.deepEqual(
       errorsOf({ RELAY_LISTEN: '', RELAY_WEBSOCKET_LISTEN: 'x' }).map(({ variable }) => variable),
       ['RELAY_WEBSOCKET_LISTEN'],
@@ -359,7 +359,7 @@ describe('a relay that nobody could reach', () => {
     );
   });
 
-  test('is told of together with other errors', () => {
+  test('is reported together with other errors', () => {
     const errors = errorsOf({ RELAY_LISTEN: '', RELAY_LOG_LEVEL: 'loud' });
     assert.deepEqual(errors.map(({ variable }) => variable).toSorted(), ['RELAY_LISTEN', 'RELAY_LOG_LEVEL']);
   });
@@ -381,7 +381,7 @@ describe('an unknown variable', () => {
     ['RELAY_USAGE_LOG_FD', 'RELAY_LOG_FD'],
   ];
   for (const [name, nearest] of cases) {
-    test(`${name} is a warning that names ${nearest}`, () => {
+    test(`${name} causes a warning with ${nearest}`, () => {
       const warnings = warningsOf({ [name]: 'x' });
       assert.equal(warnings.length, 1);
       assert.match(warnings[0] ?? '', new RegExp(`^${name} .* ${nearest}$`, 'u'));
@@ -392,7 +392,7 @@ describe('an unknown variable', () => {
     assert.deepEqual(configOf({ RELAY_LISTENS: '5000' }), DEFAULT_CONFIG);
   });
 
-  test('has a warning of its own for each', () => {
+  test('causes one warning each', () => {
     assert.equal(warningsOf({ RELAY_LISTENS: '1', RELAY_BLURR_USAGE: '2', RELAY_LISTEN: '3' }).length, 2);
   });
 

@@ -10,7 +10,7 @@ import { scratch } from '../support/scratch.ts';
 const MAX_FILE_BYTES = 65_536;
 
 describe('the file of a variable', () => {
-  test('is read whole, up to the largest', async (context) => {
+  test('is read completely, up to the size limit', async (context) => {
     const directory = await scratch(context);
     const path = join(directory, 'file');
     for (const text of ['', 'tcp:4001\n', 'ä€\n\n', 'x'.repeat(MAX_FILE_BYTES)]) {
@@ -22,7 +22,7 @@ describe('the file of a variable', () => {
     assert.equal(readSecretFile(join(directory, 'link')).length, MAX_FILE_BYTES);
   });
 
-  test('that can not be read is refused with a reason', async (context) => {
+  test('that can not be read is rejected with a reason', async (context) => {
     const directory = await scratch(context);
     mkdirSync(join(directory, 'folder'));
     writeFileSync(join(directory, 'large'), 'x'.repeat(MAX_FILE_BYTES + 1));
@@ -37,7 +37,7 @@ describe('the file of a variable', () => {
     for (const [path, message] of cases) assert.throws(() => readSecretFile(path), { message });
   });
 
-  test('that belongs to another user is refused with a reason', async (context) => {
+  test('that belongs to another user is rejected with a reason', async (context) => {
     const directory = await scratch(context);
     const path = join(directory, 'secret');
     writeFileSync(path, 'hunter2');

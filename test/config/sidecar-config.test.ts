@@ -45,12 +45,12 @@ const DEFAULT_CONFIG = {
 };
 
 describe('the configuration of the sidecar', () => {
-  test('has its defaults where the environment says nothing', () => {
+  test('has its defaults without an environment', () => {
     assert.deepEqual(read(DATABASE), { kind: 'ok', config: DEFAULT_CONFIG, warnings: [] });
     assert.deepEqual(read({ ...SIDECAR_DEFAULTS, ...DATABASE }).config, DEFAULT_CONFIG);
   });
 
-  test('takes every variable', () => {
+  test('accepts every variable', () => {
     const environment: Record<keyof typeof SIDECAR_DEFAULTS, string> = {
       SIDECAR_LISTEN: 'tcp:1:interface=127.0.0.1 unix:/run/sidecar.sock:mode=660',
       SIDECAR_TOKEN: ` ${TOKEN}\n`,
@@ -71,7 +71,7 @@ describe('the configuration of the sidecar', () => {
     });
   });
 
-  test('takes its token from a file', async (context) => {
+  test('reads its token from a file', async (context) => {
     const path = join(await scratch(context), 'token');
     writeFileSync(path, `${TOKEN}\n`);
     const { config, warnings } = read({ ...DATABASE, SIDECAR_TOKEN_FILE: path, SIDECAR_TOKEN: 'other' });
@@ -79,7 +79,7 @@ describe('the configuration of the sidecar', () => {
     assert.deepEqual(warnings, []);
   });
 
-  test('listens at home alone without a token, where it can be reached with one, and as it is told', () => {
+  test('listens on loopback without a token, on all interfaces with one, or as configured', () => {
     const listen = (environment: Environment): readonly object[] =>
       read({ ...DATABASE, ...environment }).config.listen;
     assert.deepEqual(listen({ SIDECAR_TOKEN: '' }), [tcp(4004, '127.0.0.1')]);
@@ -90,7 +90,7 @@ describe('the configuration of the sidecar', () => {
     ]);
   });
 
-  test('takes base URLs with and without a path, a slash at the end and TLS', () => {
+  test('accepts base URLs with and without a path, a trailing slash and TLS', () => {
     for (const [text, url] of [
       ['http://relay:4003/', 'http://relay:4003'],
       ['http://relay', 'http://relay'],
@@ -101,7 +101,7 @@ describe('the configuration of the sidecar', () => {
     }
   });
 
-  test('takes the ends of its ranges', () => {
+  test('accepts the limits of its ranges', () => {
     const snapshots = (every: string, keep: string): object =>
       read({ ...DATABASE, SIDECAR_SNAPSHOT_EVERY: every, SIDECAR_SNAPSHOT_KEEP: keep }).config.snapshots;
     assert.deepEqual(snapshots('1s', '1'), { directory: 'snapshots', intervalMs: 1000, keep: 1 });
@@ -113,7 +113,7 @@ describe('the configuration of the sidecar', () => {
   });
 });
 
-describe('a value that the sidecar can not use', () => {
+describe('an invalid value of the sidecar', () => {
   const cases: readonly (readonly [variable: string, value: string, accepted: RegExp])[] = [
     ['SIDECAR_LISTEN', 'tcp:70000', /tcp:4003.*unix:/u],
     ['SIDECAR_LISTEN', 'ssl:443:privateKey=/k', /tcp:4003/u],
@@ -145,7 +145,7 @@ describe('a value that the sidecar can not use', () => {
     });
   }
 
-  test('is never shown where it is the token', async (context) => {
+  test('is never shown if it is the token', async (context) => {
     const path = join(await scratch(context), 'token');
     for (const token of ['hunter2 hunter2', 'hunter2\nhunter2', 'hunter2ä', 'hunter2\x7f']) {
       writeFileSync(path, token);
@@ -163,7 +163,7 @@ describe('a value that the sidecar can not use', () => {
     }
   });
 
-  test('is a error where the file of the token is empty, or not there', async (context) => {
+  test('is an error if the token file is empty or missing', async (context) => {
     const path = join(await scratch(context), 'token');
     const notifications = (): string =>
       errorsOf({ ...DATABASE, SIDECAR_TOKEN_FILE: path })
@@ -174,7 +174,7 @@ describe('a value that the sidecar can not use', () => {
     assert.match(notifications(), /^SIDECAR_TOKEN_FILE=".*token" can't be used: it is empty\./u);
   });
 
-  test('is told together with all the others', () => {
+  test('is reported together with all others', () => {
     const environment = {
       SIDECAR_LISTEN: 'x',
       SIDECAR_SNAPSHOT_EVERY: 'y',
@@ -193,7 +193,7 @@ describe('a value that the sidecar can not use', () => {
   });
 });
 
-describe('what the sidecar needs', () => {
+describe('a required setting', () => {
   const needed = [
     'SIDECAR_LISTEN',
     'SIDECAR_USAGE_DB',
@@ -203,7 +203,7 @@ describe('what the sidecar needs', () => {
     'SIDECAR_RELAY_STATUS',
   ];
   for (const variable of needed) {
-    test(`is ${variable}: it can not be off`, () => {
+    test(`is ${variable}, which can not be off`, () => {
       const [error, ...others] = errorsOf({ ...DATABASE, [variable]: ' ' });
       assert.deepEqual(others, []);
       assert.equal(error?.variable, variable);
@@ -211,7 +211,7 @@ describe('what the sidecar needs', () => {
     });
   }
 
-  test('is told of once where a file is missing', () => {
+  test('is reported once if a file is missing', () => {
     for (const variable of needed) {
       const errors = errorsOf({ ...DATABASE, [`${variable}_FILE`]: '/no/such/file' });
       assert.deepEqual(
@@ -221,7 +221,7 @@ describe('what the sidecar needs', () => {
     }
   });
 
-  test('has no default where the database is', () => {
+  test('has no default for the path of the database', () => {
     const [error, ...others] = errorsOf({});
     assert.deepEqual(others, []);
     assert.equal(error?.variable, 'SIDECAR_USAGE_DB');
@@ -233,7 +233,7 @@ describe('a warning of the sidecar', () => {
   const warningsOf = (environment: Environment): readonly string[] =>
     read({ ...DATABASE, ...environment }).warnings;
 
-  test('is due where anybody may read the records', () => {
+  test('is shown if anyone can read the records', () => {
     for (const listen of [
       'tcp:4004',
       'tcp:4004:interface=0.0.0.0',
@@ -247,12 +247,12 @@ describe('a warning of the sidecar', () => {
     }
   });
 
-  test('is not due where only this machine can', () => {
+  test('is not shown if only this host can', () => {
     for (const listen of ['tcp:1:interface=127.0.0.2', 'tcp:1:interface=\\:\\:1', 'unix:/s'])
       assert.deepEqual(warningsOf({ SIDECAR_LISTEN: listen }), []);
   });
 
-  test('is due for a token that is short, and does not show it', () => {
+  test('is shown for a short token, without the token', () => {
     const [warning, ...others] = warningsOf({ SIDECAR_TOKEN: 'hunter2hunter2x' });
     assert.deepEqual(others, []);
     assert.match(warning ?? '', /^SIDECAR_TOKEN has fewer than 16 characters/u);
@@ -260,7 +260,7 @@ describe('a warning of the sidecar', () => {
     assert.deepEqual(warningsOf({ SIDECAR_TOKEN: 'hunter2hunter2xx' }), []);
   });
 
-  test('is due for a variable that is not known, beside the others', () => {
+  test('is shown for an unknown variable, in addition to the others', () => {
     const warnings = warningsOf({ SIDECAR_TOKENS: 'x', SIDECAR_TOKEN: 'short', SIDECAR_TOKEN_FILE: '' });
     assert.deepEqual(
       warnings.map((warning) => warning.split(' ', 1)[0]),

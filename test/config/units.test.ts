@@ -71,11 +71,11 @@ describe('nonsense', () => {
   ];
   const more = ['10 s ', ' 10s', '10s10s', '1h30m', '1..5s', 'Infinity', 'NaN', '٣s', '5sec', '1.1234567s'];
   for (const text of [...cases, ...more]) {
-    test(`like ${JSON.stringify(text)} is no duration`, () => assert.equal(parseDurationMs(text), null));
+    test(`like ${JSON.stringify(text)} is not a duration`, () => assert.equal(parseDurationMs(text), null));
   }
 });
 
-test('a duration that setTimeout would cut short is none', () => {
+test('a duration beyond the limit of setTimeout is rejected', () => {
   assert.equal(parseDurationMs('24.1d'), null);
   assert.equal(parseDurationMs('25d'), null);
   assert.equal(parseDurationMs('2073600001ms'), null);
@@ -89,7 +89,7 @@ test('the examples of the grammar are durations', () => {
   for (const example of examples) assert.notEqual(parseDurationMs(example), null, example);
 });
 
-test('any text is whole milliseconds that a timer takes, or none', () => {
+test('any text is parsed to whole milliseconds for a timer, or rejected', () => {
   const text = fc.oneof(
     fc.string(),
     fc.string({ unit: fc.constantFrom('1', '9', '0', '.', 'm', 's', 'h', 'd', ' '), maxLength: 14 }),
@@ -264,7 +264,7 @@ describe('the values of limits', () => {
     ],
   ];
   for (const [name, read, right, wrong, accepted] of cases) {
-    test(`are read or refused with what would be right: a ${name}`, () => {
+    test(`are parsed, or rejected with the accepted form: a ${name}`, () => {
       for (const [text, value] of right) assert.deepEqual(read(text), value, text);
       for (const text of wrong) {
         assert.throws(
@@ -276,7 +276,7 @@ describe('the values of limits', () => {
     });
   }
 
-  test('have examples in their grammars that are right', () => {
+  test('have valid examples in their grammars', () => {
     const grammars = [
       [RATE_GRAMMAR, parseRateBytesPerSecond, 4],
       [COUNT_RATE_GRAMMAR, parseCountRate, 3],

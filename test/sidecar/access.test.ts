@@ -80,7 +80,7 @@ function assertRefused(answer: Answer, what: string): void {
 }
 
 describe('a sidecar with a token', () => {
-  test('asks everybody for it, everywhere but at /healthz', async (context) => {
+  test('requires it everywhere except at /healthz', async (context) => {
     const { url, sidecar } = await startSidecar(context, sampleRecords(3), { SIDECAR_TOKEN: TOKEN });
     for (const path of GUARDED) {
       assertRefused(await ask(url, path), path);
@@ -119,7 +119,7 @@ describe('a sidecar with a token', () => {
     assert.equal(sidecar.stderr, '');
   });
 
-  test('has it from a file as well', async (context) => {
+  test('can read it from a file', async (context) => {
     const file = join(await scratch(context), 'token');
     writeFileSync(file, `${TOKEN}\n`);
     const { url } = await startSidecar(context, null, { SIDECAR_TOKEN_FILE: file });
@@ -127,7 +127,7 @@ describe('a sidecar with a token', () => {
     assert.equal((await ask(url, '/live.json', authorized(`Bearer ${TOKEN}`))).status, 200);
   });
 
-  test('may have a domain name', async (context) => {
+  test('can have a domain name', async (context) => {
     const { url } = await startSidecar(context, null, { SIDECAR_TOKEN: TOKEN });
     const headers = { host: 'relay.example.org', authorization: `Bearer ${TOKEN}` };
     assert.equal((await ask(url, '/live.json', { headers })).status, 200);
@@ -135,7 +135,7 @@ describe('a sidecar with a token', () => {
 });
 
 describe('a sidecar without a token', () => {
-  test('answers to local names alone', async (context) => {
+  test('accepts only local names', async (context) => {
     const { url } = await startSidecar(context, null);
     const statusFor = async (host: string, path = '/live.json'): Promise<number> =>
       (await ask(url, path, { headers: { host } })).status;
@@ -180,7 +180,7 @@ describe('a sidecar without a token', () => {
     }
   });
 
-  test('says nothing for others to read, and lets no page load from it', async (context) => {
+  test('has no CORS headers, and rejects loads by other pages', async (context) => {
     const { url } = await startSidecar(context, null);
     const statusFor = async (headers: Readonly<Record<string, string>>): Promise<number> =>
       (await ask(url, '/usage.json', { headers })).status;

@@ -15,10 +15,10 @@ function wantedBy(text: string): string[] {
   return [...text.matchAll(mentions)].map((match) => match.slice(1).find((one) => one !== undefined) ?? '');
 }
 
-describe('what the page is made of', () => {
+describe('the assets of the page', () => {
   const assets = readAssets();
 
-  test('everything that it loads is there, and nothing comes from elsewhere', () => {
+  test('include everything that it loads, without other hosts', () => {
     const wanted = wantedBy(readPage()).filter((address) => address.startsWith('assets/'));
     assert.ok(wanted.length >= 2);
     const names = new Set<string>();
@@ -39,7 +39,7 @@ describe('what the page is made of', () => {
     assert.deepEqual(unused, [], 'nobody loads them');
   });
 
-  test('scripts have no types, and nothing is of another kind than its name says', () => {
+  test('have no types in scripts, and the content type of their name', () => {
     for (const [name, { type, body }] of assets) {
       assert.match(name, /^[a-z][a-z-]*\.(?:ts|js|css)$/u);
       assert.equal(type, name.endsWith('.css') ? STYLE : SCRIPT, name);
@@ -47,7 +47,7 @@ describe('what the page is made of', () => {
     }
   });
 
-  test('a browser gets them as they are here', async (context) => {
+  test('are served unchanged to a browser', async (context) => {
     const { url } = await startSidecar(context, null);
     assert.equal((await ask(url, '/')).body.toString(), readPage());
     for (const [name, { type, body }] of assets) {

@@ -38,7 +38,7 @@ describe('numbers on the dashboard', () => {
     test(`${count} bytes are ${text}`, () => assert.equal(plain(formatBytes(count)), text));
   }
 
-  test('sizes are right to half a percent and never longer than three digits', () => {
+  test('sizes are exact to half a per cent and have at most three digits', () => {
     const powers = { B: 1, kB: 1e3, MB: 1e6, GB: 1e9, TB: 1e12, PB: 1e15 };
     fc.assert(
       fc.property(fc.maxSafeNat(), (count) => {
@@ -65,7 +65,7 @@ describe('numbers on the dashboard', () => {
     assert.equal(formatCompact(1_250_000), '1.25M');
   });
 
-  test('shares never claim none or all when that is not so', () => {
+  test('shares are rounded to 0 % or 100 % only if exact', () => {
     assert.equal(formatShare(0, 0), '–');
     assert.equal(plain(formatShare(0, 10)), '0 %');
     assert.equal(plain(formatShare(1, 1000)), '< 1 %');
@@ -93,7 +93,7 @@ describe('times on the dashboard', () => {
       assert.equal(plain(formatDuration(durationSeconds)), text));
   }
 
-  test('what was and what comes is told from now', () => {
+  test('times in the past and future are relative to now', () => {
     const nowMs = Date.UTC(2026, 10, 23, 5);
     assert.equal(formatAge(nowMs - 59_000, nowMs), 'just now');
     assert.equal(formatAge(nowMs + 5000, nowMs), 'just now');

@@ -33,7 +33,7 @@ function contrast(one: string, other: string): number {
 }
 
 describe('the page of the dashboard', { skip: NO_BROWSER }, () => {
-  test('runs under its strict policy, asks nobody else, and is silent', async (context) => {
+  test('runs under its strict policy, without other hosts or console messages', async (context) => {
     const { browser, sidecar } = await openDashboard(context, { records: generateYearOfRecords(1, 300) });
     const policy = (await fetch(sidecar.url)).headers.get('content-security-policy') ?? '';
     assert.match(policy, /default-src 'none'/u);
@@ -49,7 +49,7 @@ describe('the page of the dashboard', { skip: NO_BROWSER }, () => {
     assert.deepEqual(browser.faults, []);
   });
 
-  test('works under a prefix, behind a proxy that takes it off', async (context) => {
+  test('works behind a proxy that strips a prefix', async (context) => {
     const { sidecar } = await openDashboard(context);
     const astray: string[] = [];
     const proxy = createServer((incoming, outgoing) => {
@@ -83,7 +83,7 @@ describe('the page of the dashboard', { skip: NO_BROWSER }, () => {
     assert.deepEqual([astray, browser.faults], [[], []]);
   });
 
-  test('notices when the policy is violated', async (context) => {
+  test('detects violations of the policy', async (context) => {
     const { browser } = await openDashboard(context);
     await browser.ask(
       `document.head.append(Object.assign(document.createElement('style'), { textContent: 'p {}' }))`,
@@ -92,7 +92,7 @@ describe('the page of the dashboard', { skip: NO_BROWSER }, () => {
     assert.ok(browser.faults.length > 0);
   });
 
-  test('fits on a phone, whatever is open', async (context) => {
+  test('fits on a phone, with all sections open', async (context) => {
     const viewport = { width: 360, height: 740 };
     const { browser } = await openDashboard(context, {
       records: generateYearOfRecords(2, 3000),
@@ -112,7 +112,7 @@ describe('the page of the dashboard', { skip: NO_BROWSER }, () => {
     }
   });
 
-  test('draws its charts anew when it gets another width', async (context) => {
+  test('redraws its charts when its width changes', async (context) => {
     const { browser } = await openDashboard(context, { records: generateYearOfRecords(2, 300) });
     await browser.until(DRAWN);
     for (const width of [1280, 400]) {
@@ -124,7 +124,7 @@ describe('the page of the dashboard', { skip: NO_BROWSER }, () => {
     }
   });
 
-  test('has a dark scheme, charts included, and changes to it at once', async (context) => {
+  test('has a dark scheme including charts, and switches at once', async (context) => {
     const { browser } = await openDashboard(context, { records: generateYearOfRecords(6, 300) });
     await browser.until(DRAWN);
     const background = 'getComputedStyle(document.body).backgroundColor';
@@ -162,7 +162,7 @@ describe('the page of the dashboard', { skip: NO_BROWSER }, () => {
     });
   }
 
-  test('is used with the keyboard alone', async (context) => {
+  test('can be used with the keyboard alone', async (context) => {
     const { browser } = await openDashboard(context, { records: generateYearOfRecords(8, 300) });
     await browser.until(DRAWN);
     const focused = `document.activeElement.value || document.activeElement.id || document.activeElement.localName`;
@@ -227,7 +227,7 @@ describe('the page of the dashboard', { skip: NO_BROWSER }, () => {
     assert.deepEqual(spoken, ['headline', 'test-result', 'usage-notice', 'snapshot-problem']);
   });
 
-  test('asks for nothing while nobody sees it', async (context) => {
+  test('sends no requests while it is hidden', async (context) => {
     const { browser } = await openDashboard(context);
     await browser.until(DRAWN);
     const setHidden = (isHidden: boolean): Promise<unknown> =>

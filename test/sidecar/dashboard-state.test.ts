@@ -34,12 +34,12 @@ describe('the headline of the dashboard', () => {
     assert.deepEqual([headline.tone, headline.title], ['good', 'The relay is up']);
   });
 
-  test('says that it drains', () => {
+  test('says that the relay is draining', () => {
     const headline = toHeadline({ kind: 'answered', live: live({ ...UP, draining: true }) }, NOW_MS);
     assert.deepEqual([headline.tone, headline.title], ['warn', 'The relay is draining']);
   });
 
-  test('says why it is down, and how old the rest is', () => {
+  test('says why the relay is down, and how old the data is', () => {
     const headline = toHeadline({ kind: 'answered', live: live(DOWN) }, NOW_MS);
     assert.deepEqual([headline.tone, headline.title], ['bad', 'The relay is down']);
     assert.equal(
@@ -48,14 +48,14 @@ describe('the headline of the dashboard', () => {
     );
   });
 
-  test('claims no age for what was never seen', () => {
+  test('shows no age without data', () => {
     assert.equal(
       toHeadline({ kind: 'answered', live: live(DOWN) }, null).detail,
       'Nobody answers at http://relay:4003.',
     );
   });
 
-  test('tells a sidecar that is gone from one that is in trouble', () => {
+  test('distinguishes an unreachable sidecar from one with errors', () => {
     const problem = 'There is no connection.';
     const gone = toHeadline({ kind: 'unreachable', reached: false, problem }, null);
     const troubled = toHeadline({ kind: 'unreachable', reached: true, problem }, null);
@@ -64,7 +64,7 @@ describe('the headline of the dashboard', () => {
     assert.ok(gone.detail.startsWith(problem));
   });
 
-  test('has the same words from second to second, so that they are said once', () => {
+  test('keeps the same title every second, so that it is announced once', () => {
     const later = toHeadline(
       { kind: 'answered', live: live({ ...UP, uptime_seconds: 99_999, pairs: 7 }) },
       NOW_MS,
@@ -72,14 +72,14 @@ describe('the headline of the dashboard', () => {
     assert.deepEqual(later, toHeadline({ kind: 'answered', live: live(UP) }, NOW_MS));
   });
 
-  test('makes a sentence of a problem', () => {
+  test('turns a problem into a sentence', () => {
     assert.equal(toSentence('the disk is full'), 'The disk is full.');
     assert.equal(toSentence(' Why? '), 'Why?');
   });
 });
 
 describe('the history of the rate', () => {
-  test('keeps five minutes and forgets the rest', () => {
+  test('keeps five minutes of samples', () => {
     const history = new RateHistory();
     for (let second = 0; second <= 2 * HISTORY_S; second += 1) history.add(second, second);
     assert.equal(history.times[0], HISTORY_S);
@@ -88,27 +88,27 @@ describe('the history of the rate', () => {
     assert.equal(history.peak, 2 * HISTORY_S);
   });
 
-  test('has a gap where nobody looked, and none where a look was late', () => {
+  test('has a gap where samples are missing, and none for a late sample', () => {
     const history = new RateHistory();
     for (const second of [1, 3, 60, 61]) history.add(second, 5);
     assert.deepEqual([...history.times], [1, 3, 4, 60, 61]);
     assert.deepEqual([...history.rates], [5, 5, null, 5, 5]);
   });
 
-  test('takes no time twice, nor one that went back', () => {
+  test('ignores repeated and earlier times', () => {
     const history = new RateHistory();
     for (const second of [5, 5, 4, 6]) history.add(second, second);
     assert.deepEqual([...history.times], [5, 6]);
   });
 
-  test('has no peak where nothing is known', () => {
+  test('has no peak without samples', () => {
     const history = new RateHistory();
     history.add(1, null);
     assert.equal(history.peak, 0);
   });
 });
 
-describe('usage is looked at again', () => {
+describe('usage is reloaded', () => {
   const before = live(UP);
   const cases: readonly (readonly [what: string, after: LiveStatus, looks: boolean])[] = [
     ['when nothing has changed', live(UP), false],
@@ -123,7 +123,7 @@ describe('usage is looked at again', () => {
     test(`${what}: ${looks}`, () => assert.equal(hasNewRecords(before, after), looks));
   }
 
-  test('when a transfer came and went between two looks', () => {
+  test('when a transfer started and ended between two polls', () => {
     const idle = live({ ...UP, pairs: 0 });
     assert.equal(hasNewRecords(idle, live({ ...UP, pairs: 0, relayed_bytes: 2000 })), true);
     assert.equal(hasNewRecords(idle, idle), false);
@@ -134,7 +134,7 @@ describe('usage is looked at again', () => {
   });
 });
 
-test('a sidecar that does not answer is asked more and more rarely, and never given up', () => {
+test('an unreachable sidecar is polled with growing delays, forever', () => {
   const waits = [1, 2, 3, 4, 5, 6, 7, 1000].map(backoffMs);
   assert.deepEqual(waits, [1000, 2000, 4000, 8000, 15_000, 30_000, 30_000, 30_000]);
 });

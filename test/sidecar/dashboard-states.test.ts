@@ -9,8 +9,8 @@ function unlessLoading(faults: readonly string[]): string[] {
   return faults.filter((error) => !error.startsWith('Failed to load resource'));
 }
 
-describe('the dashboard is honest', { skip: NO_BROWSER }, () => {
-  test('when the relay goes down, and notices when it is back', async (context) => {
+describe('the dashboard shows the correct state', { skip: NO_BROWSER }, () => {
+  test('when the relay stops and starts again', async (context) => {
     const { browser, relay, startRelay } = await openDashboard(context, {
       records: generateYearOfRecords(3, 100),
     });
@@ -32,10 +32,10 @@ describe('the dashboard is honest', { skip: NO_BROWSER }, () => {
     assert.deepEqual(unlessLoading(browser.faults), []);
   });
 
-  test('when there is no relay from the start', async (context) => {
+  test('when there was never a relay', async (context) => {
     const { browser } = await openDashboard(context, { withRelay: false });
     await browser.untilText('#headline', 'The relay is down');
-    assert.doesNotMatch(await browser.text('#headline-detail'), /as of/u);
+    assert.doesNotMatch(await browser.text('#headline-detail'), /is from/u);
     assert.equal(await browser.text('#pairs'), '–');
     assert.equal(await browser.text('#rate'), '–');
     await browser.page.locator('#test-button').click();
@@ -43,7 +43,7 @@ describe('the dashboard is honest', { skip: NO_BROWSER }, () => {
     assert.deepEqual(unlessLoading(browser.faults), []);
   });
 
-  test('when there is no database yet, and shows it as soon as there is one', async (context) => {
+  test('when there is no database yet, and after its creation', async (context) => {
     const { browser, startRelay } = await openDashboard(context, { records: null, withRelay: false });
     await browser.untilText('#database-size', 'none yet');
     await browser.page.locator('#usage-notice').waitFor();
@@ -60,7 +60,7 @@ describe('the dashboard is honest', { skip: NO_BROWSER }, () => {
     assert.deepEqual(unlessLoading(browser.faults), []);
   });
 
-  test('when the sidecar is gone, and goes on when it is back', async (context) => {
+  test('when the sidecar stops and starts again', async (context) => {
     const { browser, sidecar, startSidecar } = await openDashboard(context, {
       records: generateYearOfRecords(4, 100),
     });
@@ -77,7 +77,7 @@ describe('the dashboard is honest', { skip: NO_BROWSER }, () => {
     assert.deepEqual(unlessLoading(browser.faults), []);
   });
 
-  test('when something else answers in the sidecar’s place', async (context) => {
+  test('when another service answers instead of the sidecar', async (context) => {
     const { browser } = await openDashboard(context);
     await browser.page.route('**/live.json', (route) =>
       route.fulfill({ status: 502, body: '<h1>Bad gateway</h1>' }),

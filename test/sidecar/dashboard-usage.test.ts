@@ -30,7 +30,7 @@ function plain(text: string): string {
 }
 
 describe('the periods of the dashboard', () => {
-  test('are 24 hours, 7 days and 12 months, of which the last one runs', () => {
+  test('are 24 hours, 7 days and 12 months, including the current one', () => {
     for (const [view, count, by] of [
       ['day', 24, 'hour'],
       ['week', 7, 'day'],
@@ -43,7 +43,7 @@ describe('the periods of the dashboard', () => {
     }
   });
 
-  test('begin and end where UTC has hours, days and months', () => {
+  test('begin and end at hours, days and months in UTC', () => {
     const startsOf = (view: 'day' | 'week' | 'year'): string[] => {
       const { fromMs, toMs } = toPeriodRange(view, NOW_MS);
       return [fromMs, toMs].map((timeMs) => new Date(timeMs).toISOString());
@@ -53,7 +53,7 @@ describe('the periods of the dashboard', () => {
     assert.deepEqual(startsOf('year'), ['2025-03-01T00:00:00.000Z', '2026-03-01T00:00:00.000Z']);
   });
 
-  test('are named for people', () => {
+  test('have readable names', () => {
     const first = (view: 'day' | 'week' | 'year'): string[] => {
       const [bucket] = toPeriodRange(view, NOW_MS).buckets;
       return [bucket?.label ?? '', bucket?.title ?? ''];
@@ -63,7 +63,7 @@ describe('the periods of the dashboard', () => {
     assert.deepEqual(first('year'), ['Mar', 'March 2025']);
   });
 
-  test('have no gaps and hold the present, whenever that is', () => {
+  test('have no gaps and contain the present at any time', () => {
     fc.assert(
       fc.property(fc.constantFrom(...USAGE_PERIODS), anyTimeMs, (view, nowMs) => {
         const { buckets, fromMs, toMs } = toPeriodRange(view, nowMs);
@@ -82,7 +82,7 @@ describe('the periods of the dashboard', () => {
 describe('the bars of the dashboard', () => {
   const range = toPeriodRange('day', NOW_MS);
 
-  test('are all there, of all moods, with nothing where nothing happened', () => {
+  test('are complete for all moods, with zeros for empty periods', () => {
     const series = toSeries(range, [row('2026-02-28T03:00:00.000Z', 'lonely', 2)]);
     assert.equal(series.moods.length, 7);
     for (const { mood, records, bytes } of series.moods) {
@@ -91,7 +91,7 @@ describe('the bars of the dashboard', () => {
     }
   });
 
-  test('group moods that are not known', () => {
+  test('group unknown moods', () => {
     const rows = ['jubilant', 'unknown', 'happy'].map((mood) => row('2026-02-28T00:00:00.000Z', mood, 1, 10));
     const series = toSeries(range, rows);
     const totals = visibleMoods(series).map(({ mood, totalRecords }) => [mood.name, totalRecords]);
@@ -102,14 +102,14 @@ describe('the bars of the dashboard', () => {
     assert.deepEqual([series.transfers, series.totalRecords, series.totalBytes], [1, 3, 30]);
   });
 
-  test('show transfers even where there are none', () => {
+  test('show transfers even if there are none', () => {
     assert.deepEqual(
       visibleMoods(toSeries(range, [])).map(({ mood }) => mood.name),
       ['happy'],
     );
   });
 
-  test('lose and double nothing that lies in the range, and take nothing from beside it', () => {
+  test('count each record in the range once, and none outside', () => {
     const anyRow = fc.record({
       startMs: fc.integer({ min: NOW_MS - 500 * 86_400_000, max: NOW_MS + 86_400_000 }),
       mood: fc.constantFrom('happy', 'lonely', 'errory', 'else'),
@@ -132,8 +132,8 @@ describe('the bars of the dashboard', () => {
   });
 });
 
-describe('the waiting on the dashboard', () => {
-  test('is told by its steps', () => {
+describe('the waiting times on the dashboard', () => {
+  test('have labels for their buckets', () => {
     const bars = toWaitingBars(steps(3, 1, 0, 0, 0, 0, 4));
     assert.deepEqual(
       bars.map(({ label }) => plain(label)),
@@ -165,7 +165,7 @@ describe('the waiting on the dashboard', () => {
     });
   }
 
-  test('has no shares when nobody waited', () => {
+  test('have no shares without transfers', () => {
     assert.ok(toWaitingBars(steps()).every(({ share }) => share === 0));
   });
 });

@@ -57,7 +57,7 @@ const VIEWS = [
 ] as const;
 
 describe('the numbers on the dashboard', { skip: NO_BROWSER }, () => {
-  test('are those of the database, for a day, a week and a year', async (context) => {
+  test('match the database, for a day, a week and a year', async (context) => {
     const site = await openDashboard(context, { records: generateYearOfRecords(7, 3000) });
     const { browser, databasePath } = site;
     await browser.until(`document.querySelector('#year-transfers data')`);
@@ -167,7 +167,7 @@ async function join(relay: RelayProcess | null, line: string): Promise<ReturnTyp
 }
 
 describe('the dashboard while a transfer runs', { skip: NO_BROWSER }, () => {
-  test('shows who waits, the pair and its speed, and counts it when it has ended', async (context) => {
+  test('shows waiting clients, the pair and its rate, and counts the transfer afterwards', async (context) => {
     const { browser, relay } = await openDashboard(context);
     const shows = (id: string, condition: string): Promise<void> =>
       browser.until(`Number(document.querySelector('#${id} data')?.value) ${condition}`);

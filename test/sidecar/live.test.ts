@@ -86,8 +86,8 @@ async function startRelay(context: TestContext, databasePath: string, port = 0):
   return relay;
 }
 
-describe('what changes from second to second', () => {
-  test('is told of a relay that runs', async (context) => {
+describe('live.json', () => {
+  test('has the status of a running relay', async (context) => {
     const directory = await scratch(context);
     const databasePath = join(directory, 'usage.sqlite');
     const relay = await startRelay(context, databasePath);
@@ -117,7 +117,7 @@ describe('what changes from second to second', () => {
     await liveWhere(url, ({ relay: state }) => state.state === 'up' && state.pairs + state.waiting === 0);
   });
 
-  test('is told of a relay that is stopped, hangs, gives way to a stranger, and comes back', async (context) => {
+  test('reports a relay that stops, hangs, is replaced by another service, and returns', async (context) => {
     const databasePath = join(await scratch(context), 'usage.sqlite');
     const first = await startRelay(context, databasePath);
     const port = first.port('status');
@@ -164,7 +164,7 @@ describe('what changes from second to second', () => {
     assert.equal(sidecar.stderr, '');
   });
 
-  test('is told of the database and its snapshots', async (context) => {
+  test('has the state of the database and its snapshots', async (context) => {
     const { url, databasePath, snapshots } = await startSidecar(context, sampleRecords(100));
     const relay = new Database(databasePath);
     context.after(() => relay.close());
@@ -188,7 +188,7 @@ describe('what changes from second to second', () => {
     assert.equal(newest.rows, 100);
   });
 
-  test('is told of a database that is missing or no file', async (context) => {
+  test('reports a database that is missing or not a file', async (context) => {
     const { url, databasePath } = await startSidecar(context, null);
     const missing = await liveWhere(url, ({ snapshots }) => snapshots.problem !== null);
     const { problem, next } = missing.snapshots;

@@ -54,8 +54,8 @@ function linesOf(output: string): string[] {
   return output.trimEnd().split('\n');
 }
 
-describe('the sidecar begins', () => {
-  test('not with a wrong configuration: it says all that is wrong with it', async () => {
+describe('the sidecar starts', () => {
+  test('not with an invalid configuration, and reports all errors', async () => {
     const { exitCode, stdout, stderr } = await run({
       SIDECAR_LISTEN: 'tcp:99999',
       SIDECAR_TOKEN: 'one secret, two',
@@ -88,7 +88,7 @@ describe('the sidecar begins', () => {
     assert.match(reasons.join('\n'), /^SIDECAR_TOKEN="\(secret\)" can't be used\. Accepted: visible ASCII/mu);
   });
 
-  test('not on a port that another program has', async (context) => {
+  test('not on a port in use', async (context) => {
     const server = createServer().listen(0, '127.0.0.1');
     context.after(() => server.close());
     await once(server, 'listening');
@@ -106,7 +106,7 @@ describe('the sidecar begins', () => {
     ]);
   });
 
-  test('not where there is no place for snapshots', async (context) => {
+  test('not without a usable snapshot directory', async (context) => {
     const directory = await scratch(context);
     const file = join(directory, 'file');
     writeFileSync(file, '');
@@ -120,7 +120,7 @@ describe('the sidecar begins', () => {
     assert.ok(sentence.startsWith(`can't keep snapshots in "${file}": `), sentence);
   });
 
-  test('not where snapshots belong to another user', { skip: needsRoot }, async (context) => {
+  test('not if the snapshot directory belongs to another user', { skip: needsRoot }, async (context) => {
     const directory = await scratch(context);
     chmodSync(directory, 0o755);
     const snapshots = join(directory, 'snapshots');
@@ -136,12 +136,12 @@ describe('the sidecar begins', () => {
     }
   });
 
-  test('behind the relay, whoever starts it', async (context) => {
+  test('with a lower priority than the relay', async (context) => {
     const { sidecar } = await startSidecar(context, null);
     assert.equal(getPriority(sidecar.pid), 19);
   });
 
-  test('without a database, and finds it when it comes', async (context) => {
+  test('without a database, and finds it after its creation', async (context) => {
     const { sidecar, url, databasePath } = await startSidecar(context, null);
     await sidecar.waitForOutput(/"level":"warn".+there is no usage database .+"failures":1,/u);
     assert.equal((await ask(url, '/usage.json')).status, 503);
@@ -156,9 +156,9 @@ describe('the sidecar begins', () => {
   });
 });
 
-describe('the sidecar never writes where the relay writes', () => {
+describe('the sidecar never writes to the directory of the relay', () => {
   for (const journalMode of ['wal', 'delete'] as const) {
-    test(`not to a database with journal mode ${journalMode} that nobody has open`, async (context) => {
+    test(`not for a closed database with journal mode ${journalMode}`, async (context) => {
       const { sidecar, url, volume, databasePath } = await startSidecar(context, null);
       // Nobody writes it any more when the sidecar first sees it.
       const router = join(volume, '..', 'new.sqlite');
@@ -181,8 +181,8 @@ describe('the sidecar never writes where the relay writes', () => {
   }
 });
 
-describe('the sidecar ends when it is told to, with exit code 0', () => {
-  test('while nothing happens but that connections are open', async (context) => {
+describe('the sidecar stops on a signal with exit code 0', () => {
+  test('while only idle connections are open', async (context) => {
     const { sidecar, url } = await startSidecar(context, sampleRecords(3));
     await (await fetch(`${url}/live.json`)).text();
     await sidecar.stop();
@@ -193,7 +193,7 @@ describe('the sidecar ends when it is told to, with exit code 0', () => {
     assert.equal(sidecar.stderr, '');
   });
 
-  test('while answers are under way, which break off', async (context) => {
+  test('while it sends responses, which are aborted', async (context) => {
     const { sidecar, url, databasePath } = await startSidecar(context, null);
     createUsageFile(databasePath, { rows: MANY_RECORDS });
     const csv = await begin(url, `/usage.csv?by=record&${WHEN}`);
@@ -209,7 +209,7 @@ describe('the sidecar ends when it is told to, with exit code 0', () => {
     assert.equal(sidecar.stderr, '');
   });
 
-  test('by SIGINT as well, while a snapshot is being taken, of which nothing is left', async (context) => {
+  test('on SIGINT during a snapshot, which leaves no files', async (context) => {
     const directory = await scratch(context);
     const databasePath = join(directory, 'usage.sqlite');
     const snapshots = join(directory, 'snapshots');

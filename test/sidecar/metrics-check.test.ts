@@ -40,12 +40,12 @@ class Stage {
   }
 }
 
-describe('the answer of a check', () => {
-  test('is not well before there is one', () => {
+describe('the cached result of a check', () => {
+  test('is negative before the first run', () => {
     assert.equal(new Stage().check.ok, false);
   });
 
-  test('is kept for ten seconds, be it good or bad', async () => {
+  test('is cached for ten seconds, positive or negative', async () => {
     const stage = new Stage();
     for (const ok of [true, false, true]) {
       const { asked } = stage;
@@ -60,7 +60,7 @@ describe('the answer of a check', () => {
     assert.equal(stage.asked, 4);
   });
 
-  test('is kept for ten times what it cost', async () => {
+  test('is cached for ten times its duration', async () => {
     const stage = new Stage();
     await stage.run(true, 3000);
     stage.now += 29_999;
@@ -71,7 +71,7 @@ describe('the answer of a check', () => {
     assert.equal(stage.asked, 2);
   });
 
-  test('is for all who ask while it is looked for', async () => {
+  test('is shared by concurrent callers', async () => {
     const stage = new Stage();
     const waiting = [stage.check.refresh(), stage.check.refresh()];
     stage.now += 20_000;
@@ -81,7 +81,7 @@ describe('the answer of a check', () => {
     assert.equal(stage.asked, 1);
   });
 
-  test('is the last one until the next one is there, but not for longer than a minute', async () => {
+  test('stays valid during the next run, for at most a minute', async () => {
     const stage = new Stage();
     await stage.run(true);
     stage.now += 10_000;
@@ -95,7 +95,7 @@ describe('the answer of a check', () => {
     assert.equal(stage.check.ok, true);
   });
 
-  test('is not well where something in this program is wrong, which is told', async () => {
+  test('is negative after an internal error, which is reported', async () => {
     const stage = new Stage();
     await stage.run(true);
     stage.now += 10_000;

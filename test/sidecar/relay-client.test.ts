@@ -60,8 +60,8 @@ async function problemAt(url: string): Promise<string> {
   return state.problem;
 }
 
-describe('what the sidecar knows of the relay', () => {
-  test('is what the relay says', async (context) => {
+describe('the relay client', () => {
+  test("returns the relay's status", async (context) => {
     const paths: unknown[] = [];
     const url = await serve(context, (request, response) => {
       paths.push(request.url);
@@ -76,13 +76,13 @@ describe('what the sidecar knows of the relay', () => {
     assert.deepEqual(paths, ['/status.json', '/health/relay', '/health/transfer']);
   });
 
-  test('is bad health, too, which has another status', async (context) => {
+  test('returns failed health checks, which have another status code', async (context) => {
     const bad = { ok: false, problem: 'two clients were not paired', transfers: [] };
     const client = new RelayClient(await serve(context, answering(503, bad)));
     assert.deepEqual(await client.health('transfer'), bad);
   });
 
-  test('is asked for once for all who want it at once', async (context) => {
+  test('shares one request between concurrent callers', async (context) => {
     let asked = 0;
     const url = await serve(context, (_request, response) => {
       asked += 1;
@@ -94,7 +94,7 @@ describe('what the sidecar knows of the relay', () => {
     assert.equal(asked, 1);
   });
 
-  test('is never that a stranger is the relay', async (context) => {
+  test('does not mistake another service for the relay', async (context) => {
     const strangers: readonly (readonly [name: string, url: Promise<string>])[] = [
       ['a web page', serveBytes(context, 'HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>')],
       ['the clients’ own port', serveBytes(context, 'bad handshake\n')],
@@ -115,7 +115,7 @@ describe('what the sidecar knows of the relay', () => {
     }
   });
 
-  test('is why nobody answers', async (context) => {
+  test('says why there is no response', async (context) => {
     const closed = createRawServer();
     const url = await open(context, closed, () => undefined);
     closed.close();
@@ -127,7 +127,7 @@ describe('what the sidecar knows of the relay', () => {
     assert.match(await problemAt(rude), /does not answer at .+ \(UND_ERR_SOCKET\)$/u);
   });
 
-  test('does not keep anybody waiting for a relay that hangs', async (context) => {
+  test('times out when the relay hangs', async (context) => {
     const silent = await serve(context, () => undefined);
     const halfway = await serve(context, (_request, response) => response.write('{"ok":'));
     for (const url of [silent, halfway]) {

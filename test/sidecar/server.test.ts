@@ -77,7 +77,7 @@ function commonOf({ status, headers }: Answer, path: string): unknown[] {
 }
 
 describe('the server of the sidecar', () => {
-  test('is strict with whoever asks, whatever they ask', async (context) => {
+  test('sends strict headers with all responses', async (context) => {
     const { url, sidecar } = await startSidecar(context, sampleRecords(10));
 
     for (const [path, status, type] of ROUTES) {
@@ -133,7 +133,7 @@ describe('the server of the sidecar', () => {
     });
   });
 
-  test('keeps its page: what has not changed is not sent again', async (context) => {
+  test('does not resend an unchanged page', async (context) => {
     const { url } = await startSidecar(context, null);
     for (const path of ['/', '/assets/uplot.js']) {
       const { headers, body } = await ask(url, path);
@@ -146,7 +146,7 @@ describe('the server of the sidecar', () => {
     }
   });
 
-  test('is well while nothing else is', async (context) => {
+  test('is healthy even if everything else is not', async (context) => {
     const { url } = await startSidecar(context, null);
     assert.deepEqual(jsonOf(await ask(url, '/healthz')), { ok: true, problem: null });
     for (const check of ['relay', 'transfer']) {

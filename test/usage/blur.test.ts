@@ -45,13 +45,13 @@ describe('bytes', () => {
     });
   }
 
-  test('are blurred alike for every granularity but 0', () => {
+  test('are blurred in the same way for every granularity except 0', () => {
     for (const seconds of [1, 60, 3600, 86_400])
       assert.equal(blurRecord(RECORD, seconds).total_bytes, 130_000);
   });
 });
 
-test('a count that only grows goes up in steps of 10 kB, however large it is', () => {
+test('a counter grows in steps of 10 kB at any size', () => {
   for (const [exact, blurred] of [
     [0, 0],
     [1, 10_000],
@@ -117,7 +117,7 @@ describe('durations', () => {
     });
   }
 
-  test('that are unknown stay unknown', () => {
+  test('stay unknown if they are unknown', () => {
     assert.equal(blurRecord({ ...RECORD, waiting_time: null, mood: 'lonely' }, 60).waiting_time, null);
   });
 });
@@ -146,7 +146,7 @@ describe('any record', () => {
   });
   const seconds = fc.oneof(fc.integer({ min: 1, max: 1000 }), fc.integer({ min: 1, max: 999_999_999 }));
 
-  test('starts no later, by less than the granularity, at a multiple of it', () => {
+  test('starts earlier by less than the granularity, at a multiple of it', () => {
     fc.assert(
       fc.property(record, seconds, (exact, granularity) => {
         const { started } = blurRecord(exact, granularity);
@@ -157,7 +157,7 @@ describe('any record', () => {
     );
   });
 
-  test('has no fewer bytes, at a multiple of the step that wire.md says', () => {
+  test('has at least as many bytes, at a multiple of the step in wire.md', () => {
     fc.assert(
       fc.property(bytes, (exact) => {
         const blurred = blurBytes(exact);
@@ -171,7 +171,7 @@ describe('any record', () => {
     );
   });
 
-  test('has no shorter durations, longer by less than 10 minutes and than the granularity', () => {
+  test('has durations that are longer by less than 10 minutes and less than the granularity', () => {
     fc.assert(
       fc.property(record, seconds, (exact, granularity) => {
         const blurred = blurRecord(exact, granularity);
@@ -185,7 +185,7 @@ describe('any record', () => {
     );
   });
 
-  test('of a longer time is never the shorter one once blurred', () => {
+  test('with a longer duration is never shorter after blurring', () => {
     fc.assert(
       fc.property(duration, duration, seconds, (one, other, granularity) => {
         const [short, long] = one < other ? [one, other] : [other, one];
@@ -197,7 +197,7 @@ describe('any record', () => {
     );
   });
 
-  test('keeps its start and its bytes when it is blurred again', () => {
+  test('keeps its start and bytes when it is blurred twice', () => {
     fc.assert(
       fc.property(record, seconds, (exact, granularity) => {
         const once = blurRecord(exact, granularity);
@@ -210,7 +210,7 @@ describe('any record', () => {
   });
 
   // Not so for a granularity like 45 s: 59 s become 60 s, and these 90 s, since 45 s do not divide a minute.
-  test('keeps its durations when it is blurred again, where the granularity and the steps divide each other', () => {
+  test('keeps its durations when it is blurred twice, if the granularity and the steps divide each other', () => {
     const even = fc.oneof(
       fc.integer({ min: 1, max: 10 }),
       fc.constantFrom(12, 15, 20, 30, 60, 120, 300),

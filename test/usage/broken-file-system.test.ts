@@ -62,7 +62,7 @@ function sum(path: string): unknown {
 const DONE = { kind: 'done' };
 
 describe('a file system without shared memory', { skip }, () => {
-  test('has a new database with a rollback journal', async (context) => {
+  test('gets a new database with a rollback journal', async (context) => {
     const path = join(await scratch(context), 'usage.sqlite');
     assert.deepEqual(await answers(path, 'memory', 2), [
       { kind: 'done', notices: [{ kind: 'rollback journal' }] },
@@ -73,7 +73,7 @@ describe('a file system without shared memory', { skip }, () => {
     assert.deepEqual(sum(path), { rows: 2, bytes: 2 });
   });
 
-  test('has a database that comes with a write-ahead log, with all of its records', async (context) => {
+  test('opens a database with a write-ahead log and all its records', async (context) => {
     const path = join(await scratch(context), 'usage.sqlite');
     createUsageFile(path, { rows: 3, journalMode: 'wal' });
     assert.deepEqual(await answers(path, 'memory', 1), [
@@ -113,14 +113,14 @@ describe('the log of a relay', { skip }, () => {
     return relay;
   };
 
-  test('has the cause for records that wait', async (context) => {
+  test('names the reason for delayed records', async (context) => {
     const relay = await start(context, 'locks');
     await relay.says(
       /"level":"warn".*"code":"SQLITE_BUSY".*"reason":"the file system does not support file locks: /u,
     );
   });
 
-  test('has a warning of a rollback journal', async (context) => {
+  test('warns about a rollback journal', async (context) => {
     const relay = await start(context, 'memory');
     await relay.says(/"level":"warn".*usage database has no write-ahead log: .* shared memory/u);
     await relay.stop();

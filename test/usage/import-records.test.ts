@@ -58,7 +58,7 @@ function contents(directory: string): unknown[] {
 }
 
 describe('an import', () => {
-  test('has all records in their order, says how many of which mood, and leaves the old file as it was', async (context) => {
+  test('copies all records in order, counts them by mood, and does not change the old file', async (context) => {
     const { directory, old, new: path } = await place(context);
     createCombinedDatabase(old);
     const before = contents(directory);
@@ -76,7 +76,7 @@ describe('an import', () => {
     deepEqual(contents(directory).slice(0, 1), before);
   });
 
-  test('makes the reference’s schema, with a row `current` of no relay', async (context) => {
+  test('creates the reference’s schema, with an empty `current` row', async (context) => {
     const { old, new: path } = await place(context);
     createCombinedDatabase(old, []);
     deepEqual([...importRecords(old, path)], []);
@@ -90,7 +90,7 @@ describe('an import', () => {
     deepEqual(rowsOf(path, 'PRAGMA integrity_check'), [{ integrity_check: 'ok' }]);
   });
 
-  test('carries strange values as they are', async (context) => {
+  test('copies invalid values unchanged', async (context) => {
     const { old, new: path } = await place(context);
     createCombinedDatabase(old, [...INVALID_ROWS, ...VALID_ROWS]);
     deepEqual(Object.fromEntries(importRecords(old, path)), {
@@ -135,7 +135,7 @@ describe('an import', () => {
     });
   }
 
-  test('replaces nothing that came while it ran', async (context) => {
+  test('does not replace a file that was created during the import', async (context) => {
     const { directory, new: path } = await place(context);
     const target = new ImportTarget(path);
     target.add([1, 2, 3, 4, 'happy']);
@@ -150,7 +150,7 @@ describe('an import', () => {
     equal(readFileSync(path, 'utf8'), 'precious');
   });
 
-  test('leaves nothing when it breaks off, whatever the reason', async (context) => {
+  test('leaves nothing behind after any error', async (context) => {
     const { directory, old, new: path } = await place(context);
     createCombinedDatabase(old);
     const whole = statSync(old).size;
@@ -167,7 +167,7 @@ describe('an import', () => {
     deepEqual(readdirSync(directory), ['relay.sqlite']);
   });
 
-  test('leaves nothing when the disk is full', async (context) => {
+  test('leaves nothing behind when the disk is full', async (context) => {
     const { old } = await place(context);
     if (!requireMount(context)) return;
     createCombinedDatabase(
@@ -182,7 +182,7 @@ describe('an import', () => {
     deepEqual(readdirSync(disk), []);
   });
 
-  test('says when there is no directory for it', async (context) => {
+  test('reports a missing directory', async (context) => {
     const { directory, old } = await place(context);
     createCombinedDatabase(old);
     match(
@@ -192,7 +192,7 @@ describe('an import', () => {
   });
 });
 
-describe('what can’t be imported', () => {
+describe('a file that can’t be imported', () => {
   const useless: readonly (readonly [what: string, make: (path: string) => void, sentence: RegExp])[] = [
     ['a file that is not there', () => undefined, /can't be read \(ENOENT\)/u],
     ['a directory', (path) => mkdirSync(path), /it is not a file/u],
@@ -231,7 +231,7 @@ describe('what can’t be imported', () => {
     ['a database of a server that was killed while it wrote', makeBroken, /killed during a write/u],
   ];
   for (const [what, make, sentence] of useless) {
-    test(`is ${what}: said so, and left alone`, async (context) => {
+    test(`is reported and not changed: ${what}`, async (context) => {
       const { directory, old, new: path } = await place(context);
       make(old);
       const before = contents(directory);
@@ -243,7 +243,7 @@ describe('what can’t be imported', () => {
     });
   }
 
-  test('is a database that another program has locked, for as long as it has', async (context) => {
+  test('is a database while another program has it locked', async (context) => {
     const { old, new: path } = await place(context);
     createCombinedDatabase(old);
     const server = new Database(old);

@@ -44,7 +44,7 @@ class Scene {
 
 describe('the rate limit of usage records', () => {
   for (const { moods, burst, perSecond } of CLASSES) {
-    test(`writes ${burst} of ${moods.join(', ')} at once, and then ${perSecond} a second`, () => {
+    test(`allows ${burst} records of ${moods.join(', ')} at once, then ${perSecond} per second`, () => {
       const scene = new Scene();
       assert.equal(scene.offer(moods, burst + 500), burst);
       assert.equal(scene.offer(moods, 500), 0);
@@ -65,7 +65,7 @@ describe('the rate limit of usage records', () => {
     });
   }
 
-  test('keeps the classes apart', () => {
+  test('limits each class separately', () => {
     const scene = new Scene();
     scene.offer(['errory'], 5000);
     scene.offer(['lonely'], 60_000);
@@ -74,14 +74,14 @@ describe('the rate limit of usage records', () => {
     assert.equal(scene.offer(['impatient'], 1), 0);
   });
 
-  test('never suppresses a pair that moved 1 MB, however many come', () => {
+  test('never suppresses pairs of 1 MB or more', () => {
     const scene = new Scene();
     assert.equal(scene.offer(['happy'], 150_000, 999_999), 100_000);
     assert.equal(scene.offer(['happy'], 50_000, 1_000_000), 50_000);
     assert.equal(scene.limiter.suppressed.happy, 50_000);
   });
 
-  test('passes on the record itself, to every sink', () => {
+  test('passes the same record to every sink', () => {
     const scene = new Scene();
     const others: UsageRecord[] = [];
     scene.limiter.addSink({ record: (record) => others.push(record) });

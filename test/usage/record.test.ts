@@ -19,7 +19,7 @@ describe('a JSON line', () => {
     );
   });
 
-  test('has them in that order however the record was put together', () => {
+  test('has this order regardless of the property order of the record', () => {
     const record: UsageRecord = {
       mood: 'lonely',
       total_bytes: 0,
@@ -33,7 +33,7 @@ describe('a JSON line', () => {
     );
   });
 
-  test('has nothing else that a record may carry', () => {
+  test('leaves out additional properties of a record', () => {
     const record = {
       started: 1,
       total_time: 2,
@@ -45,7 +45,7 @@ describe('a JSON line', () => {
     assert.ok(!toJsonLine(record).includes('secret'));
   });
 
-  test('is one line, and read back is the record', () => {
+  test('is one line that parses to the same record', () => {
     const seconds = fc.double({ min: 0, max: 4e9, noNaN: true }).map((value) => value + 0);
     const record: fc.Arbitrary<UsageRecord> = fc.record({
       started: seconds,

@@ -33,7 +33,7 @@ function deleteAll(database: Database.Database, before: number): number[] {
 }
 
 describe('the deletion of old records', () => {
-  test('keeps those that began later, and the totals of all', async (context) => {
+  test('keeps newer records and the totals of all', async (context) => {
     const database = await open(context, 3000);
     assert.deepEqual(deleteAll(database, FIRST + 2500), [1000, 1000, 500]);
     assert.deepEqual(readUsageSum(database), { rows: 500, bytes: 1001 });
@@ -43,7 +43,7 @@ describe('the deletion of old records', () => {
     assert.deepEqual(deleteAll(database, FIRST + 2500), [0]);
   });
 
-  test('makes no table where there is nothing to delete', async (context) => {
+  test('creates no table if there is nothing to delete', async (context) => {
     const database = await open(context, 3);
     assert.deepEqual(deleteAll(database, FIRST), [0]);
     assert.equal(
@@ -53,7 +53,7 @@ describe('the deletion of old records', () => {
     assert.equal(readDeletedTotals(database).count, 0);
   });
 
-  test('counts strange moods together, and keeps records without a time', async (context) => {
+  test('counts unknown moods together, and keeps records without a time', async (context) => {
     const database = await open(context, 0);
     insertRecords(database, [
       { ...HAPPY_RECORD, started: 1, result: 'odd', total_bytes: 5 },
@@ -67,7 +67,7 @@ describe('the deletion of old records', () => {
     assert.deepEqual([[...records], bytes], [[['other', 2]], 5]);
   });
 
-  test('gives the space back to the file system', async (context) => {
+  test('returns the space to the file system', async (context) => {
     const database = await open(context, 200_000);
     const size = (): number => {
       database.pragma('wal_checkpoint(TRUNCATE)');
@@ -81,7 +81,7 @@ describe('the deletion of old records', () => {
     assert.equal(database.pragma('integrity_check', { simple: true }), 'ok');
   });
 
-  test('leaves the space to new records in a database that was made without', async (context) => {
+  test('reuses the space for new records in a database without auto_vacuum', async (context) => {
     const database = await open(context, 0);
     database.pragma('journal_mode = DELETE');
     database.pragma('auto_vacuum = NONE');
@@ -98,7 +98,7 @@ describe('the deletion of old records', () => {
   });
 });
 
-describe('a sink with a retention', () => {
+describe('a sink with a retention time', () => {
   async function records(context: TestContext, retention: RetentionOptions | null): Promise<unknown[]> {
     const path = join(await scratch(context), 'usage.sqlite');
     createUsageFile(path, { rows: 2500 });
@@ -137,12 +137,12 @@ describe('a sink with a retention', () => {
     return database.prepare('SELECT count(*) AS n, result FROM usage GROUP BY result').all();
   }
 
-  test('deletes in batches beside what it writes', async (context) => {
+  test('deletes in batches between writes', async (context) => {
     const found = await records(context, { maxAgeMs: 3_600_000, initialDelayMs: 0 });
     assert.deepEqual(found, [{ n: 1, result: 'lonely' }]);
   });
 
-  test('of none deletes nothing', async (context) => {
+  test('deletes nothing without a retention time', async (context) => {
     const found = await records(context, null);
     assert.deepEqual(found, [
       { n: 2500, result: 'happy' },

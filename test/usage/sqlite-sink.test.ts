@@ -78,7 +78,7 @@ test('a new database has the reference schema, its version, and fractions of sec
   ]);
 });
 
-test('records are on disk soon after they are made, and without a close', async (context) => {
+test('records are on disk soon, without a close', async (context) => {
   const path = join(await scratch(context), 'usage.sqlite');
   const { sink } = await open(context, path);
   sink.record(RECORD);
@@ -87,7 +87,7 @@ test('records are on disk soon after they are made, and without a close', async 
   await sink.close();
 });
 
-test('the current row is written at the start, when something changes, and at the end', async (context) => {
+test('the current row is written at the start, on changes, and at the end', async (context) => {
   const path = join(await scratch(context), 'usage.sqlite');
   let state = IDLE;
   const before = Date.now() / 1000;
@@ -104,7 +104,7 @@ test('the current row is written at the start, when something changes, and at th
   assert.equal(rows(path, `SELECT * FROM current WHERE updated >= ${before}`).length, 1);
 });
 
-test('the bytes of a pair are in its record or in the current row, and never in both', async (context) => {
+test('the bytes of a pair are in its record or in the current row, never in both', async (context) => {
   const path = join(await scratch(context), 'usage.sqlite');
   let current = { ...IDLE, connected: 2, incomplete_bytes: 4096 };
   const { sink } = await open(context, path, () => current);
@@ -119,7 +119,7 @@ test('the bytes of a pair are in its record or in the current row, and never in 
   }
 });
 
-test('a database that the reference made is continued', async (context) => {
+test('a database of the reference is continued', async (context) => {
   const path = join(await scratch(context), 'usage.sqlite');
   const program = `
 import sys
@@ -217,7 +217,7 @@ function make(path: string, sql: string): void {
 }
 
 for (const [what, { make: makeIt, reason }] of Object.entries(unusable)) {
-  test(`${what} is refused with its reason, and left as it was`, async (context) => {
+  test(`${what} is rejected with a reason and not changed`, async (context) => {
     const path = join(await scratch(context), 'usage.sqlite');
     makeIt(path);
     const before = what === 'a directory' ? null : readFileSync(path);
@@ -231,7 +231,7 @@ for (const [what, { make: makeIt, reason }] of Object.entries(unusable)) {
   });
 }
 
-test('a path in a directory that does not exist is refused', async (context) => {
+test('a path in a missing directory is rejected', async (context) => {
   const path = join(await scratch(context), 'missing', 'usage.sqlite');
   await assert.rejects(open(context, path), /there is no directory/u);
 });
@@ -253,7 +253,7 @@ test('records wait for a locked database, and nothing is lost', async (context) 
   await sink.close();
 });
 
-test('a database that is locked at the start is waited for', async (context) => {
+test('a database that is locked at the start is retried', async (context) => {
   const path = join(await scratch(context), 'usage.sqlite');
   await (await open(context, path)).sink.close();
   const other = new Database(path);
@@ -269,7 +269,7 @@ test('a database that is locked at the start is waited for', async (context) => 
   assert.ok(seen.failures.length > 0);
 });
 
-test('what can not be written in the end is counted as lost', async (context) => {
+test('records that can not be written before the close are counted as lost', async (context) => {
   const path = join(await scratch(context), 'usage.sqlite');
   const { sink, seen } = await open(context, path);
   const other = new Database(path);
@@ -281,7 +281,7 @@ test('what can not be written in the end is counted as lost', async (context) =>
   other.close();
 });
 
-test('a full queue drops what comes, and says how much: at once, and not again for each', async (context) => {
+test('a full queue drops new records and reports their number, at once and then at intervals', async (context) => {
   const path = join(await scratch(context), 'usage.sqlite');
   const { sink, seen } = await open(context, path);
   for (let at = 0; at < 100_003; at += 1) sink.record(RECORD);

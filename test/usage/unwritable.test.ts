@@ -67,8 +67,8 @@ const advice = (what: string, owner: number): string =>
   `"${what}" belongs to user ${owner}, but this process runs as user ${UID}; ` +
   `run "chown -R ${UID} DIR" with the directory on the host, or start as user ${owner}`;
 
-describe('the relay as a user that has no entry in passwd', { skip }, () => {
-  test('starts where it may write, and makes the database', async (context) => {
+describe('the relay as a user without an entry in passwd', { skip }, () => {
+  test('creates the database in a writable directory', async (context) => {
     const path = join(await home(context, UID), 'usage.sqlite');
     assert.deepEqual(await startAs(UID, path), { code: 0, reasons: [] });
     assert.deepEqual([statSync(path).uid, statSync(path).size > 0], [UID, true]);
@@ -82,7 +82,7 @@ describe('the relay as a user that has no entry in passwd', { skip }, () => {
     assert.deepEqual(await startAs(UID, path), { code: 0, reasons: [] });
   });
 
-  test('says whose the directory is where it may not make the database', async (context) => {
+  test('names the owner of an unwritable directory', async (context) => {
     const directory = await home(context, OTHER_UID);
     const path = join(directory, 'usage.sqlite');
     assert.deepEqual(await startAs(UID, path), {
@@ -91,7 +91,7 @@ describe('the relay as a user that has no entry in passwd', { skip }, () => {
     });
   });
 
-  test('says whose the database is where it may not write it', async (context) => {
+  test('names the owner of an unwritable database', async (context) => {
     const path = join(await home(context, UID), 'usage.sqlite');
     createUsageFile(path);
     assert.deepEqual(await startAs(UID, path), {
@@ -100,7 +100,7 @@ describe('the relay as a user that has no entry in passwd', { skip }, () => {
     });
   });
 
-  test('says whose the directory is where only the database is its own', async (context) => {
+  test('names the owner of the directory if only the database is its own', async (context) => {
     const directory = await home(context, OTHER_UID);
     const path = join(directory, 'usage.sqlite');
     createUsageFile(path);
@@ -110,7 +110,7 @@ describe('the relay as a user that has no entry in passwd', { skip }, () => {
     assert.deepEqual(reasons, [`can't use "${path}" as the usage database: ${advice(directory, OTHER_UID)}`]);
   });
 
-  test('says whose the files beside the database are, as another user may have left them', async (context) => {
+  test('names the owner of unwritable files beside the database', async (context) => {
     const path = join(await home(context, UID), 'usage.sqlite');
     createUsageFile(path);
     chownSync(path, UID, UID);
@@ -121,7 +121,7 @@ describe('the relay as a user that has no entry in passwd', { skip }, () => {
     assert.deepEqual(reasons, [`can't use "${path}" as the usage database: ${advice(`${path}-wal`, 0)}`]);
   });
 
-  test('does not say that it is another user where it only lacks a permission', async (context) => {
+  test('does not name another user if only a permission is missing', async (context) => {
     const directory = await home(context, UID);
     chmodSync(directory, 0o555);
     const { code, reasons } = await startAs(UID, join(directory, 'usage.sqlite'));
@@ -129,7 +129,7 @@ describe('the relay as a user that has no entry in passwd', { skip }, () => {
     assert.match(reasons.join(), /: this process may not write ".*data"; check its permissions$/u);
   });
 
-  test('says which directory it may not look into, and not that there is none', async (context) => {
+  test('names a directory without search permission instead of calling it missing', async (context) => {
     const directory = await home(context, UID);
     const closed = dirname(directory);
     chmodSync(closed, 0o700);
@@ -144,7 +144,7 @@ describe('the relay as a user that has no entry in passwd', { skip }, () => {
   });
 });
 
-test('a database on a read-only file system is told of as such, to root too', async (context) => {
+test('a read-only file system is reported, also to root', async (context) => {
   if (!requireMount(context)) return;
   const directory = await scratch(context);
   createUsageFile(join(directory, 'usage.sqlite'));

@@ -63,7 +63,7 @@ const CURRENT = { rebooted: 1, updated: 1, connected: 0, waiting: 0, incomplete_
 
 const DONE = { kind: 'done' };
 
-test('a database that is deleted is made anew with the next record', async (context) => {
+test('a deleted database is recreated with the next record', async (context) => {
   const { path, write } = await relay(context);
   assert.deepEqual(write(1), DONE);
   rmSync(path);
@@ -72,7 +72,7 @@ test('a database that is deleted is made anew with the next record', async (cont
   assert.deepEqual(sum(path), { rows: 2, bytes: 6 });
 });
 
-test('a directory that is deleted is waited for', async (context) => {
+test('a deleted directory is retried', async (context) => {
   const directory = join(await scratch(context), 'data');
   mkdirSync(directory);
   const path = join(directory, 'usage.sqlite');
@@ -89,7 +89,7 @@ test('a directory that is deleted is waited for', async (context) => {
   assert.deepEqual(sum(path), { rows: 0, bytes: 0 });
 });
 
-test('a database that is moved away takes all of its records along, and none that come later', async (context) => {
+test('a moved database keeps its records and gets no later ones', async (context) => {
   const { path, away, write } = await relay(context);
   for (const bytes of [1, 2, 4]) write(bytes);
   const next = `${away}-next`;
@@ -101,7 +101,7 @@ test('a database that is moved away takes all of its records along, and none tha
   assert.deepEqual(sum(away), { rows: 3, bytes: 7 });
 });
 
-test('a log that is deleted takes no record with it', async (context) => {
+test('a deleted write-ahead log loses no record', async (context) => {
   const { path, write } = await relay(context);
   write(1);
   rmSync(`${path}-wal`);
@@ -110,7 +110,7 @@ test('a log that is deleted takes no record with it', async (context) => {
   assert.ok(existsSync(`${path}-wal`));
 });
 
-test('while somebody reads a database that was moved away, its log is left alone, and so is the next database', async (context) => {
+test('while a program reads a moved database, its log and the next database are not changed', async (context) => {
   const { path, away, write } = await relay(context);
   write(1);
   const reader = new Database(path, { readonly: true });
@@ -133,7 +133,7 @@ test('while somebody reads a database that was moved away, its log is left alone
   assert.deepEqual(sum(away), { rows: 2, bytes: 3 });
 });
 
-test('a database that turns out to be corrupt is opened anew when it has been put in order', async (context) => {
+test('a corrupt database is reopened after its repair', async (context) => {
   const { path, away, write } = await relay(context);
   write(1);
   renameSync(path, away);
@@ -152,7 +152,7 @@ describe('the write-ahead log', () => {
     other.close();
   };
 
-  test('is truncated once its readers are gone, and long readers are reported once', async (context) => {
+  test('is truncated after its readers have finished, and long readers are reported once', async (context) => {
     const path = join(await scratch(context), 'usage.sqlite');
     const database = new UsageDatabase(path, { retryMs: 0, reportAfterMs: 0 });
     context.after(() => database.handle({ kind: 'close' }));
@@ -196,8 +196,8 @@ describe('the write-ahead log', () => {
   });
 });
 
-describe('a database that is closed', () => {
-  test('is one file that needs no others', async (context) => {
+describe('a closed database', () => {
+  test('is a single file', async (context) => {
     const { path, write, close } = await relay(context);
     write(1);
     assert.ok(existsSync(`${path}-wal`));
@@ -210,7 +210,7 @@ describe('a database that is closed', () => {
     assert.deepEqual(sum(path), { rows: 2, bytes: 3 });
   });
 
-  test('can be read where nothing can be written', async (context) => {
+  test('can be read from a read-only directory', async (context) => {
     if (!requireMount(context)) return;
     const { path, write, close } = await relay(context);
     write(1);
@@ -219,7 +219,7 @@ describe('a database that is closed', () => {
     assert.deepEqual(sum(join(view, 'usage.sqlite')), { rows: 1, bytes: 1 });
   });
 
-  test('keeps its log for a program that reads it, and loses no record', async (context) => {
+  test('keeps its log while a program reads it, and loses no record', async (context) => {
     const { path, write, close } = await relay(context);
     write(1);
     const reader = new Database(path, { readonly: true });
@@ -231,7 +231,7 @@ describe('a database that is closed', () => {
     assert.deepEqual(reader.prepare(SUM_QUERY).get(), { rows: 2, bytes: 3 });
   });
 
-  test('has all of its records when it has lost its name, and what has the name then is left alone', async (context) => {
+  test('has all its records if it was moved, and does not change the file that replaced it', async (context) => {
     const { path, away, write, close } = await relay(context);
     write(1);
     renameSync(path, away);

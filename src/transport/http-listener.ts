@@ -26,7 +26,7 @@ const LINGER_MS = 1000;
 /** Bytes that it may send in that time, which are discarded. */
 const MAX_DISCARDED_BYTES = 1_048_576;
 
-export interface HttpListenerOptions {
+interface HttpListenerOptions {
   /**
    * Limit for connections without a request, and for those whose response is ready at once. Above it, a
    * connection that has had its last response is closed, or else the oldest one.
@@ -57,10 +57,7 @@ export interface HttpListenerOptions {
 export class HttpListener extends Server {
   readonly #options: HttpListenerOptions;
   readonly #http: HttpServer;
-  // Oldest first in each of these.
-  readonly #lingering = new Set<HttpConnection>();
-  readonly #pending = new Set<HttpConnection>();
-  readonly #answering = new Set<HttpConnection>();
+  readonly #connections = new HttpConnections();
 
   constructor(onRequest: RequestListener, options: HttpListenerOptions) {
     super({ allowHalfOpen: true, noDelay: true });
@@ -77,37 +74,25 @@ export class HttpListener extends Server {
   }
 
   closeAllConnections(): void {
-    for (const connection of [...this.#lingering, ...this.#pending, ...this.#answering]) connection.abort();
+    const { lingering, pending, answering } = this.#connections;
+    for (const connection of [...lingering, ...pending, ...answering]) connection.abort();
   }
 
   #accept(socket: Socket): void {
-    const connection = new HttpConnection(socket, this.#options, {
-      onPending: (one) => {
-        this.#remove(one);
-        this.#pending.add(one);
-      },
-      onLingering: (one) => {
-        this.#remove(one);
-        this.#lingering.add(one);
-      },
-      onClosed: (one) => this.#remove(one),
-    });
-    this.#pending.add(connection);
-    if (this.#lingering.size + this.#pending.size > this.#options.maxPending)
-      abortOldest(this.#lingering.size > 0 ? this.#lingering : this.#pending);
+    const { lingering, pending } = this.#connections;
+    const connection = new HttpConnection(socket, this.#options, this.#connections);
+    pending.add(connection);
+    if (lingering.size + pending.size > this.#options.maxPending)
+      abortOldest(lingering.size > 0 ? lingering : pending);
     this.#http.emit('connection', connection);
   }
 
   #markAnswering(connection: HttpConnection): void {
     // The connection may already be closed.
-    if (!this.#pending.delete(connection)) return;
-    this.#answering.add(connection);
-    if (this.#answering.size > this.#options.maxAnswering) abortOldest(this.#answering);
-  }
-
-  #remove(connection: HttpConnection): void {
-    for (const connections of [this.#lingering, this.#pending, this.#answering])
-      connections.delete(connection);
+    const { pending, answering } = this.#connections;
+    if (!pending.delete(connection)) return;
+    answering.add(connection);
+    if (answering.size > this.#options.maxAnswering) abortOldest(answering);
   }
 }
 
@@ -116,12 +101,23 @@ function abortOldest(connections: ReadonlySet<HttpConnection>): void {
   oldest?.abort();
 }
 
-interface HttpConnectionEvents {
-  /** The response is complete, and another request may follow. */
-  readonly onPending: (connection: HttpConnection) => void;
+/** The open connections. An open connection is in one of the sets, each with the oldest first. */
+class HttpConnections {
+  /** No request yet, or a response that is ready at once. */
+  readonly pending = new Set<HttpConnection>();
+  /** The response takes time. */
+  readonly answering = new Set<HttpConnection>();
   /** The last response was sent. */
-  readonly onLingering: (connection: HttpConnection) => void;
-  readonly onClosed: (connection: HttpConnection) => void;
+  readonly lingering = new Set<HttpConnection>();
+
+  move(connection: HttpConnection, to: Set<HttpConnection>): void {
+    this.remove(connection);
+    to.add(connection);
+  }
+
+  remove(connection: HttpConnection): void {
+    for (const connections of [this.lingering, this.pending, this.answering]) connections.delete(connection);
+  }
 }
 
 /**
@@ -130,7 +126,7 @@ interface HttpConnectionEvents {
 class HttpConnection extends Duplex {
   readonly #socket: Socket;
   readonly #keepAliveMs: number | null;
-  readonly #events: HttpConnectionEvents;
+  readonly #connections: HttpConnections;
   readonly #head = new HttpHeadReader(MAX_HEAD_BYTES);
   /**
    * - `head`: waiting for a request; - `answering`: the HTTP server has a request; - `lingering`: a FIN was
@@ -146,12 +142,12 @@ class HttpConnection extends Duplex {
   constructor(
     socket: Socket,
     { keepAliveMs, stallTimeoutMs }: HttpListenerOptions,
-    events: HttpConnectionEvents,
+    connections: HttpConnections,
   ) {
     super();
     this.#socket = socket;
     this.#keepAliveMs = keepAliveMs;
-    this.#events = events;
+    this.#connections = connections;
     this.#isLast = keepAliveMs === null;
     socket.on('data', (bytes) => this.#onData(bytes));
     socket.on('end', () => this.#onClientEnd());
@@ -172,7 +168,7 @@ class HttpConnection extends Duplex {
 
   /** Closes the connection at once. */
   abort(): void {
-    this.#events.onClosed(this);
+    this.#connections.remove(this);
     this.#socket.destroy();
   }
 
@@ -244,7 +240,7 @@ class HttpConnection extends Duplex {
     }
     this.#state = 'head';
     this.#closeAfter(this.#keepAliveMs + KEEP_ALIVE_GRACE_MS);
-    this.#events.onPending(this);
+    this.#connections.move(this, this.#connections.pending);
   }
 
   #onClientEnd(): void {
@@ -269,7 +265,7 @@ class HttpConnection extends Duplex {
     this.#socket.end();
     this.#socket.resume();
     this.#closeAfter(LINGER_MS);
-    if (!this.#socket.destroyed) this.#events.onLingering(this);
+    if (!this.#socket.destroyed) this.#connections.move(this, this.#connections.lingering);
   }
 
   #closeAfter(ms: number): void {
@@ -283,7 +279,7 @@ class HttpConnection extends Duplex {
   #onClosed(): void {
     clearTimeout(this.#timer);
     this.#state = 'lingering';
-    this.#events.onClosed(this);
+    this.#connections.remove(this);
     this.destroy();
   }
 }

@@ -15,7 +15,7 @@ import { StartupError } from '../process/startup-error.ts';
 export class CertificateError extends StartupError {}
 
 /** The certificate and key of a TLS listener. */
-export interface TlsCredentials {
+interface TlsCredentials {
   readonly context: SecureContext;
   /** The certificates that clients get, as PEM, the server's own certificate first. */
   readonly chain: string;
@@ -208,7 +208,7 @@ const DAY_MS = 86_400_000;
 const EXPIRY_WARNING_MS = 14 * DAY_MS;
 
 /** Receives the events of watched certificate files. */
-export interface CertificateObserver {
+interface CertificateObserver {
   /** New connections get the new certificate. */
   onReloaded(): void;
   /** The new files can't be used. The old certificate stays in use. Called once per state of the files. */

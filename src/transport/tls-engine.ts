@@ -24,7 +24,7 @@ const MAX_RECORD_PLAINTEXT_BYTES = 16_384;
 const MAX_WRITE_BYTES = 65_536;
 
 /** A key that both ends have (RFC 8446, 4.2.11), and its public name. */
-export interface PreSharedKey {
+interface PreSharedKey {
   readonly identity: string;
   readonly key: Uint8Array;
 }

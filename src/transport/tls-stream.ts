@@ -15,7 +15,7 @@ type State = 'handshake' | 'open' | 'ended' | 'closed';
 const MAX_PLAINTEXT_BYTES = 524_288 + 16_384;
 
 /** Receives the result of a handshake. */
-export interface TlsHandshakeObserver {
+interface TlsHandshakeObserver {
   /** Data can be sent from now on. */
   onReady(): void;
   /** The handshake failed. `code` is from OpenSSL, such as `ERR_SSL_BAD_RECORD_TYPE`. */

@@ -93,7 +93,7 @@ export class UvHandles {
 
 /** Results of a read without bytes. */
 export const READ_EOF = -1;
-export const READ_ERROR = -2;
+const READ_ERROR = -2;
 
 /** libuv's error number for the end of a stream. */
 const UV_EOF = -4095;

@@ -42,7 +42,7 @@ function withoutFamily(socket: string): string | false {
 
 async function errorOf(context: TestContext, socket: string, endpoint: string): Promise<string> {
   const activation = await launch(context, { sockets: { a: socket }, endpoints: [endpoint] });
-  const [, error = ''] = await activation.program.waitForOutput(/^fault: (.*)$/mu);
+  const [, error = ''] = await activation.program.waitForOutput(/^error: (.*)$/mu);
   return error;
 }
 
@@ -162,7 +162,7 @@ describe('a socket inherited from systemd', { skip: withoutSocketActivation() ??
       endpoints: [endpoint, endpoint],
     });
     await activation.program.waitForOutput(
-      /^fault: .*another endpoint already uses that socket \(EEXIST\)$/mu,
+      /^error: .*another endpoint already uses that socket \(EEXIST\)$/mu,
     );
   });
 
@@ -172,7 +172,7 @@ describe('a socket inherited from systemd', { skip: withoutSocketActivation() ??
       endpoints: ['systemd:domain=INET:index=0'],
       isWrapped: true,
     });
-    await activation.program.waitForOutput(/^fault: .*ExecStart= must run node directly/mu);
+    await activation.program.waitForOutput(/^error: .*ExecStart= must run node directly/mu);
   });
 });
 

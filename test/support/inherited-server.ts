@@ -16,6 +16,6 @@ for (const text of process.argv.slice(2)) {
     process.stdout.write(`${text} is ${formatEndpoint(bound)} of ${process.pid}\n`);
   } catch (error) {
     if (!(error instanceof ListenError)) throw error;
-    process.stdout.write(`fault: ${error.message}\n`);
+    process.stdout.write(`error: ${error.message}\n`);
   }
 }

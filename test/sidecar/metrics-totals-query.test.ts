@@ -44,7 +44,7 @@ function read(
 }
 
 describe('the totals of a usage database', () => {
-  test('are those of all records, by mood', (context) => {
+  test('include all records, by mood', (context) => {
     const moods = ['happy', 'happy', 'lonely', 'redundant', 'impatient', 'errory', 'empty', 'happy'];
     const database = databaseWith(
       context,
@@ -56,7 +56,7 @@ describe('the totals of a usage database', () => {
     });
   });
 
-  test('are nothing without records, and have those that come', (context) => {
+  test('are zero without records, and include new ones', (context) => {
     const database = databaseWith(context, []);
     const nothing = read(database);
     assert.deepEqual(sumOf(nothing), NO_TOTALS);
@@ -64,7 +64,7 @@ describe('the totals of a usage database', () => {
     assert.deepEqual(sumOf(read(database, nothing)), happy(3, 6));
   });
 
-  test('take what is strange for other moods and no bytes', (context) => {
+  test('count invalid values as other moods and no bytes', (context) => {
     const moods = ['Happy', ' happy', '', 'x'.repeat(100_000), '"} 1\n', null, 7, Buffer.from('happy')];
     const amounts = [
       null,
@@ -85,12 +85,12 @@ describe('the totals of a usage database', () => {
     });
   });
 
-  test('stay numbers where bytes are more than a number holds', (context) => {
+  test('stay finite if the bytes exceed the range of numbers', (context) => {
     const database = databaseWith(context, [record('happy', 1.7e308), record('happy', 1.7e308)]);
     assert.equal(read(database).bytes, Number.MAX_VALUE);
   });
 
-  test('of millions of records come in pages', (context) => {
+  test('of millions of records are read in pages', (context) => {
     const database = databaseWith(context, []);
     addUsage(database, 90_000);
     const first = addTotals(database, 'one', null, 40_000);
@@ -103,7 +103,7 @@ describe('the totals of a usage database', () => {
     assert.deepEqual(sumOf(third.state), happy(90_000, 180_000));
   });
 
-  test('are whole when a window ends with the last record', (context) => {
+  test('are complete if a window ends with the last record', (context) => {
     const database = databaseWith(context, []);
     addUsage(database, 40_000);
     const all = read(database);
@@ -111,7 +111,7 @@ describe('the totals of a usage database', () => {
     assert.deepEqual(sumOf(read(database, all)), happy(40_000, 79_999));
   });
 
-  test('read no record twice, and keep those that somebody has removed to make room', (context) => {
+  test('read no record twice, and keep deleted ones', (context) => {
     const database = databaseWith(context, [HAPPY_RECORD, HAPPY_RECORD, HAPPY_RECORD]);
     const known = read(database);
     // Nobody looks at these again.
@@ -123,7 +123,7 @@ describe('the totals of a usage database', () => {
     });
   });
 
-  test('have records under any number SQLite may give them', (context) => {
+  test('include records with any rowid', (context) => {
     const database = databaseWith(context, []);
     const insertAt = database.prepare<[bigint]>(
       "INSERT INTO usage (rowid, started, total_bytes, result) VALUES (?, 1, 2, 'happy')",
@@ -144,7 +144,7 @@ describe('the totals of a usage database', () => {
     'the last record differs in its start alone': 'UPDATE usage SET started = 1 WHERE rowid = 3',
   };
   for (const [what, sql] of Object.entries(REPLACED)) {
-    test(`begin anew where ${what}`, (context) => {
+    test(`restart if ${what}`, (context) => {
       const database = databaseWith(context, [HAPPY_RECORD, record('happy', 1), HAPPY_RECORD]);
       const known = read(database);
       // Seen only by who reads all of it.
@@ -155,7 +155,7 @@ describe('the totals of a usage database', () => {
     });
   }
 
-  test('begin anew where another file has the name, whatever its last record is', (context) => {
+  test('restart if the file was replaced, regardless of its last record', (context) => {
     const known = read(databaseWith(context, [HAPPY_RECORD, HAPPY_RECORD]));
     const other = databaseWith(context, [record('happy', 1), HAPPY_RECORD]);
     assert.deepEqual(sumOf(read(other, known, 'two')), happy(2, 1 + HAPPY_RECORD.total_bytes));
@@ -171,7 +171,7 @@ describe('the totals when the relay deletes old records', () => {
   /** Those of `addUsage`, which begin one second after the other. */
   const FIRST = 1_600_000_000;
 
-  test('stay the same for readers that knew them, and are the same for new ones', (context) => {
+  test('stay the same for existing and new readers', (context) => {
     const database = databaseWith(context, [record('strange', 5)]);
     addUsage(database, 3000);
     const known = read(database);
@@ -185,7 +185,7 @@ describe('the totals when the relay deletes old records', () => {
     assert.deepEqual(sumOf(read(database)), more);
   });
 
-  test('have those that were deleted before they were read', (context) => {
+  test('include records that were deleted before they were read', (context) => {
     const database = databaseWith(context, []);
     addUsage(database, 3);
     const known = read(database);
@@ -196,7 +196,7 @@ describe('the totals when the relay deletes old records', () => {
     assert.deepEqual(sumOf(read(database)), whole);
   });
 
-  test('are whole when records are deleted between two pages', (context) => {
+  test('are complete if records are deleted between two pages', (context) => {
     const database = databaseWith(context, []);
     addUsage(database, 60_000);
     const whole = sumOf(read(database));
@@ -210,7 +210,7 @@ describe('the totals when the relay deletes old records', () => {
     }
   });
 
-  test('stay when all are deleted, and rowids begin again', (context) => {
+  test('stay the same if all records are deleted and rowids restart', (context) => {
     const database = databaseWith(context, []);
     addUsage(database, 3);
     let known = read(database);

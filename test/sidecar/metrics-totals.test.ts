@@ -90,7 +90,7 @@ class Stage {
 }
 
 describe('totals of all time', () => {
-  test('are zeros before anybody has asked, and without a database', async (context) => {
+  test('are zeros before the first refresh, and without a database', async (context) => {
     const stage = await Stage.open(context);
     assert.deepEqual(stage.totals.current, NO_TOTALS);
     await stage.expectFault(0);
@@ -99,7 +99,7 @@ describe('totals of all time', () => {
     assert.equal(stage.totals.current.bytes, 6);
   });
 
-  test('follow a writer, who is not disturbed', async (context) => {
+  test('follow a writer without blocking it', async (context) => {
     const stage = await Stage.open(context);
     const writer = await startWriter(stage.path);
     context.after(() => writer[Symbol.asyncDispose]());
@@ -123,7 +123,7 @@ describe('totals of all time', () => {
     assert.deepEqual(fileMetadata(stage.source.volume), before);
   });
 
-  test('are told when they are whole, and not before', async (context) => {
+  test('are published only when they are complete', async (context) => {
     const stage = await Stage.open(context);
     createUsageFile(stage.path, { rows: MANY });
     assert.equal(await stage.totals.refresh(), true);
@@ -137,7 +137,7 @@ describe('totals of all time', () => {
     assert.deepEqual(stage.faults, []);
   });
 
-  test('stay as they were until those of a file in its place are whole', async (context) => {
+  test('stay unchanged until those of a replaced file are complete', async (context) => {
     const stage = await Stage.open(context);
     createUsageFile(stage.path, { rows: 5 });
     await stage.expect(5);
@@ -148,7 +148,7 @@ describe('totals of all time', () => {
     stage.stays(MANY);
   });
 
-  test('are read by one job at a time, whoever asks', async (context) => {
+  test('are read by one job at a time', async (context) => {
     const stage = await Stage.open(context);
     createUsageFile(stage.path);
     const answers = await Promise.all(Array.from({ length: 50 }, () => stage.totals.refresh()));
@@ -156,7 +156,7 @@ describe('totals of all time', () => {
     assert.equal(stage.jobs, 1);
   });
 
-  test('begin anew with a file that replaces another, even one that has its inode', async (context) => {
+  test('restart with a replaced file, even with the same inode', async (context) => {
     const stage = await Stage.open(context);
     createUsageFile(stage.path, { rows: 9 });
     await stage.expect(9);
@@ -177,7 +177,7 @@ describe('totals of all time', () => {
     await stage.expect(3);
   });
 
-  test('stay as they were while the database is damaged', async (context) => {
+  test('stay unchanged while the database is damaged', async (context) => {
     const stage = await Stage.open(context);
     createUsageFile(stage.path, { rows: 3000 });
     await stage.expect(3000);
@@ -191,7 +191,7 @@ describe('totals of all time', () => {
     assert.deepEqual(stage.faults, []);
   });
 
-  test('stay as they were while the database is locked', async (context) => {
+  test('stay unchanged while the database is locked', async (context) => {
     const stage = await Stage.open(context);
     createUsageFile(stage.path, { rows: 3, journalMode: 'delete' });
     await stage.expect(3);
@@ -204,7 +204,7 @@ describe('totals of all time', () => {
     await stage.expect(5);
   });
 
-  test('have what the reference has written', async (context) => {
+  test('include records of the reference', async (context) => {
     const stage = await Stage.open(context);
     const program = `db = get_db(sys.argv[1])
 for row in [(1, 5.5, 1, 7, 'happy'), (2, 1, None, 0, 'lonely'), (3, 2, 1, 30, 'errory'), (4, 0, None, 0, 'jumpy')]:
@@ -223,7 +223,7 @@ db.commit()`;
     assert.deepEqual(readdirSync(stage.source.volume), ['usage.sqlite']);
   });
 
-  test('end with what is being read, which is no fault', async (context) => {
+  test('are aborted on close without an error', async (context) => {
     const stage = await Stage.open(context);
     createUsageFile(stage.path, { rows: MANY });
     const refreshed = stage.totals.refresh();
@@ -233,7 +233,7 @@ db.commit()`;
     assert.deepEqual(stage.faults, []);
   });
 
-  test('are not there where a process fails, which is told, and there when it does not', async (context) => {
+  test('are missing after a failed process, which is reported, and are read by the next one', async (context) => {
     const source = await createUsageFixture(context);
     createUsageFile(source.databasePath);
     const faults: unknown[] = [];

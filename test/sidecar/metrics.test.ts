@@ -96,7 +96,7 @@ async function startRelay(context: TestContext, databasePath: string): Promise<R
 }
 
 describe('the metrics of the sidecar', () => {
-  test('have all their series from the start, where nothing else is there', async (context) => {
+  test('have all their series from the start, without relay and database', async (context) => {
     const { url, snapshots, sidecar } = await startSidecar(context, null);
     const text = (await ask(url, '/metrics')).body.toString();
     assert.deepEqual(typedSeries(text), SERIES);
@@ -117,7 +117,7 @@ describe('the metrics of the sidecar', () => {
     assert.doesNotMatch(sidecar.log, /request failed/u);
   });
 
-  test('tell of the database and its snapshots', async (context) => {
+  test('have the state of the database and its snapshots', async (context) => {
     const moods = ['happy', 'lonely', 'errory', 'empty', 'whatever "} 1\n'];
     const records = sampleRecords(100).map((one, index) =>
       Object.assign(one, { result: moods[index % moods.length] ?? '' }),
@@ -158,7 +158,7 @@ describe('the metrics of the sidecar', () => {
     assert.ok(figureOf(then, 'snapshot_timestamp_seconds') > Date.parse(newest.time) / 1000);
   });
 
-  test('come while a million records are being counted, to all who ask, and then count them', async (context) => {
+  test('are served while a million records are being counted, and then include them', async (context) => {
     const { url, volume, databasePath, sidecar } = await startSidecar(context, null);
     const router = join(volume, '..', 'new.sqlite');
     createUsageFile(router, { rows: 1_000_000 });
@@ -180,7 +180,7 @@ describe('the metrics of the sidecar', () => {
     assert.equal(sidecar.stderr, '');
   });
 
-  test('say so when the relay is well, and when nothing is', async (context) => {
+  test('show passed and failed checks', async (context) => {
     const directory = await scratch(context);
     const databasePath = join(directory, 'usage.sqlite');
     const relay = await startRelay(context, databasePath);
@@ -205,7 +205,7 @@ describe('the metrics of the sidecar', () => {
     assert.equal(sidecar.stderr, '');
   });
 
-  test('come when a relay hangs and the database is locked, and say so', async (context) => {
+  test('are served while the relay hangs and the database is locked', async (context) => {
     const directory = await scratch(context);
     const relay = await startRelay(context, join(directory, 'usage.sqlite'));
     process.kill(relay.pid, 'SIGSTOP');
@@ -229,14 +229,14 @@ describe('the metrics of the sidecar', () => {
     );
   });
 
-  test('are small for those who take them compressed', async (context) => {
+  test('are small when compressed', async (context) => {
     const { url } = await startSidecar(context, null);
     const { headers, body } = await ask(url, '/metrics', { headers: { 'accept-encoding': 'gzip' } });
     assert.equal(headers['content-encoding'], 'gzip');
     assert.deepEqual(typedSeries(gunzipSync(body).toString()), SERIES);
   });
 
-  test('have nothing that promtool finds fault with', { skip: needsPromtool }, async (context) => {
+  test('pass promtool', { skip: needsPromtool }, async (context) => {
     const { url } = await startSidecar(context, sampleRecords(10));
     const { body } = await ask(url, '/metrics');
     const { status, stdout, stderr } = spawnSync(promtool ?? '', ['check', 'metrics'], {
@@ -248,7 +248,7 @@ describe('the metrics of the sidecar', () => {
   });
 });
 
-test('a scrape has what was known before where a check does not answer in time, and no age below 0', async () => {
+test('a scrape has the previous result of a late check, and no negative age', async () => {
   let answer: Promise<boolean> = Promise.resolve(true);
   let nowMs = 0;
   const options = { onInternalError: assert.ifError, clock: () => nowMs };

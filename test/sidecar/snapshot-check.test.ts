@@ -37,7 +37,7 @@ function overwrite(path: string, at: number, bytes: Buffer): void {
 }
 
 describe('the check of the newest snapshot', () => {
-  test('finds nothing wrong with a sound one, up to the last millisecond', async (context) => {
+  test('accepts an undamaged snapshot up to the maximum age', async (context) => {
     const { directory } = await withSnapshot(context);
     assert.equal(await checkNewestSnapshot(directory, HOUR_MS, TIME + HOUR_MS), null);
     assert.match(
@@ -46,7 +46,7 @@ describe('the check of the newest snapshot', () => {
     );
   });
 
-  test('finds that there is none', async (context) => {
+  test('reports that there is no snapshot', async (context) => {
     const directory = await scratch(context);
     assert.match(
       (await checkNewestSnapshot(directory, HOUR_MS, TIME)) ?? '',
@@ -90,7 +90,7 @@ describe('the check of the newest snapshot', () => {
     ],
   };
   for (const [what, [damage, problem]] of Object.entries(damages)) {
-    test(`finds ${what}, though an older one is sound`, async (context) => {
+    test(`detects ${what}, even if an older snapshot is undamaged`, async (context) => {
       const { directory, path, name } = await withSnapshot(context);
       const older = snapshotName(TIME - HOUR_MS);
       createUsageFile(join(directory, older), { journalMode: 'delete' });
@@ -102,7 +102,7 @@ describe('the check of the newest snapshot', () => {
     });
   }
 
-  test('does not read a large one again', async (context) => {
+  test('does not read a large snapshot again', async (context) => {
     const { directory, path, name } = await withSnapshot(context);
     const bytes = 2 ** 28 + 4096;
     const pages = Buffer.alloc(4);

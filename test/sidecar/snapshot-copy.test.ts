@@ -49,8 +49,8 @@ async function stage(context: TestContext, { blocksWriter = false } = {}): Promi
   return { directory, path, writer, source: { database, blocksWriter, close: () => undefined } };
 }
 
-describe('a paced copy', () => {
-  test('has what the transaction saw, whatever is written during it', async (context) => {
+describe('a throttled copy', () => {
+  test('has the state of the transaction, regardless of later writes', async (context) => {
     const { directory, writer, source } = await stage(context);
     const to = join(directory, 'copy');
     const pace = new CountedPace();
@@ -69,7 +69,7 @@ describe('a paced copy', () => {
     assert.equal(readUsageSum(writer).rows, 30_000 + 3 * pace.pauses);
   });
 
-  test('is made at once where the writer has to wait for it', async (context) => {
+  test('is not throttled if it blocks the writer', async (context) => {
     const { directory, source } = await stage(context, { blocksWriter: true });
     const to = join(directory, 'copy');
     const pace = new CountedPace();
@@ -78,7 +78,7 @@ describe('a paced copy', () => {
     assert.equal(finalizeCopy(to, copySizeBytes(source.database)), 30_000);
   });
 
-  test('does not write over anything', async (context) => {
+  test('does not overwrite a file', async (context) => {
     const { path, source } = await stage(context);
     const before = readFileSync(path);
     await assert.rejects(copyThrottled(source, path, new DutyCycleThrottle()), { code: 'EEXIST' });
@@ -95,7 +95,7 @@ describe('a paced copy', () => {
 });
 
 describe('the check of a copy', () => {
-  test('finds one that is damaged, or not of the size that it should have', async (context) => {
+  test('detects damage and a wrong size', async (context) => {
     const path = join(await scratch(context), 'copy');
     createUsageFile(path, { rows: 3000 });
     const bytes = readFileSync(path).length;

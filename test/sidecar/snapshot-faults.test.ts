@@ -11,8 +11,8 @@ import { until } from '../support/scratch.ts';
 import { addOlderSnapshots, snapshotNames, openSnapshotFixture } from '../support/snapshot-fixture.ts';
 import { createUsageFile, requireMount, mountTmpfs } from '../support/usage-files.ts';
 
-describe('what is broken off', () => {
-  test('by the end of the store leaves nothing', async (context) => {
+describe('an interrupted snapshot', () => {
+  test('leaves nothing behind when the store is closed', async (context) => {
     const { store, databasePath, directory } = await openSnapshotFixture(context);
     createUsageFile(databasePath, { rows: 300_000 });
     const taking = assert.rejects(store.take(), /snapshot aborted: the sidecar is shutting down/u);
@@ -22,7 +22,7 @@ describe('what is broken off', () => {
     assert.deepEqual(readdirSync(directory), []);
   });
 
-  test('by SIGKILL leaves nothing that counts, and nothing at all when the next one opens', async (context) => {
+  test('leaves nothing valid after SIGKILL, and no files after the next start', async (context) => {
     const { databasePath, directory, options } = await openSnapshotFixture(context);
     createUsageFile(databasePath, { rows: 300_000 });
     const [older] = addOlderSnapshots(directory, 1, 100);
@@ -45,7 +45,7 @@ describe('what is broken off', () => {
 });
 
 describe('a disk that is too small', () => {
-  test('is not filled: nothing is written, nothing lost', async (context) => {
+  test('is not filled, and no snapshot is lost', async (context) => {
     if (!requireMount(context)) return;
     const directory = mountTmpfs(context, 'size=70m');
     const older = addOlderSnapshots(directory, 2, 1_000_000);
@@ -60,7 +60,7 @@ describe('a disk that is too small', () => {
     assert.equal(readdirSync(directory).length, 4);
   });
 
-  test('has room made by as few of the oldest snapshots as will do', async (context) => {
+  test('gets space by removing as few of the oldest snapshots as possible', async (context) => {
     if (!requireMount(context)) return;
     const directory = mountTmpfs(context, 'size=110m');
     const older = addOlderSnapshots(directory, 3, 12_000_000);
@@ -72,7 +72,7 @@ describe('a disk that is too small', () => {
     assert.deepEqual(snapshotNames(store), [name, ...older.slice(0, 2)]);
   });
 
-  test('that becomes full half-way is named, and keeps what it had', async (context) => {
+  test('that becomes full during a snapshot is reported, and keeps earlier snapshots', async (context) => {
     const fallocate = findProgram('fallocate');
     if (!requireMount(context)) return;
     if (fallocate === null) return context.skip('needs fallocate: apt-get install util-linux');
@@ -94,7 +94,7 @@ describe('a disk that is too small', () => {
   });
 });
 
-test('a directory of another user is one that the store can not use', async (context) => {
+test('a directory of another user is rejected', async (context) => {
   const setpriv = findProgram('setpriv');
   if (process.getuid?.() !== 0 || setpriv === null)
     return context.skip('needs root and setpriv(1): run it with sudo');

@@ -68,7 +68,7 @@ function post(url: string, headers: Readonly<Record<string, string>> = {}): Prom
 }
 
 describe('snapshots over HTTP', () => {
-  test('are listed as they are', async (context) => {
+  test('are listed with their metadata', async (context) => {
     const { url, bytes, name } = await openWithSnapshot(context, 20);
     const answer = jsonOf(await ask(url, '/snapshots'));
     assert.ok(typeof answer === 'object' && answer !== null && 'snapshots' in answer && 'next' in answer);
@@ -81,7 +81,7 @@ describe('snapshots over HTTP', () => {
     assert.deepEqual(answer, { snapshots: [described], problem: null, next });
   });
 
-  test('are downloaded by their names and as the latest', async (context) => {
+  test('can be downloaded by name and as the latest', async (context) => {
     const { url, bytes, path, name } = await openWithSnapshot(context, 500);
     const [latest, named, head] = [
       await ask(url, LATEST),
@@ -106,7 +106,7 @@ describe('snapshots over HTTP', () => {
     assert.equal(head.body.length, 0);
   });
 
-  test('are not sent again to those who have them', async (context) => {
+  test('are not resent if unchanged', async (context) => {
     const { url, bytes, path } = await openWithSnapshot(context, 20);
     const { etag = '', 'last-modified': modified = '' } = (await ask(url, path)).headers;
     const earlier = new Date(Date.parse(modified) - 1000).toUTCString();
@@ -134,7 +134,7 @@ describe('snapshots over HTTP', () => {
     }
   });
 
-  test('are downloaded in parts', async (context) => {
+  test('can be downloaded in ranges', async (context) => {
     const { url, bytes, path } = await openWithSnapshot(context, 20);
     const { etag = '', 'last-modified': modified = '' } = (await ask(url, path)).headers;
     const size = bytes.length;
@@ -171,7 +171,7 @@ describe('snapshots over HTTP', () => {
     assertNoSnapshot(beyond, 'range not satisfiable');
   });
 
-  test('are compressed for those who ask for that', async (context) => {
+  test('are compressed on request', async (context) => {
     const { url, bytes, path } = await openWithSnapshot(context, 2000);
     const small = await ask(url, path, { headers: { 'accept-encoding': 'gzip' } });
     assert.equal(small.status, 200);
@@ -187,7 +187,7 @@ describe('snapshots over HTTP', () => {
     }
   });
 
-  test('are taken when that is asked for, and once for all who ask at once', async (context) => {
+  test('are taken on request, once for concurrent requests', async (context) => {
     const { url, databasePath, name } = await openWithSnapshot(context, 20);
     const relay = new Database(databasePath);
     insertRecords(relay, sampleRecords(5));
@@ -210,7 +210,7 @@ describe('snapshots over HTTP', () => {
     assert.equal((await ask(url, `/snapshots/${name}`)).status, 200);
   });
 
-  test('are not taken for other web pages', async (context) => {
+  test('are not taken on request of other web pages', async (context) => {
     const { url, snapshots } = await openWithSnapshot(context, 20);
     const { host } = new URL(url);
     const foreign = [
@@ -231,7 +231,7 @@ describe('snapshots over HTTP', () => {
     assert.equal((await post(url, { 'sec-fetch-site': 'same-origin' })).status, 201);
   });
 
-  test('can not be taken of nothing, and that is said', async (context) => {
+  test('can not be taken without a database, which is reported', async (context) => {
     const { url, databasePath } = await startSidecar(context, null);
     const answer = await post(url);
     assert.equal(answer.status, 503);
@@ -245,7 +245,7 @@ describe('snapshots over HTTP', () => {
     assert.match(problemOf(await post(url)), /is not an SQLite database$/u);
   });
 
-  test('that somebody removed are gone, and the one before is the latest', async (context) => {
+  test('that an operator removed are no longer listed, and the previous one is the latest', async (context) => {
     const { url, snapshots, bytes, path } = await openWithSnapshot(context, 20);
     const { headers } = await post(url);
     const removed = new URL(headers.location ?? '', `${url}/snapshots`).pathname;
@@ -259,7 +259,7 @@ describe('snapshots over HTTP', () => {
     assert.ok(latest.body.equals(bytes));
   });
 
-  test('may be left in the middle of a download', async (context) => {
+  test('survive clients that abort a download', async (context) => {
     const { url, sidecar } = await openWithSnapshot(context, 100_000);
     for (const headers of [{}, { 'accept-encoding': 'gzip' }]) {
       const response = await begin(url, LATEST, { headers });

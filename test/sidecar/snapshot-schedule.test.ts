@@ -69,7 +69,7 @@ function settled(): Promise<void> {
 }
 
 describe('the schedule', () => {
-  test('takes one at the start when there is none, and then one an interval', async (context) => {
+  test('takes a snapshot at the start if there is none, then one per interval', async (context) => {
     const stage = new Stage(context);
     await stage.start();
     assert.equal(stage.schedule.next.getTime(), START + HOUR_MS);
@@ -78,7 +78,7 @@ describe('the schedule', () => {
     assert.equal(stage.seen.length, 3);
   });
 
-  test('takes none before it is started', async (context) => {
+  test('takes no snapshot before it is started', async (context) => {
     const stage = new Stage(context);
     await stage.pass(60);
     await stage.schedule.take();
@@ -86,7 +86,7 @@ describe('the schedule', () => {
     assert.deepEqual(stage.attemptSeconds, [60]);
   });
 
-  test('goes on from the newest that is there', async (context) => {
+  test('continues from the newest existing snapshot', async (context) => {
     const stage = new Stage(context, [snapshotAt(START - 3_000_000), snapshotAt(START - 9_000_000)]);
     await stage.start();
     assert.equal(stage.schedule.next.getTime(), START + 600_000);
@@ -94,14 +94,14 @@ describe('the schedule', () => {
     assert.deepEqual(stage.attemptSeconds, [600]);
   });
 
-  test('takes one at the start when the newest is too old', async (context) => {
+  test('takes a snapshot at the start if the newest is too old', async (context) => {
     const stage = new Stage(context, [snapshotAt(START - 2 * HOUR_MS)]);
     await stage.start();
     await stage.pass(60);
     assert.deepEqual(stage.attemptSeconds, [0]);
   });
 
-  test('tries again after 1 s, 5 s, 15 s, and then every minute, and says so', async (context) => {
+  test('retries after 1 s, 5 s, 15 s, then every minute, and reports failures', async (context) => {
     const stage = new Stage(context);
     stage.fault = 'no room';
     await stage.start();
@@ -117,7 +117,7 @@ describe('the schedule', () => {
     assert.equal(stage.schedule.next.getTime(), START + 141_000 + HOUR_MS);
   });
 
-  test('tries again after an interval that is shorter than that', async (context) => {
+  test('retries at least once per interval', async (context) => {
     const stage = new Stage(context, [], 2000);
     stage.fault = 'no room';
     await stage.start();
@@ -125,7 +125,7 @@ describe('the schedule', () => {
     assert.deepEqual(stage.attemptSeconds, [0, 1, 3, 5]);
   });
 
-  test('counts from one that was asked for, and shares it', async (context) => {
+  test('restarts the interval after a requested snapshot, which concurrent callers share', async (context) => {
     const stage = new Stage(context);
     await stage.start();
     await stage.pass(1800);
@@ -136,7 +136,7 @@ describe('the schedule', () => {
     assert.deepEqual(stage.schedule.counts, { taken: 3, failed: 0 });
   });
 
-  test('tells who asked why there is none', async (context) => {
+  test('rejects a request with the reason of the failure', async (context) => {
     const stage = new Stage(context);
     stage.fault = 'no room';
     await assert.rejects(stage.schedule.take(), /no room/u);
@@ -144,7 +144,7 @@ describe('the schedule', () => {
     assert.deepEqual(stage.seen, ['no room 1']);
   });
 
-  test('takes one, and not many, when the clock is put forward', async (context) => {
+  test('takes one snapshot when the clock is set forward', async (context) => {
     const stage = new Stage(context);
     await stage.start();
     await stage.pass(100);
@@ -155,7 +155,7 @@ describe('the schedule', () => {
     assert.equal(stage.attempts.length, 3);
   });
 
-  test('waits for no more than an interval when the clock is put back', async (context) => {
+  test('waits at most one interval after the clock is set back', async (context) => {
     const stage = new Stage(context);
     await stage.start();
     await stage.pass(100);
@@ -164,14 +164,14 @@ describe('the schedule', () => {
     assert.equal(stage.attempts.length, 2);
   });
 
-  test('waits for no more than an interval after a snapshot from the future', async (context) => {
+  test('waits at most one interval after a snapshot from the future', async (context) => {
     const stage = new Stage(context, [snapshotAt(START + 1000 * HOUR_MS)]);
     await stage.start();
     await stage.pass(3700);
     assert.deepEqual(stage.attemptSeconds, [3600]);
   });
 
-  test('begins none after its end, and does not speak of what ends with it', async (context) => {
+  test('takes no snapshot after its close, and does not report aborted ones', async (context) => {
     const stage = new Stage(context);
     stage.fault = 'broken off';
     stage.schedule.start();

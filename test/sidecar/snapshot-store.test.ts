@@ -48,7 +48,7 @@ function fileOf(store: SnapshotStore, name: string): string {
 }
 
 describe('a snapshot', () => {
-  test('is one file that is as its description says', async (context) => {
+  test('is a single file that matches its metadata', async (context) => {
     const { store, databasePath, directory } = await openSnapshotFixture(context);
     createUsageFile(databasePath, { rows: 3000 });
     const before = Date.now();
@@ -70,7 +70,7 @@ describe('a snapshot', () => {
     assert.deepEqual(store.list(), [snapshot]);
   });
 
-  test('opens in the sqlite3 program, also where nothing can be written', async (context) => {
+  test('opens in the sqlite3 program, even in a read-only directory', async (context) => {
     const sqlite = findProgram('sqlite3');
     if (sqlite === null) return context.skip('needs sqlite3: apt-get install sqlite3');
     const { store, databasePath, directory } = await openSnapshotFixture(context);
@@ -104,7 +104,7 @@ print(db.execute("SELECT SUM(total_bytes) AS bytes FROM usage").fetchone()["byte
     if (printed !== null) assert.equal(printed, '13\n');
   });
 
-  test('of what the reference has written opens, too', async (context) => {
+  test('of a database of the reference can be opened', async (context) => {
     const { store, databasePath } = await openSnapshotFixture(context);
     const program = `db = get_db(sys.argv[1])
 db.execute("INSERT INTO usage VALUES (1600000000, 5.5, NULL, 7, 'lonely')")
@@ -115,7 +115,7 @@ db.commit()`;
     assert.deepEqual(sumIn(fileOf(store, name)), { rows: 1, bytes: 7 });
   });
 
-  test('is taken while the relay writes all the time, and ends with a transaction', async (context) => {
+  test('is taken during continuous writes, and ends with a transaction', async (context) => {
     const { store, databasePath } = await openSnapshotFixture(context);
     createUsageFile(databasePath, { rows: 300_000 });
     const writer = await startWriter(databasePath);
@@ -138,7 +138,7 @@ db.commit()`;
     assert.equal(sumIn(databasePath).rows, 300_000 + commits() * 3);
   });
 
-  test('of a database in a read-only volume is taken while nobody has it open', async (context) => {
+  test('of a closed database in a read-only volume can be taken', async (context) => {
     if (!requireMount(context)) return;
     const { databasePath, options } = await openSnapshotFixture(context);
     const volume = `${databasePath}.volume`;
@@ -152,7 +152,7 @@ db.commit()`;
 });
 
 describe('the store', () => {
-  test('gives the same snapshot to all who ask while it is taken, and another one after that', async (context) => {
+  test('shares a running snapshot between callers, and takes another one afterwards', async (context) => {
     const { store, databasePath } = await openSnapshotFixture(context);
     createUsageFile(databasePath);
     const [one, other] = await Promise.all([store.take(), store.take()]);
@@ -162,7 +162,7 @@ describe('the store', () => {
     assert.deepEqual(snapshotNames(store), [next.name, one.name]);
   });
 
-  test('keeps as many as it is told to, the newest', async (context) => {
+  test('keeps the configured number of newest snapshots', async (context) => {
     const { databasePath, directory, options } = await openSnapshotFixture(context);
     createUsageFile(databasePath);
     const older = addOlderSnapshots(directory, 5, 100);
@@ -173,7 +173,7 @@ describe('the store', () => {
     assert.equal(readdirSync(directory).length, 6);
   });
 
-  test('keeps what it has just taken, also when the clock was put back', async (context) => {
+  test('keeps a new snapshot even if the clock was set back', async (context) => {
     const { databasePath, directory, options } = await openSnapshotFixture(context);
     createUsageFile(databasePath);
     addOlderSnapshots(directory, 1, 100);
@@ -193,7 +193,7 @@ describe('the store', () => {
     assert.deepEqual(snapshotNames(store), [name]);
   });
 
-  test('lists only what is as described, and has no path for anything else', async (context) => {
+  test('lists only files that match their metadata, and has no path for others', async (context) => {
     const { directory, options } = await openSnapshotFixture(context);
     const [sound = '', short = '', alone = ''] = addOlderSnapshots(directory, 3, 100);
     truncateSync(join(directory, short), 50);
@@ -212,7 +212,7 @@ describe('the store', () => {
     assert.deepEqual(snapshotNames(store), []);
   });
 
-  test('says what is wrong with a database that can not be read, and takes the next one', async (context) => {
+  test('reports an unreadable database, and works after its repair', async (context) => {
     const { store, databasePath, directory } = await openSnapshotFixture(context);
     await assert.rejects(store.take(), (error) => {
       assert.ok(error instanceof SnapshotError);
@@ -231,7 +231,7 @@ describe('the store', () => {
     assert.equal((await store.take()).rows, 3);
   });
 
-  test('can not be opened where nothing can be written, and says so', async (context) => {
+  test('can not be opened in an unwritable directory, which is reported', async (context) => {
     const { options } = await openSnapshotFixture(context);
     const file = join(await scratch(context), 'file');
     writeFileSync(file, '');

@@ -83,7 +83,7 @@ async function manyRecords(context: TestContext, count: number): Promise<UsageSo
 }
 
 describe('the CSV', () => {
-  test('by day is the rows of the report', async (context) => {
+  test('by day has the rows of the report', async (context) => {
     const lonely = { ...HAPPY_RECORD, waiting_time: null, total_bytes: 0, result: 'lonely' };
     const source = await sourceOf(context, [
       HAPPY_RECORD,
@@ -98,7 +98,7 @@ describe('the CSV', () => {
     );
   });
 
-  test('by record is the records, with nothing where nobody waited', async (context) => {
+  test('by record has the records, with empty cells without a waiting time', async (context) => {
     const source = await sourceOf(context, [
       HAPPY_RECORD,
       { ...HAPPY_RECORD, waiting_time: null, result: 'lonely' },
@@ -109,13 +109,13 @@ describe('the CSV', () => {
     );
   });
 
-  test('of nothing is a header', async (context) => {
+  test('of an empty range is a header', async (context) => {
     const source = await sourceOf(context, []);
     assert.equal(await all(buffers(source, 'month')), PERIOD_HEADER);
     assert.equal(await all(buffers(source, 'record')), RECORD_HEADER);
   });
 
-  test('without an end ends with the second in which it is asked for', async (context) => {
+  test('without an end ends with the second of the request', async (context) => {
     const source = await sourceOf(context, [
       HAPPY_RECORD,
       { ...HAPPY_RECORD, started: HAPPY_RECORD.started + 1 },
@@ -152,7 +152,7 @@ describe('the CSV', () => {
     });
   }
 
-  test('has the same rows as the report, whatever the records are', async (context) => {
+  test('has the same rows as the report for all records', async (context) => {
     const directory = await scratch(context);
     const record = fc.record({
       started: fc.oneof(fc.integer({ min: 1e9, max: 1e9 + 1e7 }), fc.constantFrom(1e9, 1e9 + 0.5, 1.7e9)),
@@ -180,7 +180,7 @@ describe('the CSV', () => {
 });
 
 describe('a long CSV', () => {
-  test('comes in pieces, and its rows are those of the report', async (context) => {
+  test('is sent in pages, and has the rows of the report', async (context) => {
     const source = await manyRecords(context, 30_000);
     for (const by of GRANULARITIES) {
       const report = aggregate({ source, by, ...EVER });
@@ -191,7 +191,7 @@ describe('a long CSV', () => {
     }
   });
 
-  test('of a million records takes little memory, and has each of them once', async (context) => {
+  test('of a million records needs little memory, and has each record once', async (context) => {
     const count = 1_000_000;
     const source = await manyRecords(context, count);
     const before = heapBytes();
@@ -226,7 +226,7 @@ describe('a long CSV', () => {
 });
 
 describe('an error', () => {
-  test('at the start comes before the first piece', async (context) => {
+  test('at the start is thrown before the first page', async (context) => {
     const source = { ...(await sourceOf(context, [])), databasePath: '/nowhere/usage.sqlite' };
     await assert.rejects(buffers(source, 'record', processes(context)).next(), (error) => {
       assert.ok(error instanceof UsageCsvError);
@@ -236,7 +236,7 @@ describe('an error', () => {
     });
   });
 
-  test('half-way ends the stream with it', async (context) => {
+  test('in a later page ends the stream', async (context) => {
     const source = await manyRecords(context, 20_000);
     const stream = buffers(source, 'record', processes(context));
     assert.equal((await stream.next()).done, false);
@@ -245,7 +245,7 @@ describe('an error', () => {
     assert.equal((await stream.next()).done, true);
   });
 
-  test('is what a stream ends with that is not wanted any more', async (context) => {
+  test('is thrown by an aborted stream', async (context) => {
     const source = await manyRecords(context, 20_000);
     const gone = new AbortController();
     const range = { by: 'record', ...EVER } as const;

@@ -39,16 +39,16 @@ describe('without parameters', () => {
     ['record', '2026-10-24T00:00:00Z'],
   ];
   for (const [by, from] of defaults) {
-    test(`a range by ${by} begins at ${from} and goes on until now`, () => {
+    test(`a range by ${by} begins at ${from} and ends now`, () => {
       assert.deepEqual(rangeOf({ by }), { by, from: at(from), to: null });
     });
   }
 
-  test('it is by day', () => {
+  test('the granularity is one day', () => {
     assert.deepEqual(rangeOf({}), rangeOf({ by: 'day' }));
   });
 
-  test('it reaches as far back from an end that is given', () => {
+  test('a given end has the same length of range', () => {
     assert.equal(rangeOf({ by: 'month', to: '2024-02-29' }).from, at('2023-02-01'));
     assert.equal(rangeOf({ by: 'hour', to: '2024-03-01' }).from, at('2024-02-29'));
     assert.equal(rangeOf({ by: 'month', to: '0000-05-01' }).from, at('0000-01-01'));
@@ -69,7 +69,7 @@ describe('a time', () => {
     ['0099-07-01', '0099-07-01T00:00:00Z'],
   ];
   for (const [text, time] of times) {
-    test(`may be ${text}`, () => {
+    test(`can be ${text}`, () => {
       assert.equal(rangeOf({ from: text }).from, at(time));
     });
   }
@@ -92,7 +92,7 @@ describe('a time', () => {
     '0000-01-01T00:00+01:00',
   ];
   for (const text of nonsense) {
-    test(`may not be ${JSON.stringify(text)}`, () => {
+    test(`can not be ${JSON.stringify(text)}`, () => {
       const problem = problemOf({ to: text });
       assert.ok(
         problem.startsWith(`"to" is ${JSON.stringify(text)}, which is not a time: use a date`),
@@ -101,7 +101,7 @@ describe('a time', () => {
     });
   }
 
-  test('is read back as it was written, whatever it is', () => {
+  test('is parsed to the formatted time', () => {
     const ms = fc.integer({ min: 0, max: NOW_MS });
     fc.assert(
       fc.property(ms, (timeMs) => {
@@ -123,12 +123,12 @@ describe('an end', () => {
     assert.equal(rangeOf({ to: '2026-11-23T05:30:14.9Z' }).to, at('2026-11-23T05:30:14.9Z'));
   });
 
-  test('after a beginning in the future stays', () => {
+  test('after a start in the future stays', () => {
     const range = { by: 'day', from: at('2030-01-01'), to: at('2031-01-01') };
     assert.deepEqual(rangeOf({ from: '2030-01-01', to: '2031-01-01' }), range);
   });
 
-  test('has to lie behind the beginning', () => {
+  test('must be after the start', () => {
     assert.equal(
       problemOf({ from: '2026-11-02', to: '2026-11-02' }),
       '"from" (2026-11-02T00:00:00.000Z) must be before "to" (2026-11-02T00:00:00.000Z)',
@@ -140,20 +140,20 @@ describe('an end', () => {
     );
   });
 
-  test('of now includes what began in this second', () => {
+  test('of now includes records that started in this second', () => {
     assert.equal(endOfCurrentSecond(NOW_MS), at('2026-11-23T05:30:16Z'));
     assert.equal(endOfCurrentSecond(1000), 2);
   });
 });
 
-describe('a fault', () => {
-  test('names what `by` may be, which differs', () => {
+describe('an error', () => {
+  test('names the accepted values of `by` for each route', () => {
     assert.equal(problemOf({ by: 'week' }), '"by" is "week": use one of hour, day, month, record');
     assert.equal(problemOf({ by: 'record' }, GRANULARITIES), '"by" is "record": use one of hour, day, month');
     assert.equal(problemOf({ by: '' }), '"by" is "": use one of hour, day, month, record');
   });
 
-  test('is a parameter that comes twice, or that there is not', () => {
+  test('is a repeated or unknown parameter', () => {
     assert.equal(problemOf({ by: ['day', 'day'] }), '"by" is given more than once');
     assert.equal(problemOf({ from: { a: '1' } }), '"from" is given more than once');
     assert.equal(problemOf({ form: '0' }), 'unknown parameter "form": use by, from and to');
@@ -163,7 +163,7 @@ describe('a fault', () => {
     );
   });
 
-  test('repeats little of a value, and nothing that moves a terminal', () => {
+  test('quotes little of a value, without control characters', () => {
     for (const query of [
       { by: 'x\n\u001b'.repeat(1e5) },
       { from: '9'.repeat(1e5) },

@@ -68,7 +68,7 @@ const starts = (rows: readonly UsageRow[]): string[] => rows.map(({ start }) => 
 
 describe('sums by period', () => {
   for (const by of GRANULARITIES) {
-    test(`by ${by} are those that are reckoned from the records themselves`, async (context) => {
+    test(`by ${by} match sums computed from the records`, async (context) => {
       const records = someRecords(5000);
       const database = await open(context, records);
       assert.deepEqual(rowsOf(database, by), expectedRows(records, by, EVER.from, EVER.to));
@@ -77,12 +77,12 @@ describe('sums by period', () => {
     });
   }
 
-  test('have the same waiting steps as the records', async (context) => {
+  test('have the same waiting buckets as the records', async (context) => {
     const records = someRecords(5000);
     assert.deepEqual(waitingOf(await open(context, records)), expectedWaiting(records));
   });
 
-  test('keep months apart, in a leap year and in others, and in the year 2000', async (context) => {
+  test('separate months, in leap years and others, and in the year 2000', async (context) => {
     const times = ['1970-01-01', '1999-12-31', '2000-02-29', '2000-03-01', '2023-02-28', '2024-02-29'];
     const records = times.flatMap((day) => [started(`${day}T00:00:00Z`), started(`${day}T23:59:59.875Z`)]);
     const database = await open(context, records);
@@ -97,7 +97,7 @@ describe('sums by period', () => {
     assert.ok(rowsOf(database, 'day').every((row) => row.records === 2));
   });
 
-  test('of a span that begins and ends within an hour have only what is in it', async (context) => {
+  test('of a span within an hour have only records of that span', async (context) => {
     const minutes = ['05:14:59', '05:15:00', '05:59:59', '06:00:00', '06:29:59', '06:30:00'];
     const database = await open(
       context,
@@ -112,7 +112,7 @@ describe('sums by period', () => {
     );
   });
 
-  test('of nothing are nothing', async (context) => {
+  test('of an empty range are empty', async (context) => {
     const database = await open(context, [HAPPY_RECORD]);
     assert.deepEqual(
       rowsOf(database, 'hour', { from: HAPPY_RECORD.started + 1, to: HAPPY_RECORD.started + 2 }),
@@ -124,7 +124,7 @@ describe('sums by period', () => {
     );
   });
 
-  test('hold for more records than one statement sums, even where they share their start', async (context) => {
+  test('are correct for more records than one statement sums, even with the same start', async (context) => {
     const before = started('2026-11-23T04:00:00Z');
     const after = started('2026-11-23T05:30:01Z');
     const crowd = Array.from({ length: 45_000 }, () => HAPPY_RECORD);
@@ -135,7 +135,7 @@ describe('sums by period', () => {
     assert.deepEqual(rowsOf(database, 'month', alone), expectedRows(crowd, 'month', EVER.from, EVER.to));
   });
 
-  test('count what is strange in a foreign database as nothing, and do not fail', async (context) => {
+  test('count invalid values of a foreign database as 0, and do not fail', async (context) => {
     const { started: time } = HAPPY_RECORD;
     const database = await open(context, [
       HAPPY_RECORD,
@@ -160,19 +160,19 @@ describe('sums by period', () => {
     assert.deepEqual(waitingOf(database), expectedWaiting([HAPPY_RECORD]));
   });
 
-  test('do not fail beyond what a whole number holds', async (context) => {
+  test('do not fail beyond the range of integers', async (context) => {
     const records = Array.from({ length: 3 }, () => ({ ...HAPPY_RECORD, total_bytes: 2n ** 62n }));
     const [row] = rowsOf(await open(context, records), 'day');
     assert.equal(row?.total_bytes, 3 * 2 ** 62);
   });
 
-  test('end in no digits that nobody wrote', async (context) => {
+  test('have no rounding errors', async (context) => {
     const database = await open(context, [0.1, 0.2, 0.4].map(waited));
     const [row] = rowsOf(database, 'day');
     assert.deepEqual([row?.total_time, row?.waiting_time], [0.7, 0.7]);
   });
 
-  test('end each waiting step with its bound', async (context) => {
+  test('include the upper bound of each waiting bucket', async (context) => {
     const waits = [0, 1, 1.25, 5, 5.5, 30, 120, 600, 3600, 3600.5, 1e6, null];
     const records = waits.map(waited);
     const lonely = { ...HAPPY_RECORD, waiting_time: 2, result: 'lonely' };
@@ -200,7 +200,7 @@ describe('pages of records', () => {
     return found;
   }
 
-  test('lose nothing and have nothing twice, whoever shares their start', () => {
+  test('have each record once, even with the same start', () => {
     const start = fc.oneof(fc.integer({ min: 0, max: 4 }), fc.constantFrom(1.5, 1.25, 3.75));
     fc.assert(
       fc.property(
@@ -233,7 +233,7 @@ describe('pages of records', () => {
     );
   });
 
-  test('make what is strange ordinary', async (context) => {
+  test('replace invalid values', async (context) => {
     const database = await open(context, [
       { ...HAPPY_RECORD, started: HAPPY_RECORD.started + 0.0015 },
       {

@@ -51,7 +51,7 @@ describe('a report', () => {
   ];
 
   for (const by of GRANULARITIES) {
-    test(`by ${by} says what the database says, and what it covers`, async (context) => {
+    test(`by ${by} matches the database, and has its range`, async (context) => {
       const reports = reportsOf(context, createUsageDatabase(await scratch(context), records));
       const [from, to] = [HAPPY_RECORD.started - 0.5, HAPPY_RECORD.started + 86_400 * 50];
       assert.deepEqual(okOf(await reports.report({ by, from, to })), {
@@ -65,7 +65,7 @@ describe('a report', () => {
     });
   }
 
-  test('without an end ends with the second in which the database was asked', async (context) => {
+  test('without an end ends with the second of the query', async (context) => {
     const within = { ...HAPPY_RECORD, started: NOW_MS / 1000 + 0.25 };
     const source = createUsageDatabase(await scratch(context), [
       HAPPY_RECORD,
@@ -77,7 +77,7 @@ describe('a report', () => {
     assert.deepEqual(report.rows, expectedRows([HAPPY_RECORD, within], 'day', 0, Infinity));
   });
 
-  test('of a database without records has all waiting steps and no rows', async (context) => {
+  test('of a database without records has all waiting buckets and no rows', async (context) => {
     const report = okOf(
       await reportsOf(context, createUsageDatabase(await scratch(context), [])).report(DAY),
     );
@@ -85,7 +85,7 @@ describe('a report', () => {
     assert.deepEqual(report.waiting, expectedWaiting([]));
   });
 
-  test('may have many periods and no more; empty ones do not count', async (context) => {
+  test('has a maximum number of periods, without empty ones', async (context) => {
     const hours = Array.from({ length: MAX_REPORT_PERIODS }, (_, hour) => hour);
     const hourly = hours.map((hour) => Object.assign({}, HAPPY_RECORD, { started: 1e9 + hour * 3600 }));
     const source = createUsageDatabase(await scratch(context), hourly);
@@ -101,7 +101,7 @@ describe('a report', () => {
     assert.equal(okOf(await reports.report({ ...range, by: 'day' })).by, 'day');
   });
 
-  test('of a missing, a foreign and a damaged file says so, and comes back with the file', async (context) => {
+  test('fails for a missing, foreign or damaged file, and works again with a valid one', async (context) => {
     const directory = await scratch(context);
     const source = createUsageDatabase(directory, []);
     let nowMs = NOW_MS;
@@ -133,7 +133,7 @@ describe('a report', () => {
     assert.equal(okOf(await reports.report(DAY)).rows.length, 1);
   });
 
-  test('that runs when all is closed ends, as does one that comes later', async (context) => {
+  test('is aborted on close, as are later ones', async (context) => {
     const source = createUsageDatabase(await scratch(context), [HAPPY_RECORD]);
     const reports = reportsOf(context, source);
     const running = reports.report(DAY);
@@ -158,7 +158,7 @@ class FakePool {
   }
 }
 
-describe('an answer', () => {
+describe('a cached report', () => {
   const source = { databasePath: '/data/usage.sqlite', scratchDirectory: '/scratch' };
 
   function relay(): { pool: FakePool; reports: UsageReports; time: { nowMs: number } } {
@@ -167,7 +167,7 @@ describe('an answer', () => {
     return { pool, reports: new UsageReports({ source, pool, clock: () => time.nowMs }), time };
   }
 
-  test('is given again for a second, however cheap it was', async () => {
+  test('is cached for at least a second', async () => {
     const { pool, reports, time } = relay();
     const first = await reports.report(DAY);
     time.nowMs += 999;
@@ -183,7 +183,7 @@ describe('an answer', () => {
     });
   });
 
-  test('is given again for twenty times what it cost', async () => {
+  test('is cached for twenty times its duration', async () => {
     for (const answer of [
       { kind: 'ok', rows: [], waiting: [], tookMs: 5000 },
       { kind: 'rejected', problem: 'too long', tookMs: 5000 },
@@ -199,7 +199,7 @@ describe('an answer', () => {
     }
   });
 
-  test('is given again for a second when it was a failure', async () => {
+  test('is cached for a second if it failed', async () => {
     const { pool, reports, time } = relay();
     pool.answer = { kind: 'failed', state: 'missing', problem: 'nothing there' };
     assert.deepEqual(await reports.report(DAY), pool.answer);
@@ -211,7 +211,7 @@ describe('an answer', () => {
     assert.equal(pool.asked.length, 2);
   });
 
-  test('is shared by all who ask while it is looked up', async () => {
+  test('is shared by concurrent callers', async () => {
     const { pool, reports } = relay();
     pool.held = [];
     const asked = [reports.report(DAY), reports.report(DAY), reports.report({ ...DAY, by: 'month' })];
@@ -222,7 +222,7 @@ describe('an answer', () => {
     assert.notEqual(one, month);
   });
 
-  test('is not shared when looking up failed altogether', async () => {
+  test('is not cached if the job failed', async () => {
     const { pool, reports } = relay();
     const run = pool.run.bind(pool);
     pool.run = () => Promise.reject(new Error('the thread died'));
@@ -231,7 +231,7 @@ describe('an answer', () => {
     assert.equal((await reports.report(DAY)).kind, 'ok');
   });
 
-  test('is forgotten when the clock is set back', async () => {
+  test('expires when the clock is set back', async () => {
     const { pool, reports, time } = relay();
     await reports.report(DAY);
     time.nowMs -= 1;
@@ -239,7 +239,7 @@ describe('an answer', () => {
     assert.equal(pool.asked.length, 2);
   });
 
-  test('is one of fifty, of which the one that was longest not asked for is forgotten', async () => {
+  test('is one of at most fifty, and the least recently used one is dropped', async () => {
     const { pool, reports } = relay();
     const range = (from: number): UsageRange<Granularity> => ({ by: 'day', from, to: 1e9 });
     for (let from = 0; from < 50; from += 1) await reports.report(range(from));

@@ -55,7 +55,7 @@ async function startOf(response: IncomingMessage): Promise<string> {
 }
 
 describe('usage over HTTP', () => {
-  test('has the numbers of the database', async (context) => {
+  test('matches the database', async (context) => {
     const records = sampleRecords(3000);
     const { url } = await startSidecar(context, records);
     for (const by of GRANULARITIES) {
@@ -82,7 +82,7 @@ describe('usage over HTTP', () => {
     }
   });
 
-  test('is compressed for those who ask, and HEAD brings none of it', async (context) => {
+  test('is compressed on request, and HEAD has no body', async (context) => {
     const { url } = await startSidecar(context, sampleRecords(3000));
     for (const path of [`/usage.json?from=${FROM}&to=${TO}`, `/usage.csv?by=record&from=${FROM}&to=${TO}`]) {
       const plain = await ask(url, path);
@@ -96,7 +96,7 @@ describe('usage over HTTP', () => {
     }
   });
 
-  test('is refused in a sentence where the question is wrong', async (context) => {
+  test('is rejected with a sentence for an invalid query', async (context) => {
     const { url } = await startSidecar(context, sampleRecords(1));
     for (const path of ['/usage.json', '/usage.csv']) {
       for (const [query, problem] of FAULTS) {
@@ -108,7 +108,7 @@ describe('usage over HTTP', () => {
     assert.equal((await ask(url, '/usage.json?by=record')).status, 400);
   });
 
-  test('says why there is none, and is there as soon as it can be', async (context) => {
+  test('says why there is no report, and works as soon as possible', async (context) => {
     const { url, databasePath } = await startSidecar(context, null);
     const expectNone = async (state: string, problem: RegExp): Promise<void> => {
       for (const path of ['/usage.json', '/usage.csv']) {
@@ -130,7 +130,7 @@ describe('usage over HTTP', () => {
     assert.match(csv.body.toString(), /\r\n2020-09-01T00:00:00\.000Z,happy,9,18,94\.5,13\.5\r\n$/u);
   });
 
-  test('is sent as CSV while it is read, and is cut short where that fails', async (context) => {
+  test('is streamed as CSV, and the connection is closed on an error', async (context) => {
     const { url, sidecar, databasePath } = await startSidecar(context, null);
     createUsageFile(databasePath, { rows: MANY_RECORDS });
     const response = await begin(url, ALL_OF_THEM);
@@ -150,7 +150,7 @@ describe('usage over HTTP', () => {
     assert.equal(sidecar.stderr, '');
   });
 
-  test('is read no further for a client that goes away', async (context) => {
+  test('is not read further after the client has disconnected', async (context) => {
     const { url, sidecar, databasePath } = await startSidecar(context, null);
     createUsageFile(databasePath, { rows: MANY_RECORDS });
     for (const headers of [{}, { 'accept-encoding': 'gzip' }]) {
@@ -167,7 +167,7 @@ describe('usage over HTTP', () => {
     assert.equal(sidecar.stderr, '');
   });
 
-  test('does not keep a snapshot waiting, however many questions there are', async (context) => {
+  test('does not delay a snapshot, even with many queries', async (context) => {
     const { url, databasePath } = await startSidecar(context, null);
     createUsageFile(databasePath, { rows: MANY_RECORDS });
     let answered = 0;
@@ -181,7 +181,7 @@ describe('usage over HTTP', () => {
     await Promise.all(questions);
   });
 
-  test('is kept for those who ask again, but not without bounds', async () => {
+  test('is cached with limits', async () => {
     const row = { start: FROM, mood: 'happy', records: 1, total_bytes: 1, total_time: 1, waiting_time: 1 };
     let asked = 0;
     const pool = {

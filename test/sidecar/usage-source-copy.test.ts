@@ -27,7 +27,7 @@ async function place(context: TestContext): Promise<Place> {
 }
 
 describe('a private copy', () => {
-  test('is there for the state that it was made of, and for no other', async (context) => {
+  test('is found only for its own state of the database', async (context) => {
     const { path, copies } = await place(context);
     const files = statDatabaseFiles(path);
     assert.equal(findCopy(copies, files), null);
@@ -37,7 +37,7 @@ describe('a private copy', () => {
     assert.equal(findCopy(copies, statDatabaseFiles(path)), null);
   });
 
-  test('needs no other file, and no right to write', async (context) => {
+  test('is a single file that can be read without write permission', async (context) => {
     const { path, copies } = await place(context);
     const copy = createCopy(path, statDatabaseFiles(path), copies);
     // Bytes 18 and 19 would be 2 for a write-ahead log.
@@ -48,7 +48,7 @@ describe('a private copy', () => {
     assert.equal(readdirSync(copies).length, 1);
   });
 
-  test('is not made of a database that was written since it was looked at', async (context) => {
+  test('is not made of a database that was written meanwhile', async (context) => {
     const { path, copies } = await place(context);
     const files = statDatabaseFiles(path);
     const writer = new Database(path);
@@ -58,7 +58,7 @@ describe('a private copy', () => {
     assert.deepEqual(readdirSync(copies), []);
   });
 
-  test('goes when it is not wanted, and so does what a killed process left, but not what is being made', async (context) => {
+  test('is removed when unused, as are abandoned files, but not unfinished ones', async (context) => {
     const { path, copies } = await place(context);
     mkdirSync(copies);
     const abandoned = join(copies, 'usage-copy-one.unfinished');

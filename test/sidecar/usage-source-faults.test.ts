@@ -28,7 +28,7 @@ function sql(text: string): (path: string) => void {
   };
 }
 
-describe('what is no usage database', () => {
+describe('a file that is not a usage database', () => {
   const cases: Record<
     string,
     [make: (path: string) => void, kind: UsageSourceError['kind'], message: RegExp]
@@ -76,7 +76,7 @@ describe('what is no usage database', () => {
     ],
   };
   for (const [what, [make, kind, message]] of Object.entries(cases)) {
-    test(`is a fault, and left as it was: ${what}`, async (context) => {
+    test(`is an error, and not changed: ${what}`, async (context) => {
       const source = await createUsageFixture(context);
       make(source.databasePath);
       const before = fileMetadata(source.volume);
@@ -88,7 +88,7 @@ describe('what is no usage database', () => {
     });
   }
 
-  test('is a fault when its directory is missing, too', async (context) => {
+  test('is an error if its directory is missing', async (context) => {
     const source = await createUsageFixture(context);
     rmSync(source.volume, { recursive: true });
     assertFault(source, 'missing', /there is no usage database/u);

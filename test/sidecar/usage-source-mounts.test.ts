@@ -94,7 +94,7 @@ function sumFrom(value: unknown): UsageSum {
   return { rows: value.rows, bytes: value.bytes };
 }
 
-test('a relay that starts and stops all the time is read each time', async (context) => {
+test('a database is always readable while its relay restarts repeatedly', async (context) => {
   if (!requireMount(context)) return;
   const source = await createUsageFixture(context);
   const seen = { ...source, databasePath: join(mountReadOnly(context, source.volume), 'usage.sqlite') };
@@ -120,7 +120,7 @@ test('a relay that starts and stops all the time is read each time', async (cont
 });
 
 describe('another user', () => {
-  test('who may not read the file is told whose it is', async (context) => {
+  test('without read permission gets the owner of the file', async (context) => {
     if (!mayBeSomebodyElse(context)) return;
     const source = await publicPlace(context);
     createUsageFile(source.databasePath);
@@ -133,7 +133,7 @@ describe('another user', () => {
     assert.match(String(await readAs(NOBODY, source)), /this user has no access to "[^"]*volume";/u);
   });
 
-  test('who may write beside the file leaves nothing there', async (context) => {
+  test('with write permission for the directory leaves no files there', async (context) => {
     if (!mayBeSomebodyElse(context)) return;
     const source = await publicPlace(context);
     createUsageFile(source.databasePath);
@@ -144,7 +144,7 @@ describe('another user', () => {
   });
 });
 
-test('a scratch directory without room is a fault with figures', async (context) => {
+test('a full scratch directory is an error with figures', async (context) => {
   if (!requireMount(context)) return;
   const source = { ...(await createUsageFixture(context)), scratchDirectory: mountTmpfs(context, 'size=8m') };
   createUsageFile(source.databasePath);

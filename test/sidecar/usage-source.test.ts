@@ -34,8 +34,8 @@ import {
   fileMetadata,
 } from '../support/usage-fixture.ts';
 
-describe('a database that nobody has open', () => {
-  test('is read without a trace beside it', async (context) => {
+describe('a closed database', () => {
+  test('is read without creating files beside it', async (context) => {
     const source = await createUsageFixture(context);
     createUsageFile(source.databasePath, { rows: 300 });
     const before = fileMetadata(source.volume);
@@ -43,7 +43,7 @@ describe('a database that nobody has open', () => {
     assert.deepEqual(fileMetadata(source.volume), before);
   });
 
-  test('is copied once for each of its states, and no copy stays when it is in use', async (context) => {
+  test('is copied once per state, and copies are removed when the database is opened', async (context) => {
     const source = await createUsageFixture(context);
     createUsageFile(source.databasePath);
     openAndSum(source);
@@ -62,7 +62,7 @@ describe('a database that nobody has open', () => {
     assert.notDeepEqual(fileMetadata(source.scratchDirectory), copies);
   });
 
-  test('is read by several threads at once', async (context) => {
+  test('can be read by several threads at once', async (context) => {
     const source = await createUsageFixture(context);
     createUsageFile(source.databasePath, { rows: 30_000 });
     const url = import.meta.resolve('../../src/sidecar/usage/usage-source.ts');
@@ -86,7 +86,7 @@ describe('a database that nobody has open', () => {
     assert.equal(readdirSync(source.scratchDirectory).length, 1);
   });
 
-  test('is read without its shared memory, too, with what only its log has', async (context) => {
+  test('can be read without its shared memory, including its log', async (context) => {
     const source = await createUsageFixture(context);
     const writer = await startWriter(source.databasePath);
     await killWriter(writer);
@@ -98,7 +98,7 @@ describe('a database that nobody has open', () => {
 });
 
 describe('the database of a relay', () => {
-  test('is read while it runs, when it has stopped, and when it has been killed', async (context) => {
+  test('can be read while the relay runs, after it stopped, and after it was killed', async (context) => {
     const source = await createUsageFixture(context);
     const settings = { RELAY_USAGE_DB: source.databasePath };
     const relay = await RelayProcess.start(settings);
@@ -125,7 +125,7 @@ describe('the database of a relay', () => {
     assert.deepEqual(readdirSync(source.volume), ['usage.sqlite']);
   });
 
-  test('is always read at the end of a transaction', async (context) => {
+  test('is always read between transactions', async (context) => {
     const source = await createUsageFixture(context);
     const writer = await startWriter(source.databasePath);
     context.after(() => writer[Symbol.asyncDispose]());
@@ -158,7 +158,7 @@ function isAlive(pid: number): boolean {
 }
 
 describe('a database with a rollback journal', () => {
-  test('is read in place, and is the only one whose writer has to wait', async (context) => {
+  test('is read in place, and is the only kind that blocks its writer', async (context) => {
     const source = await createUsageFixture(context);
     createUsageFile(source.databasePath, { journalMode: 'delete' });
     const opened = openUsageDatabase(source);
@@ -175,7 +175,7 @@ describe('a database with a rollback journal', () => {
     inPlace.close();
   });
 
-  test('is read while its writer is in the middle of a transaction', async (context) => {
+  test('can be read during a transaction of its writer', async (context) => {
     const source = await createUsageFixture(context);
     createUsageFile(source.databasePath, { journalMode: 'delete' });
     const writer = new Database(source.databasePath);
@@ -186,7 +186,7 @@ describe('a database with a rollback journal', () => {
     assert.equal(openAndSum(source).rows, 3);
   });
 
-  test('is read as it was before a transaction that was killed half-way', async (context) => {
+  test('is read in the state before an interrupted transaction', async (context) => {
     const source = await createUsageFixture(context);
     createUsageFile(source.databasePath, { rows: 3000, journalMode: 'delete' });
     // What a power cut leaves: the journal is whole and the database has been written to.
@@ -207,7 +207,7 @@ describe('a database with a rollback journal', () => {
     assert.deepEqual(fileMetadata(source.volume), before);
   });
 
-  test('stays locked for whoever reads it, also when it is opened a second time', async (context) => {
+  test('stays locked for its reader, even if it is opened a second time', async (context) => {
     const source = await createUsageFixture(context);
     createUsageFile(source.databasePath, { journalMode: 'delete' });
     const reader = openUsageDatabase(source);
@@ -224,7 +224,7 @@ describe('a database with a rollback journal', () => {
     assert.equal(writer.stdout, 'SQLITE_BUSY\n');
   });
 
-  test('of the reference is read', async (context) => {
+  test('of the reference can be read', async (context) => {
     const source = await createUsageFixture(context);
     const program = `db = get_db(sys.argv[1])
 db.execute("INSERT INTO usage VALUES (1600000000, 5.5, NULL, 7, 'lonely')")
@@ -234,7 +234,7 @@ db.commit()`;
     assert.deepEqual(readdirSync(source.volume), ['usage.sqlite']);
   });
 
-  test('that is locked is a fault for as long as it is', async (context) => {
+  test('is an error while it is locked', async (context) => {
     const source = await createUsageFixture(context);
     createUsageFile(source.databasePath, { journalMode: 'delete' });
     const writer = new Database(source.databasePath);
@@ -245,7 +245,7 @@ db.commit()`;
   });
 });
 
-test('a replaced file is read with the next opening', async (context) => {
+test('a replaced file is read at the next open', async (context) => {
   const source = await createUsageFixture(context);
   createUsageFile(source.databasePath, { rows: 3 });
   assert.equal(openAndSum(source).rows, 3);
@@ -258,7 +258,7 @@ test('a replaced file is read with the next opening', async (context) => {
   assert.equal(openAndSum(source).rows, 12);
 });
 
-test('a scratch directory that can not be made is a fault that names it', async (context) => {
+test('a scratch directory that can not be created is an error with its path', async (context) => {
   const source = await createUsageFixture(context);
   createUsageFile(source.databasePath);
   writeFileSync(source.scratchDirectory, 'a file');

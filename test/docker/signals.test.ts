@@ -44,7 +44,10 @@ describe('the container', { skip: withoutDocker, concurrency: true }, () => {
     const relay = await sandbox.relay(image, '-e', 'RELAY_DRAIN_TIMEOUT=1s');
     const pair = await newPair(relay);
     equal(await relay.stop(PATIENCE_SECONDS), 0);
-    match(await relay.logs(), /"level":"warn".*"pairs":1,"msg":"drain timeout; closing remaining transfers"/u);
+    match(
+      await relay.logs(),
+      /"level":"warn".*"pairs":1,"msg":"drain timeout; closing remaining transfers"/u,
+    );
     await Promise.all([pair.first.closed, pair.second.closed]);
   });
 

@@ -18,7 +18,7 @@ import type { SessionManager } from '../sessions/session-manager.ts';
 import type { IoBackend } from '../transport/io-backend.ts';
 import { listen } from '../transport/listener.ts';
 
-/** Links that did not come about are told of so often at most, in milliseconds. */
+/** Shortest time between two log lines about failed links, in milliseconds. */
 const LOG_INTERVAL_MS = 60_000;
 
 export interface ClusterDependencies {
@@ -27,7 +27,7 @@ export interface ClusterDependencies {
   readonly backend: IoBackend;
 }
 
-/** The group of relays that this one belongs to, and what the log says of it. Loaded where there is a group alone. */
+/** Makes the relay part of a cluster, and logs its state. Only loaded if there is a cluster. */
 export class ClusterService {
   readonly #config: ClusterConfig;
   readonly #dependencies: ClusterDependencies;
@@ -35,20 +35,20 @@ export class ClusterService {
   readonly #linkServer: LinkServer;
   readonly #server: Server;
   readonly #tls: LinkTls | null;
-  /** Where the other relays find this one. */
+  /** The host that the other relays connect to. */
   readonly #host: string;
   readonly #networks: PeerNetworks;
   #router: LeaseRouter | null = null;
 
-  constructor(config: ClusterConfig, relay: ClusterDependencies, log: Logger) {
+  constructor(config: ClusterConfig, dependencies: ClusterDependencies, log: Logger) {
     this.#config = config;
-    this.#dependencies = relay;
+    this.#dependencies = dependencies;
     this.#log = log;
-    const { backend, acceptor } = relay;
+    const { backend, acceptor } = dependencies;
     this.#tls = config.tls ? new LinkTls(config.secret) : null;
     this.#host = advertisedHost(config);
     this.#networks = new PeerNetworks(config.networks, this.#host);
-    const seldom = newLogThrottle();
+    const rejectThrottle = newLogThrottle();
     this.#linkServer = new LinkServer({
       backend,
       secret: config.secret,
@@ -57,18 +57,18 @@ export class ClusterService {
       onLink: (stream, firstBytes) => acceptor.acceptLink(stream, firstBytes),
       onRejected: (failure: LinkFailure) => {
         if (failure === 'closed') return;
-        seldom.log((times) =>
-          log.warn({ failure, times }, 'who came to RELAY_CLUSTER_LISTEN was no relay of this group'),
+        rejectThrottle.log((times) =>
+          log.warn({ failure, times }, 'rejected cluster connection: peer failed to authenticate'),
         );
       },
     });
     this.#server = this.#linkServer.createServer();
-    // Who could not be accepted calls again; it must not end the relay.
+    // A peer that could not be accepted connects again; the error must not stop the relay.
     this.#server.on('error', () => undefined);
   }
 
   /**
-   * Listens for other relays, and claims from then on. It does not wait for the coordinator.
+   * Listens for other relays, and leases tokens from then on. It does not wait for the coordinator.
    *
    * @throws ListenError
    */
@@ -76,12 +76,16 @@ export class ClusterService {
     const { sessions, backend } = this.#dependencies;
     const { url, secret, listen: endpoint, advertise } = this.#config;
     const bound = await listen(this.#server, endpoint);
-    if (bound.kind !== 'tcp') throw new Error('the cluster listener is no TCP listener');
+    if (bound.kind !== 'tcp') throw new Error('the cluster listener is not a TCP listener');
     const host = this.#host;
     const port = advertise?.port ?? bound.port;
-    const [seldomFailed, seldomTaken, seldomOther] = [newLogThrottle(), newLogThrottle(), newLogThrottle()];
+    const [connectThrottle, addressThrottle, secretThrottle] = [
+      newLogThrottle(),
+      newLogThrottle(),
+      newLogThrottle(),
+    ];
     const self = { id: randomUUID(), address: `${isIPv6(host) ? `[${host}]` : host}:${port}` };
-    const cluster = new LeaseRouter({
+    const router = new LeaseRouter({
       url,
       secret,
       self,
@@ -89,34 +93,34 @@ export class ClusterService {
       tls: this.#tls,
       networks: this.#networks,
       onConnectFailed: (failure, owner) =>
-        seldomFailed.log((times) =>
-          this.#log.warn({ relay: owner.address, failure, times }, 'another relay could not be called'),
+        connectThrottle.log((times) =>
+          this.#log.warn({ relay: owner.address, failure, times }, 'could not connect to another relay'),
         ),
       onAddressConflict: () =>
-        seldomTaken.log((times) =>
+        addressThrottle.log((times) =>
           this.#log.error(
             { advertise: self.address, times },
-            'another relay of the group has the same address: set RELAY_CLUSTER_ADVERTISE',
+            'another relay of the cluster advertises the same address; set RELAY_CLUSTER_ADVERTISE',
           ),
         ),
       events: {
         onSecretMismatch: () =>
-          seldomOther.log(() =>
+          secretThrottle.log(() =>
             this.#log.error(
-              'a relay that uses the same coordinator has another RELAY_CLUSTER_SECRET: clients that come to it are not found',
+              'a relay with a different RELAY_CLUSTER_SECRET uses the same coordinator; its clients cannot be paired with clients of this relay',
             ),
           ),
         onLeaseLost: (token, owner) => sessions.redirectWaiting(token, owner),
-        onUp: () => this.#log.info('the coordinator answers: clients meet whichever relay they come to'),
+        onUp: () => this.#log.info('coordinator is up; clients are paired across relays'),
         onDown: (code) =>
           this.#log.warn(
             { code, hint: coordinatorHint(code) },
-            'the coordinator does not answer: only clients that come to this relay meet here, until it does',
+            'coordinator is down; clients are paired within this relay only until it is back',
           ),
       },
     });
-    this.#router = cluster;
-    sessions.clusterRouter = cluster;
+    this.#router = router;
+    sessions.clusterRouter = router;
     this.#log.info(
       { role: 'cluster', endpoint: formatEndpoint(bound), advertise: self.address },
       'listening',
@@ -128,13 +132,13 @@ export class ClusterService {
     return this.#router;
   }
 
-  /** No more links come. */
+  /** Accepts no more links. */
   stopListening(): void {
     this.#server.close();
     this.#linkServer.close();
   }
 
-  /** Releases what is claimed. */
+  /** Releases all leases. */
   async close(): Promise<void> {
     this.stopListening();
     await this.#router?.close();
@@ -149,7 +153,7 @@ function advertisedHost({ advertise, listen: { interface: address } }: ClusterCo
   return advertise?.host ?? (address === null || WILDCARD_ADDRESSES.has(address) ? ownAddress() : address);
 }
 
-/** The first address of this machine, or pod, that is not its loopback; its name where there is none. */
+/** The first address of this machine or pod that is not a loopback address; its host name if there is none. */
 function ownAddress(): string {
   const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
   const outer = all.filter(({ internal, scopeid }) => !internal && (scopeid ?? 0) === 0);

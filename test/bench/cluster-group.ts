@@ -75,7 +75,7 @@ export async function startMember(
     PINNED.peer,
   );
   try {
-    await relay.says(/the coordinator answers/u);
+    await relay.says(/coordinator is up/u);
   } catch (error) {
     await relay[Symbol.asyncDispose]();
     throw error;

@@ -46,7 +46,7 @@ async function untilLeases(coordinator: NetworkCoordinator, count: number): Prom
 
 /** A relay finds out that it can't ask, and says so. */
 async function untilCoordinatorDown(relay: NetworkRelay): Promise<void> {
-  await relay.untilLogged(/the coordinator does not answer/u);
+  await relay.untilLogged(/coordinator is down/u);
   await relay.untilMetric('cluster_up', 0);
   assert.equal(await relay.readiness(), 200);
 }

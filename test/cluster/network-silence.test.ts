@@ -40,7 +40,7 @@ describe(
       await three.untilMetric('cluster_leases', 1);
       assert.ok((await two.metric('relayed_bytes_total')) < 3 * RATE, 'the transfer goes on');
       await sending.arrived;
-      await one.untilLogged(/the coordinator does not answer/u);
+      await one.untilLogged(/coordinator is down/u);
       assert.equal(await one.readiness(), 200);
       await transfer(local, await one.connectClient(context, home, SIDE_B), 1000);
       const router = newToken();

@@ -67,7 +67,7 @@ describe('a stranger at the cluster port', { skip: skipWithoutNetworkCluster(), 
     const caller = await strangers.connectMany(three, 1, `${OTHER_VERSION.trimEnd()} ${proof}\n`);
     await caller.untilReported(/"heard"/u);
     assert.deepEqual(caller.reports.at(-1), { heard: { [OPENING]: 1 } });
-    await three.untilLogged(/"failure":"version".*no relay of this group/u);
+    await three.untilLogged(/"failure":"version".*peer failed to authenticate/u);
     const token = newToken();
     const owner = await strangers.impostor(OTHER_VERSION);
     await strangers.acquireLease(token, owner);

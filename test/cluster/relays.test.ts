@@ -75,8 +75,8 @@ describe('relays that are one group', { skip: withoutRedis() }, () => {
     const early = newToken();
     const a = await startWaitingClient(context, one, early);
     await redis.kill();
-    await one.says(/the coordinator does not answer/u);
-    await other.says(/the coordinator does not answer/u);
+    await one.says(/coordinator is down/u);
+    await other.says(/coordinator is down/u);
     assert.equal(await metric(one, 'cluster_up'), 0);
     assert.equal(await metric(one, 'ready'), 1);
     const local = newToken();

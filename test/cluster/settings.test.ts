@@ -36,7 +36,7 @@ describe('the settings of a group', { skip: withoutRedis() }, () => {
     await untilMetric(one, 'cluster_leases', 1);
     const c = await connectClient(context, plain);
     await c.send(handshake(torn, SIDE_B));
-    await plain.says(/"failure":"tls".*another relay could not be called/u);
+    await plain.says(/"failure":"tls".*could not connect to another relay/u);
     assert.equal(await metric(plain, 'cluster_link_failures_total{kind="tls"}'), 1);
     // It is not a relay that is gone, but nobody meets at one that can't be called.
     await untilMetric(plain, 'cluster_leases', 1);
@@ -81,11 +81,11 @@ describe('the settings of a group', { skip: withoutRedis() }, () => {
     await startWaitingClient(context, twin, token);
     await untilMetric(twin, 'cluster_leases', 1);
     await redis.kill();
-    await one.says(/the coordinator does not answer/u);
-    await twin.says(/the coordinator does not answer/u);
+    await one.says(/coordinator is down/u);
+    await twin.says(/coordinator is down/u);
     // Both claim anew when it is back, and one of them is second.
     await redis.restart();
-    const taken = /another relay of the group has the same address: set RELAY_CLUSTER_ADVERTISE/u;
+    const taken = /another relay of the cluster advertises the same address; set RELAY_CLUSTER_ADVERTISE/u;
     await Promise.any([one.says(taken), twin.says(taken)]);
     assert.equal(await metric(one, 'cluster_link_attempts_total'), 0);
     assert.equal(await metric(twin, 'cluster_link_attempts_total'), 0);
@@ -110,7 +110,7 @@ describe('the settings of a group', { skip: withoutRedis() }, () => {
     const one = await cluster.add();
     assert.doesNotMatch(one.log, /another RELAY_CLUSTER_SECRET/u);
     const other = await cluster.add({ RELAY_CLUSTER_SECRET: 'the secret of another group' });
-    await other.says(/has another RELAY_CLUSTER_SECRET/u);
+    await other.says(/a different RELAY_CLUSTER_SECRET/u);
     await untilMetric(other, 'cluster_secret_mismatches_total', 1);
     assert.equal(await metric(one, 'cluster_up'), 1);
   });

@@ -22,9 +22,9 @@ const needsRoot =
 const PAIRED = 'ok\n';
 const FAREWELL = 'shutting down\n';
 
-const COORDINATOR_UP = /"msg":"the coordinator answers/u;
-const COORDINATOR_DOWN = /"msg":"the coordinator does not answer/u;
-const COORDINATOR_BACK = /"the coordinator does not answer[^]*"msg":"the coordinator answers/u;
+const COORDINATOR_UP = /"msg":"coordinator is up/u;
+const COORDINATOR_DOWN = /"msg":"coordinator is down/u;
+const COORDINATOR_BACK = /"coordinator is down[^]*"msg":"coordinator is up/u;
 
 interface Relay {
   readonly pod: Pod;

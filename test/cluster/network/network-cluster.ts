@@ -79,7 +79,7 @@ export class NetworkCluster {
     // One after the other: a program that starts is busy, and the machine may be small.
     const relays = [await start('one'), await start('two'), await start('three')] as const;
     const site = new NetworkCluster(house, directory, network, coordinator, relays);
-    await Promise.all(relays.map((relay) => relay.untilLogged(/the coordinator answers/u)));
+    await Promise.all(relays.map((relay) => relay.untilLogged(/coordinator is up/u)));
     return site;
   }
 

@@ -6,22 +6,22 @@ import {
   stripZone,
 } from '../protocol/ip-address.ts';
 
-/** Whose word about clients is taken: a network's, as the address that all of it begins with, or unix sockets'. */
+/** A trusted source: a network, as its first address and the length of its prefix, or all Unix sockets. */
 export type Cidr =
   { readonly kind: 'network'; readonly start: Uint8Array; readonly bits: number } | { readonly kind: 'unix' };
 
-/** What is wrong with a list of proxies, in a sentence for the operator. */
+/** A list of networks is invalid. The message is a sentence for the operator. */
 export class CidrError extends Error {}
 
-/** What an operator may write. */
+/** Accepted form of such a list, for error messages. */
 export const CIDR_GRAMMAR =
   'addresses and networks like 192.168.1.4, 10.0.0.0/8 or fd00::/8, and unix for unix sockets, ' +
   'separated by blanks or commas';
 
 /**
- * Reads addresses and networks, separated by blanks or commas.
+ * Parses addresses and networks, separated by spaces or commas.
  *
- * @throws CidrError for the first one that is none.
+ * @throws CidrError for the first invalid one
  */
 export function parseCidrs(text: string): Cidr[] {
   return text
@@ -30,7 +30,7 @@ export function parseCidrs(text: string): Cidr[] {
     .map(parseCidr);
 }
 
-/** Prints a network the way it is written in the configuration; `parseCidrs` reads it back. */
+/** Formats a network as in the configuration. `parseCidrs` parses it. */
 export function formatCidr(cidr: Cidr): string {
   return cidr.kind === 'unix' ? 'unix' : `${formatAddress(cidr.start)}/${cidr.bits}`;
 }
@@ -45,22 +45,22 @@ function parseCidr(text: string): Cidr {
   const most = start.length * 8;
   if (length === undefined) return { kind: 'network', start, bits: most };
   if (start.length === 4 && address.includes(':')) {
-    throw new CidrError(`"${text}" is written as IPv6 and holds IPv4: write it as ${formatAddress(start)}/…`);
+    throw new CidrError(`"${text}" is IPv4 in IPv6 notation: write it as ${formatAddress(start)}/…`);
   }
   const bits = /^(?:0|[1-9]\d{0,2})$/u.test(length) ? Number(length) : Infinity;
-  if (bits > most) throw new CidrError(`"${text}" has no number from 0 to ${most} behind its slash`);
+  if (bits > most) throw new CidrError(`"${text}" needs a prefix length from 0 to ${most} after the slash`);
   const network = networkAddress(start, bits);
   if (!hasCommonPrefix(start, network, most)) {
-    // Which of the two was meant can't be told, and one of them trusts more than the other.
+    // It is not clear which of the two was meant, and one of them trusts more addresses than the other.
     throw new CidrError(
       `"${text}" is an address within a network: write ${formatAddress(network)}/${bits} for the network or ` +
-        `${formatAddress(start)} for the one address`,
+        `${formatAddress(start)} for the single address`,
     );
   }
   return { kind: 'network', start, bits };
 }
 
-/** Whether an IP address, which may have a zone behind it, is in one of these networks. */
+/** True if an IP address, with or without a zone, is in one of these networks. */
 export function contains(cidrs: readonly Cidr[], address: string): boolean {
   const bytes = parseAddress(stripZone(address));
   return (
@@ -70,9 +70,9 @@ export function contains(cidrs: readonly Cidr[], address: string): boolean {
 }
 
 /**
- * Knows which proxies are trusted, and so whom a connection that came by them is from.
+ * The trusted proxies. Finds the address of a client behind them.
  *
- * IPv4 that is mapped into IPv6 is IPv4 here; `::/0` does not hold it.
+ * IPv4-mapped IPv6 counts as IPv4 here; `::/0` does not contain it.
  */
 export class TrustedProxies {
   readonly #cidrs: readonly Cidr[];
@@ -81,7 +81,7 @@ export class TrustedProxies {
     this.#cidrs = cidrs;
   }
 
-  /** Whether the word of this peer is taken. Null is one at a unix socket, which has no address. */
+  /** True if this peer is a trusted proxy. Null: a peer at a Unix socket, which has no address. */
   trusts(address: string | null): boolean {
     if (address === null) return this.#cidrs.some(({ kind }) => kind === 'unix');
     const bytes = parseAddress(stripZone(address));
@@ -89,18 +89,17 @@ export class TrustedProxies {
   }
 
   /**
-   * The address of the client that a request is from, as `formatAddress` prints it. Null is an unknown one.
+   * The address of the client of a request, in the form of `formatAddress`. Null: unknown.
    *
-   * Each proxy adds to the end of `X-Forwarded-For` whom it got the request from, so the list is read from there,
-   * as long as whoever wrote an entry is trusted. What lies beyond, the client may have made up; and so may be
-   * what comes before an entry that is no address.
+   * Each proxy appends the address of its peer to `X-Forwarded-For`. So the list is read from its end, as
+   * long as the writer of an entry is trusted. The client may have forged the entries before that, and
+   * everything before an entry that is not an address.
    *
-   * @param peerAddress who is at the other end of the connection; null at a unix socket
-   * @param forwardedFor the header's value, several headers joined by commas
+   * @param peerAddress the other end of the connection; null at a Unix socket
+   * @param forwardedFor value of the header; several headers are joined by commas
    */
   resolveClientAddress(peerAddress: string | null, forwardedFor: string | undefined): string | null {
-    const transport = peerAddress === null ? null : parseAddress(stripZone(peerAddress));
-    let client = transport;
+    let client = peerAddress === null ? null : parseAddress(stripZone(peerAddress));
     if (this.trusts(peerAddress)) {
       for (const entry of (forwardedFor ?? '').split(',').toReversed()) {
         const address = parseForwardedEntry(entry.trim());
@@ -119,7 +118,7 @@ export class TrustedProxies {
   }
 }
 
-/** An entry as proxies write them: an address, perhaps in brackets, perhaps with a port. */
+/** Parses an entry as proxies write it: an address, with or without brackets and a port. */
 function parseForwardedEntry(entry: string): Uint8Array | null {
   const [, bracketed] = /^\[([^\]]*:[^\]]*)\](?::\d{1,5})?$/u.exec(entry) ?? [];
   if (bracketed !== undefined) return parseAddress(bracketed);

@@ -44,23 +44,20 @@ describe('parsing a list of networks', () => {
     ['10.0.0.0/8/8', '"10.0.0.0/8/8" is neither an IP address nor a network like 10.0.0.0/8'],
     ['/8', '"/8" is neither an IP address nor a network like 10.0.0.0/8'],
     ['fe80::1%eth0', '"fe80::1%eth0" is neither an IP address nor a network like 10.0.0.0/8'],
-    ['10.0.0.0/', '"10.0.0.0/" has no number from 0 to 32 behind its slash'],
-    ['10.0.0.0/33', '"10.0.0.0/33" has no number from 0 to 32 behind its slash'],
-    ['10.0.0.0/08', '"10.0.0.0/08" has no number from 0 to 32 behind its slash'],
-    ['10.0.0.0/255.0.0.0', '"10.0.0.0/255.0.0.0" has no number from 0 to 32 behind its slash'],
-    ['fd00::/129', '"fd00::/129" has no number from 0 to 128 behind its slash'],
+    ['10.0.0.0/', '"10.0.0.0/" needs a prefix length from 0 to 32 after the slash'],
+    ['10.0.0.0/33', '"10.0.0.0/33" needs a prefix length from 0 to 32 after the slash'],
+    ['10.0.0.0/08', '"10.0.0.0/08" needs a prefix length from 0 to 32 after the slash'],
+    ['10.0.0.0/255.0.0.0', '"10.0.0.0/255.0.0.0" needs a prefix length from 0 to 32 after the slash'],
+    ['fd00::/129', '"fd00::/129" needs a prefix length from 0 to 128 after the slash'],
     [
       '10.1.2.3/8',
-      '"10.1.2.3/8" is an address within a network: write 10.0.0.0/8 for the network or 10.1.2.3 for the one address',
+      '"10.1.2.3/8" is an address within a network: write 10.0.0.0/8 for the network or 10.1.2.3 for the single address',
     ],
     [
       'fd00::1/64',
-      '"fd00::1/64" is an address within a network: write fd00::/64 for the network or fd00::1 for the one address',
+      '"fd00::1/64" is an address within a network: write fd00::/64 for the network or fd00::1 for the single address',
     ],
-    [
-      '::ffff:10.0.0.0/104',
-      '"::ffff:10.0.0.0/104" is written as IPv6 and holds IPv4: write it as 10.0.0.0/…',
-    ],
+    ['::ffff:10.0.0.0/104', '"::ffff:10.0.0.0/104" is IPv4 in IPv6 notation: write it as 10.0.0.0/…'],
   ];
   for (const [text, message] of errors) {
     test(`rejects ${text}`, () => {

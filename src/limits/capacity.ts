@@ -150,6 +150,7 @@ export function resolveCapacity(
   return capacity;
 }
 
-function usesTls({ raw, websocket }: RelayConfig['listen']): boolean {
+/** True if clients can connect with TLS. */
+export function usesTls({ raw, websocket }: RelayConfig['listen']): boolean {
   return [...raw, ...websocket].some((endpoint) => endpoint.kind !== 'unix' && endpoint.tls !== null);
 }

@@ -40,7 +40,7 @@ const WARNING_PERCENTS = [80, 95] as const;
  * A clock that was set back into an earlier period is accepted after this time, in milliseconds. Hosts that
  * boot without the correct time get it within minutes.
  */
-const CLOCK_ACCEPTED_AFTER_MS = 2 * 86_400_000;
+const CLOCK_ACCEPTED_AFTER_MS = 2 * DAY_MS;
 
 /** If the clock advances by more than this between two checks, it was set. In milliseconds. */
 const CLOCK_JUMP_MS = 60_000;

@@ -6,7 +6,7 @@ import { readRelayConfig } from '../config/relay-config.ts';
 import type { RelayConfig } from '../config/relay-config.ts';
 import { TrustedProxies } from '../config/trusted-proxies.ts';
 import { createAddressLimit } from '../limits/address-limit.ts';
-import { resolveCapacity } from '../limits/capacity.ts';
+import { resolveCapacity, usesTls } from '../limits/capacity.ts';
 import { createRateLimiter } from '../limits/rate-limiter.ts';
 import { LogThrottle, errorDetails } from '../process/logging.ts';
 import type { Program } from '../process/program.ts';
@@ -142,10 +142,7 @@ export class Relay {
         'unsupported Node.js version: falling back to standard streams (slower, more memory per connection)',
       );
     }
-    const usesTls = [...raw, ...websocket].some(
-      (endpoint) => endpoint.kind !== 'unix' && endpoint.tls !== null,
-    );
-    if (backend.kind === 'shared buffer' && usesTls && !backend.hasSharedBufferTls) {
+    if (backend.kind === 'shared buffer' && usesTls(this.#config.listen) && !backend.hasSharedBufferTls) {
       this.#log.warn('unsupported Node.js version: TLS falls back to standard streams (slower, more memory)');
     }
     const { trustedProxies } = this.#config;

@@ -38,7 +38,7 @@ export interface Resources {
 }
 
 /** What sets the connection limit. */
-export type CapacityReason = 'RELAY_MAX_CONNECTIONS' | 'memory' | 'file descriptors' | 'default';
+type CapacityReason = 'RELAY_MAX_CONNECTIONS' | 'memory' | 'file descriptors' | 'default';
 
 export interface Capacity {
   readonly maxConnections: number;

@@ -18,7 +18,7 @@ const RELEASED_FDS = 2;
 /** Can always be opened and costs nothing. */
 const NULL_DEVICE = '/dev/null';
 
-export interface FdReserveEvents {
+interface FdReserveEvents {
   /** There are no file descriptors, now or still. EMFILE: limit of the process. ENFILE: limit of the host. */
   readonly onExhausted: (code: 'EMFILE' | 'ENFILE') => void;
   /** There are file descriptors again. */

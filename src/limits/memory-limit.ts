@@ -14,10 +14,10 @@ const BASE_BYTES = 128 * 2 ** 20;
  * WebSocket. An endless request head takes 15.0 KiB, a waiting client 3.5 KiB by TCP and 8.8 KiB by
  * WebSocket.
  */
-export const CONNECTION_BYTES = 20 * 1024;
+const CONNECTION_BYTES = 20 * 1024;
 
 /** The same with TLS, in bytes: 101 KiB per connection of a stalled pair. */
-export const TLS_CONNECTION_BYTES = 120 * 1024;
+const TLS_CONNECTION_BYTES = 120 * 1024;
 
 /** Minimum number of connections, however small the memory is. */
 const MIN_CONNECTIONS = 100;

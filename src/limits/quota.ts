@@ -3,7 +3,7 @@ import { QuotaFile, loadQuota } from './quota-file.ts';
 const DAY_MS = 86_400_000;
 
 /** When a quota is reset, always at 00:00 UTC: each day, or on a day of each month. */
-export interface QuotaPeriod {
+interface QuotaPeriod {
   readonly period: 'month' | 'day';
   /** From 1 to 31, for months. In a shorter month it is the last day. */
   readonly resetDay: number;
@@ -59,7 +59,7 @@ export interface QuotaOptions extends QuotaPeriod {
   readonly counts: 'relayed' | 'in+out';
 }
 
-export interface QuotaEvents {
+interface QuotaEvents {
   /** This percentage is used. Not called after a higher one. */
   onWarning(percent: (typeof WARNING_PERCENTS)[number]): void;
   /** The limit is reached. */
@@ -199,7 +199,7 @@ export interface QuotaTrackerOptions extends QuotaOptions {
   readonly graceMs: number | null;
 }
 
-export interface QuotaTrackerDependencies extends QuotaEvents {
+interface QuotaTrackerDependencies extends QuotaEvents {
   /** Payload relayed since the start of the process, in bytes; never decreases. */
   readonly relayedBytes: () => number;
   /** Milliseconds since the epoch. */

@@ -9,7 +9,7 @@ const MAX_BUFFERED_BYTES = 4 * 1024 * 1024;
 /** Time to write the waiting lines when the process stops, in milliseconds. */
 const CLOSE_TIMEOUT_MS = 1000;
 
-export interface LineWriterEvents {
+interface LineWriterEvents {
   /** Lines can be written again. `count` lines were dropped since the last call. */
   readonly onDropped: (count: number) => void;
   /** No further line will be written, because of an error with this code. */

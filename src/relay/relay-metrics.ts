@@ -27,7 +27,7 @@ const LINK_FAILURES = [
 ] as const;
 
 /** The parts of the relay that metrics are read from. Parts that open later are null before. */
-export interface RelayMetricsDependencies {
+interface RelayMetricsDependencies {
   readonly sessions: SessionManager;
   readonly admission: AdmissionControl;
   readonly recorder: UsageRecorder;

@@ -6,7 +6,7 @@ import type { SessionManager } from '../sessions/session-manager.ts';
 import type { RelayStatus } from '../status/relay-status.ts';
 
 /** What the quota acts on. */
-export interface RelayQuotaDependencies {
+interface RelayQuotaDependencies {
   readonly sessions: SessionManager;
   readonly admission: AdmissionControl;
   /** Payload since the start of the process, in bytes, blurred for publication. */

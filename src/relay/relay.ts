@@ -330,7 +330,7 @@ export class Relay {
  * Accepts the connections in the listen backlog, so that they can be rejected: one per turn of the event
  * loop.
  */
-export async function acceptListenBacklog(admission: AdmissionControl): Promise<void> {
+async function acceptListenBacklog(admission: AdmissionControl): Promise<void> {
   const deadline = performance.now() + BACKLOG_TIMEOUT_MS;
   for (let before = -1; before !== admission.totalConnections && performance.now() < deadline;) {
     before = admission.totalConnections;

@@ -16,7 +16,7 @@ import { PROMETHEUS_DIRECTORY, readAlerts } from './shipped.ts';
 
 const BYTES = 30_000;
 
-/** Debian's Prometheus, with the user, the directory and the entry point of the public image. */
+/** Debian's Prometheus with the user, directory and entry point of the public image. */
 function buildPrometheus(): Promise<string> {
   return buildDebian(
     ['prometheus'],
@@ -30,14 +30,14 @@ function buildPrometheus(): Promise<string> {
   );
 }
 
-/** Of each target, whether the last scrape went well. */
+/** The result of the last scrape, for each target. */
 async function healthOfTargets(prometheus: PrometheusApi): Promise<string[]> {
   const targets = listAt(await prometheus.api('targets'), 'activeTargets');
   return targets.map((target) => `${textAt(target, 'labels', 'job')} ${textAt(target, 'health')}`).toSorted();
 }
 
-/** Has two clients exchange bytes, and waits until Prometheus knows. */
-async function seesTransfer(
+/** Lets two clients exchange bytes, and waits until Prometheus has counted them. */
+async function countsTransfer(
   prometheus: PrometheusApi,
   ports: { readonly tcpPort: number; readonly websocketPort: number },
 ): Promise<void> {
@@ -49,11 +49,11 @@ async function seesTransfer(
   await pair.exchange(BYTES);
   await pair[Symbol.asyncDispose]();
   await prometheus.becomes('transit_relay_relayed_bytes_total', 2 * BYTES);
-  const clusters = listAt(await prometheus.api('rules'), 'groups');
-  equal(clusters.flatMap((group) => listAt(group, 'rules')).length, readAlerts().length);
+  const groups = listAt(await prometheus.api('rules'), 'groups');
+  equal(groups.flatMap((group) => listAt(group, 'rules')).length, readAlerts().length);
 }
 
-/** The shipped files where the status port and the sidecar have other ports, as an override of compose. */
+/** The shipped files with other ports for the status port and the sidecar, as a compose override file. */
 async function withPorts(context: TestContext, statusPort: number, sidecarPort: number): Promise<string> {
   const directory = await scratch(context);
   await chmod(directory, 0o755);
@@ -76,7 +76,7 @@ describe('Prometheus beside the relay, with compose', { skip: withoutDocker, con
     images = { RELAY_IMAGE: await buildImage(), PROMETHEUS_IMAGE: await buildPrometheus() };
   });
 
-  test('scrapes both, and is published on the loopback alone', async () => {
+  test('scrapes both, and is published on loopback only', async () => {
     const files = ['docker-compose.yml', 'deploy/prometheus/compose.yml'];
     const settings = { ...images, PROMETHEUS_PORT: '0' };
     await using project = new ComposeProject({ project: house.name('prometheus'), files, settings });
@@ -89,10 +89,10 @@ describe('Prometheus beside the relay, with compose', { skip: withoutDocker, con
     );
     const prometheus = new PrometheusApi(`http://127.0.0.1:${await container.port(9090)}`);
     const ports = { tcpPort: await relay.port(4001), websocketPort: await relay.port(4002) };
-    await seesTransfer(prometheus, ports);
+    await countsTransfer(prometheus, ports);
   });
 
-  test('finds them on the host’s network too', async (t) => {
+  test('scrapes both with host networking', async (t) => {
     const [tcpPort = 0, websocketPort = 0, statusPort = 0, sidecarPort = 0, port = 0] = await freePorts(5);
     const settings = {
       ...images,
@@ -111,6 +111,6 @@ describe('Prometheus beside the relay, with compose', { skip: withoutDocker, con
     ];
     await using project = new ComposeProject({ project: house.name('prometheus-host'), files, settings });
     await project.run('up', '--detach', '--wait', '--no-build');
-    await seesTransfer(new PrometheusApi(`http://127.0.0.1:${port}`), { tcpPort, websocketPort });
+    await countsTransfer(new PrometheusApi(`http://127.0.0.1:${port}`), { tcpPort, websocketPort });
   });
 });

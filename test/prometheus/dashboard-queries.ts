@@ -2,16 +2,16 @@ import { listAt, textAt } from './fields.ts';
 import type { PrometheusApi, Sample } from './prometheus-api.ts';
 import { panelsOf } from './shipped.ts';
 
-/** What Grafana puts in itself. Long enough for all that a test does. */
+/** Values of Grafana's built-in variables. Long enough for a whole test. */
 const BUILT_IN: ReadonlyMap<string, string> = new Map([
   ['__rate_interval', '5m'],
   ['__range', '5m'],
 ]);
 
-/** A metric and what is chosen of it. Not ALERTS, which Prometheus makes itself, and only of alerts that fire. */
+/** A metric with its label matchers. Without ALERTS, which only exists for pending and firing alerts. */
 const SELECTOR = /\b(?:transit_relay_\w+|up\b)(?:\{[^}]*\})?/gu;
 
-/** A dashboard's variables that are questions to Prometheus, with the values that it has now. */
+/** The query variables of a dashboard, with their current values. */
 export async function variablesOf(
   dashboard: unknown,
   prometheus: PrometheusApi,
@@ -19,15 +19,15 @@ export async function variablesOf(
   const values = new Map<string, readonly string[]>();
   for (const variable of listAt(dashboard, 'templating', 'list')) {
     if (textAt(variable, 'type') !== 'query') continue;
-    const question = substituted(textAt(variable, 'definition'), values);
-    const [, selector = '', label = ''] = /^label_values\((.+), (\w+)\)$/u.exec(question) ?? [];
+    const definition = substituted(textAt(variable, 'definition'), values);
+    const [, selector = '', label = ''] = /^label_values\((.+), (\w+)\)$/u.exec(definition) ?? [];
     const found = await prometheus.api(`label/${label}/values`, { 'match[]': selector });
     values.set(textAt(variable, 'name'), listAt(found).map(String));
   }
   return values;
 }
 
-/** A query as Grafana sends it when all values of its variables are chosen. Throws where it does not know one. */
+/** A query as Grafana sends it with all values of its variables selected. Throws for an unknown variable. */
 export function substituted(expr: string, variables: ReadonlyMap<string, readonly string[]>): string {
   return expr.replaceAll(/\$\{?(\w+)\}?/gu, (_, name: string) => {
     const builtIn = BUILT_IN.get(name);
@@ -38,46 +38,46 @@ export function substituted(expr: string, variables: ReadonlyMap<string, readonl
   });
 }
 
-/** The series that an expression chooses, as an expression each. */
+/** The series selectors of an expression. */
 export function selectorsIn(expr: string): readonly string[] {
   return [...new Set([...expr.matchAll(SELECTOR)].map(([selector]) => selector))];
 }
 
-/** What is wrong with an expression, in a sentence each; nothing where it has data, all of it numbers. */
-export async function faultsOfQuery(prometheus: PrometheusApi, expr: string): Promise<string[]> {
-  const faults = await missingSeries(prometheus, expr);
+/** Problems of an expression; none if it has data with at least one number. */
+export async function problemsOfQuery(prometheus: PrometheusApi, expr: string): Promise<string[]> {
+  const problems = await missingSeries(prometheus, expr);
   const samples = await prometheus.query(expr).catch((error: unknown): Sample[] => {
-    faults.push(String(error));
+    problems.push(String(error));
     return [];
   });
-  if (samples.length === 0) faults.push(`no data: ${expr}`);
-  else if (!samples.some(({ value }) => Number.isFinite(value))) faults.push(`no number: ${expr}`);
-  return faults;
+  if (samples.length === 0) problems.push(`no data: ${expr}`);
+  else if (!samples.some(({ value }) => Number.isFinite(value))) problems.push(`no number: ${expr}`);
+  return problems;
 }
 
-/** What an expression chooses and Prometheus does not have. */
+/** Selectors of an expression without series in Prometheus. */
 export async function missingSeries(prometheus: PrometheusApi, expr: string): Promise<string[]> {
-  const faults: string[] = [];
+  const problems: string[] = [];
   for (const selector of selectorsIn(expr)) {
-    if ((await prometheus.query(selector)).length === 0) faults.push(`no series ${selector}: ${expr}`);
+    if ((await prometheus.query(selector)).length === 0) problems.push(`no series ${selector}: ${expr}`);
   }
-  return faults;
+  return problems;
 }
 
-/** The same for every query of a dashboard in those of its rows that are asked for, with the panel's title in front. */
-export async function faultsOfDashboard(
+/** Problems of all queries in the chosen rows of a dashboard, each with the title of its panel. */
+export async function problemsOfDashboard(
   prometheus: PrometheusApi,
   dashboard: unknown,
-  isAsked: (row: string) => boolean,
+  isIncluded: (row: string) => boolean,
 ): Promise<string[]> {
   const variables = await variablesOf(dashboard, prometheus);
-  const faults: string[] = [];
+  const problems: string[] = [];
   for (const { row, title, queries } of panelsOf(dashboard)) {
-    if (!isAsked(row)) continue;
+    if (!isIncluded(row)) continue;
     for (const expr of queries) {
-      const found = await faultsOfQuery(prometheus, substituted(expr, variables));
-      faults.push(...found.map((fault) => `${title}: ${fault}`));
+      const found = await problemsOfQuery(prometheus, substituted(expr, variables));
+      problems.push(...found.map((problem) => `${title}: ${problem}`));
     }
   }
-  return faults;
+  return problems;
 }

@@ -4,8 +4,8 @@ import { at, has, listAt, textAt } from './fields.ts';
 import { panelsOf, readDashboard } from './shipped.ts';
 
 /**
- * The unit of an expression, by the first line that fits it. As Grafana names them: `bytes` are KiB and MiB, as
- * memory is counted, `decbytes` kB and MB, as hosters count.
+ * The unit of an expression: the first pattern that matches. Names of Grafana: `bytes` are KiB and MiB, used for
+ * memory; `decbytes` are kB and MB, used for traffic.
  */
 const UNITS: readonly (readonly [expr: RegExp, unit: string])[] = [
   [/rate\(\w+relayed_bytes_total/u, 'Bps'],
@@ -14,7 +14,7 @@ const UNITS: readonly (readonly [expr: RegExp, unit: string])[] = [
   [/quota_used_bytes|^\w+quota_limit_bytes|relayed_bytes_total|pair_size_bytes/u, 'decbytes'],
   [/_bytes\{/u, 'bytes'],
   [/cpu_\w*seconds_total|gc_duration_seconds/u, 'percentunit'],
-  // Seconds in a second: how many there are at a time.
+  // Seconds per second: the average number at a time.
   [/paused_seconds_total/u, 'short'],
   [/changes\(/u, 'short'],
   [/snapshot_timestamp_seconds/u, 'dateTimeAsIso'],
@@ -35,7 +35,7 @@ interface Place {
 const dashboard = readDashboard();
 const panels = panelsOf(dashboard);
 
-/** A heatmap's unit is that of its buckets. */
+/** The unit of a heatmap is that of its buckets. */
 function unitOf(panel: unknown): string {
   return textAt(panel, 'type') === 'heatmap'
     ? textAt(panel, 'options', 'yAxis', 'unit')
@@ -52,16 +52,16 @@ function overlap(a: Place, b: Place): boolean {
 }
 
 describe('the dashboard', () => {
-  test('is taken by Grafana 11 and 12, whatever its data source is called', () => {
+  test('works with Grafana 11 and 12 and any name of the data source', () => {
     equal(at(dashboard, 'schemaVersion'), 39);
-    // Inputs are asked for where it is imported by hand alone, and unknown where it is provisioned as a file.
+    // Grafana only asks for inputs in a manual import. A provisioned file has none.
     equal(has(dashboard, '__inputs'), false);
     const variables = listAt(dashboard, 'templating', 'list');
     deepEqual(
       variables.map((variable) => `${textAt(variable, 'type')} ${textAt(variable, 'name')}`),
       ['datasource DS_PROMETHEUS', 'query job', 'query instance'],
     );
-    // eslint-disable-next-line no-template-curly-in-string -- It is a variable of Grafana's.
+    // eslint-disable-next-line no-template-curly-in-string -- A variable of Grafana.
     const source = '${DS_PROMETHEUS}';
     for (const variable of variables.slice(1)) equal(textAt(variable, 'datasource', 'uid'), source);
     for (const { panel } of panels) {
@@ -70,7 +70,7 @@ describe('the dashboard', () => {
     }
   });
 
-  test('says of each panel what it shows, in the unit that it has', () => {
+  test('has a description and the right unit for each panel', () => {
     ok(panels.length > 40, `${panels.length} panels`);
     for (const { title, panel, queries } of panels) {
       match(textAt(panel, 'description'), /^\S.{15,}\.$/u, title);
@@ -81,7 +81,7 @@ describe('the dashboard', () => {
     }
   });
 
-  test('asks for what its variables choose, everywhere', () => {
+  test('uses its variables in every query', () => {
     for (const { title, queries } of panels) {
       for (const expr of queries) {
         for (const [selector, metric = ''] of expr.matchAll(/\b(up|transit_relay_\w+)(\{[^}]*\})?/gu))
@@ -94,7 +94,7 @@ describe('the dashboard', () => {
     }
   });
 
-  test('has its panels side by side, each with a number and a place of its own', () => {
+  test('has panels with unique ids and titles that do not overlap', () => {
     const all = listAt(dashboard, 'panels');
     equal(new Set(all.map((panel) => at(panel, 'id'))).size, all.length);
     equal(new Set(panels.map(({ title }) => title)).size, panels.length);

@@ -1,4 +1,4 @@
-/** What is found in a value that came as JSON or YAML, by keys and places. Throws where there is nothing. */
+/** The value at a path of keys and indexes in parsed JSON or YAML. Throws if there is none. */
 export function at(value: unknown, ...path: readonly (string | number)[]): unknown {
   let found = value;
   for (const key of path) {
@@ -10,28 +10,28 @@ export function at(value: unknown, ...path: readonly (string | number)[]): unkno
   return found;
 }
 
-/** The same for text. */
+/** The same for strings. */
 export function textAt(value: unknown, ...path: readonly (string | number)[]): string {
   const found = at(value, ...path);
   if (typeof found !== 'string') throw new Error(`${path.join('.')} is no text: ${JSON.stringify(found)}`);
   return found;
 }
 
-/** The same for a list. */
+/** The same for arrays. */
 export function listAt(value: unknown, ...path: readonly (string | number)[]): readonly unknown[] {
   const found = at(value, ...path);
   if (!Array.isArray(found)) throw new Error(`${path.join('.')} is no list: ${JSON.stringify(found)}`);
   return found;
 }
 
-/** The same for an object whose values are text. */
+/** The same for objects with string values. */
 export function textsAt(value: unknown, ...path: readonly (string | number)[]): ReadonlyMap<string, string> {
   const found = at(value, ...path);
   if (typeof found !== 'object' || found === null) throw new Error(`${path.join('.')} is no object`);
   return new Map(Object.entries(found).map(([key, text]) => [key, String(text)]));
 }
 
-/** Whether there is anything at that key of an object. */
+/** Whether an object has a key. */
 export function has(value: unknown, key: string): boolean {
   return typeof value === 'object' && value !== null && key in value;
 }

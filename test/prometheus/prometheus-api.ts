@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { at, listAt, textAt, textsAt } from './fields.ts';
 
-/** Between two questions for something that is not so yet. */
-const PAUSE_MS = 200;
+/** Time between two attempts, in milliseconds. */
+const RETRY_DELAY_MS = 200;
 
-/** How long something may take to be so: many scrapes and evaluations, in milliseconds. */
-const PATIENCE_MS = 60_000;
+/** Time limit for a condition, in milliseconds: many scrapes and evaluations. */
+const TIMEOUT_MS = 60_000;
 
 /** A series and its value at one time. */
 export interface Sample {
@@ -13,16 +13,16 @@ export interface Sample {
   readonly value: number;
 }
 
-/** What a running Prometheus says. */
+/** The HTTP API of a running Prometheus. */
 export class PrometheusApi {
   readonly #url: string;
 
-  /** @param url where it listens; without a slash at its end */
+  /** @param url base URL, without a slash at its end */
   constructor(url: string) {
     this.#url = url;
   }
 
-  /** `data` of an answer of its HTTP API. Rejects with what it complains of. */
+  /** `data` of an API response. Rejects with the error that Prometheus reports. */
   async api(path: string, parameters: Readonly<Record<string, string>> = {}): Promise<unknown> {
     const query = new URLSearchParams(parameters).toString();
     const response = await fetch(`${this.#url}/api/v1/${path}?${query}`);
@@ -32,7 +32,7 @@ export class PrometheusApi {
     return at(answer, 'data');
   }
 
-  /** What an expression is now. */
+  /** The current samples of an expression. */
   async query(expr: string): Promise<Sample[]> {
     const data = await this.api('query', { query: expr });
     return listAt(data, 'result').map((series) => ({
@@ -41,20 +41,20 @@ export class PrometheusApi {
     }));
   }
 
-  /** The sum of its values now; 0 where there are no series. */
+  /** The current sum of an expression; 0 without series. */
   async sum(expr: string): Promise<number> {
     return (await this.query(expr)).reduce((sum, { value }) => sum + value, 0);
   }
 
-  /** Asks until the answer is what `isSo` wants, and returns it. Rejects with the last one when that takes too long. */
-  async until<T>(ask: () => Promise<T>, isSo: (answer: T) => boolean): Promise<T> {
-    const deadline = performance.now() + PATIENCE_MS;
+  /** Repeats `ask` until `isDone` accepts its result, and returns that. Rejects with the last result after a timeout. */
+  async until<T>(ask: () => Promise<T>, isDone: (answer: T) => boolean): Promise<T> {
+    const deadline = performance.now() + TIMEOUT_MS;
     for (;;) {
       const answer = await ask();
-      if (isSo(answer)) return answer;
+      if (isDone(answer)) return answer;
       if (performance.now() > deadline)
-        throw new Error(`not within ${PATIENCE_MS} ms; last: ${JSON.stringify(answer)}`);
-      await sleep(PAUSE_MS);
+        throw new Error(`not within ${TIMEOUT_MS} ms; last: ${JSON.stringify(answer)}`);
+      await sleep(RETRY_DELAY_MS);
     }
   }
 

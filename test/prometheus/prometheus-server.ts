@@ -6,10 +6,10 @@ import { PrometheusApi } from './prometheus-api.ts';
 
 const PROMETHEUS = findProgram('prometheus');
 
-/** Why there can be no test with a real Prometheus here; false where there can. */
+/** Reason to skip tests with a real Prometheus; false if it is installed. */
 export const withoutPrometheus = PROMETHEUS === null ? 'needs Prometheus: apt-get install prometheus' : false;
 
-/** A real Prometheus with a configuration of its own, on a free port of the loopback. */
+/** A real Prometheus with its own configuration, on a free loopback port. */
 export class PrometheusServer extends PrometheusApi implements AsyncDisposable {
   readonly #program: Program;
 
@@ -19,10 +19,10 @@ export class PrometheusServer extends PrometheusApi implements AsyncDisposable {
   }
 
   /**
-   * Starts it and waits until it answers.
+   * Starts Prometheus and waits until it is ready.
    *
-   * @param directory an empty one, for its files
-   * @param files its prometheus.yml, and what that names, by their names
+   * @param directory an empty directory for its files
+   * @param files prometheus.yml and the files that it refers to, by name
    */
   static async start(directory: string, files: Readonly<Record<string, unknown>>): Promise<PrometheusServer> {
     for (const [name, content] of Object.entries(files))

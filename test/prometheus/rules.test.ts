@@ -18,24 +18,24 @@ const SEVERITIES = ['critical', 'warning', 'info'];
 
 const alerts = readAlerts();
 
-function promtool(directory: string, ...args: readonly string[]): { status: number | null; said: string } {
+function promtool(directory: string, ...args: readonly string[]): { status: number | null; output: string } {
   const { status, stdout, stderr } = spawnSync(PROMTOOL ?? '', args, { cwd: directory, encoding: 'utf8' });
-  return { status, said: stdout + stderr };
+  return { status, output: stdout + stderr };
 }
 
-/** Runs the shipped tests of rules over other rules, all of whose expressions are `expr`. */
+/** Runs the shipped rule tests with the expression `expr` for all alerts. */
 async function testRulesWith(context: TestContext, expr: string): Promise<string> {
   const directory = await scratch(context);
   const rules = alerts.map(({ name, labels }) => ({ alert: name, expr, labels: Object.fromEntries(labels) }));
   await writeFile(join(directory, 'alerts.yml'), stringify({ groups: [{ name: 'broken', rules }] }));
   await copyFile(join(PROMETHEUS_DIRECTORY, 'rules_test.yml'), join(directory, 'rules_test.yml'));
-  const { status, said } = promtool(directory, 'test', 'rules', 'rules_test.yml');
-  equal(status, 1, said);
-  return said;
+  const { status, output } = promtool(directory, 'test', 'rules', 'rules_test.yml');
+  equal(status, 1, output);
+  return output;
 }
 
-/** The shipped tests, asking at each moment when an alert fires for what it says then, and expecting nothing. */
-function askForTexts(): unknown {
+/** The shipped tests, changed to expect no alert whenever one fires, so that promtool prints its texts. */
+function expectNoAlerts(): unknown {
   const shipped = readPrometheusFile('rules_test.yml');
   const tests = listAt(shipped, 'tests').map((group) => ({
     interval: textAt(group, 'interval'),
@@ -57,23 +57,23 @@ function alertOf(expr: string): string {
 }
 
 describe('the alerts', { skip }, () => {
-  test('are taken by Prometheus, and so is the configuration that names them', () => {
+  test('are valid for Prometheus, like the configuration that includes them', () => {
     for (const args of [
       ['check', 'config', 'prometheus.yml'],
       ['check', 'rules', 'alerts.yml'],
     ]) {
-      const { status, said } = promtool(PROMETHEUS_DIRECTORY, ...args);
-      equal(status, 0, said);
-      match(said, new RegExp(`${alerts.length} rules found|1 rule files found`, 'u'));
+      const { status, output } = promtool(PROMETHEUS_DIRECTORY, ...args);
+      equal(status, 0, output);
+      match(output, new RegExp(`${alerts.length} rules found|1 rule files found`, 'u'));
     }
   });
 
-  test('fire when they should, and only then', () => {
-    const { status, said } = promtool(PROMETHEUS_DIRECTORY, 'test', 'rules', 'rules_test.yml');
-    equal(status, 0, said);
+  test('fire as the rule tests expect', () => {
+    const { status, output } = promtool(PROMETHEUS_DIRECTORY, 'test', 'rules', 'rules_test.yml');
+    equal(status, 0, output);
   });
 
-  test('each has a test that misses it when it never fires, and one that hears it when it always does', async (t) => {
+  test('each have a test that fails if the alert never fires, and one that fails if it always fires', async (t) => {
     const never = await testRulesWith(t, 'vector(1) > 1');
     const always = await testRulesWith(t, 'vector(1)');
     for (const { name } of alerts) {
@@ -83,27 +83,27 @@ describe('the alerts', { skip }, () => {
     }
   });
 
-  test('each says what is wrong and what to do, without a gap', async (t) => {
+  test('each have a summary and a description without gaps', async (t) => {
     const directory = await scratch(t);
-    await writeFile(join(directory, 'texts.yml'), stringify(askForTexts()));
-    const { said } = promtool(directory, 'test', 'rules', 'texts.yml');
+    await writeFile(join(directory, 'texts.yml'), stringify(expectNoAlerts()));
+    const { output } = promtool(directory, 'test', 'rules', 'texts.yml');
     const fired = new Map(
-      [...said.matchAll(/Labels:(\{alertname="(\w+)"[^\n]*\})\s*Annotations:(\{[^\n]*\})/gu)].map(
+      [...output.matchAll(/Labels:(\{alertname="(\w+)"[^\n]*\})\s*Annotations:(\{[^\n]*\})/gu)].map(
         ([, labels = '', name = '', texts = '']) => [name, { labels, texts }],
       ),
     );
-    deepEqual([...fired.keys()].toSorted(), alerts.map(({ name }) => name).toSorted(), said);
+    deepEqual([...fired.keys()].toSorted(), alerts.map(({ name }) => name).toSorted(), output);
     for (const { name, annotations } of alerts) {
       const { labels = '', texts = '' } = fired.get(name) ?? {};
       match(texts, /description="\S.*[.]", summary="\S/u);
       doesNotMatch(texts, /<error|%!|\{\{/u);
-      // Of a label that is not there, nothing is said.
+      // A missing label would be rendered as nothing.
       for (const [, label = ''] of [...annotations.values()].join(' ').matchAll(/\$labels\.(\w+)/gu))
         match(labels, new RegExp(`[{ ]${label}="`, 'u'), name);
     }
   });
 
-  test('each has a severity, and says things in its annotations alone', () => {
+  test('each have a severity and no other labels', () => {
     ok(alerts.length > 15, `${alerts.length} alerts`);
     for (const { name, labels, annotations } of alerts) {
       notEqual(SEVERITIES.indexOf(labels.get('severity') ?? ''), -1, name);
@@ -113,7 +113,7 @@ describe('the alerts', { skip }, () => {
     }
   });
 
-  test('know the jobs by the names that the configuration gives them', () => {
+  test('use the job names of the configuration', () => {
     const jobs = listAt(readPrometheusFile('prometheus.yml'), 'scrape_configs').map((job) =>
       at(job, 'job_name'),
     );
@@ -121,7 +121,7 @@ describe('the alerts', { skip }, () => {
     deepEqual([...new Set(named)], jobs);
   });
 
-  test('are all in the README, with their severities', () => {
+  test('are listed in the README with their severities', () => {
     const readme = readFileSync(join(PROMETHEUS_DIRECTORY, 'README.md'), 'utf8');
     const rows = [...readme.matchAll(/^\| `(TransitRelay\w+)` *\| (\w+) *\|/gmu)].map(([, ...cells]) =>
       cells.join(' '),

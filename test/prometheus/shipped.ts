@@ -5,7 +5,7 @@ import { listAt, textAt, textsAt } from './fields.ts';
 
 const DEPLOY = join(import.meta.dirname, '..', '..', 'deploy');
 
-/** Where the files for Prometheus lie. */
+/** Directory of the Prometheus files. */
 export const PROMETHEUS_DIRECTORY = join(DEPLOY, 'prometheus');
 
 /** A rule of alerts.yml. */
@@ -24,8 +24,8 @@ export function readPrometheusFile(name: string): unknown {
 
 /** All rules of alerts.yml. */
 export function readAlerts(): Alert[] {
-  const clusters = listAt(readPrometheusFile('alerts.yml'), 'groups');
-  return clusters
+  const groups = listAt(readPrometheusFile('alerts.yml'), 'groups');
+  return groups
     .flatMap((group) => listAt(group, 'rules'))
     .map((rule) => ({
       name: textAt(rule, 'alert'),
@@ -41,9 +41,9 @@ export function readDashboard(): unknown {
   return value;
 }
 
-/** A panel that shows something; rows are none. */
+/** A panel of the dashboard that is not a row. */
 export interface Panel {
-  /** The title of the row that it is in. */
+  /** Title of its row. */
   readonly row: string;
   readonly title: string;
   readonly panel: unknown;
@@ -51,9 +51,9 @@ export interface Panel {
 }
 
 /** The dashboard row for relays of a cluster. */
-export const GROUP_ROW = 'Cluster';
+export const CLUSTER_ROW = 'Cluster';
 
-/** All panels of a dashboard, those in closed rows too. */
+/** All panels of a dashboard, including those in collapsed rows. */
 export function panelsOf(dashboard: unknown): Panel[] {
   const panels: Panel[] = [];
   let row = '';

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { RelayProcess } from '../support/relay-process.ts';
 import { SidecarProcess } from '../support/sidecar-process.ts';
-import { alertsInAHurry, configuration } from './hurry.ts';
+import { fastAlerts, scrapeConfig } from './test-config.ts';
 import { PrometheusServer } from './prometheus-server.ts';
 import { Traffic } from './traffic.ts';
 
@@ -11,10 +11,10 @@ const ANY = 'tcp:0:interface=127.0.0.1';
 
 const TOKEN = 'token-of-the-sidecar';
 
-/** Clients that may wait at once; more than there are pairs at a time. */
-export const WAITING_PLACES = 12;
+/** Limit of waiting clients; more than there are concurrent pairs. */
+export const MAX_WAITING = 12;
 
-/** A relay with all that it can count, its sidecar, and a Prometheus that scrapes both each second. */
+/** A relay with all outputs and limits, its sidecar, and a Prometheus that scrapes both every second. */
 export class Site implements AsyncDisposable {
   readonly relay: RelayProcess;
   readonly sidecar: SidecarProcess;
@@ -33,7 +33,7 @@ export class Site implements AsyncDisposable {
     this.traffic = programs.traffic;
   }
 
-  /** Starts everything, and waits until Prometheus has both programs' figures from before any client came. */
+  /** Starts everything, and waits until Prometheus has metrics of both programs from before the first client. */
   static async open(): Promise<Site> {
     await using stack = new AsyncDisposableStack();
     const directory = await mkdtemp(join(tmpdir(), 'relay-prometheus-'));
@@ -48,7 +48,7 @@ export class Site implements AsyncDisposable {
         RELAY_LOG_FD: '1',
         RELAY_QUOTA: '10GB/month',
         RELAY_TOTAL_RATE: '64MB/s',
-        RELAY_MAX_WAITING: String(WAITING_PLACES),
+        RELAY_MAX_WAITING: String(MAX_WAITING),
       }),
     );
     const statusPort = relay.port('status');
@@ -66,8 +66,8 @@ export class Site implements AsyncDisposable {
     await writeFile(join(place, 'token'), TOKEN);
     const prometheus = stack.use(
       await PrometheusServer.start(place, {
-        'prometheus.yml': configuration([`127.0.0.1:${statusPort}`], new URL(sidecar.url).host),
-        'alerts.yml': alertsInAHurry(['TransitRelayDown']),
+        'prometheus.yml': scrapeConfig([`127.0.0.1:${statusPort}`], new URL(sidecar.url).host),
+        'alerts.yml': fastAlerts(['TransitRelayDown']),
       }),
     );
     await prometheus.becomes('up', 2);
@@ -76,7 +76,7 @@ export class Site implements AsyncDisposable {
     return new Site(stack.move(), { relay, sidecar, prometheus, traffic });
   }
 
-  /** What a program tells Prometheus, as it is. */
+  /** The metrics of a program, as text. */
   async metricsOf(program: 'relay' | 'sidecar'): Promise<string> {
     const url = program === 'relay' ? `http://127.0.0.1:${this.relay.port('status')}` : this.sidecar.url;
     const response = await fetch(`${url}/metrics`, { headers: { authorization: `Bearer ${TOKEN}` } });
@@ -88,7 +88,7 @@ export class Site implements AsyncDisposable {
   }
 }
 
-/** Clients that wait; other than in `/status.json`, two that wait under one token are two. */
+/** Waiting clients. `/status.json` counts tokens instead: two clients with one token count once there. */
 async function waitingAt(statusPort: number): Promise<number> {
   const response = await fetch(`http://127.0.0.1:${statusPort}/metrics`);
   return Number(/^transit_relay_connections_waiting (\d+)$/mu.exec(await response.text())?.[1]);

@@ -9,35 +9,35 @@ const GREETING = 'ok\n';
 /** More than one read and one WebSocket message. */
 const PIECE_BYTES = 60_000;
 
-/** What a relay has to have counted. */
+/** Counts that the relay should have. */
 export interface Counted {
   readonly accepted: Map<TransportKind, number>;
   readonly ended: Map<string, number>;
-  /** By the two transports, as `tcp unix`. */
+  /** By source and destination transport, as `tcp unix`. */
   readonly relayedBytes: Map<string, number>;
   pairs: number;
-  refused: number;
+  rejected: number;
 }
 
-/** Clients of every kind at a relay that lets few of them wait, and books of what they did. */
+/** Clients of every kind at a relay with few waiting slots, and counts of what they did. */
 export class Traffic {
   readonly counted: Counted = {
     accepted: new Map(),
     ended: new Map(),
     relayedBytes: new Map(),
     pairs: 0,
-    refused: 0,
+    rejected: 0,
   };
   readonly #addresses: Addresses;
   readonly #waitingNow: () => Promise<number>;
 
-  /** @param waitingNow how many clients the relay says wait */
+  /** @param waitingNow waiting clients according to the relay */
   constructor(addresses: Addresses, waitingNow: () => Promise<number>) {
     this.#addresses = addresses;
     this.#waitingNow = waitingNow;
   }
 
-  /** Two clients that send each other so many bytes, and leave. */
+  /** Two clients that send each other these bytes and disconnect. */
   async pair(
     first: TransportKind,
     second: TransportKind,
@@ -52,7 +52,7 @@ export class Traffic {
     await this.#part(a, b);
   }
 
-  /** A pair whose receiver does not read until the sender can send no more. */
+  /** A pair whose receiver does not read until the sender is blocked. */
   async stalledPair(bytes: number): Promise<void> {
     const [a, b] = await this.#paired('tcp', 'tcp');
     b.pause();
@@ -67,7 +67,7 @@ export class Traffic {
     await this.#part(a, b);
   }
 
-  /** One client for each mood but that of pairs, by TCP. */
+  /** One TCP client for each mood except those of pairs. */
   async moods(): Promise<void> {
     const errory = await this.#client('tcp');
     await errory.send('please hold\n');
@@ -87,7 +87,7 @@ export class Traffic {
     const token = newToken();
     const redundant = await this.#waiting(token, SIDE_A);
     const first = await this.#waiting(token, SIDE_A);
-    // It looks at connections in an order of its own.
+    // The relay may process the connections in any order.
     while ((await this.#waitingNow()) !== 2);
     const second = await this.#client('websocket');
     await second.send(handshake(token, SIDE_B));
@@ -99,19 +99,19 @@ export class Traffic {
     await this.#part(redundant.isClosed ? first : redundant, second);
   }
 
-  /** So many clients that wait, and one more that may not; then all leave. */
-  async fullHouse(waitingPlaces: number): Promise<void> {
+  /** Fills the limit of waiting clients, plus one client that is rejected. Then all disconnect. */
+  async fillWaiting(maxWaiting: number): Promise<void> {
     const clients: TestClient[] = [];
-    while (clients.length <= waitingPlaces) {
+    while (clients.length <= maxWaiting) {
       const client = await TestClient.connect('tcp', this.#addresses);
       await client.send(handshake(newToken(), SIDE_C));
       clients.push(client);
     }
-    // Which of them the relay looked at last is its own affair.
+    // The relay may reject any of them, depending on its order of processing.
     await Promise.race(clients.map((client) => client.closed));
     const [rejected, ...others] = clients.toSorted((a, b) => Number(b.isClosed) - Number(a.isClosed));
     equal(String(rejected?.received), 'busy\n');
-    this.counted.refused += 1;
+    this.counted.rejected += 1;
     for (const client of others) {
       client.end();
       await client.closed;

@@ -6,7 +6,7 @@ import { RedisServer } from '../support/redis.ts';
 import { RelayProcess } from '../support/relay-process.ts';
 import { scratch } from '../support/scratch.ts';
 import { TestClient } from '../support/test-client.ts';
-import { alertsInAHurry, configuration } from './hurry.ts';
+import { fastAlerts, scrapeConfig } from './test-config.ts';
 import { PrometheusServer } from './prometheus-server.ts';
 
 const ANY = 'tcp:0:interface=127.0.0.1';
@@ -17,37 +17,37 @@ const GREETING = 'ok\n';
 const PIECE_BYTES = 60_000;
 
 /**
- * Two relays that are a group, one that is to be of it and never finds the coordinator, one that is alone, and a Prometheus that
- * scrapes them all each second.
+ * A cluster of two relays, a third one that never reaches the coordinator, a single relay without a cluster, and a
+ * Prometheus that scrapes all of them every second.
  */
-export class GroupSite {
+export class ClusterSite {
   readonly redis: RedisServer;
   readonly one: RelayProcess;
   readonly other: RelayProcess;
-  readonly astray: RelayProcess;
-  readonly alone: RelayProcess;
+  readonly isolated: RelayProcess;
+  readonly single: RelayProcess;
   readonly prometheus: PrometheusServer;
   readonly #context: TestContext;
 
   private constructor(
     context: TestContext,
-    programs: Pick<GroupSite, 'redis' | 'one' | 'other' | 'astray' | 'alone' | 'prometheus'>,
+    programs: Pick<ClusterSite, 'redis' | 'one' | 'other' | 'isolated' | 'single' | 'prometheus'>,
   ) {
     this.#context = context;
     this.redis = programs.redis;
     this.one = programs.one;
     this.other = programs.other;
-    this.astray = programs.astray;
-    this.alone = programs.alone;
+    this.isolated = programs.isolated;
+    this.single = programs.single;
     this.prometheus = programs.prometheus;
   }
 
   /**
-   * Starts everything for as long as the test lasts, and waits until Prometheus has figures from before any client came.
+   * Starts everything until the end of the test, and waits until Prometheus has metrics from before the first client.
    *
-   * @param hurried alerts that are to be told of within seconds
+   * @param fast alerts that fire within seconds
    */
-  static async open(context: TestContext, hurried: readonly string[]): Promise<GroupSite> {
+  static async open(context: TestContext, fast: readonly string[]): Promise<ClusterSite> {
     const redis = await RedisServer.start(context);
     const settings = {
       RELAY_CLUSTER_URL: redis.url,
@@ -57,56 +57,56 @@ export class GroupSite {
     const start = async (own: Readonly<Record<string, string>>): Promise<RelayProcess> => {
       const relay = await RelayProcess.start(own);
       context.after(async () => {
-        // It would wait for transfers of clients that are closed after this.
+        // A graceful stop would wait for transfers whose clients are closed later.
         relay.kill('SIGKILL');
         await relay[Symbol.asyncDispose]();
       });
       return relay;
     };
-    const [one, other, alone] = [await start(settings), await start(settings), await start({})];
-    const nobody = `redis://127.0.0.1:${await freePort()}`;
-    const astray = await start({ ...settings, RELAY_CLUSTER_URL: nobody });
+    const [one, other, single] = [await start(settings), await start(settings), await start({})];
+    const unreachable = `redis://127.0.0.1:${await freePort()}`;
+    const isolated = await start({ ...settings, RELAY_CLUSTER_URL: unreachable });
     const prometheus = await PrometheusServer.start(await scratch(context), {
-      'prometheus.yml': configuration([one, other, astray, alone].map(instanceOf), null),
-      'alerts.yml': alertsInAHurry(hurried),
+      'prometheus.yml': scrapeConfig([one, other, isolated, single].map(instanceOf), null),
+      'alerts.yml': fastAlerts(fast),
     });
     context.after(() => prometheus[Symbol.asyncDispose]());
     await prometheus.becomes('up', 4);
     await prometheus.becomes('transit_relay_cluster_up', 2);
-    return new GroupSite(context, { redis, one, other, astray, alone, prometheus });
+    return new ClusterSite(context, { redis, one, other, isolated, single, prometheus });
   }
 
-  /** A client that waits at the first relay, which owns its token; the only one that waits. */
+  /** A client that waits at the first relay, which owns its token. No other client waits. */
   async waits(token: string): Promise<TestClient> {
-    const client = await this.#come(this.one);
+    const client = await this.#connect(this.one);
     await client.send(handshake(token, SIDE_A));
-    await this.#claims(1);
+    await this.#untilLeases(1);
     return client;
   }
 
-  /** A client at each relay of the group, the second of which is passed on to the first; each sends so many bytes. */
+  /** One client at each relay of the cluster. The second is forwarded to the first relay. Each sends `bytes` bytes. */
   async pair(bytes: number): Promise<readonly [TestClient, TestClient]> {
     const token = newToken();
     const a = await this.waits(token);
-    const b = await this.#come(this.other);
+    const b = await this.#connect(this.other);
     await b.send(handshake(token, SIDE_B));
     await Promise.all([a.until(GREETING.length), b.until(GREETING.length)]);
     const content = randomBytesOf(1, bytes);
     await Promise.all([a.sendAll(content, PIECE_BYTES), b.sendAll(content, PIECE_BYTES)]);
     await Promise.all([a.until(GREETING.length + bytes), b.until(GREETING.length + bytes)]);
-    await this.#claims(0);
+    await this.#untilLeases(0);
     return [a, b];
   }
 
-  /** Waits until the first relay has so many tokens. Prometheus would say so later. */
-  async #claims(expected: number): Promise<void> {
+  /** Waits until the first relay has `expected` leases. Prometheus would report that later. */
+  async #untilLeases(expected: number): Promise<void> {
     const url = `http://${instanceOf(this.one)}`;
     const leases = async (): Promise<number | undefined> =>
       (await scrape(url)).get('transit_relay_cluster_leases');
     await this.prometheus.until(leases, (count) => count === expected);
   }
 
-  async #come(relay: RelayProcess): Promise<TestClient> {
+  async #connect(relay: RelayProcess): Promise<TestClient> {
     const client = await TestClient.connect('tcp', {
       tcpPort: relay.port('raw'),
       unixPath: '',
@@ -117,7 +117,7 @@ export class GroupSite {
   }
 }
 
-/** What Prometheus calls a relay. */
+/** The instance label of a relay in Prometheus. */
 export function instanceOf(relay: RelayProcess): string {
   return `127.0.0.1:${relay.port('status')}`;
 }

@@ -8,12 +8,12 @@ import { RELAY_DEFAULTS, readRelayConfig } from '../../src/config/relay-config.t
 import { SIDECAR_DEFAULTS, readSidecarConfig } from '../../src/config/sidecar-config.ts';
 import { scratch } from '../support/scratch.ts';
 
-/** Of a process that systemd has passed nothing. */
+/** Any process id: systemd has passed no sockets. */
 const PID = 1;
 
 type Environment = Readonly<Record<string, string>>;
 
-/** A reader of two variables, the second a secret; the files that it may name. */
+/** A reader of two variables, of which the second is a secret, with these files. */
 function reader(
   environment: Environment,
   files: Environment = {},
@@ -168,7 +168,7 @@ describe('a variable in quotation marks', () => {
       assert.equal(env.read('APP_NAME', '', same), text);
       assert.deepEqual(env.errors, []);
     }
-    // No tool removes them there.
+    // No tool removes quotation marks in files.
     const env = reader({ APP_NAME_FILE: '/f' }, { '/f': '"a"' });
     assert.equal(env.read('APP_NAME', null, same), '"a"');
     assert.deepEqual(env.errors, []);

@@ -8,7 +8,7 @@ import {
 
 const OURS = { LISTEN_PID: '40', LISTEN_FDS: '3', LISTEN_FDNAMES: 'raw:web:web' };
 
-/** What is said where there is no such socket. */
+/** The problem of a missing socket. */
 function problemOf(environment: Readonly<Record<string, string>>, socket: number | string = 0): string {
   const found = findInheritedSocket(readInheritedSockets(environment, 40), socket);
   return 'problem' in found ? found.problem : `descriptor ${found.fd}`;

@@ -4,7 +4,7 @@ import { InvalidValue } from '../../src/config/environment.ts';
 import { toInternalEndpoints } from '../../src/config/values.ts';
 import { parseEndpoints } from '../../src/config/endpoint.ts';
 
-/** What is said of it. */
+/** The problem of an invalid endpoint. */
 function refusalOf(read: () => unknown): string {
   let problem = '';
   throws(read, (error) => {

@@ -5,7 +5,7 @@ import type { RelayConfig } from '../../src/config/relay-config.ts';
 import type { ConfigError } from '../../src/config/environment.ts';
 import { RELAY_DEFAULTS, readRelayConfig } from '../../src/config/relay-config.ts';
 
-/** Of a process that systemd has passed nothing. */
+/** Any process id: systemd has passed no sockets. */
 const PID = 1;
 
 type Environment = Readonly<Record<string, string>>;
@@ -220,7 +220,7 @@ describe('an empty value', () => {
     ['RELAY_DRAIN_DELAY', {}, { ...DEFAULT_CONFIG, drain: { delayMs: 0, timeoutMs: 300_000 } }],
     ['RELAY_DRAIN_TIMEOUT', {}, { ...DEFAULT_CONFIG, drain: { delayMs: 5000, timeoutMs: 0 } }],
     ['RELAY_CLUSTER_URL', { RELAY_CLUSTER_SECRET: 'a secret of many letters' }, DEFAULT_CONFIG],
-    // These mean nothing without a URL; with one they are looked at in cluster-config.test.ts.
+    // These have no effect without a URL; cluster-config.test.ts tests them.
     ['RELAY_CLUSTER_LISTEN', {}, DEFAULT_CONFIG],
     ['RELAY_CLUSTER_ADVERTISE', {}, DEFAULT_CONFIG],
     ['RELAY_CLUSTER_NETWORKS', {}, DEFAULT_CONFIG],

@@ -6,7 +6,7 @@ import { describe, test } from 'node:test';
 import { readSecretFile } from '../../src/config/secret-file.ts';
 import { scratch } from '../support/scratch.ts';
 
-/** What no value has more of, in bytes. */
+/** Maximum size of a value, in bytes. */
 const MAX_FILE_BYTES = 65_536;
 
 describe('the file of a variable', () => {
@@ -17,7 +17,7 @@ describe('the file of a variable', () => {
       writeFileSync(path, text);
       assert.equal(readSecretFile(path), text);
     }
-    // As Kubernetes mounts them.
+    // Like Kubernetes mounts secrets.
     symlinkSync(path, join(directory, 'link'));
     assert.equal(readSecretFile(join(directory, 'link')).length, MAX_FILE_BYTES);
   });
@@ -31,7 +31,7 @@ describe('the file of a variable', () => {
       [join(directory, 'folder'), 'it is a directory'],
       [join(directory, 'large'), 'it is larger than 65536 bytes, the maximum for a value'],
       [join(directory, 'large', 'x'), "it can't be read (ENOTDIR)"],
-      // It has no size, and no end.
+      // It has no size and is endless.
       ['/dev/zero', 'it is larger than 65536 bytes, the maximum for a value'],
     ];
     for (const [path, message] of cases) assert.throws(() => readSecretFile(path), { message });
@@ -46,7 +46,7 @@ describe('the file of a variable', () => {
       assert.throws(() => readSecretFile(path), { message: 'permission denied' });
       return;
     }
-    // Root may read everything. The module is loaded before it becomes somebody who may not.
+    // Root can read everything. The module is loaded before the process changes to another user.
     chmodSync(directory, 0o755);
     const program = `
       const { readSecretFile } = await import(process.argv[1]);

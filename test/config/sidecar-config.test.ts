@@ -10,7 +10,7 @@ import { scratch } from '../support/scratch.ts';
 
 type Environment = Readonly<Record<string, string>>;
 
-/** The one variable that has no default. */
+/** The only variable without a default. */
 const DATABASE = { SIDECAR_USAGE_DB: '/data/usage.sqlite' };
 
 const TOKEN = 'correct-horse-battery';

@@ -9,7 +9,7 @@ import { startSidecar, sampleRecords } from '../support/sidecar-fixture.ts';
 
 const TOKEN = 'correct-horse:battery=staple';
 
-/** Everything but `/healthz`, with things that do not exist. */
+/** All paths except `/healthz`, including missing ones. */
 const GUARDED = [
   '/',
   '/assets/dashboard.css',
@@ -192,10 +192,10 @@ describe('a sidecar without a token', () => {
         const headers = { 'sec-fetch-site': site, 'sec-fetch-dest': destination };
         assert.equal(await statusFor(headers), 403, `${site} ${destination}`);
       }
-      // A link from elsewhere.
+      // A link on another site.
       assert.equal(await statusFor({ 'sec-fetch-site': site, 'sec-fetch-dest': 'document' }), 503);
     }
-    // The page itself, what a person types, and a program.
+    // The page itself, a typed URL, and a program.
     assert.equal(await statusFor({ 'sec-fetch-site': 'same-origin', 'sec-fetch-dest': 'empty' }), 503);
     assert.equal(await statusFor({ 'sec-fetch-site': 'none', 'sec-fetch-dest': 'document' }), 503);
     assert.equal(await statusFor({}), 503);

@@ -8,7 +8,7 @@ import { startSidecar } from '../support/sidecar-fixture.ts';
 const SCRIPT = 'text/javascript; charset=utf-8';
 const STYLE = 'text/css; charset=utf-8';
 
-/** What a browser loads next when it has this: addresses in HTML, imports of scripts and of style sheets. */
+/** The files that a browser loads for this file: URLs in HTML, imports of scripts and style sheets. */
 function wantedBy(text: string): string[] {
   const mentions =
     /(?:src|href)="([^"]+)"|\bfrom\s*'([^']+)'|\bimport\s*\(?\s*'([^']+)'|@import\s+(?:url\()?['"]([^'"]+)/gu;
@@ -29,7 +29,7 @@ describe('the assets of the page', () => {
       const asset = assets.get(name);
       assert.ok(asset !== undefined, `no ${name}`);
       for (const address of wantedBy(asset.body)) {
-        // A name beside this one. Imports of types are gone.
+        // A relative import. Type imports are removed.
         assert.match(address, /^\.\/[\w.-]+$/u, `${name} wants ${address}`);
         queue.push(address.slice(2));
       }

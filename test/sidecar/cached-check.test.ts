@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { CachedCheck } from '../../src/sidecar/cached-check.ts';
 
-/** A check with a clock that goes when told to, and answers that come when told to. */
+/** A check with a manual clock and manual results. */
 class Stage {
   now = 5;
   asked = 0;
@@ -25,7 +25,7 @@ class Stage {
     });
   }
 
-  /** Asks, and answers after so many milliseconds. */
+  /** Starts a refresh, and completes the check after this number of milliseconds. */
   async run(ok: boolean, tookMs = 0): Promise<void> {
     const refreshed = this.check.refresh();
     this.now += tookMs;

@@ -15,7 +15,7 @@ import {
   formatUntil,
 } from '../../src/sidecar/dashboard/format.ts';
 
-/** As one reads it: a no-break space is a space. */
+/** Replaces no-break spaces with spaces. */
 function plain(text: string): string {
   return text.replaceAll('\u00a0', ' ');
 }

@@ -14,7 +14,7 @@ const GRAPHICS_CONTRAST = 3;
 
 const DRAWN = `document.querySelector('#records-plot canvas') && document.querySelector('#year-transfers data')`;
 
-/** What a canvas shows, as a data URL. */
+/** The content of a canvas as a data URL. */
 function pictureOf(browser: BrowserPage): Promise<string> {
   return browser.ask(`document.querySelector('#records-plot canvas').toDataURL()`);
 }
@@ -63,7 +63,7 @@ describe('the page of the dashboard', { skip: NO_BROWSER }, () => {
           answer.pipe(outgoing);
         },
       );
-      // The browser goes before the proxy does.
+      // The browser is closed before the proxy.
       forwarded.on('error', () => outgoing.destroy());
       incoming.pipe(forwarded);
     }).listen(0, '127.0.0.1');
@@ -237,7 +237,7 @@ describe('the page of the dashboard', { skip: NO_BROWSER }, () => {
     await browser.page.reload();
     await browser.until(DRAWN);
     await setHidden(true);
-    // What was under way comes to its end.
+    // Running requests finish.
     await browser.page.waitForLoadState('networkidle');
     const before = browser.requests.length;
     await browser.page.clock.runFor(600_000);

@@ -4,7 +4,7 @@ import Database from 'better-sqlite3';
 import { NO_BROWSER } from '../support/browser.ts';
 import { openDashboard, generateYearOfRecords } from '../support/dashboard-fixture.ts';
 
-/** What a failing answer leaves in Chromium's console whatever a page does. */
+/** Chromium logs failed requests in its console, whatever the page does. */
 function unlessLoading(faults: readonly string[]): string[] {
   return faults.filter((error) => !error.startsWith('Failed to load resource'));
 }
@@ -109,7 +109,7 @@ describe('the buttons of the dashboard', { skip: NO_BROWSER }, () => {
     const name = `take a snapshot, which can then be downloaded, ${token === undefined ? 'without' : 'with'} a token`;
     test(name, async (context) => {
       const { browser } = await openDashboard(context, { records: generateYearOfRecords(5, 250), token });
-      // The sidecar may just be taking its first one by itself; then the click shares it.
+      // If the sidecar is taking its first snapshot, the click shares it.
       await browser.page.locator('#snapshot-button').click();
       await browser.page.locator('#snapshot-button:enabled').waitFor();
       assert.equal(await browser.page.locator('#snapshot-problem').isVisible(), false);

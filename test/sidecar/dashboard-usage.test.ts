@@ -13,7 +13,7 @@ import {
 
 const NOW_MS = Date.UTC(2026, 1, 28, 23, 59, 59);
 
-/** Times at which months, days and hours are at their worst, and ordinary ones. */
+/** Edge cases of months, days and hours, and ordinary times. */
 const anyTimeMs = fc.integer({ min: Date.UTC(2020, 0), max: Date.UTC(2040, 0) });
 
 function row(start: string, mood: string, records: number, bytes = 0): UsageRow {

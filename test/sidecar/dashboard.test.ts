@@ -21,7 +21,7 @@ interface Sum {
   readonly bytes: number;
 }
 
-/** What SQLite's own calendar says of a range; unlike the page and its server it never sees milliseconds. */
+/** The usage of a range according to SQLite's own calendar, which does not use milliseconds like the page and its server. */
 function sumsOf(databasePath: string, format: string, fromMs: number, toMs: number): Sum[] {
   const database = new Database(databasePath, { readonly: true });
   try {
@@ -40,7 +40,7 @@ function total(sums: readonly Sum[], count: (sum: Sum) => number): number {
   return sums.reduce((all, sum) => all + count(sum), 0);
 }
 
-/** The range that the page shows, as it says itself in its link to the CSV. */
+/** The range of the page, from its link to the CSV. */
 async function shownRange({ page }: BrowserPage): Promise<{ by: string; fromMs: number; toMs: number }> {
   const href = (await page.locator('#usage-csv').getAttribute('href')) ?? '';
   const query = new URLSearchParams(href.slice(href.indexOf('?')));
@@ -127,7 +127,7 @@ describe('the numbers on the dashboard', { skip: NO_BROWSER }, () => {
   });
 });
 
-/** As SQLite's formats name the hours, days or months of a range. */
+/** The hours, days or months of a range in SQLite's formats. */
 function* startsOf(by: string, fromMs: number, toMs: number): Generator<string> {
   const length = by === 'hour' ? 13 : by === 'day' ? 10 : 7;
   let last = '';
@@ -138,7 +138,7 @@ function* startsOf(by: string, fromMs: number, toMs: number): Generator<string> 
   }
 }
 
-/** Happy records by the steps of waiting. */
+/** Happy records by waiting buckets. */
 function waitsOf(databasePath: string, fromMs: number, toMs: number): number[] {
   const database = new Database(databasePath, { readonly: true });
   try {
@@ -157,7 +157,7 @@ function waitsOf(databasePath: string, fromMs: number, toMs: number): number[] {
   }
 }
 
-/** A client of the relay that has said its handshake. */
+/** A client of the relay that has sent its handshake. */
 async function join(relay: RelayProcess | null, line: string): Promise<ReturnType<typeof connect>> {
   const socket = connect(relay?.port('raw') ?? 0, '127.0.0.1');
   socket.on('error', () => undefined);
@@ -210,7 +210,7 @@ describe('the dashboard while a transfer runs', { skip: NO_BROWSER }, () => {
   });
 });
 
-/** Sends a little at a time, and returns how many bytes that were. */
+/** Sends small chunks, and returns the number of bytes. */
 async function sendUntil(socket: ReturnType<typeof connect>, signal: AbortSignal): Promise<number> {
   const chunk = Buffer.alloc(100_000, 1);
   let sent = 0;

@@ -47,7 +47,7 @@ async function liveOf(url: string): Promise<LiveStatus> {
   return live;
 }
 
-/** Asks until `holds`: what is told may be half a second old. */
+/** Polls until `holds`: the status may be half a second old. */
 async function liveWhere(url: string, holds: (live: LiveStatus) => boolean): Promise<LiveStatus> {
   const deadline = performance.now() + 10_000;
   for (;;) {
@@ -60,7 +60,7 @@ async function liveWhere(url: string, holds: (live: LiveStatus) => boolean): Pro
   }
 }
 
-/** The sentences of both checks by way of the sidecar; null: all is well. */
+/** The problems of both checks through the sidecar; null if there are none. */
 async function checksOf(url: string): Promise<(string | null)[]> {
   const answers = [await ask(url, '/health/relay'), await ask(url, '/health/transfer')];
   return answers.map((answer) => {

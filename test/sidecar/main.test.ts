@@ -18,12 +18,12 @@ import { fileMetadata } from '../support/usage-fixture.ts';
 
 const ANY_PORT = 'tcp:0:interface=127.0.0.1';
 
-/** A user id of nobody in particular. */
+/** Any unprivileged uid. */
 const OTHER_USER = 65_534;
 const isRoot = process.getuid?.() === 0;
 const needsRoot = isRoot ? false : 'needs root, to be another user: run it with sudo';
 
-/** A snapshot, or a report as CSV, of as much takes about a second. */
+/** A snapshot or a CSV report of this many records takes about a second. */
 const MANY_RECORDS = 1_500_000;
 const WHEN = 'from=2020-01-01&to=2021-01-01';
 
@@ -33,7 +33,7 @@ interface End {
   readonly stderr: string;
 }
 
-/** Runs the sidecar to its end, which it comes to by itself. */
+/** Runs the sidecar until it exits by itself. */
 async function run(env: Readonly<Record<string, string>>, uid?: number): Promise<End> {
   const checkout = publicCheckout();
   const child = spawn(checkout.node, [checkout.pathOf('sidecar/main.ts')], {
@@ -160,7 +160,7 @@ describe('the sidecar never writes to the directory of the relay', () => {
   for (const journalMode of ['wal', 'delete'] as const) {
     test(`not for a closed database with journal mode ${journalMode}`, async (context) => {
       const { sidecar, url, volume, databasePath } = await startSidecar(context, null);
-      // Nobody writes it any more when the sidecar first sees it.
+      // No program writes the database when the sidecar starts.
       const router = join(volume, '..', 'new.sqlite');
       createUsageFile(router, { rows: 100, journalMode });
       renameSync(router, databasePath);
@@ -228,7 +228,7 @@ describe('the sidecar stops on a signal with exit code 0', () => {
     await ask(sidecar.url, '/healthz');
     process.kill(sidecar.pid, 'SIGINT');
     await sidecar.waitForOutput(/"signal":"SIGINT","msg":"stopping"/u);
-    // Whoever is impatient and signals once more changes nothing.
+    // A second signal has no effect.
     await sidecar.stop();
     assert.equal(sidecar.log.split('"msg":"stopping"').length, 2);
     await post;

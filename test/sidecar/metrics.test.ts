@@ -22,7 +22,7 @@ import { createUsageDatabase } from '../support/usage-records.ts';
 
 const PREFIX = 'transit_relay_';
 
-/** Everything there is, in order. */
+/** All metrics in order. */
 const SERIES = [
   'counter database_records_total{mood="happy"}',
   'counter database_records_total{mood="lonely"}',
@@ -51,7 +51,7 @@ const SERIES = [
 const promtool = findProgram('promtool');
 const needsPromtool = promtool === null ? 'needs promtool: apt-get install prometheus' : false;
 
-/** The text of a scrape as series with their types, without those that tell of the process. */
+/** The series of a scrape with their types, without process metrics. */
 function typedSeries(text: string): string[] {
   const types = new Map<string, string>();
   for (const [, name = '', type = ''] of text.matchAll(/^# TYPE (\S+) (\S+)$/gmu)) types.set(name, type);
@@ -66,7 +66,7 @@ function figureOf(figures: Figures, series: string): number {
   return figure;
 }
 
-/** Scrapes until `holds`. On a busy machine a check takes seconds, and its answer is kept for ten times as long. */
+/** Scrapes until `holds`. On a busy machine a check takes seconds, and its result is cached for ten times as long. */
 async function scrapeWhere(url: string, holds: (figures: Figures) => boolean): Promise<Figures> {
   const deadline = performance.now() + 120_000;
   for (;;) {
@@ -81,7 +81,7 @@ function checksOf(figures: Figures): Readonly<Record<string, number>> {
   return nonZero(figures, `${PREFIX}check_ok`);
 }
 
-/** Scrapes until so many checks are well: on a busy machine their answers may come after a scrape has waited long enough. */
+/** Scrapes until this number of checks pass: on a busy machine they may finish after the timeout of a scrape. */
 function scrapeWhereWell(url: string, checks: number): Promise<Figures> {
   return scrapeWhere(url, (figures) => Object.keys(checksOf(figures)).length === checks);
 }
@@ -107,7 +107,7 @@ describe('the metrics of the sidecar', () => {
     const later = await scrapeWhere(url, (now) => figureOf(now, 'snapshot_failures_total') > 0);
     assert.equal(figureOf(later, 'snapshots'), 0);
     assert.equal(figureOf(later, 'snapshot_timestamp_seconds'), 0);
-    // As old as the sidecar, which has just begun.
+    // As old as the sidecar, which has just started.
     assert.ok(figureOf(later, 'snapshot_age_seconds') > figureOf(figures, 'snapshot_age_seconds'));
     assert.ok(figureOf(figures, 'snapshot_age_seconds') > 0);
     assert.ok(figureOf(later, 'snapshot_age_seconds') < 60);
@@ -170,7 +170,7 @@ describe('the metrics of the sidecar', () => {
       seen.add(figureOf(now, happy));
       return figureOf(now, happy) > 0;
     });
-    // Never a part of them, which would look as if they were made just now.
+    // Never partial sums, which would look like a sudden increase.
     assert.deepEqual(
       [...seen].filter((count) => count !== 0),
       [1_000_000],
@@ -192,7 +192,7 @@ describe('the metrics of the sidecar', () => {
     const all = { relay: 1, transfer: 1, snapshot: 1, database: 1 };
     const well = await scrapeWhereWell(url, 4);
     assert.deepEqual(checksOf(well), inBraces(all));
-    // The log is a part of it, which may have grown since.
+    // It includes the log, which may have grown meanwhile.
     const ofLog = figureOf(well, 'database_size_bytes') - statSync(databasePath).size;
     assert.ok(ofLog > 0 && ofLog <= statSync(`${databasePath}-wal`).size, `${ofLog} bytes of the log`);
     await relay.stop();

@@ -21,7 +21,7 @@ const STATUS: RelayStatus = {
   ...UNLIMITED_STATUS,
 };
 
-/** Listens on a free loopback port until the test is over. Returns its URL. */
+/** Listens on a free loopback port until the test ends. Returns its URL. */
 async function open(context: TestContext, server: Server, close: () => void): Promise<string> {
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -39,7 +39,7 @@ function serve(context: TestContext, listener: RequestListener): Promise<string>
   });
 }
 
-/** A server that says these bytes to whatever it hears, and hangs up. */
+/** A server that answers every request with these bytes and closes the connection. */
 function serveBytes(context: TestContext, bytes: string): Promise<string> {
   const server = createRawServer((socket) => {
     socket.on('error', () => undefined).once('data', () => socket.end(bytes));
@@ -51,7 +51,7 @@ function answering(status: number, value: unknown): RequestListener {
   return (_request, response) => response.writeHead(status).end(JSON.stringify(value));
 }
 
-/** What both questions say is wrong; it has to be the same. */
+/** The problem in status and health, which must be the same. */
 async function problemAt(url: string): Promise<string> {
   const client = new RelayClient(url);
   const [state, health] = [await client.state(), await client.health('transfer')];
@@ -121,7 +121,7 @@ describe('the relay client', () => {
     closed.close();
     await once(closed, 'close');
     assert.equal(await problemAt(url), `the relay's status port does not answer at ${url} (ECONNREFUSED)`);
-    // One of those that no browser goes to, and neither does fetch.
+    // A port that browsers and fetch block.
     assert.match(await problemAt('http://127.0.0.1:6000'), /does not answer at .+ \(bad port\)$/u);
     const rude = await serveBytes(context, '');
     assert.match(await problemAt(rude), /does not answer at .+ \(UND_ERR_SOCKET\)$/u);

@@ -9,7 +9,7 @@ import { startSidecar, sampleRecords } from '../support/sidecar-fixture.ts';
 const JSON_TYPE = 'application/json; charset=utf-8';
 const SNAPSHOT_TYPE = 'application/vnd.sqlite3';
 
-/** Every address there is, with how it answers where there is a database and a snapshot, but no relay. */
+/** All paths with their response if there is a database and a snapshot, but no relay. */
 const ROUTES: readonly (readonly [path: string, status: number, type: string])[] = [
   ['/', 200, 'text/html; charset=utf-8'],
   ['/assets/dashboard.ts', 200, 'text/javascript; charset=utf-8'],
@@ -26,7 +26,7 @@ const ROUTES: readonly (readonly [path: string, status: number, type: string])[]
   ['/health/transfer', 503, JSON_TYPE],
 ];
 
-/** Whose answers differ from one moment to the next. */
+/** Paths whose responses change over time. */
 const CHANGING = /live\.json|usage\.json|metrics/u;
 
 const STRANGE_PATHS = [
@@ -70,7 +70,7 @@ function assertSafe({ headers }: Answer, what: string): void {
   assert.equal(headers['access-control-allow-origin'], undefined, what);
 }
 
-/** What an answer to HEAD has to have in common with one to GET. */
+/** Headers that must be equal for HEAD and GET. */
 function commonOf({ status, headers }: Answer, path: string): unknown[] {
   const isChanging = CHANGING.test(path);
   return [status, headers['content-type'], isChanging ? null : (headers.etag ?? null)];

@@ -11,7 +11,7 @@ import { createUsageFile } from '../support/usage-files.ts';
 const TIME = Date.UTC(2026, 10, 23, 5);
 const HOUR_MS = 3_600_000;
 
-/** A directory with one snapshot that is as it should be. */
+/** A directory with one valid snapshot. */
 async function withSnapshot(
   context: TestContext,
 ): Promise<{ directory: string; name: string; path: string }> {
@@ -23,7 +23,7 @@ async function withSnapshot(
   return { directory, name, path };
 }
 
-/** Writes the description that fits the file's size. */
+/** Writes metadata that matches the size of the file. */
 function describeAgain(path: string, name: string): void {
   const bytes = readFileSync(path).length;
   const snapshot = { name, time: new Date(TIME).toISOString(), bytes, sha256: '0'.repeat(64), rows: 3000 };

@@ -67,7 +67,7 @@ describe('a disk that is too small', () => {
     const { store, databasePath } = await openSnapshotFixture(context, { directory });
     createUsageFile(databasePath, { rows: 300_000 });
     const { name, bytes } = await store.take();
-    // 79 MB are free, of which 67 are the reserve: 12 MB more are needed at most.
+    // 79 MB are free and 67 MB are the reserve, so 12 MB can be used.
     assert.ok(bytes > 13_000_000 && bytes < 24_000_000, String(bytes));
     assert.deepEqual(snapshotNames(store), [name, ...older.slice(0, 2)]);
   });

@@ -15,7 +15,7 @@ import type { OpenUsageDatabase } from '../../src/sidecar/usage/usage-source.ts'
 import { scratch } from '../support/scratch.ts';
 import { addUsage, createUsageFile, mountTmpfs, readUsageSum, requireMount } from '../support/usage-files.ts';
 
-/** A pace that counts its pauses. */
+/** A throttle that counts its pauses. */
 class CountedPace extends DutyCycleThrottle {
   pauses = 0;
 
@@ -33,7 +33,7 @@ interface Stage {
   readonly source: OpenUsageDatabase;
 }
 
-/** A database that somebody has open, and a read transaction that sees 30,000 records. */
+/** An open database, and a read transaction that sees 30,000 records. */
 async function stage(context: TestContext, { blocksWriter = false } = {}): Promise<Stage> {
   const directory = await scratch(context);
   const path = join(directory, 'usage.sqlite');
@@ -62,7 +62,7 @@ describe('a throttled copy', () => {
     };
     await copyThrottled(source, to, pace);
     assert.ok(pace.pauses > 1);
-    // It was not begun anew: no more steps than pages call for, and the first one that copies nothing.
+    // The copy was not restarted: it took the steps for its pages and a first one that copies nothing.
     assert.ok(pace.pauses <= Math.ceil(bytes / 2 ** 20) + 1, `${pace.pauses} steps for ${bytes} bytes`);
     assert.equal(finalizeCopy(to, bytes), 30_000);
     assert.equal(readFileSync(to).length, bytes);
@@ -101,7 +101,7 @@ describe('the check of a copy', () => {
     const bytes = readFileSync(path).length;
     assert.equal(finalizeCopy(path, bytes), 3000);
     assert.throws(() => finalizeCopy(path, bytes + 4096), DamagedCopyError);
-    // The type of a table's leaf, in the last page that has one.
+    // The type byte of the last leaf page of a table.
     const content = readFileSync(path);
     const leaf = [9, 8, 7, 6, 5].find((page) => content[page * 4096] === 13) ?? 0;
     content.fill(0, leaf * 4096, leaf * 4096 + 64);

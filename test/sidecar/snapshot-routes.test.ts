@@ -17,7 +17,7 @@ const LATEST = '/snapshots/latest.sqlite';
 
 const HOUR_MS = 3_600_000;
 
-/** A sidecar with one snapshot, whose bytes are these. */
+/** A sidecar with one snapshot with these bytes. */
 async function openWithSnapshot(
   context: TestContext,
   count: number,
@@ -272,7 +272,7 @@ describe('snapshots over HTTP', () => {
   });
 });
 
-/** An error is not passed off as a snapshot: nothing keeps it as one. */
+/** An error has no headers of a snapshot, so that it is not cached as one. */
 function assertNoSnapshot(answer: Answer, problem: string): void {
   assert.equal(answer.headers['content-type'], 'application/json; charset=utf-8');
   assert.equal(answer.headers['content-disposition'], undefined);

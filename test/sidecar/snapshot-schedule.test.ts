@@ -11,7 +11,7 @@ function snapshotAt(time: number): Snapshot {
   return { name: `${time}.sqlite`, time: new Date(time).toISOString(), bytes: 1, sha256: '', rows: 0 };
 }
 
-/** A schedule with a clock and timers that go when told to, and a taker that fails when told to. */
+/** A schedule with mocked clock and timers, and a taker that fails on demand. */
 class Stage {
   now = START;
   fault: string | null = null;
@@ -36,13 +36,13 @@ class Stage {
     context.after(() => this.schedule.close());
   }
 
-  /** Starts the schedule; an attempt that is due then has been made when this resolves. */
+  /** Starts the schedule. Resolves after the first attempt, if one is due. */
   async start(): Promise<void> {
     this.schedule.start();
     await settled();
   }
 
-  /** Lets time pass, second by second. */
+  /** Advances the time, second by second. */
   async pass(seconds: number): Promise<void> {
     for (let second = 0; second < seconds; second += 1) {
       this.now += 1000;
@@ -51,7 +51,7 @@ class Stage {
     }
   }
 
-  /** Seconds from the start to each attempt, by the clock of then. */
+  /** Seconds from the start to each attempt. */
   get attemptSeconds(): number[] {
     return this.attempts.map((time) => (time - START) / 1000);
   }
@@ -63,7 +63,7 @@ class Stage {
   }
 }
 
-/** Resolves when all that follows from what has happened has been done. */
+/** Resolves when all pending callbacks have run. */
 function settled(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }

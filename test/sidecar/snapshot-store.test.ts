@@ -128,9 +128,9 @@ db.commit()`;
     const sum = sumIn(fileOf(store, name));
     assert.equal(sum.rows, rows);
     assert.deepEqual([rows % 3, sum.bytes], [0, rows * 2]);
-    // Bytes 18 and 19 would be 2 for a write-ahead log, which opens only where files can be written.
+    // Bytes 18 and 19 would be 2 for a write-ahead log, which can be opened only in a writable directory.
     assert.deepEqual([...readFileSync(fileOf(store, name)).subarray(18, 20)], [1, 1]);
-    // It shows the moment of its beginning, and not that of its end.
+    // It has the state at its start, not at its end.
     assert.ok(rows >= 300_000 + before * 3);
     assert.ok(rows < 300_000 + (before + during) * 3);
     await stopWriter(writer);
@@ -221,7 +221,7 @@ describe('the store', () => {
     });
     writeFileSync(databasePath, 'garbage '.repeat(1000));
     await assert.rejects(store.take(), /it is not an SQLite database/u);
-    // A page that only a copy of everything comes by.
+    // A page that only a full copy reads.
     createUsageFile(`${databasePath}.good`, { rows: 3000 });
     writeFileSync(databasePath, readFileSync(`${databasePath}.good`).fill(0x55, 8 * 4096, 9 * 4096));
     await assert.rejects(store.take(), /was discarded: SQLite's check says|the file is corrupt/u);

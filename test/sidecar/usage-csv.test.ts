@@ -24,7 +24,7 @@ const PERIOD_HEADER = 'start,mood,records,total_bytes,total_time,waiting_time\r\
 
 const RECORD_HEADER = 'started,total_time,waiting_time,total_bytes,mood\r\n';
 
-/** A job that needs more memory than this ends with its process: all records of a long CSV are several times that. */
+/** A job that needs more memory fails with its process. All records of a long CSV need several times this. */
 const HEAP_MIB = 40;
 
 function processes(context: TestContext): JobPool {
@@ -33,7 +33,7 @@ function processes(context: TestContext): JobPool {
   return pool;
 }
 
-/** The stream without processes, for many small ones. */
+/** Streams without processes, for many small CSVs. */
 function buffers(
   source: UsageSource,
   by: CsvGranularity,
@@ -55,7 +55,7 @@ async function all(stream: AsyncGenerator<string>): Promise<string> {
   return (await toList(stream)).join('');
 }
 
-/** Bytes of the heap that are in use indeed: without what is only not collected yet. */
+/** Bytes of live objects on the heap, without garbage. */
 function heapBytes(): number {
   setFlagsFromString('--expose-gc');
   runInNewContext('gc()');
@@ -66,7 +66,7 @@ async function sourceOf(context: TestContext, records: readonly StoredRecord[]):
   return createUsageDatabase(await scratch(context), records);
 }
 
-/** Fills a database with `count` records of a year, every fourth of them at the start of its hour. */
+/** Fills a database with `count` records of a year, a quarter of them at the start of an hour. */
 async function manyRecords(context: TestContext, count: number): Promise<UsageSource> {
   const source = await sourceOf(context, []);
   const database = new Database(source.databasePath);
@@ -208,7 +208,7 @@ describe('a long CSV', () => {
       }
       if (lines % 100_000 === 0) most = Math.max(most, heapBytes());
     }
-    // The records are told apart by their bytes, which are 0, 1, 2, …
+    // The records are identified by their bytes, which are 0, 1, 2, …
     assert.deepEqual([lines, sum], [count, (count * (count - 1)) / 2]);
     assert.ok(characters > 40e6, `${characters} characters`);
     assert.ok(most - before < 10e6, `${most - before} bytes of heap`);

@@ -38,7 +38,7 @@ function waitingOf(database: Database.Database, span = EVER): unknown {
   return toWaitingBuckets(sums);
 }
 
-/** Of a winter with a leap day; a third blurred to the hour. Fractions are such that sums of them are exact. */
+/** Records of a winter with a leap day; a third are blurred to the hour. Sums of the fractions are exact. */
 function someRecords(count: number): ValidRecord[] {
   const dice = new Dice(4);
   const moods = ['happy', 'happy', 'lonely', 'errory', 'redundant', 'somethingelse'];
@@ -213,7 +213,7 @@ describe('pages of records', () => {
           database.exec(
             'CREATE TABLE usage (started, total_time, waiting_time, total_bytes, result); CREATE INDEX i ON usage (started)',
           );
-          // Each record is known by its bytes.
+          // Each record is identified by its bytes.
           const insert = database.prepare('INSERT INTO usage VALUES (?, 1, 1, ?, ?)');
           for (const [number, begin] of begins.entries()) insert.run(begin, number, 'happy');
           const found = pages(database, limit, from, to);

@@ -26,7 +26,7 @@ const NOW_MS = Date.parse('2026-11-23T05:30:15.700Z');
 
 const DAY: UsageRange<Granularity> = { by: 'day', from: Date.UTC(2026, 10, 1) / 1000, to: null };
 
-/** Reports of a real database, by real processes. */
+/** Reports on a real database with real processes. */
 function reportsOf(context: TestContext, source: UsageSource, clock = () => NOW_MS): UsageReports {
   const pool = new JobPool({ maxProcesses: 1 });
   const reports = new UsageReports({ source, pool, clock });
@@ -144,7 +144,7 @@ describe('a report', () => {
   });
 });
 
-/** A pool that answers at once, or when it is told to, and counts how often it is asked. */
+/** A pool that responds at once or on demand, and counts its jobs. */
 class FakePool {
   readonly asked: AggregateTask[] = [];
   answer: AggregateOutcome = { kind: 'ok', rows: [], waiting: [], tookMs: 0 };

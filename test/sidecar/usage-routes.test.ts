@@ -18,13 +18,13 @@ const FROM = '2024-01-01';
 const TO = '2024-03-01';
 const [FROM_S, TO_S] = [FROM, TO].map((day) => Date.parse(day) / 1000);
 
-/** As CSV these are some 30 MB, of which the kernel's buffers for a connection take a third at most. */
+/** About 30 MB as CSV; the kernel's buffers for a connection take at most a third. */
 const MANY_RECORDS = 600_000;
 const ALL_OF_THEM = '/usage.csv?by=record&from=2020-01-01&to=2021-01-01';
 
 const CSV_TYPE = 'text/csv; charset=utf-8';
 
-/** What wants something that is not there, and what the answer begins with. */
+/** Invalid queries, and the beginning of the response. */
 const FAULTS: readonly (readonly [query: string, problem: RegExp])[] = [
   ['by=week', /^"by" is "week": use one of hour, day, month/u],
   ['by=day&by=hour', /^"by" is given more than once/u],
@@ -38,7 +38,7 @@ const FAULTS: readonly (readonly [query: string, problem: RegExp])[] = [
   ['from=%zz', /^"from" is "%zz", which is not a time/u],
 ];
 
-/** Connections to the server's port that it has not closed; see proc_net_tcp(5). */
+/** Connections to the server's port that it has not closed yet; see proc_net_tcp(5). */
 function connectionsTo(url: string): number {
   const port = Number(new URL(url).port).toString(16).toUpperCase().padStart(4, '0');
   const isOpen = new RegExp(String.raw`^ *\d+: [\dA-F]+:${port} [\dA-F:]+ (?:01|08) `, 'u');
@@ -47,7 +47,7 @@ function connectionsTo(url: string): number {
     .filter((line) => isOpen.test(line)).length;
 }
 
-/** What has come when the answer has just begun. Nothing more is read. */
+/** The first chunk of the response. The rest is not read. */
 async function startOf(response: IncomingMessage): Promise<string> {
   const [chunk]: unknown[] = await once(response, 'data');
   response.pause();
@@ -112,7 +112,7 @@ describe('usage over HTTP', () => {
     const { url, databasePath } = await startSidecar(context, null);
     const expectNone = async (state: string, problem: RegExp): Promise<void> => {
       for (const path of ['/usage.json', '/usage.csv']) {
-        // Each question is another one: an answer is kept for a second.
+        // Each query is different, because reports are cached for a second.
         const answer = await ask(url, `${path}?from=${(FROM_S ?? 0) + problem.source.length}`);
         assert.equal(answer.status, 503);
         assert.equal(answer.headers['content-type'], 'application/json; charset=utf-8');

@@ -24,7 +24,7 @@ import {
 } from '../support/usage-fixture.ts';
 import type { UsageFixture } from '../support/usage-fixture.ts';
 
-/** Reads as user `nobody` does and prints the sum, or the fault. */
+/** Reads as this user. Returns the sum, or the error message. */
 async function readAs(user: number, source: UsageSource): Promise<unknown> {
   const checkout = publicCheckout();
   const url = checkout.urlOf('sidecar/usage/usage-source.ts');
@@ -43,7 +43,7 @@ async function readAs(user: number, source: UsageSource): Promise<unknown> {
 
 const NOBODY = 65_534;
 
-/** A place that user `nobody` can get at, with a scratch directory of that user's. */
+/** A fixture that user `nobody` can access, with a scratch directory of that user. */
 async function publicPlace(context: TestContext): Promise<UsageFixture> {
   const source = await createUsageFixture(context);
   chmodSync(join(source.volume, '..'), 0o755);
@@ -113,7 +113,7 @@ test('a database is always readable while its relay restarts repeatedly', async 
   await writer.waitForOutput(/done/u);
   while (writer.stdout.split('done').length < 12) {
     assertWholeTransactions(openAndSum(seen));
-    // Lets what the writer says come in.
+    // Lets the output of the writer arrive.
     await new Promise((resolve) => setImmediate(resolve));
   }
   assert.doesNotMatch(writer.stdout, /failed|unusable/u);

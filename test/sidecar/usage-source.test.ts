@@ -189,7 +189,7 @@ describe('a database with a rollback journal', () => {
   test('is read in the state before an interrupted transaction', async (context) => {
     const source = await createUsageFixture(context);
     createUsageFile(source.databasePath, { rows: 3000, journalMode: 'delete' });
-    // What a power cut leaves: the journal is whole and the database has been written to.
+    // The state after a power cut: the journal is complete and the database is partly written.
     const original = readFileSync(source.databasePath);
     const writer = new Database(source.databasePath);
     writer.pragma('cache_size = 1');

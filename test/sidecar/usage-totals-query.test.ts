@@ -32,7 +32,7 @@ function happy(records: number, bytes: number): RecordTotals {
   return { records: { ...NO_TOTALS.records, happy: records }, bytes };
 }
 
-/** Everything in one go. */
+/** All pages in one call. */
 function read(
   database: Database.Database,
   known: RecordTotalsState | null = null,
@@ -114,7 +114,7 @@ describe('the totals of a usage database', () => {
   test('read no record twice, and keep deleted ones', (context) => {
     const database = databaseWith(context, [HAPPY_RECORD, HAPPY_RECORD, HAPPY_RECORD]);
     const known = read(database);
-    // Nobody looks at these again.
+    // These are not read again.
     database.exec('DELETE FROM usage WHERE rowid = 1; UPDATE usage SET total_bytes = 0 WHERE rowid = 2');
     insertRecords(database, [record('lonely', 1)]);
     assert.deepEqual(sumOf(read(database, known)), {
@@ -128,7 +128,7 @@ describe('the totals of a usage database', () => {
     const insertAt = database.prepare<[bigint]>(
       "INSERT INTO usage (rowid, started, total_bytes, result) VALUES (?, 1, 2, 'happy')",
     );
-    // The last two are the same as floating-point numbers.
+    // The last two are equal as floating-point numbers.
     for (const rowid of [-7n, 0n, 2n ** 53n, 2n ** 63n - 2n, 2n ** 63n - 1n]) insertAt.run(rowid);
     const all = read(database);
     assert.deepEqual(sumOf(all), happy(5, 10));
@@ -147,7 +147,7 @@ describe('the totals of a usage database', () => {
     test(`restart if ${what}`, (context) => {
       const database = databaseWith(context, [HAPPY_RECORD, record('happy', 1), HAPPY_RECORD]);
       const known = read(database);
-      // Seen only by who reads all of it.
+      // Only a full read sees it.
       database.exec(`UPDATE usage SET total_bytes = 99 WHERE rowid = 2; ${sql}`);
       const state = read(database, known);
       assert.deepEqual(state, read(database));
@@ -159,7 +159,7 @@ describe('the totals of a usage database', () => {
     const known = read(databaseWith(context, [HAPPY_RECORD, HAPPY_RECORD]));
     const other = databaseWith(context, [record('happy', 1), HAPPY_RECORD]);
     assert.deepEqual(sumOf(read(other, known, 'two')), happy(2, 1 + HAPPY_RECORD.total_bytes));
-    // With the same content it makes no difference.
+    // With the same content there is no difference.
     assert.deepEqual(
       sumOf(read(databaseWith(context, [HAPPY_RECORD, HAPPY_RECORD]), known, 'two')),
       sumOf(known),
@@ -168,7 +168,7 @@ describe('the totals of a usage database', () => {
 });
 
 describe('the totals when the relay deletes old records', () => {
-  /** Those of `addUsage`, which begin one second after the other. */
+  /** Records of `addUsage`, which start one second apart. */
   const FIRST = 1_600_000_000;
 
   test('stay the same for existing and new readers', (context) => {
@@ -200,7 +200,7 @@ describe('the totals when the relay deletes old records', () => {
     const database = databaseWith(context, []);
     addUsage(database, 60_000);
     const whole = sumOf(read(database));
-    // Some that were read, and some that were not.
+    // Some records that were read, and some that were not.
     for (const isRead of [true, false]) {
       const page = addTotals(database, 'one', null, 20_000);
       assert.equal(page.isComplete, false);

@@ -26,10 +26,10 @@ import {
 import { createUsageFixture, fileMetadata } from '../support/usage-fixture.ts';
 import type { UsageFixture } from '../support/usage-fixture.ts';
 
-/** Several pages. */
+/** Records for several pages. */
 const MANY = 1_000_000;
 
-/** Totals of a database that may come, by a real process. */
+/** Totals of a database that may be created later, with a real process. */
 class Stage {
   jobs = 0;
   readonly source: UsageFixture;
@@ -62,7 +62,7 @@ class Stage {
     return this.source.databasePath;
   }
 
-  /** Lets another file have the name, in which `change` was made. */
+  /** Replaces the file with one that `change` has modified. */
   replace(rows: number, change = ''): void {
     const other = join(mkdtempSync(join(this.source.volume, '..', 'new-')), 'usage.sqlite');
     createUsageFile(other, { rows });
@@ -72,13 +72,13 @@ class Stage {
     renameSync(other, this.path);
   }
 
-  /** Expects that the database can be read and has so many happy records. */
+  /** Expects that the database can be read and has this number of happy records. */
   async expect(records: number): Promise<void> {
     assert.equal(await this.totals.refresh(), true);
     this.stays(records);
   }
 
-  /** Expects that it can't be read; what was known still is. */
+  /** Expects that it can't be read, and that the totals are unchanged. */
   async expectFault(records: number): Promise<void> {
     assert.equal(await this.totals.refresh(), false);
     this.stays(records);
@@ -128,7 +128,7 @@ describe('totals of all time', () => {
     createUsageFile(stage.path, { rows: MANY });
     assert.equal(await stage.totals.refresh(), true);
     stage.stays(0);
-    // The other pages come by themselves.
+    // The other pages are read in the background.
     await until(() => stage.totals.current.records.happy > 0);
     stage.stays(MANY);
     assert.equal(stage.jobs, 3);

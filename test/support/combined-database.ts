@@ -1,6 +1,6 @@
 import Database from 'better-sqlite3';
 
-/** Schema versions of the combined server that had the table `transit_usage`, as far as an import sees them. */
+/** The part of the combined server's schema that an import uses. */
 const CREATE = `
   CREATE TABLE version (version INTEGER);
   INSERT INTO version VALUES (3);
@@ -32,7 +32,7 @@ export const VALID_ROWS: readonly CombinedRow[] = [
   [1_480_000_300, 100, 2, 5_000_000_000, 'happy'],
 ];
 
-/** What nobody should have written, but somebody may have. */
+/** Invalid values that a database may contain anyway. */
 export const INVALID_ROWS: readonly CombinedRow[] = [
   [null, null, null, null, null],
   ['yesterday', 'long', '', 'much', 17],
@@ -50,7 +50,7 @@ export function createCombinedDatabase(path: string, rows: readonly CombinedRow[
   database.close();
 }
 
-/** Every value of a table and its type, as SQL writes them, in the order in which they were written. */
+/** All values of a table and their types as SQL literals, in the order of writing. */
 export function readQuotedValues(path: string, table: 'transit_usage' | 'usage'): unknown[] {
   const database = new Database(path, { readonly: true });
   try {

@@ -14,32 +14,32 @@ const ANY_LOOPBACK_PORT = 'tcp:0:interface=127.0.0.1';
 
 const DAY_S = 86_400;
 
-/** Older than the year that the page shows. */
+/** Older than the year on the page. */
 const OLDEST_S = 430 * DAY_S;
 
 export interface DashboardFixtureOptions {
-  /** What the database has before the relay starts; null: there is no file. */
+  /** Records in the database before the relay starts; null for no file. */
   readonly records?: readonly ValidRecord[] | null;
-  /** False: only the sidecar runs. */
+  /** If false, only the sidecar runs. */
   readonly withRelay?: boolean;
   readonly browser?: BrowserContextOptions;
-  /** Asked for by the sidecar, and known to the browser as the password of somebody. */
+  /** Required by the sidecar; the browser sends it as the password. */
   readonly token?: string | undefined;
 }
 
-/** A relay with its sidecar, and the dashboard open in a browser. All of it ends with the test. */
+/** A relay with its sidecar, and the dashboard in a browser. All of it ends with the test. */
 export interface DashboardFixture {
   readonly relay: RelayProcess | null;
   readonly sidecar: SidecarProcess;
   readonly browser: BrowserPage;
   readonly databasePath: string;
-  /** What starts the relay again, on the same status port. */
+  /** Restarts the relay on the same status port. */
   readonly startRelay: () => Promise<RelayProcess>;
-  /** What starts the sidecar again, where the page looks for it. */
+  /** Restarts the sidecar on the same port. */
   readonly startSidecar: () => Promise<SidecarProcess>;
 }
 
-/** Starts everything and waits until the page has shown what it first heard. */
+/** Starts everything and waits until the page shows the first status. */
 export async function openDashboard(
   context: TestContext,
   { records = [], withRelay = true, browser: browserOptions = {}, token }: DashboardFixtureOptions = {},
@@ -96,7 +96,7 @@ async function startSidecar(
   return sidecar;
 }
 
-/** Records of more than a year until now, of all moods and one that nobody knows, denser towards now. */
+/** Records of more than a year until now, with all moods and an unknown one, denser towards now. */
 export function generateYearOfRecords(seed: number, count: number): ValidRecord[] {
   const dice = new Dice(seed);
   const nowSeconds = Math.floor(Date.now() / 1000);
@@ -115,7 +115,7 @@ export function generateYearOfRecords(seed: number, count: number): ValidRecord[
     const result = moods[dice.between(0, moods.length - 1)] ?? 'happy';
     const isPair = result === 'happy' || result === 'jubilant';
     return {
-      // Every order of magnitude of age is as likely as any other, but nothing is of the last second.
+      // All orders of magnitude of age are equally likely, but no record is from the last second.
       started: nowSeconds - 2 - dice.size(OLDEST_S),
       total_time: dice.between(1, 4000),
       waiting_time: isPair ? dice.size(8000) - 1 : null,

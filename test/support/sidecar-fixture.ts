@@ -6,23 +6,23 @@ import { SidecarProcess } from './sidecar-process.ts';
 import { createUsageDatabase } from './usage-records.ts';
 import type { ValidRecord } from './usage-records.ts';
 
-/** Where no relay is: nobody listens on a port that low. `fetch` does not even try the very first one. */
+/** A URL without a relay: no service listens on such a low port. `fetch` blocks port 1. */
 export const UNREACHABLE_URL = 'http://127.0.0.1:2';
 
-/** A sidecar and what it looks at; all of it ends with the test. */
+/** A sidecar and its files. All of it is removed after the test. */
 export interface SidecarFixture {
   readonly sidecar: SidecarProcess;
   readonly url: string;
-  /** The relay's directory; nothing is in it but the database. */
+  /** The relay's directory, which contains only the database. */
   readonly volume: string;
   readonly databasePath: string;
   readonly snapshots: string;
 }
 
 /**
- * Starts a sidecar that knows no relay where `settings` do not say otherwise.
+ * Starts a sidecar, by default without a relay.
  *
- * @param records null: there is no database, and else its first snapshot has been taken
+ * @param records of the database, of which a first snapshot is taken; null for no database
  */
 export async function startSidecar(
   context: TestContext,

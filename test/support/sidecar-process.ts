@@ -4,13 +4,13 @@ import { Program } from './programs.ts';
 
 const MAIN = join(import.meta.dirname, '..', '..', 'src', 'sidecar', 'main.ts');
 
-/** How long the sidecar may take to end, in milliseconds. */
+/** How long the sidecar may take to stop, in milliseconds. */
 const STOP_TIMEOUT_MS = 20_000;
 
-/** The sidecar as its users run it: a process of its own, known by its log. */
+/** The sidecar as a separate process, observed through its log. */
 export class SidecarProcess implements AsyncDisposable {
   readonly #program: Program;
-  /** Where it listens; without a slash at its end. */
+  /** Its URL, without a trailing slash. */
   readonly url: string;
 
   private constructor(program: Program, url: string) {
@@ -19,8 +19,8 @@ export class SidecarProcess implements AsyncDisposable {
   }
 
   /**
-   * Starts it and waits until it listens: on a free loopback port where `settings` do not say otherwise. It has
-   * none of our own SIDECAR_* variables.
+   * Starts it and waits until it listens, by default on a free loopback port. It does not
+   * inherit SIDECAR_* variables.
    */
   static async start(settings: Readonly<Record<string, string>>): Promise<SidecarProcess> {
     const env = {
@@ -45,7 +45,7 @@ export class SidecarProcess implements AsyncDisposable {
     return this.#program.pid;
   }
 
-  /** What it has logged so far. */
+  /** Its log so far. */
   get log(): string {
     return this.#program.stdout;
   }
@@ -54,12 +54,12 @@ export class SidecarProcess implements AsyncDisposable {
     return this.#program.stderr;
   }
 
-  /** Waits for the first match in what it says. */
+  /** Waits for the first match in its output. */
   waitForOutput(pattern: RegExp): Promise<RegExpExecArray> {
     return this.#program.waitForOutput(pattern);
   }
 
-  /** Stops it with SIGTERM. Rejects unless it ends with exit code 0. */
+  /** Stops it with SIGTERM. Rejects unless it exits with code 0. */
   async stop(): Promise<void> {
     this.#program.kill('SIGTERM');
     await this.#program.succeeds(STOP_TIMEOUT_MS);

@@ -7,7 +7,7 @@ import { SnapshotStore } from '../../src/sidecar/snapshots/snapshot-store.ts';
 import type { SnapshotStoreOptions } from '../../src/sidecar/snapshots/snapshot-store.ts';
 import { scratch } from './scratch.ts';
 
-/** A store with all around it. */
+/** A store with its files. */
 export interface SnapshotFixture {
   readonly store: SnapshotStore;
   readonly databasePath: string;
@@ -15,7 +15,7 @@ export interface SnapshotFixture {
   readonly options: SnapshotStoreOptions;
 }
 
-/** Opens a store of no snapshots for a database that is not there yet. */
+/** Opens an empty store for a database that does not exist yet. */
 export async function openSnapshotFixture(
   context: TestContext,
   { directory, keep = 5 }: { readonly directory?: string; readonly keep?: number } = {},
@@ -35,7 +35,7 @@ export async function openSnapshotFixture(
   return { store, databasePath, directory: options.directory, options };
 }
 
-/** Snapshots that are there already, an hour apart, each of so many bytes. */
+/** Creates older snapshots, an hour apart, of this many bytes each. */
 export function addOlderSnapshots(directory: string, count: number, bytes: number): string[] {
   mkdirSync(directory, { recursive: true });
   return Array.from({ length: count }, (_, index) => {

@@ -9,20 +9,20 @@ import { Program, findProgram } from './programs.ts';
 
 const WRITER = join(import.meta.dirname, 'usage-writer.ts');
 
-/** Debian's own, which has Debian's modules. */
+/** Debian's Python, which has Debian's modules. */
 const PYTHON = '/usr/bin/python3';
 
-/** Exit code of the programs below where the reference's module is missing. */
+/** Exit code of the programs below if the reference's module is missing. */
 const NO_REFERENCE = 77;
 
 export interface UsageFileOptions {
   readonly rows?: number;
-  /** As the relay leaves it, or as the reference does. */
+  /** `delete` is the mode of the reference. */
   readonly journalMode?: 'wal' | 'delete';
 }
 
 /**
- * Makes a usage database that nobody has open. Its records are of 1, 2, 3, 1, 2, 3, … bytes, and one second after the other.
+ * Creates a closed usage database. Its records have 1, 2, 3, 1, 2, 3, … bytes and start one second apart.
  */
 export function createUsageFile(
   path: string,
@@ -48,7 +48,7 @@ export function addUsage(database: Database.Database, rows: number): void {
     .run(rows, rows);
 }
 
-/** How many records a database has, and the sum of their bytes. */
+/** The number of records, and the sum of their bytes. */
 export interface UsageSum {
   readonly rows: number;
   readonly bytes: number;
@@ -62,29 +62,29 @@ export function readUsageSum(database: Database.Database): UsageSum {
   return sum;
 }
 
-/** A process that commits three records every 10 ms, by the relay's own code. It has written once when it is there. */
+/** Starts a process that commits three records every 10 ms with the relay's own code. Resolves after its first write. */
 export async function startWriter(path: string, prefix: readonly string[] = []): Promise<Program> {
   const writer = new Program([...prefix, process.execPath, WRITER, path]);
   await writer.waitForOutput(/done\n/u);
   return writer;
 }
 
-/** Lets the writer end as the relay does: its files are closed. */
+/** Stops the writer like the relay: its files are closed. */
 export async function stopWriter(writer: Program): Promise<void> {
   writer.kill('SIGTERM');
   await writer.succeeds(10_000);
 }
 
-/** Ends the writer in the middle of its work. */
+/** Kills the writer during its work. */
 export async function killWriter(writer: Program): Promise<void> {
   writer.kill('SIGKILL');
   await writer.succeeds(10_000).catch(() => undefined);
 }
 
 /**
- * Runs a Python program with the reference's `get_db` at hand.
+ * Runs a Python program that can use the reference's `get_db`.
  *
- * @returns what it prints, or null where the reference is not installed; the test is marked as skipped then
+ * @returns its output, or null if the reference is not installed; then the test is skipped
  */
 export function runWithReference(context: TestContext, program: string, ...args: string[]): string | null {
   const whole = `import sys
@@ -106,7 +106,7 @@ ${program}`;
 /** capabilities(7) */
 const CAP_SYS_ADMIN = 21n;
 
-/** Whether this test may mount things; else it is marked as skipped. */
+/** Whether this test can mount file systems; otherwise it is skipped. */
 export function requireMount(context: TestContext): boolean {
   if (hasCapability(CAP_SYS_ADMIN) && findProgram('mount') !== null) return true;
   context.skip('needs root and mount(8): run it with sudo, and not in an unprivileged container');
@@ -119,12 +119,12 @@ function hasCapability(bit: bigint): boolean {
   return found !== null && ((BigInt(`0x${found[1] ?? '0'}`) >> bit) & 1n) === 1n;
 }
 
-/** The same directory under another name, where it is read-only. Gone after the test. */
+/** Mounts the directory read-only at another path, until the test ends. */
 export function mountReadOnly(context: TestContext, directory: string): string {
   return mount(context, ['--bind', '-o', 'ro', directory]);
 }
 
-/** A file system of its own, in memory. Gone after the test. */
+/** Mounts an in-memory file system, until the test ends. */
 export function mountTmpfs(context: TestContext, options: string): string {
   return mount(context, ['-t', 'tmpfs', '-o', options, 'tmpfs']);
 }
@@ -134,7 +134,7 @@ function mount(context: TestContext, args: readonly string[]): string {
   execFileSync('mount', [...args, directory]);
   context.after(() => {
     execFileSync('umount', ['--lazy', directory]);
-    // Never recursively: should the mount still be there, its files are not ours to remove.
+    // Not recursive: if the mount still exists, its files must not be removed.
     rmdirSync(directory);
   });
   return directory;

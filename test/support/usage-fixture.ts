@@ -8,13 +8,13 @@ import { scratch } from './scratch.ts';
 import { readUsageSum } from './usage-files.ts';
 import type { UsageSum } from './usage-files.ts';
 
-/** A relay's volume and what else a reader needs. */
+/** A relay's volume, and the other paths that a reader needs. */
 export interface UsageFixture extends UsageSource {
   /** The directory with the database. */
   readonly volume: string;
 }
 
-/** A place of its own for a test, without a database yet. */
+/** Creates directories for a test, without a database. */
 export async function createUsageFixture(context: TestContext): Promise<UsageFixture> {
   const directory = await scratch(context);
   const volume = join(directory, 'volume');
@@ -22,7 +22,7 @@ export async function createUsageFixture(context: TestContext): Promise<UsageFix
   return { volume, databasePath: join(volume, 'usage.sqlite'), scratchDirectory: join(directory, 'scratch') };
 }
 
-/** Opens, sums up, and closes. */
+/** Opens the database, sums its records, and closes it. */
 export function openAndSum(source: UsageSource): UsageSum {
   const opened = openUsageDatabase(source);
   try {
@@ -32,7 +32,7 @@ export function openAndSum(source: UsageSource): UsageSum {
   }
 }
 
-/** Everything about the files in a directory that a reader could change. */
+/** All metadata of the files in a directory that a reader could change. */
 export function fileMetadata(directory: string): unknown[] {
   return readdirSync(directory)
     .toSorted()
@@ -42,7 +42,7 @@ export function fileMetadata(directory: string): unknown[] {
     });
 }
 
-/** The transaction boundary of the writer: three records, 6 bytes. */
+/** Checks that the sum ends at a transaction of the writer, which has three records with 6 bytes. */
 export function assertWholeTransactions({ rows, bytes }: UsageSum): void {
   assert.ok(rows > 0);
   assert.deepEqual([rows % 3, bytes], [0, rows * 2]);

@@ -4,7 +4,7 @@ import type { Granularity, UsageRow, WaitingBucket } from '../../src/sidecar/api
 import type { UsageSource } from '../../src/sidecar/usage/usage-source.ts';
 import { ensureSchema } from '../../src/usage/schema.ts';
 
-/** A row of the table `usage` as SQLite has it. */
+/** A row of the table `usage`. */
 export interface StoredRecord {
   readonly started: unknown;
   readonly total_time: unknown;
@@ -13,7 +13,7 @@ export interface StoredRecord {
   readonly result: unknown;
 }
 
-/** One of which nothing is strange. */
+/** A row with valid values. */
 export interface ValidRecord extends StoredRecord {
   readonly started: number;
   readonly total_time: number;
@@ -30,7 +30,7 @@ export const HAPPY_RECORD: ValidRecord = {
   result: 'happy',
 };
 
-/** A new usage database with these records, in a directory of the test's. */
+/** Creates a usage database with these records. */
 export function createUsageDatabase(
   directory: string,
   records: readonly StoredRecord[],
@@ -52,14 +52,14 @@ export function insertRecords(database: Database.Database, records: readonly Sto
   database.transaction(() => records.forEach((record) => statement.run(record)))();
 }
 
-/** Characters of an ISO time that name its hour, day or month, and what makes a time of them again. */
+/** Length of the part of an ISO time for its hour, day or month, and the rest that makes it a time again. */
 const PERIOD_TRUNCATIONS: Readonly<Record<Granularity, readonly [length: number, rest: string]>> = {
   hour: [13, ':00:00.000Z'],
   day: [10, 'T00:00:00.000Z'],
   month: [7, '-01T00:00:00.000Z'],
 };
 
-/** What a report says of these records, reckoned without SQLite and with nothing but ISO times. */
+/** The rows of a report on these records, computed from ISO times without SQLite. */
 export function expectedRows(
   records: readonly ValidRecord[],
   by: Granularity,
@@ -84,7 +84,7 @@ export function expectedRows(
   return [...rows.entries()].toSorted(([one], [other]) => (one < other ? -1 : 1)).map(([, row]) => row);
 }
 
-/** Steps of waiting of these records, reckoned by hand. */
+/** Waiting buckets of these records, computed without SQLite. */
 export function expectedWaiting(records: readonly ValidRecord[]): WaitingBucket[] {
   const waited = records.filter(({ result }) => result === 'happy').map(({ waiting_time }) => waiting_time);
   const bounds = [0, 1, 5, 30, 120, 600, 3600, Infinity];

@@ -6,8 +6,8 @@ const PAUSE_MS = 10;
 
 const MOODS = ['happy', 'lonely', 'errory'] as const;
 
-// Writes to a database as the relay does, with the relay's own code: `node usage-writer.ts PATH`. Each transaction
-// brings three records, of 1, 2 and 3 bytes, and is a line of output. SIGTERM ends it as the relay ends.
+// Writes to a database with the relay's own code: `node usage-writer.ts PATH`. Each transaction
+// has three records of 1, 2 and 3 bytes, and prints a line. SIGTERM stops it like the relay.
 const database = new UsageDatabase(process.argv[2] ?? '');
 let started = 1_700_000_000;
 

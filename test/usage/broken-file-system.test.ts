@@ -12,7 +12,7 @@ import { SUM_QUERY, createUsageFile } from '../support/usage-files.ts';
 const FILTER = join(import.meta.dirname, '..', 'support', 'broken-file-system.py');
 const DATABASE = import.meta.resolve('../../src/usage/usage-database.ts');
 
-/** A system call filter stands for the file system: it has the errors that CIFS, NFS and FUSE have. */
+/** A system call filter simulates the file system: it causes the errors of CIFS, NFS and FUSE. */
 const skip =
   findProgram('python3') === null || !hasLibseccomp()
     ? 'needs python3 and libseccomp: apt-get install libseccomp2'
@@ -28,7 +28,7 @@ function hasLibseccomp(): boolean {
   });
 }
 
-/** The answers to an opening, the given number of writes of one record, and a close, in a process for which `lacking` does not work. */
+/** The responses to `open`, to this number of writes of one record, and to `close`, in a process without the feature `lacking`. */
 async function answers(path: string, lacking: 'locks' | 'memory', writes: number): Promise<unknown> {
   const program = `
     import { UsageDatabase } from ${JSON.stringify(DATABASE)};

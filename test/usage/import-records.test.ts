@@ -35,7 +35,7 @@ async function place(context: TestContext): Promise<Place> {
   return { directory, old: join(directory, 'relay.sqlite'), new: join(directory, 'usage.sqlite') };
 }
 
-/** The sentence with which an import is refused. */
+/** The message of a rejected import. */
 function refusalOf(work: () => unknown): string {
   try {
     work();
@@ -46,7 +46,7 @@ function refusalOf(work: () => unknown): string {
   throw new Error('nothing was refused');
 }
 
-/** All files of a directory with what is in them, and when they were written. */
+/** All files of a directory with their content and modification time. */
 function contents(directory: string): unknown[] {
   return readdirSync(directory)
     .toSorted()
@@ -273,7 +273,7 @@ function makeDatabase(path: string, sql: string): void {
   database.close();
 }
 
-/** What is on the disk in the middle of a transaction that is too large for the memory it may have. */
+/** The files on disk during a transaction that is too large for its cache. */
 function makeBroken(path: string): void {
   const source = `${path}-source`;
   createCombinedDatabase(source);

@@ -5,7 +5,7 @@ import type { Mood } from '../../src/protocol/messages.ts';
 import { RecordLimiter } from '../../src/usage/record-limiter.ts';
 import type { UsageRecord } from '../../src/usage/record.ts';
 
-/** Records of one class, all moods together: at once, and in each second after that. */
+/** Limits of one class for all its moods together: the burst, and the rate per second. */
 const CLASSES: readonly { moods: readonly Mood[]; burst: number; perSecond: number }[] = [
   { moods: ['errory', 'empty'], burst: 1000, perSecond: 10 },
   { moods: ['lonely', 'redundant', 'impatient'], burst: 50_000, perSecond: 20 },
@@ -29,7 +29,7 @@ class Scene {
     this.limiter.addSink({ record: (record) => this.written.push(record) });
   }
 
-  /** Offers so many records, of these moods in turn. Returns how many were written. */
+  /** Offers `count` records with these moods in turn. Returns the number written. */
   offer(moods: readonly Mood[], count: number, totalBytes = 0): number {
     const before = this.written.length;
     for (let at = 0; at < count; at += 1)
@@ -50,7 +50,7 @@ describe('the rate limit of usage records', () => {
       assert.equal(scene.offer(moods, 500), 0);
       scene.now += 3000;
       assert.equal(scene.offer(moods, 500), 3 * perSecond);
-      // An hour in which each second brings more than may be written.
+      // An hour with more records per second than allowed.
       let written = 0;
       for (let second = 0; second < 3600; second += 1) {
         scene.now += 1000;
@@ -59,7 +59,7 @@ describe('the rate limit of usage records', () => {
       assert.equal(written, 3600 * perSecond);
       assert.equal(scene.suppressed, 500 + 500 + (500 - 3 * perSecond) + 3600 * 5);
       assert.equal(scene.suppressedCalls, scene.suppressed);
-      // The rest of a burst comes back in time, and no more than that.
+      // The burst is refilled over time, but not exceeded.
       scene.now += 24 * 3600 * 1000;
       assert.equal(scene.offer(moods, burst + 1), burst);
     });

@@ -11,7 +11,7 @@ import { scratch } from '../support/scratch.ts';
 import { addUsage, createUsageFile, readUsageSum } from '../support/usage-files.ts';
 import { HAPPY_RECORD, insertRecords } from '../support/usage-records.ts';
 
-/** Of the first record of `createUsageFile`; each further one is a second later. */
+/** Start of the first record of `createUsageFile`; each further one is a second later. */
 const FIRST = 1_600_000_000;
 
 async function open(context: TestContext, rows: number): Promise<Database.Database> {
@@ -22,7 +22,7 @@ async function open(context: TestContext, rows: number): Promise<Database.Databa
   return database;
 }
 
-/** @returns records of each batch */
+/** @returns number of records per batch */
 function deleteAll(database: Database.Database, before: number): number[] {
   const batches: number[] = [];
   for (;;) {

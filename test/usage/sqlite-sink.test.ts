@@ -26,7 +26,7 @@ interface Seen {
   readonly deletions: number[];
   recoveries: number;
   dropped: number;
-  /** How often it was told of what was dropped. */
+  /** Number of reports of dropped records. */
   tellings: number;
 }
 

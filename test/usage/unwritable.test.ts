@@ -10,24 +10,24 @@ import { publicCheckout } from '../support/public-checkout.ts';
 import { scratch } from '../support/scratch.ts';
 import { createUsageFile, requireMount, mountReadOnly } from '../support/usage-files.ts';
 
-/** Nobody on any machine, so that it has no entry in passwd and no home. */
+/** A uid without an entry in passwd and without a home directory. */
 const UID = 54_321;
 
-/** Somebody else, who has none either. */
+/** Another uid without an entry in passwd. */
 const OTHER_UID = 54_322;
 
 const ANY_PORT = 'tcp:0:interface=127.0.0.1';
 
-/** Why this test can't be another user; false where it can. */
+/** Why this test can't run as another user; false if it can. */
 const skip = process.getuid?.() === 0 ? false : 'needs root, who may be any user: run it with sudo';
 
 interface Ended {
   readonly code: number | null;
-  /** Why it did not start; empty if it did. */
+  /** Why the relay did not start; empty if it did. */
   readonly reasons: readonly string[];
 }
 
-/** How the relay ends that is run by `uid` and told to use this database. One that starts is stopped then. */
+/** Runs the relay as `uid` with this database until it exits. If it starts, it is stopped. */
 function startAs(uid: number, path: string): Promise<Ended> {
   const checkout = publicCheckout();
   return new Promise((resolve) => {
@@ -43,7 +43,7 @@ function startAs(uid: number, path: string): Promise<Ended> {
         }),
     );
     child.stdout?.on('data', (text: string) => {
-      // The last one that is said before signals are heard comes with the status port.
+      // The status port is logged last, shortly before signals are handled.
       if (text.includes('"role":"status"')) child.kill('SIGTERM');
     });
   });
@@ -53,7 +53,7 @@ function toCode(code: unknown): number | null {
   return typeof code === 'number' ? code : null;
 }
 
-/** A directory of that user's, on a way that is open to all. */
+/** A directory of this user below a directory that all users can access. */
 async function home(context: TestContext, uid: number): Promise<string> {
   const directory = await scratch(context);
   chmodSync(directory, 0o755);

@@ -21,7 +21,7 @@ import { SUM_QUERY, addUsage, createUsageFile, requireMount, mountReadOnly } fro
 interface House {
   readonly path: string;
   readonly away: string;
-  /** Writes one record of so many bytes. */
+  /** Writes one record with this number of bytes. */
   readonly write: (bytes: number) => DatabaseResponse;
   readonly close: () => DatabaseResponse;
 }
@@ -48,7 +48,7 @@ async function relay(context: TestContext): Promise<House> {
   };
 }
 
-/** Of a database that nobody but the relay has open: records, and their bytes. */
+/** Records and their bytes in a database that only the relay has open. */
 function sum(path: string): unknown {
   const database = new Database(path, { readonly: true });
   try {
@@ -145,7 +145,7 @@ test('a corrupt database is reopened after its repair', async (context) => {
 });
 
 describe('the write-ahead log', () => {
-  /** Makes a log that is larger than SQLite needs it. */
+  /** Makes the log larger than needed. */
   const grow = (path: string): void => {
     const other = new Database(path);
     addUsage(other, 120_000);
@@ -245,7 +245,7 @@ describe('a closed database', () => {
   });
 });
 
-/** Those that a reader and a writer need: 2 for a write-ahead log, 1 for a rollback journal. */
+/** The read and write versions: 2 for a write-ahead log, 1 for a rollback journal. */
 function versionsOf(path: string): number[] {
   return [...readFileSync(path).subarray(18, 20)];
 }

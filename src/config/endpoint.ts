@@ -66,8 +66,8 @@ export function parseEndpoints(text: string): Endpoint[] {
 }
 
 /**
- * Parses one endpoint: a Twisted description string (`kind:value:name=value`, with a backslash before a literal `:`,
- * `=` or `\`), or a port number.
+ * Parses one endpoint: a Twisted description string (`kind:value:name=value`, with a backslash before a
+ * literal `:`, `=` or `\`), or a port number.
  *
  * @throws EndpointError
  */
@@ -185,7 +185,8 @@ function parseUnix(positional: readonly string[], named: Map<string, string>): U
   const path = takeRequired('unix', 'address', positional, named);
   const mode = takeNumber(named, 'mode', 8, 0, 0o777);
   const backlog = takeNumber(named, 'backlog', 10, 1, MAX_BACKLOG);
-  // Twisted's option. Its default is what the listener always does: it checks for a live owner before it replaces a socket.
+  // Twisted's option. Its default is what the listener always does: it checks for a live owner before it
+  // replaces a socket.
   take(named, 'lockfile');
   rejectUnknownOptions('unix', 'address, mode, backlog and lockfile', named);
   rejectNulByte('unix', path);
@@ -295,7 +296,10 @@ function splitFields(text: string): Field[] {
   return fields;
 }
 
-/** Accepts IPv4 and IPv6 addresses in the syntax of the URL standard. Names are rejected, because they may change. */
+/**
+ * Accepts IPv4 and IPv6 addresses in the syntax of the URL standard. Names are rejected, because they may
+ * change.
+ */
 function isAddress(text: string): boolean {
   if (/^\d{1,3}(?:\.\d{1,3}){3}$/u.test(text)) {
     return text.split('.').every((part) => Number(part) <= 255 && String(Number(part)) === part);

@@ -81,8 +81,8 @@ export class EnvironmentReader<Variable extends string> {
   }
 
   /**
-   * Returns the value parsed by `parse`, which throws an InvalidValue on errors; `whenOff` if the value is empty or
-   * invalid.
+   * Returns the value parsed by `parse`, which throws an InvalidValue on errors; `whenOff` if the value is
+   * empty or invalid.
    *
    * @param whenUnset the default value, if it depends on other variables
    */
@@ -119,8 +119,9 @@ export class EnvironmentReader<Variable extends string> {
   }
 
   /**
-   * Adds an error for each value in quotation marks, even of unused variables. `docker run --env-file` keeps quotation
-   * marks; compose and shells remove them. So the same line could give two relays different secrets.
+   * Adds an error for each value in quotation marks, even of unused variables. `docker run --env-file` keeps
+   * quotation marks; compose and shells remove them. So the same line could give two relays different
+   * secrets.
    */
   #rejectQuotedValues(): void {
     for (const variable in this.#options.defaults) {

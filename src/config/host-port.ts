@@ -10,9 +10,9 @@ export interface HostPort {
 const MAX_NAME_LENGTH = 253;
 
 /**
- * Parses `HOST:PORT`. The host is an IPv4 address, an IPv6 address in brackets, or a name for DNS or `/etc/hosts`.
- * Returns null for anything else, including IPv4 addresses that only the C library accepts, like `2130706433` and
- * `0x7f.1`.
+ * Parses `HOST:PORT`. The host is an IPv4 address, an IPv6 address in brackets, or a name for DNS or
+ * `/etc/hosts`. Returns null for anything else, including IPv4 addresses that only the C library accepts,
+ * like `2130706433` and `0x7f.1`.
  */
 export function parseHostPort(text: string): HostPort | null {
   const [, bracketed, plain, digits] = /^(?:\[([^\]]+)\]|([^:[\]]+)):(\d{1,5})$/u.exec(text) ?? [];

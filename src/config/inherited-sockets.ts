@@ -21,8 +21,8 @@ export const NO_INHERITED_SOCKETS: InheritedSockets = {
 };
 
 /**
- * Reads systemd's variables LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES, see sd_listen_fds(3). It does not access the
- * descriptors.
+ * Reads systemd's variables LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES, see sd_listen_fds(3). It does not
+ * access the descriptors.
  *
  * @param pid of this process; sockets for another process are ignored
  */

@@ -126,8 +126,8 @@ const QUOTA_SUFFIX = '-quota.json';
 const CLIENT_LISTENERS: ReadonlySet<string> = new Set(['RELAY_LISTEN', 'RELAY_WEBSOCKET_LISTEN']);
 
 /**
- * Reads the relay's configuration from the environment. It opens no files except those that `…_FILE` variables name.
- * It reports all errors together, and a warning for each unknown variable with the prefix.
+ * Reads the relay's configuration from the environment. It opens no files except those that `…_FILE`
+ * variables name. It reports all errors together, and a warning for each unknown variable with the prefix.
  *
  * @param pid of this process: sockets that systemd has passed to another process are ignored
  */

@@ -22,8 +22,8 @@ export function fsyncPathSync(path: string): void {
 }
 
 /**
- * Creates a file whose content is on disk when this resolves. Rename it and call `fsyncPath` for its directory
- * afterwards: in the other order, a power cut may leave the new name with an empty file.
+ * Creates a file whose content is on disk when this resolves. Rename it and call `fsyncPath` for its
+ * directory afterwards: in the other order, a power cut may leave the new name with an empty file.
  *
  * @param mode of the file, regardless of the umask; null: 0644, restricted by the umask
  * @throws EEXIST if the path exists

@@ -5,8 +5,8 @@ import type { RequestHandler } from 'express';
 const AUTH_CHALLENGES = ['Bearer', 'Basic realm="Transit Relay", charset="UTF-8"'];
 
 /**
- * Accepts requests with the token: from programs as `Authorization: Bearer TOKEN`, from browsers as the password with
- * any user name.
+ * Accepts requests with the token: from programs as `Authorization: Bearer TOKEN`, from browsers as the
+ * password with any user name.
  */
 export function requireToken(token: string): RequestHandler {
   const expected = sha256(token);
@@ -24,8 +24,8 @@ export function requireToken(token: string): RequestHandler {
 }
 
 /**
- * Protects a sidecar without a token against DNS rebinding: a web page that temporarily points its own name to this
- * machine uses a name with dots.
+ * Protects a sidecar without a token against DNS rebinding: a web page that temporarily points its own name
+ * to this machine uses a name with dots.
  */
 export const requireLocalHostname: RequestHandler = (request, response, next) => {
   const name = (request.headers.host ?? '').replace(/:\d+$/u, '').replaceAll(/[[\]]/gu, '');
@@ -39,8 +39,8 @@ export const requireLocalHostname: RequestHandler = (request, response, next) =>
 };
 
 /**
- * Rejects requests that other web pages make through a visitor's browser. The browser sends them even if the page may
- * not read the response, which would keep the sidecar busy. Links are allowed.
+ * Rejects requests that other web pages make through a visitor's browser. The browser sends them even if the
+ * page may not read the response, which would keep the sidecar busy. Links are allowed.
  */
 export const rejectCrossSite: RequestHandler = (request, response, next) => {
   const { 'sec-fetch-site': site = 'none', 'sec-fetch-dest': destination } = request.headers;

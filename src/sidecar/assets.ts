@@ -16,8 +16,8 @@ export function readPage(): string {
 }
 
 /**
- * Reads all files that the page loads, by name: style sheets, scripts without their types, and uPlot. They are small
- * and served from memory, so that no request accesses the file system.
+ * Reads all files that the page loads, by name: style sheets, scripts without their types, and uPlot. They
+ * are small and served from memory, so that no request accesses the file system.
  */
 export function readAssets(): ReadonlyMap<string, Asset> {
   const uplot = dirname(createRequire(import.meta.url).resolve('uplot/dist/uPlot.min.css'));

@@ -1,10 +1,16 @@
-/** A result is cached for at least this long, in milliseconds: less than Prometheus' interval of 15 s, so that each scrape gets a new one. */
+/**
+ * A result is cached for at least this long, in milliseconds: less than Prometheus' interval of 15 s, so that
+ * each scrape gets a new one.
+ */
 const MIN_TTL_MS = 10_000;
 
 /** A result is cached for this multiple of its duration, so that a check uses at most a tenth of a core. */
 const TTL_COST_FACTOR = 10;
 
-/** A check that has been running for this long counts as failed, whatever the last result was. In milliseconds. */
+/**
+ * A check that has been running for this long counts as failed, whatever the last result was. In
+ * milliseconds.
+ */
 const HUNG_AFTER_MS = 60_000;
 
 export interface CachedCheckOptions {
@@ -16,7 +22,10 @@ export interface CachedCheckOptions {
   readonly clock?: () => number;
 }
 
-/** The cached result of a check. The check never runs twice at the same time, and expensive checks run less often. */
+/**
+ * The cached result of a check. The check never runs twice at the same time, and expensive checks run less
+ * often.
+ */
 export class CachedCheck {
   readonly #options: Required<CachedCheckOptions>;
   #ok = false;

@@ -7,8 +7,8 @@ const RESERVE_SHARE = 0.05;
 const MEGABYTE = 1e6;
 
 /**
- * How many bytes the file system of `directory` lacks to store `bytes` more and keep its reserve free; 0 or less if
- * they fit.
+ * How many bytes the file system of `directory` lacks to store `bytes` more and keep its reserve free; 0 or
+ * less if they fit.
  *
  * @throws the file system's error if it denies access
  */
@@ -17,7 +17,9 @@ export function missingBytes(directory: string, bytes: number): number {
   return bytes + reserveBytes - availableBytes;
 }
 
-/** A sentence with figures if `bytes` more do not fit into the file system of `directory`; null if they fit. */
+/**
+ * A sentence with figures if `bytes` more do not fit into the file system of `directory`; null if they fit.
+ */
 export function describeSpaceShortage(directory: string, bytes: number, what: string): string | null {
   const { availableBytes, reserveBytes } = readDiskSpace(directory);
   if (availableBytes >= bytes + reserveBytes) return null;

@@ -29,8 +29,8 @@ const KILL_TIMEOUT_MS = 2000;
 export interface JobPoolOptions {
   readonly maxProcesses: number;
   /**
-   * A job that runs longer is killed with its process, in milliseconds. A damaged or malicious database can keep SQLite
-   * busy forever.
+   * A job that runs longer is killed with its process, in milliseconds. A damaged or malicious database can
+   * keep SQLite busy forever.
    */
   readonly jobTimeoutMs?: number;
   readonly heapMiB?: number;
@@ -39,7 +39,9 @@ export interface JobPoolOptions {
 export interface JobOptions {
   /** Aborts the job; `run` rejects with an AbortError. A queued job is dropped. */
   readonly signal?: AbortSignal;
-  /** What happens to a running job: it finishes and its outcome is ignored, or it is killed with its process. */
+  /**
+   * What happens to a running job: it finishes and its outcome is ignored, or it is killed with its process.
+   */
   readonly onAbort?: 'finish' | 'kill';
 }
 
@@ -90,9 +92,9 @@ interface QueuedJob {
 /**
  * Runs jobs that open databases in separate processes, one job at a time in each.
  *
- * They are processes rather than threads, because a thread inside SQLite can't be stopped: one endless query would
- * keep the sidecar from stopping. Also, ending a thread that is loading a native module aborts the whole program. A
- * process can be killed at any time, and the kernel releases its locks and memory.
+ * They are processes rather than threads, because a thread inside SQLite can't be stopped: one endless query
+ * would keep the sidecar from stopping. Also, ending a thread that is loading a native module aborts the
+ * whole program. A process can be killed at any time, and the kernel releases its locks and memory.
  */
 export class JobPool implements JobRunner<keyof Jobs> {
   readonly #options: Required<JobPoolOptions>;
@@ -105,8 +107,8 @@ export class JobPool implements JobRunner<keyof Jobs> {
   }
 
   /**
-   * Runs a job as soon as a process is free. Rejects with a JobError if the job fails, and with an AbortError if it is
-   * aborted or the pool is closed.
+   * Runs a job as soon as a process is free. Rejects with a JobError if the job fails, and with an AbortError
+   * if it is aborted or the pool is closed.
    */
   run<Name extends keyof Jobs>(
     name: Name,
@@ -123,7 +125,9 @@ export class JobPool implements JobRunner<keyof Jobs> {
     return promise.finally(() => signal?.removeEventListener('abort', abort));
   }
 
-  /** Drops queued jobs and kills running ones. Resolves when the processes have exited, or after a timeout. */
+  /**
+   * Drops queued jobs and kills running ones. Resolves when the processes have exited, or after a timeout.
+   */
   async close(): Promise<void> {
     this.#closed = true;
     this.#startNext();
@@ -196,7 +200,8 @@ class JobProcess {
     this.#child.once('exit', (code, signal) =>
       this.#onExit(`it ended with ${signal ?? `exit code ${code}`}`),
     );
-    // Without a pid, the process could not be started. Otherwise a message was not sent because the process is exiting.
+    // Without a pid, the process could not be started. Otherwise a message was not sent because the process
+    // is exiting.
     this.#child.on('error', (error) => {
       if (this.#child.pid === undefined) this.#onExit(error.message);
     });
@@ -221,7 +226,10 @@ class JobProcess {
     this.#child.send(job.request, () => undefined);
   }
 
-  /** Kills the process and rejects its job with `error`. Resolves on exit; a process that waits for a disk is abandoned. */
+  /**
+   * Kills the process and rejects its job with `error`. Resolves on exit; a process that waits for a disk is
+   * abandoned.
+   */
   async kill(error: Error): Promise<void> {
     this.#isStopping = true;
     this.#killReason ??= error;

@@ -22,8 +22,8 @@ async function runJob({ name, task }: JobRequest): Promise<JobResponse<unknown>>
 }
 
 /**
- * Entry of a job process. It exits when its parent disconnects or dies. It ignores signals to its process group: the
- * parent gets them too, and decides.
+ * Entry of a job process. It exits when its parent disconnects or dies. It ignores signals to its process
+ * group: the parent gets them too, and decides.
  */
 for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP']) process.on(signal, () => undefined);
 process.on('disconnect', () => process.exit());

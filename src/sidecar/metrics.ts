@@ -105,7 +105,8 @@ function createSnapshotMetrics({
   const newest = (): Snapshot | undefined => snapshots()[0];
   const ageSeconds = (): number => {
     const time = newest()?.time;
-    // Without a snapshot, the time since the start. The age is never negative, even after the clock was set back.
+    // Without a snapshot, the time since the start. The age is never negative, even after the clock was set
+    // back.
     if (time === undefined) return performance.now() / 1000;
     return Math.max(0, (Date.now() - Date.parse(time)) / 1000);
   };

@@ -28,22 +28,29 @@ import { usageRoutes } from './usage/usage-routes.ts';
 import type { UsageSource } from './usage/usage-source.ts';
 import { UsageTotals } from './usage/usage-totals.ts';
 
-/** One process for a slow query, one for the quick ones. Snapshots have their own pool, so that queries never delay them. */
+/**
+ * One process for a slow query, one for the quick ones. Snapshots have their own pool, so that queries never
+ * delay them.
+ */
 const MAX_QUERY_PROCESSES = 2;
 
 /**
- * Longer queries are aborted, in milliseconds; a report on 10 million records takes 6 s. Snapshots have no time limit:
- * they read each page of the file only a few times.
+ * Longer queries are aborted, in milliseconds; a report on 10 million records takes 6 s. Snapshots have no
+ * time limit: they read each page of the file only a few times.
  */
 const QUERY_TIMEOUT_MS = 300_000;
 
 /**
- * A connection without progress is closed after this time, in milliseconds. A client that stalls during a download
- * keeps a file open, and a removed snapshot stays on disk while it is open. No response takes this long to start.
+ * A connection without progress is closed after this time, in milliseconds. A client that stalls during a
+ * download keeps a file open, and a removed snapshot stays on disk while it is open. No response takes this
+ * long to start.
  */
 const STALL_TIMEOUT_MS = 600_000;
 
-/** How long an idle connection stays open for another request, in milliseconds; the page sends one every second. */
+/**
+ * How long an idle connection stays open for another request, in milliseconds; the page sends one every
+ * second.
+ */
 const KEEP_ALIVE_TIMEOUT_MS = 5000;
 
 /** A browser opens at most six connections. */
@@ -77,7 +84,8 @@ export class Sidecar {
   /**
    * Opens the snapshot directory, listens, and takes the first snapshot.
    *
-   * @throws ListenError or SnapshotError, each with a sentence for the operator. Call `close` in that case too.
+   * @throws ListenError or SnapshotError, each with a sentence for the operator. Call `close` in that case
+   * too.
    */
   async start(): Promise<readonly Endpoint[]> {
     const { usageDatabasePath: databasePath, snapshots, relayStatusUrl, token } = this.#config;

@@ -81,8 +81,8 @@ const LOCKS_UNSUPPORTED =
 const LOCKED_BY_OTHER = 'another program keeps the database locked';
 
 /**
- * Finds out why SQLite could not lock the database, in a sentence for the operator; null for other errors. As a test,
- * it locks a temporary file in the same directory, which no other program can have locked.
+ * Finds out why SQLite could not lock the database, in a sentence for the operator; null for other errors. As
+ * a test, it locks a temporary file in the same directory, which no other program can have locked.
  *
  * @param path of the database
  * @param code SQLite's error code

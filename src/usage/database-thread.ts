@@ -30,7 +30,8 @@ export type DatabaseNotice =
 /**
  * - `done`: the request is on disk
  * - `unusable`: the file is not a usage database; a retry will not help
- * - `failed`: the request failed and wrote nothing; a retry may help. The reason is a sentence for the operator
+ * - `failed`: the request failed and wrote nothing; a retry may help. The reason is a sentence for the
+ *   operator
  */
 export type DatabaseResponse =
   | { readonly kind: 'done'; readonly notices?: readonly DatabaseNotice[]; readonly deletion?: Deletion }
@@ -43,10 +44,12 @@ const THREAD_EXITED: DatabaseResponse = { kind: 'failed', code: 'THREAD_ENDED' }
 const CLOSE_TIMEOUT_MS = 3000;
 
 /**
- * The event loop's side of the database thread. The next request after a crash of the thread starts a new one.
+ * The event loop's side of the database thread. The next request after a crash of the thread starts a new
+ * one.
  *
- * The thread is never terminated. In a thread that is being terminated, every Node-API call fails, and better-sqlite3
- * aborts the process if that happens while it is loaded or creates an error. Instead, the thread exits on request.
+ * The thread is never terminated. In a thread that is being terminated, every Node-API call fails, and
+ * better-sqlite3 aborts the process if that happens while it is loaded or creates an error. Instead, the
+ * thread exits on request.
  */
 export class DatabaseThread {
   static #runningCount = 0;
@@ -76,7 +79,8 @@ export class DatabaseThread {
   }
 
   /**
-   * Closes the file and ends the thread after the current request. A thread that is stuck in a request is abandoned.
+   * Closes the file and ends the thread after the current request. A thread that is stuck in a request is
+   * abandoned.
    */
   async close(): Promise<void> {
     this.#closed = true;

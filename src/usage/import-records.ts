@@ -21,19 +21,25 @@ const COLUMNS = ['started', 'total_time', 'waiting_time', 'total_bytes', 'result
 
 const NOTHING_TO_IMPORT = 'there is nothing to import, use it as RELAY_USAGE_DB';
 
-/** Accepts only an ordinary table: a view may compute forever, and servers never created views or tables without rowids. */
+/**
+ * Accepts only an ordinary table: a view may compute forever, and servers never created views or tables
+ * without rowids.
+ */
 const SELECT_COLUMN_NAMES = `
   SELECT found.name FROM pragma_table_list('transit_usage') AS old, pragma_table_info(old.name) AS found
   WHERE old.schema = 'main' AND old.type = 'table' AND NOT old.wr`;
 
 const SELECT_RECORDS = `SELECT ${COLUMNS.join(', ')} FROM transit_usage ORDER BY rowid`;
 
-/** Values of one record in the order of the new table's columns. Integers are BigInts, so that none is rounded. */
+/**
+ * Values of one record in the order of the new table's columns. Integers are BigInts, so that none is
+ * rounded.
+ */
 export type CombinedRecord = readonly unknown[];
 
 /**
- * The database of a combined server: `relay.sqlite` of magic-wormhole before 0.11, for the mailbox and the transit
- * relay, schema versions 2 to 4. It is only read.
+ * The database of a combined server: `relay.sqlite` of magic-wormhole before 0.11, for the mailbox and the
+ * transit relay, schema versions 2 to 4. It is only read.
  */
 export class ImportSource {
   readonly #path: string;
@@ -82,7 +88,9 @@ export class ImportSource {
   }
 }
 
-/** Checks the file before SQLite opens it: SQLite would create files beside a database with a write-ahead log. */
+/**
+ * Checks the file before SQLite opens it: SQLite would create files beside a database with a write-ahead log.
+ */
 function checkHeader(path: string): void {
   const kind = journalKindOf(readHeader(path));
   if (kind === 'no database') throw unusableSource(path, 'it is not an SQLite database');
@@ -160,7 +168,8 @@ const INSERT_RECORD = `INSERT INTO usage (started, total_time, waiting_time, tot
 const INSERT_CURRENT = `INSERT INTO current (rebooted, updated, connected, waiting, incomplete_bytes) VALUES (0, 0, 0, 0, 0)`;
 
 /**
- * A new usage database. It is written to a temporary path and gets its final path only when all of it is on disk.
+ * A new usage database. It is written to a temporary path and gets its final path only when all of it is on
+ * disk.
  */
 export class ImportTarget {
   readonly #path: string;
@@ -189,7 +198,9 @@ export class ImportTarget {
     this.#wrapErrors(() => this.#insert.run(...record));
   }
 
-  /** Moves the database to its final path. @throws ImportError if the path exists by now, or can't be written */
+  /**
+   * Moves the database to its final path. @throws ImportError if the path exists by now, or can't be written
+   */
   publish(): void {
     this.#wrapErrors(() => {
       this.#database.exec('COMMIT');
@@ -267,9 +278,10 @@ function exists(path: string): boolean {
 const OTHER_MOOD = 'other';
 
 /**
- * Copies the transit relay's records from the database of a combined server into a new usage database. If it fails,
- * there is no new database. All values are copied unchanged, including invalid ones: readers of usage databases have
- * to accept such values from the reference anyway, and without these records the sums would differ.
+ * Copies the transit relay's records from the database of a combined server into a new usage database. If it
+ * fails, there is no new database. All values are copied unchanged, including invalid ones: readers of usage
+ * databases have to accept such values from the reference anyway, and without these records the sums would
+ * differ.
  *
  * @returns the number of records by mood, largest first
  * @throws ImportError

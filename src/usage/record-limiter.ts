@@ -7,10 +7,16 @@ interface RecordRate {
   readonly burst: number;
 }
 
-/** Connections that never sent a token. Port scans and health checks of several load balancers stay below this rate. */
+/**
+ * Connections that never sent a token. Port scans and health checks of several load balancers stay below this
+ * rate.
+ */
 const FAILED: RecordRate = { perSecond: 10, burst: 1000 };
 
-/** Connections that sent a token and were not paired: 1.7 million a day, plus all waiting clients when a relay stops. */
+/**
+ * Connections that sent a token and were not paired: 1.7 million a day, plus all waiting clients when a relay
+ * stops.
+ */
 const UNPAIRED: RecordRate = { perSecond: 20, burst: 50_000 };
 
 /** Pairs that relayed few bytes: 1.7 million a day, plus a peak of many at once. */
@@ -23,9 +29,9 @@ const LARGE_PAIR_BYTES = 1_000_000;
 export type SuppressedRecords = Readonly<Record<Mood, number>>;
 
 /**
- * Passes usage records on to files, up to a rate that legitimate use does not reach. One host can close thousands of
- * connections per second, and each would become a row on disk. The limits allow 50 rows per second in total. Counters
- * and histograms are not limited.
+ * Passes usage records on to files, up to a rate that legitimate use does not reach. One host can close
+ * thousands of connections per second, and each would become a row on disk. The limits allow 50 rows per
+ * second in total. Counters and histograms are not limited.
  */
 export class RecordLimiter implements RecordSink {
   readonly #sinks: RecordSink[] = [];

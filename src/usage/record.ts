@@ -44,9 +44,9 @@ const HOUR = 60 * MINUTE;
 /**
  * Blurs a record so that it can't be matched with one transfer.
  *
- * `started` and `total_bytes` are blurred like in the reference. The reference leaves the two durations exact, but
- * captured traffic identifies a transfer by a duration in microseconds. So durations are rounded up too: to 10 s,
- * 1 min or 10 min depending on their size, or to `seconds` if that is less.
+ * `started` and `total_bytes` are blurred like in the reference. The reference leaves the two durations
+ * exact, but captured traffic identifies a transfer by a duration in microseconds. So durations are rounded
+ * up too: to 10 s, 1 min or 10 min depending on their size, or to `seconds` if that is less.
  *
  * @param seconds granularity of `started`; 0 leaves the record unchanged
  */

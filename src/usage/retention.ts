@@ -15,7 +15,8 @@ const AUTO_VACUUM_INCREMENTAL = 2;
 
 const EXPIRED_BATCH = 'FROM usage WHERE started < @before ORDER BY started, rowid LIMIT @limit';
 
-// SQLite sorts values of other types after all numbers: such records are kept, and such bytes are not counted.
+// SQLite sorts values of other types after all numbers: such records are kept, and such bytes are not
+// counted.
 const ADD_TOTALS = `
   INSERT INTO usage_deleted (result, records, total_bytes, last_rowid)
   SELECT CASE WHEN result IN (${MOODS.map((mood) => `'${mood}'`).join(', ')}) THEN result ELSE 'other' END AS mood,

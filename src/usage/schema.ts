@@ -30,7 +30,10 @@ const OPTIONAL_TABLES: Readonly<Record<string, readonly string[]>> = {
   usage_deleted: ['result', 'records', 'total_bytes', 'last_rowid'],
 };
 
-/** The tables are created only in a database without any of these names. Other tables, such as a replicator's, are allowed. */
+/**
+ * The tables are created only in a database without any of these names. Other tables, such as a replicator's,
+ * are allowed.
+ */
 const RESERVED_NAMES = [
   ...Object.keys(TABLES),
   ...Object.keys(OPTIONAL_TABLES),
@@ -39,8 +42,8 @@ const RESERVED_NAMES = [
 ];
 
 /**
- * Creates the usage schema if the database has no part of it; tables of other programs may exist. All other databases
- * are only read, so that a rejected file is not changed.
+ * Creates the usage schema if the database has no part of it; tables of other programs may exist. All other
+ * databases are only read, so that a rejected file is not changed.
  *
  * @throws SchemaError if the database uses these names for something else, or has another version
  * @throws SqliteError if it can't be read or written
@@ -65,8 +68,8 @@ const OBJECT_KINDS: Readonly<Record<string, string>> = {
 /**
  * Whether `database` has the usage schema; false if it has no part of it. It only reads.
  *
- * Only ordinary tables with ordinary columns are accepted. Views, virtual tables and generated columns can compute
- * forever.
+ * Only ordinary tables with ordinary columns are accepted. Views, virtual tables and generated columns can
+ * compute forever.
  *
  * @throws SchemaError if the database belongs to another program, or has another version
  * @throws SqliteError if it can't be read
@@ -118,7 +121,8 @@ function checkTable(database: Database, table: string, columns: readonly string[
 }
 
 /**
- * For checks and copies, which read the whole database: other tables are allowed, but none that run their own code.
+ * For checks and copies, which read the whole database: other tables are allowed, but none that run their own
+ * code.
  *
  * @throws SchemaError
  */

@@ -19,7 +19,10 @@ const PAGE_COUNT_OFFSET = 28;
 const LARGEST_PAGE_CODE = 1;
 const LARGEST_PAGE_BYTES = 65_536;
 
-/** The files of a database, as suffixes of its path: the database itself and the files that SQLite creates beside it. */
+/**
+ * The files of a database, as suffixes of its path: the database itself and the files that SQLite creates
+ * beside it.
+ */
 export const FILE_SUFFIXES = ['', '-wal', '-shm', '-journal'] as const;
 
 /** The kind of journal that a file's header requires. */
@@ -40,15 +43,16 @@ export function sizeFromHeader(header: Buffer): number {
 }
 
 /**
- * Runs SQLite's check, which reads every page and every record. `integrity_check` also compares the indexes with
- * the table. That takes six times as long (5.7 s instead of 0.95 s for 10 million records) and finds nothing that
- * a copy page by page could have damaged.
+ * Runs SQLite's check, which reads every page and every record. `integrity_check` also compares the indexes
+ * with the table. That takes six times as long (5.7 s instead of 0.95 s for 10 million records) and finds
+ * nothing that a copy page by page could have damaged.
  *
  * @returns SQLite's message in one line; null if no error was found
  * @throws SqliteError
  */
 export function quickCheck(database: Database): string | null {
-  // Constraints are code written by the file's author. A copy made page by page need not be tested against them.
+  // Constraints are code written by the file's author. A copy made page by page need not be tested against
+  // them.
   database.pragma('trusted_schema = OFF');
   database.pragma('ignore_check_constraints = ON');
   const verdict = database.pragma('quick_check(1)', { simple: true });
@@ -59,8 +63,8 @@ export function quickCheck(database: Database): string | null {
 const NO_FILE = 'none';
 
 /**
- * Identifies the file that has this path now. A file that is replaced or created again has another identity; a file
- * that is written to keeps its identity.
+ * Identifies the file that has this path now. A file that is replaced or created again has another identity;
+ * a file that is written to keeps its identity.
  */
 export function readFileIdentity(path: string): string {
   try {

@@ -27,7 +27,10 @@ const RETRY_DELAYS_MS = [100, 500, 1000, 2000, 5000] as const;
 /** Records that are not on disk this long after `close` are dropped, in milliseconds. */
 const CLOSE_TIMEOUT_MS = 5000;
 
-/** Shortest time between two reports of dropped records, in milliseconds: with a full queue every new record is dropped. */
+/**
+ * Shortest time between two reports of dropped records, in milliseconds: with a full queue every new record
+ * is dropped.
+ */
 const DROP_NOTIFY_INTERVAL_MS = 10_000;
 
 export interface WriteFailure {
@@ -67,7 +70,10 @@ const DEFAULT_DELETION_INTERVAL_MS = 3_600_000;
 /** The `current` row without the time of the write. */
 export type CurrentState = Omit<CurrentUsage, 'updated'>;
 
-/** Writes records and the `current` row into SQLite through the database thread: the event loop never waits for a disk. */
+/**
+ * Writes records and the `current` row into SQLite through the database thread: the event loop never waits
+ * for a disk.
+ */
 export class SqliteSink {
   readonly #thread: DatabaseThread;
   readonly #readCurrent: () => CurrentState;
@@ -104,8 +110,8 @@ export class SqliteSink {
   }
 
   /**
-   * Opens or creates the database. A database that is temporarily unavailable, for example locked, counts as opened:
-   * records wait for it.
+   * Opens or creates the database. A database that is temporarily unavailable, for example locked, counts as
+   * opened: records wait for it.
    *
    * @param current reads the state for the `current` row
    * @throws UsageDatabaseError if the file is not a usage database; the file is not changed
@@ -209,7 +215,8 @@ export class SqliteSink {
   /** Writes one batch. The records stay in the queue until they are on disk. */
   async #write(): Promise<boolean> {
     const records = this.#queue.slice(0, MAX_BATCH_RECORDS);
-    // In the same transaction as records: the bytes of a pair are either in its record or in `incomplete_bytes`.
+    // In the same transaction as records: the bytes of a pair are either in its record or in
+    // `incomplete_bytes`.
     const state = records.length > 0 || this.#isCurrentDue() ? this.#readCurrent() : null;
     const current = state === null ? null : { ...state, updated: Date.now() / 1000 };
     const response = await this.#thread.request({ kind: 'write', records, current });

@@ -15,15 +15,16 @@ import type { WalTruncationOptions } from './wal-truncation.ts';
 const BUSY_TIMEOUT_MS = 1000;
 
 /**
- * How long the `close` request waits for readers, and how often it retries, in milliseconds. SQLite itself does not
- * wait here. Reports and Munin read for a few milliseconds; after a longer read the write-ahead log stays.
+ * How long the `close` request waits for readers, and how often it retries, in milliseconds. SQLite itself
+ * does not wait here. Reports and Munin read for a few milliseconds; after a longer read the write-ahead log
+ * stays.
  */
 const CLOSE_TIMEOUT_MS = 300;
 const CLOSE_RETRY_MS = 10;
 
 /**
- * SQLite's codes for a file system without the shared memory that a write-ahead log needs. CIFS, 9p and some FUSE
- * file systems can't map a shared file.
+ * SQLite's codes for a file system without the shared memory that a write-ahead log needs. CIFS, 9p and some
+ * FUSE file systems can't map a shared file.
  */
 const SHARED_MEMORY_ERROR = /^SQLITE_IOERR_SHM/u;
 
@@ -44,12 +45,15 @@ interface OpenDatabase {
   readonly insertCurrent: Statement<[CurrentUsage]>;
 }
 
-/** Errors that go away by themselves. After any other error the file is reopened, because an operator may repair it. */
+/**
+ * Errors that go away by themselves. After any other error the file is reopened, because an operator may
+ * repair it.
+ */
 const TRANSIENT_ERROR = /^SQLITE_(?:BUSY|LOCKED|FULL)/u;
 
 /**
- * The usage database, used by the database thread. Each request opens or reopens it if needed: if the file was deleted,
- * moved or replaced, the old one is closed and the file at the path is opened or created.
+ * The usage database, used by the database thread. Each request opens or reopens it if needed: if the file
+ * was deleted, moved or replaced, the old one is closed and the file at the path is opened or created.
  */
 export class UsageDatabase {
   readonly #path: string;
@@ -162,8 +166,9 @@ export class UsageDatabase {
   }
 
   /**
-   * Closes a file that was moved or deleted, or whose log was. The content of the log is written to the file first.
-   * Otherwise SQLite would leave a log that is still in place and use it for the next file, which would corrupt it.
+   * Closes a file that was moved or deleted, or whose log was. The content of the log is written to the file
+   * first. Otherwise SQLite would leave a log that is still in place and use it for the next file, which
+   * would corrupt it.
    */
   #closeReplaced({ handle, walIdentity }: OpenDatabase): void {
     try {
@@ -177,8 +182,8 @@ export class UsageDatabase {
   }
 
   /**
-   * Leaves a single file, which can be read without creating files beside it: by another user, or from a read-only
-   * mount. If another program has the database open, the write-ahead log stays.
+   * Leaves a single file, which can be read without creating files beside it: by another user, or from a
+   * read-only mount. If another program has the database open, the write-ahead log stays.
    */
   #closeCleanly(): void {
     if (this.#opened === null) return;
@@ -201,7 +206,8 @@ function connect(path: string, prepare: (handle: Database.Database) => void): Da
   const handle = new Database(path, { timeout: BUSY_TIMEOUT_MS });
   try {
     prepare(handle);
-    // Detects an unwritable file now rather than at the first record. It is also the first use of shared memory.
+    // Detects an unwritable file now rather than at the first record. It is also the first use of shared
+    // memory.
     handle.transaction(() => handle.prepare('DELETE FROM current WHERE 0').run()).immediate();
     return handle;
   } catch (error) {
@@ -219,8 +225,9 @@ function enableWal(handle: Database.Database): void {
 }
 
 /**
- * As safe, but readers and the writer wait for each other. The database may already have a write-ahead log, from a
- * failed attempt to use one or from another machine. In exclusive mode SQLite reads it without shared memory.
+ * As safe, but readers and the writer wait for each other. The database may already have a write-ahead log,
+ * from a failed attempt to use one or from another machine. In exclusive mode SQLite reads it without shared
+ * memory.
  */
 function enableRollbackJournal(handle: Database.Database): void {
   handle.pragma('locking_mode = EXCLUSIVE');

@@ -3,8 +3,8 @@ import type { Database } from 'better-sqlite3';
 import type { DatabaseNotice } from './database-thread.ts';
 
 /**
- * SQLite truncates the write-ahead log to this size when it restarts the log, in bytes. It is the size at which SQLite
- * checkpoints automatically: 1000 pages.
+ * SQLite truncates the write-ahead log to this size when it restarts the log, in bytes. It is the size at
+ * which SQLite checkpoints automatically: 1000 pages.
  */
 export const WAL_LIMIT_BYTES = 4 * 2 ** 20;
 
@@ -24,8 +24,8 @@ export interface WalTruncationOptions {
 const DEFAULTS: WalTruncationOptions = { retryMs: 5000, reportAfterMs: 120_000 };
 
 /**
- * Keeps the write-ahead log of one database small. SQLite checkpoints automatically but never shortens the file, and
- * it can't restart the log during a reader's transaction.
+ * Keeps the write-ahead log of one database small. SQLite checkpoints automatically but never shortens the
+ * file, and it can't restart the log during a reader's transaction.
  */
 export class WalTruncation {
   readonly #options: WalTruncationOptions;

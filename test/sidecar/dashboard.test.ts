@@ -21,7 +21,10 @@ interface Sum {
   readonly bytes: number;
 }
 
-/** The usage of a range according to SQLite's own calendar, which does not use milliseconds like the page and its server. */
+/**
+ * The usage of a range according to SQLite's own calendar, which does not use milliseconds like the page and
+ * its server.
+ */
 function sumsOf(databasePath: string, format: string, fromMs: number, toMs: number): Sum[] {
   const database = new Database(databasePath, { readonly: true });
   try {

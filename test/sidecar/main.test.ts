@@ -83,7 +83,7 @@ describe('the sidecar starts', () => {
     assert.deepEqual(new Set(notifications), new Set(variables));
     assert.match(
       stdout,
-      /"level":"warn",.*"msg":"SIDECAR_SNAPSHOTS_DIR is not known .* SIDECAR_SNAPSHOT_DIR"/u,
+      /"level":"warn",.*"msg":"SIDECAR_SNAPSHOTS_DIR is unknown .* SIDECAR_SNAPSHOT_DIR"/u,
     );
     assert.match(reasons.join('\n'), /^SIDECAR_TOKEN="\(secret\)" can't be used\. Accepted: visible ASCII/mu);
   });

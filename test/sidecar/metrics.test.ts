@@ -66,7 +66,10 @@ function figureOf(figures: Figures, series: string): number {
   return figure;
 }
 
-/** Scrapes until `holds`. On a busy machine a check takes seconds, and its result is cached for ten times as long. */
+/**
+ * Scrapes until `holds`. On a busy machine a check takes seconds, and its result is cached for ten times as
+ * long.
+ */
 async function scrapeWhere(url: string, holds: (figures: Figures) => boolean): Promise<Figures> {
   const deadline = performance.now() + 120_000;
   for (;;) {
@@ -81,7 +84,9 @@ function checksOf(figures: Figures): Readonly<Record<string, number>> {
   return nonZero(figures, `${PREFIX}check_ok`);
 }
 
-/** Scrapes until this number of checks pass: on a busy machine they may finish after the timeout of a scrape. */
+/**
+ * Scrapes until this number of checks pass: on a busy machine they may finish after the timeout of a scrape.
+ */
 function scrapeWhereWell(url: string, checks: number): Promise<Figures> {
   return scrapeWhere(url, (figures) => Object.keys(checksOf(figures)).length === checks);
 }

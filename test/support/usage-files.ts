@@ -62,7 +62,10 @@ export function readUsageSum(database: Database.Database): UsageSum {
   return sum;
 }
 
-/** Starts a process that commits three records every 10 ms with the relay's own code. Resolves after its first write. */
+/**
+ * Starts a process that commits three records every 10 ms with the relay's own code. Resolves after its first
+ * write.
+ */
 export async function startWriter(path: string, prefix: readonly string[] = []): Promise<Program> {
   const writer = new Program([...prefix, process.execPath, WRITER, path]);
   await writer.waitForOutput(/done\n/u);

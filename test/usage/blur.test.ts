@@ -130,7 +130,10 @@ test('the mood stays', () => {
   assert.equal(blurRecord({ ...RECORD, mood: 'redundant' }, 60).mood, 'redundant');
 });
 
-/** Seconds to the microsecond, like clocks have them. Tiny values near 0 would be lost in sums and differences. */
+/**
+ * Seconds to the microsecond, like clocks have them. Tiny values near 0 would be lost in sums and
+ * differences.
+ */
 const upTo = (max: number): fc.Arbitrary<number> =>
   fc.double({ min: 0, max, noNaN: true }).map((value) => Math.round(value * 1e6) / 1e6);
 
@@ -209,7 +212,8 @@ describe('any record', () => {
     );
   });
 
-  // This does not hold for a granularity like 45 s: 59 s become 60 s, then 90 s, because 45 s does not divide a minute.
+  // This does not hold for a granularity like 45 s: 59 s become 60 s, then 90 s, because 45 s does not divide
+  // a minute.
   test('keeps its durations when it is blurred twice, if the granularity and the steps divide each other', () => {
     const even = fc.oneof(
       fc.integer({ min: 1, max: 10 }),

@@ -28,7 +28,10 @@ function hasLibseccomp(): boolean {
   });
 }
 
-/** The responses to `open`, to this number of writes of one record, and to `close`, in a process without the feature `lacking`. */
+/**
+ * The responses to `open`, to this number of writes of one record, and to `close`, in a process without the
+ * feature `lacking`.
+ */
 async function answers(path: string, lacking: 'locks' | 'memory', writes: number): Promise<unknown> {
   const program = `
     import { UsageDatabase } from ${JSON.stringify(DATABASE)};

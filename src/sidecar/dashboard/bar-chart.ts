@@ -66,7 +66,10 @@ export interface TooltipLine {
   readonly text: string;
 }
 
-/** The values of the bar under the pointer. The table below the chart has them too, for users without a pointer. */
+/**
+ * The values of the bar under the pointer. The table below the chart has them too, for users without a
+ * pointer.
+ */
 export class Tooltip {
   readonly #describe: (bar: number) => { readonly title: string; readonly lines: readonly TooltipLine[] };
   readonly #band = createElement('div', '', 'tooltip-band');

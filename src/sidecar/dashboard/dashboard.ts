@@ -24,7 +24,10 @@ const USAGE_INTERVAL_MS = 60_000;
 /** Minimum time between two usage requests after transfers, in milliseconds. */
 const MIN_USAGE_INTERVAL_MS = 10_000;
 
-/** After this time the record of a finished transfer is in the database, and cached reports without it have expired. In milliseconds. */
+/**
+ * After this time the record of a finished transfer is in the database, and cached reports without it have
+ * expired. In milliseconds.
+ */
 const RECORD_DELAY_MS = 2000;
 
 const statusView = new StatusView();

@@ -128,7 +128,8 @@ export function formatShare(part: number, whole: number): string {
 }
 
 /**
- * A short name for a listener: `TCP 4001`, `TLS 443`, `WebSocket 4002`, `/run/relay.sock`. Unknown names are unchanged.
+ * A short name for a listener: `TCP 4001`, `TLS 443`, `WebSocket 4002`, `/run/relay.sock`. Unknown names are
+ * unchanged.
  *
  * @param listener as in health checks: `raw tcp:4001:interface=127.0.0.1`, `websocket unix:/run/relay.sock`
  */

@@ -1,7 +1,9 @@
 /** Time range of the sparkline, in seconds. */
 export const HISTORY_S = 300;
 
-/** Samples further apart have a gap between them, in seconds: the page was hidden, or there was no response. */
+/**
+ * Samples further apart have a gap between them, in seconds: the page was hidden, or there was no response.
+ */
 const MAX_GAP_S = 10;
 
 /** The rates of the last minutes while the page was open. Times are seconds since the epoch. */

@@ -123,7 +123,10 @@ function waitingLabel(leastSeconds: number | null, mostSeconds: number | null): 
   return `${formatDuration(leastSeconds)} to ${formatDuration(mostSeconds)}`;
 }
 
-/** The distribution in a sentence: the shortest upper bound for at least half of the transfers, and their share. */
+/**
+ * The distribution in a sentence: the shortest upper bound for at least half of the transfers, and their
+ * share.
+ */
 export function waitingSummary(steps: readonly WaitingBucket[]): string {
   const total = sum(steps.map((step) => step.records));
   if (total === 0) return 'There were no transfers in this period.';

@@ -5,8 +5,8 @@ import { SQLITE_HEADER_BYTES, journalKindOf, quickCheck, sizeFromHeader } from '
 import { readSnapshotFiles } from './snapshot-files.ts';
 
 /**
- * Larger files are not read again: SQLite's check reads about 800 MB/s from a warm cache, and the caller has two
- * seconds. Such a file passed the check when it was created.
+ * Larger files are not read again: SQLite's check reads about 800 MB/s from a warm cache, and the caller has
+ * two seconds. Such a file passed the check when it was created.
  */
 const MAX_FULL_CHECK_BYTES = 256 * 2 ** 20;
 

@@ -5,7 +5,9 @@ import { fsyncPath, writeDurably } from '../../process/durable-file.ts';
 import { errorCode } from '../../process/error-code.ts';
 import type { Snapshot } from '../api.ts';
 
-/** Prefix of unfinished files in a snapshot directory: work in progress, or left over from a killed process. */
+/**
+ * Prefix of unfinished files in a snapshot directory: work in progress, or left over from a killed process.
+ */
 export const UNFINISHED_PREFIX = '.unfinished-';
 
 const METADATA_SUFFIX = '.json';
@@ -48,8 +50,8 @@ export async function readSnapshots(directory: string): Promise<Snapshot[]> {
 }
 
 /**
- * Turns a finished file into a snapshot. When this resolves, the snapshot is valid and on disk. If it fails, no new
- * snapshot is valid.
+ * Turns a finished file into a snapshot. When this resolves, the snapshot is valid and on disk. If it fails,
+ * no new snapshot is valid.
  */
 export async function publishSnapshot(
   directory: string,

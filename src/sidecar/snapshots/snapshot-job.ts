@@ -32,8 +32,8 @@ import {
 const MIN_PAUSE_MS = 5;
 
 /**
- * Limits one process to half of a processor or disk: each pause is as long as the work since the previous pause. A
- * pause blocks the whole process.
+ * Limits one process to half of a processor or disk: each pause is as long as the work since the previous
+ * pause. A pause blocks the whole process.
  */
 export class DutyCycleThrottle {
   readonly #sleepCell = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
@@ -47,13 +47,18 @@ export class DutyCycleThrottle {
   }
 }
 
-/** Copied between two pauses, in bytes: large enough for one sequential read, and a few milliseconds of work. */
+/**
+ * Copied between two pauses, in bytes: large enough for one sequential read, and a few milliseconds of work.
+ */
 const COPY_STEP_BYTES = 2 ** 20;
 
 /** The copy is flushed to disk after this many bytes, so that disk time counts as work for the pauses. */
 const SYNC_BYTES = 32 * 2 ** 20;
 
-/** The relay can't restart its write-ahead log during a read. If the log has grown by this, the rest is copied without pauses. */
+/**
+ * The relay can't restart its write-ahead log during a read. If the log has grown by this, the rest is copied
+ * without pauses.
+ */
 const MAX_WAL_GROWTH_BYTES = 256 * 2 ** 20;
 
 /** More pages than any database has. */
@@ -72,9 +77,9 @@ function pageSizeBytes(database: Database.Database): number {
 }
 
 /**
- * Copies the state of `source` in its current read transaction with SQLite's online backup. Because the transaction
- * stays open, later writes neither get into the copy nor restart it. The copy is throttled, unless the source
- * blocks its writer: then it is copied at once.
+ * Copies the state of `source` in its current read transaction with SQLite's online backup. Because the
+ * transaction stays open, later writes neither get into the copy nor restart it. The copy is throttled,
+ * unless the source blocks its writer: then it is copied at once.
  *
  * @param path must not exist; after an error its content is useless
  * @throws SqliteError of either database, or the file system's error

@@ -25,7 +25,10 @@ export interface SnapshotScheduleOptions {
   readonly wallClock?: () => number;
 }
 
-/** Delay after the first, second, … failure in a row, in milliseconds, at most the interval. The last one repeats. */
+/**
+ * Delay after the first, second, … failure in a row, in milliseconds, at most the interval. The last one
+ * repeats.
+ */
 const RETRY_DELAYS_MS = [1000, 5000, 15_000, 60_000] as const;
 
 /** The clock is checked this often, in milliseconds: it may be set while a timer runs. */

@@ -87,7 +87,9 @@ export class SnapshotStore {
     return this.#taking;
   }
 
-  /** Aborts a running snapshot and removes its unfinished files. The next `open` removes those that are left. */
+  /**
+   * Aborts a running snapshot and removes its unfinished files. The next `open` removes those that are left.
+   */
   async close(): Promise<void> {
     const taking = this.#taking?.catch(() => undefined);
     this.#abort.abort();

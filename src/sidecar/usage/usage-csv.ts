@@ -31,8 +31,8 @@ export interface UsageCsvOptions {
 }
 
 /**
- * The lines of a range as CSV (RFC 4180), in pages of some 100 kB. The first page begins with the header. Each page is
- * read on demand, and the database is closed between pages.
+ * The lines of a range as CSV (RFC 4180), in pages of some 100 kB. The first page begins with the header.
+ * Each page is read on demand, and the database is closed between pages.
  *
  * @throws UsageCsvError if the database can't be read, also after the first page
  */

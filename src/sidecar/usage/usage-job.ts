@@ -13,7 +13,10 @@ import type { RecordTotalsState } from './usage-totals.ts';
 /** The database could not be read; `problem` is a sentence for the operator. */
 export type UsageFailure = { readonly kind: 'failed' } & Exclude<DatabaseState, { state: 'ok' }>;
 
-/** Task of `aggregate`: records that started from `from`, included, to `to`, excluded, in seconds since the epoch. */
+/**
+ * Task of `aggregate`: records that started from `from`, included, to `to`, excluded, in seconds since the
+ * epoch.
+ */
 export interface AggregateTask {
   readonly source: UsageSource;
   readonly by: Granularity;
@@ -126,7 +129,10 @@ function periodLines(
   return { kind: 'ok', text: lines.join(''), next: null };
 }
 
-/** Job of a job process: one page of the sums over all records. The identity is that of the original, even if a copy is read. */
+/**
+ * Job of a job process: one page of the sums over all records. The identity is that of the original, even if
+ * a copy is read.
+ */
 export function totals({ source, known }: TotalsTask): TotalsOutcome {
   return withUsageDatabase(source, (database) => ({
     kind: 'ok',

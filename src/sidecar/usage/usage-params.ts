@@ -39,8 +39,8 @@ export function endOfCurrentSecond(nowMs: number): number {
 }
 
 /**
- * Parses `by`, `from` and `to` of a query. Defaults: by day, until now, and from the start of a period that lies far
- * enough back to be useful for `by`. A range that would end in the future ends now.
+ * Parses `by`, `from` and `to` of a query. Defaults: by day, until now, and from the start of a period that
+ * lies far enough back to be useful for `by`. A range that would end in the future ends now.
  *
  * @param query as parsed by an HTTP library: repeated parameters are arrays
  * @param bys accepted values of `by`: GRANULARITIES or CSV_GRANULARITIES

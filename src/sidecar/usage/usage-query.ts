@@ -7,9 +7,9 @@ import type { TimeSpan } from './usage-periods.ts';
 export const WAITING_BUCKETS_SECONDS = [1, 5, 30, 120, 600, 3600] as const;
 
 /**
- * Records per statement. SQLite sorts them by period and mood. It sorts this many in memory, which is twice as fast as
- * a year at once and needs no temporary files. It also limits each read transaction to about 10 ms, during which the
- * relay can't restart its write-ahead log.
+ * Records per statement. SQLite sorts them by period and mood. It sorts this many in memory, which is twice
+ * as fast as a year at once and needs no temporary files. It also limits each read transaction to about 10
+ * ms, during which the relay can't restart its write-ahead log.
  */
 const WINDOW_RECORDS = 20_000;
 
@@ -59,8 +59,8 @@ interface PeriodAccumulator {
   readonly waiting: number[];
 }
 
-// TOTAL, unlike SUM, accepts any type and does not overflow. SQLite sorts waiting times of other types after all
-// numbers, and infinity is not below itself: neither is counted as a pair that waited.
+// TOTAL, unlike SUM, accepts any type and does not overflow. SQLite sorts waiting times of other types after
+// all numbers, and infinity is not below itself: neither is counted as a pair that waited.
 const SUMS_QUERY = `
   SELECT CAST((started - @base) / @step AS INTEGER) AS period, result,
     COUNT(*), TOTAL(total_bytes), TOTAL(total_time), TOTAL(waiting_time),
@@ -70,8 +70,8 @@ const SUMS_QUERY = `
   GROUP BY period, +result ORDER BY period`;
 
 /**
- * Sums the records that started in a span, by hour, day or month and by mood. Yields the periods in chronological
- * order. Reads with the index on `started`; records without a number there are left out.
+ * Sums the records that started in a span, by hour, day or month and by mood. Yields the periods in
+ * chronological order. Reads with the index on `started`; records without a number there are left out.
  *
  * @throws SqliteError if the database can't be read
  */
@@ -159,8 +159,8 @@ function toPeriodUsage({ start, moods, waiting }: PeriodAccumulator): PeriodUsag
 const RECORD_COLUMNS = 'rowid, started, total_time, waiting_time, total_bytes, result';
 
 /**
- * The next `limit` records of a span in order of (started, rowid), and the position of the next page; null if there is
- * none. The cost of a page does not depend on how many records share a start time.
+ * The next `limit` records of a span in order of (started, rowid), and the position of the next page; null if
+ * there is none. The cost of a page does not depend on how many records share a start time.
  *
  * @throws SqliteError if the database can't be read
  */
@@ -171,7 +171,8 @@ export function queryRecordsPage(
   limit: number,
 ): { readonly rows: readonly RecordRow[]; readonly next: RecordPosition | null } {
   const cells: RawRow[] = [];
-  // SQLite can't seek by (started, rowid) > (?, ?): it would read all records with the same start for each page.
+  // SQLite can't seek by (started, rowid) > (?, ?): it would read all records with the same start for each
+  // page.
   if (afterRowid !== null) {
     const rest = `SELECT ${RECORD_COLUMNS} FROM usage WHERE started = ? AND rowid > ? ORDER BY rowid LIMIT ?`;
     cells.push(

@@ -9,7 +9,10 @@ import type { UsageSource } from './usage-source.ts';
 /** A report is cached for at least this long, in milliseconds. */
 const MIN_TTL_MS = 1000;
 
-/** A report is cached for this multiple of its duration, so that one report uses at most a twentieth of a core. */
+/**
+ * A report is cached for this multiple of its duration, so that one report uses at most a twentieth of a
+ * core.
+ */
 const TTL_COST_FACTOR = 20;
 
 /** Maximum number of cached reports and of their rows together, which take about 40 MB. */
@@ -49,8 +52,8 @@ export class UsageReports {
   }
 
   /**
-   * The report on `range`, possibly from the cache: `generated` says when it was made. Concurrent equal queries share
-   * one job. Rejects with an AbortError when closed.
+   * The report on `range`, possibly from the cache: `generated` says when it was made. Concurrent equal
+   * queries share one job. Rejects with an AbortError when closed.
    */
   report(range: UsageRange<Granularity>): Promise<ReportOutcome> {
     const key = `${range.by} ${range.from} ${range.to ?? 'now'}`;

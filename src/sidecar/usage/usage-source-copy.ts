@@ -46,8 +46,8 @@ export function fingerprint(files: DatabaseFiles): string {
 }
 
 /**
- * Reads the header with another program. A process that closes a file loses all its locks on that file, including
- * those of a SQLite connection to the same database.
+ * Reads the header with another program. A process that closes a file loses all its locks on that file,
+ * including those of a SQLite connection to the same database.
  *
  * @throws if the file can't be read
  */
@@ -93,8 +93,9 @@ export function findCopy(directory: string, files: DatabaseFiles): string | null
 }
 
 /**
- * Copies a database that no program has open, with the log or journal that a killed writer has left, and turns the
- * copy into a single file. Several processes may do that at once. Copies of earlier states are removed.
+ * Copies a database that no program has open, with the log or journal that a killed writer has left, and
+ * turns the copy into a single file. Several processes may do that at once. Copies of earlier states are
+ * removed.
  *
  * @returns the path of the copy
  * @throws CopyError if there is no space for it

@@ -23,14 +23,20 @@ export interface UsageSource {
 /** The relay's database, open for reading. */
 export interface OpenUsageDatabase {
   readonly database: Database.Database;
-  /** True if readers block the writer: the relay can't use a write-ahead log, or the database is the reference's. */
+  /**
+   * True if readers block the writer: the relay can't use a write-ahead log, or the database is the
+   * reference's.
+   */
   readonly blocksWriter: boolean;
   close(): void;
 }
 
 /** The database can't be read. The message is a sentence for the operator. */
 export class UsageSourceError extends Error {
-  /** `missing`: the relay has not written anything yet; `unreadable`: the file can't be read, at least not now. */
+  /**
+   * `missing`: the relay has not written anything yet; `unreadable`: the file can't be read, at least not
+   * now.
+   */
   readonly kind: 'missing' | 'unreadable';
 
   constructor(kind: 'missing' | 'unreadable', message: string) {
@@ -49,18 +55,20 @@ const MAX_ATTEMPTS = 10;
 const RETRY_DELAY_MS = 20;
 
 /**
- * Opens the relay's database for reading. It never writes to it or beside it. Close it soon: during a read the relay
- * can't restart its write-ahead log, which grows.
+ * Opens the relay's database for reading. It never writes to it or beside it. Close it soon: during a read
+ * the relay can't restart its write-ahead log, which grows.
  *
- * Most databases are read in place: of a running relay, of a killed one with both its log files, and of a relay that
- * stopped cleanly, which leaves a single file with a rollback journal. Two kinds are read from a private copy:
+ * Most databases are read in place: of a running relay, of a killed one with both its log files, and of a
+ * relay that stopped cleanly, which leaves a single file with a rollback journal. Two kinds are read from a
+ * private copy:
  *
- * - a write-ahead log without its shared memory. SQLite can't open it in a read-only directory; in a writable one it
- *   would create files whose owner may not be the relay's user. A clean stop leaves this if the database was being read.
+ * - a write-ahead log without its shared memory. SQLite can't open it in a read-only directory; in a
+ *   writable one it would create files whose owner may not be the relay's user. A clean stop leaves this if
+ *   the database was being read.
  * - a hot rollback journal of a killed writer, which only a writer can roll back.
  *
- * If a relay stops exactly while the database is opened, SQLite may still write beside it. Therefore the sidecar
- * should have read-only access to the directory.
+ * If a relay stops exactly while the database is opened, SQLite may still write beside it. Therefore the
+ * sidecar should have read-only access to the directory.
  *
  * It blocks on disks and locks, so call it only in processes that may block.
  *

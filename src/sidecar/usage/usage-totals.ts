@@ -36,8 +36,8 @@ export const NO_TOTALS: RecordTotals = {
 /** Records per statement, about 5 ms. During its transaction the relay can't restart its write-ahead log. */
 const WINDOW_RECORDS = 20_000;
 
-// Records are read by rowid, in the order of writing. SQLite sorts values of other types after all numbers, and
-// infinity is not below itself.
+// Records are read by rowid, in the order of writing. SQLite sorts values of other types after all numbers,
+// and infinity is not below itself.
 const WINDOW_QUERY = `
   SELECT COUNT(*) AS records, MAX(rowid) AS last,
     TOTAL(total_bytes) FILTER (WHERE total_bytes > 0 AND total_bytes < 9e999) AS bytes
@@ -54,9 +54,10 @@ const CONTENT_QUERY = `
 type WindowRow = Readonly<Record<Mood | 'records' | 'last' | 'bytes', bigint | number | null>>;
 
 /**
- * Adds new records to `known`, in windows, until `limit` records have been read. Starts over with the totals of deleted
- * records if `known` is of another file, or if its last record is missing or different, so that the table is not the
- * one that was summed. It also starts over if records were deleted before they were read.
+ * Adds new records to `known`, in windows, until `limit` records have been read. Starts over with the totals
+ * of deleted records if `known` is of another file, or if its last record is missing or different, so that
+ * the table is not the one that was summed. It also starts over if records were deleted before they were
+ * read.
  *
  * @param file identity of `database`, from `readFileIdentity`
  * @returns `isComplete` is false if there may be more records
@@ -144,8 +145,9 @@ export interface UsageTotalsOptions {
 }
 
 /**
- * Sums over all records. Each record is read once: the first time takes seconds for millions of records, later updates
- * take almost no time. One job runs at a time and reads one page, so that queries are not delayed.
+ * Sums over all records. Each record is read once: the first time takes seconds for millions of records,
+ * later updates take almost no time. One job runs at a time and reads one page, so that queries are not
+ * delayed.
  */
 export class UsageTotals {
   readonly #options: UsageTotalsOptions;
@@ -159,7 +161,9 @@ export class UsageTotals {
     this.#options = options;
   }
 
-  /** The sums when all records were last read; zeros before. They grow, and restart if the table was replaced. */
+  /**
+   * The sums when all records were last read; zeros before. They grow, and restart if the table was replaced.
+   */
   get current(): RecordTotals {
     return this.#current;
   }

@@ -7,22 +7,22 @@ import { InvalidValue } from './environment.ts';
 import type { EnvironmentReader } from './environment.ts';
 import { toInternalEndpoints } from './values.ts';
 
-/** The group of relays that this one belongs to. */
+/** The cluster that this relay belongs to. */
 export interface ClusterConfig {
-  /** The coordinator's, with its password. */
+  /** URL of the coordinator, with its password. */
   readonly url: string;
-  /** Where other relays come. */
+  /** The listener for other relays. */
   readonly listen: TcpEndpoint;
-  /** Under which address they find it; a port of null is that of `listen`. Null: this machine's own address. */
+  /** Address for other relays; a port of null is that of `listen`. Null: this host's own address. */
   readonly advertise: { readonly host: string; readonly port: number | null } | null;
-  /** Where other relays may be; empty: any network. */
+  /** Networks of other relays; empty: any network. */
   readonly networks: readonly Cidr[];
   readonly secret: string;
   /** Links are encrypted. */
   readonly tls: boolean;
 }
 
-/** What the environment does not say. */
+/** All variables with their defaults. */
 export const CLUSTER_DEFAULTS = {
   RELAY_CLUSTER_URL: '',
   RELAY_CLUSTER_LISTEN: 'tcp:4005',
@@ -36,14 +36,14 @@ type Variable = keyof typeof CLUSTER_DEFAULTS;
 
 export const CLUSTER_SECRETS = ['RELAY_CLUSTER_URL', 'RELAY_CLUSTER_SECRET'] as const;
 
-/** A guess costs a connection; this many characters are out of reach of all guesses. */
+/** Each guess needs a connection, so a secret of this length can't be guessed. */
 const MIN_SECRET_LENGTH = 16;
 
 const URL_GRAMMAR =
   'redis://HOST:6379, redis://:PASSWORD@HOST:6379 or rediss://USER:PASSWORD@HOST:6379/1, of Valkey or Redis 7; ' +
   'in a password %25 stands for %, %2F for /, %23 for #, %3F for ? and %40 for @';
 
-const SECRET_GRAMMAR = `the same ${MIN_SECRET_LENGTH} characters or more on all relays of the cluster, as "openssl rand -hex 32" makes them`;
+const SECRET_GRAMMAR = `the same ${MIN_SECRET_LENGTH} characters or more on all relays of the cluster, for example from "openssl rand -hex 32"`;
 
 const ADVERTISE_GRAMMAR =
   'an address like 10.0.0.7, 10.0.0.7:4005, relay-1.example.org:4005 or [fd00::7]:4005';
@@ -51,12 +51,12 @@ const ADVERTISE_GRAMMAR =
 const NETWORKS_GRAMMAR =
   'addresses and networks like 10.0.0.0/24 or fd00::/64, separated by blanks or commas';
 
-/** Addresses to listen at, where nobody is found. */
+/** Addresses for listening that can't be used to connect. */
 export const WILDCARD_ADDRESSES: ReadonlySet<string> = new Set(['0.0.0.0', '::']);
 
 type Reader = Pick<EnvironmentReader<Variable>, 'read' | 'addError' | 'isSet' | 'errors' | 'warnings'>;
 
-/** Null without a cluster. Without a coordinator the other variables have no effect, and are not checked. */
+/** Returns null without a cluster. Without a coordinator the other variables have no effect and are not read. */
 export function readClusterConfig(env: Reader): ClusterConfig | null {
   const url = env.read<string | null>('RELAY_CLUSTER_URL', null, toRedisUrl);
   if (url === null) {
@@ -72,22 +72,19 @@ export function readClusterConfig(env: Reader): ClusterConfig | null {
   const networks = env.read<readonly Cidr[]>('RELAY_CLUSTER_NETWORKS', [], toNetworks);
   const secret = env.read<string | null>('RELAY_CLUSTER_SECRET', null, toSecret);
   const tls = env.read('RELAY_CLUSTER_TLS', false, toBoolean);
-  const isAlone = ', as RELAY_CLUSTER_URL is set';
-  // What was wrong with a value is told already.
-  const isTold = (name: Variable): boolean =>
+  // The errors of invalid values are reported already.
+  const hasError = (name: Variable): boolean =>
     env.errors.some(({ variable }) => variable === name || variable === `${name}_FILE`);
-  if (listen === null && !isTold('RELAY_CLUSTER_LISTEN'))
-    env.addError(
-      'RELAY_CLUSTER_LISTEN',
-      '',
-      new InvalidValue('an endpoint like tcp:4005', `it is needed${isAlone}`),
-    );
-  if (secret === null && !isTold('RELAY_CLUSTER_SECRET'))
-    env.addError('RELAY_CLUSTER_SECRET', '', new InvalidValue(SECRET_GRAMMAR, `it is needed${isAlone}`));
+  if (listen === null && !hasError('RELAY_CLUSTER_LISTEN'))
+    env.addError('RELAY_CLUSTER_LISTEN', '', new InvalidValue('an endpoint like tcp:4005', REQUIRED_PROBLEM));
+  if (secret === null && !hasError('RELAY_CLUSTER_SECRET'))
+    env.addError('RELAY_CLUSTER_SECRET', '', new InvalidValue(SECRET_GRAMMAR, REQUIRED_PROBLEM));
   return listen === null || secret === null ? null : { url, listen, advertise, networks, secret, tls };
 }
 
-/** These variables show that a cluster is wanted. The listener does not: it may be set for all relays alike. */
+const REQUIRED_PROBLEM = 'it is required because RELAY_CLUSTER_URL is set';
+
+/** These variables are only set for a cluster. The listener may be set for all relays, so it causes no warning. */
 function warnAboutUnusedSettings(env: Reader): void {
   if (env.isSet('RELAY_CLUSTER_URL')) return;
   for (const variable of [
@@ -98,7 +95,7 @@ function warnAboutUnusedSettings(env: Reader): void {
   ] as const)
     if (env.isSet(variable))
       env.warnings.push(
-        `${variable} does nothing, as RELAY_CLUSTER_URL is not set: this relay is in no cluster`,
+        `${variable} has no effect because RELAY_CLUSTER_URL is not set: this relay is in no cluster`,
       );
 }
 
@@ -138,7 +135,7 @@ function toNetworks(text: string): Cidr[] {
     if (error instanceof CidrError) throw new InvalidValue(NETWORKS_GRAMMAR, error.message);
     throw error;
   }
-  throw new InvalidValue(NETWORKS_GRAMMAR, 'relays connect by TCP alone');
+  throw new InvalidValue(NETWORKS_GRAMMAR, 'relays connect by TCP only');
 }
 
 function toBoolean(text: string): boolean {

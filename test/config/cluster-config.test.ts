@@ -6,7 +6,7 @@ import type { ClusterConfig } from '../../src/config/cluster-config.ts';
 import { formatCidr } from '../../src/config/trusted-proxies.ts';
 
 const SECRET = '0123456789abcdef';
-const GROUP = { RELAY_CLUSTER_URL: 'redis://coordinator', RELAY_CLUSTER_SECRET: SECRET };
+const CLUSTER = { RELAY_CLUSTER_URL: 'redis://coordinator', RELAY_CLUSTER_SECRET: SECRET };
 
 type Environment = Readonly<Record<string, string>>;
 
@@ -22,34 +22,34 @@ function errorsOf(environment: Environment): string[] {
   return read.errors.map(formatConfigError);
 }
 
-describe('a group of relays', () => {
-  test('is none where no coordinator is named, whatever else is', () => {
+describe('a cluster of relays', () => {
+  test('needs a coordinator, regardless of other settings', () => {
     assert.equal(clusterOf({}), null);
     assert.equal(clusterOf({ RELAY_CLUSTER_SECRET: 'short', RELAY_CLUSTER_LISTEN: 'nonsense' }), null);
   });
 
-  test('needs a secret, and says how to make one', () => {
+  test('needs a secret, and suggests how to create one', () => {
     const [error = '', ...more] = errorsOf({ RELAY_CLUSTER_URL: 'redis://coordinator' });
     assert.deepEqual(more, []);
     assert.match(
       error,
-      /RELAY_CLUSTER_SECRET.*it is needed, as RELAY_CLUSTER_URL is set.*openssl rand -hex 32/u,
+      /RELAY_CLUSTER_SECRET.*it is required because RELAY_CLUSTER_URL is set.*openssl rand -hex 32/u,
     );
-    assert.equal(errorsOf({ ...GROUP, RELAY_CLUSTER_SECRET: 'fifteen letters' }).length > 0, true);
+    assert.equal(errorsOf({ ...CLUSTER, RELAY_CLUSTER_SECRET: 'fifteen letters' }).length > 0, true);
   });
 
-  test('encrypts links where it is told to', () => {
-    assert.equal(clusterOf(GROUP)?.tls, false);
-    assert.equal(clusterOf({ ...GROUP, RELAY_CLUSTER_TLS: 'false' })?.tls, false);
-    assert.equal(clusterOf({ ...GROUP, RELAY_CLUSTER_TLS: 'true' })?.tls, true);
-    const [error = ''] = errorsOf({ ...GROUP, RELAY_CLUSTER_TLS: 'yes' });
+  test('encrypts links if configured', () => {
+    assert.equal(clusterOf(CLUSTER)?.tls, false);
+    assert.equal(clusterOf({ ...CLUSTER, RELAY_CLUSTER_TLS: 'false' })?.tls, false);
+    assert.equal(clusterOf({ ...CLUSTER, RELAY_CLUSTER_TLS: 'true' })?.tls, true);
+    const [error = ''] = errorsOf({ ...CLUSTER, RELAY_CLUSTER_TLS: 'yes' });
     assert.match(error, /RELAY_CLUSTER_TLS.*yes.*true or false/u);
   });
 
   test('has its listener at port 4005 where nothing is said, and needs one', () => {
-    assert.equal(clusterOf(GROUP)?.listen.port, 4005);
+    assert.equal(clusterOf(CLUSTER)?.listen.port, 4005);
     for (const listen of ['', 'unix:/run/cluster.sock', 'tcp:1 tcp:2']) {
-      const errors = errorsOf({ ...GROUP, RELAY_CLUSTER_LISTEN: listen });
+      const errors = errorsOf({ ...CLUSTER, RELAY_CLUSTER_LISTEN: listen });
       assert.ok(
         errors.some((error) => error.includes('RELAY_CLUSTER_LISTEN')),
         errors.join(),
@@ -66,17 +66,17 @@ describe('a group of relays', () => {
     ['relay_1:5', { host: 'relay_1', port: 5 }],
     ['[fd00::7]:80', { host: 'fd00::7', port: 80 }],
   ] as const) {
-    test(`is told of this relay at ${text}`, () => {
-      assert.deepEqual(clusterOf({ ...GROUP, RELAY_CLUSTER_ADVERTISE: text })?.advertise, expected);
+    test(`knows this relay as ${text}`, () => {
+      assert.deepEqual(clusterOf({ ...CLUSTER, RELAY_CLUSTER_ADVERTISE: text })?.advertise, expected);
     });
   }
 
-  test('has relays in any network where none are named, and else in those alone', () => {
-    assert.deepEqual(clusterOf(GROUP)?.networks, []);
-    const networks = clusterOf({ ...GROUP, RELAY_CLUSTER_NETWORKS: '10.0.0.0/24, fd00::/64' })?.networks;
+  test('accepts relays from all networks by default, or from the configured ones', () => {
+    assert.deepEqual(clusterOf(CLUSTER)?.networks, []);
+    const networks = clusterOf({ ...CLUSTER, RELAY_CLUSTER_NETWORKS: '10.0.0.0/24, fd00::/64' })?.networks;
     assert.deepEqual(networks?.map(formatCidr), ['10.0.0.0/24', 'fd00::/64']);
     for (const text of ['10.0.0.7/24', 'relay-1', '10.0.0.0/33', 'unix', '10.0.0.0/24 unix']) {
-      const [error = ''] = errorsOf({ ...GROUP, RELAY_CLUSTER_NETWORKS: text });
+      const [error = ''] = errorsOf({ ...CLUSTER, RELAY_CLUSTER_NETWORKS: text });
       assert.match(error, /RELAY_CLUSTER_NETWORKS.*addresses and networks like 10\.0\.0\.0\/24/u);
     }
   });
@@ -99,8 +99,8 @@ describe('a group of relays', () => {
     '::',
     '[::]:4005',
   ]) {
-    test(`is not told of this relay at ${text}`, () => {
-      const [error = ''] = errorsOf({ ...GROUP, RELAY_CLUSTER_ADVERTISE: text });
+    test(`can not know this relay as ${text}`, () => {
+      const [error = ''] = errorsOf({ ...CLUSTER, RELAY_CLUSTER_ADVERTISE: text });
       assert.match(error, /RELAY_CLUSTER_ADVERTISE/u);
     });
   }
@@ -113,27 +113,27 @@ describe('a group of relays', () => {
     'redis://:hunter2/3@h',
     'redis:///1',
   ]) {
-    test(`has no coordinator at ${url.replace('hunter2', '…')}, and is told how to write one`, () => {
-      const [error = '', ...more] = errorsOf({ ...GROUP, RELAY_CLUSTER_URL: url });
+    test(`rejects the coordinator ${url.replace('hunter2', '…')}, and explains the format`, () => {
+      const [error = '', ...more] = errorsOf({ ...CLUSTER, RELAY_CLUSTER_URL: url });
       assert.deepEqual(more, []);
       assert.match(error, /RELAY_CLUSTER_URL.*redis:\/\/:PASSWORD@HOST:6379.*%25 stands for %/u);
       assert.doesNotMatch(error, /hunter2/u);
     });
   }
 
-  test('has its coordinator where Redis\u2019 own library finds it, with a password of any kind', () => {
+  test('uses the same coordinator address and password as the Redis library', () => {
     const url = 'rediss://relay:100%25%2F%23%3F%40@[fd00::7]:6380/3';
-    assert.equal(clusterOf({ ...GROUP, RELAY_CLUSTER_URL: url })?.url, url);
+    assert.equal(clusterOf({ ...CLUSTER, RELAY_CLUSTER_URL: url })?.url, url);
   });
 
-  test('says what is wrong with a value once', () => {
+  test('reports an invalid value once', () => {
     const wrong = { RELAY_CLUSTER_SECRET: 'short', RELAY_CLUSTER_LISTEN: 'nonsense' };
-    assert.equal(errorsOf({ ...GROUP, ...wrong }).length, 2);
+    assert.equal(errorsOf({ ...CLUSTER, ...wrong }).length, 2);
     const missing = { RELAY_CLUSTER_URL: 'redis://h', RELAY_CLUSTER_SECRET_FILE: '/nowhere' };
     assert.equal(errorsOf(missing).length, 1);
   });
 
-  test('is none without a coordinator, and says so of what is set in vain', () => {
+  test('warns about settings without effect if there is no coordinator', () => {
     const warningsOf = (environment: Readonly<Record<string, string>>): readonly string[] =>
       readRelayConfig(environment, 1).warnings;
     const [warning = '', ...more] = warningsOf({
@@ -141,11 +141,11 @@ describe('a group of relays', () => {
       RELAY_CLUSTER_LISTEN: 'tcp:5',
     });
     assert.deepEqual(more, []);
-    assert.match(warning, /^RELAY_CLUSTER_SECRET does nothing, as RELAY_CLUSTER_URL is not set/u);
+    assert.match(warning, /^RELAY_CLUSTER_SECRET has no effect because RELAY_CLUSTER_URL is not set/u);
     assert.ok(!warning.includes(SECRET));
     assert.equal(warningsOf({ RELAY_CLUSTER_TLS_FILE: '/x', RELAY_CLUSTER_ADVERTISE: 'a' }).length, 2);
     assert.deepEqual(warningsOf({ RELAY_CLUSTER_SECRET: '', RELAY_CLUSTER_URL: '' }), []);
-    assert.deepEqual(warningsOf(GROUP), []);
+    assert.deepEqual(warningsOf(CLUSTER), []);
   });
 
   test('keeps passwords and the secret out of its errors', () => {
@@ -153,7 +153,7 @@ describe('a group of relays', () => {
       RELAY_CLUSTER_URL: 'http://user:hunter2@coordinator',
       RELAY_LISTEN: 'nonsense',
     });
-    const short = errorsOf({ ...GROUP, RELAY_CLUSTER_SECRET: 'hunter2' });
+    const short = errorsOf({ ...CLUSTER, RELAY_CLUSTER_SECRET: 'hunter2' });
     assert.match(errors.join(), /RELAY_CLUSTER_URL.*redis:\/\/HOST:6379/u);
     for (const error of [...errors, ...short]) assert.doesNotMatch(error, /hunter2/u);
   });

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Runs every program of the image once, so that Node keeps what it has made of the sources in NODE_COMPILE_CACHE:
-# without types, and compiled. A start takes half the time with it, and so does src/healthcheck.ts.
+# Runs every program of the image once, so that Node stores the compiled sources (without types) in
+# NODE_COMPILE_CACHE. This halves the start time, also of src/healthcheck.ts.
 #
-# Node takes the cache for the user who made it (1000 here) and for the same kind of processor. All others start as
-# fast as without it; there is no warning.
+# Node uses the cache only for the user who created it (1000 here) and the same kind of processor. Otherwise
+# programs start as fast as without it, without a warning.
 set -eu
 
-# A program has this many times half a second to become healthy; under emulation it takes long.
+# A program has this many times half a second to become healthy; emulation is slow.
 TRIES=120
 
 scratch=$(mktemp -d)
@@ -14,8 +14,8 @@ export RELAY_LISTEN=tcp:4001 RELAY_WEBSOCKET_LISTEN=tcp:4002 RELAY_STATUS_LISTEN
 export RELAY_USAGE_DB="$scratch/usage.sqlite" RELAY_LOG_LEVEL=warn
 export SIDECAR_USAGE_DB="$scratch/usage.sqlite" SIDECAR_SNAPSHOT_DIR="$scratch/snapshots" SIDECAR_LOG_LEVEL=warn
 
-# run_once SCRIPT WORD...: starts it, waits until the first check succeeds, makes the other ones, ends it. A program may be
-# stopped at any moment; the checks see that all of it has run.
+# run_once SCRIPT WORD...: starts it, waits until the first check succeeds, runs the other checks, stops it. A
+# program may be stopped at any moment; the checks ensure that all of its code has run.
 run_once() {
   script=$1
   first=$2
@@ -29,7 +29,7 @@ run_once() {
     sleep 0.5
   done
   for word in "$@"; do node src/healthcheck.ts "$word"; done
-  # It writes its part of the cache when it ends by itself, and so do the processes that it has started.
+  # A program and its child processes write their part of the cache when they exit by themselves.
   kill "$program"
   wait "$program"
 }

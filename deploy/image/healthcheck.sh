@@ -1,22 +1,23 @@
 #!/bin/bash
 # One health check of the image: healthcheck.sh relay|sidecar [SECONDS]. Prints one line and exits with 0 or 1.
 #
-# A container runs it for as long as it lives, and it has to succeed on a busy machine. So it is written in bash alone: about
-# 3 ms of CPU, where starting Node.js takes 50. src/healthcheck.ts does the same for endpoints of every kind, and has
-# the other checks.
+# A container runs it continuously, and it must succeed on a busy machine. So it is pure bash: about 3 ms of
+# CPU, where Node.js takes 50. src/healthcheck.ts does the same for endpoints of every kind and has the other
+# checks.
 #
-# Docker starts a check when some time has passed since the one before ended, and before Engine 25 that time is the same for
-# starting and healthy containers. With SECONDS, a check that succeeds ends so much later if the container is older
-# than half a minute: checks are frequent until it is healthy, and when one has failed, and rare otherwise.
+# Docker starts a check a fixed time after the end of the previous one, and before Engine 25 that time is the
+# same for starting and healthy containers. With SECONDS, a successful check ends that much later if the
+# container is older than half a minute: checks are frequent until it is healthy and after a failure, and rare
+# otherwise.
 set -u
 
-# Seconds for an answer. HEALTHCHECK and the probes of Kubernetes allow more.
+# Timeout of a request, in seconds. HEALTHCHECK and the probes of Kubernetes allow more.
 TIMEOUT=4
 
-# Longer answers come from another program, in characters.
+# Longer responses come from another program, in characters.
 MAX_ANSWER=65536
 
-# Age from which on a container is not starting any more, in hundredths of a second.
+# Age of a container after which it no longer counts as starting, in hundredths of a second.
 OLD=3000
 
 check=${1-}
@@ -27,13 +28,13 @@ finish() {
   exit "$1"
 }
 
-# Whether the container started long ago.
+# Whether the container has been running for that long.
 is_old() {
   local uptime stat fields
   read -r uptime _ </proc/uptime
   read -r stat </proc/1/stat
-  # The second field is a name in parentheses, which may have spaces in it. The 22nd is the start, in clock ticks, which
-  # Linux counts in hundredths of a second.
+  # The second field is a name in parentheses, which may contain spaces. The 22nd is the start time, in clock
+  # ticks of hundredths of a second on Linux.
   read -r -a fields <<<"${stat##*) }"
   [ $((10#${uptime/./} - fields[19])) -gt $OLD ]
 }
@@ -55,7 +56,7 @@ if [ "$host" = 0.0.0.0 ]; then host=127.0.0.1; fi
 
 { exec 3<>"/dev/tcp/$host/$port"; } 2>/dev/null || finish 1 "nothing listens on $variable"
 printf 'GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n' "$path" "$host" >&3
-# Reads to the end of the connection. The status is above 128 if the time is over before that.
+# Reads to the end of the connection. The status is above 128 on a timeout.
 IFS= read -r -d '' -n "$MAX_ANSWER" -t "$TIMEOUT" answer <&3 2>/dev/null
 if [ $? -gt 128 ]; then finish 1 "no response at $variable within $TIMEOUT s"; fi
 

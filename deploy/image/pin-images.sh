@@ -1,8 +1,8 @@
 #!/bin/sh
-# Updates the digests of the images that releases are built from and that tests run in: deploy/image/pin-images.sh
+# Updates the digests of the images for releases and tests: deploy/image/pin-images.sh
 #
-# Every NAME:TAG@sha256:DIGEST of the files below gets the digest that the registry has for NAME:TAG now. Needs docker with
-# buildx, and a registry that can be reached. Look at the difference, run the tests, commit.
+# Every NAME:TAG@sha256:DIGEST in the files below gets the current digest of NAME:TAG. Needs docker with
+# buildx and access to the registries. Review the difference, run the tests, commit.
 set -eu
 cd "$(dirname "$0")/../.."
 files='.github/workflows/release.yml .github/workflows/tests.yml'

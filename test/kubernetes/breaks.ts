@@ -13,7 +13,7 @@ const CONTAINER = [...POD, 'containers', 0] as const;
 const SIDECAR = [...POD, 'initContainers', 0] as const;
 const FIRST_PORT = ['spec', 'ports', 0] as const;
 
-/** What is changed, into what, and the sentence that says what is wrong with it. */
+/** A change of a manifest, and the problem that the review must report. */
 export type Break = readonly [
   which: Which,
   path: readonly (string | number)[],
@@ -21,16 +21,21 @@ export type Break = readonly [
   fault: RegExp,
 ];
 
-/** Each fault that the review has to find, in a relay that has everything. */
+/** Each problem that the review must find in a relay with all components. */
 export const BREAKS: readonly Break[] = [
   // Selectors.
-  [CLIENTS, ['spec', 'selector'], { app: 'relay' }, /^Service transit-relay does not find the pod$/u],
-  [CLIENTS, ['spec', 'selector'], {}, /^Service transit-relay does not find the pod$/u],
-  [RELAY, ['spec', 'selector', 'matchLabels'], { a: 'b' }, /^StatefulSet transit-relay does not find/u],
-  [POLICY, ['spec', 'podSelector', 'matchLabels'], { a: 'b' }, /^NetworkPolicy transit-relay does not find/u],
-  [MONITOR, ['spec', 'selector', 'matchLabels'], { a: 'b' }, /^PodMonitor transit-relay does not find/u],
-  [RELAY, ['spec', 'serviceName'], 'transit-relay', /^serviceName is no headless Service$/u],
-  [RELAY, ['spec', 'serviceName'], 'nobody', /^serviceName is no headless Service$/u],
+  [CLIENTS, ['spec', 'selector'], { app: 'relay' }, /^Service transit-relay does not select the pod$/u],
+  [CLIENTS, ['spec', 'selector'], {}, /^Service transit-relay does not select the pod$/u],
+  [RELAY, ['spec', 'selector', 'matchLabels'], { a: 'b' }, /^StatefulSet transit-relay does not select/u],
+  [
+    POLICY,
+    ['spec', 'podSelector', 'matchLabels'],
+    { a: 'b' },
+    /^NetworkPolicy transit-relay does not select/u,
+  ],
+  [MONITOR, ['spec', 'selector', 'matchLabels'], { a: 'b' }, /^PodMonitor transit-relay does not select/u],
+  [RELAY, ['spec', 'serviceName'], 'transit-relay', /^serviceName is not a headless Service$/u],
+  [RELAY, ['spec', 'serviceName'], 'nobody', /^serviceName is not a headless Service$/u],
   // Ports.
   [CLIENTS, [...FIRST_PORT, 'targetPort'], 'row', /^Service transit-relay: there is no port row$/u],
   [CLIENTS, [...FIRST_PORT, 'targetPort'], 4005, /^Service transit-relay: there is no port 4005$/u],
@@ -67,7 +72,7 @@ export const BREAKS: readonly Break[] = [
     'http',
     /^HTTPRoute: there is no listener http of a Gateway/u,
   ],
-  // What listens.
+  // Listeners.
   [RELAY, [...CONTAINER, 'ports', 0, 'containerPort'], 4010, /^nothing listens on port raw \(4010\)$/u],
   [
     RELAY,
@@ -116,15 +121,15 @@ export const BREAKS: readonly Break[] = [
     RELAY,
     [...POD, 'terminationGracePeriodSeconds'],
     570,
-    /^the grace is 570 s, and a drain may take 575 s$/u,
+    /^the grace period is 570 s, and a drain may take 575 s$/u,
   ],
   [
     RELAY,
     [...POD, 'terminationGracePeriodSeconds'],
     undefined,
-    /^the grace is 30 s, and a drain may take 575 s$/u,
+    /^the grace period is 30 s, and a drain may take 575 s$/u,
   ],
-  [RELAY, [...POD, 'terminationGracePeriodSeconds'], 3600, /^a grace of 3600 s is cut off at 600 s$/u],
+  [RELAY, [...POD, 'terminationGracePeriodSeconds'], 3600, /^a grace period of 3600 s is cut to 600 s$/u],
   [RELAY, [...CONTAINER, 'lifecycle'], { preStop: { sleep: { seconds: 30 } } }, /a drain may take 605 s$/u],
   [RELAY, [...CONTAINER, 'env'], [{ name: 'RELAY_DRAIN_DELAY', value: '1m' }], /a drain may take 630 s$/u],
   // Memory.
@@ -138,71 +143,61 @@ export const BREAKS: readonly Break[] = [
     RELAY,
     [...CONTAINER, 'env'],
     [{ name: 'RELAY_MAX_CONNECTIONS', value: '65000' }],
-    /^the memory limit is 1073741824, and the relay has room for 42598 connections$/u,
+    /^the memory limit is 1073741824, and the relay can hold 42598 connections$/u,
   ],
   [RELAY, [...CONTAINER, 'env'], [{ name: 'RELAY_BUFFER_MEMORY', value: '2GiB' }], /^the memory limit is/u],
   // Security.
-  [
-    RELAY,
-    [...POD, 'securityContext', 'runAsNonRoot'],
-    false,
-    /^pod: has to run as a user that is not root$/u,
-  ],
-  [RELAY, [...POD, 'securityContext', 'runAsUser'], 0, /^pod: needs the number of a user$/u],
+  [RELAY, [...POD, 'securityContext', 'runAsNonRoot'], false, /^pod: must run as a user other than root$/u],
+  [RELAY, [...POD, 'securityContext', 'runAsUser'], 0, /^pod: needs a numeric user id$/u],
   [RELAY, [...POD, 'securityContext', 'seccompProfile'], undefined, /^pod: needs the seccomp profile$/u],
-  [RELAY, [...POD, 'automountServiceAccountToken'], undefined, /^pod: has a token of the API$/u],
-  [RELAY, [...POD, 'enableServiceLinks'], undefined, /^pod: takes variables from Services$/u],
+  [RELAY, [...POD, 'automountServiceAccountToken'], undefined, /^pod: has an API token$/u],
+  [RELAY, [...POD, 'enableServiceLinks'], undefined, /^pod: gets variables from Services$/u],
   [RELAY, [...POD, 'hostNetwork'], true, /^pod: shares hostNetwork$/u],
-  [
-    RELAY,
-    [...POD, 'volumes'],
-    [{ name: 'x', hostPath: { path: '/' } }],
-    /^pod: has a directory of the node$/u,
-  ],
+  [RELAY, [...POD, 'volumes'], [{ name: 'x', hostPath: { path: '/' } }], /^pod: mounts a host directory$/u],
   [
     RELAY,
     [...CONTAINER, 'securityContext', 'allowPrivilegeEscalation'],
     true,
-    /^relay: may get more rights$/u,
+    /^relay: may gain privileges$/u,
   ],
   [
     RELAY,
     [...SIDECAR, 'securityContext', 'readOnlyRootFilesystem'],
     undefined,
-    /^sidecar: may write to its root$/u,
+    /^sidecar: has a writable root file system$/u,
   ],
   [RELAY, [...CONTAINER, 'securityContext', 'capabilities', 'add'], ['CHOWN'], /^relay: has capabilities$/u],
   [RELAY, [...SIDECAR, 'securityContext', 'capabilities', 'drop'], [], /^sidecar: has capabilities$/u],
   [RELAY, [...CONTAINER, 'securityContext', 'privileged'], true, /^relay: is privileged$/u],
   [RELAY, [...CONTAINER, 'securityContext', 'runAsUser'], 0, /^relay: may be root$/u],
-  [RELAY, [...CONTAINER, 'ports', 0, 'hostPort'], 4001, /^relay: has a port of the node$/u],
+  [RELAY, [...CONTAINER, 'ports', 0, 'hostPort'], 4001, /^relay: uses a host port$/u],
   // Resources.
   [
     RELAY,
     [...CONTAINER, 'resources', 'requests', 'memory'],
     '2Gi',
-    /^relay: asks for more memory than it may have$/u,
+    /^relay: requests more memory than its limit$/u,
   ],
-  [RELAY, [...SIDECAR, 'resources', 'limits'], undefined, /^sidecar: memory is not said$/u],
-  [RELAY, [...CONTAINER, 'resources', 'limits', 'cpu'], '1', /^relay: is throttled$/u],
+  [RELAY, [...SIDECAR, 'resources', 'limits'], undefined, /^sidecar: memory is not set$/u],
+  [RELAY, [...CONTAINER, 'resources', 'limits', 'cpu'], '1', /^relay: has a CPU limit$/u],
   // Probes.
   [
     RELAY,
     [...CONTAINER, 'livenessProbe', 'httpGet', 'path'],
     '/readyz',
-    /^livenessProbe does not ask \/livez$/u,
+    /^livenessProbe does not request \/livez$/u,
   ],
   [
     RELAY,
     [...CONTAINER, 'readinessProbe', 'httpGet', 'path'],
     '/livez',
-    /^readinessProbe does not ask \/readyz$/u,
+    /^readinessProbe does not request \/readyz$/u,
   ],
   [
     RELAY,
     [...CONTAINER, 'livenessProbe', 'failureThreshold'],
     3,
-    /^30 s without an answer end all transfers$/u,
+    /^30 s without a response end all transfers$/u,
   ],
   [
     RELAY,
@@ -216,8 +211,8 @@ export const BREAKS: readonly Break[] = [
     600,
     /^sidecar is down for a whole drain when livenessProbe fails$/u,
   ],
-  [RELAY, [...SIDECAR, 'restartPolicy'], undefined, /^sidecar has to end before the relay starts$/u],
-  [RELAY, [...SIDECAR, 'startupProbe'], {}, /^the relay does not start before sidecar has$/u],
+  [RELAY, [...SIDECAR, 'restartPolicy'], undefined, /^sidecar must end before the relay starts$/u],
+  [RELAY, [...SIDECAR, 'startupProbe'], {}, /^the relay waits for the start of sidecar$/u],
   [
     RELAY,
     [...CONTAINER, 'startupProbe', 'initialDelaySeconds'],
@@ -230,18 +225,18 @@ export const BREAKS: readonly Break[] = [
     0,
     /^sidecar is probed before it can answer$/u,
   ],
-  [RELAY, [...SIDECAR, 'readinessProbe'], {}, /^the relay is not ready where sidecar is not$/u],
+  [RELAY, [...SIDECAR, 'readinessProbe'], {}, /^the relay is not ready while sidecar is not$/u],
   // Volumes.
   [RELAY, ['spec', 'volumeClaimTemplates'], [], /^there is no volume data$/u],
   [
     RELAY,
     [...CONTAINER, 'volumeMounts', 0, 'mountPath'],
     '/dat',
-    /^relay can't write \/data\/usage\.sqlite$/u,
+    /^relay cannot write \/data\/usage\.sqlite$/u,
   ],
-  [RELAY, [...CONTAINER, 'volumeMounts', 0, 'readOnly'], true, /^relay can't write \/data\/usage\.sqlite$/u],
-  [RELAY, [...SIDECAR, 'volumeMounts', 1, 'readOnly'], true, /^sidecar can't write \/data\/snapshots$/u],
-  [RELAY, [...SIDECAR, 'volumeMounts', 0, 'readOnly'], false, /^the sidecar could write the database$/u],
+  [RELAY, [...CONTAINER, 'volumeMounts', 0, 'readOnly'], true, /^relay cannot write \/data\/usage\.sqlite$/u],
+  [RELAY, [...SIDECAR, 'volumeMounts', 1, 'readOnly'], true, /^sidecar cannot write \/data\/snapshots$/u],
+  [RELAY, [...SIDECAR, 'volumeMounts', 0, 'readOnly'], false, /^the sidecar can write the database$/u],
   [RELAY, [...SIDECAR, 'volumeMounts', 0, 'subPath'], 'x', /^the sidecar reads another database than/u],
   [
     RELAY,
@@ -250,22 +245,22 @@ export const BREAKS: readonly Break[] = [
       { name: 'RELAY_QUOTA', value: '1GB/day' },
       { name: 'RELAY_QUOTA_STATE', value: '/tmp/quota' },
     ],
-    /^relay can't write \/tmp\/quota$/u,
+    /^relay cannot write \/tmp\/quota$/u,
   ],
   [
     RELAY,
     [...POD, 'securityContext', 'fsGroup'],
     undefined,
-    /^the volume is not given to the group of the relay$/u,
+    /^the volume does not get the group of the relay$/u,
   ],
   // One relay.
-  [RELAY, ['spec', 'replicas'], 2, /^two clients of a pair may come to different relays$/u],
-  [RELAY, ['spec', 'podManagementPolicy'], 'OrderedReady', /^a relay that can not start is never replaced$/u],
+  [RELAY, ['spec', 'replicas'], 2, /^two clients of a pair may reach different relays$/u],
+  [RELAY, ['spec', 'podManagementPolicy'], 'OrderedReady', /^a relay that cannot start is never replaced$/u],
   [
     RELAY,
     ['spec', 'persistentVolumeClaimRetentionPolicy', 'whenDeleted'],
     'Delete',
-    /^records go with the relay$/u,
+    /^records are deleted with the relay$/u,
   ],
   [
     CLIENTS,
@@ -273,14 +268,9 @@ export const BREAKS: readonly Break[] = [
     undefined,
     /^Service transit-relay hides a relay that drains/u,
   ],
-  // Where it goes.
-  [RELAY, ['metadata', 'namespace'], 'relay', /^transit-relay is in a namespace of its own$/u],
+  // Namespace and image.
+  [RELAY, ['metadata', 'namespace'], 'relay', /^transit-relay has a namespace of its own$/u],
   [RELAY, [...CONTAINER, 'image'], 'somewhere/transit-relay', /^relay: another image$/u],
-  [
-    RELAY,
-    [...CONTAINER, 'imagePullPolicy'],
-    'Always',
-    /^relay: an image that was brought to the node is not used$/u,
-  ],
+  [RELAY, [...CONTAINER, 'imagePullPolicy'], 'Always', /^relay: an image loaded onto the node is not used$/u],
   [RELAY, [...SIDECAR, 'command'], ['node'], /^sidecar: runs without the image's init$/u],
 ];

@@ -3,7 +3,7 @@ import type { AnySchema } from 'ajv';
 import { nameOf } from './manifests.ts';
 import type { Manifests } from './manifests.ts';
 
-/** An object that has these fields and no others. */
+/** An object with these fields and no others. */
 function object(
   properties: Readonly<Record<string, AnySchema>>,
   required: readonly string[] = [],
@@ -19,13 +19,13 @@ const TEXT = { type: 'string', minLength: 1 };
 const PORT = { type: 'integer', minimum: 1, maximum: 65_535 };
 const LABELS = { type: 'object', additionalProperties: TEXT };
 
-/** Of the Prometheus operator: years to milliseconds, each unit once and in this order. */
+/** Duration of the Prometheus operator: years to milliseconds, each unit once and in this order. */
 const SCRAPE_INTERVAL = {
   type: 'string',
   pattern: '^(0|(\\d+y)?(\\d+w)?(\\d+d)?(\\d+h)?(\\d+m)?(\\d+s)?(\\d+ms)?)$',
 };
 
-/** Of the Gateway API, GEP-2257. */
+/** Duration of the Gateway API, GEP-2257. */
 const GATEWAY_DURATION = { type: 'string', pattern: '^(\\d{1,5}(h|m|s|ms)){1,4}$' };
 
 function resource(spec: AnySchema): AnySchema {
@@ -34,8 +34,8 @@ function resource(spec: AnySchema): AnySchema {
 }
 
 /**
- * What of custom resources is used here. The facts are those of the definitions that monitoring.coreos.com (operator
- * 0.91) and gateway.networking.k8s.io (1.4, standard channel) install in a cluster.
+ * The parts of custom resources that are used here. They follow the definitions that monitoring.coreos.com
+ * (operator 0.91) and gateway.networking.k8s.io (1.4, standard channel) install in a cluster.
  */
 const SCHEMAS: ReadonlyMap<string, AnySchema> = new Map([
   [
@@ -116,7 +116,7 @@ const ajv = new Ajv({ allErrors: true });
 
 const CHECKS = new Map([...SCHEMAS].map(([id, schema]) => [id, ajv.compile(schema)]));
 
-/** What is wrong with objects whose kind is no part of Kubernetes itself; kinds that are not known here, too. */
+/** Problems of objects whose kind is not part of Kubernetes itself, including unknown kinds. */
 export function customResourceFaults(manifests: Manifests): string[] {
   return manifests.objects.flatMap((found) => {
     const [apiVersion, kind] = [found.at('apiVersion').word, found.at('kind').word];

@@ -15,94 +15,93 @@ import { relayConfig } from './settings.ts';
 const needsRoot =
   process.getuid?.() === 0 ? false : 'needs root, to give volumes to others: run it with sudo';
 
-const FAREWELL = 'shutting down\n';
+const SHUTTING_DOWN = 'shutting down\n';
 
-/** It says so every five seconds: by the second time, farewells are over, and only those are there that are waited for. */
+/**
+ * The line is logged every five seconds. By the second time, closed clients are gone, and only running
+ * transfers are left.
+ */
 const STILL_WAITING = /(?:"msg":"waiting for transfers to finish"[^]*?){2}/u;
 
-describe(
-  'a pod that is told to go',
-  { skip: withoutKubectl || withoutDocker || needsRoot, concurrency: true },
-  () => {
-    let image = '';
-    before(async () => {
-      image = await buildImage();
-    });
+describe('a deleted pod', { skip: withoutKubectl || withoutDocker || needsRoot, concurrency: true }, () => {
+  let image = '';
+  before(async () => {
+    image = await buildImage();
+  });
 
-    for (const name of OVERLAYS) {
-      test(`lets transfers end, and says to others that it goes: ${name}`, async (t) => {
-        const manifests = await buildOurs(name);
-        const directory = await scratch(t);
-        await using pod = await Pod.create(manifests, { image, directory });
-        const relay = await pod.start('relay');
-        await relay.says(LISTENING);
-        const ports = { tcpPort: await pod.port('raw'), websocketPort: await pod.port('websocket') };
-        const addresses = { ...ports, unixPath: '' };
-        const pair = await pairAt(ports, ['tcp', 'websocket']);
-        const [waiting, partnered] = [
-          await TestClient.connect('tcp', addresses),
-          await TestClient.connect('tcp', addresses),
-        ];
-        await waiting.send(handshake(newToken(), SIDE_A));
-        const token = newToken();
-        await partnered.send(handshake(token, SIDE_A));
-        const isWaiting = async (): Promise<number> => {
-          const status: unknown = await (await pod.ask('status', '/status.json')).json();
-          return Object.assign({ waiting: 0 }, status).waiting;
-        };
-        while ((await isWaiting()) < 2);
-
-        // The kubelet sends SIGTERM, and SIGKILL after the grace.
-        const stopped = relay.stop(manifests.pod.at('terminationGracePeriodSeconds').number ?? 30);
-        // Awaited below; where something fails before, that is the fault to tell of.
-        stopped.catch(() => undefined);
-        await relay.says(/"pairs":1,.*"waiting":2,.*"msg":"draining"/u);
-        equal((await pod.ask('status', '/readyz')).status, 503);
-        equal((await pod.ask('status', '/livez')).status, 200);
-        // For the delay, who is waited for still gets in, and nobody else.
-        const partner = await TestClient.connect('tcp', addresses);
-        await partner.send(handshake(token, SIDE_B));
-        equal(String(await partner.until(3)), 'ok\n');
-        const late = await TestClient.connect('tcp', addresses);
-        await late.send(handshake(newToken(), SIDE_A));
-        equal(String(await late.until(FAREWELL.length)), FAREWELL);
-        // Then who waits is told, and nobody can come any more.
-        equal(String(await waiting.until(FAREWELL.length)), FAREWELL);
-        await rejects(relay.exec('node', '--eval', "require('net').connect(4001, '127.0.0.1')"));
-        equal((await pod.ask('status', '/readyz')).status, 503);
-        equal((await pod.ask('status', '/livez')).status, 200);
-
-        // Both transfers go on, however long that takes, and the relay ends with them.
-        await relay.says(STILL_WAITING);
-        await pair.exchange(1_000_000);
-        await pair[Symbol.asyncDispose]();
-        partner.end();
-        await partnered.closed;
-        equal(await stopped, 0);
-        if (relayConfig(manifests).usage.databasePath !== null)
-          match(await rowsIn(image, join(directory, 'data')), /^happy 2000000$/mu);
-      });
-    }
-
-    test('that has a transfer without end is gone within the time that the settings leave it', async (t) => {
-      const literals = ['RELAY_DRAIN_DELAY=0s', 'RELAY_DRAIN_TIMEOUT=1s'];
-      const manifests = await buildOwn({
-        resources: ['base'],
-        configMapGenerator: [{ name: 'transit-relay', behavior: 'merge', literals }],
-      });
+  for (const name of OVERLAYS) {
+    test(`lets transfers finish, and rejects other clients: ${name}`, async (t) => {
+      const manifests = await buildOurs(name);
       const directory = await scratch(t);
       await using pod = await Pod.create(manifests, { image, directory });
-      const [sidecar, relay] = [await pod.start('sidecar'), await pod.start('relay')];
+      const relay = await pod.start('relay');
       await relay.says(LISTENING);
       const ports = { tcpPort: await pod.port('raw'), websocketPort: await pod.port('websocket') };
-      const pair = await pairAt(ports, ['tcp', 'tcp']);
-      const { delayMs, timeoutMs } = relayConfig(manifests).drain;
-      // 137 would say that it was killed. The sidecar is told to go when the relay has gone, and has what is left.
-      equal(await relay.stop((delayMs + timeoutMs) / 1000 + GRACE_MARGIN_SECONDS), 0);
-      equal(await sidecar.stop(GRACE_MARGIN_SECONDS / 2), 0);
-      match(await relay.logs(), /"pairs":1,"msg":"drain timeout; closing remaining transfers"/u);
-      await Promise.all([pair.first.closed, pair.second.closed]);
-      equal(await rowsIn(image, join(directory, 'data')), 'happy 0');
+      const addresses = { ...ports, unixPath: '' };
+      const pair = await pairAt(ports, ['tcp', 'websocket']);
+      const [waiting, partnered] = [
+        await TestClient.connect('tcp', addresses),
+        await TestClient.connect('tcp', addresses),
+      ];
+      await waiting.send(handshake(newToken(), SIDE_A));
+      const token = newToken();
+      await partnered.send(handshake(token, SIDE_A));
+      const isWaiting = async (): Promise<number> => {
+        const status: unknown = await (await pod.ask('status', '/status.json')).json();
+        return Object.assign({ waiting: 0 }, status).waiting;
+      };
+      while ((await isWaiting()) < 2);
+
+      // The kubelet sends SIGTERM, and SIGKILL after the grace period.
+      const stopped = relay.stop(manifests.pod.at('terminationGracePeriodSeconds').number ?? 30);
+      // Awaited below. An earlier failure is the one to report.
+      stopped.catch(() => undefined);
+      await relay.says(/"pairs":1,.*"waiting":2,.*"msg":"draining"/u);
+      equal((await pod.ask('status', '/readyz')).status, 503);
+      equal((await pod.ask('status', '/livez')).status, 200);
+      // During the delay, partners of waiting clients are accepted and others rejected.
+      const partner = await TestClient.connect('tcp', addresses);
+      await partner.send(handshake(token, SIDE_B));
+      equal(String(await partner.until(3)), 'ok\n');
+      const late = await TestClient.connect('tcp', addresses);
+      await late.send(handshake(newToken(), SIDE_A));
+      equal(String(await late.until(SHUTTING_DOWN.length)), SHUTTING_DOWN);
+      // Then waiting clients get a reply, and no client can connect any more.
+      equal(String(await waiting.until(SHUTTING_DOWN.length)), SHUTTING_DOWN);
+      await rejects(relay.exec('node', '--eval', "require('net').connect(4001, '127.0.0.1')"));
+      equal((await pod.ask('status', '/readyz')).status, 503);
+      equal((await pod.ask('status', '/livez')).status, 200);
+
+      // Both transfers continue, however long they take, and the relay ends with them.
+      await relay.says(STILL_WAITING);
+      await pair.exchange(1_000_000);
+      await pair[Symbol.asyncDispose]();
+      partner.end();
+      await partnered.closed;
+      equal(await stopped, 0);
+      if (relayConfig(manifests).usage.databasePath !== null)
+        match(await rowsIn(image, join(directory, 'data')), /^happy 2000000$/mu);
     });
-  },
-);
+  }
+
+  test('with an endless transfer ends within the time that the settings allow', async (t) => {
+    const literals = ['RELAY_DRAIN_DELAY=0s', 'RELAY_DRAIN_TIMEOUT=1s'];
+    const manifests = await buildOwn({
+      resources: ['base'],
+      configMapGenerator: [{ name: 'transit-relay', behavior: 'merge', literals }],
+    });
+    const directory = await scratch(t);
+    await using pod = await Pod.create(manifests, { image, directory });
+    const [sidecar, relay] = [await pod.start('sidecar'), await pod.start('relay')];
+    await relay.says(LISTENING);
+    const ports = { tcpPort: await pod.port('raw'), websocketPort: await pod.port('websocket') };
+    const pair = await pairAt(ports, ['tcp', 'tcp']);
+    const { delayMs, timeoutMs } = relayConfig(manifests).drain;
+    // 137 would mean SIGKILL. The sidecar is stopped when the relay has ended and has the rest of the time.
+    equal(await relay.stop((delayMs + timeoutMs) / 1000 + GRACE_MARGIN_SECONDS), 0);
+    equal(await sidecar.stop(GRACE_MARGIN_SECONDS / 2), 0);
+    match(await relay.logs(), /"pairs":1,"msg":"transfers are cut off"/u);
+    await Promise.all([pair.first.closed, pair.second.closed]);
+    equal(await rowsIn(image, join(directory, 'data')), 'happy 0');
+  });
+});

@@ -6,7 +6,7 @@ import { stringify } from 'yaml';
 import { ROOT } from '../support/docker.ts';
 import { Manifests } from './manifests.ts';
 
-/** What operators apply. */
+/** Manifests that operators apply. */
 export const KUBERNETES = join(ROOT, 'deploy', 'kubernetes');
 
 export const OVERLAYS = ['base', 'overlays/minimal', 'overlays/production', 'overlays/cluster'];
@@ -21,19 +21,21 @@ export const COMPONENTS = [
   'no-persistence',
 ].map((name) => `components/${name}`);
 
-/** The first kustomize that all of it was tried with; it comes with kubectl 1.27. */
+/** The oldest supported kustomize; it comes with kubectl 1.27. */
 const OLDEST_KUSTOMIZE = 5;
 
-/** Checks manifests against the API's own schema. It lies beside the project where that is worked on. */
+/**
+ * Checks manifests against the API's own schema. The tool is next to the repository on development machines.
+ */
 const STRICT_CHECK = join(ROOT, '..', 'shared', 'tools', 'k8s-check.mjs');
 
-/** Why nothing can be built here; false where it can. */
+/** Reason why nothing can be built here; false if it can. */
 export const withoutKubectl = whyNoKubectl();
 
-/** Why there can be no strict check here; false where there can. */
+/** Reason why the strict check cannot run here; false if it can. */
 export const withoutStrictCheck = existsSync(STRICT_CHECK)
   ? false
-  : 'needs the strict check of schemas: ../shared/tools/k8s-check.mjs beside the clone';
+  : 'needs the strict check of schemas: ../shared/tools/k8s-check.mjs next to the clone';
 
 function whyNoKubectl(): string | false {
   const how = 'install kubectl 1.27 or newer';
@@ -43,19 +45,19 @@ function whyNoKubectl(): string | false {
   return Number(major) >= OLDEST_KUSTOMIZE ? false : `needs kustomize 5 in kubectl: ${how}`;
 }
 
-/** What `kubectl apply -k` would apply. Rejects with what kustomize complains of, warnings too. */
+/** Output of `kubectl apply -k`. Rejects with the errors of kustomize, including warnings. */
 export async function build(directory: string): Promise<Manifests> {
   const { code, stdout, stderr } = await run('kubectl', ['kustomize', directory]);
   if (code !== 0 || stderr !== '') throw new Error(`kubectl kustomize ${directory}: ${stderr}`);
   return new Manifests(stdout);
 }
 
-/** The same of something in deploy/kubernetes. */
+/** The same for a directory in deploy/kubernetes. */
 export function buildOurs(name: string): Promise<Manifests> {
   return build(join(KUBERNETES, name));
 }
 
-/** An operator's own kustomization, somewhere else. Paths in it are relative to deploy/kubernetes. */
+/** An operator's own kustomization in another directory. Its paths are relative to deploy/kubernetes. */
 export async function buildOwn({
   resources = [],
   components = [],
@@ -78,7 +80,7 @@ export interface Kustomization {
   readonly [field: string]: unknown;
 }
 
-/** What the strict check has to say; its last line counts. */
+/** Output of the strict check; its last line is the verdict. */
 export async function checkStrictly({ text }: Manifests): Promise<string> {
   const { stdout, stderr } = await run(process.execPath, [STRICT_CHECK, '-'], text);
   return `${stdout}${stderr}`.trimEnd();
@@ -96,7 +98,7 @@ function run(command: string, args: readonly string[], input = ''): Promise<Answ
       if (error !== null && typeof error.code !== 'number') reject(error);
       else resolve({ code: Number(error?.code ?? 0), stdout, stderr });
     });
-    // What has ended reads no more; what counts is how it ended.
+    // A program that has ended reads nothing; its exit code is what counts.
     child.stdin?.on('error', () => undefined).end(input);
   });
 }

@@ -21,7 +21,7 @@ import { nameOf } from './manifests.ts';
 import { review } from './review.ts';
 import { imageSettings, relayConfig } from './settings.ts';
 
-/** Operators behind a proxy say so, as the components' comments have it. */
+/** Setting for operators behind a proxy, as in the comments of the components. */
 const TRUSTED = [
   {
     name: 'transit-relay',
@@ -30,7 +30,10 @@ const TRUSTED = [
   },
 ];
 
-/** Everything that goes together: clients come through a load balancer, and through both kinds of proxies. */
+/**
+ * All components that can be combined: clients connect through a load balancer and through both kinds of
+ * proxies.
+ */
 const ALL: Kustomization = {
   resources: ['overlays/production'],
   components: ['ingress', 'gateway-api', 'podmonitor'].map((name) => `components/${name}`),
@@ -41,7 +44,7 @@ const CASES: readonly (readonly [name: string, Kustomization])[] = [
   ...OVERLAYS.map((name) => [name, { resources: [name] }] as const),
   ...COMPONENTS.map((name) => [`base with ${name}`, { resources: ['base'], components: [name] }] as const),
   ['production with everything', ALL],
-  ['a group with everything', { ...ALL, resources: ['overlays/cluster'] }],
+  ['a cluster with everything', { ...ALL, resources: ['overlays/cluster'] }],
   ...['production', 'cluster'].map(
     (name) =>
       [
@@ -51,12 +54,12 @@ const CASES: readonly (readonly [name: string, Kustomization])[] = [
   ),
 ];
 
-/** Where an operator decides nothing: the manifests have to fit the image there. */
+/** Without settings of the operator, the manifests must fit the image. */
 const FIXED: ReadonlySet<string> = new Set([
   'RELAY_LISTEN',
   'RELAY_WEBSOCKET_LISTEN',
   'RELAY_STATUS_LISTEN',
-  // One relay is alone; overlays/cluster has settings of its own.
+  // For one relay only; overlays/cluster has its own settings.
   ...Object.keys(CLUSTER_DEFAULTS),
   'SIDECAR_TOKEN',
   'SIDECAR_USAGE_DB',
@@ -64,32 +67,32 @@ const FIXED: ReadonlySet<string> = new Set([
   'SIDECAR_RELAY_STATUS',
 ]);
 
-/** A value that the image and the program both leave to what else is set. */
+/** A value that the image and the program derive from other settings. */
 const LEFT_OPEN: ReadonlySet<string> = new Set(['SIDECAR_LISTEN']);
 
 describe('the manifests', { skip: withoutKubectl, concurrency: true }, () => {
   for (const [name, kustomization] of CASES) {
-    test(`${name}: stand up to the review`, async () => {
+    test(`${name}: pass the review`, async () => {
       const manifests = await buildOwn(kustomization);
       deepEqual(review(manifests), []);
       deepEqual(customResourceFaults(manifests), []);
     });
 
-    test(`${name}: are what the API takes`, { skip: withoutStrictCheck }, async () => {
+    test(`${name}: are accepted by the API`, { skip: withoutStrictCheck }, async () => {
       const manifests = await buildOwn(kustomization);
       const verdict = await checkStrictly(manifests);
       match(verdict, new RegExp(`^${manifests.objects.length} objects, 0 faults, \\d unchecked$`, 'mu'));
     });
   }
 
-  test('are all there are', () => {
+  test('are all tested', () => {
     const found = ['components', 'overlays'].flatMap((kind) =>
       readdirSync(join(KUBERNETES, kind)).map((name) => `${kind}/${name}`),
     );
     deepEqual(found.toSorted(), [...COMPONENTS, ...OVERLAYS.slice(1)].toSorted());
   });
 
-  test('that the API would not take are found', { skip: withoutStrictCheck }, async () => {
+  test('that the API would reject are found', { skip: withoutStrictCheck }, async () => {
     const base = await buildOurs('base');
     const wrong = base.with(
       ['StatefulSet', 'transit-relay'],
@@ -99,7 +102,7 @@ describe('the manifests', { skip: withoutKubectl, concurrency: true }, () => {
     match(await checkStrictly(wrong), /enableServiceLink[^]*, 1 faults, /u);
   });
 
-  test('in the minimal overlay have no volume, no sidecar, and no records', async () => {
+  test('of the minimal overlay have no volume, no sidecar, and no records', async () => {
     const minimal = await buildOurs('overlays/minimal');
     deepEqual(
       minimal.containers.map((container) => container.at('name').word),
@@ -111,31 +114,34 @@ describe('the manifests', { skip: withoutKubectl, concurrency: true }, () => {
     deepEqual(minimal.all('ConfigMap').map(nameOf).length, 1);
   });
 
-  test('without persistence keep what the sidecar takes within the volume', async () => {
+  test("without persistence keep the sidecar's snapshots within the volume", async () => {
     const manifests = await buildOwn({ resources: ['base'], components: ['components/no-persistence'] });
     equal(manifests.relay.at('spec', 'volumeClaimTemplates').isThere, false);
     ok(manifests.pod.at('volumes', 0, 'emptyDir', 'sizeLimit').isThere);
   });
 
-  test('have relays of a group tell each other the addresses of their pods, of either kind', async () => {
-    const group = await buildOurs('overlays/cluster');
+  test('make relays of a cluster advertise the addresses of their pods, IPv4 or IPv6', async () => {
+    const clustered = await buildOurs('overlays/cluster');
     for (const host of ['10.244.0.7', 'fd00:10:244::7']) {
-      const { cluster } = relayConfig(group, host);
+      const { cluster } = relayConfig(clustered, host);
       deepEqual(cluster?.advertise, { host, port: null });
       equal(cluster.listen.port, 4005);
     }
   });
 
-  test('change no volume claim and no name from production to the group, so that one becomes the other', async () => {
-    const [production, group] = [await buildOurs('overlays/production'), await buildOurs('overlays/cluster')];
-    // All that a StatefulSet does not let change.
+  test('change no volume claim and no name from production to the cluster, so that one becomes the other', async () => {
+    const [production, clustered] = [
+      await buildOurs('overlays/production'),
+      await buildOurs('overlays/cluster'),
+    ];
+    // Everything that a StatefulSet does not allow to change.
     for (const field of ['volumeClaimTemplates', 'serviceName', 'selector', 'podManagementPolicy'])
-      deepEqual(group.relay.at('spec', field).value, production.relay.at('spec', field).value, field);
+      deepEqual(clustered.relay.at('spec', field).value, production.relay.at('spec', field).value, field);
     for (const one of production.objects.filter((object) => object.at('kind').text !== 'ConfigMap'))
-      ok(group.find([one.at('kind').word, nameOf(one)]).isThere, nameOf(one));
+      ok(clustered.find([one.at('kind').word, nameOf(one)]).isThere, nameOf(one));
   });
 
-  test('start the pod anew when a setting changes', async () => {
+  test('restart the pod when a setting changes', async () => {
     const configMapGenerator = [
       { name: 'transit-relay', behavior: 'merge', literals: ['RELAY_LOG_LEVEL=debug'] },
     ];
@@ -146,11 +152,11 @@ describe('the manifests', { skip: withoutKubectl, concurrency: true }, () => {
     const used = ['envFrom', 0, 'configMapRef', 'name'] as const;
     notEqual(before.container('relay').at(...used).word, after.container('relay').at(...used).word);
     equal(relayConfig(after).logLevel, 'debug');
-    // What was merged does not take away what was there.
+    // A merge keeps the existing values.
     equal(relayConfig(after).drain.timeoutMs, relayConfig(before).drain.timeoutMs);
   });
 
-  test('take images of any name', async () => {
+  test('accept any image name', async () => {
     const images = [
       { name: 'transit-relay', newName: 'somewhere/relay', newTag: 'v1.2.3' },
       { name: 'valkey/valkey', newName: 'somewhere/valkey', newTag: '9' },
@@ -162,7 +168,7 @@ describe('the manifests', { skip: withoutKubectl, concurrency: true }, () => {
     deepEqual(found, ['somewhere/relay:v1.2.3', 'somewhere/relay:v1.2.3', 'somewhere/valkey:9']);
   });
 
-  test('give Prometheus the jobs by the names that the alerts know', async () => {
+  test('give Prometheus the job names that the alerts use', async () => {
     const manifests = await buildOwn({ resources: ['base'], components: ['components/podmonitor'] });
     const endpoints = manifests
       .all('PodMonitor')
@@ -176,13 +182,13 @@ describe('the manifests', { skip: withoutKubectl, concurrency: true }, () => {
     deepEqual(new Set(jobs), new Set([...alerts.matchAll(/\bjob="([\w-]+)"/gu)].map(([, job]) => job)));
   });
 
-  test('that kustomize can not build are an error here', async () => {
+  test('that kustomize cannot build are an error here', async () => {
     await rejects(buildOwn({ resources: ['base'], components: ['components/none'] }), /components\/none/u);
   });
 });
 
-describe('the files of settings', () => {
-  test('name none that the programs do not know, be it in a comment', () => {
+describe('the settings files', () => {
+  test('contain no unknown variables, not even in comments', () => {
     const known = new Set([...Object.keys(RELAY_DEFAULTS), ...Object.keys(SIDECAR_DEFAULTS)]);
     const files = readdirSync(KUBERNETES, { recursive: true, encoding: 'utf8' }).filter((name) =>
       name.endsWith('.env'),
@@ -201,13 +207,13 @@ describe('the files of settings', () => {
     const text = readFileSync(join(KUBERNETES, 'base', file), 'utf8');
     const lines = [...text.matchAll(/^(#?)([A-Z_]+)=(.*)$/gmu)];
 
-    test(`${file} tells of every variable an operator may set, once`, () => {
+    test(`${file} lists every variable of operators once`, () => {
       const names = lines.map(([, , name = '']) => name);
       const known = Object.keys(defaults).filter((name) => !FIXED.has(name));
       deepEqual(names.toSorted(), known.toSorted());
     });
 
-    test(`${file} says what holds without them`, () => {
+    test(`${file} shows the defaults`, () => {
       const without: Record<string, string> = { ...defaults, ...imageSettings() };
       for (const [, mark, name = '', value] of lines)
         if (mark === '#' && !LEFT_OPEN.has(name)) equal(value, without[name], name);

@@ -3,17 +3,17 @@ import type { Document } from 'yaml';
 import { Tree } from './tree.ts';
 import { Workload } from './workload.ts';
 
-/** The kind and the name of an object. */
+/** Kind and name of an object. */
 export type Which = readonly [kind: string, name: string];
 
 type Path = readonly (string | number)[];
 
-/** Objects of Kubernetes, as kustomize prints them. */
+/** Kubernetes objects, as printed by kustomize. */
 export class Manifests {
   readonly text: string;
   readonly objects: readonly Tree[];
 
-  /** Throws where the text is no YAML. */
+  /** Throws if the text is not YAML. */
   constructor(text: string) {
     this.text = text;
     this.objects = documentsOf(text).map((document) => new Tree(document.toJS()));
@@ -23,16 +23,16 @@ export class Manifests {
     return this.objects.filter((object) => object.at('kind').text === kind);
   }
 
-  /** The one of that name; nothing where there is none. */
+  /** The object with that kind and name; an empty tree if there is none. */
   find([kind, name]: Which): Tree {
     return this.all(kind).find((object) => nameOf(object) === name) ?? new Tree(undefined);
   }
 
-  /** The StatefulSet; throws where there is not just one. */
+  /** The StatefulSet. Throws if there is not exactly one. */
   get relay(): Tree {
     const [relay, ...others] = this.all('StatefulSet');
     if (relay === undefined || others.length > 0)
-      throw new Error(`${others.length + 1} StatefulSets, not one`);
+      throw new Error(`expected one StatefulSet, found ${others.length + 1}`);
     return relay;
   }
 
@@ -41,27 +41,30 @@ export class Manifests {
     return new Workload(this.relay).pod;
   }
 
-  /** The relay's and those beside it in its pod, in the order in which they start. */
+  /** Containers of the relay's pod, in the order of their start. */
   get containers(): readonly Tree[] {
     return new Workload(this.relay).containers;
   }
 
-  /** The one of that name in the relay's pod; nothing where there is none. */
+  /** The container with that name in the relay's pod; an empty tree if there is none. */
   container(name: string): Tree {
     return new Workload(this.relay).container(name);
   }
 
-  /** All that has pods, the relay first. */
+  /** All workloads, the relay first. */
   get workloads(): readonly Workload[] {
     return [this.relay, ...this.all('Deployment')].map((object) => new Workload(object));
   }
 
-  /** The one whose pods an object is for: the last of those whose name its own begins with. Nothing where there is none. */
+  /**
+   * The workload that an object belongs to: the last one whose name is a prefix of the object's name.
+   * Undefined if there is none.
+   */
   workloadOf(object: Tree): Workload | null {
     return this.workloads.findLast(({ name }) => nameOf(object).startsWith(name)) ?? null;
   }
 
-  /** The same with another value in one place, which undefined takes away. Throws where there is no such object. */
+  /** A copy with another value at one path; undefined removes it. Throws if there is no such object. */
   with(which: Which, path: Path, value: unknown): Manifests {
     const documents = documentsOf(this.text);
     const [kind, name] = which;
@@ -74,18 +77,18 @@ export class Manifests {
     return new Manifests(documents.map((document) => document.toString()).join('---\n'));
   }
 
-  /** The same with one more object. */
+  /** A copy with one more object. */
   and(object: unknown): Manifests {
     return new Manifests(`${this.text}\n---\n${JSON.stringify(object)}\n`);
   }
 }
 
-/** Of an object of Kubernetes. */
+/** Name of a Kubernetes object. */
 export function nameOf(object: Tree): string {
   return object.at('metadata', 'name').word;
 }
 
-/** Of a part of one, like a container or a port. */
+/** Name of a part of an object, like a container or a port. */
 export function nameIn(part: Tree): string {
   return part.at('name').word;
 }

@@ -4,13 +4,13 @@ import { ROOT } from '../support/docker.ts';
 import type { Tree } from './tree.ts';
 import type { Workload } from './workload.ts';
 
-/** In place of what `openssl rand -hex 32` prints. */
+/** Replaces the output of `openssl rand -hex 32`. */
 export const SECRET = '0123456789abcdef0123456789abcdef';
 
-/** The keys of a Secret, with their values. */
+/** Keys and values of a Secret. */
 export type Secret = ReadonlyMap<string, string>;
 
-/** The Secrets that operators make, by their names, just as the README on Kubernetes has them made. */
+/** The Secrets that operators create by name, with the commands of the Kubernetes README. */
 export const OPERATOR_SECRETS: ReadonlyMap<string, Secret> = readSecrets();
 
 function readSecrets(): Map<string, Secret> {
@@ -25,12 +25,12 @@ function readSecrets(): Map<string, Secret> {
   );
 }
 
-/** A file that a container has from a Secret. */
+/** A file that a container gets from a Secret. */
 export interface SecretFile {
   readonly volume: string;
-  /** Below the volume. */
+  /** Relative to the volume. */
   readonly name: string;
-  /** In the container. */
+  /** Path in the container. */
   readonly path: string;
   readonly secret: string;
   readonly key: string;
@@ -38,7 +38,7 @@ export interface SecretFile {
   readonly mode: number;
 }
 
-/** Every file that a container has from Secrets. */
+/** All files that a container gets from Secrets. */
 export function secretFilesOf({ pod }: Workload, container: Tree): readonly SecretFile[] {
   return container.at('volumeMounts').items.flatMap((mount) => {
     const volume = mount.at('name').word;

@@ -14,10 +14,10 @@ import { SECRET } from './operator-secrets.ts';
 const needsRoot =
   process.getuid?.() === 0 ? false : 'needs root, to give volumes to others: run it with sudo';
 
-/** What the sidecar says when it can be asked. */
+/** The log line of the sidecar when it is ready. */
 const SIDECAR_LISTENING = /"role":"sidecar".*"msg":"listening"/u;
 
-/** Two clients of the pod's relay, one by each port, send each other that many bytes. */
+/** Connects two clients of the pod's relay, one per port, and exchanges that many bytes. */
 async function transfer(pod: Pod, count: number): Promise<void> {
   const ports = { tcpPort: await pod.port('raw'), websocketPort: await pod.port('websocket') };
   for (const transports of [['tcp', 'tcp'] as const, ['tcp', 'websocket'] as const]) {
@@ -26,7 +26,7 @@ async function transfer(pod: Pod, count: number): Promise<void> {
   }
 }
 
-/** Every route that the kubelet and the monitoring ask by HTTP, as `port path`. */
+/** Every route that the kubelet and monitoring query over HTTP, as `port path`. */
 function routesOf(manifests: Manifests): string[] {
   const probes = manifests.containers.flatMap((container) =>
     ['startupProbe', 'readinessProbe', 'livenessProbe'].map((probe) => container.at(probe, 'httpGet')),
@@ -48,7 +48,7 @@ describe(
     test('relays, answers every probe and scrape, and takes snapshots', async (t) => {
       const manifests = await buildOwn({ resources: ['base'], components: ['components/podmonitor'] });
       await using pod = await Pod.create(manifests, { image, directory: await scratch(t), secret: SECRET });
-      // A native sidecar comes first: there is neither a database nor a relay yet.
+      // A native sidecar starts first: there is neither a database nor a relay yet.
       const sidecar = await pod.start('sidecar');
       await sidecar.says(SIDECAR_LISTENING);
       equal(await pod.probe('sidecar', sidecar), 'sidecar: ok');
@@ -73,7 +73,7 @@ describe(
       const live = await (await pod.ask('sidecar', '/live.json', { authorization })).text();
       match(live, /"relayed_bytes":400000.*"state":"up"/u);
       equal(await relay.stop(60), 0);
-      // The sidecar outlives the relay, and can still read what that has written.
+      // The sidecar outlives the relay and can still read its records.
       equal(await pod.probe('sidecar', sidecar), 'sidecar: ok');
       const taken = await fetch(`http://127.0.0.1:${await pod.port('sidecar')}/snapshots`, {
         method: 'POST',
@@ -83,7 +83,7 @@ describe(
       equal(await sidecar.stop(10), 0);
     });
 
-    test('without the Secret shows the dashboard on its own loopback alone', async (t) => {
+    test('without the Secret serves the dashboard only on its own loopback', async (t) => {
       const manifests = await buildOurs('base');
       await using pod = await Pod.create(manifests, { image, directory: await scratch(t) });
       const sidecar = await pod.start('sidecar');
@@ -105,7 +105,7 @@ describe(
       equal(await relay.stop(60), 0);
     });
 
-    test('of the production overlay has its records, and what is used of a quota, on its volume', async (t) => {
+    test('of the production overlay stores its records, and the used quota, on its volume', async (t) => {
       const manifests = await buildOwn({
         resources: ['overlays/production'],
         configMapGenerator: [
@@ -124,7 +124,7 @@ describe(
       deepEqual([uid, gid], [1000, 1000]);
     });
 
-    test('of a group does not come to start its relay where settings of its sidecar are wrong', async (t) => {
+    test('of a cluster does not start its relay if settings of its sidecar are wrong', async (t) => {
       const wrong = 'SIDECAR_SNAPSHOT_KEEP=none';
       for (const literals of [[wrong], []]) {
         const configMapGenerator = [{ name: 'transit-relay-sidecar', behavior: 'merge', literals }];
@@ -133,7 +133,7 @@ describe(
         const sidecar = await pod.start('sidecar');
         if (literals.includes(wrong)) {
           equal(await sidecar.exitCode(), 78);
-          // A kubelet starts no relay and does not count the pod as ready before this probe has succeeded.
+          // A kubelet does not start the relay, and the pod is not ready, before this probe has succeeded.
           await rejects(pod.probe('sidecar', sidecar, 'startupProbe'), /not running/u);
         } else {
           await sidecar.says(SIDECAR_LISTENING);
@@ -142,7 +142,7 @@ describe(
       }
     });
 
-    test('does not start on a volume that is not given to its group, and says whom to give it to', async (t) => {
+    test('does not start on a volume without its group, and says which owner it needs', async (t) => {
       const base = await buildOurs('base');
       const which = ['StatefulSet', 'transit-relay'] as const;
       const broken = base.with(which, ['spec', 'template', 'spec', 'securityContext', 'fsGroup'], undefined);
@@ -155,11 +155,11 @@ describe(
       );
     });
 
-    test('leaves alone what a file system has of its own on the volume', async (t) => {
+    test('ignores files of the file system itself on the volume', async (t) => {
       const directory = await scratch(t);
       const manifests = await buildOurs('base');
       await using pod = await Pod.create(manifests, { image, directory });
-      // As mkfs.ext4 makes it.
+      // Created by mkfs.ext4.
       const found = join(directory, 'data', 'lost+found');
       mkdirSync(found, { mode: 0o700 });
       chownSync(found, 0, 0);

@@ -10,27 +10,28 @@ import { givenSettings } from './settings.ts';
 import type { Tree } from './tree.ts';
 import { Workload } from './workload.ts';
 
-/** A kubelet's volume before anybody has used it: root's, as a new file system is. */
+/** Mode of a kubelet's new volume, which is owned by root like a new file system. */
 const NEW_VOLUME_MODE = 0o755;
 
-/** What giving a volume to a group adds: it may do what the owner may, and what is made in there is the group's too. */
+/** Mode bits that fsGroup adds: the group may do what the owner may, and new files belong to the group. */
 const GROUP_BITS = 0o2070;
 
 export interface PodOptions {
   readonly image: string;
-  /** A directory of this machine for volumes, which this makes; they are gone with it. */
+  /** A host directory for volumes. They are created here and removed with it. */
   readonly directory: string;
-  /** What is in a Secret that may be missing; null where it is. */
+  /** Content of an optional Secret; null if it does not exist. */
   readonly secret?: string | null;
-  /** Whose pod it is; the relay's where nothing is said. */
+  /** The workload of the pod; default: the relay. */
   readonly workload?: Workload;
-  /** A network of Docker's, on which Services have their names; Docker's own, without names, where nothing is said. */
+  /** A Docker network with the names of the Services; default: Docker's own, without names. */
   readonly network?: string;
 }
 
 /**
- * A pod of the manifests, by Docker: its containers, with their users, rights, limits, settings and volumes, share a
- * network, as in a cluster. There is no kubelet: containers are started by hand, and probes are asked by hand.
+ * A pod of the manifests, run with Docker: its containers, with their users, capabilities, limits, settings
+ * and volumes, share a network, as in a cluster. There is no kubelet: the test starts containers and runs
+ * probes.
  */
 export class Pod implements AsyncDisposable {
   readonly #resources: DockerSandbox;
@@ -38,7 +39,7 @@ export class Pod implements AsyncDisposable {
   readonly #options: PodOptions;
   readonly #workload: Workload;
   readonly #sandbox: Container;
-  /** On its network, like what the kubelet says of a pod. */
+  /** Address on its network, as the kubelet would report it. */
   readonly #address: string;
 
   private constructor(
@@ -55,7 +56,7 @@ export class Pod implements AsyncDisposable {
     this.#address = address;
   }
 
-  /** Makes the volumes and the network; no container runs. */
+  /** Creates the volumes and the network; starts no container. */
   static async create(manifests: Manifests, options: PodOptions): Promise<Pod> {
     const relay = new DockerSandbox();
     const workload = workloadOf(manifests, options);
@@ -74,7 +75,7 @@ export class Pod implements AsyncDisposable {
     return new Pod(manifests, options, relay, { sandbox, address });
   }
 
-  /** Starts the container of that name, with its image's own command where the manifests do not say another. */
+  /** Starts the container with that name, with the image's command unless the manifests override it. */
   start(name: string): Promise<Container> {
     const container = this.#workload.container(name);
     const [entrypoint, ...command] = container.at('command').items.map((word) => word.word);
@@ -93,18 +94,18 @@ export class Pod implements AsyncDisposable {
     );
   }
 
-  /** The port of this machine's loopback where a port of the pod is found, by its name. */
+  /** The loopback port of a pod port, by its name. */
   async port(name: string): Promise<number> {
     const inside = this.#workload.ports.find((port) => nameIn(port) === name)?.at('containerPort').number;
     return this.#sandbox.port(inside ?? 0);
   }
 
-  /** Asks a route of a port of the pod, as a kubelet does. */
+  /** Requests a route of a pod port, as a kubelet does. */
   async ask(port: string, path: string, headers: Readonly<Record<string, string>> = {}): Promise<Response> {
     return fetch(`http://127.0.0.1:${await this.port(port)}${path}`, { headers, keepalive: false });
   }
 
-  /** Runs the command of a container's probe in it, and resolves with its word. Rejects when it fails. */
+  /** Runs the exec probe of a container and resolves with its output. Rejects if it fails. */
   probe(name: string, container: Container, kind = 'livenessProbe'): Promise<string> {
     const command = this.#workload.container(name).at(kind, 'exec', 'command').items;
     return container.exec(...command.map((word) => word.word));
@@ -117,11 +118,11 @@ export class Pod implements AsyncDisposable {
   #rights(container: Tree): string[] {
     const pod = this.#workload.pod.at('securityContext');
     const own = container.at('securityContext');
-    const cluster = pod.at('fsGroup');
+    const fsGroup = pod.at('fsGroup');
     return [
       '--user',
       `${pod.at('runAsUser').word}:${pod.at('runAsGroup').word}`,
-      ...(cluster.isThere ? ['--group-add', cluster.word] : []),
+      ...(fsGroup.isThere ? ['--group-add', fsGroup.word] : []),
       ...own.at('capabilities', 'drop').items.map((one) => `--cap-drop=${one.word}`),
       ...(own.at('readOnlyRootFilesystem').value === true ? ['--read-only'] : []),
       ...(own.at('allowPrivilegeEscalation').value === false ? ['--security-opt=no-new-privileges'] : []),
@@ -149,7 +150,7 @@ function workloadOf(manifests: Manifests, { workload }: PodOptions): Workload {
   return workload ?? new Workload(manifests.relay);
 }
 
-/** A pod is found by the names of the Services that lead to it. */
+/** A pod is found by the names of its Services. */
 function networkOf(manifests: Manifests, workload: Workload, network: string): string[] {
   const services = manifests
     .all('Service')
@@ -157,23 +158,25 @@ function networkOf(manifests: Manifests, workload: Workload, network: string): s
   return ['--network', network, ...services.map((service) => `--network-alias=${nameOf(service)}`)];
 }
 
-/** New volumes as the kubelet mounts them: root's, and then given to fsGroup; with what Secrets have. */
+/**
+ * New volumes as the kubelet mounts them: owned by root, then given to fsGroup, with the files of Secrets.
+ */
 function makeVolumes(workload: Workload, directory: string): void {
   const { object, pod, containers } = workload;
-  const cluster = pod.at('securityContext', 'fsGroup').number;
+  const fsGroup = pod.at('securityContext', 'fsGroup').number;
   const claims = object
     .at('spec', 'volumeClaimTemplates')
-    .items.map((lease) => lease.at('metadata', 'name').word);
+    .items.map((claim) => claim.at('metadata', 'name').word);
   for (const name of [...claims, ...pod.at('volumes').items.map(nameIn)]) {
     const path = join(directory, name);
     mkdirSync(path);
-    chownSync(path, 0, cluster ?? 0);
-    chmodSync(path, cluster === null ? NEW_VOLUME_MODE : NEW_VOLUME_MODE | GROUP_BITS);
+    chownSync(path, 0, fsGroup ?? 0);
+    chmodSync(path, fsGroup === null ? NEW_VOLUME_MODE : NEW_VOLUME_MODE | GROUP_BITS);
   }
   for (const file of containers.flatMap((container) => secretFilesOf(workload, container))) {
     const path = join(directory, file.volume, file.name);
     writeFileSync(path, OPERATOR_SECRETS.get(file.secret)?.get(file.key) ?? '');
-    chownSync(path, 0, cluster ?? 0);
+    chownSync(path, 0, fsGroup ?? 0);
     chmodSync(path, file.mode);
   }
 }

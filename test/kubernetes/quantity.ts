@@ -11,10 +11,10 @@ const FACTORS: ReadonlyMap<string, number> = new Map([
   ['Ti', 2 ** 40],
 ]);
 
-/** A quantity as Kubernetes writes it: cores, or bytes. Throws where it is none. */
+/** A Kubernetes quantity: cores, or bytes. Throws on invalid text. */
 export function parseQuantity(text: string): number {
   const [, digits = '', unit = ''] = /^(\d+(?:\.\d+)?)([a-zA-Z]*)$/u.exec(text) ?? [];
   const factor = FACTORS.get(unit);
-  if (digits === '' || factor === undefined) throw new Error(`${JSON.stringify(text)} is no quantity`);
+  if (digits === '' || factor === undefined) throw new Error(`${JSON.stringify(text)} is not a quantity`);
   return Number(digits) * factor;
 }

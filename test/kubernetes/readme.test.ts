@@ -15,7 +15,7 @@ const NUMERALS = ['no', 'one', 'two', 'three', 'four', 'five', 'six'];
 
 const README = readFileSync(join(KUBERNETES, 'README.md'), 'utf8');
 
-/** A kustomization of the README, with paths as they are in the clone. */
+/** A kustomization of the README, with paths of the clone. */
 function kustomizationsOf(text: string): Kustomization[] {
   const blocks = [...text.matchAll(/```yaml\n([^`]*)```/gu)].map(([, block = '']) => block);
   return blocks.map((block) => {
@@ -25,12 +25,12 @@ function kustomizationsOf(text: string): Kustomization[] {
 }
 
 describe('the README on Kubernetes', () => {
-  test('has a kustomization that can be taken as it is', { skip: withoutKubectl }, async () => {
+  test('has a kustomization that works unchanged', { skip: withoutKubectl }, async () => {
     const [whole = {}, proxies = {}] = kustomizationsOf(README);
     const manifests = await buildOwn(whole);
     equal(manifests.pod.at('containers', 0, 'image').word, 'NAME:TAG');
     equal(manifests.relay.at('metadata', 'namespace').word, 'transit-relay');
-    // Where it goes, and from where, is the operator's.
+    // Namespace and image are up to the operator.
     const rules = RULES.filter((rule) => rule !== placeFaults);
     deepEqual(
       rules.flatMap((rule) => rule(manifests)),
@@ -48,12 +48,12 @@ describe('the README on Kubernetes', () => {
     );
   });
 
-  test('tells of each component and each overlay', () => {
+  test('describes each component and each overlay', () => {
     for (const name of [...COMPONENTS.map((path) => relative('components', path)), ...OVERLAYS])
       ok(README.includes(`\`${name}\``), name);
   });
 
-  test('names paths and headings that are there', () => {
+  test('names existing paths and headings', () => {
     const titles = [...README.matchAll(/^#+ (.+)$/gmu)].map(([, title = '']) => title.toLowerCase());
     const headings = new Set(titles.map((title) => title.replaceAll(/[^\w\s-]/gu, '').replaceAll(' ', '-')));
     const links = [...README.matchAll(/\]\((?!https?:)([^)]+)\)/gu)].map(([, link = '']) => link);
@@ -67,7 +67,7 @@ describe('the README on Kubernetes', () => {
   });
 
   test(
-    'says how a node is drained whose pod has a volume that is gone with it',
+    'explains how to drain the node of a pod with an emptyDir volume',
     { skip: withoutKubectl },
     async () => {
       const kept = await buildOwn({ resources: ['base'], components: ['components/no-persistence'] });
@@ -79,7 +79,7 @@ describe('the README on Kubernetes', () => {
     },
   );
 
-  test('says the numbers that hold', { skip: withoutKubectl }, async () => {
+  test('contains the current numbers', { skip: withoutKubectl }, async () => {
     for (const name of OVERLAYS) {
       const manifests = await buildOurs(name);
       const { delayMs, timeoutMs } = relayConfig(manifests).drain;
@@ -97,11 +97,11 @@ describe('the README on Kubernetes', () => {
     const [least, most] = ['minReplicas', 'maxReplicas'].map((field) => scaler.at(field).number ?? 0);
     const preStop = preStopSeconds(cluster.container('relay'));
     for (const number of [
-      `group of ${NUMERALS[least ?? 0]} to ${NUMERALS[most ?? 0]} relays`,
+      `cluster of ${NUMERALS[least ?? 0]} to ${NUMERALS[most ?? 0]} relays`,
       `the autoscaler makes them ${NUMERALS[least ?? 0]}`,
       `${preStop} s of \`preStop\``,
       `${preStop} s (\`preStop\`)`,
-      // Before Kubernetes 1.34, load balancers have this time and no other to find the new relay.
+      // Before Kubernetes 1.34, load balancers have only this time to find the new relay.
       'before Kubernetes 1.34, as soon as the new one is ready',
       `the ${preStop} s of its \`preStop\``,
       `ready for ${cluster.relay.at('spec', 'minReadySeconds').word} s`,

@@ -4,19 +4,19 @@ import { parseQuantity } from './quantity.ts';
 import { readRelay } from './settings.ts';
 import type { Workload } from './workload.ts';
 
-/** Valkey's own, where a URL has none. */
+/** Valkey's default port, for a URL without one. */
 const REDIS_PORT = 6379;
 
-/** What it may hold beyond its data, for its own and for what it has to say, as a share of the limit. */
-const MOST_OF_LIMIT = 0.8;
+/** Memory beyond its data, for its own use and for replies, as a share of the limit. */
+const MAX_OF_LIMIT = 0.8;
 
-/** Where the URL leads. */
+/** Host and port of the URL. */
 export interface Coordinator {
   readonly host: string;
   readonly port: number;
 }
 
-/** Null where the relay is alone, or would not start. */
+/** Null if the relay has no coordinator, or would not start. */
 export function coordinatorOf(manifests: Manifests): Coordinator | null {
   const read = readRelay(manifests);
   if (read.kind === 'errors' || read.config.cluster === null) return null;
@@ -24,13 +24,13 @@ export function coordinatorOf(manifests: Manifests): Coordinator | null {
   return { host: hostname, port: port === '' ? REDIS_PORT : Number(port) };
 }
 
-/** The workload that a Service of that name has behind it. */
+/** The workload behind a Service with that name. */
 export function behind(manifests: Manifests, host: string): Workload | null {
   const service = manifests.find(['Service', host]);
   return manifests.workloads.find((one) => one.isSelectedBy(service.at('spec', 'selector'))) ?? null;
 }
 
-/** The URL leads to one coordinator, which has probes, and which neither drops claims nor outgrows its limit. */
+/** The URL leads to one coordinator, which has probes, keeps all leases, and stays within its limit. */
 export function coordinatorFaults(manifests: Manifests): string[] {
   const coordinator = coordinatorOf(manifests);
   if (coordinator === null) return [];
@@ -42,18 +42,18 @@ export function coordinatorFaults(manifests: Manifests): string[] {
   const { object, pod } = workload;
   if (nameOf(object) === nameOf(manifests.relay)) faults.push('the coordinator is a relay');
   if (object.at('spec', 'replicas').value !== 1 || object.at('spec', 'strategy', 'type').text !== 'Recreate')
-    faults.push('there may be two coordinators, of which each knows a part');
+    faults.push('there may be two coordinators, each with a part of the leases');
   for (const container of pod.at('containers').items) {
     for (const probe of ['readinessProbe', 'livenessProbe'])
       if (!container.at(probe).isThere) faults.push(`the coordinator has no ${probe}`);
     const script = container.at('command', 2).word;
     const [, megabytes = 'Infinity'] = /^maxmemory (\d+)mb$/mu.exec(script) ?? [];
     const limit = parseQuantity(container.at('resources', 'limits', 'memory').word);
-    if (Number(megabytes) * 2 ** 20 > limit * MOST_OF_LIMIT)
-      faults.push('the coordinator outgrows its memory limit');
-    if (!/^maxmemory-policy noeviction$/mu.test(script)) faults.push('the coordinator may drop claims');
-    // The kubelet would take it for the name of a variable.
-    if (script.includes('$(')) faults.push('the command has words that Kubernetes replaces');
+    if (Number(megabytes) * 2 ** 20 > limit * MAX_OF_LIMIT)
+      faults.push('the coordinator exceeds its memory limit');
+    if (!/^maxmemory-policy noeviction$/mu.test(script)) faults.push('the coordinator may drop leases');
+    // The kubelet would treat it as the name of a variable.
+    if (script.includes('$(')) faults.push('the command has variables that Kubernetes expands');
   }
   return faults;
 }

@@ -5,7 +5,7 @@ import { readRelay, readSidecar } from './settings.ts';
 import { Tree } from './tree.ts';
 import { Workload } from './workload.ts';
 
-/** Where each kind has the labels that it looks for. */
+/** Path of the label selector for each kind. */
 const SELECTORS: readonly (readonly [kind: string, path: readonly string[]])[] = [
   ['StatefulSet', ['spec', 'selector', 'matchLabels']],
   ['Deployment', ['spec', 'selector', 'matchLabels']],
@@ -15,7 +15,7 @@ const SELECTORS: readonly (readonly [kind: string, path: readonly string[]])[] =
   ['PodDisruptionBudget', ['spec', 'selector', 'matchLabels']],
 ];
 
-/** Every selector finds the pod that it is for and no other, and the StatefulSet has its headless Service. */
+/** Every selector matches its own pod and no other, and the StatefulSet has its headless Service. */
 export function selectorFaults(manifests: Manifests): string[] {
   const faults: string[] = [];
   for (const [kind, path] of SELECTORS) {
@@ -23,15 +23,15 @@ export function selectorFaults(manifests: Manifests): string[] {
       const wanted = manifests.workloadOf(object);
       const found = manifests.workloads.filter((workload) => workload.isSelectedBy(object.at(...path)));
       if (found.length !== 1 || found[0]?.name !== wanted?.name)
-        faults.push(`${kind} ${nameOf(object)} does not find the pod`);
+        faults.push(`${kind} ${nameOf(object)} does not select the pod`);
     }
   }
   const governing = manifests.find(['Service', manifests.relay.at('spec', 'serviceName').word]);
-  if (governing.at('spec', 'clusterIP').text !== 'None') faults.push('serviceName is no headless Service');
+  if (governing.at('spec', 'clusterIP').text !== 'None') faults.push('serviceName is not a headless Service');
   return faults;
 }
 
-/** Every port that something leads to is there, by the name or the number that it is called. */
+/** Every referenced port exists, by the name or number of the reference. */
 export function portFaults(manifests: Manifests): string[] {
   const faults: string[] = [];
   const miss = (who: string, port: Tree): void => void faults.push(`${who}: there is no port ${port.word}`);
@@ -60,7 +60,7 @@ export function portFaults(manifests: Manifests): string[] {
   return [...faults, ...routeFaults(manifests)];
 }
 
-/** Before 1.33 Services do not find names in native sidecars, and some networks never do. */
+/** Before 1.33, Services do not find port names of native sidecars; some networks never do. */
 export function isFoundIn(workload: Workload | null, port: Tree): boolean {
   const { ports, pod } = workload ?? new Workload(new Tree(undefined));
   const main = pod.at('containers').items.flatMap((container) => container.at('ports').items);
@@ -100,7 +100,7 @@ function routeFaults(manifests: Manifests): string[] {
   return faults;
 }
 
-/** What listens is what the manifests call so. */
+/** Listeners match the port names of the manifests. */
 export function listeningFaults(manifests: Manifests): string[] {
   const faults: string[] = [];
   const compare = (container: string, name: string, endpoints: readonly Endpoint[]): void => {
@@ -110,7 +110,7 @@ export function listeningFaults(manifests: Manifests): string[] {
       .items.find((one) => nameIn(one) === name)
       ?.at('containerPort').number;
     const listens = endpoints.some((endpoint) => endpoint.kind === 'tcp' && endpoint.port === port);
-    if (!listens) faults.push(`nothing listens on port ${name} (${port ?? 'not there'})`);
+    if (!listens) faults.push(`nothing listens on port ${name} (${port ?? 'missing'})`);
   };
   const relay = readRelay(manifests);
   if (relay.kind === 'ok') {
@@ -126,7 +126,7 @@ export function listeningFaults(manifests: Manifests): string[] {
   return faults;
 }
 
-/** Where addresses are limited, the relay sees those of clients. */
+/** If there are limits per address, the relay sees client addresses. */
 export function addressFaults(manifests: Manifests): string[] {
   const read = readRelay(manifests);
   if (read.kind === 'errors') return [];

@@ -2,20 +2,20 @@ import { posix } from 'node:path';
 import { nameIn, nameOf } from './manifests.ts';
 import type { Manifests } from './manifests.ts';
 import { parseQuantity } from './quantity.ts';
-import { isGroup, readRelay, readSidecar } from './settings.ts';
+import { isCluster, readRelay, readSidecar } from './settings.ts';
 import type { Tree } from './tree.ts';
 import type { Workload } from './workload.ts';
 
-/** A process that says nothing for so long hangs; no load makes it so, in seconds. */
-const LEAST_LIVENESS_SECONDS = 60;
+/** A process without a response for that long hangs, even under load; in seconds. */
+const MIN_LIVENESS_SECONDS = 60;
 
-/** What hangs does not end by itself: it is killed soon, and not when a drain would be over, in seconds. */
-const MOST_PROBE_GRACE_SECONDS = 60;
+/** A hanging process does not end by itself: it must be killed soon, not after a whole drain; in seconds. */
+const MAX_PROBE_GRACE_SECONDS = 60;
 
 const OUR_IMAGE = /^transit-relay(?:$|:)/u;
 const COORDINATOR_IMAGE = /^valkey\/valkey:8$/u;
 
-/** What Pod Security "restricted" asks for, and what else keeps a break-in small. */
+/** Requirements of Pod Security "restricted", and further hardening. */
 export function securityFaults({ workloads }: Manifests): string[] {
   return workloads.flatMap((workload) => securityFaultsOf(workload));
 }
@@ -26,31 +26,31 @@ function securityFaultsOf({ pod, containers }: Workload): string[] {
     if (!holds) faults.push(`${who}: ${what}`);
   };
   const context = pod.at('securityContext');
-  expect('pod', 'has to run as a user that is not root', context.at('runAsNonRoot').value === true);
-  expect('pod', 'needs the number of a user', (context.at('runAsUser').number ?? 0) > 0);
+  expect('pod', 'must run as a user other than root', context.at('runAsNonRoot').value === true);
+  expect('pod', 'needs a numeric user id', (context.at('runAsUser').number ?? 0) > 0);
   expect('pod', 'needs the seccomp profile', context.at('seccompProfile', 'type').text === 'RuntimeDefault');
-  expect('pod', 'has a token of the API', pod.at('automountServiceAccountToken').value === false);
-  expect('pod', 'takes variables from Services', pod.at('enableServiceLinks').value === false);
+  expect('pod', 'has an API token', pod.at('automountServiceAccountToken').value === false);
+  expect('pod', 'gets variables from Services', pod.at('enableServiceLinks').value === false);
   for (const shared of ['hostNetwork', 'hostPID', 'hostIPC'])
     expect('pod', `shares ${shared}`, pod.at(shared).value !== true);
   for (const volume of pod.at('volumes').items)
-    expect('pod', 'has a directory of the node', !volume.at('hostPath').isThere);
+    expect('pod', 'mounts a host directory', !volume.at('hostPath').isThere);
   for (const container of containers) {
     const own = container.at('securityContext');
     const dropped = own.at('capabilities', 'drop').items.map((one) => one.word);
     const name = nameIn(container);
-    expect(name, 'may get more rights', own.at('allowPrivilegeEscalation').value === false);
-    expect(name, 'may write to its root', own.at('readOnlyRootFilesystem').value === true);
+    expect(name, 'may gain privileges', own.at('allowPrivilegeEscalation').value === false);
+    expect(name, 'has a writable root file system', own.at('readOnlyRootFilesystem').value === true);
     expect(name, 'has capabilities', dropped.includes('ALL') && !own.at('capabilities', 'add').isThere);
     expect(name, 'is privileged', own.at('privileged').value !== true);
     expect(name, 'may be root', own.at('runAsNonRoot').value !== false && own.at('runAsUser').value !== 0);
     for (const port of container.at('ports').items)
-      expect(name, 'has a port of the node', !port.at('hostPort').isThere);
+      expect(name, 'uses a host port', !port.at('hostPort').isThere);
   }
   return faults;
 }
 
-/** Each container says what it needs, and no more than it may have; the relay is not throttled. */
+/** Each container sets requests and limits; the relay has no CPU limit. */
 export function resourceFaults({ workloads }: Manifests): string[] {
   const faults: string[] = [];
   for (const container of workloads.flatMap(({ containers }) => containers)) {
@@ -64,38 +64,42 @@ export function resourceFaults({ workloads }: Manifests): string[] {
       ['memory', requests],
       ['memory', limits],
     ] as const)
-      if (!from.at(kind).isThere) faults.push(`${name}: ${kind} is not said`);
+      if (!from.at(kind).isThere) faults.push(`${name}: ${kind} is not set`);
     for (const [kind, limit] of limits.fields) {
       const request = requests.at(kind);
       if (request.isThere && parseQuantity(request.word) > parseQuantity(limit.word))
-        faults.push(`${name}: asks for more ${kind} than it may have`);
+        faults.push(`${name}: requests more ${kind} than its limit`);
     }
-    if (limits.at('cpu').isThere) faults.push(`${name}: is throttled`);
+    if (limits.at('cpu').isThere) faults.push(`${name}: has a CPU limit`);
   }
   return faults;
 }
 
-/** The relay has all probes. The sidecar has a startup probe in a group, where a rollout has to stop, and none for one relay. */
+/**
+ * The relay has all probes. The sidecar has a startup probe in a cluster, where a rollout must stop, and none
+ * for a single relay.
+ */
 export function probeFaults(manifests: Manifests): string[] {
   const faults: string[] = [];
   const relay = manifests.container('relay');
   for (const probe of ['startupProbe', 'readinessProbe'])
-    if (relay.at(probe, 'httpGet', 'path').text !== '/readyz') faults.push(`${probe} does not ask /readyz`);
+    if (relay.at(probe, 'httpGet', 'path').text !== '/readyz')
+      faults.push(`${probe} does not request /readyz`);
   const liveness = relay.at('livenessProbe');
-  if (liveness.at('httpGet', 'path').text !== '/livez') faults.push('livenessProbe does not ask /livez');
+  if (liveness.at('httpGet', 'path').text !== '/livez') faults.push('livenessProbe does not request /livez');
   const patience =
     (liveness.at('periodSeconds').number ?? 10) * (liveness.at('failureThreshold').number ?? 3);
-  if (patience < LEAST_LIVENESS_SECONDS) faults.push(`${patience} s without an answer end all transfers`);
+  if (patience < MIN_LIVENESS_SECONDS) faults.push(`${patience} s without a response end all transfers`);
   for (const container of manifests.containers) {
     for (const probe of ['startupProbe', 'livenessProbe'].filter((one) => container.at(one).isThere)) {
       const grace = container.at(probe, 'terminationGracePeriodSeconds').number ?? Number.POSITIVE_INFINITY;
-      if (grace > MOST_PROBE_GRACE_SECONDS)
+      if (grace > MAX_PROBE_GRACE_SECONDS)
         faults.push(`${nameIn(container)} is down for a whole drain when ${probe} fails`);
     }
   }
   for (const container of manifests.workloads.flatMap(({ containers }) => containers)) {
     const startup = container.at('startupProbe');
-    // Each failed probe is an event. The others begin when the startup probe has succeeded.
+    // Each failed probe is an event. The other probes start when the startup probe has succeeded.
     const first = startup.isThere
       ? [startup]
       : [container.at('livenessProbe'), container.at('readinessProbe')];
@@ -105,16 +109,17 @@ export function probeFaults(manifests: Manifests): string[] {
   for (const container of manifests.pod.at('initContainers').items) {
     const name = nameIn(container);
     if (container.at('restartPolicy').text !== 'Always')
-      faults.push(`${name} has to end before the relay starts`);
+      faults.push(`${name} must end before the relay starts`);
     const isWaitedFor = container.at('startupProbe').isThere;
-    if (isWaitedFor && !isGroup(manifests)) faults.push(`the relay does not start before ${name} has`);
-    if (!isWaitedFor && isGroup(manifests)) faults.push(`a rollout goes on where ${name} does not start`);
-    if (container.at('readinessProbe').isThere) faults.push(`the relay is not ready where ${name} is not`);
+    if (isWaitedFor && !isCluster(manifests)) faults.push(`the relay waits for the start of ${name}`);
+    if (!isWaitedFor && isCluster(manifests))
+      faults.push(`a rollout continues although ${name} does not start`);
+    if (container.at('readinessProbe').isThere) faults.push(`the relay is not ready while ${name} is not`);
   }
   return faults;
 }
 
-/** What is written lies on a volume that may be written, and the sidecar reads what the relay writes. */
+/** Written paths are on writable volumes, and the sidecar reads the relay's database. */
 export function volumeFaults(manifests: Manifests): string[] {
   const { pod, relay } = manifests;
   const faults: string[] = [];
@@ -126,13 +131,13 @@ export function volumeFaults(manifests: Manifests): string[] {
   const isWritable = (container: string, path: string): void => {
     const mount = mountOf(manifests.container(container), path);
     if (mount === null || mount.at('readOnly').value === true)
-      faults.push(`${container} can't write ${path}`);
+      faults.push(`${container} cannot write ${path}`);
   };
   if (
     mounts.length > 0 &&
     pod.at('securityContext', 'fsGroup').value !== pod.at('securityContext', 'runAsGroup').value
   )
-    faults.push('the volume is not given to the group of the relay');
+    faults.push('the volume does not get the group of the relay');
   const [read, sidecar] = [readRelay(manifests), readSidecar(manifests)];
   if (read.kind === 'errors') return faults;
   const { usage, quota } = read.config;
@@ -145,11 +150,11 @@ export function volumeFaults(manifests: Manifests): string[] {
   if (placeOf(manifests.container('sidecar'), source) !== written)
     faults.push('the sidecar reads another database than the relay writes');
   if (mountOf(manifests.container('sidecar'), source)?.at('readOnly').value !== true)
-    faults.push('the sidecar could write the database');
+    faults.push('the sidecar can write the database');
   return faults;
 }
 
-/** The mount that a path is on: the longest that it begins with. */
+/** The mount of a path: the one with the longest prefix. */
 function mountOf(container: Tree, path: string): Tree | null {
   const found = container
     .at('volumeMounts')
@@ -158,7 +163,7 @@ function mountOf(container: Tree, path: string): Tree | null {
   return found[0] ?? null;
 }
 
-/** Where a path is, whoever has mounted it: the volume, and the path in that. */
+/** Location of a path, independent of the container: the volume, and the path in it. */
 function placeOf(container: Tree, path: string): string {
   const mount = mountOf(container, path);
   if (mount === null) return '';
@@ -169,14 +174,14 @@ function placeOf(container: Tree, path: string): string {
   );
 }
 
-/** The operator says into which namespace and from where. */
+/** The operator chooses the namespace and the source of the image. */
 export function placeFaults(manifests: Manifests): string[] {
   const faults: string[] = [];
   if (manifests.all('Namespace').length > 0)
-    faults.push('the namespace goes with the relay, and all that is in it');
+    faults.push('the namespace is deleted with the relay, and everything in it');
   for (const object of manifests.objects)
     if (object.at('metadata', 'namespace').isThere)
-      faults.push(`${nameOf(object)} is in a namespace of its own`);
+      faults.push(`${nameOf(object)} has a namespace of its own`);
   for (const workload of manifests.workloads) {
     const isOurs = workload.name === nameOf(manifests.relay);
     for (const container of workload.containers) {
@@ -184,7 +189,7 @@ export function placeFaults(manifests: Manifests): string[] {
       const image = isOurs ? OUR_IMAGE : COORDINATOR_IMAGE;
       if (!image.test(container.at('image').word)) faults.push(`${name}: another image`);
       if (container.at('imagePullPolicy').text !== 'IfNotPresent')
-        faults.push(`${name}: an image that was brought to the node is not used`);
+        faults.push(`${name}: an image loaded onto the node is not used`);
       if (isOurs && container.at('command').isThere) faults.push(`${name}: runs without the image's init`);
     }
   }

@@ -6,7 +6,7 @@ import { readRelay } from './settings.ts';
 import type { Tree } from './tree.ts';
 import { Workload } from './workload.ts';
 
-/** Of names, which others than the manifests' pods look up. */
+/** DNS ports, which pods outside of the manifests serve. */
 const DNS_PORT = 53;
 
 const DIRECTIONS = [
@@ -18,7 +18,7 @@ type Direction = (typeof DIRECTIONS)[number];
 
 const [IN, OUT] = DIRECTIONS;
 
-/** Every port of a policy is one of the pods that it leads to, by a name or number that all networks find. */
+/** Every port of a policy exists in the pods that it leads to, by a name or number that all networks find. */
 export function policyFaults(manifests: Manifests): string[] {
   const faults: string[] = [];
   for (const policy of manifests.all('NetworkPolicy')) {
@@ -38,13 +38,16 @@ export function policyFaults(manifests: Manifests): string[] {
     for (const [field, , type] of DIRECTIONS) {
       const types = spec.at('policyTypes').items.map((one) => one.word);
       if (spec.at(field).isThere !== types.includes(type))
-        faults.push(`NetworkPolicy ${nameOf(policy)} says one thing of ${field} and does another`);
+        faults.push(`NetworkPolicy ${nameOf(policy)} declares ${field} differently from its rules`);
     }
   }
   return faults;
 }
 
-/** Relays get to each other, to the coordinator and to names, and nobody else gets to the first two. */
+/**
+ * Relays may connect to each other, to the coordinator and to DNS, and no other pod may connect to the first
+ * two.
+ */
 export function reachFaults(manifests: Manifests): string[] {
   const read = readRelay(manifests);
   const coordinator = coordinatorOf(manifests);
@@ -59,17 +62,17 @@ export function reachFaults(manifests: Manifests): string[] {
   ] as const) {
     const leaves = allows(manifests, OUT, relays, to, { port, protocol: 'TCP' });
     const enters = allows(manifests, IN, to, relays, { port, protocol: 'TCP' });
-    if (!leaves || !enters) faults.push(`policies keep relays from ${who}`);
+    if (!leaves || !enters) faults.push(`policies block relays from ${who}`);
     if (allows(manifests, IN, to, null, { port, protocol: 'TCP' }))
-      faults.push(`strangers get to port ${port}`);
+      faults.push(`other pods may connect to port ${port}`);
   }
   for (const protocol of ['UDP', 'TCP'])
     if (!allows(manifests, OUT, relays, null, { port: DNS_PORT, protocol }))
-      faults.push(`policies keep relays from names by ${protocol}`);
+      faults.push(`policies block relays from DNS over ${protocol}`);
   for (const port of [80, 443])
     for (const workload of [relays, server])
       if (allows(manifests, OUT, workload, null, { port, protocol: 'TCP' }))
-        faults.push(`${workload.name} gets to anybody`);
+        faults.push(`${workload.name} may connect to anything`);
   return faults;
 }
 
@@ -78,7 +81,10 @@ interface Target {
   readonly protocol: string;
 }
 
-/** Whether policies let a connection of a workload go in that direction; `peer` is null for who is no pod of ours. */
+/**
+ * Whether policies allow a connection of a workload in that direction; `peer` is null for a pod of another
+ * owner.
+ */
 function allows(
   manifests: Manifests,
   [field, side, type]: Direction,
@@ -93,7 +99,7 @@ function allows(
   const isPort = (one: Tree): boolean =>
     one.at('port').value === port && (one.at('protocol').text ?? 'TCP') === protocol;
   const isPeer = (one: Tree): boolean => {
-    // Of other namespaces, or of other networks.
+    // Of other namespaces or networks.
     if (one.at('namespaceSelector').isThere || one.at('ipBlock').isThere) return peer === null;
     return peer?.isSelectedBy(one.at('podSelector', 'matchLabels')) ?? false;
   };
@@ -105,7 +111,7 @@ function allows(
   return policies.length === 0 || isAllowed;
 }
 
-/** The workloads that a rule of egress names. */
+/** The workloads that an egress rule names. */
 function peersOf({ workloads }: Manifests, rule: Tree): readonly Workload[] {
   const selectors = rule.at('to').items.map((one) => one.at('podSelector', 'matchLabels'));
   return workloads.filter((one) => selectors.some((selector) => one.isSelectedBy(selector)));

@@ -9,21 +9,21 @@ import { parseQuantity } from './quantity.ts';
 import { givenSettings, readRelay, readSidecar } from './settings.ts';
 import type { Tree } from './tree.ts';
 
-/** What is left of the grace when transfers are over, for records, the sidecar and a slow disk, in seconds. */
+/** Part of the grace period after the drain, for records, the sidecar and a slow disk, in seconds. */
 export const GRACE_MARGIN_SECONDS = 30;
 
-/** Cluster autoscalers and their managed relatives wait no longer when they remove a node, in seconds. */
-const MOST_GRACE_SECONDS = 600;
+/** Cluster autoscalers and managed variants wait no longer when they remove a node, in seconds. */
+const MAX_GRACE_SECONDS = 600;
 
-/** Fewer connections than this are too few for a relay that the manifests start. */
-const LEAST_CONNECTIONS = 10_000;
+/** Fewer connections are too few for a relay of the manifests. */
+const MIN_CONNECTIONS = 10_000;
 
 const KNOWN: ReadonlyMap<string, ReadonlySet<string>> = new Map([
   ['relay', new Set(Object.keys(RELAY_DEFAULTS))],
   ['sidecar', new Set(Object.keys(SIDECAR_DEFAULTS))],
 ]);
 
-/** Every variable is one that the program knows, and is taken without a word. */
+/** Every variable is known to the program and accepted without a warning. */
 export function environmentFaults(manifests: Manifests): string[] {
   const faults: string[] = [];
   for (const container of manifests.containers) {
@@ -51,22 +51,25 @@ export function environmentFaults(manifests: Manifests): string[] {
   return faults;
 }
 
-/** The kubelet has more patience than the drain takes, and no more than others have. */
+/** The grace period is longer than a drain, and not longer than autoscalers allow. */
 export function drainFaults(manifests: Manifests): string[] {
   const read = readRelay(manifests);
   if (read.kind === 'errors') return [];
   const { delayMs, timeoutMs } = read.config.drain;
   const needed =
     preStopSeconds(manifests.container('relay')) + (delayMs + timeoutMs) / 1000 + GRACE_MARGIN_SECONDS;
-  // What Kubernetes takes where nothing is said.
+  // Kubernetes' default.
   const grace = manifests.pod.at('terminationGracePeriodSeconds').number ?? 30;
   const faults: string[] = [];
-  if (grace < needed) faults.push(`the grace is ${grace} s, and a drain may take ${needed} s`);
-  if (grace > MOST_GRACE_SECONDS) faults.push(`a grace of ${grace} s is cut off at ${MOST_GRACE_SECONDS} s`);
+  if (grace < needed) faults.push(`the grace period is ${grace} s, and a drain may take ${needed} s`);
+  if (grace > MAX_GRACE_SECONDS) faults.push(`a grace period of ${grace} s is cut to ${MAX_GRACE_SECONDS} s`);
   return faults;
 }
 
-/** How long a container that is told to go is let be before it hears of it; only what sleeps is known here. */
+/**
+ * Time between the deletion of a pod and SIGTERM for a container. Only a sleeping preStop command is
+ * supported here.
+ */
 export function preStopSeconds(container: Tree): number {
   const hook = container.at('lifecycle', 'preStop');
   const [command, seconds] = hook.at('exec', 'command').items.map((word) => word.word);
@@ -74,12 +77,12 @@ export function preStopSeconds(container: Tree): number {
   return hook.at('sleep', 'seconds').number ?? 0;
 }
 
-/** What is taken from Secrets that have to be there is in them when they were made as the README says. */
+/** Required Secrets contain the used keys if they are created as in the README. */
 export function secretFaults({ workloads }: Manifests): string[] {
   const faults: string[] = [];
   const look = (secret: string, key: string): void => {
     if (OPERATOR_SECRETS.get(secret)?.has(key) !== true)
-      faults.push(`nobody makes ${key} of a Secret ${secret}`);
+      faults.push(`no command creates ${key} of a Secret ${secret}`);
   };
   for (const { pod, containers } of workloads) {
     for (const variable of containers.flatMap((container) => container.at('env').items)) {
@@ -89,13 +92,13 @@ export function secretFaults({ workloads }: Manifests): string[] {
     for (const secret of pod.at('volumes').items.map((volume) => volume.at('secret'))) {
       for (const item of secret.at('items').items) look(secret.at('secretName').word, item.at('key').word);
       const mode = secret.at('defaultMode').number ?? 0o644;
-      if (secret.isThere && mode !== 0o440) faults.push('a Secret is for its group, and for nobody else');
+      if (secret.isThere && mode !== 0o440) faults.push('a Secret is not limited to its group');
     }
   }
   return faults;
 }
 
-/** The memory limit has room for the worst that the settings allow. */
+/** The memory limit is large enough for the worst case of the settings. */
 export function memoryFaults(manifests: Manifests): string[] {
   const read = readRelay(manifests);
   if (read.kind === 'errors') return [];
@@ -103,6 +106,6 @@ export function memoryFaults(manifests: Manifests): string[] {
   const needs = { hasTls: cluster?.tls === true, isClustered: cluster !== null };
   const limit = parseQuantity(manifests.container('relay').at('resources', 'limits', 'memory').word);
   const fits = connectionsWithinMemory(limit, bufferMemoryBytes, needs);
-  const asked = typeof limits.maxConnections === 'number' ? limits.maxConnections : LEAST_CONNECTIONS;
-  return fits < asked ? [`the memory limit is ${limit}, and the relay has room for ${fits} connections`] : [];
+  const asked = typeof limits.maxConnections === 'number' ? limits.maxConnections : MIN_CONNECTIONS;
+  return fits < asked ? [`the memory limit is ${limit}, and the relay can hold ${fits} connections`] : [];
 }

@@ -1,6 +1,6 @@
 import { deepEqual, equal, match } from 'node:assert/strict';
 import { before, describe, test } from 'node:test';
-import { GROUP_BREAKS } from './breaks-group.ts';
+import { CLUSTER_BREAKS } from './breaks-cluster.ts';
 import { BREAKS } from './breaks.ts';
 import type { Break } from './breaks.ts';
 import { customResourceFaults } from './custom-resources.ts';
@@ -15,7 +15,7 @@ const budget = (spec: object): object => ({
   spec: { selector: { matchLabels: { 'app.kubernetes.io/name': 'transit-relay' } }, ...spec },
 });
 
-/** An overlay that has everything. */
+/** An overlay with all components. */
 function buildEverything(overlay = 'overlays/production'): Promise<Manifests> {
   const literals = ['RELAY_TRUSTED_PROXIES=10.244.0.0/16'];
   return buildOwn({
@@ -26,14 +26,14 @@ function buildEverything(overlay = 'overlays/production'): Promise<Manifests> {
 }
 
 describe('the review', { skip: withoutKubectl }, () => {
-  // Each rule is asked alone, as a fault may be found by others too.
+  // Each rule is tested alone, because other rules may find the same problem.
   const found = new Set<(manifests: Manifests) => string[]>();
   let [whole, cluster] = [new Manifests(''), new Manifests('')];
   before(async () => {
     [whole, cluster] = await Promise.all([buildEverything(), buildEverything('overlays/cluster')]);
   });
 
-  test('has nothing to say of what is whole', () => {
+  test('finds no problem in the complete manifests', () => {
     for (const manifests of [whole, cluster]) {
       deepEqual(review(manifests), []);
       deepEqual(customResourceFaults(manifests), []);
@@ -42,7 +42,7 @@ describe('the review', { skip: withoutKubectl }, () => {
 
   const breaks = [
     ...BREAKS.map((one) => ['one relay', () => whole, one] as const),
-    ...GROUP_BREAKS.map((one) => ['a group', () => cluster, one] as const),
+    ...CLUSTER_BREAKS.map((one) => ['a cluster', () => cluster, one] as const),
   ];
   for (const [name, manifests, [which, path, value, fault]] of breaks) {
     test(`finds in ${name} ${which.join(' ')} with ${path.slice(-3).join('.')}: ${JSON.stringify(value)}`, () => {
@@ -58,20 +58,22 @@ describe('the review', { skip: withoutKubectl }, () => {
 
   for (const spec of [{ minAvailable: 1 }, { maxUnavailable: 0 }, { maxUnavailable: '0%' }]) {
     test(`finds a disruption budget of ${JSON.stringify(spec)}`, () => {
-      deepEqual(review(whole.and(budget(spec))), ['its node can never be emptied']);
+      deepEqual(review(whole.and(budget(spec))), ['its node can never be drained']);
     });
   }
 
-  test('has nothing against a disruption budget that lets the relay go', () => {
+  test('accepts a disruption budget that allows evictions', () => {
     deepEqual(review(whole.and(budget({ maxUnavailable: 1 }))), []);
   });
 
-  test('finds a namespace of its own', () => {
+  test('finds a namespace in the manifests', () => {
     const namespace = { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'transit-relay' } };
-    deepEqual(review(whole.and(namespace)), ['the namespace goes with the relay, and all that is in it']);
+    deepEqual(review(whole.and(namespace)), [
+      'the namespace is deleted with the relay, and everything in it',
+    ]);
   });
 
-  test('has no rule that was not seen to find something', () => {
+  test('has no rule without a test', () => {
     deepEqual(
       RULES.filter((rule) => !found.has(rule)).map(({ name }) => name),
       [],

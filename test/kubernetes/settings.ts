@@ -14,10 +14,10 @@ import { Workload } from './workload.ts';
 
 export type Settings = Readonly<Record<string, string>>;
 
-/** In place of what the kubelet says of the pod. */
+/** Replaces the kubelet's field values of the pod. */
 const POD_ADDRESS = '10.244.0.7';
 
-/** The variables that the image has by itself, from the last stage of the Dockerfile. */
+/** Variables of the image, from the last stage of the Dockerfile. */
 export function imageSettings(): Settings {
   const last =
     readFileSync(join(ROOT, 'Dockerfile'), 'utf8')
@@ -29,10 +29,10 @@ export function imageSettings(): Settings {
 }
 
 /**
- * The variables that the manifests give to a container, in the order in which Kubernetes takes them.
+ * Variables that the manifests give to a container, in the order of Kubernetes.
  *
- * @param optional what is in Secrets that may be missing; null where they are
- * @param address the pod's
+ * @param optional content of optional Secrets; null if they do not exist
+ * @param address address of the pod
  */
 export function givenSettings(
   manifests: Manifests,
@@ -63,7 +63,7 @@ function valueOf(variable: Tree, optional: string | null, address: string): stri
   return variable.at('value').word;
 }
 
-/** What the relay makes of its settings, the image's own among them, at a pod's address. */
+/** The relay's configuration for its settings, including those of the image, at a pod's address. */
 export function readRelay(manifests: Manifests, address?: string): ConfigResult<RelayConfig> {
   const relay = manifests.container('relay');
   const given = givenSettings(manifests, relay, SECRET, address);
@@ -85,15 +85,15 @@ export function readSidecar(
   return readSidecarConfig({ ...imageSettings(), ...given });
 }
 
-/** The relay's configuration. Throws where it would not start. */
+/** The relay's configuration. Throws if it would not start. */
 export function relayConfig(manifests: Manifests, address?: string): RelayConfig {
   const read = readRelay(manifests, address);
   if (read.kind === 'errors') throw new Error(read.errors.map(({ variable }) => variable).join());
   return read.config;
 }
 
-/** Whether the relays are told of a coordinator, be it rightly or not. */
-export function isGroup(manifests: Manifests): boolean {
+/** Whether the relays have a coordinator setting, valid or not. */
+export function isCluster(manifests: Manifests): boolean {
   const given = givenSettings(manifests, manifests.container('relay'), SECRET);
   return ['RELAY_CLUSTER_URL', 'RELAY_CLUSTER_URL_FILE'].some((name) => (given[name] ?? '') !== '');
 }

@@ -1,4 +1,4 @@
-/** A value of a manifest, however deep. What is not there has no value, and nothing in it. */
+/** A value of a manifest at any depth. A missing value is empty. */
 export class Tree {
   readonly value: unknown;
 
@@ -6,7 +6,7 @@ export class Tree {
     this.value = value;
   }
 
-  /** What lies below, by the names of fields or the places in lists that lead there. */
+  /** The value at a path of field names and list indices. */
   at(...path: readonly (string | number)[]): Tree {
     return path.reduce<Tree>((tree, key) => tree.#below(key), this);
   }
@@ -15,27 +15,27 @@ export class Tree {
     return this.value !== undefined && this.value !== null;
   }
 
-  /** Null where it is no string. */
+  /** Null if it is not a string. */
   get text(): string | null {
     return typeof this.value === 'string' ? this.value : null;
   }
 
-  /** Null where it is no number. */
+  /** Null if it is not a number. */
   get number(): number | null {
     return typeof this.value === 'number' ? this.value : null;
   }
 
-  /** A string, or a number as one; empty where it is neither. */
+  /** A string, or a number as a string; otherwise empty. */
   get word(): string {
     return typeof this.value === 'string' || typeof this.value === 'number' ? String(this.value) : '';
   }
 
-  /** Of a list; empty where it is none. */
+  /** Elements of a list; empty if it is not a list. */
   get items(): readonly Tree[] {
     return Array.isArray(this.value) ? this.value.map((value: unknown) => new Tree(value)) : [];
   }
 
-  /** Of an object; empty where it is none. */
+  /** Fields of an object; empty if it is not an object. */
   get fields(): readonly (readonly [name: string, value: Tree])[] {
     const { value } = this;
     if (typeof value !== 'object' || value === null || Array.isArray(value)) return [];

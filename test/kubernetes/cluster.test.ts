@@ -20,7 +20,7 @@ const needsRoot =
   process.getuid?.() === 0 ? false : 'needs root, to give volumes to others: run it with sudo';
 
 const PAIRED = 'ok\n';
-const FAREWELL = 'shutting down\n';
+const SHUTTING_DOWN = 'shutting down\n';
 
 const COORDINATOR_UP = /"msg":"coordinator is up/u;
 const COORDINATOR_DOWN = /"msg":"coordinator is down/u;
@@ -31,7 +31,7 @@ interface Relay {
   readonly container: Container;
 }
 
-interface Group extends AsyncDisposable {
+interface PodCluster extends AsyncDisposable {
   readonly valkey: Pod;
   readonly relays: readonly [Relay, Relay, Relay];
 }
@@ -41,8 +41,8 @@ interface Images {
   readonly valkey: string;
 }
 
-/** The pods of a group on a network of their own. Relays are there before their coordinator is started. */
-async function startGroup(t: TestContext, manifests: Manifests, images: Images): Promise<Group> {
+/** The pods of a cluster on a network of their own. Relays are started before their coordinator. */
+async function startCluster(t: TestContext, manifests: Manifests, images: Images): Promise<PodCluster> {
   await using stack = new AsyncDisposableStack();
   const network = await stack.use(new DockerSandbox()).network();
   const directory = await scratch(t);
@@ -73,7 +73,7 @@ async function comeTo({ pod }: Relay, transport: TransportKind, line: string): P
   return client;
 }
 
-/** Two clients of one token come to these relays, meet, and exchange that many bytes. */
+/** Connects two clients of one token to these relays, pairs them, and exchanges that many bytes. */
 async function meetAt(relays: readonly [Relay, Relay], count: number): Promise<void> {
   const token = newToken();
   await using pair = new ClientPair(
@@ -85,7 +85,7 @@ async function meetAt(relays: readonly [Relay, Relay], count: number): Promise<v
 }
 
 describe(
-  'the pods of a group',
+  'the pods of a cluster',
   { skip: withoutKubectl || withoutDocker || needsRoot, concurrency: true },
   () => {
     let images: Images = { relay: '', valkey: '' };
@@ -93,10 +93,10 @@ describe(
     before(async () => {
       images = {
         relay: await buildImage(),
-        // Debian's, in place of Valkey's own image.
+        // Debian's Valkey instead of its own image.
         valkey: await buildDebian(['valkey-server', 'valkey-tools']),
       };
-      // Clients that do not meet are sent home, and fail the test.
+      // Clients that are not paired time out and fail the test.
       const literals = ['RELAY_WAIT_TIMEOUT=20s'];
       manifests = await buildOwn({
         resources: ['overlays/cluster'],
@@ -104,8 +104,8 @@ describe(
       });
     });
 
-    test('bring clients together that come to different ones, also when Valkey was lost', async (t) => {
-      await using cluster = await startGroup(t, manifests, images);
+    test('pair clients of different relays, also after a loss of Valkey', async (t) => {
+      await using cluster = await startCluster(t, manifests, images);
       const [first, second, third] = cluster.relays;
       const lost = await cluster.valkey.start('valkey');
       for (const { container } of cluster.relays) await container.says(COORDINATOR_UP);
@@ -120,7 +120,7 @@ describe(
           await (await pod.ask('status', '/metrics')).text(),
           /^transit_relay_cluster_link_attempts_total 1$/mu,
         );
-      // What the kubelet has it wait with, before it tells it to go.
+      // The preStop command that the kubelet runs before SIGTERM.
       const preStop = manifests.container('relay').at('lifecycle', 'preStop', 'exec', 'command');
       await first.container.exec(preStop.at(0).word, '0');
 
@@ -142,8 +142,8 @@ describe(
       await pair.exchange(1000);
     });
 
-    test('let partners in by the others while one is told to go, and finish what it has', async (t) => {
-      await using cluster = await startGroup(t, manifests, images);
+    test('accept partners at other relays while one is deleted, and finish its transfers', async (t) => {
+      await using cluster = await startCluster(t, manifests, images);
       const [goes, second, third] = cluster.relays;
       await cluster.valkey.start('valkey');
       for (const { container } of cluster.relays) await container.says(COORDINATOR_UP);
@@ -155,14 +155,14 @@ describe(
       while (!(await isClaimed()));
 
       const stopped = goes.container.stop(manifests.pod.at('terminationGracePeriodSeconds').number ?? 30);
-      // Awaited below; where something fails before, that is the fault to tell of.
+      // Awaited below. An earlier failure is the one to report.
       stopped.catch(() => undefined);
       await goes.container.says(/"msg":"draining"/u);
-      // The Service leads nobody there any more, and everybody to the others.
+      // The Service leads to the other relays now.
       const pair = new ClientPair(waiting, await comeTo(second, 'websocket', handshake(token, SIDE_B)));
       for (const client of [pair.first, pair.second])
         equal(String(await client.until(PAIRED.length)), PAIRED);
-      equal(String(await waitsThere.until(FAREWELL.length)), FAREWELL);
+      equal(String(await waitsThere.until(SHUTTING_DOWN.length)), SHUTTING_DOWN);
       await waitsThere.closed;
       await using again = new ClientPair(
         await comeTo(third, 'tcp', handshake(other, SIDE_A)),
@@ -176,7 +176,7 @@ describe(
       equal(await stopped, 0);
     });
 
-    test('have a Valkey that takes relays alone, and from them what they need alone', async (t) => {
+    test('have a Valkey that accepts only relays, with only the commands that they need', async (t) => {
       const [, workload] = manifests.workloads;
       const directory = await scratch(t);
       if (workload === undefined) throw new Error('there is no Valkey');
@@ -192,7 +192,7 @@ describe(
 
       const ask = (...words: readonly string[]): Promise<string> =>
         valkey.exec('valkey-cli', '-e', '--user', 'relay', ...words);
-      // Everything that a relay says, in scripts too.
+      // All commands of a relay, including those in scripts.
       const key = `${KEY_PREFIX}x`;
       equal(await ask('set', key, 'ours', 'NX', 'GET', 'PX', '30000'), '');
       for (const { source, sha1 } of SCRIPTS) equal(await ask('script', 'load', source), sha1);
@@ -213,7 +213,7 @@ describe(
         await rejects(ask(...words), /NOPERM/u, words.join(' '));
       for (const shown of [await valkey.logs(), await valkey.exec('cat', '/proc/1/cmdline')])
         equal(shown.includes(SECRET), false, 'it shows the password');
-      // SIGTERM comes to Valkey itself, and not to a shell that waits for it.
+      // SIGTERM reaches Valkey itself, not a shell that waits for it.
       equal(await valkey.stop(20), 0);
     });
   },

@@ -10,12 +10,12 @@ import { Program } from '../support/programs.ts';
 
 const CLIENT = join(import.meta.dirname, '..', 'support', 'autobahn-client.py');
 
-/** Debian's own: another Python has none of Debian's packages. */
+/** Debian's own Python, because another one lacks Debian's packages. */
 const PYTHON = '/usr/bin/python3';
 
 const SIZE = 5_000_000;
 
-/** Far above what a transfer takes on a busy machine: this client masks in Python. */
+/** Much longer than a transfer takes on a busy machine: this client masks in Python. */
 const TRANSFER_MS = 60_000;
 
 const skip =
@@ -23,14 +23,14 @@ const skip =
     ? false
     : 'no autobahn: install the Debian package python3-autobahn';
 
-/** What a client has to say in the end. */
+/** The report that a client prints at its end. */
 interface Report {
   /** SHA-256, in hex. */
   readonly sent: string;
   readonly received: string;
   readonly pings: number;
   readonly pongs: number;
-  /** Bytes in the longest message it got. */
+  /** Bytes of the longest received message. */
   readonly longest: number;
   readonly wasClean: boolean;
   readonly code: number;
@@ -76,7 +76,7 @@ for (const [name, options] of Object.entries(PLANES)) {
       assert.equal(report.wasClean, true, report.reason ?? '');
       assert.equal(report.code, 1000);
       assert.ok(report.longest <= 32_768, `a message of ${report.longest} bytes`);
-      // The first ping is answered at once; later ones may come while the client does not keep up.
+      // The first ping is answered at once. Later pings may arrive while the client does not keep up.
       assert.ok(
         report.pings > 5 && report.pongs > 0,
         `${report.pongs} of ${report.pings} pings were answered`,
@@ -98,7 +98,7 @@ for (const [name, options] of Object.entries(PLANES)) {
       assert.equal(summary.totalBytes, 2 * SIZE);
     });
 
-    test('send 5 MB to a raw client and get 5 MB back', { timeout: 120_000 }, async () => {
+    test('send 5 MB to a raw client and receive 5 MB from it', { timeout: 120_000 }, async () => {
       const token = newToken();
       const raw = await relay.connect('tcp');
       await raw.send(handshake(token, SIDE_A));

@@ -7,7 +7,7 @@ import { TestRelay } from '../support/test-relay.ts';
 import { listening } from '../support/listening.ts';
 import { until } from '../support/scratch.ts';
 
-/** Runs in a page: sends back what it gets behind the first message, which it keeps. */
+/** Runs in a page: echoes everything after the first message, which it stores. */
 const clientOf = (port: number, line: string): string => `(() => {
   const socket = new WebSocket('ws://127.0.0.1:${port}/');
   socket.binaryType = 'arraybuffer';
@@ -21,7 +21,7 @@ const clientOf = (port: number, line: string): string => `(() => {
 })()`;
 
 test(
-  'a browser finds a page on the one port, and its WebSocket pairs with a raw client there',
+  'a browser gets a page on the shared port, and its WebSocket is paired with a raw client there',
   { skip: NO_BROWSER },
   async (context) => {
     const relay = await TestRelay.open();
@@ -30,14 +30,14 @@ test(
     await browser.untilText('h1', 'Magic-Wormhole transit relay');
     await browser.untilText('pre', 'wormhole --transit-helper=tcp:');
     assert.deepEqual(await browser.ask('document.documentElement.scrollWidth <= innerWidth'), true);
-    // Only the icon that browsers ask for by themselves.
+    // Only the icon that browsers request by themselves.
     assert.deepEqual(
       browser.requests.filter((path) => path !== '/favicon.ico'),
       ['/'],
     );
     assert.deepEqual(relay.summaries, []);
 
-    // The relay's page may connect nowhere, so that the client runs in another one.
+    // The policy of the relay's page forbids connections, so the client runs in another page.
     const server = createServer((_request, response) => response.end(''));
     const router = await listening(context, server);
     const empty = await BrowserPage.open(context, `http://127.0.0.1:${router}/`);

@@ -18,7 +18,10 @@ import { scratch, until } from '../support/scratch.ts';
 const HAPROXY = findProgram('haproxy');
 const skip = HAPROXY === null ? 'needs HAProxy: apt-get install haproxy' : false;
 
-/** A relay that lets each address have one connection, behind a real HAProxy with a listener for each way to say who comes. */
+/**
+ * A relay with a limit of one connection per address, behind a real HAProxy with a listener for each way to
+ * pass the client address.
+ */
 interface Front extends AsyncDisposable {
   readonly relay: RelayProcess;
   readonly ports: { readonly v1: number; readonly v2: number; readonly http: number };
@@ -92,7 +95,7 @@ async function waitingAt(relay: RelayProcess): Promise<unknown> {
   return typeof status === 'object' && status !== null && 'waiting' in status ? status.waiting : null;
 }
 
-/** What a client from this loopback address hears; `waits` when one more waits. */
+/** The reply that a client from this loopback address gets; `waits` if one more client waits. */
 async function heard(
   context: TestContext,
   { relay }: Front,
@@ -130,7 +133,7 @@ const websocket =
 
 describe('behind a real HAProxy', { skip }, () => {
   for (const version of ['v1', 'v2'] as const) {
-    test(`each client has its own limit by the PROXY protocol ${version}`, async (context) => {
+    test(`the limit per client works with the PROXY protocol ${version}`, async (context) => {
       await using proxied = await front(context);
       const port = proxied.ports[version];
       assert.equal(await heard(context, proxied, raw(port, '127.0.0.2')), 'waits');
@@ -139,7 +142,7 @@ describe('behind a real HAProxy', { skip }, () => {
     });
   }
 
-  test('each WebSocket client has its own limit by X-Forwarded-For, and can not forge another', async (context) => {
+  test('the limit per WebSocket client works with X-Forwarded-For, which clients cannot forge', async (context) => {
     await using proxied = await front(context);
     const port = proxied.ports.http;
     assert.equal(await heard(context, proxied, websocket(port, '127.0.0.2')), 'waits');
@@ -153,10 +156,10 @@ describe('behind a real HAProxy', { skip }, () => {
 /** Seconds of silence after which a client's connection is probed. */
 const KEEPALIVE_SECONDS = 30;
 
-/** Timers in /proc/net/tcp count in these parts of a second. */
+/** Timer resolution of /proc/net/tcp, in ticks per second. */
 const TICKS_PER_SECOND = 100;
 
-/** A configuration that operators are given: its text, with the port for raw clients and the relay's address replaced. */
+/** A documented configuration, with the port for raw clients and the relay's address replaced. */
 const CONFIGURATIONS: Readonly<Record<string, (ports: readonly number[], relay: string) => string>> = {
   'deploy/compose/haproxy.cfg': (ports, relay) =>
     readFileSync(join(ROOT, 'deploy', 'compose', 'haproxy.cfg'), 'utf8')
@@ -164,7 +167,7 @@ const CONFIGURATIONS: Readonly<Record<string, (ports: readonly number[], relay: 
       .replace(':::4002 v4v6', `127.0.0.1:${ports[1]}`)
       .replace('127.0.0.1:4000', `127.0.0.1:${ports[2]}`)
       .replaceAll(/unix@\/run\/relay\/relay(?:-\d)?\.sock/gu, relay)
-      // Health checks ask a status port, which there is none of here.
+      // Health checks need a status port, which does not exist here.
       .replaceAll(/ addr \S+$/gmu, '')
       .replace('option httpchk GET /readyz', 'option tcp-check'),
   'the README': (ports, relay) => {
@@ -174,7 +177,10 @@ const CONFIGURATIONS: Readonly<Record<string, (ports: readonly number[], relay: 
   },
 };
 
-/** The timer of the established connection that was accepted at `port`. Null: there is none, or no keepalive is on. */
+/**
+ * The timer of the established connection that was accepted at `port`. Null if there is no connection or no
+ * keepalive.
+ */
 function keepaliveSecondsAt(port: number): number | null {
   const hex = port.toString(16).toUpperCase().padStart(4, '0');
   const row = new RegExp(`:${hex} [\\dA-F]+:[\\dA-F]{4} 01 [\\dA-F:]+ 02:([\\dA-F]+) `, 'u');
@@ -182,7 +188,7 @@ function keepaliveSecondsAt(port: number): number | null {
   return ticks === undefined ? null : Number.parseInt(ticks, 16) / TICKS_PER_SECOND;
 }
 
-/** A server in place of the relay, which keeps its connections open. */
+/** A server that replaces the relay and keeps its connections open. */
 async function listenAs(context: TestContext, port: number): Promise<void> {
   const server = createServer((socket) => {
     context.after(() => socket.destroy());
@@ -193,7 +199,7 @@ async function listenAs(context: TestContext, port: number): Promise<void> {
   context.after(() => server.close());
 }
 
-/** Starts it with ports that are free; again with others if one of them was taken in the meantime. */
+/** Starts it on free ports. Retries with others if one was taken in the meantime. */
 async function startDocumented(
   context: TestContext,
   configuration: (ports: readonly number[], relay: string) => string,
@@ -217,7 +223,7 @@ async function startDocumented(
 
 describe('a documented HAProxy', { skip }, () => {
   for (const [name, configuration] of Object.entries(CONFIGURATIONS)) {
-    test(`notices that a client has vanished: ${name}`, async (context) => {
+    test(`detects a client that has disappeared: ${name}`, async (context) => {
       await using haproxy = await startDocumented(context, configuration);
       const { port } = haproxy;
       const client = connect(port, '127.0.0.1');

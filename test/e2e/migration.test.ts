@@ -8,10 +8,10 @@ import type { UsageRow } from '../support/relay-process.ts';
 import { scratch, until } from '../support/scratch.ts';
 import { runWithReference } from '../support/usage-files.ts';
 
-/** A pair, and clients that leave without one: the same for each relay. */
+/** One pair, and clients without a partner: the same for each relay. */
 const RESULTS = ['errory', 'happy', 'lonely', 'lonely', 'redundant'];
 
-/** Clients come and leave, each of which leaves a record. */
+/** Clients that connect and leave; each leaves a record. */
 async function letClientsCome(port: number, bytes: number): Promise<void> {
   const pair = await pairAt(port, 1);
   await pair.exchange(bytes);
@@ -19,7 +19,7 @@ async function letClientsCome(port: number, bytes: number): Promise<void> {
   await visit(port, ['errory', 'lonely', 'lonely']);
 }
 
-/** The records once there are so many. */
+/** The records, once there are that many. */
 async function recordsOf(path: string, count: number): Promise<UsageRow[]> {
   using reader = new UsageReader(path);
   await until(() => reader.rows().length >= count);
@@ -31,7 +31,7 @@ function resultsOf(rows: readonly UsageRow[]): string[] {
 }
 
 test(
-  'an operator of the reference changes to this relay and back, with one file and all records in it',
+  'an operator of the reference can switch to this relay and back, with one file that keeps all records',
   { skip: withoutReference() },
   async (context) => {
     const path = join(await scratch(context), 'usage-transitrelay.sqlite');

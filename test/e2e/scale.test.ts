@@ -11,11 +11,11 @@ const WAITING = 10_000;
 const PAIRS = 1000;
 const BYTES_EACH_WAY = 262_144;
 
-/** Files the relay has open besides its clients, generously. */
+/** File descriptors of the relay besides its clients, with a margin. */
 const SPARE_FILES = 200;
 const NEEDED_FILES = WAITING + 2 * PAIRS + SPARE_FILES;
 
-/** Far above what it takes; a test that hangs ends with a reason. */
+/** Much longer than the test takes; a hanging test ends with a reason. */
 const STEP_MS = 40_000;
 
 const SWARM = join(import.meta.dirname, '..', 'support', 'swarm.ts');
@@ -50,7 +50,7 @@ test(
     lap('all wait');
     const rssWaiting = residentKiB(relay.pid);
     t.diagnostic(`the relay's memory: ${rssAlone} KiB alone, ${rssWaiting} KiB with ${WAITING} waiting`);
-    t.diagnostic(`${((rssWaiting - rssAlone) / WAITING).toFixed(2)} KiB for each that waits`);
+    t.diagnostic(`${((rssWaiting - rssAlone) / WAITING).toFixed(2)} KiB per waiting client`);
 
     const pairs = swarm('pairs', PAIRS, BYTES_EACH_WAY);
     await pairs.waitForOutput(/^paired$/mu, STEP_MS);
@@ -62,7 +62,7 @@ test(
       connected: 2 * PAIRS,
       incomplete_bytes: PAIRS * 2 * BYTES_EACH_WAY,
     });
-    deepEqual(usage.rows(), [], 'somebody was sent home early');
+    deepEqual(usage.rows(), [], 'a client was closed early');
     t.diagnostic(`the relay's memory: ${residentKiB(relay.pid)} KiB with ${PAIRS} pairs as well`);
 
     pairs.endInput();
@@ -79,7 +79,7 @@ test(
     waiting.endInput();
     await waiting.succeeds(STEP_MS);
     await census(usage, { waiting: 0, connected: 0, incomplete_bytes: 0 });
-    lap('all have left');
+    lap('all have disconnected');
     await relay.stop();
     deepEqual(usage.counts(), [happy, { result: 'lonely', total_bytes: 0, waited: 0, rows: WAITING }]);
     equal(usage.current()?.waiting, 0);
@@ -92,10 +92,10 @@ interface Census {
   readonly incomplete_bytes: number;
 }
 
-/** Waits until the database says who is here. */
+/** Waits until the database has the expected counts. */
 async function census(usage: UsageReader, expected: Census): Promise<void> {
   const what = (): string =>
-    `current is ${JSON.stringify(expected)}, and not ${JSON.stringify(usage.current())}`;
+    `current is ${JSON.stringify(usage.current())}, expected ${JSON.stringify(expected)}`;
   await eventually(what, STEP_MS, () => {
     const current = usage.current();
     return current?.waiting === expected.waiting &&

@@ -9,18 +9,18 @@ import { Program, eventually, findProgram } from '../support/programs.ts';
 import { RelayProcess, UsageReader } from '../support/relay-process.ts';
 import type { UsageRow } from '../support/relay-process.ts';
 
-/** Far above what a transfer takes on a busy machine, and below the client's own two minutes. */
+/** Much longer than a transfer takes on a busy machine, and shorter than the client's own two minutes. */
 const TRANSFER_MS = 60_000;
 
 /** Records are on disk after about 0.2 s. */
 const RECORD_MS = 5000;
 
-/** The client tries a relay this long after it begins to try direct connections, in seconds. */
+/** Time after which the client tries a relay in addition to direct connections, in seconds. */
 const CLIENTS_RELAY_DELAY_SECONDS = 2;
 
 const LOOPBACK = '127.0.0.1';
 
-/** Addresses for documentation (RFC 5737), which exist in our own network namespaces only. */
+/** Addresses for documentation (RFC 5737), which exist only in our network namespaces. */
 const RELAY_ADDRESS = '203.0.113.1';
 const LINKS = [
   { client: '192.0.2.2', middle: '192.0.2.1' },
@@ -31,7 +31,7 @@ const skip = missingPrograms();
 
 function missingPrograms(): string | false {
   if (findProgram('wormhole') === null) return 'no "wormhole": install the Debian package magic-wormhole';
-  // Asking the program itself: python3 may be another than the one that Debian's packages are for.
+  // The program itself is asked, because python3 may be another Python than Debian's.
   if (spawnSync('twistd3', ['wormhole-mailbox', '--help']).status === 0) return false;
   return 'no mailbox server: install the Debian package python3-magic-wormhole-mailbox-server';
 }
@@ -49,7 +49,7 @@ class World implements AsyncDisposable {
   #usage: UsageReader | null = null;
   relayHint = '';
 
-  /** @param prefixes commands that run the servers, the sender and the receiver where they belong */
+  /** @param prefixes commands that run the servers, the sender and the receiver in their namespaces */
   private constructor(prefixes: readonly (readonly string[])[]) {
     this.#prefixes = prefixes;
     this.#house.defer(() => rmSync(this.#directory, { recursive: true }));
@@ -85,7 +85,7 @@ class World implements AsyncDisposable {
     return this.#house.use(new Program([...prefix, ...command], { cwd, env: this.#env }));
   }
 
-  /** Lets one user send `what` and the other receive it. Resolves when both programs have ended well. */
+  /** Transfers `what` from one user to the other. Resolves when both programs have exited with 0. */
   async transfer(
     code: string,
     flags: readonly string[],
@@ -99,7 +99,7 @@ class World implements AsyncDisposable {
     return [sender, receiver];
   }
 
-  /** The only record the relay has made, once it has stopped and can make no other. */
+  /** The only record of the relay, once it has stopped and can write no other. */
   async onlyRecord(): Promise<UsageRow> {
     await eventually(
       () => 'a record',
@@ -151,7 +151,7 @@ suite('the Python client', { skip, timeout: 120_000, concurrency: true }, () => 
     isOneTransferOf(2_000_002, began, record);
   });
 
-  test('sends a text without any use of the relay', async () => {
+  test('sends a text without the relay', async () => {
     await using world = await World.open(LOOPBACK);
     const text = `good morning ${randomBytes(8).toString('hex')}`;
     const [, receiver] = await world.transfer('9-dictator-flatfoot', ['--no-listen'], ['--text', text]);
@@ -170,7 +170,7 @@ suite('the Python client', { skip, timeout: 120_000, concurrency: true }, () => 
     await using world = await World.open(RELAY_ADDRESS, networks.prefixes);
     write(join(world.outbox, 'noise.bin'), 5_000_000);
     const began = Date.now() / 1000;
-    // Both listen and try the other's address first, like at home.
+    // Both listen and first try the other's address, as in a home network.
     const clients = await world.transfer('12-existence-kiwi', [], ['noise.bin']);
     deepEqual(fingerprints(world.inbox), fingerprints(world.outbox));
     sayTheyWereRelayed(clients, world.relayHint);
@@ -181,7 +181,9 @@ suite('the Python client', { skip, timeout: 120_000, concurrency: true }, () => 
   });
 });
 
-/** Three network namespaces: a middle one with the relay, which forwards nothing, and one for each client. */
+/**
+ * Three network namespaces: one in the middle with the relay, which routes nothing, and one for each client.
+ */
 class Networks {
   readonly #ip = findProgram('ip');
   readonly #middle = `relay-${process.pid}-m`;
@@ -189,12 +191,12 @@ class Networks {
   readonly #names = [this.#middle, ...this.#clients];
   readonly prefixes = this.#names.map((name) => [this.#ip ?? 'ip', 'netns', 'exec', name]);
 
-  /** Returns why there can be no such networks here; null when they are there. */
+  /** Returns why such networks cannot be created; null if they exist. */
   build(): string | null {
     if (this.#ip === null) return 'no "ip": install the Debian package iproute2';
     for (const name of this.#names) {
       const rejection = this.#run('netns', 'add', name);
-      if (rejection !== null) return `no network namespaces, which take root: ${rejection}`;
+      if (rejection !== null) return `no network namespaces, which need root: ${rejection}`;
     }
     const middle = ['-n', this.#middle];
     this.#must('netns', 'exec', this.#middle, 'sh', '-c', 'echo 0 >/proc/sys/net/ipv4/ip_forward');
@@ -213,7 +215,7 @@ class Networks {
     return null;
   }
 
-  /** Removes what there is of them. The links go with the namespaces. */
+  /** Removes the namespaces that exist, and their links with them. */
   remove(): void {
     for (const name of this.#names) this.#run('netns', 'delete', name);
   }
@@ -237,7 +239,7 @@ function isOneTransferOf(bytes: number, began: number, record: UsageRow): void {
   ok(Number(waited) >= 0 && Number(waited) <= time, `waited ${waited} of ${time} s`);
   ok(
     started >= began && started + time <= Date.now() / 1000 + 0.1,
-    'the times are not those of the transfer',
+    'the times differ from those of the transfer',
   );
 }
 
@@ -255,7 +257,7 @@ function sha256(path: string): string {
   return createHash('sha256').update(readFileSync(path)).digest('hex');
 }
 
-/** The SHA-256 of every file below a directory, by its path. */
+/** The SHA-256 of every file below a directory, by path. */
 function fingerprints(directory: string): Map<string, string> {
   const paths = readdirSync(directory, { recursive: true, encoding: 'utf8' }).toSorted();
   const files = paths.filter((path) => statSync(join(directory, path)).isFile());

@@ -4,9 +4,9 @@ import { readCorpus } from './corpus.ts';
 import { reasonAgainst } from './fuzzer.ts';
 import { TARGET_NAMES, loadTarget } from './targets.ts';
 
-describe('the inputs that the fuzzer has kept', () => {
+describe('the stored inputs of the fuzzer', () => {
   for (const name of TARGET_NAMES) {
-    test(`for ${name} are taken as they should be`, async () => {
+    test(`for ${name} are handled correctly`, async () => {
       const target = await loadTarget(name);
       const inputs = readCorpus(name);
       assert.ok(inputs.length > 10, 'there are inputs');

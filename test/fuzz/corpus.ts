@@ -3,23 +3,23 @@ import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync
 import { join } from 'node:path';
 
 /**
- * Inputs that are kept, a file each, named by what is in it: in `corpus/` those that together run what can be run, which
- * are replaced by better ones; in `found/` those that showed a mistake once, which stay; in `crashes/` what was found
- * just now.
+ * Stored inputs, one file each, named by a hash: `corpus/` covers all code that inputs can reach, and is
+ * replaced by better inputs; `found/` has inputs that once showed a bug, and is permanent; `crashes/` has new
+ * findings.
  */
 
 const CORPUS = join(import.meta.dirname, 'corpus');
 const FOUND = join(import.meta.dirname, 'found');
 const CRASHES = join(import.meta.dirname, 'crashes');
 
-/** A corpus has no more: they would take long to replay, and add little. */
+/** Maximum size of a corpus: more inputs would take long to replay and add little. */
 export const MAX_CORPUS_FILES = 100;
 
 function nameOf(input: Uint8Array): string {
   return createHash('sha256').update(input).digest('hex').slice(0, 16);
 }
 
-/** The inputs kept for a target, always in the same order. */
+/** The stored inputs of a target, always in the same order. */
 export function readCorpus(target: string): Buffer[] {
   return [...readAll(join(CORPUS, target)), ...readAll(join(FOUND, target))];
 }
@@ -31,7 +31,7 @@ function readAll(directory: string): Buffer[] {
     .map((file) => readFileSync(join(directory, file)));
 }
 
-/** Puts these in the place of those that are there. */
+/** Replaces the corpus of a target. */
 export function writeCorpus(target: string, inputs: readonly Uint8Array[]): void {
   const directory = join(CORPUS, target);
   mkdirSync(directory, { recursive: true });
@@ -40,7 +40,7 @@ export function writeCorpus(target: string, inputs: readonly Uint8Array[]): void
   for (const [name, input] of names) writeFileSync(join(directory, name), input);
 }
 
-/** Writes an input that broke a target, and what is to be known of it beside it. Returns the path of the input. */
+/** Writes an input that broke a target, with a description next to it. Returns the path of the input. */
 export function writeCrash(target: string, input: Uint8Array, notes: (path: string) => string): string {
   mkdirSync(CRASHES, { recursive: true });
   const path = join(CRASHES, `${target}-${nameOf(input)}`);

@@ -3,24 +3,24 @@ import type { Profiler } from 'node:inspector';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 
-/** Where a block begins: the number of its file, and its place in there. */
+/** Start of a block: the index of its file, and its offset in there. */
 type Point = string;
 
 const SRC = join(import.meta.dirname, '..', '..', 'src');
 
-/** The address by which V8 knows a file inside src. */
+/** The URL by which V8 knows a file inside src. */
 export function addressOf(source: string): string {
   return pathToFileURL(join(SRC, source)).href;
 }
 
 /**
- * Knows which blocks of some files have run, and how often: V8's own counters, asked over the inspector. It has to be
- * there before the files are loaded.
+ * Counts which blocks of some files have run, with V8's own counters over the inspector. It must start before
+ * the files are loaded.
  */
 export class Coverage implements Disposable {
   readonly #session = new Session();
   readonly #addresses: readonly string[];
-  /** Every block that was seen, and whether it ever ran. */
+  /** Every known block, and whether it ever ran. */
   readonly #points = new Map<Point, boolean>();
 
   constructor(addresses: readonly string[]) {
@@ -38,7 +38,7 @@ export class Coverage implements Disposable {
     return [...this.#points.values()].filter(Boolean).length;
   }
 
-  /** The blocks that ran since the last call, each with how often, roughly. */
+  /** The blocks that ran since the last call, each with an approximate count. */
   take(): string[] {
     const features: string[] = [];
     for (const { url, functions } of this.#read()) {
@@ -49,14 +49,14 @@ export class Coverage implements Disposable {
     return features;
   }
 
-  /** V8 leaves out a block that ran as often as the one around it, so each known one is looked up. */
+  /** V8 omits a block that ran as often as its parent, so each known block is looked up. */
   #addFeatures(file: number, ranges: readonly Profiler.CoverageRange[], features: string[]): void {
     const [whole] = ranges;
     if (whole === undefined) return;
     const known = this.#placesIn(file, whole);
     for (const { startOffset } of ranges) known.add(startOffset);
     for (const place of known) {
-      // Ranges are nested and come from the outside in: the last one that holds a place is the closest.
+      // Ranges are nested, outermost first: the last one that contains an offset is the innermost.
       const { count = 0 } =
         ranges.findLast(({ startOffset, endOffset }) => startOffset <= place && place < endOffset) ?? {};
       const point = `${file}:${place}`;
@@ -67,7 +67,7 @@ export class Coverage implements Disposable {
 
   readonly #places = new Map<string, Set<number>>();
 
-  /** The places known in a function. */
+  /** The known offsets in a function. */
   #placesIn(file: number, { startOffset, endOffset }: Profiler.CoverageRange): Set<number> {
     const name = `${file}:${startOffset}-${endOffset}`;
     const places = this.#places.get(name) ?? new Set();
@@ -77,7 +77,7 @@ export class Coverage implements Disposable {
 
   #read(): readonly Profiler.ScriptCoverage[] {
     let result: readonly Profiler.ScriptCoverage[] = [];
-    // Within one process the answer comes before this returns.
+    // Within one process the response arrives before this returns.
     this.#session.post('Profiler.takePreciseCoverage', (error, coverage) => {
       if (error !== null) throw error;
       result = coverage.result;
@@ -90,7 +90,7 @@ export class Coverage implements Disposable {
   }
 }
 
-/** Counts that are told apart: 1, 2, 3, 4 to 7, 8 to 15, and so on. */
+/** Distinguished counts: 1, 2, 3, 4 to 7, 8 to 15, and so on. */
 function bucketOf(count: number): number {
   return count < 4 ? count : Math.min(9, Math.floor(Math.log2(count)) + 2);
 }

@@ -13,7 +13,7 @@ import type { Target } from './target.ts';
 
 const PLACE = pathToFileURL(join(import.meta.dirname, 'fixtures', 'labyrinth.ts')).href;
 
-/** How many inputs the labyrinth may take; with coverage it takes a few hundred. */
+/** Maximum inputs for the labyrinth; with coverage it takes a few hundred. */
 const MOST_STEPS = 20_000;
 
 interface Exploration {
@@ -21,10 +21,10 @@ interface Exploration {
   readonly corpus: readonly string[];
 }
 
-/** What a fuzzer finds that sees the coverage of these files. */
+/** Findings of a fuzzer with the coverage of these files. */
 async function explore(addresses: readonly string[], steps: number): Promise<Exploration> {
   using coverage = new Coverage(addresses);
-  // Loaded anew for each, since V8 counts only what was loaded after it began to.
+  // Loaded again for each test, because V8 counts only what was loaded afterwards.
   const { labyrinth }: { labyrinth: (bytes: Uint8Array) => void } = await import(
     `./fixtures/labyrinth.ts?${addresses.length}`
   );
@@ -40,20 +40,20 @@ async function explore(addresses: readonly string[], steps: number): Promise<Exp
 }
 
 describe('the fuzzer', () => {
-  test('finds its way by coverage, and makes what it keeps as small as it can be', async () => {
+  test('solves the labyrinth with coverage, and minimises what it keeps', async () => {
     const { finding, corpus } = await explore([`${PLACE}?1`], MOST_STEPS);
     assert.equal(finding?.input.toString('latin1'), 'relay');
     assert.match(finding.reason, /the middle of the labyrinth/u);
     assert.deepEqual(corpus.toSorted(), ['', 'r', 're', 'rel', 'rela']);
   });
 
-  test('finds nothing there without', async () => {
+  test('does not solve it without coverage', async () => {
     const { finding, corpus } = await explore([], MOST_STEPS / 4);
     assert.equal(finding, null);
     assert.deepEqual(corpus, ['']);
   });
 
-  test('keeps what does something new, and no more of that than it needs', () => {
+  test('keeps inputs with new behaviour, and not more than necessary', () => {
     using coverage = new Coverage([]);
     const target: Target = { dictionary: ['x'], make: () => 'x', check: () => {} };
     const fuzzer = new Fuzzer(target, coverage, new Dice(1));
@@ -62,7 +62,7 @@ describe('the fuzzer', () => {
     assert.deepEqual(fuzzer.distill(10), []);
   });
 
-  test('tells the same of the same input', () => {
+  test('reports the same for the same input', () => {
     const rolled: number[] = [];
     const target: Target = {
       dictionary: ['x'],
@@ -80,7 +80,7 @@ describe('the fuzzer', () => {
 });
 
 describe('a mutation', () => {
-  test('is another input, and none is too long', () => {
+  test('differs from its input and is not too long', () => {
     const dice = new Dice(1);
     const input = Buffer.alloc(MAX_INPUT_BYTES - 10, 'please relay ');
     const seen = new Set<string>();
@@ -92,7 +92,7 @@ describe('a mutation', () => {
     assert.ok(seen.size > 400, `${seen.size} different ones`);
   });
 
-  test('leaves what it is made from alone', () => {
+  test('does not change its input', () => {
     const dice = new Dice(1);
     const input = Buffer.from('please relay');
     for (let round = 0; round < 500; round += 1)
@@ -101,8 +101,8 @@ describe('a mutation', () => {
   });
 });
 
-describe('a smaller input', () => {
-  test('has what it is asked to keep, and nothing else', () => {
+describe('a minimised input', () => {
+  test('has the kept property and nothing else', () => {
     const input = Buffer.from('aaaaaaaaXbbbbbbbbbbbbbYcccccc');
     const keeps = (one: Buffer): boolean => one.includes('X') && one.includes('Y');
     assert.equal(shrink(input, keeps, 1000).toString(), 'XY');
@@ -112,7 +112,7 @@ describe('a smaller input', () => {
 });
 
 describe('the splits of an input', () => {
-  test('are it, whole, byte by byte, and otherwise', () => {
+  test('are the whole input, single bytes, and random pieces', () => {
     const input = Buffer.from('please relay');
     const splits = splitsOf(input, new Dice(1));
     for (const chunks of splits) assert.equal(Buffer.concat(chunks).toString(), 'please relay');

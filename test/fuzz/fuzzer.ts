@@ -13,24 +13,24 @@ export interface Finding {
   readonly reason: string;
 }
 
-/** An input that is slower is a finding, in milliseconds; the usual ones take less than one. */
+/** A slower input is a finding, in milliseconds; typical ones take less than one. */
 const MAX_MS = 2000;
 const SLOW = 'took';
 
-/** How often a smaller input is tried for one that did something new, and for one that broke a target. */
+/** How often minimising is attempted for an input with new behaviour, and for one that broke a target. */
 const TRIES_FOR_ENTRY = 60;
 const TRIES_FOR_FINDING = 1500;
 
-/** How many entries count as new. */
+/** Number of newest entries. */
 const NEWEST = 5;
 
-/** Looks for inputs that a target takes in a new way, and for those that break it. */
+/** Searches for inputs with new behaviour, and for those that break the target. */
 export class Fuzzer {
   readonly #target: Target;
   readonly #coverage: Coverage;
   readonly #dice: Dice;
   readonly #dictionary: Choices<Buffer>;
-  /** Told of each input before it is tried: should it never end, somebody else has to know which it was. */
+  /** Called with each input before it runs, so that an input that hangs is known to another thread. */
   readonly #onInput: (input: Buffer) => void;
   readonly #seen = new Set<string>();
   readonly #corpus: [Buffer, ...Buffer[]] = [Buffer.alloc(0)];
@@ -43,7 +43,7 @@ export class Fuzzer {
     this.#onInput = onInput;
     const [first, ...others] = target.dictionary;
     this.#dictionary = [toBytes(first), ...others.map(toBytes)];
-    // What ran while the target was loaded is no input's doing.
+    // Code that ran while the target was loaded does not count for an input.
     coverage.take();
   }
 
@@ -55,7 +55,7 @@ export class Fuzzer {
     return this.#corpus;
   }
 
-  /** Tries one input, of the grammar or made from what is known, and keeps it if it did something new. */
+  /** Runs one input, from the grammar or mutated, and keeps it if it shows new behaviour. */
   step(): Finding | null {
     const input = this.#dice.happens(0.25)
       ? toBytes(this.#target.make(this.#dice))
@@ -66,7 +66,7 @@ export class Fuzzer {
     return this.try(input, TRIES_FOR_ENTRY);
   }
 
-  /** Tries an input that is there, and keeps it if it did something new. */
+  /** Runs an existing input, and keeps it if it shows new behaviour. */
   try(input: Buffer, tries = 0): Finding | null {
     const outcome = this.#run(input);
     if (typeof outcome === 'string') return this.#shrinkFinding(input, outcome);
@@ -81,25 +81,25 @@ export class Fuzzer {
       tries,
     );
     for (const feature of news) this.#seen.add(feature);
-    // A block that is told apart for the first time makes news of what is known.
+    // A block that is seen for the first time makes known inputs count as new.
     if (!this.#corpus.some((entry) => entry.equals(smallest))) this.#corpus.push(smallest);
     return null;
   }
 
-  /** Often one of the newest: what they do is least explored. */
+  /** Often one of the newest, because their neighbourhood is least explored. */
   #pickEntry(): Buffer {
     const { length } = this.#corpus;
     const newest = this.#corpus[length - this.#dice.between(1, Math.min(length, NEWEST))];
     return newest !== undefined && this.#dice.happens(0.4) ? newest : pick(this.#dice, this.#corpus);
   }
 
-  /** A corpus as small as it can easily be that does all that this one does; what runs most blocks comes first. */
+  /** A small corpus with the same coverage; greedy, inputs with most blocks first. */
   distill(most: number): Buffer[] {
     const missing = new Set<string>();
     const entries = this.#corpus.map((input) => {
       const outcome = this.#run(input);
       const features = typeof outcome === 'string' ? [] : outcome;
-      // Which blocks run counts first, and how often they do after that.
+      // Covered blocks count first, then their counts.
       const blocks = features.map((feature) => feature.replace(/x\d+$/u, ''));
       for (const feature of [...blocks, ...features]) missing.add(feature);
       return { input, features: [...blocks, ...features] };
@@ -117,7 +117,7 @@ export class Fuzzer {
     return distilled;
   }
 
-  /** What the input did, or what went wrong. */
+  /** Coverage of the input, or its finding. */
   #run(input: Buffer): string[] | string {
     this.#executions += 1;
     this.#onInput(input);
@@ -126,14 +126,14 @@ export class Fuzzer {
   }
 
   #shrinkFinding(input: Buffer, first: string): Finding {
-    // A slow one is left as it is: to shrink it would take minutes.
+    // A slow input is not minimised: that would take minutes.
     const tries = first.startsWith(SLOW) ? 0 : TRIES_FOR_FINDING;
     const smallest = shrink(input, (smaller) => typeof this.#run(smaller) === 'string', tries);
     return { input: smallest, reason: reasonAgainst(this.#target, smallest) ?? first };
   }
 }
 
-/** Runs one input. Returns null, or what is wrong; that depends on nothing but the input. */
+/** Runs one input. Returns null or the finding, which depends on nothing but the input. */
 export function reasonAgainst(target: Target, input: Buffer): string | null {
   const start = performance.now();
   try {

@@ -11,11 +11,11 @@ import { TARGET_NAMES, loadTarget } from './targets.ts';
 import type { TargetName } from './targets.ts';
 
 /**
- * Feeds what reads strangers' bytes with inputs that a grammar makes and with mutations of what ran new code before:
- * `npm run fuzz -- [--seconds 60] [--target NAME] [--seed N] [--keep]`. The seconds are shared by the targets.
+ * Fuzzes the parsers of untrusted bytes with inputs from a grammar and mutations of inputs that ran new code:
+ * `npm run fuzz -- [--seconds 60] [--target NAME] [--seed N] [--keep]`. The targets share the seconds.
  *
- * With `--keep`, the corpus is replaced by one that runs all that was ever run. `--target NAME --input FILE` tries
- * one input. Exit code: 1 when something was found.
+ * `--keep` replaces the corpus by a minimal one with the same coverage. `--target NAME --input FILE` runs one
+ * input. Exit code 1 if there is a finding.
  */
 const { values } = parseArgs({
   options: {
@@ -27,13 +27,13 @@ const { values } = parseArgs({
   },
 });
 
-/** A thread that is this late does not come back. */
+/** A thread that is this late hangs. */
 const GRACE_MS = 30_000;
 
 /** An input that needs more than this is a finding. */
 const MAX_MEMORY_MB = 512;
 
-// Whatever was started ends with this process, and it goes when it is told to.
+// Child threads end with this process, which ends on a signal.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
 
 const print = (text: string): void => {
@@ -81,10 +81,10 @@ async function fuzz(name: TargetName, seconds: number, seed: number): Promise<vo
   const notes = (path: string): string =>
     `seed ${seed}, after ${report.executions} executions, ${report.seconds.toFixed(1)} s\n${reproduction(path)}\n\n${finding.reason}\n`;
   const path = writeCrash(name, finding.input, notes);
-  print(`${name} is broken: ${finding.reason}\n  try it with ${reproduction(path)}`);
+  print(`${name} is broken: ${finding.reason}\n  reproduce it with ${reproduction(path)}`);
 }
 
-/** Runs a job. A thread that hangs or dies makes a report of its own: about the input it was at. */
+/** Runs a job. For a thread that hangs or dies, the report names its current input. */
 async function runThread(job: Job): Promise<Report> {
   const worker = new Worker(new URL('thread.ts', import.meta.url), {
     workerData: job,

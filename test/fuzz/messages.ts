@@ -1,30 +1,30 @@
 import type { TargetName } from './targets.ts';
 
-/** What a thread is told when it starts. */
+/** Job of a thread. */
 export interface Job {
   readonly target: TargetName;
   readonly seconds: number;
   readonly seed: number;
-  /** The input that is being tried: its length in 4 bytes, and then itself. */
+  /** The current input: its length in 4 bytes, then its bytes. */
   readonly current: SharedArrayBuffer;
 }
 
-/** What a thread says at its end. */
+/** Report of a thread at its end. */
 export interface Report {
   readonly executions: number;
   readonly seconds: number;
-  /** Inputs that did something new. */
+  /** Inputs with new behaviour. */
   readonly entries: number;
   readonly blocks: number;
   readonly coveredBlocks: number;
-  /** What is worth keeping of them, when nothing was found. */
+  /** Minimised corpus, if there was no finding. */
   readonly corpus: readonly Uint8Array[];
   readonly finding: { readonly input: Uint8Array; readonly reason: string } | null;
 }
 
 const LENGTH_BYTES = 4;
 
-/** Room for inputs up to this many bytes. */
+/** Maximum bytes of an input. */
 export function roomForInput(bytes: number): SharedArrayBuffer {
   return new SharedArrayBuffer(LENGTH_BYTES + bytes);
 }

@@ -2,7 +2,7 @@ import type { Dice } from '../support/dice.ts';
 import { MAX_INPUT_BYTES, pick } from './target.ts';
 import type { Choices } from './target.ts';
 
-/** Bytes at which grammars and lengths change their mind. */
+/** Bytes at which grammars and length fields change their meaning. */
 const TELLING_BYTES: Choices<number> = [
   0, 1, 3, 4, 7, 8, 9, 10, 11, 12, 13, 15, 16, 32, 47, 48, 57, 58, 64, 65, 90, 91, 94, 95, 96, 97, 122, 123,
   124, 125, 126, 127, 128, 129, 130, 136, 137, 138, 252, 253, 254, 255,
@@ -15,12 +15,12 @@ interface Sources {
 
 type Mutation = (input: Buffer, dice: Dice, sources: Sources) => Buffer;
 
-/** Takes bytes out at a place, and puts others in. */
+/** Replaces bytes at a position. */
 function replace(input: Buffer, at: number, removed: number, added: Uint8Array): Buffer {
   return Buffer.concat([input.subarray(0, at), added, input.subarray(at + removed)]);
 }
 
-/** Often the end: what is read from left to right grows there. */
+/** Often at the end, because parsers read from left to right. */
 const place = (input: Buffer, dice: Dice): number =>
   dice.happens(0.25) ? input.length : dice.between(0, input.length);
 
@@ -44,7 +44,7 @@ const MUTATIONS: Choices<Mutation> = [
   (input, dice) => replace(input, place(input, dice), dice.between(0, 1), Buffer.of(dice.between(0, 255))),
   (input, dice) => replace(input, place(input, dice), dice.size(16), Buffer.alloc(0)),
   (input, dice) => input.subarray(0, place(input, dice)),
-  // A copy of some of its own, elsewhere.
+  // A copy of its own bytes at another position.
   (input, dice) => replace(input, place(input, dice), 0, span(input, dice)),
   (input, dice) =>
     replace(input, place(input, dice), 0, Buffer.alloc(dice.size(1500), span(input, dice)[0] ?? 0)),
@@ -60,7 +60,7 @@ const MUTATIONS: Choices<Mutation> = [
   (input, dice, { corpus }) => replace(input, place(input, dice), 0, span(pick(dice, corpus), dice)),
 ];
 
-/** Another input, made of one by a few changes. */
+/** A mutation of an input by a few changes. */
 export function mutate(input: Buffer, dice: Dice, sources: Sources): Buffer {
   let mutated = input;
   for (let left = dice.size(6); left > 0; left -= 1) mutated = pick(dice, MUTATIONS)(mutated, dice, sources);

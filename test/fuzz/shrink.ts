@@ -1,7 +1,7 @@
 /**
- * Takes out of an input what it does not need to keep a property, the largest pieces first.
+ * Removes everything that an input does not need to keep a property, the largest pieces first.
  *
- * @param tries how often `keeps` may be asked
+ * @param tries maximum calls of `keeps`
  */
 export function shrink(input: Buffer, keeps: (smaller: Buffer) => boolean, tries: number): Buffer {
   let smallest = input;

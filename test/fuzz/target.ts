@@ -1,16 +1,16 @@
 import type { Dice } from '../support/dice.ts';
 
-/** Something that reads what strangers or operators write, with all that is known of what it has to do. */
+/** A parser of untrusted or operator input, with its expected behaviour. */
 export interface Target {
-  /** Pieces of the grammar, a character a byte. */
+  /** Pieces of the grammar, one character per byte. */
   readonly dictionary: Choices<string>;
-  /** Makes an input of the grammar, good or nearly so; a character a byte. */
+  /** Generates a valid or nearly valid input of the grammar; one character per byte. */
   make(dice: Dice): string;
-  /** Throws where something is wrong. The same input and the same dice do the same. */
+  /** Throws on wrong behaviour. The same input and dice always give the same result. */
   check(input: Buffer, dice: Dice): void;
 }
 
-/** No input is longer, in bytes: a little more than the longest header that is read. */
+/** Maximum bytes of an input: a little more than the longest header. */
 export const MAX_INPUT_BYTES = 5000;
 
 export type Choices<T> = readonly [T, ...T[]];
@@ -19,15 +19,15 @@ export function pick<T>(dice: Dice, choices: Choices<T>): T {
   return choices[dice.between(0, choices.length - 1)] ?? choices[0];
 }
 
-/** As many as the dice say, one behind the other. */
+/** A random number of pieces, concatenated. */
 export function many(dice: Dice, least: number, most: number, make: () => string): string {
   return Array.from({ length: dice.between(least, most) }, make).join('');
 }
 
-/** Inputs up to this many bytes are taken byte by byte; of longer ones, every place would take too long. */
+/** Inputs up to this many bytes are split at every position; for longer ones that would take too long. */
 const BYTEWISE_UP_TO_BYTES = 400;
 
-/** Where to cut an input in two, in ascending order: everywhere, or at both ends and at random. */
+/** Positions to split an input in two, ascending: all, or both ends and random ones. */
 export function cutsOf(input: Buffer, dice: Dice): number[] {
   const all = Array.from({ length: input.length + 1 }, (_, at) => at);
   if (input.length <= BYTEWISE_UP_TO_BYTES) return all;
@@ -35,7 +35,7 @@ export function cutsOf(input: Buffer, dice: Dice): number[] {
   return all.filter((at) => at < half || at > input.length - half || dice.happens(0.01));
 }
 
-/** One input in several splits: whole, byte by byte, and at random places. */
+/** One input in several splits: whole, single bytes, and random pieces. */
 export function splitsOf(input: Buffer, dice: Dice): Buffer[][] {
   const random = (most: number): number[] =>
     Array.from({ length: most }, () => dice.between(0, input.length));
@@ -45,10 +45,10 @@ export function splitsOf(input: Buffer, dice: Dice): Buffer[][] {
   });
 }
 
-/** Throws with both sides where they differ. Both have to survive JSON. */
+/** Throws with both values if they differ. Both must be JSON-serialisable. */
 export function expectSame(actual: unknown, expected: unknown, what: string): void {
   const [left, right] = [JSON.stringify(actual), JSON.stringify(expected)];
-  if (left !== right) throw new Error(`${what}: ${left}, and not ${right}`);
+  if (left !== right) throw new Error(`${what}: ${left}, expected ${right}`);
 }
 
 export function expectTrue(condition: boolean, what: string): void {

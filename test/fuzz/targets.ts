@@ -1,6 +1,6 @@
 import type { Target } from './target.ts';
 
-/** The names of all targets, which are those of their files and of their corpora. */
+/** Names of all targets, their files and their corpora. */
 export const TARGET_NAMES = [
   'handshake',
   'message-handshake',
@@ -22,7 +22,7 @@ export const SOURCES: Readonly<Record<TargetName, readonly string[]>> = {
   'trusted-proxies': ['config/trusted-proxies.ts', 'protocol/ip-address.ts'],
 };
 
-/** Loads a target, with what it tests. Late, since coverage has to be there before that. */
+/** Loads a target and the code under test. Late, because coverage must start before. */
 export async function loadTarget(name: TargetName): Promise<Target> {
   switch (name) {
     case 'handshake':

@@ -8,7 +8,7 @@ import { noteInput } from './messages.ts';
 import type { Job, Report } from './messages.ts';
 import { SOURCES, loadTarget } from './targets.ts';
 
-/** Tries one target for some time. A thread of its own, so that an input that never ends can be ended. */
+/** Fuzzes one target for some time, in a thread of its own, so that a hanging input can be terminated. */
 
 const job: Job = workerData;
 const start = performance.now();

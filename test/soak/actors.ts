@@ -6,7 +6,7 @@ import type { TestClient } from '../support/test-client.ts';
 import { OK, hears, isClosed } from './stage.ts';
 import type { Stage } from './stage.ts';
 
-/** What the relay is told that the actors rely on. All of it is short, so that a soak comes to it often. */
+/** Relay settings that the actors rely on. All timeouts are short, so that they occur often in a soak. */
 export const SOAK_SETTINGS = {
   RELAY_HANDSHAKE_TIMEOUT: '2s',
   RELAY_WAIT_TIMEOUT: '2s',
@@ -25,23 +25,23 @@ export const SOAK_SETTINGS = {
 /** More clients than may wait. */
 const CROWD = 350;
 
-/** Bytes that a transfer has at most; less than a pair may move. */
+/** Maximum bytes of a transfer; below the limit per pair. */
 const LARGEST_TRANSFER = 8 * 2 ** 20;
 
-/** More than a pair may move. */
+/** More than the limit per pair. */
 const TOO_MUCH = randomBytesOf(6, 32 * 2 ** 20);
 
-/** What a pair may move, in bytes. */
+/** Byte limit per pair. */
 const ALLOWED_BYTES = 24_000_000;
 
 const PIECE_BYTES = 65_536;
 
 const NOISE = randomBytesOf(5, LARGEST_TRANSFER);
 
-/** Somebody who comes to the relay, does what he does, sees that it is answered as it should be, and leaves. */
+/** Connects, does something, checks the relay's response, and disconnects. */
 type Actor = (stage: Stage, dice: Dice) => Promise<void>;
 
-/** Pauses again and again until so many bytes are there. */
+/** Pauses repeatedly until that many bytes have arrived. */
 async function receiveSlowly(to: TestClient, count: number, dice: Dice, pauseMs: number): Promise<void> {
   while (to.receivedBytes < count && !to.isClosed) {
     to.pause();
@@ -51,7 +51,10 @@ async function receiveSlowly(to: TestClient, count: number, dice: Dice, pauseMs:
   }
 }
 
-/** Sends so many bytes one way, and sees that they come. The receiver pauses for up to `pauseMs`, again and again. */
+/**
+ * Sends that many bytes in one direction and compares them. The receiver repeatedly pauses for up to
+ * `pauseMs`.
+ */
 async function transfer(stage: Stage, dice: Dice, length: number, pauseMs: number): Promise<void> {
   const bytes = NOISE.subarray(0, length);
   const [from, to] = await stage.pair(dice);
@@ -66,7 +69,7 @@ async function transfer(stage: Stage, dice: Dice, length: number, pauseMs: numbe
   await goes.closed;
 }
 
-/** Ends in its own way while it waits, or waits for longer than it may. */
+/** Disconnects in several ways while it waits, or exceeds the wait timeout. */
 async function waitInVain(stage: Stage, dice: Dice): Promise<void> {
   const client = await stage.client(dice, handshake(newToken(), SIDE_A));
   const way = dice.between(0, 2);
@@ -76,7 +79,7 @@ async function waitInVain(stage: Stage, dice: Dice): Promise<void> {
   await client.closed;
 }
 
-/** Three connections of one side; when the other side comes, one is taken. */
+/** Three connections of one side; when the other side connects, one of them is paired. */
 async function beRedundant(stage: Stage, dice: Dice): Promise<void> {
   const token = newToken();
   const many: TestClient[] = [];
@@ -87,26 +90,26 @@ async function beRedundant(stage: Stage, dice: Dice): Promise<void> {
   await Promise.all([...many, other].map((client) => client.closed));
 }
 
-/** Says a line that is none. */
+/** Sends a bad handshake. */
 async function beWrong(stage: Stage, dice: Dice): Promise<void> {
   const client = await stage.client(dice, `please ${'x'.repeat(dice.between(0, 900))}\n`);
   await isClosed(client, 'bad handshake\n');
 }
 
-/** Sends bytes before there is anybody to take them. */
+/** Sends bytes before it has a partner. */
 async function beImpatient(stage: Stage, dice: Dice): Promise<void> {
   const client = await stage.client(dice, handshake(newToken(), SIDE_A));
   await client.send('hello?');
   await isClosed(client, 'impatient\n');
 }
 
-/** Says nothing, or not enough, for longer than it may. */
+/** Sends nothing, or too little, until the handshake timeout. */
 async function beSilent(stage: Stage, dice: Dice): Promise<void> {
   const client = await stage.client(dice, dice.happens(0.5) ? '' : 'please');
   await isClosed(client);
 }
 
-/** Resets a connection at any moment of a transfer; the partner is closed in peace. */
+/** Resets a connection at a random moment of a transfer; the partner is closed cleanly. */
 async function breakOff(stage: Stage, dice: Dice): Promise<void> {
   const [from, to] = await stage.pair(dice);
   const sent = from.sendAll(NOISE, PIECE_BYTES);
@@ -117,7 +120,7 @@ async function breakOff(stage: Stage, dice: Dice): Promise<void> {
   await Promise.all([sent, goes.closed]);
 }
 
-/** A pair that moves nothing any more, since its receiver reads nothing, or its sender says nothing. */
+/** A pair without traffic, because its receiver does not read or its sender sends nothing. */
 async function standStill(stage: Stage, dice: Dice): Promise<void> {
   const [from, to] = await stage.pair(dice);
   const isStalled = dice.happens(0.5);
@@ -130,7 +133,7 @@ async function standStill(stage: Stage, dice: Dice): Promise<void> {
   await Promise.all([sent, to.closed]);
 }
 
-/** Sends more than a pair may move. */
+/** Exceeds the byte limit of a pair. */
 async function sendTooMuch(stage: Stage, dice: Dice): Promise<void> {
   const [from, to] = await stage.pair(dice);
   await from.sendAll(TOO_MUCH, PIECE_BYTES);
@@ -152,7 +155,7 @@ export const ACTORS: Readonly<Record<string, Actor>> = {
   'too much': sendTooMuch,
 };
 
-/** More clients than may wait. The rest are told so. Nobody else may come meanwhile. */
+/** More clients than may wait. The rest get `busy`. No other client may connect meanwhile. */
 export async function manyWaiting(stage: Stage, dice: Dice): Promise<void> {
   const clients: TestClient[] = [];
   while (clients.length < CROWD) clients.push(await stage.client(dice, handshake(newToken(), SIDE_A)));

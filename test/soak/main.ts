@@ -5,8 +5,8 @@ import { parseArgs } from 'node:util';
 import { soak } from './soak.ts';
 
 /**
- * Mixed load against a relay of ours, for minutes or hours: `npm run soak -- --minutes 3`, `npm run soak -- --hours 8`. Prints
- * what the relay holds, and in the end what leaks. Exit code 1 when something does, or when a byte went wrong.
+ * Mixed load on a relay, for minutes or hours: `npm run soak -- --minutes 3`, `npm run soak -- --hours 8`.
+ * Prints the relay's resources, and any leaks at the end. Exit code 1 if there is a leak or a wrong byte.
  */
 
 const USAGE = 'usage: node test/soak/main.ts [--minutes N | --hours N]\n';
@@ -16,7 +16,7 @@ const DEFAULT_MINUTES = 3;
 /** Load of one round, in milliseconds. */
 const ROUND_MS = 10_000;
 
-/** In milliseconds; NaN where the arguments can't be understood. */
+/** In milliseconds; NaN for invalid arguments. */
 function durationMs(): number {
   try {
     const options = { minutes: { type: 'string' }, hours: { type: 'string' } } as const;

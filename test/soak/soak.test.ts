@@ -17,26 +17,26 @@ test('a short soak finds no leak', { timeout: 120_000 }, async (context) => {
 describe('the verdict of a soak', () => {
   const idle: IdleSample = { residentMiB: 100, heapMiB: 10, fdCount: 30, resources: { Timeout: 3 } };
 
-  /** Nine samples that each differ from a quiet one. */
+  /** Nine samples that each differ from an idle one. */
   function verdict(change: (index: number) => Partial<IdleSample>): string[] {
     return findLeaks(Array.from({ length: 9 }, (_, index) => ({ ...idle, ...change(index) })));
   }
 
-  test('is clean where memory goes up and down, and counts stay', () => {
+  test('is clean if memory varies and counts stay the same', () => {
     assert.deepEqual(
       verdict((index) => ({ heapMiB: 10 + (index % 3) * 2, residentMiB: 100 + (index % 3) * 50 })),
       [],
     );
   });
 
-  test('is clean where there is less than at first', () => {
+  test('is clean if there is less than at first', () => {
     assert.deepEqual(
       verdict((index) => ({ resources: { Timeout: index === 0 ? 3 : 2 }, heapMiB: 20 - index })),
       [],
     );
   });
 
-  test('names each thing that leaks', () => {
+  test('names each leak', () => {
     assert.deepEqual(
       verdict((index) => ({
         heapMiB: 10 + index * 0.2,
@@ -53,7 +53,7 @@ describe('the verdict of a soak', () => {
     );
   });
 
-  test('wants three samples at least', () => {
+  test('needs at least three samples', () => {
     assert.throws(() => findLeaks([idle, idle]), /too few/u);
   });
 });

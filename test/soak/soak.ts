@@ -9,44 +9,44 @@ import { Stage } from './stage.ts';
 import { findLeaks } from './verdict.ts';
 import type { IdleSample } from './verdict.ts';
 
-/** Actors of each kind that are at work at once. */
+/** Concurrent actors of each kind. */
 const EACH = 4;
 
 /** Time between two rows of a round, in milliseconds. */
 const SAMPLE_MS = 5000;
 
-/** How long the last timers of a relay that nobody uses may run, in milliseconds: above the timeouts that it was given. */
+/** How long the last timers of an idle relay may run, in milliseconds: above its configured timeouts. */
 const REST_MS = 2500;
 
-/** How long a relay may take to let go of everything, in milliseconds: longer than it lingers for anybody. */
+/** Time for the relay to release all resources, in milliseconds: longer than it lingers for any client. */
 const LET_GO_MS = 45_000;
 
 const POLL_MS = 200;
 
-/** Rounds before the first sample that counts: whatever is loaded and grown once is there by then. */
+/** Rounds before the first sample that counts, so that everything is loaded and has grown once. */
 const WARM_UP_ROUNDS = 1;
 
-/** The fewest rounds that show a trend. */
+/** Minimum number of rounds that show a trend. */
 const LEAST_ROUNDS = 3;
 
 export interface SoakOptions {
-  /** At least so long; the round that has begun is finished. */
+  /** Minimum duration; a started round is finished. */
   readonly ms: number;
   /** Load of one round, in milliseconds; the last actors take some seconds more. */
   readonly roundMs: number;
-  /** For the usage database. */
+  /** Directory of the usage database. */
   readonly directory: string;
-  /** Takes a line of the table. */
+  /** Prints one line of the table. */
   readonly print: (line: string) => void;
 }
 
 export interface SoakResult {
   readonly leaks: readonly string[];
-  /** What each kind of actor did, by how often. */
+  /** How often each kind of actor ran. */
   readonly acts: Readonly<Record<string, number>>;
 }
 
-/** Uses a relay in every way there is, over and over, and sees what it holds whenever nobody is there. */
+/** Uses a relay in every way, repeatedly, and samples its resources whenever it has no client. */
 export async function soak({ ms, roundMs, directory, print }: SoakOptions): Promise<SoakResult> {
   await using monitored = await MonitoredRelay.start(directory, SOAK_SETTINGS);
   const stage = new Stage(monitored.rawPort, monitored.websocketPort);
@@ -104,7 +104,7 @@ async function playRound(
   );
 }
 
-/** What the relay holds once it holds no more than it did `before`, or has had the time for that. */
+/** Resources of the relay once they are back to `before`, or after a timeout. */
 async function holdingsAtRest(
   monitored: MonitoredRelay,
   before: ResourceUsage | null,

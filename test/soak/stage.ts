@@ -8,7 +8,7 @@ export const OK = 'ok\n';
 
 const TRANSPORTS = ['tcp', 'websocket'] as const;
 
-/** Where clients of all kinds meet a relay. */
+/** Ports of the relay for all kinds of clients. */
 export class Stage {
   readonly #addresses: Addresses;
   readonly #clients = new Set<TestClient>();
@@ -17,7 +17,7 @@ export class Stage {
     this.#addresses = { tcpPort, websocketPort, unixPath: '' };
   }
 
-  /** One that has said something, by either transport. */
+  /** A client of either transport that has sent `text`. */
   async client(dice: Dice, said = ''): Promise<TestClient> {
     const transport = TRANSPORTS[dice.between(0, 1)] ?? 'tcp';
     const client = await TestClient.connect(transport, this.#addresses);
@@ -27,7 +27,7 @@ export class Stage {
     return client;
   }
 
-  /** Two that have their `ok`. */
+  /** Two clients with their `ok`. */
   async pair(dice: Dice): Promise<readonly [TestClient, TestClient]> {
     const token = newToken();
     const first = await this.client(dice, handshake(token, SIDE_A));
@@ -36,19 +36,19 @@ export class Stage {
     return [first, second];
   }
 
-  /** Whoever is still there goes. */
+  /** Closes all remaining clients. */
   clear(): void {
     for (const client of this.#clients) client.destroy();
   }
 }
 
-/** Rejects unless that is the next that a client is told. */
+/** Rejects unless the client receives exactly this next. */
 export async function hears(client: TestClient, words: string): Promise<void> {
   const said = await client.until(words.length);
   assert.equal(said.toString('latin1', 0, words.length), words);
 }
 
-/** Resolves when the relay has closed a client in peace, who has heard these words and nothing else. */
+/** Resolves when the relay has closed a client cleanly, after exactly these bytes. */
 export async function isClosed(client: TestClient, words = ''): Promise<void> {
   const { reset } = await client.closed;
   assert.deepEqual({ reset, said: client.received.toString('latin1') }, { reset: false, said: words });

@@ -1,24 +1,24 @@
-/** What a relay held at a moment when nobody was there. */
+/** Resources of a relay without clients. */
 export interface IdleSample {
   readonly residentMiB: number;
-  /** On V8's heap and in buffers outside of it, once garbage is collected. */
+  /** On V8's heap and in buffers outside of it, after a garbage collection. */
   readonly heapMiB: number;
   readonly fdCount: number;
-  /** Timers, sockets and whatever else keeps an event loop, by Node's name for them. */
+  /** Timers, sockets and other resources that keep an event loop alive, by Node's names. */
   readonly resources: Readonly<Record<string, number>>;
 }
 
-/** The kernel and the allocators keep pages for next time, and how many depends on what was going on before. */
+/** Pages that the kernel and the allocators keep for reuse; their number depends on the preceding load. */
 const RESIDENT_MARGIN_MIB = 24;
 
-/** Code that became hot, and maps that have grown and are empty again. */
+/** Optimised code, and maps that have grown and are empty again. */
 const HEAP_MARGIN_MIB = 1;
 
 /**
- * Says what leaks, a sentence for each thing; nothing when nothing does. Descriptors and resources must be back each time.
- * Memory is compared by medians, of the first third of the samples and of the last.
+ * Returns one message per leak. File descriptors and resources must be back after each round. Memory is
+ * compared by medians, of the first and the last third of the samples.
  *
- * @param samples in the order they were taken, three at least; the first one is what everything has to come back to
+ * @param samples in order, at least three; the first one is the baseline
  */
 export function findLeaks(samples: readonly IdleSample[]): string[] {
   const [first] = samples;

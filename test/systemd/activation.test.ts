@@ -20,16 +20,16 @@ const OK = 'ok\n';
 /** More than one read. */
 const SOME_BYTES = 300_000;
 
-/** The last thing that a relay says before clients may come. */
+/** The last log line before clients can connect. */
 const LISTENING = /"role":"websocket".*\n/u;
 
-/** Puts a command under the service's filter of system calls. */
+/** Runs a command under the service's system call filter. */
 const FILTER = [PYTHON, join(ROOT, 'test', 'support', 'syscall-filter.py'), join(UNITS, SERVICE), '--'];
 
 const withoutFilter =
   findProgram('systemd-analyze') === null ? 'no "systemd-analyze": install the Debian package systemd' : null;
 
-/** The service's own program under its own filter of system calls, with sockets on free ports. */
+/** The program of the service under its own system call filter, with sockets on free ports. */
 async function start(
   context: TestContext,
   settings: Readonly<Record<string, string>> = {},
@@ -53,7 +53,7 @@ async function start(
 
 type Client = TestClient | SecureClient;
 
-/** A client of either port without TLS, until the end of the test at the latest. */
+/** A client of either port without TLS, closed after the test at the latest. */
 async function plainClient(
   context: TestContext,
   activation: Activation,
@@ -65,7 +65,7 @@ async function plainClient(
   return client;
 }
 
-/** Two clients pair, each gets what the other one sends, and they leave. */
+/** Pairs two clients, exchanges data in both directions, and disconnects them. */
 async function exchange(first: Client, second: Client): Promise<void> {
   const token = newToken();
   await first.send(handshake(token, SIDE_A));
@@ -83,10 +83,10 @@ async function exchange(first: Client, second: Client): Promise<void> {
 }
 
 describe(
-  'a relay that systemd starts by its socket',
+  'a relay with systemd socket activation',
   { skip: withoutSocketActivation() ?? withoutFilter ?? false },
   () => {
-    test('pairs clients of both its ports under the filter of its unit, and records that', async (context) => {
+    test('pairs clients of both its ports under the filter of its unit, with a record', async (context) => {
       const { activation, databasePath } = await start(context);
       await activation.program.waitForOutput(LISTENING);
       const raw = await plainClient(context, activation, 'tcp');
@@ -98,11 +98,11 @@ describe(
         usage.rows().map(({ result, total_bytes }) => [result, total_bytes]),
         [['happy', 2 * SOME_BYTES]],
       );
-      // It would say so if it had to do without something.
+      // It would log a missing permission.
       doesNotMatch(activation.program.stdout, /"level":"(?:warn|error|fatal)"/u);
     });
 
-    test('keeps its ports when it is started anew: who comes in between is served then', async (context) => {
+    test('keeps its ports during a restart: clients that connect meanwhile are served afterwards', async (context) => {
       const { activation, databasePath } = await start(context);
       await activation.program.waitForOutput(LISTENING);
       await exchange(
@@ -110,7 +110,7 @@ describe(
         await plainClient(context, activation, 'tcp'),
       );
       const before = await stop(activation);
-      // Nobody has accepted these when they connect.
+      // These connect before any process accepts.
       await exchange(
         await plainClient(context, activation, 'tcp'),
         await plainClient(context, activation, 'tcp'),
@@ -120,7 +120,7 @@ describe(
       equal(usage.rows().length, 2);
     });
 
-    test('speaks TLS on a socket of its own', async (context) => {
+    test('serves TLS on a socket of its own', async (context) => {
       const identity = makeIdentity();
       const { files } = await CertificateDirectory.open(context, identity);
       const { activation } = await start(context, {
@@ -134,7 +134,7 @@ describe(
       await exchange(secure, await plainClient(context, activation, 'tcp'));
     });
 
-    test('that does not find its socket says which there are, and ends', async (context) => {
+    test('without its socket reports the available ones and exits', async (context) => {
       const { activation } = await start(context, { RELAY_LISTEN: 'systemd:domain=INET:index=3' });
       await activation.program.waitForOutput(
         /"level":"fatal".*\["can't listen on systemd:domain=INET:index=3: .* there are 0 \(raw\), 1 \(websocket\), 2 \(tls\)"\]/u,
@@ -144,8 +144,8 @@ describe(
   },
 );
 
-describe('the filter of the unit', { skip: withoutFilter ?? false }, () => {
-  test('refuses what a relay has no business with, as an error', async () => {
+describe('the system call filter of the unit', { skip: withoutFilter ?? false }, () => {
+  test('rejects unneeded system calls with an error', async () => {
     const program = `
       const { networkInterfaces, setPriority } = require('node:os');
       for (const attempt of [() => setPriority(5), networkInterfaces]) {
@@ -163,7 +163,7 @@ async function outputOf(command: readonly string[]): Promise<string> {
   return program.stdout;
 }
 
-/** Ends the relay as systemd does, and returns the process id that it had. */
+/** Stops the relay as systemd does, and returns its process id. */
 async function stop({ program }: Activation): Promise<string> {
   const started = [...program.stdout.matchAll(/^started (\d+)$/gmu)];
   const [, pid = ''] = started.at(-1) ?? [];

@@ -13,7 +13,7 @@ import { UNITS, environmentOf, examplesOf, settingsOf, valuesOf } from '../suppo
 const SERVICE = 'transit-relay.service';
 const SOCKET = 'transit-relay.socket';
 
-/** In tenths, from 0 to 100: a web server as Debian packages it has 92. */
+/** In tenths, from 0 to 100: Debian's web servers have 92. */
 const MAX_EXPOSURE = 15;
 
 const skip =
@@ -21,7 +21,7 @@ const skip =
     ? 'no "systemd-analyze": install the Debian package systemd'
     : false;
 
-/** What systemd says of files of ours, and its exit code. */
+/** Output of systemd-analyze for our files, and its exit code. */
 function analyze(...args: readonly string[]): string {
   const { status, stdout, stderr } = spawnSync('systemd-analyze', args, { encoding: 'utf8' });
   return status === 0 ? stderr : `exit code ${status}: ${stdout}${stderr}`;
@@ -34,48 +34,48 @@ function configOf(environment: Readonly<Record<string, string>>): RelayConfig {
   return read.config;
 }
 
-describe('the units for systemd', () => {
-  test('are understood by it, to the last line', { skip }, async (context) => {
+describe('the systemd units', () => {
+  test('contain only settings that systemd knows', { skip }, async (context) => {
     const directory = await scratch(context);
     for (const unit of [SERVICE, SOCKET]) {
       const text = readFileSync(join(UNITS, unit), 'utf8');
-      // It looks whether the program is there, and ours is somewhere else.
+      // It checks that the program exists; ours is in another directory.
       writeFileSync(join(directory, unit), text.replace('ExecStart=node ', `ExecStart=${process.execPath} `));
     }
     equal(analyze('verify', '--man=no', join(directory, SERVICE), join(directory, SOCKET)), '');
   });
 
-  test('leave the relay little to do but its work', { skip }, () => {
+  test('restrict the relay to what it needs', { skip }, () => {
     equal(analyze('security', '--offline=true', `--threshold=${MAX_EXPOSURE}`, join(UNITS, SERVICE)), '');
   });
 
-  test('let V8 write machine code', () => {
+  test('allow V8 to write machine code', () => {
     deepEqual(valuesOf(SERVICE, 'MemoryDenyWriteExecute'), []);
   });
 
-  test('start the program itself, by nobody in between', () => {
+  test('start the program directly, without a wrapper', () => {
     deepEqual(valuesOf(SERVICE, 'ExecStart'), ['node src/main.ts']);
   });
 
-  test('give a drain the time that it takes', () => {
+  test('leave enough time for a drain', () => {
     const { drain } = configOf(environmentOf(SERVICE));
     const stopMs = Number(valuesOf(SERVICE, 'TimeoutStopSec')[0]) * 1000;
     ok(stopMs >= drain.delayMs + drain.timeoutMs + 10_000, `${stopMs} ms`);
     deepEqual(valuesOf(SERVICE, 'KillMode'), ['mixed']);
   });
 
-  test('start a relay again, but not one with a wrong configuration', () => {
+  test('restart the relay, except after a configuration error', () => {
     deepEqual(valuesOf(SERVICE, 'Restart'), ['on-failure']);
     deepEqual(valuesOf(SERVICE, 'RestartPreventExitStatus'), ['78']);
   });
 
-  test('have a configuration that the relay takes, with a socket for each endpoint', () => {
+  test('have a valid configuration, with a socket for each endpoint', () => {
     const { listen } = configOf(environmentOf(SERVICE));
     deepEqual(valuesOf(SOCKET, 'ListenStream'), ['4001', '4002']);
     deepEqual([...listen.raw, ...listen.websocket].map(indexOf), [0, 1]);
   });
 
-  test('have examples of settings that the relay takes', () => {
+  test('have valid examples of settings', () => {
     const examples = examplesOf('transit-relay.env');
     ok(examples.length >= 5);
     for (const [variable, value] of examples) {
@@ -87,7 +87,7 @@ describe('the units for systemd', () => {
     ok(examples.some(([variable]) => variable === 'RELAY_LISTEN'));
   });
 
-  test('say each thing once', () => {
+  test('contain each setting once', () => {
     const names = settingsOf(SERVICE).map(([name]) => name);
     const repeated = names.filter((name, index) => names.indexOf(name) !== index);
     deepEqual(new Set(repeated), new Set(['Environment', 'SystemCallFilter']));

@@ -1,6 +1,9 @@
 import { isIPv4, isIPv6 } from 'node:net';
 
-/** The one form of an address, by Node's idea of what one is: that of URLs, and mapped IPv4 as IPv4. Null for none. */
+/**
+ * The canonical form of an address by Node's URL parser, with mapped IPv4 as IPv4. Null for an invalid
+ * address.
+ */
 export function printedAddress(text: string): string | null {
   if (isIPv4(text)) return text;
   if (!isIPv6(text) || text.includes('%')) return null;

@@ -1,7 +1,7 @@
 import { isIP } from 'node:net';
 import type { Endpoint, TlsFiles } from '../../../src/config/endpoint.ts';
 
-/** The grammar of endpoints, written down a second time, as a table. */
+/** A second implementation of the endpoint grammar, as a table. */
 
 type Check = RegExp | ((value: string) => boolean);
 
@@ -17,7 +17,7 @@ const TLS: Readonly<Record<string, Check>> = {
 };
 
 interface Kind {
-  /** What needs no name. */
+  /** Positional fields. */
   readonly main: string;
   readonly options: Readonly<Record<string, Check>>;
 }
@@ -54,7 +54,7 @@ function numberIn(radix: 8 | 10, least: number, most: number, digits = 10): Chec
   return (value) => form.test(value) && parseInt(value, radix) >= least && parseInt(value, radix) <= most;
 }
 
-/** What a text means, or null where it means nothing. */
+/** The meaning of a text, or null if it is invalid. */
 export function expectedEndpoint(text: string): Endpoint | null {
   const [kindName, named] = /^\d+$/u.test(text) ? ['tcp', new Map([['port', text]])] : readFields(text);
   const kind = KINDS.get(kindName);
@@ -68,7 +68,7 @@ export function expectedEndpoint(text: string): Endpoint | null {
   return build(kindName, named);
 }
 
-/** Kind and options of an endpoint; null for the options where they contradict each other. */
+/** Kind and options of an endpoint; null options if they contradict each other. */
 function readFields(text: string): [kind: string, named: Map<string, string> | null] {
   const parts = text.match(/(?:^|:)(?:\\.|[^\\:])*/gsu) ?? [];
   if (parts.join('') !== text) return ['', null];

@@ -50,7 +50,7 @@ const DICTIONARY: Choices<string> = [
   '\xc3\xa9',
 ];
 
-/** All of a list, or null where the parser refuses it; anything else that it throws is a finding. */
+/** All endpoints of a list, or null if the parser rejects it. Any other error is a finding. */
 function read(text: string): Endpoint[] | null {
   try {
     return parseEndpoints(text);
@@ -96,10 +96,10 @@ export const endpoint: Target = {
     const text = input.toString('utf8');
     const endpoints = read(text);
     const expected = (text.match(/(?:\\.|[^\s\\])+|\\$/gsu) ?? []).map(expectedEndpoint);
-    expectSame(endpoints, expected.includes(null) ? null : expected, 'what it means');
+    expectSame(endpoints, expected.includes(null) ? null : expected, 'the meaning');
     if (endpoints === null) return;
     const printed = endpoints.map(formatEndpoint);
-    expectSame(printed.map(parseEndpoint), endpoints, 'each as it is printed');
-    expectSame(read(printed.join(' \n')), endpoints, 'the list as it is printed');
+    expectSame(printed.map(parseEndpoint), endpoints, 'each endpoint after formatting');
+    expectSame(read(printed.join(' \n')), endpoints, 'the list after formatting');
   },
 };

@@ -1,16 +1,16 @@
-/** What a client's frames come to. Texts have a character a byte. */
+/** The decoded result of a client's frames. Texts have one character per byte. */
 export interface Events {
-  /** The last one has not ended. */
+  /** The last one may be incomplete. */
   readonly messages: string[];
   readonly pings: string[];
   pongs: number;
   end: string | null;
-  /** Those whose header was whole and good. */
+  /** Frames with a complete and valid header. */
 }
 
 /**
- * Reads all that a client sent at once, slowly and simply (RFC 6455, section 5): what a decoder has to come to,
- * whatever the pieces were. Payload counts as it comes; a control frame when it is whole.
+ * Decodes everything that a client sent at once, slowly and simply (RFC 6455, section 5): the result that the
+ * decoder must have for any split. Payload counts as it arrives; a control frame when it is complete.
  */
 export function expectedEvents(input: Buffer): Events {
   const events: Events = { messages: [''], pings: [], pongs: 0, end: null };
@@ -44,13 +44,13 @@ export function expectedEvents(input: Buffer): Events {
 interface Header {
   readonly opcode: number;
   readonly isFinal: boolean;
-  /** Where the payload begins, and how long it is said to be. */
+  /** Start and length of the payload. */
   readonly start: number;
   readonly length: number;
   readonly key: Buffer;
 }
 
-/** Null where it has not come whole; else how the connection ends, if the header is not good. */
+/** Null if it is incomplete; otherwise how the connection ends if the header is invalid. */
 function readHeader(input: Buffer, at: number, isInside: boolean): Header | string | null {
   const [first, second] = [input.readUInt8(at), input.readUInt8(at + 1)];
   const opcode = first & 15;

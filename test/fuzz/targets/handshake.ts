@@ -7,7 +7,7 @@ const TOKEN = '0123456789abcdefghijklmnopqrstuvwxyz_ABCDEFGHIJKLMNOPQRSTUVWXYZ_'
 const SIDE = 'fedcba9876543210';
 const SIDED = `please relay ${TOKEN} for side ${SIDE}`;
 
-/** Of a good line and its neighbourhood. */
+/** Pieces of valid and nearly valid lines. */
 export const LINE_TOKENS: Choices<string> = [
   'please relay ',
   ' for side ',
@@ -23,7 +23,7 @@ export const LINE_TOKENS: Choices<string> = [
   `${SIDED}\n`,
 ];
 
-/** A line that is good, or too long or short by a little somewhere. */
+/** A line that is valid, or slightly too long or too short somewhere. */
 export function makeLine(dice: Dice): string {
   const word = (length: number): string =>
     many(dice, length, length, () => pick(dice, ['a', 'z', 'A', 'Z', '0', '9', '_'])) +
@@ -32,7 +32,7 @@ export function makeLine(dice: Dice): string {
   return `please relay ${word(dice.happens(0.9) ? 64 : 63)}${side}`;
 }
 
-/** The grammar of wire.md, written down a second time. Without the `u` and `i` flags `\w` is ASCII. */
+/** A second implementation of the grammar in wire.md. Without the `u` and `i` flags `\w` is ASCII. */
 function expected(text: string): unknown {
   const newline = text.indexOf('\n');
   if (newline < 0) return { kind: text.length > 1024 ? 'overlong' : 'incomplete' };
@@ -50,7 +50,7 @@ function read(bytes: Buffer): unknown {
   return { kind, token, side, rest: Buffer.from(rest).toString('latin1') };
 }
 
-/** Whether a text without a newline can become a good line, as the grammar says. */
+/** Whether a text without a newline is a prefix of a valid line in the grammar. */
 export function canBecomeLine(text: string): boolean {
   return /^please relay \w{64}(?: for side \w{16})?$/.test(text + SIDED.slice(text.length));
 }
@@ -60,7 +60,7 @@ export const handshake: Target = {
 
   make(dice) {
     const line = makeLine(dice);
-    // Mostly as it is; else as long as the longest line, or a little more.
+    // Mostly unchanged; otherwise padded to the length of the longest line, or a little more.
     const end = dice.happens(0.8)
       ? pick(dice, ['', '\r', ' '])
       : 'x'.repeat(dice.between(1022, 1027) - line.length);

@@ -4,19 +4,19 @@ import { expectSame, expectTrue, many, pick } from '../target.ts';
 import type { Choices, Target } from '../target.ts';
 import { LINE_TOKENS, canBecomeLine, makeLine } from './handshake.ts';
 
-/** Between two messages: a byte that is in no line. */
+/** Separates two messages: a byte that occurs in no line. */
 const END = '\xff';
 
 const WHOLE_UNSIDED = /^please relay \w{64}$/;
 const WHOLE_SIDED = /^please relay \w{64} for side \w{16}$/;
 
-/** What is certain after some messages, and what is not told yet. */
+/** Result after some messages: the certain stream, and what is undecided. */
 interface Expected {
   readonly stream: string;
   readonly held: string;
 }
 
-/** The rules of message-handshake.ts, looking at all messages at once. */
+/** The rules of message-handshake.ts, applied to all messages at once. */
 function expected(messages: readonly string[]): Expected {
   const [first, ...others] = messages;
   if (first === undefined) return { stream: '', held: '' };
@@ -55,7 +55,7 @@ export const messageHandshake: Target = {
   },
 
   check(input) {
-    // The first message is never empty: an empty one says nothing, wherever it comes.
+    // The first message is never empty: empty messages have no effect anywhere.
     const messages = input
       .toString('latin1')
       .split(END)
@@ -68,8 +68,9 @@ export const messageHandshake: Target = {
       const { stream: expectedStream, held } = expected(sent.filter((one) => one !== ''));
       expectSame(stream, expectedStream, `the stream of ${sent.length} messages`);
       expectSame(reader.isAmbiguous, WHOLE_UNSIDED.test(held), 'whether it is undecided');
-      expectTrue(held.length <= 103, 'it holds more than the longest line');
-      // What is let through has to be judged behind this: else the connection would wait forever.
+      expectTrue(held.length <= 103, 'it buffers more than the longest line');
+      // The handshake parser after it must decide on these bytes; otherwise the connection would wait
+      // forever.
       const judged = parseHandshake(Buffer.from(stream, 'latin1')).kind !== 'incomplete';
       expectSame(judged, stream !== '', 'whether the stream has a line');
       if (reader.isDone) expectTrue(judged, 'it is done without a line');

@@ -39,7 +39,7 @@ interface Expected {
   readonly bytes?: number;
 }
 
-/** A header or none, as the specification has it, with Node's own idea of what an address is. */
+/** The expected result by the specification, with Node's own address parser. */
 function expected(text: string): Expected {
   if (text.startsWith('PROXY')) return expectedLine(text);
   if (text.startsWith(SIGNATURE)) return expectedBinary(Buffer.from(text, 'latin1'));
@@ -135,12 +135,12 @@ export const proxyHeader: Target = {
       else expectSame(header.kind, kind, `after ${cut} bytes`);
       if (header.kind === 'proxy') {
         expectSame(header.address, address, 'the address');
-        expectTrue(start.subarray(bytes).equals(header.rest), 'the rest is another');
+        expectTrue(start.subarray(bytes).equals(header.rest), 'the rest differs');
       }
       if (isDecided || header.kind !== 'incomplete')
         expectSame(header.kind, whole, `decided after ${cut} bytes`);
       isDecided ||= header.kind !== 'incomplete';
-      expectTrue(isDecided || cut < MAX_PROXY_HEADER_BYTES, 'it waits for too much');
+      expectTrue(isDecided || cut < MAX_PROXY_HEADER_BYTES, 'it waits for too many bytes');
     }
   },
 };

@@ -37,7 +37,7 @@ const NETWORKS: Choices<string> = [
 
 const familyOf = (address: string): 'ipv4' | 'ipv6' => (isIPv4(address) ? 'ipv4' : 'ipv6');
 
-/** Node's own lists of networks, one a family: in one, it would find IPv4 in `::/0`. */
+/** Node's BlockLists, one per family: in a common one, IPv4 would match `::/0`. */
 class Reference {
   readonly #known = { ipv4: new BlockList(), ipv6: new BlockList() };
   readonly #trustsUnix: boolean;
@@ -67,12 +67,12 @@ class Reference {
   }
 }
 
-/** Of peers alone: nobody else may name an interface. */
+/** For peers only: no other address may name an interface. */
 function withoutZone(transport: string): string {
   return transport.includes(':') ? transport.replace(/%.+$/su, '') : transport;
 }
 
-/** What an entry of the header names, or null for nonsense. */
+/** The address of a header entry, or null if it is invalid. */
 function entryOf(text: string): string | null {
   const [, inBrackets] = /^\[([^\]]*)\](?::\d{1,5})?$/u.exec(text) ?? [];
   const address = inBrackets ?? text.replace(/^([\d.]*):\d{1,5}$/u, '$1');
@@ -89,7 +89,7 @@ function read(text: string): Cidr[] | null {
   }
 }
 
-/** Whether a list is good, as Node's idea of addresses has it. */
+/** Whether a list is valid by Node's address parser. */
 function isGoodList(text: string): boolean {
   return text.split(/[\s,]+/u).every((one) => {
     if (one === '' || /^unix$/iu.test(one)) return true;
@@ -108,7 +108,7 @@ function isGoodList(text: string): boolean {
   });
 }
 
-/** What an address has behind its first bits, as a number. */
+/** The host bits of an address after a prefix, as a number. */
 function bitsBehind(address: string, bits: number): bigint {
   const most = isIPv4(address) ? 32 : 128;
   return numberOf(printedAddress(address) ?? '') & ((1n << BigInt(most - bits)) - 1n);
@@ -146,7 +146,7 @@ export const trustedProxies: Target = {
     '.',
   ],
 
-  // Three lines: the list, the peer (a unix socket's is empty), the header.
+  // Three lines: the list, the peer (empty for a unix socket), the header.
   make(dice) {
     const entry = (): string =>
       pick(dice, [
@@ -168,15 +168,15 @@ export const trustedProxies: Target = {
     expectSame(cidrs !== null, isGoodList(list), 'whether the list is good');
     if (cidrs === null) return;
     const texts = cidrs.map(formatCidr);
-    expectSame(read(texts.join(' '))?.map(formatCidr), texts, 'the list as it is printed');
+    expectSame(read(texts.join(' '))?.map(formatCidr), texts, 'the list after formatting');
     const proxies = new TrustedProxies(cidrs);
     const reference = new Reference(texts);
     expectSame(proxies.trusts(transport), reference.trusts(transport), 'whether the peer is trusted');
     const client = proxies.resolveClientAddress(transport, header);
     expectSame(client, reference.clientOf(transport, header), 'the client');
-    // What a stranger writes never makes him somebody else.
+    // An untrusted client can never claim another address.
     if (proxies.trusts('198.51.100.7')) return;
     const forged = proxies.resolveClientAddress(transport, `${header},198.51.100.7`);
-    expectTrue(!proxies.trusts(transport) || forged === '198.51.100.7', 'a client chose who it is');
+    expectTrue(!proxies.trusts(transport) || forged === '198.51.100.7', 'a client chose its own address');
   },
 };

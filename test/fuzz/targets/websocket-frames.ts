@@ -10,13 +10,13 @@ import type { Events } from './frames-reference.ts';
 
 const KEY = '\x37\xfa\x21\x3d';
 
-/** What a decoder tells, and that it tells nothing after the end. */
+/** Records the events of a decoder, and checks that none follows the end. */
 class Listener implements FrameHandler {
   readonly events: Events = { messages: [''], pings: [], pongs: 0, end: null };
   readonly #apart: boolean;
   /** Frames that the decoder may read at once. */
   readonly #maxFrames: number;
-  /** Bytes that came, and payload that was told: one can't be more than the other. */
+  /** Received bytes, and reported payload, which cannot be more. */
   #came = 0;
   #told = 0;
 
@@ -26,7 +26,7 @@ class Listener implements FrameHandler {
   }
 
   feed(decoder: FrameDecoder, bytes: Uint8Array): void {
-    // Not at the beginning of its memory: words of four bytes may lie anywhere.
+    // At an odd offset in memory, because words of four bytes may be unaligned.
     const start = (this.#came + 1) % 4;
     const copy = Buffer.alloc(start + bytes.length).subarray(start);
     copy.set(bytes);
@@ -37,7 +37,7 @@ class Listener implements FrameHandler {
       expectTrue(taken > 0 && taken <= rest.length, 'no progress');
       rest = rest.subarray(taken);
     }
-    // Whoever still looks at it sees rubbish.
+    // Overwritten, so that a later access is noticed.
     copy.fill(0xa5);
   }
 
@@ -80,7 +80,7 @@ class Listener implements FrameHandler {
   }
 
   #alive(): void {
-    expectTrue(this.events.end === null, 'something was told after the end');
+    expectTrue(this.events.end === null, 'an event after the end');
   }
 }
 

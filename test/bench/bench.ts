@@ -1,19 +1,19 @@
 import type { Workshop } from './workshop.ts';
 
-/** What every scenario is given. */
+/** Passed to every scenario. */
 export interface Bench {
   readonly workshop: Workshop;
   readonly quick: boolean;
   readonly rounds: number;
-  /** Seconds that one measurement takes, after `warmUp` seconds that do not count. */
+  /** Seconds of one measurement, after `warmUp` seconds that do not count. */
   readonly seconds: number;
   readonly warmUp: number;
-  /** Prints a table, or a remark. */
+  /** Prints a table or a remark. */
   readonly print: (text: string) => void;
 }
 
 /**
- * Measures every case once, then every case again: a disturbance of the machine hits all of them alike.
+ * Measures every case once per round, so that load on the machine affects all cases alike.
  *
  * @returns the measurements of each case, in the order of `cases`
  */

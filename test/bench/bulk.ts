@@ -10,7 +10,7 @@ export const GIB = 2 ** 30;
 export interface Bulk {
   readonly gibPerSecond: Samples;
   readonly cpuSecondsPerGib: Samples;
-  /** How much of its one core the generator used; near 1 it may be what limits. */
+  /** CPU share of the generator on its core; near 1 it may be the bottleneck. */
   readonly generatorLoad: Samples;
 }
 
@@ -28,8 +28,8 @@ export function summarise(reports: readonly Report[]): Bulk {
   };
 }
 
-/** No peer at all: the generator's senders connect to its receivers. */
-export async function nobody(): Promise<Peer> {
+/** No peer: the generator's senders connect to its receivers. */
+export async function noPeer(): Promise<Peer> {
   const port = await freePort();
   return {
     name: 'nothing in between',

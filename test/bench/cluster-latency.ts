@@ -1,7 +1,7 @@
 import { interleaved } from './bench.ts';
 import type { Bench } from './bench.ts';
 import { runBulk } from './bulk.ts';
-import { waysOf } from './cluster-ways.ts';
+import { placementsOf } from './cluster-placements.ts';
 import type { Site } from './cluster.ts';
 import { runLoad } from './load.ts';
 import { Samples, formatTable } from './table.ts';
@@ -10,10 +10,10 @@ const NOTE = `From the second client's handshake to its \`ok\`, and a ping-pong 
 on loopback. A network adds five round trips before the \`ok\`, one to the coordinator and four to the other relay, and more with TLS.
 `;
 
-/** How long it takes to meet, and what a message takes to and fro. */
-export async function groupLatency(bench: Bench, site: Site): Promise<void> {
+/** Time until two clients are paired, and round trip of a message. */
+export async function clusterLatency(bench: Bench, site: Site): Promise<void> {
   const { workshop, warmUp, seconds } = bench;
-  const results = await interleaved(waysOf(site), bench.rounds, async ({ peer, otherPort }) => ({
+  const results = await interleaved(placementsOf(site), bench.rounds, async ({ peer, otherPort }) => ({
     meetings: await runLoad(workshop, 'meet', peer, { warmUp, seconds, otherPort }),
     pings: await runBulk(bench, peer, { pairs: 0, pingPong: true, otherPort }),
   }));
@@ -29,6 +29,6 @@ export async function groupLatency(bench: Bench, site: Site): Promise<void> {
     ];
   });
   const header = ['pair', '`ok` p50 ms', 'p99 ms', 'ping-pong p50 ms', 'p99 ms'];
-  bench.print(formatTable('A group: how long a client waits', header, rows));
+  bench.print(formatTable('A cluster: how long a client waits', header, rows));
   bench.print(NOTE);
 }

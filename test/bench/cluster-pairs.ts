@@ -10,8 +10,8 @@ import { Samples, formatTable, ratio } from './table.ts';
 const [PAIRS] = PAIRS_AT_ONCE;
 
 /**
- * Short, in seconds: where the kernel keeps a table of connections (for Docker, say), each one stays in it for two minutes, and
- * what it has no room for is dropped.
+ * Short, in seconds: where the kernel tracks connections (for Docker, for example), each one stays in the
+ * table for two minutes, and connections beyond its size are dropped.
  */
 const SECONDS = 0.5;
 const WARM_UP_SECONDS = 0.2;
@@ -20,19 +20,19 @@ const NOTE = `All relays have one core together, the generator and the coordinat
 number of relays: what it shows is what a pair costs. \`with a core each\` is computed from that: relays / CPU of a pair.
 `;
 
-/** Rounds that do not count: passing on is much code, and costs three times as much until it is compiled. */
+/** Rounds that do not count: forwarding is much code and takes three times as long until it is compiled. */
 const COLD_ROUNDS = 2;
 
-/** Connect, handshake, match and close, where each client comes to any relay. */
-export async function groupPairs(
+/** Connect, handshake, match and close, with each client at a random relay. */
+export async function clusterPairs(
   bench: Bench,
   { alone, first, second, third, coordinator }: Site,
 ): Promise<void> {
   const cases: readonly { readonly name: string; readonly relays: readonly Peer[] }[] = [
     { name: 'one alone', relays: [alone] },
-    { name: 'one of a group', relays: [first] },
-    { name: 'two of a group', relays: [first, second] },
-    { name: 'three of a group', relays: [first, second, third] },
+    { name: 'one of a cluster', relays: [first] },
+    { name: 'two of a cluster', relays: [first, second] },
+    { name: 'three of a cluster', relays: [first, second, third] },
   ];
   const results = await interleaved(
     cases,
@@ -87,6 +87,8 @@ export async function groupPairs(
     'SYN retries',
     'generator load',
   ];
-  bench.print(formatTable(`A group: connect, handshake, match, close: ${PAIRS} pairs at once`, header, rows));
+  bench.print(
+    formatTable(`A cluster: connect, handshake, match, close: ${PAIRS} pairs at once`, header, rows),
+  );
   bench.print(NOTE);
 }

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Bench } from './bench.ts';
-import { CoordinatorProcess, startMember } from './cluster-group.ts';
-import type { Member } from './cluster-group.ts';
+import { CoordinatorProcess, startMember } from './cluster-members.ts';
+import type { Member } from './cluster-members.ts';
 import { startLoad } from './load.ts';
 import { startRelay } from './peers.ts';
 import type { Peer } from './peers.ts';
@@ -9,32 +9,32 @@ import { residentKiB } from './process-memory.ts';
 import { Samples, formatTable } from './table.ts';
 
 /**
- * A relay of a group keeps a descriptor for the link of each client, so that 20,000 of them are room for less than 10,000 clients; and
- * where it has to release more than that at one time, it leaves some of them to their leases.
+ * A relay of a cluster reserves a descriptor for the link of each client, so 20,000 descriptors allow less
+ * than 10,000 clients. If it must release more leases than that at one time, some of them expire instead.
  */
 const WAITING = 9000;
 const QUICK_WAITING = 2000;
 
 const SETUP_TIMEOUT_MS = 60_000;
 
-/** Claims are renewed every 8 to 10 s. */
+/** Leases are renewed every 8 to 10 s. */
 const RENEWAL_TIMEOUT_MS = 20_000;
 
 const POLL_MS = 100;
 
-/** For a round of renewals that has begun to end. */
+/** Time for a started renewal round to end. */
 const ROUND_MS = 1000;
 
-const NOTE = `A renewal comes every 8 to 10 s for as long as somebody waits. Bytes are those of connections, as the coordinator counts them.
+const NOTE = `Leases are renewed every 8 to 10 s while a client waits. Bytes are those of connections, as counted by the coordinator.
 `;
 
-/** What the coordinator has had to do so far, and what it holds. */
+/** The coordinator's work so far, and its memory. */
 interface Account {
   readonly memoryBytes: number;
   readonly cpuSeconds: number;
   readonly inBytes: number;
   readonly outBytes: number;
-  /** As the relay counts them. */
+  /** As counted by the relay. */
   readonly commands: number;
 }
 
@@ -42,37 +42,37 @@ const STEPS = ['claim', 'renewal', 'release'] as const;
 
 interface Measured {
   readonly relayKiB: number;
-  /** From one step to the next; null where there is no coordinator. */
+  /** Difference between two steps; null without a coordinator. */
   readonly accounts: readonly Account[] | null;
 }
 
 type Admin = Awaited<ReturnType<CoordinatorProcess['admin']>>;
 
-/** What a client that waits costs the coordinator and its relay. */
-export async function groupWaiting(bench: Bench): Promise<void> {
+/** Cost of a waiting client for the coordinator and its relay. */
+export async function clusterWaiting(bench: Bench): Promise<void> {
   const count = bench.quick ? QUICK_WAITING : WAITING;
   const rounds = bench.quick ? 1 : Math.min(bench.rounds, 3);
   const alone: Measured[] = [];
-  const grouped: Measured[] = [];
+  const clustered: Measured[] = [];
   for (let round = 0; round < rounds; round += 1) {
     alone.push(await waitAlone(bench, count));
-    grouped.push(await waitInGroup(bench, count));
+    clustered.push(await waitInCluster(bench, count));
   }
   const relayKiB = (all: readonly Measured[]): string =>
     new Samples(all.map((one) => one.relayKiB / count)).format(2);
   bench.print(
     formatTable(
-      `A group: memory of a relay for ${count} clients that wait, each for a token of its own`,
+      `A cluster: memory of a relay for ${count} clients that wait, each for a token of its own`,
       ['relay', 'KiB each'],
       [
         ['alone', relayKiB(alone)],
-        ['of a group', relayKiB(grouped)],
+        ['of a cluster', relayKiB(clustered)],
       ],
     ),
   );
   const rows = STEPS.map((step, index) => {
     const each = (digits: number, value: (account: Account) => number): string => {
-      const grown = grouped.map(({ accounts }) => {
+      const grown = clustered.map(({ accounts }) => {
         const [before, after] = [accounts?.[index], accounts?.[index + 1]];
         return before === undefined || after === undefined ? Number.NaN : value(after) - value(before);
       });
@@ -89,7 +89,7 @@ export async function groupWaiting(bench: Bench): Promise<void> {
   });
   const header = ['step', 'commands', 'memory bytes', 'CPU µs', 'bytes in', 'bytes out'];
   bench.print(
-    formatTable(`A group: what each of ${count} waiting tokens costs the coordinator`, header, rows),
+    formatTable(`A cluster: what each of ${count} waiting tokens costs the coordinator`, header, rows),
   );
   bench.print(NOTE);
 }
@@ -99,7 +99,7 @@ async function waitAlone(bench: Bench, count: number): Promise<Measured> {
   return await measure(bench, relay, count, null);
 }
 
-async function waitInGroup(bench: Bench, count: number): Promise<Measured> {
+async function waitInCluster(bench: Bench, count: number): Promise<Measured> {
   await using coordinator = await CoordinatorProcess.start(bench.workshop);
   await using relay = await startMember(coordinator);
   const admin = await coordinator.admin();
@@ -110,31 +110,31 @@ async function waitInGroup(bench: Bench, count: number): Promise<Measured> {
   }
 }
 
-/** The relay is a new one, and so is the coordinator: memory that was used once is seldom given back. */
+/** Relay and coordinator are new processes, because a process seldom returns memory. */
 async function measure(
   bench: Bench,
   relay: Peer,
   count: number,
-  group: { readonly relay: Member; readonly admin: Admin } | null,
+  clustered: { readonly relay: Member; readonly admin: Admin } | null,
 ): Promise<Measured> {
   const before = residentKiB(relay.pid);
-  const accounts = group === null ? null : [await accountOf(group.relay, group.admin)];
+  const accounts = clustered === null ? null : [await accountOf(clustered.relay, clustered.admin)];
   await using load = startLoad(bench.workshop, 'wait', relay, { pairs: count });
   await load.waitForOutput(/^waiting$/mu, SETUP_TIMEOUT_MS);
-  if (group !== null) await eventually(async () => (await group.admin.dbSize()) >= count);
+  if (clustered !== null) await eventually(async () => (await clustered.admin.dbSize()) >= count);
   await sleep(bench.quick ? 300 : 1500);
   const relayKiB = residentKiB(relay.pid) - before;
-  if (group !== null && accounts !== null) {
-    accounts.push(await accountOf(group.relay, group.admin));
-    await renewed(group.admin);
-    accounts.push(await accountOf(group.relay, group.admin));
+  if (clustered !== null && accounts !== null) {
+    accounts.push(await accountOf(clustered.relay, clustered.admin));
+    await renewed(clustered.admin);
+    accounts.push(await accountOf(clustered.relay, clustered.admin));
   }
   load.endInput();
   await load.succeeds(SETUP_TIMEOUT_MS);
-  if (group !== null && accounts !== null) {
-    // What the coordinator is tested with may be left.
-    await eventually(async () => (await group.admin.dbSize()) <= 1);
-    accounts.push(await accountOf(group.relay, group.admin));
+  if (clustered !== null && accounts !== null) {
+    // The key of the coordinator probe may be left.
+    await eventually(async () => (await clustered.admin.dbSize()) <= 1);
+    accounts.push(await accountOf(clustered.relay, clustered.admin));
   }
   return { relayKiB, accounts };
 }
@@ -153,11 +153,13 @@ async function accountOf(relay: Member, admin: Admin): Promise<Account> {
   };
 }
 
-/** Resolves when all claims have been renewed once more: the lease of one grows, and the others' soon after. */
+/**
+ * Resolves when all leases have been renewed once more: one of them is extended, and the others soon after.
+ */
 async function renewed(admin: Admin): Promise<void> {
   const { keys } = await admin.scan('0', { COUNT: 100 });
   const one = keys.find((key) => !key.endsWith(':test'));
-  if (one === undefined) throw new Error('nothing is claimed');
+  if (one === undefined) throw new Error('there are no leases');
   let leaseMs = Number.POSITIVE_INFINITY;
   await eventually(async () => {
     const lastMs = leaseMs;
@@ -170,7 +172,7 @@ async function renewed(admin: Admin): Promise<void> {
 async function eventually(probe: () => Promise<boolean>): Promise<void> {
   const deadline = performance.now() + RENEWAL_TIMEOUT_MS;
   while (!(await probe())) {
-    if (performance.now() > deadline) throw new Error('claims are not made, renewed or released in time');
+    if (performance.now() > deadline) throw new Error('leases are not acquired, renewed or released in time');
     await sleep(POLL_MS);
   }
 }

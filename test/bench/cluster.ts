@@ -1,35 +1,35 @@
 import { withoutRedis } from '../support/redis.ts';
 import type { Bench } from './bench.ts';
-import { CoordinatorProcess, startMember } from './cluster-group.ts';
-import type { Member } from './cluster-group.ts';
-import { groupLatency } from './cluster-latency.ts';
-import { groupPairs } from './cluster-pairs.ts';
-import { groupThroughput } from './cluster-throughput.ts';
-import { groupWaiting } from './cluster-waiting.ts';
+import { CoordinatorProcess, startMember } from './cluster-members.ts';
+import type { Member } from './cluster-members.ts';
+import { clusterLatency } from './cluster-latency.ts';
+import { clusterPairs } from './cluster-pairs.ts';
+import { clusterThroughput } from './cluster-throughput.ts';
+import { clusterWaiting } from './cluster-waiting.ts';
 import { startRelay } from './peers.ts';
 import type { Peer } from './peers.ts';
 
-/** What is measured: one relay that knows of no other, and relays of groups. */
+/** The measured relays: a single one, and those of clusters. */
 export interface Site {
   readonly alone: Peer;
   readonly first: Member;
   readonly second: Member;
   readonly third: Member;
-  /** Of another group. */
+  /** A relay of another cluster. */
   readonly firstByTls: Member;
   readonly secondByTls: Member;
   readonly coordinator: CoordinatorProcess;
 }
 
-/** A group of relays beside one that is alone: what it costs to meet, to wait and to send. */
+/** A cluster of relays compared with a single one: the cost of pairing, waiting and sending. */
 export async function cluster(bench: Bench): Promise<void> {
   const missing = withoutRedis();
   if (missing !== false) {
-    bench.print(`A group needs a coordinator. There is ${missing}.\n`);
+    bench.print(`A cluster needs a coordinator. There is ${missing}.\n`);
     return;
   }
   await measureSite(bench);
-  await groupWaiting(bench);
+  await clusterWaiting(bench);
 }
 
 async function measureSite(bench: Bench): Promise<void> {
@@ -45,7 +45,7 @@ async function measureSite(bench: Bench): Promise<void> {
     secondByTls: stack.use(await startMember(coordinator, byTls)),
     coordinator,
   };
-  await groupPairs(bench, site);
-  await groupLatency(bench, site);
-  await groupThroughput(bench, site);
+  await clusterPairs(bench, site);
+  await clusterLatency(bench, site);
+  await clusterThroughput(bench, site);
 }

@@ -8,21 +8,21 @@ import type { Peer } from './peers.ts';
 import { Samples, formatTable, ratio } from './table.ts';
 
 /**
- * Two connections each. The reference's listen backlog of 50 holds the first number, so that nobody waits for a retry;
- * the second is more than it holds, as in a moment of many visitors.
+ * Two connections each. The first number fits into the reference's listen backlog of 50, so that no client
+ * waits for a retry; the second exceeds it, like a burst of clients.
  */
 export const PAIRS_AT_ONCE = [20, 200] as const;
 
 const BURST_PAIRS = 500;
 
-/** A client whose SYN was dropped three times comes after 7 s. */
+/** A client whose SYN was dropped three times connects after 7 s. */
 const BURST_SECONDS = 8;
 const QUICK_BURST_SECONDS = 2;
 
-/** Whole-machine counters of connections that the kernel had to drop or to try again. */
+/** System-wide counters of connections that the kernel dropped or retried. */
 const COUNTERS = ['ListenOverflows', 'ListenDrops', 'TCPSynRetrans', 'TCPTimeouts'] as const;
 
-/** Connect, handshake, match and close, over and over; and a thousand clients in one moment. */
+/** Connect, handshake, match and close, repeatedly; and a burst of a thousand clients. */
 export async function connections(bench: Bench): Promise<void> {
   await using peers = await startAll(bench.workshop, [startRelay, startReference]);
   for (const pairs of PAIRS_AT_ONCE) await printRates(bench, peers.all, pairs);

@@ -2,8 +2,8 @@ import { availableParallelism } from 'node:os';
 import { findProgram } from '../support/programs.ts';
 
 /**
- * Commands to put before another, so that what is measured has a core of its own and the generator has the next.
- * Empty where that can't be: the scheduler decides then.
+ * Command prefixes that pin the measured program to one core and the generator to the next. Empty if that is
+ * not possible: the scheduler decides then.
  */
 export const PINNED = pinned();
 

@@ -2,8 +2,8 @@
 //
 //   epoll-forwarder PORT BACKEND_PORT BUFFER_BYTES
 //
-// One thread, one epoll loop, one buffer for all connections, one read an event. What a write does not take
-// is kept for that connection alone, and its sender is not read from until it is gone.
+// One thread, one epoll loop, one buffer for all connections, one read per event. Bytes that a write does not accept
+// are kept for that connection, and its sender is not read until they are written.
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -22,7 +22,7 @@
 struct end {
   int fd;
   struct end *other;
-  char *held; // what is still to be written to this end
+  char *held; // bytes to be written to this end
   size_t held_from, held_bytes;
   struct end *next_dead;
 };

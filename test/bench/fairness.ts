@@ -8,7 +8,7 @@ import { Samples, formatTable } from './table.ts';
 const PAIRS = 8;
 const KIB = 1024;
 
-/** A pair that plays ping-pong with 1 KiB messages while eight others run flat out. */
+/** A pair with a ping-pong of 1 KiB messages while eight others run at full speed. */
 export async function fairness(bench: Bench): Promise<void> {
   await using peers = await startAll(bench.workshop, [
     startRelay,
@@ -41,7 +41,5 @@ export async function fairness(bench: Bench): Promise<void> {
     'slowest pair / fastest',
     'GiB/s of all',
   ];
-  bench.print(
-    formatTable(`Fairness: ping-pong of 1 KiB beside ${PAIRS} pairs that run flat out`, header, rows),
-  );
+  bench.print(formatTable(`Fairness: ping-pong of 1 KiB beside ${PAIRS} pairs at full speed`, header, rows));
 }

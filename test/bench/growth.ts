@@ -13,13 +13,13 @@ const PAIRS = [1, 10, 100, 1000];
 const QUICK_PAIRS = [1, 1000];
 const WAITING = [0, 5000, 18_000];
 
-/** Files that a peer or the generator has open besides those that wait, generously. */
+/** File descriptors of a peer or the generator besides waiting clients, with a margin. */
 const SPARE_FILES = 500;
 
 const SETUP_TIMEOUT_MS = 120_000;
 const KIB = 1024;
 
-/** What becomes of speed when there is more of everything. */
+/** Speed with growing numbers of pairs and waiting clients. */
 export async function growth(bench: Bench): Promise<void> {
   await printPairs(bench);
   await printWaiting(bench);
@@ -45,14 +45,14 @@ async function printPairs(bench: Bench): Promise<void> {
     ];
   });
   const header = ['peer', 'pairs', 'GiB/s', 'CPU s/GiB', 'of one pair', 'generator load'];
-  bench.print(formatTable('Growth: pairs that run flat out', header, rows));
+  bench.print(formatTable('Growth: pairs at full speed', header, rows));
 }
 
 async function printWaiting(bench: Bench): Promise<void> {
   const limit = openFilesLimit() - SPARE_FILES;
   const counts = WAITING.filter((count) => count <= limit);
   if (counts.length < WAITING.length)
-    bench.print(`A process may open too few files for more than ${limit}.\n`);
+    bench.print(`The file descriptor limit is too low for more than ${limit}.\n`);
   const rows: string[][] = [];
   const starts: StartPeer[] = bench.quick ? [startRelay] : [startRelay, startReference];
   for (const start of starts) {

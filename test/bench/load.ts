@@ -8,31 +8,31 @@ export type Transport = 'tcp' | 'websocket' | 'tls' | 'wss';
 
 export type Mode = 'bulk' | 'stall' | 'wait' | 'cycles' | 'burst' | 'meet';
 
-/** What the generator is told besides where to go; its keys are those of `struct options` in load/main.c. */
+/** Options of the generator besides its target; the keys are those of `struct options` in load/main.c. */
 export interface LoadOptions {
   readonly from?: Transport;
   readonly to?: Transport;
   readonly pairs?: number;
-  /** Where second clients go, where that is not the peer. */
+  /** Port of second clients, if it is not the peer's. */
   readonly otherPort?: number;
-  /** In the mode `cycles`, each client comes to one of these, at random; with commas in between. */
+  /** In the mode `cycles`, comma-separated ports; each client uses a random one. */
   readonly ports?: string;
-  /** Whose CPU time is measured, where that is not the peer's; with commas in between. */
+  /** Comma-separated processes whose CPU time is measured, if it is not the peer's. */
   readonly pids?: string;
   readonly pingPong?: boolean;
-  /** The OpenSSL name of the only suite that TLS clients offer. */
+  /** OpenSSL name of the only suite that TLS clients offer. */
   readonly suite?: string;
-  /** Seconds before anything is measured. */
+  /** Seconds of warm-up. */
   readonly warmUp?: number;
   readonly seconds?: number;
 }
 
-/** Far above what any scenario takes; a generator that hangs ends with a reason. */
+/** Much longer than any scenario; a hanging generator ends with a reason. */
 const TIMEOUT_MS = 120_000;
 
 const REPORT = /^\{.*\}\n/mu;
 
-/** Starts the generator against a peer. It measures the peer's CPU time where it measures any. */
+/** Starts the generator against a peer. It also measures the peer's CPU time. */
 export function startLoad(workshop: Workshop, mode: Mode, peer: Peer, options: LoadOptions): Program {
   const { from = 'tcp', to = 'tcp', pingPong = false, ...others } = options;
   const settings = {
@@ -49,7 +49,7 @@ export function startLoad(workshop: Workshop, mode: Mode, peer: Peer, options: L
   return new Program([...PINNED.load, workshop.load, mode, ...args]);
 }
 
-/** Runs the generator to its end, and returns what it has measured. */
+/** Runs the generator to its end, and returns its measurements. */
 export async function runLoad(
   workshop: Workshop,
   mode: Mode,
@@ -62,7 +62,7 @@ export async function runLoad(
   return report;
 }
 
-/** What the generator says next that is a measurement. */
+/** The next measurement of the generator. */
 export async function nextReport(program: Program): Promise<Report> {
   const [line] = await program.waitForOutput(REPORT, TIMEOUT_MS);
   return new Report(line);

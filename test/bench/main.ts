@@ -14,11 +14,12 @@ import { websocket } from './websocket.ts';
 import { Workshop } from './workshop.ts';
 
 /**
- * Measures our relay beside what else there is on this machine: `npm run bench -- [--quick]
- * [--only throughput,websocket] [--rounds N]`. Each number is a median with the minimum and the maximum in parentheses.
+ * Compares our relay with other programs on this machine: `npm run bench -- [--quick] [--only
+ * throughput,websocket] [--rounds N]`. Each number is a median with the minimum and the maximum in
+ * parentheses.
  *
- * The peer has one core and the generator another. Where `generator load` is near 1, the generator limits as much
- * as the peer does, and CPU seconds per GiB tell more than GiB per second.
+ * The peer has one core and the generator another. If `generator load` is near 1, the generator is as much a
+ * bottleneck as the peer, and CPU seconds per GiB say more than GiB per second.
  */
 const SCENARIOS = new Map([
   ['throughput', throughput],
@@ -41,7 +42,7 @@ const { values } = parseArgs({
   },
 });
 
-// Whatever was started ends with this process, and it goes when it is told to.
+// Child processes end with this process, which ends on a signal.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
 
 const print = (text: string): void => {
@@ -86,7 +87,7 @@ async function run(cc: string): Promise<void> {
   }
 }
 
-/** A peer that broke down fails the generator first, and then its own disposal: both are told. */
+/** A failed peer fails the generator first, and then its own disposal: both errors are reported. */
 function reasons(error: unknown): Error[] {
   if (error instanceof SuppressedError) return [...reasons(error.error), ...reasons(error.suppressed)];
   return [error instanceof Error ? error : new Error(String(error))];

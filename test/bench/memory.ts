@@ -7,7 +7,7 @@ import type { Peer } from './peers.ts';
 import { residentKiB } from './process-memory.ts';
 import { Samples, formatTable } from './table.ts';
 
-/** What is measured, and how the generator makes it. */
+/** The measured state, and how the generator creates it. */
 export interface MemoryCase {
   readonly what: string;
   readonly mode: 'wait' | 'stall';
@@ -17,17 +17,17 @@ export interface MemoryCase {
 const WAITING = 15_000;
 const PAIRS = 1000;
 
-/** Long enough for every pair to have had its share at full speed. */
+/** Long enough for every pair to run at full speed. */
 const FAST_SECONDS = 4;
 
 const SETUP_TIMEOUT_MS = 60_000;
 
 const KIB_PER_MIB = 1024;
 
-/** What our relay takes from the system for connections that do nothing, and for pairs that are stuck. */
+/** Memory of our relay for idle connections and for stalled pairs. */
 export async function memory(bench: Bench): Promise<void> {
   const cases: MemoryCase[] = [
-    { what: 'client that waits, TCP', mode: 'wait', options: { pairs: WAITING } },
+    { what: 'waiting client, TCP', mode: 'wait', options: { pairs: WAITING } },
     { what: 'pair stalled from the start', mode: 'stall', options: { pairs: PAIRS } },
     {
       what: 'pair stalled after full speed',
@@ -37,7 +37,7 @@ export async function memory(bench: Bench): Promise<void> {
   ];
   if (!bench.quick) {
     cases.splice(1, 0, {
-      what: 'client that waits, WebSocket',
+      what: 'waiting client, WebSocket',
       mode: 'wait',
       options: { pairs: WAITING, from: 'websocket', to: 'websocket' },
     });
@@ -66,7 +66,7 @@ export async function memory(bench: Bench): Promise<void> {
   bench.print(formatTable("Memory: our relay's resident set, a new process each time", header, rows));
 }
 
-/** In KiB. The peer is a new one: memory that was used once is seldom given back. */
+/** In KiB. The peer is a new process, because a process seldom returns memory. */
 export async function measureMemory(
   bench: Bench,
   { mode, options }: MemoryCase,

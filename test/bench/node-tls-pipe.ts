@@ -1,7 +1,8 @@
 /**
- * The shortest relay in Node, with and without TLS: two sockets with the same token are piped into each other.
+ * The shortest relay in Node, with and without TLS: two sockets with the same token are piped into each
+ * other.
  *
- *     node node-tls-pipe.ts PLAIN_PORT TLS_PORT KEY CERTIFICATE
+ * node node-tls-pipe.ts PLAIN_PORT TLS_PORT KEY CERTIFICATE
  */
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -13,7 +14,7 @@ const waiting = new Map<string, Socket>();
 
 function meet(socket: Socket): void {
   socket.on('error', () => socket.destroy());
-  // The load generator sends its line in one piece.
+  // The load generator sends its handshake in one piece.
   socket.once('data', (line) => {
     socket.pause();
     const token = String(line).split(' ')[2] ?? '';

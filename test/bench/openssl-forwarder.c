@@ -31,7 +31,7 @@ struct end {
   SSL *ssl; // NULL: none
   struct end *other;
   char token[TOKEN_BYTES + 1];
-  char *held; // what is still to be written to this end
+  char *held; // bytes to be written to this end
   size_t held_from, held_bytes;
   struct end *next; // of those that wait, or of those that are dead
 };

@@ -16,7 +16,7 @@ const KIB = 1024;
 
 const NODE_PIPE = join(import.meta.dirname, 'node-tls-pipe.ts');
 
-/** Something that moves bytes from one connection to another. */
+/** A program that forwards bytes from one connection to another. */
 export interface Peer extends AsyncDisposable {
   readonly name: string;
   readonly pid: number;
@@ -27,7 +27,7 @@ export interface Peer extends AsyncDisposable {
   readonly sinkPort: number | null;
 }
 
-/** Starts a peer; null where it is not installed. */
+/** Starts a peer; null if it is not installed. */
 export type StartPeer = (workshop: Workshop) => Promise<Peer | null>;
 
 /** Our relay. */
@@ -75,7 +75,7 @@ export function startNodePipe(workshop: Workshop): Promise<Peer> {
   return startedWithTls('node pipe', [process.execPath, NODE_PIPE], workshop);
 }
 
-/** A loop over OpenSSL in C, taken as the limit of one core. */
+/** A loop over OpenSSL in C, as the limit of one core. */
 export async function startOpenssl(workshop: Workshop): Promise<Peer> {
   if (workshop.opensslForwarder === null) throw new Error('compiled without OpenSSL');
   return startedWithTls('c-openssl', [workshop.opensslForwarder], workshop);
@@ -89,7 +89,7 @@ async function startedWithTls(name: string, command: readonly string[], workshop
   return started(name, [...command, ...args], port, null, tlsPort);
 }
 
-/** Debian's magic-wormhole-transit-relay, as it runs when nothing is set. */
+/** Debian's magic-wormhole-transit-relay with its default settings. */
 export async function startReference(): Promise<Peer | null> {
   const twistd = findProgram('twistd3');
   if (twistd === null) return null;
@@ -98,7 +98,7 @@ export async function startReference(): Promise<Peer | null> {
   return started('reference', [twistd, '-n', '--pidfile=', 'transitrelay', endpoint], port, null);
 }
 
-/** HAProxy as a TCP proxy that never looks at the bytes. */
+/** HAProxy as a TCP proxy that does not inspect the bytes. */
 export async function startHaproxy(workshop: Workshop): Promise<Peer | null> {
   const haproxy = findProgram('haproxy');
   if (haproxy === null) return null;
@@ -126,7 +126,7 @@ listen forward
   return started('haproxy', [haproxy, '-db', '-f', path], port, sinkPort);
 }
 
-/** The C loop that is taken as the limit of one core. */
+/** A loop in C, as the limit of one core. */
 export function startEpoll(bufferBytes: number): StartPeer {
   return async (workshop) => {
     const port = await freePort();
@@ -137,7 +137,7 @@ export function startEpoll(bufferBytes: number): StartPeer {
   };
 }
 
-/** Starts those that are installed. They stop together. */
+/** Starts the installed ones. They stop together. */
 export async function startAll(workshop: Workshop, starts: readonly StartPeer[]): Promise<Peers> {
   const peers = new Peers();
   try {
@@ -205,7 +205,7 @@ function accepts(port: number): Promise<boolean> {
   });
 }
 
-/** A port that nobody listened on a moment ago. */
+/** A port without a listener. */
 export function freePort(): Promise<number> {
   return new Promise((resolve, reject) => {
     const server = createServer();

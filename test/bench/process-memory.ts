@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 
-/** What a process holds in RAM, in KiB. */
+/** Resident memory of a process, in KiB. */
 export function residentKiB(pid: number): number {
   const found = /^VmRSS:\s+(\d+) kB$/mu.exec(readFileSync(`/proc/${pid}/status`, 'utf8'));
   return Number(found?.[1]);

@@ -25,19 +25,19 @@ const QUICK_CAPS = CAPS.filter(({ text }) => text !== '20MB/s' && text !== '200M
 
 const PAIRS = [1, 2, 50];
 
-/** Above this the machine is what limits, in bytes per second. */
+/** Above this the machine is the limit, in bytes per second. */
 const MOST_BYTES_PER_SECOND = 1e9;
 
-/** The time over which a rate is to be met, in seconds. */
+/** The period over which a rate must be met, in seconds. */
 const SECONDS = 5;
 const QUICK_SECONDS = 2;
 
-/** Enough for all pairs to have what they get in the long run, in seconds. */
+/** Time for all pairs to reach their long-term rate, in seconds. */
 const WARM_UP_SECONDS = 1;
 
 const ROUNDS = 3;
 
-/** What is written at once, and read, in bytes: large, as clients are not what is measured. */
+/** Bytes of a write and a read: large, because clients are not measured. */
 const CHUNK_BYTES = 262_144;
 
 const OK_BYTES = 3;
@@ -50,19 +50,19 @@ const VARIABLES = ['RELAY_TOTAL_RATE', 'RELAY_PAIR_RATE'] as const;
 interface Case {
   readonly peer: Peer;
   readonly pairs: number;
-  /** What all pairs may move together. */
+  /** Total limit of all pairs. */
   readonly bytesPerSecond: number;
 }
 
 interface Measurement {
   readonly bytesPerSecond: number;
-  /** The slowest pair as a part of the fastest. */
+  /** Rate of the slowest pair divided by that of the fastest. */
   readonly evenness: number;
   readonly cores: number;
   readonly generatorCores: number;
 }
 
-/** How well rates are met and shared, and what it costs to have them. */
+/** Accuracy and fairness of rate limits, and their cost. */
 export async function rates(bench: Bench): Promise<void> {
   for (const variable of VARIABLES) await printCaps(bench, variable);
   await printCost(bench);
@@ -112,7 +112,7 @@ async function printCaps(bench: Bench, variable: (typeof VARIABLES)[number]): Pr
 
 async function printCost(bench: Bench): Promise<void> {
   await using peers = new Peers();
-  // The first one twice: how much they differ is what this machine can't tell from nothing.
+  // The first case runs twice: its difference is the noise of the machine.
   const settings: readonly (readonly [name: string, settings: Readonly<Record<string, string>>])[] = [
     ['no rate', {}],
     ['no rate, again', {}],
@@ -155,7 +155,7 @@ async function startWith(name: string, settings: Readonly<Record<string, string>
   };
 }
 
-/** Not by the generator in C: it waits for all that was sent, which at a low rate takes minutes. */
+/** Not with the generator in C: it waits for everything that was sent, which takes minutes at a low rate. */
 async function measure({ peer, pairs: count }: Case, seconds: number): Promise<Measurement> {
   using pairs = new DisposableStack();
   const all: Pair[] = [];
@@ -179,10 +179,10 @@ async function measure({ peer, pairs: count }: Case, seconds: number): Promise<M
   };
 }
 
-/** All that is sent, and where all that comes is put: nobody looks at it. */
+/** Source of all sent bytes and destination of all received ones; their content does not matter. */
 const chunk = Buffer.alloc(CHUNK_BYTES);
 
-/** Two clients that send as fast as they can, and count what comes. */
+/** Two clients that send as fast as possible and count received bytes. */
 class Pair implements Disposable {
   receivedBytes = 0;
   hasEnded = false;

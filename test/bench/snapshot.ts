@@ -16,16 +16,19 @@ const PAIRS = 8;
 const ROWS = 10_000_000;
 const QUICK_ROWS = 1_000_000;
 
-/** What a transfer feels of the sidecar: it takes snapshots of a large database, or sums it up, all the while. */
+/**
+ * Effect of the sidecar on a transfer while it continuously takes snapshots of a large database, or creates
+ * reports.
+ */
 const CASES = ['nothing', 'snapshots', 'reports of all records'] as const;
 
 interface Round {
   readonly report: Report;
-  /** How long each request to the sidecar took, in seconds; one that was not over is left out. */
+  /** Duration of each request to the sidecar, in seconds; an unfinished one is left out. */
   readonly requestSeconds: readonly number[];
 }
 
-/** Ping-pong and eight pairs flat out, beside a sidecar that is busy with the relay's database. */
+/** Ping-pong and eight pairs at full speed, next to a sidecar that is busy with the relay's database. */
 export async function snapshot(bench: Bench): Promise<void> {
   const rows = bench.quick ? QUICK_ROWS : ROWS;
   const databasePath = join(bench.workshop.directory, 'usage.sqlite');
@@ -37,7 +40,7 @@ export async function snapshot(bench: Bench): Promise<void> {
     SIDECAR_SNAPSHOT_EVERY: '24d',
     SIDECAR_SNAPSHOT_KEEP: '1',
   });
-  // The first one is taken at the start.
+  // The first snapshot is taken at the start.
   await sidecar.waitForOutput(/snapshot taken/u);
   const peer: Peer = {
     name: 'relay',
@@ -51,7 +54,7 @@ export async function snapshot(bench: Bench): Promise<void> {
   const requests = {
     nothing: null,
     snapshots: () => fetch(`${sidecar.url}/snapshots`, { method: 'POST' }),
-    // An answer is kept for a question, so that each asks another one.
+    // Responses are cached per query, so each request uses another one.
     'reports of all records': () => fetch(`${sidecar.url}/usage.json?by=month&from=${nextFrom()}`),
   };
   const results = await interleaved(CASES, bench.rounds, (which) => disturbed(bench, peer, requests[which]));
@@ -84,10 +87,10 @@ function nextFrom(): number {
   return from;
 }
 
-/** How long one request of each kind took the last time, and how often it was measured; in seconds. */
+/** Last duration of each kind of request, and the number of measurements; in seconds. */
 const known = new Map<unknown, { readonly seconds: number; readonly rounds: number }>();
 
-/** Measures while one request after the other is under way, each time in another part of it. */
+/** Measures while requests run one after the other, each time in another part of a request. */
 async function disturbed(bench: Bench, peer: Peer, ask: (() => Promise<Response>) | null): Promise<Round> {
   const requestSeconds: number[] = [];
   const measured = new AbortController();

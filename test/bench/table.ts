@@ -32,12 +32,12 @@ export class Samples {
   }
 }
 
-/** `value` in units of `base`, as `1.23×`; a dash where there is no base. */
+/** `value` in units of `base`, as `1.23×`; a dash without a base. */
 export function ratio(value: number, base: number | undefined): string {
   return base === undefined || base === 0 || !Number.isFinite(base) ? '–' : `${(value / base).toFixed(2)}×`;
 }
 
-/** A Markdown table that is aligned for people who read it as it is. */
+/** A Markdown table, aligned for reading as plain text. */
 export function formatTable(
   title: string,
   header: readonly string[],

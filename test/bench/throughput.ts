@@ -1,6 +1,6 @@
 import { interleaved } from './bench.ts';
 import type { Bench } from './bench.ts';
-import { nobody, runBulk, summarise } from './bulk.ts';
+import { noPeer, runBulk, summarise } from './bulk.ts';
 import type { Bulk } from './bulk.ts';
 import { startAll, startEpoll, startHaproxy, startReference, startRelay } from './peers.ts';
 import { formatTable, ratio } from './table.ts';
@@ -15,10 +15,10 @@ const PEERS = [
   SMALL_BUFFER,
   startEpoll(256 * KIB),
   startEpoll(1024 * KIB),
-  nobody,
+  noPeer,
 ];
 
-/** One pair and 16, bytes one way, beside everything else on this machine that moves bytes. */
+/** One pair and 16, bytes one way, compared with other forwarding programs on this machine. */
 export async function throughput(bench: Bench): Promise<void> {
   const starts = bench.quick ? PEERS.filter((start) => start !== SMALL_BUFFER) : PEERS;
   await using peers = await startAll(bench.workshop, starts);

@@ -7,7 +7,7 @@ import type { MemoryCase } from './memory.ts';
 import { startAll, startNodePipe, startOpenssl, startTlsRelay } from './peers.ts';
 import { Samples, formatTable, ratio } from './table.ts';
 
-/** The first choice of OpenSSL and of Node. The load generator offers no other suite, so that all peers use the same. */
+/** The first choice of OpenSSL and of Node. The load generator offers no other suite, so all peers use it. */
 const SUITE = 'TLS_AES_256_GCM_SHA384';
 
 const PEERS = [
@@ -29,7 +29,7 @@ const STALLED_PAIRS = 200;
 
 const MEMORY: readonly (MemoryCase & { readonly connections: number })[] = [
   {
-    what: 'client that waits',
+    what: 'waiting client',
     connections: WAITING,
     mode: 'wait',
     options: { pairs: WAITING, from: 'tls', to: 'tls', suite: SUITE },

@@ -1,6 +1,6 @@
 import { interleaved } from './bench.ts';
 import type { Bench } from './bench.ts';
-import { nobody, runBulk, summarise } from './bulk.ts';
+import { noPeer, runBulk, summarise } from './bulk.ts';
 import { startAll, startRelay } from './peers.ts';
 import { formatTable, ratio } from './table.ts';
 
@@ -12,14 +12,17 @@ const COMBINATIONS = [
 ] as const;
 
 /**
- * The reference's newest version from WebSocket to WebSocket on a machine like the one this was written on; Debian's
- * version has no WebSocket to compare with.
+ * Throughput of the reference's newest version from WebSocket to WebSocket, measured on a similar machine;
+ * Debian's version has no WebSocket.
  */
 const REFERENCE_GIB_PER_SECOND = 0.29;
 
-/** One pair and 16 through our relay, 16 KiB masked messages where it is WebSocket, beside its own raw TCP. */
+/**
+ * One pair and 16 through our relay, with 16 KiB masked messages for WebSocket, compared with its own raw
+ * TCP.
+ */
 export async function websocket(bench: Bench): Promise<void> {
-  await using peers = await startAll(bench.workshop, [startRelay, nobody]);
+  await using peers = await startAll(bench.workshop, [startRelay, noPeer]);
   const cases = (bench.quick ? [1] : [1, 16]).flatMap((pairs) =>
     peers.all.flatMap((peer) =>
       COMBINATIONS.filter(({ from, to }) => peer.pid !== 0 || from === to).map(({ from, to }) => ({

@@ -8,7 +8,7 @@ const LOAD_SOURCES = join(import.meta.dirname, 'load');
 
 const OPENSSL = ['-lssl', '-lcrypto'];
 
-/** The programs in C, compiled on the spot, and a directory for whatever else is needed for a while. */
+/** The compiled C programs, and a temporary directory. */
 export class Workshop implements Disposable {
   readonly directory: string;
   readonly load: string;

@@ -1,4 +1,4 @@
-// Pairs that run flat out: `bulk` measures them, `stall` leaves them stuck.
+// Pairs at full speed: `bulk` measures them, `stall` leaves them stalled.
 
 #include "load.h"
 #include <errno.h>
@@ -9,10 +9,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-// Far above what it takes; a peer that loses bytes ends the run with a reason.
+// Much longer than it takes; a peer that loses bytes ends the run with a reason.
 static const double DELIVERY_TIMEOUT_SECONDS = 20;
 
-// All buffers are full when no byte has moved for so long.
+// All buffers are full when no byte has moved for that long.
 static const double STALLED_SECONDS = 0.5;
 
 static int epoll;

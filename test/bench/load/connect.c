@@ -1,4 +1,4 @@
-// How clients come to the peer, and how two of them become a pair.
+// Connects clients to the peer and pairs them.
 
 #include "load.h"
 #include <arpa/inet.h>
@@ -11,7 +11,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-// Far above what any peer takes; what hangs ends with a reason.
+// Much longer than any peer takes; a hanging run ends with a reason.
 enum { SET_UP_TIMEOUT_SECONDS = 20 };
 
 // Ports of one source address run out when ended connections linger in TIME_WAIT.
@@ -84,7 +84,7 @@ void dial(struct connection *connection, int port) {
 }
 
 void write_handshake(char *line, unsigned token, int side) {
-  // The process id keeps generators apart that run at the same time.
+  // The process id distinguishes concurrent generators.
   sprintf(line, "please relay %032x%032x for side %016x\n", (unsigned)getpid(), token, (unsigned)side);
 }
 
@@ -121,7 +121,7 @@ void open_waiting(const struct options *options, struct connection *connection) 
   dial_relay(connection, options->port, new_token(), 1);
 }
 
-// A peer that forwards gets its connections one after the other, so that it is known which belong together.
+// A forwarding peer gets its connections one after the other, so that the pairs are known.
 void open_pair(const struct options *options, int listener, struct connection *first, struct connection *second) {
   first->partner = second;
   second->partner = first;

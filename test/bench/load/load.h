@@ -24,15 +24,15 @@ struct cpu {
 };
 
 struct options {
-  int port, other_port; // of what is measured, for the first client of a pair and for the second
-  struct list ports;  // in the mode `cycles`, each client comes to one of these, at random; none: to `port`
+  int port, other_port; // of the peer, for the first client of a pair and for the second
+  struct list ports;  // in the mode `cycles`, each client uses a random one of these; none: `port`
   int sink;           // a port to listen on, where the peer forwards to; 0 where it pairs clients itself
   enum transport from, to;
   bool from_tls, to_tls;
   int pairs;          // or clients, in the modes that do not pair them
   bool both;          // bytes flow both ways
   bool ping_pong;     // one more pair, which exchanges small messages
-  struct list pids;   // whose CPU time is measured; 0 for nobody's
+  struct list pids;   // processes whose CPU time is measured; 0 for none
   double warm_up, seconds;
 };
 
@@ -42,9 +42,9 @@ enum { MESSAGE_BYTES = 16384, FRAME_HEADER_BYTES = 8, FRAME_BYTES = FRAME_HEADER
 // A deployed client fails on messages longer than this.
 enum { LONGEST_MESSAGE = 32768 };
 
-// Takes frames apart as their bytes come in any split.
+// Parses frames from bytes in any split.
 struct frames {
-  bool from_client; // with nothing in between they come as they were sent, and are masked
+  bool from_client; // without a peer they arrive masked, as they were sent
   uint8_t header[14];
   unsigned header_bytes;
   uint64_t payload_left, message_bytes;
@@ -93,7 +93,7 @@ void open_waiting(const struct options *options, struct connection *connection);
 // websocket.c
 void websocket_upgrade(const struct connection *connection);
 size_t websocket_frame(uint8_t *to, const void *payload, size_t length);
-// Counts the payload bytes among those; dies where a frame is not as it must be.
+// Counts their payload bytes; exits on an invalid frame.
 uint64_t websocket_payload(struct frames *frames, const uint8_t *bytes, size_t count);
 
 // tls.c

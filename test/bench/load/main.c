@@ -1,13 +1,13 @@
 // The load generator: load MODE KEY=VALUE...
 //
-//   bulk    pairs run flat out; throughput, and the CPU time of the process `pid` meanwhile
-//   stall   pairs run flat out for `warm_up`, then nobody reads; stays until its input ends
+//   bulk    pairs at full speed; throughput, and CPU time of the process `pid`
+//   stall   pairs at full speed for `warm_up`, then without reads; stays until its input ends
 //   wait    clients wait for partners that never come; stays until its input ends
-//   cycles  connect, handshake, match, close, over and over, `pairs` at once
+//   cycles  connect, handshake, match, close, repeatedly, `pairs` at once
 //   burst   `pairs` clients connect in the same moment, and are paired
-//   meet    clients come one by one to partners who wait already; how long each waits for its `ok`
+//   meet    clients connect one by one to waiting partners; time until `ok`
 //
-// What it has measured is one line of JSON. Any fault of the peer ends it with exit code 1 and a sentence.
+// Prints its measurements as one line of JSON. An error of the peer ends it with exit code 1 and a message.
 
 #include "load.h"
 #include <signal.h>

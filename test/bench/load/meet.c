@@ -1,14 +1,14 @@
-// Clients that come one by one to partners who wait already: how long each waits for its `ok`.
+// Clients that connect one by one to waiting partners: time until `ok`.
 
 #include "load.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-// Who waits at the same time; fewer than any backlog.
+// Concurrent waiting clients; fewer than any listen backlog.
 enum { BATCH = 32, MOST_MEETINGS = 1000000 };
 
-// For a relay to have seen who waits, and to have claimed their tokens, in microseconds.
+// Time for a relay to register waiting clients and to acquire leases for their tokens, in microseconds.
 enum { SETTLE_US = 20000 };
 
 static void meet(struct connection *waiting, struct connection *coming, int port, unsigned token, float *seconds) {

@@ -1,4 +1,4 @@
-// One more pair, in a thread of its own: a small message to and fro, and how long each took.
+// One more pair, in a thread of its own: round trips of a small message.
 
 #include "load.h"
 #include <errno.h>
@@ -29,7 +29,7 @@ static void pass(const struct connection *from, const struct connection *to) {
 
 static void *play(void *argument) {
   struct ping_pong *ping_pong = argument;
-  // It shares a core with the bulk senders, whose turn must not be what it measures.
+  // It shares a core with the bulk senders, whose time slices it must not measure.
   struct sched_param priority = {.sched_priority = 1};
   pthread_setschedparam(pthread_self(), SCHED_FIFO, &priority);
   while (!ping_pong->over) {

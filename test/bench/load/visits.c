@@ -1,4 +1,4 @@
-// Clients that come, are paired, and go: over and over (`cycles`), or all in one moment (`burst`).
+// Clients that connect, are paired, and disconnect: repeatedly (`cycles`), or all at once (`burst`).
 
 #include "load.h"
 #include <errno.h>
@@ -9,7 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-// The first retry of a SYN comes after a second.
+// The first retry of a SYN is after one second.
 static const double RETRIED_SECONDS = 0.9;
 
 struct visitor {
@@ -81,7 +81,7 @@ static struct visitor *new_visitors(const struct options *options) {
   return visitors;
 }
 
-// Which of several it is says nobody but chance; with the same numbers each time.
+// A random choice, with the same sequence each time.
 static void choose_port(const struct options *options, struct visitor *visitor) {
   if (options->ports.count > 0) visitor->port = options->ports.items[random() % options->ports.count];
 }
@@ -158,7 +158,7 @@ void run_burst(const struct options *options) {
   double seconds = now() - started, slowest = 0;
   int retried = 0;
   for (int i = 0; i < count; i++) {
-    // Those that have not got so far yet have taken the whole time.
+    // Clients that are not finished have taken the whole time.
     struct visitor *visitor = &visitors[i];
     double connected = visitor->state == CONNECTING ? now() : visitor->connected;
     double paired_at = visitor->state == PAIRED ? visitor->paired : now();

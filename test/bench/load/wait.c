@@ -1,4 +1,4 @@
-// Clients that wait for partners who never come.
+// Clients that wait for partners that never connect.
 
 #include "load.h"
 #include <stdlib.h>
@@ -7,7 +7,7 @@
 // Fewer than the shortest listen backlog among the peers, which is 50.
 enum { UNSEEN_AT_MOST = 32 };
 
-// A peer has seen all who came before those that it answers.
+// A peer has accepted all clients that connected before one that it answers.
 static void wait_until_seen(const struct options *options) {
   struct connection pair[2] = {0};
   open_pair(options, -1, &pair[0], &pair[1]);

@@ -1,4 +1,4 @@
-// As much of WebSocket as a client needs that knows what it will get.
+// The part of WebSocket that the generator needs.
 
 #include "load.h"
 #include <string.h>

@@ -9,7 +9,7 @@ import type { Workshop } from './workshop.ts';
 
 const ANY = 'tcp:0:interface=127.0.0.1';
 
-/** A Redis of its own, on loopback, that keeps nothing on disk. It shares a core with the generator. */
+/** A Redis on loopback without persistence. It shares a core with the generator. */
 export class CoordinatorProcess implements AsyncDisposable {
   readonly url: string;
   readonly #program: Program;
@@ -38,7 +38,7 @@ export class CoordinatorProcess implements AsyncDisposable {
     return this.#program.pid;
   }
 
-  /** Somebody who asks it beside the relays. Whoever opens this destroys it. */
+  /** A further client of the coordinator. The caller destroys it. */
   async admin() {
     const client = createClient({ url: this.url, socket: { reconnectStrategy: false } });
     client.on('error', () => undefined);
@@ -51,13 +51,15 @@ export class CoordinatorProcess implements AsyncDisposable {
   }
 }
 
-/** One relay of a group. */
+/** One relay of a cluster. */
 export interface Member extends Peer {
   /** Commands that it has sent to the coordinator. */
   readonly commands: () => Promise<number>;
 }
 
-/** Starts a relay and waits until it is one of the group. All relays share one core, as one that is alone has one. */
+/**
+ * Starts a relay and waits until it has joined the cluster. All relays share one core, like a single relay.
+ */
 export async function startMember(
   coordinator: CoordinatorProcess,
   settings: Readonly<Record<string, string>> = {},
@@ -81,7 +83,7 @@ export async function startMember(
     throw error;
   }
   return {
-    name: 'relay of a group',
+    name: 'relay of a cluster',
     pid: relay.pid,
     tcpPort: relay.port('raw'),
     websocketPort: null,

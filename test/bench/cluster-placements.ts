@@ -1,22 +1,22 @@
 import type { Site } from './cluster.ts';
 import type { Peer } from './peers.ts';
 
-/** How the two clients of a pair come together. */
-export interface Way {
+/** Placement of the two clients of a pair. */
+export interface Placement {
   readonly name: string;
-  /** Where the first client comes, which sends. */
+  /** Relay of the first client, which sends. */
   readonly peer: Peer;
-  /** Where the second one comes. */
+  /** Port of the second client. */
   readonly otherPort: number;
-  /** The relays that work for them. */
+  /** Relays that handle them. */
   readonly relays: readonly Peer[];
 }
 
-/** The first is what the others are compared with. */
-export function waysOf({ alone, first, second, firstByTls, secondByTls }: Site): readonly Way[] {
+/** The first one is the baseline of the others. */
+export function placementsOf({ alone, first, second, firstByTls, secondByTls }: Site): readonly Placement[] {
   return [
     { name: 'on one relay alone', peer: alone, otherPort: alone.tcpPort, relays: [alone] },
-    { name: 'on one relay of a group', peer: first, otherPort: first.tcpPort, relays: [first] },
+    { name: 'on one relay of a cluster', peer: first, otherPort: first.tcpPort, relays: [first] },
     { name: 'on two', peer: first, otherPort: second.tcpPort, relays: [first, second] },
     {
       name: 'on two, with RELAY_CLUSTER_TLS',

@@ -305,7 +305,7 @@ describe('an address limit from the configuration', () => {
     const limit = createAddressLimit({ ...DEFAULTS, newConnectionsPerAddress: newPer }, () => now);
     const enters = (): boolean => limit?.acquire('192.0.2.1') !== null;
     assert.deepEqual([enters(), enters(), enters()], [true, true, false]);
-    now = 500;
+    now += 500;
     assert.deepEqual([enters(), enters()], [true, false]);
   });
 

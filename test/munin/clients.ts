@@ -3,10 +3,10 @@ import { TestClient } from '../support/test-client.ts';
 
 const OK_BYTES = 'ok\n'.length;
 
-/** How a client may leave without a partner. */
-export type Lone = 'errory' | 'lonely' | 'impatient' | 'empty';
+/** Moods of clients without a partner. */
+export type SingleMood = 'errory' | 'lonely' | 'impatient' | 'empty';
 
-const SAYS: Readonly<Record<Lone, () => string>> = {
+const BYTES_BY_MOOD: Readonly<Record<SingleMood, () => string>> = {
   errory: () => 'nonsense\n',
   lonely: () => handshake(newToken(), SIDE_A),
   impatient: () => `${handshake(newToken(), SIDE_A)}and more`,
@@ -17,33 +17,33 @@ export function connectTo(port: number): Promise<TestClient> {
   return TestClient.connect('tcp', { tcpPort: port, websocketPort: 0, unixPath: '' });
 }
 
-/** Clients that come one after the other and leave like this. */
-export async function visit(port: number, moods: readonly Lone[]): Promise<void> {
+/** Connects clients one after another, which end with these moods. */
+export async function visit(port: number, moods: readonly SingleMood[]): Promise<void> {
   for (const mood of moods) {
     const client = await connectTo(port);
-    const words = SAYS[mood]();
-    if (words !== '') await client.send(words);
+    const bytes = BYTES_BY_MOOD[mood]();
+    if (bytes !== '') await client.send(bytes);
     client.end();
     await client.closed;
   }
 }
 
-/** A client that waits, until it is ended. */
+/** A waiting client. */
 export async function waitAt(port: number): Promise<TestClient> {
   const client = await connectTo(port);
   await client.send(handshake(newToken(), SIDE_A));
   return client;
 }
 
-/** Two clients that are connected to each other. */
+/** Two paired clients. */
 export interface Pair {
-  /** Sends that many bytes both ways and waits until they have arrived. Once a pair. */
+  /** Sends `count` bytes in both directions and waits until they have arrived. Only once per pair. */
   exchange(count: number): Promise<void>;
-  /** Both leave, and the relay lets them go. */
+  /** Closes both clients and waits until the relay has closed its side. */
   end(): Promise<void>;
 }
 
-/** Makes a pair, beside which `redundant` clients of its first side are dropped. */
+/** Makes a pair. `redundant` other clients of its first side are closed by the relay. */
 export async function pairAt(port: number, redundant = 0): Promise<Pair> {
   const token = newToken();
   const firsts: TestClient[] = [];

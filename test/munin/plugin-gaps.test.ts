@@ -11,8 +11,8 @@ import { createUsageFile } from '../support/usage-files.ts';
 import { visit } from './clients.ts';
 import { MOODS, UNKNOWN, names, newPath, watch, zeros } from './scene.ts';
 
-/** Gives a database without a log, which no relay needs to have open, a row `current` of that age in seconds. */
-function makeCurrent(path: string, age: number): void {
+/** Creates a database without a write-ahead log, which needs no running relay, with a row `current` of that age in seconds. */
+function createDatabase(path: string, age: number): void {
   createUsageFile(path, { rows: 3, journalMode: 'delete' });
   const database = new Database(path);
   const now = Date.now() / 1000;
@@ -21,13 +21,13 @@ function makeCurrent(path: string, age: number): void {
 }
 
 describe('the Munin plugin', { skip: withoutMunin() }, () => {
-  test('may run as any user that may read, also when the relay was killed, and as no other', async (context) => {
+  test('works for any user with read access, also after the relay was killed, and for no other', async (context) => {
     if (process.getuid?.() !== 0) {
       context.skip('needs root: run it with sudo');
       return;
     }
     const directory = await scratch(context);
-    // Files get the directory's group, as with the systemd unit they have the relay's own.
+    // Files get the group of the directory, as they get the group of the relay with the systemd unit.
     chmodSync(directory, 0o755);
     const volume = join(directory, 'volume');
     mkdirSync(volume);
@@ -52,18 +52,18 @@ describe('the Munin plugin', { skip: withoutMunin() }, () => {
     reader[Symbol.dispose]();
     relay.kill('SIGKILL');
     await relay.ended().catch(() => undefined);
-    const left = names(path);
-    // Who may write would take the log for its own to clear.
+    const remaining = names(path);
+    // A reader with write access could clear the log.
     const owner = await watch(context, path);
     for (const node of [member, owner]) {
       deepEqual(await node.fetch('events'), seen);
-      deepEqual(names(path), left);
+      deepEqual(names(path), remaining);
     }
   });
 
-  test('has values while `current` is fresh, and none when it is stale', async (context) => {
+  test('has values if `current` is fresh, and none if it is stale', async (context) => {
     const fresh = await newPath(context);
-    makeCurrent(fresh, 280);
+    createDatabase(fresh, 280);
     deepEqual(await (await watch(context, fresh)).fetchAll(), {
       active: { waiting: '1', connected: '4' },
       bytes: { bytes: '0', incomplete: '10' },
@@ -72,15 +72,15 @@ describe('the Munin plugin', { skip: withoutMunin() }, () => {
       events_alltime: { ...zeros(MOODS), happy: '3' },
     });
     const stale = await newPath(context);
-    makeCurrent(stale, 301);
+    createDatabase(stale, 301);
     const node = await watch(context, stale);
     deepEqual(await node.fetchAll(), UNKNOWN);
     match(node.log, /no relay has written to .* for more than 5 minutes/u);
   });
 
-  test('adds records that the relay has deleted to graphs of all time alone', async (context) => {
+  test('adds deleted records only to graphs of all time', async (context) => {
     const path = await newPath(context);
-    makeCurrent(path, 0);
+    createDatabase(path, 0);
     const database = new Database(path);
     deleteRecords(database, 1_600_000_002);
     database.close();
@@ -93,9 +93,9 @@ describe('the Munin plugin', { skip: withoutMunin() }, () => {
     });
   });
 
-  test('knows nothing while another program has locked a database without a log', async (context) => {
+  test('has no values while another program locks a database without a write-ahead log', async (context) => {
     const path = await newPath(context);
-    makeCurrent(path, 0);
+    createDatabase(path, 0);
     const node = await watch(context, path);
     const writer = new Database(path);
     context.after(() => writer.close());
@@ -106,8 +106,8 @@ describe('the Munin plugin', { skip: withoutMunin() }, () => {
     deepEqual(await node.fetch('active'), { waiting: '1', connected: '4' });
   });
 
-  const useless: readonly (readonly [what: string, make: (path: string) => void, reason: RegExp])[] = [
-    ['a database that is not there', () => undefined, /is not there/u],
+  const unusable: readonly (readonly [what: string, make: (path: string) => void, reason: RegExp])[] = [
+    ['a missing database', () => undefined, /is not there/u],
     ['a directory', (path) => mkdirSync(path), /is not there/u],
     [
       'a database that a relay has closed',
@@ -115,7 +115,7 @@ describe('the Munin plugin', { skip: withoutMunin() }, () => {
       /no relay has the database open/u,
     ],
     [
-      'a database of which a crash of the host has left a log alone',
+      'a database with only a log, left by a crash of the host',
       (path) => {
         createUsageFile(path);
         writeFileSync(`${path}-wal`, '');
@@ -130,8 +130,8 @@ describe('the Munin plugin', { skip: withoutMunin() }, () => {
       /no relay has written/u,
     ],
   ];
-  for (const [what, make, reason] of useless) {
-    test(`says of ${what} that nothing is known, and why, and touches nothing`, async (context) => {
+  for (const [what, make, reason] of unusable) {
+    test(`has no values for ${what}, reports the reason, and changes no files`, async (context) => {
       const path = await newPath(context);
       make(path);
       const before = names(path);
@@ -142,12 +142,12 @@ describe('the Munin plugin', { skip: withoutMunin() }, () => {
     });
   }
 
-  test('runs no program for a database that asks for it', async (context) => {
+  test('runs no program that a database contains', async (context) => {
     const path = await newPath(context);
-    makeCurrent(path, 0);
+    createDatabase(path, 0);
     const ran = join(path, '..', 'ran');
     const database = new Database(path);
-    // The program sqlite3 has this function; with two arguments the second is what a shell is to run.
+    // The program sqlite3 has this function. Its second argument is a shell command.
     database.exec(`ALTER TABLE current RENAME TO was;
       CREATE VIEW current AS
       SELECT rowid, rebooted, updated, connected, incomplete_bytes, edit('', 'touch ${ran};:') AS waiting FROM was`);
@@ -158,9 +158,9 @@ describe('the Munin plugin', { skip: withoutMunin() }, () => {
     deepEqual(existsSync(ran), false);
   });
 
-  test('does not read a view or a generated column in the place of a table, which need not have an end', async (context) => {
+  test('does not read views and generated columns, which could run forever', async (context) => {
     const path = await newPath(context);
-    makeCurrent(path, 0);
+    createDatabase(path, 0);
     const database = new Database(path);
     database.exec(`ALTER TABLE usage RENAME TO was;
       CREATE VIEW usage AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)
@@ -174,14 +174,14 @@ describe('the Munin plugin', { skip: withoutMunin() }, () => {
     deepEqual(await node.fetchAll(), UNKNOWN);
   });
 
-  test('says what is wrong with its settings, or with the host', async (context) => {
+  test('reports invalid settings and missing programs', async (context) => {
     const path = await newPath(context);
-    makeCurrent(path, 0);
-    const faults: readonly (readonly [usagedb: string, setting: string, reason: RegExp])[] = [
+    createDatabase(path, 0);
+    const cases: readonly (readonly [usagedb: string, setting: string, reason: RegExp])[] = [
       ['usage.sqlite', 'env.any thing', /does not begin with \//u],
       [path, 'env.PATH /nonexistent', /install the package sqlite3/u],
     ];
-    for (const [usagedb, setting, reason] of faults) {
+    for (const [usagedb, setting, reason] of cases) {
       const node = await watch(context, usagedb, setting);
       deepEqual(await node.fetch('active'), UNKNOWN['active']);
       match(node.log, reason);

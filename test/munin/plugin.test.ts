@@ -10,7 +10,7 @@ import { referencePlugin, withoutReferencePlugins } from './reference-plugins.ts
 import { BUSY, FIELDS, MOODS, busyRelay, names, newPath, watch, zeros } from './scene.ts';
 
 describe('the Munin plugin', { skip: withoutMunin() }, () => {
-  test('is five graphs with the names, fields and types of the reference, whatever the database is', async (context) => {
+  test('has five graphs with the names, fields and types of the reference, with any database', async (context) => {
     const node = await watch(context, await newPath(context));
     deepEqual(
       await node.list(),
@@ -32,7 +32,7 @@ describe('the Munin plugin', { skip: withoutMunin() }, () => {
     equal(new Set(titles).size, GRAPHS.length);
   });
 
-  test('draws rates on demand, which do not become negative with a restart', async (context) => {
+  test('shows rates if configured, which are never negative after a restart', async (context) => {
     const node = await watch(context, await newPath(context), 'env.rates yes');
     for (const graph of GRAPHS) {
       const config = await node.config(graph);
@@ -43,7 +43,7 @@ describe('the Munin plugin', { skip: withoutMunin() }, () => {
     }
   });
 
-  test('tells of a relay what its clients did, and leaves no trace', async (context) => {
+  test('has the right values for a relay, and leaves no files', async (context) => {
     const path = await newPath(context);
     await using relay = await busyRelay(path);
     const node = await watch(context, path);
@@ -54,7 +54,7 @@ describe('the Munin plugin', { skip: withoutMunin() }, () => {
     doesNotMatch(node.log, /Error output/u);
   });
 
-  test('is right at every moment while the relay writes, and disturbs neither records nor transfers', async (context) => {
+  test('has the right values while the relay writes, and delays neither records nor transfers', async (context) => {
     const path = await newPath(context);
     await using relay = await RelayProcess.start({ RELAY_USAGE_DB: path });
     const node = await watch(context, path);
@@ -85,14 +85,14 @@ describe('the Munin plugin', { skip: withoutMunin() }, () => {
     doesNotMatch(node.log, /Error output/u);
   });
 
-  test('forgets at a restart what is not of all time', async (context) => {
+  test('resets all graphs at a restart except those of all time', async (context) => {
     const path = await newPath(context);
     await using first = await busyRelay(path);
     await first.stop();
     await using second = await RelayProcess.start({ RELAY_USAGE_DB: path });
     await visit(second.port('raw'), ['errory']);
     using reader = new UsageReader(path);
-    // The pair and the waiting client have left records too.
+    // The pair and the waiting client are recorded too.
     await until(() => reader.rows().length === 3 + 9 + 4 + 2 + 1);
     const node = await watch(context, path);
     deepEqual(await node.fetch('bytes'), { bytes: '0', incomplete: '0' });
@@ -106,7 +106,7 @@ describe('the Munin plugin', { skip: withoutMunin() }, () => {
     });
   });
 
-  test('tells of the reference what its clients did', { skip: withoutReference() }, async (context) => {
+  test('has the right values for the reference', { skip: withoutReference() }, async (context) => {
     const path = await newPath(context);
     createUsageFile(path, { rows: 3, journalMode: 'delete' });
     await using relay = await ReferenceRelay.start(path);
@@ -115,7 +115,7 @@ describe('the Munin plugin', { skip: withoutMunin() }, () => {
     await ended.end();
     const running = await pairAt(relay.port, 1);
     await running.exchange(1000);
-    // It tells of itself together with a record alone, and counts who leaves then as waiting still.
+    // The reference only updates `current` together with a record, and then still counts the closing client as waiting.
     await visit(relay.port, ['errory', 'lonely']);
     const node = await watch(context, path);
     using reader = new UsageReader(path);
@@ -131,7 +131,7 @@ describe('the Munin plugin', { skip: withoutMunin() }, () => {
 });
 
 describe('the reference’s own Munin plugins', { skip: withoutReferencePlugins() }, () => {
-  test('read the same out of our database as ours', async (context) => {
+  test('read the same values from our database as ours', async (context) => {
     const path = await newPath(context);
     await using relay = await busyRelay(path);
     for (const graph of GRAPHS) {
@@ -143,7 +143,7 @@ describe('the reference’s own Munin plugins', { skip: withoutReferencePlugins(
     doesNotMatch(relay.log, /usage database/u);
   });
 
-  test('have the fields that ours continue, and no others', () => {
+  test('have no fields that ours lacks', () => {
     for (const graph of GRAPHS) {
       const config = referencePlugin(graph, '', 'config');
       const theirs = Object.keys(config).filter((name) => name.endsWith('.type'));

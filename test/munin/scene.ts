@@ -18,34 +18,34 @@ export const FIELDS: Readonly<Record<Graph, readonly string[]>> = {
   events_alltime: MOODS,
 };
 
-/** What all graphs say when there is nothing to know. */
+/** Values of all graphs if they are unknown. */
 export const UNKNOWN = Object.fromEntries(
   GRAPHS.map((graph) => [graph, Object.fromEntries(FIELDS[graph].map((field) => [field, 'U']))]),
 );
 
-/** A munin-node for a database, as the user that runs this. */
+/** A munin-node for a database, which runs plugins as the current user. */
 export function watch(
   context: TestContext,
   usagedb: string,
   ...settings: readonly string[]
 ): Promise<MuninNode> {
   const own = [`user ${process.getuid?.()}`, `group ${process.getgid?.()}`];
-  const whose = process.getuid?.() === 0 ? own : [];
-  return MuninNode.start(context, [...whose, `env.usagedb ${usagedb}`, ...settings]);
+  const user = process.getuid?.() === 0 ? own : [];
+  return MuninNode.start(context, [...user, `env.usagedb ${usagedb}`, ...settings]);
 }
 
-/** A path in a directory of the test's. */
+/** A path in a temporary directory of the test. */
 export async function newPath(context: TestContext): Promise<string> {
   return join(await scratch(context), 'usage.sqlite');
 }
 
 /**
- * A relay that continues a database of three old records of 6 bytes together. Of this relay's own, there is one of each mood and
- * more of some; one client waits, one pair has moved 600,000 bytes and ended, another one has moved 2,000.
+ * A relay with a database that has three old records of 6 bytes in total, and at least one record of each mood since
+ * the start. One client waits, one pair relayed 600,000 bytes and ended, another one has relayed 2,000.
  */
 export async function busyRelay(path: string): Promise<RelayProcess> {
   createUsageFile(path, { rows: 3 });
-  // Its pair would be waited for in the end.
+  // Otherwise the stop would wait for the running pair.
   const settings = { RELAY_DRAIN_DELAY: '0s', RELAY_DRAIN_TIMEOUT: '0s' };
   const relay = await RelayProcess.start({ RELAY_USAGE_DB: path, ...settings });
   const port = relay.port('raw');
@@ -57,7 +57,7 @@ export async function busyRelay(path: string): Promise<RelayProcess> {
   const running = await pairAt(port, 4);
   await running.exchange(1000);
   using reader = new UsageReader(path);
-  // 9 records of those that came alone or have ended, and 4 redundant ones.
+  // 9 records of single clients and the ended pair, and 4 redundant ones.
   await until(() => reader.rows().length === 3 + 9 + 4);
   await until(() => {
     const { connected, waiting, incomplete_bytes: bytes } = reader.current() ?? {};
@@ -66,7 +66,7 @@ export async function busyRelay(path: string): Promise<RelayProcess> {
   return relay;
 }
 
-/** What Munin is to know of such a relay. */
+/** Expected values for such a relay. */
 export const BUSY = {
   active: { waiting: '1', connected: '2' },
   bytes: { bytes: '600000', incomplete: '602000' },
@@ -79,7 +79,7 @@ export function zeros(fields: readonly string[]): Readonly<Record<string, string
   return Object.fromEntries(fields.map((field) => [field, '0']));
 }
 
-/** Which files there are around a database, and whose. */
+/** Names, inodes and owners of the files in the directory of a database. */
 export function names(path: string): unknown {
   return fileMetadata(join(path, '..')).map((trace) => {
     const { name, ino, uid } = Object.assign({ name: '', ino: 0, uid: 0 }, trace);

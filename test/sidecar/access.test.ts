@@ -172,7 +172,7 @@ describe('a sidecar without a token', () => {
     for (const host of foreign) {
       const answer = await ask(url, '/live.json', { headers: { host } });
       assert.equal(answer.status, 403, host);
-      assert.match(problemOf(answer), /set SIDECAR_TOKEN to give it a domain name$/u);
+      assert.match(problemOf(answer), /set SIDECAR_TOKEN to use a domain name$/u);
       assert.equal(answer.headers['x-content-type-options'], 'nosniff');
       assert.equal(await statusFor(host, '/nothing'), 403);
       assert.equal(await statusFor(host, '/metrics'), 403);

@@ -51,7 +51,7 @@ describe('a file that is not a usage database', () => {
     'a database of something else': [
       sql('CREATE TABLE usage (title TEXT)'),
       'unreadable',
-      /not of a transit relay; SIDECAR_USAGE_DB/u,
+      /not of a transit relay; set SIDECAR_USAGE_DB/u,
     ],
     'a schema of another version': [
       sql('CREATE TABLE version (version INTEGER); INSERT INTO version VALUES (2)'),

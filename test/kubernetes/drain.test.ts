@@ -100,7 +100,7 @@ describe('a deleted pod', { skip: withoutKubectl || withoutDocker || needsRoot, 
     // 137 would mean SIGKILL. The sidecar is stopped when the relay has ended and has the rest of the time.
     equal(await relay.stop((delayMs + timeoutMs) / 1000 + GRACE_MARGIN_SECONDS), 0);
     equal(await sidecar.stop(GRACE_MARGIN_SECONDS / 2), 0);
-    match(await relay.logs(), /"pairs":1,"msg":"transfers are cut off"/u);
+    match(await relay.logs(), /"pairs":1,"msg":"drain timeout; closing remaining transfers"/u);
     await Promise.all([pair.first.closed, pair.second.closed]);
     equal(await rowsIn(image, join(directory, 'data')), 'happy 0');
   });

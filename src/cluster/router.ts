@@ -42,34 +42,34 @@ export interface ClusterRouter {
   connect(owner: Owner): Promise<Link>;
 }
 
-/** For a connection to another relay and the greeting. A Go receiver gives the relay 5 s in all. In milliseconds. */
+/** Time limit for connecting to another relay and the handshake, in milliseconds. A Go receiver gives the relay 5 s in all. */
 const LINK_CONNECT_TIMEOUT_MS = 1500;
 
-/** Time before a relay that can't be reached is called once more, in milliseconds. */
+/** Delay before an unreachable relay is tried once more, in milliseconds. */
 const RECONNECT_DELAY_MS = 50;
 
-/** The same for one that turns calls away, time after time: longer together than strangers keep a place there without making room. */
+/** Delays for a relay that closes connections during the handshake, in milliseconds. Their sum is longer than strangers can keep a pending slot. */
 const EVICTED_RETRY_DELAYS_MS = [50, 100, 200, 400];
 
-/** Calls to one relay at a time: who has lost many tokens at once must not take all places at its door, and turn itself away. */
+/** Concurrent connection attempts to one relay. A relay that has lost many tokens at once must not use up all pending slots there. */
 const MAX_CONNECTS_PER_PEER = 16;
 
 export interface LeaseRouterOptions extends TokenLeasesOptions {
   readonly backend: IoBackend;
-  /** The same on all relays of the group. */
+  /** The same on all relays of the cluster. */
   readonly tls: LinkTls | null;
   readonly networks: PeerNetworks;
-  /** Another relay could not be called. Not told of calls that end because this relay does. */
+  /** Could not connect to another relay. Not called for attempts that this relay aborts when it stops. */
   readonly onConnectFailed: (failure: LinkErrorCode, owner: Owner) => void;
-  /** Another relay that runs says that it is found where this one is. Told for each token that it takes. */
+  /** Another running relay advertises this relay's address. Called for each token that it leases. */
   readonly onAddressConflict: () => void;
 }
 
-/** The other relays of the group: whose a token is, and a link to them. */
+/** Finds owners of tokens by leases, and opens links to them. */
 export class LeaseRouter implements ClusterRouter {
   readonly #options: LeaseRouterOptions;
   readonly #leases: TokenLeases;
-  /** Made once: that takes longer than all else of a greeting. */
+  /** Derived once: that takes longer than the rest of a handshake. */
   readonly #key: KeyObject;
   readonly #abortController = new AbortController();
   readonly #failures: Record<LinkErrorCode, number> = {
@@ -88,7 +88,7 @@ export class LeaseRouter implements ClusterRouter {
   );
   #linkAttempts = 0;
 
-  /** @throws CoordinatorError with the code `EINVAL`: the URL is none */
+  /** @throws CoordinatorError with the code `EINVAL`: invalid URL */
   constructor(options: LeaseRouterOptions) {
     this.#options = options;
     this.#key = linkAuthKey(options.secret);
@@ -103,7 +103,7 @@ export class LeaseRouter implements ClusterRouter {
     return this.#leases;
   }
 
-  /** Calls to other relays since the start, and how those failed that did. */
+  /** Connection attempts to other relays since the start, and failures by kind. */
   get linkAttempts(): { readonly made: number; readonly failed: Readonly<Record<LinkErrorCode, number>> } {
     return { made: this.#linkAttempts, failed: this.#failures };
   }
@@ -142,7 +142,7 @@ export class LeaseRouter implements ClusterRouter {
     return lease.kind === 'theirs' && this.#isOtherRelay(lease.owner) ? lease.owner : null;
   }
 
-  /** A call would come back to this relay otherwise. */
+  /** Otherwise a link would come back to this relay. */
   #isOtherRelay(owner: Owner): boolean {
     return owner.address !== this.#options.self.address;
   }
@@ -152,13 +152,13 @@ export class LeaseRouter implements ClusterRouter {
     if (failure !== 'aborted') this.#options.onConnectFailed(failure, owner);
   }
 
-  /** A relay that many call at once turns some of them away for a moment, and must not lose its tokens for that. */
+  /** A relay with many pending connections evicts some of them, and must not lose its tokens for that. */
   async #connectWithRetries(owner: Owner): Promise<Link> {
     const { backend, tls, networks } = this.#options;
     const { signal } = this.#abortController;
     const address = parseHostPort(owner.address);
     if (address === null) throw new LinkError('address');
-    const call: LinkClientOptions = {
+    const options: LinkClientOptions = {
       backend,
       key: this.#key,
       tls,
@@ -167,19 +167,19 @@ export class LeaseRouter implements ClusterRouter {
       timeoutMs: LINK_CONNECT_TIMEOUT_MS,
       signal,
     };
-    for (let turn = 0; ; turn += 1) {
+    for (let attempt = 0; ; attempt += 1) {
       try {
-        return await this.#concurrency.run(owner.address, () => connectLink(call));
+        return await this.#concurrency.run(owner.address, () => connectLink(options));
       } catch (error) {
         if (!(error instanceof LinkError) || error.code !== 'unreachable') throw error;
-        const pauseMs = (error.closedDuringAuth ? EVICTED_RETRY_DELAYS_MS : [RECONNECT_DELAY_MS])[turn];
+        const pauseMs = (error.closedDuringAuth ? EVICTED_RETRY_DELAYS_MS : [RECONNECT_DELAY_MS])[attempt];
         if (pauseMs === undefined) throw error;
         await sleep(pauseMs);
       }
     }
   }
 
-  /** Ends calls that are being made, releases what is claimed, and disconnects. Takes two seconds at most. */
+  /** Aborts connection attempts, releases all leases, and disconnects. Takes two seconds at most. */
   async close(): Promise<void> {
     this.#abortController.abort();
     await this.#leases.close();

@@ -5,7 +5,7 @@ import { LeaseStore } from './lease-store.ts';
 import type { LeaseState } from './lease-store.ts';
 import type { Owner } from './router.ts';
 
-/** Runs something again and again, and at once when that is needed; never twice at a time. */
+/** Runs a renewal periodically, and immediately on request; never two at a time. */
 export class RenewalLoop {
   readonly #intervalMs: number;
   readonly #renew: () => Promise<void>;
@@ -16,18 +16,18 @@ export class RenewalLoop {
   #closed = false;
 
   /**
-   * @param everyMs the longest time from the beginning of a round to that of the next, in milliseconds, unless a round takes longer
-   * @param round must not reject
-   * @param clock milliseconds of a clock that never jumps
+   * @param intervalMs longest time between the starts of two renewals, in milliseconds, unless a renewal takes longer
+   * @param renew must not reject
+   * @param clock milliseconds of a monotonic clock
    */
-  constructor(everyMs: number, round: () => Promise<void>, clock = (): number => performance.now()) {
-    this.#intervalMs = everyMs;
-    this.#renew = round;
+  constructor(intervalMs: number, renew: () => Promise<void>, clock = (): number => performance.now()) {
+    this.#intervalMs = intervalMs;
+    this.#renew = renew;
     this.#clock = clock;
     this.#schedule(0);
   }
 
-  /** Runs a round, after the one that runs if there is one. */
+  /** Starts a renewal, after the one that is running, if any. */
   runNow(): void {
     if (this.#closed) return;
     clearTimeout(this.#timer);
@@ -35,7 +35,7 @@ export class RenewalLoop {
     else this.#running = this.#run();
   }
 
-  /** Resolves when the round that runs has ended; no other begins. */
+  /** Resolves when the running renewal has ended. No other starts. */
   async close(): Promise<void> {
     this.#closed = true;
     clearTimeout(this.#timer);
@@ -53,7 +53,7 @@ export class RenewalLoop {
     this.#schedule(this.#clock() - beganAt);
   }
 
-  /** Relays that were started at one time, or lost the coordinator at one time, do not come in step for long. */
+  /** Jitter: relays that started, or lost the coordinator, at the same time do not stay in step. */
   #schedule(tookMs: number): void {
     if (this.#closed) return;
     const pauseMs = this.#intervalMs * (0.8 + Math.random() / 5) - tookMs;
@@ -61,26 +61,26 @@ export class RenewalLoop {
   }
 }
 
-/** Whose a token is: who waits for it waits here, or goes there. */
+/** The owner of a token: its clients wait here, or are forwarded to the owner. */
 export type AcquireResult = { readonly kind: 'ours' } | { readonly kind: 'theirs'; readonly owner: Owner };
 
 export const OURS: AcquireResult = { kind: 'ours' };
 
-/** One token that this relay claims, or gives up at the moment. */
+/** One token that this relay leases, or is releasing. */
 export class Lease {
   readonly token: Token;
   readonly key: string;
-  /** Somebody waits for it here. */
+  /** A client waits under the token here. */
   desired = true;
-  /** The coordinator has said that it is ours. */
+  /** The coordinator has confirmed that this relay is the owner. */
   acquired = false;
-  /** A command about it alone is on its way, and what comes next waits for the answer: there is one at a time. */
+  /** A command for this lease is awaiting its reply. The next command waits: there is one at a time. */
   inFlight = false;
-  /** Whose claim is to be taken over. */
+  /** The owner whose lease is to be taken over. */
   previousOwner: Owner | null = null;
-  /** Somebody was told that it is ours, though that is not known. */
+  /** A caller was told that this relay is the owner, but the coordinator has not confirmed it. */
   #provisional = false;
-  /** Null while there is none: entries are many, and wait for answers rarely. */
+  /** Null if empty, to save memory: there are many leases, and few await a reply. */
   #waiters: Set<(lease: AcquireResult) => void> | null = null;
 
   constructor(token: Token, key: string) {
@@ -88,27 +88,27 @@ export class Lease {
     this.key = key;
   }
 
-  /** Whether who was told that it is ours has to be told if it is not. */
+  /** Whether callers must be notified if another relay turns out to be the owner. */
   get provisional(): boolean {
     return this.#provisional;
   }
 
-  /** Nobody waits for it here any more, nor for what becomes of it. */
+  /** No client waits under the token here any more, and no caller needs the result. */
   release(): void {
     this.desired = false;
     this.#provisional = false;
   }
 
-  /** Says that it is ours, for now. */
+  /** This relay is the owner, for now. */
   acquireProvisionally(): AcquireResult {
     this.#provisional = true;
     return OURS;
   }
 
   /**
-   * Waits for what the coordinator says, and no longer than `timeoutMs`.
+   * Waits for the coordinator's reply, for at most `timeoutMs`.
    *
-   * @param late told when that time is over
+   * @param late called after that time
    */
   awaitAnswer(timeoutMs: number, late: () => void): Promise<AcquireResult> {
     return new Promise((resolve) => {
@@ -126,7 +126,7 @@ export class Lease {
     });
   }
 
-  /** Tells all that wait for an answer. */
+  /** Resolves all waiting calls. */
   settle(lease: AcquireResult): void {
     const waiting = this.#waiters;
     if (waiting === null) return;
@@ -136,36 +136,36 @@ export class Lease {
   }
 }
 
-/** How long a claim outlives a relay that has died, in milliseconds, when the caller does not say. */
+/** Default lease time, in milliseconds: a lease outlives a dead relay by this time. */
 const LEASE_MS = 30_000;
 
-/** Two renewals may fail before a claim is lost. */
+/** Two renewals may fail before a lease expires. */
 const RENEWALS_PER_LEASE = 3;
 
-/** How long a client may wait for the coordinator, in milliseconds. */
+/** Limit for the time that a client waits for the coordinator, in milliseconds. */
 const ANSWER_TIMEOUT_MS = 500;
 
-/** Claims in one command: the coordinator does nothing else meanwhile, for a millisecond or two. */
+/** Leases in one command. It blocks the coordinator for a millisecond or two. */
 const RENEWAL_BATCH = 500;
 
-/** In which claims are to be released at the end, in milliseconds. */
+/** Time limit for releasing all leases at the end, in milliseconds. */
 const CLOSE_TIMEOUT_MS = 2000;
 
 export interface TokenLeasesEvents {
-  /** Another relay has what was thought to be ours: who waits here has to go there. It is not claimed any more. */
+  /** Another relay owns a token that was leased here: waiting clients must be forwarded to it. The lease is gone. */
   readonly onLeaseLost: (token: Token, owner: Owner) => void;
-  /** The coordinator does what it is asked, in time. Told on changes only. */
+  /** The coordinator executes commands in time. Called on changes only. */
   readonly onUp: () => void;
-  /** It does not. Told on changes only; `code` is a system's, or the first word of its answer, like `WRONGPASS`. */
+  /** It does not. Called on changes only; `code` is a system error, or the first word of its reply, like `WRONGPASS`. */
   readonly onDown: (code: string) => void;
-  /** A relay that uses this coordinator has another secret, so that nobody meets between the two. Told each time that this is seen. */
+  /** A relay with another secret uses this coordinator, so clients of the two are never paired. Called each time this is detected. */
   readonly onSecretMismatch: () => void;
 }
 
 export interface TokenLeasesOptions {
   /** `redis://` or `rediss://`, with user, password and the database's number as needed. */
   readonly url: string;
-  /** The group's. The same secret gives tokens the same keys. */
+  /** The cluster's. The same secret gives tokens the same keys. */
   readonly secret: string;
   readonly self: Owner;
   /** 30 s if it is left out. */
@@ -177,25 +177,25 @@ export interface TokenLeasesOptions {
 export interface TokenLeasesTotals {
   /** Sent to the coordinator. */
   readonly commands: number;
-  /** Claims that were another relay's before. */
+  /** Leases that another relay had before. */
   readonly takenOver: number;
-  /** Claims that `lost` was told of. */
+  /** Leases reported to `onLeaseLost`. */
   readonly lost: number;
-  /** Claims that could not be made when they were asked for. */
+  /** Leases that could not be acquired when they were requested. */
   readonly deferred: number;
-  /** What was found under a key was no relay's of this version. */
+  /** Values under a key that were not written by a relay of this version. */
   readonly unreadable: number;
-  /** Times that `otherGroup` was told. */
+  /** Calls of `onSecretMismatch`. */
   readonly secretMismatches: number;
 }
 
 /**
- * Which tokens are this relay's, among a group of relays.
+ * The tokens that this relay owns, among the relays of a cluster.
  *
- * A token is in here from `claim` or `takeOver` until `release`, `lost`, or an answer that it is another's. For each there is
- * one command on its way at the most, and what it has to come to is looked at again when that is answered; so it does
- * not matter in which order clients come and go meanwhile. What can't be asked is ours for now. When the coordinator
- * is well again, a renewal of all claims claims that too, and finds out what has become another's.
+ * A token is leased from `acquire` or `takeOver` until `release`, `onLeaseLost`, or a reply that another relay owns it. Each
+ * lease has at most one command in flight, and its desired state is compared again when the reply comes, so the order in
+ * which clients connect and leave meanwhile does not matter. If the coordinator is down, this relay is the provisional owner.
+ * When it is back, a renewal of all leases acquires those too, and finds those that another relay owns by now.
  */
 export class TokenLeases {
   readonly #events: TokenLeasesEvents;
@@ -233,30 +233,30 @@ export class TokenLeases {
   }
 
   /**
-   * Connects in the background, and again whenever that is needed.
+   * Connects in the background, and reconnects when needed.
    *
-   * @throws CoordinatorError with the code `EINVAL`: the URL is none
+   * @throws CoordinatorError with the code `EINVAL`: invalid URL
    */
   static open(options: TokenLeasesOptions): TokenLeases {
     return new TokenLeases(options);
   }
 
-  /** Whether the coordinator does what it is asked, in time. */
+  /** Whether the coordinator executes commands in time. */
   get isUp(): boolean {
     return this.#coordinator.isUp;
   }
 
-  /** What is wrong with it: a code like those that `down` tells; null when nothing is. */
+  /** Why the coordinator is down: a code as for `onDown`; null if it is up. */
   get downReason(): string | null {
     return this.#coordinator.downReason;
   }
 
-  /** Tokens that are ours, or are to be as soon as that can be asked. */
+  /** Tokens that this relay owns, or requests as soon as the coordinator is up. */
   get desired(): number {
     return this.#leases.size;
   }
 
-  /** Of these, the ones that the coordinator has said are ours. */
+  /** Of these, the ones that the coordinator has confirmed. */
   get acquired(): number {
     return this.#acquired;
   }
@@ -273,26 +273,26 @@ export class TokenLeases {
   }
 
   /**
-   * Claims a token, for all that wait for it here: it need not be counted how many.
+   * Leases a token for all clients that wait under it here; they need not be counted.
    *
-   * Never rejects, and takes 500 ms at most. What can't be asked in that time is ours for now; `lost` is told when it
-   * turns out to be another's. What is another's is not claimed here.
+   * Never rejects, and takes at most 500 ms. Without a reply in that time this relay is the owner for now; `onLeaseLost` is
+   * called if another relay turns out to be. A token of another relay is not leased here.
    */
   acquire(token: Token): Promise<AcquireResult> {
     return this.#request(token, null);
   }
 
-  /** The owner could not be reached: its claim becomes ours, unless somebody else has it by now. Otherwise like `claim`. */
+  /** The owner is unreachable: takes over its lease, unless a third relay has it by now. Otherwise like `acquire`. */
   takeOver(token: Token, owner: Owner): Promise<AcquireResult> {
     return this.#request(token, owner);
   }
 
-  /** Whether it is that relay's. Where that can't be asked it is. Never rejects. */
+  /** Whether that relay owns the token; true if the coordinator is down. Never rejects. */
   isOwner(token: Token, owner: Owner): Promise<boolean> {
     return this.#store.isOwner(this.#keys.forToken(token), owner);
   }
 
-  /** Nobody waits for it here any more. Does nothing for a token that is not claimed. */
+  /** No client waits under the token here any more. Does nothing if it is not leased. */
   release(token: Token): void {
     const entry = this.#leases.get(token);
     if (entry === undefined) return;
@@ -300,7 +300,7 @@ export class TokenLeases {
     if (!entry.inFlight) void this.#reconcile(entry);
   }
 
-  /** Releases all claims, as far as that takes less than two seconds, and disconnects. Nothing is told any more. */
+  /** Releases all leases, for at most two seconds, and disconnects. No event follows. */
   async close(): Promise<void> {
     this.#closed = true;
     const timeIsUp = Promise.withResolvers<void>();
@@ -329,18 +329,18 @@ export class TokenLeases {
       ? entry.awaitAnswer(ANSWER_TIMEOUT_MS, () => this.#coordinator.markUnhealthy('ETIMEDOUT'))
       : null;
     if (lease === null) entry.acquireProvisionally();
-    // Where it is slow it is asked, but nobody waits for the answer.
+    // A slow coordinator gets the command, but no caller waits for its reply.
     if (!entry.inFlight) void this.#reconcile(entry);
     return lease ?? Promise.resolve(OURS);
   }
 
-  /** Asks the coordinator until this token is what it has to be, or can't be asked. Never rejects. */
+  /** Sends commands until the lease is in its desired state, or the coordinator is down. Never rejects. */
   async #reconcile(entry: Lease): Promise<void> {
     entry.inFlight = true;
     try {
       while (entry.desired !== entry.acquired) await this.#reconcileOnce(entry);
     } catch (error) {
-      // What it is about is told by `down`; anything else would be a fault of ours.
+      // `onDown` reports the cause; any other error is a bug.
       if (!(error instanceof CoordinatorError)) throw error;
       if (entry.desired) this.#deferred += 1;
     }
@@ -359,11 +359,11 @@ export class TokenLeases {
     entry.previousOwner = null;
     const held = await (takeFrom === null ? this.#store.acquire(key) : this.#store.takeOver(key, takeFrom));
     this.#applyState(entry, held);
-    // Else it would be asked again at once, without end.
+    // Otherwise it would be retried immediately, forever.
     if (held.kind === 'unreadable') throw new CoordinatorError('EPROTO');
   }
 
-  /** Nobody has to be told what a released token has become. */
+  /** The new owner of a released token does not matter. */
   #applyState(entry: Lease, held: LeaseState): void {
     if (held.kind === 'unreadable') this.#unreadable += 1;
     this.#setAcquired(entry, held.kind === 'ours');
@@ -388,7 +388,7 @@ export class TokenLeases {
     this.#leases.delete(entry.token);
   }
 
-  /** One batch after the other, so that a claim waits for one of them at the most. */
+  /** One batch after the other, so that a new lease waits for one of them at most. */
   async #renewAll(): Promise<void> {
     const entries = [...this.#leases.values()];
     try {
@@ -404,7 +404,7 @@ export class TokenLeases {
     if (entries.length === 0) return;
     const others = await this.#store.renew(entries.map((entry) => entry.key));
     for (const [index, entry] of entries.entries()) {
-      // About one that was released or claimed anew meanwhile a later answer says more.
+      // A lease that was released or requested again meanwhile gets a later reply.
       if (this.#isRenewable(entry)) this.#applyState(entry, others.get(index) ?? OURS);
     }
   }
@@ -413,7 +413,7 @@ export class TokenLeases {
     return entry.desired && !entry.inFlight && this.#leases.get(entry.token) === entry;
   }
 
-  /** What is on its way for a token is answered first: the coordinator is asked in order. */
+  /** Commands in flight get their replies first: the coordinator replies in order. */
   async #releaseAll(): Promise<void> {
     const entries = [...this.#leases.values()];
     for (const entry of entries) entry.release();

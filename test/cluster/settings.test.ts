@@ -21,7 +21,7 @@ import {
   startWaitingClient,
 } from './process-cluster.ts';
 
-describe('the settings of a group', { skip: withoutRedis() }, () => {
+describe('the settings of a cluster', { skip: withoutRedis() }, () => {
   test('encrypt links, and relays say so where only one of two does', async (context) => {
     const redis = await RedisServer.start(context);
     await using cluster = new ProcessCluster(redis, { RELAY_CLUSTER_TLS: 'true' });
@@ -108,7 +108,7 @@ describe('the settings of a group', { skip: withoutRedis() }, () => {
     const redis = await RedisServer.start(context);
     await using cluster = new ProcessCluster(redis);
     const one = await cluster.add();
-    assert.doesNotMatch(one.log, /another RELAY_CLUSTER_SECRET/u);
+    assert.doesNotMatch(one.log, /a different RELAY_CLUSTER_SECRET/u);
     const other = await cluster.add({ RELAY_CLUSTER_SECRET: 'the secret of another group' });
     await other.says(/a different RELAY_CLUSTER_SECRET/u);
     await untilMetric(other, 'cluster_secret_mismatches_total', 1);

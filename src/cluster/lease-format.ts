@@ -4,19 +4,19 @@ import { parseHostPort } from '../config/host-port.ts';
 import type { Token } from '../protocol/messages.ts';
 import type { Owner } from './router.ts';
 
-/** What all keys begin with, for those who look at the coordinator and for its access rules. */
+/** Prefix of all keys, for operators and access rules of the coordinator. */
 export const KEY_PREFIX = 'transit-relay:';
 
-/** Tells what is derived here from whatever else is derived from the same secret. */
+/** Keeps this key apart from other keys that are derived from the same secret. */
 const KEY_DERIVATION_LABEL = 'transit-relay claims 1';
 
-/** Enough that no two tokens ever share a key, in bytes; each one more is memory of the coordinator. */
+/** Large enough that two tokens never share a key, in bytes. Each further byte is memory of the coordinator. */
 const HASH_BYTES = 16;
 
-/** Of what no token is: tokens are hex. */
+/** Not a token: tokens are hex. Stored, so it cannot change. */
 const CLUSTER_ID_INPUT = 'group';
 
-/** Gives tokens their keys. Without the secret a key says nothing of its token, not even to who guesses it. */
+/** Maps tokens to keys. Without the secret a key reveals nothing about its token, and a guess cannot be checked. */
 export class LeaseKeys {
   readonly #key: KeyObject;
 
@@ -29,7 +29,7 @@ export class LeaseKeys {
     return KEY_PREFIX + this.#hash(token);
   }
 
-  /** By which relays find out whether they have the same secret. It says nothing of that, unless it can be guessed. */
+  /** Lets relays compare their secrets. It reveals nothing about the secret, unless that can be guessed. */
   get clusterId(): string {
     return this.#hash(CLUSTER_ID_INPUT);
   }
@@ -40,18 +40,18 @@ export class LeaseKeys {
   }
 }
 
-/** Changes when a relay that knows the old form could not make sense of the new one. */
+/** Must change if a relay that knows the old format cannot read the new one. */
 const OWNER_VERSION = '1';
 
-/** No value is longer, in characters: a name in DNS has 253, and a port up to five. */
+/** The longest value: a DNS name has 253 characters, and a port up to five. */
 const OWNER_PATTERN = /^1 (?<id>[\w-]{8,64}) (?<address>[\x21-\x7e]{3,262})$/u;
 
-/** What is under a token's key: who claims it. */
+/** The value of a token's key: its owner. */
 export function encodeOwner({ id, address }: Owner): string {
   return `${OWNER_VERSION} ${id} ${address}`;
 }
 
-/** Null for what no relay of this version has written: the id or the address has another form. */
+/** Null if the value was not written by a relay of this version: the id or the address has another format. */
 export function decodeOwner(value: string): Owner | null {
   const { id, address } = OWNER_PATTERN.exec(value)?.groups ?? {};
   return id === undefined || address === undefined || parseHostPort(address) === null
@@ -59,7 +59,7 @@ export function decodeOwner(value: string): Owner | null {
     : { id, address };
 }
 
-/** A script that the coordinator runs as one step, and the name that it goes by there. */
+/** A script that the coordinator runs atomically, and its name there. */
 export interface Script {
   readonly source: string;
   readonly sha1: string;

@@ -5,18 +5,18 @@ import { firstWord } from './resp.ts';
 import type { Reply } from './resp.ts';
 import type { Owner } from './router.ts';
 
-/** What the coordinator says of a key. */
+/** The state of a key in the coordinator. */
 export type LeaseState =
   | { readonly kind: 'ours' }
   | { readonly kind: 'theirs'; readonly owner: Owner }
-  /** By something that is no relay of this version. */
+  /** The value was not written by a relay of this version. */
   | { readonly kind: 'unreadable' }
-  /** By nobody: it is full. Only a renewal says so. */
-  | { readonly kind: 'nobody' };
+  /** No value could be set: the coordinator is full. Only a renewal reports it. */
+  | { readonly kind: 'unset' };
 
 const OURS: LeaseState = { kind: 'ours' };
 
-/** What is asked of the coordinator, in its own terms. Everything here may throw CoordinatorError. */
+/** Leases as commands to the coordinator. Every method may throw CoordinatorError, unless it says otherwise. */
 export class LeaseStore {
   readonly #coordinator: CoordinatorClient;
   readonly #self: Owner;
@@ -31,33 +31,33 @@ export class LeaseStore {
     this.#leaseMs = String(leaseMs);
   }
 
-  /** Claims that another had before. */
+  /** Leases that another relay had before. */
   get takenOver(): number {
     return this.#takenOver;
   }
 
-  /** Claims what nobody has: one command. */
+  /** Leases a key that has no owner: one command. */
   async acquire(key: string): Promise<LeaseState> {
     const set = ['SET', key, this.#value, 'NX', 'GET', 'PX', this.#leaseMs];
     const there = this.#expectText(await this.#coordinator.request(set));
     const held = this.#parse(there);
-    // One of ours is from before the connection was lost, and may be about to end.
+    // This relay's own lease is from before the connection was lost, and may be about to expire.
     if (there === this.#value) return await this.#takeFrom(key, this.#value);
-    // Two can't listen at one address: it was another process, and is gone.
+    // Two processes cannot listen at one address: the other one is gone.
     if (held.kind === 'theirs' && held.owner.address === this.#self.address) {
       return await this.takeOver(key, held.owner);
     }
     return held;
   }
 
-  /** Claims what nobody has, or `owner`. */
+  /** Leases a key that has no owner, or that `owner` has. */
   async takeOver(key: string, owner: Owner): Promise<LeaseState> {
     const held = await this.#takeFrom(key, encodeOwner(owner));
     if (held.kind === 'ours') this.#takenOver += 1;
     return held;
   }
 
-  /** Claims nothing. True where it can't be asked: the one thing here that never rejects. */
+  /** Changes nothing. True if the coordinator is down: never rejects. */
   async isOwner(key: string, owner: Owner): Promise<boolean> {
     try {
       return (await this.#coordinator.request(['GET', key])) === encodeOwner(owner);
@@ -67,7 +67,7 @@ export class LeaseStore {
     }
   }
 
-  /** Extends what is ours and claims what nobody has. Says what of each key that it did not do this for. */
+  /** Extends this relay's leases, and acquires keys without an owner. Returns the state of all other keys, by index. */
   async renew(keys: readonly string[]): Promise<ReadonlyMap<number, LeaseState>> {
     const answer = await this.#coordinator.runScript(RENEW, keys, [this.#value, this.#leaseMs]);
     if (!Array.isArray(answer) || answer.length % 2 === 0) throw this.#coordinator.protocolError();
@@ -77,14 +77,14 @@ export class LeaseStore {
       const [index, value] = [pairs[at], pairs[at + 1]];
       const isIndex = typeof index === 'number' && index >= 0 && index < keys.length;
       if (!isIndex || typeof value !== 'string') throw this.#coordinator.protocolError();
-      others.set(index, value === '' ? { kind: 'nobody' } : this.#parse(value));
+      others.set(index, value === '' ? { kind: 'unset' } : this.#parse(value));
     }
     if (typeof error !== 'string') throw this.#coordinator.protocolError();
     if (error !== '') this.#coordinator.markUnhealthy(firstWord(error));
     return others;
   }
 
-  /** Gives up what is ours of these. */
+  /** Releases those of the keys that this relay owns. */
   async release(keys: readonly string[]): Promise<void> {
     await this.#coordinator.runScript(RELEASE, keys, [this.#value]);
   }
@@ -94,7 +94,7 @@ export class LeaseStore {
     return this.#parse(this.#expectText(answer));
   }
 
-  /** What is under a key, or null. */
+  /** The value of a key, or null. */
   #expectText(answer: Reply): string | null {
     if (answer === null || typeof answer === 'string') return answer;
     throw this.#coordinator.protocolError();

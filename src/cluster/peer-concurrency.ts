@@ -1,36 +1,36 @@
-/** Lets so many calls at a time go to each relay; the others wait for their turn. */
+/** Limits the concurrent connection attempts to each relay. The others wait in a queue. */
 export class PeerConcurrency {
   readonly #limit: number;
   readonly #isFatal: (error: unknown) => boolean;
   readonly #peers = new Map<string, { running: number; readonly waiting: PromiseWithResolvers<void>[] }>();
 
-  /** @param isHopeless whether who waits for the same relay need not try, and fails with the same error */
-  constructor(most: number, isHopeless: (error: unknown) => boolean) {
-    this.#limit = most;
-    this.#isFatal = isHopeless;
+  /** @param isFatal whether all queued attempts to the same relay fail with this error too */
+  constructor(limit: number, isFatal: (error: unknown) => boolean) {
+    this.#limit = limit;
+    this.#isFatal = isFatal;
   }
 
-  async run<T>(address: string, call: () => Promise<T>): Promise<T> {
-    const lane = this.#peers.get(address) ?? { running: 0, waiting: [] };
-    this.#peers.set(address, lane);
-    if (lane.running < this.#limit) {
-      lane.running += 1;
+  async run<T>(address: string, connect: () => Promise<T>): Promise<T> {
+    const peer = this.#peers.get(address) ?? { running: 0, waiting: [] };
+    this.#peers.set(address, peer);
+    if (peer.running < this.#limit) {
+      peer.running += 1;
     } else {
-      // Whoever is done hands its place on.
+      // A finished attempt passes its slot on.
       const turn = Promise.withResolvers<void>();
-      lane.waiting.push(turn);
+      peer.waiting.push(turn);
       await turn.promise;
     }
     try {
-      return await call();
+      return await connect();
     } catch (error) {
-      if (this.#isFatal(error)) for (const turn of lane.waiting.splice(0)) turn.reject(error);
+      if (this.#isFatal(error)) for (const turn of peer.waiting.splice(0)) turn.reject(error);
       throw error;
     } finally {
-      const next = lane.waiting.shift();
-      if (next === undefined) lane.running -= 1;
+      const next = peer.waiting.shift();
+      if (next === undefined) peer.running -= 1;
       else next.resolve();
-      if (lane.running === 0) this.#peers.delete(address);
+      if (peer.running === 0) this.#peers.delete(address);
     }
   }
 }

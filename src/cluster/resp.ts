@@ -36,13 +36,13 @@ export class ErrorReply {
 export type Reply = Scalar | readonly Scalar[];
 type Scalar = string | number | null | ErrorReply;
 
-/** The server sent something that is no answer, or too large. */
+/** The server sent something that is not a reply, or is too large. */
 export class RespError extends Error {
   /** `EPROTO` or `EMSGSIZE`. */
   readonly code: 'EPROTO' | 'EMSGSIZE';
 
   constructor(code: RespError['code']) {
-    super(code === 'EPROTO' ? 'the answer is no RESP2' : 'the answer is too large');
+    super(code === 'EPROTO' ? 'the reply is not RESP2' : 'the reply is too large');
     this.code = code;
   }
 }
@@ -136,7 +136,7 @@ export class ReplyReader {
     const number = /^-?\d{1,15}$/u.test(text) ? Number(text) : NaN;
     if (type === ':' && !Number.isNaN(number)) return number;
     const isLength = (type === '$' || type === '*') && number >= -1;
-    // An array in an array is nothing that the relay asks for.
+    // No command of the relay returns nested arrays.
     if (!isLength || (type === '*' && this.#array !== null)) throw new RespError('EPROTO');
     if (number > (type === '$' ? MAX_STRING_BYTES : MAX_ELEMENTS)) throw new RespError('EMSGSIZE');
     if (number < 0) return null;

@@ -38,7 +38,7 @@ interface RelayMetricsDependencies {
   readonly draining: () => boolean;
 }
 
-/** The state of the relay during one scrape. Totals are summed over all running pairs, so they are read once. */
+/** State of the relay during one scrape. Totals are read once, because they are summed over all running pairs. */
 interface MetricSource extends Omit<RelayMetricsDependencies, 'quota' | 'cluster'> {
   readonly totals: SessionTotals;
   readonly quota: RelayQuota['tracker'] | null;
@@ -58,8 +58,8 @@ interface MetricDefinition {
 }
 
 /**
- * All metrics except histograms. Counters start at 0 with the process and never decrease. Requests to the status
- * port are not counted. Health probes are only counted in `connections_open`, while they run.
+ * All metrics except histograms. Counters start at 0 with the process and never decrease. Requests to the
+ * status port are not counted. Health probes are only counted in `connections_open`, while they run.
  */
 const METRICS: readonly MetricDefinition[] = [
   {

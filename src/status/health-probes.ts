@@ -127,7 +127,7 @@ function reasonOf(error: unknown): string {
   return 'code' in error && typeof error.code === 'string' ? error.code : error.message;
 }
 
-/** Time limit of a probe, in milliseconds. A container health check has 2 s, including the start of its process. */
+/** Time limit of a probe, in milliseconds. Container health checks have 2 s, including their process start. */
 const PROBE_TIMEOUT_MS = 1200;
 
 /** Bytes that each of two clients sends to the other. */
@@ -157,8 +157,8 @@ export interface ProbeRegistry {
 }
 
 /**
- * Connects to the relay's own listeners as clients do. The relay recognizes these clients by their tokens, keeps
- * separate statistics for them, and neither counts nor records them as clients.
+ * Connects to the relay's own listeners as clients do. The relay recognizes these clients by their tokens,
+ * keeps separate statistics for them, and neither counts nor records them as clients.
  */
 export class HealthProbes {
   readonly #raw: readonly ProbeTarget[];
@@ -183,8 +183,8 @@ export class HealthProbes {
   }
 
   /**
-   * Pairs two clients that send each other 64 KiB and compares the received bytes: on each listener, and from the
-   * first raw listener to the first WebSocket listener if there are both. Never rejects.
+   * Pairs two clients that send each other 64 KiB and compares the received bytes: on each listener, and from
+   * the first raw listener to the first WebSocket listener if there are both. Never rejects.
    */
   transfers(): Promise<readonly ProbeResult[]> {
     const pairs = [...this.#raw, ...this.#websocket].map((target) => [target, target] as const);

@@ -89,18 +89,18 @@ export class PairHistograms {
 }
 
 /**
- * Histograms of ended pairs, computed from their usage records only, so that they are as blurred as the records.
+ * Histograms of ended pairs, computed from their usage records only, so they are as blurred as the records.
  *
  * Frequent scrapes would still reveal when each pair ended. So if records are blurred, a pair is published at a
- * multiple of the blur interval that follows from its record: the first multiple by which the pair must have ended
- * according to the record. The first multiple after the actual end would reveal more: a short pair that is published
- * late must have started just before a multiple.
+ * multiple of the blur interval that follows from its record: the first multiple by which the pair must have
+ * ended according to the record. The first multiple after the actual end would reveal more: a short pair that is
+ * published late must have started just before a multiple.
  */
 export class RecordHistograms {
   readonly #blurSeconds: number;
   readonly #wallClock: () => number;
   readonly #published = new PairHistograms();
-  /** Unpublished pairs, by the multiple of the blur interval at which they are published. At most three, unless the clock jumps. */
+  /** Unpublished pairs, by their multiple of the blur interval. At most three multiples, unless the clock jumps. */
   readonly #unpublished = new Map<number, PairHistograms>();
 
   /**

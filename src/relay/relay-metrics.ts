@@ -38,7 +38,7 @@ interface RelayMetricsDependencies {
   readonly draining: () => boolean;
 }
 
-/** State of the relay during one scrape. Totals are read once, because they are summed over all running pairs. */
+/** State of the relay during one scrape. Totals are read once: they are summed over all running pairs. */
 interface MetricSource extends Omit<RelayMetricsDependencies, 'quota' | 'cluster'> {
   readonly totals: SessionTotals;
   readonly quota: RelayQuota['tracker'] | null;

@@ -100,7 +100,7 @@ export class RecordHistograms {
   readonly #blurSeconds: number;
   readonly #wallClock: () => number;
   readonly #published = new PairHistograms();
-  /** Unpublished pairs, by their multiple of the blur interval. At most three multiples, unless the clock jumps. */
+  /** Unpublished pairs by multiple of the blur interval. At most three entries, unless the clock jumps. */
   readonly #unpublished = new Map<number, PairHistograms>();
 
   /**

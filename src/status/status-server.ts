@@ -94,7 +94,7 @@ async function sendHealth(
   check: 'listeners' | 'transfers',
 ): Promise<void> {
   const probes = source.probes();
-  // While this relay drains, another process may already listen on the same ports. It would count probes as clients.
+  // While this relay drains, another process may already listen on the same ports and count probes as clients.
   const results = probes === null || source.status().draining ? [] : await probes[check]();
   const problem = readinessProblem(source) ?? problemOf(results);
   const report: HealthReport = { ok: problem === null, problem, [check]: results };

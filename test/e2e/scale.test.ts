@@ -30,15 +30,15 @@ test(
   'a thousand transfers run byte for byte while ten thousand clients wait',
   { skip, timeout: 120_000 },
   async (t) => {
-    await using house = new AsyncDisposableStack();
+    await using resources = new AsyncDisposableStack();
     const directory = mkdtempSync(join(tmpdir(), 'relay-scale-'));
-    house.defer(() => rmSync(directory, { recursive: true }));
+    resources.defer(() => rmSync(directory, { recursive: true }));
     const database = join(directory, 'usage.sqlite');
-    const relay = house.use(await RelayProcess.start({ RELAY_USAGE_DB: database, RELAY_MAX_WAITING: '' }));
-    const usage = house.use(new UsageReader(database));
+    const relay = resources.use(await RelayProcess.start({ RELAY_USAGE_DB: database, RELAY_MAX_WAITING: '' }));
+    const usage = resources.use(new UsageReader(database));
     const port = String(relay.port('raw'));
     const swarm = (role: string, ...counts: number[]): Program =>
-      house.use(new Program([process.execPath, SWARM, role, port, ...counts.map(String)]));
+      resources.use(new Program([process.execPath, SWARM, role, port, ...counts.map(String)]));
     const startedAt = performance.now();
     const lap = (what: string): void =>
       t.diagnostic(`${((performance.now() - startedAt) / 1000).toFixed(1)} s: ${what}`);

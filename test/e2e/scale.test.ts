@@ -34,7 +34,9 @@ test(
     const directory = mkdtempSync(join(tmpdir(), 'relay-scale-'));
     resources.defer(() => rmSync(directory, { recursive: true }));
     const database = join(directory, 'usage.sqlite');
-    const relay = resources.use(await RelayProcess.start({ RELAY_USAGE_DB: database, RELAY_MAX_WAITING: '' }));
+    const relay = resources.use(
+      await RelayProcess.start({ RELAY_USAGE_DB: database, RELAY_MAX_WAITING: '' }),
+    );
     const usage = resources.use(new UsageReader(database));
     const port = String(relay.port('raw'));
     const swarm = (role: string, ...counts: number[]): Program =>

@@ -54,7 +54,7 @@ function violationsIn(files: Readonly<Record<string, string>>): string[] {
     'protocol/session.ts':
       "import { NEWLINE } from './messages.ts';\nexport const say = `${NEWLINE} process.pid 'Buffer'`;\n",
     'process/process-metrics.ts': "import packageJson from '../../package.json' with { type: 'json' };\n",
-    'process/error-code.ts': 'export const code = 1;\n',
+    'process/errors.ts': 'export const code = 1;\n',
     'config/endpoint.ts': 'export class EndpointError extends Error {}\n',
     'config/relay-config.ts': "import type { Endpoint } from './endpoint.ts';\nexport interface Config {}\n",
     'process/logging.ts': 'export const level = 1;\n',

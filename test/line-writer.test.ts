@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { errorCode } from '../src/process/error-code.ts';
+import { errorCode } from '../src/process/errors.ts';
 import { LineWriter } from '../src/process/line-writer.ts';
 import { fill } from './faults/disks.ts';
 import { Program, eventually } from './support/programs.ts';

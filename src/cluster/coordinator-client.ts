@@ -2,7 +2,7 @@ import { connect, isIP } from 'node:net';
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect as connectTls } from 'node:tls';
-import { errorCode } from '../process/error-code.ts';
+import { errorCode } from '../process/errors.ts';
 import { KEY_PREFIX, SCRIPTS } from './lease-format.ts';
 import type { Script } from './lease-format.ts';
 import { ErrorReply, ReplyReader, RespError, encodeCommand } from './resp.ts';

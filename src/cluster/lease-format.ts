@@ -1,6 +1,6 @@
 import { createHash, createHmac, createSecretKey, hkdfSync } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
-import { parseHostPort } from '../config/host-port.ts';
+import { parseHostPort } from '../config/endpoint.ts';
 import type { Token } from '../protocol/messages.ts';
 import type { Owner } from './router.ts';
 

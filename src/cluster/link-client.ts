@@ -1,7 +1,7 @@
 import type { KeyObject } from 'node:crypto';
 import { connect, isIP } from 'node:net';
 import type { Socket } from 'node:net';
-import { errorCode } from '../process/error-code.ts';
+import { errorCode } from '../process/errors.ts';
 import { EMPTY_BYTES } from '../transport/byte-stream.ts';
 import type { ByteStream, ByteStreamHandler } from '../transport/byte-stream.ts';
 import type { IoBackend } from '../transport/io-backend.ts';

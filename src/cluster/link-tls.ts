@@ -1,7 +1,7 @@
 import { hkdfSync, constants as openssl } from 'node:crypto';
 import { connect, createSecureContext } from 'node:tls';
 import type { TLSSocket } from 'node:tls';
-import { errorCode } from '../process/error-code.ts';
+import { errorCode } from '../process/errors.ts';
 import type { IoBackend } from '../transport/io-backend.ts';
 import { startNodeTls } from '../transport/uv-handle.ts';
 import type { ByteStream } from '../transport/byte-stream.ts';

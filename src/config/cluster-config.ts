@@ -1,6 +1,6 @@
 import { isIP } from 'node:net';
 import type { TcpEndpoint } from './endpoint.ts';
-import { isHost } from './host-port.ts';
+import { isHost } from './endpoint.ts';
 import { CidrError, parseCidrs } from './trusted-proxies.ts';
 import type { Cidr } from './trusted-proxies.ts';
 import { InvalidValue } from './environment.ts';

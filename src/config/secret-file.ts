@@ -1,5 +1,5 @@
 import { closeSync, openSync, readSync } from 'node:fs';
-import { errorCode } from '../process/error-code.ts';
+import { errorCode } from '../process/errors.ts';
 
 /** Larger than any secret or list of endpoints, in bytes. */
 const MAX_FILE_BYTES = 65_536;

@@ -1,5 +1,5 @@
 import { closeSync, openSync } from 'node:fs';
-import { errorCode } from '../process/error-code.ts';
+import { errorCode } from '../process/errors.ts';
 
 /** Time between two checks, in milliseconds. */
 const CHECK_INTERVAL_MS = 1000;

@@ -2,8 +2,7 @@ import { accessSync, constants, readFileSync, rmSync, statSync } from 'node:fs';
 import { rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { fsyncPath, writeDurably } from '../process/durable-file.ts';
-import { errorCode } from '../process/error-code.ts';
-import { StartupError } from '../process/startup-error.ts';
+import { StartupError, errorCode } from '../process/errors.ts';
 import type { SavedQuota } from './quota.ts';
 
 /** The first member of each quota file, so that no other file is mistaken for one and overwritten. */

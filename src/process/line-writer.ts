@@ -1,7 +1,6 @@
 import { constants, fstatSync, openSync, readFileSync, readdirSync, readlinkSync, writeSync } from 'node:fs';
 import { pino } from 'pino';
-import { errorCode } from './error-code.ts';
-import { StartupError } from './startup-error.ts';
+import { StartupError, errorCode } from './errors.ts';
 
 /** Bytes that may wait for a stuck reader. Further lines are dropped and counted. */
 const MAX_BUFFERED_BYTES = 4 * 1024 * 1024;

@@ -8,7 +8,7 @@ import { LineWriter } from './line-writer.ts';
 import { createLog, errorDetails } from './logging.ts';
 import { Signals } from './signals.ts';
 import type { ProgramSignal } from './signals.ts';
-import { StartupError } from './startup-error.ts';
+import { StartupError } from './errors.ts';
 
 /** Exit codes; the last two are those of sysexits.h. */
 const EXIT = { stopped: 0, cannotStart: 1, internalError: 70, badConfiguration: 78 } as const;

@@ -5,7 +5,7 @@ import type { Slot } from '../limits/connection-limit.ts';
 import { EvictionIndex } from '../limits/eviction-index.ts';
 import type { Entry } from '../limits/eviction-index.ts';
 import { SharedAddressDetector } from '../limits/shared-address.ts';
-import { TimeoutQueue } from '../limits/timeout-queue.ts';
+import { TimeoutQueue } from '../limits/timeouts.ts';
 import type { Rejection, SessionFailure } from '../protocol/session.ts';
 import { addressPrefix } from '../protocol/ip-address.ts';
 

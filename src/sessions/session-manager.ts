@@ -1,7 +1,6 @@
 import type { ClusterRouter, Owner } from '../cluster/router.ts';
-import { IdleTimeouts } from '../limits/idle-timeouts.ts';
 import type { RateLimiter } from '../limits/rate-limiter.ts';
-import { TimeoutQueue } from '../limits/timeout-queue.ts';
+import { IdleTimeouts, TimeoutQueue } from '../limits/timeouts.ts';
 import type { Side, Token } from '../protocol/messages.ts';
 import type { Rejection, SessionEvent, SessionFailure, SessionState } from '../protocol/session.ts';
 import type { ClientTransport } from '../transport/client-transport.ts';

@@ -1,5 +1,5 @@
 import { stat } from 'node:fs/promises';
-import { errorCode } from '../process/error-code.ts';
+import { errorCode } from '../process/errors.ts';
 import type { DatabaseState, LiveStatus } from './api.ts';
 import type { RelayClient } from './relay-client.ts';
 import type { SnapshotSchedule } from './snapshots/snapshot-schedule.ts';

@@ -14,8 +14,7 @@ import type {
 } from '../config/endpoint.ts';
 import { NO_INHERITED_SOCKETS, findInheritedSocket } from '../config/inherited-sockets.ts';
 import type { InheritedSockets } from '../config/inherited-sockets.ts';
-import { errorCode } from '../process/error-code.ts';
-import { StartupError } from '../process/startup-error.ts';
+import { StartupError, errorCode } from '../process/errors.ts';
 
 /** Tells the operator, in one sentence, why the process can't listen on an endpoint. */
 export class ListenError extends StartupError {}

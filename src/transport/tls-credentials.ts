@@ -5,8 +5,7 @@ import { open, stat as statPath } from 'node:fs/promises';
 import { createSecureContext } from 'node:tls';
 import type { SecureContext } from 'node:tls';
 import type { TlsFiles } from '../config/endpoint.ts';
-import { errorCode } from '../process/error-code.ts';
-import { StartupError } from '../process/startup-error.ts';
+import { StartupError, errorCode } from '../process/errors.ts';
 
 /**
  * Tells the operator, in one sentence, why these files can't be used for TLS. Contains nothing of their

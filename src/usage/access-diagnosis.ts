@@ -3,7 +3,7 @@ import { accessSync, constants, rmSync, statSync } from 'node:fs';
 import type { Stats } from 'node:fs';
 import { dirname } from 'node:path';
 import Database from 'better-sqlite3';
-import { errorCode } from '../process/error-code.ts';
+import { errorCode } from '../process/errors.ts';
 
 /** Finds out why this process can't write a database, and what the operator can do, in one sentence. */
 export function diagnoseWriteFailure(path: string): string {

@@ -4,7 +4,7 @@ import { dirname, resolve } from 'node:path';
 import Database from 'better-sqlite3';
 import type { Statement } from 'better-sqlite3';
 import { fsyncPathSync } from '../process/durable-file.ts';
-import { errorCode } from '../process/error-code.ts';
+import { errorCode } from '../process/errors.ts';
 import { MOODS } from '../protocol/messages.ts';
 import { diagnoseWriteFailure } from './access-diagnosis.ts';
 import { SchemaError, ensureSchema, hasSchema } from './schema.ts';

@@ -1,4 +1,4 @@
-import { StartupError } from '../process/startup-error.ts';
+import { StartupError } from '../process/errors.ts';
 import { DatabaseThread } from './database-thread.ts';
 import type { CurrentUsage, UsageRecord } from './record.ts';
 import type { DatabaseResponse, DatabaseNotice } from './database-thread.ts';

@@ -1,9 +1,9 @@
 /** From bottom to top, each with its files: a file imports from its own layer or from lower ones. Type-only imports do not count. */
 export const LAYERS: readonly (readonly [name: string, files: RegExp])[] = [
   ['protocol', /^protocol\//u],
-  ['error codes', /^process\/error-code\.ts$/u],
+  ['errors', /^process\/errors\.ts$/u],
   ['config', /^config\//u],
-  ['process', /^process\/(?!error-code\.ts$)/u],
+  ['process', /^process\/(?!errors\.ts$)/u],
   ['limits', /^limits\//u],
   ['transport', /^transport\//u],
   ['usage', /^usage\//u],

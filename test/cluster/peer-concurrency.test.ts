@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { setImmediate } from 'node:timers/promises';
-import { PeerConcurrency } from '../../src/cluster/peer-concurrency.ts';
+import { PeerConcurrency } from '../../src/cluster/router.ts';
 
 /** Calls that end when the test says so. */
 class ControlledConnects {

@@ -13,7 +13,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { errorCode } from '../../src/process/error-code.ts';
+import { errorCode } from '../../src/process/errors.ts';
 import { findProgram } from '../support/programs.ts';
 import { requireMount } from '../support/usage-files.ts';
 

@@ -5,7 +5,7 @@ import { closeSync, constants, openSync, readFileSync, readSync, rmSync, statfsS
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
-import { errorCode } from '../../src/process/error-code.ts';
+import { errorCode } from '../../src/process/errors.ts';
 import { SIDE_A, handshake, newToken } from '../support/bytes.ts';
 import { eventually } from '../support/programs.ts';
 import { scratch } from '../support/scratch.ts';

@@ -7,7 +7,7 @@ import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { connect } from 'node:tls';
 import type { ConnectionOptions, TLSSocket } from 'node:tls';
-import { errorCode } from '../../src/process/error-code.ts';
+import { errorCode } from '../../src/process/errors.ts';
 import { newToken } from '../support/bytes.ts';
 import { CertificateDirectory } from '../support/certificate-directory.ts';
 import { makeIdentity } from '../support/certificates.ts';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { IdleTimeouts } from '../../src/limits/idle-timeouts.ts';
+import { IdleTimeouts } from '../../src/limits/timeouts.ts';
 
 describe('idle timeouts', () => {
   test('report what has transferred nothing for the timeout since it was first seen', () => {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { closeSync, fstatSync, openSync, readdirSync } from 'node:fs';
 import { describe, test } from 'node:test';
-import { errorCode } from '../../src/process/error-code.ts';
+import { errorCode } from '../../src/process/errors.ts';
 import { fdLimit } from '../../src/limits/capacity.ts';
 import { FdReserve } from '../../src/limits/fd-reserve.ts';
 import { SIDE_A, handshake, newToken } from '../support/bytes.ts';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { isHost, parseHostPort } from '../../src/config/host-port.ts';
+import { isHost, parseHostPort } from '../../src/config/endpoint.ts';
 
 describe('parsing a host and a port', () => {
   for (const [text, host, port] of [

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { readFile, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fsyncPath, writeDurably } from '../../process/durable-file.ts';
-import { errorCode } from '../../process/error-code.ts';
+import { errorCode } from '../../process/errors.ts';
 import type { Snapshot } from '../api.ts';
 
 /**

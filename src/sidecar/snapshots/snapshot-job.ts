@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import Database from 'better-sqlite3';
 import { fsyncPath } from '../../process/durable-file.ts';
-import { errorCode } from '../../process/error-code.ts';
+import { errorCode } from '../../process/errors.ts';
 import { FILE_SUFFIXES, quickCheck } from '../../usage/sqlite-file.ts';
 import type { Snapshot } from '../api.ts';
 import { describeSpaceShortage, missingBytes } from '../disk-space.ts';

@@ -1,7 +1,7 @@
 import { accessSync, constants } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { StartupError } from '../../process/startup-error.ts';
+import { StartupError } from '../../process/errors.ts';
 import type { Snapshot } from '../api.ts';
 import type { JobRunner } from '../job-pool.ts';
 import type { UsageSource } from '../usage/usage-source.ts';

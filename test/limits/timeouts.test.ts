@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, mock, test } from 'node:test';
-import { TimeoutQueue } from '../../src/limits/timeout-queue.ts';
+import { TimeoutQueue } from '../../src/limits/timeouts.ts';
 
 const DAY_MS = 86_400_000;
 

@@ -13,10 +13,10 @@ const CONNECTIONS = 200;
 
 const LINKS = 'connections_accepted_total{transport="link"}';
 
-const OTHER_VERSION = `transit-relay-cluster/2 ${'0'.repeat(64)}\n`;
+const OTHER_VERSION = `transit-relay-cluster/3 ${'0'.repeat(64)}\n`;
 
 /** What a relay says first, with its nonce taken out. */
-const OPENING = 'transit-relay-cluster/1 NONCE\n';
+const OPENING = 'transit-relay-cluster/2 NONCE\n';
 
 async function expectPaired(waiter: TestClient, partner: TestClient): Promise<void> {
   await transfer(waiter, partner, 1000);

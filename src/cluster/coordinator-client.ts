@@ -25,9 +25,9 @@ export function coordinatorHint(code: string): string | undefined {
     : undefined;
 }
 
-/** The coordinator can't be asked, or does not do what it is asked. Has nothing of addresses, keys or passwords. */
+/** The coordinator is unreachable, or a command failed. Contains no addresses, keys or passwords. */
 export class CoordinatorError extends Error {
-  /** Of the system, like `ECONNREFUSED`, or of the coordinator, like `WRONGPASS`. */
+  /** A system error like `ECONNREFUSED`, or the coordinator's, like `WRONGPASS`. */
   readonly code: string;
 
   constructor(code: string) {
@@ -38,32 +38,32 @@ export class CoordinatorError extends Error {
 
 const DEFAULT_PORT = 6379;
 
-/** In which to connect and log in, in milliseconds. */
+/** Time limit for connecting and logging in, in milliseconds. */
 const CONNECT_TIMEOUT_MS = 5000;
 
-/** A connection that has said nothing for so long, though it was asked, is given up; in milliseconds. */
+/** A connection is closed after this time without a reply while commands are pending, in milliseconds. */
 const REPLY_TIMEOUT_MS = 5000;
 
-/** Idle time after which TCP checks that the other end is there, in milliseconds. */
+/** Idle time before the first TCP keepalive probe, in milliseconds. */
 const KEEP_ALIVE_MS = 5000;
 
-/** Commands that may be without an answer: some megabytes of memory. */
+/** Limit for commands without a reply: some megabytes of memory. */
 const MAX_PENDING_COMMANDS = 10_000;
 
-/** Where the coordinator is, and how to log in. */
+/** The coordinator's address, and its login. */
 export interface CoordinatorAddress {
   readonly host: string;
   readonly port: number;
   readonly tls: boolean;
-  /** The arguments of `AUTH`; none: there is no login. */
+  /** The arguments of `AUTH`; empty: no login. */
   readonly credentials: readonly string[];
   readonly database: number;
 }
 
 /**
- * Reads `redis://` and `rediss://`.
+ * Parses `redis://` and `rediss://`.
  *
- * @throws CoordinatorError with the code `EINVAL`; what Node says of a URL has the URL in it
+ * @throws CoordinatorError with the code `EINVAL`: Node's own error would contain the URL
  */
 export function parseCoordinatorUrl(text: string): CoordinatorAddress {
   const url = URL.canParse(text) ? new URL(text) : null;
@@ -88,12 +88,12 @@ function decodeComponent(text: string): string {
   }
 }
 
-/** One connection to the coordinator, from the login to the first thing that goes wrong with it. */
+/** One connection to the coordinator, from the login to its first error. */
 export class CoordinatorConnection {
   readonly #socket: Socket;
   readonly #closed = Promise.withResolvers<string>();
   readonly #replies = new ReplyReader();
-  /** Commands without an answer, the oldest first: the coordinator answers in order. */
+  /** Commands without a reply, the oldest first: the coordinator replies in order. */
   readonly #pending = new Set<PromiseWithResolvers<Reply>>();
   #isOpen = true;
   #replyTimer: NodeJS.Timeout | undefined;
@@ -103,7 +103,7 @@ export class CoordinatorConnection {
       ? connectTls({ host, port, ...(isIP(host) === 0 ? { servername: host } : {}) }, ready)
       : connect({ host, port }, ready);
     this.#socket.setNoDelay(true).setKeepAlive(true, KEEP_ALIVE_MS);
-    // Whatever waits for an answer has a timer of its own.
+    // Pending commands have a timer, which keeps the process running.
     this.#socket.unref();
     this.#socket
       .on('data', (bytes: Buffer) => this.#read(bytes))
@@ -112,12 +112,12 @@ export class CoordinatorConnection {
   }
 
   /**
-   * @param signal gives it up
+   * @param signal aborts the attempt
    * @throws CoordinatorError
    */
   static async open(address: CoordinatorAddress, signal: AbortSignal): Promise<CoordinatorConnection> {
     const ready = Promise.withResolvers<void>();
-    // With TLS, this is when the certificate has been checked; nothing is sent before.
+    // With TLS, `ready` comes after the certificate check; nothing is sent before.
     const connection = new CoordinatorConnection(address, ready.resolve);
     const abort = (): void => connection.close('ECANCELED');
     signal.addEventListener('abort', abort);
@@ -134,7 +134,7 @@ export class CoordinatorConnection {
     }
   }
 
-  /** Resolves with the code of what went wrong. */
+  /** Resolves with the code of the error. */
   get closed(): Promise<string> {
     return this.#closed.promise;
   }
@@ -152,11 +152,11 @@ export class CoordinatorConnection {
     return reply;
   }
 
-  /** Closes it. What has no answer yet is rejected. */
+  /** Closes the connection. Pending commands are rejected. */
   close(code: string): void {
     if (!this.#isOpen) return;
     this.#isOpen = false;
-    // An end without an error has no code.
+    // A close without an error has no code.
     const known = code === 'unknown' ? 'ECONNRESET' : code;
     this.#closed.resolve(known);
     clearTimeout(this.#replyTimer);
@@ -182,7 +182,7 @@ export class CoordinatorConnection {
     if (!this.#isOpen) return Promise.reject(new CoordinatorError('ECONNRESET'));
     const answer = Promise.withResolvers<Reply>();
     this.#pending.add(answer);
-    // All that is asked in one turn of the event loop goes out together.
+    // Commands of one event loop iteration are sent together.
     if (this.#socket.writableCorked === 0) {
       this.#socket.cork();
       setImmediate(() => this.#socket.uncork());
@@ -202,7 +202,7 @@ export class CoordinatorConnection {
 
   #onReply(reply: Reply): void {
     const [oldest] = this.#pending;
-    // Nothing was asked.
+    // No command is pending.
     if (oldest === undefined) throw new RespError('EPROTO');
     this.#pending.delete(oldest);
     if (this.#pending.size > 0) {
@@ -215,34 +215,34 @@ export class CoordinatorConnection {
   }
 }
 
-/** Between two tests of the coordinator, in milliseconds; and while something is wrong with it. */
+/** Interval of health checks, in milliseconds; and while the coordinator is down. */
 const HEALTH_CHECK_MS = 5000;
 const UNHEALTHY_CHECK_MS = 1000;
 
-/** A test that takes longer finds it slow; one that takes less than half of it finds it well again; in milliseconds. */
+/** A health check above this time makes the coordinator slow; one below half of it ends that. In milliseconds. */
 const SLOW_MS = 500;
 
-/** The longest wait before it is connected to again, in milliseconds; and the first. */
+/** The longest delay before a reconnect, in milliseconds; and the first. */
 const MAX_BACKOFF_MS = 5000;
 const MIN_BACKOFF_MS = 100;
 
-/** Who was up for so long is connected to again without delay, in milliseconds. */
+/** A coordinator that was up for this time is reconnected to with the first delay, in milliseconds. */
 const STABLE_MS = 10_000;
 
-/** What its tests write: the name of the group. Gone by itself, but not before every relay has come by: they test each `TEST_MS`. */
+/** Health checks write the cluster's id here. It expires after every relay has seen it: they check each `HEALTH_CHECK_MS`. */
 const HEALTH_CHECK_KEY = `${KEY_PREFIX}test`;
 const HEALTH_CHECK_TTL_MS = '10000';
 
 export interface CoordinatorEvents {
-  /** It does what it is asked, in time. Told on changes only. */
+  /** The coordinator executes commands in time. Called on changes only. */
   readonly onUp: () => void;
-  /** It does not. `code` is a system's, or the first word of its answer. */
+  /** It does not. `code` is a system error, or the first word of its reply. */
   readonly onDown: (code: string) => void;
-  /** Somebody of another group uses it too. Told each time that this is seen. */
+  /** A relay with another secret uses it too. Called each time this is detected. */
   readonly onSecretMismatch: () => void;
 }
 
-/** Valkey or Redis, whatever befalls it: connected to for ever, asked when possible. */
+/** Valkey or Redis, with reconnects for as long as the relay runs. Commands fail while it is not connected. */
 export class CoordinatorClient {
   readonly #address: CoordinatorAddress;
   readonly #clusterId: string;
@@ -250,30 +250,30 @@ export class CoordinatorClient {
   readonly #abortController = new AbortController();
   readonly #finished: Promise<void>;
   #connection: CoordinatorConnection | null = null;
-  /** What is wrong; null when nothing is. Nothing was told of the start's. */
+  /** The reason that it is down; null if it is up. The first one was never reported. */
   #downReason: string | null = 'ENOTCONN';
   #notified: 'up' | 'down' | null = null;
-  /** Breaks off the pause before the next test. */
+  /** Ends the pause before the next health check. */
   #checkPause = new AbortController();
   #commands = 0;
 
   /**
-   * @param cluster what relays that belong together have in common
-   * @throws CoordinatorError with the code `EINVAL`: no such URL
+   * @param clusterId the same for all relays of a cluster
+   * @throws CoordinatorError with the code `EINVAL`: invalid URL
    */
-  constructor(url: string, cluster: string, events: CoordinatorEvents) {
+  constructor(url: string, clusterId: string, events: CoordinatorEvents) {
     this.#address = parseCoordinatorUrl(url);
-    this.#clusterId = cluster;
+    this.#clusterId = clusterId;
     this.#events = events;
     this.#finished = this.#connectLoop();
   }
 
-  /** Whether it was well when it was last asked. */
+  /** Whether the last command or health check succeeded in time. */
   get isUp(): boolean {
     return this.#downReason === null;
   }
 
-  /** What is wrong with it, as told by `down`; null when nothing is. */
+  /** The reason that it is down, as reported to `onDown`; null if it is up. */
   get downReason(): string | null {
     return this.#downReason;
   }
@@ -284,7 +284,7 @@ export class CoordinatorClient {
   }
 
   /**
-   * Asks now, or not at all; answers come in the order of questions, and within some seconds.
+   * Sends a command now, or fails. Replies come in the order of commands, within some seconds.
    *
    * @throws CoordinatorError
    */
@@ -295,7 +295,7 @@ export class CoordinatorClient {
   }
 
   /**
-   * Has a script run.
+   * Runs a script.
    *
    * @throws CoordinatorError
    */
@@ -303,14 +303,14 @@ export class CoordinatorClient {
     return this.request(['EVALSHA', script.sha1, String(keys.length), ...keys, ...args]);
   }
 
-  /** Something took too long, or an answer says that something is wrong. It is tested from now on until it is well. */
+  /** A command took too long, or its reply reports a problem. Health checks run from now on until it is up. */
   markUnhealthy(code: string): void {
     if (this.#connection === null || this.#downReason !== null) return;
     this.#setState(code);
     this.#checkPause.abort();
   }
 
-  /** An answer was not of the kind that was asked for. Ends the connection; the error is to be thrown. */
+  /** A reply had the wrong type. Closes the connection; the caller throws the error. */
   protocolError(connection = this.#connection): CoordinatorError {
     connection?.close('EPROTO');
     return new CoordinatorError('EPROTO');
@@ -328,8 +328,8 @@ export class CoordinatorClient {
       return await connection.request(args);
     } catch (error) {
       const code = error instanceof CoordinatorError ? error.code : 'unknown';
-      // One that is full still takes what needs no memory. With any other answer a new connection may lead to
-      // another server, has the scripts, and finds out whether it is that bad.
+      // A full coordinator still executes commands that need no memory. After any other error a new connection may
+      // reach another server; it loads the scripts, and shows whether the problem persists.
       if (code === 'OOM') this.markUnhealthy(code);
       else if (code === 'EAGAIN') this.#commands -= 1;
       else connection.close(code);
@@ -348,21 +348,21 @@ export class CoordinatorClient {
       failures = this.#downReason === null && performance.now() - since > STABLE_MS ? 0 : failures + 1;
       this.#setState(code);
       const backoffMs = Math.min(MAX_BACKOFF_MS, MIN_BACKOFF_MS * 2 ** Math.min(failures, 10));
-      // Relays that have lost it at one time do not come back at one time.
+      // Jitter: relays that lost it at the same time do not reconnect at the same time.
       await sleep(backoffMs * (0.5 + Math.random() / 2), undefined, { signal }).catch(() => undefined);
     }
   }
 
-  /** Resolves when the connection has ended, with the code of what ended it. */
+  /** Resolves when the connection has closed, with the code of the error. */
   async #connectOnce(signal: AbortSignal): Promise<string> {
     try {
       const connection = await CoordinatorConnection.open(this.#address, signal);
       const abort = (): void => connection.close('ECANCELED');
       signal.addEventListener('abort', abort);
-      const testing = this.#healthCheckLoop(connection);
+      const healthChecks = this.#healthCheckLoop(connection);
       const code = await connection.closed;
       signal.removeEventListener('abort', abort);
-      await testing;
+      await healthChecks;
       return code;
     } catch (error) {
       return error instanceof CoordinatorError ? error.code : 'unknown';
@@ -384,19 +384,19 @@ export class CoordinatorClient {
         await sleep(pauseMs * (0.8 + Math.random() / 5), undefined, { signal }).catch(() => undefined);
       }
     } catch (error) {
-      // The connection has ended, and says why.
+      // The connection has closed; `closed` reports why.
       if (!(error instanceof CoordinatorError)) throw error;
     }
   }
 
-  /** Writes, because a replica and one that is full would only answer; and as Redis can since version 7. */
+  /** Writes, because a replica or a full server still answers reads. `SET` with `NX` and `GET` needs Redis 7. */
   async #healthCheck(connection: CoordinatorConnection): Promise<void> {
     const start = performance.now();
     try {
-      const test = ['SET', HEALTH_CHECK_KEY, this.#clusterId, 'NX', 'GET', 'PX', HEALTH_CHECK_TTL_MS];
-      const there = await this.#requestOn(connection, test);
-      if (there !== null && typeof there !== 'string') throw this.protocolError(connection);
-      if (there !== null && there !== this.#clusterId) this.#events.onSecretMismatch();
+      const command = ['SET', HEALTH_CHECK_KEY, this.#clusterId, 'NX', 'GET', 'PX', HEALTH_CHECK_TTL_MS];
+      const found = await this.#requestOn(connection, command);
+      if (found !== null && typeof found !== 'string') throw this.protocolError(connection);
+      if (found !== null && found !== this.#clusterId) this.#events.onSecretMismatch();
     } catch (error) {
       if (!(error instanceof CoordinatorError) || error.code !== 'OOM') throw error;
       this.#connection = connection;
@@ -409,12 +409,12 @@ export class CoordinatorClient {
     else if (this.#downReason !== 'ETIMEDOUT' || tookMs < SLOW_MS / 2) this.#setState(null);
   }
 
-  #setState(fault: string | null): void {
-    this.#downReason = fault;
-    const state = fault === null ? 'up' : 'down';
+  #setState(downReason: string | null): void {
+    this.#downReason = downReason;
+    const state = downReason === null ? 'up' : 'down';
     if (state === this.#notified) return;
     this.#notified = state;
-    if (fault === null) this.#events.onUp();
-    else this.#events.onDown(fault);
+    if (downReason === null) this.#events.onUp();
+    else this.#events.onDown(downReason);
   }
 }

@@ -276,7 +276,7 @@ export class Forwarder {
   }
 
   /**
-   * Lets the client wait here again. It has been told nothing.
+   * Lets the client wait here again. It has received nothing.
    *
    * @param failure `unreachable`: nothing answers there as a relay of this cluster; `not-owner`: that relay no longer owns
    * the token, or is stopping, or is gone

@@ -70,8 +70,8 @@ function script(source: string): Script {
 }
 
 /**
- * Takes a claim of which it is known who has it. ARGV: our value, the value that it may be taken from, the lease in
- * milliseconds. Returns nil when it is ours now, else what is there.
+ * Takes over a lease from a known owner. ARGV: this relay's value, the value that it may replace, the lease time in
+ * milliseconds. Returns nil if this relay owns the key now, otherwise the other owner's value.
  */
 export const TAKE_OVER = script(`
 local held = redis.call('GET', KEYS[1])
@@ -81,10 +81,10 @@ return nil
 `);
 
 /**
- * Extends claims that are ours, and sets those again that are gone. ARGV: our value, the lease in milliseconds.
- * Returns what went wrong, or '', and then pairs of a position in KEYS, from 0, and what is there instead of ours: another's value,
- * or '' where nothing could be set. A coordinator that is full still extends, which takes no
- * memory; that comes last, because a script that has written something may write whatever it likes.
+ * Extends this relay's leases, and sets missing ones again. ARGV: this relay's value, the lease time in milliseconds.
+ * Returns an error or '', and then pairs: a position in KEYS, from 0, and another owner's value, or '' if no value could be
+ * set. A full coordinator still extends leases, which takes no memory. Extending comes last: once a script has written, the
+ * server does not reject its later writes.
  */
 export const RENEW = script(`
 local reply, ours = { '' }, {}
@@ -108,7 +108,7 @@ for _, key in ipairs(ours) do redis.call('PEXPIRE', key, ARGV[2]) end
 return reply
 `);
 
-/** Gives up claims, where they are still ours. ARGV: our value. */
+/** Releases those leases that this relay still owns. ARGV: this relay's value. */
 export const RELEASE = script(`
 for _, key in ipairs(KEYS) do
   if redis.call('GET', key) == ARGV[1] then redis.call('DEL', key) end

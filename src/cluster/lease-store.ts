@@ -7,14 +7,14 @@ import type { Owner } from './router.ts';
 
 /** The state of a key in the coordinator. */
 export type LeaseState =
-  | { readonly kind: 'ours' }
-  | { readonly kind: 'theirs'; readonly owner: Owner }
+  | { readonly kind: 'self' }
+  | { readonly kind: 'other'; readonly owner: Owner }
   /** The value was not written by a relay of this version. */
   | { readonly kind: 'unreadable' }
   /** No value could be set: the coordinator is full. Only a renewal reports it. */
   | { readonly kind: 'unset' };
 
-const OURS: LeaseState = { kind: 'ours' };
+const SELF: LeaseState = { kind: 'self' };
 
 /** Leases as commands to the coordinator. Every method may throw CoordinatorError, unless it says otherwise. */
 export class LeaseStore {
@@ -44,7 +44,7 @@ export class LeaseStore {
     // This relay's own lease is from before the connection was lost, and may be about to expire.
     if (there === this.#value) return await this.#takeFrom(key, this.#value);
     // Two processes cannot listen at one address: the other one is gone.
-    if (held.kind === 'theirs' && held.owner.address === this.#self.address) {
+    if (held.kind === 'other' && held.owner.address === this.#self.address) {
       return await this.takeOver(key, held.owner);
     }
     return held;
@@ -53,7 +53,7 @@ export class LeaseStore {
   /** Leases a key that has no owner, or that `owner` has. */
   async takeOver(key: string, owner: Owner): Promise<LeaseState> {
     const held = await this.#takeFrom(key, encodeOwner(owner));
-    if (held.kind === 'ours') this.#takenOver += 1;
+    if (held.kind === 'self') this.#takenOver += 1;
     return held;
   }
 
@@ -101,8 +101,8 @@ export class LeaseStore {
   }
 
   #parse(there: string | null): LeaseState {
-    if (there === null || there === this.#value) return OURS;
+    if (there === null || there === this.#value) return SELF;
     const owner = decodeOwner(there);
-    return owner === null ? { kind: 'unreadable' } : { kind: 'theirs', owner };
+    return owner === null ? { kind: 'unreadable' } : { kind: 'other', owner };
   }
 }

@@ -43,7 +43,7 @@ class PendingPeer implements ByteStreamHandler {
     }, SLOW_AUTH_MS);
   }
 
-  /** It takes longer than a healthy relay. */
+  /** Its handshake takes longer than a healthy relay's. */
   get isSlow(): boolean {
     return this.#isSlow;
   }
@@ -211,15 +211,15 @@ export class LinkServer {
 
   /**
    * Frees a slot if all are in use. A peer from a known network evicts the oldest pending connection from an unknown one, so
-   * that strangers cannot lock out a relay that has been connected before, however many addresses they use. Otherwise the
+   * that untrusted peers cannot lock out a relay that has been connected before, however many addresses they use. Otherwise the
    * oldest connection is evicted if it is slow; otherwise the oldest one of the network with the most connections, if that
    * has more than the new peer's network would have.
    */
   #ensureSlot(from: string): boolean {
     if (this.#pendingPeers.size < MAX_PENDING_PEERS) return true;
     const [oldest] = this.#pendingPeers.keys();
-    const stranger = this.#knownNetworks.has(from) ? this.#oldestOfUnknownNetworks() : undefined;
-    const evicted = stranger ?? (oldest?.isSlow === true ? oldest : this.#oldestOfBusiestNetwork(from));
+    const unknown = this.#knownNetworks.has(from) ? this.#oldestOfUnknownNetworks() : undefined;
+    const evicted = unknown ?? (oldest?.isSlow === true ? oldest : this.#oldestOfBusiestNetwork(from));
     evicted?.close('evicted');
     return evicted !== undefined;
   }

@@ -21,14 +21,14 @@ export class PeerAddressError extends Error {
   }
 }
 
-/** Where other relays may be. The coordinator names their addresses, and is not believed without a check. */
+/** Networks in which other relays may be. Their addresses come from the coordinator, which is not trusted. */
 export class PeerNetworks {
   readonly #networks: readonly Cidr[];
   readonly #allowsLoopback: boolean;
 
   /**
-   * @param networks `RELAY_CLUSTER_NETWORKS`; empty: any that a relay can have
-   * @param ownHost where this relay is found. The others are on the loopback only where this one is.
+   * @param networks `RELAY_CLUSTER_NETWORKS`; empty: every address that a relay can have
+   * @param ownHost this relay's advertised host. Others are allowed on loopback only if it is on loopback.
    */
   constructor(networks: readonly Cidr[], ownHost: string) {
     this.#networks = networks;
@@ -46,7 +46,7 @@ export class PeerNetworks {
     return this.#networks.length === 0 || contains(this.#networks, address);
   }
 
-  /** For `net.connect`: resolves a name, and keeps the addresses that are allowed. */
+  /** For `net.connect`: resolves a name, and returns the allowed addresses only. */
   readonly lookup: LookupFunction = (hostname, options, callback) => {
     resolve(hostname, { ...options, all: true }, (error, found) => {
       const allowed: LookupAddress[] =

@@ -1,24 +1,24 @@
 /**
- * RESP2, the protocol of Redis and Valkey, as far as the relay asks them:
- * https://redis.io/docs/latest/develop/reference/protocol-spec/. It is read here and not by a library, because what a coordinator
- * may send has to be bounded: with `@redis/client` 6, an answer of 220 bytes (arrays of 33 million elements in arrays) took so
- * much memory that the process ended, and a string had no limit at all.
+ * RESP2, the protocol of Redis and Valkey, as far as the relay uses it:
+ * https://redis.io/docs/latest/develop/reference/protocol-spec/. There is no library for it, because the memory of a reply
+ * must be bounded: with `@redis/client` 6, a reply of 220 bytes (nested arrays of 33 million elements) used up the memory
+ * of the process, and strings had no limit at all.
  */
 
-/** The longest answer, in bytes. A renewal of 500 leases that are all of other relays is 175 kB. */
+/** Limit for a reply, in bytes. A renewal of 500 leases that other relays own all of is 175 kB. */
 const MAX_REPLY_BYTES = 2 ** 20;
 
-/** The longest string, and the longest line, in bytes. A lease has 329 at most. */
+/** Limits for a string and a line, in bytes. A lease has 329 at most. */
 const MAX_STRING_BYTES = 65_536;
 const MAX_LINE_BYTES = 4096;
 
-/** The most elements of an array. A renewal has 1,001. */
+/** Limit for elements of an array. A renewal has 1,001. */
 const MAX_ELEMENTS = 4096;
 
 const NEWLINE = 0x0a;
 const CARRIAGE_RETURN = 0x0d;
 
-/** An error that the server answered. */
+/** An error reply of the server. */
 export class ErrorReply {
   readonly message: string;
 
@@ -26,7 +26,7 @@ export class ErrorReply {
     this.message = message;
   }
 
-  /** The first word says what is wrong, like `WRONGPASS`; the rest may quote what was asked. */
+  /** The first word is the kind of error, like `WRONGPASS`; the rest may quote the command. */
   get code(): string {
     return firstWord(this.message);
   }
@@ -51,28 +51,28 @@ export function firstWord(message: string): string {
   return /^[A-Z]{2,20}\b/u.exec(message)?.[0] ?? 'ERR';
 }
 
-/** A command as the server reads it. */
+/** A command in RESP2: an array of strings. */
 export function encodeCommand(args: readonly string[]): string {
   const strings = args.map((arg) => `$${Buffer.byteLength(arg)}\r\n${arg}\r\n`);
   return `*${args.length}\r\n${strings.join('')}`;
 }
 
-/** Reads answers out of bytes in any split. Keeps no more than one answer, of `MAX_REPLY_BYTES` at most. */
+/** Parses replies from bytes in any split. Keeps one reply at most, of up to `MAX_REPLY_BYTES`. */
 export class ReplyReader {
   /** The beginning of a line, or all of it. */
   #line = '';
   #isLineComplete = false;
-  /** A string that is not whole yet, with the two bytes that end it. */
+  /** An incomplete string, with the two bytes that end it. */
   #string: { readonly bytes: Buffer; filled: number } | null = null;
-  /** An array that is not whole yet. */
+  /** An incomplete array. */
   #array: { readonly elements: Scalar[]; readonly length: number } | null = null;
-  /** Of the answer so far. */
+  /** Bytes of the current reply so far. */
   #replyBytes = 0;
 
   /**
-   * The answers that end in these bytes.
+   * The replies that are complete with these bytes.
    *
-   * @throws RespError; nothing can be read after it
+   * @throws RespError; the reader cannot be used after it
    */
   *read(bytes: Buffer): Generator<Reply, void> {
     let rest = bytes;
@@ -98,7 +98,7 @@ export class ReplyReader {
     return taken;
   }
 
-  /** The answer, if it is whole now. */
+  /** The reply, if it is complete now. */
   #completeReply(): Reply | undefined {
     const scalar = this.#string === null ? this.#completeLine() : this.#completeString(this.#string);
     if (scalar !== undefined && this.#array !== null) this.#array.elements.push(scalar);
@@ -123,9 +123,9 @@ export class ReplyReader {
     return bytes.toString('latin1', 0, length);
   }
 
-  /** What a line says; undefined where more follows. */
+  /** The value of a line; undefined if more follows. */
   #completeLine(): Scalar | undefined {
-    // Not found out from the line itself: it would be copied for each piece of it.
+    // A flag, because checking the line itself would copy it for each piece.
     if (!this.#isLineComplete) return undefined;
     this.#isLineComplete = false;
     if (!this.#line.endsWith('\r\n')) throw new RespError('EPROTO');

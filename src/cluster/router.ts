@@ -63,7 +63,7 @@ export interface ClusterRouter {
   /** The object that forwards one waiting client to the relay that owns its token. */
   createForwarder(client: ForwardableClient, token: Token, side: Side | null): Forwarder;
   /**
-   * Looks up the relay that owns a token. If there is none, this relay becomes the owner until `release`. Never rejects.
+   * Finds the relay that owns a token. If there is none, this relay becomes the owner until `release`. Never rejects.
    *
    * @returns null: this relay
    */
@@ -84,7 +84,7 @@ const LINK_CONNECT_TIMEOUT_MS = 1500;
 /** Delay before an unreachable relay is tried once more, in milliseconds. */
 const RECONNECT_DELAY_MS = 50;
 
-/** Delays for a relay that closes connections during the handshake, in milliseconds. Their sum is longer than strangers can keep a pending slot. */
+/** Delays for a relay that closes connections during the handshake, in milliseconds. Their sum is longer than untrusted peers can keep a pending slot. */
 const EVICTED_RETRY_DELAYS_MS = [50, 100, 200, 400];
 
 /** Concurrent connection attempts to one relay. A relay that has lost many tokens at once must not use up all pending slots there. */
@@ -175,7 +175,7 @@ export class LeaseRouter implements ClusterRouter {
   }
 
   #remoteOwner(lease: AcquireResult): Owner | null {
-    return lease.kind === 'theirs' && this.#isOtherRelay(lease.owner) ? lease.owner : null;
+    return lease.kind === 'other' && this.#isOtherRelay(lease.owner) ? lease.owner : null;
   }
 
   /** Otherwise a link would come back to this relay. */

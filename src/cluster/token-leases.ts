@@ -62,9 +62,9 @@ export class RenewalLoop {
 }
 
 /** The owner of a token: its clients wait here, or are forwarded to the owner. */
-export type AcquireResult = { readonly kind: 'ours' } | { readonly kind: 'theirs'; readonly owner: Owner };
+export type AcquireResult = { readonly kind: 'self' } | { readonly kind: 'other'; readonly owner: Owner };
 
-export const OURS: AcquireResult = { kind: 'ours' };
+export const SELF: AcquireResult = { kind: 'self' };
 
 /** One token that this relay leases, or is releasing. */
 export class Lease {
@@ -102,7 +102,7 @@ export class Lease {
   /** This relay is the owner, for now. */
   acquireProvisionally(): AcquireResult {
     this.#provisional = true;
-    return OURS;
+    return SELF;
   }
 
   /**
@@ -131,7 +131,7 @@ export class Lease {
     const waiting = this.#waiters;
     if (waiting === null) return;
     this.#waiters = null;
-    if (lease.kind === 'ours' && waiting.size > 0) this.#provisional = true;
+    if (lease.kind === 'self' && waiting.size > 0) this.#provisional = true;
     for (const answer of waiting) answer(lease);
   }
 }
@@ -307,7 +307,7 @@ export class TokenLeases {
     const timer = setTimeout(timeIsUp.resolve, CLOSE_TIMEOUT_MS);
     await Promise.race([this.#releaseAll(), timeIsUp.promise]);
     clearTimeout(timer);
-    for (const entry of this.#leases.values()) entry.settle(OURS);
+    for (const entry of this.#leases.values()) entry.settle(SELF);
     this.#leases.clear();
     this.#acquired = 0;
     await this.#coordinator.close();
@@ -315,7 +315,7 @@ export class TokenLeases {
   }
 
   #request(token: Token, takeFrom: Owner | null): Promise<AcquireResult> {
-    if (this.#closed) return Promise.resolve(OURS);
+    if (this.#closed) return Promise.resolve(SELF);
     let entry = this.#leases.get(token);
     if (entry === undefined) {
       entry = new Lease(token, this.#keys.forToken(token));
@@ -331,7 +331,7 @@ export class TokenLeases {
     if (lease === null) entry.acquireProvisionally();
     // A slow coordinator gets the command, but no caller waits for its reply.
     if (!entry.inFlight) void this.#reconcile(entry);
-    return lease ?? Promise.resolve(OURS);
+    return lease ?? Promise.resolve(SELF);
   }
 
   /** Sends commands until the lease is in its desired state, or the coordinator is down. Never rejects. */
@@ -346,7 +346,7 @@ export class TokenLeases {
     }
     entry.inFlight = false;
     if (!entry.desired) this.#remove(entry);
-    entry.settle(OURS);
+    entry.settle(SELF);
   }
 
   async #reconcileOnce(entry: Lease): Promise<void> {
@@ -366,12 +366,12 @@ export class TokenLeases {
   /** The new owner of a released token does not matter. */
   #applyState(entry: Lease, held: LeaseState): void {
     if (held.kind === 'unreadable') this.#unreadable += 1;
-    this.#setAcquired(entry, held.kind === 'ours');
-    if (held.kind !== 'theirs') return;
+    this.#setAcquired(entry, held.kind === 'self');
+    if (held.kind !== 'other') return;
     const isLost = entry.provisional;
     entry.release();
     this.#remove(entry);
-    entry.settle({ kind: 'theirs', owner: held.owner });
+    entry.settle({ kind: 'other', owner: held.owner });
     if (!isLost || this.#closed) return;
     this.#lost += 1;
     this.#events.onLeaseLost(entry.token, held.owner);
@@ -405,7 +405,7 @@ export class TokenLeases {
     const others = await this.#store.renew(entries.map((entry) => entry.key));
     for (const [index, entry] of entries.entries()) {
       // A lease that was released or requested again meanwhile gets a later reply.
-      if (this.#isRenewable(entry)) this.#applyState(entry, others.get(index) ?? OURS);
+      if (this.#isRenewable(entry)) this.#applyState(entry, others.get(index) ?? SELF);
     }
   }
 

@@ -70,12 +70,12 @@ export class LeaseMember {
     return member;
   }
 
-  get theirs() {
-    return { kind: 'theirs', owner: this.self } as const;
+  get asOther() {
+    return { kind: 'other', owner: this.self } as const;
   }
 }
 
-export const OURS = { kind: 'ours' } as const;
+export const SELF = { kind: 'self' } as const;
 
 type Admin = Awaited<ReturnType<RedisServer['admin']>>;
 

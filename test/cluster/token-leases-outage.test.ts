@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { Detour, RedisServer, withoutRedis } from '../support/redis.ts';
 import { until } from '../support/scratch.ts';
-import { LeaseMember, OURS, countLeases, keyOf, ownerOf, tokenOf, untilOwned } from './lease-fixture.ts';
+import { LeaseMember, SELF, countLeases, keyOf, ownerOf, tokenOf, untilOwned } from './lease-fixture.ts';
 
 const TOKEN = tokenOf(1);
 
@@ -11,8 +11,8 @@ describe('without a coordinator that does what it is asked', { skip: withoutRedi
     const redis = await RedisServer.start(context);
     await redis.kill();
     const one = new LeaseMember(context, 1, redis);
-    assert.deepEqual(await one.leases.acquire(TOKEN), OURS);
-    assert.deepEqual(await one.leases.acquire(tokenOf(2)), OURS);
+    assert.deepEqual(await one.leases.acquire(TOKEN), SELF);
+    assert.deepEqual(await one.leases.acquire(tokenOf(2)), SELF);
     one.leases.release(tokenOf(2));
     await until(() => one.leases.desired === 1);
     await until(() => one.notifications.length > 0);
@@ -33,7 +33,7 @@ describe('without a coordinator that does what it is asked', { skip: withoutRedi
     await until(() => !one.leases.isUp);
     // These were released, or came, while it was away.
     for (const token of tokens.slice(0, 100)) one.leases.release(token);
-    assert.deepEqual(await one.leases.acquire(tokenOf(5000)), OURS);
+    assert.deepEqual(await one.leases.acquire(tokenOf(5000)), SELF);
     await until(() => one.leases.desired === 1101);
     await redis.restart();
     const admin = await redis.admin();
@@ -52,7 +52,7 @@ describe('without a coordinator that does what it is asked', { skip: withoutRedi
     await until(() => members.every(({ leases }) => !leases.isUp));
     const tokens = Array.from({ length: 50 }, (_, at) => tokenOf(at));
     for (const { leases } of members) {
-      for (const token of tokens) assert.deepEqual(await leases.acquire(token), OURS);
+      for (const token of tokens) assert.deepEqual(await leases.acquire(token), SELF);
     }
     await redis.restart();
     const admin = await redis.admin();
@@ -87,10 +87,10 @@ describe('without a coordinator that does what it is asked', { skip: withoutRedi
     await two.leases.acquire(TOKEN);
     redis.freeze();
     // The first one takes half a second; after that it is known.
-    assert.deepEqual(await one.leases.acquire(TOKEN), OURS);
+    assert.deepEqual(await one.leases.acquire(TOKEN), SELF);
     assert.equal(one.leases.isUp, false);
-    assert.deepEqual(await one.leases.acquire(tokenOf(2)), OURS);
-    assert.deepEqual(await one.leases.acquire(TOKEN), OURS);
+    assert.deepEqual(await one.leases.acquire(tokenOf(2)), SELF);
+    assert.deepEqual(await one.leases.acquire(TOKEN), SELF);
     one.leases.release(tokenOf(2));
     redis.thaw();
     await until(() => one.leases.isUp && one.lost.length > 0);
@@ -107,7 +107,7 @@ describe('without a coordinator that does what it is asked', { skip: withoutRedi
     // More than may be on their way.
     const answers = Array.from({ length: 15_000 }, (_, at) => one.leases.acquire(tokenOf(at)));
     for (let at = 1; at < 15_000; at += 1) one.leases.release(tokenOf(at));
-    for (const answer of await Promise.all(answers)) assert.deepEqual(answer, OURS);
+    for (const answer of await Promise.all(answers)) assert.deepEqual(answer, SELF);
     assert.ok(one.leases.desired <= 10_000, String(one.leases.desired));
     // Those that are on their way are remembered until the connection is given up, and no longer.
     await until(() => one.leases.desired === 1);
@@ -139,10 +139,10 @@ describe('without a coordinator that does what it is asked', { skip: withoutRedi
     ];
     await two.leases.acquire(TOKEN);
     detour.delayMs = 350;
-    assert.deepEqual(await one.leases.acquire(TOKEN), OURS);
+    assert.deepEqual(await one.leases.acquire(TOKEN), SELF);
     await until(() => one.lost.length === 1);
     // By now it is known to be slow.
-    assert.deepEqual(await one.leases.acquire(tokenOf(2)), OURS);
+    assert.deepEqual(await one.leases.acquire(tokenOf(2)), SELF);
     assert.deepEqual([one.leases.isUp, one.leases.acquired], [false, 0]);
     await until(() => one.leases.acquired === 1);
     assert.equal(one.leases.isUp, false);
@@ -163,8 +163,8 @@ describe('without a coordinator that does what it is asked', { skip: withoutRedi
     await one.leases.acquire(tokenOf(2));
     detour.cut();
     await until(() => !one.leases.isUp);
-    assert.deepEqual(await two.leases.takeOver(TOKEN, one.self), OURS);
-    assert.deepEqual(await one.leases.acquire(TOKEN), OURS);
+    assert.deepEqual(await two.leases.takeOver(TOKEN, one.self), SELF);
+    assert.deepEqual(await one.leases.acquire(TOKEN), SELF);
     assert.deepEqual([two.leases.isUp, two.notifications], [true, ['up']]);
     detour.repair();
     await until(() => one.lost.length > 0);
@@ -177,7 +177,7 @@ describe('without a coordinator that does what it is asked', { skip: withoutRedi
     const redis = await RedisServer.start(context, ['--requirepass', 'another']);
     const one = new LeaseMember(context, 1, { url: redis.url.replace('//', '//:secret@') });
     await until(() => one.notifications.length > 0);
-    assert.deepEqual(await one.leases.acquire(TOKEN), OURS);
+    assert.deepEqual(await one.leases.acquire(TOKEN), SELF);
     const admin = await redis.admin(redis.url.replace('//', '//:another@'));
     await admin.configSet('requirepass', 'secret');
     await untilOwned(admin, TOKEN, one.self);
@@ -198,7 +198,7 @@ describe('without a coordinator that does what it is asked', { skip: withoutRedi
     const one = await LeaseMember.start(context, 1, { url: redis.url, leaseMs: 1500 });
     await one.leases.acquire(TOKEN);
     await admin.configSet('maxmemory', '1');
-    assert.deepEqual(await one.leases.acquire(tokenOf(2)), OURS);
+    assert.deepEqual(await one.leases.acquire(tokenOf(2)), SELF);
     assert.equal(one.leases.downReason, 'OOM');
     // What is there outlives its lease.
     for (let before = await admin.pTTL(keyOf(TOKEN)), renewals = 0; renewals < 4;) {
@@ -220,7 +220,7 @@ describe('without a coordinator that does what it is asked', { skip: withoutRedi
     const admin = await redis.admin();
     const one = await LeaseMember.start(context, 1, redis);
     await admin.replicaOf('127.0.0.1', 1);
-    assert.deepEqual(await one.leases.acquire(TOKEN), OURS);
+    assert.deepEqual(await one.leases.acquire(TOKEN), SELF);
     await until(() => !one.leases.isUp);
     await admin.sendCommand(['REPLICAOF', 'NO', 'ONE']);
     await untilOwned(admin, TOKEN, one.self);
@@ -242,7 +242,7 @@ describe('without a coordinator that does what it is asked', { skip: withoutRedi
     redis.freeze();
     const last = one.leases.acquire(tokenOf(3));
     await one.leases.close();
-    assert.deepEqual(await last, OURS);
+    assert.deepEqual(await last, SELF);
     assert.deepEqual([one.leases.desired, one.leases.acquired], [0, 0]);
     const connecting = new LeaseMember(context, 3, redis);
     await connecting.leases.close();

@@ -10,7 +10,7 @@ import { Dice } from '../support/dice.ts';
 import { freePort } from '../support/listening.ts';
 import { RedisServer, withoutRedis } from '../support/redis.ts';
 import { scratch, until } from '../support/scratch.ts';
-import { LeaseMember, OURS, countLeases, keyOf, ownerOf, tokenOf, untilOwned } from './lease-fixture.ts';
+import { LeaseMember, SELF, countLeases, keyOf, ownerOf, tokenOf, untilOwned } from './lease-fixture.ts';
 
 const TOKEN = tokenOf(1);
 
@@ -21,19 +21,19 @@ describe('claims', { skip: withoutRedis() }, () => {
       await LeaseMember.start(context, 1, redis),
       await LeaseMember.start(context, 2, redis),
     ];
-    assert.deepEqual(await one.leases.acquire(TOKEN), OURS);
-    assert.deepEqual(await two.leases.acquire(TOKEN), one.theirs);
-    assert.deepEqual(await one.leases.acquire(TOKEN), OURS);
+    assert.deepEqual(await one.leases.acquire(TOKEN), SELF);
+    assert.deepEqual(await two.leases.acquire(TOKEN), one.asOther);
+    assert.deepEqual(await one.leases.acquire(TOKEN), SELF);
     assert.deepEqual([one.leases.acquired, two.leases.acquired], [1, 0]);
     assert.deepEqual([one.leases.desired, two.leases.desired], [1, 0]);
 
     // It is not the second one's to give up.
     two.leases.release(TOKEN);
-    assert.deepEqual(await two.leases.acquire(TOKEN), one.theirs);
+    assert.deepEqual(await two.leases.acquire(TOKEN), one.asOther);
     one.leases.release(TOKEN);
     await until(() => one.leases.desired === 0);
     assert.equal(one.leases.acquired, 0);
-    assert.deepEqual(await two.leases.acquire(TOKEN), OURS);
+    assert.deepEqual(await two.leases.acquire(TOKEN), SELF);
     assert.deepEqual([one.lost, two.lost], [[], []]);
   });
 
@@ -44,7 +44,7 @@ describe('claims', { skip: withoutRedis() }, () => {
     const all = await Promise.all(Array.from({ length: 100 }, () => one.leases.acquire(TOKEN)));
     assert.deepEqual(
       all,
-      Array.from({ length: 100 }, () => OURS),
+      Array.from({ length: 100 }, () => SELF),
     );
     assert.equal(one.leases.totals.commands, before + 1);
     one.leases.release(TOKEN);
@@ -66,7 +66,7 @@ describe('claims', { skip: withoutRedis() }, () => {
     const admin = await redis.admin();
     const one = await LeaseMember.start(context, 1, redis);
     await admin.set(keyOf(TOKEN), encodeOwner(one.self), { PX: 5000 });
-    assert.deepEqual(await one.leases.acquire(TOKEN), OURS);
+    assert.deepEqual(await one.leases.acquire(TOKEN), SELF);
     assert.ok((await admin.pTTL(keyOf(TOKEN))) > 5000);
     assert.equal(one.leases.totals.takenOver, 0);
   });
@@ -88,8 +88,8 @@ describe('claims', { skip: withoutRedis() }, () => {
       await Promise.all(answers);
       const leases = await Promise.all(members.map((member) => member.leases.acquire(token)));
       // One of them has it, and the other one knows.
-      assert.deepEqual(leases.map(({ kind }) => kind).toSorted(), ['ours', 'theirs']);
-      const owner = members[leases.findIndex(({ kind }) => kind === 'ours')];
+      assert.deepEqual(leases.map(({ kind }) => kind).toSorted(), ['other', 'self']);
+      const owner = members[leases.findIndex(({ kind }) => kind === 'self')];
       assert.deepEqual(await ownerOf(admin, token), owner?.self);
       if (dice.happens(0.5)) owner?.leases.release(token);
     }
@@ -108,7 +108,7 @@ describe('claims', { skip: withoutRedis() }, () => {
     const gone = await LeaseMember.start(context, 1, redis);
     await gone.leases.acquire(TOKEN);
     const next = await LeaseMember.start(context, 1, redis);
-    assert.deepEqual(await next.leases.acquire(TOKEN), OURS);
+    assert.deepEqual(await next.leases.acquire(TOKEN), SELF);
     assert.deepEqual(await ownerOf(admin, TOKEN), next.self);
     assert.equal(next.leases.totals.takenOver, 1);
     // The other one is not, in this test; its claim is not there to be given up.
@@ -122,19 +122,19 @@ describe('claims', { skip: withoutRedis() }, () => {
     const owner = await LeaseMember.start(context, 1, redis);
     const others = [await LeaseMember.start(context, 2, redis), await LeaseMember.start(context, 3, redis)];
     await owner.leases.acquire(TOKEN);
-    for (const other of others) assert.deepEqual(await other.leases.acquire(TOKEN), owner.theirs);
+    for (const other of others) assert.deepEqual(await other.leases.acquire(TOKEN), owner.asOther);
     const answers = await Promise.all(others.map(({ leases }) => leases.takeOver(TOKEN, owner.self)));
-    const winner = others[answers.findIndex(({ kind }) => kind === 'ours')];
+    const winner = others[answers.findIndex(({ kind }) => kind === 'self')];
     assert.ok(winner !== undefined);
     assert.deepEqual(
       answers.toSorted((a, b) => a.kind.localeCompare(b.kind)),
-      [OURS, winner.theirs],
+      [SELF, winner.asOther],
     );
     assert.deepEqual([winner.leases.totals.takenOver, winner.leases.acquired], [1, 1]);
     // Who comes with the same news later is told who has it.
     assert.deepEqual(
       await (await LeaseMember.start(context, 4, redis)).leases.takeOver(TOKEN, owner.self),
-      winner.theirs,
+      winner.asOther,
     );
   });
 
@@ -144,8 +144,8 @@ describe('claims', { skip: withoutRedis() }, () => {
       await LeaseMember.start(context, 1, redis),
       await LeaseMember.start(context, 2, redis),
     ];
-    assert.deepEqual(await one.leases.takeOver(TOKEN, two.self), OURS);
-    assert.deepEqual(await two.leases.acquire(TOKEN), one.theirs);
+    assert.deepEqual(await one.leases.takeOver(TOKEN, two.self), SELF);
+    assert.deepEqual(await two.leases.acquire(TOKEN), one.asOther);
   });
 
   test('are renewed before their lease ends, also after all scripts were forgotten', async (context) => {
@@ -176,7 +176,7 @@ describe('claims', { skip: withoutRedis() }, () => {
     const two = await LeaseMember.start(context, 2, redis);
     await one.leases.acquire(TOKEN);
     await one.leases.acquire(tokenOf(2));
-    assert.deepEqual(await two.leases.takeOver(TOKEN, one.self), OURS);
+    assert.deepEqual(await two.leases.takeOver(TOKEN, one.self), SELF);
     await until(() => one.lost.length > 0);
     assert.deepEqual([one.leases.desired, one.leases.acquired], [1, 1]);
     two.leases.release(TOKEN);
@@ -209,7 +209,7 @@ describe('claims', { skip: withoutRedis() }, () => {
     const admin = await redis.admin();
     const one = await LeaseMember.start(context, 1, { url: redis.url, leaseMs: 300 });
     await admin.set(keyOf(TOKEN), '2 of-a-later-version');
-    assert.deepEqual(await one.leases.acquire(TOKEN), OURS);
+    assert.deepEqual(await one.leases.acquire(TOKEN), SELF);
     assert.deepEqual([one.leases.acquired, one.leases.desired], [0, 1]);
     await until(() => one.leases.totals.unreadable > 1);
     assert.equal(await admin.get(keyOf(TOKEN)), '2 of-a-later-version');
@@ -245,7 +245,7 @@ describe('claims', { skip: withoutRedis() }, () => {
     assert.ok((await countLeases(admin)) >= 1500);
     await one.leases.close();
     await last;
-    assert.deepEqual(await one.leases.acquire(TOKEN), OURS);
+    assert.deepEqual(await one.leases.acquire(TOKEN), SELF);
     assert.equal(await countLeases(admin), 0);
     assert.deepEqual([one.leases.acquired, one.leases.desired, one.leases.isUp], [0, 0, false]);
     assert.deepEqual(one.notifications, ['up']);
@@ -275,7 +275,7 @@ describe('the coordinator’s URL', () => {
       await admin.aclSetUser('relay', rules);
       const url = `redis://relay:pass%3Aword@127.0.0.1:${redis.port}/3`;
       const one = await LeaseMember.start(context, 1, { url, leaseMs: 300 });
-      assert.deepEqual(await one.leases.acquire(TOKEN), OURS);
+      assert.deepEqual(await one.leases.acquire(TOKEN), SELF);
       assert.equal(await ownerOf(admin, TOKEN), null);
       const inside = await redis.admin(`${redis.url}/3`);
       await inside.flushDb();
@@ -302,7 +302,7 @@ describe('the coordinator’s URL', () => {
     context.after(() => setDefaultCACertificates(trusted));
     setDefaultCACertificates([...trusted, identity.certificate]);
     await until(() => one.leases.isUp);
-    assert.deepEqual(await one.leases.acquire(TOKEN), OURS);
+    assert.deepEqual(await one.leases.acquire(TOKEN), SELF);
     assert.equal(one.leases.acquired, 1);
     assert.deepEqual(one.notifications, ['DEPTH_ZERO_SELF_SIGNED_CERT', 'up']);
   });

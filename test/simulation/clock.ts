@@ -1,16 +1,16 @@
-/** Time that goes from one event to the next. Events of one moment happen in the order in which they were planned. */
+/** Time that advances from event to event. Events of the same time run in the order in which they were scheduled. */
 export class Clock {
   #nowMs = 0;
   #planned = 0;
   /** A heap: none is later than the two at 2i+1 and 2i+2. */
   readonly #heap: { readonly atMs: number; readonly order: number; readonly happen: () => void }[] = [];
 
-  /** Since the beginning, in milliseconds. */
+  /** Since the start, in milliseconds. */
   get nowMs(): number {
     return this.#nowMs;
   }
 
-  /** Plans something, in so many milliseconds from now. */
+  /** Schedules an event `delayMs` from now. */
   after(delayMs: number, happen: () => void): void {
     const heap = this.#heap;
     const event = { atMs: this.#nowMs + Math.max(0, delayMs), order: this.#planned, happen };
@@ -26,7 +26,7 @@ export class Clock {
     heap[at] = event;
   }
 
-  /** Lets happen what is planned until then. */
+  /** Runs the events up to that time. */
   runUntil(endMs: number): void {
     for (;;) {
       const next = this.#heap[0];

@@ -1,4 +1,4 @@
-/** What src/cluster has for itself; simulation.test.ts compares them. Times in milliseconds. */
+/** Copies of constants in src/cluster; simulation.test.ts compares them. Times in milliseconds. */
 export const LEASE_MS = 30_000;
 export const RENEWALS_PER_LEASE = 3;
 export const RENEWAL_BATCH = 500;
@@ -13,5 +13,5 @@ export const RECONNECT_DELAY_MS = 50;
 export const RETRY_MS = 50;
 export const MAX_RETRY_MS = 2000;
 
-/** A relay takes between this share and all of a pause, so that relays do not come in step. */
+/** Jitter: a relay pauses for between this share and all of an interval. */
 export const MIN_PAUSE = 0.8;

@@ -10,10 +10,10 @@ import {
 import type { CoordinatorModel } from './coordinator-model.ts';
 import type { Random } from './random.ts';
 
-/** Round trips from a connection's first packet to the first test: TCP, the login, the name, three scripts. */
+/** Round trips from a connection's first packet to the first health check: TCP, the login, the name, three scripts. */
 const CONNECT_ROUND_TRIPS = 6;
 
-/** Of these, what the coordinator counts as commands. */
+/** Of these, the ones that the coordinator counts as commands. */
 const CONNECT_COMMANDS = 3;
 
 interface ModelRequest<Answer> {
@@ -23,7 +23,7 @@ interface ModelRequest<Answer> {
   readonly failed: () => void;
 }
 
-/** What src/cluster/coordinator.ts does: stays connected, tests, and tells when all is well again. */
+/** Models src/cluster/coordinator-client.ts: reconnects, checks health, and notifies when the coordinator is up again. */
 export class CoordinatorClientModel {
   readonly #clock: Clock;
   readonly #random: Random;
@@ -32,12 +32,12 @@ export class CoordinatorClientModel {
   readonly #onUp: () => void;
   #isConnected = true;
   #isSlow = false;
-  /** The test that is planned; another number makes it void. */
+  /** The planned health check. Another number cancels it. */
   #healthCheck = 0;
   #failures = 0;
   #isDead = false;
 
-  /** @param up it does again what it is asked, in time */
+  /** @param up the coordinator executes commands in time again */
   constructor(
     clock: Clock,
     random: Random,
@@ -65,23 +65,23 @@ export class CoordinatorClientModel {
     this.#isDead = true;
   }
 
-  request<Answer>(asking: ModelRequest<Answer>): void {
+  request<Answer>(ask: ModelRequest<Answer>): void {
     if (!this.#isConnected) {
-      asking.failed();
+      ask.failed();
       return;
     }
     this.#coordinator.execute({
-      ...asking,
+      ...ask,
       thereMs: this.#oneWayMs(),
       backMs: this.#oneWayMs(),
       failed: () => {
         this.#lose();
-        asking.failed();
+        ask.failed();
       },
     });
   }
 
-  /** An answer took too long. */
+  /** A reply took too long. */
   markUnhealthy(): void {
     if (!this.isUp) return;
     this.#isSlow = true;
@@ -134,14 +134,14 @@ export class CoordinatorClientModel {
 
   #scheduleHealthCheck(delayMs: number): void {
     this.#healthCheck += 1;
-    const test = this.#healthCheck;
+    const check = this.#healthCheck;
     this.#clock.after(delayMs, () => {
-      if (test !== this.#healthCheck || this.#isDead) return;
+      if (check !== this.#healthCheck || this.#isDead) return;
       this.request({
         serviceMs: this.#coordinator.service.commandMs,
         do: () => null,
         answered: (_, tookMs) => {
-          if (test === this.#healthCheck) this.#onHealthChecked(tookMs, this.isUp);
+          if (check === this.#healthCheck) this.#onHealthChecked(tookMs, this.isUp);
         },
         failed: () => undefined,
       });

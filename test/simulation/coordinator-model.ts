@@ -2,32 +2,32 @@ import type { Token } from '../../src/protocol/messages.ts';
 import type { Clock } from './clock.ts';
 import { LEASE_MS } from './constants.ts';
 
-/** What the coordinator takes to do something, in milliseconds. It does one thing at a time. */
+/** Service times of the coordinator, in milliseconds. It executes one command at a time. */
 export interface ServiceTimes {
-  /** A claim, a release, a test. */
+  /** Acquiring or releasing a lease, or a health check. */
   readonly commandMs: number;
-  /** A renewal of 500 claims; of fewer in proportion, and no less than a command. */
+  /** A renewal of 500 leases. Fewer leases take proportionally less, but at least `commandMs`. */
   readonly batchMs: number;
 }
 
 export interface CoordinatorCommand<Answer> {
   readonly serviceMs: number;
-  /** One way there, one way back. */
+  /** Latency to the coordinator, and back. */
   readonly thereMs: number;
   readonly backMs: number;
   readonly do: () => Answer;
-  /** `tookMs` is what has gone by since it was asked. */
+  /** `tookMs` is the time since the request. */
   readonly answered: (answer: Answer, tookMs: number) => void;
   /** The coordinator was lost meanwhile. */
   readonly failed: () => void;
 }
 
-/** Valkey as one server with a queue: who has which token until when. */
+/** Valkey as one server with a queue. It has the owner of each token, and when the lease expires. */
 export class CoordinatorModel {
   readonly service: ServiceTimes;
   readonly #clock: Clock;
   readonly #leases = new Map<Token, { owner: number; untilMs: number }>();
-  /** Another one after each loss. */
+  /** Increased by each failure. */
   #epoch = 0;
   #isUp = true;
   #freeAtMs = 0;
@@ -44,24 +44,24 @@ export class CoordinatorModel {
     return this.#isUp;
   }
 
-  /** Commands done since the beginning. */
+  /** Commands executed since the start. */
   get commands(): number {
     return this.#commands;
   }
 
-  /** Time spent with them, in milliseconds. */
+  /** Time spent on them, in milliseconds. */
   get busyMs(): number {
     return this.#busyMs;
   }
 
-  /** The longest that one took from question to answer, in milliseconds; since this was last asked. */
+  /** The longest time from a request to its reply since the last call, in milliseconds. */
   takeLongestMs(): number {
     const longest = this.#longestMs;
     this.#longestMs = 0;
     return longest;
   }
 
-  /** Claims that have not expired, of one relay or of all. */
+  /** Leases that have not expired, of one relay or of all. */
   countLeases(owner: number | null = null): number {
     let count = 0;
     for (const lease of this.#leases.values())
@@ -74,7 +74,7 @@ export class CoordinatorModel {
     return lease !== undefined && lease.owner === owner && lease.untilMs > this.#clock.nowMs;
   }
 
-  /** Its process is killed, and what it knew is gone. Who waits for an answer learns that at once. */
+  /** Its process is killed and loses all data. Pending commands fail immediately. */
   fail(): void {
     this.#isUp = false;
     this.#epoch += 1;
@@ -86,30 +86,30 @@ export class CoordinatorModel {
     this.#freeAtMs = this.#clock.nowMs;
   }
 
-  execute<Answer>(question: CoordinatorCommand<Answer>): void {
+  execute<Answer>(command: CoordinatorCommand<Answer>): void {
     const askedMs = this.#clock.nowMs;
     const epoch = this.#epoch;
-    this.#clock.after(question.thereMs, () => {
+    this.#clock.after(command.thereMs, () => {
       if (epoch !== this.#epoch || !this.#isUp) {
-        question.failed();
+        command.failed();
         return;
       }
       const { nowMs } = this.#clock;
-      this.#freeAtMs = Math.max(this.#freeAtMs, nowMs) + question.serviceMs;
-      this.#busyMs += question.serviceMs;
+      this.#freeAtMs = Math.max(this.#freeAtMs, nowMs) + command.serviceMs;
+      this.#busyMs += command.serviceMs;
       this.#commands += 1;
       // In the order of the queue, which is that of arrival.
-      const answer = question.do();
-      const tookMs = this.#freeAtMs + question.backMs - askedMs;
+      const answer = command.do();
+      const tookMs = this.#freeAtMs + command.backMs - askedMs;
       this.#longestMs = Math.max(this.#longestMs, tookMs);
-      this.#clock.after(this.#freeAtMs + question.backMs - nowMs, () => {
-        if (epoch === this.#epoch) question.answered(answer, tookMs);
-        else question.failed();
+      this.#clock.after(this.#freeAtMs + command.backMs - nowMs, () => {
+        if (epoch === this.#epoch) command.answered(answer, tookMs);
+        else command.failed();
       });
     });
   }
 
-  /** @returns whose it is now */
+  /** @returns the owner */
   acquire(token: Token, by: number, from: number | null): number {
     const there = this.#leases.get(token);
     const untilMs = this.#clock.nowMs + LEASE_MS;

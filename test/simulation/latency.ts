@@ -1,6 +1,6 @@
 import type { Random } from './random.ts';
 
-/** One way between two machines: log-normal, as networks are: mostly near the median, now and then much later. */
+/** One-way latency between two machines. It is log-normal, as in networks: mostly near the median, sometimes much higher. */
 export interface LatencyModel {
   readonly name: string;
   /** In milliseconds. */

@@ -2,18 +2,18 @@ import { SimulatedCluster } from './simulated-cluster.ts';
 import type { SimulationOptions, Tally } from './simulated-cluster.ts';
 import type { FailureMode } from './relay-model.ts';
 
-/** Time before anything is measured, so that renewals have found their pace; in milliseconds. */
+/** Warm-up time before measuring, so that renewals are spread out; in milliseconds. */
 const WARM_UP_MS = 15_000;
 
 const SECOND_MS = 1000;
 
-/** Between two looks at a recovery, in milliseconds. */
+/** Poll interval during a recovery, in milliseconds. */
 const POLL_MS = 250;
 
-/** Recovery from the loss of the coordinator is looked at for so long, in milliseconds. */
+/** Time for which the recovery from the loss of the coordinator is measured, in milliseconds. */
 const RECOVERY_WINDOW_MS = 60_000;
 
-/** No recovery from the loss of a relay is looked at for longer. In milliseconds. */
+/** Time limit for measuring the recovery from the loss of a relay, in milliseconds. */
 const MAX_RECOVERY_MS = 120_000;
 
 export interface SteadyState extends Tally {
@@ -25,34 +25,34 @@ export interface SteadyState extends Tally {
   readonly lateAnswers: number;
 }
 
-/** Nothing goes wrong for so long. */
+/** No failure for this time. */
 export function measureSteadyState(options: SimulationOptions, seconds: number): SteadyState {
-  const group = warmCluster(options);
-  const { coordinator } = group;
-  const [commands, busyMs, late] = [coordinator.commands, coordinator.busyMs, group.lateAnswers];
+  const cluster = warmCluster(options);
+  const { coordinator } = cluster;
+  const [commands, busyMs, late] = [coordinator.commands, coordinator.busyMs, cluster.lateAnswers];
   let busiestSecond = 0;
   for (let second = 0; second < seconds; second += 1) {
     const before = coordinator.commands;
-    group.runFor(SECOND_MS);
+    cluster.runFor(SECOND_MS);
     busiestSecond = Math.max(busiestSecond, coordinator.commands - before);
   }
   return {
-    ...group.takeTally(),
+    ...cluster.takeTally(),
     commandsPerSecond: (coordinator.commands - commands) / seconds,
     busiestSecond,
     busy: (coordinator.busyMs - busyMs) / (seconds * SECOND_MS),
     longestAnswerMs: coordinator.takeLongestMs(),
-    lateAnswers: group.lateAnswers - late,
+    lateAnswers: cluster.lateAnswers - late,
   };
 }
 
 export interface RelayLoss {
   readonly cutOff: number;
-  /** Claims that it left behind. */
+  /** Leases of the dead relay. */
   readonly leasesLeft: number;
-  /** Until none of them was there any more. */
+  /** Until all of them had expired or were taken over. */
   readonly clearMs: number;
-  /** From arrival until it found that out and asked for the token, of each client that came for one of them. */
+  /** Of each client that came for one of these tokens: from its arrival until its relay found the owner dead and took over. */
   readonly takenOverMs: readonly number[];
   /** Of pairs at the other relays meanwhile. */
   readonly forwardedMs: readonly number[];
@@ -68,18 +68,18 @@ export function measureRelayLoss(options: SimulationOptions, death: FailureMode)
   while (coordinator.countLeases(0) > 0 && cluster.clock.nowMs - fromMs < MAX_RECOVERY_MS)
     cluster.runFor(POLL_MS);
   const clearMs = cluster.clock.nowMs - fromMs;
-  // Who calls the dead relay at the end is still on the way.
+  // Connection attempts to the dead relay may still be running.
   cluster.runFor(5 * SECOND_MS);
   const { cutOff, takenOverMs, forwardedMs } = cluster.takeTally();
   return { cutOff, leasesLeft: left, clearMs, takenOverMs, forwardedMs };
 }
 
 export interface CoordinatorLoss {
-  /** Tokens whose clients were at two relays and had not met when it came back. */
+  /** Tokens whose clients were at two relays and not paired when it came back. */
   readonly unpaired: number;
-  /** From its return until these had met; NaN when that took more than a minute. */
+  /** From its return until these were paired; NaN if that took more than a minute. */
   readonly pairedMs: number;
-  /** And until each claim was there again. */
+  /** From its return until each lease was acquired again. */
   readonly acquiredMs: number;
   readonly busiestSecond: number;
   readonly longestAnswerMs: number;
@@ -88,7 +88,7 @@ export interface CoordinatorLoss {
   readonly renewals: number;
 }
 
-/** The coordinator is gone for so long, and comes back empty. */
+/** The coordinator is down for `goneMs`, and comes back empty. */
 export function measureCoordinatorLoss(options: SimulationOptions, goneMs: number): CoordinatorLoss {
   const cluster = warmCluster(options);
   const { coordinator } = cluster;
@@ -98,24 +98,24 @@ export function measureCoordinatorLoss(options: SimulationOptions, goneMs: numbe
   coordinator.takeLongestMs();
   const [apart, late, rounds] = [cluster.unpaired, cluster.lateAnswers, cluster.renewals];
   const fromMs = cluster.clock.nowMs;
-  // What comes and goes meanwhile is never all settled: a look at who was there at its return is enough.
-  const isUnmet = cluster.trackUnpaired();
-  const isUnclaimed = cluster.trackUnacquired();
-  let [metMs, claimedMs, busiestSecond] = [NaN, NaN, 0];
+  // Clients that connect later never all settle, so only those present at its return are tracked.
+  const isUnpaired = cluster.trackUnpaired();
+  const isUnacquired = cluster.trackUnacquired();
+  let [pairedMs, acquiredMs, busiestSecond] = [NaN, NaN, 0];
   const commandsAt: number[] = [coordinator.commands];
-  for (let lookMs = POLL_MS; lookMs <= RECOVERY_WINDOW_MS; lookMs += POLL_MS) {
+  for (let pollMs = POLL_MS; pollMs <= RECOVERY_WINDOW_MS; pollMs += POLL_MS) {
     cluster.runFor(POLL_MS);
     const sinceMs = cluster.clock.nowMs - fromMs;
-    if (Number.isNaN(metMs) && !isUnmet()) metMs = sinceMs;
-    if (Number.isNaN(claimedMs) && !isUnclaimed()) claimedMs = sinceMs;
+    if (Number.isNaN(pairedMs) && !isUnpaired()) pairedMs = sinceMs;
+    if (Number.isNaN(acquiredMs) && !isUnacquired()) acquiredMs = sinceMs;
     commandsAt.push(coordinator.commands);
     const before = commandsAt.at(-1 - SECOND_MS / POLL_MS);
     if (before !== undefined) busiestSecond = Math.max(busiestSecond, coordinator.commands - before);
   }
   return {
     unpaired: apart,
-    pairedMs: metMs,
-    acquiredMs: claimedMs,
+    pairedMs,
+    acquiredMs,
     busiestSecond,
     longestAnswerMs: coordinator.takeLongestMs(),
     lateAnswers: cluster.lateAnswers - late,

@@ -1,6 +1,6 @@
 import { Dice } from '../support/dice.ts';
 
-/** Numbers that look random, the same ones for the same seed. */
+/** Pseudorandom numbers, the same for the same seed. */
 export class Random {
   readonly #dice: Dice;
 
@@ -24,12 +24,12 @@ export class Random {
     return Math.floor(this.uniform() * count);
   }
 
-  /** What is as likely to end at any moment, and lasts `mean` on average. */
+  /** From the exponential distribution with this mean. */
   exponential(mean: number): number {
     return -mean * Math.log(1 - this.uniform());
   }
 
-  /** What has `median`, and a logarithm with the standard deviation `sigma`. */
+  /** From the log-normal distribution: `sigma` is the standard deviation of the logarithm. */
   logNormal(median: number, sigma: number): number {
     const radius = Math.sqrt(-2 * Math.log(1 - this.uniform()));
     return median * Math.exp(sigma * radius * Math.cos(2 * Math.PI * this.uniform()));

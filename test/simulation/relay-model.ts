@@ -12,18 +12,18 @@ const LINK_AUTH_ROUND_TRIPS = 3;
 export interface ClientModel {
   readonly token: Token;
   readonly side: Side;
-  /** Where it has come to. */
+  /** The relay that it is connected to. */
   readonly home: RelayModel;
-  /** Where it is in the rendezvous, or was at last. */
+  /** The relay in whose rendezvous it is, or was last. */
   at: RelayModel;
   readonly acceptedMs: number;
   retryMs: number;
-  state: 'waiting' | 'calling' | 'paired' | 'gone';
+  state: 'waiting' | 'connecting-upstream' | 'paired' | 'gone';
   /** Relays that it found dead. */
   deadRelays: number;
 }
 
-/** How a relay ends: its machine goes on and refuses connections, or nobody answers any more. */
+/** How a relay dies: its machine refuses connections, or does not reply any more. */
 export type FailureMode = 'refuses' | 'silent';
 
 export interface RelayDependencies {
@@ -32,13 +32,13 @@ export interface RelayDependencies {
   readonly coordinator: CoordinatorModel;
   readonly oneWayMs: () => number;
   readonly relays: readonly RelayModel[];
-  /** `tookMs` has gone by from the arrival of the later one until both have heard `ok`. */
+  /** `tookMs` is the time from the arrival of the later client until both have received `ok`. */
   readonly onPaired: (one: ClientModel, other: ClientModel, tookMs: number) => void;
-  /** It has found out that the token's relay is dead, and asks for the token. */
+  /** Its relay has found the owner dead, and takes over the token. */
   readonly onTakeOver: (client: ClientModel) => void;
 }
 
-/** One relay: the real rendezvous, and what src/net/passage.ts and src/cluster/ do around it. */
+/** One relay: the real rendezvous, with a model of src/cluster/. */
 export class RelayModel {
   readonly id: number;
   readonly rendezvous = new Rendezvous<ClientModel>();
@@ -46,11 +46,11 @@ export class RelayModel {
   readonly #dependencies: RelayDependencies;
   #death: FailureMode | null = null;
 
-  constructor(id: number, house: RelayDependencies) {
+  constructor(id: number, dependencies: RelayDependencies) {
     this.id = id;
-    this.#dependencies = house;
-    const { clock, random, coordinator, oneWayMs } = house;
-    const theirs = (token: Token, owner: number): void => {
+    this.#dependencies = dependencies;
+    const { clock, random, coordinator, oneWayMs } = dependencies;
+    const onLeaseLost = (token: Token, owner: number): void => {
       for (const client of this.rendezvous.waitersOf(token)) this.#redirect(client, owner);
     };
     this.leases = new TokenLeasesModel({
@@ -59,7 +59,7 @@ export class RelayModel {
       coordinator,
       oneWayMs,
       id,
-      onOwnedElsewhere: theirs,
+      onLeaseLost,
     });
   }
 
@@ -67,30 +67,30 @@ export class RelayModel {
     return this.#death !== null;
   }
 
-  /** Who waited here is gone. */
+  /** Its waiting clients are gone. */
   die(death: FailureMode): void {
     this.#death = death;
     this.leases.stop();
   }
 
-  /** Somebody who has waited since before the beginning. */
+  /** Adds a client that has waited since before the start. */
   adopt(client: ClientModel): void {
     this.rendezvous.join(client.token, client.side, client);
     this.leases.adopt(client.token);
   }
 
-  /** A client comes, or is passed on to here. */
+  /** A client connects, or is forwarded to this relay. */
   join(client: ClientModel, takeFrom: number | null = null): void {
     if (this.#joinRendezvous(client)) this.leases.request(client.token, takeFrom);
   }
 
-  /** It has waited long enough, or goes on to another relay. */
+  /** The client stops waiting, or is redirected to another relay. */
   leave(client: ClientModel): void {
     this.rendezvous.leave(client.token, client);
     if (!this.isDead && !this.rendezvous.hasWaiters(client.token)) this.leases.release(client.token);
   }
 
-  /** @returns false: it has met its partner */
+  /** @returns false: it is paired */
   #joinRendezvous(client: ClientModel): boolean {
     client.at = this;
     client.state = 'waiting';
@@ -114,9 +114,9 @@ export class RelayModel {
     const owner = this.#dependencies.relays[ownerId];
     if (owner === undefined) throw new Error(`no relay ${ownerId}`);
     this.leave(client);
-    client.state = 'calling';
+    client.state = 'connecting-upstream';
     if (client.home === this) this.#connectUpstream(client, owner);
-    // It came over a link, and hears `elsewhere`.
+    // It came over a link, and its relay receives `elsewhere`.
     else this.#dependencies.clock.after(this.#dependencies.oneWayMs(), () => client.home.#onNotOwner(client));
   }
 
@@ -125,7 +125,7 @@ export class RelayModel {
     if (owner.#death === null) {
       const lineMs = this.#roundTripsMs(LINK_AUTH_ROUND_TRIPS) + this.#dependencies.oneWayMs();
       clock.after(lineMs, () => {
-        if (client.state !== 'calling') return;
+        if (client.state !== 'connecting-upstream') return;
         if (owner.#death === null) owner.join(client);
         else this.#onNotOwner(client);
       });
@@ -134,17 +134,17 @@ export class RelayModel {
     const failedMs =
       owner.#death === 'silent' ? LINK_CONNECT_TIMEOUT_MS : this.#roundTripsMs(2) + RECONNECT_DELAY_MS;
     clock.after(failedMs, () => {
-      if (client.state !== 'calling' || this.isDead) return;
+      if (client.state !== 'connecting-upstream' || this.isDead) return;
       client.deadRelays += 1;
       this.join(client, owner.id);
       if (client.deadRelays === 1) this.#dependencies.onTakeOver(client);
     });
   }
 
-  /** The token is no longer where it was: it is looked for again, a little later. */
+  /** That relay no longer owns the token: the owner is looked up again after a delay. */
   #onNotOwner(client: ClientModel): void {
-    if (client.state !== 'calling' || this.isDead) return;
-    // It waits at home meanwhile.
+    if (client.state !== 'connecting-upstream' || this.isDead) return;
+    // Meanwhile it waits at its own relay.
     if (!this.#joinRendezvous(client)) return;
     this.#dependencies.clock.after(client.retryMs, () => {
       if (client.state === 'waiting' && client.at === this && !this.isDead)
@@ -160,7 +160,7 @@ export class RelayModel {
   }
 }
 
-/** A client that comes to `home` now. */
+/** A client that connects to `home` at `cameMs`. */
 export function newClient(token: Token, side: Side, home: RelayModel, cameMs: number): ClientModel {
   return {
     token,

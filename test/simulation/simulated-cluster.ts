@@ -11,30 +11,30 @@ import type { ClientModel, FailureMode } from './relay-model.ts';
 
 export interface SimulationOptions {
   readonly relays: number;
-  /** Tokens somebody waits under at the beginning, and on average. */
+  /** Tokens with a waiting client, at the start and on average. */
   readonly waiting: number;
-  /** How long a client waits on average, in milliseconds; how long it has waited says nothing of how long it will. */
+  /** Mean waiting time of a client, in milliseconds; exponentially distributed. */
   readonly waitMs: number;
-  /** What share of those who wait leaves without a partner. */
+  /** Share of waiting clients that leave without a partner. */
   readonly unpairedShare: number;
   readonly latency: LatencyModel;
   readonly service: ServiceTimes;
   readonly seed: number;
 }
 
-/** What has happened since it was last asked. */
+/** Counts since the last `takeTally`. */
 export interface Tally {
   localPairs: number;
   forwardedPairs: number;
-  /** Until both had heard `ok`, of each pair; in milliseconds. */
+  /** Of each pair: time until both had received `ok`, in milliseconds. */
   localMs: number[];
   forwardedMs: number[];
-  /** From arrival until it was found out that the token's relay is dead, and the token was asked for; in milliseconds. */
+  /** From arrival until the owner was found dead and the token was taken over, in milliseconds. */
   takenOverMs: number[];
   cutOff: number;
 }
 
-/** A group of relays, a coordinator, and people who come in pairs, one some time after the other, each to any relay. */
+/** A cluster of relays, a coordinator, and pairs of clients: one connects some time after the other, each to any relay. */
 export class SimulatedCluster {
   readonly clock = new Clock();
   readonly coordinator: CoordinatorModel;
@@ -43,7 +43,7 @@ export class SimulatedCluster {
   readonly #options: SimulationOptions;
   readonly #random: Random;
   #tokens = 0;
-  /** Who has come second and has not met the first, though that one is here. */
+  /** Second clients that are not paired although the first one is connected. */
   readonly #unpaired = new Set<ClientModel>();
 
   constructor(options: SimulationOptions) {
@@ -55,7 +55,7 @@ export class SimulatedCluster {
     this.coordinator = coordinator;
     const relays: RelayModel[] = [];
     this.relays = relays;
-    const house = {
+    const dependencies = {
       clock,
       random,
       coordinator,
@@ -66,31 +66,31 @@ export class SimulatedCluster {
         this.tally.takenOverMs.push(clock.nowMs - client.acceptedMs);
       },
     };
-    for (let id = 0; id < options.relays; id += 1) relays.push(new RelayModel(id, house));
+    for (let id = 0; id < options.relays; id += 1) relays.push(new RelayModel(id, dependencies));
     for (let token = 0; token < options.waiting; token += 1) this.#firstClientConnects(true);
     if (options.waiting > 0) this.#expectNext();
   }
 
-  /** Tokens of which both clients are here and have not met. */
+  /** Tokens with both clients connected and not paired. */
   get unpaired(): number {
     return this.#unpaired.size;
   }
 
-  /** Distinct tokens that somebody waits under at some relay. */
+  /** Distinct tokens with a waiting client at any relay. */
   get waiting(): number {
     return sum(this.#liveRelays().map(({ rendezvous }) => rendezvous.waitingTokens));
   }
 
-  /** Tells from now on whether one of those who are apart now still is. */
+  /** Returns a function: whether any of the clients that are unpaired now still is. */
   trackUnpaired(): () => boolean {
     const now = [...this.#unpaired];
     return () => now.some((client) => this.#unpaired.has(client));
   }
 
-  /** Tells from now on whether one of the claims that the coordinator does not know of now is still wanted in vain. */
+  /** Returns a function: whether any of the leases that the coordinator lacks now is still desired and not acquired. */
   trackUnacquired(): () => boolean {
     const now = this.#liveRelays().map(({ leases }) => leases.trackUnacquired());
-    return () => now.some((isUnclaimed) => isUnclaimed());
+    return () => now.some((isUnacquired) => isUnacquired());
   }
 
   get lateAnswers(): number {
@@ -111,7 +111,7 @@ export class SimulatedCluster {
     return tally;
   }
 
-  /** The relay with this number dies. Who comes goes to others at once. */
+  /** The relay with this number dies. New clients connect to others immediately. */
   killRelay(id: number, death: FailureMode): void {
     const relay = this.relays[id];
     if (relay === undefined) throw new Error(`no relay ${id}`);
@@ -119,7 +119,7 @@ export class SimulatedCluster {
     relay.die(death);
   }
 
-  /** Two clients of a new token come, to these relays, `gapMs` apart. For tests. */
+  /** Two clients of a new token connect to these relays, `gapMs` apart. For tests. */
   pairUp(first: number, second: number, gapMs: number): readonly [ClientModel, ClientModel] {
     const { token, sides } = this.#newToken();
     const one = this.#connect(token, sides[0], this.#relay(first));
@@ -141,9 +141,9 @@ export class SimulatedCluster {
     const home = this.#anyRelay();
     const client = isOld ? newClient(token, sides[0], home, 0) : this.#connect(token, sides[0], home);
     if (isOld) home.adopt(client);
-    const isLonely = this.#random.uniform() < this.#options.unpairedShare;
+    const staysUnpaired = this.#random.uniform() < this.#options.unpairedShare;
     this.clock.after(this.#random.exponential(this.#options.waitMs), () => {
-      if (isLonely) this.#disconnect(client);
+      if (staysUnpaired) this.#disconnect(client);
       else this.#secondClientConnects(client, sides[1]);
     });
   }
@@ -153,7 +153,7 @@ export class SimulatedCluster {
     const second = newClient(first.token, side, this.#anyRelay(), this.clock.nowMs);
     if (isHere) this.#unpaired.add(second);
     second.home.join(second);
-    // Nobody waits for ever for somebody who is gone.
+    // It does not wait forever for a partner that is gone.
     this.clock.after(this.#random.exponential(this.#options.waitMs), () => {
       this.#unpaired.delete(second);
       this.#disconnect(second);

@@ -9,7 +9,7 @@ import type { SimulationOptions } from './simulated-cluster.ts';
 import { measureCoordinatorLoss, measureRelayLoss, measureSteadyState } from './measure.ts';
 import { Random } from './random.ts';
 
-/** Everything takes 1 ms: one way, and a command; nobody comes but whom a test sends. */
+/** One-way latency and commands take 1 ms each. Only the test connects clients. */
 const EXACT: SimulationOptions = {
   relays: 3,
   waiting: 0,
@@ -17,22 +17,22 @@ const EXACT: SimulationOptions = {
   unpairedShare: 0,
   latency: { name: 'exact', medianMs: 1, sigma: 0 },
   service: { commandMs: 1, batchMs: 1 },
-  // With others a relay renews its claims within the first moments.
+  // With other seeds a relay renews its leases within the first moments.
   seed: 2,
 };
 
 const BUSY: SimulationOptions = { ...EXACT, waiting: 3000, service: { commandMs: 0.01, batchMs: 1 } };
 
-/** Tests of the coordinator come in between, at times that the seed decides. */
-function commandsOf(act: (group: SimulatedCluster) => void): number {
-  const group = new SimulatedCluster(EXACT);
-  act(group);
+/** Without health checks, whose times depend on the seed. */
+function commandsOf(act: (cluster: SimulatedCluster) => void): number {
+  const cluster = new SimulatedCluster(EXACT);
+  act(cluster);
   const idle = new SimulatedCluster(EXACT);
-  idle.runFor(group.clock.nowMs);
-  return group.coordinator.commands - idle.coordinator.commands;
+  idle.runFor(cluster.clock.nowMs);
+  return cluster.coordinator.commands - idle.coordinator.commands;
 }
 
-describe('the model of a group', () => {
+describe('the model of a cluster', () => {
   test('has the constants of the relay', () => {
     const folder = join(import.meta.dirname, '..', '..', 'src');
     const read = (name: string): string => readFileSync(join(folder, 'cluster', `${name}.ts`), 'utf8');
@@ -46,62 +46,62 @@ describe('the model of a group', () => {
     for (const source of [leases, coordinator]) ok(source.includes(`(${MIN_PAUSE} + Math.random() / 5)`));
   });
 
-  test('pairs two clients of one relay without time, for a claim and a release', () => {
-    const commands = commandsOf((group) => {
-      const [, second] = group.pairUp(1, 1, 100);
+  test('pairs two clients of one relay in no time, with two commands: acquire and release', () => {
+    const commands = commandsOf((cluster) => {
+      const [, second] = cluster.pairUp(1, 1, 100);
       equal(second.state, 'paired');
-      deepEqual(group.tally.localMs, [0]);
-      group.runFor(100);
+      deepEqual(cluster.tally.localMs, [0]);
+      cluster.runFor(100);
     });
     equal(commands, 2);
   });
 
-  test('passes a client on in one question, three trips of a greeting and one of its line, for one command more', () => {
-    const commands = commandsOf((group) => {
-      const [first, second] = group.pairUp(0, 2, 100);
+  test('forwards a client with one request, three round trips of the handshake, and one of its line, for one command more', () => {
+    const commands = commandsOf((cluster) => {
+      const [first, second] = cluster.pairUp(0, 2, 100);
       equal(second.state, 'waiting');
-      group.runFor(100);
+      cluster.runFor(100);
       equal(first.state, 'paired');
-      equal(second.at, group.relays[0]);
-      // 2 and 1 of the coordinator; 6 of the greeting; the line; the word.
-      deepEqual(group.tally.forwardedMs.map(Math.round), [11]);
+      equal(second.at, cluster.relays[0]);
+      // 2 and 1 of the coordinator; 6 of the handshake; the line; the reply.
+      deepEqual(cluster.tally.forwardedMs.map(Math.round), [11]);
     });
     equal(commands, 3);
   });
 
-  test('lets two clients meet that come at one moment to two relays', () => {
-    const group = new SimulatedCluster(EXACT);
-    const [first, second] = group.pairUp(0, 1, 0);
-    group.runFor(100);
+  test('pairs two clients that connect to two relays at the same time', () => {
+    const cluster = new SimulatedCluster(EXACT);
+    const [first, second] = cluster.pairUp(0, 1, 0);
+    cluster.runFor(100);
     deepEqual([first.state, second.state], ['paired', 'paired']);
-    equal(group.coordinator.countLeases(), 0);
-    for (const { rendezvous } of group.relays) rendezvous.checkConsistency();
+    equal(cluster.coordinator.countLeases(), 0);
+    for (const { rendezvous } of cluster.relays) rendezvous.checkConsistency();
   });
 
-  test('lets clients wait apart without a coordinator, and meet when it is back', () => {
-    const group = new SimulatedCluster(EXACT);
-    const [early] = group.pairUp(0, 0, 0);
+  test('leaves clients of two relays unpaired without a coordinator, and pairs them when it is back', () => {
+    const cluster = new SimulatedCluster(EXACT);
+    const [early] = cluster.pairUp(0, 0, 0);
     equal(early.state, 'paired');
-    group.relays[1]?.leases.adopt(early.token);
-    equal(group.coordinator.countLeases(), 1);
-    group.coordinator.fail();
-    // Each relay notices by its next test.
-    group.runFor(constants.HEALTH_CHECK_MS);
-    const [first, second] = group.pairUp(0, 1, 0);
-    const [, third] = group.pairUp(2, 2, 0);
-    group.runFor(10_000);
+    cluster.relays[1]?.leases.adopt(early.token);
+    equal(cluster.coordinator.countLeases(), 1);
+    cluster.coordinator.fail();
+    // Each relay notices at its next health check.
+    cluster.runFor(constants.HEALTH_CHECK_MS);
+    const [first, second] = cluster.pairUp(0, 1, 0);
+    const [, third] = cluster.pairUp(2, 2, 0);
+    cluster.runFor(10_000);
     deepEqual([first.state, second.state, third.state], ['waiting', 'waiting', 'paired']);
-    group.coordinator.restart();
-    equal(group.coordinator.countLeases(), 0);
-    group.runFor(constants.MAX_BACKOFF_MS + 500);
+    cluster.coordinator.restart();
+    equal(cluster.coordinator.countLeases(), 0);
+    cluster.runFor(constants.MAX_BACKOFF_MS + 500);
     deepEqual([first.state, second.state], ['paired', 'paired']);
   });
 
-  test('keeps the claims of those who wait, however long', () => {
-    const group = new SimulatedCluster(EXACT);
-    const [first] = group.pairUp(0, 0, 0);
+  test('keeps the leases of waiting clients indefinitely', () => {
+    const cluster = new SimulatedCluster(EXACT);
+    const [first] = cluster.pairUp(0, 0, 0);
     equal(first.state, 'paired');
-    group.killRelay(1, 'refuses');
+    cluster.killRelay(1, 'refuses');
     const waiting = new SimulatedCluster({ ...BUSY, waitMs: 1e12 });
     for (let second = 0; second < 90; second += 1) {
       waiting.runFor(1000);
@@ -113,29 +113,29 @@ describe('the model of a group', () => {
     ['refuses', 4 + constants.RECONNECT_DELAY_MS],
     ['silent', constants.LINK_CONNECT_TIMEOUT_MS],
   ] as const) {
-    test(`takes over what a relay had that is dead and ${death}`, () => {
-      const group = new SimulatedCluster(EXACT);
-      const [first] = group.pairUp(0, 0, 0);
+    test(`takes over the tokens of a dead relay: ${death}`, () => {
+      const cluster = new SimulatedCluster(EXACT);
+      const [first] = cluster.pairUp(0, 0, 0);
       equal(first.state, 'paired');
-      const [lost, second] = lonelyThenDead(group, death);
-      group.runFor(3000);
+      const [lost, second] = waitAtDyingRelay(cluster, death);
+      cluster.runFor(3000);
       deepEqual([lost.state, second.state], ['waiting', 'waiting']);
-      equal(group.coordinator.countLeases(0), 0);
-      equal(group.coordinator.countLeases(1), 1);
-      // The question before took 3.
-      deepEqual(group.tally.takenOverMs.map(Math.round), [3 + ms]);
+      equal(cluster.coordinator.countLeases(0), 0);
+      equal(cluster.coordinator.countLeases(1), 1);
+      // The request before took 3.
+      deepEqual(cluster.tally.takenOverMs.map(Math.round), [3 + ms]);
     });
   }
 });
 
-/** A client waits at relay 0, which dies; its partner comes to relay 1. */
-function lonelyThenDead(group: SimulatedCluster, death: 'refuses' | 'silent') {
-  group.clock.after(50, () => group.killRelay(0, death));
-  return group.pairUp(0, 1, 100);
+/** A client waits at relay 0, which dies; its partner connects to relay 1. */
+function waitAtDyingRelay(cluster: SimulatedCluster, death: 'refuses' | 'silent') {
+  cluster.clock.after(50, () => cluster.killRelay(0, death));
+  return cluster.pairUp(0, 1, 100);
 }
 
 describe('the simulation', () => {
-  test('passes on all but one in as many as there are relays', () => {
+  test('forwards the share 1 - 1/n of pairs with n relays', () => {
     for (const relays of [3, 10]) {
       const run = measureSteadyState({ ...BUSY, relays }, 60);
       const pairs = run.localPairs + run.forwardedPairs;
@@ -146,28 +146,28 @@ describe('the simulation', () => {
     }
   });
 
-  test('has as many commands as pairs, renewals and tests make', () => {
+  test('sends the commands of pairs, renewals and health checks, and no others', () => {
     const run = measureSteadyState({ ...BUSY, waiting: 30_000, waitMs: 600_000 }, 60);
     const pairs = run.localPairs * 2 + run.forwardedPairs * 3;
-    // 20 batches and a little more for each relay, a round each 9 s; a test each 4.5 s.
+    // A little more than 20 batches per relay, a renewal every 9 s, a health check every 4.5 s.
     const others = 60 * ((3 * 20.5) / 9 + 3 / 4.5);
     const commands = run.commandsPerSecond * 60;
     ok(Math.abs(commands / (pairs + others) - 1) < 0.05, `${commands} of ${pairs + others}`);
   });
 
-  test('is rid of the claims of a dead relay within a lease', () => {
+  test('loses the leases of a dead relay within the lease time', () => {
     const { leasesLeft: left, cutOff, clearMs } = measureRelayLoss(BUSY, 'refuses');
     ok(left > 900 && Math.abs(left - cutOff) < 10, `${left} left, ${cutOff} cut off`);
     ok(clearMs > 15_000 && clearMs <= constants.LEASE_MS, `${clearMs} ms`);
   });
 
-  test('has all meet soon after the coordinator is back', () => {
-    const { unpaired: apart, pairedMs: metMs, acquiredMs: claimedMs } = measureCoordinatorLoss(BUSY, 30_000);
-    ok(apart > 100, `${apart} apart`);
-    ok(metMs <= 6000 && claimedMs <= 6000, `${metMs} and ${claimedMs} ms`);
+  test('pairs all clients soon after the coordinator is back', () => {
+    const { unpaired, pairedMs, acquiredMs } = measureCoordinatorLoss(BUSY, 30_000);
+    ok(unpaired > 100, `${unpaired} apart`);
+    ok(pairedMs <= 6000 && acquiredMs <= 6000, `${pairedMs} and ${acquiredMs} ms`);
   });
 
-  test('is the same for the same seed, and another for another', () => {
+  test('gives the same results for the same seed, and others for another seed', () => {
     deepEqual(measureSteadyState(BUSY, 5), measureSteadyState(BUSY, 5));
     const [one, other] = [
       measureSteadyState(BUSY, 5),
@@ -178,7 +178,7 @@ describe('the simulation', () => {
 });
 
 describe('the clock', () => {
-  test('has events happen in order, those of one moment as they were planned', () => {
+  test('runs events in order, and those of the same time in the order of scheduling', () => {
     const clock = new Clock();
     const random = new Random(1);
     const times = Array.from({ length: 500 }, () => random.below(100));
@@ -198,7 +198,7 @@ describe('the clock', () => {
 });
 
 describe('random numbers', () => {
-  test('have the averages that they are to have', () => {
+  test('have the expected averages', () => {
     const random = new Random(1);
     const draw = (next: () => number): number[] => Array.from({ length: 20_000 }, next);
     const mean = (all: readonly number[]): number => all.reduce((sum, one) => sum + one, 0) / all.length;

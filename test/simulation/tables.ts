@@ -2,7 +2,7 @@ import { Samples, formatTable } from '../bench/table.ts';
 import type { SimulationOptions } from './simulated-cluster.ts';
 import { measureCoordinatorLoss, measureRelayLoss, measureSteadyState } from './measure.ts';
 
-/** How long nothing goes wrong, in seconds; and how long the coordinator is gone, in milliseconds. */
+/** Time without failures, in seconds; and how long the coordinator is down, in milliseconds. */
 const STEADY_SECONDS = 60;
 const OUTAGE_MS = 30_000;
 

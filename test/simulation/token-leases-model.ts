@@ -20,17 +20,17 @@ export interface TokenLeasesModelOptions {
   readonly oneWayMs: () => number;
   /** This relay's number. */
   readonly id: number;
-  /** What waits for `token` here has to go to `owner`. */
-  readonly onOwnedElsewhere: (token: Token, owner: number) => void;
+  /** Clients that wait for `token` here must be forwarded to `owner`. */
+  readonly onLeaseLost: (token: Token, owner: number) => void;
 }
 
-/** What src/cluster/claims.ts does: one command at a time for each token, and renewals of all in batches. */
+/** Models src/cluster/token-leases.ts: one command at a time for each token, and renewals of all leases in batches. */
 export class TokenLeasesModel {
   readonly #options: TokenLeasesModelOptions;
   readonly #connection: CoordinatorClientModel;
   readonly #leases = new Map<Token, LeaseModel>();
-  #renewal: 'none' | 'running' | 'again' = 'none';
-  /** The round that is planned; another number makes it void. */
+  #renewal: 'none' | 'running' | 'rerun' = 'none';
+  /** The planned renewal. Another number cancels it. */
   #planned = 0;
   #lateAnswers = 0;
   #renewals = 0;
@@ -45,31 +45,31 @@ export class TokenLeasesModel {
     this.#scheduleRenewal(random.between(0, LEASE_MS / RENEWALS_PER_LEASE));
   }
 
-  /** Answers to clients that took more than 500 ms. */
+  /** Replies that took more than 500 ms while a client waited. */
   get lateAnswers(): number {
     return this.#lateAnswers;
   }
 
-  /** Renewals of everything that have been begun. */
+  /** Renewals of all leases that were started. */
   get renewals(): number {
     return this.#renewals;
   }
 
-  /** Tells from now on whether one of the claims that the coordinator does not know of now is still wanted in vain. */
+  /** Returns a function: whether any of the leases that the coordinator lacks now is still desired and not acquired. */
   trackUnacquired(): () => boolean {
     const { coordinator, id } = this.#options;
     const now = [...this.#leases.values()].filter(({ token }) => !coordinator.isOwner(token, id));
     return () => now.some((entry) => this.#isRenewable(entry) && !coordinator.isOwner(entry.token, id));
   }
 
-  /** The relay is gone. */
+  /** The relay is dead. */
   stop(): void {
     this.#isDead = true;
     this.#leases.clear();
     this.#connection.stop();
   }
 
-  /** Has a claim from before the beginning. */
+  /** Adds a lease from before the start. */
   adopt(token: Token): void {
     this.#leases.set(token, { token, desired: true, acquired: true, inFlight: false, previousOwner: null });
     this.#options.coordinator.acquire(token, this.#options.id, null);
@@ -115,7 +115,7 @@ export class TokenLeasesModel {
         if (this.#isDead) return;
         if (isAwaited && tookMs > ANSWER_TIMEOUT_MS) this.#onLateAnswer();
         entry.acquired = owner === id;
-        if (owner !== null && owner !== id) this.#onOwnedElsewhere(entry, owner);
+        if (owner !== null && owner !== id) this.#onLeaseLost(entry, owner);
         else this.#reconcile(entry);
       },
       failed: () => {
@@ -125,18 +125,18 @@ export class TokenLeasesModel {
     });
   }
 
-  /** It would be found out when the time is over, which is a little earlier. */
+  /** The real relay notices when its timer ends, a little earlier. */
   #onLateAnswer(): void {
     this.#lateAnswers += 1;
     this.#connection.markUnhealthy();
   }
 
-  #onOwnedElsewhere(entry: LeaseModel, owner: number): void {
+  #onLeaseLost(entry: LeaseModel, owner: number): void {
     const { desired: wanted } = entry;
     entry.desired = false;
     entry.inFlight = false;
     this.#remove(entry);
-    if (wanted) this.#options.onOwnedElsewhere(entry.token, owner);
+    if (wanted) this.#options.onLeaseLost(entry.token, owner);
   }
 
   #remove(entry: LeaseModel): void {
@@ -154,7 +154,7 @@ export class TokenLeasesModel {
   #renewNow(): void {
     if (this.#isDead) return;
     if (this.#renewal === 'none') this.#runRenewal();
-    else this.#renewal = 'again';
+    else this.#renewal = 'rerun';
   }
 
   #runRenewal(): void {
@@ -166,25 +166,25 @@ export class TokenLeasesModel {
 
   #renewBatch(all: readonly LeaseModel[], at: number): void {
     if (this.#isDead) return;
-    const quiet = all.slice(at, at + RENEWAL_BATCH).filter((entry) => this.#isRenewable(entry));
+    const renewable = all.slice(at, at + RENEWAL_BATCH).filter((entry) => this.#isRenewable(entry));
     if (at >= all.length) this.#endRenewal();
-    else if (quiet.length === 0) this.#renewBatch(all, at + RENEWAL_BATCH);
-    else this.#requestRenewal(quiet, () => this.#renewBatch(all, at + RENEWAL_BATCH));
+    else if (renewable.length === 0) this.#renewBatch(all, at + RENEWAL_BATCH);
+    else this.#requestRenewal(renewable, () => this.#renewBatch(all, at + RENEWAL_BATCH));
   }
 
-  #requestRenewal(quiet: readonly LeaseModel[], next: () => void): void {
+  #requestRenewal(renewable: readonly LeaseModel[], next: () => void): void {
     const { coordinator, id } = this.#options;
     const { commandMs, batchMs } = coordinator.service;
     this.#connection.request({
-      serviceMs: Math.max(commandMs, (batchMs * quiet.length) / RENEWAL_BATCH),
-      do: () => quiet.map(({ token }) => coordinator.acquire(token, id, null)),
+      serviceMs: Math.max(commandMs, (batchMs * renewable.length) / RENEWAL_BATCH),
+      do: () => renewable.map(({ token }) => coordinator.acquire(token, id, null)),
       answered: (owners) => {
         if (this.#isDead) return;
-        for (const [index, entry] of quiet.entries()) {
+        for (const [index, entry] of renewable.entries()) {
           const owner = owners[index];
           if (owner === undefined || !this.#isRenewable(entry)) continue;
           entry.acquired = owner === id;
-          if (owner !== id) this.#onOwnedElsewhere(entry, owner);
+          if (owner !== id) this.#onLeaseLost(entry, owner);
         }
         next();
       },
@@ -193,9 +193,9 @@ export class TokenLeasesModel {
   }
 
   #endRenewal(): void {
-    const isAgain = this.#renewal === 'again';
+    const isRerun = this.#renewal === 'rerun';
     this.#renewal = 'none';
-    if (isAgain && this.#connection.isConnected) this.#runRenewal();
+    if (isRerun && this.#connection.isConnected) this.#runRenewal();
     else this.#scheduleRenewal((LEASE_MS / RENEWALS_PER_LEASE) * this.#options.random.between(MIN_PAUSE, 1));
   }
 

@@ -15,9 +15,9 @@ const LOOPBACK = new PeerNetworks([], '127.0.0.1');
 
 const NO_BYTES = new Uint8Array(0);
 
-/** How relays of a group in one process reach each other. */
+/** How relays of a cluster in one process connect to each other. */
 export interface LinkFactory {
-  /** A server that does not listen yet. `arrived` is told of each link; `failed` of whoever came and has not become one. */
+  /** A server that does not listen yet. It calls `arrived` for each link, and `failed` for each rejected connection. */
   createServer(
     backend: IoBackend,
     arrived: (stream: ByteStream, firstBytes: Uint8Array) => void,
@@ -26,7 +26,7 @@ export interface LinkFactory {
   connect(backend: IoBackend, host: string, port: number): Promise<Link>;
 }
 
-/** Connections as they are, so that as many as like may come at once, and a test may be one end of a link. */
+/** Connections without a handshake, so that there is no limit for pending ones, and a test can be one end of a link. */
 export const UNAUTHENTICATED_LINKS: LinkFactory = {
   createServer: (backend, arrived) =>
     createServer({ allowHalfOpen: true }, (socket) => arrived(backend.adoptSocket(socket, 'tcp'), NO_BYTES)),
@@ -41,7 +41,7 @@ export const UNAUTHENTICATED_LINKS: LinkFactory = {
     }),
 };
 
-/** Links as relays have them: both ends prove that they have the secret. */
+/** Links as in production: both ends prove that they have the secret. */
 export function authenticatedLinks(isEncrypted: boolean): LinkFactory {
   const tls = isEncrypted ? new LinkTls(SECRET) : null;
   const key = linkAuthKey(SECRET);

@@ -13,11 +13,11 @@ export const TRANSPORTS: readonly TransportKind[] = ['tcp', 'unix', 'websocket']
 
 export interface ClusterTestOptions extends TestRelayOptions {
   readonly relays?: number;
-  /** What one relay has besides, by its place. */
+  /** Additional options of single relays, by index. */
   readonly perRelay?: Readonly<Record<number, TestRelayOptions>>;
 }
 
-/** What is to be left of a test when its clients have gone: nothing. */
+/** A test after which no connection, lease or link may be left. */
 export function clusterTest(
   name: string,
   play: (cluster: TestCluster) => Promise<void>,
@@ -31,7 +31,7 @@ export function clusterTest(
   });
 }
 
-/** A client, by TCP unless told otherwise, that comes to one relay of a group and says `line` there. */
+/** A client, over TCP by default, that connects to one relay of a cluster and sends `line`. */
 export async function connectAndSend(
   cluster: TestCluster,
   relay: number,
@@ -43,12 +43,12 @@ export async function connectAndSend(
   return client;
 }
 
-/** Resolves when so many wait at a relay, each of them in its rendezvous. */
+/** Resolves when `count` clients wait in a relay's rendezvous. */
 export function untilWaitingAt(cluster: TestCluster, relay: number, count: number): Promise<void> {
   return until(() => cluster.member(relay).relay.sessions.clients.rendezvous.waitingClients === count);
 }
 
-/** A token that somebody with side A waits for, at a relay that owns it. */
+/** A token under which a client of side A waits, at the relay that owns it. */
 export async function startWaiting(
   cluster: TestCluster,
   relay = 0,
@@ -66,7 +66,7 @@ export function ownerOf(cluster: TestCluster, token: string): number {
   return cluster.members.findIndex(({ owner }) => owner.id === id);
 }
 
-/** What a client's line makes of a token. */
+/** The token as the handshake parser returns it. */
 export function tokenOf(text: string): Token {
   const line = parseHandshake(Buffer.from(handshake(text)));
   if (line.kind !== 'relay') throw new Error('no token');
@@ -77,13 +77,13 @@ export function closedWith(transport: TransportKind, code = 1000): Close {
   return { reset: false, code: transport === 'websocket' ? code : null };
 }
 
-/** The client hears one thing and is closed. */
+/** The client receives exactly this, and is closed. */
 export async function expectReply(client: TestClient, word: string, code = 1000): Promise<void> {
   assert.deepEqual(await client.closed, closedWith(client.transport, code));
   assert.equal(client.received.toString(), word);
 }
 
-/** Both hear `ok`, and each what the other says. */
+/** Both receive `ok`, and each receives the other's bytes. */
 export async function expectExchange(one: TestClient, other: TestClient): Promise<void> {
   assert.equal((await one.until(3)).toString(), 'ok\n');
   assert.equal((await other.until(3)).toString(), 'ok\n');

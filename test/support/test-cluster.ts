@@ -15,10 +15,10 @@ import { TestRelay } from './test-relay.ts';
 import type { TestRelayOptions } from './test-relay.ts';
 import { TrackedStream } from './tracked-stream.ts';
 
-/** Who owns which token, as a coordinator has it that is never slow and never down. */
+/** Owners of tokens, like a coordinator that is never slow and never down. */
 export class InMemoryLeases {
   readonly #leases = new Map<Token, Owner>();
-  /** Every question, as `id token`. */
+  /** Every request, as `id token`. */
   readonly requests: string[] = [];
 
   get size(): number {
@@ -47,27 +47,27 @@ export class InMemoryLeases {
     if (this.#leases.get(token)?.id === self.id) this.#leases.delete(token);
   }
 
-  /** Gives a token to another relay, which is not told; null: to nobody. */
+  /** Gives a token to another relay without notifying it; null: removes its owner. */
   assign(token: Token, owner: Owner | null): void {
     if (owner === null) this.#leases.delete(token);
     else this.#leases.set(token, owner);
   }
 }
 
-/** One relay of a group, as the others and its own hub see it. */
+/** One relay of a cluster, as the other relays and its own session manager see it. */
 export class TestClusterMember implements ClusterRouter {
   readonly owner: Owner;
   readonly relay: TestRelay;
   readonly #leases: InMemoryLeases;
   readonly #server: Server;
   readonly #linkFactory: LinkFactory;
-  /** Answers about owners pass it; what they say was so when the question came. */
+  /** Replies about owners pass it. They have the state at the time of the request. */
   readonly ownerGate = new Gate();
-  /** Calls pass it before they are made. */
+  /** Connection attempts pass it before they start. */
   readonly connectGate = new Gate();
-  /** Links from and to here that are not closed. */
+  /** Open links from and to this relay. */
   readonly links: Set<ByteStream>;
-  /** Links that were made from here. */
+  /** Links that this relay has opened. */
   connects = 0;
 
   private constructor(parts: {
@@ -152,7 +152,7 @@ export class TestClusterMember implements ClusterRouter {
     return { stream: new TrackedStream(stream, this.links), firstBytes };
   }
 
-  /** No more links come here. */
+  /** Accepts no more links. */
   stopListening(): void {
     this.#server.close();
   }
@@ -168,7 +168,7 @@ export class TestClusterMember implements ClusterRouter {
   }
 }
 
-/** Several relays as one: each client comes to the next of them. What tests of one house ask, they may ask here. */
+/** Several relays as one: each client connects to the next of them. It has the methods that tests of one relay use. */
 export class TestCluster {
   readonly members: readonly TestClusterMember[];
   readonly leases: InMemoryLeases;
@@ -179,7 +179,7 @@ export class TestCluster {
     this.leases = leases;
   }
 
-  /** @param only what one relay has besides, by its place */
+  /** @param only additional options of single relays, by index */
   static async open(
     count: number,
     options: TestRelayOptions = {},
@@ -206,9 +206,9 @@ export class TestCluster {
   }
 
   /**
-   * Where the next client comes to.
+   * The relay for the next client.
    *
-   * @param at or one who wants to come there, counted around
+   * @param at or a chosen relay, modulo the number of relays
    */
   next(at?: number): TestRelay {
     if (at !== undefined) return this.member(at).relay;
@@ -245,7 +245,7 @@ export class TestCluster {
     for (const { sessions } of this.relays) sessions.checkConsistency();
   }
 
-  /** Resolves when nobody is here any more, nothing is claimed, and there are no links. */
+  /** Resolves when there are no connections, leases or links any more. */
   async untilEmpty(): Promise<void> {
     await until(() =>
       this.members.every(({ relay, links }) => relay.admission.connections === 0 && links.size === 0),

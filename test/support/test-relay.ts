@@ -18,7 +18,7 @@ import { TestClient } from './test-client.ts';
 
 export interface TestRelayOptions {
   readonly pingIntervalMs?: number;
-  /** Reads by way of ordinary streams, as where Node's handles can't be used. */
+  /** Uses standard streams, like the fallback without Node.js's handles. */
   readonly standardStreams?: boolean;
   readonly bufferMemoryBytes?: number;
   readonly timeouts?: {
@@ -36,7 +36,7 @@ export interface TestRelayOptions {
   readonly certificate?: ListenerOptions['certificate'];
 }
 
-/** A hub that listens on all three transports, and everything it has recorded. */
+/** A relay that listens on all three transports, and everything it has recorded. */
 export class TestRelay {
   readonly sessions: SessionManager;
   readonly admission: AdmissionControl;
@@ -122,7 +122,7 @@ export class TestRelay {
     return this.#ports.websocket;
   }
 
-  /** Connects a client; it is closed with the house. */
+  /** Connects a client, which is closed with the relay. */
   async connect(transport: TransportKind): Promise<TestClient> {
     const client = await TestClient.connect(transport, {
       tcpPort: this.#ports.tcp,
@@ -154,7 +154,7 @@ export class TestRelay {
     }
   }
 
-  /** Ends everything; throws where the hub's counts are off or a fault was caught on the way. */
+  /** Closes everything. Throws if the session manager's counts are inconsistent, or an internal error was caught. */
   async close(): Promise<void> {
     this.sessions.checkConsistency();
     for (const server of this.#servers) server.close();

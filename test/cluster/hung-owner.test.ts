@@ -10,7 +10,7 @@ import {
 } from './process-cluster.ts';
 
 describe('a relay that hangs', { skip: withoutRedis() }, () => {
-  test('keeps nobody who waits there by way of another from a partner who comes to that one', async (context) => {
+  test('does not keep a client forwarded to it from a partner that connects to its own relay', async (context) => {
     const redis = await RedisServer.start(context);
     await using cluster = new ProcessCluster(redis);
     const [owner, other] = [await cluster.add(), await cluster.add()];

@@ -12,9 +12,9 @@ import { IO_BACKENDS, RawPeer, SECRET, TestLinkServer, exerciseLink } from './li
 const OPENING = /^transit-relay-cluster\/2 [0-9a-f]{64}\n$/u;
 
 /** Proves itself as a caller does, and hands out the line that does so. */
-async function answerOf(stranger: RawPeer, secret = SECRET): Promise<string> {
+async function answerOf(peer: RawPeer, secret = SECRET): Promise<string> {
   const auth = new LinkClientAuth(linkAuthKey(secret));
-  return auth.receive(Buffer.from(`${await stranger.untilLine()}\n`)).send;
+  return auth.receive(Buffer.from(`${await peer.untilLine()}\n`)).send;
 }
 
 /** Puts time into the test's hands. */
@@ -30,18 +30,18 @@ async function connectIdle(
   count: number,
   from?: string,
 ): Promise<readonly RawPeer[]> {
-  const strangers: RawPeer[] = [];
+  const peers: RawPeer[] = [];
   for (let index = 0; index < count; index += 1) {
-    const stranger = await RawPeer.connect(context, port, from);
-    await stranger.untilLine();
-    strangers.push(stranger);
+    const peer = await RawPeer.connect(context, port, from);
+    await peer.untilLine();
+    peers.push(peer);
   }
-  return strangers;
+  return peers;
 }
 
 for (const [name, openPlane] of IO_BACKENDS) {
-  describe(`a door for links over ${name}`, () => {
-    test('lets in who has the secret, and passes bytes both ways', async (context) => {
+  describe(`a link server over ${name}`, () => {
+    test('accepts peers with the secret, and passes bytes both ways', async (context) => {
       const place = await TestLinkServer.open(context, await openPlane());
       const caller = await place.connect(context);
       const owner = await place.untilLink();
@@ -54,38 +54,38 @@ for (const [name, openPlane] of IO_BACKENDS) {
       const place = await TestLinkServer.open(context, await openPlane());
       const dice = new Dice(5);
       for (let round = 0; round < 25; round += 1) {
-        const stranger = await RawPeer.connect(context, place.port);
+        const peer = await RawPeer.connect(context, place.port);
         const behind = randomBytesOf(round, 300);
-        const bytes = Buffer.concat([Buffer.from(await answerOf(stranger)), behind]);
+        const bytes = Buffer.concat([Buffer.from(await answerOf(peer)), behind]);
         for (let at = 0; at < bytes.length;) {
           const size = round === 0 ? 1 : dice.size(200);
-          await stranger.send(bytes.subarray(at, at + size));
+          await peer.send(bytes.subarray(at, at + size));
           at += size;
         }
         const link = await place.untilLink(round);
         assert.ok((await link.until(behind.length)).equals(behind));
-        assert.match(await stranger.untilLine(1), /^[0-9a-f]{64}$/u);
+        assert.match(await peer.untilLine(1), /^[0-9a-f]{64}$/u);
       }
     });
 
     test('keeps what comes with the last line, however much that is', async (context) => {
       const place = await TestLinkServer.open(context, await openPlane());
-      const stranger = await RawPeer.connect(context, place.port);
+      const peer = await RawPeer.connect(context, place.port);
       const behind = randomBytesOf(3, 400_000);
-      await stranger.send(Buffer.concat([Buffer.from(await answerOf(stranger)), behind]));
+      await peer.send(Buffer.concat([Buffer.from(await answerOf(peer)), behind]));
       const link = await place.untilLink();
       assert.ok((await link.until(behind.length)).equals(behind));
     });
 
-    test('tells who has another secret so, closes, and hears nothing more', async (context) => {
+    test('reports a wrong secret to the peer, closes, and ignores further bytes', async (context) => {
       const place = await TestLinkServer.open(context, await openPlane());
-      const stranger = await RawPeer.connect(context, place.port);
-      await stranger.send(await answerOf(stranger, 'another'));
-      assert.match(await stranger.received, /^transit-relay-cluster\/2 [0-9a-f]{64}\nwrong secret\n$/u);
+      const peer = await RawPeer.connect(context, place.port);
+      await peer.send(await answerOf(peer, 'another'));
+      assert.match(await peer.received, /^transit-relay-cluster\/2 [0-9a-f]{64}\nwrong secret\n$/u);
       assert.deepEqual(place.failures, ['secret']);
     });
 
-    test('does not take a recorded greeting for one', async (context) => {
+    test('rejects a replayed handshake', async (context) => {
       const place = await TestLinkServer.open(context, await openPlane());
       const first = await RawPeer.connect(context, place.port);
       const recorded = await answerOf(first);
@@ -108,18 +108,18 @@ for (const [name, openPlane] of IO_BACKENDS) {
       ['another version', `transit-relay-cluster/3 ${'0'.repeat(64)}\n`, 'version'],
     ];
     for (const [kind, bytes, error] of garbage) {
-      test(`closes without a word where ${kind} comes`, async (context) => {
+      test(`closes without a reply on ${kind}`, async (context) => {
         const place = await TestLinkServer.open(context, await openPlane());
-        const stranger = await RawPeer.connect(context, place.port);
-        await stranger.untilLine();
-        stranger.socket.write(bytes);
-        assert.match(await stranger.received, OPENING);
+        const peer = await RawPeer.connect(context, place.port);
+        await peer.untilLine();
+        peer.socket.write(bytes);
+        assert.match(await peer.received, OPENING);
         assert.deepEqual(place.failures, [error]);
         assert.equal(place.server.pendingPeers, 0);
       });
     }
 
-    test('forgets who leaves, by a FIN or a reset', async (context) => {
+    test('forgets peers that disconnect, by a FIN or a reset', async (context) => {
       const place = await TestLinkServer.open(context, await openPlane());
       const [polite, rude] = await connectIdle(context, place.port, 2);
       await polite?.send('transit-');
@@ -130,7 +130,7 @@ for (const [name, openPlane] of IO_BACKENDS) {
       assert.equal(place.server.pendingPeers, 0);
     });
 
-    test('cuts after five seconds who has not proved itself, even where it goes on talking', async (context) => {
+    test('closes peers that are not authenticated after five seconds, even if they keep sending', async (context) => {
       const place = await TestLinkServer.open(context, await openPlane());
       mockTimers(context);
       const [silent, slow] = await connectIdle(context, place.port, 2);
@@ -172,35 +172,35 @@ for (const [name, openPlane] of IO_BACKENDS) {
       assert.equal(place.server.pendingPeers, 1);
     });
 
-    test('closes at once who comes beyond its places, and has room again when somebody left', async (context) => {
+    test('rejects peers beyond its pending slots, and accepts again when one has left', async (context) => {
       const place = await TestLinkServer.open(context, await openPlane());
       mockTimers(context);
-      const strangers = await connectIdle(context, place.port, MAX_PENDING_PEERS);
+      const peers = await connectIdle(context, place.port, MAX_PENDING_PEERS);
       const oneMore = await RawPeer.connect(context, place.port);
       assert.equal(await oneMore.received, '');
       assert.deepEqual(place.failures, ['evicted']);
       await assert.rejects(place.connect(context), { code: 'unreachable' });
-      strangers[20]?.socket.destroy();
+      peers[20]?.socket.destroy();
       assert.deepEqual(await place.untilFailures(3), ['evicted', 'evicted', 'disconnected']);
       await place.connect(context);
       assert.equal(place.server.pendingPeers, MAX_PENDING_PEERS - 1);
     });
 
-    test('gives the place of who is slower than a relay to who comes: strangers keep nobody out', async (context) => {
+    test('evicts slow peers for new ones: untrusted peers lock out no relay', async (context) => {
       const place = await TestLinkServer.open(context, await openPlane());
       mockTimers(context);
-      const strangers = await connectIdle(context, place.port, MAX_PENDING_PEERS);
+      const peers = await connectIdle(context, place.port, MAX_PENDING_PEERS);
       mock.timers.tick(499);
       await assert.rejects(place.connect(context), { code: 'unreachable' });
       mock.timers.tick(1);
       await place.connect(context);
-      await strangers[0]?.received;
+      await peers[0]?.received;
       assert.deepEqual(place.failures, ['evicted', 'evicted']);
       // That one is a link, and has left a place.
       assert.equal(place.server.pendingPeers, MAX_PENDING_PEERS - 1);
     });
 
-    test('gives the place of one of very many from one address to who comes from another', async (context) => {
+    test('evicts one of very many peers of one address for a peer of another', async (context) => {
       const place = await TestLinkServer.open(context, await openPlane());
       mockTimers(context);
       const [few] = await connectIdle(context, place.port, 1, '127.0.0.3');
@@ -226,7 +226,7 @@ for (const [name, openPlane] of IO_BACKENDS) {
       assert.ok(newcomers.every(({ socket }) => socket.readyState === 'open'));
     });
 
-    test('has room for who comes from where a relay has come from, whoever else is there', async (context) => {
+    test('has a slot for peers from a known network, however many others are pending', async (context) => {
       const place = await TestLinkServer.open(context, await openPlane());
       await place.connect(context);
       mockTimers(context);
@@ -239,38 +239,38 @@ for (const [name, openPlane] of IO_BACKENDS) {
       assert.deepEqual(place.failures, ['evicted', 'evicted']);
     });
 
-    test('is not troubled by a thousand strangers: a link goes on, and they get nothing', async (context) => {
+    test('is not affected by a thousand untrusted peers: a link goes on, and they get nothing', async (context) => {
       const place = await TestLinkServer.open(context, await openPlane());
       const caller = await place.connect(context);
       const owner = await place.untilLink();
       const bytes = randomBytesOf(4, 1_000_000);
       let mostGuests = 0;
-      const strangers: RawPeer[] = [];
+      const peers: RawPeer[] = [];
       for (let index = 0; index < 1000; index += 1) {
-        const stranger = await RawPeer.connect(context, place.port);
-        strangers.push(stranger);
-        if (index % 3 === 0) stranger.socket.write('GET / HTTP/1.1\r\n\r\n');
-        if (index % 3 === 1) stranger.socket.write('transit-relay-');
+        const peer = await RawPeer.connect(context, place.port);
+        peers.push(peer);
+        if (index % 3 === 0) peer.socket.write('GET / HTTP/1.1\r\n\r\n');
+        if (index % 3 === 1) peer.socket.write('transit-relay-');
         mostGuests = Math.max(mostGuests, place.server.pendingPeers);
         if (index % 100 === 0) caller.stream.write(bytes.subarray(index * 1000, (index + 100) * 1000));
       }
       assert.ok((await owner.until(bytes.length)).equals(bytes));
       assert.equal(mostGuests, MAX_PENDING_PEERS);
       await place.untilFailures(1000 - MAX_PENDING_PEERS);
-      for (const stranger of strangers) stranger.socket.destroy();
+      for (const peer of peers) peer.socket.destroy();
       assert.equal((await place.untilFailures(1000)).length, 1000);
       assert.equal(place.server.pendingPeers, 0);
       assert.equal(place.links.length, 1);
       await place.connect(context);
     });
 
-    test('cuts those who are greeting when it closes, lets nobody in, and leaves links alone', async (context) => {
+    test('closes pending peers when it closes, accepts no more, and leaves links open', async (context) => {
       const place = await TestLinkServer.open(context, await openPlane());
       const caller = await place.connect(context);
       const owner = await place.untilLink();
-      const [stranger] = await connectIdle(context, place.port, 1);
+      const [peer] = await connectIdle(context, place.port, 1);
       place.server.close();
-      await stranger?.received;
+      await peer?.received;
       assert.equal(await (await RawPeer.connect(context, place.port)).received, '');
       assert.deepEqual(place.failures, ['closed', 'closed']);
       caller.stream.write(Buffer.from('still here'));

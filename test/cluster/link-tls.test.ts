@@ -102,7 +102,7 @@ for (const [name, openPlane] of IO_BACKENDS) {
       assert.deepEqual(place.failures, []);
     });
 
-    test('hides what is said, and is told apart from the first byte on', async (context) => {
+    test('hides the bytes, and is recognized from the first byte on', async (context) => {
       const backend = await openPlane();
       const place = await TestLinkServer.open(context, backend, TLS);
       const between = await eavesdropper(context, place.port);
@@ -134,7 +134,7 @@ for (const [name, openPlane] of IO_BACKENDS) {
       assert.equal(place.server.pendingPeers, 0);
     });
 
-    test('is told of where only one of the two wants it', async (context) => {
+    test('is reported if only one of the two wants it', async (context) => {
       const backend = await openPlane();
       const place = await TestLinkServer.open(context, backend, TLS);
       assert.equal(await connectErrorCode(linkOptions(backend, place.port, null)), 'tls');
@@ -220,24 +220,24 @@ for (const [name, openPlane] of IO_BACKENDS) {
       });
     }
 
-    test('lets no stranger in: not without TLS, not with a TLS of its own', async (context) => {
+    test('accepts no untrusted peer: not without TLS, not with a TLS of its own', async (context) => {
       const place = await TestLinkServer.open(context, await openPlane(), TLS);
-      const strangers: RawPeer[] = [];
+      const peers: RawPeer[] = [];
       for (const bytes of [
         'GET / HTTP/1.1\r\n\r\n',
         randomBytesOf(4, 100_000),
         `please relay ${'0'.repeat(64)}\n`,
       ]) {
-        const stranger = await RawPeer.connect(context, place.port);
-        assert.equal(`${await stranger.untilLine()}\n`, TLS_OFFER);
-        stranger.socket.write(bytes);
-        strangers.push(stranger);
+        const peer = await RawPeer.connect(context, place.port);
+        assert.equal(`${await peer.untilLine()}\n`, TLS_OFFER);
+        peer.socket.write(bytes);
+        peers.push(peer);
       }
       const browser = await RawPeer.connect(context, place.port);
       await browser.untilLine();
       const secured = connectTls({ socket: browser.socket, rejectUnauthorized: false });
       await assert.rejects(once(secured, 'secureConnect'));
-      for (const stranger of strangers) await stranger.received;
+      for (const peer of peers) await peer.received;
       assert.deepEqual(await place.untilFailures(4), Array(4).fill('not a relay'));
       assert.equal(place.server.pendingPeers, 0);
       const link = await place.connect(context, { tls: TLS });
@@ -245,7 +245,7 @@ for (const [name, openPlane] of IO_BACKENDS) {
       assert.equal((await (await place.untilLink()).until(5)).toString(), 'hello');
     });
 
-    test('keeps no place for who is gone before it is accepted', async (context) => {
+    test('keeps no slot for peers that are gone before they are accepted', async (context) => {
       const place = await TestLinkServer.open(context, await openPlane(), TLS);
       // All of it while nothing is accepted here.
       const { status } = spawnSync(process.execPath, ['-e', CONNECT_AND_RESET, String(place.port)]);
@@ -254,7 +254,7 @@ for (const [name, openPlane] of IO_BACKENDS) {
       assert.equal(place.server.pendingPeers, 0);
     });
 
-    test('lets nobody in who says again what a relay said', async (context) => {
+    test('rejects replayed bytes of a relay', async (context) => {
       const backend = await openPlane();
       const place = await TestLinkServer.open(context, backend, TLS);
       const said: Buffer[] = [];

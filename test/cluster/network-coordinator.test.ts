@@ -34,7 +34,7 @@ async function expectPairsAcross(
   await transfer(one, await second.connectClient(context, token, SIDE_B));
 }
 
-/** Resolves when the coordinator has so many claims. */
+/** Resolves when the coordinator has so many leases. */
 async function untilLeases(coordinator: NetworkCoordinator, count: number): Promise<void> {
   for (const deadline = performance.now() + 10_000; ;) {
     const keys = await coordinator.keys();
@@ -52,10 +52,10 @@ async function untilCoordinatorDown(relay: NetworkRelay): Promise<void> {
 }
 
 describe(
-  'a group whose coordinator',
+  'a cluster whose coordinator',
   { skip: skipWithoutNetworkCluster() || skipWithoutWormhole(), concurrency: 2, timeout: 120_000 },
   () => {
-    test('dies goes on with pairs of one relay; who waits is claimed again when it is back, empty', async (context) => {
+    test('dies still pairs clients of one relay; leases are acquired again when it is back, empty', async (context) => {
       const site = await NetworkCluster.open(context);
       const { one, two, three, coordinator } = site;
       const users = await site.users();
@@ -66,7 +66,7 @@ describe(
       const sending = users.send('two', 'two', 3_000_000);
       await Promise.all(site.relays.map((relay) => expectLocalPairs(context, relay)));
       await sending.arrived;
-      // Each is its relay's own until somebody can be asked.
+      // Each relay is the owner until the coordinator replies.
       const torn = newToken();
       const [here, there] = [
         await startWaitingClient(context, one, torn),
@@ -82,7 +82,7 @@ describe(
       await untilLeases(coordinator, 0);
     });
 
-    test('is cut off from one relay goes on with the others; two claims of one token become one', async (context) => {
+    test('is cut off from one relay goes on with the others; two leases of one token become one', async (context) => {
       const site = await NetworkCluster.open(context);
       const { one, two, three, coordinator, network } = site;
       const users = await site.users();
@@ -93,7 +93,7 @@ describe(
       const [lonely, torn] = [newToken(), newToken()];
       const asks = await startWaitingClient(context, one, lonely);
       await untilCoordinatorDown(one);
-      // Its lease ends; somebody else claims the token meanwhile.
+      // Its lease ends; another relay leases the token meanwhile.
       await coordinator.flush();
       const second = await two.connectClient(context, twice, SIDE_B);
       await two.untilMetric('cluster_leases', 1);
@@ -113,7 +113,7 @@ describe(
       await transfer(asks, await three.connectClient(context, lonely, SIDE_B));
     });
 
-    test('hears one relay and is not heard by it has its claims; partners elsewhere find them', async (context) => {
+    test('hears one relay and is not heard by it has its leases; partners at other relays find them', async (context) => {
       const site = await NetworkCluster.open(context);
       const { one, two, coordinator, network } = site;
       network.dropOneWay(COORDINATOR, 'one');
@@ -150,7 +150,7 @@ describe(
       await untilCoordinatorDown(one);
       await untilCoordinatorDown(two);
       await Promise.all([expectLocalPairs(context, one), expectLocalPairs(context, three)]);
-      // Answers that nobody waits for count all the same.
+      // Replies count even if no client waits for them.
       await transfer(here, there);
       coordinator.recover();
       await one.untilMetric('cluster_up', 1);

@@ -13,10 +13,10 @@ const RATE = 1_000_000;
 const SLOW_PAIRS = { RELAY_PAIR_RATE: `${RATE}B/s` };
 
 describe(
-  'a relay of a group that',
+  'a relay of a cluster that',
   { skip: skipWithoutNetworkCluster() || skipWithoutWormhole(), concurrency: true, timeout: 120_000 },
   () => {
-    test('dies takes nobody along but its own pairs', async (context) => {
+    test('dies ends no pairs but its own', async (context) => {
       const site = await NetworkCluster.open(context, SLOW_PAIRS);
       const { one, two, three } = site;
       const users = await site.users();
@@ -39,7 +39,7 @@ describe(
       await sending.arrived;
     });
 
-    test('drains sends its waiters away, has others look for theirs anew, and finishes its pairs', async (context) => {
+    test('drains redirects its waiting clients, makes other relays look up their owners again, and finishes its pairs', async (context) => {
       const site = await NetworkCluster.open(context, SLOW_PAIRS);
       const { one, two, three } = site;
       const users = await site.users();
@@ -60,10 +60,10 @@ describe(
       assert.equal(again.receivedBytes, 0);
       const links = await one.metric('connections_accepted_total{transport="link"}');
       assert.equal(await one.readiness(), 503);
-      const stranger = await new UntrustedPeers(context, site).connectMany(one, 1, '');
-      await stranger.untilReported(/"heard"/u);
+      const peer = await new UntrustedPeers(context, site).connectMany(one, 1, '');
+      await peer.untilReported(/"heard"/u);
       // Nobody takes links there: else it would have heard a greeting.
-      assert.deepEqual(stranger.reports.at(-1), { heard: { '': 1 } });
+      assert.deepEqual(peer.reports.at(-1), { heard: { '': 1 } });
       // Who comes for either token now has nothing to do with it.
       const later = await three.connectClient(context, own, SIDE_A);
       await three.untilMetric('cluster_leases', 1);

@@ -22,7 +22,7 @@ import {
 
 const execFile = promisify(execFileCallback);
 
-describe('relays that are one group', { skip: withoutRedis() }, () => {
+describe('relays of one cluster', { skip: withoutRedis() }, () => {
   test('pair clients that come to different ones; the record and the mood are the first one\u2019s', async (context) => {
     const redis = await RedisServer.start(context);
     await using cluster = new ProcessCluster(redis);
@@ -49,7 +49,7 @@ describe('relays that are one group', { skip: withoutRedis() }, () => {
     assert.deepEqual([row?.total_bytes, row?.result], [6_000_000, 'happy']);
   });
 
-  test('take over the tokens of one that dies, and its clients elsewhere meet all the same', async (context) => {
+  test('take over the tokens of one that dies, and its forwarded clients are paired all the same', async (context) => {
     const redis = await RedisServer.start(context);
     await using cluster = new ProcessCluster(redis);
     const [dies, second, third] = [await cluster.add(), await cluster.add(), await cluster.add()];
@@ -68,7 +68,7 @@ describe('relays that are one group', { skip: withoutRedis() }, () => {
     await transfer(again, partner, 100_000);
   });
 
-  test('pair who comes to the same one while the coordinator is away, and everybody when it is back, empty', async (context) => {
+  test('pair clients of one relay while the coordinator is down, and all when it is back, empty', async (context) => {
     const redis = await RedisServer.start(context);
     await using cluster = new ProcessCluster(redis);
     const [one, other] = [await cluster.add(), await cluster.add()];
@@ -98,7 +98,7 @@ describe('relays that are one group', { skip: withoutRedis() }, () => {
     await transfer(a, b, 1000);
   });
 
-  test('let one of them drain: who waits there by way of another finds a new place, and transfers finish', async (context) => {
+  test('let one of them drain: clients forwarded to it are redirected, and transfers finish', async (context) => {
     const redis = await RedisServer.start(context);
     await using cluster = new ProcessCluster(redis);
     const [leaves, stays] = [await cluster.add(), await cluster.add()];

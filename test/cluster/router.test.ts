@@ -60,7 +60,7 @@ class RouterRun {
   }
 }
 
-describe('a relay of a group', { skip: withoutRedis() }, () => {
+describe('a relay of a cluster', { skip: withoutRedis() }, () => {
   test('finds tokens at another one, and loses them to it', async (context) => {
     const redis = await RedisServer.start(context);
     const one = await RouterRun.start(context, redis, '10.0.0.1:4005', 300);
@@ -73,7 +73,7 @@ describe('a relay of a group', { skip: withoutRedis() }, () => {
     assert.equal(one.addressConflicts, 0);
   });
 
-  test('takes what it claimed in an earlier run, and does not look for that at itself', async (context) => {
+  test('takes over leases of an earlier run, and does not connect to itself for them', async (context) => {
     const redis = await RedisServer.start(context);
     const earlier = await RouterRun.start(context, redis, '10.0.0.1:4005');
     const other = await RouterRun.start(context, redis, '10.0.0.2:4005');
@@ -98,7 +98,7 @@ describe('a relay of a group', { skip: withoutRedis() }, () => {
     assert.equal(run.router.linkAttempts.failed.aborted, 1);
   });
 
-  test('calls again a relay that turns it away, which has no place for a moment', async (context) => {
+  test('retries a relay that evicts it, which has no place for a moment', async (context) => {
     const redis = await RedisServer.start(context);
     const run = await RouterRun.start(context, redis, '10.0.0.1:4005');
     let calls = 0;
@@ -113,7 +113,7 @@ describe('a relay of a group', { skip: withoutRedis() }, () => {
     assert.deepEqual([run.router.linkAttempts.made, run.router.linkAttempts.failed.unreachable], [1, 1]);
   });
 
-  test('is told of one with another secret, and of none with the same', async (context) => {
+  test('is notified of a relay with another secret, and of none with the same', async (context) => {
     const redis = await RedisServer.start(context);
     const [one, same] = [
       await LeaseMember.start(context, 1, { url: redis.url }),
@@ -125,7 +125,7 @@ describe('a relay of a group', { skip: withoutRedis() }, () => {
     assert.deepEqual([...one.notifications, ...same.notifications], ['up', 'up']);
   });
 
-  test('is told of another one that says it is found at the same address', async (context) => {
+  test('is notified of another relay with the same address', async (context) => {
     const redis = await RedisServer.start(context);
     const one = await RouterRun.start(context, redis, '172.17.0.2:4005', 300);
     const twin = await RouterRun.start(context, redis, '172.17.0.2:4005', 300);

@@ -7,7 +7,7 @@ import { LeaseMember, SELF, countLeases, keyOf, ownerOf, tokenOf, untilOwned } f
 const TOKEN = tokenOf(1);
 
 describe('without a coordinator that does what it is asked', { skip: withoutRedis() }, () => {
-  test('a relay has what it claims, and claims it when there is one', async (context) => {
+  test('a relay is the provisional owner, and acquires its leases when there is one', async (context) => {
     const redis = await RedisServer.start(context);
     await redis.kill();
     const one = new LeaseMember(context, 1, redis);
@@ -24,7 +24,7 @@ describe('without a coordinator that does what it is asked', { skip: withoutRedi
     assert.deepEqual(one.notifications, ['ECONNREFUSED', 'up']);
   });
 
-  test('one that comes back empty has all claims again, and each change was told once', async (context) => {
+  test('one that comes back empty has all leases again, and each change is reported once', async (context) => {
     const redis = await RedisServer.start(context);
     const one = await LeaseMember.start(context, 1, redis);
     const tokens = Array.from({ length: 1200 }, (_, at) => tokenOf(at));
@@ -78,7 +78,7 @@ describe('without a coordinator that does what it is asked', { skip: withoutRedi
     assert.equal(one.leases.acquired + two.leases.acquired, 50);
   });
 
-  test('nobody waits for one that hangs, and what it says later counts', async (context) => {
+  test('no client waits for one that hangs, and its late replies count', async (context) => {
     const redis = await RedisServer.start(context);
     const [one, two] = [
       await LeaseMember.start(context, 1, redis),
@@ -116,7 +116,7 @@ describe('without a coordinator that does what it is asked', { skip: withoutRedi
     await untilOwned(await redis.admin(), tokenOf(0), one.self);
   });
 
-  test('one that lets nobody log in within five seconds is tried anew', async (context) => {
+  test('one that allows no login within five seconds is retried', async (context) => {
     const redis = await RedisServer.start(context);
     redis.freeze();
     const one = new LeaseMember(context, 1, redis);
@@ -130,7 +130,7 @@ describe('without a coordinator that does what it is asked', { skip: withoutRedi
     assert.equal(list.filter(({ name }) => name === 'transit-relay').length, 1);
   });
 
-  test('one that is slow is asked all the same, and nobody waits', async (context) => {
+  test('one that is slow gets commands all the same, and no client waits', async (context) => {
     const redis = await RedisServer.start(context);
     const detour = await Detour.to(context, redis.port);
     const [one, two] = [
@@ -152,7 +152,7 @@ describe('without a coordinator that does what it is asked', { skip: withoutRedi
     assert.deepEqual(one.notifications, ['up', 'ETIMEDOUT', 'up']);
   });
 
-  test('a relay that is cut off from it is told what it has lost when it is back', async (context) => {
+  test('a relay that is cut off from it learns its lost leases when it is back', async (context) => {
     const redis = await RedisServer.start(context);
     const detour = await Detour.to(context, redis.port);
     const [one, two] = [
@@ -185,7 +185,7 @@ describe('without a coordinator that does what it is asked', { skip: withoutRedi
     assert.deepEqual(one.notifications, ['WRONGPASS', 'up']);
   });
 
-  test('one that asks for a password that is not there is told of', async (context) => {
+  test('one that needs a missing password is reported', async (context) => {
     const redis = await RedisServer.start(context, ['--requirepass', 'another']);
     const one = new LeaseMember(context, 1, redis);
     await until(() => one.notifications.length > 0);

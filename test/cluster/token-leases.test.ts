@@ -14,7 +14,7 @@ import { LeaseMember, SELF, countLeases, keyOf, ownerOf, tokenOf, untilOwned } f
 
 const TOKEN = tokenOf(1);
 
-describe('claims', { skip: withoutRedis() }, () => {
+describe('leases', { skip: withoutRedis() }, () => {
   test('of a token: the first relay has it until it is released, then another may', async (context) => {
     const redis = await RedisServer.start(context);
     const [one, two] = [
@@ -37,7 +37,7 @@ describe('claims', { skip: withoutRedis() }, () => {
     assert.deepEqual([one.lost, two.lost], [[], []]);
   });
 
-  test('cost one command, however many claim the same token at a time, and one for the release', async (context) => {
+  test('cost one command, however many requests there are for the same token at a time, and one for the release', async (context) => {
     const redis = await RedisServer.start(context);
     const one = await LeaseMember.start(context, 1, redis);
     const before = one.leases.totals.commands;
@@ -61,7 +61,7 @@ describe('claims', { skip: withoutRedis() }, () => {
     assert.ok(leftMs > 10_000 && leftMs <= 20_000, String(leftMs));
   });
 
-  test('that are ours already, from before a connection was lost, have a whole lease again', async (context) => {
+  test('that this relay has already, from before a connection was lost, have a whole lease again', async (context) => {
     const redis = await RedisServer.start(context);
     const admin = await redis.admin();
     const one = await LeaseMember.start(context, 1, redis);
@@ -131,14 +131,14 @@ describe('claims', { skip: withoutRedis() }, () => {
       [SELF, winner.asOther],
     );
     assert.deepEqual([winner.leases.totals.takenOver, winner.leases.acquired], [1, 1]);
-    // Who comes with the same news later is told who has it.
+    // A later takeover from the same owner gets the new owner.
     assert.deepEqual(
       await (await LeaseMember.start(context, 4, redis)).leases.takeOver(TOKEN, owner.self),
       winner.asOther,
     );
   });
 
-  test('that are gone when they are taken over are simply claimed', async (context) => {
+  test('that are gone when they are taken over are simply acquired', async (context) => {
     const redis = await RedisServer.start(context);
     const [one, two] = [
       await LeaseMember.start(context, 1, redis),
@@ -169,7 +169,7 @@ describe('claims', { skip: withoutRedis() }, () => {
     await untilOwned(admin, TOKEN, one.self);
   });
 
-  test('that have become another relay’s are told as lost, once, and not claimed any more', async (context) => {
+  test('that have become another relay’s are told as lost, once, and not acquired any more', async (context) => {
     const redis = await RedisServer.start(context);
     const admin = await redis.admin();
     const one = await LeaseMember.start(context, 1, { url: redis.url, leaseMs: 900 });
@@ -181,7 +181,7 @@ describe('claims', { skip: withoutRedis() }, () => {
     assert.deepEqual([one.leases.desired, one.leases.acquired], [1, 1]);
     two.leases.release(TOKEN);
     await until(() => two.leases.desired === 0);
-    // Two renewals later it is still nobody's.
+    // Two renewals later it still has no owner.
     await admin.set('a clock', '1', { PX: 700 });
     while ((await admin.exists('a clock')) === 1) assert.equal(await ownerOf(admin, TOKEN), null);
     assert.deepEqual(one.lost, [{ token: TOKEN, owner: two.self }]);
@@ -204,7 +204,7 @@ describe('claims', { skip: withoutRedis() }, () => {
     assert.ok(one.leases.totals.commands - before < 16, String(one.leases.totals.commands - before));
   });
 
-  test('of what no relay has written are left alone, and ours for now', async (context) => {
+  test('of what no relay has written are left alone, and provisionally this relay’s', async (context) => {
     const redis = await RedisServer.start(context);
     const admin = await redis.admin();
     const one = await LeaseMember.start(context, 1, { url: redis.url, leaseMs: 300 });
@@ -234,7 +234,7 @@ describe('claims', { skip: withoutRedis() }, () => {
     for (const line of seen) assert.doesNotMatch(line, /0{20}/u);
   });
 
-  test('are all released in the end; nothing is claimed after that', async (context) => {
+  test('are all released at the end; nothing is acquired after that', async (context) => {
     const redis = await RedisServer.start(context);
     const admin = await redis.admin();
     const one = await LeaseMember.start(context, 1, redis);

@@ -21,7 +21,7 @@ import { until } from '../support/scratch.ts';
 describe('a relay that drains', () => {
   for (const transport of TRANSPORTS) {
     clusterTest(
-      `sends ${transport} guests home without their hearing of it`,
+      `sends ${transport} clients back to their own relays without notifying them`,
       async (cluster) => {
         const { token, waiter } = await startWaiting(cluster);
         const pendingPeer = await connectAndSend(cluster, 1, handshake(token, SIDE_A), transport);
@@ -49,18 +49,18 @@ describe('a relay that drains', () => {
         const pendingPeer = await connectAndSend(cluster, 1, handshake(token, SIDE_A), transport);
         await untilWaitingAt(cluster, 0, 2);
         const pair = await startWaiting(cluster);
-        const carried = await connectAndSend(cluster, 1, handshake(pair.token, SIDE_B), transport);
-        await expectExchange(pair.waiter, carried);
+        const forwarded = await connectAndSend(cluster, 1, handshake(pair.token, SIDE_B), transport);
+        await expectExchange(pair.waiter, forwarded);
         const drained = cluster.member(1).relay.sessions.drain(10_000, new AbortController().signal);
         await expectReply(pendingPeer, 'shutting down\n', 1013);
         await untilWaitingAt(cluster, 0, 1);
-        await carried.send(Buffer.alloc(100_000));
+        await forwarded.send(Buffer.alloc(100_000));
         await pair.waiter.until(100_017);
         // Longer than those are given who only have to answer a FIN.
         const still = sleep(400, 'it runs');
         assert.equal(await Promise.race([drained, still]), 'it runs');
-        carried.end();
-        assert.deepEqual(await carried.closed, closedWith(transport));
+        forwarded.end();
+        assert.deepEqual(await forwarded.closed, closedWith(transport));
         await pair.waiter.closed;
         await drained;
         waiter.end();
@@ -76,10 +76,10 @@ describe('a relay that drains', () => {
     const pendingPeer = await connectAndSend(cluster, 1, handshake(token, SIDE_A));
     await untilWaitingAt(cluster, 0, 2);
     const pair = await startWaiting(cluster);
-    const carried = await connectAndSend(cluster, 1, handshake(pair.token, SIDE_B));
-    await expectExchange(pair.waiter, carried);
+    const forwarded = await connectAndSend(cluster, 1, handshake(pair.token, SIDE_B));
+    await expectExchange(pair.waiter, forwarded);
     cluster.member(1).relay.sessions.close();
-    await Promise.all([pendingPeer.closed, carried.closed]);
+    await Promise.all([pendingPeer.closed, forwarded.closed]);
     await expectReply(pair.waiter, 'ok\nfrom the other');
     await untilWaitingAt(cluster, 0, 1);
     waiter.end();

@@ -14,7 +14,7 @@ import {
 } from '../support/cluster-scenario.ts';
 import { until } from '../support/scratch.ts';
 
-describe('what a client says before it has its partner', () => {
+describe('what a client sends before it is paired', () => {
   for (const transport of TRANSPORTS) {
     clusterTest(`by ${transport}, in messages of its own, comes first, over a link too`, async (cluster) => {
       const { token, waiter } = await startWaiting(cluster);
@@ -46,7 +46,7 @@ describe('what a client says before it has its partner', () => {
       await waiter.closed;
     });
 
-    clusterTest(`by ${transport} is impatience where nobody has its token`, async (cluster) => {
+    clusterTest(`by ${transport} is impatience if its token has no owner`, async (cluster) => {
       const open = cluster.member(0).ownerGate.shut();
       const client = await connectAndSend(cluster, 0, `${handshake(newToken(), SIDE_A)}early`, transport);
       await until(() => cluster.leases.size === 1);
@@ -56,7 +56,7 @@ describe('what a client says before it has its partner', () => {
       assert.equal(cluster.member(0).relay.admission.handshakeFailures.early_bytes, 1);
     });
 
-    clusterTest(`by ${transport} is impatience where its own side waits elsewhere`, async (cluster) => {
+    clusterTest(`by ${transport} is impatience if its own side waits at another relay`, async (cluster) => {
       const { token, waiter } = await startWaiting(cluster);
       const again = await connectAndSend(cluster, 1, `${handshake(token, SIDE_A)}early`, transport);
       await expectReply(again, 'impatient\n');

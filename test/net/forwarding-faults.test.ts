@@ -19,13 +19,13 @@ import {
 import { until } from '../support/scratch.ts';
 import type { TestCluster } from '../support/test-cluster.ts';
 
-/** Has a relay believe that another one has a token, as when the coordinator has lost what it knew. */
+/** Makes a relay believe that another one owns a token, as after the coordinator has lost its data. */
 function callAway(cluster: TestCluster, token: string, relay: number, owner: number): void {
   cluster.leases.assign(tokenOf(token), cluster.member(owner).owner);
   cluster.member(relay).relay.sessions.redirectWaiting(tokenOf(token), cluster.member(owner).owner);
 }
 
-describe('an owner that can not be reached', () => {
+describe('an unreachable owner', () => {
   for (const transport of TRANSPORTS) {
     clusterTest(
       `loses the token to a ${transport} client's relay, where partners find it then`,
@@ -50,7 +50,7 @@ describe('an owner that can not be reached', () => {
     );
 
     clusterTest(
-      `that dies has its ${transport} guests wait at home`,
+      `that dies has its ${transport} clients wait at their own relays`,
       async (cluster) => {
         const { token, waiter } = await startWaiting(cluster);
         const pendingPeer = await connectAndSend(cluster, 1, handshake(token, SIDE_A), transport);
@@ -73,10 +73,10 @@ describe('an owner that can not be reached', () => {
       `that dies in the middle of a transfer ends it as a partner does (${transport})`,
       async (cluster) => {
         const { token, waiter } = await startWaiting(cluster);
-        const carried = await connectAndSend(cluster, 1, handshake(token, SIDE_B), transport);
-        await expectExchange(waiter, carried);
+        const forwarded = await connectAndSend(cluster, 1, handshake(token, SIDE_B), transport);
+        await expectExchange(waiter, forwarded);
         cluster.member(0).cutLinks();
-        await expectReply(carried, 'ok\nfrom one');
+        await expectReply(forwarded, 'ok\nfrom one');
         await expectReply(waiter, 'ok\nfrom the other');
         await expectRecords(cluster, 0, ['happy link tcp']);
         assert.deepEqual(recordsOf(cluster, 1), []);
@@ -85,7 +85,7 @@ describe('an owner that can not be reached', () => {
   }
 
   clusterTest(
-    'is forgotten where somebody else has taken the token over already',
+    'is forgotten if another relay has taken the token over already',
     async (cluster) => {
       const { token, waiter } = await startWaiting(cluster);
       const open = cluster.member(1).connectGate.shut();
@@ -138,7 +138,7 @@ describe('an owner that can not be reached', () => {
 
 describe('a token that turns out to be another relay’s', () => {
   clusterTest(
-    'is looked for again when the owner says so',
+    'is looked up again when the owner says so',
     async (cluster) => {
       const { token, waiter } = await startWaiting(cluster, 2);
       cluster.leases.assign(tokenOf(token), cluster.member(0).owner);
@@ -162,7 +162,7 @@ describe('a token that turns out to be another relay’s', () => {
 
   for (const transport of TRANSPORTS) {
     clusterTest(
-      `takes the ${transport} clients that wait for it along, of two relays that both thought it theirs`,
+      `takes the ${transport} clients that wait for it along, of two relays that both took themselves for its owner`,
       async (cluster) => {
         const { token, waiter } = await startWaiting(cluster, 0, transport);
         cluster.leases.assign(tokenOf(token), null);
@@ -181,7 +181,7 @@ describe('a token that turns out to be another relay’s', () => {
   }
 
   clusterTest(
-    'takes guests along, by way of their own relays',
+    'redirects forwarded clients, through their own relays',
     async (cluster) => {
       const { token, waiter } = await startWaiting(cluster);
       const pendingPeer = await connectAndSend(cluster, 1, handshake(token, SIDE_A));
@@ -204,7 +204,7 @@ describe('a token that turns out to be another relay’s', () => {
     { relays: 3 },
   );
 
-  clusterTest('leaves alone who is paired, or is called for already', async (cluster) => {
+  clusterTest('leaves alone clients that are paired or redirected already', async (cluster) => {
     const { token, waiter } = await startWaiting(cluster);
     const other = await connectAndSend(cluster, 0, handshake(token, SIDE_B));
     await expectExchange(waiter, other);
@@ -226,7 +226,7 @@ describe('a token that turns out to be another relay’s', () => {
   });
 
   clusterTest(
-    'is asked after again by who came home, whatever an older answer says',
+    'is looked up again for a returned client, whatever an older reply says',
     async (cluster) => {
       const { token, waiter } = await startWaiting(cluster);
       cluster.leases.assign(tokenOf(token), null);
@@ -239,7 +239,7 @@ describe('a token that turns out to be another relay’s', () => {
       cluster.leases.assign(tokenOf(token), cluster.member(0).owner);
       cluster.member(2).cutLinks();
       const { rendezvous } = cluster.member(1).relay.sessions.clients;
-      // Before it asks anew.
+      // Before it retries.
       while (rendezvous.waitingClients === 0) await setImmediate();
       answer();
       open();
@@ -251,7 +251,7 @@ describe('a token that turns out to be another relay’s', () => {
   );
 
   clusterTest(
-    'is looked for again and again while its owner sends everybody away',
+    'is looked up repeatedly while its owner rejects all clients',
     async (cluster) => {
       const { token, waiter } = await startWaiting(cluster);
       cluster.member(0).relay.admission.isDraining = true;

@@ -20,20 +20,17 @@ const WAYS = ['end', 'reset'] as const;
 for (const transport of TRANSPORTS) {
   for (const go of WAYS) {
     describe(`a ${transport} client that goes by ${go}`, () => {
-      clusterTest(
-        'before its relay knows that nobody has its token leaves nothing claimed',
-        async (cluster) => {
-          const open = cluster.member(0).ownerGate.shut();
-          const client = await connectAndSend(cluster, 0, handshake(newToken(), SIDE_A), transport);
-          await until(() => cluster.leases.size === 1);
-          client[go]();
-          open();
-          await client.closed;
-          await expectRecords(cluster, 0, [`lonely ${transport}`]);
-        },
-      );
+      clusterTest('before its relay knows that its token has no owner leaves no lease', async (cluster) => {
+        const open = cluster.member(0).ownerGate.shut();
+        const client = await connectAndSend(cluster, 0, handshake(newToken(), SIDE_A), transport);
+        await until(() => cluster.leases.size === 1);
+        client[go]();
+        open();
+        await client.closed;
+        await expectRecords(cluster, 0, [`lonely ${transport}`]);
+      });
 
-      clusterTest('before its relay knows who has its token is recorded there', async (cluster) => {
+      clusterTest('before its relay knows the owner of its token is recorded there', async (cluster) => {
         const { token, waiter } = await startWaiting(cluster);
         const open = cluster.member(1).ownerGate.shut();
         const client = await connectAndSend(cluster, 1, handshake(token, SIDE_A), transport);
@@ -102,13 +99,13 @@ for (const transport of TRANSPORTS) {
   }
 }
 
-describe('a partner that comes to its relay', () => {
-  for (const late of ['nobody', 'another relay']) {
+describe('a partner that connects to its relay', () => {
+  for (const late of ['no owner', 'another relay']) {
     clusterTest(
-      `before the answer is taken at once, and the answer that it is ${late} harms nobody`,
+      `before the answer is paired immediately, and a late reply naming ${late} has no effect`,
       async (cluster) => {
         const { token, waiter } = await startWaiting(cluster);
-        if (late === 'nobody') cluster.leases.assign(tokenOf(token), null);
+        if (late === 'no owner') cluster.leases.assign(tokenOf(token), null);
         const open = cluster.member(1).ownerGate.shut();
         const one = await connectAndSend(cluster, 1, handshake(token, SIDE_A));
         await untilWaitingAt(cluster, 1, 1);
@@ -118,7 +115,7 @@ describe('a partner that comes to its relay', () => {
         await other.send('!');
         assert.equal((await one.until(18)).toString(), 'ok\nfrom the other!');
         assert.equal(cluster.member(1).connects, 0);
-        assert.equal(ownerOf(cluster, token), late === 'nobody' ? -1 : 0);
+        assert.equal(ownerOf(cluster, token), late === 'no owner' ? -1 : 0);
         one.end();
         await other.closed;
         await expectRecords(cluster, 1, ['happy tcp tcp']);
@@ -167,7 +164,7 @@ describe('a partner that comes to its relay', () => {
   });
 
   clusterTest(
-    'and a time to wait that ends before the answer leave nothing claimed',
+    'and a wait timeout before the reply leave no lease',
     async (cluster) => {
       const open = cluster.member(0).ownerGate.shut();
       const client = await connectAndSend(cluster, 0, `${handshake(newToken(), SIDE_A)}early`);

@@ -12,16 +12,16 @@ const MOST_BYTES = 40_000;
 
 /** The clients of one token. */
 class Party {
-  readonly #group: TestCluster;
+  readonly #cluster: TestCluster;
   readonly #dice: Dice;
   clients = 0;
 
   constructor(cluster: TestCluster, seed: number) {
-    this.#group = cluster;
+    this.#cluster = cluster;
     this.#dice = new Dice(seed);
   }
 
-  /** Two clients meet; or one of them comes twice; or goes when it likes. */
+  /** Two clients are paired; or one of them connects twice, or leaves at any time. */
   async play(): Promise<void> {
     if (this.#dice.happens(0.2)) await this.#leave();
     else await this.#meet(this.#dice.happens(0.25) ? 2 : 1);
@@ -39,7 +39,7 @@ class Party {
     await Promise.all([paired.closed, other.closed]);
     for (const one of others) {
       if (one === paired) continue;
-      // Redundant, or come when the pair had begun: then it waits for nobody.
+      // Redundant, or later than the pair: then it has no partner.
       one.end();
       await one.closed;
       assert.equal(one.receivedBytes, 0);
@@ -76,7 +76,7 @@ class Party {
     await this.#pause();
     const relay = this.#dice.between(0, RELAYS - 1);
     const transport = TRANSPORTS[this.#dice.between(0, 2)] ?? 'tcp';
-    const client = await this.#group.member(relay).relay.connect(transport);
+    const client = await this.#cluster.member(relay).relay.connect(transport);
     this.clients += 1;
     await client.send(line);
     return client;

@@ -19,12 +19,12 @@ import type { TestCluster } from '../support/test-cluster.ts';
 
 const PAIRINGS = TRANSPORTS.flatMap((first) => TRANSPORTS.map((second) => ({ first, second })));
 
-/** Calls that each relay has made. */
+/** Links that each relay has opened. */
 function calls(cluster: TestCluster): number[] {
   return cluster.members.map((member) => member.connects);
 }
 
-/** What a relay counts of a transport: bytes to others of them, clients let in, passed on, and paired. */
+/** A relay's counts for a transport: bytes sent, clients accepted, forwarded, and paired. */
 function counts(cluster: TestCluster, relay: number, from: TransportKind, to: TransportKind): unknown {
   const totals = cluster.member(relay).relay.sessions.clients.totals();
   return {
@@ -41,7 +41,7 @@ describe('two clients', () => {
     const { token, waiter } = await startWaiting(cluster);
     const other = await connectAndSend(cluster, 0, handshake(token, SIDE_B), 'websocket');
     await expectExchange(waiter, other);
-    // Whoever is paired needs no claim, and its token is anybody's.
+    // Paired clients need no lease, and any relay may own their token.
     assert.equal(cluster.leases.size, 0);
     waiter.end();
     await expectReply(other, 'ok\nfrom one');
@@ -95,9 +95,9 @@ describe('two clients', () => {
   });
 });
 
-describe('a client that is passed on', () => {
+describe('a forwarded client', () => {
   for (const transport of TRANSPORTS) {
-    clusterTest(`and becomes redundant is closed without a word (${transport})`, async (cluster) => {
+    clusterTest(`and becomes redundant is closed without a reply (${transport})`, async (cluster) => {
       const { token, waiter } = await startWaiting(cluster);
       const again = await connectAndSend(cluster, 1, handshake(token, SIDE_A), transport);
       await untilWaitingAt(cluster, 0, 2);
@@ -125,7 +125,7 @@ describe('a client that is passed on', () => {
     });
 
     clusterTest(
-      `and has waited for too long is closed without a word (${transport})`,
+      `and reaches the wait timeout is closed without a reply (${transport})`,
       async (cluster) => {
         const { token, waiter } = await startWaiting(cluster);
         const again = await connectAndSend(cluster, 1, handshake(token, SIDE_A), transport);
@@ -156,7 +156,7 @@ describe('a client that is passed on', () => {
     );
 
     clusterTest(
-      `hears busy of an owner that takes nobody in (${transport})`,
+      `hears busy of an owner that accepts no clients (${transport})`,
       async (cluster) => {
         const { token, waiter } = await startWaiting(cluster);
         const other = await connectAndSend(cluster, 1, handshake(token, SIDE_B), transport);
@@ -184,13 +184,13 @@ describe('a client that is passed on', () => {
       const again = await connectAndSend(cluster, 1, handshake(token, SIDE_A), transport);
       await untilWaitingAt(cluster, 0, 2);
       const pair = await startWaiting(cluster);
-      const carried = await connectAndSend(cluster, 1, handshake(pair.token, SIDE_B), transport);
-      await expectExchange(pair.waiter, carried);
+      const forwarded = await connectAndSend(cluster, 1, handshake(pair.token, SIDE_B), transport);
+      await expectExchange(pair.waiter, forwarded);
       cluster.member(1).relay.sessions.closeWaiting();
       await expectReply(again, 'over quota\n', 1013);
       await untilWaitingAt(cluster, 0, 1);
       cluster.member(1).relay.sessions.closePairs();
-      await expectReply(carried, 'ok\nfrom one');
+      await expectReply(forwarded, 'ok\nfrom one');
       await pair.waiter.closed;
       waiter.end();
       await expectRecords(cluster, 0, ['happy link tcp', 'lonely link', 'lonely tcp']);
@@ -231,11 +231,11 @@ describe('a client that is passed on', () => {
     waiting.sendText('while it waits');
     await expectReply(waiting, '', 1003);
     await untilWaitingAt(cluster, 0, 1);
-    const carried = await connectAndSend(cluster, 1, handshake(token, SIDE_B), 'websocket');
-    await expectExchange(waiter, carried);
-    carried.sendText('to its partner');
+    const forwarded = await connectAndSend(cluster, 1, handshake(token, SIDE_B), 'websocket');
+    await expectExchange(waiter, forwarded);
+    forwarded.sendText('to its partner');
     await expectReply(waiter, 'ok\nfrom the other');
-    await expectReply(carried, 'ok\nfrom one', 1003);
+    await expectReply(forwarded, 'ok\nfrom one', 1003);
     await expectRecords(cluster, 0, ['happy link tcp', 'lonely link', 'lonely link']);
     assert.equal(ownerOf(cluster, token), -1);
   });

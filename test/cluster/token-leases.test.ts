@@ -128,7 +128,7 @@ describe('leases', { skip: withoutRedis() }, () => {
     assert.ok(winner !== undefined);
     assert.deepEqual(
       answers.toSorted((a, b) => a.kind.localeCompare(b.kind)),
-      [SELF, winner.asOther],
+      [winner.asOther, SELF],
     );
     assert.deepEqual([winner.leases.totals.takenOver, winner.leases.acquired], [1, 1]);
     // A later takeover from the same owner gets the new owner.

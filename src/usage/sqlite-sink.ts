@@ -261,15 +261,16 @@ export class SqliteSink {
 
   #isCurrentDue(): boolean {
     if (this.#lastCurrent === null) return true;
-    const age = performance.now() - this.#lastCurrent.at;
+    const { state: before, at } = this.#lastCurrent;
+    const age = performance.now() - at;
+    // Checked first, because reading the state adds up the bytes of all pairs.
+    if (age < CURRENT_CHANGED_INTERVAL_MS) return false;
     if (age >= CURRENT_MAX_INTERVAL_MS) return true;
-    const before = this.#lastCurrent.state;
     const now = this.#readCurrent();
     return (
-      age >= CURRENT_CHANGED_INTERVAL_MS &&
-      (now.connected !== before.connected ||
-        now.waiting !== before.waiting ||
-        now.incomplete_bytes !== before.incomplete_bytes)
+      now.connected !== before.connected ||
+      now.waiting !== before.waiting ||
+      now.incomplete_bytes !== before.incomplete_bytes
     );
   }
 }

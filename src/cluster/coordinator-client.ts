@@ -3,8 +3,6 @@ import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect as connectTls } from 'node:tls';
 import { errorCode } from '../process/errors.ts';
-import { KEY_PREFIX, SCRIPTS } from './lease-format.ts';
-import type { Script } from './lease-format.ts';
 import { ErrorReply, ReplyReader, RespError, encodeCommand } from './resp.ts';
 import type { Reply } from './resp.ts';
 
@@ -34,6 +32,15 @@ export class CoordinatorError extends Error {
     super(['the coordinator', code, coordinatorHint(code) ?? []].flat().join(': '));
     this.code = code;
   }
+}
+
+/** Prefix of all keys, for operators and access rules of the coordinator. */
+export const KEY_PREFIX = 'transit-relay:';
+
+/** A script that the coordinator runs atomically, and its name there. */
+export interface Script {
+  readonly source: string;
+  readonly sha1: string;
 }
 
 const DEFAULT_PORT = 6379;
@@ -246,6 +253,7 @@ export interface CoordinatorEvents {
 export class CoordinatorClient {
   readonly #address: CoordinatorAddress;
   readonly #clusterId: string;
+  readonly #scripts: readonly Script[];
   readonly #events: CoordinatorEvents;
   readonly #abortController = new AbortController();
   readonly #finished: Promise<void>;
@@ -259,11 +267,13 @@ export class CoordinatorClient {
 
   /**
    * @param clusterId the same for all relays of a cluster
+   * @param scripts loaded into each new connection's server, for `runScript`
    * @throws CoordinatorError with the code `EINVAL`: invalid URL
    */
-  constructor(url: string, clusterId: string, events: CoordinatorEvents) {
+  constructor(url: string, clusterId: string, scripts: readonly Script[], events: CoordinatorEvents) {
     this.#address = parseCoordinatorUrl(url);
     this.#clusterId = clusterId;
+    this.#scripts = scripts;
     this.#events = events;
     this.#finished = this.#connectLoop();
   }
@@ -372,7 +382,7 @@ export class CoordinatorClient {
   async #healthCheckLoop(connection: CoordinatorConnection): Promise<void> {
     void connection.closed.then(() => this.#checkPause.abort());
     try {
-      for (const { source, sha1 } of SCRIPTS) {
+      for (const { source, sha1 } of this.#scripts) {
         const name = await this.#requestOn(connection, ['SCRIPT', 'LOAD', source]);
         if (name !== sha1) throw this.protocolError(connection);
       }

@@ -1,7 +1,6 @@
 import type { Token } from '../protocol/messages.ts';
 import { CoordinatorClient, CoordinatorError } from './coordinator-client.ts';
-import { LeaseKeys } from './lease-format.ts';
-import { LeaseStore } from './lease-store.ts';
+import { LeaseKeys, LeaseStore, SCRIPTS } from './lease-store.ts';
 import type { LeaseState } from './lease-store.ts';
 import type { Owner } from './router.ts';
 
@@ -214,7 +213,7 @@ export class TokenLeases {
   private constructor({ url, secret, self, leaseMs = LEASE_MS, events }: TokenLeasesOptions) {
     this.#events = events;
     this.#keys = new LeaseKeys(secret);
-    this.#coordinator = new CoordinatorClient(url, this.#keys.clusterId, {
+    this.#coordinator = new CoordinatorClient(url, this.#keys.clusterId, SCRIPTS, {
       onUp: () => {
         if (this.#closed) return;
         events.onUp();

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { TestContext } from 'node:test';
-import { KEY_PREFIX, LeaseKeys, decodeOwner } from '../../src/cluster/lease-format.ts';
+import { KEY_PREFIX } from '../../src/cluster/coordinator-client.ts';
+import { LeaseKeys, decodeOwner } from '../../src/cluster/lease-store.ts';
 import type { Owner } from '../../src/cluster/router.ts';
 import { TokenLeases } from '../../src/cluster/token-leases.ts';
 import { parseHandshake } from '../../src/protocol/handshake.ts';

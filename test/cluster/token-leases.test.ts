@@ -3,7 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { getCACertificates, setDefaultCACertificates } from 'node:tls';
-import { encodeOwner } from '../../src/cluster/lease-format.ts';
+import { encodeOwner } from '../../src/cluster/lease-store.ts';
 import { TokenLeases } from '../../src/cluster/token-leases.ts';
 import { makeIdentity } from '../support/certificates.ts';
 import { Dice } from '../support/dice.ts';

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { LeaseKeys, encodeOwner } from '../../../src/cluster/lease-format.ts';
+import { LeaseKeys, encodeOwner } from '../../../src/cluster/lease-store.ts';
 import { parseHandshake } from '../../../src/protocol/handshake.ts';
 import { handshake } from '../../support/bytes.ts';
 import { Program } from '../../support/programs.ts';

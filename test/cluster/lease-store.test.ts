@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { LeaseKeys, decodeOwner, encodeOwner } from '../../src/cluster/lease-format.ts';
+import { LeaseKeys, decodeOwner, encodeOwner } from '../../src/cluster/lease-store.ts';
 import { tokenOf } from './lease-fixture.ts';
 
 describe('the key of a token', () => {

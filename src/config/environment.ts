@@ -1,5 +1,7 @@
+import { closeSync, openSync, readSync } from 'node:fs';
 import envVar from 'env-var';
 import { closest } from 'fastest-levenshtein';
+import { errorCode } from '../process/errors.ts';
 
 /** An invalid value, and what is accepted instead. */
 export interface ConfigError {
@@ -46,8 +48,8 @@ export interface EnvironmentOptions<Variable extends string> {
   readonly defaults: Readonly<Record<Variable, string>>;
   /** Variables whose values are never shown. */
   readonly secrets?: readonly NoInfer<Variable>[];
-  /** Reads the file that a `…_FILE` variable names. Throws an Error with a sentence if that fails. */
-  readonly readFile: (path: string) => string;
+  /** Reads the file that a `…_FILE` variable names, like `readSecretFile`, which is the default. */
+  readonly readFile?: (path: string) => string;
 }
 
 /** Suffix of variables that contain the path of a file with the value. */
@@ -149,7 +151,7 @@ export class EnvironmentReader<Variable extends string> {
     if (QUOTED.test(path)) return { text: '', isFromFile: true };
     if (path !== '') {
       try {
-        const text = this.#options.readFile(path).trim();
+        const text = (this.#options.readFile ?? readSecretFile)(path).trim();
         // An empty secret file is a mistake: it was not filled yet, or was emptied.
         if (text === '' && this.#isSecret(variable)) throw new Error('it is empty');
         return { text, isFromFile: true };
@@ -188,4 +190,47 @@ function nearest(name: string, known: readonly string[], prefix: string): string
     known,
   ];
   return closest(name, stems.find((candidates) => candidates.length > 0) ?? known);
+}
+
+/** Larger than any secret or list of endpoints, in bytes. */
+const MAX_FILE_BYTES = 65_536;
+
+const ERROR_REASONS: Readonly<Record<string, string>> = {
+  ENOENT: 'there is no such file',
+  EACCES: 'permission denied',
+  EISDIR: 'it is a directory',
+};
+
+/**
+ * Reads the file that a `…_FILE` variable names.
+ *
+ * @throws Error with a sentence for the operator
+ */
+export function readSecretFile(path: string): string {
+  let bytes: Buffer;
+  try {
+    bytes = readUpToLimit(path);
+  } catch (error) {
+    const code = errorCode(error);
+    throw new Error(ERROR_REASONS[code] ?? `it can't be read (${code})`, { cause: error });
+  }
+  if (bytes.length > MAX_FILE_BYTES)
+    throw new Error(`it is larger than ${MAX_FILE_BYTES} bytes, the maximum for a value`);
+  return bytes.toString('utf8');
+}
+
+/** Reads at most one byte more than the limit: special files have no known size and may be endless. */
+function readUpToLimit(path: string): Buffer {
+  const buffer = Buffer.alloc(MAX_FILE_BYTES + 1);
+  const file = openSync(path, 'r');
+  try {
+    let length = 0;
+    for (;;) {
+      const count = readSync(file, buffer, length, buffer.length - length, null);
+      length += count;
+      if (count === 0 || length === buffer.length) return buffer.subarray(0, length);
+    }
+  } finally {
+    closeSync(file);
+  }
 }

@@ -2,11 +2,10 @@ import { CLUSTER_DEFAULTS, CLUSTER_SECRETS, readClusterConfig } from './cluster-
 import type { ClusterConfig } from './cluster-config.ts';
 import { ENDPOINT_GRAMMAR } from './endpoint.ts';
 import type { BoundEndpoint, Endpoint } from './endpoint.ts';
-import { EnvironmentReader, InvalidValue } from './environment.ts';
+import { EnvironmentReader, InvalidValue, readSecretFile } from './environment.ts';
 import type { ConfigResult, Environment } from './environment.ts';
 import { readInheritedSockets } from './inherited-sockets.ts';
 import type { InheritedSockets } from './inherited-sockets.ts';
-import { readSecretFile } from './secret-file.ts';
 import type { Cidr } from './trusted-proxies.ts';
 import {
   toCidrs,

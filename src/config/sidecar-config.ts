@@ -1,7 +1,6 @@
 import type { BoundEndpoint } from './endpoint.ts';
 import { EnvironmentReader, InvalidValue } from './environment.ts';
 import type { ConfigResult, Environment } from './environment.ts';
-import { readSecretFile } from './secret-file.ts';
 import { parseDurationMs, toInternalEndpoints, toLogLevel } from './values.ts';
 import type { LogLevel } from './values.ts';
 
@@ -43,15 +42,11 @@ const MIN_SNAPSHOT_INTERVAL_MS = 1000;
 const MIN_SAFE_TOKEN_LENGTH = 16;
 
 /** Reads the sidecar's configuration from the environment, like `readRelayConfig`. */
-export function readSidecarConfig(
-  environment: Environment,
-  readFile = readSecretFile,
-): ConfigResult<SidecarConfig> {
+export function readSidecarConfig(environment: Environment): ConfigResult<SidecarConfig> {
   const env = new EnvironmentReader(environment, {
     prefix: 'SIDECAR_',
     defaults: SIDECAR_DEFAULTS,
     secrets: ['SIDECAR_TOKEN'],
-    readFile,
   });
   const token = env.read<string | null>('SIDECAR_TOKEN', null, toToken);
   const config: SidecarConfig = {

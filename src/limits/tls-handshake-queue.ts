@@ -68,16 +68,6 @@ export class TlsHandshakeQueue {
     this.#refilledAt = clock();
   }
 
-  /** Number of waiting steps. */
-  get waiting(): number {
-    return this.#waiting;
-  }
-
-  /** Number of tracked networks. */
-  get networks(): number {
-    return this.#networks.size;
-  }
-
   /**
    * Runs a step now or in a later turn. If too many steps are waiting, a step of the network with the most
    * waiting steps is rejected: this step if it is of that network, otherwise the one that has waited longest

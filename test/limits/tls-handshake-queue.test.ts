@@ -47,7 +47,7 @@ describe('the TLS handshake queue', () => {
   test('runs a step at once if none is waiting', () => {
     queue.enqueue(FLOOD, step('a'));
     assert.deepEqual(log, ['a']);
-    assert.equal(queue.waiting, 0);
+    assert.equal(turn, null);
   });
 
   test('gives handshakes half of the time', () => {
@@ -95,10 +95,10 @@ describe('the TLS handshake queue', () => {
 
   test('rejects steps of a network that fills it, and accepts others', () => {
     for (let count = 0; count < 300; count += 1) queue.enqueue(FLOOD, step('flood'));
-    assert.equal(queue.waiting, 256);
+    // Two have run, and 256 are waiting.
     assert.equal(log.filter((entry) => entry === 'flood rejected').length, 300 - 256 - 2);
     queue.enqueue(STRANGER, step('stranger'));
-    assert.equal(queue.waiting, 256);
+    assert.equal(log.filter((entry) => entry === 'flood rejected').length, 300 - 256 - 2 + 1);
     while (!log.includes('stranger')) assert.ok(next());
     assert.equal(log.filter((entry) => entry === 'flood').length, 2);
     assert.ok(!log.includes('stranger rejected'));
@@ -119,16 +119,31 @@ describe('the TLS handshake queue', () => {
     queue.enqueue(FLOOD, gone);
     queue.cancel(FLOOD, gone);
     queue.cancel(FLOOD, gone);
-    assert.equal(queue.waiting, 0);
     while (next());
     assert.deepEqual(log, ['a', 'b']);
+    // Nothing is waiting, so the next step runs at once.
+    now += 1000;
+    queue.enqueue(FLOOD, step('c'));
+    assert.deepEqual(log, ['a', 'b', 'c']);
   });
 
-  test('tracks a bounded number of networks', () => {
-    for (let count = 0; count < 20_000; count += 1) {
-      queue.enqueue(`2001:db8:${(count >> 8).toString(16)}:${(count & 255).toString(16)}::1`, step('x', 0.1));
+  for (const { others, expected } of [
+    { others: 4095, expected: ['stranger', 'flood'] },
+    { others: 4096, expected: ['flood', 'stranger'] },
+  ]) {
+    const verb = expected[0] === 'flood' ? 'forgets' : 'remembers';
+    test(`${verb} the usage of a network after ${others} others`, () => {
+      queue.enqueue(FLOOD, step('flood', 1000));
+      for (let count = 1; count <= others; count += 1) {
+        const network = `2001:db8:${(count >> 8).toString(16)}:${(count & 255).toString(16)}::1`;
+        queue.enqueue(network, step('other', count === others ? 100 : 0.1));
+        if (count < others) while (next());
+      }
+      log = [];
+      queue.enqueue(FLOOD, step('flood'));
+      queue.enqueue(STRANGER, step('stranger'));
       while (next());
-    }
-    assert.ok(queue.networks <= 4096, String(queue.networks));
-  });
+      assert.deepEqual(log, expected);
+    });
+  }
 });

@@ -77,7 +77,7 @@ export async function clusterPairs(
     one.generatorLoad.median.toFixed(2),
   ]);
   const header = [
-    'relays that clients come to',
+    'relays with clients',
     'pairs/s',
     'on two relays',
     'CPU µs/pair of relays',

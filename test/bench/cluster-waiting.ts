@@ -38,7 +38,7 @@ interface Account {
   readonly commands: number;
 }
 
-const STEPS = ['claim', 'renewal', 'release'] as const;
+const STEPS = ['lease', 'renewal', 'release'] as const;
 
 interface Measured {
   readonly relayKiB: number;

@@ -26,7 +26,7 @@ export function steadyTable(all: readonly SimulationOptions[]): string {
   });
   const header = ['pairs/s', 'forwarded', '1-1/n', 'commands/s', 'busiest second', 'coordinator busy'];
   return formatTable(
-    `Nothing goes wrong, ${STEADY_SECONDS} s`,
+    `No failures, ${STEADY_SECONDS} s`,
     [
       ...CONFIGURATION_HEADERS,
       ...header,
@@ -56,10 +56,16 @@ export function relayLossTable(all: readonly SimulationOptions[]): string {
       ]);
     }
   }
-  const header = ['its machine', 'waiting clients cut off', 'claims left', 'gone after s', 'taken over'];
+  const header = [
+    'failure',
+    'waiting clients cut off',
+    'leases left',
+    'expired after s',
+    'tokens taken over',
+  ];
   return formatTable(
-    'One relay dies',
-    [...CONFIGURATION_HEADERS, ...header, 'ms to find out', 'ms to pair elsewhere, forwarded'],
+    'One relay fails',
+    [...CONFIGURATION_HEADERS, ...header, 'ms to take over', 'ms to pair, forwarded'],
     rows,
   );
 }
@@ -79,16 +85,16 @@ export function coordinatorLossTable(all: readonly SimulationOptions[]): string 
     ];
   });
   return formatTable(
-    `The coordinator is gone for ${OUTAGE_MS / 1000} s, and comes back empty`,
+    `The coordinator is down for ${OUTAGE_MS / 1000} s and restarts empty`,
     [
       ...CONFIGURATION_HEADERS,
-      'tokens apart then',
-      'met after s',
-      'claimed after s',
+      'unpaired tokens',
+      'paired after s',
+      'leased after s',
       'busiest second',
       'longest answer ms',
       'answers > 500 ms',
-      'renewals of all in a minute',
+      'full renewals per minute',
     ],
     rows,
   );

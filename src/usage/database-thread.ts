@@ -6,11 +6,7 @@ import type { Deletion } from './retention.ts';
 /** From the event loop to the database thread: one request at a time, each in one transaction. */
 export type DatabaseRequest =
   | { readonly kind: 'open' }
-  | {
-      readonly kind: 'write';
-      readonly records: readonly UsageRecord[];
-      readonly current: CurrentUsage | null;
-    }
+  | { readonly kind: 'write'; readonly records: readonly UsageRecord[]; readonly current: CurrentUsage }
   /** Deletes a batch of records that began before this time, in seconds since the epoch. */
   | { readonly kind: 'delete'; readonly before: number }
   | { readonly kind: 'close' };

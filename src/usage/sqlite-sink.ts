@@ -212,13 +212,13 @@ export class SqliteSink {
     this.#deletedCount = 0;
   }
 
-  /** Writes one batch. The records stay in the queue until they are on disk. */
+  /** Writes one batch and the `current` row. The records stay in the queue until they are on disk. */
   async #write(): Promise<boolean> {
     const records = this.#queue.slice(0, MAX_BATCH_RECORDS);
     // In the same transaction as records: the bytes of a pair are either in its record or in
     // `incomplete_bytes`.
-    const state = records.length > 0 || this.#isCurrentDue() ? this.#readCurrent() : null;
-    const current = state === null ? null : { ...state, updated: Date.now() / 1000 };
+    const state = this.#readCurrent();
+    const current = { ...state, updated: Date.now() / 1000 };
     const response = await this.#thread.request({ kind: 'write', records, current });
     if (response.kind !== 'done') {
       this.#handleFailure(response.kind === 'failed' ? response : { code: response.reason });
@@ -226,7 +226,7 @@ export class SqliteSink {
     }
     this.#queue.splice(0, records.length);
     this.#writtenCount += records.length;
-    if (state !== null) this.#lastCurrent = { state, at: performance.now() };
+    this.#lastCurrent = { state, at: performance.now() };
     if (this.#failures > 0) this.#events.onRecovered(this.#failures);
     this.#failures = 0;
     this.#emitNotices(response);

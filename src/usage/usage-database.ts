@@ -98,11 +98,10 @@ export class UsageDatabase {
     return reason === null ? toErrorResponse(error, this.#path) : { kind: 'failed', code, reason };
   }
 
-  #write(records: readonly UsageRecord[], current: CurrentUsage | null): void {
+  #write(records: readonly UsageRecord[], current: CurrentUsage): void {
     const { handle, truncation, insertUsage, clearCurrent, insertCurrent } = this.#open();
     const writeAll = handle.transaction(() => {
       for (const record of records) insertUsage.run(record);
-      if (current === null) return;
       clearCurrent.run();
       insertCurrent.run(current);
     });

@@ -102,9 +102,10 @@ test('a database is always readable while its relay restarts repeatedly', async 
     import { setTimeout as sleep } from 'node:timers/promises';
     import { UsageDatabase } from ${JSON.stringify(import.meta.resolve('../../src/usage/usage-database.ts'))};
     const record = { started: 1700000000, total_time: 1, waiting_time: 1, total_bytes: 2, mood: 'happy' };
+    const current = { rebooted: 1, updated: 1, connected: 0, waiting: 0, incomplete_bytes: 0 };
     for (;;) {
       const database = new UsageDatabase(${JSON.stringify(source.databasePath)});
-      console.log(database.handle({ kind: 'write', records: [record, record, record], current: null }).kind);
+      console.log(database.handle({ kind: 'write', records: [record, record, record], current }).kind);
       await sleep(30);
       database.handle({ kind: 'close' });
       await sleep(200);

@@ -37,7 +37,8 @@ async function answers(path: string, lacking: 'locks' | 'memory', writes: number
     import { UsageDatabase } from ${JSON.stringify(DATABASE)};
     const database = new UsageDatabase(${JSON.stringify(path)});
     const record = { started: 1, total_time: 1, waiting_time: 1, total_bytes: 1, mood: 'happy' };
-    const requests = [{ kind: 'open' }, ...Array(${writes}).fill({ kind: 'write', records: [record], current: null }), { kind: 'close' }];
+    const current = { rebooted: 1, updated: 1, connected: 0, waiting: 0, incomplete_bytes: 0 };
+    const requests = [{ kind: 'open' }, ...Array(${writes}).fill({ kind: 'write', records: [record], current }), { kind: 'close' }];
     console.log(JSON.stringify(requests.map((request) => database.handle(request))));`;
   await using child = new Program([
     'python3',

@@ -43,7 +43,7 @@ async function relay(context: TestContext): Promise<House> {
         total_bytes: bytes,
         mood: 'happy',
       } as const;
-      return database.handle({ kind: 'write', records: [record], current: null });
+      return database.handle({ kind: 'write', records: [record], current: CURRENT });
     },
   };
 }
@@ -77,7 +77,7 @@ test('a deleted directory is retried', async (context) => {
   mkdirSync(directory);
   const path = join(directory, 'usage.sqlite');
   const database = new UsageDatabase(path);
-  const request = { kind: 'write', records: [], current: null } as const;
+  const request = { kind: 'write', records: [], current: CURRENT } as const;
   assert.deepEqual(database.handle(request), DONE);
   rmSync(directory, { recursive: true });
   const answer = database.handle(request);

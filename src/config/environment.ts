@@ -88,12 +88,12 @@ export class EnvironmentReader<Variable extends string> {
    *
    * @param whenUnset the default value, if it depends on other variables
    */
-  read<T>(
+  read<T, Off = T>(
     variable: Variable,
-    whenOff: T,
+    whenOff: Off,
     parse: (text: string) => T,
     whenUnset: string = this.#options.defaults[variable],
-  ): T {
+  ): T | Off {
     const { text, isFromFile } = this.#readRaw(variable, whenUnset);
     if (text === '') return whenOff;
     try {
@@ -105,10 +105,15 @@ export class EnvironmentReader<Variable extends string> {
     }
   }
 
+  /** True if the variable or its `…_FILE` variant has an error. */
+  hasError(variable: Variable): boolean {
+    const names: readonly string[] = [variable, variable + FILE_SUFFIX];
+    return this.errors.some((error) => names.includes(error.variable));
+  }
+
   /** Adds an error, unless the variable has one already. It does not show secrets or the content of files. */
   addError(variable: Variable, text: string, { problem, accepted }: InvalidValue, isFromFile = false): void {
-    const names = new Set<string>([variable, variable + FILE_SUFFIX]);
-    if (this.errors.some((error) => names.has(error.variable))) return;
+    if (this.hasError(variable)) return;
     if (isFromFile) {
       const name = variable + FILE_SUFFIX;
       // A detailed problem would quote the content.

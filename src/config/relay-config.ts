@@ -23,7 +23,7 @@ import {
   toSizeBytes,
   toTimeoutMs,
 } from './values.ts';
-import type { CountRate, LogLevel, QuotaSize } from './values.ts';
+import type { CountRate, LogLevel } from './values.ts';
 
 /** The validated configuration of a relay. */
 export interface RelayConfig {
@@ -122,8 +122,6 @@ export const RELAY_DEFAULTS = {
 /** Appended to the path of the usage database if RELAY_QUOTA_STATE is not set. */
 const QUOTA_SUFFIX = '-quota.json';
 
-const CLIENT_LISTENERS: ReadonlySet<string> = new Set(['RELAY_LISTEN', 'RELAY_WEBSOCKET_LISTEN']);
-
 /**
  * Reads the relay's configuration from the environment. It opens no files except those that `…_FILE`
  * variables name. It reports all errors together, and a warning for each unknown variable with the prefix.
@@ -141,7 +139,7 @@ export function readRelayConfig(
     secrets: CLUSTER_SECRETS,
     readFile,
   });
-  const databasePath = env.read<string | null>('RELAY_USAGE_DB', null, (text) => text);
+  const databasePath = env.read('RELAY_USAGE_DB', null, (text) => text);
   const config: RelayConfig = {
     listen: {
       raw: env.read('RELAY_LISTEN', [], toEndpoints),
@@ -151,31 +149,27 @@ export function readRelayConfig(
     },
     usage: {
       databasePath,
-      logFd: env.read<number | null>('RELAY_LOG_FD', null, toFileDescriptor),
+      logFd: env.read('RELAY_LOG_FD', null, toFileDescriptor),
       blurSeconds: env.read('RELAY_BLUR_USAGE', 0, toBlurSeconds),
-      retentionMs: env.read<number | null>('RELAY_USAGE_RETENTION', null, toRetentionMs),
+      retentionMs: env.read('RELAY_USAGE_RETENTION', null, toRetentionMs),
     },
     timeouts: {
-      handshakeMs: env.read<number | null>('RELAY_HANDSHAKE_TIMEOUT', null, toTimeoutMs),
-      waitMs: env.read<number | null>('RELAY_WAIT_TIMEOUT', null, toTimeoutMs),
-      idleMs: env.read<number | null>('RELAY_IDLE_TIMEOUT', null, toTimeoutMs),
+      handshakeMs: env.read('RELAY_HANDSHAKE_TIMEOUT', null, toTimeoutMs),
+      waitMs: env.read('RELAY_WAIT_TIMEOUT', null, toTimeoutMs),
+      idleMs: env.read('RELAY_IDLE_TIMEOUT', null, toTimeoutMs),
     },
     limits: {
-      maxConnections: env.read<number | 'auto' | null>('RELAY_MAX_CONNECTIONS', null, toCountOrAuto),
-      maxWaiting: env.read<number | 'auto' | null>('RELAY_MAX_WAITING', null, toCountOrAuto),
-      connectionsPerAddress: env.read<number | null>('RELAY_MAX_CONNECTIONS_PER_ADDRESS', null, toCount),
-      newConnectionsPerAddress: env.read<CountRate | null>(
-        'RELAY_NEW_CONNECTIONS_PER_ADDRESS',
-        null,
-        toCountRate,
-      ),
-      pairBytesPerSecond: env.read<number | null>('RELAY_PAIR_RATE', null, toRateBytesPerSecond),
-      totalBytesPerSecond: env.read<number | null>('RELAY_TOTAL_RATE', null, toRateBytesPerSecond),
-      pairBytes: env.read<number | null>('RELAY_PAIR_BYTES', null, toPositiveSizeBytes),
+      maxConnections: env.read('RELAY_MAX_CONNECTIONS', null, toCountOrAuto),
+      maxWaiting: env.read('RELAY_MAX_WAITING', null, toCountOrAuto),
+      connectionsPerAddress: env.read('RELAY_MAX_CONNECTIONS_PER_ADDRESS', null, toCount),
+      newConnectionsPerAddress: env.read('RELAY_NEW_CONNECTIONS_PER_ADDRESS', null, toCountRate),
+      pairBytesPerSecond: env.read('RELAY_PAIR_RATE', null, toRateBytesPerSecond),
+      totalBytesPerSecond: env.read('RELAY_TOTAL_RATE', null, toRateBytesPerSecond),
+      pairBytes: env.read('RELAY_PAIR_BYTES', null, toPositiveSizeBytes),
     },
     quota: readQuotaConfig(env, databasePath),
     trustedProxies: env.read('RELAY_TRUSTED_PROXIES', [], toCidrs),
-    logLevel: env.read<LogLevel>('RELAY_LOG_LEVEL', 'silent', toLogLevel),
+    logLevel: env.read('RELAY_LOG_LEVEL', 'silent', toLogLevel),
     bufferMemoryBytes: env.read('RELAY_BUFFER_MEMORY', 0, toSizeBytes),
     drain: {
       delayMs: env.read('RELAY_DRAIN_DELAY', 0, toDurationMs),
@@ -186,10 +180,7 @@ export function readRelayConfig(
 
   const { errors, warnings } = env;
   const listensNowhere = config.listen.raw.length + config.listen.websocket.length === 0;
-  if (
-    listensNowhere &&
-    !errors.some(({ variable }) => CLIENT_LISTENERS.has(variable.replace(/_FILE$/u, '')))
-  ) {
+  if (listensNowhere && !env.hasError('RELAY_WEBSOCKET_LISTEN')) {
     const problem = 'RELAY_WEBSOCKET_LISTEN is empty too, so no client could connect';
     env.addError('RELAY_LISTEN', '', new InvalidValue(`${ENDPOINT_GRAMMAR}, in one of the two`, problem));
   }
@@ -202,12 +193,12 @@ function readQuotaConfig(
   env: EnvironmentReader<Variable>,
   databasePath: string | null,
 ): RelayConfig['quota'] {
-  const quota = env.read<QuotaSize | null>('RELAY_QUOTA', null, toQuota);
+  const quota = env.read('RELAY_QUOTA', null, toQuota);
   const resetDay = env.read('RELAY_QUOTA_RESET_DAY', 1, toDayOfMonth);
-  const counts = env.read<'relayed' | 'in+out'>('RELAY_QUOTA_COUNTS', 'relayed', toQuotaDirection);
-  const graceMs = env.read<number | null>('RELAY_QUOTA_GRACE', null, toDurationMs);
+  const counts = env.read('RELAY_QUOTA_COUNTS', 'relayed', toQuotaDirection);
+  const graceMs = env.read('RELAY_QUOTA_GRACE', null, toDurationMs);
   const defaultPath = databasePath === null ? null : `${databasePath}${QUOTA_SUFFIX}`;
-  const path = env.read<string | null>('RELAY_QUOTA_STATE', defaultPath, (text) => text);
+  const path = env.read('RELAY_QUOTA_STATE', defaultPath, (text) => text);
   if (quota === null) return null;
   if (path === null) {
     const problem = 'RELAY_QUOTA must survive restarts, and there is no usage database to store it beside';

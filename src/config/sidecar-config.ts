@@ -48,7 +48,7 @@ export function readSidecarConfig(environment: Environment): ConfigResult<Sideca
     defaults: SIDECAR_DEFAULTS,
     secrets: ['SIDECAR_TOKEN'],
   });
-  const token = env.read<string | null>('SIDECAR_TOKEN', null, toToken);
+  const token = env.read('SIDECAR_TOKEN', null, toToken);
   const config: SidecarConfig = {
     listen: env.read(
       'SIDECAR_LISTEN',
@@ -64,12 +64,11 @@ export function readSidecarConfig(environment: Environment): ConfigResult<Sideca
       keep: env.read('SIDECAR_SNAPSHOT_KEEP', 0, toSnapshotCount),
     },
     relayStatusUrl: env.read('SIDECAR_RELAY_STATUS', '', toBaseUrl),
-    logLevel: env.read<LogLevel>('SIDECAR_LOG_LEVEL', 'silent', toLogLevel),
+    logLevel: env.read('SIDECAR_LOG_LEVEL', 'silent', toLogLevel),
   };
   const { errors } = env;
   const required = (variable: keyof typeof SIDECAR_DEFAULTS, isMissing: boolean, accepted: string): void => {
-    if (isMissing && !errors.some((error) => error.variable.startsWith(variable)))
-      env.addError(variable, '', new InvalidValue(accepted, 'the sidecar needs it'));
+    if (isMissing) env.addError(variable, '', new InvalidValue(accepted, 'the sidecar needs it'));
   };
   const { snapshots } = config;
   required('SIDECAR_LISTEN', config.listen.length === 0, 'an endpoint like tcp:4004');

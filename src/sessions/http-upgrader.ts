@@ -161,8 +161,7 @@ export class HttpUpgrader {
   onUpgraded(connection: HttpConnection, earlyBytes: Uint8Array): void {
     this.#connections.delete(connection);
     const { backend, sessions, pingIntervalMs } = this.#options;
-    const { deferredWork } = backend;
-    const transport = new WebSocketTransport(connection.stream, { pingIntervalMs, deferredWork });
+    const transport = new WebSocketTransport(connection.stream, backend.scheduler, pingIntervalMs);
     sessions.accept(transport, connection.accepted);
     if (earlyBytes.length > 0) transport.onBytes(earlyBytes);
   }

@@ -4,7 +4,6 @@ import { EMPTY_BYTES } from './byte-stream.ts';
 import type { ByteStream } from './byte-stream.ts';
 import { NodeStream } from './node-stream.ts';
 import { ReadScheduler } from './read-scheduler.ts';
-import type { DeferredWork } from './read-scheduler.ts';
 import { detectTlsBindings } from './tls-engine.ts';
 import { SharedTlsState, TlsStream } from './tls-stream.ts';
 import type { TlsStreamOptions } from './tls-stream.ts';
@@ -24,13 +23,13 @@ import { UvStream } from './uv-stream.ts';
  */
 export class IoBackend {
   readonly #uv: UvHandles | null;
-  readonly #scheduler: ReadScheduler;
+  readonly scheduler: ReadScheduler;
   /** Undefined until TLS is first needed; null if the shared buffer does not support TLS. */
   #tls: SharedTlsState | null | undefined;
 
   private constructor(uv: UvHandles | null, bufferMemoryBytes: number) {
     this.#uv = uv;
-    this.#scheduler = new ReadScheduler(bufferMemoryBytes);
+    this.scheduler = new ReadScheduler(bufferMemoryBytes);
   }
 
   /**
@@ -51,16 +50,6 @@ export class IoBackend {
     return this.#uv === null ? 'standard streams' : 'shared buffer';
   }
 
-  /** Bytes buffered for slow receivers, without those in Node's streams. */
-  get bufferedBytes(): number {
-    return this.#scheduler.bufferedBytes;
-  }
-
-  /** Queue for work on connections that would take too long while they are read. */
-  get deferredWork(): DeferredWork {
-    return this.#scheduler;
-  }
-
   /**
    * Accepts the connections of a listening server without creating sockets. If it can't, 'connection' is
    * emitted.
@@ -69,8 +58,8 @@ export class IoBackend {
     const uv = this.#uv;
     if (uv === null) return;
     acceptHandles(server, (handle) => {
-      this.#scheduler.onAccept();
-      accept(new UvStream(handle, kind, uv, this.#scheduler));
+      this.scheduler.onAccept();
+      accept(new UvStream(handle, kind, uv, this.scheduler));
     });
   }
 
@@ -80,7 +69,7 @@ export class IoBackend {
     const handle = uv === null ? null : detachHandle(socket);
     if (uv === null || handle === null) return new NodeStream(socket, kind);
     setClientSocketOptions(handle);
-    return new UvStream(handle, kind, uv, this.#scheduler);
+    return new UvStream(handle, kind, uv, this.scheduler);
   }
 
   /**
@@ -114,7 +103,7 @@ export class IoBackend {
   #sharedTls(): SharedTlsState | null {
     if (this.#tls === undefined) {
       const bindings = this.#uv === null ? null : detectTlsBindings(this.#uv);
-      this.#tls = bindings === null ? null : new SharedTlsState(bindings, this.#scheduler);
+      this.#tls = bindings === null ? null : new SharedTlsState(bindings, this.scheduler);
     }
     return this.#tls;
   }

@@ -138,19 +138,6 @@ export interface ReadFlow {
 }
 
 /**
- * Queue for work on connections that would take too long in the event loop tick in which their bytes are
- * read.
- */
-export interface DeferredWork {
-  /** True while work is queued. */
-  readonly isBusy: boolean;
-  /** Runs `task` at the end of this tick or in a later one. */
-  defer(task: () => void): void;
-  /** Adds to the buffered bytes that count towards RELAY_BUFFER_MEMORY; negative to release. */
-  addBufferedBytes(bytes: number): void;
-}
-
-/**
  * One read buffer for all connections. The bytes of a read are written before the read returns, so that the
  * buffer is free again for the next read of any connection. Bytes that a receiver does not accept are copied
  * and buffered.
@@ -165,11 +152,13 @@ export class ReadScheduler {
   readonly #budgetBytes: number;
   /** For bytes that receivers did not accept. */
   readonly buffers = new BufferPool(MAX_READ_BYTES);
-  readonly #tasks = new TaskQueue();
+  /** For work on connections that would take too long in the tick in which their bytes are read. */
+  readonly tasks = new TaskQueue();
   /** Flows that were just queued. They are served first. */
   readonly #newFlows: ReadFlow[] = [];
   readonly #oldFlows: ReadFlow[] = [];
-  #bufferedBytes = 0;
+  /** Counts towards RELAY_BUFFER_MEMORY. Each connection adds its bytes, and subtracts them again. */
+  bufferedBytes = 0;
   #isTickScheduled = false;
   #hasNewConnections = false;
 
@@ -181,11 +170,6 @@ export class ReadScheduler {
     this.#budgetBytes = budgetBytes;
   }
 
-  /** Bytes buffered for slow receivers. */
-  get bufferedBytes(): number {
-    return this.#bufferedBytes;
-  }
-
   /** The first `count` bytes of the read buffer. */
   bufferView(count: number): Uint8Array {
     return this.#buffer.subarray(0, count);
@@ -193,7 +177,7 @@ export class ReadScheduler {
 
   /** Size of a read of this class, in bytes. Smaller if many bytes are buffered. */
   readSizeBytes(sizeClass: number): number {
-    const allowed = (this.#budgetBytes * (1 - RESERVED_FRACTION) - this.#bufferedBytes) / BUDGET_DIVISOR;
+    const allowed = (this.#budgetBytes * (1 - RESERVED_FRACTION) - this.bufferedBytes) / BUDGET_DIVISOR;
     const wanted = MIN_READ_BYTES << Math.min(sizeClass, MAX_SIZE_CLASS);
     return Math.max(MIN_READ_BYTES, Math.min(wanted, allowed));
   }
@@ -201,28 +185,6 @@ export class ReadScheduler {
   /** The next larger size class, or the largest. */
   nextSizeClass(sizeClass: number): number {
     return Math.min(MAX_SIZE_CLASS, sizeClass + 1);
-  }
-
-  /** Counts buffered bytes; negative to release. */
-  addBufferedBytes(bytes: number): void {
-    this.#bufferedBytes += bytes;
-  }
-
-  /** True while deferred work is queued. */
-  get isBusy(): boolean {
-    return this.#tasks.isBusy;
-  }
-
-  /**
-   * Runs `task` immediately, or later if there are many at once: thousands of connections may end together.
-   */
-  runOrDefer(task: () => void): void {
-    this.#tasks.runOrDefer(task);
-  }
-
-  /** Runs `task` at the end of this tick or in a later one. */
-  defer(task: () => void): void {
-    this.#tasks.defer(task);
   }
 
   /** A connection was accepted: makes the next tick short. */

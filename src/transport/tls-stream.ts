@@ -4,7 +4,7 @@ import type { TlsHandshakeStep } from '../limits/tls-handshake-queue.ts';
 import { EMPTY_BYTES } from './byte-stream.ts';
 import type { AddressPair, ByteStream, ByteStreamHandler, KeepAlive } from './byte-stream.ts';
 import { MIN_READ_BYTES } from './read-scheduler.ts';
-import type { DeferredWork } from './read-scheduler.ts';
+import type { ReadScheduler } from './read-scheduler.ts';
 import { TlsEngine } from './tls-engine.ts';
 import type { TlsBindings, TlsCallbacks, TlsOptions } from './tls-engine.ts';
 
@@ -53,12 +53,11 @@ export class SharedTlsState {
     () => performance.now(),
     (run) => setImmediate(run),
   );
-  /** Queue for reads that would make the current event loop tick too long. */
-  readonly deferredWork: DeferredWork;
+  readonly scheduler: ReadScheduler;
 
-  constructor(bindings: TlsBindings, deferredWork: DeferredWork) {
+  constructor(bindings: TlsBindings, scheduler: ReadScheduler) {
     this.bindings = bindings;
-    this.deferredWork = deferredWork;
+    this.scheduler = scheduler;
   }
 }
 
@@ -187,7 +186,7 @@ export class TlsStream implements ByteStream, ByteStreamHandler, TlsCallbacks, T
       this.#enqueueHandshakeStep();
     } else if (
       ciphertext.length <= MIN_READ_BYTES &&
-      (this.#hasSmallRecords || this.#shared.deferredWork.isBusy)
+      (this.#hasSmallRecords || this.#shared.scheduler.tasks.isBusy)
     ) {
       this.#deferReceive(ciphertext);
     } else {
@@ -286,19 +285,19 @@ export class TlsStream implements ByteStream, ByteStreamHandler, TlsCallbacks, T
   #markSmallRecords(): void {
     if (!this.#hasSmallRecords) this.#underlying.limitReadSize();
     this.#hasSmallRecords = true;
-    this.#shared.deferredWork.defer(() => undefined);
+    this.#shared.scheduler.tasks.defer(() => undefined);
   }
 
   #deferReceive(ciphertext: Uint8Array): void {
     // The next read reuses the memory of `ciphertext`.
     this.#deferredCiphertext = Buffer.concat([this.#deferredCiphertext ?? EMPTY_BYTES, ciphertext]);
-    this.#shared.deferredWork.addBufferedBytes(ciphertext.length);
+    this.#shared.scheduler.bufferedBytes += ciphertext.length;
     this.#underlying.pause();
     this.#scheduleReceive();
   }
 
   #scheduleReceive(): void {
-    this.#shared.deferredWork.defer(() => {
+    this.#shared.scheduler.tasks.defer(() => {
       const ciphertext = this.#deferredCiphertext;
       if (ciphertext === null || this.#isPaused) return;
       this.#dropDeferred();
@@ -308,7 +307,7 @@ export class TlsStream implements ByteStream, ByteStreamHandler, TlsCallbacks, T
   }
 
   #dropDeferred(): void {
-    this.#shared.deferredWork.addBufferedBytes(-(this.#deferredCiphertext?.length ?? 0));
+    this.#shared.scheduler.bufferedBytes -= this.#deferredCiphertext?.length ?? 0;
     this.#deferredCiphertext = null;
   }
 

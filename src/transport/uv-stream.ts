@@ -197,7 +197,7 @@ export class UvStream implements ByteStream, ReadFlow {
   #endReading(isFin: boolean): void {
     this.#readState = 'ended';
     // Thousands of connections may end at the same moment.
-    this.#scheduler.runOrDefer(() => {
+    this.#scheduler.tasks.runOrDefer(() => {
       if (this.#writeState === 'closed') return;
       if (isFin) this.#handler?.onEnd();
       if (!isFin || this.#writeState === 'ended') this.abort();
@@ -220,7 +220,7 @@ export class UvStream implements ByteStream, ReadFlow {
    */
   #bufferWrite(bytes: Uint8Array): boolean {
     this.#bufferedBytes += bytes.length;
-    this.#scheduler.addBufferedBytes(bytes.length);
+    this.#scheduler.bufferedBytes += bytes.length;
     let isReturned = false;
     this.#uv.write(this.#handle, bytes, (worked) => {
       this.#scheduler.buffers.release(bytes);
@@ -250,7 +250,7 @@ export class UvStream implements ByteStream, ReadFlow {
 
   #releaseBuffered(bytes: number): void {
     this.#bufferedBytes -= bytes;
-    this.#scheduler.addBufferedBytes(-bytes);
+    this.#scheduler.bufferedBytes -= bytes;
   }
 
   /** The connection is closed, so the result of `write` does not matter. */

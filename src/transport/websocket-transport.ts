@@ -1,6 +1,5 @@
 import { MessageHandshake } from '../protocol/message-handshake.ts';
 import { MAX_LINE_BYTES } from '../protocol/messages.ts';
-import type { CloseCode } from '../protocol/session.ts';
 import {
   FrameDecoder,
   PING_FRAME,
@@ -13,7 +12,7 @@ import { EMPTY_BYTES } from './byte-stream.ts';
 import type { ByteStream, ByteStreamHandler } from './byte-stream.ts';
 import type { ClientTransport, ClientTransportHandler } from './client-transport.ts';
 import { Linger, lingerTimeoutMs } from './linger.ts';
-import type { DeferredWork } from './read-scheduler.ts';
+import type { ReadScheduler } from './read-scheduler.ts';
 import { unmask } from './unmask.ts';
 
 /**
@@ -41,17 +40,11 @@ const MAX_FRAMES_WHILE_BUSY = 16;
 /** How long to wait for the rest of a handshake line that may be complete, in milliseconds. */
 const LINE_CONTINUATION_TIMEOUT_MS = 200;
 
-export interface WebSocketTransportOptions {
-  /** Time between pings, in milliseconds. */
-  readonly pingIntervalMs: number;
-  readonly deferredWork: DeferredWork;
-}
-
 /** A client connected by WebSocket. Binary messages are the payload; their boundaries have no meaning. */
 export class WebSocketTransport implements ClientTransport, ByteStreamHandler, FrameHandler {
   readonly kind = 'websocket';
   readonly #stream: ByteStream;
-  readonly #deferredWork: DeferredWork;
+  readonly #scheduler: ReadScheduler;
   readonly #decoder = new FrameDecoder(this, unmask);
   readonly #pingTimer: NodeJS.Timeout;
   #handler: ClientTransportHandler | null = null;
@@ -74,10 +67,11 @@ export class WebSocketTransport implements ClientTransport, ByteStreamHandler, F
   /** The client keeps sending small frames although the relay has closed. */
   #isIgnoringFrames = false;
 
-  constructor(stream: ByteStream, options: WebSocketTransportOptions) {
+  /** @param pingIntervalMs time between pings, in milliseconds */
+  constructor(stream: ByteStream, scheduler: ReadScheduler, pingIntervalMs: number) {
     this.#stream = stream;
-    this.#deferredWork = options.deferredWork;
-    this.#pingTimer = setInterval(() => this.#ping(), options.pingIntervalMs);
+    this.#scheduler = scheduler;
+    this.#pingTimer = setInterval(() => this.#ping(), pingIntervalMs);
   }
 
   get bufferedBytes(): number {
@@ -116,8 +110,12 @@ export class WebSocketTransport implements ClientTransport, ByteStreamHandler, F
     this.#stream.detectReset();
   }
 
-  closeGracefully(code: CloseCode, hadPartner: boolean): void {
-    this.#close(code, hadPartner);
+  closeGracefully(code: number, hadPartner: boolean): void {
+    if (this.#hasSentClose) return;
+    this.#hasSentClose = true;
+    this.#linger = new Linger(this.#stream, lingerTimeoutMs(hadPartner));
+    this.#stream.write(encodeClose(code));
+    this.resume();
   }
 
   abort(): void {
@@ -133,7 +131,7 @@ export class WebSocketTransport implements ClientTransport, ByteStreamHandler, F
       this.#setUnread(Buffer.concat([this.#unread, bytes]));
       return;
     }
-    const { isBusy } = this.#deferredWork;
+    const { isBusy } = this.#scheduler.tasks;
     const taken = this.#readFrames(bytes, isBusy ? MAX_FRAMES_WHILE_BUSY : MAX_FRAMES_PER_READ);
     if (taken < bytes.length) this.#deferFrames(bytes.subarray(taken), isBusy);
   }
@@ -180,7 +178,7 @@ export class WebSocketTransport implements ClientTransport, ByteStreamHandler, F
   }
 
   onCloseFrame(code: number): void {
-    this.#close(code, false);
+    this.closeGracefully(code, false);
     this.#handler?.onEnd();
     this.#stream.end();
   }
@@ -218,7 +216,7 @@ export class WebSocketTransport implements ClientTransport, ByteStreamHandler, F
   #enqueue(): void {
     if (this.#isQueued) return;
     this.#isQueued = true;
-    this.#deferredWork.defer(() => {
+    this.#scheduler.tasks.defer(() => {
       this.#isQueued = false;
       this.#readDeferredFrames();
     });
@@ -237,7 +235,7 @@ export class WebSocketTransport implements ClientTransport, ByteStreamHandler, F
   }
 
   #setUnread(bytes: Uint8Array): void {
-    this.#deferredWork.addBufferedBytes(bytes.length - this.#unread.length);
+    this.#scheduler.bufferedBytes += bytes.length - this.#unread.length;
     this.#unread = bytes;
   }
 
@@ -266,15 +264,6 @@ export class WebSocketTransport implements ClientTransport, ByteStreamHandler, F
 
   #emitData(bytes: Uint8Array): void {
     if (bytes.length > 0) this.#handler?.onData(bytes);
-  }
-
-  /** Sends a close frame after the sent bytes, and waits for the client to close too. */
-  #close(code: number, hadPartner: boolean): void {
-    if (this.#hasSentClose) return;
-    this.#hasSentClose = true;
-    this.#linger = new Linger(this.#stream, lingerTimeoutMs(hadPartner));
-    this.#stream.write(encodeClose(code));
-    this.resume();
   }
 
   #ping(): void {

@@ -55,7 +55,7 @@ async function checkEmpty(topology: InProcessTopology): Promise<void> {
   );
   assert.equal(topology.bufferedBytes(), 0);
   assert.equal(
-    sumOf(topology, ({ backend }) => backend.bufferedBytes),
+    sumOf(topology, ({ backend }) => backend.scheduler.bufferedBytes),
     0,
   );
 }

@@ -71,11 +71,11 @@ describe('the read size', () => {
     const scheduler = new ReadScheduler(64 * MIB);
     const sizes: number[] = [];
     for (const mebibytes of [0, 16, 24, 28, 31, 32, 64, 100]) {
-      scheduler.addBufferedBytes(mebibytes * MIB - scheduler.bufferedBytes);
+      scheduler.bufferedBytes = mebibytes * MIB;
       sizes.push(scheduler.readSizeBytes(5) / 1024);
     }
     assert.deepEqual(sizes, [512, 512, 512, 256, 64, 16, 16, 16]);
-    scheduler.addBufferedBytes(-scheduler.bufferedBytes);
+    scheduler.bufferedBytes = 0;
     assert.equal(scheduler.readSizeBytes(5), MIB / 2);
   });
 
@@ -86,7 +86,7 @@ describe('the read size', () => {
   test('keeps 1,000 receivers that stalled in the middle of their largest reads within the budget', () => {
     const scheduler = new ReadScheduler(64 * MIB);
     for (let receiver = 0; receiver < 1000; receiver += 1)
-      scheduler.addBufferedBytes(scheduler.readSizeBytes(5));
+      scheduler.bufferedBytes += scheduler.readSizeBytes(5);
     assert.ok(scheduler.bufferedBytes <= 64 * MIB, `${scheduler.bufferedBytes} bytes are buffered`);
   });
 });

@@ -63,10 +63,7 @@ function tinyFrames(count: number): Uint8Array {
 
 test('keeps reads small for a client that sends one frame per byte', (context) => {
   const stream = new FakeStream();
-  const transport = new WebSocketTransport(stream, {
-    pingIntervalMs: 30_000,
-    deferredWork: new ReadScheduler(0),
-  });
+  const transport = new WebSocketTransport(stream, new ReadScheduler(0), 30_000);
   context.after(() => transport.onClose());
   let payload = 0;
   transport.start({
@@ -96,7 +93,7 @@ interface Scene {
 function open(context: TestContext): Scene {
   const stream = new FakeStream();
   const scheduler = new ReadScheduler(0);
-  const transport = new WebSocketTransport(stream, { pingIntervalMs: 30_000, deferredWork: scheduler });
+  const transport = new WebSocketTransport(stream, scheduler, 30_000);
   context.after(() => transport.onClose());
   let received = '';
   transport.start({
@@ -140,7 +137,7 @@ test('reads a large number of frames in small batches and in order, and pauses t
 
 test('forwards small messages at once while frames of other clients are queued', (context) => {
   const { scheduler, transport, received } = open(context);
-  scheduler.defer(() => undefined);
+  scheduler.tasks.defer(() => undefined);
   transport.onBytes(framesOf('abc'));
   assert.equal(received(), `${LINE}abc`);
 });
@@ -157,7 +154,7 @@ test('ignores a client that keeps sending small frames after the relay has close
   const { stream, scheduler, transport } = open(context);
   transport.closeGracefully(1000, false);
   transport.onBytes(framesOf('x'.repeat(1000)));
-  assert.deepEqual([stream.isPaused, scheduler.bufferedBytes, scheduler.isBusy], [false, 0, false]);
+  assert.deepEqual([stream.isPaused, scheduler.bufferedBytes, scheduler.tasks.isBusy], [false, 0, false]);
   await nextTurn();
 });
 
@@ -175,10 +172,7 @@ test('answers only the last of many pings that arrive together', (context) => {
 function openWithPings(context: TestContext): Pick<Scene, 'stream' | 'transport'> {
   context.mock.timers.enable({ apis: ['setInterval', 'setTimeout'] });
   const stream = new FakeStream();
-  const transport = new WebSocketTransport(stream, {
-    pingIntervalMs: 1000,
-    deferredWork: new ReadScheduler(0),
-  });
+  const transport = new WebSocketTransport(stream, new ReadScheduler(0), 1000);
   context.after(() => transport.onClose());
   return { stream, transport };
 }

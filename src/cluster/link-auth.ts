@@ -1,6 +1,20 @@
-import { createHmac, createSecretKey, hkdfSync, randomBytes, timingSafeEqual } from 'node:crypto';
+import {
+  createHmac,
+  createSecretKey,
+  hkdfSync,
+  constants as openssl,
+  randomBytes,
+  timingSafeEqual,
+} from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
+import type { Socket } from 'node:net';
+import { connect, createSecureContext } from 'node:tls';
+import type { TLSSocket } from 'node:tls';
+import { errorCode } from '../process/errors.ts';
 import { NEWLINE } from '../protocol/messages.ts';
+import type { ByteStream } from '../transport/byte-stream.ts';
+import type { IoBackend } from '../transport/io-backend.ts';
+import { startNodeTls } from '../transport/uv-handle.ts';
 
 /** Limit for a line of the handshake without its newline, in bytes. The longest of this version has 153; other versions get some room. */
 export const MAX_LINK_LINE_BYTES = 200;
@@ -58,7 +72,7 @@ function latin1(bytes: Uint8Array): string {
  *
  *     transit-relay-cluster/2 tls
  *
- * and TLS follows, with a pre-shared key made of the same secret (`link-tls.ts`). It authenticates both ends and the
+ * and TLS follows, with a pre-shared key made of the same secret (`LinkTls`). It authenticates both ends and the
  * version, so there is no further handshake. An end that wants TLS never accepts a link without it, and the other way round.
  */
 const PROTOCOL_NAME = 'transit-relay-cluster/';
@@ -67,7 +81,7 @@ const PROTOCOL_NAME = 'transit-relay-cluster/';
 const PROTOCOL_VERSION = '2';
 
 /** Both ends have to name it, as the identity of the pre-shared key. TLS authenticates it, unlike the line before. */
-export const LINK_PROTOCOL = `${PROTOCOL_NAME}${PROTOCOL_VERSION}`;
+const LINK_PROTOCOL = `${PROTOCOL_NAME}${PROTOCOL_VERSION}`;
 
 const NONCE_BYTES = 32;
 const HEX = '[0-9a-f]{64}';
@@ -222,4 +236,101 @@ function isOpeningPrefix(text: string): boolean {
 
 function failureOf(text: string): LinkAuthFailure {
   return OTHER_VERSION.test(text) ? 'version' : 'not a relay';
+}
+
+/** The only cipher suite for a pre-shared key without a hash: such a key implies SHA-256 (RFC 8446, 4.2.11). */
+const CIPHER_SUITE = 'TLS_AES_128_GCM_SHA256';
+
+/** OpenSSL's error codes, at either end, if the other one has another key. */
+const KEY_MISMATCH_CODES: ReadonlySet<string> = new Set([
+  'ERR_SSL_BINDER_DOES_NOT_VERIFY',
+  'ERR_SSL_TLSV1_ALERT_DECRYPT_ERROR',
+]);
+
+/** Like `ECONNRESET`. All other codes are of TLS: OpenSSL's begin with `ERR_SSL_`, and those of certificates are words. */
+const SYSTEM_ERROR = /^E[A-Z0-9]+$/u;
+
+/** The other end has proven that it has the secret, or has failed to. One of the two is called at most. */
+export interface LinkTlsObserver {
+  onAuthenticated(): void;
+  /** Called before the stream closes. Not called if the network fails. */
+  onFailed(failure: LinkAuthFailure): void;
+}
+
+/**
+ * TLS 1.3 on links, with a pre-shared key made of the cluster's secret. There are no certificates that could expire, and
+ * only relays with the secret can be either end. Each link also has its own keys (`psk_dhe_ke`), so that a leaked secret
+ * does not decrypt recorded traffic.
+ */
+export class LinkTls {
+  readonly #key: Buffer;
+  // No certificate authority is trusted: certificates prove nothing here.
+  readonly #context = createSecureContext({
+    minVersion: 'TLSv1.3',
+    maxVersion: 'TLSv1.3',
+    ciphers: CIPHER_SUITE,
+    // Links are never resumed, and the ticket key would live as long as the process.
+    secureOptions: openssl.SSL_OP_NO_TICKET,
+    ca: [],
+  });
+
+  /** @param secret the same for all relays of the cluster */
+  constructor(secret: string) {
+    this.#key = Buffer.from(hkdfSync('sha256', secret, '', 'transit-relay-cluster link TLS', 32));
+  }
+
+  /**
+   * Adds one end of TLS to a stream, which must not be used any more.
+   *
+   * @param role `server`: the owner's end; `client`: the caller's, which sends first
+   */
+  wrap(
+    role: 'server' | 'client',
+    backend: IoBackend,
+    stream: ByteStream,
+    observer: LinkTlsObserver,
+  ): ByteStream {
+    const link = backend.startLinkTls(stream, {
+      role,
+      context: this.#context,
+      preSharedKey: { identity: LINK_PROTOCOL, key: this.#key },
+      observer: {
+        onReady: () => observer.onAuthenticated(),
+        onFailed: (code) => reportFailure(code, observer),
+      },
+    });
+    if (link !== null) return link;
+    return backend.startTlsWith(stream, (socket) => {
+      const secured = role === 'server' ? this.#startServer(socket) : this.#startClient(socket);
+      secured.once(role === 'server' ? 'secure' : 'secureConnect', () => {
+        // A handshake with a certificate proves nothing. Node.js accepts one if NODE_TLS_REJECT_UNAUTHORIZED is 0.
+        if (secured.isSessionReused()) observer.onAuthenticated();
+        else observer.onFailed('not a relay');
+      });
+      secured.on('error', (error) => reportFailure(errorCode(error), observer));
+      return secured;
+    });
+  }
+
+  #startServer(socket: Socket): TLSSocket {
+    return startNodeTls(socket, {
+      secureContext: this.#context,
+      pskCallback: (_, identity) => (identity === LINK_PROTOCOL ? this.#key : null),
+    });
+  }
+
+  #startClient(socket: Socket): TLSSocket {
+    return connect({
+      socket,
+      secureContext: this.#context,
+      pskCallback: () => ({ psk: this.#key, identity: LINK_PROTOCOL }),
+      // Called only if the other end has sent a certificate instead.
+      checkServerIdentity: () => new Error('a relay has no certificate'),
+    });
+  }
+}
+
+function reportFailure(code: string, observer: LinkTlsObserver): void {
+  if (KEY_MISMATCH_CODES.has(code)) observer.onFailed('secret');
+  else if (!SYSTEM_ERROR.test(code)) observer.onFailed('not a relay');
 }

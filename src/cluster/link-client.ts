@@ -6,8 +6,7 @@ import { EMPTY_BYTES } from '../transport/byte-stream.ts';
 import type { ByteStream, ByteStreamHandler } from '../transport/byte-stream.ts';
 import type { IoBackend } from '../transport/io-backend.ts';
 import { LinkClientAuth, TlsOffer } from './link-auth.ts';
-import type { LinkAuthFailure } from './link-auth.ts';
-import type { LinkTls } from './link-tls.ts';
+import type { LinkAuthFailure, LinkTls } from './link-auth.ts';
 import { PeerAddressError } from './peer-networks.ts';
 import type { PeerNetworks } from './peer-networks.ts';
 
@@ -169,7 +168,7 @@ class LinkConnector implements ByteStreamHandler {
       return;
     }
     this.#tlsOffer = null;
-    this.#stream = tls.wrapClient(backend, this.#stream, {
+    this.#stream = tls.wrap('client', backend, this.#stream, {
       onAuthenticated: () => this.#succeed(EMPTY_BYTES),
       onFailed: (failure) => this.#fail(failure),
     });

@@ -6,8 +6,7 @@ import { EMPTY_BYTES } from '../transport/byte-stream.ts';
 import type { ByteStream, ByteStreamHandler } from '../transport/byte-stream.ts';
 import type { IoBackend } from '../transport/io-backend.ts';
 import { LinkServerAuth, TlsOffer, linkAuthKey } from './link-auth.ts';
-import type { LinkAuthFailure } from './link-auth.ts';
-import type { LinkTls } from './link-tls.ts';
+import type { LinkAuthFailure, LinkTls } from './link-auth.ts';
 import type { PeerNetworks } from './peer-networks.ts';
 
 /**
@@ -201,7 +200,7 @@ export class LinkServer {
   }
 
   #createTlsPeer(stream: ByteStream, tls: LinkTls): PendingPeer {
-    const secured = tls.wrapServer(this.#options.backend, stream, {
+    const secured = tls.wrap('server', this.#options.backend, stream, {
       onAuthenticated: () => pendingPeer.onAuthenticated(EMPTY_BYTES),
       onFailed: (failure) => pendingPeer.close(failure),
     });

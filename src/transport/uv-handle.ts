@@ -183,16 +183,12 @@ export function socketFromHandle(handle: UvHandle): Socket {
 /**
  * Starts TLS on a socket. Because no TLS server of Node's created the socket, Node reports errors after the
  * handshake only by `_tlsError`: a damaged record, or a client that started too many handshakes.
- *
- * @param ready called when the handshake is done
  */
 export function startNodeTls(
   socket: Socket,
   options: { readonly secureContext: SecureContext } & Pick<TlsOptions, 'pskCallback'>,
-  ready: () => void = () => undefined,
 ): TLSSocket {
   const secured = new TLSSocket(socket, { ...options, isServer: true });
-  secured.once('secure', ready);
   secured.on('_tlsError', () => secured.destroy());
   return secured;
 }

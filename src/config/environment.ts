@@ -107,8 +107,7 @@ export class EnvironmentReader<Variable extends string> {
 
   /** True if the variable or its `…_FILE` variant has an error. */
   hasError(variable: Variable): boolean {
-    const names: readonly string[] = [variable, variable + FILE_SUFFIX];
-    return this.errors.some((error) => names.includes(error.variable));
+    return this.errors.some(({ variable: name }) => name === variable || name === variable + FILE_SUFFIX);
   }
 
   /** Adds an error, unless the variable has one already. It does not show secrets or the content of files. */

@@ -1,10 +1,14 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { DatabaseState, LiveStatus, RelayState } from '../../src/sidecar/api.ts';
-import { formatListener } from '../../src/sidecar/dashboard/format.ts';
-import { toHeadline, toSentence } from '../../src/sidecar/dashboard/headline.ts';
-import { backoffMs, hasNewRecords } from '../../src/sidecar/dashboard/poll-policy.ts';
-import { HISTORY_S, RateHistory } from '../../src/sidecar/dashboard/rate-history.ts';
+import { formatListener, toSentence } from '../../src/sidecar/dashboard/format.ts';
+import {
+  HISTORY_S,
+  RateHistory,
+  backoffMs,
+  hasNewRecords,
+  toHeadline,
+} from '../../src/sidecar/dashboard/live-state.ts';
 import { UNLIMITED_STATUS } from '../support/unlimited-status.ts';
 
 const NOW = '2026-11-23T05:00:00.000Z';

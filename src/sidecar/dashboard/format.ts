@@ -142,3 +142,10 @@ export function formatListener(listener: string): string {
   if (kind === 'unix') return where;
   return kind === 'ssl' ? `TLS ${where}` : `TCP ${where}`;
 }
+
+/** Adds a capital letter and a full stop. */
+export function toSentence(problem: string): string {
+  const text = problem.trim();
+  const capital = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?…]$/u.test(capital) ? capital : `${capital}.`;
+}

@@ -1,7 +1,7 @@
 import type { LiveStatus } from '../api.ts';
 import { byId, bytesElement, countElement, createElement, setText } from './dom.ts';
 import { formatClock, formatDuration, formatDateTime, formatRate, splitRate } from './format.ts';
-import { RateHistory } from './rate-history.ts';
+import { RateHistory } from './live-state.ts';
 import { Sparkline } from './sparkline.ts';
 
 /** Live data, updated every second. Old data stays visible, marked as stale. */

@@ -1,4 +1,4 @@
-import { backoffMs } from './poll-policy.ts';
+import { backoffMs } from './live-state.ts';
 
 /** Runs a task periodically while the page is visible, one run at a time, with backoff after failures. */
 export class Poller {

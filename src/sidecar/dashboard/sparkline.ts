@@ -1,8 +1,8 @@
 import uPlot from './uplot.js';
 import { BASE_CHART_OPTIONS, onResizeOrRecolour } from './chart-theme.ts';
 import { readColour } from './dom.ts';
-import { HISTORY_S } from './rate-history.ts';
-import type { RateHistory } from './rate-history.ts';
+import { HISTORY_S } from './live-state.ts';
+import type { RateHistory } from './live-state.ts';
 
 const HEADROOM = 1.15;
 

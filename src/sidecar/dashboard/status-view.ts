@@ -1,9 +1,8 @@
 import type { Health } from '../api.ts';
 import { byId, createElement, setText } from './dom.ts';
 import { fetchJson } from './fetch-json.ts';
-import { formatListener } from './format.ts';
-import { toSentence } from './headline.ts';
-import type { Headline } from './headline.ts';
+import { formatListener, toSentence } from './format.ts';
+import type { Headline } from './live-state.ts';
 
 /** The card at the top with the state of the relay. */
 export class StatusView {
@@ -15,7 +14,7 @@ export class StatusView {
     this.#card.dataset['tone'] = tone;
     setText(this.#headline, title);
     setText(this.#detail, detail);
-    document.title = tabTitle === 'Transit Relay' ? tabTitle : `${tabTitle} · Transit Relay`;
+    document.title = `${tabTitle} · Transit Relay`;
   }
 }
 

@@ -1,8 +1,15 @@
 import type { LiveStatus, Snapshot } from '../api.ts';
 import { byId, bytesElement, setText } from './dom.ts';
 import { fetchJson } from './fetch-json.ts';
-import { PLACEHOLDER, formatAge, formatBytes, formatCount, formatDateTime, formatUntil } from './format.ts';
-import { toSentence } from './headline.ts';
+import {
+  PLACEHOLDER,
+  formatAge,
+  formatBytes,
+  formatCount,
+  formatDateTime,
+  formatUntil,
+  toSentence,
+} from './format.ts';
 
 /** Timeout of a snapshot, in milliseconds: very large databases take minutes. */
 const SNAPSHOT_TIMEOUT_MS = 30 * 60_000;

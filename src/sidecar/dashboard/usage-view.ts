@@ -1,7 +1,14 @@
 import { BarChart } from './bar-chart.ts';
 import { byId, bytesElement, colourSwatch, countElement, createElement, setText } from './dom.ts';
-import { PLACEHOLDER, formatBytes, formatClock, formatCompact, formatCount, formatShare } from './format.ts';
-import { toSentence } from './headline.ts';
+import {
+  PLACEHOLDER,
+  formatBytes,
+  formatClock,
+  formatCompact,
+  formatCount,
+  formatShare,
+  toSentence,
+} from './format.ts';
 import { USAGE_PERIODS, toPeriodRange } from './periods.ts';
 import type { UsagePeriod, UsagePeriodRange } from './periods.ts';
 import { toSeries, toWaitingBars, visibleMoods, waitingSummary } from './usage-series.ts';

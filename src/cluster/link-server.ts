@@ -7,7 +7,7 @@ import type { ByteStream, ByteStreamHandler } from '../transport/byte-stream.ts'
 import type { IoBackend } from '../transport/io-backend.ts';
 import { LinkServerAuth, TlsOffer, linkAuthKey } from './link-auth.ts';
 import type { LinkAuthFailure, LinkTls } from './link-auth.ts';
-import type { PeerNetworks } from './peer-networks.ts';
+import type { PeerNetworks } from './link-client.ts';
 
 /**
  * Why a connection did not become a link: a failure of the handshake; `timeout`: it took too long; `disconnected`: the peer

@@ -8,8 +8,7 @@ import type { ForwardableClient } from './forwarder.ts';
 import { linkAuthKey } from './link-auth.ts';
 import type { LinkTls } from './link-auth.ts';
 import { LinkError, connectLink } from './link-client.ts';
-import type { Link, LinkClientOptions, LinkErrorCode } from './link-client.ts';
-import type { PeerNetworks } from './peer-networks.ts';
+import type { Link, LinkClientOptions, LinkErrorCode, PeerNetworks } from './link-client.ts';
 import { TokenLeases } from './token-leases.ts';
 import type { AcquireResult, TokenLeasesOptions } from './token-leases.ts';
 

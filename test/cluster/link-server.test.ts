@@ -3,7 +3,7 @@ import { describe, mock, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { LinkClientAuth, linkAuthKey } from '../../src/cluster/link-auth.ts';
 import { MAX_PENDING_PEERS } from '../../src/cluster/link-server.ts';
-import { PeerNetworks } from '../../src/cluster/peer-networks.ts';
+import { PeerNetworks } from '../../src/cluster/link-client.ts';
 import { parseCidrs } from '../../src/config/trusted-proxies.ts';
 import { randomBytesOf } from '../support/bytes.ts';
 import { Dice } from '../support/dice.ts';

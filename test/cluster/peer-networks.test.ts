@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { LookupAddress } from 'node:dns';
-import { PeerAddressError, PeerNetworks } from '../../src/cluster/peer-networks.ts';
+import { PeerAddressError, PeerNetworks } from '../../src/cluster/link-client.ts';
 import { parseCidrs } from '../../src/config/trusted-proxies.ts';
 
 const ANY = new PeerNetworks([], '10.0.0.1');

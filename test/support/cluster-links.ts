@@ -1,10 +1,9 @@
 import { connect, createServer } from 'node:net';
 import type { Server } from 'node:net';
 import { LinkTls, linkAuthKey } from '../../src/cluster/link-auth.ts';
-import { connectLink } from '../../src/cluster/link-client.ts';
+import { PeerNetworks, connectLink } from '../../src/cluster/link-client.ts';
 import type { Link } from '../../src/cluster/link-client.ts';
 import { LinkServer } from '../../src/cluster/link-server.ts';
-import { PeerNetworks } from '../../src/cluster/peer-networks.ts';
 import type { ByteStream } from '../../src/transport/byte-stream.ts';
 import type { IoBackend } from '../../src/transport/io-backend.ts';
 

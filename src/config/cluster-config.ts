@@ -54,30 +54,23 @@ const NETWORKS_GRAMMAR =
 /** Addresses for listening that can't be used to connect. */
 export const WILDCARD_ADDRESSES: ReadonlySet<string> = new Set(['0.0.0.0', '::']);
 
-type Reader = Pick<EnvironmentReader<Variable>, 'read' | 'addError' | 'isSet' | 'errors' | 'warnings'>;
+type Reader = Pick<EnvironmentReader<Variable>, 'read' | 'addError' | 'isSet' | 'warnings'>;
 
 /** Returns null without a cluster. Without a coordinator the other variables have no effect and are not read. */
 export function readClusterConfig(env: Reader): ClusterConfig | null {
-  const url = env.read<string | null>('RELAY_CLUSTER_URL', null, toRedisUrl);
+  const url = env.read('RELAY_CLUSTER_URL', null, toRedisUrl);
   if (url === null) {
     warnAboutUnusedSettings(env);
     return null;
   }
-  const listen = env.read<TcpEndpoint | null>('RELAY_CLUSTER_LISTEN', null, toTcpEndpoint);
-  const advertise = env.read<ClusterConfig['advertise']>(
-    'RELAY_CLUSTER_ADVERTISE',
-    null,
-    toAdvertisedAddress,
-  );
-  const networks = env.read<readonly Cidr[]>('RELAY_CLUSTER_NETWORKS', [], toNetworks);
-  const secret = env.read<string | null>('RELAY_CLUSTER_SECRET', null, toSecret);
+  const listen = env.read('RELAY_CLUSTER_LISTEN', null, toTcpEndpoint);
+  const advertise = env.read('RELAY_CLUSTER_ADVERTISE', null, toAdvertisedAddress);
+  const networks = env.read('RELAY_CLUSTER_NETWORKS', [], toNetworks);
+  const secret = env.read('RELAY_CLUSTER_SECRET', null, toSecret);
   const tls = env.read('RELAY_CLUSTER_TLS', false, toBoolean);
-  // The errors of invalid values are reported already.
-  const hasError = (name: Variable): boolean =>
-    env.errors.some(({ variable }) => variable === name || variable === `${name}_FILE`);
-  if (listen === null && !hasError('RELAY_CLUSTER_LISTEN'))
+  if (listen === null)
     env.addError('RELAY_CLUSTER_LISTEN', '', new InvalidValue('an endpoint like tcp:4005', REQUIRED_PROBLEM));
-  if (secret === null && !hasError('RELAY_CLUSTER_SECRET'))
+  if (secret === null)
     env.addError('RELAY_CLUSTER_SECRET', '', new InvalidValue(SECRET_GRAMMAR, REQUIRED_PROBLEM));
   return listen === null || secret === null ? null : { url, listen, advertise, networks, secret, tls };
 }

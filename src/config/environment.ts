@@ -88,7 +88,7 @@ export class EnvironmentReader<Variable extends string> {
    *
    * @param whenUnset the default value, if it depends on other variables
    */
-  read<T, Off = T>(
+  read<T, Off>(
     variable: Variable,
     whenOff: Off,
     parse: (text: string) => T,

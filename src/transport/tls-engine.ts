@@ -1,7 +1,8 @@
 import { Socket } from 'node:net';
-import process from 'node:process';
 import { TLSSocket, createSecureContext } from 'node:tls';
 import type { SecureContext } from 'node:tls';
+import { errorCode } from '../process/errors.ts';
+import { hasMethods, loadBinding } from './uv-handle.ts';
 import type { UvHandles } from './uv-handle.ts';
 
 /**
@@ -91,7 +92,7 @@ export class TlsEngine {
         if (isAuthenticated) callbacks.onHandshakeDone();
         else callbacks.onError('ERR_TLS_KEY_NOT_SHARED');
       },
-      onerror: (error: unknown) => callbacks.onError(codeOf(error)),
+      onerror: (error: unknown) => callbacks.onError(errorCode(error)),
     });
     wrap.useUserBuffer(bindings.record);
     if (options.preSharedKey !== null) bindings.setPreSharedKey(wrap, options.preSharedKey, options.role);
@@ -207,21 +208,18 @@ const WRAP_METHODS = [
   'destroySSL',
 ];
 
+type WrapFunction = (stream: object, context: unknown, isServer: boolean, hasActiveWrite: boolean) => unknown;
+
 /** The internal interfaces of Node that TLS needs, as found by `detectTlsBindings`. */
 export class TlsBindings {
   readonly uv: UvHandles;
   /** OpenSSL writes each record's plaintext here. */
   readonly record = Buffer.allocUnsafeSlow(MAX_RECORD_PLAINTEXT_BYTES);
   readonly #newStream: new () => unknown;
-  readonly #wrap: (stream: object, context: unknown, isServer: boolean, hasActiveWrite: boolean) => unknown;
+  readonly #wrap: WrapFunction;
   readonly #pskSymbol: symbol;
 
-  constructor(
-    uv: UvHandles,
-    newStream: new () => unknown,
-    wrap: (stream: object, context: unknown, isServer: boolean, hasActiveWrite: boolean) => unknown,
-    pskSymbol: symbol,
-  ) {
+  constructor(uv: UvHandles, newStream: new () => unknown, wrap: WrapFunction, pskSymbol: symbol) {
     this.uv = uv;
     this.#newStream = newStream;
     this.#wrap = wrap;
@@ -269,10 +267,8 @@ export function detectTlsBindings(uv: UvHandles): TlsBindings | null {
 }
 
 function loadBindings(uv: UvHandles): TlsBindings | null {
-  const load: unknown = Reflect.get(process, 'binding');
-  if (typeof load !== 'function') return null;
-  const newStream: unknown = Reflect.get(Reflect.apply(load, process, ['js_stream']), 'JSStream');
-  const wrap: unknown = Reflect.get(Reflect.apply(load, process, ['tls_wrap']), 'wrap');
+  const newStream: unknown = Reflect.get(loadBinding('js_stream') ?? {}, 'JSStream');
+  const wrap: unknown = Reflect.get(loadBinding('tls_wrap') ?? {}, 'wrap');
   const pskSymbol = findPskSymbol();
   if (!isConstructor(newStream) || !isWrapFunction(wrap) || pskSymbol === null) return null;
   return new TlsBindings(uv, newStream, wrap, pskSymbol);
@@ -344,25 +340,10 @@ function isTlsWrap(value: unknown): value is TlsWrap {
   return hasMethods(value, WRAP_METHODS);
 }
 
-function hasMethods(value: unknown, names: readonly string[]): boolean {
-  return (
-    typeof value === 'object' &&
-    value !== null &&
-    names.every((name) => typeof Reflect.get(value, name) === 'function')
-  );
-}
-
 function isConstructor(value: unknown): value is new () => unknown {
   return typeof value === 'function';
 }
 
-function isWrapFunction(
-  value: unknown,
-): value is (stream: object, context: unknown, isServer: boolean, hasActiveWrite: boolean) => unknown {
+function isWrapFunction(value: unknown): value is WrapFunction {
   return typeof value === 'function' && value.length <= 4;
-}
-
-function codeOf(error: unknown): string {
-  const code: unknown = typeof error === 'object' && error !== null ? Reflect.get(error, 'code') : null;
-  return typeof code === 'string' ? code : 'unknown';
 }

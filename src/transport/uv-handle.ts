@@ -39,11 +39,11 @@ export interface UvHandle {
 const UV_HANDLE_METHODS = ['readStart', 'readStop', 'useUserBuffer', 'writeBuffer', 'shutdown', 'close'];
 
 function isUvHandle(value: unknown): value is UvHandle {
-  return (
-    isObject(value) &&
-    'fd' in value &&
-    UV_HANDLE_METHODS.every((method) => typeof Reflect.get(value, method) === 'function')
-  );
+  return hasMethods(value, UV_HANDLE_METHODS) && 'fd' in value;
+}
+
+export function hasMethods(value: unknown, names: readonly string[]): value is object {
+  return isObject(value) && names.every((name) => typeof Reflect.get(value, name) === 'function');
 }
 
 function isObject(value: unknown): value is object {
@@ -108,8 +108,7 @@ interface StreamBinding {
 
 function isStreamBinding(value: unknown): value is StreamBinding {
   return (
-    isObject(value) &&
-    ['WriteWrap', 'ShutdownWrap'].every((name) => typeof Reflect.get(value, name) === 'function') &&
+    hasMethods(value, ['WriteWrap', 'ShutdownWrap']) &&
     ['kReadBytesOrError', 'kLastWriteWasAsync'].every(
       (name) => typeof Reflect.get(value, name) === 'number',
     ) &&
@@ -117,12 +116,12 @@ function isStreamBinding(value: unknown): value is StreamBinding {
   );
 }
 
-function loadStreamBinding(): StreamBinding | null {
+/** One of Node's internal bindings. Null if this Node.js version does not have it. */
+export function loadBinding(name: string): object | null {
   try {
     const load: unknown = Reflect.get(process, 'binding');
-    const binding: unknown =
-      typeof load === 'function' ? Reflect.apply(load, process, ['stream_wrap']) : null;
-    return isStreamBinding(binding) ? binding : null;
+    const binding: unknown = typeof load === 'function' ? Reflect.apply(load, process, [name]) : null;
+    return isObject(binding) ? binding : null;
   } catch {
     return null;
   }
@@ -146,7 +145,7 @@ export function setClientSocketOptions(handle: Pick<UvHandle, 'setNoDelay' | 'se
  */
 export function acceptHandles(server: Server, accept: (handle: UvHandle) => void): boolean {
   const listener: unknown = Reflect.get(server, '_handle');
-  if (!isObject(listener) || typeof Reflect.get(listener, 'onconnection') !== 'function') return false;
+  if (!hasMethods(listener, ['onconnection'])) return false;
   setClientSocketOptions(listener);
   Reflect.set(listener, 'onconnection', (status: number, handle: unknown) => {
     if (isUvHandle(handle)) accept(handle);
@@ -240,8 +239,8 @@ const FEATURE_DETECTION_TIMEOUT_MS = 2000;
 
 /** Tests all of the above over a loopback connection, in both directions. Null if any of it does not work. */
 export async function detectUvHandles(): Promise<UvHandles | null> {
-  const binding = loadStreamBinding();
-  if (binding === null) return null;
+  const binding = loadBinding('stream_wrap');
+  if (!isStreamBinding(binding)) return null;
   const uv = new UvHandles(binding);
   const server = createServer();
   const result = Promise.withResolvers<boolean>();

@@ -58,7 +58,6 @@ export const MAY_USE_PROCESS: ReadonlySet<string> = new Set([
   'healthcheck.ts',
   'import.ts',
   'transport/uv-handle.ts',
-  'transport/tls-engine.ts',
   'process/process-metrics.ts',
 ]);
 

@@ -2,13 +2,13 @@ import type { Logger } from 'pino';
 import type { RelayConfig } from '../config/relay-config.ts';
 import { LineWriter } from '../process/line-writer.ts';
 import { LogThrottle } from '../process/logging.ts';
-import type { DatabaseNotice } from '../usage/database-thread.ts';
 import { RecordLimiter } from '../usage/record-limiter.ts';
 import type { SuppressedRecords } from '../usage/record-limiter.ts';
 import { createJsonLinesSink } from '../usage/record.ts';
 import type { UsageRecorder } from '../usage/record.ts';
 import { SqliteSink } from '../usage/sqlite-sink.ts';
 import type { CurrentState, SqliteSinkEvents } from '../usage/sqlite-sink.ts';
+import type { DatabaseNotice } from '../usage/usage-database.ts';
 
 /** The first of consecutive database failures is logged, and then one in this many. */
 const LOG_EVERY_FAILURES = 12;

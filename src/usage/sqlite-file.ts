@@ -59,6 +59,11 @@ export function quickCheck(database: Database): string | null {
   return verdict === 'ok' ? null : `SQLite's check says "${String(verdict).replaceAll('\n', ' ')}"`;
 }
 
+/** The size of the write-ahead log of an open database. */
+export function walBytes(database: Database): number {
+  return statSync(`${database.name}-wal`, { throwIfNoEntry: false })?.size ?? 0;
+}
+
 /** The identity of a path with no file, or with a file that this process cannot access. */
 const NO_FILE = 'none';
 

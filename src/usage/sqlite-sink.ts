@@ -1,7 +1,8 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Worker } from 'node:worker_threads';
 import { StartupError } from '../process/errors.ts';
-import { DatabaseThread } from './database-thread.ts';
 import type { CurrentUsage, UsageRecord } from './record.ts';
-import type { DatabaseResponse, DatabaseNotice } from './database-thread.ts';
+import type { DatabaseNotice, DatabaseRequest, DatabaseResponse } from './usage-database.ts';
 
 /** The usage database can't be used. The message is a sentence for the operator. */
 export class UsageDatabaseError extends StartupError {}
@@ -21,11 +22,15 @@ const CURRENT_CHANGED_INTERVAL_MS = 1000;
 /** Longest time between two writes of the `current` row, in milliseconds. */
 const CURRENT_MAX_INTERVAL_MS = 30_000;
 
-/** Delay after the first, second, … failure in a row, in milliseconds. The last one repeats. */
-const RETRY_DELAYS_MS = [100, 500, 1000, 2000, 5000] as const;
+/** Delay after the first, second, … failure in a row, and after all further ones, in milliseconds. */
+const RETRY_DELAYS_MS = [100, 500, 1000, 2000] as const;
+const MAX_RETRY_DELAY_MS = 5000;
 
 /** Records that are not on disk this long after `close` are dropped, in milliseconds. */
 const CLOSE_TIMEOUT_MS = 5000;
+
+/** How long `close` then waits for the thread to exit, in milliseconds: a multiple of SQLite's lock timeout. */
+const THREAD_CLOSE_TIMEOUT_MS = 3000;
 
 /**
  * Shortest time between two reports of dropped records, in milliseconds: with a full queue every new record
@@ -37,7 +42,7 @@ export interface WriteFailure {
   /** SQLite's code, or a sentence if the file is not a usage database. */
   readonly code: string;
   /** A sentence for the operator, if the cause is known. */
-  readonly reason?: string;
+  readonly reason: string | undefined;
   readonly failuresInARow: number;
   readonly queued: number;
 }
@@ -60,12 +65,12 @@ export interface RetentionOptions {
   readonly maxAgeMs: number;
   /** Delay before the first deletion, in milliseconds. The clock of a host may be wrong right after boot. */
   readonly initialDelayMs?: number;
-  /** Time between two deletions, in milliseconds. */
-  readonly intervalMs?: number;
 }
 
 const DEFAULT_INITIAL_DELAY_MS = 60_000;
-const DEFAULT_DELETION_INTERVAL_MS = 3_600_000;
+
+/** Time between two deletions, in milliseconds. */
+const DELETION_INTERVAL_MS = 3_600_000;
 
 /** The `current` row without the time of the write. */
 export type CurrentState = Omit<CurrentUsage, 'updated'>;
@@ -162,7 +167,7 @@ export class SqliteSink {
 
   async #close(): Promise<void> {
     if (this.#flushTimer !== null) clearInterval(this.#flushTimer);
-    await Promise.race([this.#flush(), sleep(CLOSE_TIMEOUT_MS)]);
+    await Promise.race([this.#flush(), pause(CLOSE_TIMEOUT_MS)]);
     this.#droppedCount += this.#queue.length;
     this.#nextDropNotifyAt = 0;
     this.#notifyDropped();
@@ -174,7 +179,7 @@ export class SqliteSink {
     const giveUpAt = performance.now() + CLOSE_TIMEOUT_MS;
     this.#lastCurrent = null;
     while ((this.#lastCurrent === null || this.#queue.length > 0) && performance.now() < giveUpAt) {
-      if (!(await this.#write())) await sleep(RETRY_DELAYS_MS[0]);
+      if (!(await this.#write())) await pause(RETRY_DELAYS_MS[0]);
     }
     await this.#thread.request({ kind: 'close' });
   }
@@ -194,20 +199,17 @@ export class SqliteSink {
   /** Deletes one batch of old records. The next batch follows on a later tick, alternating with writes. */
   async #delete(): Promise<void> {
     if (this.#retention === null) return;
-    const { maxAgeMs, intervalMs = DEFAULT_DELETION_INTERVAL_MS } = this.#retention;
-    const response = await this.#thread.request({
-      kind: 'delete',
-      before: (Date.now() - maxAgeMs) / 1000,
-    });
+    const before = (Date.now() - this.#retention.maxAgeMs) / 1000;
+    const response = await this.#thread.request({ kind: 'delete', before });
     if (response.kind !== 'done') {
-      this.#nextDeletionAt = performance.now() + intervalMs;
-      this.#handleFailure(response.kind === 'failed' ? response : { code: response.reason });
+      this.#nextDeletionAt = performance.now() + DELETION_INTERVAL_MS;
+      this.#handleFailure(response);
       return;
     }
     this.#emitNotices(response);
     this.#deletedCount += response.deletion?.records ?? 0;
     if (response.deletion?.isComplete === false) return;
-    this.#nextDeletionAt = performance.now() + intervalMs;
+    this.#nextDeletionAt = performance.now() + DELETION_INTERVAL_MS;
     if (this.#deletedCount > 0) this.#events.onDeleted(this.#deletedCount);
     this.#deletedCount = 0;
   }
@@ -221,7 +223,7 @@ export class SqliteSink {
     const current = { ...state, updated: Date.now() / 1000 };
     const response = await this.#thread.request({ kind: 'write', records, current });
     if (response.kind !== 'done') {
-      this.#handleFailure(response.kind === 'failed' ? response : { code: response.reason });
+      this.#handleFailure(response);
       return false;
     }
     this.#queue.splice(0, records.length);
@@ -237,14 +239,12 @@ export class SqliteSink {
     for (const notice of notices) this.#events.onNotice(notice);
   }
 
-  #handleFailure({ code, reason }: Pick<WriteFailure, 'code' | 'reason'>): void {
+  #handleFailure(response: Exclude<DatabaseResponse, { kind: 'done' }>): void {
+    this.#retryAt = performance.now() + (RETRY_DELAYS_MS[this.#failures] ?? MAX_RETRY_DELAY_MS);
     this.#failures += 1;
-    const waitMs =
-      RETRY_DELAYS_MS[Math.min(this.#failures, RETRY_DELAYS_MS.length) - 1] ?? RETRY_DELAYS_MS[0];
-    this.#retryAt = performance.now() + waitMs;
     this.#events.onFailed({
-      code,
-      ...(reason === undefined ? {} : { reason }),
+      code: response.kind === 'failed' ? response.code : response.reason,
+      reason: response.kind === 'failed' ? response.reason : undefined,
       failuresInARow: this.#failures,
       queued: this.#queue.length,
     });
@@ -275,7 +275,83 @@ export class SqliteSink {
   }
 }
 
+const THREAD_EXITED: DatabaseResponse = { kind: 'failed', code: 'THREAD_ENDED' };
+
+/**
+ * The event loop's side of the database thread. The next request after a crash of the thread starts a new
+ * one.
+ *
+ * The thread is never terminated. In a thread that is being terminated, every Node-API call fails, and
+ * better-sqlite3 aborts the process if that happens while it is loaded or creates an error. Instead, the
+ * thread exits on request.
+ */
+export class DatabaseThread {
+  static #runningCount = 0;
+  readonly #path: string;
+  #worker: Worker | null = null;
+  #resolveRequest: ((response: DatabaseResponse) => void) | null = null;
+  #exited: Promise<void> = Promise.resolve();
+  #closed = false;
+
+  constructor(path: string) {
+    this.#path = path;
+  }
+
+  /** Running threads of this process. An exit would terminate them, or wait forever for a stuck one. */
+  static get runningCount(): number {
+    return DatabaseThread.#runningCount;
+  }
+
+  /** Sends one request. The caller awaits the response before it sends another. */
+  request(request: DatabaseRequest): Promise<DatabaseResponse> {
+    if (this.#closed) return Promise.resolve(THREAD_EXITED);
+    const worker = this.#worker ?? this.#spawn();
+    return new Promise((resolve) => {
+      this.#resolveRequest = resolve;
+      worker.postMessage(request);
+    });
+  }
+
+  /**
+   * Closes the file and ends the thread after the current request. A thread that is stuck in a request is
+   * abandoned.
+   */
+  async close(): Promise<void> {
+    this.#closed = true;
+    const worker = this.#worker;
+    if (worker === null) return;
+    worker.postMessage({ kind: 'close' } satisfies DatabaseRequest);
+    await Promise.race([this.#exited, pause(THREAD_CLOSE_TIMEOUT_MS)]);
+    this.#settleRequest(THREAD_EXITED);
+  }
+
+  #spawn(): Worker {
+    const worker = new Worker(new URL('usage-database.ts', import.meta.url), { workerData: this.#path });
+    this.#worker = worker;
+    DatabaseThread.#runningCount += 1;
+    worker.on('message', (response: DatabaseResponse) => this.#settleRequest(response));
+    // 'exit' follows and settles the current request.
+    worker.on('error', () => undefined);
+    this.#exited = new Promise((resolve) => {
+      worker.once('exit', () => {
+        DatabaseThread.#runningCount -= 1;
+        resolve();
+        if (this.#worker !== worker) return;
+        this.#worker = null;
+        this.#settleRequest(THREAD_EXITED);
+      });
+    });
+    return worker;
+  }
+
+  #settleRequest(response: DatabaseResponse): void {
+    const resolve = this.#resolveRequest;
+    this.#resolveRequest = null;
+    resolve?.(response);
+  }
+}
+
 /** Resolves after `ms`. It does not keep the process alive. */
-function sleep(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms).unref());
+function pause(ms: number): Promise<void> {
+  return sleep(ms, undefined, { ref: false });
 }

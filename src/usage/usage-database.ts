@@ -2,14 +2,42 @@ import { isMainThread, parentPort, workerData } from 'node:worker_threads';
 import Database from 'better-sqlite3';
 import type { Statement } from 'better-sqlite3';
 import { diagnoseLockFailure, diagnoseWriteFailure } from './access-diagnosis.ts';
-import type { DatabaseNotice, DatabaseRequest, DatabaseResponse } from './database-thread.ts';
 import type { CurrentUsage, UsageRecord } from './record.ts';
 import { deleteRecords } from './retention.ts';
 import type { Deletion } from './retention.ts';
 import { SchemaError, ensureSchema } from './schema.ts';
-import { readFileIdentity } from './sqlite-file.ts';
-import { WAL_LIMIT_BYTES, WalTruncation } from './wal-truncation.ts';
-import type { WalTruncationOptions } from './wal-truncation.ts';
+import { readFileIdentity, walBytes } from './sqlite-file.ts';
+
+/** From the event loop to the database thread: one request at a time, each in one transaction. */
+export type DatabaseRequest =
+  | { readonly kind: 'open' }
+  | { readonly kind: 'write'; readonly records: readonly UsageRecord[]; readonly current: CurrentUsage }
+  /** Deletes a batch of records that began before this time, in seconds since the epoch. */
+  | { readonly kind: 'delete'; readonly before: number }
+  | { readonly kind: 'close' };
+
+/**
+ * Information for the operator about a database that works.
+ *
+ * - `rollback journal`: there is no write-ahead log, because the file system does not support shared memory
+ * - `wal blocked`: readers have blocked the truncation of the write-ahead log for this time; it has this size
+ * - `wal truncated`: after `wal blocked`, the log is small again
+ */
+export type DatabaseNotice =
+  | { readonly kind: 'rollback journal' }
+  | { readonly kind: 'wal blocked'; readonly seconds: number; readonly bytes: number }
+  | { readonly kind: 'wal truncated' };
+
+/**
+ * - `done`: the request is on disk
+ * - `unusable`: the file is not a usage database; a retry will not help
+ * - `failed`: the request failed and wrote nothing; a retry may help. The reason is a sentence for the
+ *   operator
+ */
+export type DatabaseResponse =
+  | { readonly kind: 'done'; readonly notices?: readonly DatabaseNotice[]; readonly deletion?: Deletion }
+  | { readonly kind: 'unusable'; readonly reason: string }
+  | { readonly kind: 'failed'; readonly code: string; readonly reason?: string };
 
 /** SQLite waits this long for a lock; then the request fails and is retried later. In milliseconds. */
 const BUSY_TIMEOUT_MS = 1000;
@@ -57,13 +85,13 @@ const TRANSIENT_ERROR = /^SQLITE_(?:BUSY|LOCKED|FULL)/u;
  */
 export class UsageDatabase {
   readonly #path: string;
-  readonly #truncation: Partial<WalTruncationOptions>;
+  readonly #truncation: WalTruncationOptions;
   #opened: OpenDatabase | null = null;
   #notices: DatabaseNotice[] = [];
   /** Cached, so that repeated failures with the same code are diagnosed once. */
   #lockDiagnosis: { readonly code: string; readonly reason: string | null } | null = null;
 
-  constructor(path: string, truncation: Partial<WalTruncationOptions> = {}) {
+  constructor(path: string, truncation: WalTruncationOptions = { retryMs: 5000, reportAfterMs: 120_000 }) {
     this.#path = path;
     this.#truncation = truncation;
   }
@@ -99,26 +127,31 @@ export class UsageDatabase {
   }
 
   #write(records: readonly UsageRecord[], current: CurrentUsage): void {
-    const { handle, truncation, insertUsage, clearCurrent, insertCurrent } = this.#open();
+    const opened = this.#open();
+    const { handle, insertUsage, clearCurrent, insertCurrent } = opened;
     const writeAll = handle.transaction(() => {
       for (const record of records) insertUsage.run(record);
       clearCurrent.run();
       insertCurrent.run(current);
     });
     writeAll.immediate();
-    // The request is on disk. If a checkpoint fails, a later request fails too and reports it.
-    this.#addNotice(truncateWal(truncation, handle));
+    this.#truncateWal(opened);
   }
 
   #delete(before: number): Deletion {
-    const { handle, truncation } = this.#open();
-    const deletion = deleteRecords(handle, before);
-    this.#addNotice(truncateWal(truncation, handle));
+    const opened = this.#open();
+    const deletion = deleteRecords(opened.handle, before);
+    this.#truncateWal(opened);
     return deletion;
   }
 
-  #addNotice(notice: DatabaseNotice | null): void {
-    if (notice !== null) this.#notices.push(notice);
+  #truncateWal({ handle, truncation }: OpenDatabase): void {
+    try {
+      const notice = truncation.afterWrite(handle);
+      if (notice !== null) this.#notices.push(notice);
+    } catch {
+      // The request is on disk. If a checkpoint fails, a later request fails too and reports it.
+    }
   }
 
   #open(): OpenDatabase {
@@ -143,17 +176,16 @@ export class UsageDatabase {
   }
 
   #connect(): Database.Database {
+    let handle;
     try {
-      const handle = connect(this.#path, enableWal);
-      if (handle.pragma('journal_mode', { simple: true }) !== 'wal')
-        this.#addNotice({ kind: 'rollback journal' });
-      return handle;
+      handle = connect(this.#path, enableWal);
     } catch (error) {
       if (!(error instanceof Database.SqliteError && SHARED_MEMORY_ERROR.test(error.code))) throw error;
-      const handle = connect(this.#path, enableRollbackJournal);
-      this.#addNotice({ kind: 'rollback journal' });
-      return handle;
+      handle = connect(this.#path, enableRollbackJournal);
     }
+    if (handle.pragma('journal_mode', { simple: true }) !== 'wal')
+      this.#notices.push({ kind: 'rollback journal' });
+    return handle;
   }
 
   get #walPath(): string {
@@ -200,6 +232,78 @@ export class UsageDatabase {
   }
 }
 
+/**
+ * SQLite truncates the write-ahead log to this size when it restarts the log, in bytes. It is the size at
+ * which SQLite checkpoints automatically: 1000 pages.
+ */
+const WAL_LIMIT_BYTES = 4 * 2 ** 20;
+
+/** A larger log is truncated by a checkpoint, in bytes: the limit plus a large batch. */
+const TRUNCATE_ABOVE_BYTES = WAL_LIMIT_BYTES + 2 ** 20;
+
+/** A checkpoint waits this long for readers, in milliseconds. */
+const READER_TIMEOUT_MS = 100;
+
+export interface WalTruncationOptions {
+  /** Time between two checkpoints while readers block the truncation, in milliseconds. */
+  readonly retryMs: number;
+  /** Readers that block the truncation for longer are reported, in milliseconds. */
+  readonly reportAfterMs: number;
+}
+
+/**
+ * Keeps the write-ahead log of one database small. SQLite checkpoints automatically but never shortens the
+ * file, and it can't restart the log during a reader's transaction.
+ */
+class WalTruncation {
+  readonly #options: WalTruncationOptions;
+  #nextAttemptAt = 0;
+  #blockedSince: number | null = null;
+  #isReported = false;
+
+  constructor(options: WalTruncationOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Truncates a large log, unless readers need it. Call it after a write, outside a transaction.
+   *
+   * @returns a notice for the operator; null if nothing has changed
+   * @throws SqliteError
+   */
+  afterWrite(database: Database.Database): DatabaseNotice | null {
+    const bytes = walBytes(database);
+    const now = performance.now();
+    if (bytes <= TRUNCATE_ABOVE_BYTES) return this.#reset();
+    if (now < this.#nextAttemptAt) return null;
+    if (truncate(database)) return this.#reset();
+    this.#blockedSince ??= now;
+    this.#nextAttemptAt = now + this.#options.retryMs;
+    const blockedMs = now - this.#blockedSince;
+    if (this.#isReported || blockedMs < this.#options.reportAfterMs) return null;
+    this.#isReported = true;
+    return { kind: 'wal blocked', seconds: Math.round(blockedMs / 1000), bytes };
+  }
+
+  #reset(): DatabaseNotice | null {
+    const wasReported = this.#isReported;
+    this.#nextAttemptAt = 0;
+    this.#blockedSince = null;
+    this.#isReported = false;
+    return wasReported ? { kind: 'wal truncated' } : null;
+  }
+}
+
+/** False if readers still need the log. Everything else in it has been written to the database. */
+function truncate(database: Database.Database): boolean {
+  database.pragma(`busy_timeout = ${READER_TIMEOUT_MS}`);
+  try {
+    return database.pragma('wal_checkpoint(TRUNCATE)', { simple: true }) === 0;
+  } finally {
+    database.pragma(`busy_timeout = ${BUSY_TIMEOUT_MS}`);
+  }
+}
+
 /** @param prepare checks or creates the schema and sets the journal mode */
 function connect(path: string, prepare: (handle: Database.Database) => void): Database.Database {
   const handle = new Database(path, { timeout: BUSY_TIMEOUT_MS });
@@ -235,14 +339,6 @@ function enableRollbackJournal(handle: Database.Database): void {
   handle.pragma('synchronous = FULL');
   // The lock itself ends with the next transaction.
   handle.pragma('locking_mode = NORMAL');
-}
-
-function truncateWal(truncation: WalTruncation, handle: Database.Database): DatabaseNotice | null {
-  try {
-    return truncation.afterWrite(handle, BUSY_TIMEOUT_MS);
-  } catch {
-    return null;
-  }
 }
 
 function leaveWalMode(handle: Database.Database): void {

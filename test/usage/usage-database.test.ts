@@ -13,8 +13,8 @@ import { dirname, join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import Database from 'better-sqlite3';
-import type { DatabaseResponse } from '../../src/usage/database-thread.ts';
 import { UsageDatabase } from '../../src/usage/usage-database.ts';
+import type { DatabaseResponse } from '../../src/usage/usage-database.ts';
 import { scratch } from '../support/scratch.ts';
 import { SUM_QUERY, addUsage, createUsageFile, requireMount, mountReadOnly } from '../support/usage-files.ts';
 

@@ -1,20 +1,12 @@
 import { createHash } from 'node:crypto';
-import {
-  closeSync,
-  createReadStream,
-  existsSync,
-  fchmodSync,
-  fdatasyncSync,
-  openSync,
-  statSync,
-} from 'node:fs';
+import { closeSync, createReadStream, existsSync, fchmodSync, fdatasyncSync, openSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import Database from 'better-sqlite3';
 import { fsyncPath } from '../../process/durable-file.ts';
 import { errorCode } from '../../process/errors.ts';
-import { FILE_SUFFIXES, quickCheck } from '../../usage/sqlite-file.ts';
+import { FILE_SUFFIXES, quickCheck, walBytes } from '../../usage/sqlite-file.ts';
 import type { Snapshot } from '../api.ts';
 import { describeSpaceShortage, missingBytes } from '../disk-space.ts';
 import { UsageSourceError, openUsageDatabase, toUsageSourceError } from '../usage/usage-source.ts';
@@ -133,10 +125,6 @@ export function finalizeCopy(path: string, bytes: number): number {
   } finally {
     copy.close();
   }
-}
-
-function walBytes(database: Database.Database): number {
-  return statSync(`${database.name}-wal`, { throwIfNoEntry: false })?.size ?? 0;
 }
 
 export interface SnapshotTask {

@@ -7,7 +7,7 @@ cd "$1"
 arch=$(node --print process.arch)
 
 # Binaries for other platforms, and sources of binaries. Without a binary of bufferutil for this platform,
-# src/transport/unmask.ts is used.
+# unmaskJs in src/transport/websocket-transport.ts is used.
 find better-sqlite3/prebuilds -type f ! -name "linux-$arch.node" -delete
 find bufferutil/prebuilds -mindepth 1 -maxdepth 1 ! -name "linux-$arch" -exec rm -r {} +
 rm -r better-sqlite3/deps better-sqlite3/src bufferutil/src node-addon-api

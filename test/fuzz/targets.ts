@@ -18,7 +18,7 @@ export const SOURCES: Readonly<Record<TargetName, readonly string[]>> = {
   'message-handshake': ['protocol/message-handshake.ts', 'protocol/handshake.ts'],
   endpoint: ['config/endpoint.ts'],
   'proxy-header': ['protocol/proxy-header.ts', 'protocol/ip-address.ts'],
-  'websocket-frames': ['protocol/websocket-frames.ts', 'transport/unmask.ts'],
+  'websocket-frames': ['protocol/websocket-frames.ts', 'transport/websocket-transport.ts'],
   'trusted-proxies': ['config/trusted-proxies.ts', 'protocol/ip-address.ts'],
 };
 

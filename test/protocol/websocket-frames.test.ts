@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import * as fc from 'fast-check';
-import { unmask, unmaskJs } from '../../src/transport/unmask.ts';
+import { unmask, unmaskJs } from '../../src/transport/websocket-transport.ts';
 import {
   FrameDecoder,
   MAX_MESSAGE_BYTES,

@@ -1,4 +1,4 @@
-import { unmask, unmaskJs } from '../../../src/transport/unmask.ts';
+import { unmask, unmaskJs } from '../../../src/transport/websocket-transport.ts';
 import { FrameDecoder } from '../../../src/protocol/websocket-frames.ts';
 import type { FrameHandler, Unmask } from '../../../src/protocol/websocket-frames.ts';
 import { encodeFrame } from '../../support/frames.ts';

@@ -8,8 +8,11 @@ import { readInheritedSockets } from './inherited-sockets.ts';
 import type { InheritedSockets } from './inherited-sockets.ts';
 import type { Cidr } from './trusted-proxies.ts';
 import {
+  parseWholeNumber,
+  parser,
   toCidrs,
   toCount,
+  toCountOrAuto,
   toCountRate,
   toDayOfMonth,
   toDurationMs,
@@ -122,6 +125,19 @@ export const RELAY_DEFAULTS = {
 /** Appended to the path of the usage database if RELAY_QUOTA_STATE is not set. */
 const QUOTA_SUFFIX = '-quota.json';
 
+const toFileDescriptor = parser('the number of an open file descriptor, from 1', (text) =>
+  parseWholeNumber(text, 1, 999_999),
+);
+
+const toBlurSeconds = parser('whole seconds from 0 (exact records) to 999999999', (text) =>
+  parseWholeNumber(text, 0, 999_999_999),
+);
+
+const toQuotaDirection = parser(
+  'relayed (counts each byte once) or in+out (counts it twice, when received and when sent)',
+  (text) => (text === 'relayed' || text === 'in+out' ? text : null),
+);
+
 /**
  * Reads the relay's configuration from the environment. It opens no files except those that `…_FILE`
  * variables name. It reports all errors together, and a warning for each unknown variable with the prefix.
@@ -210,32 +226,4 @@ function readQuotaConfig(
     return null;
   }
   return { limitBytes: quota.bytes, period: quota.period, resetDay, counts, path, graceMs };
-}
-
-function toQuotaDirection(text: string): 'relayed' | 'in+out' {
-  if (text === 'relayed' || text === 'in+out') return text;
-  throw new InvalidValue(
-    'relayed (counts each byte once) or in+out (counts it twice, when received and when sent)',
-  );
-}
-
-function toCountOrAuto(text: string): number | 'auto' {
-  if (text.toLowerCase() === 'auto') return 'auto';
-  try {
-    return toCount(text);
-  } catch (error) {
-    if (error instanceof InvalidValue) throw new InvalidValue(`auto, or ${error.accepted}`);
-    throw error;
-  }
-}
-
-function toFileDescriptor(text: string): number {
-  const fd = Number(text);
-  if (/^\d{1,6}$/u.test(text) && fd > 0) return fd;
-  throw new InvalidValue('the number of an open file descriptor, from 1');
-}
-
-function toBlurSeconds(text: string): number {
-  if (/^\d{1,9}$/u.test(text)) return Number(text);
-  throw new InvalidValue('whole seconds from 0 (exact records) to 999999999');
 }

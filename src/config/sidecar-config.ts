@@ -1,7 +1,7 @@
 import type { BoundEndpoint } from './endpoint.ts';
 import { EnvironmentReader, InvalidValue } from './environment.ts';
 import type { ConfigResult, Environment } from './environment.ts';
-import { parseDurationMs, toInternalEndpoints, toLogLevel } from './values.ts';
+import { parseDurationMs, parseWholeNumber, parser, toInternalEndpoints, toLogLevel } from './values.ts';
 import type { LogLevel } from './values.ts';
 
 /** The validated configuration of a sidecar. */
@@ -40,6 +40,29 @@ const MIN_SNAPSHOT_INTERVAL_MS = 1000;
 
 /** Each guess takes a network round trip, so a token of this length can't be guessed. */
 const MIN_SAFE_TOKEN_LENGTH = 16;
+
+const INTERVAL_GRAMMAR = 'a duration from 1s to 24d, like 15m, 1h or 1d';
+const SNAPSHOT_COUNT_GRAMMAR = 'a whole number from 1 to 100000';
+const URL_GRAMMAR = "the base URL of the relay's status port, like http://127.0.0.1:4003";
+
+// Allowed in a header: RFC 9110, field-vchar, without blanks.
+const toToken = parser('visible ASCII characters without blanks', (text) =>
+  /^[\x21-\x7e]+$/u.test(text) ? text : null,
+);
+
+const toSnapshotIntervalMs = parser(INTERVAL_GRAMMAR, (text) => {
+  const ms = parseDurationMs(text);
+  return ms !== null && ms >= MIN_SNAPSHOT_INTERVAL_MS ? ms : null;
+});
+
+const toSnapshotCount = parser(SNAPSHOT_COUNT_GRAMMAR, (text) => parseWholeNumber(text, 1, 100_000));
+
+const toBaseUrl = parser(URL_GRAMMAR, (text) => {
+  const url = URL.parse(text);
+  const isPlain =
+    url !== null && url.username === '' && url.password === '' && url.search === '' && url.hash === '';
+  return isPlain && ['http:', 'https:'].includes(url.protocol) ? url.href.replace(/\/+$/u, '') : null;
+});
 
 /** Reads the sidecar's configuration from the environment, like `readRelayConfig`. */
 export function readSidecarConfig(environment: Environment): ConfigResult<SidecarConfig> {
@@ -96,36 +119,4 @@ function findSecurityWarnings({ token, listen }: SidecarConfig): string[] {
 
 function isLoopback(address: string | null): boolean {
   return address === '::1' || (address?.startsWith('127.') ?? false);
-}
-
-function toToken(text: string): string {
-  // Allowed in a header: RFC 9110, field-vchar, without blanks.
-  if (/^[\x21-\x7e]+$/u.test(text)) return text;
-  throw new InvalidValue('visible ASCII characters without blanks');
-}
-
-const INTERVAL_GRAMMAR = 'a duration from 1s to 24d, like 15m, 1h or 1d';
-
-function toSnapshotIntervalMs(text: string): number {
-  const ms = parseDurationMs(text);
-  if (ms !== null && ms >= MIN_SNAPSHOT_INTERVAL_MS) return ms;
-  throw new InvalidValue(INTERVAL_GRAMMAR);
-}
-
-const SNAPSHOT_COUNT_GRAMMAR = 'a whole number from 1 to 100000';
-
-function toSnapshotCount(text: string): number {
-  const keep = Number(text);
-  if (/^\d{1,6}$/u.test(text) && keep >= 1 && keep <= 100_000) return keep;
-  throw new InvalidValue(SNAPSHOT_COUNT_GRAMMAR);
-}
-
-const URL_GRAMMAR = "the base URL of the relay's status port, like http://127.0.0.1:4003";
-
-function toBaseUrl(text: string): string {
-  const url = URL.canParse(text) ? new URL(text) : null;
-  const isPlain =
-    url !== null && url.username === '' && url.password === '' && url.search === '' && url.hash === '';
-  if (isPlain && ['http:', 'https:'].includes(url.protocol)) return url.href.replace(/\/+$/u, '');
-  throw new InvalidValue(URL_GRAMMAR);
 }

@@ -2,12 +2,84 @@ import { ENDPOINT_GRAMMAR, EndpointError, parseEndpoints } from './endpoint.ts';
 import type { BoundEndpoint, Endpoint } from './endpoint.ts';
 import { InvalidValue } from './environment.ts';
 import { CIDR_GRAMMAR, CidrError, parseCidrs } from './trusted-proxies.ts';
-import type { Cidr } from './trusted-proxies.ts';
+
+/** A parser for a variable. It throws an InvalidValue with the accepted form. */
+type Parser<T> = (text: string) => T;
+
+/** @param parse returns null for an invalid text */
+export function parser<T>(accepted: string, parse: (text: string) => T | null): Parser<T> {
+  return (text) => {
+    const value = parse(text);
+    if (value === null) throw new InvalidValue(accepted);
+    return value;
+  };
+}
+
+/** @param parse throws an EndpointError or a CidrError for an invalid text */
+function explainingParser<T>(accepted: string, parse: (text: string) => T): Parser<T> {
+  return (text) => {
+    try {
+      return parse(text);
+    } catch (error) {
+      if (!(error instanceof EndpointError) && !(error instanceof CidrError)) throw error;
+      throw new InvalidValue(accepted, error.message);
+    }
+  };
+}
+
+/** Parses a whole number from `min` to `max`, with no more digits than `max`. Returns null if invalid. */
+export function parseWholeNumber(text: string, min: number, max: number): number | null {
+  const number = /^\d+$/u.test(text) && text.length <= String(max).length ? Number(text) : Number.NaN;
+  return number >= min && number <= max ? number : null;
+}
+
+/** A limit of 0 would reject all clients and is invalid; an empty variable means no limit. */
+const NO_LIMIT_HINT = '; empty for no limit';
+
+export const toEndpoints = explainingParser(ENDPOINT_GRAMMAR, parseEndpoints);
+
+/** Endpoints of listeners for operators: without TLS, and with a known address, which health checks need. */
+export const toInternalEndpoints = explainingParser(
+  'endpoints like tcp:4003, tcp:4003:interface=127.0.0.1, tcp:4003:interface=\\:\\:1, ' +
+    'unix:/run/status.sock:mode=660, separated by blanks',
+  (text) => parseEndpoints(text).map(requireInternal),
+);
+
+function requireInternal(endpoint: Endpoint): BoundEndpoint {
+  if (endpoint.kind === 'systemd')
+    throw new EndpointError('sockets from systemd are not supported here; use an address');
+  if (endpoint.kind === 'tcp' && endpoint.tls !== null)
+    throw new EndpointError('TLS is not supported here, only on listeners for clients');
+  return endpoint;
+}
+
+export const toCidrs = explainingParser(CIDR_GRAMMAR, parseCidrs);
 
 /** pino's levels; `silent` is off. */
-export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
+const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 
 export type LogLevel = (typeof LOG_LEVELS)[number];
+
+export const toLogLevel = parser(
+  `one of ${LOG_LEVELS.join(', ')}`,
+  (text) => LOG_LEVELS.find((level) => level === text.toLowerCase()) ?? null,
+);
+
+const MAX_COUNT = 999_999_999;
+const COUNT_GRAMMAR = `a whole number from 1 to ${MAX_COUNT}${NO_LIMIT_HINT}`;
+
+/** A maximum number. */
+export const toCount = parser(COUNT_GRAMMAR, (text) => parseWholeNumber(text, 1, MAX_COUNT));
+
+export const toCountOrAuto = parser(`auto, or ${COUNT_GRAMMAR}`, (text) =>
+  text.toLowerCase() === 'auto' ? 'auto' : parseWholeNumber(text, 1, MAX_COUNT),
+);
+
+/** In shorter months, 31 is the last day. */
+export const toDayOfMonth = parser(
+  'a day of the month from 1 to 31; in shorter months, the last day is used',
+  (text) => parseWholeNumber(text, 1, 31),
+);
 
 /** Units of durations, in milliseconds. */
 const DURATION_UNITS: ReadonlyMap<string, number> = new Map([
@@ -19,17 +91,43 @@ const DURATION_UNITS: ReadonlyMap<string, number> = new Map([
   ['d', 86_400_000],
 ]);
 
-/** Accepted durations. */
-export const DURATION_GRAMMAR = 'a duration like 500ms, 90s, 5m, 1h or 2d, up to 24d';
-
 /** The maximum of setTimeout is 2^31 - 1 milliseconds, which is 24.8 days. */
 const MAX_DURATION_MS = 24 * 86_400_000;
 
-/** Accepted retention times. */
-export const RETENTION_GRAMMAR = 'a number of days or hours like 400d or 72h, from 1h to 36500d';
+export const DURATION_GRAMMAR = 'a duration like 500ms, 90s, 5m, 1h or 2d, up to 24d';
+
+/** Parses a duration; a number without a unit is in seconds. Returns milliseconds, or null if invalid. */
+export function parseDurationMs(text: string): number | null {
+  const [, number, unit] = /^(\d{1,12}(?:\.\d{1,6})?)\s*([a-z]*)$/u.exec(text) ?? [];
+  const factor = DURATION_UNITS.get(unit === '' ? 's' : (unit ?? ''));
+  if (number === undefined || factor === undefined) return null;
+  const ms = Math.round(Number(number) * factor);
+  return ms <= MAX_DURATION_MS ? ms : null;
+}
+
+export const toDurationMs = parser(DURATION_GRAMMAR, parseDurationMs);
+
+/** A timeout of 0 is invalid: it would reject all clients. */
+export const toTimeoutMs = parser(DURATION_GRAMMAR + NO_LIMIT_HINT, (text) =>
+  nullIfZero(parseDurationMs(text)),
+);
+
+function nullIfZero(number: number | null): number | null {
+  return number === 0 ? null : number;
+}
 
 const MIN_RETENTION_MS = 3_600_000;
 const MAX_RETENTION_MS = 36_500 * 86_400_000;
+
+/** A retention time, which may be longer than any timer. */
+export const toRetentionMs = parser(
+  'a number of days or hours like 400d or 72h, from 1h to 36500d; empty to keep all records',
+  (text) => {
+    const [, number, unit = ''] = /^(\d{1,6})\s*([dh])$/u.exec(text) ?? [];
+    const ms = Number(number) * (DURATION_UNITS.get(unit) ?? Number.NaN);
+    return ms >= MIN_RETENTION_MS && ms <= MAX_RETENTION_MS ? ms : null;
+  },
+);
 
 /** Units of sizes, in bytes. */
 const SIZE_UNITS: ReadonlyMap<string, number> = new Map([
@@ -44,46 +142,7 @@ const SIZE_UNITS: ReadonlyMap<string, number> = new Map([
   ['TiB', 2 ** 40],
 ]);
 
-/** Units of network rates, in bits per second. They are always decimal. */
-const BIT_UNITS: ReadonlyMap<string, number> = new Map([
-  ['bit', 1],
-  ['kbit', 1e3],
-  ['Mbit', 1e6],
-  ['Gbit', 1e9],
-]);
-
-/** Periods of count rates, in milliseconds. */
-const COUNT_RATE_UNITS: ReadonlyMap<string, number> = new Map([
-  ['s', 1000],
-  ['min', 60_000],
-  ['h', 3_600_000],
-]);
-
-/** Accepted sizes. */
-export const SIZE_GRAMMAR = 'a size like 500kB, 64MiB or 2GB';
-
-/** Accepted byte rates. */
-export const RATE_GRAMMAR = 'a rate like 500KiB/s, 20MB/s, 100Mbit/s or 1Gbit/s, above 0';
-
-/** Accepted count rates. */
-export const COUNT_RATE_GRAMMAR = 'a whole number per s, min or h, like 5/s, 60/min or 1000/h, from 1';
-
-/** Accepted quotas. */
-export const QUOTA_GRAMMAR = 'a size per day or month like 100GB/day or 5TB/month, above 0';
-
-/** At most `count` in any time of `perMs`. */
-export interface CountRate {
-  /** A whole number from 1. */
-  readonly count: number;
-  readonly perMs: number;
-}
-
-/** Bytes per calendar period. */
-export interface QuotaSize {
-  /** From 1. */
-  readonly bytes: number;
-  readonly period: 'month' | 'day';
-}
+const SIZE_GRAMMAR = 'a size like 500kB, 64MiB or 2GB';
 
 /** Parses a size; a number without a unit is in bytes. Returns bytes, or null if invalid. */
 export function parseSizeBytes(text: string): number | null {
@@ -94,22 +153,22 @@ export function parseSizeBytes(text: string): number | null {
   return Number.isSafeInteger(bytes) ? bytes : null;
 }
 
-/** Parses a duration; a number without a unit is in seconds. Returns milliseconds, or null if invalid. */
-export function parseDurationMs(text: string): number | null {
-  const [, number, unit] = /^(\d{1,12}(?:\.\d{1,6})?)\s*([a-z]*)$/u.exec(text) ?? [];
-  const factor = DURATION_UNITS.get(unit === '' ? 's' : (unit ?? ''));
-  if (number === undefined || factor === undefined) return null;
-  const ms = Math.round(Number(number) * factor);
-  return ms <= MAX_DURATION_MS ? ms : null;
-}
+export const toSizeBytes = parser(SIZE_GRAMMAR, parseSizeBytes);
 
-/** Parses a retention time, which may be longer than any timer. Returns milliseconds, or null if invalid. */
-export function parseRetentionMs(text: string): number | null {
-  const [, number, unit = ''] = /^(\d{1,6})\s*([dh])$/u.exec(text) ?? [];
-  if (number === undefined) return null;
-  const ms = Number(number) * (DURATION_UNITS.get(unit) ?? Number.NaN);
-  return ms >= MIN_RETENTION_MS && ms <= MAX_RETENTION_MS ? ms : null;
-}
+/** A limit, in bytes. */
+export const toPositiveSizeBytes = parser(`${SIZE_GRAMMAR}, above 0${NO_LIMIT_HINT}`, (text) =>
+  nullIfZero(parseSizeBytes(text)),
+);
+
+/** Units of network rates, in bits per second. They are always decimal. */
+const BIT_UNITS: ReadonlyMap<string, number> = new Map([
+  ['bit', 1],
+  ['kbit', 1e3],
+  ['Mbit', 1e6],
+  ['Gbit', 1e9],
+]);
+
+export const RATE_GRAMMAR = 'a rate like 500KiB/s, 20MB/s, 100Mbit/s or 1Gbit/s, above 0';
 
 /** Parses a rate in bytes or bits. Returns whole bytes per second, at least 1, or null if invalid. */
 export function parseRateBytesPerSecond(text: string): number | null {
@@ -120,6 +179,24 @@ export function parseRateBytesPerSecond(text: string): number | null {
   return bytes !== null && bytes > 0 && Number.isSafeInteger(bytes) ? bytes : null;
 }
 
+export const toRateBytesPerSecond = parser(RATE_GRAMMAR + NO_LIMIT_HINT, parseRateBytesPerSecond);
+
+/** At most `count` in any time of `perMs`. */
+export interface CountRate {
+  /** A whole number from 1. */
+  readonly count: number;
+  readonly perMs: number;
+}
+
+/** Periods of count rates, in milliseconds. */
+const COUNT_RATE_UNITS: ReadonlyMap<string, number> = new Map([
+  ['s', 1000],
+  ['min', 60_000],
+  ['h', 3_600_000],
+]);
+
+export const COUNT_RATE_GRAMMAR = 'a whole number per s, min or h, like 5/s, 60/min or 1000/h, from 1';
+
 /** Parses a count rate. Returns null if it is invalid or 0. */
 export function parseCountRate(text: string): CountRate | null {
   const [, number, unit] = /^(\d{1,9})\s*\/\s*([a-z]+)$/u.exec(text) ?? [];
@@ -128,134 +205,22 @@ export function parseCountRate(text: string): CountRate | null {
   return perMs !== undefined && count > 0 ? { count, perMs } : null;
 }
 
+export const toCountRate = parser(COUNT_RATE_GRAMMAR + NO_LIMIT_HINT, parseCountRate);
+
+/** Bytes per calendar period. */
+interface QuotaSize {
+  /** From 1. */
+  readonly bytes: number;
+  readonly period: 'month' | 'day';
+}
+
+export const QUOTA_GRAMMAR = 'a size per day or month like 100GB/day or 5TB/month, above 0';
+
 /** Parses a size per day or month; the default is per month. Returns null if it is invalid or 0. */
 export function parseQuota(text: string): QuotaSize | null {
-  const [, size, period] = /^([^/]+?)(?:\s*\/\s*(day|month))?$/u.exec(text) ?? [];
-  const bytes = size === undefined ? null : parseSizeBytes(size);
-  if (bytes === null || bytes === 0) return null;
-  return { bytes, period: period === 'day' ? 'day' : 'month' };
+  const [, size = '', period] = /^([^/]+?)(?:\s*\/\s*(day|month))?$/u.exec(text) ?? [];
+  const bytes = nullIfZero(parseSizeBytes(size));
+  return bytes === null ? null : { bytes, period: period === 'day' ? 'day' : 'month' };
 }
 
-/** A limit of 0 would reject all clients and is invalid; an empty variable means no limit. */
-const NO_LIMIT_HINT = '; empty for no limit';
-
-// The following parsers throw an InvalidValue with the accepted form.
-
-export function toEndpoints(text: string): Endpoint[] {
-  try {
-    return parseEndpoints(text);
-  } catch (error) {
-    if (error instanceof EndpointError) throw new InvalidValue(ENDPOINT_GRAMMAR, error.message);
-    throw error;
-  }
-}
-
-export function toCidrs(text: string): Cidr[] {
-  try {
-    return parseCidrs(text);
-  } catch (error) {
-    if (error instanceof CidrError) throw new InvalidValue(CIDR_GRAMMAR, error.message);
-    throw error;
-  }
-}
-
-export function toLogLevel(text: string): LogLevel {
-  const level = LOG_LEVELS.find((known) => known === text.toLowerCase());
-  if (level !== undefined) return level;
-  throw new InvalidValue(`one of ${LOG_LEVELS.join(', ')}`);
-}
-
-export function toDurationMs(text: string): number {
-  const ms = parseDurationMs(text);
-  if (ms !== null) return ms;
-  throw new InvalidValue(DURATION_GRAMMAR);
-}
-
-export function toRetentionMs(text: string): number {
-  const ms = parseRetentionMs(text);
-  if (ms !== null) return ms;
-  throw new InvalidValue(`${RETENTION_GRAMMAR}; empty to keep all records`);
-}
-
-/** A timeout of 0 is invalid: it would reject all clients. */
-export function toTimeoutMs(text: string): number {
-  const ms = parseDurationMs(text);
-  if (ms !== null && ms > 0) return ms;
-  throw new InvalidValue(DURATION_GRAMMAR + NO_LIMIT_HINT);
-}
-
-export function toSizeBytes(text: string): number {
-  const bytes = parseSizeBytes(text);
-  if (bytes !== null) return bytes;
-  throw new InvalidValue(SIZE_GRAMMAR);
-}
-
-/** A limit, in bytes. */
-export function toPositiveSizeBytes(text: string): number {
-  const bytes = parseSizeBytes(text);
-  if (bytes !== null && bytes > 0) return bytes;
-  throw new InvalidValue(`${SIZE_GRAMMAR}, above 0${NO_LIMIT_HINT}`);
-}
-
-/** A limit, in bytes per second. */
-export function toRateBytesPerSecond(text: string): number {
-  const bytesPerSecond = parseRateBytesPerSecond(text);
-  if (bytesPerSecond !== null) return bytesPerSecond;
-  throw new InvalidValue(RATE_GRAMMAR + NO_LIMIT_HINT);
-}
-
-export function toCountRate(text: string): CountRate {
-  const rate = parseCountRate(text);
-  if (rate !== null) return rate;
-  throw new InvalidValue(COUNT_RATE_GRAMMAR + NO_LIMIT_HINT);
-}
-
-export function toQuota(text: string): QuotaSize {
-  const quota = parseQuota(text);
-  if (quota !== null) return quota;
-  throw new InvalidValue(QUOTA_GRAMMAR + NO_LIMIT_HINT);
-}
-
-/** A maximum number. */
-export function toCount(text: string): number {
-  const count = Number(text);
-  if (/^\d{1,9}$/u.test(text) && count > 0) return count;
-  throw new InvalidValue(`a whole number from 1 to 999999999${NO_LIMIT_HINT}`);
-}
-
-/** In shorter months, 31 is the last day. */
-export function toDayOfMonth(text: string): number {
-  const day = Number(text);
-  if (/^\d{1,2}$/u.test(text) && day >= 1 && day <= 31) return day;
-  throw new InvalidValue('a day of the month from 1 to 31; in shorter months, the last day is used');
-}
-
-const INTERNAL_ENDPOINT_GRAMMAR =
-  'endpoints like tcp:4003, tcp:4003:interface=127.0.0.1, tcp:4003:interface=\\:\\:1, ' +
-  'unix:/run/status.sock:mode=660, separated by blanks';
-
-/** Endpoints of listeners for operators: without TLS, and with a known address, which health checks need. */
-export function toInternalEndpoints(text: string): BoundEndpoint[] {
-  return parseInternalEndpoints(text).map((endpoint) => {
-    if (endpoint.kind === 'systemd')
-      throw new InvalidValue(
-        INTERNAL_ENDPOINT_GRAMMAR,
-        'sockets from systemd are not supported here; use an address',
-      );
-    if (endpoint.kind === 'tcp' && endpoint.tls !== null)
-      throw new InvalidValue(
-        INTERNAL_ENDPOINT_GRAMMAR,
-        'TLS is not supported here, only on listeners for clients',
-      );
-    return endpoint;
-  });
-}
-
-function parseInternalEndpoints(text: string): Endpoint[] {
-  try {
-    return parseEndpoints(text);
-  } catch (error) {
-    if (error instanceof EndpointError) throw new InvalidValue(INTERNAL_ENDPOINT_GRAMMAR, error.message);
-    throw error;
-  }
-}
+export const toQuota = parser(QUOTA_GRAMMAR + NO_LIMIT_HINT, parseQuota);

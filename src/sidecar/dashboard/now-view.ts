@@ -1,8 +1,8 @@
 import type { LiveStatus } from '../api.ts';
+import { Sparkline } from './charts.ts';
 import { byId, bytesElement, countElement, createElement, setText } from './dom.ts';
 import { formatClock, formatDuration, formatDateTime, formatRate, splitRate } from './format.ts';
 import { RateHistory } from './live-state.ts';
-import { Sparkline } from './sparkline.ts';
 
 /** Live data, updated every second. Old data stays visible, marked as stale. */
 export class NowView {
@@ -17,14 +17,14 @@ export class NowView {
   readonly #uptime = byId('uptime', HTMLElement);
   readonly #started = byId('started', HTMLElement);
   readonly #history = new RateHistory();
-  readonly #sparkline = new Sparkline(this.#plot, this.#history);
+  readonly #sparkline = new Sparkline(this.#plot);
 
   /** @param lastUpMs when the relay was last up, by the server's clock; null if never */
   show(live: LiveStatus, lastUpMs: number | null): void {
     const nowSeconds = Date.parse(live.now) / 1000;
     const { relay } = live;
     this.#history.add(nowSeconds, relay.state === 'up' ? relay.bytes_per_second : null);
-    this.#sparkline.show(nowSeconds);
+    this.#sparkline.show(this.#history, nowSeconds);
     this.#describeHistory();
     if (relay.state === 'down') {
       this.showStale(lastUpMs);

@@ -1,4 +1,4 @@
-import { BarChart } from './bar-chart.ts';
+import { BarChart } from './charts.ts';
 import { byId, bytesElement, colourSwatch, countElement, createElement, setText } from './dom.ts';
 import {
   PLACEHOLDER,
@@ -98,8 +98,8 @@ export class UsageView {
   readonly #section = byId('usage', HTMLElement);
   readonly #recordsPlot = byId('records-plot', HTMLElement);
   readonly #bytesPlot = byId('bytes-plot', HTMLElement);
-  readonly #records = new BarChart(this.#recordsPlot, { axis: formatCompact, value: formatCount });
-  readonly #bytes = new BarChart(this.#bytesPlot, { axis: formatBytes, value: formatBytes });
+  readonly #records = new BarChart(this.#recordsPlot, formatCompact, formatCount);
+  readonly #bytes = new BarChart(this.#bytesPlot, formatBytes, formatBytes);
 
   /** @param nowMs the server's clock, for the axis of a period without a report */
   show(store: UsageStore, view: UsagePeriod, nowMs: number): void {

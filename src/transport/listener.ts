@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { fstatSync, lstatSync, unlinkSync } from 'node:fs';
 import { chmod, link, lstat, readFile, rename, stat, unlink } from 'node:fs/promises';
 import { connect } from 'node:net';
@@ -17,7 +18,11 @@ import type { InheritedSockets } from '../config/inherited-sockets.ts';
 import { StartupError, errorCode } from '../process/errors.ts';
 
 /** Tells the operator, in one sentence, why the process can't listen on an endpoint. */
-export class ListenError extends StartupError {}
+export class ListenError extends StartupError {
+  constructor(endpoint: Endpoint, reason: string, options?: ErrorOptions) {
+    super(`can't listen on ${formatEndpoint(endpoint)}: ${reason}`, options);
+  }
+}
 
 /** The kernel limits the listen backlog to net.core.somaxconn, so this requests the maximum. */
 const MAX_BACKLOG = 2 ** 31 - 1;
@@ -64,12 +69,7 @@ export async function listen(
     if (error instanceof ListenError) throw error;
     const code = errorCode(error);
     const reasons = endpoint.kind === 'systemd' ? INHERITED_ERROR_REASONS : BIND_ERROR_REASONS;
-    throw new ListenError(
-      `can't listen on ${formatEndpoint(endpoint)}: ${reasons[code] ?? 'unexpected error'} (${code})`,
-      {
-        cause: error,
-      },
-    );
+    throw new ListenError(endpoint, `${reasons[code] ?? 'unexpected error'} (${code})`, { cause: error });
   }
 }
 
@@ -93,9 +93,7 @@ async function listenTcp(server: Server, endpoint: TcpEndpoint): Promise<TcpEndp
 async function listenUnix(server: Server, endpoint: UnixEndpoint): Promise<UnixEndpoint> {
   // libuv reports a missing directory as a permission error.
   const directory = await stat(dirname(endpoint.path)).catch(() => null);
-  if (directory?.isDirectory() !== true) {
-    throw new ListenError(`can't listen on ${formatEndpoint(endpoint)}: its directory does not exist`);
-  }
+  if (directory?.isDirectory() !== true) throw new ListenError(endpoint, 'its directory does not exist');
   const temporary = temporaryPath(endpoint.path);
   await bind(server, { path: temporary, backlog: endpoint.backlog ?? MAX_BACKLOG });
   try {
@@ -175,13 +173,12 @@ async function listenInherited(
   inherited: InheritedSockets,
 ): Promise<BoundEndpoint> {
   const found = findInheritedSocket(inherited, endpoint.socket);
-  if ('problem' in found)
-    throw new ListenError(`can't listen on ${formatEndpoint(endpoint)}: ${found.problem}`);
+  if ('problem' in found) throw new ListenError(endpoint, found.problem);
   await bind(server, { fd: found.fd, backlog: MAX_BACKLOG });
   const bound = await inheritedEndpoint(server, found.fd, endpoint);
   if (typeof bound !== 'string') return bound;
   server.close();
-  throw new ListenError(`can't listen on ${formatEndpoint(endpoint)}: ${bound}`);
+  throw new ListenError(endpoint, bound);
 }
 
 /** Returns the address of an inherited socket, or how it differs from the endpoint. */
@@ -215,41 +212,34 @@ async function unixSocketPath(fd: number): Promise<string | null> {
 }
 
 async function removeStaleSocket(endpoint: UnixEndpoint): Promise<void> {
-  const name = formatEndpoint(endpoint);
-  if (!(await lstat(endpoint.path)).isSocket()) {
-    throw new ListenError(`can't listen on ${name}: the file there is not a socket`);
-  }
+  if (!(await lstat(endpoint.path)).isSocket())
+    throw new ListenError(endpoint, 'the file there is not a socket');
   const identity = fileIdentity(endpoint.path);
-  if (await isListening(endpoint.path)) {
-    throw new ListenError(`can't listen on ${name}: another program listens there (EADDRINUSE)`);
-  }
+  if (await isListening(endpoint.path))
+    throw new ListenError(endpoint, 'another program listens there (EADDRINUSE)');
   // If another program has taken the path in the meantime, linking fails.
   if (fileIdentity(endpoint.path) === identity) await unlink(endpoint.path);
 }
 
-function isListening(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(path);
-    socket.once('connect', () => {
-      socket.destroy();
-      resolve(true);
-    });
+async function isListening(path: string): Promise<boolean> {
+  const socket = connect(path);
+  try {
+    await once(socket, 'connect');
+    return true;
+  } catch (error) {
     // Only a refused connection proves that no process listens. A full listen backlog (EAGAIN) proves the
     // opposite.
-    socket.once('error', (error) => resolve(errorCode(error) !== 'ECONNREFUSED'));
-  });
+    return errorCode(error) !== 'ECONNREFUSED';
+  } finally {
+    socket.destroy();
+  }
 }
 
-function bind(
+async function bind(
   server: Server,
   options: ListenOptions | { readonly fd: number; readonly backlog: number },
 ): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    // For a file descriptor, Node ignores the backlog in the options.
-    server.listen(options, options.backlog, () => {
-      server.off('error', reject);
-      resolve();
-    });
-  });
+  // For a file descriptor, Node ignores the backlog in the options.
+  server.listen(options, options.backlog);
+  await once(server, 'listening');
 }

@@ -2,6 +2,7 @@ import { connect, isIP } from 'node:net';
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect as connectTls } from 'node:tls';
+import type { CoordinatorAddress } from '../config/cluster-config.ts';
 import { errorCode } from '../process/errors.ts';
 import { ErrorReply, ReplyReader, RespError, encodeCommand } from './resp.ts';
 import type { Reply } from './resp.ts';
@@ -43,8 +44,6 @@ export interface Script {
   readonly sha1: string;
 }
 
-const DEFAULT_PORT = 6379;
-
 /** Time limit for connecting and logging in, in milliseconds. */
 const CONNECT_TIMEOUT_MS = 5000;
 
@@ -56,44 +55,6 @@ const KEEP_ALIVE_MS = 5000;
 
 /** Limit for commands without a reply: some megabytes of memory. */
 const MAX_PENDING_COMMANDS = 10_000;
-
-/** The coordinator's address, and its login. */
-export interface CoordinatorAddress {
-  readonly host: string;
-  readonly port: number;
-  readonly tls: boolean;
-  /** The arguments of `AUTH`; empty: no login. */
-  readonly credentials: readonly string[];
-  readonly database: number;
-}
-
-/**
- * Parses `redis://` and `rediss://`.
- *
- * @throws CoordinatorError with the code `EINVAL`: Node's own error would contain the URL
- */
-export function parseCoordinatorUrl(text: string): CoordinatorAddress {
-  const url = URL.canParse(text) ? new URL(text) : null;
-  const database = url === null ? NaN : Number(url.pathname.slice(1));
-  if (url === null || !/^rediss?:$/u.test(url.protocol) || url.hostname === '' || !Number.isInteger(database))
-    throw new CoordinatorError('EINVAL');
-  const [user, password] = [decodeComponent(url.username), decodeComponent(url.password)];
-  return {
-    host: url.hostname.replace(/^\[(.*)\]$/u, '$1'),
-    port: url.port === '' ? DEFAULT_PORT : Number(url.port),
-    tls: url.protocol === 'rediss:',
-    credentials: user === '' ? [password].filter((one) => one !== '') : [user, password],
-    database,
-  };
-}
-
-function decodeComponent(text: string): string {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    throw new CoordinatorError('EINVAL');
-  }
-}
 
 /** One connection to the coordinator, from the login to its first error. */
 export class CoordinatorConnection {
@@ -268,10 +229,14 @@ export class CoordinatorClient {
   /**
    * @param clusterId the same for all relays of a cluster
    * @param scripts loaded into each new connection's server, for `runScript`
-   * @throws CoordinatorError with the code `EINVAL`: invalid URL
    */
-  constructor(url: string, clusterId: string, scripts: readonly Script[], events: CoordinatorEvents) {
-    this.#address = parseCoordinatorUrl(url);
+  constructor(
+    address: CoordinatorAddress,
+    clusterId: string,
+    scripts: readonly Script[],
+    events: CoordinatorEvents,
+  ) {
+    this.#address = address;
     this.#clusterId = clusterId;
     this.#scripts = scripts;
     this.#events = events;

@@ -123,7 +123,6 @@ export class LeaseRouter implements ClusterRouter {
   );
   #linkAttempts = 0;
 
-  /** @throws CoordinatorError with the code `EINVAL`: invalid URL */
   constructor(options: LeaseRouterOptions) {
     this.#options = options;
     this.#key = linkAuthKey(options.secret);
@@ -131,7 +130,7 @@ export class LeaseRouter implements ClusterRouter {
       if (this.#isOtherRelay(owner)) options.events.onLeaseLost(token, owner);
       else options.onAddressConflict();
     };
-    this.#leases = TokenLeases.open({ ...options, events: { ...options.events, onLeaseLost: lost } });
+    this.#leases = new TokenLeases({ ...options, events: { ...options.events, onLeaseLost: lost } });
   }
 
   get leases(): Pick<TokenLeases, 'isUp' | 'downReason' | 'desired' | 'acquired' | 'totals'> {

@@ -1,3 +1,4 @@
+import type { CoordinatorAddress } from '../config/cluster-config.ts';
 import type { Token } from '../protocol/messages.ts';
 import { CoordinatorClient, CoordinatorError } from './coordinator-client.ts';
 import { LeaseKeys, LeaseStore, SCRIPTS } from './lease-store.ts';
@@ -162,8 +163,7 @@ export interface TokenLeasesEvents {
 }
 
 export interface TokenLeasesOptions {
-  /** `redis://` or `rediss://`, with user, password and the database's number as needed. */
-  readonly url: string;
+  readonly coordinator: CoordinatorAddress;
   /** The cluster's. The same secret gives tokens the same keys. */
   readonly secret: string;
   readonly self: Owner;
@@ -210,10 +210,11 @@ export class TokenLeases {
   #unreadable = 0;
   #secretMismatches = 0;
 
-  private constructor({ url, secret, self, leaseMs = LEASE_MS, events }: TokenLeasesOptions) {
+  /** Connects in the background, and reconnects when needed. */
+  constructor({ coordinator, secret, self, leaseMs = LEASE_MS, events }: TokenLeasesOptions) {
     this.#events = events;
     this.#keys = new LeaseKeys(secret);
-    this.#coordinator = new CoordinatorClient(url, this.#keys.clusterId, SCRIPTS, {
+    this.#coordinator = new CoordinatorClient(coordinator, this.#keys.clusterId, SCRIPTS, {
       onUp: () => {
         if (this.#closed) return;
         events.onUp();
@@ -229,15 +230,6 @@ export class TokenLeases {
     });
     this.#store = new LeaseStore(this.#coordinator, self, leaseMs);
     this.#renewalLoop = new RenewalLoop(leaseMs / RENEWALS_PER_LEASE, () => this.#renewAll());
-  }
-
-  /**
-   * Connects in the background, and reconnects when needed.
-   *
-   * @throws CoordinatorError with the code `EINVAL`: invalid URL
-   */
-  static open(options: TokenLeasesOptions): TokenLeases {
-    return new TokenLeases(options);
   }
 
   /** Whether the coordinator executes commands in time. */

@@ -1,16 +1,25 @@
-import { isIP } from 'node:net';
+import { isIPv6 } from 'node:net';
+import { parseHostPort } from './endpoint.ts';
 import type { TcpEndpoint } from './endpoint.ts';
-import { isHost } from './endpoint.ts';
 import { CidrError, parseCidrs } from './trusted-proxies.ts';
 import type { Cidr } from './trusted-proxies.ts';
 import { InvalidValue } from './environment.ts';
 import type { EnvironmentReader } from './environment.ts';
 import { toInternalEndpoints } from './values.ts';
 
+/** The coordinator's address, and its login. */
+export interface CoordinatorAddress {
+  readonly host: string;
+  readonly port: number;
+  readonly tls: boolean;
+  /** The arguments of `AUTH`; empty: no login. */
+  readonly credentials: readonly string[];
+  readonly database: number;
+}
+
 /** The cluster that this relay belongs to. */
 export interface ClusterConfig {
-  /** URL of the coordinator, with its password. */
-  readonly url: string;
+  readonly coordinator: CoordinatorAddress;
   /** The listener for other relays. */
   readonly listen: TcpEndpoint;
   /** Address for other relays; a port of null is that of `listen`. Null: this host's own address. */
@@ -36,6 +45,8 @@ type Variable = keyof typeof CLUSTER_DEFAULTS;
 
 export const CLUSTER_SECRETS = ['RELAY_CLUSTER_URL', 'RELAY_CLUSTER_SECRET'] as const;
 
+const DEFAULT_COORDINATOR_PORT = 6379;
+
 /** Each guess needs a connection, so a secret of this length can't be guessed. */
 const MIN_SECRET_LENGTH = 16;
 
@@ -58,8 +69,8 @@ type Reader = Pick<EnvironmentReader<Variable>, 'read' | 'addError' | 'isSet' | 
 
 /** Returns null without a cluster. Without a coordinator the other variables have no effect and are not read. */
 export function readClusterConfig(env: Reader): ClusterConfig | null {
-  const url = env.read('RELAY_CLUSTER_URL', null, toRedisUrl);
-  if (url === null) {
+  const coordinator = env.read('RELAY_CLUSTER_URL', null, parseCoordinatorUrl);
+  if (coordinator === null) {
     warnAboutUnusedSettings(env);
     return null;
   }
@@ -72,7 +83,9 @@ export function readClusterConfig(env: Reader): ClusterConfig | null {
     env.addError('RELAY_CLUSTER_LISTEN', '', new InvalidValue('an endpoint like tcp:4005', REQUIRED_PROBLEM));
   if (secret === null)
     env.addError('RELAY_CLUSTER_SECRET', '', new InvalidValue(SECRET_GRAMMAR, REQUIRED_PROBLEM));
-  return listen === null || secret === null ? null : { url, listen, advertise, networks, secret, tls };
+  return listen === null || secret === null
+    ? null
+    : { coordinator, listen, advertise, networks, secret, tls };
 }
 
 const REQUIRED_PROBLEM = 'it is required because RELAY_CLUSTER_URL is set';
@@ -92,25 +105,30 @@ function warnAboutUnusedSettings(env: Reader): void {
       );
 }
 
-function toRedisUrl(text: string): string {
-  const url = URL.canParse(text) ? new URL(text) : null;
+/**
+ * Parses `redis://` and `rediss://`.
+ *
+ * @throws InvalidValue: Node's own error would contain the URL, and with it the password
+ */
+export function parseCoordinatorUrl(text: string): CoordinatorAddress {
+  const url = URL.parse(text);
   const isOurs = url !== null && ['redis:', 'rediss:'].includes(url.protocol) && url.hostname !== '';
-  if (
-    !isOurs ||
-    !/^(?:\/\d*)?$/u.test(url.pathname) ||
-    !isPercentEncoded(url.username) ||
-    !isPercentEncoded(url.password)
-  )
-    throw new InvalidValue(URL_GRAMMAR);
-  return text;
+  if (!isOurs || !/^(?:\/\d*)?$/u.test(url.pathname)) throw new InvalidValue(URL_GRAMMAR);
+  const [user, password] = [decodeComponent(url.username), decodeComponent(url.password)];
+  return {
+    host: url.hostname.replace(/^\[(.*)\]$/u, '$1'),
+    port: url.port === '' ? DEFAULT_COORDINATOR_PORT : Number(url.port),
+    tls: url.protocol === 'rediss:',
+    credentials: user === '' ? [password].filter((one) => one !== '') : [user, password],
+    database: Number(url.pathname.slice(1)),
+  };
 }
 
-function isPercentEncoded(text: string): boolean {
+function decodeComponent(text: string): string {
   try {
-    decodeURIComponent(text);
-    return true;
+    return decodeURIComponent(text);
   } catch {
-    return false;
+    throw new InvalidValue(URL_GRAMMAR);
   }
 }
 
@@ -142,17 +160,8 @@ function toSecret(text: string): string {
 }
 
 function toAdvertisedAddress(text: string): NonNullable<ClusterConfig['advertise']> {
-  if (isIP(text) !== 0 && isHost(text) && !WILDCARD_ADDRESSES.has(text)) return { host: text, port: null };
-  const [, bracketed, plain, digits] = /^(?:\[([^\]]+)\]|([^:[\]\s]+))(?::(\d{1,5}))?$/u.exec(text) ?? [];
-  const host = bracketed ?? plain;
-  const port = digits === undefined ? null : Number(digits);
-  const isFit = host !== undefined && isHost(host) && (bracketed === undefined || isIP(bracketed) === 6);
-  if (
-    host === undefined ||
-    !isFit ||
-    WILDCARD_ADDRESSES.has(host) ||
-    (port !== null && (port === 0 || port > 65_535))
-  )
-    throw new InvalidValue(ADVERTISE_GRAMMAR);
-  return { host, port };
+  const withPort = parseHostPort(text);
+  const address = withPort ?? parseHostPort(isIPv6(text) ? `[${text}]:1` : `${text}:1`);
+  if (address === null || WILDCARD_ADDRESSES.has(address.host)) throw new InvalidValue(ADVERTISE_GRAMMAR);
+  return { host: address.host, port: withPort?.port ?? null };
 }

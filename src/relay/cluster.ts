@@ -74,7 +74,7 @@ export class ClusterService {
    */
   async open(): Promise<void> {
     const { sessions, backend } = this.#dependencies;
-    const { url, secret, listen: endpoint, advertise } = this.#config;
+    const { coordinator, secret, listen: endpoint, advertise } = this.#config;
     const bound = await listen(this.#server, endpoint);
     if (bound.kind !== 'tcp') throw new Error('the cluster listener is not a TCP listener');
     const host = this.#host;
@@ -86,7 +86,7 @@ export class ClusterService {
     ];
     const self = { id: randomUUID(), address: `${isIPv6(host) ? `[${host}]` : host}:${port}` };
     const router = new LeaseRouter({
-      url,
+      coordinator,
       secret,
       self,
       backend,

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { TestContext } from 'node:test';
 import { KEY_PREFIX } from '../../src/cluster/coordinator-client.ts';
 import { LeaseKeys, decodeOwner } from '../../src/cluster/lease-store.ts';
+import { parseCoordinatorUrl } from '../../src/config/cluster-config.ts';
 import type { Owner } from '../../src/cluster/router.ts';
 import { TokenLeases } from '../../src/cluster/token-leases.ts';
 import { parseHandshake } from '../../src/protocol/handshake.ts';
@@ -45,8 +46,8 @@ export class LeaseMember {
     { url, secret = SECRET, address, leaseMs = 30_000 }: LeaseMemberOptions,
   ) {
     this.self = { id: randomUUID(), address: address ?? `10.0.0.${number}:4005` };
-    this.leases = TokenLeases.open({
-      url,
+    this.leases = new TokenLeases({
+      coordinator: parseCoordinatorUrl(url),
       secret,
       self: this.self,
       leaseMs,

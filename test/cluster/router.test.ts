@@ -6,6 +6,7 @@ import type { TestContext } from 'node:test';
 import type { LinkErrorCode } from '../../src/cluster/link-client.ts';
 import { LeaseRouter } from '../../src/cluster/router.ts';
 import type { Owner } from '../../src/cluster/router.ts';
+import { parseCoordinatorUrl } from '../../src/config/cluster-config.ts';
 import type { Token } from '../../src/protocol/messages.ts';
 import { IoBackend } from '../../src/transport/io-backend.ts';
 import { freePort, listening } from '../support/listening.ts';
@@ -27,7 +28,7 @@ class RouterRun {
   private constructor(url: string, address: string, leaseMs: number) {
     this.self = { id: randomUUID(), address };
     this.router = new LeaseRouter({
-      url,
+      coordinator: parseCoordinatorUrl(url),
       secret: 'the secret of the group',
       self: this.self,
       leaseMs,

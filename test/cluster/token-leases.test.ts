@@ -4,7 +4,6 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { getCACertificates, setDefaultCACertificates } from 'node:tls';
 import { encodeOwner } from '../../src/cluster/lease-store.ts';
-import { TokenLeases } from '../../src/cluster/token-leases.ts';
 import { makeIdentity } from '../support/certificates.ts';
 import { Dice } from '../support/dice.ts';
 import { freePort } from '../support/listening.ts';
@@ -305,22 +304,5 @@ describe('the coordinator’s URL', () => {
     assert.deepEqual(await one.leases.acquire(TOKEN), SELF);
     assert.equal(one.leases.acquired, 1);
     assert.deepEqual(one.notifications, ['DEPTH_ZERO_SELF_SIGNED_CERT', 'up']);
-  });
-
-  test('is refused when it is none, without a word of what is in it', () => {
-    const events = {
-      onLeaseLost: assert.fail,
-      onUp: assert.fail,
-      onDown: assert.fail,
-      onSecretMismatch: assert.fail,
-    };
-    for (const url of ['', 'http://user:secret@host', 'redis://user:secret@host:port', 'secret']) {
-      const open = (): unknown =>
-        TokenLeases.open({ url, secret: 'x', self: { id: 'somebody', address: '10.0.0.1:1' }, events });
-      assert.throws(open, (error: Error) => {
-        assert.doesNotMatch(JSON.stringify(Object.getOwnPropertyDescriptors(error)), /user|:secret|:port/u);
-        return 'code' in error && error.code === 'EINVAL';
-      });
-    }
   });
 });

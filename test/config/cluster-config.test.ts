@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { formatConfigError } from '../../src/config/environment.ts';
-import { readRelayConfig } from '../../src/config/relay-config.ts';
+import { parseCoordinatorUrl } from '../../src/config/cluster-config.ts';
 import type { ClusterConfig } from '../../src/config/cluster-config.ts';
+import { InvalidValue, formatConfigError } from '../../src/config/environment.ts';
+import { readRelayConfig } from '../../src/config/relay-config.ts';
 import { formatCidr } from '../../src/config/trusted-proxies.ts';
 
 const SECRET = '0123456789abcdef';
@@ -123,7 +124,25 @@ describe('a cluster of relays', () => {
 
   test('uses the same coordinator address and password as the Redis library', () => {
     const url = 'rediss://relay:100%25%2F%23%3F%40@[fd00::7]:6380/3';
-    assert.equal(clusterOf({ ...CLUSTER, RELAY_CLUSTER_URL: url })?.url, url);
+    assert.deepEqual(clusterOf({ ...CLUSTER, RELAY_CLUSTER_URL: url })?.coordinator, {
+      host: 'fd00::7',
+      port: 6380,
+      tls: true,
+      credentials: ['relay', '100%/#?@'],
+      database: 3,
+    });
+  });
+
+  test('repeats nothing of an invalid coordinator URL', () => {
+    for (const url of ['', 'http://user:secret@host', 'redis://user:secret@host:port', 'secret']) {
+      assert.throws(
+        () => parseCoordinatorUrl(url),
+        (error: Error) => {
+          assert.doesNotMatch(JSON.stringify(Object.getOwnPropertyDescriptors(error)), /user|:secret|:port/u);
+          return error instanceof InvalidValue;
+        },
+      );
+    }
   });
 
   test('reports an invalid value once', () => {

@@ -162,7 +162,13 @@ describe('the configuration', () => {
         bufferMemoryBytes: 1e9,
         drain: { delayMs: 1000, timeoutMs: 3_600_000 },
         cluster: {
-          url: 'redis://coordinator:6379',
+          coordinator: {
+            host: 'coordinator',
+            port: 6379,
+            tls: false,
+            credentials: [],
+            database: 0,
+          },
           listen: tcp(4005, '127.0.0.1'),
           advertise: { host: 'fd00::7', port: 4006 },
           networks: [{ kind: 'network', start: Uint8Array.of(192, 0, 2, 4), bits: 32 }],

@@ -4,9 +4,6 @@ import { parseQuantity } from './quantity.ts';
 import { readRelay } from './settings.ts';
 import type { Workload } from './workload.ts';
 
-/** Valkey's default port, for a URL without one. */
-const REDIS_PORT = 6379;
-
 /** Memory beyond its data, for its own use and for replies, as a share of the limit. */
 const MAX_OF_LIMIT = 0.8;
 
@@ -20,8 +17,7 @@ export interface Coordinator {
 export function coordinatorOf(manifests: Manifests): Coordinator | null {
   const read = readRelay(manifests);
   if (read.kind === 'errors' || read.config.cluster === null) return null;
-  const { hostname, port } = new URL(read.config.cluster.url);
-  return { host: hostname, port: port === '' ? REDIS_PORT : Number(port) };
+  return read.config.cluster.coordinator;
 }
 
 /** The workload behind a Service with that name. */

@@ -1,14 +1,12 @@
 import type { LiveStatus } from '../api.ts';
 import { byId, setText } from './dom.ts';
-import { fetchJson } from './fetch-json.ts';
 import { formatClock } from './format.ts';
 import { hasNewRecords, toHeadline } from './live-state.ts';
 import type { ConnectionState } from './live-state.ts';
-import { NowView } from './now-view.ts';
+import { NowView, initSelfTest, showHeadline } from './live-view.ts';
 import { USAGE_PERIODS } from './periods.ts';
 import type { UsagePeriod } from './periods.ts';
-import { Poller } from './poller.ts';
-import { StatusView, initSelfTest } from './status-view.ts';
+import { Poller, fetchJson } from './requests.ts';
 import { StorageView } from './storage-view.ts';
 import { UsageStore } from './usage-store.ts';
 import { UsageView } from './usage-view.ts';
@@ -29,7 +27,6 @@ const MIN_USAGE_INTERVAL_MS = 10_000;
  */
 const RECORD_DELAY_MS = 2000;
 
-const statusView = new StatusView();
 const nowView = new NowView();
 const usageView = new UsageView();
 const store = new UsageStore(showUsage);
@@ -70,7 +67,7 @@ async function pollLive(): Promise<boolean> {
 }
 
 function showConnection(connection: ConnectionState): void {
-  statusView.show(toHeadline(connection, lastUpMs));
+  showHeadline(toHeadline(connection, lastUpMs));
   document.body.classList.toggle('is-unreachable', connection.kind === 'unreachable');
   if (connection.kind === 'answered') {
     setText(byId('clock', HTMLTimeElement), formatClock(Date.parse(connection.live.now)));

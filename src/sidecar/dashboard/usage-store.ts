@@ -1,5 +1,5 @@
 import type { UsageReport } from '../api.ts';
-import { fetchJson } from './fetch-json.ts';
+import { fetchJson } from './requests.ts';
 import { USAGE_PERIODS, toPeriodRange } from './periods.ts';
 import type { UsagePeriod, UsagePeriodRange } from './periods.ts';
 

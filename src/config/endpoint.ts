@@ -159,7 +159,8 @@ function parseTcp(
   if (!/^\d{1,5}$/u.test(port) || Number(port) > MAX_PORT) {
     throw new EndpointError(`"${port}" is not a port: ports are 0 to ${MAX_PORT}`);
   }
-  if (address !== null && !isAddress(address)) {
+  // Names are rejected, because they may change.
+  if (address !== null && parseAddress(address) === null) {
     throw new EndpointError(`interface "${address}" is not an IP address (write IPv6 with \\:)`);
   }
   return { kind: 'tcp', port: Number(port), interface: address, backlog, tls };
@@ -296,17 +297,6 @@ function splitFields(text: string): Field[] {
   }
   fields.push({ name, value });
   return fields;
-}
-
-/**
- * Accepts IPv4 and IPv6 addresses in the syntax of the URL standard. Names are rejected, because they may
- * change.
- */
-function isAddress(text: string): boolean {
-  if (/^\d{1,3}(?:\.\d{1,3}){3}$/u.test(text)) {
-    return text.split('.').every((part) => Number(part) <= 255 && String(Number(part)) === part);
-  }
-  return /^[\da-f:.]*:[\da-f:.]*$/iu.test(text) && URL.canParse(`http://[${text}]/`);
 }
 
 export interface HostPort {

@@ -63,10 +63,11 @@ function parseCidr(text: string): Cidr {
 /** True if an IP address, with or without a zone, is in one of these networks. */
 export function contains(cidrs: readonly Cidr[], address: string): boolean {
   const bytes = parseAddress(stripZone(address));
-  return (
-    bytes !== null &&
-    cidrs.some((cidr) => cidr.kind === 'network' && hasCommonPrefix(bytes, cidr.start, cidr.bits))
-  );
+  return bytes !== null && containsBytes(cidrs, bytes);
+}
+
+function containsBytes(cidrs: readonly Cidr[], address: Uint8Array): boolean {
+  return cidrs.some((cidr) => cidr.kind === 'network' && hasCommonPrefix(address, cidr.start, cidr.bits));
 }
 
 /**
@@ -84,8 +85,7 @@ export class TrustedProxies {
   /** True if this peer is a trusted proxy. Null: a peer at a Unix socket, which has no address. */
   trusts(address: string | null): boolean {
     if (address === null) return this.#cidrs.some(({ kind }) => kind === 'unix');
-    const bytes = parseAddress(stripZone(address));
-    return bytes !== null && this.#isTrusted(bytes);
+    return contains(this.#cidrs, address);
   }
 
   /**
@@ -105,16 +105,10 @@ export class TrustedProxies {
         const address = parseForwardedEntry(entry.trim());
         if (address === null) break;
         client = address;
-        if (!this.#isTrusted(address)) break;
+        if (!containsBytes(this.#cidrs, address)) break;
       }
     }
     return client === null ? null : formatAddress(client);
-  }
-
-  #isTrusted(address: Uint8Array): boolean {
-    return this.#cidrs.some(
-      (cidr) => cidr.kind === 'network' && hasCommonPrefix(address, cidr.start, cidr.bits),
-    );
   }
 }
 

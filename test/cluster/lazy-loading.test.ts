@@ -66,7 +66,7 @@ test('a relay without a cluster loads no cluster module', async (context) => {
 });
 
 test('a relay of a cluster loads all cluster modules, and nothing else', async (context) => {
-  const alone = new Set(await modulesLoadedBy(context, {}));
+  const withoutCluster = new Set(await modulesLoadedBy(context, {}));
   const loaded = await modulesLoadedBy(context, {
     // Nothing listens there, and the relay does not wait for it.
     RELAY_CLUSTER_URL: `redis://127.0.0.1:${await freePort()}`,
@@ -75,6 +75,6 @@ test('a relay of a cluster loads all cluster modules, and nothing else', async (
   });
   const folder = await readdir(join(import.meta.dirname, '..', '..', 'src', 'cluster'));
   assertLoaded(loaded, ['/src/relay/cluster.ts', ...folder.map((name) => `/src/cluster/${name}`)]);
-  const more = loaded.filter((url) => !alone.has(url) && !CLUSTER_MODULES.test(url));
-  assert.deepEqual(more, []);
+  const others = loaded.filter((url) => !withoutCluster.has(url) && !CLUSTER_MODULES.test(url));
+  assert.deepEqual(others, []);
 });

@@ -10,11 +10,11 @@ import type { Token } from '../../src/protocol/messages.ts';
 import type { RedisServer } from '../support/redis.ts';
 import { until } from '../support/scratch.ts';
 
-const SECRET = 'a secret of the group';
+const SECRET = 'a secret of the cluster';
 
 const keys = new LeaseKeys(SECRET);
 
-/** One of as many tokens as there are numbers. */
+/** A different token for each number. */
 export function tokenOf(number: number): Token {
   const handshake = parseHandshake(Buffer.from(`please relay ${number.toString(16).padStart(64, '0')}\n`));
   if (handshake.kind !== 'relay') throw new Error(`no token of ${number}`);
@@ -32,12 +32,12 @@ export interface LeaseMemberOptions {
   readonly leaseMs?: number;
 }
 
-/** What a relay of the group has of claims, and all that it was told. */
+/** The leases of one relay of a cluster, and the events that it got. */
 export class LeaseMember {
   readonly self: Owner;
   readonly leases: TokenLeases;
   readonly lost: { readonly token: Token; readonly owner: Owner }[] = [];
-  /** `up`, or the code of what was down. */
+  /** `up`, `secret mismatch`, or the reason why the coordinator is down. */
   readonly notifications: string[] = [];
 
   constructor(
@@ -55,13 +55,13 @@ export class LeaseMember {
         onLeaseLost: (token, owner) => this.lost.push({ token, owner }),
         onUp: () => this.notifications.push('up'),
         onDown: (code) => this.notifications.push(code),
-        onSecretMismatch: () => this.notifications.push('other group'),
+        onSecretMismatch: () => this.notifications.push('secret mismatch'),
       },
     });
     context.after(() => this.leases.close());
   }
 
-  /** Starts one, and waits until the coordinator answers it. */
+  /** Starts a member, and waits until it is connected to the coordinator. */
   static async start(
     context: TestContext,
     number: number,
@@ -81,20 +81,20 @@ export const SELF = { kind: 'self' } as const;
 
 type Admin = Awaited<ReturnType<RedisServer['admin']>>;
 
-/** Whose token it is, as the coordinator has it. */
+/** The owner of a token in the coordinator's database. */
 export async function ownerOf(admin: Admin, token: Token): Promise<Owner | null> {
   const value = await admin.get(keyOf(token));
   return value === null ? null : decodeOwner(value);
 }
 
-/** How many claims there are, of all relays. */
+/** Number of leases of all relays. */
 export async function countLeases(admin: Admin): Promise<number> {
   const leases = await admin.keys(`${KEY_PREFIX}*`);
-  // All else there is what tests of the coordinator write.
+  // Relays also write a key to test the coordinator.
   return leases.filter((key) => key.length === KEY_PREFIX.length + 22).length;
 }
 
-/** Resolves when the coordinator has it so. */
+/** Resolves when the token has this owner in the coordinator's database; null: no owner. */
 export async function untilOwned(admin: Admin, token: Token, by: Owner | null): Promise<void> {
   while ((await ownerOf(admin, token))?.id !== by?.id);
 }

@@ -6,7 +6,7 @@ import { tokenOf } from './lease-fixture.ts';
 describe('the key of a token', () => {
   const keys = new LeaseKeys('a secret of the group');
 
-  test('is the same for all who have the secret, and another for another token', () => {
+  test('depends on the secret and the token only', () => {
     const token = tokenOf(1);
     const key = keys.forToken(token);
     assert.equal(new LeaseKeys('a secret of the group').forToken(token), key);
@@ -14,12 +14,12 @@ describe('the key of a token', () => {
     assert.notEqual(new LeaseKeys('another secret').forToken(token), key);
   });
 
-  test('does not change from release to release: relays of two of them are in one group', () => {
-    // As Python's hmac has it.
+  test('does not change between releases, because relays of two releases may be in one cluster', () => {
+    // Computed with Python's hmac.
     assert.equal(keys.forToken(tokenOf(1)), 'transit-relay:FW8zF6hh6iQfzwcBFYe1SQ');
   });
 
-  test('is 128 bits behind a prefix, and has nothing of the token', () => {
+  test('is a prefix and 128 bits, and contains no part of the token', () => {
     const token = tokenOf(0xabcdef);
     const key = keys.forToken(token);
     assert.match(key, /^transit-relay:[\w-]{22}$/u);
@@ -27,14 +27,14 @@ describe('the key of a token', () => {
   });
 });
 
-describe('what is under a key', () => {
+describe('the value of a key', () => {
   for (const address of [
     '10.0.0.7:4005',
     '[fd00::1]:4005',
     'relay-0.relays.example.svc:4005',
     `${'a'.repeat(253)}:65535`,
   ]) {
-    test(`says who claims it, at ${address.slice(0, 40)}`, () => {
+    test(`contains the owner, for address ${address.slice(0, 40)}`, () => {
       const owner = { id: 'aZ09_-aZ09_-', address };
       assert.deepEqual(decodeOwner(encodeOwner(owner)), owner);
     });
@@ -60,7 +60,7 @@ describe('what is under a key', () => {
     `1 abcdefgh ${'a'.repeat(263)}`,
     `1 ${'a'.repeat(65)} 10.0.0.7:4005`,
   ]) {
-    test(`is nothing that a relay has written: ${JSON.stringify(value.slice(0, 40))}`, () => {
+    test(`is ignored if no relay can have written it: ${JSON.stringify(value.slice(0, 40))}`, () => {
       assert.equal(decodeOwner(value), null);
     });
   }

@@ -18,28 +18,31 @@ import {
   serveImpostor,
 } from './link-fixture.ts';
 
-/** An owner with this secret, that says in pieces what it says, and `behind` with the last of them. */
-function ownerOf(secret: string, pieceBytes: number, behind: Uint8Array): (socket: Socket) => void {
+/** An owner with this secret, which sends in pieces of `pieceBytes`, and `payload` after its last line. */
+function ownerOf(secret: string, pieceBytes: number, payload: Uint8Array): (socket: Socket) => void {
   return (socket) => {
     const auth = new LinkServerAuth(linkAuthKey(secret));
-    const say = (bytes: Uint8Array): void => {
+    const send = (bytes: Uint8Array): void => {
       for (let at = 0; at < bytes.length; at += pieceBytes) socket.write(bytes.subarray(at, at + pieceBytes));
     };
-    say(Buffer.from(auth.opening));
+    send(Buffer.from(auth.opening));
     socket.on('data', (bytes) => {
       const step = auth.receive(bytes);
-      if (step.kind === 'authenticated') say(Buffer.concat([Buffer.from(step.send), behind]));
+      if (step.kind === 'authenticated') send(Buffer.concat([Buffer.from(step.send), payload]));
     });
   };
 }
 
 const LONG_TIMEOUT_MS = 30_000;
 
-for (const [name, openPlane] of IO_BACKENDS) {
-  describe(`a call over ${name}`, () => {
-    /** Calls somebody on loopback. */
-    async function call(port: number, options: Partial<LinkClientOptions> = {}): Promise<LinkClientOptions> {
-      const backend = await openPlane();
+for (const [name, openBackend] of IO_BACKENDS) {
+  describe(`connecting a link over ${name}`, () => {
+    /** Options for a connection to loopback. */
+    async function optionsFor(
+      port: number,
+      options: Partial<LinkClientOptions> = {},
+    ): Promise<LinkClientOptions> {
+      const backend = await openBackend();
       const address = { host: '127.0.0.1', port };
       return {
         backend,
@@ -52,41 +55,43 @@ for (const [name, openPlane] of IO_BACKENDS) {
       };
     }
 
-    test('ends in a link, however the owner splits its words', async (context) => {
+    test('succeeds for any split of the owner’s lines', async (context) => {
       for (const pieceBytes of [1, 7, 64, 65, 1000]) {
-        const behind = randomBytesOf(pieceBytes, 200);
-        const port = await serveImpostor(context, ownerOf(SECRET, pieceBytes, behind));
-        const { stream, firstBytes } = await connectLink(await call(port));
+        const payload = randomBytesOf(pieceBytes, 200);
+        const port = await serveImpostor(context, ownerOf(SECRET, pieceBytes, payload));
+        const { stream, firstBytes } = await connectLink(await optionsFor(port));
         context.after(() => stream.abort());
-        const end = new LinkEnd(stream, firstBytes);
-        assert.ok((await end.until(behind.length)).equals(behind));
+        const link = new LinkEnd(stream, firstBytes);
+        assert.ok((await link.until(payload.length)).equals(payload));
       }
     });
 
-    test('finds the relay by its name too', async (context) => {
-      const place = await TestLinkServer.open(context, await openPlane());
-      const caller = await place.connect(context, { address: { host: 'localhost', port: place.port } });
+    test('accepts a host name', async (context) => {
+      const testServer = await TestLinkServer.open(context, await openBackend());
+      const caller = await testServer.connect(context, {
+        address: { host: 'localhost', port: testServer.port },
+      });
       caller.stream.write(Buffer.from('hello'));
-      assert.equal((await (await place.untilLink()).until(5)).toString(), 'hello');
+      assert.equal((await (await testServer.untilLink()).until(5)).toString(), 'hello');
     });
 
-    test('loses nothing of what comes before its wire is started', async (context) => {
-      const behind = randomBytesOf(8, 3_000_000);
-      const port = await serveImpostor(context, ownerOf(SECRET, 10_000_000, behind));
-      const backend = await openPlane();
-      const { stream, firstBytes } = await connectLink(await call(port, { backend }));
+    test('keeps bytes that are received before the stream is started', async (context) => {
+      const payload = randomBytesOf(8, 3_000_000);
+      const port = await serveImpostor(context, ownerOf(SECRET, 10_000_000, payload));
+      const backend = await openBackend();
+      const { stream, firstBytes } = await connectLink(await optionsFor(port, { backend }));
       context.after(() => stream.abort());
-      // Another link of the same relay has its bytes in the memory that these came in.
-      const place = await TestLinkServer.open(context, backend);
-      const other = await place.connect(context);
+      // Bytes of another link overwrite the read buffer that these bytes were received in.
+      const testServer = await TestLinkServer.open(context, backend);
+      const other = await testServer.connect(context);
       other.stream.write(randomBytesOf(9, 1_000_000));
-      await (await place.untilLink()).until(1_000_000);
-      const end = new LinkEnd(stream, firstBytes);
-      assert.ok((await end.until(behind.length)).equals(behind));
+      await (await testServer.untilLink()).until(1_000_000);
+      const link = new LinkEnd(stream, firstBytes);
+      assert.ok((await link.until(payload.length)).equals(payload));
     });
 
-    test('goes on sending when the owner has said its last', async (context) => {
-      const heard = Promise.withResolvers<string>();
+    test('can still send after the owner has sent a FIN', async (context) => {
+      const received = Promise.withResolvers<string>();
       const port = await serveImpostor(context, (socket) => {
         ownerOf(SECRET, 1000, Buffer.from('bye'))(socket);
         let lines = '';
@@ -94,75 +99,78 @@ for (const [name, openPlane] of IO_BACKENDS) {
           if (lines === '') socket.end();
           lines += bytes.toString();
         });
-        socket.on('end', () => heard.resolve(lines.slice(lines.indexOf('\n') + 1)));
+        socket.on('end', () => received.resolve(lines.slice(lines.indexOf('\n') + 1)));
       });
-      const { stream, firstBytes } = await connectLink(await call(port));
-      const end = new LinkEnd(stream, firstBytes);
-      await end.ended();
+      const { stream, firstBytes } = await connectLink(await optionsFor(port));
+      const link = new LinkEnd(stream, firstBytes);
+      await link.ended();
       stream.write(Buffer.from('not yet'));
       stream.end();
-      assert.equal(await heard.promise, 'not yet');
-      assert.equal(end.received.toString(), 'bye');
-      await end.closed();
+      assert.equal(await received.promise, 'not yet');
+      assert.equal(link.received.toString(), 'bye');
+      await link.closed();
     });
 
-    const faults: readonly (readonly [what: string, serve: (socket: Socket) => void, code: LinkErrorCode])[] =
+    const failures: readonly (readonly [
+      peer: string,
+      serve: (socket: Socket) => void,
+      code: LinkErrorCode,
+    ])[] = [
       [
-        [
-          'another version',
-          (socket) => socket.write(`transit-relay-cluster/3 ${'0'.repeat(64)}\n`),
-          'version',
-        ],
-        ['another protocol', (socket) => socket.write('SSH-2.0-OpenSSH_9.2p1\r\n'), 'not a relay'],
-        ['noise', (socket) => socket.write(randomBytesOf(6, 1_000_000)), 'not a relay'],
-        [
-          'an endless line',
-          (socket) => socket.write(`transit-relay-cluster/2 ${'0'.repeat(100_000)}`),
-          'not a relay',
-        ],
-        ['who closes without a word', (socket) => socket.end(), 'unreachable'],
-        ['who resets', (socket) => socket.resetAndDestroy(), 'unreachable'],
-        ['silence', () => undefined, 'timeout'],
-        [
-          'who knows how to begin and not how to go on',
-          (socket) => {
-            socket.write(`transit-relay-cluster/2 ${'0'.repeat(64)}\n`);
-            socket.once('data', () => socket.write(`${'0'.repeat(64)}\n`));
-          },
-          'secret',
-        ],
-        [
-          'who is gone in the middle of it',
-          (socket) => {
-            socket.write(`transit-relay-cluster/2 ${'0'.repeat(64)}\n`);
-            socket.once('data', () => socket.end());
-          },
-          'unreachable',
-        ],
-        [
-          'who resets in the middle of it',
-          (socket) => {
-            socket.write(`transit-relay-cluster/2 ${'0'.repeat(64)}\n`);
-            socket.once('data', () => socket.resetAndDestroy());
-          },
-          'unreachable',
-        ],
-        [
-          'who gives back what it is given',
-          (socket) => {
-            socket.write(`transit-relay-cluster/2 ${'0'.repeat(64)}\n`);
-            socket.once('data', (bytes) => socket.write(bytes.subarray(-65)));
-          },
-          'secret',
-        ],
-        [
-          'who stops in the middle of it',
-          (socket) => socket.write(`transit-relay-cluster/2 ${'0'.repeat(10)}`),
-          'timeout',
-        ],
-      ];
-    for (const [what, serve, code] of faults) {
-      test(`of ${what} fails with '${code}', and the connection is closed`, async (context) => {
+        'uses another version',
+        (socket) => socket.write(`transit-relay-cluster/3 ${'0'.repeat(64)}\n`),
+        'version',
+      ],
+      ['uses another protocol', (socket) => socket.write('SSH-2.0-OpenSSH_9.2p1\r\n'), 'not a relay'],
+      ['sends random bytes', (socket) => socket.write(randomBytesOf(6, 1_000_000)), 'not a relay'],
+      [
+        'sends an endless line',
+        (socket) => socket.write(`transit-relay-cluster/2 ${'0'.repeat(100_000)}`),
+        'not a relay',
+      ],
+      ['closes without sending anything', (socket) => socket.end(), 'unreachable'],
+      ['resets the connection', (socket) => socket.resetAndDestroy(), 'unreachable'],
+      ['sends nothing', () => undefined, 'timeout'],
+      [
+        'sends a valid first line and a wrong proof',
+        (socket) => {
+          socket.write(`transit-relay-cluster/2 ${'0'.repeat(64)}\n`);
+          socket.once('data', () => socket.write(`${'0'.repeat(64)}\n`));
+        },
+        'secret',
+      ],
+      [
+        'closes during authentication',
+        (socket) => {
+          socket.write(`transit-relay-cluster/2 ${'0'.repeat(64)}\n`);
+          socket.once('data', () => socket.end());
+        },
+        'unreachable',
+      ],
+      [
+        'resets the connection during authentication',
+        (socket) => {
+          socket.write(`transit-relay-cluster/2 ${'0'.repeat(64)}\n`);
+          socket.once('data', () => socket.resetAndDestroy());
+        },
+        'unreachable',
+      ],
+      [
+        'sends the proof of the caller back',
+        (socket) => {
+          socket.write(`transit-relay-cluster/2 ${'0'.repeat(64)}\n`);
+          socket.once('data', (bytes) => socket.write(bytes.subarray(-65)));
+        },
+        'secret',
+      ],
+      [
+        'stops in the middle of a line',
+        (socket) => socket.write(`transit-relay-cluster/2 ${'0'.repeat(10)}`),
+        'timeout',
+      ],
+    ];
+    for (const [peer, serve, code] of failures) {
+      test(`fails with '${code}' if the peer ${peer}, and closes the connection`, async (context) => {
         const closed = Promise.withResolvers<void>();
         const port = await serveImpostor(context, (socket) => {
           socket.on('close', () => closed.resolve());
@@ -171,18 +179,21 @@ for (const [name, openPlane] of IO_BACKENDS) {
           socket.resume();
         });
         const timeoutMs = code === 'timeout' ? 100 : LONG_TIMEOUT_MS;
-        assert.equal(await connectErrorCode(await call(port, { timeoutMs })), code);
+        assert.equal(await connectErrorCode(await optionsFor(port, { timeoutMs })), code);
         await closed.promise;
       });
     }
 
-    test("of a relay with another secret fails with 'secret'", async (context) => {
-      const place = await TestLinkServer.open(context, await openPlane());
-      assert.equal(await connectErrorCode(await call(place.port, { key: linkAuthKey('another') })), 'secret');
-      assert.deepEqual(await place.untilFailures(1), ['secret']);
+    test("fails with 'secret' if the relay has another secret", async (context) => {
+      const testServer = await TestLinkServer.open(context, await openBackend());
+      assert.equal(
+        await connectErrorCode(await optionsFor(testServer.port, { key: linkAuthKey('another') })),
+        'secret',
+      );
+      assert.deepEqual(await testServer.untilFailures(1), ['secret']);
     });
 
-    test("fails with 'secret' where recorded words of the owner are all there is", async (context) => {
+    test("fails with 'secret' if the peer replays recorded lines of an owner", async (context) => {
       const owner = new LinkServerAuth(linkAuthKey(SECRET));
       const recorded = owner.receive(
         Buffer.from(new LinkClientAuth(linkAuthKey(SECRET)).receive(Buffer.from(owner.opening)).send),
@@ -192,82 +203,85 @@ for (const [name, openPlane] of IO_BACKENDS) {
         socket.write(owner.opening);
         socket.once('data', () => socket.write(recorded.send));
       });
-      assert.equal(await connectErrorCode(await call(port)), 'secret');
+      assert.equal(await connectErrorCode(await optionsFor(port)), 'secret');
     });
 
-    test("fails with 'unreachable' where nobody listens, or there is no such place", async () => {
-      assert.equal(await connectErrorCode(await call(await freePort())), 'unreachable');
-      // Longer than a part of a name can be: nobody else is asked for it.
-      const nowhere = { host: 'x'.repeat(64), port: 4005 };
-      assert.equal(await connectErrorCode(await call(0, { address: nowhere })), 'unreachable');
+    test("fails with 'unreachable' for a closed port, an unknown host and an invalid port", async () => {
+      assert.equal(await connectErrorCode(await optionsFor(await freePort())), 'unreachable');
+      // A label of a host name has 63 characters at most, so no DNS server is queried.
+      const unknownHost = { host: 'x'.repeat(64), port: 4005 };
+      assert.equal(await connectErrorCode(await optionsFor(0, { address: unknownHost })), 'unreachable');
       for (const port of [-1, 70_000, Number.NaN]) {
-        assert.equal(await connectErrorCode(await call(port)), 'unreachable');
+        assert.equal(await connectErrorCode(await optionsFor(port)), 'unreachable');
       }
     });
 
-    test('says what the system says of it', async () => {
-      const missing = await call(await freePort());
-      await assert.rejects(connectLink(missing), {
+    test('includes the system error code in the message', async () => {
+      const unreachable = await optionsFor(await freePort());
+      await assert.rejects(connectLink(unreachable), {
         message: 'the other relay cannot be reached (ECONNREFUSED)',
       });
     });
 
-    test('is given up where its signal says so, before, while it connects and while it waits', async (context) => {
+    test('can be aborted by its signal before it starts, while it connects and while it authenticates', async (context) => {
       const port = await serveImpostor(context, (socket) => {
         socket.on('end', () => socket.end());
         socket.resume();
       });
-      assert.equal(await connectErrorCode(await call(port, { signal: AbortSignal.abort() })), 'aborted');
+      assert.equal(
+        await connectErrorCode(await optionsFor(port, { signal: AbortSignal.abort() })),
+        'aborted',
+      );
       const early = new AbortController();
-      const connecting = connectErrorCode(await call(port, { signal: early.signal }));
+      const connecting = connectErrorCode(await optionsFor(port, { signal: early.signal }));
       early.abort();
       assert.equal(await connecting, 'aborted');
       const closed = Promise.withResolvers<void>();
       const late = new AbortController();
-      const silent = await serveImpostor(context, (socket) => {
+      const silentPort = await serveImpostor(context, (socket) => {
         socket.on('close', () => closed.resolve());
         socket.on('end', () => socket.end());
         socket.resume();
         late.abort();
       });
-      assert.equal(await connectErrorCode(await call(silent, { signal: late.signal })), 'aborted');
+      assert.equal(await connectErrorCode(await optionsFor(silentPort, { signal: late.signal })), 'aborted');
       await closed.promise;
     });
 
-    test('leaves nothing with a signal that outlives it, and is a link for good once it is one', async (context) => {
-      const place = await TestLinkServer.open(context, await openPlane());
+    test('leaves no listener on its signal, and later aborts do not affect the link', async (context) => {
+      const testServer = await TestLinkServer.open(context, await openBackend());
       const controller = new AbortController();
       const { signal } = controller;
-      const caller = await place.connect(context, { signal });
-      await connectErrorCode(await call(place.port, { signal, key: linkAuthKey('another') }));
-      await connectErrorCode(await call(await freePort(), { signal }));
+      const caller = await testServer.connect(context, { signal });
+      await connectErrorCode(await optionsFor(testServer.port, { signal, key: linkAuthKey('another') }));
+      await connectErrorCode(await optionsFor(await freePort(), { signal }));
       assert.equal(getEventListeners(signal, 'abort').length, 0);
       controller.abort();
       caller.stream.write(Buffer.from('still here'));
-      assert.equal((await (await place.untilLink()).until(10)).toString(), 'still here');
+      assert.equal((await (await testServer.untilLink()).until(10)).toString(), 'still here');
     });
 
-    test('leaves no timer behind, at either end, whatever becomes of it', async (context) => {
-      const place = await TestLinkServer.open(context, await openPlane());
+    test('leaves no timer at either end, whether it succeeds or fails', async (context) => {
+      const testServer = await TestLinkServer.open(context, await openBackend());
       const timers = (): number =>
         process.getActiveResourcesInfo().filter((resource) => resource === 'Timeout').length;
       const before = timers();
-      await place.connect(context);
-      await connectErrorCode(await call(place.port, { key: linkAuthKey('another') }));
-      await place.untilFailures(1);
+      await testServer.connect(context);
+      await connectErrorCode(await optionsFor(testServer.port, { key: linkAuthKey('another') }));
+      await testServer.untilFailures(1);
       assert.equal(timers(), before);
     });
 
-    test('of many at once is answered each', async (context) => {
-      const place = await TestLinkServer.open(context, await openPlane());
-      const callers = await Promise.all(Array.from({ length: 50 }, () => place.connect(context)));
+    test('succeeds for many links at once', async (context) => {
+      const testServer = await TestLinkServer.open(context, await openBackend());
+      const callers = await Promise.all(Array.from({ length: 50 }, () => testServer.connect(context)));
       for (const [index, caller] of callers.entries()) caller.stream.write(Buffer.from([index]));
-      const heard: number[] = [];
+      const received: number[] = [];
       for (let index = 0; index < callers.length; index += 1) {
-        heard.push(...(await (await place.untilLink(index)).until(1)));
+        received.push(...(await (await testServer.untilLink(index)).until(1)));
       }
       assert.deepEqual(
-        heard.toSorted((a, b) => a - b),
+        received.toSorted((a, b) => a - b),
         callers.map((_, index) => index),
       );
     });

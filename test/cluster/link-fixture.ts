@@ -18,16 +18,16 @@ export const SECRET = 'correct horse';
 
 export const KEY = linkAuthKey(SECRET);
 
-/** The relays of a test are on the loopback. */
+/** The relays of these tests are on the loopback. */
 export const LOOPBACK = new PeerNetworks([], '127.0.0.1');
 
-/** Both ways of moving bytes; a link works over each. */
+/** Both I/O backends. */
 export const IO_BACKENDS: readonly (readonly [name: IoBackend['kind'], open: () => Promise<IoBackend>])[] = [
   ['shared buffer', () => IoBackend.open(64 * 2 ** 20)],
   ['standard streams', () => Promise.resolve(IoBackend.withStandardStreams())],
 ];
 
-/** One end of an open link, and what came there. */
+/** One end of an open link, and the bytes received there. */
 export class LinkEnd implements ByteStreamHandler {
   readonly stream: ByteStream;
   #chunks: Uint8Array[] = [];
@@ -49,7 +49,7 @@ export class LinkEnd implements ByteStreamHandler {
     return joined;
   }
 
-  /** Resolves with everything received once that is `count` bytes, or once the link is gone. */
+  /** Resolves with all received bytes when there are `count` of them, or when the link is closed. */
   async until(count: number): Promise<Buffer> {
     while (this.#bytes < count && !this.isClosed) await this.#changed();
     return this.received;
@@ -70,7 +70,7 @@ export class LinkEnd implements ByteStreamHandler {
   }
 
   onWritable(): void {
-    // Nothing here waits for it.
+    // The tests do not wait for it.
   }
 
   onEnd(): void {
@@ -90,24 +90,24 @@ export class LinkEnd implements ByteStreamHandler {
   }
 }
 
-/** Sends both ways, ends one way and then the other: everything comes, in order. */
+/** Sends in both directions, and ends one and then the other. Checks that all bytes arrive in order. */
 export async function exerciseLink(caller: LinkEnd, owner: LinkEnd): Promise<void> {
-  const [there, back] = [randomBytesOf(1, 3_000_000), randomBytesOf(2, 2_000_000)];
+  const [toOwner, toCaller] = [randomBytesOf(1, 3_000_000), randomBytesOf(2, 2_000_000)];
   const last = Buffer.from('after the FIN');
-  caller.stream.write(there);
-  owner.stream.write(back);
-  assert.ok((await owner.until(there.length)).equals(there));
-  assert.ok((await caller.until(back.length)).equals(back));
+  caller.stream.write(toOwner);
+  owner.stream.write(toCaller);
+  assert.ok((await owner.until(toOwner.length)).equals(toOwner));
+  assert.ok((await caller.until(toCaller.length)).equals(toCaller));
   caller.stream.end();
   await owner.ended();
   assert.equal(owner.isClosed, false);
   owner.stream.write(last);
-  assert.ok((await caller.until(back.length + last.length)).subarray(back.length).equals(last));
+  assert.ok((await caller.until(toCaller.length + last.length)).subarray(toCaller.length).equals(last));
   owner.stream.end();
   await Promise.all([owner.closed(), caller.closed()]);
 }
 
-/** A relay's door for links that listens on loopback, and whoever came through it or didn't. */
+/** A link server that listens on loopback, with the links that it has accepted and the reasons of rejections. */
 export class TestLinkServer {
   readonly backend: IoBackend;
   readonly server: LinkServer;
@@ -118,12 +118,12 @@ export class TestLinkServer {
 
   private constructor(
     backend: IoBackend,
-    door: LinkServer,
+    linkServer: LinkServer,
     port: number,
     stats: { links: LinkEnd[]; failures: LinkFailure[]; changes: (() => void)[] },
   ) {
     this.backend = backend;
-    this.server = door;
+    this.server = linkServer;
     this.port = port;
     this.#links = stats.links;
     this.#failures = stats.failures;
@@ -144,7 +144,7 @@ export class TestLinkServer {
     const changed = (): void => {
       for (const wake of stats.changes.splice(0)) wake();
     };
-    const door = new LinkServer({
+    const linkServer = new LinkServer({
       backend,
       secret: SECRET,
       tls,
@@ -158,17 +158,17 @@ export class TestLinkServer {
         changed();
       },
     });
-    const server = door.createServer().listen(0, '127.0.0.1');
-    await once(server, 'listening');
+    const netServer = linkServer.createServer().listen(0, '127.0.0.1');
+    await once(netServer, 'listening');
     context.after(() => {
-      server.close();
-      door.close();
+      netServer.close();
+      linkServer.close();
       for (const link of stats.links) link.stream.abort();
     });
-    return new TestLinkServer(backend, door, portOf(server.address()), stats);
+    return new TestLinkServer(backend, linkServer, portOf(netServer.address()), stats);
   }
 
-  /** Why strangers have not become links, in the order in which that was told. */
+  /** Why peers were rejected, in the order of the reports. */
   get failures(): readonly LinkFailure[] {
     return this.#failures;
   }
@@ -183,7 +183,7 @@ export class TestLinkServer {
     return this.#failures;
   }
 
-  /** Resolves with the link that came as the `index`th. */
+  /** Resolves with the accepted link number `index`, from 0. */
   async untilLink(index = 0): Promise<LinkEnd> {
     for (;;) {
       const link = this.#links[index];
@@ -192,10 +192,10 @@ export class TestLinkServer {
     }
   }
 
-  /** Calls this door. */
+  /** Connects to this server. */
   async connect(context: TestContext, options: Partial<LinkClientOptions> = {}): Promise<LinkEnd> {
     const address = { host: '127.0.0.1', port: this.port };
-    const call = {
+    const all = {
       backend: this.backend,
       key: KEY,
       tls: null,
@@ -204,7 +204,7 @@ export class TestLinkServer {
       timeoutMs: 30_000,
       ...options,
     };
-    const { stream, firstBytes } = await connectLink(call);
+    const { stream, firstBytes } = await connectLink(all);
     context.after(() => stream.abort());
     return new LinkEnd(stream, firstBytes);
   }
@@ -216,10 +216,10 @@ export class TestLinkServer {
   }
 }
 
-/** Who connects and speaks for itself, byte by byte. */
+/** A peer whose bytes are written by the test. */
 export class RawPeer {
   readonly socket: Socket;
-  /** Resolves with all that it has heard, when the other end has closed. */
+  /** Resolves with all received text when the connection is closed. */
   readonly received: Promise<string>;
   #text = '';
   #wake: () => void = () => undefined;
@@ -231,21 +231,21 @@ export class RawPeer {
         this.#text += bytes.toString('latin1');
         this.#wake();
       });
-      // A reset is an end like any other.
+      // A reset counts as a close.
       socket.on('error', () => undefined);
       socket.on('close', () => resolve(this.#text));
     });
   }
 
-  /** Connects, from another loopback address where one is given; it is cut with the test. */
+  /** Connects from a loopback address. The connection is closed with the test. */
   static async connect(context: TestContext, port: number, from = '127.0.0.1'): Promise<RawPeer> {
-    const stranger = new RawPeer(connect({ port, host: '127.0.0.1', noDelay: true, localAddress: from }));
-    context.after(() => stranger.socket.destroy());
-    await once(stranger.socket, 'connect');
-    return stranger;
+    const peer = new RawPeer(connect({ port, host: '127.0.0.1', noDelay: true, localAddress: from }));
+    context.after(() => peer.socket.destroy());
+    await once(peer.socket, 'connect');
+    return peer;
   }
 
-  /** Resolves with what it has heard, once that has a whole line more than `lines`. */
+  /** Resolves with received line number `lines`, from 0, when it is complete. */
   async untilLine(lines = 0): Promise<string> {
     while (this.#text.split('\n').length <= lines + 1) {
       await new Promise<void>((resolve) => {
@@ -255,7 +255,7 @@ export class RawPeer {
     return this.#text.split('\n')[lines] ?? '';
   }
 
-  /** Resolves when the kernel has it. */
+  /** Resolves when the bytes are written to the socket. */
   send(bytes: Uint8Array | string): Promise<void> {
     return new Promise((resolve) => {
       this.socket.write(bytes, () => resolve());
@@ -268,32 +268,32 @@ export function portOf(address: AddressInfo | string | null): number {
   return address.port;
 }
 
-/** Something else that listens where a relay is expected. */
+/** A server of another kind at the address of a relay. Resolves with its port. */
 export async function serveImpostor(context: TestContext, serve: (socket: Socket) => void): Promise<number> {
   const sockets = new Set<Socket>();
-  const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
+  const netServer = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
     sockets.add(socket);
     socket.on('error', () => undefined);
     serve(socket);
   }).listen(0, '127.0.0.1');
-  await once(server, 'listening');
+  await once(netServer, 'listening');
   context.after(() => {
-    server.close();
+    netServer.close();
     for (const socket of sockets) socket.destroy();
   });
-  return portOf(server.address());
+  return portOf(netServer.address());
 }
 
-/** Why a call fails. What it rejects with has to be a LinkError that names no address. */
-export async function connectErrorCode(call: LinkClientOptions): Promise<LinkErrorCode> {
+/** Resolves with the code of a failed connection attempt. Checks that the error is a LinkError without the address. */
+export async function connectErrorCode(options: LinkClientOptions): Promise<LinkErrorCode> {
   try {
-    await connectLink(call);
+    await connectLink(options);
   } catch (error) {
     assert.ok(error instanceof LinkError);
     const shown = inspect([Object.entries(error), error.message, error.cause]);
-    assert.ok(!shown.includes(call.address.host), shown);
-    assert.ok(!shown.includes(`${call.address.port}`), shown);
+    assert.ok(!shown.includes(options.address.host), shown);
+    assert.ok(!shown.includes(`${options.address.port}`), shown);
     return error.code;
   }
-  throw new Error('the call was answered');
+  throw new Error('the connection attempt succeeded');
 }

@@ -9,7 +9,7 @@ import { TestClient } from '../support/test-client.ts';
 export const SECRET = 'the secret of all relays in these tests';
 const ANY = 'tcp:0:interface=127.0.0.1';
 
-/** Relays as an operator runs them, behind one coordinator. */
+/** A cluster of relay processes with one coordinator. */
 export class ProcessCluster implements AsyncDisposable {
   readonly relays: RelayProcess[] = [];
   readonly #settings: Readonly<Record<string, string>>;
@@ -34,7 +34,7 @@ export class ProcessCluster implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const relay of this.relays) {
-      // It would wait for transfers of clients that are closed after this.
+      // A drain would wait for transfers of clients that are closed later.
       relay.kill('SIGKILL');
       await relay[Symbol.asyncDispose]();
     }
@@ -43,7 +43,7 @@ export class ProcessCluster implements AsyncDisposable {
 
 export async function leaseKeysOf(redis: RedisServer): Promise<string[]> {
   const admin = await redis.admin();
-  // The coordinator is tried with a key of its own.
+  // Relays test the coordinator with this key.
   return (await admin.keys('*')).filter((key) => key !== 'transit-relay:test');
 }
 
@@ -64,8 +64,8 @@ export function connectClient(
 }
 
 export async function metric(relay: RelayProcess, name: string): Promise<number> {
-  const figures = await scrape(`http://127.0.0.1:${relay.port('status')}`);
-  const found = figures.get(`transit_relay_${name}`);
+  const metrics = await scrape(`http://127.0.0.1:${relay.port('status')}`);
+  const found = metrics.get(`transit_relay_${name}`);
   assert.ok(found !== undefined, `there is no ${name}`);
   return found;
 }
@@ -89,7 +89,7 @@ export async function startWaitingClient(
   return client;
 }
 
-/** Two clients of one token, who come to different relays: the first one's has the token, the other one passes its client on. */
+/** Two clients of one token at two relays: the first relay is the owner, the other one forwards its client. */
 export async function pairAcrossRelays(
   context: TestContext,
   one: RelayProcess,
@@ -103,13 +103,13 @@ export async function pairAcrossRelays(
   return [a, b];
 }
 
-/** Both hear `ok`, and each gets what the other one sends: what comes is compared. */
+/** Checks that both clients get `ok` and that each receives exactly the bytes that the other one sends. */
 export async function transfer(a: TestClient, b: TestClient, size = 100_000): Promise<void> {
-  // Whoever speaks before is impatient.
+  // A client that sends bytes earlier is impatient.
   await Promise.all([a.until(3), b.until(3)]);
   const [fromA, fromB] = [randomBytesOf(1, size), randomBytesOf(2, size)];
   await Promise.all([a.sendAll(fromA, 65_536), b.sendAll(fromB, 65_536)]);
-  const [gotA, gotB] = await Promise.all([a.until(size + 3), b.until(size + 3)]);
-  assert.ok(gotA.equals(Buffer.concat([Buffer.from('ok\n'), fromB])));
-  assert.ok(gotB.equals(Buffer.concat([Buffer.from('ok\n'), fromA])));
+  const [receivedByA, receivedByB] = await Promise.all([a.until(size + 3), b.until(size + 3)]);
+  assert.ok(receivedByA.equals(Buffer.concat([Buffer.from('ok\n'), fromB])));
+  assert.ok(receivedByB.equals(Buffer.concat([Buffer.from('ok\n'), fromA])));
 }

@@ -22,8 +22,8 @@ import {
 
 const execFile = promisify(execFileCallback);
 
-describe('relays of one cluster', { skip: withoutRedis() }, () => {
-  test('pair clients that come to different ones; the record and the mood are the first one\u2019s', async (context) => {
+describe('relays of a cluster', { skip: withoutRedis() }, () => {
+  test('pair clients of different relays; the owner writes the record with the mood', async (context) => {
     const redis = await RedisServer.start(context);
     await using cluster = new ProcessCluster(redis);
     const path = join(await scratch(context), 'usage.sqlite');
@@ -49,84 +49,84 @@ describe('relays of one cluster', { skip: withoutRedis() }, () => {
     assert.deepEqual([row?.total_bytes, row?.result], [6_000_000, 'happy']);
   });
 
-  test('take over the tokens of one that dies, and its forwarded clients are paired all the same', async (context) => {
+  test('take over the leases of a relay that dies, and clients forwarded to it are still paired', async (context) => {
     const redis = await RedisServer.start(context);
     await using cluster = new ProcessCluster(redis);
-    const [dies, second, third] = [await cluster.add(), await cluster.add(), await cluster.add()];
+    const [owner, second, third] = [await cluster.add(), await cluster.add(), await cluster.add()];
     const token = newToken();
-    await startWaitingClient(context, dies, token);
-    await untilMetric(dies, 'cluster_leases', 1);
-    // Same side: it waits at the owner, by way of the second relay.
-    const again = await connectClient(context, second);
-    await again.send(handshake(token, SIDE_A));
-    await untilMetric(dies, 'connections_waiting', 2);
-    dies.kill('SIGKILL');
+    await startWaitingClient(context, owner, token);
+    await untilMetric(owner, 'cluster_leases', 1);
+    // Same side: the client waits at the owner, forwarded by the second relay.
+    const forwarded = await connectClient(context, second);
+    await forwarded.send(handshake(token, SIDE_A));
+    await untilMetric(owner, 'connections_waiting', 2);
+    owner.kill('SIGKILL');
     await untilMetric(second, 'connections_waiting', 1);
     await untilMetric(second, 'cluster_leases', 1);
     const partner = await connectClient(context, third);
     await partner.send(handshake(token, SIDE_B));
-    await transfer(again, partner, 100_000);
+    await transfer(forwarded, partner, 100_000);
   });
 
-  test('pair clients of one relay while the coordinator is down, and all when it is back, empty', async (context) => {
+  test('pair clients of one relay while the coordinator is down, and all clients when it restarts empty', async (context) => {
     const redis = await RedisServer.start(context);
     await using cluster = new ProcessCluster(redis);
     const [one, other] = [await cluster.add(), await cluster.add()];
-    const early = newToken();
-    const a = await startWaitingClient(context, one, early);
+    const earlyToken = newToken();
+    const a = await startWaitingClient(context, one, earlyToken);
     await redis.kill();
     await one.says(/coordinator is down/u);
     await other.says(/coordinator is down/u);
     assert.equal(await metric(one, 'cluster_up'), 0);
     assert.equal(await metric(one, 'ready'), 1);
-    const local = newToken();
-    const c = await startWaitingClient(context, one, local);
+    const localToken = newToken();
+    const c = await startWaitingClient(context, one, localToken);
     const d = await connectClient(context, one);
-    await d.send(handshake(local, SIDE_B));
+    await d.send(handshake(localToken, SIDE_B));
     await transfer(c, d, 1000);
-    // Two that can't find each other now.
-    const torn = newToken();
-    const e = await startWaitingClient(context, one, torn);
+    // Clients of two relays, which cannot be paired at the moment.
+    const splitToken = newToken();
+    const e = await startWaitingClient(context, one, splitToken);
     const f = await connectClient(context, other);
-    await f.send(handshake(torn, SIDE_B));
+    await f.send(handshake(splitToken, SIDE_B));
     await untilMetric(other, 'connections_waiting', 1);
     await redis.restart();
     await transfer(e, f, 1000);
     await untilMetric(one, 'cluster_up', 1);
     const b = await connectClient(context, other);
-    await b.send(handshake(early, SIDE_B));
+    await b.send(handshake(earlyToken, SIDE_B));
     await transfer(a, b, 1000);
   });
 
-  test('let one of them drain: clients forwarded to it are redirected, and transfers finish', async (context) => {
+  test('redirect clients that were forwarded to a relay that drains, and transfers finish', async (context) => {
     const redis = await RedisServer.start(context);
     await using cluster = new ProcessCluster(redis);
-    const [leaves, stays] = [await cluster.add(), await cluster.add()];
-    const [a, b] = await pairAcrossRelays(context, leaves, stays);
+    const [draining, other] = [await cluster.add(), await cluster.add()];
+    const [a, b] = await pairAcrossRelays(context, draining, other);
     await Promise.all([a.until(3), b.until(3)]);
     const token = newToken();
-    await untilMetric(leaves, 'cluster_leases', 0);
-    const notifications = await startWaitingClient(context, leaves, token);
-    await untilMetric(leaves, 'cluster_leases', 1);
-    const moves = await connectClient(context, stays);
-    await moves.send(handshake(token, SIDE_A));
-    await untilMetric(leaves, 'connections_waiting', 2);
-    leaves.kill('SIGTERM');
-    await notifications.closed;
-    assert.equal(notifications.received.toString(), 'shutting down\n');
-    await untilMetric(stays, 'connections_waiting', 1);
-    await untilMetric(stays, 'cluster_leases', 1);
-    assert.equal(moves.receivedBytes, 0);
-    const partner = await connectClient(context, stays);
+    await untilMetric(draining, 'cluster_leases', 0);
+    const waiter = await startWaitingClient(context, draining, token);
+    await untilMetric(draining, 'cluster_leases', 1);
+    const forwarded = await connectClient(context, other);
+    await forwarded.send(handshake(token, SIDE_A));
+    await untilMetric(draining, 'connections_waiting', 2);
+    draining.kill('SIGTERM');
+    await waiter.closed;
+    assert.equal(waiter.received.toString(), 'shutting down\n');
+    await untilMetric(other, 'connections_waiting', 1);
+    await untilMetric(other, 'cluster_leases', 1);
+    assert.equal(forwarded.receivedBytes, 0);
+    const partner = await connectClient(context, other);
     await partner.send(handshake(token, SIDE_B));
-    await transfer(moves, partner, 1000);
+    await transfer(forwarded, partner, 1000);
     await transfer(a, b, 500_000);
     a.end();
     b.end();
-    await leaves.ended();
+    await draining.ended();
   });
 
-  test('say how many transfers they cut off, those of clients that are passed on too', async (context) => {
+  test('log how many transfers a drain timeout closes, including those of forwarded clients', async (context) => {
     const redis = await RedisServer.start(context);
     await using cluster = new ProcessCluster(redis, { RELAY_DRAIN_TIMEOUT: '100ms' });
     const [one, other] = [await cluster.add(), await cluster.add()];
@@ -138,7 +138,7 @@ describe('relays of one cluster', { skip: withoutRedis() }, () => {
     await Promise.all([a.closed, b.closed, other.ended()]);
   });
 
-  test('probe links sooner than clients: who waits at one that vanished is not to be stuck', async (context) => {
+  test('use a short TCP keepalive for links of waiting clients, to detect an owner that disappears', async (context) => {
     const ss = findProgram('ss');
     if (ss === null) return context.skip('no "ss": install the Debian package iproute2');
     const redis = await RedisServer.start(context);
@@ -148,21 +148,21 @@ describe('relays of one cluster', { skip: withoutRedis() }, () => {
       const token = newToken();
       await startWaitingClient(context, one, token);
       await untilMetric(one, 'cluster_leases', 1);
-      const again = await connectClient(context, other);
-      await again.send(handshake(token, SIDE_A));
+      const forwarded = await connectClient(context, other);
+      await forwarded.send(handshake(token, SIDE_A));
       await untilMetric(one, 'connections_waiting', 2);
-      const ends = `( sport = :${one.port('cluster')} or dport = :${one.port('cluster')} )`;
-      // What is on its way has another timer.
-      const look = async (): Promise<string> => (await execFile(ss, ['-tnoH', ends])).stdout;
-      let seen = await look();
-      while (seen.includes('timer:(on,')) seen = await look();
-      // Like `4.928ms`, which is seconds; from ten on it would be `29sec`.
-      const probed = seen.match(/^ESTAB.*timer:\(keepalive,[0-5]\.\d+ms/gmu) ?? [];
-      assert.equal(probed.length, 2, seen);
+      const filter = `( sport = :${one.port('cluster')} or dport = :${one.port('cluster')} )`;
+      // Unacknowledged bytes have another timer.
+      const sockets = async (): Promise<string> => (await execFile(ss, ['-tnoH', filter])).stdout;
+      let output = await sockets();
+      while (output.includes('timer:(on,')) output = await sockets();
+      // `ss` prints 4.928 seconds as `4.928ms`; ten seconds and more would be `29sec`.
+      const keepalives = output.match(/^ESTAB.*timer:\(keepalive,[0-5]\.\d+ms/gmu) ?? [];
+      assert.equal(keepalives.length, 2, output);
     }
   });
 
-  test('write no token, side or address into the log or the coordinator', async (context) => {
+  test('write no token, side or secret into the log or the coordinator', async (context) => {
     const redis = await RedisServer.start(context);
     await using cluster = new ProcessCluster(redis, { RELAY_LOG_LEVEL: 'trace' });
     const [one, other] = [await cluster.add(), await cluster.add()];

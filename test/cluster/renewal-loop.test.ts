@@ -2,19 +2,19 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { RenewalLoop } from '../../src/cluster/token-leases.ts';
 
-/** What has been promised and is due runs. */
+/** Runs all promise callbacks that are due. */
 async function flushMicrotasks(): Promise<void> {
   for (let turn = 0; turn < 5; turn += 1) await new Promise((resolve) => setImmediate(resolve));
 }
 
-test('rounds begin no further apart than they should, however long one takes', async (context) => {
+test('renewals start at most one interval apart, however long each of them takes', async (context) => {
   const { timers } = context.mock;
   timers.enable({ apis: ['setTimeout', 'Date'] });
-  const began: number[] = [];
-  const rounds = new RenewalLoop(
+  const startTimes: number[] = [];
+  const loop = new RenewalLoop(
     10_000,
     () => {
-      began.push(Date.now());
+      startTimes.push(Date.now());
       return new Promise((resolve) => setTimeout(resolve, 7000));
     },
     () => Date.now(),
@@ -23,21 +23,21 @@ test('rounds begin no further apart than they should, however long one takes', a
     timers.tick(100);
     await flushMicrotasks();
   }
-  assert.ok(began.length >= 6, `${began.length} rounds in a minute`);
-  for (const [index, at] of began.entries()) {
-    const before = began[index - 1] ?? 0;
-    assert.ok(at - before >= 8000 && at - before <= 10_200, `${at - before} ms from one to the next`);
+  assert.ok(startTimes.length >= 6, `${startTimes.length} renewals in a minute`);
+  for (const [index, at] of startTimes.entries()) {
+    const before = startTimes[index - 1] ?? 0;
+    assert.ok(at - before >= 8000 && at - before <= 10_200, `${at - before} ms between two renewals`);
   }
-  const closed = rounds.close();
+  const closed = loop.close();
   timers.tick(7000);
   await closed;
 });
 
-test('a round that takes longer than that is followed by the next at once', async (context) => {
+test('a renewal that takes longer than the interval is followed by the next one immediately', async (context) => {
   const { timers } = context.mock;
   timers.enable({ apis: ['setTimeout', 'Date'] });
   let count = 0;
-  const rounds = new RenewalLoop(
+  const loop = new RenewalLoop(
     1000,
     () => {
       count += 1;
@@ -49,8 +49,8 @@ test('a round that takes longer than that is followed by the next at once', asyn
     timers.tick(100);
     await flushMicrotasks();
   }
-  assert.ok(count >= 4, `${count} rounds`);
-  const closed = rounds.close();
+  assert.ok(count >= 4, `${count} renewals`);
+  const closed = loop.close();
   timers.tick(5000);
   await closed;
 });

@@ -4,7 +4,7 @@ import { ErrorReply, ReplyReader, RespError, encodeCommand } from '../../src/clu
 import type { Reply } from '../../src/cluster/resp.ts';
 import { Dice } from '../support/dice.ts';
 
-/** The longest line, string and array that are read. */
+/** The maximum lengths of a line, a string and an array. */
 const LINE = 4096;
 const STRING = 65_536;
 const ELEMENTS = 4096;
@@ -20,7 +20,7 @@ function bulk(text: string): string {
   return `$${text.length}\r\n${text}\r\n`;
 }
 
-/** All that Redis answers to a relay, in one stream. */
+/** All kinds of replies that Redis sends to a relay, in one stream. */
 const STREAM = [
   '+OK\r\n',
   '$-1\r\n',
@@ -51,16 +51,16 @@ const REPLIES: readonly Reply[] = [
   'a\r\nb',
 ];
 
-describe('answers of a coordinator', () => {
-  test('are read in one piece, byte by byte, and in any split', () => {
+describe('replies of a coordinator', () => {
+  test('are parsed the same in one piece, byte by byte and in any split', () => {
     const bytes = Buffer.from(STREAM);
     assert.deepEqual(readAll([bytes]), REPLIES);
     assert.deepEqual(readAll(Array.from(bytes, (byte) => Buffer.of(byte))), REPLIES);
-    const dice = new Dice(1);
+    const random = new Dice(1);
     for (let round = 0; round < 300; round += 1) {
       const buffers: Buffer[] = [];
       for (let at = 0; at < bytes.length;) {
-        const length = dice.between(1, 40);
+        const length = random.between(1, 40);
         buffers.push(bytes.subarray(at, at + length));
         at += length;
       }
@@ -68,7 +68,7 @@ describe('answers of a coordinator', () => {
     }
   });
 
-  test('may be as large as is allowed', () => {
+  test('are accepted up to the maximum lengths', () => {
     const elements = Array.from({ length: ELEMENTS }, () => 'x'.repeat(200));
     const replies: readonly Reply[] = ['a'.repeat(LINE - 1), 'b'.repeat(STRING), elements];
     const stream = [
@@ -88,7 +88,7 @@ describe('answers of a coordinator', () => {
     ['all strings of an array together', `*17\r\n${bulk('x'.repeat(STRING)).repeat(16)}`],
   ];
   for (const [name, text] of large) {
-    test(`are refused where they are too large: ${name}`, () => {
+    test(`are rejected if too long: ${name}`, () => {
       assert.throws(() => readAll([Buffer.from(text)]), { code: 'EMSGSIZE' });
       assert.throws(() => readAll(splitOf(text)), { code: 'EMSGSIZE' });
     });
@@ -115,13 +115,13 @@ describe('answers of a coordinator', () => {
     '$1\r\na\r\r',
   ];
   for (const text of malformed) {
-    test(`are refused where they are none: ${JSON.stringify(text)}`, () => {
+    test(`are rejected if malformed: ${JSON.stringify(text)}`, () => {
       assert.throws(() => readAll([Buffer.from(text)]), { code: 'EPROTO' });
       assert.throws(() => readAll(splitOf(text)), RespError);
     });
   }
 
-  test('that come a byte at a time cost little', () => {
+  test('that come a byte at a time take little CPU time', () => {
     const startedAt = performance.now();
     readAll(splitOf(`+${'a'.repeat(LINE - 1)}\r\n`.repeat(64)));
     const tookMs = performance.now() - startedAt;
@@ -129,8 +129,8 @@ describe('answers of a coordinator', () => {
   });
 });
 
-describe('an error of a coordinator', () => {
-  test('is known by its first word', () => {
+describe('an error reply of a coordinator', () => {
+  test('has its first word as its code', () => {
     for (const [message, code] of [
       ['WRONGPASS invalid username-password pair', 'WRONGPASS'],
       ['NOAUTH Authentication required.', 'NOAUTH'],
@@ -143,7 +143,7 @@ describe('an error of a coordinator', () => {
   });
 });
 
-test('a command is an array of strings, whose lengths are of bytes', () => {
+test('a command is an array of strings, with lengths in bytes', () => {
   assert.equal(encodeCommand(['SET', 'kéy', '']), '*3\r\n$3\r\nSET\r\n$4\r\nkéy\r\n$0\r\n\r\n');
 });
 

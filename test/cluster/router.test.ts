@@ -17,7 +17,7 @@ import { LOOPBACK } from './link-fixture.ts';
 
 const TOKEN = tokenOf(1);
 
-/** One run of a relay, and what it was told. */
+/** The router of one run of a relay, and the events that it got. */
 class RouterRun {
   readonly self: Owner;
   readonly router: LeaseRouter;
@@ -29,7 +29,7 @@ class RouterRun {
     this.self = { id: randomUUID(), address };
     this.router = new LeaseRouter({
       coordinator: parseCoordinatorUrl(url),
-      secret: 'the secret of the group',
+      secret: 'the secret of the cluster',
       self: this.self,
       leaseMs,
       backend: IoBackend.withStandardStreams(),
@@ -61,8 +61,8 @@ class RouterRun {
   }
 }
 
-describe('a relay of a cluster', { skip: withoutRedis() }, () => {
-  test('finds tokens at another one, and loses them to it', async (context) => {
+describe('the router of a relay', { skip: withoutRedis() }, () => {
+  test('resolves the owner of a token, and loses a lease to a relay that takes it over', async (context) => {
     const redis = await RedisServer.start(context);
     const one = await RouterRun.start(context, redis, '10.0.0.1:4005', 300);
     const other = await RouterRun.start(context, redis, '10.0.0.2:4005');
@@ -74,54 +74,54 @@ describe('a relay of a cluster', { skip: withoutRedis() }, () => {
     assert.equal(one.addressConflicts, 0);
   });
 
-  test('takes over leases of an earlier run, and does not connect to itself for them', async (context) => {
+  test('takes over the leases of an earlier run at the same address, and does not connect to itself', async (context) => {
     const redis = await RedisServer.start(context);
     const earlier = await RouterRun.start(context, redis, '10.0.0.1:4005');
     const other = await RouterRun.start(context, redis, '10.0.0.2:4005');
     assert.equal(await earlier.router.resolveOwner(TOKEN), null);
-    const now = await RouterRun.start(context, redis, '10.0.0.1:4005');
-    assert.equal(await now.router.resolveOwner(TOKEN), null);
-    assert.equal(now.router.leases.acquired, 1);
-    assert.deepEqual(await other.router.resolveOwner(TOKEN), now.self);
+    const later = await RouterRun.start(context, redis, '10.0.0.1:4005');
+    assert.equal(await later.router.resolveOwner(TOKEN), null);
+    assert.equal(later.router.leases.acquired, 1);
+    assert.deepEqual(await other.router.resolveOwner(TOKEN), later.self);
   });
 
-  test('tells why a call has failed, unless that is because it ends', async (context) => {
+  test('reports why a connection attempt has failed, except if it was aborted by close', async (context) => {
     const redis = await RedisServer.start(context);
     const run = await RouterRun.start(context, redis, '10.0.0.1:4005');
-    const gone = { id: 'of-another-run', address: `127.0.0.1:${await freePort()}` };
-    await assert.rejects(run.router.connect(gone));
-    assert.deepEqual(run.failures, [{ failure: 'unreachable', owner: gone }]);
+    const unreachable = { id: 'of-another-run', address: `127.0.0.1:${await freePort()}` };
+    await assert.rejects(run.router.connect(unreachable));
+    assert.deepEqual(run.failures, [{ failure: 'unreachable', owner: unreachable }]);
     const silent = createServer();
     const port = await listening(context, silent);
-    const call = run.router.connect({ id: 'of-another-run', address: `127.0.0.1:${port}` });
-    await Promise.all([assert.rejects(call), run.router.close()]);
+    const connecting = run.router.connect({ id: 'of-another-run', address: `127.0.0.1:${port}` });
+    await Promise.all([assert.rejects(connecting), run.router.close()]);
     assert.equal(run.failures.length, 1);
     assert.equal(run.router.linkAttempts.failed.aborted, 1);
   });
 
-  test('retries a relay that evicts it, which has no place for a moment', async (context) => {
+  test('retries to connect to a relay that evicts it', async (context) => {
     const redis = await RedisServer.start(context);
     const run = await RouterRun.start(context, redis, '10.0.0.1:4005');
-    let calls = 0;
-    const crowded = createServer();
-    crowded.on('connection', (socket) => {
-      calls += 1;
+    let connections = 0;
+    const evicting = createServer();
+    evicting.on('connection', (socket) => {
+      connections += 1;
       socket.destroy();
     });
-    const port = await listening(context, crowded);
-    await assert.rejects(run.router.connect({ id: 'crowded-relay', address: `127.0.0.1:${port}` }));
-    assert.equal(calls, 5);
+    const port = await listening(context, evicting);
+    await assert.rejects(run.router.connect({ id: 'evicting-relay', address: `127.0.0.1:${port}` }));
+    assert.equal(connections, 5);
     assert.deepEqual([run.router.linkAttempts.made, run.router.linkAttempts.failed.unreachable], [1, 1]);
   });
 
-  test('is notified of a relay with another secret, and of none with the same', async (context) => {
+  test('is notified of a relay with another secret, and not of relays with the same secret', async (context) => {
     const redis = await RedisServer.start(context);
     const [one, same] = [
       await LeaseMember.start(context, 1, { url: redis.url }),
       await LeaseMember.start(context, 2, { url: redis.url }),
     ];
     const other = await LeaseMember.start(context, 3, { url: redis.url, secret: 'a secret of its own' });
-    assert.deepEqual(other.notifications, ['other group', 'up']);
+    assert.deepEqual(other.notifications, ['secret mismatch', 'up']);
     assert.equal(other.leases.totals.secretMismatches, 1);
     assert.deepEqual([...one.notifications, ...same.notifications], ['up', 'up']);
   });
@@ -134,7 +134,7 @@ describe('a relay of a cluster', { skip: withoutRedis() }, () => {
     assert.equal(await twin.router.resolveOwner(TOKEN), null);
     await until(() => one.addressConflicts > 0);
     assert.deepEqual(one.lost, []);
-    // Nor does it look for the client at itself.
-    assert.equal(await one.router.takeOver(TOKEN, { id: 'somebody-else', address: '10.0.0.9:1' }), null);
+    // A takeover does not make the relay connect to itself either.
+    assert.equal(await one.router.takeOver(TOKEN, { id: 'another-relay', address: '10.0.0.9:1' }), null);
   });
 });

@@ -6,8 +6,8 @@ import { LeaseMember, SELF, countLeases, keyOf, ownerOf, tokenOf, untilOwned } f
 
 const TOKEN = tokenOf(1);
 
-describe('without a coordinator that does what it is asked', { skip: withoutRedis() }, () => {
-  test('a relay is the provisional owner, and acquires its leases when there is one', async (context) => {
+describe('token leases while the coordinator fails', { skip: withoutRedis() }, () => {
+  test('the relay is the provisional owner while the coordinator is down, and acquires its leases later', async (context) => {
     const redis = await RedisServer.start(context);
     await redis.kill();
     const one = new LeaseMember(context, 1, redis);
@@ -24,14 +24,14 @@ describe('without a coordinator that does what it is asked', { skip: withoutRedi
     assert.deepEqual(one.notifications, ['ECONNREFUSED', 'up']);
   });
 
-  test('one that comes back empty has all leases again, and each change is reported once', async (context) => {
+  test('a coordinator that restarts empty gets all leases again, and each change is reported once', async (context) => {
     const redis = await RedisServer.start(context);
     const one = await LeaseMember.start(context, 1, redis);
     const tokens = Array.from({ length: 1200 }, (_, at) => tokenOf(at));
     await Promise.all(tokens.map((token) => one.leases.acquire(token)));
     await redis.kill();
     await until(() => !one.leases.isUp);
-    // These were released, or came, while it was away.
+    // Leases that are released or acquired while the coordinator is down.
     for (const token of tokens.slice(0, 100)) one.leases.release(token);
     assert.deepEqual(await one.leases.acquire(tokenOf(5000)), SELF);
     await until(() => one.leases.desired === 1101);
@@ -45,7 +45,7 @@ describe('without a coordinator that does what it is asked', { skip: withoutRedi
     assert.deepEqual([one.notifications[0], one.notifications[2]], ['up', 'up']);
   });
 
-  test('two relays have the same token; then one loses it, and knows to whom', async (context) => {
+  test('two provisional owners of a token: when the coordinator is back, one loses the lease and gets the owner', async (context) => {
     const redis = await RedisServer.start(context);
     const members = [await LeaseMember.start(context, 1, redis), await LeaseMember.start(context, 2, redis)];
     await redis.kill();
@@ -78,7 +78,7 @@ describe('without a coordinator that does what it is asked', { skip: withoutRedi
     assert.equal(one.leases.acquired + two.leases.acquired, 50);
   });
 
-  test('no client waits for one that hangs, and its late replies count', async (context) => {
+  test('clients do not wait for a coordinator that hangs, but its late replies count', async (context) => {
     const redis = await RedisServer.start(context);
     const [one, two] = [
       await LeaseMember.start(context, 1, redis),
@@ -86,7 +86,7 @@ describe('without a coordinator that does what it is asked', { skip: withoutRedi
     ];
     await two.leases.acquire(TOKEN);
     redis.freeze();
-    // The first one takes half a second; after that it is known.
+    // The first request takes half a second; after that the coordinator is known to be down.
     assert.deepEqual(await one.leases.acquire(TOKEN), SELF);
     assert.equal(one.leases.isUp, false);
     assert.deepEqual(await one.leases.acquire(tokenOf(2)), SELF);
@@ -100,23 +100,23 @@ describe('without a coordinator that does what it is asked', { skip: withoutRedi
     assert.equal(await countLeases(await redis.admin()), 1);
   });
 
-  test('one that hangs on is given up, and keeps no memory of clients that have gone', async (context) => {
+  test('the connection to a coordinator that keeps hanging is closed, and released tokens use no memory', async (context) => {
     const redis = await RedisServer.start(context);
     const one = await LeaseMember.start(context, 1, redis);
     redis.freeze();
-    // More than may be on their way.
-    const answers = Array.from({ length: 15_000 }, (_, at) => one.leases.acquire(tokenOf(at)));
+    // More than may be in flight.
+    const results = Array.from({ length: 15_000 }, (_, at) => one.leases.acquire(tokenOf(at)));
     for (let at = 1; at < 15_000; at += 1) one.leases.release(tokenOf(at));
-    for (const answer of await Promise.all(answers)) assert.deepEqual(answer, SELF);
+    for (const result of await Promise.all(results)) assert.deepEqual(result, SELF);
     assert.ok(one.leases.desired <= 10_000, String(one.leases.desired));
-    // Those that are on their way are remembered until the connection is given up, and no longer.
+    // Commands in flight are kept until the connection is closed, and no longer.
     await until(() => one.leases.desired === 1);
     assert.deepEqual(one.notifications, ['up', 'ETIMEDOUT']);
     redis.thaw();
     await untilOwned(await redis.admin(), tokenOf(0), one.self);
   });
 
-  test('one that allows no login within five seconds is retried', async (context) => {
+  test('a coordinator that allows no login within five seconds is retried', async (context) => {
     const redis = await RedisServer.start(context);
     redis.freeze();
     const one = new LeaseMember(context, 1, redis);
@@ -124,13 +124,13 @@ describe('without a coordinator that does what it is asked', { skip: withoutRedi
     redis.thaw();
     await until(() => one.leases.isUp);
     assert.deepEqual(one.notifications, ['ETIMEDOUT', 'up']);
-    // What hung before is gone.
+    // The connection that hung is closed.
     const admin = await redis.admin();
     const list = await admin.clientList();
     assert.equal(list.filter(({ name }) => name === 'transit-relay').length, 1);
   });
 
-  test('one that is slow gets commands all the same, and no client waits', async (context) => {
+  test('a slow coordinator still gets commands, and clients do not wait for it', async (context) => {
     const redis = await RedisServer.start(context);
     const detour = await Detour.to(context, redis.port);
     const [one, two] = [
@@ -141,7 +141,7 @@ describe('without a coordinator that does what it is asked', { skip: withoutRedi
     detour.delayMs = 350;
     assert.deepEqual(await one.leases.acquire(TOKEN), SELF);
     await until(() => one.lost.length === 1);
-    // By now it is known to be slow.
+    // The coordinator is known to be slow.
     assert.deepEqual(await one.leases.acquire(tokenOf(2)), SELF);
     assert.deepEqual([one.leases.isUp, one.leases.acquired], [false, 0]);
     await until(() => one.leases.acquired === 1);
@@ -152,7 +152,7 @@ describe('without a coordinator that does what it is asked', { skip: withoutRedi
     assert.deepEqual(one.notifications, ['up', 'ETIMEDOUT', 'up']);
   });
 
-  test('a relay that is cut off from it learns its lost leases when it is back', async (context) => {
+  test('a relay that was cut off from the coordinator gets its lost leases reported when it is reconnected', async (context) => {
     const redis = await RedisServer.start(context);
     const detour = await Detour.to(context, redis.port);
     const [one, two] = [
@@ -173,7 +173,7 @@ describe('without a coordinator that does what it is asked', { skip: withoutRedi
     assert.equal(one.notifications.length, 3);
   });
 
-  test('one that refuses the password is asked until it takes it', async (context) => {
+  test('a coordinator that rejects the password is retried until it accepts it', async (context) => {
     const redis = await RedisServer.start(context, ['--requirepass', 'another']);
     const one = new LeaseMember(context, 1, { url: redis.url.replace('//', '//:secret@') });
     await until(() => one.notifications.length > 0);
@@ -185,14 +185,14 @@ describe('without a coordinator that does what it is asked', { skip: withoutRedi
     assert.deepEqual(one.notifications, ['WRONGPASS', 'up']);
   });
 
-  test('one that needs a missing password is reported', async (context) => {
+  test('a coordinator that requires a password is reported if the URL has none', async (context) => {
     const redis = await RedisServer.start(context, ['--requirepass', 'another']);
     const one = new LeaseMember(context, 1, redis);
     await until(() => one.notifications.length > 0);
     assert.deepEqual(one.notifications, ['NOAUTH']);
   });
 
-  test('one that is full keeps what it has, and gets the rest when there is room', async (context) => {
+  test('a full coordinator keeps existing leases, and gets the others when it has memory again', async (context) => {
     const redis = await RedisServer.start(context);
     const admin = await redis.admin();
     const one = await LeaseMember.start(context, 1, { url: redis.url, leaseMs: 1500 });
@@ -200,7 +200,7 @@ describe('without a coordinator that does what it is asked', { skip: withoutRedi
     await admin.configSet('maxmemory', '1');
     assert.deepEqual(await one.leases.acquire(tokenOf(2)), SELF);
     assert.equal(one.leases.downReason, 'OOM');
-    // What is there outlives its lease.
+    // Existing leases are still renewed.
     for (let before = await admin.pTTL(keyOf(TOKEN)), renewals = 0; renewals < 4;) {
       const leftMs = await admin.pTTL(keyOf(TOKEN));
       assert.ok(leftMs > 0);
@@ -215,7 +215,7 @@ describe('without a coordinator that does what it is asked', { skip: withoutRedi
     assert.deepEqual(one.lost, []);
   });
 
-  test('one that has become a replica is left, and found again', async (context) => {
+  test('a coordinator that has become a replica counts as down until it is a master again', async (context) => {
     const redis = await RedisServer.start(context);
     const admin = await redis.admin();
     const one = await LeaseMember.start(context, 1, redis);
@@ -228,7 +228,7 @@ describe('without a coordinator that does what it is asked', { skip: withoutRedi
     assert.deepEqual(one.notifications, ['up', 'READONLY', 'up']);
   });
 
-  test('a relay ends all the same', async (context) => {
+  test('close resolves even if the coordinator is unreachable or hangs', async (context) => {
     const redis = await RedisServer.start(context);
     const detour = await Detour.to(context, redis.port);
     const [one, two] = [

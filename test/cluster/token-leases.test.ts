@@ -13,8 +13,8 @@ import { LeaseMember, SELF, countLeases, keyOf, ownerOf, tokenOf, untilOwned } f
 
 const TOKEN = tokenOf(1);
 
-describe('leases', { skip: withoutRedis() }, () => {
-  test('of a token: the first relay has it until it is released, then another may', async (context) => {
+describe('token leases', { skip: withoutRedis() }, () => {
+  test('belong to the first relay until it releases them', async (context) => {
     const redis = await RedisServer.start(context);
     const [one, two] = [
       await LeaseMember.start(context, 1, redis),
@@ -26,7 +26,7 @@ describe('leases', { skip: withoutRedis() }, () => {
     assert.deepEqual([one.leases.acquired, two.leases.acquired], [1, 0]);
     assert.deepEqual([one.leases.desired, two.leases.desired], [1, 0]);
 
-    // It is not the second one's to give up.
+    // A relay cannot release a lease of another relay.
     two.leases.release(TOKEN);
     assert.deepEqual(await two.leases.acquire(TOKEN), one.asOther);
     one.leases.release(TOKEN);
@@ -36,7 +36,7 @@ describe('leases', { skip: withoutRedis() }, () => {
     assert.deepEqual([one.lost, two.lost], [[], []]);
   });
 
-  test('cost one command, however many requests there are for the same token at a time, and one for the release', async (context) => {
+  test('take one command for any number of simultaneous requests for a token, and one for the release', async (context) => {
     const redis = await RedisServer.start(context);
     const one = await LeaseMember.start(context, 1, redis);
     const before = one.leases.totals.commands;
@@ -51,7 +51,7 @@ describe('leases', { skip: withoutRedis() }, () => {
     assert.equal(one.leases.totals.commands, before + 2);
   });
 
-  test('end with a lease', async (context) => {
+  test('have an expiry time in the coordinator', async (context) => {
     const redis = await RedisServer.start(context);
     const admin = await redis.admin();
     const one = await LeaseMember.start(context, 1, { url: redis.url, leaseMs: 20_000 });
@@ -60,7 +60,7 @@ describe('leases', { skip: withoutRedis() }, () => {
     assert.ok(leftMs > 10_000 && leftMs <= 20_000, String(leftMs));
   });
 
-  test('that this relay has already, from before a connection was lost, have a whole lease again', async (context) => {
+  test('that the relay already has in the coordinator are extended to the full lease time', async (context) => {
     const redis = await RedisServer.start(context);
     const admin = await redis.admin();
     const one = await LeaseMember.start(context, 1, redis);
@@ -70,27 +70,27 @@ describe('leases', { skip: withoutRedis() }, () => {
     assert.equal(one.leases.totals.takenOver, 0);
   });
 
-  test('come out right in whatever order tokens are claimed and released', async (context) => {
+  test('have exactly one owner after any order of acquire and release', async (context) => {
     const redis = await RedisServer.start(context);
     const admin = await redis.admin();
     const members = [await LeaseMember.start(context, 1, redis), await LeaseMember.start(context, 2, redis)];
-    const dice = new Dice(7);
+    const random = new Dice(7);
     for (let round = 0; round < 300; round += 1) {
       const token = tokenOf(round % 5);
-      const answers: Promise<unknown>[] = [];
+      const results: Promise<unknown>[] = [];
       for (let step = 0; step < 6; step += 1) {
-        const member = members[dice.between(0, 1)];
-        if (dice.happens(0.5)) member?.leases.release(token);
-        else if (member !== undefined) answers.push(member.leases.acquire(token));
-        if (dice.happens(0.25)) await answers[0];
+        const member = members[random.between(0, 1)];
+        if (random.happens(0.5)) member?.leases.release(token);
+        else if (member !== undefined) results.push(member.leases.acquire(token));
+        if (random.happens(0.25)) await results[0];
       }
-      await Promise.all(answers);
+      await Promise.all(results);
       const leases = await Promise.all(members.map((member) => member.leases.acquire(token)));
-      // One of them has it, and the other one knows.
+      // One relay has the lease, and the other one knows the owner.
       assert.deepEqual(leases.map(({ kind }) => kind).toSorted(), ['other', 'self']);
       const owner = members[leases.findIndex(({ kind }) => kind === 'self')];
       assert.deepEqual(await ownerOf(admin, token), owner?.self);
-      if (dice.happens(0.5)) owner?.leases.release(token);
+      if (random.happens(0.5)) owner?.leases.release(token);
     }
     for (const { leases } of members) for (let at = 0; at < 5; at += 1) leases.release(tokenOf(at));
     await until(() => members.every(({ leases }) => leases.desired === 0 && leases.acquired === 0));
@@ -101,32 +101,32 @@ describe('leases', { skip: withoutRedis() }, () => {
     );
   });
 
-  test('of a process that is gone fall to the one that has its address now', async (context) => {
+  test('of an earlier process go to the process that has its address now', async (context) => {
     const redis = await RedisServer.start(context);
     const admin = await redis.admin();
-    const gone = await LeaseMember.start(context, 1, redis);
-    await gone.leases.acquire(TOKEN);
-    const next = await LeaseMember.start(context, 1, redis);
-    assert.deepEqual(await next.leases.acquire(TOKEN), SELF);
-    assert.deepEqual(await ownerOf(admin, TOKEN), next.self);
-    assert.equal(next.leases.totals.takenOver, 1);
-    // The other one is not, in this test; its claim is not there to be given up.
-    gone.leases.release(TOKEN);
-    await until(() => gone.leases.desired === 0);
-    assert.deepEqual(await ownerOf(admin, TOKEN), next.self);
+    const earlier = await LeaseMember.start(context, 1, redis);
+    await earlier.leases.acquire(TOKEN);
+    const later = await LeaseMember.start(context, 1, redis);
+    assert.deepEqual(await later.leases.acquire(TOKEN), SELF);
+    assert.deepEqual(await ownerOf(admin, TOKEN), later.self);
+    assert.equal(later.leases.totals.takenOver, 1);
+    // In this test, the earlier process still runs. Its lease no longer exists, so its release does nothing.
+    earlier.leases.release(TOKEN);
+    await until(() => earlier.leases.desired === 0);
+    assert.deepEqual(await ownerOf(admin, TOKEN), later.self);
   });
 
-  test('of an owner that can not be reached are taken over by one relay', async (context) => {
+  test('of an owner that cannot be reached are taken over by exactly one relay', async (context) => {
     const redis = await RedisServer.start(context);
     const owner = await LeaseMember.start(context, 1, redis);
     const others = [await LeaseMember.start(context, 2, redis), await LeaseMember.start(context, 3, redis)];
     await owner.leases.acquire(TOKEN);
     for (const other of others) assert.deepEqual(await other.leases.acquire(TOKEN), owner.asOther);
-    const answers = await Promise.all(others.map(({ leases }) => leases.takeOver(TOKEN, owner.self)));
-    const winner = others[answers.findIndex(({ kind }) => kind === 'self')];
+    const results = await Promise.all(others.map(({ leases }) => leases.takeOver(TOKEN, owner.self)));
+    const winner = others[results.findIndex(({ kind }) => kind === 'self')];
     assert.ok(winner !== undefined);
     assert.deepEqual(
-      answers.toSorted((a, b) => a.kind.localeCompare(b.kind)),
+      results.toSorted((a, b) => a.kind.localeCompare(b.kind)),
       [winner.asOther, SELF],
     );
     assert.deepEqual([winner.leases.totals.takenOver, winner.leases.acquired], [1, 1]);
@@ -137,7 +137,7 @@ describe('leases', { skip: withoutRedis() }, () => {
     );
   });
 
-  test('that are gone when they are taken over are simply acquired', async (context) => {
+  test('that no longer exist when they are taken over are acquired', async (context) => {
     const redis = await RedisServer.start(context);
     const [one, two] = [
       await LeaseMember.start(context, 1, redis),
@@ -147,19 +147,19 @@ describe('leases', { skip: withoutRedis() }, () => {
     assert.deepEqual(await two.leases.acquire(TOKEN), one.asOther);
   });
 
-  test('are renewed before their lease ends, also after all scripts were forgotten', async (context) => {
+  test('are renewed before they expire, even after the coordinator has lost all scripts', async (context) => {
     const redis = await RedisServer.start(context);
     const admin = await redis.admin();
     const one = await LeaseMember.start(context, 1, { url: redis.url, leaseMs: 900 });
     await one.leases.acquire(TOKEN);
-    // The renewals that come until this is gone have to have worked.
+    // Until this key expires, all renewals must have worked.
     await admin.set('a clock', '1', { PX: 2000 });
     await admin.scriptFlush();
     while ((await admin.exists('a clock')) === 1) assert.deepEqual(await ownerOf(admin, TOKEN), one.self);
     assert.deepEqual(one.lost, []);
   });
 
-  test('that are gone from the coordinator are set again', async (context) => {
+  test('that are missing in the coordinator are acquired again by the next renewal', async (context) => {
     const redis = await RedisServer.start(context);
     const admin = await redis.admin();
     const one = await LeaseMember.start(context, 1, { url: redis.url, leaseMs: 900 });
@@ -168,7 +168,7 @@ describe('leases', { skip: withoutRedis() }, () => {
     await untilOwned(admin, TOKEN, one.self);
   });
 
-  test('that have become another relay’s are told as lost, once, and not acquired any more', async (context) => {
+  test('that were taken over are reported as lost once, and not acquired again', async (context) => {
     const redis = await RedisServer.start(context);
     const admin = await redis.admin();
     const one = await LeaseMember.start(context, 1, { url: redis.url, leaseMs: 900 });
@@ -187,7 +187,7 @@ describe('leases', { skip: withoutRedis() }, () => {
     assert.equal(one.leases.totals.lost, 1);
   });
 
-  test('are renewed by hundreds in one command', async (context) => {
+  test('are renewed in batches of hundreds', async (context) => {
     const redis = await RedisServer.start(context);
     const admin = await redis.admin();
     const one = await LeaseMember.start(context, 1, redis);
@@ -195,15 +195,15 @@ describe('leases', { skip: withoutRedis() }, () => {
     await Promise.all(tokens.map((token) => one.leases.acquire(token)));
     await admin.flushAll();
     const before = one.leases.totals.commands;
-    // Coming back is when it renews at once.
+    // A relay renews all leases as soon as it is reconnected.
     await admin.sendCommand(['CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes']);
     await until(() => one.notifications.length === 3);
     while ((await countLeases(admin)) < 2500);
-    // Five renewals, three scripts, and a few tests.
+    // Five renewals, three scripts, and a few health checks.
     assert.ok(one.leases.totals.commands - before < 16, String(one.leases.totals.commands - before));
   });
 
-  test('of what no relay has written are left alone, and provisionally this relay’s', async (context) => {
+  test('with unreadable values are left unchanged, and this relay is the provisional owner', async (context) => {
     const redis = await RedisServer.start(context);
     const admin = await redis.admin();
     const one = await LeaseMember.start(context, 1, { url: redis.url, leaseMs: 300 });
@@ -218,14 +218,14 @@ describe('leases', { skip: withoutRedis() }, () => {
     assert.deepEqual(one.notifications, ['up']);
   });
 
-  test('tell the coordinator nothing of a token', async (context) => {
+  test('reveal no part of a token to the coordinator', async (context) => {
     const redis = await RedisServer.start(context);
     const monitor = await redis.admin();
     const seen: string[] = [];
     await monitor.monitor((line) => seen.push(line));
     const one = await LeaseMember.start(context, 1, { url: redis.url, leaseMs: 300 });
     await one.leases.acquire(TOKEN);
-    await one.leases.takeOver(tokenOf(2), { id: 'somebody', address: '10.0.0.9:4005' });
+    await one.leases.takeOver(tokenOf(2), { id: 'another-relay', address: '10.0.0.9:4005' });
     await until(() => seen.filter((line) => line.includes('EVALSHA')).length >= 3);
     one.leases.release(TOKEN);
     await one.leases.close();
@@ -233,13 +233,13 @@ describe('leases', { skip: withoutRedis() }, () => {
     for (const line of seen) assert.doesNotMatch(line, /0{20}/u);
   });
 
-  test('are all released at the end; nothing is acquired after that', async (context) => {
+  test('are all released on close; nothing is acquired after that', async (context) => {
     const redis = await RedisServer.start(context);
     const admin = await redis.admin();
     const one = await LeaseMember.start(context, 1, redis);
     const tokens = Array.from({ length: 1500 }, (_, at) => tokenOf(at));
     await Promise.all(tokens.map((token) => one.leases.acquire(token)));
-    // One is on its way.
+    // One acquire is in flight.
     const last = one.leases.acquire(tokenOf(1500));
     assert.ok((await countLeases(admin)) >= 1500);
     await one.leases.close();
@@ -253,7 +253,7 @@ describe('leases', { skip: withoutRedis() }, () => {
 
 describe('the coordinator’s URL', () => {
   test(
-    'may name a user, a password and a database; that user needs few rights',
+    'may contain a user, a password and a database; the user needs few permissions',
     { skip: withoutRedis() },
     async (context) => {
       const redis = await RedisServer.start(context);
@@ -276,33 +276,37 @@ describe('the coordinator’s URL', () => {
       const one = await LeaseMember.start(context, 1, { url, leaseMs: 300 });
       assert.deepEqual(await one.leases.acquire(TOKEN), SELF);
       assert.equal(await ownerOf(admin, TOKEN), null);
-      const inside = await redis.admin(`${redis.url}/3`);
-      await inside.flushDb();
-      await untilOwned(inside, TOKEN, one.self);
+      const admin3 = await redis.admin(`${redis.url}/3`);
+      await admin3.flushDb();
+      await untilOwned(admin3, TOKEN, one.self);
       one.leases.release(TOKEN);
       await until(() => one.leases.desired === 0);
-      assert.equal(await ownerOf(inside, TOKEN), null);
+      assert.equal(await ownerOf(admin3, TOKEN), null);
       assert.deepEqual(one.notifications, ['up']);
     },
   );
 
-  test('may ask for TLS, with a certificate that Node trusts', { skip: withoutRedis() }, async (context) => {
-    const identity = makeIdentity('localhost');
-    const directory = await scratch(context);
-    const [key, certificate] = [join(directory, 'key.pem'), join(directory, 'certificate.pem')];
-    await Promise.all([writeFile(key, identity.key), writeFile(certificate, identity.certificate)]);
-    const port = await freePort();
-    const secured = `--tls-port ${port} --tls-auth-clients no --tls-key-file ${key}`;
-    const certified = `--tls-cert-file ${certificate} --tls-ca-cert-file ${certificate}`;
-    await RedisServer.start(context, `${secured} ${certified}`.split(' '));
-    const one = new LeaseMember(context, 1, { url: `rediss://localhost:${port}` });
-    await until(() => one.notifications.length > 0);
-    const trusted = getCACertificates();
-    context.after(() => setDefaultCACertificates(trusted));
-    setDefaultCACertificates([...trusted, identity.certificate]);
-    await until(() => one.leases.isUp);
-    assert.deepEqual(await one.leases.acquire(TOKEN), SELF);
-    assert.equal(one.leases.acquired, 1);
-    assert.deepEqual(one.notifications, ['DEPTH_ZERO_SELF_SIGNED_CERT', 'up']);
-  });
+  test(
+    'may select TLS; the certificate must be trusted by Node',
+    { skip: withoutRedis() },
+    async (context) => {
+      const identity = makeIdentity('localhost');
+      const directory = await scratch(context);
+      const [key, certificate] = [join(directory, 'key.pem'), join(directory, 'certificate.pem')];
+      await Promise.all([writeFile(key, identity.key), writeFile(certificate, identity.certificate)]);
+      const port = await freePort();
+      const secured = `--tls-port ${port} --tls-auth-clients no --tls-key-file ${key}`;
+      const certified = `--tls-cert-file ${certificate} --tls-ca-cert-file ${certificate}`;
+      await RedisServer.start(context, `${secured} ${certified}`.split(' '));
+      const one = new LeaseMember(context, 1, { url: `rediss://localhost:${port}` });
+      await until(() => one.notifications.length > 0);
+      const trusted = getCACertificates();
+      context.after(() => setDefaultCACertificates(trusted));
+      setDefaultCACertificates([...trusted, identity.certificate]);
+      await until(() => one.leases.isUp);
+      assert.deepEqual(await one.leases.acquire(TOKEN), SELF);
+      assert.equal(one.leases.acquired, 1);
+      assert.deepEqual(one.notifications, ['DEPTH_ZERO_SELF_SIGNED_CERT', 'up']);
+    },
+  );
 });

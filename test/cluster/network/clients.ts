@@ -3,7 +3,7 @@ import { SIDE_A } from '../../support/bytes.ts';
 import type { TestClient } from '../../support/test-client.ts';
 import type { NetworkRelay } from './network-relay.ts';
 
-/** A client of side A that waits at `relay`, and nowhere else. */
+/** A client of side A that waits at `relay`. The relay may not have leased the token yet. */
 export async function startWaitingClient(
   context: TestContext,
   relay: NetworkRelay,
@@ -15,7 +15,7 @@ export async function startWaitingClient(
   return client;
 }
 
-/** The same at a relay whose claim the coordinator has. */
+/** A client of side A that waits at `relay`, after the relay has leased the token. */
 export async function startOwningClient(
   context: TestContext,
   relay: NetworkRelay,

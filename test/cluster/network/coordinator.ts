@@ -4,10 +4,10 @@ import { Program, findProgram } from '../../support/programs.ts';
 
 const PORT = 6379;
 
-/** In which whoever waits for an answer of a slow coordinator may get it, in milliseconds. */
+/** How long a slow coordinator replies to commands before it stops again, in milliseconds. */
 const AWAKE_MS = 50;
 
-/** A Redis in a network of its own, that keeps nothing on disk. The test asks it by a file, whatever is cut. */
+/** A Redis server in its own network namespace, without persistence. The test uses a Unix socket, which works even if the network is cut. */
 export class NetworkCoordinator implements AsyncDisposable {
   readonly url: string;
   readonly #prefix: readonly string[];
@@ -16,8 +16,8 @@ export class NetworkCoordinator implements AsyncDisposable {
   #stopTimer: NodeJS.Timeout | undefined;
 
   /**
-   * @param address where relays find it
-   * @param prefix a command that runs programs in its network
+   * @param address IP address for the relays
+   * @param prefix a command that runs programs in its network namespace
    */
   constructor(address: string, prefix: readonly string[], directory: string) {
     this.url = `redis://${address}:${PORT}`;
@@ -29,15 +29,15 @@ export class NetworkCoordinator implements AsyncDisposable {
     return join(this.#directory, 'coordinator.sock');
   }
 
-  /** The first time, and again after `kill`: empty, at the same address. */
+  /** Starts the server without any data. After `kill`, it starts again at the same address. */
   async start(): Promise<void> {
     const listen = ['--port', String(PORT), '--protected-mode', 'no', '--unixsocket', this.#socketPath];
-    const nothing = ['--save', '', '--dir', this.#directory];
+    const noPersistence = ['--save', '', '--dir', this.#directory];
     this.#program = new Program([
       ...this.#prefix,
       findProgram('redis-server') ?? 'redis-server',
       ...listen,
-      ...nothing,
+      ...noPersistence,
     ]);
     await this.#program.waitForOutput(/Ready to accept connections/u);
   }
@@ -48,7 +48,7 @@ export class NetworkCoordinator implements AsyncDisposable {
     await this.#program?.[Symbol.asyncDispose]();
   }
 
-  /** From now on an answer takes up to so long, in milliseconds. */
+  /** From now on, replies take up to `forMs` milliseconds. */
   slowDown(forMs: number): void {
     this.recover();
     const stop = (): void => {
@@ -66,18 +66,18 @@ export class NetworkCoordinator implements AsyncDisposable {
     this.#program?.kill('SIGCONT');
   }
 
-  /** The keys of tokens, without what relays try it with. */
+  /** The keys of tokens, without the key that relays use to test the coordinator. */
   async keys(): Promise<readonly string[]> {
     const keys = await this.#query((admin) => admin.keys('*'));
     return keys.filter((key) => key !== 'transit-relay:test');
   }
 
-  /** As when a claim's lease ends. */
+  /** Deletes all keys, as if all leases had expired. */
   async flush(): Promise<void> {
     await this.#query((admin) => admin.flushAll());
   }
 
-  /** Has something under a key that no relay has put there. */
+  /** Sets a key to a value that no relay has written. */
   async set(key: string, value: string): Promise<void> {
     await this.#query((admin) => admin.set(key, value));
   }

@@ -8,12 +8,12 @@ import { USERS, Users } from './users.ts';
 
 export const SECRET = 'the secret of all relays in these tests';
 
-/** Members of the network, beside the users. */
+/** Hosts of the network, in addition to the users. */
 export const RELAYS = ['one', 'two', 'three'] as const;
 export const COORDINATOR = 'coordinator';
-export const UNTRUSTED = 'stranger';
+export const UNTRUSTED = 'untrusted';
 
-/** Why there can be no site, for a test to be skipped; false where there can be one. */
+/** The reason to skip tests that need network namespaces and Redis; false if both are available. */
 export function skipWithoutNetworkCluster(): string | false {
   const missing = withoutRedis();
   return missing === false ? skipWithoutNetworkNamespaces() : missing;
@@ -21,7 +21,7 @@ export function skipWithoutNetworkCluster(): string | false {
 
 type Settings = Readonly<Record<string, string>>;
 
-/** Three relays of one group, their coordinator and who comes to them, each in a network of its own. */
+/** Three relays of one cluster, their coordinator, users and an untrusted host, each in its own network namespace. */
 export class NetworkCluster {
   readonly network: NetworkNamespaces;
   readonly coordinator: NetworkCoordinator;
@@ -32,13 +32,13 @@ export class NetworkCluster {
   readonly #resources: AsyncDisposableStack;
 
   private constructor(
-    house: AsyncDisposableStack,
+    resources: AsyncDisposableStack,
     directory: string,
     network: NetworkNamespaces,
     coordinator: NetworkCoordinator,
     [one, two, three]: readonly [NetworkRelay, NetworkRelay, NetworkRelay],
   ) {
-    this.#resources = house;
+    this.#resources = resources;
     this.#directory = directory;
     this.network = network;
     this.coordinator = coordinator;
@@ -48,10 +48,10 @@ export class NetworkCluster {
   }
 
   /**
-   * For as long as the test lasts. Resolves when the relays listen and the coordinator has answered them.
+   * Is closed with the test. Resolves when the relays listen and are connected to the coordinator.
    *
    * @param settings of all relays
-   * @param only what one of them has besides
+   * @param only additional settings of single relays
    */
   static async open(
     context: TestContext,
@@ -59,11 +59,11 @@ export class NetworkCluster {
     only: Partial<Record<(typeof RELAYS)[number], Settings>> = {},
   ): Promise<NetworkCluster> {
     const directory = await scratch(context);
-    const house = new AsyncDisposableStack();
-    context.after(() => house.disposeAsync());
-    const network = house.use(new NetworkNamespaces([COORDINATOR, ...RELAYS, ...USERS, UNTRUSTED]));
+    const resources = new AsyncDisposableStack();
+    context.after(() => resources.disposeAsync());
+    const network = resources.use(new NetworkNamespaces([COORDINATOR, ...RELAYS, ...USERS, UNTRUSTED]));
     const address = network.addressOf(COORDINATOR);
-    const coordinator = house.use(
+    const coordinator = resources.use(
       new NetworkCoordinator(address, network.commandPrefix(COORDINATOR), directory),
     );
     await coordinator.start();
@@ -74,20 +74,20 @@ export class NetworkCluster {
         ...settings,
         ...only[name],
       });
-      return house.use(relay);
+      return resources.use(relay);
     };
-    // One after the other: a program that starts is busy, and the machine may be small.
+    // One after the other: programs use much CPU while they start, and the machine may be small.
     const relays = [await start('one'), await start('two'), await start('three')] as const;
-    const site = new NetworkCluster(house, directory, network, coordinator, relays);
+    const cluster = new NetworkCluster(resources, directory, network, coordinator, relays);
     await Promise.all(relays.map((relay) => relay.untilLogged(/coordinator is up/u)));
-    return site;
+    return cluster;
   }
 
   get relays(): readonly NetworkRelay[] {
     return [this.one, this.two, this.three];
   }
 
-  /** People with real clients, for as long as the test lasts. */
+  /** Starts real clients; they are closed with the test. */
   async users(): Promise<Users> {
     return this.#resources.use(await Users.start(this.network, this.#directory));
   }

@@ -11,21 +11,22 @@ import { TestClient } from '../../support/test-client.ts';
 import { vitalsOf } from '../../support/vitals.ts';
 import type { NetworkNamespaces } from './network-namespaces.ts';
 
-/** Far above what anything here takes that waits for no timeout, in milliseconds. */
+/** Much longer than anything here takes that does not wait for a timeout, in milliseconds. */
 const TIMEOUT_MS = 20_000;
 
 const POLL_MS = 25;
 
-/** Where users find a relay, and where other relays do. */
+/** The port for users, and the port for other relays. */
 export const PORT = 4001;
 export const CLUSTER_PORT = 4005;
 
 /**
- * A relay in a network of its own. Users and relays come to it by that network; the test comes by files, whatever is cut.
+ * A relay in its own network namespace. Users and other relays connect over the network. The test uses Unix sockets,
+ * which work even if the network is cut.
  */
 export class NetworkRelay implements AsyncDisposable {
   readonly name: string;
-  /** Where other relays find it. */
+  /** `HOST:PORT` for other relays. */
   readonly address: string;
   readonly #relay: RelayProcess;
   readonly #path: string;
@@ -74,12 +75,12 @@ export class NetworkRelay implements AsyncDisposable {
     this.#relay.kill(signal);
   }
 
-  /** Resolves when it has ended with exit code 0; rejects otherwise. */
+  /** Resolves when the process has ended with exit code 0; rejects otherwise. */
   ended(): Promise<void> {
     return this.#relay.ended();
   }
 
-  /** A client that has said its line, for as long as the test lasts. */
+  /** A client that has sent its handshake line. It is closed with the test. */
   async connectClient(context: TestContext, token: string, side: string): Promise<TestClient> {
     const addresses = { tcpPort: 0, unixPath: `${this.#path}.sock`, websocketPort: 0 };
     const client = await TestClient.connect('unix', addresses);
@@ -88,13 +89,13 @@ export class NetworkRelay implements AsyncDisposable {
     return client;
   }
 
-  /** What `/readyz` answers. */
+  /** HTTP status of `/readyz`. */
   async readiness(): Promise<number> {
     const { status } = await this.#fetch('/readyz');
     return status;
   }
 
-  /** A figure, as `name` or `name{label="value"}`; where it has labels and none are said, the sum over all. */
+  /** Value of a metric, as `name` or `name{label="value"}`. For a name without its labels, the sum over all labels. */
   async metric(name: string): Promise<number> {
     const { body } = await this.#fetch('/metrics');
     const [exact, any] = [`transit_relay_${name}`, `transit_relay_${name}{`];
@@ -103,22 +104,25 @@ export class NetworkRelay implements AsyncDisposable {
     return found.reduce((sum, [, value]) => sum + value, 0);
   }
 
-  /** Resolves when a figure is such. */
+  /** Resolves when a metric has this value or fulfils this condition. */
   async untilMetric(
     name: string,
-    holds: number | ((figure: number) => boolean),
+    expected: number | ((value: number) => boolean),
     timeoutMs = TIMEOUT_MS,
   ): Promise<void> {
-    const isIt = typeof holds === 'number' ? (figure: number): boolean => figure === holds : holds;
+    const matches = typeof expected === 'number' ? (value: number): boolean => value === expected : expected;
     for (const deadline = performance.now() + timeoutMs; ;) {
       const found = await this.metric(name);
-      if (isIt(found)) return;
-      assert.ok(performance.now() < deadline, `${this.name}: ${name} is ${found}, not ${holds.toString()}`);
+      if (matches(found)) return;
+      assert.ok(
+        performance.now() < deadline,
+        `${this.name}: ${name} is ${found}, not ${expected.toString()}`,
+      );
       await sleep(POLL_MS);
     }
   }
 
-  /** It would wait for transfers of clients that are closed after it. */
+  /** Kills the process: a drain would wait for transfers of clients that are closed later. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.kill('SIGCONT');
     this.kill('SIGKILL');

@@ -12,17 +12,17 @@ const SCRIPT = join(import.meta.dirname, 'untrusted-program.ts');
 
 const FIRST_PORT = 5000;
 
-/** One thing that a stranger tells: see `stranger.ts`. */
+/** One line of output of `untrusted-program.ts`. */
 interface PeerReport {
-  readonly who?: string;
-  readonly said?: string;
-  /** What it heard; of a crowd, how often what. */
-  readonly heard?: string | Readonly<Record<string, number>>;
+  readonly sender?: string;
+  readonly sent?: string;
+  /** Received text; of many connections, the number of connections by received text. */
+  readonly received?: string | Readonly<Record<string, number>>;
 }
 
-/** Somebody who reaches the relays' cluster ports and has no secret. */
+/** A host that can connect to the relays' cluster ports but does not have the secret. */
 export class UntrustedPeer {
-  /** Where it listens, as an owner's address. */
+  /** `HOST:PORT` at which it listens, in the form of an owner's address. */
   readonly address: string;
   readonly #program: Program;
 
@@ -31,48 +31,48 @@ export class UntrustedPeer {
     this.address = address;
   }
 
-  /** Resolves when it has told something like this. */
+  /** Resolves when its output matches. */
   async untilReported(pattern: RegExp): Promise<void> {
     await this.#program.waitForOutput(pattern);
   }
 
-  /** Everything that it has told so far. */
+  /** Everything that it has reported so far. */
   get reports(): readonly PeerReport[] {
     const lines = this.#program.stdout.split('\n').filter((line) => line.endsWith('}'));
     return lines.map((line): unknown => JSON.parse(line)).filter(isPeerReport);
   }
 }
 
-/** The strangers of a site, for as long as the test lasts. */
+/** The untrusted peers of a network cluster. They are closed with the test. */
 export class UntrustedPeers {
   readonly #context: TestContext;
   readonly #cluster: NetworkCluster;
   readonly #keys = new LeaseKeys(SECRET);
   #port = FIRST_PORT;
 
-  constructor(context: TestContext, site: NetworkCluster) {
+  constructor(context: TestContext, cluster: NetworkCluster) {
     this.#context = context;
-    this.#cluster = site;
+    this.#cluster = cluster;
   }
 
-  /** Connects `count` times to a relay's cluster port, and says `text` each time. Resolves when all are there, or have gone. */
+  /** Connects `count` times to a relay's cluster port and sends `text` on each connection. Resolves when all are connected or closed. */
   async connectMany(relay: NetworkRelay, count: number, text: string): Promise<UntrustedPeer> {
-    const crowd = this.#start('crowd', ...splitAddress(relay.address), String(count), text);
-    await crowd.untilReported(/"connected"|"heard"/u);
-    return crowd;
+    const peer = this.#start('connect-many', ...splitAddress(relay.address), String(count), text);
+    await peer.untilReported(/"connected"|"received"/u);
+    return peer;
   }
 
-  /** Passes on to a relay's cluster port whoever comes, and listens. */
-  listener(relay: NetworkRelay): Promise<UntrustedPeer> {
-    return this.#serve('listener', ...splitAddress(relay.address));
+  /** Forwards connections to a relay's cluster port, and reports all bytes. */
+  eavesdropper(relay: NetworkRelay): Promise<UntrustedPeer> {
+    return this.#serve('eavesdropper', ...splitAddress(relay.address));
   }
 
-  /** Takes itself for a relay, and says one of the texts after the other. */
+  /** Poses as a relay, and sends one of the texts after each message that it receives. */
   impostor(...texts: readonly string[]): Promise<UntrustedPeer> {
     return this.#serve('impostor', ...texts);
   }
 
-  /** Has the coordinator say that a token is a relay's with that address. */
+  /** Makes the coordinator return this peer as the owner of a token. */
   async acquireLease(token: string, { address }: UntrustedPeer): Promise<void> {
     const line = parseHandshake(Buffer.from(handshake(token)));
     if (line.kind !== 'relay') throw new Error('no token');
@@ -85,9 +85,9 @@ export class UntrustedPeers {
   async #serve(role: string, ...args: readonly string[]): Promise<UntrustedPeer> {
     this.#port += 1;
     const host = this.#cluster.network.addressOf(UNTRUSTED);
-    const stranger = this.#start(role, host, String(this.#port), ...args);
-    await stranger.untilReported(/"listening"/u);
-    return stranger;
+    const peer = this.#start(role, host, String(this.#port), ...args);
+    await peer.untilReported(/"listening"/u);
+    return peer;
   }
 
   #start(role: string, host: string, port: string, ...args: readonly string[]): UntrustedPeer {

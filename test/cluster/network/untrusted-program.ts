@@ -3,26 +3,27 @@ import type { Socket } from 'node:net';
 import { argv, stdout } from 'node:process';
 
 /**
- * Somebody who has no secret, in a process of its own; what it has to tell is lines of JSON. As
+ * A peer without the cluster secret, in its own process. Reports are lines of JSON. Roles:
  *
- * - `crowd HOST PORT COUNT TEXT` it connects so many times at once, says that on each connection, and tells how many have
- *   connected, and in the end what it heard, by how often;
- * - `listener HOST PORT TO_HOST TO_PORT` it passes on whoever comes, and tells what is said, either way;
- * - `impostor HOST PORT TEXT…` it says one text after the other to whoever comes, each when it has heard something, and tells what it hears.
+ * - `connect-many HOST PORT COUNT TEXT` opens COUNT connections at once and sends TEXT on each. Reports when all are
+ *   connected, and at the end the number of connections by received text.
+ * - `eavesdropper HOST PORT TO_HOST TO_PORT` forwards connections, and reports all bytes in both directions.
+ * - `impostor HOST PORT TEXT…` sends the first TEXT to each connection, and the next one after each message. Reports what
+ *   it receives.
  */
 const [role = '', host = '', port = '', ...rest] = argv.slice(2);
 
-function report(what: unknown): void {
-  stdout.write(`${JSON.stringify(what)}\n`);
+function report(value: unknown): void {
+  stdout.write(`${JSON.stringify(value)}\n`);
 }
 
-/** Counts what each connection heard until it ended. */
+/** Counts connections by the text that they received until they were closed. */
 async function connectMany(count: number, text: string): Promise<void> {
-  const heard: Record<string, number> = {};
+  const received: Record<string, number> = {};
   let connected = 0;
-  const visits = Array.from({ length: count }, () => {
+  const connections = Array.from({ length: count }, () => {
     const socket = connect({ host, port: Number(port) });
-    let all = '';
+    let buffer = '';
     return new Promise<void>((resolve) => {
       socket.once('connect', () => {
         connected += 1;
@@ -30,30 +31,30 @@ async function connectMany(count: number, text: string): Promise<void> {
         if (text !== '') socket.write(text);
       });
       socket.on('data', (bytes) => {
-        all += bytes.toString('latin1');
+        buffer += bytes.toString('latin1');
       });
       socket.on('error', () => undefined);
       socket.on('close', () => {
-        // What is random is not counted.
-        const what = all.replaceAll(/[0-9a-f]{64}/gu, 'NONCE');
-        heard[what] = (heard[what] ?? 0) + 1;
+        // Nonces are random.
+        const key = buffer.replaceAll(/[0-9a-f]{64}/gu, 'NONCE');
+        received[key] = (received[key] ?? 0) + 1;
         resolve();
       });
     });
   });
-  await Promise.all(visits);
-  report({ heard });
+  await Promise.all(connections);
+  report({ received });
 }
 
-function relayAndRecord(toHost: string, toPort: string): void {
-  serve((near) => {
-    const far = connect({ host: toHost, port: Number(toPort) });
-    for (const [from, to, who] of [
-      [near, far, 'caller'],
-      [far, near, 'owner'],
+function eavesdrop(toHost: string, toPort: string): void {
+  serve((caller) => {
+    const owner = connect({ host: toHost, port: Number(toPort) });
+    for (const [from, to, sender] of [
+      [caller, owner, 'caller'],
+      [owner, caller, 'owner'],
     ] as const) {
       from.on('data', (bytes) => {
-        report({ who, said: bytes.toString('latin1') });
+        report({ sender, sent: bytes.toString('latin1') });
         to.write(bytes);
       });
       from.on('error', () => undefined);
@@ -64,21 +65,21 @@ function relayAndRecord(toHost: string, toPort: string): void {
 
 function impostor(texts: readonly string[]): void {
   serve((socket) => {
-    const left = [...texts];
-    socket.write(left.shift() ?? '', 'latin1');
+    const remaining = [...texts];
+    socket.write(remaining.shift() ?? '', 'latin1');
     socket.on('data', (bytes) => {
-      report({ heard: bytes.toString('latin1') });
-      socket.write(left.shift() ?? '', 'latin1');
+      report({ received: bytes.toString('latin1') });
+      socket.write(remaining.shift() ?? '', 'latin1');
     });
     socket.on('error', () => undefined);
     socket.on('close', () => report({ closed: true }));
   });
 }
 
-function serve(come: (socket: Socket) => void): void {
-  createServer(come).listen({ host, port: Number(port) }, () => report({ listening: true }));
+function serve(onConnection: (socket: Socket) => void): void {
+  createServer(onConnection).listen({ host, port: Number(port) }, () => report({ listening: true }));
 }
 
-if (role === 'crowd') await connectMany(Number(rest[0]), rest[1] ?? '');
-else if (role === 'listener') relayAndRecord(rest[0] ?? '', rest[1] ?? '');
+if (role === 'connect-many') await connectMany(Number(rest[0]), rest[1] ?? '');
+else if (role === 'eavesdropper') eavesdrop(rest[0] ?? '', rest[1] ?? '');
 else if (role === 'impostor') impostor(rest);

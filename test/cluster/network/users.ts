@@ -7,29 +7,29 @@ import { PORT } from './network-relay.ts';
 import { ROUTER_ADDRESS, SERVICE_ADDRESS } from './network-namespaces.ts';
 import type { NetworkNamespaces } from './network-namespaces.ts';
 
-/** Far above what a transfer takes on a busy machine, in milliseconds. */
+/** Much longer than a transfer takes on a busy machine, in milliseconds. */
 const TRANSFER_MS = 60_000;
 
 const MAILBOX_PORT = 4000;
 
-/** Members of the network: people who know the relays by one address. */
+/** Hosts of the users, who know one address for all relays. */
 export const USERS = ['sender', 'receiver'] as const;
 
-/** Why there are no users, for a test to be skipped; false where there are. */
+/** The reason to skip tests that need real clients; false if they are installed. */
 export function skipWithoutWormhole(): string | false {
   if (findProgram('wormhole') === null) return 'no "wormhole": install the Debian package magic-wormhole';
-  // Asking the program itself: python3 may be another than the one that Debian's packages are for.
+  // Run the program itself: python3 may not be the one that Debian's packages are for.
   if (spawnSync('twistd3', ['wormhole-mailbox', '--help']).status === 0) return false;
   return 'no mailbox server: install the Debian package python3-magic-wormhole-mailbox-server';
 }
 
-/** A file on its way from one user to another. */
+/** A file transfer from one user to another. */
 export interface Sending {
-  /** Resolves when both programs have ended well and the file that came is the one that was sent. */
+  /** Resolves when both programs have succeeded and the received file equals the sent one. */
   readonly arrived: Promise<void>;
 }
 
-/** People with the Python client, who know one address for all relays and can reach each other by that alone. */
+/** Users of the Python client. They know one address for all relays and cannot reach each other directly. */
 export class Users implements AsyncDisposable {
   readonly #network: NetworkNamespaces;
   readonly #directory: string;
@@ -43,7 +43,7 @@ export class Users implements AsyncDisposable {
     this.#env = { PATH: process.env['PATH'], HOME: directory, LANG: 'C.UTF-8' };
   }
 
-  /** Starts the server where they find each other, in the middle: that is never cut. */
+  /** Starts the mailbox server on the router, which is never cut off. */
   static async start(network: NetworkNamespaces, directory: string): Promise<Users> {
     const users = new Users(network, directory);
     const listen = `--port=tcp:${MAILBOX_PORT}:interface=${ROUTER_ADDRESS}`;
@@ -56,15 +56,15 @@ export class Users implements AsyncDisposable {
   /**
    * One user sends another a file of random bytes.
    *
-   * @param near the relay that the sender is led to
-   * @param far the receiver's
+   * @param near the relay that the sender is routed to
+   * @param far the relay that the receiver is routed to
    */
   send(near: string, far: string, bytes: number): Sending {
     this.#sendings += 1;
     const file = `noise-${this.#sendings}.bin`;
     const code = `${this.#sendings}-bluebird-concert`;
     const [outbox, inbox] = ['outbox', 'inbox'].map((name) => join(this.#directory, name));
-    if (outbox === undefined || inbox === undefined) throw new Error('no boxes');
+    if (outbox === undefined || inbox === undefined) throw new Error('no directories');
     for (const box of [outbox, inbox]) mkdirSync(box, { recursive: true });
     const content = randomBytes(bytes);
     writeFileSync(join(outbox, file), content);
@@ -79,9 +79,10 @@ export class Users implements AsyncDisposable {
       this.#run(receiver, inbox, 'wormhole', ...urls, 'receive', ...flags, '--accept-file', code),
     ];
     const arrived = Promise.all(programs.map((program) => program.succeeds(TRANSFER_MS))).then(() => {
-      if (!readFileSync(join(inbox, file)).equals(content)) throw new Error(`${file} is another one`);
+      if (!readFileSync(join(inbox, file)).equals(content))
+        throw new Error(`${file} was received with other contents`);
     });
-    // Whoever breaks off the test does not wait for it.
+    // A test that fails earlier does not wait for it.
     arrived.catch(() => undefined);
     return { arrived };
   }

@@ -5,8 +5,19 @@ import { dirname } from 'node:path';
 import Database from 'better-sqlite3';
 import { errorCode } from '../process/errors.ts';
 
-/** Finds out why this process can't write a database, and what the operator can do, in one sentence. */
-export function diagnoseWriteFailure(path: string): string {
+/** Codes of SQLite and of the file system for a database that can't be written. */
+const ACCESS_CODES = /^(?:SQLITE_(?:CANTOPEN|READONLY|PERM)|EACCES|EROFS)/u;
+
+/**
+ * Finds out why this process can't write the database at `path`, and what the operator can do, in one
+ * sentence; null for other errors.
+ */
+export function diagnoseWriteFailure(path: string, error: unknown): string | null {
+  // better-sqlite3 checks the directory itself and throws a TypeError.
+  return ACCESS_CODES.test(errorCode(error)) || error instanceof TypeError ? diagnoseAccess(path) : null;
+}
+
+function diagnoseAccess(path: string): string {
   const directory = dirname(path);
   const unsearchable = findUnsearchableDirectory(directory);
   const directoryOwner = statOrUndefined(directory)?.uid;

@@ -8,7 +8,7 @@ import { errorCode } from '../process/errors.ts';
 import { MOODS } from '../protocol/messages.ts';
 import { diagnoseWriteFailure } from './access-diagnosis.ts';
 import { SchemaError, ensureSchema, hasSchema } from './schema.ts';
-import { FILE_SUFFIXES, SQLITE_HEADER_BYTES, journalKindOf } from './sqlite-file.ts';
+import { FILE_SUFFIXES, SQLITE_HEADER_BYTES, journalKindOf, reasonForCode } from './sqlite-file.ts';
 
 /** Nothing was imported. The message is a sentence for the operator. */
 export class ImportError extends Error {}
@@ -32,59 +32,21 @@ const SELECT_COLUMN_NAMES = `
 const SELECT_RECORDS = `SELECT ${COLUMNS.join(', ')} FROM transit_usage ORDER BY rowid`;
 
 /**
- * Values of one record in the order of the new table's columns. Integers are BigInts, so that none is
- * rounded.
+ * Opens the database of a combined server: `relay.sqlite` of magic-wormhole before 0.11, for the mailbox and
+ * the transit relay, schema versions 2 to 4. It is only read.
+ *
+ * @throws ImportError if the file can't be read or has nothing to import
+ * @throws SqliteError if SQLite can't read it
  */
-export type CombinedRecord = readonly unknown[];
-
-/**
- * The database of a combined server: `relay.sqlite` of magic-wormhole before 0.11, for the mailbox and the
- * transit relay, schema versions 2 to 4. It is only read.
- */
-export class ImportSource {
-  readonly #path: string;
-  readonly #database: Database.Database;
-
-  /** @throws ImportError if the file can't be read or has nothing to import */
-  constructor(path: string) {
-    this.#path = resolve(path);
-    checkHeader(this.#path);
-    this.#database = new Database(this.#path, {
-      readonly: true,
-      fileMustExist: true,
-      timeout: BUSY_TIMEOUT_MS,
-    });
-    try {
-      this.#wrapErrors(() => checkTables(this.#path, this.#database));
-    } catch (error) {
-      this.close();
-      throw error;
-    }
-  }
-
-  /**
-   * Calls `take` for each record of one moment, in the order of writing. An error of `take` ends the loop.
-   *
-   * @throws ImportError if not all records can be read
-   */
-  forEach(take: (record: CombinedRecord) => void): void {
-    this.#wrapErrors(() => {
-      const statement = this.#database.prepare<[], CombinedRecord>(SELECT_RECORDS).raw().safeIntegers();
-      for (const record of statement.iterate()) take(record);
-    });
-  }
-
-  close(): void {
-    this.#database.close();
-  }
-
-  /** Converts errors of `read` to an ImportError with a description. */
-  #wrapErrors<T>(read: () => T): T {
-    try {
-      return read();
-    } catch (error) {
-      throw toReadError(this.#path, error);
-    }
+function openSource(path: string): Database.Database {
+  checkHeader(path);
+  const database = new Database(path, { readonly: true, fileMustExist: true, timeout: BUSY_TIMEOUT_MS });
+  try {
+    checkTables(path, database);
+    return database;
+  } catch (error) {
+    database.close();
+    throw error;
   }
 }
 
@@ -139,24 +101,15 @@ function isUsageDatabase(database: Database.Database): boolean {
   }
 }
 
-/** Prefixes of SQLite's error codes, with a description for the operator. */
-const SQLITE_REASONS: readonly (readonly [code: string, why: string])[] = [
-  ['SQLITE_BUSY', 'another program is writing to it; stop that program, or try again'],
-  ['SQLITE_CORRUPT', 'the file is corrupt; "sqlite3 FILE .recover" may rescue its content'],
-  ['SQLITE_NOTADB', 'it is not an SQLite database'],
+/** SQLite's error codes, with a description for the operator. */
+const SQLITE_REASONS: Readonly<Record<string, string>> = {
+  SQLITE_BUSY: 'another program is writing to it; stop that program, or try again',
+  SQLITE_CORRUPT: 'the file is corrupt; "sqlite3 FILE .recover" may rescue its content',
+  SQLITE_NOTADB: 'it is not an SQLite database',
   // A hot journal, which only a writer can roll back.
-  [
-    'SQLITE_READONLY',
+  SQLITE_READONLY:
     'its server was killed during a write; run "sqlite3 FILE .tables" as the owner of the file to repair it',
-  ],
-];
-
-function toReadError(path: string, error: unknown): unknown {
-  if (!(error instanceof Database.SqliteError)) return error;
-  const [, why = `SQLite says ${error.code}`] =
-    SQLITE_REASONS.find(([code]) => error.code.startsWith(code)) ?? [];
-  return unusableSource(path, why);
-}
+};
 
 function unusableSource(path: string, why: string): ImportError {
   return new ImportError(`can't import "${path}": ${why}`);
@@ -193,8 +146,11 @@ export class ImportTarget {
     }
   }
 
-  /** @throws ImportError if the disk is full */
-  add(record: CombinedRecord): void {
+  /**
+   * @param record values in the order of the table's columns
+   * @throws ImportError if the disk is full
+   */
+  add(record: readonly unknown[]): void {
     this.#wrapErrors(() => this.#insert.run(...record));
   }
 
@@ -223,6 +179,7 @@ export class ImportTarget {
     try {
       return write();
     } catch (error) {
+      if (error instanceof ImportError) throw error;
       throw toWriteError(this.#path, error);
     }
   }
@@ -237,17 +194,13 @@ function createSchema(database: Database.Database): Statement {
 }
 
 function toWriteError(path: string, error: unknown): unknown {
-  if (error instanceof ImportError) return error;
   const code = errorCode(error);
   if (code === 'EEXIST') return alreadyExists(path);
-  const why = describeWriteFailure(path, code, error);
+  const why = diagnoseWriteFailure(path, error) ?? describeWriteFailure(code);
   return why === null ? error : new ImportError(`can't create "${path}": ${why}`);
 }
 
-function describeWriteFailure(path: string, code: string, error: unknown): string | null {
-  // better-sqlite3 checks the directory itself and throws a TypeError.
-  if (/^(?:SQLITE_(?:CANTOPEN|READONLY|PERM)|EACCES|EROFS)/u.test(code) || error instanceof TypeError)
-    return diagnoseWriteFailure(path);
+function describeWriteFailure(code: string): string | null {
   if (/^(?:SQLITE_FULL|ENOSPC|EDQUOT)/u.test(code)) return 'the disk is full';
   if (/^(?:EPERM|ENOSYS|ENOTSUP|EOPNOTSUPP)$/u.test(code))
     return 'its file system does not support hard links; import into a directory on another file system, then copy the file';
@@ -287,22 +240,35 @@ const OTHER_MOOD = 'other';
  * @throws ImportError
  */
 export function importRecords(oldPath: string, newPath: string): ReadonlyMap<string, number> {
-  const counts = new Map<string, number>();
-  const source = new ImportSource(oldPath);
+  const path = resolve(oldPath);
   try {
-    const target = new ImportTarget(newPath);
+    const source = openSource(path);
     try {
-      source.forEach((record) => {
-        target.add(record);
-        const mood = MOODS.find((known) => known === record.at(-1)) ?? OTHER_MOOD;
-        counts.set(mood, (counts.get(mood) ?? 0) + 1);
-      });
-      target.publish();
+      return copyRecords(source, newPath);
     } finally {
-      target.close();
+      source.close();
     }
+  } catch (error) {
+    // The target has converted its own errors.
+    if (!(error instanceof Database.SqliteError)) throw error;
+    throw unusableSource(path, reasonForCode(SQLITE_REASONS, error.code) ?? `SQLite says ${error.code}`);
+  }
+}
+
+function copyRecords(source: Database.Database, newPath: string): ReadonlyMap<string, number> {
+  const counts = new Map<string, number>();
+  const target = new ImportTarget(newPath);
+  try {
+    // Integers are read as BigInts, so that none is rounded.
+    const records = source.prepare<[], readonly unknown[]>(SELECT_RECORDS).raw().safeIntegers();
+    for (const record of records.iterate()) {
+      target.add(record);
+      const mood = MOODS.find((known) => known === record.at(-1)) ?? OTHER_MOOD;
+      counts.set(mood, (counts.get(mood) ?? 0) + 1);
+    }
+    target.publish();
   } finally {
-    source.close();
+    target.close();
   }
   return new Map([...counts].toSorted(([, one], [, other]) => other - one));
 }

@@ -59,6 +59,11 @@ export function quickCheck(database: Database): string | null {
   return verdict === 'ok' ? null : `SQLite's check says "${String(verdict).replaceAll('\n', ' ')}"`;
 }
 
+/** The reason for one of SQLite's error codes. Extended codes begin with their primary code: `SQLITE_IOERR_READ`. */
+export function reasonForCode(reasons: Readonly<Record<string, string>>, code: string): string | undefined {
+  return Object.entries(reasons).find(([primary]) => code.startsWith(primary))?.[1];
+}
+
 /** The size of the write-ahead log of an open database. */
 export function walBytes(database: Database): number {
   return statSync(`${database.name}-wal`, { throwIfNoEntry: false })?.size ?? 0;

@@ -1,12 +1,13 @@
 import { isMainThread, parentPort, workerData } from 'node:worker_threads';
 import Database from 'better-sqlite3';
 import type { Statement } from 'better-sqlite3';
+import { errorCode } from '../process/errors.ts';
 import { diagnoseLockFailure, diagnoseWriteFailure } from './access-diagnosis.ts';
 import type { CurrentUsage, UsageRecord } from './record.ts';
 import { deleteRecords } from './retention.ts';
 import type { Deletion } from './retention.ts';
 import { SchemaError, ensureSchema } from './schema.ts';
-import { readFileIdentity, walBytes } from './sqlite-file.ts';
+import { readFileIdentity, reasonForCode, walBytes } from './sqlite-file.ts';
 
 /** From the event loop to the database thread: one request at a time, each in one transaction. */
 export type DatabaseRequest =
@@ -366,16 +367,12 @@ const UNUSABLE_REASONS: Readonly<Record<string, string>> = {
 };
 
 function toErrorResponse(error: unknown, path: string): DatabaseResponse {
-  if (error instanceof SchemaError) return { kind: 'unusable', reason: error.message };
-  if (error instanceof Database.SqliteError) {
-    if (/^SQLITE_(?:CANTOPEN|READONLY|PERM)/u.test(error.code))
-      return { kind: 'unusable', reason: diagnoseWriteFailure(path) };
-    const reason =
-      UNUSABLE_REASONS[error.code] ?? UNUSABLE_REASONS[error.code.split('_').slice(0, 2).join('_')];
-    return reason === undefined ? { kind: 'failed', code: error.code } : { kind: 'unusable', reason };
-  }
-  // better-sqlite3 checks the directory itself and throws a TypeError.
-  if (error instanceof TypeError) return { kind: 'unusable', reason: diagnoseWriteFailure(path) };
+  const reason =
+    error instanceof SchemaError
+      ? error.message
+      : (diagnoseWriteFailure(path, error) ?? reasonForCode(UNUSABLE_REASONS, errorCode(error)));
+  if (reason !== undefined) return { kind: 'unusable', reason };
+  if (error instanceof Database.SqliteError) return { kind: 'failed', code: error.code };
   return { kind: 'failed', code: error instanceof Error ? error.name : 'unknown' };
 }
 

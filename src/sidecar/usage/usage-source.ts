@@ -2,6 +2,7 @@ import { accessSync, constants, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import Database from 'better-sqlite3';
 import { SchemaError, hasSchema, rejectVirtualTables } from '../../usage/schema.ts';
+import { reasonForCode } from '../../usage/sqlite-file.ts';
 import {
   CopyError,
   SourceChangedError,
@@ -95,8 +96,7 @@ export function toUsageSourceError(path: string, error: unknown): UsageSourceErr
     return unreadableError(path, `${error.message}; set SIDECAR_USAGE_DB to the relay's RELAY_USAGE_DB`);
   }
   if (error instanceof Database.SqliteError) {
-    const why =
-      SQLITE_REASONS.get(error.code) ?? SQLITE_REASONS.get(error.code.split('_').slice(0, 2).join('_'));
+    const why = reasonForCode(SQLITE_REASONS, error.code);
     if (why !== undefined) return unreadableError(path, why);
     if (!error.code.startsWith('SQLITE_CANTOPEN')) return unreadableError(path, `SQLite says ${error.code}`);
   }
@@ -106,12 +106,12 @@ export function toUsageSourceError(path: string, error: unknown): UsageSourceErr
 const NOT_A_DATABASE = 'it is not an SQLite database';
 
 /** SQLite's codes with a clear meaning, with a description for the operator. */
-const SQLITE_REASONS: ReadonlyMap<string, string> = new Map([
-  ['SQLITE_BUSY', 'another program has locked it; try again'],
-  ['SQLITE_NOTADB', NOT_A_DATABASE],
-  ['SQLITE_CORRUPT', 'the file is corrupt; consider replacing it with a snapshot'],
-  ['SQLITE_IOERR', 'disk error; check the disk and its mount'],
-]);
+const SQLITE_REASONS: Readonly<Record<string, string>> = {
+  SQLITE_BUSY: 'another program has locked it; try again',
+  SQLITE_NOTADB: NOT_A_DATABASE,
+  SQLITE_CORRUPT: 'the file is corrupt; consider replacing it with a snapshot',
+  SQLITE_IOERR: 'disk error; check the disk and its mount',
+};
 
 /** SQLite's codes for a database whose files were created or removed while it was opened. */
 const TRANSIENT_ERROR = /^SQLITE_(?:CANTOPEN|READONLY|PROTOCOL|SCHEMA)/u;

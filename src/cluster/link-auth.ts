@@ -12,6 +12,7 @@ import { connect, createSecureContext } from 'node:tls';
 import type { TLSSocket } from 'node:tls';
 import { errorCode } from '../process/errors.ts';
 import { NEWLINE } from '../protocol/messages.ts';
+import { EMPTY_BYTES } from '../transport/byte-stream.ts';
 import type { ByteStream } from '../transport/byte-stream.ts';
 import type { IoBackend } from '../transport/io-backend.ts';
 import { startNodeTls } from '../transport/uv-handle.ts';
@@ -290,10 +291,11 @@ export class LinkTls {
     stream: ByteStream,
     observer: LinkTlsObserver,
   ): ByteStream {
-    const link = backend.startLinkTls(stream, {
+    const link = backend.startSharedTls(stream, {
       role,
       context: this.#context,
       preSharedKey: { identity: LINK_PROTOCOL, key: this.#key },
+      firstBytes: EMPTY_BYTES,
       observer: {
         onReady: () => observer.onAuthenticated(),
         onFailed: (code) => reportFailure(code, observer),

@@ -1,6 +1,5 @@
 import type { Server, Socket } from 'node:net';
 import type { SecureContext, TLSSocket } from 'node:tls';
-import { EMPTY_BYTES } from './byte-stream.ts';
 import type { ByteStream } from './byte-stream.ts';
 import { NodeStream } from './node-stream.ts';
 import { ReadScheduler } from './read-scheduler.ts';
@@ -84,10 +83,9 @@ export class IoBackend {
     address: string | null,
     context: SecureContext,
   ): ByteStream {
-    const tls = stream instanceof UvStream ? this.#sharedTls() : null;
-    if (tls !== null) {
-      return new TlsStream(stream, tls, { role: 'server', context, preSharedKey: null, firstBytes, address });
-    }
+    const options = { role: 'server', context, preSharedKey: null, firstBytes, address } as const;
+    const shared = this.startSharedTls(stream, options);
+    if (shared !== null) return shared;
     const bytes = Uint8Array.from(firstBytes);
     return this.startTlsWith(stream, (socket) => {
       socket.unshift(bytes);
@@ -109,15 +107,12 @@ export class IoBackend {
   }
 
   /**
-   * Starts TLS with a pre-shared key on a stream, which must not be used afterwards. Null if the shared
-   * buffer does not support TLS.
+   * Starts TLS on a stream, which must not be used afterwards. Null, and the stream can still be used, if the
+   * shared buffer does not support TLS.
    */
-  startLinkTls(
-    stream: ByteStream,
-    options: Omit<TlsStreamOptions, 'firstBytes' | 'address'>,
-  ): ByteStream | null {
+  startSharedTls(stream: ByteStream, options: TlsStreamOptions): ByteStream | null {
     const tls = stream instanceof UvStream ? this.#sharedTls() : null;
-    return tls === null ? null : new TlsStream(stream, tls, { ...options, firstBytes: EMPTY_BYTES });
+    return tls === null ? null : new TlsStream(stream, tls, options);
   }
 
   /** Starts TLS with a function of the caller. The stream must not be used afterwards. */

@@ -1,9 +1,15 @@
 import { readFileSync } from 'node:fs';
 import type { Logger } from 'pino';
 import type { RelayConfig } from '../config/relay-config.ts';
-import { REJECT_SLOTS } from './connection-limit.ts';
 import { connectionsWithinMemory, hasMemoryForBuffers, memoryLimit, worstCaseBytes } from './memory-limit.ts';
 import type { ConnectionRequirements, MemoryLimit } from './memory-limit.ts';
+
+/**
+ * Slots beyond the limit, for clients that are being rejected: detecting their protocol takes a moment. The
+ * relay's own probes use them too, until they have sent their tokens. If all are in use, the oldest
+ * connection is closed.
+ */
+export const REJECT_SLOTS = 64;
 
 /**
  * File descriptors that are not for clients: the database, listeners, the status port, the log, Node.js

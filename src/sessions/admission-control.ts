@@ -1,7 +1,6 @@
 import type { AddressLimit, AddressSlot } from '../limits/address-limit.ts';
 import { hashPrefix, newSalt } from '../limits/address-hash.ts';
-import { ConnectionLimit, REJECT_SLOTS } from '../limits/connection-limit.ts';
-import type { Slot } from '../limits/connection-limit.ts';
+import { REJECT_SLOTS } from '../limits/capacity.ts';
 import { EvictionIndex } from '../limits/eviction-index.ts';
 import type { Entry } from '../limits/eviction-index.ts';
 import { SharedAddressDetector } from '../limits/shared-address.ts';
@@ -47,6 +46,15 @@ export interface AddressSource {
  * - `closing`: it never had a partner and closes
  */
 export type EvictionState = 'handshake' | 'waiting' | 'paired' | 'closing';
+
+/**
+ * The slot of a connection.
+ *
+ * - `admitted`: it is within the limit
+ * - `reject-slot`: the limit is reached; the connection stays open until it has been rejected
+ * - `none`: it is not counted
+ */
+type Slot = 'admitted' | 'reject-slot' | 'none';
 
 /** One accepted connection, from its first packet until its descriptor is closed, in all its phases. */
 export class AcceptedConnection {
@@ -134,7 +142,6 @@ const REJECT_EVENTS: Readonly<Record<RejectReason, Rejection>> = {
  */
 export class AdmissionControl {
   readonly #options: AdmissionControlOptions;
-  readonly #limit: ConnectionLimit;
   readonly #handshakeTimeouts: TimeoutQueue<AcceptedConnection>;
   readonly #rejectTimeouts: TimeoutQueue<AcceptedConnection>;
   readonly #sharedAddress: SharedAddressDetector;
@@ -171,6 +178,7 @@ export class AdmissionControl {
     http: 0,
     tls: 0,
   };
+  #connections = 0;
   #totalConnections = 0;
   /** Only partners of waiting clients are admitted. */
   isDraining = false;
@@ -180,7 +188,6 @@ export class AdmissionControl {
 
   constructor(options: AdmissionControlOptions) {
     this.#options = options;
-    this.#limit = new ConnectionLimit(options.maxConnections);
     const onTimeout = (accepted: AcceptedConnection): void => {
       accepted.failure = 'timeout';
       accepted.phase?.onTimeout();
@@ -197,7 +204,7 @@ export class AdmissionControl {
 
   /** Open connections that were not rejected. */
   get connections(): number {
-    return this.#limit.admitted;
+    return this.#connections;
   }
 
   /** Connections since the start, including rejected ones. */
@@ -244,7 +251,7 @@ export class AdmissionControl {
     }
     if (this.connections >= this.maxConnections)
       this.#evict(this.#unpaired.victimFor(this.#networkAt(source)));
-    const slot = this.#limit.acquire();
+    const slot = this.connections < this.maxConnections ? 'admitted' : 'reject-slot';
     const accepted = new AcceptedConnection(
       slot,
       source,
@@ -255,6 +262,7 @@ export class AdmissionControl {
     if (slot === 'reject-slot') {
       this.#reject(accepted, 'connections');
     } else {
+      this.#connections += 1;
       this.#handshakeTimeouts.start(accepted);
       this.#trackUnpaired(accepted);
     }
@@ -270,8 +278,7 @@ export class AdmissionControl {
     if (accepted.addressSlot !== null) return;
     this.#untrack(accepted);
     // It must not use the capacity of others.
-    this.#limit.release(accepted.slot);
-    accepted.slot = 'reject-slot';
+    this.#setSlot(accepted, 'reject-slot');
     this.#reject(accepted, 'address');
     accepted.addressKey = this.#sharedAddress.keyOf(address);
   }
@@ -344,7 +351,7 @@ export class AdmissionControl {
     this.#untrack(accepted);
     this.#pending.delete(accepted);
     this.#rejectSlots.delete(accepted);
-    this.#limit.release(accepted.slot);
+    this.#setSlot(accepted, 'none');
     accepted.addressSlot?.release();
     accepted.phase = null;
     // Only now, because a probe of the relay is exempt once it has named its token.
@@ -376,6 +383,12 @@ export class AdmissionControl {
     this.#rejectTimeouts.close();
   }
 
+  /** Takes its slot from a connection that does not count any more. */
+  #setSlot(accepted: AcceptedConnection, slot: Exclude<Slot, 'admitted'>): void {
+    if (accepted.slot === 'admitted') this.#connections -= 1;
+    accepted.slot = slot;
+  }
+
   #reject(accepted: AcceptedConnection, reason: RejectReason): void {
     accepted.rejectReason = reason;
     this.#handshakeTimeouts.stop(accepted);
@@ -394,8 +407,7 @@ export class AdmissionControl {
     if (victim === null || victim.evictionState === 'paired') return;
     this.#evicted[victim.evictionState] += 1;
     this.#untrack(victim);
-    this.#limit.release(victim.slot);
-    victim.slot = 'none';
+    this.#setSlot(victim, 'none');
     // Counts like a connection that arrived when the relay was full: no record and no failed handshake.
     if (victim.evictionState === 'handshake') victim.rejectReason = 'connections';
     victim.phase?.evict();

@@ -7,7 +7,7 @@ import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { WebSocket } from 'ws';
 import { AddressLimit } from '../../src/limits/address-limit.ts';
-import { REJECT_SLOTS } from '../../src/limits/connection-limit.ts';
+import { REJECT_SLOTS } from '../../src/limits/capacity.ts';
 import { TrustedProxies, parseCidrs } from '../../src/config/trusted-proxies.ts';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
 import type { TestRelayOptions } from '../support/test-relay.ts';

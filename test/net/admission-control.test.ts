@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { AddressLimit } from '../../src/limits/address-limit.ts';
-import { REJECT_SLOTS } from '../../src/limits/connection-limit.ts';
+import { REJECT_SLOTS } from '../../src/limits/capacity.ts';
 import type { AcceptedConnection } from '../../src/sessions/admission-control.ts';
 import { AdmissionControl } from '../../src/sessions/admission-control.ts';
 
@@ -42,10 +42,47 @@ class Fixture {
     return accepted;
   }
 
+  /** Accepts `count` connections. Returns how many of them have a slot of each kind. */
+  slots(count: number): Record<AcceptedConnection['slot'], number> {
+    const slots = { admitted: 0, 'reject-slot': 0, none: 0 };
+    for (let index = 0; index < count; index += 1) slots[this.accept().slot] += 1;
+    return slots;
+  }
+
   close(): void {
     this.admission.close();
   }
 }
+
+describe('the connection limit', () => {
+  test('admits as many connections as it says', () => {
+    const fixture = new Fixture(3);
+    assert.deepEqual(fixture.slots(5), { admitted: 3, 'reject-slot': 2, none: 0 });
+    assert.equal(fixture.admission.connections, 3);
+    fixture.close();
+  });
+
+  test('admits another one for each admitted connection that is released, and for no other', () => {
+    const fixture = new Fixture(2);
+    const [inside, , rejected, probe] = Array.from({ length: 4 }, () => fixture.accept());
+    assert.ok(inside !== undefined && rejected !== undefined && probe !== undefined);
+    fixture.admission.exempt(probe);
+    assert.deepEqual([rejected.slot, probe.slot], ['reject-slot', 'none']);
+    fixture.admission.release(rejected);
+    fixture.admission.release(probe);
+    assert.equal(fixture.accept().slot, 'reject-slot');
+    fixture.admission.release(inside);
+    assert.equal(fixture.admission.connections, 1);
+    assert.deepEqual(fixture.slots(100), { admitted: 1, 'reject-slot': 99, none: 0 });
+    fixture.close();
+  });
+
+  test('can be infinite', () => {
+    const fixture = new Fixture(Number.POSITIVE_INFINITY);
+    assert.deepEqual(fixture.slots(100_000), { admitted: 100_000, 'reject-slot': 0, none: 0 });
+    fixture.close();
+  });
+});
 
 describe('connections beyond a limit', () => {
   test('use a bounded number of reject slots, and the oldest is closed first', () => {

@@ -15,10 +15,7 @@ export interface InheritedSockets {
 }
 
 /** For programs without socket activation. */
-export const NO_INHERITED_SOCKETS: InheritedSockets = {
-  names: [],
-  unavailableReason: 'this program does not accept sockets from systemd',
-};
+export const NO_INHERITED_SOCKETS = noSockets('this program does not accept sockets from systemd');
 
 /**
  * Reads systemd's variables LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES, see sd_listen_fds(3). It does not
@@ -63,21 +60,18 @@ export function findInheritedSocket(
   socket: number | string,
 ): { readonly fd: number } | { readonly problem: string } {
   if (unavailableReason !== null) return { problem: unavailableReason };
+  const [fd, ...others] = names.flatMap((name, index) =>
+    index === socket || name === socket ? [FIRST_FD + index] : [],
+  );
   const listed = names.map((name, index) => `${index} (${name})`).join(', ');
-  if (typeof socket === 'number') {
-    return socket < names.length
-      ? { fd: FIRST_FD + socket }
-      : { problem: `systemd passed no socket with index ${socket}; there are ${listed}` };
+  if (fd === undefined) {
+    const which = typeof socket === 'number' ? `index ${socket}` : 'that name (FileDescriptorName=)';
+    return { problem: `systemd passed no socket with ${which}; there are ${listed}` };
   }
-  const found = names.flatMap((name, index) => (name === socket ? [index] : []));
-  const [first] = found;
-  if (first === undefined) {
-    return { problem: `systemd passed no socket with that name (FileDescriptorName=); there are ${listed}` };
-  }
+  if (others.length === 0) return { fd };
   // The sockets of one unit share its name. Twisted would use the last one.
-  return found.length === 1
-    ? { fd: FIRST_FD + first }
-    : {
-        problem: `systemd passed ${found.length} sockets with that name: use the index; there are ${listed}`,
-      };
+  const count = others.length + 1;
+  return {
+    problem: `systemd passed ${count} sockets with that name: use the index; there are ${listed}`,
+  };
 }

@@ -1,7 +1,8 @@
-import { randomBytes } from 'node:crypto';
+import { hash, randomBytes } from 'node:crypto';
 import type { RelayConfig } from '../config/relay-config.ts';
 import { addressPrefix } from '../protocol/ip-address.ts';
-import { hashPrefix, newSalt } from './address-hash.ts';
+
+const SALT_BYTES = 32;
 
 /** How long a salt is used for new entries, in milliseconds. */
 const SALT_ROTATION_MS = 3_600_000;
@@ -14,6 +15,16 @@ const MAX_SALTS = 8;
 
 /** Idle addresses per generation; two generations are kept. Each address takes about 250 bytes. */
 const MAX_IDLE_ADDRESSES = 32_768;
+
+/** A salt that cannot be guessed. It must never leave the memory of this process. */
+export function newSalt(random: (bytes: number) => Uint8Array = randomBytes): string {
+  return Buffer.from(random(SALT_BYTES)).toString('hex');
+}
+
+/** Stands for an address prefix where the prefix itself must not be stored. */
+export function hashPrefix(salt: string, prefix: string): string {
+  return hash('sha256', salt + prefix, 'base64');
+}
 
 export interface AddressLimits {
   /** Open connections, from 1. Null: no limit. */
@@ -82,7 +93,7 @@ export class AddressLimit {
     this.#random = random;
   }
 
-  /** Number of entries. */
+  /** For tests: number of entries. */
   get size(): number {
     return this.#connected.size + this.#idle.size + this.#previousIdle.size;
   }
@@ -153,13 +164,9 @@ export class AddressLimit {
 
   /** @param key the hash with the newest salt */
   #find(key: string, prefix: string): AddressEntry | undefined {
-    const found = this.#entryFor(key);
-    if (found !== undefined) return found;
-    for (const salt of this.#salts.slice(1)) {
-      const older = this.#entryFor(hashPrefix(salt, prefix));
-      if (older !== undefined) return older;
-    }
-    return undefined;
+    let found = this.#entryFor(key);
+    for (const salt of this.#salts.slice(1)) found ??= this.#entryFor(hashPrefix(salt, prefix));
+    return found;
   }
 
   #entryFor(key: string): AddressEntry | undefined {
@@ -196,4 +203,68 @@ export function createAddressLimit(limits: RelayConfig['limits'], clock: () => n
   const { connectionsPerAddress: maxOpen, newConnectionsPerAddress: newConnectionRate } = limits;
   if (maxOpen === null && newConnectionRate === null) return null;
   return new AddressLimit({ maxOpen, newConnectionRate }, clock);
+}
+
+/** Rejections per sample, and how many of them count as nearly all. */
+const SAMPLE_SIZE = 20;
+const SHARED_THRESHOLD = 18;
+
+/** RFC 1918, RFC 6598 (carrier-grade NAT), loopback and link-local addresses. */
+const PRIVATE_IPV4 =
+  /^(?:10|127|192\.168|169\.254|172\.(?:1[6-9]|2\d|3[01])|100\.(?:6[4-9]|[7-9]\d|1[01]\d|12[0-7]))\./u;
+
+/** Prefixes of unique local, link-local and loopback addresses, in the form of `addressPrefix`. */
+const PRIVATE_IPV6 = /^(?:f[cd][\da-f]{2}|fe[89ab][\da-f]):|^0:0:0:0$/u;
+
+/**
+ * Detects that limits per address affect all clients together: nearly all rejections come from one private
+ * address. Clients behind NAT look like that (rootless Docker or Podman, Docker Desktop), and clients behind
+ * a load balancer that is not a trusted proxy.
+ *
+ * Stores salted hashes of up to `SAMPLE_SIZE` private addresses.
+ */
+export class SharedAddressDetector {
+  readonly #clock: () => number;
+  /** Rejections of the sample by key. */
+  readonly #counts = new Map<string, number>();
+  #rejections = 0;
+  /** An incomplete sample is dropped with it. */
+  #salt = newSalt();
+  #saltCreatedAtMs: number;
+
+  /** @param clock milliseconds of a monotonic clock */
+  constructor(clock: () => number) {
+    this.#clock = clock;
+    this.#saltCreatedAtMs = clock();
+  }
+
+  /** The key of an address for `countRejection`. Null if the address is not private. */
+  keyOf(address: string): string | null {
+    const prefix = addressPrefix(address);
+    if (!(prefix.includes(':') ? PRIVATE_IPV6 : PRIVATE_IPV4).test(prefix)) return null;
+    const now = this.#clock();
+    if (now - this.#saltCreatedAtMs > SALT_ROTATION_MS) {
+      this.#saltCreatedAtMs = now;
+      this.#salt = newSalt();
+      this.#startSample();
+    }
+    return hashPrefix(this.#salt, prefix);
+  }
+
+  /**
+   * Counts a rejection. Returns true if it completes a sample that is nearly all from one private address.
+   */
+  countRejection(key: string | null): boolean {
+    this.#rejections += 1;
+    if (key !== null) this.#counts.set(key, (this.#counts.get(key) ?? 0) + 1);
+    if (this.#rejections < SAMPLE_SIZE) return false;
+    const isShared = Math.max(0, ...this.#counts.values()) >= SHARED_THRESHOLD;
+    this.#startSample();
+    return isShared;
+  }
+
+  #startSample(): void {
+    this.#rejections = 0;
+    this.#counts.clear();
+  }
 }

@@ -1,5 +1,5 @@
 import { addressPrefix } from '../protocol/ip-address.ts';
-import { hashPrefix, newSalt } from './address-hash.ts';
+import { hashPrefix, newSalt } from './address-limit.ts';
 
 /**
  * Time that handshakes may take in a row, in milliseconds; the last one may exceed it. A handshake with RSA

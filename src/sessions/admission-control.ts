@@ -1,9 +1,8 @@
+import { SharedAddressDetector, hashPrefix, newSalt } from '../limits/address-limit.ts';
 import type { AddressLimit, AddressSlot } from '../limits/address-limit.ts';
-import { hashPrefix, newSalt } from '../limits/address-hash.ts';
 import { REJECT_SLOTS } from '../limits/capacity.ts';
 import { EvictionIndex } from '../limits/eviction-index.ts';
 import type { Entry } from '../limits/eviction-index.ts';
-import { SharedAddressDetector } from '../limits/shared-address.ts';
 import { TimeoutQueue } from '../limits/timeouts.ts';
 import type { Rejection, SessionFailure } from '../protocol/session.ts';
 import { addressPrefix } from '../protocol/ip-address.ts';

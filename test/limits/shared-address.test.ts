@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { SharedAddressDetector } from '../../src/limits/shared-address.ts';
+import { SharedAddressDetector } from '../../src/limits/address-limit.ts';
 
 const HOUR_MS = 3_600_000;
 

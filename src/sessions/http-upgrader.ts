@@ -1,10 +1,10 @@
 import { createServer } from 'node:http';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import { Duplex } from 'node:stream';
 import { WebSocket, WebSocketServer } from 'ws';
 import { EMPTY_CHUNKED_BODY, HttpHeadReader, stripChunkedEncoding } from '../protocol/http-head.ts';
 import { EMPTY_BYTES } from '../transport/byte-stream.ts';
 import type { ByteStream, ByteStreamHandler } from '../transport/byte-stream.ts';
-import { DuplexAdapter } from '../transport/duplex-adapter.ts';
 import { Linger } from '../transport/linger.ts';
 import { WebSocketTransport } from '../transport/websocket-transport.ts';
 import type { AcceptorOptions } from './acceptor.ts';
@@ -198,7 +198,8 @@ export class HttpUpgrader {
     stream.read();
     this.#current = null;
     if (!stream.hasWritten) connection.reject('400 Bad Request');
-    stream.detach();
+    // The HTTP server frees its state for this stream. The connection stays open.
+    stream.destroy();
     connection.closeGracefully();
   }
 
@@ -222,6 +223,38 @@ export class HttpUpgrader {
       Array.isArray(forwarded) ? forwarded.join(', ') : forwarded,
     );
     if (client !== null && !proxies.trusts(client)) admission.setClientAddress(accepted, client);
+  }
+}
+
+/**
+ * One HTTP request head and its response, as the stream that Node's HTTP server needs. The HTTP parser gets
+ * the head and nothing else: the adapter does not read from the connection. Writes go to the connection at
+ * once.
+ */
+class DuplexAdapter extends Duplex {
+  readonly #stream: ByteStream;
+  hasWritten = false;
+
+  constructor(stream: ByteStream, head: Uint8Array) {
+    super();
+    this.#stream = stream;
+    this.push(head);
+  }
+
+  override _read(): void {
+    // The head is the only data.
+  }
+
+  override _write(bytes: Uint8Array, _encoding: BufferEncoding, written: () => void): void {
+    this.hasWritten = true;
+    // Responses are short: the byte stream buffers what the kernel does not accept at once.
+    this.#stream.write(bytes);
+    written();
+  }
+
+  override _destroy(_error: Error | null, done: (error: Error | null) => void): void {
+    // Every error here is caused by the client.
+    done(null);
   }
 }
 

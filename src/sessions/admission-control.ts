@@ -339,7 +339,7 @@ export class AdmissionControl {
 
   /** Counts a failed handshake. A raw client that disconnects before TLS is established counts as `tls`. */
   countHandshakeFailure(accepted: AcceptedConnection, failure: HandshakeFailure): void {
-    if (accepted.rejectReason !== null) return;
+    if (accepted.rejectReason !== null || accepted.isExempt) return;
     const isInTls = failure === 'disconnected' && accepted.failure === 'tls';
     this.#handshakeFailures[isInTls ? 'tls' : failure] += 1;
   }
@@ -447,6 +447,7 @@ export class AdmissionControl {
   }
 
   #rejectReasonFor(accepted: AcceptedConnection, hasPartner: boolean, waiting: number): RejectReason | null {
+    if (accepted.isExempt) return null;
     if (this.isOverQuota) return 'quota';
     if (hasPartner) return null;
     if (this.isDraining) return 'shutdown';

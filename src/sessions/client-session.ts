@@ -71,16 +71,6 @@ export class ClientSession implements ClientTransportHandler, ConnectionPhase {
     return this.#handshakeTick;
   }
 
-  /** Bytes buffered for the client. */
-  get bufferedBytes(): number {
-    return this.transport.bufferedBytes;
-  }
-
-  /** Starts reading from the client. */
-  start(): void {
-    this.transport.start(this);
-  }
-
   onData(bytes: Uint8Array): void {
     if (this.#state === 'paired') this.#pair?.splice.forward(this.transport, bytes);
     else if (this.#state === 'handshake') this.guard(() => this.#readHandshake(bytes));
@@ -165,8 +155,11 @@ export class ClientSession implements ClientTransportHandler, ConnectionPhase {
         this.#line = EMPTY_BYTES;
         this.#token = handshake.token;
         this.#handshakeTick = this.#sessions.monotonicClock();
-        this.#stats = this.#sessions.statsFor(handshake.token);
-        const rejected = this.#sessions.admit(this.accepted, this.#stats, handshake.token, handshake.side);
+        this.#stats = this.#sessions.statsFor(handshake.token, this.accepted);
+        const { rendezvous } = this.#stats;
+        const hasPartner = rendezvous.hasPartner(handshake.token, handshake.side);
+        const { admission } = this.#sessions;
+        const rejected = admission.admit(this.accepted, hasPartner, rendezvous.waitingClients);
         if (rejected !== null) {
           this.dispatch(rejected);
           return;
@@ -181,8 +174,8 @@ export class ClientSession implements ClientTransportHandler, ConnectionPhase {
 
   /** Handles the bytes after the handshake line. They are for the partner, which may be at another relay. */
   #routePayload(rest: Uint8Array): void {
-    const { clusterRouter: router, clients } = this.#sessions;
-    if (this.#state === 'waiting' && router !== null && this.#stats === clients && this.#token !== null) {
+    const { clusterRouter: router } = this.#sessions;
+    if (this.#state === 'waiting' && router !== null && !this.accepted.isExempt && this.#token !== null) {
       this.#forwarder = router.createForwarder(this, this.#token, this.#side);
       this.#forwarder.start(rest);
     } else if (rest.length > 0) {
@@ -202,7 +195,7 @@ export class ClientSession implements ClientTransportHandler, ConnectionPhase {
     const splice = new Splice(this.transport, link, this.#stats.stallTimers);
     this.#forwardingSplice = splice;
     this.#stats.forwardingStarted(splice, link);
-    this.#sessions.onPaired(this.#stats, splice, this);
+    this.#sessions.onPaired(splice, this);
     return splice;
   }
 
@@ -217,7 +210,7 @@ export class ClientSession implements ClientTransportHandler, ConnectionPhase {
     this.#pair = { partner, splice, tick };
     partner.#pair = { partner: this, splice, tick };
     this.#stats.pairStarted(splice, this);
-    this.#sessions.onPaired(this.#stats, splice, this);
+    this.#sessions.onPaired(splice, this);
     partner.dispatch('matched');
     this.dispatch('matched');
     partner.#forwarder?.flushEarlyData();
@@ -253,7 +246,7 @@ export class ClientSession implements ClientTransportHandler, ConnectionPhase {
         this.#stats.forwardingEnded(this.transport.kind, this.#forwardingSplice);
         return;
       case 'count-failure':
-        this.#sessions.onHandshakeFailure(this.accepted, this.#stats, effect.failure);
+        this.#sessions.admission.countHandshakeFailure(this.accepted, effect.failure);
     }
   }
 

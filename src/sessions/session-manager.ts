@@ -1,8 +1,9 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import type { ClusterRouter, Owner } from '../cluster/router.ts';
 import type { RateLimiter } from '../limits/rate-limiter.ts';
 import { IdleTimeouts, TimeoutQueue } from '../limits/timeouts.ts';
-import type { Side, Token } from '../protocol/messages.ts';
-import type { Rejection, SessionEvent, SessionFailure, SessionState } from '../protocol/session.ts';
+import type { Token } from '../protocol/messages.ts';
+import type { SessionEvent, SessionState } from '../protocol/session.ts';
 import type { ClientTransport } from '../transport/client-transport.ts';
 import { TaskQueue } from '../transport/task-queue.ts';
 import type { AcceptedConnection, AdmissionControl, EvictionState } from './admission-control.ts';
@@ -61,13 +62,13 @@ interface LiveCounts {
 /** All client sessions of the relay: which ones wait, which are paired, and their timeouts. */
 export class SessionManager {
   readonly clients: SessionStats;
+  readonly admission: AdmissionControl;
   readonly monotonicClock: () => number;
   /** Called for an error in this program, which has ended one session. */
   readonly onInternalError: (error: unknown) => void;
   /** Null: the relay is not in a cluster. Set before the first client. */
   clusterRouter: ClusterRouter | null = null;
   readonly #options: SessionManagerOptions;
-  readonly #admission: AdmissionControl;
   readonly #sessions = new Set<ClientSession>();
   /** Of the relay's own probes, which are counted nowhere else. */
   readonly #probes: SessionStats;
@@ -82,7 +83,7 @@ export class SessionManager {
   constructor(options: SessionManagerOptions) {
     const { waitTimeoutMs, idleTimeoutMs, monotonicClock } = options;
     this.#options = options;
-    this.#admission = options.admission;
+    this.admission = options.admission;
     this.monotonicClock = monotonicClock;
     this.#probes = new SessionStats(monotonicClock, () => undefined);
     this.clients = new SessionStats(monotonicClock, options.onSessionEnd);
@@ -90,8 +91,12 @@ export class SessionManager {
     const onTimeout = (session: ClientSession): void => session.dispatch('timed-out');
     this.#waitTimeouts = new TimeoutQueue(waitTimeoutMs, monotonicClock, onTimeout);
     this.#timers.push(setInterval(() => this.sweep(), SWEEP_INTERVAL_MS));
-    if (idleTimeoutMs !== null)
-      this.#startIdleTimeouts(new IdleTimeouts(idleTimeoutMs, monotonicClock), onTimeout);
+    if (idleTimeoutMs === null) return;
+    const idleTimeouts = new IdleTimeouts<ClientSession>(idleTimeoutMs, monotonicClock);
+    const checkIdle = (): void => {
+      void this.#tasks.forEach(idleTimeouts.check(this.clients.progress()), onTimeout);
+    };
+    this.#timers.push(setInterval(checkIdle, idleTimeouts.checkIntervalMs));
   }
 
   /** Open pairs. */
@@ -102,7 +107,7 @@ export class SessionManager {
   /** Bytes buffered in this process for slow clients and slow owner relays. */
   get bufferedBytes(): number {
     let bytes = this.clients.upstreamBufferedBytes();
-    for (const session of this.#sessions) bytes += session.bufferedBytes;
+    for (const session of this.#sessions) bytes += session.transport.bufferedBytes;
     return bytes;
   }
 
@@ -129,38 +134,21 @@ export class SessionManager {
     this.#probeTokens.delete(token);
   }
 
-  /** Returns the statistics that a session belongs to once it has named its token. */
-  statsFor(token: Token): SessionStats {
+  /**
+   * Returns the statistics that a session belongs to once it has named its token. Probes are exempt from all
+   * limits from then on.
+   */
+  statsFor(token: Token, accepted: AcceptedConnection): SessionStats {
     const onArrival = this.#probeTokens.get(token);
     if (onArrival === undefined) return this.clients;
+    this.admission.exempt(accepted);
     onArrival();
     return this.#probes;
   }
 
-  /** Counts a failed handshake, unless it is that of a probe. */
-  onHandshakeFailure(accepted: AcceptedConnection, stats: SessionStats, failure: SessionFailure): void {
-    if (stats !== this.#probes) this.#admission.countHandshakeFailure(accepted, failure);
-  }
-
-  /** Admits a client that has named its token (null), or returns the session event that rejects it. */
-  admit(
-    accepted: AcceptedConnection,
-    stats: SessionStats,
-    token: Token,
-    side: Side | null,
-  ): Rejection | null {
-    const { rendezvous } = stats;
-    if (stats === this.#probes) {
-      this.#admission.exempt(accepted);
-      return null;
-    }
-    const hasPartner = rendezvous.hasPartner(token, side);
-    return this.#admission.admit(accepted, hasPartner, rendezvous.waitingClients);
-  }
-
   /** Applies the limits to a new pair, or to a client that is forwarded. */
-  onPaired(stats: SessionStats, splice: Splice, session: ClientSession): void {
-    if (stats === this.#probes) return;
+  onPaired(splice: Splice, session: ClientSession): void {
+    if (session.accepted.isExempt) return;
     const { rateLimiter, maxPairBytes } = this.#options;
     // Without a limit, forwarding bytes costs nothing extra.
     if (rateLimiter === null && maxPairBytes === null) return;
@@ -177,8 +165,8 @@ export class SessionManager {
   accept(transport: ClientTransport, accepted: AcceptedConnection): void {
     const session = new ClientSession(transport, accepted, this);
     this.#sessions.add(session);
-    this.#admission.promote(accepted);
-    session.start();
+    this.admission.promote(accepted);
+    transport.start(session);
   }
 
   /** Closes all waiting clients, because no pair may start in this period. */
@@ -207,7 +195,7 @@ export class SessionManager {
    * for at most `timeoutMs`; `abort` ends the wait.
    */
   async drain(timeoutMs: number, abort: AbortSignal): Promise<void> {
-    await this.#tasks.forEach(this.#admission.pending, (accepted) => this.#admission.closePending(accepted));
+    await this.#tasks.forEach(this.admission.pending, (accepted) => this.admission.closePending(accepted));
     await this.#tasks.forEach([...this.#sessions], (session) => session.onDrain());
     const deadline = this.monotonicClock() + timeoutMs;
     await this.#until(() => this.pairs === 0 && this.clients.forwardedClients === 0, timeoutMs, abort);
@@ -221,7 +209,7 @@ export class SessionManager {
   close(): void {
     for (const timer of this.#timers) clearInterval(timer);
     for (const session of this.#sessions) session.dispatch('aborted');
-    this.#admission.close();
+    this.admission.close();
     this.#waitTimeouts.close();
     this.#options.rateLimiter?.close();
   }
@@ -230,14 +218,17 @@ export class SessionManager {
   onStateChange(session: ClientSession, to: SessionState): void {
     if (to === 'waiting') this.#waitTimeouts.start(session);
     else this.#waitTimeouts.stop(session);
-    this.#releaseToken(session);
+    // Where no client waits for the token any more, another relay can own it.
+    const { token } = session;
+    if (this.clusterRouter !== null && token !== null && !this.clients.rendezvous.hasWaiters(token))
+      this.clusterRouter.release(token);
     if (to === 'closed') {
       this.#sessions.delete(session);
-      this.#admission.release(session.accepted);
+      this.admission.release(session.accepted);
     } else {
-      this.#admission.handshakeDone(session.accepted);
+      this.admission.handshakeDone(session.accepted);
       const waiting = to === 'waiting' ? this.clients.rendezvous.waitingClients : null;
-      this.#admission.setEvictionState(session.accepted, EVICTION_STATES[to], waiting);
+      this.admission.setEvictionState(session.accepted, EVICTION_STATES[to], waiting);
     }
     for (const watcher of this.#stateWatchers) watcher();
   }
@@ -261,25 +252,12 @@ export class SessionManager {
     if (count('closed') > 0) throw new Error('session manager: a closed session was not removed');
   }
 
-  /** Gives up the token when no client waits for it here, so that another relay can own it. */
-  #releaseToken({ token }: ClientSession): void {
-    if (this.clusterRouter === null || token === null) return;
-    if (!this.clients.rendezvous.hasWaiters(token)) this.clusterRouter.release(token);
-  }
-
   #notifyAll(events: Readonly<Partial<Record<SessionState, SessionEvent>>>): void {
     void this.#tasks.forEach([...this.#sessions], (session) => {
       // Its state may have changed, for example because its partner has closed.
       const event = events[session.state];
       if (event !== undefined) session.dispatch(event);
     });
-  }
-
-  #startIdleTimeouts(timeouts: IdleTimeouts<ClientSession>, onIdle: (session: ClientSession) => void): void {
-    const check = (): void => {
-      void this.#tasks.forEach(timeouts.check(this.clients.progress()), onIdle);
-    };
-    this.#timers.push(setInterval(check, timeouts.checkIntervalMs));
   }
 
   /**
@@ -303,8 +281,4 @@ export class SessionManager {
       this.#stateWatchers.add(check);
     });
   }
-}
-
-function delay(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }

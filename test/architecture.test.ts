@@ -57,13 +57,12 @@ function violationsIn(files: Readonly<Record<string, string>>): string[] {
     'process/errors.ts': 'export const code = 1;\n',
     'config/endpoint.ts': 'export class EndpointError extends Error {}\n',
     'config/relay-config.ts': "import type { Endpoint } from './endpoint.ts';\nexport interface Config {}\n",
-    'process/logging.ts': 'export const level = 1;\n',
-    'process/line-writer.ts': "import { pino } from 'pino';\nexport const now = Date.now();\n",
-    'process/program.ts': "import './line-writer.ts';\nprocess.exitCode = 78;\n",
+    'process/logging.ts': "import { pino } from 'pino';\nexport const now = Date.now();\n",
+    'process/program.ts': "import './logging.ts';\nprocess.exitCode = 78;\n",
     'transport/raw-transport.ts':
       "import type { Mood } from '../protocol/messages.ts';\nexport const none = Buffer.alloc(0);\n",
     'usage/record.ts': "import {\n  NEWLINE,\n} from '../protocol/messages.ts';\n",
-    'usage/sqlite-sink.ts': "import '../process/line-writer.ts';\nimport './record.ts';\n",
+    'usage/sqlite-sink.ts': "import '../process/logging.ts';\nimport './record.ts';\n",
     'cluster/token-leases.ts':
       "import { up } from './coordinator-client.ts';\nimport { none } from '../transport/raw-transport.ts';\n",
     // A type may come from a higher layer, and may close a cycle.

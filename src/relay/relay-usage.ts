@@ -1,7 +1,6 @@
 import type { Logger } from 'pino';
 import type { RelayConfig } from '../config/relay-config.ts';
-import { LineWriter } from '../process/line-writer.ts';
-import { LogThrottle } from '../process/logging.ts';
+import { LineWriter, LogThrottle } from '../process/logging.ts';
 import { RecordLimiter } from '../usage/record-limiter.ts';
 import type { SuppressedRecords } from '../usage/record-limiter.ts';
 import { createJsonLinesSink } from '../usage/record.ts';

@@ -1,4 +1,4 @@
-import type { LineWriter } from '../process/line-writer.ts';
+import type { LineWriter } from '../process/logging.ts';
 import type { Mood } from '../protocol/messages.ts';
 
 /** The outcome of one connection or pair. Field names and units are those of the reference's usage log. */

@@ -96,14 +96,18 @@ export class LinkError extends Error {
   }
 }
 
-export interface LinkClientOptions {
+/** The properties of all links of a relay, from it and to it. */
+export interface LinkConfig {
   readonly backend: IoBackend;
-  /** Of the cluster's secret, for the handshake without TLS. */
+  /** From `linkAuthKey`. Derived once: that takes longer than the rest of a handshake. */
   readonly key: KeyObject;
-  /** Null: links are not encrypted. */
+  /** Null: links are not encrypted. The same on all relays of the cluster. */
   readonly tls: LinkTls | null;
-  /** Addresses outside of these are not connected to. */
+  /** Other addresses are neither connected to nor accepted. */
   readonly networks: PeerNetworks;
+}
+
+export interface LinkClientOptions extends LinkConfig {
   readonly address: { readonly host: string; readonly port: number };
   /** For the name lookup, the connection and the handshake together. */
   readonly timeoutMs: number;

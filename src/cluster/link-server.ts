@@ -1,13 +1,11 @@
-import type { KeyObject } from 'node:crypto';
 import { createServer } from 'node:net';
 import type { Server } from 'node:net';
 import { addressPrefix } from '../protocol/ip-address.ts';
 import { EMPTY_BYTES } from '../transport/byte-stream.ts';
 import type { ByteStream, ByteStreamHandler } from '../transport/byte-stream.ts';
-import type { IoBackend } from '../transport/io-backend.ts';
-import { LinkServerAuth, TlsOffer, linkAuthKey } from './link-auth.ts';
+import { LinkServerAuth, TlsOffer } from './link-auth.ts';
 import type { LinkAuthFailure, LinkTls } from './link-auth.ts';
-import type { PeerNetworks } from './link-client.ts';
+import type { LinkConfig } from './link-client.ts';
 
 /**
  * Why a connection did not become a link: a failure of the handshake; `timeout`: it took too long; `disconnected`: the peer
@@ -104,14 +102,7 @@ export const MAX_PENDING_PEERS = 64;
 /** Limit for networks remembered because a relay connected from there. The least recent one is forgotten first. */
 const MAX_KNOWN_NETWORKS = 1024;
 
-export interface LinkServerOptions {
-  readonly backend: IoBackend;
-  /** The same for all relays of the cluster. */
-  readonly secret: string;
-  /** Null: links are not encrypted. */
-  readonly tls: LinkTls | null;
-  /** Connections from outside of these are closed immediately. */
-  readonly networks: PeerNetworks;
+export interface LinkServerOptions extends LinkConfig {
   /**
    * Another relay has opened a link. The stream must be started before this returns; `firstBytes` are in memory that the next
    * read overwrites.
@@ -127,7 +118,6 @@ export interface LinkServerOptions {
  */
 export class LinkServer {
   readonly #options: LinkServerOptions;
-  readonly #key: KeyObject;
   /** Connections that are not authenticated yet, the oldest first, and the network of each. */
   readonly #pendingPeers = new Map<PendingPeer, string>();
   /** Networks from which relays of the cluster have connected, the most recent last. */
@@ -136,7 +126,6 @@ export class LinkServer {
 
   constructor(options: LinkServerOptions) {
     this.#options = options;
-    this.#key = linkAuthKey(options.secret);
   }
 
   /** Used pending slots: 0 to `MAX_PENDING_PEERS`. */
@@ -185,7 +174,7 @@ export class LinkServer {
       this.#options.onRejected(this.#isClosed ? 'closed' : 'evicted');
       return;
     }
-    const { tls } = this.#options;
+    const { tls, key } = this.#options;
     if (tls !== null && !sendTlsOffer(stream)) {
       stream.abort();
       this.#options.onRejected('disconnected');
@@ -193,7 +182,7 @@ export class LinkServer {
     }
     const pendingPeer =
       tls === null
-        ? new PendingPeer(stream, new LinkServerAuth(this.#key), this)
+        ? new PendingPeer(stream, new LinkServerAuth(key), this)
         : this.#createTlsPeer(stream, tls);
     this.#pendingPeers.set(pendingPeer, from);
     pendingPeer.start();

@@ -1,14 +1,10 @@
-import type { KeyObject } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseHostPort } from '../config/endpoint.ts';
 import type { Side, Token } from '../protocol/messages.ts';
-import type { IoBackend } from '../transport/io-backend.ts';
 import { Forwarder } from './forwarder.ts';
 import type { ForwardableClient } from './forwarder.ts';
-import { linkAuthKey } from './link-auth.ts';
-import type { LinkTls } from './link-auth.ts';
 import { LinkError, connectLink } from './link-client.ts';
-import type { Link, LinkClientOptions, LinkErrorCode, PeerNetworks } from './link-client.ts';
+import type { Link, LinkConfig, LinkErrorCode } from './link-client.ts';
 import { TokenLeases } from './token-leases.ts';
 import type { AcquireResult, TokenLeasesOptions } from './token-leases.ts';
 
@@ -90,10 +86,7 @@ const EVICTED_RETRY_DELAYS_MS = [50, 100, 200, 400];
 const MAX_CONNECTS_PER_PEER = 16;
 
 export interface LeaseRouterOptions extends TokenLeasesOptions {
-  readonly backend: IoBackend;
-  /** The same on all relays of the cluster. */
-  readonly tls: LinkTls | null;
-  readonly networks: PeerNetworks;
+  readonly links: LinkConfig;
   /** Could not connect to another relay. Not called for attempts that this relay aborts when it stops. */
   readonly onConnectFailed: (failure: LinkErrorCode, owner: Owner) => void;
   /** Another running relay advertises this relay's address. Called for each token that it leases. */
@@ -103,9 +96,7 @@ export interface LeaseRouterOptions extends TokenLeasesOptions {
 /** Finds owners of tokens by leases, and opens links to them. */
 export class LeaseRouter implements ClusterRouter {
   readonly #options: LeaseRouterOptions;
-  readonly #leases: TokenLeases;
-  /** Derived once: that takes longer than the rest of a handshake. */
-  readonly #key: KeyObject;
+  readonly leases: TokenLeases;
   readonly #abortController = new AbortController();
   readonly #failures: Record<LinkErrorCode, number> = {
     version: 0,
@@ -125,16 +116,11 @@ export class LeaseRouter implements ClusterRouter {
 
   constructor(options: LeaseRouterOptions) {
     this.#options = options;
-    this.#key = linkAuthKey(options.secret);
     const lost = (token: Token, owner: Owner): void => {
       if (this.#isOtherRelay(owner)) options.events.onLeaseLost(token, owner);
       else options.onAddressConflict();
     };
-    this.#leases = new TokenLeases({ ...options, events: { ...options.events, onLeaseLost: lost } });
-  }
-
-  get leases(): Pick<TokenLeases, 'isUp' | 'downReason' | 'desired' | 'acquired' | 'totals'> {
-    return this.#leases;
+    this.leases = new TokenLeases({ ...options, events: { ...options.events, onLeaseLost: lost } });
   }
 
   /** Connection attempts to other relays since the start, and failures by kind. */
@@ -147,19 +133,19 @@ export class LeaseRouter implements ClusterRouter {
   }
 
   async resolveOwner(token: Token): Promise<Owner | null> {
-    return this.#remoteOwner(await this.#leases.acquire(token));
+    return this.#remoteOwner(await this.leases.acquire(token));
   }
 
   async takeOver(token: Token, owner: Owner): Promise<Owner | null> {
-    return this.#remoteOwner(await this.#leases.takeOver(token, owner));
+    return this.#remoteOwner(await this.leases.takeOver(token, owner));
   }
 
   isOwner(token: Token, owner: Owner): Promise<boolean> {
-    return this.#leases.isOwner(token, owner);
+    return this.leases.isOwner(token, owner);
   }
 
   release(token: Token): void {
-    this.#leases.release(token);
+    this.leases.release(token);
   }
 
   async connect(owner: Owner): Promise<Link> {
@@ -188,19 +174,10 @@ export class LeaseRouter implements ClusterRouter {
 
   /** A relay with many pending connections evicts some of them, and must not lose its tokens for that. */
   async #connectWithRetries(owner: Owner): Promise<Link> {
-    const { backend, tls, networks } = this.#options;
-    const { signal } = this.#abortController;
     const address = parseHostPort(owner.address);
     if (address === null) throw new LinkError('address');
-    const options: LinkClientOptions = {
-      backend,
-      key: this.#key,
-      tls,
-      networks,
-      address,
-      timeoutMs: LINK_CONNECT_TIMEOUT_MS,
-      signal,
-    };
+    const { signal } = this.#abortController;
+    const options = { ...this.#options.links, address, timeoutMs: LINK_CONNECT_TIMEOUT_MS, signal };
     for (let attempt = 0; ; attempt += 1) {
       try {
         return await this.#concurrency.run(owner.address, () => connectLink(options));
@@ -216,6 +193,6 @@ export class LeaseRouter implements ClusterRouter {
   /** Aborts connection attempts, releases all leases, and disconnects. Takes two seconds at most. */
   async close(): Promise<void> {
     this.#abortController.abort();
-    await this.#leases.close();
+    await this.leases.close();
   }
 }

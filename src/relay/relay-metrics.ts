@@ -43,7 +43,7 @@ interface MetricSource extends Omit<RelayMetricsDependencies, 'quota' | 'cluster
   readonly totals: SessionTotals;
   readonly quota: RelayQuota['tracker'] | null;
   /** Null without a cluster. */
-  readonly cluster: ClusterService['router'];
+  readonly cluster: ClusterService['router'] | null;
 }
 
 /** Label values, in the order of the label names, and the value of the series. */

@@ -246,14 +246,13 @@ export class Relay {
   async #openCluster(backend: IoBackend, acceptor: Acceptor): Promise<void> {
     const { cluster: config } = this.#config;
     if (config === null) return;
-    const module = await import('./cluster.ts');
-    const cluster = new module.ClusterService(
+    const { ClusterService } = await import('./cluster.ts');
+    const cluster = await ClusterService.open(
       config,
       { sessions: this.#sessions, backend, acceptor },
       this.#log,
     );
     this.#closers.push(() => cluster.close());
-    await cluster.open();
     this.#cluster = cluster;
   }
 

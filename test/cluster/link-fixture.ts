@@ -146,7 +146,7 @@ export class TestLinkServer {
     };
     const linkServer = new LinkServer({
       backend,
-      secret: SECRET,
+      key: KEY,
       tls,
       networks,
       onLink: (stream, firstBytes) => {

@@ -13,7 +13,7 @@ import { freePort, listening } from '../support/listening.ts';
 import { RedisServer, withoutRedis } from '../support/redis.ts';
 import { until } from '../support/scratch.ts';
 import { LeaseMember, tokenOf } from './lease-fixture.ts';
-import { LOOPBACK } from './link-fixture.ts';
+import { KEY, LOOPBACK } from './link-fixture.ts';
 
 const TOKEN = tokenOf(1);
 
@@ -32,9 +32,7 @@ class RouterRun {
       secret: 'the secret of the cluster',
       self: this.self,
       leaseMs,
-      backend: IoBackend.withStandardStreams(),
-      tls: null,
-      networks: LOOPBACK,
+      links: { backend: IoBackend.withStandardStreams(), key: KEY, tls: null, networks: LOOPBACK },
       onConnectFailed: (failure, owner) => this.failures.push({ failure, owner }),
       onAddressConflict: () => {
         this.addressConflicts += 1;

@@ -47,7 +47,7 @@ export function authenticatedLinks(isEncrypted: boolean): LinkFactory {
     createServer: (backend, arrived, failed) =>
       new LinkServer({
         backend,
-        secret: SECRET,
+        key,
         tls,
         networks: LOOPBACK,
         onLink: arrived,

@@ -257,7 +257,7 @@ describe('a client with a large network', () => {
     assert.equal(limit.acquire(prefix(199_999)), null, 'those that came last are remembered');
     assert.equal(limit.acquire('192.0.2.1'), null, 'what is open is remembered');
     enter(limit, 1, '192.0.2.2').forEach((slot) => slot.release());
-    assert.equal(enter(limit, 1, '192.0.2.3').length, 1, 'and nobody is refused for others');
+    assert.equal(enter(limit, 1, '192.0.2.3').length, 1, 'and no other address is rejected');
     now += 2 * MINUTE_MS;
     limit.acquire('192.0.2.4');
     assert.equal(limit.size, 3);

@@ -3,7 +3,7 @@ import { describe, test } from 'node:test';
 import { IdleTimeouts } from '../../src/limits/timeouts.ts';
 
 describe('idle timeouts', () => {
-  test('report what has transferred nothing for the timeout since it was first seen', () => {
+  test('report pairs that have transferred nothing for the timeout since they were first seen', () => {
     let now = 0;
     const timeouts = new IdleTimeouts<string>(100, () => now);
     assert.deepEqual(timeouts.check([['a', 5]]), []);
@@ -36,7 +36,7 @@ describe('idle timeouts', () => {
     assert.deepEqual(timeouts.check([['a', 9]]), ['a']);
   });
 
-  test('forget what is gone', () => {
+  test('forget pairs that have ended', () => {
     let now = 0;
     const timeouts = new IdleTimeouts<string>(100, () => now);
     timeouts.check([['a', 5]]);
@@ -46,7 +46,7 @@ describe('idle timeouts', () => {
     assert.deepEqual(timeouts.check([['a', 5]]), []);
   });
 
-  test('are checked often enough to be at most a twentieth late, and rarely enough to cost nothing', () => {
+  test('are checked often enough to be at most a twentieth late, and rarely enough to take no noticeable time', () => {
     const everyMs = (timeoutMs: number): number => new IdleTimeouts(timeoutMs, () => 0).checkIntervalMs;
     assert.deepEqual([everyMs(10_000), everyMs(86_400_000), everyMs(1)], [500, 60_000, 50]);
   });

@@ -98,8 +98,8 @@ const CASES: readonly Case[] = [
   {
     name: 'a group that is not below what is mounted',
     mounts: [MOUNT_2.replace('ROOT', '/docker/1')],
-    groups: ['0::/../../elsewhere'],
-    files: { 'memory.max': `${128 * MiB}`, 'elsewhere/memory.max': `${1 * MiB}` },
+    groups: ['0::/../../other'],
+    files: { 'memory.max': `${128 * MiB}`, 'other/memory.max': `${1 * MiB}` },
     limit: 128,
   },
   {
@@ -143,14 +143,14 @@ async function fileSystemOf(context: TestContext, { mounts, groups: cgroups, fil
 }
 
 describe('the memory limit', () => {
-  for (const one of CASES) {
-    test(`is read with ${one.name}`, async (context) => {
-      const found = memoryLimit(await fileSystemOf(context, one), MACHINE);
+  for (const testCase of CASES) {
+    test(`is read with ${testCase.name}`, async (context) => {
+      const limit = memoryLimit(await fileSystemOf(context, testCase), MACHINE);
       assert.deepEqual(
-        found,
-        one.limit === null
+        limit,
+        testCase.limit === null
           ? { bytes: 6144 * MiB, source: 'machine' }
-          : { bytes: one.limit * MiB, source: 'container' },
+          : { bytes: testCase.limit * MiB, source: 'container' },
       );
     });
   }

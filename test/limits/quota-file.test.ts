@@ -111,62 +111,62 @@ describe('a quota file', () => {
   });
 
   test(
-    'is whole whenever its writer is killed, and never falls back',
+    'is complete whenever its writer is killed, and never has an older count',
     { timeout: 60_000 },
     async (context) => {
       const directory = await scratch(context);
       const path = join(directory, 'quota.json');
-      const dice = new Dice(5);
-      let least = 0;
+      const random = new Dice(5);
+      let previous = 0;
       for (let round = 0; round < 12; round += 1) {
         const args = ['--input-type=module', '-e', WRITER, path];
         const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
         context.after(() => child.kill('SIGKILL'));
         const ended = once(child, 'close');
-        let said = '';
-        const enough = dice.between(1, 40);
-        const heard = Promise.withResolvers<null>();
+        let output = '';
+        const minLines = random.between(1, 40);
+        const enoughOutput = Promise.withResolvers<null>();
         child.stdout.setEncoding('utf8').on('data', (text: string) => {
-          said += text;
-          if (said.split('\n').length > enough) heard.resolve(null);
+          output += text;
+          if (output.split('\n').length > minLines) enoughOutput.resolve(null);
         });
-        await Promise.race([heard.promise, ended]);
+        await Promise.race([enoughOutput.promise, ended]);
         child.kill('SIGKILL');
         await ended;
         const saved = loadQuota(path)?.relayedBytes ?? -1;
-        const lines = said.split('\n').slice(0, -1);
-        const notifications = Number(lines.at(-1));
-        assert.ok(notifications > least, `${notifications} after ${least}`);
+        const lines = output.split('\n').slice(0, -1);
+        const lastPrinted = Number(lines.at(-1));
+        assert.ok(lastPrinted > previous, `${lastPrinted} after ${previous}`);
         assert.ok(
-          saved === notifications || saved === notifications + 1 || saved === notifications + 2,
-          `saved ${saved}, said ${notifications}`,
+          saved === lastPrinted || saved === lastPrinted + 1 || saved === lastPrinted + 2,
+          `saved ${saved}, printed ${lastPrinted}`,
         );
         assert.deepEqual(await readdir(directory), ['quota.json']);
-        least = saved;
+        previous = saved;
       }
     },
   );
 });
 
 describe('a file that is not a quota file', () => {
-  const whole = { kind: 'magic-wormhole transit relay quota', version: 1, ...used(5) };
+  const complete = { kind: 'magic-wormhole transit relay quota', version: 1, ...used(5) };
   const texts: readonly (readonly [name: string, text: string])[] = [
     ['nothing', ''],
-    ['half of one', JSON.stringify(whole).slice(0, -10)],
+    ['half of one', JSON.stringify(complete).slice(0, -10)],
     ['zeros, as after a power cut', '\0'.repeat(100)],
     ['other JSON', '{"day":"2026-03-10","period":"month","relayedBytes":5}'],
     ['a list', '[]'],
     ['null', 'null'],
-    ['one of a newer relay', JSON.stringify({ ...whole, version: 2 })],
-    ['one with another kind', JSON.stringify({ ...whole, kind: 'x' })],
-    ['one with a wrong day', JSON.stringify({ ...whole, day: '2026-13-10' })],
-    ['one with a day that is no string', JSON.stringify({ ...whole, day: 1 })],
-    ['one with a wrong period', JSON.stringify({ ...whole, period: 'year' })],
-    ['one with less than nothing', JSON.stringify({ ...whole, relayedBytes: -1 })],
-    ['one with half a byte', JSON.stringify({ ...whole, relayedBytes: 0.5 })],
-    ['one with too much', JSON.stringify({ ...whole, relayedBytes: 1e300 })],
-    ['one without its use', JSON.stringify({ ...whole, relayedBytes: undefined })],
-    ['a large file', `${JSON.stringify(whole)}${' '.repeat(10_000)}`],
+    ['one of a newer relay', JSON.stringify({ ...complete, version: 2 })],
+    ['one with another kind', JSON.stringify({ ...complete, kind: 'x' })],
+    ['one with a wrong day', JSON.stringify({ ...complete, day: '2026-13-10' })],
+    ['one with a day that is no string', JSON.stringify({ ...complete, day: 1 })],
+    ['one with a wrong period', JSON.stringify({ ...complete, period: 'year' })],
+    ['one with negative bytes', JSON.stringify({ ...complete, relayedBytes: -1 })],
+    ['one with half a byte', JSON.stringify({ ...complete, relayedBytes: 0.5 })],
+    ['one with too many bytes', JSON.stringify({ ...complete, relayedBytes: 1e300 })],
+    ['one without bytes', JSON.stringify({ ...complete, relayedBytes: undefined })],
+    ['a large file', `${JSON.stringify(complete)}${' '.repeat(10_000)}`],
   ];
   for (const [name, text] of texts) {
     test(`is rejected with an error message and not changed: ${name}`, async (context) => {

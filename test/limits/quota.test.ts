@@ -31,7 +31,7 @@ class QuotaFixture {
     this.quota.check(this.#relayed);
   }
 
-  /** Lets time pass, with a check each minute. */
+  /** Advances the clock, with a check each minute. */
   run(ms: number): void {
     for (let left = ms; left > 0; left -= 60_000) {
       this.now += 60_000;

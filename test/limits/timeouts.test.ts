@@ -26,7 +26,7 @@ describe('a timeout queue', () => {
     mock.timers.tick(ms);
   }
 
-  test('reports each thing once, when it is due and not earlier', () => {
+  test('reports each entry once, when it is due and not earlier', () => {
     const queue = of(100);
     queue.start('a');
     pass(60);
@@ -47,7 +47,7 @@ describe('a timeout queue', () => {
       100,
       () => now,
       (thing) => {
-        // Each takes 1 ms.
+        // Each report takes 1 ms.
         now += 1;
         notifications.push(thing);
       },
@@ -61,7 +61,7 @@ describe('a timeout queue', () => {
     assert.deepEqual([notifications.length, queue.size], [10, 0]);
   });
 
-  test('forgets stopped things, and restarts the timeout of restarted ones', () => {
+  test('forgets stopped entries, and restarts the timeout of restarted ones', () => {
     const queue = of(100);
     for (const thing of ['a', 'b', 'c']) queue.start(thing);
     queue.stop('b');
@@ -108,7 +108,7 @@ describe('a timeout queue', () => {
     assert.deepEqual(warnings, []);
   });
 
-  test('reports things while others are stopped and started at the same moment', () => {
+  test('reports entries while others are stopped and started at the same moment', () => {
     const queue: TimeoutQueue<string> = new TimeoutQueue(
       100,
       () => now,

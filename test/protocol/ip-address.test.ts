@@ -4,7 +4,7 @@ import { describe, test } from 'node:test';
 import * as fc from 'fast-check';
 import { formatAddress, parseAddress } from '../../src/protocol/ip-address.ts';
 
-/** The text read and printed again. */
+/** The text after parsing and formatting. */
 function reprinted(text: string): string | null {
   const bytes = parseAddress(text);
   return bytes === null ? null : formatAddress(bytes);
@@ -63,7 +63,7 @@ describe('an address', () => {
     });
   }
 
-  test('is printed in one form, whatever its bytes are, and read back from it', () => {
+  test('is printed in one form, for any bytes, and parsed back from it', () => {
     const bytes = fc.oneof(
       fc.uint8Array({ minLength: 4, maxLength: 4 }),
       fc.uint8Array({ minLength: 16, maxLength: 16 }),
@@ -82,7 +82,7 @@ describe('an address', () => {
     );
   });
 
-  test('is what Node takes for one, but for zones', () => {
+  test('is valid exactly if Node accepts it, except for zones', () => {
     const text = fc.oneof(
       fc.ipV4(),
       fc.ipV6(),
@@ -95,7 +95,9 @@ describe('an address', () => {
         .map(([address, at, char]) => address.slice(0, at) + char + address.slice(at + 1)),
     );
     fc.assert(
-      fc.property(text, (one) => assert.equal(parseAddress(one) !== null, isIP(one) !== 0, one)),
+      fc.property(text, (candidate) =>
+        assert.equal(parseAddress(candidate) !== null, isIP(candidate) !== 0, candidate),
+      ),
       { numRuns: 3000 },
     );
   });

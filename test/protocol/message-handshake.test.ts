@@ -165,7 +165,7 @@ describe('a message of one newline', () => {
 });
 
 describe('garbage', () => {
-  test('is ended at once, at its first wrong byte', () => {
+  test('is emitted as a line immediately, at its first wrong byte', () => {
     for (let at = 0; at < SIDED.length; at += 1) {
       const handshake = new MessageHandshake();
       assert.equal(toText(handshake.push(toBytes(SIDED.slice(0, at)))), '', `${at} good bytes`);

@@ -6,25 +6,28 @@ import { MAX_WAITERS_PER_TOKEN, Rendezvous } from '../../src/protocol/rendezvous
 import type { JoinResult } from '../../src/protocol/rendezvous.ts';
 import type { Side, Token } from '../../src/protocol/messages.ts';
 
-/** The token and the side of a client that is written as these two letters. */
-function names(tokenLetter: string, sideLetter: string): { token: Token; side: Side } {
+/** A token and a side that repeat these two letters. */
+function parseLine(tokenLetter: string, sideLetter: string): { token: Token; side: Side } {
   const line = `please relay ${tokenLetter.repeat(64)} for side ${sideLetter.repeat(16)}\n`;
   const handshake = parseHandshake(Buffer.from(line));
   assert.ok(handshake.kind === 'relay' && handshake.side !== null);
   return { token: handshake.token, side: handshake.side };
 }
 
-const { token: T, side: A } = names('t', 'a');
-const { token: U, side: B } = names('u', 'b');
-const { side: C } = names('v', 'c');
+const { token: T, side: A } = parseLine('t', 'a');
+const { token: U, side: B } = parseLine('u', 'b');
+const { side: C } = parseLine('v', 'c');
 
-interface Who {
+interface ClientLine {
   readonly token: Token;
   readonly side: Side | null;
 }
 
 /** A rendezvous that these clients, numbered from 0, have joined, with the result of the last one. */
-function joined(...clients: readonly Who[]): { rendezvous: Rendezvous<number>; last: JoinResult<number> } {
+function joined(...clients: readonly ClientLine[]): {
+  rendezvous: Rendezvous<number>;
+  last: JoinResult<number>;
+} {
   const rendezvous = new Rendezvous<number>();
   let last: JoinResult<number> = { kind: 'waiting' };
   for (const [index, { token, side }] of clients.entries()) {
@@ -44,7 +47,11 @@ const paired = (partner: number, ...redundant: number[]): JoinResult<number> => 
 describe('matching', () => {
   const first = { token: T, side: A };
   const unsided = { token: T, side: null };
-  const cases: readonly (readonly [rule: string, clients: readonly Who[], answer: JoinResult<number>])[] = [
+  const cases: readonly (readonly [
+    rule: string,
+    clients: readonly ClientLine[],
+    answer: JoinResult<number>,
+  ])[] = [
     ['a client alone waits', [first], { kind: 'waiting' }],
     ['a client without a side waits alone', [unsided], { kind: 'waiting' }],
     ['equal tokens and different sides match', [first, { token: T, side: B }], paired(0)],
@@ -183,7 +190,7 @@ describe('the consistency check', () => {
 
 /** The rules of wire.md on matching, as a list that is searched from its end: the newest client is paired. */
 class NaiveRendezvous {
-  waiting: (Who & { readonly client: number })[] = [];
+  waiting: (ClientLine & { readonly client: number })[] = [];
 
   join(token: Token, side: Side | null, client: number): JoinResult<number> {
     const here = this.waiting.filter((other) => other.token === token);

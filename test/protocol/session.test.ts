@@ -137,7 +137,7 @@ describe('the table', () => {
     });
   }
 
-  test('accepts everything that a client, its partner or a stopping relay can do at any time', () => {
+  test('accepts all events of a client, its partner or a stopping relay that can occur at any time', () => {
     for (const state of STATES) {
       for (const event of ['text', 'end', 'close', 'drain', 'aborted'] as const)
         assert.ok(transition(state, event), `${state} ${event}`);
@@ -148,14 +148,14 @@ describe('the table', () => {
 });
 
 /** Every legal transition out of a state in which the session has not ended. */
-const LIVE = STATES.filter((state) => !isEnded(state)).flatMap((state) =>
+const FROM_OPEN_STATES = STATES.filter((state) => !isEnded(state)).flatMap((state) =>
   LEGAL_EVENTS[state].map((event) => ({ state, event, name: `${state} ${event}` })),
 );
-const ENDS = LIVE.filter(({ name }) => !(name in CONTINUES));
+const ENDS = FROM_OPEN_STATES.filter(({ name }) => !(name in CONTINUES));
 
 describe('a session', () => {
-  test('continues where it should, with the right reply and no other effect but leaving the rendezvous', () => {
-    for (const { state, event, name } of LIVE) {
+  test('continues in the right state and with the right reply, and has no other effect except that it may leave the rendezvous', () => {
+    for (const { state, event, name } of FROM_OPEN_STATES) {
       const expected = CONTINUES[name];
       if (expected === undefined) continue;
       const [next, reply] = expected;
@@ -167,20 +167,20 @@ describe('a session', () => {
     }
   });
 
-  test('is closed where its connection is gone or aborted, and closing after every other end', () => {
+  test('is closed if its connection is closed or aborted, and closing after every other end', () => {
     for (const { state, event, name } of ENDS) {
-      const isGone = event === 'close' || event === 'aborted' || event === 'evicted';
-      assert.equal(transition(state, event).next, isGone ? 'closed' : 'closing', name);
-      assert.equal(has(transition(state, event), 'abort'), isGone && event !== 'close', name);
+      const isDisconnected = event === 'close' || event === 'aborted' || event === 'evicted';
+      assert.equal(transition(state, event).next, isDisconnected ? 'closed' : 'closing', name);
+      assert.equal(has(transition(state, event), 'abort'), isDisconnected && event !== 'close', name);
     }
   });
 
-  test('gets the right reply, and the right close code where its connection still exists', () => {
+  test('gets the right reply, and the right close code if its connection is still open', () => {
     for (const { state, event, name } of ENDS) {
-      const found = transition(state, event);
-      assert.deepEqual(valuesOf(found, 'reply'), listOf(REPLIES[name]), name);
+      const result = transition(state, event);
+      assert.deepEqual(valuesOf(result, 'reply'), listOf(REPLIES[name]), name);
       const codes = event === 'close' || event === 'aborted' ? [] : [closeCodeOf(state, event)];
-      assert.deepEqual(valuesOf(found, 'close-gracefully'), codes, name);
+      assert.deepEqual(valuesOf(result, 'close-gracefully'), codes, name);
     }
   });
 
@@ -194,28 +194,28 @@ describe('a session', () => {
       assert.deepEqual(valuesOf(transition(state, event), 'count-failure'), listOf(FAILURES[name]), name);
   });
 
-  test('is counted as forwarded where it ends and another relay has its record', () => {
+  test('is counted as forwarded if another relay has its record', () => {
     for (const { state, event, name } of ENDS) {
       const isForwarded = isUpstream(state) || event === 'not-owner';
       assert.equal(has(transition(state, event), 'count-forwarded'), isForwarded, name);
     }
   });
 
-  test('closes the link wherever the owner relay does not know of its end', () => {
+  test('closes the link if the owner relay does not know of its end', () => {
     for (const { state, event, name } of ENDS) {
       const isKnown = event === 'partner-gone' || event === 'early-bytes';
       assert.equal(has(transition(state, event), 'close-upstream'), isUpstream(state) && !isKnown, name);
     }
   });
 
-  test('leaves the rendezvous wherever it stops waiting, unless the rendezvous has removed it', () => {
+  test('leaves the rendezvous when it stops waiting, unless the rendezvous has removed it', () => {
     for (const { state, event, name } of ENDS) {
-      const isInside = state === 'waiting' && event !== 'superseded';
-      assert.equal(has(transition(state, event), 'leave-rendezvous'), isInside, name);
+      const isWaiting = state === 'waiting' && event !== 'superseded';
+      assert.equal(has(transition(state, event), 'leave-rendezvous'), isWaiting, name);
     }
   });
 
-  test('closes its partner wherever a pair ends, unless the partner has ended it', () => {
+  test('closes its partner when a pair ends, unless the partner has ended it', () => {
     for (const { state, event, name } of ENDS) {
       const isFirst = state === 'paired' && event !== 'partner-gone';
       assert.equal(has(transition(state, event), 'close-partner'), isFirst, name);
@@ -227,7 +227,7 @@ describe('a session', () => {
       ...(['leave-rendezvous', 'close-upstream', 'reply', 'close-gracefully', 'abort'] as const),
       ...(['close-partner', 'record', 'count-forwarded', 'count-failure'] as const),
     ];
-    for (const { state, event, name } of LIVE) {
+    for (const { state, event, name } of FROM_OPEN_STATES) {
       const kinds = transition(state, event).effects.map(({ kind }) => kind);
       assert.deepEqual(
         kinds,
@@ -237,14 +237,14 @@ describe('a session', () => {
     }
   });
 
-  test('that has ended changes only when its connection is gone, and is not counted again', () => {
+  test('that has ended changes only when its connection is closed, and is not counted again', () => {
     for (const state of ['closing', 'closed'] as const) {
       for (const event of LEGAL_EVENTS[state]) {
-        const isGone = event === 'close' || event === 'aborted';
+        const isDisconnected = event === 'close' || event === 'aborted';
         const effects = state === 'closing' && event === 'aborted' ? [{ kind: 'abort' }] : [];
         assert.deepEqual(
           transition(state, event),
-          { next: isGone ? 'closed' : state, effects },
+          { next: isDisconnected ? 'closed' : state, effects },
           `${state} ${event}`,
         );
       }
@@ -252,33 +252,33 @@ describe('a session', () => {
   });
 });
 
-/** A session that takes events, and what it has recorded. */
-class Story {
+/** A session, with the effects of its events. */
+class TestSession {
   state: SessionState = 'handshake';
   readonly moods: unknown[] = [];
   forwarded = 0;
-  partner: Story | null = null;
+  partner: TestSession | null = null;
   endedByPartner = false;
   isRejected = false;
 
-  take(...events: readonly SessionEvent[]): this {
+  dispatch(...events: readonly SessionEvent[]): this {
     for (const event of events) {
-      const found = transition(this.state, event);
-      const moods = valuesOf(found, 'record');
+      const result = transition(this.state, event);
+      const moods = valuesOf(result, 'record');
       if (this.state === 'paired' && event === 'partner-gone') this.endedByPartner = true;
-      this.isRejected ||= this.state === 'handshake' && found.next === 'closing' && moods.length === 0;
-      this.state = found.next;
+      this.isRejected ||= this.state === 'handshake' && result.next === 'closing' && moods.length === 0;
+      this.state = result.next;
       this.moods.push(...moods);
-      if (has(found, 'count-forwarded')) this.forwarded += 1;
-      if (has(found, 'close-partner')) this.partner?.take('partner-gone');
+      if (has(result, 'count-forwarded')) this.forwarded += 1;
+      if (has(result, 'close-partner')) this.partner?.dispatch('partner-gone');
     }
     return this;
   }
 }
 
-describe('any story', () => {
-  test('of a forwarded client whose owner relay vanishes continues in its own relay', () => {
-    const lonely = new Story().take(
+describe('any sequence of events', () => {
+  test('of a forwarded client whose owner relay fails continues at its own relay', () => {
+    const lonely = new TestSession().dispatch(
       'waits',
       'redirected',
       'waits',
@@ -288,23 +288,23 @@ describe('any story', () => {
       'close',
     );
     assert.deepEqual([lonely.state, lonely.moods, lonely.forwarded], ['closed', ['lonely'], 0]);
-    const forwarded = new Story().take('waits', 'redirected', 'forwarded', 'drain', 'end', 'close');
+    const forwarded = new TestSession().dispatch('waits', 'redirected', 'forwarded', 'drain', 'end', 'close');
     assert.deepEqual([forwarded.state, forwarded.moods, forwarded.forwarded], ['closed', [], 1]);
   });
 
   test('of one session ends in closed, and is recorded, rejected, forwarded or ended by its partner', () => {
     fc.assert(
       fc.property(fc.array(fc.constantFrom(...EVENTS), { maxLength: 30 }), (events) => {
-        const story = new Story();
+        const session = new TestSession();
         for (const event of events) {
-          if (!LEGAL_EVENTS[story.state].includes(event)) continue;
-          story.take(event);
-          assert.ok(story.moods.length <= 1);
+          if (!LEGAL_EVENTS[session.state].includes(event)) continue;
+          session.dispatch(event);
+          assert.ok(session.moods.length <= 1);
         }
-        story.take('close');
-        assert.equal(story.state, 'closed');
-        const others = Number(story.endedByPartner || story.isRejected);
-        assert.equal(story.moods.length + story.forwarded + others, 1);
+        session.dispatch('close');
+        assert.equal(session.state, 'closed');
+        const others = Number(session.endedByPartner || session.isRejected);
+        assert.equal(session.moods.length + session.forwarded + others, 1);
       }),
       { numRuns: 1000 },
     );
@@ -317,15 +317,15 @@ describe('any story', () => {
     );
     fc.assert(
       fc.property(fc.array(step, { maxLength: 10 }), (steps) => {
-        const first = new Story().take('waits');
-        const second = new Story();
+        const first = new TestSession().dispatch('waits');
+        const second = new TestSession();
         first.partner = second;
         second.partner = first;
-        first.take('matched');
-        second.take('matched');
-        for (const [isFirst, event] of steps) (isFirst ? first : second).take(event);
-        first.take('close');
-        second.take('close');
+        first.dispatch('matched');
+        second.dispatch('matched');
+        for (const [isFirst, event] of steps) (isFirst ? first : second).dispatch(event);
+        first.dispatch('close');
+        second.dispatch('close');
         assert.deepEqual([...first.moods, ...second.moods], ['happy']);
         assert.deepEqual([first.state, second.state], ['closed', 'closed']);
       }),

@@ -33,9 +33,9 @@ async function listen(context: TestContext, server: Server): Promise<BoundEndpoi
   return { kind: 'tcp', port: address.port, interface: address.address, backlog: null, tls: null };
 }
 
-/** Starts a listener that passes each connection to `treat`. */
-const listener = (context: TestContext, treat: (socket: Socket) => void): Promise<BoundEndpoint> =>
-  listen(context, createServer(treat));
+/** Starts a listener that passes each connection to `onConnection`. */
+const listener = (context: TestContext, onConnection: (socket: Socket) => void): Promise<BoundEndpoint> =>
+  listen(context, createServer(onConnection));
 
 /** Starts a listener that replies `ok` to each handshake, and to other bytes with `answer`. */
 const pairing = (context: TestContext, answer: (bytes: Buffer) => Uint8Array): Promise<BoundEndpoint> =>

@@ -10,12 +10,16 @@ export type Transport = TestClient['transport'];
 export const TRANSPORTS: readonly Transport[] = ['tcp', 'unix', 'websocket'];
 
 /** Resolves when a metric of the relay fulfils a condition. */
-async function metricWhere(relay: OpenRelay, name: string, holds: (value: number) => boolean): Promise<void> {
+async function metricWhere(
+  relay: OpenRelay,
+  name: string,
+  condition: (value: number) => boolean,
+): Promise<void> {
   const deadline = performance.now() + 10_000;
   for (;;) {
     const value = (await scrape(relay.statusUrl)).get(`transit_relay_${name}`);
     assert.ok(value !== undefined, `no metric ${name}`);
-    if (holds(value)) return;
+    if (condition(value)) return;
     assert.ok(performance.now() < deadline, `${name} stays ${value}`);
     await sleep(20);
   }
@@ -25,9 +29,9 @@ export function metricIs(relay: OpenRelay, name: string, expected: number): Prom
   return metricWhere(relay, name, (value) => value === expected);
 }
 
-/** Resolves when a metric is greater than `least`. */
-export function metricExceeds(relay: OpenRelay, name: string, least: number): Promise<void> {
-  return metricWhere(relay, name, (value) => value > least);
+/** Resolves when a metric is greater than `threshold`. */
+export function metricExceeds(relay: OpenRelay, name: string, threshold: number): Promise<void> {
+  return metricWhere(relay, name, (value) => value > threshold);
 }
 
 /** Metrics that begin with `name` and are not 0. */

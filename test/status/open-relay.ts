@@ -65,11 +65,11 @@ export class OpenRelay implements AsyncDisposable {
     return status;
   }
 
-  /** Resolves with the first status for which `holds` is true. */
-  async statusWhere(holds: (status: RelayStatus) => boolean): Promise<RelayStatus> {
+  /** Resolves with the first status for which `condition` is true. */
+  async statusWhere(condition: (status: RelayStatus) => boolean): Promise<RelayStatus> {
     for (;;) {
       const status = await this.status();
-      if (holds(status)) return status;
+      if (condition(status)) return status;
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
   }

@@ -140,10 +140,10 @@ describe('the status server', () => {
 
   test('closes the oldest of more than 32 silent connections and answers new ones', async (context) => {
     const port = await open(context, IDLE);
-    const crowd = Array.from({ length: 40 }, () => connect({ port, host: '127.0.0.1' }));
-    context.after(() => crowd.forEach((socket) => socket.destroy()));
+    const sockets = Array.from({ length: 40 }, () => connect({ port, host: '127.0.0.1' }));
+    context.after(() => sockets.forEach((socket) => socket.destroy()));
     const closed = new Set<number>();
-    for (const [index, socket] of crowd.entries()) {
+    for (const [index, socket] of sockets.entries()) {
       socket.on('error', () => undefined);
       socket.on('close', () => closed.add(index)).resume();
     }

@@ -47,7 +47,7 @@ describe('a cluster of relays', () => {
     assert.match(error, /RELAY_CLUSTER_TLS.*yes.*true or false/u);
   });
 
-  test('has its listener at port 4005 where nothing is said, and needs one', () => {
+  test('listens on port 4005 by default, and needs a TCP listener', () => {
     assert.equal(clusterOf(CLUSTER)?.listen.port, 4005);
     for (const listen of ['', 'unix:/run/cluster.sock', 'tcp:1 tcp:2']) {
       const errors = errorsOf({ ...CLUSTER, RELAY_CLUSTER_LISTEN: listen });
@@ -67,7 +67,7 @@ describe('a cluster of relays', () => {
     ['relay_1:5', { host: 'relay_1', port: 5 }],
     ['[fd00::7]:80', { host: 'fd00::7', port: 80 }],
   ] as const) {
-    test(`knows this relay as ${text}`, () => {
+    test(`advertises this relay as ${text}`, () => {
       assert.deepEqual(clusterOf({ ...CLUSTER, RELAY_CLUSTER_ADVERTISE: text })?.advertise, expected);
     });
   }
@@ -100,7 +100,7 @@ describe('a cluster of relays', () => {
     '::',
     '[::]:4005',
   ]) {
-    test(`can not know this relay as ${text}`, () => {
+    test(`rejects ${text} as the advertised address`, () => {
       const [error = ''] = errorsOf({ ...CLUSTER, RELAY_CLUSTER_ADVERTISE: text });
       assert.match(error, /RELAY_CLUSTER_ADVERTISE/u);
     });

@@ -29,7 +29,7 @@ function reader(
 ): EnvironmentReader<'APP_NAME' | 'APP_SECRET'> {
   return new EnvironmentReader(environment, {
     prefix: 'APP_',
-    defaults: { APP_NAME: 'nobody', APP_SECRET: '' },
+    defaults: { APP_NAME: 'default-name', APP_SECRET: '' },
     secrets: ['APP_SECRET'],
     readFile: (path) => {
       const text = files[path];
@@ -48,10 +48,10 @@ function refuse(text: string): string {
 describe('a variable', () => {
   test('has the value from the environment, its default, or is off', () => {
     assert.equal(reader({ APP_NAME: ' a b\n' }).read('APP_NAME', null, same), 'a b');
-    assert.equal(reader({}).read('APP_NAME', null, same), 'nobody');
-    assert.equal(reader({}).read('APP_NAME', null, same, 'somebody'), 'somebody');
+    assert.equal(reader({}).read('APP_NAME', null, same), 'default-name');
+    assert.equal(reader({}).read('APP_NAME', null, same, 'override'), 'override');
     assert.equal(reader({ APP_NAME: '' }).read('APP_NAME', null, same), null);
-    assert.equal(reader({ APP_NAME: ' ' }).read('APP_NAME', null, same, 'somebody'), null);
+    assert.equal(reader({ APP_NAME: ' ' }).read('APP_NAME', null, same, 'override'), null);
   });
 
   test('that is invalid is off, and an error names it', () => {
@@ -104,7 +104,7 @@ describe('a variable in a file', () => {
     }
   });
 
-  test('that can not be read is an error with the path and the reason', () => {
+  test('that cannot be read is an error with the path and the reason', () => {
     const env = reader({ APP_NAME_FILE: '/f', APP_NAME: 'plain' });
     assert.equal(env.read('APP_NAME', 'off', same), 'off');
     assert.equal(
@@ -237,7 +237,7 @@ describe('the file of a variable', () => {
     assert.equal(readSecretFile(join(directory, 'link')).length, MAX_FILE_BYTES);
   });
 
-  test('that can not be read is rejected with a reason', async (context) => {
+  test('that cannot be read is rejected with a reason', async (context) => {
     const directory = await scratch(context);
     mkdirSync(join(directory, 'folder'));
     writeFileSync(join(directory, 'large'), 'x'.repeat(MAX_FILE_BYTES + 1));

@@ -259,7 +259,7 @@ describe('the quota', () => {
   });
 });
 
-describe('a value that can not be used', () => {
+describe('a value that cannot be used', () => {
   const cases: readonly (readonly [variable: string, value: string, accepted: RegExp])[] = [
     ['RELAY_STATUS_LISTEN', 'ssl:1:privateKey=/k', /tcp:4003/u],
     ['RELAY_MAX_CONNECTIONS', '0', /from 1/u],

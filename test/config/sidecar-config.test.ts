@@ -203,7 +203,7 @@ describe('a required setting', () => {
     'SIDECAR_RELAY_STATUS',
   ];
   for (const variable of needed) {
-    test(`is ${variable}, which can not be off`, () => {
+    test(`is ${variable}, which cannot be off`, () => {
       const [error, ...others] = errorsOf({ ...DATABASE, [variable]: ' ' });
       assert.deepEqual(others, []);
       assert.equal(error?.variable, variable);

@@ -51,7 +51,7 @@ describe('a duration', () => {
   }
 });
 
-describe('nonsense', () => {
+describe('an invalid duration', () => {
   const cases = [
     '',
     ' ',
@@ -71,7 +71,7 @@ describe('nonsense', () => {
   ];
   const more = ['10 s ', ' 10s', '10s10s', '1h30m', '1..5s', 'Infinity', 'NaN', '٣s', '5sec', '1.1234567s'];
   for (const text of [...cases, ...more]) {
-    test(`like ${JSON.stringify(text)} is not a duration`, () => assert.equal(parseDurationMs(text), null));
+    test(`is ${JSON.stringify(text)}`, () => assert.equal(parseDurationMs(text), null));
   }
 });
 
@@ -122,7 +122,7 @@ describe('a size', () => {
     ['99999999TiB', null],
   ];
   for (const [text, bytes] of cases) {
-    test(`of "${text}" is ${bytes ?? 'nonsense'}`, () => assert.equal(parseSizeBytes(text), bytes));
+    test(`of "${text}" is ${bytes ?? 'invalid'}`, () => assert.equal(parseSizeBytes(text), bytes));
   }
 });
 
@@ -158,7 +158,7 @@ describe('a rate', () => {
     ['999999999999999TB/s', null],
   ];
   for (const [text, rate] of cases) {
-    test(`of "${text}" is ${rate ?? 'nonsense'}`, () => assert.equal(parseRateBytesPerSecond(text), rate));
+    test(`of "${text}" is ${rate ?? 'invalid'}`, () => assert.equal(parseRateBytesPerSecond(text), rate));
   }
 });
 
@@ -181,7 +181,7 @@ describe('a count per time', () => {
   ];
   for (const [text, rate] of cases) {
     const expected = rate === null ? null : { count: rate[0], perMs: rate[1] };
-    test(`of "${text}" is ${rate?.join(' in ') ?? 'nonsense'}`, () =>
+    test(`of "${text}" is ${rate?.join(' in ') ?? 'invalid'}`, () =>
       assert.deepEqual(parseCountRate(text), expected));
   }
 });
@@ -206,7 +206,7 @@ describe('a quota', () => {
   ];
   for (const [text, quota] of cases) {
     const expected = quota === null ? null : { bytes: quota[0], period: quota[1] };
-    test(`of "${text}" is ${quota?.join(' a ') ?? 'nonsense'}`, () =>
+    test(`of "${text}" is ${quota?.join(' a ') ?? 'invalid'}`, () =>
       assert.deepEqual(parseQuota(text), expected));
   }
 });

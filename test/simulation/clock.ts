@@ -1,20 +1,20 @@
 /** Time that advances from event to event. Events of the same time run in the order in which they were scheduled. */
 export class Clock {
   #nowMs = 0;
-  #planned = 0;
-  /** A heap: none is later than the two at 2i+1 and 2i+2. */
-  readonly #heap: { readonly atMs: number; readonly order: number; readonly happen: () => void }[] = [];
+  #scheduled = 0;
+  /** A binary heap: no event is later than its children at 2i+1 and 2i+2. */
+  readonly #heap: { readonly atMs: number; readonly order: number; readonly run: () => void }[] = [];
 
-  /** Since the start, in milliseconds. */
+  /** Time since the start, in milliseconds. */
   get nowMs(): number {
     return this.#nowMs;
   }
 
   /** Schedules an event `delayMs` from now. */
-  after(delayMs: number, happen: () => void): void {
+  after(delayMs: number, run: () => void): void {
     const heap = this.#heap;
-    const event = { atMs: this.#nowMs + Math.max(0, delayMs), order: this.#planned, happen };
-    this.#planned += 1;
+    const event = { atMs: this.#nowMs + Math.max(0, delayMs), order: this.#scheduled, run };
+    this.#scheduled += 1;
     let at = heap.push(event) - 1;
     while (at > 0) {
       const parentAt = (at - 1) >> 1;
@@ -26,14 +26,14 @@ export class Clock {
     heap[at] = event;
   }
 
-  /** Runs the events up to that time. */
+  /** Runs all events until `endMs`. */
   runUntil(endMs: number): void {
     for (;;) {
       const next = this.#heap[0];
       if (next === undefined || next.atMs > endMs) break;
       this.#removeFirst();
       this.#nowMs = next.atMs;
-      next.happen();
+      next.run();
     }
     this.#nowMs = endMs;
   }

@@ -32,24 +32,24 @@ export class CoordinatorClientModel {
   readonly #onUp: () => void;
   #isConnected = true;
   #isSlow = false;
-  /** The planned health check. Another number cancels it. */
+  /** Number of the planned health check. A new number cancels it. */
   #healthCheck = 0;
   #failures = 0;
   #isDead = false;
 
-  /** @param up the coordinator executes commands in time again */
+  /** @param onUp called when the coordinator executes commands in time again */
   constructor(
     clock: Clock,
     random: Random,
     coordinator: CoordinatorModel,
     oneWayMs: () => number,
-    up: () => void,
+    onUp: () => void,
   ) {
     this.#clock = clock;
     this.#random = random;
     this.#coordinator = coordinator;
     this.#oneWayMs = oneWayMs;
-    this.#onUp = up;
+    this.#onUp = onUp;
     this.#scheduleHealthCheck(random.between(0, HEALTH_CHECK_MS));
   }
 
@@ -65,23 +65,23 @@ export class CoordinatorClientModel {
     this.#isDead = true;
   }
 
-  request<Answer>(ask: ModelRequest<Answer>): void {
+  request<Answer>(request: ModelRequest<Answer>): void {
     if (!this.#isConnected) {
-      ask.failed();
+      request.failed();
       return;
     }
     this.#coordinator.execute({
-      ...ask,
-      thereMs: this.#oneWayMs(),
-      backMs: this.#oneWayMs(),
+      ...request,
+      outboundMs: this.#oneWayMs(),
+      inboundMs: this.#oneWayMs(),
       failed: () => {
         this.#lose();
-        ask.failed();
+        request.failed();
       },
     });
   }
 
-  /** A reply took too long. */
+  /** Called when a reply took too long. */
   markUnhealthy(): void {
     if (!this.isUp) return;
     this.#isSlow = true;
@@ -108,10 +108,10 @@ export class CoordinatorClientModel {
       this.#scheduleConnect();
       return;
     }
-    let tripsMs = 0;
-    for (let trip = 0; trip < CONNECT_ROUND_TRIPS - CONNECT_COMMANDS; trip += 1)
-      tripsMs += 2 * this.#oneWayMs();
-    this.#clock.after(tripsMs, () => this.#loadScripts(CONNECT_COMMANDS));
+    let latencyMs = 0;
+    for (let index = 0; index < CONNECT_ROUND_TRIPS - CONNECT_COMMANDS; index += 1)
+      latencyMs += 2 * this.#oneWayMs();
+    this.#clock.after(latencyMs, () => this.#loadScripts(CONNECT_COMMANDS));
   }
 
   #loadScripts(left: number): void {
@@ -124,8 +124,8 @@ export class CoordinatorClientModel {
   #requestOnNewConnection(then: (tookMs: number) => void): void {
     this.#coordinator.execute({
       serviceMs: this.#coordinator.service.commandMs,
-      thereMs: this.#oneWayMs(),
-      backMs: this.#oneWayMs(),
+      outboundMs: this.#oneWayMs(),
+      inboundMs: this.#oneWayMs(),
       do: () => null,
       answered: (_, tookMs) => then(tookMs),
       failed: () => this.#scheduleConnect(),

@@ -13,8 +13,8 @@ export interface ServiceTimes {
 export interface CoordinatorCommand<Answer> {
   readonly serviceMs: number;
   /** Latency to the coordinator, and back. */
-  readonly thereMs: number;
-  readonly backMs: number;
+  readonly outboundMs: number;
+  readonly inboundMs: number;
   readonly do: () => Answer;
   /** `tookMs` is the time since the request. */
   readonly answered: (answer: Answer, tookMs: number) => void;
@@ -74,7 +74,7 @@ export class CoordinatorModel {
     return lease !== undefined && lease.owner === owner && lease.untilMs > this.#clock.nowMs;
   }
 
-  /** Its process is killed and loses all data. Pending commands fail immediately. */
+  /** Kills the coordinator, which loses all data. Pending commands fail immediately. */
   fail(): void {
     this.#isUp = false;
     this.#epoch += 1;
@@ -87,9 +87,9 @@ export class CoordinatorModel {
   }
 
   execute<Answer>(command: CoordinatorCommand<Answer>): void {
-    const askedMs = this.#clock.nowMs;
+    const requestedMs = this.#clock.nowMs;
     const epoch = this.#epoch;
-    this.#clock.after(command.thereMs, () => {
+    this.#clock.after(command.outboundMs, () => {
       if (epoch !== this.#epoch || !this.#isUp) {
         command.failed();
         return;
@@ -98,11 +98,11 @@ export class CoordinatorModel {
       this.#freeAtMs = Math.max(this.#freeAtMs, nowMs) + command.serviceMs;
       this.#busyMs += command.serviceMs;
       this.#commands += 1;
-      // In the order of the queue, which is that of arrival.
+      // Commands are executed in the order in which they arrive.
       const answer = command.do();
-      const tookMs = this.#freeAtMs + command.backMs - askedMs;
+      const tookMs = this.#freeAtMs + command.inboundMs - requestedMs;
       this.#longestMs = Math.max(this.#longestMs, tookMs);
-      this.#clock.after(this.#freeAtMs + command.backMs - nowMs, () => {
+      this.#clock.after(this.#freeAtMs + command.inboundMs - nowMs, () => {
         if (epoch === this.#epoch) command.answered(answer, tookMs);
         else command.failed();
       });
@@ -110,20 +110,20 @@ export class CoordinatorModel {
   }
 
   /** @returns the owner */
-  acquire(token: Token, by: number, from: number | null): number {
-    const there = this.#leases.get(token);
+  acquire(token: Token, relay: number, previousOwner: number | null): number {
+    const lease = this.#leases.get(token);
     const untilMs = this.#clock.nowMs + LEASE_MS;
-    const isFree = there === undefined || there.untilMs <= this.#clock.nowMs;
-    if (!isFree && there.owner !== by && there.owner !== from) return there.owner;
-    if (there === undefined) this.#leases.set(token, { owner: by, untilMs });
+    const isFree = lease === undefined || lease.untilMs <= this.#clock.nowMs;
+    if (!isFree && lease.owner !== relay && lease.owner !== previousOwner) return lease.owner;
+    if (lease === undefined) this.#leases.set(token, { owner: relay, untilMs });
     else {
-      there.owner = by;
-      there.untilMs = untilMs;
+      lease.owner = relay;
+      lease.untilMs = untilMs;
     }
-    return by;
+    return relay;
   }
 
-  release(token: Token, by: number): void {
-    if (this.#leases.get(token)?.owner === by) this.#leases.delete(token);
+  release(token: Token, relay: number): void {
+    if (this.#leases.get(token)?.owner === relay) this.#leases.delete(token);
   }
 }

@@ -9,7 +9,7 @@ export interface LatencyModel {
   readonly sigma: number;
 }
 
-/** Machines of one data centre; and of one continent. */
+/** Relays in one data centre, and on one continent. */
 export const LATENCY_MODELS: readonly LatencyModel[] = [
   { name: 'one site', medianMs: 0.1, sigma: 0.5 },
   { name: 'one continent', medianMs: 10, sigma: 0.2 },

@@ -36,7 +36,7 @@ const seed = Number(values.seed);
 const networks = LATENCY_MODELS.filter(({ name }) => name.endsWith(values.network));
 
 const isCount = (number: number): boolean => Number.isSafeInteger(number) && number > 0;
-const isFit =
+const isValid =
   relays.every((count) => isCount(count) && count > 1) &&
   networks.length > 0 &&
   [waiting, seed].every(isCount) &&
@@ -44,8 +44,8 @@ const isFit =
   lonely >= 0 &&
   lonely < 1;
 
-if (isFit) {
-  const all = networks.flatMap((network) =>
+if (isValid) {
+  const allOptions = networks.flatMap((network) =>
     relays.map((count): SimulationOptions => ({
       relays: count,
       waiting,
@@ -57,7 +57,7 @@ if (isFit) {
     })),
   );
   for (const table of [steadyTable, relayLossTable, coordinatorLossTable]) {
-    process.stdout.write(`${table(all)}\n`);
+    process.stdout.write(`${table(allOptions)}\n`);
   }
 } else {
   process.stderr.write(

@@ -25,11 +25,11 @@ export interface SteadyState extends Tally {
   readonly lateAnswers: number;
 }
 
-/** No failure for this time. */
+/** Measures a cluster without failures for `seconds`. */
 export function measureSteadyState(options: SimulationOptions, seconds: number): SteadyState {
   const cluster = warmCluster(options);
   const { coordinator } = cluster;
-  const [commands, busyMs, late] = [coordinator.commands, coordinator.busyMs, cluster.lateAnswers];
+  const [commands, busyMs, lateAnswers] = [coordinator.commands, coordinator.busyMs, cluster.lateAnswers];
   let busiestSecond = 0;
   for (let second = 0; second < seconds; second += 1) {
     const before = coordinator.commands;
@@ -42,7 +42,7 @@ export function measureSteadyState(options: SimulationOptions, seconds: number):
     busiestSecond,
     busy: (coordinator.busyMs - busyMs) / (seconds * SECOND_MS),
     longestAnswerMs: coordinator.takeLongestMs(),
-    lateAnswers: cluster.lateAnswers - late,
+    lateAnswers: cluster.lateAnswers - lateAnswers,
   };
 }
 
@@ -52,17 +52,17 @@ export interface RelayLoss {
   readonly leasesLeft: number;
   /** Until all of them had expired or were taken over. */
   readonly clearMs: number;
-  /** Of each client that came for one of these tokens: from its arrival until its relay found the owner dead and took over. */
+  /** For each client that connected for one of these tokens: time until its relay found the owner dead and took over. */
   readonly takenOverMs: readonly number[];
-  /** Of pairs at the other relays meanwhile. */
+  /** For each pair at the other relays meanwhile: time until it was paired. */
   readonly forwardedMs: readonly number[];
 }
 
-/** One relay dies. */
+/** Measures the recovery after one relay has died. */
 export function measureRelayLoss(options: SimulationOptions, death: FailureMode): RelayLoss {
   const cluster = warmCluster(options);
   const { coordinator } = cluster;
-  const left = coordinator.countLeases(0);
+  const leasesLeft = coordinator.countLeases(0);
   cluster.killRelay(0, death);
   const fromMs = cluster.clock.nowMs;
   while (coordinator.countLeases(0) > 0 && cluster.clock.nowMs - fromMs < MAX_RECOVERY_MS)
@@ -71,24 +71,24 @@ export function measureRelayLoss(options: SimulationOptions, death: FailureMode)
   // Connection attempts to the dead relay may still be running.
   cluster.runFor(5 * SECOND_MS);
   const { cutOff, takenOverMs, forwardedMs } = cluster.takeTally();
-  return { cutOff, leasesLeft: left, clearMs, takenOverMs, forwardedMs };
+  return { cutOff, leasesLeft, clearMs, takenOverMs, forwardedMs };
 }
 
 export interface CoordinatorLoss {
-  /** Tokens whose clients were at two relays and not paired when it came back. */
+  /** Tokens whose clients waited at two relays when the coordinator restarted. */
   readonly unpaired: number;
-  /** From its return until these were paired; NaN if that took more than a minute. */
+  /** From the restart until these were paired; NaN if that took more than a minute. */
   readonly pairedMs: number;
-  /** From its return until each lease was acquired again. */
+  /** From the restart until all leases were acquired again. */
   readonly acquiredMs: number;
   readonly busiestSecond: number;
   readonly longestAnswerMs: number;
   readonly lateAnswers: number;
-  /** Renewals of everything by a relay, in the minute from its return. */
+  /** Renewals of all leases per relay, in the minute after the restart. */
   readonly renewals: number;
 }
 
-/** The coordinator is down for `goneMs`, and comes back empty. */
+/** Measures the recovery after the coordinator was down for `goneMs` and has restarted empty. */
 export function measureCoordinatorLoss(options: SimulationOptions, goneMs: number): CoordinatorLoss {
   const cluster = warmCluster(options);
   const { coordinator } = cluster;
@@ -96,9 +96,9 @@ export function measureCoordinatorLoss(options: SimulationOptions, goneMs: numbe
   cluster.runFor(goneMs);
   coordinator.restart();
   coordinator.takeLongestMs();
-  const [apart, late, rounds] = [cluster.unpaired, cluster.lateAnswers, cluster.renewals];
+  const [unpaired, lateAnswers, renewals] = [cluster.unpaired, cluster.lateAnswers, cluster.renewals];
   const fromMs = cluster.clock.nowMs;
-  // Clients that connect later never all settle, so only those present at its return are tracked.
+  // Clients keep connecting, so only those present at the restart are tracked.
   const isUnpaired = cluster.trackUnpaired();
   const isUnacquired = cluster.trackUnacquired();
   let [pairedMs, acquiredMs, busiestSecond] = [NaN, NaN, 0];
@@ -113,13 +113,13 @@ export function measureCoordinatorLoss(options: SimulationOptions, goneMs: numbe
     if (before !== undefined) busiestSecond = Math.max(busiestSecond, coordinator.commands - before);
   }
   return {
-    unpaired: apart,
+    unpaired,
     pairedMs,
     acquiredMs,
     busiestSecond,
     longestAnswerMs: coordinator.takeLongestMs(),
-    lateAnswers: cluster.lateAnswers - late,
-    renewals: (cluster.renewals - rounds) / options.relays,
+    lateAnswers: cluster.lateAnswers - lateAnswers,
+    renewals: (cluster.renewals - renewals) / options.relays,
   };
 }
 

@@ -2,21 +2,21 @@ import { Dice } from '../support/dice.ts';
 
 /** Pseudorandom numbers, the same for the same seed. */
 export class Random {
-  readonly #dice: Dice;
+  readonly #source: Dice;
 
   /** @param seed a whole number */
   constructor(seed: number) {
-    this.#dice = new Dice(seed);
+    this.#source = new Dice(seed);
   }
 
   /** At least 0 and less than 1. */
   uniform(): number {
-    return this.#dice.roll();
+    return this.#source.roll();
   }
 
-  /** At least `least` and less than `most`. */
-  between(least: number, most: number): number {
-    return least + (most - least) * this.uniform();
+  /** At least `min` and less than `max`. */
+  between(min: number, max: number): number {
+    return min + (max - min) * this.uniform();
   }
 
   /** A whole number from 0, less than `count`. */

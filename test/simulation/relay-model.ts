@@ -14,7 +14,7 @@ export interface ClientModel {
   readonly side: Side;
   /** The relay that it is connected to. */
   readonly home: RelayModel;
-  /** The relay in whose rendezvous it is, or was last. */
+  /** The relay in whose rendezvous it waits, or waited last. */
   at: RelayModel;
   readonly acceptedMs: number;
   retryMs: number;
@@ -32,9 +32,9 @@ export interface RelayDependencies {
   readonly coordinator: CoordinatorModel;
   readonly oneWayMs: () => number;
   readonly relays: readonly RelayModel[];
-  /** `tookMs` is the time from the arrival of the later client until both have received `ok`. */
+  /** `tookMs` is the time from the connection of the later client until both have received `ok`. */
   readonly onPaired: (one: ClientModel, other: ClientModel, tookMs: number) => void;
-  /** Its relay has found the owner dead, and takes over the token. */
+  /** The client's relay has found the owner dead, and takes the lease over. */
   readonly onTakeOver: (client: ClientModel) => void;
 }
 
@@ -67,7 +67,7 @@ export class RelayModel {
     return this.#death !== null;
   }
 
-  /** Its waiting clients are gone. */
+  /** Stops the relay. Its waiting clients are lost. */
   die(death: FailureMode): void {
     this.#death = death;
     this.leases.stop();
@@ -79,18 +79,18 @@ export class RelayModel {
     this.leases.adopt(client.token);
   }
 
-  /** A client connects, or is forwarded to this relay. */
+  /** Adds a client that connects, or that is forwarded to this relay. */
   join(client: ClientModel, takeFrom: number | null = null): void {
     if (this.#joinRendezvous(client)) this.leases.request(client.token, takeFrom);
   }
 
-  /** The client stops waiting, or is redirected to another relay. */
+  /** Removes a client that stops waiting or is redirected to another relay. */
   leave(client: ClientModel): void {
     this.rendezvous.leave(client.token, client);
     if (!this.isDead && !this.rendezvous.hasWaiters(client.token)) this.leases.release(client.token);
   }
 
-  /** @returns false: it is paired */
+  /** @returns false if the client is paired */
   #joinRendezvous(client: ClientModel): boolean {
     client.at = this;
     client.state = 'waiting';
@@ -116,7 +116,7 @@ export class RelayModel {
     this.leave(client);
     client.state = 'connecting-upstream';
     if (client.home === this) this.#connectUpstream(client, owner);
-    // It came over a link, and its relay receives `elsewhere`.
+    // The client was forwarded, so its own relay receives `elsewhere` over the link.
     else this.#dependencies.clock.after(this.#dependencies.oneWayMs(), () => client.home.#onNotOwner(client));
   }
 
@@ -141,10 +141,10 @@ export class RelayModel {
     });
   }
 
-  /** That relay no longer owns the token: the owner is looked up again after a delay. */
+  /** The other relay no longer owns the token. Looks the owner up again after a delay. */
   #onNotOwner(client: ClientModel): void {
     if (client.state !== 'connecting-upstream' || this.isDead) return;
-    // Meanwhile it waits at its own relay.
+    // Meanwhile the client waits at its own relay.
     if (!this.#joinRendezvous(client)) return;
     this.#dependencies.clock.after(client.retryMs, () => {
       if (client.state === 'waiting' && client.at === this && !this.isDead)
@@ -153,21 +153,21 @@ export class RelayModel {
     client.retryMs = Math.min(2 * client.retryMs, MAX_RETRY_MS);
   }
 
-  #roundTripsMs(trips: number): number {
+  #roundTripsMs(count: number): number {
     let ms = 0;
-    for (let trip = 0; trip < 2 * trips; trip += 1) ms += this.#dependencies.oneWayMs();
+    for (let trip = 0; trip < 2 * count; trip += 1) ms += this.#dependencies.oneWayMs();
     return ms;
   }
 }
 
-/** A client that connects to `home` at `cameMs`. */
-export function newClient(token: Token, side: Side, home: RelayModel, cameMs: number): ClientModel {
+/** A client that connects to `home` at `acceptedMs`. */
+export function newClient(token: Token, side: Side, home: RelayModel, acceptedMs: number): ClientModel {
   return {
     token,
     side,
     home,
     at: home,
-    acceptedMs: cameMs,
+    acceptedMs,
     retryMs: RETRY_MS,
     state: 'waiting',
     deadRelays: 0,

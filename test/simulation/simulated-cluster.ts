@@ -26,10 +26,10 @@ export interface SimulationOptions {
 export interface Tally {
   localPairs: number;
   forwardedPairs: number;
-  /** Of each pair: time until both had received `ok`, in milliseconds. */
+  /** For each pair: time until both clients had received `ok`, in milliseconds. */
   localMs: number[];
   forwardedMs: number[];
-  /** From arrival until the owner was found dead and the token was taken over, in milliseconds. */
+  /** From connecting until the owner was found dead and the lease was taken over, in milliseconds. */
   takenOverMs: number[];
   cutOff: number;
 }
@@ -81,13 +81,13 @@ export class SimulatedCluster {
     return sum(this.#liveRelays().map(({ rendezvous }) => rendezvous.waitingTokens));
   }
 
-  /** Returns a function: whether any of the clients that are unpaired now still is. */
+  /** Returns a function that tells whether any client that is unpaired now is still unpaired. */
   trackUnpaired(): () => boolean {
     const now = [...this.#unpaired];
     return () => now.some((client) => this.#unpaired.has(client));
   }
 
-  /** Returns a function: whether any of the leases that the coordinator lacks now is still desired and not acquired. */
+  /** Returns a function that tells whether any lease that is missing at the coordinator now is still desired and not acquired. */
   trackUnacquired(): () => boolean {
     const now = this.#liveRelays().map(({ leases }) => leases.trackUnacquired());
     return () => now.some((isUnacquired) => isUnacquired());
@@ -111,7 +111,7 @@ export class SimulatedCluster {
     return tally;
   }
 
-  /** The relay with this number dies. New clients connect to others immediately. */
+  /** Kills a relay. New clients connect to other relays immediately. */
   killRelay(id: number, death: FailureMode): void {
     const relay = this.relays[id];
     if (relay === undefined) throw new Error(`no relay ${id}`);
@@ -136,11 +136,11 @@ export class SimulatedCluster {
     });
   }
 
-  #firstClientConnects(isOld: boolean): void {
+  #firstClientConnects(isInitial: boolean): void {
     const { token, sides } = this.#newToken();
     const home = this.#anyRelay();
-    const client = isOld ? newClient(token, sides[0], home, 0) : this.#connect(token, sides[0], home);
-    if (isOld) home.adopt(client);
+    const client = isInitial ? newClient(token, sides[0], home, 0) : this.#connect(token, sides[0], home);
+    if (isInitial) home.adopt(client);
     const staysUnpaired = this.#random.uniform() < this.#options.unpairedShare;
     this.clock.after(this.#random.exponential(this.#options.waitMs), () => {
       if (staysUnpaired) this.#disconnect(client);
@@ -149,11 +149,11 @@ export class SimulatedCluster {
   }
 
   #secondClientConnects(first: ClientModel, side: Side): void {
-    const isHere = !first.home.isDead && !first.at.isDead;
+    const isFirstWaiting = !first.home.isDead && !first.at.isDead;
     const second = newClient(first.token, side, this.#anyRelay(), this.clock.nowMs);
-    if (isHere) this.#unpaired.add(second);
+    if (isFirstWaiting) this.#unpaired.add(second);
     second.home.join(second);
-    // It does not wait forever for a partner that is gone.
+    // The client does not wait forever for a partner that has disconnected.
     this.clock.after(this.#random.exponential(this.#options.waitMs), () => {
       this.#unpaired.delete(second);
       this.#disconnect(second);
@@ -195,22 +195,22 @@ export class SimulatedCluster {
   }
 
   #anyRelay(): RelayModel {
-    const living = this.#liveRelays();
-    const relay = living[this.#random.below(living.length)];
-    if (relay === undefined) throw new Error('no relay lives');
+    const alive = this.#liveRelays();
+    const relay = alive[this.#random.below(alive.length)];
+    if (relay === undefined) throw new Error('no relay is alive');
     return relay;
   }
 
   #newToken(): { readonly token: Token; readonly sides: readonly [Side, Side] } {
     this.#tokens += 1;
     const number = this.#tokens.toString(16).padStart(64, '0');
-    const { token, side: first } = read(`please relay ${number} for side ${'0'.repeat(16)}\n`);
-    const { side: second } = read(`please relay ${number} for side ${'1'.repeat(16)}\n`);
+    const { token, side: first } = parseLine(`please relay ${number} for side ${'0'.repeat(16)}\n`);
+    const { side: second } = parseLine(`please relay ${number} for side ${'1'.repeat(16)}\n`);
     return { token, sides: [first, second] };
   }
 }
 
-function read(line: string): { readonly token: Token; readonly side: Side } {
+function parseLine(line: string): { readonly token: Token; readonly side: Side } {
   const handshake = parseHandshake(Buffer.from(line));
   if (handshake.kind !== 'relay' || handshake.side === null) throw new Error('no handshake');
   return { token: handshake.token, side: handshake.side };

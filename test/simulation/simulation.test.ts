@@ -24,9 +24,9 @@ const EXACT: SimulationOptions = {
 const BUSY: SimulationOptions = { ...EXACT, waiting: 3000, service: { commandMs: 0.01, batchMs: 1 } };
 
 /** Without health checks, whose times depend on the seed. */
-function commandsOf(act: (cluster: SimulatedCluster) => void): number {
+function commandsOf(run: (cluster: SimulatedCluster) => void): number {
   const cluster = new SimulatedCluster(EXACT);
-  act(cluster);
+  run(cluster);
   const idle = new SimulatedCluster(EXACT);
   idle.runFor(cluster.clock.nowMs);
   return cluster.coordinator.commands - idle.coordinator.commands;
@@ -34,8 +34,8 @@ function commandsOf(act: (cluster: SimulatedCluster) => void): number {
 
 describe('the model of a cluster', () => {
   test('has the constants of the relay', () => {
-    const folder = join(import.meta.dirname, '..', '..', 'src');
-    const read = (name: string): string => readFileSync(join(folder, 'cluster', `${name}.ts`), 'utf8');
+    const sourceFolder = join(import.meta.dirname, '..', '..', 'src');
+    const read = (name: string): string => readFileSync(join(sourceFolder, 'cluster', `${name}.ts`), 'utf8');
     const [leases, coordinator] = [read('token-leases'), read('coordinator-client')];
     const text = [leases, coordinator, read('router'), read('forwarder')].join('\n');
     const { MIN_PAUSE, ...named } = constants;
@@ -46,7 +46,7 @@ describe('the model of a cluster', () => {
     for (const source of [leases, coordinator]) ok(source.includes(`(${MIN_PAUSE} + Math.random() / 5)`));
   });
 
-  test('pairs two clients of one relay in no time, with two commands: acquire and release', () => {
+  test('pairs two clients of one relay immediately, with two commands: acquire and release', () => {
     const commands = commandsOf((cluster) => {
       const [, second] = cluster.pairUp(1, 1, 100);
       equal(second.state, 'paired');
@@ -56,14 +56,14 @@ describe('the model of a cluster', () => {
     equal(commands, 2);
   });
 
-  test('forwards a client with one request, three round trips of the handshake, and one of its line, for one command more', () => {
+  test('forwards a client with one lookup, three round trips of link authentication and one of its line, and three commands in total', () => {
     const commands = commandsOf((cluster) => {
       const [first, second] = cluster.pairUp(0, 2, 100);
       equal(second.state, 'waiting');
       cluster.runFor(100);
       equal(first.state, 'paired');
       equal(second.at, cluster.relays[0]);
-      // 2 and 1 of the coordinator; 6 of the handshake; the line; the reply.
+      // 2 ms and 1 ms for the coordinator, 6 ms for link authentication, 1 ms for the line, 1 ms for the reply.
       deepEqual(cluster.tally.forwardedMs.map(Math.round), [11]);
     });
     equal(commands, 3);
@@ -117,19 +117,19 @@ describe('the model of a cluster', () => {
       const cluster = new SimulatedCluster(EXACT);
       const [first] = cluster.pairUp(0, 0, 0);
       equal(first.state, 'paired');
-      const [lost, second] = waitAtDyingRelay(cluster, death);
+      const [lost, second] = pairAtDyingRelay(cluster, death);
       cluster.runFor(3000);
       deepEqual([lost.state, second.state], ['waiting', 'waiting']);
       equal(cluster.coordinator.countLeases(0), 0);
       equal(cluster.coordinator.countLeases(1), 1);
-      // The request before took 3.
+      // The lookup before took 3 ms.
       deepEqual(cluster.tally.takenOverMs.map(Math.round), [3 + ms]);
     });
   }
 });
 
 /** A client waits at relay 0, which dies; its partner connects to relay 1. */
-function waitAtDyingRelay(cluster: SimulatedCluster, death: 'refuses' | 'silent') {
+function pairAtDyingRelay(cluster: SimulatedCluster, death: 'refuses' | 'silent') {
   cluster.clock.after(50, () => cluster.killRelay(0, death));
   return cluster.pairUp(0, 1, 100);
 }
@@ -156,24 +156,24 @@ describe('the simulation', () => {
   });
 
   test('loses the leases of a dead relay within the lease time', () => {
-    const { leasesLeft: left, cutOff, clearMs } = measureRelayLoss(BUSY, 'refuses');
-    ok(left > 900 && Math.abs(left - cutOff) < 10, `${left} left, ${cutOff} cut off`);
+    const { leasesLeft, cutOff, clearMs } = measureRelayLoss(BUSY, 'refuses');
+    ok(leasesLeft > 900 && Math.abs(leasesLeft - cutOff) < 10, `${leasesLeft} left, ${cutOff} cut off`);
     ok(clearMs > 15_000 && clearMs <= constants.LEASE_MS, `${clearMs} ms`);
   });
 
   test('pairs all clients soon after the coordinator is back', () => {
     const { unpaired, pairedMs, acquiredMs } = measureCoordinatorLoss(BUSY, 30_000);
-    ok(unpaired > 100, `${unpaired} apart`);
+    ok(unpaired > 100, `${unpaired} unpaired`);
     ok(pairedMs <= 6000 && acquiredMs <= 6000, `${pairedMs} and ${acquiredMs} ms`);
   });
 
   test('gives the same results for the same seed, and others for another seed', () => {
     deepEqual(measureSteadyState(BUSY, 5), measureSteadyState(BUSY, 5));
-    const [one, other] = [
+    const [value, other] = [
       measureSteadyState(BUSY, 5),
       measureSteadyState({ ...BUSY, seed: BUSY.seed + 1 }, 5),
     ];
-    ok(one.commandsPerSecond !== other.commandsPerSecond);
+    ok(value.commandsPerSecond !== other.commandsPerSecond);
   });
 });
 
@@ -182,17 +182,17 @@ describe('the clock', () => {
     const clock = new Clock();
     const random = new Random(1);
     const times = Array.from({ length: 500 }, () => random.below(100));
-    const happened: (readonly [number, number])[] = [];
+    const seen: (readonly [number, number])[] = [];
     for (const [index, ms] of times.entries())
       clock.after(ms, () => {
         equal(clock.nowMs, ms);
-        happened.push([ms, index]);
+        seen.push([ms, index]);
       });
     clock.runUntil(99);
-    const planned = times.map((ms, index): readonly [number, number] => [ms, index]);
+    const expected = times.map((ms, index): readonly [number, number] => [ms, index]);
     deepEqual(
-      happened,
-      planned.toSorted(([a, i], [b, j]) => a - b || i - j),
+      seen,
+      expected.toSorted(([a, i], [b, j]) => a - b || i - j),
     );
   });
 });
@@ -201,11 +201,11 @@ describe('random numbers', () => {
   test('have the expected averages', () => {
     const random = new Random(1);
     const draw = (next: () => number): number[] => Array.from({ length: 20_000 }, next);
-    const mean = (all: readonly number[]): number => all.reduce((sum, one) => sum + one, 0) / all.length;
+    const mean = (all: readonly number[]): number => all.reduce((sum, value) => sum + value, 0) / all.length;
     ok(Math.abs(mean(draw(() => random.uniform())) - 0.5) < 0.01);
     ok(Math.abs(mean(draw(() => random.exponential(10))) - 10) < 0.3);
     const logarithms = draw(() => Math.log(random.logNormal(5, 0.5)));
     ok(Math.abs(mean(logarithms) - Math.log(5)) < 0.02);
-    ok(Math.abs(mean(logarithms.map((one) => (one - Math.log(5)) ** 2)) - 0.25) < 0.02);
+    ok(Math.abs(mean(logarithms.map((value) => (value - Math.log(5)) ** 2)) - 0.25) < 0.02);
   });
 });

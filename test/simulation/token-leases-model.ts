@@ -30,7 +30,7 @@ export class TokenLeasesModel {
   readonly #connection: CoordinatorClientModel;
   readonly #leases = new Map<Token, LeaseModel>();
   #renewal: 'none' | 'running' | 'rerun' = 'none';
-  /** The planned renewal. Another number cancels it. */
+  /** Number of the planned renewal. A new number cancels it. */
   #planned = 0;
   #lateAnswers = 0;
   #renewals = 0;
@@ -55,14 +55,14 @@ export class TokenLeasesModel {
     return this.#renewals;
   }
 
-  /** Returns a function: whether any of the leases that the coordinator lacks now is still desired and not acquired. */
+  /** Returns a function that tells whether any lease that is missing at the coordinator now is still desired and not acquired. */
   trackUnacquired(): () => boolean {
     const { coordinator, id } = this.#options;
     const now = [...this.#leases.values()].filter(({ token }) => !coordinator.isOwner(token, id));
     return () => now.some((entry) => this.#isRenewable(entry) && !coordinator.isOwner(entry.token, id));
   }
 
-  /** The relay is dead. */
+  /** Called when the relay has died. */
   stop(): void {
     this.#isDead = true;
     this.#leases.clear();
@@ -75,14 +75,14 @@ export class TokenLeasesModel {
     this.#options.coordinator.acquire(token, this.#options.id, null);
   }
 
-  request(token: Token, takeFrom: number | null): void {
+  request(token: Token, previousOwner: number | null): void {
     let entry = this.#leases.get(token);
     if (entry === undefined) {
-      entry = { token, desired: true, acquired: false, inFlight: false, previousOwner: takeFrom };
+      entry = { token, desired: true, acquired: false, inFlight: false, previousOwner };
       this.#leases.set(token, entry);
     }
     entry.desired = true;
-    entry.previousOwner = takeFrom ?? entry.previousOwner;
+    entry.previousOwner = previousOwner ?? entry.previousOwner;
     if (!entry.inFlight) this.#reconcile(entry);
   }
 
@@ -101,13 +101,13 @@ export class TokenLeasesModel {
 
   #reconcileOnce(entry: LeaseModel): void {
     const { coordinator, id } = this.#options;
-    const { token, previousOwner: takeFrom, desired: wanted } = entry;
+    const { token, previousOwner, desired: isDesired } = entry;
     entry.previousOwner = null;
-    const isAwaited = wanted && this.#connection.isUp;
+    const isAwaited = isDesired && this.#connection.isUp;
     this.#connection.request({
       serviceMs: coordinator.service.commandMs,
       do: () => {
-        if (wanted) return coordinator.acquire(token, id, takeFrom);
+        if (isDesired) return coordinator.acquire(token, id, previousOwner);
         coordinator.release(token, id);
         return null;
       },
@@ -125,18 +125,18 @@ export class TokenLeasesModel {
     });
   }
 
-  /** The real relay notices when its timer ends, a little earlier. */
+  /** The real relay notices it a little earlier, when its timer ends. */
   #onLateAnswer(): void {
     this.#lateAnswers += 1;
     this.#connection.markUnhealthy();
   }
 
   #onLeaseLost(entry: LeaseModel, owner: number): void {
-    const { desired: wanted } = entry;
+    const { desired: isDesired } = entry;
     entry.desired = false;
     entry.inFlight = false;
     this.#remove(entry);
-    if (wanted) this.#options.onLeaseLost(entry.token, owner);
+    if (isDesired) this.#options.onLeaseLost(entry.token, owner);
   }
 
   #remove(entry: LeaseModel): void {
@@ -145,9 +145,9 @@ export class TokenLeasesModel {
 
   #scheduleRenewal(delayMs: number): void {
     this.#planned += 1;
-    const planned = this.#planned;
+    const renewal = this.#planned;
     this.#options.clock.after(delayMs, () => {
-      if (planned === this.#planned) this.#renewNow();
+      if (renewal === this.#planned) this.#renewNow();
     });
   }
 
@@ -164,12 +164,12 @@ export class TokenLeasesModel {
     this.#renewBatch([...this.#leases.values()], 0);
   }
 
-  #renewBatch(all: readonly LeaseModel[], at: number): void {
+  #renewBatch(leases: readonly LeaseModel[], at: number): void {
     if (this.#isDead) return;
-    const renewable = all.slice(at, at + RENEWAL_BATCH).filter((entry) => this.#isRenewable(entry));
-    if (at >= all.length) this.#endRenewal();
-    else if (renewable.length === 0) this.#renewBatch(all, at + RENEWAL_BATCH);
-    else this.#requestRenewal(renewable, () => this.#renewBatch(all, at + RENEWAL_BATCH));
+    const renewable = leases.slice(at, at + RENEWAL_BATCH).filter((entry) => this.#isRenewable(entry));
+    if (at >= leases.length) this.#endRenewal();
+    else if (renewable.length === 0) this.#renewBatch(leases, at + RENEWAL_BATCH);
+    else this.#requestRenewal(renewable, () => this.#renewBatch(leases, at + RENEWAL_BATCH));
   }
 
   #requestRenewal(renewable: readonly LeaseModel[], next: () => void): void {

@@ -196,8 +196,8 @@ interface TlsWrap {
   destroySSL(): void;
 }
 
-const STREAM_METHODS = ['finishWrite', 'finishShutdown'];
-const WRAP_METHODS = [
+const STREAM_METHODS = ['finishWrite', 'finishShutdown'] as const;
+const WRAP_METHODS: readonly (keyof TlsWrap)[] = [
   'start',
   'receive',
   'useUserBuffer',
@@ -228,7 +228,7 @@ export class TlsBindings {
 
   createStream(): JsStream {
     const stream = new this.#newStream();
-    if (isJsStream(stream)) return stream;
+    if (hasMethods<JsStream>(stream, STREAM_METHODS)) return stream;
     throw new TypeError('unexpected JSStream');
   }
 
@@ -236,7 +236,7 @@ export class TlsBindings {
     const wrap = this.#wrap(stream, Reflect.get(context, 'context'), isServer, false);
     // `TLSWrap` refers to the stream by a raw pointer. The property protects the stream from the garbage
     // collector.
-    if (isTlsWrap(wrap)) return Object.assign(wrap, { parent: stream });
+    if (hasMethods<TlsWrap>(wrap, WRAP_METHODS)) return Object.assign(wrap, { parent: stream });
     throw new TypeError('unexpected TLSWrap');
   }
 
@@ -330,14 +330,6 @@ function canExchangeData(bindings: TlsBindings): boolean {
   client.close();
   server.close();
   return log.join() === 'client ready,server ready,ping,pong,client closed';
-}
-
-function isJsStream(value: unknown): value is JsStream {
-  return hasMethods(value, STREAM_METHODS);
-}
-
-function isTlsWrap(value: unknown): value is TlsWrap {
-  return hasMethods(value, WRAP_METHODS);
 }
 
 function isConstructor(value: unknown): value is new () => unknown {

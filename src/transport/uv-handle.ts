@@ -36,13 +36,21 @@ export interface UvHandle {
   getsockname?(out: { address?: string }): number;
 }
 
-const UV_HANDLE_METHODS = ['readStart', 'readStop', 'useUserBuffer', 'writeBuffer', 'shutdown', 'close'];
+const UV_HANDLE_METHODS = [
+  'readStart',
+  'readStop',
+  'useUserBuffer',
+  'writeBuffer',
+  'shutdown',
+  'close',
+] as const;
 
 function isUvHandle(value: unknown): value is UvHandle {
-  return hasMethods(value, UV_HANDLE_METHODS) && 'fd' in value;
+  return hasMethods<UvHandle>(value, UV_HANDLE_METHODS) && 'fd' in value;
 }
 
-export function hasMethods(value: unknown, names: readonly string[]): value is object {
+/** Whether this Node.js version has the methods that the relay uses. */
+export function hasMethods<T extends object>(value: unknown, names: readonly (keyof T)[]): value is T {
   return isObject(value) && names.every((name) => typeof Reflect.get(value, name) === 'function');
 }
 
@@ -108,7 +116,7 @@ interface StreamBinding {
 
 function isStreamBinding(value: unknown): value is StreamBinding {
   return (
-    hasMethods(value, ['WriteWrap', 'ShutdownWrap']) &&
+    hasMethods<StreamBinding>(value, ['WriteWrap', 'ShutdownWrap']) &&
     ['kReadBytesOrError', 'kLastWriteWasAsync'].every(
       (name) => typeof Reflect.get(value, name) === 'number',
     ) &&
@@ -145,7 +153,7 @@ export function setClientSocketOptions(handle: Pick<UvHandle, 'setNoDelay' | 'se
  */
 export function acceptHandles(server: Server, accept: (handle: UvHandle) => void): boolean {
   const listener: unknown = Reflect.get(server, '_handle');
-  if (!hasMethods(listener, ['onconnection'])) return false;
+  if (!isObject(listener) || typeof Reflect.get(listener, 'onconnection') !== 'function') return false;
   setClientSocketOptions(listener);
   Reflect.set(listener, 'onconnection', (status: number, handle: unknown) => {
     if (isUvHandle(handle)) accept(handle);

@@ -89,11 +89,12 @@ export class Relay {
     this.#recorder = new UsageRecorder(config.usage.blurSeconds);
     const monotonicClock = (): number => performance.now();
     this.#usage = new RelayUsage(this.#recorder, log, monotonicClock);
-    const { limits, timeouts } = config;
+    const { limits, timeouts, trustedProxies } = config;
     const sharedAddress = new LogThrottle(SHARED_ADDRESS_WARNING_MS, monotonicClock);
     this.#admission = new AdmissionControl({
       handshakeTimeoutMs: timeouts.handshakeMs,
       ...resolveCapacity(config, log),
+      proxies: trustedProxies.length === 0 ? null : new TrustedProxies(trustedProxies),
       addressLimit: createAddressLimit(limits, monotonicClock),
       onSharedAddress: () => sharedAddress.log(() => log.warn(SHARED_ADDRESS_WARNING)),
       wallClock: () => Date.now(),
@@ -145,12 +146,10 @@ export class Relay {
     if (backend.kind === 'shared buffer' && usesTls(this.#config.listen) && !backend.hasSharedBufferTls) {
       this.#log.warn('unsupported Node.js version: TLS falls back to standard streams (slower, more memory)');
     }
-    const { trustedProxies } = this.#config;
     const acceptor = new Acceptor({
       backend,
       admission: this.#admission,
       sessions: this.#sessions,
-      proxies: trustedProxies.length === 0 ? null : new TrustedProxies(trustedProxies),
       pingIntervalMs: PING_INTERVAL_MS,
     });
     await this.#openCluster(backend, acceptor);

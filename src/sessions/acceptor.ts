@@ -1,11 +1,10 @@
 import { createServer } from 'node:net';
 import type { Server } from 'node:net';
 import type { SecureContext } from 'node:tls';
-import type { TrustedProxies } from '../config/trusted-proxies.ts';
 import type { ByteStream } from '../transport/byte-stream.ts';
 import type { IoBackend } from '../transport/io-backend.ts';
 import { LinkTransport } from '../transport/link-transport.ts';
-import type { AddressSource, AdmissionControl } from './admission-control.ts';
+import type { AdmissionControl } from './admission-control.ts';
 import { HttpUpgrader } from './http-upgrader.ts';
 import { ProtocolDetector, rejectImmediately } from './protocol-detector.ts';
 import type { SessionManager } from './session-manager.ts';
@@ -14,8 +13,6 @@ export interface AcceptorOptions {
   readonly backend: IoBackend;
   readonly admission: AdmissionControl;
   readonly sessions: SessionManager;
-  /** Null: no proxy is trusted to name the client's address. */
-  readonly proxies: TrustedProxies | null;
   /** Time between pings to WebSocket clients, in milliseconds. */
   readonly pingIntervalMs: number;
 }
@@ -53,11 +50,11 @@ export class Acceptor {
 
   /** Creates a server that does not listen yet. */
   createServer(listener: ListenerOptions): Server {
-    const { backend, admission, proxies } = this.#options;
+    const { backend, admission } = this.#options;
     const { role, kind } = listener;
     const options = { ...this.#options, ...listener, httpUpgrader: this.#httpUpgrader };
     const accept = (stream: ByteStream): void => {
-      const accepted = admission.accept(new StreamAddressSource(stream, proxies));
+      const accepted = admission.accept(stream);
       if (accepted !== null) new ProtocolDetector(stream, accepted, options).start();
       else rejectImmediately(stream, role === 'raw');
     };
@@ -66,21 +63,5 @@ export class Acceptor {
     );
     server.on('listening', () => backend.acceptStreams(server, kind, accept));
     return server;
-  }
-}
-
-/** The remote address of a stream, unless it is that of a trusted proxy. */
-class StreamAddressSource implements AddressSource {
-  readonly #stream: ByteStream;
-  readonly #proxies: TrustedProxies | null;
-
-  constructor(stream: ByteStream, proxies: TrustedProxies | null) {
-    this.#stream = stream;
-    this.#proxies = proxies;
-  }
-
-  get address(): string | null {
-    const address = this.#stream.addresses?.remote ?? null;
-    return address === null || this.#proxies?.trusts(address) === true ? null : address;
   }
 }

@@ -1,3 +1,4 @@
+import type { TrustedProxies } from '../config/trusted-proxies.ts';
 import { SharedAddressDetector, hashPrefix, newSalt } from '../limits/address-limit.ts';
 import type { AddressLimit, AddressSlot } from '../limits/address-limit.ts';
 import { REJECT_SLOTS } from '../limits/capacity.ts';
@@ -6,6 +7,7 @@ import type { Entry } from '../limits/eviction-index.ts';
 import { TimeoutQueue } from '../limits/timeouts.ts';
 import type { Rejection, SessionFailure } from '../protocol/session.ts';
 import { addressPrefix } from '../protocol/ip-address.ts';
+import type { ByteStream } from '../transport/byte-stream.ts';
 
 /**
  * How a connection failed to become a waiting or paired client.
@@ -28,12 +30,6 @@ export interface ConnectionPhase {
   evict(): void;
   /** The relay stops now. */
   abort(): void;
-}
-
-/** Where a connection comes from. */
-export interface AddressSource {
-  /** Read from the kernel each time. Null if it is unknown or that of a trusted proxy. */
-  readonly address: string | null;
 }
 
 /**
@@ -76,7 +72,7 @@ export class AcceptedConnection {
 
   evictionState: EvictionState = 'handshake';
   /** Null: another relay forwards it, so the address is not the client's. */
-  readonly addressSource: AddressSource | null;
+  readonly stream: ByteStream | null;
   /** The client's network as a salted hash; null if it was not needed yet or is unknown. */
   networkKey: string | null = null;
   /**
@@ -88,9 +84,9 @@ export class AcceptedConnection {
   /** It is a probe of the relay itself and takes no slot from a client. */
   isExempt = false;
 
-  constructor(slot: Slot, source: AddressSource | null, startedAt: number, startedTick: number) {
+  constructor(slot: Slot, stream: ByteStream | null, startedAt: number, startedTick: number) {
     this.slot = slot;
-    this.addressSource = source;
+    this.stream = stream;
     this.startedAt = startedAt;
     this.startedTick = startedTick;
   }
@@ -116,6 +112,8 @@ export interface AdmissionControlOptions {
   readonly maxConnections: number;
   /** Clients that wait at the same time; null: no limit. */
   readonly maxWaiting: number | null;
+  /** Null: no proxy is trusted to name the client's address. */
+  readonly proxies: TrustedProxies | null;
   /** Null: addresses are not limited. */
   readonly addressLimit: AddressLimit | null;
   /**
@@ -140,6 +138,7 @@ const REJECT_EVENTS: Readonly<Record<RejectReason, Rejection>> = {
  * Decides which connections may enter. Tracks every connection from its first packet, and counts rejections.
  */
 export class AdmissionControl {
+  readonly proxies: TrustedProxies | null;
   readonly #options: AdmissionControlOptions;
   readonly #handshakeTimeouts: TimeoutQueue<AcceptedConnection>;
   readonly #rejectTimeouts: TimeoutQueue<AcceptedConnection>;
@@ -186,6 +185,7 @@ export class AdmissionControl {
   isOutOfDescriptors = false;
 
   constructor(options: AdmissionControlOptions) {
+    this.proxies = options.proxies;
     this.#options = options;
     const onTimeout = (accepted: AcceptedConnection): void => {
       accepted.failure = 'timeout';
@@ -231,29 +231,29 @@ export class AdmissionControl {
     return this.#options.maxConnections;
   }
 
-  /** Whether `setClientAddress` has to be called where no proxy is trusted. */
+  /** Whether `setClientAddress` has to be called on accept. */
   get needsClientAddress(): boolean {
-    return this.#options.addressLimit !== null;
+    return this.#options.addressLimit !== null || this.proxies !== null;
   }
 
   /**
    * Registers a new connection. `release` has to be called when it is closed. Null if the process has no free
    * descriptor: the connection has to be closed at once.
    *
-   * @param source null: another relay forwards a client
+   * @param stream null: another relay forwards a client
    */
-  accept(source: AddressSource | null): AcceptedConnection | null {
+  accept(stream: ByteStream | null): AcceptedConnection | null {
     this.#totalConnections += 1;
     if (this.isOutOfDescriptors) {
       this.#rejected.connections += 1;
       return null;
     }
     if (this.connections >= this.maxConnections)
-      this.#evict(this.#unpaired.victimFor(this.#networkAt(source)));
+      this.#evict(this.#unpaired.victimFor(this.#networkAt(stream)));
     const slot = this.connections < this.maxConnections ? 'admitted' : 'reject-slot';
     const accepted = new AcceptedConnection(
       slot,
-      source,
+      stream,
       this.#options.wallClock(),
       this.#options.monotonicClock(),
     );
@@ -433,13 +433,14 @@ export class AdmissionControl {
   }
 
   #networkOf(accepted: AcceptedConnection): string | null {
-    accepted.networkKey ??= this.#networkAt(accepted.addressSource);
+    accepted.networkKey ??= this.#networkAt(accepted.stream);
     return accepted.networkKey;
   }
 
-  #networkAt(source: AddressSource | null): string | null {
-    const address = source?.address ?? null;
-    return address === null ? null : this.#networkFor(address);
+  /** Reads the address from the kernel. Null if it is unknown or that of a trusted proxy. */
+  #networkAt(stream: ByteStream | null): string | null {
+    const address = stream?.addresses?.remote ?? null;
+    return address === null || this.proxies?.trusts(address) === true ? null : this.#networkFor(address);
   }
 
   #networkFor(address: string): string {

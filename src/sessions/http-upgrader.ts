@@ -211,7 +211,8 @@ export class HttpUpgrader {
   }
 
   #checkForwardedFor(request: IncomingMessage, { accepted, stream }: HttpConnection): void {
-    const { proxies, admission } = this.#options;
+    const { admission } = this.#options;
+    const { proxies } = admission;
     const remote = stream.addresses?.remote ?? null;
     // Other connections were counted when they were accepted.
     if (proxies === null || accepted.addressSlot !== null) return;

@@ -103,13 +103,13 @@ export class ProtocolDetector implements ByteStreamHandler, ConnectionPhase {
   }
 
   #checkClientAddress(): void {
-    const { proxies, admission } = this.#options;
-    if (proxies === null && !admission.needsClientAddress) return;
+    const { admission } = this.#options;
+    if (!admission.needsClientAddress) return;
     const address = this.#stream.addresses?.remote ?? null;
     // A connection that is already closed has no address either, and must not be taken for a unix-domain
     // socket.
     if (address === null && this.#stream.kind !== 'unix') return;
-    this.#expectsProxyHeader = proxies?.trusts(address) === true;
+    this.#expectsProxyHeader = admission.proxies?.trusts(address) === true;
     // Behind a proxy the header names the client. Without a header, the connection counts for no address.
     if (!this.#expectsProxyHeader && address !== null) admission.setClientAddress(this.#accepted, address);
   }
@@ -125,9 +125,9 @@ export class ProtocolDetector implements ByteStreamHandler, ConnectionPhase {
     if (header.kind !== 'proxy') return head;
     const { address } = header;
     this.#proxiedAddress = address;
-    const { proxies, admission } = this.#options;
+    const { admission } = this.#options;
     // If the header names another trusted proxy, X-Forwarded-For may name the client.
-    if (address !== null && proxies?.trusts(address) !== true)
+    if (address !== null && admission.proxies?.trusts(address) !== true)
       admission.setClientAddress(this.#accepted, address);
     return header.rest;
   }

@@ -15,6 +15,7 @@ class Fixture {
       handshakeTimeoutMs: null,
       maxConnections,
       maxWaiting: null,
+      proxies: null,
       addressLimit: new AddressLimit({ maxOpen: 1, newConnectionRate: null }, () => 0),
       wallClock: () => 0,
       monotonicClock: () => 0,

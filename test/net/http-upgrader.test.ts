@@ -47,6 +47,7 @@ class Fixture {
     handshakeTimeoutMs: null,
     maxConnections: 100_000,
     maxWaiting: null,
+    proxies: null,
     addressLimit: null,
     wallClock: () => 0,
     monotonicClock: () => 0,
@@ -55,7 +56,6 @@ class Fixture {
     backend: IoBackend.withStandardStreams(),
     admission: this.admission,
     sessions: { accept: (transport) => this.#accept(transport) },
-    proxies: null,
     pingIntervalMs: 30_000,
   });
 

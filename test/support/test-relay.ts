@@ -59,6 +59,7 @@ export class TestRelay {
       handshakeTimeoutMs: timeouts.handshakeMs ?? null,
       maxConnections: limits.maxConnections ?? Number.POSITIVE_INFINITY,
       maxWaiting: limits.maxWaiting ?? null,
+      proxies: options.proxies ?? null,
       addressLimit: limits.addressLimit ?? null,
       wallClock: Date.now,
       monotonicClock,
@@ -80,7 +81,6 @@ export class TestRelay {
       backend,
       admission: this.admission,
       sessions: this.sessions,
-      proxies: options.proxies ?? null,
       pingIntervalMs: options.pingIntervalMs ?? 30_000,
     });
     this.acceptor = acceptor;

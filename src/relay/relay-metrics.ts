@@ -3,7 +3,7 @@ import { collectProcessMetrics } from '../process/process-metrics.ts';
 import type { AdmissionControl } from '../sessions/admission-control.ts';
 import type { SessionManager } from '../sessions/session-manager.ts';
 import type { SessionTotals } from '../sessions/session-stats.ts';
-import { EventLoopDelay } from '../status/event-loop-delay.ts';
+import { EventLoopDelay } from '../status/samplers.ts';
 import { RecordHistograms } from '../status/histograms.ts';
 import type { UsageRecorder } from '../usage/record.ts';
 import type { ClusterService } from './cluster.ts';

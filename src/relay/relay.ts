@@ -15,7 +15,7 @@ import { AdmissionControl } from '../sessions/admission-control.ts';
 import type { SessionSummary } from '../sessions/client-session.ts';
 import { SessionManager } from '../sessions/session-manager.ts';
 import { HealthProbes } from '../status/health-probes.ts';
-import { RateMeter } from '../status/rate-meter.ts';
+import { RateMeter } from '../status/samplers.ts';
 import type { RelayStatus } from '../status/relay-status.ts';
 import { createStatusServer } from '../status/status-server.ts';
 import type { HttpListener } from '../transport/http-listener.ts';

@@ -71,7 +71,7 @@ async function checkSnapshot(): Promise<CheckResult> {
   if (typeof config === 'string') return unhealthy(config);
   const { checkNewestSnapshot } = await import('./sidecar/snapshots/snapshot-check.ts');
   const { directory, intervalMs } = config.snapshots;
-  const problem = await checkNewestSnapshot(directory, 2 * intervalMs, Date.now());
+  const problem = await checkNewestSnapshot({ directory, maxAgeMs: 2 * intervalMs, now: Date.now() });
   return problem === null ? { ok: true, text: 'ok' } : unhealthy(problem);
 }
 

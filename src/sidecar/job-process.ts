@@ -1,5 +1,5 @@
 import type { JobResponse, JobRequest, Jobs } from './job-pool.ts';
-import { runSnapshotCheck } from './snapshots/snapshot-check.ts';
+import { checkNewestSnapshot } from './snapshots/snapshot-check.ts';
 import { takeSnapshot } from './snapshots/snapshot-job.ts';
 import { aggregate, csvPage, totals } from './usage/usage-job.ts';
 
@@ -7,7 +7,7 @@ const JOBS: {
   readonly [Name in keyof Jobs]: (
     task: Jobs[Name]['task'],
   ) => Jobs[Name]['outcome'] | Promise<Jobs[Name]['outcome']>;
-} = { aggregate, csvPage, totals, checkSnapshot: runSnapshotCheck, takeSnapshot };
+} = { aggregate, csvPage, totals, checkSnapshot: checkNewestSnapshot, takeSnapshot };
 
 async function runJob({ name, task }: JobRequest): Promise<JobResponse<unknown>> {
   try {

@@ -39,9 +39,9 @@ function overwrite(path: string, at: number, bytes: Buffer): void {
 describe('the check of the newest snapshot', () => {
   test('accepts an undamaged snapshot up to the maximum age', async (context) => {
     const { directory } = await withSnapshot(context);
-    assert.equal(await checkNewestSnapshot(directory, HOUR_MS, TIME + HOUR_MS), null);
+    assert.equal(await checkNewestSnapshot({ directory, maxAgeMs: HOUR_MS, now: TIME + HOUR_MS }), null);
     assert.match(
-      (await checkNewestSnapshot(directory, HOUR_MS, TIME + 1.5 * HOUR_MS)) ?? '',
+      (await checkNewestSnapshot({ directory, maxAgeMs: HOUR_MS, now: TIME + 1.5 * HOUR_MS })) ?? '',
       /"usage-20261123T050000Z\.sqlite" is 1\.5 h old; it should be at most 1 h$/u,
     );
   });
@@ -49,11 +49,11 @@ describe('the check of the newest snapshot', () => {
   test('reports that there is no snapshot', async (context) => {
     const directory = await scratch(context);
     assert.match(
-      (await checkNewestSnapshot(directory, HOUR_MS, TIME)) ?? '',
+      (await checkNewestSnapshot({ directory, maxAgeMs: HOUR_MS, now: TIME })) ?? '',
       /there is no snapshot in ".*" yet/u,
     );
     assert.match(
-      (await checkNewestSnapshot(join(directory, 'gone'), HOUR_MS, TIME)) ?? '',
+      (await checkNewestSnapshot({ directory: join(directory, 'gone'), maxAgeMs: HOUR_MS, now: TIME })) ?? '',
       /can't read snapshots in/u,
     );
   });
@@ -96,7 +96,7 @@ describe('the check of the newest snapshot', () => {
       createUsageFile(join(directory, older), { journalMode: 'delete' });
       describeAgain(join(directory, older), older);
       damage(path, name);
-      const found = await checkNewestSnapshot(directory, 2 * HOUR_MS, TIME);
+      const found = await checkNewestSnapshot({ directory, maxAgeMs: 2 * HOUR_MS, now: TIME });
       assert.match(found ?? 'nothing', problem);
       assert.doesNotMatch(found ?? '', /\n/u);
     });
@@ -111,6 +111,6 @@ describe('the check of the newest snapshot', () => {
     truncateSync(path, bytes);
     const snapshot = { name, time: new Date(TIME).toISOString(), bytes, sha256: '0'.repeat(64), rows: 3000 };
     writeFileSync(`${path}.json`, JSON.stringify(snapshot));
-    assert.equal(await checkNewestSnapshot(directory, HOUR_MS, TIME), null);
+    assert.equal(await checkNewestSnapshot({ directory, maxAgeMs: HOUR_MS, now: TIME }), null);
   });
 });

@@ -66,7 +66,7 @@ describe('a snapshot', () => {
     assert.deepEqual(readdirSync(directory).toSorted(), [snapshot.name, `${snapshot.name}.json`]);
     for (const name of readdirSync(directory))
       assert.equal(statSync(join(directory, name)).mode & 0o777, 0o644);
-    assert.equal(await checkNewestSnapshot(directory, 60_000, Date.now()), null);
+    assert.equal(await checkNewestSnapshot({ directory, maxAgeMs: 60_000, now: Date.now() }), null);
     assert.deepEqual(store.list(), [snapshot]);
   });
 

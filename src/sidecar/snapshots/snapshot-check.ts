@@ -17,17 +17,24 @@ const DURATION_UNITS = [
   ['s', 1000],
 ] as const;
 
+export interface SnapshotCheckTask {
+  readonly directory: string;
+  readonly maxAgeMs: number;
+  /** Milliseconds since the epoch. */
+  readonly now: number;
+}
+
 /**
- * Checks the age and the content of the newest snapshot.
+ * Checks the age and the content of the newest snapshot. It blocks, so call it only in processes that may
+ * block.
  *
- * @param now milliseconds since the epoch
  * @returns the problem in one line; null if the snapshot is no older than `maxAgeMs` and undamaged
  */
-export async function checkNewestSnapshot(
-  directory: string,
-  maxAgeMs: number,
-  now: number,
-): Promise<string | null> {
+export async function checkNewestSnapshot({
+  directory,
+  maxAgeMs,
+  now,
+}: SnapshotCheckTask): Promise<string | null> {
   try {
     const newest = (await readSnapshotFiles(directory))[0];
     if (newest === undefined) return `there is no snapshot in "${directory}" yet`;
@@ -44,26 +51,10 @@ export async function checkNewestSnapshot(
   }
 }
 
-export interface SnapshotCheckTask {
-  readonly directory: string;
-  readonly maxAgeMs: number;
-  readonly now: number;
-}
-
-/** Job of a job process: `checkNewestSnapshot`. */
-export function runSnapshotCheck({ directory, maxAgeMs, now }: SnapshotCheckTask): Promise<string | null> {
-  return checkNewestSnapshot(directory, maxAgeMs, now);
-}
-
 async function findDamage(path: string, bytes: number): Promise<string | null> {
   const handle = await open(path);
   try {
-    const { buffer, bytesRead } = await handle.read(
-      Buffer.alloc(SQLITE_HEADER_BYTES),
-      0,
-      SQLITE_HEADER_BYTES,
-      0,
-    );
+    const { buffer, bytesRead } = await handle.read(Buffer.alloc(SQLITE_HEADER_BYTES));
     if (bytesRead < SQLITE_HEADER_BYTES || journalKindOf(buffer) === 'no database')
       return 'it is not an SQLite database';
     if (sizeFromHeader(buffer) !== bytes) return 'its header states another size';

@@ -26,10 +26,11 @@ export interface SnapshotScheduleOptions {
 }
 
 /**
- * Delay after the first, second, … failure in a row, in milliseconds, at most the interval. The last one
- * repeats.
+ * Delay after the first, second, … failure in a row, and after all further ones, in milliseconds; at most the
+ * interval.
  */
-const RETRY_DELAYS_MS = [1000, 5000, 15_000, 60_000] as const;
+const RETRY_DELAYS_MS = [1000, 5000, 15_000] as const;
+const MAX_RETRY_DELAY_MS = 60_000;
 
 /** The clock is checked this often, in milliseconds: it may be set while a timer runs. */
 const CLOCK_CHECK_INTERVAL_MS = 30_000;
@@ -132,10 +133,9 @@ export class SnapshotSchedule {
   }
 
   #handleFailure(error: unknown): void {
+    const waitMs = RETRY_DELAYS_MS[this.#failures] ?? MAX_RETRY_DELAY_MS;
     this.#failures += 1;
     this.#counts.failed += 1;
-    const waitMs =
-      RETRY_DELAYS_MS[Math.min(this.#failures, RETRY_DELAYS_MS.length) - 1] ?? RETRY_DELAYS_MS[0];
     this.#dueAt = this.#wallClock() + Math.min(waitMs, this.#intervalMs);
     this.#problem = error instanceof Error ? error.message : String(error);
     this.#events.onFailed(this.#problem, this.#failures);

@@ -22,18 +22,14 @@ export interface SnapshotStoreOptions {
 
 /** A directory of snapshots. */
 export class SnapshotStore {
-  readonly #directory: string;
-  readonly #keep: number;
-  readonly #source: UsageSource;
+  readonly #task: SnapshotTask;
   readonly #pool: JobRunner<'takeSnapshot'>;
   readonly #abort = new AbortController();
   #snapshots: readonly Snapshot[] = [];
   #taking: Promise<Snapshot> | null = null;
 
   private constructor({ directory, keep, source, pool }: SnapshotStoreOptions) {
-    this.#directory = resolve(directory);
-    this.#keep = keep;
-    this.#source = source;
+    this.#task = { source, directory: resolve(directory), keep };
     this.#pool = pool;
   }
 
@@ -44,15 +40,16 @@ export class SnapshotStore {
    */
   static async open(options: SnapshotStoreOptions): Promise<SnapshotStore> {
     const store = new SnapshotStore(options);
+    const { directory } = store.#task;
     try {
-      await mkdir(store.#directory, { recursive: true });
-      accessSync(store.#directory, constants.R_OK | constants.W_OK | constants.X_OK);
-      await removeLeftovers(store.#directory);
+      await mkdir(directory, { recursive: true });
+      accessSync(directory, constants.R_OK | constants.W_OK | constants.X_OK);
+      await removeLeftovers(directory);
       await store.refresh();
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       throw new SnapshotError(
-        `can't keep snapshots in "${store.#directory}": ${reason}; change its owner to this user, or set SIDECAR_SNAPSHOT_DIR`,
+        `can't keep snapshots in "${directory}": ${reason}; change its owner to this user, or set SIDECAR_SNAPSHOT_DIR`,
         { cause: error },
       );
     }
@@ -67,12 +64,12 @@ export class SnapshotStore {
   /** The path of a snapshot in the list; null for all other names. */
   pathOf(name: string): string | null {
     const isListed = this.#snapshots.some((snapshot) => snapshot.name === name);
-    return isListed ? join(this.#directory, name) : null;
+    return isListed ? join(this.#task.directory, name) : null;
   }
 
   /** Rereads the directory: an operator may have removed files. */
   async refresh(): Promise<void> {
-    this.#snapshots = await readSnapshots(this.#directory);
+    this.#snapshots = await readSnapshots(this.#task.directory);
   }
 
   /**
@@ -95,30 +92,26 @@ export class SnapshotStore {
     this.#abort.abort();
     if (taking === undefined) return;
     await taking;
-    await removeLeftovers(this.#directory).catch(() => undefined);
+    await removeLeftovers(this.#task.directory).catch(() => undefined);
   }
 
   async #take(): Promise<Snapshot> {
-    const outcome = await this.#run();
+    const outcome = await this.#runJob();
     if (outcome.kind === 'failed') throw new SnapshotError(outcome.problem);
     await this.refresh();
     return outcome.snapshot;
   }
 
-  async #run(): Promise<SnapshotOutcome> {
-    const task: SnapshotTask = {
-      source: this.#source,
-      directory: this.#directory,
-      keep: this.#keep,
-    };
+  async #runJob(): Promise<SnapshotOutcome> {
+    const { signal } = this.#abort;
     try {
-      return await this.#pool.run('takeSnapshot', task, { signal: this.#abort.signal, onAbort: 'kill' });
+      return await this.#pool.run('takeSnapshot', this.#task, { signal, onAbort: 'kill' });
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      const problem = this.#abort.signal.aborted
-        ? 'snapshot aborted: the sidecar is shutting down'
-        : `the snapshot failed: ${reason}`;
-      return { kind: 'failed', problem };
+      throw new SnapshotError(
+        signal.aborted ? 'snapshot aborted: the sidecar is shutting down' : `the snapshot failed: ${reason}`,
+        { cause: error },
+      );
     }
   }
 }

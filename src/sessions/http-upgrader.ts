@@ -9,7 +9,6 @@ import { Linger } from '../transport/linger.ts';
 import { WebSocketTransport } from '../transport/websocket-transport.ts';
 import type { AcceptorOptions } from './acceptor.ts';
 import type { AcceptedConnection, ConnectionPhase } from './admission-control.ts';
-import type { SessionManager } from './session-manager.ts';
 
 /** The response to browsers. Nothing in it comes from the request. */
 const WELCOME = {
@@ -84,10 +83,6 @@ class DetachedWebSocket extends WebSocket {
   }
 }
 
-interface HttpUpgraderOptions extends Omit<AcceptorOptions, 'sessions'> {
-  readonly sessions: Pick<SessionManager, 'accept'>;
-}
-
 /**
  * Speaks HTTP with connections until they are WebSocket clients, and answers browsers and monitors.
  *
@@ -95,7 +90,7 @@ interface HttpUpgraderOptions extends Omit<AcceptorOptions, 'sessions'> {
  * bytes after it go to the WebSocket client, or are discarded. So a client can have only one request parsed.
  */
 export class HttpUpgrader {
-  readonly #options: HttpUpgraderOptions;
+  readonly #options: AcceptorOptions;
   readonly #server: Server;
   readonly #upgrader = new WebSocketServer({
     noServer: true,
@@ -113,7 +108,7 @@ export class HttpUpgrader {
   #tickBudget = REQUESTS_PER_TICK;
   #isTickScheduled = false;
 
-  constructor(options: HttpUpgraderOptions) {
+  constructor(options: AcceptorOptions) {
     this.#options = options;
     // It listens nowhere. It is given connections, and their timeouts are elsewhere.
     this.#server = createServer({ shouldUpgradeCallback: isWebSocketUpgrade }, (request, response) =>

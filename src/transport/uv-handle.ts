@@ -250,32 +250,31 @@ export async function detectUvHandles(): Promise<UvHandles | null> {
   const binding = loadBinding('stream_wrap');
   if (!isStreamBinding(binding)) return null;
   const uv = new UvHandles(binding);
-  const server = createServer();
   const result = Promise.withResolvers<boolean>();
-  const timer = setTimeout(() => result.resolve(false), FEATURE_DETECTION_TIMEOUT_MS);
-  // Emitted only if the hook does not work.
-  server.on('connection', () => result.resolve(false));
-  await new Promise<void>((resolve) => {
-    server.once('error', () => resolve());
-    server.listen(0, '127.0.0.1', resolve);
-  });
-  const address = server.address();
-  const hooked = acceptHandles(server, (handle) => echoOnce(uv, handle, (worked) => result.resolve(worked)));
-  if (!hooked || address === null || typeof address === 'string') result.resolve(false);
-  else {
+  const fail = (): void => result.resolve(false);
+  const timer = setTimeout(fail, FEATURE_DETECTION_TIMEOUT_MS);
+  // 'connection' is emitted only if the hook does not work.
+  const server = createServer(fail).on('error', fail);
+  server.listen(0, '127.0.0.1', () => {
+    const address = server.address();
+    const hooked = acceptHandles(server, (handle) => echoOnce(uv, handle, result.resolve));
+    if (!hooked || address === null || typeof address === 'string') {
+      fail();
+      return;
+    }
     let echo = '';
     const client = connect({ port: address.port, host: '127.0.0.1', allowHalfOpen: true });
-    client.on('error', () => result.resolve(false));
+    client.on('error', fail);
     client.on('data', (bytes) => {
       echo += bytes.toString();
     });
     client.on('end', () => {
       if (echo === 'ping') client.end();
-      else result.resolve(false);
+      else fail();
     });
     client.write('ping');
     void result.promise.then(() => client.destroy());
-  }
+  });
   const worked = await result.promise;
   clearTimeout(timer);
   server.close();

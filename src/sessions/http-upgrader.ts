@@ -198,11 +198,29 @@ export class HttpUpgrader {
     connection.closeGracefully();
   }
 
+  /**
+   * Answers a request that is not an upgrade: a health check, or a page for browsers and one line of text for
+   * others. A WebSocket client whose upgrade was lost on the way (by a proxy, for example) gets 426, as does
+   * every other request for a path other than `/`.
+   */
   #respond(request: IncomingMessage, response: ServerResponse): void {
-    const { isDraining } = this.#options.admission;
-    // Health checks are not failed handshakes.
-    if (respond(request, response, isDraining) === 'health' && this.#current !== null)
-      this.#current.accepted.failure = null;
+    request.resume();
+    const { method, headers } = request;
+    const [path = ''] = (request.url ?? '').split('?', 1);
+    if (method !== 'GET' && method !== 'HEAD') {
+      send(response, 405, 'text/plain', 'method not allowed\n', { allow: ALLOWED_METHODS });
+    } else if (path === '/healthz') {
+      const { isDraining } = this.#options.admission;
+      send(response, isDraining ? 503 : 200, 'text/plain', isDraining ? 'the relay is stopping\n' : 'ok\n');
+      // Health checks are not failed handshakes.
+      if (this.#current !== null) this.#current.accepted.failure = null;
+    } else if (headers.accept?.includes('text/html') === true) {
+      send(response, 200, 'text/html', WELCOME.html);
+    } else if (path === '/' && headers['sec-websocket-key'] === undefined) {
+      send(response, 200, 'text/plain', WELCOME.text);
+    } else {
+      send(response, 426, 'text/plain', WELCOME.text, { upgrade: 'websocket' });
+    }
   }
 
   #checkForwardedFor(request: IncomingMessage, { accepted, stream }: HttpConnection): void {
@@ -424,34 +442,6 @@ function isWebSocketUpgrade({ headers }: IncomingMessage): boolean {
 function hasBody({ headers }: IncomingMessage): boolean {
   const { 'content-length': length = '0', 'transfer-encoding': coding } = headers;
   return Number(length) !== 0 || coding !== undefined;
-}
-
-/**
- * Answers a request that is not an upgrade: a health check, or a page for browsers and one line of text for
- * others. A WebSocket client whose upgrade was lost on the way (by a proxy, for example) gets 426, as does
- * every other request for a path other than `/`.
- */
-function respond(
-  request: IncomingMessage,
-  response: ServerResponse,
-  isDraining: boolean,
-): 'health' | 'other' {
-  request.resume();
-  const { method, headers } = request;
-  const [path = ''] = (request.url ?? '').split('?', 1);
-  if (method !== 'GET' && method !== 'HEAD') {
-    send(response, 405, 'text/plain', 'method not allowed\n', { allow: ALLOWED_METHODS });
-  } else if (path === '/healthz') {
-    send(response, isDraining ? 503 : 200, 'text/plain', isDraining ? 'the relay is stopping\n' : 'ok\n');
-    return 'health';
-  } else if (headers.accept?.includes('text/html') === true) {
-    send(response, 200, 'text/html', WELCOME.html);
-  } else if (path === '/' && headers['sec-websocket-key'] === undefined) {
-    send(response, 200, 'text/plain', WELCOME.text);
-  } else {
-    send(response, 426, 'text/plain', WELCOME.text, { upgrade: 'websocket' });
-  }
-  return 'other';
 }
 
 function send(

@@ -1,18 +1,14 @@
 /** Members of the same network, the oldest first. */
 interface Network<Member> {
   readonly key: string;
-  readonly members: LinkedList<Entry<Member>>;
+  readonly members: LinkedList<Member>;
   /** Its node in the list of networks of its size. Null while it is empty. */
   node: Node<Network<Member>> | null;
 }
 
-/** The entry of one member. */
-export interface Entry<Member> {
-  readonly member: Member;
-  /** Null: unknown. */
-  readonly network: Network<Member> | null;
-  node: Node<Entry<Member>> | null;
-}
+/** The entry of one member. `network` is null if it is unknown. */
+export type Entry<Member> =
+  { readonly network: Network<Member>; readonly node: Node<Member> } | { readonly network: null };
 
 /**
  * Finds the member to evict when a new one needs its slot: the oldest member of the largest network. A new
@@ -36,25 +32,25 @@ export class EvictionIndex<Member> {
   add(key: string | null, member: Member): Entry<Member> {
     if (key === null) {
       this.#unknown += 1;
-      return { member, network: null, node: null };
+      return { network: null };
     }
     const network = this.#networks.get(key) ?? { key, members: new LinkedList(), node: null };
     this.#networks.set(key, network);
-    const entry: Entry<Member> = { member, network, node: null };
     this.#unlink(network);
-    entry.node = network.members.append(entry);
+    const node = network.members.append(member);
     this.#link(network);
-    return entry;
+    return { network, node };
   }
 
   /** Each entry must be removed once. */
-  remove({ network, node }: Entry<Member>): void {
-    if (network === null || node === null) {
+  remove(entry: Entry<Member>): void {
+    const { network } = entry;
+    if (network === null) {
       this.#unknown -= 1;
       return;
     }
     this.#unlink(network);
-    network.members.remove(node);
+    network.members.remove(entry.node);
     if (network.members.size === 0) this.#networks.delete(network.key);
     else this.#link(network);
     while (this.#largest > 0 && this.#networksOfSize(this.#largest).size === 0) this.#largest -= 1;
@@ -65,7 +61,7 @@ export class EvictionIndex<Member> {
     const own = key === null ? this.#unknown : (this.#networks.get(key)?.members.size ?? 0);
     const isFirst = own === 0 && key !== null;
     if (this.#largest <= (isFirst ? 0 : own + 1)) return null;
-    return this.#networksOfSize(this.#largest).first?.members.first?.member ?? null;
+    return this.#networksOfSize(this.#largest).first?.members.first ?? null;
   }
 
   #unlink(network: Network<Member>): void {

@@ -13,19 +13,14 @@ import type { ClusterRouter, Owner } from './router.ts';
 /** Limit for the owner's reply with its newline, in bytes. It leaves room for longer replies of later versions. */
 const MAX_OWNER_REPLY_BYTES = 64;
 
-/** The owner sends one of these to a forwarded client, once. */
-const OWNER_REPLIES = ['ok', 'impatient', 'busy', 'over quota', NO_REPLY] as const;
-
-type OwnerReply = (typeof OWNER_REPLIES)[number];
-
-/** The session event for each reply of the owner. */
-const EVENT_BY_REPLY: Readonly<Record<OwnerReply, SessionEvent>> = {
-  ok: 'forwarded',
-  impatient: 'early-bytes',
-  busy: 'busy',
-  'over quota': 'over-quota',
-  gone: 'partner-gone',
-};
+/** The owner sends one of these replies to a forwarded client, once. The session gets the event. */
+const EVENT_BY_REPLY: ReadonlyMap<string, SessionEvent> = new Map<string, SessionEvent>([
+  ['ok', 'forwarded'],
+  ['impatient', 'early-bytes'],
+  ['busy', 'busy'],
+  ['over quota', 'over-quota'],
+  [NO_REPLY, 'partner-gone'],
+]);
 
 /** Limit for bytes that a client sends before its partner is known. Further bytes stay in the kernel. */
 const MAX_EARLY_BYTES = 65_536;
@@ -234,11 +229,11 @@ export class Forwarder {
       return;
     }
     const text = Buffer.from(received.subarray(0, Math.max(0, end))).toString('latin1');
-    const reply = OWNER_REPLIES.find((known) => known === text);
-    if (reply === undefined) this.#onUpstreamFailed('not-owner');
-    else if (reply === 'ok')
+    const event = EVENT_BY_REPLY.get(text);
+    if (event === undefined) this.#onUpstreamFailed('not-owner');
+    else if (event === 'forwarded')
       this.#client.guard(() => this.#startForwarding(link, received.subarray(end + 1)));
-    else this.#onRejected(reply);
+    else this.#onRejected(event);
   }
 
   /** @param rest bytes of the partner that came behind the reply */
@@ -259,10 +254,10 @@ export class Forwarder {
     if (rest.length > 0 && this.#isClientIn('forwarding')) splice.forward(link, rest);
   }
 
-  #onRejected(reply: OwnerReply): void {
+  #onRejected(event: SessionEvent): void {
     this.#closeLink('closed');
     this.#client.guard(() => {
-      if (this.#isClientIn('connecting-upstream')) this.#client.dispatch(EVENT_BY_REPLY[reply]);
+      if (this.#isClientIn('connecting-upstream')) this.#client.dispatch(event);
     });
   }
 

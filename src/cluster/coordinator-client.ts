@@ -204,9 +204,9 @@ const HEALTH_CHECK_TTL_MS = '10000';
 export interface CoordinatorEvents {
   /** The coordinator executes commands in time. Called on changes only. */
   readonly onUp: () => void;
-  /** It does not. `code` is a system error, or the first word of its reply. */
+  /** It does not. Called on changes only; `code` is a system error, or the first word of its reply, like `WRONGPASS`. */
   readonly onDown: (code: string) => void;
-  /** A relay with another secret uses it too. Called each time this is detected. */
+  /** A relay with another secret uses it too, so clients of the two are never paired. Called each time this is detected. */
   readonly onSecretMismatch: () => void;
 }
 
@@ -246,11 +246,6 @@ export class CoordinatorClient {
   /** Whether the last command or health check succeeded in time. */
   get isUp(): boolean {
     return this.#downReason === null;
-  }
-
-  /** The reason that it is down, as reported to `onDown`; null if it is up. */
-  get downReason(): string | null {
-    return this.#downReason;
   }
 
   /** Commands sent since the start. */

@@ -6,7 +6,7 @@ import type { ForwardableClient } from './forwarder.ts';
 import { LinkError, connectLink } from './link-client.ts';
 import type { Link, LinkConfig, LinkErrorCode } from './link-client.ts';
 import { TokenLeases } from './token-leases.ts';
-import type { AcquireResult, TokenLeasesOptions } from './token-leases.ts';
+import type { TokenLeasesOptions } from './token-leases.ts';
 
 /** Limits the concurrent connection attempts to each relay. The others wait in a queue. */
 export class PeerConcurrency {
@@ -158,8 +158,8 @@ export class LeaseRouter implements ClusterRouter {
     }
   }
 
-  #remoteOwner(lease: AcquireResult): Owner | null {
-    return lease.kind === 'other' && this.#isOtherRelay(lease.owner) ? lease.owner : null;
+  #remoteOwner(owner: Owner | null): Owner | null {
+    return owner !== null && this.#isOtherRelay(owner) ? owner : null;
   }
 
   /** Otherwise a link would come back to this relay. */

@@ -1,6 +1,7 @@
 import type { CoordinatorAddress } from '../config/cluster-config.ts';
 import type { Token } from '../protocol/messages.ts';
 import { CoordinatorClient, CoordinatorError } from './coordinator-client.ts';
+import type { CoordinatorEvents } from './coordinator-client.ts';
 import { LeaseKeys, LeaseStore, SCRIPTS } from './lease-store.ts';
 import type { LeaseState } from './lease-store.ts';
 import type { Owner } from './router.ts';
@@ -61,11 +62,6 @@ export class RenewalLoop {
   }
 }
 
-/** The owner of a token: its clients wait here, or are forwarded to the owner. */
-export type AcquireResult = { readonly kind: 'self' } | { readonly kind: 'other'; readonly owner: Owner };
-
-export const SELF: AcquireResult = { kind: 'self' };
-
 /** One token that this relay leases, or is releasing. */
 export class Lease {
   readonly token: Token;
@@ -78,43 +74,39 @@ export class Lease {
   inFlight = false;
   /** The owner whose lease is to be taken over. */
   previousOwner: Owner | null = null;
-  /** A caller was told that this relay is the owner, but the coordinator has not confirmed it. */
-  #provisional = false;
+  /** A caller was told that this relay is the owner: it must be notified if another relay turns out to be. */
+  provisional = false;
   /** Null if empty, to save memory: there are many leases, and few await a reply. */
-  #waiters: Set<(lease: AcquireResult) => void> | null = null;
+  #waiters: Set<(owner: Owner | null) => void> | null = null;
 
   constructor(token: Token, key: string) {
     this.token = token;
     this.key = key;
   }
 
-  /** Whether callers must be notified if another relay turns out to be the owner. */
-  get provisional(): boolean {
-    return this.#provisional;
-  }
-
   /** No client waits under the token here any more, and no caller needs the result. */
   release(): void {
     this.desired = false;
-    this.#provisional = false;
+    this.provisional = false;
   }
 
   /** This relay is the owner, for now. */
-  acquireProvisionally(): AcquireResult {
-    this.#provisional = true;
-    return SELF;
+  acquireProvisionally(): null {
+    this.provisional = true;
+    return null;
   }
 
   /**
    * Waits for the coordinator's reply, for at most `timeoutMs`.
    *
    * @param late called after that time
+   * @returns the owner of the token; null: this relay, provisionally if the reply is late
    */
-  awaitAnswer(timeoutMs: number, late: () => void): Promise<AcquireResult> {
+  awaitAnswer(timeoutMs: number, late: () => void): Promise<Owner | null> {
     return new Promise((resolve) => {
-      const answer = (lease: AcquireResult): void => {
+      const answer = (owner: Owner | null): void => {
         clearTimeout(timer);
-        resolve(lease);
+        resolve(owner);
       };
       const timer = setTimeout(() => {
         this.#waiters?.delete(answer);
@@ -127,12 +119,12 @@ export class Lease {
   }
 
   /** Resolves all waiting calls. */
-  settle(lease: AcquireResult): void {
+  settle(owner: Owner | null): void {
     const waiting = this.#waiters;
     if (waiting === null) return;
     this.#waiters = null;
-    if (lease.kind === 'self' && waiting.size > 0) this.#provisional = true;
-    for (const answer of waiting) answer(lease);
+    if (owner === null && waiting.size > 0) this.provisional = true;
+    for (const answer of waiting) answer(owner);
   }
 }
 
@@ -151,15 +143,9 @@ const RENEWAL_BATCH = 500;
 /** Time limit for releasing all leases at the end, in milliseconds. */
 const CLOSE_TIMEOUT_MS = 2000;
 
-export interface TokenLeasesEvents {
+export interface TokenLeasesEvents extends CoordinatorEvents {
   /** Another relay owns a token that was leased here: waiting clients must be forwarded to it. The lease is gone. */
   readonly onLeaseLost: (token: Token, owner: Owner) => void;
-  /** The coordinator executes commands in time. Called on changes only. */
-  readonly onUp: () => void;
-  /** It does not. Called on changes only; `code` is a system error, or the first word of its reply, like `WRONGPASS`. */
-  readonly onDown: (code: string) => void;
-  /** A relay with another secret uses this coordinator, so clients of the two are never paired. Called each time this is detected. */
-  readonly onSecretMismatch: () => void;
 }
 
 export interface TokenLeasesOptions {
@@ -180,8 +166,6 @@ export interface TokenLeasesTotals {
   readonly takenOver: number;
   /** Leases reported to `onLeaseLost`. */
   readonly lost: number;
-  /** Leases that could not be acquired when they were requested. */
-  readonly deferred: number;
   /** Values under a key that were not written by a relay of this version. */
   readonly unreadable: number;
   /** Calls of `onSecretMismatch`. */
@@ -206,7 +190,6 @@ export class TokenLeases {
   #closed = false;
   #acquired = 0;
   #lost = 0;
-  #deferred = 0;
   #unreadable = 0;
   #secretMismatches = 0;
 
@@ -237,11 +220,6 @@ export class TokenLeases {
     return this.#coordinator.isUp;
   }
 
-  /** Why the coordinator is down: a code as for `onDown`; null if it is up. */
-  get downReason(): string | null {
-    return this.#coordinator.downReason;
-  }
-
   /** Tokens that this relay owns, or requests as soon as the coordinator is up. */
   get desired(): number {
     return this.#leases.size;
@@ -257,7 +235,6 @@ export class TokenLeases {
       commands: this.#coordinator.commands,
       takenOver: this.#store.takenOver,
       lost: this.#lost,
-      deferred: this.#deferred,
       unreadable: this.#unreadable,
       secretMismatches: this.#secretMismatches,
     };
@@ -268,13 +245,15 @@ export class TokenLeases {
    *
    * Never rejects, and takes at most 500 ms. Without a reply in that time this relay is the owner for now; `onLeaseLost` is
    * called if another relay turns out to be. A token of another relay is not leased here.
+   *
+   * @returns the owner of the token; null: this relay
    */
-  acquire(token: Token): Promise<AcquireResult> {
+  acquire(token: Token): Promise<Owner | null> {
     return this.#request(token, null);
   }
 
   /** The owner is unreachable: takes over its lease, unless a third relay has it by now. Otherwise like `acquire`. */
-  takeOver(token: Token, owner: Owner): Promise<AcquireResult> {
+  takeOver(token: Token, owner: Owner): Promise<Owner | null> {
     return this.#request(token, owner);
   }
 
@@ -298,15 +277,15 @@ export class TokenLeases {
     const timer = setTimeout(timeIsUp.resolve, CLOSE_TIMEOUT_MS);
     await Promise.race([this.#releaseAll(), timeIsUp.promise]);
     clearTimeout(timer);
-    for (const entry of this.#leases.values()) entry.settle(SELF);
+    for (const entry of this.#leases.values()) entry.settle(null);
     this.#leases.clear();
     this.#acquired = 0;
     await this.#coordinator.close();
     await this.#renewalLoop.close();
   }
 
-  #request(token: Token, takeFrom: Owner | null): Promise<AcquireResult> {
-    if (this.#closed) return Promise.resolve(SELF);
+  #request(token: Token, takeFrom: Owner | null): Promise<Owner | null> {
+    if (this.#closed) return Promise.resolve(null);
     let entry = this.#leases.get(token);
     if (entry === undefined) {
       entry = new Lease(token, this.#keys.forToken(token));
@@ -315,14 +294,12 @@ export class TokenLeases {
     entry.desired = true;
     if (entry.acquired && !entry.inFlight) return Promise.resolve(entry.acquireProvisionally());
     entry.previousOwner = takeFrom ?? entry.previousOwner;
-    const { isUp } = this.#coordinator;
-    const lease = isUp
-      ? entry.awaitAnswer(ANSWER_TIMEOUT_MS, () => this.#coordinator.markUnhealthy('ETIMEDOUT'))
-      : null;
-    if (lease === null) entry.acquireProvisionally();
     // A slow coordinator gets the command, but no caller waits for its reply.
+    const owner = this.#coordinator.isUp
+      ? entry.awaitAnswer(ANSWER_TIMEOUT_MS, () => this.#coordinator.markUnhealthy('ETIMEDOUT'))
+      : Promise.resolve(entry.acquireProvisionally());
     if (!entry.inFlight) void this.#reconcile(entry);
-    return lease ?? Promise.resolve(SELF);
+    return owner;
   }
 
   /** Sends commands until the lease is in its desired state, or the coordinator is down. Never rejects. */
@@ -333,11 +310,10 @@ export class TokenLeases {
     } catch (error) {
       // `onDown` reports the cause; any other error is a bug.
       if (!(error instanceof CoordinatorError)) throw error;
-      if (entry.desired) this.#deferred += 1;
     }
     entry.inFlight = false;
     if (!entry.desired) this.#remove(entry);
-    entry.settle(SELF);
+    entry.settle(null);
   }
 
   async #reconcileOnce(entry: Lease): Promise<void> {
@@ -362,7 +338,7 @@ export class TokenLeases {
     const isLost = entry.provisional;
     entry.release();
     this.#remove(entry);
-    entry.settle({ kind: 'other', owner: held.owner });
+    entry.settle(held.owner);
     if (!isLost || this.#closed) return;
     this.#lost += 1;
     this.#events.onLeaseLost(entry.token, held.owner);
@@ -396,7 +372,7 @@ export class TokenLeases {
     const others = await this.#store.renew(entries.map((entry) => entry.key));
     for (const [index, entry] of entries.entries()) {
       // A lease that was released or requested again meanwhile gets a later reply.
-      if (this.#isRenewable(entry)) this.#applyState(entry, others.get(index) ?? SELF);
+      if (this.#isRenewable(entry)) this.#applyState(entry, others.get(index) ?? { kind: 'self' });
     }
   }
 

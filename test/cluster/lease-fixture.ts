@@ -71,13 +71,10 @@ export class LeaseMember {
     await until(() => member.leases.isUp);
     return member;
   }
-
-  get asOther() {
-    return { kind: 'other', owner: this.self } as const;
-  }
 }
 
-export const SELF = { kind: 'self' } as const;
+/** The result of a request for a token that the relay owns itself. */
+export const SELF = null;
 
 type Admin = Awaited<ReturnType<RedisServer['admin']>>;
 

@@ -10,8 +10,7 @@ export const MAX_WAITERS_PER_TOKEN = 16;
  * What a client that named a token does now.
  *
  * - `waiting`: it waits
- * - `replaced`: it waits, and `oldest` no longer does, because too many clients waited for the token. Of
- *   several
+ * - `replaced`: it waits, and `oldest` no longer does, because too many clients waited for the token. Of several
  *   connections of one client, the oldest is the most likely to be dead.
  * - `paired`: `redundant` are the other clients that waited for the same token, the oldest first
  */

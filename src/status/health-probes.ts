@@ -8,9 +8,10 @@ import { TLSSocket, connect as connectTls } from 'node:tls';
 import { WebSocket, createWebSocketStream } from 'ws';
 import { formatEndpoint, reachableHost } from '../config/endpoint.ts';
 import type { BoundEndpoint } from '../config/endpoint.ts';
+import { errorCode } from '../process/errors.ts';
 
 /** Listener that a probe connects to. */
-export interface ProbeTarget {
+interface ProbeTarget {
   readonly protocol: 'raw' | 'websocket';
   readonly endpoint: BoundEndpoint;
 }
@@ -19,7 +20,7 @@ export interface ProbeTarget {
 const MAX_PROBE_LIFETIME_MS = 30_000;
 
 /** A client that connects from the relay to itself: real sockets, and `ws` for WebSocket. */
-export class ProbeClient implements Disposable {
+class ProbeClient implements Disposable {
   readonly #socket: Socket;
   readonly #stream: Duplex;
   readonly #chunks: AsyncIterator<unknown>;
@@ -46,12 +47,13 @@ export class ProbeClient implements Disposable {
   static async connect(target: ProbeTarget, hello: Uint8Array, stop: AbortSignal): Promise<ProbeClient> {
     const { protocol, endpoint } = target;
     const socket = openSocket(endpoint);
-    const upgrade = protocol === 'websocket' ? upgradeToWebSocket(socket) : null;
-    const client = new ProbeClient(socket, upgrade?.stream ?? socket, hello);
+    const websocket = protocol === 'websocket' ? upgradeToWebSocket(socket) : null;
+    const stream = websocket === null ? socket : createWebSocketStream(websocket);
+    const client = new ProbeClient(socket, stream, hello);
     stop.addEventListener('abort', () => client[Symbol.dispose](), { once: true });
     try {
-      const ready = socket instanceof TLSSocket ? 'secureConnect' : 'connect';
-      await (upgrade === null ? once(socket, ready, { signal: stop }) : upgrade.opened(stop));
+      if (websocket !== null) await once(websocket, 'open', { signal: stop });
+      else await once(socket, socket instanceof TLSSocket ? 'secureConnect' : 'connect', { signal: stop });
       return client;
     } catch (error) {
       client[Symbol.dispose]();
@@ -108,23 +110,13 @@ function openSocket(endpoint: BoundEndpoint): Socket {
   return connectTls({ ...address, rejectUnauthorized: false });
 }
 
-function upgradeToWebSocket(socket: Socket): {
-  stream: Duplex;
-  opened: (stop: AbortSignal) => Promise<unknown>;
-} {
-  const websocket = new WebSocket('ws://relay/', {
-    createConnection: () => socket,
-    perMessageDeflate: false,
-  });
-  return {
-    stream: createWebSocketStream(websocket),
-    opened: (stop) => once(websocket, 'open', { signal: stop }),
-  };
+function upgradeToWebSocket(socket: Socket): WebSocket {
+  return new WebSocket('ws://relay/', { createConnection: () => socket, perMessageDeflate: false });
 }
 
 function reasonOf(error: unknown): string {
-  if (!(error instanceof Error)) return 'unknown';
-  return 'code' in error && typeof error.code === 'string' ? error.code : error.message;
+  const code = errorCode(error);
+  return code === 'unknown' && error instanceof Error ? error.message : code;
 }
 
 /** Time limit of a probe, in milliseconds. Container health checks have 2 s, including their process start. */
@@ -151,7 +143,7 @@ export interface ProbeResult {
 }
 
 /** The part of the session manager that probes use. */
-export interface ProbeRegistry {
+interface ProbeRegistry {
   registerProbe(token: string, arrived: () => void): void;
   unregisterProbe(token: string): void;
 }
@@ -161,24 +153,23 @@ export interface ProbeRegistry {
  * keeps separate statistics for them, and neither counts nor records them as clients.
  */
 export class HealthProbes {
-  readonly #raw: readonly ProbeTarget[];
-  readonly #websocket: readonly ProbeTarget[];
+  readonly #targets: readonly ProbeTarget[];
   readonly #registry: ProbeRegistry;
   readonly #running = new Map<string, Promise<readonly ProbeResult[]>>();
 
   /** @param raw, websocket bound endpoints, with port 0 resolved */
   constructor(raw: readonly BoundEndpoint[], websocket: readonly BoundEndpoint[], registry: ProbeRegistry) {
-    this.#raw = raw.map((endpoint) => ({ protocol: 'raw', endpoint }));
-    this.#websocket = websocket.map((endpoint) => ({ protocol: 'websocket', endpoint }));
+    this.#targets = [
+      ...raw.map((endpoint) => ({ protocol: 'raw', endpoint }) as const),
+      ...websocket.map((endpoint) => ({ protocol: 'websocket', endpoint }) as const),
+    ];
     this.#registry = registry;
   }
 
   /** Sends a handshake to each listener and waits until the relay has parsed it. Never rejects. */
   listeners(): Promise<readonly ProbeResult[]> {
     return this.#singleFlight('listeners', () =>
-      [...this.#raw, ...this.#websocket].map((target) =>
-        runProbe(target, target, this.#probeListener.bind(this)),
-      ),
+      this.#targets.map((target) => runProbe(target, target, (stop) => this.#probeListener(target, stop))),
     );
   }
 
@@ -187,11 +178,12 @@ export class HealthProbes {
    * the first raw listener to the first WebSocket listener if there are both. Never rejects.
    */
   transfers(): Promise<readonly ProbeResult[]> {
-    const pairs = [...this.#raw, ...this.#websocket].map((target) => [target, target] as const);
-    const [raw, websocket] = [this.#raw[0], this.#websocket[0]];
+    const pairs = this.#targets.map((target) => [target, target] as const);
+    const raw = this.#targets.find(({ protocol }) => protocol === 'raw');
+    const websocket = this.#targets.find(({ protocol }) => protocol === 'websocket');
     if (raw !== undefined && websocket !== undefined) pairs.push([raw, websocket]);
     return this.#singleFlight('transfers', () =>
-      pairs.map(([from, to]) => runProbe(from, to, this.#probeTransfer.bind(this))),
+      pairs.map(([from, to]) => runProbe(from, to, (stop) => this.#probeTransfer(from, to, stop))),
     );
   }
 
@@ -209,7 +201,7 @@ export class HealthProbes {
     return started;
   }
 
-  async #probeListener(target: ProbeTarget, _same: ProbeTarget, stop: AbortSignal): Promise<void> {
+  async #probeListener(target: ProbeTarget, stop: AbortSignal): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     const token = this.#newToken(resolve);
     using client = await ProbeClient.connect(target, handshake(token), stop);
@@ -222,19 +214,13 @@ export class HealthProbes {
     using first = await ProbeClient.connect(from, handshake(token), stop);
     using second = await ProbeClient.connect(to, handshake(token), stop);
     const clients = [first, second];
-    await Promise.all(
-      clients.map((client) => client.expect(Buffer.from('ok\n'), 'two clients were not paired')),
-    );
-    const payloads = clients.map((client) => {
-      const payload = randomBytes(PAYLOAD_BYTES);
-      client.send(payload);
-      return payload;
-    });
-    await Promise.all(
-      clients.map((client, index) =>
-        client.expect(payloads[1 - index] ?? Buffer.alloc(0), 'received bytes differ from sent bytes'),
-      ),
-    );
+    const ok = Buffer.from('ok\n');
+    await Promise.all(clients.map((client) => client.expect(ok, 'two clients were not paired')));
+    const payloads = [randomBytes(PAYLOAD_BYTES), randomBytes(PAYLOAD_BYTES)] as const;
+    first.send(payloads[0]);
+    second.send(payloads[1]);
+    const problem = 'received bytes differ from sent bytes';
+    await Promise.all([first.expect(payloads[1], problem), second.expect(payloads[0], problem)]);
     for (const client of clients) client.reset();
   }
 
@@ -253,7 +239,7 @@ function handshake(token: string): Buffer {
 async function runProbe(
   from: ProbeTarget,
   to: ProbeTarget,
-  run: (from: ProbeTarget, to: ProbeTarget, stop: AbortSignal) => Promise<void>,
+  run: (stop: AbortSignal) => Promise<void>,
 ): Promise<ProbeResult> {
   const started = performance.now();
   const done = new AbortController();
@@ -264,7 +250,7 @@ async function runProbe(
   timeout.catch(() => undefined);
   let problem: string | null = null;
   try {
-    await Promise.race([run(from, to, done.signal), timeout]);
+    await Promise.race([run(done.signal), timeout]);
   } catch (error) {
     problem = error instanceof Error ? error.message : 'unknown error';
   }

@@ -2,9 +2,10 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import * as fc from 'fast-check';
 import type { UsageRow, WaitingBucket } from '../../src/sidecar/api.ts';
-import { USAGE_PERIODS, toPeriodRange } from '../../src/sidecar/dashboard/periods.ts';
 import {
+  USAGE_PERIODS,
   sum,
+  toPeriodRange,
   toSeries,
   toWaitingBars,
   visibleMoods,

@@ -2,13 +2,9 @@ import type { LiveStatus } from '../api.ts';
 import { byId, setText } from './dom.ts';
 import { formatClock } from './format.ts';
 import { hasNewRecords, toHeadline } from './live-state.ts';
-import type { ConnectionState } from './live-state.ts';
 import { NowView, initSelfTest, showHeadline } from './live-view.ts';
-import { USAGE_PERIODS } from './periods.ts';
-import type { UsagePeriod } from './periods.ts';
 import { Poller, fetchJson } from './requests.ts';
 import { StorageView } from './storage-view.ts';
-import { UsageStore } from './usage-store.ts';
 import { UsageView } from './usage-view.ts';
 
 const LIVE_INTERVAL_MS = 1000;
@@ -27,69 +23,39 @@ const MIN_USAGE_INTERVAL_MS = 10_000;
  */
 const RECORD_DELAY_MS = 2000;
 
-const nowView = new NowView();
-const usageView = new UsageView();
-const store = new UsageStore(showUsage);
-const livePoller = new Poller(LIVE_INTERVAL_MS, pollLive);
-const usagePoller = new Poller(USAGE_INTERVAL_MS, () => store.load(selectedPeriod, serverNowMs()));
-const storageView = new StorageView(() => livePoller.trigger());
-
-let selectedPeriod: UsagePeriod = USAGE_PERIODS.find((name) => location.hash === `#${name}`) ?? 'day';
 let last: LiveStatus | null = null;
 let lastUpMs: number | null = null;
 /** Server clock minus browser clock. */
 let clockOffsetMs = 0;
 
-initSelfTest();
-initPeriodSelector();
-showUsage();
-livePoller.trigger();
+const nowView = new NowView();
+const usageView = new UsageView(() => Date.now() + clockOffsetMs);
+const livePoller = new Poller(LIVE_INTERVAL_MS, pollLive);
+const usagePoller = new Poller(USAGE_INTERVAL_MS, () => usageView.load());
+const storageView = new StorageView(() => livePoller.trigger());
 
-function serverNowMs(): number {
-  return Date.now() + clockOffsetMs;
-}
+initSelfTest();
+livePoller.trigger();
 
 async function pollLive(): Promise<boolean> {
   const outcome = await fetchJson<LiveStatus>('live.json', { timeoutMs: LIVE_TIMEOUT_MS });
+  document.body.classList.toggle('is-unreachable', outcome.kind === 'problem');
   if (outcome.kind === 'problem') {
-    showConnection({ ...outcome, kind: 'unreachable' });
+    showHeadline(toHeadline({ ...outcome, kind: 'unreachable' }, lastUpMs));
+    nowView.showStale(lastUpMs);
     return false;
   }
   const live = outcome.value;
-  clockOffsetMs = Date.parse(live.now) - Date.now();
-  if (live.relay.state === 'up') lastUpMs = Date.parse(live.now);
+  const nowMs = Date.parse(live.now);
+  clockOffsetMs = nowMs - Date.now();
+  if (live.relay.state === 'up') lastUpMs = nowMs;
   if (last === null) usagePoller.trigger();
   else if (hasNewRecords(last, live))
     setTimeout(() => usagePoller.trigger(MIN_USAGE_INTERVAL_MS), RECORD_DELAY_MS);
   last = live;
-  showConnection({ kind: 'answered', live });
+  showHeadline(toHeadline({ kind: 'answered', live }, lastUpMs));
+  setText(byId('clock', HTMLTimeElement), formatClock(nowMs));
+  nowView.show(live, lastUpMs);
+  storageView.show(live);
   return true;
-}
-
-function showConnection(connection: ConnectionState): void {
-  showHeadline(toHeadline(connection, lastUpMs));
-  document.body.classList.toggle('is-unreachable', connection.kind === 'unreachable');
-  if (connection.kind === 'answered') {
-    setText(byId('clock', HTMLTimeElement), formatClock(Date.parse(connection.live.now)));
-    nowView.show(connection.live, lastUpMs);
-    storageView.show(connection.live);
-  } else {
-    nowView.showStale(lastUpMs);
-  }
-}
-
-function showUsage(): void {
-  usageView.show(store, selectedPeriod, serverNowMs());
-}
-
-/** The period is in the URL fragment, so that reloads and bookmarks keep it. */
-function initPeriodSelector(): void {
-  for (const radio of document.querySelectorAll<HTMLInputElement>('input[name=period]')) {
-    radio.checked = radio.value === selectedPeriod;
-    radio.addEventListener('change', () => {
-      selectedPeriod = USAGE_PERIODS.find((name) => name === radio.value) ?? selectedPeriod;
-      history.replaceState(null, '', `#${selectedPeriod}`);
-      showUsage();
-    });
-  }
 }

@@ -50,3 +50,34 @@ export function colourSwatch(colour: string): HTMLElement {
 export function readColour(property: string): string {
   return getComputedStyle(document.documentElement).getPropertyValue(property).trim();
 }
+
+/** Fills a table; the first cell of each row is its header. */
+export function fillTable(
+  table: HTMLTableElement,
+  columns: readonly string[],
+  rows: readonly (readonly (string | Node)[])[],
+): void {
+  const head = createElement('thead');
+  const headRow = createElement('tr');
+  for (const column of columns) {
+    const cell = createElement(column === '' ? 'td' : 'th', column);
+    if (column !== '') cell.scope = 'col';
+    headRow.append(cell);
+  }
+  head.append(headRow);
+  const body = createElement('tbody');
+  for (const [first = '', ...others] of rows) {
+    const row = createElement('tr');
+    const header = createElement('th');
+    header.scope = 'row';
+    header.append(first);
+    row.append(header);
+    for (const other of others) {
+      const cell = createElement('td');
+      cell.append(other);
+      row.append(cell);
+    }
+    body.append(row);
+  }
+  table.replaceChildren(head, body);
+}

@@ -2,7 +2,7 @@ import type { LiveStatus } from '../api.ts';
 import { formatClock, toSentence } from './format.ts';
 
 /** The state of the connection to the sidecar. */
-export type ConnectionState =
+type ConnectionState =
   | { readonly kind: 'answered'; readonly live: LiveStatus }
   /** `reached`: the sidecar answered with an error. */
   | { readonly kind: 'unreachable'; readonly reached: boolean; readonly problem: string };

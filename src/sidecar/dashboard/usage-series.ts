@@ -1,46 +1,105 @@
-import type { UsageRow, WaitingBucket } from '../api.ts';
+import type { Granularity, UsageRow, WaitingBucket } from '../api.ts';
 import { formatDuration, formatShare } from './format.ts';
-import type { UsagePeriodRange } from './periods.ts';
 
-/** A mood as shown on the page. */
-export interface MoodInfo {
-  readonly name: MoodName;
-  readonly meaning: string;
-  /** CSS custom property that holds its colour. */
-  readonly colour: string;
+export const USAGE_PERIODS = ['day', 'week', 'year'] as const;
+
+/** The periods that the page can show. */
+export type UsagePeriod = (typeof USAGE_PERIODS)[number];
+
+/** One bar: an hour, day or month of UTC. */
+export interface TimeBucket {
+  readonly startMs: number;
+  /** For the axis: `14:00`, `Mon 23`, `Nov`. */
+  readonly label: string;
+  /** In the tooltip: `22 Nov, 14:00–15:00`, `Monday, 23 November`, `November 2026, so far`. */
+  readonly title: string;
 }
 
-export type MoodName = (typeof MOOD_NAMES)[number];
+/** The range of a report, and its bars. */
+export interface UsagePeriodRange {
+  readonly period: UsagePeriod;
+  readonly by: Granularity;
+  readonly fromMs: number;
+  /** The end of the last bar, which is in the future. */
+  readonly toMs: number;
+  readonly buckets: readonly TimeBucket[];
+}
 
-/** Replaces unknown moods from the database. */
-const OTHER_MOOD = 'other';
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
 
-const MOOD_NAMES = ['happy', 'lonely', 'redundant', 'impatient', 'errory', 'empty', OTHER_MOOD] as const;
-
-const MOOD_MEANINGS: Readonly<Record<MoodName, string>> = {
-  happy: 'Two clients were connected',
-  lonely: 'Left before a partner came',
-  redundant: 'Not needed: its partner used another connection',
-  impatient: 'Sent data before it had a partner',
-  errory: 'Did not speak the relay’s protocol',
-  empty: 'Sent nothing, like port scans',
-  other: 'Unknown moods',
+const PERIOD_BUCKETS: Readonly<Record<UsagePeriod, { readonly by: Granularity; readonly count: number }>> = {
+  day: { by: 'hour', count: 24 },
+  week: { by: 'day', count: 7 },
+  year: { by: 'month', count: 12 },
 };
 
+/** The last 24 hours, 7 days or 12 months in UTC, including the current one. */
+export function toPeriodRange(period: UsagePeriod, nowMs: number): UsagePeriodRange {
+  const { by, count } = PERIOD_BUCKETS[period];
+  const startsMs = Array.from({ length: count + 1 }, (_, index) => bucketStart(by, nowMs, index - count + 1));
+  const toMs = startsMs.pop() ?? nowMs;
+  return {
+    period,
+    by,
+    fromMs: startsMs[0] ?? nowMs,
+    toMs,
+    buckets: startsMs.map((startMs, bar) => ({
+      startMs,
+      label: bucketLabel(by, startMs),
+      title: bucketTitle(by, startMs) + (bar === count - 1 ? ', so far' : ''),
+    })),
+  };
+}
+
+/** The start of the hour, day or month `steps` after the one of `timeMs`. */
+function bucketStart(by: Granularity, timeMs: number, steps: number): number {
+  if (by === 'hour') return (Math.floor(timeMs / HOUR_MS) + steps) * HOUR_MS;
+  if (by === 'day') return (Math.floor(timeMs / DAY_MS) + steps) * DAY_MS;
+  const time = new Date(timeMs);
+  return Date.UTC(time.getUTCFullYear(), time.getUTCMonth() + steps);
+}
+
+function format(timeMs: number, options: Intl.DateTimeFormatOptions, locale = 'en-GB'): string {
+  return new Intl.DateTimeFormat(locale, { timeZone: 'UTC', ...options }).format(timeMs);
+}
+
+function bucketLabel(by: Granularity, startMs: number): string {
+  if (by === 'hour') return format(startMs, { hour: '2-digit', minute: '2-digit' });
+  if (by === 'day') return format(startMs, { weekday: 'short', day: 'numeric' });
+  return format(startMs, { month: 'short' }, 'en-US');
+}
+
+function bucketTitle(by: Granularity, startMs: number): string {
+  if (by === 'hour') {
+    const day = format(startMs, { day: 'numeric', month: 'short' });
+    return `${day}, ${bucketLabel(by, startMs)}–${bucketLabel(by, startMs + HOUR_MS)}`;
+  }
+  if (by === 'day') return format(startMs, { weekday: 'long', day: 'numeric', month: 'long' });
+  return format(startMs, { month: 'long', year: 'numeric' });
+}
+
 /** In stacking order, from bottom to top. */
-export const MOODS: readonly MoodInfo[] = MOOD_NAMES.map((name) => ({
+const MOODS = (
+  [
+    { name: 'happy', meaning: 'Two clients were connected' },
+    { name: 'lonely', meaning: 'Left before a partner came' },
+    { name: 'redundant', meaning: 'Not needed: its partner used another connection' },
+    { name: 'impatient', meaning: 'Sent data before it had a partner' },
+    { name: 'errory', meaning: 'Did not speak the relay’s protocol' },
+    { name: 'empty', meaning: 'Sent nothing, like port scans' },
+    { name: 'other', meaning: 'Unknown moods' },
+  ] as const
+).map(({ name, meaning }) => ({
   name,
-  meaning: MOOD_MEANINGS[name],
+  meaning,
+  /** CSS custom property that holds its colour. */
   colour: `--mood-${name}`,
 }));
 
-export function toMoodName(mood: string): MoodName {
-  return MOOD_NAMES.find((name) => name === mood) ?? OTHER_MOOD;
-}
-
 /** The values of one mood, one per bar. */
 export interface MoodSeries {
-  readonly mood: MoodInfo;
+  readonly mood: (typeof MOODS)[number];
   readonly records: readonly number[];
   readonly bytes: readonly number[];
   readonly totalRecords: number;
@@ -60,8 +119,9 @@ export interface UsageSeries {
 
 /** Fills the gaps of a report, and drops rows outside the range. */
 export function toSeries(range: UsagePeriodRange, rows: readonly UsageRow[]): UsageSeries {
+  const known = new Set<string>(MOODS.map(({ name }) => name));
   const moods = MOODS.map((mood): MoodSeries => {
-    const own = rows.filter((row) => toMoodName(row.mood) === mood.name);
+    const own = rows.filter((row) => (known.has(row.mood) ? row.mood : 'other') === mood.name);
     const records = fill(range, own, (row) => row.records);
     const bytes = fill(range, own, (row) => row.total_bytes);
     return { mood, records, bytes, totalRecords: sum(records), totalBytes: sum(bytes) };

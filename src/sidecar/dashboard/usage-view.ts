@@ -1,5 +1,6 @@
+import type { UsageReport, WaitingBucket } from '../api.ts';
 import { BarChart } from './charts.ts';
-import { byId, bytesElement, colourSwatch, countElement, createElement, setText } from './dom.ts';
+import { byId, bytesElement, colourSwatch, countElement, createElement, fillTable, setText } from './dom.ts';
 import {
   PLACEHOLDER,
   formatBytes,
@@ -9,79 +10,17 @@ import {
   formatShare,
   toSentence,
 } from './format.ts';
-import { USAGE_PERIODS, toPeriodRange } from './periods.ts';
-import type { UsagePeriod, UsagePeriodRange } from './periods.ts';
-import { toSeries, toWaitingBars, visibleMoods, waitingSummary } from './usage-series.ts';
-import type { UsageSeries, WaitingBar } from './usage-series.ts';
-import { toQueryString } from './usage-store.ts';
-import type { LoadedReport, UsageStore } from './usage-store.ts';
-
-/** Fills a table; the first cell of each row is its header. */
-export function fillTable(
-  table: HTMLTableElement,
-  columns: readonly string[],
-  rows: readonly (readonly (string | Node)[])[],
-): void {
-  const head = createElement('thead');
-  const headRow = createElement('tr');
-  for (const column of columns) {
-    const cell = createElement(column === '' ? 'td' : 'th', column);
-    if (column !== '') cell.scope = 'col';
-    headRow.append(cell);
-  }
-  head.append(headRow);
-  const body = createElement('tbody');
-  for (const [first = '', ...others] of rows) {
-    const row = createElement('tr');
-    const header = createElement('th');
-    header.scope = 'row';
-    header.append(first);
-    row.append(header);
-    for (const other of others) {
-      const cell = createElement('td');
-      cell.append(other);
-      row.append(cell);
-    }
-    body.append(row);
-  }
-  table.replaceChildren(head, body);
-}
-
-/** All moods with their meaning, number of records and bytes. */
-export function fillMoodTable(table: HTMLTableElement, series: UsageSeries): void {
-  const rows = series.moods
-    .filter(({ mood, totalRecords }) => mood.name !== 'other' || totalRecords > 0)
-    .map(({ mood, totalRecords, totalBytes }) => {
-      const name = createElement('div', '', 'mood');
-      name.append(
-        colourSwatch(mood.colour),
-        createElement('span', mood.name),
-        createElement('small', mood.meaning),
-      );
-      return [
-        name,
-        countElement(totalRecords),
-        formatShare(totalRecords, series.totalRecords),
-        bytesElement(totalBytes),
-      ];
-    });
-  fillTable(table, ['Mood', 'Records', 'Share', 'Bytes'], rows);
-}
-
-/** The distribution of waiting times, each with a bar between its label and its share. */
-export function fillWaitingTable(table: HTMLTableElement, bars: readonly WaitingBar[]): void {
-  const total = bars.reduce((sum, bar) => sum + bar.records, 0);
-  const rows = bars.map(({ label, records, share }) => {
-    const track = createElement('div', '', 'track');
-    const fill = createElement('div', '', 'fill');
-    fill.style.width = `${100 * share}%`;
-    track.append(fill);
-    const count = countElement(records);
-    count.className = 'soft';
-    return [label, track, formatShare(records, total), count];
-  });
-  fillTable(table, ['Waited', '', 'Share', 'Transfers'], rows);
-}
+import { fetchJson } from './requests.ts';
+import {
+  USAGE_PERIODS,
+  sum,
+  toPeriodRange,
+  toSeries,
+  toWaitingBars,
+  visibleMoods,
+  waitingSummary,
+} from './usage-series.ts';
+import type { UsagePeriod, UsagePeriodRange, UsageSeries } from './usage-series.ts';
 
 const GRANULARITY_NAMES = { hour: 'Hour', day: 'Day', month: 'Month' } as const;
 
@@ -91,47 +30,93 @@ const PERIOD_NAMES: Readonly<Record<UsagePeriod, string>> = {
   year: 'the last 12 months',
 };
 
-/** Transfers, bytes and waiting times of a period. */
+/** The last report of a period, with its range. */
+interface LoadedReport {
+  readonly range: UsagePeriodRange;
+  readonly report: UsageReport;
+}
+
+/** Transfers, bytes and waiting times of a period. After a failed request the previous report stays. */
 export class UsageView {
-  readonly #notice = byId('usage-notice', HTMLElement);
-  readonly #asOf = byId('usage-as-of', HTMLElement);
+  readonly #nowMs: () => number;
+  readonly #reports = new Map<UsagePeriod, LoadedReport>();
   readonly #section = byId('usage', HTMLElement);
   readonly #recordsPlot = byId('records-plot', HTMLElement);
   readonly #bytesPlot = byId('bytes-plot', HTMLElement);
   readonly #records = new BarChart(this.#recordsPlot, formatCompact, formatCount);
   readonly #bytes = new BarChart(this.#bytesPlot, formatBytes, formatBytes);
+  /** The selected period is in the URL fragment, so that reloads and bookmarks keep it. */
+  #period: UsagePeriod = USAGE_PERIODS.find((name) => location.hash === `#${name}`) ?? 'day';
+  /** Why the last request failed, in a sentence; null if it succeeded. */
+  #problem: string | null = null;
 
-  /** @param nowMs the server's clock, for the axis of a period without a report */
-  show(store: UsageStore, view: UsagePeriod, nowMs: number): void {
-    for (const each of USAGE_PERIODS) showPeriodCard(each, store.get(each));
-    const loaded = store.get(view);
-    this.#section.classList.toggle('is-stale', store.problem !== null);
-    this.#notice.hidden = store.problem === null;
-    setText(this.#notice, store.problem === null ? '' : toSentence(store.problem));
-    setText(this.#asOf, loaded === null ? '' : `as of ${formatClock(Date.parse(loaded.report.generated))}`);
-    const range = loaded?.range ?? toPeriodRange(view, nowMs);
-    this.#showReport(range, loaded);
+  /** @param nowMs the server's clock */
+  constructor(nowMs: () => number) {
+    this.#nowMs = nowMs;
+    for (const radio of document.querySelectorAll<HTMLInputElement>('input[name=period]')) {
+      radio.checked = radio.value === this.#period;
+      radio.addEventListener('change', () => {
+        this.#period = USAGE_PERIODS.find((name) => name === radio.value) ?? this.#period;
+        history.replaceState(null, '', `#${this.#period}`);
+        this.#show();
+      });
+    }
+    this.#show();
+  }
+
+  /**
+   * Loads the reports of all periods, the selected one first. They are loaded one after the other, because
+   * each may make the server read a large database.
+   *
+   * @returns whether all succeeded
+   */
+  async load(): Promise<boolean> {
+    const nowMs = this.#nowMs();
+    const first = this.#period;
+    for (const period of [first, ...USAGE_PERIODS.filter((other) => other !== first)]) {
+      const range = toPeriodRange(period, nowMs);
+      const outcome = await fetchJson<UsageReport>(`usage.json?${toQueryString(range)}`);
+      if (outcome.kind === 'ok') this.#reports.set(period, { range, report: outcome.value });
+      this.#problem = outcome.kind === 'ok' ? null : outcome.problem;
+      this.#show();
+      if (outcome.kind === 'problem') return false;
+    }
+    return true;
+  }
+
+  #show(): void {
+    for (const period of USAGE_PERIODS) showPeriodCard(period, this.#reports.get(period));
+    const notice = byId('usage-notice', HTMLElement);
+    this.#section.classList.toggle('is-stale', this.#problem !== null);
+    notice.hidden = this.#problem === null;
+    setText(notice, this.#problem === null ? '' : toSentence(this.#problem));
+    const loaded = this.#reports.get(this.#period);
+    const asOf = loaded === undefined ? '' : `as of ${formatClock(Date.parse(loaded.report.generated))}`;
+    setText(byId('usage-as-of', HTMLElement), asOf);
+    // Without a report, the axes show the range that will be requested.
+    const range = loaded?.range ?? toPeriodRange(this.#period, this.#nowMs());
+    this.#showReport(range, loaded?.report);
     byId('usage-csv', HTMLAnchorElement).href = `usage.csv?${toQueryString(range)}`;
     byId('usage-json', HTMLAnchorElement).href = `usage.json?${toQueryString(range)}`;
   }
 
-  #showReport(range: UsagePeriodRange, loaded: LoadedReport | null): void {
-    const series = toSeries(range, loaded?.report.rows ?? []);
+  #showReport(range: UsagePeriodRange, report: UsageReport | undefined): void {
+    const isKnown = report !== undefined;
+    const series = toSeries(range, report?.rows ?? []);
     const shown = visibleMoods(series);
     const labels = range.buckets.map((bucket) => bucket.label);
     const titles = range.buckets.map((bucket) => bucket.title);
-    const layers = shown.map(({ mood, records }) => ({
-      name: mood.name,
-      colour: mood.colour,
-      values: records,
-    }));
-    this.#records.show({ labels, titles, layers });
+    this.#records.show({
+      labels,
+      titles,
+      layers: shown.map(({ mood, records }) => ({ ...mood, values: records })),
+    });
     this.#bytes.show({
       labels,
       titles,
       layers: [{ name: 'relayed', colour: '--accent', values: series.bytes }],
     });
-    this.#describe(range, series, loaded !== null);
+    this.#describe(range, series, isKnown);
     byId('legend', HTMLElement).replaceChildren(
       ...shown.map(({ mood }) => {
         const item = createElement('li');
@@ -149,14 +134,14 @@ export class UsageView {
       [GRANULARITY_NAMES[range.by], 'Bytes'],
       titles.map((title, bar) => [title, bytesElement(series.bytes[bar] ?? 0)]),
     );
-    fillMoodTable(byId('moods-table', HTMLTableElement), series);
-    setText(byId('moods-sentence', HTMLElement), loaded === null ? PLACEHOLDER : moodSummary(series));
-    const waiting = loaded?.report.waiting ?? [];
     for (const details of this.#section.querySelectorAll('details, .moods, .waits')) {
-      details.classList.toggle('is-unknown', loaded === null);
+      details.classList.toggle('is-unknown', !isKnown);
     }
-    setText(byId('waits-sentence', HTMLElement), loaded === null ? PLACEHOLDER : waitingSummary(waiting));
-    fillWaitingTable(byId('waits-table', HTMLTableElement), toWaitingBars(waiting));
+    const waiting = report?.waiting ?? [];
+    setText(byId('moods-sentence', HTMLElement), isKnown ? moodSummary(series) : PLACEHOLDER);
+    setText(byId('waits-sentence', HTMLElement), isKnown ? waitingSummary(waiting) : PLACEHOLDER);
+    fillMoodTable(series);
+    fillWaitingTable(waiting);
   }
 
   /** Describes the charts for screen readers, and replaces empty charts with a text. */
@@ -179,16 +164,19 @@ export class UsageView {
   }
 }
 
-function moodSummary({ transfers, totalRecords }: UsageSeries): string {
-  if (totalRecords === 0) return 'No records.';
-  const records = totalRecords === 1 ? '1 record' : `${formatCount(totalRecords)} records`;
-  return `${formatShare(transfers, totalRecords)} of ${records} are transfers.`;
+/** The query of `usage.json` and `usage.csv`. */
+function toQueryString({ by, fromMs, toMs }: UsagePeriodRange): URLSearchParams {
+  return new URLSearchParams({
+    by,
+    from: new Date(fromMs).toISOString(),
+    to: new Date(toMs).toISOString(),
+  });
 }
 
-function showPeriodCard(view: UsagePeriod, loaded: LoadedReport | null): void {
-  const transfers = byId(`${view}-transfers`, HTMLElement);
-  const bytes = byId(`${view}-bytes`, HTMLElement);
-  if (loaded === null) {
+function showPeriodCard(period: UsagePeriod, loaded: LoadedReport | undefined): void {
+  const transfers = byId(`${period}-transfers`, HTMLElement);
+  const bytes = byId(`${period}-bytes`, HTMLElement);
+  if (loaded === undefined) {
     setText(transfers, PLACEHOLDER);
     setText(bytes, PLACEHOLDER);
     return;
@@ -196,4 +184,46 @@ function showPeriodCard(view: UsagePeriod, loaded: LoadedReport | null): void {
   const series = toSeries(loaded.range, loaded.report.rows);
   transfers.replaceChildren(countElement(series.transfers));
   bytes.replaceChildren(bytesElement(series.totalBytes));
+}
+
+function moodSummary({ transfers, totalRecords }: UsageSeries): string {
+  if (totalRecords === 0) return 'No records.';
+  const records = totalRecords === 1 ? '1 record' : `${formatCount(totalRecords)} records`;
+  return `${formatShare(transfers, totalRecords)} of ${records} are transfers.`;
+}
+
+/** All moods with their meaning, number of records and bytes. */
+function fillMoodTable(series: UsageSeries): void {
+  const rows = series.moods
+    .filter(({ mood, totalRecords }) => mood.name !== 'other' || totalRecords > 0)
+    .map(({ mood, totalRecords, totalBytes }) => {
+      const name = createElement('div', '', 'mood');
+      name.append(
+        colourSwatch(mood.colour),
+        createElement('span', mood.name),
+        createElement('small', mood.meaning),
+      );
+      return [
+        name,
+        countElement(totalRecords),
+        formatShare(totalRecords, series.totalRecords),
+        bytesElement(totalBytes),
+      ];
+    });
+  fillTable(byId('moods-table', HTMLTableElement), ['Mood', 'Records', 'Share', 'Bytes'], rows);
+}
+
+/** The distribution of waiting times, each with a bar between its label and its share. */
+function fillWaitingTable(buckets: readonly WaitingBucket[]): void {
+  const total = sum(buckets.map(({ records }) => records));
+  const rows = toWaitingBars(buckets).map(({ label, records, share }) => {
+    const track = createElement('div', '', 'track');
+    const fill = createElement('div', '', 'fill');
+    fill.style.width = `${100 * share}%`;
+    track.append(fill);
+    const count = countElement(records);
+    count.className = 'soft';
+    return [label, track, formatShare(records, total), count];
+  });
+  fillTable(byId('waits-table', HTMLTableElement), ['Waited', '', 'Share', 'Transfers'], rows);
 }

@@ -1,3 +1,4 @@
+import type { RelayConfig } from '../config/relay-config.ts';
 import { QuotaFile, loadQuota } from './quota-file.ts';
 
 const DAY_MS = 86_400_000;
@@ -192,13 +193,6 @@ export class Quota {
 /** Time between two checks, in milliseconds. A crash loses the usage since the last one. */
 const CHECK_INTERVAL_MS = 1000;
 
-export interface QuotaTrackerOptions extends QuotaOptions {
-  /** Path of the quota file. */
-  readonly path: string;
-  /** Time that pairs may continue after the limit is reached, in milliseconds. Null: until they end. */
-  readonly graceMs: number | null;
-}
-
 interface QuotaTrackerDependencies extends QuotaEvents {
   /** Payload relayed since the start of the process, in bytes; never decreases. */
   readonly relayedBytes: () => number;
@@ -212,16 +206,16 @@ interface QuotaTrackerDependencies extends QuotaEvents {
 
 /** Checks a quota every second, and saves it to a file. */
 export class QuotaTracker {
-  readonly #quota: Quota;
+  readonly quota: Quota;
   readonly #file: QuotaFile;
   readonly #relayedBytes: () => number;
   readonly #timer: NodeJS.Timeout;
   #grace: NodeJS.Timeout | undefined;
 
   /** @throws QuotaFileError if the previous usage cannot be read */
-  constructor(options: QuotaTrackerOptions, dependencies: QuotaTrackerDependencies) {
+  constructor(options: NonNullable<RelayConfig['quota']>, dependencies: QuotaTrackerDependencies) {
     this.#relayedBytes = dependencies.relayedBytes;
-    this.#quota = new Quota(options, dependencies.wallClock, loadQuota(options.path), {
+    this.quota = new Quota(options, dependencies.wallClock, loadQuota(options.path), {
       onWarning: (percent) => dependencies.onWarning(percent),
       onExhausted: () => {
         dependencies.onExhausted();
@@ -237,31 +231,18 @@ export class QuotaTracker {
     this.#timer = setInterval(() => this.check(), CHECK_INTERVAL_MS);
   }
 
-  get usedBytes(): number {
-    return this.#quota.usedBytes;
-  }
-
-  get limitBytes(): number {
-    return this.#quota.limitBytes;
-  }
-
-  /** Start of the next period, in milliseconds since the epoch. */
-  get resetsAtMs(): number {
-    return this.#quota.resetsAtMs;
-  }
-
   /** Counts the bytes relayed since the last check. */
   check(): void {
-    this.#quota.check(this.#relayedBytes());
-    void this.#file.save(this.#quota.toSavedQuota());
+    this.quota.check(this.#relayedBytes());
+    void this.#file.save(this.quota.toSavedQuota());
   }
 
   /** Counts the last bytes and saves the usage. */
   async close(): Promise<void> {
     clearInterval(this.#timer);
-    this.#quota.check(this.#relayedBytes());
+    this.quota.check(this.#relayedBytes());
     // That check may have started a grace period.
     clearTimeout(this.#grace);
-    await this.#file.save(this.#quota.toSavedQuota());
+    await this.#file.save(this.quota.toSavedQuota());
   }
 }

@@ -41,7 +41,7 @@ interface RelayMetricsDependencies {
 /** State of the relay during one scrape. Totals are read once: they are summed over all running pairs. */
 interface MetricSource extends Omit<RelayMetricsDependencies, 'quota' | 'cluster'> {
   readonly totals: SessionTotals;
-  readonly quota: RelayQuota['tracker'] | null;
+  readonly quota: RelayQuota['tracker']['quota'] | null;
   /** Null without a cluster. */
   readonly cluster: ClusterService['router'] | null;
 }
@@ -312,7 +312,7 @@ export class RelayMetrics {
     const source: MetricSource = {
       ...this.#dependencies,
       totals: sessions.clients.totals(),
-      quota: quota()?.tracker ?? null,
+      quota: quota()?.tracker.quota ?? null,
       cluster: cluster()?.router ?? null,
     };
     for (const [{ read }, metric] of this.#metrics) {

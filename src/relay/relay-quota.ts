@@ -45,7 +45,7 @@ export class RelayQuota {
   }
 
   status(): NonNullable<RelayStatus['quota']> {
-    const { usedBytes, limitBytes, resetsAtMs } = this.tracker;
+    const { usedBytes, limitBytes, resetsAtMs } = this.tracker.quota;
     return { used_bytes: usedBytes, limit_bytes: limitBytes, resets: new Date(resetsAtMs).toISOString() };
   }
 

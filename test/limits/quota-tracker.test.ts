@@ -4,13 +4,16 @@ import { mkdir, rename, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, mock, test } from 'node:test';
 import type { TestContext } from 'node:test';
+import type { RelayConfig } from '../../src/config/relay-config.ts';
 import { QuotaFile, QuotaFileError, loadQuota } from '../../src/limits/quota-file.ts';
 import { QuotaTracker } from '../../src/limits/quota.ts';
-import type { QuotaTrackerOptions, SavedQuota } from '../../src/limits/quota.ts';
+import type { SavedQuota } from '../../src/limits/quota.ts';
 import { scratch, until } from '../support/scratch.ts';
 
 const DAY_MS = 86_400_000;
 const NOON = Date.parse('2026-03-10T12:00:00Z');
+
+type QuotaTrackerOptions = NonNullable<RelayConfig['quota']>;
 
 const OPTIONS: Omit<QuotaTrackerOptions, 'path'> = {
   limitBytes: 1000,
@@ -87,12 +90,12 @@ describe('a quota tracker', () => {
     const tracker = fixture.tracker();
     fixture.relayedBytes = 10;
     fixture.pass(999);
-    assert.deepEqual([fixture.checks, tracker.usedBytes], [0, 0]);
+    assert.deepEqual([fixture.checks, tracker.quota.usedBytes], [0, 0]);
     fixture.pass(1);
-    assert.deepEqual([fixture.checks, tracker.usedBytes], [1, 10]);
+    assert.deepEqual([fixture.checks, tracker.quota.usedBytes], [1, 10]);
     fixture.relayedBytes = 15;
     fixture.pass(1000);
-    assert.deepEqual([fixture.checks, tracker.usedBytes], [2, 15]);
+    assert.deepEqual([fixture.checks, tracker.quota.usedBytes], [2, 15]);
   });
 
   test('saves the usage with each check, for the start after a crash', async (context) => {
@@ -111,12 +114,12 @@ describe('a quota tracker', () => {
     await save(fixture.path, { day: '2026-03-10', period: 'day', relayedBytes: 300 });
     const tracker = fixture.tracker({ counts: 'in+out' });
     assert.deepEqual(
-      [tracker.usedBytes, tracker.limitBytes, new Date(tracker.resetsAtMs).toISOString()],
+      [tracker.quota.usedBytes, tracker.quota.limitBytes, new Date(tracker.quota.resetsAtMs).toISOString()],
       [600, 1000, '2026-03-11T00:00:00.000Z'],
     );
     fixture.relayedBytes = 50;
     tracker.check();
-    assert.equal(tracker.usedBytes, 700);
+    assert.equal(tracker.quota.usedBytes, 700);
     await tracker.close();
     assert.deepEqual(loadQuota(fixture.path), { day: '2026-03-10', period: 'day', relayedBytes: 350 });
   });
@@ -187,7 +190,7 @@ describe('a quota tracker', () => {
     fixture.relayedBytes = 1000;
     tracker.check();
     fixture.pass(90_000);
-    assert.deepEqual([fixture.events, tracker.usedBytes], [['exhausted', 'reset'], 0]);
+    assert.deepEqual([fixture.events, tracker.quota.usedBytes], [['exhausted', 'reset'], 0]);
     fixture.relayedBytes = 2000;
     tracker.check();
     fixture.pass(59_999);
@@ -206,7 +209,7 @@ describe('a quota tracker', () => {
     await until(() => fixture.events.length > 0);
     fixture.relayedBytes = 20;
     fixture.pass(1000);
-    assert.deepEqual([fixture.events, tracker.usedBytes], [['ENOENT'], 20]);
+    assert.deepEqual([fixture.events, tracker.quota.usedBytes], [['ENOENT'], 20]);
     await rename(`${dirname(fixture.path)}-gone`, dirname(fixture.path));
     await until(() => {
       fixture.pass(1000);
@@ -222,11 +225,11 @@ describe('a quota tracker', () => {
     fixture.pass(1000);
     fixture.relayedBytes = 42;
     await tracker.close();
-    assert.deepEqual([tracker.usedBytes, fixture.savedBytes], [42, 42]);
+    assert.deepEqual([tracker.quota.usedBytes, fixture.savedBytes], [42, 42]);
     const { checks } = fixture;
     fixture.relayedBytes = 999;
     fixture.pass(10_000);
-    assert.deepEqual([fixture.checks, tracker.usedBytes, fixture.savedBytes], [checks, 42, 42]);
+    assert.deepEqual([fixture.checks, tracker.quota.usedBytes, fixture.savedBytes], [checks, 42, 42]);
   });
 
   test('closes no pairs after it has closed', async (context) => {

@@ -1,5 +1,12 @@
 import { TaskQueue } from './task-queue.ts';
 
+/**
+ * Size of the buffer that every connection reads into, and thus of the largest read, in bytes. It has to fit
+ * into the processor's second-level cache, together with the kernel's buffers: with 1 MiB, a single pair can
+ * become a quarter slower; with 256 KiB, the cost of system calls becomes noticeable.
+ */
+export const MAX_READ_BYTES = 524_288;
+
 /** Smaller copies are cheap to allocate, in bytes. */
 const MIN_POOLED_BYTES = 65_536;
 
@@ -16,20 +23,13 @@ const MAX_IDLE_BUFFERS = 2;
  * gets memory of its own.
  */
 export class BufferPool {
-  readonly #bufferBytes: number;
   readonly #free: Buffer[] = [];
   readonly #buffers = new WeakMap<Uint8Array, Buffer>();
   #allocatedCount = 0;
 
-  /** @param bufferBytes size of a buffer; larger copies are not pooled */
-  constructor(bufferBytes: number) {
-    this.#bufferBytes = bufferBytes;
-  }
-
   /** Copies `bytes`. The copy is valid until `release`. */
   copy(bytes: Uint8Array): Uint8Array {
-    const buffer =
-      bytes.length < MIN_POOLED_BYTES || bytes.length > this.#bufferBytes ? null : this.#acquire();
+    const buffer = bytes.length < MIN_POOLED_BYTES || bytes.length > MAX_READ_BYTES ? null : this.#acquire();
     if (buffer === null) return Buffer.from(bytes);
     const copy = buffer.subarray(0, bytes.length);
     copy.set(bytes);
@@ -54,16 +54,9 @@ export class BufferPool {
     if (free !== undefined) return free;
     if (this.#allocatedCount === MAX_BUFFERS) return null;
     this.#allocatedCount += 1;
-    return Buffer.allocUnsafeSlow(this.#bufferBytes);
+    return Buffer.allocUnsafeSlow(MAX_READ_BYTES);
   }
 }
-
-/**
- * Size of the buffer that every connection reads into, and thus of the largest read, in bytes. It has to fit
- * into the processor's second-level cache, together with the kernel's buffers: with 1 MiB, a single pair can
- * become a quarter slower; with 256 KiB, the cost of system calls becomes noticeable.
- */
-const MAX_READ_BYTES = 524_288;
 
 /** Size of the smallest read, and the bytes that a stalled pair may always buffer. */
 export const MIN_READ_BYTES = 16_384;
@@ -151,7 +144,7 @@ export class ReadScheduler {
   readonly #buffer = Buffer.allocUnsafeSlow(MAX_READ_BYTES);
   readonly #budgetBytes: number;
   /** For bytes that receivers did not accept. */
-  readonly buffers = new BufferPool(MAX_READ_BYTES);
+  readonly buffers = new BufferPool();
   /** For work on connections that would take too long in the tick in which their bytes are read. */
   readonly tasks = new TaskQueue();
   /** Flows that were just queued. They are served first. */

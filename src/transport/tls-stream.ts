@@ -3,7 +3,7 @@ import { TlsHandshakeQueue } from '../limits/tls-handshake-queue.ts';
 import type { TlsHandshakeStep } from '../limits/tls-handshake-queue.ts';
 import { EMPTY_BYTES } from './byte-stream.ts';
 import type { AddressPair, ByteStream, ByteStreamHandler, KeepAlive } from './byte-stream.ts';
-import { MIN_READ_BYTES } from './read-scheduler.ts';
+import { MAX_READ_BYTES, MIN_READ_BYTES } from './read-scheduler.ts';
 import type { ReadScheduler } from './read-scheduler.ts';
 import { TlsEngine } from './tls-engine.ts';
 import type { TlsBindings, TlsCallbacks, TlsOptions } from './tls-engine.ts';
@@ -12,7 +12,7 @@ import type { TlsBindings, TlsCallbacks, TlsOptions } from './tls-engine.ts';
 type State = 'handshake' | 'open' | 'ended' | 'closed';
 
 /** Maximum plaintext of one read: as much as its ciphertext, and the rest of an incomplete record. */
-const MAX_PLAINTEXT_BYTES = 524_288 + 16_384;
+const MAX_PLAINTEXT_BYTES = MAX_READ_BYTES + 16_384;
 
 /** Receives the result of a handshake. */
 interface TlsHandshakeObserver {

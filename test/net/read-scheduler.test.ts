@@ -1,6 +1,11 @@
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
-import { BufferPool, MIN_READ_BYTES, ReadScheduler } from '../../src/transport/read-scheduler.ts';
+import {
+  BufferPool,
+  MAX_READ_BYTES,
+  MIN_READ_BYTES,
+  ReadScheduler,
+} from '../../src/transport/read-scheduler.ts';
 import type { ReadFlow } from '../../src/transport/read-scheduler.ts';
 import { randomBytesOf } from '../support/bytes.ts';
 
@@ -228,12 +233,10 @@ describe('the queue of flows', () => {
   });
 });
 
-const BUFFER_BYTES = 524_288;
-
 describe('the pool of buffers', () => {
   test('copies bytes, so that changes of the original have no effect', () => {
-    const bufferPool = new BufferPool(BUFFER_BYTES);
-    for (const size of [1, 65_535, 65_536, 300_000, BUFFER_BYTES, BUFFER_BYTES + 1]) {
+    const bufferPool = new BufferPool();
+    for (const size of [1, 65_535, 65_536, 300_000, MAX_READ_BYTES, MAX_READ_BYTES + 1]) {
       const bytes = randomBytesOf(size, size);
       const expected = Buffer.from(bytes);
       const copy = bufferPool.copy(bytes);
@@ -243,7 +246,7 @@ describe('the pool of buffers', () => {
   });
 
   test('reuses a buffer after its release, and not before', () => {
-    const bufferPool = new BufferPool(BUFFER_BYTES);
+    const bufferPool = new BufferPool();
     const [first, second] = [
       bufferPool.copy(randomBytesOf(1, 100_000)),
       bufferPool.copy(randomBytesOf(2, 100_000)),
@@ -257,7 +260,7 @@ describe('the pool of buffers', () => {
   });
 
   test('frees all but two buffers when none is in use', () => {
-    const bufferPool = new BufferPool(BUFFER_BYTES);
+    const bufferPool = new BufferPool();
     const copyMany = (count: number): Uint8Array[] =>
       Array.from({ length: count }, (_, index) => bufferPool.copy(randomBytesOf(index, 100_000)));
     const before = copyMany(5);
@@ -265,11 +268,11 @@ describe('the pool of buffers', () => {
     for (const copy of before) bufferPool.release(copy);
     const after = copyMany(9);
     assert.equal(after.filter((copy) => buffers.has(copy.buffer)).length, 2);
-    assert.equal(after.filter((copy) => copy.buffer.byteLength === BUFFER_BYTES).length, 8);
+    assert.equal(after.filter((copy) => copy.buffer.byteLength === MAX_READ_BYTES).length, 8);
   });
 
   test('hands out a buffer once if it was released twice', () => {
-    const bufferPool = new BufferPool(BUFFER_BYTES);
+    const bufferPool = new BufferPool();
     const copy = bufferPool.copy(randomBytesOf(1, 100_000));
     bufferPool.release(copy);
     bufferPool.release(copy);
@@ -277,15 +280,15 @@ describe('the pool of buffers', () => {
   });
 
   test('has at most eight buffers: other and small copies get exactly the memory that they need', () => {
-    const bufferPool = new BufferPool(BUFFER_BYTES);
+    const bufferPool = new BufferPool();
     const small = bufferPool.copy(randomBytesOf(1, 65_535));
-    assert.ok(small.buffer.byteLength < BUFFER_BYTES);
+    assert.ok(small.buffer.byteLength < MAX_READ_BYTES);
     const copies = Array.from({ length: 20 }, (_, index) => bufferPool.copy(randomBytesOf(index, 100_000)));
-    const pooled = copies.filter((copy) => copy.buffer.byteLength === BUFFER_BYTES);
+    const pooled = copies.filter((copy) => copy.buffer.byteLength === MAX_READ_BYTES);
     assert.equal(pooled.length, 8);
     for (const copy of copies) bufferPool.release(copy);
     const again = copies.map((copy) => bufferPool.copy(copy));
     assert.equal(new Set(again.map((copy) => copy.buffer)).size, 20);
-    assert.equal(again.filter((copy) => copy.buffer.byteLength === BUFFER_BYTES).length, 8);
+    assert.equal(again.filter((copy) => copy.buffer.byteLength === MAX_READ_BYTES).length, 8);
   });
 });

@@ -38,11 +38,8 @@ export interface RateLimitSlot {
   release(): void;
 }
 
-/** Bytes per second, both directions of a pair together. Null: no limit. */
-export interface RateLimits {
-  readonly pairBytesPerSecond: number | null;
-  readonly totalBytesPerSecond: number | null;
-}
+/** Both directions of a pair together. Null: no limit. */
+export type RateLimits = Pick<RelayConfig['limits'], 'pairBytesPerSecond' | 'totalBytesPerSecond'>;
 
 interface ThrottledPair extends Share {
   readonly target: Throttleable;
@@ -185,8 +182,8 @@ export class RateLimiter {
 }
 
 /** Null if no rate is limited. `clock`: milliseconds of a monotonic clock. */
-export function createRateLimiter(limits: RelayConfig['limits'], clock: () => number): RateLimiter | null {
+export function createRateLimiter(limits: RateLimits, clock: () => number): RateLimiter | null {
   const { pairBytesPerSecond, totalBytesPerSecond } = limits;
-  if (pairBytesPerSecond === null && totalBytesPerSecond === null) return null;
-  return new RateLimiter({ pairBytesPerSecond, totalBytesPerSecond }, clock);
+  const isUnlimited = pairBytesPerSecond === null && totalBytesPerSecond === null;
+  return isUnlimited ? null : new RateLimiter(limits, clock);
 }

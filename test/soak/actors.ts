@@ -3,8 +3,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
 import type { Dice } from '../support/dice.ts';
 import type { TestClient } from '../support/test-client.ts';
-import { OK, hears, isClosed } from './stage.ts';
-import type { Stage } from './stage.ts';
+import { OK, expectClosed, expectReply } from './stage.ts';
+import type { SoakClients } from './stage.ts';
 
 /** Relay settings that the actors rely on. All timeouts are short, so that they occur often in a soak. */
 export const SOAK_SETTINGS = {
@@ -23,29 +23,29 @@ export const SOAK_SETTINGS = {
 } as const;
 
 /** More clients than may wait. */
-const CROWD = 350;
+const MANY_CLIENTS = 350;
 
 /** Maximum bytes of a transfer; below the limit per pair. */
 const LARGEST_TRANSFER = 8 * 2 ** 20;
 
 /** More than the limit per pair. */
-const TOO_MUCH = randomBytesOf(6, 32 * 2 ** 20);
+const EXCESS_PAYLOAD = randomBytesOf(6, 32 * 2 ** 20);
 
 /** Byte limit per pair. */
 const ALLOWED_BYTES = 24_000_000;
 
 const PIECE_BYTES = 65_536;
 
-const NOISE = randomBytesOf(5, LARGEST_TRANSFER);
+const PAYLOAD = randomBytesOf(5, LARGEST_TRANSFER);
 
 /** Connects, does something, checks the relay's response, and disconnects. */
-type Actor = (stage: Stage, dice: Dice) => Promise<void>;
+type Actor = (clients: SoakClients, random: Dice) => Promise<void>;
 
 /** Pauses repeatedly until that many bytes have arrived. */
-async function receiveSlowly(to: TestClient, count: number, dice: Dice, pauseMs: number): Promise<void> {
+async function receiveSlowly(to: TestClient, count: number, random: Dice, pauseMs: number): Promise<void> {
   while (to.receivedBytes < count && !to.isClosed) {
     to.pause();
-    await sleep(dice.between(0, pauseMs));
+    await sleep(random.between(0, pauseMs));
     to.resume();
     await sleep(1);
   }
@@ -55,78 +55,79 @@ async function receiveSlowly(to: TestClient, count: number, dice: Dice, pauseMs:
  * Sends that many bytes in one direction and compares them. The receiver repeatedly pauses for up to
  * `pauseMs`.
  */
-async function transfer(stage: Stage, dice: Dice, length: number, pauseMs: number): Promise<void> {
-  const bytes = NOISE.subarray(0, length);
-  const [from, to] = await stage.pair(dice);
-  const sent = from.sendAll(bytes, dice.size(PIECE_BYTES) + (length >> 8));
-  if (pauseMs > 0) await receiveSlowly(to, length + OK.length, dice, pauseMs);
+async function transfer(clients: SoakClients, random: Dice, length: number, pauseMs: number): Promise<void> {
+  const bytes = PAYLOAD.subarray(0, length);
+  const [from, to] = await clients.pair(random);
+  const sent = from.sendAll(bytes, random.size(PIECE_BYTES) + (length >> 8));
+  if (pauseMs > 0) await receiveSlowly(to, length + OK.length, random, pauseMs);
   const received = await to.until(length + OK.length);
-  assert.ok(received.subarray(OK.length).equals(bytes), 'a transfer was spoilt');
+  assert.ok(received.subarray(OK.length).equals(bytes), 'a transfer was corrupted');
   await sent;
-  const [goes, stays] = dice.happens(0.5) ? [from, to] : [to, from];
-  goes.end();
-  assert.equal((await stays.closed).reset, false);
-  await goes.closed;
+  const [leaving, remaining] = random.happens(0.5) ? [from, to] : [to, from];
+  leaving.end();
+  assert.equal((await remaining.closed).reset, false);
+  await leaving.closed;
 }
 
 /** Disconnects in several ways while it waits, or exceeds the wait timeout. */
-async function waitInVain(stage: Stage, dice: Dice): Promise<void> {
-  const client = await stage.client(dice, handshake(newToken(), SIDE_A));
-  const way = dice.between(0, 2);
-  if (way === 0) client.end();
-  if (way === 1) client.reset();
-  if (way === 2) await isClosed(client);
+async function waitWithoutPartner(clients: SoakClients, random: Dice): Promise<void> {
+  const client = await clients.connect(random, handshake(newToken(), SIDE_A));
+  const ending = random.between(0, 2);
+  if (ending === 0) client.end();
+  if (ending === 1) client.reset();
+  if (ending === 2) await expectClosed(client);
   await client.closed;
 }
 
 /** Three connections of one side; when the other side connects, one of them is paired. */
-async function beRedundant(stage: Stage, dice: Dice): Promise<void> {
+async function reconnect(clients: SoakClients, random: Dice): Promise<void> {
   const token = newToken();
-  const many: TestClient[] = [];
-  for (let count = 0; count < 3; count += 1) many.push(await stage.client(dice, handshake(token, SIDE_A)));
-  const other = await stage.client(dice, handshake(token, SIDE_B));
-  await hears(other, OK);
+  const sameSide: TestClient[] = [];
+  for (let count = 0; count < 3; count += 1)
+    sameSide.push(await clients.connect(random, handshake(token, SIDE_A)));
+  const other = await clients.connect(random, handshake(token, SIDE_B));
+  await expectReply(other, OK);
   other.end();
-  await Promise.all([...many, other].map((client) => client.closed));
+  await Promise.all([...sameSide, other].map((client) => client.closed));
 }
 
 /** Sends a bad handshake. */
-async function beWrong(stage: Stage, dice: Dice): Promise<void> {
-  const client = await stage.client(dice, `please ${'x'.repeat(dice.between(0, 900))}\n`);
-  await isClosed(client, 'bad handshake\n');
+async function sendBadHandshake(clients: SoakClients, random: Dice): Promise<void> {
+  const client = await clients.connect(random, `please ${'x'.repeat(random.between(0, 900))}\n`);
+  await expectClosed(client, 'bad handshake\n');
 }
 
 /** Sends bytes before it has a partner. */
-async function beImpatient(stage: Stage, dice: Dice): Promise<void> {
-  const client = await stage.client(dice, handshake(newToken(), SIDE_A));
+async function sendEarly(clients: SoakClients, random: Dice): Promise<void> {
+  const client = await clients.connect(random, handshake(newToken(), SIDE_A));
   await client.send('hello?');
-  await isClosed(client, 'impatient\n');
+  await expectClosed(client, 'impatient\n');
 }
 
 /** Sends nothing, or too little, until the handshake timeout. */
-async function beSilent(stage: Stage, dice: Dice): Promise<void> {
-  const client = await stage.client(dice, dice.happens(0.5) ? '' : 'please');
-  await isClosed(client);
+async function staySilent(clients: SoakClients, random: Dice): Promise<void> {
+  const client = await clients.connect(random, random.happens(0.5) ? '' : 'please');
+  await expectClosed(client);
 }
 
 /** Resets a connection at a random moment of a transfer; the partner is closed cleanly. */
-async function breakOff(stage: Stage, dice: Dice): Promise<void> {
-  const [from, to] = await stage.pair(dice);
-  const sent = from.sendAll(NOISE, PIECE_BYTES);
-  await sleep(dice.between(0, 50));
-  const [goes, stays] = dice.happens(0.5) ? [from, to] : [to, from];
-  goes.reset();
-  assert.equal((await stays.closed).reset, false);
-  await Promise.all([sent, goes.closed]);
+async function resetTransfer(clients: SoakClients, random: Dice): Promise<void> {
+  const [from, to] = await clients.pair(random);
+  const sent = from.sendAll(PAYLOAD, PIECE_BYTES);
+  await sleep(random.between(0, 50));
+  const [leaving, remaining] = random.happens(0.5) ? [from, to] : [to, from];
+  leaving.reset();
+  assert.equal((await remaining.closed).reset, false);
+  await Promise.all([sent, leaving.closed]);
 }
 
 /** A pair without traffic, because its receiver does not read or its sender sends nothing. */
-async function standStill(stage: Stage, dice: Dice): Promise<void> {
-  const [from, to] = await stage.pair(dice);
-  const isStalled = dice.happens(0.5);
+async function stall(clients: SoakClients, random: Dice): Promise<void> {
+  const [from, to] = await clients.pair(random);
+  const isStalled = random.happens(0.5);
   if (isStalled) to.pause();
   const sent = isStalled
-    ? from.sendAll(TOO_MUCH.subarray(0, ALLOWED_BYTES), PIECE_BYTES)
+    ? from.sendAll(EXCESS_PAYLOAD.subarray(0, ALLOWED_BYTES), PIECE_BYTES)
     : from.send('hello?');
   await from.closed;
   to.resume();
@@ -134,32 +135,33 @@ async function standStill(stage: Stage, dice: Dice): Promise<void> {
 }
 
 /** Exceeds the byte limit of a pair. */
-async function sendTooMuch(stage: Stage, dice: Dice): Promise<void> {
-  const [from, to] = await stage.pair(dice);
-  await from.sendAll(TOO_MUCH, PIECE_BYTES);
+async function exceedPairBytes(clients: SoakClients, random: Dice): Promise<void> {
+  const [from, to] = await clients.pair(random);
+  await from.sendAll(EXCESS_PAYLOAD, PIECE_BYTES);
   await Promise.all([from.closed, to.closed]);
-  assert.ok(to.receivedBytes < TOO_MUCH.length, 'a pair moved more than it may');
+  assert.ok(to.receivedBytes < EXCESS_PAYLOAD.length, 'a pair relayed more bytes than allowed');
 }
 
 export const ACTORS: Readonly<Record<string, Actor>> = {
-  'tiny transfers': (stage, dice) => transfer(stage, dice, dice.between(1, 1000), 0),
-  transfers: (stage, dice) => transfer(stage, dice, dice.size(LARGEST_TRANSFER), 0),
-  'slow receivers': (stage, dice) => transfer(stage, dice, dice.between(1, LARGEST_TRANSFER), 30),
-  'in vain': waitInVain,
-  redundant: beRedundant,
-  wrong: beWrong,
-  impatient: beImpatient,
-  silent: beSilent,
-  'broken off': breakOff,
-  stalled: standStill,
-  'too much': sendTooMuch,
+  'small transfers': (clients, random) => transfer(clients, random, random.between(1, 1000), 0),
+  transfers: (clients, random) => transfer(clients, random, random.size(LARGEST_TRANSFER), 0),
+  'slow receivers': (clients, random) => transfer(clients, random, random.between(1, LARGEST_TRANSFER), 30),
+  'no partner': waitWithoutPartner,
+  redundant: reconnect,
+  'bad handshake': sendBadHandshake,
+  impatient: sendEarly,
+  silent: staySilent,
+  'reset transfers': resetTransfer,
+  stalled: stall,
+  'too many bytes': exceedPairBytes,
 };
 
 /** More clients than may wait. The rest get `busy`. No other client may connect meanwhile. */
-export async function manyWaiting(stage: Stage, dice: Dice): Promise<void> {
-  const clients: TestClient[] = [];
-  while (clients.length < CROWD) clients.push(await stage.client(dice, handshake(newToken(), SIDE_A)));
-  await Promise.all(clients.map((client) => client.closed));
-  const busy = clients.filter(({ received }) => received.toString('latin1') === 'busy\n');
-  assert.ok(busy.length > 0, 'everybody may wait');
+export async function manyWaiting(clients: SoakClients, random: Dice): Promise<void> {
+  const waiting: TestClient[] = [];
+  while (waiting.length < MANY_CLIENTS)
+    waiting.push(await clients.connect(random, handshake(newToken(), SIDE_A)));
+  await Promise.all(waiting.map((client) => client.closed));
+  const busy = waiting.filter(({ received }) => received.toString('latin1') === 'busy\n');
+  assert.ok(busy.length > 0, 'at least one client is rejected');
 }

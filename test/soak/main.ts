@@ -36,8 +36,8 @@ const ms = durationMs();
 if (ms > 0) {
   const directory = await mkdtemp(join(tmpdir(), 'relay-soak-'));
   try {
-    const { leaks, acts } = await soak({ ms, roundMs: ROUND_MS, directory, print });
-    for (const [name, count] of Object.entries(acts)) print(`${String(count).padStart(8)} ${name}`);
+    const { leaks, actions } = await soak({ ms, roundMs: ROUND_MS, directory, print });
+    for (const [name, count] of Object.entries(actions)) print(`${String(count).padStart(8)} ${name}`);
     for (const leak of leaks) print(`LEAK ${leak}`);
     if (leaks.length === 0) print('no leak');
     process.exitCode = leaks.length === 0 ? 0 : 1;

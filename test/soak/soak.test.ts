@@ -9,17 +9,17 @@ import type { IdleSample } from './verdict.ts';
 test('a short soak finds no leak', { timeout: 120_000 }, async (context) => {
   const directory = await scratch(context);
   const print = (line: string): void => context.diagnostic(line);
-  const { leaks, acts } = await soak({ ms: 0, roundMs: 500, directory, print });
+  const { leaks, actions } = await soak({ ms: 0, roundMs: 500, directory, print });
   assert.deepEqual(leaks, []);
-  assert.deepEqual(Object.keys(acts).toSorted(), Object.keys(ACTORS).toSorted());
+  assert.deepEqual(Object.keys(actions).toSorted(), Object.keys(ACTORS).toSorted());
 });
 
 describe('the verdict of a soak', () => {
-  const idle: IdleSample = { residentMiB: 100, heapMiB: 10, fdCount: 30, resources: { Timeout: 3 } };
+  const idleSample: IdleSample = { residentMiB: 100, heapMiB: 10, fdCount: 30, resources: { Timeout: 3 } };
 
   /** Nine samples that each differ from an idle one. */
   function verdict(change: (index: number) => Partial<IdleSample>): string[] {
-    return findLeaks(Array.from({ length: 9 }, (_, index) => ({ ...idle, ...change(index) })));
+    return findLeaks(Array.from({ length: 9 }, (_, index) => ({ ...idleSample, ...change(index) })));
   }
 
   test('is clean if memory varies and counts stay the same', () => {
@@ -54,6 +54,6 @@ describe('the verdict of a soak', () => {
   });
 
   test('needs at least three samples', () => {
-    assert.throws(() => findLeaks([idle, idle]), /too few/u);
+    assert.throws(() => findLeaks([idleSample, idleSample]), /too few/u);
   });
 });

@@ -5,21 +5,21 @@ import type { ResourceUsage } from '../faults/support/monitored-relay.ts';
 import { Dice } from '../support/dice.ts';
 import { vitalsOf } from '../support/vitals.ts';
 import { ACTORS, SOAK_SETTINGS, manyWaiting } from './actors.ts';
-import { Stage } from './stage.ts';
+import { SoakClients } from './stage.ts';
 import { findLeaks } from './verdict.ts';
 import type { IdleSample } from './verdict.ts';
 
 /** Concurrent actors of each kind. */
-const EACH = 4;
+const ACTORS_PER_KIND = 4;
 
 /** Time between two rows of a round, in milliseconds. */
 const SAMPLE_MS = 5000;
 
 /** How long the last timers of an idle relay may run, in milliseconds: above its configured timeouts. */
-const REST_MS = 2500;
+const IDLE_MS = 2500;
 
 /** Time for the relay to release all resources, in milliseconds: longer than it lingers for any client. */
-const LET_GO_MS = 45_000;
+const RELEASE_TIMEOUT_MS = 45_000;
 
 const POLL_MS = 200;
 
@@ -27,7 +27,7 @@ const POLL_MS = 200;
 const WARM_UP_ROUNDS = 1;
 
 /** Minimum number of rounds that show a trend. */
-const LEAST_ROUNDS = 3;
+const MIN_ROUNDS = 3;
 
 export interface SoakOptions {
   /** Minimum duration; a started round is finished. */
@@ -43,32 +43,32 @@ export interface SoakOptions {
 export interface SoakResult {
   readonly leaks: readonly string[];
   /** How often each kind of actor ran. */
-  readonly acts: Readonly<Record<string, number>>;
+  readonly actions: Readonly<Record<string, number>>;
 }
 
 /** Uses a relay in every way, repeatedly, and samples its resources whenever it has no client. */
 export async function soak({ ms, roundMs, directory, print }: SoakOptions): Promise<SoakResult> {
   await using monitored = await MonitoredRelay.start(directory, SOAK_SETTINGS);
-  const stage = new Stage(monitored.rawPort, monitored.websocketPort);
-  const acts: Record<string, number> = {};
+  const clients = new SoakClients(monitored.rawPort, monitored.websocketPort);
+  const actions: Record<string, number> = {};
   const samples: IdleSample[] = [];
   const startedAt = performance.now();
   const elapsed = (): number => performance.now() - startedAt;
-  print(row(['s', 'round', 'RSS MiB', 'heap MiB', 'files', 'timers', 'others', 'acts']));
+  print(row(['s', 'round', 'RSS MiB', 'heap MiB', 'files', 'timers', 'others', 'actions']));
   let baseline: ResourceUsage | null = null;
-  for (let round = 0; round < WARM_UP_ROUNDS + LEAST_ROUNDS || elapsed() < ms; round += 1) {
+  for (let round = 0; round < WARM_UP_ROUNDS + MIN_ROUNDS || elapsed() < ms; round += 1) {
     const reporter = setInterval(() => {
       const { residentMiB, fdCount } = vitalsOf(monitored.relay.pid);
-      print(row([elapsed() / 1000, round, residentMiB, '', fdCount, '', '', sum(acts)]));
+      print(row([elapsed() / 1000, round, residentMiB, '', fdCount, '', '', sum(actions)]));
     }, SAMPLE_MS);
     try {
-      await playRound(stage, round, elapsed() + roundMs, elapsed, acts);
-      await manyWaiting(stage, new Dice(round));
+      await runRound(clients, round, elapsed() + roundMs, elapsed, actions);
+      await manyWaiting(clients, new Dice(round));
     } finally {
       clearInterval(reporter);
-      stage.clear();
+      clients.clear();
     }
-    const resourceUsage = await holdingsAtRest(monitored, baseline);
+    const resourceUsage = await idleResources(monitored, baseline);
     if (round + 1 === WARM_UP_ROUNDS) baseline = resourceUsage;
     const sample = {
       residentMiB: residentKiB(monitored.relay.pid) / 1024,
@@ -79,48 +79,50 @@ export async function soak({ ms, roundMs, directory, print }: SoakOptions): Prom
     const { Timeout: timers = 0 } = resourceUsage.resources;
     const { residentMiB, heapMiB, fdCount } = sample;
     const others = sum(resourceUsage.resources) - timers;
-    print(row([elapsed() / 1000, 'at rest', residentMiB, heapMiB, fdCount, timers, others, sum(acts)]));
+    print(row([elapsed() / 1000, 'idle', residentMiB, heapMiB, fdCount, timers, others, sum(actions)]));
     if (round + 1 >= WARM_UP_ROUNDS) samples.push(sample);
   }
-  return { leaks: findLeaks(samples), acts };
+  return { leaks: findLeaks(samples), actions };
 }
 
-async function playRound(
-  stage: Stage,
+async function runRound(
+  clients: SoakClients,
   seed: number,
   endMs: number,
   elapsed: () => number,
-  acts: Record<string, number>,
+  actions: Record<string, number>,
 ): Promise<void> {
-  const roles = Object.entries(ACTORS).flatMap((role) => Array.from({ length: EACH }, () => role));
+  const actors = Object.entries(ACTORS).flatMap((actor) =>
+    Array.from({ length: ACTORS_PER_KIND }, () => actor),
+  );
   await Promise.all(
-    roles.map(async ([name, act], index) => {
-      const dice = new Dice(seed * roles.length + index);
+    actors.map(async ([name, action], index) => {
+      const random = new Dice(seed * actors.length + index);
       while (elapsed() < endMs) {
-        await act(stage, dice);
-        acts[name] = (acts[name] ?? 0) + 1;
+        await action(clients, random);
+        actions[name] = (actions[name] ?? 0) + 1;
       }
     }),
   );
 }
 
 /** Resources of the relay once they are back to `before`, or after a timeout. */
-async function holdingsAtRest(
+async function idleResources(
   monitored: MonitoredRelay,
   before: ResourceUsage | null,
 ): Promise<ResourceUsage> {
   await monitored.untilStatus(isEmpty);
-  await sleep(REST_MS);
-  const deadline = performance.now() + LET_GO_MS;
+  await sleep(IDLE_MS);
+  const deadline = performance.now() + RELEASE_TIMEOUT_MS;
   for (;;) {
     const resourceUsage = await monitored.resourceUsage();
-    if (before === null || holdsNoMore(resourceUsage, before) || performance.now() > deadline)
+    if (before === null || hasReleasedAll(resourceUsage, before) || performance.now() > deadline)
       return resourceUsage;
     await sleep(POLL_MS);
   }
 }
 
-function holdsNoMore(now: ResourceUsage, before: ResourceUsage): boolean {
+function hasReleasedAll(now: ResourceUsage, before: ResourceUsage): boolean {
   const resources = Object.entries(now.resources);
   return (
     now.fdCount === before.fdCount &&

@@ -8,8 +8,8 @@ export const OK = 'ok\n';
 
 const TRANSPORTS = ['tcp', 'websocket'] as const;
 
-/** Ports of the relay for all kinds of clients. */
-export class Stage {
+/** Creates clients of all kinds, and closes those that are left. */
+export class SoakClients {
   readonly #addresses: Addresses;
   readonly #clients = new Set<TestClient>();
 
@@ -17,22 +17,22 @@ export class Stage {
     this.#addresses = { tcpPort, websocketPort, unixPath: '' };
   }
 
-  /** A client of either transport that has sent `text`. */
-  async client(dice: Dice, said = ''): Promise<TestClient> {
-    const transport = TRANSPORTS[dice.between(0, 1)] ?? 'tcp';
+  /** Connects a client with a random transport, and sends `text`. */
+  async connect(random: Dice, text = ''): Promise<TestClient> {
+    const transport = TRANSPORTS[random.between(0, 1)] ?? 'tcp';
     const client = await TestClient.connect(transport, this.#addresses);
     this.#clients.add(client);
     void client.closed.then(() => this.#clients.delete(client));
-    if (said !== '') await client.send(said);
+    if (text !== '') await client.send(text);
     return client;
   }
 
-  /** Two clients with their `ok`. */
-  async pair(dice: Dice): Promise<readonly [TestClient, TestClient]> {
+  /** Two paired clients, which have received `ok`. */
+  async pair(random: Dice): Promise<readonly [TestClient, TestClient]> {
     const token = newToken();
-    const first = await this.client(dice, handshake(token, SIDE_A));
-    const second = await this.client(dice, handshake(token, SIDE_B));
-    await Promise.all([hears(first, OK), hears(second, OK)]);
+    const first = await this.connect(random, handshake(token, SIDE_A));
+    const second = await this.connect(random, handshake(token, SIDE_B));
+    await Promise.all([expectReply(first, OK), expectReply(second, OK)]);
     return [first, second];
   }
 
@@ -42,14 +42,14 @@ export class Stage {
   }
 }
 
-/** Rejects unless the client receives exactly this next. */
-export async function hears(client: TestClient, words: string): Promise<void> {
-  const said = await client.until(words.length);
-  assert.equal(said.toString('latin1', 0, words.length), words);
+/** Rejects unless the client receives exactly `reply` next. */
+export async function expectReply(client: TestClient, reply: string): Promise<void> {
+  const received = await client.until(reply.length);
+  assert.equal(received.toString('latin1', 0, reply.length), reply);
 }
 
-/** Resolves when the relay has closed a client cleanly, after exactly these bytes. */
-export async function isClosed(client: TestClient, words = ''): Promise<void> {
+/** Resolves when the relay has closed a client cleanly, after exactly `reply`. */
+export async function expectClosed(client: TestClient, reply = ''): Promise<void> {
   const { reset } = await client.closed;
-  assert.deepEqual({ reset, said: client.received.toString('latin1') }, { reset: false, said: words });
+  assert.deepEqual({ reset, reply: client.received.toString('latin1') }, { reset: false, reply });
 }

@@ -24,9 +24,9 @@ export function findLeaks(samples: readonly IdleSample[]): string[] {
   const [first] = samples;
   if (first === undefined || samples.length < 3) throw new Error('too few samples to see a trend');
   const leaks: string[] = [];
-  const extremes = samples.map(({ fdCount }) => fdCount);
-  if (extremes.some((count) => count !== first.fdCount)) {
-    leaks.push(`descriptors: ${extremes.join(', ')}`);
+  const fdCounts = samples.map(({ fdCount }) => fdCount);
+  if (fdCounts.some((count) => count !== first.fdCount)) {
+    leaks.push(`descriptors: ${fdCounts.join(', ')}`);
   }
   for (const name of new Set(samples.flatMap(({ resources }) => Object.keys(resources)))) {
     const counts = samples.map(({ resources }) => resources[name] ?? 0);

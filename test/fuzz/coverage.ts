@@ -51,28 +51,28 @@ export class Coverage implements Disposable {
 
   /** V8 omits a block that ran as often as its parent, so each known block is looked up. */
   #addFeatures(file: number, ranges: readonly Profiler.CoverageRange[], features: string[]): void {
-    const [whole] = ranges;
-    if (whole === undefined) return;
-    const known = this.#placesIn(file, whole);
-    for (const { startOffset } of ranges) known.add(startOffset);
-    for (const place of known) {
+    const [functionRange] = ranges;
+    if (functionRange === undefined) return;
+    const offsets = this.#offsetsIn(file, functionRange);
+    for (const { startOffset } of ranges) offsets.add(startOffset);
+    for (const offset of offsets) {
       // Ranges are nested, outermost first: the last one that contains an offset is the innermost.
       const { count = 0 } =
-        ranges.findLast(({ startOffset, endOffset }) => startOffset <= place && place < endOffset) ?? {};
-      const point = `${file}:${place}`;
+        ranges.findLast(({ startOffset, endOffset }) => startOffset <= offset && offset < endOffset) ?? {};
+      const point = `${file}:${offset}`;
       this.#points.set(point, count > 0 || this.#points.get(point) === true);
       if (count > 0) features.push(`${point}x${bucketOf(count)}`);
     }
   }
 
-  readonly #places = new Map<string, Set<number>>();
+  readonly #offsets = new Map<string, Set<number>>();
 
   /** The known offsets in a function. */
-  #placesIn(file: number, { startOffset, endOffset }: Profiler.CoverageRange): Set<number> {
+  #offsetsIn(file: number, { startOffset, endOffset }: Profiler.CoverageRange): Set<number> {
     const name = `${file}:${startOffset}-${endOffset}`;
-    const places = this.#places.get(name) ?? new Set();
-    this.#places.set(name, places);
-    return places;
+    const offsets = this.#offsets.get(name) ?? new Set();
+    this.#offsets.set(name, offsets);
+    return offsets;
   }
 
   #read(): readonly Profiler.ScriptCoverage[] {

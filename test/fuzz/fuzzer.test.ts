@@ -11,10 +11,10 @@ import { shrink } from './shrink.ts';
 import { MAX_INPUT_BYTES, splitsOf } from './target.ts';
 import type { Target } from './target.ts';
 
-const PLACE = pathToFileURL(join(import.meta.dirname, 'fixtures', 'labyrinth.ts')).href;
+const LABYRINTH = pathToFileURL(join(import.meta.dirname, 'fixtures', 'labyrinth.ts')).href;
 
 /** Maximum inputs for the labyrinth; with coverage it takes a few hundred. */
-const MOST_STEPS = 20_000;
+const MAX_STEPS = 20_000;
 
 interface Exploration {
   readonly finding: Finding | null;
@@ -40,15 +40,15 @@ async function explore(addresses: readonly string[], steps: number): Promise<Exp
 }
 
 describe('the fuzzer', () => {
-  test('solves the labyrinth with coverage, and minimises what it keeps', async () => {
-    const { finding, corpus } = await explore([`${PLACE}?1`], MOST_STEPS);
+  test('reaches the end of the labyrinth with coverage, and minimises the inputs that it keeps', async () => {
+    const { finding, corpus } = await explore([`${LABYRINTH}?1`], MAX_STEPS);
     assert.equal(finding?.input.toString('latin1'), 'relay');
     assert.match(finding.reason, /the middle of the labyrinth/u);
     assert.deepEqual(corpus.toSorted(), ['', 'r', 're', 'rel', 'rela']);
   });
 
-  test('does not solve it without coverage', async () => {
-    const { finding, corpus } = await explore([], MOST_STEPS / 4);
+  test('does not reach the end of the labyrinth without coverage', async () => {
+    const { finding, corpus } = await explore([], MAX_STEPS / 4);
     assert.equal(finding, null);
     assert.deepEqual(corpus, ['']);
   });
@@ -58,34 +58,34 @@ describe('the fuzzer', () => {
     const target: Target = { dictionary: ['x'], make: () => 'x', check: () => {} };
     const fuzzer = new Fuzzer(target, coverage, new Dice(1));
     for (let step = 0; step < 100; step += 1) assert.equal(fuzzer.step(), null);
-    assert.equal(fuzzer.corpus.length, 1, 'only the empty input it begins with');
+    assert.equal(fuzzer.corpus.length, 1, 'only the initial empty input');
     assert.deepEqual(fuzzer.distill(10), []);
   });
 
-  test('reports the same for the same input', () => {
-    const rolled: number[] = [];
+  test('gives the same result for the same input', () => {
+    const numbers: number[] = [];
     const target: Target = {
       dictionary: ['x'],
       make: () => '',
-      check: (_, dice) => {
-        rolled.push(dice.roll());
+      check: (_, random) => {
+        numbers.push(random.roll());
         throw new Error('always');
       },
     };
     for (const text of ['a', 'b', 'a'])
       assert.match(reasonAgainst(target, Buffer.from(text)) ?? '', /always/u);
-    assert.equal(rolled[0], rolled[2]);
-    assert.notEqual(rolled[0], rolled[1]);
+    assert.equal(numbers[0], numbers[2]);
+    assert.notEqual(numbers[0], numbers[1]);
   });
 });
 
 describe('a mutation', () => {
   test('differs from its input and is not too long', () => {
-    const dice = new Dice(1);
+    const random = new Dice(1);
     const input = Buffer.alloc(MAX_INPUT_BYTES - 10, 'please relay ');
     const seen = new Set<string>();
     for (let round = 0; round < 500; round += 1) {
-      const mutated = mutate(input, dice, { corpus: [input], dictionary: [Buffer.from('token')] });
+      const mutated = mutate(input, random, { corpus: [input], dictionary: [Buffer.from('token')] });
       assert.ok(mutated.length <= MAX_INPUT_BYTES);
       seen.add(mutated.toString('latin1'));
     }
@@ -93,10 +93,10 @@ describe('a mutation', () => {
   });
 
   test('does not change its input', () => {
-    const dice = new Dice(1);
+    const random = new Dice(1);
     const input = Buffer.from('please relay');
     for (let round = 0; round < 500; round += 1)
-      mutate(input, dice, { corpus: [input], dictionary: [input] });
+      mutate(input, random, { corpus: [input], dictionary: [input] });
     assert.equal(input.toString(), 'please relay');
   });
 });
@@ -104,7 +104,7 @@ describe('a mutation', () => {
 describe('a minimised input', () => {
   test('has the kept property and nothing else', () => {
     const input = Buffer.from('aaaaaaaaXbbbbbbbbbbbbbYcccccc');
-    const keeps = (one: Buffer): boolean => one.includes('X') && one.includes('Y');
+    const keeps = (candidate: Buffer): boolean => candidate.includes('X') && candidate.includes('Y');
     assert.equal(shrink(input, keeps, 1000).toString(), 'XY');
     assert.equal(shrink(input, keeps, 0).toString(), input.toString());
     assert.equal(shrink(input, () => true, 1000).length, 0);

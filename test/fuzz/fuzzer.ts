@@ -28,7 +28,7 @@ const NEWEST = 5;
 export class Fuzzer {
   readonly #target: Target;
   readonly #coverage: Coverage;
-  readonly #dice: Dice;
+  readonly #random: Dice;
   readonly #dictionary: Choices<Buffer>;
   /** Called with each input before it runs, so that an input that hangs is known to another thread. */
   readonly #onInput: (input: Buffer) => void;
@@ -36,10 +36,10 @@ export class Fuzzer {
   readonly #corpus: [Buffer, ...Buffer[]] = [Buffer.alloc(0)];
   #executions = 0;
 
-  constructor(target: Target, coverage: Coverage, dice: Dice, onInput: (input: Buffer) => void = () => {}) {
+  constructor(target: Target, coverage: Coverage, random: Dice, onInput: (input: Buffer) => void = () => {}) {
     this.#target = target;
     this.#coverage = coverage;
-    this.#dice = dice;
+    this.#random = random;
     this.#onInput = onInput;
     const [first, ...others] = target.dictionary;
     this.#dictionary = [toBytes(first), ...others.map(toBytes)];
@@ -57,9 +57,9 @@ export class Fuzzer {
 
   /** Runs one input, from the grammar or mutated, and keeps it if it shows new behaviour. */
   step(): Finding | null {
-    const input = this.#dice.happens(0.25)
-      ? toBytes(this.#target.make(this.#dice))
-      : mutate(this.#pickEntry(), this.#dice, {
+    const input = this.#random.happens(0.25)
+      ? toBytes(this.#target.make(this.#random))
+      : mutate(this.#pickEntry(), this.#random, {
           corpus: this.#corpus,
           dictionary: this.#dictionary,
         });
@@ -70,17 +70,17 @@ export class Fuzzer {
   try(input: Buffer, tries = 0): Finding | null {
     const outcome = this.#run(input);
     if (typeof outcome === 'string') return this.#shrinkFinding(input, outcome);
-    const news = outcome.filter((feature) => !this.#seen.has(feature));
-    if (news.length === 0) return null;
+    const newFeatures = outcome.filter((feature) => !this.#seen.has(feature));
+    if (newFeatures.length === 0) return null;
     const smallest = shrink(
       input,
       (smaller) => {
         const features = this.#run(smaller);
-        return typeof features !== 'string' && news.every((feature) => features.includes(feature));
+        return typeof features !== 'string' && newFeatures.every((feature) => features.includes(feature));
       },
       tries,
     );
-    for (const feature of news) this.#seen.add(feature);
+    for (const feature of newFeatures) this.#seen.add(feature);
     // A block that is seen for the first time makes known inputs count as new.
     if (!this.#corpus.some((entry) => entry.equals(smallest))) this.#corpus.push(smallest);
     return null;
@@ -89,12 +89,12 @@ export class Fuzzer {
   /** Often one of the newest, because their neighbourhood is least explored. */
   #pickEntry(): Buffer {
     const { length } = this.#corpus;
-    const newest = this.#corpus[length - this.#dice.between(1, Math.min(length, NEWEST))];
-    return newest !== undefined && this.#dice.happens(0.4) ? newest : pick(this.#dice, this.#corpus);
+    const newest = this.#corpus[length - this.#random.between(1, Math.min(length, NEWEST))];
+    return newest !== undefined && this.#random.happens(0.4) ? newest : pick(this.#random, this.#corpus);
   }
 
   /** A small corpus with the same coverage; greedy, inputs with most blocks first. */
-  distill(most: number): Buffer[] {
+  distill(maxInputs: number): Buffer[] {
     const missing = new Set<string>();
     const entries = this.#corpus.map((input) => {
       const outcome = this.#run(input);
@@ -105,11 +105,14 @@ export class Fuzzer {
       return { input, features: [...blocks, ...features] };
     });
     const distilled: Buffer[] = [];
-    while (distilled.length < most) {
-      const worths = entries.map(({ features }) =>
-        features.reduce((sum, one) => sum + (missing.has(one) ? (one.includes('x') ? 1 : 100) : 0), 0),
+    while (distilled.length < maxInputs) {
+      const scores = entries.map(({ features }) =>
+        features.reduce(
+          (sum, feature) => sum + (missing.has(feature) ? (feature.includes('x') ? 1 : 100) : 0),
+          0,
+        ),
       );
-      const best = entries[worths.indexOf(Math.max(...worths))];
+      const best = entries[scores.indexOf(Math.max(...scores))];
       if (best === undefined || !best.features.some((feature) => missing.has(feature))) break;
       for (const feature of best.features) missing.delete(feature);
       distilled.push(best.input);
@@ -125,11 +128,11 @@ export class Fuzzer {
     return reason ?? this.#coverage.take();
   }
 
-  #shrinkFinding(input: Buffer, first: string): Finding {
+  #shrinkFinding(input: Buffer, firstReason: string): Finding {
     // A slow input is not minimised: that would take minutes.
-    const tries = first.startsWith(SLOW) ? 0 : TRIES_FOR_FINDING;
+    const tries = firstReason.startsWith(SLOW) ? 0 : TRIES_FOR_FINDING;
     const smallest = shrink(input, (smaller) => typeof this.#run(smaller) === 'string', tries);
-    return { input: smallest, reason: reasonAgainst(this.#target, smallest) ?? first };
+    return { input: smallest, reason: reasonAgainst(this.#target, smallest) ?? firstReason };
   }
 }
 

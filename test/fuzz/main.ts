@@ -59,7 +59,7 @@ async function run(): Promise<void> {
 
 async function replay(name: TargetName, path: string): Promise<void> {
   const reason = reasonAgainst(await loadTarget(name), readFileSync(path));
-  print(`${name}: ${reason ?? 'nothing is wrong'}`);
+  print(`${name}: ${reason ?? 'no finding'}`);
   if (reason !== null) process.exitCode = 1;
 }
 
@@ -96,15 +96,15 @@ async function runThread(job: Job): Promise<Report> {
   worker.on('error', (error: Error) => {
     reason = error.stack ?? error.message;
   });
-  const late = setTimeout(
+  const timeout = setTimeout(
     () => {
-      reason = 'it does not end';
+      reason = 'the input does not end';
       void worker.terminate();
     },
     job.seconds * 1000 + GRACE_MS,
   );
   await new Promise((resolve) => worker.once('exit', resolve));
-  clearTimeout(late);
+  clearTimeout(timeout);
   const finding = { input: notedInput(job.current), reason };
   const { seconds } = job;
   return (

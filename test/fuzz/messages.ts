@@ -29,11 +29,11 @@ export function roomForInput(bytes: number): SharedArrayBuffer {
   return new SharedArrayBuffer(LENGTH_BYTES + bytes);
 }
 
-export function noteInput(room: SharedArrayBuffer, input: Uint8Array): void {
-  new DataView(room).setUint32(0, input.length);
-  new Uint8Array(room, LENGTH_BYTES).set(input);
+export function noteInput(buffer: SharedArrayBuffer, input: Uint8Array): void {
+  new DataView(buffer).setUint32(0, input.length);
+  new Uint8Array(buffer, LENGTH_BYTES).set(input);
 }
 
-export function notedInput(room: SharedArrayBuffer): Buffer {
-  return Buffer.from(new Uint8Array(room, LENGTH_BYTES, new DataView(room).getUint32(0)));
+export function notedInput(buffer: SharedArrayBuffer): Buffer {
+  return Buffer.from(new Uint8Array(buffer, LENGTH_BYTES, new DataView(buffer).getUint32(0)));
 }

@@ -49,57 +49,57 @@ const KINDS: ReadonlyMap<string, Kind> = new Map<string, Kind>([
   ],
 ]);
 
-function numberIn(radix: 8 | 10, least: number, most: number, digits = 10): Check {
-  const form = new RegExp(`^[0-${radix - 1}]{1,${digits}}$`, 'u');
-  return (value) => form.test(value) && parseInt(value, radix) >= least && parseInt(value, radix) <= most;
+function numberIn(radix: 8 | 10, min: number, max: number, digits = 10): Check {
+  const pattern = new RegExp(`^[0-${radix - 1}]{1,${digits}}$`, 'u');
+  return (value) => pattern.test(value) && parseInt(value, radix) >= min && parseInt(value, radix) <= max;
 }
 
 /** The meaning of a text, or null if it is invalid. */
 export function expectedEndpoint(text: string): Endpoint | null {
-  const [kindName, named] = /^\d+$/u.test(text) ? ['tcp', new Map([['port', text]])] : readFields(text);
+  const [kindName, fields] = /^\d+$/u.test(text) ? ['tcp', new Map([['port', text]])] : readFields(text);
   const kind = KINDS.get(kindName);
-  if (kind === undefined || named === null) return null;
-  if (!named.has(kind.main)) return null;
-  for (const [name, value] of named) {
+  if (kind === undefined || fields === null) return null;
+  if (!fields.has(kind.main)) return null;
+  for (const [name, value] of fields) {
     const check = Object.hasOwn(kind.options, name) ? kind.options[name] : undefined;
     if (check === undefined) return null;
     if (!(check instanceof RegExp ? check.test(value) : check(value))) return null;
   }
-  return build(kindName, named);
+  return build(kindName, fields);
 }
 
 /** Kind and options of an endpoint; null options if they contradict each other. */
-function readFields(text: string): [kind: string, named: Map<string, string> | null] {
+function readFields(text: string): [kind: string, fields: Map<string, string> | null] {
   const parts = text.match(/(?:^|:)(?:\\.|[^\\:])*/gsu) ?? [];
   if (parts.join('') !== text) return ['', null];
-  const [kind = '', ...fields] = parts;
+  const [kind = '', ...fieldTexts] = parts;
   if (/(?<!\\)(?:\\\\)*=/u.test(kind)) return ['', null];
   const kindName = unescape(kind);
-  const named = new Map<string, string>();
-  for (const field of fields) {
+  const fields = new Map<string, string>();
+  for (const field of fieldTexts) {
     const [, name, value = ''] = /^:(?:((?:\\.|[^\\=])*)=)?(.*)$/su.exec(field) ?? [];
     const key = name === undefined ? (KINDS.get(kindName)?.main ?? '') : unescape(name);
-    if (named.has(key)) return ['', null];
-    named.set(key, unescape(value));
+    if (fields.has(key)) return ['', null];
+    fields.set(key, unescape(value));
   }
-  return [kindName, named];
+  return [kindName, fields];
 }
 
 function unescape(text: string): string {
   return text.replace(/\\(.)/gsu, '$1');
 }
 
-function build(kind: string, named: ReadonlyMap<string, string>): Endpoint | null {
-  const text = (name: string): string => named.get(name) ?? '';
+function build(kind: string, fields: ReadonlyMap<string, string>): Endpoint | null {
+  const text = (name: string): string => fields.get(name) ?? '';
   const optional = (name: string, radix = 10): number | null =>
-    named.has(name) ? parseInt(text(name), radix) : null;
-  const hasTls = ['privateKey', 'certKey', 'extraCertChain'].some((name) => named.has(name));
-  if ((kind === 'ssl' || hasTls) && !named.has('privateKey')) return null;
+    fields.has(name) ? parseInt(text(name), radix) : null;
+  const hasTls = ['privateKey', 'certKey', 'extraCertChain'].some((name) => fields.has(name));
+  if ((kind === 'ssl' || hasTls) && !fields.has('privateKey')) return null;
   const tls: TlsFiles | null = hasTls
     ? {
         keyPath: text('privateKey'),
-        certificatePath: named.get('certKey') ?? text('privateKey'),
-        chainPath: named.get('extraCertChain') ?? null,
+        certificatePath: fields.get('certKey') ?? text('privateKey'),
+        chainPath: fields.get('extraCertChain') ?? null,
       }
     : null;
   if (kind === 'unix') {
@@ -108,10 +108,10 @@ function build(kind: string, named: ReadonlyMap<string, string>): Endpoint | nul
   if (kind === 'systemd') {
     const domain = text('domain');
     if (domain !== 'INET' && domain !== 'INET6' && domain !== 'UNIX') return null;
-    if (named.has('index') === named.has('name') || (hasTls && domain === 'UNIX')) return null;
-    if (!hasTls && (named.has('sslmethod') || named.has('dhParameters'))) return null;
+    if (fields.has('index') === fields.has('name') || (hasTls && domain === 'UNIX')) return null;
+    if (!hasTls && (fields.has('sslmethod') || fields.has('dhParameters'))) return null;
     return { kind, domain, socket: optional('index') ?? text('name'), tls };
   }
-  const bound = named.get('interface') ?? null;
+  const bound = fields.get('interface') ?? null;
   return { kind: 'tcp', port: Number(text('port')), interface: bound, backlog: optional('backlog'), tls };
 }

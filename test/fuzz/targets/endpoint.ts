@@ -63,15 +63,15 @@ function read(text: string): Endpoint[] | null {
 export const endpoint: Target = {
   dictionary: DICTIONARY,
 
-  make(dice) {
+  make(random) {
     const address = (): string =>
-      pick(dice, ['127.0.0.1', '\\:\\:1', '\\:\\:', '1.2.3', '\\:\\:ffff\\:1.2.3.4', 'host']);
+      pick(random, ['127.0.0.1', '\\:\\:1', '\\:\\:', '1.2.3', '\\:\\:ffff\\:1.2.3.4', 'host']);
     const number = (): string =>
-      pick(dice, ['0', '1', '660', '777', '1000', '8', '2147483647', '2147483648']);
+      pick(random, ['0', '1', '660', '777', '1000', '8', '2147483647', '2147483648']);
     const tls = (): string =>
-      pick(dice, [':privateKey=k', ':certKey=c', ':extraCertChain=d', ':sslmethod=TLS_METHOD']);
+      pick(random, [':privateKey=k', ':certKey=c', ':extraCertChain=d', ':sslmethod=TLS_METHOD']);
     const option = (): string =>
-      pick(dice, [
+      pick(random, [
         `:interface=${address()}`,
         `:backlog=${number()}`,
         `:mode=${number()}`,
@@ -79,17 +79,22 @@ export const endpoint: Target = {
         tls(),
       ]);
     const path = (): string =>
-      pick(dice, ['/run/a', 'address=/run/b', '/a\\:b\\=c\\ d', `/${'x'.repeat(dice.between(100, 110))}`]);
-    const port = (): string => pick(dice, ['0', '4001', '65535', '65536', 'port=1', 'x']);
+      pick(random, [
+        '/run/a',
+        'address=/run/b',
+        '/a\\:b\\=c\\ d',
+        `/${'x'.repeat(random.between(100, 110))}`,
+      ]);
+    const port = (): string => pick(random, ['0', '4001', '65535', '65536', 'port=1', 'x']);
     const one = (): string =>
-      pick(dice, [
+      pick(random, [
         `tcp:${port()}`,
         `unix:${path()}`,
         `ssl:${port()}:privateKey=k${tls()}`,
-        `systemd:domain=${pick(dice, ['INET', 'INET6', 'UNIX', 'x'])}:${pick(dice, ['index', 'name'])}=${number()}`,
+        `systemd:domain=${pick(random, ['INET', 'INET6', 'UNIX', 'x'])}:${pick(random, ['index', 'name'])}=${number()}`,
         '4001',
-      ]) + many(dice, 0, 2, option);
-    return one() + many(dice, 0, 2, () => pick(dice, [' ', '\n', '\t  ']) + one());
+      ]) + many(random, 0, 2, option);
+    return one() + many(random, 0, 2, () => pick(random, [' ', '\n', '\t  ']) + one());
   },
 
   check(input) {

@@ -14,9 +14,9 @@ export interface Events {
  */
 export function expectedEvents(input: Buffer): Events {
   const events: Events = { messages: [''], pings: [], pongs: 0, end: null };
-  let isInside = false;
+  let isInMessage = false;
   for (let at = 0; at + 2 <= input.length && events.end === null;) {
-    const header = readHeader(input, at, isInside);
+    const header = readHeader(input, at, isInMessage);
     if (header === null) break;
     if (typeof header === 'string') {
       events.end = header;
@@ -31,7 +31,7 @@ export function expectedEvents(input: Buffer): Events {
     if (opcode < 8) {
       events.messages.push((events.messages.pop() ?? '') + payload);
       if (masked.length < length) break;
-      isInside = !isFinal;
+      isInMessage = !isFinal;
       if (isFinal) events.messages.push('');
     } else if (masked.length < length) break;
     else if (opcode === 9) events.pings.push(payload);
@@ -51,16 +51,16 @@ interface Header {
 }
 
 /** Null if it is incomplete; otherwise how the connection ends if the header is invalid. */
-function readHeader(input: Buffer, at: number, isInside: boolean): Header | string | null {
+function readHeader(input: Buffer, at: number, isInMessage: boolean): Header | string | null {
   const [first, second] = [input.readUInt8(at), input.readUInt8(at + 1)];
   const opcode = first & 15;
   const isFinal = first >= 128;
-  const isLawful =
+  const isValid =
     (first & 0x70) === 0 &&
     second >= 128 &&
-    (isInside ? [0, 8, 9, 10] : [1, 2, 8, 9, 10]).includes(opcode) &&
+    (isInMessage ? [0, 8, 9, 10] : [1, 2, 8, 9, 10]).includes(opcode) &&
     (opcode < 8 || (isFinal && second - 128 <= 125));
-  if (!isLawful) return 'fault 1002';
+  if (!isValid) return 'fault 1002';
   if (opcode === 1) return 'text';
   const lengthBytes = second === 255 ? 8 : second === 254 ? 2 : 0;
   const start = at + 2 + lengthBytes + 4;

@@ -24,12 +24,12 @@ export const LINE_TOKENS: Choices<string> = [
 ];
 
 /** A line that is valid, or slightly too long or too short somewhere. */
-export function makeLine(dice: Dice): string {
+export function makeLine(random: Dice): string {
   const word = (length: number): string =>
-    many(dice, length, length, () => pick(dice, ['a', 'z', 'A', 'Z', '0', '9', '_'])) +
-    (dice.happens(0.05) ? pick(dice, ['a', '-', ' ', '\n', '\xe9']) : '');
-  const side = dice.happens(0.6) ? ` for side ${word(dice.happens(0.9) ? 16 : 15)}` : '';
-  return `please relay ${word(dice.happens(0.9) ? 64 : 63)}${side}`;
+    many(random, length, length, () => pick(random, ['a', 'z', 'A', 'Z', '0', '9', '_'])) +
+    (random.happens(0.05) ? pick(random, ['a', '-', ' ', '\n', '\xe9']) : '');
+  const side = random.happens(0.6) ? ` for side ${word(random.happens(0.9) ? 16 : 15)}` : '';
+  return `please relay ${word(random.happens(0.9) ? 64 : 63)}${side}`;
 }
 
 /** A second implementation of the grammar in wire.md. Without the `u` and `i` flags `\w` is ASCII. */
@@ -43,7 +43,7 @@ function expected(text: string): unknown {
   return { kind: 'relay', token, side, rest: text.slice(line.length) };
 }
 
-function read(bytes: Buffer): unknown {
+function parse(bytes: Buffer): unknown {
   const handshake = parseHandshake(bytes);
   if (handshake.kind !== 'relay') return { kind: handshake.kind };
   const { kind, token, side, rest } = handshake;
@@ -58,20 +58,22 @@ export function canBecomeLine(text: string): boolean {
 export const handshake: Target = {
   dictionary: LINE_TOKENS,
 
-  make(dice) {
-    const line = makeLine(dice);
+  make(random) {
+    const line = makeLine(random);
     // Mostly unchanged; otherwise padded to the length of the longest line, or a little more.
-    const end = dice.happens(0.8)
-      ? pick(dice, ['', '\r', ' '])
-      : 'x'.repeat(dice.between(1022, 1027) - line.length);
-    return line + end + pick(dice, ['\n', '\n', '\n', '']) + many(dice, 0, 2, () => pick(dice, LINE_TOKENS));
+    const end = random.happens(0.8)
+      ? pick(random, ['', '\r', ' '])
+      : 'x'.repeat(random.between(1022, 1027) - line.length);
+    return (
+      line + end + pick(random, ['\n', '\n', '\n', '']) + many(random, 0, 2, () => pick(random, LINE_TOKENS))
+    );
   },
 
-  check(input, dice) {
-    for (const cut of cutsOf(input, dice)) {
+  check(input, random) {
+    for (const cut of cutsOf(input, random)) {
       const start = input.subarray(0, cut);
       const text = start.toString('latin1');
-      expectSame(read(start), expected(text), `the first ${cut} bytes`);
+      expectSame(parse(start), expected(text), `the first ${cut} bytes`);
       if (text.includes('\n')) continue;
       expectSame(isHandshakePrefix(start), canBecomeLine(text), `the beginning of ${cut} bytes`);
     }

@@ -87,43 +87,43 @@ function expectedBinary(bytes: Buffer): Expected {
 export const proxyHeader: Target = {
   dictionary: DICTIONARY,
 
-  make(dice) {
-    const octet = (): string => pick(dice, ['0', '1', '99', '255', String(dice.between(0, 300))]);
+  make(random) {
+    const octet = (): string => pick(random, ['0', '1', '99', '255', String(random.between(0, 300))]);
     const ipv4 = (): string => [octet(), octet(), octet(), octet()].join('.');
     const ipv6 = (): string =>
-      pick(dice, [
+      pick(random, [
         '::',
         '::1',
         '2001:db8::f',
         `::ffff:${ipv4()}`,
-        many(dice, 6, 8, () => `${octet()}:`) + pick(dice, [octet(), ':']),
+        many(random, 6, 8, () => `${octet()}:`) + pick(random, [octet(), ':']),
       ]);
-    const port = (): string => pick(dice, ['0', '1', '65535', String(dice.between(0, 70_000))]);
+    const port = (): string => pick(random, ['0', '1', '65535', String(random.between(0, 70_000))]);
     const body = (): string =>
-      many(dice, 0, 60, () => String.fromCharCode(pick(dice, [0, 255, dice.between(0, 255)])));
+      many(random, 0, 60, () => String.fromCharCode(pick(random, [0, 255, random.between(0, 255)])));
     const binary = (bytes: string): string =>
       SIGNATURE +
       String.fromCharCode(
-        pick(dice, [0x20, 0x21, 0x21, 0x21]),
-        pick(dice, [0, 0x11, 0x11, 0x21, 0x21, 0x31, 0x12]),
+        pick(random, [0x20, 0x21, 0x21, 0x21]),
+        pick(random, [0, 0x11, 0x11, 0x21, 0x21, 0x31, 0x12]),
         bytes.length >> 8,
         bytes.length & 0xff,
       ) +
       bytes;
-    const header = pick(dice, [
+    const header = pick(random, [
       `PROXY TCP4 ${ipv4()} ${ipv4()} ${port()} ${port()}\r\n`,
       `PROXY TCP6 ${ipv6()} ${ipv6()} ${port()} ${port()}\r\n`,
-      `PROXY UNKNOWN${pick(dice, ['', ' ', ` ${'f'.repeat(dice.between(88, 94))}`])}\r\n`,
+      `PROXY UNKNOWN${pick(random, ['', ' ', ` ${'f'.repeat(random.between(88, 94))}`])}\r\n`,
       binary(body()),
-      binary(body().padEnd(dice.between(4090, 4100), 'x')),
+      binary(body().padEnd(random.between(4090, 4100), 'x')),
     ]);
-    return header + pick(dice, ['', '\r\n', 'please relay ']);
+    return header + pick(random, ['', '\r\n', 'please relay ']);
   },
 
-  check(input, dice) {
+  check(input, random) {
     let isDecided = false;
     const whole = parseProxyHeader(input).kind;
-    for (const cut of cutsOf(input, dice)) {
+    for (const cut of cutsOf(input, random)) {
       const start = input.subarray(0, cut);
       const header = parseProxyHeader(start);
       const { kind, address, bytes } = expected(start.toString('latin1'));

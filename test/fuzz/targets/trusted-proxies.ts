@@ -147,18 +147,18 @@ export const trustedProxies: Target = {
   ],
 
   // Three lines: the list, the peer (empty for a unix socket), the header.
-  make(dice) {
+  make(random) {
     const entry = (): string =>
-      pick(dice, [
-        pick(dice, ADDRESSES),
-        `[${pick(dice, ADDRESSES)}]:443`,
-        `${pick(dice, ADDRESSES)}:80`,
+      pick(random, [
+        pick(random, ADDRESSES),
+        `[${pick(random, ADDRESSES)}]:443`,
+        `${pick(random, ADDRESSES)}:80`,
         'unknown',
         '',
       ]);
-    const list = many(dice, 0, 4, () => pick(dice, NETWORKS) + pick(dice, [' ', ',', ', ']));
-    const transport = dice.happens(0.2) ? '' : pick(dice, ADDRESSES);
-    return `${list}\n${transport}\n${many(dice, 0, 4, () => `${entry()},`)}${entry()}`;
+    const list = many(random, 0, 4, () => pick(random, NETWORKS) + pick(random, [' ', ',', ', ']));
+    const transport = random.happens(0.2) ? '' : pick(random, ADDRESSES);
+    return `${list}\n${transport}\n${many(random, 0, 4, () => `${entry()},`)}${entry()}`;
   },
 
   check(input) {

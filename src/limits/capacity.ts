@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import type { Logger } from 'pino';
 import type { RelayConfig } from '../config/relay-config.ts';
-import { connectionsWithinMemory, hasMemoryForBuffers, memoryLimit, worstCaseBytes } from './memory-limit.ts';
-import type { ConnectionRequirements, MemoryLimit } from './memory-limit.ts';
+import { memoryLimit } from './memory-limit.ts';
+import type { MemoryLimit } from './memory-limit.ts';
 
 /**
  * Slots beyond the limit, for clients that are being rejected: detecting their protocol takes a moment. The
@@ -29,11 +29,39 @@ const FDS_PER_FORWARDED_CLIENT = 2;
 /** Assumed if the limit cannot be read: the usual limit of a shell. */
 const FALLBACK_FD_LIMIT = 1024;
 
+/**
+ * Memory of a relay without connections, in bytes: 76 to 92 MiB as charged to a container by the kernel. The
+ * rest is for garbage and for records that wait for a disk.
+ */
+const BASE_BYTES = 128 * 2 ** 20;
+
+/**
+ * Memory of one connection in its worst state, in bytes, without its share of `RELAY_BUFFER_MEMORY`. Measured
+ * as charged to a container by the kernel: 18.7 KiB per connection of a stalled pair by TCP, 19.5 KiB by
+ * WebSocket. An endless request head takes 15.0 KiB, a waiting client 3.5 KiB by TCP and 8.8 KiB by
+ * WebSocket.
+ */
+const CONNECTION_BYTES = 20 * 1024;
+
+/** The same with TLS, in bytes: 101 KiB per connection of a stalled pair. */
+const TLS_CONNECTION_BYTES = 120 * 1024;
+
+/** Minimum number of connections, however small the memory is. */
+const MIN_CONNECTIONS = 100;
+
 /** The automatic limit is never higher, however much memory and however many file descriptors there are. */
 const AUTO_MAX_CONNECTIONS = 65_536;
 
 /** The same if connections may use TLS. */
 const AUTO_MAX_TLS_CONNECTIONS = 8192;
+
+/** What a connection may need. */
+export interface ConnectionRequirements {
+  /** Connections may use TLS. */
+  readonly hasTls: boolean;
+  /** A connection may have a link to another relay. */
+  readonly isClustered: boolean;
+}
 
 /** What the process has. */
 export interface Resources {
@@ -90,6 +118,25 @@ export function connectionsWithinFds(fds: number, isClustered: boolean): number 
   return Math.max(1, fits);
 }
 
+/** Memory of one connection in its worst state, together with its link, in bytes. */
+function worstCaseBytes({ hasTls, isClustered }: ConnectionRequirements): number {
+  return (hasTls ? TLS_CONNECTION_BYTES : CONNECTION_BYTES) * (isClustered ? 2 : 1);
+}
+
+/**
+ * Connections that fit into this memory if all of them are in their worst state; at least 100.
+ *
+ * @param bufferBytes `RELAY_BUFFER_MEMORY`
+ */
+export function connectionsWithinMemory(
+  memoryBytes: number,
+  bufferBytes: number,
+  needs: ConnectionRequirements,
+): number {
+  const fits = Math.floor((memoryBytes - BASE_BYTES - bufferBytes) / worstCaseBytes(needs));
+  return Math.max(MIN_CONNECTIONS, fits);
+}
+
 /**
  * The limits of connections and of waiting clients. There are never more connections than file descriptors
  * for them.
@@ -139,7 +186,8 @@ export function resolveCapacity(
     log.warn({ configured, fits: fdCapacity, fileDescriptors: fds }, MAX_CONNECTIONS_EXCEEDS_FDS);
   const sizes = { bufferBytes, memoryBytes: memory.bytes, memory: memory.source };
   const inMemory = connectionsWithinMemory(memory.bytes, bufferBytes, needs);
-  if (!hasMemoryForBuffers(memory.bytes, bufferBytes, needs)) log.warn(sizes, BUFFERS_EXCEED_MEMORY);
+  const minBytes = BASE_BYTES + bufferBytes + MIN_CONNECTIONS * worstCaseBytes(needs);
+  if (memory.bytes < minBytes) log.warn(sizes, BUFFERS_EXCEED_MEMORY);
   else if (configured !== 'auto' && maxConnections > inMemory)
     log.warn({ configured: maxConnections, fits: inMemory, ...sizes }, MAX_CONNECTIONS_EXCEEDS_MEMORY);
   log.info(

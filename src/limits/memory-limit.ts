@@ -2,26 +2,6 @@ import { readFileSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import { join, relative } from 'node:path';
 
-/**
- * Memory of a relay without connections, in bytes: 76 to 92 MiB as charged to a container by the kernel. The
- * rest is for garbage and for records that wait for a disk.
- */
-const BASE_BYTES = 128 * 2 ** 20;
-
-/**
- * Memory of one connection in its worst state, in bytes, without its share of `RELAY_BUFFER_MEMORY`. Measured
- * as charged to a container by the kernel: 18.7 KiB per connection of a stalled pair by TCP, 19.5 KiB by
- * WebSocket. An endless request head takes 15.0 KiB, a waiting client 3.5 KiB by TCP and 8.8 KiB by
- * WebSocket.
- */
-const CONNECTION_BYTES = 20 * 1024;
-
-/** The same with TLS, in bytes: 101 KiB per connection of a stalled pair. */
-const TLS_CONNECTION_BYTES = 120 * 1024;
-
-/** Minimum number of connections, however small the memory is. */
-const MIN_CONNECTIONS = 100;
-
 /** Share of the host's memory that the relay may use if there is no limit. The rest is for the system. */
 const MACHINE_SHARE = 0.75;
 
@@ -38,42 +18,6 @@ export interface MemoryLimit {
   readonly bytes: number;
   /** The limit of a cgroup (a container, a systemd unit), or a share of the host's memory. */
   readonly source: 'container' | 'machine';
-}
-
-/** What a connection may need. */
-export interface ConnectionRequirements {
-  /** Connections may use TLS. */
-  readonly hasTls: boolean;
-  /** A connection may have a link to another relay. */
-  readonly isClustered: boolean;
-}
-
-/** Memory of one connection in its worst state, together with its link, in bytes. */
-export function worstCaseBytes({ hasTls, isClustered }: ConnectionRequirements): number {
-  return (hasTls ? TLS_CONNECTION_BYTES : CONNECTION_BYTES) * (isClustered ? 2 : 1);
-}
-
-/**
- * Connections that fit into this memory if all of them are in their worst state; at least 100.
- *
- * @param bufferBytes `RELAY_BUFFER_MEMORY`
- */
-export function connectionsWithinMemory(
-  memoryBytes: number,
-  bufferBytes: number,
-  needs: ConnectionRequirements,
-): number {
-  const fits = Math.floor((memoryBytes - BASE_BYTES - bufferBytes) / worstCaseBytes(needs));
-  return Math.max(MIN_CONNECTIONS, fits);
-}
-
-/** True if the memory is enough for the buffers and the minimum number of connections. */
-export function hasMemoryForBuffers(
-  memoryBytes: number,
-  bufferBytes: number,
-  needs: ConnectionRequirements,
-): boolean {
-  return memoryBytes >= BASE_BYTES + bufferBytes + MIN_CONNECTIONS * worstCaseBytes(needs);
 }
 
 /** A mounted cgroup file system, and the path of the cgroup at its root. */

@@ -1,7 +1,7 @@
 import { formatConfigError } from '../../src/config/environment.ts';
 import { RELAY_DEFAULTS } from '../../src/config/relay-config.ts';
 import { SIDECAR_DEFAULTS } from '../../src/config/sidecar-config.ts';
-import { connectionsWithinMemory } from '../../src/limits/memory-limit.ts';
+import { connectionsWithinMemory } from '../../src/limits/capacity.ts';
 import { nameIn } from './manifests.ts';
 import type { Manifests } from './manifests.ts';
 import { OPERATOR_SECRETS, SECRET } from './operator-secrets.ts';

@@ -46,7 +46,7 @@ async function stage(context: TestContext, { blocksWriter = false } = {}): Promi
   });
   database.exec('BEGIN');
   assert.equal(readUsageSum(database).rows, 30_000);
-  return { directory, path, writer, source: { database, blocksWriter, close: () => undefined } };
+  return { directory, path, writer, source: { database, blocksWriter } };
 }
 
 describe('a throttled copy', () => {

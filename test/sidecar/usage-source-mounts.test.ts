@@ -33,7 +33,7 @@ async function readAs(user: number, source: UsageSource): Promise<unknown> {
     try {
       const opened = openUsageDatabase(${JSON.stringify(source)});
       console.log(JSON.stringify(opened.database.prepare('SELECT count(*) AS rows, total(total_bytes) AS bytes FROM usage').get()));
-      opened.close();
+      opened.database.close();
     } catch (error) { console.log(JSON.stringify(error.message)); }`;
   const ids = [`--reuid=${user}`, `--regid=${user}`, '--clear-groups'];
   const reader = new Program(['setpriv', ...ids, checkout.node, '--input-type=module', '--eval', program]);

@@ -72,7 +72,7 @@ describe('a closed database', () => {
         for (let round = 0; round < 10; round += 1) {
           const opened = openUsageDatabase(workerData);
           parentPort.postMessage(opened.database.prepare('SELECT count(*) FROM usage').pluck().get());
-          opened.close();
+          opened.database.close();
         }
       });`;
     const counts: unknown[] = [];
@@ -145,7 +145,7 @@ function currentRows(source: UsageSource): unknown {
   try {
     return opened.database.prepare('SELECT count(*) FROM current').pluck().get();
   } finally {
-    opened.close();
+    opened.database.close();
   }
 }
 
@@ -163,7 +163,7 @@ describe('a database with a rollback journal', () => {
     createUsageFile(source.databasePath, { journalMode: 'delete' });
     const opened = openUsageDatabase(source);
     assert.equal(opened.blocksWriter, true);
-    opened.close();
+    opened.database.close();
     assert.deepEqual(readdirSync(source.volume), ['usage.sqlite']);
     assert.throws(() => readdirSync(source.scratchDirectory), /ENOENT/u);
     const writer = new Database(source.databasePath);
@@ -172,7 +172,7 @@ describe('a database with a rollback journal', () => {
     addUsage(writer, 1);
     const inPlace = openUsageDatabase(source);
     assert.equal(inPlace.blocksWriter, false);
-    inPlace.close();
+    inPlace.database.close();
   });
 
   test('can be read during a transaction of its writer', async (context) => {
@@ -211,7 +211,7 @@ describe('a database with a rollback journal', () => {
     const source = await createUsageFixture(context);
     createUsageFile(source.databasePath, { journalMode: 'delete' });
     const reader = openUsageDatabase(source);
-    context.after(() => reader.close());
+    context.after(() => reader.database.close());
     reader.database.exec('BEGIN');
     assert.equal(readUsageSum(reader.database).rows, 3);
     assert.equal(openAndSum(source).rows, 3);

@@ -28,7 +28,7 @@ export function openAndSum(source: UsageSource): UsageSum {
   try {
     return readUsageSum(opened.database);
   } finally {
-    opened.close();
+    opened.database.close();
   }
 }
 

@@ -190,7 +190,7 @@ async function copyUsageDatabase(
     const isOfTheSource = error instanceof Database.SqliteError && SOURCE_ERROR_CODES.has(error.code);
     throw isOfTheSource ? toUsageSourceError(source.databasePath, error) : error;
   } finally {
-    opened.close();
+    opened.database.close();
   }
 }
 

@@ -146,11 +146,11 @@ function withUsageDatabase<Outcome>(
   job: (database: Database.Database) => Outcome,
 ): Outcome | UsageFailure {
   try {
-    const usage = openUsageDatabase(source);
+    const { database } = openUsageDatabase(source);
     try {
-      return job(usage.database);
+      return job(database);
     } finally {
-      usage.close();
+      database.close();
     }
   } catch (error) {
     if (!(error instanceof UsageSourceError || error instanceof Database.SqliteError)) throw error;

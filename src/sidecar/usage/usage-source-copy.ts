@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { chmodSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import type { BigIntStats } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { fsyncPathSync } from '../../process/durable-file.ts';
@@ -11,35 +12,24 @@ import { describeSpaceShortage } from '../disk-space.ts';
 /** Output limit of `head` and `cp`: a header or an error message. */
 const MAX_OUTPUT_BYTES = 65_536;
 
-/** Identifies one state of a file: every write changes it. */
-export interface FileState {
-  readonly dev: bigint;
-  readonly ino: bigint;
-  readonly size: bigint;
-  readonly mtimeNs: bigint;
-  readonly isFile: boolean;
-}
-
 /** The files of one database at one moment; null for missing files. */
 export interface DatabaseFiles {
-  readonly main: FileState | null;
-  readonly wal: FileState | null;
-  readonly shm: FileState | null;
-  readonly journal: FileState | null;
+  readonly main: BigIntStats | null;
+  readonly wal: BigIntStats | null;
+  readonly shm: BigIntStats | null;
+  readonly journal: BigIntStats | null;
 }
 
 /** @throws the file system's error if it denies access */
 export function statDatabaseFiles(path: string): DatabaseFiles {
-  return {
-    main: statFile(path),
-    wal: statFile(`${path}-wal`),
-    shm: statFile(`${path}-shm`),
-    journal: statFile(`${path}-journal`),
-  };
+  const [main = null, wal = null, shm = null, journal = null] = FILE_SUFFIXES.map((suffix) =>
+    statSync(`${path}${suffix}`, { bigint: true, throwIfNoEntry: false }),
+  );
+  return { main, wal, shm, journal };
 }
 
 /** Two fingerprints are equal only if nothing was written between them. */
-export function fingerprint(files: DatabaseFiles): string {
+function fingerprint(files: DatabaseFiles): string {
   return [files.main, files.wal, files.journal]
     .map((state) => (state === null ? '0' : `${state.dev}.${state.ino}.${state.size}.${state.mtimeNs}`))
     .join('-');
@@ -55,23 +45,11 @@ export function readJournalKind(path: string): JournalKind {
   return journalKindOf(runProgram('head', ['-c', String(SQLITE_HEADER_BYTES), path]));
 }
 
-/** Copies a file with another program, for the same reason. @throws if that fails */
-export function copyFileWithCp(from: string, to: string): void {
-  runProgram('cp', [from, to]);
-}
-
 function runProgram(program: string, args: readonly string[]): Buffer {
   const { error, status, stdout, stderr } = spawnSync(program, args, { maxBuffer: MAX_OUTPUT_BYTES });
   if (error !== undefined) throw error;
   if (status !== 0) throw new Error(stderr.toString().trim() || `${program} was interrupted`);
   return stdout;
-}
-
-function statFile(path: string): FileState | null {
-  const state = statSync(path, { bigint: true, throwIfNoEntry: false });
-  if (state === undefined) return null;
-  const { dev, ino, size, mtimeNs } = state;
-  return { dev, ino, size, mtimeNs, isFile: state.isFile() };
 }
 
 /** There can be no copy. The message is a sentence for the operator. */
@@ -125,8 +103,6 @@ function copyAtomically(path: string, files: DatabaseFiles, directory: string): 
   const unfinished = join(directory, `${COPY_PREFIX}${randomUUID()}${UNFINISHED_SUFFIX}`);
   try {
     copyFiles(path, files, unfinished);
-    if (fingerprint(statDatabaseFiles(path)) !== fingerprint(files))
-      throw new SourceChangedError('the database was written during the copy');
     convertToSingleFile(unfinished);
     renameSync(unfinished, copy);
     return copy;
@@ -165,17 +141,22 @@ function totalBytes(files: DatabaseFiles): number {
   return [files.main, files.wal, files.journal].reduce((sum, state) => sum + Number(state?.size ?? 0), 0);
 }
 
+/** Copies with another program, for the same reason as in `readJournalKind`. */
 function copyFiles(path: string, files: DatabaseFiles, copy: string): void {
   try {
-    copyFileWithCp(path, copy);
-    if (files.wal !== null) copyFileWithCp(`${path}-wal`, `${copy}-wal`);
-    if (files.journal !== null) copyFileWithCp(`${path}-journal`, `${copy}-journal`);
-  } catch (error) {
-    // A writer that has just started, or a file that was just replaced, is not an error.
-    if (fingerprint(statDatabaseFiles(path)) !== fingerprint(files))
-      throw new SourceChangedError('the database was written during the copy');
-    throw error;
+    runProgram('cp', [path, copy]);
+    if (files.wal !== null) runProgram('cp', [`${path}-wal`, `${copy}-wal`]);
+    if (files.journal !== null) runProgram('cp', [`${path}-journal`, `${copy}-journal`]);
+  } finally {
+    // If a writer has just started, or a file was just replaced, this error is thrown instead of that of `cp`.
+    rejectChanges(path, files);
   }
+}
+
+/** @throws SourceChangedError if the database was written since `files` were read */
+function rejectChanges(path: string, files: DatabaseFiles): void {
+  if (fingerprint(statDatabaseFiles(path)) !== fingerprint(files))
+    throw new SourceChangedError('the database was written during the copy');
 }
 
 /** Writes the content of the log or journal into the database file and removes it. */

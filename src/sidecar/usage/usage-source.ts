@@ -29,7 +29,6 @@ export interface OpenUsageDatabase {
    * reference's.
    */
   readonly blocksWriter: boolean;
-  close(): void;
 }
 
 /** The database can't be read. The message is a sentence for the operator. */
@@ -130,7 +129,7 @@ function isTransient(error: unknown): boolean {
 function openOnce(path: string, scratch: string): OpenUsageDatabase {
   const files = statDatabaseFiles(path);
   if (files.main === null) throw missingDatabaseError(path);
-  if (!files.main.isFile)
+  if (!files.main.isFile())
     throw new UsageSourceError('unreadable', `the usage database "${path}" is not a file`);
   if (files.main.size === 0n) throw emptyDatabaseError(path);
   // A write-ahead log with its shared memory: the relay runs or was killed. SQLite handles both.
@@ -180,7 +179,7 @@ function openFile(file: string, path: string, blocksWriter: boolean): OpenUsageD
     database.close();
     throw error;
   }
-  return { database, blocksWriter, close: () => database.close() };
+  return { database, blocksWriter };
 }
 
 function missingDatabaseError(path: string): UsageSourceError {

@@ -1,7 +1,7 @@
 import { GRANULARITIES } from '../api.ts';
 import type { Granularity } from '../api.ts';
 import type { CsvGranularity } from './usage-job.ts';
-import { DAY_SECONDS, HOUR_SECONDS, isoTime, monthStart, periodStart } from './usage-periods.ts';
+import { DAY_SECONDS, HOUR_SECONDS, isoTime, monthStart, periodStart } from './usage-query.ts';
 
 /** Values of `by` for `usage.csv`. */
 export const CSV_GRANULARITIES = [...GRANULARITIES, 'record'] as const;

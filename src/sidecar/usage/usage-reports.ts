@@ -3,7 +3,7 @@ import type { JobRunner } from '../job-pool.ts';
 import type { AggregateOutcome, AggregateTask, UsageFailure } from './usage-job.ts';
 import { endOfCurrentSecond } from './usage-params.ts';
 import type { UsageRange } from './usage-params.ts';
-import { isoTime } from './usage-periods.ts';
+import { isoTime } from './usage-query.ts';
 import type { UsageSource } from './usage-source.ts';
 
 /** A report is cached for at least this long, in milliseconds. */

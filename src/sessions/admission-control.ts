@@ -271,7 +271,11 @@ export class AdmissionControl {
   /** Sets the client's address, which is not stored. */
   setClientAddress(accepted: AcceptedConnection, address: string): void {
     if (accepted.rejectReason !== null) return;
-    this.#updateNetwork(accepted, address);
+    accepted.networkKey = this.#networkFor(address);
+    if (accepted.unpairedEntry !== null) {
+      this.#untrack(accepted);
+      this.#trackUnpaired(accepted);
+    }
     if (this.#options.addressLimit === null) return;
     accepted.addressSlot = this.#options.addressLimit.acquire(address);
     if (accepted.addressSlot !== null) return;
@@ -423,13 +427,6 @@ export class AdmissionControl {
     if (accepted.waitingEntry !== null) this.#waiting.remove(accepted.waitingEntry);
     accepted.unpairedEntry = null;
     accepted.waitingEntry = null;
-  }
-
-  #updateNetwork(accepted: AcceptedConnection, address: string): void {
-    accepted.networkKey = this.#networkFor(address);
-    if (accepted.unpairedEntry === null) return;
-    this.#untrack(accepted);
-    this.#trackUnpaired(accepted);
   }
 
   #networkOf(accepted: AcceptedConnection): string | null {

@@ -87,8 +87,7 @@ export class SessionStats {
 
   totals(): SessionTotals {
     const relayedBytes = byTransport((from) => ({ ...this.#completedBytes[from] }));
-    for (const splices of [this.#splices, this.#forwarding])
-      for (const splice of splices.keys()) addFlows(relayedBytes, splice);
+    for (const splice of this.splices()) addFlows(relayedBytes, splice);
     return {
       accepted: this.#acceptedByTransport,
       ended: this.#endedByMood,

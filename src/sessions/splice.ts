@@ -94,8 +94,12 @@ export class Splice {
   }
 
   /** Both directions so far. */
-  flows(): readonly [Flow, Flow] {
-    return [flowOf(this.#first), flowOf(this.#second)];
+  flows(): readonly Flow[] {
+    return [this.#first, this.#second].map(({ from, to, bytes }) => ({
+      from: from.kind,
+      to: to.kind,
+      bytes,
+    }));
   }
 
   /** Counts all further bytes with `meter`. */
@@ -175,10 +179,6 @@ export class Splice {
       direction.deliveredAtSweep = delivered;
     }
   }
-}
-
-function flowOf({ from, to, bytes }: Direction): Flow {
-  return { from: from.kind, to: to.kind, bytes };
 }
 
 /** With reads of the usual size, a pair would exceed a smaller limit by a large part of it. */

@@ -4,7 +4,6 @@ import type { BoundEndpoint } from './config/endpoint.ts';
 import { formatConfigError } from './config/environment.ts';
 import type { ConfigResult } from './config/environment.ts';
 import { readRelayConfig } from './config/relay-config.ts';
-import type { RelayConfig } from './config/relay-config.ts';
 import type { SidecarConfig } from './config/sidecar-config.ts';
 
 // An import would also load fetch and WebSocket with node:http, which takes longer than everything else here.
@@ -16,36 +15,36 @@ const TIMEOUT_MS = 1500;
 /** Longer responses come from another program. In characters. */
 const MAX_RESPONSE_LENGTH = 1_000_000;
 
-/** The result of a check, as a line without its name: the problem, or details of a success. */
-interface CheckResult {
-  readonly ok: boolean;
-  readonly text: string;
-}
+/** Why a check failed: the service is unhealthy, or cannot be checked. */
+class CheckError extends Error {}
 
-const unhealthy = (text: string): CheckResult => ({ ok: false, text });
-
-/** Each loads its modules when it runs, because one of them may run every two seconds. */
-const CHECKS: ReadonlyMap<string, () => Promise<CheckResult>> = new Map([
+/**
+ * Each loads its modules when it runs, because one of them may run every two seconds. They resolve with details
+ * of a success, or reject with a CheckError.
+ */
+const CHECKS: ReadonlyMap<string, () => Promise<string>> = new Map([
   ['relay', () => checkRelay('/health/relay')],
   ['transfer', () => checkRelay('/health/transfer')],
   ['sidecar', checkSidecar],
   ['snapshot', checkSnapshot],
 ]);
 
-const checkNames = [...CHECKS.keys()].join(', ');
 const [, , checkName = ''] = process.argv;
-const result = await run(CHECKS.get(checkName));
-process.stdout.write(`${result.text.replaceAll(/\s+/gu, ' ')}\n`);
-process.exitCode = result.ok ? 0 : 1;
+const line = await run(CHECKS.get(checkName));
+process.stdout.write(`${line.replaceAll(/\s+/gu, ' ')}\n`);
 
-async function run(check: (() => Promise<CheckResult>) | undefined): Promise<CheckResult> {
+/** Sets the exit code and returns the line to print. */
+async function run(check: (() => Promise<string>) | undefined): Promise<string> {
+  process.exitCode = 1;
   if (check === undefined)
-    return unhealthy(`unknown check ${JSON.stringify(checkName)}; use one of ${checkNames}`);
+    return `unknown check ${JSON.stringify(checkName)}; use one of ${[...CHECKS.keys()].join(', ')}`;
   try {
-    const { ok, text } = await check();
-    return { ok, text: `${checkName}: ${text}` };
+    const details = await check();
+    process.exitCode = 0;
+    return `${checkName}: ${details}`;
   } catch (error) {
-    return unhealthy(`${checkName}: the check failed (${messageOf(error)})`);
+    const message = messageOf(error);
+    return `${checkName}: ${error instanceof CheckError ? message : `the check failed (${message})`}`;
   }
 }
 
@@ -53,52 +52,48 @@ function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : 'unknown';
 }
 
-async function checkRelay(path: string): Promise<CheckResult> {
-  const config = configOf<RelayConfig>(readRelayConfig(process.env, process.pid));
-  if (typeof config === 'string') return unhealthy(config);
-  return checkEndpoint(config.listen.status, 'RELAY_STATUS_LISTEN', path);
+async function checkRelay(path: string): Promise<string> {
+  const { listen } = configOf(readRelayConfig(process.env, process.pid));
+  return await checkEndpoint(listen.status, 'RELAY_STATUS_LISTEN', path);
 }
 
-async function checkSidecar(): Promise<CheckResult> {
-  const config = await sidecarConfig();
-  return typeof config === 'string'
-    ? unhealthy(config)
-    : checkEndpoint(config.listen, 'SIDECAR_LISTEN', '/healthz');
+async function checkSidecar(): Promise<string> {
+  const { listen } = await sidecarConfig();
+  return await checkEndpoint(listen, 'SIDECAR_LISTEN', '/healthz');
 }
 
-async function checkSnapshot(): Promise<CheckResult> {
-  const config = await sidecarConfig();
-  if (typeof config === 'string') return unhealthy(config);
+async function checkSnapshot(): Promise<string> {
+  const { directory, intervalMs } = (await sidecarConfig()).snapshots;
   const { checkNewestSnapshot } = await import('./sidecar/snapshots/snapshot-check.ts');
-  const { directory, intervalMs } = config.snapshots;
   const problem = await checkNewestSnapshot({ directory, maxAgeMs: 2 * intervalMs, now: Date.now() });
-  return problem === null ? { ok: true, text: 'ok' } : unhealthy(problem);
+  if (problem !== null) throw new CheckError(problem);
+  return 'ok';
 }
 
-async function sidecarConfig(): Promise<SidecarConfig | string> {
+async function sidecarConfig(): Promise<SidecarConfig> {
   const { readSidecarConfig } = await import('./config/sidecar-config.ts');
-  return configOf<SidecarConfig>(readSidecarConfig(process.env));
+  return configOf(readSidecarConfig(process.env));
 }
 
-/** The configuration, or its errors as text. */
-function configOf<T>(read: ConfigResult<T>): T | string {
-  return read.kind === 'ok' ? read.config : read.errors.map(formatConfigError).join(' ');
+function configOf<T>(read: ConfigResult<T>): T {
+  if (read.kind === 'ok') return read.config;
+  throw new CheckError(read.errors.map(formatConfigError).join(' '));
 }
 
 async function checkEndpoint(
   [endpoint]: readonly BoundEndpoint[],
   variable: string,
   path: string,
-): Promise<CheckResult> {
-  if (endpoint === undefined) return unhealthy(`${variable} is off; the check needs it`);
+): Promise<string> {
+  if (endpoint === undefined) throw new CheckError(`${variable} is off; the check needs it`);
   if (endpoint.kind === 'tcp' && endpoint.port === 0)
-    return unhealthy(`${variable} uses port 0; set a fixed port`);
-  try {
-    const report = parseReport(await fetchText({ ...addressOf(endpoint), path }));
-    return report === null ? unhealthy(`unexpected response at ${variable}`) : resultOf(report);
-  } catch (error) {
-    return unhealthy(`no response at ${variable} (${messageOf(error)})`);
-  }
+    throw new CheckError(`${variable} uses port 0; set a fixed port`);
+  const response = await fetchText({ ...addressOf(endpoint), path }).catch((error: unknown) => {
+    throw new CheckError(`no response at ${variable} (${messageOf(error)})`, { cause: error });
+  });
+  const report = parseReport(response);
+  if (report === null) throw new CheckError(`unexpected response at ${variable}`);
+  return detailsOf(report);
 }
 
 function addressOf(endpoint: BoundEndpoint): RequestOptions {
@@ -136,13 +131,13 @@ function parseReport(response: string): { readonly ok: unknown } | null {
   }
 }
 
-function resultOf(report: { readonly ok: unknown }): CheckResult {
+function detailsOf(report: { readonly ok: unknown }): string {
   if (report.ok !== true) {
     const hasReason = 'problem' in report && typeof report.problem === 'string';
-    return unhealthy(hasReason ? String(report.problem) : 'reported unhealthy without a reason');
+    throw new CheckError(hasReason ? String(report.problem) : 'reported unhealthy without a reason');
   }
   const transfers = 'transfers' in report && Array.isArray(report.transfers) ? report.transfers : [];
-  return { ok: true, text: ['ok', transfers.map(latencyOf).join(', ')].filter(Boolean).join(': ') };
+  return ['ok', transfers.map(latencyOf).join(', ')].filter(Boolean).join(': ');
 }
 
 function latencyOf(transfer: unknown): string {

@@ -3,7 +3,6 @@ import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Unmask } from '../../src/protocol/websocket-frames.ts';
-import type { ByteStream } from '../../src/transport/byte-stream.ts';
 import { ReadScheduler } from '../../src/transport/read-scheduler.ts';
 import {
   WebSocketTransport,
@@ -13,49 +12,39 @@ import {
 } from '../../src/transport/websocket-transport.ts';
 import { SIDE_A, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
 import { encodeFrame, readServerFrames } from '../support/frames.ts';
+import { ScriptedStream } from '../support/scripted-stream.ts';
 
-/** A byte stream on which the test supplies all events. */
-class FakeStream implements ByteStream {
-  readonly kind = 'tcp';
-  readonly addresses = null;
-  bufferedBytes = 0;
-  deliveredBytes = 0;
+/** Records what the transport does with it. The test passes received bytes to the transport. */
+class FakeStream extends ScriptedStream {
+  override bufferedBytes = 0;
+  override deliveredBytes = 0;
   limitedReads = 0;
   isPaused = false;
   isAborted = false;
   readonly written: Uint8Array[] = [];
-  start(): void {
-    // The test supplies the bytes.
-  }
-  detach(): never {
-    throw new Error('there is no socket');
-  }
-  write(bytes: Uint8Array): boolean {
+
+  override write(bytes: Uint8Array): boolean {
     this.written.push(bytes);
     return true;
   }
-  writeParts(): boolean {
-    return true;
-  }
-  pause(): void {
+
+  override pause(): void {
     this.isPaused = true;
   }
-  resume(): void {
+
+  override resume(): void {
     this.isPaused = false;
   }
-  limitReadSize(): void {
+
+  override limitReadSize(): void {
     this.limitedReads += 1;
   }
-  detectReset(): void {
-    // There is no connection to reset.
+
+  override end(): void {
+    // The client does not answer.
   }
-  setKeepAlive(): void {
-    // There is no network.
-  }
-  end(): void {
-    // There is no connection to close.
-  }
-  abort(): void {
+
+  override abort(): void {
     this.isAborted = true;
   }
 }
@@ -66,27 +55,6 @@ function tinyFrames(count: number): Uint8Array {
   for (let at = 0; at < bytes.length; at += 7) bytes.set([0x82, 0x81, 1, 2, 3, 4, 0x55], at);
   return bytes;
 }
-
-test('keeps reads small for a client that sends one frame per byte', (context) => {
-  const stream = new FakeStream();
-  const transport = new WebSocketTransport(stream, new ReadScheduler(0), 30_000);
-  context.after(() => transport.onClose());
-  let payload = 0;
-  transport.start({
-    onData: (bytes) => {
-      payload += bytes.length;
-    },
-    onText: () => undefined,
-    onWritable: () => undefined,
-    onEnd: () => undefined,
-    onClose: () => undefined,
-  });
-  transport.onBytes(tinyFrames(200));
-  assert.equal(stream.limitedReads, 0);
-  transport.onBytes(tinyFrames(1000));
-  assert.equal(stream.limitedReads, 1);
-  assert.ok(payload > 0);
-});
 
 interface Scene {
   readonly stream: FakeStream;
@@ -113,6 +81,15 @@ function open(context: TestContext): Scene {
   });
   return { stream, scheduler, transport, received: () => received };
 }
+
+test('keeps reads small for a client that sends one frame per byte', (context) => {
+  const { stream, transport, received } = open(context);
+  transport.onBytes(tinyFrames(200));
+  assert.equal(stream.limitedReads, 0);
+  transport.onBytes(tinyFrames(1000));
+  assert.equal(stream.limitedReads, 1);
+  assert.ok(received().length > 0);
+});
 
 const LINE = handshake(newToken(), SIDE_A);
 

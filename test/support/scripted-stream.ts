@@ -5,8 +5,8 @@ import type { ByteStream, ByteStreamHandler } from '../../src/transport/byte-str
 export class ScriptedStream implements ByteStream {
   readonly kind = 'tcp';
   readonly addresses = null;
-  readonly bufferedBytes = 0;
-  readonly deliveredBytes = 0;
+  readonly bufferedBytes: number = 0;
+  readonly deliveredBytes: number = 0;
   readonly #memory = new Uint8Array(65_536);
   #handler: ByteStreamHandler | null = null;
 
@@ -22,7 +22,7 @@ export class ScriptedStream implements ByteStream {
     this.#handler = handler;
   }
 
-  write(): boolean {
+  write(_bytes: Uint8Array): boolean {
     return true;
   }
 

@@ -61,8 +61,6 @@ export class AcceptedConnection {
   phase: ConnectionPhase | null = null;
   /** Not null: it is rejected and gets no record. */
   rejectReason: RejectReason | null = null;
-  /** It has a client session. */
-  isClient = false;
   /** Failure to count if the connection closes now; null if closing now is not a failure. */
   failure: HandshakeFailure | null = 'disconnected';
   /** The key of its private address in `SharedAddressDetector`, if it was rejected for its address. */
@@ -288,7 +286,6 @@ export class AdmissionControl {
 
   /** The connection has a client session now. */
   promote(accepted: AcceptedConnection): void {
-    accepted.isClient = true;
     this.#pending.delete(accepted);
   }
 
@@ -352,7 +349,7 @@ export class AdmissionControl {
   release(accepted: AcceptedConnection): void {
     this.handshakeDone(accepted);
     this.#untrack(accepted);
-    this.#pending.delete(accepted);
+    const isPending = this.#pending.delete(accepted);
     this.#rejectSlots.delete(accepted);
     this.#setSlot(accepted, 'none');
     accepted.addressSlot?.release();
@@ -361,8 +358,7 @@ export class AdmissionControl {
     if (accepted.rejectReason === 'address' && this.#sharedAddress.countRejection(accepted.addressKey))
       this.#options.onSharedAddress?.();
     if (accepted.rejectReason !== null) this.#rejected[accepted.rejectReason] += 1;
-    else if (!accepted.isClient && accepted.failure !== null)
-      this.countHandshakeFailure(accepted, accepted.failure);
+    else if (isPending && accepted.failure !== null) this.countHandshakeFailure(accepted, accepted.failure);
   }
 
   /** Connections without a client session. */

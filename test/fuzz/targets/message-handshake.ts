@@ -65,7 +65,7 @@ export const messageHandshake: Target = {
     for (const [at, message] of messages.entries()) {
       stream += Buffer.from(reader.push(Buffer.from(message, 'latin1'))).toString('latin1');
       const sent = messages.slice(0, at + 1);
-      const { stream: expectedStream, undecided } = expected(sent.filter((message) => message !== ''));
+      const { stream: expectedStream, undecided } = expected(sent.filter((part) => part !== ''));
       expectSame(stream, expectedStream, `the stream of ${sent.length} messages`);
       expectSame(reader.isAmbiguous, COMPLETE_WITHOUT_SIDE.test(undecided), 'whether it is undecided');
       expectTrue(undecided.length <= 103, 'it buffers more than the longest line');

@@ -1,5 +1,6 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import { collectProcessMetrics } from '../process/process-metrics.ts';
+import type { Quota, QuotaTracker } from '../limits/quota.ts';
 import type { AdmissionControl } from '../sessions/admission-control.ts';
 import type { SessionManager } from '../sessions/session-manager.ts';
 import type { SessionTotals } from '../sessions/session-stats.ts';
@@ -7,7 +8,6 @@ import { RecordHistograms } from '../status/histograms.ts';
 import { EventLoopDelay } from '../status/samplers.ts';
 import type { UsageRecorder } from '../usage/record.ts';
 import type { ClusterService } from './cluster.ts';
-import type { RelayQuota } from './relay-quota.ts';
 import type { RelayUsage } from './relay-usage.ts';
 
 /** Prefix of all metric names. */
@@ -32,16 +32,15 @@ interface RelayMetricsDependencies {
   readonly admission: AdmissionControl;
   readonly recorder: UsageRecorder;
   readonly usage: RelayUsage;
-  readonly quota: () => RelayQuota | null;
+  readonly quota: () => QuotaTracker | null;
   readonly cluster: () => ClusterService | null;
-  readonly ready: () => boolean;
-  readonly draining: () => boolean;
+  readonly isListening: () => boolean;
 }
 
 /** State of the relay during one scrape. Totals are read once: they are summed over all running pairs. */
 interface MetricSource extends Omit<RelayMetricsDependencies, 'quota' | 'cluster'> {
   readonly totals: SessionTotals;
-  readonly quota: RelayQuota['tracker']['quota'] | null;
+  readonly quota: Quota | null;
   /** Null without a cluster. */
   readonly cluster: ClusterService['router'] | null;
 }
@@ -261,13 +260,13 @@ const METRICS: readonly MetricDefinition[] = [
     type: 'gauge',
     name: 'ready',
     help: '1 if the relay accepts clients.',
-    read: ({ ready }) => Number(ready()),
+    read: ({ isListening, admission }) => Number(isListening() && !admission.isDraining),
   },
   {
     type: 'gauge',
     name: 'draining',
     help: '1 if the relay is stopping and running pairs may finish.',
-    read: ({ draining }) => Number(draining()),
+    read: ({ admission }) => Number(admission.isDraining),
   },
 ];
 
@@ -312,7 +311,7 @@ export class RelayMetrics {
     const source: MetricSource = {
       ...this.#dependencies,
       totals: sessions.clients.totals(),
-      quota: quota()?.tracker.quota ?? null,
+      quota: quota()?.quota ?? null,
       cluster: cluster()?.router ?? null,
     };
     for (const [{ read }, metric] of this.#metrics) {

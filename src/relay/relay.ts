@@ -7,6 +7,9 @@ import type { RelayConfig } from '../config/relay-config.ts';
 import { TrustedProxies } from '../config/trusted-proxies.ts';
 import { createAddressLimit } from '../limits/address-limit.ts';
 import { resolveCapacity, usesTls } from '../limits/capacity.ts';
+import { FdReserve } from '../limits/fd-reserve.ts';
+import { QuotaTracker } from '../limits/quota.ts';
+import type { Quota } from '../limits/quota.ts';
 import { createRateLimiter } from '../limits/rate-limiter.ts';
 import { LogThrottle, errorDetails } from '../process/logging.ts';
 import type { Program } from '../process/program.ts';
@@ -21,13 +24,11 @@ import { createStatusServer } from '../status/status-server.ts';
 import type { HttpListener } from '../transport/http-listener.ts';
 import { IoBackend } from '../transport/io-backend.ts';
 import { listen } from '../transport/listener.ts';
+import { CertificateError, ReloadableCredentials } from '../transport/tls-credentials.ts';
 import { UsageRecorder } from '../usage/record.ts';
 import { DatabaseThread } from '../usage/sqlite-sink.ts';
 import type { ClusterService } from './cluster.ts';
-import { FdMonitor } from './fd-monitor.ts';
-import { RelayCertificates } from './relay-certificates.ts';
 import { RelayMetrics } from './relay-metrics.ts';
-import { RelayQuota } from './relay-quota.ts';
 import { RelayUsage } from './relay-usage.ts';
 
 /** Time between two pings to a WebSocket client, in milliseconds: half of the usual timeout of proxies. */
@@ -41,6 +42,18 @@ const BACKLOG_TIMEOUT_MS = 1000;
 
 /** Time between two log lines about a drain in progress, in milliseconds. */
 const DRAIN_REPORT_MS = 5000;
+
+/** Minimum time between two log lines about failed accepts, in milliseconds. */
+const ACCEPT_ERROR_LOG_INTERVAL_MS = 10_000;
+
+/** What the operator can do about a failed accept, by error code. */
+const ACCEPT_ERROR_HINTS: Readonly<Record<string, string>> = {
+  EMFILE:
+    ': no file descriptors left; lower RELAY_MAX_CONNECTIONS or raise the limit (ulimit -n, LimitNOFILE=)',
+  ENFILE: ': the host has no file descriptors left; raise its limit (sysctl fs.file-max)',
+};
+
+const CERTIFICATE_RELOAD_FAILED = 'certificate reload failed; keeping the previous certificate';
 
 /** Time between two warnings about a shared address, in milliseconds. */
 const SHARED_ADDRESS_WARNING_MS = 3_600_000;
@@ -66,7 +79,7 @@ export class Relay {
   readonly #recorder: UsageRecorder;
   readonly #servers: Server[] = [];
   readonly #statusServers: HttpListener[] = [];
-  readonly #certificates: RelayCertificates;
+  readonly #certificates: ReloadableCredentials[] = [];
   readonly #usage: RelayUsage;
   /** Close functions, called in reverse order. */
   readonly #closers: (() => Promise<void>)[] = [];
@@ -76,16 +89,15 @@ export class Relay {
   readonly #startedAtMonotonicMs = performance.now();
   readonly #rate: RateMeter;
   readonly #metrics: RelayMetrics;
-  readonly #fdMonitor: FdMonitor;
-  #quota: RelayQuota | null = null;
+  readonly #fdReserve: FdReserve;
+  readonly #acceptErrorThrottle: LogThrottle;
+  #quota: QuotaTracker | null = null;
   #cluster: ClusterService | null = null;
   #probes: HealthProbes | null = null;
-  #draining = false;
 
   constructor(config: RelayConfig, log: Logger) {
     this.#config = config;
     this.#log = log;
-    this.#certificates = new RelayCertificates(log);
     this.#recorder = new UsageRecorder(config.usage.blurSeconds);
     const monotonicClock = (): number => performance.now();
     this.#usage = new RelayUsage(this.#recorder, log, monotonicClock);
@@ -111,7 +123,17 @@ export class Relay {
       onInternalError: (error) =>
         this.#log.error({ error: errorDetails(error) }, 'internal error; connection closed'),
     });
-    this.#fdMonitor = new FdMonitor(this.#admission, log, monotonicClock);
+    this.#acceptErrorThrottle = new LogThrottle(ACCEPT_ERROR_LOG_INTERVAL_MS, monotonicClock);
+    this.#fdReserve = new FdReserve({
+      onExhausted: (code) => {
+        this.#admission.isOutOfDescriptors = true;
+        this.#logAcceptError(code);
+      },
+      onRecovered: () => {
+        this.#admission.isOutOfDescriptors = false;
+        log.info('file descriptors available again; accepting clients');
+      },
+    });
     this.#rate = new RateMeter(() => this.#relayedBytes(), monotonicClock);
     this.#metrics = new RelayMetrics({
       sessions: this.#sessions,
@@ -120,8 +142,7 @@ export class Relay {
       usage: this.#usage,
       quota: () => this.#quota,
       cluster: () => this.#cluster,
-      ready: () => this.#probes !== null && !this.#draining,
-      draining: () => this.#draining,
+      isListening: () => this.#probes !== null,
     });
   }
 
@@ -131,7 +152,7 @@ export class Relay {
    * @throws StartupError. Call `close` in any case.
    */
   async start(): Promise<Endpoints> {
-    this.#fdMonitor.start();
+    this.#fdReserve.start();
     this.#closers.push(() => this.#usage.close());
     await this.#usage.open(this.#config.usage, () => this.#currentState());
     this.#openQuota();
@@ -157,7 +178,7 @@ export class Relay {
       acceptor.createServer({
         role,
         kind: socketFamily(endpoint),
-        certificate: await this.#certificates.load(endpoint),
+        certificate: await this.#loadCertificate(endpoint),
       });
     const endpoints = {
       raw: await this.#listenAll('raw', raw, (endpoint) => open('raw', endpoint)),
@@ -183,9 +204,16 @@ export class Relay {
     return DatabaseThread.runningCount > 0;
   }
 
-  /** Reloads the certificates. */
-  reload(): Promise<void> {
-    return this.#certificates.reload();
+  /** Reloads the certificates. If one cannot be read, that is logged, and the previous one stays in use. */
+  async reload(): Promise<void> {
+    for (const certificate of this.#certificates) {
+      try {
+        this.#log.info({ result: await certificate.reload() }, 'certificate reloaded');
+      } catch (error) {
+        if (!(error instanceof CertificateError)) throw error;
+        this.#log.error({ problem: error.message }, CERTIFICATE_RELOAD_FAILED);
+      }
+    }
   }
 
   /**
@@ -195,7 +223,6 @@ export class Relay {
    */
   async drain(abort: AbortSignal): Promise<void> {
     const { delayMs, timeoutMs } = this.#config.drain;
-    this.#draining = true;
     this.#admission.isDraining = true;
     this.#logDrainProgress('draining');
     const report = setInterval(
@@ -221,24 +248,51 @@ export class Relay {
     this.#sessions.close();
     this.#rate.close();
     this.#metrics.close();
-    this.#certificates.close();
+    for (const certificate of this.#certificates) certificate.close();
     for (const server of this.#statusServers) server.closeAllConnections();
     for (const closer of this.#closers.toReversed()) await closer();
     this.#closers.length = 0;
-    this.#fdMonitor.close();
+    this.#fdReserve.close();
   }
 
   #openQuota(): void {
-    const { quota } = this.#config;
-    if (quota === null) return;
-    const dependencies = {
-      sessions: this.#sessions,
-      admission: this.#admission,
+    const log = this.#log;
+    if (this.#config.quota === null) return;
+    const tracker = new QuotaTracker(this.#config.quota, {
       relayedBytes: () => this.#relayedBytes(),
-    };
-    const opened = new RelayQuota(quota, dependencies, this.#log);
-    this.#closers.push(() => opened.close());
-    this.#quota = opened;
+      wallClock: () => Date.now(),
+      onWarning: (percent) => log.warn({ percent, ...quotaStatus(tracker.quota) }, 'quota almost exhausted'),
+      onExhausted: () => {
+        log.error(quotaStatus(tracker.quota), 'quota exhausted; rejecting clients until it is reset');
+        this.#admission.isOverQuota = true;
+        this.#sessions.closeWaiting();
+      },
+      onGraceEnd: () => this.#sessions.closePairs(),
+      onReset: () => {
+        log.info(quotaStatus(tracker.quota), 'quota reset');
+        this.#admission.isOverQuota = false;
+      },
+      onSaveFailed: (code) =>
+        log.error({ code }, 'saving the quota failed; a restart would lose the usage since the last save'),
+    });
+    this.#closers.push(() => tracker.close());
+    this.#quota = tracker;
+    // It may be exhausted already.
+    tracker.check();
+  }
+
+  /** Loads the certificate of an endpoint, and reloads it whenever its files change. Null if the endpoint has none. */
+  async #loadCertificate(endpoint: Endpoint): Promise<ReloadableCredentials | null> {
+    const files = endpoint.kind === 'unix' ? null : endpoint.tls;
+    if (files === null) return null;
+    const certificate = await ReloadableCredentials.load(files);
+    this.#certificates.push(certificate);
+    certificate.watch({
+      onReloaded: () => this.#log.info({ expires: certificate.expiresAt }, 'certificate replaced'),
+      onReloadFailed: ({ message }) => this.#log.error({ problem: message }, CERTIFICATE_RELOAD_FAILED),
+      onExpiring: (expires) => this.#log.warn({ expires }, 'certificate expires soon'),
+    });
+    return certificate;
   }
 
   /** Without a cluster, its modules are not loaded. */
@@ -266,11 +320,23 @@ export class Relay {
       const bound = await listen(server, endpoint, this.#config.listen.inherited);
       // The status port stays open during a drain.
       if (role !== 'status') this.#servers.push(server);
-      server.on('error', (error) => this.#fdMonitor.onAcceptError(errorDetails(error).code));
+      server.on('error', (error) => this.#onAcceptError(errorDetails(error).code));
       this.#log.info({ role, endpoint: formatEndpoint(bound) }, 'listening');
       actual.push(bound);
     }
     return actual;
+  }
+
+  #onAcceptError(code: string): void {
+    // So that the next connection has a file descriptor, if only to be rejected.
+    this.#fdReserve.check();
+    if (!this.#fdReserve.isExhausted) this.#logAcceptError(code);
+  }
+
+  #logAcceptError(code: string): void {
+    this.#acceptErrorThrottle.log((times) =>
+      this.#log.warn({ code, times }, `accepting clients failed${ACCEPT_ERROR_HINTS[code] ?? ''}`),
+    );
   }
 
   #logDrainProgress(message: string): void {
@@ -300,14 +366,14 @@ export class Relay {
     return {
       started: new Date(this.#startedAtSeconds * 1000).toISOString(),
       uptime_seconds: Math.round((performance.now() - this.#startedAtMonotonicMs) / 1000),
-      draining: this.#draining,
+      draining: this.#admission.isDraining,
       connections: this.#admission.connections,
       pairs: connected / 2,
       waiting,
       relayed_bytes: this.#recorder.blurCounter(relayedBytes),
       bytes_per_second: Math.round(this.#rate.perSecond),
       refused: this.#admission.rejected,
-      quota: this.#quota?.status() ?? null,
+      quota: this.#quota === null ? null : quotaStatus(this.#quota.quota),
     };
   }
 
@@ -322,6 +388,10 @@ export class Relay {
       mood: summary.mood,
     });
   }
+}
+
+function quotaStatus({ usedBytes, limitBytes, resetsAtMs }: Quota): NonNullable<RelayStatus['quota']> {
+  return { used_bytes: usedBytes, limit_bytes: limitBytes, resets: new Date(resetsAtMs).toISOString() };
 }
 
 /**

@@ -2,7 +2,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Counter, Gauge, Registry } from 'prom-client';
 import { collectProcessMetrics } from '../process/process-metrics.ts';
 import type { Snapshot } from './api.ts';
-import type { CachedCheck } from './cached-check.ts';
 import { TOTALS_MOODS } from './usage/usage-totals.ts';
 import type { RecordTotals } from './usage/usage-totals.ts';
 
@@ -14,11 +13,79 @@ const PROCESS_PREFIX = `${PREFIX}sidecar_`;
 /** A scrape waits at most this long for checks, in milliseconds; a hanging relay is detected after 1.8 s. */
 const CHECK_TIMEOUT_MS = 2000;
 
-export const CHECK_NAMES = ['relay', 'transfer', 'snapshot', 'database'] as const;
+/**
+ * A result is cached for at least this long, in milliseconds: less than Prometheus' interval of 15 s, so that
+ * each scrape gets a new one.
+ */
+const MIN_TTL_MS = 10_000;
+
+/** A result is cached for this multiple of its duration, so that a check uses at most a tenth of a core. */
+const TTL_COST_FACTOR = 10;
+
+/**
+ * A check that has been running for this long counts as failed, whatever the last result was. In
+ * milliseconds.
+ */
+const HUNG_AFTER_MS = 60_000;
+
+/**
+ * The cached result of a check. The check never runs twice at the same time, and expensive checks run less
+ * often.
+ */
+export class CachedCheck {
+  readonly #run: () => Promise<boolean>;
+  readonly #onInternalError: (error: unknown) => void;
+  readonly #clock: () => number;
+  #ok = false;
+  #running: Promise<void> | null = null;
+  #startedMs = 0;
+  #expiresMs = -Infinity;
+
+  /**
+   * @param run resolves with true if the check passed
+   * @param onInternalError `run` threw an error; the check counts as failed
+   * @param clock monotonic, in milliseconds
+   */
+  constructor(
+    run: () => Promise<boolean>,
+    onInternalError: (error: unknown) => void,
+    clock = (): number => performance.now(),
+  ) {
+    this.#run = run;
+    this.#onInternalError = onInternalError;
+    this.#clock = clock;
+  }
+
+  /** The last result; false before the first. */
+  get ok(): boolean {
+    const isHung = this.#running !== null && this.#clock() - this.#startedMs > HUNG_AFTER_MS;
+    return this.#ok && !isHung;
+  }
+
+  /** Resolves when the result is fresh. Concurrent callers share one run. Never rejects. */
+  refresh(): Promise<void> {
+    if (this.#clock() < this.#expiresMs) return Promise.resolve();
+    this.#running ??= this.#start();
+    return this.#running;
+  }
+
+  async #start(): Promise<void> {
+    this.#startedMs = this.#clock();
+    try {
+      this.#ok = await this.#run();
+    } catch (error) {
+      this.#ok = false;
+      this.#onInternalError(error);
+    }
+    const nowMs = this.#clock();
+    this.#expiresMs = nowMs + Math.max(MIN_TTL_MS, TTL_COST_FACTOR * (nowMs - this.#startedMs));
+    this.#running = null;
+  }
+}
 
 /** Sources of the metrics; each is called at every scrape and returns at once. */
 export interface SidecarMetricsSource {
-  readonly checks: Readonly<Record<(typeof CHECK_NAMES)[number], CachedCheck>>;
+  readonly checks: Readonly<Record<'relay' | 'transfer' | 'snapshot' | 'database', CachedCheck>>;
   readonly totals: () => RecordTotals;
   readonly databaseBytes: () => number;
   /** Newest first. */
@@ -149,7 +216,7 @@ function createCheckMetric({ checks }: SidecarMetricsSource): Gauge {
     labelNames: ['check'],
     registers: [],
     collect() {
-      for (const check of CHECK_NAMES) this.set({ check }, checks[check].ok ? 1 : 0);
+      for (const [check, { ok }] of Object.entries(checks)) this.set({ check }, ok ? 1 : 0);
     },
   });
 }

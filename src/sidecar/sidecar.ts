@@ -11,11 +11,10 @@ import { HttpListener } from '../transport/http-listener.ts';
 import { listen } from '../transport/listener.ts';
 import type { Health } from './api.ts';
 import { readAssets, readPage } from './assets.ts';
-import { CachedCheck } from './cached-check.ts';
 import { JobPool } from './job-pool.ts';
 import type { JobRunner } from './job-pool.ts';
 import { readDatabaseState, readLiveStatus } from './live-status.ts';
-import { SidecarMetrics } from './metrics.ts';
+import { CachedCheck, SidecarMetrics } from './metrics.ts';
 import { RelayClient } from './relay-client.ts';
 import { createApp } from './server.ts';
 import type { AppDependencies } from './server.ts';
@@ -178,7 +177,7 @@ export class Sidecar {
     onInternalError: (error: unknown) => void,
   ): SidecarMetrics {
     const { usageDatabasePath, snapshots } = this.#config;
-    const check = (run: () => Promise<boolean>): CachedCheck => new CachedCheck({ run, onInternalError });
+    const check = (run: () => Promise<boolean>): CachedCheck => new CachedCheck(run, onInternalError);
     let databaseBytes = 0;
     return new SidecarMetrics({
       checks: {

@@ -10,7 +10,6 @@ import type { Program } from '../process/program.ts';
 import { HttpListener } from '../transport/http-listener.ts';
 import { listen } from '../transport/listener.ts';
 import type { Health } from './api.ts';
-import { readAssets, readPage } from './assets.ts';
 import { JobPool } from './job-pool.ts';
 import type { JobRunner } from './job-pool.ts';
 import { readDatabaseState, readLiveStatus } from './live-status.ts';
@@ -120,8 +119,6 @@ export class Sidecar {
     routes.use(usageRoutes(reports, source, pool, onCsvAborted));
     const app = createApp(
       {
-        page: readPage(),
-        assets: readAssets(),
         readLiveStatus: () => readLiveStatus(relay, databasePath, store, schedule),
         health,
         metrics,

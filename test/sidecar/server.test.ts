@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { stripTypeScriptTypes } from 'node:module';
 import { connect } from 'node:net';
 import { describe, test } from 'node:test';
+import { readAssets, readPage } from '../../src/sidecar/server.ts';
 import { ask, jsonOf, problemOf } from '../support/ask.ts';
 import type { Answer } from '../support/ask.ts';
 import { startSidecar, sampleRecords } from '../support/sidecar-fixture.ts';
@@ -157,5 +159,58 @@ describe('the server of the sidecar', () => {
     const answer = await ask(url, '/health/snapshot');
     assert.equal(answer.status, 503);
     assert.match(problemOf(answer, ['ok']), /^there is no snapshot in ".+" yet$/u);
+  });
+});
+
+const SCRIPT = 'text/javascript; charset=utf-8';
+const STYLE = 'text/css; charset=utf-8';
+
+/** The files that a browser loads for this file: URLs in HTML, imports of scripts and style sheets. */
+function wantedBy(text: string): string[] {
+  const mentions =
+    /(?:src|href)="([^"]+)"|\bfrom\s*'([^']+)'|\bimport\s*\(?\s*'([^']+)'|@import\s+(?:url\()?['"]([^'"]+)/gu;
+  return [...text.matchAll(mentions)].map((match) => match.slice(1).find((one) => one !== undefined) ?? '');
+}
+
+describe('the assets of the page', () => {
+  const assets = readAssets();
+
+  test('include everything that it loads, without other hosts', () => {
+    const wanted = wantedBy(readPage()).filter((address) => address.startsWith('assets/'));
+    assert.ok(wanted.length >= 2);
+    const names = new Set<string>();
+    const queue = wanted.map((address) => address.slice('assets/'.length));
+    for (const name of queue) {
+      if (names.has(name)) continue;
+      names.add(name);
+      const asset = assets.get(name);
+      assert.ok(asset !== undefined, `no ${name}`);
+      for (const address of wantedBy(asset)) {
+        // A relative import. Type imports are removed.
+        assert.match(address, /^\.\/[\w.-]+$/u, `${name} wants ${address}`);
+        queue.push(address.slice(2));
+      }
+    }
+    assert.ok(names.has('uplot.js') && names.has('uplot.css'));
+    const unused = [...assets.keys()].filter((name) => !names.has(name));
+    assert.deepEqual(unused, [], 'nobody loads them');
+  });
+
+  test('have no types in scripts', () => {
+    for (const [name, body] of assets) {
+      assert.match(name, /^[a-z][a-z-]*\.(?:ts|js|css)$/u);
+      if (!name.endsWith('.css')) assert.equal(stripTypeScriptTypes(body), body, name);
+    }
+  });
+
+  test('are served unchanged to a browser, with the content type of their name', async (context) => {
+    const { url } = await startSidecar(context, null);
+    assert.equal((await ask(url, '/')).body.toString(), readPage());
+    for (const [name, body] of assets) {
+      const answer = await ask(url, `/assets/${name}`);
+      const type = name.endsWith('.css') ? STYLE : SCRIPT;
+      assert.deepEqual([answer.status, answer.headers['content-type']], [200, type]);
+      assert.equal(answer.body.toString(), body);
+    }
   });
 });

@@ -88,12 +88,12 @@ describe('the connection limit', () => {
 describe('connections beyond a limit', () => {
   test('use a bounded number of reject slots, and the oldest is closed first', () => {
     const fixture = new Fixture(1);
-    const inside = fixture.accept();
+    const acceptedFirst = fixture.accept();
     const others = Array.from({ length: REJECT_SLOTS + 10 }, () => fixture.accept());
     assert.deepEqual(fixture.evicted, others.slice(0, 10));
     assert.equal(fixture.admission.connections, 1);
     assert.equal(fixture.admission.rejected.connections, 10);
-    for (const accepted of [inside, ...others.slice(10)]) fixture.admission.release(accepted);
+    for (const accepted of [acceptedFirst, ...others.slice(10)]) fixture.admission.release(accepted);
     assert.equal(fixture.admission.rejected.connections, REJECT_SLOTS + 10);
     assert.equal(fixture.admission.connections, 0);
     assert.equal(fixture.evicted.length, 10);
@@ -102,7 +102,7 @@ describe('connections beyond a limit', () => {
 
   test('share these slots for all limits, and do not keep other connections out', () => {
     const fixture = new Fixture(3);
-    const inside = fixture.acceptFrom('192.0.2.1');
+    const acceptedFirst = fixture.acceptFrom('192.0.2.1');
     const others = Array.from({ length: REJECT_SLOTS + 10 }, () => fixture.acceptFrom('192.0.2.1'));
     assert.deepEqual(fixture.evicted, others.slice(0, 10));
     assert.equal(fixture.admission.connections, 1);
@@ -110,7 +110,7 @@ describe('connections beyond a limit', () => {
     assert.equal(fixture.acceptFrom('192.0.2.3').rejectReason, null);
     assert.equal(fixture.acceptFrom('192.0.2.4').rejectReason, 'connections');
     assert.deepEqual(fixture.evicted, others.slice(0, 11));
-    assert.equal(inside.rejectReason, null);
+    assert.equal(acceptedFirst.rejectReason, null);
     fixture.close();
   });
 

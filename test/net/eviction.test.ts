@@ -11,8 +11,8 @@ import { TestRelay } from '../support/test-relay.ts';
 import type { TestRelayOptions } from '../support/test-relay.ts';
 import { until } from '../support/scratch.ts';
 
-/** Addresses of this machine, each a network of its own. */
-const [CROWD, OTHER, THIRD] = ['127.9.0.1', '127.9.0.2', '127.9.0.3'] as const;
+/** Loopback addresses, each in a different network. `LARGEST` has the most clients in these tests. */
+const [LARGEST, SECOND, THIRD] = ['127.9.0.1', '127.9.0.2', '127.9.0.3'] as const;
 
 async function open(context: TestContext, options: TestRelayOptions): Promise<TestRelay> {
   const relay = await TestRelay.open(options);
@@ -20,7 +20,7 @@ async function open(context: TestContext, options: TestRelayOptions): Promise<Te
   return relay;
 }
 
-interface Visit {
+interface ConnectOptions {
   readonly relay: TestRelay;
   readonly from: string;
   readonly line?: string;
@@ -29,9 +29,9 @@ interface Visit {
 }
 
 /** Connects from an address and sends a line. Resolves when the relay has the connection. */
-async function visit(one: Visit): Promise<Socket> {
-  const { relay, from, line = handshake(newToken(), SIDE_A), lingers = false } = one;
-  const { totalConnections: arrived } = relay.admission;
+async function connectFrom(options: ConnectOptions): Promise<Socket> {
+  const { relay, from, line = handshake(newToken(), SIDE_A), lingers = false } = options;
+  const { totalConnections: before } = relay.admission;
   const socket = connect({
     port: relay.tcpPort,
     host: '127.0.0.1',
@@ -41,17 +41,17 @@ async function visit(one: Visit): Promise<Socket> {
 
   socket.on('error', () => undefined);
   socket.write(line);
-  await until(() => relay.admission.totalConnections > arrived);
+  await until(() => relay.admission.totalConnections > before);
   return socket;
 }
 
-/** Does the same, and resolves when the client waits. */
-async function waits(one: Visit): Promise<Socket> {
-  const { relay } = one;
+/** Connects from an address and sends a line. Resolves when the client waits. */
+async function waitFrom(options: ConnectOptions): Promise<Socket> {
+  const { relay } = options;
   const { waiting } = relay.sessions.liveCounts();
   const { evicted } = relay.admission;
   const before = evicted.waiting;
-  const socket = await visit(one);
+  const socket = await connectFrom(options);
   await until(() => relay.sessions.liveCounts().waiting === waiting + 1 - (evicted.waiting - before));
   return socket;
 }
@@ -66,13 +66,13 @@ describe('at the limit of waiting clients', () => {
   test('the oldest client of the largest network gets "busy" and is evicted for a client of another network', async (context) => {
     const relay = await open(context, { limits });
     // The first clients connected below the threshold, so their networks are not tracked.
-    const crowd = [];
-    for (let count = 0; count < 4; count += 1) crowd.push(await waits({ relay, from: CROWD }));
-    const tracked = crowd[1];
+    const largest = [];
+    for (let count = 0; count < 4; count += 1) largest.push(await waitFrom({ relay, from: LARGEST }));
+    const tracked = largest[1];
     assert.ok(tracked !== undefined);
-    const heard = text(tracked);
-    await waits({ relay, from: OTHER });
-    assert.equal(await heard, 'busy\n');
+    const reply = text(tracked);
+    await waitFrom({ relay, from: SECOND });
+    assert.equal(await reply, 'busy\n');
     assert.deepEqual(relay.admission.evicted, { handshake: 0, waiting: 1, closing: 0 });
     assert.deepEqual(moods(relay), ['lonely']);
     assert.equal(relay.admission.rejected.waiting, 0);
@@ -81,8 +81,8 @@ describe('at the limit of waiting clients', () => {
 
   test('a new client of the largest network gets "busy", and no other is evicted', async (context) => {
     const relay = await open(context, { limits });
-    for (let count = 0; count < 4; count += 1) await waits({ relay, from: CROWD });
-    assert.equal(await text(await visit({ relay, from: CROWD })), 'busy\n');
+    for (let count = 0; count < 4; count += 1) await waitFrom({ relay, from: LARGEST });
+    assert.equal(await text(await connectFrom({ relay, from: LARGEST })), 'busy\n');
     assert.deepEqual(relay.admission.evicted, { handshake: 0, waiting: 0, closing: 0 });
   });
 
@@ -91,7 +91,7 @@ describe('at the limit of waiting clients', () => {
     const first = await relay.connect('websocket');
     await first.send(handshake(newToken(), SIDE_A));
     await until(() => relay.sessions.liveCounts().waiting === 1);
-    await waits({ relay, from: OTHER });
+    await waitFrom({ relay, from: SECOND });
     assert.deepEqual(await first.closed, { reset: false, code: 1013 });
     assert.equal(first.received.toString(), 'busy\n');
   });
@@ -99,8 +99,8 @@ describe('at the limit of waiting clients', () => {
   test('a new client whose partner waits evicts no other', async (context) => {
     const relay = await open(context, { limits: { maxWaiting: 1 } });
     const token = newToken();
-    await waits({ relay, from: CROWD, line: handshake(token, SIDE_A) });
-    await visit({ relay, from: OTHER, line: handshake(token, SIDE_B) });
+    await waitFrom({ relay, from: LARGEST, line: handshake(token, SIDE_A) });
+    await connectFrom({ relay, from: SECOND, line: handshake(token, SIDE_B) });
     await until(() => relay.sessions.pairs === 1);
     assert.deepEqual(relay.admission.evicted, { handshake: 0, waiting: 0, closing: 0 });
   });
@@ -108,13 +108,13 @@ describe('at the limit of waiting clients', () => {
   test("the relay's own probe is not evicted and evicts no client", async (context) => {
     const relay = await open(context, { limits: { maxWaiting: 2 } });
     const token = newToken();
-    const arrived = Promise.withResolvers<void>();
-    relay.sessions.registerProbe(token, () => arrived.resolve());
-    const probe = await visit({ relay, from: CROWD, line: handshake(token, SIDE_A) });
-    await arrived.promise;
-    for (const from of [CROWD, CROWD, OTHER, THIRD]) await waits({ relay, from });
+    const reached = Promise.withResolvers<void>();
+    relay.sessions.registerProbe(token, () => reached.resolve());
+    const probe = await connectFrom({ relay, from: LARGEST, line: handshake(token, SIDE_A) });
+    await reached.promise;
+    for (const from of [LARGEST, LARGEST, SECOND, THIRD]) await waitFrom({ relay, from });
     assert.equal(relay.admission.evicted.waiting, 2);
-    await visit({ relay, from: CROWD, line: handshake(token, SIDE_B) });
+    await connectFrom({ relay, from: LARGEST, line: handshake(token, SIDE_B) });
     const [bytes] = await once(probe, 'data');
     assert.equal(String(bytes), 'ok\n');
   });
@@ -127,23 +127,26 @@ describe('behind a proxy', () => {
 
   test('that hides addresses, no client is evicted', async (context) => {
     const relay = await open(context, { proxies, limits: { maxWaiting: 2, maxConnections: 4 } });
-    for (let count = 0; count < 2; count += 1) await waits({ relay, from: CROWD });
-    for (const address of [CROWD, OTHER])
-      assert.equal(await text(await visit({ relay, from: address })), 'busy\n');
+    for (let count = 0; count < 2; count += 1) await waitFrom({ relay, from: LARGEST });
+    for (const address of [LARGEST, SECOND])
+      assert.equal(await text(await connectFrom({ relay, from: address })), 'busy\n');
     const header = from('192.0.2.1');
-    assert.equal(await text(await visit({ relay, from: OTHER, line: header + line() })), 'busy\n');
+    assert.equal(await text(await connectFrom({ relay, from: SECOND, line: header + line() })), 'busy\n');
     assert.deepEqual(relay.admission.evicted, { handshake: 0, waiting: 0, closing: 0 });
   });
 
   test('that sends PROXY headers, the address of the client counts', async (context) => {
     const relay = await open(context, { proxies, limits: { maxWaiting: 3 } });
-    const visits = ['2001:db8:1::1', '2001:db8:1:2::1', '2001:db8:1:ffff::1'].map((address) =>
+    const headers = ['2001:db8:1::1', '2001:db8:1:2::1', '2001:db8:1:ffff::1'].map((address) =>
       from(address).replace('TCP4', 'TCP6').replace('127.0.0.1', '::1'),
     );
-    for (const header of visits) await waits({ relay, from: CROWD, line: header + line() });
+    for (const header of headers) await waitFrom({ relay, from: LARGEST, line: header + line() });
     // All of them are in one /48.
-    assert.equal(await text(await visit({ relay, from: CROWD, line: `${visits[0]}${line()}` })), 'busy\n');
-    await waits({ relay, from: CROWD, line: from('192.0.2.1') + line() });
+    assert.equal(
+      await text(await connectFrom({ relay, from: LARGEST, line: `${headers[0]}${line()}` })),
+      'busy\n',
+    );
+    await waitFrom({ relay, from: LARGEST, line: from('192.0.2.1') + line() });
     assert.equal(relay.admission.evicted.waiting, 1);
   });
 });
@@ -155,21 +158,21 @@ describe('at the limit of connections', () => {
     const relay = await open(context, { limits });
     const token = newToken();
     const pair = [
-      await waits({ relay, from: CROWD, line: handshake(token, SIDE_A) }),
-      await visit({ relay, from: CROWD, line: handshake(token, SIDE_B) }),
+      await waitFrom({ relay, from: LARGEST, line: handshake(token, SIDE_A) }),
+      await connectFrom({ relay, from: LARGEST, line: handshake(token, SIDE_B) }),
     ];
     await until(() => relay.sessions.pairs === 1);
-    await visit({ relay, from: CROWD, line: 'nonsense\n', lingers: true });
+    await connectFrom({ relay, from: LARGEST, line: 'nonsense\n', lingers: true });
     await until(() => relay.summaries.length === 1);
-    await visit({ relay, from: CROWD, line: 'please' });
-    await waits({ relay, from: OTHER });
+    await connectFrom({ relay, from: LARGEST, line: 'please' });
+    await waitFrom({ relay, from: SECOND });
     assert.deepEqual(relay.admission.evicted, { handshake: 0, waiting: 0, closing: 1 });
-    await waits({ relay, from: THIRD });
+    await waitFrom({ relay, from: THIRD });
     assert.deepEqual(relay.admission.evicted, { handshake: 1, waiting: 0, closing: 1 });
     assert.equal(relay.admission.rejected.connections, 1);
     assert.deepEqual(moods(relay), ['errory']);
     // One pair of the same network is left, and one waiting client of each other network.
-    await visit({ relay, from: '127.9.0.4' });
+    await connectFrom({ relay, from: '127.9.0.4' });
     await until(() => relay.admission.evicted.waiting === 1);
     assert.equal(relay.sessions.pairs, 1);
     assert.ok(pair.every(({ destroyed }) => !destroyed));

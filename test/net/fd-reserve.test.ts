@@ -50,7 +50,7 @@ function limitAboveAll(): Disposable {
 }
 
 /** Opens all free descriptors. */
-class Hoard implements Disposable {
+class OpenFiles implements Disposable {
   readonly #fds: number[] = [];
 
   /** Opens at most this many, and returns how many it opened. */
@@ -75,22 +75,22 @@ class Fixture implements Disposable {
   readonly reserve = new FdReserve({
     onExhausted: (code) => {
       this.events.push(code);
-      this.#out.resolve();
+      this.#exhausted.resolve();
     },
     onRecovered: () => {
-      this.events.push('back');
-      this.#back.resolve();
+      this.events.push('recovered');
+      this.#recovered.resolve();
     },
   });
-  readonly #out = Promise.withResolvers<void>();
-  readonly #back = Promise.withResolvers<void>();
+  readonly #exhausted = Promise.withResolvers<void>();
+  readonly #recovered = Promise.withResolvers<void>();
 
-  get out(): Promise<void> {
-    return this.#out.promise;
+  get exhausted(): Promise<void> {
+    return this.#exhausted.promise;
   }
 
-  get back(): Promise<void> {
-    return this.#back.promise;
+  get recovered(): Promise<void> {
+    return this.#recovered.promise;
   }
 
   [Symbol.dispose](): void {
@@ -116,39 +116,39 @@ describe('the reserve of descriptors', { skip: CANNOT_LIMIT }, () => {
     const before = descriptors();
     using _ = limitAboveAll();
     using fixture = new Fixture();
-    using hoard = new Hoard();
+    using files = new OpenFiles();
     fixture.reserve.check();
-    assert.ok(hoard.take() > 0);
-    const given: number[] = [];
+    assert.ok(files.take() > 0);
+    const opened: number[] = [];
     for (let checks = 0; checks < RESERVED_FDS / RELEASED_FDS + 1; checks += 1) {
       fixture.reserve.check();
       assert.equal(fixture.reserve.isExhausted, true);
-      given.push(hoard.take());
+      opened.push(files.take());
     }
     // It releases more each time, until the reserve is empty.
-    assert.deepEqual(given, [2, 2, 2, 2, 0]);
-    hoard[Symbol.dispose]();
+    assert.deepEqual(opened, [2, 2, 2, 2, 0]);
+    files[Symbol.dispose]();
     fixture.reserve.check();
     fixture.reserve.check();
     assert.equal(fixture.reserve.isExhausted, false);
-    assert.deepEqual(fixture.events, ['EMFILE', 'EMFILE', 'EMFILE', 'EMFILE', 'EMFILE', 'back']);
+    assert.deepEqual(fixture.events, ['EMFILE', 'EMFILE', 'EMFILE', 'EMFILE', 'EMFILE', 'recovered']);
     assert.equal(descriptors().length, before.length + RESERVED_FDS);
   });
 
   test('does not count its own descriptors as free', () => {
     using _ = limitAboveAll();
     using fixture = new Fixture();
-    using hoard = new Hoard();
+    using files = new OpenFiles();
     fixture.reserve.check();
-    hoard.take();
+    files.take();
     for (let checks = 0; checks < 3; checks += 1) fixture.reserve.check();
     assert.deepEqual(fixture.events, ['EMFILE', 'EMFILE', 'EMFILE']);
-    assert.equal(hoard.take(), RELEASED_FDS);
+    assert.equal(files.take(), RELEASED_FDS);
   });
 
   test('releases descriptors if the limit was lowered below the open ones', () => {
     // Lower than the reserved ones, and free again when the limit is raised.
-    const low = new Hoard();
+    const low = new OpenFiles();
     low.take(FREE);
     const before = descriptors();
     using fixture = new Fixture();
@@ -159,29 +159,29 @@ describe('the reserve of descriptors', { skip: CANNOT_LIMIT }, () => {
     using stack = new DisposableStack();
     stack.use(limitTo(lowest + RELEASED_FDS));
     stack.use(low);
-    using hoard = new Hoard();
-    hoard.take();
+    using files = new OpenFiles();
+    files.take();
     fixture.reserve.check();
     assert.equal(fixture.reserve.isExhausted, true);
-    assert.equal(hoard.take(), RELEASED_FDS);
+    assert.equal(files.take(), RELEASED_FDS);
   });
 
   test('checks periodically', async () => {
     using _ = limitAboveAll();
     using fixture = new Fixture();
-    using hoard = new Hoard();
+    using files = new OpenFiles();
     fixture.reserve.start();
-    hoard.take();
-    await fixture.out;
-    hoard[Symbol.dispose]();
-    await fixture.back;
-    assert.deepEqual(new Set(fixture.events), new Set(['EMFILE', 'back']));
+    files.take();
+    await fixture.exhausted;
+    files[Symbol.dispose]();
+    await fixture.recovered;
+    assert.deepEqual(new Set(fixture.events), new Set(['EMFILE', 'recovered']));
   });
 });
 
 for (const standardStreams of [false, true]) {
-  const what = standardStreams ? 'a Node stream' : 'a libuv stream';
-  test(`without free descriptors, ${what} gets "busy" and is closed and counted, below every limit`, async (context) => {
+  const stream = standardStreams ? 'a Node stream' : 'a libuv stream';
+  test(`without free descriptors, ${stream} gets "busy" and is closed and counted, below every limit`, async (context) => {
     const relay = await TestRelay.open({ standardStreams });
     context.after(() => relay.close());
     relay.admission.isOutOfDescriptors = true;

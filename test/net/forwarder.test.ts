@@ -24,7 +24,7 @@ const LINE = `please relay ${'a'.repeat(64)}\n`;
 const OWNER: Owner = { id: 'owner', address: 'there' };
 const NO_BYTES = new Uint8Array(0);
 
-/** What the forwarder does to its client and asks of the router, in order. */
+/** Events that the forwarder dispatches to its client, and its calls of the router. */
 type Step = SessionEvent | 'joins the rendezvous' | 'takes over' | 'looks up again';
 
 const REDIRECTED: Step = 'redirected';
@@ -37,7 +37,7 @@ const STEPS_BY_REPLY: Readonly<Record<string, Step>> = {
   gone: 'partner-gone',
 };
 
-/** The client's end. It keeps what it is sent. */
+/** The client's byte stream. It records the bytes that are sent to the client. */
 class RecordingStream extends ScriptedStream {
   text = '';
 
@@ -47,7 +47,7 @@ class RecordingStream extends ScriptedStream {
   }
 }
 
-/** A waiting client, its session table, and a router. The forwarder between them is real. */
+/** A fake client with the real session table, a fake router, and a real forwarder between them. */
 class Forwarding implements ForwardableClient {
   readonly steps: Step[] = [];
   readonly #stream = new RecordingStream();
@@ -105,7 +105,7 @@ class Forwarding implements ForwardableClient {
     action();
   }
 
-  /** No answer comes: the test ends here. */
+  /** Never resolves: the tests end here. */
   #lookUp(step: Step): Promise<Owner | null> {
     this.steps.push(step);
     return Promise.withResolvers<Owner | null>().promise;
@@ -113,7 +113,7 @@ class Forwarding implements ForwardableClient {
 }
 
 for (const kind of ['shared buffer', 'standard streams'] as const) {
-  describe(`a client that is forwarded over ${kind}`, () => {
+  describe(`a forwarded client over ${kind}`, () => {
     const sockets: Socket[] = [];
     const server: Server = createServer({ allowHalfOpen: true }, (socket) => sockets.push(socket));
     let backend = IoBackend.withStandardStreams();
@@ -133,7 +133,7 @@ for (const kind of ['shared buffer', 'standard streams'] as const) {
       return { stream: backend.adoptSocket(socket, 'tcp'), firstBytes: NO_BYTES };
     }
 
-    /** The owner is a socket, which has received the handshake line. */
+    /** Forwards a client to an owner, which is a socket that has received the handshake line. */
     async function forward(
       context: TestContext,
       connected: () => Promise<Link> = connectOwner,
@@ -175,7 +175,7 @@ for (const kind of ['shared buffer', 'standard streams'] as const) {
       assert.deepEqual(forwarding.steps, [REDIRECTED, FORWARDED, 'end']);
     });
 
-    test('notices the end of the link once, at a FIN and at a reset', async (context) => {
+    test('gets one event when the link ends, by a FIN or a reset', async (context) => {
       for (const end of [
         (socket: Socket) => socket.end(),
         (socket: Socket) => socket.resetAndDestroy(),
@@ -201,7 +201,7 @@ for (const kind of ['shared buffer', 'standard streams'] as const) {
       assert.deepEqual(keepAlive(), [30, 30, 9]);
     });
 
-    test('receives bytes that came before the link was handed over', async (context) => {
+    test('receives bytes that the link client has already read', async (context) => {
       const { forwarding } = await forward(context, async () => ({
         ...(await connectOwner()),
         firstBytes: Buffer.from('ok\nbytes'),
@@ -213,9 +213,9 @@ for (const kind of ['shared buffer', 'standard streams'] as const) {
     for (const [name, reply] of Object.entries({
       'an unknown reply': 'elsewhere\n',
       'an empty reply': '\n',
-      'a line without an end': 'x'.repeat(64),
+      'an endless line': 'x'.repeat(64),
     })) {
-      test(`waits again after ${name}, once`, async (context) => {
+      test(`waits again, once, after ${name}`, async (context) => {
         const { forwarding, owner, isEnded } = await forward(context);
         owner.write(reply);
         await until(isEnded);
@@ -226,7 +226,7 @@ for (const kind of ['shared buffer', 'standard streams'] as const) {
       });
     }
 
-    test('waits again after a link that ends in the middle of a reply', async (context) => {
+    test('waits again if the link ends in the middle of a reply or is reset', async (context) => {
       const { forwarding, owner, isEnded } = await forward(context);
       owner.end('o');
       await until(isEnded);
@@ -238,7 +238,7 @@ for (const kind of ['shared buffer', 'standard streams'] as const) {
       assert.deepEqual(other.steps, [REDIRECTED, 'joins the rendezvous', 'looks up again']);
     });
 
-    test('waits again if the owner is unreachable, unless it has left', async () => {
+    test('waits again if the owner is unreachable, unless the client has disconnected', async () => {
       const forwarding = Forwarding.start(() => Promise.reject(new Error('unreachable')));
       await until(() => forwarding.steps.length === 3);
       assert.deepEqual(forwarding.steps, [REDIRECTED, 'joins the rendezvous', 'takes over']);
@@ -251,7 +251,7 @@ for (const kind of ['shared buffer', 'standard streams'] as const) {
       assert.deepEqual(leaving.steps, [REDIRECTED, 'end']);
     });
 
-    test('has its link closed if that is opened after it has left', async (context) => {
+    test('has its link closed if the client has disconnected before the link is open', async (context) => {
       const { promise, resolve } = Promise.withResolvers<Link>();
       const leaving = Forwarding.start(() => promise);
       const link = await connectOwner();
@@ -268,7 +268,7 @@ for (const kind of ['shared buffer', 'standard streams'] as const) {
   });
 }
 
-test('a reply is read in any pieces, from memory that is reused', async () => {
+test('a reply may arrive in any pieces, in memory that is reused', async () => {
   const outcomes: Readonly<Record<string, { steps: readonly Step[]; bytes: string }>> = {
     'ok\nbytes': { steps: [REDIRECTED, FORWARDED], bytes: 'bytes' },
     'over quota\n': { steps: [REDIRECTED, 'over-quota'], bytes: '' },
@@ -283,7 +283,7 @@ test('a reply is read in any pieces, from memory that is reused', async () => {
   }
 });
 
-/** What happens to a client when the owner's bytes come cut at these places. */
+/** The result for a client if the owner's bytes are split at these offsets. */
 async function outcome(
   text: string,
   cuts: readonly number[],
@@ -291,7 +291,8 @@ async function outcome(
   const stream = new ScriptedStream();
   const forwarding = Forwarding.start(() => Promise.resolve({ stream, firstBytes: NO_BYTES }));
   await setImmediate();
-  for (const [at, from] of [0, ...cuts].entries()) stream.feed(text.slice(from, cuts[at] ?? text.length));
+  for (const [index, start] of [0, ...cuts].entries())
+    stream.feed(text.slice(start, cuts[index] ?? text.length));
   // Before the retry timer runs.
   return { steps: [...forwarding.steps], bytes: forwarding.bytes };
 }

@@ -21,18 +21,18 @@ import { until } from '../support/scratch.ts';
 describe('a relay that drains', () => {
   for (const transport of TRANSPORTS) {
     clusterTest(
-      `sends ${transport} clients back to their own relays without notifying them`,
+      `returns forwarded ${transport} clients to their own relays without closing them`,
       async (cluster) => {
         const { token, waiter } = await startWaiting(cluster);
-        const pendingPeer = await connectAndSend(cluster, 1, handshake(token, SIDE_A), transport);
+        const forwardedWaiter = await connectAndSend(cluster, 1, handshake(token, SIDE_A), transport);
         await untilWaitingAt(cluster, 0, 2);
         const drained = cluster.member(0).relay.sessions.drain(10_000, new AbortController().signal);
         await expectReply(waiter, 'shutting down\n');
         await until(() => ownerOf(cluster, token) === 1);
         await drained;
         const partner = await connectAndSend(cluster, 2, handshake(token, SIDE_B));
-        await expectExchange(pendingPeer, partner);
-        pendingPeer.end();
+        await expectExchange(forwardedWaiter, partner);
+        forwardedWaiter.end();
         await partner.closed;
         await expectRecords(cluster, 0, ['lonely tcp']);
         await expectRecords(cluster, 1, [happyRecord(transport)]);
@@ -43,22 +43,22 @@ describe('a relay that drains', () => {
     );
 
     clusterTest(
-      `tells those it passes on so while they wait, and lets ${transport} transfers end`,
+      `closes waiting ${transport} clients that it has forwarded, and finishes forwarded transfers`,
       async (cluster) => {
         const { token, waiter } = await startWaiting(cluster);
-        const pendingPeer = await connectAndSend(cluster, 1, handshake(token, SIDE_A), transport);
+        const forwardedWaiter = await connectAndSend(cluster, 1, handshake(token, SIDE_A), transport);
         await untilWaitingAt(cluster, 0, 2);
         const pair = await startWaiting(cluster);
         const forwarded = await connectAndSend(cluster, 1, handshake(pair.token, SIDE_B), transport);
         await expectExchange(pair.waiter, forwarded);
         const drained = cluster.member(1).relay.sessions.drain(10_000, new AbortController().signal);
-        await expectReply(pendingPeer, 'shutting down\n', 1013);
+        await expectReply(forwardedWaiter, 'shutting down\n', 1013);
         await untilWaitingAt(cluster, 0, 1);
         await forwarded.send(Buffer.alloc(100_000));
         await pair.waiter.until(100_017);
-        // Longer than those are given who only have to answer a FIN.
-        const still = sleep(400, 'it runs');
-        assert.equal(await Promise.race([drained, still]), 'it runs');
+        // Longer than connections get that only have to answer a FIN.
+        const running = sleep(400, 'still running');
+        assert.equal(await Promise.race([drained, running]), 'still running');
         forwarded.end();
         assert.deepEqual(await forwarded.closed, closedWith(transport));
         await pair.waiter.closed;
@@ -71,15 +71,15 @@ describe('a relay that drains', () => {
     );
   }
 
-  clusterTest('goes on without those it passes on when it has to stop now', async (cluster) => {
+  clusterTest('closes forwarded clients when it stops immediately', async (cluster) => {
     const { token, waiter } = await startWaiting(cluster);
-    const pendingPeer = await connectAndSend(cluster, 1, handshake(token, SIDE_A));
+    const forwardedWaiter = await connectAndSend(cluster, 1, handshake(token, SIDE_A));
     await untilWaitingAt(cluster, 0, 2);
     const pair = await startWaiting(cluster);
     const forwarded = await connectAndSend(cluster, 1, handshake(pair.token, SIDE_B));
     await expectExchange(pair.waiter, forwarded);
     cluster.member(1).relay.sessions.close();
-    await Promise.all([pendingPeer.closed, forwarded.closed]);
+    await Promise.all([forwardedWaiter.closed, forwarded.closed]);
     await expectReply(pair.waiter, 'ok\nfrom the other');
     await untilWaitingAt(cluster, 0, 1);
     waiter.end();

@@ -20,7 +20,7 @@ import { until } from '../support/scratch.ts';
 import type { TestCluster } from '../support/test-cluster.ts';
 
 /** Makes a relay believe that another one owns a token, as after the coordinator has lost its data. */
-function callAway(cluster: TestCluster, token: string, relay: number, owner: number): void {
+function moveLease(cluster: TestCluster, token: string, relay: number, owner: number): void {
   cluster.leases.assign(tokenOf(token), cluster.member(owner).owner);
   cluster.member(relay).relay.sessions.redirectWaiting(tokenOf(token), cluster.member(owner).owner);
 }
@@ -28,17 +28,17 @@ function callAway(cluster: TestCluster, token: string, relay: number, owner: num
 describe('an unreachable owner', () => {
   for (const transport of TRANSPORTS) {
     clusterTest(
-      `loses the token to a ${transport} client's relay, where partners find it then`,
+      `loses its lease to the relay of a ${transport} client, which is then paired there`,
       async (cluster) => {
         const { token, waiter } = await startWaiting(cluster);
         cluster.member(0).stopListening();
-        const heir = await connectAndSend(cluster, 1, handshake(token, SIDE_A), transport);
+        const newOwner = await connectAndSend(cluster, 1, handshake(token, SIDE_A), transport);
         await until(() => ownerOf(cluster, token) === 1);
         await untilWaitingAt(cluster, 1, 1);
         const partner = await connectAndSend(cluster, 2, handshake(token, SIDE_B), transport);
-        await expectExchange(heir, partner);
+        await expectExchange(newOwner, partner);
         assert.deepEqual([cluster.member(1).connects, cluster.member(2).connects], [1, 1]);
-        heir.end();
+        newOwner.end();
         await expectReply(partner, 'ok\nfrom one');
         waiter.end();
         await waiter.closed;
@@ -50,18 +50,18 @@ describe('an unreachable owner', () => {
     );
 
     clusterTest(
-      `that dies has its ${transport} clients wait at their own relays`,
+      `makes the ${transport} clients that were forwarded to it wait at their own relays`,
       async (cluster) => {
         const { token, waiter } = await startWaiting(cluster);
-        const pendingPeer = await connectAndSend(cluster, 1, handshake(token, SIDE_A), transport);
+        const forwardedWaiter = await connectAndSend(cluster, 1, handshake(token, SIDE_A), transport);
         await untilWaitingAt(cluster, 0, 2);
         cluster.member(0).stopListening();
         cluster.member(0).cutLinks();
         await until(() => ownerOf(cluster, token) === 1);
         const partner = await connectAndSend(cluster, 2, handshake(token, SIDE_B));
-        await expectExchange(pendingPeer, partner);
+        await expectExchange(forwardedWaiter, partner);
         partner.end();
-        await expectReply(pendingPeer, 'ok\nfrom the other');
+        await expectReply(forwardedWaiter, 'ok\nfrom the other');
         await expectRecords(cluster, 1, [happyRecord(transport)]);
         waiter.end();
         await waiter.closed;
@@ -69,35 +69,32 @@ describe('an unreachable owner', () => {
       { relays: 3 },
     );
 
-    clusterTest(
-      `that dies in the middle of a transfer ends it as a partner does (${transport})`,
-      async (cluster) => {
-        const { token, waiter } = await startWaiting(cluster);
-        const forwarded = await connectAndSend(cluster, 1, handshake(token, SIDE_B), transport);
-        await expectExchange(waiter, forwarded);
-        cluster.member(0).cutLinks();
-        await expectReply(forwarded, 'ok\nfrom one');
-        await expectReply(waiter, 'ok\nfrom the other');
-        await expectRecords(cluster, 0, ['happy link tcp']);
-        assert.deepEqual(recordsOf(cluster, 1), []);
-      },
-    );
+    clusterTest(`ends the transfers of clients that were forwarded to it (${transport})`, async (cluster) => {
+      const { token, waiter } = await startWaiting(cluster);
+      const forwarded = await connectAndSend(cluster, 1, handshake(token, SIDE_B), transport);
+      await expectExchange(waiter, forwarded);
+      cluster.member(0).cutLinks();
+      await expectReply(forwarded, 'ok\nfrom one');
+      await expectReply(waiter, 'ok\nfrom the other');
+      await expectRecords(cluster, 0, ['happy link tcp']);
+      assert.deepEqual(recordsOf(cluster, 1), []);
+    });
   }
 
   clusterTest(
-    'is forgotten if another relay has taken the token over already',
+    'is replaced by the new owner if another relay has already taken the lease over',
     async (cluster) => {
       const { token, waiter } = await startWaiting(cluster);
       const open = cluster.member(1).connectGate.shut();
       const client = await connectAndSend(cluster, 1, handshake(token, SIDE_B));
       await until(() => cluster.member(1).connects === 1);
       cluster.member(0).stopListening();
-      const heir = await connectAndSend(cluster, 2, handshake(token, SIDE_A));
+      const newOwner = await connectAndSend(cluster, 2, handshake(token, SIDE_A));
       await until(() => ownerOf(cluster, token) === 2);
       open();
-      await expectExchange(heir, client);
+      await expectExchange(newOwner, client);
       client.end();
-      await heir.closed;
+      await newOwner.closed;
       waiter.end();
       await waiter.closed;
       await expectRecords(cluster, 2, ['happy link tcp']);
@@ -106,14 +103,14 @@ describe('an unreachable owner', () => {
   );
 
   clusterTest(
-    'takes what a client has said once it can be',
+    'loses no bytes that a forwarded client has sent before it is paired',
     async (cluster) => {
       const { token, waiter } = await startWaiting(cluster);
       const open = cluster.member(1).connectGate.shut();
       const client = await connectAndSend(cluster, 1, `${handshake(token, SIDE_B)}early`);
       await until(() => cluster.member(1).connects === 1);
-      // The link is made, and is cut before the owner has said a word.
-      const shut = cluster.member(0).ownerGate.shut();
+      // The link is opened, and cut before the owner replies.
+      const openOwnerGate = cluster.member(0).ownerGate.shut();
       waiter.end();
       await waiter.closed;
       open();
@@ -121,14 +118,14 @@ describe('an unreachable owner', () => {
       await client.send(' and more');
       const [link] = cluster.member(1).links;
       await until(() => link?.deliveredBytes === handshake(token, SIDE_B).length + 14);
-      const answer = cluster.member(1).ownerGate.shut();
+      const openLocalGate = cluster.member(1).ownerGate.shut();
       cluster.member(0).cutLinks();
       await untilWaitingAt(cluster, 1, 1);
-      await client.send(', and at home');
+      await client.send(', and the end');
       const partner = await connectAndSend(cluster, 2, handshake(token, SIDE_A));
-      shut();
-      answer();
-      assert.equal((await partner.until(30)).toString(), 'ok\nearly and more, and at home');
+      openOwnerGate();
+      openLocalGate();
+      assert.equal((await partner.until(30)).toString(), 'ok\nearly and more, and the end');
       client.end();
       await partner.closed;
     },
@@ -136,9 +133,9 @@ describe('an unreachable owner', () => {
   );
 });
 
-describe('a token that turns out to be another relay’s', () => {
+describe('a lease that turns out to belong to another relay', () => {
   clusterTest(
-    'is looked up again when the owner says so',
+    'is looked up again if the supposed owner replies that it is not the owner',
     async (cluster) => {
       const { token, waiter } = await startWaiting(cluster, 2);
       cluster.leases.assign(tokenOf(token), cluster.member(0).owner);
@@ -162,14 +159,14 @@ describe('a token that turns out to be another relay’s', () => {
 
   for (const transport of TRANSPORTS) {
     clusterTest(
-      `takes the ${transport} clients that wait for it along, of two relays that both took themselves for its owner`,
+      `redirects waiting ${transport} clients if two relays considered themselves the owner`,
       async (cluster) => {
         const { token, waiter } = await startWaiting(cluster, 0, transport);
         cluster.leases.assign(tokenOf(token), null);
         const other = await connectAndSend(cluster, 1, handshake(token, SIDE_B), transport);
         await until(() => ownerOf(cluster, token) === 1);
         await untilWaitingAt(cluster, 0, 1);
-        callAway(cluster, token, 0, 1);
+        moveLease(cluster, token, 0, 1);
         await expectExchange(waiter, other);
         assert.equal(ownerOf(cluster, token), -1);
         waiter.end();
@@ -181,67 +178,67 @@ describe('a token that turns out to be another relay’s', () => {
   }
 
   clusterTest(
-    'redirects forwarded clients, through their own relays',
+    'redirects forwarded clients through their own relays',
     async (cluster) => {
       const { token, waiter } = await startWaiting(cluster);
-      const pendingPeer = await connectAndSend(cluster, 1, handshake(token, SIDE_A));
+      const forwardedWaiter = await connectAndSend(cluster, 1, handshake(token, SIDE_A));
       await untilWaitingAt(cluster, 0, 2);
-      callAway(cluster, token, 0, 2);
+      moveLease(cluster, token, 0, 2);
       await untilWaitingAt(cluster, 2, 2);
       assert.equal(ownerOf(cluster, token), 2);
       assert.deepEqual(
-        cluster.members.map(({ connects: calls }) => calls),
+        cluster.members.map(({ connects }) => connects),
         [1, 2, 0],
       );
       cluster.checkConsistency();
       const partner = await connectAndSend(cluster, 2, handshake(token, SIDE_B));
       await partner.until(3);
       partner.end();
-      await Promise.all([waiter.closed, pendingPeer.closed]);
+      await Promise.all([waiter.closed, forwardedWaiter.closed]);
       await expectRecords(cluster, 2, ['happy link tcp', 'redundant link']);
       assert.equal(cluster.summaries.length, 2);
     },
     { relays: 3 },
   );
 
-  clusterTest('leaves alone clients that are paired or redirected already', async (cluster) => {
+  clusterTest('does not affect clients that are already paired or redirected', async (cluster) => {
     const { token, waiter } = await startWaiting(cluster);
     const other = await connectAndSend(cluster, 0, handshake(token, SIDE_B));
     await expectExchange(waiter, other);
-    callAway(cluster, token, 0, 1);
+    moveLease(cluster, token, 0, 1);
     cluster.leases.assign(tokenOf(token), null);
     other.end();
     await expectReply(waiter, 'ok\nfrom the other');
     const next = await startWaiting(cluster);
-    const pendingPeer = await connectAndSend(cluster, 1, handshake(next.token, SIDE_A));
+    const forwardedWaiter = await connectAndSend(cluster, 1, handshake(next.token, SIDE_A));
     await untilWaitingAt(cluster, 0, 2);
     cluster.member(1).relay.sessions.redirectWaiting(tokenOf(next.token), cluster.member(0).owner);
     assert.deepEqual(
-      cluster.members.map(({ connects: calls }) => calls),
+      cluster.members.map(({ connects }) => connects),
       [0, 1],
     );
-    pendingPeer.end();
+    forwardedWaiter.end();
     next.waiter.end();
-    await Promise.all([pendingPeer.closed, next.waiter.closed]);
+    await Promise.all([forwardedWaiter.closed, next.waiter.closed]);
   });
 
   clusterTest(
-    'is looked up again for a returned client, whatever an older reply says',
+    'is looked up again for a returned client, regardless of an older reply',
     async (cluster) => {
       const { token, waiter } = await startWaiting(cluster);
       cluster.leases.assign(tokenOf(token), null);
-      const answer = cluster.member(1).ownerGate.shut();
+      const openLocalGate = cluster.member(1).ownerGate.shut();
       const client = await connectAndSend(cluster, 1, handshake(token, SIDE_B));
       await until(() => ownerOf(cluster, token) === 1);
       const open = cluster.member(2).ownerGate.shut();
-      callAway(cluster, token, 1, 2);
+      moveLease(cluster, token, 1, 2);
       await untilWaitingAt(cluster, 2, 1);
       cluster.leases.assign(tokenOf(token), cluster.member(0).owner);
       cluster.member(2).cutLinks();
       const { rendezvous } = cluster.member(1).relay.sessions.clients;
-      // Before it retries.
+      // Before the next retry.
       while (rendezvous.waitingClients === 0) await setImmediate();
-      answer();
+      openLocalGate();
       open();
       await expectExchange(waiter, client);
       client.end();

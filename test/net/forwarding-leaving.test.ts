@@ -15,27 +15,30 @@ import {
 } from '../support/cluster-scenario.ts';
 import { until } from '../support/scratch.ts';
 
-const WAYS = ['end', 'reset'] as const;
+const ENDINGS = ['end', 'reset'] as const;
 
 for (const transport of TRANSPORTS) {
-  for (const go of WAYS) {
-    describe(`a ${transport} client that goes by ${go}`, () => {
-      clusterTest('before its relay knows that its token has no owner leaves no lease', async (cluster) => {
-        const open = cluster.member(0).ownerGate.shut();
-        const client = await connectAndSend(cluster, 0, handshake(newToken(), SIDE_A), transport);
-        await until(() => cluster.leases.size === 1);
-        client[go]();
-        open();
-        await client.closed;
-        await expectRecords(cluster, 0, [`lonely ${transport}`]);
-      });
+  for (const ending of ENDINGS) {
+    describe(`a ${transport} client that disconnects (${ending})`, () => {
+      clusterTest(
+        'before the lookup returns that its token has no owner leaves no lease',
+        async (cluster) => {
+          const open = cluster.member(0).ownerGate.shut();
+          const client = await connectAndSend(cluster, 0, handshake(newToken(), SIDE_A), transport);
+          await until(() => cluster.leases.size === 1);
+          client[ending]();
+          open();
+          await client.closed;
+          await expectRecords(cluster, 0, [`lonely ${transport}`]);
+        },
+      );
 
-      clusterTest('before its relay knows the owner of its token is recorded there', async (cluster) => {
+      clusterTest('before the lookup returns the owner is recorded by the owner', async (cluster) => {
         const { token, waiter } = await startWaiting(cluster);
         const open = cluster.member(1).ownerGate.shut();
         const client = await connectAndSend(cluster, 1, handshake(token, SIDE_A), transport);
         await untilWaitingAt(cluster, 1, 1);
-        client[go]();
+        client[ending]();
         open();
         await client.closed;
         await expectRecords(cluster, 0, ['lonely link']);
@@ -46,12 +49,12 @@ for (const transport of TRANSPORTS) {
         assert.equal(cluster.summaries.length, 2);
       });
 
-      clusterTest('while the call is made is recorded by the owner', async (cluster) => {
+      clusterTest('while the link is being opened is recorded by the owner', async (cluster) => {
         const { token, waiter } = await startWaiting(cluster);
         const open = cluster.member(1).connectGate.shut();
         const client = await connectAndSend(cluster, 1, handshake(token, SIDE_A), transport);
         await until(() => cluster.member(1).connects === 1);
-        client[go]();
+        client[ending]();
         open();
         await client.closed;
         await expectRecords(cluster, 0, ['lonely link']);
@@ -60,37 +63,37 @@ for (const transport of TRANSPORTS) {
         assert.equal(cluster.summaries.length, 2);
       });
 
-      clusterTest('while it waits at the owner gives up its place there', async (cluster) => {
+      clusterTest('while it waits at the owner is removed from the rendezvous there', async (cluster) => {
         const { token, waiter } = await startWaiting(cluster);
         const client = await connectAndSend(cluster, 1, handshake(token, SIDE_A), transport);
         await untilWaitingAt(cluster, 0, 2);
         waiter.end();
         await waiter.closed;
-        // The owner keeps the token for those of other relays.
+        // The owner keeps the lease for forwarded clients.
         await untilWaitingAt(cluster, 0, 1);
         assert.equal(ownerOf(cluster, token), 0);
-        client[go]();
+        client[ending]();
         await client.closed;
         await until(() => ownerOf(cluster, token) === -1);
         await expectRecords(cluster, 0, ['lonely link', 'lonely tcp']);
       });
 
-      clusterTest('in the middle of its transfer ends it', async (cluster) => {
+      clusterTest('during a transfer ends it', async (cluster) => {
         const { token, waiter } = await startWaiting(cluster);
         const client = await connectAndSend(cluster, 1, handshake(token, SIDE_B), transport);
         await expectExchange(waiter, client);
-        client[go]();
+        client[ending]();
         await expectReply(waiter, 'ok\nfrom the other');
         await client.closed;
         await expectRecords(cluster, 0, ['happy link tcp']);
         assert.equal(cluster.summaries.length, 1);
       });
 
-      clusterTest('and whose partner is passed on ends the transfer too', async (cluster) => {
+      clusterTest('during a transfer with a forwarded partner ends it', async (cluster) => {
         const { token, waiter } = await startWaiting(cluster, 0, transport);
         const client = await connectAndSend(cluster, 1, handshake(token, SIDE_B));
         await expectExchange(waiter, client);
-        waiter[go]();
+        waiter[ending]();
         await expectReply(client, 'ok\nfrom one');
         await waiter.closed;
         assert.equal(cluster.summaries.length, 1);
@@ -102,7 +105,7 @@ for (const transport of TRANSPORTS) {
 describe('a partner that connects to its relay', () => {
   for (const late of ['no owner', 'another relay']) {
     clusterTest(
-      `before the answer is paired immediately, and a late reply naming ${late} has no effect`,
+      `before the lookup returns is paired immediately, and a late reply with ${late} has no effect`,
       async (cluster) => {
         const { token, waiter } = await startWaiting(cluster);
         if (late === 'no owner') cluster.leases.assign(tokenOf(token), null);
@@ -125,28 +128,31 @@ describe('a partner that connects to its relay', () => {
     );
   }
 
-  clusterTest('while it is on its way to the owner follows it there', async (cluster) => {
-    const { token, waiter } = await startWaiting(cluster);
-    const open = cluster.member(1).connectGate.shut();
-    const one = await connectAndSend(cluster, 1, handshake(token, SIDE_A));
-    await until(() => cluster.member(1).connects === 1);
-    const other = await connectAndSend(cluster, 1, handshake(token, SIDE_B));
-    await until(() => cluster.member(1).connects === 2);
-    waiter.end();
-    await waiter.closed;
-    open();
-    await expectExchange(one, other);
-    one.end();
-    await other.closed;
-    await expectRecords(cluster, 0, ['happy link link', 'lonely tcp']);
-  });
+  clusterTest(
+    'while the first client is being forwarded to the owner is forwarded there, too',
+    async (cluster) => {
+      const { token, waiter } = await startWaiting(cluster);
+      const open = cluster.member(1).connectGate.shut();
+      const one = await connectAndSend(cluster, 1, handshake(token, SIDE_A));
+      await until(() => cluster.member(1).connects === 1);
+      const other = await connectAndSend(cluster, 1, handshake(token, SIDE_B));
+      await until(() => cluster.member(1).connects === 2);
+      waiter.end();
+      await waiter.closed;
+      open();
+      await expectExchange(one, other);
+      one.end();
+      await other.closed;
+      await expectRecords(cluster, 0, ['happy link link', 'lonely tcp']);
+    },
+  );
 
-  clusterTest('finds it there again when the owner is gone', async (cluster) => {
+  clusterTest('is paired there if the owner turns out to be unreachable', async (cluster) => {
     const { token, waiter } = await startWaiting(cluster);
     const open = cluster.member(1).connectGate.shut();
     const one = await connectAndSend(cluster, 1, `${handshake(token, SIDE_A)}early`);
     await until(() => cluster.member(1).connects === 1);
-    // The other waits at home meanwhile, and no answer comes.
+    // The partner waits at its own relay meanwhile, because its lookup does not return.
     cluster.member(1).ownerGate.shut();
     const other = await connectAndSend(cluster, 1, handshake(token, SIDE_B));
     await untilWaitingAt(cluster, 1, 1);
@@ -154,7 +160,7 @@ describe('a partner that connects to its relay', () => {
     open();
     assert.equal((await other.until(8)).toString(), 'ok\nearly');
     assert.equal((await one.until(3)).toString(), 'ok\n');
-    // A pair asks for no token.
+    // A pair needs no lease, so the lease does not change.
     assert.equal(ownerOf(cluster, token), 0);
     one.end();
     await other.closed;
@@ -164,7 +170,7 @@ describe('a partner that connects to its relay', () => {
   });
 
   clusterTest(
-    'and a wait timeout before the reply leave no lease',
+    'and reaches the wait timeout before the lookup returns leaves no lease',
     async (cluster) => {
       const open = cluster.member(0).ownerGate.shut();
       const client = await connectAndSend(cluster, 0, `${handshake(newToken(), SIDE_A)}early`);

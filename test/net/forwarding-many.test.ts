@@ -8,30 +8,30 @@ import type { TestCluster } from '../support/test-cluster.ts';
 
 const RELAYS = 3;
 const TOKENS = 300;
-const MOST_BYTES = 40_000;
+const MAX_BYTES = 40_000;
 
 /** The clients of one token. */
-class Party {
+class TokenScenario {
   readonly #cluster: TestCluster;
-  readonly #dice: Dice;
+  readonly #random: Dice;
   clients = 0;
 
   constructor(cluster: TestCluster, seed: number) {
     this.#cluster = cluster;
-    this.#dice = new Dice(seed);
+    this.#random = new Dice(seed);
   }
 
-  /** Two clients are paired; or one of them connects twice, or leaves at any time. */
-  async play(): Promise<void> {
-    if (this.#dice.happens(0.2)) await this.#leave();
-    else await this.#meet(this.#dice.happens(0.25) ? 2 : 1);
+  /** Pairs two clients. One of them may connect twice, or disconnect at any time. */
+  async run(): Promise<void> {
+    if (this.#random.happens(0.2)) await this.#leave();
+    else await this.#pair(this.#random.happens(0.25) ? 2 : 1);
   }
 
-  /** So many clients of one side, and one of the other: one pair, and every byte of it. */
-  async #meet(count: number): Promise<void> {
+  /** Connects `count` clients of one side and one of the other. Checks that there is one pair and that its bytes are complete. */
+  async #pair(count: number): Promise<void> {
     const token = newToken();
-    const ones = Array.from({ length: count }, () => this.#come(handshake(token, SIDE_A)));
-    const [other, ...others] = await Promise.all([this.#come(handshake(token, SIDE_B)), ...ones]);
+    const sameSide = Array.from({ length: count }, () => this.#connect(handshake(token, SIDE_A)));
+    const [other, ...others] = await Promise.all([this.#connect(handshake(token, SIDE_B)), ...sameSide]);
     assert.equal((await other.until(3)).toString(), 'ok\n');
     const paired = await Promise.race(others.map((one) => isPaired(one)));
     await this.#exchange(paired, other);
@@ -39,7 +39,7 @@ class Party {
     await Promise.all([paired.closed, other.closed]);
     for (const one of others) {
       if (one === paired) continue;
-      // Redundant, or later than the pair: then it has no partner.
+      // It was redundant, or connected after the pair and has no partner.
       one.end();
       await one.closed;
       assert.equal(one.receivedBytes, 0);
@@ -53,17 +53,17 @@ class Party {
     assert.ok((await other.until(3 + fromOne.length)).subarray(3).equals(fromOne));
   }
 
-  /** Two clients, one of which goes at any moment: the other is closed if they have met, and waits if not. */
+  /** Connects two clients, one of which disconnects at any time. The other one is closed if they were paired, and waits if not. */
   async #leave(): Promise<void> {
     const token = newToken();
     const [one, other] = await Promise.all([
-      this.#come(handshake(token, SIDE_A)),
-      this.#come(handshake(token, SIDE_B)),
+      this.#connect(handshake(token, SIDE_A)),
+      this.#connect(handshake(token, SIDE_B)),
     ]);
     await this.#pause();
-    one[this.#dice.happens(0.5) ? 'end' : 'reset']();
+    one[this.#random.happens(0.5) ? 'end' : 'reset']();
     await one.closed;
-    const third = await this.#come(handshake(token, SIDE_A));
+    const third = await this.#connect(handshake(token, SIDE_A));
     await Promise.race([third.until(3), other.closed]);
     if (other.receivedBytes === 3 && third.receivedBytes === 3) await this.#exchange(third, other);
     for (const client of [other, third]) {
@@ -72,10 +72,10 @@ class Party {
     }
   }
 
-  async #come(line: string): Promise<TestClient> {
+  async #connect(line: string): Promise<TestClient> {
     await this.#pause();
-    const relay = this.#dice.between(0, RELAYS - 1);
-    const transport = TRANSPORTS[this.#dice.between(0, 2)] ?? 'tcp';
+    const relay = this.#random.between(0, RELAYS - 1);
+    const transport = TRANSPORTS[this.#random.between(0, 2)] ?? 'tcp';
     const client = await this.#cluster.member(relay).relay.connect(transport);
     this.clients += 1;
     await client.send(line);
@@ -83,15 +83,15 @@ class Party {
   }
 
   async #pause(): Promise<void> {
-    for (let turns = this.#dice.size(100); turns > 1; turns -= 1) await setImmediate();
+    for (let turns = this.#random.size(100); turns > 1; turns -= 1) await setImmediate();
   }
 
   #bytes(): Buffer {
-    return randomBytesOf(this.#dice.between(0, 2 ** 30), this.#dice.size(MOST_BYTES));
+    return randomBytesOf(this.#random.between(0, 2 ** 30), this.#random.size(MAX_BYTES));
   }
 }
 
-/** Resolves when the client has heard `ok`, and never where it does not. */
+/** Resolves when the client has received `ok`; never resolves if it does not. */
 async function isPaired(client: TestClient): Promise<TestClient> {
   await client.until(3);
   if (client.receivedBytes < 3) await new Promise<never>(() => undefined);
@@ -102,19 +102,22 @@ for (const standardStreams of [false, true]) {
   const backend = standardStreams ? ' with ordinary streams' : '';
   for (const seed of [1, 2]) {
     clusterTest(
-      `${TOKENS} pairs over ${RELAYS} relays${backend}, some of them doubled and some left (seed ${seed})`,
+      `pairs the clients of ${TOKENS} tokens at ${RELAYS} relays${backend} while others reconnect or disconnect (seed ${seed})`,
       async (cluster) => {
-        const parties = Array.from({ length: TOKENS }, (_, at) => new Party(cluster, seed * TOKENS + at));
-        await Promise.all(parties.map((party) => party.play()));
+        const scenarios = Array.from(
+          { length: TOKENS },
+          (_, index) => new TokenScenario(cluster, seed * TOKENS + index),
+        );
+        await Promise.all(scenarios.map((scenario) => scenario.run()));
         await cluster.untilEmpty();
-        // Each client has one record, at whichever relay: its own, or the one that it was passed on to.
-        const notifications = cluster.summaries.flatMap(({ transports }) => transports);
+        // Each client has one record, at its own relay or at the owner.
+        const recordedTransports = cluster.summaries.flatMap(({ transports }) => transports);
         assert.equal(
-          notifications.length,
-          parties.reduce((sum, { clients }) => sum + clients, 0),
+          recordedTransports.length,
+          scenarios.reduce((sum, { clients }) => sum + clients, 0),
         );
         assert.equal(cluster.summaries.filter(({ mood }) => mood === 'happy').length, TOKENS);
-        assert.ok(cluster.members.every(({ connects: calls }) => calls > 0));
+        assert.ok(cluster.members.every(({ connects }) => connects > 0));
       },
       { relays: RELAYS, standardStreams },
     );

@@ -6,7 +6,7 @@ import { TRANSPORTS, clusterTest, connectAndSend, untilWaitingAt } from '../supp
 import type { TestClient } from '../support/test-client.ts';
 import type { TestCluster } from '../support/test-cluster.ts';
 
-/** So many may read at the first moment, at 1 MB/s: the pacer has 50 KB to begin with, and takes 16 KiB from each. */
+/** Pairs that can read before the clock advances: the rate limiter starts with 50 KB at 1 MB/s, and each takes 16 KiB. */
 const FIRST_PAIRS = 4;
 
 describe('the rate of all pairs', () => {
@@ -17,15 +17,15 @@ describe('the rate of all pairs', () => {
       () => now,
     );
     clusterTest(
-      `is kept by a ${transport} client whose partner comes before it is known where to look`,
+      `limits a ${transport} client whose partner connects before the owner of the token is known`,
       async (cluster) => {
         const clients: TestClient[] = [];
-        for (let pair = 0; pair < FIRST_PAIRS; pair += 1) clients.push(...(await meet(cluster)));
+        for (let pair = 0; pair < FIRST_PAIRS; pair += 1) clients.push(...(await startPair(cluster)));
         const open = cluster.member(0).ownerGate.shut();
-        const [waiter, partner] = await meet(cluster, transport);
+        const [waiter, partner] = await startPair(cluster, transport);
         await waiter.send(Buffer.alloc(20_000));
-        // Whatever was to be read has been read when others have met meanwhile.
-        clients.push(waiter, partner, ...(await meet(cluster)), ...(await meet(cluster)));
+        // While two more pairs connect, all bytes within the rate have been read.
+        clients.push(waiter, partner, ...(await startPair(cluster)), ...(await startPair(cluster)));
         assert.equal((await partner.until(3)).length, 3);
         open();
         now = 60_000;
@@ -38,8 +38,8 @@ describe('the rate of all pairs', () => {
   }
 });
 
-/** Two that come to one relay; the first of them does not know yet whose its token is where no answers are given. */
-async function meet(
+/** Pairs two clients of one relay. If the owner gate is shut, the token's owner is still unknown. */
+async function startPair(
   cluster: TestCluster,
   transport: 'tcp' | 'unix' | 'websocket' | 'link' = 'tcp',
 ): Promise<readonly [TestClient, TestClient]> {

@@ -12,10 +12,10 @@ import {
   startWaiting,
 } from '../support/cluster-scenario.ts';
 
-describe('a client that is passed on, and not read since its partner takes nothing,', () => {
+describe('a forwarded client that is not read because its partner accepts no bytes', () => {
   for (const transport of TRANSPORTS) {
     clusterTest(
-      `is noticed when it is reset, and what it had said is delivered (${transport})`,
+      `is closed after a reset, and the bytes that it has sent are delivered (${transport})`,
       async (cluster) => {
         const { token, waiter } = await startWaiting(cluster);
         const sender = await connectAndSend(cluster, 1, handshake(token, SIDE_B), transport);
@@ -27,7 +27,7 @@ describe('a client that is passed on, and not read since its partner takes nothi
         sender.reset();
         await sent;
         const { sessions } = cluster.member(1).relay;
-        // The first sweep remembers how far the link is, the next one finds it where it was and asks.
+        // The first sweep stores how much has been delivered, and the second one finds no progress.
         while (sessions.clients.forwardedClients > 0) {
           sessions.sweep();
           await setImmediate();
@@ -35,10 +35,10 @@ describe('a client that is passed on, and not read since its partner takes nothi
         assert.equal(waiter.isClosed, false);
         waiter.resume();
         assert.deepEqual(await waiter.closed, closedWith('tcp'));
-        const got = waiter.received.subarray(3);
-        assert.ok(got.length > 0 && got.equals(bytes.subarray(0, got.length)));
+        const received = waiter.received.subarray(3);
+        assert.ok(received.length > 0 && received.equals(bytes.subarray(0, received.length)));
         await expectRecords(cluster, 0, [happyRecord('tcp')]);
-        assert.equal(cluster.summaries[0]?.totalBytes, got.length);
+        assert.equal(cluster.summaries[0]?.totalBytes, received.length);
       },
     );
   }

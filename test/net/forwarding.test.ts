@@ -20,7 +20,7 @@ import type { TestCluster } from '../support/test-cluster.ts';
 const PAIRINGS = TRANSPORTS.flatMap((first) => TRANSPORTS.map((second) => ({ first, second })));
 
 /** Links that each relay has opened. */
-function calls(cluster: TestCluster): number[] {
+function connectsOf(cluster: TestCluster): number[] {
   return cluster.members.map((member) => member.connects);
 }
 
@@ -37,74 +37,77 @@ function counts(cluster: TestCluster, relay: number, from: TransportKind, to: Tr
 }
 
 describe('two clients', () => {
-  clusterTest('of one relay cost no call', async (cluster) => {
+  clusterTest('of one relay open no link', async (cluster) => {
     const { token, waiter } = await startWaiting(cluster);
     const other = await connectAndSend(cluster, 0, handshake(token, SIDE_B), 'websocket');
     await expectExchange(waiter, other);
-    // Paired clients need no lease, and any relay may own their token.
+    // Paired clients need no lease, so any relay may own their token later.
     assert.equal(cluster.leases.size, 0);
     waiter.end();
     await expectReply(other, 'ok\nfrom one');
-    assert.deepEqual(calls(cluster), [0, 0]);
+    assert.deepEqual(connectsOf(cluster), [0, 0]);
     await expectRecords(cluster, 0, ['happy tcp websocket']);
     assert.equal(cluster.summaries.length, 1);
   });
 
   for (const { first, second } of PAIRINGS) {
-    clusterTest(`by ${first} and ${second} at two relays cost one call, and one record`, async (cluster) => {
-      const [owner, passer] = [cluster.member(0).relay, cluster.member(1).relay];
-      const { token, waiter } = await startWaiting(cluster, 0, first);
-      const other = await connectAndSend(cluster, 1, `${handshake(token, SIDE_B)}early`, second);
-      assert.equal((await waiter.until(8)).toString(), 'ok\nearly');
-      assert.equal((await other.until(3)).toString(), 'ok\n');
-      await waiter.send('an answer');
-      assert.equal((await other.until(12)).toString(), 'ok\nan answer');
-      cluster.checkConsistency();
-      assert.deepEqual([owner.sessions.pairs, owner.sessions.clients.forwardedClients], [1, 0]);
-      assert.deepEqual([passer.sessions.pairs, passer.sessions.clients.forwardedClients], [0, 1]);
-      assert.equal(passer.sessions.liveCounts().relayedBytes, 14);
-      const moved = { there: 5, back: 9, accepted: 1 };
-      assert.deepEqual(counts(cluster, 1, second, 'link'), { ...moved, forwarded: 0, happy: 0 });
-      other.end();
-      assert.deepEqual(await waiter.closed, closedWith(first));
-      await cluster.untilEmpty();
-      assert.deepEqual(calls(cluster), [0, 1]);
-      assert.deepEqual(counts(cluster, 0, 'link', first), { ...moved, forwarded: 0, happy: 1 });
-      assert.deepEqual(counts(cluster, 1, second, 'link'), { ...moved, forwarded: 1, happy: 0 });
-      assert.deepEqual(
-        owner.summaries.map(({ totalBytes }) => totalBytes),
-        [14],
-      );
-      assert.equal(cluster.summaries.length, 1);
-      assert.equal(passer.sessions.liveCounts().relayedBytes, 14);
-    });
+    clusterTest(
+      `at two relays open one link and have one record (${first} and ${second})`,
+      async (cluster) => {
+        const [owner, forwarding] = [cluster.member(0).relay, cluster.member(1).relay];
+        const { token, waiter } = await startWaiting(cluster, 0, first);
+        const other = await connectAndSend(cluster, 1, `${handshake(token, SIDE_B)}early`, second);
+        assert.equal((await waiter.until(8)).toString(), 'ok\nearly');
+        assert.equal((await other.until(3)).toString(), 'ok\n');
+        await waiter.send('the reply');
+        assert.equal((await other.until(12)).toString(), 'ok\nthe reply');
+        cluster.checkConsistency();
+        assert.deepEqual([owner.sessions.pairs, owner.sessions.clients.forwardedClients], [1, 0]);
+        assert.deepEqual([forwarding.sessions.pairs, forwarding.sessions.clients.forwardedClients], [0, 1]);
+        assert.equal(forwarding.sessions.liveCounts().relayedBytes, 14);
+        const bytes = { there: 5, back: 9, accepted: 1 };
+        assert.deepEqual(counts(cluster, 1, second, 'link'), { ...bytes, forwarded: 0, happy: 0 });
+        other.end();
+        assert.deepEqual(await waiter.closed, closedWith(first));
+        await cluster.untilEmpty();
+        assert.deepEqual(connectsOf(cluster), [0, 1]);
+        assert.deepEqual(counts(cluster, 0, 'link', first), { ...bytes, forwarded: 0, happy: 1 });
+        assert.deepEqual(counts(cluster, 1, second, 'link'), { ...bytes, forwarded: 1, happy: 0 });
+        assert.deepEqual(
+          owner.summaries.map(({ totalBytes }) => totalBytes),
+          [14],
+        );
+        assert.equal(cluster.summaries.length, 1);
+        assert.equal(forwarding.sessions.liveCounts().relayedBytes, 14);
+      },
+    );
   }
 
-  clusterTest('of one relay that another has the token of both go there', async (cluster) => {
+  clusterTest('of one relay are both forwarded if another relay owns the token', async (cluster) => {
     const { token, waiter } = await startWaiting(cluster);
-    const again = await connectAndSend(cluster, 1, handshake(token, SIDE_A));
+    const forwarded = await connectAndSend(cluster, 1, handshake(token, SIDE_A));
     await untilWaitingAt(cluster, 0, 2);
     waiter.end();
     await waiter.closed;
     const other = await connectAndSend(cluster, 1, handshake(token, SIDE_B));
-    await expectExchange(again, other);
-    assert.deepEqual(calls(cluster), [0, 2]);
+    await expectExchange(forwarded, other);
+    assert.deepEqual(connectsOf(cluster), [0, 2]);
     other.end();
-    await again.closed;
+    await forwarded.closed;
     await expectRecords(cluster, 0, ['happy link link', 'lonely tcp']);
   });
 });
 
 describe('a forwarded client', () => {
   for (const transport of TRANSPORTS) {
-    clusterTest(`and becomes redundant is closed without a reply (${transport})`, async (cluster) => {
+    clusterTest(`that becomes redundant is closed without a reply (${transport})`, async (cluster) => {
       const { token, waiter } = await startWaiting(cluster);
-      const again = await connectAndSend(cluster, 1, handshake(token, SIDE_A), transport);
+      const forwarded = await connectAndSend(cluster, 1, handshake(token, SIDE_A), transport);
       await untilWaitingAt(cluster, 0, 2);
       const newest = await connectAndSend(cluster, 0, handshake(token, SIDE_A));
       await untilWaitingAt(cluster, 0, 3);
       const other = await connectAndSend(cluster, 0, handshake(token, SIDE_B));
-      await expectReply(again, '');
+      await expectReply(forwarded, '');
       await expectReply(waiter, '');
       await expectExchange(newest, other);
       other.end();
@@ -112,25 +115,25 @@ describe('a forwarded client', () => {
       await expectRecords(cluster, 0, ['happy tcp tcp', 'redundant link', 'redundant tcp']);
     });
 
-    clusterTest(`and is the newest of its side is paired (${transport})`, async (cluster) => {
+    clusterTest(`that is the newest of its side is paired (${transport})`, async (cluster) => {
       const { token, waiter } = await startWaiting(cluster);
-      const again = await connectAndSend(cluster, 1, handshake(token, SIDE_A), transport);
+      const forwarded = await connectAndSend(cluster, 1, handshake(token, SIDE_A), transport);
       await untilWaitingAt(cluster, 0, 2);
       const other = await connectAndSend(cluster, 0, handshake(token, SIDE_B));
       await expectReply(waiter, '');
-      await expectExchange(again, other);
+      await expectExchange(forwarded, other);
       other.end();
-      await again.closed;
+      await forwarded.closed;
       await expectRecords(cluster, 0, ['happy link tcp', 'redundant tcp']);
     });
 
     clusterTest(
-      `and reaches the wait timeout is closed without a reply (${transport})`,
+      `that reaches the wait timeout is closed without a reply (${transport})`,
       async (cluster) => {
         const { token, waiter } = await startWaiting(cluster);
-        const again = await connectAndSend(cluster, 1, handshake(token, SIDE_A), transport);
+        const forwarded = await connectAndSend(cluster, 1, handshake(token, SIDE_A), transport);
         await expectReply(waiter, '');
-        await expectReply(again, '');
+        await expectReply(forwarded, '');
         await expectRecords(cluster, 0, ['lonely link', 'lonely tcp']);
         assert.equal(cluster.summaries.length, 2);
       },
@@ -138,14 +141,14 @@ describe('a forwarded client', () => {
     );
 
     clusterTest(
-      `hears busy of an owner with no place for it (${transport})`,
+      `gets "busy" if the owner has too many waiting clients (${transport})`,
       async (cluster) => {
         const { token, waiter } = await startWaiting(cluster);
-        const again = await connectAndSend(cluster, 1, handshake(token, SIDE_A), transport);
-        await expectReply(again, 'busy\n', 1013);
+        const forwarded = await connectAndSend(cluster, 1, handshake(token, SIDE_A), transport);
+        await expectReply(forwarded, 'busy\n', 1013);
         assert.equal(cluster.member(0).relay.admission.rejected.waiting, 1);
         assert.equal(cluster.member(1).relay.sessions.clients.totals().forwarded[transport], 1);
-        // A partner that does not have to wait needs no place.
+        // A partner that does not have to wait is accepted.
         const other = await connectAndSend(cluster, 1, handshake(token, SIDE_B), transport);
         await expectExchange(waiter, other);
         other.end();
@@ -156,7 +159,7 @@ describe('a forwarded client', () => {
     );
 
     clusterTest(
-      `hears busy of an owner that accepts no clients (${transport})`,
+      `gets "busy" if the owner has too many connections (${transport})`,
       async (cluster) => {
         const { token, waiter } = await startWaiting(cluster);
         const other = await connectAndSend(cluster, 1, handshake(token, SIDE_B), transport);
@@ -168,7 +171,7 @@ describe('a forwarded client', () => {
       { limits: { maxConnections: 1 } },
     );
 
-    clusterTest(`hears over quota of an owner that may move no more (${transport})`, async (cluster) => {
+    clusterTest(`gets "over quota" if the quota of the owner is used up (${transport})`, async (cluster) => {
       const { token, waiter } = await startWaiting(cluster);
       cluster.member(0).relay.admission.isOverQuota = true;
       const other = await connectAndSend(cluster, 1, handshake(token, SIDE_B), transport);
@@ -179,51 +182,51 @@ describe('a forwarded client', () => {
       await expectRecords(cluster, 0, ['lonely tcp']);
     });
 
-    clusterTest(`hears over quota when its own relay may move no more (${transport})`, async (cluster) => {
-      const { token, waiter } = await startWaiting(cluster);
-      const again = await connectAndSend(cluster, 1, handshake(token, SIDE_A), transport);
-      await untilWaitingAt(cluster, 0, 2);
-      const pair = await startWaiting(cluster);
-      const forwarded = await connectAndSend(cluster, 1, handshake(pair.token, SIDE_B), transport);
-      await expectExchange(pair.waiter, forwarded);
-      cluster.member(1).relay.sessions.closeWaiting();
-      await expectReply(again, 'over quota\n', 1013);
-      await untilWaitingAt(cluster, 0, 1);
-      cluster.member(1).relay.sessions.closePairs();
-      await expectReply(forwarded, 'ok\nfrom one');
-      await pair.waiter.closed;
-      waiter.end();
-      await expectRecords(cluster, 0, ['happy link tcp', 'lonely link', 'lonely tcp']);
-    });
-  }
-
-  for (const transport of TRANSPORTS) {
     clusterTest(
-      `waits for a partner that takes nothing, and goes on when it does (${transport})`,
+      `gets "over quota" if the quota of its own relay is used up (${transport})`,
       async (cluster) => {
         const { token, waiter } = await startWaiting(cluster);
-        const client = await connectAndSend(cluster, 1, handshake(token, SIDE_B), transport);
-        await waiter.until(3);
-        waiter.pause();
-        const bytes = randomBytesOf(4, 40_000_000);
-        const sent = client.sendAll(bytes, 65_536);
-        const [link] = cluster.member(1).links;
-        await until(() => (link?.bufferedBytes ?? 0) > 0);
-        waiter.resume();
-        await sent;
-        assert.ok((await waiter.until(3 + bytes.length)).subarray(3).equals(bytes));
-        client.end();
-        await waiter.closed;
+        const waiting = await connectAndSend(cluster, 1, handshake(token, SIDE_A), transport);
+        await untilWaitingAt(cluster, 0, 2);
+        const pair = await startWaiting(cluster);
+        const forwarded = await connectAndSend(cluster, 1, handshake(pair.token, SIDE_B), transport);
+        await expectExchange(pair.waiter, forwarded);
+        cluster.member(1).relay.sessions.closeWaiting();
+        await expectReply(waiting, 'over quota\n', 1013);
+        await untilWaitingAt(cluster, 0, 1);
+        cluster.member(1).relay.sessions.closePairs();
+        await expectReply(forwarded, 'ok\nfrom one');
+        await pair.waiter.closed;
+        waiter.end();
+        await expectRecords(cluster, 0, ['happy link tcp', 'lonely link', 'lonely tcp']);
       },
     );
   }
 
-  clusterTest('and sends text messages is closed with 1003 wherever it is', async (cluster) => {
+  for (const transport of TRANSPORTS) {
+    clusterTest(`is paused while its partner accepts no bytes (${transport})`, async (cluster) => {
+      const { token, waiter } = await startWaiting(cluster);
+      const client = await connectAndSend(cluster, 1, handshake(token, SIDE_B), transport);
+      await waiter.until(3);
+      waiter.pause();
+      const bytes = randomBytesOf(4, 40_000_000);
+      const sent = client.sendAll(bytes, 65_536);
+      const [link] = cluster.member(1).links;
+      await until(() => (link?.bufferedBytes ?? 0) > 0);
+      waiter.resume();
+      await sent;
+      assert.ok((await waiter.until(3 + bytes.length)).subarray(3).equals(bytes));
+      client.end();
+      await waiter.closed;
+    });
+  }
+
+  clusterTest('that sends text messages is closed with 1003 in every state', async (cluster) => {
     const { token, waiter } = await startWaiting(cluster);
     const open = cluster.member(1).connectGate.shut();
     const early = await connectAndSend(cluster, 1, handshake(token, SIDE_A), 'websocket');
     await until(() => cluster.member(1).connects === 1);
-    early.sendText('while it is called for');
+    early.sendText('while the link is opened');
     open();
     await expectReply(early, '', 1003);
     const waiting = await connectAndSend(cluster, 1, handshake(token, SIDE_A), 'websocket');
@@ -241,7 +244,7 @@ describe('a forwarded client', () => {
   });
 
   clusterTest(
-    'may send no more than its own relay lets a pair move',
+    'is subject to the byte limit of its own relay for a pair',
     async (cluster) => {
       const { token, waiter } = await startWaiting(cluster);
       const other = await connectAndSend(cluster, 1, handshake(token, SIDE_B));

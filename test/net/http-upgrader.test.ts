@@ -190,14 +190,14 @@ describe('the response', () => {
   for (const [request, status, body] of CASES) {
     test(`to ${JSON.stringify(request)} is ${status}`, () => {
       const client = new Fixture().open(`${request}\r\n\r\n`);
-      const [head = '', got = ''] = client.sent.split('\r\n\r\n', 2);
+      const [head = '', receivedBody = ''] = client.sent.split('\r\n\r\n', 2);
       assert.match(head, new RegExp(`^HTTP/1\\.1 ${status} `, 'u'));
-      assert.match(got, body);
+      assert.match(receivedBody, body);
       assert.match(head, /^connection: close$/imu);
       if (status === 405) assert.match(head, /^allow: GET, HEAD$/imu);
       const length = Number(/^content-length: (\d+)$/imu.exec(head)?.[1]);
       if (request.startsWith('HEAD')) assert.ok(length > 0);
-      else assert.equal(length, got.length);
+      else assert.equal(length, receivedBody.length);
       client.abort();
     });
   }
@@ -285,8 +285,8 @@ test('if too many connections speak HTTP, the oldest is closed, and a complete r
     assert.match(sent, /^HTTP\/1\.1 503 /u);
   }
   assert.equal(upgrader.released, 10);
-  const whole = upgrader.open(UPGRADE);
-  assert.match(whole.sent, /^HTTP\/1\.1 101 /u);
+  const complete = upgrader.open(UPGRADE);
+  assert.match(complete.sent, /^HTTP\/1\.1 101 /u);
   for (const client of clients) if (!client.isClosed) client.abort();
   assert.equal(upgrader.released, clients.length);
 });

@@ -11,13 +11,13 @@ import type { TestClient } from '../support/test-client.ts';
 /** More than fits into the kernel's buffers. */
 const PAYLOAD = randomBytesOf(1, 32_000_000);
 
-interface Scene {
+interface OpenPair {
   readonly relay: TestRelay;
   readonly receiver: TestClient;
 }
 
 /** A pair whose sender has closed while most of its bytes are still in the relay and the kernel. */
-async function open(context: TestContext, transport: 'tcp' | 'unix' | 'websocket'): Promise<Scene> {
+async function open(context: TestContext, transport: 'tcp' | 'unix' | 'websocket'): Promise<OpenPair> {
   const relay = await TestRelay.open();
   context.after(() => relay.close());
   const token = newToken();

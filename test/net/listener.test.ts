@@ -46,13 +46,13 @@ test('listens only on the given interface', async (context) => {
 });
 
 test('reports a port in use in one sentence with the endpoint and the reason', async (context) => {
-  const taken = await bind(context, 'tcp:0:interface=127.0.0.1');
-  assert.ok(taken.kind === 'tcp');
-  await assert.rejects(bind(context, `tcp:${taken.port}:interface=127.0.0.1`), (error) => {
+  const inUse = await bind(context, 'tcp:0:interface=127.0.0.1');
+  assert.ok(inUse.kind === 'tcp');
+  await assert.rejects(bind(context, `tcp:${inUse.port}:interface=127.0.0.1`), (error) => {
     assert.ok(error instanceof ListenError);
     assert.equal(
       error.message,
-      `can't listen on tcp:${taken.port}:interface=127.0.0.1: another program listens there (EADDRINUSE)`,
+      `can't listen on tcp:${inUse.port}:interface=127.0.0.1: another program listens there (EADDRINUSE)`,
     );
     return true;
   });

@@ -33,8 +33,8 @@ const UPGRADE = [
 const PROXY_HEADER = `PROXY TCP4 ${ADDRESSES[1]} 127.0.0.1 1111 4001\r\n`;
 
 test('no log, status page, self-test or database contains the address, host, token or side of a client', async (context) => {
-  const place = await CertificateDirectory.open(context, makeIdentity());
-  const { keyPath, certificatePath } = place.files;
+  const directory = await CertificateDirectory.open(context, makeIdentity());
+  const { keyPath, certificatePath } = directory.files;
   const database = join(await scratch(context), 'usage.sqlite');
   await using relay = await RelayProcess.start({
     RELAY_LISTEN: `ssl:0:interface=127.0.0.1:privateKey=${keyPath}:certKey=${certificatePath}`,
@@ -46,7 +46,7 @@ test('no log, status page, self-test or database contains the address, host, tok
   });
   const line = handshake(`${TOKEN}0`, SIDE_A);
   const frame = encodeFrame({ opcode: 2, payload: line });
-  const visits: readonly (readonly [isTls: boolean, ...said: (string | Uint8Array)[]])[] = [
+  const attempts: readonly (readonly [isTls: boolean, ...sentParts: (string | Uint8Array)[]])[] = [
     [false, line],
     [false, line, 'impatience'],
     [false, `${TOKEN}\n`],
@@ -62,13 +62,15 @@ test('no log, status page, self-test or database contains the address, host, tok
     [true, line],
     [true, UPGRADE, frame],
   ];
-  for (const [isTls, ...said] of visits) {
+  for (const [isTls, ...sentParts] of attempts) {
     const socket = connect({ port: relay.port('raw'), host: '127.0.0.1', localAddress: ADDRESSES[0] });
     socket.on('error', () => undefined);
     const client = isTls ? connectTls({ socket, servername: HOST, rejectUnauthorized: false }) : socket;
     client.on('error', () => undefined);
     if (isTls) await once(client, 'secureConnect');
-    client.write(Buffer.concat(said.map((one) => (typeof one === 'string' ? Buffer.from(one) : one))));
+    client.write(
+      Buffer.concat(sentParts.map((part) => (typeof part === 'string' ? Buffer.from(part) : part))),
+    );
     client.end();
     // Some are reset.
     await buffer(client).catch(() => undefined);
@@ -84,7 +86,7 @@ test('no log, status page, self-test or database contains the address, host, tok
   assert.match(relay.log, /"mood":"lonely"/u);
   assert.match(relay.log, /"mood":"errory"/u);
   for (const secret of [...ADDRESSES, HOST, TOKEN.slice(0, 16), SIDE_A]) {
-    for (const words of [relay.log, records, ...pages])
-      assert.ok(!words.includes(secret), `${secret} in ${words}`);
+    for (const output of [relay.log, records, ...pages])
+      assert.ok(!output.includes(secret), `${secret} in ${output}`);
   }
 });

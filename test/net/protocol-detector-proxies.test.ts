@@ -31,7 +31,7 @@ async function open(context: TestContext, options: TestRelayOptions = {}): Promi
 const from = (address: string): string => `PROXY TCP4 ${address} 127.0.0.1 1111 4001\r\n`;
 
 /** A WebSocket client, with the headers in its request and before it. */
-interface Visit {
+interface RequestOptions {
   readonly relay: TestRelay;
   /** PROXY headers. */
   readonly before?: string;
@@ -40,8 +40,8 @@ interface Visit {
 }
 
 /** Returns the reply to a client, or `waits`. */
-async function replyTo(context: TestContext, visit: Visit): Promise<string> {
-  const { relay, before = '', forwardedFor, isTls = false } = visit;
+async function replyTo(context: TestContext, options: RequestOptions): Promise<string> {
+  const { relay, before = '', forwardedFor, isTls = false } = options;
   const socket = connect(relay.tcpPort, LOOPBACK);
   context.after(() => socket.destroy());
   socket.write(before);

@@ -32,19 +32,19 @@ async function open(context: TestContext, options: TestRelayOptions): Promise<Te
   return relay;
 }
 
-async function dial(context: TestContext, relay: TestRelay): Promise<Socket> {
+async function connectSocket(context: TestContext, relay: TestRelay): Promise<Socket> {
   const socket = connect({ port: relay.tcpPort, host: '127.0.0.1', allowHalfOpen: true });
   context.after(() => socket.destroy());
   await once(socket, 'connect');
   return socket;
 }
 
-async function dialTls(
+async function connectTlsClient(
   context: TestContext,
   relay: TestRelay,
   maxVersion: 'TLSv1.2' | 'TLSv1.3',
 ): Promise<Client> {
-  const socket = await dial(context, relay);
+  const socket = await connectSocket(context, relay);
   // With a stream in between, tests can write bytes to the socket that are not TLS.
   const stream = Duplex.from({ readable: socket, writable: socket });
   stream.on('error', () => undefined);
@@ -56,9 +56,9 @@ async function dialTls(
 
 /** The first bytes of a client. */
 async function clientHello(): Promise<Uint8Array> {
-  const [here, there] = duplexPair();
-  const secured = connectTls({ socket: here });
-  const [hello]: unknown[] = await once(there, 'data');
+  const [clientEnd, serverEnd] = duplexPair();
+  const secured = connectTls({ socket: clientEnd });
+  const [hello]: unknown[] = await once(serverEnd, 'data');
   secured.destroy();
   assert.ok(hello instanceof Uint8Array);
   return hello;
@@ -71,15 +71,15 @@ for (const backend of ['shared buffer', 'standard streams'] as const) {
     for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
       test(`is closed after a damaged record, and so is its partner: ${version}`, async (context) => {
         const relay = await open(context, backendOptions);
-        const { socket, secured } = await dialTls(context, relay, version);
+        const { socket, secured } = await connectTlsClient(context, relay, version);
         const token = newToken();
         secured.write(handshake(token, SIDE_A));
         const partner = await relay.connect('tcp');
         await partner.send(handshake(token, SIDE_B));
         await once(secured, 'data');
         const alert = once(secured, 'error');
-        const noise = Buffer.alloc(40, 7);
-        socket.write(Buffer.concat([Buffer.of(0x17, 3, 3, 0, noise.length), noise]));
+        const garbage = Buffer.alloc(40, 7);
+        socket.write(Buffer.concat([Buffer.of(0x17, 3, 3, 0, garbage.length), garbage]));
         assert.deepEqual(await partner.closed, { reset: false, code: null });
         assert.match(String(await alert), /bad record mac/iu);
         socket.end();
@@ -92,10 +92,10 @@ for (const backend of ['shared buffer', 'standard streams'] as const) {
     }
 
     for (const isReset of [true, false]) {
-      const what = isReset ? 'is closed after a reset' : 'loses no bytes';
-      test(`${what} if its partner does not read and the relay has checked the stalled pair`, async (context) => {
+      const behaviour = isReset ? 'is closed after a reset' : 'loses no bytes';
+      test(`${behaviour} if its partner does not read and the relay has checked the stalled pair`, async (context) => {
         const relay = await open(context, backendOptions);
-        const { socket, secured } = await dialTls(context, relay, 'TLSv1.3');
+        const { socket, secured } = await connectTlsClient(context, relay, 'TLSv1.3');
         const token = newToken();
         secured.write(handshake(token, SIDE_A));
         const partner = await relay.connect('tcp');
@@ -143,7 +143,7 @@ for (const backend of ['shared buffer', 'standard streams'] as const) {
     ] as const) {
       test(`with an incomplete handshake is closed at once when ${when}`, async (context) => {
         const relay = await open(context, { ...backendOptions, ...options });
-        const socket = await dial(context, relay);
+        const socket = await connectSocket(context, relay);
         socket.write(await clientHello());
         // The relay has answered, and the client sends nothing more.
         await once(socket, 'data');

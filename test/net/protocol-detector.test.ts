@@ -23,7 +23,7 @@ async function open(context: TestContext, options: TestRelayOptions = {}): Promi
   return relay;
 }
 
-async function dial(context: TestContext, port: number): Promise<Socket> {
+async function connectSocket(context: TestContext, port: number): Promise<Socket> {
   const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true, noDelay: true });
   context.after(() => socket.destroy());
   socket.on('error', () => undefined);
@@ -78,17 +78,17 @@ for (const backend of ['shared buffer', 'standard streams'] as const) {
             const partner = await relay.connect('tcp');
             await partner.send(handshake(token, SIDE_A));
             await until(() => relay.sessions.liveCounts().waiting === 1);
-            const socket = await dial(context, port);
+            const socket = await connectSocket(context, port);
             const line = encodeFrame({ opcode: 2, payload: handshake(token, SIDE_B) });
             const head = Buffer.from(`${header}${UPGRADE_LINES.join('\r\n')}${HEADERS_END}`);
             await send(socket, Buffer.concat([head, line, framesOf(payload)]), pieceBytes);
-            const got = (await partner.until(3 + payload.length)).subarray(3);
-            assert.ok(got.equals(payload));
+            const received = (await partner.until(3 + payload.length)).subarray(3);
+            assert.ok(received.equals(payload));
             partner.end();
             // The relay waits for the client to close.
-            const received = buffer(socket);
+            const replies = buffer(socket);
             socket.end();
-            assert.equal(payloadIn(await received), 'ok\n');
+            assert.equal(payloadIn(await replies), 'ok\n');
             await until(() => relay.admission.connections === 0);
           }
         });
@@ -101,7 +101,7 @@ for (const backend of ['shared buffer', 'standard streams'] as const) {
       const partner = await relay.connect('tcp');
       await partner.send(handshake(token, SIDE_A));
       await until(() => relay.sessions.liveCounts().waiting === 1);
-      const socket = await dial(context, relay.tcpPort);
+      const socket = await connectSocket(context, relay.tcpPort);
       socket.write(Buffer.concat([Buffer.from(PROXY_HEADER + handshake(token, SIDE_B)), payload]));
       assert.ok((await partner.until(3 + payload.length)).subarray(3).equals(payload));
     });
@@ -137,7 +137,7 @@ for (const backend of ['shared buffer', 'standard streams'] as const) {
           timeouts: { handshakeMs: 300 },
         });
         for (const port of [relay.tcpPort, relay.websocketPort]) {
-          const socket = await dial(context, port);
+          const socket = await connectSocket(context, port);
           socket.write(request.join('\r\n') + HEADERS_END);
           // The client keeps its own end open.
           assert.match(await text(socket), new RegExp(`^HTTP/1\\.1 ${status} `, 'u'));
@@ -151,7 +151,7 @@ for (const backend of ['shared buffer', 'standard streams'] as const) {
   test(`a client that requests many pages and does not read is closed, with ${backend}`, async (context) => {
     const standardStreams = backend === 'standard streams';
     const relay = await open(context, { standardStreams, timeouts: { handshakeMs: 500 } });
-    const socket = await dial(context, relay.tcpPort);
+    const socket = await connectSocket(context, relay.tcpPort);
     socket.write(`GET / HTTP/1.1\r\nHost: relay\r\nAccept: text/html${HEADERS_END}`.repeat(20_000));
     await until(() => relay.admission.connections === 1);
     await until(() => relay.admission.connections === 0);

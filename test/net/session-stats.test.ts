@@ -38,14 +38,14 @@ describe('a probe of the relay', () => {
   for (const transport of TRANSPORTS) {
     test(`that waits over ${transport} is not counted, however it closes`, async (context) => {
       const relay = await open(context);
-      for (const go of ['end', 'reset', 'destroy'] as const) {
+      for (const ending of ['end', 'reset', 'destroy'] as const) {
         const { token, arrived } = probeToken(relay);
         const client = await relay.connect(transport);
         await client.send(handshake(token, SIDE_A));
         await until(() => arrived() === 1);
         assert.deepEqual(relay.sessions.liveCounts(), NO_CLIENTS);
         relay.sessions.checkConsistency();
-        client[go]();
+        client[ending]();
         await until(() => relay.admission.connections === 0);
       }
       assert.deepEqual(relay.summaries, []);

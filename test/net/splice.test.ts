@@ -4,7 +4,7 @@ import * as fc from 'fast-check';
 import { Splice, StallTimer } from '../../src/sessions/splice.ts';
 import type { ClientTransport, TransportKind } from '../../src/transport/client-transport.ts';
 
-const nothing = (): undefined => undefined;
+const noop = (): undefined => undefined;
 
 /** A client whose speed is set by the test. */
 class FakeTransport implements ClientTransport {
@@ -13,11 +13,11 @@ class FakeTransport implements ClientTransport {
   readonly deliveredBytes = 0;
   keepsUp = true;
   isPaused = false;
-  readonly start = nothing;
-  readonly limitReadSize = nothing;
-  readonly detectReset = nothing;
-  readonly closeGracefully = nothing;
-  readonly abort = nothing;
+  readonly start = noop;
+  readonly limitReadSize = noop;
+  readonly detectReset = noop;
+  readonly closeGracefully = noop;
+  readonly abort = noop;
 
   constructor(transport: TransportKind) {
     this.kind = transport;
@@ -110,7 +110,7 @@ describe('a splice', () => {
 
   test('reads from a client if neither its partner nor a limit prevents it, in any order of events', () => {
     const operation = fc.record({
-      what: fc.constantFrom('forward', 'stall', 'drained', 'pauseBoth', 'resumeBoth'),
+      action: fc.constantFrom('forward', 'stall', 'drained', 'pauseBoth', 'resumeBoth'),
       isFirst: fc.boolean(),
     });
     fc.assert(
@@ -118,18 +118,18 @@ describe('a splice', () => {
         const { splice, tcp, websocket, paused } = open();
         const stalled = new Set<FakeTransport>();
         let isThrottled = false;
-        for (const { what, isFirst } of operations) {
+        for (const { action, isFirst } of operations) {
           const [from, to] = isFirst ? [tcp, websocket] : [websocket, tcp];
-          to.keepsUp = what !== 'stall';
-          if (what === 'forward' || what === 'stall') splice.forward(from, new Uint8Array(1));
-          if (what === 'stall') stalled.add(to);
-          if (what === 'drained') {
+          to.keepsUp = action !== 'stall';
+          if (action === 'forward' || action === 'stall') splice.forward(from, new Uint8Array(1));
+          if (action === 'stall') stalled.add(to);
+          if (action === 'drained') {
             splice.receiverDrained(to);
             stalled.delete(to);
           }
-          if (what === 'pauseBoth' || what === 'resumeBoth') {
-            splice[what]();
-            isThrottled = what === 'pauseBoth';
+          if (action === 'pauseBoth' || action === 'resumeBoth') {
+            splice[action]();
+            isThrottled = action === 'pauseBoth';
           }
           assert.equal(tcp.isPaused, isThrottled || stalled.has(websocket));
           assert.equal(websocket.isPaused, isThrottled || stalled.has(tcp));

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import * as fc from 'fast-check';
 import { StallTimer } from '../../src/sessions/splice.ts';
 
-test('adds up simultaneous timer until now', () => {
+test('adds up simultaneous pauses until now', () => {
   let now = 5000;
   const timer = new StallTimer(() => now);
   now = 6000;
@@ -21,32 +21,32 @@ test('adds up simultaneous timer until now', () => {
   assert.equal(timer.seconds, 6.5);
 });
 
-test('never decreases, and is the sum of all timer, however they overlap and however often it is read', () => {
+test('never decreases, and is the sum of all pauses, however they overlap and however often it is read', () => {
   const step = fc.record({
     afterMs: fc.double({ min: 0, max: 1e6, noNaN: true }),
-    what: fc.constantFrom('begin', 'end', 'read'),
+    action: fc.constantFrom('begin', 'end', 'read'),
   });
   fc.assert(
     fc.property(fc.array(step, { maxLength: 100 }), (steps) => {
       let now = 1e9;
       const timer = new StallTimer(() => now);
-      const begun: number[] = [];
+      const startTimes: number[] = [];
       let expectedMs = 0;
       let before = 0;
-      for (const { afterMs, what } of steps) {
+      for (const { afterMs, action } of steps) {
         now += afterMs;
-        if (what === 'begin') {
+        if (action === 'begin') {
           timer.begin(1);
-          begun.push(now);
-        } else if (what === 'end' && begun.length > 0) {
+          startTimes.push(now);
+        } else if (action === 'end' && startTimes.length > 0) {
           timer.end(1);
-          expectedMs += now - (begun.pop() ?? now);
+          expectedMs += now - (startTimes.pop() ?? now);
         }
         const { seconds } = timer;
         assert.ok(seconds >= before);
         before = seconds;
       }
-      for (const since of begun) expectedMs += now - since;
+      for (const startTime of startTimes) expectedMs += now - startTime;
       assert.ok(Math.abs(before * 1000 - expectedMs) < 1, `${before * 1000} ms and not ${expectedMs}`);
     }),
     { numRuns: 500 },

@@ -44,18 +44,18 @@ describe('credentials', () => {
   });
 
   const root = makeIdentity('root');
-  const middle = makeIdentity('middle', { issuer: root });
-  const leaf = makeIdentity('localhost', { issuer: middle });
+  const intermediate = makeIdentity('middle', { issuer: root });
+  const leaf = makeIdentity('localhost', { issuer: intermediate });
 
   /** The names in the chain that a client gets, which trusts only the root. */
   async function chainNames(context: TestContext, files: TlsFiles): Promise<string[]> {
     const credentials = await ReloadableCredentials.load(files);
     const socket = await tlsClient(context, await serveTls(context, credentials), root.certificate);
     const names: string[] = [];
-    let at = socket.getPeerCertificate(true);
-    while (!names.includes(String(at.subject.CN))) {
-      names.push(String(at.subject.CN));
-      at = at.issuerCertificate;
+    let current = socket.getPeerCertificate(true);
+    while (!names.includes(String(current.subject.CN))) {
+      names.push(String(current.subject.CN));
+      current = current.issuerCertificate;
     }
     return names;
   }
@@ -63,13 +63,13 @@ describe('credentials', () => {
   test('include the chain in the certificate file', async (context) => {
     const directory = await CertificateDirectory.open(context, {
       ...leaf,
-      certificate: leaf.certificate + middle.certificate,
+      certificate: leaf.certificate + intermediate.certificate,
     });
     deepEqual(await chainNames(context, directory.files), ['localhost', 'middle', 'root']);
   });
 
   test('include the chain in a separate file, which may begin with the certificate', async (context) => {
-    for (const chain of [middle.certificate, leaf.certificate + middle.certificate]) {
+    for (const chain of [intermediate.certificate, leaf.certificate + intermediate.certificate]) {
       const directory = await CertificateDirectory.open(context, leaf, 'chain.pem');
       writeFileSync(join(directory.path, 'chain.pem'), chain);
       deepEqual(await chainNames(context, directory.files), ['localhost', 'middle', 'root']);
@@ -78,8 +78,11 @@ describe('credentials', () => {
 
   test('contain no certificate twice', async (context) => {
     const directory = await CertificateDirectory.open(context, leaf, 'chain.pem');
-    writeFileSync(join(directory.path, 'chain.pem'), leaf.certificate + middle.certificate);
-    equal((await readCredentials(directory.files, Date.now())).chain, leaf.certificate + middle.certificate);
+    writeFileSync(join(directory.path, 'chain.pem'), leaf.certificate + intermediate.certificate);
+    equal(
+      (await readCredentials(directory.files, Date.now())).chain,
+      leaf.certificate + intermediate.certificate,
+    );
   });
 
   test('may be one file with key and certificate', async (context) => {

@@ -112,9 +112,9 @@ for (const [form, write] of Object.entries(WRITES)) {
       assert.equal(stream.bufferedBytes, 0);
       assert.equal(scheduler.bufferedBytes, 0);
       assert.equal(stream.deliveredBytes, BYTES.length);
-      const got = Buffer.alloc(PIPE_BYTES);
-      assert.equal(readSync(fd, got), PIPE_BYTES);
-      assert.ok(got.equals(BYTES.subarray(0, PIPE_BYTES)));
+      const received = Buffer.alloc(PIPE_BYTES);
+      assert.equal(readSync(fd, received), PIPE_BYTES);
+      assert.ok(received.equals(BYTES.subarray(0, PIPE_BYTES)));
     });
   });
 }

@@ -56,7 +56,7 @@ function tinyFrames(count: number): Uint8Array {
   return bytes;
 }
 
-interface Scene {
+interface OpenTransport {
   readonly stream: FakeStream;
   readonly scheduler: ReadScheduler;
   readonly transport: WebSocketTransport;
@@ -64,7 +64,7 @@ interface Scene {
   readonly received: () => string;
 }
 
-function open(context: TestContext): Scene {
+function open(context: TestContext): OpenTransport {
   const stream = new FakeStream();
   const scheduler = new ReadScheduler(0);
   const transport = new WebSocketTransport(stream, scheduler, 30_000);
@@ -152,7 +152,7 @@ test('answers only the last of many pings that arrive together', (context) => {
 });
 
 /** A client that gets a ping every second of a mocked clock. */
-function openWithPings(context: TestContext): Pick<Scene, 'stream' | 'transport'> {
+function openWithPings(context: TestContext): Pick<OpenTransport, 'stream' | 'transport'> {
   context.mock.timers.enable({ apis: ['setInterval', 'setTimeout'] });
   const stream = new FakeStream();
   const transport = new WebSocketTransport(stream, new ReadScheduler(0), 1000);

@@ -62,14 +62,14 @@ describe('a relay with TLS', () => {
     const token = newToken();
     const a = await visit(relay, old);
     a.write(handshake(token, SIDE_A));
-    place.put(fresh);
+    place.write(fresh);
     relay.kill('SIGHUP');
     await relay.says(/"result":"reloaded"/u);
     const b = await visit(relay, fresh);
     b.write(handshake(token, SIDE_B));
     for (const socket of [a, b]) assert.equal(String((await once(socket, 'data'))[0]), 'ok\n');
     // An unusable certificate changes nothing.
-    place.put({ ...fresh, certificate: 'nonsense' });
+    place.write({ ...fresh, certificate: 'nonsense' });
     relay.kill('SIGHUP');
     await relay.says(
       /"problem":"[^"]+".*"msg":"certificate reload failed; keeping the previous certificate"/u,
@@ -83,7 +83,7 @@ describe('a relay with TLS', () => {
     const [old, fresh] = [makeIdentity('localhost'), makeIdentity('localhost')];
     const place = await CertificateDirectory.open(context, old);
     await using relay = await RelayProcess.start({ RELAY_LISTEN: endpointOf(place) });
-    place.put(fresh);
+    place.write(fresh);
     await relay.says(/"msg":"certificate replaced"/u);
     (await visit(relay, fresh)).destroy();
     await relay.stop();

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { Detour, RedisServer, withoutRedis } from '../support/redis.ts';
+import { RedisProxy, RedisServer, withoutRedis } from '../support/redis.ts';
 import { until } from '../support/scratch.ts';
 import { LeaseMember, SELF, countLeases, keyOf, ownerOf, tokenOf, untilOwned } from './lease-fixture.ts';
 
@@ -132,13 +132,13 @@ describe('token leases while the coordinator fails', { skip: withoutRedis() }, (
 
   test('a slow coordinator still gets commands, and clients do not wait for it', async (context) => {
     const redis = await RedisServer.start(context);
-    const detour = await Detour.to(context, redis.port);
+    const proxy = await RedisProxy.to(context, redis.port);
     const [one, two] = [
-      await LeaseMember.start(context, 1, detour),
+      await LeaseMember.start(context, 1, proxy),
       await LeaseMember.start(context, 2, redis),
     ];
     await two.leases.acquire(TOKEN);
-    detour.delayMs = 350;
+    proxy.delayMs = 350;
     assert.deepEqual(await one.leases.acquire(TOKEN), SELF);
     await until(() => one.lost.length === 1);
     // The coordinator is known to be slow.
@@ -147,26 +147,26 @@ describe('token leases while the coordinator fails', { skip: withoutRedis() }, (
     await until(() => one.leases.acquired === 1);
     assert.equal(one.leases.isUp, false);
     assert.deepEqual(await ownerOf(await redis.admin(), tokenOf(2)), one.self);
-    detour.delayMs = 0;
+    proxy.delayMs = 0;
     await until(() => one.leases.isUp);
     assert.deepEqual(one.notifications, ['up', 'ETIMEDOUT', 'up']);
   });
 
   test('a relay that was cut off from the coordinator gets its lost leases reported when it is reconnected', async (context) => {
     const redis = await RedisServer.start(context);
-    const detour = await Detour.to(context, redis.port);
+    const proxy = await RedisProxy.to(context, redis.port);
     const [one, two] = [
-      await LeaseMember.start(context, 1, detour),
+      await LeaseMember.start(context, 1, proxy),
       await LeaseMember.start(context, 2, redis),
     ];
     await one.leases.acquire(TOKEN);
     await one.leases.acquire(tokenOf(2));
-    detour.cut();
+    proxy.cut();
     await until(() => !one.leases.isUp);
     assert.deepEqual(await two.leases.takeOver(TOKEN, one.self), SELF);
     assert.deepEqual(await one.leases.acquire(TOKEN), SELF);
     assert.deepEqual([two.leases.isUp, two.notifications], [true, ['up']]);
-    detour.repair();
+    proxy.repair();
     await until(() => one.lost.length > 0);
     assert.deepEqual(one.lost, [{ token: TOKEN, owner: two.self }]);
     await until(() => one.leases.acquired === 1);
@@ -230,13 +230,13 @@ describe('token leases while the coordinator fails', { skip: withoutRedis() }, (
 
   test('close resolves even if the coordinator is unreachable or hangs', async (context) => {
     const redis = await RedisServer.start(context);
-    const detour = await Detour.to(context, redis.port);
+    const proxy = await RedisProxy.to(context, redis.port);
     const [one, two] = [
       await LeaseMember.start(context, 1, redis),
-      await LeaseMember.start(context, 2, detour),
+      await LeaseMember.start(context, 2, proxy),
     ];
     await Promise.all([one.leases.acquire(TOKEN), two.leases.acquire(tokenOf(2))]);
-    detour.cut();
+    proxy.cut();
     await until(() => !two.leases.isUp);
     await two.leases.close();
     redis.freeze();

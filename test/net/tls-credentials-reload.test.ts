@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { CertificateError, ReloadableCredentials } from '../../src/transport/tls-credentials.ts';
-import { CertificateDirectory, echoes, serveTls, tlsClient } from '../support/certificate-directory.ts';
+import { CertificateDirectory, expectEcho, serveTls, tlsClient } from '../support/certificate-directory.ts';
 import { makeIdentity } from '../support/certificates.ts';
 import { until } from '../support/scratch.ts';
 
@@ -57,11 +57,11 @@ describe('reloading certificates', () => {
     const port = await serveTls(context, credentials);
     const old = await tlsClient(context, port, first.certificate);
     equal(await credentials.reload(), 'unchanged');
-    directory.put(second);
+    directory.write(second);
     equal(await credentials.reload(), 'reloaded');
     equal(await credentials.reload(), 'unchanged');
-    await echoes(await tlsClient(context, port, second.certificate), 'new');
-    await echoes(old, 'old');
+    await expectEcho(await tlsClient(context, port, second.certificate), 'new');
+    await expectEcho(old, 'old');
     await rejects(tlsClient(context, port, first.certificate), /self-signed certificate/u);
   });
 
@@ -73,14 +73,17 @@ describe('reloading certificates', () => {
     await rejects(credentials.reload(), CertificateError);
     strictEqual(credentials.context, before);
     equal(credentials.expiresAt, expiresAt);
-    await echoes(await tlsClient(context, await serveTls(context, credentials), first.certificate), 'hello');
+    await expectEcho(
+      await tlsClient(context, await serveTls(context, credentials), first.certificate),
+      'hello',
+    );
   });
 
   test('changes the expiry date', async (context) => {
     const directory = await CertificateDirectory.open(context, first);
     const credentials = await ReloadableCredentials.load(directory.files);
     const notAfter = new Date('2040-01-01T00:00:00Z');
-    directory.put(makeIdentity('localhost', { notAfter }));
+    directory.write(makeIdentity('localhost', { notAfter }));
     await credentials.reload();
     deepEqual(credentials.expiresAt, notAfter);
   });
@@ -92,13 +95,13 @@ describe('watching certificate files', () => {
     const { credentials, next } = await watch(context, directory);
     const port = await serveTls(context, credentials);
     const old = await tlsClient(context, port, first.certificate);
-    directory.put(second);
+    directory.write(second);
     equal(await next(), 'reloaded');
-    await echoes(await tlsClient(context, port, second.certificate), 'new');
-    await echoes(old, 'old');
-    directory.put(third);
+    await expectEcho(await tlsClient(context, port, second.certificate), 'new');
+    await expectEcho(old, 'old');
+    directory.write(third);
     equal(await next(), 'reloaded');
-    await echoes(await tlsClient(context, port, third.certificate), 'newer');
+    await expectEcho(await tlsClient(context, port, third.certificate), 'newer');
   });
 
   test('reloads when symbolic links are replaced, as by certbot', async (context) => {
@@ -117,7 +120,10 @@ describe('watching certificate files', () => {
     const { credentials, next } = await watch(context, directory);
     link(1);
     equal(await next(), 'reloaded');
-    await echoes(await tlsClient(context, await serveTls(context, credentials), second.certificate), 'new');
+    await expectEcho(
+      await tlsClient(context, await serveTls(context, credentials), second.certificate),
+      'new',
+    );
   });
 
   test('reloads when the directory is replaced, as by Kubernetes', async (context) => {
@@ -134,7 +140,10 @@ describe('watching certificate files', () => {
     symlinkSync('..version1', `${data}_tmp`);
     renameSync(`${data}_tmp`, data);
     equal(await next(), 'reloaded');
-    await echoes(await tlsClient(context, await serveTls(context, credentials), second.certificate), 'new');
+    await expectEcho(
+      await tlsClient(context, await serveTls(context, credentials), second.certificate),
+      'new',
+    );
   });
 
   test('does not reload while files change between checks', async (context) => {
@@ -149,7 +158,7 @@ describe('watching certificate files', () => {
     }, CHECK_INTERVAL_MS / 4);
     context.after(() => clearInterval(touching));
     await until(() => touched > 40);
-    directory.put(second);
+    directory.write(second);
     clearInterval(touching);
     equal(await next(), 'reloaded');
   });
@@ -163,8 +172,11 @@ describe('watching certificate files', () => {
     match(await next(), /cert\.pem is not in PEM format/u);
     rmSync(directory.files.certificatePath);
     match(await next(), /cert\.pem does not exist/u);
-    await echoes(await tlsClient(context, await serveTls(context, credentials), first.certificate), 'old');
-    directory.put(second);
+    await expectEcho(
+      await tlsClient(context, await serveTls(context, credentials), first.certificate),
+      'old',
+    );
+    directory.write(second);
     equal(await next(), 'reloaded');
   });
 
@@ -172,7 +184,7 @@ describe('watching certificate files', () => {
     let nowMs = Date.now();
     const directory = await CertificateDirectory.open(context, first);
     const { next } = await watch(context, directory, () => nowMs);
-    directory.put(makeIdentity('localhost', { notBefore: new Date(nowMs + DAY_MS) }));
+    directory.write(makeIdentity('localhost', { notBefore: new Date(nowMs + DAY_MS) }));
     match(await next(), /is not valid before/u);
     nowMs += 2 * DAY_MS;
     equal(await next(), 'reloaded');
@@ -187,7 +199,7 @@ describe('watching certificate files', () => {
     // This is the first event, so none was reported before.
     writeFileSync(directory.files.keyPath, '');
     match(await next(), /not in PEM format/u);
-    directory.put(identity);
+    directory.write(identity);
     for (let left = 13; left >= -2; left -= 1) {
       nowMs = notAfter.getTime() - left * DAY_MS;
       equal(await next(), `expires ${notAfter.toISOString()}`);
@@ -201,7 +213,7 @@ describe('watching certificate files', () => {
     const directory = await CertificateDirectory.open(context, first);
     const { credentials, next } = await watch(context, directory);
     const { context: before } = credentials;
-    directory.put(first);
+    directory.write(first);
     // Waits for a few checks.
     await watch(context, directory);
     strictEqual(credentials.context, before);
@@ -226,10 +238,10 @@ describe('watching certificate files', () => {
     const { next } = await watch(context, directory);
     const { context: before } = ended;
     ended.close();
-    directory.put(second);
+    directory.write(second);
     equal(await next(), 'reloaded');
     // A second reload, so that the closed one would have had time for its checks too.
-    directory.put(third);
+    directory.write(third);
     equal(await next(), 'reloaded');
     strictEqual(ended.context, before);
   });

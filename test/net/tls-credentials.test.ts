@@ -11,7 +11,7 @@ import {
   ReloadableCredentials,
   readCredentials,
 } from '../../src/transport/tls-credentials.ts';
-import { CertificateDirectory, echoes, serveTls, tlsClient } from '../support/certificate-directory.ts';
+import { CertificateDirectory, expectEcho, serveTls, tlsClient } from '../support/certificate-directory.ts';
 import { makeIdentity } from '../support/certificates.ts';
 import type { Identity } from '../support/certificates.ts';
 import { scratch } from '../support/scratch.ts';
@@ -26,7 +26,7 @@ describe('credentials', () => {
       for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
         const socket = await tlsClient(context, port, identity.certificate, { maxVersion: version });
         equal(socket.getProtocol(), version);
-        await echoes(socket, 'hello');
+        await expectEcho(socket, 'hello');
       }
       // This client supports older versions.
       const old = { minVersion: 'TLSv1', maxVersion: 'TLSv1.1', ciphers: 'DEFAULT@SECLEVEL=0' } as const;
@@ -92,7 +92,7 @@ describe('credentials', () => {
     writeFileSync(path, identity.key + identity.certificate);
     const files = { keyPath: path, certificatePath: path, chainPath: null };
     const port = await serveTls(context, await ReloadableCredentials.load(files));
-    await echoes(await tlsClient(context, port, identity.certificate), 'hello');
+    await expectEcho(await tlsClient(context, port, identity.certificate), 'hello');
   });
 });
 

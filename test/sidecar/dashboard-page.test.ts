@@ -12,10 +12,10 @@ const VIEWS = ['day', 'week', 'year'] as const;
 const TEXT_CONTRAST = 4.5;
 const GRAPHICS_CONTRAST = 3;
 
-const DRAWN = `document.querySelector('#records-plot canvas') && document.querySelector('#year-transfers data')`;
+const CHARTS_DRAWN = `document.querySelector('#records-plot canvas') && document.querySelector('#year-transfers data')`;
 
 /** The content of a canvas as a data URL. */
-function pictureOf(browser: BrowserPage): Promise<string> {
+function chartImageOf(browser: BrowserPage): Promise<string> {
   return browser.ask(`document.querySelector('#records-plot canvas').toDataURL()`);
 }
 
@@ -40,21 +40,21 @@ describe('the page of the dashboard', { skip: NO_BROWSER }, () => {
     assert.match(policy, /script-src 'self'(?:;|$)/u);
     assert.match(policy, /style-src 'self'(?:;|$)/u);
     assert.doesNotMatch(policy, /unsafe|\*/u);
-    await browser.until(DRAWN);
+    await browser.until(CHARTS_DRAWN);
     for (const view of VIEWS) await browser.page.locator(`input[value=${view}]`).check({ force: true });
     await browser.page.locator('#records-plot .u-over').hover();
     await browser.page.locator('#records-plot .tooltip').waitFor();
     await browser.page.locator('#test-button').click();
     await browser.page.locator('#test-result li').first().waitFor();
-    assert.deepEqual(browser.faults, []);
+    assert.deepEqual(browser.errors, []);
   });
 
   test('works behind a proxy that strips a prefix', async (context) => {
     const { sidecar } = await openDashboard(context);
-    const astray: string[] = [];
+    const unprefixed: string[] = [];
     const proxy = createServer((incoming, outgoing) => {
       const [, path = ''] = /^\/some\/where(\/.*)$/u.exec(incoming.url ?? '') ?? [];
-      if (path === '') astray.push(incoming.url ?? '');
+      if (path === '') unprefixed.push(incoming.url ?? '');
       const forwarded = request(
         `${sidecar.url}${path}`,
         { method: incoming.method ?? 'GET', headers: incoming.headers },
@@ -72,15 +72,15 @@ describe('the page of the dashboard', { skip: NO_BROWSER }, () => {
     const address = proxy.address();
     const port = typeof address === 'object' ? address?.port : null;
     const browser = await BrowserPage.open(context, `http://127.0.0.1:${port}/some/where/`);
-    await browser.until(DRAWN);
+    await browser.until(CHARTS_DRAWN);
     await browser.page.locator('#snapshot-button').click();
     await browser.page.locator('#snapshot-link').waitFor();
-    const coming = browser.page.waitForEvent('download');
+    const download = browser.page.waitForEvent('download');
     await browser.page.locator('#snapshot-link').click();
-    assert.ok(statSync(await (await coming).path()).size > 0);
+    assert.ok(statSync(await (await download).path()).size > 0);
     await browser.page.locator('#test-button').click();
     await browser.page.locator('#test-result li').first().waitFor();
-    assert.deepEqual([astray, browser.faults], [[], []]);
+    assert.deepEqual([unprefixed, browser.errors], [[], []]);
   });
 
   test('detects violations of the policy', async (context) => {
@@ -89,7 +89,7 @@ describe('the page of the dashboard', { skip: NO_BROWSER }, () => {
       `document.head.append(Object.assign(document.createElement('style'), { textContent: 'p {}' }))`,
     );
     await browser.until('true');
-    assert.ok(browser.faults.length > 0);
+    assert.ok(browser.errors.length > 0);
   });
 
   test('fits on a phone, with all sections open', async (context) => {
@@ -98,7 +98,7 @@ describe('the page of the dashboard', { skip: NO_BROWSER }, () => {
       records: generateYearOfRecords(2, 3000),
       browser: { viewport, isMobile: true, hasTouch: true },
     });
-    await browser.until(DRAWN);
+    await browser.until(CHARTS_DRAWN);
     for (const details of await browser.page.locator('summary').all()) await details.click();
     for (const view of VIEWS) {
       await browser.page.locator(`label:has([value=${view}])`).click();
@@ -114,7 +114,7 @@ describe('the page of the dashboard', { skip: NO_BROWSER }, () => {
 
   test('redraws its charts when its width changes', async (context) => {
     const { browser } = await openDashboard(context, { records: generateYearOfRecords(2, 300) });
-    await browser.until(DRAWN);
+    await browser.until(CHARTS_DRAWN);
     for (const width of [1280, 400]) {
       await browser.page.setViewportSize({ width, height: 800 });
       await browser.until(
@@ -126,18 +126,18 @@ describe('the page of the dashboard', { skip: NO_BROWSER }, () => {
 
   test('has a dark scheme including charts, and switches at once', async (context) => {
     const { browser } = await openDashboard(context, { records: generateYearOfRecords(6, 300) });
-    await browser.until(DRAWN);
+    await browser.until(CHARTS_DRAWN);
     const background = 'getComputedStyle(document.body).backgroundColor';
     const light = await browser.ask<string>(background);
-    const picture = await pictureOf(browser);
+    const image = await chartImageOf(browser);
     await browser.page.emulateMedia({ colorScheme: 'dark' });
     await browser.until(`${background} !== ${JSON.stringify(light)}`);
     await browser.until(
-      `document.querySelector('#records-plot canvas').toDataURL() !== ${JSON.stringify(picture)}`,
+      `document.querySelector('#records-plot canvas').toDataURL() !== ${JSON.stringify(image)}`,
     );
     await browser.page.emulateMedia({ colorScheme: 'light' });
     await browser.until(
-      `document.querySelector('#records-plot canvas').toDataURL() === ${JSON.stringify(picture)}`,
+      `document.querySelector('#records-plot canvas').toDataURL() === ${JSON.stringify(image)}`,
     );
   });
 
@@ -164,11 +164,11 @@ describe('the page of the dashboard', { skip: NO_BROWSER }, () => {
 
   test('can be used with the keyboard alone', async (context) => {
     const { browser } = await openDashboard(context, { records: generateYearOfRecords(8, 300) });
-    await browser.until(DRAWN);
+    await browser.until(CHARTS_DRAWN);
     const focused = `document.activeElement.value || document.activeElement.id || document.activeElement.localName`;
     const { keyboard } = browser.page;
     const reached: string[] = [];
-    for (let presses = 0; presses < 10 && reached.at(-1) !== 'day'; presses += 1) {
+    for (let count = 0; count < 10 && reached.at(-1) !== 'day'; count += 1) {
       await keyboard.press('Tab');
       reached.push(await browser.ask<string>(focused));
     }
@@ -190,7 +190,7 @@ describe('the page of the dashboard', { skip: NO_BROWSER }, () => {
     await keyboard.press('Enter');
     assert.equal(await browser.page.locator('#records-table').isVisible(), true);
     await browser.page.reload();
-    await browser.until(DRAWN);
+    await browser.until(CHARTS_DRAWN);
     assert.equal(
       await browser.ask<string>(`document.querySelector('#records-table th').textContent`),
       'Month',
@@ -199,7 +199,7 @@ describe('the page of the dashboard', { skip: NO_BROWSER }, () => {
 
   test('has names and numbers for a screen reader', async (context) => {
     const { browser } = await openDashboard(context, { records: generateYearOfRecords(9, 500) });
-    await browser.until(DRAWN);
+    await browser.until(CHARTS_DRAWN);
     const tree = await browser.page.locator('body').ariaSnapshot();
     for (const expected of [
       /- heading "Transit Relay" \[level=1\]/u,
@@ -221,21 +221,21 @@ describe('the page of the dashboard', { skip: NO_BROWSER }, () => {
     ]) {
       assert.match(tree, expected);
     }
-    const spoken = await browser.ask<string[]>(
+    const announced = await browser.ask<string[]>(
       `[...document.querySelectorAll('[role=status], [role=alert], [aria-live], output')].map((one) => one.id)`,
     );
-    assert.deepEqual(spoken, ['headline', 'test-result', 'usage-notice', 'snapshot-problem']);
+    assert.deepEqual(announced, ['headline', 'test-result', 'usage-notice', 'snapshot-problem']);
   });
 
   test('sends no requests while it is hidden', async (context) => {
     const { browser } = await openDashboard(context);
-    await browser.until(DRAWN);
+    await browser.until(CHARTS_DRAWN);
     const setHidden = (isHidden: boolean): Promise<unknown> =>
       browser.ask(`Object.defineProperty(document, 'hidden', { value: ${isHidden}, configurable: true }),
         document.dispatchEvent(new Event('visibilitychange'))`);
     await browser.page.clock.install();
     await browser.page.reload();
-    await browser.until(DRAWN);
+    await browser.until(CHARTS_DRAWN);
     await setHidden(true);
     // Running requests finish.
     await browser.page.waitForLoadState('networkidle');

@@ -25,7 +25,7 @@ const UP: RelayState = {
   bytes_per_second: 10,
   ...UNLIMITED_STATUS,
 };
-const DOWN: RelayState = { state: 'down', problem: 'nobody answers at http://relay:4003' };
+const DOWN: RelayState = { state: 'down', problem: 'nothing listens at http://relay:4003' };
 const DATABASE: DatabaseState = { state: 'ok', bytes: 4096, modified: NOW };
 
 function live(relay: RelayState, database: DatabaseState = DATABASE): LiveStatus {
@@ -48,24 +48,24 @@ describe('the headline of the dashboard', () => {
     assert.deepEqual([headline.tone, headline.title], ['bad', 'The relay is down']);
     assert.equal(
       headline.detail,
-      'Nobody answers at http://relay:4003. The data below is from 05:00:00 UTC.',
+      'Nothing listens at http://relay:4003. The data below is from 05:00:00 UTC.',
     );
   });
 
   test('shows no age without data', () => {
     assert.equal(
       toHeadline({ kind: 'answered', live: live(DOWN) }, null).detail,
-      'Nobody answers at http://relay:4003.',
+      'Nothing listens at http://relay:4003.',
     );
   });
 
   test('distinguishes an unreachable sidecar from one with errors', () => {
     const problem = 'There is no connection.';
-    const gone = toHeadline({ kind: 'unreachable', reached: false, problem }, null);
-    const troubled = toHeadline({ kind: 'unreachable', reached: true, problem }, null);
-    assert.equal(gone.title, 'The sidecar does not answer');
-    assert.equal(troubled.title, 'The sidecar has a problem');
-    assert.ok(gone.detail.startsWith(problem));
+    const unreachable = toHeadline({ kind: 'unreachable', reached: false, problem }, null);
+    const withErrors = toHeadline({ kind: 'unreachable', reached: true, problem }, null);
+    assert.equal(unreachable.title, 'The sidecar does not answer');
+    assert.equal(withErrors.title, 'The sidecar has a problem');
+    assert.ok(unreachable.detail.startsWith(problem));
   });
 
   test('keeps the same title every second, so that it is announced once', () => {
@@ -114,17 +114,17 @@ describe('the history of the rate', () => {
 
 describe('usage is reloaded', () => {
   const before = live(UP);
-  const cases: readonly (readonly [what: string, after: LiveStatus, looks: boolean])[] = [
+  const cases: readonly (readonly [what: string, after: LiveStatus, isReloaded: boolean])[] = [
     ['when nothing has changed', live(UP), false],
     ['when bytes move', live({ ...UP, relayed_bytes: 5000 }), false],
     ['when a pair has begun', live({ ...UP, pairs: 3 }), false],
     ['when a pair has ended', live({ ...UP, pairs: 1 }), true],
-    ['when the relay went down', live(DOWN), true],
-    ['when the relay was started again', live({ ...UP, started: NOW }), true],
-    ['when the database went away', live(UP, { state: 'missing', problem: 'there is none' }), true],
+    ['when the relay goes down', live(DOWN), true],
+    ['when the relay has restarted', live({ ...UP, started: NOW }), true],
+    ['when the database disappears', live(UP, { state: 'missing', problem: 'there is none' }), true],
   ];
-  for (const [what, after, looks] of cases) {
-    test(`${what}: ${looks}`, () => assert.equal(hasNewRecords(before, after), looks));
+  for (const [what, after, isReloaded] of cases) {
+    test(`${what}: ${isReloaded}`, () => assert.equal(hasNewRecords(before, after), isReloaded));
   }
 
   test('when a transfer started and ended between two polls', () => {
@@ -139,8 +139,8 @@ describe('usage is reloaded', () => {
 });
 
 test('an unreachable sidecar is polled with growing delays, forever', () => {
-  const waits = [1, 2, 3, 4, 5, 6, 7, 1000].map(backoffMs);
-  assert.deepEqual(waits, [1000, 2000, 4000, 8000, 15_000, 30_000, 30_000, 30_000]);
+  const delaysMs = [1, 2, 3, 4, 5, 6, 7, 1000].map(backoffMs);
+  assert.deepEqual(delaysMs, [1000, 2000, 4000, 8000, 15_000, 30_000, 30_000, 30_000]);
 });
 
 describe('a listener is named', () => {

@@ -4,9 +4,9 @@ import Database from 'better-sqlite3';
 import { NO_BROWSER } from '../support/browser.ts';
 import { openDashboard, generateYearOfRecords } from '../support/dashboard-fixture.ts';
 
-/** Chromium logs failed requests in its console, whatever the page does. */
-function unlessLoading(faults: readonly string[]): string[] {
-  return faults.filter((error) => !error.startsWith('Failed to load resource'));
+/** Errors except failed requests, which Chromium logs even if the page handles them. */
+function withoutFailedRequests(errors: readonly string[]): string[] {
+  return errors.filter((error) => !error.startsWith('Failed to load resource'));
 }
 
 describe('the dashboard shows the correct state', { skip: NO_BROWSER }, () => {
@@ -29,7 +29,7 @@ describe('the dashboard shows the correct state', { skip: NO_BROWSER }, () => {
     await startRelay();
     await browser.untilText('#headline', 'The relay is up');
     assert.equal(await browser.page.locator('#now-stale').isVisible(), false);
-    assert.deepEqual(unlessLoading(browser.faults), []);
+    assert.deepEqual(withoutFailedRequests(browser.errors), []);
   });
 
   test('when there was never a relay', async (context) => {
@@ -40,7 +40,7 @@ describe('the dashboard shows the correct state', { skip: NO_BROWSER }, () => {
     assert.equal(await browser.text('#rate'), '–');
     await browser.page.locator('#test-button').click();
     await browser.page.locator('#test-result .problem').first().waitFor();
-    assert.deepEqual(unlessLoading(browser.faults), []);
+    assert.deepEqual(withoutFailedRequests(browser.errors), []);
   });
 
   test('when there is no database yet, and after its creation', async (context) => {
@@ -57,7 +57,7 @@ describe('the dashboard shows the correct state', { skip: NO_BROWSER }, () => {
     await browser.until(`Number(document.querySelector('#day-transfers data')?.value) === 0`);
     assert.equal(await browser.text('#records-empty'), 'No records in the last 24 hours.');
     assert.equal(await browser.page.locator('#usage-notice').isVisible(), false);
-    assert.deepEqual(unlessLoading(browser.faults), []);
+    assert.deepEqual(withoutFailedRequests(browser.errors), []);
   });
 
   test('when the sidecar stops and starts again', async (context) => {
@@ -74,7 +74,7 @@ describe('the dashboard shows the correct state', { skip: NO_BROWSER }, () => {
     await startSidecar();
     await browser.untilText('#headline', 'The relay is up');
     assert.equal(await browser.ask(`document.body.classList.contains('is-unreachable')`), false);
-    assert.deepEqual(unlessLoading(browser.faults), []);
+    assert.deepEqual(withoutFailedRequests(browser.errors), []);
   });
 
   test('when another service answers instead of the sidecar', async (context) => {
@@ -123,7 +123,7 @@ describe('the buttons of the dashboard', { skip: NO_BROWSER }, () => {
       const database = new Database(await download.path(), { readonly: true });
       context.after(() => database.close());
       assert.equal(database.prepare('SELECT count(*) FROM usage').pluck().get(), 250);
-      assert.deepEqual(browser.faults, []);
+      assert.deepEqual(browser.errors, []);
     });
   }
 
@@ -145,6 +145,6 @@ describe('the buttons of the dashboard', { skip: NO_BROWSER }, () => {
       ['TCP and TCP', 'TCP and WebSocket', 'WebSocket and WebSocket'],
     );
     assert.equal(await browser.page.locator('#test-result .problem').count(), 0);
-    assert.deepEqual(browser.faults, []);
+    assert.deepEqual(browser.errors, []);
   });
 });

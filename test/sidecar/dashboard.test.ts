@@ -74,7 +74,7 @@ describe('the numbers on the dashboard', { skip: NO_BROWSER }, () => {
       const sums = sumsOf(databasePath, format, range.fromMs, range.toMs);
       const ofMood = (mood: string): Sum[] =>
         sums.filter((sum) => (mood === 'other' ? !KNOWN.includes(sum.mood) : sum.mood === mood));
-      assert.ok(sums.length > 20, 'there is something to compare');
+      assert.ok(sums.length > 20, 'the database has too few records to compare');
 
       assert.equal(
         await browser.value(`#${view}-transfers`),
@@ -123,10 +123,10 @@ describe('the numbers on the dashboard', { skip: NO_BROWSER }, () => {
         ),
       );
 
-      const waits = (await browser.table('#waits-table')).map((cells) => Number(cells[3]));
-      assert.deepEqual(waits, waitsOf(databasePath, range.fromMs, range.toMs));
+      const waitingRecords = (await browser.table('#waits-table')).map((cells) => Number(cells[3]));
+      assert.deepEqual(waitingRecords, waitingRecordsOf(databasePath, range.fromMs, range.toMs));
     }
-    assert.deepEqual(browser.faults, []);
+    assert.deepEqual(browser.errors, []);
   });
 });
 
@@ -142,7 +142,7 @@ function* startsOf(by: string, fromMs: number, toMs: number): Generator<string> 
 }
 
 /** Happy records by waiting buckets. */
-function waitsOf(databasePath: string, fromMs: number, toMs: number): number[] {
+function waitingRecordsOf(databasePath: string, fromMs: number, toMs: number): number[] {
   const database = new Database(databasePath, { readonly: true });
   try {
     const bounds = [-1, 1, 5, 30, 120, 600, 3600, 1e12];
@@ -172,44 +172,44 @@ async function join(relay: RelayProcess | null, line: string): Promise<ReturnTyp
 describe('the dashboard while a transfer runs', { skip: NO_BROWSER }, () => {
   test('shows waiting clients, the pair and its rate, and counts the transfer afterwards', async (context) => {
     const { browser, relay } = await openDashboard(context);
-    const shows = (id: string, condition: string): Promise<void> =>
+    const untilShown = (id: string, condition: string): Promise<void> =>
       browser.until(`Number(document.querySelector('#${id} data')?.value) ${condition}`);
-    await shows('pairs', '=== 0');
-    await shows('waiting', '=== 0');
-    await shows('rate', '=== 0');
-    await shows('day-transfers', '=== 0');
+    await untilShown('pairs', '=== 0');
+    await untilShown('waiting', '=== 0');
+    await untilShown('rate', '=== 0');
+    await untilShown('day-transfers', '=== 0');
 
     const token = newToken();
     const sender = await join(relay, handshake(token));
     context.after(() => sender.destroy());
-    await shows('waiting', '=== 1');
+    await untilShown('waiting', '=== 1');
     assert.equal(await browser.value('#pairs'), 0);
 
     const receiver = await join(relay, handshake(token));
     context.after(() => receiver.destroy());
     let received = 0;
     receiver.on('data', (bytes: Buffer) => (received += bytes.length));
-    await shows('pairs', '=== 1');
-    await shows('waiting', '=== 0');
+    await untilShown('pairs', '=== 1');
+    await untilShown('waiting', '=== 0');
 
     const moving = new AbortController();
     context.after(() => moving.abort());
     const sending = sendUntil(sender, moving.signal);
-    await shows('rate', '> 0');
+    await untilShown('rate', '> 0');
     assert.match(await browser.text('#rate'), /^\d+(?:\.\d+)? [kM]B\/s$/u);
     assert.match((await browser.page.locator('#rate-plot').getAttribute('aria-label')) ?? '', /at most \d/u);
     moving.abort();
     const sent = await sending;
-    await shows('rate', '=== 0');
-    await shows('relayed', `=== ${sent}`);
+    await untilShown('rate', '=== 0');
+    await untilShown('relayed', `=== ${sent}`);
     assert.equal(received, sent + 'ok\n'.length);
 
     sender.end();
     receiver.end();
-    await shows('pairs', '=== 0');
-    await shows('day-transfers', '=== 1');
+    await untilShown('pairs', '=== 0');
+    await untilShown('day-transfers', '=== 1');
     assert.equal(await browser.value('#day-bytes'), sent);
-    assert.deepEqual(browser.faults, []);
+    assert.deepEqual(browser.errors, []);
   });
 });
 

@@ -1,9 +1,9 @@
-"""A client that uses Debian's python3-autobahn: says its handshake, then sends and receives at once.
+"""A client that uses Debian's python3-autobahn: sends its handshake, then sends and receives at the same time.
 
 usage: autobahn-client.py URL HANDSHAKE SEED SEND_BYTES RECEIVE_BYTES
 
-Sends what random.Random(SEED) makes of SEND_BYTES, in messages and fragments of various sizes with pings between
-them, and closes when it has sent everything and received RECEIVE_BYTES. Prints one line of JSON in the end.
+Sends SEND_BYTES from random.Random(SEED), in messages and fragments of various sizes with pings between them, and
+closes when it has sent everything and received RECEIVE_BYTES. Prints one line of JSON at the end.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from twisted.internet import reactor
 URL, HANDSHAKE, SEED, SEND_BYTES, RECEIVE_BYTES = sys.argv[1:]
 OK = b"ok\n"
 
-# Of messages and of fragments, in bytes: around the limits of frames and of the relay's own messages.
+# In bytes: around the limits of frames and of the relay's own messages.
 MESSAGE_SIZES = [0, 1, 4, 24, 125, 126, 127, 16_400, 32_768, 32_769, 65_535, 65_536, 300_000]
 FRAGMENT_SIZES = [1_000, 16_384, 65_535, 65_536, 100_001]
 
@@ -50,7 +50,7 @@ class Client(WebSocketClientProtocol):
         return taken
 
     def sendSome(self):
-        """One message a turn of the event loop, so that sending and receiving go on at the same time."""
+        """Sends one message per turn of the event loop, so that receiving continues meanwhile."""
         if self.state != self.STATE_OPEN:
             return
         message = self.take(self.dice.choice(MESSAGE_SIZES))
@@ -95,7 +95,7 @@ class Client(WebSocketClientProtocol):
 
 factory = WebSocketClientFactory(URL)
 factory.protocol = Client
-# Its timers are batched by the second: with the default of one second the time may be over at once.
+# Autobahn rounds timers to seconds: a timeout of one second, the default, could expire at once.
 factory.setProtocolOptions(closeHandshakeTimeout=20, serverConnectionDropTimeout=20)
 connectWS(factory, timeout=10)
 reactor.run()

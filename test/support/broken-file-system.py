@@ -1,10 +1,10 @@
-"""Runs a command for which file systems lack what SQLite needs. Other file operations work.
+"""Runs a command without a feature of file systems that SQLite needs. Other file operations work.
 
     broken-file-system.py locks|memory -- COMMAND...
 
 locks: taking a file lock fails with ENOLCK, as on NFS without a lock manager.
 memory: mapping a shared file of the size that SQLite uses fails with ENODEV, as on CIFS and FUSE with direct I/O.
-Becomes the command, so that the process stays the same.
+Executes the command in the same process.
 """
 
 import ctypes
@@ -15,7 +15,7 @@ import os
 import sys
 
 ALLOW = 0x7FFF0000
-REFUSE = 0x00050000
+DENY = 0x00050000
 EQUALS = 4
 
 # SQLite maps the shared memory of its log in pieces of this size.
@@ -46,8 +46,8 @@ def main():
     context = ctypes.c_void_p(seccomp.seccomp_init(ALLOW))
     number = seccomp.seccomp_syscall_resolve_name(name)
     comparisons = (Comparison * len(arguments))(*(Comparison(at, EQUALS, value, 0) for at, value in arguments))
-    assert seccomp.seccomp_rule_add_array(context, REFUSE | code, number, len(arguments), comparisons) == 0, name
-    assert seccomp.seccomp_load(context) == 0, "no filter here"
+    assert seccomp.seccomp_rule_add_array(context, DENY | code, number, len(arguments), comparisons) == 0, name
+    assert seccomp.seccomp_load(context) == 0, "cannot load the filter"
     os.execvp(command[0], command)
 
 

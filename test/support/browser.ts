@@ -35,7 +35,7 @@ export class BrowserPage implements AsyncDisposable {
    * Console errors and warnings, exceptions, violations of the content security policy, requests to other
    * hosts.
    */
-  readonly faults: string[] = [];
+  readonly errors: string[] = [];
   /** Requested paths with their query, in order. */
   readonly requests: string[] = [];
   readonly #browser: Browser;
@@ -52,7 +52,7 @@ export class BrowserPage implements AsyncDisposable {
     page.on('request', (request) => {
       const url = request.url();
       if (url.startsWith(`${origin}/`)) this.requests.push(url.slice(origin.length));
-      else if (!url.startsWith('data:')) this.faults.push(`a request to ${url}`);
+      else if (!url.startsWith('data:')) this.errors.push(`request to ${url}`);
     });
   }
 
@@ -82,11 +82,11 @@ export class BrowserPage implements AsyncDisposable {
     }
   }
 
-  #note(fault: string): void {
-    this.#networkChanged ||= fault.includes(NETWORK_CHANGED);
-    const isTheMachines =
-      fault.includes(NETWORK_CHANGED) || (this.#networkChanged && NOT_IMPORTED.test(fault));
-    if (!isTheMachines) this.faults.push(fault);
+  #note(message: string): void {
+    this.#networkChanged ||= message.includes(NETWORK_CHANGED);
+    const isFromNetworkChange =
+      message.includes(NETWORK_CHANGED) || (this.#networkChanged && NOT_IMPORTED.test(message));
+    if (!isFromNetworkChange) this.errors.push(message);
   }
 
   /** Evaluates an expression in the page. */
@@ -99,8 +99,8 @@ export class BrowserPage implements AsyncDisposable {
     const deadline = performance.now() + PAGE_TIMEOUT_MS;
     while (!(await this.ask<boolean>(`Boolean(${expression})`))) {
       if (performance.now() > deadline) {
-        const heard = [...this.faults, ...this.requests].join('\n');
-        throw new Error(`not within ${PAGE_TIMEOUT_MS} ms: ${expression}\n${heard}`);
+        const log = [...this.errors, ...this.requests].join('\n');
+        throw new Error(`not within ${PAGE_TIMEOUT_MS} ms: ${expression}\n${log}`);
       }
       await sleep(POLL_MS);
     }

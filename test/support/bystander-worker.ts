@@ -48,7 +48,7 @@ class Client {
     };
     this.socket = connect({ port, host: '127.0.0.1', noDelay: true, allowHalfOpen: true, onread });
     this.socket.on('error', (error) => {
-      throw new Error('a pair of the bystander broke', { cause: error });
+      throw new Error('a connection of the bystander failed', { cause: error });
     });
     this.socket.on('end', () => {
       if (!this.#mayEnd) throw new Error('a pair of the bystander ended too early');
@@ -133,7 +133,7 @@ async function startBulk({ port, token }: WorkerData): Promise<Pair> {
   };
 }
 
-/** A ping now and then, which the other side echoes. */
+/** A ping every few milliseconds, which the other side echoes. */
 async function startPingPong({ port, token }: WorkerData): Promise<Pair> {
   let latenciesMs: number[] = [];
   let sentBytes = 0;
@@ -147,18 +147,18 @@ async function startPingPong({ port, token }: WorkerData): Promise<Pair> {
       return;
     }
     sentAt = performance.now();
-    asking.socket.write(bytesAt(sentBytes, PING_BYTES));
+    pinger.socket.write(bytesAt(sentBytes, PING_BYTES));
     sentBytes += PING_BYTES;
   };
-  const asking = new Client(port, handshake(token, SIDE_A), (bytes) => {
-    if (bytes === 0 || asking.receivedBytes < sentBytes) return;
+  const pinger = new Client(port, handshake(token, SIDE_A), (bytes) => {
+    if (bytes === 0 || pinger.receivedBytes < sentBytes) return;
     latenciesMs.push(performance.now() - sentAt);
     setTimeout(ping, PING_PAUSE_MS);
   });
-  const answering = new Client(port, handshake(token, SIDE_B), (bytes) => {
-    if (bytes > 0) answering.socket.write(bytesAt(answering.receivedBytes - bytes, bytes));
+  const echoer = new Client(port, handshake(token, SIDE_B), (bytes) => {
+    if (bytes > 0) echoer.socket.write(bytesAt(echoer.receivedBytes - bytes, bytes));
   });
-  await Promise.all([asking.paired.promise, answering.paired.promise]);
+  await Promise.all([pinger.paired.promise, echoer.paired.promise]);
   ping();
   return {
     begin: () => {
@@ -168,13 +168,13 @@ async function startPingPong({ port, token }: WorkerData): Promise<Pair> {
     end: () => {
       const now = performance.now();
       // A ping without an echo counts with its age.
-      const open = asking.receivedBytes < sentBytes ? [now - sentAt] : [];
+      const open = pinger.receivedBytes < sentBytes ? [now - sentAt] : [];
       return { seconds: (now - began) / 1000, bytes: 0, latenciesMs: [...latenciesMs, ...open] };
     },
     finish: async () => {
       isStopped = true;
       await stopped.promise;
-      await endPair(asking, answering);
+      await endPair(pinger, echoer);
       return sentBytes * 2;
     },
   };
@@ -182,21 +182,21 @@ async function startPingPong({ port, token }: WorkerData): Promise<Pair> {
 
 async function serve(data: WorkerData): Promise<void> {
   const pair = await (data.role === 'bulk' ? startBulk(data) : startPingPong(data));
-  const answer = (said: Answer): void => parentPort?.postMessage(said);
+  const reply = (answer: Answer): void => parentPort?.postMessage(answer);
   parentPort?.on('message', (order: Order) => {
     if (order === 'begin') {
       pair.begin();
-      answer({ kind: 'begun' });
+      reply({ kind: 'begun' });
     } else if (order === 'end') {
-      answer({ kind: 'measured', window: pair.end() });
+      reply({ kind: 'measured', window: pair.end() });
     } else {
       void pair.finish().then((bytes) => {
-        answer({ kind: 'finished', bytes });
+        reply({ kind: 'finished', bytes });
         parentPort?.close();
       });
     }
   });
-  answer({ kind: 'begun' });
+  reply({ kind: 'begun' });
 }
 
 await serve(workerData);

@@ -42,28 +42,30 @@ export interface Measured {
  */
 class PairThread {
   readonly #worker: Worker;
-  #fault: Error | null = null;
+  #error: Error | null = null;
   #open: PromiseWithResolvers<Answer> | null = null;
 
   constructor(data: WorkerData) {
     this.#worker = new Worker(new URL('bystander-worker.ts', import.meta.url), { workerData: data });
     this.#worker.on('message', (answer: Answer) => this.#open?.resolve(answer));
-    this.#worker.on('error', (error) => this.#fail(error instanceof Error ? error : new Error('a fault')));
-    this.#worker.on('exit', () => this.#fail(new Error('the bystander has ended')));
+    this.#worker.on('error', (error) =>
+      this.#fail(error instanceof Error ? error : new Error('unknown error')),
+    );
+    this.#worker.on('exit', () => this.#fail(new Error('the thread of the bystander has ended')));
   }
 
   async ask(order: Order | null): Promise<Answer> {
-    if (this.#fault !== null) throw this.#fault;
+    if (this.#error !== null) throw this.#error;
     this.#open = Promise.withResolvers<Answer>();
     if (order !== null) this.#worker.postMessage(order);
-    const tooLate = setTimeout(
-      () => this.#fail(new Error('a pair of the bystander stands still')),
+    const timer = setTimeout(
+      () => this.#fail(new Error('a pair of the bystander has stalled')),
       ANSWER_TIMEOUT_MS,
     );
     try {
       return await this.#open.promise;
     } finally {
-      clearTimeout(tooLate);
+      clearTimeout(timer);
     }
   }
 
@@ -71,9 +73,9 @@ class PairThread {
     await this.#worker.terminate();
   }
 
-  #fail(fault: Error): void {
-    this.#fault ??= fault;
-    this.#open?.reject(this.#fault);
+  #fail(error: Error): void {
+    this.#error ??= error;
+    this.#open?.reject(this.#error);
   }
 }
 
@@ -111,7 +113,7 @@ export class Bystander implements AsyncDisposable {
     await this.#ask('begin');
     await action();
     const windows = (await this.#ask('end')).map((answer) => {
-      if (answer.kind !== 'measured') throw new Error(`the bystander said ${answer.kind}`);
+      if (answer.kind !== 'measured') throw new Error(`unexpected reply of the bystander: ${answer.kind}`);
       return answer.window;
     });
     const latenciesMs = windows.flatMap((window) => window.latenciesMs).toSorted((one, other) => one - other);
@@ -127,7 +129,7 @@ export class Bystander implements AsyncDisposable {
   async finish(): Promise<readonly number[]> {
     const answers = await this.#ask('finish');
     return answers.map((answer) => {
-      if (answer.kind !== 'finished') throw new Error(`the bystander said ${answer.kind}`);
+      if (answer.kind !== 'finished') throw new Error(`unexpected reply of the bystander: ${answer.kind}`);
       return answer.bytes;
     });
   }
@@ -142,7 +144,7 @@ export class Bystander implements AsyncDisposable {
   }
 }
 
-/** Effect of a fault on a bystander and on the relay. */
+/** Measurements before and during a fault, of a bystander and of the relay. */
 export interface FaultFigures {
   readonly before: Measured;
   readonly during: Measured;

@@ -31,11 +31,11 @@ export class CertificateDirectory {
     chainName: string | null = null,
   ): Promise<CertificateDirectory> {
     const directory = new CertificateDirectory(await scratch(context), chainName);
-    if (identity !== undefined) directory.put(identity);
+    if (identity !== undefined) directory.write(identity);
     return directory;
   }
 
-  put({ key, certificate }: Pick<Identity, 'key' | 'certificate'>): void {
+  write({ key, certificate }: Pick<Identity, 'key' | 'certificate'>): void {
     writeFileSync(this.files.keyPath, key);
     writeFileSync(this.files.certificatePath, certificate);
   }
@@ -70,7 +70,7 @@ export async function tlsClient(
 }
 
 /** Rejects unless the server echoes `text`. */
-export async function echoes(socket: TLSSocket, text: string): Promise<void> {
+export async function expectEcho(socket: TLSSocket, text: string): Promise<void> {
   socket.write(text);
   const [answer]: unknown[] = await once(socket, 'data');
   equal(String(answer), text);

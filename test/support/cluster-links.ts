@@ -15,19 +15,22 @@ const NO_BYTES = new Uint8Array(0);
 
 /** How relays of a cluster in one process connect to each other. */
 export interface LinkFactory {
-  /** A server that does not listen yet. It calls `arrived` for each link, and `failed` for each rejected connection. */
+  /** A server that does not listen yet. Calls `onLink` for each link and `onRejected` for each rejected connection. */
   createServer(
     backend: IoBackend,
-    arrived: (stream: ByteStream, firstBytes: Uint8Array) => void,
-    failed: (failure: string) => void,
+    onLink: (stream: ByteStream, firstBytes: Uint8Array) => void,
+    onRejected: (failure: string) => void,
   ): Server;
   connect(backend: IoBackend, host: string, port: number): Promise<Link>;
 }
 
-/** Connections without a handshake, so that there is no limit for pending ones, and a test can be one end of a link. */
+/**
+ * Plain connections without authentication, so that there are no pending connections and their limit, and a
+ * test can be one end of a link.
+ */
 export const UNAUTHENTICATED_LINKS: LinkFactory = {
-  createServer: (backend, arrived) =>
-    createServer({ allowHalfOpen: true }, (socket) => arrived(backend.adoptSocket(socket, 'tcp'), NO_BYTES)),
+  createServer: (backend, onLink) =>
+    createServer({ allowHalfOpen: true }, (socket) => onLink(backend.adoptSocket(socket, 'tcp'), NO_BYTES)),
   connect: (backend, host, port) =>
     new Promise((resolve, reject) => {
       const socket = connect({ host, port, allowHalfOpen: true });
@@ -44,14 +47,14 @@ export function authenticatedLinks(isEncrypted: boolean): LinkFactory {
   const tls = isEncrypted ? new LinkTls(SECRET) : null;
   const key = linkAuthKey(SECRET);
   return {
-    createServer: (backend, arrived, failed) =>
+    createServer: (backend, onLink, onRejected) =>
       new LinkServer({
         backend,
         key,
         tls,
         networks: LOOPBACK,
-        onLink: arrived,
-        onRejected: failed,
+        onLink,
+        onRejected,
       }).createServer(),
     connect: (backend, host, port) =>
       connectLink({

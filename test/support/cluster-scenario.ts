@@ -17,21 +17,21 @@ export interface ClusterTestOptions extends TestRelayOptions {
   readonly perRelay?: Readonly<Record<number, TestRelayOptions>>;
 }
 
-/** A test after which no connection, lease or link may be left. */
+/** Defines a test with a cluster. After it, no connection, lease or link may remain. */
 export function clusterTest(
   name: string,
-  play: (cluster: TestCluster) => Promise<void>,
+  run: (cluster: TestCluster) => Promise<void>,
   { relays = 2, perRelay: only = {}, ...options }: ClusterTestOptions = {},
 ): void {
   test(name, { timeout: 60_000 }, async (context) => {
     const cluster = await TestCluster.open(relays, options, only);
     context.after(() => cluster.close());
-    await play(cluster);
+    await run(cluster);
     await cluster.untilEmpty();
   });
 }
 
-/** A client, over TCP by default, that connects to one relay of a cluster and sends `line`. */
+/** Connects a client, over TCP by default, to one relay of a cluster and sends `line`. */
 export async function connectAndSend(
   cluster: TestCluster,
   relay: number,
@@ -48,7 +48,7 @@ export function untilWaitingAt(cluster: TestCluster, relay: number, count: numbe
   return until(() => cluster.member(relay).relay.sessions.clients.rendezvous.waitingClients === count);
 }
 
-/** A token under which a client of side A waits, at the relay that owns it. */
+/** Connects a client of side A with a new token to a relay, and waits until that relay owns the token. */
 export async function startWaiting(
   cluster: TestCluster,
   relay = 0,
@@ -60,7 +60,7 @@ export async function startWaiting(
   return { token, waiter };
 }
 
-/** Which relay owns a token; -1: none. */
+/** The index of the relay that owns a token; -1 for none. */
 export function ownerOf(cluster: TestCluster, token: string): number {
   const id = cluster.leases.ownerOf(tokenOf(token))?.id;
   return cluster.members.findIndex(({ owner }) => owner.id === id);
@@ -69,7 +69,7 @@ export function ownerOf(cluster: TestCluster, token: string): number {
 /** The token as the handshake parser returns it. */
 export function tokenOf(text: string): Token {
   const line = parseHandshake(Buffer.from(handshake(text)));
-  if (line.kind !== 'relay') throw new Error('no token');
+  if (line.kind !== 'relay') throw new Error('not a handshake');
   return line.token;
 }
 
@@ -77,13 +77,13 @@ export function closedWith(transport: TransportKind, code = 1000): Close {
   return { reset: false, code: transport === 'websocket' ? code : null };
 }
 
-/** The client receives exactly this, and is closed. */
+/** Expects that the client has received exactly `word` when the relay closes it. */
 export async function expectReply(client: TestClient, word: string, code = 1000): Promise<void> {
   assert.deepEqual(await client.closed, closedWith(client.transport, code));
   assert.equal(client.received.toString(), word);
 }
 
-/** Both receive `ok`, and each receives the other's bytes. */
+/** Expects that both clients receive `ok` and each other's bytes. */
 export async function expectExchange(one: TestClient, other: TestClient): Promise<void> {
   assert.equal((await one.until(3)).toString(), 'ok\n');
   assert.equal((await other.until(3)).toString(), 'ok\n');
@@ -93,7 +93,7 @@ export async function expectExchange(one: TestClient, other: TestClient): Promis
   assert.equal((await other.until(11)).toString(), 'ok\nfrom one');
 }
 
-/** The moods and transports that a relay has recorded. */
+/** Moods and transports of a relay's usage records. */
 export function recordsOf(cluster: TestCluster, relay: number): string[] {
   const { summaries } = cluster.member(relay).relay;
   return summaries.map(({ mood, transports }) => [mood, ...transports.toSorted()].join(' ')).toSorted();
@@ -108,7 +108,7 @@ export async function expectRecords(
   assert.deepEqual(recordsOf(cluster, relay), expected);
 }
 
-/** The record of a client's pair with one that came over a link. */
+/** The record of a pair of a local client and a forwarded one. */
 export function happyRecord(transport: TransportKind): string {
   return ['happy', ...[transport, 'link'].toSorted()].join(' ');
 }

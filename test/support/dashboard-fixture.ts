@@ -14,7 +14,7 @@ const ANY_LOOPBACK_PORT = 'tcp:0:interface=127.0.0.1';
 
 const DAY_S = 86_400;
 
-/** Older than the year on the page. */
+/** Age of the oldest records: older than the year on the page. */
 const OLDEST_S = 430 * DAY_S;
 
 export interface DashboardFixtureOptions {
@@ -63,7 +63,7 @@ export async function openDashboard(
   const sidecar = await startSidecar(context, settings);
   const browser = await BrowserPage.open(context, sidecar.url, {
     ...browserOptions,
-    ...(token === undefined ? {} : { httpCredentials: { username: 'somebody', password: token } }),
+    ...(token === undefined ? {} : { httpCredentials: { username: 'any user', password: token } }),
   });
   await browser.until(`document.querySelector('#status').dataset.tone !== 'loading'`);
   const port = new URL(sidecar.url).port;

@@ -4,11 +4,11 @@ import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from './bytes.ts';
 import type { Container } from './docker.ts';
 import { TestClient } from './test-client.ts';
 
-const GREETING = Buffer.from('ok\n');
+const OK_REPLY = Buffer.from('ok\n');
 
-async function arrives(client: TestClient, bytes: Buffer): Promise<void> {
-  const received = await client.until(GREETING.length + bytes.length);
-  ok(received.equals(Buffer.concat([GREETING, bytes])), `${received.length} bytes arrived`);
+async function expectBytes(client: TestClient, bytes: Buffer): Promise<void> {
+  const received = await client.until(OK_REPLY.length + bytes.length);
+  ok(received.equals(Buffer.concat([OK_REPLY, bytes])), `${received.length} bytes arrived`);
 }
 
 /** A pair of clients of a relay in a container. */
@@ -26,8 +26,8 @@ export class ClientPair implements AsyncDisposable {
     const there = randomBytesOf(1, count);
     const back = randomBytesOf(2, count);
     await Promise.all([this.first.send(there), this.second.send(back)]);
-    await arrives(this.second, there);
-    await arrives(this.first, back);
+    await expectBytes(this.second, there);
+    await expectBytes(this.first, back);
   }
 
   /** Both clients close gracefully. Resolves when the relay has closed them. */
@@ -51,7 +51,7 @@ export async function pairAt(
   const token = newToken();
   await clients[0].send(handshake(token, SIDE_A));
   await clients[1].send(handshake(token, SIDE_B));
-  for (const client of clients) equal(String(await client.until(GREETING.length)), String(GREETING));
+  for (const client of clients) equal(String(await client.until(OK_REPLY.length)), String(OK_REPLY));
   return new ClientPair(...clients);
 }
 

@@ -14,7 +14,7 @@ const TEST_LABEL = 'wormhole-transit-relay.test';
 /** Test images older than this are removed unless a container uses them. */
 const KEEP_IMAGES_FOR = '24h';
 
-/** Longer than any answer in these tests. */
+/** Larger than any output in these tests. */
 const MAX_OUTPUT_BYTES = 2 ** 26;
 
 /** A container that does not answer becomes unhealthy within 12 s. */
@@ -66,7 +66,7 @@ export function askDocker(
       if (error !== null && typeof error.code !== 'number') reject(error);
       else resolve({ code: Number(error?.code ?? 0), stdout: stdout.trimEnd(), stderr: stderr.trimEnd() });
     });
-    // A client that has ended reads nothing; its exit code is what counts.
+    // A client that has ended does not read its input; its exit code is checked instead.
     client.stdin?.on('error', () => undefined).end(input);
   });
 }

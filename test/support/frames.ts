@@ -46,22 +46,22 @@ export function readServerFrames(bytes: Buffer): ServerFrame[] {
   const frames: ServerFrame[] = [];
   for (let at = 0; at < bytes.length;) {
     const first = bytes.readUInt8(at);
-    assert.equal(first & 0x80, 0x80, 'a fragment');
-    assert.equal(first & 0x70, 0, 'a reserved bit');
+    assert.equal(first & 0x80, 0x80, 'the frame is a fragment');
+    assert.equal(first & 0x70, 0, 'a reserved bit is set');
     let length = bytes.readUInt8(at + 1);
     assert.ok(length < 128, 'a server must not mask');
     at += 2;
     if (length === 126) {
       length = bytes.readUInt16BE(at);
       at += 2;
-      assert.ok(length > 125, 'not the shortest form of a length');
+      assert.ok(length > 125, 'the length is not in its shortest form');
     } else if (length === 127) {
       length = Number(bytes.readBigUInt64BE(at));
       at += 8;
-      assert.ok(length > 65_535, 'not the shortest form of a length');
+      assert.ok(length > 65_535, 'the length is not in its shortest form');
     }
-    assert.ok((first & 0x08) === 0 || length < 126, 'a control frame that is too long');
-    assert.ok(at + length <= bytes.length, 'a truncated frame');
+    assert.ok((first & 0x08) === 0 || length < 126, 'the control frame is too long');
+    assert.ok(at + length <= bytes.length, 'the frame is truncated');
     frames.push({ opcode: first & 0x0f, payload: bytes.subarray(at, at + length) });
     at += length;
   }

@@ -4,16 +4,16 @@ import { createServer } from 'node:net';
 import type { Socket } from 'node:net';
 import type { TestContext } from 'node:test';
 
-/** What a server sends after a command; nothing for ever where it is null. */
+/** Reply to a command; null for no reply. */
 export type Answer = (command: readonly string[]) => string | Endless | null;
 
-/** A beginning, and a piece that is sent after it as long as somebody reads. */
+/** A reply that does not end: `head`, then `piece` repeatedly for as long as the client reads. */
 export interface Endless {
   readonly head: string;
   readonly piece: Buffer;
 }
 
-/** Answers as Redis does when no key is set, as far as a relay asks it. */
+/** Replies of an empty Redis to the commands that a relay uses. */
 export function honest([name = '', , third = '']: readonly string[]): string {
   if (name === 'HELLO') return '%0\r\n';
   if (name === 'SCRIPT') return bulk(createHash('sha1').update(third).digest('hex'));
@@ -24,7 +24,7 @@ export function bulk(text: string): string {
   return `$${Buffer.byteLength(text)}\r\n${text}\r\n`;
 }
 
-/** A coordinator that sends what a test likes. */
+/** A coordinator whose replies the test chooses. */
 export class HostileRedis {
   readonly port: number;
   answer: Answer = honest;
@@ -84,7 +84,7 @@ export class HostileRedis {
   }
 }
 
-/** Whole commands of a client, which are arrays of bulk strings. */
+/** Parses complete commands of a client, which are arrays of bulk strings. */
 function commandsIn(text: string): { readonly commands: string[][]; readonly unread: string } {
   const commands: string[][] = [];
   let at = 0;

@@ -3,18 +3,18 @@ import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'n
 import { join } from 'node:path';
 import { eventually } from './programs.ts';
 
-/** Where a system has its memory controller, by version: the file with the limit, the usage, and the count of kills. */
+/** Files of the memory controller, by cgroup version: limits, peak usage, and number of OOM kills. */
 const VERSIONS = [
   {
     root: '/sys/fs/cgroup',
-    isThere: () => readFileSync('/sys/fs/cgroup/cgroup.subtree_control', 'utf8').includes('memory'),
+    isAvailable: () => readFileSync('/sys/fs/cgroup/cgroup.subtree_control', 'utf8').includes('memory'),
     limits: { 'memory.max': null, 'memory.swap.max': 0 },
     peak: 'memory.peak',
     events: 'memory.events',
   },
   {
     root: '/sys/fs/cgroup/memory',
-    isThere: () => existsSync('/sys/fs/cgroup/memory/memory.limit_in_bytes'),
+    isAvailable: () => existsSync('/sys/fs/cgroup/memory/memory.limit_in_bytes'),
     limits: { 'memory.limit_in_bytes': null },
     peak: 'memory.max_usage_in_bytes',
     events: 'memory.oom_control',
@@ -23,19 +23,19 @@ const VERSIONS = [
 
 type Version = (typeof VERSIONS)[number];
 
-/** How long a group may take to be empty after its last process has ended, in milliseconds. */
+/** Time for a control group to become empty after its last process has ended, in milliseconds. */
 const EMPTY_TIMEOUT_MS = 10_000;
 
 function findVersion(): Version | null {
   for (const version of VERSIONS) {
     try {
-      const result = join(version.root, `relay-test-${randomBytes(4).toString('hex')}`);
-      if (!version.isThere()) continue;
-      mkdirSync(result);
-      rmdirSync(result);
+      const path = join(version.root, `relay-test-${randomBytes(4).toString('hex')}`);
+      if (!version.isAvailable()) continue;
+      mkdirSync(path);
+      rmdirSync(path);
       return version;
     } catch {
-      // Not this one, or not for us.
+      // Another version, or no permission.
     }
   }
   return null;
@@ -43,12 +43,14 @@ function findVersion(): Version | null {
 
 const found = findVersion();
 
-/** Why there is no memory limit for a test; false where there can be one. */
+/** Reason to skip tests that need a memory limit; false if this process can create control groups. */
 export function skipWithoutCgroups(): string | false {
-  return found === null ? 'needs control groups with memory that this user may make: run it as root' : false;
+  return found === null
+    ? 'needs permission to create control groups with a memory limit: run it as root'
+    : false;
 }
 
-/** A control group with a memory limit, as a container has it. The kernel kills what needs more. */
+/** A control group with a memory limit, like a container. The kernel kills processes that exceed it. */
 export class MemoryCgroup implements AsyncDisposable {
   readonly #version: Version;
   readonly #path: string;
@@ -62,25 +64,25 @@ export class MemoryCgroup implements AsyncDisposable {
     if (found === null) throw new Error('there are no control groups');
     const path = join(found.root, `relay-test-${randomBytes(4).toString('hex')}`);
     mkdirSync(path);
-    const cluster = new MemoryCgroup(found, path);
+    const cgroup = new MemoryCgroup(found, path);
     for (const [file, value] of Object.entries(found.limits)) {
-      // A kernel without accounting of swap has no file for it.
+      // Kernels without swap accounting have no file for it.
       if (existsSync(join(path, file))) writeFileSync(join(path, file), String(value ?? limitBytes));
     }
-    return cluster;
+    return cgroup;
   }
 
-  /** A command that runs another one in here. */
+  /** Command prefix that runs a program in this control group. */
   get prefix(): readonly string[] {
     return ['sh', '-c', `echo $$ > ${join(this.#path, 'cgroup.procs')} && exec "$0" "$@"`];
   }
 
-  /** The most that it ever held, in bytes. */
+  /** Peak memory usage, in bytes. */
   get peakBytes(): number {
     return Number(readFileSync(join(this.#path, this.#version.peak), 'utf8'));
   }
 
-  /** Processes that were killed because they needed more. */
+  /** Number of processes that were killed because of the limit. */
   get oomKills(): number {
     const [, kills = 'NaN'] =
       /^oom_kill (\d+)$/mu.exec(readFileSync(join(this.#path, this.#version.events), 'utf8')) ?? [];

@@ -9,8 +9,8 @@ export function parseMetrics(text: string): Figures {
   for (const line of text.split('\n')) {
     if (line === '' || line.startsWith('#')) continue;
     const [, series = '', value = ''] = /^(.+) (\S+)$/u.exec(line) ?? [];
-    assert.notEqual(series, `"${line}" is not a series`, `"${line}" is no series`);
-    assert.ok(!figures.has(series), `${series} comes twice`);
+    assert.notEqual(series, `"${line}" is not a series`, `"${line}" is not a sample`);
+    assert.ok(!figures.has(series), `duplicate series ${series}`);
     figures.set(series, value === '+Inf' ? Number.POSITIVE_INFINITY : Number(value));
   }
   return figures;

@@ -28,11 +28,11 @@ const START = `
 
 /** Reason to skip tests that need munin-node; false if it is installed. */
 export function withoutMunin(): string | false {
-  for (const [program, its] of [
+  for (const [program, debianPackage] of [
     ['munin-node', 'munin-node'],
     ['sqlite3', 'sqlite3'],
   ] as const) {
-    if (findProgram(program) === null) return `no "${program}": install the Debian package ${its}`;
+    if (findProgram(program) === null) return `no "${program}": install the Debian package ${debianPackage}`;
   }
   return false;
 }
@@ -68,15 +68,15 @@ export class MuninNode {
     );
     context.after(() => node[Symbol.asyncDispose]());
     await eventually(
-      () => `a munin-node that listens (${node.stderr})`,
+      () => `munin-node listens (${node.stderr})`,
       START_TIMEOUT_MS,
       () => (logOf(directory).includes('Binding to TCP port') ? true : null),
     );
-    const asked = new MuninNode(directory, await reach(port));
-    context.after(() => asked.#socket.destroy());
+    const munin = new MuninNode(directory, await connectWithRetries(port));
+    context.after(() => munin.#socket.destroy());
     // The banner.
-    await asked.#line();
-    return asked;
+    await munin.#line();
+    return munin;
   }
 
   /** Log of munin-node, which includes the standard error of the plugins. */
@@ -163,16 +163,16 @@ function logOf(directory: string): string {
   }
 }
 
-/** Its log line precedes the listening socket by a moment. */
-async function reach(port: number): Promise<Socket> {
+/** Retries, because munin-node logs its port shortly before it listens. */
+async function connectWithRetries(port: number): Promise<Socket> {
   for (let attempt = 1; ; attempt += 1) {
     const socket = connect({ host: '127.0.0.1', port });
-    const found = await new Promise<Error | null>((resolve) => {
+    const error = await new Promise<Error | null>((resolve) => {
       socket.once('connect', () => resolve(null));
       socket.once('error', resolve);
     });
-    if (found === null) return socket;
-    if (attempt === 100) throw found;
+    if (error === null) return socket;
+    if (attempt === 100) throw error;
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }

@@ -29,7 +29,7 @@ export function findProgram(name: string): string | null {
 
 export interface ProgramOptions {
   readonly cwd?: string;
-  /** The whole environment of the child, not an addition to ours. */
+  /** The complete environment of the child, not an addition to ours. */
   readonly env?: Readonly<Record<string, string | undefined>>;
 }
 
@@ -67,7 +67,7 @@ export class Program implements AsyncDisposable {
       this.#stderr += text;
       this.#changed();
     });
-    // A dead child reads nothing; its exit code is what counts.
+    // A child that has ended does not read its input; its exit code is checked instead.
     this.#child.stdin.on('error', () => undefined);
     this.#end = new Promise((resolve) => {
       const ended = (how: string): void => {
@@ -95,23 +95,23 @@ export class Program implements AsyncDisposable {
     return this.#stderr;
   }
 
-  /** Waits for the first match in either output. Rejects if the program ends or the time is over first. */
+  /** Waits for the first match in either output. Rejects if the program ends, or at the timeout. */
   waitForOutput(pattern: RegExp, timeoutMs = OUTPUT_TIMEOUT_MS): Promise<RegExpExecArray> {
     return new Promise((resolve, reject) => {
-      const look = (): void => {
+      const check = (): void => {
         const found = pattern.exec(this.#stdout) ?? pattern.exec(this.#stderr);
         if (found === null && this.#ending === null) return;
         clearTimeout(timer);
-        this.#watchers.delete(look);
+        this.#watchers.delete(check);
         if (found === null) reject(new Error(this.#report(`ended before it printed ${pattern}`)));
         else resolve(found);
       };
       const timer = setTimeout(() => {
-        this.#watchers.delete(look);
+        this.#watchers.delete(check);
         reject(new Error(this.#report(`did not print ${pattern} within ${timeoutMs} ms`)));
       }, timeoutMs);
-      this.#watchers.add(look);
-      look();
+      this.#watchers.add(check);
+      check();
     });
   }
 

@@ -7,14 +7,12 @@ import { freePort } from './listening.ts';
 import { Program, findProgram } from './programs.ts';
 import { scratch } from './scratch.ts';
 
-/** Why there is no coordinator, for a test to be skipped; false where there is one. */
+/** Reason to skip tests that need Redis; false if it is installed. */
 export function withoutRedis(): string | false {
-  return findProgram('redis-server') === null
-    ? 'no "redis-server": install it, by apt-get install redis-server'
-    : false;
+  return findProgram('redis-server') === null ? 'no "redis-server": apt-get install redis-server' : false;
 }
 
-/** A Redis of the test's own, on loopback, that keeps nothing on disk. */
+/** A Redis server of one test, on loopback and without persistence. */
 export class RedisServer {
   readonly port: number;
   readonly #context: TestContext;
@@ -37,9 +35,9 @@ export class RedisServer {
   }
 
   /**
-   * Starts one for as long as the test lasts.
+   * Starts a server until the end of the test.
    *
-   * @param settings further options of its command line
+   * @param settings additional command-line options
    */
   static async start(context: TestContext, settings: readonly string[] = []): Promise<RedisServer> {
     const [directory, port] = [await scratch(context), await freePort()];
@@ -51,28 +49,29 @@ export class RedisServer {
     return `redis://127.0.0.1:${this.port}`;
   }
 
-  /** As when its machine fails: it says nothing any more, and forgets everything. */
+  /** Kills the server, as if its host failed. All data is lost. */
   async kill(): Promise<void> {
     this.#program.kill('SIGCONT');
     this.#program.kill('SIGKILL');
     await this.#program[Symbol.asyncDispose]();
   }
 
-  /** After `kill`; empty, on the same port. */
+  /** Restarts the server after `kill`: empty, on the same port. */
   async restart(): Promise<void> {
     this.#program = await run(this.#context, this.#directory, this.port, this.#settings);
   }
 
-  /** Its connections stay, and new ones are accepted, but nothing is answered. */
+  /** Suspends the server: connections stay open and the kernel accepts new ones, but there are no replies. */
   freeze(): void {
     this.#program.kill('SIGSTOP');
   }
 
+  /** Resumes the server after `freeze`. */
   thaw(): void {
     this.#program.kill('SIGCONT');
   }
 
-  /** Somebody who asks it, beside whom the test is about; by default without a password. */
+  /** Connects a client for the test's own queries; by default without a password. */
   async admin(url = this.url) {
     const client = createClient({ url, socket: { reconnectStrategy: false } });
     client.on('error', () => undefined);
@@ -94,7 +93,7 @@ async function run(
     String(port),
     '--bind',
     '127.0.0.1',
-    // Nothing is kept, and nothing forks to keep it.
+    // No snapshots, which would also fork a process.
     '--save',
     '',
     '--dir',
@@ -109,8 +108,8 @@ async function run(
   return program;
 }
 
-/** A way to a server that can be made slow, or be cut. */
-export class Detour {
+/** A TCP proxy in front of a Redis server that can delay bytes or cut connections. */
+export class RedisProxy {
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
   readonly #port: number;
@@ -122,27 +121,27 @@ export class Detour {
     this.#port = port;
   }
 
-  static async to(context: TestContext, targetPort: number): Promise<Detour> {
+  static async to(context: TestContext, targetPort: number): Promise<RedisProxy> {
     const server = createServer().listen(0, '127.0.0.1');
     await once(server, 'listening');
     const address = server.address();
     if (address === null || typeof address === 'string') throw new Error('a TCP server without a port');
-    const detour = new Detour(server, address.port);
-    server.on('connection', (socket) => detour.#join(socket, connect(targetPort, '127.0.0.1')));
-    context.after(() => detour.#close());
-    return detour;
+    const proxy = new RedisProxy(server, address.port);
+    server.on('connection', (socket) => proxy.#forward(socket, connect(targetPort, '127.0.0.1')));
+    context.after(() => proxy.#close());
+    return proxy;
   }
 
   get url(): string {
     return `redis://127.0.0.1:${this.#port}`;
   }
 
-  /** What is said from now on arrives so much later, each way. */
+  /** Delay of bytes that are received from now on, in each direction. */
   set delayMs(delayMs: number) {
     this.#delayMs = delayMs;
   }
 
-  /** Ends all connections, and all that come, until it is whole again. */
+  /** Closes all connections, and new ones at once, until `repair`. */
   cut(): void {
     this.#isCut = true;
     for (const socket of this.#sockets) socket.destroy();
@@ -152,14 +151,14 @@ export class Detour {
     this.#isCut = false;
   }
 
-  #join(near: Socket, far: Socket): void {
+  #forward(near: Socket, far: Socket): void {
     for (const [from, to] of [
       [near, far],
       [far, near],
     ] as const) {
       this.#sockets.add(from);
       from.on('error', () => undefined);
-      from.on('data', (bytes) => this.#pass(to, bytes));
+      from.on('data', (bytes) => this.#send(to, bytes));
       from.on('close', () => {
         this.#sockets.delete(from);
         to.destroy();
@@ -168,7 +167,7 @@ export class Detour {
     if (this.#isCut) near.destroy();
   }
 
-  #pass(to: Socket, bytes: Buffer): void {
+  #send(to: Socket, bytes: Buffer): void {
     if (this.#delayMs === 0) to.write(bytes);
     else setTimeout(() => to.write(bytes), this.#delayMs);
   }

@@ -16,7 +16,7 @@ const ROLES = { raw: 'RELAY_LISTEN', websocket: 'RELAY_WEBSOCKET_LISTEN', status
 
 type Role = keyof typeof ROLES | 'cluster';
 
-/** The relay as a process of its own, observed through its log. */
+/** The relay as a separate process, observed through its log. */
 export class RelayProcess implements AsyncDisposable {
   readonly #program: Program;
 
@@ -25,8 +25,8 @@ export class RelayProcess implements AsyncDisposable {
   }
 
   /**
-   * Starts it and waits until it listens on every endpoint. It uses free loopback ports unless `settings` say
-   * otherwise, and no RELAY_* variables of this process.
+   * Starts the relay and waits until it listens on every endpoint, by default on free loopback ports. It does
+   * not inherit RELAY_* variables.
    *
    * @param prefix a command that runs the relay, like `ip netns exec NAME`
    */
@@ -57,7 +57,7 @@ export class RelayProcess implements AsyncDisposable {
     return this.#program.pid;
   }
 
-  /** Everything that it has logged so far. */
+  /** Its log so far. */
   get log(): string {
     return this.#program.stdout;
   }
@@ -134,7 +134,7 @@ export interface UsageCount {
   readonly rows: number;
 }
 
-/** The usage database as a script of an operator reads it, while the relay runs and afterwards. */
+/** Reads the usage database with SQL, like an operator's script, while the relay runs or afterwards. */
 export class UsageReader implements Disposable {
   readonly #database: Database.Database;
 
@@ -147,7 +147,7 @@ export class UsageReader implements Disposable {
     return this.#database.prepare<[], UsageRow>('SELECT * FROM usage ORDER BY rowid').all();
   }
 
-  /** Records without their times; `waited` is 1 if a partner came. */
+  /** Number of records by everything except their times; `waited` is 1 if the client got a partner. */
   counts(): UsageCount[] {
     const sql = `SELECT result, total_bytes, waiting_time IS NOT NULL AS waited, count(*) AS rows
       FROM usage GROUP BY result, total_bytes, waited ORDER BY result, total_bytes, waited`;

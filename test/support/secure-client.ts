@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { WebSocket } from 'ws';
 
-/** Bytes that have not arrived by then are lost, in milliseconds. */
+/** Time to receive bytes before the test fails, in milliseconds. */
 const RECEIVE_TIMEOUT_MS = 20_000;
 
 /** A WebSocket client over TLS, as in a browser, that trusts only one certificate. */

@@ -4,7 +4,7 @@ import { Program } from './programs.ts';
 
 const MAIN = join(import.meta.dirname, '..', '..', 'src', 'sidecar', 'main.ts');
 
-/** How long the sidecar may take to stop, in milliseconds. */
+/** Time for the sidecar to stop, in milliseconds. */
 const STOP_TIMEOUT_MS = 20_000;
 
 /** The sidecar as a separate process, observed through its log. */

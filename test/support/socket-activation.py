@@ -1,10 +1,10 @@
-"""What systemd does for a .socket unit, as far as a service can tell (sd_listen_fds(3)).
+"""Does what systemd does for a .socket unit (sd_listen_fds(3)).
 
     socket-activation.py [--wrapped] SOCKET... -- COMMAND...
 
-A SOCKET is NAME=tcp:ADDRESS, NAME=connected (no listening one) or NAME=unix:PATH. It binds them all, says where in
-one line of JSON, and starts the command with them. When that ends, it is started again by the first connection.
-`--wrapped` puts a process in between, so that LISTEN_PID is somebody else's.
+A SOCKET is NAME=tcp:ADDRESS, NAME=connected (a connected socket) or NAME=unix:PATH. Binds all sockets, prints their
+ports as one line of JSON, and starts the command with them. After the command has ended, the next connection restarts
+it. `--wrapped` starts the command through a shell, so that LISTEN_PID is the shell's.
 """
 
 import json
@@ -41,17 +41,17 @@ def start(command, named, wrapped):
     if pid != 0:
         print(f"started {pid}", flush=True)
         return pid
-    # So that what it starts ends with it.
+    # Its own session, so that the processes that it starts are killed with it.
     os.setsid()
     os.environ["LISTEN_PID"] = str(os.getpid())
     os.environ["LISTEN_FDS"] = str(len(named))
     os.environ["LISTEN_FDNAMES"] = ":".join(name for name, _ in named)
-    # Out of the way first: one of them may lie where another has to be.
+    # To high numbers first: a socket may have the number that another one needs.
     spare = [os.dup2(bound.fileno(), 100 + place) for place, (_, bound) in enumerate(named)]
     for place, fd in enumerate(spare):
         os.dup2(fd, FIRST_FD + place, inheritable=True)
         os.close(fd)
-    # The shell waits for a command that is not its last.
+    # The shell runs the last command in its own process, so this must not be the last one.
     line = ["/bin/sh", "-c", '"$@"; exit $?', "sh", *command] if wrapped else command
     os.execvp(line[0], line)
 

@@ -20,7 +20,7 @@ export interface ActivationOptions {
   readonly sockets: Readonly<Record<string, string>>;
   readonly command: readonly string[];
   readonly env?: Readonly<Record<string, string | undefined>>;
-  /** Adds a process between the one that systemd knows and the program. */
+  /** Starts the program through a wrapper process, so that LISTEN_PID is not its own. */
   readonly isWrapped?: boolean;
 }
 
@@ -40,8 +40,8 @@ export class Activation implements AsyncDisposable {
       [PYTHON, LAUNCHER, ...(isWrapped ? ['--wrapped'] : []), ...specs, '--', ...command],
       { env: { PATH: process.env['PATH'], ...env } },
     );
-    const [said] = await program.waitForOutput(/^\{"ports".*$/mu);
-    const report: unknown = JSON.parse(said);
+    const [line] = await program.waitForOutput(/^\{"ports".*$/mu);
+    const report: unknown = JSON.parse(line);
     const isReport = typeof report === 'object' && report !== null && 'ports' in report;
     return new Activation(program, new Map(Object.entries(isReport ? (report.ports ?? {}) : {})));
   }

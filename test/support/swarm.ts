@@ -5,7 +5,7 @@ import { connect } from 'node:net';
 import type { Socket } from 'node:net';
 
 /**
- * Very many clients in one process, run as `node swarm.ts waiting|pairs PORT COUNT [BYTES]`.
+ * Thousands of clients in one process, run as `node swarm.ts waiting|pairs PORT COUNT [BYTES]`.
  *
  * `waiting`: COUNT clients, each with a unique token. Prints "waiting" once all have sent their handshake.
  *
@@ -107,8 +107,8 @@ async function beWaiting(port: number, count: number): Promise<void> {
   const clients = await createAll(count, (index) =>
     Client.connect(port, hex(`waiting ${index}`, 64), hex(`side ${index}`, 16)),
   );
-  say('waiting');
-  await toldToLeave();
+  print('waiting');
+  await untilInputEnds();
   // Some clients disconnect with a FIN, some with a reset.
   for (const [index, client] of clients.entries()) {
     if (index % 2 === 0) client.leave();
@@ -127,7 +127,7 @@ async function bePairs(port: number, count: number, bytes: number): Promise<void
     await Promise.all([leftOk, right.ok()]);
     return { left, right };
   });
-  say('paired');
+  print('paired');
   await Promise.all(
     pairs.flatMap(({ left, right }, index) => [
       right.receive(new SeededBytes(`left ${index}`), bytes),
@@ -136,8 +136,8 @@ async function bePairs(port: number, count: number, bytes: number): Promise<void
       right.send(new SeededBytes(`right ${index}`), bytes),
     ]),
   );
-  say('exchanged');
-  await toldToLeave();
+  print('exchanged');
+  await untilInputEnds();
   for (const { left } of pairs) left.leave();
   await Promise.all(pairs.flatMap(({ left, right }) => [left.closed, right.closed]));
 }
@@ -152,7 +152,7 @@ async function createAll<T>(count: number, create: (index: number) => Promise<T>
   return all;
 }
 
-async function toldToLeave(): Promise<void> {
+async function untilInputEnds(): Promise<void> {
   process.stdin.resume();
   await once(process.stdin, 'end');
   leaving = true;
@@ -166,7 +166,7 @@ function hex(text: string, length: number): string {
   return digest(text).toString('hex').slice(0, length);
 }
 
-function say(word: string): void {
+function print(word: string): void {
   process.stdout.write(`${word}\n`);
 }
 

@@ -2,8 +2,8 @@
 
     syscall-filter.py UNIT -- COMMAND...
 
-Knows SystemCallFilter=, SystemCallErrorNumber=EPERM and RestrictAddressFamilies=. Becomes the command, so that the
-process stays the same.
+Supports SystemCallFilter=, SystemCallErrorNumber=EPERM and RestrictAddressFamilies=. Executes the command in the same
+process.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ import subprocess
 import sys
 
 ALLOW = 0x7FFF0000
-REFUSE = 0x00050000
+DENY = 0x00050000
 EQUALS = 4
 
 
@@ -28,7 +28,7 @@ class Comparison(ctypes.Structure):
 
 
 def groups():
-    """What systemd calls @system-service and so on."""
+    """System calls by group of systemd, such as @system-service."""
     printed = subprocess.run(["systemd-analyze", "syscall-filter"], capture_output=True, text=True, check=True).stdout
     found = {}
     members = []
@@ -69,14 +69,14 @@ def main():
             allowed |= set(expand(value.split(), known))
         elif name == "RestrictAddressFamilies":
             families = [getattr(socket, family) for family in value.split()]
-    assert allowed and families, "the unit restricts nothing"
+    assert allowed and families, "the unit has no restrictions"
 
     seccomp = ctypes.CDLL("libseccomp.so.2")
     seccomp.seccomp_init.restype = ctypes.c_void_p
-    context = ctypes.c_void_p(seccomp.seccomp_init(REFUSE | errno.EPERM))
+    context = ctypes.c_void_p(seccomp.seccomp_init(DENY | errno.EPERM))
     for name in sorted(allowed):
         number = seccomp.seccomp_syscall_resolve_name(name.encode())
-        # Not on this architecture.
+        # This architecture does not have it.
         if number < 0:
             continue
         if name != "socket":
@@ -85,7 +85,7 @@ def main():
         for family in families:
             only = Comparison(0, EQUALS, family, 0)
             assert seccomp.seccomp_rule_add_array(context, ALLOW, number, 1, ctypes.byref(only)) == 0, family
-    assert seccomp.seccomp_load(context) == 0, "no filter here"
+    assert seccomp.seccomp_load(context) == 0, "cannot load the filter"
     os.execvp(command[0], command)
 
 

@@ -1,8 +1,8 @@
-"""Runs a command in a terminal of its own and prints what it writes.
+"""Runs a command in its own terminal and prints its output.
 
-Standard input has one action a line: `ctrl-c` types it, `term` and `hup` signal the command's process, `close` closes the terminal.
-Orphans of the command become children of this process. When all have ended, it prints their exit codes in the order of
-their ends, -1 for SIGHUP. SIGTERM kills all of them.
+Standard input has one action per line: `ctrl-c` types it, `term` and `hup` send a signal to the command's process, and
+`close` closes the terminal. Orphans of the command become children of this process. When all have ended, it prints
+their exit codes in the order in which they ended, -1 for SIGHUP. SIGTERM kills all of them.
 """
 
 import ctypes
@@ -37,7 +37,7 @@ def read(source):
     try:
         return os.read(source, 65536)
     except OSError:
-        # The terminal has no process any more.
+        # No process has the terminal open.
         return b''
 
 

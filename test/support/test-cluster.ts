@@ -15,7 +15,7 @@ import { TestRelay } from './test-relay.ts';
 import type { TestRelayOptions } from './test-relay.ts';
 import { TrackedStream } from './tracked-stream.ts';
 
-/** Owners of tokens, like a coordinator that is never slow and never down. */
+/** Leases of tokens in memory, like a coordinator that is never slow and never down. */
 export class InMemoryLeases {
   readonly #leases = new Map<Token, Owner>();
   /** Every request, as `id token`. */
@@ -61,9 +61,9 @@ export class TestClusterMember implements ClusterRouter {
   readonly #leases: InMemoryLeases;
   readonly #server: Server;
   readonly #linkFactory: LinkFactory;
-  /** Replies about owners pass it. They have the state at the time of the request. */
+  /** Delays replies about owners. They have the state at the time of the request. */
   readonly ownerGate = new Gate();
-  /** Connection attempts pass it before they start. */
+  /** Delays connection attempts before they start. */
   readonly connectGate = new Gate();
   /** Open links from and to this relay. */
   readonly links: Set<ByteStream>;
@@ -105,7 +105,7 @@ export class TestClusterMember implements ClusterRouter {
     const server = linkFactory.createServer(
       relay.backend,
       (stream, firstBytes) => relay.acceptor.acceptLink(new TrackedStream(stream, links), firstBytes),
-      (failure) => relay.internalErrors.push(new Error(`a link has failed: ${failure}`)),
+      (failure) => relay.internalErrors.push(new Error(`rejected link: ${failure}`)),
     );
     const port = await new Promise<number>((resolve) => {
       server.listen(0, '127.0.0.1', () => {
@@ -152,12 +152,12 @@ export class TestClusterMember implements ClusterRouter {
     return { stream: new TrackedStream(stream, this.links), firstBytes };
   }
 
-  /** Accepts no more links. */
+  /** Stops accepting links. */
   stopListening(): void {
     this.#server.close();
   }
 
-  /** The network between the relays fails. */
+  /** Aborts all links, as if the network between the relays failed. */
   cutLinks(): void {
     for (const link of this.links) link.abort();
   }
@@ -168,7 +168,7 @@ export class TestClusterMember implements ClusterRouter {
   }
 }
 
-/** Several relays as one: each client connects to the next of them. It has the methods that tests of one relay use. */
+/** A cluster in one process. Each client connects to the next relay. It has the methods of `TestRelay` that suites use. */
 export class TestCluster {
   readonly members: readonly TestClusterMember[];
   readonly leases: InMemoryLeases;
@@ -208,7 +208,7 @@ export class TestCluster {
   /**
    * The relay for the next client.
    *
-   * @param at or a chosen relay, modulo the number of relays
+   * @param at index of a certain relay instead, modulo the number of relays
    */
   next(at?: number): TestRelay {
     if (at !== undefined) return this.member(at).relay;
@@ -218,7 +218,7 @@ export class TestCluster {
 
   member(turn: number): TestClusterMember {
     const member = this.members[turn % this.members.length];
-    if (member === undefined) throw new Error('a group of nobody');
+    if (member === undefined) throw new Error('a cluster without relays');
     return member;
   }
 
@@ -231,7 +231,7 @@ export class TestCluster {
     await Promise.all(this.relays.map((relay) => relay.untilStalled()));
   }
 
-  /** Clients that wait at the relay that owns their token. */
+  /** Number of clients that wait at the relay that owns their token. */
   waiting(): number {
     let waiting = 0;
     for (const { relay, owner } of this.members) {
@@ -245,7 +245,7 @@ export class TestCluster {
     for (const { sessions } of this.relays) sessions.checkConsistency();
   }
 
-  /** Resolves when there are no connections, leases or links any more. */
+  /** Resolves when no connection, lease or link remains. */
   async untilEmpty(): Promise<void> {
     await until(() =>
       this.members.every(({ relay, links }) => relay.admission.connections === 0 && links.size === 0),

@@ -18,7 +18,7 @@ import { TestClient } from './test-client.ts';
 
 export interface TestRelayOptions {
   readonly pingIntervalMs?: number;
-  /** Uses standard streams, like the fallback without Node.js's handles. */
+  /** Uses standard streams, the fallback for unsupported versions of Node.js. */
   readonly standardStreams?: boolean;
   readonly bufferMemoryBytes?: number;
   readonly timeouts?: {
@@ -32,11 +32,11 @@ export interface TestRelayOptions {
   >;
   readonly proxies?: TrustedProxies;
   readonly clusterRouter?: ClusterRouter;
-  /** Of all listeners but the unix-domain socket's. */
+  /** Certificate of all listeners except the Unix socket. */
   readonly certificate?: ListenerOptions['certificate'];
 }
 
-/** A relay that listens on all three transports, and everything it has recorded. */
+/** A relay in this process that listens on all three transports, with its usage records. */
 export class TestRelay {
   readonly sessions: SessionManager;
   readonly admission: AdmissionControl;
@@ -98,7 +98,7 @@ export class TestRelay {
       options.standardStreams === true
         ? IoBackend.withStandardStreams()
         : await IoBackend.open(options.bufferMemoryBytes ?? 64 * 2 ** 20);
-    const relay = new TestRelay(await mkdtemp(join(tmpdir(), 'relay-house-')), backend, options);
+    const relay = new TestRelay(await mkdtemp(join(tmpdir(), 'relay-test-')), backend, options);
     const [tcp, unix, websocket] = relay.#servers;
     const loopback = { kind: 'tcp', port: 0, interface: '127.0.0.1', backlog: null, tls: null } as const;
     if (tcp === undefined || unix === undefined || websocket === undefined)
@@ -122,7 +122,7 @@ export class TestRelay {
     return this.#ports.websocket;
   }
 
-  /** Connects a client, which is closed with the relay. */
+  /** Connects a client. It is closed with the relay. */
   async connect(transport: TransportKind): Promise<TestClient> {
     const client = await TestClient.connect(transport, {
       tcpPort: this.#ports.tcp,
@@ -143,7 +143,7 @@ export class TestRelay {
     return this.summaries;
   }
 
-  /** Resolves when the pairs that run have moved nothing for half a second. */
+  /** Resolves when the running pairs have moved no bytes for half a second. */
   async untilStalled(): Promise<void> {
     let last = -1;
     for (let still = 0; still < 10;) {
@@ -163,7 +163,7 @@ export class TestRelay {
     for (const client of this.#clients) client.destroy();
     await rm(this.#directory, { recursive: true, force: true });
     if (this.internalErrors.length > 0)
-      throw new AggregateError(this.internalErrors, 'the hub caught faults');
+      throw new AggregateError(this.internalErrors, 'the session manager caught internal errors');
   }
 }
 

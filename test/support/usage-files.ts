@@ -58,7 +58,7 @@ export const SUM_QUERY = 'SELECT count(*) AS rows, total(total_bytes) AS bytes F
 
 export function readUsageSum(database: Database.Database): UsageSum {
   const sum = database.prepare<[], UsageSum>(SUM_QUERY).get();
-  if (sum === undefined) throw new Error('an aggregate without a row');
+  if (sum === undefined) throw new Error('no result row');
   return sum;
 }
 

@@ -52,7 +52,7 @@ export function insertRecords(database: Database.Database, records: readonly Sto
   database.transaction(() => records.forEach((record) => statement.run(record)))();
 }
 
-/** Length of the part of an ISO time for its hour, day or month, and the rest that makes it a time again. */
+/** Length of the prefix of an ISO time for its hour, day or month, and the suffix that completes the time. */
 const PERIOD_TRUNCATIONS: Readonly<Record<Granularity, readonly [length: number, rest: string]>> = {
   hour: [13, ':00:00.000Z'],
   day: [10, 'T00:00:00.000Z'],

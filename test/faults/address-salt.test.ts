@@ -18,7 +18,7 @@ const LIMIT = 10;
 
 const ANSWER_MS = 2000;
 
-/** Fewer than the hours that a client may wait. */
+/** Less than the wait timeout. */
 const HOURS = 8;
 
 function waitFrom(port: number): Socket {
@@ -65,7 +65,7 @@ test(
     });
     assert.equal(isClosed, false);
     context.diagnostic(`longest stall ms ${before.maxMs.toFixed(0)} / ${during.maxMs.toFixed(0)}`);
-    assert.ok(during.maxMs < 3000, `a stall of ${during.maxMs} ms`);
+    assert.ok(during.maxMs < 3000, `the pair stalled for ${during.maxMs} ms`);
     await bystander.finish();
   },
 );

@@ -60,16 +60,16 @@ listen http
 }
 
 /**
- * Attackers at these ports. Closed ones reconnect at once; half of them send nothing, the others half a line
- * or request.
+ * Attackers that connect to these ports and reconnect when they are closed. Half of them send nothing, the
+ * others an incomplete line or request.
  */
 class Attackers implements Disposable {
   readonly #sockets = new Set<Socket>();
   #isOver = false;
-  arrived = 0;
+  connections = 0;
 
   constructor(count: number, ports: readonly number[]) {
-    for (let index = 0; index < count; index += 1) this.#come(index, ports);
+    for (let index = 0; index < count; index += 1) this.#connect(index, ports);
   }
 
   [Symbol.dispose](): void {
@@ -77,18 +77,18 @@ class Attackers implements Disposable {
     for (const socket of this.#sockets) socket.destroy();
   }
 
-  #come(index: number, ports: readonly number[]): void {
+  #connect(index: number, ports: readonly number[]): void {
     if (this.#isOver) return;
     const port = ports[index % ports.length] ?? 0;
     const socket = connect(port, '127.0.0.1');
     this.#sockets.add(socket);
-    this.arrived += 1;
+    this.connections += 1;
     if (index % 4 === 0) socket.write('please relay ');
     if (index % 4 === 1) socket.write('GET / HTTP/1.1\r\nHost: x\r\n');
     socket.on('error', () => undefined);
     socket.on('close', () => {
       this.#sockets.delete(socket);
-      setTimeout(() => this.#come(index, ports), 20);
+      setTimeout(() => this.#connect(index, ports), 20);
     });
     socket.resume();
   }
@@ -105,8 +105,8 @@ async function health(relay: RelayProcess, check: string): Promise<Health> {
   return Object.assign({ ok: null, problem: null }, report);
 }
 
-/** A client that waits in the relay. */
-async function enter(context: TestContext, port: number): Promise<void> {
+/** Connects a client that waits for a partner. */
+async function connectWaiting(context: TestContext, port: number): Promise<void> {
   const socket = connect(port, '127.0.0.1');
   context.after(() => socket.destroy());
   socket.on('error', () => undefined);
@@ -115,7 +115,7 @@ async function enter(context: TestContext, port: number): Promise<void> {
 }
 
 describe('attackers behind a proxy on the same host', { skip, timeout: 120_000 }, () => {
-  test('reach the connection limit, and the self-test of the relay still works', async (context) => {
+  test('that reach the connection limit do not make the health checks of the relay fail', async (context) => {
     const any = 'tcp:0:interface=127.0.0.1';
     await using relay = await RelayProcess.start({
       RELAY_LISTEN: any,
@@ -127,9 +127,9 @@ describe('attackers behind a proxy on the same host', { skip, timeout: 120_000 }
     await using _ = haproxy;
     await using bystander = await Bystander.start({ port: relay.port('raw') });
     const idle = await bystander.measure(1000);
-    for (let count = 0; count < MAX_CONNECTIONS; count += 1) await enter(context, raw);
+    for (let count = 0; count < MAX_CONNECTIONS; count += 1) await connectWaiting(context, raw);
     const failed: unknown[] = [];
-    let arrived = 0;
+    let connections = 0;
     const during = await bystander.measureWhile(async () => {
       using attackers = new Attackers(ATTACKERS, [raw, http]);
       await sleep(1000);
@@ -141,12 +141,12 @@ describe('attackers behind a proxy on the same host', { skip, timeout: 120_000 }
         // A result is cached for a while.
         await sleep(510);
       }
-      ({ arrived } = attackers);
+      ({ connections } = attackers);
     });
     const checks = `checks failed ${failed.length} of ${2 * CHECKS}`;
-    reportAttack(context, `${arrived} attackers behind HAProxy, limit reached`, idle, during, checks);
+    reportAttack(context, `${connections} attackers behind HAProxy, limit reached`, idle, during, checks);
     assert.deepEqual(failed, []);
-    assert.ok(arrived > 2 * ATTACKERS, 'the limit was not reached');
+    assert.ok(connections > 2 * ATTACKERS, 'the limit was not reached');
     assert.ok(during.maxMs < 1000);
     await bystander.finish();
   });

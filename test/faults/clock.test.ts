@@ -83,7 +83,7 @@ for (const [shift, days] of [
       await transfer([waiting, partner], 1001);
       await transfer(running, 1002);
       await until(() => daysAhead(relay) === days);
-      // Not too early. If they never ended, this would not return.
+      // They must not end early. If they never ended, this test would time out.
       for (const tookMs of await Promise.all(ends)) assert.ok(tookMs >= TIMEOUT_MS * 0.99, `${tookMs} ms`);
     });
     await assertWritten(path, [1001, 1002, ...bystanders]);
@@ -102,11 +102,11 @@ for (const [shift, days] of [
     for (const { started, total_time: total, waiting_time: waited } of rows) {
       assert.ok(total >= 0 && total < LONGEST_SECONDS, `${total} s in total`);
       assert.ok(waited === null || (waited >= 0 && waited <= total), `${waited} of ${total} s waiting`);
-      // By one clock or the other.
+      // According to the clock before or after the jump.
       const off = Math.abs(started - now);
       assert.ok(
         off < LONGEST_SECONDS || Math.abs(off - DAY_SECONDS) < LONGEST_SECONDS,
-        `started ${off} s off`,
+        `started ${off} s from now`,
       );
     }
   });

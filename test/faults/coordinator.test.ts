@@ -19,11 +19,11 @@ const ATTACK_MS = 2000;
 /** Additional memory that a relay may use, in MiB: garbage of what it read, and of the bystander's pairs. */
 const MAX_GROWTH_MIB = 64;
 
-/** An order of magnitude above what a machine with other load shows. */
+/** An order of magnitude above the values on a busy machine. */
 const MAX_STALL_MS = 1000;
 
-/** Time for the relay to return to a recovered coordinator, in milliseconds. */
-const RETURN_MS = 12_000;
+/** Time for the relay to reconnect to a recovered coordinator, in milliseconds. */
+const RECONNECT_MS = 12_000;
 
 /** Replies to the commands of a relay once it is logged in. `test/cluster/resp.test.ts` has more. */
 const ATTACKS: readonly (readonly [name: string, answer: ReturnType<Answer>])[] = [
@@ -37,7 +37,7 @@ const ATTACKS: readonly (readonly [name: string, answer: ReturnType<Answer>])[] 
 const TEST_KEY = 'transit-relay:test';
 
 describe('a hostile coordinator', () => {
-  test('costs the relay neither memory nor time, whatever it replies', async (context) => {
+  test('causes neither memory growth nor delays, whatever it replies', async (context) => {
     const redis = await HostileRedis.start(context);
     const statusPort = await freePort();
     const status = `http://127.0.0.1:${statusPort}`;
@@ -49,7 +49,7 @@ describe('a hostile coordinator', () => {
     });
     await using bystander = await Bystander.start({ port: relay.port });
     const isUp = async (): Promise<boolean> => (await scrape(status)).get('transit_relay_cluster_up') === 1;
-    await upWithin(isUp);
+    await untilUp(isUp);
     const idle = await bystander.measure(1000);
     for (const [name, answer] of ATTACKS) {
       const before = vitalsOf(relay.pid).residentMiB;
@@ -70,22 +70,22 @@ describe('a hostile coordinator', () => {
         `${redis.connections - connections} connections`,
         `${((redis.sentBytes - sentBytes) / 2 ** 20).toFixed(1)} MiB sent`,
       );
-      assert.ok(peak - before < MAX_GROWTH_MIB, `${peak - before} MiB more: ${name}`);
+      assert.ok(peak - before < MAX_GROWTH_MIB, `the relay grew by ${peak - before} MiB: ${name}`);
       assert.ok(during.maxMs < MAX_STALL_MS, `a round trip of ${during.maxMs} ms: ${name}`);
       assert.equal(during.newPairsFailed, 0);
-      await upWithin(isUp);
+      await untilUp(isUp);
     }
     await bystander.finish();
     await relay.stop();
   });
 
-  test('cannot direct the relay to an address outside of RELAY_CLUSTER_NETWORKS, and clients are paired', async (context) => {
+  test('cannot make the relay connect to an address outside of RELAY_CLUSTER_NETWORKS, and clients are still paired', async (context) => {
     const redis = await HostileRedis.start(context);
-    let visits = 0;
+    let connections = 0;
     const victim = createServer();
-    victim.on('connection', () => (visits += 1));
+    victim.on('connection', () => (connections += 1));
 
-    const port = await listeningAt(context, victim);
+    const port = await listenOnSecondLoopback(context, victim);
     const statusPort = await freePort();
     await using relay = await RelayUnderTest.start({
       RELAY_STATUS_LISTEN: `tcp:${statusPort}:interface=127.0.0.1`,
@@ -96,11 +96,11 @@ describe('a hostile coordinator', () => {
     });
     const figure = async (series: string): Promise<number> =>
       (await scrape(`http://127.0.0.1:${statusPort}`)).get(`transit_relay_${series}`) ?? NaN;
-    await upWithin(async () => (await figure('cluster_up')) === 1);
+    await untilUp(async () => (await figure('cluster_up')) === 1);
     await using bystander = await Bystander.start({ port: relay.port });
     const idle = await bystander.measure(1000);
     const during = await bystander.measureWhile(async () => {
-      // All tokens are owned by a relay elsewhere. Takeovers succeed.
+      // A relay at a forbidden address owns all tokens. Takeovers succeed.
       redis.answer = (command) =>
         command[0] === 'SET' && command[1] !== TEST_KEY
           ? bulk(`1 some-relay 127.0.0.2:${port}`)
@@ -108,8 +108,14 @@ describe('a hostile coordinator', () => {
       await sleep(ATTACK_MS);
       redis.answer = honest;
     });
-    reportAttack(context, 'coordinator: an address outside', idle, during, `${visits} connections there`);
-    assert.equal(visits, 0);
+    reportAttack(
+      context,
+      'coordinator: an address outside',
+      idle,
+      during,
+      `${connections} connections there`,
+    );
+    assert.equal(connections, 0);
     assert.ok((await figure('cluster_link_failures_total{kind="address"}')) > 0);
     assert.equal(during.newPairsFailed, 0);
     assert.ok(during.newPairs > 0);
@@ -118,7 +124,7 @@ describe('a hostile coordinator', () => {
     await relay.stop();
   });
 
-  test('with addresses in another form counts as a relay of another version', async (context) => {
+  test('that reports invalid addresses is ignored like a relay of another version, and clients are paired', async (context) => {
     const redis = await HostileRedis.start(context);
     await using relay = await RelayUnderTest.start({
       RELAY_CLUSTER_URL: redis.url,
@@ -137,16 +143,16 @@ describe('a hostile coordinator', () => {
   });
 });
 
-async function upWithin(isUp: () => Promise<boolean>): Promise<void> {
-  const deadline = performance.now() + RETURN_MS;
+async function untilUp(isUp: () => Promise<boolean>): Promise<void> {
+  const deadline = performance.now() + RECONNECT_MS;
   while (!(await isUp())) {
     assert.ok(performance.now() < deadline, 'the relay has not reconnected to the coordinator');
     await sleep(50);
   }
 }
 
-/** Makes it listen on a loopback address other than 127.0.0.1. Returns the port. */
-async function listeningAt(context: TestContext, server: Server): Promise<number> {
+/** Listens on a loopback address other than 127.0.0.1. Returns the port. */
+async function listenOnSecondLoopback(context: TestContext, server: Server): Promise<number> {
   server.listen(0, '127.0.0.2');
   await once(server, 'listening');
   context.after(() => server.close());

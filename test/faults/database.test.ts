@@ -17,8 +17,8 @@ import Database from 'better-sqlite3';
 import { Program, findProgram } from '../support/programs.ts';
 import { scratch } from '../support/scratch.ts';
 import { createUsageFile, readUsageSum } from '../support/usage-files.ts';
-import { RelayUnderTest, client, range, injectFault, visits } from './relay-under-test.ts';
-import { assertSound, assertWritten, sizesIn } from './usage-check.ts';
+import { RelayUnderTest, client, range, injectFault, relayPairs } from './relay-under-test.ts';
+import { assertIntact, assertWritten, sizesIn } from './usage-check.ts';
 
 /**
  * Longer than the relay's wait for a lock (1 s) and its first three retry delays (0.1, 0.5 and 1 s) together,
@@ -26,7 +26,7 @@ import { assertSound, assertWritten, sizesIn } from './usage-check.ts';
  */
 const LOCKED_MS = 6000;
 
-const WAITS = /usage database write failed; will retry/u;
+const FAILED = /usage database write failed; will retry/u;
 const RECOVERED = /usage database write recovered/u;
 
 test('records wait for a database that another process has locked', async (context) => {
@@ -36,7 +36,7 @@ test('records wait for a database that another process has locked', async (conte
   }
   const path = join(await scratch(context), 'usage.sqlite');
   await using relay = await RelayUnderTest.start({ RELAY_USAGE_DB: path });
-  await visits(relay.port, range(1, 5));
+  await relayPairs(relay.port, range(1, 5));
   const bystanders = await injectFault(context, relay, 'database locked', async () => {
     await using other = new Program([
       'sqlite3',
@@ -47,8 +47,8 @@ test('records wait for a database that another process has locked', async (conte
       path,
     ]);
     await other.waitForOutput(/locked/u);
-    await visits(relay.port, range(6, 60));
-    await relay.says(WAITS);
+    await relayPairs(relay.port, range(6, 60));
+    await relay.says(FAILED);
     await sleep(LOCKED_MS);
     assert.doesNotMatch(relay.log, RECOVERED);
     other.endInput();
@@ -56,8 +56,8 @@ test('records wait for a database that another process has locked', async (conte
     await relay.says(RECOVERED);
   });
   await assertWritten(path, [...range(1, 60), ...bystanders]);
-  // Not one line for each attempt.
-  assert.equal(relay.count(WAITS), 1);
+  // One log line, not one for each attempt.
+  assert.equal(relay.count(FAILED), 1);
   assert.match(relay.log, /"code":"SQLITE_BUSY","failures":1/u);
   await relay.stop();
 });
@@ -71,44 +71,46 @@ for (const files of [
     const directory = await scratch(context);
     const path = join(directory, 'usage.sqlite');
     await using relay = await RelayUnderTest.start({ RELAY_USAGE_DB: path });
-    await visits(relay.port, range(1, 20));
+    await relayPairs(relay.port, range(1, 20));
     await assertWritten(path, range(1, 20));
     const bystanders = await injectFault(context, relay, `${files.join(' + ')} deleted`, async () => {
       for (const name of files) rmSync(join(directory, name));
-      await visits(relay.port, range(21, 60));
+      await relayPairs(relay.port, range(21, 60));
       await assertWritten(path, files.includes('usage.sqlite') ? range(21, 60) : range(1, 60));
     });
     await assertWritten(path, [...range(files.includes('usage.sqlite') ? 21 : 1, 60), ...bystanders]);
     await relay.stop();
-    assertSound(path);
+    assertIntact(path);
   });
 }
 
 test('a database that replaces another one is continued, and the removed one is intact', async (context) => {
   const directory = await scratch(context);
-  const [path, away, other] = ['usage', 'away', 'other'].map((name) => join(directory, `${name}.sqlite`));
-  assert.ok(path !== undefined && away !== undefined && other !== undefined);
+  const [path, removed, other] = ['usage', 'removed', 'other'].map((name) =>
+    join(directory, `${name}.sqlite`),
+  );
+  assert.ok(path !== undefined && removed !== undefined && other !== undefined);
   createUsageFile(other, { rows: 3000 });
   await using relay = await RelayUnderTest.start({ RELAY_USAGE_DB: path });
-  await visits(relay.port, range(1, 20));
+  await relayPairs(relay.port, range(1, 20));
   await assertWritten(path, range(1, 20));
   const bystanders = await injectFault(context, relay, 'database replaced', async () => {
-    renameSync(path, away);
+    renameSync(path, removed);
     // SQLite's files beside it stay; they belong to the removed database.
     renameSync(other, path);
-    await visits(relay.port, range(21, 60));
+    await relayPairs(relay.port, range(21, 60));
     await assertWritten(path, range(21, 60));
   });
   await assertWritten(path, [...range(21, 60), ...bystanders]);
   await relay.stop();
-  assertSound(path);
-  using database = new Closing(path);
+  assertIntact(path);
+  using database = new ReadonlyDatabase(path);
   assert.equal(readUsageSum(database.handle).rows, 3000 + 40 + bystanders.length);
-  assertSound(away);
-  assert.deepEqual(sizesIn(away), range(1, 20));
+  assertIntact(removed);
+  assert.deepEqual(sizesIn(removed), range(1, 20));
 });
 
-class Closing implements Disposable {
+class ReadonlyDatabase implements Disposable {
   readonly handle: Database.Database;
 
   constructor(path: string) {
@@ -128,17 +130,17 @@ test('a database of another program is not changed, and records wait until it is
   made.exec("CREATE TABLE usage (title TEXT); INSERT INTO usage VALUES ('one')");
   made.close();
   await using relay = await RelayUnderTest.start({ RELAY_USAGE_DB: path });
-  await visits(relay.port, range(1, 5));
+  await relayPairs(relay.port, range(1, 5));
   await assertWritten(path, range(1, 5));
   const bystanders = await injectFault(context, relay, 'database replaced by a foreign one', async () => {
     const before = readFileSync(songs);
-    renameSync(path, join(directory, 'away.sqlite'));
+    renameSync(path, join(directory, 'removed.sqlite'));
     copyFileSync(songs, path);
-    await visits(relay.port, range(6, 30));
-    await relay.says(WAITS);
+    await relayPairs(relay.port, range(6, 30));
+    await relay.says(FAILED);
     assert.match(relay.log, /"code":"it is a database, but not of a transit relay"/u);
     assert.ok(readFileSync(path).equals(before));
-    renameSync(join(directory, 'away.sqlite'), path);
+    renameSync(join(directory, 'removed.sqlite'), path);
     await relay.says(RECOVERED);
   });
   await assertWritten(path, [...range(1, 30), ...bystanders]);
@@ -150,28 +152,28 @@ test('a database that is overwritten in the middle is reported, and records wait
   const path = join(directory, 'usage.sqlite');
   createUsageFile(path, { rows: 20_000 });
   await using relay = await RelayUnderTest.start({ RELAY_USAGE_DB: path });
-  await visits(relay.port, range(1, 5));
+  await relayPairs(relay.port, range(1, 5));
   await assertWritten(path, range(1, 5));
   const bystanders = await injectFault(context, relay, 'database corrupted', async () => {
     overwriteMiddle(path);
     // There was no `empty` record before: its position in an index is on a page that has not been read yet.
-    await sayNothing(relay.port);
-    await relay.says(WAITS);
+    await connectAndClose(relay.port);
+    await relay.says(FAILED);
     assert.match(relay.log, /"code":"the file is corrupt"/u);
-    await visits(relay.port, range(6, 30));
+    await relayPairs(relay.port, range(6, 30));
     for (const suffix of ['', '-wal', '-shm']) rmSync(`${path}${suffix}`, { force: true });
     await relay.says(RECOVERED);
   });
   await assertWritten(path, [...range(6, 30), ...bystanders]);
   await relay.stop();
-  using database = new Closing(path);
+  using database = new ReadonlyDatabase(path);
   assert.deepEqual(database.handle.prepare("SELECT count(*) AS n FROM usage WHERE result = 'empty'").all(), [
     { n: 1 },
   ]);
 });
 
 /** A client that connects and disconnects. */
-async function sayNothing(port: number): Promise<void> {
+async function connectAndClose(port: number): Promise<void> {
   const socket = await client(port, '');
   socket.end();
   await once(socket.resume(), 'close');

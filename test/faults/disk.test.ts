@@ -4,10 +4,10 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { requireMount, mountTmpfs } from '../support/usage-files.ts';
 import { FailingDisk, fill } from './disks.ts';
-import { RelayUnderTest, range, injectFault, visits } from './relay-under-test.ts';
+import { RelayUnderTest, range, injectFault, relayPairs } from './relay-under-test.ts';
 import { assertWritten } from './usage-check.ts';
 
-const WAITS = /usage database write failed; will retry/u;
+const FAILED = /usage database write failed; will retry/u;
 const RECOVERED = /usage database write recovered/u;
 
 test('records wait for free space on a full disk', async (context) => {
@@ -15,13 +15,13 @@ test('records wait for free space on a full disk', async (context) => {
   const disk = mountTmpfs(context, 'size=2m');
   const path = join(disk, 'usage.sqlite');
   await using relay = await RelayUnderTest.start({ RELAY_USAGE_DB: path });
-  await visits(relay.port, range(1, 5));
+  await relayPairs(relay.port, range(1, 5));
   const bystanders = await injectFault(context, relay, 'disk full', async () => {
     fill(join(disk, 'filler'));
     assert.equal(statfsSync(disk).bavail, 0);
-    await visits(relay.port, range(6, 30));
-    await relay.says(WAITS);
-    await visits(relay.port, range(31, 60));
+    await relayPairs(relay.port, range(6, 30));
+    await relay.says(FAILED);
+    await relayPairs(relay.port, range(31, 60));
     assert.doesNotMatch(relay.log, RECOVERED);
     rmSync(join(disk, 'filler'));
     await relay.says(RECOVERED);
@@ -36,13 +36,13 @@ test('a disk that fails and becomes read-only stops no transfer, and records wai
   if (disk === null) return;
   const path = join(disk.directory, 'usage.sqlite');
   await using relay = await RelayUnderTest.start({ RELAY_USAGE_DB: path });
-  await visits(relay.port, range(1, 20));
+  await relayPairs(relay.port, range(1, 20));
   await assertWritten(path, range(1, 20));
   const bystanders = await injectFault(context, relay, 'disk read-only', async () => {
     disk.fail();
     assert.throws(() => writeFileSync(join(disk.directory, 'file'), ''), { code: 'EROFS' });
-    await visits(relay.port, range(21, 60));
-    await relay.says(WAITS);
+    await relayPairs(relay.port, range(21, 60));
+    await relay.says(FAILED);
     assert.doesNotMatch(relay.log, RECOVERED);
     // The relay has no open file that keeps the disk from being unmounted.
     disk.repair();

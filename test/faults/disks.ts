@@ -36,7 +36,7 @@ export function fill(path: string): void {
 }
 
 /**
- * A disk of its own that can fail as disks do: the kernel considers it broken and allows no writes any more.
+ * A separate disk that can fail like a real one: the kernel makes it read-only after an error.
  */
 export class FailingDisk {
   /** A directory on it. */
@@ -83,7 +83,7 @@ export class FailingDisk {
     return disk;
   }
 
-  /** Only what the kernel has written to the disk is still there afterwards, so this calls `sync`. */
+  /** Makes the disk fail. Calls `sync` first, because later only data that is already on the disk can be read. */
   fail(): void {
     execFileSync('sync', ['--file-system', this.directory]);
     execFileSync('mount', ['-o', 'remount,abort', this.#mountPoint]);
@@ -95,7 +95,7 @@ export class FailingDisk {
    */
   repair(): void {
     execFileSync('umount', [this.#mountPoint]);
-    // Its exit code is 1 if it repaired something.
+    // fsck exits with 1 if it repaired something.
     spawnSync('fsck.ext4', ['-y', this.#image], { stdio: 'ignore' });
     this.#attach();
   }

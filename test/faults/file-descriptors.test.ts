@@ -13,33 +13,33 @@ import { scrape } from '../support/metrics.ts';
 import { findProgram } from '../support/programs.ts';
 import { scratch, until } from '../support/scratch.ts';
 import { coresUsed, vitalsOf } from '../support/vitals.ts';
-import { RelayUnderTest, injectFault, pair, range, transfer, visits } from './relay-under-test.ts';
+import { RelayUnderTest, injectFault, pair, range, transfer, relayPairs } from './relay-under-test.ts';
 import { assertWritten } from './usage-check.ts';
 
 /** Room for 172 connections and 64 reject slots. */
-const OPEN_FILES = 300;
+const MAX_FDS = 300;
 const FITTING = 172;
 
 /** Connecting clients: far more than there are file descriptors. */
 const CLIENTS = 600;
 
 /** File descriptors that are left when the limit is lowered while the relay runs. */
-const LEFT = 20;
+const SPARE_FDS = 20;
 
-/** How long clients try to connect without success, in milliseconds. */
+/** Time for which clients try to connect without success, in milliseconds. */
 const RUSH_MS = 3000;
 
 /** An idle process uses no CPU; one that spins uses a whole core. */
 const MAX_IDLE_CORES = 0.2;
 
-const TAKEN_DOWN =
+const LIMIT_REDUCED =
   /"level":"warn".*"configured":100000,"fits":172,"fileDescriptors":300,"msg":"RELAY_MAX_CONNECTIONS exceeds the file descriptor limit/u;
-const NONE_LEFT = /"level":"warn".*"code":"EMFILE".*accepting clients failed: no file descriptors left/u;
-const SOME_AGAIN = /"level":"info".*file descriptors available again/u;
+const FDS_EXHAUSTED = /"level":"warn".*"code":"EMFILE".*accepting clients failed: no file descriptors left/u;
+const FDS_AVAILABLE = /"level":"info".*file descriptors available again/u;
 
 const CANNOT_LIMIT = findProgram('prlimit') === null ? 'needs prlimit: apt-get install util-linux' : false;
 
-/** Clients that wait until they are told to leave or are rejected. */
+/** Clients that wait until `leave` or until they are rejected. */
 class ClientFlood {
   readonly connected = new Set<Socket>();
   /** The replies of all clients. */
@@ -81,7 +81,7 @@ class ClientFlood {
 }
 
 /** Sets the file descriptor limit of a running process. It keeps the descriptors that it has. */
-function limitOpenFiles(pid: number, limit: number): void {
+function limitFds(pid: number, limit: number): void {
   execFileSync('prlimit', ['--pid', String(pid), `--nofile=${limit}:`]);
 }
 
@@ -98,7 +98,7 @@ async function assertIdle(pid: number): Promise<void> {
 }
 
 describe('file descriptors', { skip: CANNOT_LIMIT }, () => {
-  test('are never used up by clients: the relay has warned, and accepts as many as fit', async (context) => {
+  test('are never exhausted by clients: the relay warns at the start, and accepts as many clients as fit', async (context) => {
     const path = join(await scratch(context), 'usage.sqlite');
     const statusPort = await freePort();
     await using relay = await RelayUnderTest.start(
@@ -108,9 +108,9 @@ describe('file descriptors', { skip: CANNOT_LIMIT }, () => {
         RELAY_MAX_CONNECTIONS: '100000',
         RELAY_MAX_WAITING: '100000',
       },
-      { prefix: ['prlimit', `--nofile=${OPEN_FILES}:${OPEN_FILES}`] },
+      { prefix: ['prlimit', `--nofile=${MAX_FDS}:${MAX_FDS}`] },
     );
-    assert.equal(relay.count(TAKEN_DOWN), 1);
+    assert.equal(relay.count(LIMIT_REDUCED), 1);
     const bystanders = await injectFault(context, relay, 'more clients than file descriptors', async () => {
       const early = await pair(relay.port);
       const flood = new ClientFlood();
@@ -121,60 +121,60 @@ describe('file descriptors', { skip: CANNOT_LIMIT }, () => {
       const figures = await scrape(`http://127.0.0.1:${statusPort}`);
       assert.equal(figures.get('transit_relay_connections_limit'), FITTING);
       assert.equal(figures.get('transit_relay_connections_open'), FITTING);
-      assert.equal(figures.get('transit_relay_process_max_fds'), OPEN_FILES);
+      assert.equal(figures.get('transit_relay_process_max_fds'), MAX_FDS);
       assert.ok((figures.get('transit_relay_process_open_fds') ?? 0) > FITTING);
       assert.ok((figures.get('transit_relay_connections_rejected_total{reason="connections"}') ?? 0) > 0);
       await transfer(early, 5);
       await flood.leave();
-      await visits(relay.port, range(6, 10));
+      await relayPairs(relay.port, range(6, 10));
     });
     await assertWritten(path, [...range(5, 10), ...bystanders]);
-    assert.equal(relay.count(NONE_LEFT), 0);
+    assert.equal(relay.count(FDS_EXHAUSTED), 0);
     await relay.stop();
   });
 
-  test('that run out are reported; existing clients continue, and accepting resumes when there are free ones', async (context) => {
+  test('that are exhausted are reported; existing clients continue, and accepting resumes when descriptors are available again', async (context) => {
     const path = join(await scratch(context), 'usage.sqlite');
     await using relay = await RelayUnderTest.start({ RELAY_USAGE_DB: path });
     const limit = vitalsOf(relay.pid).fdCount * 100;
     const bystanders = await injectFault(context, relay, 'file descriptors exhausted', async () => {
       const early = await pair(relay.port);
-      limitOpenFiles(relay.pid, vitalsOf(relay.pid).fdCount + LEFT);
+      limitFds(relay.pid, vitalsOf(relay.pid).fdCount + SPARE_FDS);
       const flood = new ClientFlood();
       await flood.rush(relay.port, RUSH_MS);
-      await relay.says(NONE_LEFT);
-      // Few were accepted: as many as fitted.
-      await until(() => flood.connected.size < 2 * LEFT);
+      await relay.says(FDS_EXHAUSTED);
+      // Only as many clients as fit were accepted.
+      await until(() => flood.connected.size < 2 * SPARE_FDS);
       assert.deepEqual(flood.replies, new Set(['busy\n']));
-      // It stays, because its end would free a descriptor.
+      // This pair stays open, because its end would free a descriptor.
       early[0].write('!');
       await once(early[1], 'data');
-      assert.equal(relay.count(SOME_AGAIN), 0);
-      limitOpenFiles(relay.pid, limit);
-      await relay.says(SOME_AGAIN);
+      assert.equal(relay.count(FDS_AVAILABLE), 0);
+      limitFds(relay.pid, limit);
+      await relay.says(FDS_AVAILABLE);
       await transfer(early, 4);
-      await visits(relay.port, range(6, 10));
+      await relayPairs(relay.port, range(6, 10));
       await flood.leave();
     });
     await assertWritten(path, [...range(5, 10), ...bystanders]);
-    assert.equal(relay.count(SOME_AGAIN), 1);
+    assert.equal(relay.count(FDS_AVAILABLE), 1);
     await relay.stop();
   });
 
-  test('that are missing cost the relay no CPU time', async () => {
+  test('that are exhausted do not make the relay spin', async () => {
     await using relay = await RelayUnderTest.start({});
     const limit = vitalsOf(relay.pid).fdCount;
-    limitOpenFiles(relay.pid, limit + LEFT);
+    limitFds(relay.pid, limit + SPARE_FDS);
     const flood = new ClientFlood();
     await flood.rush(relay.port, RUSH_MS);
     await assertIdle(relay.pid);
     await flood.leave();
-    await relay.says(SOME_AGAIN);
-    await visits(relay.port, range(1, 5));
+    await relay.says(FDS_AVAILABLE);
+    await relayPairs(relay.port, range(1, 5));
     await relay.stop();
   });
 
-  test('cost no CPU time either if libuv has lost its reserve descriptor', async (context) => {
+  test('that are exhausted do not make the relay spin if libuv has lost its reserve descriptor', async (context) => {
     const path = join(await scratch(context), 'usage.sqlite');
     await using relay = await RelayUnderTest.start({ RELAY_USAGE_DB: path });
     const limit = vitalsOf(relay.pid).fdCount * 100;
@@ -182,21 +182,21 @@ describe('file descriptors', { skip: CANNOT_LIMIT }, () => {
     const listener = firstSocket(relay.pid);
     const flood = new ClientFlood();
     // It closes its reserve for the first client, accepts none, and cannot open the reserve again.
-    limitOpenFiles(relay.pid, Math.floor(listener / 2));
+    limitFds(relay.pid, Math.floor(listener / 2));
     await flood.addClients(relay.port, 10);
     await until(() => vitalsOf(relay.pid).fdCount < fdCount);
     // Now there is a descriptor for one client. The others would stay in the backlog, and the relay would
     // spin.
-    limitOpenFiles(relay.pid, listener);
+    limitFds(relay.pid, listener);
     await until(() => flood.connected.size <= 1);
     await flood.rush(relay.port, RUSH_MS);
     await until(() => flood.connected.size <= 1);
     await assertIdle(relay.pid);
-    await relay.says(NONE_LEFT);
-    limitOpenFiles(relay.pid, limit);
-    await relay.says(SOME_AGAIN);
+    await relay.says(FDS_EXHAUSTED);
+    limitFds(relay.pid, limit);
+    await relay.says(FDS_AVAILABLE);
     await flood.leave();
-    await visits(relay.port, range(1, 5));
+    await relayPairs(relay.port, range(1, 5));
     await relay.stop();
   });
 });

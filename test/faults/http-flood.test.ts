@@ -63,8 +63,8 @@ async function attackRelay(
     context.skip(missing);
     return null;
   }
-  await using cluster = await MemoryCgroup.make(LIMIT_MIB * 2 ** 20);
-  await using relay = await RelayProcess.start(settings, cluster.prefix);
+  await using cgroup = await MemoryCgroup.make(LIMIT_MIB * 2 ** 20);
+  await using relay = await RelayProcess.start(settings, cgroup.prefix);
   await using bystander = await Bystander.start({ port: relay.port('raw') });
   const idle = await bystander.measure(1000);
   const before = residentPeakMiB(relay.pid);
@@ -73,7 +73,7 @@ async function attackRelay(
   reportAttack(context, name, idle, during, `RSS +${growthMiB.toFixed(0)} MiB`);
   await bystander.finish();
   assert.equal(during.newPairsFailed, 0);
-  assert.ok(during.maxMs < MAX_STALL_MS, `a stall of ${during.maxMs} ms`);
+  assert.ok(during.maxMs < MAX_STALL_MS, `the pair stalled for ${during.maxMs} ms`);
   assert.ok(during.newPairMaxMs < MAX_STALL_MS, `a new pair took ${during.newPairMaxMs} ms`);
   assert.ok(growthMiB < MAX_GROWTH_MIB, `the relay grew by ${growthMiB} MiB`);
   await relay.stop();
@@ -101,13 +101,13 @@ async function openIdle(
   return sockets;
 }
 
-describe('clients that speak HTTP', { timeout: 120_000 }, () => {
+describe('HTTP clients', { timeout: 120_000 }, () => {
   for (const { port, role, isTls, count } of [
     { port: 'the raw port', role: 'raw', isTls: false, count: 1000 },
     { port: 'the WebSocket port', role: 'websocket', isTls: false, count: 1000 },
-    { port: 'the WebSocket port by TLS', role: 'websocket', isTls: true, count: 100 },
+    { port: 'the WebSocket port with TLS', role: 'websocket', isTls: true, count: 100 },
   ] as const) {
-    test(`may pipeline requests at ${port} without reading a response`, async (context) => {
+    test(`that pipeline requests at ${port} and read no response cause no stall and little memory growth`, async (context) => {
       const { files } = await CertificateDirectory.open(context, makeIdentity());
       const tls = `:privateKey=${files.keyPath}:certKey=${files.certificatePath}`;
       const endpoint = isTls ? `ssl:0:interface=127.0.0.1${tls}` : 'tcp:0:interface=127.0.0.1';
@@ -122,7 +122,7 @@ describe('clients that speak HTTP', { timeout: 120_000 }, () => {
     });
   }
 
-  test('may leave requests incomplete, and others become WebSocket clients', async (context) => {
+  test('with incomplete requests are evicted, and other clients can still open WebSockets', async (context) => {
     const incomplete = 3000;
     const name = `${incomplete} half-open requests of 7 KB`;
     await attackRelay(

@@ -97,7 +97,7 @@ class Pipeliners implements Disposable {
   constructor(port: number) {
     this.#port = port;
     // This process also probes: opening all at once would delay the probes here, not at the server.
-    for (let count = 0; count < CONNECTIONS; count += 1) setTimeout(() => this.#come(), 5 * count);
+    for (let count = 0; count < CONNECTIONS; count += 1) setTimeout(() => this.#connect(), 5 * count);
   }
 
   [Symbol.dispose](): void {
@@ -105,14 +105,14 @@ class Pipeliners implements Disposable {
     for (const socket of this.#sockets) socket.destroy();
   }
 
-  #come(): void {
+  #connect(): void {
     if (this.#isOver) return;
     const socket = connect(this.#port, '127.0.0.1');
     this.#sockets.add(socket);
     socket.on('error', () => undefined);
     socket.on('close', () => {
       this.#sockets.delete(socket);
-      setTimeout(() => this.#come(), 200);
+      setTimeout(() => this.#connect(), 200);
     });
     socket.write(PIPELINE);
     socket.pause();

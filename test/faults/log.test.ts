@@ -11,14 +11,14 @@ import { eventually } from '../support/programs.ts';
 import { scratch } from '../support/scratch.ts';
 import { requireMount, mountTmpfs } from '../support/usage-files.ts';
 import { fill } from './disks.ts';
-import { RelayUnderTest, client, range, injectFault, visits } from './relay-under-test.ts';
+import { RelayUnderTest, client, range, injectFault, relayPairs } from './relay-under-test.ts';
 import { assertWritten } from './usage-check.ts';
 import { freePort } from '../support/listening.ts';
 
 /** More than a pipe without a reader holds (64 KiB). The relay buffers 4 MiB. */
 const LINES = 1500;
 
-/** Opens neither end blocking, and reads without blocking. */
+/** Neither opening nor reading blocks. */
 const OPEN_FOR_BOTH = constants.O_RDWR | constants.O_NONBLOCK;
 
 /** Runs a program with other file descriptors: `redirection('>&-')`. */
@@ -26,17 +26,17 @@ function redirect(...redirections: string[]): string[] {
   return ['sh', '-c', `exec "$@" ${redirections.join(' ')}`, 'sh'];
 }
 
-interface Logging {
+interface LoggingRelay {
   readonly relay: RelayUnderTest;
   readonly usagePath: string;
 }
 
-/** A relay whose log, or whose log and records, go where `redirection` says. It logs everything it can. */
+/** Starts a relay with its log (fd 1) or its records (fd 3) redirected, at the most detailed log level. */
 async function start(
   context: TestContext,
   fd: 1 | 3,
   redirection: string,
-): Promise<Logging & AsyncDisposable> {
+): Promise<LoggingRelay & AsyncDisposable> {
   const usagePath = join(await scratch(context), 'usage.sqlite');
   const port = fd === 1 ? await freePort() : undefined;
   const relay = await RelayUnderTest.start(
@@ -46,8 +46,8 @@ async function start(
   return { relay, usagePath, [Symbol.asyncDispose]: () => relay[Symbol.asyncDispose]() };
 }
 
-/** Many clients that connect and leave: each is a log line and a record, and no record is suppressed. */
-async function chatter(port: number): Promise<void> {
+/** Connects and disconnects many clients. Each causes a log line and a record, and no record is suppressed. */
+async function connectMany(port: number): Promise<void> {
   for (let left = LINES; left > 0; left -= 50) {
     await Promise.all(
       Array.from({ length: 50 }, async () => {
@@ -64,13 +64,13 @@ function pipeIn(directory: string): string {
   return path;
 }
 
-/** Everything in a pipe, until there are that many session lines, each of them complete. */
+/** Reads a pipe until it has `summaries` lines about sessions. Checks that every line is complete. */
 async function readLines(reader: number, summaries: number): Promise<string[]> {
   const memory = Buffer.alloc(64 * 1024);
   let text = '';
   const count = (): number => text.match(/"mood":.*\n/gu)?.length ?? 0;
   await eventually(
-    () => `${summaries} lines about sessions, of which ${count()} came`,
+    () => `${summaries} lines about sessions arrive; ${count()} have arrived`,
     10_000,
     () => {
       try {
@@ -81,11 +81,11 @@ async function readLines(reader: number, summaries: number): Promise<string[]> {
       return count() >= summaries ? true : null;
     },
   );
-  return wholeLines(text);
+  return parseLines(text);
 }
 
 /** Throws if a line, including the last one, is not JSON. */
-function wholeLines(text: string): string[] {
+function parseLines(text: string): string[] {
   assert.ok(text.endsWith('\n'));
   const lines = text.trimEnd().split('\n');
   for (const line of lines) assert.doesNotThrow(() => JSON.parse(line), line);
@@ -94,8 +94,8 @@ function wholeLines(text: string): string[] {
 
 test('without a standard output the relay works as usual', async (context) => {
   await using at = await start(context, 1, '>&-');
-  await visits(at.relay.port, range(1, 5));
-  const bystanders = await injectFault(context, at.relay, 'log closed', () => chatter(at.relay.port));
+  await relayPairs(at.relay.port, range(1, 5));
+  const bystanders = await injectFault(context, at.relay, 'log closed', () => connectMany(at.relay.port));
   await assertWritten(at.usagePath, [...range(1, 5), ...bystanders]);
   assert.equal(at.relay.program.stderr, '');
   await at.relay.stop();
@@ -108,10 +108,10 @@ for (const fd of [1, 3] as const) {
     const pipe = pipeIn(await scratch(context));
     const reader = openSync(pipe, OPEN_FOR_BOTH);
     await using at = await start(context, fd, `${fd}>${pipe}`);
-    await visits(at.relay.port, range(1, 5));
+    await relayPairs(at.relay.port, range(1, 5));
     const bystanders = await injectFault(context, at.relay, `${what}: reader gone`, async () => {
       closeSync(reader);
-      await chatter(at.relay.port);
+      await connectMany(at.relay.port);
     });
     await assertWritten(at.usagePath, [...range(1, 5), ...bystanders]);
     await at.relay.stop();
@@ -122,12 +122,12 @@ for (const fd of [1, 3] as const) {
     const reader = openSync(pipe, OPEN_FOR_BOTH);
     context.after(() => closeSync(reader));
     await using at = await start(context, fd, `${fd}>${pipe}`);
-    await visits(at.relay.port, range(1, 5));
+    await relayPairs(at.relay.port, range(1, 5));
     const bystanders = await injectFault(context, at.relay, `${what}: reader stuck`, async () => {
-      await chatter(at.relay.port);
-      await visits(at.relay.port, range(6, 10));
+      await connectMany(at.relay.port);
+      await relayPairs(at.relay.port, range(6, 10));
     });
-    // More than a pipe holds has been written by now and waits in the relay.
+    // The relay has written more than a pipe holds and buffers the rest.
     const lines = await readLines(reader, LINES + 10 + bystanders.length);
     assert.equal(lines.filter((line) => /"mood":"lonely"/u.test(line)).length, LINES);
     await assertWritten(at.usagePath, [...range(1, 10), ...bystanders]);
@@ -139,17 +139,17 @@ for (const fd of [1, 3] as const) {
     const disk = mountTmpfs(context, 'size=1m');
     const file = join(disk, 'log');
     await using at = await start(context, fd, `${fd}>>${file}`);
-    await visits(at.relay.port, range(1, 5));
+    await relayPairs(at.relay.port, range(1, 5));
     const bystanders = await injectFault(context, at.relay, `${what}: disk full`, async () => {
       fill(join(disk, 'filler'));
-      await chatter(at.relay.port);
+      await connectMany(at.relay.port);
     });
     assert.equal(statfsSync(disk).bavail, 0);
     rmSync(join(disk, 'filler'));
-    await chatter(at.relay.port);
+    await connectMany(at.relay.port);
     await assertWritten(at.usagePath, [...range(1, 5), ...bystanders]);
     await at.relay.stop();
-    const lines = wholeLines(readFileSync(file, 'utf8'));
+    const lines = parseLines(readFileSync(file, 'utf8'));
     assert.equal(lines.filter((line) => /"mood":"lonely"/u.test(line)).length, LINES * 2);
     if (fd === 1) assert.match(lines.at(-1) ?? '', /"msg":"stopped"/u);
   });

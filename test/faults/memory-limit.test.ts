@@ -46,7 +46,7 @@ const AT_ONCE = 50;
 /** Time for the relay to read from stalled pairs, in milliseconds. */
 const SETTLE_MS = 2000;
 
-/** An order of magnitude above what a machine with other load shows. */
+/** An order of magnitude above the values on a busy machine. */
 const MAX_STALL_MS = 3000;
 
 /** More than the kernel and the relay buffer for a receiver that does not read. */
@@ -90,7 +90,7 @@ class Attackers implements Disposable {
   }
 }
 
-/** The first bytes that a connection gets; nothing if it is closed. */
+/** The first bytes that a connection receives; empty if it is closed. */
 function replyTo(socket: Socket): Promise<string> {
   return new Promise((resolve) => {
     socket.once('data', (bytes: Buffer) => resolve(bytes.toString('latin1')));
@@ -188,11 +188,11 @@ describe(
   () => {
     for (const { name, size, most, enter } of STATES) {
       test(`fit into the memory of the container: ${name}`, async (context) => {
-        await using cluster = await MemoryCgroup.make(LIMIT_BYTES);
+        await using cgroup = await MemoryCgroup.make(LIMIT_BYTES);
         const statusPort = await freePort();
         await using relay = await RelayUnderTest.start(
           { ...SETTINGS, RELAY_STATUS_LISTEN: `tcp:${statusPort}:interface=127.0.0.1` },
-          { prefix: cluster.prefix },
+          { prefix: cgroup.prefix },
         );
         await using bystander = await Bystander.start({ port: relay.port });
         const idle = await bystander.measure(500);
@@ -200,7 +200,7 @@ describe(
         const during = await bystander.measureWhile(async () => {
           let left = COMING / size;
           const one = async (): Promise<void> => {
-            while (left > 0 && cluster.oomKills === 0) {
+            while (left > 0 && cgroup.oomKills === 0) {
               left -= 1;
               await enter(attackers);
             }
@@ -208,7 +208,7 @@ describe(
           await Promise.all(Array.from({ length: AT_ONCE }, one));
           await sleep(SETTLE_MS);
         });
-        assert.equal(cluster.oomKills, 0, 'the relay was killed by the OOM killer');
+        assert.equal(cgroup.oomKills, 0, 'the relay was killed by the OOM killer');
         const figures = await scrape(`http://127.0.0.1:${statusPort}`);
         const open = figures.get('transit_relay_connections_open') ?? 0;
         reportAttack(
@@ -218,7 +218,7 @@ describe(
           during,
           `${open} connections`,
           `held ${((figures.get('transit_relay_buffered_bytes') ?? 0) / MiB).toFixed(1)} MiB`,
-          `peak ${(cluster.peakBytes / MiB).toFixed(0)} of ${LIMIT_BYTES / MiB} MiB`,
+          `peak ${(cgroup.peakBytes / MiB).toFixed(0)} of ${LIMIT_BYTES / MiB} MiB`,
         );
         assert.equal(relay.count(ROOM), 1);
         assert.ok(open > 0.9 * most, `only ${open} connections`);

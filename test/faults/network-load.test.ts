@@ -9,7 +9,7 @@ const CHURN_SECONDS = 5;
 const STALLED_PAIRS = 1000;
 
 /** Connections of the bystander. */
-const BYSTANDING_PAIRS = 2;
+const BYSTANDER_PAIRS = 2;
 
 const BUFFER_MEMORY_MIB = 16;
 
@@ -20,7 +20,7 @@ const STALLED_PAIR_MIB = (16 + 2 * 8) / 1024;
 const WORKING_MIB = 64;
 
 describe('many clients', { timeout: 120_000 }, () => {
-  test('that connect and leave at once, thousands per second, have a record each', async (context) => {
+  test('that connect and disconnect at once, thousands per second, each have a record', async (context) => {
     const monitored = await MonitoredRelay.startFor(context);
     let connected = 0;
     const transfers = await checkRecovery(
@@ -29,7 +29,7 @@ describe('many clients', { timeout: 120_000 }, () => {
       `${CHURN_SECONDS} s of connect and leave`,
       async () => {
         await using attackers = new AsyncDisposableStack();
-        // One alone would leave most of the machine to the bystander.
+        // A single attacker process would not load the machine enough.
         const attacks = [1, 2].map(() => attackers.use(new Attack('churn', monitored, CHURN_SECONDS)));
         const churns = await Promise.all(attacks.map((attack) => attack.ready()));
         const sum = (name: string): number =>
@@ -44,7 +44,7 @@ describe('many clients', { timeout: 120_000 }, () => {
     assert.deepEqual(await monitored.moods(), { empty: connected, happy: transfers });
   });
 
-  test('that are 1,000 receivers and never read cost what is documented', async (context) => {
+  test('that never read, 1,000 receivers, use no more memory than documented', async (context) => {
     const monitored = await MonitoredRelay.startFor(context, {
       RELAY_BUFFER_MEMORY: `${BUFFER_MEMORY_MIB}MiB`,
     });
@@ -53,7 +53,7 @@ describe('many clients', { timeout: 120_000 }, () => {
       await using attack = new Attack('stalls', monitored, STALLED_PAIRS);
       const { pairs, bytes = 0 } = await attack.ready();
       assert.equal(pairs, STALLED_PAIRS);
-      assert.equal((await monitored.status()).pairs, STALLED_PAIRS + BYSTANDING_PAIRS);
+      assert.equal((await monitored.status()).pairs, STALLED_PAIRS + BYSTANDER_PAIRS);
       context.diagnostic(`${(bytes / 2 ** 20).toFixed(0)} MiB sent`);
       await attack.leave();
     };

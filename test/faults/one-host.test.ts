@@ -18,8 +18,8 @@ const ATTACK_MS = 4000;
 const MAX_STALL_MS = 3000;
 
 /**
- * What one host does to use all connections, and the state of the connections that are evicted for others.
- * Null: a lower limit applies, so that they never use all connections.
+ * Attacks that use all connections, and the state of the connections that are evicted. Null: a lower limit
+ * applies, so that the attack never uses all connections.
  */
 const ATTACKS: Readonly<Record<string, string | null>> = {
   waiters: 'waiting',
@@ -28,7 +28,7 @@ const ATTACKS: Readonly<Record<string, string | null>> = {
   lingerers: 'closing',
 };
 
-async function getsNewPairsIn(context: TestContext, name: string, state: string | null): Promise<void> {
+async function expectNewPairs(context: TestContext, name: string, state: string | null): Promise<void> {
   const measured = await MeasuredRelay.startFor(context, { RELAY_MAX_CONNECTIONS: `${MAX_CONNECTIONS}` });
   const { relay } = measured;
   await using bystander = await Bystander.start({ port: relay.port('raw') });
@@ -42,12 +42,12 @@ async function getsNewPairsIn(context: TestContext, name: string, state: string 
   reportAttack(context, `one host: ${name}`, idle, during, `evicted ${JSON.stringify(evicted)}`);
   assert.ok(during.newPairs > 10, `${during.newPairs} new pairs`);
   assert.equal(during.newPairsFailed, 0);
-  assert.ok(during.maxMs < MAX_STALL_MS, `a stall of ${during.maxMs} ms`);
+  assert.ok(during.maxMs < MAX_STALL_MS, `the pair stalled for ${during.maxMs} ms`);
   // Clients that got `busy` and stay are evicted as well.
   if (state !== null) assert.ok((evicted[`{state="${state}"}`] ?? 0) > 0, JSON.stringify(evicted));
 }
 
 describe('one host that uses all connections does not lock out other networks', { timeout: 120_000 }, () => {
   for (const [name, state] of Object.entries(ATTACKS))
-    test(`with ${name}`, (context) => getsNewPairsIn(context, name, state));
+    test(`with ${name}`, (context) => expectNewPairs(context, name, state));
 });

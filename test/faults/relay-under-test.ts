@@ -14,7 +14,7 @@ const MAIN = join(import.meta.dirname, '..', '..', 'src', 'main.ts');
 
 const ANY_LOOPBACK_PORT = 'tcp:0:interface=127.0.0.1';
 
-/** How long a bystander is measured before the fault, in milliseconds. */
+/** Duration of the measurement before the fault, in milliseconds. */
 const UNDISTURBED_MS = 700;
 
 /** An idle process uses no CPU; one that spins uses a whole core. */
@@ -23,7 +23,7 @@ const MAX_IDLE_CORES = 0.2;
 /** Time for a relay to end, in milliseconds: its last writes may have to be abandoned. */
 const END_TIMEOUT_MS = 20_000;
 
-/** The relay as a process that gets a fault. */
+/** A relay process for tests of faults. */
 export class RelayUnderTest implements AsyncDisposable {
   readonly program: Program;
   /** TCP port for clients. */
@@ -152,19 +152,19 @@ export async function pair(port: number): Promise<readonly [Socket, Socket]> {
  */
 export async function transfer([one, other]: readonly [Socket, Socket], count: number): Promise<void> {
   const sent = randomBytesOf(count, count);
-  const got: Buffer[] = [];
-  other.on('data', (bytes: Buffer) => got.push(bytes));
+  const received: Buffer[] = [];
+  other.on('data', (bytes: Buffer) => received.push(bytes));
   // The relay's FIN to the sender may arrive before the receiver has read everything.
   const closed = once(one.resume(), 'close');
   one.end(sent);
   await once(other, 'end');
-  assert.ok(Buffer.concat(got).equals(sent), `${count} received bytes differ`);
+  assert.ok(Buffer.concat(received).equals(sent), `${count} received bytes differ`);
   other.end();
   await closed;
 }
 
-/** Pairs one after the other that leave records with these numbers of bytes. */
-export async function visits(port: number, sizes: Iterable<number>): Promise<void> {
+/** Relays one pair after the other. Each leaves a record with one of these numbers of bytes. */
+export async function relayPairs(port: number, sizes: Iterable<number>): Promise<void> {
   for (const size of sizes) await transfer(await pair(port), size);
 }
 

@@ -9,20 +9,20 @@ import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/b
 import { UsageReader } from '../support/relay-process.ts';
 import type { UsageRow } from '../support/relay-process.ts';
 import { scratch, until } from '../support/scratch.ts';
-import { RelayUnderTest, client, pair, injectFault, transfer, visits } from './relay-under-test.ts';
-import { assertSound, assertWritten } from './usage-check.ts';
+import { RelayUnderTest, client, pair, injectFault, transfer, relayPairs } from './relay-under-test.ts';
+import { assertIntact, assertWritten } from './usage-check.ts';
 
-/** How long the relay is stopped, in milliseconds: longer than its retries, its sweeps and its ticks. */
+/** Time for which the relay is suspended, in milliseconds: longer than its retries and timers. */
 const STOPPED_MS = 3000;
 
 /** Concurrent pairs that start and end. */
 const STREAMS = 8;
 
-/** How often a relay is killed, and the number of records it has written each time before that. */
+/** Number of kills, and number of records that the relay has written before each. */
 const KILLS = 5;
 const RECORDS_BEFORE_A_KILL = 200;
 
-test('a relay that is stopped and continued resumes where it was', async (context) => {
+test('a relay that is suspended and resumed loses no byte and no client', async (context) => {
   const path = join(await scratch(context), 'usage.sqlite');
   await using relay = await RelayUnderTest.start({
     RELAY_USAGE_DB: path,
@@ -34,7 +34,7 @@ test('a relay that is stopped and continued resumes where it was', async (contex
     const token = newToken();
     const waiting = await client(relay.port, handshake(token, SIDE_A));
     const half = await client(relay.port, handshake(token, SIDE_B).slice(0, 20));
-    await visits(relay.port, [1]);
+    await relayPairs(relay.port, [1]);
     relay.program.kill('SIGSTOP');
     // Bytes that the kernel accepts meanwhile count as sent.
     half.write(handshake(token, SIDE_B).slice(20));
@@ -43,8 +43,12 @@ test('a relay that is stopped and continued resumes where it was', async (contex
     await sleep(STOPPED_MS);
     assert.deepEqual([waiting.bytesRead, half.bytesRead, running[0].bytesRead], [0, 0, 3]);
     relay.program.kill('SIGCONT');
-    const [[said]] = await Promise.all([once(running[0], 'data'), once(waiting, 'data'), once(half, 'data')]);
-    assert.equal(String(said), 'while it was stopped');
+    const [[received]] = await Promise.all([
+      once(running[0], 'data'),
+      once(waiting, 'data'),
+      once(half, 'data'),
+    ]);
+    assert.equal(String(received), 'while it was stopped');
     await transfer([waiting, half], 1001);
     await transfer(running, 1002);
     const left = (await late).resume();
@@ -90,7 +94,7 @@ function rowsOf(path: string): UsageRow[] {
   return reader.rows();
 }
 
-test('a relay that is killed leaves every readable record, and restarts', async (context) => {
+test('a killed relay keeps every record that could be read before, and can be restarted', async (context) => {
   const path = join(await scratch(context), 'usage.sqlite');
   let kept: UsageRow[] = [];
   let pairs = 0;
@@ -111,7 +115,7 @@ test('a relay that is killed leaves every readable record, and restarts', async 
     await assert.rejects(relay.program.succeeds(10_000), /SIGKILL/u);
     stop.abort();
     await ended;
-    assertSound(path);
+    assertIntact(path);
     const left = rowsOf(path);
     assert.deepEqual(left.slice(0, committed.length), committed);
     assert.deepEqual(left.slice(0, kept.length), kept);
@@ -121,7 +125,7 @@ test('a relay that is killed leaves every readable record, and restarts', async 
     kept = left;
   }
   await using relay = await RelayUnderTest.start({ RELAY_USAGE_DB: path });
-  await visits(relay.port, [pairs + 1]);
+  await relayPairs(relay.port, [pairs + 1]);
   await relay.stop();
   const rows = rowsOf(path);
   assert.deepEqual(rows.slice(0, kept.length), kept);
@@ -129,5 +133,5 @@ test('a relay that is killed leaves every readable record, and restarts', async 
   assert.ok(sizes.length > KILLS * RECORDS_BEFORE_A_KILL);
   assert.equal(sizes.at(-1), pairs + 1);
   assert.equal(new Set(sizes).size, sizes.length, 'a record was written twice');
-  assertSound(path);
+  assertIntact(path);
 });

@@ -93,13 +93,13 @@ function start(main: string, settings: Readonly<Record<string, string>>): Starte
 /** Runs `action` that many times, a few of them at once. */
 async function repeat(times: number, action: () => Promise<void>): Promise<void> {
   let left = times;
-  const lane = async (): Promise<void> => {
+  const worker = async (): Promise<void> => {
     while (left > 0) {
       left -= 1;
       await action();
     }
   };
-  await Promise.all(Array.from({ length: AT_ONCE }, lane));
+  await Promise.all(Array.from({ length: AT_ONCE }, worker));
 }
 
 /** The thread ids of a process and of its children. */
@@ -109,7 +109,7 @@ function threadsOf(pid: number): number[] {
     try {
       return readFileSync(`/proc/${pid}/task/${thread}/children`, 'latin1').trim().split(' ').filter(Boolean);
     } catch {
-      // It has ended meanwhile.
+      // The thread has ended.
       return [];
     }
   });
@@ -117,9 +117,9 @@ function threadsOf(pid: number): number[] {
 }
 
 /** Waits until a process has a handler for SIGHUP, which Node does not install by itself. */
-async function hasHandlers(pid: number): Promise<void> {
+async function untilHandlerInstalled(pid: number): Promise<void> {
   await eventually(
-    () => 'a handler for SIGHUP',
+    () => 'a handler for SIGHUP is installed',
     10_000,
     () => {
       const caught =
@@ -185,7 +185,7 @@ describe('a program that is stopped', () => {
     test(`while the ${name} loads stops before it listens`, async (context) => {
       const { child, output, end } = start(main, settings(await scratch(context)));
       const began = performance.now();
-      await hasHandlers(child.pid ?? 0);
+      await untilHandlerInstalled(child.pid ?? 0);
       context.diagnostic(`handlers after ${(performance.now() - began).toFixed(0)} ms`);
       child.kill('SIGTERM');
       assert.equal(await end, 'exit code 0', output.text);
@@ -206,7 +206,7 @@ describe('a program that is stopped', () => {
 
     test(`survives SIGHUP while the ${name} starts`, async (context) => {
       const { child, output, end } = start(main, settings(await scratch(context)));
-      await hasHandlers(child.pid ?? 0);
+      await untilHandlerInstalled(child.pid ?? 0);
       child.kill('SIGHUP');
       await eventually(
         () => output.text,

@@ -45,7 +45,7 @@ function attackBy(attack: string, relay: RelayProcess, count: number, seconds: n
 
 describe('hostile TLS clients', () => {
   for (const pairs of [20, 200]) {
-    test(`do not stall others with records of one byte, ${pairs} pairs`, async (context) => {
+    test(`that send records of one byte in ${pairs} pairs do not stall others`, async (context) => {
       await using relay = await startRelay(context);
       await using bystander = await Bystander.start({ port: relay.port('raw') });
       const idle = await bystander.measure(1000);
@@ -59,7 +59,7 @@ describe('hostile TLS clients', () => {
     });
   }
 
-  test('do not lock out others with ClientHellos if a handshake takes several milliseconds', async (context) => {
+  test('that flood ClientHellos do not lock out others, even if a handshake takes several milliseconds', async (context) => {
     await using relay = await startRelay(context, { type: 'rsa', bits: 4096 });
     await using bystander = await Bystander.start({ port: relay.port('raw'), tls: true });
     const idle = await bystander.measure(1000);
@@ -75,12 +75,12 @@ describe('hostile TLS clients', () => {
   });
 
   test(
-    'fit into the memory of the container if all of them stall',
+    'that all stall fit into the memory of the container',
     { skip: skipWithoutCgroups() },
     async (context) => {
-      await using cluster = await MemoryCgroup.make(LIMIT_BYTES);
+      await using cgroup = await MemoryCgroup.make(LIMIT_BYTES);
       const bufferBytes = 8 * MIB;
-      await using relay = await startRelay(context, {}, { RELAY_BUFFER_MEMORY: '8MiB' }, cluster.prefix);
+      await using relay = await startRelay(context, {}, { RELAY_BUFFER_MEMORY: '8MiB' }, cgroup.prefix);
       const [, limit] = await relay.says(/"maxConnections":(\d+).*"limitedBy":"memory"/u);
       const connections = Number(limit);
       const pairs = Math.floor(connections / 2);
@@ -89,9 +89,9 @@ describe('hostile TLS clients', () => {
       const figures = await scrape(`http://127.0.0.1:${relay.port('status')}`);
       const held = figures.get('transit_relay_buffered_bytes') ?? 0;
       context.diagnostic(
-        `ATTACK | ${pairs} stalled TLS pairs | held MiB ${(held / MIB).toFixed(1)} | peak MiB ${(cluster.peakBytes / MIB).toFixed(0)} of ${LIMIT_BYTES / MIB}`,
+        `ATTACK | ${pairs} stalled TLS pairs | held MiB ${(held / MIB).toFixed(1)} | peak MiB ${(cgroup.peakBytes / MIB).toFixed(0)} of ${LIMIT_BYTES / MIB}`,
       );
-      assert.equal(cluster.oomKills, 0, 'the relay was killed by the OOM killer');
+      assert.equal(cgroup.oomKills, 0, 'the relay was killed by the OOM killer');
       assert.equal(figures.get('transit_relay_connections_open'), 2 * pairs);
       assert.ok(!relay.log.includes('falls back to standard streams'), relay.log);
       assert.ok(held > 0, 'buffered bytes of TLS clients are counted');

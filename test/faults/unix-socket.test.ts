@@ -43,7 +43,7 @@ const LISTENERS: readonly (readonly [
 ];
 
 /** Resolves when a program accepts a connection at `path`; rejects when none does. */
-async function reach(path: string): Promise<void> {
+async function expectReachable(path: string): Promise<void> {
   const socket = connect(path);
   await once(socket, 'connect');
   socket.destroy();
@@ -69,13 +69,13 @@ describe('a unix socket', () => {
       await withBystander(context, `a newer unix socket, ${role}`, async () => {
         const older = await start();
         assert.equal(lstatSync(path).mode & 0o777, 0o660);
-        // As an operator does to replace a program without downtime.
+        // This is how an operator replaces a program without downtime.
         rmSync(path);
         const newer = await start();
         const before = lstatSync(path, { bigint: true });
         await stop(older);
         assert.equal(lstatSync(path, { bigint: true }).ino, before.ino);
-        await reach(path);
+        await expectReachable(path);
         // It removes its own socket only.
         await stop(newer);
         assert.deepEqual(readdirSync(sockets), []);
@@ -83,12 +83,12 @@ describe('a unix socket', () => {
         const moved = await start();
         renameSync(path, `${path}.moved`);
         await stop(moved);
-        assert.ok(existsSync(`${path}.moved`), 'a moved socket is for its owner to remove');
+        assert.ok(existsSync(`${path}.moved`), 'the relay does not remove a moved socket');
       });
     });
   }
 
-  test('of a killed process is replaced; one in use is not', async (context) => {
+  test('of a killed process is replaced, and a socket in use is not', async (context) => {
     const sockets = await scratch(context);
     const path = join(sockets, 'relay.sock');
     const program = (): Program =>
@@ -102,11 +102,11 @@ describe('a unix socket', () => {
     assert.ok(lstatSync(path).isSocket());
     await using next = program();
     await next.waitForOutput(/"role":"raw"/u);
-    await reach(path);
+    await expectReachable(path);
     await using late = program();
     await late.waitForOutput(/can't listen on unix:.*another program listens there/u);
     await late.succeeds(END_MS).catch(() => undefined);
-    await reach(path);
+    await expectReachable(path);
     assert.deepEqual(readdirSync(sockets), ['relay.sock']);
   });
 });

@@ -30,11 +30,11 @@ export async function assertWritten(path: string, sizes: readonly number[]): Pro
     () => ((readable(path)?.length ?? 0) >= wanted.length ? true : null),
   );
   assert.deepEqual(sizesIn(path), wanted);
-  assertSound(path);
+  assertIntact(path);
 }
 
 /** Checks that SQLite finds no error in the file. */
-export function assertSound(path: string): void {
+export function assertIntact(path: string): void {
   const database = new Database(path, { readonly: true });
   try {
     assert.deepEqual(database.pragma('integrity_check'), [{ integrity_check: 'ok' }]);

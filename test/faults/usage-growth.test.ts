@@ -25,13 +25,13 @@ const LONELY = 2000;
 /** Concurrent connections of the attacker. */
 const AT_ONCE = 50;
 
-/** An idle relay answers within a few milliseconds; above this something other than records is wrong. */
+/** An idle relay answers within a few milliseconds; more than this means a problem other than records. */
 const MAX_STALL_MS = 2000;
 
 const SUPPRESSED = /"level":"warn".*"count":1,"msg":"usage records suppressed/u;
 
-/** Connects, sends this and disconnects, that many times. */
-async function visit(port: number, count: number, line: () => string): Promise<void> {
+/** Connects `count` clients that send a line and disconnect. */
+async function connectClients(port: number, count: number, line: () => string): Promise<void> {
   let left = count;
   const one = async (): Promise<void> => {
     while (left > 0) {
@@ -58,8 +58,8 @@ describe('the usage database', () => {
     const idle = await bystander.measure(500);
     const startedAt = performance.now();
     const during = await bystander.measureWhile(async () => {
-      await visit(relay.port, BAD_LINES, () => 'please relay nothing\n');
-      await visit(relay.port, LONELY, () => handshake(newToken(), SIDE_A));
+      await connectClients(relay.port, BAD_LINES, () => 'please relay nothing\n');
+      await connectClients(relay.port, LONELY, () => handshake(newToken(), SIDE_A));
     });
     const seconds = (performance.now() - startedAt) / 1000;
     const figures = await scrape(status);

@@ -6,10 +6,10 @@ import type { MonitoredRelay } from './monitored-relay.ts';
 
 const ATTACKER = join(import.meta.dirname, 'attacker.ts');
 
-/** Much longer than any attack takes, in milliseconds. */
+/** Much longer than any attack, in milliseconds. */
 const TIMEOUT_MS = 90_000;
 
-/** Runs `attacker.ts` in a process of its own, so that it does not slow this process down. */
+/** Runs `attacker.ts` in a separate process, so that it does not slow this process down. */
 export class Attack implements AsyncDisposable {
   readonly #program: Program;
 
@@ -25,14 +25,14 @@ export class Attack implements AsyncDisposable {
     return this.#report('ready');
   }
 
-  /** How its connections ended, once all have. */
+  /** Resolves when all connections have ended, with counts by how they ended. */
   async ended(): Promise<Ends> {
     const ends = await this.#report('ended');
     await this.#program.succeeds(TIMEOUT_MS);
     return ends;
   }
 
-  /** Makes it close its remaining connections. */
+  /** Makes the attacker close its remaining connections. */
   leave(): Promise<Ends> {
     this.#program.endInput();
     return this.ended();

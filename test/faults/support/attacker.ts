@@ -15,11 +15,11 @@ import { WEBSOCKET_ATTACKS } from './websocket-attacks.ts';
  * pair counts once, and `churn` takes seconds.
  */
 
-function say(report: object): void {
+function print(report: object): void {
   process.stdout.write(`${JSON.stringify(report)}\n`);
 }
 
-async function whenToldToLeave(leave: () => void): Promise<void> {
+async function whenInputEnds(leave: () => void): Promise<void> {
   process.stdin.resume();
   await once(process.stdin, 'end');
   leave();
@@ -28,16 +28,16 @@ async function whenToldToLeave(leave: () => void): Promise<void> {
 async function attackBy(port: number, behaviour: Behaviour, count: number): Promise<void> {
   const flood = new ClientFlood(port, behaviour);
   await flood.open(count);
-  say({ ready: { connected: flood.connected, failed: flood.failed } });
-  void whenToldToLeave(() => flood.leave());
-  say({ ended: await flood.ended() });
+  print({ ready: { connected: flood.connected, failed: flood.failed } });
+  void whenInputEnds(() => flood.leave());
+  print({ ended: await flood.ended() });
 }
 
 async function attackByPairs(begin: PairAttack, ports: Ports, count: number): Promise<void> {
   const { ready, end } = await begin(ports, count);
-  say({ ready });
-  await whenToldToLeave(() => undefined);
-  say({ ended: end() });
+  print({ ready });
+  await whenInputEnds(() => undefined);
+  print({ ended: end() });
 }
 
 async function attack(name: string, ports: Ports, count: number): Promise<void> {

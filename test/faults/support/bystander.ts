@@ -17,10 +17,10 @@ const PING_PAUSE_MS = 1;
 /** Time from one new pair to the next, in milliseconds. */
 const NEW_PAIR_PAUSE_MS = 100;
 
-/** A new pair that is not paired after this time has failed. Milliseconds. */
+/** Time for a new pair to be paired, in milliseconds. */
 const NEW_PAIR_TIMEOUT_MS = 30_000;
 
-/** A thread that does not answer within this time hangs. Milliseconds. */
+/** Time for the thread to answer, in milliseconds. */
 const ANSWER_TIMEOUT_MS = 60_000;
 
 const OK = Buffer.from('ok\n');
@@ -52,7 +52,7 @@ export interface Measurement {
 type Order = 'begin' | 'end' | 'finish';
 
 /**
- * A pair of real clients in a thread of its own. It exchanges bytes, compares each one, and measures round
+ * A pair of real clients in a separate thread. It exchanges bytes, compares each one, and measures round
  * trips. Meanwhile new pairs start and end continuously. A wrong byte, an early end, or a rejected pair fails
  * the test.
  */
@@ -64,8 +64,10 @@ export class Bystander implements AsyncDisposable {
   private constructor(options: BystanderOptions) {
     this.#worker = new Worker(new URL(import.meta.url), { workerData: { bystander: options } });
     this.#worker.on('message', (answer: unknown) => this.#answer?.resolve(answer));
-    this.#worker.on('error', (error) => this.#fail(error instanceof Error ? error : new Error('unknown')));
-    this.#worker.on('exit', () => this.#fail(new Error('the bystander has ended')));
+    this.#worker.on('error', (error) =>
+      this.#fail(error instanceof Error ? error : new Error('unknown error')),
+    );
+    this.#worker.on('exit', () => this.#fail(new Error('the thread of the bystander has ended')));
   }
 
   /** Resolves when the pair exchanges bytes. */
@@ -101,7 +103,10 @@ export class Bystander implements AsyncDisposable {
     if (this.#error !== null) throw this.#error;
     this.#answer = Promise.withResolvers();
     if (order !== null) this.#worker.postMessage(order);
-    const timeout = setTimeout(() => this.#fail(new Error('the bystander stalls')), ANSWER_TIMEOUT_MS);
+    const timeout = setTimeout(
+      () => this.#fail(new Error('the bystander does not answer')),
+      ANSWER_TIMEOUT_MS,
+    );
     try {
       return await this.#answer.promise;
     } finally {
@@ -187,7 +192,7 @@ class Client {
   }
 }
 
-async function meet(options: BystanderOptions): Promise<[Client, Client]> {
+async function connectPair(options: BystanderOptions): Promise<[Client, Client]> {
   const token = randomBytes(32).toString('hex');
   const clients: [Client, Client] = [
     new Client(options, handshake(token, SIDE_A)),
@@ -206,11 +211,11 @@ class Thread {
   readonly #options: BystanderOptions;
   readonly #pattern = randomBytesOf(1, 1_048_583);
   #roundTrips: number[] = [];
-  #meetings: number[] = [];
+  #newPairTimesMs: number[] = [];
   #failed = 0;
   #began = performance.now();
   #sentAt: number | null = null;
-  #meetingSince: number | null = null;
+  #newPairSince: number | null = null;
   #isStopped = false;
 
   constructor(options: BystanderOptions) {
@@ -219,10 +224,10 @@ class Thread {
 
   /** Runs until the order to finish. Returns the bytes of the pair. */
   async run(): Promise<number> {
-    const [one, other] = await meet(this.#options);
-    parentPort?.on('message', (order: Order) => this.#obey(order));
+    const [one, other] = await connectPair(this.#options);
+    parentPort?.on('message', (order: Order) => this.#handle(order));
     parentPort?.postMessage('begun');
-    const meetings = this.#meetAgainAndAgain();
+    const newPairs = this.#makeNewPairs();
     let bytes = 0;
     for (let position = 0; !this.#isStopped; position += PING_BYTES) {
       const start = position % (this.#pattern.length - PING_BYTES);
@@ -239,16 +244,16 @@ class Thread {
     }
     await one.end();
     await other.end();
-    await meetings;
+    await newPairs;
     return bytes;
   }
 
-  #obey(order: Order): void {
+  #handle(order: Order): void {
     if (order === 'finish') {
       this.#isStopped = true;
     } else if (order === 'begin') {
       this.#began = performance.now();
-      [this.#roundTrips, this.#meetings, this.#failed] = [[], [], 0];
+      [this.#roundTrips, this.#newPairTimesMs, this.#failed] = [[], [], 0];
       parentPort?.postMessage('begun');
     } else {
       parentPort?.postMessage(this.#measurement());
@@ -259,39 +264,39 @@ class Thread {
     const now = performance.now();
     const since = (at: number | null): number[] => (at === null ? [] : [now - Math.max(at, this.#began)]);
     const roundTrips = [...this.#roundTrips, ...since(this.#sentAt)].toSorted((a, b) => a - b);
-    const meetings = [...this.#meetings, ...since(this.#meetingSince)].toSorted((a, b) => a - b);
+    const newPairTimesMs = [...this.#newPairTimesMs, ...since(this.#newPairSince)].toSorted((a, b) => a - b);
     const median = (values: readonly number[]): number => values[Math.floor(values.length / 2)] ?? 0;
     return {
       seconds: (now - this.#began) / 1000,
       p50Ms: median(roundTrips),
       maxMs: roundTrips.at(-1) ?? 0,
       roundTrips: this.#roundTrips.length,
-      newPairP50Ms: median(meetings),
-      newPairMaxMs: meetings.at(-1) ?? 0,
-      newPairs: this.#meetings.length + this.#failed,
+      newPairP50Ms: median(newPairTimesMs),
+      newPairMaxMs: newPairTimesMs.at(-1) ?? 0,
+      newPairs: this.#newPairTimesMs.length + this.#failed,
       newPairsFailed: this.#failed,
     };
   }
 
-  async #meetAgainAndAgain(): Promise<void> {
+  async #makeNewPairs(): Promise<void> {
     while (!this.#isStopped) {
       const startedAt = performance.now();
-      this.#meetingSince = startedAt;
+      this.#newPairSince = startedAt;
       const timeout = new AbortController();
       try {
-        const tooLate = sleep(NEW_PAIR_TIMEOUT_MS, null, { signal: timeout.signal }).catch(() => null);
-        const clients = await Promise.race([meet(this.#options), tooLate]);
+        const expired = sleep(NEW_PAIR_TIMEOUT_MS, null, { signal: timeout.signal }).catch(() => null);
+        const clients = await Promise.race([connectPair(this.#options), expired]);
         if (clients === null) {
           this.#failed += 1;
         } else {
-          this.#meetings.push(performance.now() - startedAt);
+          this.#newPairTimesMs.push(performance.now() - startedAt);
           for (const client of clients) await client.end();
         }
       } catch {
         this.#failed += 1;
       }
       timeout.abort();
-      this.#meetingSince = null;
+      this.#newPairSince = null;
       await sleep(NEW_PAIR_PAUSE_MS);
     }
   }

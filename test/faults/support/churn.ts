@@ -3,23 +3,24 @@ import type { Attacking } from './pair-attacks.ts';
 import type { Ports } from './pair-client.ts';
 import { sourceAddress } from './source-address.ts';
 
-/** Concurrent rows of visits, each sequential. */
-const ROWS = 128;
+/** Number of workers, which connect one client after the other. */
+const WORKERS = 128;
 
 /** Number of source addresses. */
 const ADDRESSES = 16;
 
 /**
- * Connects and disconnects continuously for that many seconds. In each row, every second client leaves with a
- * reset, the others with a FIN that the relay must answer before the row continues. So no client meets a full
- * listen backlog: such a client might believe it was connected although the relay never saw it.
+ * Connects and disconnects continuously for that many seconds. Every second client of a worker disconnects
+ * with a reset, the others with a FIN, which the relay must answer before the worker continues. So the listen
+ * backlog is never full: with a full one, a client may believe that it is connected although the relay never
+ * accepts it.
  */
 export async function churn({ raw: port }: Ports, seconds: number): Promise<Attacking> {
   const startedAt = performance.now();
   const end = startedAt + seconds * 1000;
   let tries = 0;
   let connected = 0;
-  const visit = (wantsReset: boolean): Promise<void> => {
+  const connectOnce = (wantsReset: boolean): Promise<void> => {
     tries += 1;
     const localAddress = sourceAddress(tries, ADDRESSES);
     const socket = connect({ port, host: '127.0.0.1', localAddress });
@@ -33,13 +34,13 @@ export async function churn({ raw: port }: Ports, seconds: number): Promise<Atta
       socket.once('close', () => resolve());
     });
   };
-  const row = async (): Promise<void> => {
+  const worker = async (): Promise<void> => {
     while (performance.now() < end) {
-      await visit(true);
-      await visit(false);
+      await connectOnce(true);
+      await connectOnce(false);
     }
   };
-  await Promise.all(Array.from({ length: ROWS }, row));
+  await Promise.all(Array.from({ length: WORKERS }, worker));
   const perSecond = Math.round(connected / ((performance.now() - startedAt) / 1000));
   return { ready: { connected, failed: tries - connected, perSecond }, end: () => ({}) };
 }

@@ -9,9 +9,9 @@ const BINARY = 2;
 const CLOSE_FRAME = Buffer.from(encodeClose(1000));
 
 /**
- * Reads the rest of what a client receives after its partner has gone: a prefix of `sent`, then a clean end.
- * That is a FIN; for a WebSocket a close frame with code 1000, which is answered, and then a FIN. Rejects on
- * anything else.
+ * Expects a clean close of a client whose partner has disconnected: it receives a prefix of `sent`, then a FIN.
+ * A WebSocket client receives a close frame with code 1000, answers it, and receives a FIN. Rejects on anything
+ * else.
  */
 export async function expectCleanClose(socket: Socket, transport: NetTransport, sent: Buffer): Promise<void> {
   const ended = Promise.withResolvers<void>();
@@ -37,7 +37,7 @@ export async function expectCleanClose(socket: Socket, transport: NetTransport, 
 
 function payloadOf(received: Buffer): Buffer {
   const closeAt = received.length - CLOSE_FRAME.length;
-  assert.ok(received.subarray(closeAt).equals(CLOSE_FRAME), 'no close frame for the remaining client');
+  assert.ok(received.subarray(closeAt).equals(CLOSE_FRAME), 'the remaining client got no close frame');
   const frames = readServerFrames(received.subarray(0, closeAt));
   assert.ok(frames.every(({ opcode }) => opcode === BINARY));
   return Buffer.concat(frames.map(({ payload }) => payload));

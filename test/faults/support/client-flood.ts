@@ -38,7 +38,7 @@ export interface Behaviour {
 /** Numbers of connections by how they ended. */
 export type Ends = Readonly<Record<string, number>>;
 
-/** Very many connections with the same behaviour. */
+/** Thousands of connections with the same behaviour. */
 export class ClientFlood {
   readonly #port: number;
   readonly #behaviour: Behaviour;
@@ -75,13 +75,13 @@ export class ClientFlood {
   /** Opens that many connections as fast as possible. Resolves when each has succeeded or failed. */
   async open(count: number): Promise<void> {
     let next = 0;
-    const connectOneAfterTheOther = async (): Promise<void> => {
+    const connectNext = async (): Promise<void> => {
       while (next < count) {
         next += 1;
         await this.connect(next - 1);
       }
     };
-    await Promise.all(Array.from({ length: CONNECTING_AT_ONCE }, connectOneAfterTheOther));
+    await Promise.all(Array.from({ length: CONNECTING_AT_ONCE }, connectNext));
   }
 
   /** Opens one connection. Resolves with null if that fails. */

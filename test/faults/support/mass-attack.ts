@@ -8,7 +8,7 @@ const ATTACKER = join(import.meta.dirname, 'mass-attacker.ts');
 /** Much longer than the preparation of any attack, in milliseconds. */
 const TIMEOUT_MS = 60_000;
 
-/** Runs `mass-attacker.ts` in a process of its own. */
+/** Runs `mass-attacker.ts` in a separate process. */
 export class MassAttack implements AsyncDisposable {
   readonly #program: Program;
 

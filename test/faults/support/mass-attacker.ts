@@ -19,7 +19,7 @@ const CONTINUATION = 0;
 const PING = 9;
 
 /** Concurrent connection attempts. */
-const ROWS = 100;
+const WORKERS = 100;
 
 const RECONNECT_MS = 1000;
 
@@ -31,13 +31,13 @@ const token = (): string => randomBytes(32).toString('hex');
 async function createAll<T>(count: number, create: () => Promise<T>): Promise<T[]> {
   const all: T[] = [];
   let started = 0;
-  const row = async (): Promise<void> => {
+  const worker = async (): Promise<void> => {
     while (started < count) {
       started += 1;
       all.push(await create());
     }
   };
-  await Promise.all(Array.from({ length: ROWS }, row));
+  await Promise.all(Array.from({ length: WORKERS }, worker));
   return all;
 }
 

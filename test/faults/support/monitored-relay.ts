@@ -67,9 +67,9 @@ export class MonitoredRelay implements AsyncDisposable {
   }
 
   /**
-   * Starts it in `directory` with a usage database, for raw and WebSocket clients. A first pair has come and
-   * gone, so that everything the relay keeps permanently (code, the timer for waiting clients) exists; it has
-   * a record.
+   * Starts it in `directory` with a usage database, for raw and WebSocket clients. A first pair is relayed, so
+   * that everything exists that the relay keeps permanently (code, the timer for waiting clients). It has a
+   * record.
    */
   static async start(
     directory: string,
@@ -133,7 +133,7 @@ export class MonitoredRelay implements AsyncDisposable {
     return resourceUsage;
   }
 
-  /** Response of the status port. It must answer at any time. */
+  /** Status from the status port, which must always answer. */
   async status(): Promise<RelayStatus> {
     const answer = await ask(`http://127.0.0.1:${this.relay.port('status')}`, '/status.json');
     assert.equal(answer.status, 200);
@@ -173,7 +173,7 @@ export class MonitoredRelay implements AsyncDisposable {
         if (count > then) return `${count} ${name} became ${then}`;
       }
       const grownBytes = heapBytes - before.heapBytes;
-      return grownBytes < HEAP_MARGIN_BYTES ? null : `${grownBytes} bytes were let go of`;
+      return grownBytes < HEAP_MARGIN_BYTES ? null : `${grownBytes} bytes were released`;
     });
   }
 

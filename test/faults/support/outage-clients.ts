@@ -23,12 +23,12 @@ const PIECE = randomBytesOf(1, 65_536);
 const PIECE_EVERY_MS = 100;
 
 /** TCP retransmits after up to twice the length of an outage. In milliseconds. */
-const PATIENCE_MS = 60_000;
+const CHECK_TIMEOUT_MS = 60_000;
 
 const [host = '', ...ports] = process.argv.slice(2);
 const [rawPort = 0, websocketPort = 0, tlsPort = 0] = ports.map(Number);
 
-const WAYS: Readonly<Record<string, () => Promise<Duplex>>> = {
+const CONNECT: Readonly<Record<string, () => Promise<Duplex>>> = {
   raw: async () => {
     const socket = connect(rawPort, host);
     await once(socket, 'connect');
@@ -67,15 +67,15 @@ async function read(stream: Duplex, count: number): Promise<Buffer> {
   return Buffer.concat(buffers);
 }
 
-class Party {
-  readonly #dial: () => Promise<Duplex>;
+class ClientFactory {
+  readonly #connect: () => Promise<Duplex>;
 
-  constructor(dial: () => Promise<Duplex>) {
-    this.#dial = dial;
+  constructor(connectStream: () => Promise<Duplex>) {
+    this.#connect = connectStream;
   }
 
-  async visit(token: string, side: string): Promise<Duplex> {
-    const stream = await this.#dial();
+  async connect(token: string, side: string): Promise<Duplex> {
+    const stream = await this.#connect();
     stream.setMaxListeners(0).on('error', () => undefined);
     stream.write(handshake(token, side));
     return stream;
@@ -83,7 +83,7 @@ class Party {
 
   async pair(): Promise<readonly [Duplex, Duplex]> {
     const token = newToken();
-    const pair = [await this.visit(token, SIDE_A), await this.visit(token, SIDE_B)] as const;
+    const pair = [await this.connect(token, SIDE_A), await this.connect(token, SIDE_B)] as const;
     await Promise.all(pair.map((stream) => read(stream, 3)));
     return pair;
   }
@@ -94,7 +94,7 @@ async function expect(stream: Duplex, bytes: Uint8Array): Promise<void> {
   if (!received.equals(bytes)) throw new Error('received bytes differ');
 }
 
-/** Sends a piece now and then. */
+/** Sends a piece every `PIECE_EVERY_MS`. */
 class Transfer {
   readonly #from: Duplex;
   readonly #to: Duplex;
@@ -129,26 +129,26 @@ type State = (typeof STATES)[number];
 
 /** Clients of one transport, one client or pair for each state. */
 class Group {
-  readonly #party: Party;
+  readonly #clients: ClientFactory;
   #checks: Readonly<Record<State, () => Promise<void>>> | null = null;
   #transfer: Transfer | null = null;
 
-  constructor(party: Party) {
-    this.#party = party;
+  constructor(clients: ClientFactory) {
+    this.#clients = clients;
   }
 
   async open(): Promise<void> {
     const token = newToken();
-    const waiting = await this.#party.visit(token, SIDE_A);
-    const idle = await this.#party.pair();
-    const paused = await this.#party.pair();
+    const waiting = await this.#clients.connect(token, SIDE_A);
+    const idle = await this.#clients.pair();
+    const paused = await this.#clients.pair();
     const payload = randomBytesOf(2, PAUSED_BYTES);
     paused[0].write(payload);
-    const transfer = new Transfer(await this.#party.pair());
+    const transfer = new Transfer(await this.#clients.pair());
     this.#transfer = transfer;
     this.#checks = {
       waiting: async () => {
-        const partner = await this.#party.visit(token, SIDE_B);
+        const partner = await this.#clients.connect(token, SIDE_B);
         await Promise.all([expect(partner, Buffer.from('ok\n')), expect(waiting, Buffer.from('ok\n'))]);
       },
       idle: async () => {
@@ -169,9 +169,9 @@ class Group {
     const results: Record<string, string> = {};
     await Promise.all(
       STATES.map(async (state) => {
-        const patience = sleep(PATIENCE_MS, `nothing arrived within ${PATIENCE_MS} ms`);
+        const timeout = sleep(CHECK_TIMEOUT_MS, `nothing arrived within ${CHECK_TIMEOUT_MS} ms`);
         const check = this.#checks?.[state]().then(() => 'ok');
-        results[state] = await Promise.race([check ?? patience, patience]).catch(String);
+        results[state] = await Promise.race([check ?? timeout, timeout]).catch(String);
       }),
     );
     return results;
@@ -181,15 +181,17 @@ class Group {
 /** Number of received pieces after which a transfer counts as running. */
 const RECEIVED_BEFORE = 5;
 
-const clusters = Object.entries(WAYS).map(([way, dial]) => [way, new Group(new Party(dial))] as const);
-await Promise.all(clusters.map(([, cluster]) => cluster.open()));
+const groups = Object.entries(CONNECT).map(
+  ([name, connectStream]) => [name, new Group(new ClientFactory(connectStream))] as const,
+);
+await Promise.all(groups.map(([, group]) => group.open()));
 process.stdout.write('silent\n');
 for await (const command of createInterface({ input: process.stdin })) {
   if (command === 'send') {
-    await Promise.all(clusters.map(([, cluster]) => cluster.send()));
+    await Promise.all(groups.map(([, group]) => group.send()));
     process.stdout.write('sending\n');
   } else {
-    const results = await Promise.all(clusters.map(async ([way, cluster]) => [way, await cluster.check()]));
+    const results = await Promise.all(groups.map(async ([name, group]) => [name, await group.check()]));
     process.stdout.write(`${JSON.stringify(Object.fromEntries(results))}\n`);
     break;
   }

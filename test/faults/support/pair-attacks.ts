@@ -36,7 +36,7 @@ const SINGLE_BYTES = 100_000;
 
 /**
  * All senders count as stalled when they have sent less than this much within that time, in milliseconds. A
- * kernel that has used up its TCP memory still accepts a little now and then.
+ * kernel without free TCP memory still accepts a few bytes from time to time.
  */
 const STILL_GROWTH = 1.01;
 const STILL_MS = 1000;
@@ -58,19 +58,19 @@ async function pair(ports: Ports, from: NetTransport, to: NetTransport): Promise
 }
 
 /**
- * Runs the connections one after the other in a few rows, so that none waits in the relay's listen backlog.
+ * Limits concurrent connection attempts, so that none waits in the relay's listen backlog.
  * Results are in the order of completion.
  */
 async function createAll<T>(count: number, create: (index: number) => Promise<T>): Promise<T[]> {
   const all: T[] = [];
   let next = 0;
-  const row = async (): Promise<void> => {
+  const worker = async (): Promise<void> => {
     for (let index = next; index < count; index = next) {
       next += 1;
       all.push(await create(index));
     }
   };
-  await Promise.all(Array.from({ length: 100 }, row));
+  await Promise.all(Array.from({ length: 100 }, worker));
   return all;
 }
 

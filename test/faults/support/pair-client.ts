@@ -37,22 +37,22 @@ export class PairClient {
     });
     const open = Promise.withResolvers<void>();
     const ok = Promise.withResolvers<void>();
-    const join = (): void => {
+    const sendLine = (): void => {
       socket.write(isWebSocket ? encodeFrame({ opcode: BINARY, payload: line }) : line);
       open.resolve();
     };
     let received = '';
-    const hear = (bytes: Buffer): void => {
+    const onData = (bytes: Buffer): void => {
       const wasOpen = received.includes('\r\n\r\n');
       received += bytes.toString('latin1');
-      if (isWebSocket && !wasOpen && received.includes('\r\n\r\n')) join();
+      if (isWebSocket && !wasOpen && received.includes('\r\n\r\n')) sendLine();
       if (!received.endsWith('ok\n')) return;
-      socket.off('data', hear);
+      socket.off('data', onData);
       socket.pause();
       ok.resolve();
     };
-    socket.on('data', hear);
-    socket.once('connect', () => (isWebSocket ? socket.write(UPGRADE) : join()));
+    socket.on('data', onData);
+    socket.once('connect', () => (isWebSocket ? socket.write(UPGRADE) : sendLine()));
     socket.on('error', () => undefined);
     socket.once('close', () => {
       for (const { reject } of [open, ok]) reject(new Error(`the relay closed a client after "${received}"`));

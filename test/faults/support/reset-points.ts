@@ -44,7 +44,7 @@ export interface ResetPoint {
   readonly mood: Mood | 'maybe empty' | null;
   /** Number of such records. */
   readonly records: number;
-  /** Brings clients to the point, resets them, and checks their partners. */
+  /** Connects clients up to that point, resets them, and checks their partners. */
   readonly reset: (monitored: MonitoredRelay) => Promise<void>;
 }
 
@@ -72,7 +72,7 @@ async function resetBehindFin(socketWithUnread: Socket): Promise<void> {
 }
 
 /** Resolves when the kernel has accepted everything. */
-function say(socket: Socket, bytes: Uint8Array | string): Promise<void> {
+function send(socket: Socket, bytes: Uint8Array | string): Promise<void> {
   return new Promise((resolve) => {
     socket.write(bytes, () => resolve());
   });
@@ -94,7 +94,7 @@ function paired(
   act: (pair: Pair, monitored: MonitoredRelay) => Promise<void>,
 ): ResetPoint {
   const pairings = PAIRINGS.flatMap((pairing) => Array.from({ length: EACH }, () => pairing));
-  const actOut = async (monitored: MonitoredRelay): Promise<void> => {
+  const resetAll = async (monitored: MonitoredRelay): Promise<void> => {
     const pairs = await Promise.all(pairings.map(([from, to]) => pair(monitored, from, to)));
     try {
       await ready(pairs);
@@ -103,7 +103,7 @@ function paired(
       for (const { sender, receiver } of pairs) for (const socket of [sender, receiver]) socket.destroy();
     }
   };
-  return { name, mood: 'happy', records: pairings.length, reset: actOut };
+  return { name, mood: 'happy', records: pairings.length, reset: resetAll };
 }
 
 /** Clients that have sent something. `waiting` of them wait before they are reset. */
@@ -111,18 +111,18 @@ function alone(
   name: string,
   mood: ResetPoint['mood'],
   transport: NetTransport,
-  speak: (socket: Socket) => Promise<unknown>,
+  prepare: (socket: Socket) => Promise<unknown>,
   waiting = 0,
 ): ResetPoint {
-  const bring = async (monitored: MonitoredRelay): Promise<Socket> => {
+  const connectClient = async (monitored: MonitoredRelay): Promise<Socket> => {
     const port = transport === 'tcp' ? monitored.rawPort : monitored.websocketPort;
     const socket = connect({ port, host: '127.0.0.1' });
     await once(socket, 'connect');
-    await speak(socket);
+    await prepare(socket);
     return socket;
   };
   const resetAll = async (monitored: MonitoredRelay): Promise<void> => {
-    const sockets = await Promise.all(Array.from({ length: EACH }, () => bring(monitored)));
+    const sockets = await Promise.all(Array.from({ length: EACH }, () => connectClient(monitored)));
     if (waiting > 0) await monitored.untilStatus((status) => status.waiting === waiting);
     await Promise.all(sockets.map((socket) => reset(socket)));
   };
@@ -179,25 +179,25 @@ const frame = (): Buffer => encodeFrame({ opcode: BINARY, payload: line() });
 /** Bytes sent after the upgrade. */
 function upgraded(more: () => Uint8Array): (socket: Socket) => Promise<void> {
   return async (socket) => {
-    await say(socket, UPGRADE);
+    await send(socket, UPGRADE);
     await receivesSome(socket);
-    if (more().length > 0) await say(socket, more());
+    if (more().length > 0) await send(socket, more());
   };
 }
 
 const ALONE: readonly ResetPoint[] = [
   alone('after connecting', 'empty', 'tcp', nothing),
-  alone('in the middle of the handshake', 'empty', 'tcp', (socket) => say(socket, line().slice(0, 50))),
-  alone('after the handshake', 'lonely', 'tcp', (socket) => say(socket, line())),
-  alone('while waiting', 'lonely', 'tcp', (socket) => say(socket, line()), EACH),
-  alone('after a bad handshake', 'errory', 'tcp', (socket) => say(socket, 'please\n')),
+  alone('in the middle of the handshake', 'empty', 'tcp', (socket) => send(socket, line().slice(0, 50))),
+  alone('after the handshake', 'lonely', 'tcp', (socket) => send(socket, line())),
+  alone('while waiting', 'lonely', 'tcp', (socket) => send(socket, line()), EACH),
+  alone('after a bad handshake', 'errory', 'tcp', (socket) => send(socket, 'please\n')),
   alone('after the reply to a bad handshake', 'errory', 'tcp', async (socket) => {
-    await say(socket, 'please\n');
+    await send(socket, 'please\n');
     await receivesSome(socket);
   }),
   alone('after connecting by WebSocket', null, 'websocket', nothing),
-  alone('in the middle of the upgrade', null, 'websocket', (socket) => say(socket, UPGRADE.slice(0, 50))),
-  alone('right after the upgrade request', 'maybe empty', 'websocket', (socket) => say(socket, UPGRADE)),
+  alone('in the middle of the upgrade', null, 'websocket', (socket) => send(socket, UPGRADE.slice(0, 50))),
+  alone('right after the upgrade request', 'maybe empty', 'websocket', (socket) => send(socket, UPGRADE)),
   alone(
     'after the upgrade',
     'empty',
@@ -226,7 +226,7 @@ const ALONE: readonly ResetPoint[] = [
   alone('after the close frames', 'empty', 'websocket', async (socket) => {
     await upgraded(() => NOTHING)(socket);
     socket.read();
-    await say(socket, CLOSE_FRAME);
+    await send(socket, CLOSE_FRAME);
     await receivesSome(socket);
   }),
 ];

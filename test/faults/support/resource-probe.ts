@@ -10,7 +10,7 @@ import { isMainThread } from 'node:worker_threads';
  * the client.
  */
 
-/** Event loop turns with a collection each: what the first one finalizes, the next ones free. */
+/** Number of collections, one per turn: objects that one finalizes are freed by the next. */
 const COLLECTIONS = 3;
 
 /** File descriptors that exist only for the answer: its connection, and the directory that is read. */
@@ -19,7 +19,7 @@ const OWN_FILES = 2;
 setFlagsFromString('--expose-gc');
 const collect: unknown = runInNewContext('gc');
 
-function holdings(): object {
+function resourceUsage(): object {
   const resources: Record<string, number> = {};
   for (const name of process.getActiveResourcesInfo()) resources[name] = (resources[name] ?? 0) + 1;
   const { heapUsed, external } = process.memoryUsage();
@@ -34,7 +34,7 @@ const server = createServer((socket) => {
     if (typeof collect === 'function') Reflect.apply(collect, undefined, []);
     left -= 1;
     if (left > 0) setImmediate(turn);
-    else socket.end(JSON.stringify(holdings()));
+    else socket.end(JSON.stringify(resourceUsage()));
   };
   turn();
 });

@@ -32,7 +32,7 @@ interface Client {
   collected: Buffer[] | null;
 }
 
-async function dial(port: number): Promise<Client> {
+async function connectClient(port: number): Promise<Client> {
   const socket = connect({ port, host: '127.0.0.1' });
   socket.on('error', () => undefined);
   await once(socket, 'connect');
@@ -51,11 +51,11 @@ async function dial(port: number): Promise<Client> {
 
 async function pair(port: number): Promise<[Client, Client]> {
   const token = newToken();
-  const clients: [Client, Client] = [await dial(port), await dial(port)];
-  const met = clients.map(({ secured }) => once(secured, 'data'));
+  const clients: [Client, Client] = [await connectClient(port), await connectClient(port)];
+  const paired = clients.map(({ secured }) => once(secured, 'data'));
   clients[0].secured.write(handshake(token, SIDE_A));
   clients[1].secured.write(handshake(token, SIDE_B));
-  await Promise.all(met);
+  await Promise.all(paired);
   return clients;
 }
 
@@ -71,7 +71,7 @@ async function oneByteRecords(port: number, count: number, seconds: number): Pro
       await new Promise<void>((resolve) => sender.secured.write('x', () => resolve()));
     bursts.push({ client: sender, ciphertext: collected });
   }
-  say('ready');
+  print('ready');
   for (const { client, ciphertext } of bursts) client.socket.write(Buffer.concat(ciphertext));
   await sleep(seconds * 1000);
   return 2 * count;
@@ -88,18 +88,18 @@ async function stalledPairs(port: number, count: number, seconds: number): Promi
   };
   await Promise.all(Array.from({ length: PAIRS_AT_ONCE }, openSome));
   await sleep(2000);
-  say('ready');
+  print('ready');
   await sleep(seconds * 1000);
   return 2 * count;
 }
 
 async function openStalledPair(port: number): Promise<void> {
   const token = newToken();
-  const sockets = await Promise.all([dialPlain(port), dialPlain(port)]);
-  const met = sockets.map((socket) => once(socket, 'data'));
+  const sockets = await Promise.all([connectSecure(port), connectSecure(port)]);
+  const paired = sockets.map((socket) => once(socket, 'data'));
   for (const [index, socket] of sockets.entries())
     socket.write(handshake(token, index === 0 ? SIDE_A : SIDE_B));
-  await Promise.all(met);
+  await Promise.all(paired);
   for (const socket of sockets) {
     socket.pause();
     const pump = (): void => {
@@ -110,7 +110,7 @@ async function openStalledPair(port: number): Promise<void> {
   }
 }
 
-async function dialPlain(port: number): Promise<TLSSocket> {
+async function connectSecure(port: number): Promise<TLSSocket> {
   const socket = connectTls({ port, host: '127.0.0.1', rejectUnauthorized: false });
   socket.on('error', () => undefined);
   await once(socket, 'secureConnect');
@@ -123,7 +123,7 @@ async function clientHellos(port: number, count: number, seconds: number): Promi
   connectTls({ socket: here }).on('error', () => undefined);
   const [hello]: unknown[] = await once(there, 'data');
   if (!(hello instanceof Uint8Array)) throw new Error('no ClientHello');
-  say('ready');
+  print('ready');
   let made = 0;
   const startedAt = performance.now();
   for (;;) {
@@ -139,12 +139,12 @@ async function clientHellos(port: number, count: number, seconds: number): Promi
   }
 }
 
-function say(line: string): void {
+function print(line: string): void {
   process.stdout.write(`${line}\n`);
 }
 
 const [attack = '', port, count, seconds] = process.argv.slice(2);
 const run = ATTACKS[attack];
 if (run === undefined) throw new Error(`unknown attack "${attack}"`);
-say(`done ${await run(Number(port), Number(count), Number(seconds))}`);
+print(`done ${await run(Number(port), Number(count), Number(seconds))}`);
 process.exit(0);

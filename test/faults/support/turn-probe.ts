@@ -20,7 +20,7 @@ function cpuUs(): number {
   return user + system;
 }
 
-function look(): void {
+function sample(): void {
   const wallMs = performance.now();
   const now = cpuUs();
   turns = {
@@ -32,10 +32,10 @@ function look(): void {
 }
 
 if (isMainThread) {
-  setInterval(look, PERIOD_MS).unref();
+  setInterval(sample, PERIOD_MS).unref();
   const server = createServer((socket) => {
     socket.on('error', () => undefined);
-    look();
+    sample();
     socket.end(JSON.stringify(turns));
     turns = { wallMs: 0, cpuMs: 0 };
   });

@@ -11,7 +11,7 @@ describe('the sources', () => {
     assert.deepEqual(violationsOf(sources), []);
   });
 
-  test('are read whole, with their imports', () => {
+  test('are read completely, with their imports', () => {
     for (const [name, files] of LAYERS) {
       assert.ok(
         [...sources.keys()].some((file) => files.test(file)),
@@ -20,14 +20,14 @@ describe('the sources', () => {
     }
     const named = (file: string): string[] =>
       importsOf(sources.get(file) ?? '').map(({ specifier, kind }) => `${kind} ${specifier}`);
-    assert.ok(named('main.ts').includes('late ./relay/relay.ts'));
-    assert.ok(named('relay/relay.ts').includes('first ./relay-usage.ts'));
+    assert.ok(named('main.ts').includes('dynamic ./relay/relay.ts'));
+    assert.ok(named('relay/relay.ts').includes('static ./relay-usage.ts'));
     assert.ok(named('sessions/session-manager.ts').includes('type ../protocol/session.ts'));
     const cluster = named('relay/relay.ts').filter((name) => name.endsWith('./cluster.ts'));
-    assert.deepEqual(cluster, ['type ./cluster.ts', 'late ./cluster.ts']);
+    assert.deepEqual(cluster, ['type ./cluster.ts', 'dynamic ./cluster.ts']);
   });
 
-  test('have what is reserved for some of them, and what is loaded late', () => {
+  test('include every file that the rules on reserved and dynamic imports name', () => {
     const files = [...sources.keys()];
     const packages = files
       .flatMap((file) => importsOf(sources.get(file) ?? ''))
@@ -46,13 +46,13 @@ describe('the sources', () => {
   });
 });
 
-/** The violations of these files, among others that have none and may be imported. */
+/** Violations of these files, added to files without violations that they may import. */
 function violationsIn(files: Readonly<Record<string, string>>): string[] {
   const allowed = {
     'protocol/messages.ts':
       '/** Never leaves the process. Date: today. */\nexport const NEWLINE = 0x0a; // process.exit()\n',
     'protocol/session.ts':
-      "import { NEWLINE } from './messages.ts';\nexport const say = `${NEWLINE} process.pid 'Buffer'`;\n",
+      "import { NEWLINE } from './messages.ts';\nexport const line = `${NEWLINE} process.pid 'Buffer'`;\n",
     'process/process-metrics.ts': "import packageJson from '../../package.json' with { type: 'json' };\n",
     'process/errors.ts': 'export const code = 1;\n',
     'config/endpoint.ts': 'export class EndpointError extends Error {}\n',
@@ -136,7 +136,7 @@ describe('the check of the architecture', () => {
     ],
     ['transport/x.ts', "import './peer';", 'imports ./peer, which does not end in .ts'],
     ['transport/x.ts', "import './peer.js';", 'imports ./peer.js, which does not end in .ts'],
-    ['transport/x.ts', "import './gone.ts';", 'imports ./gone.ts, which is not there'],
+    ['transport/x.ts', "import './gone.ts';", 'imports ./gone.ts, which does not exist'],
     [
       'process/process-metrics.ts',
       "import '../tsconfig.json';",

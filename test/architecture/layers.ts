@@ -1,4 +1,7 @@
-/** From bottom to top, each with its files: a file imports from its own layer or from lower ones. Type-only imports do not count. */
+/**
+ * Layers from bottom to top, each with its files. A file imports from its own layer or from lower ones.
+ * Type-only imports do not count.
+ */
 export const LAYERS: readonly (readonly [name: string, files: RegExp])[] = [
   ['protocol', /^protocol\//u],
   ['errors', /^process\/errors\.ts$/u],
@@ -17,7 +20,7 @@ export const LAYERS: readonly (readonly [name: string, files: RegExp])[] = [
   ['entries', /^(?:main|healthcheck|import)\.ts$/u],
 ];
 
-/** Layers that do not import each other, in either direction, not even types. */
+/** Pairs of layers that do not import from each other in either direction, not even types. */
 export const INDEPENDENT: readonly ReadonlySet<string>[] = [
   new Set(['usage', 'transport']),
   new Set(['usage', 'sessions']),
@@ -27,13 +30,13 @@ export const INDEPENDENT: readonly ReadonlySet<string>[] = [
   new Set(['sessions', 'sidecar']),
   new Set(['cluster', 'sidecar']),
   new Set(['relay', 'sidecar']),
-  // The page gets its data by HTTP, in the shapes of the sidecar's API.
+  // The page gets its data over HTTP, with the types of the sidecar's API.
   ...['config', 'process', 'limits', 'transport', 'usage', 'sessions', 'status', 'sidecar'].map(
     (layer) => new Set([layer, 'dashboard']),
   ),
 ];
 
-/** Sources that only some files may import, by their path inside src; types are no exception. */
+/** Sources that only some files may import, by path inside src. This includes types. */
 export const RESERVED: readonly { readonly what: RegExp; readonly by: RegExp }[] = [
   {
     what: /^cluster\//u,
@@ -41,16 +44,16 @@ export const RESERVED: readonly { readonly what: RegExp; readonly by: RegExp }[]
   },
 ];
 
-/** Sources that a relay without a cluster must not load: they are imported when they are needed. */
+/** Sources that a relay without a cluster must not load. They are imported dynamically. */
 export const LOADED_ON_DEMAND: ReadonlySet<string> = new Set(['relay/cluster.ts']);
 
-/** Sources that a browser finds there, though they lie elsewhere. */
+/** Files of packages that the sidecar serves at these paths. */
 export const SERVED: ReadonlySet<string> = new Set(['sidecar/dashboard/uplot.js']);
 
 /** Files that are imported as data. */
 export const DATA: ReadonlySet<string> = new Set(['../package.json']);
 
-/** Files that may use `process`: entries, what runs programs, and what looks for Node's own parts there. */
+/** Files that may use `process`: entries, files that run programs, and files that use Node's internals. */
 export const MAY_USE_PROCESS: ReadonlySet<string> = new Set([
   'process/signals.ts',
   'process/program.ts',

@@ -16,7 +16,7 @@ import {
 const IMPURE =
   /\b(?:process|Buffer|Date|performance|setTimeout|setInterval|setImmediate|console|Math\s*\.\s*random|crypto|fetch|globalThis|require)\b/gu;
 
-/** All violations of the architecture, each a sentence that names its file. */
+/** All violations of the architecture, each as a sentence that begins with the file. */
 export function violationsOf(sources: Sources): string[] {
   const violations: string[] = [];
   for (const [file, source] of sources) {
@@ -54,8 +54,8 @@ function violationsOfImport(sources: Sources, file: string, { specifier, kind }:
     violations.push(`${file} imports ${specifier}, which is reserved for others`);
   if (target === null || SERVED.has(target) || DATA.has(target)) return violations;
   if (!specifier.endsWith('.ts')) violations.push(`${file} imports ${specifier}, which does not end in .ts`);
-  else if (!sources.has(target)) violations.push(`${file} imports ${specifier}, which is not there`);
-  if (LOADED_ON_DEMAND.has(target) && kind === 'first')
+  else if (!sources.has(target)) violations.push(`${file} imports ${specifier}, which does not exist`);
+  if (LOADED_ON_DEMAND.has(target) && kind === 'static')
     violations.push(`${file} imports ${specifier} before it is needed`);
   return [...violations, ...violationsOfDirection(file, target, specifier, kind)];
 }

@@ -18,7 +18,7 @@ export type Break = readonly [
   which: Which,
   path: readonly (string | number)[],
   value: unknown,
-  fault: RegExp,
+  problem: RegExp,
 ];
 
 /** Each problem that the review must find in a relay with all components. */
@@ -35,7 +35,7 @@ export const BREAKS: readonly Break[] = [
   ],
   [MONITOR, ['spec', 'selector', 'matchLabels'], { a: 'b' }, /^PodMonitor transit-relay does not select/u],
   [RELAY, ['spec', 'serviceName'], 'transit-relay', /^serviceName is not a headless Service$/u],
-  [RELAY, ['spec', 'serviceName'], 'nobody', /^serviceName is not a headless Service$/u],
+  [RELAY, ['spec', 'serviceName'], 'missing', /^serviceName is not a headless Service$/u],
   // Ports.
   [CLIENTS, [...FIRST_PORT, 'targetPort'], 'row', /^Service transit-relay: there is no port row$/u],
   [CLIENTS, [...FIRST_PORT, 'targetPort'], 4005, /^Service transit-relay: there is no port 4005$/u],

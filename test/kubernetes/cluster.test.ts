@@ -18,7 +18,7 @@ import { SECRET } from './operator-secrets.ts';
 import { Pod } from './pod.ts';
 
 const needsRoot =
-  process.getuid?.() === 0 ? false : 'needs root, to give volumes to others: run it with sudo';
+  process.getuid?.() === 0 ? false : 'needs root, to change the owner of volumes: run it with sudo';
 
 const PAIRED = 'ok\n';
 const SHUTTING_DOWN = 'shutting down\n';
@@ -42,7 +42,7 @@ interface Images {
   readonly valkey: string;
 }
 
-/** The pods of a cluster on a network of their own. Relays are started before their coordinator. */
+/** Starts the pods of a cluster on their own network. The coordinator is created but not started. */
 async function startCluster(t: TestContext, manifests: Manifests, images: Images): Promise<PodCluster> {
   await using stack = new AsyncDisposableStack();
   const network = await stack.use(new DockerSandbox()).network();
@@ -67,7 +67,7 @@ async function startCluster(t: TestContext, manifests: Manifests, images: Images
   return { valkey, relays: started, [Symbol.asyncDispose]: () => all.disposeAsync() };
 }
 
-async function comeTo({ pod }: Relay, transport: TransportKind, line: string): Promise<TestClient> {
+async function connectTo({ pod }: Relay, transport: TransportKind, line: string): Promise<TestClient> {
   const ports = { tcpPort: await pod.port('raw'), websocketPort: await pod.port('websocket') };
   const client = await TestClient.connect(transport, { ...ports, unixPath: '' });
   await client.send(line);
@@ -75,11 +75,11 @@ async function comeTo({ pod }: Relay, transport: TransportKind, line: string): P
 }
 
 /** Connects two clients of one token to these relays, pairs them, and exchanges that many bytes. */
-async function meetAt(relays: readonly [Relay, Relay], count: number): Promise<void> {
+async function expectPair(relays: readonly [Relay, Relay], count: number): Promise<void> {
   const token = newToken();
   await using pair = new ClientPair(
-    await comeTo(relays[0], 'tcp', handshake(token, SIDE_A)),
-    await comeTo(relays[1], 'websocket', handshake(token, SIDE_B)),
+    await connectTo(relays[0], 'tcp', handshake(token, SIDE_A)),
+    await connectTo(relays[1], 'websocket', handshake(token, SIDE_B)),
   );
   for (const client of [pair.first, pair.second]) equal(String(await client.until(PAIRED.length)), PAIRED);
   await pair.exchange(count);
@@ -115,7 +115,7 @@ describe(
         [second, third],
         [third, first],
       ] as const)
-        await meetAt(pair, 100_000);
+        await expectPair(pair, 100_000);
       for (const { pod } of cluster.relays)
         match(
           await (await pod.ask('status', '/metrics')).text(),
@@ -130,11 +130,11 @@ describe(
         await container.says(COORDINATOR_DOWN);
         equal((await pod.ask('status', '/readyz')).status, 200);
       }
-      await meetAt([first, first], 1000);
+      await expectPair([first, first], 1000);
       const token = newToken();
       await using pair = new ClientPair(
-        await comeTo(first, 'tcp', handshake(token, SIDE_A)),
-        await comeTo(second, 'tcp', handshake(token, SIDE_B)),
+        await connectTo(first, 'tcp', handshake(token, SIDE_A)),
+        await connectTo(second, 'tcp', handshake(token, SIDE_B)),
       );
       await cluster.valkey.start('valkey');
       for (const { container } of cluster.relays) await container.says(COORDINATOR_BACK);
@@ -145,29 +145,31 @@ describe(
 
     test('accept partners at other relays while one is deleted, and finish its transfers', async (t) => {
       await using cluster = await startCluster(t, manifests, images);
-      const [goes, second, third] = cluster.relays;
+      const [stopping, second, third] = cluster.relays;
       await cluster.valkey.start('valkey');
       for (const { container } of cluster.relays) await container.says(COORDINATOR_UP);
       const [token, other] = [newToken(), newToken()];
-      const waiting = await comeTo(goes, 'tcp', handshake(token, SIDE_A));
-      const waitsThere = await comeTo(goes, 'tcp', handshake(other, SIDE_A));
-      const isClaimed = async (): Promise<boolean> =>
-        /^transit_relay_cluster_leases 2$/mu.test(await (await goes.pod.ask('status', '/metrics')).text());
-      while (!(await isClaimed()));
+      const waiting = await connectTo(stopping, 'tcp', handshake(token, SIDE_A));
+      const unpaired = await connectTo(stopping, 'tcp', handshake(other, SIDE_A));
+      const isLeased = async (): Promise<boolean> =>
+        /^transit_relay_cluster_leases 2$/mu.test(
+          await (await stopping.pod.ask('status', '/metrics')).text(),
+        );
+      while (!(await isLeased()));
 
-      const stopped = goes.container.stop(manifests.pod.at('terminationGracePeriodSeconds').number ?? 30);
-      // Awaited below. An earlier failure is the one to report.
+      const stopped = stopping.container.stop(manifests.pod.at('terminationGracePeriodSeconds').number ?? 30);
+      // Awaited below. Until then, an earlier failure must be reported first.
       stopped.catch(() => undefined);
-      await goes.container.says(/"msg":"draining"/u);
+      await stopping.container.says(/"msg":"draining"/u);
       // The Service leads to the other relays now.
-      const pair = new ClientPair(waiting, await comeTo(second, 'websocket', handshake(token, SIDE_B)));
+      const pair = new ClientPair(waiting, await connectTo(second, 'websocket', handshake(token, SIDE_B)));
       for (const client of [pair.first, pair.second])
         equal(String(await client.until(PAIRED.length)), PAIRED);
-      equal(String(await waitsThere.until(SHUTTING_DOWN.length)), SHUTTING_DOWN);
-      await waitsThere.closed;
+      equal(String(await unpaired.until(SHUTTING_DOWN.length)), SHUTTING_DOWN);
+      await unpaired.closed;
       await using again = new ClientPair(
-        await comeTo(third, 'tcp', handshake(other, SIDE_A)),
-        await comeTo(second, 'tcp', handshake(other, SIDE_B)),
+        await connectTo(third, 'tcp', handshake(other, SIDE_A)),
+        await connectTo(second, 'tcp', handshake(other, SIDE_B)),
       );
       for (const client of [again.first, again.second])
         equal(String(await client.until(PAIRED.length)), PAIRED);
@@ -213,7 +215,7 @@ describe(
       ])
         await rejects(ask(...words), /NOPERM/u, words.join(' '));
       for (const shown of [await valkey.logs(), await valkey.exec('cat', '/proc/1/cmdline')])
-        equal(shown.includes(SECRET), false, 'it shows the password');
+        equal(shown.includes(SECRET), false, 'the password is visible');
       // SIGTERM reaches Valkey itself, not a shell that waits for it.
       equal(await valkey.stop(20), 0);
     });

@@ -117,7 +117,7 @@ const ajv = new Ajv({ allErrors: true });
 const CHECKS = new Map([...SCHEMAS].map(([id, schema]) => [id, ajv.compile(schema)]));
 
 /** Problems of objects whose kind is not part of Kubernetes itself, including unknown kinds. */
-export function customResourceFaults(manifests: Manifests): string[] {
+export function customResourceProblems(manifests: Manifests): string[] {
   return manifests.objects.flatMap((found) => {
     const [apiVersion, kind] = [found.at('apiVersion').word, found.at('kind').word];
     if (

@@ -13,7 +13,7 @@ import { GRACE_MARGIN_SECONDS } from './review-settings.ts';
 import { relayConfig } from './settings.ts';
 
 const needsRoot =
-  process.getuid?.() === 0 ? false : 'needs root, to give volumes to others: run it with sudo';
+  process.getuid?.() === 0 ? false : 'needs root, to change the owner of volumes: run it with sudo';
 
 const SHUTTING_DOWN = 'shutting down\n';
 
@@ -39,22 +39,22 @@ describe('a deleted pod', { skip: withoutKubectl || withoutDocker || needsRoot, 
       const ports = { tcpPort: await pod.port('raw'), websocketPort: await pod.port('websocket') };
       const addresses = { ...ports, unixPath: '' };
       const pair = await pairAt(ports, ['tcp', 'websocket']);
-      const [waiting, partnered] = [
+      const [waiting, paired] = [
         await TestClient.connect('tcp', addresses),
         await TestClient.connect('tcp', addresses),
       ];
       await waiting.send(handshake(newToken(), SIDE_A));
       const token = newToken();
-      await partnered.send(handshake(token, SIDE_A));
-      const isWaiting = async (): Promise<number> => {
+      await paired.send(handshake(token, SIDE_A));
+      const countWaiting = async (): Promise<number> => {
         const status: unknown = await (await pod.ask('status', '/status.json')).json();
         return Object.assign({ waiting: 0 }, status).waiting;
       };
-      while ((await isWaiting()) < 2);
+      while ((await countWaiting()) < 2);
 
       // The kubelet sends SIGTERM, and SIGKILL after the grace period.
       const stopped = relay.stop(manifests.pod.at('terminationGracePeriodSeconds').number ?? 30);
-      // Awaited below. An earlier failure is the one to report.
+      // Awaited below. Until then, an earlier failure must be reported first.
       stopped.catch(() => undefined);
       await relay.says(/"pairs":1,.*"waiting":2,.*"msg":"draining"/u);
       equal((await pod.ask('status', '/readyz')).status, 503);
@@ -77,14 +77,14 @@ describe('a deleted pod', { skip: withoutKubectl || withoutDocker || needsRoot, 
       await pair.exchange(1_000_000);
       await pair[Symbol.asyncDispose]();
       partner.end();
-      await partnered.closed;
+      await paired.closed;
       equal(await stopped, 0);
       if (relayConfig(manifests).usage.databasePath !== null)
         match(await rowsIn(image, join(directory, 'data')), /^happy 2000000$/mu);
     });
   }
 
-  test('with an endless transfer ends within the time that the settings allow', async (t) => {
+  test('with an endless transfer ends within its grace period', async (t) => {
     const literals = ['RELAY_DRAIN_DELAY=0s', 'RELAY_DRAIN_TIMEOUT=1s'];
     const manifests = await buildOwn({
       resources: ['base'],

@@ -98,7 +98,7 @@ function run(command: string, args: readonly string[], input = ''): Promise<Answ
       if (error !== null && typeof error.code !== 'number') reject(error);
       else resolve({ code: Number(error?.code ?? 0), stdout, stderr });
     });
-    // A program that has ended reads nothing; its exit code is what counts.
+    // A program that has ended does not read its input; its exit code is checked instead.
     child.stdin?.on('error', () => undefined).end(input);
   });
 }

@@ -5,7 +5,7 @@ import { describe, test } from 'node:test';
 import { CLUSTER_DEFAULTS } from '../../src/config/cluster-config.ts';
 import { RELAY_DEFAULTS } from '../../src/config/relay-config.ts';
 import { SIDECAR_DEFAULTS } from '../../src/config/sidecar-config.ts';
-import { customResourceFaults } from './custom-resources.ts';
+import { customResourceProblems } from './custom-resources.ts';
 import {
   COMPONENTS,
   KUBERNETES,
@@ -43,8 +43,8 @@ const ALL: Kustomization = {
 const CASES: readonly (readonly [name: string, Kustomization])[] = [
   ...OVERLAYS.map((name) => [name, { resources: [name] }] as const),
   ...COMPONENTS.map((name) => [`base with ${name}`, { resources: ['base'], components: [name] }] as const),
-  ['production with everything', ALL],
-  ['a cluster with everything', { ...ALL, resources: ['overlays/cluster'] }],
+  ['production with all components', ALL],
+  ['a cluster with all components', { ...ALL, resources: ['overlays/cluster'] }],
   ...['production', 'cluster'].map(
     (name) =>
       [
@@ -75,7 +75,7 @@ describe('the manifests', { skip: withoutKubectl, concurrency: true }, () => {
     test(`${name}: pass the review`, async () => {
       const manifests = await buildOwn(kustomization);
       deepEqual(review(manifests), []);
-      deepEqual(customResourceFaults(manifests), []);
+      deepEqual(customResourceProblems(manifests), []);
     });
 
     test(`${name}: are accepted by the API`, { skip: withoutStrictCheck }, async () => {
@@ -85,14 +85,14 @@ describe('the manifests', { skip: withoutKubectl, concurrency: true }, () => {
     });
   }
 
-  test('are all tested', () => {
+  test('are all covered by these tests', () => {
     const found = ['components', 'overlays'].flatMap((kind) =>
       readdirSync(join(KUBERNETES, kind)).map((name) => `${kind}/${name}`),
     );
     deepEqual(found.toSorted(), [...COMPONENTS, ...OVERLAYS.slice(1)].toSorted());
   });
 
-  test('that the API would reject are found', { skip: withoutStrictCheck }, async () => {
+  test('that the API would reject fail the strict check', { skip: withoutStrictCheck }, async () => {
     const base = await buildOurs('base');
     const wrong = base.with(
       ['StatefulSet', 'transit-relay'],
@@ -129,7 +129,7 @@ describe('the manifests', { skip: withoutKubectl, concurrency: true }, () => {
     }
   });
 
-  test('change no volume claim and no name from production to the cluster, so that one becomes the other', async () => {
+  test('change no volume claim and no name from production to the cluster, so that one can replace the other', async () => {
     const [production, clustered] = [
       await buildOurs('overlays/production'),
       await buildOurs('overlays/cluster'),
@@ -182,7 +182,7 @@ describe('the manifests', { skip: withoutKubectl, concurrency: true }, () => {
     deepEqual(new Set(jobs), new Set([...alerts.matchAll(/\bjob="([\w-]+)"/gu)].map(([, job]) => job)));
   });
 
-  test('that kustomize cannot build are an error here', async () => {
+  test('that kustomize cannot build cause an error', async () => {
     await rejects(buildOwn({ resources: ['base'], components: ['components/none'] }), /components\/none/u);
   });
 });

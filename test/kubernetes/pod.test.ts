@@ -12,7 +12,7 @@ import { Pod } from './pod.ts';
 import { SECRET } from './operator-secrets.ts';
 
 const needsRoot =
-  process.getuid?.() === 0 ? false : 'needs root, to give volumes to others: run it with sudo';
+  process.getuid?.() === 0 ? false : 'needs root, to change the owner of volumes: run it with sudo';
 
 /** The log line of the sidecar when it is ready. */
 const SIDECAR_LISTENING = /"role":"sidecar".*"msg":"listening"/u;

@@ -6,7 +6,7 @@ import { parse } from 'yaml';
 import { ROOT } from '../support/docker.ts';
 import { COMPONENTS, KUBERNETES, OVERLAYS, buildOurs, buildOwn, withoutKubectl } from './kustomize.ts';
 import type { Kustomization } from './kustomize.ts';
-import { placeFaults } from './review-pod.ts';
+import { placeProblems } from './review-pod.ts';
 import { GRACE_MARGIN_SECONDS, preStopSeconds } from './review-settings.ts';
 import { RULES } from './review.ts';
 import { relayConfig } from './settings.ts';
@@ -31,7 +31,7 @@ describe('the README on Kubernetes', () => {
     equal(manifests.pod.at('containers', 0, 'image').word, 'NAME:TAG');
     equal(manifests.relay.at('metadata', 'namespace').word, 'transit-relay');
     // Namespace and image are up to the operator.
-    const rules = RULES.filter((rule) => rule !== placeFaults);
+    const rules = RULES.filter((rule) => rule !== placeProblems);
     deepEqual(
       rules.flatMap((rule) => rule(manifests)),
       [],

@@ -27,29 +27,29 @@ export function behind(manifests: Manifests, host: string): Workload | null {
 }
 
 /** The URL leads to one coordinator, which has probes, keeps all leases, and stays within its limit. */
-export function coordinatorFaults(manifests: Manifests): string[] {
+export function coordinatorProblems(manifests: Manifests): string[] {
   const coordinator = coordinatorOf(manifests);
   if (coordinator === null) return [];
   const ports = manifests.find(['Service', coordinator.host]).at('spec', 'ports').items;
   const workload = behind(manifests, coordinator.host);
   if (workload === null || !ports.some((port) => port.at('port').value === coordinator.port))
     return [`there is no coordinator at ${coordinator.host}:${coordinator.port}`];
-  const faults: string[] = [];
+  const problems: string[] = [];
   const { object, pod } = workload;
-  if (nameOf(object) === nameOf(manifests.relay)) faults.push('the coordinator is a relay');
+  if (nameOf(object) === nameOf(manifests.relay)) problems.push('the coordinator is a relay');
   if (object.at('spec', 'replicas').value !== 1 || object.at('spec', 'strategy', 'type').text !== 'Recreate')
-    faults.push('there may be two coordinators, each with a part of the leases');
+    problems.push('there may be two coordinators, each with a part of the leases');
   for (const container of pod.at('containers').items) {
     for (const probe of ['readinessProbe', 'livenessProbe'])
-      if (!container.at(probe).isThere) faults.push(`the coordinator has no ${probe}`);
+      if (!container.at(probe).isThere) problems.push(`the coordinator has no ${probe}`);
     const script = container.at('command', 2).word;
     const [, megabytes = 'Infinity'] = /^maxmemory (\d+)mb$/mu.exec(script) ?? [];
     const limit = parseQuantity(container.at('resources', 'limits', 'memory').word);
     if (Number(megabytes) * 2 ** 20 > limit * MAX_OF_LIMIT)
-      faults.push('the coordinator exceeds its memory limit');
-    if (!/^maxmemory-policy noeviction$/mu.test(script)) faults.push('the coordinator may drop leases');
+      problems.push('the coordinator exceeds its memory limit');
+    if (!/^maxmemory-policy noeviction$/mu.test(script)) problems.push('the coordinator may drop leases');
     // The kubelet would treat it as the name of a variable.
-    if (script.includes('$(')) faults.push('the command has variables that Kubernetes expands');
+    if (script.includes('$(')) problems.push('the command has variables that Kubernetes expands');
   }
-  return faults;
+  return problems;
 }

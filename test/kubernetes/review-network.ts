@@ -16,29 +16,30 @@ const SELECTORS: readonly (readonly [kind: string, path: readonly string[]])[] =
 ];
 
 /** Every selector matches its own pod and no other, and the StatefulSet has its headless Service. */
-export function selectorFaults(manifests: Manifests): string[] {
-  const faults: string[] = [];
+export function selectorProblems(manifests: Manifests): string[] {
+  const problems: string[] = [];
   for (const [kind, path] of SELECTORS) {
     for (const object of manifests.all(kind)) {
       const wanted = manifests.workloadOf(object);
       const found = manifests.workloads.filter((workload) => workload.isSelectedBy(object.at(...path)));
       if (found.length !== 1 || found[0]?.name !== wanted?.name)
-        faults.push(`${kind} ${nameOf(object)} does not select the pod`);
+        problems.push(`${kind} ${nameOf(object)} does not select the pod`);
     }
   }
   const governing = manifests.find(['Service', manifests.relay.at('spec', 'serviceName').word]);
-  if (governing.at('spec', 'clusterIP').text !== 'None') faults.push('serviceName is not a headless Service');
-  return faults;
+  if (governing.at('spec', 'clusterIP').text !== 'None')
+    problems.push('serviceName is not a headless Service');
+  return problems;
 }
 
 /** Every referenced port exists, by the name or number of the reference. */
-export function portFaults(manifests: Manifests): string[] {
-  const faults: string[] = [];
-  const miss = (who: string, port: Tree): void => void faults.push(`${who}: there is no port ${port.word}`);
+export function portProblems(manifests: Manifests): string[] {
+  const problems: string[] = [];
+  const miss = (who: string, port: Tree): void => void problems.push(`${who}: there is no port ${port.word}`);
   for (const { ports, containers } of manifests.workloads) {
     const numbers = ports.map((port) => port.at('containerPort').number);
     if (new Set(numbers).size < ports.length || new Set(ports.map(nameIn)).size < ports.length)
-      faults.push('two ports of the pod have the same name or number');
+      problems.push('two ports of the pod have the same name or number');
     for (const container of containers) {
       for (const probe of ['startupProbe', 'readinessProbe', 'livenessProbe']) {
         const port = container.at(probe, 'httpGet', 'port');
@@ -57,7 +58,7 @@ export function portFaults(manifests: Manifests): string[] {
       if (!isPortOf(manifests.workloadOf(monitor)?.ports ?? [], endpoint.at('port')))
         miss('PodMonitor', endpoint.at('port'));
   }
-  return [...faults, ...routeFaults(manifests)];
+  return [...problems, ...routeProblems(manifests)];
 }
 
 /** Before 1.33, Services do not find port names of native sidecars; some networks never do. */
@@ -73,12 +74,12 @@ function isPortOf(ports: readonly Tree[], port: Tree): boolean {
 }
 
 /** Ingresses and routes lead to ports of Services, and routes belong to listeners of Gateways. */
-function routeFaults(manifests: Manifests): string[] {
-  const faults: string[] = [];
+function routeProblems(manifests: Manifests): string[] {
+  const problems: string[] = [];
   const leadsTo = (who: string, service: string, port: Tree): void => {
     const ports = manifests.find(['Service', service]).at('spec', 'ports').items;
     const isThere = ports.some((one) => [one.at('port').value, one.at('name').value].includes(port.value));
-    if (!isThere) faults.push(`${who}: there is no port ${port.word} of a Service ${service}`);
+    if (!isThere) problems.push(`${who}: there is no port ${port.word} of a Service ${service}`);
   };
   for (const ingress of manifests.all('Ingress')) {
     for (const path of ingress.at('spec', 'rules').items.flatMap((rule) => rule.at('http', 'paths').items)) {
@@ -94,15 +95,15 @@ function routeFaults(manifests: Manifests): string[] {
       const listeners = manifests.find(['Gateway', nameIn(parent)]).at('spec', 'listeners').items;
       const listener = parent.at('sectionName').word;
       if (!listeners.some((one) => nameIn(one) === listener))
-        faults.push(`HTTPRoute: there is no listener ${listener} of a Gateway ${nameIn(parent)}`);
+        problems.push(`HTTPRoute: there is no listener ${listener} of a Gateway ${nameIn(parent)}`);
     }
   }
-  return faults;
+  return problems;
 }
 
 /** Listeners match the port names of the manifests. */
-export function listeningFaults(manifests: Manifests): string[] {
-  const faults: string[] = [];
+export function listeningProblems(manifests: Manifests): string[] {
+  const problems: string[] = [];
   const compare = (container: string, name: string, endpoints: readonly Endpoint[]): void => {
     const port = manifests
       .container(container)
@@ -110,7 +111,7 @@ export function listeningFaults(manifests: Manifests): string[] {
       .items.find((one) => nameIn(one) === name)
       ?.at('containerPort').number;
     const listens = endpoints.some((endpoint) => endpoint.kind === 'tcp' && endpoint.port === port);
-    if (!listens) faults.push(`nothing listens on port ${name} (${port ?? 'missing'})`);
+    if (!listens) problems.push(`nothing listens on port ${name} (${port ?? 'missing'})`);
   };
   const relay = readRelay(manifests);
   if (relay.kind === 'ok') {
@@ -123,23 +124,23 @@ export function listeningFaults(manifests: Manifests): string[] {
   const sidecar = readSidecar(manifests);
   if (manifests.container('sidecar').isThere && sidecar.kind === 'ok')
     compare('sidecar', 'sidecar', sidecar.config.listen);
-  return faults;
+  return problems;
 }
 
 /** If there are limits per address, the relay sees client addresses. */
-export function addressFaults(manifests: Manifests): string[] {
+export function addressProblems(manifests: Manifests): string[] {
   const read = readRelay(manifests);
   if (read.kind === 'errors') return [];
   const { limits, trustedProxies } = read.config;
   if (limits.connectionsPerAddress === null && limits.newConnectionsPerAddress === null) return [];
-  const faults: string[] = [];
+  const problems: string[] = [];
   for (const service of manifests.all('Service')) {
     const isOpen = ['NodePort', 'LoadBalancer'].includes(service.at('spec', 'type').word);
     if (isOpen && service.at('spec', 'externalTrafficPolicy').text !== 'Local')
-      faults.push(`Service ${nameOf(service)} hides the addresses of clients, which are limited`);
+      problems.push(`Service ${nameOf(service)} hides the addresses of clients, which are limited`);
   }
   const proxies = [...manifests.all('Ingress'), ...manifests.all('HTTPRoute')];
   if (proxies.length > 0 && trustedProxies.length === 0)
-    faults.push('addresses are limited, and the proxy is not in RELAY_TRUSTED_PROXIES');
-  return faults;
+    problems.push('addresses are limited, and the proxy is not in RELAY_TRUSTED_PROXIES');
+  return problems;
 }

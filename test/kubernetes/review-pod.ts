@@ -16,14 +16,14 @@ const OUR_IMAGE = /^transit-relay(?:$|:)/u;
 const COORDINATOR_IMAGE = /^valkey\/valkey:8$/u;
 
 /** Requirements of Pod Security "restricted", and further hardening. */
-export function securityFaults({ workloads }: Manifests): string[] {
-  return workloads.flatMap((workload) => securityFaultsOf(workload));
+export function securityProblems({ workloads }: Manifests): string[] {
+  return workloads.flatMap((workload) => securityProblemsOf(workload));
 }
 
-function securityFaultsOf({ pod, containers }: Workload): string[] {
-  const faults: string[] = [];
+function securityProblemsOf({ pod, containers }: Workload): string[] {
+  const problems: string[] = [];
   const expect = (who: string, what: string, holds: boolean): void => {
-    if (!holds) faults.push(`${who}: ${what}`);
+    if (!holds) problems.push(`${who}: ${what}`);
   };
   const context = pod.at('securityContext');
   expect('pod', 'must run as a user other than root', context.at('runAsNonRoot').value === true);
@@ -47,12 +47,12 @@ function securityFaultsOf({ pod, containers }: Workload): string[] {
     for (const port of container.at('ports').items)
       expect(name, 'uses a host port', !port.at('hostPort').isThere);
   }
-  return faults;
+  return problems;
 }
 
 /** Each container sets requests and limits; the relay has no CPU limit. */
-export function resourceFaults({ workloads }: Manifests): string[] {
-  const faults: string[] = [];
+export function resourceProblems({ workloads }: Manifests): string[] {
+  const problems: string[] = [];
   for (const container of workloads.flatMap(({ containers }) => containers)) {
     const name = nameIn(container);
     const { requests, limits } = {
@@ -64,37 +64,38 @@ export function resourceFaults({ workloads }: Manifests): string[] {
       ['memory', requests],
       ['memory', limits],
     ] as const)
-      if (!from.at(kind).isThere) faults.push(`${name}: ${kind} is not set`);
+      if (!from.at(kind).isThere) problems.push(`${name}: ${kind} is not set`);
     for (const [kind, limit] of limits.fields) {
       const request = requests.at(kind);
       if (request.isThere && parseQuantity(request.word) > parseQuantity(limit.word))
-        faults.push(`${name}: requests more ${kind} than its limit`);
+        problems.push(`${name}: requests more ${kind} than its limit`);
     }
-    if (limits.at('cpu').isThere) faults.push(`${name}: has a CPU limit`);
+    if (limits.at('cpu').isThere) problems.push(`${name}: has a CPU limit`);
   }
-  return faults;
+  return problems;
 }
 
 /**
  * The relay has all probes. The sidecar has a startup probe in a cluster, where a rollout must stop, and none
  * for a single relay.
  */
-export function probeFaults(manifests: Manifests): string[] {
-  const faults: string[] = [];
+export function probeProblems(manifests: Manifests): string[] {
+  const problems: string[] = [];
   const relay = manifests.container('relay');
   for (const probe of ['startupProbe', 'readinessProbe'])
     if (relay.at(probe, 'httpGet', 'path').text !== '/readyz')
-      faults.push(`${probe} does not request /readyz`);
+      problems.push(`${probe} does not request /readyz`);
   const liveness = relay.at('livenessProbe');
-  if (liveness.at('httpGet', 'path').text !== '/livez') faults.push('livenessProbe does not request /livez');
+  if (liveness.at('httpGet', 'path').text !== '/livez')
+    problems.push('livenessProbe does not request /livez');
   const patience =
     (liveness.at('periodSeconds').number ?? 10) * (liveness.at('failureThreshold').number ?? 3);
-  if (patience < MIN_LIVENESS_SECONDS) faults.push(`${patience} s without a response end all transfers`);
+  if (patience < MIN_LIVENESS_SECONDS) problems.push(`${patience} s without a response end all transfers`);
   for (const container of manifests.containers) {
     for (const probe of ['startupProbe', 'livenessProbe'].filter((one) => container.at(one).isThere)) {
       const grace = container.at(probe, 'terminationGracePeriodSeconds').number ?? Number.POSITIVE_INFINITY;
       if (grace > MAX_PROBE_GRACE_SECONDS)
-        faults.push(`${nameIn(container)} is down for a whole drain when ${probe} fails`);
+        problems.push(`${nameIn(container)} is down for a whole drain when ${probe} fails`);
     }
   }
   for (const container of manifests.workloads.flatMap(({ containers }) => containers)) {
@@ -104,54 +105,54 @@ export function probeFaults(manifests: Manifests): string[] {
       ? [startup]
       : [container.at('livenessProbe'), container.at('readinessProbe')];
     if (first.some((probe) => probe.isThere && (probe.at('initialDelaySeconds').number ?? 0) === 0))
-      faults.push(`${nameIn(container)} is probed before it can answer`);
+      problems.push(`${nameIn(container)} is probed before it can answer`);
   }
   for (const container of manifests.pod.at('initContainers').items) {
     const name = nameIn(container);
     if (container.at('restartPolicy').text !== 'Always')
-      faults.push(`${name} must end before the relay starts`);
+      problems.push(`${name} must end before the relay starts`);
     const isWaitedFor = container.at('startupProbe').isThere;
-    if (isWaitedFor && !isCluster(manifests)) faults.push(`the relay waits for the start of ${name}`);
+    if (isWaitedFor && !isCluster(manifests)) problems.push(`the relay waits for the start of ${name}`);
     if (!isWaitedFor && isCluster(manifests))
-      faults.push(`a rollout continues although ${name} does not start`);
-    if (container.at('readinessProbe').isThere) faults.push(`the relay is not ready while ${name} is not`);
+      problems.push(`a rollout continues although ${name} does not start`);
+    if (container.at('readinessProbe').isThere) problems.push(`the relay is not ready while ${name} is not`);
   }
-  return faults;
+  return problems;
 }
 
 /** Written paths are on writable volumes, and the sidecar reads the relay's database. */
-export function volumeFaults(manifests: Manifests): string[] {
+export function volumeProblems(manifests: Manifests): string[] {
   const { pod, relay } = manifests;
-  const faults: string[] = [];
+  const problems: string[] = [];
   const claims = relay.at('spec', 'volumeClaimTemplates').items.map(nameOf);
   const volumes = new Set([...claims, ...pod.at('volumes').items.map(nameIn)]);
   const mounts = manifests.containers.flatMap((container) => container.at('volumeMounts').items);
   for (const mount of mounts)
-    if (!volumes.has(nameIn(mount))) faults.push(`there is no volume ${nameIn(mount)}`);
+    if (!volumes.has(nameIn(mount))) problems.push(`there is no volume ${nameIn(mount)}`);
   const isWritable = (container: string, path: string): void => {
     const mount = mountOf(manifests.container(container), path);
     if (mount === null || mount.at('readOnly').value === true)
-      faults.push(`${container} cannot write ${path}`);
+      problems.push(`${container} cannot write ${path}`);
   };
   if (
     mounts.length > 0 &&
     pod.at('securityContext', 'fsGroup').value !== pod.at('securityContext', 'runAsGroup').value
   )
-    faults.push('the volume does not get the group of the relay');
+    problems.push('the volume does not get the group of the relay');
   const [read, sidecar] = [readRelay(manifests), readSidecar(manifests)];
-  if (read.kind === 'errors') return faults;
+  if (read.kind === 'errors') return problems;
   const { usage, quota } = read.config;
   if (usage.databasePath !== null) isWritable('relay', usage.databasePath);
   if (quota !== null) isWritable('relay', quota.path);
-  if (sidecar.kind === 'errors' || !manifests.container('sidecar').isThere) return faults;
+  if (sidecar.kind === 'errors' || !manifests.container('sidecar').isThere) return problems;
   isWritable('sidecar', sidecar.config.snapshots.directory);
   const written = placeOf(manifests.container('relay'), usage.databasePath ?? '');
   const source = sidecar.config.usageDatabasePath;
   if (placeOf(manifests.container('sidecar'), source) !== written)
-    faults.push('the sidecar reads another database than the relay writes');
+    problems.push('the sidecar reads another database than the relay writes');
   if (mountOf(manifests.container('sidecar'), source)?.at('readOnly').value !== true)
-    faults.push('the sidecar can write the database');
-  return faults;
+    problems.push('the sidecar can write the database');
+  return problems;
 }
 
 /** The mount of a path: the one with the longest prefix. */
@@ -175,23 +176,23 @@ function placeOf(container: Tree, path: string): string {
 }
 
 /** The operator chooses the namespace and the source of the image. */
-export function placeFaults(manifests: Manifests): string[] {
-  const faults: string[] = [];
+export function placeProblems(manifests: Manifests): string[] {
+  const problems: string[] = [];
   if (manifests.all('Namespace').length > 0)
-    faults.push('the namespace is deleted with the relay, and everything in it');
+    problems.push('the namespace is deleted with the relay, and everything in it');
   for (const object of manifests.objects)
     if (object.at('metadata', 'namespace').isThere)
-      faults.push(`${nameOf(object)} has a namespace of its own`);
+      problems.push(`${nameOf(object)} has a namespace of its own`);
   for (const workload of manifests.workloads) {
     const isOurs = workload.name === nameOf(manifests.relay);
     for (const container of workload.containers) {
       const name = nameIn(container);
       const image = isOurs ? OUR_IMAGE : COORDINATOR_IMAGE;
-      if (!image.test(container.at('image').word)) faults.push(`${name}: another image`);
+      if (!image.test(container.at('image').word)) problems.push(`${name}: another image`);
       if (container.at('imagePullPolicy').text !== 'IfNotPresent')
-        faults.push(`${name}: an image loaded onto the node is not used`);
-      if (isOurs && container.at('command').isThere) faults.push(`${name}: runs without the image's init`);
+        problems.push(`${name}: an image loaded onto the node is not used`);
+      if (isOurs && container.at('command').isThere) problems.push(`${name}: runs without the image's init`);
     }
   }
-  return faults;
+  return problems;
 }

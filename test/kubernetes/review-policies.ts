@@ -19,8 +19,8 @@ type Direction = (typeof DIRECTIONS)[number];
 const [IN, OUT] = DIRECTIONS;
 
 /** Every port of a policy exists in the pods that it leads to, by a name or number that all networks find. */
-export function policyFaults(manifests: Manifests): string[] {
-  const faults: string[] = [];
+export function policyProblems(manifests: Manifests): string[] {
+  const problems: string[] = [];
   for (const policy of manifests.all('NetworkPolicy')) {
     const spec = policy.at('spec');
     const own = manifests.workloadOf(policy);
@@ -30,50 +30,50 @@ export function policyFaults(manifests: Manifests): string[] {
     ];
     for (const [rule, workloads] of rules) {
       for (const port of rule.at('ports').items.map((one) => one.at('port'))) {
-        const isElsewhere = workloads.length === 0 && port.value === DNS_PORT;
+        const isDns = workloads.length === 0 && port.value === DNS_PORT;
         const isThere = workloads.length > 0 && workloads.every((one) => isFoundIn(one, port));
-        if (!isElsewhere && !isThere) faults.push(`NetworkPolicy: there is no port ${port.word}`);
+        if (!isDns && !isThere) problems.push(`NetworkPolicy: there is no port ${port.word}`);
       }
     }
     for (const [field, , type] of DIRECTIONS) {
       const types = spec.at('policyTypes').items.map((one) => one.word);
       if (spec.at(field).isThere !== types.includes(type))
-        faults.push(`NetworkPolicy ${nameOf(policy)} declares ${field} differently from its rules`);
+        problems.push(`NetworkPolicy ${nameOf(policy)} declares ${field} differently from its rules`);
     }
   }
-  return faults;
+  return problems;
 }
 
 /**
  * Relays may connect to each other, to the coordinator and to DNS, and no other pod may connect to the first
  * two.
  */
-export function reachFaults(manifests: Manifests): string[] {
+export function reachProblems(manifests: Manifests): string[] {
   const read = readRelay(manifests);
   const coordinator = coordinatorOf(manifests);
   if (read.kind === 'errors' || read.config.cluster === null || coordinator === null) return [];
   const relays = new Workload(manifests.relay);
   const server = behind(manifests, coordinator.host);
   if (server === null) return [];
-  const faults: string[] = [];
+  const problems: string[] = [];
   for (const [who, to, port] of [
     ['each other', relays, read.config.cluster.listen.port],
     ['the coordinator', server, coordinator.port],
   ] as const) {
     const leaves = allows(manifests, OUT, relays, to, { port, protocol: 'TCP' });
     const enters = allows(manifests, IN, to, relays, { port, protocol: 'TCP' });
-    if (!leaves || !enters) faults.push(`policies block relays from ${who}`);
+    if (!leaves || !enters) problems.push(`policies block relays from ${who}`);
     if (allows(manifests, IN, to, null, { port, protocol: 'TCP' }))
-      faults.push(`other pods may connect to port ${port}`);
+      problems.push(`other pods may connect to port ${port}`);
   }
   for (const protocol of ['UDP', 'TCP'])
     if (!allows(manifests, OUT, relays, null, { port: DNS_PORT, protocol }))
-      faults.push(`policies block relays from DNS over ${protocol}`);
+      problems.push(`policies block relays from DNS over ${protocol}`);
   for (const port of [80, 443])
     for (const workload of [relays, server])
       if (allows(manifests, OUT, workload, null, { port, protocol: 'TCP' }))
-        faults.push(`${workload.name} may connect to anything`);
-  return faults;
+        problems.push(`${workload.name} may connect to anything`);
+  return problems;
 }
 
 interface Target {
@@ -99,7 +99,7 @@ function allows(
   const isPort = (one: Tree): boolean =>
     one.at('port').value === port && (one.at('protocol').text ?? 'TCP') === protocol;
   const isPeer = (one: Tree): boolean => {
-    // Of other namespaces or networks.
+    // Pods of other namespaces, or other networks.
     if (one.at('namespaceSelector').isThere || one.at('ipBlock').isThere) return peer === null;
     return peer?.isSelectedBy(one.at('podSelector', 'matchLabels')) ?? false;
   };

@@ -24,35 +24,35 @@ const KNOWN: ReadonlyMap<string, ReadonlySet<string>> = new Map([
 ]);
 
 /** Every variable is known to the program and accepted without a warning. */
-export function environmentFaults(manifests: Manifests): string[] {
-  const faults: string[] = [];
+export function environmentProblems(manifests: Manifests): string[] {
+  const problems: string[] = [];
   for (const container of manifests.containers) {
     const known = KNOWN.get(nameIn(container)) ?? new Set();
     const given = Object.keys(givenSettings(manifests, container, SECRET));
     for (const name of given.filter((variable) => !known.has(variable.replace(/_FILE$/u, ''))))
-      faults.push(`${nameIn(container)} does not know ${name}`);
+      problems.push(`${nameIn(container)} does not know ${name}`);
     for (const source of container.at('envFrom').items) {
       const name = source.at('configMapRef', 'name').word;
-      if (!manifests.find(['ConfigMap', name]).isThere) faults.push(`there is no ConfigMap ${name}`);
+      if (!manifests.find(['ConfigMap', name]).isThere) problems.push(`there is no ConfigMap ${name}`);
     }
     for (const variable of container.at('env').items) {
       const secret = variable.at('valueFrom', 'secretKeyRef');
       if (secret.isThere && secret.at('optional').value !== true)
-        faults.push(`the pod does not start without the Secret ${nameIn(secret)}`);
+        problems.push(`the pod does not start without the Secret ${nameIn(secret)}`);
     }
   }
   const reads = [readRelay(manifests)];
   const withSidecar = manifests.container('sidecar').isThere;
   const sidecars = withSidecar ? [readSidecar(manifests), readSidecar(manifests, null)] : [];
   for (const read of [...reads, ...sidecars]) {
-    if (read.kind === 'errors') faults.push(...read.errors.map(formatConfigError));
-    faults.push(...read.warnings);
+    if (read.kind === 'errors') problems.push(...read.errors.map(formatConfigError));
+    problems.push(...read.warnings);
   }
-  return faults;
+  return problems;
 }
 
 /** The grace period is longer than a drain, and not longer than autoscalers allow. */
-export function drainFaults(manifests: Manifests): string[] {
+export function drainProblems(manifests: Manifests): string[] {
   const read = readRelay(manifests);
   if (read.kind === 'errors') return [];
   const { delayMs, timeoutMs } = read.config.drain;
@@ -60,10 +60,11 @@ export function drainFaults(manifests: Manifests): string[] {
     preStopSeconds(manifests.container('relay')) + (delayMs + timeoutMs) / 1000 + GRACE_MARGIN_SECONDS;
   // Kubernetes' default.
   const grace = manifests.pod.at('terminationGracePeriodSeconds').number ?? 30;
-  const faults: string[] = [];
-  if (grace < needed) faults.push(`the grace period is ${grace} s, and a drain may take ${needed} s`);
-  if (grace > MAX_GRACE_SECONDS) faults.push(`a grace period of ${grace} s is cut to ${MAX_GRACE_SECONDS} s`);
-  return faults;
+  const problems: string[] = [];
+  if (grace < needed) problems.push(`the grace period is ${grace} s, and a drain may take ${needed} s`);
+  if (grace > MAX_GRACE_SECONDS)
+    problems.push(`a grace period of ${grace} s is cut to ${MAX_GRACE_SECONDS} s`);
+  return problems;
 }
 
 /**
@@ -78,11 +79,11 @@ export function preStopSeconds(container: Tree): number {
 }
 
 /** Required Secrets contain the used keys if they are created as in the README. */
-export function secretFaults({ workloads }: Manifests): string[] {
-  const faults: string[] = [];
+export function secretProblems({ workloads }: Manifests): string[] {
+  const problems: string[] = [];
   const look = (secret: string, key: string): void => {
     if (OPERATOR_SECRETS.get(secret)?.has(key) !== true)
-      faults.push(`no command creates ${key} of a Secret ${secret}`);
+      problems.push(`no command creates ${key} of a Secret ${secret}`);
   };
   for (const { pod, containers } of workloads) {
     for (const variable of containers.flatMap((container) => container.at('env').items)) {
@@ -92,14 +93,14 @@ export function secretFaults({ workloads }: Manifests): string[] {
     for (const secret of pod.at('volumes').items.map((volume) => volume.at('secret'))) {
       for (const item of secret.at('items').items) look(secret.at('secretName').word, item.at('key').word);
       const mode = secret.at('defaultMode').number ?? 0o644;
-      if (secret.isThere && mode !== 0o440) faults.push('a Secret is not limited to its group');
+      if (secret.isThere && mode !== 0o440) problems.push('a Secret is not limited to its group');
     }
   }
-  return faults;
+  return problems;
 }
 
 /** The memory limit is large enough for the worst case of the settings. */
-export function memoryFaults(manifests: Manifests): string[] {
+export function memoryProblems(manifests: Manifests): string[] {
   const read = readRelay(manifests);
   if (read.kind === 'errors') return [];
   const { limits, bufferMemoryBytes, cluster } = read.config;

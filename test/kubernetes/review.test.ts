@@ -3,7 +3,7 @@ import { before, describe, test } from 'node:test';
 import { CLUSTER_BREAKS } from './breaks-cluster.ts';
 import { BREAKS } from './breaks.ts';
 import type { Break } from './breaks.ts';
-import { customResourceFaults } from './custom-resources.ts';
+import { customResourceProblems } from './custom-resources.ts';
 import { buildOwn, withoutKubectl } from './kustomize.ts';
 import { Manifests } from './manifests.ts';
 import { RULES, review } from './review.ts';
@@ -28,52 +28,52 @@ function buildEverything(overlay = 'overlays/production'): Promise<Manifests> {
 describe('the review', { skip: withoutKubectl }, () => {
   // Each rule is tested alone, because other rules may find the same problem.
   const found = new Set<(manifests: Manifests) => string[]>();
-  let [whole, cluster] = [new Manifests(''), new Manifests('')];
+  let [single, cluster] = [new Manifests(''), new Manifests('')];
   before(async () => {
-    [whole, cluster] = await Promise.all([buildEverything(), buildEverything('overlays/cluster')]);
+    [single, cluster] = await Promise.all([buildEverything(), buildEverything('overlays/cluster')]);
   });
 
   test('finds no problem in the complete manifests', () => {
-    for (const manifests of [whole, cluster]) {
+    for (const manifests of [single, cluster]) {
       deepEqual(review(manifests), []);
-      deepEqual(customResourceFaults(manifests), []);
+      deepEqual(customResourceProblems(manifests), []);
     }
   });
 
   const breaks = [
-    ...BREAKS.map((one) => ['one relay', () => whole, one] as const),
+    ...BREAKS.map((one) => ['one relay', () => single, one] as const),
     ...CLUSTER_BREAKS.map((one) => ['a cluster', () => cluster, one] as const),
   ];
-  for (const [name, manifests, [which, path, value, fault]] of breaks) {
-    test(`finds in ${name} ${which.join(' ')} with ${path.slice(-3).join('.')}: ${JSON.stringify(value)}`, () => {
+  for (const [name, manifests, [which, path, value, problem]] of breaks) {
+    test(`reports a problem in ${name}: ${which.join(' ')} with ${path.slice(-3).join('.')}: ${JSON.stringify(value)}`, () => {
       const broken = manifests().with(which, path, value);
-      const faults = RULES.flatMap((rule) => {
-        const ofRule = rule(broken).filter((sentence) => fault.test(sentence));
+      const problems = RULES.flatMap((rule) => {
+        const ofRule = rule(broken).filter((sentence) => problem.test(sentence));
         if (ofRule.length > 0) found.add(rule);
         return ofRule;
       });
-      equal(new Set(faults).size, 1, review(broken).join('\n'));
+      equal(new Set(problems).size, 1, review(broken).join('\n'));
     });
   }
 
   for (const spec of [{ minAvailable: 1 }, { maxUnavailable: 0 }, { maxUnavailable: '0%' }]) {
-    test(`finds a disruption budget of ${JSON.stringify(spec)}`, () => {
-      deepEqual(review(whole.and(budget(spec))), ['its node can never be drained']);
+    test(`reports a disruption budget of ${JSON.stringify(spec)}`, () => {
+      deepEqual(review(single.and(budget(spec))), ['its node can never be drained']);
     });
   }
 
   test('accepts a disruption budget that allows evictions', () => {
-    deepEqual(review(whole.and(budget({ maxUnavailable: 1 }))), []);
+    deepEqual(review(single.and(budget({ maxUnavailable: 1 }))), []);
   });
 
-  test('finds a namespace in the manifests', () => {
+  test('reports a namespace in the manifests', () => {
     const namespace = { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'transit-relay' } };
-    deepEqual(review(whole.and(namespace)), [
+    deepEqual(review(single.and(namespace)), [
       'the namespace is deleted with the relay, and everything in it',
     ]);
   });
 
-  test('has no rule without a test', () => {
+  test('has a test for every rule', () => {
     deepEqual(
       RULES.filter((rule) => !found.has(rule)).map(({ name }) => name),
       [],
@@ -139,8 +139,8 @@ describe('the check of custom resources', { skip: withoutKubectl }, () => {
     [['Gateway', 'transit-relay'], ['spec', 'listeners'], [], /must NOT have fewer than 1 items/u],
   ];
   for (const [which, path, value, fault] of cases) {
-    test(`finds ${which.join(' ')} with ${path.slice(-2).join('.')}: ${JSON.stringify(value)}`, () => {
-      match(customResourceFaults(whole.with(which, path, value)).join('\n'), fault);
+    test(`reports a problem: ${which.join(' ')} with ${path.slice(-2).join('.')}: ${JSON.stringify(value)}`, () => {
+      match(customResourceProblems(whole.with(which, path, value)).join('\n'), fault);
     });
   }
 });

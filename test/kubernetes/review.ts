@@ -1,36 +1,42 @@
 import type { Manifests } from './manifests.ts';
-import { coordinatorFaults } from './review-coordinator.ts';
-import { disruptionFaults } from './review-disruption.ts';
-import { clusterFaults, scalingFaults } from './review-cluster.ts';
-import { addressFaults, listeningFaults, portFaults, selectorFaults } from './review-network.ts';
-import { placeFaults, probeFaults, resourceFaults, securityFaults, volumeFaults } from './review-pod.ts';
-import { policyFaults, reachFaults } from './review-policies.ts';
-import { drainFaults, environmentFaults, memoryFaults, secretFaults } from './review-settings.ts';
+import { coordinatorProblems } from './review-coordinator.ts';
+import { disruptionProblems } from './review-disruption.ts';
+import { clusterProblems, scalingProblems } from './review-cluster.ts';
+import { addressProblems, listeningProblems, portProblems, selectorProblems } from './review-network.ts';
+import {
+  placeProblems,
+  probeProblems,
+  resourceProblems,
+  securityProblems,
+  volumeProblems,
+} from './review-pod.ts';
+import { policyProblems, reachProblems } from './review-policies.ts';
+import { drainProblems, environmentProblems, memoryProblems, secretProblems } from './review-settings.ts';
 
 /**
  * Checks that no schema can do: whether the parts fit each other and the programs. Each rule returns one
  * message per problem.
  */
 export const RULES: readonly ((manifests: Manifests) => string[])[] = [
-  selectorFaults,
-  portFaults,
-  listeningFaults,
-  addressFaults,
-  environmentFaults,
-  drainFaults,
-  memoryFaults,
-  securityFaults,
-  resourceFaults,
-  probeFaults,
-  volumeFaults,
-  disruptionFaults,
-  placeFaults,
-  secretFaults,
-  policyFaults,
-  clusterFaults,
-  scalingFaults,
-  coordinatorFaults,
-  reachFaults,
+  selectorProblems,
+  portProblems,
+  listeningProblems,
+  addressProblems,
+  environmentProblems,
+  drainProblems,
+  memoryProblems,
+  securityProblems,
+  resourceProblems,
+  probeProblems,
+  volumeProblems,
+  disruptionProblems,
+  placeProblems,
+  secretProblems,
+  policyProblems,
+  clusterProblems,
+  scalingProblems,
+  coordinatorProblems,
+  reachProblems,
 ];
 
 /** Every problem of all rules, once. */

@@ -36,14 +36,14 @@ async function place(context: TestContext): Promise<Place> {
 }
 
 /** The message of a rejected import. */
-function refusalOf(work: () => unknown): string {
+function rejectionOf(work: () => unknown): string {
   try {
     work();
   } catch (error) {
     ok(error instanceof ImportError, String(error));
     return error.message;
   }
-  throw new Error('nothing was refused');
+  throw new Error('the import was not rejected');
 }
 
 /** All files of a directory with their content and modification time. */
@@ -112,7 +112,7 @@ describe('an import', () => {
     ],
     ['an empty file', (path) => writeFileSync(path, ''), /exists already/u],
     ['a directory', (path) => mkdirSync(path), /exists already/u],
-    ['a link that leads nowhere', (path) => symlinkSync('nowhere', path), /exists already/u],
+    ['a broken symbolic link', (path) => symlinkSync('nowhere', path), /exists already/u],
     [
       'a log without its database',
       (path) => writeFileSync(`${path}-wal`, 'x'),
@@ -128,7 +128,7 @@ describe('an import', () => {
       make(path);
       const before = contents(directory);
       match(
-        refusalOf(() => importRecords(old, path)),
+        rejectionOf(() => importRecords(old, path)),
         sentence,
       );
       deepEqual(contents(directory), before);
@@ -142,7 +142,7 @@ describe('an import', () => {
     ok(!existsSync(path));
     writeFileSync(path, 'precious');
     match(
-      refusalOf(() => target.publish()),
+      rejectionOf(() => target.publish()),
       /exists already/u,
     );
     target.close();
@@ -156,7 +156,7 @@ describe('an import', () => {
     const whole = statSync(old).size;
     truncateSync(old, whole - 4096);
     match(
-      refusalOf(() => importRecords(old, path)),
+      rejectionOf(() => importRecords(old, path)),
       /the file is corrupt/u,
     );
     deepEqual(readdirSync(directory), ['relay.sqlite']);
@@ -176,7 +176,7 @@ describe('an import', () => {
     );
     const disk = mountTmpfs(context, 'size=256k');
     match(
-      refusalOf(() => importRecords(old, join(disk, 'usage.sqlite'))),
+      rejectionOf(() => importRecords(old, join(disk, 'usage.sqlite'))),
       /the disk is full/u,
     );
     deepEqual(readdirSync(disk), []);
@@ -186,7 +186,7 @@ describe('an import', () => {
     const { directory, old } = await place(context);
     createCombinedDatabase(old);
     match(
-      refusalOf(() => importRecords(old, join(directory, 'gone', 'usage.sqlite'))),
+      rejectionOf(() => importRecords(old, join(directory, 'gone', 'usage.sqlite'))),
       /there is no directory/u,
     );
   });
@@ -194,7 +194,7 @@ describe('an import', () => {
 
 describe('a file that can’t be imported', () => {
   const useless: readonly (readonly [what: string, make: (path: string) => void, sentence: RegExp])[] = [
-    ['a file that is not there', () => undefined, /can't be read \(ENOENT\)/u],
+    ['a missing file', () => undefined, /can't be read \(ENOENT\)/u],
     ['a directory', (path) => mkdirSync(path), /it is not a file/u],
     ['an empty file', (path) => writeFileSync(path, ''), /not an SQLite database/u],
     ['a text', (path) => writeFileSync(path, 'garbage '.repeat(999)), /not an SQLite database/u],
@@ -209,7 +209,7 @@ describe('a file that can’t be imported', () => {
       /it is a usage database; there is nothing to import/u,
     ],
     [
-      'a database of a mailbox server alone',
+      'a database with only tables of a mailbox server',
       (path) => makeDatabase(path, 'CREATE TABLE version (version); CREATE TABLE nameplates (id)'),
       /has no table "transit_usage"/u,
     ],
@@ -219,7 +219,7 @@ describe('a file that can’t be imported', () => {
       /"transit_usage" lacks waiting_time, result/u,
     ],
     [
-      'a view, which may never end',
+      'a view, which could run forever',
       (path) =>
         makeDatabase(
           path,
@@ -236,7 +236,7 @@ describe('a file that can’t be imported', () => {
       make(old);
       const before = contents(directory);
       match(
-        refusalOf(() => importRecords(old, path)),
+        rejectionOf(() => importRecords(old, path)),
         sentence,
       );
       deepEqual(contents(directory), before);
@@ -250,7 +250,7 @@ describe('a file that can’t be imported', () => {
     context.after(() => server.close());
     server.exec('BEGIN EXCLUSIVE');
     match(
-      refusalOf(() => importRecords(old, path)),
+      rejectionOf(() => importRecords(old, path)),
       /another program is writing to it/u,
     );
     server.exec('COMMIT');

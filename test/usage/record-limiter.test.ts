@@ -16,7 +16,7 @@ function recordOf(mood: Mood, totalBytes = 0): UsageRecord {
   return { started: 0, total_time: 0, waiting_time: null, total_bytes: totalBytes, mood };
 }
 
-class Scene {
+class LimiterFixture {
   now = 0;
   readonly written: UsageRecord[] = [];
   suppressedCalls = 0;
@@ -45,49 +45,49 @@ class Scene {
 describe('the rate limit of usage records', () => {
   for (const { moods, burst, perSecond } of CLASSES) {
     test(`allows ${burst} records of ${moods.join(', ')} at once, then ${perSecond} per second`, () => {
-      const scene = new Scene();
-      assert.equal(scene.offer(moods, burst + 500), burst);
-      assert.equal(scene.offer(moods, 500), 0);
-      scene.now += 3000;
-      assert.equal(scene.offer(moods, 500), 3 * perSecond);
+      const fixture = new LimiterFixture();
+      assert.equal(fixture.offer(moods, burst + 500), burst);
+      assert.equal(fixture.offer(moods, 500), 0);
+      fixture.now += 3000;
+      assert.equal(fixture.offer(moods, 500), 3 * perSecond);
       // An hour with more records per second than allowed.
       let written = 0;
       for (let second = 0; second < 3600; second += 1) {
-        scene.now += 1000;
-        written += scene.offer(moods, perSecond + 5);
+        fixture.now += 1000;
+        written += fixture.offer(moods, perSecond + 5);
       }
       assert.equal(written, 3600 * perSecond);
-      assert.equal(scene.suppressed, 500 + 500 + (500 - 3 * perSecond) + 3600 * 5);
-      assert.equal(scene.suppressedCalls, scene.suppressed);
+      assert.equal(fixture.suppressed, 500 + 500 + (500 - 3 * perSecond) + 3600 * 5);
+      assert.equal(fixture.suppressedCalls, fixture.suppressed);
       // The burst is refilled over time, but not exceeded.
-      scene.now += 24 * 3600 * 1000;
-      assert.equal(scene.offer(moods, burst + 1), burst);
+      fixture.now += 24 * 3600 * 1000;
+      assert.equal(fixture.offer(moods, burst + 1), burst);
     });
   }
 
   test('limits each class separately', () => {
-    const scene = new Scene();
-    scene.offer(['errory'], 5000);
-    scene.offer(['lonely'], 60_000);
-    assert.equal(scene.offer(['happy'], 5000), 5000);
-    assert.equal(scene.offer(['empty'], 1), 0);
-    assert.equal(scene.offer(['impatient'], 1), 0);
+    const fixture = new LimiterFixture();
+    fixture.offer(['errory'], 5000);
+    fixture.offer(['lonely'], 60_000);
+    assert.equal(fixture.offer(['happy'], 5000), 5000);
+    assert.equal(fixture.offer(['empty'], 1), 0);
+    assert.equal(fixture.offer(['impatient'], 1), 0);
   });
 
   test('never suppresses pairs of 1 MB or more', () => {
-    const scene = new Scene();
-    assert.equal(scene.offer(['happy'], 150_000, 999_999), 100_000);
-    assert.equal(scene.offer(['happy'], 50_000, 1_000_000), 50_000);
-    assert.equal(scene.limiter.suppressed.happy, 50_000);
+    const fixture = new LimiterFixture();
+    assert.equal(fixture.offer(['happy'], 150_000, 999_999), 100_000);
+    assert.equal(fixture.offer(['happy'], 50_000, 1_000_000), 50_000);
+    assert.equal(fixture.limiter.suppressed.happy, 50_000);
   });
 
   test('passes the same record to every sink', () => {
-    const scene = new Scene();
+    const fixture = new LimiterFixture();
     const others: UsageRecord[] = [];
-    scene.limiter.addSink({ record: (record) => others.push(record) });
+    fixture.limiter.addSink({ record: (record) => others.push(record) });
     const record = recordOf('lonely');
-    scene.limiter.record(record);
-    assert.equal(scene.written[0], record);
+    fixture.limiter.record(record);
+    assert.equal(fixture.written[0], record);
     assert.equal(others[0], record);
   });
 });

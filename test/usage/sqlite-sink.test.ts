@@ -20,37 +20,44 @@ const RECORD: UsageRecord = {
 };
 const LONELY: UsageRecord = { ...RECORD, waiting_time: null, total_bytes: 0, mood: 'lonely' };
 
-interface Seen {
+interface ReportedEvents {
   readonly failures: string[];
   readonly notices: string[];
   readonly deletions: number[];
   recoveries: number;
   dropped: number;
   /** Number of reports of dropped records. */
-  tellings: number;
+  dropReports: number;
 }
 
 async function open(
   context: TestContext,
   path: string,
   current: () => CurrentState = () => IDLE,
-): Promise<{ sink: SqliteSink; seen: Seen }> {
-  const seen: Seen = { failures: [], notices: [], deletions: [], recoveries: 0, dropped: 0, tellings: 0 };
+): Promise<{ sink: SqliteSink; reported: ReportedEvents }> {
+  const reported: ReportedEvents = {
+    failures: [],
+    notices: [],
+    deletions: [],
+    recoveries: 0,
+    dropped: 0,
+    dropReports: 0,
+  };
   const events: SqliteSinkEvents = {
-    onFailed: ({ code }) => seen.failures.push(code),
+    onFailed: ({ code }) => reported.failures.push(code),
     onRecovered: () => {
-      seen.recoveries += 1;
+      reported.recoveries += 1;
     },
     onDropped: (count) => {
-      seen.dropped += count;
-      seen.tellings += 1;
+      reported.dropped += count;
+      reported.dropReports += 1;
     },
-    onNotice: ({ kind }) => seen.notices.push(kind),
-    onDeleted: (count) => seen.deletions.push(count),
+    onNotice: ({ kind }) => reported.notices.push(kind),
+    onDeleted: (count) => reported.deletions.push(count),
   };
   const sink = await SqliteSink.open(path, current, events);
   context.after(() => sink.close());
-  return { sink, seen };
+  return { sink, reported };
 }
 
 function rows(path: string, query = 'SELECT * FROM usage ORDER BY rowid'): unknown[] {
@@ -155,7 +162,7 @@ db.commit()
   assert.equal(version.toString().trim(), '2');
 });
 
-test("tables of other programs stay beside the relay's own", async (context) => {
+test("tables of other programs are kept beside the relay's own", async (context) => {
   const path = join(await scratch(context), 'usage.sqlite');
   make(
     path,
@@ -176,7 +183,7 @@ const unusable: Record<string, { make: (path: string) => void; reason: RegExp }>
     reason: /not an SQLite database/u,
   },
   'a directory': { make: (path) => mkdirSync(path), reason: /directory/u },
-  'a database of something else': {
+  'a database of another program': {
     make: (path) => make(path, 'CREATE TABLE usage (title TEXT)'),
     reason: /not of a transit relay/u,
   },
@@ -194,14 +201,14 @@ const unusable: Record<string, { make: (path: string) => void; reason: RegExp }>
       ),
     reason: /"usage" lacks result/u,
   },
-  'a database cut off in the middle': {
+  'a truncated database': {
     make: (path) => {
       make(path, 'CREATE TABLE version (version INTEGER); INSERT INTO version VALUES (1)');
       writeFileSync(path, readFileSync(path).subarray(0, 5000));
     },
     reason: /version table is empty/u,
   },
-  'a database with a garbled page': {
+  'a database with a corrupt page': {
     make: (path) => {
       make(path, 'CREATE TABLE version (version INTEGER); INSERT INTO version VALUES (1)');
       writeFileSync(path, readFileSync(path).fill(0x55, 4096));
@@ -238,18 +245,18 @@ test('a path in a missing directory is rejected', async (context) => {
 
 test('records wait for a locked database, and nothing is lost', async (context) => {
   const path = join(await scratch(context), 'usage.sqlite');
-  const { sink, seen } = await open(context, path);
+  const { sink, reported } = await open(context, path);
   const other = new Database(path);
   other.exec('BEGIN IMMEDIATE');
   for (let at = 0; at < 6000; at += 1) sink.record(RECORD);
-  await until(() => seen.failures.length > 0);
-  assert.deepEqual(seen.failures, ['SQLITE_BUSY']);
+  await until(() => reported.failures.length > 0);
+  assert.deepEqual(reported.failures, ['SQLITE_BUSY']);
   assert.equal(sink.queued, 6000);
   other.exec('COMMIT');
   other.close();
   await until(() => sink.queued === 0);
   assert.equal(rows(path).length, 6000);
-  assert.deepEqual([seen.recoveries, seen.dropped], [1, 0]);
+  assert.deepEqual([reported.recoveries, reported.dropped], [1, 0]);
   await sink.close();
 });
 
@@ -259,34 +266,34 @@ test('a database that is locked at the start is retried', async (context) => {
   const other = new Database(path);
   other.pragma('journal_mode = DELETE');
   other.exec('BEGIN EXCLUSIVE');
-  const { sink, seen } = await open(context, path);
+  const { sink, reported } = await open(context, path);
   sink.record(RECORD);
   other.exec('COMMIT');
   other.close();
   await until(() => sink.queued === 0);
   await sink.close();
   assert.equal(rows(path).length, 1);
-  assert.ok(seen.failures.length > 0);
+  assert.ok(reported.failures.length > 0);
 });
 
-test('records that can not be written before the close are counted as lost', async (context) => {
+test('records that cannot be written before the close are counted as lost', async (context) => {
   const path = join(await scratch(context), 'usage.sqlite');
-  const { sink, seen } = await open(context, path);
+  const { sink, reported } = await open(context, path);
   const other = new Database(path);
   other.exec('BEGIN IMMEDIATE');
   sink.record(RECORD);
   sink.record(RECORD);
   await sink.close();
-  assert.equal(seen.dropped, 2);
+  assert.equal(reported.dropped, 2);
   other.close();
 });
 
 test('a full queue drops new records and reports their number, at once and then at intervals', async (context) => {
   const path = join(await scratch(context), 'usage.sqlite');
-  const { sink, seen } = await open(context, path);
+  const { sink, reported } = await open(context, path);
   for (let at = 0; at < 100_003; at += 1) sink.record(RECORD);
-  assert.deepEqual([seen.tellings, seen.dropped], [1, 1]);
+  assert.deepEqual([reported.dropReports, reported.dropped], [1, 1]);
   await sink.close();
-  assert.deepEqual([seen.tellings, seen.dropped], [2, 3]);
+  assert.deepEqual([reported.dropReports, reported.dropped], [2, 3]);
   assert.deepEqual(rows(path, 'SELECT COUNT(*) AS n FROM usage'), [{ n: 100_000 }]);
 });

@@ -18,22 +18,23 @@ import type { DatabaseResponse } from '../../src/usage/usage-database.ts';
 import { scratch } from '../support/scratch.ts';
 import { SUM_QUERY, addUsage, createUsageFile, requireMount, mountReadOnly } from '../support/usage-files.ts';
 
-interface House {
+interface DatabaseFixture {
   readonly path: string;
-  readonly away: string;
+  /** A path to which tests move the database. */
+  readonly movedPath: string;
   /** Writes one record with this number of bytes. */
   readonly write: (bytes: number) => DatabaseResponse;
   readonly close: () => DatabaseResponse;
 }
 
-async function relay(context: TestContext): Promise<House> {
+async function openFixture(context: TestContext): Promise<DatabaseFixture> {
   const directory = await scratch(context);
   const path = join(directory, 'usage.sqlite');
   const database = new UsageDatabase(path);
   context.after(() => database.handle({ kind: 'close' }));
   return {
     path,
-    away: join(directory, 'away.sqlite'),
+    movedPath: join(directory, 'moved.sqlite'),
     close: () => database.handle({ kind: 'close' }),
     write: (bytes) => {
       const record = {
@@ -48,7 +49,7 @@ async function relay(context: TestContext): Promise<House> {
   };
 }
 
-/** Records and their bytes in a database that only the relay has open. */
+/** Checks the integrity of a database. Returns the number of records and the sum of their bytes. */
 function sum(path: string): unknown {
   const database = new Database(path, { readonly: true });
   try {
@@ -64,7 +65,7 @@ const CURRENT = { rebooted: 1, updated: 1, connected: 0, waiting: 0, incomplete_
 const DONE = { kind: 'done' };
 
 test('a deleted database is recreated with the next record', async (context) => {
-  const { path, write } = await relay(context);
+  const { path, write } = await openFixture(context);
   assert.deepEqual(write(1), DONE);
   rmSync(path);
   assert.deepEqual(write(2), DONE);
@@ -90,19 +91,19 @@ test('a deleted directory is retried', async (context) => {
 });
 
 test('a moved database keeps its records and gets no later ones', async (context) => {
-  const { path, away, write } = await relay(context);
+  const { path, movedPath, write } = await openFixture(context);
   for (const bytes of [1, 2, 4]) write(bytes);
-  const next = `${away}-next`;
+  const next = `${movedPath}-next`;
   createUsageFile(next, { rows: 3000 });
-  renameSync(path, away);
+  renameSync(path, movedPath);
   renameSync(next, path);
   assert.deepEqual(write(8), DONE);
   assert.deepEqual(sum(path), { rows: 3001, bytes: 6008 });
-  assert.deepEqual(sum(away), { rows: 3, bytes: 7 });
+  assert.deepEqual(sum(movedPath), { rows: 3, bytes: 7 });
 });
 
 test('a deleted write-ahead log loses no record', async (context) => {
-  const { path, write } = await relay(context);
+  const { path, write } = await openFixture(context);
   write(1);
   rmSync(`${path}-wal`);
   assert.deepEqual(write(2), DONE);
@@ -111,14 +112,14 @@ test('a deleted write-ahead log loses no record', async (context) => {
 });
 
 test('while a program reads a moved database, its log and the next database are not changed', async (context) => {
-  const { path, away, write } = await relay(context);
+  const { path, movedPath, write } = await openFixture(context);
   write(1);
   const reader = new Database(path, { readonly: true });
   context.after(() => reader.close());
   const reading = reader.prepare(SUM_QUERY).iterate();
   reading.next();
   write(2);
-  renameSync(path, away);
+  renameSync(path, movedPath);
   writeFileSync(path, '');
   assert.deepEqual(write(4), {
     kind: 'failed',
@@ -130,16 +131,16 @@ test('while a program reads a moved database, its log and the next database are 
   assert.deepEqual(write(4), DONE);
   reader.close();
   assert.deepEqual(sum(path), { rows: 1, bytes: 4 });
-  assert.deepEqual(sum(away), { rows: 2, bytes: 3 });
+  assert.deepEqual(sum(movedPath), { rows: 2, bytes: 3 });
 });
 
 test('a corrupt database is reopened after its repair', async (context) => {
-  const { path, away, write } = await relay(context);
+  const { path, movedPath, write } = await openFixture(context);
   write(1);
-  renameSync(path, away);
+  renameSync(path, movedPath);
   writeFileSync(path, 'garbage '.repeat(2000));
   assert.deepEqual(write(2), { kind: 'unusable', reason: 'it is not an SQLite database' });
-  renameSync(away, path);
+  renameSync(movedPath, path);
   assert.deepEqual(write(2), DONE);
   assert.deepEqual(sum(path), { rows: 2, bytes: 3 });
 });
@@ -198,7 +199,7 @@ describe('the write-ahead log', () => {
 
 describe('a closed database', () => {
   test('is a single file', async (context) => {
-    const { path, write, close } = await relay(context);
+    const { path, write, close } = await openFixture(context);
     write(1);
     assert.ok(existsSync(`${path}-wal`));
     assert.deepEqual(close(), DONE);
@@ -212,7 +213,7 @@ describe('a closed database', () => {
 
   test('can be read from a read-only directory', async (context) => {
     if (!requireMount(context)) return;
-    const { path, write, close } = await relay(context);
+    const { path, write, close } = await openFixture(context);
     write(1);
     close();
     const view = mountReadOnly(context, dirname(path));
@@ -220,7 +221,7 @@ describe('a closed database', () => {
   });
 
   test('keeps its log while a program reads it, and loses no record', async (context) => {
-    const { path, write, close } = await relay(context);
+    const { path, write, close } = await openFixture(context);
     write(1);
     const reader = new Database(path, { readonly: true });
     context.after(() => reader.close());
@@ -232,16 +233,16 @@ describe('a closed database', () => {
   });
 
   test('has all its records if it was moved, and does not change the file that replaced it', async (context) => {
-    const { path, away, write, close } = await relay(context);
+    const { path, movedPath, write, close } = await openFixture(context);
     write(1);
-    renameSync(path, away);
+    renameSync(path, movedPath);
     const other = Buffer.from('something else');
     writeFileSync(path, other);
     assert.deepEqual(close(), DONE);
     assert.ok(readFileSync(path).equals(other));
-    assert.deepEqual(versionsOf(away), [2, 2]);
+    assert.deepEqual(versionsOf(movedPath), [2, 2]);
     rmSync(path);
-    assert.deepEqual(sum(away), { rows: 1, bytes: 1 });
+    assert.deepEqual(sum(movedPath), { rows: 1, bytes: 1 });
   });
 });
 

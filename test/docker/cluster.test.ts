@@ -41,8 +41,8 @@ const MAX_PER_ADDRESS = 250;
 const PAIRED = 'ok\n';
 const STOPPING = 'shutting down\n';
 
-/** A client that is paired. It reconnects if a relay that is stopping closes it. */
-async function join(port: number, line: string, dice: Dice): Promise<TestClient> {
+/** Connects a client until it is paired. It reconnects if a stopping relay rejects it. */
+async function connectPaired(port: number, line: string, dice: Dice): Promise<TestClient> {
   const transport = dice.happens(0.5) ? 'tcp' : 'websocket';
   for (;;) {
     const client = await TestClient.connect(transport, { tcpPort: port, websocketPort: port, unixPath: '' });
@@ -56,7 +56,11 @@ async function join(port: number, line: string, dice: Dice): Promise<TestClient>
 
 /** Two clients, each with the bytes that it sends. */
 class Transfer {
-  readonly #sides: readonly { readonly client: TestClient; readonly bytes: Buffer; readonly due: Buffer }[];
+  readonly #sides: readonly {
+    readonly client: TestClient;
+    readonly bytes: Buffer;
+    readonly expectedBytes: Buffer;
+  }[];
   #sent = 0;
   #sending: Promise<unknown> = Promise.resolve();
 
@@ -64,8 +68,8 @@ class Transfer {
     const there = randomBytesOf(2 * seed, 3 * PART_BYTES);
     const back = randomBytesOf(2 * seed + 1, 3 * PART_BYTES);
     this.#sides = [
-      { client: first, bytes: there, due: back },
-      { client: second, bytes: back, due: there },
+      { client: first, bytes: there, expectedBytes: back },
+      { client: second, bytes: back, expectedBytes: there },
     ];
   }
 
@@ -73,8 +77,8 @@ class Transfer {
     const token = newToken();
     const dice = new Dice(seed);
     const [first, second] = await Promise.all([
-      join(port, handshake(token, SIDE_A), dice),
-      join(port, handshake(token, SIDE_B), dice),
+      connectPaired(port, handshake(token, SIDE_A), dice),
+      connectPaired(port, handshake(token, SIDE_B), dice),
     ]);
     return new Transfer(first, second, seed);
   }
@@ -93,21 +97,21 @@ class Transfer {
   }
 
   /**
-   * Waits for everything that was sent. True if it arrived; false if a connection broke. Every received byte
-   * is compared.
+   * Waits for all bytes that were sent, and compares them. False if a connection ends before they have
+   * arrived.
    */
   async arrived(): Promise<boolean> {
     const count = PAIRED.length + this.#sent;
-    const whole = await Promise.all(
-      this.#sides.map(async ({ client, due }) => {
+    const results = await Promise.all(
+      this.#sides.map(async ({ client, expectedBytes }) => {
         const received = await client.until(count);
-        const expected = Buffer.concat([Buffer.from(PAIRED), due.subarray(0, this.#sent)]);
+        const expected = Buffer.concat([Buffer.from(PAIRED), expectedBytes.subarray(0, this.#sent)]);
         ok(received.equals(expected.subarray(0, received.length)), 'received bytes differ from sent bytes');
         return received.length === count;
       }),
     );
     await this.#sending;
-    return whole.every(Boolean);
+    return results.every(Boolean);
   }
 
   async end(): Promise<void> {
@@ -121,17 +125,17 @@ function beginAll(port: number, count: number, seed: number): Promise<Transfer[]
 }
 
 /** Starts that many transfers at once. Resolves with the number of failed ones. */
-async function failedOf(port: number, count: number, seed: number): Promise<number> {
+async function countFailed(port: number, count: number, seed: number): Promise<number> {
   const transfers = await beginAll(port, count, seed);
   for (const transfer of transfers) transfer.sendPart();
-  return brokenOf(transfers);
+  return countBroken(transfers);
 }
 
 /** Ends transfers that have sent everything. Resolves with the number of broken ones. */
-async function brokenOf(transfers: readonly Transfer[]): Promise<number> {
-  const whole = await Promise.all(transfers.map((transfer) => transfer.arrived()));
+async function countBroken(transfers: readonly Transfer[]): Promise<number> {
+  const results = await Promise.all(transfers.map((transfer) => transfer.arrived()));
   await Promise.all(transfers.map((transfer) => transfer.end()));
-  return whole.filter((isWhole) => !isWhole).length;
+  return results.filter((isComplete) => !isComplete).length;
 }
 
 interface Load {
@@ -172,11 +176,11 @@ describe('a cluster of relays with compose', { skip: withoutDocker }, () => {
   });
   after(() => project[Symbol.asyncDispose]());
 
-  test('requires its secrets, and starts nothing without them', async () => {
+  test('requires its secrets, and does not start without them', async () => {
     for (const variable of Object.keys(SECRETS)) {
       const settings = { ...SECRETS, [variable]: '' };
       const { code, stderr } = await new ComposeProject({
-        project: sandbox.name('bare'),
+        project: sandbox.name('no-secrets'),
         files: FILES,
         settings,
       }).ask('config', '--quiet');
@@ -212,7 +216,7 @@ describe('a cluster of relays with compose', { skip: withoutDocker }, () => {
 
     const running = await beginAll(port, RUNNING, 0);
     for (const transfer of running) transfer.sendPart();
-    for (const transfer of running) ok(await transfer.arrived(), 'a transfer broke before anything happened');
+    for (const transfer of running) ok(await transfer.arrived(), 'a transfer failed before the crash');
     const loads = await Promise.all([stays, crashes, stops].map((relay) => loadOf(relay)));
     for (const { pairs, forwarded } of loads) ok(pairs > 0 && forwarded > 0, JSON.stringify(loads));
     equal(
@@ -222,23 +226,23 @@ describe('a cluster of relays with compose', { skip: withoutDocker }, () => {
 
     const stopped = project.run('stop', 'relay-3');
     await stops.says(/"msg":"draining"/u);
-    equal(await failedOf(port, NEW_TRANSFERS, 1_000), 0);
+    equal(await countFailed(port, NEW_TRANSFERS, 1_000), 0);
     // From now on HAProxy sends no new client to the stopping relay.
     await haproxy.says(/relay-3 is DOWN.*code: 503/u);
 
-    const [doomed, draining] = await Promise.all([loadOf(crashes), loadOf(stops)]);
-    ok(doomed.pairs > 0 && draining.pairs > 0, 'no transfer is running');
+    const [crashing, draining] = await Promise.all([loadOf(crashes), loadOf(stops)]);
+    ok(crashing.pairs > 0 && draining.pairs > 0, 'no transfer is running');
     for (const transfer of running) transfer.sendPart();
     await crash(crashes);
     for (const transfer of running) transfer.sendPart();
-    equal(await failedOf(port, NEW_TRANSFERS, 2_000), 0);
-    equal(await brokenOf(running), doomed.pairs + doomed.forwarded);
+    equal(await countFailed(port, NEW_TRANSFERS, 2_000), 0);
+    equal(await countBroken(running), crashing.pairs + crashing.forwarded);
 
     await stopped;
     equal(await stops.inspect('{{.State.ExitCode}}'), '0');
     await project.run('up', '--detach', '--wait', '--no-build', ...SERVICES);
     equal(await crashes.inspect('{{.RestartCount}}'), '1');
-    equal(await failedOf(port, NEW_TRANSFERS, 3_000), 0);
+    equal(await countFailed(port, NEW_TRANSFERS, 3_000), 0);
   });
 
   test('counts clients by their address at HAProxy', async (t) => {
@@ -262,10 +266,10 @@ describe('a cluster of relays with compose', { skip: withoutDocker }, () => {
   test('logs no client address', async () => {
     const network = `${sandbox.name('cluster')}_default`;
     const template = '{{range .IPAM.Config}}{{.Gateway}}{{end}}';
-    const ours = await docker('network', 'inspect', '--format', template, network);
+    const gateway = await docker('network', 'inspect', '--format', template, network);
     for (const service of SERVICES) {
       const log = await (await project.container(service)).logs();
-      equal(log.includes(ours), false, `${service}: ${log}`);
+      equal(log.includes(gateway), false, `${service}: ${log}`);
     }
   });
 });

@@ -17,7 +17,7 @@ import { scratch } from '../support/scratch.ts';
 /** EX_CONFIG of sysexits.h. */
 const BAD_CONFIGURATION = 78;
 
-const TOKEN = 'a-token-that-nobody-guesses';
+const TOKEN = 'a-secret-token';
 
 const SIDECAR = ['node', 'src/sidecar/main.ts'];
 
@@ -65,7 +65,7 @@ describe('settings of the container', { skip: withoutDocker, concurrency: true }
     match(fatalReasons(stdout).join('\n'), /^RELAY_LISTEN=[^\n]+\nRELAY_BLUR_USAGE=[^\n]+$/u);
   });
 
-  test('of the sidecar may keep the token in a file; requests need it, and it is shown nowhere', async (t) => {
+  test('of the sidecar may contain the token in a file, which requests must send and which is not shown', async (t) => {
     await using sandbox = new DockerSandbox();
     const directory = await scratch(t);
     chmodSync(directory, 0o755);

@@ -30,7 +30,7 @@ const PAIRED = 'ok\n';
 const MAX_PER_ADDRESS = 4;
 
 /** A TLS proxy in front of the relay, and the certificate that its clients must trust. */
-interface Front {
+interface TlsProxy {
   readonly service: string;
   readonly image: () => Promise<string>;
   readonly settings: (image: string, context: TestContext) => Promise<Record<string, string>>;
@@ -46,7 +46,7 @@ interface Front {
   ) => Promise<string>;
 }
 
-const CADDY: Front = {
+const CADDY: TlsProxy = {
   service: 'caddy',
   // The directories are those of the public image.
   image: () =>
@@ -75,7 +75,7 @@ const CADDY: Front = {
   },
 };
 
-const NGINX: Front = {
+const NGINX: TlsProxy = {
   service: 'nginx',
   image: () => buildDebian(['nginx-light']),
   settings: async (image, context) => ({
@@ -84,12 +84,12 @@ const NGINX: Front = {
   }),
   certificate: (container) => container.exec('cat', '/etc/nginx/tls/fullchain.pem'),
   reload: async (project, container, { TLS_DIRECTORY: directory = '' }) => {
-    // As certbot and `install` do it: a new file replaces the old one.
+    // A new file replaces the old one, as with certbot and `install`.
     for (const name of ['privkey.pem', 'fullchain.pem']) rmSync(join(directory, name));
-    putCertificate(directory, makeIdentity());
+    writeCertificate(directory, makeIdentity());
     await project.run('exec', '-T', 'nginx', 'nginx', '-s', 'reload');
     const certificate = await NGINX.certificate(container);
-    await answering(await container.port(443), certificate);
+    await untilAnswering(await container.port(443), certificate);
     return certificate;
   },
 };
@@ -102,7 +102,7 @@ async function keepaliveOf(container: Container): Promise<readonly [open: number
   return [rows.length, rows.filter(([, timer]) => timer === '02').length];
 }
 
-/** Pairs two clients until the end of the test at most. */
+/** Pairs two clients. They are closed at the end of the test. */
 async function pairOver(
   context: TestContext,
   port: number,
@@ -133,17 +133,17 @@ async function exchange([first, second]: [SecureClient, SecureClient]): Promise<
 }
 
 /** The reply and the close code of a client that claims another address. */
-function pretend(port: number, certificate: string): Promise<string> {
+function connectWithForgedAddress(port: number, certificate: string): Promise<string> {
   const headers = { host: 'localhost', 'x-forwarded-for': '192.0.2.9' };
   const options = { ca: certificate, servername: 'localhost', headers };
   const client = new WebSocket(`wss://127.0.0.1:${port}/`, options);
-  let heard = '';
+  let received = '';
   return new Promise((resolve, reject) => {
     client.on('open', () => client.send(Buffer.from(handshake(newToken(), SIDE_A))));
     client.on('message', (data: Buffer) => {
-      heard += String(data);
+      received += String(data);
     });
-    client.on('close', (code) => resolve(`${heard}${code}`));
+    client.on('close', (code) => resolve(`${received}${code}`));
     client.on('error', reject);
   });
 }
@@ -152,11 +152,11 @@ function pretend(port: number, certificate: string): Promise<string> {
 async function certificateDirectory(context: TestContext, identity: Identity): Promise<string> {
   const directory = await scratch(context);
   chmodSync(directory, 0o755);
-  putCertificate(directory, identity);
+  writeCertificate(directory, identity);
   return directory;
 }
 
-function putCertificate(directory: string, { key, certificate }: Identity): void {
+function writeCertificate(directory: string, { key, certificate }: Identity): void {
   writeFileSync(join(directory, 'privkey.pem'), key);
   writeFileSync(join(directory, 'fullchain.pem'), certificate);
 }
@@ -179,8 +179,8 @@ function statusOf(port: number, path: string, ca: string): Promise<number | unde
   });
 }
 
-/** Resolves when the relay answers through the proxy, which may take a moment after both have started. */
-async function answering(port: number, certificate: string): Promise<void> {
+/** Waits until the relay answers through the proxy, which may take a moment after both have started. */
+async function untilAnswering(port: number, certificate: string): Promise<void> {
   let last: unknown;
   for (let tries = 0; tries < READY_TRIES; tries += 1) {
     try {
@@ -194,8 +194,8 @@ async function answering(port: number, certificate: string): Promise<void> {
   throw new Error('no response through the proxy', { cause: last });
 }
 
-/** Resolves when a client that offers only CBC suites can connect. */
-async function withCbc(port: number, ca: string): Promise<void> {
+/** Connects a client that offers only CBC suites. */
+async function connectWithCbc(port: number, ca: string): Promise<void> {
   const ciphers = 'ECDHE-ECDSA-AES128-SHA256:ECDHE-ECDSA-AES128-SHA:ECDHE-ECDSA-AES256-SHA';
   const socket = connect({
     port,
@@ -216,31 +216,31 @@ describe('TLS in front of the relay', { skip: withoutDocker, concurrency: true }
     relayImage = await buildImage();
   });
 
-  for (const front of [CADDY, NGINX]) {
-    test(`with ${front.service}: wss:// clients are paired, counted by address, kept during a reload and a drain, and logged nowhere`, async (t) => {
-      const image = await front.image();
+  for (const tlsProxy of [CADDY, NGINX]) {
+    test(`with ${tlsProxy.service}: wss:// clients are paired, counted by address, kept during a reload and a drain, and not logged`, async (t) => {
+      const image = await tlsProxy.image();
       const settings = {
         RELAY_IMAGE: relayImage,
         RELAY_MAX_CONNECTIONS_PER_ADDRESS: String(MAX_PER_ADDRESS),
         // For clients that are accepted by mistake.
         RELAY_WAIT_TIMEOUT: '10s',
-        ...(await front.settings(image, t)),
+        ...(await tlsProxy.settings(image, t)),
       };
-      const files = ['docker-compose.yml', `deploy/compose/tls-${front.service}.yml`];
-      await using project = new ComposeProject({ project: sandbox.name(front.service), files, settings });
+      const files = ['docker-compose.yml', `deploy/compose/tls-${tlsProxy.service}.yml`];
+      await using project = new ComposeProject({ project: sandbox.name(tlsProxy.service), files, settings });
       await project.run('up', '--detach', '--wait', '--no-build');
-      const proxy = await project.container(front.service);
+      const proxy = await project.container(tlsProxy.service);
       const port = await proxy.port(443);
-      const first = await front.certificate(proxy);
+      const first = await tlsProxy.certificate(proxy);
 
-      await answering(port, first);
-      await rejects(withCbc(port, first), /handshake failure/u);
+      await untilAnswering(port, first);
+      await rejects(connectWithCbc(port, first), /handshake failure/u);
       const running = await pairOver(t, port, first);
       const [open, probed] = await keepaliveOf(proxy);
-      // An answered request may have left a third one.
+      // The connection of an earlier request may still be open.
       ok(open >= running.length);
       equal(probed, open);
-      const certificate = await front.reload(project, proxy, settings);
+      const certificate = await tlsProxy.reload(project, proxy, settings);
       await exchange(running);
       await exchange(await pairOver(t, port, certificate));
       for (const path of ['/snapshots', '/usage.json'])
@@ -252,13 +252,13 @@ describe('TLS in front of the relay', { skip: withoutDocker, concurrency: true }
       match(String(await statusOf(port, '/', certificate)), /^50[24]$/u);
       // A recreated relay may have another address.
       await project.run('up', '--detach', '--wait', '--no-build', '--force-recreate', 'relay');
-      await answering(port, certificate);
+      await untilAnswering(port, certificate);
       const last = await pairOver(t, port, certificate);
       const others = [
         await SecureClient.connect(port, certificate),
         await SecureClient.connect(port, certificate),
       ];
-      equal(await pretend(port, certificate), 'busy\n1013');
+      equal(await connectWithForgedAddress(port, certificate), 'busy\n1013');
       for (const client of others) client[Symbol.dispose]();
       const relay = await project.container('relay');
       const stopped = project.run('stop');
@@ -266,8 +266,8 @@ describe('TLS in front of the relay', { skip: withoutDocker, concurrency: true }
       await exchange(last);
       await stopped;
 
-      const network = `${sandbox.name(front.service)}_default`;
-      const ours = await docker(
+      const network = `${sandbox.name(tlsProxy.service)}_default`;
+      const gateway = await docker(
         'network',
         'inspect',
         '--format',
@@ -275,7 +275,7 @@ describe('TLS in front of the relay', { skip: withoutDocker, concurrency: true }
         network,
       );
       const log = await proxy.logs();
-      equal(log.includes(ours), false, log);
+      equal(log.includes(gateway), false, log);
     });
   }
 
@@ -293,7 +293,7 @@ describe('TLS in front of the relay', { skip: withoutDocker, concurrency: true }
     await using pair = await pairAt({ tcpPort: port, websocketPort: port }, ['tcp', 'websocket']);
     await pair.exchange(SOME_BYTES);
 
-    putCertificate(directory, second);
+    writeCertificate(directory, second);
     await relay.says(/"msg":"certificate replaced"/u);
     await exchange(await pairOver(t, port, second.certificate));
   });

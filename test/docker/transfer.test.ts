@@ -19,7 +19,7 @@ const SNAPSHOT_TRIES = 20;
 const SNAPSHOT_PAUSE_MS = 500;
 
 /** The name under which containers find their host. */
-const MACHINE = 'machine.test';
+const HOST = 'host.test';
 
 describe('two wormhole clients in containers', { skip: withoutDocker }, () => {
   const sandbox = new DockerSandbox();
@@ -41,8 +41,8 @@ describe('two wormhole clients in containers', { skip: withoutDocker }, () => {
     await project[Symbol.asyncDispose]();
   });
 
-  /** Takes a snapshot, downloads it, and checks it with Debian's sqlite3 in a read-only directory. */
-  async function askSnapshot(directory: string, base: string, sql: string): Promise<string> {
+  /** Takes a snapshot, downloads it, and queries it with Debian's sqlite3 in a read-only directory. */
+  async function querySnapshot(directory: string, base: string, sql: string): Promise<string> {
     const taken = await fetch(`${base}/snapshots`, { method: 'POST' });
     ok(taken.ok, `POST /snapshots: ${taken.status}`);
     const latest = await fetch(`${base}/snapshots/latest.sqlite`);
@@ -52,7 +52,7 @@ describe('two wormhole clients in containers', { skip: withoutDocker }, () => {
     return docker('run', '--rm', ...mount, clients, 'sqlite3', '/snapshots/latest.sqlite', sql);
   }
 
-  test('transfer a file through the composed relay only, while a snapshot is taken', async (t) => {
+  test('transfer a file through the relay of compose while a snapshot is taken', async (t) => {
     await project.run('up', '--detach', '--wait', '--no-build');
     const relayPort = await (await project.container('relay')).port(4001);
     const sidecar = `http://127.0.0.1:${await (await project.container('sidecar')).port(4004)}`;
@@ -66,10 +66,10 @@ describe('two wormhole clients in containers', { skip: withoutDocker }, () => {
     await mailbox.says(/PrivacyEnhancedSite starting/u);
     const mailboxPort = await mailbox.port(MAILBOX_PORT);
 
-    const wormhole = `wormhole --relay-url ws://${MACHINE}:${mailboxPort}/v1 --transit-helper tcp:${MACHINE}:${relayPort}`;
+    const wormhole = `wormhole --relay-url ws://${HOST}:${mailboxPort}/v1 --transit-helper tcp:${HOST}:${relayPort}`;
     const code = `4-${randomBytes(4).toString('hex')}`;
     const start = async (script: string): Promise<Container> => {
-      const network = ['--network', await sandbox.network(), '--add-host', `${MACHINE}:host-gateway`];
+      const network = ['--network', await sandbox.network(), '--add-host', `${HOST}:host-gateway`];
       return sandbox.run(clients, network, 'sh', '-ec', `cd /tmp; export LANG=C.UTF-8; ${script}`);
     };
     const sender = await start(
@@ -86,7 +86,7 @@ describe('two wormhole clients in containers', { skip: withoutDocker }, () => {
     let answer = '';
     let tries = 0;
     for await (const _ of ticks(SNAPSHOT_PAUSE_MS)) {
-      answer = await askSnapshot(directory, sidecar, sql);
+      answer = await querySnapshot(directory, sidecar, sql);
       tries += 1;
       if (answer.endsWith('2') || tries === SNAPSHOT_TRIES) break;
     }
@@ -98,9 +98,9 @@ describe('two wormhole clients in containers', { skip: withoutDocker }, () => {
     equal(await receiver.exitCode(), 0, await receiver.logs());
     const sums = [await sender.logs(), await receiver.logs()].map((log) => /[0-9a-f]{64}/u.exec(log)?.[0]);
     equal(sums[1], sums[0]);
-    match(await receiver.logs(), new RegExp(`^Receiving \\(->relay:tcp:${MACHINE}:${relayPort}\\)`, 'mu'));
+    match(await receiver.logs(), new RegExp(`^Receiving \\(->relay:tcp:${HOST}:${relayPort}\\)`, 'mu'));
     await project.run('restart', 'relay');
-    const record = await askSnapshot(directory, sidecar, 'SELECT result, total_bytes FROM usage');
+    const record = await querySnapshot(directory, sidecar, 'SELECT result, total_bytes FROM usage');
     const [mood, bytes] = record.split('|');
     equal(mood, 'happy');
     ok(Number(bytes) >= FILE_BYTES && Number(bytes) < FILE_BYTES * 1.01, record);

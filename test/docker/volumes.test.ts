@@ -19,7 +19,7 @@ const OWNER_ID = 4711;
 
 const GRACE_SECONDS = 20;
 
-/** A start that has not failed within this time would run permanently. */
+/** Time after which a start counts as successful, in seconds. */
 const START_SECONDS = 10;
 
 /** The error starts with this; it is one line. */
@@ -36,7 +36,7 @@ async function transferAndStop(relay: Container, count: number): Promise<void> {
 }
 
 /** The fatal error of an image that does not start. */
-async function rejection(image: string, ...options: readonly string[]): Promise<string> {
+async function startupError(image: string, ...options: readonly string[]): Promise<string> {
   const run = ['run', '--rm', ...HARDENED, '--entrypoint', 'timeout', ...options, image];
   const { code, stdout } = await askDocker([...run, String(START_SECONDS), 'node', 'src/main.ts']);
   equal(code, 1);
@@ -101,7 +101,7 @@ describe('a host directory as the volume', { skip: withoutDocker || needsRoot, c
       const directory = await scratch(t);
       chmodSync(directory, mode);
       chownSync(directory, OWNER_ID, OWNER_ID);
-      const message = await rejection(image, '--volume', `${directory}:/data`);
+      const message = await startupError(image, '--volume', `${directory}:/data`);
       match(message, REJECTION);
       for (const word of [/\b1000\b/u, new RegExp(`\\b${OWNER_ID}\\b`, 'u'), /\bchown\b/u])
         match(message, word);
@@ -111,7 +111,7 @@ describe('a host directory as the volume', { skip: withoutDocker || needsRoot, c
   test('is rejected in the same way for a user without a name', async (t) => {
     const directory = await scratch(t);
     chownSync(directory, OWNER_ID, OWNER_ID);
-    const message = await rejection(image, '--user', `${UNKNOWN_ID}:0`, '--volume', `${directory}:/data`);
+    const message = await startupError(image, '--user', `${UNKNOWN_ID}:0`, '--volume', `${directory}:/data`);
     match(message, REJECTION);
     for (const word of [new RegExp(`\\b${UNKNOWN_ID}\\b`, 'u'), /\bchown\b/u]) match(message, word);
   });
@@ -124,7 +124,7 @@ describe('a host directory as the volume', { skip: withoutDocker || needsRoot, c
     chownSync(path, OWNER_ID, OWNER_ID);
     chmodSync(path, 0o644);
     const untouched = statSync(path);
-    const message = await rejection(image, '--volume', `${directory}:/data`);
+    const message = await startupError(image, '--volume', `${directory}:/data`);
     match(message, REJECTION);
     match(message, /\bchown\b/u);
     equal(statSync(path).mtimeMs, untouched.mtimeMs);
@@ -133,7 +133,7 @@ describe('a host directory as the volume', { skip: withoutDocker || needsRoot, c
   test('is rejected if it is mounted read-only', async (t) => {
     const directory = await scratch(t);
     chownSync(directory, 1000, 1000);
-    match(await rejection(image, '--volume', `${directory}:/data:ro`), REJECTION);
+    match(await startupError(image, '--volume', `${directory}:/data:ro`), REJECTION);
   });
 
   test('may contain a database of the reference, which is continued', async (t) => {

@@ -11,7 +11,7 @@ import { PrometheusServer } from './prometheus-server.ts';
 
 const ANY = 'tcp:0:interface=127.0.0.1';
 
-const GREETING = 'ok\n';
+const OK_REPLY = 'ok\n';
 
 /** More than one read. */
 const PIECE_BYTES = 60_000;
@@ -52,7 +52,7 @@ export class ClusterSite {
     const settings = {
       RELAY_CLUSTER_URL: redis.url,
       RELAY_CLUSTER_LISTEN: ANY,
-      RELAY_CLUSTER_SECRET: 'the secret of both relays here',
+      RELAY_CLUSTER_SECRET: 'the secret of the cluster',
     };
     const start = async (own: Readonly<Record<string, string>>): Promise<RelayProcess> => {
       const relay = await RelayProcess.start(own);
@@ -76,24 +76,24 @@ export class ClusterSite {
     return new ClusterSite(context, { redis, one, other, isolated, single, prometheus });
   }
 
-  /** A client that waits at the first relay, which owns its token. No other client waits. */
-  async waits(token: string): Promise<TestClient> {
+  /** Connects a client that waits at the first relay, which owns its token. No other client waits. */
+  async startWaiting(token: string): Promise<TestClient> {
     const client = await this.#connect(this.one);
     await client.send(handshake(token, SIDE_A));
     await this.#untilLeases(1);
     return client;
   }
 
-  /** One client at each relay of the cluster. The second is forwarded to the first relay. Each sends `bytes` bytes. */
+  /** Pairs a client of each relay. The second is forwarded to the first relay. Each sends `bytes` bytes. */
   async pair(bytes: number): Promise<readonly [TestClient, TestClient]> {
     const token = newToken();
-    const a = await this.waits(token);
+    const a = await this.startWaiting(token);
     const b = await this.#connect(this.other);
     await b.send(handshake(token, SIDE_B));
-    await Promise.all([a.until(GREETING.length), b.until(GREETING.length)]);
+    await Promise.all([a.until(OK_REPLY.length), b.until(OK_REPLY.length)]);
     const content = randomBytesOf(1, bytes);
     await Promise.all([a.sendAll(content, PIECE_BYTES), b.sendAll(content, PIECE_BYTES)]);
-    await Promise.all([a.until(GREETING.length + bytes), b.until(GREETING.length + bytes)]);
+    await Promise.all([a.until(OK_REPLY.length + bytes), b.until(OK_REPLY.length + bytes)]);
     await this.#untilLeases(0);
     return [a, b];
   }

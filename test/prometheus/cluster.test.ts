@@ -29,7 +29,7 @@ test('a Prometheus that scrapes a cluster and a single relay', { skip }, async (
   await Promise.all([first.closed, second.closed]);
   // One pair keeps running, and one client waits.
   await site.pair(BYTES);
-  await site.waits(newToken());
+  await site.startWaiting(newToken());
 
   await context.test('counts waiting and forwarded clients per relay', async () => {
     const owner = `{instance="${instanceOf(one)}"}`;
@@ -39,8 +39,8 @@ test('a Prometheus that scrapes a cluster and a single relay', { skip }, async (
     await prometheus.becomes(`transit_relay_connections_forwarded_total${forwarder}`, 1);
     await prometheus.becomes(`transit_relay_cluster_link_attempts_total${forwarder}`, 2);
     await prometheus.becomes(`transit_relay_pairs_made_total${owner}`, 2);
-    for (const nothing of ['cluster_member', 'cluster_up', 'cluster_commands_total', 'cluster_leases'])
-      equal(await prometheus.sum(`transit_relay_${nothing}{instance="${instanceOf(single)}"}`), 0, nothing);
+    for (const name of ['cluster_member', 'cluster_up', 'cluster_commands_total', 'cluster_leases'])
+      equal(await prometheus.sum(`transit_relay_${name}{instance="${instanceOf(single)}"}`), 0, name);
   });
 
   await context.test(

@@ -36,8 +36,8 @@ async function healthOfTargets(prometheus: PrometheusApi): Promise<string[]> {
   return targets.map((target) => `${textAt(target, 'labels', 'job')} ${textAt(target, 'health')}`).toSorted();
 }
 
-/** Lets two clients exchange bytes, and waits until Prometheus has counted them. */
-async function countsTransfer(
+/** Waits until both targets are up, relays a transfer, and waits until Prometheus has counted it. */
+async function expectTransferCounted(
   prometheus: PrometheusApi,
   ports: { readonly tcpPort: number; readonly websocketPort: number },
 ): Promise<void> {
@@ -70,7 +70,7 @@ async function withPorts(context: TestContext, statusPort: number, sidecarPort: 
 }
 
 describe('Prometheus beside the relay, with compose', { skip: withoutDocker, concurrency: true }, () => {
-  const house = new DockerSandbox();
+  const sandbox = new DockerSandbox();
   let images = { RELAY_IMAGE: '', PROMETHEUS_IMAGE: '' };
   before(async () => {
     images = { RELAY_IMAGE: await buildImage(), PROMETHEUS_IMAGE: await buildPrometheus() };
@@ -79,7 +79,7 @@ describe('Prometheus beside the relay, with compose', { skip: withoutDocker, con
   test('scrapes both, and is published on loopback only', async () => {
     const files = ['docker-compose.yml', 'deploy/prometheus/compose.yml'];
     const settings = { ...images, PROMETHEUS_PORT: '0' };
-    await using project = new ComposeProject({ project: house.name('prometheus'), files, settings });
+    await using project = new ComposeProject({ project: sandbox.name('prometheus'), files, settings });
     await project.run('up', '--detach', '--wait', '--no-build');
     const relay = await project.container('relay');
     const container = await project.container('prometheus');
@@ -89,7 +89,7 @@ describe('Prometheus beside the relay, with compose', { skip: withoutDocker, con
     );
     const prometheus = new PrometheusApi(`http://127.0.0.1:${await container.port(9090)}`);
     const ports = { tcpPort: await relay.port(4001), websocketPort: await relay.port(4002) };
-    await countsTransfer(prometheus, ports);
+    await expectTransferCounted(prometheus, ports);
   });
 
   test('scrapes both with host networking', async (t) => {
@@ -109,8 +109,8 @@ describe('Prometheus beside the relay, with compose', { skip: withoutDocker, con
       'deploy/prometheus/host-network.yml',
       await withPorts(t, statusPort, sidecarPort),
     ];
-    await using project = new ComposeProject({ project: house.name('prometheus-host'), files, settings });
+    await using project = new ComposeProject({ project: sandbox.name('prometheus-host'), files, settings });
     await project.run('up', '--detach', '--wait', '--no-build');
-    await countsTransfer(new PrometheusApi(`http://127.0.0.1:${port}`), { tcpPort, websocketPort });
+    await expectTransferCounted(new PrometheusApi(`http://127.0.0.1:${port}`), { tcpPort, websocketPort });
   });
 });

@@ -13,21 +13,22 @@ export function at(value: unknown, ...path: readonly (string | number)[]): unkno
 /** The same for strings. */
 export function textAt(value: unknown, ...path: readonly (string | number)[]): string {
   const found = at(value, ...path);
-  if (typeof found !== 'string') throw new Error(`${path.join('.')} is no text: ${JSON.stringify(found)}`);
+  if (typeof found !== 'string')
+    throw new Error(`${path.join('.')} is not a string: ${JSON.stringify(found)}`);
   return found;
 }
 
 /** The same for arrays. */
 export function listAt(value: unknown, ...path: readonly (string | number)[]): readonly unknown[] {
   const found = at(value, ...path);
-  if (!Array.isArray(found)) throw new Error(`${path.join('.')} is no list: ${JSON.stringify(found)}`);
+  if (!Array.isArray(found)) throw new Error(`${path.join('.')} is not a list: ${JSON.stringify(found)}`);
   return found;
 }
 
 /** The same for objects with string values. */
 export function textsAt(value: unknown, ...path: readonly (string | number)[]): ReadonlyMap<string, string> {
   const found = at(value, ...path);
-  if (typeof found !== 'object' || found === null) throw new Error(`${path.join('.')} is no object`);
+  if (typeof found !== 'object' || found === null) throw new Error(`${path.join('.')} is not an object`);
   return new Map(Object.entries(found).map(([key, text]) => [key, String(text)]));
 }
 

@@ -61,11 +61,11 @@ export class Site implements AsyncDisposable {
         SIDECAR_TOKEN: TOKEN,
       }),
     );
-    const place = join(directory, 'prometheus');
-    await mkdir(place);
-    await writeFile(join(place, 'token'), TOKEN);
+    const prometheusDirectory = join(directory, 'prometheus');
+    await mkdir(prometheusDirectory);
+    await writeFile(join(prometheusDirectory, 'token'), TOKEN);
     const prometheus = stack.use(
-      await PrometheusServer.start(place, {
+      await PrometheusServer.start(prometheusDirectory, {
         'prometheus.yml': scrapeConfig([`127.0.0.1:${statusPort}`], new URL(sidecar.url).host),
         'alerts.yml': fastAlerts(['TransitRelayDown']),
       }),
@@ -88,7 +88,7 @@ export class Site implements AsyncDisposable {
   }
 }
 
-/** Waiting clients. `/status.json` counts tokens instead: two clients with one token count once there. */
+/** Number of waiting clients. `/status.json` has the number of waiting tokens, which may be lower. */
 async function waitingAt(statusPort: number): Promise<number> {
   const response = await fetch(`http://127.0.0.1:${statusPort}/metrics`);
   return Number(/^transit_relay_connections_waiting (\d+)$/mu.exec(await response.text())?.[1]);

@@ -4,7 +4,7 @@ import { SIDE_A, SIDE_B, SIDE_C, handshake, newToken, randomBytesOf } from '../s
 import { TestClient } from '../support/test-client.ts';
 import type { Addresses } from '../support/test-client.ts';
 
-const GREETING = 'ok\n';
+const OK_REPLY = 'ok\n';
 
 /** More than one read and one WebSocket message. */
 const PIECE_BYTES = 60_000;
@@ -19,7 +19,7 @@ export interface Counted {
   rejected: number;
 }
 
-/** Clients of every kind at a relay with few waiting slots, and counts of what they did. */
+/** Runs clients of every kind at a relay with few waiting slots, and counts what the relay should report. */
 export class Traffic {
   readonly counted: Counted = {
     accepted: new Map(),
@@ -37,7 +37,7 @@ export class Traffic {
     this.#waitingNow = waitingNow;
   }
 
-  /** Two clients that send each other these bytes and disconnect. */
+  /** Pairs two clients, which exchange these numbers of bytes and disconnect. */
   async pair(
     first: TransportKind,
     second: TransportKind,
@@ -46,17 +46,17 @@ export class Traffic {
   ): Promise<void> {
     const [a, b] = await this.#paired(first, second);
     await Promise.all([
-      this.#move(a, b, randomBytesOf(1, thereBytes)),
-      this.#move(b, a, randomBytesOf(2, backBytes)),
+      this.#transfer(a, b, randomBytesOf(1, thereBytes)),
+      this.#transfer(b, a, randomBytesOf(2, backBytes)),
     ]);
-    await this.#part(a, b);
+    await this.#disconnect(a, b);
   }
 
-  /** A pair whose receiver does not read until the sender is blocked. */
+  /** Relays a pair whose receiver does not read until the sender is blocked. */
   async stalledPair(bytes: number): Promise<void> {
     const [a, b] = await this.#paired('tcp', 'tcp');
     b.pause();
-    const sent = this.#move(a, b, randomBytesOf(3, bytes));
+    const sent = this.#transfer(a, b, randomBytesOf(3, bytes));
     let unsent = -1;
     while (a.unsentBytes === 0 || a.unsentBytes !== unsent) {
       unsent = a.unsentBytes;
@@ -64,10 +64,10 @@ export class Traffic {
     }
     b.resume();
     await sent;
-    await this.#part(a, b);
+    await this.#disconnect(a, b);
   }
 
-  /** One TCP client for each mood except those of pairs. */
+  /** Runs a TCP client for each mood that ends without a pair. */
   async moods(): Promise<void> {
     const errory = await this.#client('tcp');
     await errory.send('please hold\n');
@@ -91,12 +91,12 @@ export class Traffic {
     while ((await this.#waitingNow()) !== 2);
     const second = await this.#client('websocket');
     await second.send(handshake(token, SIDE_B));
-    const pair = [redundant, first].map((client) => client.until(GREETING.length).then(String));
-    await second.until(GREETING.length);
-    equal((await Promise.all(pair)).join(''), GREETING);
+    const pair = [redundant, first].map((client) => client.until(OK_REPLY.length).then(String));
+    await second.until(OK_REPLY.length);
+    equal((await Promise.all(pair)).join(''), OK_REPLY);
     this.#count(this.counted.ended, 'redundant');
     this.counted.pairs += 1;
-    await this.#part(redundant.isClosed ? first : redundant, second);
+    await this.#disconnect(redundant.isClosed ? first : redundant, second);
   }
 
   /** Fills the limit of waiting clients, plus one client that is rejected. Then all disconnect. */
@@ -126,19 +126,19 @@ export class Traffic {
     const b = await this.#client(second);
     await a.send(handshake(token, SIDE_A));
     await b.send(handshake(token, SIDE_B));
-    for (const client of [a, b]) equal(String(await client.until(GREETING.length)), GREETING);
+    for (const client of [a, b]) equal(String(await client.until(OK_REPLY.length)), OK_REPLY);
     this.counted.pairs += 1;
     return [a, b];
   }
 
-  async #move(from: TestClient, to: TestClient, bytes: Buffer): Promise<void> {
+  async #transfer(from: TestClient, to: TestClient, bytes: Buffer): Promise<void> {
     await from.sendAll(bytes, PIECE_BYTES);
-    const received = await to.until(GREETING.length + bytes.length);
-    ok(received.subarray(GREETING.length).equals(bytes), `${received.length} bytes arrived`);
+    const received = await to.until(OK_REPLY.length + bytes.length);
+    ok(received.subarray(OK_REPLY.length).equals(bytes), `${received.length} bytes arrived`);
     this.#count(this.counted.relayedBytes, `${from.transport} ${to.transport}`, bytes.length);
   }
 
-  async #part(a: TestClient, b: TestClient): Promise<void> {
+  async #disconnect(a: TestClient, b: TestClient): Promise<void> {
     a.end();
     b.end();
     await Promise.all([a.closed, b.closed]);

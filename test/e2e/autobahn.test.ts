@@ -54,12 +54,12 @@ async function reportOf(client: Program): Promise<Report> {
   return report;
 }
 
-const PLANES: Readonly<Record<string, TestRelayOptions>> = {
+const BACKENDS: Readonly<Record<string, TestRelayOptions>> = {
   'the shared buffer': {},
   'standard streams': { standardStreams: true },
 };
 
-for (const [name, options] of Object.entries(PLANES)) {
+for (const [name, options] of Object.entries(BACKENDS)) {
   describe(`Autobahn clients over ${name}`, { skip }, () => {
     let relay: TestRelay;
     before(async () => {
@@ -72,7 +72,7 @@ for (const [name, options] of Object.entries(PLANES)) {
       return new Program([PYTHON, CLIENT, url, line, `${seed}`, `${SIZE}`, `${SIZE}`]);
     }
 
-    function checkManners(report: Report): void {
+    function checkReport(report: Report): void {
       assert.equal(report.wasClean, true, report.reason ?? '');
       assert.equal(report.code, 1000);
       assert.ok(report.longest <= 32_768, `a message of ${report.longest} bytes`);
@@ -88,7 +88,7 @@ for (const [name, options] of Object.entries(PLANES)) {
       await using a = client('/', handshake(token, SIDE_A), 1);
       await using b = client('/v1', handshake(token, SIDE_B).trimEnd(), 2);
       const reports = await Promise.all([reportOf(a), reportOf(b)]);
-      for (const report of reports) checkManners(report);
+      for (const report of reports) checkReport(report);
       const [ofA, ofB] = reports;
       assert.equal(ofA.received, ofB.sent);
       assert.equal(ofB.received, ofA.sent);
@@ -106,11 +106,11 @@ for (const [name, options] of Object.entries(PLANES)) {
       await raw.until(3);
       const bytes = randomBytesOf(50, SIZE);
       const [report] = await Promise.all([reportOf(autobahn), raw.sendAll(bytes, 70_001)]);
-      checkManners(report);
+      checkReport(report);
       assert.deepEqual(await raw.closed, { reset: false, code: null });
-      const got = raw.received.subarray(3);
-      assert.equal(got.length, SIZE);
-      assert.equal(createHash('sha256').update(got).digest('hex'), report.sent);
+      const received = raw.received.subarray(3);
+      assert.equal(received.length, SIZE);
+      assert.equal(createHash('sha256').update(received).digest('hex'), report.sent);
       assert.equal(report.received, createHash('sha256').update(bytes).digest('hex'));
     });
   });

@@ -11,10 +11,10 @@ import { until } from '../support/scratch.ts';
 const clientOf = (port: number, line: string): string => `(() => {
   const socket = new WebSocket('ws://127.0.0.1:${port}/');
   socket.binaryType = 'arraybuffer';
-  globalThis.heard = 0;
+  globalThis.receivedMessages = 0;
   socket.onopen = () => socket.send(new TextEncoder().encode(${JSON.stringify(line)}));
   socket.onmessage = ({ data }) => {
-    if (globalThis.heard++ === 0) globalThis.first = new TextDecoder().decode(data);
+    if (globalThis.receivedMessages++ === 0) globalThis.first = new TextDecoder().decode(data);
     else socket.send(data);
   };
   socket.onclose = ({ code }) => { globalThis.code = code; };
@@ -30,7 +30,7 @@ test(
     await browser.untilText('h1', 'Magic-Wormhole transit relay');
     await browser.untilText('pre', 'wormhole --transit-helper=tcp:');
     assert.deepEqual(await browser.ask('document.documentElement.scrollWidth <= innerWidth'), true);
-    // Only the icon that browsers request by themselves.
+    // Browsers request the icon by themselves.
     assert.deepEqual(
       browser.requests.filter((path) => path !== '/favicon.ico'),
       ['/'],
@@ -39,8 +39,8 @@ test(
 
     // The policy of the relay's page forbids connections, so the client runs in another page.
     const server = createServer((_request, response) => response.end(''));
-    const router = await listening(context, server);
-    const empty = await BrowserPage.open(context, `http://127.0.0.1:${router}/`);
+    const pagePort = await listening(context, server);
+    const empty = await BrowserPage.open(context, `http://127.0.0.1:${pagePort}/`);
     const token = newToken();
     const raw = await relay.connect('tcp');
     await raw.send(handshake(token, SIDE_A));

@@ -19,15 +19,15 @@ const HAPROXY = findProgram('haproxy');
 const skip = HAPROXY === null ? 'needs HAProxy: apt-get install haproxy' : false;
 
 /**
- * A relay with a limit of one connection per address, behind a real HAProxy with a listener for each way to
- * pass the client address.
+ * A relay with a limit of one connection per address behind a real HAProxy, which has a listener for each
+ * method of passing the client address.
  */
-interface Front extends AsyncDisposable {
+interface ProxiedRelay extends AsyncDisposable {
   readonly relay: RelayProcess;
   readonly ports: { readonly v1: number; readonly v2: number; readonly http: number };
 }
 
-async function front(context: TestContext): Promise<Front> {
+async function startProxiedRelay(context: TestContext): Promise<ProxiedRelay> {
   const any = 'tcp:0:interface=127.0.0.1';
   const relay = await RelayProcess.start({
     RELAY_LISTEN: any,
@@ -61,7 +61,7 @@ listen http
 `;
   await writeFile(path, config);
   const haproxy = new Program([HAPROXY ?? '', '-db', '-f', path]);
-  await reachable(ports.http, haproxy);
+  await untilReachable(ports.http, haproxy);
   return {
     relay,
     ports,
@@ -75,7 +75,7 @@ listen http
 /** Time for HAProxy to listen, in milliseconds. */
 const START_TIMEOUT_MS = 10_000;
 
-async function reachable(port: number, haproxy: Program): Promise<void> {
+async function untilReachable(port: number, haproxy: Program): Promise<void> {
   const deadline = performance.now() + START_TIMEOUT_MS;
   for (;;) {
     const socket = connect(port, '127.0.0.1');
@@ -95,16 +95,16 @@ async function waitingAt(relay: RelayProcess): Promise<unknown> {
   return typeof status === 'object' && status !== null && 'waiting' in status ? status.waiting : null;
 }
 
-/** The reply that a client from this loopback address gets; `waits` if one more client waits. */
-async function heard(
+/** Connects a client. Returns the reply, or `waits` once the relay has one more waiting client. */
+async function replyTo(
   context: TestContext,
-  { relay }: Front,
-  open: (said: (word: string) => void) => Socket | WebSocket,
+  { relay }: ProxiedRelay,
+  open: (onReply: (word: string) => void) => Socket | WebSocket,
 ): Promise<string> {
   const before = await waitingAt(relay);
   let word: string | null = null;
-  const client = open((said) => {
-    word = said;
+  const client = open((reply) => {
+    word = reply;
   });
   context.after(() => ('terminate' in client ? client.terminate() : client.destroy()));
   for (;;) {
@@ -115,41 +115,41 @@ async function heard(
 
 const raw =
   (port: number, localAddress: string) =>
-  (said: (word: string) => void): Socket => {
+  (onReply: (word: string) => void): Socket => {
     const socket = connect({ port, host: '127.0.0.1', localAddress });
     socket.write(handshake(newToken(), SIDE_A));
-    socket.on('data', (bytes) => said(bytes.toString()));
+    socket.on('data', (bytes) => onReply(bytes.toString()));
     return socket;
   };
 
 const websocket =
   (port: number, localAddress: string, headers: Readonly<Record<string, string>> = {}) =>
-  (said: (word: string) => void): WebSocket => {
+  (onReply: (word: string) => void): WebSocket => {
     const ws = new WebSocket(`ws://127.0.0.1:${port}/`, { localAddress, headers });
     ws.on('open', () => ws.send(Buffer.from(handshake(newToken(), SIDE_A))));
-    ws.on('message', (data: Buffer) => said(data.toString()));
+    ws.on('message', (data: Buffer) => onReply(data.toString()));
     return ws;
   };
 
 describe('behind a real HAProxy', { skip }, () => {
   for (const version of ['v1', 'v2'] as const) {
     test(`the limit per client works with the PROXY protocol ${version}`, async (context) => {
-      await using proxied = await front(context);
+      await using proxied = await startProxiedRelay(context);
       const port = proxied.ports[version];
-      assert.equal(await heard(context, proxied, raw(port, '127.0.0.2')), 'waits');
-      assert.equal(await heard(context, proxied, raw(port, '127.0.0.2')), 'busy\n');
-      assert.equal(await heard(context, proxied, raw(port, '127.0.0.3')), 'waits');
+      assert.equal(await replyTo(context, proxied, raw(port, '127.0.0.2')), 'waits');
+      assert.equal(await replyTo(context, proxied, raw(port, '127.0.0.2')), 'busy\n');
+      assert.equal(await replyTo(context, proxied, raw(port, '127.0.0.3')), 'waits');
     });
   }
 
   test('the limit per WebSocket client works with X-Forwarded-For, which clients cannot forge', async (context) => {
-    await using proxied = await front(context);
+    await using proxied = await startProxiedRelay(context);
     const port = proxied.ports.http;
-    assert.equal(await heard(context, proxied, websocket(port, '127.0.0.2')), 'waits');
-    assert.equal(await heard(context, proxied, websocket(port, '127.0.0.2')), 'busy\n');
+    assert.equal(await replyTo(context, proxied, websocket(port, '127.0.0.2')), 'waits');
+    assert.equal(await replyTo(context, proxied, websocket(port, '127.0.0.2')), 'busy\n');
     const forged = { 'x-forwarded-for': '192.0.2.77' };
-    assert.equal(await heard(context, proxied, websocket(port, '127.0.0.2', forged)), 'busy\n');
-    assert.equal(await heard(context, proxied, websocket(port, '127.0.0.3')), 'waits');
+    assert.equal(await replyTo(context, proxied, websocket(port, '127.0.0.2', forged)), 'busy\n');
+    assert.equal(await replyTo(context, proxied, websocket(port, '127.0.0.3')), 'waits');
   });
 });
 
@@ -188,7 +188,7 @@ function keepaliveSecondsAt(port: number): number | null {
   return ticks === undefined ? null : Number.parseInt(ticks, 16) / TICKS_PER_SECOND;
 }
 
-/** A server that replaces the relay and keeps its connections open. */
+/** Starts a server in place of the relay. It keeps its connections open. */
 async function listenAs(context: TestContext, port: number): Promise<void> {
   const server = createServer((socket) => {
     context.after(() => socket.destroy());
@@ -199,7 +199,7 @@ async function listenAs(context: TestContext, port: number): Promise<void> {
   context.after(() => server.close());
 }
 
-/** Starts it on free ports. Retries with others if one was taken in the meantime. */
+/** Starts HAProxy on free ports. Retries with other ports if one is in use meanwhile. */
 async function startDocumented(
   context: TestContext,
   configuration: (ports: readonly number[], relay: string) => string,
@@ -212,7 +212,7 @@ async function startDocumented(
   const haproxy = new Program([HAPROXY ?? '', '-db', '-f', path]);
   const [port = 0] = ports;
   try {
-    await reachable(port, haproxy);
+    await untilReachable(port, haproxy);
   } catch (error) {
     await haproxy[Symbol.asyncDispose]();
     if (attempts === 1) throw error;

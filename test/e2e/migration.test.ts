@@ -11,15 +11,15 @@ import { runWithReference } from '../support/usage-files.ts';
 /** One pair, and clients without a partner: the same for each relay. */
 const RESULTS = ['errory', 'happy', 'lonely', 'lonely', 'redundant'];
 
-/** Clients that connect and leave; each leaves a record. */
-async function letClientsCome(port: number, bytes: number): Promise<void> {
+/** Runs clients that connect and disconnect. Each causes a record. */
+async function runClients(port: number, bytes: number): Promise<void> {
   const pair = await pairAt(port, 1);
   await pair.exchange(bytes);
   await pair.end();
   await visit(port, ['errory', 'lonely', 'lonely']);
 }
 
-/** The records, once there are that many. */
+/** Waits until there are `count` records, and returns all. */
 async function recordsOf(path: string, count: number): Promise<UsageRow[]> {
   using reader = new UsageReader(path);
   await until(() => reader.rows().length >= count);
@@ -39,14 +39,14 @@ test(
     const total = (rows: readonly UsageRow[]): number => rows.reduce((sum, row) => sum + row.total_bytes, 0);
 
     const reference = await ReferenceRelay.start(path);
-    await letClientsCome(reference.port, 1000);
+    await runClients(reference.port, 1000);
     const theirs = await recordsOf(path, each);
     await reference[Symbol.asyncDispose]();
     deepEqual(resultsOf(theirs), RESULTS);
 
     const startedAt = Date.now() / 1000;
     const relay = await RelayProcess.start({ RELAY_USAGE_DB: path });
-    await letClientsCome(relay.port('raw'), 10_000);
+    await runClients(relay.port('raw'), 10_000);
     await relay.stop();
     const both = await recordsOf(path, 2 * each);
     deepEqual(both.slice(0, each), theirs);
@@ -70,7 +70,7 @@ print(db.execute("SELECT count(*) AS n FROM usage").fetchone()["n"],
     equal(read?.trim(), `${2 * each} 1 1`);
 
     const again = await ReferenceRelay.start(path);
-    await letClientsCome(again.port, 100);
+    await runClients(again.port, 100);
     const all = await recordsOf(path, 3 * each);
     await again[Symbol.asyncDispose]();
     deepEqual(all.slice(0, 2 * each), both);

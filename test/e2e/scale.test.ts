@@ -12,22 +12,22 @@ const PAIRS = 1000;
 const BYTES_EACH_WAY = 262_144;
 
 /** File descriptors of the relay besides its clients, with a margin. */
-const SPARE_FILES = 200;
-const NEEDED_FILES = WAITING + 2 * PAIRS + SPARE_FILES;
+const SPARE_FDS = 200;
+const NEEDED_FDS = WAITING + 2 * PAIRS + SPARE_FDS;
 
-/** Much longer than the test takes; a hanging test ends with a reason. */
+/** Timeout of one step, in milliseconds: much longer than it takes. */
 const STEP_MS = 40_000;
 
 const SWARM = join(import.meta.dirname, '..', 'support', 'swarm.ts');
 
-const openFiles = execFileSync('sh', ['-c', 'ulimit -Hn'], { encoding: 'utf8' }).trim();
+const fdLimit = execFileSync('sh', ['-c', 'ulimit -Hn'], { encoding: 'utf8' }).trim();
 const skip =
-  openFiles !== 'unlimited' && Number(openFiles) < NEEDED_FILES
-    ? `needs ${NEEDED_FILES} open files a process, and ulimit -Hn says ${openFiles}`
+  fdLimit !== 'unlimited' && Number(fdLimit) < NEEDED_FDS
+    ? `needs a limit of ${NEEDED_FDS} file descriptors per process; ulimit -Hn prints ${fdLimit}`
     : false;
 
 test(
-  'a thousand transfers run byte for byte while ten thousand clients wait',
+  'a thousand transfers lose no byte while ten thousand clients wait',
   { skip, timeout: 120_000 },
   async (t) => {
     await using resources = new AsyncDisposableStack();
@@ -48,8 +48,8 @@ test(
     const rssAlone = residentKiB(relay.pid);
     const waiting = swarm('waiting', WAITING);
     await waiting.waitForOutput(/^waiting$/mu, STEP_MS);
-    await census(usage, { waiting: WAITING, connected: 0, incomplete_bytes: 0 });
-    lap('all wait');
+    await untilCurrent(usage, { waiting: WAITING, connected: 0, incomplete_bytes: 0 });
+    lap('all clients wait');
     const rssWaiting = residentKiB(relay.pid);
     t.diagnostic(`the relay's memory: ${rssAlone} KiB alone, ${rssWaiting} KiB with ${WAITING} waiting`);
     t.diagnostic(`${((rssWaiting - rssAlone) / WAITING).toFixed(2)} KiB per waiting client`);
@@ -59,7 +59,7 @@ test(
     lap('all pairs are connected');
     await pairs.waitForOutput(/^exchanged$/mu, STEP_MS);
     lap('all pairs have exchanged their bytes');
-    await census(usage, {
+    await untilCurrent(usage, {
       waiting: WAITING,
       connected: 2 * PAIRS,
       incomplete_bytes: PAIRS * 2 * BYTES_EACH_WAY,
@@ -70,9 +70,9 @@ test(
     pairs.endInput();
     await pairs.succeeds(STEP_MS);
     const happy = { result: 'happy', total_bytes: 2 * BYTES_EACH_WAY, waited: 1, rows: PAIRS };
-    await census(usage, { waiting: WAITING, connected: 0, incomplete_bytes: 0 });
+    await untilCurrent(usage, { waiting: WAITING, connected: 0, incomplete_bytes: 0 });
     await eventually(
-      () => 'a row for each pair',
+      () => 'each pair has a record',
       STEP_MS,
       () => (usage.rows().length >= PAIRS ? true : null),
     );
@@ -80,22 +80,22 @@ test(
 
     waiting.endInput();
     await waiting.succeeds(STEP_MS);
-    await census(usage, { waiting: 0, connected: 0, incomplete_bytes: 0 });
-    lap('all have disconnected');
+    await untilCurrent(usage, { waiting: 0, connected: 0, incomplete_bytes: 0 });
+    lap('all clients have disconnected');
     await relay.stop();
     deepEqual(usage.counts(), [happy, { result: 'lonely', total_bytes: 0, waited: 0, rows: WAITING }]);
     equal(usage.current()?.waiting, 0);
   },
 );
 
-interface Census {
+interface CurrentCounts {
   readonly waiting: number;
   readonly connected: number;
   readonly incomplete_bytes: number;
 }
 
 /** Waits until the database has the expected counts. */
-async function census(usage: UsageReader, expected: Census): Promise<void> {
+async function untilCurrent(usage: UsageReader, expected: CurrentCounts): Promise<void> {
   const what = (): string =>
     `current is ${JSON.stringify(usage.current())}, expected ${JSON.stringify(expected)}`;
   await eventually(what, STEP_MS, () => {

@@ -31,14 +31,14 @@ const skip = missingPrograms();
 
 function missingPrograms(): string | false {
   if (findProgram('wormhole') === null) return 'no "wormhole": install the Debian package magic-wormhole';
-  // The program itself is asked, because python3 may be another Python than Debian's.
+  // Runs the program itself, because python3 may not be Debian's Python.
   if (spawnSync('twistd3', ['wormhole-mailbox', '--help']).status === 0) return false;
   return 'no mailbox server: install the Debian package python3-magic-wormhole-mailbox-server';
 }
 
 /** A mailbox server, our relay, and two users with a directory each. */
-class World implements AsyncDisposable {
-  readonly #house = new AsyncDisposableStack();
+class TestNetwork implements AsyncDisposable {
+  readonly #resources = new AsyncDisposableStack();
   readonly #prefixes: readonly (readonly string[])[];
   readonly #directory = mkdtempSync(join(tmpdir(), 'relay-wormhole-'));
   readonly outbox = join(this.#directory, 'outbox');
@@ -52,17 +52,17 @@ class World implements AsyncDisposable {
   /** @param prefixes commands that run the servers, the sender and the receiver in their namespaces */
   private constructor(prefixes: readonly (readonly string[])[]) {
     this.#prefixes = prefixes;
-    this.#house.defer(() => rmSync(this.#directory, { recursive: true }));
+    this.#resources.defer(() => rmSync(this.#directory, { recursive: true }));
     for (const directory of [this.outbox, this.inbox]) mkdirSync(directory);
   }
 
-  static async open(address: string, prefixes: readonly (readonly string[])[] = []): Promise<World> {
-    const world = new World(prefixes);
+  static async open(address: string, prefixes: readonly (readonly string[])[] = []): Promise<TestNetwork> {
+    const network = new TestNetwork(prefixes);
     try {
-      await world.#start(address);
-      return world;
+      await network.#start(address);
+      return network;
     } catch (error) {
-      await world[Symbol.asyncDispose]();
+      await network[Symbol.asyncDispose]();
       throw error;
     }
   }
@@ -71,8 +71,8 @@ class World implements AsyncDisposable {
     const listen = `tcp:0:interface=${address}`;
     const database = join(this.#directory, 'usage.sqlite');
     const settings = { RELAY_LISTEN: listen, RELAY_USAGE_DB: database };
-    this.#relay = this.#house.use(await RelayProcess.start(settings, this.#prefixes[0]));
-    this.#usage = this.#house.use(new UsageReader(database));
+    this.#relay = this.#resources.use(await RelayProcess.start(settings, this.#prefixes[0]));
+    this.#usage = this.#resources.use(new UsageReader(database));
     this.relayHint = `tcp:${address}:${this.#relay.port('raw')}`;
     const plugin = ['wormhole-mailbox', `--port=${listen}`, '--channel-db=:memory:'];
     const mailbox = this.#run(0, this.#directory, 'twistd3', '-n', '--pidfile=', ...plugin);
@@ -80,9 +80,9 @@ class World implements AsyncDisposable {
     this.#urls = ['--relay-url', `ws://${address}:${port}/v1`, '--transit-helper', this.relayHint];
   }
 
-  #run(place: number, cwd: string, ...command: readonly string[]): Program {
-    const prefix = this.#prefixes[place] ?? [];
-    return this.#house.use(new Program([...prefix, ...command], { cwd, env: this.#env }));
+  #run(user: number, cwd: string, ...command: readonly string[]): Program {
+    const prefix = this.#prefixes[user] ?? [];
+    return this.#resources.use(new Program([...prefix, ...command], { cwd, env: this.#env }));
   }
 
   /** Transfers `what` from one user to the other. Resolves when both programs have exited with 0. */
@@ -99,10 +99,10 @@ class World implements AsyncDisposable {
     return [sender, receiver];
   }
 
-  /** The only record of the relay, once it has stopped and can write no other. */
+  /** Stops the relay and returns its only record. */
   async onlyRecord(): Promise<UsageRow> {
     await eventually(
-      () => 'a record',
+      () => 'a record is written',
       RECORD_MS,
       () => (this.#usage?.rows().length === 0 ? null : true),
     );
@@ -112,7 +112,7 @@ class World implements AsyncDisposable {
     return record;
   }
 
-  /** Stops the relay. */
+  /** Stops the relay and returns all its records. */
   async allRecords(): Promise<UsageRow[]> {
     await this.#relay?.stop();
     ok(this.#usage);
@@ -120,43 +120,43 @@ class World implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#house.disposeAsync();
+    await this.#resources.disposeAsync();
   }
 }
 
 suite('the Python client', { skip, timeout: 120_000, concurrency: true }, () => {
   test('sends a file of 20 MB through the relay', async (t) => {
-    await using world = await World.open(LOOPBACK);
-    write(join(world.outbox, 'noise.bin'), 20_000_000);
+    await using network = await TestNetwork.open(LOOPBACK);
+    write(join(network.outbox, 'noise.bin'), 20_000_000);
     const began = Date.now() / 1000;
-    const clients = await world.transfer('4-bluebird-concert', ['--no-listen'], ['noise.bin']);
-    deepEqual(fingerprints(world.inbox), fingerprints(world.outbox));
-    sayTheyWereRelayed(clients, world.relayHint);
-    const record = await world.onlyRecord();
+    const clients = await network.transfer('4-bluebird-concert', ['--no-listen'], ['noise.bin']);
+    deepEqual(fingerprints(network.inbox), fingerprints(network.outbox));
+    expectRelayed(clients, network.relayHint);
+    const record = await network.onlyRecord();
     t.diagnostic(JSON.stringify(record));
-    isOneTransferOf(20_000_000, began, record);
+    expectTransferRecord(20_000_000, began, record);
   });
 
   test('sends a folder with nested files through the relay', async (t) => {
-    await using world = await World.open(LOOPBACK);
+    await using network = await TestNetwork.open(LOOPBACK);
     const sizes = { 'trip/a.bin': 700_001, 'trip/days/one.bin': 1, 'trip/days/two/photo.bin': 1_300_000 };
-    for (const [path, size] of Object.entries(sizes)) write(join(world.outbox, path), size);
+    for (const [path, size] of Object.entries(sizes)) write(join(network.outbox, path), size);
     const began = Date.now() / 1000;
-    const clients = await world.transfer('7-classroom-hamlet', ['--no-listen'], ['trip']);
-    deepEqual(fingerprints(world.inbox), fingerprints(world.outbox));
-    equal(fingerprints(world.inbox).size, 3);
-    sayTheyWereRelayed(clients, world.relayHint);
-    const record = await world.onlyRecord();
+    const clients = await network.transfer('7-classroom-hamlet', ['--no-listen'], ['trip']);
+    deepEqual(fingerprints(network.inbox), fingerprints(network.outbox));
+    equal(fingerprints(network.inbox).size, 3);
+    expectRelayed(clients, network.relayHint);
+    const record = await network.onlyRecord();
     t.diagnostic(JSON.stringify(record));
-    isOneTransferOf(2_000_002, began, record);
+    expectTransferRecord(2_000_002, began, record);
   });
 
   test('sends a text without the relay', async () => {
-    await using world = await World.open(LOOPBACK);
+    await using network = await TestNetwork.open(LOOPBACK);
     const text = `good morning ${randomBytes(8).toString('hex')}`;
-    const [, receiver] = await world.transfer('9-dictator-flatfoot', ['--no-listen'], ['--text', text]);
+    const [, receiver] = await network.transfer('9-dictator-flatfoot', ['--no-listen'], ['--text', text]);
     equal(receiver.stdout, `${text}\n`);
-    deepEqual(await world.allRecords(), []);
+    deepEqual(await network.allRecords(), []);
   });
 
   test('relays a file between two networks that cannot reach each other', async (t) => {
@@ -167,22 +167,22 @@ suite('the Python client', { skip, timeout: 120_000, concurrency: true }, () => 
       t.skip(unavailable);
       return;
     }
-    await using world = await World.open(RELAY_ADDRESS, networks.prefixes);
-    write(join(world.outbox, 'noise.bin'), 5_000_000);
+    await using network = await TestNetwork.open(RELAY_ADDRESS, networks.prefixes);
+    write(join(network.outbox, 'noise.bin'), 5_000_000);
     const began = Date.now() / 1000;
-    // Both listen and first try the other's address, as in a home network.
-    const clients = await world.transfer('12-existence-kiwi', [], ['noise.bin']);
-    deepEqual(fingerprints(world.inbox), fingerprints(world.outbox));
-    sayTheyWereRelayed(clients, world.relayHint);
-    const record = await world.onlyRecord();
+    // Both clients listen and first try each other's address, as in a home network.
+    const clients = await network.transfer('12-existence-kiwi', [], ['noise.bin']);
+    deepEqual(fingerprints(network.inbox), fingerprints(network.outbox));
+    expectRelayed(clients, network.relayHint);
+    const record = await network.onlyRecord();
     t.diagnostic(JSON.stringify(record));
-    isOneTransferOf(5_000_000, began, record);
-    ok(Date.now() / 1000 - began > CLIENTS_RELAY_DELAY_SECONDS, 'no direct connection was tried');
+    expectTransferRecord(5_000_000, began, record);
+    ok(Date.now() / 1000 - began > CLIENTS_RELAY_DELAY_SECONDS, 'the clients did not try direct connections');
   });
 });
 
 /**
- * Three network namespaces: one in the middle with the relay, which routes nothing, and one for each client.
+ * Three network namespaces: one with the relay, which does not route, and one for each client.
  */
 class Networks {
   readonly #ip = findProgram('ip');
@@ -191,26 +191,38 @@ class Networks {
   readonly #names = [this.#middle, ...this.#clients];
   readonly prefixes = this.#names.map((name) => [this.#ip ?? 'ip', 'netns', 'exec', name]);
 
-  /** Returns why such networks cannot be created; null if they exist. */
+  /** Creates the networks. Returns the reason if that is impossible, otherwise null. */
   build(): string | null {
     if (this.#ip === null) return 'no "ip": install the Debian package iproute2';
     for (const name of this.#names) {
-      const rejection = this.#run('netns', 'add', name);
-      if (rejection !== null) return `no network namespaces, which need root: ${rejection}`;
+      const error = this.#run('netns', 'add', name);
+      if (error !== null) return `needs root, to create network namespaces: ${error}`;
     }
     const middle = ['-n', this.#middle];
-    this.#must('netns', 'exec', this.#middle, 'sh', '-c', 'echo 0 >/proc/sys/net/ipv4/ip_forward');
-    for (const name of this.#names) this.#must('-n', name, 'link', 'set', 'lo', 'up');
-    this.#must(...middle, 'address', 'add', `${RELAY_ADDRESS}/32`, 'dev', 'lo');
+    this.#runOrThrow('netns', 'exec', this.#middle, 'sh', '-c', 'echo 0 >/proc/sys/net/ipv4/ip_forward');
+    for (const name of this.#names) this.#runOrThrow('-n', name, 'link', 'set', 'lo', 'up');
+    this.#runOrThrow(...middle, 'address', 'add', `${RELAY_ADDRESS}/32`, 'dev', 'lo');
     for (const [index, link] of LINKS.entries()) {
       const client = this.#clients[index] ?? '';
       const ours = `client${index}`;
-      this.#must(...middle, 'link', 'add', ours, 'type', 'veth', 'peer', 'name', 'uplink', 'netns', client);
-      this.#must(...middle, 'address', 'add', `${link.middle}/30`, 'dev', ours);
-      this.#must(...middle, 'link', 'set', ours, 'up');
-      this.#must('-n', client, 'address', 'add', `${link.client}/30`, 'dev', 'uplink');
-      this.#must('-n', client, 'link', 'set', 'uplink', 'up');
-      this.#must('-n', client, 'route', 'add', 'default', 'via', link.middle);
+      this.#runOrThrow(
+        ...middle,
+        'link',
+        'add',
+        ours,
+        'type',
+        'veth',
+        'peer',
+        'name',
+        'uplink',
+        'netns',
+        client,
+      );
+      this.#runOrThrow(...middle, 'address', 'add', `${link.middle}/30`, 'dev', ours);
+      this.#runOrThrow(...middle, 'link', 'set', ours, 'up');
+      this.#runOrThrow('-n', client, 'address', 'add', `${link.client}/30`, 'dev', 'uplink');
+      this.#runOrThrow('-n', client, 'link', 'set', 'uplink', 'up');
+      this.#runOrThrow('-n', client, 'route', 'add', 'default', 'via', link.middle);
     }
     return null;
   }
@@ -225,13 +237,13 @@ class Networks {
     return status === 0 ? null : `ip ${args.join(' ')}: ${stderr.trim()}`;
   }
 
-  #must(...args: readonly string[]): void {
-    const rejection = this.#run(...args);
-    if (rejection !== null) throw new Error(rejection);
+  #runOrThrow(...args: readonly string[]): void {
+    const error = this.#run(...args);
+    if (error !== null) throw new Error(error);
   }
 }
 
-function isOneTransferOf(bytes: number, began: number, record: UsageRow): void {
+function expectTransferRecord(bytes: number, began: number, record: UsageRow): void {
   equal(record.result, 'happy');
   const { total_bytes: total, total_time: time, waiting_time: waited, started } = record;
   ok(total >= bytes && total < bytes * 1.01 + 65_536, `${total} bytes for ${bytes}`);
@@ -243,7 +255,7 @@ function isOneTransferOf(bytes: number, began: number, record: UsageRow): void {
   );
 }
 
-function sayTheyWereRelayed([sender, receiver]: [Program, Program], hint: string): void {
+function expectRelayed([sender, receiver]: [Program, Program], hint: string): void {
   match(sender.stderr, new RegExp(`^Sending \\(->relay:${hint}\\)`, 'mu'));
   match(receiver.stderr, new RegExp(`^Receiving \\(->relay:${hint}\\)`, 'mu'));
 }

@@ -14,9 +14,9 @@ import { TestClient } from './support/test-client.ts';
 /** A raw client that has sent its handshake. */
 async function client(relay: RelayProcess, token: string, side: string): Promise<TestClient> {
   const tcpPort = relay.port('raw');
-  const come = await TestClient.connect('tcp', { tcpPort, unixPath: '', websocketPort: 0 });
-  await come.send(handshake(token, side));
-  return come;
+  const connected = await TestClient.connect('tcp', { tcpPort, unixPath: '', websocketPort: 0 });
+  await connected.send(handshake(token, side));
+  return connected;
 }
 
 async function statusOf(relay: RelayProcess): Promise<Readonly<Record<string, unknown>>> {
@@ -32,7 +32,7 @@ async function isReady(relay: RelayProcess): Promise<number> {
   return response.status;
 }
 
-async function waitingIs(relay: RelayProcess, waiting: number): Promise<void> {
+async function untilWaiting(relay: RelayProcess, waiting: number): Promise<void> {
   while ((await statusOf(relay))['waiting'] !== waiting) await sleep(10);
 }
 
@@ -40,18 +40,18 @@ test('a stopping relay accepts partners of waiting clients, rejects other client
   const database = join(await scratch(context), 'usage.sqlite');
   await using relay = await RelayProcess.start({ RELAY_USAGE_DB: database, RELAY_DRAIN_DELAY: '20s' });
   assert.equal(await isReady(relay), 200);
-  const [awaited, forgotten] = [newToken(), newToken()];
-  const first = await client(relay, awaited, SIDE_A);
-  const lonely = await client(relay, forgotten, SIDE_A);
-  await waitingIs(relay, 2);
+  const [token, lonelyToken] = [newToken(), newToken()];
+  const first = await client(relay, token, SIDE_A);
+  const lonely = await client(relay, lonelyToken, SIDE_A);
+  await untilWaiting(relay, 2);
 
   relay.kill('SIGTERM');
   await relay.says(/"msg":"draining"/u);
   assert.equal(await isReady(relay), 503);
-  const stranger = await client(relay, newToken(), SIDE_A);
-  assert.deepEqual(await stranger.closed, { reset: false, code: null });
-  assert.equal(stranger.received.toString(), 'shutting down\n');
-  const partner = await client(relay, awaited, SIDE_B);
+  const unrelated = await client(relay, newToken(), SIDE_A);
+  assert.deepEqual(await unrelated.closed, { reset: false, code: null });
+  assert.equal(unrelated.received.toString(), 'shutting down\n');
+  const partner = await client(relay, token, SIDE_B);
   assert.equal((await partner.until(3)).toString(), 'ok\n');
   const status = await statusOf(relay);
   assert.deepEqual([status['draining'], status['pairs'], status['waiting']], [true, 1, 1]);
@@ -59,7 +59,7 @@ test('a stopping relay accepts partners of waiting clients, rejects other client
   // The last waiting client leaves, so the delay ends.
   lonely.end();
   await lonely.closed;
-  await refusesConnections(relay);
+  await untilRefused(relay);
   const payload = randomBytesOf(1, 2_000_000);
   void partner.sendAll(payload, 50_000);
   assert.ok((await first.until(payload.length + 3)).subarray(3).equals(payload));
@@ -78,7 +78,7 @@ test('a stopping relay accepts partners of waiting clients, rejects other client
 });
 
 /** Resolves when the port is closed. */
-async function refusesConnections(relay: RelayProcess): Promise<void> {
+async function untilRefused(relay: RelayProcess): Promise<void> {
   for (;;) {
     const socket = connect({ port: relay.port('raw'), host: '127.0.0.1' });
     const [error] = await Promise.race([once(socket, 'error'), once(socket, 'connect')]);
@@ -92,7 +92,7 @@ test('a second signal stops a relay at once, even while it still accepts partner
   const database = join(await scratch(context), 'usage.sqlite');
   await using relay = await RelayProcess.start({ RELAY_USAGE_DB: database, RELAY_DRAIN_DELAY: '1h' });
   const waiting = await client(relay, newToken(), SIDE_A);
-  await waitingIs(relay, 1);
+  await untilWaiting(relay, 1);
   relay.kill('SIGTERM');
   await relay.says(/"msg":"draining"/u);
   // npm and `timeout` send one signal twice: a second one counts after a second.
@@ -113,7 +113,7 @@ test('clients still waiting after the delay are rejected, and a running pair is 
   const token = newToken();
   const pair = [await client(relay, token, SIDE_A), await client(relay, token, SIDE_B)];
   for (const one of pair) await one.until(3);
-  await waitingIs(relay, 1);
+  await untilWaiting(relay, 1);
   relay.kill('SIGTERM');
   assert.deepEqual(await waiting.closed, { reset: false, code: null });
   assert.equal(waiting.received.toString(), 'shutting down\n');
@@ -122,33 +122,31 @@ test('clients still waiting after the delay are rejected, and a running pair is 
   await relay.ended();
 });
 
-/** One of two clients that are paired, at either relay. */
-interface Story {
-  readonly outcome: 'whole' | 'told' | 'refused' | 'reset' | 'broken';
-}
+/** Outcome of an attempt to relay a pair. */
+type Outcome = 'complete' | 'rejected' | 'refused' | 'reset' | 'broken';
 
-/** Connects two clients one after the other. Returns the outcome of both. */
-async function meet(port: number, seed: number): Promise<Story> {
+/** Connects two clients one after the other and relays bytes between them. */
+async function relayPair(port: number, seed: number): Promise<Outcome> {
   const token = newToken();
   const payload = randomBytesOf(seed, 20_000);
   const first = connect({ port, host: '127.0.0.1' });
-  const atFirst = hear(first);
+  const firstReceives = readLine(first);
   first.write(handshake(token, SIDE_A));
   await sleep(seed % 7);
   const second = connect({ port, host: '127.0.0.1' });
-  const atSecond = hear(second);
+  const secondReceives = readLine(second);
   second.write(handshake(token, SIDE_B));
-  const words = [await atFirst.line, await atSecond.line];
-  if (words.some((word) => word === 'shutting down')) return { outcome: 'told' };
-  if (words.some((word) => word === 'ECONNREFUSED')) return { outcome: 'refused' };
-  if (words.some((word) => word !== 'ok')) return { outcome: words.includes('ok') ? 'broken' : 'reset' };
+  const words = [await firstReceives.line, await secondReceives.line];
+  if (words.some((word) => word === 'shutting down')) return 'rejected';
+  if (words.some((word) => word === 'ECONNREFUSED')) return 'refused';
+  if (words.some((word) => word !== 'ok')) return words.includes('ok') ? 'broken' : 'reset';
   first.end(payload);
-  const got = await atSecond.rest;
-  return { outcome: got.equals(payload) ? 'whole' : 'broken' };
+  const received = await secondReceives.rest;
+  return received.equals(payload) ? 'complete' : 'broken';
 }
 
-/** The first line that a client receives, or why there is none, and the bytes after it. */
-function hear(socket: Socket): { readonly line: Promise<string>; readonly rest: Promise<Buffer> } {
+/** Reads the first line that a client receives, or the error code if there is none, and the bytes after it. */
+function readLine(socket: Socket): { readonly line: Promise<string>; readonly rest: Promise<Buffer> } {
   const line = Promise.withResolvers<string>();
   const rest = Promise.withResolvers<Buffer>();
   let received = Buffer.alloc(0);
@@ -168,7 +166,7 @@ function hear(socket: Socket): { readonly line: Promise<string>; readonly rest: 
   return { line: line.promise, rest: rest.promise };
 }
 
-test('a restart under a stream of new clients breaks no transfer, and rejected clients get a reply', async (context) => {
+test('a restart while new clients keep connecting breaks no transfer, and rejected clients get a reply', async (context) => {
   const settings = { RELAY_DRAIN_DELAY: '2s' };
   await using relay = await RelayProcess.start(settings);
   const port = relay.port('raw');
@@ -182,17 +180,17 @@ test('a restart under a stream of new clients breaks no transfer, and rejected c
   }
   // A waiting client keeps the listeners open for the whole delay.
   const waiting = await client(relay, newToken(), SIDE_A);
-  await waitingIs(relay, 1);
+  await untilWaiting(relay, 1);
 
-  const stories: Promise<Story>[] = [];
+  const attempts: Promise<Outcome>[] = [];
   const over = new AbortController();
   const stream = (async (): Promise<void> => {
     for (let seed = 1; !over.signal.aborted; seed += 1) {
-      stories.push(meet(port, seed));
+      attempts.push(relayPair(port, seed));
       await sleep(5);
     }
   })();
-  await until(() => stories.length > 50);
+  await until(() => attempts.length > 50);
   relay.kill('SIGTERM');
   await waiting.closed;
   await sleep(300);
@@ -206,21 +204,24 @@ test('a restart under a stream of new clients breaks no transfer, and rejected c
     a.end();
   }
   await relay.ended();
-  const outcomes = { whole: 0, told: 0, refused: 0, reset: 0, broken: 0 };
-  for (const { outcome } of await Promise.all(stories)) outcomes[outcome] += 1;
+  const outcomes = { complete: 0, rejected: 0, refused: 0, reset: 0, broken: 0 };
+  for (const outcome of await Promise.all(attempts)) outcomes[outcome] += 1;
   context.diagnostic(`stop under a stream of clients | ${JSON.stringify(outcomes)}`);
   assert.equal(outcomes.broken, 0);
   assert.equal(outcomes.reset, 0);
-  assert.ok(outcomes.whole > 40 && outcomes.told > 40 && outcomes.refused > 0, JSON.stringify(outcomes));
+  assert.ok(
+    outcomes.complete > 40 && outcomes.rejected > 40 && outcomes.refused > 0,
+    JSON.stringify(outcomes),
+  );
   // The next relay starts at once.
   await using next = await RelayProcess.start({
     ...settings,
     RELAY_LISTEN: `tcp:${port}:interface=127.0.0.1`,
   });
-  assert.equal((await meet(next.port('raw'), 1)).outcome, 'whole');
+  assert.equal(await relayPair(next.port('raw'), 1), 'complete');
 });
 
-test('a client that has sent half a handshake gets a reply when the relay stops', async () => {
+test('a client with an incomplete handshake gets a reply when the relay stops', async () => {
   await using relay = await RelayProcess.start({});
   const socket = connect({ port: relay.port('raw'), host: '127.0.0.1' });
   socket.write('please relay');
@@ -234,14 +235,14 @@ test('a client that has sent half a handshake gets a reply when the relay stops'
 test('all clients in the listen backlog get a reply when the relay stops', async () => {
   await using relay = await RelayProcess.start({});
   relay.kill('SIGSTOP');
-  const heard = Array.from({ length: 300 }, () => {
+  const clients = Array.from({ length: 300 }, () => {
     const socket = connect({ port: relay.port('raw'), host: '127.0.0.1' });
     socket.write(handshake(newToken(), SIDE_A));
     return { connected: once(socket, 'connect'), word: text(socket) };
   });
-  await Promise.all(heard.map(({ connected }) => connected));
+  await Promise.all(clients.map(({ connected }) => connected));
   relay.kill('SIGTERM');
   relay.kill('SIGCONT');
-  for (const { word } of heard) assert.equal(await word, 'shutting down\n');
+  for (const { word } of clients) assert.equal(await word, 'shutting down\n');
   await relay.ended();
 });

@@ -57,8 +57,8 @@ class Pipe {
   }
 }
 
-/** A line writer, and the dropped lines of each report. It writes "lost" with each. */
-class Told {
+/** A line writer and its reports. It writes the line "lost" with each report of dropped lines. */
+class ReportedWriter {
   readonly output: LineWriter;
   readonly lost: number[] = [];
   readonly broken: string[] = [];
@@ -82,64 +82,64 @@ class Told {
 /** Asserts that these are the first of the written lines, and then the number of dropped ones. */
 function assertKept(text: string, lost: number): void {
   const expected = Array.from({ length: LINES - lost }, (_, number) => line(number)).join('');
-  assert.ok(text.startsWith(expected), 'a line that was kept is not there as it was');
+  assert.ok(text.startsWith(expected), 'a buffered line is missing or changed');
   assert.equal(text.slice(expected.length).replaceAll(/^(?:\d+\.+\n)*/gu, ''), 'lost\n');
 }
 
 describe('dropped lines', () => {
   test('are counted and reported once when a stuck reader continues', async (context) => {
     const pipe = new Pipe(context, await scratch(context));
-    const notifications = new Told(context, openSync(pipe.path, 'w'));
-    notifications.writeLines();
-    const lost = notifications.output.dropped;
+    const writer = new ReportedWriter(context, openSync(pipe.path, 'w'));
+    writer.writeLines();
+    const lost = writer.output.dropped;
     assert.ok(lost > 0);
-    assert.deepEqual(notifications.lost, []);
+    assert.deepEqual(writer.lost, []);
     await pipe.read(/lost\n$/u);
-    assert.deepEqual(notifications.lost, [lost]);
+    assert.deepEqual(writer.lost, [lost]);
     assertKept(pipe.text, lost);
     // New lines arrive, and nothing more is reported.
-    notifications.output.write('more\n');
+    writer.output.write('more\n');
     await pipe.read(/more\n$/u);
-    assert.deepEqual([notifications.lost, notifications.broken], [[lost], []]);
+    assert.deepEqual([writer.lost, writer.broken], [[lost], []]);
   });
 
   test('are reported when a full disk has space again, and new lines are written', async (context) => {
     if (!requireMount(context)) return;
     const disk = mountTmpfs(context, 'size=16m');
     const [file, filler] = [join(disk, 'log'), join(disk, 'filler')];
-    const notifications = new Told(context, openSync(file, 'a'));
+    const writer = new ReportedWriter(context, openSync(file, 'a'));
     let before = 0;
     for (let round = 1; round <= 2; round += 1) {
       fill(filler);
-      notifications.writeLines();
-      const lost = notifications.output.dropped - before;
+      writer.writeLines();
+      const lost = writer.output.dropped - before;
       assert.ok(lost > 0);
       // Time for the failing write.
       await sleep(100);
       rmSync(filler);
       await eventually(
-        () => `${round} reports: ${notifications.lost.join(', ')}`,
+        () => `${round} reports: ${writer.lost.join(', ')}`,
         10_000,
         () => {
           // It retries with each written line.
-          if (notifications.lost.length < round) notifications.output.write(line(LINES));
+          if (writer.lost.length < round) writer.output.write(line(LINES));
           return readFileSync(file, 'latin1').endsWith('lost\n') ? true : null;
         },
       );
-      assert.deepEqual(notifications.lost.slice(round - 1), [notifications.output.dropped - before]);
+      assert.deepEqual(writer.lost.slice(round - 1), [writer.output.dropped - before]);
       assertKept(readFileSync(file, 'latin1'), lost);
       truncateSync(file);
-      before = notifications.output.dropped;
+      before = writer.output.dropped;
     }
   });
 
   test('are reported at the end if that was not possible before', async (context) => {
     const pipe = new Pipe(context, await scratch(context));
-    const notifications = new Told(context, openSync(pipe.path, 'w'));
-    notifications.writeLines();
-    const lost = notifications.output.dropped;
-    await notifications.output.close();
-    assert.deepEqual(notifications.lost, [lost]);
+    const writer = new ReportedWriter(context, openSync(pipe.path, 'w'));
+    writer.writeLines();
+    const lost = writer.output.dropped;
+    await writer.output.close();
+    assert.deepEqual(writer.lost, [lost]);
   });
 
   test('include all lines after the reader has closed, which is reported at once', async (context) => {
@@ -147,19 +147,16 @@ describe('dropped lines', () => {
     const pipe = join(directory, 'pipe');
     execFileSync('mkfifo', [pipe]);
     const reader = openSync(pipe, OPEN_FOR_BOTH);
-    const notifications = new Told(context, openSync(pipe, 'w'));
+    const writer = new ReportedWriter(context, openSync(pipe, 'w'));
     closeSync(reader);
-    notifications.output.write('nobody reads this\n');
+    writer.output.write('unread\n');
     await eventually(
-      () => 'told that it is broken',
+      () => 'the broken pipe is reported',
       10_000,
-      () => (notifications.broken.length > 0 ? true : null),
+      () => (writer.broken.length > 0 ? true : null),
     );
-    notifications.output.write('nor this\n');
-    assert.deepEqual(
-      [notifications.broken, notifications.lost, notifications.output.dropped],
-      [['EPIPE'], [], 1],
-    );
+    writer.output.write('nor this\n');
+    assert.deepEqual([writer.broken, writer.lost, writer.output.dropped], [['EPIPE'], [], 1]);
   });
 });
 

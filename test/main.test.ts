@@ -23,7 +23,7 @@ const REPEATED_SIGNAL_MS = 1100;
 const ANY_PORT = 'tcp:0:interface=127.0.0.1';
 
 /** The relay as a child process, with its output and its ports. */
-class Running {
+class RelayChild {
   readonly child: ChildProcess;
   readonly exit: Promise<number | null>;
   stdout = '';
@@ -66,11 +66,11 @@ class Running {
     return endpoint.kind === 'tcp' ? endpoint.port : 0;
   }
 
-  async client(said: string): Promise<Socket> {
+  async client(line: string): Promise<Socket> {
     const socket = connect({ port: await this.port('raw'), host: '127.0.0.1' });
     socket.on('error', () => undefined);
     await once(socket, 'connect');
-    socket.write(said);
+    socket.write(line);
     return socket;
   }
 
@@ -90,7 +90,7 @@ function usage(path: string): { result: string; total_bytes: number }[] {
 }
 
 test('invalid configuration: all errors at once, and exit code 78', async (context) => {
-  const relay = new Running(context, {
+  const relay = new RelayChild(context, {
     RELAY_LISTEN: 'tcp:99999',
     RELAY_BLUR_USAGE: 'much',
     RELAY_LOG_LEVEL: 'loud',
@@ -124,7 +124,7 @@ test('invalid configuration without a writable standard output: messages on stan
 });
 
 test('an unknown variable causes a warning with the most similar one', async (context) => {
-  const relay = new Running(context, { RELAY_LISTENS: 'tcp:1' });
+  const relay = new RelayChild(context, { RELAY_LISTENS: 'tcp:1' });
   await relay.says(/"level":"warn".*RELAY_LISTENS is unknown.*most similar variable is RELAY_LISTEN"/u);
   await relay.port('status');
 });
@@ -155,7 +155,7 @@ test('a failed start is one fatal log line at any log level, and exit code 1', a
   ];
   await Promise.all(
     cases.map(async ([env, sentence]) => {
-      const relay = new Running(context, { RELAY_LOG_LEVEL: 'silent', ...env });
+      const relay = new RelayChild(context, { RELAY_LOG_LEVEL: 'silent', ...env });
       assert.equal(await relay.exit, 1);
       const [reason = '', ...more] = fatalReasons(relay.stdout);
       assert.match(reason, sentence);
@@ -167,7 +167,7 @@ test('a failed start is one fatal log line at any log level, and exit code 1', a
 test('SIGTERM and SIGINT stop an idle relay with exit code 0; waiting clients are closed and recorded', async (context) => {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     const path = join(await scratch(context), 'usage.sqlite');
-    const relay = new Running(context, { RELAY_USAGE_DB: path, RELAY_DRAIN_DELAY: '0s' });
+    const relay = new RelayChild(context, { RELAY_USAGE_DB: path, RELAY_DRAIN_DELAY: '0s' });
     const waiting = await relay.client(handshake(newToken(), SIDE_A));
     const heard = allText(waiting);
     await relay.port('status');
@@ -187,7 +187,7 @@ async function current(path: string): Promise<number | undefined> {
 
 test('SIGTERM waits for a transfer, rejects new clients, and records the transfer', async (context) => {
   const path = join(await scratch(context), 'usage.sqlite');
-  const relay = new Running(context, { RELAY_USAGE_DB: path, RELAY_DRAIN_TIMEOUT: '60s' });
+  const relay = new RelayChild(context, { RELAY_USAGE_DB: path, RELAY_DRAIN_TIMEOUT: '60s' });
   const [a, b] = await relay.pair();
   relay.child.kill('SIGTERM');
   await relay.says(/"pairs":1.*"msg":"draining"/u);
@@ -212,7 +212,7 @@ test('SIGTERM waits for a transfer, rejects new clients, and records the transfe
 test('a transfer is closed and recorded after the drain timeout, or on a second signal', async (context) => {
   for (const second of [true, false]) {
     const path = join(await scratch(context), 'usage.sqlite');
-    const relay = new Running(context, {
+    const relay = new RelayChild(context, {
       RELAY_USAGE_DB: path,
       RELAY_DRAIN_TIMEOUT: second ? '1h' : '100ms',
     });
@@ -240,7 +240,7 @@ test('an uncaught error is one log line without its message, exit code 70, and r
   const path = join(await scratch(context), 'usage.sqlite');
   const bomb =
     "process.on('SIGUSR2', () => { setImmediate(() => { throw new RangeError('quotes a client'); }); });";
-  const relay = new Running(context, {
+  const relay = new RelayChild(context, {
     RELAY_USAGE_DB: path,
     NODE_OPTIONS: `--import="data:text/javascript,${encodeURIComponent(bomb)}"`,
   });
@@ -257,7 +257,7 @@ test('an uncaught error is one log line without its message, exit code 70, and r
 test('without the handles of Node.js, the relay warns and uses standard streams', async (context) => {
   const withoutBindings =
     "delete process.binding; Object.defineProperty(process, 'binding', { value: undefined });";
-  const relay = new Running(context, {
+  const relay = new RelayChild(context, {
     RELAY_LOG_LEVEL: 'debug',
     NODE_OPTIONS: `--import="data:text/javascript,${encodeURIComponent(withoutBindings)}"`,
   });
@@ -274,7 +274,7 @@ test('without the handles of Node.js, the relay warns and uses standard streams'
 test('each record is a JSON line on the log descriptor, blurred if configured', async (context) => {
   const file = join(await scratch(context), 'log.jsonl');
   const fd = openSync(file, 'a');
-  const relay = new Running(context, { RELAY_LOG_FD: '3', RELAY_BLUR_USAGE: '3600' }, [fd]);
+  const relay = new RelayChild(context, { RELAY_LOG_FD: '3', RELAY_BLUR_USAGE: '3600' }, [fd]);
   closeSync(fd);
   const [a, b] = await relay.pair();
   a.end('123');
@@ -291,7 +291,7 @@ test('each record is a JSON line on the log descriptor, blurred if configured', 
 });
 
 test('limits per address that affect all clients cause one warning with the reason', async (context) => {
-  const relay = new Running(context, {
+  const relay = new RelayChild(context, {
     RELAY_MAX_CONNECTIONS_PER_ADDRESS: '1',
     RELAY_TRUSTED_PROXIES: '127.0.0.1',
   });
@@ -314,7 +314,7 @@ test('limits per address that affect all clients cause one warning with the reas
 });
 
 test('the relay continues after the reader of its log has closed', async (context) => {
-  const relay = new Running(context, { RELAY_LOG_LEVEL: 'debug', RELAY_LOG_FD: '1' });
+  const relay = new RelayChild(context, { RELAY_LOG_LEVEL: 'debug', RELAY_LOG_FD: '1' });
   const port = await relay.port('raw');
   await relay.port('status');
   relay.child.stdout?.destroy();
@@ -331,7 +331,7 @@ test('the relay continues after the reader of its log has closed', async (contex
 });
 
 test('a stuck log reader stops neither transfers nor the exit', async (context) => {
-  const relay = new Running(context, { RELAY_LOG_LEVEL: 'trace', RELAY_LOG_FD: '1' });
+  const relay = new RelayChild(context, { RELAY_LOG_LEVEL: 'trace', RELAY_LOG_FD: '1' });
   await relay.port('raw');
   await relay.port('status');
   relay.child.stdout?.pause();
@@ -351,7 +351,7 @@ test('no log line and no record has a token, a side or an address, at any log le
   const directory = await scratch(context);
   const file = join(directory, 'log.jsonl');
   const fd = openSync(file, 'a');
-  const relay = new Running(
+  const relay = new RelayChild(
     context,
     { RELAY_LOG_LEVEL: 'trace', RELAY_LOG_FD: '3', RELAY_LISTEN: 'tcp:0:interface=127.0.0.3' },
     [fd],

@@ -120,8 +120,8 @@ describe('the metrics of the relay', () => {
 
   test('are served when the relay is full, and count neither scrapes nor health probes', async () => {
     await using relay = await OpenRelay.start({ RELAY_MAX_CONNECTIONS: '50' });
-    const crowd = await Promise.all(Array.from({ length: 50 }, () => relay.connect('tcp')));
-    for (const client of crowd) await client.send(handshake(newToken(), SIDE_A));
+    const others = await Promise.all(Array.from({ length: 50 }, () => relay.connect('tcp')));
+    for (const client of others) await client.send(handshake(newToken(), SIDE_A));
     await metricIs(relay, 'connections_waiting', 25);
     await metricIs(relay, 'connections_rejected_total{reason="waiting"}', 25);
     const full = await Promise.all(Array.from({ length: 25 }, () => relay.connect('tcp')));

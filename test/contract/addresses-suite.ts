@@ -14,7 +14,7 @@ import type { TestRelayOptions } from '../support/test-relay.ts';
 import { until } from '../support/scratch.ts';
 import { connectionsIn, rejectedIn } from './topology.ts';
 import type { InProcessTopology, OpenTopology } from './topology.ts';
-import { rejected, waiting } from './rejections-suite.ts';
+import { expectRejected, startWaiting } from './rejections-suite.ts';
 
 const LOOPBACK = '127.0.0.1';
 
@@ -22,22 +22,22 @@ const LOOPBACK = '127.0.0.1';
 async function replyOrWaits(
   topology: InProcessTopology,
   others: number,
-  word: Promise<string>,
+  pendingReply: Promise<string>,
 ): Promise<string> {
   let reply: string | null = null;
-  void word.then((said) => {
-    reply = said;
+  void pendingReply.then((received) => {
+    reply = received;
   });
   await until(() => reply !== null || topology.waiting() > others);
   return reply ?? 'waits';
 }
 
 const limited =
-  (most: number, proxies?: string, limits: TestRelayOptions['limits'] = {}): (() => TestRelayOptions) =>
+  (maxOpen: number, proxies?: string, limits: TestRelayOptions['limits'] = {}): (() => TestRelayOptions) =>
   () => ({
     limits: {
       ...limits,
-      addressLimit: new AddressLimit({ maxOpen: most, newConnectionRate: null }, () => performance.now()),
+      addressLimit: new AddressLimit({ maxOpen, newConnectionRate: null }, () => performance.now()),
     },
     ...(proxies === undefined ? {} : { proxies: new TrustedProxies(parseCidrs(proxies)) }),
   });
@@ -63,66 +63,66 @@ export function addressesSuite({ name, open: openTopology, isPartnerRemote }: Ad
       limits: { maxConnections: 4 },
       timeouts: { handshakeMs: 400 },
     }));
-    const crowd: Socket[] = [];
-    context.after(() => crowd.forEach((socket) => socket.destroy()));
+    const sockets: Socket[] = [];
+    context.after(() => sockets.forEach((socket) => socket.destroy()));
     const replies: Promise<string>[] = [];
     for (let index = 0; index < 4 + REJECT_SLOTS + 10; index += 1) {
       const socket = connect({ port: topology.addresses(0).tcpPort, host: '127.0.0.1' });
       // Without a free reject slot it may see a reset.
       replies.push(text(socket).catch(() => 'reset'));
-      crowd.push(socket);
+      sockets.push(socket);
       await once(socket, 'connect');
     }
     await until(() => rejectedIn(topology, 'connections') >= 10);
-    const words = await Promise.all(replies);
+    const replyTexts = await Promise.all(replies);
     // Accepted clients get no reply.
-    assert.deepEqual(words.filter((word) => word === '').length, 4);
-    assert.ok(words.every((word) => ['', 'busy\n', 'reset'].includes(word)));
-    assert.equal(words.filter((word) => word === 'busy\n').length >= REJECT_SLOTS, true);
+    assert.deepEqual(replyTexts.filter((reply) => reply === '').length, 4);
+    assert.ok(replyTexts.every((reply) => ['', 'busy\n', 'reset'].includes(reply)));
+    assert.equal(replyTexts.filter((reply) => reply === 'busy\n').length >= REJECT_SLOTS, true);
     await until(() => rejectedIn(topology, 'connections') === REJECT_SLOTS + 10);
     assert.equal(connectionsIn(topology), 0);
     assert.equal(topology.summaries.length, 4);
-    await waiting(topology, 'tcp');
+    await startWaiting(topology, 'tcp');
   });
 
   describe(`${name}: the limits of an address`, () => {
     for (const transport of ['tcp', 'websocket'] as const) {
       test(`apply to ${transport} clients until one client of the address has left`, async (context) => {
         const topology = await open(context, limited(1));
-        const first = await waiting(topology, transport);
-        await rejected(await topology.connect(transport, 0), 'busy');
+        const first = await startWaiting(topology, transport);
+        await expectRejected(await topology.connect(transport, 0), 'busy');
         await until(() => rejectedIn(topology, 'address') === 1);
         first.destroy();
         await until(() => connectionsIn(topology) === 0);
         for (let at = 0; at < topology.relayCount; at += 1)
-          await waiting(topology, transport, newToken(), at);
+          await startWaiting(topology, transport, newToken(), at);
       });
     }
 
     test('count a client once, at the relay it connects to', async (context) => {
       const topology = await open(context, limited(isPartnerRemote ? 1 : 2));
       const token = newToken();
-      const first = await waiting(topology, 'tcp', token);
+      const first = await startWaiting(topology, 'tcp', token);
       const partner = await topology.connect('websocket', topology.relayCount - 1);
       await partner.send(handshake(token, SIDE_B));
       assert.equal((await partner.until(3)).toString(), 'ok\n');
       assert.equal((await first.until(3)).toString(), 'ok\n');
       for (let at = 0; at < topology.relayCount; at += 1)
-        await rejected(await topology.connect('tcp', at), 'busy');
+        await expectRejected(await topology.connect('tcp', at), 'busy');
       await until(() => rejectedIn(topology, 'address') === topology.relayCount);
       first.end();
       await partner.closed;
       await topology.untilEmpty();
-      for (let at = 0; at < topology.relayCount; at += 1) await waiting(topology, 'tcp', newToken(), at);
+      for (let at = 0; at < topology.relayCount; at += 1) await startWaiting(topology, 'tcp', newToken(), at);
     });
 
     for (const [whose, proxies, header] of [
       ['itself', '192.0.2.0/24', ''],
       ['a client of a proxy', '127.0.0.0/8', 'PROXY TCP4 192.0.2.1 127.0.0.1 1111 4001\r\n'],
     ] as const) {
-      test(`keep one address, of ${whose}, from using the connections of all others`, async (context) => {
+      test(`prevent one address, of ${whose}, from using all connections`, async (context) => {
         const topology = await open(context, limited(1, proxies, { maxConnections: 3 }));
-        const crowd = Array.from({ length: REJECT_SLOTS + 20 }, () => {
+        const sockets = Array.from({ length: REJECT_SLOTS + 20 }, () => {
           const socket = connect({
             port: topology.addresses(0).tcpPort,
             host: LOOPBACK,
@@ -135,8 +135,8 @@ export function addressesSuite({ name, open: openTopology, isPartnerRemote }: Ad
         });
         await until(() => rejectedIn(topology, 'address') >= 19);
         await until(() => connectionsIn(topology) === 1);
-        await waiting(topology, 'tcp');
-        for (const socket of crowd) socket.destroy();
+        await startWaiting(topology, 'tcp');
+        for (const socket of sockets) socket.destroy();
         await until(() => rejectedIn(topology, 'address') === REJECT_SLOTS + 19);
         await until(() => connectionsIn(topology) === 1);
       });
@@ -144,8 +144,8 @@ export function addressesSuite({ name, open: openTopology, isPartnerRemote }: Ad
 
     test('do not apply to unix-domain sockets', async (context) => {
       const topology = await open(context, limited(1));
-      await waiting(topology, 'unix');
-      await waiting(topology, 'unix');
+      await startWaiting(topology, 'unix');
+      await startWaiting(topology, 'unix');
     });
 
     /** The reply that a raw client gets if it sends this header. */
@@ -158,8 +158,8 @@ export function addressesSuite({ name, open: openTopology, isPartnerRemote }: Ad
       socket.write(header);
       socket.write(handshake(token, SIDE_A));
       const others = topology.waiting();
-      const word = text(socket).catch(() => 'reset');
-      return replyOrWaits(topology, others, word);
+      const pendingReply = text(socket).catch(() => 'reset');
+      return replyOrWaits(topology, others, pendingReply);
     }
 
     const from = (address: string): string => `PROXY TCP4 ${address} 127.0.0.1 1111 4001\r\n`;
@@ -195,11 +195,11 @@ export function addressesSuite({ name, open: openTopology, isPartnerRemote }: Ad
       await once(ws, 'open');
       const others = topology.waiting();
       ws.send(Buffer.from(handshake(newToken(), SIDE_A)));
-      const word = once(ws, 'message').then(([data]) => String(data));
-      return replyOrWaits(topology, others, word);
+      const pendingReply = once(ws, 'message').then(([data]) => String(data));
+      return replyOrWaits(topology, others, pendingReply);
     }
 
-    test('apply to the address that a trusted proxy forwards, whatever the client wrote before it', async (context) => {
+    test('apply to the address that a trusted proxy appends, regardless of addresses that the client sent', async (context) => {
       const topology = await open(context, limited(1, '127.0.0.0/8'));
       assert.equal(await replyFor(topology, '192.0.2.1'), 'waits');
       assert.equal(await replyFor(topology, '192.0.2.1'), 'busy\n');
@@ -207,7 +207,7 @@ export function addressesSuite({ name, open: openTopology, isPartnerRemote }: Ad
       assert.equal(await replyFor(topology, '192.0.2.2'), 'waits');
     });
 
-    test('ignore addresses that an untrusted client forwards', async (context) => {
+    test('ignore X-Forwarded-For of an untrusted client', async (context) => {
       const topology = await open(context, limited(1, '192.0.2.0/24'));
       assert.equal(await replyFor(topology, '192.0.2.1'), 'waits');
       assert.equal(await replyFor(topology, '192.0.2.2'), 'busy\n');

@@ -85,7 +85,7 @@ export function chaosSuite(suite: ChaosSuiteOptions): void {
     describe(`${name}: chaos over ${backend}`, () => {
       /** Runs several rounds, each in a topology of its own. Checks that no client is left after each. */
       async function eachRound(
-        run: (topology: InProcessTopology, dice: Dice) => Promise<void>,
+        run: (topology: InProcessTopology, random: Dice) => Promise<void>,
       ): Promise<void> {
         for (let seed = FIRST_SEED; seed < FIRST_SEED + rounds; seed += 1) {
           const topology = await open(() => options);
@@ -103,50 +103,56 @@ export function chaosSuite(suite: ChaosSuiteOptions): void {
       /** All clients send and receive, and one of each pair leaves before the transfer is complete. */
       async function withLosses(
         topology: InProcessTopology,
-        dice: Dice,
+        random: Dice,
         ending: 'end' | 'reset',
       ): Promise<void> {
-        const pairs = await everyPairing(topology, dice, maxBytes);
-        const work = pairs.map(async ([there, back]) => {
-          const [last, first] = dice.happens(0.5) ? [there, back] : [back, there];
-          const { from: one, to: other } = last;
-          const afterMs = dice.between(0, 700);
-          const traffic = [there, back].flatMap((way) => [sendRandomly(way), receiveRandomly(way)]);
+        const pairs = await everyPairing(topology, random, maxBytes);
+        const work = pairs.map(async ([forward, backward]) => {
+          const [last, first] = random.happens(0.5) ? [forward, backward] : [backward, forward];
+          const { from: leaving, to: remaining } = last;
+          const afterMs = random.between(0, 700);
+          const traffic = [forward, backward].flatMap((direction) => [
+            sendRandomly(direction),
+            receiveRandomly(direction),
+          ]);
           await sleep(afterMs);
           last.isOver = true;
-          one[ending]();
-          await Promise.all([...traffic, one.closed]);
-          const code = other.transport === 'websocket' ? 1000 : null;
-          assert.deepEqual(await other.closed, { reset: false, code }, `${other.transport} stays`);
+          leaving[ending]();
+          await Promise.all([...traffic, leaving.closed]);
+          const code = remaining.transport === 'websocket' ? 1000 : null;
+          assert.deepEqual(await remaining.closed, { reset: false, code }, `${remaining.transport} stays`);
           checkPrefix(first);
-          const arrived = checkPrefix(last);
+          const receivedCount = checkPrefix(last);
           if (ending === 'end')
-            assert.equal(arrived, last.sentBytes, `from ${one.transport}, which has ended`);
+            assert.equal(receivedCount, last.sentBytes, `from ${leaving.transport}, which has ended`);
         });
         await Promise.all(work);
         await checkAllHappy(topology, pairs.length);
       }
 
       test('every byte arrives, for any pattern of writes and reads', { timeout: 120_000 }, () =>
-        eachRound(async (topology, dice) => {
-          const ways = (await everyPairing(topology, dice, maxBytes)).flat();
-          const work = ways.flatMap((way) => [sendRandomly(way), receiveRandomly(way)]);
+        eachRound(async (topology, random) => {
+          const directions = (await everyPairing(topology, random, maxBytes)).flat();
+          const work = directions.flatMap((direction) => [
+            sendRandomly(direction),
+            receiveRandomly(direction),
+          ]);
           assert.ok((await maxBufferedBytes(topology, Promise.all(work))) > 0, 'no receiver has stalled');
-          for (const way of ways) assert.equal(checkPrefix(way), way.bytes.length);
-          for (const { from } of ways) from.end();
+          for (const direction of directions) assert.equal(checkPrefix(direction), direction.bytes.length);
+          for (const { from } of directions) from.end();
           await topology.waitForRecords(PAIRINGS.length);
           const relayed = topology.summaries.reduce((sum, { totalBytes }) => sum + totalBytes, 0);
-          const sent = ways.reduce((sum, { bytes }) => sum + bytes.length, 0);
+          const sent = directions.reduce((sum, { bytes }) => sum + bytes.length, 0);
           assert.equal(relayed, sent);
         }),
       );
 
       test('after a reset the partner has an exact prefix of what was sent', { timeout: 120_000 }, () =>
-        eachRound((topology, dice) => withLosses(topology, dice, 'reset')),
+        eachRound((topology, random) => withLosses(topology, random, 'reset')),
       );
 
       test('after an end the partner has every byte that was sent before it', { timeout: 120_000 }, () =>
-        eachRound((topology, dice) => withLosses(topology, dice, 'end')),
+        eachRound((topology, random) => withLosses(topology, random, 'end')),
       );
 
       if (linksFail)
@@ -154,18 +160,21 @@ export function chaosSuite(suite: ChaosSuiteOptions): void {
           'after a lost link both clients have an exact prefix of what was sent',
           { timeout: 120_000 },
           () =>
-            eachRound(async (topology, dice) => {
-              const pairs = await everyPairing(topology, dice, maxBytes);
-              const ways = pairs.flat();
-              const traffic = ways.flatMap((way) => [sendRandomly(way), receiveRandomly(way)]);
-              await sleep(dice.between(0, 700));
+            eachRound(async (topology, random) => {
+              const pairs = await everyPairing(topology, random, maxBytes);
+              const directions = pairs.flat();
+              const traffic = directions.flatMap((direction) => [
+                sendRandomly(direction),
+                receiveRandomly(direction),
+              ]);
+              await sleep(random.between(0, 700));
               topology.cutLinks?.();
-              for (const { from } of ways) {
+              for (const { from } of directions) {
                 const code = from.transport === 'websocket' ? 1000 : null;
                 assert.deepEqual(await from.closed, { reset: false, code }, from.transport);
               }
               await Promise.all(traffic);
-              for (const way of ways) checkPrefix(way);
+              for (const direction of directions) checkPrefix(direction);
               await checkAllHappy(topology, pairs.length);
             }),
         );
@@ -176,7 +185,7 @@ export function chaosSuite(suite: ChaosSuiteOptions): void {
         async (context) => {
           const topology = await open(() => options);
           context.after(() => topology.close());
-          const much = randomBytesOf(40, hops * 24 * MIB);
+          const data = randomBytesOf(40, hops * 24 * MIB);
           const stalled: Direction[] = [];
           for (const transport of [...TRANSPORTS, ...TRANSPORTS, 'unix', 'unix'] as const) {
             const [from, to] = await pair(
@@ -186,11 +195,11 @@ export function chaosSuite(suite: ChaosSuiteOptions): void {
             );
             to.pause();
             // Each pair has different bytes.
-            const bytes = much.subarray(stalled.length * 4099);
-            stalled.push({ from, to, bytes, dice: new Dice(0), sentBytes: 0, isOver: false });
+            const bytes = data.subarray(stalled.length * 4099);
+            stalled.push({ from, to, bytes, random: new Dice(0), sentBytes: 0, isOver: false });
           }
           let finished = 0;
-          const sending = stalled.map((way) => sendUntilOver(way).then(() => (finished += 1)));
+          const sending = stalled.map((direction) => sendUntilOver(direction).then(() => (finished += 1)));
           await topology.untilStalled();
           assert.equal(finished, 0, 'a receiver has not stalled');
           assert.ok(topology.bufferedBytes() > 0);
@@ -198,25 +207,25 @@ export function chaosSuite(suite: ChaosSuiteOptions): void {
           const others = randomBytesOf(41, maxBytes);
           for (const [first, second] of PAIRINGS) {
             const [from, to] = await pair(topology, first, second);
-            const [, got] = await Promise.all([
+            const [, received] = await Promise.all([
               from.sendAll(others, 1_000_003),
               to.until(others.length + OK_BYTES),
             ]);
-            assert.ok(got.subarray(OK_BYTES).equals(others));
+            assert.ok(received.subarray(OK_BYTES).equals(others));
             from.end();
             await to.closed;
           }
           assert.equal(finished, 0);
 
-          for (const way of stalled) {
-            way.isOver = true;
-            way.to.resume();
+          for (const direction of stalled) {
+            direction.isOver = true;
+            direction.to.resume();
           }
           await Promise.all(sending);
-          for (const way of stalled) {
-            await way.to.until(way.sentBytes + OK_BYTES);
-            assert.equal(checkPrefix(way), way.sentBytes);
-            way.from.end();
+          for (const direction of stalled) {
+            await direction.to.until(direction.sentBytes + OK_BYTES);
+            assert.equal(checkPrefix(direction), direction.sentBytes);
+            direction.from.end();
           }
           await checkEmpty(topology);
         },

@@ -22,7 +22,7 @@ export interface Direction {
   readonly from: TestClient;
   readonly to: TestClient;
   readonly bytes: Buffer;
-  readonly dice: Dice;
+  readonly random: Dice;
   /** Bytes passed to the sender so far. */
   sentBytes: number;
   /** The sender stops. */
@@ -47,42 +47,42 @@ export async function pair(
 /** Both directions of a pair, for each ordered pair of transports. */
 export async function everyPairing(
   topology: InProcessTopology,
-  dice: Dice,
+  random: Dice,
   bytesEachWay: number,
 ): Promise<[Direction, Direction][]> {
   const pairs: [Direction, Direction][] = [];
   for (const [first, second] of PAIRINGS) {
     const [a, b] = await pair(topology, first, second);
-    const way = (from: TestClient, to: TestClient): Direction => {
-      const length = dice.between(bytesEachWay / 2, bytesEachWay);
-      const seed = dice.between(0, 2 ** 31);
+    const direction = (from: TestClient, to: TestClient): Direction => {
+      const length = random.between(bytesEachWay / 2, bytesEachWay);
+      const seed = random.between(0, 2 ** 31);
       return {
         from,
         to,
         bytes: randomBytesOf(seed, length),
-        dice: new Dice(seed),
+        random: new Dice(seed),
         sentBytes: 0,
         isOver: false,
       };
     };
-    pairs.push([way(a, b), way(b, a)]);
+    pairs.push([direction(a, b), direction(b, a)]);
   }
   return pairs;
 }
 
 /** Sends everything, or as much as possible before the connection closes. */
-export async function sendRandomly(way: Direction): Promise<void> {
-  const { from, bytes, dice } = way;
-  for (let at = 0; at < bytes.length && !way.isOver && !from.isClosed;) {
+export async function sendRandomly(direction: Direction): Promise<void> {
+  const { from, bytes, random } = direction;
+  for (let at = 0; at < bytes.length && !direction.isOver && !from.isClosed;) {
     const sent: Promise<void>[] = [];
-    for (let writes = dice.size(20); writes > 0; writes -= 1) {
-      const size = dice.size(LARGEST_WRITE_BYTES);
+    for (let writes = random.size(20); writes > 0; writes -= 1) {
+      const size = random.size(LARGEST_WRITE_BYTES);
       sent.push(from.send(bytes.subarray(at, at + size)));
       at += size;
-      way.sentBytes = Math.min(at, bytes.length);
+      direction.sentBytes = Math.min(at, bytes.length);
     }
     await Promise.race([Promise.all(sent), from.closed]);
-    if (dice.happens(0.2)) await sleep(dice.between(0, 5));
+    if (random.happens(0.2)) await sleep(random.between(0, 5));
   }
 }
 
@@ -90,14 +90,14 @@ export async function sendRandomly(way: Direction): Promise<void> {
  * Receives with random pauses until everything has arrived or the connection has closed. The first pause is
  * long.
  */
-export async function receiveRandomly({ to, bytes, dice }: Direction): Promise<void> {
+export async function receiveRandomly({ to, bytes, random }: Direction): Promise<void> {
   let longestMs = 500;
   while (to.receivedBytes < bytes.length + OK_BYTES && !to.isClosed) {
     to.pause();
-    await sleep(dice.between(0, longestMs));
+    await sleep(random.between(0, longestMs));
     to.resume();
-    await sleep(dice.between(0, 10));
-    longestMs = dice.happens(0.1) ? 200 : 20;
+    await sleep(random.between(0, 10));
+    longestMs = random.happens(0.1) ? 200 : 20;
   }
 }
 
@@ -117,10 +117,10 @@ export function checkPrefix({ from, to, bytes }: Direction): number {
 }
 
 /** Sends one piece after the other until none is left or the direction is marked as over. */
-export async function sendUntilOver(way: Direction): Promise<void> {
-  const { from, bytes } = way;
-  for (let at = 0; at < bytes.length && !way.isOver; at += PIECE_BYTES) {
-    way.sentBytes = Math.min(at + PIECE_BYTES, bytes.length);
-    await Promise.race([from.send(bytes.subarray(at, way.sentBytes)), from.closed]);
+export async function sendUntilOver(direction: Direction): Promise<void> {
+  const { from, bytes } = direction;
+  for (let at = 0; at < bytes.length && !direction.isOver; at += PIECE_BYTES) {
+    direction.sentBytes = Math.min(at + PIECE_BYTES, bytes.length);
+    await Promise.race([from.send(bytes.subarray(at, direction.sentBytes)), from.closed]);
   }
 }

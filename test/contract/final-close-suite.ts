@@ -10,7 +10,7 @@ import { until } from '../support/scratch.ts';
 import type { Addresses, TestClient } from '../support/test-client.ts';
 import type { Topology } from './topology.ts';
 
-const PIECE_BYTES = 262_144;
+const CHUNK_BYTES = 262_144;
 
 /** A relay discards a few MiB from a client that it closes; kernel buffers take the rest. */
 const MAX_BYTES = 64 * 2 ** 20;
@@ -27,22 +27,22 @@ const TRANSPORTS: Readonly<Record<string, (addresses: Addresses) => Promise<Sock
   },
 };
 
-/** How the relay comes to close the client. Each resolves once it has sent its reply. */
+/** Reasons for the relay to close the client. Each function resolves when the relay has sent its reply. */
 const REASONS: Readonly<
-  Record<string, (topology: Topology, socket: Socket, say: (text: string) => void) => Promise<void>>
+  Record<string, (topology: Topology, socket: Socket, send: (text: string) => void) => Promise<void>>
 > = {
-  'has no handshake': async (_topology, socket, say) => {
-    say('please relay nonsense\n');
+  'has no handshake': async (_topology, socket, send) => {
+    send('please relay nonsense\n');
     await once(socket, 'data');
   },
-  'is impatient': async (topology, socket, say) => {
+  'is impatient': async (topology, socket, send) => {
     const { token } = await addWaiting(topology);
-    say(`${handshake(token, SIDE_A)}x`);
+    send(`${handshake(token, SIDE_A)}x`);
     await once(socket, 'data');
   },
-  'has lost its partner': async (topology, socket, say) => {
+  'has lost its partner': async (topology, socket, send) => {
     const { token, waiter: partner } = await addWaiting(topology);
-    say(handshake(token, SIDE_B));
+    send(handshake(token, SIDE_B));
     await partner.until(3);
     socket.resume();
     partner.end();
@@ -68,15 +68,15 @@ async function addWaiting(topology: Topology): Promise<{ token: string; waiter: 
 }
 
 /** Writes until the socket accepts nothing more. */
-async function pour(socket: Socket): Promise<void> {
+async function sendUntilBlocked(socket: Socket): Promise<void> {
   socket.resume().on('error', () => undefined);
-  const piece = Buffer.alloc(PIECE_BYTES, 0x82);
+  const chunk = Buffer.alloc(CHUNK_BYTES, 0x82);
   let sent = 0;
   for (;;) {
-    const taken = new Promise((resolve) => socket.write(piece, resolve));
-    const isStuck = await Promise.race([taken.then(() => false), sleep(300).then(() => true)]);
+    const written = new Promise((resolve) => socket.write(chunk, resolve));
+    const isStuck = await Promise.race([written.then(() => false), sleep(300).then(() => true)]);
     if (isStuck || socket.destroyed) return;
-    sent += PIECE_BYTES;
+    sent += CHUNK_BYTES;
     assert.ok(sent <= MAX_BYTES, `${sent} bytes were read from a client that is being closed`);
   }
 }
@@ -93,17 +93,17 @@ export function finalCloseSuite({ name, open }: FinalCloseSuiteOptions): void {
     });
     after(() => topology.close());
 
-    for (const [transport, come] of Object.entries(TRANSPORTS)) {
-      for (const [reason, provoke] of Object.entries(REASONS)) {
+    for (const [transport, connectClient] of Object.entries(TRANSPORTS)) {
+      for (const [reason, trigger] of Object.entries(REASONS)) {
         test(`by ${transport}, if it ${reason}`, async (context) => {
           await topology.clearSummaries();
-          const socket = await come(topology.addresses(1));
+          const socket = await connectClient(topology.addresses(1));
           context.after(() => socket.destroy());
-          const say = (text: string): void => {
+          const send = (text: string): void => {
             socket.write(transport === 'websocket' ? encodeFrame({ opcode: 2, payload: text }) : text);
           };
-          await provoke(topology, socket, say);
-          await pour(socket);
+          await trigger(topology, socket, send);
+          await sendUntilBlocked(socket);
         });
       }
     }
@@ -119,7 +119,7 @@ export function finalCloseSuite({ name, open }: FinalCloseSuiteOptions): void {
       await once(socket, 'data');
       socket.write(encodeFrame({ opcode: 1, payload: 'text' }));
       await once(socket, 'data');
-      await pour(socket);
+      await sendUntilBlocked(socket);
     });
 
     test('by HTTP', async (context) => {
@@ -127,7 +127,7 @@ export function finalCloseSuite({ name, open }: FinalCloseSuiteOptions): void {
       context.after(() => socket.destroy());
       socket.write('GET / HTTP/1.1\r\nHost: relay\r\nContent-Length: 99999999999\r\n\r\n');
       await once(socket, 'data');
-      await pour(socket);
+      await sendUntilBlocked(socket);
     });
   });
 }

@@ -59,7 +59,7 @@ export function oneClientSuite({ name, open, isForwarded }: OneClientSuiteOption
       }
 
       /** A waiting client with side A. */
-      async function waits(token: string): Promise<TestClient> {
+      async function startWaiting(token: string): Promise<TestClient> {
         const others = topology.waiting();
         const client = await topology.connect(transport);
         await client.send(handshake(token, SIDE_A));
@@ -68,7 +68,7 @@ export function oneClientSuite({ name, open, isForwarded }: OneClientSuiteOption
       }
 
       /** Resolves when no relay has state of the client any more. */
-      async function gone(): Promise<void> {
+      async function untilReleased(): Promise<void> {
         await until(() => connectionsIn(topology) === waiters.length);
       }
 
@@ -87,7 +87,7 @@ export function oneClientSuite({ name, open, isForwarded }: OneClientSuiteOption
           assert.equal(client.received.toString(), 'bad handshake\n');
           const [summary] = await topology.waitForRecords(1);
           assert.deepEqual([summary?.mood, summary?.totalBytes, summary?.waitingMs], ['errory', 0, null]);
-          await gone();
+          await untilReleased();
         });
       }
 
@@ -97,7 +97,7 @@ export function oneClientSuite({ name, open, isForwarded }: OneClientSuiteOption
         assert.deepEqual(await client.closed, { reset: false, code: code(1000) });
         assert.equal(client.receivedBytes, 0);
         assert.equal((await topology.waitForRecords(1))[0]?.mood, 'empty');
-        await gone();
+        await untilReleased();
       });
 
       test('gets "impatient" for bytes after its handshake, in the same segment or later', async () => {
@@ -105,7 +105,7 @@ export function oneClientSuite({ name, open, isForwarded }: OneClientSuiteOption
           await topology.clearSummaries();
           const token = await tokenForA();
           const others = topology.waiting();
-          const client = separately ? await waits(token) : await topology.connect(transport);
+          const client = separately ? await startWaiting(token) : await topology.connect(transport);
           await client.send(separately ? 'x' : `${handshake(token, SIDE_A)}x`);
           assert.deepEqual(await client.closed, { reset: false, code: code(1000) });
           assert.equal(client.received.toString(), 'impatient\n');
@@ -118,12 +118,12 @@ export function oneClientSuite({ name, open, isForwarded }: OneClientSuiteOption
       test('no longer waits after "impatient"', async () => {
         const token = await tokenForA();
         const others = topology.waiting();
-        const hasty = await topology.connect(transport);
-        await hasty.send(`${handshake(token, SIDE_A)}x`);
-        await hasty.closed;
+        const impatient = await topology.connect(transport);
+        await impatient.send(`${handshake(token, SIDE_A)}x`);
+        await impatient.closed;
         const next = await topology.connect(transport);
         await next.send(handshake(token, SIDE_B));
-        // The client that had the token before is its partner.
+        // The client that owned the token before is its partner.
         if (isForwarded) await next.until(3);
         else await until(() => topology.waiting() === others + 1);
         next.end();
@@ -134,30 +134,30 @@ export function oneClientSuite({ name, open, isForwarded }: OneClientSuiteOption
         );
       });
 
-      for (const way of ['end', 'reset'] as const) {
-        test(`leaves an "empty" record if it leaves (${way}) before its handshake is complete`, async () => {
-          for (const said of ['', 'please relay 0123']) {
+      for (const ending of ['end', 'reset'] as const) {
+        test(`leaves an "empty" record if it leaves (${ending}) before its handshake is complete`, async () => {
+          for (const sentText of ['', 'please relay 0123']) {
             const client = await topology.connect(transport);
-            if (said !== '') await client.send(said);
-            client[way]();
-            await topology.waitForRecords(said === '' ? 1 : 2);
+            if (sentText !== '') await client.send(sentText);
+            client[ending]();
+            await topology.waitForRecords(sentText === '' ? 1 : 2);
           }
           assert.deepEqual(
             topology.summaries.map((summary) => summary.mood),
             ['empty', 'empty'],
           );
-          await gone();
+          await untilReleased();
         });
 
-        test(`leaves a "lonely" record if it leaves (${way}) while it waits`, async () => {
+        test(`leaves a "lonely" record if it leaves (${ending}) while it waits`, async () => {
           const token = await tokenForA();
           const others = topology.waiting();
-          const client = await waits(token);
-          client[way]();
+          const client = await startWaiting(token);
+          client[ending]();
           const [summary] = await topology.waitForRecords(1);
           assert.deepEqual([summary?.mood, summary?.waitingMs], ['lonely', null]);
           assert.equal(topology.waiting(), others);
-          await gone();
+          await untilReleased();
         });
       }
 
@@ -177,7 +177,7 @@ export function oneClientSuite({ name, open, isForwarded }: OneClientSuiteOption
 
       test('gets "shutting down" when the relay stops, and its record is written', async () => {
         const token = await tokenForA();
-        const waiting = await waits(token);
+        const waiting = await startWaiting(token);
         const others = connectionsIn(topology);
         const silent = await topology.connect(transport);
         await until(() => connectionsIn(topology) === others + 1);

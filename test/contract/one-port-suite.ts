@@ -15,7 +15,7 @@ const { key, certificate: cert } = makeIdentity();
 export const certificate = { context: createSecureContext({ key, cert }) };
 
 /** The protocols that a client may use on the shared port for raw clients. */
-const LANGUAGES = {
+const PROTOCOLS = {
   'raw bytes': async (port: number) => {
     const socket = connect({ port, host: '127.0.0.1' });
     await once(socket, 'connect');
@@ -37,7 +37,7 @@ async function stream(websocket: WebSocket): Promise<ReturnType<typeof createWeb
 }
 
 /** Reads the next `count` bytes. */
-export async function take(from: NodeJS.ReadableStream, count: number): Promise<Buffer> {
+export async function readBytes(from: NodeJS.ReadableStream, count: number): Promise<Buffer> {
   const chunks: Buffer[] = [];
   let bytes = 0;
   while (bytes < count) {
@@ -61,10 +61,10 @@ export function onePortSuite(name: string, open: OpenTopology): void {
   for (const backend of ['shared buffer', 'standard streams'] as const) {
     const backendOptions = { standardStreams: backend === 'standard streams' };
 
-    describe(`${name}: one port for everything, by ${backend}`, () => {
-      for (const [first, connectFirst] of Object.entries(LANGUAGES)) {
-        for (const [second, connectSecond] of Object.entries(LANGUAGES)) {
-          test(`pairs ${first} with ${second}, and moves every byte both ways`, async (context) => {
+    describe(`${name}: one port for all protocols, with ${backend}`, () => {
+      for (const [first, connectFirst] of Object.entries(PROTOCOLS)) {
+        for (const [second, connectSecond] of Object.entries(PROTOCOLS)) {
+          test(`pairs ${first} with ${second}, and relays every byte in both directions`, async (context) => {
             const topology = await open(() => ({ certificate, ...backendOptions }));
             context.after(() => topology.close());
             const a = await connectFirst(topology.addresses().tcpPort);
@@ -73,13 +73,16 @@ export function onePortSuite(name: string, open: OpenTopology): void {
             a.write(handshake(token, SIDE_A));
             await until(() => topology.waiting() === 1);
             b.write(handshake(token, SIDE_B));
-            assert.equal((await take(a, 3)).toString(), 'ok\n');
-            assert.equal((await take(b, 3)).toString(), 'ok\n');
+            assert.equal((await readBytes(a, 3)).toString(), 'ok\n');
+            assert.equal((await readBytes(b, 3)).toString(), 'ok\n');
             const [fromA, fromB] = [randomBytesOf(1, 3_000_000), randomBytesOf(2, 2_000_000)];
             a.write(fromA);
             b.write(fromB);
-            const [atA, atB] = await Promise.all([take(a, fromB.length), take(b, fromA.length)]);
-            assert.ok(atA.equals(fromB) && atB.equals(fromA));
+            const [receivedByA, receivedByB] = await Promise.all([
+              readBytes(a, fromB.length),
+              readBytes(b, fromA.length),
+            ]);
+            assert.ok(receivedByA.equals(fromB) && receivedByB.equals(fromA));
             a.end();
             const [summary] = await topology.waitForRecords(1);
             assert.deepEqual([summary?.mood, summary?.totalBytes], ['happy', 5_000_000]);

@@ -14,7 +14,7 @@ import { UPGRADE, encodeFrame } from '../support/frames.ts';
 import { TestRelay } from '../support/test-relay.ts';
 import type { TestRelayOptions } from '../support/test-relay.ts';
 import { until } from '../support/scratch.ts';
-import { certificate, onePortSuite, take } from './one-port-suite.ts';
+import { certificate, onePortSuite, readBytes } from './one-port-suite.ts';
 import { oneRelay } from './topology.ts';
 
 onePortSuite('one relay', oneRelay);
@@ -26,7 +26,7 @@ async function open(context: TestContext, options: TestRelayOptions = {}): Promi
 }
 
 /** A raw connection to the shared port. */
-async function dial(relay: TestRelay, context: TestContext): Promise<Socket> {
+async function connectSocket(relay: TestRelay, context: TestContext): Promise<Socket> {
   const socket = connect({ port: relay.tcpPort, host: '127.0.0.1', allowHalfOpen: true });
   context.after(() => socket.destroy());
   await once(socket, 'connect');
@@ -36,19 +36,19 @@ async function dial(relay: TestRelay, context: TestContext): Promise<Socket> {
 describe('the first bytes of a connection', () => {
   test('may arrive one at a time and be an upgrade', async (context) => {
     const relay = await open(context);
-    const socket = await dial(relay, context);
+    const socket = await connectSocket(relay, context);
     socket.setNoDelay(true);
     for (const char of UPGRADE) {
       socket.write(char);
       await new Promise((resolve) => setImmediate(resolve));
     }
-    assert.match((await take(socket, 12)).toString(), /^HTTP\/1\.1 101 /u);
+    assert.match((await readBytes(socket, 12)).toString(), /^HTTP\/1\.1 101 /u);
     assert.deepEqual(relay.summaries, []);
   });
 
   test('may resemble an upgrade and be a bad handshake', async (context) => {
     const relay = await open(context);
-    const socket = await dial(relay, context);
+    const socket = await connectSocket(relay, context);
     socket.write('GE');
     await until(() => relay.admission.connections === 1);
     socket.write('T me a relay\n'.replace(' ', '_'));
@@ -61,17 +61,17 @@ describe('the first bytes of a connection', () => {
   test('are a bad handshake if they are TLS and there is no certificate', async (context) => {
     const relay = await TestRelay.open({});
     context.after(() => relay.close());
-    const socket = await dial(relay, context);
+    const socket = await connectSocket(relay, context);
     socket.end(Buffer.from('1603010005\n', 'latin1'));
     assert.equal(await text(socket), 'bad handshake\n');
     const [summary] = await relay.waitForRecords(1);
     assert.equal(summary?.mood, 'errory');
   });
 
-  test('may be missing: the connection is waitForRecords like that of a raw client', async (context) => {
+  test('may be missing: the connection has a record like that of a raw client', async (context) => {
     const relay = await open(context);
     for (const bytes of ['', 'G', 'GET']) {
-      const socket = await dial(relay, context);
+      const socket = await connectSocket(relay, context);
       socket.end(bytes);
       assert.equal(await text(socket), '');
     }
@@ -87,7 +87,7 @@ describe('the first bytes of a connection', () => {
     const relay = await open(context);
     for (const bytes of ['16030100', 'GET / HTTP/1.1\r\nHost:']) {
       for (const reset of [true, false]) {
-        const socket = await dial(relay, context);
+        const socket = await connectSocket(relay, context);
         socket.write(bytes.startsWith('G') ? bytes : Buffer.from(bytes, 'hex'));
         await until(() => relay.admission.connections === 1);
         if (reset) socket.resetAndDestroy();
@@ -99,11 +99,11 @@ describe('the first bytes of a connection', () => {
 
   test('may be TLS with an invalid content without leaving state', async (context) => {
     const relay = await open(context);
-    const socket = await dial(relay, context);
+    const socket = await connectSocket(relay, context);
     socket.write(Buffer.concat([Buffer.from('160301ffff', 'hex'), randomBytesOf(3, 4000)]));
     // A TLS alert and nothing else.
-    const answer = await buffer(socket);
-    assert.deepEqual([answer[0], answer.length], [0x15, 7]);
+    const response = await buffer(socket);
+    assert.deepEqual([response[0], response.length], [0x15, 7]);
     socket.end();
     await until(() => relay.admission.connections === 0);
   });
@@ -135,24 +135,24 @@ describe('a client that speaks TLS', () => {
 
   test('is closed by the handshake timeout, during and after the TLS handshake', async (context) => {
     const relay = await open(context, { timeouts: { handshakeMs: 300 } });
-    const half = await dial(relay, context);
-    half.write(Buffer.from('1603010200', 'hex'));
-    half.resume();
-    const whole = connectTls({ port: relay.tcpPort, host: '127.0.0.1', rejectUnauthorized: false });
-    await once(whole, 'secureConnect');
-    whole.resume();
-    await Promise.all([once(half, 'end'), once(whole, 'end')]);
-    half.end();
+    const incomplete = await connectSocket(relay, context);
+    incomplete.write(Buffer.from('1603010200', 'hex'));
+    incomplete.resume();
+    const complete = connectTls({ port: relay.tcpPort, host: '127.0.0.1', rejectUnauthorized: false });
+    await once(complete, 'secureConnect');
+    complete.resume();
+    await Promise.all([once(incomplete, 'end'), once(complete, 'end')]);
+    incomplete.end();
     await until(() => relay.admission.connections === 0);
   });
 });
 
 describe('a browser that connects to a port for clients', () => {
-  for (const [where, isTls] of [
+  for (const [variant, isTls] of [
     ['plain', false],
     ['in TLS', true],
   ] as const) {
-    test(`gets a page with the address, ${where}`, async (context) => {
+    test(`gets a page with the address, ${variant}`, async (context) => {
       const relay = await open(context);
       for (const port of [relay.tcpPort, relay.websocketPort]) {
         const options = {
@@ -175,7 +175,7 @@ describe('a browser that connects to a port for clients', () => {
 });
 
 /** Requests of monitors, load balancers and other HTTP clients, with the expected status. */
-const MONITORS: readonly (readonly [request: string, status: number])[] = [
+const REQUESTS: readonly (readonly [request: string, status: number])[] = [
   ['GET / HTTP/1.0\r\n\r\n', 200],
   ['HEAD / HTTP/1.1\r\nHost: r\r\nAccept: */*\r\n\r\n', 200],
   ['GET /healthz HTTP/1.1\r\nHost: r\r\nUser-Agent: kube-probe/1.33\r\n\r\n', 200],
@@ -190,22 +190,22 @@ const MONITORS: readonly (readonly [request: string, status: number])[] = [
 describe('a monitor that connects to a port for clients', () => {
   const proxies = new TrustedProxies(parseCidrs('127.0.0.0/8'));
   for (const backend of ['shared buffer', 'standard streams'] as const) {
-    for (const [where, isTls, header] of [
+    for (const [variant, isTls, header] of [
       ['plain', false, ''],
       ['in TLS', true, ''],
       ['behind a proxy', false, 'PROXY TCP4 192.0.2.1 127.0.0.1 1111 4001\r\n'],
     ] as const) {
-      test(`gets an HTTP response and leaves no record, ${where}, by ${backend}`, async (context) => {
+      test(`gets an HTTP response and leaves no record, ${variant}, with ${backend}`, async (context) => {
         const relay = await open(context, { proxies, standardStreams: backend === 'standard streams' });
         for (const port of [relay.tcpPort, relay.websocketPort]) {
-          const clients = MONITORS.map(([request, status]) => {
+          const clients = REQUESTS.map(([request, status]) => {
             const plain = connect({ port, host: '127.0.0.1', noDelay: true });
             plain.write(header);
             const socket = isTls ? connectTls({ socket: plain, rejectUnauthorized: false }) : plain;
             // The space after the method arrives later.
-            const at = request.indexOf(' ');
-            socket.write(request.slice(0, at));
-            return { plain, socket, rest: request.slice(at), status };
+            const methodEnd = request.indexOf(' ');
+            socket.write(request.slice(0, methodEnd));
+            return { plain, socket, rest: request.slice(methodEnd), status };
           });
           await until(() => relay.admission.connections === clients.length);
           await Promise.all(
@@ -264,7 +264,7 @@ test('an upgrade with an empty chunked body is accepted, however it is split', a
         socket.write(request.subarray(at, at + pieceBytes));
         await new Promise((resolve) => setImmediate(resolve));
       }
-      assert.match((await take(socket, 12)).toString(), /^HTTP\/1\.1 101 /u);
+      assert.match((await readBytes(socket, 12)).toString(), /^HTTP\/1\.1 101 /u);
       await until(() => relay.sessions.liveCounts().waiting === 1);
       socket.destroy();
       await until(() => relay.admission.connections === 0);

@@ -40,7 +40,7 @@ export interface PairingSuiteOptions {
 /** Behaviour of a pair, over ordered pairs of transports. */
 export function pairingSuite(options: PairingSuiteOptions): void {
   for (const { first, second } of options.pairings ?? PAIRINGS) {
-    describe(`${options.name}: a ${first} client waits, a ${second} client comes`, () => {
+    describe(`${options.name}: a ${first} client waits, a ${second} client connects`, () => {
       let relay: Topology;
       before(async () => {
         relay = await options.open();
@@ -62,7 +62,7 @@ export function pairingSuite(options: PairingSuiteOptions): void {
         return [a, b];
       }
 
-      test('both get ok, then the bytes of the other', async () => {
+      test('both clients get ok, then the bytes of the other one', async () => {
         const [a, b] = await pair();
         await a.send('from a');
         await b.send('from b');
@@ -78,7 +78,7 @@ export function pairingSuite(options: PairingSuiteOptions): void {
         );
       });
 
-      test('a client without a side matches one with a side and another one without', async () => {
+      test('a client without a side matches clients with and without a side', async () => {
         for (const side of [SIDE_B, null]) {
           const token = newToken();
           const a = await relay.connect(first);
@@ -100,17 +100,17 @@ export function pairingSuite(options: PairingSuiteOptions): void {
         const a = await relay.connect(first);
         await a.send(handshake(token, SIDE_A));
         await until(() => relay.waiting() === 1);
-        const again = await relay.connect(second);
-        await again.send(handshake(token, SIDE_A));
+        const newer = await relay.connect(second);
+        await newer.send(handshake(token, SIDE_A));
         await until(() => relay.waiting() === 2);
         const b = await relay.connect(second);
         await b.send(handshake(token, SIDE_C));
         assert.deepEqual(await b.until(3), OK);
         assert.deepEqual(await a.closed, closedCleanly(first));
         assert.equal(a.receivedBytes, 0);
-        assert.deepEqual(await again.until(3), OK);
+        assert.deepEqual(await newer.until(3), OK);
         b.end();
-        await again.closed;
+        await newer.closed;
         const moods = (await relay.waitForRecords(2)).map((summary) => summary.mood);
         assert.deepEqual(moods.toSorted(), ['happy', 'redundant']);
       });
@@ -135,9 +135,9 @@ export function pairingSuite(options: PairingSuiteOptions): void {
         const fromA = randomBytesOf(1, size);
         const fromB = randomBytesOf(2, size);
         await Promise.all([a.sendAll(fromA, 300_007), b.sendAll(fromB, 70_001)]);
-        const [gotA, gotB] = await Promise.all([a.until(size + 3), b.until(size + 3)]);
-        assert.ok(gotA.subarray(3).equals(fromB));
-        assert.ok(gotB.subarray(3).equals(fromA));
+        const [receivedByA, receivedByB] = await Promise.all([a.until(size + 3), b.until(size + 3)]);
+        assert.ok(receivedByA.subarray(3).equals(fromB));
+        assert.ok(receivedByB.subarray(3).equals(fromA));
         for (const client of [a, b]) assert.ok(Math.max(0, ...client.messageSizes) <= 32_768);
         a.end();
         await b.closed;
@@ -186,8 +186,8 @@ export function pairingSuite(options: PairingSuiteOptions): void {
           assert.ok(buffered <= options.hops * 2_000_000, `${buffered} bytes are buffered in the process`);
           b.resume();
           await sent;
-          const got = await b.until(bytes.length + 3);
-          assert.ok(got.subarray(3).equals(bytes));
+          const received = await b.until(bytes.length + 3);
+          assert.ok(received.subarray(3).equals(bytes));
           a.end();
           await b.closed;
         },

@@ -30,7 +30,7 @@ class Member {
   readonly relay: RelayProcess;
   readonly addresses: Addresses;
   readonly #usage: UsageReader;
-  #figures: Figures = new Map();
+  #metrics: Figures = new Map();
   #scrapes = 0;
   #lastScrape = 0;
   /** Counts at the last `clear`. */
@@ -67,13 +67,13 @@ class Member {
 
   /** Bytes of pairs and of forwarded clients since `clear`. */
   get relayedBytes(): number {
-    return this.figure('relayed_bytes_total') - this.#clearedBytes;
+    return this.metric('relayed_bytes_total') - this.#clearedBytes;
   }
 
   /** Value at the last scrape, summed over all label sets. */
-  figure(name: string): number {
+  metric(name: string): number {
     let sum = 0;
-    for (const [series, value] of this.#figures)
+    for (const [series, value] of this.#metrics)
       if (series.replace(/\{.*/u, '') === `transit_relay_${name}`) sum += value;
     return sum;
   }
@@ -81,17 +81,17 @@ class Member {
   async scrape(): Promise<void> {
     this.#scrapes += 1;
     const scrapeNumber = this.#scrapes;
-    const figures = await scrape(`http://127.0.0.1:${this.relay.port('status')}`);
+    const metrics = await scrape(`http://127.0.0.1:${this.relay.port('status')}`);
     // A response may overtake an older one.
     if (scrapeNumber < this.#lastScrape) return;
     this.#lastScrape = scrapeNumber;
-    this.#figures = figures;
+    this.#metrics = metrics;
   }
 
   async clear(): Promise<void> {
     await this.scrape();
     this.#clearedRows = this.#usage.rows().length;
-    this.#clearedBytes = this.figure('relayed_bytes_total');
+    this.#clearedBytes = this.metric('relayed_bytes_total');
   }
 
   /** Stops the relay, which writes all records. Rejects on an unclean exit. */
@@ -144,7 +144,7 @@ export class ProcessTopology implements Topology {
     await coordinator.waitForOutput(/Ready to accept connections/u);
     const url = `redis://127.0.0.1:${port}`;
     const members: Member[] = [];
-    for (let each = 0; each < count; each += 1)
+    for (let index = 0; index < count; index += 1)
       members.push(await Member.start(url, await mkdtemp(join(directory, 'relay-'))));
     return new ProcessTopology(members, coordinator, url, directory);
   }
@@ -182,11 +182,11 @@ export class ProcessTopology implements Topology {
 
   async untilStalled(): Promise<void> {
     let last = -1;
-    for (let still = 0; still < 10;) {
+    for (let unchanged = 0; unchanged < 10;) {
       await sleep(50);
       await this.#scrape();
       const now = this.incompleteBytes();
-      still = now === last ? still + 1 : 0;
+      unchanged = now === last ? unchanged + 1 : 0;
       last = now;
     }
   }
@@ -200,7 +200,7 @@ export class ProcessTopology implements Topology {
    * one relay owns all.
    */
   waiting(): number {
-    return Math.max(...this.#members.map((member) => member.figure('connections_waiting')));
+    return Math.max(...this.#members.map((member) => member.metric('connections_waiting')));
   }
 
   /** Both relays of a pair count its bytes. */
@@ -209,7 +209,7 @@ export class ProcessTopology implements Topology {
   }
 
   bufferedBytes(): number {
-    return this.#members.reduce((sum, member) => sum + member.figure('buffered_bytes'), 0);
+    return this.#members.reduce((sum, member) => sum + member.metric('buffered_bytes'), 0);
   }
 
   /** Throws if a relay exits uncleanly or leaves a lease behind. */
@@ -217,7 +217,7 @@ export class ProcessTopology implements Topology {
     for (const client of this.#clients) client.destroy();
     try {
       // Checked here because the relays release every lease when they stop.
-      await until(() => this.#members.every((member) => member.figure('cluster_leases') === 0));
+      await until(() => this.#members.every((member) => member.metric('cluster_leases') === 0));
       clearInterval(this.#timer);
       for (const member of this.#members) await member.stop();
       assert.deepEqual(await this.#leases(), []);

@@ -43,34 +43,37 @@ export function ratesSuite({ name, open, transports, hops, tenths: lastTenth }: 
         ['each', { pairBytesPerSecond: 200_000, totalBytesPerSecond: null }, 2],
         ['all together', { pairBytesPerSecond: null, totalBytesPerSecond: 400_000 }, 2],
       ] as const) {
-        test(`of ${whose} lets through what the elapsed time allows, without losing a byte`, async (context) => {
+        test(`of ${whose} allows the bytes for the elapsed time, and no byte is lost`, async (context) => {
           let now = 0;
           const topology = await open(() => ({
             limits: { rateLimiter: new RateLimiter(limits, () => now) },
           }));
           context.after(() => topology.close());
           const payload = randomBytesOf(5, 300_000);
-          const couples = [];
-          for (let index = 0; index < pairs; index += 1) couples.push(await pairOf(topology, transport));
+          const clientPairs = [];
+          for (let index = 0; index < pairs; index += 1) clientPairs.push(await pairOf(topology, transport));
           // One pair with traffic in one direction, one with traffic in both.
-          const [[a, b] = [], [c, d] = []] = couples;
+          const [[a, b] = [], [c, d] = []] = clientPairs;
           assert.ok(a !== undefined && b !== undefined && c !== undefined && d !== undefined);
           const sent = [a, c, d].map((client) => client.sendAll(payload, 10_000));
           // The clock stands still.
           await topology.untilStalled();
-          const atOnce = topology.incompleteBytes();
-          assert.ok(atOnce > 0 && atOnce <= slack, String(atOnce));
+          const initialBytes = topology.incompleteBytes();
+          assert.ok(initialBytes > 0 && initialBytes <= slack, String(initialBytes));
           for (let tenths = 1; tenths <= lastTenth; tenths += 1) {
             now += 100;
             await topology.untilStalled();
-            const moved = topology.incompleteBytes();
-            const due = tenths * 40_000;
-            assert.ok(Math.abs(moved - due) <= slack, `${moved} bytes after ${tenths} tenths of a second`);
+            const relayedBytes = topology.incompleteBytes();
+            const expectedBytes = tenths * 40_000;
+            assert.ok(
+              Math.abs(relayedBytes - expectedBytes) <= slack,
+              `${relayedBytes} bytes after ${tenths} tenths of a second`,
+            );
           }
           // Both pairs have had the same number of bytes.
           const [first, second] = [b.receivedBytes, c.receivedBytes + d.receivedBytes];
           assert.ok(Math.abs(first - second) <= slack, `${first} and ${second} bytes`);
-          const hurry = setInterval(() => {
+          const ticking = setInterval(() => {
             now += 50;
           }, 5);
           await Promise.all(sent);
@@ -80,7 +83,7 @@ export function ratesSuite({ name, open, transports, hops, tenths: lastTenth }: 
           c.end();
           // A throttled pair is not read; its FINs are not read either.
           const summaries = await topology.waitForRecords(2);
-          clearInterval(hurry);
+          clearInterval(ticking);
           assert.deepEqual(
             summaries.map(({ totalBytes }) => totalBytes).toSorted((one, other) => one - other),
             [300_000, 600_000],
@@ -108,16 +111,19 @@ export function ratesSuite({ name, open, transports, hops, tenths: lastTenth }: 
             now += 100;
             await topology.untilStalled();
           }
-          const [arrived, due] = [b.receivedBytes, lastTenth * 20_000];
-          assert.ok(Math.abs(arrived - due) <= READ_BYTES, `${arrived} bytes instead of ${due}`);
-          const hurry = setInterval(() => {
+          const [arrived, expectedBytes] = [b.receivedBytes, lastTenth * 20_000];
+          assert.ok(
+            Math.abs(arrived - expectedBytes) <= READ_BYTES,
+            `${arrived} bytes instead of ${expectedBytes}`,
+          );
+          const ticking = setInterval(() => {
             now += 100;
           }, 5);
           await sent;
           assert.ok((await b.until(1_000_003)).subarray(3).equals(payload));
           a.end();
           await b.closed;
-          clearInterval(hurry);
+          clearInterval(ticking);
           await topology.untilEmpty();
         });
       }

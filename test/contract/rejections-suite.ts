@@ -16,7 +16,7 @@ const TRANSPORTS: readonly TransportKind[] = ['tcp', 'unix', 'websocket'];
  *
  * @param at index of the relay; by default the first
  */
-export async function waiting(
+export async function startWaiting(
   topology: InProcessTopology,
   transport: TransportKind,
   token = newToken(),
@@ -29,10 +29,10 @@ export async function waiting(
   return client;
 }
 
-/** A client that sends a token, gets `word`, and is closed. */
-export async function rejected(
+/** Checks that a client that sends a token gets `reply` and is closed. */
+export async function expectRejected(
   client: TestClient,
-  word: string,
+  reply: string,
   token = newToken(),
   side = SIDE_B,
 ): Promise<void> {
@@ -41,11 +41,11 @@ export async function rejected(
     reset: false,
     code: client.transport === 'websocket' ? 1013 : null,
   });
-  assert.equal(client.received.toString(), `${word}\n`);
+  assert.equal(client.received.toString(), `${reply}\n`);
 }
 
-/** The reply of an accepted client. */
-async function paired(client: TestClient): Promise<void> {
+/** Checks that a client gets the reply of a paired client. */
+async function expectPaired(client: TestClient): Promise<void> {
   assert.equal((await client.until(3)).toString(), 'ok\n');
 }
 
@@ -60,7 +60,7 @@ export interface RejectionsSuiteOptions {
   readonly isPartnerRemote: boolean;
 }
 
-/** Which clients are rejected, with which reply, and the effect on the others. */
+/** Which clients are rejected, with which reply, and how this affects other clients. */
 export function rejectionsSuite({ name, open: openTopology, isPartnerRemote }: RejectionsSuiteOptions): void {
   async function open(context: TestContext, options: () => TestRelayOptions): Promise<InProcessTopology> {
     const topology = await openTopology(options);
@@ -68,27 +68,27 @@ export function rejectionsSuite({ name, open: openTopology, isPartnerRemote }: R
     return topology;
   }
 
-  const LAST = isPartnerRemote ? 1 : 0;
+  const lastRelay = isPartnerRemote ? 1 : 0;
 
   for (const transport of TRANSPORTS) {
     describe(`${name}: a ${transport} client`, () => {
       test('gets "busy" if its relay is full, is counted, and has no record', async (context) => {
         const topology = await open(context, () => ({ limits: { maxConnections: 2 } }));
         const token = newToken();
-        const first = await waiting(topology, transport, token);
+        const first = await startWaiting(topology, transport, token);
         // Their address is unknown, so their connections are not evicted for another client.
-        const others = [await waiting(topology, 'unix', newToken(), LAST)];
-        if (isPartnerRemote) others.push(await waiting(topology, 'unix', newToken(), LAST));
-        await rejected(await topology.connect(transport, LAST), 'busy', token);
+        const others = [await startWaiting(topology, 'unix', newToken(), lastRelay)];
+        if (isPartnerRemote) others.push(await startWaiting(topology, 'unix', newToken(), lastRelay));
+        await expectRejected(await topology.connect(transport, lastRelay), 'busy', token);
         await until(() => rejectedIn(topology, 'connections') === 1);
         assert.equal(connectionsIn(topology), 1 + others.length);
         // Once a client has left there is a free connection, and the waiting client is unaffected.
         others[0]?.destroy();
         await until(() => connectionsIn(topology) === others.length);
-        const partner = await topology.connect(transport, LAST);
+        const partner = await topology.connect(transport, lastRelay);
         await partner.send(handshake(token, SIDE_B));
-        await paired(partner);
-        await paired(first);
+        await expectPaired(partner);
+        await expectPaired(first);
         assert.deepEqual(
           topology.summaries.map(({ mood }) => mood),
           ['lonely'],
@@ -98,49 +98,50 @@ export function rejectionsSuite({ name, open: openTopology, isPartnerRemote }: R
       test('gets "busy" if the relay of its partner is full', async (context) => {
         const topology = await open(context, () => ({ limits: { maxConnections: 2 } }));
         const token = newToken();
-        const first = await waiting(topology, transport, token);
+        const first = await startWaiting(topology, transport, token);
         // Its address is unknown, so its connection is not evicted for another client.
-        const other = await waiting(topology, 'unix');
-        await rejected(await topology.connect(transport, LAST), 'busy', token);
+        const other = await startWaiting(topology, 'unix');
+        await expectRejected(await topology.connect(transport, lastRelay), 'busy', token);
         await until(() => rejectedIn(topology, 'connections') === 1);
         other.destroy();
         await until(() => connectionsIn(topology) === 1);
-        const partner = await topology.connect(transport, LAST);
+        const partner = await topology.connect(transport, lastRelay);
         await partner.send(handshake(token, SIDE_B));
-        await paired(partner);
-        await paired(first);
+        await expectPaired(partner);
+        await expectPaired(first);
         assert.equal(topology.summaries.length, 1);
       });
 
-      test('gets "busy" if its relay has enough waiting clients', async (context) => {
+      test('gets "busy" if its relay has the maximum number of waiting clients', async (context) => {
         const topology = await open(context, () => ({ limits: { maxWaiting: 1 } }));
         const token = newToken();
-        const first = await waiting(topology, transport, token);
-        const other = isPartnerRemote ? await waiting(topology, 'tcp', newToken(), LAST) : null;
-        await rejected(await topology.connect(transport, LAST), 'busy');
+        const first = await startWaiting(topology, transport, token);
+        const other = isPartnerRemote ? await startWaiting(topology, 'tcp', newToken(), lastRelay) : null;
+        await expectRejected(await topology.connect(transport, lastRelay), 'busy');
         // Another client of the waiting side would wait too.
-        await rejected(await topology.connect(transport, LAST), 'busy', token, SIDE_A);
-        if (isPartnerRemote) await rejected(await topology.connect(transport, LAST), 'busy', token);
+        await expectRejected(await topology.connect(transport, lastRelay), 'busy', token, SIDE_A);
+        if (isPartnerRemote)
+          await expectRejected(await topology.connect(transport, lastRelay), 'busy', token);
         await until(() => rejectedIn(topology, 'waiting') === (isPartnerRemote ? 3 : 2));
         other?.destroy();
         await until(() => topology.waiting() === 1);
-        const partner = await topology.connect(transport, LAST);
+        const partner = await topology.connect(transport, lastRelay);
         await partner.send(handshake(token, SIDE_B));
-        await paired(partner);
-        await paired(first);
+        await expectPaired(partner);
+        await expectPaired(first);
         assert.equal(topology.summaries.length, isPartnerRemote ? 1 : 0);
       });
 
-      test('is accepted if enough clients wait at the relay of its partner, because it will not wait', async (context) => {
+      test('is accepted if its partner’s relay has the maximum number of waiting clients, because it will not wait', async (context) => {
         const topology = await open(context, () => ({ limits: { maxWaiting: 1 } }));
         const token = newToken();
-        const first = await waiting(topology, transport, token);
+        const first = await startWaiting(topology, transport, token);
         // Another client of the waiting side would wait there.
-        await rejected(await topology.connect(transport, LAST), 'busy', token, SIDE_A);
-        const partner = await topology.connect(transport, LAST);
+        await expectRejected(await topology.connect(transport, lastRelay), 'busy', token, SIDE_A);
+        const partner = await topology.connect(transport, lastRelay);
         await partner.send(handshake(token, SIDE_B));
-        await paired(partner);
-        await paired(first);
+        await expectPaired(partner);
+        await expectPaired(first);
         assert.deepEqual(topology.summaries, []);
       });
 
@@ -153,11 +154,11 @@ export function rejectionsSuite({ name, open: openTopology, isPartnerRemote }: R
         test(`gets "over quota" if the quota is exhausted ${where}, even if a partner waits`, async (context) => {
           const topology = await open(context, () => ({}));
           const token = newToken();
-          const first = await waiting(topology, transport, token);
+          const first = await startWaiting(topology, transport, token);
           const relay = topology.relays[at];
           assert.ok(relay !== undefined);
           relay.admission.isOverQuota = true;
-          await rejected(await topology.connect(transport, LAST), 'over quota', token);
+          await expectRejected(await topology.connect(transport, lastRelay), 'over quota', token);
           await until(() => rejectedIn(topology, 'quota') === 1);
           assert.equal(topology.waiting(), 1);
           relay.sessions.closeWaiting();
@@ -175,38 +176,38 @@ export function rejectionsSuite({ name, open: openTopology, isPartnerRemote }: R
           const [summary] = await topology.waitForRecords(1);
           assert.deepEqual([summary?.mood, topology.summaries.length], ['lonely', 1]);
           relay.admission.isOverQuota = false;
-          await waiting(topology, transport, newToken(), LAST);
+          await startWaiting(topology, transport, newToken(), lastRelay);
         });
       }
 
       test('gets "shutting down" when the relay stops, unless its partner waits there', async (context) => {
         const topology = await open(context, () => ({}));
         const token = newToken();
-        const first = await waiting(topology, transport, token);
+        const first = await startWaiting(topology, transport, token);
         for (const { admission } of topology.relays) admission.isDraining = true;
-        await rejected(await topology.connect(transport, LAST), 'shutting down');
-        await rejected(await topology.connect(transport, LAST), 'shutting down', token, SIDE_A);
+        await expectRejected(await topology.connect(transport, lastRelay), 'shutting down');
+        await expectRejected(await topology.connect(transport, lastRelay), 'shutting down', token, SIDE_A);
         if (isPartnerRemote) {
-          await rejected(await topology.connect(transport, LAST), 'shutting down', token);
+          await expectRejected(await topology.connect(transport, lastRelay), 'shutting down', token);
           for (const { admission } of topology.relays.slice(1)) admission.isDraining = false;
         }
-        const partner = await topology.connect(transport, LAST);
+        const partner = await topology.connect(transport, lastRelay);
         await partner.send(handshake(token, SIDE_B));
-        await paired(partner);
-        await paired(first);
+        await expectPaired(partner);
+        await expectPaired(first);
         await until(() => rejectedIn(topology, 'shutdown') === (isPartnerRemote ? 3 : 2));
         assert.deepEqual(topology.summaries, []);
       });
 
-      test('that is rejected may send anything or leave, and still has no record', async (context) => {
+      test('has no record if it is rejected, whether it sends an invalid line or disconnects', async (context) => {
         const topology = await open(context, () => ({ limits: { maxConnections: 1 } }));
-        await waiting(topology, 'tcp', newToken(), LAST);
-        for (const words of ['please relay nonsense\n', `${'x'.repeat(2000)}\n`]) {
-          const client = await topology.connect(transport, LAST);
-          await client.send(words);
+        await startWaiting(topology, 'tcp', newToken(), lastRelay);
+        for (const input of ['please relay nonsense\n', `${'x'.repeat(2000)}\n`]) {
+          const client = await topology.connect(transport, lastRelay);
+          await client.send(input);
           await client.closed;
         }
-        const silent = await topology.connect(transport, LAST);
+        const silent = await topology.connect(transport, lastRelay);
         await silent.send('please');
         silent.end();
         await silent.closed;
@@ -217,11 +218,11 @@ export function rejectionsSuite({ name, open: openTopology, isPartnerRemote }: R
       test('is paired, and its pair ends with a record when the quota is exceeded', async (context) => {
         const topology = await open(context, () => ({ limits: { maxPairBytes: 100_000 } }));
         const token = newToken();
-        const a = await waiting(topology, transport, token);
-        const b = await topology.connect('tcp', LAST);
+        const a = await startWaiting(topology, transport, token);
+        const b = await topology.connect('tcp', lastRelay);
         await b.send(handshake(token, SIDE_B));
-        await paired(a);
-        await paired(b);
+        await expectPaired(a);
+        await expectPaired(b);
         await a.send(new Uint8Array(60_000));
         await b.until(60_003);
         assert.equal(topology.summaries.length, 0);
@@ -231,9 +232,9 @@ export function rejectionsSuite({ name, open: openTopology, isPartnerRemote }: R
         assert.deepEqual(await b.closed, { reset: false, code: null });
         const [summary] = await topology.waitForRecords(1);
         assert.equal(summary?.mood, 'happy');
-        const moved = summary?.totalBytes ?? 0;
-        assert.ok(moved > 100_000 && moved <= 110_000, String(moved));
-        assert.equal(a.receivedBytes, 3 + moved - 60_000);
+        const relayedBytes = summary?.totalBytes ?? 0;
+        assert.ok(relayedBytes > 100_000 && relayedBytes <= 110_000, String(relayedBytes));
+        assert.equal(a.receivedBytes, 3 + relayedBytes - 60_000);
         await topology.untilEmpty();
       });
     });

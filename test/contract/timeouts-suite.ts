@@ -124,8 +124,8 @@ export function timeoutsSuite(name: string, openTopology: OpenTopology): void {
     const topology = await open(context, { handshakeMs: 200 });
     const socket = connect(topology.addresses().websocketPort, '127.0.0.1');
     socket.write('GET / HTTP/1.1\r\nHost: relay\r\n');
-    const answer = await buffer(socket);
-    assert.match(answer.toString(), /^HTTP\/1\.1 408 /u);
+    const response = await buffer(socket);
+    assert.match(response.toString(), /^HTTP\/1\.1 408 /u);
     assert.deepEqual(topology.summaries, []);
   });
 }

@@ -10,7 +10,7 @@ import type { TestClient } from '../support/test-client.ts';
 import { connectionsIn } from './topology.ts';
 import type { InProcessTopology, OpenTopology } from './topology.ts';
 
-function sided(token: string): string {
+function lineOf(token: string): string {
   return handshake(token, SIDE_A);
 }
 
@@ -41,13 +41,13 @@ export function webSocketSuite(name: string, open: OpenTopology): void {
     }
 
     /** A client that is paired with a raw client. In a cluster the second client of the two is forwarded. */
-    async function meet(
+    async function pairClients(
       order: 'first' | 'second',
     ): Promise<readonly [client: TestClient, partner: TestClient]> {
       const token = newToken();
       if (order === 'first') {
         const client = await topology.connect('websocket');
-        await client.send(sided(token));
+        await client.send(lineOf(token));
         await until(() => topology.waiting() === 1);
         return [client, await partnerOf(client, token)];
       }
@@ -55,18 +55,18 @@ export function webSocketSuite(name: string, open: OpenTopology): void {
       await partner.send(handshake(token, SIDE_B));
       await until(() => topology.waiting() === 1);
       const client = await topology.connect('websocket');
-      await client.send(sided(token));
+      await client.send(lineOf(token));
       await Promise.all([client.until(3), partner.until(3)]);
       return [client, partner];
     }
 
     const forms: Record<string, (token: string) => string[]> = {
-      'with a newline': (token) => [sided(token)],
-      'without a newline': (token) => [sided(token).trimEnd()],
+      'with a newline': (token) => [lineOf(token)],
+      'without a newline': (token) => [lineOf(token).trimEnd()],
       'without a side and a newline': (token) => [handshake(token).trimEnd()],
-      'split after the token': (token) => [sided(token).slice(0, 77), sided(token).slice(77)],
-      'with the newline in a message of its own': (token) => [sided(token).trimEnd(), '\n'],
-      'with an empty message before it': (token) => ['', sided(token)],
+      'split after the token': (token) => [lineOf(token).slice(0, 77), lineOf(token).slice(77)],
+      'with the newline in a message of its own': (token) => [lineOf(token).trimEnd(), '\n'],
+      'with an empty message before it': (token) => ['', lineOf(token)],
     };
     for (const [form, messagesOf] of Object.entries(forms)) {
       test(`may send its handshake ${form}`, async () => {
@@ -86,7 +86,7 @@ export function webSocketSuite(name: string, open: OpenTopology): void {
       const partner = await topology.connect('tcp');
       await partner.send(handshake(token, SIDE_B));
       const client = await topology.connect('websocket');
-      await client.send(sided(token).trimEnd());
+      await client.send(lineOf(token).trimEnd());
       await client.send('right behind');
       assert.equal((await partner.until(15)).toString(), 'ok\nright behind');
       client.end();
@@ -99,7 +99,7 @@ export function webSocketSuite(name: string, open: OpenTopology): void {
       assert.equal((await early.closed).code, 1003);
 
       const waiting = await topology.connect('websocket');
-      await waiting.send(sided(newToken()));
+      await waiting.send(lineOf(newToken()));
       waiting.sendText('hello');
       assert.equal((await waiting.closed).code, 1003);
       const moods = (await topology.waitForRecords(2)).map(({ mood }) => mood);
@@ -108,7 +108,7 @@ export function webSocketSuite(name: string, open: OpenTopology): void {
 
     for (const order of ['first', 'second'] as const) {
       test(`that connects ${order} is closed with 1003 for a text message in its pair`, async () => {
-        const [client, partner] = await meet(order);
+        const [client, partner] = await pairClients(order);
         client.sendText('hello');
         assert.equal((await client.closed).code, 1003);
         await partner.closed;
@@ -118,7 +118,7 @@ export function webSocketSuite(name: string, open: OpenTopology): void {
       });
 
       test(`that connects ${order} gets no message of more than 32 KiB`, async () => {
-        const [client, partner] = await meet(order);
+        const [client, partner] = await pairClients(order);
         const bytes = randomBytesOf(9, 5_000_000);
         await partner.sendAll(bytes, bytes.length);
         assert.ok((await client.until(bytes.length + 3)).subarray(3).equals(bytes));
@@ -128,7 +128,7 @@ export function webSocketSuite(name: string, open: OpenTopology): void {
       });
 
       test(`that connects ${order} may send a message of any length, which is forwarded before it is complete`, async () => {
-        const [client, partner] = await meet(order);
+        const [client, partner] = await pairClients(order);
         const bytes = randomBytesOf(10, 12_000_000);
         partner.pause();
         const sent = client.send(bytes);
@@ -148,8 +148,8 @@ export function webSocketSuite(name: string, open: OpenTopology): void {
       await once(ws, 'open');
       assert.equal(ws.extensions, '');
       ws.ping('are you there');
-      const [answer] = await once(ws, 'pong');
-      assert.equal(String(answer), 'are you there');
+      const [pong] = await once(ws, 'pong');
+      assert.equal(String(pong), 'are you there');
       ws.terminate();
     });
 

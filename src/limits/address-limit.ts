@@ -113,10 +113,14 @@ export class AddressLimit {
     const prefix = addressPrefix(address);
     const [salt = ''] = this.#salts;
     const key = hashPrefix(salt, prefix);
-    const found = this.#find(key, prefix) ?? this.#createEntry(key, salt, now);
+    const allowance = newConnectionRate?.count ?? 0;
+    const found = this.#find(key, prefix) ?? { key, salt, open: 0, allowance, refilledAtMs: now };
     if (maxOpen !== null && found.open >= maxOpen) return null;
     if (newConnectionRate !== null) {
-      this.#refill(found, now);
+      const { count, perMs } = newConnectionRate;
+      const refilled = ((now - found.refilledAtMs) / perMs) * count;
+      found.allowance = Math.min(count, found.allowance + refilled);
+      found.refilledAtMs = now;
       if (found.allowance < 1) return null;
       found.allowance -= 1;
     }
@@ -171,19 +175,6 @@ export class AddressLimit {
 
   #entryFor(key: string): AddressEntry | undefined {
     return this.#connected.get(key) ?? this.#idle.get(key) ?? this.#previousIdle.get(key);
-  }
-
-  #createEntry(key: string, salt: string, now: number): AddressEntry {
-    return { key, salt, open: 0, allowance: this.#limits.newConnectionRate?.count ?? 0, refilledAtMs: now };
-  }
-
-  #refill(address: AddressEntry, now: number): void {
-    const { newConnectionRate } = this.#limits;
-    if (newConnectionRate === null) return;
-    const { count, perMs } = newConnectionRate;
-    const refilled = ((now - address.refilledAtMs) / perMs) * count;
-    address.allowance = Math.min(count, address.allowance + refilled);
-    address.refilledAtMs = now;
   }
 
   #rotateSalt(now: number): void {

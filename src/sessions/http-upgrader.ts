@@ -364,7 +364,11 @@ class HttpConnection implements ByteStreamHandler, ConnectionPhase {
   }
 
   abort(): void {
-    this.#close();
+    this.#linger?.cancel();
+    this.#state = 'closed';
+    // Its place is free from now on. The descriptor is closed in this tick.
+    this.#upgrader.onFinished(this);
+    this.stream.abort();
   }
 
   onBytes(bytes: Uint8Array): void {
@@ -406,7 +410,7 @@ class HttpConnection implements ByteStreamHandler, ConnectionPhase {
   }
 
   onEnd(): void {
-    if (this.#state === 'head' || this.#state === 'body') this.#close();
+    if (this.#state === 'head' || this.#state === 'body') this.abort();
   }
 
   onClose(): void {
@@ -419,15 +423,7 @@ class HttpConnection implements ByteStreamHandler, ConnectionPhase {
   /** Does not wait for the client: this may happen to very many connections at once. */
   #rejectAndClose(status: string): void {
     this.reject(status);
-    this.#close();
-  }
-
-  #close(): void {
-    this.#linger?.cancel();
-    this.#state = 'closed';
-    // Its place is free from now on. The descriptor is closed in this tick.
-    this.#upgrader.onFinished(this);
-    this.stream.abort();
+    this.abort();
   }
 }
 

@@ -162,7 +162,7 @@ export class LinkServer {
   }
 
   #accept(stream: ByteStream): void {
-    const remote = stream.addresses?.remote ?? '';
+    const remote = stream.remoteAddress ?? '';
     if (!this.#options.networks.allowsIncoming(remote)) {
       stream.abort();
       this.#options.onRejected('address');
@@ -243,5 +243,5 @@ export class LinkServer {
  */
 function sendTlsOffer(stream: ByteStream): boolean {
   stream.write(Buffer.from(TlsOffer.line));
-  return stream.addresses !== null;
+  return stream.remoteAddress !== null;
 }

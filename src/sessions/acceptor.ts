@@ -167,7 +167,7 @@ class ProtocolDetector implements ByteStreamHandler, ConnectionPhase {
   #checkClientAddress(): void {
     const { admission } = this.#options;
     if (!admission.needsClientAddress) return;
-    const address = this.#stream.addresses?.remote ?? null;
+    const address = this.#stream.remoteAddress;
     // A connection that is already closed has no address either, and must not be taken for a unix-domain
     // socket.
     if (address === null && this.#stream.kind !== 'unix') return;
@@ -201,7 +201,7 @@ class ProtocolDetector implements ByteStreamHandler, ConnectionPhase {
       this.#head = EMPTY_BYTES;
     } else if (certificate !== null && !this.#isInsideTls && head[0] === TLS_HANDSHAKE) {
       this.#accepted.failure = 'tls';
-      const address = this.#proxiedAddress ?? this.#stream.addresses?.remote ?? null;
+      const address = this.#proxiedAddress ?? this.#stream.remoteAddress;
       const inside = backend.startTls(this.#stream, head, address, certificate.context);
       new ProtocolDetector(inside, this.#accepted, this.#options, true).start();
     } else if (isHttp === true) {

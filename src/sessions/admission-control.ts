@@ -432,7 +432,7 @@ export class AdmissionControl {
 
   /** Reads the address from the kernel. Null if it is unknown or that of a trusted proxy. */
   #networkAt(stream: ByteStream | null): string | null {
-    const address = stream?.addresses?.remote ?? null;
+    const address = stream?.remoteAddress ?? null;
     return address === null || this.proxies?.trusts(address) === true ? null : this.#networkFor(address);
   }
 

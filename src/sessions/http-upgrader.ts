@@ -226,7 +226,7 @@ export class HttpUpgrader {
   #checkForwardedFor(request: IncomingMessage, { accepted, stream }: HttpConnection): void {
     const { admission } = this.#options;
     const { proxies } = admission;
-    const remote = stream.addresses?.remote ?? null;
+    const remote = stream.remoteAddress;
     // Other connections were counted when they were accepted.
     if (proxies === null || accepted.addressSlot !== null) return;
     // A connection that is already closed has no address either.

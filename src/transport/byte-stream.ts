@@ -12,17 +12,14 @@ export interface ByteStreamHandler {
   onClose(): void;
 }
 
-/** The IP addresses of a connection's two ends. */
-export interface AddressPair {
-  readonly remote: string;
-  readonly local: string;
-}
-
 /** A connection as a stream of bytes, without regard to their meaning. */
 export interface ByteStream {
   readonly kind: 'tcp' | 'unix';
-  /** Read from the kernel at each call. Null for a unix-domain socket, and once the connection is closed. */
-  readonly addresses: AddressPair | null;
+  /**
+   * IP address of the other end, read from the kernel at each call. Null for a unix-domain socket, and once
+   * the connection is closed.
+   */
+  readonly remoteAddress: string | null;
   /** Bytes that this process buffers for the other end. */
   readonly bufferedBytes: number;
   /** Bytes written to the kernel so far. Grows while the other end receives. */

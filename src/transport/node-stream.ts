@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import { CLIENT_KEEPALIVE, EMPTY_BYTES } from './byte-stream.ts';
-import type { AddressPair, ByteStream, ByteStreamHandler, KeepAlive } from './byte-stream.ts';
+import type { ByteStream, ByteStreamHandler, KeepAlive } from './byte-stream.ts';
 
 const EVENTS = ['data', 'drain', 'end', 'close'] as const;
 
@@ -36,10 +36,9 @@ export class NodeStream implements ByteStream {
     return this.#socket.bytesWritten - this.#socket.writableLength;
   }
 
-  get addresses(): AddressPair | null {
-    const { remoteAddress, localAddress } = this.#socket;
-    if (remoteAddress === undefined || localAddress === undefined) return null;
-    return { remote: remoteAddress, local: localAddress };
+  get remoteAddress(): string | null {
+    // The socket remembers it.
+    return this.#socket.destroyed ? null : (this.#socket.remoteAddress ?? null);
   }
 
   /** The TLS handshake is not finished. */

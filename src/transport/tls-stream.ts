@@ -2,7 +2,7 @@ import type { Socket } from 'node:net';
 import { TlsHandshakeQueue } from '../limits/tls-handshake-queue.ts';
 import type { TlsHandshakeStep } from '../limits/tls-handshake-queue.ts';
 import { EMPTY_BYTES } from './byte-stream.ts';
-import type { AddressPair, ByteStream, ByteStreamHandler, KeepAlive } from './byte-stream.ts';
+import type { ByteStream, ByteStreamHandler, KeepAlive } from './byte-stream.ts';
 import { MAX_READ_BYTES, MIN_READ_BYTES } from './read-scheduler.ts';
 import type { ReadScheduler } from './read-scheduler.ts';
 import { TlsEngine } from './tls-engine.ts';
@@ -104,8 +104,8 @@ export class TlsStream implements ByteStream, ByteStreamHandler, TlsCallbacks, T
     return this.#underlying.kind;
   }
 
-  get addresses(): AddressPair | null {
-    return this.#underlying.addresses;
+  get remoteAddress(): string | null {
+    return this.#underlying.remoteAddress;
   }
 
   get bufferedBytes(): number {

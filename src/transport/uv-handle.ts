@@ -6,7 +6,6 @@ import { TLSSocket } from 'node:tls';
 import type { SecureContext, TlsOptions } from 'node:tls';
 import { getSystemErrorName } from 'node:util';
 import { CLIENT_KEEPALIVE } from './byte-stream.ts';
-import type { AddressPair } from './byte-stream.ts';
 
 /**
  * This file, and `tls-engine.ts` for TLS, contain every use of Node's internal interfaces.
@@ -31,9 +30,8 @@ export interface UvHandle {
   reset?(done: () => void): number;
   setNoDelay?(on: boolean): number;
   setKeepAlive?(on: boolean, delaySeconds: number, intervalSeconds: number, probes: number): number;
-  /** These two write the address of one end to `out`. */
+  /** Writes the address of the other end to `out`. */
   getpeername?(out: { address?: string }): number;
-  getsockname?(out: { address?: string }): number;
 }
 
 const UV_HANDLE_METHODS = [
@@ -198,15 +196,6 @@ export function startNodeTls(
   const secured = new TLSSocket(socket, { ...options, isServer: true });
   secured.on('_tlsError', () => secured.destroy());
   return secured;
-}
-
-/** The addresses of a TCP connection. Null for a unix-domain socket, and once the connection is closed. */
-export function addressesOf(handle: UvHandle): AddressPair | null {
-  const remote: { address?: string } = {};
-  const local: { address?: string } = {};
-  if (handle.getpeername?.(remote) !== 0 || handle.getsockname?.(local) !== 0) return null;
-  if (remote.address === undefined || local.address === undefined) return null;
-  return { remote: remote.address, local: local.address };
 }
 
 /** Reads without blocking. Returns a byte count, 0 for none, `READ_EOF` or `READ_ERROR`. */

@@ -1,9 +1,9 @@
 import type { Socket } from 'node:net';
 import { EMPTY_BYTES } from './byte-stream.ts';
-import type { AddressPair, ByteStream, ByteStreamHandler, KeepAlive } from './byte-stream.ts';
+import type { ByteStream, ByteStreamHandler, KeepAlive } from './byte-stream.ts';
 import { MIN_READ_BYTES } from './read-scheduler.ts';
 import type { ReadFlow, ReadScheduler } from './read-scheduler.ts';
-import { READ_EOF, addressesOf, socketFromHandle, tryRead, tryWrite, tryWriteParts } from './uv-handle.ts';
+import { READ_EOF, socketFromHandle, tryRead, tryWrite, tryWriteParts } from './uv-handle.ts';
 import type { UvHandle, UvHandles } from './uv-handle.ts';
 
 /**
@@ -55,8 +55,9 @@ export class UvStream implements ByteStream, ReadFlow {
     return this.#deliveredBytes;
   }
 
-  get addresses(): AddressPair | null {
-    return addressesOf(this.#handle);
+  get remoteAddress(): string | null {
+    const peer: { address?: string } = {};
+    return this.#handle.getpeername?.(peer) === 0 ? (peer.address ?? null) : null;
   }
 
   start(handler: ByteStreamHandler): void {

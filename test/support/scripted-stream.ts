@@ -4,7 +4,7 @@ import type { ByteStream, ByteStreamHandler } from '../../src/transport/byte-str
 /** A byte stream without a connection: the test supplies received bytes, and sent bytes are discarded. */
 export class ScriptedStream implements ByteStream {
   readonly kind = 'tcp';
-  readonly addresses = null;
+  readonly remoteAddress = null;
   readonly bufferedBytes: number = 0;
   readonly deliveredBytes: number = 0;
   readonly #memory = new Uint8Array(65_536);

@@ -1,10 +1,5 @@
 import type { Socket } from 'node:net';
-import type {
-  AddressPair,
-  ByteStream,
-  ByteStreamHandler,
-  KeepAlive,
-} from '../../src/transport/byte-stream.ts';
+import type { ByteStream, ByteStreamHandler, KeepAlive } from '../../src/transport/byte-stream.ts';
 
 /** A byte stream that is in the set `open` until it is closed. */
 export class TrackedStream implements ByteStream {
@@ -30,8 +25,8 @@ export class TrackedStream implements ByteStream {
     return this.#stream.deliveredBytes;
   }
 
-  get addresses(): AddressPair | null {
-    return this.#stream.addresses;
+  get remoteAddress(): string | null {
+    return this.#stream.remoteAddress;
   }
 
   start(handler: ByteStreamHandler): void {

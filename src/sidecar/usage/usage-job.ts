@@ -3,7 +3,7 @@ import { readFileIdentity } from '../../usage/sqlite-file.ts';
 import type { DatabaseState, Granularity, UsageRow, WaitingBucket } from '../api.ts';
 import { toPeriodLine, toRecordLine } from './usage-csv.ts';
 import { nextPeriodStart, queryPeriods, queryRecordsPage, toWaitingBuckets } from './usage-query.ts';
-import type { RecordPosition } from './usage-query.ts';
+import type { RecordPosition, TimeSpan } from './usage-query.ts';
 import { UsageSourceError, openUsageDatabase, toUsageSourceError } from './usage-source.ts';
 import type { UsageSource } from './usage-source.ts';
 import { addTotals } from './usage-totals.ts';
@@ -97,31 +97,24 @@ export function aggregate({ source, by, from, to }: AggregateTask): AggregateOut
 }
 
 /** Job of a job process: one page of `GET /usage.csv`. */
-export function csvPage(task: CsvTask): CsvOutcome {
-  return withUsageDatabase(task.source, (database) =>
-    task.by === 'record' ? recordLines(database, task) : periodLines(database, task, task.by),
-  );
+export function csvPage({ source, by, position, to }: CsvTask): CsvOutcome {
+  return withUsageDatabase(source, (database) => {
+    if (by !== 'record') return periodLines(database, by, { from: position.from, to });
+    const { rows, next } = queryRecordsPage(database, position, to, MAX_PAGE_LINES);
+    return { kind: 'ok', text: rows.map(toRecordLine).join(''), next };
+  });
 }
 
-function recordLines(database: Database.Database, { position, to }: CsvTask): CsvOutcome {
-  const { rows, next } = queryRecordsPage(database, position, to, MAX_PAGE_LINES);
-  return { kind: 'ok', text: rows.map(toRecordLine).join(''), next };
-}
-
-function periodLines(
-  database: Database.Database,
-  { position, to }: CsvTask,
-  by: Exclude<CsvTask['by'], 'record'>,
-): CsvOutcome {
+function periodLines(database: Database.Database, by: Granularity, span: TimeSpan): CsvOutcome {
   const lines: string[] = [];
   let records = 0;
-  for (const { start, rows } of queryPeriods(database, by, { from: position.from, to })) {
+  for (const { start, rows } of queryPeriods(database, by, span)) {
     for (const row of rows) {
       lines.push(toPeriodLine(row));
       records += row.records;
     }
     const from = nextPeriodStart(by, start);
-    if ((lines.length >= MAX_PAGE_LINES || records >= MAX_PAGE_RECORDS) && from < to) {
+    if ((lines.length >= MAX_PAGE_LINES || records >= MAX_PAGE_RECORDS) && from < span.to) {
       return { kind: 'ok', text: lines.join(''), next: { from, afterRowid: null } };
     }
   }

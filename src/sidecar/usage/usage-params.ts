@@ -92,18 +92,8 @@ function parseBy<By extends CsvGranularity>(text: string, bys: readonly By[]): B
 function defaultFrom(by: CsvGranularity, to: number): number {
   // For single records, a month is a useful range.
   const period: Granularity = by === 'record' ? 'day' : by;
-  return Math.max(MIN_SECONDS, periodStart(period, defaultRangeStart(period, to)));
-}
-
-function defaultRangeStart(period: Granularity, to: number): number {
-  switch (period) {
-    case 'hour':
-      return to - 24 * HOUR_SECONDS;
-    case 'day':
-      return to - 30 * DAY_SECONDS;
-    case 'month':
-      return monthStart(to, -12);
-  }
+  const starts = { hour: to - 24 * HOUR_SECONDS, day: to - 30 * DAY_SECONDS, month: monthStart(to, -12) };
+  return Math.max(MIN_SECONDS, periodStart(period, starts[period]));
 }
 
 /** Seconds since the epoch, or null if the query does not have the parameter. */

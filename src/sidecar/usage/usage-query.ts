@@ -84,7 +84,7 @@ const SUMS_QUERY = `
  * @throws SqliteError if the database can't be read
  */
 export function* queryPeriods(database: Database, by: Granularity, span: TimeSpan): Generator<PeriodUsage> {
-  const step = by === 'hour' ? HOUR_SECONDS : DAY_SECONDS;
+  const step = stepSeconds(by);
   const sums = database.prepare<[object], RawRow>(SUMS_QUERY).raw();
   let period: PeriodAccumulator | null = null;
   for (const { from, to } of queryWindows(database, span)) {
@@ -225,26 +225,19 @@ function roundToMicroseconds(seconds: number): number {
 
 /** The start of the hour, day or month (UTC) that contains `seconds` since the epoch. */
 export function periodStart(by: Granularity, seconds: number): number {
-  switch (by) {
-    case 'hour':
-      return Math.floor(seconds / HOUR_SECONDS) * HOUR_SECONDS;
-    case 'day':
-      return Math.floor(seconds / DAY_SECONDS) * DAY_SECONDS;
-    case 'month':
-      return monthStart(seconds, 0);
-  }
+  if (by === 'month') return monthStart(seconds, 0);
+  const step = stepSeconds(by);
+  return Math.floor(seconds / step) * step;
 }
 
 /** The start of the period after the one that contains `seconds`. */
 export function nextPeriodStart(by: Granularity, seconds: number): number {
-  switch (by) {
-    case 'hour':
-      return periodStart(by, seconds) + HOUR_SECONDS;
-    case 'day':
-      return periodStart(by, seconds) + DAY_SECONDS;
-    case 'month':
-      return monthStart(seconds, 1);
-  }
+  return by === 'month' ? monthStart(seconds, 1) : periodStart(by, seconds) + stepSeconds(by);
+}
+
+/** The length of a period, or of a day in a month. */
+function stepSeconds(by: Granularity): number {
+  return by === 'hour' ? HOUR_SECONDS : DAY_SECONDS;
 }
 
 /** The start of the month `later` months after that of `seconds`; negative for earlier months. */

@@ -121,8 +121,7 @@ function rowCount(outcome: ReportOutcome): number {
 }
 
 function toOutcome(task: AggregateTask, generatedMs: number, found: AggregateOutcome): ReportOutcome {
-  if (found.kind === 'failed') return found;
-  if (found.kind === 'rejected') return { kind: 'rejected', problem: found.problem };
+  if (found.kind !== 'ok') return found;
   const { by, from, to } = task;
   return {
     kind: 'ok',

@@ -65,7 +65,7 @@ const NETWORKS_GRAMMAR =
 /** Addresses for listening that can't be used to connect. */
 export const WILDCARD_ADDRESSES: ReadonlySet<string> = new Set(['0.0.0.0', '::']);
 
-type Reader = Pick<EnvironmentReader<Variable>, 'read' | 'addError' | 'isSet' | 'warnings'>;
+type Reader = Pick<EnvironmentReader<Variable>, 'read' | 'rejectEmpty' | 'isSet' | 'warnings'>;
 
 /** Returns null without a cluster. Without a coordinator the other variables have no effect and are not read. */
 export function readClusterConfig(env: Reader): ClusterConfig | null {
@@ -79,10 +79,8 @@ export function readClusterConfig(env: Reader): ClusterConfig | null {
   const networks = env.read('RELAY_CLUSTER_NETWORKS', [], toNetworks);
   const secret = env.read('RELAY_CLUSTER_SECRET', null, toSecret);
   const tls = env.read('RELAY_CLUSTER_TLS', false, toBoolean);
-  if (listen === null)
-    env.addError('RELAY_CLUSTER_LISTEN', '', new InvalidValue('an endpoint like tcp:4005', REQUIRED_PROBLEM));
-  if (secret === null)
-    env.addError('RELAY_CLUSTER_SECRET', '', new InvalidValue(SECRET_GRAMMAR, REQUIRED_PROBLEM));
+  if (listen === null) env.rejectEmpty('RELAY_CLUSTER_LISTEN', 'an endpoint like tcp:4005', REQUIRED_PROBLEM);
+  if (secret === null) env.rejectEmpty('RELAY_CLUSTER_SECRET', SECRET_GRAMMAR, REQUIRED_PROBLEM);
   return listen === null || secret === null
     ? null
     : { coordinator, listen, advertise, networks, secret, tls };

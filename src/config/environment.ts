@@ -13,13 +13,10 @@ export interface ConfigError {
 }
 
 /** A configuration, or all errors in it. */
-export type ConfigResult<T> =
-  | { readonly kind: 'ok'; readonly config: T; readonly warnings: readonly string[] }
-  | {
-      readonly kind: 'errors';
-      readonly errors: readonly ConfigError[];
-      readonly warnings: readonly string[];
-    };
+export type ConfigResult<T> = { readonly warnings: readonly string[] } & (
+  | { readonly kind: 'ok'; readonly config: T }
+  | { readonly kind: 'errors'; readonly errors: readonly ConfigError[] }
+);
 
 /** Formats an error as a sentence for the operator. */
 export function formatConfigError(error: ConfigError): string {
@@ -63,11 +60,6 @@ const QUOTED_PROBLEM =
 
 const UNQUOTED_GRAMMAR = 'the value without quotation marks around it';
 
-interface RawValue {
-  readonly text: string;
-  readonly isFromFile: boolean;
-}
-
 /** Reads variables and collects all errors, so that they are reported together. */
 export class EnvironmentReader<Variable extends string> {
   readonly errors: ConfigError[] = [];
@@ -94,13 +86,13 @@ export class EnvironmentReader<Variable extends string> {
     parse: (text: string) => T,
     whenUnset: string = this.#options.defaults[variable],
   ): T | Off {
-    const { text, isFromFile } = this.#readRaw(variable, whenUnset);
+    const text = this.#readText(variable) ?? whenUnset;
     if (text === '') return whenOff;
     try {
       return parse(text);
     } catch (error) {
       if (!(error instanceof InvalidValue)) throw error;
-      this.addError(variable, text, error, isFromFile);
+      this.#addInvalid(variable, text, error);
       return whenOff;
     }
   }
@@ -110,18 +102,9 @@ export class EnvironmentReader<Variable extends string> {
     return this.errors.some(({ variable: name }) => name === variable || name === variable + FILE_SUFFIX);
   }
 
-  /** Adds an error, unless the variable has one already. It does not show secrets or the content of files. */
-  addError(variable: Variable, text: string, { problem, accepted }: InvalidValue, isFromFile = false): void {
-    if (this.hasError(variable)) return;
-    if (isFromFile) {
-      const name = variable + FILE_SUFFIX;
-      // A detailed problem would quote the content.
-      const inFile = 'the content of that file is invalid';
-      this.errors.push({ variable: name, value: this.#get(name)?.trim() ?? '', problem: inFile, accepted });
-      return;
-    }
-    const value = this.#isSecret(variable) && text !== '' ? '(secret)' : text;
-    this.errors.push({ variable, value, problem, accepted });
+  /** Adds an error for an empty value, unless the variable has one already. */
+  rejectEmpty(variable: Variable, accepted: string, problem: string): void {
+    if (!this.hasError(variable)) this.errors.push({ variable, value: '', problem, accepted });
   }
 
   /**
@@ -132,7 +115,7 @@ export class EnvironmentReader<Variable extends string> {
   #rejectQuotedValues(): void {
     for (const variable in this.#options.defaults) {
       for (const name of [variable, variable + FILE_SUFFIX]) {
-        const text = this.#get(name)?.trim() ?? '';
+        const text = this.#get(name) ?? '';
         if (!QUOTED.test(text)) continue;
         const value = name === variable && this.#isSecret(variable) ? '(secret)' : text;
         this.errors.push({ variable: name, value, problem: QUOTED_PROBLEM, accepted: UNQUOTED_GRAMMAR });
@@ -142,37 +125,58 @@ export class EnvironmentReader<Variable extends string> {
 
   /** True if the variable or its `…_FILE` variant is not empty. */
   isSet(variable: Variable): boolean {
-    return [variable, variable + FILE_SUFFIX].some((name) => (this.#get(name)?.trim() ?? '') !== '');
+    return [variable, variable + FILE_SUFFIX].some((name) => (this.#get(name) ?? '') !== '');
+  }
+
+  /** Adds an error that does not show secrets or the content of files, unless the variable has one already. */
+  #addInvalid(variable: Variable, text: string, { problem, accepted }: InvalidValue): void {
+    if (this.hasError(variable)) return;
+    const [name, path] = this.#fileOf(variable);
+    if (path === '') {
+      const value = this.#isSecret(variable) ? '(secret)' : text;
+      this.errors.push({ variable, value, problem, accepted });
+    } else {
+      // A detailed problem would quote the content.
+      const inFile = 'the content of that file is invalid';
+      this.errors.push({ variable: name, value: path, problem: inFile, accepted });
+    }
   }
 
   #isSecret(variable: Variable): boolean {
     return this.#options.secrets?.includes(variable) ?? false;
   }
 
-  #readRaw(variable: Variable, whenUnset: string): RawValue {
-    const path = this.#get(variable + FILE_SUFFIX)?.trim() ?? '';
-    // The constructor has added the error.
-    if (QUOTED.test(path)) return { text: '', isFromFile: true };
-    if (path !== '') {
-      try {
-        const text = (this.#options.readFile ?? readSecretFile)(path).trim();
-        // An empty secret file is a mistake: it was not filled yet, or was emptied.
-        if (text === '' && this.#isSecret(variable)) throw new Error('it is empty');
-        return { text, isFromFile: true };
-      } catch (error) {
-        if (!(error instanceof Error)) throw error;
-        const accepted = 'the path of a readable file with the value';
-        this.errors.push({ variable: variable + FILE_SUFFIX, value: path, problem: error.message, accepted });
-        return { text: '', isFromFile: true };
-      }
+  /** The value without surrounding blanks; undefined if it is not set. After an error, it is empty. */
+  #readText(variable: Variable): string | undefined {
+    const [name, path] = this.#fileOf(variable);
+    if (path === '') {
+      // env-var also uses its default for an empty variable, but here an empty value means off.
+      const text = this.#get(variable);
+      return text !== undefined && QUOTED.test(text) ? '' : text;
     }
-    // env-var also uses its default for an empty variable, but here an empty value means off.
-    const text = (this.#get(variable) ?? whenUnset).trim();
-    return { text: QUOTED.test(text) ? '' : text, isFromFile: false };
+    // The constructor has added the error.
+    if (QUOTED.test(path)) return '';
+    try {
+      const text = (this.#options.readFile ?? readSecretFile)(path).trim();
+      // An empty secret file is a mistake: it was not filled yet, or was emptied.
+      if (text === '' && this.#isSecret(variable)) throw new Error('it is empty');
+      return text;
+    } catch (error) {
+      if (!(error instanceof Error)) throw error;
+      const accepted = 'the path of a readable file with the value';
+      this.errors.push({ variable: name, value: path, problem: error.message, accepted });
+      return '';
+    }
+  }
+
+  /** The `…_FILE` variant of a variable, and the path in it; empty: the value is not in a file. */
+  #fileOf(variable: Variable): [name: string, path: string] {
+    const name = variable + FILE_SUFFIX;
+    return [name, this.#get(name) ?? ''];
   }
 
   #get(name: string): string | undefined {
-    return envVar.from(this.#environment).get(name).asString();
+    return envVar.from(this.#environment).get(name).asString()?.trim();
   }
 }
 

@@ -2,7 +2,7 @@ import { CLUSTER_DEFAULTS, CLUSTER_SECRETS, readClusterConfig } from './cluster-
 import type { ClusterConfig } from './cluster-config.ts';
 import { ENDPOINT_GRAMMAR } from './endpoint.ts';
 import type { BoundEndpoint, Endpoint } from './endpoint.ts';
-import { EnvironmentReader, InvalidValue, readSecretFile } from './environment.ts';
+import { EnvironmentReader, readSecretFile } from './environment.ts';
 import type { ConfigResult, Environment } from './environment.ts';
 import { readInheritedSockets } from './inherited-sockets.ts';
 import type { InheritedSockets } from './inherited-sockets.ts';
@@ -198,7 +198,7 @@ export function readRelayConfig(
   const listensNowhere = config.listen.raw.length + config.listen.websocket.length === 0;
   if (listensNowhere && !env.hasError('RELAY_WEBSOCKET_LISTEN')) {
     const problem = 'RELAY_WEBSOCKET_LISTEN is empty too, so no client could connect';
-    env.addError('RELAY_LISTEN', '', new InvalidValue(`${ENDPOINT_GRAMMAR}, in one of the two`, problem));
+    env.rejectEmpty('RELAY_LISTEN', `${ENDPOINT_GRAMMAR}, in one of the two`, problem);
   }
   return errors.length > 0 ? { kind: 'errors', errors, warnings } : { kind: 'ok', config, warnings };
 }
@@ -218,11 +218,7 @@ function readQuotaConfig(
   if (quota === null) return null;
   if (path === null) {
     const problem = 'RELAY_QUOTA must survive restarts, and there is no usage database to store it beside';
-    env.addError(
-      'RELAY_QUOTA_STATE',
-      '',
-      new InvalidValue('the path of a file that the relay may write', problem),
-    );
+    env.rejectEmpty('RELAY_QUOTA_STATE', 'the path of a file that the relay may write', problem);
     return null;
   }
   return { limitBytes: quota.bytes, period: quota.period, resetDay, counts, path, graceMs };

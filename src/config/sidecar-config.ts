@@ -1,5 +1,5 @@
 import type { BoundEndpoint } from './endpoint.ts';
-import { EnvironmentReader, InvalidValue } from './environment.ts';
+import { EnvironmentReader } from './environment.ts';
 import type { ConfigResult, Environment } from './environment.ts';
 import { parseDurationMs, parseWholeNumber, parser, toInternalEndpoints, toLogLevel } from './values.ts';
 import type { LogLevel } from './values.ts';
@@ -91,7 +91,7 @@ export function readSidecarConfig(environment: Environment): ConfigResult<Sideca
   };
   const { errors } = env;
   const required = (variable: keyof typeof SIDECAR_DEFAULTS, isMissing: boolean, accepted: string): void => {
-    if (isMissing) env.addError(variable, '', new InvalidValue(accepted, 'the sidecar needs it'));
+    if (isMissing) env.rejectEmpty(variable, accepted, 'the sidecar needs it');
   };
   const { snapshots } = config;
   required('SIDECAR_LISTEN', config.listen.length === 0, 'an endpoint like tcp:4004');

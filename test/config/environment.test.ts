@@ -154,7 +154,7 @@ describe('a variable in quotation marks', () => {
       );
       assert.equal(env.read('APP_NAME', 'off', same), 'off');
       assert.equal(env.read('APP_SECRET', 'off', refuse), 'off');
-      env.addError('APP_NAME', '', new InvalidValue('something', 'it is needed'));
+      env.rejectEmpty('APP_NAME', 'something', 'it is needed');
       assert.equal(env.errors.length, 2);
     }
   });

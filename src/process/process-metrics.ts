@@ -4,6 +4,9 @@ import { Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client';
 
 import packageJson from '../../package.json' with { type: 'json' };
 
+/** Prefix of all metric names of both programs. */
+export const METRIC_PREFIX = 'transit_relay_';
+
 /**
  * Included default metrics of prom-client. Metrics that set others come first. The missing ones cost time per
  * open connection (active handles, requests and resources), or are replaced by better ones.
@@ -44,7 +47,7 @@ const GC_BUCKETS_SECONDS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5];
  * Adds the metrics of the process: CPU, memory, file descriptors, garbage collection and version. It cannot
  * be stopped.
  *
- * @param prefix of each name, such as `transit_relay_`
+ * @param prefix of each name; begins with `METRIC_PREFIX`
  */
 export function collectProcessMetrics(registry: Registry, prefix: string): void {
   const all = new Registry();

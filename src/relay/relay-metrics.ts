@@ -1,5 +1,5 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
-import { collectProcessMetrics } from '../process/process-metrics.ts';
+import { METRIC_PREFIX, collectProcessMetrics } from '../process/process-metrics.ts';
 import type { Quota, QuotaTracker } from '../limits/quota.ts';
 import type { AdmissionControl } from '../sessions/admission-control.ts';
 import type { SessionManager } from '../sessions/session-manager.ts';
@@ -9,9 +9,6 @@ import { EventLoopDelay } from '../status/samplers.ts';
 import type { UsageRecorder } from '../usage/record.ts';
 import type { ClusterService } from './cluster.ts';
 import type { RelayUsage } from './relay-usage.ts';
-
-/** Prefix of all metric names. */
-const PREFIX = 'transit_relay_';
 
 /** Event loop delay in seconds: from unnoticeable to so long that people ask whether the relay is alive. */
 const DELAY_BUCKETS_SECONDS = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10];
@@ -283,11 +280,11 @@ export class RelayMetrics {
     const registers = [this.#registry];
     this.#metrics = METRICS.map((definition) => {
       const { type, name, help, labels = [] } = definition;
-      const options = { name: PREFIX + name, help, labelNames: [...labels], registers };
+      const options = { name: METRIC_PREFIX + name, help, labelNames: [...labels], registers };
       return [definition, type === 'counter' ? new Counter(options) : new Gauge(options)];
     });
     const delays = new Histogram({
-      name: `${PREFIX}event_loop_delay_seconds`,
+      name: `${METRIC_PREFIX}event_loop_delay_seconds`,
       help: 'Delay of the event loop, sampled ten times per second.',
       buckets: DELAY_BUCKETS_SECONDS,
       registers,
@@ -296,7 +293,7 @@ export class RelayMetrics {
       () => performance.now(),
       (seconds) => delays.observe(seconds),
     );
-    collectProcessMetrics(this.#registry, PREFIX);
+    collectProcessMetrics(this.#registry, METRIC_PREFIX);
     this.#histograms = new RecordHistograms(relay.recorder.blurSeconds, () => Date.now());
     relay.recorder.addSink(this.#histograms);
   }

@@ -1,14 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Counter, Gauge, Registry } from 'prom-client';
-import { collectProcessMetrics } from '../process/process-metrics.ts';
+import { METRIC_PREFIX, collectProcessMetrics } from '../process/process-metrics.ts';
 import type { Snapshot } from './api.ts';
 import { TOTALS_MOODS } from './usage/usage-totals.ts';
 import type { RecordTotals } from './usage/usage-totals.ts';
 
-const PREFIX = 'transit_relay_';
-
 /** Prefix of the metrics of this process. */
-const PROCESS_PREFIX = `${PREFIX}sidecar_`;
+const PROCESS_PREFIX = `${METRIC_PREFIX}sidecar_`;
 
 /** A scrape waits at most this long for checks, in milliseconds; a hanging relay is detected after 1.8 s. */
 const CHECK_TIMEOUT_MS = 2000;
@@ -139,7 +137,7 @@ export class SidecarMetrics {
 
 function createDatabaseMetrics({ totals, databaseBytes, checks }: SidecarMetricsSource): (Gauge | Counter)[] {
   const records = new Counter({
-    name: `${PREFIX}database_records_total`,
+    name: `${METRIC_PREFIX}database_records_total`,
     help: 'Records in the usage database since its creation. 0 until the sidecar has counted them after its start.',
     labelNames: ['mood'],
     registers: [],
@@ -211,7 +209,7 @@ function createSnapshotMetrics({
 
 function createCheckMetric({ checks }: SidecarMetricsSource): Gauge {
   return new Gauge({
-    name: `${PREFIX}check_ok`,
+    name: `${METRIC_PREFIX}check_ok`,
     help: '1 if the last run of the check passed, else 0. Checks: relay, transfer, snapshot, database.',
     labelNames: ['check'],
     registers: [],
@@ -223,7 +221,7 @@ function createCheckMetric({ checks }: SidecarMetricsSource): Gauge {
 
 function gauge(name: string, help: string, read: () => number): Gauge {
   return new Gauge({
-    name: PREFIX + name,
+    name: METRIC_PREFIX + name,
     help,
     registers: [],
     collect() {
@@ -235,7 +233,7 @@ function gauge(name: string, help: string, read: () => number): Gauge {
 /** @param read the value never decreases, unless the counted object was replaced */
 function counter(name: string, help: string, read: () => number): Counter {
   return new Counter({
-    name: PREFIX + name,
+    name: METRIC_PREFIX + name,
     help,
     registers: [],
     collect() {

@@ -1,3 +1,4 @@
+import { METRIC_PREFIX } from '../process/process-metrics.ts';
 import type { UsageRecord } from '../usage/record.ts';
 
 /** A Prometheus histogram that can be added to another one, which prom-client's cannot. */
@@ -52,17 +53,17 @@ const SIZE_BUCKETS_BYTES = [1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12];
 /** Waiting time, duration and size of pairs. */
 export class PairHistograms {
   readonly #waiting = new MergeableHistogram(
-    'transit_relay_waiting_seconds',
+    `${METRIC_PREFIX}waiting_seconds`,
     'Time between the arrival of the first and the second client of a pair.',
     DURATION_BUCKETS_SECONDS,
   );
   readonly #duration = new MergeableHistogram(
-    'transit_relay_pair_duration_seconds',
+    `${METRIC_PREFIX}pair_duration_seconds`,
     'Time from pairing to the end of the pair.',
     DURATION_BUCKETS_SECONDS,
   );
   readonly #size = new MergeableHistogram(
-    'transit_relay_pair_size_bytes',
+    `${METRIC_PREFIX}pair_size_bytes`,
     'Bytes relayed by a finished pair, both directions together.',
     SIZE_BUCKETS_BYTES,
   );

@@ -1,8 +1,8 @@
-import type { Workshop } from './workshop.ts';
+import type { BenchPrograms } from './workshop.ts';
 
 /** Passed to every scenario. */
 export interface Bench {
-  readonly workshop: Workshop;
+  readonly programs: BenchPrograms;
   readonly quick: boolean;
   readonly rounds: number;
   /** Seconds of one measurement, after `warmUp` seconds that do not count. */
@@ -20,11 +20,11 @@ export interface Bench {
 export async function interleaved<Case, Measurement>(
   cases: readonly Case[],
   rounds: number,
-  measure: (which: Case) => Promise<Measurement>,
-): Promise<{ readonly which: Case; readonly measured: readonly Measurement[] }[]> {
-  const results = cases.map((which) => ({ which, measured: new Array<Measurement>() }));
+  measure: (benchCase: Case) => Promise<Measurement>,
+): Promise<{ readonly benchCase: Case; readonly measured: readonly Measurement[] }[]> {
+  const results = cases.map((benchCase) => ({ benchCase, measured: new Array<Measurement>() }));
   for (let round = 0; round < rounds; round += 1) {
-    for (const { which, measured } of results) measured.push(await measure(which));
+    for (const { benchCase, measured } of results) measured.push(await measure(benchCase));
   }
   return results;
 }

@@ -16,7 +16,7 @@ export interface Bulk {
 
 export function runBulk(bench: Bench, peer: Peer, options: LoadOptions): Promise<Report> {
   const { warmUp, seconds } = bench;
-  return runLoad(bench.workshop, 'bulk', peer, { warmUp, seconds, ...options });
+  return runLoad(bench.programs, 'bulk', peer, { warmUp, seconds, ...options });
 }
 
 export function summarise(reports: readonly Report[]): Bulk {

@@ -5,7 +5,7 @@ import { RelayProcess } from '../support/relay-process.ts';
 import { PINNED } from './cores.ts';
 import { freePort } from './peers.ts';
 import type { Peer } from './peers.ts';
-import type { Workshop } from './workshop.ts';
+import type { BenchPrograms } from './workshop.ts';
 
 const ANY = 'tcp:0:interface=127.0.0.1';
 
@@ -19,7 +19,7 @@ export class CoordinatorProcess implements AsyncDisposable {
     this.url = `redis://127.0.0.1:${port}`;
   }
 
-  static async start({ directory }: Workshop): Promise<CoordinatorProcess> {
+  static async start({ directory }: BenchPrograms): Promise<CoordinatorProcess> {
     const port = await freePort();
     const settings = { port: String(port), bind: '127.0.0.1', save: '', dir: directory };
     const args = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value]);
@@ -90,8 +90,8 @@ export async function startMember(
     tlsPort: null,
     sinkPort: null,
     commands: async () => {
-      const figures = await scrape(`http://127.0.0.1:${relay.port('status')}`);
-      return figures.get('transit_relay_cluster_commands_total') ?? Number.NaN;
+      const metrics = await scrape(`http://127.0.0.1:${relay.port('status')}`);
+      return metrics.get('transit_relay_cluster_commands_total') ?? Number.NaN;
     },
     [Symbol.asyncDispose]: () => relay.stop(),
   };

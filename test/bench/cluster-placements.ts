@@ -1,4 +1,4 @@
-import type { Site } from './cluster.ts';
+import type { BenchCluster } from './cluster.ts';
 import type { Peer } from './peers.ts';
 
 /** Placement of the two clients of a pair. */
@@ -12,14 +12,20 @@ export interface Placement {
   readonly relays: readonly Peer[];
 }
 
-/** The first one is the baseline of the others. */
-export function placementsOf({ alone, first, second, firstByTls, secondByTls }: Site): readonly Placement[] {
+/** The first placement is the baseline of the others. */
+export function placementsOf({
+  single,
+  first,
+  second,
+  firstByTls,
+  secondByTls,
+}: BenchCluster): readonly Placement[] {
   return [
-    { name: 'on one relay alone', peer: alone, otherPort: alone.tcpPort, relays: [alone] },
+    { name: 'on a single relay', peer: single, otherPort: single.tcpPort, relays: [single] },
     { name: 'on one relay of a cluster', peer: first, otherPort: first.tcpPort, relays: [first] },
-    { name: 'on two', peer: first, otherPort: second.tcpPort, relays: [first, second] },
+    { name: 'on two relays', peer: first, otherPort: second.tcpPort, relays: [first, second] },
     {
-      name: 'on two, with RELAY_CLUSTER_TLS',
+      name: 'on two relays, with RELAY_CLUSTER_TLS',
       peer: firstByTls,
       otherPort: secondByTls.tcpPort,
       relays: [firstByTls, secondByTls],

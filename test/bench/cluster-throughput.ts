@@ -3,7 +3,7 @@ import type { Bench } from './bench.ts';
 import { GIB, runBulk } from './bulk.ts';
 import { placementsOf } from './cluster-placements.ts';
 import type { Placement } from './cluster-placements.ts';
-import type { Site } from './cluster.ts';
+import type { BenchCluster } from './cluster.ts';
 import type { Report } from './load.ts';
 import { Samples, formatTable, ratio } from './table.ts';
 
@@ -14,14 +14,14 @@ interface Case {
   readonly placements: readonly Placement[];
 }
 
-const NOTE = `All relays have one core together, so that a pair on two gets half of it at each. \`with a core each\` is computed: what the CPU
-of the busiest relay allows. Two relays that share a core evict each other's cache lines, even without forwarding; the last ratio
-excludes that.
+const NOTE = `All relays share one core, so a pair on two relays gets half of it at each. \`with a core each\` is computed: the throughput
+that the CPU of the busiest relay allows. Two relays on one core evict each other's cache lines even without forwarding; the last
+ratio excludes this effect.
 `;
 
 /** A pair on two relays compared with one on a single relay, bytes one way. */
-export async function clusterThroughput(bench: Bench, site: Site): Promise<void> {
-  const cases = [1, 16].flatMap((pairs) => casesOf(site, pairs));
+export async function clusterThroughput(bench: Bench, cluster: BenchCluster): Promise<void> {
+  const cases = [1, 16].flatMap((pairs) => casesOf(cluster, pairs));
   const results = await interleaved(cases, bench.rounds, ({ pairs, placements }) =>
     Promise.all(
       placements.map(({ peer, otherPort, relays }) =>
@@ -29,30 +29,30 @@ export async function clusterThroughput(bench: Bench, site: Site): Promise<void>
       ),
     ),
   );
-  const summaries = results.map(({ which, measured }) => {
+  const summaries = results.map(({ benchCase, measured }) => {
     const each = (value: (report: Report) => number): Samples =>
       new Samples(measured.map((reports) => reports.reduce((sum, report) => sum + value(report), 0)));
     return {
-      which,
+      benchCase,
       gibPerSecond: each((report) => report.get('bytes') / GIB / report.get('seconds')),
       generatorLoad: each((report) => report.get('generatorCpuSeconds') / report.get('seconds')),
       busiest: Math.max(
-        ...which.placements.flatMap((placement, index) => costsOf(placement, index, measured)),
+        ...benchCase.placements.flatMap((placement, index) => costsOf(placement, index, measured)),
       ),
     };
   });
   const rows = summaries.map(
-    ({ which: { pairs, name, placements }, gibPerSecond, generatorLoad, busiest }) => {
-      const [alone, sharing] = summaries.filter(({ which }) => which.pairs === pairs);
+    ({ benchCase: { pairs, name, placements }, gibPerSecond, generatorLoad, busiest }) => {
+      const [single, sharing] = summaries.filter(({ benchCase }) => benchCase.pairs === pairs);
       const isOnTwo = placements.some(({ relays }) => relays.length > 1);
       return [
         String(pairs),
         name,
         gibPerSecond.format(2),
-        ratio(gibPerSecond.median, alone?.gibPerSecond.median),
+        ratio(gibPerSecond.median, single?.gibPerSecond.median),
         busiest.toFixed(3),
         (1 / busiest).toFixed(2),
-        ratio(1 / busiest, 1 / (alone?.busiest ?? Number.NaN)),
+        ratio(1 / busiest, 1 / (single?.busiest ?? Number.NaN)),
         isOnTwo ? ratio(1 / busiest, 1 / (sharing?.busiest ?? Number.NaN)) : '–',
         generatorLoad.median.toFixed(2),
       ];
@@ -62,32 +62,32 @@ export async function clusterThroughput(bench: Bench, site: Site): Promise<void>
     'pairs',
     'clients',
     'GiB/s',
-    'of one alone',
+    'of single relay',
     'CPU s/GiB of the busiest relay',
     'GiB/s with a core each',
-    'of one alone',
-    'of two that share a core',
+    'of single relay',
+    'of two relays on one core',
     'generator load',
   ];
-  bench.print(formatTable('A cluster: throughput, bytes one way', header, rows));
+  bench.print(formatTable('Cluster: throughput, bytes one way', header, rows));
   bench.print(NOTE);
 }
 
-/** The first two are the baselines of the others. */
-function casesOf(site: Site, pairs: number): readonly Case[] {
-  const [alone, ...others] = placementsOf(site).map((placement) => ({
+/** The first two cases are the baselines of the others. */
+function casesOf(cluster: BenchCluster, pairs: number): readonly Case[] {
+  const [single, ...others] = placementsOf(cluster).map((placement) => ({
     pairs,
     name: placement.name,
     placements: [placement],
   }));
-  const sharing = [site.first, site.second].map((peer) => ({
+  const sharing = [cluster.first, cluster.second].map((peer) => ({
     name: '',
     peer,
     otherPort: peer.tcpPort,
     relays: [peer],
   }));
-  const each = { pairs, name: 'on each of two', placements: sharing };
-  return alone === undefined ? [] : [alone, each, ...others];
+  const each = { pairs, name: 'on each of two relays', placements: sharing };
+  return single === undefined ? [] : [single, each, ...others];
 }
 
 /** CPU seconds per GiB of each relay of a placement, as medians of all rounds. */

@@ -29,7 +29,7 @@ const NOTE = `Leases are renewed every 8 to 10 s while a client waits. Bytes are
 `;
 
 /** The coordinator's work so far, and its memory. */
-interface Account {
+interface CoordinatorUsage {
   readonly memoryBytes: number;
   readonly cpuSeconds: number;
   readonly inBytes: number;
@@ -43,7 +43,7 @@ const STEPS = ['lease', 'renewal', 'release'] as const;
 interface Measured {
   readonly relayKiB: number;
   /** Difference between two steps; null without a coordinator. */
-  readonly accounts: readonly Account[] | null;
+  readonly usages: readonly CoordinatorUsage[] | null;
 }
 
 type Admin = Awaited<ReturnType<CoordinatorProcess['admin']>>;
@@ -52,31 +52,31 @@ type Admin = Awaited<ReturnType<CoordinatorProcess['admin']>>;
 export async function clusterWaiting(bench: Bench): Promise<void> {
   const count = bench.quick ? QUICK_WAITING : WAITING;
   const rounds = bench.quick ? 1 : Math.min(bench.rounds, 3);
-  const alone: Measured[] = [];
-  const clustered: Measured[] = [];
+  const single: Measured[] = [];
+  const inCluster: Measured[] = [];
   for (let round = 0; round < rounds; round += 1) {
-    alone.push(await waitAlone(bench, count));
-    clustered.push(await waitInCluster(bench, count));
+    single.push(await waitAtSingleRelay(bench, count));
+    inCluster.push(await waitInCluster(bench, count));
   }
-  const relayKiB = (all: readonly Measured[]): string =>
-    new Samples(all.map((one) => one.relayKiB / count)).format(2);
+  const relayKiB = (results: readonly Measured[]): string =>
+    new Samples(results.map((result) => result.relayKiB / count)).format(2);
   bench.print(
     formatTable(
-      `A cluster: memory of a relay for ${count} clients that wait, each for a token of its own`,
+      `Cluster: memory of a relay for ${count} waiting clients with different tokens`,
       ['relay', 'KiB each'],
       [
-        ['alone', relayKiB(alone)],
-        ['of a cluster', relayKiB(clustered)],
+        ['single', relayKiB(single)],
+        ['of a cluster', relayKiB(inCluster)],
       ],
     ),
   );
   const rows = STEPS.map((step, index) => {
-    const each = (digits: number, value: (account: Account) => number): string => {
-      const grown = clustered.map(({ accounts }) => {
-        const [before, after] = [accounts?.[index], accounts?.[index + 1]];
+    const each = (digits: number, value: (usage: CoordinatorUsage) => number): string => {
+      const grown = inCluster.map(({ usages }) => {
+        const [before, after] = [usages?.[index], usages?.[index + 1]];
         return before === undefined || after === undefined ? Number.NaN : value(after) - value(before);
       });
-      return new Samples(grown.map((more) => more / count)).format(digits);
+      return new Samples(grown.map((growth) => growth / count)).format(digits);
     };
     return [
       step,
@@ -89,18 +89,18 @@ export async function clusterWaiting(bench: Bench): Promise<void> {
   });
   const header = ['step', 'commands', 'memory bytes', 'CPU µs', 'bytes in', 'bytes out'];
   bench.print(
-    formatTable(`A cluster: what each of ${count} waiting tokens costs the coordinator`, header, rows),
+    formatTable(`Cluster: cost of each of ${count} waiting tokens for the coordinator`, header, rows),
   );
   bench.print(NOTE);
 }
 
-async function waitAlone(bench: Bench, count: number): Promise<Measured> {
+async function waitAtSingleRelay(bench: Bench, count: number): Promise<Measured> {
   await using relay = await startRelay();
   return await measure(bench, relay, count, null);
 }
 
 async function waitInCluster(bench: Bench, count: number): Promise<Measured> {
-  await using coordinator = await CoordinatorProcess.start(bench.workshop);
+  await using coordinator = await CoordinatorProcess.start(bench.programs);
   await using relay = await startMember(coordinator);
   const admin = await coordinator.admin();
   try {
@@ -115,31 +115,31 @@ async function measure(
   bench: Bench,
   relay: Peer,
   count: number,
-  clustered: { readonly relay: Member; readonly admin: Admin } | null,
+  inCluster: { readonly relay: Member; readonly admin: Admin } | null,
 ): Promise<Measured> {
   const before = residentKiB(relay.pid);
-  const accounts = clustered === null ? null : [await accountOf(clustered.relay, clustered.admin)];
-  await using load = startLoad(bench.workshop, 'wait', relay, { pairs: count });
+  const usages = inCluster === null ? null : [await usageOf(inCluster.relay, inCluster.admin)];
+  await using load = startLoad(bench.programs, 'wait', relay, { pairs: count });
   await load.waitForOutput(/^waiting$/mu, SETUP_TIMEOUT_MS);
-  if (clustered !== null) await eventually(async () => (await clustered.admin.dbSize()) >= count);
+  if (inCluster !== null) await eventually(async () => (await inCluster.admin.dbSize()) >= count);
   await sleep(bench.quick ? 300 : 1500);
   const relayKiB = residentKiB(relay.pid) - before;
-  if (clustered !== null && accounts !== null) {
-    accounts.push(await accountOf(clustered.relay, clustered.admin));
-    await renewed(clustered.admin);
-    accounts.push(await accountOf(clustered.relay, clustered.admin));
+  if (inCluster !== null && usages !== null) {
+    usages.push(await usageOf(inCluster.relay, inCluster.admin));
+    await untilRenewed(inCluster.admin);
+    usages.push(await usageOf(inCluster.relay, inCluster.admin));
   }
   load.endInput();
   await load.succeeds(SETUP_TIMEOUT_MS);
-  if (clustered !== null && accounts !== null) {
+  if (inCluster !== null && usages !== null) {
     // The key of the coordinator probe may be left.
-    await eventually(async () => (await clustered.admin.dbSize()) <= 1);
-    accounts.push(await accountOf(clustered.relay, clustered.admin));
+    await eventually(async () => (await inCluster.admin.dbSize()) <= 1);
+    usages.push(await usageOf(inCluster.relay, inCluster.admin));
   }
-  return { relayKiB, accounts };
+  return { relayKiB, usages };
 }
 
-async function accountOf(relay: Member, admin: Admin): Promise<Account> {
+async function usageOf(relay: Member, admin: Admin): Promise<CoordinatorUsage> {
   const commands = await relay.commands();
   const text = `${await admin.info('memory')}\n${await admin.info('cpu')}\n${await admin.info('stats')}`;
   const fields = new Map(text.split(/\r?\n/u).map((line) => [line.split(':')[0], line.split(':')[1]]));
@@ -156,14 +156,14 @@ async function accountOf(relay: Member, admin: Admin): Promise<Account> {
 /**
  * Resolves when all leases have been renewed once more: one of them is extended, and the others soon after.
  */
-async function renewed(admin: Admin): Promise<void> {
+async function untilRenewed(admin: Admin): Promise<void> {
   const { keys } = await admin.scan('0', { COUNT: 100 });
-  const one = keys.find((key) => !key.endsWith(':test'));
-  if (one === undefined) throw new Error('there are no leases');
+  const result = keys.find((key) => !key.endsWith(':test'));
+  if (result === undefined) throw new Error('there are no leases');
   let leaseMs = Number.POSITIVE_INFINITY;
   await eventually(async () => {
     const lastMs = leaseMs;
-    leaseMs = await admin.pTTL(one);
+    leaseMs = await admin.pTTL(result);
     return leaseMs > lastMs;
   });
   await sleep(ROUND_MS);

@@ -10,8 +10,8 @@ import { startRelay } from './peers.ts';
 import type { Peer } from './peers.ts';
 
 /** The measured relays: a single one, and those of clusters. */
-export interface Site {
-  readonly alone: Peer;
+export interface BenchCluster {
+  readonly single: Peer;
   readonly first: Member;
   readonly second: Member;
   readonly third: Member;
@@ -23,21 +23,21 @@ export interface Site {
 
 /** A cluster of relays compared with a single one: the cost of pairing, waiting and sending. */
 export async function cluster(bench: Bench): Promise<void> {
-  const missing = withoutRedis();
-  if (missing !== false) {
-    bench.print(`A cluster needs a coordinator. There is ${missing}.\n`);
+  const skipReason = withoutRedis();
+  if (skipReason !== false) {
+    bench.print(`The scenario cluster is skipped: ${skipReason}.\n`);
     return;
   }
-  await measureSite(bench);
+  await measureCluster(bench);
   await clusterWaiting(bench);
 }
 
-async function measureSite(bench: Bench): Promise<void> {
+async function measureCluster(bench: Bench): Promise<void> {
   await using stack = new AsyncDisposableStack();
-  const coordinator = stack.use(await CoordinatorProcess.start(bench.workshop));
+  const coordinator = stack.use(await CoordinatorProcess.start(bench.programs));
   const byTls = { RELAY_CLUSTER_TLS: 'true', RELAY_CLUSTER_URL: `${coordinator.url}/1` };
-  const site: Site = {
-    alone: stack.use(await startRelay()),
+  const relays: BenchCluster = {
+    single: stack.use(await startRelay()),
     first: stack.use(await startMember(coordinator)),
     second: stack.use(await startMember(coordinator)),
     third: stack.use(await startMember(coordinator)),
@@ -45,7 +45,7 @@ async function measureSite(bench: Bench): Promise<void> {
     secondByTls: stack.use(await startMember(coordinator, byTls)),
     coordinator,
   };
-  await clusterPairs(bench, site);
-  await clusterLatency(bench, site);
-  await clusterThroughput(bench, site);
+  await clusterPairs(bench, relays);
+  await clusterLatency(bench, relays);
+  await clusterThroughput(bench, relays);
 }

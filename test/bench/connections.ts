@@ -24,22 +24,22 @@ const COUNTERS = ['ListenOverflows', 'ListenDrops', 'TCPSynRetrans', 'TCPTimeout
 
 /** Connect, handshake, match and close, repeatedly; and a burst of a thousand clients. */
 export async function connections(bench: Bench): Promise<void> {
-  await using peers = await startAll(bench.workshop, [startRelay, startReference]);
+  await using peers = await startAll(bench.programs, [startRelay, startReference]);
   for (const pairs of PAIRS_AT_ONCE) await printRates(bench, peers.all, pairs);
   await printBursts(bench, peers.all);
 }
 
 export function runCycles(bench: Bench, peer: Peer, pairs: number): Promise<Report> {
-  const { warmUp, seconds, workshop } = bench;
-  return runLoad(workshop, 'cycles', peer, { warmUp, seconds, pairs });
+  const { warmUp, seconds, programs } = bench;
+  return runLoad(programs, 'cycles', peer, { warmUp, seconds, pairs });
 }
 
 async function printRates(bench: Bench, peers: readonly Peer[], pairs: number): Promise<void> {
   const results = await interleaved(peers, bench.rounds, (peer) => runCycles(bench, peer, pairs));
-  const summaries = results.map(({ which, measured }) => {
+  const summaries = results.map(({ benchCase, measured }) => {
     const each = (value: (report: Report) => number): Samples => new Samples(measured.map(value));
     return {
-      name: which.name,
+      name: benchCase.name,
       rate: each((report) => report.get('pairs') / report.get('seconds')),
       cpuMicroseconds: each((report) => (report.get('cpuSeconds') / report.get('pairs')) * 1e6),
       generatorLoad: each((report) => report.get('generatorCpuSeconds') / report.get('seconds')),
@@ -73,17 +73,17 @@ async function printBursts(bench: Bench, peers: readonly Peer[]): Promise<void> 
   const seconds = bench.quick ? QUICK_BURST_SECONDS : BURST_SECONDS;
   const results = await interleaved(peers, rounds, async (peer) => {
     const before = tcpCounters();
-    const report = await runLoad(bench.workshop, 'burst', peer, {
+    const report = await runLoad(bench.programs, 'burst', peer, {
       pairs: BURST_PAIRS,
       seconds: BURST_SECONDS,
     });
     const after = tcpCounters();
     return { report, grown: COUNTERS.map((name) => (after.get(name) ?? 0) - (before.get(name) ?? 0)) };
   });
-  const rows = results.map(({ which, measured }) => {
+  const rows = results.map(({ benchCase, measured }) => {
     const each = (name: string): Samples => new Samples(measured.map(({ report }) => report.get(name)));
     const row = [
-      which.name,
+      benchCase.name,
       each('seconds').format(2),
       each('slowestConnectSeconds').format(3),
       each('retried').format(0),

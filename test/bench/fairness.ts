@@ -10,7 +10,7 @@ const KIB = 1024;
 
 /** A pair with a ping-pong of 1 KiB messages while eight others run at full speed. */
 export async function fairness(bench: Bench): Promise<void> {
-  await using peers = await startAll(bench.workshop, [
+  await using peers = await startAll(bench.programs, [
     startRelay,
     startReference,
     startHaproxy,
@@ -19,11 +19,11 @@ export async function fairness(bench: Bench): Promise<void> {
   const results = await interleaved(peers.all, bench.rounds, (peer) =>
     runBulk(bench, peer, { pairs: PAIRS, pingPong: true }),
   );
-  const rows = results.map(({ which, measured }) => {
+  const rows = results.map(({ benchCase, measured }) => {
     const each = (value: (report: Report) => number): Samples => new Samples(measured.map(value));
     const milliseconds = (name: string): string => each((report) => report.get(name) * 1000).format(2);
     return [
-      which.name,
+      benchCase.name,
       milliseconds('p50Seconds'),
       milliseconds('p99Seconds'),
       milliseconds('maxSeconds'),

@@ -14,7 +14,7 @@ const QUICK_PAIRS = [1, 1000];
 const WAITING = [0, 5000, 18_000];
 
 /** File descriptors of a peer or the generator besides waiting clients, with a margin. */
-const SPARE_FILES = 500;
+const RESERVED_FDS = 500;
 
 const SETUP_TIMEOUT_MS = 120_000;
 const KIB = 1024;
@@ -28,19 +28,19 @@ export async function growth(bench: Bench): Promise<void> {
 async function printPairs(bench: Bench): Promise<void> {
   const counts = bench.quick ? QUICK_PAIRS : PAIRS;
   const starts = bench.quick ? [startRelay] : [startRelay, startReference, startEpoll(256 * KIB)];
-  await using peers = await startAll(bench.workshop, starts);
+  await using peers = await startAll(bench.programs, starts);
   const cases = peers.all.flatMap((peer) => counts.map((pairs) => ({ peer, pairs })));
   const rounds = bench.quick ? 1 : bench.rounds;
   const results = await interleaved(cases, rounds, ({ peer, pairs }) => runBulk(bench, peer, { pairs }));
-  const summaries = results.map(({ which, measured }) => ({ which, bulk: summarise(measured) }));
-  const rows = summaries.map(({ which, bulk }) => {
-    const one = summaries.find((other) => other.which.peer === which.peer);
+  const summaries = results.map(({ benchCase, measured }) => ({ benchCase, bulk: summarise(measured) }));
+  const rows = summaries.map(({ benchCase, bulk }) => {
+    const singlePair = summaries.find((other) => other.benchCase.peer === benchCase.peer);
     return [
-      which.peer.name,
-      String(which.pairs),
+      benchCase.peer.name,
+      String(benchCase.pairs),
       bulk.gibPerSecond.format(2),
       bulk.cpuSecondsPerGib.format(2),
-      ratio(bulk.gibPerSecond.median, one?.bulk.gibPerSecond.median),
+      ratio(bulk.gibPerSecond.median, singlePair?.bulk.gibPerSecond.median),
       bulk.generatorLoad.median.toFixed(2),
     ];
   });
@@ -49,22 +49,22 @@ async function printPairs(bench: Bench): Promise<void> {
 }
 
 async function printWaiting(bench: Bench): Promise<void> {
-  const limit = openFilesLimit() - SPARE_FILES;
+  const limit = fdLimit() - RESERVED_FDS;
   const counts = WAITING.filter((count) => count <= limit);
   if (counts.length < WAITING.length)
     bench.print(`The file descriptor limit is too low for more than ${limit}.\n`);
   const rows: string[][] = [];
   const starts: StartPeer[] = bench.quick ? [startRelay] : [startRelay, startReference];
   for (const start of starts) {
-    const peer = await start(bench.workshop);
+    const peer = await start(bench.programs);
     if (peer === null) continue;
     await using relay = new AsyncDisposableStack();
     relay.use(peer);
     let waiting = 0;
-    let alone: number | undefined;
+    let withoutWaiting: number | undefined;
     for (const count of counts) {
       if (count > waiting) {
-        const load = relay.use(startLoad(bench.workshop, 'wait', peer, { pairs: count - waiting }));
+        const load = relay.use(startLoad(bench.programs, 'wait', peer, { pairs: count - waiting }));
         await load.waitForOutput(/^waiting$/mu, SETUP_TIMEOUT_MS);
         waiting = count;
       }
@@ -73,21 +73,21 @@ async function printWaiting(bench: Bench): Promise<void> {
       const rate = new Samples(
         (result?.measured ?? []).map((report) => report.get('pairs') / report.get('seconds')),
       );
-      alone ??= rate.median;
+      withoutWaiting ??= rate.median;
       rows.push([
         peer.name,
         String(count),
         rate.format(0),
-        ratio(rate.median, alone),
+        ratio(rate.median, withoutWaiting),
         (residentKiB(peer.pid) / KIB).toFixed(0),
       ]);
     }
   }
-  const header = ['peer', 'clients that wait', 'pairs/s', 'of none', 'resident MiB'];
-  bench.print(formatTable('Growth: connect, handshake, match, close beside clients that wait', header, rows));
+  const header = ['peer', 'waiting clients', 'pairs/s', 'of no waiting clients', 'resident MiB'];
+  bench.print(formatTable('Growth: connect, handshake, match, close, with waiting clients', header, rows));
 }
 
-function openFilesLimit(): number {
+function fdLimit(): number {
   const text = execFileSync('sh', ['-c', 'ulimit -Hn'], { encoding: 'utf8' }).trim();
   return text === 'unlimited' ? Number.POSITIVE_INFINITY : Number(text);
 }

@@ -1,12 +1,12 @@
 import { Program } from '../support/programs.ts';
 import type { Peer } from './peers.ts';
 import { PINNED } from './cores.ts';
-import type { Workshop } from './workshop.ts';
+import type { BenchPrograms } from './workshop.ts';
 
 /** `tls` and `wss` are `tcp` and `websocket` inside TLS. */
 export type Transport = 'tcp' | 'websocket' | 'tls' | 'wss';
 
-export type Mode = 'bulk' | 'stall' | 'wait' | 'cycles' | 'burst' | 'meet';
+export type Mode = 'bulk' | 'stall' | 'wait' | 'cycles' | 'burst' | 'latency';
 
 /** Options of the generator besides its target; the keys are those of `struct options` in load/main.c. */
 export interface LoadOptions {
@@ -33,7 +33,7 @@ const TIMEOUT_MS = 120_000;
 const REPORT = /^\{.*\}\n/mu;
 
 /** Starts the generator against a peer. It also measures the peer's CPU time. */
-export function startLoad(workshop: Workshop, mode: Mode, peer: Peer, options: LoadOptions): Program {
+export function startLoad(programs: BenchPrograms, mode: Mode, peer: Peer, options: LoadOptions): Program {
   const { from = 'tcp', to = 'tcp', pingPong = false, ...others } = options;
   const settings = {
     port: portOf(peer, from),
@@ -46,17 +46,17 @@ export function startLoad(workshop: Workshop, mode: Mode, peer: Peer, options: L
     ...others,
   };
   const args = Object.entries(settings).map(([key, value]) => `${key}=${value}`);
-  return new Program([...PINNED.load, workshop.load, mode, ...args]);
+  return new Program([...PINNED.load, programs.load, mode, ...args]);
 }
 
 /** Runs the generator to its end, and returns its measurements. */
 export async function runLoad(
-  workshop: Workshop,
+  programs: BenchPrograms,
   mode: Mode,
   peer: Peer,
   options: LoadOptions,
 ): Promise<Report> {
-  await using program = startLoad(workshop, mode, peer, options);
+  await using program = startLoad(programs, mode, peer, options);
   const report = await nextReport(program);
   await program.succeeds(TIMEOUT_MS);
   return report;

@@ -11,7 +11,7 @@ import { snapshot } from './snapshot.ts';
 import { throughput } from './throughput.ts';
 import { tls } from './tls.ts';
 import { websocket } from './websocket.ts';
-import { Workshop } from './workshop.ts';
+import { BenchPrograms } from './workshop.ts';
 
 /**
  * Compares our relay with other programs on this machine: `npm run bench -- [--quick] [--only
@@ -67,9 +67,9 @@ async function run(cc: string): Promise<void> {
     process.exitCode = 2;
     return;
   }
-  using workshop = new Workshop(cc);
+  using programs = new BenchPrograms(cc);
   const bench: Bench = {
-    workshop,
+    programs,
     quick: values.quick,
     rounds,
     seconds: values.quick ? 0.25 : 2,

@@ -49,13 +49,13 @@ export async function memory(bench: Bench): Promise<void> {
   }
   const rounds = bench.quick ? 1 : Math.min(bench.rounds, 3);
   const rows: string[][] = [];
-  for (const one of cases) {
+  for (const memoryCase of cases) {
     const measured: { before: number; grown: number }[] = [];
     for (let round = 0; round < rounds; round += 1)
-      measured.push(await measureMemory(bench, one, startRelay));
-    const { pairs: count } = one.options;
+      measured.push(await measureMemory(bench, memoryCase, startRelay));
+    const { pairs: count } = memoryCase.options;
     rows.push([
-      one.what,
+      memoryCase.what,
       String(count),
       new Samples(measured.map(({ grown }) => grown / count)).format(1),
       new Samples(measured.map(({ before }) => before / KIB_PER_MIB)).median.toFixed(0),
@@ -74,7 +74,7 @@ export async function measureMemory(
 ): Promise<{ before: number; grown: number }> {
   await using peer = await start();
   const before = residentKiB(peer.pid);
-  await using load = startLoad(bench.workshop, mode, peer, options);
+  await using load = startLoad(bench.programs, mode, peer, options);
   if (mode === 'wait') await load.waitForOutput(/^waiting$/mu, SETUP_TIMEOUT_MS);
   else await nextReport(load);
   await sleep(bench.quick ? 300 : 1500);

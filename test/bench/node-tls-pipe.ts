@@ -12,7 +12,7 @@ import { createServer as createTlsServer } from 'node:tls';
 const [plainPort, tlsPort, key = '', cert = ''] = process.argv.slice(2);
 const waiting = new Map<string, Socket>();
 
-function meet(socket: Socket): void {
+function pair(socket: Socket): void {
   socket.on('error', () => socket.destroy());
   // The load generator sends its handshake in one piece.
   socket.once('data', (line) => {
@@ -29,7 +29,7 @@ function meet(socket: Socket): void {
   });
 }
 
-createServer({ noDelay: true }, meet).listen(Number(plainPort), '127.0.0.1');
-createTlsServer({ key: readFileSync(key), cert: readFileSync(cert), noDelay: true }, meet)
+createServer({ noDelay: true }, pair).listen(Number(plainPort), '127.0.0.1');
+createTlsServer({ key: readFileSync(key), cert: readFileSync(cert), noDelay: true }, pair)
   .on('tlsClientError', () => undefined)
   .listen(Number(tlsPort), '127.0.0.1');

@@ -145,7 +145,7 @@ static bool write_outgoing(struct end *end) {
   return length == 0 || write_to(end, outgoing.bytes, length);
 }
 
-static bool say(struct end *end, const char *bytes, size_t length) {
+static bool send_bytes(struct end *end, const char *bytes, size_t length) {
   if (end->ssl == NULL) return write_to(end, bytes, length);
   return SSL_write(end->ssl, bytes, length) == (int)length && write_outgoing(end);
 }
@@ -177,7 +177,7 @@ static void meet(struct end *end, char *line, size_t length) {
   stop_waiting(other);
   end->other = other;
   other->other = end;
-  if (!say(end, "ok\n", 3) || !say(other, "ok\n", 3)) return end_pair(end);
+  if (!send_bytes(end, "ok\n", 3) || !send_bytes(other, "ok\n", 3)) return end_pair(end);
   watch(other, EPOLL_CTL_MOD);
 }
 
@@ -202,7 +202,7 @@ static void read_from(struct end *end) {
     bytes = plaintext.bytes;
     length = plaintext.length;
   }
-  if (length > 0 && end->other != NULL) goes_on = say(end->other, bytes, length) && goes_on;
+  if (length > 0 && end->other != NULL) goes_on = send_bytes(end->other, bytes, length) && goes_on;
   else if (length > 0 && goes_on) return meet(end, bytes, length);
   if (goes_on) return;
   if (end->other != NULL && end->other->ssl != NULL) {

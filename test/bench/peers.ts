@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Program, findProgram } from '../support/programs.ts';
 import { RelayProcess } from '../support/relay-process.ts';
 import { PINNED } from './cores.ts';
-import type { Workshop } from './workshop.ts';
+import type { BenchPrograms } from './workshop.ts';
 
 const START_TIMEOUT_MS = 20_000;
 
@@ -28,7 +28,7 @@ export interface Peer extends AsyncDisposable {
 }
 
 /** Starts a peer; null if it is not installed. */
-export type StartPeer = (workshop: Workshop) => Promise<Peer | null>;
+export type StartPeer = (programs: BenchPrograms) => Promise<Peer | null>;
 
 /** Our relay. */
 export async function startRelay(): Promise<Peer> {
@@ -48,8 +48,8 @@ export async function startRelay(): Promise<Peer> {
 }
 
 /** Our relay with one port for TCP and WebSocket, with and without TLS. */
-export async function startTlsRelay(workshop: Workshop): Promise<Peer> {
-  const { keyPath, certificatePath } = workshop.certificate;
+export async function startTlsRelay(programs: BenchPrograms): Promise<Peer> {
+  const { keyPath, certificatePath } = programs.certificate;
   const relay = await RelayProcess.start(
     {
       RELAY_MAX_WAITING: '',
@@ -71,18 +71,22 @@ export async function startTlsRelay(workshop: Workshop): Promise<Peer> {
 }
 
 /** A minimal relay in Node, which pipes two sockets into each other. */
-export function startNodePipe(workshop: Workshop): Promise<Peer> {
-  return startedWithTls('node pipe', [process.execPath, NODE_PIPE], workshop);
+export function startNodePipe(programs: BenchPrograms): Promise<Peer> {
+  return startedWithTls('node pipe', [process.execPath, NODE_PIPE], programs);
 }
 
 /** A loop over OpenSSL in C, as the limit of one core. */
-export async function startOpenssl(workshop: Workshop): Promise<Peer> {
-  if (workshop.opensslForwarder === null) throw new Error('compiled without OpenSSL');
-  return startedWithTls('c-openssl', [workshop.opensslForwarder], workshop);
+export async function startOpenssl(programs: BenchPrograms): Promise<Peer> {
+  if (programs.opensslForwarder === null) throw new Error('compiled without OpenSSL');
+  return startedWithTls('c-openssl', [programs.opensslForwarder], programs);
 }
 
-async function startedWithTls(name: string, command: readonly string[], workshop: Workshop): Promise<Peer> {
-  const { keyPath, certificatePath } = workshop.certificate;
+async function startedWithTls(
+  name: string,
+  command: readonly string[],
+  programs: BenchPrograms,
+): Promise<Peer> {
+  const { keyPath, certificatePath } = programs.certificate;
   const port = await freePort();
   const tlsPort = await freePort();
   const args = [String(port), String(tlsPort), keyPath, certificatePath];
@@ -99,12 +103,12 @@ export async function startReference(): Promise<Peer | null> {
 }
 
 /** HAProxy as a TCP proxy that does not inspect the bytes. */
-export async function startHaproxy(workshop: Workshop): Promise<Peer | null> {
+export async function startHaproxy(programs: BenchPrograms): Promise<Peer | null> {
   const haproxy = findProgram('haproxy');
   if (haproxy === null) return null;
   const port = await freePort();
   const sinkPort = await freePort();
-  const path = join(workshop.directory, `haproxy-${port}.cfg`);
+  const path = join(programs.directory, `haproxy-${port}.cfg`);
   writeFileSync(
     path,
     `global
@@ -128,21 +132,21 @@ listen forward
 
 /** A loop in C, as the limit of one core. */
 export function startEpoll(bufferBytes: number): StartPeer {
-  return async (workshop) => {
+  return async (programs) => {
     const port = await freePort();
     const sinkPort = await freePort();
     const args = [port, sinkPort, bufferBytes].map(String);
     const name = `c-epoll ${bufferBytes / KIB}K`;
-    return started(name, [workshop.epollForwarder, ...args], port, sinkPort);
+    return started(name, [programs.epollForwarder, ...args], port, sinkPort);
   };
 }
 
 /** Starts the installed ones. They stop together. */
-export async function startAll(workshop: Workshop, starts: readonly StartPeer[]): Promise<Peers> {
+export async function startAll(programs: BenchPrograms, starts: readonly StartPeer[]): Promise<Peers> {
   const peers = new Peers();
   try {
     for (const start of starts) {
-      const peer = await start(workshop);
+      const peer = await start(programs);
       if (peer !== null) peers.add(peer);
     }
   } catch (error) {

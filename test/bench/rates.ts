@@ -13,7 +13,7 @@ import { Peers } from './peers.ts';
 import type { Peer } from './peers.ts';
 import { Samples, formatTable, ratio } from './table.ts';
 
-const CAPS = [
+const RATES = [
   { text: '1MB/s', bytesPerSecond: 1e6 },
   { text: '20MB/s', bytesPerSecond: 20e6 },
   { text: '100Mbit/s', bytesPerSecond: 12.5e6 },
@@ -21,12 +21,12 @@ const CAPS = [
   { text: '1GB/s', bytesPerSecond: 1e9 },
 ] as const;
 
-const QUICK_CAPS = CAPS.filter(({ text }) => text !== '20MB/s' && text !== '200MB/s');
+const QUICK_RATES = RATES.filter(({ text }) => text !== '20MB/s' && text !== '200MB/s');
 
 const PAIRS = [1, 2, 50];
 
 /** Above this the machine is the limit, in bytes per second. */
-const MOST_BYTES_PER_SECOND = 1e9;
+const MAX_BYTES_PER_SECOND = 1e9;
 
 /** The period over which a rate must be met, in seconds. */
 const SECONDS = 5;
@@ -43,7 +43,7 @@ const CHUNK_BYTES = 262_144;
 const OK_BYTES = 3;
 
 /** A rate that no machine reaches. */
-const NEVER_MET = '100GB/s';
+const UNREACHABLE_RATE = '100GB/s';
 
 const VARIABLES = ['RELAY_TOTAL_RATE', 'RELAY_PAIR_RATE'] as const;
 
@@ -57,7 +57,7 @@ interface Case {
 interface Measurement {
   readonly bytesPerSecond: number;
   /** Rate of the slowest pair divided by that of the fastest. */
-  readonly evenness: number;
+  readonly fairness: number;
   readonly cores: number;
   readonly generatorCores: number;
 }
@@ -71,25 +71,25 @@ export async function rates(bench: Bench): Promise<void> {
 async function printCaps(bench: Bench, variable: (typeof VARIABLES)[number]): Promise<void> {
   await using peers = new Peers();
   const cases: Case[] = [];
-  for (const { text, bytesPerSecond } of bench.quick ? QUICK_CAPS : CAPS) {
+  for (const { text, bytesPerSecond } of bench.quick ? QUICK_RATES : RATES) {
     const peer = await startWith(text, { [variable]: text });
     peers.add(peer);
     for (const pairs of PAIRS) {
       const ofAll = variable === 'RELAY_PAIR_RATE' ? pairs * bytesPerSecond : bytesPerSecond;
-      if (ofAll <= MOST_BYTES_PER_SECOND) cases.push({ peer, pairs, bytesPerSecond: ofAll });
+      if (ofAll <= MAX_BYTES_PER_SECOND) cases.push({ peer, pairs, bytesPerSecond: ofAll });
     }
   }
   const seconds = bench.quick ? QUICK_SECONDS : SECONDS;
   const rounds = bench.quick ? 1 : Math.min(bench.rounds, ROUNDS);
-  const results = await interleaved(cases, rounds, (which) => measure(which, seconds));
-  const rows = results.map(({ which, measured }) => {
+  const results = await interleaved(cases, rounds, (benchCase) => measure(benchCase, seconds));
+  const rows = results.map(({ benchCase, measured }) => {
     const each = (value: (measurement: Measurement) => number): Samples => new Samples(measured.map(value));
     return [
-      which.peer.name,
-      String(which.pairs),
+      benchCase.peer.name,
+      String(benchCase.pairs),
       each(({ bytesPerSecond }) => bytesPerSecond / 1e6).median.toFixed(2),
-      each(({ bytesPerSecond }) => bytesPerSecond / which.bytesPerSecond).format(3),
-      which.pairs === 1 ? '–' : each(({ evenness }) => evenness).format(2),
+      each(({ bytesPerSecond }) => bytesPerSecond / benchCase.bytesPerSecond).format(3),
+      benchCase.pairs === 1 ? '–' : each(({ fairness }) => fairness).format(2),
       each(({ cores }) => cores).median.toFixed(3),
       each(({ cores, bytesPerSecond }) => (cores * GIB) / bytesPerSecond).median.toFixed(2),
       each(({ generatorCores }) => generatorCores).median.toFixed(2),
@@ -99,7 +99,7 @@ async function printCaps(bench: Bench, variable: (typeof VARIABLES)[number]): Pr
     'rate',
     'pairs',
     'MB/s of all',
-    'of what they may',
+    'of limit',
     'slowest pair / fastest',
     'CPU s/s',
     'CPU s/GiB',
@@ -116,25 +116,25 @@ async function printCost(bench: Bench): Promise<void> {
   const settings: readonly (readonly [name: string, settings: Readonly<Record<string, string>>])[] = [
     ['no rate', {}],
     ['no rate, again', {}],
-    [`total of ${NEVER_MET}`, { RELAY_TOTAL_RATE: NEVER_MET }],
-    [`${NEVER_MET} for each pair`, { RELAY_PAIR_RATE: NEVER_MET }],
-    ['both', { RELAY_TOTAL_RATE: NEVER_MET, RELAY_PAIR_RATE: NEVER_MET }],
+    [`total of ${UNREACHABLE_RATE}`, { RELAY_TOTAL_RATE: UNREACHABLE_RATE }],
+    [`${UNREACHABLE_RATE} for each pair`, { RELAY_PAIR_RATE: UNREACHABLE_RATE }],
+    ['both', { RELAY_TOTAL_RATE: UNREACHABLE_RATE, RELAY_PAIR_RATE: UNREACHABLE_RATE }],
   ];
   for (const [name, values] of settings) peers.add(await startWith(name, values));
   const cases = [1, 16].flatMap((pairs) => peers.all.map((peer) => ({ pairs, peer })));
   const results = await interleaved(cases, bench.rounds, ({ peer, pairs }) =>
     runBulk(bench, peer, { pairs }),
   );
-  const summaries = results.map(({ which, measured }) => ({ which, bulk: summarise(measured) }));
-  const rows = summaries.map(({ which: { pairs, peer }, bulk }) => {
-    const free = summaries.find(({ which }) => which.pairs === pairs)?.bulk;
+  const summaries = results.map(({ benchCase, measured }) => ({ benchCase, bulk: summarise(measured) }));
+  const rows = summaries.map(({ benchCase: { pairs, peer }, bulk }) => {
+    const unlimited = summaries.find(({ benchCase }) => benchCase.pairs === pairs)?.bulk;
     return [
       String(pairs),
       peer.name,
       bulk.gibPerSecond.format(2),
       bulk.cpuSecondsPerGib.format(3),
-      ratio(bulk.gibPerSecond.median, free?.gibPerSecond.median),
-      ratio(bulk.cpuSecondsPerGib.median, free?.cpuSecondsPerGib.median),
+      ratio(bulk.gibPerSecond.median, unlimited?.gibPerSecond.median),
+      ratio(bulk.cpuSecondsPerGib.median, unlimited?.cpuSecondsPerGib.median),
       bulk.generatorLoad.median.toFixed(2),
     ];
   });
@@ -158,24 +158,24 @@ async function startWith(name: string, settings: Readonly<Record<string, string>
 /** Not with the generator in C: it waits for everything that was sent, which takes minutes at a low rate. */
 async function measure({ peer, pairs: count }: Case, seconds: number): Promise<Measurement> {
   using pairs = new DisposableStack();
-  const all: Pair[] = [];
+  const openPairs: Pair[] = [];
   for (let index = 0; index < count; index += 1) {
-    all.push(pairs.use(await Pair.start(peer.tcpPort, index % 2 === 1)));
+    openPairs.push(pairs.use(await Pair.start(peer.tcpPort, index % 2 === 1)));
   }
   await sleep(WARM_UP_SECONDS * 1000);
-  const bytesBefore = all.map((pair) => pair.receivedBytes);
+  const bytesBefore = openPairs.map((pair) => pair.receivedBytes);
   const startedAt = performance.now();
   const cpuBefore = process.cpuUsage();
   const cores = await coresUsed(peer.pid, seconds * 1000);
-  const passedSeconds = (performance.now() - startedAt) / 1000;
+  const elapsedSeconds = (performance.now() - startedAt) / 1000;
   const { user, system } = process.cpuUsage(cpuBefore);
-  const bytes = all.map((pair, index) => pair.receivedBytes - (bytesBefore[index] ?? 0));
-  if (all.some((pair) => pair.hasEnded)) throw new Error('the relay ended a pair that runs');
+  const bytes = openPairs.map((pair, index) => pair.receivedBytes - (bytesBefore[index] ?? 0));
+  if (openPairs.some((pair) => pair.hasEnded)) throw new Error('the relay ended a pair that runs');
   return {
-    bytesPerSecond: bytes.reduce((sum, more) => sum + more, 0) / passedSeconds,
-    evenness: Math.min(...bytes) / Math.max(...bytes),
+    bytesPerSecond: bytes.reduce((sum, more) => sum + more, 0) / elapsedSeconds,
+    fairness: Math.min(...bytes) / Math.max(...bytes),
     cores,
-    generatorCores: (user + system) / 1e6 / passedSeconds,
+    generatorCores: (user + system) / 1e6 / elapsedSeconds,
   };
 }
 

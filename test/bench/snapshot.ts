@@ -31,12 +31,12 @@ interface Round {
 /** Ping-pong and eight pairs at full speed, next to a sidecar that is busy with the relay's database. */
 export async function snapshot(bench: Bench): Promise<void> {
   const rows = bench.quick ? QUICK_ROWS : ROWS;
-  const databasePath = join(bench.workshop.directory, 'usage.sqlite');
+  const databasePath = join(bench.programs.directory, 'usage.sqlite');
   createUsageFile(databasePath, { rows });
   await using relay = await RelayProcess.start({ RELAY_USAGE_DB: databasePath }, PINNED.peer);
   await using sidecar = await SidecarProcess.start({
     SIDECAR_USAGE_DB: databasePath,
-    SIDECAR_SNAPSHOT_DIR: join(bench.workshop.directory, 'snapshots'),
+    SIDECAR_SNAPSHOT_DIR: join(bench.programs.directory, 'snapshots'),
     SIDECAR_SNAPSHOT_EVERY: '24d',
     SIDECAR_SNAPSHOT_KEEP: '1',
   });
@@ -57,13 +57,15 @@ export async function snapshot(bench: Bench): Promise<void> {
     // Responses are cached per query, so each request uses another one.
     'reports of all records': () => fetch(`${sidecar.url}/usage.json?by=month&from=${nextFrom()}`),
   };
-  const results = await interleaved(CASES, bench.rounds, (which) => disturbed(bench, peer, requests[which]));
-  const table = results.map(({ which, measured }) => {
+  const results = await interleaved(CASES, bench.rounds, (benchCase) =>
+    measureWithRequests(bench, peer, requests[benchCase]),
+  );
+  const table = results.map(({ benchCase, measured }) => {
     const each = (value: (report: Report) => number): Samples =>
       new Samples(measured.map(({ report }) => value(report)));
     const seconds = new Samples(measured.flatMap(({ requestSeconds }) => requestSeconds));
     return [
-      which,
+      benchCase,
       each((report) => report.get('bytes') / GIB / report.get('seconds')).format(2),
       each((report) => report.get('p50Seconds') * 1000).format(2),
       each((report) => report.get('p99Seconds') * 1000).format(2),
@@ -73,8 +75,8 @@ export async function snapshot(bench: Bench): Promise<void> {
   const size = bytesOf(databasePath) / 1e6;
   bench.print(
     formatTable(
-      `A sidecar beside ${PAIRS} pairs that run flat out and a ping-pong of 1 KiB: ${rows} records, ${size.toFixed(0)} MB`,
-      ['the sidecar is busy with', 'GiB/s of all', 'p50 ms', 'p99 ms', 'each took s'],
+      `Sidecar next to ${PAIRS} pairs at full speed and a ping-pong of 1 KiB messages: ${rows} records, ${size.toFixed(0)} MB`,
+      ['sidecar load', 'GiB/s of all', 'p50 ms', 'p99 ms', 's per request'],
       table,
     ),
   );
@@ -88,28 +90,32 @@ function nextFrom(): number {
 }
 
 /** Last duration of each kind of request, and the number of measurements; in seconds. */
-const known = new Map<unknown, { readonly seconds: number; readonly rounds: number }>();
+const lastDurations = new Map<unknown, { readonly seconds: number; readonly rounds: number }>();
 
 /** Measures while requests run one after the other, each time in another part of a request. */
-async function disturbed(bench: Bench, peer: Peer, ask: (() => Promise<Response>) | null): Promise<Round> {
+async function measureWithRequests(
+  bench: Bench,
+  peer: Peer,
+  request: (() => Promise<Response>) | null,
+): Promise<Round> {
   const requestSeconds: number[] = [];
   const measured = new AbortController();
-  async function disturb(request: () => Promise<Response>): Promise<void> {
+  async function repeat(send: () => Promise<Response>): Promise<void> {
     while (!measured.signal.aborted) {
       const started = performance.now();
-      const response = await request();
+      const response = await send();
       await response.arrayBuffer();
       if (!response.ok) throw new Error(`the sidecar answered with status ${response.status}`);
       requestSeconds.push((performance.now() - started) / 1000);
     }
   }
-  const { seconds, rounds } = known.get(ask) ?? { seconds: 0, rounds: 0 };
-  const disturbance = ask === null ? Promise.resolve() : disturb(ask);
+  const { seconds, rounds } = lastDurations.get(request) ?? { seconds: 0, rounds: 0 };
+  const requestsDone = request === null ? Promise.resolve() : repeat(request);
   await sleep(((rounds % bench.rounds) / bench.rounds) * seconds * 1000);
   const report = await runBulk(bench, peer, { pairs: PAIRS, pingPong: true });
   measured.abort();
-  await disturbance;
-  known.set(ask, { seconds: requestSeconds.at(-1) ?? 0, rounds: rounds + 1 });
+  await requestsDone;
+  lastDurations.set(request, { seconds: requestSeconds.at(-1) ?? 0, rounds: rounds + 1 });
   return { report, requestSeconds };
 }
 

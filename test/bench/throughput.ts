@@ -21,16 +21,16 @@ const PEERS = [
 /** One pair and 16, bytes one way, compared with other forwarding programs on this machine. */
 export async function throughput(bench: Bench): Promise<void> {
   const starts = bench.quick ? PEERS.filter((start) => start !== SMALL_BUFFER) : PEERS;
-  await using peers = await startAll(bench.workshop, starts);
+  await using peers = await startAll(bench.programs, starts);
   const cases = [1, 16].flatMap((pairs) => peers.all.map((peer) => ({ pairs, peer })));
   const results = await interleaved(cases, bench.rounds, ({ peer, pairs }) =>
     runBulk(bench, peer, { pairs }),
   );
-  const summaries = results.map(({ which, measured }) => ({ which, bulk: summarise(measured) }));
-  const rows = summaries.map(({ which, bulk }) => {
-    const { pairs, peer } = which;
+  const summaries = results.map(({ benchCase, measured }) => ({ benchCase, bulk: summarise(measured) }));
+  const rows = summaries.map(({ benchCase, bulk }) => {
+    const { pairs, peer } = benchCase;
     const beside = (name: string): Bulk | undefined =>
-      summaries.find((other) => other.which.pairs === pairs && other.which.peer.name === name)?.bulk;
+      summaries.find((other) => other.benchCase.pairs === pairs && other.benchCase.peer.name === name)?.bulk;
     const speed = bulk.gibPerSecond.median;
     const cpu = bulk.cpuSecondsPerGib;
     return [

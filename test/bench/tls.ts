@@ -44,7 +44,7 @@ const MEMORY: readonly (MemoryCase & { readonly connections: number })[] = [
 
 /** TLS through our relay, a minimal relay in Node and a loop over OpenSSL in C. */
 export async function tls(bench: Bench): Promise<void> {
-  if (bench.workshop.opensslForwarder === null) {
+  if (bench.programs.opensslForwarder === null) {
     bench.print(
       "The scenario tls is left out: OpenSSL's headers are missing (apt-get install libssl-dev).\n",
     );
@@ -56,7 +56,7 @@ export async function tls(bench: Bench): Promise<void> {
 
 async function printThroughput(bench: Bench): Promise<void> {
   await using peers = await startAll(
-    bench.workshop,
+    bench.programs,
     PEERS.map(({ start }) => start),
   );
   const cases = COMBINATIONS.flatMap((combination) =>
@@ -67,12 +67,13 @@ async function printThroughput(bench: Bench): Promise<void> {
   const results = await interleaved(cases, bench.rounds, ({ peer, combination }) =>
     runBulk(bench, peer, { ...combination, suite: SUITE }),
   );
-  const summaries = results.map(({ which, measured }) => ({ which, bulk: summarise(measured) }));
-  const rows = summaries.map(({ which, bulk }) => {
-    const { peer, combination } = which;
+  const summaries = results.map(({ benchCase, measured }) => ({ benchCase, bulk: summarise(measured) }));
+  const rows = summaries.map(({ benchCase, bulk }) => {
+    const { peer, combination } = benchCase;
     const beside = (name: string): Bulk | undefined =>
-      summaries.find((other) => other.which.peer.name === name && other.which.combination === combination)
-        ?.bulk;
+      summaries.find(
+        (other) => other.benchCase.peer.name === name && other.benchCase.combination === combination,
+      )?.bulk;
     const [nodePipe, openssl] = [beside('node pipe'), beside('c-openssl')];
     const speed = bulk.gibPerSecond.median;
     const cpu = bulk.cpuSecondsPerGib.median;
@@ -108,9 +109,9 @@ async function printMemory(bench: Bench): Promise<void> {
   const rounds = bench.quick ? 1 : Math.min(bench.rounds, 3);
   const cases = MEMORY.flatMap((memory) => PEERS.map((peer) => ({ memory, peer })));
   const results = await interleaved(cases, rounds, ({ memory, peer }) =>
-    measureMemory(bench, memory, () => peer.start(bench.workshop)),
+    measureMemory(bench, memory, () => peer.start(bench.programs)),
   );
-  const rows = results.map(({ which: { memory, peer }, measured }) => [
+  const rows = results.map(({ benchCase: { memory, peer }, measured }) => [
     memory.what,
     String(memory.connections),
     peer.name,

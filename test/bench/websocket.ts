@@ -22,7 +22,7 @@ const REFERENCE_GIB_PER_SECOND = 0.29;
  * TCP.
  */
 export async function websocket(bench: Bench): Promise<void> {
-  await using peers = await startAll(bench.workshop, [startRelay, noPeer]);
+  await using peers = await startAll(bench.programs, [startRelay, noPeer]);
   const cases = (bench.quick ? [1] : [1, 16]).flatMap((pairs) =>
     peers.all.flatMap((peer) =>
       COMBINATIONS.filter(({ from, to }) => peer.pid !== 0 || from === to).map(({ from, to }) => ({
@@ -36,12 +36,14 @@ export async function websocket(bench: Bench): Promise<void> {
   const results = await interleaved(cases, bench.rounds, ({ peer, pairs, from, to }) =>
     runBulk(bench, peer, { pairs, from, to }),
   );
-  const summaries = results.map(({ which, measured }) => ({ which, bulk: summarise(measured) }));
-  const rows = summaries.map(({ which, bulk }) => {
-    const { pairs, peer, from, to } = which;
+  const summaries = results.map(({ benchCase, measured }) => ({ benchCase, bulk: summarise(measured) }));
+  const rows = summaries.map(({ benchCase, bulk }) => {
+    const { pairs, peer, from, to } = benchCase;
     const raw = summaries.find(
       (other) =>
-        other.which.pairs === pairs && other.which.peer === peer && other.which.from === other.which.to,
+        other.benchCase.pairs === pairs &&
+        other.benchCase.peer === peer &&
+        other.benchCase.from === other.benchCase.to,
     );
     const speed = bulk.gibPerSecond.median;
     return [

@@ -9,7 +9,7 @@ const LOAD_SOURCES = join(import.meta.dirname, 'load');
 const OPENSSL = ['-lssl', '-lcrypto'];
 
 /** The compiled C programs, and a temporary directory. */
-export class Workshop implements Disposable {
+export class BenchPrograms implements Disposable {
   readonly directory: string;
   readonly load: string;
   readonly epollForwarder: string;

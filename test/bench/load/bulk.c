@@ -9,10 +9,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-// Much longer than it takes; a peer that loses bytes ends the run with a reason.
+// Much longer than needed; a peer that loses bytes ends the run with an error message.
 static const double DELIVERY_TIMEOUT_SECONDS = 20;
 
-// All buffers are full when no byte has moved for that long.
+// If no byte has moved for this time, all buffers are full.
 static const double STALLED_SECONDS = 0.5;
 
 static int epoll;
@@ -111,7 +111,7 @@ static void check_delivery(bool both) {
     if (now() > deadline) die("a pair does not end");
     turn();
   }
-  if (!all_delivered()) die("more bytes came than were sent");
+  if (!all_delivered()) die("more bytes were received than sent");
 }
 
 void run_bulk(const struct options *options) {
@@ -144,7 +144,7 @@ void run_bulk(const struct options *options) {
          seconds, (unsigned long)bytes, own_cpu, (unsigned long)slowest, (unsigned long)fastest);
   print_cpu(options, &before_cpu, &after_cpu);
   if (ping_pong != NULL) finish_ping_pong(ping_pong);
-  say("}");
+  print("}");
 }
 
 void run_stall(const struct options *options) {

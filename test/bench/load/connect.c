@@ -11,7 +11,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-// Much longer than any peer takes; a hanging run ends with a reason.
+// Much longer than any peer needs; a run that hangs ends with an error message.
 enum { SET_UP_TIMEOUT_SECONDS = 20 };
 
 // Ports of one source address run out when ended connections linger in TIME_WAIT.
@@ -88,7 +88,7 @@ void write_handshake(char *line, unsigned token, int side) {
   sprintf(line, "please relay %032x%032x for side %016x\n", (unsigned)getpid(), token, (unsigned)side);
 }
 
-void say_handshake(const struct connection *connection, unsigned token, int side) {
+void send_line(const struct connection *connection, unsigned token, int side) {
   char line[128];
   uint8_t frame[160];
   write_handshake(line, token, side);
@@ -99,7 +99,7 @@ void say_handshake(const struct connection *connection, unsigned token, int side
 
 static void dial_relay(struct connection *connection, int port, unsigned token, int side) {
   dial(connection, port);
-  say_handshake(connection, token, side);
+  send_line(connection, token, side);
 }
 
 void expect_ok(const struct connection *connection) {
@@ -121,7 +121,7 @@ void open_waiting(const struct options *options, struct connection *connection) 
   dial_relay(connection, options->port, new_token(), 1);
 }
 
-// A forwarding peer gets its connections one after the other, so that the pairs are known.
+// Connections to a forwarding peer are opened one after the other, so that the pairs are known.
 void open_pair(const struct options *options, int listener, struct connection *first, struct connection *second) {
   first->partner = second;
   second->partner = first;

@@ -26,7 +26,7 @@ struct cpu {
 struct options {
   int port, other_port; // of the peer, for the first client of a pair and for the second
   struct list ports;  // in the mode `cycles`, each client uses a random one of these; none: `port`
-  int sink;           // a port to listen on, where the peer forwards to; 0 where it pairs clients itself
+  int sink;           // port to which the peer forwards, on which the generator listens; 0 if the peer pairs clients
   enum transport from, to;
   bool from_tls, to_tls;
   int pairs;          // or clients, in the modes that do not pair them
@@ -44,7 +44,7 @@ enum { LONGEST_MESSAGE = 32768 };
 
 // Parses frames from bytes in any split.
 struct frames {
-  bool from_client; // without a peer they arrive masked, as they were sent
+  bool from_client; // without a peer, frames arrive masked, as they were sent
   uint8_t header[14];
   unsigned header_bytes;
   uint64_t payload_left, message_bytes;
@@ -73,7 +73,7 @@ double now(void);
 double cpu_seconds(int pid);
 struct cpu cpu_of_peers(const struct options *options);
 void print_cpu(const struct options *options, const struct cpu *before, const struct cpu *after);
-void say(const char *line);
+void print(const char *line);
 void wait_for_input(void);
 
 // connect.c
@@ -83,7 +83,7 @@ int listen_on(int port);
 void write_handshake(char *line, unsigned token, int side);
 unsigned new_token(void);
 void dial(struct connection *connection, int port);
-void say_handshake(const struct connection *connection, unsigned token, int side);
+void send_line(const struct connection *connection, unsigned token, int side);
 void send_all(const struct connection *connection, const void *bytes, size_t length);
 void receive_all(const struct connection *connection, void *to, size_t length);
 void expect_ok(const struct connection *connection);
@@ -132,6 +132,6 @@ void run_stall(const struct options *options);
 void run_wait(const struct options *options);
 void run_cycles(const struct options *options);
 void run_burst(const struct options *options);
-void run_meet(const struct options *options);
+void run_latency(const struct options *options);
 
 #endif

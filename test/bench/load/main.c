@@ -5,7 +5,7 @@
 //   wait    clients wait for partners that never come; stays until its input ends
 //   cycles  connect, handshake, match, close, repeatedly, `pairs` at once
 //   burst   `pairs` clients connect in the same moment, and are paired
-//   meet    clients connect one by one to waiting partners; time until `ok`
+//   latency clients connect one by one to waiting partners; time until `ok`
 //
 // Prints its measurements as one line of JSON. An error of the peer ends it with exit code 1 and a message.
 
@@ -33,7 +33,7 @@ double now(void) {
   return time.tv_sec + time.tv_nsec / 1e9;
 }
 
-// All threads of the process, its kernel time too.
+// CPU time of all threads of the process, including kernel time.
 double cpu_seconds(int pid) {
   if (pid == 0) return 0;
   char path[64], stat[1024];
@@ -43,7 +43,7 @@ double cpu_seconds(int pid) {
   size_t length = fread(stat, 1, sizeof stat - 1, file);
   fclose(file);
   stat[length] = '\0';
-  // The name of the program is in parentheses and may hold anything.
+  // The name of the program is in parentheses and may contain any characters.
   const char *after_name = strrchr(stat, ')');
   unsigned long user, kernel;
   const char *format = ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu";
@@ -67,7 +67,7 @@ void print_cpu(const struct options *options, const struct cpu *before, const st
     printf(",\"cpuSeconds%d\":%.2f", i, after->each[i] - before->each[i]);
 }
 
-void say(const char *line) {
+void print(const char *line) {
   puts(line);
   fflush(stdout);
 }
@@ -83,7 +83,7 @@ static void set_transport(const char *name, enum transport *transport, bool *tls
   else die("%s is no transport", name);
 }
 
-// Numbers with commas in between.
+// Comma-separated numbers.
 static struct list to_list(const char *text) {
   struct list list = {0};
   for (const char *at = text; at != NULL; at = strchr(at, ',')) {
@@ -130,6 +130,6 @@ int main(int argc, char **argv) {
   else if (strcmp(mode, "wait") == 0) run_wait(&options);
   else if (strcmp(mode, "cycles") == 0) run_cycles(&options);
   else if (strcmp(mode, "burst") == 0) run_burst(&options);
-  else if (strcmp(mode, "meet") == 0) run_meet(&options);
+  else if (strcmp(mode, "latency") == 0) run_latency(&options);
   else die("%s is no mode", mode);
 }

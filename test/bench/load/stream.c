@@ -1,4 +1,4 @@
-// Sends without end from bytes prepared once, and counts what arrives without looking at it.
+// Sends prepared bytes without end, and counts received bytes without inspecting them.
 
 #include "load.h"
 #include <errno.h>
@@ -54,19 +54,19 @@ void send_some(struct connection *connection) {
   if (connection->secure) return send_securely(connection);
   size_t length = streams[connection->transport].length, at = connection->wire_bytes % length;
   size_t count = length - at;
-  // No longer meant to send: only to the end of the frame that was begun.
+  // No longer sending, except for the rest of the current frame.
   if (!connection->sends) count = FRAME_BYTES - at % FRAME_BYTES;
   ssize_t sent = send(connection->fd, streams[connection->transport].bytes + at, count, MSG_DONTWAIT);
   if (sent < 0 && errno != EAGAIN) die("send: %s", strerror(errno));
   if (sent > 0) connection->wire_bytes += sent;
 }
 
-// The kernel throws the bytes away: what is measured is the peer, not a copy nobody reads.
+// The kernel discards the bytes, so that only the peer is measured and not an unused copy.
 static ssize_t discard(int fd, size_t count) {
   return recv(fd, NULL, count, MSG_DONTWAIT | MSG_TRUNC);
 }
 
-// Headers are read and taken apart, payload is not.
+// Headers are read and parsed, payload is not.
 static ssize_t receive_frames(struct connection *connection) {
   struct frames *frames = &connection->frames;
   ssize_t got = 0;

@@ -22,6 +22,6 @@ void run_wait(const struct options *options) {
     if (i % UNSEEN_AT_MOST == UNSEEN_AT_MOST - 1) wait_until_seen(options);
   }
   wait_until_seen(options);
-  say("waiting");
+  print("waiting");
   wait_for_input();
 }

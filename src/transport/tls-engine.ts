@@ -259,19 +259,15 @@ export class TlsBindings {
  */
 export function detectTlsBindings(uv: UvHandles): TlsBindings | null {
   try {
-    const bindings = loadBindings(uv);
-    return bindings !== null && canExchangeData(bindings) ? bindings : null;
+    const newStream: unknown = Reflect.get(loadBinding('js_stream') ?? {}, 'JSStream');
+    const wrap: unknown = Reflect.get(loadBinding('tls_wrap') ?? {}, 'wrap');
+    const pskSymbol = findPskSymbol();
+    if (!isConstructor(newStream) || !isWrapFunction(wrap) || pskSymbol === null) return null;
+    const bindings = new TlsBindings(uv, newStream, wrap, pskSymbol);
+    return canExchangeData(bindings) ? bindings : null;
   } catch {
     return null;
   }
-}
-
-function loadBindings(uv: UvHandles): TlsBindings | null {
-  const newStream: unknown = Reflect.get(loadBinding('js_stream') ?? {}, 'JSStream');
-  const wrap: unknown = Reflect.get(loadBinding('tls_wrap') ?? {}, 'wrap');
-  const pskSymbol = findPskSymbol();
-  if (!isConstructor(newStream) || !isWrapFunction(wrap) || pskSymbol === null) return null;
-  return new TlsBindings(uv, newStream, wrap, pskSymbol);
 }
 
 /** Node.js stores the callback for pre-shared keys under a private symbol. */
@@ -292,28 +288,25 @@ function findPskSymbol(): symbol | null {
  * other.
  */
 function canExchangeData(bindings: TlsBindings): boolean {
-  const context = createSecureContext({
-    minVersion: 'TLSv1.3',
-    ciphers: 'TLS_AES_128_GCM_SHA256',
-  });
+  const context = createSecureContext({ minVersion: 'TLSv1.3', ciphers: 'TLS_AES_128_GCM_SHA256' });
   const preSharedKey = { identity: 'feature-detection', key: Buffer.alloc(32, 1) };
   const log: string[] = [];
   const toServer: Uint8Array[] = [];
   const toClient: Uint8Array[] = [];
-  const end = (role: 'server' | 'client', out: Uint8Array[], plaintext: (text: string) => void): TlsEngine =>
+  const end = (role: 'server' | 'client', out: Uint8Array[]): TlsEngine =>
     new TlsEngine(
       bindings,
       { role, context, preSharedKey },
       {
-        onPlaintext: (bytes) => plaintext(Buffer.from(bytes).toString('latin1')),
+        onPlaintext: (bytes) => log.push(Buffer.from(bytes).toString('latin1')),
         onCloseNotify: () => log.push(`${role} closed`),
         onHandshakeDone: () => log.push(`${role} ready`),
         onError: () => log.push(`${role} failed`),
         onCiphertext: (parts) => out.push(...parts.map((part) => Uint8Array.from(part))),
       },
     );
-  const server = end('server', toClient, (text) => log.push(text));
-  const client = end('client', toServer, (text) => log.push(text));
+  const server = end('server', toClient);
+  const client = end('client', toServer);
   const deliver = (): void => {
     while (toServer.length + toClient.length > 0) {
       for (const bytes of toServer.splice(0)) server.receive(bytes);

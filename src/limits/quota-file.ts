@@ -29,8 +29,7 @@ export class QuotaFileError extends StartupError {}
 export function loadQuota(path: string): SavedQuota | null {
   try {
     rmSync(path + TEMPORARY_SUFFIX, { force: true });
-    const directory = dirname(path);
-    accessSync(directory, constants.W_OK | constants.X_OK);
+    accessSync(dirname(path), constants.W_OK | constants.X_OK);
   } catch (error) {
     const sentence = `cannot write to the directory of the quota file "${path}" (${errorCode(error)})`;
     throw new QuotaFileError(sentence, { cause: error });
@@ -130,9 +129,9 @@ function parse(text: string): SavedQuota | null {
     if (!isQuota(value)) return null;
     const { day, period, relayedBytes } = value;
     return { day, period, relayedBytes };
-  } catch (error) {
-    if (error instanceof SyntaxError) return null;
-    throw error;
+  } catch {
+    // Not JSON.
+    return null;
   }
 }
 

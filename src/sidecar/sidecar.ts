@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { Router } from 'express';
+import type { Express } from 'express';
 import type { Logger } from 'pino';
 import { formatEndpoint } from '../config/endpoint.ts';
 import type { Endpoint } from '../config/endpoint.ts';
@@ -11,10 +12,9 @@ import { HttpListener } from '../transport/http-listener.ts';
 import { listen } from '../transport/listener.ts';
 import type { Health } from './api.ts';
 import { JobPool } from './job-pool.ts';
-import type { JobRunner } from './job-pool.ts';
-import { readDatabaseState, readLiveStatus } from './live-status.ts';
+import type { JobPoolOptions } from './job-pool.ts';
+import { RelayClient, readDatabaseState, readLiveStatus } from './live-status.ts';
 import { CachedCheck, SidecarMetrics } from './metrics.ts';
-import { RelayClient } from './relay-client.ts';
 import { createApp } from './server.ts';
 import type { AppDependencies } from './server.ts';
 import type { SnapshotCheckTask } from './snapshots/snapshot-check.ts';
@@ -91,8 +91,12 @@ export class Sidecar {
       databasePath,
       scratchDirectory: join(snapshots.directory, SCRATCH_DIRECTORY),
     };
-    const pool = this.#createPool(MAX_QUERY_PROCESSES, QUERY_TIMEOUT_MS);
-    const store = await SnapshotStore.open({ ...snapshots, source, pool: this.#createPool(1) });
+    const pool = this.#createPool({ maxProcesses: MAX_QUERY_PROCESSES, jobTimeoutMs: QUERY_TIMEOUT_MS });
+    const store = await SnapshotStore.open({
+      ...snapshots,
+      source,
+      pool: this.#createPool({ maxProcesses: 1 }),
+    });
     this.#closers.push(() => store.close());
     const schedule = this.#createSchedule(store);
     this.#closers.push(() => schedule.close());
@@ -127,7 +131,7 @@ export class Sidecar {
       },
       token,
     );
-    const endpoints = await this.#listenAll(() => new HttpListener(app, HTTP_LIMITS));
+    const endpoints = await this.#listen(app);
     schedule.start();
     // The first count of many records takes seconds, so it starts before the first request.
     void totals.refresh();
@@ -145,8 +149,8 @@ export class Sidecar {
     this.#closers.length = 0;
   }
 
-  #createPool(maxProcesses: number, jobTimeoutMs = Number.POSITIVE_INFINITY): JobPool {
-    const pool = new JobPool({ maxProcesses, jobTimeoutMs });
+  #createPool(options: JobPoolOptions): JobPool {
+    const pool = new JobPool(options);
     this.#closers.push(() => pool.close());
     return pool;
   }
@@ -195,10 +199,10 @@ export class Sidecar {
     });
   }
 
-  async #listenAll(create: () => HttpListener): Promise<readonly Endpoint[]> {
+  async #listen(app: Express): Promise<readonly Endpoint[]> {
     const actual: Endpoint[] = [];
     for (const endpoint of this.#config.listen) {
-      const server = create();
+      const server = new HttpListener(app, HTTP_LIMITS);
       const bound = await listen(server, endpoint);
       this.#servers.push(server);
       this.#log.info({ role: 'sidecar', endpoint: formatEndpoint(bound) }, 'listening');
@@ -209,11 +213,7 @@ export class Sidecar {
 }
 
 /** Runs in a job process, because SQLite's check reads the whole snapshot. */
-async function checkSnapshot(
-  pool: JobRunner<'checkSnapshot'>,
-  directory: string,
-  intervalMs: number,
-): Promise<Health> {
+async function checkSnapshot(pool: JobPool, directory: string, intervalMs: number): Promise<Health> {
   const task: SnapshotCheckTask = { directory, maxAgeMs: 2 * intervalMs, now: Date.now() };
   const problem = await pool.run('checkSnapshot', task);
   return { ok: problem === null, problem };

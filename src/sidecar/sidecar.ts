@@ -12,7 +12,6 @@ import { HttpListener } from '../transport/http-listener.ts';
 import { listen } from '../transport/listener.ts';
 import type { Health } from './api.ts';
 import { JobPool } from './job-pool.ts';
-import type { JobPoolOptions } from './job-pool.ts';
 import { RelayClient, readDatabaseState, readLiveStatus } from './live-status.ts';
 import { CachedCheck, SidecarMetrics } from './metrics.ts';
 import { createApp } from './server.ts';
@@ -65,13 +64,17 @@ const LOG_EVERY_FAILURES = 30;
 /** Inside the snapshot directory, which this process may write to. */
 const SCRATCH_DIRECTORY = '.scratch';
 
+interface Closeable {
+  close(): Promise<void> | void;
+}
+
 /** The composition root of the sidecar: start and shutdown order. */
 export class Sidecar {
   readonly #config: SidecarConfig;
   readonly #log: Logger;
   readonly #servers: HttpListener[] = [];
-  /** Called on shutdown in reverse order. */
-  readonly #closers: (() => Promise<void> | void)[] = [];
+  /** Closed on shutdown in reverse order. */
+  readonly #resources: Closeable[] = [];
   #closing = false;
 
   constructor(config: SidecarConfig, log: Logger) {
@@ -91,25 +94,18 @@ export class Sidecar {
       databasePath,
       scratchDirectory: join(snapshots.directory, SCRATCH_DIRECTORY),
     };
-    const pool = this.#createPool({ maxProcesses: MAX_QUERY_PROCESSES, jobTimeoutMs: QUERY_TIMEOUT_MS });
-    const store = await SnapshotStore.open({
-      ...snapshots,
-      source,
-      pool: this.#createPool({ maxProcesses: 1 }),
-    });
-    this.#closers.push(() => store.close());
-    const schedule = this.#createSchedule(store);
-    this.#closers.push(() => schedule.close());
-    const reports = new UsageReports({ source, pool, clock: Date.now });
-    this.#closers.push(() => reports.close());
-
+    const pool = this.#own(
+      new JobPool({ maxProcesses: MAX_QUERY_PROCESSES, jobTimeoutMs: QUERY_TIMEOUT_MS }),
+    );
+    const snapshotPool = this.#own(new JobPool({ maxProcesses: 1 }));
+    const store = this.#own(await SnapshotStore.open({ ...snapshots, source, pool: snapshotPool }));
+    const schedule = this.#own(this.#createSchedule(store));
+    const reports = this.#own(new UsageReports({ source, pool, clock: Date.now }));
     const onInternalError = (error: unknown): void => {
       // Requests that the shutdown aborts are not errors.
       if (!this.#closing) this.#log.error({ error: errorDetails(error) }, 'request failed');
     };
-    const totals = new UsageTotals({ source, pool, onInternalError });
-    this.#closers.push(() => totals.close());
-
+    const totals = this.#own(new UsageTotals({ source, pool, onInternalError }));
     const relay = new RelayClient(relayStatusUrl);
     const health: AppDependencies['health'] = {
       relay: () => relay.health('relay'),
@@ -145,14 +141,13 @@ export class Sidecar {
       server.close();
       server.closeAllConnections();
     }
-    for (const closer of this.#closers.toReversed()) await closer();
-    this.#closers.length = 0;
+    for (const resource of this.#resources.toReversed()) await resource.close();
+    this.#resources.length = 0;
   }
 
-  #createPool(options: JobPoolOptions): JobPool {
-    const pool = new JobPool(options);
-    this.#closers.push(() => pool.close());
-    return pool;
+  #own<Resource extends Closeable>(resource: Resource): Resource {
+    this.#resources.push(resource);
+    return resource;
   }
 
   #createSchedule(store: SnapshotStore): SnapshotSchedule {

@@ -3,10 +3,8 @@ import { Signals } from './process/signals.ts';
 
 const signals = new Signals();
 
-const [{ runProgram }, { relayProgram }] = [
-  await import('./process/program.ts'),
-  await import('./relay/relay.ts'),
-];
+const { runProgram } = await import('./process/program.ts');
+const { relayProgram } = await import('./relay/relay.ts');
 
 // Forwarding allocates few, short-lived objects, but V8 would grow its young generation to 128 MiB for them
 // and never shrink it. This is set after loading, which grows it to 4 MiB. With the initial 1 MiB, objects of

@@ -1,11 +1,9 @@
 import { isatty } from 'node:tty';
 
 /** Stop, stop (Ctrl-C), reload. SIGHUP means stop if the terminal of the process was closed. */
-export type ProgramSignal = 'SIGTERM' | 'SIGINT' | 'SIGHUP';
+const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
 
-const SIGNALS: readonly ProgramSignal[] = ['SIGTERM', 'SIGINT', 'SIGHUP'];
-
-const STANDARD_STREAMS = [0, 1, 2] as const;
+export type ProgramSignal = (typeof SIGNALS)[number];
 
 /**
  * Queues the signals of a process until the program can handle them.
@@ -17,7 +15,7 @@ const STANDARD_STREAMS = [0, 1, 2] as const;
 export class Signals {
   readonly #pending: ProgramSignal[] = [];
   /** Standard streams that were terminals at the start. None with `nohup`. */
-  readonly #terminals = STANDARD_STREAMS.filter((fd) => isatty(fd));
+  readonly #terminals = [0, 1, 2].filter((fd) => isatty(fd));
   #handle: (signal: ProgramSignal) => void = (signal) => this.#pending.push(signal);
 
   constructor() {

@@ -41,10 +41,10 @@ export type Token = string & { readonly brand: 'Token' };
 /** Distinguishes the two ends of a transfer. Also a secret. */
 export type Side = string & { readonly brand: 'Side' };
 
-/** How a connection or pair ended, as in usage records. */
-export type Mood = 'happy' | 'lonely' | 'redundant' | 'impatient' | 'errory' | 'empty';
+export const MOODS = ['happy', 'lonely', 'redundant', 'impatient', 'errory', 'empty'] as const;
 
-export const MOODS: readonly Mood[] = ['happy', 'lonely', 'redundant', 'impatient', 'errory', 'empty'];
+/** How a connection or pair ended, as in usage records. */
+export type Mood = (typeof MOODS)[number];
 
 const encoder = new TextEncoder();
 

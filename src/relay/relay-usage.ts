@@ -27,7 +27,6 @@ export class RelayUsage {
   readonly #log: Logger;
   /** In front of all files. Metrics do not pass through it. */
   readonly #limiter: RecordLimiter;
-  readonly #closers: (() => Promise<void>)[] = [];
   #lineWriter: LineWriter | null = null;
   /** Records passed to the line writer. */
   #submittedLines = 0;
@@ -85,8 +84,8 @@ export class RelayUsage {
 
   /** Writes all waiting records and closes the outputs. */
   async close(): Promise<void> {
-    for (const closer of this.#closers.toReversed()) await closer();
-    this.#closers.length = 0;
+    await this.#database?.close();
+    await this.#lineWriter?.close();
   }
 
   #openLineWriter(logFd: number): void {
@@ -98,7 +97,6 @@ export class RelayUsage {
           'writing usage records to RELAY_LOG_FD failed permanently; records are dropped',
         ),
     });
-    this.#closers.push(() => writer.close());
     this.#lineWriter = writer;
     this.#limiter.addSink(createJsonLinesSink(writer));
     this.#limiter.addSink({ record: () => (this.#submittedLines += 1) });
@@ -118,7 +116,6 @@ export class RelayUsage {
     };
     const retention = retentionMs === null ? null : { maxAgeMs: retentionMs };
     const sink = await SqliteSink.open(path, current, events, retention);
-    this.#closers.push(() => sink.close());
     this.#database = sink;
     this.#limiter.addSink(sink);
   }

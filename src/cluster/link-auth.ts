@@ -106,6 +106,8 @@ export type LinkAuthFailure = 'version' | 'secret' | 'not a relay' | 'tls';
 /** The result of the bytes so far. `send` goes to the other end; it may be empty. */
 export type LinkAuthStep =
   | { readonly kind: 'incomplete'; readonly send: string }
+  /** The caller must start TLS, which authenticates both ends. */
+  | { readonly kind: 'begin-tls'; readonly send: string }
   /** The other end has the secret. `rest` came behind its last line, and shares memory with the bytes that were received. */
   | { readonly kind: 'authenticated'; readonly send: string; readonly rest: Uint8Array }
   /** The link must be closed. */
@@ -115,7 +117,7 @@ const INCOMPLETE: LinkAuthStep = { kind: 'incomplete', send: '' };
 
 type LinkRole = 'owner' | 'caller';
 
-/** One end of the handshake without TLS. It receives bytes until it is authenticated or has failed. */
+/** One end of the handshake. It receives bytes until the result is not `incomplete`. */
 export interface LinkAuth {
   receive(bytes: Uint8Array): LinkAuthStep;
 }
@@ -195,20 +197,19 @@ export class LinkClientAuth implements LinkAuth {
 }
 
 /** The line before TLS, and its check by the caller. */
-export class TlsOffer {
+export class TlsOffer implements LinkAuth {
   /** The owner sends it unencrypted. */
   static readonly line = `${TLS_OPENING}\n`;
 
   readonly #lines = new LinkLineReader();
 
-  /** `begin`: the caller starts TLS. Call it until the result is not `incomplete`. */
-  receive(bytes: Uint8Array): 'incomplete' | 'begin' | LinkAuthFailure {
+  receive(bytes: Uint8Array): LinkAuthStep {
     const line = this.#lines.read(bytes);
-    if (line.kind === 'incomplete' && isOpeningPrefix(line.text)) return 'incomplete';
-    if (line.kind === 'line' && SERVER_LINE.test(line.text)) return 'tls';
-    if (line.kind !== 'line' || line.text !== TLS_OPENING) return failureOf(line.text);
+    if (line.kind === 'incomplete' && isOpeningPrefix(line.text)) return INCOMPLETE;
+    if (line.kind === 'line' && SERVER_LINE.test(line.text)) return failed('tls');
+    if (line.kind !== 'line' || line.text !== TLS_OPENING) return failed(failureOf(line.text));
     // In TLS the caller sends first: bytes before that are not the owner's.
-    return line.rest.length === 0 ? 'begin' : 'not a relay';
+    return line.rest.length === 0 ? { kind: 'begin-tls', send: '' } : failed('not a relay');
   }
 }
 

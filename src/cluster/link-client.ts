@@ -9,7 +9,7 @@ import { EMPTY_BYTES } from '../transport/byte-stream.ts';
 import type { ByteStream, ByteStreamHandler } from '../transport/byte-stream.ts';
 import type { IoBackend } from '../transport/io-backend.ts';
 import { LinkClientAuth, TlsOffer } from './link-auth.ts';
-import type { LinkAuthFailure, LinkTls } from './link-auth.ts';
+import type { LinkAuth, LinkAuthFailure, LinkTls } from './link-auth.ts';
 
 /**
  * Addresses that no relay has: unspecified, link-local (where clouds have their metadata services), multicast, reserved. A
@@ -134,8 +134,8 @@ export function connectLink(options: LinkClientOptions): Promise<Link> {
 
 class LinkConnector implements ByteStreamHandler {
   readonly #options: LinkClientOptions;
-  /** Null if TLS authenticates both ends. */
-  readonly #auth: LinkClientAuth | null;
+  /** Null once TLS has started, which authenticates both ends. */
+  #auth: LinkAuth | null;
   readonly #resolve: (link: Link) => void;
   readonly #reject: (error: LinkError) => void;
   readonly #timer: NodeJS.Timeout;
@@ -143,13 +143,11 @@ class LinkConnector implements ByteStreamHandler {
   #socket: Socket | null = null;
   /** The same connection, once it is open. */
   #stream: ByteStream | null = null;
-  /** Null without TLS, and once TLS has started. */
-  #tlsOffer: TlsOffer | null = null;
   #isDone = false;
 
   constructor(options: LinkClientOptions, resolve: (link: Link) => void, reject: (error: LinkError) => void) {
     this.#options = options;
-    this.#auth = options.tls === null ? new LinkClientAuth(options.key) : null;
+    this.#auth = options.tls === null ? new LinkClientAuth(options.key) : new TlsOffer();
     this.#resolve = resolve;
     this.#reject = reject;
     this.#timer = setTimeout(() => this.#fail('timeout'), options.timeoutMs);
@@ -177,7 +175,8 @@ class LinkConnector implements ByteStreamHandler {
       socket.on('error', onError);
       socket.once('connect', () => {
         socket.off('error', onError);
-        this.#authenticate(socket);
+        this.#stream = this.#options.backend.adoptSocket(socket, 'tcp');
+        this.#stream.start(this);
       });
     } catch (error) {
       // The address came from the coordinator, and Node.js throws if the port is invalid.
@@ -187,16 +186,13 @@ class LinkConnector implements ByteStreamHandler {
 
   onBytes(bytes: Uint8Array): void {
     if (this.#isDone) return;
-    if (this.#tlsOffer !== null) {
-      this.#onTlsOffer(this.#tlsOffer.receive(bytes));
-      return;
-    }
     const step = this.#auth?.receive(bytes);
     // With TLS nothing can come before it has authenticated the owner.
     if (step === undefined) this.#fail('not a relay');
     else if (step.kind === 'failed') this.#fail(step.failure);
     else if (step.kind === 'authenticated') this.#succeed(Uint8Array.from(step.rest));
-    else this.#stream?.write(Buffer.from(step.send));
+    else if (step.kind === 'begin-tls') this.#startTls();
+    else if (step.send !== '') this.#stream?.write(Buffer.from(step.send));
   }
 
   onWritable(): void {
@@ -212,21 +208,10 @@ class LinkConnector implements ByteStreamHandler {
     this.#fail('unreachable');
   }
 
-  #authenticate(socket: Socket): void {
+  #startTls(): void {
     const { backend, tls } = this.#options;
-    if (tls !== null) this.#tlsOffer = new TlsOffer();
-    this.#stream = backend.adoptSocket(socket, 'tcp');
-    this.#stream.start(this);
-  }
-
-  #onTlsOffer(result: ReturnType<TlsOffer['receive']>): void {
-    const { backend, tls } = this.#options;
-    if (result === 'incomplete') return;
-    if (result !== 'begin' || tls === null || this.#stream === null) {
-      this.#fail(result === 'begin' ? 'tls' : result);
-      return;
-    }
-    this.#tlsOffer = null;
+    if (tls === null || this.#stream === null) return;
+    this.#auth = null;
     this.#stream = tls.wrap('client', backend, this.#stream, {
       onAuthenticated: () => this.#succeed(EMPTY_BYTES),
       onFailed: (failure) => this.#fail(failure),

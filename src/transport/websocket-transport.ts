@@ -55,9 +55,9 @@ export class WebSocketTransport implements ClientTransport, ByteStreamHandler, F
   /** An incomplete message of the handshake. */
   #partialMessage: Uint8Array = EMPTY_BYTES;
   #lineTimer: NodeJS.Timeout | undefined;
+  /** Null until the relay has sent its close frame. */
   #linger: Linger | null = null;
   #isPaused = false;
-  #hasSentClose = false;
   #hasAnsweredPing = false;
   #missedPings = 0;
   #deliveredAtLastReceive = 0;
@@ -113,8 +113,7 @@ export class WebSocketTransport implements ClientTransport, ByteStreamHandler, F
   }
 
   closeGracefully(code: number, hadPartner: boolean): void {
-    if (this.#hasSentClose) return;
-    this.#hasSentClose = true;
+    if (this.#linger !== null) return;
     this.#linger = new Linger(this.#stream, lingerTimeoutMs(hadPartner));
     this.#stream.write(encodeClose(code));
     this.resume();
@@ -210,7 +209,7 @@ export class WebSocketTransport implements ClientTransport, ByteStreamHandler, F
     const ping = this.#lastPing;
     this.#lastPing = null;
     // A client that does not receive its pongs gets no more of them, so they do not accumulate.
-    if (ping !== null && this.#stream.bufferedBytes === 0 && !this.#hasSentClose)
+    if (ping !== null && this.#stream.bufferedBytes === 0 && this.#linger === null)
       this.#stream.write(encodePong(ping));
     return taken;
   }
@@ -269,7 +268,7 @@ export class WebSocketTransport implements ClientTransport, ByteStreamHandler, F
   }
 
   #ping(): void {
-    if (this.#hasSentClose) return;
+    if (this.#linger !== null) return;
     if (!this.#isPongExpected) this.#missedPings = 0;
     if (this.#missedPings >= MAX_MISSED_PINGS) {
       this.abort();

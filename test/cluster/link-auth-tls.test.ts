@@ -31,7 +31,7 @@ const TLS_OFFER = 'transit-relay-cluster/2 tls\n';
 
 const CONNECT_AND_RESET = `
   const { connect } = require('node:net');
-  for (let come = 0; come < 5; come += 1) {
+  for (let index = 0; index < 5; index += 1) {
     const socket = connect(Number(process.argv[1]), '127.0.0.1', () => socket.resetAndDestroy());
   }
 `;

@@ -239,7 +239,7 @@ for (const [name, openBackend] of IO_BACKENDS) {
       assert.deepEqual(testServer.failures, ['evicted', 'evicted']);
     });
 
-    test('is not affected by a thousand untrusted peers: a link goes on, and they get nothing', async (context) => {
+    test('is not affected by a thousand untrusted peers: an existing link keeps working, and they get no reply', async (context) => {
       const testServer = await TestLinkServer.open(context, await openBackend());
       const caller = await testServer.connect(context);
       const owner = await testServer.untilLink();

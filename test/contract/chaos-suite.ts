@@ -70,12 +70,12 @@ async function checkAllHappy(topology: InProcessTopology, pairs: number): Promis
 
 /** Resolves with the maximum number of buffered bytes during `work`. */
 async function maxBufferedBytes(topology: InProcessTopology, work: Promise<unknown>): Promise<number> {
-  let most = 0;
+  let highest = 0;
   const timer = setInterval(() => {
-    most = Math.max(most, topology.bufferedBytes());
+    highest = Math.max(highest, topology.bufferedBytes());
   }, 5);
   await work.finally(() => clearInterval(timer));
-  return most;
+  return highest;
 }
 
 /** Random writes, random pauses and random ends of clients; every received byte is compared. */
@@ -120,7 +120,7 @@ export function chaosSuite(suite: ChaosSuiteOptions): void {
           leaving[ending]();
           await Promise.all([...traffic, leaving.closed]);
           const code = remaining.transport === 'websocket' ? 1000 : null;
-          assert.deepEqual(await remaining.closed, { reset: false, code }, `${remaining.transport} stays`);
+          assert.deepEqual(await remaining.closed, { reset: false, code }, `${remaining.transport} remains`);
           checkPrefix(first);
           const receivedCount = checkPrefix(last);
           if (ending === 'end')

@@ -23,7 +23,7 @@ export interface OneClientSuiteOptions {
 /** Behaviour for a client without a partner. */
 export function oneClientSuite({ name, open, isForwarded }: OneClientSuiteOptions): void {
   for (const transport of TRANSPORTS) {
-    describe(`${name}: a ${transport} client alone`, () => {
+    describe(`${name}: a ${transport} client without a partner`, () => {
       let topology: InProcessTopology;
       let waiters: TestClient[] = [];
       before(async () => {

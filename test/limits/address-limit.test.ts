@@ -159,7 +159,7 @@ describe('a limit of new connections per address', () => {
     for (const slot of enter(limit, 60)) slot.release();
     now += 2 * MINUTE_MS;
     enter(limit, 1, '192.0.2.3');
-    assert.equal(limit.size, 2, 'what is open is not forgotten');
+    assert.equal(limit.size, 2, 'the address with an open connection is kept');
   });
 });
 
@@ -252,10 +252,10 @@ describe('a client with a large network', () => {
       now += 0.01;
       if (index === 150_000) recent?.release();
     }
-    assert.ok(limit.size <= 2 * 32_768 + 1, `${limit.size} are remembered`);
+    assert.ok(limit.size <= 2 * 32_768 + 1, `${limit.size} addresses are stored`);
     assert.equal(limit.acquire(prefix(199_999))?.release(), undefined);
-    assert.equal(limit.acquire(prefix(199_999)), null, 'those that came last are remembered');
-    assert.equal(limit.acquire('192.0.2.1'), null, 'what is open is remembered');
+    assert.equal(limit.acquire(prefix(199_999)), null, 'the newest addresses are kept');
+    assert.equal(limit.acquire('192.0.2.1'), null, 'addresses with open connections are kept');
     enter(limit, 1, '192.0.2.2').forEach((slot) => slot.release());
     assert.equal(enter(limit, 1, '192.0.2.3').length, 1, 'and no other address is rejected');
     now += 2 * MINUTE_MS;

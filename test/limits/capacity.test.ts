@@ -198,8 +198,8 @@ describe('the file descriptor limit', () => {
     const script = `import { fdLimit } from ${JSON.stringify(MODULE)}; console.log(fdLimit());`;
     // Sets the hard limit as well: Node raises its soft limit to it.
     const command = 'ulimit -n 333 && exec "$0" --input-type=module -e "$1"';
-    const said = execFileSync('sh', ['-c', command, process.execPath, script], { encoding: 'utf8' });
-    assert.equal(said, '333\n');
+    const output = execFileSync('sh', ['-c', command, process.execPath, script], { encoding: 'utf8' });
+    assert.equal(output, '333\n');
   });
 });
 

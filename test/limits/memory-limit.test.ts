@@ -33,14 +33,14 @@ interface Case {
 
 const CASES: readonly Case[] = [
   {
-    name: 'version 2, in a container that sees its own group as the root',
+    name: 'cgroup v2, in a container whose own cgroup is the root',
     mounts: [MOUNT_2.replace('ROOT', '/')],
     groups: ['0::/'],
     files: { 'memory.max': `${512 * MiB}`, 'memory.high': 'max' },
     limit: 512,
   },
   {
-    name: 'version 2, as a unit of systemd',
+    name: 'cgroup v2, as a unit of systemd',
     mounts: [MOUNT_2.replace('ROOT', '/')],
     groups: ['0::/system.slice/transit-relay.service'],
     files: {
@@ -50,7 +50,7 @@ const CASES: readonly Case[] = [
     limit: 300,
   },
   {
-    name: 'version 2, where a group above has less',
+    name: 'cgroup v2, with a lower limit in a parent cgroup',
     mounts: [MOUNT_2.replace('ROOT', '/')],
     groups: ['0::/pods/pod1/relay'],
     files: {
@@ -61,21 +61,21 @@ const CASES: readonly Case[] = [
     limit: 700,
   },
   {
-    name: 'version 2, where the kernel slows the process down earlier',
+    name: 'cgroup v2, with a lower memory.high',
     mounts: [MOUNT_2.replace('ROOT', '/')],
     groups: ['0::/relay'],
     files: { 'relay/memory.max': `${900 * MiB}`, 'relay/memory.high': `${800 * MiB}` },
     limit: 800,
   },
   {
-    name: 'version 1, in a container that sees the path that the host has for it',
+    name: 'cgroup v1, in a container that sees its path on the host',
     mounts: [OTHER, MOUNT_1.replace('ROOT', '/docker/4711')],
     groups: ['5:cpu,cpuacct:/docker/4711', '4:memory:/docker/4711', '0::/'],
     files: { 'memory/memory.limit_in_bytes': `${1024 * MiB}` },
     limit: 1024,
   },
   {
-    name: 'version 1, where a group above has less',
+    name: 'cgroup v1, with a lower limit in a parent cgroup',
     mounts: [OTHER, MOUNT_1.replace('ROOT', '/')],
     groups: ['4:memory:/docker/4711'],
     files: {
@@ -86,7 +86,7 @@ const CASES: readonly Case[] = [
     limit: 600,
   },
   {
-    name: 'both versions, where version 1 has the memory',
+    name: 'both cgroup versions, with the memory controller in v1',
     mounts: [
       MOUNT_2.replace('ROOT /sys/fs/cgroup', '/ /sys/fs/cgroup/unified'),
       MOUNT_1.replace('ROOT', '/'),
@@ -96,29 +96,29 @@ const CASES: readonly Case[] = [
     limit: 256,
   },
   {
-    name: 'a group that is not below what is mounted',
+    name: 'a cgroup outside of the mounted directory',
     mounts: [MOUNT_2.replace('ROOT', '/docker/1')],
     groups: ['0::/../../other'],
     files: { 'memory.max': `${128 * MiB}`, 'other/memory.max': `${1 * MiB}` },
     limit: 128,
   },
   {
-    name: 'no limit in version 2',
+    name: 'no limit in cgroup v2',
     mounts: [MOUNT_2.replace('ROOT', '/')],
     groups: ['0::/relay'],
     files: { 'relay/memory.max': 'max' },
     limit: null,
   },
   {
-    name: 'no limit in version 1',
+    name: 'no limit in cgroup v1',
     mounts: [MOUNT_1.replace('ROOT', '/')],
     groups: ['4:memory:/'],
     files: { 'memory/memory.limit_in_bytes': UNLIMITED },
     limit: null,
   },
-  { name: 'no control groups', mounts: [], groups: [], files: {}, limit: null },
+  { name: 'no cgroups', mounts: [], groups: [], files: {}, limit: null },
   {
-    name: 'a blank in the mount point',
+    name: 'a space in the mount point',
     mounts: [MOUNT_2.replace('ROOT /sys/fs/cgroup', String.raw`/ /sys/fs/cgroup/a\040b`)],
     groups: ['0::/'],
     files: { 'a b/memory.max': `${64 * MiB}` },
@@ -161,12 +161,12 @@ describe('the memory limit', () => {
   });
 
   test('is that of this process, and the same as in Node.js', { skip: skipWithoutCgroups() }, async () => {
-    await using group = await MemoryCgroup.make(200 * MiB);
+    await using cgroup = await MemoryCgroup.make(200 * MiB);
     const script = `
       import { memoryLimit } from ${JSON.stringify(MODULE)};
       console.log(JSON.stringify([memoryLimit(), process.constrainedMemory()]));`;
     await using program = new Program([
-      ...group.prefix,
+      ...cgroup.prefix,
       process.execPath,
       '--input-type=module',
       '--eval',

@@ -151,21 +151,21 @@ describe('a quota file', () => {
 describe('a file that is not a quota file', () => {
   const complete = { kind: 'magic-wormhole transit relay quota', version: 1, ...used(5) };
   const texts: readonly (readonly [name: string, text: string])[] = [
-    ['nothing', ''],
-    ['half of one', JSON.stringify(complete).slice(0, -10)],
+    ['an empty file', ''],
+    ['an incomplete quota file', JSON.stringify(complete).slice(0, -10)],
     ['zeros, as after a power cut', '\0'.repeat(100)],
     ['other JSON', '{"day":"2026-03-10","period":"month","relayedBytes":5}'],
     ['a list', '[]'],
     ['null', 'null'],
-    ['one of a newer relay', JSON.stringify({ ...complete, version: 2 })],
-    ['one with another kind', JSON.stringify({ ...complete, kind: 'x' })],
-    ['one with a wrong day', JSON.stringify({ ...complete, day: '2026-13-10' })],
-    ['one with a day that is no string', JSON.stringify({ ...complete, day: 1 })],
-    ['one with a wrong period', JSON.stringify({ ...complete, period: 'year' })],
-    ['one with negative bytes', JSON.stringify({ ...complete, relayedBytes: -1 })],
-    ['one with half a byte', JSON.stringify({ ...complete, relayedBytes: 0.5 })],
-    ['one with too many bytes', JSON.stringify({ ...complete, relayedBytes: 1e300 })],
-    ['one without bytes', JSON.stringify({ ...complete, relayedBytes: undefined })],
+    ['a quota file of a newer relay', JSON.stringify({ ...complete, version: 2 })],
+    ['another kind', JSON.stringify({ ...complete, kind: 'x' })],
+    ['an invalid day', JSON.stringify({ ...complete, day: '2026-13-10' })],
+    ['a day that is not a string', JSON.stringify({ ...complete, day: 1 })],
+    ['an invalid period', JSON.stringify({ ...complete, period: 'year' })],
+    ['a negative number of bytes', JSON.stringify({ ...complete, relayedBytes: -1 })],
+    ['a fractional number of bytes', JSON.stringify({ ...complete, relayedBytes: 0.5 })],
+    ['too many bytes', JSON.stringify({ ...complete, relayedBytes: 1e300 })],
+    ['no number of bytes', JSON.stringify({ ...complete, relayedBytes: undefined })],
     ['a large file', `${JSON.stringify(complete)}${' '.repeat(10_000)}`],
   ];
   for (const [name, text] of texts) {

@@ -245,13 +245,13 @@ describe('a restart', () => {
   });
 
   const resetDays: readonly (readonly [string, number, string, number, string])[] = [
-    ['keeps what is used when that day is still to come', 15, '2026-03-11', 700, '2026-03-15'],
-    ['keeps what is used when that day is in the same period and over', 5, '2026-03-11', 700, '2026-04-05'],
-    ['keeps what is used on that very day', 10, '2026-03-11', 700, '2026-04-10'],
-    ['begins with nothing when it has come meanwhile', 11, '2026-03-11', 0, '2026-04-11'],
+    ['keeps the usage if that day is later in the period', 15, '2026-03-11', 700, '2026-03-15'],
+    ['keeps the usage if that day was before the last save', 5, '2026-03-11', 700, '2026-04-05'],
+    ['keeps the usage if that day is the day of the last save', 10, '2026-03-11', 700, '2026-04-10'],
+    ['starts at zero if that day has passed since the last save', 11, '2026-03-11', 0, '2026-04-11'],
   ];
-  for (const [what, resetDay, time, bytes, resets] of resetDays) {
-    test(`with another reset day ${what}`, () => {
+  for (const [result, resetDay, time, bytes, resets] of resetDays) {
+    test(`with another reset day ${result}`, () => {
       const after = new QuotaFixture(time, { resetDay }, used(700));
       assert.deepEqual([after.quota.usedBytes, after.resets], [bytes, resets]);
     });

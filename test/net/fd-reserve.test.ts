@@ -54,10 +54,10 @@ class OpenFiles implements Disposable {
   readonly #fds: number[] = [];
 
   /** Opens at most this many, and returns how many it opened. */
-  take(most = Number.POSITIVE_INFINITY): number {
+  take(maxCount = Number.POSITIVE_INFINITY): number {
     const before = this.#fds.length;
     try {
-      while (this.#fds.length - before < most) this.#fds.push(openSync('/dev/null', 'r'));
+      while (this.#fds.length - before < maxCount) this.#fds.push(openSync('/dev/null', 'r'));
     } catch (error) {
       assert.equal(errorCode(error), 'EMFILE');
     }
@@ -112,7 +112,7 @@ describe('the reserve of descriptors', { skip: CANNOT_LIMIT }, () => {
     assert.deepEqual(fixture.events, []);
   });
 
-  test('reports that there are none, releases a few for new connections, and reports once that there are some again', () => {
+  test('reports exhaustion, releases a few descriptors for new connections, and reports once that there are free ones again', () => {
     const before = descriptors();
     using _ = limitAboveAll();
     using fixture = new Fixture();

@@ -21,7 +21,7 @@ import { keepAliveOptions } from '../support/keepalive.ts';
 import { until } from '../support/scratch.ts';
 
 const LINE = `please relay ${'a'.repeat(64)}\n`;
-const OWNER: Owner = { id: 'owner', address: 'there' };
+const OWNER: Owner = { id: 'owner', address: 'owner-host:4005' };
 const NO_BYTES = new Uint8Array(0);
 
 /** Events that the forwarder dispatches to its client, and its calls of the router. */

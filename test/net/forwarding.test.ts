@@ -28,8 +28,8 @@ function connectsOf(cluster: TestCluster): number[] {
 function counts(cluster: TestCluster, relay: number, from: TransportKind, to: TransportKind): unknown {
   const totals = cluster.member(relay).relay.sessions.clients.totals();
   return {
-    there: totals.relayedBytes[from][to],
-    back: totals.relayedBytes[to][from],
+    forwardBytes: totals.relayedBytes[from][to],
+    backwardBytes: totals.relayedBytes[to][from],
     accepted: totals.accepted[from],
     forwarded: totals.forwarded[from],
     happy: totals.ended.happy[from],
@@ -65,7 +65,7 @@ describe('two clients', () => {
         assert.deepEqual([owner.sessions.pairs, owner.sessions.clients.forwardedClients], [1, 0]);
         assert.deepEqual([forwarding.sessions.pairs, forwarding.sessions.clients.forwardedClients], [0, 1]);
         assert.equal(forwarding.sessions.liveCounts().relayedBytes, 14);
-        const bytes = { there: 5, back: 9, accepted: 1 };
+        const bytes = { forwardBytes: 5, backwardBytes: 9, accepted: 1 };
         assert.deepEqual(counts(cluster, 1, second, 'link'), { ...bytes, forwarded: 0, happy: 0 });
         other.end();
         assert.deepEqual(await waiter.closed, closedWith(first));

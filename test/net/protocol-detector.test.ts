@@ -66,12 +66,12 @@ for (const backend of ['shared buffer', 'standard streams'] as const) {
     };
     const payload = randomBytesOf(1, 2000);
 
-    for (const [what, header] of [
+    for (const [precedingHeaders, header] of [
       ['an upgrade', ''],
       ['a PROXY header and an upgrade', PROXY_HEADER],
     ] as const) {
       for (const pieceBytes of [1, 7, 200, 100_000]) {
-        test(`are received after ${what}: the line and payload, ${pieceBytes} bytes at a time`, async (context) => {
+        test(`are received after ${precedingHeaders}: the line and payload, ${pieceBytes} bytes at a time`, async (context) => {
           const relay = await open(context, options);
           for (const port of [relay.tcpPort, relay.websocketPort]) {
             const token = newToken();
@@ -110,27 +110,28 @@ for (const backend of ['shared buffer', 'standard streams'] as const) {
   describe(`an invalid upgrade, with ${backend}`, () => {
     const without = (name: string): string[] => UPGRADE_LINES.filter((header) => !header.startsWith(name));
     const version = 'Sec-WebSocket-Version';
-    const rejected: readonly (readonly [what: string, request: readonly string[], status: number])[] = [
-      ['of another version', [...without(version), `${version}: 7`], 400],
-      ['without a key', without('Sec-WebSocket-Key'), 400],
-      ['with an invalid subprotocol', [...UPGRADE_LINES, 'Sec-WebSocket-Protocol: ,,'], 400],
-      ['to something else', [...without('Upgrade'), 'Upgrade: h2c'], 426],
+    const rejected: readonly (readonly [description: string, request: readonly string[], status: number])[] =
       [
-        'to HTTP/2, as sent by Java clients and curl',
-        ['GET / HTTP/1.1', 'Host: relay', 'Connection: Upgrade', 'Upgrade: h2c'],
-        200,
-      ],
-      ['with a body', [...UPGRADE_LINES, 'Content-Length: 5'], 400],
-      ['by another method', ['HEAD / HTTP/1.1', ...UPGRADE_LINES.slice(1)], 405],
-      ['with too many headers', [...UPGRADE_LINES, `X-Long: ${'x'.repeat(20_000)}`], 431],
-      ['with two lengths', [...UPGRADE_LINES, 'Content-Length: 1', 'Content-Length: 2'], 400],
-      ['that ends its lines with only LF', [UPGRADE_LINES.join('\n') + '\n\n'], 400],
-      ['of a connection that closes', [...without('Connection'), 'Connection: close'], 426],
-      ['without a host', ['GET / HTTP/1.1'], 400],
-      ['with an expectation', ['GET / HTTP/1.1', 'Host: relay', 'Expect: tea'], 417],
-    ];
-    for (const [what, request, status] of rejected) {
-      test(`${what} is answered with ${status} and closed`, async (context) => {
+        ['of another version', [...without(version), `${version}: 7`], 400],
+        ['without a key', without('Sec-WebSocket-Key'), 400],
+        ['with an invalid subprotocol', [...UPGRADE_LINES, 'Sec-WebSocket-Protocol: ,,'], 400],
+        ['to something else', [...without('Upgrade'), 'Upgrade: h2c'], 426],
+        [
+          'to HTTP/2, as sent by Java clients and curl',
+          ['GET / HTTP/1.1', 'Host: relay', 'Connection: Upgrade', 'Upgrade: h2c'],
+          200,
+        ],
+        ['with a body', [...UPGRADE_LINES, 'Content-Length: 5'], 400],
+        ['by another method', ['HEAD / HTTP/1.1', ...UPGRADE_LINES.slice(1)], 405],
+        ['with too many headers', [...UPGRADE_LINES, `X-Long: ${'x'.repeat(20_000)}`], 431],
+        ['with two lengths', [...UPGRADE_LINES, 'Content-Length: 1', 'Content-Length: 2'], 400],
+        ['that ends its lines with only LF', [UPGRADE_LINES.join('\n') + '\n\n'], 400],
+        ['of a connection that closes', [...without('Connection'), 'Connection: close'], 426],
+        ['without a host', ['GET / HTTP/1.1'], 400],
+        ['with an expectation', ['GET / HTTP/1.1', 'Host: relay', 'Expect: tea'], 417],
+      ];
+    for (const [description, request, status] of rejected) {
+      test(`${description} is answered with ${status} and closed`, async (context) => {
         const standardStreams = backend === 'standard streams';
         const relay = await open(context, {
           standardStreams,

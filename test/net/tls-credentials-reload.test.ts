@@ -65,7 +65,7 @@ describe('reloading certificates', () => {
     await rejects(tlsClient(context, port, first.certificate), /self-signed certificate/u);
   });
 
-  test('keeps the old certificate if the new files can not be used', async (context) => {
+  test('keeps the old certificate if the new files cannot be used', async (context) => {
     const directory = await CertificateDirectory.open(context, first);
     const credentials = await ReloadableCredentials.load(directory.files);
     const { context: before, expiresAt } = credentials;

@@ -121,13 +121,17 @@ describe('a bad line', () => {
     ['has a letter that is not ASCII in the side', `please relay ${TOKEN} for side \xe9${SIDE.slice(1)}\n`],
     ['is upper case', `PLEASE RELAY ${TOKEN}\n`],
     ['has other words', `kindly relay ${TOKEN}\n`],
-    ['has other words of the right length between', `please relay ${TOKEN} for sidE ${SIDE}\n`],
+    ['has other words of the right length before the side', `please relay ${TOKEN} for sidE ${SIDE}\n`],
     ['is HTTP', 'GET / HTTP/1.1\r\n'],
   ];
   for (const [why, line] of cases) {
     test(`is a line that ${why}`, () => {
       assert.deepEqual(read(line), { kind: 'bad' });
-      assert.deepEqual(read(`${line}${UNSIDED}`), { kind: 'bad' }, 'a good line behind it does not help');
+      assert.deepEqual(
+        read(`${line}${UNSIDED}`),
+        { kind: 'bad' },
+        'a valid line after it does not change the result',
+      );
     });
   }
 

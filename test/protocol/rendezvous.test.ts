@@ -193,17 +193,19 @@ class NaiveRendezvous {
   waiting: (ClientLine & { readonly client: number })[] = [];
 
   join(token: Token, side: Side | null, client: number): JoinResult<number> {
-    const here = this.waiting.filter((other) => other.token === token);
-    const partner = here.findLast((other) => other.side !== side || other.side === null || side === null);
+    const sameToken = this.waiting.filter((other) => other.token === token);
+    const partner = sameToken.findLast(
+      (other) => other.side !== side || other.side === null || side === null,
+    );
     if (partner === undefined) {
       this.waiting.push({ token, side, client });
-      const [oldest] = here;
-      if (oldest === undefined || here.length < MAX_WAITERS_PER_TOKEN) return { kind: 'waiting' };
+      const [oldest] = sameToken;
+      if (oldest === undefined || sameToken.length < MAX_WAITERS_PER_TOKEN) return { kind: 'waiting' };
       this.leave(token, oldest.client);
       return { kind: 'replaced', oldest: oldest.client };
     }
     this.waiting = this.waiting.filter((other) => other.token !== token);
-    const redundant = here.filter((other) => other !== partner).map((other) => other.client);
+    const redundant = sameToken.filter((other) => other !== partner).map((other) => other.client);
     return { kind: 'paired', partner: partner.client, redundant };
   }
 
@@ -222,11 +224,11 @@ test('any sequence of clients that join and leave has the same results as a list
     size: 'max',
   });
   fc.assert(
-    fc.property(steps, (all) => {
+    fc.property(steps, (allSteps) => {
       const real = new Rendezvous<number>();
       const model = new NaiveRendezvous();
       let clients = 0;
-      for (const step of all) {
+      for (const step of allSteps) {
         if ('side' in step) {
           clients += 1;
           assert.deepEqual(

@@ -38,9 +38,9 @@ class FrameCollector {
   end: End | null = null;
   #message: Buffer[] = [];
 
-  constructor(how: Unmask, keepMessagesApart: boolean) {
-    this.#decoder = new FrameDecoder(this, how);
-    this.#decoder.preserveMessageBoundaries = keepMessagesApart;
+  constructor(unmaskImplementation: Unmask, preservesMessages: boolean) {
+    this.#decoder = new FrameDecoder(this, unmaskImplementation);
+    this.#decoder.preserveMessageBoundaries = preservesMessages;
   }
 
   get payload(): Buffer {
@@ -55,7 +55,7 @@ class FrameCollector {
   }
 
   onPayload(bytes: Uint8Array, endsMessage: boolean): void {
-    this.#alive();
+    this.#checkNotEnded();
     const copy = Buffer.from(bytes);
     this.#payload.push(copy);
     this.#message.push(copy);
@@ -65,41 +65,41 @@ class FrameCollector {
   }
 
   onPing(payload: Uint8Array): void {
-    this.#alive();
+    this.#checkNotEnded();
     this.pings.push(Buffer.from(payload));
   }
 
   onPong(): void {
-    this.#alive();
+    this.#checkNotEnded();
     this.pongs += 1;
   }
 
   onText(): void {
-    this.#ends({ kind: 'text' });
+    this.#end({ kind: 'text' });
   }
 
   onCloseFrame(code: number): void {
-    this.#ends({ kind: 'close', code });
+    this.#end({ kind: 'close', code });
   }
 
   onProtocolError(error: FrameErrorCode): void {
-    this.#ends({ kind: 'fault', fault: error });
+    this.#end({ kind: 'fault', fault: error });
   }
 
-  #ends(end: End): void {
-    this.#alive();
+  #end(end: End): void {
+    this.#checkNotEnded();
     this.end = end;
   }
 
-  #alive(): void {
-    assert.equal(this.end, null, 'something was told after the end');
+  #checkNotEnded(): void {
+    assert.equal(this.end, null, 'the handler was called after the end');
   }
 }
 
 /** Cuts bytes before each of these positions. */
-function cutAt(bytes: Buffer, places: readonly number[]): Buffer[] {
-  const inside = [...new Set(places)].filter((at) => at > 0 && at < bytes.length);
-  const cuts = [0, ...inside.toSorted((a, b) => a - b), bytes.length];
+function cutAt(bytes: Buffer, positions: readonly number[]): Buffer[] {
+  const innerPositions = [...new Set(positions)].filter((at) => at > 0 && at < bytes.length);
+  const cuts = [0, ...innerPositions.toSorted((a, b) => a - b), bytes.length];
   return cuts.slice(1).map((to, index) => bytes.subarray(cuts[index], to));
 }
 
@@ -107,12 +107,12 @@ const everyByte = (bytes: Buffer): number[] => Array.from(bytes, (_, index) => i
 
 function decode(
   chunks: readonly Uint8Array[],
-  keepMessagesApart = false,
-  how: Unmask = unmask,
+  preservesMessages = false,
+  unmaskImplementation: Unmask = unmask,
 ): FrameCollector {
-  const listener = new FrameCollector(how, keepMessagesApart);
-  for (const chunk of chunks) listener.push(chunk);
-  return listener;
+  const collector = new FrameCollector(unmaskImplementation, preservesMessages);
+  for (const chunk of chunks) collector.push(chunk);
+  return collector;
 }
 
 /** The recorded calls in a form that can be compared. */
@@ -203,7 +203,7 @@ const reserved: Case[] = [1, 2, 3, 4, 5, 6, 7].flatMap((bits) => [
 const opcodes: Case[] = [3, 4, 5, 6, 7, 11, 12, 13, 14, 15].flatMap((opcode) => [
   { name: `4: opcode ${opcode}`, frames: [{ opcode }], end: error(1002) },
   {
-    name: `4: opcode ${opcode} with payload, behind a message`,
+    name: `4: opcode ${opcode} with payload, after a message`,
     frames: [binary('a'), { opcode, payload: 'x' }, ping()],
     payload: 'a',
     end: error(1002),
@@ -229,12 +229,12 @@ const fragmentation: Case[] = [
     pings: ['p'],
   },
   {
-    name: '5.9, 5.11: a continuation of nothing',
+    name: '5.9, 5.11: a continuation without a message',
     frames: [more('a', true), binary('b')],
     end: error(1002),
   },
   {
-    name: '5.12, 5.14: a continuation of nothing that is to be continued',
+    name: '5.12, 5.14: a continuation without a message, not the last fragment',
     frames: [more('a', false), binary('b')],
     end: error(1002),
   },
@@ -297,15 +297,15 @@ const closing: Case[] = [
     end: closed(1000),
   },
   { name: '7.1.2: two closes', frames: [close(1000), close(1001)], end: closed(1000) },
-  { name: '7.1.3: a ping behind a close', frames: [close(1000), ping()], end: closed(1000) },
-  { name: '7.1.4: a message behind a close', frames: [close(1000), binary('a')], end: closed(1000) },
+  { name: '7.1.3: a ping after a close', frames: [close(1000), ping()], end: closed(1000) },
+  { name: '7.1.4: a message after a close', frames: [close(1000), binary('a')], end: closed(1000) },
   {
     name: '7.1.5: a close between two fragments',
     frames: [binary('a', false), close(1000), more('b', true)],
     payload: 'a',
     end: closed(1000),
   },
-  { name: 'rubbish behind a close', frames: [close(1000), { opcode: 15, reserved: 7 }], end: closed(1000) },
+  { name: 'garbage after a close', frames: [close(1000), { opcode: 15, reserved: 7 }], end: closed(1000) },
   { name: '7.3.1: a close without a code', frames: [{ opcode: CLOSE }], end: closed(1005) },
   { name: '7.3.2: a close of one byte', frames: [{ opcode: CLOSE, payload: 'x' }], end: error(1002) },
   { name: '7.3.4: a close with a reason', frames: [close(1000, 'Grüße')], end: closed(1000) },
@@ -314,10 +314,10 @@ const closing: Case[] = [
     frames: [close(1000, 'r'.repeat(123))],
     end: closed(1000),
   },
-  { name: '7.3.6: a close with a longer one', frames: [close(1000, 'r'.repeat(124))], end: error(1002) },
+  { name: '7.3.6: a close with a longer reason', frames: [close(1000, 'r'.repeat(124))], end: error(1002) },
   { name: 'a close in two fragments', frames: [{ ...close(1000), isFinal: false }], end: error(1002) },
   {
-    name: '7.5.1: a reason that is no UTF-8',
+    name: '7.5.1: a reason that is not UTF-8',
     frames: [close(1000, Buffer.from('cebae1bdb9cf83cebcceb5eda080656469746564', 'hex'))],
     end: error(1007),
   },
@@ -390,10 +390,10 @@ describe('a decoder of frames', () => {
       [more('x'.repeat(1000), true), error(1002)],
     ];
     for (const [frame, end] of cases) {
-      const listener = decode([encodeFrame(frame).subarray(0, 1)]);
-      assert.equal(listener.end, null);
-      listener.push(encodeFrame(frame).subarray(1, 2));
-      assert.deepEqual(listener.end, end);
+      const collector = decode([encodeFrame(frame).subarray(0, 1)]);
+      assert.equal(collector.end, null);
+      collector.push(encodeFrame(frame).subarray(1, 2));
+      assert.deepEqual(collector.end, end);
     }
   });
 
@@ -420,27 +420,27 @@ describe('a decoder of frames', () => {
       const [piece, ...others] = buffers.splice(0);
       assert.deepEqual(others, []);
       assert.equal(piece?.buffer, chunk.buffer);
-      const came = { from: Math.max(0, at - 14), to: Math.min(frame.length, at + 65_537) - 14 };
-      assert.ok(payload.subarray(came.from, came.to).equals(piece));
+      const range = { from: Math.max(0, at - 14), to: Math.min(frame.length, at + 65_537) - 14 };
+      assert.ok(payload.subarray(range.from, range.to).equals(piece));
     }
   });
 
   test('emits the payload of one push as one piece, however many messages it contains', () => {
     const messages = Array.from({ length: 100 }, (_, index) => randomBytesOf(index, index * 7));
     const buffers: Buffer[] = [];
-    const listener = new FrameCollector(unmask, false);
-    listener.onPayload = (bytes) => buffers.push(Buffer.from(bytes));
-    listener.push(Buffer.concat(messages.map((message) => encodeFrame(binary(message)))));
+    const collector = new FrameCollector(unmask, false);
+    collector.onPayload = (bytes) => buffers.push(Buffer.from(bytes));
+    collector.push(Buffer.concat(messages.map((message) => encodeFrame(binary(message)))));
     assert.deepEqual(buffers, [Buffer.concat(messages)]);
   });
 
   test('can stop preserving message boundaries in the middle of a push', () => {
-    const notifications: string[] = [];
+    const pieces: string[] = [];
     const decoder: FrameDecoder = new FrameDecoder(
       {
         onPayload(bytes, endsMessage) {
-          notifications.push(`${Buffer.from(bytes).toString()}${endsMessage ? '.' : ''}`);
-          decoder.preserveMessageBoundaries = notifications.length < 2;
+          pieces.push(`${Buffer.from(bytes).toString()}${endsMessage ? '.' : ''}`);
+          decoder.preserveMessageBoundaries = pieces.length < 2;
         },
         onPing: () => assert.fail('a ping'),
         onPong: () => assert.fail('a pong'),
@@ -452,7 +452,7 @@ describe('a decoder of frames', () => {
     );
     const frames = ['one', 'two', 'three', 'four'].map((message) => encodeFrame(binary(message)));
     decoder.push(Buffer.concat(frames));
-    assert.deepEqual(notifications, ['one.', 'two.', 'threefour']);
+    assert.deepEqual(pieces, ['one.', 'two.', 'threefour']);
   });
 });
 
@@ -492,32 +492,32 @@ function framesOf(message: Message): ClientFrame[] {
 }
 
 describe('any frames in any pieces', () => {
-  for (const [how, way] of [
+  for (const [implementationName, unmaskImplementation] of [
     ['machine code', unmask],
     ['script', unmaskJs],
   ] as const) {
-    test(`give the same payload, pings and messages, unmasked in ${how}`, () => {
+    test(`give the same payload, pings and messages, unmasked in ${implementationName}`, () => {
       const property = fc.property(
         fc.array(anyMessage, { minLength: 1, maxLength: 6 }),
         fc.array(fc.nat({ max: 1_000_000 }), { maxLength: 40 }),
         fc.boolean(),
-        (messages, places, isApart) => {
+        (messages, positions, preservesMessages) => {
           const bytes = Buffer.concat(messages.flatMap(framesOf).map(encodeFrame));
-          const cuts = places.map((place) => place % bytes.length);
-          const listener = decode(cutAt(bytes, cuts), isApart, way);
+          const cuts = positions.map((position) => position % bytes.length);
+          const collector = decode(cutAt(bytes, cuts), preservesMessages, unmaskImplementation);
           const controls = messages.flatMap(({ fragments }) => fragments.flatMap(({ before }) => before));
           const pings = controls.filter(({ isPing }) => isPing).map(({ payload }) => Buffer.from(payload));
-          const whole = messages.map(({ fragments }) =>
+          const payloads = messages.map(({ fragments }) =>
             Buffer.concat(fragments.map(({ payload }) => payload)),
           );
-          assert.equal(listener.end, null);
-          assert.ok(listener.payload.equals(Buffer.concat(whole)));
-          assert.deepEqual(listener.pings, pings);
-          assert.equal(listener.pongs, controls.length - pings.length);
-          if (!isApart) return;
-          assert.equal(listener.messages.length, whole.length);
-          for (const [index, message] of whole.entries())
-            assert.ok(listener.messages[index]?.equals(message));
+          assert.equal(collector.end, null);
+          assert.ok(collector.payload.equals(Buffer.concat(payloads)));
+          assert.deepEqual(collector.pings, pings);
+          assert.equal(collector.pongs, controls.length - pings.length);
+          if (!preservesMessages) return;
+          assert.equal(collector.messages.length, payloads.length);
+          for (const [index, message] of payloads.entries())
+            assert.ok(collector.messages[index]?.equals(message));
         },
       );
       fc.assert(property, { numRuns: 150 });
@@ -529,9 +529,13 @@ describe('any frames in any pieces', () => {
       .tuple(fc.constantFrom(0x00, 0x02, 0x80, 0x82, 0x88, 0x89, 0x8a), fc.integer({ min: 0x80, max: 0xff }))
       .map(([first, second]) => Uint8Array.of(first, second));
     const chunk = fc.oneof(fc.uint8Array({ maxLength: 200 }), plausible);
-    const property = fc.property(fc.array(chunk, { maxLength: 20 }), fc.boolean(), (chunks, isApart) => {
-      decode(chunks, isApart);
-    });
+    const property = fc.property(
+      fc.array(chunk, { maxLength: 20 }),
+      fc.boolean(),
+      (chunks, preservesMessages) => {
+        decode(chunks, preservesMessages);
+      },
+    );
     fc.assert(property, { numRuns: 2000 });
   });
 });

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import * as fc from 'fast-check';
+import { parseEndpoints } from '../../src/config/endpoint.ts';
 import { InvalidValue } from '../../src/config/environment.ts';
 import {
   COUNT_RATE_GRAMMAR,
@@ -15,6 +16,7 @@ import {
   toCount,
   toCountRate,
   toDayOfMonth,
+  toInternalEndpoints,
   toPositiveSizeBytes,
   toQuota,
   toRateBytesPerSecond,
@@ -287,5 +289,42 @@ describe('the values of limits', () => {
       assert.equal(examples.length, count, grammar);
       for (const example of examples) assert.notEqual(read(example), null, example);
     }
+  });
+});
+
+/** The problem of an invalid endpoint. */
+function refusalOf(read: () => unknown): string {
+  let problem = '';
+  assert.throws(read, (error) => {
+    assert.ok(error instanceof InvalidValue);
+    assert.match(error.accepted, /^endpoints like tcp:4003,/u);
+    problem = error.problem ?? '';
+    return true;
+  });
+  return problem;
+}
+
+const PLAIN = 'tcp:4003:interface=127.0.0.1 unix:/run/status.sock:mode=660';
+
+describe('endpoints for operators', () => {
+  test('accept plain TCP and Unix endpoints', () => {
+    assert.deepEqual(toInternalEndpoints(PLAIN), parseEndpoints(PLAIN));
+  });
+
+  test('reject TLS', () => {
+    const problem = refusalOf(() => toInternalEndpoints(`${PLAIN} ssl:443:privateKey=/k`));
+    assert.match(problem, /TLS is not supported here/u);
+  });
+
+  test('reject sockets from systemd', () => {
+    const problem = refusalOf(() => toInternalEndpoints(`${PLAIN} systemd:domain=INET:index=0`));
+    assert.match(problem, /sockets from systemd are not supported here/u);
+  });
+
+  test('report grammar errors', () => {
+    assert.match(
+      refusalOf(() => toInternalEndpoints('tcp:99999')),
+      /"99999" is not a port/u,
+    );
   });
 });

@@ -8,9 +8,9 @@ import { promisify } from 'node:util';
 import { runInNewContext } from 'node:vm';
 import { setFlagsFromString } from 'node:v8';
 import { Histogram, Registry } from 'prom-client';
-import { collectProcessMetrics } from '../src/process/process-metrics.ts';
+import { collectProcessMetrics } from '../../src/process/process-metrics.ts';
 
-const SOURCES = join(import.meta.dirname, '..', 'src');
+const SOURCES = join(import.meta.dirname, '..', '..', 'src');
 
 /** Metrics of this process, as text. */
 async function scrape(): Promise<string> {

@@ -5,12 +5,12 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { errorCode } from '../src/process/errors.ts';
-import { LineWriter, LogThrottle, errorDetails } from '../src/process/logging.ts';
-import { fill } from './faults/disks.ts';
-import { Program, eventually } from './support/programs.ts';
-import { scratch } from './support/scratch.ts';
-import { requireMount, mountTmpfs } from './support/usage-files.ts';
+import { errorCode } from '../../src/process/errors.ts';
+import { LineWriter, LogThrottle, errorDetails } from '../../src/process/logging.ts';
+import { fill } from '../faults/disks.ts';
+import { Program, eventually } from '../support/programs.ts';
+import { scratch } from '../support/scratch.ts';
+import { requireMount, mountTmpfs } from '../support/usage-files.ts';
 
 /** Neither opening nor reading waits for the other end. */
 const OPEN_FOR_BOTH = constants.O_RDWR | constants.O_NONBLOCK;
@@ -19,7 +19,7 @@ const OPEN_FOR_BOTH = constants.O_RDWR | constants.O_NONBLOCK;
 const LINES = 6000;
 const LINE_BYTES = 1000;
 
-const PROGRAM = new URL('../src/process/program.ts', import.meta.url).href;
+const PROGRAM = new URL('../../src/process/program.ts', import.meta.url).href;
 
 /** The line with this number, and its newline. */
 function line(number: number): string {

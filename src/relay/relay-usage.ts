@@ -3,7 +3,7 @@ import type { RelayConfig } from '../config/relay-config.ts';
 import { LineWriter, LogThrottle } from '../process/logging.ts';
 import { RecordLimiter } from '../usage/record-limiter.ts';
 import type { SuppressedRecords } from '../usage/record-limiter.ts';
-import { createJsonLinesSink } from '../usage/record.ts';
+import { toJsonLine } from '../usage/record.ts';
 import type { UsageRecorder } from '../usage/record.ts';
 import { SqliteSink } from '../usage/sqlite-sink.ts';
 import type { CurrentState, SqliteSinkEvents } from '../usage/sqlite-sink.ts';
@@ -98,8 +98,12 @@ export class RelayUsage {
         ),
     });
     this.#lineWriter = writer;
-    this.#limiter.addSink(createJsonLinesSink(writer));
-    this.#limiter.addSink({ record: () => (this.#submittedLines += 1) });
+    this.#limiter.addSink({
+      record: (record) => {
+        writer.write(toJsonLine(record));
+        this.#submittedLines += 1;
+      },
+    });
   }
 
   async #openDatabase(path: string, retentionMs: number | null, current: () => CurrentState): Promise<void> {

@@ -1,4 +1,3 @@
-import type { LineWriter } from '../process/logging.ts';
 import type { Mood } from '../protocol/messages.ts';
 
 /** The outcome of one connection or pair. Field names and units are those of the reference's usage log. */
@@ -116,9 +115,4 @@ export class UsageRecorder {
   blurCounter(bytes: number): number {
     return this.blurSeconds === 0 ? bytes : blurCounterBytes(bytes);
   }
-}
-
-/** Writes one JSON line per record, for the operator's own tools. */
-export function createJsonLinesSink(output: LineWriter): RecordSink {
-  return { record: (record) => output.write(toJsonLine(record)) };
 }

@@ -81,7 +81,7 @@ export interface DeletedTotals {
   readonly lastRowid: bigint | null;
 }
 
-const NO_DELETED_TOTALS: DeletedTotals = { records: new Map(), bytes: 0, count: 0, lastRowid: null };
+const FIND_TABLE = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'usage_deleted'";
 
 // Works for databases that other programs have written, too.
 const READ = `SELECT substr(CAST(result AS TEXT), 1, 100) AS result, CAST(records AS INTEGER) AS records,
@@ -101,15 +101,12 @@ interface DeletedTotalsRow {
  * @throws SqliteError
  */
 export function readDeletedTotals(database: Database): DeletedTotals {
-  if (
-    database.prepare("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'usage_deleted'").get() ===
-    undefined
-  )
-    return NO_DELETED_TOTALS;
   const records = new Map<string, number>();
   let [bytes, count] = [0, 0];
   let lastRowid: bigint | null = null;
-  for (const row of database.prepare<[], DeletedTotalsRow>(READ).safeIntegers().all()) {
+  const exists = database.prepare(FIND_TABLE).get() !== undefined;
+  const rows = exists ? database.prepare<[], DeletedTotalsRow>(READ).safeIntegers().all() : [];
+  for (const row of rows) {
     const ofMood = Math.max(0, Number(row.records ?? 0));
     records.set(row.result ?? 'other', ofMood);
     count += ofMood;

@@ -4,7 +4,7 @@ import type { Database } from 'better-sqlite3';
 export class SchemaError extends Error {}
 
 /** The reference's schema version. Its Munin plugins and third-party scripts read this schema. */
-export const SCHEMA_VERSION = 1;
+const SCHEMA_VERSION = 1;
 
 const TABLES: Readonly<Record<string, readonly string[]>> = {
   version: ['version'],

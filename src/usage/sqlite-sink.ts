@@ -8,7 +8,7 @@ import type { DatabaseNotice, DatabaseRequest, DatabaseResponse } from './usage-
 export class UsageDatabaseError extends StartupError {}
 
 /** Maximum number of records that wait for an unwritable disk; about 100 bytes each. */
-export const MAX_QUEUED_RECORDS = 100_000;
+const MAX_QUEUED_RECORDS = 100_000;
 
 /** Maximum number of records per transaction. */
 const MAX_BATCH_RECORDS = 5000;

@@ -16,7 +16,7 @@ import { scratch } from '../support/scratch.ts';
 import { addUsage, createUsageFile, mountTmpfs, readUsageSum, requireMount } from '../support/usage-files.ts';
 
 /** A throttle that counts its pauses. */
-class CountedPace extends DutyCycleThrottle {
+class CountingThrottle extends DutyCycleThrottle {
   pauses = 0;
 
   override pause(): void {
@@ -25,7 +25,7 @@ class CountedPace extends DutyCycleThrottle {
   }
 }
 
-interface Stage {
+interface OpenSource {
   readonly directory: string;
   readonly path: string;
   /** Written to by the test. */
@@ -34,7 +34,7 @@ interface Stage {
 }
 
 /** An open database, and a read transaction that sees 30,000 records. */
-async function stage(context: TestContext, { blocksWriter = false } = {}): Promise<Stage> {
+async function openSource(context: TestContext, { blocksWriter = false } = {}): Promise<OpenSource> {
   const directory = await scratch(context);
   const path = join(directory, 'usage.sqlite');
   createUsageFile(path, { rows: 30_000 });
@@ -51,35 +51,38 @@ async function stage(context: TestContext, { blocksWriter = false } = {}): Promi
 
 describe('a throttled copy', () => {
   test('has the state of the transaction, regardless of later writes', async (context) => {
-    const { directory, writer, source } = await stage(context);
+    const { directory, writer, source } = await openSource(context);
     const to = join(directory, 'copy');
-    const pace = new CountedPace();
+    const throttle = new CountingThrottle();
     const bytes = copySizeBytes(source.database);
-    const pause = pace.pause.bind(pace);
-    pace.pause = () => {
+    const pause = throttle.pause.bind(throttle);
+    throttle.pause = () => {
       addUsage(writer, 3);
       pause();
     };
-    await copyThrottled(source, to, pace);
-    assert.ok(pace.pauses > 1);
+    await copyThrottled(source, to, throttle);
+    assert.ok(throttle.pauses > 1);
     // The copy was not restarted: it took the steps for its pages and a first one that copies nothing.
-    assert.ok(pace.pauses <= Math.ceil(bytes / 2 ** 20) + 1, `${pace.pauses} steps for ${bytes} bytes`);
+    assert.ok(
+      throttle.pauses <= Math.ceil(bytes / 2 ** 20) + 1,
+      `${throttle.pauses} steps for ${bytes} bytes`,
+    );
     assert.equal(finalizeCopy(to, bytes), 30_000);
     assert.equal(readFileSync(to).length, bytes);
-    assert.equal(readUsageSum(writer).rows, 30_000 + 3 * pace.pauses);
+    assert.equal(readUsageSum(writer).rows, 30_000 + 3 * throttle.pauses);
   });
 
   test('is not throttled if it blocks the writer', async (context) => {
-    const { directory, source } = await stage(context, { blocksWriter: true });
+    const { directory, source } = await openSource(context, { blocksWriter: true });
     const to = join(directory, 'copy');
-    const pace = new CountedPace();
-    await copyThrottled(source, to, pace);
-    assert.equal(pace.pauses, 0);
+    const throttle = new CountingThrottle();
+    await copyThrottled(source, to, throttle);
+    assert.equal(throttle.pauses, 0);
     assert.equal(finalizeCopy(to, copySizeBytes(source.database)), 30_000);
   });
 
   test('does not overwrite a file', async (context) => {
-    const { path, source } = await stage(context);
+    const { path, source } = await openSource(context);
     const before = readFileSync(path);
     await assert.rejects(copyThrottled(source, path, new DutyCycleThrottle()), { code: 'EEXIST' });
     assert.ok(readFileSync(path).equals(before));
@@ -87,7 +90,7 @@ describe('a throttled copy', () => {
 
   test('fails on a disk that is too small for it', async (context) => {
     if (!requireMount(context)) return;
-    const { source } = await stage(context);
+    const { source } = await openSource(context);
     const to = join(mountTmpfs(context, 'size=1m'), 'copy');
     await assert.rejects(copyThrottled(source, to, new DutyCycleThrottle()), { code: 'SQLITE_FULL' });
     rmSync(to, { force: true });
@@ -111,12 +114,12 @@ describe('the check of a copy', () => {
 });
 
 test('a pause is as long as the work before it', () => {
-  const pace = new DutyCycleThrottle();
+  const throttle = new DutyCycleThrottle();
   const began = performance.now();
-  pace.pause();
+  throttle.pause();
   assert.ok(performance.now() - began < 5, 'there was nothing to pause for');
   const workedMs = 60;
   while (performance.now() - began < workedMs);
-  pace.pause();
+  throttle.pause();
   assert.ok(performance.now() - began >= 2 * workedMs - 5);
 });

@@ -12,11 +12,11 @@ function snapshotAt(time: number): Snapshot {
 }
 
 /** A schedule with mocked clock and timers, and a taker that fails on demand. */
-class Stage {
+class ScheduleFixture {
   now = START;
-  fault: string | null = null;
+  failure: string | null = null;
   readonly attempts: number[] = [];
-  readonly seen: string[] = [];
+  readonly events: string[] = [];
   readonly schedule: SnapshotSchedule;
   readonly #context: TestContext;
 
@@ -27,9 +27,9 @@ class Stage {
       taker: { list: () => existing, take: () => this.#take() },
       intervalMs: intervalMs,
       events: {
-        onTaken: ({ name }) => this.seen.push(`taken ${name}`),
-        onFailed: (problem, failures) => this.seen.push(`${problem} ${failures}`),
-        onRecovered: (failures) => this.seen.push(`recovered ${failures}`),
+        onTaken: ({ name }) => this.events.push(`taken ${name}`),
+        onFailed: (problem, failures) => this.events.push(`${problem} ${failures}`),
+        onRecovered: (failures) => this.events.push(`recovered ${failures}`),
       },
       wallClock: () => this.now,
     });
@@ -58,7 +58,7 @@ class Stage {
 
   async #take(): Promise<Snapshot> {
     this.attempts.push(this.now);
-    if (this.fault !== null) throw new Error(this.fault);
+    if (this.failure !== null) throw new Error(this.failure);
     return snapshotAt(this.now);
   }
 }
@@ -70,114 +70,121 @@ function settled(): Promise<void> {
 
 describe('the schedule', () => {
   test('takes a snapshot at the start if there is none, then one per interval', async (context) => {
-    const stage = new Stage(context);
-    await stage.start();
-    assert.equal(stage.schedule.next.getTime(), START + HOUR_MS);
-    await stage.pass(2 * 3600 + 10);
-    assert.deepEqual(stage.attemptSeconds, [0, 3600, 7200]);
-    assert.equal(stage.seen.length, 3);
+    const fixture = new ScheduleFixture(context);
+    await fixture.start();
+    assert.equal(fixture.schedule.next.getTime(), START + HOUR_MS);
+    await fixture.pass(2 * 3600 + 10);
+    assert.deepEqual(fixture.attemptSeconds, [0, 3600, 7200]);
+    assert.equal(fixture.events.length, 3);
   });
 
   test('takes no snapshot before it is started', async (context) => {
-    const stage = new Stage(context);
-    await stage.pass(60);
-    await stage.schedule.take();
-    await stage.pass(2 * 3600);
-    assert.deepEqual(stage.attemptSeconds, [60]);
+    const fixture = new ScheduleFixture(context);
+    await fixture.pass(60);
+    await fixture.schedule.take();
+    await fixture.pass(2 * 3600);
+    assert.deepEqual(fixture.attemptSeconds, [60]);
   });
 
   test('continues from the newest existing snapshot', async (context) => {
-    const stage = new Stage(context, [snapshotAt(START - 3_000_000), snapshotAt(START - 9_000_000)]);
-    await stage.start();
-    assert.equal(stage.schedule.next.getTime(), START + 600_000);
-    await stage.pass(700);
-    assert.deepEqual(stage.attemptSeconds, [600]);
+    const fixture = new ScheduleFixture(context, [
+      snapshotAt(START - 3_000_000),
+      snapshotAt(START - 9_000_000),
+    ]);
+    await fixture.start();
+    assert.equal(fixture.schedule.next.getTime(), START + 600_000);
+    await fixture.pass(700);
+    assert.deepEqual(fixture.attemptSeconds, [600]);
   });
 
   test('takes a snapshot at the start if the newest is too old', async (context) => {
-    const stage = new Stage(context, [snapshotAt(START - 2 * HOUR_MS)]);
-    await stage.start();
-    await stage.pass(60);
-    assert.deepEqual(stage.attemptSeconds, [0]);
+    const fixture = new ScheduleFixture(context, [snapshotAt(START - 2 * HOUR_MS)]);
+    await fixture.start();
+    await fixture.pass(60);
+    assert.deepEqual(fixture.attemptSeconds, [0]);
   });
 
   test('retries after 1 s, 5 s, 15 s, then every minute, and reports failures', async (context) => {
-    const stage = new Stage(context);
-    stage.fault = 'no room';
-    await stage.start();
-    await stage.pass(100);
-    assert.deepEqual(stage.attemptSeconds, [0, 1, 6, 21, 81]);
-    assert.equal(stage.schedule.problem, 'no room');
-    assert.equal(stage.schedule.next.getTime(), START + 141_000);
-    stage.fault = null;
-    await stage.pass(100);
-    assert.equal(stage.schedule.problem, null);
-    assert.deepEqual(stage.schedule.counts, { taken: 1, failed: 5 });
-    assert.deepEqual(stage.seen.slice(-3), ['no room 5', 'recovered 5', `taken ${START + 141_000}.sqlite`]);
-    assert.equal(stage.schedule.next.getTime(), START + 141_000 + HOUR_MS);
+    const fixture = new ScheduleFixture(context);
+    fixture.failure = 'no space';
+    await fixture.start();
+    await fixture.pass(100);
+    assert.deepEqual(fixture.attemptSeconds, [0, 1, 6, 21, 81]);
+    assert.equal(fixture.schedule.problem, 'no space');
+    assert.equal(fixture.schedule.next.getTime(), START + 141_000);
+    fixture.failure = null;
+    await fixture.pass(100);
+    assert.equal(fixture.schedule.problem, null);
+    assert.deepEqual(fixture.schedule.counts, { taken: 1, failed: 5 });
+    assert.deepEqual(fixture.events.slice(-3), [
+      'no space 5',
+      'recovered 5',
+      `taken ${START + 141_000}.sqlite`,
+    ]);
+    assert.equal(fixture.schedule.next.getTime(), START + 141_000 + HOUR_MS);
   });
 
   test('retries at least once per interval', async (context) => {
-    const stage = new Stage(context, [], 2000);
-    stage.fault = 'no room';
-    await stage.start();
-    await stage.pass(6);
-    assert.deepEqual(stage.attemptSeconds, [0, 1, 3, 5]);
+    const fixture = new ScheduleFixture(context, [], 2000);
+    fixture.failure = 'no space';
+    await fixture.start();
+    await fixture.pass(6);
+    assert.deepEqual(fixture.attemptSeconds, [0, 1, 3, 5]);
   });
 
   test('restarts the interval after a requested snapshot, which concurrent callers share', async (context) => {
-    const stage = new Stage(context);
-    await stage.start();
-    await stage.pass(1800);
-    const [one, other] = await Promise.all([stage.schedule.take(), stage.schedule.take()]);
+    const fixture = new ScheduleFixture(context);
+    await fixture.start();
+    await fixture.pass(1800);
+    const [one, other] = await Promise.all([fixture.schedule.take(), fixture.schedule.take()]);
     assert.equal(one, other);
-    await stage.pass(3601);
-    assert.deepEqual(stage.attemptSeconds, [0, 1800, 5400]);
-    assert.deepEqual(stage.schedule.counts, { taken: 3, failed: 0 });
+    await fixture.pass(3601);
+    assert.deepEqual(fixture.attemptSeconds, [0, 1800, 5400]);
+    assert.deepEqual(fixture.schedule.counts, { taken: 3, failed: 0 });
   });
 
   test('rejects a request with the reason of the failure', async (context) => {
-    const stage = new Stage(context);
-    stage.fault = 'no room';
-    await assert.rejects(stage.schedule.take(), /no room/u);
-    assert.equal(stage.schedule.problem, 'no room');
-    assert.deepEqual(stage.seen, ['no room 1']);
+    const fixture = new ScheduleFixture(context);
+    fixture.failure = 'no space';
+    await assert.rejects(fixture.schedule.take(), /no space/u);
+    assert.equal(fixture.schedule.problem, 'no space');
+    assert.deepEqual(fixture.events, ['no space 1']);
   });
 
   test('takes one snapshot when the clock is set forward', async (context) => {
-    const stage = new Stage(context);
-    await stage.start();
-    await stage.pass(100);
-    stage.now += 1000 * HOUR_MS;
-    await stage.pass(100);
-    assert.equal(stage.attempts.length, 2);
-    await stage.pass(3600);
-    assert.equal(stage.attempts.length, 3);
+    const fixture = new ScheduleFixture(context);
+    await fixture.start();
+    await fixture.pass(100);
+    fixture.now += 1000 * HOUR_MS;
+    await fixture.pass(100);
+    assert.equal(fixture.attempts.length, 2);
+    await fixture.pass(3600);
+    assert.equal(fixture.attempts.length, 3);
   });
 
   test('waits at most one interval after the clock is set back', async (context) => {
-    const stage = new Stage(context);
-    await stage.start();
-    await stage.pass(100);
-    stage.now -= 1000 * HOUR_MS;
-    await stage.pass(3700);
-    assert.equal(stage.attempts.length, 2);
+    const fixture = new ScheduleFixture(context);
+    await fixture.start();
+    await fixture.pass(100);
+    fixture.now -= 1000 * HOUR_MS;
+    await fixture.pass(3700);
+    assert.equal(fixture.attempts.length, 2);
   });
 
   test('waits at most one interval after a snapshot from the future', async (context) => {
-    const stage = new Stage(context, [snapshotAt(START + 1000 * HOUR_MS)]);
-    await stage.start();
-    await stage.pass(3700);
-    assert.deepEqual(stage.attemptSeconds, [3600]);
+    const fixture = new ScheduleFixture(context, [snapshotAt(START + 1000 * HOUR_MS)]);
+    await fixture.start();
+    await fixture.pass(3700);
+    assert.deepEqual(fixture.attemptSeconds, [3600]);
   });
 
   test('takes no snapshot after its close, and does not report aborted ones', async (context) => {
-    const stage = new Stage(context);
-    stage.fault = 'broken off';
-    stage.schedule.start();
-    stage.schedule.close();
-    await stage.pass(2 * 3600);
-    assert.deepEqual(stage.attemptSeconds, [0]);
-    assert.deepEqual(stage.seen, []);
+    const fixture = new ScheduleFixture(context);
+    fixture.failure = 'aborted';
+    fixture.schedule.start();
+    fixture.schedule.close();
+    await fixture.pass(2 * 3600);
+    assert.deepEqual(fixture.attemptSeconds, [0]);
+    assert.deepEqual(fixture.events, []);
   });
 });

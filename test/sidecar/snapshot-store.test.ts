@@ -144,8 +144,11 @@ db.commit()`;
     const volume = `${databasePath}.volume`;
     mkdirSync(volume);
     createUsageFile(join(volume, 'usage.sqlite'));
-    const seen = join(mountReadOnly(context, volume), 'usage.sqlite');
-    const store = await SnapshotStore.open({ ...options, source: { ...options.source, databasePath: seen } });
+    const mounted = join(mountReadOnly(context, volume), 'usage.sqlite');
+    const store = await SnapshotStore.open({
+      ...options,
+      source: { ...options.source, databasePath: mounted },
+    });
     assert.equal((await store.take()).rows, 3);
     assert.deepEqual(readdirSync(volume), ['usage.sqlite']);
   });

@@ -34,7 +34,7 @@ function processes(context: TestContext): JobPool {
 }
 
 /** Streams without processes, for many small CSVs. */
-function buffers(
+function streamCsv(
   source: UsageSource,
   by: CsvGranularity,
   pool: JobRunner<'csvPage'> | null = null,
@@ -47,7 +47,7 @@ function buffers(
 
 async function toList(stream: AsyncGenerator<string>): Promise<string[]> {
   const found: string[] = [];
-  for await (const piece of stream) found.push(piece);
+  for await (const page of stream) found.push(page);
   return found;
 }
 
@@ -92,7 +92,7 @@ describe('the CSV', () => {
       { ...HAPPY_RECORD, started: HAPPY_RECORD.started + 86_400 },
     ]);
     assert.equal(
-      await all(buffers(source, 'day', processes(context))),
+      await all(streamCsv(source, 'day', processes(context))),
       `${PERIOD_HEADER}2026-11-23T00:00:00.000Z,happy,2,8192,25,6.5\r\n` +
         '2026-11-23T00:00:00.000Z,lonely,1,0,12.5,0\r\n2026-11-24T00:00:00.000Z,happy,1,4096,12.5,3.25\r\n',
     );
@@ -104,15 +104,15 @@ describe('the CSV', () => {
       { ...HAPPY_RECORD, waiting_time: null, result: 'lonely' },
     ]);
     assert.equal(
-      await all(buffers(source, 'record', processes(context))),
+      await all(streamCsv(source, 'record', processes(context))),
       `${RECORD_HEADER}2026-11-23T05:30:00.000Z,12.5,3.25,4096,happy\r\n2026-11-23T05:30:00.000Z,12.5,,4096,lonely\r\n`,
     );
   });
 
   test('of an empty range is a header', async (context) => {
     const source = await sourceOf(context, []);
-    assert.equal(await all(buffers(source, 'month')), PERIOD_HEADER);
-    assert.equal(await all(buffers(source, 'record')), RECORD_HEADER);
+    assert.equal(await all(streamCsv(source, 'month')), PERIOD_HEADER);
+    assert.equal(await all(streamCsv(source, 'record')), RECORD_HEADER);
   });
 
   test('without an end ends with the second of the request', async (context) => {
@@ -146,9 +146,9 @@ describe('the CSV', () => {
     test(`writes the mood ${JSON.stringify(mood)} as ${JSON.stringify(cell)}`, async (context) => {
       const source = await sourceOf(context, [{ ...HAPPY_RECORD, result: mood }]);
       const record = `2026-11-23T05:30:00.000Z,12.5,3.25,4096,${cell}\r\n`;
-      assert.equal(await all(buffers(source, 'record')), RECORD_HEADER + record);
+      assert.equal(await all(streamCsv(source, 'record')), RECORD_HEADER + record);
       const day = `2026-11-23T00:00:00.000Z,${cell},1,4096,12.5,3.25\r\n`;
-      assert.equal(await all(buffers(source, 'day')), PERIOD_HEADER + day);
+      assert.equal(await all(streamCsv(source, 'day')), PERIOD_HEADER + day);
     });
   }
 
@@ -170,8 +170,8 @@ describe('the CSV', () => {
         const report = aggregate({ source, by, ...EVER });
         assert.ok(report.kind === 'ok');
         const lines = report.rows.map((row: UsageRow) => toPeriodLine(row)).join('');
-        assert.equal(await all(buffers(source, by)), PERIOD_HEADER + lines);
-        assert.equal((await all(buffers(source, 'record'))).split('\r\n').length, records.length + 2);
+        assert.equal(await all(streamCsv(source, by)), PERIOD_HEADER + lines);
+        assert.equal((await all(streamCsv(source, 'record'))).split('\r\n').length, records.length + 2);
         rmSync(source.databasePath);
       },
     );
@@ -185,8 +185,8 @@ describe('a long CSV', () => {
     for (const by of GRANULARITIES) {
       const report = aggregate({ source, by, ...EVER });
       assert.ok(report.kind === 'ok');
-      const found = await toList(buffers(source, by));
-      assert.equal(found.length > 1, by === 'hour', `${found.length} pieces by ${by}`);
+      const found = await toList(streamCsv(source, by));
+      assert.equal(found.length > 1, by === 'hour', `${found.length} pages by ${by}`);
       assert.equal(found.join(''), PERIOD_HEADER + report.rows.map(toPeriodLine).join(''));
     }
   });
@@ -197,9 +197,9 @@ describe('a long CSV', () => {
     const before = heapBytes();
     let [characters, sum, lines, most] = [0, 0, 0, before];
     let previous = '';
-    for await (const piece of buffers(source, 'record', processes(context))) {
-      characters += piece.length;
-      for (const line of piece.split('\r\n').slice(lines === 0 ? 1 : 0, -1)) {
+    for await (const page of streamCsv(source, 'record', processes(context))) {
+      characters += page.length;
+      for (const line of page.split('\r\n').slice(lines === 0 ? 1 : 0, -1)) {
         lines += 1;
         const [started = '', , , bytes] = line.split(',');
         assert.ok(started >= previous, line);
@@ -212,7 +212,7 @@ describe('a long CSV', () => {
     assert.deepEqual([lines, sum], [count, (count * (count - 1)) / 2]);
     assert.ok(characters > 40e6, `${characters} characters`);
     assert.ok(most - before < 10e6, `${most - before} bytes of heap`);
-    const months = await toList(buffers(source, 'month'));
+    const months = await toList(streamCsv(source, 'month'));
     const counts = months
       .join('')
       .split('\r\n')
@@ -228,7 +228,7 @@ describe('a long CSV', () => {
 describe('an error', () => {
   test('at the start is thrown before the first page', async (context) => {
     const source = { ...(await sourceOf(context, [])), databasePath: '/nowhere/usage.sqlite' };
-    await assert.rejects(buffers(source, 'record', processes(context)).next(), (error) => {
+    await assert.rejects(streamCsv(source, 'record', processes(context)).next(), (error) => {
       assert.ok(error instanceof UsageCsvError);
       assert.equal(error.state, 'missing');
       assert.match(error.message, /\/nowhere\/usage\.sqlite/u);
@@ -238,7 +238,7 @@ describe('an error', () => {
 
   test('in a later page ends the stream', async (context) => {
     const source = await manyRecords(context, 20_000);
-    const stream = buffers(source, 'record', processes(context));
+    const stream = streamCsv(source, 'record', processes(context));
     assert.equal((await stream.next()).done, false);
     rmSync(source.databasePath);
     await assert.rejects(stream.next(), UsageCsvError);
@@ -247,12 +247,18 @@ describe('an error', () => {
 
   test('is thrown by an aborted stream', async (context) => {
     const source = await manyRecords(context, 20_000);
-    const gone = new AbortController();
+    const closed = new AbortController();
     const range = { by: 'record', ...EVER } as const;
-    const stream = streamUsageCsv({ source, pool: processes(context), range, nowMs: 0, signal: gone.signal });
+    const stream = streamUsageCsv({
+      source,
+      pool: processes(context),
+      range,
+      nowMs: 0,
+      signal: closed.signal,
+    });
     await stream.next();
     const next = stream.next();
-    gone.abort();
+    closed.abort();
     await assert.rejects(next, { name: 'AbortError' });
   });
 });

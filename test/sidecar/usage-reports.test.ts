@@ -146,36 +146,36 @@ describe('a report', () => {
 
 /** A pool that responds at once or on demand, and counts its jobs. */
 class FakePool {
-  readonly asked: AggregateTask[] = [];
-  answer: AggregateOutcome = { kind: 'ok', rows: [], waiting: [], tookMs: 0 };
+  readonly tasks: AggregateTask[] = [];
+  outcome: AggregateOutcome = { kind: 'ok', rows: [], waiting: [], tookMs: 0 };
   held: (() => void)[] | null = null;
 
   async run(_name: 'aggregate', task: AggregateTask): Promise<AggregateOutcome> {
-    this.asked.push(task);
-    const { held, answer } = this;
+    this.tasks.push(task);
+    const { held, outcome } = this;
     if (held !== null) await new Promise<void>((resolve) => held.push(resolve));
-    return answer;
+    return outcome;
   }
 }
 
 describe('a cached report', () => {
   const source = { databasePath: '/data/usage.sqlite', scratchDirectory: '/scratch' };
 
-  function relay(): { pool: FakePool; reports: UsageReports; time: { nowMs: number } } {
+  function createReports(): { pool: FakePool; reports: UsageReports; time: { nowMs: number } } {
     const pool = new FakePool();
     const time = { nowMs: NOW_MS };
     return { pool, reports: new UsageReports({ source, pool, clock: () => time.nowMs }), time };
   }
 
   test('is cached for at least a second', async () => {
-    const { pool, reports, time } = relay();
+    const { pool, reports, time } = createReports();
     const first = await reports.report(DAY);
     time.nowMs += 999;
     assert.equal(await reports.report({ ...DAY }), first);
     time.nowMs += 1;
     assert.notEqual(await reports.report(DAY), first);
-    assert.equal(pool.asked.length, 2);
-    assert.deepEqual(pool.asked[1], {
+    assert.equal(pool.tasks.length, 2);
+    assert.deepEqual(pool.tasks[1], {
       source,
       by: 'day',
       from: DAY.from,
@@ -184,46 +184,46 @@ describe('a cached report', () => {
   });
 
   test('is cached for twenty times its duration', async () => {
-    for (const answer of [
+    for (const outcome of [
       { kind: 'ok', rows: [], waiting: [], tookMs: 5000 },
       { kind: 'rejected', problem: 'too long', tookMs: 5000 },
     ] as const) {
-      const { pool, reports, time } = relay();
-      pool.answer = answer;
+      const { pool, reports, time } = createReports();
+      pool.outcome = outcome;
       const first = await reports.report(DAY);
       time.nowMs += 99_999;
       assert.equal(await reports.report(DAY), first);
       time.nowMs += 1;
       await reports.report(DAY);
-      assert.equal(pool.asked.length, 2);
+      assert.equal(pool.tasks.length, 2);
     }
   });
 
   test('is cached for a second if it failed', async () => {
-    const { pool, reports, time } = relay();
-    pool.answer = { kind: 'failed', state: 'missing', problem: 'nothing there' };
-    assert.deepEqual(await reports.report(DAY), pool.answer);
+    const { pool, reports, time } = createReports();
+    pool.outcome = { kind: 'failed', state: 'missing', problem: 'nothing there' };
+    assert.deepEqual(await reports.report(DAY), pool.outcome);
     time.nowMs += 999;
     await reports.report(DAY);
-    assert.equal(pool.asked.length, 1);
+    assert.equal(pool.tasks.length, 1);
     time.nowMs += 1;
     await reports.report(DAY);
-    assert.equal(pool.asked.length, 2);
+    assert.equal(pool.tasks.length, 2);
   });
 
   test('is shared by concurrent callers', async () => {
-    const { pool, reports } = relay();
+    const { pool, reports } = createReports();
     pool.held = [];
-    const asked = [reports.report(DAY), reports.report(DAY), reports.report({ ...DAY, by: 'month' })];
-    assert.equal(pool.asked.length, 2);
+    const running = [reports.report(DAY), reports.report(DAY), reports.report({ ...DAY, by: 'month' })];
+    assert.equal(pool.tasks.length, 2);
     for (const release of pool.held) release();
-    const [one, other, month] = await Promise.all(asked);
+    const [one, other, month] = await Promise.all(running);
     assert.equal(one, other);
     assert.notEqual(one, month);
   });
 
   test('is not cached if the job failed', async () => {
-    const { pool, reports } = relay();
+    const { pool, reports } = createReports();
     const run = pool.run.bind(pool);
     pool.run = () => Promise.reject(new Error('the thread died'));
     await assert.rejects(reports.report(DAY), { message: 'the thread died' });
@@ -232,23 +232,23 @@ describe('a cached report', () => {
   });
 
   test('expires when the clock is set back', async () => {
-    const { pool, reports, time } = relay();
+    const { pool, reports, time } = createReports();
     await reports.report(DAY);
     time.nowMs -= 1;
     await reports.report(DAY);
-    assert.equal(pool.asked.length, 2);
+    assert.equal(pool.tasks.length, 2);
   });
 
   test('is one of at most fifty, and the least recently used one is dropped', async () => {
-    const { pool, reports } = relay();
+    const { pool, reports } = createReports();
     const range = (from: number): UsageRange<Granularity> => ({ by: 'day', from, to: 1e9 });
     for (let from = 0; from < 50; from += 1) await reports.report(range(from));
     await reports.report(range(0));
-    assert.equal(pool.asked.length, 50);
+    assert.equal(pool.tasks.length, 50);
     await reports.report(range(50));
     await reports.report(range(0));
-    assert.equal(pool.asked.length, 51);
+    assert.equal(pool.tasks.length, 51);
     await reports.report(range(1));
-    assert.equal(pool.asked.length, 52);
+    assert.equal(pool.tasks.length, 52);
   });
 });

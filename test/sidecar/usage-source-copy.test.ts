@@ -14,12 +14,12 @@ import {
 import { scratch } from '../support/scratch.ts';
 import { addUsage, createUsageFile, readUsageSum } from '../support/usage-files.ts';
 
-interface Place {
+interface Paths {
   readonly path: string;
   readonly copies: string;
 }
 
-async function place(context: TestContext): Promise<Place> {
+async function createPaths(context: TestContext): Promise<Paths> {
   const directory = await scratch(context);
   const path = join(directory, 'usage.sqlite');
   createUsageFile(path);
@@ -28,7 +28,7 @@ async function place(context: TestContext): Promise<Place> {
 
 describe('a private copy', () => {
   test('is found only for its own state of the database', async (context) => {
-    const { path, copies } = await place(context);
+    const { path, copies } = await createPaths(context);
     const files = statDatabaseFiles(path);
     assert.equal(findCopy(copies, files), null);
     const copy = createCopy(path, files, copies);
@@ -38,7 +38,7 @@ describe('a private copy', () => {
   });
 
   test('is a single file that can be read without write permission', async (context) => {
-    const { path, copies } = await place(context);
+    const { path, copies } = await createPaths(context);
     const copy = createCopy(path, statDatabaseFiles(path), copies);
     // Bytes 18 and 19 would be 2 for a write-ahead log.
     assert.deepEqual([...readFileSync(copy).subarray(18, 20)], [1, 1]);
@@ -49,7 +49,7 @@ describe('a private copy', () => {
   });
 
   test('is not made of a database that was written meanwhile', async (context) => {
-    const { path, copies } = await place(context);
+    const { path, copies } = await createPaths(context);
     const files = statDatabaseFiles(path);
     const writer = new Database(path);
     context.after(() => writer.close());
@@ -59,7 +59,7 @@ describe('a private copy', () => {
   });
 
   test('is removed when unused, as are abandoned files, but not unfinished ones', async (context) => {
-    const { path, copies } = await place(context);
+    const { path, copies } = await createPaths(context);
     mkdirSync(copies);
     const abandoned = join(copies, 'usage-copy-one.unfinished');
     for (const file of [

@@ -44,7 +44,7 @@ async function readAs(user: number, source: UsageSource): Promise<unknown> {
 const NOBODY = 65_534;
 
 /** A fixture that user `nobody` can access, with a scratch directory of that user. */
-async function publicPlace(context: TestContext): Promise<UsageFixture> {
+async function publicFixture(context: TestContext): Promise<UsageFixture> {
   const source = await createUsageFixture(context);
   chmodSync(join(source.volume, '..'), 0o755);
   mkdirSync(source.scratchDirectory);
@@ -52,7 +52,7 @@ async function publicPlace(context: TestContext): Promise<UsageFixture> {
   return source;
 }
 
-function mayBeSomebodyElse(context: TestContext): boolean {
+function requireSetpriv(context: TestContext): boolean {
   if (process.getuid?.() === 0 && findProgram('setpriv') !== null) return true;
   context.skip('needs root and setpriv(1): run it with sudo');
   return false;
@@ -61,12 +61,12 @@ function mayBeSomebodyElse(context: TestContext): boolean {
 describe('a volume that is mounted read-only', () => {
   for (const who of ['the same user', 'another user'] as const) {
     test(`is read by ${who} while the writer runs, when it has stopped, and when it was killed`, async (context) => {
-      if (!requireMount(context) || (who === 'another user' && !mayBeSomebodyElse(context))) return;
-      const source = await publicPlace(context);
-      const view = mountReadOnly(context, source.volume);
-      const seen = { ...source, databasePath: join(view, 'usage.sqlite') };
+      if (!requireMount(context) || (who === 'another user' && !requireSetpriv(context))) return;
+      const source = await publicFixture(context);
+      const directory = mountReadOnly(context, source.volume);
+      const mounted = { ...source, databasePath: join(directory, 'usage.sqlite') };
       const readIt = async (): Promise<void> => {
-        const sum = who === 'another user' ? await readAs(NOBODY, seen) : openAndSum(seen);
+        const sum = who === 'another user' ? await readAs(NOBODY, mounted) : openAndSum(mounted);
         assertWholeTransactions(sumFrom(sum));
       };
 
@@ -97,7 +97,7 @@ function sumFrom(value: unknown): UsageSum {
 test('a database is always readable while its relay restarts repeatedly', async (context) => {
   if (!requireMount(context)) return;
   const source = await createUsageFixture(context);
-  const seen = { ...source, databasePath: join(mountReadOnly(context, source.volume), 'usage.sqlite') };
+  const mounted = { ...source, databasePath: join(mountReadOnly(context, source.volume), 'usage.sqlite') };
   const program = `
     import { setTimeout as sleep } from 'node:timers/promises';
     import { UsageDatabase } from ${JSON.stringify(import.meta.resolve('../../src/usage/usage-database.ts'))};
@@ -113,7 +113,7 @@ test('a database is always readable while its relay restarts repeatedly', async 
   await using writer = new Program([process.execPath, '--input-type=module', '--eval', program]);
   await writer.waitForOutput(/done/u);
   while (writer.stdout.split('done').length < 12) {
-    assertWholeTransactions(openAndSum(seen));
+    assertWholeTransactions(openAndSum(mounted));
     // Lets the output of the writer arrive.
     await new Promise((resolve) => setImmediate(resolve));
   }
@@ -122,8 +122,8 @@ test('a database is always readable while its relay restarts repeatedly', async 
 
 describe('another user', () => {
   test('without read permission gets the owner of the file', async (context) => {
-    if (!mayBeSomebodyElse(context)) return;
-    const source = await publicPlace(context);
+    if (!requireSetpriv(context)) return;
+    const source = await publicFixture(context);
     createUsageFile(source.databasePath);
     chmodSync(source.databasePath, 0o600);
     assert.match(
@@ -135,8 +135,8 @@ describe('another user', () => {
   });
 
   test('with write permission for the directory leaves no files there', async (context) => {
-    if (!mayBeSomebodyElse(context)) return;
-    const source = await publicPlace(context);
+    if (!requireSetpriv(context)) return;
+    const source = await publicFixture(context);
     createUsageFile(source.databasePath);
     chmodSync(source.volume, 0o777);
     const before = fileMetadata(source.volume);

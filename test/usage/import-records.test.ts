@@ -24,26 +24,26 @@ import {
 import { scratch } from '../support/scratch.ts';
 import { createUsageFile, mountTmpfs, requireMount } from '../support/usage-files.ts';
 
-interface Place {
+interface Paths {
   readonly directory: string;
   readonly old: string;
   readonly new: string;
 }
 
-async function place(context: TestContext): Promise<Place> {
+async function createPaths(context: TestContext): Promise<Paths> {
   const directory = await scratch(context);
   return { directory, old: join(directory, 'relay.sqlite'), new: join(directory, 'usage.sqlite') };
 }
 
 /** The message of a rejected import. */
-function rejectionOf(work: () => unknown): string {
+function importErrorOf(work: () => unknown): string {
   try {
     work();
   } catch (error) {
     ok(error instanceof ImportError, String(error));
     return error.message;
   }
-  throw new Error('the import was not rejected');
+  throw new Error('nothing was rejected');
 }
 
 /** All files of a directory with their content and modification time. */
@@ -59,7 +59,7 @@ function contents(directory: string): unknown[] {
 
 describe('an import', () => {
   test('copies all records in order, counts them by mood, and does not change the old file', async (context) => {
-    const { directory, old, new: path } = await place(context);
+    const { directory, old, new: path } = await createPaths(context);
     createCombinedDatabase(old);
     const before = contents(directory);
     const counts = importRecords(old, path);
@@ -77,7 +77,7 @@ describe('an import', () => {
   });
 
   test('creates the reference’s schema, with an empty `current` row', async (context) => {
-    const { old, new: path } = await place(context);
+    const { old, new: path } = await createPaths(context);
     createCombinedDatabase(old, []);
     deepEqual([...importRecords(old, path)], []);
     const expected = join(await scratch(context), 'expected.sqlite');
@@ -91,7 +91,7 @@ describe('an import', () => {
   });
 
   test('copies invalid values unchanged', async (context) => {
-    const { old, new: path } = await place(context);
+    const { old, new: path } = await createPaths(context);
     createCombinedDatabase(old, [...INVALID_ROWS, ...VALID_ROWS]);
     deepEqual(Object.fromEntries(importRecords(old, path)), {
       happy: 2,
@@ -104,7 +104,7 @@ describe('an import', () => {
     equal(readQuotedValues(path, 'usage').length, INVALID_ROWS.length + VALID_ROWS.length);
   });
 
-  const taken: readonly (readonly [what: string, make: (path: string) => void, sentence: RegExp])[] = [
+  const existing: readonly (readonly [what: string, create: (path: string) => void, sentence: RegExp])[] = [
     [
       'a file',
       (path) => writeFileSync(path, 'precious'),
@@ -112,7 +112,7 @@ describe('an import', () => {
     ],
     ['an empty file', (path) => writeFileSync(path, ''), /exists already/u],
     ['a directory', (path) => mkdirSync(path), /exists already/u],
-    ['a broken symbolic link', (path) => symlinkSync('nowhere', path), /exists already/u],
+    ['a link that leads nowhere', (path) => symlinkSync('nowhere', path), /exists already/u],
     [
       'a log without its database',
       (path) => writeFileSync(`${path}-wal`, 'x'),
@@ -121,14 +121,14 @@ describe('an import', () => {
     ['shared memory', (path) => writeFileSync(`${path}-shm`, 'x'), /-shm" is left over from another/u],
     ['a journal', (path) => writeFileSync(`${path}-journal`, 'x'), /-journal" is left over from another/u],
   ];
-  for (const [what, make, sentence] of taken) {
+  for (const [what, create, sentence] of existing) {
     test(`replaces nothing: ${what}`, async (context) => {
-      const { directory, old, new: path } = await place(context);
+      const { directory, old, new: path } = await createPaths(context);
       createCombinedDatabase(old);
-      make(path);
+      create(path);
       const before = contents(directory);
       match(
-        rejectionOf(() => importRecords(old, path)),
+        importErrorOf(() => importRecords(old, path)),
         sentence,
       );
       deepEqual(contents(directory), before);
@@ -136,13 +136,13 @@ describe('an import', () => {
   }
 
   test('does not replace a file that was created during the import', async (context) => {
-    const { directory, new: path } = await place(context);
+    const { directory, new: path } = await createPaths(context);
     const target = new ImportTarget(path);
     target.add([1, 2, 3, 4, 'happy']);
     ok(!existsSync(path));
     writeFileSync(path, 'precious');
     match(
-      rejectionOf(() => target.publish()),
+      importErrorOf(() => target.publish()),
       /exists already/u,
     );
     target.close();
@@ -151,12 +151,12 @@ describe('an import', () => {
   });
 
   test('leaves nothing behind after any error', async (context) => {
-    const { directory, old, new: path } = await place(context);
+    const { directory, old, new: path } = await createPaths(context);
     createCombinedDatabase(old);
-    const whole = statSync(old).size;
-    truncateSync(old, whole - 4096);
+    const size = statSync(old).size;
+    truncateSync(old, size - 4096);
     match(
-      rejectionOf(() => importRecords(old, path)),
+      importErrorOf(() => importRecords(old, path)),
       /the file is corrupt/u,
     );
     deepEqual(readdirSync(directory), ['relay.sqlite']);
@@ -168,7 +168,7 @@ describe('an import', () => {
   });
 
   test('leaves nothing behind when the disk is full', async (context) => {
-    const { old } = await place(context);
+    const { old } = await createPaths(context);
     if (!requireMount(context)) return;
     createCombinedDatabase(
       old,
@@ -176,25 +176,25 @@ describe('an import', () => {
     );
     const disk = mountTmpfs(context, 'size=256k');
     match(
-      rejectionOf(() => importRecords(old, join(disk, 'usage.sqlite'))),
+      importErrorOf(() => importRecords(old, join(disk, 'usage.sqlite'))),
       /the disk is full/u,
     );
     deepEqual(readdirSync(disk), []);
   });
 
   test('reports a missing directory', async (context) => {
-    const { directory, old } = await place(context);
+    const { directory, old } = await createPaths(context);
     createCombinedDatabase(old);
     match(
-      rejectionOf(() => importRecords(old, join(directory, 'gone', 'usage.sqlite'))),
+      importErrorOf(() => importRecords(old, join(directory, 'gone', 'usage.sqlite'))),
       /there is no directory/u,
     );
   });
 });
 
 describe('a file that can’t be imported', () => {
-  const useless: readonly (readonly [what: string, make: (path: string) => void, sentence: RegExp])[] = [
-    ['a missing file', () => undefined, /can't be read \(ENOENT\)/u],
+  const unusable: readonly (readonly [what: string, create: (path: string) => void, sentence: RegExp])[] = [
+    ['a file that is not there', () => undefined, /can't be read \(ENOENT\)/u],
     ['a directory', (path) => mkdirSync(path), /it is not a file/u],
     ['an empty file', (path) => writeFileSync(path, ''), /not an SQLite database/u],
     ['a text', (path) => writeFileSync(path, 'garbage '.repeat(999)), /not an SQLite database/u],
@@ -209,34 +209,34 @@ describe('a file that can’t be imported', () => {
       /it is a usage database; there is nothing to import/u,
     ],
     [
-      'a database with only tables of a mailbox server',
-      (path) => makeDatabase(path, 'CREATE TABLE version (version); CREATE TABLE nameplates (id)'),
+      'a database of a mailbox server alone',
+      (path) => createDatabase(path, 'CREATE TABLE version (version); CREATE TABLE nameplates (id)'),
       /has no table "transit_usage"/u,
     ],
     [
       'a table that lacks a column',
-      (path) => makeDatabase(path, 'CREATE TABLE transit_usage (started, total_time, total_bytes, type)'),
+      (path) => createDatabase(path, 'CREATE TABLE transit_usage (started, total_time, total_bytes, type)'),
       /"transit_usage" lacks waiting_time, result/u,
     ],
     [
-      'a view, which could run forever',
+      'a view, which may never end',
       (path) =>
-        makeDatabase(
+        createDatabase(
           path,
           `CREATE VIEW transit_usage AS SELECT 1 AS rowid, 1 AS started, 1 AS total_time, 1 AS waiting_time,
            1 AS total_bytes, 'happy' AS result`,
         ),
       /has no table "transit_usage"/u,
     ],
-    ['a database of a server that was killed while it wrote', makeBroken, /killed during a write/u],
+    ['a database of a server that was killed while it wrote', createHotJournal, /killed during a write/u],
   ];
-  for (const [what, make, sentence] of useless) {
+  for (const [what, create, sentence] of unusable) {
     test(`is reported and not changed: ${what}`, async (context) => {
-      const { directory, old, new: path } = await place(context);
-      make(old);
+      const { directory, old, new: path } = await createPaths(context);
+      create(old);
       const before = contents(directory);
       match(
-        rejectionOf(() => importRecords(old, path)),
+        importErrorOf(() => importRecords(old, path)),
         sentence,
       );
       deepEqual(contents(directory), before);
@@ -244,13 +244,13 @@ describe('a file that can’t be imported', () => {
   }
 
   test('is a database while another program has it locked', async (context) => {
-    const { old, new: path } = await place(context);
+    const { old, new: path } = await createPaths(context);
     createCombinedDatabase(old);
     const server = new Database(old);
     context.after(() => server.close());
     server.exec('BEGIN EXCLUSIVE');
     match(
-      rejectionOf(() => importRecords(old, path)),
+      importErrorOf(() => importRecords(old, path)),
       /another program is writing to it/u,
     );
     server.exec('COMMIT');
@@ -267,14 +267,14 @@ function rowsOf(path: string, query: string): unknown[] {
   }
 }
 
-function makeDatabase(path: string, sql: string): void {
+function createDatabase(path: string, sql: string): void {
   const database = new Database(path);
   database.exec(sql);
   database.close();
 }
 
 /** The files on disk during a transaction that is too large for its cache. */
-function makeBroken(path: string): void {
+function createHotJournal(path: string): void {
   const source = `${path}-source`;
   createCombinedDatabase(source);
   const database = new Database(source);

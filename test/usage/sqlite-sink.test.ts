@@ -20,7 +20,7 @@ const RECORD: UsageRecord = {
 };
 const LONELY: UsageRecord = { ...RECORD, waiting_time: null, total_bytes: 0, mood: 'lonely' };
 
-interface ReportedEvents {
+interface ObservedEvents {
   readonly failures: string[];
   readonly notices: string[];
   readonly deletions: number[];
@@ -34,8 +34,8 @@ async function open(
   context: TestContext,
   path: string,
   current: () => CurrentState = () => IDLE,
-): Promise<{ sink: SqliteSink; reported: ReportedEvents }> {
-  const reported: ReportedEvents = {
+): Promise<{ sink: SqliteSink; observed: ObservedEvents }> {
+  const observed: ObservedEvents = {
     failures: [],
     notices: [],
     deletions: [],
@@ -44,20 +44,20 @@ async function open(
     dropReports: 0,
   };
   const events: SqliteSinkEvents = {
-    onFailed: ({ code }) => reported.failures.push(code),
+    onFailed: ({ code }) => observed.failures.push(code),
     onRecovered: () => {
-      reported.recoveries += 1;
+      observed.recoveries += 1;
     },
     onDropped: (count) => {
-      reported.dropped += count;
-      reported.dropReports += 1;
+      observed.dropped += count;
+      observed.dropReports += 1;
     },
-    onNotice: ({ kind }) => reported.notices.push(kind),
-    onDeleted: (count) => reported.deletions.push(count),
+    onNotice: ({ kind }) => observed.notices.push(kind),
+    onDeleted: (count) => observed.deletions.push(count),
   };
   const sink = await SqliteSink.open(path, current, events);
   context.after(() => sink.close());
-  return { sink, reported };
+  return { sink, observed };
 }
 
 function rows(path: string, query = 'SELECT * FROM usage ORDER BY rowid'): unknown[] {
@@ -162,9 +162,9 @@ db.commit()
   assert.equal(version.toString().trim(), '2');
 });
 
-test("tables of other programs are kept beside the relay's own", async (context) => {
+test("tables of other programs stay beside the relay's own", async (context) => {
   const path = join(await scratch(context), 'usage.sqlite');
-  make(
+  createDatabase(
     path,
     `PRAGMA journal_mode = wal;
      CREATE TABLE _litestream_seq (id INTEGER PRIMARY KEY, seq INTEGER); INSERT INTO _litestream_seq VALUES (1, 7);
@@ -177,23 +177,24 @@ test("tables of other programs are kept beside the relay's own", async (context)
   assert.deepEqual(rows(path, 'SELECT * FROM _litestream_seq'), [{ id: 1, seq: 7 }]);
 });
 
-const unusable: Record<string, { make: (path: string) => void; reason: RegExp }> = {
+const unusable: Record<string, { create: (path: string) => void; reason: RegExp }> = {
   garbage: {
-    make: (path) => writeFileSync(path, 'garbage '.repeat(1000)),
+    create: (path) => writeFileSync(path, 'garbage '.repeat(1000)),
     reason: /not an SQLite database/u,
   },
-  'a directory': { make: (path) => mkdirSync(path), reason: /directory/u },
-  'a database of another program': {
-    make: (path) => make(path, 'CREATE TABLE usage (title TEXT)'),
+  'a directory': { create: (path) => mkdirSync(path), reason: /directory/u },
+  'a database of something else': {
+    create: (path) => createDatabase(path, 'CREATE TABLE usage (title TEXT)'),
     reason: /not of a transit relay/u,
   },
   'a schema of another version': {
-    make: (path) => make(path, 'CREATE TABLE version (version INTEGER); INSERT INTO version VALUES (2)'),
+    create: (path) =>
+      createDatabase(path, 'CREATE TABLE version (version INTEGER); INSERT INTO version VALUES (2)'),
     reason: /schema version is 2/u,
   },
   'a schema that lacks a column': {
-    make: (path) =>
-      make(
+    create: (path) =>
+      createDatabase(
         path,
         `CREATE TABLE version (version INTEGER); INSERT INTO version VALUES (1);
          CREATE TABLE current (rebooted, updated, connected, waiting, incomplete_bytes);
@@ -201,32 +202,32 @@ const unusable: Record<string, { make: (path: string) => void; reason: RegExp }>
       ),
     reason: /"usage" lacks result/u,
   },
-  'a truncated database': {
-    make: (path) => {
-      make(path, 'CREATE TABLE version (version INTEGER); INSERT INTO version VALUES (1)');
+  'a database cut off in the middle': {
+    create: (path) => {
+      createDatabase(path, 'CREATE TABLE version (version INTEGER); INSERT INTO version VALUES (1)');
       writeFileSync(path, readFileSync(path).subarray(0, 5000));
     },
     reason: /version table is empty/u,
   },
-  'a database with a corrupt page': {
-    make: (path) => {
-      make(path, 'CREATE TABLE version (version INTEGER); INSERT INTO version VALUES (1)');
+  'a database with a garbled page': {
+    create: (path) => {
+      createDatabase(path, 'CREATE TABLE version (version INTEGER); INSERT INTO version VALUES (1)');
       writeFileSync(path, readFileSync(path).fill(0x55, 4096));
     },
     reason: /the file is corrupt/u,
   },
 };
 
-function make(path: string, sql: string): void {
+function createDatabase(path: string, sql: string): void {
   const database = new Database(path);
   database.exec(sql);
   database.close();
 }
 
-for (const [what, { make: makeIt, reason }] of Object.entries(unusable)) {
+for (const [what, { create, reason }] of Object.entries(unusable)) {
   test(`${what} is rejected with a reason and not changed`, async (context) => {
     const path = join(await scratch(context), 'usage.sqlite');
-    makeIt(path);
+    create(path);
     const before = what === 'a directory' ? null : readFileSync(path);
     await assert.rejects(open(context, path), (error) => {
       assert.ok(error instanceof UsageDatabaseError);
@@ -245,18 +246,18 @@ test('a path in a missing directory is rejected', async (context) => {
 
 test('records wait for a locked database, and nothing is lost', async (context) => {
   const path = join(await scratch(context), 'usage.sqlite');
-  const { sink, reported } = await open(context, path);
+  const { sink, observed } = await open(context, path);
   const other = new Database(path);
   other.exec('BEGIN IMMEDIATE');
   for (let at = 0; at < 6000; at += 1) sink.record(RECORD);
-  await until(() => reported.failures.length > 0);
-  assert.deepEqual(reported.failures, ['SQLITE_BUSY']);
+  await until(() => observed.failures.length > 0);
+  assert.deepEqual(observed.failures, ['SQLITE_BUSY']);
   assert.equal(sink.queued, 6000);
   other.exec('COMMIT');
   other.close();
   await until(() => sink.queued === 0);
   assert.equal(rows(path).length, 6000);
-  assert.deepEqual([reported.recoveries, reported.dropped], [1, 0]);
+  assert.deepEqual([observed.recoveries, observed.dropped], [1, 0]);
   await sink.close();
 });
 
@@ -266,34 +267,34 @@ test('a database that is locked at the start is retried', async (context) => {
   const other = new Database(path);
   other.pragma('journal_mode = DELETE');
   other.exec('BEGIN EXCLUSIVE');
-  const { sink, reported } = await open(context, path);
+  const { sink, observed } = await open(context, path);
   sink.record(RECORD);
   other.exec('COMMIT');
   other.close();
   await until(() => sink.queued === 0);
   await sink.close();
   assert.equal(rows(path).length, 1);
-  assert.ok(reported.failures.length > 0);
+  assert.ok(observed.failures.length > 0);
 });
 
-test('records that cannot be written before the close are counted as lost', async (context) => {
+test('records that can not be written before the close are counted as lost', async (context) => {
   const path = join(await scratch(context), 'usage.sqlite');
-  const { sink, reported } = await open(context, path);
+  const { sink, observed } = await open(context, path);
   const other = new Database(path);
   other.exec('BEGIN IMMEDIATE');
   sink.record(RECORD);
   sink.record(RECORD);
   await sink.close();
-  assert.equal(reported.dropped, 2);
+  assert.equal(observed.dropped, 2);
   other.close();
 });
 
 test('a full queue drops new records and reports their number, at once and then at intervals', async (context) => {
   const path = join(await scratch(context), 'usage.sqlite');
-  const { sink, reported } = await open(context, path);
+  const { sink, observed } = await open(context, path);
   for (let at = 0; at < 100_003; at += 1) sink.record(RECORD);
-  assert.deepEqual([reported.dropReports, reported.dropped], [1, 1]);
+  assert.deepEqual([observed.dropReports, observed.dropped], [1, 1]);
   await sink.close();
-  assert.deepEqual([reported.dropReports, reported.dropped], [2, 3]);
+  assert.deepEqual([observed.dropReports, observed.dropped], [2, 3]);
   assert.deepEqual(rows(path, 'SELECT COUNT(*) AS n FROM usage'), [{ n: 100_000 }]);
 });

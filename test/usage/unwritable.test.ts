@@ -18,13 +18,12 @@ const OTHER_UID = 54_322;
 
 const ANY_PORT = 'tcp:0:interface=127.0.0.1';
 
-/** Reason to skip tests that need another user; false if this process is root. */
-const skip =
-  process.getuid?.() === 0 ? false : 'needs root, to run the relay as another user: run it with sudo';
+/** Why this test can't run as another user; false if it can. */
+const skip = process.getuid?.() === 0 ? false : 'needs root, who may be any user: run it with sudo';
 
 interface Ended {
   readonly code: number | null;
-  /** Reasons of a failed start; empty if the relay started. */
+  /** Why the relay did not start; empty if it did. */
   readonly reasons: readonly string[];
 }
 
@@ -55,7 +54,7 @@ function toCode(code: unknown): number | null {
 }
 
 /** A directory of this user below a directory that all users can access. */
-async function ownedDirectory(context: TestContext, uid: number): Promise<string> {
+async function dataDirectory(context: TestContext, uid: number): Promise<string> {
   const directory = await scratch(context);
   chmodSync(directory, 0o755);
   const path = join(directory, 'data');
@@ -70,13 +69,13 @@ const advice = (what: string, owner: number): string =>
 
 describe('the relay as a user without an entry in passwd', { skip }, () => {
   test('creates the database in a writable directory', async (context) => {
-    const path = join(await ownedDirectory(context, UID), 'usage.sqlite');
+    const path = join(await dataDirectory(context, UID), 'usage.sqlite');
     assert.deepEqual(await startAs(UID, path), { code: 0, reasons: [] });
     assert.deepEqual([statSync(path).uid, statSync(path).size > 0], [UID, true]);
   });
 
-  test('continues an existing database of the same user', async (context) => {
-    const directory = await ownedDirectory(context, UID);
+  test('continues a database of its own', async (context) => {
+    const directory = await dataDirectory(context, UID);
     const path = join(directory, 'usage.sqlite');
     createUsageFile(path);
     chownSync(path, UID, UID);
@@ -84,7 +83,7 @@ describe('the relay as a user without an entry in passwd', { skip }, () => {
   });
 
   test('names the owner of an unwritable directory', async (context) => {
-    const directory = await ownedDirectory(context, OTHER_UID);
+    const directory = await dataDirectory(context, OTHER_UID);
     const path = join(directory, 'usage.sqlite');
     assert.deepEqual(await startAs(UID, path), {
       code: 1,
@@ -93,7 +92,7 @@ describe('the relay as a user without an entry in passwd', { skip }, () => {
   });
 
   test('names the owner of an unwritable database', async (context) => {
-    const path = join(await ownedDirectory(context, UID), 'usage.sqlite');
+    const path = join(await dataDirectory(context, UID), 'usage.sqlite');
     createUsageFile(path);
     assert.deepEqual(await startAs(UID, path), {
       code: 1,
@@ -102,7 +101,7 @@ describe('the relay as a user without an entry in passwd', { skip }, () => {
   });
 
   test('names the owner of the directory if only the database is its own', async (context) => {
-    const directory = await ownedDirectory(context, OTHER_UID);
+    const directory = await dataDirectory(context, OTHER_UID);
     const path = join(directory, 'usage.sqlite');
     createUsageFile(path);
     chownSync(path, UID, UID);
@@ -112,7 +111,7 @@ describe('the relay as a user without an entry in passwd', { skip }, () => {
   });
 
   test('names the owner of unwritable files beside the database', async (context) => {
-    const path = join(await ownedDirectory(context, UID), 'usage.sqlite');
+    const path = join(await dataDirectory(context, UID), 'usage.sqlite');
     createUsageFile(path);
     chownSync(path, UID, UID);
     writeFileSync(`${path}-wal`, '');
@@ -123,7 +122,7 @@ describe('the relay as a user without an entry in passwd', { skip }, () => {
   });
 
   test('does not name another user if only a permission is missing', async (context) => {
-    const directory = await ownedDirectory(context, UID);
+    const directory = await dataDirectory(context, UID);
     chmodSync(directory, 0o555);
     const { code, reasons } = await startAs(UID, join(directory, 'usage.sqlite'));
     assert.equal(code, 1);
@@ -131,7 +130,7 @@ describe('the relay as a user without an entry in passwd', { skip }, () => {
   });
 
   test('names a directory without search permission instead of calling it missing', async (context) => {
-    const directory = await ownedDirectory(context, UID);
+    const directory = await dataDirectory(context, UID);
     const closed = dirname(directory);
     chmodSync(closed, 0o700);
     const { code, reasons } = await startAs(UID, join(directory, 'usage.sqlite'));
@@ -149,10 +148,10 @@ test('a read-only file system is reported, also to root', async (context) => {
   if (!requireMount(context)) return;
   const directory = await scratch(context);
   createUsageFile(join(directory, 'usage.sqlite'));
-  const view = mountReadOnly(context, directory);
+  const mounted = mountReadOnly(context, directory);
   for (const name of ['usage.sqlite', 'new.sqlite']) {
-    const answer = new UsageDatabase(join(view, name)).handle({ kind: 'open' });
-    assert.ok(answer.kind === 'unusable', JSON.stringify(answer));
-    assert.match(answer.reason, /^".*" is on a file system that is mounted read-only$/u);
+    const response = new UsageDatabase(join(mounted, name)).handle({ kind: 'open' });
+    assert.ok(response.kind === 'unusable', JSON.stringify(response));
+    assert.match(response.reason, /^".*" is on a file system that is mounted read-only$/u);
   }
 });

@@ -18,23 +18,22 @@ import type { DatabaseResponse } from '../../src/usage/usage-database.ts';
 import { scratch } from '../support/scratch.ts';
 import { SUM_QUERY, addUsage, createUsageFile, requireMount, mountReadOnly } from '../support/usage-files.ts';
 
-interface DatabaseFixture {
+interface TestDatabase {
   readonly path: string;
-  /** A path to which tests move the database. */
   readonly movedPath: string;
   /** Writes one record with this number of bytes. */
   readonly write: (bytes: number) => DatabaseResponse;
   readonly close: () => DatabaseResponse;
 }
 
-async function openFixture(context: TestContext): Promise<DatabaseFixture> {
+async function openDatabase(context: TestContext): Promise<TestDatabase> {
   const directory = await scratch(context);
   const path = join(directory, 'usage.sqlite');
   const database = new UsageDatabase(path);
   context.after(() => database.handle({ kind: 'close' }));
   return {
     path,
-    movedPath: join(directory, 'moved.sqlite'),
+    movedPath: join(directory, 'away.sqlite'),
     close: () => database.handle({ kind: 'close' }),
     write: (bytes) => {
       const record = {
@@ -49,7 +48,7 @@ async function openFixture(context: TestContext): Promise<DatabaseFixture> {
   };
 }
 
-/** Checks the integrity of a database. Returns the number of records and the sum of their bytes. */
+/** Records and their bytes in a database that only the relay has open. */
 function sum(path: string): unknown {
   const database = new Database(path, { readonly: true });
   try {
@@ -65,7 +64,7 @@ const CURRENT = { rebooted: 1, updated: 1, connected: 0, waiting: 0, incomplete_
 const DONE = { kind: 'done' };
 
 test('a deleted database is recreated with the next record', async (context) => {
-  const { path, write } = await openFixture(context);
+  const { path, write } = await openDatabase(context);
   assert.deepEqual(write(1), DONE);
   rmSync(path);
   assert.deepEqual(write(2), DONE);
@@ -81,9 +80,9 @@ test('a deleted directory is retried', async (context) => {
   const request = { kind: 'write', records: [], current: CURRENT } as const;
   assert.deepEqual(database.handle(request), DONE);
   rmSync(directory, { recursive: true });
-  const answer = database.handle(request);
-  assert.ok(answer.kind === 'unusable');
-  assert.match(answer.reason, /^there is no directory/u);
+  const response = database.handle(request);
+  assert.ok(response.kind === 'unusable');
+  assert.match(response.reason, /^there is no directory/u);
   mkdirSync(directory);
   assert.deepEqual(database.handle(request), DONE);
   database.handle({ kind: 'close' });
@@ -91,7 +90,7 @@ test('a deleted directory is retried', async (context) => {
 });
 
 test('a moved database keeps its records and gets no later ones', async (context) => {
-  const { path, movedPath, write } = await openFixture(context);
+  const { path, movedPath, write } = await openDatabase(context);
   for (const bytes of [1, 2, 4]) write(bytes);
   const next = `${movedPath}-next`;
   createUsageFile(next, { rows: 3000 });
@@ -103,7 +102,7 @@ test('a moved database keeps its records and gets no later ones', async (context
 });
 
 test('a deleted write-ahead log loses no record', async (context) => {
-  const { path, write } = await openFixture(context);
+  const { path, write } = await openDatabase(context);
   write(1);
   rmSync(`${path}-wal`);
   assert.deepEqual(write(2), DONE);
@@ -112,7 +111,7 @@ test('a deleted write-ahead log loses no record', async (context) => {
 });
 
 test('while a program reads a moved database, its log and the next database are not changed', async (context) => {
-  const { path, movedPath, write } = await openFixture(context);
+  const { path, movedPath, write } = await openDatabase(context);
   write(1);
   const reader = new Database(path, { readonly: true });
   context.after(() => reader.close());
@@ -135,7 +134,7 @@ test('while a program reads a moved database, its log and the next database are 
 });
 
 test('a corrupt database is reopened after its repair', async (context) => {
-  const { path, movedPath, write } = await openFixture(context);
+  const { path, movedPath, write } = await openDatabase(context);
   write(1);
   renameSync(path, movedPath);
   writeFileSync(path, 'garbage '.repeat(2000));
@@ -167,10 +166,10 @@ describe('the write-ahead log', () => {
     grow(path);
     const bytes = log();
     assert.ok(bytes > 5 * 2 ** 20, `${bytes} bytes`);
-    const [answer, next] = [write(), write()];
-    assert.ok(answer.kind === 'done');
+    const [response, next] = [write(), write()];
+    assert.ok(response.kind === 'done');
     assert.deepEqual(
-      answer.notices?.map(({ kind }) => kind),
+      response.notices?.map(({ kind }) => kind),
       ['wal blocked'],
     );
     assert.deepEqual(next, DONE);
@@ -199,7 +198,7 @@ describe('the write-ahead log', () => {
 
 describe('a closed database', () => {
   test('is a single file', async (context) => {
-    const { path, write, close } = await openFixture(context);
+    const { path, write, close } = await openDatabase(context);
     write(1);
     assert.ok(existsSync(`${path}-wal`));
     assert.deepEqual(close(), DONE);
@@ -213,15 +212,15 @@ describe('a closed database', () => {
 
   test('can be read from a read-only directory', async (context) => {
     if (!requireMount(context)) return;
-    const { path, write, close } = await openFixture(context);
+    const { path, write, close } = await openDatabase(context);
     write(1);
     close();
-    const view = mountReadOnly(context, dirname(path));
-    assert.deepEqual(sum(join(view, 'usage.sqlite')), { rows: 1, bytes: 1 });
+    const mounted = mountReadOnly(context, dirname(path));
+    assert.deepEqual(sum(join(mounted, 'usage.sqlite')), { rows: 1, bytes: 1 });
   });
 
   test('keeps its log while a program reads it, and loses no record', async (context) => {
-    const { path, write, close } = await openFixture(context);
+    const { path, write, close } = await openDatabase(context);
     write(1);
     const reader = new Database(path, { readonly: true });
     context.after(() => reader.close());
@@ -233,7 +232,7 @@ describe('a closed database', () => {
   });
 
   test('has all its records if it was moved, and does not change the file that replaced it', async (context) => {
-    const { path, movedPath, write, close } = await openFixture(context);
+    const { path, movedPath, write, close } = await openDatabase(context);
     write(1);
     renameSync(path, movedPath);
     const other = Buffer.from('something else');

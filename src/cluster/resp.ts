@@ -57,13 +57,18 @@ export function encodeCommand(args: readonly string[]): string {
   return `*${args.length}\r\n${strings.join('')}`;
 }
 
+interface PartialString {
+  readonly bytes: Buffer;
+  filled: number;
+}
+
 /** Parses replies from bytes in any split. Keeps one reply at most, of up to `MAX_REPLY_BYTES`. */
 export class ReplyReader {
   /** The beginning of a line, or all of it. */
   #line = '';
   #isLineComplete = false;
   /** An incomplete string, with the two bytes that end it. */
-  #string: { readonly bytes: Buffer; filled: number } | null = null;
+  #string: PartialString | null = null;
   /** An incomplete array. */
   #array: { readonly elements: Scalar[]; readonly length: number } | null = null;
   /** Bytes of the current reply so far. */
@@ -109,13 +114,7 @@ export class ReplyReader {
     return elements;
   }
 
-  #completeString({
-    bytes,
-    filled,
-  }: {
-    readonly bytes: Buffer;
-    readonly filled: number;
-  }): string | undefined {
+  #completeString({ bytes, filled }: PartialString): string | undefined {
     if (filled < bytes.length) return undefined;
     this.#string = null;
     const length = bytes.length - 2;
@@ -147,7 +146,7 @@ export class ReplyReader {
 }
 
 /** Returns how many bytes fitted. */
-function fill(string: { readonly bytes: Buffer; filled: number }, bytes: Buffer): number {
+function fill(string: PartialString, bytes: Buffer): number {
   const taken = bytes.copy(string.bytes, string.filled);
   string.filled += taken;
   return taken;

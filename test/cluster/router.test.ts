@@ -3,8 +3,9 @@ import { randomUUID } from 'node:crypto';
 import { createServer } from 'node:http';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
 import type { LinkErrorCode } from '../../src/cluster/link-client.ts';
-import { LeaseRouter } from '../../src/cluster/router.ts';
+import { LeaseRouter, PeerConcurrency } from '../../src/cluster/router.ts';
 import type { Owner } from '../../src/cluster/router.ts';
 import { parseCoordinatorUrl } from '../../src/config/cluster-config.ts';
 import type { Token } from '../../src/protocol/messages.ts';
@@ -134,5 +135,47 @@ describe('the router of a relay', { skip: withoutRedis() }, () => {
     assert.deepEqual(one.lost, []);
     // A takeover does not make the relay connect to itself either.
     assert.equal(await one.router.takeOver(TOKEN, { id: 'another-relay', address: '10.0.0.9:1' }), null);
+  });
+});
+
+/** Connection attempts that end when the test says so. */
+class ControlledConnects {
+  readonly started: PromiseWithResolvers<string>[] = [];
+  readonly start = (): Promise<string> => {
+    const connect = Promise.withResolvers<string>();
+    this.started.push(connect);
+    return connect.promise;
+  };
+}
+
+describe('connection attempts', () => {
+  test('are limited for each relay', async () => {
+    const [peers, connects] = [new PeerConcurrency(2, () => false), new ControlledConnects()];
+    const results = ['one', 'one', 'one', 'one', 'two'].map((name) => peers.run(name, connects.start));
+    await setImmediate();
+    assert.equal(connects.started.length, 3);
+    connects.started[0]?.reject(new Error('no'));
+    await assert.rejects(results[0] ?? Promise.resolve());
+    connects.started[1]?.resolve('yes');
+    assert.equal(await results[1], 'yes');
+    await setImmediate();
+    assert.equal(connects.started.length, 5);
+    for (const connect of connects.started) connect.resolve('done');
+    assert.deepEqual(await Promise.all(results.slice(2)), ['done', 'done', 'done']);
+    const last = peers.run('one', connects.start);
+    assert.equal(connects.started.length, 6);
+    connects.started[5]?.resolve('last');
+    assert.equal(await last, 'last');
+  });
+
+  test('that wait fail together after a fatal error, and later ones start again', async () => {
+    const [peers, connects] = [new PeerConcurrency(1, () => true), new ControlledConnects()];
+    const results = [1, 2, 3].map(() => peers.run('one', connects.start));
+    connects.started[0]?.reject(new Error('gone'));
+    for (const result of results) await assert.rejects(result, /gone/u);
+    assert.equal(connects.started.length, 1);
+    const again = peers.run('one', connects.start);
+    connects.started[1]?.resolve('back');
+    assert.equal(await again, 'back');
   });
 });

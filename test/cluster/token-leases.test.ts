@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { getCACertificates, setDefaultCACertificates } from 'node:tls';
 import { encodeOwner } from '../../src/cluster/lease-store.ts';
+import { RenewalLoop } from '../../src/cluster/token-leases.ts';
 import { makeIdentity } from '../support/certificates.ts';
 import { Dice } from '../support/dice.ts';
 import { freePort } from '../support/listening.ts';
@@ -312,4 +313,59 @@ describe('the coordinator’s URL', () => {
       assert.deepEqual(one.notifications, ['DEPTH_ZERO_SELF_SIGNED_CERT', 'up']);
     },
   );
+});
+
+/** Runs the callbacks of promises that are resolved. */
+async function flushMicrotasks(): Promise<void> {
+  for (let turn = 0; turn < 5; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+}
+
+describe('renewals', () => {
+  test('start within the interval, however long one takes', async (context) => {
+    const { timers } = context.mock;
+    timers.enable({ apis: ['setTimeout', 'Date'] });
+    const began: number[] = [];
+    const loop = new RenewalLoop(
+      10_000,
+      () => {
+        began.push(Date.now());
+        return new Promise((resolve) => setTimeout(resolve, 7000));
+      },
+      () => Date.now(),
+    );
+    for (let tick = 0; tick < 600; tick += 1) {
+      timers.tick(100);
+      await flushMicrotasks();
+    }
+    assert.ok(began.length >= 6, `${began.length} renewals in a minute`);
+    for (const [index, at] of began.entries()) {
+      const before = began[index - 1] ?? 0;
+      assert.ok(at - before >= 8000 && at - before <= 10_200, `${at - before} ms from one to the next`);
+    }
+    const closed = loop.close();
+    timers.tick(7000);
+    await closed;
+  });
+
+  test('that take longer than the interval follow each other immediately', async (context) => {
+    const { timers } = context.mock;
+    timers.enable({ apis: ['setTimeout', 'Date'] });
+    let count = 0;
+    const loop = new RenewalLoop(
+      1000,
+      () => {
+        count += 1;
+        return new Promise((resolve) => setTimeout(resolve, 5000));
+      },
+      () => Date.now(),
+    );
+    for (let tick = 0; tick < 220; tick += 1) {
+      timers.tick(100);
+      await flushMicrotasks();
+    }
+    assert.ok(count >= 4, `${count} renewals`);
+    const closed = loop.close();
+    timers.tick(5000);
+    await closed;
+  });
 });

@@ -245,7 +245,7 @@ for (const [name, openBackend] of IO_BACKENDS) {
       assert.equal((await (await testServer.untilLink()).until(5)).toString(), 'hello');
     });
 
-    test('keeps no slot for peers that are gone before they are accepted', async (context) => {
+    test('keeps no slot for peers that disconnect before they are accepted', async (context) => {
       const testServer = await TestLinkServer.open(context, await openBackend(), TLS);
       // This process accepts no connections until the command has ended.
       const { status } = spawnSync(process.execPath, ['-e', CONNECT_AND_RESET, String(testServer.port)]);

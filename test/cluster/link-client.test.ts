@@ -294,7 +294,7 @@ const ANY = new PeerNetworks([], '10.0.0.1');
 const ON_LOOPBACK = new PeerNetworks([], '127.0.0.1');
 const LISTED = new PeerNetworks(parseCidrs('10.0.0.0/24 fd00::/64'), '10.0.0.1');
 
-/** All addresses of a name, as `net.connect` asks for them. */
+/** All addresses of a name, looked up as `net.connect` does with `all`. */
 function resolved(networks: PeerNetworks, name: string): Promise<LookupAddress[]> {
   return new Promise((resolve, reject) => {
     networks.lookup(name, { all: true }, (error, addresses) => {
@@ -304,7 +304,7 @@ function resolved(networks: PeerNetworks, name: string): Promise<LookupAddress[]
   });
 }
 
-/** The one address that `net.connect` asks for otherwise. */
+/** One address of a name, looked up as `net.connect` does without `all`. */
 function firstOf(networks: PeerNetworks, name: string): Promise<unknown> {
   return new Promise((resolve, reject) => {
     networks.lookup(name, {}, (error, address) => {
@@ -314,8 +314,8 @@ function firstOf(networks: PeerNetworks, name: string): Promise<unknown> {
   });
 }
 
-describe('networks of other relays', () => {
-  test('are any that a relay can be in, where none are named', () => {
+describe('networks of peers', () => {
+  test('are by default all in which a relay can be, without loopback and link-local addresses', () => {
     for (const address of ['10.0.0.7', '192.0.2.1', '8.8.8.8', 'fd00::7', '2001:db8::1', '::ffff:10.0.0.7'])
       assert.equal(ANY.allowsOutgoing(address), true, address);
     for (const address of [
@@ -337,7 +337,7 @@ describe('networks of other relays', () => {
       assert.equal(ANY.allowsOutgoing(address), false, address);
   });
 
-  test('are the loopback only where this relay is there too', () => {
+  test('include the loopback only if this relay is on the loopback too', () => {
     for (const host of ['127.0.0.1', '::1', 'localhost']) {
       const networks = new PeerNetworks([], host);
       assert.equal(networks.allowsOutgoing('127.0.0.2'), true, host);
@@ -346,7 +346,7 @@ describe('networks of other relays', () => {
     }
   });
 
-  test('are those that are named, and no others', () => {
+  test('are only the configured ones, if there are any', () => {
     for (const address of ['10.0.0.7', '::ffff:10.0.0.7', 'fd00::7']) {
       assert.equal(LISTED.allowsOutgoing(address), true, address);
       assert.equal(LISTED.allowsIncoming(address), true, address);
@@ -359,17 +359,17 @@ describe('networks of other relays', () => {
     assert.equal(linkLocal.allowsOutgoing('169.254.1.1'), true);
   });
 
-  test('may be connected from anywhere where none are named', () => {
+  test('are not restricted for incoming connections by default', () => {
     for (const address of ['10.0.0.7', '127.0.0.1', '::1', ''])
       assert.equal(ANY.allowsIncoming(address), true);
   });
 
-  test('are looked for among all addresses of a name', async () => {
+  test('are checked for all addresses of a host name', async () => {
     const found = await resolved(ON_LOOPBACK, 'localhost');
     assert.ok(found.some(({ address }) => address === '127.0.0.1' || address === '::1'));
     await assert.rejects(resolved(ANY, 'localhost'), PeerAddressError);
-    const four = new PeerNetworks(parseCidrs('127.0.0.0/8'), '10.0.0.1');
-    assert.equal(await firstOf(four, 'localhost'), '127.0.0.1');
+    const loopback4 = new PeerNetworks(parseCidrs('127.0.0.0/8'), '10.0.0.1');
+    assert.equal(await firstOf(loopback4, 'localhost'), '127.0.0.1');
     await assert.rejects(resolved(ANY, 'x'.repeat(64)), { code: 'ENOTFOUND' });
   });
 });

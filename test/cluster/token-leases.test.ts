@@ -324,11 +324,11 @@ describe('renewals', () => {
   test('start within the interval, however long one takes', async (context) => {
     const { timers } = context.mock;
     timers.enable({ apis: ['setTimeout', 'Date'] });
-    const began: number[] = [];
+    const startTimes: number[] = [];
     const loop = new RenewalLoop(
       10_000,
       () => {
-        began.push(Date.now());
+        startTimes.push(Date.now());
         return new Promise((resolve) => setTimeout(resolve, 7000));
       },
       () => Date.now(),
@@ -337,10 +337,10 @@ describe('renewals', () => {
       timers.tick(100);
       await flushMicrotasks();
     }
-    assert.ok(began.length >= 6, `${began.length} renewals in a minute`);
-    for (const [index, at] of began.entries()) {
-      const before = began[index - 1] ?? 0;
-      assert.ok(at - before >= 8000 && at - before <= 10_200, `${at - before} ms from one to the next`);
+    assert.ok(startTimes.length >= 6, `${startTimes.length} renewals in a minute`);
+    for (const [index, at] of startTimes.entries()) {
+      const before = startTimes[index - 1] ?? 0;
+      assert.ok(at - before >= 8000 && at - before <= 10_200, `${at - before} ms between two renewals`);
     }
     const closed = loop.close();
     timers.tick(7000);

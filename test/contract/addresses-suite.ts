@@ -117,7 +117,7 @@ export function addressesSuite({ name, open: openTopology, isPartnerRemote }: Ad
     });
 
     for (const [whose, proxies, header] of [
-      ['itself', '192.0.2.0/24', ''],
+      ['a direct client', '192.0.2.0/24', ''],
       ['a client of a proxy', '127.0.0.0/8', 'PROXY TCP4 192.0.2.1 127.0.0.1 1111 4001\r\n'],
     ] as const) {
       test(`prevent one address, of ${whose}, from using all connections`, async (context) => {

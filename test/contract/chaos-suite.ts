@@ -147,7 +147,7 @@ export function chaosSuite(suite: ChaosSuiteOptions): void {
         }),
       );
 
-      test('after a reset the partner has an exact prefix of what was sent', { timeout: 120_000 }, () =>
+      test('after a reset the partner has an exact prefix of the sent bytes', { timeout: 120_000 }, () =>
         eachRound((topology, random) => withLosses(topology, random, 'reset')),
       );
 
@@ -157,7 +157,7 @@ export function chaosSuite(suite: ChaosSuiteOptions): void {
 
       if (linksFail)
         test(
-          'after a lost link both clients have an exact prefix of what was sent',
+          'after a lost link both clients have an exact prefix of the sent bytes',
           { timeout: 120_000 },
           () =>
             eachRound(async (topology, random) => {

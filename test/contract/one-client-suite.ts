@@ -135,7 +135,7 @@ export function oneClientSuite({ name, open, isForwarded }: OneClientSuiteOption
       });
 
       for (const ending of ['end', 'reset'] as const) {
-        test(`leaves an "empty" record if it leaves (${ending}) before its handshake is complete`, async () => {
+        test(`has an "empty" record if it disconnects (${ending}) before its handshake is complete`, async () => {
           for (const sentText of ['', 'please relay 0123']) {
             const client = await topology.connect(transport);
             if (sentText !== '') await client.send(sentText);
@@ -149,7 +149,7 @@ export function oneClientSuite({ name, open, isForwarded }: OneClientSuiteOption
           await untilReleased();
         });
 
-        test(`leaves a "lonely" record if it leaves (${ending}) while it waits`, async () => {
+        test(`has a "lonely" record if it disconnects (${ending}) while it waits`, async () => {
           const token = await tokenForA();
           const others = topology.waiting();
           const client = await startWaiting(token);

@@ -40,8 +40,8 @@ export function ratesSuite({ name, open, transports, hops, tenths: lastTenth }: 
   for (const transport of transports) {
     describe(`${name}: the rate limit of ${transport} pairs`, () => {
       for (const [whose, limits, pairs] of [
-        ['each', { pairBytesPerSecond: 200_000, totalBytesPerSecond: null }, 2],
-        ['all together', { pairBytesPerSecond: null, totalBytesPerSecond: 400_000 }, 2],
+        ['each pair', { pairBytesPerSecond: 200_000, totalBytesPerSecond: null }, 2],
+        ['all pairs together', { pairBytesPerSecond: null, totalBytesPerSecond: 400_000 }, 2],
       ] as const) {
         test(`of ${whose} allows the bytes for the elapsed time, and no byte is lost`, async (context) => {
           let now = 0;

@@ -22,7 +22,7 @@ describe('an eviction index', () => {
     assert.equal(indexOf(members).victimFor('c'), 'a1');
   });
 
-  test('finds none for the largest network, or one with one member less', () => {
+  test('finds no member to evict for the largest network, or for one that has one member less', () => {
     const index = indexOf([
       ['a', 'a1'],
       ['a', 'a2'],
@@ -32,7 +32,7 @@ describe('an eviction index', () => {
     assert.equal(index.victimFor('b'), null);
   });
 
-  test('finds one for a network without members, even if no network has more than one', () => {
+  test('finds a member to evict for a network without members, even if no network has more than one', () => {
     const index = indexOf([
       ['a', 'a1'],
       ['b', 'b1'],
@@ -50,7 +50,7 @@ describe('an eviction index', () => {
     assert.equal(index.victimFor(null), 'a1');
   });
 
-  test('behaves like a list of members, whatever is added and removed', () => {
+  test('behaves like a list of members for any additions and removals', () => {
     const keys = fc.constantFrom('a', 'b', 'c', 'd', null);
     const step = fc.oneof(
       fc.record({ kind: fc.constant('add' as const), key: keys }),

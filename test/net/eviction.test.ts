@@ -96,7 +96,7 @@ describe('at the limit of waiting clients', () => {
     assert.equal(first.received.toString(), 'busy\n');
   });
 
-  test('a new client whose partner waits evicts no other', async (context) => {
+  test('no client is evicted for a new client whose partner waits', async (context) => {
     const relay = await open(context, { limits: { maxWaiting: 1 } });
     const token = newToken();
     await waitFrom({ relay, from: LARGEST, line: handshake(token, SIDE_A) });
@@ -154,7 +154,7 @@ describe('behind a proxy', () => {
 describe('at the limit of connections', () => {
   const limits = { maxConnections: 4 };
 
-  test('the oldest one without a partner is evicted in any state, and no pair is', async (context) => {
+  test('the oldest connection without a partner is evicted in any state, but pairs are not', async (context) => {
     const relay = await open(context, { limits });
     const token = newToken();
     const pair = [

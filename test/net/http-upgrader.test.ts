@@ -129,7 +129,7 @@ describe('simultaneous requests', () => {
 });
 
 describe('a request', () => {
-  test('is the only one of its connection, whatever follows it and however it is split', async () => {
+  test('is the only one of its connection, for any bytes after it and any split', async () => {
     const upgrader = new Fixture();
     const client = upgrader.open(GET.repeat(100).slice(0, 30));
     client.feed(GET.repeat(100).slice(30));

@@ -92,7 +92,7 @@ describe('a splice', () => {
     assert.deepEqual(paused(), { backpressure: 0, rateLimit: 0 });
   });
 
-  test('stops measuring pauses once it has ended, whatever is called after that', () => {
+  test('stops measuring pauses when it has ended, even if its methods are still called', () => {
     const { splice, tcp, websocket, paused } = open();
     tcp.keepsUp = false;
     websocket.keepsUp = false;

@@ -135,12 +135,12 @@ describe('the line', () => {
 });
 
 describe('a message of one newline', () => {
-  test('is part of a complete line that had none', () => {
+  test('is part of a complete line that has no newline yet', () => {
     assert.equal(streamOf([SIDED, '\n', 'payload']), `${SIDED}\npayload`);
     assert.equal(streamOf([UNSIDED, '\n', 'payload']), `${UNSIDED}\npayload`);
   });
 
-  test('is payload after a line that had its newline', () => {
+  test('is payload after a line that has its newline already', () => {
     assert.equal(streamOf([`${SIDED}\n`, '\n', 'x']), `${SIDED}\n\nx`);
     assert.equal(streamOf([`${UNSIDED}\n`, '\n', 'x']), `${UNSIDED}\n\nx`);
   });

@@ -310,7 +310,7 @@ describe('any sequence of events', () => {
     );
   });
 
-  test('of a pair has one record, whichever side ends it and however', () => {
+  test('of a pair has one record, for any end by either side', () => {
     const step = fc.tuple(
       fc.boolean(),
       fc.constantFrom<SessionEvent>('text', 'end', 'close', 'timed-out', 'drain', 'aborted'),

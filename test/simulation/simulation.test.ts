@@ -113,7 +113,7 @@ describe('the model of a cluster', () => {
     ['refuses', 4 + constants.RECONNECT_DELAY_MS],
     ['silent', constants.LINK_CONNECT_TIMEOUT_MS],
   ] as const) {
-    test(`takes over the tokens of a dead relay: ${death}`, () => {
+    test(`takes over the leases of a dead relay: ${death}`, () => {
       const cluster = new SimulatedCluster(EXACT);
       const [first] = cluster.pairUp(0, 0, 0);
       equal(first.state, 'paired');

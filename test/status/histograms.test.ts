@@ -155,7 +155,7 @@ describe('histograms of blurred records', () => {
     assert.equal(metric('pair_size_bytes_count'), 2);
   });
 
-  test('never decrease and lose no pair, whatever the clock does', () => {
+  test('never decrease and lose no pair, for any changes of the clock', () => {
     const { time, recorder, metric } = open(300);
     let before = 0;
     for (const jump of [10, 300, -86_400, 20, 86_400, -1, 299, -300, 600]) {

@@ -21,7 +21,7 @@ interface State {
 }
 
 describe('the rate of a counter', () => {
-  test('is 0 before the first sample, whatever the counter was', (context) => {
+  test('is 0 before the first sample, for any value of the counter', (context) => {
     const { meter, now } = meterOf(context, 5000, 123_456);
     assert.equal(meter.perSecond, 0);
     now.clock += 1000;

@@ -69,7 +69,7 @@ export class AcceptedConnection {
   addressSlot: AddressSlot | null = null;
 
   evictionState: EvictionState = 'handshake';
-  /** Null: another relay forwards it, so the address is not the client's. */
+  /** Its address is read there. Null: another relay forwards it, so the address is not the client's. */
   readonly stream: ByteStream | null;
   /** The client's network as a salted hash; null if it was not needed yet or is unknown. */
   networkKey: string | null = null;
@@ -174,6 +174,7 @@ export class AdmissionControl {
     http: 0,
     tls: 0,
   };
+  /** Connections with the slot `admitted`. */
   #connections = 0;
   #totalConnections = 0;
   /** Only partners of waiting clients are admitted. */

@@ -56,14 +56,14 @@ class Fixture {
 }
 
 describe('the connection limit', () => {
-  test('admits as many connections as it says', () => {
+  test('admits connections up to the limit', () => {
     const fixture = new Fixture(3);
     assert.deepEqual(fixture.slots(5), { admitted: 3, 'reject-slot': 2, none: 0 });
     assert.equal(fixture.admission.connections, 3);
     fixture.close();
   });
 
-  test('admits another one for each admitted connection that is released, and for no other', () => {
+  test('admits one more connection for each admitted connection that is released, but not for rejected ones', () => {
     const fixture = new Fixture(2);
     const [inside, , rejected, probe] = Array.from({ length: 4 }, () => fixture.accept());
     assert.ok(inside !== undefined && rejected !== undefined && probe !== undefined);

@@ -54,7 +54,7 @@ async function liveOf(url: string): Promise<LiveStatus> {
 }
 
 /** Polls until `holds`: the status may be half a second old. */
-async function liveWhere(url: string, holds: (live: LiveStatus) => boolean): Promise<LiveStatus> {
+async function untilLive(url: string, holds: (live: LiveStatus) => boolean): Promise<LiveStatus> {
   const deadline = performance.now() + 10_000;
   for (;;) {
     const live = await liveOf(url);
@@ -113,14 +113,14 @@ describe('live.json', () => {
     await one?.send(Buffer.alloc(20_000));
     await other?.until(20_003);
 
-    const live = await liveWhere(url, ({ relay: state }) => state.state === 'up' && state.waiting === 1);
+    const live = await untilLive(url, ({ relay: state }) => state.state === 'up' && state.waiting === 1);
     assert.ok(live.relay.state === 'up');
     assert.deepEqual(Object.keys(live.relay).toSorted(), STATUS_KEYS);
     assert.deepEqual([live.relay.pairs, live.relay.draining], [1, false]);
-    await liveWhere(url, ({ relay: state }) => state.state === 'up' && state.relayed_bytes >= 20_000);
+    await untilLive(url, ({ relay: state }) => state.state === 'up' && state.relayed_bytes >= 20_000);
     assert.deepEqual(await checksOf(url), [null, null]);
     clients.forEach((client) => client.destroy());
-    await liveWhere(url, ({ relay: state }) => state.state === 'up' && state.pairs + state.waiting === 0);
+    await untilLive(url, ({ relay: state }) => state.state === 'up' && state.pairs + state.waiting === 0);
   });
 
   test('reports a relay that stops, hangs, is replaced by another service, and returns', async (context) => {
@@ -137,45 +137,45 @@ describe('live.json', () => {
       (problem: string) =>
       ({ relay }: LiveStatus): boolean =>
         relay.state === 'down' && relay.problem === problem;
-    await liveWhere(url, isUp);
+    await untilLive(url, isUp);
 
     process.kill(first.pid, 'SIGSTOP');
-    const hangs = `the relay's status port does not answer at ${address} (timeout)`;
-    await liveWhere(url, isDownAs(hangs));
-    assert.deepEqual(await checksOf(url), [hangs, hangs]);
+    const timeout = `the relay's status port does not answer at ${address} (timeout)`;
+    await untilLive(url, isDownAs(timeout));
+    assert.deepEqual(await checksOf(url), [timeout, timeout]);
     process.kill(first.pid, 'SIGCONT');
-    await liveWhere(url, isUp);
+    await untilLive(url, isUp);
     assert.deepEqual(await checksOf(url), [null, null]);
 
     await first.stop();
-    const refuses = `the relay's status port does not answer at ${address} (ECONNREFUSED)`;
-    await liveWhere(url, isDownAs(refuses));
-    assert.deepEqual(await checksOf(url), [refuses, refuses]);
+    const refused = `the relay's status port does not answer at ${address} (ECONNREFUSED)`;
+    await untilLive(url, isDownAs(refused));
+    assert.deepEqual(await checksOf(url), [refused, refused]);
 
-    const stranger = createServer((_request, response) => response.end('{"ok":"yes"}')).listen(
+    const otherService = createServer((_request, response) => response.end('{"ok":"yes"}')).listen(
       port,
       '127.0.0.1',
     );
-    await once(stranger, 'listening');
-    const strange = `the service at ${address} is not a compatible transit relay`;
-    await liveWhere(url, isDownAs(strange));
-    assert.deepEqual(await checksOf(url), [strange, strange]);
-    stranger.close();
-    stranger.closeAllConnections();
-    await once(stranger, 'close');
+    await once(otherService, 'listening');
+    const incompatible = `the service at ${address} is not a compatible transit relay`;
+    await untilLive(url, isDownAs(incompatible));
+    assert.deepEqual(await checksOf(url), [incompatible, incompatible]);
+    otherService.close();
+    otherService.closeAllConnections();
+    await once(otherService, 'close');
 
     await startRelay(context, databasePath, port);
-    await liveWhere(url, isUp);
+    await untilLive(url, isUp);
     assert.deepEqual(await checksOf(url), [null, null]);
     assert.equal(sidecar.stderr, '');
   });
 
   test('has the state of the database and its snapshots', async (context) => {
     const { url, databasePath, snapshots } = await startSidecar(context, sampleRecords(100));
-    const relay = new Database(databasePath);
-    context.after(() => relay.close());
-    relay.pragma('journal_mode = WAL');
-    addUsage(relay, 10);
+    const writer = new Database(databasePath);
+    context.after(() => writer.close());
+    writer.pragma('journal_mode = WAL');
+    addUsage(writer, 10);
     const { database, snapshots: taken, relay: state, now } = await liveOf(url);
     const [main, log] = [statSync(databasePath), statSync(`${databasePath}-wal`)];
     assert.ok(log.size > 0);
@@ -196,7 +196,7 @@ describe('live.json', () => {
 
   test('reports a database that is missing or not a file', async (context) => {
     const { url, databasePath } = await startSidecar(context, null);
-    const missing = await liveWhere(url, ({ snapshots }) => snapshots.problem !== null);
+    const missing = await untilLive(url, ({ snapshots }) => snapshots.problem !== null);
     const { problem, next } = missing.snapshots;
     assert.match(problem ?? '', /^there is no usage database ".+" yet: start the relay/u);
     assert.deepEqual(missing.snapshots, { count: 0, newest: null, problem, next });
@@ -303,21 +303,21 @@ describe('the relay client', () => {
   });
 
   test('does not mistake another service for the relay', async (context) => {
-    const strangers: readonly (readonly [name: string, url: Promise<string>])[] = [
+    const otherServices: readonly (readonly [name: string, url: Promise<string>])[] = [
       ['a web page', serveBytes(context, 'HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>')],
       ['the clients’ own port', serveBytes(context, 'bad handshake\n')],
-      ['a redirect', serveBytes(context, 'HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\n\r\n')],
+      ['a redirect', serveBytes(context, 'HTTP/1.1 302 Found\r\nLocation: /other\r\n\r\n')],
       ['null', serve(context, answering(200, null))],
       ['a list', serve(context, answering(200, [STATUS]))],
       ['a word', serve(context, answering(200, 'ok'))],
       ['another program', serve(context, answering(200, { state: 'up', started: 'now' }))],
-      ['half a status', serve(context, answering(200, { ...STATUS, waiting: undefined }))],
+      ['an incomplete status', serve(context, answering(200, { ...STATUS, waiting: undefined }))],
       [
-        'a strange status',
+        'a status with a value of the wrong type',
         serve(context, answering(200, { ...STATUS, pairs: '2', ok: 'yes', problem: null })),
       ],
     ];
-    for (const [name, opening] of strangers) {
+    for (const [name, opening] of otherServices) {
       const url = await opening;
       assert.equal(await problemAt(url), `the service at ${url} is not a compatible transit relay`, name);
     }
@@ -331,14 +331,14 @@ describe('the relay client', () => {
     assert.equal(await problemAt(url), `the relay's status port does not answer at ${url} (ECONNREFUSED)`);
     // A port that browsers and fetch block.
     assert.match(await problemAt('http://127.0.0.1:6000'), /does not answer at .+ \(bad port\)$/u);
-    const rude = await serveBytes(context, '');
-    assert.match(await problemAt(rude), /does not answer at .+ \(UND_ERR_SOCKET\)$/u);
+    const closing = await serveBytes(context, '');
+    assert.match(await problemAt(closing), /does not answer at .+ \(UND_ERR_SOCKET\)$/u);
   });
 
   test('times out when the relay hangs', async (context) => {
     const silent = await serve(context, () => undefined);
-    const halfway = await serve(context, (_request, response) => response.write('{"ok":'));
-    for (const url of [silent, halfway]) {
+    const incomplete = await serve(context, (_request, response) => response.write('{"ok":'));
+    for (const url of [silent, incomplete]) {
       const problem = `the relay's status port does not answer at ${url} (timeout)`;
       assert.equal(await problemAt(url), problem);
     }

@@ -25,7 +25,7 @@ const needsRoot = isRoot ? false : 'needs root, to be another user: run it with 
 
 /** A snapshot or a CSV report of this many records takes about a second. */
 const MANY_RECORDS = 1_500_000;
-const WHEN = 'from=2020-01-01&to=2021-01-01';
+const YEAR = 'from=2020-01-01&to=2021-01-01';
 
 interface End {
   readonly exitCode: unknown;
@@ -69,8 +69,8 @@ describe('the sidecar starts', () => {
     assert.equal(stderr, '');
     assert.ok(!stdout.includes('two'));
     const reasons = fatalReasons(stdout);
-    const notifications = reasons.map((line) => /^SIDECAR_\w+/u.exec(line)?.[0]);
-    assert.equal(notifications.length, 7);
+    const variablesInError = reasons.map((line) => /^SIDECAR_\w+/u.exec(line)?.[0]);
+    assert.equal(variablesInError.length, 7);
     const variables = [
       'SIDECAR_LISTEN',
       'SIDECAR_LOG_LEVEL',
@@ -80,7 +80,7 @@ describe('the sidecar starts', () => {
       'SIDECAR_TOKEN',
       'SIDECAR_USAGE_DB',
     ];
-    assert.deepEqual(new Set(notifications), new Set(variables));
+    assert.deepEqual(new Set(variablesInError), new Set(variables));
     assert.match(
       stdout,
       /"level":"warn",.*"msg":"SIDECAR_SNAPSHOTS_DIR is unknown .* SIDECAR_SNAPSHOT_DIR"/u,
@@ -161,9 +161,9 @@ describe('the sidecar never writes to the directory of the relay', () => {
     test(`not for a closed database with journal mode ${journalMode}`, async (context) => {
       const { sidecar, url, volume, databasePath } = await startSidecar(context, null);
       // No program writes the database when the sidecar starts.
-      const router = join(volume, '..', 'new.sqlite');
-      createUsageFile(router, { rows: 100, journalMode });
-      renameSync(router, databasePath);
+      const newDatabase = join(volume, '..', 'new.sqlite');
+      createUsageFile(newDatabase, { rows: 100, journalMode });
+      renameSync(newDatabase, databasePath);
       const before = fileMetadata(volume);
       for (const path of [
         '/live.json',
@@ -196,9 +196,9 @@ describe('the sidecar stops on a signal with exit code 0', () => {
   test('while it sends responses, which are aborted', async (context) => {
     const { sidecar, url, databasePath } = await startSidecar(context, null);
     createUsageFile(databasePath, { rows: MANY_RECORDS });
-    const csv = await begin(url, `/usage.csv?by=record&${WHEN}`);
+    const csv = await begin(url, `/usage.csv?by=record&${YEAR}`);
     await once(csv, 'data');
-    const paths = [`/usage.json?by=hour&${WHEN}`, `/usage.csv?by=hour&${WHEN}`];
+    const paths = [`/usage.json?by=hour&${YEAR}`, `/usage.csv?by=hour&${YEAR}`];
     const broken = [text(csv), ...paths.map((path) => ask(url, path))].map((answer) =>
       assert.rejects(answer, /aborted|socket hang up|ECONNRESET/u),
     );

@@ -61,7 +61,7 @@ function typedSeries(text: string): string[] {
 
 function figureOf(figures: Figures, series: string): number {
   const figure = figures.get(PREFIX + series);
-  assert.ok(figure !== undefined, `there is no ${series}`);
+  assert.ok(figure !== undefined, `series ${series} is missing`);
   return figure;
 }
 
@@ -69,7 +69,7 @@ function figureOf(figures: Figures, series: string): number {
  * Scrapes until `holds`. On a busy machine a check takes seconds, and its result is cached for ten times as
  * long.
  */
-async function scrapeWhere(url: string, holds: (figures: Figures) => boolean): Promise<Figures> {
+async function scrapeUntil(url: string, holds: (figures: Figures) => boolean): Promise<Figures> {
   const deadline = performance.now() + 120_000;
   for (;;) {
     const figures = await scrape(url);
@@ -86,8 +86,8 @@ function checksOf(figures: Figures): Readonly<Record<string, number>> {
 /**
  * Scrapes until this number of checks pass: on a busy machine they may finish after the timeout of a scrape.
  */
-function scrapeWhereWell(url: string, checks: number): Promise<Figures> {
-  return scrapeWhere(url, (figures) => Object.keys(checksOf(figures)).length === checks);
+function scrapeUntilPassed(url: string, checks: number): Promise<Figures> {
+  return scrapeUntil(url, (figures) => Object.keys(checksOf(figures)).length === checks);
 }
 
 async function startRelay(context: TestContext, databasePath: string): Promise<RelayProcess> {
@@ -108,15 +108,14 @@ describe('the metrics of the sidecar', () => {
     assert.deepEqual(nonZero(figures, `${PREFIX}database`), {});
     assert.deepEqual(checksOf(figures), {});
     assert.equal(figureOf(figures, 'snapshot_interval_seconds'), 3600);
-    const later = await scrapeWhere(url, (now) => figureOf(now, 'snapshot_failures_total') > 0);
+    const later = await scrapeUntil(url, (now) => figureOf(now, 'snapshot_failures_total') > 0);
     assert.equal(figureOf(later, 'snapshots'), 0);
     assert.equal(figureOf(later, 'snapshot_timestamp_seconds'), 0);
     // As old as the sidecar, which has just started.
     assert.ok(figureOf(later, 'snapshot_age_seconds') > figureOf(figures, 'snapshot_age_seconds'));
     assert.ok(figureOf(figures, 'snapshot_age_seconds') > 0);
     assert.ok(figureOf(later, 'snapshot_age_seconds') < 60);
-    for (const notifications of [url, snapshots, sidecar.pid])
-      assert.ok(!text.includes(String(notifications)));
+    for (const secret of [url, snapshots, sidecar.pid]) assert.ok(!text.includes(String(secret)));
     await sidecar.stop();
     assert.doesNotMatch(sidecar.log, /request failed/u);
   });
@@ -129,7 +128,7 @@ describe('the metrics of the sidecar', () => {
     const { url, databasePath, snapshots } = await startSidecar(context, records, {
       SIDECAR_SNAPSHOT_EVERY: '2h',
     });
-    const figures = await scrapeWhereWell(url, 2);
+    const figures = await scrapeUntilPassed(url, 2);
     assert.deepEqual(nonZero(figures, `${PREFIX}database_records_total`), {
       '{mood="happy"}': 20,
       '{mood="lonely"}': 20,
@@ -162,19 +161,19 @@ describe('the metrics of the sidecar', () => {
     assert.ok(figureOf(then, 'snapshot_timestamp_seconds') > Date.parse(newest.time) / 1000);
   });
 
-  test('are served while a million records are being counted, and then include them', async (context) => {
+  test('are served while a million records are counted, and include them afterwards', async (context) => {
     const { url, volume, databasePath, sidecar } = await startSidecar(context, null);
-    const router = join(volume, '..', 'new.sqlite');
-    createUsageFile(router, { rows: 1_000_000 });
-    renameSync(router, databasePath);
+    const newDatabase = join(volume, '..', 'new.sqlite');
+    createUsageFile(newDatabase, { rows: 1_000_000 });
+    renameSync(newDatabase, databasePath);
     const happy = 'database_records_total{mood="happy"}';
     const first = await Promise.all(Array.from({ length: 30 }, () => scrape(url)));
     const seen = new Set(first.map((figures) => figureOf(figures, happy)));
-    const figures = await scrapeWhere(url, (now) => {
+    const figures = await scrapeUntil(url, (now) => {
       seen.add(figureOf(now, happy));
       return figureOf(now, happy) > 0;
     });
-    // Never partial sums, which would look like a sudden increase.
+    // Partial sums are never reported: they would look like a sudden increase.
     assert.deepEqual(
       [...seen].filter((count) => count !== 0),
       [1_000_000],
@@ -194,18 +193,21 @@ describe('the metrics of the sidecar', () => {
     });
     await sidecar.waitForOutput(/"msg":"snapshot taken"/u);
     const all = { relay: 1, transfer: 1, snapshot: 1, database: 1 };
-    const well = await scrapeWhereWell(url, 4);
-    assert.deepEqual(checksOf(well), inBraces(all));
+    const passed = await scrapeUntilPassed(url, 4);
+    assert.deepEqual(checksOf(passed), inBraces(all));
     // It includes the log, which may have grown meanwhile.
-    const ofLog = figureOf(well, 'database_size_bytes') - statSync(databasePath).size;
-    assert.ok(ofLog > 0 && ofLog <= statSync(`${databasePath}-wal`).size, `${ofLog} bytes of the log`);
+    const logBytes = figureOf(passed, 'database_size_bytes') - statSync(databasePath).size;
+    assert.ok(
+      logBytes > 0 && logBytes <= statSync(`${databasePath}-wal`).size,
+      `${logBytes} bytes of the log`,
+    );
     await relay.stop();
     writeFileSync(databasePath, 'garbage '.repeat(1000));
     const [newest] = await listOf(url);
     assert.ok(newest !== undefined);
     writeFileSync(join(snapshots, newest.name), '');
-    const ill = await scrapeWhere(url, (now) => Object.keys(checksOf(now)).length === 0);
-    assert.equal(figureOf(ill, 'database_up'), 0);
+    const failed = await scrapeUntil(url, (now) => Object.keys(checksOf(now)).length === 0);
+    assert.equal(figureOf(failed, 'database_up'), 0);
     assert.equal(sidecar.stderr, '');
   });
 
@@ -252,14 +254,14 @@ describe('the metrics of the sidecar', () => {
   });
 });
 
-test('a scrape has the previous result of a late check, and no negative age', async () => {
+test('a scrape reports the previous result of a late check, and no negative age', async () => {
   let answer: Promise<boolean> = Promise.resolve(true);
   let nowMs = 0;
   const check = (run: () => Promise<boolean>): CachedCheck =>
     new CachedCheck(run, assert.ifError, () => nowMs);
   const never = new Promise<boolean>(() => undefined);
   const steady = check(() => Promise.resolve(true));
-  let tellings = 0;
+  let reads = 0;
   const metrics = new SidecarMetrics({
     checks: {
       relay: check(() => answer),
@@ -268,7 +270,7 @@ test('a scrape has the previous result of a late check, and no negative age', as
       database: steady,
     },
     totals: () => NO_TOTALS,
-    databaseBytes: () => (tellings += 1),
+    databaseBytes: () => (reads += 1),
     snapshots: () => [FUTURE],
     snapshotCounts: () => ({ taken: 0, failed: 0 }),
     snapshotIntervalMs: 1000,
@@ -276,7 +278,7 @@ test('a scrape has the previous result of a late check, and no negative age', as
   const expected = inBraces({ relay: 1, snapshot: 1, database: 1 });
   const [first, same] = (await Promise.all([metrics.render(), metrics.render()])).map(parseMetrics);
   assert.ok(first !== undefined);
-  assert.deepEqual([same, tellings], [first, 1]);
+  assert.deepEqual([same, reads], [first, 1]);
   assert.deepEqual(checksOf(first), expected);
   assert.equal(figureOf(first, 'snapshot_age_seconds'), 0);
   answer = never;
@@ -287,14 +289,16 @@ test('a scrape has the previous result of a late check, and no negative age', as
 /** Taken before the clock was set back. */
 const FUTURE = { name: 'x', time: '2999-01-01T00:00:00.000Z', bytes: 1, sha256: '', rows: 1 };
 
-interface Listed {
+interface ListedSnapshot {
   readonly name: string;
   readonly time: string;
 }
 
 /** The snapshots, newest first. */
-async function listOf(url: string): Promise<readonly Listed[]> {
-  const { snapshots }: { snapshots: Listed[] } = JSON.parse((await ask(url, '/snapshots')).body.toString());
+async function listOf(url: string): Promise<readonly ListedSnapshot[]> {
+  const { snapshots }: { snapshots: ListedSnapshot[] } = JSON.parse(
+    (await ask(url, '/snapshots')).body.toString(),
+  );
   return snapshots;
 }
 
@@ -302,11 +306,11 @@ function inBraces(figures: Readonly<Record<string, number>>): Readonly<Record<st
   return Object.fromEntries(Object.entries(figures).map(([check, figure]) => [`{check="${check}"}`, figure]));
 }
 
-/** A check with a manual clock and manual results. */
-class Stage {
+/** A cached check whose clock and results the test controls. */
+class ManualCheck {
   now = 5;
-  asked = 0;
-  readonly faults: unknown[] = [];
+  runs = 0;
+  readonly errors: unknown[] = [];
   readonly check: CachedCheck;
   #answer: (ok: boolean) => void = () => undefined;
   #fail: (error: Error) => void = () => undefined;
@@ -314,13 +318,13 @@ class Stage {
   constructor() {
     this.check = new CachedCheck(
       () => {
-        this.asked += 1;
+        this.runs += 1;
         return new Promise((resolve, reject) => {
           this.#answer = resolve;
           this.#fail = reject;
         });
       },
-      (error) => this.faults.push(error),
+      (error) => this.errors.push(error),
       () => this.now,
     );
   }
@@ -342,69 +346,69 @@ class Stage {
 
 describe('the cached result of a check', () => {
   test('is negative before the first run', () => {
-    assert.equal(new Stage().check.ok, false);
+    assert.equal(new ManualCheck().check.ok, false);
   });
 
   test('is cached for ten seconds, positive or negative', async () => {
-    const stage = new Stage();
+    const manual = new ManualCheck();
     for (const ok of [true, false, true]) {
-      const { asked } = stage;
-      await stage.run(ok);
-      assert.equal(stage.check.ok, ok);
-      stage.now += 9999;
-      await stage.check.refresh();
-      assert.equal(stage.asked, asked + 1);
-      stage.now += 1;
+      const { runs } = manual;
+      await manual.run(ok);
+      assert.equal(manual.check.ok, ok);
+      manual.now += 9999;
+      await manual.check.refresh();
+      assert.equal(manual.runs, runs + 1);
+      manual.now += 1;
     }
-    await stage.run(false);
-    assert.equal(stage.asked, 4);
+    await manual.run(false);
+    assert.equal(manual.runs, 4);
   });
 
   test('is cached for ten times its duration', async () => {
-    const stage = new Stage();
-    await stage.run(true, 3000);
-    stage.now += 29_999;
-    await stage.check.refresh();
-    assert.equal(stage.asked, 1);
-    stage.now += 1;
-    await stage.run(false);
-    assert.equal(stage.asked, 2);
+    const manual = new ManualCheck();
+    await manual.run(true, 3000);
+    manual.now += 29_999;
+    await manual.check.refresh();
+    assert.equal(manual.runs, 1);
+    manual.now += 1;
+    await manual.run(false);
+    assert.equal(manual.runs, 2);
   });
 
   test('is shared by concurrent callers', async () => {
-    const stage = new Stage();
-    const waiting = [stage.check.refresh(), stage.check.refresh()];
-    stage.now += 20_000;
-    waiting.push(stage.check.refresh());
-    await stage.run(true);
+    const manual = new ManualCheck();
+    const waiting = [manual.check.refresh(), manual.check.refresh()];
+    manual.now += 20_000;
+    waiting.push(manual.check.refresh());
+    await manual.run(true);
     await Promise.all(waiting);
-    assert.equal(stage.asked, 1);
+    assert.equal(manual.runs, 1);
   });
 
   test('stays valid during the next run, for at most a minute', async () => {
-    const stage = new Stage();
-    await stage.run(true);
-    stage.now += 10_000;
-    const refreshed = stage.check.refresh();
-    stage.now += 60_000;
-    assert.equal(stage.check.ok, true);
-    stage.now += 1;
-    assert.equal(stage.check.ok, false);
-    await stage.run(true);
+    const manual = new ManualCheck();
+    await manual.run(true);
+    manual.now += 10_000;
+    const refreshed = manual.check.refresh();
+    manual.now += 60_000;
+    assert.equal(manual.check.ok, true);
+    manual.now += 1;
+    assert.equal(manual.check.ok, false);
+    await manual.run(true);
     await refreshed;
-    assert.equal(stage.check.ok, true);
+    assert.equal(manual.check.ok, true);
   });
 
   test('is negative after an internal error, which is reported', async () => {
-    const stage = new Stage();
-    await stage.run(true);
-    stage.now += 10_000;
-    const error = new Error('a thread has died');
-    await stage.fail(error);
-    assert.equal(stage.check.ok, false);
-    assert.deepEqual(stage.faults, [error]);
-    stage.now += 10_000;
-    await stage.run(true);
-    assert.equal(stage.check.ok, true);
+    const manual = new ManualCheck();
+    await manual.run(true);
+    manual.now += 10_000;
+    const error = new Error('the check failed');
+    await manual.fail(error);
+    assert.equal(manual.check.ok, false);
+    assert.deepEqual(manual.errors, [error]);
+    manual.now += 10_000;
+    await manual.run(true);
+    assert.equal(manual.check.ok, true);
   });
 });

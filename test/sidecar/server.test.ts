@@ -96,7 +96,7 @@ describe('the server of the sidecar', () => {
 
       for (const method of ['POST', 'PUT', 'PATCH', 'DELETE', 'TRACE', 'PROPFIND']) {
         if (method === 'POST' && path === '/snapshots') continue;
-        await context.test(`${method} ${path} is nothing`, async () => {
+        await context.test(`${method} ${path} is not found`, async () => {
           const answer = await ask(url, path, { method });
           assert.equal(answer.status, 404);
           assert.notEqual(problemOf(answer), '');
@@ -106,7 +106,7 @@ describe('the server of the sidecar', () => {
     }
 
     for (const path of STRANGE_PATHS) {
-      await context.test(`GET ${path.slice(0, 60)} leads nowhere`, async () => {
+      await context.test(`GET ${path.slice(0, 60)} is an error`, async () => {
         const answer = await ask(url, path);
         assert.ok([400, 404].includes(answer.status), `status ${answer.status}`);
         assert.equal(answer.headers['content-type'], JSON_TYPE);
@@ -115,20 +115,20 @@ describe('the server of the sidecar', () => {
       });
     }
 
-    await context.test('what is no HTTP is refused, and no fault of the sidecar', async () => {
+    await context.test('rejects a request that is not HTTP, and keeps running', async () => {
       const { hostname, port } = new URL(url);
       const socket = connect({ host: hostname, port: Number(port) });
-      let said = '';
+      let reply = '';
       socket.setEncoding('latin1').on('data', (text: string) => {
-        said += text;
+        reply += text;
       });
       socket.write('please relay 00 for side 00\n\r\n\r\n');
       await once(socket, 'close');
-      assert.match(said, /^HTTP\/1\.1 400 /u);
+      assert.match(reply, /^HTTP\/1\.1 400 /u);
       assert.equal((await ask(url, '/healthz')).status, 200);
     });
 
-    await context.test('none of it was a fault', async () => {
+    await context.test('logs no error for any of these requests', async () => {
       await sidecar.stop();
       assert.doesNotMatch(sidecar.log, /"level":"(?:warn|error|fatal)"/u);
       assert.equal(sidecar.stderr, '');
@@ -148,7 +148,7 @@ describe('the server of the sidecar', () => {
     }
   });
 
-  test('is healthy even if everything else is not', async (context) => {
+  test('is healthy even if the relay, the database and the snapshots are missing', async (context) => {
     const { url } = await startSidecar(context, null);
     assert.deepEqual(jsonOf(await ask(url, '/healthz')), { ok: true, problem: null });
     for (const check of ['relay', 'transfer']) {
@@ -193,7 +193,7 @@ describe('the assets of the page', () => {
     }
     assert.ok(names.has('uplot.js') && names.has('uplot.css'));
     const unused = [...assets.keys()].filter((name) => !names.has(name));
-    assert.deepEqual(unused, [], 'nobody loads them');
+    assert.deepEqual(unused, [], 'every asset is loaded');
   });
 
   test('have no types in scripts', () => {

@@ -19,12 +19,12 @@ async function withSnapshot(
   const name = snapshotName(TIME);
   const path = join(directory, name);
   createUsageFile(path, { rows: 3000, journalMode: 'delete' });
-  describeAgain(path, name);
+  writeMetadata(path, name);
   return { directory, name, path };
 }
 
-/** Writes metadata that matches the size of the file. */
-function describeAgain(path: string, name: string): void {
+/** Writes a metadata file that matches the size of the snapshot. */
+function writeMetadata(path: string, name: string): void {
   const bytes = readFileSync(path).length;
   const snapshot = { name, time: new Date(TIME).toISOString(), bytes, sha256: '0'.repeat(64), rows: 3000 };
   writeFileSync(`${path}.json`, JSON.stringify(snapshot));
@@ -59,32 +59,35 @@ describe('the check of the newest snapshot', () => {
   });
 
   const damages: Record<string, [damage: (path: string, name: string) => void, problem: RegExp]> = {
-    'one that was cut off': [(path) => truncateSync(path, 8192), /does not match its metadata file/u],
-    'one without a metadata file': [(path) => rmSync(`${path}.json`), /does not match its metadata file/u],
-    'one with a broken description': [
+    'a truncated snapshot': [(path) => truncateSync(path, 8192), /does not match its metadata file/u],
+    'a snapshot without a metadata file': [
+      (path) => rmSync(`${path}.json`),
+      /does not match its metadata file/u,
+    ],
+    'a snapshot with an invalid metadata file': [
       (path) => writeFileSync(`${path}.json`, '{"na'),
       /does not match its metadata file/u,
     ],
-    'one with the description of another': [
-      (path) => describeAgain(path, 'usage-20260101T000000Z.sqlite'),
+    'a snapshot with the metadata file of another one': [
+      (path) => writeMetadata(path, 'usage-20260101T000000Z.sqlite'),
       /does not match its metadata file/u,
     ],
-    'a short one of the right size': [
+    'a truncated snapshot with matching metadata': [
       (path, name) => {
         truncateSync(path, 8192);
-        describeAgain(path, name);
+        writeMetadata(path, name);
       },
       /is damaged: its header states another size/u,
     ],
-    'one that is no database': [
+    'a snapshot that is not a database': [
       (path) => writeFileSync(path, Buffer.alloc(readFileSync(path).length, 'garbage ')),
       /is damaged: it is not an SQLite database/u,
     ],
-    'one with a garbled page': [
+    'a snapshot with a corrupt page': [
       (path) => overwrite(path, 5 * 4096, Buffer.alloc(4096, 0x55)),
       /is damaged: SQLite('s check)? says/u,
     ],
-    'one with a garbled first page': [
+    'a snapshot with a corrupt first page': [
       (path) => overwrite(path, 100, Buffer.alloc(900, 0x55)),
       /is damaged: SQLite('s check)? says/u,
     ],
@@ -94,7 +97,7 @@ describe('the check of the newest snapshot', () => {
       const { directory, path, name } = await withSnapshot(context);
       const older = snapshotName(TIME - HOUR_MS);
       createUsageFile(join(directory, older), { journalMode: 'delete' });
-      describeAgain(join(directory, older), older);
+      writeMetadata(join(directory, older), older);
       damage(path, name);
       const found = await checkNewestSnapshot({ directory, maxAgeMs: 2 * HOUR_MS, now: TIME });
       assert.match(found ?? 'nothing', problem);

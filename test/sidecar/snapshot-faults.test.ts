@@ -30,12 +30,12 @@ describe('an interrupted snapshot', () => {
       import { takeSnapshot } from ${JSON.stringify(import.meta.resolve('../../src/sidecar/snapshots/snapshot-job.ts'))};
       const task = ${JSON.stringify({ source: options.source, directory, keep: 5 })};
       await takeSnapshot(task);`;
-    await using taker = new Program([process.execPath, '--input-type=module', '--eval', program]);
+    await using child = new Program([process.execPath, '--input-type=module', '--eval', program]);
     await until(() =>
       readdirSync(directory).some((name) => statSync(join(directory, name)).size > 1_000_000),
     );
-    taker.kill('SIGKILL');
-    await taker.succeeds(10_000).catch(() => undefined);
+    child.kill('SIGKILL');
+    await child.succeeds(10_000).catch(() => undefined);
     assert.ok(readdirSync(directory).length > 2);
     writeFileSync(join(directory, 'usage-20200101T000000Z.sqlite.json'), '{}');
     const store = await SnapshotStore.open(options);

@@ -28,7 +28,7 @@ class CountingThrottle extends DutyCycleThrottle {
 interface OpenSource {
   readonly directory: string;
   readonly path: string;
-  /** Written to by the test. */
+  /** Writes to the database during the copy. */
   readonly writer: Database.Database;
   readonly source: OpenUsageDatabase;
 }

@@ -17,18 +17,18 @@ const LATEST = '/snapshots/latest.sqlite';
 
 const HOUR_MS = 3_600_000;
 
-/** A sidecar with one snapshot with these bytes. */
+/** Starts a sidecar with one snapshot of `count` records. */
 async function openWithSnapshot(
   context: TestContext,
   count: number,
 ): Promise<SidecarFixture & { readonly bytes: Buffer; readonly name: string; readonly path: string }> {
-  const site = await startSidecar(context, sampleRecords(count));
-  const [name = ''] = namesIn(site.snapshots);
+  const fixture = await startSidecar(context, sampleRecords(count));
+  const [name = ''] = namesIn(fixture.snapshots);
   return {
-    ...site,
+    ...fixture,
     name,
     path: `/snapshots/${name}`,
-    bytes: readFileSync(join(site.snapshots, name)),
+    bytes: readFileSync(join(fixture.snapshots, name)),
   };
 }
 
@@ -189,9 +189,9 @@ describe('snapshots over HTTP', () => {
 
   test('are taken on request, once for concurrent requests', async (context) => {
     const { url, databasePath, name } = await openWithSnapshot(context, 20);
-    const relay = new Database(databasePath);
-    insertRecords(relay, sampleRecords(5));
-    relay.close();
+    const writer = new Database(databasePath);
+    insertRecords(writer, sampleRecords(5));
+    writer.close();
     const answers = await Promise.all([post(url), post(url)]);
     const snapshots = await listOf(url);
     assert.deepEqual(
@@ -241,7 +241,7 @@ describe('snapshots over HTTP', () => {
     assert.ok(typeof list === 'object' && list !== null && 'problem' in list && 'snapshots' in list);
     assert.deepEqual([list.problem, list.snapshots], [problem, []]);
     assert.equal(problemOf(await ask(url, LATEST)), 'there is no snapshot yet');
-    writeFileSync(databasePath, 'this is no database, however long one looks at it');
+    writeFileSync(databasePath, 'this is not a database, but long enough to be one');
     assert.match(problemOf(await post(url)), /is not an SQLite database$/u);
   });
 

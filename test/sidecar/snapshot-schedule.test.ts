@@ -39,7 +39,7 @@ class ScheduleFixture {
   /** Starts the schedule. Resolves after the first attempt, if one is due. */
   async start(): Promise<void> {
     this.schedule.start();
-    await settled();
+    await runPendingCallbacks();
   }
 
   /** Advances the time, second by second. */
@@ -47,7 +47,7 @@ class ScheduleFixture {
     for (let second = 0; second < seconds; second += 1) {
       this.now += 1000;
       this.#context.mock.timers.tick(1000);
-      await settled();
+      await runPendingCallbacks();
     }
   }
 
@@ -64,7 +64,7 @@ class ScheduleFixture {
 }
 
 /** Resolves when all pending callbacks have run. */
-function settled(): Promise<void> {
+function runPendingCallbacks(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }
 

@@ -127,12 +127,15 @@ describe('sums by period', () => {
   test('are correct for more records than one statement sums, even with the same start', async (context) => {
     const before = started('2026-11-23T04:00:00Z');
     const after = started('2026-11-23T05:30:01Z');
-    const crowd = Array.from({ length: 45_000 }, () => HAPPY_RECORD);
-    const records = [before, ...crowd, after, started('2026-11-24T00:00:00Z')];
+    const simultaneous = Array.from({ length: 45_000 }, () => HAPPY_RECORD);
+    const records = [before, ...simultaneous, after, started('2026-11-24T00:00:00Z')];
     const database = await open(context, records);
     assert.deepEqual(rowsOf(database, 'hour'), expectedRows(records, 'hour', EVER.from, EVER.to));
     const alone = { from: HAPPY_RECORD.started, to: HAPPY_RECORD.started + 1 };
-    assert.deepEqual(rowsOf(database, 'month', alone), expectedRows(crowd, 'month', EVER.from, EVER.to));
+    assert.deepEqual(
+      rowsOf(database, 'month', alone),
+      expectedRows(simultaneous, 'month', EVER.from, EVER.to),
+    );
   });
 
   test('count invalid values of a foreign database as 0, and do not fail', async (context) => {

@@ -112,7 +112,7 @@ describe('a report', () => {
     assert.equal(missing.state, 'missing');
     assert.ok(missing.problem.includes(source.databasePath), missing.problem);
 
-    writeFileSync(source.databasePath, 'no database at all, and long enough to be looked at. '.repeat(100));
+    writeFileSync(source.databasePath, 'this is not a database, but long enough to be one. '.repeat(100));
     const foreign = await reports.report(DAY);
     assert.ok(foreign.kind === 'failed');
     assert.equal(foreign.state, 'unreadable');
@@ -225,8 +225,8 @@ describe('a cached report', () => {
   test('is not cached if the job failed', async () => {
     const { pool, reports } = createReports();
     const run = pool.run.bind(pool);
-    pool.run = () => Promise.reject(new Error('the thread died'));
-    await assert.rejects(reports.report(DAY), { message: 'the thread died' });
+    pool.run = () => Promise.reject(new Error('the job failed'));
+    await assert.rejects(reports.report(DAY), { message: 'the job failed' });
     pool.run = run;
     assert.equal((await reports.report(DAY)).kind, 'ok');
   });

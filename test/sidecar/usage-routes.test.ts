@@ -20,12 +20,12 @@ const [FROM_S, TO_S] = [FROM, TO].map((day) => Date.parse(day) / 1000);
 
 /** About 30 MB as CSV; the kernel's buffers for a connection take at most a third. */
 const MANY_RECORDS = 600_000;
-const ALL_OF_THEM = '/usage.csv?by=record&from=2020-01-01&to=2021-01-01';
+const ALL_RECORDS = '/usage.csv?by=record&from=2020-01-01&to=2021-01-01';
 
 const CSV_TYPE = 'text/csv; charset=utf-8';
 
-/** Invalid queries, and the beginning of the response. */
-const FAULTS: readonly (readonly [query: string, problem: RegExp])[] = [
+/** Invalid queries with the problem that is reported. */
+const INVALID_QUERIES: readonly (readonly [query: string, problem: RegExp])[] = [
   ['by=week', /^"by" is "week": use one of hour, day, month/u],
   ['by=day&by=hour', /^"by" is given more than once/u],
   ['from=yesterday', /^"from" is "yesterday", which is not a time: use a date/u],
@@ -99,7 +99,7 @@ describe('usage over HTTP', () => {
   test('is rejected with a sentence for an invalid query', async (context) => {
     const { url } = await startSidecar(context, sampleRecords(1));
     for (const path of ['/usage.json', '/usage.csv']) {
-      for (const [query, problem] of FAULTS) {
+      for (const [query, problem] of INVALID_QUERIES) {
         const answer = await ask(url, `${path}?${query}`);
         assert.equal(answer.status, 400, query);
         assert.match(problemOf(answer), problem);
@@ -122,7 +122,7 @@ describe('usage over HTTP', () => {
       }
     };
     await expectNone('missing', /^there is no usage database ".+" yet: start the relay/u);
-    writeFileSync(databasePath, 'no database at all, but long enough to be taken for one');
+    writeFileSync(databasePath, 'this is not a database, but long enough to be one');
     await expectNone('unreadable', /^can't read the usage database ".+": it is not an SQLite database$/u);
     rmSync(databasePath);
     createUsageFile(databasePath, { rows: 9 });
@@ -133,19 +133,19 @@ describe('usage over HTTP', () => {
   test('is streamed as CSV, and the connection is closed on an error', async (context) => {
     const { url, sidecar, databasePath } = await startSidecar(context, null);
     createUsageFile(databasePath, { rows: MANY_RECORDS });
-    const response = await begin(url, ALL_OF_THEM);
+    const response = await begin(url, ALL_RECORDS);
     assert.equal(response.headers['content-type'], CSV_TYPE);
     const start = await startOf(response);
     assert.match(start, /^started,total_time,waiting_time,total_bytes,mood\r\n2020-09-13T12:26:40/u);
-    renameSync(databasePath, `${databasePath}.away`);
+    renameSync(databasePath, `${databasePath}.moved`);
     await assert.rejects(text(response), /aborted/u);
     const [, problem = ''] = await sidecar.waitForOutput(
       /"problem":"([^\n]+)","msg":"usage.csv download aborted"/u,
     );
     assert.match(problem, /^there is no usage database/u);
 
-    renameSync(`${databasePath}.away`, databasePath);
-    const whole = await ask(url, ALL_OF_THEM);
+    renameSync(`${databasePath}.moved`, databasePath);
+    const whole = await ask(url, ALL_RECORDS);
     assert.equal(whole.body.toString().split('\r\n').length, MANY_RECORDS + 2);
     assert.equal(sidecar.stderr, '');
   });
@@ -154,7 +154,7 @@ describe('usage over HTTP', () => {
     const { url, sidecar, databasePath } = await startSidecar(context, null);
     createUsageFile(databasePath, { rows: MANY_RECORDS });
     for (const headers of [{}, { 'accept-encoding': 'gzip' }]) {
-      const response = await begin(url, ALL_OF_THEM, { headers });
+      const response = await begin(url, ALL_RECORDS, { headers });
       await startOf(response);
       assert.ok(connectionsTo(url) > 0);
       response.destroy();
@@ -171,37 +171,37 @@ describe('usage over HTTP', () => {
     const { url, databasePath } = await startSidecar(context, null);
     createUsageFile(databasePath, { rows: MANY_RECORDS });
     let answered = 0;
-    const questions = Array.from({ length: 20 }, async (_, index) => {
+    const queries = Array.from({ length: 20 }, async (_, index) => {
       await ask(url, `/usage.json?by=month&from=${index}&to=2021-01-01`);
       answered += 1;
     });
     const post = await ask(url, '/snapshots', { method: 'POST' });
     assert.equal(post.status, 201);
-    assert.ok(answered < questions.length, 'the snapshot was the last');
-    await Promise.all(questions);
+    assert.ok(answered < queries.length, 'the snapshot finished after all queries');
+    await Promise.all(queries);
   });
 
   test('is cached with limits', async () => {
     const row = { start: FROM, mood: 'happy', records: 1, total_bytes: 1, total_time: 1, waiting_time: 1 };
-    let asked = 0;
+    let jobs = 0;
     const pool = {
       run: (_name: 'aggregate', { from }: AggregateTask): Promise<AggregateOutcome> => {
-        asked += 1;
+        jobs += 1;
         const rows = Array.from({ length: from }, () => row);
         return Promise.resolve({ kind: 'ok', rows, waiting: [], tookMs: 1000 });
       },
     };
     const source = { databasePath: '', scratchDirectory: '' };
     const reports = new UsageReports({ source, pool, clock: () => 0 });
-    const askedFor = async (...counts: readonly number[]): Promise<number> => {
-      asked = 0;
+    const jobsFor = async (...counts: readonly number[]): Promise<number> => {
+      jobs = 0;
       for (const from of counts) await reports.report({ by: 'hour', from, to: 0 });
-      return asked;
+      return jobs;
     };
     const half = MAX_CACHED_ROWS / 2;
-    assert.equal(await askedFor(half, half - 1, half, half - 1), 2);
-    assert.equal(await askedFor(half + 1), 1);
-    assert.equal(await askedFor(half - 1, half + 1), 0, 'what was asked for last is kept');
-    assert.equal(await askedFor(half), 1, 'what was asked for first is not');
+    assert.equal(await jobsFor(half, half - 1, half, half - 1), 2);
+    assert.equal(await jobsFor(half + 1), 1);
+    assert.equal(await jobsFor(half - 1, half + 1), 0, 'the last used report is kept');
+    assert.equal(await jobsFor(half), 1, 'the least recently used report is dropped');
   });
 });

@@ -33,7 +33,7 @@ describe('a file that is not a usage database', () => {
     string,
     [make: (path: string) => void, kind: UsageSourceError['kind'], message: RegExp]
   > = {
-    'nothing at all': [() => undefined, 'missing', /there is no usage database ".*" yet/u],
+    'a missing file': [() => undefined, 'missing', /there is no usage database ".*" yet/u],
     'an empty file': [(path) => writeFileSync(path, ''), 'missing', /has no usage tables/u],
     'a database without tables': [sql('PRAGMA user_version = 1'), 'missing', /has no usage tables/u],
     'one byte': [(path) => writeFileSync(path, 'S'), 'unreadable', /not an SQLite database/u],
@@ -43,12 +43,12 @@ describe('a file that is not a usage database', () => {
       /not an SQLite database/u,
     ],
     'a directory': [(path) => mkdirSync(path), 'unreadable', /is not a file/u],
-    'a database with tables of other programs alone': [
+    'a database with only tables of other programs': [
       sql('CREATE TABLE songs (title TEXT)'),
       'missing',
       /has no usage tables/u,
     ],
-    'a database of something else': [
+    'a database of another program': [
       sql('CREATE TABLE usage (title TEXT)'),
       'unreadable',
       /not of a transit relay; set SIDECAR_USAGE_DB/u,
@@ -58,7 +58,7 @@ describe('a file that is not a usage database', () => {
       'unreadable',
       /schema version is 2/u,
     ],
-    'a database with a garbled page': [
+    'a database with a corrupt page': [
       (path) => {
         createUsageFile(path);
         writeFileSync(path, readFileSync(path).fill(0x55, 2 * 4096, 3 * 4096));
@@ -66,7 +66,7 @@ describe('a file that is not a usage database', () => {
       'unreadable',
       /the file is corrupt/u,
     ],
-    'a database cut off in the middle': [
+    'a truncated database': [
       (path) => {
         createUsageFile(path, { rows: 3000, journalMode: 'delete' });
         writeFileSync(path, readFileSync(path).subarray(0, 5000));

@@ -136,12 +136,12 @@ describe('the totals of a usage database', () => {
   });
 
   const REPLACED: Readonly<Record<string, string>> = {
-    'the last record is gone': 'DELETE FROM usage WHERE rowid = 3',
-    'all records are gone': 'DELETE FROM usage',
-    'another record has taken the place of the last one': `DELETE FROM usage WHERE rowid = 3;
+    'the last record was deleted': 'DELETE FROM usage WHERE rowid = 3',
+    'all records were deleted': 'DELETE FROM usage',
+    'another record replaced the last one': `DELETE FROM usage WHERE rowid = 3;
       INSERT INTO usage VALUES (1, 2, 3, 4, 'happy')`,
-    'the last record differs in its mood alone': "UPDATE usage SET result = 'lonely' WHERE rowid = 3",
-    'the last record differs in its start alone': 'UPDATE usage SET started = 1 WHERE rowid = 3',
+    'the last record differs only in its mood': "UPDATE usage SET result = 'lonely' WHERE rowid = 3",
+    'the last record differs only in its start': 'UPDATE usage SET started = 1 WHERE rowid = 3',
   };
   for (const [what, sql] of Object.entries(REPLACED)) {
     test(`restart if ${what}`, (context) => {

@@ -1,7 +1,7 @@
 import { deepEqual, equal, ok } from 'node:assert/strict';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { pairAt, visit } from '../munin/clients.ts';
+import { pairAt, runClients } from '../munin/clients.ts';
 import { ReferenceRelay, withoutReference } from '../support/reference-relay.ts';
 import { RelayProcess, UsageReader } from '../support/relay-process.ts';
 import type { UsageRow } from '../support/relay-process.ts';
@@ -12,11 +12,11 @@ import { runWithReference } from '../support/usage-files.ts';
 const RESULTS = ['errory', 'happy', 'lonely', 'lonely', 'redundant'];
 
 /** Runs clients that connect and disconnect. Each causes a record. */
-async function runClients(port: number, bytes: number): Promise<void> {
+async function runAllClients(port: number, bytes: number): Promise<void> {
   const pair = await pairAt(port, 1);
   await pair.exchange(bytes);
   await pair.end();
-  await visit(port, ['errory', 'lonely', 'lonely']);
+  await runClients(port, ['errory', 'lonely', 'lonely']);
 }
 
 /** Waits until there are `count` records, and returns all. */
@@ -39,14 +39,14 @@ test(
     const total = (rows: readonly UsageRow[]): number => rows.reduce((sum, row) => sum + row.total_bytes, 0);
 
     const reference = await ReferenceRelay.start(path);
-    await runClients(reference.port, 1000);
+    await runAllClients(reference.port, 1000);
     const theirs = await recordsOf(path, each);
     await reference[Symbol.asyncDispose]();
     deepEqual(resultsOf(theirs), RESULTS);
 
     const startedAt = Date.now() / 1000;
     const relay = await RelayProcess.start({ RELAY_USAGE_DB: path });
-    await runClients(relay.port('raw'), 10_000);
+    await runAllClients(relay.port('raw'), 10_000);
     await relay.stop();
     const both = await recordsOf(path, 2 * each);
     deepEqual(both.slice(0, each), theirs);
@@ -70,7 +70,7 @@ print(db.execute("SELECT count(*) AS n FROM usage").fetchone()["n"],
     equal(read?.trim(), `${2 * each} 1 1`);
 
     const again = await ReferenceRelay.start(path);
-    await runClients(again.port, 100);
+    await runAllClients(again.port, 100);
     const all = await recordsOf(path, 3 * each);
     await again[Symbol.asyncDispose]();
     deepEqual(all.slice(0, 2 * each), both);

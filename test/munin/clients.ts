@@ -17,8 +17,8 @@ export function connectTo(port: number): Promise<TestClient> {
   return TestClient.connect('tcp', { tcpPort: port, websocketPort: 0, unixPath: '' });
 }
 
-/** Connects clients one after another, which end with these moods. */
-export async function visit(port: number, moods: readonly SingleMood[]): Promise<void> {
+/** Runs one client after the other. Each ends with one of these moods. */
+export async function runClients(port: number, moods: readonly SingleMood[]): Promise<void> {
   for (const mood of moods) {
     const client = await connectTo(port);
     const bytes = BYTES_BY_MOOD[mood]();
@@ -28,8 +28,8 @@ export async function visit(port: number, moods: readonly SingleMood[]): Promise
   }
 }
 
-/** A waiting client. */
-export async function waitAt(port: number): Promise<TestClient> {
+/** Connects a client that waits for a partner. */
+export async function connectWaiting(port: number): Promise<TestClient> {
   const client = await connectTo(port);
   await client.send(handshake(newToken(), SIDE_A));
   return client;
@@ -56,7 +56,7 @@ export async function pairAt(port: number, redundant = 0): Promise<Pair> {
   await second.send(handshake(token, SIDE_B));
   await Promise.all([second, ...firsts].map((client) => client.until(OK_BYTES)));
   const pair = [...firsts.filter((client) => client.receivedBytes > 0), second];
-  if (pair.length !== 2) throw new Error(`${pair.length - 1} clients are in a pair with one`);
+  if (pair.length !== 2) throw new Error(`${pair.length - 1} clients of one side got ok`);
   return {
     exchange: async (count) => {
       await Promise.all(pair.map((client) => client.send(randomBytesOf(1, count))));

@@ -8,8 +8,8 @@ import { MuninNode, withoutMunin } from '../support/munin-node.ts';
 import { RelayProcess, UsageReader } from '../support/relay-process.ts';
 import { scratch, until } from '../support/scratch.ts';
 import { createUsageFile } from '../support/usage-files.ts';
-import { visit } from './clients.ts';
-import { MOODS, UNKNOWN, names, newPath, watch, zeros } from './scene.ts';
+import { runClients } from './clients.ts';
+import { MOODS, UNKNOWN, filesBeside, newPath, startMunin, zeros } from './scene.ts';
 
 /** Creates a database without a write-ahead log, which needs no running relay, with a row `current` of that age in seconds. */
 function createDatabase(path: string, age: number): void {
@@ -21,7 +21,7 @@ function createDatabase(path: string, age: number): void {
 }
 
 describe('the Munin plugin', { skip: withoutMunin() }, () => {
-  test('works for any user with read access, also after the relay was killed, and for no other', async (context) => {
+  test('works only for users with read access, also after the relay was killed', async (context) => {
     if (process.getuid?.() !== 0) {
       context.skip('needs root: run it with sudo');
       return;
@@ -40,31 +40,31 @@ describe('the Munin plugin', { skip: withoutMunin() }, () => {
       'umask 027; exec "$@"',
       'sh',
     ]);
-    await visit(relay.port('raw'), ['errory', 'errory']);
+    await runClients(relay.port('raw'), ['errory', 'errory']);
     using reader = new UsageReader(path);
     await until(() => reader.rows().length === 2);
-    const seen = { ...zeros(MOODS), errory: '2' };
-    const member = await MuninNode.start(context, ['user 65534', 'group 1', `env.usagedb ${path}`]);
-    const stranger = await MuninNode.start(context, ['user 65534', 'group 65534', `env.usagedb ${path}`]);
-    deepEqual(await member.fetch('events'), seen);
-    deepEqual(await stranger.fetchAll(), UNKNOWN);
-    match(stranger.log, /is not there, or user 65534 may not read it/u);
+    const expected = { ...zeros(MOODS), errory: '2' };
+    const inGroup = await MuninNode.start(context, ['user 65534', 'group 1', `env.usagedb ${path}`]);
+    const outsideGroup = await MuninNode.start(context, ['user 65534', 'group 65534', `env.usagedb ${path}`]);
+    deepEqual(await inGroup.fetch('events'), expected);
+    deepEqual(await outsideGroup.fetchAll(), UNKNOWN);
+    match(outsideGroup.log, /does not exist, or user 65534 cannot read it/u);
     reader[Symbol.dispose]();
     relay.kill('SIGKILL');
     await relay.ended().catch(() => undefined);
-    const remaining = names(path);
+    const remaining = filesBeside(path);
     // A reader with write access could clear the log.
-    const owner = await watch(context, path);
-    for (const node of [member, owner]) {
-      deepEqual(await node.fetch('events'), seen);
-      deepEqual(names(path), remaining);
+    const owner = await startMunin(context, path);
+    for (const node of [inGroup, owner]) {
+      deepEqual(await node.fetch('events'), expected);
+      deepEqual(filesBeside(path), remaining);
     }
   });
 
   test('has values if `current` is fresh, and none if it is stale', async (context) => {
     const fresh = await newPath(context);
     createDatabase(fresh, 280);
-    deepEqual(await (await watch(context, fresh)).fetchAll(), {
+    deepEqual(await (await startMunin(context, fresh)).fetchAll(), {
       active: { waiting: '1', connected: '4' },
       bytes: { bytes: '0', incomplete: '10' },
       bytes_alltime: { bytes: '6', incomplete: '16' },
@@ -73,7 +73,7 @@ describe('the Munin plugin', { skip: withoutMunin() }, () => {
     });
     const stale = await newPath(context);
     createDatabase(stale, 301);
-    const node = await watch(context, stale);
+    const node = await startMunin(context, stale);
     deepEqual(await node.fetchAll(), UNKNOWN);
     match(node.log, /no relay has written to .* for more than 5 minutes/u);
   });
@@ -84,7 +84,7 @@ describe('the Munin plugin', { skip: withoutMunin() }, () => {
     const database = new Database(path);
     deleteRecords(database, 1_600_000_002);
     database.close();
-    deepEqual(await (await watch(context, path)).fetchAll(), {
+    deepEqual(await (await startMunin(context, path)).fetchAll(), {
       active: { waiting: '1', connected: '4' },
       bytes: { bytes: '0', incomplete: '10' },
       bytes_alltime: { bytes: '6', incomplete: '16' },
@@ -96,7 +96,7 @@ describe('the Munin plugin', { skip: withoutMunin() }, () => {
   test('has no values while another program locks a database without a write-ahead log', async (context) => {
     const path = await newPath(context);
     createDatabase(path, 0);
-    const node = await watch(context, path);
+    const node = await startMunin(context, path);
     const writer = new Database(path);
     context.after(() => writer.close());
     writer.exec('BEGIN EXCLUSIVE');
@@ -107,8 +107,8 @@ describe('the Munin plugin', { skip: withoutMunin() }, () => {
   });
 
   const unusable: readonly (readonly [what: string, make: (path: string) => void, reason: RegExp])[] = [
-    ['a missing database', () => undefined, /is not there/u],
-    ['a directory', (path) => mkdirSync(path), /is not there/u],
+    ['a missing database', () => undefined, /does not exist/u],
+    ['a directory', (path) => mkdirSync(path), /does not exist/u],
     [
       'a database that a relay has closed',
       (path) => createUsageFile(path),
@@ -134,25 +134,25 @@ describe('the Munin plugin', { skip: withoutMunin() }, () => {
     test(`has no values for ${what}, reports the reason, and changes no files`, async (context) => {
       const path = await newPath(context);
       make(path);
-      const before = names(path);
-      const node = await watch(context, path);
+      const before = filesBeside(path);
+      const node = await startMunin(context, path);
       deepEqual(await node.fetchAll(), UNKNOWN);
       match(node.log, reason);
-      deepEqual(names(path), before);
+      deepEqual(filesBeside(path), before);
     });
   }
 
-  test('runs no program that a database contains', async (context) => {
+  test('runs no program that a database names', async (context) => {
     const path = await newPath(context);
     createDatabase(path, 0);
     const ran = join(path, '..', 'ran');
     const database = new Database(path);
     // The program sqlite3 has this function. Its second argument is a shell command.
-    database.exec(`ALTER TABLE current RENAME TO was;
+    database.exec(`ALTER TABLE current RENAME TO original;
       CREATE VIEW current AS
-      SELECT rowid, rebooted, updated, connected, incomplete_bytes, edit('', 'touch ${ran};:') AS waiting FROM was`);
+      SELECT rowid, rebooted, updated, connected, incomplete_bytes, edit('', 'touch ${ran};:') AS waiting FROM original`);
     database.close();
-    const node = await watch(context, path);
+    const node = await startMunin(context, path);
     deepEqual(await node.fetch('active'), UNKNOWN['active']);
     match(node.log, /is not the database of a relay/u);
     deepEqual(existsSync(ran), false);
@@ -162,10 +162,10 @@ describe('the Munin plugin', { skip: withoutMunin() }, () => {
     const path = await newPath(context);
     createDatabase(path, 0);
     const database = new Database(path);
-    database.exec(`ALTER TABLE usage RENAME TO was;
+    database.exec(`ALTER TABLE usage RENAME TO original;
       CREATE VIEW usage AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)
       SELECT i AS started, 1 AS total_time, 1 AS waiting_time, 1 AS total_bytes, 'happy' AS result FROM n`);
-    const node = await watch(context, path);
+    const node = await startMunin(context, path);
     deepEqual(await node.fetchAll(), UNKNOWN);
     match(node.log, /is not the database of a relay/u);
     database.exec(`DROP VIEW usage;
@@ -182,7 +182,7 @@ describe('the Munin plugin', { skip: withoutMunin() }, () => {
       [path, 'env.PATH /nonexistent', /install the package sqlite3/u],
     ];
     for (const [usagedb, setting, reason] of cases) {
-      const node = await watch(context, usagedb, setting);
+      const node = await startMunin(context, usagedb, setting);
       deepEqual(await node.fetch('active'), UNKNOWN['active']);
       match(node.log, reason);
     }

@@ -5,13 +5,22 @@ import { ReferenceRelay, withoutReference } from '../support/reference-relay.ts'
 import { RelayProcess, UsageReader } from '../support/relay-process.ts';
 import { until } from '../support/scratch.ts';
 import { createUsageFile } from '../support/usage-files.ts';
-import { pairAt, visit } from './clients.ts';
+import { pairAt, runClients } from './clients.ts';
 import { referencePlugin, withoutReferencePlugins } from './reference-plugins.ts';
-import { BUSY, FIELDS, MOODS, busyRelay, names, newPath, watch, zeros } from './scene.ts';
+import {
+  BUSY_RELAY_VALUES,
+  FIELDS,
+  MOODS,
+  startBusyRelay,
+  filesBeside,
+  newPath,
+  startMunin,
+  zeros,
+} from './scene.ts';
 
 describe('the Munin plugin', { skip: withoutMunin() }, () => {
-  test('has five graphs with the names, fields and types of the reference, with any database', async (context) => {
-    const node = await watch(context, await newPath(context));
+  test('has five graphs with the filesBeside, fields and types of the reference, with any database', async (context) => {
+    const node = await startMunin(context, await newPath(context));
     deepEqual(
       await node.list(),
       GRAPHS.map((graph) => `wormhole_transit_${graph}`),
@@ -33,7 +42,7 @@ describe('the Munin plugin', { skip: withoutMunin() }, () => {
   });
 
   test('shows rates if configured, which are never negative after a restart', async (context) => {
-    const node = await watch(context, await newPath(context), 'env.rates yes');
+    const node = await startMunin(context, await newPath(context), 'env.rates yes');
     for (const graph of GRAPHS) {
       const config = await node.config(graph);
       for (const field of FIELDS[graph]) {
@@ -43,29 +52,30 @@ describe('the Munin plugin', { skip: withoutMunin() }, () => {
     }
   });
 
-  test('has the right values for a relay, and leaves no files', async (context) => {
+  test('has the correct values for a relay, and leaves no files', async (context) => {
     const path = await newPath(context);
-    await using relay = await busyRelay(path);
-    const node = await watch(context, path);
-    const before = names(path);
-    deepEqual(await node.fetchAll(), BUSY);
-    deepEqual(names(path), before);
+    await using relay = await startBusyRelay(path);
+    const node = await startMunin(context, path);
+    const before = filesBeside(path);
+    deepEqual(await node.fetchAll(), BUSY_RELAY_VALUES);
+    deepEqual(filesBeside(path), before);
     doesNotMatch(relay.log, /usage database/u);
     doesNotMatch(node.log, /Error output/u);
   });
 
-  test('has the right values while the relay writes, and delays neither records nor transfers', async (context) => {
+  test('has the correct values while the relay writes, and delays neither records nor transfers', async (context) => {
     const path = await newPath(context);
     await using relay = await RelayProcess.start({ RELAY_USAGE_DB: path });
-    const node = await watch(context, path);
+    const node = await startMunin(context, path);
     const port = relay.port('raw');
     const pair = await pairAt(port);
     const transfer = pair.exchange(50_000_000);
     const enough = new AbortController();
-    let visits = 0;
-    const visitors = (async () => {
+    let clientCount = 0;
+    const clients = (async () => {
       // More than 1000 at once would be suppressed.
-      for (; !enough.signal.aborted && visits < 900; visits += 1) await visit(port, ['errory']);
+      for (; !enough.signal.aborted && clientCount < 900; clientCount += 1)
+        await runClients(port, ['errory']);
     })();
     using reader = new UsageReader(path);
     for (let round = 0; round < 10; round += 1) {
@@ -75,11 +85,15 @@ describe('the Munin plugin', { skip: withoutMunin() }, () => {
       ok(before <= Number(errory) && Number(errory) <= after, `${before} <= ${errory} <= ${after}`);
     }
     enough.abort();
-    await visitors;
+    await clients;
     await transfer;
     await pair.end();
-    await until(() => reader.rows().length === visits + 1);
-    deepEqual(await node.fetch('events_alltime'), { ...zeros(MOODS), happy: '1', errory: String(visits) });
+    await until(() => reader.rows().length === clientCount + 1);
+    deepEqual(await node.fetch('events_alltime'), {
+      ...zeros(MOODS),
+      happy: '1',
+      errory: String(clientCount),
+    });
     deepEqual(await node.fetch('bytes'), { bytes: '100000000', incomplete: '100000000' });
     doesNotMatch(relay.log, /usage database/u);
     doesNotMatch(node.log, /Error output/u);
@@ -87,26 +101,26 @@ describe('the Munin plugin', { skip: withoutMunin() }, () => {
 
   test('resets all graphs at a restart except those of all time', async (context) => {
     const path = await newPath(context);
-    await using first = await busyRelay(path);
+    await using first = await startBusyRelay(path);
     await first.stop();
     await using second = await RelayProcess.start({ RELAY_USAGE_DB: path });
-    await visit(second.port('raw'), ['errory']);
+    await runClients(second.port('raw'), ['errory']);
     using reader = new UsageReader(path);
     // The pair and the waiting client are recorded too.
     await until(() => reader.rows().length === 3 + 9 + 4 + 2 + 1);
-    const node = await watch(context, path);
+    const node = await startMunin(context, path);
     deepEqual(await node.fetch('bytes'), { bytes: '0', incomplete: '0' });
     deepEqual(await node.fetch('bytes_alltime'), { bytes: '602006', incomplete: '602006' });
     deepEqual(await node.fetch('events'), { ...zeros(MOODS), errory: '1' });
     deepEqual(await node.fetch('events_alltime'), {
-      ...BUSY.events_alltime,
+      ...BUSY_RELAY_VALUES.events_alltime,
       happy: '5',
       errory: '3',
       lonely: '4',
     });
   });
 
-  test('has the right values for the reference', { skip: withoutReference() }, async (context) => {
+  test('has the correct values for the reference', { skip: withoutReference() }, async (context) => {
     const path = await newPath(context);
     createUsageFile(path, { rows: 3, journalMode: 'delete' });
     await using relay = await ReferenceRelay.start(path);
@@ -116,8 +130,8 @@ describe('the Munin plugin', { skip: withoutMunin() }, () => {
     const running = await pairAt(relay.port, 1);
     await running.exchange(1000);
     // The reference only updates `current` together with a record, and then still counts the closing client as waiting.
-    await visit(relay.port, ['errory', 'lonely']);
-    const node = await watch(context, path);
+    await runClients(relay.port, ['errory', 'lonely']);
+    const node = await startMunin(context, path);
     using reader = new UsageReader(path);
     await until(() => reader.rows().length === 3 + 4);
     deepEqual(await node.fetchAll(), {
@@ -133,12 +147,12 @@ describe('the Munin plugin', { skip: withoutMunin() }, () => {
 describe('the reference’s own Munin plugins', { skip: withoutReferencePlugins() }, () => {
   test('read the same values from our database as ours', async (context) => {
     const path = await newPath(context);
-    await using relay = await busyRelay(path);
+    await using relay = await startBusyRelay(path);
     for (const graph of GRAPHS) {
-      const theirs = referencePlugin(graph, path);
-      ok(Object.keys(theirs).length > 0);
-      const known = Object.entries(BUSY[graph]).filter(([field]) => field in theirs);
-      deepEqual(theirs, Object.fromEntries(known));
+      const values = referencePlugin(graph, path);
+      ok(Object.keys(values).length > 0);
+      const known = Object.entries(BUSY_RELAY_VALUES[graph]).filter(([field]) => field in values);
+      deepEqual(values, Object.fromEntries(known));
     }
     doesNotMatch(relay.log, /usage database/u);
   });
@@ -146,12 +160,12 @@ describe('the reference’s own Munin plugins', { skip: withoutReferencePlugins(
   test('have no fields that ours lacks', () => {
     for (const graph of GRAPHS) {
       const config = referencePlugin(graph, '', 'config');
-      const theirs = Object.keys(config).filter((name) => name.endsWith('.type'));
+      const names = Object.keys(config).filter((name) => name.endsWith('.type'));
       deepEqual(
-        theirs.map((name) => config[name]),
-        theirs.map(() => 'GAUGE'),
+        names.map((name) => config[name]),
+        names.map(() => 'GAUGE'),
       );
-      for (const name of theirs) ok(FIELDS[graph].includes(name.replace(/\.type$/u, '')), name);
+      for (const name of names) ok(FIELDS[graph].includes(name.replace(/\.type$/u, '')), name);
     }
   });
 });

@@ -6,7 +6,7 @@ import { RelayProcess, UsageReader } from '../support/relay-process.ts';
 import { scratch, until } from '../support/scratch.ts';
 import { createUsageFile } from '../support/usage-files.ts';
 import { fileMetadata } from '../support/usage-fixture.ts';
-import { pairAt, visit, waitAt } from './clients.ts';
+import { pairAt, runClients, connectWaiting } from './clients.ts';
 
 export const MOODS = ['happy', 'errory', 'lonely', 'redundant', 'impatient', 'empty'] as const;
 
@@ -23,8 +23,8 @@ export const UNKNOWN = Object.fromEntries(
   GRAPHS.map((graph) => [graph, Object.fromEntries(FIELDS[graph].map((field) => [field, 'U']))]),
 );
 
-/** A munin-node for a database, which runs plugins as the current user. */
-export function watch(
+/** Starts a munin-node for a database. It runs plugins as the current user. */
+export function startMunin(
   context: TestContext,
   usagedb: string,
   ...settings: readonly string[]
@@ -40,10 +40,10 @@ export async function newPath(context: TestContext): Promise<string> {
 }
 
 /**
- * A relay with a database that has three old records of 6 bytes in total, and at least one record of each mood since
- * the start. One client waits, one pair relayed 600,000 bytes and ended, another one has relayed 2,000.
+ * Starts a relay with a database that has three old records of 6 bytes in total, and at least one record of each mood
+ * since the start. One client waits, one pair relayed 600,000 bytes and ended, another one has relayed 2,000.
  */
-export async function busyRelay(path: string): Promise<RelayProcess> {
+export async function startBusyRelay(path: string): Promise<RelayProcess> {
   createUsageFile(path, { rows: 3 });
   // Otherwise the stop would wait for the running pair.
   const settings = { RELAY_DRAIN_DELAY: '0s', RELAY_DRAIN_TIMEOUT: '0s' };
@@ -52,8 +52,17 @@ export async function busyRelay(path: string): Promise<RelayProcess> {
   const ended = await pairAt(port);
   await ended.exchange(300_000);
   await ended.end();
-  await visit(port, ['errory', 'errory', 'lonely', 'lonely', 'lonely', 'impatient', 'impatient', 'empty']);
-  await waitAt(port);
+  await runClients(port, [
+    'errory',
+    'errory',
+    'lonely',
+    'lonely',
+    'lonely',
+    'impatient',
+    'impatient',
+    'empty',
+  ]);
+  await connectWaiting(port);
   const running = await pairAt(port, 4);
   await running.exchange(1000);
   using reader = new UsageReader(path);
@@ -66,8 +75,8 @@ export async function busyRelay(path: string): Promise<RelayProcess> {
   return relay;
 }
 
-/** Expected values for such a relay. */
-export const BUSY = {
+/** Values of all graphs for `startBusyRelay`. */
+export const BUSY_RELAY_VALUES = {
   active: { waiting: '1', connected: '2' },
   bytes: { bytes: '600000', incomplete: '602000' },
   bytes_alltime: { bytes: '600006', incomplete: '602006' },
@@ -80,9 +89,9 @@ export function zeros(fields: readonly string[]): Readonly<Record<string, string
 }
 
 /** Names, inodes and owners of the files in the directory of a database. */
-export function names(path: string): unknown {
-  return fileMetadata(join(path, '..')).map((trace) => {
-    const { name, ino, uid } = Object.assign({ name: '', ino: 0, uid: 0 }, trace);
+export function filesBeside(path: string): unknown {
+  return fileMetadata(join(path, '..')).map((metadata) => {
+    const { name, ino, uid } = Object.assign({ name: '', ino: 0, uid: 0 }, metadata);
     return { name, ino, uid };
   });
 }

@@ -157,7 +157,7 @@ async function loadOf(relay: Container): Promise<Load> {
 async function crash(relay: Container): Promise<void> {
   // The end of the container may end this command too.
   await askDocker(['exec', relay.id, 'sh', '-c', 'kill -KILL $(cat /proc/1/task/1/children)']);
-  await relay.undergoes(/^die$/mu);
+  await relay.waitForEvents(/^die$/mu);
 }
 
 describe('a cluster of relays with compose', { skip: withoutDocker }, () => {

@@ -29,7 +29,7 @@ describe('the health check of the image', { skip: withoutDocker }, () => {
   async function timeToHealth(user: string): Promise<number> {
     await using sandbox = new DockerSandbox();
     const relay = await sandbox.run(image, [...HARDENED, '--user', user]);
-    await relay.undergoes(/health_status: /u);
+    await relay.waitForEvents(/health_status: /u);
     equal(await relay.inspect('{{.State.Health.Status}}'), 'healthy');
     const started = Date.parse(await relay.inspect('{{.State.StartedAt}}'));
     const ended = await relay.inspect(
@@ -54,12 +54,12 @@ describe('the health check of the image', { skip: withoutDocker }, () => {
   test('fails while the relay hangs, and succeeds when it resumes', async () => {
     await using sandbox = new DockerSandbox();
     const relay = await sandbox.relay(image);
-    await relay.undergoes(/health_status: healthy\n/u);
+    await relay.waitForEvents(/health_status: healthy\n/u);
     await relay.exec('sh', '-c', `kill -STOP ${PROGRAM}`);
     // Three failing checks take 4 s each, and the checks before them may still have succeeded.
-    await relay.undergoes(/health_status: unhealthy\n/u, CHECKS_WITHIN_MS);
+    await relay.waitForEvents(/health_status: unhealthy\n/u, CHECKS_WITHIN_MS);
     await relay.exec('sh', '-c', `kill -CONT ${PROGRAM}`);
-    await relay.undergoes(/health_status: unhealthy\nhealth_status: healthy\n/u);
+    await relay.waitForEvents(/health_status: unhealthy\nhealth_status: healthy\n/u);
   });
 
   test('succeeds while other programs use all processors, and with a sixth of one processor', async (context) => {
@@ -102,7 +102,7 @@ describe('the health check of the image', { skip: withoutDocker }, () => {
       latencies,
       /^transfer: ok: raw \S+ [\d.]+ ms, websocket \S+ [\d.]+ ms, raw \S+ to websocket \S+ [\d.]+ ms$/u,
     );
-    await relay.undergoes(/health_status: healthy\n/u);
+    await relay.waitForEvents(/health_status: healthy\n/u);
     equal(await relay.stop(GRACE_SECONDS), 0);
     equal(await rowsIn(image, volume), '');
   });

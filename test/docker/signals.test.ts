@@ -4,8 +4,8 @@ import { newPair } from '../support/docker-clients.ts';
 import { DockerSandbox, LISTENING, buildImage, withoutDocker } from '../support/docker.ts';
 import { rowsIn } from '../support/docker-usage.ts';
 
-/** Much longer than any drain in this test. */
-const PATIENCE_SECONDS = 30;
+/** Grace period of a stop: much longer than any drain in this test. */
+const STOP_TIMEOUT_SECONDS = 30;
 
 /** States of all processes in a container, as the letters of the kernel. `Z` is a zombie. */
 const PROCESS_STATES =
@@ -30,7 +30,7 @@ describe('the container', { skip: withoutDocker, concurrency: true }, () => {
     const volume = await sandbox.volume();
     const relay = await sandbox.relay(image, '-e', 'RELAY_DRAIN_TIMEOUT=60s', '-v', `${volume}:/data`);
     const pair = await newPair(relay);
-    const stopped = relay.stop(PATIENCE_SECONDS);
+    const stopped = relay.stop(STOP_TIMEOUT_SECONDS);
     await relay.says(/"pairs":1,.*"msg":"draining"/u);
     await pair.exchange(100_000);
     await pair[Symbol.asyncDispose]();
@@ -43,7 +43,7 @@ describe('the container', { skip: withoutDocker, concurrency: true }, () => {
     await using sandbox = new DockerSandbox();
     const relay = await sandbox.relay(image, '-e', 'RELAY_DRAIN_TIMEOUT=1s');
     const pair = await newPair(relay);
-    equal(await relay.stop(PATIENCE_SECONDS), 0);
+    equal(await relay.stop(STOP_TIMEOUT_SECONDS), 0);
     match(
       await relay.logs(),
       /"level":"warn".*"pairs":1,"msg":"drain timeout; closing remaining transfers"/u,
@@ -58,9 +58,9 @@ describe('the container', { skip: withoutDocker, concurrency: true }, () => {
     const done = await newPair(relay);
     await done.exchange(50_000);
     await done[Symbol.asyncDispose]();
-    const cut = await newPair(relay);
-    const flood = cut.first.sendAll(new Uint8Array(2 ** 30), 2 ** 20);
-    await cut.second.until(2 ** 22);
+    const interrupted = await newPair(relay);
+    const flood = interrupted.first.sendAll(new Uint8Array(2 ** 30), 2 ** 20);
+    await interrupted.second.until(2 ** 22);
     await relay.signal('KILL');
     equal(await relay.exitCode(), 137);
     await flood;
@@ -68,7 +68,7 @@ describe('the container', { skip: withoutDocker, concurrency: true }, () => {
     const later = await newPair(next);
     await later.exchange(70_000);
     await later[Symbol.asyncDispose]();
-    equal(await next.stop(PATIENCE_SECONDS), 0);
+    equal(await next.stop(STOP_TIMEOUT_SECONDS), 0);
     equal(await rowsIn(image, volume), 'happy 100000\nhappy 140000');
   });
 
@@ -77,7 +77,7 @@ describe('the container', { skip: withoutDocker, concurrency: true }, () => {
     const relay = await sandbox.relay(image, '--restart=on-failure');
     await relay.exec('sh', '-c', 'kill -KILL "$(cat /proc/1/task/1/children)"');
     // Health checks may run before the kill and fail on a busy machine.
-    await relay.undergoes(/start\n(?:health_status: \w+\n)*die\nstart\n/u);
+    await relay.waitForEvents(/start\n(?:health_status: \w+\n)*die\nstart\n/u);
     await relay.says(new RegExp(`${LISTENING.source}[^]*${LISTENING.source}`, 'u'));
     equal(await relay.inspect('{{.RestartCount}}'), '1');
   });
@@ -89,9 +89,9 @@ describe('the container', { skip: withoutDocker, concurrency: true }, () => {
     // The inner shell ends while its child runs, so that PID 1 becomes the parent of the child. The pipe
     // closes when the child has ended.
     await relay.exec('sh', '-c', "sh -c 'sleep 0.2 & exit 0' | cat");
-    // It is reaped within a moment, or never.
+    // PID 1 may need a moment to reap it.
     let states = 'Z';
-    for (let look = 0; look < 50 && states.includes('Z'); look += 1) {
+    for (let attempt = 0; attempt < 50 && states.includes('Z'); attempt += 1) {
       states = await relay.exec('sh', '-c', PROCESS_STATES);
     }
     match(states, /^[A-Y]+$/u);

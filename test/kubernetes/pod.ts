@@ -45,34 +45,34 @@ export class Pod implements AsyncDisposable {
   private constructor(
     manifests: Manifests,
     options: PodOptions,
-    relay: DockerSandbox,
+    resources: DockerSandbox,
     { sandbox, address }: { readonly sandbox: Container; readonly address: string },
   ) {
     this.#manifests = manifests;
     this.#options = options;
     this.#workload = workloadOf(manifests, options);
-    this.#resources = relay;
+    this.#resources = resources;
     this.#sandbox = sandbox;
     this.#address = address;
   }
 
   /** Creates the volumes and the network; starts no container. */
   static async create(manifests: Manifests, options: PodOptions): Promise<Pod> {
-    const relay = new DockerSandbox();
+    const resources = new DockerSandbox();
     const workload = workloadOf(manifests, options);
     const ports = workload.ports.flatMap((port) => [
       '--publish',
       `127.0.0.1::${port.at('containerPort').word}`,
     ]);
     const network = options.network === undefined ? [] : networkOf(manifests, workload, options.network);
-    const sandbox = await relay.run(
+    const sandbox = await resources.run(
       options.image,
       ['--entrypoint', 'sleep', ...ports, ...network],
       'infinity',
     );
     const address = await sandbox.inspect('{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}');
     makeVolumes(workload, options.directory);
-    return new Pod(manifests, options, relay, { sandbox, address });
+    return new Pod(manifests, options, resources, { sandbox, address });
   }
 
   /** Starts the container with that name, with the image's command unless the manifests override it. */

@@ -88,9 +88,10 @@ export function probeProblems(manifests: Manifests): string[] {
   const liveness = relay.at('livenessProbe');
   if (liveness.at('httpGet', 'path').text !== '/livez')
     problems.push('livenessProbe does not request /livez');
-  const patience =
+  const timeoutSeconds =
     (liveness.at('periodSeconds').number ?? 10) * (liveness.at('failureThreshold').number ?? 3);
-  if (patience < MIN_LIVENESS_SECONDS) problems.push(`${patience} s without a response end all transfers`);
+  if (timeoutSeconds < MIN_LIVENESS_SECONDS)
+    problems.push(`${timeoutSeconds} s without a response end all transfers`);
   for (const container of manifests.containers) {
     for (const probe of ['startupProbe', 'livenessProbe'].filter((one) => container.at(one).isThere)) {
       const grace = container.at(probe, 'terminationGracePeriodSeconds').number ?? Number.POSITIVE_INFINITY;

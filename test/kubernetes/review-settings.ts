@@ -81,17 +81,17 @@ export function preStopSeconds(container: Tree): number {
 /** Required Secrets contain the used keys if they are created as in the README. */
 export function secretProblems({ workloads }: Manifests): string[] {
   const problems: string[] = [];
-  const look = (secret: string, key: string): void => {
+  const check = (secret: string, key: string): void => {
     if (OPERATOR_SECRETS.get(secret)?.has(key) !== true)
       problems.push(`no command creates ${key} of a Secret ${secret}`);
   };
   for (const { pod, containers } of workloads) {
     for (const variable of containers.flatMap((container) => container.at('env').items)) {
       const secret = variable.at('valueFrom', 'secretKeyRef');
-      if (secret.isThere) look(nameIn(secret), secret.at('key').word);
+      if (secret.isThere) check(nameIn(secret), secret.at('key').word);
     }
     for (const secret of pod.at('volumes').items.map((volume) => volume.at('secret'))) {
-      for (const item of secret.at('items').items) look(secret.at('secretName').word, item.at('key').word);
+      for (const item of secret.at('items').items) check(secret.at('secretName').word, item.at('key').word);
       const mode = secret.at('defaultMode').number ?? 0o644;
       if (secret.isThere && mode !== 0o440) problems.push('a Secret is not limited to its group');
     }

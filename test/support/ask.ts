@@ -9,7 +9,7 @@ export interface Answer {
   readonly body: Buffer;
 }
 
-export interface Asking {
+export interface AskOptions {
   readonly method?: string;
   readonly headers?: OutgoingHttpHeaders;
 }
@@ -18,18 +18,18 @@ export interface Asking {
  * Sends a request over its own connection, with path and headers unchanged: `fetch` would normalise both.
  * Resolves when the response starts.
  */
-export function begin(url: string, path: string, asking: Asking = {}): Promise<IncomingMessage> {
+export function begin(url: string, path: string, options: AskOptions = {}): Promise<IncomingMessage> {
   const { hostname, port } = new URL(url);
   return new Promise((resolve, reject) => {
-    request({ hostname, port, path, agent: false, ...asking }, resolve)
+    request({ hostname, port, path, agent: false, ...options }, resolve)
       .on('error', reject)
       .end();
   });
 }
 
 /** The same, with the whole response. */
-export async function ask(url: string, path: string, asking: Asking = {}): Promise<Answer> {
-  const response = await begin(url, path, asking);
+export async function ask(url: string, path: string, options: AskOptions = {}): Promise<Answer> {
+  const response = await begin(url, path, options);
   return { status: response.statusCode ?? 0, headers: response.headers, body: await buffer(response) };
 }
 

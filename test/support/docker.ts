@@ -150,8 +150,8 @@ export class Container {
     await log.waitForOutput(pattern);
   }
 
-  /** Waits until the Docker events since its creation match, one per line, like `start`. */
-  async undergoes(events: RegExp, timeoutMs = EVENTS_TIMEOUT_MS): Promise<void> {
+  /** Waits until the Docker events of the container match, one per line, like `start`. */
+  async waitForEvents(events: RegExp, timeoutMs = EVENTS_TIMEOUT_MS): Promise<void> {
     const kinds = ['start', 'die', 'health_status'].flatMap((kind) => ['--filter', `event=${kind}`]);
     const filters = ['--filter', `container=${this.id}`, ...kinds, '--since', '24h'];
     await using watch = new Program(['docker', 'events', ...filters, '--format', '{{.Status}}']);

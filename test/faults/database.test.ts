@@ -122,7 +122,7 @@ class ReadonlyDatabase implements Disposable {
   }
 }
 
-test('a database of another program is not changed, and records wait until it is gone', async (context) => {
+test('a database of another program is not changed, and records wait until it is removed', async (context) => {
   const directory = await scratch(context);
   const path = join(directory, 'usage.sqlite');
   const songs = join(directory, 'songs.sqlite');

@@ -21,7 +21,7 @@ const STOP_MS = 5000;
 const ENDLESS = 'WITH RECURSIVE n(i) AS (SELECT 1600000000 UNION ALL SELECT i + 1 FROM n)';
 
 /** Replacements of the table `usage`, and the expected response to a query. */
-const IN_ITS_PLACE: readonly (readonly [what: string, sql: string, problem: RegExp])[] = [
+const REPLACEMENTS: readonly (readonly [what: string, sql: string, problem: RegExp])[] = [
   [
     'an endless view',
     `CREATE VIEW usage AS ${ENDLESS}
@@ -97,7 +97,7 @@ async function stopsInTime(context: TestContext, stop: () => Promise<void>): Pro
 }
 
 describe('a hostile usage database', () => {
-  for (const [what, sql, problem] of IN_ITS_PLACE) {
+  for (const [what, sql, problem] of REPLACEMENTS) {
     test(`with ${what} is not read, and the sidecar reports why`, async (context) => {
       const { sidecar, url, databasePath, snapshots } = await startSidecar(context, null);
       makeHostile(databasePath, sql);
@@ -122,14 +122,14 @@ describe('a hostile usage database', () => {
     });
   }
 
-  test('with an endless index delays neither other responses nor the stop', async (context) => {
+  test('with an endless index delays neither other responses nor the stop of the sidecar', async (context) => {
     const { sidecar, url, databasePath } = await startSidecar(context, null);
     makeEndlessIndex(databasePath);
     await withBystander(context, 'an endless index', async () => {
       const answers = ['day', 'month'].map((by) =>
         ask(url, `/usage.json?by=${by}&from=2020-01-01&to=2021-01-01`).then(
           ({ status, body }) => `${status} ${body.toString()}`,
-          () => 'cut off',
+          () => 'aborted',
         ),
       );
       // Both query processes are inside it now.
@@ -140,12 +140,12 @@ describe('a hostile usage database', () => {
       // The check of a copy finds it: such a database has no snapshot.
       assert.equal((await ask(url, '/snapshots', { method: 'POST' })).status, 503);
       await stopsInTime(context, () => sidecar.stop());
-      assert.deepEqual(await Promise.all(answers), ['cut off', 'cut off']);
+      assert.deepEqual(await Promise.all(answers), ['aborted', 'aborted']);
     });
     assert.equal(sidecar.stderr, '');
   });
 
-  test('is abandoned after the query timeout, and the next query succeeds', async (context) => {
+  test('with an endless index is abandoned after the query timeout, and the next query succeeds', async (context) => {
     const databasePath = join(await scratch(context), 'usage.sqlite');
     makeEndlessIndex(databasePath);
     const pool = new JobPool({ maxProcesses: 1, jobTimeoutMs: 1500 });
@@ -166,7 +166,7 @@ describe('a hostile usage database', () => {
   });
 });
 
-test('a relay with a hanging database still ends', async (context) => {
+test('a relay with a hanging database can be stopped', async (context) => {
   const path = join(await scratch(context), 'usage.sqlite');
   createUsageFile(path);
   const database = new Database(path);
@@ -188,13 +188,13 @@ test('a relay with a hanging database still ends', async (context) => {
     .on('error', () => undefined)
     .end('nonsense\n');
   await eventually(
-    () => 'a busy thread',
+    () => 'a thread is busy',
     10_000,
     () => (ticksOf(relay.pid) > 50 ? true : null),
   );
   const began = performance.now();
   relay.kill('SIGTERM');
-  // Nothing else ends a thread that is inside SQLite.
+  // Only SIGKILL ends a thread that is inside SQLite.
   await assert.rejects(relay.succeeds(20_000), /SIGKILL/u);
   context.diagnostic(`ended after ${(performance.now() - began).toFixed(0)} ms`);
   assert.match(
@@ -203,7 +203,7 @@ test('a relay with a hanging database still ends', async (context) => {
   );
 });
 
-/** CPU time of its threads in user mode, in hundredths of a second, without the event loop's thread. */
+/** CPU time in user mode of the busiest thread except the event loop, in hundredths of a second. */
 function ticksOf(pid: number): number {
   return readdirSync(`/proc/${pid}/task`)
     .filter((thread) => Number(thread) !== pid)

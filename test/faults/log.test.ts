@@ -109,7 +109,7 @@ for (const fd of [1, 3] as const) {
     const reader = openSync(pipe, OPEN_FOR_BOTH);
     await using at = await start(context, fd, `${fd}>${pipe}`);
     await relayPairs(at.relay.port, range(1, 5));
-    const bystanders = await injectFault(context, at.relay, `${what}: reader gone`, async () => {
+    const bystanders = await injectFault(context, at.relay, `${what}: reader closed`, async () => {
       closeSync(reader);
       await connectMany(at.relay.port);
     });

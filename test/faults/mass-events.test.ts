@@ -23,7 +23,7 @@ interface MassEvent {
   readonly count: number;
   readonly settings?: Readonly<Record<string, string>>;
   /** Default: the attacker starts. */
-  readonly happens?: (attack: MassAttack, relay: RelayProcess) => void;
+  readonly trigger?: (attack: MassAttack, relay: RelayProcess) => void;
   readonly rejectsNewPairs?: boolean;
   /** Default: `MAX_TURN_MS`. */
   readonly maxTurnMs?: number;
@@ -34,11 +34,11 @@ const EVENTS: Readonly<Record<string, MassEvent>> = {
   '300 WebSockets flood pings': { attack: 'pings', count: 300 },
   '300 WebSockets flood empty messages before the handshake': { attack: 'empty-frames', count: 300 },
   '600 pairs send a message in fragments of one byte': { attack: 'fragments', count: 600 },
-  '9,000 pairs close at once': { attack: 'pairs', count: 9000, happens: (attack) => attack.kill() },
+  '9,000 pairs close at once': { attack: 'pairs', count: 9000, trigger: (attack) => attack.kill() },
   '9,900 waiting clients close at once': {
     attack: 'waiters',
     count: 9900,
-    happens: (attack) => attack.kill(),
+    trigger: (attack) => attack.kill(),
   },
   '9,900 clients wait for one token, and a partner connects': {
     attack: 'one-token',
@@ -49,7 +49,7 @@ const EVENTS: Readonly<Record<string, MassEvent>> = {
     attack: 'waiters',
     count: 9900,
     settings: { RELAY_DRAIN_DELAY: '0s' },
-    happens: (_attack, relay) => relay.kill('SIGTERM'),
+    trigger: (_attack, relay) => relay.kill('SIGTERM'),
     rejectsNewPairs: true,
   },
 };
@@ -61,7 +61,7 @@ async function expectShortTurns(
     attack: attackName,
     count,
     settings = {},
-    happens,
+    trigger,
     rejectsNewPairs = false,
     maxTurnMs = MAX_TURN_MS,
   }: MassEvent,
@@ -72,8 +72,8 @@ async function expectShortTurns(
   await using attack = await MassAttack.prepare(attackName, measured, count);
   await measured.longestTurn();
   const during = await bystander.measureWhile(async () => {
-    if (happens === undefined) await attack.begin();
-    else happens(attack, measured.relay);
+    if (trigger === undefined) await attack.begin();
+    else trigger(attack, measured.relay);
     await sleep(ATTACK_MS);
   });
   const turn = await measured.longestTurn();

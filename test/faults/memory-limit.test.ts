@@ -35,10 +35,11 @@ const SETTINGS = {
  */
 const CONNECTIONS = 2867;
 
-const ROOM = /"maxConnections":2867,.*"limitedBy":"memory",.*"memoryBytes":201326592,"memory":"container"/u;
+const DERIVED_LIMIT =
+  /"maxConnections":2867,.*"limitedBy":"memory",.*"memoryBytes":201326592,"memory":"container"/u;
 
 /** Number of connections. In each state below they would need more memory than the limit. */
-const COMING = 9000;
+const ATTEMPTED_CONNECTIONS = 9000;
 
 /** Concurrent connection attempts; a pair counts once. */
 const AT_ONCE = 50;
@@ -50,10 +51,10 @@ const SETTLE_MS = 2000;
 const MAX_STALL_MS = 3000;
 
 /** More than the kernel and the relay buffer for a receiver that does not read. */
-const TOO_MUCH = Buffer.alloc(2 * MiB);
+const STALLING_BYTES = Buffer.alloc(2 * MiB);
 
 /** The same in WebSocket messages. */
-const TOO_MUCH_FRAMED = Buffer.concat(
+const STALLING_FRAMES = Buffer.concat(
   Array.from({ length: 40 }, () => encodeFrame({ opcode: 2, payload: Buffer.alloc(60_000) })),
 );
 
@@ -117,11 +118,11 @@ async function stall(sockets: readonly Socket[], lines: readonly Buffer[], bytes
 
 interface State {
   readonly name: string;
-  /** Connections that `enter` makes. */
+  /** Connections that `connect` makes. */
   readonly size: number;
   /** Number that stay if a lower limit applies. */
   readonly most: number;
-  readonly enter: (attackers: Attackers) => Promise<unknown>;
+  readonly connect: (attackers: Attackers) => Promise<unknown>;
 }
 
 const STATES: readonly State[] = [
@@ -129,18 +130,18 @@ const STATES: readonly State[] = [
     name: 'incomplete requests',
     size: 1,
     most: MAX_HTTP_CONNECTIONS,
-    enter: (attackers) => attackers.open(HALF_A_REQUEST),
+    connect: (attackers) => attackers.open(HALF_A_REQUEST),
   },
   {
     name: 'stalled pairs',
     size: 2,
     most: CONNECTIONS,
-    enter: async (attackers) => {
+    connect: async (attackers) => {
       const sockets = await Promise.all([attackers.open(''), attackers.open('')]);
       await stall(
         sockets,
         linesOf((line) => Buffer.from(line)),
-        TOO_MUCH,
+        STALLING_BYTES,
       );
     },
   },
@@ -148,14 +149,14 @@ const STATES: readonly State[] = [
     name: 'stalled WebSocket pairs',
     size: 2,
     most: CONNECTIONS,
-    enter: async (attackers) => {
+    connect: async (attackers) => {
       const sockets = await Promise.all([attackers.open(UPGRADE), attackers.open(UPGRADE)]);
       const answers = await Promise.all(sockets.map(replyTo));
       if (!answers.every((answer) => answer.startsWith('HTTP/1.1 101'))) return;
       await stall(
         sockets,
         linesOf((payload) => encodeFrame({ opcode: 2, payload })),
-        TOO_MUCH_FRAMED,
+        STALLING_FRAMES,
       );
     },
   },
@@ -186,7 +187,7 @@ describe(
     skip: skipWithoutCgroups(),
   },
   () => {
-    for (const { name, size, most, enter } of STATES) {
+    for (const { name, size, most, connect: connectAttackers } of STATES) {
       test(`fit into the memory of the container: ${name}`, async (context) => {
         await using cgroup = await MemoryCgroup.make(LIMIT_BYTES);
         const statusPort = await freePort();
@@ -198,11 +199,11 @@ describe(
         const idle = await bystander.measure(500);
         using attackers = new Attackers(relay.port);
         const during = await bystander.measureWhile(async () => {
-          let left = COMING / size;
+          let left = ATTEMPTED_CONNECTIONS / size;
           const one = async (): Promise<void> => {
             while (left > 0 && cgroup.oomKills === 0) {
               left -= 1;
-              await enter(attackers);
+              await connectAttackers(attackers);
             }
           };
           await Promise.all(Array.from({ length: AT_ONCE }, one));
@@ -220,7 +221,7 @@ describe(
           `held ${((figures.get('transit_relay_buffered_bytes') ?? 0) / MiB).toFixed(1)} MiB`,
           `peak ${(cgroup.peakBytes / MiB).toFixed(0)} of ${LIMIT_BYTES / MiB} MiB`,
         );
-        assert.equal(relay.count(ROOM), 1);
+        assert.equal(relay.count(DERIVED_LIMIT), 1);
         assert.ok(open > 0.9 * most, `only ${open} connections`);
         assert.ok(during.maxMs < MAX_STALL_MS, `a round trip of ${during.maxMs} ms`);
         attackers[Symbol.dispose]();

@@ -32,8 +32,8 @@ describe('a reset', { concurrency: true, timeout: 120_000 }, () => {
       errory: recordsOf('errory'),
       happy: recordsOf('happy') + transfers,
     });
-    const surely = recordsOf('empty');
-    assert.ok(empty >= surely && empty <= surely + recordsOf('maybe empty'), `${empty} empty records`);
+    const certain = recordsOf('empty');
+    assert.ok(empty >= certain && empty <= certain + recordsOf('maybe empty'), `${empty} empty records`);
   });
 
   test('is detected behind a receiver that never reads', async (context) => {

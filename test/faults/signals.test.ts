@@ -16,7 +16,7 @@ import { assertIntact, assertWritten } from './usage-check.ts';
 const STOPPED_MS = 3000;
 
 /** Concurrent pairs that start and end. */
-const STREAMS = 8;
+const WORKERS = 8;
 
 /** Number of kills, and number of records that the relay has written before each. */
 const KILLS = 5;
@@ -68,13 +68,13 @@ test('a relay that is suspended and resumed loses no byte and no client', async 
 });
 
 /** Pairs one after the other, until `stop`. Each relays as many bytes as `nextSize` returns. */
-async function stream(port: number, nextSize: () => number, stop: AbortSignal): Promise<void> {
+async function relayPairsUntil(port: number, nextSize: () => number, stop: AbortSignal): Promise<void> {
   for (;;) {
     const size = nextSize();
     const token = newToken();
     const [one, other] = await Promise.all([
-      clientThatMayBreak(port, handshake(token, SIDE_A)),
-      clientThatMayBreak(port, handshake(token, SIDE_B)),
+      clientIgnoringErrors(port, handshake(token, SIDE_A)),
+      clientIgnoringErrors(port, handshake(token, SIDE_B)),
     ]);
     await Promise.all([once(one, 'data', { signal: stop }), once(other, 'data', { signal: stop })]);
     one.resume().end(randomBytesOf(size, size));
@@ -84,7 +84,7 @@ async function stream(port: number, nextSize: () => number, stop: AbortSignal): 
   }
 }
 
-async function clientThatMayBreak(port: number, line: string): Promise<Socket> {
+async function clientIgnoringErrors(port: number, line: string): Promise<Socket> {
   const socket = await client(port, line);
   return socket.on('error', () => undefined);
 }
@@ -102,10 +102,10 @@ test('a killed relay keeps every record that could be read before, and can be re
     await using relay = await RelayUnderTest.start({ RELAY_USAGE_DB: path });
     const stop = new AbortController();
     const nextSize = (): number => (pairs += 1);
-    const streams = Array.from({ length: STREAMS }, () => stream(relay.port, nextSize, stop.signal));
-    const ended = Promise.allSettled(streams);
-    const enough = kept.length + RECORDS_BEFORE_A_KILL;
-    await until(() => rowsOf(path).length >= enough);
+    const workers = Array.from({ length: WORKERS }, () => relayPairsUntil(relay.port, nextSize, stop.signal));
+    const ended = Promise.allSettled(workers);
+    const target = kept.length + RECORDS_BEFORE_A_KILL;
+    await until(() => rowsOf(path).length >= target);
     const committed = rowsOf(path);
     // Records arrive continuously: the next change of the log is a written transaction.
     const watcher = watch(`${path}-wal`);

@@ -135,9 +135,9 @@ describe('testssl.sh', { concurrency: 2, skip: WITHOUT_TESTSSL }, () => {
         [],
       );
       // These two are never worse than INFO.
-      const said = new Map(findings.map(({ id, finding }) => [id, finding]));
-      assert.equal(said.get('cipherlist_AVERAGE'), 'not offered');
-      assert.equal(said.get('sessionresumption_ticket'), 'not supported');
+      const findingById = new Map(findings.map(({ id, finding }) => [id, finding]));
+      assert.equal(findingById.get('cipherlist_AVERAGE'), 'not offered');
+      assert.equal(findingById.get('sessionresumption_ticket'), 'not supported');
       assert.ok(during.maxMs < MAX_STALL_MS, `a stall of ${during.maxMs} ms`);
       assert.equal(during.newPairsFailed, 0);
       await site.relay.stop();

@@ -169,11 +169,11 @@ test('SIGTERM and SIGINT stop an idle relay with exit code 0; waiting clients ar
     const path = join(await scratch(context), 'usage.sqlite');
     const relay = new RelayChild(context, { RELAY_USAGE_DB: path, RELAY_DRAIN_DELAY: '0s' });
     const waiting = await relay.client(handshake(newToken(), SIDE_A));
-    const heard = allText(waiting);
+    const reply = allText(waiting);
     await relay.port('status');
     while ((await current(path)) !== 1) await new Promise((resolve) => setTimeout(resolve, 20));
     relay.child.kill(signal);
-    assert.equal(await heard, 'shutting down\n');
+    assert.equal(await reply, 'shutting down\n');
     assert.equal(await relay.exit, 0);
     assert.deepEqual(usage(path), [{ result: 'lonely', total_bytes: 0 }]);
     assert.match(relay.stdout, /"msg":"stopped"/u);

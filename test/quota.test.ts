@@ -28,7 +28,7 @@ async function pairThatMoved(relay: RelayProcess, bytes: number): Promise<readon
 }
 
 /** The reply to a new client. Empty: it may wait. */
-async function heard(relay: RelayProcess): Promise<string> {
+async function replyTo(relay: RelayProcess): Promise<string> {
   const one = await client(relay);
   await one.send(handshake(newToken(), SIDE_A));
   await Promise.race([one.closed, sleep(300)]);
@@ -72,7 +72,7 @@ describe('a quota', () => {
         /"used_bytes":1010000,.*"msg":"quota exhausted; rejecting clients until it is reset"/u,
       );
       assert.equal((await waiting.until(11)).toString(), 'over quota\n');
-      assert.equal(await heard(relay), 'over quota\n');
+      assert.equal(await replyTo(relay), 'over quota\n');
       // The running pair continues.
       await pair[1]?.send('more');
       await pair[0]?.until(7);
@@ -85,7 +85,7 @@ describe('a quota', () => {
     await using again = await RelayProcess.start(settings);
     const { used_bytes: used, limit_bytes: limit } = await quotaOf(again);
     assert.deepEqual([used, limit], [1_010_004, 1_000_000]);
-    assert.equal(await heard(again), 'over quota\n');
+    assert.equal(await replyTo(again), 'over quota\n');
   });
 
   test('counts incoming and outgoing bytes with in+out', async (context) => {

@@ -191,13 +191,13 @@ test('a log reports the number of lines lost to a stuck reader', async (context)
 describe('a log throttle', () => {
   test('logs the first event at once, and then once per interval with the number of events', () => {
     let now = 5;
-    const said: [now: number, times: number][] = [];
-    const seldom = new LogThrottle(1000, () => now);
+    const logged: [now: number, times: number][] = [];
+    const throttle = new LogThrottle(1000, () => now);
     for (const at of [5, 6, 1004, 1005, 1006, 2005, 2006]) {
       now = at;
-      seldom.log((times) => said.push([at, times]));
+      throttle.log((times) => logged.push([at, times]));
     }
-    assert.deepEqual(said, [
+    assert.deepEqual(logged, [
       [5, 1],
       [1005, 3],
       [2005, 2],
@@ -206,38 +206,38 @@ describe('a log throttle', () => {
 
   test('logs at once after a pause, without events logged before', () => {
     let now = 0;
-    const said: number[] = [];
-    const seldom = new LogThrottle(1000, () => now);
-    seldom.log((times) => said.push(times));
+    const logged: number[] = [];
+    const throttle = new LogThrottle(1000, () => now);
+    throttle.log((times) => logged.push(times));
     now = 50_000;
-    seldom.log((times) => said.push(times));
-    assert.deepEqual(said, [1, 1]);
+    throttle.log((times) => logged.push(times));
+    assert.deepEqual(logged, [1, 1]);
   });
 
   test('measures the interval from the last log line', () => {
     let now = 0;
-    const said: number[] = [];
-    const seldom = new LogThrottle(1000, () => now);
+    const logged: number[] = [];
+    const throttle = new LogThrottle(1000, () => now);
     for (const at of [0, 1900, 2100, 2899, 2900]) {
       now = at;
-      seldom.log((times) => said.push(times));
+      throttle.log((times) => logged.push(times));
     }
-    assert.deepEqual(said, [1, 1, 3]);
+    assert.deepEqual(logged, [1, 1, 3]);
   });
 
   test('counts an event caused by logging for the next log line', () => {
     let now = 0;
-    const said: number[] = [];
-    const seldom = new LogThrottle(1000, () => now);
+    const logged: number[] = [];
+    const throttle = new LogThrottle(1000, () => now);
     const tell = (times: number): void => {
-      said.push(times);
-      seldom.log(tell);
+      logged.push(times);
+      throttle.log(tell);
     };
-    seldom.log(tell);
-    assert.deepEqual(said, [1]);
+    throttle.log(tell);
+    assert.deepEqual(logged, [1]);
     now = 1000;
-    seldom.log(tell);
-    assert.deepEqual(said, [1, 2]);
+    throttle.log(tell);
+    assert.deepEqual(logged, [1, 2]);
   });
 });
 

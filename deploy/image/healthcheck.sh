@@ -14,7 +14,7 @@ set -u
 # Timeout of a request, in seconds. HEALTHCHECK and the probes of Kubernetes allow more.
 TIMEOUT=4
 
-# Longer responses come from another program, in characters.
+# Maximum characters of a response; the relay and the sidecar send less.
 MAX_ANSWER=65536
 
 # Age of a container after which it no longer counts as starting, in hundredths of a second.

@@ -58,13 +58,13 @@ async function printWaiting(bench: Bench): Promise<void> {
   for (const start of starts) {
     const peer = await start(bench.programs);
     if (peer === null) continue;
-    await using relay = new AsyncDisposableStack();
-    relay.use(peer);
+    await using resources = new AsyncDisposableStack();
+    resources.use(peer);
     let waiting = 0;
     let withoutWaiting: number | undefined;
     for (const count of counts) {
       if (count > waiting) {
-        const load = relay.use(startLoad(bench.programs, 'wait', peer, { pairs: count - waiting }));
+        const load = resources.use(startLoad(bench.programs, 'wait', peer, { pairs: count - waiting }));
         await load.waitForOutput(/^waiting$/mu, SETUP_TIMEOUT_MS);
         waiting = count;
       }

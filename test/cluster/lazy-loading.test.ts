@@ -15,7 +15,10 @@ const ANY = 'tcp:0:interface=127.0.0.1';
 /** Modules that only a relay of a cluster needs. */
 const CLUSTER_MODULES = /\/src\/(?:cluster\/|relay\/cluster\.ts)/u;
 
-/** The modules that a relay loads from start to stop, in all of its threads: URLs, each once, without Node's own. */
+/**
+ * The modules that a relay loads from start to stop, in all of its threads: URLs, each once, without Node's
+ * own.
+ */
 async function modulesLoadedBy(
   context: TestContext,
   settings: Readonly<Record<string, string>>,

@@ -119,7 +119,8 @@ for (const [name, openBackend] of IO_BACKENDS) {
       // The TLS handshake record follows immediately (RFC 8446, 5.1).
       assert.ok(captured.startsWith(`${TLS_OFFER}\u0016\u0003`));
       assert.ok(!captured.includes('please relay'));
-      // Once in the offer, and once as the identity of the pre-shared key in the ClientHello. There is no other authentication.
+      // Once in the offer, and once as the identity of the pre-shared key in the ClientHello. There is no
+      // other authentication.
       assert.equal(captured.split('transit-relay-cluster/2').length, 3);
     });
 

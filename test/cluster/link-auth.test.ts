@@ -98,7 +98,9 @@ function nonceOf(line: string): string {
   return line.slice('transit-relay-cluster/2 '.length).slice(0, 64);
 }
 
-/** Feeds `bytes` in pieces of these sizes, repeating the last size, until there is a result or a line to send. */
+/**
+ * Feeds `bytes` in pieces of these sizes, repeating the last size, until there is a result or a line to send.
+ */
 function feed(auth: LinkAuth, bytes: Uint8Array, sizes: readonly number[]): LinkAuthStep {
   let at = 0;
   for (let index = 0; at < bytes.length; index += 1) {

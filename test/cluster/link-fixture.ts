@@ -107,7 +107,9 @@ export async function exerciseLink(caller: LinkEnd, owner: LinkEnd): Promise<voi
   await Promise.all([owner.closed(), caller.closed()]);
 }
 
-/** A link server that listens on loopback, with the links that it has accepted and the reasons of rejections. */
+/**
+ * A link server that listens on loopback, with the links that it has accepted and the reasons of rejections.
+ */
 export class TestLinkServer {
   readonly backend: IoBackend;
   readonly server: LinkServer;
@@ -284,7 +286,10 @@ export async function serveImpostor(context: TestContext, serve: (socket: Socket
   return portOf(netServer.address());
 }
 
-/** Resolves with the code of a failed connection attempt. Checks that the error is a LinkError without the address. */
+/**
+ * Resolves with the code of a failed connection attempt. Checks that the error is a LinkError without the
+ * address.
+ */
 export async function connectErrorCode(options: LinkClientOptions): Promise<LinkErrorCode> {
   try {
     await connectLink(options);

@@ -1,7 +1,10 @@
 import { appendFileSync } from 'node:fs';
 import { registerHooks } from 'node:module';
 
-/** `NODE_OPTIONS=--import` loads this before a program. It writes the URL of each module loaded later to this file, one a line. */
+/**
+ * `NODE_OPTIONS=--import` loads this before a program. It writes the URL of each module loaded later to this
+ * file, one a line.
+ */
 const path = process.env['LOADED_MODULES'] ?? '';
 
 registerHooks({

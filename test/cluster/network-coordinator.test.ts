@@ -15,7 +15,10 @@ const SLUGGISH_MS = 200;
 
 const SLOW_MS = 3000;
 
-/** Checks that two clients of one relay are paired, whatever the coordinator does, and that the relay is ready. */
+/**
+ * Checks that two clients of one relay are paired, whatever the coordinator does, and that the relay is
+ * ready.
+ */
 async function expectLocalPairs(context: TestContext, relay: NetworkRelay): Promise<void> {
   const token = newToken();
   const one = await startWaitingClient(context, relay, token);
@@ -89,7 +92,8 @@ describe(
       const sharedToken = newToken();
       const first = await startOwningClient(context, one, sharedToken);
       network.partition('one', COORDINATOR);
-      // A client that needs an owner lookup detects the failure sooner than the next health check of the coordinator.
+      // A client that needs an owner lookup detects the failure sooner than the next health check of the
+      // coordinator.
       const [localToken, splitToken] = [newToken(), newToken()];
       const localClient = await startWaitingClient(context, one, localToken);
       await untilCoordinatorDown(one);

@@ -7,10 +7,15 @@ import { NetworkCluster, skipWithoutNetworkCluster } from './network/network-clu
 import { skipWithoutWormhole } from './network/users.ts';
 import { transfer } from './process-cluster.ts';
 
-/** Rate of a pair in bytes per second: low enough that transfers are still running when packets are dropped. */
+/**
+ * Rate of a pair in bytes per second: low enough that transfers are still running when packets are dropped.
+ */
 const RATE = 1_000_000;
 
-/** Longer than the link of a waiting client needs to detect a dead relay (15 s), but shorter than the link of a pair needs. In milliseconds. */
+/**
+ * Longer than the link of a waiting client needs to detect a dead relay (15 s), but shorter than the link of
+ * a pair needs. In milliseconds.
+ */
 const VANISHED_MS = 25_000;
 
 /** Longer than three lease renewals take, in milliseconds. */

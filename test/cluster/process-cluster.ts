@@ -89,7 +89,9 @@ export async function startWaitingClient(
   return client;
 }
 
-/** Two clients of one token at two relays: the first relay is the owner, the other one forwards its client. */
+/**
+ * Two clients of one token at two relays: the first relay is the owner, the other one forwards its client.
+ */
 export async function pairAcrossRelays(
   context: TestContext,
   one: RelayProcess,

@@ -27,7 +27,10 @@ class TokenScenario {
     else await this.#pair(this.#random.happens(0.25) ? 2 : 1);
   }
 
-  /** Connects `count` clients of one side and one of the other. Checks that there is one pair and that its bytes are complete. */
+  /**
+   * Connects `count` clients of one side and one of the other. Checks that there is one pair and that its
+   * bytes are complete.
+   */
   async #pair(count: number): Promise<void> {
     const token = newToken();
     const sameSide = Array.from({ length: count }, () => this.#connect(handshake(token, SIDE_A)));
@@ -53,7 +56,10 @@ class TokenScenario {
     assert.ok((await other.until(3 + fromOne.length)).subarray(3).equals(fromOne));
   }
 
-  /** Connects two clients, one of which disconnects at any time. The other one is closed if they were paired, and waits if not. */
+  /**
+   * Connects two clients, one of which disconnects at any time. The other one is closed if they were paired,
+   * and waits if not.
+   */
   async #leave(): Promise<void> {
     const token = newToken();
     const [one, other] = await Promise.all([

@@ -6,7 +6,10 @@ import { TRANSPORTS, clusterTest, connectAndSend, untilWaitingAt } from '../supp
 import type { TestClient } from '../support/test-client.ts';
 import type { TestCluster } from '../support/test-cluster.ts';
 
-/** Pairs that can read before the clock advances: the rate limiter starts with 50 KB at 1 MB/s, and each takes 16 KiB. */
+/**
+ * Pairs that can read before the clock advances: the rate limiter starts with 50 KB at 1 MB/s, and each takes
+ * 16 KiB.
+ */
 const FIRST_PAIRS = 4;
 
 describe('the rate of all pairs', () => {

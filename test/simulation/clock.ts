@@ -1,4 +1,7 @@
-/** Time that advances from event to event. Events of the same time run in the order in which they were scheduled. */
+/**
+ * Time that advances from event to event. Events of the same time run in the order in which they were
+ * scheduled.
+ */
 export class Clock {
   #nowMs = 0;
   #scheduled = 0;

@@ -10,7 +10,10 @@ import {
 import type { CoordinatorModel } from './coordinator-model.ts';
 import type { Random } from './random.ts';
 
-/** Round trips from a connection's first packet to the first health check: TCP, the login, the name, three scripts. */
+/**
+ * Round trips from a connection's first packet to the first health check: TCP, the login, the name, three
+ * scripts.
+ */
 const CONNECT_ROUND_TRIPS = 6;
 
 /** Of these, the ones that the coordinator counts as commands. */
@@ -23,7 +26,10 @@ interface ModelRequest<Answer> {
   readonly failed: () => void;
 }
 
-/** Models src/cluster/coordinator-client.ts: reconnects, checks health, and notifies when the coordinator is up again. */
+/**
+ * Models src/cluster/coordinator-client.ts: reconnects, checks health, and notifies when the coordinator is
+ * up again.
+ */
 export class CoordinatorClientModel {
   readonly #clock: Clock;
   readonly #random: Random;

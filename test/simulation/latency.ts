@@ -1,6 +1,9 @@
 import type { Random } from './random.ts';
 
-/** One-way latency between two machines. It is log-normal, as in networks: mostly near the median, sometimes much higher. */
+/**
+ * One-way latency between two machines. It is log-normal, as in networks: mostly near the median, sometimes
+ * much higher.
+ */
 export interface LatencyModel {
   readonly name: string;
   /** In milliseconds. */

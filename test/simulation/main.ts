@@ -17,7 +17,8 @@ const { values } = parseArgs({
     // `site` or `continent`; both by default.
     network: { type: 'string', default: '' },
     lonely: { type: 'string', default: '0.1' },
-    // Measured, client included: 16,800 acquired leases a second, and 200 commands that renew 100,000 leases in 0.4 s.
+    // Measured, client included: 16,800 acquired leases a second, and 200 commands that renew 100,000 leases
+    // in 0.4 s.
     'command-us': { type: 'string', default: '60' },
     'batch-us': { type: 'string', default: '2000' },
     seed: { type: 'string', default: '1' },

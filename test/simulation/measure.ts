@@ -52,7 +52,10 @@ export interface RelayLoss {
   readonly leasesLeft: number;
   /** Until all of them had expired or were taken over. */
   readonly clearMs: number;
-  /** For each client that connected for one of these tokens: time until its relay found the owner dead and took over. */
+  /**
+   * For each client that connected for one of these tokens: time until its relay found the owner dead and
+   * took over.
+   */
   readonly takenOverMs: readonly number[];
   /** For each pair at the other relays meanwhile: time until it was paired. */
   readonly forwardedMs: readonly number[];

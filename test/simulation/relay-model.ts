@@ -6,7 +6,10 @@ import { RECONNECT_DELAY_MS, LINK_CONNECT_TIMEOUT_MS, MAX_RETRY_MS, RETRY_MS } f
 import type { CoordinatorModel } from './coordinator-model.ts';
 import type { Random } from './random.ts';
 
-/** Round trips of a link before the client's line is sent: TCP, the owner's line, the caller's and the owner's proof. */
+/**
+ * Round trips of a link before the client's line is sent: TCP, the owner's line, the caller's and the owner's
+ * proof.
+ */
 const LINK_AUTH_ROUND_TRIPS = 3;
 
 export interface ClientModel {

@@ -34,7 +34,10 @@ export interface Tally {
   cutOff: number;
 }
 
-/** A cluster of relays, a coordinator, and pairs of clients: one connects some time after the other, each to any relay. */
+/**
+ * A cluster of relays, a coordinator, and pairs of clients: one connects some time after the other, each to
+ * any relay.
+ */
 export class SimulatedCluster {
   readonly clock = new Clock();
   readonly coordinator: CoordinatorModel;
@@ -87,7 +90,10 @@ export class SimulatedCluster {
     return () => now.some((client) => this.#unpaired.has(client));
   }
 
-  /** Returns a function that tells whether any lease that is missing at the coordinator now is still desired and not acquired. */
+  /**
+   * Returns a function that tells whether any lease that is missing at the coordinator now is still desired
+   * and not acquired.
+   */
   trackUnacquired(): () => boolean {
     const now = this.#liveRelays().map(({ leases }) => leases.trackUnacquired());
     return () => now.some((isUnacquired) => isUnacquired());

@@ -63,7 +63,8 @@ describe('the model of a cluster', () => {
       cluster.runFor(100);
       equal(first.state, 'paired');
       equal(second.at, cluster.relays[0]);
-      // 2 ms and 1 ms for the coordinator, 6 ms for link authentication, 1 ms for the line, 1 ms for the reply.
+      // 2 ms and 1 ms for the coordinator, 6 ms for link authentication, 1 ms for the line, 1 ms for the
+      // reply.
       deepEqual(cluster.tally.forwardedMs.map(Math.round), [11]);
     });
     equal(commands, 3);

@@ -24,7 +24,10 @@ export interface TokenLeasesModelOptions {
   readonly onLeaseLost: (token: Token, owner: number) => void;
 }
 
-/** Models src/cluster/token-leases.ts: one command at a time for each token, and renewals of all leases in batches. */
+/**
+ * Models src/cluster/token-leases.ts: one command at a time for each token, and renewals of all leases in
+ * batches.
+ */
 export class TokenLeasesModel {
   readonly #options: TokenLeasesModelOptions;
   readonly #connection: CoordinatorClientModel;
@@ -55,7 +58,10 @@ export class TokenLeasesModel {
     return this.#renewals;
   }
 
-  /** Returns a function that tells whether any lease that is missing at the coordinator now is still desired and not acquired. */
+  /**
+   * Returns a function that tells whether any lease that is missing at the coordinator now is still desired
+   * and not acquired.
+   */
   trackUnacquired(): () => boolean {
     const { coordinator, id } = this.#options;
     const now = [...this.#leases.values()].filter(({ token }) => !coordinator.isOwner(token, id));

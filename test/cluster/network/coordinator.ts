@@ -7,7 +7,10 @@ const PORT = 6379;
 /** How long a slow coordinator replies to commands before it stops again, in milliseconds. */
 const AWAKE_MS = 50;
 
-/** A Redis server in its own network namespace, without persistence. The test uses a Unix socket, which works even if the network is cut. */
+/**
+ * A Redis server in its own network namespace, without persistence. The test uses a Unix socket, which works
+ * even if the network is cut.
+ */
 export class NetworkCoordinator implements AsyncDisposable {
   readonly url: string;
   readonly #prefix: readonly string[];

@@ -21,7 +21,10 @@ export function skipWithoutNetworkCluster(): string | false {
 
 type Settings = Readonly<Record<string, string>>;
 
-/** Three relays of one cluster, their coordinator, users and an untrusted host, each in its own network namespace. */
+/**
+ * Three relays of one cluster, their coordinator, users and an untrusted host, each in its own network
+ * namespace.
+ */
 export class NetworkCluster {
   readonly network: NetworkNamespaces;
   readonly coordinator: NetworkCoordinator;

@@ -12,7 +12,10 @@ export const ROUTER_ADDRESS = '198.51.100.1';
 /** Routing tables below this number may be in use by the system. */
 const FIRST_TABLE = 1000;
 
-/** Priorities of the rules that drop packets and of those that route clients to relays. The first matching rule counts. */
+/**
+ * Priorities of the rules that drop packets and of those that route clients to relays. The first matching
+ * rule counts.
+ */
 const DROP_RULE = ['pref', '100'];
 const ROUTE_RULE = ['pref', '200'];
 
@@ -103,7 +106,10 @@ export class NetworkNamespaces implements Disposable {
     this.#dropRules.clear();
   }
 
-  /** Programs that still run in a namespace lose their network. The interfaces are deleted with the namespaces. */
+  /**
+   * Programs that still run in a namespace lose their network. The interfaces are deleted with the
+   * namespaces.
+   */
   [Symbol.dispose](): void {
     for (const name of this.#created) ip('netns', 'delete', name);
   }

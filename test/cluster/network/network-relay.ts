@@ -95,7 +95,10 @@ export class NetworkRelay implements AsyncDisposable {
     return status;
   }
 
-  /** Value of a metric, as `name` or `name{label="value"}`. For a name without its labels, the sum over all labels. */
+  /**
+   * Value of a metric, as `name` or `name{label="value"}`. For a name without its labels, the sum over all
+   * labels.
+   */
   async metric(name: string): Promise<number> {
     const { body } = await this.#fetch('/metrics');
     const [exact, any] = [`transit_relay_${name}`, `transit_relay_${name}{`];

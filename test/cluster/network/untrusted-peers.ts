@@ -55,7 +55,10 @@ export class UntrustedPeers {
     this.#cluster = cluster;
   }
 
-  /** Connects `count` times to a relay's cluster port and sends `text` on each connection. Resolves when all are connected or closed. */
+  /**
+   * Connects `count` times to a relay's cluster port and sends `text` on each connection. Resolves when all
+   * are connected or closed.
+   */
   async connectMany(relay: NetworkRelay, count: number, text: string): Promise<UntrustedPeer> {
     const peer = this.#start('connect-many', ...splitAddress(relay.address), String(count), text);
     await peer.untilReported(/"connected"|"received"/u);

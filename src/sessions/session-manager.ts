@@ -10,7 +10,6 @@ import type { AcceptedConnection, AdmissionControl, EvictionState } from './admi
 import { ClientSession } from './client-session.ts';
 import type { SessionSummary } from './client-session.ts';
 import { SessionStats } from './session-stats.ts';
-import { ByteMeter } from './splice.ts';
 import type { Splice } from './splice.ts';
 
 /** Time between checks for resets of stalled pairs, in milliseconds. */
@@ -153,7 +152,7 @@ export class SessionManager {
     // Without a limit, forwarding bytes costs nothing extra.
     if (rateLimiter === null && maxPairBytes === null) return;
     const onLimitReached = (): void => session.dispatch('byte-limit');
-    splice.setMeter(new ByteMeter(splice, rateLimiter, maxPairBytes, onLimitReached));
+    splice.limit(rateLimiter, maxPairBytes, onLimitReached);
   }
 
   /** Forwards the clients that wait for a token here, because another relay owns it. */

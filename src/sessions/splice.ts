@@ -67,6 +67,9 @@ export interface StallTimers {
   readonly rateLimit: StallTimer;
 }
 
+/** With reads of the usual size, a pair would exceed a smaller limit by a large part of it. */
+const SMALL_READS_BELOW_BYTES = 64 * 2 ** 20;
+
 /**
  * The data plane of one pair: forwards the bytes of each client to the other, in both directions at once.
  *
@@ -76,7 +79,10 @@ export interface StallTimers {
 export class Splice {
   readonly #first: Direction;
   readonly #second: Direction;
-  #meter: ByteMeter | null = null;
+  #rateLimitSlot: RateLimitSlot | null = null;
+  #maxBytes = Infinity;
+  /** Null: bytes are not limited, or the pair has ended. */
+  #onLimitReached: (() => void) | null = null;
   /** Null once the pair has ended. */
   #stallTimers: StallTimers | null;
   /** Neither side is read, because the pair has used up its rate for now. */
@@ -102,10 +108,18 @@ export class Splice {
     }));
   }
 
-  /** Counts all further bytes with `meter`. */
-  setMeter(meter: ByteMeter): void {
-    this.#meter = meter;
-    if (!meter.wantsSmallReads) return;
+  /**
+   * Limits all further bytes.
+   *
+   * @param rateLimiter null: no rate limit
+   * @param maxBytes bytes that the pair may forward; null: no limit
+   * @param onLimitReached called for bytes beyond `maxBytes`; it has to end the pair
+   */
+  limit(rateLimiter: RateLimiter | null, maxBytes: number | null, onLimitReached: () => void): void {
+    this.#rateLimitSlot = rateLimiter?.join(this) ?? null;
+    this.#maxBytes = maxBytes ?? Infinity;
+    this.#onLimitReached = onLimitReached;
+    if (rateLimiter?.wantsSmallReads !== true && this.#maxBytes >= SMALL_READS_BELOW_BYTES) return;
     this.#first.from.limitReadSize();
     this.#second.from.limitReadSize();
   }
@@ -119,14 +133,20 @@ export class Splice {
       this.#stallTimers?.backpressure.begin(1);
       if (!this.#isThrottled) direction.from.pause();
     }
-    this.#meter?.consume(bytes.length);
+    if (this.#onLimitReached !== null) this.#consume(bytes.length);
   }
 
   /** Counts bytes that one end had sent to the other before the splice existed. */
   countBytes(from: ClientTransport, bytes: number): void {
     const direction = from === this.#first.from ? this.#first : this.#second;
     direction.bytes += bytes;
-    this.#meter?.consume(bytes);
+    if (this.#onLimitReached !== null) this.#consume(bytes);
+  }
+
+  /** Counts bytes against the limits. This may pause both ends or end the pair. */
+  #consume(bytes: number): void {
+    this.#rateLimitSlot?.consume(bytes);
+    if (this.totalBytes > this.#maxBytes) this.#onLimitReached?.();
   }
 
   /** Everything buffered for one end has been handed over, so its sender is read again. */
@@ -161,8 +181,8 @@ export class Splice {
 
   /** Stops all measurements, because the pair has ended. */
   end(): void {
-    this.#meter?.release();
-    this.#meter = null;
+    this.#rateLimitSlot?.release();
+    this.#onLimitReached = null;
     const timers = this.#stallTimers;
     this.#stallTimers = null;
     if (this.#isThrottled) timers?.rateLimit.end(2);
@@ -178,46 +198,5 @@ export class Splice {
       if (direction.paused && delivered === direction.deliveredAtSweep) direction.from.detectReset();
       direction.deliveredAtSweep = delivered;
     }
-  }
-}
-
-/** With reads of the usual size, a pair would exceed a smaller limit by a large part of it. */
-const SMALL_READS_BELOW_BYTES = 64 * 2 ** 20;
-
-/** Counts the bytes of a pair against its rate limit and its byte limit. */
-export class ByteMeter {
-  /** Whether reads should be no larger than necessary. */
-  readonly wantsSmallReads: boolean;
-  readonly #splice: Splice;
-  readonly #rateLimitSlot: RateLimitSlot | null;
-  readonly #maxBytes: number;
-  readonly #onLimitReached: () => void;
-
-  /**
-   * @param rateLimiter null: no rate limit
-   * @param pairBytes bytes that the pair may forward; null: no limit
-   */
-  constructor(
-    splice: Splice,
-    rateLimiter: RateLimiter | null,
-    pairBytes: number | null,
-    onLimitReached: () => void,
-  ) {
-    this.#maxBytes = pairBytes ?? Number.POSITIVE_INFINITY;
-    this.wantsSmallReads = rateLimiter?.wantsSmallReads === true || this.#maxBytes < SMALL_READS_BELOW_BYTES;
-    this.#splice = splice;
-    this.#rateLimitSlot = rateLimiter?.join(splice) ?? null;
-    this.#onLimitReached = onLimitReached;
-  }
-
-  /** Counts bytes that were forwarded. This may pause the splice or end the pair. */
-  consume(bytes: number): void {
-    this.#rateLimitSlot?.consume(bytes);
-    if (this.#splice.totalBytes > this.#maxBytes) this.#onLimitReached();
-  }
-
-  /** The pair has ended. */
-  release(): void {
-    this.#rateLimitSlot?.release();
   }
 }

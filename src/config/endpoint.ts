@@ -74,19 +74,10 @@ export function parseEndpoints(text: string): Endpoint[] {
  * @throws EndpointError
  */
 export function parseEndpoint(text: string): Endpoint {
-  if (/^\d+$/u.test(text)) return parseTcp('tcp', [text], new Map());
-  const [first, ...fields] = splitFields(text);
-  const positional = fields.filter((field) => field.name === null).map((field) => field.value);
-  const named = new Map<string, string>();
-  for (const { name, value } of fields) {
-    if (name === null) continue;
-    if (named.has(name)) throw new EndpointError(`"${text}" has ${name}= twice`);
-    named.set(name, value);
-  }
-  const kind = first?.name === null ? first.value : '';
-  if (kind === 'tcp' || kind === 'ssl') return parseTcp(kind, positional, named);
-  if (kind === 'unix') return parseUnix(positional, named);
-  if (kind === 'systemd') return parseSystemd(positional, named);
+  const fields = new Fields(/^\d+$/u.test(text) ? `tcp:${text}` : text);
+  if (fields.kind === 'tcp' || fields.kind === 'ssl') return parseTcp(fields);
+  if (fields.kind === 'unix') return parseUnix(fields);
+  if (fields.kind === 'systemd') return parseSystemd(fields);
   throw new EndpointError(`"${text}" does not begin with tcp:, ssl:, unix: or systemd:`);
 }
 
@@ -139,23 +130,15 @@ function escape(text: string): string {
   return text.replace(/[\\:=\s]/gu, '\\$&');
 }
 
-function parseTcp(
-  kind: 'tcp' | 'ssl',
-  positional: readonly string[],
-  named: Map<string, string>,
-): TcpEndpoint {
-  const port = takeRequired(kind, 'port', positional, named);
-  const address = take(named, 'interface');
-  const backlog = takeNumber(named, 'backlog', 10, 1, MAX_BACKLOG);
-  const tls = kind === 'ssl' ? takeTls(kind, named) : null;
-  if (named.has('privateKey') || named.has('certKey')) {
+function parseTcp(fields: Fields): TcpEndpoint {
+  const port = fields.takeRequired('port');
+  const address = fields.take('interface');
+  const backlog = fields.takeNumber('backlog', 10, 1, MAX_BACKLOG);
+  const tls = fields.kind === 'ssl' ? takeTls(fields) : null;
+  if (fields.has('privateKey') || fields.has('certKey')) {
     throw new EndpointError('tcp: does not support TLS; with a key and a certificate, use ssl:');
   }
-  rejectUnknownOptions(
-    kind,
-    `port, interface and backlog${tls === null ? '' : ` beside ${TLS_OPTIONS}`}`,
-    named,
-  );
+  fields.rejectOthers(`port, interface and backlog${tls === null ? '' : ` beside ${TLS_OPTIONS}`}`);
   if (!/^\d{1,5}$/u.test(port) || Number(port) > MAX_PORT) {
     throw new EndpointError(`"${port}" is not a port: ports are 0 to ${MAX_PORT}`);
   }
@@ -168,31 +151,31 @@ function parseTcp(
 
 const TLS_OPTIONS = 'privateKey, certKey, extraCertChain, sslmethod and dhParameters';
 
-function takeTls(kind: string, named: Map<string, string>): TlsFiles {
-  const keyPath = takeRequired(kind, 'privateKey', [], named);
+function takeTls(fields: Fields): TlsFiles {
+  const keyPath = fields.takeRequired('privateKey');
   // Like in Twisted, one file may contain both.
-  const certificatePath = named.has('certKey') ? takeRequired(kind, 'certKey', [], named) : keyPath;
-  const chainPath = named.has('extraCertChain') ? takeRequired(kind, 'extraCertChain', [], named) : null;
+  const certificatePath = fields.has('certKey') ? fields.takeRequired('certKey') : keyPath;
+  const chainPath = fields.has('extraCertChain') ? fields.takeRequired('extraCertChain') : null;
   // Accepted but not needed: modern key exchanges have their own parameters.
-  take(named, 'dhParameters');
-  const method = take(named, 'sslmethod');
+  fields.take('dhParameters');
+  const method = fields.take('sslmethod');
   if (method !== null && !ACCEPTED_SSL_METHODS.has(method)) {
     const known = [...ACCEPTED_SSL_METHODS].join(', ');
     throw new EndpointError(`sslmethod "${method}" is not TLS 1.2 or later; omit it, or use ${known}`);
   }
-  for (const path of [keyPath, certificatePath, chainPath]) rejectNulByte(kind, path ?? '');
+  for (const path of [keyPath, certificatePath, chainPath]) rejectNulByte(fields, path ?? '');
   return { keyPath, certificatePath, chainPath };
 }
 
-function parseUnix(positional: readonly string[], named: Map<string, string>): UnixEndpoint {
-  const path = takeRequired('unix', 'address', positional, named);
-  const mode = takeNumber(named, 'mode', 8, 0, 0o777);
-  const backlog = takeNumber(named, 'backlog', 10, 1, MAX_BACKLOG);
+function parseUnix(fields: Fields): UnixEndpoint {
+  const path = fields.takeRequired('address');
+  const mode = fields.takeNumber('mode', 8, 0, 0o777);
+  const backlog = fields.takeNumber('backlog', 10, 1, MAX_BACKLOG);
   // Twisted's option. Its default is what the listener always does: it checks for a live owner before it
   // replaces a socket.
-  take(named, 'lockfile');
-  rejectUnknownOptions('unix', 'address, mode, backlog and lockfile', named);
-  rejectNulByte('unix', path);
+  fields.take('lockfile');
+  fields.rejectOthers('address, mode, backlog and lockfile');
+  rejectNulByte(fields, path);
   // sun_path has 108 bytes with the final zero (unix(7)); bind would truncate the path silently.
   if (new TextEncoder().encode(path).length > 107) {
     throw new EndpointError(`the path "${path}" is longer than 107 bytes, the limit of a unix socket`);
@@ -200,72 +183,79 @@ function parseUnix(positional: readonly string[], named: Map<string, string>): U
   return { kind: 'unix', path, mode, backlog };
 }
 
-function parseSystemd(positional: readonly string[], named: Map<string, string>): SystemdEndpoint {
-  const text = takeRequired('systemd', 'domain', positional, named);
+function parseSystemd(fields: Fields): SystemdEndpoint {
+  const text = fields.takeRequired('domain');
   const domain = (['INET', 'INET6', 'UNIX'] as const).find((known) => known === text);
   if (domain === undefined) throw new EndpointError(`domain "${text}" is not INET, INET6 or UNIX`);
-  const index = takeNumber(named, 'index', 10, 0, MAX_INDEX);
-  const name = take(named, 'name');
+  const index = fields.takeNumber('index', 10, 0, MAX_INDEX);
+  const name = fields.take('name');
   const socket = index ?? name;
   if (socket === null || socket === '' || (index !== null && name !== null)) {
     throw new EndpointError('systemd: needs either an index or a name (FileDescriptorName= in the unit)');
   }
   // Twisted does not support TLS here; the options are those of ssl:.
-  const isSecure = ['privateKey', 'certKey', 'extraCertChain'].some((key) => named.has(key));
+  const isSecure = ['privateKey', 'certKey', 'extraCertChain'].some((key) => fields.has(key));
   if (isSecure && domain === 'UNIX') throw new EndpointError('TLS is not supported on unix sockets');
-  const tls = isSecure ? takeTls('systemd', named) : null;
-  rejectUnknownOptions('systemd', `domain, index and name, and for TLS ${TLS_OPTIONS}`, named);
+  const tls = isSecure ? takeTls(fields) : null;
+  fields.rejectOthers(`domain, index and name, and for TLS ${TLS_OPTIONS}`);
   return { kind: 'systemd', domain, socket, tls };
 }
 
-function rejectNulByte(kind: string, path: string): void {
+function rejectNulByte({ kind }: Fields, path: string): void {
   if (path.includes('\0')) throw new EndpointError(`${kind}: a path can't contain a zero byte`);
 }
 
-function takeRequired(
-  kind: string,
-  name: string,
-  positional: readonly string[],
-  named: Map<string, string>,
-): string {
-  const values = [...positional, ...(named.has(name) ? [named.get(name) ?? ''] : [])];
-  named.delete(name);
-  const [value] = values;
-  if (values.length === 1 && value !== undefined && value !== '') return value;
-  throw new EndpointError(
-    values.length > 1
-      ? `${kind}: has more than one ${name} (write a literal colon as \\:)`
-      : `${kind}: ${name} is missing`,
-  );
-}
+/** The fields of one endpoint that have not been taken yet. */
+class Fields {
+  readonly kind: string;
+  /** Fields without a name. They all stand for the first required one. */
+  readonly #positional: string[] = [];
+  readonly #named = new Map<string, string>();
 
-function take(named: Map<string, string>, name: string): string | null {
-  const value = named.get(name) ?? null;
-  named.delete(name);
-  return value;
-}
+  constructor(text: string) {
+    const [first, ...fields] = splitFields(text);
+    this.kind = first?.name === null ? first.value : '';
+    for (const { name, value } of fields) {
+      if (name === null) this.#positional.push(value);
+      else if (this.#named.has(name)) throw new EndpointError(`"${text}" has ${name}= twice`);
+      else this.#named.set(name, value);
+    }
+  }
 
-function takeNumber(
-  named: Map<string, string>,
-  name: string,
-  radix: 8 | 10,
-  min: number,
-  max: number,
-): number | null {
-  const text = take(named, name);
-  if (text === null) return null;
-  const number = (radix === 8 ? /^[0-7]{1,6}$/u : /^\d{1,10}$/u).test(text)
-    ? Number.parseInt(text, radix)
-    : -1;
-  if (number >= min && number <= max) return number;
-  throw new EndpointError(
-    `${name} "${text}" is not ${radix === 8 ? 'an octal' : 'a'} number from ${min.toString(radix)} to ${max.toString(radix)}`,
-  );
-}
+  has(name: string): boolean {
+    return this.#named.has(name);
+  }
 
-function rejectUnknownOptions(kind: string, known: string, named: ReadonlyMap<string, string>): void {
-  for (const name of named.keys()) {
-    throw new EndpointError(`${kind}: unknown option "${name}"; the options are ${known}`);
+  take(name: string): string | null {
+    const value = this.#named.get(name) ?? null;
+    this.#named.delete(name);
+    return value;
+  }
+
+  takeRequired(name: string): string {
+    const named = this.take(name);
+    const [value = '', ...others] = [...this.#positional.splice(0), ...(named === null ? [] : [named])];
+    if (others.length > 0)
+      throw new EndpointError(`${this.kind}: has more than one ${name} (write a literal colon as \\:)`);
+    if (value === '') throw new EndpointError(`${this.kind}: ${name} is missing`);
+    return value;
+  }
+
+  takeNumber(name: string, radix: 8 | 10, min: number, max: number): number | null {
+    const text = this.take(name);
+    if (text === null) return null;
+    const isNumber = (radix === 8 ? /^[0-7]{1,6}$/u : /^\d{1,10}$/u).test(text);
+    const number = isNumber ? Number.parseInt(text, radix) : Number.NaN;
+    if (number >= min && number <= max) return number;
+    throw new EndpointError(
+      `${name} "${text}" is not ${radix === 8 ? 'an octal' : 'a'} number from ${min.toString(radix)} to ${max.toString(radix)}`,
+    );
+  }
+
+  /** @param known all options, for the operator */
+  rejectOthers(known: string): void {
+    for (const name of this.#named.keys())
+      throw new EndpointError(`${this.kind}: unknown option "${name}"; the options are ${known}`);
   }
 }
 

@@ -1,6 +1,6 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import { METRIC_PREFIX, collectProcessMetrics } from '../process/process-metrics.ts';
-import type { Quota, QuotaTracker } from '../limits/quota.ts';
+import type { Quota } from '../limits/quota.ts';
 import type { AdmissionControl } from '../sessions/admission-control.ts';
 import type { SessionManager } from '../sessions/session-manager.ts';
 import type { SessionTotals } from '../sessions/session-stats.ts';
@@ -23,23 +23,20 @@ const LINK_FAILURES = [
   'timeout',
 ] as const;
 
-/** The parts of the relay that metrics are read from. Parts that open later are null before. */
+/** The parts of the relay that metrics are read from. Parts that open later, or are not configured, are null. */
 interface RelayMetricsDependencies {
   readonly sessions: SessionManager;
   readonly admission: AdmissionControl;
   readonly recorder: UsageRecorder;
   readonly usage: RelayUsage;
-  readonly quota: () => QuotaTracker | null;
-  readonly cluster: () => ClusterService | null;
+  readonly quota: () => Quota | null;
+  readonly cluster: () => ClusterService['router'] | null;
   readonly isListening: () => boolean;
 }
 
 /** State of the relay during one scrape. Totals are read once: they are summed over all running pairs. */
-interface MetricSource extends Omit<RelayMetricsDependencies, 'quota' | 'cluster'> {
+interface MetricSource extends RelayMetricsDependencies {
   readonly totals: SessionTotals;
-  readonly quota: Quota | null;
-  /** Null without a cluster. */
-  readonly cluster: ClusterService['router'] | null;
 }
 
 /** Label values, in the order of the label names, and the value of the series. */
@@ -97,25 +94,25 @@ const METRICS: readonly MetricDefinition[] = [
     type: 'counter',
     name: 'cluster_commands_total',
     help: 'Commands sent to the coordinator of the cluster.',
-    read: ({ cluster }) => cluster?.leases.totals.commands ?? 0,
+    read: ({ cluster }) => cluster()?.leases.totals.commands ?? 0,
   },
   {
     type: 'counter',
     name: 'cluster_leases_lost_total',
     help: 'Token leases that this relay lost to another relay.',
-    read: ({ cluster }) => cluster?.leases.totals.lost ?? 0,
+    read: ({ cluster }) => cluster()?.leases.totals.lost ?? 0,
   },
   {
     type: 'counter',
     name: 'cluster_secret_mismatches_total',
     help: 'Coordinator checks that found a relay with a different secret.',
-    read: ({ cluster }) => cluster?.leases.totals.secretMismatches ?? 0,
+    read: ({ cluster }) => cluster()?.leases.totals.secretMismatches ?? 0,
   },
   {
     type: 'counter',
     name: 'cluster_link_attempts_total',
     help: 'Link attempts to other relays of the cluster, one per forwarded client.',
-    read: ({ cluster }) => cluster?.linkAttempts.made ?? 0,
+    read: ({ cluster }) => cluster()?.linkAttempts.made ?? 0,
   },
   {
     type: 'counter',
@@ -123,7 +120,7 @@ const METRICS: readonly MetricDefinition[] = [
     help: 'Failed link attempts to other relays, by kind. Their clients are handled by this relay.',
     labels: ['kind'],
     read: ({ cluster }) =>
-      LINK_FAILURES.map((kind) => [[kind.replaceAll(' ', '_')], cluster?.linkAttempts.failed[kind] ?? 0]),
+      LINK_FAILURES.map((kind) => [[kind.replaceAll(' ', '_')], cluster()?.linkAttempts.failed[kind] ?? 0]),
   },
   {
     type: 'counter',
@@ -208,19 +205,19 @@ const METRICS: readonly MetricDefinition[] = [
     type: 'gauge',
     name: 'cluster_member',
     help: '1 if this relay is part of a cluster, whether or not the coordinator answers.',
-    read: ({ cluster }) => Number(cluster !== null),
+    read: ({ cluster }) => Number(cluster() !== null),
   },
   {
     type: 'gauge',
     name: 'cluster_up',
     help: '1 if the coordinator of the cluster answers. 0 without a cluster.',
-    read: ({ cluster }) => Number(cluster?.leases.isUp ?? false),
+    read: ({ cluster }) => Number(cluster()?.leases.isUp ?? false),
   },
   {
     type: 'gauge',
     name: 'cluster_leases',
     help: 'Token leases of this relay, as known to the coordinator.',
-    read: ({ cluster }) => cluster?.leases.acquired ?? 0,
+    read: ({ cluster }) => cluster()?.leases.acquired ?? 0,
   },
   {
     type: 'gauge',
@@ -232,19 +229,19 @@ const METRICS: readonly MetricDefinition[] = [
     type: 'gauge',
     name: 'quota_used_bytes',
     help: 'Bytes of the quota used in the current period. 0 without a quota.',
-    read: ({ quota }) => quota?.usedBytes ?? 0,
+    read: ({ quota }) => quota()?.usedBytes ?? 0,
   },
   {
     type: 'gauge',
     name: 'quota_limit_bytes',
     help: 'Quota per period. 0 without a quota.',
-    read: ({ quota }) => quota?.limitBytes ?? 0,
+    read: ({ quota }) => quota()?.limitBytes ?? 0,
   },
   {
     type: 'gauge',
     name: 'quota_reset_timestamp_seconds',
     help: 'Start of the next quota period, in seconds since the epoch. 0 without a quota.',
-    read: ({ quota }) => (quota?.resetsAtMs ?? 0) / 1000,
+    read: ({ quota }) => (quota()?.resetsAtMs ?? 0) / 1000,
   },
   {
     type: 'gauge',
@@ -304,13 +301,8 @@ export class RelayMetrics {
 
   /** All metrics in the text format of Prometheus. */
   async render(): Promise<string> {
-    const { sessions, quota, cluster } = this.#dependencies;
-    const source: MetricSource = {
-      ...this.#dependencies,
-      totals: sessions.clients.totals(),
-      quota: quota()?.quota ?? null,
-      cluster: cluster()?.router ?? null,
-    };
+    const { sessions } = this.#dependencies;
+    const source: MetricSource = { ...this.#dependencies, totals: sessions.clients.totals() };
     for (const [{ read }, metric] of this.#metrics) {
       const value = read(source);
       metric.reset();

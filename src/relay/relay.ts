@@ -140,8 +140,8 @@ export class Relay {
       admission: this.#admission,
       recorder: this.#recorder,
       usage: this.#usage,
-      quota: () => this.#quota,
-      cluster: () => this.#cluster,
+      quota: () => this.#quota?.quota ?? null,
+      cluster: () => this.#cluster?.router ?? null,
       isListening: () => this.#probes !== null,
     });
   }

@@ -66,7 +66,7 @@ export class CoordinatorConnection {
   #isOpen = true;
   #replyTimer: NodeJS.Timeout | undefined;
 
-  private constructor({ host, port, tls }: CoordinatorAddress, ready: () => void) {
+  private constructor({ host, port, tls }: CoordinatorAddress, signal: AbortSignal, ready: () => void) {
     this.#socket = tls
       ? connectTls({ host, port, ...(isIP(host) === 0 ? { servername: host } : {}) }, ready)
       : connect({ host, port }, ready);
@@ -77,28 +77,27 @@ export class CoordinatorConnection {
       .on('data', (bytes: Buffer) => this.#read(bytes))
       .on('error', (error) => this.close(errorCode(error)))
       .on('close', () => this.close('ECONNRESET'));
+    const abort = (): void => this.close('ECANCELED');
+    signal.addEventListener('abort', abort);
+    void this.closed.then(() => signal.removeEventListener('abort', abort));
   }
 
   /**
-   * @param signal aborts the attempt
+   * @param signal closes the connection
    * @throws CoordinatorError
    */
   static async open(address: CoordinatorAddress, signal: AbortSignal): Promise<CoordinatorConnection> {
     const ready = Promise.withResolvers<void>();
     // With TLS, `ready` comes after the certificate check; nothing is sent before.
-    const connection = new CoordinatorConnection(address, ready.resolve);
-    const abort = (): void => connection.close('ECANCELED');
-    signal.addEventListener('abort', abort);
+    const connection = new CoordinatorConnection(address, signal, ready.resolve);
     const deadline = setTimeout(() => connection.close('ETIMEDOUT'), CONNECT_TIMEOUT_MS);
     try {
       const ended = connection.closed.then((code) => Promise.reject(new CoordinatorError(code)));
       await Promise.race([ready.promise, ended]);
       await connection.#logIn(address);
-      if (signal.aborted) abort();
       return connection;
     } finally {
       clearTimeout(deadline);
-      signal.removeEventListener('abort', abort);
     }
   }
 
@@ -327,11 +326,8 @@ export class CoordinatorClient {
   async #connectOnce(signal: AbortSignal): Promise<string> {
     try {
       const connection = await CoordinatorConnection.open(this.#address, signal);
-      const abort = (): void => connection.close('ECANCELED');
-      signal.addEventListener('abort', abort);
       const healthChecks = this.#healthCheckLoop(connection);
       const code = await connection.closed;
-      signal.removeEventListener('abort', abort);
       await healthChecks;
       return code;
     } catch (error) {

@@ -26,12 +26,8 @@ export function hashPrefix(salt: string, prefix: string): string {
   return hash('sha256', salt + prefix, 'base64');
 }
 
-export interface AddressLimits {
-  /** Open connections, from 1. Null: no limit. */
-  readonly maxOpen: number | null;
-  /** New connections per time; all of them may come at once. Null: no limit. */
-  readonly newConnectionRate: { readonly count: number; readonly perMs: number } | null;
-}
+/** Open connections, from 1, and new connections per time, which may all come at once. Null: no limit. */
+export type AddressLimits = Pick<RelayConfig['limits'], 'connectionsPerAddress' | 'newConnectionsPerAddress'>;
 
 /** The slot of one connection. */
 export interface AddressSlot {
@@ -109,15 +105,15 @@ export class AddressLimit {
     const now = this.#clock();
     this.#rotateIdle(now);
     this.#rotateSalt(now);
-    const { maxOpen, newConnectionRate } = this.#limits;
+    const { connectionsPerAddress: maxOpen, newConnectionsPerAddress: newRate } = this.#limits;
     const prefix = addressPrefix(address);
     const [salt = ''] = this.#salts;
     const key = hashPrefix(salt, prefix);
-    const allowance = newConnectionRate?.count ?? 0;
+    const allowance = newRate?.count ?? 0;
     const found = this.#find(key, prefix) ?? { key, salt, open: 0, allowance, refilledAtMs: now };
     if (maxOpen !== null && found.open >= maxOpen) return null;
-    if (newConnectionRate !== null) {
-      const { count, perMs } = newConnectionRate;
+    if (newRate !== null) {
+      const { count, perMs } = newRate;
       const refilled = ((now - found.refilledAtMs) / perMs) * count;
       found.allowance = Math.min(count, found.allowance + refilled);
       found.refilledAtMs = now;
@@ -146,7 +142,7 @@ export class AddressLimit {
 
   #markIdle(address: AddressEntry): void {
     this.#connected.delete(address.key);
-    if (this.#limits.newConnectionRate !== null) this.#idle.set(address.key, address);
+    if (this.#limits.newConnectionsPerAddress !== null) this.#idle.set(address.key, address);
   }
 
   /**
@@ -155,9 +151,9 @@ export class AddressLimit {
    * time.
    */
   #rotateIdle(now: number): void {
-    const { newConnectionRate } = this.#limits;
-    if (newConnectionRate === null) return;
-    const { perMs } = newConnectionRate;
+    const { newConnectionsPerAddress: newRate } = this.#limits;
+    if (newRate === null) return;
+    const { perMs } = newRate;
     const passedMs = now - this.#rotatedAtMs;
     if (passedMs < perMs && this.#idle.size < MAX_IDLE_ADDRESSES) return;
     // After twice that time, all entries are older than `perMs`.
@@ -190,10 +186,9 @@ export class AddressLimit {
 }
 
 /** Null if addresses are not limited. `clock`: milliseconds of a monotonic clock. */
-export function createAddressLimit(limits: RelayConfig['limits'], clock: () => number): AddressLimit | null {
-  const { connectionsPerAddress: maxOpen, newConnectionsPerAddress: newConnectionRate } = limits;
-  if (maxOpen === null && newConnectionRate === null) return null;
-  return new AddressLimit({ maxOpen, newConnectionRate }, clock);
+export function createAddressLimit(limits: AddressLimits, clock: () => number): AddressLimit | null {
+  const isUnlimited = limits.connectionsPerAddress === null && limits.newConnectionsPerAddress === null;
+  return isUnlimited ? null : new AddressLimit(limits, clock);
 }
 
 /** Rejections per sample, and how many of them count as nearly all. */

@@ -37,7 +37,9 @@ const limited =
   () => ({
     limits: {
       ...limits,
-      addressLimit: new AddressLimit({ maxOpen, newConnectionRate: null }, () => performance.now()),
+      addressLimit: new AddressLimit({ connectionsPerAddress: maxOpen, newConnectionsPerAddress: null }, () =>
+        performance.now(),
+      ),
     },
     ...(proxies === undefined ? {} : { proxies: new TrustedProxies(parseCidrs(proxies)) }),
   });

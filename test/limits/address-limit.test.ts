@@ -14,7 +14,10 @@ beforeEach(() => {
 });
 
 function limitOf(limits: Partial<AddressLimits>): AddressLimit {
-  return new AddressLimit({ maxOpen: null, newConnectionRate: null, ...limits }, () => now);
+  return new AddressLimit(
+    { connectionsPerAddress: null, newConnectionsPerAddress: null, ...limits },
+    () => now,
+  );
 }
 
 /** The slots of the accepted connections. */
@@ -24,7 +27,7 @@ function enter(limit: AddressLimit, times: number, address = '192.0.2.1'): Addre
 
 describe('a limit of open connections per address', () => {
   test('accepts up to the limit, and another connection for each that closes', () => {
-    const limit = limitOf({ maxOpen: 3 });
+    const limit = limitOf({ connectionsPerAddress: 3 });
     const slots = enter(limit, 5);
     assert.equal(slots.length, 3);
     slots[0]?.release();
@@ -35,7 +38,7 @@ describe('a limit of open connections per address', () => {
   });
 
   test('keeps no entry for an address without connections', () => {
-    const limit = limitOf({ maxOpen: 3 });
+    const limit = limitOf({ connectionsPerAddress: 3 });
     const slots = enter(limit, 3);
     assert.equal(limit.size, 1);
     for (const slot of slots) slot.release();
@@ -43,7 +46,7 @@ describe('a limit of open connections per address', () => {
   });
 
   test('counts connections that stay open across salt rotations', () => {
-    const limit = limitOf({ maxOpen: 3 });
+    const limit = limitOf({ connectionsPerAddress: 3 });
     const slots = enter(limit, 3);
     for (let hour = 0; hour < 48; hour += 1) {
       now += HOUR_MS;
@@ -64,7 +67,7 @@ describe('a limit of open connections per address', () => {
   });
 
   test('counts them if other connections stay open each hour', () => {
-    const limit = limitOf({ maxOpen: 1 });
+    const limit = limitOf({ connectionsPerAddress: 1 });
     const addresses = Array.from({ length: 40 }, (_, index) => `192.0.2.${index}`);
     for (const address of addresses) {
       assert.equal(enter(limit, 1, address).length, 1);
@@ -78,7 +81,7 @@ describe('a limit of new connections per address', () => {
   const newPer = { count: 60, perMs: MINUTE_MS };
 
   test('accepts the whole allowance at once, and then one connection per interval', () => {
-    const limit = limitOf({ newConnectionRate: newPer });
+    const limit = limitOf({ newConnectionsPerAddress: newPer });
     assert.equal(enter(limit, 100).length, 60);
     now += 999;
     assert.equal(enter(limit, 1).length, 0);
@@ -90,7 +93,7 @@ describe('a limit of new connections per address', () => {
   });
 
   test('keeps one entry per address, and none from earlier', () => {
-    const limit = limitOf({ newConnectionRate: newPer });
+    const limit = limitOf({ newConnectionsPerAddress: newPer });
     const [old] = enter(limit, 1);
     now += HOUR_MS;
     const again = (): number => {
@@ -108,7 +111,7 @@ describe('a limit of new connections per address', () => {
   });
 
   test('does not count rejected connections, and accumulates no more than the allowance', () => {
-    const limit = limitOf({ newConnectionRate: newPer });
+    const limit = limitOf({ newConnectionsPerAddress: newPer });
     for (let second = 0; second < 60; second += 1) {
       enter(limit, 1000);
       now += 1000;
@@ -119,7 +122,7 @@ describe('a limit of new connections per address', () => {
   });
 
   test('is not reset by closing connections', () => {
-    const limit = limitOf({ newConnectionRate: newPer });
+    const limit = limitOf({ newConnectionsPerAddress: newPer });
     for (const slot of enter(limit, 60)) slot.release();
     assert.equal(enter(limit, 1).length, 0);
     now += MINUTE_MS - 1;
@@ -131,7 +134,10 @@ describe('a limit of new connections per address', () => {
   });
 
   test('does not count a connection that is rejected by the limit of open connections', () => {
-    const limit = limitOf({ maxOpen: 2, newConnectionRate: { count: 4, perMs: MINUTE_MS } });
+    const limit = limitOf({
+      connectionsPerAddress: 2,
+      newConnectionsPerAddress: { count: 4, perMs: MINUTE_MS },
+    });
     const slots = enter(limit, 100);
     for (const slot of slots) slot.release();
     assert.deepEqual([slots.length, enter(limit, 100).length], [2, 2]);
@@ -140,7 +146,7 @@ describe('a limit of new connections per address', () => {
   test('forgets an address once its allowance is full, and not before', () => {
     for (const busyMs of [0, 29_500, 59_500, 119_500]) {
       for (const restMs of [1, 20_000, 59_999, 60_000, 119_999]) {
-        const limit = limitOf({ newConnectionRate: newPer });
+        const limit = limitOf({ newConnectionsPerAddress: newPer });
         // Other addresses connect all the time.
         const pass = (ms: number): void => {
           for (const end = now + ms; now < end; now += Math.min(500, end - now)) {
@@ -154,7 +160,7 @@ describe('a limit of new connections per address', () => {
         assert.equal(enter(limit, 100).length, allowed, `${restMs} ms after ${busyMs} ms`);
       }
     }
-    const limit = limitOf({ newConnectionRate: newPer });
+    const limit = limitOf({ newConnectionsPerAddress: newPer });
     enter(limit, 1, '192.0.2.2');
     for (const slot of enter(limit, 60)) slot.release();
     now += 2 * MINUTE_MS;
@@ -187,7 +193,7 @@ describe('an address', () => {
   for (const forms of same) {
     test(`is the same in all spellings, and different from others: ${forms.join(', ')}`, () => {
       for (const first of forms) {
-        const limit = limitOf({ maxOpen: 1 });
+        const limit = limitOf({ connectionsPerAddress: 1 });
         assert.equal(enter(limit, 1, first).length, 1);
         for (const form of forms) assert.equal(limit.acquire(form), null, form);
         for (const others of same) {
@@ -211,7 +217,11 @@ describe('an address', () => {
 
   test('is hashed with 32 random bytes that change each hour', () => {
     const { requested, random } = recordSalts();
-    const limit = new AddressLimit({ maxOpen: 1, newConnectionRate: null }, () => now, random);
+    const limit = new AddressLimit(
+      { connectionsPerAddress: 1, newConnectionsPerAddress: null },
+      () => now,
+      random,
+    );
     for (let half = 0; half < 4; half += 1) {
       limit.acquire('192.0.2.1');
       now += HOUR_MS / 2;
@@ -221,7 +231,11 @@ describe('an address', () => {
 
   test('is compared with entries of at most eight salts', () => {
     const { requested, random } = recordSalts();
-    const limit = new AddressLimit({ maxOpen: 1, newConnectionRate: null }, () => now, random);
+    const limit = new AddressLimit(
+      { connectionsPerAddress: 1, newConnectionsPerAddress: null },
+      () => now,
+      random,
+    );
     const slots: (AddressSlot | null)[] = [];
     const pass = (hours: number): void => {
       for (let hour = 0; hour < hours; hour += 1) {
@@ -244,7 +258,7 @@ describe('a client with a large network', () => {
     `2001:db8:${(index >> 16).toString(16)}:${(index & 0xffff).toString(16)}::1`;
 
   test('cannot fill the memory or displace connected addresses', () => {
-    const limit = limitOf({ maxOpen: 1, newConnectionRate: newPer });
+    const limit = limitOf({ connectionsPerAddress: 1, newConnectionsPerAddress: newPer });
     enter(limit, 1, '192.0.2.1');
     const [recent] = enter(limit, 1, '192.0.2.2');
     for (let index = 0; index < 200_000; index += 1) {
@@ -264,7 +278,7 @@ describe('a client with a large network', () => {
   });
 
   test('is tracked for all of its open connections', () => {
-    const limit = limitOf({ maxOpen: 1 });
+    const limit = limitOf({ connectionsPerAddress: 1 });
     const slots = Array.from({ length: 70_000 }, (_, index) => limit.acquire(prefix(index)));
     assert.equal(limit.acquire(prefix(0)), null);
     for (const slot of slots) slot?.release();

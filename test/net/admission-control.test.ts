@@ -16,7 +16,7 @@ class Fixture {
       maxConnections,
       maxWaiting: null,
       proxies: null,
-      addressLimit: new AddressLimit({ maxOpen: 1, newConnectionRate: null }, () => 0),
+      addressLimit: new AddressLimit({ connectionsPerAddress: 1, newConnectionsPerAddress: null }, () => 0),
       wallClock: () => 0,
       monotonicClock: () => 0,
     });

@@ -17,7 +17,9 @@ const LOOPBACK = '127.0.0.1';
 
 /** A relay that trusts 127.0.0.0/8 and 10.0.0.0/8, and allows one connection for each address. */
 async function open(context: TestContext, options: TestRelayOptions = {}): Promise<TestRelay> {
-  const addresses = new AddressLimit({ maxOpen: 1, newConnectionRate: null }, () => performance.now());
+  const addresses = new AddressLimit({ connectionsPerAddress: 1, newConnectionsPerAddress: null }, () =>
+    performance.now(),
+  );
   const proxies = new TrustedProxies(parseCidrs('127.0.0.0/8 10.0.0.0/8'));
   const relay = await TestRelay.open({
     proxies,

@@ -72,10 +72,9 @@ export function addTotals(
   const content = database.prepare<[bigint], string>(CONTENT_QUERY).pluck();
   const last = known?.last ?? null;
   const isValid = known?.file === file && last !== null && content.get(last.rowid) === last.content;
+  const sums = new TotalsAccumulator(isValid ? known : null);
   // A rowid may be any 64-bit integer.
   const windows = database.prepare<[bigint], WindowRow>(WINDOW_QUERY).safeIntegers();
-  const sums = new TotalsAccumulator();
-  if (isValid && known !== null) sums.resume(known, last.rowid);
   let isComplete = false;
   for (let read = 0; read < limit && !isComplete; read += WINDOW_RECORDS) {
     // Deletions and records are read in one transaction.
@@ -85,40 +84,37 @@ export function addTotals(
     })();
     isComplete = count < WINDOW_RECORDS;
   }
-  const { rowid, records, bytes, deleted } = sums;
+  const { rowid, records, bytes, deletedCount } = sums;
   // If the record was removed just now, the content is empty and the next call starts over.
   const newLast = rowid === FIRST_ROWID ? null : { rowid, content: content.get(rowid) ?? '' };
-  return {
-    state: { file, last: newLast, records: { ...records }, bytes, deletedCount: deleted },
-    isComplete,
-  };
+  return { state: { file, last: newLast, records, bytes, deletedCount }, isComplete };
 }
 
 class TotalsAccumulator {
   /** Rowid of the last record in the sums. */
-  rowid = FIRST_ROWID;
-  records: Record<TotalsMood, number> = { ...NO_TOTALS.records };
-  bytes = 0;
-  deleted = 0;
+  rowid: bigint;
+  readonly records: Record<TotalsMood, number>;
+  bytes: number;
+  deletedCount: number;
 
-  resume({ records, bytes, deletedCount: deleted }: RecordTotalsState, rowid: bigint): void {
-    this.rowid = rowid;
-    this.records = { ...records };
-    this.bytes = bytes;
-    this.deleted = deleted;
+  /** @param known the sums to continue; null to start over */
+  constructor(known: RecordTotalsState | null) {
+    this.rowid = known?.last?.rowid ?? FIRST_ROWID;
+    this.records = { ...(known ?? NO_TOTALS).records };
+    this.bytes = known?.bytes ?? 0;
+    this.deletedCount = known?.deletedCount ?? 0;
   }
 
   /** The sums already contain deleted records that had been read before. */
   applyDeletions(now: DeletedTotals): void {
-    const isRead = now.count >= this.deleted && (now.lastRowid === null || now.lastRowid <= this.rowid);
+    const isRead = now.count >= this.deletedCount && (now.lastRowid === null || now.lastRowid <= this.rowid);
     const isFirst = this.rowid === FIRST_ROWID;
-    if (isFirst || (now.count !== this.deleted && !isRead)) {
+    if (isFirst || (now.count !== this.deletedCount && !isRead)) {
       this.rowid = FIRST_ROWID;
       this.bytes = now.bytes;
-      this.records = { ...NO_TOTALS.records };
       for (const mood of TOTALS_MOODS) this.records[mood] = now.records.get(mood) ?? 0;
     }
-    this.deleted = now.count;
+    this.deletedCount = now.count;
   }
 
   /** @returns the number of records */

@@ -160,7 +160,7 @@ describe('any record', () => {
     );
   });
 
-  test('has at least as many bytes, at a multiple of the step in wire.md', () => {
+  test('has at least as many bytes, at a multiple of the reference’s step', () => {
     fc.assert(
       fc.property(bytes, (exact) => {
         const blurred = blurBytes(exact);

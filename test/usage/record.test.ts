@@ -65,6 +65,6 @@ describe('a JSON line', () => {
   });
 });
 
-test('the moods are those of wire.md', () => {
+test('the moods are those of the reference', () => {
   assert.deepEqual(MOODS.toSorted(), ['empty', 'errory', 'happy', 'impatient', 'lonely', 'redundant']);
 });

@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -9,6 +8,7 @@ import type { UsageRecord } from '../../src/usage/record.ts';
 import { SqliteSink, UsageDatabaseError } from '../../src/usage/sqlite-sink.ts';
 import type { CurrentState, SqliteSinkEvents } from '../../src/usage/sqlite-sink.ts';
 import { scratch, until } from '../support/scratch.ts';
+import { runWithReference } from '../support/usage-files.ts';
 
 const IDLE: CurrentState = { rebooted: 1000.5, connected: 0, waiting: 0, incomplete_bytes: 0 };
 const RECORD: UsageRecord = {
@@ -128,24 +128,11 @@ test('the bytes of a pair are in its record or in the current row, never in both
 
 test('a database of the reference is continued', async (context) => {
   const path = join(await scratch(context), 'usage.sqlite');
-  const program = `
-import sys
-try:
-    from wormhole_transit_relay.database import get_db
-except ImportError:
-    sys.exit(77)
-db = get_db(sys.argv[1])
+  const program = `db = get_db(sys.argv[1])
 db.execute("INSERT INTO usage VALUES (1600000000, 5.5, NULL, 0, 'lonely')")
 db.execute("INSERT INTO current VALUES (1600000000, 1600000100, 0, 0, 0)")
-db.commit()
-`;
-  try {
-    execFileSync('/usr/bin/python3', ['-c', program, path], { stdio: 'pipe' });
-  } catch (error) {
-    if (!(error instanceof Error && 'status' in error && error.status === 77)) throw error;
-    context.skip('needs the reference: apt-get install magic-wormhole-transit-relay');
-    return;
-  }
+db.commit()`;
+  if (runWithReference(context, program, path) === null) return;
   const { sink } = await open(context, path);
   sink.record(RECORD);
   await sink.close();
@@ -154,12 +141,8 @@ db.commit()
     { started: RECORD.started, result: 'happy' },
   ]);
   assert.equal(rows(path, 'SELECT * FROM current').length, 1);
-  const version = execFileSync('/usr/bin/python3', [
-    '-c',
-    'import sys; from wormhole_transit_relay.database import get_db; print(get_db(sys.argv[1]).execute("SELECT COUNT(*) AS n FROM usage").fetchone()["n"])',
-    path,
-  ]);
-  assert.equal(version.toString().trim(), '2');
+  const count = 'print(get_db(sys.argv[1]).execute("SELECT COUNT(*) AS n FROM usage").fetchone()["n"])';
+  assert.equal(runWithReference(context, count, path)?.trim(), '2');
 });
 
 test("tables of other programs stay beside the relay's own", async (context) => {

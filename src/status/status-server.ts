@@ -35,7 +35,7 @@ const HTTP_LIMITS = { maxPending: 32, maxAnswering: 16, keepAliveMs: null, stall
 
 /** The HTTP server for operators. Its connections appear in no metric or limit of clients. */
 export function createStatusServer(source: StatusSource): HttpListener {
-  const routes: ReadonlyMap<string, RouteHandler> = new Map<string, RouteHandler>([
+  const routes = new Map<string, RouteHandler>([
     ['/healthz', sendLiveness],
     ['/livez', sendLiveness],
     ['/readyz', (response) => sendReadiness(response, source)],
@@ -59,16 +59,12 @@ export function createStatusServer(source: StatusSource): HttpListener {
   }, HTTP_LIMITS);
 }
 
-async function respond(
-  response: ServerResponse,
-  answer: RouteHandler,
-  { onInternalError }: StatusSource,
-): Promise<void> {
+async function respond(response: ServerResponse, answer: RouteHandler, source: StatusSource): Promise<void> {
   try {
     await answer(response);
   } catch (error) {
     response.destroy();
-    onInternalError(error);
+    source.onInternalError(error);
   }
 }
 
@@ -102,11 +98,10 @@ async function sendHealth(
 }
 
 function problemOf(results: readonly ProbeResult[]): string | null {
-  const failed = results.filter(({ ok }) => !ok);
-  if (failed.length === 0) return null;
-  return failed
-    .map(({ from, to, problem }) => `${from === to ? from : `${from} to ${to}`}: ${problem}`)
-    .join('; ');
+  const problems = results
+    .filter(({ ok }) => !ok)
+    .map(({ from, to, problem }) => `${from === to ? from : `${from} to ${to}`}: ${problem}`);
+  return problems.length === 0 ? null : problems.join('; ');
 }
 
 function sendJson(response: ServerResponse, status: number, value: unknown): void {

@@ -27,7 +27,8 @@ class PendingPeer implements ByteStreamHandler {
   readonly #auth: LinkServerAuth | null;
   readonly #server: LinkServer;
   #timer: NodeJS.Timeout;
-  #isSlow = false;
+  /** Its handshake takes longer than a healthy relay's. */
+  isSlow = false;
   #isDone = false;
 
   constructor(stream: ByteStream, auth: LinkServerAuth | null, server: LinkServer) {
@@ -35,14 +36,9 @@ class PendingPeer implements ByteStreamHandler {
     this.#auth = auth;
     this.#server = server;
     this.#timer = setTimeout(() => {
-      this.#isSlow = true;
+      this.isSlow = true;
       this.#timer = setTimeout(() => this.close('timeout'), AUTH_TIMEOUT_MS - SLOW_AUTH_MS);
     }, SLOW_AUTH_MS);
-  }
-
-  /** Its handshake takes longer than a healthy relay's. */
-  get isSlow(): boolean {
-    return this.#isSlow;
   }
 
   start(): void {
@@ -162,22 +158,17 @@ export class LinkServer {
   }
 
   #accept(stream: ByteStream): void {
+    const { tls, key, networks, onRejected } = this.#options;
     const remote = stream.remoteAddress ?? '';
-    if (!this.#options.networks.allowsIncoming(remote)) {
-      stream.abort();
-      this.#options.onRejected('address');
-      return;
-    }
     const from = addressPrefix(remote);
-    if (this.#isClosed || !this.#ensureSlot(from)) {
+    let failure: LinkFailure | null = null;
+    if (!networks.allowsIncoming(remote)) failure = 'address';
+    else if (this.#isClosed) failure = 'closed';
+    else if (!this.#ensureSlot(from)) failure = 'evicted';
+    else if (tls !== null && !sendTlsOffer(stream)) failure = 'disconnected';
+    if (failure !== null) {
       stream.abort();
-      this.#options.onRejected(this.#isClosed ? 'closed' : 'evicted');
-      return;
-    }
-    const { tls, key } = this.#options;
-    if (tls !== null && !sendTlsOffer(stream)) {
-      stream.abort();
-      this.#options.onRejected('disconnected');
+      onRejected(failure);
       return;
     }
     const pendingPeer =

@@ -355,20 +355,13 @@ export class TokenLeases {
     this.#leases.delete(entry.token);
   }
 
-  /** One batch after the other, so that a new lease waits for one of them at most. */
-  async #renewAll(): Promise<void> {
-    const entries = [...this.#leases.values()];
-    try {
-      for (let at = 0; at < entries.length && !this.#closed; at += RENEWAL_BATCH) {
-        await this.#renew(entries.slice(at, at + RENEWAL_BATCH).filter((entry) => this.#isRenewable(entry)));
-      }
-    } catch (error) {
-      if (!(error instanceof CoordinatorError)) throw error;
-    }
+  #renewAll(): Promise<void> {
+    return this.#inBatches([...this.#leases.values()], (entries) => this.#renew(entries));
   }
 
-  async #renew(entries: readonly Lease[]): Promise<void> {
-    if (entries.length === 0) return;
+  async #renew(all: readonly Lease[]): Promise<void> {
+    const entries = all.filter((entry) => this.#isRenewable(entry));
+    if (this.#closed || entries.length === 0) return;
     const others = await this.#store.renew(entries.map((entry) => entry.key));
     for (const [index, entry] of entries.entries()) {
       // A lease that was released or requested again meanwhile gets a later reply.
@@ -382,12 +375,19 @@ export class TokenLeases {
 
   /** Commands in flight get their replies first: the coordinator replies in order. */
   async #releaseAll(): Promise<void> {
-    const entries = [...this.#leases.values()];
-    for (const entry of entries) entry.release();
+    const all = [...this.#leases.values()];
+    for (const entry of all) entry.release();
+    await this.#inBatches(all, (entries) => this.#store.release(entries.map((entry) => entry.key)));
+  }
+
+  /** One batch after the other, so that a new lease waits for one of them at most. Ends early if the coordinator is down. */
+  async #inBatches(
+    entries: readonly Lease[],
+    run: (batch: readonly Lease[]) => Promise<void>,
+  ): Promise<void> {
     try {
-      for (let at = 0; at < entries.length; at += RENEWAL_BATCH) {
-        await this.#store.release(entries.slice(at, at + RENEWAL_BATCH).map((entry) => entry.key));
-      }
+      for (let at = 0; at < entries.length; at += RENEWAL_BATCH)
+        await run(entries.slice(at, at + RENEWAL_BATCH));
     } catch (error) {
       if (!(error instanceof CoordinatorError)) throw error;
     }

@@ -4,6 +4,7 @@ import * as fc from 'fast-check';
 import { GRANULARITIES } from '../../src/sidecar/api.ts';
 import {
   CSV_GRANULARITIES,
+  InvalidParamError,
   endOfCurrentSecond,
   parseUsageParams,
 } from '../../src/sidecar/usage/usage-params.ts';
@@ -20,15 +21,16 @@ function rangeOf(
   query: Query,
   bys: readonly CsvGranularity[] = CSV_GRANULARITIES,
 ): UsageRange<CsvGranularity> {
-  const params = parseUsageParams(query, bys, NOW_MS);
-  assert.ok(params.kind === 'ok', JSON.stringify(params));
-  return params.range;
+  return parseUsageParams(query, bys, NOW_MS);
 }
 
 function problemOf(query: Query, bys: readonly CsvGranularity[] = CSV_GRANULARITIES): string {
-  const params = parseUsageParams(query, bys, NOW_MS);
-  assert.ok(params.kind === 'invalid', JSON.stringify(params));
-  return params.problem;
+  try {
+    return assert.fail(JSON.stringify(parseUsageParams(query, bys, NOW_MS)));
+  } catch (error) {
+    if (error instanceof InvalidParamError) return error.message;
+    throw error;
+  }
 }
 
 describe('without parameters', () => {

@@ -15,10 +15,6 @@ export interface UsageRange<By extends CsvGranularity> {
   readonly to: number | null;
 }
 
-export type UsageParams<By extends CsvGranularity> =
-  | { readonly kind: 'ok'; readonly range: UsageRange<By> }
-  | { readonly kind: 'invalid'; readonly problem: string };
-
 const PARAMETERS = ['by', 'from', 'to'] as const;
 
 /** Error messages quote at most this many characters of a value. */
@@ -31,7 +27,8 @@ const MAX_SECONDS = Date.parse('9999-12-31T23:59:59Z') / 1000;
 const TIME_GRAMMAR =
   'a date (2026-11-23), a date and time with Z or an offset (2026-11-23T05:00:00Z), or seconds since the epoch (1795410000)';
 
-class InvalidParamError extends Error {}
+/** A parameter is invalid. The message is a sentence for the client. */
+export class InvalidParamError extends Error {}
 
 /** The end of a range without `to`: the end of the current second, in seconds since the epoch. */
 export function endOfCurrentSecond(nowMs: number): number {
@@ -45,21 +42,9 @@ export function endOfCurrentSecond(nowMs: number): number {
  * @param query as parsed by an HTTP library: repeated parameters are arrays
  * @param bys accepted values of `by`: GRANULARITIES or CSV_GRANULARITIES
  * @param nowMs milliseconds since the epoch
+ * @throws InvalidParamError
  */
 export function parseUsageParams<By extends CsvGranularity>(
-  query: Readonly<Record<string, unknown>>,
-  bys: readonly By[],
-  nowMs: number,
-): UsageParams<By> {
-  try {
-    return { kind: 'ok', range: parseRange(query, bys, nowMs) };
-  } catch (error) {
-    if (error instanceof InvalidParamError) return { kind: 'invalid', problem: error.message };
-    throw error;
-  }
-}
-
-function parseRange<By extends CsvGranularity>(
   query: Readonly<Record<string, unknown>>,
   bys: readonly By[],
   nowMs: number,

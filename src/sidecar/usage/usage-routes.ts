@@ -1,11 +1,11 @@
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { Router } from 'express';
-import type { Response } from 'express';
+import type { ErrorRequestHandler, Response } from 'express';
 import { GRANULARITIES } from '../api.ts';
 import type { JobRunner } from '../job-pool.ts';
 import { UsageCsvError, streamUsageCsv } from './usage-csv.ts';
-import { CSV_GRANULARITIES, parseUsageParams } from './usage-params.ts';
+import { CSV_GRANULARITIES, InvalidParamError, parseUsageParams } from './usage-params.ts';
 import type { UsageReports } from './usage-reports.ts';
 import type { UsageSource } from './usage-source.ts';
 
@@ -23,12 +23,7 @@ export function usageRoutes(
   const router = Router();
 
   router.get('/usage.json', async (request, response) => {
-    const params = parseUsageParams(request.query, GRANULARITIES, Date.now());
-    if (params.kind === 'invalid') {
-      response.status(400).json({ problem: params.problem });
-      return;
-    }
-    const outcome = await reports.report(params.range);
+    const outcome = await reports.report(parseUsageParams(request.query, GRANULARITIES, Date.now()));
     if (outcome.kind === 'ok') response.json(outcome.report);
     else if (outcome.kind === 'rejected') response.status(400).json({ problem: outcome.problem });
     else response.status(503).json({ state: outcome.state, problem: outcome.problem });
@@ -36,14 +31,9 @@ export function usageRoutes(
 
   router.get('/usage.csv', async (request, response) => {
     const nowMs = Date.now();
-    const params = parseUsageParams(request.query, CSV_GRANULARITIES, nowMs);
-    if (params.kind === 'invalid') {
-      response.status(400).json({ problem: params.problem });
-      return;
-    }
+    const range = parseUsageParams(request.query, CSV_GRANULARITIES, nowMs);
     const closed = new AbortController();
     response.once('close', () => closed.abort());
-    const { range } = params;
     const pages = streamUsageCsv({ source, pool, range, nowMs, signal: closed.signal });
     try {
       // An error on the first page gets a proper response; a later one closes the connection.
@@ -64,8 +54,14 @@ export function usageRoutes(
     }
   });
 
+  router.use(handleInvalidParams);
   return router;
 }
+
+const handleInvalidParams: ErrorRequestHandler = (error: unknown, _request, response, next) => {
+  if (error instanceof InvalidParamError) response.status(400).json({ problem: error.message });
+  else next(error);
+};
 
 async function sendPages(
   response: Response,

@@ -8,7 +8,7 @@ import type { Snapshot } from '../api.ts';
 /**
  * Prefix of unfinished files in a snapshot directory: work in progress, or left over from a killed process.
  */
-export const UNFINISHED_PREFIX = '.unfinished-';
+const UNFINISHED_PREFIX = '.unfinished-';
 
 const METADATA_SUFFIX = '.json';
 
@@ -20,7 +20,6 @@ export const SNAPSHOT_FILE_MODE = 0o644;
 /** A file with the name of a snapshot. */
 export interface SnapshotFile {
   readonly name: string;
-  readonly bytes: number;
   /** Null if the metadata is missing or describes another file. Such a file is not a valid snapshot. */
   readonly snapshot: Snapshot | null;
 }
@@ -94,7 +93,7 @@ async function readSnapshotFile(directory: string, name: string): Promise<Snapsh
   const text = await nullIfMissing(() => readFile(`${path}${METADATA_SUFFIX}`, 'utf8'));
   const snapshot = text === null ? null : parseMetadata(text);
   const fits = snapshot !== null && snapshot.name === name && snapshot.bytes === bytes;
-  return { name, bytes, snapshot: fits ? snapshot : null };
+  return { name, snapshot: fits ? snapshot : null };
 }
 
 /** Null for a missing file: another process may remove one at any time. */

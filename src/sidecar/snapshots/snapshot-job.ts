@@ -158,7 +158,9 @@ async function createSnapshot({ source, directory, keep }: SnapshotTask): Promis
   const throttle = new DutyCycleThrottle();
   const unfinished = unfinishedPath(directory);
   try {
-    const { time, name, bytes } = await copyUsageDatabase(source, directory, unfinished, throttle);
+    const time = await reserveTime(directory);
+    const name = snapshotName(time);
+    const bytes = await copyUsageDatabase(source, directory, unfinished, throttle);
     const rows = finalizeCopy(unfinished, bytes);
     throttle.pause();
     const sha256 = await hashFile(unfinished, throttle);
@@ -172,20 +174,21 @@ async function createSnapshot({ source, directory, keep }: SnapshotTask): Promis
   }
 }
 
-/** Copies the database and closes it: the next steps need only the copy. */
+/**
+ * Copies the database and closes it: the next steps need only the copy. Returns the size of the copy in bytes.
+ */
 async function copyUsageDatabase(
   source: UsageSource,
   directory: string,
   unfinished: string,
   throttle: DutyCycleThrottle,
-): Promise<{ readonly time: number; readonly name: string; readonly bytes: number }> {
-  const { time, name } = await reserveName(directory);
+): Promise<number> {
   const opened = openUsageDatabase(source);
   try {
     const bytes = beginReadTransaction(source, opened.database);
     await freeDiskSpace(directory, bytes);
     await copyThrottled(opened, unfinished, throttle);
-    return { time, name, bytes };
+    return bytes;
   } catch (error) {
     const isOfTheSource = error instanceof Database.SqliteError && SOURCE_ERROR_CODES.has(error.code);
     throw isOfTheSource ? toUsageSourceError(source.databasePath, error) : error;
@@ -209,11 +212,10 @@ function beginReadTransaction(source: UsageSource, database: Database.Database):
 }
 
 /** The name of a snapshot is its second. Waits for the next second if the current one is in use. */
-async function reserveName(directory: string): Promise<{ readonly time: number; readonly name: string }> {
+async function reserveTime(directory: string): Promise<number> {
   for (;;) {
     const time = Date.now();
-    const name = snapshotName(time);
-    if (!existsSync(join(directory, name))) return { time, name };
+    if (!existsSync(join(directory, snapshotName(time)))) return time;
     await sleep(1000 - (time % 1000));
   }
 }

@@ -163,7 +163,7 @@ describe('usage over HTTP', () => {
     rmSync(databasePath);
     assert.equal((await ask(url, '/usage.csv')).status, 503);
     await sidecar.stop();
-    assert.doesNotMatch(sidecar.log, /"level":"error"|broke off/u);
+    assert.doesNotMatch(sidecar.log, /"level":"error"|download aborted/u);
     assert.equal(sidecar.stderr, '');
   });
 

@@ -127,7 +127,7 @@ describe('the metrics of failures', () => {
     assert.deepEqual(await nonZeroMetrics(relay, 'usage_records_queued'), {});
   });
 
-  test('count rejected clients, and only as that', async () => {
+  test('count rejected clients, but not as failed handshakes', async () => {
     await using relay = await OpenRelay.start({ RELAY_MAX_CONNECTIONS: '2', RELAY_MAX_WAITING: '1' });
     const waits = await relay.connect('tcp');
     await waits.send(handshake(newToken(), SIDE_A));

@@ -54,7 +54,7 @@ describe('the health check script of the image', () => {
     await Promise.all([tcp.stop(), unix.stop()]);
   });
 
-  test('ends later if the container is not starting any more', async (context) => {
+  test('ends later if the container has been running for more than half a minute', async (context) => {
     const port = await serve(context, (_request, response) => response.end('{"ok":true,"problem":null}'));
     // Process 1 of this machine is older than half a minute.
     const started = performance.now();
@@ -73,7 +73,7 @@ describe('the health check script of the image', () => {
     assert.deepEqual(asked, ['/healthz']);
   });
 
-  test('leaves other checks, files and off endpoints to healthcheck.ts', async (context) => {
+  test('leaves other checks, files and disabled endpoints to healthcheck.ts', async (context) => {
     const directory = await scratch(context);
     const none = { RELAY_STATUS_LISTEN: '' };
     assert.match((await run(['relay'], none))[1], /^relay: RELAY_STATUS_LISTEN is off/u);

@@ -60,12 +60,12 @@ async function assertOk(word: string, env: Environment, more: RegExp = /^$/u): P
 
 const LATENCY = String.raw`(?:raw|websocket) \S+(?: to websocket \S+)? \d+(?:\.\d)? ms`;
 
-/** That many latencies in one line. */
+/** Matches a line with that many latencies. */
 function latencies(count: number): RegExp {
   return new RegExp(`^: ${Array.from({ length: count }, () => LATENCY).join(', ')}$`, 'u');
 }
 
-/** The check prints exactly one line and fails. */
+/** Expects that the check prints exactly one line and fails. */
 function assertFails(ended: Ended, line: RegExp): void {
   assert.deepEqual([ended.code, ended.stderr], [1, '']);
   assert.match(ended.stdout, /^[^\n]+\n$/u);
@@ -202,7 +202,7 @@ describe('a check', () => {
     }
   });
 
-  test('has one of four names', async () => {
+  test('is rejected if its name is not one of four', async () => {
     for (const words of [[], [''], ['relays'], ['RELAY'], ['constructor'], ['two\nlines'], ['--help']]) {
       assertFails(
         await runOnce(words, {}),

@@ -15,7 +15,7 @@ async function client(relay: RelayProcess): Promise<TestClient> {
   return TestClient.connect('tcp', { tcpPort: relay.port('raw'), unixPath: '', websocketPort: 0 });
 }
 
-/** A pair that has transferred that many bytes, and continues. */
+/** Connects a pair and transfers that many bytes. The pair stays open. */
 async function pairThatMoved(relay: RelayProcess, bytes: number): Promise<readonly TestClient[]> {
   const token = newToken();
   const pair = [await client(relay), await client(relay)] as const;
@@ -27,7 +27,7 @@ async function pairThatMoved(relay: RelayProcess, bytes: number): Promise<readon
   return pair;
 }
 
-/** The reply to a new client. Empty: it may wait. */
+/** The reply to a new client; empty if it waits. */
 async function replyTo(relay: RelayProcess): Promise<string> {
   const one = await client(relay);
   await one.send(handshake(newToken(), SIDE_A));
@@ -59,7 +59,7 @@ async function settingsOf(context: TestContext, more: Settings = {}): Promise<Se
 }
 
 describe('a quota', () => {
-  test('warns, is exhausted, survives a kill, lets pairs end, and rejects new ones', async (context) => {
+  test('logs a warning, is exhausted, survives a kill, lets running pairs end, and rejects new clients', async (context) => {
     const settings = await settingsOf(context);
     {
       await using relay = await RelayProcess.start(settings);
@@ -123,7 +123,7 @@ describe('a quota', () => {
     assert.match(resets, /-01T00:00:00\.000Z$/u);
   });
 
-  test('with a file of another kind prevents the start, with an error message', async (context) => {
+  test('with an invalid state file prevents the start, with an error message', async (context) => {
     const settings = await settingsOf(context);
     await writeFile(settings['RELAY_QUOTA_STATE'] ?? '', '{"precious": true}');
     await assert.rejects(RelayProcess.start(settings), /is not a quota file or is damaged/u);

@@ -67,7 +67,7 @@ function authorized(authorization: string): { readonly headers: Record<string, s
   return { headers: { authorization } };
 }
 
-function assertRefused(answer: Answer, what: string): void {
+function assertRejected(answer: Answer, what: string): void {
   assert.equal(answer.status, 401, what);
   const challenges = String(answer.headers['www-authenticate']);
   assert.match(challenges, /^Bearer\b/u);
@@ -83,16 +83,16 @@ describe('a sidecar with a token', () => {
   test('requires it everywhere except at /healthz', async (context) => {
     const { url, sidecar } = await startSidecar(context, sampleRecords(3), { SIDECAR_TOKEN: TOKEN });
     for (const path of GUARDED) {
-      assertRefused(await ask(url, path), path);
+      assertRejected(await ask(url, path), path);
       for (const method of ['HEAD', 'POST', 'OPTIONS', 'DELETE']) {
         assert.equal((await ask(url, path, { method })).status, 401, `${method} ${path}`);
       }
     }
     for (const authorization of BAD) {
-      assertRefused(await ask(url, '/live.json', authorized(authorization)), authorization);
+      assertRejected(await ask(url, '/live.json', authorized(authorization)), authorization);
       assert.equal((await ask(url, '/healthz', authorized(authorization))).status, 200);
     }
-    assertRefused(await ask(url, `/live.json?token=${TOKEN}&access_token=${TOKEN}`), 'in the query');
+    assertRejected(await ask(url, `/live.json?token=${TOKEN}&access_token=${TOKEN}`), 'in the query');
     assert.equal((await ask(url, '/healthz')).status, 200);
 
     for (const authorization of GOOD) {
@@ -123,7 +123,7 @@ describe('a sidecar with a token', () => {
     const file = join(await scratch(context), 'token');
     writeFileSync(file, `${TOKEN}\n`);
     const { url } = await startSidecar(context, null, { SIDECAR_TOKEN_FILE: file });
-    assertRefused(await ask(url, '/live.json'), 'without');
+    assertRejected(await ask(url, '/live.json'), 'without');
     assert.equal((await ask(url, '/live.json', authorized(`Bearer ${TOKEN}`))).status, 200);
   });
 

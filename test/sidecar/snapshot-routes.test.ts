@@ -231,7 +231,7 @@ describe('snapshots over HTTP', () => {
     assert.equal((await post(url, { 'sec-fetch-site': 'same-origin' })).status, 201);
   });
 
-  test('can not be taken without a database, which is reported', async (context) => {
+  test('cannot be taken without a database, which is reported', async (context) => {
     const { url, databasePath } = await startSidecar(context, null);
     const answer = await post(url);
     assert.equal(answer.status, 503);

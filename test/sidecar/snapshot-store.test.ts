@@ -234,7 +234,7 @@ describe('the store', () => {
     assert.equal((await store.take()).rows, 3);
   });
 
-  test('can not be opened in an unwritable directory, which is reported', async (context) => {
+  test('cannot be opened in an unwritable directory, which is reported', async (context) => {
     const { options } = await openSnapshotFixture(context);
     const file = join(await scratch(context), 'file');
     writeFileSync(file, '');

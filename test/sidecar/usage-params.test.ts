@@ -94,7 +94,7 @@ describe('a time', () => {
     '0000-01-01T00:00+01:00',
   ];
   for (const text of nonsense) {
-    test(`can not be ${JSON.stringify(text)}`, () => {
+    test(`cannot be ${JSON.stringify(text)}`, () => {
       const problem = problemOf({ to: text });
       assert.ok(
         problem.startsWith(`"to" is ${JSON.stringify(text)}, which is not a time: use a date`),

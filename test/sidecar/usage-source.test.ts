@@ -258,7 +258,7 @@ test('a replaced file is read at the next open', async (context) => {
   assert.equal(openAndSum(source).rows, 12);
 });
 
-test('a scratch directory that can not be created is an error with its path', async (context) => {
+test('a scratch directory that cannot be created is an error with its path', async (context) => {
   const source = await createUsageFixture(context);
   createUsageFile(source.databasePath);
   writeFileSync(source.scratchDirectory, 'a file');

@@ -57,7 +57,7 @@ const KEEP_ALIVE_MS = 5000;
 const MAX_PENDING_COMMANDS = 10_000;
 
 /** One connection to the coordinator, from the login to its first error. */
-export class CoordinatorConnection {
+class CoordinatorConnection {
   readonly #socket: Socket;
   readonly #closed = Promise.withResolvers<string>();
   readonly #replies = new ReplyReader();

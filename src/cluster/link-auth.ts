@@ -21,7 +21,7 @@ import { startNodeTls } from '../transport/uv-handle.ts';
 export const MAX_LINK_LINE_BYTES = 200;
 
 /** The line, if it is complete. `rest` is what came behind it, and shares memory with the bytes that were read. */
-export type LinkLine =
+type LinkLine =
   | { readonly kind: 'incomplete'; readonly text: string }
   | { readonly kind: 'overlong'; readonly text: string }
   | { readonly kind: 'line'; readonly text: string; readonly rest: Uint8Array };
@@ -253,7 +253,7 @@ const KEY_MISMATCH_CODES: ReadonlySet<string> = new Set([
 const SYSTEM_ERROR = /^E[A-Z0-9]+$/u;
 
 /** The other end has proven that it has the secret, or has failed to. One of the two is called at most. */
-export interface LinkTlsObserver {
+interface LinkTlsObserver {
   onAuthenticated(): void;
   /** Called before the stream closes. Not called if the network fails. */
   onFailed(failure: LinkAuthFailure): void;

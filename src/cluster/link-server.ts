@@ -98,7 +98,7 @@ export const MAX_PENDING_PEERS = 64;
 /** Limit for networks remembered because a relay connected from there. The least recent one is forgotten first. */
 const MAX_KNOWN_NETWORKS = 1024;
 
-export interface LinkServerOptions extends LinkConfig {
+interface LinkServerOptions extends LinkConfig {
   /**
    * Another relay has opened a link. The stream must be started before this returns; `firstBytes` are in memory that the next
    * read overwrites.

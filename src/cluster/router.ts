@@ -85,7 +85,7 @@ const EVICTED_RETRY_DELAYS_MS = [50, 100, 200, 400];
 /** Concurrent connection attempts to one relay. A relay that has lost many tokens at once must not use up all pending slots there. */
 const MAX_CONNECTS_PER_PEER = 16;
 
-export interface LeaseRouterOptions extends TokenLeasesOptions {
+interface LeaseRouterOptions extends TokenLeasesOptions {
   readonly links: LinkConfig;
   /** Could not connect to another relay. Not called for attempts that this relay aborts when it stops. */
   readonly onConnectFailed: (failure: LinkErrorCode, owner: Owner) => void;

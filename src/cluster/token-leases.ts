@@ -63,7 +63,7 @@ export class RenewalLoop {
 }
 
 /** One token that this relay leases, or is releasing. */
-export class Lease {
+class Lease {
   readonly token: Token;
   readonly key: string;
   /** A client waits under the token here. */
@@ -143,7 +143,7 @@ const RENEWAL_BATCH = 500;
 /** Time limit for releasing all leases at the end, in milliseconds. */
 const CLOSE_TIMEOUT_MS = 2000;
 
-export interface TokenLeasesEvents extends CoordinatorEvents {
+interface TokenLeasesEvents extends CoordinatorEvents {
   /** Another relay owns a token that was leased here: waiting clients must be forwarded to it. The lease is gone. */
   readonly onLeaseLost: (token: Token, owner: Owner) => void;
 }
@@ -159,7 +159,7 @@ export interface TokenLeasesOptions {
 }
 
 /** Since the start. */
-export interface TokenLeasesTotals {
+interface TokenLeasesTotals {
   /** Sent to the coordinator. */
   readonly commands: number;
   /** Leases that another relay had before. */

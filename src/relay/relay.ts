@@ -27,6 +27,7 @@ import { listen } from '../transport/listener.ts';
 import { CertificateError, ReloadableCredentials } from '../transport/tls-credentials.ts';
 import { UsageRecorder } from '../usage/record.ts';
 import { DatabaseThread } from '../usage/sqlite-sink.ts';
+import type { CurrentState } from '../usage/sqlite-sink.ts';
 import type { ClusterService } from './cluster.ts';
 import { RelayMetrics } from './relay-metrics.ts';
 import { RelayUsage } from './relay-usage.ts';
@@ -346,7 +347,7 @@ export class Relay {
     this.#log.info({ pairs, ...forwarding, waiting, bytesPerSecond }, message);
   }
 
-  #currentState(): { rebooted: number; connected: number; waiting: number; incomplete_bytes: number } {
+  #currentState(): CurrentState {
     const { connected, waiting, incompleteBytes } = this.#sessions.liveCounts();
     return {
       rebooted: this.#startedAtSeconds,

@@ -6,7 +6,7 @@ import type { TestContext } from 'node:test';
 import Database from 'better-sqlite3';
 import { deleteRecords, readDeletedTotals } from '../../src/usage/retention.ts';
 import { SqliteSink } from '../../src/usage/sqlite-sink.ts';
-import type { RetentionOptions } from '../../src/usage/sqlite-sink.ts';
+import type { CurrentState, RetentionOptions } from '../../src/usage/sqlite-sink.ts';
 import { scratch } from '../support/scratch.ts';
 import { addUsage, createUsageFile, readUsageSum } from '../support/usage-files.ts';
 import { HAPPY_RECORD, insertRecords } from '../support/usage-records.ts';
@@ -111,17 +111,7 @@ describe('a sink with a retention time', () => {
       onNotice: ignore,
       onDeleted: deleted.resolve,
     };
-    const current = (): {
-      rebooted: number;
-      connected: number;
-      waiting: number;
-      incomplete_bytes: number;
-    } => ({
-      rebooted: 1,
-      connected: 0,
-      waiting: 0,
-      incomplete_bytes: 0,
-    });
+    const current = (): CurrentState => ({ rebooted: 1, connected: 0, waiting: 0, incomplete_bytes: 0 });
     const sink = await SqliteSink.open(path, current, events, retention);
     sink.record({
       started: Date.now() / 1000,

@@ -17,7 +17,7 @@ import { scratch } from '../support/scratch.ts';
 /** EX_CONFIG of sysexits.h. */
 const BAD_CONFIGURATION = 78;
 
-const TOKEN = 'a-secret-token';
+const TOKEN = 'the-token-of-this-test';
 
 const SIDECAR = ['node', 'src/sidecar/main.ts'];
 

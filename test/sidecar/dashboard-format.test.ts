@@ -7,12 +7,14 @@ import {
   formatClock,
   formatCompact,
   formatCount,
+  formatDateTime,
   formatDuration,
   formatExactBytes,
-  formatDateTime,
+  formatListener,
   formatRate,
   formatShare,
   formatUntil,
+  toSentence,
 } from '../../src/sidecar/dashboard/format.ts';
 
 /** Replaces no-break spaces with spaces. */
@@ -107,4 +109,23 @@ describe('times on the dashboard', () => {
     assert.equal(formatClock(timeMs), '05:09:02 UTC');
     assert.equal(formatDateTime(timeMs), '3 Nov 2026, 05:09 UTC');
   });
+});
+
+test('a problem becomes a sentence', () => {
+  assert.equal(toSentence('the disk is full'), 'The disk is full.');
+  assert.equal(toSentence(' Why? '), 'Why?');
+});
+
+describe('a listener is named', () => {
+  const cases: readonly (readonly [listener: string, name: string])[] = [
+    ['raw ssl:443:interface=127.0.0.1', 'TLS 443'],
+    ['raw tcp:4001', 'TCP 4001'],
+    [String.raw`raw tcp:4001:interface=\:\:`, 'TCP 4001'],
+    ['websocket tcp:4002:interface=127.0.0.1', 'WebSocket 4002'],
+    [String.raw`raw unix:/run/a\:b.sock:mode=660`, '/run/a:b.sock'],
+    ['something else', 'something else'],
+  ];
+  for (const [listener, name] of cases) {
+    test(`${listener}: ${name}`, () => assert.equal(formatListener(listener), name));
+  }
 });

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { DatabaseState, LiveStatus, RelayState } from '../../src/sidecar/api.ts';
-import { formatListener, toSentence } from '../../src/sidecar/dashboard/format.ts';
 import {
   HISTORY_S,
   RateHistory,
@@ -75,11 +74,6 @@ describe('the headline of the dashboard', () => {
     );
     assert.deepEqual(later, toHeadline({ kind: 'answered', live: live(UP) }, NOW_MS));
   });
-
-  test('turns a problem into a sentence', () => {
-    assert.equal(toSentence('the disk is full'), 'The disk is full.');
-    assert.equal(toSentence(' Why? '), 'Why?');
-  });
 });
 
 describe('the history of the rate', () => {
@@ -141,18 +135,4 @@ describe('usage is reloaded', () => {
 test('an unreachable sidecar is polled with growing delays, forever', () => {
   const delaysMs = [1, 2, 3, 4, 5, 6, 7, 1000].map(backoffMs);
   assert.deepEqual(delaysMs, [1000, 2000, 4000, 8000, 15_000, 30_000, 30_000, 30_000]);
-});
-
-describe('a listener is named', () => {
-  const cases: readonly (readonly [listener: string, name: string])[] = [
-    ['raw ssl:443:interface=127.0.0.1', 'TLS 443'],
-    ['raw tcp:4001', 'TCP 4001'],
-    [String.raw`raw tcp:4001:interface=\:\:`, 'TCP 4001'],
-    ['websocket tcp:4002:interface=127.0.0.1', 'WebSocket 4002'],
-    [String.raw`raw unix:/run/a\:b.sock:mode=660`, '/run/a:b.sock'],
-    ['something else', 'something else'],
-  ];
-  for (const [listener, name] of cases) {
-    test(`${listener}: ${name}`, () => assert.equal(formatListener(listener), name));
-  }
 });

@@ -89,20 +89,20 @@ describe('the dashboard shows the correct state', { skip: NO_BROWSER }, () => {
   });
 });
 
-test(
-  'a dashboard that lacks one of its scripts says so and loads again',
-  { skip: NO_BROWSER },
-  async (context) => {
-    const { browser } = await openDashboard(context);
-    await browser.page.clock.install();
-    await browser.page.route('**/assets/usage-series.ts', (route) => route.abort());
-    await browser.page.reload();
-    await browser.untilText('#headline', 'This page did not load completely');
-    await browser.page.unroute('**/assets/usage-series.ts');
-    await browser.page.clock.runFor(10_000);
-    await browser.untilText('#headline', 'The relay is up');
-  },
-);
+describe('a dashboard that lacks one of its scripts says so and loads again', { skip: NO_BROWSER }, () => {
+  for (const script of ['usage-series.ts', 'dom.ts']) {
+    test(script, async (context) => {
+      const { browser } = await openDashboard(context);
+      await browser.page.clock.install();
+      await browser.page.route(`**/assets/${script}`, (route) => route.abort());
+      await browser.page.reload();
+      await browser.untilText('#headline', 'This page did not load completely');
+      await browser.page.unroute(`**/assets/${script}`);
+      await browser.page.clock.runFor(10_000);
+      await browser.untilText('#headline', 'The relay is up');
+    });
+  }
+});
 
 describe('the buttons of the dashboard', { skip: NO_BROWSER }, () => {
   for (const token of [undefined, 'open-sesame-open-sesame']) {

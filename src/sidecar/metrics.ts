@@ -168,19 +168,18 @@ function createSnapshotMetrics({
   snapshotIntervalMs,
 }: SidecarMetricsSource): (Gauge | Counter)[] {
   const newest = (): Snapshot | undefined => snapshots()[0];
+  const timeMs = (): number => Date.parse(newest()?.time ?? '1970-01-01');
   const ageSeconds = (): number => {
-    const time = newest()?.time;
-    // Without a snapshot, the time since the start. The age is never negative, even after the clock was set
-    // back.
-    if (time === undefined) return performance.now() / 1000;
-    return Math.max(0, (Date.now() - Date.parse(time)) / 1000);
+    if (newest() === undefined) return performance.now() / 1000;
+    // Never negative, even after the clock was set back.
+    return Math.max(0, Date.now() - timeMs()) / 1000;
   };
   return [
     gauge('snapshots', 'Existing snapshots of the usage database.', () => snapshots().length),
     gauge(
       'snapshot_timestamp_seconds',
       'Time of the newest snapshot, in seconds since the epoch; 0 if there is none.',
-      () => Date.parse(newest()?.time ?? new Date(0).toISOString()) / 1000,
+      () => timeMs() / 1000,
     ),
     gauge(
       'snapshot_age_seconds',

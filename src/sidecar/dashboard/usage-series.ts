@@ -169,16 +169,16 @@ export interface WaitingBar {
   readonly share: number;
 }
 
-export function toWaitingBars(steps: readonly WaitingBucket[]): WaitingBar[] {
-  const total = sum(steps.map((step) => step.records));
-  return steps.map(({ at_most_seconds: most, records }, index) => {
-    const least = steps[index - 1]?.at_most_seconds ?? null;
+export function toWaitingBars(buckets: readonly WaitingBucket[]): WaitingBar[] {
+  const total = sum(buckets.map(({ records }) => records));
+  return buckets.map(({ at_most_seconds: most, records }, index) => {
+    const least = buckets[index - 1]?.at_most_seconds ?? null;
     return { label: waitingLabel(least, most), records, share: total === 0 ? 0 : records / total };
   });
 }
 
 function waitingLabel(leastSeconds: number | null, mostSeconds: number | null): string {
-  if (mostSeconds === null) return leastSeconds === null ? 'any' : `over ${formatDuration(leastSeconds)}`;
+  if (mostSeconds === null) return `over ${formatDuration(leastSeconds ?? 0)}`;
   if (leastSeconds === null) return `up to ${formatDuration(mostSeconds)}`;
   return `${formatDuration(leastSeconds)} to ${formatDuration(mostSeconds)}`;
 }
@@ -187,17 +187,18 @@ function waitingLabel(leastSeconds: number | null, mostSeconds: number | null): 
  * The distribution in a sentence: the shortest upper bound for at least half of the transfers, and their
  * share.
  */
-export function waitingSummary(steps: readonly WaitingBucket[]): string {
-  const total = sum(steps.map((step) => step.records));
+export function waitingSummary(buckets: readonly WaitingBucket[]): string {
+  const total = sum(buckets.map(({ records }) => records));
   if (total === 0) return 'There were no transfers in this period.';
   let count = 0;
-  for (const { at_most_seconds: most, records } of steps) {
+  let longest = 0;
+  for (const { at_most_seconds: most, records } of buckets) {
+    // The last bucket.
+    if (most === null) break;
     count += records;
-    if (most !== null && count * 2 >= total)
+    longest = most;
+    if (count * 2 >= total)
       return `${formatShare(count, total)} waited at most ${formatDuration(most)} for their partner.`;
   }
-  const longest = steps.findLast((step) => step.at_most_seconds !== null)?.at_most_seconds ?? 0;
-  const longer =
-    total - sum(steps.filter((step) => step.at_most_seconds !== null).map((step) => step.records));
-  return `${formatShare(longer, total)} waited longer than ${formatDuration(longest)} for their partner.`;
+  return `${formatShare(total - count, total)} waited longer than ${formatDuration(longest)} for their partner.`;
 }

@@ -193,9 +193,9 @@ describe('a variable in quotation marks', () => {
       for (const name of names.flatMap((variable) => [variable, `${variable}_FILE`])) {
         const result = read({ [name]: '"0123456789abcdef"' });
         assert.ok(result.kind === 'errors', name);
-        const notifications = result.errors.filter(({ variable }) => variable === name);
+        const errors = result.errors.filter(({ variable }) => variable === name);
         assert.deepEqual(
-          notifications.map(({ accepted }) => accepted),
+          errors.map(({ accepted }) => accepted),
           ['the value without quotation marks around it'],
           name,
         );

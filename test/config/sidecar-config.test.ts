@@ -152,26 +152,23 @@ describe('an invalid value of the sidecar', () => {
       for (const environment of [{ SIDECAR_TOKEN: token }, { SIDECAR_TOKEN_FILE: path }]) {
         const result = readSidecarConfig({ ...DATABASE, SIDECAR_LISTEN: 'tcp:4004', ...environment });
         assert.ok(result.kind === 'errors');
-        const notifications = [...result.errors.map(formatConfigError), ...result.warnings].join('\n');
-        assert.doesNotMatch(notifications, /hunter2/u);
+        const problems = [...result.errors.map(formatConfigError), ...result.warnings].join('\n');
+        assert.doesNotMatch(problems, /hunter2/u);
         const [variable = ''] = Object.keys(environment);
-        assert.match(
-          notifications,
-          new RegExp(`^${variable}=.*visible ASCII characters without blanks\\.$`, 'u'),
-        );
+        assert.match(problems, new RegExp(`^${variable}=.*visible ASCII characters without blanks\\.$`, 'u'));
       }
     }
   });
 
   test('is an error if the token file is empty or missing', async (context) => {
     const path = join(await scratch(context), 'token');
-    const notifications = (): string =>
+    const problems = (): string =>
       errorsOf({ ...DATABASE, SIDECAR_TOKEN_FILE: path })
         .map(formatConfigError)
         .join('\n');
-    assert.match(notifications(), /^SIDECAR_TOKEN_FILE=".*token" can't be used: there is no such file\./u);
+    assert.match(problems(), /^SIDECAR_TOKEN_FILE=".*token" can't be used: there is no such file\./u);
     writeFileSync(path, '\n');
-    assert.match(notifications(), /^SIDECAR_TOKEN_FILE=".*token" can't be used: it is empty\./u);
+    assert.match(problems(), /^SIDECAR_TOKEN_FILE=".*token" can't be used: it is empty\./u);
   });
 
   test('is reported together with all others', () => {

@@ -73,7 +73,7 @@ class TrackerFixture implements AsyncDisposable {
   }
 }
 
-async function relay(context: TestContext): Promise<TrackerFixture> {
+async function openTracker(context: TestContext): Promise<TrackerFixture> {
   return new TrackerFixture(join(await scratch(context), 'quota.json'));
 }
 
@@ -86,7 +86,7 @@ describe('a quota tracker', () => {
   afterEach(() => mock.timers.reset());
 
   test('checks every second, and not earlier', async (context) => {
-    await using fixture = await relay(context);
+    await using fixture = await openTracker(context);
     const tracker = fixture.tracker();
     fixture.relayedBytes = 10;
     fixture.pass(999);
@@ -99,7 +99,7 @@ describe('a quota tracker', () => {
   });
 
   test('saves the usage with each check, for the start after a crash', async (context) => {
-    await using fixture = await relay(context);
+    await using fixture = await openTracker(context);
     fixture.tracker();
     fixture.relayedBytes = 10;
     fixture.pass(1000);
@@ -110,7 +110,7 @@ describe('a quota tracker', () => {
   });
 
   test('starts with the saved usage, and reports it', async (context) => {
-    await using fixture = await relay(context);
+    await using fixture = await openTracker(context);
     await save(fixture.path, { day: '2026-03-10', period: 'day', relayedBytes: 300 });
     const tracker = fixture.tracker({ counts: 'in+out' });
     assert.deepEqual(
@@ -125,7 +125,7 @@ describe('a quota tracker', () => {
   });
 
   test('does not start if the usage cannot be read, and leaves nothing behind', async (context) => {
-    await using fixture = await relay(context);
+    await using fixture = await openTracker(context);
     await writeFile(fixture.path, 'half a fi');
     assert.throws(() => fixture.tracker(), QuotaFileError);
     fixture.pass(5000);
@@ -133,7 +133,7 @@ describe('a quota tracker', () => {
   });
 
   test('reports each warning', async (context) => {
-    await using fixture = await relay(context);
+    await using fixture = await openTracker(context);
     const tracker = fixture.tracker();
     for (const bytes of [799, 800, 950]) {
       fixture.relayedBytes = bytes;
@@ -143,7 +143,7 @@ describe('a quota tracker', () => {
   });
 
   test('reports an exhausted quota with the first check after a restart', async (context) => {
-    await using fixture = await relay(context);
+    await using fixture = await openTracker(context);
     await save(fixture.path, { day: '2026-03-10', period: 'day', relayedBytes: 1000 });
     const tracker = fixture.tracker();
     assert.deepEqual(fixture.events, []);
@@ -152,7 +152,7 @@ describe('a quota tracker', () => {
   });
 
   test('gives pairs one grace period when the quota is exhausted', async (context) => {
-    await using fixture = await relay(context);
+    await using fixture = await openTracker(context);
     const tracker = fixture.tracker();
     fixture.relayedBytes = 1000;
     tracker.check();
@@ -166,7 +166,7 @@ describe('a quota tracker', () => {
   });
 
   test('never closes pairs if there is no limit of the grace period', async (context) => {
-    await using fixture = await relay(context);
+    await using fixture = await openTracker(context);
     const tracker = fixture.tracker({ graceMs: null });
     fixture.relayedBytes = 1000;
     tracker.check();
@@ -175,7 +175,7 @@ describe('a quota tracker', () => {
   });
 
   test('closes pairs at once if the grace period is zero', async (context) => {
-    await using fixture = await relay(context);
+    await using fixture = await openTracker(context);
     const tracker = fixture.tracker({ graceMs: 0 });
     fixture.relayedBytes = 1000;
     tracker.check();
@@ -184,7 +184,7 @@ describe('a quota tracker', () => {
   });
 
   test('stops the grace period at a reset, and has a full one the next time', async (context) => {
-    await using fixture = await relay(context);
+    await using fixture = await openTracker(context);
     fixture.wallMs = Date.parse('2026-03-10T23:59:30Z');
     const tracker = fixture.tracker();
     fixture.relayedBytes = 1000;
@@ -219,7 +219,7 @@ describe('a quota tracker', () => {
   });
 
   test('counts and saves the last bytes when it closes, and then stops checking', async (context) => {
-    await using fixture = await relay(context);
+    await using fixture = await openTracker(context);
     const tracker = fixture.tracker();
     fixture.relayedBytes = 10;
     fixture.pass(1000);
@@ -233,7 +233,7 @@ describe('a quota tracker', () => {
   });
 
   test('closes no pairs after it has closed', async (context) => {
-    await using fixture = await relay(context);
+    await using fixture = await openTracker(context);
     const tracker = fixture.tracker();
     fixture.relayedBytes = 1000;
     tracker.check();
@@ -243,7 +243,7 @@ describe('a quota tracker', () => {
   });
 
   test('closes no pairs if closing finds the quota exhausted', async (context) => {
-    await using fixture = await relay(context);
+    await using fixture = await openTracker(context);
     const tracker = fixture.tracker();
     fixture.relayedBytes = 1000;
     await tracker.close();

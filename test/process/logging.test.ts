@@ -229,14 +229,14 @@ describe('a log throttle', () => {
     let now = 0;
     const logged: number[] = [];
     const throttle = new LogThrottle(1000, () => now);
-    const tell = (times: number): void => {
+    const report = (times: number): void => {
       logged.push(times);
-      throttle.log(tell);
+      throttle.log(report);
     };
-    throttle.log(tell);
+    throttle.log(report);
     assert.deepEqual(logged, [1]);
     now = 1000;
-    throttle.log(tell);
+    throttle.log(report);
     assert.deepEqual(logged, [1, 2]);
   });
 });

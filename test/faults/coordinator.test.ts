@@ -25,7 +25,7 @@ const MAX_STALL_MS = 1000;
 /** Time for the relay to reconnect to a recovered coordinator, in milliseconds. */
 const RECONNECT_MS = 12_000;
 
-/** Replies to the commands of a relay once it is logged in. `test/cluster/resp.test.ts` has more. */
+/** Replies to the commands of a relay once it is logged in. `test/unit/cluster/resp.test.ts` has more. */
 const ATTACKS: readonly (readonly [name: string, answer: ReturnType<Answer>])[] = [
   ['arrays of 33 million elements in arrays', '*33000000\r\n'.repeat(20)],
   ['a string of 1 GiB', { head: '$1073741824\r\n', piece: Buffer.alloc(65_536, 'a') }],

@@ -3,7 +3,10 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { NetworkNamespaces, skipWithoutNetworkNamespaces } from '../cluster/network/network-namespaces.ts';
+import {
+  NetworkNamespaces,
+  skipWithoutNetworkNamespaces,
+} from '../system/cluster/network/network-namespaces.ts';
 import { makeIdentity } from '../support/certificates.ts';
 import { Program } from '../support/programs.ts';
 import { RelayProcess } from '../support/relay-process.ts';

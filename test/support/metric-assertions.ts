@@ -1,0 +1,62 @@
+import assert from 'node:assert/strict';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { SIDE_A, SIDE_B, handshake, newToken } from './bytes.ts';
+import { nonZero, scrape } from './metrics.ts';
+import type { TestClient } from './test-client.ts';
+import type { OpenRelay } from './open-relay.ts';
+
+export type Transport = TestClient['transport'];
+
+export const TRANSPORTS: readonly Transport[] = ['tcp', 'unix', 'websocket'];
+
+/** Resolves when a metric of the relay fulfils a condition. */
+async function metricWhere(
+  relay: OpenRelay,
+  name: string,
+  condition: (value: number) => boolean,
+): Promise<void> {
+  const deadline = performance.now() + 10_000;
+  for (;;) {
+    const value = (await scrape(relay.statusUrl)).get(`transit_relay_${name}`);
+    assert.ok(value !== undefined, `no metric ${name}`);
+    if (condition(value)) return;
+    assert.ok(performance.now() < deadline, `${name} stays ${value}`);
+    await sleep(20);
+  }
+}
+
+export function metricIs(relay: OpenRelay, name: string, expected: number): Promise<void> {
+  return metricWhere(relay, name, (value) => value === expected);
+}
+
+/** Resolves when a metric is greater than `threshold`. */
+export function metricExceeds(relay: OpenRelay, name: string, threshold: number): Promise<void> {
+  return metricWhere(relay, name, (value) => value > threshold);
+}
+
+/** Metrics that begin with `name` and are not 0. */
+export async function nonZeroMetrics(
+  relay: OpenRelay,
+  name: string,
+): Promise<Readonly<Record<string, number>>> {
+  return nonZero(await scrape(relay.statusUrl), `transit_relay_${name}`);
+}
+
+/** Connects two clients and waits until they are paired. */
+export async function connectPair(
+  relay: OpenRelay,
+  from: Transport,
+  to: Transport,
+): Promise<[TestClient, TestClient]> {
+  const token = newToken();
+  const [a, b] = [await relay.connect(from), await relay.connect(to)];
+  await a.send(handshake(token, SIDE_A));
+  await b.send(handshake(token, SIDE_B));
+  await Promise.all([a.until(3), b.until(3)]);
+  return [a, b];
+}
+
+/** Resolves when no connection is open. */
+export async function allDisconnected(relay: OpenRelay): Promise<void> {
+  await metricIs(relay, 'connections_open', 0);
+}

@@ -1,0 +1,197 @@
+import { deepEqual, equal, match, notEqual, ok } from 'node:assert/strict';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { before, describe, test } from 'node:test';
+import { RELAY_DEFAULTS } from '../../../src/config/relay-config.ts';
+import { SIDECAR_DEFAULTS } from '../../../src/config/sidecar-config.ts';
+import { ComposeProject } from '../../support/compose.ts';
+import { newPair, pairAt } from '../../support/docker-clients.ts';
+import { rowsIn } from '../../support/docker-usage.ts';
+import { DockerSandbox, ROOT, buildImage, docker, withoutDocker } from '../../support/docker.ts';
+import { scratch } from '../../support/scratch.ts';
+import { freePorts } from '../../support/listening.ts';
+
+/** Settings that docker-compose.yml sets itself: they depend on each other and on the published ports. */
+const FIXED: ReadonlySet<string> = new Set([
+  'RELAY_STATUS_LISTEN',
+  'SIDECAR_LISTEN',
+  'SIDECAR_RELAY_STATUS',
+  'SIDECAR_USAGE_DB',
+  'SIDECAR_SNAPSHOT_DIR',
+]);
+
+const HARDENING = `{{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}} {{.HostConfig.SecurityOpt}} {{.HostConfig.RestartPolicy.Name}} {{.HostConfig.LogConfig.Type}} {{index .HostConfig.LogConfig.Config "max-size"}}`;
+const LIMITS = '{{.HostConfig.Memory}} {{.HostConfig.PidsLimit}}';
+
+describe('docker-compose.yml', { skip: withoutDocker, concurrency: true }, () => {
+  const sandbox = new DockerSandbox();
+  let image = '';
+  before(async () => {
+    image = await buildImage();
+  });
+
+  test('starts a healthy and hardened relay and sidecar in a fresh clone', async (t) => {
+    const built = sandbox.name('fresh').replace('relay-test', 'transit-relay');
+    t.after(() => docker('image', 'rm', '--force', built));
+    await using project = new ComposeProject({
+      project: sandbox.name('fresh'),
+      settings: { RELAY_IMAGE: built },
+    });
+    await project.run('up', '--detach', '--wait');
+    for (const service of ['relay', 'sidecar']) {
+      const container = await project.container(service);
+      equal(await container.inspect('{{.State.Health.Status}}'), 'healthy');
+      equal(
+        await container.inspect(HARDENING),
+        'true [ALL] [no-new-privileges] unless-stopped json-file 10m',
+      );
+      const [memory = 0, pids = 0] = (await container.inspect(LIMITS)).split(' ').map(Number);
+      ok(memory > 0 && pids > 0, 'no limits');
+      equal(await container.exec('cat', '/proc/1/comm'), 'tini');
+      equal(await container.exec('id', '--user'), '1000');
+    }
+    const relay = await project.container('relay');
+    const pair = await newPair(relay, ['tcp', 'websocket']);
+    await pair.exchange(100_000);
+    await pair[Symbol.asyncDispose]();
+    const sidecar = `http://127.0.0.1:${await (await project.container('sidecar')).port(4004)}`;
+    const page = await fetch(sidecar);
+    match(page.headers.get('content-type') ?? '', /^text\/html/u);
+    match(
+      await (await fetch(`${sidecar}/live.json`)).text(),
+      /"relay":\{.*"relayed_bytes":200000.*"state":"up"/u,
+    );
+  });
+
+  test('publishes the sidecar on loopback only, and the status port not at all', async () => {
+    await using project = new ComposeProject({
+      project: sandbox.name('ports'),
+      settings: { RELAY_IMAGE: image, RELAY_PORT: '0', RELAY_WEBSOCKET_PORT: '0' },
+    });
+    await project.run('up', '--detach', '--wait', '--no-build');
+    const published = async (service: string): Promise<string[]> =>
+      (await docker('port', (await project.container(service)).id))
+        .split('\n')
+        .map((line) => line.replace(/\d+$/u, 'N'));
+    deepEqual(
+      (await published('relay')).filter((line) => !line.includes('[::]')),
+      ['4001/tcp -> 0.0.0.0:N', '4002/tcp -> 0.0.0.0:N'],
+    );
+    deepEqual(await published('sidecar'), ['4004/tcp -> 127.0.0.1:N']);
+  });
+
+  test('gives the relay time to drain, and keeps records after down and up', async () => {
+    await using project = new ComposeProject({
+      project: sandbox.name('down'),
+      settings: { RELAY_IMAGE: image },
+    });
+    await project.run('up', '--detach', '--wait', '--no-build');
+    const first = await project.container('relay');
+    const pair = await newPair(first);
+    const down = project.run('down');
+    await first.says(/"pairs":1,.*"msg":"draining"/u);
+    await pair.exchange(10_000);
+    await pair[Symbol.asyncDispose]();
+    await down;
+    await project.run('up', '--detach', '--wait', '--no-build');
+    const second = await project.container('relay');
+    notEqual(second.id, first.id);
+    equal(await rowsIn(image, `${sandbox.name('down')}_usage`), 'happy 20000');
+  });
+
+  test('keeps the sidecar running while the relay restarts, and starts it without the relay', async () => {
+    await using project = new ComposeProject({
+      project: sandbox.name('restart'),
+      settings: { RELAY_IMAGE: image },
+    });
+    await project.run('up', '--detach', '--wait', '--no-build', 'sidecar');
+    equal(await project.run('ps', '--services'), 'sidecar');
+    await project.run('up', '--detach', '--wait', '--no-build');
+    const sidecar = await project.container('sidecar');
+    await project.run('restart', 'relay');
+    await project.run('kill', 'relay');
+    await project.run('up', '--detach', '--wait', '--no-build');
+    equal(await sidecar.inspect('{{.State.Health.Status}} {{.RestartCount}}'), 'healthy 0');
+    equal((await project.container('sidecar')).id, sidecar.id);
+  });
+
+  test('reads settings from an .env file: an empty value is off, a missing one is the default of the image', async (t) => {
+    const envFile = join(await scratch(t), 'env');
+    writeFileSync(
+      envFile,
+      'RELAY_WEBSOCKET_LISTEN=\nRELAY_LOG_LEVEL=debug\nSIDECAR_TOKEN=open-sesame-open-sesame\n',
+    );
+    await using project = new ComposeProject({
+      project: sandbox.name('env'),
+      envFile,
+      settings: { RELAY_IMAGE: image },
+    });
+    await project.run('create', '--no-build');
+    const environment = async (service: string): Promise<string[]> => {
+      const container = await project.container(service);
+      const lines = await container.inspect('{{range .Config.Env}}{{println .}}{{end}}');
+      return lines
+        .split('\n')
+        .filter((line) => /^(?:RELAY|SIDECAR)_\w+=/u.test(line))
+        .toSorted();
+    };
+    deepEqual(await environment('relay'), [
+      'RELAY_DRAIN_TIMEOUT=10m',
+      'RELAY_LISTEN=tcp:4001',
+      'RELAY_LOG_LEVEL=debug',
+      'RELAY_STATUS_LISTEN=tcp:4003',
+      'RELAY_USAGE_DB=/data/usage.sqlite',
+      'RELAY_WEBSOCKET_LISTEN=',
+      'SIDECAR_SNAPSHOT_DIR=/data/snapshots',
+      'SIDECAR_USAGE_DB=/data/usage.sqlite',
+    ]);
+    const sidecar = await environment('sidecar');
+    ok(sidecar.includes('SIDECAR_TOKEN=open-sesame-open-sesame'), 'no token');
+    ok(sidecar.includes('SIDECAR_USAGE_DB=/relay/usage.sqlite'), 'no database');
+    deepEqual(
+      sidecar.filter((line) => line.endsWith('=')),
+      [],
+    );
+  });
+
+  test('has an override for host networking, which binds internal ports to loopback', async () => {
+    const [tcpPort = 0, websocketPort = 0, statusPort = 0, sidecarPort = 0] = await freePorts(4);
+    const settings = {
+      RELAY_IMAGE: image,
+      RELAY_PORT: String(tcpPort),
+      RELAY_WEBSOCKET_PORT: String(websocketPort),
+      RELAY_STATUS_PORT: String(statusPort),
+      SIDECAR_PORT: String(sidecarPort),
+    };
+    const files = ['docker-compose.yml', 'deploy/compose/host-network.yml'];
+    await using project = new ComposeProject({ project: sandbox.name('host'), files, settings });
+    await project.run('up', '--detach', '--wait', '--no-build');
+    const pair = await pairAt({ tcpPort, websocketPort }, ['websocket', 'tcp']);
+    await pair.exchange(30_000);
+    await pair[Symbol.asyncDispose]();
+    const live = await fetch(`http://127.0.0.1:${sidecarPort}/live.json`);
+    match(await live.text(), /"relayed_bytes":60000.*"state":"up"/u);
+    const log = `${await (await project.container('relay')).logs()}${await (await project.container('sidecar')).logs()}`;
+    match(log, new RegExp(`"status","endpoint":"tcp:${statusPort}:interface=127.0.0.1"`, 'u'));
+    match(log, new RegExp(`"sidecar","endpoint":"tcp:${sidecarPort}:interface=127.0.0.1"`, 'u'));
+  });
+
+  test('knows every variable, and so does .env.example', async () => {
+    const example = readFileSync(join(ROOT, 'deploy', 'compose', '.env.example'), 'utf8');
+    const compose = readFileSync(join(ROOT, 'docker-compose.yml'), 'utf8');
+    for (const variable of [...Object.keys(RELAY_DEFAULTS), ...Object.keys(SIDECAR_DEFAULTS)]) {
+      if (FIXED.has(variable)) continue;
+      match(compose, new RegExp(`^ {6}${variable}:`, 'mu'));
+      match(example, new RegExp(`^#${variable}=`, 'mu'));
+    }
+    const overrides = [
+      'host-network.yml',
+      'one-port.yml',
+      'cluster.yml',
+      'tls-caddy.yml',
+      'tls-nginx.yml',
+    ].map((name) => readFileSync(join(ROOT, 'deploy', 'compose', name), 'utf8'));
+    for (const [, variable] of [compose, ...overrides].join('\n').matchAll(/\$\{([A-Z_]+)/gu))
+      match(example, new RegExp(`^#${variable}=`, 'mu'));
+  });
+});

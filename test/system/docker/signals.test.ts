@@ -1,0 +1,99 @@
+import { equal, match } from 'node:assert/strict';
+import { before, describe, test } from 'node:test';
+import { newPair } from '../../support/docker-clients.ts';
+import { DockerSandbox, LISTENING, buildImage, withoutDocker } from '../../support/docker.ts';
+import { rowsIn } from '../../support/docker-usage.ts';
+
+/** Grace period of a stop: much longer than any drain in this test. */
+const STOP_TIMEOUT_SECONDS = 30;
+
+/** States of all processes in a container, as the letters of the kernel. `Z` is a zombie. */
+const PROCESS_STATES =
+  "cat /proc/[0-9]*/stat 2>/dev/null | sed 's/.*) \\(.\\).*/\\1/' | sort | uniq | tr -d '\\n'";
+
+describe('the container', { skip: withoutDocker, concurrency: true }, () => {
+  let image = '';
+  before(async () => {
+    image = await buildImage();
+  });
+
+  test('stops within a second if it is idle, with exit code 0', async () => {
+    await using sandbox = new DockerSandbox();
+    const relay = await sandbox.relay(image);
+    // The engine would kill it after that second, with exit code 137.
+    equal(await relay.stop(1), 0);
+    match(await relay.logs(), /"signal":"SIGTERM","msg":"stopping"[^]*"msg":"stopped"/u);
+  });
+
+  test('lets a transfer finish when it is stopped, and logs how many pairs it waits for', async () => {
+    await using sandbox = new DockerSandbox();
+    const volume = await sandbox.volume();
+    const relay = await sandbox.relay(image, '-e', 'RELAY_DRAIN_TIMEOUT=60s', '-v', `${volume}:/data`);
+    const pair = await newPair(relay);
+    const stopped = relay.stop(STOP_TIMEOUT_SECONDS);
+    await relay.says(/"pairs":1,.*"msg":"draining"/u);
+    await pair.exchange(100_000);
+    await pair[Symbol.asyncDispose]();
+    equal(await stopped, 0);
+    match(await relay.logs(), /"msg":"draining"[^]*"msg":"stopped"/u);
+    equal(await rowsIn(image, volume), 'happy 200000');
+  });
+
+  test('closes a transfer after the drain timeout, and logs how many pairs it closes', async () => {
+    await using sandbox = new DockerSandbox();
+    const relay = await sandbox.relay(image, '-e', 'RELAY_DRAIN_TIMEOUT=1s');
+    const pair = await newPair(relay);
+    equal(await relay.stop(STOP_TIMEOUT_SECONDS), 0);
+    match(
+      await relay.logs(),
+      /"level":"warn".*"pairs":1,"msg":"drain timeout; closing remaining transfers"/u,
+    );
+    await Promise.all([pair.first.closed, pair.second.closed]);
+  });
+
+  test('continues with the same database after a kill during a transfer', async () => {
+    await using sandbox = new DockerSandbox();
+    const volume = await sandbox.volume();
+    const relay = await sandbox.relay(image, '-v', `${volume}:/data`);
+    const done = await newPair(relay);
+    await done.exchange(50_000);
+    await done[Symbol.asyncDispose]();
+    const interrupted = await newPair(relay);
+    const flood = interrupted.first.sendAll(new Uint8Array(2 ** 30), 2 ** 20);
+    await interrupted.second.until(2 ** 22);
+    await relay.signal('KILL');
+    equal(await relay.exitCode(), 137);
+    await flood;
+    const next = await sandbox.relay(image, '-v', `${volume}:/data`);
+    const later = await newPair(next);
+    await later.exchange(70_000);
+    await later[Symbol.asyncDispose]();
+    equal(await next.stop(STOP_TIMEOUT_SECONDS), 0);
+    equal(await rowsIn(image, volume), 'happy 100000\nhappy 140000');
+  });
+
+  test('restarts after a kill if the restart policy says so', async () => {
+    await using sandbox = new DockerSandbox();
+    const relay = await sandbox.relay(image, '--restart=on-failure');
+    await relay.exec('sh', '-c', 'kill -KILL "$(cat /proc/1/task/1/children)"');
+    // Health checks may run before the kill and fail on a busy machine.
+    await relay.waitForEvents(/start\n(?:health_status: \w+\n)*die\nstart\n/u);
+    await relay.says(new RegExp(`${LISTENING.source}[^]*${LISTENING.source}`, 'u'));
+    equal(await relay.inspect('{{.RestartCount}}'), '1');
+  });
+
+  test('has tini as PID 1, which reaps orphans', async () => {
+    await using sandbox = new DockerSandbox();
+    const relay = await sandbox.relay(image);
+    equal(await relay.exec('cat', '/proc/1/comm'), 'tini');
+    // The inner shell ends while its child runs, so that PID 1 becomes the parent of the child. The pipe
+    // closes when the child has ended.
+    await relay.exec('sh', '-c', "sh -c 'sleep 0.2 & exit 0' | cat");
+    // PID 1 may need a moment to reap it.
+    let states = 'Z';
+    for (let attempt = 0; attempt < 50 && states.includes('Z'); attempt += 1) {
+      states = await relay.exec('sh', '-c', PROCESS_STATES);
+    }
+    match(states, /^[A-Y]+$/u);
+  });
+});

@@ -1,0 +1,71 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parse } from 'yaml';
+import { listAt, textAt, textsAt } from './fields.ts';
+
+const DEPLOY = join(import.meta.dirname, '..', '..', '..', 'deploy');
+
+/** Directory of the Prometheus files. */
+export const PROMETHEUS_DIRECTORY = join(DEPLOY, 'prometheus');
+
+/** A rule of alerts.yml. */
+export interface Alert {
+  readonly name: string;
+  readonly expr: string;
+  readonly labels: ReadonlyMap<string, string>;
+  readonly annotations: ReadonlyMap<string, string>;
+}
+
+/** A file of deploy/prometheus, parsed. */
+export function readPrometheusFile(name: string): unknown {
+  const value: unknown = parse(readFileSync(join(PROMETHEUS_DIRECTORY, name), 'utf8'));
+  return value;
+}
+
+/** All rules of alerts.yml. */
+export function readAlerts(): Alert[] {
+  const groups = listAt(readPrometheusFile('alerts.yml'), 'groups');
+  return groups
+    .flatMap((group) => listAt(group, 'rules'))
+    .map((rule) => ({
+      name: textAt(rule, 'alert'),
+      expr: textAt(rule, 'expr'),
+      labels: textsAt(rule, 'labels'),
+      annotations: textsAt(rule, 'annotations'),
+    }));
+}
+
+/** The dashboard of deploy/grafana, parsed. */
+export function readDashboard(): unknown {
+  const value: unknown = JSON.parse(readFileSync(join(DEPLOY, 'grafana', 'dashboard.json'), 'utf8'));
+  return value;
+}
+
+/** A panel of the dashboard that is not a row. */
+export interface Panel {
+  /** Title of its row. */
+  readonly row: string;
+  readonly title: string;
+  readonly panel: unknown;
+  readonly queries: readonly string[];
+}
+
+/** The dashboard row for relays of a cluster. */
+export const CLUSTER_ROW = 'Cluster';
+
+/** All panels of a dashboard, including those in collapsed rows. */
+export function panelsOf(dashboard: unknown): Panel[] {
+  const panels: Panel[] = [];
+  let row = '';
+  for (const panel of listAt(dashboard, 'panels')) {
+    const isRow = textAt(panel, 'type') === 'row';
+    if (isRow) row = textAt(panel, 'title');
+    for (const shown of isRow ? listAt(panel, 'panels') : [panel]) panels.push(panelOf(shown, row));
+  }
+  return panels;
+}
+
+function panelOf(panel: unknown, row: string): Panel {
+  const queries = listAt(panel, 'targets').map((target) => textAt(target, 'expr'));
+  return { row, title: textAt(panel, 'title'), panel, queries };
+}

@@ -53,7 +53,7 @@ function violationsIn(files: Readonly<Record<string, string>>): string[] {
       '/** Never leaves the process. Date: today. */\nexport const NEWLINE = 0x0a; // process.exit()\n',
     'protocol/session.ts':
       "import { NEWLINE } from './messages.ts';\nexport const line = `${NEWLINE} process.pid 'Buffer'`;\n",
-    'process/process-metrics.ts': "import packageJson from '../../../package.json' with { type: 'json' };\n",
+    'process/process-metrics.ts': "import packageJson from '../../package.json' with { type: 'json' };\n",
     'process/errors.ts': 'export const code = 1;\n',
     'config/endpoint.ts': 'export class EndpointError extends Error {}\n',
     'config/relay-config.ts': "import type { Endpoint } from './endpoint.ts';\nexport interface Config {}\n",

@@ -77,7 +77,7 @@ export async function startMember(
     PINNED.peer,
   );
   try {
-    await relay.says(/coordinator is up/u);
+    await relay.waitForLog(/coordinator is up/u);
   } catch (error) {
     await relay[Symbol.asyncDispose]();
     throw error;

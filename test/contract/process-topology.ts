@@ -55,7 +55,7 @@ class Member {
       RELAY_CLUSTER_SECRET: SECRET,
       RELAY_DRAIN_DELAY: '0s',
     });
-    await relay.says(/coordinator is up/u);
+    await relay.waitForLog(/coordinator is up/u);
     const member = new Member(relay, unixPath, new UsageReader(usagePath));
     await member.scrape();
     return member;

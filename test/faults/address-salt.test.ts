@@ -59,7 +59,7 @@ test(
       assert.equal(await replyTo(waitFrom(port)), 'busy\n');
       for (let hour = 1; hour <= HOURS; hour += 1) {
         relay.kill('SIGUSR2');
-        await relay.says(new RegExp(`^${hour} h$`, 'mu'));
+        await relay.waitForLog(new RegExp(`^${hour} h$`, 'mu'));
         assert.equal(await replyTo(waitFrom(port)), 'busy\n', `after ${hour} hours`);
       }
     });

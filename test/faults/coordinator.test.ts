@@ -119,7 +119,7 @@ describe('a hostile coordinator', () => {
     assert.ok((await figure('cluster_link_failures_total{kind="address"}')) > 0);
     assert.equal(during.newPairsFailed, 0);
     assert.ok(during.newPairs > 0);
-    await relay.says(/"failure":"address".*could not connect to another relay/u);
+    await relay.waitForLog(/"failure":"address".*could not connect to another relay/u);
     await bystander.finish();
     await relay.stop();
   });
@@ -131,7 +131,7 @@ describe('a hostile coordinator', () => {
       RELAY_CLUSTER_LISTEN: 'tcp:0:interface=127.0.0.1',
       RELAY_CLUSTER_SECRET: 'the secret of a cluster',
     });
-    await relay.says(/coordinator is up/u);
+    await relay.waitForLog(/coordinator is up/u);
     for (const address of ['169.254.169.254', '0:4004', '2130706433:80', 'x\u0000y:1', '[::1:80', '%0a:80']) {
       redis.answer = (command) =>
         command[0] === 'SET' && command[1] !== TEST_KEY ? bulk(`1 some-relay ${address}`) : honest(command);

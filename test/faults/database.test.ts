@@ -48,12 +48,12 @@ test('records wait for a database that another process has locked', async (conte
     ]);
     await other.waitForOutput(/locked/u);
     await relayPairs(relay.port, range(6, 60));
-    await relay.says(FAILED);
+    await relay.waitForLog(FAILED);
     await sleep(LOCKED_MS);
     assert.doesNotMatch(relay.log, RECOVERED);
     other.endInput();
     await other.succeeds(10_000);
-    await relay.says(RECOVERED);
+    await relay.waitForLog(RECOVERED);
   });
   await assertWritten(path, [...range(1, 60), ...bystanders]);
   // One log line, not one for each attempt.
@@ -137,11 +137,11 @@ test('a database of another program is not changed, and records wait until it is
     renameSync(path, join(directory, 'removed.sqlite'));
     copyFileSync(songs, path);
     await relayPairs(relay.port, range(6, 30));
-    await relay.says(FAILED);
+    await relay.waitForLog(FAILED);
     assert.match(relay.log, /"code":"it is a database, but not of a transit relay"/u);
     assert.ok(readFileSync(path).equals(before));
     renameSync(join(directory, 'removed.sqlite'), path);
-    await relay.says(RECOVERED);
+    await relay.waitForLog(RECOVERED);
   });
   await assertWritten(path, [...range(1, 30), ...bystanders]);
   await relay.stop();
@@ -158,11 +158,11 @@ test('a database that is overwritten in the middle is reported, and records wait
     overwriteMiddle(path);
     // There was no `empty` record before: its position in an index is on a page that has not been read yet.
     await connectAndClose(relay.port);
-    await relay.says(FAILED);
+    await relay.waitForLog(FAILED);
     assert.match(relay.log, /"code":"the file is corrupt"/u);
     await relayPairs(relay.port, range(6, 30));
     for (const suffix of ['', '-wal', '-shm']) rmSync(`${path}${suffix}`, { force: true });
-    await relay.says(RECOVERED);
+    await relay.waitForLog(RECOVERED);
   });
   await assertWritten(path, [...range(6, 30), ...bystanders]);
   await relay.stop();

@@ -20,11 +20,11 @@ test('records wait for free space on a full disk', async (context) => {
     fill(join(disk, 'filler'));
     assert.equal(statfsSync(disk).bavail, 0);
     await relayPairs(relay.port, range(6, 30));
-    await relay.says(FAILED);
+    await relay.waitForLog(FAILED);
     await relayPairs(relay.port, range(31, 60));
     assert.doesNotMatch(relay.log, RECOVERED);
     rmSync(join(disk, 'filler'));
-    await relay.says(RECOVERED);
+    await relay.waitForLog(RECOVERED);
   });
   assert.match(relay.log, /"code":"SQLITE_FULL"/u);
   await assertWritten(path, [...range(1, 60), ...bystanders]);
@@ -42,11 +42,11 @@ test('a disk that fails and becomes read-only stops no transfer, and records wai
     disk.fail();
     assert.throws(() => writeFileSync(join(disk.directory, 'file'), ''), { code: 'EROFS' });
     await relayPairs(relay.port, range(21, 60));
-    await relay.says(FAILED);
+    await relay.waitForLog(FAILED);
     assert.doesNotMatch(relay.log, RECOVERED);
     // The relay has no open file that keeps the disk from being unmounted.
     disk.repair();
-    await relay.says(RECOVERED);
+    await relay.waitForLog(RECOVERED);
   });
   await assertWritten(path, [...range(1, 60), ...bystanders]);
   await relay.stop();

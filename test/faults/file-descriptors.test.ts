@@ -142,7 +142,7 @@ describe('file descriptors', { skip: CANNOT_LIMIT }, () => {
       limitFds(relay.pid, vitalsOf(relay.pid).fdCount + SPARE_FDS);
       const flood = new ClientFlood();
       await flood.rush(relay.port, RUSH_MS);
-      await relay.says(FDS_EXHAUSTED);
+      await relay.waitForLog(FDS_EXHAUSTED);
       // Only as many clients as fit were accepted.
       await until(() => flood.connected.size < 2 * SPARE_FDS);
       assert.deepEqual(flood.replies, new Set(['busy\n']));
@@ -151,7 +151,7 @@ describe('file descriptors', { skip: CANNOT_LIMIT }, () => {
       await once(early[1], 'data');
       assert.equal(relay.count(FDS_AVAILABLE), 0);
       limitFds(relay.pid, limit);
-      await relay.says(FDS_AVAILABLE);
+      await relay.waitForLog(FDS_AVAILABLE);
       await transfer(early, 4);
       await relayPairs(relay.port, range(6, 10));
       await flood.leave();
@@ -169,7 +169,7 @@ describe('file descriptors', { skip: CANNOT_LIMIT }, () => {
     await flood.rush(relay.port, RUSH_MS);
     await assertIdle(relay.pid);
     await flood.leave();
-    await relay.says(FDS_AVAILABLE);
+    await relay.waitForLog(FDS_AVAILABLE);
     await relayPairs(relay.port, range(1, 5));
     await relay.stop();
   });
@@ -192,9 +192,9 @@ describe('file descriptors', { skip: CANNOT_LIMIT }, () => {
     await flood.rush(relay.port, RUSH_MS);
     await until(() => flood.connected.size <= 1);
     await assertIdle(relay.pid);
-    await relay.says(FDS_EXHAUSTED);
+    await relay.waitForLog(FDS_EXHAUSTED);
     limitFds(relay.pid, limit);
-    await relay.says(FDS_AVAILABLE);
+    await relay.waitForLog(FDS_AVAILABLE);
     await flood.leave();
     await relayPairs(relay.port, range(1, 5));
     await relay.stop();

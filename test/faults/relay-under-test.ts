@@ -74,7 +74,7 @@ export class RelayUnderTest implements AsyncDisposable {
     return this.log.split('\n').filter((line) => pattern.test(line)).length;
   }
 
-  async says(pattern: RegExp): Promise<void> {
+  async waitForLog(pattern: RegExp): Promise<void> {
     await this.program.waitForOutput(pattern);
   }
 

@@ -145,7 +145,7 @@ export class Container {
   }
 
   /** Waits until the output since its creation matches. The container must be running. */
-  async says(pattern: RegExp): Promise<void> {
+  async waitForLog(pattern: RegExp): Promise<void> {
     await using log = new Program(['docker', 'logs', '--follow', this.id]);
     await log.waitForOutput(pattern);
   }
@@ -203,7 +203,7 @@ export class DockerSandbox implements AsyncDisposable {
   async relay(image: string, ...options: readonly string[]): Promise<Container> {
     const ports = ['--publish', '127.0.0.1::4001', '--publish', '127.0.0.1::4002'];
     const relay = await this.run(image, [...HARDENED, ...ports, ...options]);
-    await relay.says(LISTENING);
+    await relay.waitForLog(LISTENING);
     return relay;
   }
 

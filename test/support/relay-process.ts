@@ -63,7 +63,7 @@ export class RelayProcess implements AsyncDisposable {
   }
 
   /** Waits for the first match in its log. */
-  says(pattern: RegExp): Promise<RegExpExecArray> {
+  waitForLog(pattern: RegExp): Promise<RegExpExecArray> {
     return this.#program.waitForOutput(pattern);
   }
 

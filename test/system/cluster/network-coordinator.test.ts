@@ -49,7 +49,7 @@ async function untilLeases(coordinator: NetworkCoordinator, count: number): Prom
 
 /** Resolves when a relay has noticed and logged that the coordinator is down. It stays ready. */
 async function untilCoordinatorDown(relay: NetworkRelay): Promise<void> {
-  await relay.untilLogged(/coordinator is down/u);
+  await relay.waitForLog(/coordinator is down/u);
   await relay.untilMetric('cluster_up', 0);
   assert.equal(await relay.readiness(), 200);
 }

@@ -45,7 +45,7 @@ describe(
       await three.untilMetric('cluster_leases', 1);
       assert.ok((await two.metric('relayed_bytes_total')) < 3 * RATE, 'the transfer is still running');
       await sending.arrived;
-      await one.untilLogged(/coordinator is down/u);
+      await one.waitForLog(/coordinator is down/u);
       assert.equal(await one.readiness(), 200);
       await transfer(local, await one.connectClient(context, localToken, SIDE_B), 1000);
       const remoteToken = newToken();

@@ -70,7 +70,7 @@ describe(
       const caller = await untrustedPeers.connectMany(three, 1, `${OTHER_VERSION.trimEnd()} ${proof}\n`);
       await caller.untilReported(/"received"/u);
       assert.deepEqual(caller.reports.at(-1), { received: { [OPENING]: 1 } });
-      await three.untilLogged(/"failure":"version".*peer failed to authenticate/u);
+      await three.waitForLog(/"failure":"version".*peer failed to authenticate/u);
       const token = newToken();
       const owner = await untrustedPeers.impostor(OTHER_VERSION);
       await untrustedPeers.acquireLease(token, owner);

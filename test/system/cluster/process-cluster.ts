@@ -28,7 +28,7 @@ export class ProcessCluster implements AsyncDisposable {
   async add(settings: Readonly<Record<string, string>> = {}): Promise<RelayProcess> {
     const relay = await RelayProcess.start({ ...this.#settings, ...settings });
     this.relays.push(relay);
-    await relay.says(/coordinator is up/u);
+    await relay.waitForLog(/coordinator is up/u);
     return relay;
   }
 

@@ -75,8 +75,8 @@ describe('relays of a cluster', { skip: withoutRedis() }, () => {
     const earlyToken = newToken();
     const a = await startWaitingClient(context, one, earlyToken);
     await redis.kill();
-    await one.says(/coordinator is down/u);
-    await other.says(/coordinator is down/u);
+    await one.waitForLog(/coordinator is down/u);
+    await other.waitForLog(/coordinator is down/u);
     assert.equal(await metric(one, 'cluster_up'), 0);
     assert.equal(await metric(one, 'ready'), 1);
     const localToken = newToken();
@@ -133,8 +133,8 @@ describe('relays of a cluster', { skip: withoutRedis() }, () => {
     const [a, b] = await pairAcrossRelays(context, one, other);
     await transfer(a, b, 1000);
     other.kill('SIGTERM');
-    await other.says(/"pairs":0,"forwarding":1,"waiting":0,.*"msg":"draining"/u);
-    await other.says(/"pairs":1,"msg":"drain timeout; closing remaining transfers"/u);
+    await other.waitForLog(/"pairs":0,"forwarding":1,"waiting":0,.*"msg":"draining"/u);
+    await other.waitForLog(/"pairs":1,"msg":"drain timeout; closing remaining transfers"/u);
     await Promise.all([a.closed, b.closed, other.ended()]);
   });
 

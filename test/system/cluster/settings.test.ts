@@ -36,7 +36,7 @@ describe('cluster settings', { skip: withoutRedis() }, () => {
     await untilMetric(one, 'cluster_leases', 1);
     const c = await connectClient(context, withoutTls);
     await c.send(handshake(token, SIDE_B));
-    await withoutTls.says(/"failure":"tls".*could not connect to another relay/u);
+    await withoutTls.waitForLog(/"failure":"tls".*could not connect to another relay/u);
     assert.equal(await metric(withoutTls, 'cluster_link_failures_total{kind="tls"}'), 1);
     // The owner is alive, but it cannot be reached, so the lease is taken over.
     await untilMetric(withoutTls, 'cluster_leases', 1);
@@ -63,7 +63,7 @@ describe('cluster settings', { skip: withoutRedis() }, () => {
         RELAY_CLUSTER_LISTEN: 'tcp:0:interface=127.0.0.1',
         RELAY_CLUSTER_SECRET: SECRET,
       });
-      await untrusting.says(
+      await untrusting.waitForLog(
         /"code":"(?:DEPTH_ZERO|UNABLE_TO_)\w+","hint":"[^"]*set NODE_EXTRA_CA_CERTS to the path of a PEM file/u,
       );
       await using cluster = new ProcessCluster(redis, { ...settings, NODE_EXTRA_CA_CERTS: trusted });
@@ -81,12 +81,12 @@ describe('cluster settings', { skip: withoutRedis() }, () => {
     await startWaitingClient(context, other, token);
     await untilMetric(other, 'cluster_leases', 1);
     await redis.kill();
-    await one.says(/coordinator is down/u);
-    await other.says(/coordinator is down/u);
+    await one.waitForLog(/coordinator is down/u);
+    await other.waitForLog(/coordinator is down/u);
     // Both acquire the lease again when the coordinator is back, and one of them is too late.
     await redis.restart();
     const warning = /another relay of the cluster advertises the same address; set RELAY_CLUSTER_ADVERTISE/u;
-    await Promise.any([one.says(warning), other.says(warning)]);
+    await Promise.any([one.waitForLog(warning), other.waitForLog(warning)]);
     assert.equal(await metric(one, 'cluster_link_attempts_total'), 0);
     assert.equal(await metric(other, 'cluster_link_attempts_total'), 0);
   });
@@ -110,7 +110,7 @@ describe('cluster settings', { skip: withoutRedis() }, () => {
     const one = await cluster.add();
     assert.doesNotMatch(one.log, /a different RELAY_CLUSTER_SECRET/u);
     const other = await cluster.add({ RELAY_CLUSTER_SECRET: 'the secret of another cluster' });
-    await other.says(/a different RELAY_CLUSTER_SECRET/u);
+    await other.waitForLog(/a different RELAY_CLUSTER_SECRET/u);
     await untilMetric(other, 'cluster_secret_mismatches_total', 1);
     assert.equal(await metric(one, 'cluster_up'), 1);
   });

@@ -32,7 +32,7 @@ describe('the Dockerfile', { skip: withoutDocker }, () => {
     equal(await configuration(classic), await configuration(image));
     await using sandbox = new DockerSandbox();
     const relay = await sandbox.run(classic, []);
-    await relay.says(LISTENING);
+    await relay.waitForLog(LISTENING);
     equal(await relay.stop(1), 0);
   });
 });

@@ -225,10 +225,10 @@ describe('a cluster of relays with compose', { skip: withoutDocker }, () => {
     );
 
     const stopped = project.run('stop', 'relay-3');
-    await stops.says(/"msg":"draining"/u);
+    await stops.waitForLog(/"msg":"draining"/u);
     equal(await countFailed(port, NEW_TRANSFERS, 1_000), 0);
     // From now on HAProxy sends no new client to the stopping relay.
-    await haproxy.says(/relay-3 is DOWN.*code: 503/u);
+    await haproxy.waitForLog(/relay-3 is DOWN.*code: 503/u);
 
     const [crashing, draining] = await Promise.all([loadOf(crashes), loadOf(stops)]);
     ok(crashing.pairs > 0 && draining.pairs > 0, 'no transfer is running');

@@ -89,7 +89,7 @@ describe('docker-compose.yml', { skip: withoutDocker, concurrency: true }, () =>
     const first = await project.container('relay');
     const pair = await newPair(first);
     const down = project.run('down');
-    await first.says(/"pairs":1,.*"msg":"draining"/u);
+    await first.waitForLog(/"pairs":1,.*"msg":"draining"/u);
     await pair.exchange(10_000);
     await pair[Symbol.asyncDispose]();
     await down;

@@ -73,7 +73,7 @@ describe('settings of the container', { skip: withoutDocker, concurrency: true }
     const options = ['--volume', `${directory}:/run/secrets:ro`, '--publish', '127.0.0.1::4004'];
     const token = ['-e', 'SIDECAR_TOKEN_FILE=/run/secrets/token', '-e', 'SIDECAR_LISTEN=tcp:4004'];
     const sidecar = await sandbox.run(image, [...HARDENED, ...options, ...token], ...SIDECAR);
-    await sidecar.says(SIDECAR_LISTENING);
+    await sidecar.waitForLog(SIDECAR_LISTENING);
     const url = `http://127.0.0.1:${await sidecar.port(4004)}/snapshots`;
     const rejected = await fetch(url);
     equal(rejected.status, 401);
@@ -87,7 +87,7 @@ describe('settings of the container', { skip: withoutDocker, concurrency: true }
   test('are optional: without any, the relay listens for both kinds of clients and keeps records', async () => {
     await using sandbox = new DockerSandbox();
     const relay = await sandbox.run(image, []);
-    await relay.says(LISTENING);
+    await relay.waitForLog(LISTENING);
     match(await relay.logs(), /tcp:4001[^]*tcp:4002[^]*tcp:4003/u);
     match(await relay.exec('ls', '/data'), /^usage\.sqlite$/mu);
   });

@@ -31,7 +31,7 @@ describe('the container', { skip: withoutDocker, concurrency: true }, () => {
     const relay = await sandbox.relay(image, '-e', 'RELAY_DRAIN_TIMEOUT=60s', '-v', `${volume}:/data`);
     const pair = await newPair(relay);
     const stopped = relay.stop(STOP_TIMEOUT_SECONDS);
-    await relay.says(/"pairs":1,.*"msg":"draining"/u);
+    await relay.waitForLog(/"pairs":1,.*"msg":"draining"/u);
     await pair.exchange(100_000);
     await pair[Symbol.asyncDispose]();
     equal(await stopped, 0);
@@ -78,7 +78,7 @@ describe('the container', { skip: withoutDocker, concurrency: true }, () => {
     await relay.exec('sh', '-c', 'kill -KILL "$(cat /proc/1/task/1/children)"');
     // Health checks may run before the kill and fail on a busy machine.
     await relay.waitForEvents(/start\n(?:health_status: \w+\n)*die\nstart\n/u);
-    await relay.says(new RegExp(`${LISTENING.source}[^]*${LISTENING.source}`, 'u'));
+    await relay.waitForLog(new RegExp(`${LISTENING.source}[^]*${LISTENING.source}`, 'u'));
     equal(await relay.inspect('{{.RestartCount}}'), '1');
   });
 

@@ -65,12 +65,12 @@ const CADDY: TlsProxy = {
   // For this name Caddy uses its own certificate authority.
   settings: (image) => Promise.resolve({ CADDY_IMAGE: image, RELAY_DOMAIN: 'localhost' }),
   certificate: async (container) => {
-    await container.says(/certificate obtained successfully/u);
+    await container.waitForLog(/certificate obtained successfully/u);
     return container.exec('cat', '/data/caddy/pki/authorities/local/root.crt');
   },
   reload: async (project, container) => {
     await project.run('kill', '--signal', 'USR1', 'caddy');
-    await container.says(/successfully reloaded config/u);
+    await container.waitForLog(/successfully reloaded config/u);
     return CADDY.certificate(container);
   },
 };
@@ -262,7 +262,7 @@ describe('TLS in front of the relay', { skip: withoutDocker, concurrency: true }
       for (const client of others) client[Symbol.dispose]();
       const relay = await project.container('relay');
       const stopped = project.run('stop');
-      await relay.says(/"pairs":1,.*"msg":"draining"/u);
+      await relay.waitForLog(/"pairs":1,.*"msg":"draining"/u);
       await exchange(last);
       await stopped;
 
@@ -294,7 +294,7 @@ describe('TLS in front of the relay', { skip: withoutDocker, concurrency: true }
     await pair.exchange(SOME_BYTES);
 
     writeCertificate(directory, second);
-    await relay.says(/"msg":"certificate replaced"/u);
+    await relay.waitForLog(/"msg":"certificate replaced"/u);
     await exchange(await pairOver(t, port, second.certificate));
   });
 });

@@ -63,7 +63,7 @@ describe('two wormhole clients in containers', { skip: withoutDocker }, () => {
       ...mailboxCommand,
       '--channel-db=:memory:',
     );
-    await mailbox.says(/PrivacyEnhancedSite starting/u);
+    await mailbox.waitForLog(/PrivacyEnhancedSite starting/u);
     const mailboxPort = await mailbox.port(MAILBOX_PORT);
 
     const wormhole = `wormhole --relay-url ws://${HOST}:${mailboxPort}/v1 --transit-helper tcp:${HOST}:${relayPort}`;
@@ -78,7 +78,7 @@ describe('two wormhole clients in containers', { skip: withoutDocker }, () => {
     const receiver = await start(
       `${wormhole} receive --hide-progress --accept-file ${code}; sha256sum noise.bin`,
     );
-    await sender.says(/^Sending \(->relay:/mu);
+    await sender.waitForLog(/^Sending \(->relay:/mu);
     await docker('pause', receiver.id);
 
     const directory = await scratch(t);

@@ -59,7 +59,7 @@ async function startCluster(t: TestContext, manifests: Manifests, images: Images
   const start = async (name: string): Promise<Relay> => {
     const pod = await create(name, images.relay, relays);
     const container = await pod.start('relay');
-    await container.says(LISTENING);
+    await container.waitForLog(LISTENING);
     return { pod, container };
   };
   const started = await Promise.all([start('relay-0'), start('relay-1'), start('relay-2')] as const);
@@ -109,7 +109,7 @@ describe(
       await using cluster = await startCluster(t, manifests, images);
       const [first, second, third] = cluster.relays;
       const lost = await cluster.valkey.start('valkey');
-      for (const { container } of cluster.relays) await container.says(COORDINATOR_UP);
+      for (const { container } of cluster.relays) await container.waitForLog(COORDINATOR_UP);
       for (const pair of [
         [first, second],
         [second, third],
@@ -127,7 +127,7 @@ describe(
 
       await lost.signal('KILL');
       for (const { pod, container } of cluster.relays) {
-        await container.says(COORDINATOR_DOWN);
+        await container.waitForLog(COORDINATOR_DOWN);
         equal((await pod.ask('status', '/readyz')).status, 200);
       }
       await expectPair([first, first], 1000);
@@ -137,7 +137,7 @@ describe(
         await connectTo(second, 'tcp', handshake(token, SIDE_B)),
       );
       await cluster.valkey.start('valkey');
-      for (const { container } of cluster.relays) await container.says(COORDINATOR_BACK);
+      for (const { container } of cluster.relays) await container.waitForLog(COORDINATOR_BACK);
       for (const client of [pair.first, pair.second])
         equal(String(await client.until(PAIRED.length)), PAIRED);
       await pair.exchange(1000);
@@ -147,7 +147,7 @@ describe(
       await using cluster = await startCluster(t, manifests, images);
       const [stopping, second, third] = cluster.relays;
       await cluster.valkey.start('valkey');
-      for (const { container } of cluster.relays) await container.says(COORDINATOR_UP);
+      for (const { container } of cluster.relays) await container.waitForLog(COORDINATOR_UP);
       const [token, other] = [newToken(), newToken()];
       const waiting = await connectTo(stopping, 'tcp', handshake(token, SIDE_A));
       const unpaired = await connectTo(stopping, 'tcp', handshake(other, SIDE_A));
@@ -160,7 +160,7 @@ describe(
       const stopped = stopping.container.stop(manifests.pod.at('terminationGracePeriodSeconds').number ?? 30);
       // Awaited below. Until then, an earlier failure must be reported first.
       stopped.catch(() => undefined);
-      await stopping.container.says(/"msg":"draining"/u);
+      await stopping.container.waitForLog(/"msg":"draining"/u);
       // The Service leads to the other relays now.
       const pair = new ClientPair(waiting, await connectTo(second, 'websocket', handshake(token, SIDE_B)));
       for (const client of [pair.first, pair.second])
@@ -185,7 +185,7 @@ describe(
       if (workload === undefined) throw new Error('there is no Valkey');
       await using pod = await Pod.create(manifests, { image: images.valkey, directory, workload });
       const valkey = await pod.start('valkey');
-      await valkey.says(/Ready to accept connections/u);
+      await valkey.waitForLog(/Ready to accept connections/u);
       equal(await pod.probe('valkey', valkey), 'PONG');
 
       const probe = workload.container('valkey').at('livenessProbe', 'exec', 'command').items;

@@ -35,7 +35,7 @@ describe('a deleted pod', { skip: withoutKubectl || withoutDocker || needsRoot, 
       const directory = await scratch(t);
       await using pod = await Pod.create(manifests, { image, directory });
       const relay = await pod.start('relay');
-      await relay.says(LISTENING);
+      await relay.waitForLog(LISTENING);
       const ports = { tcpPort: await pod.port('raw'), websocketPort: await pod.port('websocket') };
       const addresses = { ...ports, unixPath: '' };
       const pair = await pairAt(ports, ['tcp', 'websocket']);
@@ -56,7 +56,7 @@ describe('a deleted pod', { skip: withoutKubectl || withoutDocker || needsRoot, 
       const stopped = relay.stop(manifests.pod.at('terminationGracePeriodSeconds').number ?? 30);
       // Awaited below. Until then, an earlier failure must be reported first.
       stopped.catch(() => undefined);
-      await relay.says(/"pairs":1,.*"waiting":2,.*"msg":"draining"/u);
+      await relay.waitForLog(/"pairs":1,.*"waiting":2,.*"msg":"draining"/u);
       equal((await pod.ask('status', '/readyz')).status, 503);
       equal((await pod.ask('status', '/livez')).status, 200);
       // During the delay, partners of waiting clients are accepted and others rejected.
@@ -73,7 +73,7 @@ describe('a deleted pod', { skip: withoutKubectl || withoutDocker || needsRoot, 
       equal((await pod.ask('status', '/livez')).status, 200);
 
       // Both transfers continue, however long they take, and the relay ends with them.
-      await relay.says(STILL_WAITING);
+      await relay.waitForLog(STILL_WAITING);
       await pair.exchange(1_000_000);
       await pair[Symbol.asyncDispose]();
       partner.end();
@@ -93,7 +93,7 @@ describe('a deleted pod', { skip: withoutKubectl || withoutDocker || needsRoot, 
     const directory = await scratch(t);
     await using pod = await Pod.create(manifests, { image, directory });
     const [sidecar, relay] = [await pod.start('sidecar'), await pod.start('relay')];
-    await relay.says(LISTENING);
+    await relay.waitForLog(LISTENING);
     const ports = { tcpPort: await pod.port('raw'), websocketPort: await pod.port('websocket') };
     const pair = await pairAt(ports, ['tcp', 'tcp']);
     const { delayMs, timeoutMs } = relayConfig(manifests).drain;

@@ -50,10 +50,10 @@ describe(
       await using pod = await Pod.create(manifests, { image, directory: await scratch(t), secret: SECRET });
       // A native sidecar starts first: there is neither a database nor a relay yet.
       const sidecar = await pod.start('sidecar');
-      await sidecar.says(SIDECAR_LISTENING);
+      await sidecar.waitForLog(SIDECAR_LISTENING);
       equal(await pod.probe('sidecar', sidecar), 'sidecar: ok');
       const relay = await pod.start('relay');
-      await relay.says(LISTENING);
+      await relay.waitForLog(LISTENING);
       await transfer(pod, 100_000);
 
       const authorization = `Bearer ${SECRET}`;
@@ -87,7 +87,7 @@ describe(
       const manifests = await buildOurs('base');
       await using pod = await Pod.create(manifests, { image, directory: await scratch(t) });
       const sidecar = await pod.start('sidecar');
-      await sidecar.says(SIDECAR_LISTENING);
+      await sidecar.waitForLog(SIDECAR_LISTENING);
       equal(await pod.probe('sidecar', sidecar), 'sidecar: ok');
       await rejects(pod.ask('sidecar', '/healthz'));
     });
@@ -98,7 +98,7 @@ describe(
       await using pod = await Pod.create(manifests, { image, directory });
       deepEqual(readdirSync(directory), []);
       const relay = await pod.start('relay');
-      await relay.says(LISTENING);
+      await relay.waitForLog(LISTENING);
       await transfer(pod, 1000);
       equal((await pod.ask('status', '/readyz')).status, 200);
       equal(await relay.exec('ls', '/data'), '');
@@ -115,7 +115,7 @@ describe(
       const directory = await scratch(t);
       await using pod = await Pod.create(manifests, { image, directory });
       const relay = await pod.start('relay');
-      await relay.says(LISTENING);
+      await relay.waitForLog(LISTENING);
       await transfer(pod, 1000);
       equal(await relay.stop(60), 0);
       const files = readdirSync(join(directory, 'data')).toSorted();
@@ -136,7 +136,7 @@ describe(
           // A kubelet does not start the relay, and the pod is not ready, before this probe has succeeded.
           await rejects(pod.probe('sidecar', sidecar, 'startupProbe'), /not running/u);
         } else {
-          await sidecar.says(SIDECAR_LISTENING);
+          await sidecar.waitForLog(SIDECAR_LISTENING);
           equal(await pod.probe('sidecar', sidecar, 'startupProbe'), 'sidecar: ok');
         }
       }
@@ -166,8 +166,8 @@ describe(
       const containers: Container[] = [];
       for (const name of ['sidecar', 'relay']) containers.push(await pod.start(name));
       const [sidecar, relay] = containers;
-      await sidecar?.says(/"msg":"snapshot taken"/u);
-      await relay?.says(LISTENING);
+      await sidecar?.waitForLog(/"msg":"snapshot taken"/u);
+      await relay?.waitForLog(LISTENING);
     });
   },
 );

@@ -46,7 +46,7 @@ test('a stopping relay accepts partners of waiting clients, rejects other client
   await untilWaiting(relay, 2);
 
   relay.kill('SIGTERM');
-  await relay.says(/"msg":"draining"/u);
+  await relay.waitForLog(/"msg":"draining"/u);
   assert.equal(await isReady(relay), 503);
   const unrelated = await client(relay, newToken(), SIDE_A);
   assert.deepEqual(await unrelated.closed, { reset: false, code: null });
@@ -94,7 +94,7 @@ test('a second signal stops a relay at once, even while it still accepts partner
   const waiting = await client(relay, newToken(), SIDE_A);
   await untilWaiting(relay, 1);
   relay.kill('SIGTERM');
-  await relay.says(/"msg":"draining"/u);
+  await relay.waitForLog(/"msg":"draining"/u);
   // npm and `timeout` send one signal twice: a second one counts after a second.
   await sleep(1100);
   relay.kill('SIGTERM');
@@ -117,7 +117,9 @@ test('clients still waiting after the delay are rejected, and a running pair is 
   relay.kill('SIGTERM');
   assert.deepEqual(await waiting.closed, { reset: false, code: null });
   assert.equal(waiting.received.toString(), 'shutting down\n');
-  await relay.says(/"pairs":1,"waiting":0,"bytesPerSecond":\d+,"msg":"waiting for transfers to finish"/u);
+  await relay.waitForLog(
+    /"pairs":1,"waiting":0,"bytesPerSecond":\d+,"msg":"waiting for transfers to finish"/u,
+  );
   pair[0]?.end();
   await relay.ended();
 });

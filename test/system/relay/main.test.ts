@@ -47,7 +47,7 @@ class RelayChild {
     context.after(() => this.child.kill('SIGKILL'));
   }
 
-  async says(pattern: RegExp): Promise<void> {
+  async waitForLog(pattern: RegExp): Promise<void> {
     while (!pattern.test(this.stdout)) {
       if (this.child.exitCode !== null)
         throw new Error(`ended without ${pattern}: ${this.stdout}${this.stderr}`);
@@ -58,7 +58,7 @@ class RelayChild {
   }
 
   async port(role: string): Promise<number> {
-    await this.says(new RegExp(`"role":"${role}".*\n`, 'u'));
+    await this.waitForLog(new RegExp(`"role":"${role}".*\n`, 'u'));
     const line = this.stdout.split('\n').find((text) => text.includes(`"role":"${role}"`)) ?? '';
     const entry: unknown = JSON.parse(line);
     assert.ok(typeof entry === 'object' && entry !== null && 'endpoint' in entry);
@@ -125,7 +125,7 @@ test('invalid configuration without a writable standard output: messages on stan
 
 test('an unknown variable causes a warning with the most similar one', async (context) => {
   const relay = new RelayChild(context, { RELAY_LISTENS: 'tcp:1' });
-  await relay.says(/"level":"warn".*RELAY_LISTENS is unknown.*most similar variable is RELAY_LISTEN"/u);
+  await relay.waitForLog(/"level":"warn".*RELAY_LISTENS is unknown.*most similar variable is RELAY_LISTEN"/u);
   await relay.port('status');
 });
 
@@ -190,7 +190,7 @@ test('SIGTERM waits for a transfer, rejects new clients, and records the transfe
   const relay = new RelayChild(context, { RELAY_USAGE_DB: path, RELAY_DRAIN_TIMEOUT: '60s' });
   const [a, b] = await relay.pair();
   relay.child.kill('SIGTERM');
-  await relay.says(/"pairs":1.*"msg":"draining"/u);
+  await relay.waitForLog(/"pairs":1.*"msg":"draining"/u);
   // The listener closes just after the message. A connection that comes before that is closed by the relay.
   const codes = new Set<unknown>();
   while (!codes.has('ECONNREFUSED')) {
@@ -220,7 +220,7 @@ test('a transfer is closed and recorded after the drain timeout, or on a second 
     a.write('half');
     await once(b, 'data');
     relay.child.kill('SIGTERM');
-    await relay.says(/"msg":"draining"/u);
+    await relay.waitForLog(/"msg":"draining"/u);
     if (second) {
       // npm and `timeout` forward a signal that the relay already has. This one is ignored.
       relay.child.kill('SIGTERM');
@@ -261,7 +261,7 @@ test('without the handles of Node.js, the relay warns and uses standard streams'
     RELAY_LOG_LEVEL: 'debug',
     NODE_OPTIONS: `--import="data:text/javascript,${encodeURIComponent(withoutBindings)}"`,
   });
-  await relay.says(/"level":"warn".*"ioBackend":"standard streams"/u);
+  await relay.waitForLog(/"level":"warn".*"ioBackend":"standard streams"/u);
   const [a, b] = await relay.pair();
   a.end('bytes');
   const [bytes] = await once(b, 'data');
@@ -305,7 +305,7 @@ test('limits per address that affect all clients cause one warning with the reas
   await rejected(40, '203.0.113.7');
   assert.doesNotMatch(relay.stdout, /private address/u);
   await rejected(20, '172.17.0.1');
-  await relay.says(/"level":"warn".*nearly all clients rejected.*come from one private address/u);
+  await relay.waitForLog(/"level":"warn".*nearly all clients rejected.*come from one private address/u);
   await rejected(40, '172.17.0.1');
   relay.child.kill('SIGTERM');
   assert.equal(await relay.exit, 0);

@@ -66,9 +66,9 @@ describe('a quota', () => {
       const waiting = await client(relay);
       await waiting.send(handshake(newToken(), SIDE_A));
       const pair = await pairThatMoved(relay, 820_000);
-      await relay.says(/"percent":80,"used_bytes":820000,.*"msg":"quota almost exhausted"/u);
+      await relay.waitForLog(/"percent":80,"used_bytes":820000,.*"msg":"quota almost exhausted"/u);
       await pair[0]?.sendAll(randomBytesOf(2, 190_000), 50_000);
-      await relay.says(
+      await relay.waitForLog(
         /"used_bytes":1010000,.*"msg":"quota exhausted; rejecting clients until it is reset"/u,
       );
       assert.equal((await waiting.until(11)).toString(), 'over quota\n');
@@ -92,7 +92,7 @@ describe('a quota', () => {
     const settings = await settingsOf(context, { RELAY_QUOTA_COUNTS: 'in+out', RELAY_QUOTA_GRACE: '100ms' });
     await using relay = await RelayProcess.start(settings);
     const pair = await pairThatMoved(relay, 500_000);
-    await relay.says(/"used_bytes":1000000,.*"msg":"quota exhausted/u);
+    await relay.waitForLog(/"used_bytes":1000000,.*"msg":"quota exhausted/u);
     // The grace period ends soon, and the pair is closed.
     for (const one of pair) await one.closed;
     await relay.stop();

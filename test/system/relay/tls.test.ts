@@ -64,14 +64,14 @@ describe('a relay with TLS', () => {
     a.write(handshake(token, SIDE_A));
     place.write(fresh);
     relay.kill('SIGHUP');
-    await relay.says(/"result":"reloaded"/u);
+    await relay.waitForLog(/"result":"reloaded"/u);
     const b = await visit(relay, fresh);
     b.write(handshake(token, SIDE_B));
     for (const socket of [a, b]) assert.equal(String((await once(socket, 'data'))[0]), 'ok\n');
     // An unusable certificate changes nothing.
     place.write({ ...fresh, certificate: 'nonsense' });
     relay.kill('SIGHUP');
-    await relay.says(
+    await relay.waitForLog(
       /"problem":"[^"]+".*"msg":"certificate reload failed; keeping the previous certificate"/u,
     );
     const c = await visit(relay, fresh);
@@ -84,7 +84,7 @@ describe('a relay with TLS', () => {
     const place = await CertificateDirectory.open(context, old);
     await using relay = await RelayProcess.start({ RELAY_LISTEN: endpointOf(place) });
     place.write(fresh);
-    await relay.says(/"msg":"certificate replaced"/u);
+    await relay.waitForLog(/"msg":"certificate replaced"/u);
     (await visit(relay, fresh)).destroy();
     await relay.stop();
   });

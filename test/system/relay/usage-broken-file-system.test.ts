@@ -119,14 +119,14 @@ describe('the log of a relay', { skip }, () => {
 
   test('names the reason for delayed records', async (context) => {
     const relay = await start(context, 'locks');
-    await relay.says(
+    await relay.waitForLog(
       /"level":"warn".*"code":"SQLITE_BUSY".*"reason":"the file system does not support file locks: /u,
     );
   });
 
   test('warns about a rollback journal', async (context) => {
     const relay = await start(context, 'memory');
-    await relay.says(/"level":"warn".*usage database has no write-ahead log: .* shared memory/u);
+    await relay.waitForLog(/"level":"warn".*usage database has no write-ahead log: .* shared memory/u);
     await relay.stop();
     assert.doesNotMatch(relay.log, /write failed/u);
   });

@@ -82,7 +82,7 @@ export class NetworkCluster {
     // One after the other: programs use much CPU while they start, and the machine may be small.
     const relays = [await start('one'), await start('two'), await start('three')] as const;
     const cluster = new NetworkCluster(resources, directory, network, coordinator, relays);
-    await Promise.all(relays.map((relay) => relay.untilLogged(/coordinator is up/u)));
+    await Promise.all(relays.map((relay) => relay.waitForLog(/coordinator is up/u)));
     return cluster;
   }
 

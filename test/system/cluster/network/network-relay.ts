@@ -67,8 +67,8 @@ export class NetworkRelay implements AsyncDisposable {
     return vitalsOf(this.#relay.pid).fdCount;
   }
 
-  untilLogged(pattern: RegExp): Promise<RegExpExecArray> {
-    return this.#relay.says(pattern);
+  waitForLog(pattern: RegExp): Promise<RegExpExecArray> {
+    return this.#relay.waitForLog(pattern);
   }
 
   kill(signal: NodeJS.Signals): void {

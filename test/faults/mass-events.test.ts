@@ -67,7 +67,10 @@ async function expectShortTurns(
   }: MassEvent,
 ): Promise<void> {
   const measured = await MeasuredRelay.startFor(context, settings);
-  await using bystander = await Bystander.start({ port: measured.relay.port('raw') });
+  await using bystander = await Bystander.start({
+    port: measured.relay.port('raw'),
+    pid: measured.relay.pid,
+  });
   const idle = await bystander.measure(IDLE_MS);
   await using attack = await MassAttack.prepare(attackName, measured, count);
   await measured.longestTurn();
@@ -82,7 +85,7 @@ async function expectShortTurns(
   reportAttack(context, name, idle, during, turnText);
   if (!rejectsNewPairs) assert.equal(during.newPairsFailed, 0);
   assert.ok(turn.cpuMs < maxTurnMs, `the longest turn took ${turn.cpuMs} ms`);
-  assert.ok(during.maxMs < MAX_STALL_MS, `the pair stalled for ${during.maxMs} ms`);
+  assert.ok(during.stallMs < MAX_STALL_MS, `the pair stalled for ${during.stallMs} ms`);
 }
 
 describe('every turn of the event loop is short when', { timeout: 120_000 }, () => {

@@ -47,13 +47,13 @@ describe('hostile TLS clients', () => {
   for (const pairs of [20, 200]) {
     test(`that send records of one byte in ${pairs} pairs do not stall others`, async (context) => {
       await using relay = await startRelay(context);
-      await using bystander = await Bystander.start({ port: relay.port('raw') });
+      await using bystander = await Bystander.start({ port: relay.port('raw'), pid: relay.pid });
       const idle = await bystander.measure(1000);
       await using attack = attackBy('one-byte-records', relay, pairs, 4);
       await attack.waitForOutput(/ready\n/u);
       const during = await bystander.measureWhile(() => attack.waitForOutput(/done \d+\n/u));
       reportAttack(context, `TLS records of one byte, ${pairs} pairs`, idle, during);
-      assert.ok(during.maxMs < LONGEST_STALL_MS, `${during.maxMs} ms`);
+      assert.ok(during.stallMs < LONGEST_STALL_MS, `${during.stallMs} ms`);
       await bystander.finish();
       await relay.stop();
     });
@@ -61,14 +61,14 @@ describe('hostile TLS clients', () => {
 
   test('that flood ClientHellos do not lock out others, even if a handshake takes several milliseconds', async (context) => {
     await using relay = await startRelay(context, { type: 'rsa', bits: 4096 });
-    await using bystander = await Bystander.start({ port: relay.port('raw'), tls: true });
+    await using bystander = await Bystander.start({ port: relay.port('raw'), pid: relay.pid, tls: true });
     const idle = await bystander.measure(1000);
     await using attack = attackBy('client-hellos', relay, 600, 6);
     await attack.waitForOutput(/ready\n/u);
     const during = await bystander.measureWhile(() => attack.waitForOutput(/done \d+\n/u));
     reportAttack(context, '600 ClientHellos/s, RSA 4096', idle, during);
-    assert.ok(during.maxMs < LONGEST_STALL_MS, `${during.maxMs} ms`);
-    assert.ok(during.newPairMaxMs < 2000, `${during.newPairMaxMs} ms`);
+    assert.ok(during.stallMs < LONGEST_STALL_MS, `${during.stallMs} ms`);
+    assert.ok(during.newPairStallMs < 2000, `${during.newPairStallMs} ms`);
     assert.equal(during.newPairsFailed, 0);
     await bystander.finish();
     await relay.stop();

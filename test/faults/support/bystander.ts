@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { connect as connectTls } from 'node:tls';
 import { Worker, isMainThread, parentPort, workerData } from 'node:worker_threads';
 import { SIDE_A, SIDE_B, handshake, randomBytesOf } from '../../support/bytes.ts';
+import { ProcessorClock } from './processor-clock.ts';
 
 /** Bytes of one ping. Odd, so that pings start at changing offsets of a buffer. */
 const PING_BYTES = 1021;
@@ -27,6 +28,8 @@ const OK = Buffer.from('ok\n');
 
 export interface BystanderOptions {
   readonly port: number;
+  /** The relay's process, whose run delay does not count as a stall. */
+  readonly pid: number;
   /** The relay's address. */
   readonly host?: string;
   /** Clients connect from this address. */
@@ -41,10 +44,14 @@ export interface Measurement {
   /** Round trips of the running pair: twice through the relay. A ping without an echo counts with its age. */
   readonly p50Ms: number;
   readonly maxMs: number;
+  /** The longest round trip by a `ProcessorClock`. Limits apply to this, because `maxMs` depends on the machine. */
+  readonly stallMs: number;
   readonly roundTrips: number;
   /** Time from the first connect to the second `ok`. */
   readonly newPairP50Ms: number;
   readonly newPairMaxMs: number;
+  /** The longest time by a `ProcessorClock`. */
+  readonly newPairStallMs: number;
   readonly newPairs: number;
   readonly newPairsFailed: number;
 }
@@ -133,7 +140,9 @@ export function reportAttack(
     attack,
     `p50 ms ${idle.p50Ms.toFixed(1)} / ${during.p50Ms.toFixed(1)}`,
     `max ms ${idle.maxMs.toFixed(0)} / ${during.maxMs.toFixed(0)}`,
+    `stall ms ${idle.stallMs.toFixed(0)} / ${during.stallMs.toFixed(0)}`,
     `new pair max ms ${idle.newPairMaxMs.toFixed(0)} / ${during.newPairMaxMs.toFixed(0)}`,
+    `stall ms ${idle.newPairStallMs.toFixed(0)} / ${during.newPairStallMs.toFixed(0)}`,
     `new pairs failed ${idle.newPairsFailed} / ${during.newPairsFailed} of ${during.newPairs}`,
     ...more,
   ];
@@ -207,19 +216,73 @@ async function connectPair(options: BystanderOptions): Promise<[Client, Client]>
   }
 }
 
+/** Times of round trips, or of new pairs. */
+class Times {
+  readonly #clock: ProcessorClock;
+  #elapsedMs: number[] = [];
+  #stallMs = 0;
+  #startedAt: { readonly wallMs: number; readonly clockMs: number } | null = null;
+
+  constructor(clock: ProcessorClock) {
+    this.#clock = clock;
+  }
+
+  get count(): number {
+    return this.#elapsedMs.length;
+  }
+
+  /** Forgets all times. What is running has started now. */
+  clear(): void {
+    this.#elapsedMs = [];
+    this.#stallMs = 0;
+    if (this.#startedAt !== null) this.start();
+  }
+
+  start(): void {
+    this.#startedAt = { wallMs: performance.now(), clockMs: this.#clock.nowMs() };
+  }
+
+  /** Records the time since `start`. */
+  stop(): void {
+    this.#record(this.#elapsedMs);
+    this.#startedAt = null;
+  }
+
+  /** Ends without a time. */
+  cancel(): void {
+    this.#startedAt = null;
+  }
+
+  /** What is running counts with its age. */
+  summary(): { readonly p50Ms: number; readonly maxMs: number; readonly stallMs: number } {
+    const all = [...this.#elapsedMs];
+    this.#record(all);
+    all.sort((one, other) => one - other);
+    return { p50Ms: all[Math.floor(all.length / 2)] ?? 0, maxMs: all.at(-1) ?? 0, stallMs: this.#stallMs };
+  }
+
+  #record(elapsedMs: number[]): void {
+    if (this.#startedAt === null) return;
+    const { wallMs, clockMs } = this.#startedAt;
+    elapsedMs.push(performance.now() - wallMs);
+    this.#stallMs = Math.max(this.#stallMs, this.#clock.nowMs() - clockMs);
+  }
+}
+
 class Thread {
   readonly #options: BystanderOptions;
   readonly #pattern = randomBytesOf(1, 1_048_583);
-  #roundTrips: number[] = [];
-  #newPairTimesMs: number[] = [];
+  readonly #roundTrips: Times;
+  readonly #newPairs: Times;
   #failed = 0;
   #began = performance.now();
-  #sentAt: number | null = null;
-  #newPairSince: number | null = null;
   #isStopped = false;
 
   constructor(options: BystanderOptions) {
     this.#options = options;
+    const clock = new ProcessorClock(options.pid);
+    this.#roundTrips = new Times(clock);
+    this.#newPairs = new Times(clock);
   }
 
   /** Runs until the order to finish. Returns the bytes of the pair. */
@@ -232,13 +295,12 @@ class Thread {
     for (let position = 0; !this.#isStopped; position += PING_BYTES) {
       const start = position % (this.#pattern.length - PING_BYTES);
       const ping = this.#pattern.subarray(start, start + PING_BYTES);
-      this.#sentAt = performance.now();
+      this.#roundTrips.start();
       one.socket.write(ping);
       await other.expect(ping);
       other.socket.write(ping);
       await one.expect(ping);
-      this.#roundTrips.push(performance.now() - this.#sentAt);
-      this.#sentAt = null;
+      this.#roundTrips.stop();
       bytes += 2 * PING_BYTES;
       await sleep(PING_PAUSE_MS);
     }
@@ -253,7 +315,8 @@ class Thread {
       this.#isStopped = true;
     } else if (order === 'begin') {
       this.#began = performance.now();
-      [this.#roundTrips, this.#newPairTimesMs, this.#failed] = [[], [], 0];
+      this.#failed = 0;
+      for (const times of [this.#roundTrips, this.#newPairs]) times.clear();
       parentPort?.postMessage('begun');
     } else {
       parentPort?.postMessage(this.#measurement());
@@ -261,42 +324,40 @@ class Thread {
   }
 
   #measurement(): Measurement {
-    const now = performance.now();
-    const since = (at: number | null): number[] => (at === null ? [] : [now - Math.max(at, this.#began)]);
-    const roundTrips = [...this.#roundTrips, ...since(this.#sentAt)].toSorted((a, b) => a - b);
-    const newPairTimesMs = [...this.#newPairTimesMs, ...since(this.#newPairSince)].toSorted((a, b) => a - b);
-    const median = (values: readonly number[]): number => values[Math.floor(values.length / 2)] ?? 0;
+    const { p50Ms, maxMs, stallMs } = this.#roundTrips.summary();
+    const newPairs = this.#newPairs.summary();
     return {
-      seconds: (now - this.#began) / 1000,
-      p50Ms: median(roundTrips),
-      maxMs: roundTrips.at(-1) ?? 0,
-      roundTrips: this.#roundTrips.length,
-      newPairP50Ms: median(newPairTimesMs),
-      newPairMaxMs: newPairTimesMs.at(-1) ?? 0,
-      newPairs: this.#newPairTimesMs.length + this.#failed,
+      seconds: (performance.now() - this.#began) / 1000,
+      p50Ms,
+      maxMs,
+      stallMs,
+      roundTrips: this.#roundTrips.count,
+      newPairP50Ms: newPairs.p50Ms,
+      newPairMaxMs: newPairs.maxMs,
+      newPairStallMs: newPairs.stallMs,
+      newPairs: this.#newPairs.count + this.#failed,
       newPairsFailed: this.#failed,
     };
   }
 
   async #makeNewPairs(): Promise<void> {
     while (!this.#isStopped) {
-      const startedAt = performance.now();
-      this.#newPairSince = startedAt;
       const timeout = new AbortController();
+      this.#newPairs.start();
       try {
         const expired = sleep(NEW_PAIR_TIMEOUT_MS, null, { signal: timeout.signal }).catch(() => null);
         const clients = await Promise.race([connectPair(this.#options), expired]);
         if (clients === null) {
           this.#failed += 1;
         } else {
-          this.#newPairTimesMs.push(performance.now() - startedAt);
+          this.#newPairs.stop();
           for (const client of clients) await client.end();
         }
       } catch {
         this.#failed += 1;
       }
       timeout.abort();
-      this.#newPairSince = null;
+      this.#newPairs.cancel();
       await sleep(NEW_PAIR_PAUSE_MS);
     }
   }
@@ -304,7 +365,7 @@ class Thread {
 
 function optionsOf(data: unknown): BystanderOptions | null {
   const isOurs = typeof data === 'object' && data !== null && 'bystander' in data;
-  return isOurs ? Object.assign({ port: 0 }, data.bystander) : null;
+  return isOurs ? Object.assign({ port: 0, pid: 0 }, data.bystander) : null;
 }
 
 const options = isMainThread ? null : optionsOf(workerData);

@@ -15,6 +15,9 @@ import { until } from '../../support/scratch.ts';
 
 const HEADERS_END = '\r\n\r\n';
 
+/** Time after which a connection is closed that stays open after its response, in milliseconds. */
+const HANDSHAKE_TIMEOUT_MS = 1000;
+
 const PROXY_HEADER = 'PROXY TCP4 192.0.2.1 127.0.0.1 1111 4001\r\n';
 
 async function open(context: TestContext, options: TestRelayOptions = {}): Promise<TestRelay> {
@@ -107,7 +110,8 @@ for (const backend of ['shared buffer', 'standard streams'] as const) {
     });
   });
 
-  describe(`an invalid upgrade, with ${backend}`, () => {
+  // Each relay waits for its handshake timeout.
+  describe(`an invalid upgrade, with ${backend}`, { concurrency: true }, () => {
     const without = (name: string): string[] => UPGRADE_LINES.filter((header) => !header.startsWith(name));
     const version = 'Sec-WebSocket-Version';
     const rejected: readonly (readonly [description: string, request: readonly string[], status: number])[] =
@@ -135,15 +139,16 @@ for (const backend of ['shared buffer', 'standard streams'] as const) {
         const standardStreams = backend === 'standard streams';
         const relay = await open(context, {
           standardStreams,
-          timeouts: { handshakeMs: 300 },
+          timeouts: { handshakeMs: HANDSHAKE_TIMEOUT_MS },
         });
         for (const port of [relay.tcpPort, relay.websocketPort]) {
           const socket = await connectSocket(context, port);
           socket.write(request.join('\r\n') + HEADERS_END);
           // The client keeps its own end open.
           assert.match(await text(socket), new RegExp(`^HTTP/1\\.1 ${status} `, 'u'));
-          await until(() => relay.admission.connections === 0);
         }
+        await until(() => relay.admission.connections === 0);
+        assert.equal(relay.admission.totalConnections, 2);
         assert.deepEqual(relay.summaries, []);
       });
     }
@@ -151,7 +156,7 @@ for (const backend of ['shared buffer', 'standard streams'] as const) {
 
   test(`a client that requests many pages and does not read is closed, with ${backend}`, async (context) => {
     const standardStreams = backend === 'standard streams';
-    const relay = await open(context, { standardStreams, timeouts: { handshakeMs: 500 } });
+    const relay = await open(context, { standardStreams, timeouts: { handshakeMs: HANDSHAKE_TIMEOUT_MS } });
     const socket = await connectSocket(context, relay.tcpPort);
     socket.write(`GET / HTTP/1.1\r\nHost: relay\r\nAccept: text/html${HEADERS_END}`.repeat(20_000));
     await until(() => relay.admission.connections === 1);

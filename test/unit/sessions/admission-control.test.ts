@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import type { TestContext } from 'node:test';
 import { AddressLimit } from '../../../src/limits/address-limit.ts';
 import { REJECT_SLOTS } from '../../../src/limits/capacity.ts';
 import type { AcceptedConnection } from '../../../src/sessions/admission-control.ts';
@@ -10,7 +11,7 @@ class Fixture {
   readonly admission: AdmissionControl;
   readonly evicted: AcceptedConnection[] = [];
 
-  constructor(maxConnections: number) {
+  constructor(context: TestContext, maxConnections: number) {
     this.admission = new AdmissionControl({
       handshakeTimeoutMs: null,
       maxConnections,
@@ -20,6 +21,8 @@ class Fixture {
       wallClock: () => 0,
       monotonicClock: () => 0,
     });
+    // By this clock no timeout ever ends, so its timer would keep a failed test running.
+    context.after(() => this.admission.close());
   }
 
   accept(): AcceptedConnection {
@@ -49,22 +52,17 @@ class Fixture {
     for (let index = 0; index < count; index += 1) slots[this.accept().slot] += 1;
     return slots;
   }
-
-  close(): void {
-    this.admission.close();
-  }
 }
 
 describe('the connection limit', () => {
-  test('admits connections up to the limit', () => {
-    const fixture = new Fixture(3);
+  test('admits connections up to the limit', (context) => {
+    const fixture = new Fixture(context, 3);
     assert.deepEqual(fixture.slots(5), { admitted: 3, 'reject-slot': 2, none: 0 });
     assert.equal(fixture.admission.connections, 3);
-    fixture.close();
   });
 
-  test('admits one more connection for each admitted connection that is released, but not for rejected ones', () => {
-    const fixture = new Fixture(2);
+  test('admits one more connection for each admitted connection that is released, but not for rejected ones', (context) => {
+    const fixture = new Fixture(context, 2);
     const [inside, , rejected, probe] = Array.from({ length: 4 }, () => fixture.accept());
     assert.ok(inside !== undefined && rejected !== undefined && probe !== undefined);
     fixture.admission.exempt(probe);
@@ -75,19 +73,17 @@ describe('the connection limit', () => {
     fixture.admission.release(inside);
     assert.equal(fixture.admission.connections, 1);
     assert.deepEqual(fixture.slots(100), { admitted: 1, 'reject-slot': 99, none: 0 });
-    fixture.close();
   });
 
-  test('can be infinite', () => {
-    const fixture = new Fixture(Number.POSITIVE_INFINITY);
+  test('can be infinite', (context) => {
+    const fixture = new Fixture(context, Number.POSITIVE_INFINITY);
     assert.deepEqual(fixture.slots(100_000), { admitted: 100_000, 'reject-slot': 0, none: 0 });
-    fixture.close();
   });
 });
 
 describe('connections beyond a limit', () => {
-  test('use a bounded number of reject slots, and the oldest is closed first', () => {
-    const fixture = new Fixture(1);
+  test('use a bounded number of reject slots, and the oldest is closed first', (context) => {
+    const fixture = new Fixture(context, 1);
     const acceptedFirst = fixture.accept();
     const others = Array.from({ length: REJECT_SLOTS + 10 }, () => fixture.accept());
     assert.deepEqual(fixture.evicted, others.slice(0, 10));
@@ -97,11 +93,10 @@ describe('connections beyond a limit', () => {
     assert.equal(fixture.admission.rejected.connections, REJECT_SLOTS + 10);
     assert.equal(fixture.admission.connections, 0);
     assert.equal(fixture.evicted.length, 10);
-    fixture.close();
   });
 
-  test('share these slots for all limits, and do not keep other connections out', () => {
-    const fixture = new Fixture(3);
+  test('share these slots for all limits, and do not keep other connections out', (context) => {
+    const fixture = new Fixture(context, 3);
     const acceptedFirst = fixture.acceptFrom('192.0.2.1');
     const others = Array.from({ length: REJECT_SLOTS + 10 }, () => fixture.acceptFrom('192.0.2.1'));
     assert.deepEqual(fixture.evicted, others.slice(0, 10));
@@ -111,11 +106,10 @@ describe('connections beyond a limit', () => {
     assert.equal(fixture.acceptFrom('192.0.2.4').rejectReason, 'connections');
     assert.deepEqual(fixture.evicted, others.slice(0, 11));
     assert.equal(acceptedFirst.rejectReason, null);
-    fixture.close();
   });
 
-  test('that are probes of the relay are never closed for others', () => {
-    const fixture = new Fixture(1);
+  test('that are probes of the relay are never closed for others', (context) => {
+    const fixture = new Fixture(context, 1);
     fixture.accept();
     const probe = fixture.accept();
     fixture.admission.exempt(probe);
@@ -126,6 +120,5 @@ describe('connections beyond a limit', () => {
     // It was never counted as a connection, so its close is not counted either.
     fixture.admission.release(probe);
     assert.equal(fixture.admission.connections, 1);
-    fixture.close();
   });
 });

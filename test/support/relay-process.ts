@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { parseEndpoint } from '../../src/config/endpoint.ts';
 import type { Endpoint } from '../../src/config/endpoint.ts';
 import type { CurrentUsage } from '../../src/usage/record.ts';
+import { COMPILE_CACHE } from './compile-cache.ts';
 import { Program } from './programs.ts';
 
 const MAIN = join(import.meta.dirname, '..', '..', 'src', 'main.ts');
@@ -36,6 +37,7 @@ export class RelayProcess implements AsyncDisposable {
   ): Promise<RelayProcess> {
     const env: Record<string, string | undefined> = {
       PATH: process.env['PATH'],
+      ...COMPILE_CACHE,
       RELAY_LISTEN: ANY_LOOPBACK_PORT,
       RELAY_STATUS_LISTEN: ANY_LOOPBACK_PORT,
       ...settings,

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { parseEndpoint } from '../../src/config/endpoint.ts';
+import { COMPILE_CACHE } from './compile-cache.ts';
 import { Program } from './programs.ts';
 
 const MAIN = join(import.meta.dirname, '..', '..', 'src', 'sidecar', 'main.ts');
@@ -25,6 +26,7 @@ export class SidecarProcess implements AsyncDisposable {
   static async start(settings: Readonly<Record<string, string>>): Promise<SidecarProcess> {
     const env = {
       PATH: process.env['PATH'],
+      ...COMPILE_CACHE,
       SIDECAR_LISTEN: 'tcp:0:interface=127.0.0.1',
       ...settings,
     };

@@ -9,6 +9,7 @@ import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { publishSnapshot, snapshotName } from '../../../src/sidecar/snapshots/snapshot-files.ts';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../../support/bytes.ts';
+import { COMPILE_CACHE } from '../../support/compile-cache.ts';
 import { listening } from '../../support/listening.ts';
 import { RelayProcess, UsageReader } from '../../support/relay-process.ts';
 import { scratch } from '../../support/scratch.ts';
@@ -36,7 +37,8 @@ interface Ended {
 /** Runs the check as a container engine does. */
 function runOnce(words: readonly string[], env: Environment): Promise<Ended> {
   return new Promise((resolve) => {
-    execFile(process.execPath, [HEALTHCHECK, ...words], { env, encoding: 'utf8' }, (error, stdout, stderr) =>
+    const options = { env: { ...COMPILE_CACHE, ...env }, encoding: 'utf8' } as const;
+    execFile(process.execPath, [HEALTHCHECK, ...words], options, (error, stdout, stderr) =>
       resolve({ code: error === null ? 0 : error.code, stdout, stderr }),
     );
   });

@@ -12,6 +12,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { TestContext } from 'node:test';
 import { parseEndpoint } from '../../../src/config/endpoint.ts';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../../support/bytes.ts';
+import { COMPILE_CACHE } from '../../support/compile-cache.ts';
 import { fatalReasons } from '../../support/fatal.ts';
 import { UsageReader } from '../../support/relay-process.ts';
 import { scratch } from '../../support/scratch.ts';
@@ -33,7 +34,7 @@ class RelayChild {
   constructor(context: TestContext, env: Record<string, string>, extraFds: readonly number[] = []) {
     this.child = spawn(process.execPath, [MAIN], {
       stdio: ['ignore', 'pipe', 'pipe', ...extraFds],
-      env: { RELAY_LISTEN: ANY_PORT, RELAY_STATUS_LISTEN: ANY_PORT, ...env },
+      env: { ...COMPILE_CACHE, RELAY_LISTEN: ANY_PORT, RELAY_STATUS_LISTEN: ANY_PORT, ...env },
     });
     this.child.stdout?.setEncoding('utf8').on('data', (text: string) => {
       this.stdout += text;

@@ -9,6 +9,7 @@ import { describe, test } from 'node:test';
 import { text } from 'node:stream/consumers';
 import { publicCheckout } from '../../support/public-checkout.ts';
 import { ask, begin, jsonOf } from '../../support/ask.ts';
+import { COMPILE_CACHE } from '../../support/compile-cache.ts';
 import { fatalReasons } from '../../support/fatal.ts';
 import { scratch, until } from '../../support/scratch.ts';
 import { UNREACHABLE_URL, startSidecar, sampleRecords } from '../../support/sidecar-fixture.ts';
@@ -38,7 +39,7 @@ async function run(env: Readonly<Record<string, string>>, uid?: number): Promise
   const checkout = publicCheckout();
   const child = spawn(checkout.node, [checkout.pathOf('sidecar/main.ts')], {
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: { SIDECAR_LISTEN: ANY_PORT, SIDECAR_RELAY_STATUS: UNREACHABLE_URL, ...env },
+    env: { ...COMPILE_CACHE, SIDECAR_LISTEN: ANY_PORT, SIDECAR_RELAY_STATUS: UNREACHABLE_URL, ...env },
     timeout: 20_000,
     ...(uid === undefined ? {} : { uid }),
   });

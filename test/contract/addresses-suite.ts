@@ -13,7 +13,7 @@ import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
 import type { TestRelayOptions } from '../support/test-relay.ts';
 import { until } from '../support/scratch.ts';
 import { connectionsIn, rejectedIn } from './topology.ts';
-import type { InProcessTopology, OpenTopology } from './topology.ts';
+import type { InProcessTopology, Setup } from './topology.ts';
 import { expectRejected, startWaiting } from './rejections-suite.ts';
 
 const LOOPBACK = '127.0.0.1';
@@ -44,16 +44,11 @@ const limited =
     ...(proxies === undefined ? {} : { proxies: new TrustedProxies(parseCidrs(proxies)) }),
   });
 
-export interface AddressesSuiteOptions {
-  /** Prefix of every test name: where clients connect. */
-  readonly name: string;
-  readonly open: OpenTopology;
-  /** There are two relays. Each counts the clients that connect to it; links count for no address. */
-  readonly isPartnerRemote: boolean;
-}
-
-/** Limits per address, and which address a client has. */
-export function addressesSuite({ name, open: openTopology, isPartnerRemote }: AddressesSuiteOptions): void {
+/**
+ * Limits per address, and which address a client has. Each relay counts the clients that connect to it; links
+ * count for no address.
+ */
+export function addressesSuite({ name, open: openTopology, relayCount }: Setup): void {
   async function open(context: TestContext, options: () => TestRelayOptions): Promise<InProcessTopology> {
     const topology = await openTopology(options);
     context.after(() => topology.close());
@@ -102,7 +97,7 @@ export function addressesSuite({ name, open: openTopology, isPartnerRemote }: Ad
     }
 
     test('count a client once, at the relay it connects to', async (context) => {
-      const topology = await open(context, limited(isPartnerRemote ? 1 : 2));
+      const topology = await open(context, limited(relayCount > 1 ? 1 : 2));
       const token = newToken();
       const first = await startWaiting(topology, 'tcp', token);
       const partner = await topology.connect('websocket', topology.relayCount - 1);

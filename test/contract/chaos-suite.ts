@@ -18,7 +18,7 @@ import {
 } from './chaos-traffic.ts';
 import type { Direction } from './chaos-traffic.ts';
 import { sumOf } from './topology.ts';
-import type { InProcessTopology, OpenTopology } from './topology.ts';
+import type { InProcessTopology, Setup } from './topology.ts';
 
 /** First seed of this run. A failure names its seed, for a run that starts with it. */
 const FIRST_SEED = Number(process.env['CHAOS_SEED'] ?? randomInt(2 ** 31));
@@ -31,19 +31,12 @@ const BACKENDS: Readonly<Record<string, TestRelayOptions>> = {
 };
 
 export interface ChaosSuiteOptions {
-  /** Prefix of every test name: where clients connect. */
-  readonly name: string;
-  readonly open: OpenTopology;
-  /** Relays on the path of a byte. Each has kernel buffers on both sides. */
-  readonly hops: number;
   /** How often each test runs, each time with another seed. */
   readonly rounds: number;
   /** Maximum number of bytes per direction of a pair. */
   readonly maxBytes: number;
   /** I/O backends to test; by default all of them. */
   readonly backends?: Readonly<Record<string, TestRelayOptions>>;
-  /** Every pair uses a link between relays, and links may fail. */
-  readonly linksFail: boolean;
 }
 
 async function checkEmpty(topology: InProcessTopology): Promise<void> {
@@ -79,8 +72,10 @@ async function maxBufferedBytes(topology: InProcessTopology, work: Promise<unkno
 }
 
 /** Random writes, random pauses and random ends of clients; every received byte is compared. */
-export function chaosSuite(suite: ChaosSuiteOptions): void {
-  const { name, open, hops, rounds, maxBytes, linksFail, backends = BACKENDS } = suite;
+export function chaosSuite(
+  { name, open, relayCount }: Setup,
+  { rounds, maxBytes, backends = BACKENDS }: ChaosSuiteOptions,
+): void {
   for (const [backend, options] of Object.entries(backends)) {
     describe(`${name}: chaos over ${backend}`, () => {
       /** Runs several rounds, each in a topology of its own. Checks that no client is left after each. */
@@ -155,7 +150,8 @@ export function chaosSuite(suite: ChaosSuiteOptions): void {
         eachRound((topology, random) => withLosses(topology, random, 'end')),
       );
 
-      if (linksFail)
+      // Every pair uses a link between relays, and links may fail.
+      if (relayCount > 1)
         test(
           'after a lost link both clients have an exact prefix of the sent bytes',
           { timeout: 120_000 },
@@ -185,7 +181,7 @@ export function chaosSuite(suite: ChaosSuiteOptions): void {
         async (context) => {
           const topology = await open(() => options);
           context.after(() => topology.close());
-          const data = randomBytesOf(40, hops * 24 * MIB);
+          const data = randomBytesOf(40, relayCount * 24 * MIB);
           const stalled: Direction[] = [];
           for (const transport of [...TRANSPORTS, ...TRANSPORTS, 'unix', 'unix'] as const) {
             const [from, to] = await pair(

@@ -8,7 +8,7 @@ import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
 import { UPGRADE, encodeFrame } from '../support/frames.ts';
 import { until } from '../support/scratch.ts';
 import type { Addresses, TestClient } from '../support/test-client.ts';
-import type { Topology } from './topology.ts';
+import type { Setup, Topology } from './topology.ts';
 
 const CHUNK_BYTES = 262_144;
 
@@ -51,12 +51,6 @@ const REASONS: Readonly<
   },
 };
 
-export interface FinalCloseSuiteOptions {
-  /** Prefix of every test name: where the client connects. */
-  readonly name: string;
-  readonly open: () => Promise<Topology>;
-}
-
 /** A client with side A, at another relay than the client under test. */
 async function addWaiting(topology: Topology): Promise<{ token: string; waiter: TestClient }> {
   const others = topology.waiting();
@@ -85,7 +79,7 @@ async function sendUntilBlocked(socket: Socket): Promise<void> {
  * Cost of a client that keeps sending after the relay has closed it. In a cluster it is not connected to the
  * owner of its token.
  */
-export function finalCloseSuite({ name, open }: FinalCloseSuiteOptions): void {
+export function finalCloseSuite({ name, open }: Setup<Topology>): void {
   describe(`${name}: a client that keeps sending after its final reply is read only a little`, () => {
     let topology: Topology;
     before(async () => {

@@ -5,23 +5,16 @@ import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
 import { until } from '../support/scratch.ts';
 import type { TestClient } from '../support/test-client.ts';
 import { connectionsIn } from './topology.ts';
-import type { InProcessTopology } from './topology.ts';
+import type { InProcessTopology, Setup } from './topology.ts';
 
 const TRANSPORTS: readonly TransportKind[] = ['tcp', 'unix', 'websocket'];
 
-export interface OneClientSuiteOptions {
-  /** Prefix of every test name: where the client connects. */
-  readonly name: string;
-  readonly open: () => Promise<InProcessTopology>;
-  /**
-   * Another relay owns the client's token, because a client of its own side waits there: the client is
-   * forwarded.
-   */
-  readonly isForwarded: boolean;
-}
-
-/** Behaviour for a client without a partner. */
-export function oneClientSuite({ name, open, isForwarded }: OneClientSuiteOptions): void {
+/**
+ * Behaviour for a client without a partner.
+ *
+ * @param isForwarded another relay owns the client's token, because a client of its own side waits there
+ */
+export function oneClientSuite({ name, open }: Setup, { isForwarded = false } = {}): void {
   for (const transport of TRANSPORTS) {
     describe(`${name}: a ${transport} client without a partner`, () => {
       let topology: InProcessTopology;

@@ -7,7 +7,7 @@ import { WebSocket, createWebSocketStream } from 'ws';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
 import { makeIdentity } from '../support/certificates.ts';
 import { until } from '../support/scratch.ts';
-import type { OpenTopology } from './topology.ts';
+import type { Setup } from './topology.ts';
 
 const { key, certificate: cert } = makeIdentity();
 
@@ -52,12 +52,8 @@ export async function readBytes(from: NodeJS.ReadableStream, count: number): Pro
   return Buffer.concat(chunks);
 }
 
-/**
- * Every pair of protocols on one port that accepts all of them.
- *
- * @param name prefix of every test name: where clients connect
- */
-export function onePortSuite(name: string, open: OpenTopology): void {
+/** Every pair of protocols on one port that accepts all of them. */
+export function onePortSuite({ name, open }: Setup): void {
   for (const backend of ['shared buffer', 'standard streams'] as const) {
     const backendOptions = { standardStreams: backend === 'standard streams' };
 

@@ -4,19 +4,14 @@ import type { TransportKind } from '../../src/transport/client-transport.ts';
 import { SIDE_A, SIDE_B, SIDE_C, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
 import { until } from '../support/scratch.ts';
 import type { TestClient } from '../support/test-client.ts';
-import type { Topology } from './topology.ts';
+import type { Setup, Topology } from './topology.ts';
 
 const TRANSPORTS: readonly TransportKind[] = ['tcp', 'unix', 'websocket'];
 const OK = Buffer.from('ok\n');
 
-interface Pairing {
-  readonly first: TransportKind;
-  readonly second: TransportKind;
-}
+type Pairing = readonly [first: TransportKind, second: TransportKind];
 
-const PAIRINGS: readonly Pairing[] = TRANSPORTS.flatMap((first) =>
-  TRANSPORTS.map((second) => ({ first, second })),
-);
+const PAIRINGS = TRANSPORTS.flatMap((first) => TRANSPORTS.map((second): Pairing => [first, second]));
 
 /** How a client sees a normal close. */
 function closedCleanly(transport: TransportKind, code = 1000): { reset: boolean; code: number | null } {
@@ -24,26 +19,24 @@ function closedCleanly(transport: TransportKind, code = 1000): { reset: boolean;
 }
 
 export interface PairingSuiteOptions {
-  /** Prefix of every test name: the topology. */
-  readonly name: string;
-  readonly open: () => Promise<Topology>;
-  /** Relays on the path of a byte. Each has kernel buffers on both sides. */
-  readonly hops: number;
-  /** Ordered pairs of transports; by default all of them. */
-  readonly pairings?: readonly Pairing[];
-  /** The test can make the relays check for resets. */
-  readonly canSweep: boolean;
   /** Bytes per direction in the longest test. */
   readonly bulkBytes: number;
+  /** Ordered pairs of transports; by default all of them. */
+  readonly pairings?: readonly Pairing[];
+  /** The test can make the relays check for resets; default: true. */
+  readonly canSweep?: boolean;
 }
 
 /** Behaviour of a pair, over ordered pairs of transports. */
-export function pairingSuite(options: PairingSuiteOptions): void {
-  for (const { first, second } of options.pairings ?? PAIRINGS) {
-    describe(`${options.name}: a ${first} client waits, a ${second} client connects`, () => {
+export function pairingSuite(
+  { name, open, relayCount }: Setup<Topology>,
+  { bulkBytes: size, pairings = PAIRINGS, canSweep = true }: PairingSuiteOptions,
+): void {
+  for (const [first, second] of pairings) {
+    describe(`${name}: a ${first} client waits, a ${second} client connects`, () => {
       let relay: Topology;
       before(async () => {
-        relay = await options.open();
+        relay = await open();
       });
       afterEach(async () => {
         relay.checkConsistency();
@@ -129,7 +122,6 @@ export function pairingSuite(options: PairingSuiteOptions): void {
         assert.equal((await relay.waitForRecords(1))[0]?.totalBytes, 5);
       });
 
-      const size = options.bulkBytes;
       test(`${size / 1e6} MB in both directions at once arrive unchanged`, { timeout: 120_000 }, async () => {
         const [a, b] = await pair();
         const fromA = randomBytesOf(1, size);
@@ -179,11 +171,11 @@ export function pairingSuite(options: PairingSuiteOptions): void {
           const relayed = relay.incompleteBytes();
           // These bytes are in kernel buffers, which grow to about 10 MB in total, occasionally more.
           assert.ok(
-            relayed < options.hops * 25_000_000,
+            relayed < relayCount * 25_000_000,
             `${relayed} bytes were read for a receiver that does not read`,
           );
           const buffered = relay.bufferedBytes();
-          assert.ok(buffered <= options.hops * 2_000_000, `${buffered} bytes are buffered in the process`);
+          assert.ok(buffered <= relayCount * 2_000_000, `${buffered} bytes are buffered in the process`);
           b.resume();
           await sent;
           const received = await b.until(bytes.length + 3);
@@ -205,7 +197,7 @@ export function pairingSuite(options: PairingSuiteOptions): void {
       });
 
       // Other topologies check such senders every 15 s, which is too long for a test.
-      if (!options.canSweep) return;
+      if (!canSweep) return;
       test('the relay notices a reset of a paused sender', async () => {
         const { sweep } = relay;
         assert.ok(sweep !== null);

@@ -4,7 +4,7 @@ import { RateLimiter } from '../../src/limits/rate-limiter.ts';
 import type { TransportKind } from '../../src/transport/client-transport.ts';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
 import type { TestClient } from '../support/test-client.ts';
-import type { InProcessTopology, OpenTopology } from './topology.ts';
+import type { InProcessTopology, Setup } from './topology.ts';
 
 /** Bytes by which a pair may be ahead: one read plus WebSocket frame headers. */
 const READ_BYTES = 17_000;
@@ -23,18 +23,16 @@ async function pairOf(
 }
 
 export interface RatesSuiteOptions {
-  /** Prefix of every test name: where clients connect. */
-  readonly name: string;
-  readonly open: OpenTopology;
   readonly transports: readonly TransportKind[];
-  /** Relays on the path of a byte, each with its own rate limit. */
-  readonly hops: number;
   /** Duration of the measurement, in tenths of a second. */
   readonly tenths: number;
 }
 
 /** Rate limits of pairs. In a cluster each relay has its own limit, and the lower one applies. */
-export function ratesSuite({ name, open, transports, hops, tenths: lastTenth }: RatesSuiteOptions): void {
+export function ratesSuite(
+  { name, open, relayCount }: Setup,
+  { transports, tenths: lastTenth }: RatesSuiteOptions,
+): void {
   const slack = 3 * READ_BYTES;
 
   for (const transport of transports) {
@@ -92,8 +90,7 @@ export function ratesSuite({ name, open, transports, hops, tenths: lastTenth }: 
         });
       }
 
-      for (let slow = 0; slow < hops; slow += 1) {
-        if (hops === 1) break;
+      for (let slow = 0; relayCount > 1 && slow < relayCount; slow += 1) {
         test(`is that of relay ${slow + 1} if no other relay has one`, async (context) => {
           let now = 0;
           const limits = { pairBytesPerSecond: 200_000, totalBytesPerSecond: null };

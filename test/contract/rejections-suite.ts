@@ -7,7 +7,7 @@ import type { TestRelayOptions } from '../support/test-relay.ts';
 import { until } from '../support/scratch.ts';
 import type { TestClient } from '../support/test-client.ts';
 import { connectionsIn, rejectedIn } from './topology.ts';
-import type { InProcessTopology, OpenTopology } from './topology.ts';
+import type { InProcessTopology, Setup } from './topology.ts';
 
 const TRANSPORTS: readonly TransportKind[] = ['tcp', 'unix', 'websocket'];
 
@@ -49,19 +49,14 @@ async function expectPaired(client: TestClient): Promise<void> {
   assert.equal((await client.until(3)).toString(), 'ok\n');
 }
 
-export interface RejectionsSuiteOptions {
-  /** Prefix of every test name: where clients connect. */
-  readonly name: string;
-  readonly open: OpenTopology;
-  /**
-   * A client waits at the first relay, and others connect to the last one, which may be the same. Each relay
-   * has its own limits: a client must be accepted there before its token is looked up in the cluster.
-   */
-  readonly isPartnerRemote: boolean;
-}
+/**
+ * Which clients are rejected, with which reply, and how this affects other clients. A client waits at the
+ * first relay, and others connect to the last one, which may be the same. Each relay has its own limits: a
+ * client must be accepted there before its token is looked up in the cluster.
+ */
+export function rejectionsSuite({ name, open: openTopology, relayCount }: Setup): void {
+  const isPartnerRemote = relayCount > 1;
 
-/** Which clients are rejected, with which reply, and how this affects other clients. */
-export function rejectionsSuite({ name, open: openTopology, isPartnerRemote }: RejectionsSuiteOptions): void {
   async function open(context: TestContext, options: () => TestRelayOptions): Promise<InProcessTopology> {
     const topology = await openTopology(options);
     context.after(() => topology.close());

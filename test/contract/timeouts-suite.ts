@@ -8,17 +8,15 @@ import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
 import type { TestRelayOptions } from '../support/test-relay.ts';
 import { until } from '../support/scratch.ts';
 import { sumOf } from './topology.ts';
-import type { InProcessTopology, OpenTopology } from './topology.ts';
+import type { InProcessTopology, Setup } from './topology.ts';
 
 const TRANSPORTS: readonly TransportKind[] = ['tcp', 'unix', 'websocket'];
 
 /**
  * Timeouts of clients. The handshake timeout runs at the relay that a client connects to; the timeouts of
  * waiting clients and pairs run at the relay that owns the token.
- *
- * @param name prefix of every test name: where clients connect
  */
-export function timeoutsSuite(name: string, openTopology: OpenTopology): void {
+export function timeoutsSuite({ name, open: openTopology }: Setup): void {
   async function open(
     context: TestContext,
     timeouts: NonNullable<TestRelayOptions['timeouts']>,

@@ -43,8 +43,18 @@ export interface InProcessTopology extends Topology {
   readonly cutLinks: (() => void) | null;
 }
 
-/** Options are created per relay, because limits have state. */
-export type OpenTopology = (options?: () => TestRelayOptions) => Promise<InProcessTopology>;
+/** Where a suite runs. */
+export interface Setup<T extends Topology = InProcessTopology> {
+  /** Prefix of every test name. */
+  readonly name: string;
+  /**
+   * With several relays, a client and its partner connect to different ones. Each relay on the path of a byte
+   * has its own limits, and kernel buffers on both sides.
+   */
+  readonly relayCount: number;
+  /** Options are created per relay, because limits have state. */
+  readonly open: (options?: () => TestRelayOptions) => Promise<T>;
+}
 
 export function sumOf(topology: InProcessTopology, figure: (relay: TestRelay) => number): number {
   return topology.relays.reduce((sum, relay) => sum + figure(relay), 0);

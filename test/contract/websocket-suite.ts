@@ -8,18 +8,14 @@ import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/b
 import { until } from '../support/scratch.ts';
 import type { TestClient } from '../support/test-client.ts';
 import { connectionsIn } from './topology.ts';
-import type { InProcessTopology, OpenTopology } from './topology.ts';
+import type { InProcessTopology, Setup } from './topology.ts';
 
 function lineOf(token: string): string {
   return handshake(token, SIDE_A);
 }
 
-/**
- * Behaviour of WebSocket clients only.
- *
- * @param name prefix of every test name: where clients connect
- */
-export function webSocketSuite(name: string, open: OpenTopology): void {
+/** Behaviour of WebSocket clients only. */
+export function webSocketSuite({ name, open }: Setup): void {
   describe(`${name}: a WebSocket client`, () => {
     let topology: InProcessTopology;
     before(async () => {

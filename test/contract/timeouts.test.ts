@@ -1,4 +1,0 @@
-import { oneRelay } from './topology.ts';
-import { timeoutsSuite } from './timeouts-suite.ts';
-
-timeoutsSuite('one relay', oneRelay);

@@ -1,0 +1,3 @@
+import { runContract } from './table.ts';
+
+runContract('twoRelays');

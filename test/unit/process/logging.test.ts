@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { closeSync, constants, openSync, readFileSync, readSync, rmSync, truncateSync } from 'node:fs';
+import { closeSync, constants, openSync, readFileSync, rmSync, truncateSync } from 'node:fs';
+import { Socket } from 'node:net';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { errorCode } from '../../../src/process/errors.ts';
 import { LineWriter, LogThrottle, errorDetails } from '../../../src/process/logging.ts';
 import { fill } from '../../faults/disks.ts';
 import { Program, eventually } from '../../support/programs.ts';
@@ -29,31 +29,35 @@ function line(number: number): string {
 /** A pipe with a reader that reads on request. */
 class Pipe {
   readonly path: string;
-  readonly #reader: number;
+  readonly #fd: number;
+  #reader: Socket | null = null;
   text = '';
 
   constructor(context: TestContext, directory: string) {
     this.path = join(directory, 'pipe');
     execFileSync('mkfifo', [this.path]);
-    this.#reader = openSync(this.path, OPEN_FOR_BOTH);
-    context.after(() => closeSync(this.#reader));
+    this.#fd = openSync(this.path, OPEN_FOR_BOTH);
+    context.after(() => {
+      if (this.#reader === null) closeSync(this.#fd);
+      else this.#reader.destroy();
+    });
   }
 
-  /** Reads until the text matches. */
+  /**
+   * Reads until the text matches. It reads whenever there are bytes, because a writer pauses for 100 ms
+   * whenever the pipe is full.
+   */
   async read(pattern: RegExp): Promise<void> {
-    const memory = Buffer.alloc(64 * 1024);
-    await eventually(
-      () => `${pattern} in ${this.text.length} bytes`,
-      20_000,
-      () => {
-        try {
-          for (;;) this.text += memory.toString('latin1', 0, readSync(this.#reader, memory));
-        } catch (error) {
-          if (errorCode(error) !== 'EAGAIN') throw error;
-        }
-        return pattern.test(this.text.slice(-2 * LINE_BYTES)) ? true : null;
-      },
-    );
+    // A socket begins to read when it is created.
+    this.#reader ??= new Socket({ fd: this.#fd, readable: true, writable: false }).setEncoding('latin1');
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const onData = (text: string): void => {
+      this.text += text;
+      if (pattern.test(this.text.slice(-2 * LINE_BYTES))) resolve();
+    };
+    this.#reader.on('data', onData).resume();
+    await promise;
+    this.#reader.off('data', onData).pause();
   }
 }
 
@@ -62,6 +66,7 @@ class ReportedWriter {
   readonly output: LineWriter;
   readonly lost: number[] = [];
   readonly broken: string[] = [];
+  #closed: Promise<void> | null = null;
 
   constructor(context: TestContext, fd: number) {
     this.output = new LineWriter(fd, {
@@ -71,7 +76,12 @@ class ReportedWriter {
       },
       onBroken: (code) => this.broken.push(code),
     });
-    context.after(() => this.output.close());
+    context.after(() => this.close());
+  }
+
+  close(): Promise<void> {
+    this.#closed ??= this.output.close();
+    return this.#closed;
   }
 
   writeLines(): void {
@@ -138,7 +148,7 @@ describe('dropped lines', () => {
     const writer = new ReportedWriter(context, openSync(pipe.path, 'w'));
     writer.writeLines();
     const lost = writer.output.dropped;
-    await writer.output.close();
+    await writer.close();
     assert.deepEqual(writer.lost, [lost]);
   });
 

@@ -3,11 +3,15 @@ import { describe, test } from 'node:test';
 import { RateLimiter } from '../../src/limits/rate-limiter.ts';
 import type { TransportKind } from '../../src/transport/client-transport.ts';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
+import { until } from '../support/scratch.ts';
 import type { TestClient } from '../support/test-client.ts';
 import type { InProcessTopology, Setup } from './topology.ts';
 
 /** Bytes by which a pair may be ahead: one read plus WebSocket frame headers. */
 const READ_BYTES = 17_000;
+
+/** Several checks of the rate limiter, which are 10 ms apart, without a byte. In milliseconds. */
+const QUIET_MS = 80;
 
 /** A pair of clients. In a cluster the first client's relay owns it, and both relays measure its bytes. */
 async function pairOf(
@@ -55,14 +59,16 @@ export function ratesSuite(
           assert.ok(a !== undefined && b !== undefined && c !== undefined && d !== undefined);
           const sent = [a, c, d].map((client) => client.sendAll(payload, 10_000));
           // The clock stands still.
-          await topology.untilStalled();
+          await until(() => topology.incompleteBytes() > 0);
+          await topology.untilStalled(QUIET_MS);
           const initialBytes = topology.incompleteBytes();
           assert.ok(initialBytes > 0 && initialBytes <= slack, String(initialBytes));
           for (let tenths = 1; tenths <= lastTenth; tenths += 1) {
             now += 100;
-            await topology.untilStalled();
-            const relayedBytes = topology.incompleteBytes();
             const expectedBytes = tenths * 40_000;
+            await until(() => topology.incompleteBytes() >= expectedBytes - slack);
+            await topology.untilStalled(QUIET_MS);
+            const relayedBytes = topology.incompleteBytes();
             assert.ok(
               Math.abs(relayedBytes - expectedBytes) <= slack,
               `${relayedBytes} bytes after ${tenths} tenths of a second`,
@@ -103,10 +109,11 @@ export function ratesSuite(
           const [a, b] = await pairOf(topology, transport);
           const payload = randomBytesOf(7, 1_000_000);
           const sent = a.sendAll(payload, 10_000);
-          await topology.untilStalled();
+          await topology.untilStalled(QUIET_MS);
           for (let tenths = 1; tenths <= lastTenth; tenths += 1) {
             now += 100;
-            await topology.untilStalled();
+            await until(() => b.receivedBytes >= tenths * 20_000 - READ_BYTES);
+            await topology.untilStalled(QUIET_MS);
           }
           const [arrived, expectedBytes] = [b.receivedBytes, lastTenth * 20_000];
           assert.ok(
@@ -131,7 +138,8 @@ export function ratesSuite(
         context.after(() => topology.close());
         const [a, b] = await pairOf(topology, transport);
         void a.sendAll(randomBytesOf(6, 200_000), 10_000);
-        await topology.untilStalled();
+        await until(() => topology.incompleteBytes() > 0);
+        await topology.untilStalled(QUIET_MS);
         // A throttled client is not read. Only a reset or its partner can end it.
         b.destroy();
         for (const { sessions } of topology.relays) sessions.closePairs();

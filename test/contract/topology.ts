@@ -21,8 +21,8 @@ export interface Topology {
   readonly summaries: readonly SessionSummary[];
   /** Ignores all clients and records so far. */
   clearSummaries(): Promise<void>;
-  /** Resolves when no byte has moved for a while. */
-  untilStalled(): Promise<void>;
+  /** Resolves when no byte has moved for a while, `quietMs` where that can be chosen. */
+  untilStalled(quietMs?: number): Promise<void>;
   checkConsistency(): void;
   /** Waiting clients at the relay that owns their token. */
   waiting(): number;
@@ -81,7 +81,7 @@ export async function oneRelay(options: () => TestRelayOptions = () => ({})): Pr
     waitForRecords: (count) => relay.waitForRecords(count),
     summaries: relay.summaries,
     clearSummaries: async () => void (relay.summaries.length = 0),
-    untilStalled: () => relay.untilStalled(),
+    untilStalled: (quietMs) => relay.untilStalled(quietMs),
     checkConsistency: () => relay.sessions.checkConsistency(),
     waiting: () => relay.sessions.clients.rendezvous.waitingClients,
     incompleteBytes: () => relay.sessions.liveCounts().incompleteBytes,
@@ -111,7 +111,7 @@ export async function manyRelays(
       return cluster.summaries;
     },
     clearSummaries: async () => cluster.clearSummaries(),
-    untilStalled: () => cluster.untilStalled(),
+    untilStalled: (quietMs) => cluster.untilStalled(quietMs),
     checkConsistency: () => cluster.checkConsistency(),
     waiting: () => cluster.waiting(),
     incompleteBytes: () => cluster.sum(({ sessions }) => sessions.liveCounts().incompleteBytes),

@@ -10,7 +10,8 @@ const OUTPUT_TIMEOUT_MS = 20_000;
 /** Time for a program to end after SIGTERM before it is killed, in milliseconds. */
 const STOP_TIMEOUT_MS = 15_000;
 
-const POLL_MS = 20;
+/** Longest pause between two probes of a condition, in milliseconds. The first ones are shorter. */
+const MAX_POLL_MS = 20;
 
 /** The path of a program, or null if it is not installed. Includes directories that only root's PATH has. */
 export function findProgram(name: string): string | null {
@@ -164,7 +165,7 @@ export class Program implements AsyncDisposable {
 }
 
 /**
- * Polls until the result is not null. For conditions without an event.
+ * Polls until the result is not null. For conditions without an event. Most of them are soon fulfilled.
  *
  * @param what describes the missing condition for the error
  */
@@ -174,10 +175,10 @@ export async function eventually<T>(
   probe: () => T | null,
 ): Promise<T> {
   const deadline = performance.now() + timeoutMs;
-  for (;;) {
+  for (let pauseMs = 1; ; pauseMs = Math.min(2 * pauseMs, MAX_POLL_MS)) {
     const answer = probe();
     if (answer !== null) return answer;
     if (performance.now() > deadline) throw new Error(`not within ${timeoutMs} ms: ${what()}`);
-    await sleep(POLL_MS);
+    await sleep(pauseMs);
   }
 }

@@ -11,11 +11,14 @@ export async function scratch(context: TestContext): Promise<string> {
   return directory;
 }
 
-/** Resolves when `holds` returns true. Polls for ten seconds. */
+/** Long enough for a busy machine; only a test that fails takes it. In milliseconds. */
+const UNTIL_TIMEOUT_MS = 30_000;
+
+/** Resolves when `holds` returns true. Rejects after 30 s. */
 export async function until(holds: () => boolean): Promise<void> {
   await eventually(
     () => holds.toString(),
-    10_000,
+    UNTIL_TIMEOUT_MS,
     () => (holds() ? true : null),
   );
 }

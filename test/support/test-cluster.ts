@@ -227,8 +227,8 @@ export class TestCluster {
     return this.summaries;
   }
 
-  async untilStalled(): Promise<void> {
-    await Promise.all(this.relays.map((relay) => relay.untilStalled()));
+  async untilStalled(quietMs?: number): Promise<void> {
+    await Promise.all(this.relays.map((relay) => relay.untilStalled(quietMs)));
   }
 
   /** Number of clients that wait at the relay that owns their token. */

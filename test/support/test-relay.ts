@@ -21,6 +21,8 @@ export interface TestRelayOptions {
   /** Uses standard streams, the fallback for unsupported versions of Node.js. */
   readonly standardStreams?: boolean;
   readonly bufferMemoryBytes?: number;
+  /** Monotonic clock of the timeouts, in milliseconds; default: that of the machine. */
+  readonly clock?: () => number;
   readonly timeouts?: {
     readonly handshakeMs?: number;
     readonly waitMs?: number;
@@ -35,6 +37,11 @@ export interface TestRelayOptions {
   /** Certificate of all listeners except the Unix socket. */
   readonly certificate?: ListenerOptions['certificate'];
 }
+
+/** Default of `untilStalled`, in milliseconds: longer than the kernel delays acknowledgements. */
+const QUIET_MS = 200;
+
+const QUIET_CHECKS = 10;
 
 /** A relay in this process that listens on all three transports, with its usage records. */
 export class TestRelay {
@@ -54,7 +61,7 @@ export class TestRelay {
     this.backend = backend;
     this.#directory = directory;
     const { timeouts = {}, limits = {} } = options;
-    const monotonicClock = (): number => performance.now();
+    const monotonicClock = options.clock ?? (() => performance.now());
     this.admission = new AdmissionControl({
       handshakeTimeoutMs: timeouts.handshakeMs ?? null,
       maxConnections: limits.maxConnections ?? Number.POSITIVE_INFINITY,
@@ -143,11 +150,14 @@ export class TestRelay {
     return this.summaries;
   }
 
-  /** Resolves when the running pairs have moved no bytes for half a second. */
-  async untilStalled(): Promise<void> {
+  /**
+   * Resolves when the running pairs have moved no bytes for `quietMs`. The relay does all its work in this
+   * thread, so that a check cannot come before the work of the time since the last check.
+   */
+  async untilStalled(quietMs = QUIET_MS): Promise<void> {
     let last = -1;
-    for (let still = 0; still < 10;) {
-      await new Promise((resolve) => setTimeout(resolve, 50));
+    for (let still = 0; still < QUIET_CHECKS;) {
+      await new Promise((resolve) => setTimeout(resolve, quietMs / QUIET_CHECKS));
       const now = this.sessions.liveCounts().incompleteBytes;
       still = now === last ? still + 1 : 0;
       last = now;

@@ -1,11 +1,10 @@
-import { connect, isIP } from 'node:net';
-import type { Socket } from 'node:net';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { connect as connectTls } from 'node:tls';
+import type { Duplex } from 'node:stream';
 import type { CoordinatorAddress } from '../config/cluster-config.ts';
 import { errorCode } from '../process/errors.ts';
 import { ErrorReply, ReplyReader, RespError, encodeCommand } from './resp.ts';
 import type { Reply } from './resp.ts';
+import { NODE_RUNTIME, clearTimer, sleep } from './runtime.ts';
+import type { Runtime, Timer } from './runtime.ts';
 
 /** Codes of OpenSSL for a certificate of an unknown authority, or one that is signed by itself. */
 const UNTRUSTED_CERTIFICATE_CODES: ReadonlySet<string> = new Set([
@@ -50,29 +49,28 @@ const CONNECT_TIMEOUT_MS = 5000;
 /** A connection is closed after this time without a reply while commands are pending, in milliseconds. */
 const REPLY_TIMEOUT_MS = 5000;
 
-/** Idle time before the first TCP keepalive probe, in milliseconds. */
-const KEEP_ALIVE_MS = 5000;
-
 /** Limit for commands without a reply: some megabytes of memory. */
 const MAX_PENDING_COMMANDS = 10_000;
 
 /** One connection to the coordinator, from the login to its first error. */
 class CoordinatorConnection {
-  readonly #socket: Socket;
+  readonly #runtime: Runtime;
+  readonly #socket: Duplex;
   readonly #closed = Promise.withResolvers<string>();
   readonly #replies = new ReplyReader();
   /** Commands without a reply, the oldest first: the coordinator replies in order. */
   readonly #pending = new Set<PromiseWithResolvers<Reply>>();
   #isOpen = true;
-  #replyTimer: NodeJS.Timeout | undefined;
+  #replyTimer: Timer | undefined;
 
-  private constructor({ host, port, tls }: CoordinatorAddress, signal: AbortSignal, ready: () => void) {
-    this.#socket = tls
-      ? connectTls({ host, port, ...(isIP(host) === 0 ? { servername: host } : {}) }, ready)
-      : connect({ host, port }, ready);
-    this.#socket.setNoDelay(true).setKeepAlive(true, KEEP_ALIVE_MS);
-    // Pending commands have a timer, which keeps the process running.
-    this.#socket.unref();
+  private constructor(
+    runtime: Runtime,
+    address: CoordinatorAddress,
+    signal: AbortSignal,
+    onOpen: () => void,
+  ) {
+    this.#runtime = runtime;
+    this.#socket = runtime.connect(address, onOpen);
     this.#socket
       .on('data', (bytes: Buffer) => this.#read(bytes))
       .on('error', (error) => this.close(errorCode(error)))
@@ -86,18 +84,21 @@ class CoordinatorConnection {
    * @param signal closes the connection
    * @throws CoordinatorError
    */
-  static async open(address: CoordinatorAddress, signal: AbortSignal): Promise<CoordinatorConnection> {
-    const ready = Promise.withResolvers<void>();
-    // With TLS, `ready` comes after the certificate check; nothing is sent before.
-    const connection = new CoordinatorConnection(address, signal, ready.resolve);
-    const deadline = setTimeout(() => connection.close('ETIMEDOUT'), CONNECT_TIMEOUT_MS);
+  static async open(
+    runtime: Runtime,
+    address: CoordinatorAddress,
+    signal: AbortSignal,
+  ): Promise<CoordinatorConnection> {
+    const opened = Promise.withResolvers<void>();
+    const connection = new CoordinatorConnection(runtime, address, signal, opened.resolve);
+    const deadline = runtime.setTimeout(() => connection.close('ETIMEDOUT'), CONNECT_TIMEOUT_MS);
     try {
       const ended = connection.closed.then((code) => Promise.reject(new CoordinatorError(code)));
-      await Promise.race([ready.promise, ended]);
+      await Promise.race([opened.promise, ended]);
       await connection.#logIn(address);
       return connection;
     } finally {
-      clearTimeout(deadline);
+      clearTimer(deadline);
     }
   }
 
@@ -113,7 +114,7 @@ class CoordinatorConnection {
   /** @throws CoordinatorError */
   async request(args: readonly string[]): Promise<Reply> {
     if (this.#pending.size >= MAX_PENDING_COMMANDS) throw new CoordinatorError('EAGAIN');
-    this.#replyTimer ??= setTimeout(() => this.close('ETIMEDOUT'), REPLY_TIMEOUT_MS);
+    this.#replyTimer ??= this.#runtime.setTimeout(() => this.close('ETIMEDOUT'), REPLY_TIMEOUT_MS);
     const reply = await this.#send(args);
     if (reply instanceof ErrorReply) throw new CoordinatorError(reply.code);
     return reply;
@@ -126,7 +127,7 @@ class CoordinatorConnection {
     // A close without an error has no code.
     const known = code === 'unknown' ? 'ECONNRESET' : code;
     this.#closed.resolve(known);
-    clearTimeout(this.#replyTimer);
+    clearTimer(this.#replyTimer);
     this.#socket.destroy();
     for (const { reject } of this.#pending) reject(new CoordinatorError(known));
     this.#pending.clear();
@@ -152,7 +153,7 @@ class CoordinatorConnection {
     // Commands of one event loop iteration are sent together.
     if (this.#socket.writableCorked === 0) {
       this.#socket.cork();
-      setImmediate(() => this.#socket.uncork());
+      this.#runtime.setImmediate(() => this.#socket.uncork());
     }
     this.#socket.write(encodeCommand(args));
     return answer.promise;
@@ -175,7 +176,7 @@ class CoordinatorConnection {
     if (this.#pending.size > 0) {
       this.#replyTimer?.refresh();
     } else {
-      clearTimeout(this.#replyTimer);
+      clearTimer(this.#replyTimer);
       this.#replyTimer = undefined;
     }
     oldest.resolve(reply);
@@ -215,6 +216,7 @@ export class CoordinatorClient {
   readonly #clusterId: string;
   readonly #scripts: readonly Script[];
   readonly #events: CoordinatorEvents;
+  readonly #runtime: Runtime;
   readonly #abortController = new AbortController();
   readonly #finished: Promise<void>;
   #connection: CoordinatorConnection | null = null;
@@ -234,11 +236,13 @@ export class CoordinatorClient {
     clusterId: string,
     scripts: readonly Script[],
     events: CoordinatorEvents,
+    runtime = NODE_RUNTIME,
   ) {
     this.#address = address;
     this.#clusterId = clusterId;
     this.#scripts = scripts;
     this.#events = events;
+    this.#runtime = runtime;
     this.#finished = this.#connectLoop();
   }
 
@@ -310,22 +314,22 @@ export class CoordinatorClient {
     const { signal } = this.#abortController;
     let failures = 0;
     while (!signal.aborted) {
-      const since = performance.now();
+      const since = this.#runtime.now();
       const code = await this.#connectOnce(signal);
       this.#connection = null;
       if (signal.aborted) break;
-      failures = this.#downReason === null && performance.now() - since > STABLE_MS ? 0 : failures + 1;
+      failures = this.#downReason === null && this.#runtime.now() - since > STABLE_MS ? 0 : failures + 1;
       this.#setState(code);
       const backoffMs = Math.min(MAX_BACKOFF_MS, MIN_BACKOFF_MS * 2 ** Math.min(failures, 10));
       // Jitter: relays that lost it at the same time do not reconnect at the same time.
-      await sleep(backoffMs * (0.5 + Math.random() / 2), undefined, { signal }).catch(() => undefined);
+      await sleep(this.#runtime, backoffMs * (0.5 + this.#runtime.random() / 2), signal);
     }
   }
 
   /** Resolves when the connection has closed, with the code of the error. */
   async #connectOnce(signal: AbortSignal): Promise<string> {
     try {
-      const connection = await CoordinatorConnection.open(this.#address, signal);
+      const connection = await CoordinatorConnection.open(this.#runtime, this.#address, signal);
       const healthChecks = this.#healthCheckLoop(connection);
       const code = await connection.closed;
       await healthChecks;
@@ -347,7 +351,7 @@ export class CoordinatorClient {
         const { signal } = this.#checkPause;
         await this.#healthCheck(connection);
         const pauseMs = this.#downReason === null ? HEALTH_CHECK_MS : UNHEALTHY_CHECK_MS;
-        await sleep(pauseMs * (0.8 + Math.random() / 5), undefined, { signal }).catch(() => undefined);
+        await sleep(this.#runtime, pauseMs * (0.8 + this.#runtime.random() / 5), signal);
       }
     } catch (error) {
       // The connection has closed; `closed` reports why.
@@ -357,7 +361,7 @@ export class CoordinatorClient {
 
   /** Writes, because a replica or a full server still answers reads. `SET` with `NX` and `GET` needs Redis 7. */
   async #healthCheck(connection: CoordinatorConnection): Promise<void> {
-    const start = performance.now();
+    const start = this.#runtime.now();
     try {
       const command = ['SET', HEALTH_CHECK_KEY, this.#clusterId, 'NX', 'GET', 'PX', HEALTH_CHECK_TTL_MS];
       const found = await this.#requestOn(connection, command);
@@ -370,7 +374,7 @@ export class CoordinatorClient {
       return;
     }
     this.#connection = connection;
-    const tookMs = performance.now() - start;
+    const tookMs = this.#runtime.now() - start;
     if (tookMs > SLOW_MS) this.#setState('ETIMEDOUT');
     else if (this.#downReason !== 'ETIMEDOUT' || tookMs < SLOW_MS / 2) this.#setState(null);
   }

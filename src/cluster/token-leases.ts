@@ -5,13 +5,15 @@ import type { CoordinatorEvents } from './coordinator-client.ts';
 import { LeaseKeys, LeaseStore, SCRIPTS } from './lease-store.ts';
 import type { LeaseState } from './lease-store.ts';
 import type { Owner } from './router.ts';
+import { NODE_RUNTIME, clearTimer } from './runtime.ts';
+import type { Runtime, Timer } from './runtime.ts';
 
 /** Runs a renewal periodically, and immediately on request; never two at a time. */
 export class RenewalLoop {
   readonly #intervalMs: number;
   readonly #renew: () => Promise<void>;
-  readonly #clock: () => number;
-  #timer: NodeJS.Timeout | undefined;
+  readonly #runtime: Runtime;
+  #timer: Timer | undefined;
   #running: Promise<void> | null = null;
   #rerun = false;
   #closed = false;
@@ -19,19 +21,18 @@ export class RenewalLoop {
   /**
    * @param intervalMs longest time between the starts of two renewals, in milliseconds, unless a renewal takes longer
    * @param renew must not reject
-   * @param clock milliseconds of a monotonic clock
    */
-  constructor(intervalMs: number, renew: () => Promise<void>, clock = (): number => performance.now()) {
+  constructor(intervalMs: number, renew: () => Promise<void>, runtime = NODE_RUNTIME) {
     this.#intervalMs = intervalMs;
     this.#renew = renew;
-    this.#clock = clock;
+    this.#runtime = runtime;
     this.#schedule(0);
   }
 
   /** Starts a renewal, after the one that is running, if any. */
   runNow(): void {
     if (this.#closed) return;
-    clearTimeout(this.#timer);
+    clearTimer(this.#timer);
     if (this.#running !== null) this.#rerun = true;
     else this.#running = this.#run();
   }
@@ -39,7 +40,7 @@ export class RenewalLoop {
   /** Resolves when the running renewal has ended. No other starts. */
   async close(): Promise<void> {
     this.#closed = true;
-    clearTimeout(this.#timer);
+    clearTimer(this.#timer);
     await this.#running;
   }
 
@@ -47,18 +48,18 @@ export class RenewalLoop {
     let beganAt = 0;
     do {
       this.#rerun = false;
-      beganAt = this.#clock();
+      beganAt = this.#runtime.now();
       await this.#renew();
     } while (this.#rerun && !this.#closed);
     this.#running = null;
-    this.#schedule(this.#clock() - beganAt);
+    this.#schedule(this.#runtime.now() - beganAt);
   }
 
   /** Jitter: relays that started, or lost the coordinator, at the same time do not stay in step. */
   #schedule(tookMs: number): void {
     if (this.#closed) return;
-    const pauseMs = this.#intervalMs * (0.8 + Math.random() / 5) - tookMs;
-    this.#timer = setTimeout(() => this.runNow(), Math.max(0, pauseMs));
+    const pauseMs = this.#intervalMs * (0.8 + this.#runtime.random() / 5) - tookMs;
+    this.#timer = this.#runtime.setTimeout(() => this.runNow(), Math.max(0, pauseMs));
   }
 }
 
@@ -102,13 +103,13 @@ class Lease {
    * @param late called after that time
    * @returns the owner of the token; null: this relay, provisionally if the reply is late
    */
-  awaitAnswer(timeoutMs: number, late: () => void): Promise<Owner | null> {
+  awaitAnswer(runtime: Runtime, timeoutMs: number, late: () => void): Promise<Owner | null> {
     return new Promise((resolve) => {
       const answer = (owner: Owner | null): void => {
-        clearTimeout(timer);
+        clearTimer(timer);
         resolve(owner);
       };
-      const timer = setTimeout(() => {
+      const timer = runtime.setTimeout(() => {
         this.#waiters?.delete(answer);
         resolve(this.acquireProvisionally());
         late();
@@ -156,6 +157,8 @@ export interface TokenLeasesOptions {
   /** 30 s if it is left out. */
   readonly leaseMs?: number;
   readonly events: TokenLeasesEvents;
+  /** Node.js if it is left out. */
+  readonly runtime?: Runtime;
 }
 
 /** Since the start. */
@@ -182,6 +185,7 @@ interface TokenLeasesTotals {
  */
 export class TokenLeases {
   readonly #events: TokenLeasesEvents;
+  readonly #runtime: Runtime;
   readonly #keys: LeaseKeys;
   readonly #coordinator: CoordinatorClient;
   readonly #store: LeaseStore;
@@ -194,10 +198,12 @@ export class TokenLeases {
   #secretMismatches = 0;
 
   /** Connects in the background, and reconnects when needed. */
-  constructor({ coordinator, secret, self, leaseMs = LEASE_MS, events }: TokenLeasesOptions) {
+  constructor(options: TokenLeasesOptions) {
+    const { coordinator, secret, self, leaseMs = LEASE_MS, events, runtime = NODE_RUNTIME } = options;
     this.#events = events;
+    this.#runtime = runtime;
     this.#keys = new LeaseKeys(secret);
-    this.#coordinator = new CoordinatorClient(coordinator, this.#keys.clusterId, SCRIPTS, {
+    const coordinatorEvents: CoordinatorEvents = {
       onUp: () => {
         if (this.#closed) return;
         events.onUp();
@@ -210,9 +216,16 @@ export class TokenLeases {
         this.#secretMismatches += 1;
         if (!this.#closed) events.onSecretMismatch();
       },
-    });
+    };
+    this.#coordinator = new CoordinatorClient(
+      coordinator,
+      this.#keys.clusterId,
+      SCRIPTS,
+      coordinatorEvents,
+      runtime,
+    );
     this.#store = new LeaseStore(this.#coordinator, self, leaseMs);
-    this.#renewalLoop = new RenewalLoop(leaseMs / RENEWALS_PER_LEASE, () => this.#renewAll());
+    this.#renewalLoop = new RenewalLoop(leaseMs / RENEWALS_PER_LEASE, () => this.#renewAll(), runtime);
   }
 
   /** Whether the coordinator executes commands in time. */
@@ -274,9 +287,9 @@ export class TokenLeases {
   async close(): Promise<void> {
     this.#closed = true;
     const timeIsUp = Promise.withResolvers<void>();
-    const timer = setTimeout(timeIsUp.resolve, CLOSE_TIMEOUT_MS);
+    const timer = this.#runtime.setTimeout(timeIsUp.resolve, CLOSE_TIMEOUT_MS);
     await Promise.race([this.#releaseAll(), timeIsUp.promise]);
-    clearTimeout(timer);
+    clearTimer(timer);
     for (const entry of this.#leases.values()) entry.settle(null);
     this.#leases.clear();
     this.#acquired = 0;
@@ -296,7 +309,9 @@ export class TokenLeases {
     entry.previousOwner = takeFrom ?? entry.previousOwner;
     // A slow coordinator gets the command, but no caller waits for its reply.
     const owner = this.#coordinator.isUp
-      ? entry.awaitAnswer(ANSWER_TIMEOUT_MS, () => this.#coordinator.markUnhealthy('ETIMEDOUT'))
+      ? entry.awaitAnswer(this.#runtime, ANSWER_TIMEOUT_MS, () =>
+          this.#coordinator.markUnhealthy('ETIMEDOUT'),
+        )
       : Promise.resolve(entry.acquireProvisionally());
     if (!entry.inFlight) void this.#reconcile(entry);
     return owner;

@@ -43,7 +43,8 @@ describe('the model of a cluster', () => {
       const [, digits = 'not there'] = new RegExp(`^const ${name} = ([\\d_]+);`, 'mu').exec(text) ?? [];
       equal(Number(digits.replaceAll('_', '')), value, name);
     }
-    for (const source of [leases, coordinator]) ok(source.includes(`(${MIN_PAUSE} + Math.random() / 5)`));
+    for (const source of [leases, coordinator])
+      ok(source.includes(`(${MIN_PAUSE} + this.#runtime.random() / 5)`));
   });
 
   test('pairs two clients of one relay immediately, with two commands: acquire and release', () => {

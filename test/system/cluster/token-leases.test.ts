@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { getCACertificates, setDefaultCACertificates } from 'node:tls';
 import { encodeOwner } from '../../../src/cluster/lease-store.ts';
+import { NODE_RUNTIME } from '../../../src/cluster/runtime.ts';
 import { RenewalLoop } from '../../../src/cluster/token-leases.ts';
 import { makeIdentity } from '../../support/certificates.ts';
 import { Dice } from '../../support/dice.ts';
@@ -339,7 +340,7 @@ describe('renewals', () => {
         startTimes.push(Date.now());
         return new Promise((resolve) => setTimeout(resolve, 7000));
       },
-      () => Date.now(),
+      { ...NODE_RUNTIME, now: () => Date.now() },
     );
     for (let tick = 0; tick < 600; tick += 1) {
       timers.tick(100);
@@ -365,7 +366,7 @@ describe('renewals', () => {
         count += 1;
         return new Promise((resolve) => setTimeout(resolve, 5000));
       },
-      () => Date.now(),
+      { ...NODE_RUNTIME, now: () => Date.now() },
     );
     for (let tick = 0; tick < 220; tick += 1) {
       timers.tick(100);

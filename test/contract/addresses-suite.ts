@@ -10,6 +10,7 @@ import { AddressLimit } from '../../src/limits/address-limit.ts';
 import { REJECT_SLOTS } from '../../src/limits/capacity.ts';
 import { TrustedProxies, parseCidrs } from '../../src/config/trusted-proxies.ts';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
+import { TestClock } from '../support/test-clock.ts';
 import type { TestRelayOptions } from '../support/test-relay.ts';
 import { until } from '../support/scratch.ts';
 import { connectionsIn, rejectedIn } from './topology.ts';
@@ -56,9 +57,12 @@ export function addressesSuite({ name, open: openTopology, relayCount }: Setup):
   }
 
   test(`${name}: silent clients cannot keep a relay from answering`, async (context) => {
+    const clock = new TestClock();
+    const handshakeMs = 50;
     const topology = await open(context, () => ({
       limits: { maxConnections: 4 },
-      timeouts: { handshakeMs: 400 },
+      timeouts: { handshakeMs },
+      clock: clock.now,
     }));
     const sockets: Socket[] = [];
     context.after(() => sockets.forEach((socket) => socket.destroy()));
@@ -71,6 +75,8 @@ export function addressesSuite({ name, open: openTopology, relayCount }: Setup):
       await once(socket, 'connect');
     }
     await until(() => rejectedIn(topology, 'connections') >= 10);
+    // Nothing happens until the accepted and the rejected clients reach their timeout.
+    clock.advance(handshakeMs);
     const replyTexts = await Promise.all(replies);
     // Accepted clients get no reply.
     assert.deepEqual(replyTexts.filter((reply) => reply === '').length, 4);

@@ -13,6 +13,7 @@ import { TrustedProxies, parseCidrs } from '../../src/config/trusted-proxies.ts'
 import { SIDE_A, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
 import { UPGRADE, encodeFrame } from '../support/frames.ts';
 import { findProgram } from '../support/programs.ts';
+import { TestClock } from '../support/test-clock.ts';
 import { TestRelay } from '../support/test-relay.ts';
 import type { TestRelayOptions } from '../support/test-relay.ts';
 import { until } from '../support/scratch.ts';
@@ -148,13 +149,16 @@ export function clientPortSuite(): void {
     });
 
     test('is closed by the handshake timeout, during and after the TLS handshake', async (context) => {
-      const relay = await open(context, { timeouts: { handshakeMs: 300 } });
+      const clock = new TestClock();
+      const relay = await open(context, { timeouts: { handshakeMs: 50 }, clock: clock.now });
       const incomplete = await connectSocket(relay, context);
       incomplete.write(Buffer.from('1603010200', 'hex'));
       incomplete.resume();
       const complete = connectTls({ port: relay.tcpPort, host: '127.0.0.1', rejectUnauthorized: false });
       await once(complete, 'secureConnect');
       complete.resume();
+      await until(() => relay.admission.connections === 2);
+      clock.advance(50);
       await Promise.all([once(incomplete, 'end'), once(complete, 'end')]);
       incomplete.end();
       await until(() => relay.admission.connections === 0);

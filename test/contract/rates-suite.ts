@@ -96,7 +96,8 @@ export function ratesSuite(
         });
       }
 
-      for (let slow = 0; relayCount > 1 && slow < relayCount; slow += 1) {
+      // With one relay, the tests above are the same.
+      for (const slow of relayCount > 1 ? Array.from({ length: relayCount }, (_, at) => at) : []) {
         test(`is that of relay ${slow + 1} if no other relay has one`, async (context) => {
           let now = 0;
           const limits = { pairBytesPerSecond: 200_000, totalBytesPerSecond: null };

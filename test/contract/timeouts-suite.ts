@@ -3,27 +3,35 @@ import { connect } from 'node:net';
 import { buffer } from 'node:stream/consumers';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { TransportKind } from '../../src/transport/client-transport.ts';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
+import { TestClock } from '../support/test-clock.ts';
 import type { TestRelayOptions } from '../support/test-relay.ts';
 import { until } from '../support/scratch.ts';
-import { sumOf } from './topology.ts';
+import { connectionsIn, sumOf } from './topology.ts';
 import type { InProcessTopology, Setup } from './topology.ts';
 
 const TRANSPORTS: readonly TransportKind[] = ['tcp', 'unix', 'websocket'];
 
+/** Timeouts of these tests, in milliseconds. The relay checks that often whether they have expired. */
+const HANDSHAKE_MS = 30;
+const WAIT_MS = 50;
+const IDLE_MS = 100;
+
 /**
- * Timeouts of clients. The handshake timeout runs at the relay that a client connects to; the timeouts of
+ * Timeouts of clients. No time passes until the test advances the clock. The handshake timeout runs at the relay that a client connects to; the timeouts of
  * waiting clients and pairs run at the relay that owns the token.
  */
 export function timeoutsSuite({ name, open: openTopology }: Setup): void {
   async function open(
     context: TestContext,
     timeouts: NonNullable<TestRelayOptions['timeouts']>,
-  ): Promise<InProcessTopology> {
-    const topology = await openTopology(() => ({ timeouts }));
+  ): Promise<{ topology: InProcessTopology; clock: TestClock }> {
+    const clock = new TestClock();
+    const topology = await openTopology(() => ({ timeouts, clock: clock.now }));
     context.after(() => topology.close());
-    return topology;
+    return { topology, clock };
   }
 
   for (const transport of TRANSPORTS) {
@@ -31,10 +39,12 @@ export function timeoutsSuite({ name, open: openTopology }: Setup): void {
       const code = transport === 'websocket' ? 1000 : null;
 
       test('for its handshake is closed without a reply, however much of it has arrived', async (context) => {
-        const topology = await open(context, { handshakeMs: 200 });
+        const { topology, clock } = await open(context, { handshakeMs: HANDSHAKE_MS });
         const silent = await topology.connect(transport);
         const slow = await topology.connect(transport);
         await slow.send('please relay ');
+        await until(() => connectionsIn(topology) === 2);
+        clock.advance(HANDSHAKE_MS);
         for (const client of [silent, slow]) {
           assert.deepEqual(await client.closed, { reset: false, code });
           assert.equal(client.receivedBytes, 0);
@@ -48,10 +58,12 @@ export function timeoutsSuite({ name, open: openTopology }: Setup): void {
       });
 
       test('for its partner is closed, and its token is free', async (context) => {
-        const topology = await open(context, { waitMs: 200 });
+        const { topology, clock } = await open(context, { waitMs: WAIT_MS });
         const token = newToken();
         const client = await topology.connect(transport);
         await client.send(handshake(token, SIDE_A));
+        await until(() => topology.waiting() === 1);
+        clock.advance(WAIT_MS);
         assert.deepEqual(await client.closed, { reset: false, code });
         const [summary] = await topology.waitForRecords(1);
         assert.deepEqual([summary?.mood, summary?.waitingMs], ['lonely', null]);
@@ -60,7 +72,7 @@ export function timeoutsSuite({ name, open: openTopology }: Setup): void {
       });
 
       test('for its partner is closed while another client of its side waits too', async (context) => {
-        const topology = await open(context, { waitMs: 300 });
+        const { topology, clock } = await open(context, { waitMs: WAIT_MS });
         const token = newToken();
         const first = await topology.connect('tcp');
         await first.send(handshake(token, SIDE_A));
@@ -68,6 +80,7 @@ export function timeoutsSuite({ name, open: openTopology }: Setup): void {
         const client = await topology.connect(transport);
         await client.send(handshake(token, SIDE_A));
         await until(() => topology.waiting() === 2);
+        clock.advance(WAIT_MS);
         assert.deepEqual(await client.closed, { reset: false, code });
         assert.equal(client.receivedBytes, 0);
         await first.closed;
@@ -79,7 +92,7 @@ export function timeoutsSuite({ name, open: openTopology }: Setup): void {
       });
 
       test('for idle pairs ends its pair, which has a record', async (context) => {
-        const topology = await open(context, { idleMs: 300 });
+        const { topology, clock } = await open(context, { idleMs: IDLE_MS });
         const token = newToken();
         const [a, b] = [await topology.connect(transport), await topology.connect('tcp')];
         await a.send(handshake(token, SIDE_A));
@@ -87,6 +100,9 @@ export function timeoutsSuite({ name, open: openTopology }: Setup): void {
         await until(() => a.receivedBytes >= 3);
         await a.send('some bytes');
         await until(() => b.receivedBytes === 13);
+        // The pair is idle from the first check after its last byte.
+        const ticking = setInterval(() => clock.advance(10), 10);
+        context.after(() => clearInterval(ticking));
         assert.deepEqual(await a.closed, { reset: false, code });
         assert.deepEqual(await b.closed, { reset: false, code: null });
         assert.equal(b.received.toString(), 'ok\nsome bytes');
@@ -96,12 +112,14 @@ export function timeoutsSuite({ name, open: openTopology }: Setup): void {
       });
 
       test('that it did not reach is unaffected by that timeout in its next state', async (context) => {
-        const topology = await open(context, { handshakeMs: 150, waitMs: 400 });
+        const { topology, clock } = await open(context, { handshakeMs: HANDSHAKE_MS, waitMs: WAIT_MS });
         const token = newToken();
         const a = await topology.connect(transport);
         await a.send(handshake(token, SIDE_A));
         await until(() => topology.waiting() === 1);
         const quick = await topology.connect(transport);
+        await until(() => connectionsIn(topology) > 1);
+        clock.advance(HANDSHAKE_MS);
         await quick.closed;
         assert.equal(topology.waiting(), 1);
         const b = await topology.connect(transport);
@@ -109,6 +127,8 @@ export function timeoutsSuite({ name, open: openTopology }: Setup): void {
         await until(() => a.receivedBytes >= 3);
         const late = await topology.connect(transport);
         await late.send(handshake(newToken(), SIDE_A));
+        await until(() => topology.waiting() === 1);
+        clock.advance(WAIT_MS);
         await late.closed;
         assert.equal(
           sumOf(topology, ({ sessions }) => sessions.pairs),
@@ -119,9 +139,13 @@ export function timeoutsSuite({ name, open: openTopology }: Setup): void {
   }
 
   test(`${name}: an incomplete upgrade ends with the handshake timeout`, async (context) => {
-    const topology = await open(context, { handshakeMs: 200 });
+    const { topology, clock } = await open(context, { handshakeMs: HANDSHAKE_MS });
     const socket = connect(topology.addresses().websocketPort, '127.0.0.1');
-    socket.write('GET / HTTP/1.1\r\nHost: relay\r\n');
+    await new Promise((resolve) => socket.write('GET / HTTP/1.1\r\nHost: relay\r\n', resolve));
+    await until(() => connectionsIn(topology) === 1);
+    // The relay has also read what the kernel has of the request.
+    await nextTurn();
+    clock.advance(HANDSHAKE_MS);
     const response = await buffer(socket);
     assert.match(response.toString(), /^HTTP\/1\.1 408 /u);
     assert.deepEqual(topology.summaries, []);

@@ -3,16 +3,10 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { Program } from './programs.ts';
 
-/** Root of the repository; the image is built from it. */
+/** Root of the repository. */
 export const ROOT = join(import.meta.dirname, '..', '..');
 
 const BASE_IMAGES = ['debian:trixie-slim', 'node:24-trixie-slim'];
-
-/** Label of images built by tests, so that old ones can be found and removed. */
-const TEST_LABEL = 'wormhole-transit-relay.test';
-
-/** Test images older than this are removed unless a container uses them. */
-const KEEP_IMAGES_FOR = '24h';
 
 /** Larger than any output in these tests. */
 const MAX_OUTPUT_BYTES = 2 ** 26;
@@ -30,6 +24,7 @@ export const LISTENING = /"role":"status".*"msg":"listening"/u;
 export const withoutDocker = whyNoDocker();
 
 function whyNoDocker(): string | false {
+  if (spawnSync('docker', ['image', 'inspect', ...BASE_IMAGES]).status === 0) return false;
   const { status, stderr, error } = spawnSync('docker', ['info'], { encoding: 'utf8' });
   if (error !== undefined) return 'needs a Docker engine: install Docker, or the Debian package docker.io';
   if (status !== 0) return `needs a Docker engine: start one (${stderr.trim()})`;
@@ -75,47 +70,6 @@ export function askDocker(
 export async function docker(...args: readonly string[]): Promise<string> {
   const { code, stdout, stderr } = await askDocker(args);
   if (code !== 0) throw new Error(`docker ${args.join(' ')}: exit code ${code}\n${stderr}\n${stdout}`);
-  return stdout;
-}
-
-/**
- * Builds the image of this repository. Slow only if something has changed.
- *
- * @returns a reference to this exact image, also while another test builds one
- */
-export async function buildImage(...options: readonly string[]): Promise<string> {
-  const label = ['--label', `${TEST_LABEL}=yes`];
-  const id = await docker('build', '--quiet', ...label, ...options, '.');
-  const name = `transit-relay:test-${id.replace('sha256:', '').slice(0, 12)}`;
-  await docker('tag', id, name);
-  const outdated = [`label=${TEST_LABEL}`, `until=${KEEP_IMAGES_FOR}`];
-  await askDocker(['image', 'prune', '--all', '--force', ...outdated.flatMap((one) => ['--filter', one])]);
-  return name;
-}
-
-/** Builds the image with the classic builder (before BuildKit). */
-export async function buildClassic(): Promise<string> {
-  const env = { ...process.env, DOCKER_BUILDKIT: '0' };
-  const command = ['build', '--quiet', '--label', `${TEST_LABEL}=yes`, '.'];
-  const { code, stdout, stderr } = await askDocker(command, { env });
-  if (code !== 0) throw new Error(`the classic builder: ${stderr}`);
-  return stdout;
-}
-
-/** Builds an image of Debian slim with some Debian packages. Slow only the first time. */
-export async function buildDebian(
-  packages: readonly string[],
-  lines: readonly string[] = [],
-): Promise<string> {
-  const install = `apt-get update && apt-get install --yes --no-install-recommends ${packages.join(' ')}`;
-  const input = ['FROM debian:trixie-slim', `RUN DEBIAN_FRONTEND=noninteractive; ${install}`, ...lines].join(
-    '\n',
-  );
-  const { code, stdout, stderr } = await askDocker(
-    ['build', '--quiet', '--label', `${TEST_LABEL}=yes`, '-'],
-    { input },
-  );
-  if (code !== 0) throw new Error(`no image with ${packages.join(', ')}: ${stderr}`);
   return stdout;
 }
 

@@ -1,13 +1,7 @@
 import { equal, notEqual } from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import {
-  DockerSandbox,
-  LISTENING,
-  buildClassic,
-  buildImage,
-  docker,
-  withoutDocker,
-} from '../../support/docker.ts';
+import { DockerSandbox, LISTENING, docker, withoutDocker } from '../../support/docker.ts';
+import { buildClassic, buildImage } from '../../support/docker-images.ts';
 
 /**
  * Every file of the image with mode, owner and size. Node's compile cache is left out because it may differ
@@ -21,8 +15,7 @@ const CONFIGURATION =
 
 describe('the Dockerfile', { skip: withoutDocker }, () => {
   test('builds the same image with the classic builder as with BuildKit', async () => {
-    const image = await buildImage();
-    const classic = await buildClassic();
+    const [image, classic] = await Promise.all([buildImage(), buildClassic()]);
     notEqual(classic, image);
     const files = (of: string): Promise<string> =>
       docker('run', '--rm', '--entrypoint', 'sh', of, '-c', FILES);

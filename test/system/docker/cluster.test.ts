@@ -3,15 +3,9 @@ import { after, before, describe, test } from 'node:test';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../../support/bytes.ts';
 import { ComposeProject } from '../../support/compose.ts';
 import { Dice } from '../../support/dice.ts';
-import {
-  DockerSandbox,
-  askDocker,
-  buildDebian,
-  buildImage,
-  docker,
-  withoutDocker,
-} from '../../support/docker.ts';
+import { DockerSandbox, askDocker, docker, withoutDocker } from '../../support/docker.ts';
 import type { Container } from '../../support/docker.ts';
+import { buildDebian, buildImage } from '../../support/docker-images.ts';
 import { TestClient } from '../../support/test-client.ts';
 
 const FILES = ['docker-compose.yml', 'deploy/compose/cluster.yml'];

@@ -7,7 +7,8 @@ import { SIDECAR_DEFAULTS } from '../../../src/config/sidecar-config.ts';
 import { ComposeProject } from '../../support/compose.ts';
 import { newPair, pairAt } from '../../support/docker-clients.ts';
 import { rowsIn } from '../../support/docker-usage.ts';
-import { DockerSandbox, ROOT, buildImage, docker, withoutDocker } from '../../support/docker.ts';
+import { DockerSandbox, ROOT, docker, withoutDocker } from '../../support/docker.ts';
+import { buildImage } from '../../support/docker-images.ts';
 import { scratch } from '../../support/scratch.ts';
 import { freePorts } from '../../support/listening.ts';
 

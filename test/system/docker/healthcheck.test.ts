@@ -3,8 +3,9 @@ import { spawn } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import { before, describe, test } from 'node:test';
 import { rowsIn } from '../../support/docker-usage.ts';
-import { DockerSandbox, HARDENED, askDocker, buildImage, withoutDocker } from '../../support/docker.ts';
+import { DockerSandbox, HARDENED, askDocker, withoutDocker } from '../../support/docker.ts';
 import type { Answer } from '../../support/docker.ts';
+import { buildImage } from '../../support/docker-images.ts';
 
 /** Longest acceptable wait for an operator and for `docker compose up --wait`, in milliseconds. */
 const HEALTHY_WITHIN_MS = 3000;

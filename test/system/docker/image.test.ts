@@ -2,15 +2,8 @@ import { deepEqual, equal, match, ok } from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { before, describe, test } from 'node:test';
-import {
-  DockerSandbox,
-  HARDENED,
-  ROOT,
-  askDocker,
-  buildImage,
-  docker,
-  withoutDocker,
-} from '../../support/docker.ts';
+import { DockerSandbox, HARDENED, ROOT, askDocker, docker, withoutDocker } from '../../support/docker.ts';
+import { buildImage } from '../../support/docker-images.ts';
 import { newPair } from '../../support/docker-clients.ts';
 
 /** Maximum bytes of the image on top of Debian slim and the node binary. */

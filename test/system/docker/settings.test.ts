@@ -7,10 +7,10 @@ import {
   HARDENED,
   LISTENING,
   askDocker,
-  buildImage,
   docker,
   withoutDocker,
 } from '../../support/docker.ts';
+import { buildImage } from '../../support/docker-images.ts';
 import { fatalReasons } from '../../support/fatal.ts';
 import { scratch } from '../../support/scratch.ts';
 

@@ -1,7 +1,8 @@
 import { equal, match } from 'node:assert/strict';
 import { before, describe, test } from 'node:test';
 import { newPair } from '../../support/docker-clients.ts';
-import { DockerSandbox, LISTENING, buildImage, withoutDocker } from '../../support/docker.ts';
+import { DockerSandbox, LISTENING, withoutDocker } from '../../support/docker.ts';
+import { buildImage } from '../../support/docker-images.ts';
 import { rowsIn } from '../../support/docker-usage.ts';
 
 /** Grace period of a stop: much longer than any drain in this test. */

@@ -13,8 +13,9 @@ import { makeIdentity } from '../../support/certificates.ts';
 import type { Identity } from '../../support/certificates.ts';
 import { ComposeProject } from '../../support/compose.ts';
 import { pairAt } from '../../support/docker-clients.ts';
-import { DockerSandbox, buildDebian, buildImage, docker, withoutDocker } from '../../support/docker.ts';
+import { DockerSandbox, docker, withoutDocker } from '../../support/docker.ts';
 import type { Container } from '../../support/docker.ts';
+import { buildDebian, buildImage } from '../../support/docker-images.ts';
 import { SecureClient } from '../../support/secure-client.ts';
 import { scratch } from '../../support/scratch.ts';
 

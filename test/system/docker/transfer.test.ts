@@ -5,8 +5,9 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setInterval as ticks } from 'node:timers/promises';
 import { ComposeProject } from '../../support/compose.ts';
-import { DockerSandbox, buildDebian, buildImage, docker, withoutDocker } from '../../support/docker.ts';
+import { DockerSandbox, docker, withoutDocker } from '../../support/docker.ts';
 import type { Container } from '../../support/docker.ts';
+import { buildDebian, buildImage } from '../../support/docker-images.ts';
 import { scratch } from '../../support/scratch.ts';
 
 /** Large enough to be running when the first progress is reported. */

@@ -5,15 +5,9 @@ import { before, describe, test } from 'node:test';
 import { fatalReasons } from '../../support/fatal.ts';
 import { newPair } from '../../support/docker-clients.ts';
 import { rowsIn } from '../../support/docker-usage.ts';
-import {
-  DockerSandbox,
-  HARDENED,
-  askDocker,
-  buildImage,
-  docker,
-  withoutDocker,
-} from '../../support/docker.ts';
+import { DockerSandbox, HARDENED, askDocker, docker, withoutDocker } from '../../support/docker.ts';
 import type { Container } from '../../support/docker.ts';
+import { buildImage } from '../../support/docker-images.ts';
 import { UsageReader } from '../../support/relay-process.ts';
 import { scratch } from '../../support/scratch.ts';
 import { createUsageFile } from '../../support/usage-files.ts';

@@ -8,8 +8,9 @@ import { RELEASE, RENEW, SCRIPTS, TAKE_OVER } from '../../../src/cluster/lease-s
 import type { TransportKind } from '../../../src/transport/client-transport.ts';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../../support/bytes.ts';
 import { ClientPair } from '../../support/docker-clients.ts';
-import { DockerSandbox, LISTENING, buildDebian, buildImage, withoutDocker } from '../../support/docker.ts';
+import { DockerSandbox, LISTENING, withoutDocker } from '../../support/docker.ts';
 import type { Container } from '../../support/docker.ts';
+import { buildDebian, buildImage } from '../../support/docker-images.ts';
 import { scratch } from '../../support/scratch.ts';
 import { TestClient } from '../../support/test-client.ts';
 import { buildOwn, withoutKubectl } from './kustomize.ts';

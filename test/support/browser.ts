@@ -1,5 +1,6 @@
 import { chromium } from 'playwright-core';
-import type { Browser, BrowserContextOptions, Page } from 'playwright-core';
+import type { Browser, BrowserContext, BrowserContextOptions, Page } from 'playwright-core';
+import { after } from 'node:test';
 import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { findProgram } from './programs.ts';
@@ -28,7 +29,20 @@ const NOT_IMPORTED = /dynamically imported module/u;
 const REPORT_VIOLATIONS = `document.addEventListener('securitypolicyviolation', (event) =>
   console.error('policy violated: ' + event.violatedDirective + ' ' + event.blockedURI));`;
 
-/** A page in a real Chromium, and every error in it. */
+let launched: Promise<Browser> | null = null;
+
+/** The browser of all tests of a file. It is started for the first page. */
+function sharedBrowser(): Promise<Browser> {
+  launched ??= chromium.launch({ executablePath: CHROMIUM ?? '', args: ['--no-sandbox'] });
+  return launched;
+}
+
+after(async () => {
+  const browser = await launched;
+  await browser?.close();
+});
+
+/** A page in a real Chromium, and every error in it. Pages share no cookies, storage or cache. */
 export class BrowserPage implements AsyncDisposable {
   readonly page: Page;
   /**
@@ -38,11 +52,11 @@ export class BrowserPage implements AsyncDisposable {
   readonly errors: string[] = [];
   /** Requested paths with their query, in order. */
   readonly requests: string[] = [];
-  readonly #browser: Browser;
+  readonly #context: BrowserContext;
   #networkChanged = false;
 
-  private constructor(browser: Browser, page: Page, origin: string) {
-    this.#browser = browser;
+  private constructor(context: BrowserContext, page: Page, origin: string) {
+    this.#context = context;
     this.page = page;
     page.setDefaultTimeout(PAGE_TIMEOUT_MS);
     page.on('console', (message) => {
@@ -56,16 +70,17 @@ export class BrowserPage implements AsyncDisposable {
     });
   }
 
-  /** Opens `url`. The browser ends with the test. Requires `NO_BROWSER` to be false. */
+  /** Opens `url`. The page is closed with the test. Requires `NO_BROWSER` to be false. */
   static async open(
     context: TestContext,
     url: string,
     options: BrowserContextOptions = {},
   ): Promise<BrowserPage> {
-    const browser = await chromium.launch({ executablePath: CHROMIUM ?? '', args: ['--no-sandbox'] });
-    context.after(() => browser.close());
-    const page = await (await browser.newContext(options)).newPage();
-    const opened = new BrowserPage(browser, page, new URL(url).origin);
+    const browser = await sharedBrowser();
+    const isolated = await browser.newContext(options);
+    context.after(() => isolated.close());
+    const page = await isolated.newPage();
+    const opened = new BrowserPage(isolated, page, new URL(url).origin);
     await page.addInitScript(REPORT_VIOLATIONS);
     await opened.#goto(url);
     return opened;
@@ -130,6 +145,6 @@ export class BrowserPage implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#browser.close();
+    await this.#context.close();
   }
 }

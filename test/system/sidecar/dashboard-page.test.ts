@@ -63,7 +63,7 @@ describe('the page of the dashboard', { skip: NO_BROWSER }, () => {
           answer.pipe(outgoing);
         },
       );
-      // The browser is closed before the proxy.
+      // The page is closed before the proxy.
       forwarded.on('error', () => outgoing.destroy());
       incoming.pipe(forwarded);
     }).listen(0, '127.0.0.1');

@@ -9,6 +9,23 @@ import type { Setup, Topology } from './topology.ts';
 const TRANSPORTS: readonly TransportKind[] = ['tcp', 'unix', 'websocket'];
 const OK = Buffer.from('ok\n');
 
+/**
+ * Bytes that a relay may read for a receiver that does not read. They are in kernel buffers, which grow to
+ * about 10 MB in total, occasionally more.
+ */
+const MAX_UNREAD_BYTES = 25_000_000;
+
+/** A sender with so many bytes per relay cannot send all of them to a receiver that does not read. */
+const STALLING_BYTES = 32_000_000;
+
+/** The bytes of all tests, which begin at different positions: they take longer to make than to send. */
+const NOISE = randomBytesOf(1, 2 * STALLING_BYTES);
+
+function noise(position: number, length: number): Buffer {
+  assert.ok(position + length <= NOISE.length);
+  return NOISE.subarray(position, position + length);
+}
+
 type Pairing = readonly [first: TransportKind, second: TransportKind];
 
 const PAIRINGS = TRANSPORTS.flatMap((first) => TRANSPORTS.map((second): Pairing => [first, second]));
@@ -124,8 +141,8 @@ export function pairingSuite(
 
       test(`${size / 1e6} MB in both directions at once arrive unchanged`, { timeout: 120_000 }, async () => {
         const [a, b] = await pair();
-        const fromA = randomBytesOf(1, size);
-        const fromB = randomBytesOf(2, size);
+        const fromA = noise(0, size);
+        const fromB = noise(1_000_003, size);
         await Promise.all([a.sendAll(fromA, 300_007), b.sendAll(fromB, 70_001)]);
         const [receivedByA, receivedByB] = await Promise.all([a.until(size + 3), b.until(size + 3)]);
         assert.ok(receivedByA.subarray(3).equals(fromB));
@@ -138,7 +155,7 @@ export function pairingSuite(
 
       test('bytes sent before a FIN are delivered, also to a slow receiver', async () => {
         const [a, b] = await pair();
-        const bytes = randomBytesOf(3, 8_000_000);
+        const bytes = noise(3, 8_000_000);
         b.pause();
         const sent = a.sendAll(bytes, 65_536);
         b.resume();
@@ -150,7 +167,7 @@ export function pairingSuite(
 
       test('a reset ends the pair after the bytes sent before it have been delivered', async () => {
         const [a, b] = await pair();
-        const bytes = randomBytesOf(4, 100_000);
+        const bytes = noise(4, 100_000);
         await a.send(bytes);
         await b.until(100_003);
         a.reset();
@@ -165,13 +182,12 @@ export function pairingSuite(
         async () => {
           const [a, b] = await pair();
           b.pause();
-          const bytes = randomBytesOf(5, 64_000_000);
+          const bytes = noise(0, relayCount * STALLING_BYTES);
           const sent = a.sendAll(bytes, 65_536);
           await relay.untilStalled();
           const relayed = relay.incompleteBytes();
-          // These bytes are in kernel buffers, which grow to about 10 MB in total, occasionally more.
           assert.ok(
-            relayed < relayCount * 25_000_000,
+            relayed < relayCount * MAX_UNREAD_BYTES,
             `${relayed} bytes were read for a receiver that does not read`,
           );
           const buffered = relay.bufferedBytes();
@@ -188,7 +204,7 @@ export function pairingSuite(
       test('a stalled receiver that is reset ends the pair', async () => {
         const [a, b] = await pair();
         b.pause();
-        const sent = a.sendAll(randomBytesOf(6, 64_000_000), 65_536);
+        const sent = a.sendAll(noise(0, relayCount * STALLING_BYTES), 65_536);
         await relay.untilStalled();
         b.reset();
         assert.deepEqual(await a.closed, closedCleanly(first));
@@ -203,7 +219,7 @@ export function pairingSuite(
         assert.ok(sweep !== null);
         const [a, b] = await pair();
         b.pause();
-        const sent = a.sendAll(randomBytesOf(7, 64_000_000), 65_536);
+        const sent = a.sendAll(noise(0, relayCount * STALLING_BYTES), 65_536);
         await relay.untilStalled();
         a.reset();
         await sent;

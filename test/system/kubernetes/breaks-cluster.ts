@@ -164,7 +164,7 @@ export const CLUSTER_BREAKS: readonly Break[] = [
   [SCALER, ['spec', 'scaleTargetRef', 'kind'], 'Deployment', /^the autoscaler scales nothing$/u],
   [RELAY, ['spec', 'replicas'], 3, /^replicas override the autoscaler$/u],
   [SCALER, ['spec', 'minReplicas'], undefined, /^a cluster of fewer than two relays$/u],
-  [SCALER, ['kind'], 'ScaledObject', /^a cluster of fewer than two relays$/u],
+  [SCALER, [], undefined, /^a cluster of fewer than two relays$/u],
   [SCALER, ['spec', 'maxReplicas'], 2, /^the autoscaler has a maximum below its minimum$/u],
   [SCALER, [...METRIC, 'container'], 'sidecar', /^the autoscaler does not measure the relay's CPU$/u],
   [

@@ -4,7 +4,7 @@ import { CLUSTER_BREAKS } from './breaks-cluster.ts';
 import { BREAKS } from './breaks.ts';
 import type { Break } from './breaks.ts';
 import { customResourceProblems } from './custom-resources.ts';
-import { buildOwn, withoutKubectl } from './kustomize.ts';
+import { buildOwn, checkStrictly, withoutKubectl, withoutStrictCheck } from './kustomize.ts';
 import { Manifests } from './manifests.ts';
 import { RULES, review } from './review.ts';
 
@@ -55,6 +55,13 @@ describe('the review', { skip: withoutKubectl }, () => {
       equal(new Set(problems).size, 1, review(broken).join('\n'));
     });
   }
+
+  // A rule for problems that the API's schema already rejects would be a second implementation of it.
+  test('has no rule that the strict check makes unnecessary', { skip: withoutStrictCheck }, async () => {
+    const broken = breaks.map(([, manifests, [which, path, value]]) => manifests().with(which, path, value));
+    const verdict = await checkStrictly(new Manifests(broken.map(({ text }) => text).join('---\n')));
+    match(verdict, /^\d{4} objects, 0 faults, \d+ unchecked$/mu);
+  });
 
   for (const spec of [{ minAvailable: 1 }, { maxUnavailable: 0 }, { maxUnavailable: '0%' }]) {
     test(`reports a disruption budget of ${JSON.stringify(spec)}`, () => {

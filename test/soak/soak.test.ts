@@ -6,7 +6,7 @@ import { soak } from './soak.ts';
 import { findLeaks } from './verdict.ts';
 import type { IdleSample } from './verdict.ts';
 
-test('a short soak finds no leak', { timeout: 120_000 }, async (context) => {
+test('a short soak finds no leak', async (context) => {
   const directory = await scratch(context);
   const print = (line: string): void => context.diagnostic(line);
   const { leaks, actions } = await soak({ ms: 0, roundMs: 500, directory, print });

@@ -3,16 +3,13 @@ import type { Browser, BrowserContext, BrowserContextOptions, Page } from 'playw
 import { after } from 'node:test';
 import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { findProgram } from './programs.ts';
+import { CONDITION_TIMEOUT_MS, findProgram } from './programs.ts';
 
 const CHROMIUM = findProgram('chromium');
 
 /** Reason to skip tests that need a browser; false if there is one. */
 export const NO_BROWSER: string | false =
   CHROMIUM === null ? 'needs Chromium: apt-get install chromium' : false;
-
-/** Time for the page to show something, in milliseconds: several polls on a busy machine. */
-const PAGE_TIMEOUT_MS = 30_000;
 
 const POLL_MS = 50;
 
@@ -58,7 +55,7 @@ export class BrowserPage implements AsyncDisposable {
   private constructor(context: BrowserContext, page: Page, origin: string) {
     this.#context = context;
     this.page = page;
-    page.setDefaultTimeout(PAGE_TIMEOUT_MS);
+    page.setDefaultTimeout(CONDITION_TIMEOUT_MS);
     page.on('console', (message) => {
       if (['error', 'warning', 'assert'].includes(message.type())) this.#note(message.text());
     });
@@ -111,11 +108,11 @@ export class BrowserPage implements AsyncDisposable {
 
   /** Polls until an expression in the page is true. The policy forbids the page itself to evaluate code. */
   async until(expression: string): Promise<void> {
-    const deadline = performance.now() + PAGE_TIMEOUT_MS;
+    const deadline = performance.now() + CONDITION_TIMEOUT_MS;
     while (!(await this.ask<boolean>(`Boolean(${expression})`))) {
       if (performance.now() > deadline) {
         const log = [...this.errors, ...this.requests].join('\n');
-        throw new Error(`not within ${PAGE_TIMEOUT_MS} ms: ${expression}\n${log}`);
+        throw new Error(`not within ${CONDITION_TIMEOUT_MS} ms: ${expression}\n${log}`);
       }
       await sleep(POLL_MS);
     }

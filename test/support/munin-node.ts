@@ -4,7 +4,7 @@ import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { freePort } from './listening.ts';
-import { Program, eventually, findProgram } from './programs.ts';
+import { CONDITION_TIMEOUT_MS, Program, eventually, findProgram } from './programs.ts';
 import { scratch } from './scratch.ts';
 
 const PLUGIN = join(import.meta.dirname, '..', '..', 'deploy', 'munin', 'wormhole_transit_');
@@ -14,8 +14,6 @@ export const GRAPHS = ['active', 'bytes', 'bytes_alltime', 'events', 'events_all
 export type Graph = (typeof GRAPHS)[number];
 
 const HOST = 'relay.test';
-
-const START_TIMEOUT_MS = 20_000;
 
 /** Debian's munin-node with another configuration directory than /etc/munin, for which it has no option. */
 const START = `
@@ -69,7 +67,7 @@ export class MuninNode {
     context.after(() => node[Symbol.asyncDispose]());
     await eventually(
       () => `munin-node listens (${node.stderr})`,
-      START_TIMEOUT_MS,
+      CONDITION_TIMEOUT_MS,
       () => (logOf(directory).includes('Binding to TCP port') ? true : null),
     );
     const munin = new MuninNode(directory, await connectWithRetries(port));

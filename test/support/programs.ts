@@ -4,8 +4,11 @@ import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** Default time for a program to become ready, in milliseconds. */
-const OUTPUT_TIMEOUT_MS = 20_000;
+/**
+ * Time limit for a condition, in milliseconds. It ends broken tests only: much longer than anything takes on a busy machine, but
+ * below the time limit of a test, so that the error names the condition.
+ */
+export const CONDITION_TIMEOUT_MS = 45_000;
 
 /** Time for a program to end after SIGTERM before it is killed, in milliseconds. */
 const STOP_TIMEOUT_MS = 15_000;
@@ -97,7 +100,7 @@ export class Program implements AsyncDisposable {
   }
 
   /** Waits for the first match in either output. Rejects if the program ends, or at the timeout. */
-  waitForOutput(pattern: RegExp, timeoutMs = OUTPUT_TIMEOUT_MS): Promise<RegExpExecArray> {
+  waitForOutput(pattern: RegExp, timeoutMs = CONDITION_TIMEOUT_MS): Promise<RegExpExecArray> {
     return new Promise((resolve, reject) => {
       const check = (): void => {
         const found = pattern.exec(this.#stdout) ?? pattern.exec(this.#stderr);

@@ -4,12 +4,9 @@ import { parseEndpoint } from '../../src/config/endpoint.ts';
 import type { Endpoint } from '../../src/config/endpoint.ts';
 import type { CurrentUsage } from '../../src/usage/record.ts';
 import { COMPILE_CACHE } from './compile-cache.ts';
-import { Program } from './programs.ts';
+import { CONDITION_TIMEOUT_MS, Program } from './programs.ts';
 
 const MAIN = join(import.meta.dirname, '..', '..', 'src', 'main.ts');
-
-/** Time for the relay to drain and to write all records, in milliseconds. */
-const STOP_TIMEOUT_MS = 20_000;
 
 const ANY_LOOPBACK_PORT = 'tcp:0:interface=127.0.0.1';
 
@@ -76,7 +73,7 @@ export class RelayProcess implements AsyncDisposable {
 
   /** Resolves when it has ended with exit code 0; rejects otherwise. */
   ended(): Promise<void> {
-    return this.#program.succeeds(STOP_TIMEOUT_MS);
+    return this.#program.succeeds(CONDITION_TIMEOUT_MS);
   }
 
   /** The first port of that role. Throws if there is none. */

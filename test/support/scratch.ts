@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { eventually } from './programs.ts';
+import { CONDITION_TIMEOUT_MS, eventually } from './programs.ts';
 
 /** A directory that is removed after the test. */
 export async function scratch(context: TestContext): Promise<string> {
@@ -11,14 +11,11 @@ export async function scratch(context: TestContext): Promise<string> {
   return directory;
 }
 
-/** Long enough for a busy machine; only a test that fails takes it. In milliseconds. */
-const UNTIL_TIMEOUT_MS = 30_000;
-
-/** Resolves when `holds` returns true. Rejects after 30 s. */
+/** Resolves when `holds` returns true. */
 export async function until(holds: () => boolean): Promise<void> {
   await eventually(
     () => holds.toString(),
-    UNTIL_TIMEOUT_MS,
+    CONDITION_TIMEOUT_MS,
     () => (holds() ? true : null),
   );
 }

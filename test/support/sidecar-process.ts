@@ -1,12 +1,9 @@
 import { join } from 'node:path';
 import { parseEndpoint } from '../../src/config/endpoint.ts';
 import { COMPILE_CACHE } from './compile-cache.ts';
-import { Program } from './programs.ts';
+import { CONDITION_TIMEOUT_MS, Program } from './programs.ts';
 
 const MAIN = join(import.meta.dirname, '..', '..', 'src', 'sidecar', 'main.ts');
-
-/** Time for the sidecar to stop, in milliseconds. */
-const STOP_TIMEOUT_MS = 20_000;
 
 /** The sidecar as a separate process, observed through its log. */
 export class SidecarProcess implements AsyncDisposable {
@@ -64,7 +61,7 @@ export class SidecarProcess implements AsyncDisposable {
   /** Stops it with SIGTERM. Rejects unless it exits with code 0. */
   async stop(): Promise<void> {
     this.#program.kill('SIGTERM');
-    await this.#program.succeeds(STOP_TIMEOUT_MS);
+    await this.#program.succeeds(CONDITION_TIMEOUT_MS);
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -11,7 +11,7 @@ import { WebSocket } from 'ws';
 import { SIDE_A, handshake, newToken } from '../../support/bytes.ts';
 import { ROOT } from '../../support/docker.ts';
 import { freePorts } from '../../support/listening.ts';
-import { Program, findProgram } from '../../support/programs.ts';
+import { CONDITION_TIMEOUT_MS, Program, findProgram } from '../../support/programs.ts';
 import { RelayProcess } from '../../support/relay-process.ts';
 import { scratch, until } from '../../support/scratch.ts';
 
@@ -72,11 +72,8 @@ listen http
   };
 }
 
-/** Time for HAProxy to listen, in milliseconds. */
-const START_TIMEOUT_MS = 10_000;
-
 async function untilReachable(port: number, haproxy: Program): Promise<void> {
-  const deadline = performance.now() + START_TIMEOUT_MS;
+  const deadline = performance.now() + CONDITION_TIMEOUT_MS;
   for (;;) {
     const socket = connect(port, '127.0.0.1');
     const isOpen = await new Promise<boolean>((resolve) => {

@@ -14,7 +14,7 @@ const SLOW_PAIRS = { RELAY_PAIR_RATE: `${RATE}B/s` };
 
 describe(
   'a relay of a cluster',
-  { skip: skipWithoutNetworkCluster() || skipWithoutWormhole(), concurrency: true, timeout: 120_000 },
+  { skip: skipWithoutNetworkCluster() || skipWithoutWormhole(), concurrency: true },
   () => {
     test('that dies ends only its own pairs, and clients forwarded to it are paired at other relays', async (context) => {
       const cluster = await NetworkCluster.open(context, SLOW_PAIRS);

@@ -23,7 +23,7 @@ const RENEWALS_MS = 45_000;
 
 describe(
   'a cluster that loses packets',
-  { skip: skipWithoutNetworkCluster() || skipWithoutWormhole(), concurrency: true, timeout: 120_000 },
+  { skip: skipWithoutNetworkCluster() || skipWithoutWormhole(), concurrency: true },
   () => {
     test('from and to one relay keeps all pairs, and clients that were forwarded to that relay are paired with partners at other relays', async (context) => {
       const cluster = await NetworkCluster.open(context, { RELAY_PAIR_RATE: `${RATE}B/s` });

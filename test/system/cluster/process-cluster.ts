@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../../support/bytes.ts';
 import { scrape } from '../../support/metrics.ts';
+import { CONDITION_TIMEOUT_MS } from '../../support/programs.ts';
 import type { RedisServer } from '../../support/redis.ts';
 import { RelayProcess } from '../../support/relay-process.ts';
 import { TestClient } from '../../support/test-client.ts';
@@ -71,7 +72,7 @@ export async function metric(relay: RelayProcess, name: string): Promise<number>
 }
 
 export async function untilMetric(relay: RelayProcess, name: string, expected: number): Promise<void> {
-  for (const deadline = performance.now() + 15_000; (await metric(relay, name)) !== expected;) {
+  for (const deadline = performance.now() + CONDITION_TIMEOUT_MS; (await metric(relay, name)) !== expected;) {
     assert.ok(performance.now() < deadline, `${name} is ${await metric(relay, name)}`);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }

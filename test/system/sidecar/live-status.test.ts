@@ -8,12 +8,14 @@ import type { Server } from 'node:net';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import Database from 'better-sqlite3';
 import type { LiveStatus } from '../../../src/sidecar/api.ts';
 import { RelayClient } from '../../../src/sidecar/live-status.ts';
 import type { RelayStatus } from '../../../src/status/relay-status.ts';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../../support/bytes.ts';
 import { ask, jsonOf, problemOf } from '../../support/ask.ts';
+import { CONDITION_TIMEOUT_MS } from '../../support/programs.ts';
 import { RelayProcess } from '../../support/relay-process.ts';
 import { scratch } from '../../support/scratch.ts';
 import { UNREACHABLE_URL, startSidecar, sampleRecords } from '../../support/sidecar-fixture.ts';
@@ -22,6 +24,8 @@ import { UNLIMITED_STATUS } from '../../support/unlimited-status.ts';
 import { addUsage } from '../../support/usage-files.ts';
 
 const HOUR_MS = 3_600_000;
+
+const POLL_MS = 50;
 
 const STATUS_KEYS = [
   'bytes_per_second',
@@ -55,14 +59,12 @@ async function liveOf(url: string): Promise<LiveStatus> {
 
 /** Polls until `holds`: the status may be half a second old. */
 async function untilLive(url: string, holds: (live: LiveStatus) => boolean): Promise<LiveStatus> {
-  const deadline = performance.now() + 10_000;
+  const deadline = performance.now() + CONDITION_TIMEOUT_MS;
   for (;;) {
     const live = await liveOf(url);
     if (holds(live)) return live;
-    assert.ok(
-      performance.now() < deadline,
-      `not within ten seconds: ${holds.toString()} ${JSON.stringify(live)}`,
-    );
+    assert.ok(performance.now() < deadline, `not in time: ${holds.toString()} ${JSON.stringify(live)}`);
+    await sleep(POLL_MS);
   }
 }
 

@@ -6,13 +6,11 @@ import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { handshake } from '../../../support/bytes.ts';
 import { parseMetrics } from '../../../support/metrics.ts';
+import { CONDITION_TIMEOUT_MS } from '../../../support/programs.ts';
 import { RelayProcess } from '../../../support/relay-process.ts';
 import { TestClient } from '../../../support/test-client.ts';
 import { vitalsOf } from '../../../support/vitals.ts';
 import type { NetworkNamespaces } from './network-namespaces.ts';
-
-/** Much longer than anything here takes that does not wait for a timeout, in milliseconds. */
-const TIMEOUT_MS = 20_000;
 
 const POLL_MS = 25;
 
@@ -111,7 +109,7 @@ export class NetworkRelay implements AsyncDisposable {
   async untilMetric(
     name: string,
     expected: number | ((value: number) => boolean),
-    timeoutMs = TIMEOUT_MS,
+    timeoutMs = CONDITION_TIMEOUT_MS,
   ): Promise<void> {
     const matches = typeof expected === 'number' ? (value: number): boolean => value === expected : expected;
     for (const deadline = performance.now() + timeoutMs; ;) {
@@ -134,7 +132,7 @@ export class NetworkRelay implements AsyncDisposable {
 
   #fetch(path: string): Promise<{ readonly status: number; readonly body: string }> {
     return new Promise((resolve, reject) => {
-      request({ socketPath: `${this.#path}.status`, path, agent: false, timeout: TIMEOUT_MS }, (response) => {
+      request({ socketPath: `${this.#path}.status`, path, agent: false }, (response) => {
         buffer(response).then(
           (body) => resolve({ status: response.statusCode ?? 0, body: body.toString() }),
           reject,

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { KEY_PREFIX } from '../../src/cluster/coordinator-client.ts';
 import { LeaseKeys, decodeOwner } from '../../src/cluster/lease-store.ts';
 import { parseCoordinatorUrl } from '../../src/config/cluster-config.ts';
@@ -11,6 +12,12 @@ import type { RedisServer } from './redis.ts';
 import { until } from './scratch.ts';
 
 const SECRET = 'a secret of the cluster';
+
+/** Interval of queries, in milliseconds: without a pause they would slow the coordinator down. */
+const POLL_MS = 10;
+
+/** A relay does not wait longer than 500 ms for a lease. So many are acquired in that time on a busy machine. */
+const ACQUIRED_AT_ONCE = 100;
 
 const keys = new LeaseKeys(SECRET);
 
@@ -93,5 +100,18 @@ export async function countLeases(admin: Admin): Promise<number> {
 
 /** Resolves when the token has this owner in the coordinator's database; null: no owner. */
 export async function untilOwned(admin: Admin, token: Token, by: Owner | null): Promise<void> {
-  while ((await ownerOf(admin, token))?.id !== by?.id);
+  while ((await ownerOf(admin, token))?.id !== by?.id) await sleep(POLL_MS);
+}
+
+/** Resolves when the coordinator has at least that many leases. */
+export async function untilLeases(admin: Admin, count: number): Promise<void> {
+  while ((await countLeases(admin)) < count) await sleep(POLL_MS);
+}
+
+/** Acquires that many leases, and returns their tokens. */
+export async function acquireMany({ leases }: LeaseMember, count: number): Promise<readonly Token[]> {
+  const tokens = Array.from({ length: count }, (_, at) => tokenOf(at));
+  for (let at = 0; at < count; at += ACQUIRED_AT_ONCE)
+    await Promise.all(tokens.slice(at, at + ACQUIRED_AT_ONCE).map((token) => leases.acquire(token)));
+  return tokens;
 }

@@ -84,7 +84,8 @@ export function mutationsOf(file: SourceFile): Mutation[] {
     if (isTypeNode(node) || isImportDeclaration(node)) return;
     if (isInterfaceDeclaration(node) || isTypeAliasDeclaration(node)) return;
     if (isBinaryExpression(node)) {
-      replaceNode(node.operatorToken, (operator) => OPERATORS.get(operator));
+      const joinsText = /['"`]$/u.test(node.left.getText(file)) && /^['"`]/u.test(node.right.getText(file));
+      if (!joinsText) replaceNode(node.operatorToken, (operator) => OPERATORS.get(operator));
     } else if (isPrefixUnaryExpression(node)) {
       replaceNode(node, (found) => (found.startsWith('!') ? found.slice(1) : undefined));
       replaceNode(node, (found) => mapped(found, /^(?:\+\+|--)/u));

@@ -143,9 +143,10 @@ export class ProcessTopology implements Topology {
     const coordinator = new Program([findProgram('redis-server') ?? '', ...settings]);
     await coordinator.waitForOutput(/Ready to accept connections/u);
     const url = `redis://127.0.0.1:${port}`;
-    const members: Member[] = [];
-    for (let index = 0; index < count; index += 1)
-      members.push(await Member.start(url, await mkdtemp(join(directory, 'relay-'))));
+    const starts = Array.from({ length: count }, async () =>
+      Member.start(url, await mkdtemp(join(directory, 'relay-'))),
+    );
+    const members = await Promise.all(starts);
     return new ProcessTopology(members, coordinator, url, directory);
   }
 

@@ -3,12 +3,16 @@ import { get } from 'node:http';
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
 import { after, afterEach, before, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { WebSocket } from 'ws';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
 import { until } from '../support/scratch.ts';
 import type { TestClient } from '../support/test-client.ts';
 import { connectionsIn } from './topology.ts';
 import type { InProcessTopology, Setup } from './topology.ts';
+
+/** Interval of the relay's pings, in milliseconds. Tests count pings, so that a late one does not matter. */
+const PING_INTERVAL_MS = 20;
 
 function lineOf(token: string): string {
   return handshake(token, SIDE_A);
@@ -161,7 +165,7 @@ export function webSocketSuite({ name, open }: Setup): void {
   describe(`${name}: a WebSocket client that gets pings`, () => {
     let topology: InProcessTopology;
     before(async () => {
-      topology = await open(() => ({ pingIntervalMs: 60 }));
+      topology = await open(() => ({ pingIntervalMs: PING_INTERVAL_MS }));
     });
     after(() => topology.close());
 
@@ -239,7 +243,7 @@ export function webSocketSuite({ name, open }: Setup): void {
       sender.send(bytes);
       await topology.untilStalled();
       // Sixteen intervals: a client that counts as silent would be closed after eleven.
-      await new Promise((resolve) => setTimeout(resolve, 960));
+      await sleep(16 * PING_INTERVAL_MS);
       assert.equal(sender.readyState, WebSocket.OPEN);
       receiver.resume();
       const received = (await receiver.until(100_000)).subarray(3);

@@ -29,6 +29,7 @@ export class TestClient {
   #chunks: Uint8Array[] = [];
   #bytes = 0;
   #ended = false;
+  #discardsUnsent = false;
   #wake: () => void = () => undefined;
 
   private constructor(transport: TransportKind, socket: Socket, ws: WebSocket | null) {
@@ -41,7 +42,8 @@ export class TestClient {
         socket.on('data', (bytes: Uint8Array) => this.#take(bytes));
         socket.on('end', () => {
           finished = true;
-          socket.end();
+          if (this.#discardsUnsent) socket.destroy();
+          else socket.end();
         });
         socket.on('error', () => undefined);
         socket.on('close', () => resolve({ reset: !finished, code: null }));
@@ -134,6 +136,21 @@ export class TestClient {
       });
     }
     return this.received;
+  }
+
+  /**
+   * When the relay closes its direction, closes at once instead of sending the rest of its bytes first. The
+   * relay reads little from a client that it has closed, so that the rest could take half a minute.
+   */
+  discardUnsentAtEnd(): void {
+    this.#discardsUnsent = true;
+    const ws = this.#ws;
+    if (ws === null) return;
+    // There is no event for a close frame.
+    const timer = setInterval(() => {
+      if (ws.readyState === WebSocket.CLOSING) this.#socket.destroy();
+    }, 5);
+    void this.closed.then(() => clearInterval(timer));
   }
 
   pause(): void {

@@ -7,8 +7,10 @@ import { UntrustedPeers } from './network/untrusted-peers.ts';
 import { skipWithoutWormhole } from './network/users.ts';
 import { transfer } from './process-cluster.ts';
 
-/** Rate of a pair in bytes per second: low enough that transfers are still running when a relay fails. */
-const RATE = 1_000_000;
+/** Rate of a pair in bytes per second: low enough to pause a transfer before it is complete. */
+const RATE = 4_000_000;
+
+const FILE_BYTES = 3 * RATE;
 
 const SLOW_PAIRS = { RELAY_PAIR_RATE: `${RATE}B/s` };
 
@@ -28,14 +30,16 @@ describe(
       // Same side: the client waits at the owner, forwarded by the second relay.
       const forwarded = await two.connectClient(context, waitingToken, SIDE_A);
       await one.untilMetric('connections_waiting', 2);
-      const sending = users.send('two', 'three', 3 * RATE);
+      const sending = users.send('two', 'three', FILE_BYTES);
       await two.untilMetric('relayed_bytes_total', (bytes) => bytes > RATE);
+      sending.pause();
       one.kill('SIGKILL');
       // To the client this looks the same as a partner that has closed.
       assert.deepEqual(await far.closed, { reset: false, code: null });
       await two.untilMetric('cluster_leases', 1);
       await transfer(forwarded, await three.connectClient(context, waitingToken, SIDE_B), 1000);
-      assert.ok((await two.metric('relayed_bytes_total')) < 3 * RATE, 'the transfer is still running');
+      assert.ok((await two.metric('relayed_bytes_total')) < FILE_BYTES, 'the transfer is still running');
+      sending.resume();
       await sending.arrived;
     });
 
@@ -48,8 +52,9 @@ describe(
       await startOwningClient(context, one, waitingToken);
       const forwarded = await two.connectClient(context, waitingToken, SIDE_A);
       await one.untilMetric('connections_waiting', 3);
-      const sending = users.send('one', 'two', 3 * RATE);
+      const sending = users.send('one', 'two', FILE_BYTES);
       await one.untilMetric('relayed_bytes_total', (bytes) => bytes > RATE);
+      sending.pause();
       const linkLabels = ['{from="tcp",to="link"}', '{from="link",to="tcp"}'];
       const movedBytes = await Promise.all(
         linkLabels.map((labels) => one.metric(`relayed_bytes_total${labels}`)),
@@ -75,7 +80,8 @@ describe(
       ]);
       assert.equal(await one.metric('connections_accepted_total{transport="link"}'), links);
       for (const relay of [two, three]) assert.equal(await relay.metric('cluster_link_failures_total'), 0);
-      assert.ok((await one.metric('relayed_bytes_total')) < 3 * RATE, 'the transfer is still running');
+      assert.ok((await one.metric('relayed_bytes_total')) < FILE_BYTES, 'the transfer is still running');
+      sending.resume();
       await Promise.all([sending.arrived, one.ended()]);
       assert.deepEqual(await cluster.coordinator.keys(), []);
     });

@@ -7,10 +7,10 @@ import { NetworkCluster, skipWithoutNetworkCluster } from './network/network-clu
 import { skipWithoutWormhole } from './network/users.ts';
 import { transfer } from './process-cluster.ts';
 
-/**
- * Rate of a pair in bytes per second: low enough that transfers are still running when packets are dropped.
- */
-const RATE = 1_000_000;
+/** Rate of a pair in bytes per second: low enough to pause a transfer before it is complete. */
+const RATE = 4_000_000;
+
+const FILE_BYTES = 3 * RATE;
 
 /**
  * Longer than the link of a waiting client needs to detect a dead relay (15 s), but shorter than the link of
@@ -37,13 +37,15 @@ describe(
       const forwarded = await two.connectClient(context, waitingToken, SIDE_A);
       await one.untilMetric('connections_waiting', 2);
       const local = await startOwningClient(context, one, localToken);
-      const sending = users.send('two', 'three', 3 * RATE);
+      const sending = users.send('two', 'three', FILE_BYTES);
       await two.untilMetric('relayed_bytes_total', (bytes) => bytes > RATE);
+      sending.pause();
       network.isolate('one');
       // Its relay cannot connect to the owner and takes the lease over.
       const partner = await three.connectClient(context, waitingToken, SIDE_B);
       await three.untilMetric('cluster_leases', 1);
-      assert.ok((await two.metric('relayed_bytes_total')) < 3 * RATE, 'the transfer is still running');
+      assert.ok((await two.metric('relayed_bytes_total')) < FILE_BYTES, 'the transfer is still running');
+      sending.resume();
       await sending.arrived;
       await one.waitForLog(/coordinator is down/u);
       assert.equal(await one.readiness(), 200);

@@ -25,6 +25,9 @@ export function skipWithoutWormhole(): string | false {
 
 /** A file transfer from one user to another. */
 export interface Sending {
+  /** Suspends the sender, so that the transfer stays incomplete until `resume`. */
+  readonly pause: () => void;
+  readonly resume: () => void;
   /** Resolves when both programs have succeeded and the received file equals the sent one. */
   readonly arrived: Promise<void>;
 }
@@ -74,17 +77,26 @@ export class Users implements AsyncDisposable {
     const relay = `tcp:${SERVICE_ADDRESS}:${PORT}`;
     const urls = ['--relay-url', `ws://${ROUTER_ADDRESS}:${MAILBOX_PORT}/v1`, '--transit-helper', relay];
     const flags = ['--no-listen', '--hide-progress'];
-    const programs = [
-      this.#run(sender, outbox, 'wormhole', ...urls, 'send', ...flags, '--code', code, file),
-      this.#run(receiver, inbox, 'wormhole', ...urls, 'receive', ...flags, '--accept-file', code),
-    ];
-    const arrived = Promise.all(programs.map((program) => program.succeeds(TRANSFER_MS))).then(() => {
-      if (!readFileSync(join(inbox, file)).equals(content))
-        throw new Error(`${file} was received with other contents`);
-    });
+    const sends = this.#run(sender, outbox, 'wormhole', ...urls, 'send', ...flags, '--code', code, file);
+    const receives = this.#run(
+      receiver,
+      inbox,
+      'wormhole',
+      ...urls,
+      'receive',
+      ...flags,
+      '--accept-file',
+      code,
+    );
+    const arrived = Promise.all([sends, receives].map((program) => program.succeeds(TRANSFER_MS))).then(
+      () => {
+        if (!readFileSync(join(inbox, file)).equals(content))
+          throw new Error(`${file} was received with other contents`);
+      },
+    );
     // A test that fails earlier does not wait for it.
     arrived.catch(() => undefined);
-    return { arrived };
+    return { pause: () => sends.kill('SIGSTOP'), resume: () => sends.kill('SIGCONT'), arrived };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -119,22 +119,29 @@ export class NetworkNamespaces implements Disposable {
       const name = this.#nameOf(member);
       must('netns', 'add', name);
       this.#created.push(name);
-      must('-n', name, 'link', 'set', 'lo', 'up');
     }
-    const router = ['-n', this.#nameOf(null)];
-    must('netns', 'exec', this.#nameOf(null), 'sh', '-c', 'echo 1 >/proc/sys/net/ipv4/ip_forward');
-    must(...router, 'address', 'add', `${ROUTER_ADDRESS}/32`, 'dev', 'lo');
+    const router = this.#nameOf(null);
+    must('netns', 'exec', router, 'sh', '-c', 'echo 1 >/proc/sys/net/ipv4/ip_forward');
+    batch(router, [
+      'link set lo up',
+      `address add ${ROUTER_ADDRESS}/32 dev lo`,
+      ...this.#members.flatMap((member) => {
+        const port = this.#portOf(member);
+        return [
+          `link add ${port} type veth peer name uplink netns ${this.#nameOf(member)}`,
+          `address add ${this.#gatewayOf(member)}/30 dev ${port}`,
+          `link set ${port} up`,
+          `route add ${SERVICE_ADDRESS} via ${this.addressOf(member)} dev ${port} table ${this.#tableOf(member)}`,
+        ];
+      }),
+    ]);
     for (const member of this.#members) {
-      const [name, port] = [this.#nameOf(member), this.#portOf(member)];
-      const gateway = `${MEMBER_NETWORK}${4 * this.#indexOf(member) + 1}`;
-      must(...router, 'link', 'add', port, 'type', 'veth', 'peer', 'name', 'uplink', 'netns', name);
-      must(...router, 'address', 'add', `${gateway}/30`, 'dev', port);
-      must(...router, 'link', 'set', port, 'up');
-      must('-n', name, 'address', 'add', `${this.addressOf(member)}/30`, 'dev', 'uplink');
-      must('-n', name, 'link', 'set', 'uplink', 'up');
-      must('-n', name, 'route', 'add', 'default', 'via', gateway);
-      const table = ['dev', port, 'table', this.#tableOf(member)];
-      must(...router, 'route', 'add', SERVICE_ADDRESS, 'via', this.addressOf(member), ...table);
+      batch(this.#nameOf(member), [
+        'link set lo up',
+        `address add ${this.addressOf(member)}/30 dev uplink`,
+        'link set uplink up',
+        `route add default via ${this.#gatewayOf(member)}`,
+      ]);
     }
   }
 
@@ -159,6 +166,10 @@ export class NetworkNamespaces implements Disposable {
     return member === null ? `${this.#prefix}-router` : `${this.#prefix}-${member}`;
   }
 
+  #gatewayOf(member: string): string {
+    return `${MEMBER_NETWORK}${4 * this.#indexOf(member) + 1}`;
+  }
+
   #portOf(member: string): string {
     return `port${this.#indexOf(member)}`;
   }
@@ -170,11 +181,21 @@ export class NetworkNamespaces implements Disposable {
 
 /** Runs `ip`. Returns the error message, or null. */
 function ip(...args: readonly string[]): string | null {
-  const { status, stderr } = spawnSync(findProgram('ip') ?? 'ip', args, { encoding: 'utf8' });
+  return ipWithInput(args, '');
+}
+
+function ipWithInput(args: readonly string[], input: string): string | null {
+  const { status, stderr } = spawnSync(findProgram('ip') ?? 'ip', args, { encoding: 'utf8', input });
   return status === 0 ? null : `ip ${args.join(' ')}: ${stderr.trim()}`;
 }
 
 function must(...args: readonly string[]): void {
   const rejection = ip(...args);
+  if (rejection !== null) throw new Error(rejection);
+}
+
+/** Runs commands of `ip` in a namespace, in one process: dozens of them would delay the tests that run beside this one. */
+function batch(namespace: string, commands: readonly string[]): void {
+  const rejection = ipWithInput(['-n', namespace, '-batch', '-'], `${commands.join('\n')}\n`);
   if (rejection !== null) throw new Error(rejection);
 }

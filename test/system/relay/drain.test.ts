@@ -169,8 +169,8 @@ function readLine(socket: Socket): { readonly line: Promise<string>; readonly re
 }
 
 test('a restart while new clients keep connecting breaks no transfer, and rejected clients get a reply', async (context) => {
-  const settings = { RELAY_DRAIN_DELAY: '2s' };
-  await using relay = await RelayProcess.start(settings);
+  // The delay ends when the last waiting client leaves.
+  await using relay = await RelayProcess.start({ RELAY_DRAIN_DELAY: '1h' });
   const port = relay.port('raw');
   // Transfers that last longer than the restart.
   const long = [];
@@ -180,22 +180,29 @@ test('a restart while new clients keep connecting breaks no transfer, and reject
     for (const one of pair) await one.until(3);
     long.push(pair);
   }
-  // A waiting client keeps the listeners open for the whole delay.
+  // A waiting client keeps the listeners open until it leaves.
   const waiting = await client(relay, newToken(), SIDE_A);
   await untilWaiting(relay, 1);
 
-  const attempts: Promise<Outcome>[] = [];
+  const attempts: Promise<void>[] = [];
+  const outcomes = { complete: 0, rejected: 0, refused: 0, reset: 0, broken: 0 };
   const over = new AbortController();
   const stream = (async (): Promise<void> => {
     for (let seed = 1; !over.signal.aborted; seed += 1) {
-      attempts.push(relayPair(port, seed));
+      attempts.push(
+        relayPair(port, seed).then((outcome) => {
+          outcomes[outcome] += 1;
+        }),
+      );
       await sleep(5);
     }
   })();
-  await until(() => attempts.length > 50);
+  await until(() => outcomes.complete > 40);
   relay.kill('SIGTERM');
+  await until(() => outcomes.rejected > 40);
+  waiting.end();
   await waiting.closed;
-  await sleep(300);
+  await until(() => outcomes.refused > 0);
   over.abort();
   await stream;
 
@@ -206,8 +213,7 @@ test('a restart while new clients keep connecting breaks no transfer, and reject
     a.end();
   }
   await relay.ended();
-  const outcomes = { complete: 0, rejected: 0, refused: 0, reset: 0, broken: 0 };
-  for (const outcome of await Promise.all(attempts)) outcomes[outcome] += 1;
+  await Promise.all(attempts);
   context.diagnostic(`stop under a stream of clients | ${JSON.stringify(outcomes)}`);
   assert.equal(outcomes.broken, 0);
   assert.equal(outcomes.reset, 0);
@@ -216,10 +222,7 @@ test('a restart while new clients keep connecting breaks no transfer, and reject
     JSON.stringify(outcomes),
   );
   // The next relay starts at once.
-  await using next = await RelayProcess.start({
-    ...settings,
-    RELAY_LISTEN: `tcp:${port}:interface=127.0.0.1`,
-  });
+  await using next = await RelayProcess.start({ RELAY_LISTEN: `tcp:${port}:interface=127.0.0.1` });
   assert.equal(await relayPair(next.port('raw'), 1), 'complete');
 });
 

@@ -143,10 +143,13 @@ describe('the sidecar starts', () => {
   });
 
   test('without a database, and finds it after its creation', async (context) => {
-    const { sidecar, url, databasePath } = await startSidecar(context, null);
+    const { sidecar, url, volume, databasePath } = await startSidecar(context, null);
+    const newDatabase = join(volume, '..', 'new.sqlite');
+    createUsageFile(newDatabase, { rows: 7 });
     await sidecar.waitForOutput(/"level":"warn".+there is no usage database .+"failures":1,/u);
     assert.equal((await ask(url, '/usage.json')).status, 503);
-    createUsageFile(databasePath, { rows: 7 });
+    // The next attempts are one, five and fifteen seconds later: creating it here could miss some.
+    renameSync(newDatabase, databasePath);
     await sidecar.waitForOutput(/"rows":7,"msg":"snapshot taken"/u);
     await sidecar.waitForOutput(/"failures":\d+,"msg":"snapshots recovered"/u);
     const list = jsonOf(await ask(url, '/snapshots'));

@@ -71,6 +71,6 @@ export class ComposeProject implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.run('down', '--volumes', '--remove-orphans', '--timeout', '1');
+    await this.run('down', '--volumes', '--remove-orphans', '--timeout', '0');
   }
 }

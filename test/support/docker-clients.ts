@@ -60,5 +60,6 @@ export async function newPair(
   relay: Container,
   transports: readonly [TransportKind, TransportKind] = ['tcp', 'tcp'],
 ): Promise<ClientPair> {
-  return pairAt({ tcpPort: await relay.port(4001), websocketPort: await relay.port(4002) }, transports);
+  const [tcpPort, websocketPort] = await Promise.all([relay.port(4001), relay.port(4002)]);
+  return pairAt({ tcpPort, websocketPort }, transports);
 }

@@ -11,8 +11,8 @@ const BASE_IMAGES = ['debian:trixie-slim', 'node:24-trixie-slim'];
 /** Larger than any output in these tests. */
 const MAX_OUTPUT_BYTES = 2 ** 26;
 
-/** A container that does not answer becomes unhealthy within 12 s. */
-const EVENTS_TIMEOUT_MS = 30_000;
+/** Time for output or an event of a container, also if other programs use all processors. */
+const WAIT_TIMEOUT_MS = 120_000;
 
 /** Hardening options for operators, as in docker-compose.yml. */
 export const HARDENED = ['--read-only', '--cap-drop=ALL', '--security-opt=no-new-privileges'];
@@ -98,18 +98,18 @@ export class Container {
     return `${stdout}\n${stderr}`;
   }
 
-  /** Waits until the output since its creation matches. The container must be running. */
+  /** Waits until the output since its creation matches. Rejects if the container ends before. */
   async waitForLog(pattern: RegExp): Promise<void> {
     await using log = new Program(['docker', 'logs', '--follow', this.id]);
-    await log.waitForOutput(pattern);
+    await log.waitForOutput(pattern, WAIT_TIMEOUT_MS);
   }
 
-  /** Waits until the Docker events of the container match, one per line, like `start`. */
-  async waitForEvents(events: RegExp, timeoutMs = EVENTS_TIMEOUT_MS): Promise<void> {
-    const kinds = ['start', 'die', 'health_status'].flatMap((kind) => ['--filter', `event=${kind}`]);
-    const filters = ['--filter', `container=${this.id}`, ...kinds, '--since', '24h'];
-    await using watch = new Program(['docker', 'events', ...filters, '--format', '{{.Status}}']);
-    await watch.waitForOutput(events, timeoutMs);
+  /**
+   * Its Docker events of these kinds, like `start`, to be awaited later. The engine keeps only the last 256
+   * events of all containers, so this must be called before the events, or soon after them.
+   */
+  watch(...kinds: readonly string[]): ContainerEvents {
+    return new ContainerEvents(this.id, kinds);
   }
 
   /** Output of a command in the container. Rejects if the exit code is not 0. */
@@ -130,6 +130,34 @@ export class Container {
   /** Waits for its end. */
   async exitCode(): Promise<number> {
     return Number(await docker('wait', this.id));
+  }
+}
+
+/** Docker events of a container, one per line, like `start` and `health_status: healthy`. */
+export class ContainerEvents implements AsyncDisposable {
+  readonly #program: Program;
+
+  constructor(container: string, kinds: readonly string[]) {
+    const filters = [`container=${container}`, ...kinds.map((kind) => `event=${kind}`)];
+    const options = filters.flatMap((filter) => ['--filter', filter]);
+    this.#program = new Program([
+      'docker',
+      'events',
+      ...options,
+      '--since',
+      '24h',
+      '--format',
+      '{{.Status}}',
+    ]);
+  }
+
+  /** Waits until all events so far match. */
+  async match(pattern: RegExp): Promise<void> {
+    await this.#program.waitForOutput(pattern, WAIT_TIMEOUT_MS);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#program[Symbol.asyncDispose]();
   }
 }
 

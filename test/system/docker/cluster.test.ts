@@ -149,21 +149,27 @@ async function loadOf(relay: Container): Promise<Load> {
 
 /** Kills the relay as a crash does, so that Docker restarts it. Resolves when it is gone. */
 async function crash(relay: Container): Promise<void> {
+  await using events = relay.watch('die');
   // The end of the container may end this command too.
   await askDocker(['exec', relay.id, 'sh', '-c', 'kill -KILL $(cat /proc/1/task/1/children)']);
-  await relay.waitForEvents(/^die$/mu);
+  await events.match(/^die$/mu);
 }
 
 describe('a cluster of relays with compose', { skip: withoutDocker }, () => {
   const sandbox = new DockerSandbox();
   let project: ComposeProject;
   before(async () => {
+    const [relay, haproxy, valkey] = await Promise.all([
+      buildImage(),
+      buildDebian(['haproxy']),
+      buildDebian(['valkey-server', 'valkey-tools']),
+    ]);
     const settings = {
       ...SECRETS,
       RELAY_MAX_CONNECTIONS_PER_ADDRESS: String(MAX_PER_ADDRESS),
-      RELAY_IMAGE: await buildImage(),
-      HAPROXY_IMAGE: await buildDebian(['haproxy']),
-      VALKEY_IMAGE: await buildDebian(['valkey-server', 'valkey-tools']),
+      RELAY_IMAGE: relay,
+      HAPROXY_IMAGE: haproxy,
+      VALKEY_IMAGE: valkey,
     };
     project = new ComposeProject({ project: sandbox.name('cluster'), files: FILES, settings });
     await project.run('up', '--detach', '--wait', '--no-build', ...SERVICES);

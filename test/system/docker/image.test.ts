@@ -1,8 +1,9 @@
 import { deepEqual, equal, match, ok } from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { before, describe, test } from 'node:test';
+import { after, before, describe, test } from 'node:test';
 import { DockerSandbox, HARDENED, ROOT, askDocker, docker, withoutDocker } from '../../support/docker.ts';
+import type { Container } from '../../support/docker.ts';
 import { buildImage } from '../../support/docker-images.ts';
 import { newPair } from '../../support/docker-clients.ts';
 
@@ -24,15 +25,18 @@ async function sizeOf(image: string): Promise<number> {
   return sizes.split('\n').reduce((sum, size) => sum + Number(size), 0);
 }
 
-describe('the image', { skip: withoutDocker }, () => {
+describe('the image', { skip: withoutDocker, concurrency: true }, () => {
+  const sandbox = new DockerSandbox();
   let image = '';
+  let idle: Container;
   before(async () => {
     image = await buildImage('--build-arg', 'VERSION=1.2.3', '--build-arg', 'REVISION=0123abc');
+    idle = await sandbox.run(image, [...HARDENED, '--entrypoint', 'sleep'], 'infinity');
   });
+  after(() => sandbox[Symbol.asyncDispose]());
 
   /** Output of a shell in the image; it runs in /app. */
-  const shell = (script: string): Promise<string> =>
-    docker('run', '--rm', ...HARDENED, '--entrypoint', 'sh', image, '-c', script);
+  const shell = (script: string): Promise<string> => idle.exec('sh', '-c', script);
   const configured = (template: string): Promise<string> =>
     docker('image', 'inspect', '--format', template, image);
 
@@ -99,7 +103,6 @@ describe('the image', { skip: withoutDocker }, () => {
   });
 
   test('starts read-only without capabilities and privileges, and relays over TCP and WebSocket', async () => {
-    await using sandbox = new DockerSandbox();
     const relay = await sandbox.relay(image);
     equal(await relay.exec('cat', '/proc/1/comm'), 'tini');
     match(await relay.exec('cat', '/proc/1/status'), /^CapBnd:\t0+$[^]*^NoNewPrivs:\t1$/mu);

@@ -2,11 +2,18 @@ import { equal, match } from 'node:assert/strict';
 import { before, describe, test } from 'node:test';
 import { newPair } from '../../support/docker-clients.ts';
 import { DockerSandbox, LISTENING, withoutDocker } from '../../support/docker.ts';
+import type { Container } from '../../support/docker.ts';
 import { buildImage } from '../../support/docker-images.ts';
 import { rowsIn } from '../../support/docker-usage.ts';
 
 /** Grace period of a stop: much longer than any drain in this test. */
 const STOP_TIMEOUT_SECONDS = 30;
+
+/** Exit code after SIGKILL. */
+const KILLED = 137;
+
+/** Load can only make a stop longer, so the fastest of several counts. */
+const BUSY_TRIES = 5;
 
 /** States of all processes in a container, as the letters of the kernel. `Z` is a zombie. */
 const PROCESS_STATES =
@@ -20,9 +27,16 @@ describe('the container', { skip: withoutDocker, concurrency: true }, () => {
 
   test('stops within a second if it is idle, with exit code 0', async () => {
     await using sandbox = new DockerSandbox();
-    const relay = await sandbox.relay(image);
-    // The engine would kill it after that second, with exit code 137.
-    equal(await relay.stop(1), 0);
+    let relay: Container;
+    let code = KILLED;
+    let tries = 0;
+    do {
+      relay = await sandbox.relay(image);
+      // The engine kills it after that second.
+      code = await relay.stop(1);
+      tries += 1;
+    } while (code === KILLED && tries < BUSY_TRIES);
+    equal(code, 0);
     match(await relay.logs(), /"signal":"SIGTERM","msg":"stopping"[^]*"msg":"stopped"/u);
   });
 
@@ -76,9 +90,9 @@ describe('the container', { skip: withoutDocker, concurrency: true }, () => {
   test('restarts after a kill if the restart policy says so', async () => {
     await using sandbox = new DockerSandbox();
     const relay = await sandbox.relay(image, '--restart=on-failure');
+    await using events = relay.watch('start', 'die');
     await relay.exec('sh', '-c', 'kill -KILL "$(cat /proc/1/task/1/children)"');
-    // Health checks may run before the kill and fail on a busy machine.
-    await relay.waitForEvents(/start\n(?:health_status: \w+\n)*die\nstart\n/u);
+    await events.match(/die\nstart\n/u);
     await relay.waitForLog(new RegExp(`${LISTENING.source}[^]*${LISTENING.source}`, 'u'));
     equal(await relay.inspect('{{.RestartCount}}'), '1');
   });

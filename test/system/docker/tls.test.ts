@@ -22,7 +22,7 @@ import { scratch } from '../../support/scratch.ts';
 /** More than one read and one frame. */
 const SOME_BYTES = 500_000;
 
-const READY_TRIES = 100;
+const READY_TRIES = 600;
 const READY_PAUSE_MS = 100;
 
 const PAIRED = 'ok\n';

@@ -16,7 +16,7 @@ const FILE_BYTES = 100_000_000;
 const MAILBOX_PORT = 4000;
 
 /** The row `current` is written once a second. */
-const SNAPSHOT_TRIES = 20;
+const SNAPSHOT_TRIES = 100;
 const SNAPSHOT_PAUSE_MS = 500;
 
 /** The name under which containers find their host. */

@@ -20,8 +20,8 @@ const OWNER_ID = 4711;
 
 const GRACE_SECONDS = 20;
 
-/** Time after which a start counts as successful, in seconds. */
-const START_SECONDS = 10;
+/** Time after which a start counts as successful, in seconds: long, for busy machines. */
+const START_SECONDS = 120;
 
 /** The error starts with this; it is one line. */
 const REJECTION = /^can't use "\/data\/usage\.sqlite" as the usage database: [^\n]+$/u;
@@ -46,15 +46,15 @@ async function startupError(image: string, ...options: readonly string[]): Promi
 
 describe('the volume', { skip: withoutDocker, concurrency: true }, () => {
   let image = '';
+  let newer = '';
   before(async () => {
-    image = await buildImage();
+    [image, newer] = await Promise.all([buildImage(), buildImage('--build-arg', 'VERSION=99.0.0')]);
   });
 
   test('keeps its records when a newer image uses it', async () => {
     await using sandbox = new DockerSandbox();
     const volume = await sandbox.volume();
     await transferAndStop(await sandbox.relay(image, '--volume', `${volume}:/data`), 1000);
-    const newer = await buildImage('--build-arg', 'VERSION=99.0.0');
     await transferAndStop(await sandbox.relay(newer, '--volume', `${volume}:/data`), 2000);
     equal(await rowsIn(newer, volume), 'happy 2000\nhappy 4000');
   });

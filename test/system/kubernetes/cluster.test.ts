@@ -93,13 +93,14 @@ describe(
     let images: Images = { relay: '', valkey: '' };
     let manifests = new Manifests('');
     before(async () => {
-      images = {
-        relay: await buildImage(),
+      const [relay, valkey] = await Promise.all([
+        buildImage(),
         // Debian's Valkey instead of its own image.
-        valkey: await buildDebian(['valkey-server', 'valkey-tools']),
-      };
+        buildDebian(['valkey-server', 'valkey-tools']),
+      ]);
+      images = { relay, valkey };
       // Clients that are not paired time out and fail the test.
-      const literals = ['RELAY_WAIT_TIMEOUT=20s'];
+      const literals = ['RELAY_WAIT_TIMEOUT=2m'];
       manifests = await buildOwn({
         resources: ['overlays/cluster'],
         configMapGenerator: [{ name: 'transit-relay', behavior: 'merge', literals }],

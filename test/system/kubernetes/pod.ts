@@ -41,6 +41,7 @@ export class Pod implements AsyncDisposable {
   readonly #sandbox: Container;
   /** Address on its network, as the kubelet would report it. */
   readonly #address: string;
+  readonly #ports = new Map<string, Promise<number>>();
 
   private constructor(
     manifests: Manifests,
@@ -95,9 +96,13 @@ export class Pod implements AsyncDisposable {
   }
 
   /** The loopback port of a pod port, by its name. */
-  async port(name: string): Promise<number> {
+  port(name: string): Promise<number> {
+    const known = this.#ports.get(name);
+    if (known !== undefined) return known;
     const inside = this.#workload.ports.find((port) => nameIn(port) === name)?.at('containerPort').number;
-    return this.#sandbox.port(inside ?? 0);
+    const port = this.#sandbox.port(inside ?? 0);
+    this.#ports.set(name, port);
+    return port;
   }
 
   /** Requests a route of a pod port, as a kubelet does. */

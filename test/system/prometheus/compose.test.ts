@@ -74,7 +74,8 @@ describe('Prometheus beside the relay, with compose', { skip: withoutDocker, con
   const sandbox = new DockerSandbox();
   let images = { RELAY_IMAGE: '', PROMETHEUS_IMAGE: '' };
   before(async () => {
-    images = { RELAY_IMAGE: await buildImage(), PROMETHEUS_IMAGE: await buildPrometheus() };
+    const [relay, prometheus] = await Promise.all([buildImage(), buildPrometheus()]);
+    images = { RELAY_IMAGE: relay, PROMETHEUS_IMAGE: prometheus };
   });
 
   test('scrapes both, and is published on loopback only', async () => {

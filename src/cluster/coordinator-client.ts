@@ -198,7 +198,7 @@ const MIN_BACKOFF_MS = 100;
 const STABLE_MS = 10_000;
 
 /** Health checks write the cluster's id here. It expires after every relay has seen it: they check each `HEALTH_CHECK_MS`. */
-const HEALTH_CHECK_KEY = `${KEY_PREFIX}test`;
+export const HEALTH_CHECK_KEY = `${KEY_PREFIX}test`;
 const HEALTH_CHECK_TTL_MS = '10000';
 
 export interface CoordinatorEvents {

@@ -1,12 +1,15 @@
+import type { Timer } from '../../src/cluster/runtime.ts';
+
 /**
  * Time that advances from event to event. Events of the same time run in the order in which they were
- * scheduled.
+ * scheduled. All promises that an event has resolved are handled before the next event, so the order is the
+ * same in every run.
  */
 export class Clock {
   #nowMs = 0;
   #scheduled = 0;
   /** A binary heap: no event is later than its children at 2i+1 and 2i+2. */
-  readonly #heap: { readonly atMs: number; readonly order: number; readonly run: () => void }[] = [];
+  readonly #heap: ScheduledEvent[] = [];
 
   /** Time since the start, in milliseconds. */
   get nowMs(): number {
@@ -14,31 +17,40 @@ export class Clock {
   }
 
   /** Schedules an event `delayMs` from now. */
-  after(delayMs: number, run: () => void): void {
-    const heap = this.#heap;
-    const event = { atMs: this.#nowMs + Math.max(0, delayMs), order: this.#scheduled, run };
+  after(delayMs: number, run: () => void): ScheduledEvent {
+    const event = new ScheduledEvent(this.#nowMs + Math.max(0, delayMs), this.#scheduled, run);
     this.#scheduled += 1;
-    let at = heap.push(event) - 1;
-    while (at > 0) {
-      const parentAt = (at - 1) >> 1;
-      const parent = heap[parentAt];
-      if (parent === undefined || !isEarlier(event, parent)) break;
-      heap[at] = parent;
-      at = parentAt;
-    }
-    heap[at] = event;
+    this.#add(event);
+    return event;
   }
 
   /** Runs all events until `endMs`. */
-  runUntil(endMs: number): void {
+  async runUntil(endMs: number): Promise<void> {
+    // The caller may have called asynchronous functions.
+    await settlePromises();
     for (;;) {
       const next = this.#heap[0];
       if (next === undefined || next.atMs > endMs) break;
       this.#removeFirst();
+      if (next.isCancelled) continue;
       this.#nowMs = next.atMs;
       next.run();
+      await settlePromises();
     }
     this.#nowMs = endMs;
+  }
+
+  #add(event: ScheduledEvent): void {
+    const heap = this.#heap;
+    let at = heap.push(event) - 1;
+    while (at > 0) {
+      const parentAt = (at - 1) >> 1;
+      const parent = heap[parentAt];
+      if (parent === undefined || !event.isBefore(parent)) break;
+      heap[at] = parent;
+      at = parentAt;
+    }
+    heap[at] = event;
   }
 
   #removeFirst(): void {
@@ -50,9 +62,9 @@ export class Clock {
       let childAt = 2 * at + 1;
       const [left, right] = [heap[childAt], heap[childAt + 1]];
       if (left === undefined) break;
-      if (right !== undefined && isEarlier(right, left)) childAt += 1;
+      if (right?.isBefore(left) === true) childAt += 1;
       const child = heap[childAt];
-      if (child === undefined || !isEarlier(child, last)) break;
+      if (child?.isBefore(last) !== true) break;
       heap[at] = child;
       at = childAt;
     }
@@ -60,11 +72,50 @@ export class Clock {
   }
 }
 
-interface Ordered {
+class ScheduledEvent {
   readonly atMs: number;
-  readonly order: number;
+  readonly run: () => void;
+  readonly #order: number;
+  isCancelled = false;
+
+  constructor(atMs: number, order: number, run: () => void) {
+    this.atMs = atMs;
+    this.#order = order;
+    this.run = run;
+  }
+
+  isBefore(other: ScheduledEvent): boolean {
+    return this.atMs < other.atMs || (this.atMs === other.atMs && this.#order < other.#order);
+  }
 }
 
-function isEarlier(one: Ordered, other: Ordered): boolean {
-  return one.atMs < other.atMs || (one.atMs === other.atMs && one.order < other.order);
+/** A timer of `setTimeout` in simulated time. */
+export class SimulatedTimer implements Timer {
+  readonly #clock: Clock;
+  readonly #delayMs: number;
+  readonly #run: () => void;
+  #event: ScheduledEvent;
+
+  constructor(clock: Clock, delayMs: number, run: () => void) {
+    this.#clock = clock;
+    this.#delayMs = delayMs;
+    this.#run = run;
+    this.#event = clock.after(delayMs, run);
+  }
+
+  refresh(): void {
+    this[Symbol.dispose]();
+    this.#event = this.#clock.after(this.#delayMs, this.#run);
+  }
+
+  [Symbol.dispose](): void {
+    this.#event.isCancelled = true;
+  }
+}
+
+/** Resolves when all callbacks of resolved promises have run, and those of streams: both come before immediates. */
+function settlePromises(): Promise<void> {
+  return new Promise((resolve) => {
+    setImmediate(resolve);
+  });
 }

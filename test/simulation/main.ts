@@ -5,9 +5,9 @@ import { coordinatorLossTable, relayLossTable, steadyTable } from './tables.ts';
 
 /**
  * Simulates clusters of relays: `npm run simulate -- [--relays 3,30,300] [--waiting 1000000] [--wait-seconds 600]
- * [--network site] [--lonely 0.1] [--command-us 60] [--batch-us 2000] [--seed 1]`. The rendezvous is the real one; network,
- * coordinator and relays' use of them are models with the constants of src/cluster. Prints tables; the same ones for the same
- * arguments. A million takes minutes and 3 GB: one of `--relays` and one `--network` at a time are quicker to see.
+ * [--network site] [--lonely 0.1] [--command-us 60] [--batch-us 2000] [--seed 1]`. The rendezvous and the leases are the real
+ * ones, with simulated time; network, coordinator and links are models. Prints tables; the same ones for the same arguments.
+ * A million takes minutes and 3 GB: one of `--relays` and one `--network` at a time are quicker to see.
  */
 const { values } = parseArgs({
   options: {
@@ -58,7 +58,7 @@ if (isValid) {
     })),
   );
   for (const table of [steadyTable, relayLossTable, coordinatorLossTable]) {
-    process.stdout.write(`${table(allOptions)}\n`);
+    process.stdout.write(`${await table(allOptions)}\n`);
   }
 } else {
   process.stderr.write(

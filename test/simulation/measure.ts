@@ -26,14 +26,14 @@ export interface SteadyState extends Tally {
 }
 
 /** Measures a cluster without failures for `seconds`. */
-export function measureSteadyState(options: SimulationOptions, seconds: number): SteadyState {
-  const cluster = warmCluster(options);
+export async function measureSteadyState(options: SimulationOptions, seconds: number): Promise<SteadyState> {
+  const cluster = await warmCluster(options);
   const { coordinator } = cluster;
   const [commands, busyMs, lateAnswers] = [coordinator.commands, coordinator.busyMs, cluster.lateAnswers];
   let busiestSecond = 0;
   for (let second = 0; second < seconds; second += 1) {
     const before = coordinator.commands;
-    cluster.runFor(SECOND_MS);
+    await cluster.runFor(SECOND_MS);
     busiestSecond = Math.max(busiestSecond, coordinator.commands - before);
   }
   return {
@@ -41,7 +41,7 @@ export function measureSteadyState(options: SimulationOptions, seconds: number):
     commandsPerSecond: (coordinator.commands - commands) / seconds,
     busiestSecond,
     busy: (coordinator.busyMs - busyMs) / (seconds * SECOND_MS),
-    longestAnswerMs: coordinator.takeLongestMs(),
+    longestAnswerMs: cluster.takeLongestAnswerMs(),
     lateAnswers: cluster.lateAnswers - lateAnswers,
   };
 }
@@ -62,17 +62,18 @@ export interface RelayLoss {
 }
 
 /** Measures the recovery after one relay has died. */
-export function measureRelayLoss(options: SimulationOptions, death: FailureMode): RelayLoss {
-  const cluster = warmCluster(options);
+export async function measureRelayLoss(options: SimulationOptions, death: FailureMode): Promise<RelayLoss> {
+  const cluster = await warmCluster(options);
   const { coordinator } = cluster;
-  const leasesLeft = coordinator.countLeases(0);
+  const { leaseValue } = cluster.relay(0);
+  const leasesLeft = coordinator.countLeases(leaseValue);
   cluster.killRelay(0, death);
   const fromMs = cluster.clock.nowMs;
-  while (coordinator.countLeases(0) > 0 && cluster.clock.nowMs - fromMs < MAX_RECOVERY_MS)
-    cluster.runFor(POLL_MS);
+  while (coordinator.countLeases(leaseValue) > 0 && cluster.clock.nowMs - fromMs < MAX_RECOVERY_MS)
+    await cluster.runFor(POLL_MS);
   const clearMs = cluster.clock.nowMs - fromMs;
   // Connection attempts to the dead relay may still be running.
-  cluster.runFor(5 * SECOND_MS);
+  await cluster.runFor(5 * SECOND_MS);
   const { cutOff, takenOverMs, forwardedMs } = cluster.takeTally();
   return { cutOff, leasesLeft, clearMs, takenOverMs, forwardedMs };
 }
@@ -87,19 +88,26 @@ export interface CoordinatorLoss {
   readonly busiestSecond: number;
   readonly longestAnswerMs: number;
   readonly lateAnswers: number;
-  /** Renewals of all leases per relay, in the minute after the restart. */
+  /** Times that all leases were renewed, in the minute after the restart. */
   readonly renewals: number;
 }
 
 /** Measures the recovery after the coordinator was down for `goneMs` and has restarted empty. */
-export function measureCoordinatorLoss(options: SimulationOptions, goneMs: number): CoordinatorLoss {
-  const cluster = warmCluster(options);
+export async function measureCoordinatorLoss(
+  options: SimulationOptions,
+  goneMs: number,
+): Promise<CoordinatorLoss> {
+  const cluster = await warmCluster(options);
   const { coordinator } = cluster;
-  coordinator.fail();
-  cluster.runFor(goneMs);
+  coordinator.fail({ losesData: true });
+  await cluster.runFor(goneMs);
   coordinator.restart();
-  coordinator.takeLongestMs();
-  const [unpaired, lateAnswers, renewals] = [cluster.unpaired, cluster.lateAnswers, cluster.renewals];
+  cluster.takeLongestAnswerMs();
+  const [unpaired, lateAnswers, renewedKeys] = [
+    cluster.unpaired,
+    cluster.lateAnswers,
+    coordinator.renewedKeys,
+  ];
   const fromMs = cluster.clock.nowMs;
   // Clients keep connecting, so only those present at the restart are tracked.
   const isUnpaired = cluster.trackUnpaired();
@@ -107,7 +115,7 @@ export function measureCoordinatorLoss(options: SimulationOptions, goneMs: numbe
   let [pairedMs, acquiredMs, busiestSecond] = [NaN, NaN, 0];
   const commandsAt: number[] = [coordinator.commands];
   for (let pollMs = POLL_MS; pollMs <= RECOVERY_WINDOW_MS; pollMs += POLL_MS) {
-    cluster.runFor(POLL_MS);
+    await cluster.runFor(POLL_MS);
     const sinceMs = cluster.clock.nowMs - fromMs;
     if (Number.isNaN(pairedMs) && !isUnpaired()) pairedMs = sinceMs;
     if (Number.isNaN(acquiredMs) && !isUnacquired()) acquiredMs = sinceMs;
@@ -120,16 +128,16 @@ export function measureCoordinatorLoss(options: SimulationOptions, goneMs: numbe
     pairedMs,
     acquiredMs,
     busiestSecond,
-    longestAnswerMs: coordinator.takeLongestMs(),
+    longestAnswerMs: cluster.takeLongestAnswerMs(),
     lateAnswers: cluster.lateAnswers - lateAnswers,
-    renewals: (cluster.renewals - renewals) / options.relays,
+    renewals: (coordinator.renewedKeys - renewedKeys) / coordinator.countLeases(),
   };
 }
 
-function warmCluster(options: SimulationOptions): SimulatedCluster {
-  const cluster = new SimulatedCluster(options);
-  cluster.runFor(WARM_UP_MS);
+async function warmCluster(options: SimulationOptions): Promise<SimulatedCluster> {
+  const cluster = await SimulatedCluster.start(options);
+  await cluster.runFor(WARM_UP_MS);
   cluster.takeTally();
-  cluster.coordinator.takeLongestMs();
+  cluster.takeLongestAnswerMs();
   return cluster;
 }

@@ -1,13 +1,15 @@
+import { LeaseKeys } from '../../src/cluster/lease-store.ts';
 import { parseHandshake } from '../../src/protocol/handshake.ts';
 import type { Side, Token } from '../../src/protocol/messages.ts';
 import { Clock } from './clock.ts';
-import { CoordinatorModel } from './coordinator-model.ts';
-import type { ServiceTimes } from './coordinator-model.ts';
+import { LEASE_MS, RENEWALS_PER_LEASE } from './constants.ts';
 import { oneWayMs } from './latency.ts';
 import type { LatencyModel } from './latency.ts';
 import { Random } from './random.ts';
-import { RelayModel, newClient } from './relay-model.ts';
-import type { ClientModel, FailureMode } from './relay-model.ts';
+import { RelayModel, SECRET, newClient } from './relay-model.ts';
+import type { ClientModel, FailureMode, RelayDependencies } from './relay-model.ts';
+import { SimulatedRedis } from './simulated-redis.ts';
+import type { ServiceTimes } from './simulated-redis.ts';
 
 export interface SimulationOptions {
   readonly relays: number;
@@ -21,6 +23,9 @@ export interface SimulationOptions {
   readonly service: ServiceTimes;
   readonly seed: number;
 }
+
+/** Time within which all relays start, in milliseconds. */
+const START_MS = LEASE_MS / RENEWALS_PER_LEASE;
 
 /** Counts since the last `takeTally`. */
 export interface Tally {
@@ -40,8 +45,11 @@ export interface Tally {
  */
 export class SimulatedCluster {
   readonly clock = new Clock();
-  readonly coordinator: CoordinatorModel;
-  readonly relays: readonly RelayModel[];
+  readonly coordinator: SimulatedRedis;
+  readonly #relays: RelayModel[] = [];
+  readonly #dependencies: RelayDependencies;
+  readonly #keys = new LeaseKeys(SECRET);
+  #processes = 0;
   tally = newTally();
   readonly #options: SimulationOptions;
   readonly #random: Random;
@@ -49,29 +57,48 @@ export class SimulatedCluster {
   /** Second clients that are not paired although the first one is connected. */
   readonly #unpaired = new Set<ClientModel>();
 
-  constructor(options: SimulationOptions) {
+  private constructor(options: SimulationOptions) {
     this.#options = options;
     const { clock } = this;
     const random = new Random(options.seed);
     this.#random = random;
-    const coordinator = new CoordinatorModel(clock, options.service);
-    this.coordinator = coordinator;
-    const relays: RelayModel[] = [];
-    this.relays = relays;
-    const dependencies = {
+    this.coordinator = new SimulatedRedis(clock, options.service);
+    this.#dependencies = {
       clock,
       random,
-      coordinator,
-      relays,
+      coordinator: this.coordinator,
+      relays: this.#relays,
       oneWayMs: () => oneWayMs(options.latency, random),
-      onPaired: (one: ClientModel, other: ClientModel, tookMs: number) => this.#paired(one, other, tookMs),
-      onTakeOver: (client: ClientModel) => {
+      onPaired: (one, other, tookMs) => this.#paired(one, other, tookMs),
+      onTakeOver: (client) => {
         this.tally.takenOverMs.push(clock.nowMs - client.acceptedMs);
       },
     };
-    for (let id = 0; id < options.relays; id += 1) relays.push(new RelayModel(id, dependencies));
-    for (let token = 0; token < options.waiting; token += 1) this.#firstClientConnects(true);
-    if (options.waiting > 0) this.#expectNext();
+  }
+
+  /**
+   * Starts relays one after the other within the renewal interval, so that they do not renew at the same time. Clients that
+   * wait from the beginning connect to a relay at its start.
+   */
+  static async start(options: SimulationOptions): Promise<SimulatedCluster> {
+    const cluster = new SimulatedCluster(options);
+    const { relays, waiting } = options;
+    const clientsOf = Array.from({ length: relays }, () => 0);
+    for (let client = 0; client < waiting; client += 1) {
+      const home = cluster.#random.below(relays);
+      clientsOf[home] = (clientsOf[home] ?? 0) + 1;
+    }
+    for (const [index, count] of clientsOf.entries()) {
+      const atMs = ((index + cluster.#random.uniform()) * START_MS) / relays;
+      cluster.clock.after(atMs, () => cluster.#startRelay(index, count));
+    }
+    await cluster.clock.runUntil(START_MS);
+    if (waiting > 0) cluster.#expectNext();
+    return cluster;
+  }
+
+  get relays(): readonly RelayModel[] {
+    return this.#relays;
   }
 
   /** Tokens with both clients connected and not paired. */
@@ -91,24 +118,33 @@ export class SimulatedCluster {
   }
 
   /**
-   * Returns a function that tells whether any lease that is missing at the coordinator now is still desired
-   * and not acquired.
+   * Returns a function that tells whether any token that waits at a relay without a lease now still does.
    */
   trackUnacquired(): () => boolean {
-    const now = this.#liveRelays().map(({ leases }) => leases.trackUnacquired());
-    return () => now.some((isUnacquired) => isUnacquired());
+    let missing = this.#liveRelays().flatMap((relay) => {
+      const tokens = [...new Set([...relay.waiting].map(({ token }) => token))];
+      return tokens.map((token) => ({ relay, token, key: this.#keys.forToken(token) }));
+    });
+    return () => {
+      missing = missing.filter(
+        ({ relay, token, key }) =>
+          relay.rendezvous.hasWaiters(token) && this.coordinator.ownerOf(key) !== relay.leaseValue,
+      );
+      return missing.length > 0;
+    };
   }
 
   get lateAnswers(): number {
-    return sum(this.relays.map(({ leases }) => leases.lateAnswers));
+    return sum(this.#relays.map((relay) => relay.lateAnswers));
   }
 
-  get renewals(): number {
-    return sum(this.relays.map(({ leases }) => leases.renewals));
+  /** The longest time from a command to its reply since the last call, in milliseconds. */
+  takeLongestAnswerMs(): number {
+    return Math.max(...this.#relays.map(({ network }) => network.takeLongestAnswerMs()));
   }
 
-  runFor(ms: number): void {
-    this.clock.runUntil(this.clock.nowMs + ms);
+  async runFor(ms: number): Promise<void> {
+    await this.clock.runUntil(this.clock.nowMs + ms);
   }
 
   takeTally(): Tally {
@@ -119,37 +155,72 @@ export class SimulatedCluster {
 
   /** Kills a relay. New clients connect to other relays immediately. */
   killRelay(id: number, death: FailureMode): void {
-    const relay = this.relays[id];
-    if (relay === undefined) throw new Error(`no relay ${id}`);
-    this.tally.cutOff += relay.rendezvous.waitingClients;
+    const relay = this.relay(id);
+    this.tally.cutOff += [...relay.waiting].filter(({ home }) => home === relay).length;
     relay.die(death);
   }
 
+  /** Starts a dead relay again, at the same address. */
+  restartRelay(id: number): void {
+    this.#relays[id] = this.#newRelay(id);
+  }
+
   /** Two clients of a new token connect to these relays, `gapMs` apart. For tests. */
-  pairUp(first: number, second: number, gapMs: number): readonly [ClientModel, ClientModel] {
-    const { token, sides } = this.#newToken();
-    const one = this.#connect(token, sides[0], this.#relay(first));
-    this.runFor(gapMs);
-    const other = this.#connect(token, sides[1], this.#relay(second));
+  async pairUp(first: number, second: number, gapMs: number): Promise<readonly [ClientModel, ClientModel]> {
+    const { token, sides } = newToken(this.#nextToken());
+    const one = this.connect(token, sides[0], this.relay(first));
+    await this.runFor(gapMs);
+    const other = this.connect(token, sides[1], this.relay(second));
+    // Until the promises that the connections wait for are resolved.
+    await this.runFor(0);
     return [one, other];
+  }
+
+  connect(token: Token, side: Side, home: RelayModel): ClientModel {
+    const client = newClient(token, side, home, this.clock.nowMs);
+    home.join(client);
+    return client;
+  }
+
+  relay(id: number): RelayModel {
+    const relay = this.#relays[id];
+    if (relay === undefined) throw new Error(`no relay ${id}`);
+    return relay;
+  }
+
+  /** The relay that owns a token, by the coordinator's data; null: none that runs. */
+  ownerOf(token: Token): RelayModel | null {
+    const value = this.coordinator.ownerOf(this.#keys.forToken(token));
+    return this.#relays.find(({ leaseValue, isDead }) => leaseValue === value && !isDead) ?? null;
+  }
+
+  #startRelay(id: number, clients: number): void {
+    this.#relays[id] = this.#newRelay(id);
+    for (let client = 0; client < clients; client += 1) this.#firstClientConnects(this.relay(id), START_MS);
+  }
+
+  #newRelay(id: number): RelayModel {
+    this.#processes += 1;
+    const processId = `process-${this.#processes}`;
+    return new RelayModel({ id: processId, address: `10.0.${id >> 8}.${id & 255}:4005` }, this.#dependencies);
   }
 
   #expectNext(): void {
     const { waiting, waitMs } = this.#options;
     this.clock.after(this.#random.exponential(waitMs / waiting), () => {
-      this.#firstClientConnects(false);
+      this.#firstClientConnects(this.#anyRelay(), this.clock.nowMs);
       this.#expectNext();
     });
   }
 
-  #firstClientConnects(isInitial: boolean): void {
-    const { token, sides } = this.#newToken();
-    const home = this.#anyRelay();
-    const client = isInitial ? newClient(token, sides[0], home, 0) : this.#connect(token, sides[0], home);
-    if (isInitial) home.adopt(client);
+  /** @param fromMs start of its waiting time */
+  #firstClientConnects(home: RelayModel, fromMs: number): void {
+    const { token, sides } = newToken(this.#nextToken());
+    const client = this.connect(token, sides[0], home);
     const staysUnpaired = this.#random.uniform() < this.#options.unpairedShare;
-    this.clock.after(this.#random.exponential(this.#options.waitMs), () => {
-      if (staysUnpaired) this.#disconnect(client);
+    const waitMs = fromMs - this.clock.nowMs + this.#random.exponential(this.#options.waitMs);
+    this.clock.after(waitMs, () => {
+      if (staysUnpaired) client.home.disconnect(client);
       else this.#secondClientConnects(client, sides[1]);
     });
   }
@@ -162,19 +233,8 @@ export class SimulatedCluster {
     // The client does not wait forever for a partner that has disconnected.
     this.clock.after(this.#random.exponential(this.#options.waitMs), () => {
       this.#unpaired.delete(second);
-      this.#disconnect(second);
+      second.home.disconnect(second);
     });
-  }
-
-  #disconnect(client: ClientModel): void {
-    if (client.state === 'waiting') client.at.leave(client);
-    if (client.state !== 'paired') client.state = 'gone';
-  }
-
-  #connect(token: Token, side: Side, home: RelayModel): ClientModel {
-    const client = newClient(token, side, home, this.clock.nowMs);
-    home.join(client);
-    return client;
   }
 
   #paired(one: ClientModel, other: ClientModel, tookMs: number): void {
@@ -190,14 +250,8 @@ export class SimulatedCluster {
     }
   }
 
-  #relay(id: number): RelayModel {
-    const relay = this.relays[id];
-    if (relay === undefined) throw new Error(`no relay ${id}`);
-    return relay;
-  }
-
   #liveRelays(): readonly RelayModel[] {
-    return this.relays.filter(({ isDead }) => !isDead);
+    return this.#relays.filter(({ isDead }) => !isDead);
   }
 
   #anyRelay(): RelayModel {
@@ -207,13 +261,23 @@ export class SimulatedCluster {
     return relay;
   }
 
-  #newToken(): { readonly token: Token; readonly sides: readonly [Side, Side] } {
+  #nextToken(): number {
     this.#tokens += 1;
-    const number = this.#tokens.toString(16).padStart(64, '0');
-    const { token, side: first } = parseLine(`please relay ${number} for side ${'0'.repeat(16)}\n`);
-    const { side: second } = parseLine(`please relay ${number} for side ${'1'.repeat(16)}\n`);
-    return { token, sides: [first, second] };
+    return this.#tokens;
   }
+}
+
+interface TokenAndSides {
+  readonly token: Token;
+  readonly sides: readonly [Side, Side];
+}
+
+/** A different token for each number, with the sides of two clients. */
+export function newToken(number: number): TokenAndSides {
+  const hex = number.toString(16).padStart(64, '0');
+  const { token, side: first } = parseLine(`please relay ${hex} for side ${'0'.repeat(16)}\n`);
+  const { side: second } = parseLine(`please relay ${hex} for side ${'1'.repeat(16)}\n`);
+  return { token, sides: [first, second] };
 }
 
 function parseLine(line: string): { readonly token: Token; readonly side: Side } {

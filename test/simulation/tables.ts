@@ -6,11 +6,12 @@ import { measureCoordinatorLoss, measureRelayLoss, measureSteadyState } from './
 const STEADY_SECONDS = 60;
 const OUTAGE_MS = 30_000;
 
-export function steadyTable(all: readonly SimulationOptions[]): string {
-  const rows = all.map((options) => {
-    const run = measureSteadyState(options, STEADY_SECONDS);
+export async function steadyTable(all: readonly SimulationOptions[]): Promise<string> {
+  const rows: string[][] = [];
+  for (const options of all) {
+    const run = await measureSteadyState(options, STEADY_SECONDS);
     const pairs = run.localPairs + run.forwardedPairs;
-    return [
+    rows.push([
       ...configurationColumns(options),
       Math.round(pairs / STEADY_SECONDS).toString(),
       (run.forwardedPairs / pairs).toFixed(4),
@@ -22,8 +23,8 @@ export function steadyTable(all: readonly SimulationOptions[]): string {
       formatTimes(run.forwardedMs),
       run.longestAnswerMs.toFixed(1),
       run.lateAnswers.toString(),
-    ];
-  });
+    ]);
+  }
   const header = ['pairs/s', 'forwarded', '1-1/n', 'commands/s', 'busiest second', 'coordinator busy'];
   return formatTable(
     `No failures, ${STEADY_SECONDS} s`,
@@ -39,11 +40,11 @@ export function steadyTable(all: readonly SimulationOptions[]): string {
   );
 }
 
-export function relayLossTable(all: readonly SimulationOptions[]): string {
+export async function relayLossTable(all: readonly SimulationOptions[]): Promise<string> {
   const rows: string[][] = [];
   for (const options of all) {
     for (const death of ['refuses', 'silent'] as const) {
-      const run = measureRelayLoss(options, death);
+      const run = await measureRelayLoss(options, death);
       rows.push([
         ...configurationColumns(options),
         death,
@@ -70,10 +71,11 @@ export function relayLossTable(all: readonly SimulationOptions[]): string {
   );
 }
 
-export function coordinatorLossTable(all: readonly SimulationOptions[]): string {
-  const rows = all.map((options) => {
-    const run = measureCoordinatorLoss(options, OUTAGE_MS);
-    return [
+export async function coordinatorLossTable(all: readonly SimulationOptions[]): Promise<string> {
+  const rows: string[][] = [];
+  for (const options of all) {
+    const run = await measureCoordinatorLoss(options, OUTAGE_MS);
+    rows.push([
       ...configurationColumns(options),
       run.unpaired.toString(),
       (run.pairedMs / 1000).toFixed(2),
@@ -82,8 +84,8 @@ export function coordinatorLossTable(all: readonly SimulationOptions[]): string 
       run.longestAnswerMs.toFixed(1),
       run.lateAnswers.toString(),
       run.renewals.toFixed(1),
-    ];
-  });
+    ]);
+  }
   return formatTable(
     `The coordinator is down for ${OUTAGE_MS / 1000} s and restarts empty`,
     [

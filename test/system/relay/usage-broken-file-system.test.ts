@@ -9,7 +9,7 @@ import { RelayProcess } from '../../support/relay-process.ts';
 import { scratch } from '../../support/scratch.ts';
 import { SUM_QUERY, createUsageFile } from '../../support/usage-files.ts';
 
-const FILTER = join(import.meta.dirname, '..', '..', 'support', 'broken-file-system.py');
+const FILTER = join(import.meta.dirname, '..', '..', 'support', 'seccomp.py');
 const DATABASE = import.meta.resolve('../../../src/usage/usage-database.ts');
 
 /** A system call filter simulates the file system: it causes the errors of CIFS, NFS and FUSE. */

@@ -24,7 +24,7 @@ const SOME_BYTES = 300_000;
 const LISTENING = /"role":"websocket".*\n/u;
 
 /** Runs a command under the service's system call filter. */
-const FILTER = [PYTHON, join(ROOT, 'test', 'support', 'syscall-filter.py'), join(UNITS, SERVICE), '--'];
+const FILTER = [PYTHON, join(ROOT, 'test', 'support', 'seccomp.py'), 'unit', join(UNITS, SERVICE), '--'];
 
 const withoutFilter =
   findProgram('systemd-analyze') === null ? 'no "systemd-analyze": install the Debian package systemd' : null;

@@ -1,3 +1,4 @@
+import type { Finding } from './search.ts';
 import type { TargetName } from './targets.ts';
 
 /** Job of a thread. */
@@ -12,14 +13,7 @@ export interface Job {
 /** Report of a thread at its end. */
 export interface Report {
   readonly executions: number;
-  readonly seconds: number;
-  /** Inputs with new behaviour. */
-  readonly entries: number;
-  readonly blocks: number;
-  readonly coveredBlocks: number;
-  /** Minimised corpus, if there was no finding. */
-  readonly corpus: readonly Uint8Array[];
-  readonly finding: { readonly input: Uint8Array; readonly reason: string } | null;
+  readonly finding: Finding | null;
 }
 
 const LENGTH_BYTES = 4;

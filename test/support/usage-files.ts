@@ -30,6 +30,8 @@ export function createUsageFile(
 ): void {
   const database = new Database(path);
   try {
+    // It need not survive a power failure.
+    database.pragma('synchronous = OFF');
     ensureSchema(database);
     database.pragma(`journal_mode = ${journalMode}`);
     addUsage(database, rows);

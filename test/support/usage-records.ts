@@ -38,6 +38,8 @@ export function createUsageDatabase(
 ): UsageSource {
   const source = { databasePath: join(directory, name), scratchDirectory: join(directory, 'scratch') };
   const database = new Database(source.databasePath);
+  // It need not survive a power failure.
+  database.pragma('synchronous = OFF');
   ensureSchema(database);
   insertRecords(database, records);
   database.close();

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { test } from 'node:test';
+import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import Database from 'better-sqlite3';
 import type { UsageRecord } from '../../../src/usage/record.ts';
@@ -92,38 +92,6 @@ test('records are on disk soon, without a close', async (context) => {
   await until(() => rows(path).length === 1);
   await until(() => sink.queued === 0);
   await sink.close();
-});
-
-test('the current row is written at the start, on changes, and at the end', async (context) => {
-  const path = join(await scratch(context), 'usage.sqlite');
-  let state = IDLE;
-  const before = Date.now() / 1000;
-  const { sink } = await open(context, path, () => state);
-  const current = (): unknown[] =>
-    rows(path, 'SELECT rebooted, connected, waiting, incomplete_bytes FROM current');
-  await until(() => current().length === 1);
-  assert.deepEqual(current(), [IDLE]);
-  state = { ...IDLE, connected: 2, incomplete_bytes: 77 };
-  await until(() => rows(path, 'SELECT * FROM current WHERE connected = 2').length === 1);
-  state = { ...IDLE, waiting: 5 };
-  await sink.close();
-  assert.deepEqual(current(), [state]);
-  assert.equal(rows(path, `SELECT * FROM current WHERE updated >= ${before}`).length, 1);
-});
-
-test('the bytes of a pair are in its record or in the current row, never in both', async (context) => {
-  const path = join(await scratch(context), 'usage.sqlite');
-  let current = { ...IDLE, connected: 2, incomplete_bytes: 4096 };
-  const { sink } = await open(context, path, () => current);
-  const bytes = `SELECT (SELECT count(*) FROM usage) AS records, incomplete_bytes FROM current`;
-  for (let records = 0; records < 3; records += 1) {
-    current = { ...IDLE, connected: 2, incomplete_bytes: 4096 + records };
-    await until(() => rows(path, `${bytes} WHERE incomplete_bytes = ${4096 + records}`).length === 1);
-    current = IDLE;
-    sink.record(RECORD);
-    await until(() => rows(path).length === records + 1);
-    assert.deepEqual(rows(path, bytes), [{ records: records + 1, incomplete_bytes: 0 }]);
-  }
 });
 
 test('a database of the reference is continued', async (context) => {
@@ -227,49 +195,84 @@ test('a path in a missing directory is rejected', async (context) => {
   await assert.rejects(open(context, path), /there is no directory/u);
 });
 
-test('records wait for a locked database, and nothing is lost', async (context) => {
-  const path = join(await scratch(context), 'usage.sqlite');
-  const { sink, observed } = await open(context, path);
-  const other = new Database(path);
-  other.exec('BEGIN IMMEDIATE');
-  for (let at = 0; at < 6000; at += 1) sink.record(RECORD);
-  await until(() => observed.failures.length > 0);
-  assert.deepEqual(observed.failures, ['SQLITE_BUSY']);
-  assert.equal(sink.queued, 6000);
-  other.exec('COMMIT');
-  other.close();
-  await until(() => sink.queued === 0);
-  assert.equal(rows(path).length, 6000);
-  assert.deepEqual([observed.recoveries, observed.dropped], [1, 0]);
-  await sink.close();
-});
+// At once, because each waits for a timer or a lock.
+describe('a sink that waits', { concurrency: true }, () => {
+  test('the current row is written at the start, on changes, and at the end', async (context) => {
+    const path = join(await scratch(context), 'usage.sqlite');
+    let state = IDLE;
+    const before = Date.now() / 1000;
+    const { sink } = await open(context, path, () => state);
+    const current = (): unknown[] =>
+      rows(path, 'SELECT rebooted, connected, waiting, incomplete_bytes FROM current');
+    await until(() => current().length === 1);
+    assert.deepEqual(current(), [IDLE]);
+    state = { ...IDLE, connected: 2, incomplete_bytes: 77 };
+    await until(() => rows(path, 'SELECT * FROM current WHERE connected = 2').length === 1);
+    state = { ...IDLE, waiting: 5 };
+    await sink.close();
+    assert.deepEqual(current(), [state]);
+    assert.equal(rows(path, `SELECT * FROM current WHERE updated >= ${before}`).length, 1);
+  });
 
-test('a database that is locked at the start is retried', async (context) => {
-  const path = join(await scratch(context), 'usage.sqlite');
-  await (await open(context, path)).sink.close();
-  const other = new Database(path);
-  other.pragma('journal_mode = DELETE');
-  other.exec('BEGIN EXCLUSIVE');
-  const { sink, observed } = await open(context, path);
-  sink.record(RECORD);
-  other.exec('COMMIT');
-  other.close();
-  await until(() => sink.queued === 0);
-  await sink.close();
-  assert.equal(rows(path).length, 1);
-  assert.ok(observed.failures.length > 0);
-});
+  test('the bytes of a pair are in its record or in the current row, never in both', async (context) => {
+    const path = join(await scratch(context), 'usage.sqlite');
+    let current = { ...IDLE, connected: 2, incomplete_bytes: 4096 };
+    const { sink } = await open(context, path, () => current);
+    const bytes = `SELECT (SELECT count(*) FROM usage) AS records, incomplete_bytes FROM current`;
+    for (let records = 0; records < 3; records += 1) {
+      current = { ...IDLE, connected: 2, incomplete_bytes: 4096 + records };
+      await until(() => rows(path, `${bytes} WHERE incomplete_bytes = ${4096 + records}`).length === 1);
+      current = IDLE;
+      sink.record(RECORD);
+      await until(() => rows(path).length === records + 1);
+      assert.deepEqual(rows(path, bytes), [{ records: records + 1, incomplete_bytes: 0 }]);
+    }
+  });
 
-test('records that can not be written before the close are counted as lost', async (context) => {
-  const path = join(await scratch(context), 'usage.sqlite');
-  const { sink, observed } = await open(context, path);
-  const other = new Database(path);
-  other.exec('BEGIN IMMEDIATE');
-  sink.record(RECORD);
-  sink.record(RECORD);
-  await sink.close();
-  assert.equal(observed.dropped, 2);
-  other.close();
+  test('records wait for a locked database, and nothing is lost', async (context) => {
+    const path = join(await scratch(context), 'usage.sqlite');
+    const { sink, observed } = await open(context, path);
+    const other = new Database(path);
+    other.exec('BEGIN IMMEDIATE');
+    for (let at = 0; at < 6000; at += 1) sink.record(RECORD);
+    await until(() => observed.failures.length > 0);
+    assert.deepEqual(observed.failures, ['SQLITE_BUSY']);
+    assert.equal(sink.queued, 6000);
+    other.exec('COMMIT');
+    other.close();
+    await until(() => sink.queued === 0);
+    assert.equal(rows(path).length, 6000);
+    assert.deepEqual([observed.recoveries, observed.dropped], [1, 0]);
+    await sink.close();
+  });
+
+  test('a database that is locked at the start is retried', async (context) => {
+    const path = join(await scratch(context), 'usage.sqlite');
+    await (await open(context, path)).sink.close();
+    const other = new Database(path);
+    other.pragma('journal_mode = DELETE');
+    other.exec('BEGIN EXCLUSIVE');
+    const { sink, observed } = await open(context, path);
+    sink.record(RECORD);
+    other.exec('COMMIT');
+    other.close();
+    await until(() => sink.queued === 0);
+    await sink.close();
+    assert.equal(rows(path).length, 1);
+    assert.ok(observed.failures.length > 0);
+  });
+
+  test('records that can not be written before the close are counted as lost', async (context) => {
+    const path = join(await scratch(context), 'usage.sqlite');
+    const { sink, observed } = await open(context, path);
+    const other = new Database(path);
+    other.exec('BEGIN IMMEDIATE');
+    sink.record(RECORD);
+    sink.record(RECORD);
+    await sink.close();
+    assert.equal(observed.dropped, 2);
+    other.close();
+  });
 });
 
 test('a full queue drops new records and reports their number, at once and then at intervals', async (context) => {

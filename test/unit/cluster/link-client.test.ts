@@ -4,7 +4,7 @@ import { getEventListeners } from 'node:events';
 import type { Socket } from 'node:net';
 import { describe, test } from 'node:test';
 import { LinkClientAuth, LinkServerAuth, linkAuthKey } from '../../../src/cluster/link-auth.ts';
-import { PeerAddressError, PeerNetworks, connectLink } from '../../../src/cluster/link-client.ts';
+import { LinkError, PeerAddressError, PeerNetworks, connectLink } from '../../../src/cluster/link-client.ts';
 import type { LinkClientOptions, LinkErrorCode } from '../../../src/cluster/link-client.ts';
 import { parseCidrs } from '../../../src/config/trusted-proxies.ts';
 import { randomBytesOf } from '../../support/bytes.ts';
@@ -372,4 +372,14 @@ describe('networks of peers', () => {
     assert.equal(await firstOf(loopback4, 'localhost'), '127.0.0.1');
     await assert.rejects(resolved(ANY, 'x'.repeat(64)), { code: 'ENOTFOUND' });
   });
+});
+
+test('a link that the owner closes during the handshake differs from one that cannot be opened', () => {
+  assert.equal(new LinkError('unreachable').closedDuringAuth, true);
+  assert.equal(new LinkError('unreachable', 'ECONNREFUSED').closedDuringAuth, false);
+  assert.equal(new LinkError('timeout').closedDuringAuth, false);
+  assert.equal(
+    new LinkError('unreachable', 'ECONNREFUSED').message,
+    `${new LinkError('unreachable').message} (ECONNREFUSED)`,
+  );
 });

@@ -400,4 +400,15 @@ describe('a shared address', () => {
     assert.deepEqual(found(repeat(19, '10.0.0.1'), detector), []);
     assert.deepEqual(found(['10.0.0.1'], detector), [1]);
   });
+
+  test('is kept as a salted hash that changes each hour', () => {
+    const detector = new SharedAddressDetector(() => now);
+    const key = detector.keyOf('10.0.0.1');
+    assert.notEqual(key, null);
+    assert.equal(detector.keyOf('10.0.0.1'), key);
+    assert.notEqual(detector.keyOf('10.0.0.2'), key);
+    assert.notEqual(new SharedAddressDetector(() => now).keyOf('10.0.0.1'), key);
+    now += HOUR_MS + 1;
+    assert.notEqual(detector.keyOf('10.0.0.1'), key);
+  });
 });

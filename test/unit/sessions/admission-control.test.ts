@@ -122,3 +122,31 @@ describe('connections beyond a limit', () => {
     assert.equal(fixture.admission.connections, 1);
   });
 });
+
+test('failed handshakes are counted by kind, except those of rejected connections and probes', () => {
+  const fixture = new Fixture(5);
+  const { admission } = fixture;
+  const [raw, secure, secureTimeout, probe, client] = [1, 2, 3, 4, 5].map(() => fixture.accept());
+  const rejected = fixture.accept();
+  assert.ok(raw && secure && secureTimeout && probe && client);
+  admission.exempt(probe);
+  secure.failure = 'tls';
+  secureTimeout.failure = 'tls';
+  admission.countHandshakeFailure(raw, 'disconnected');
+  admission.countHandshakeFailure(client, 'bad_line');
+  admission.countHandshakeFailure(secure, 'disconnected');
+  admission.countHandshakeFailure(secureTimeout, 'timeout');
+  admission.countHandshakeFailure(probe, 'text');
+  admission.countHandshakeFailure(rejected, 'text');
+  assert.deepEqual(admission.handshakeFailures, {
+    disconnected: 1,
+    timeout: 1,
+    bad_line: 1,
+    overlong_line: 0,
+    early_bytes: 0,
+    text: 0,
+    http: 0,
+    tls: 1,
+  });
+  fixture.close();
+});

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import type { Server } from 'node:net';
+import { networkInterfaces } from 'node:os';
 import type { TestContext } from 'node:test';
 
 /** Listens on a free loopback port until the end of the test. Returns the port. */
@@ -38,3 +39,8 @@ export async function freePort(): Promise<number> {
   if (port === undefined) throw new Error('no port');
   return port;
 }
+
+/** Whether the IPv6 loopback works on this machine. */
+export const hasIpv6 = Object.values(networkInterfaces()).some((addresses) =>
+  (addresses ?? []).some(({ family, address }) => family === 'IPv6' && address === '::1'),
+);

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import type { RelayStatus } from '../../src/status/relay-status.ts';
 
 /** Metric values by series, as `name{label="value"}`. */
 export type Figures = ReadonlyMap<string, number>;
@@ -28,3 +29,10 @@ export function nonZero(figures: Figures, prefix: string): Readonly<Record<strin
   const found = [...figures].filter(([series, value]) => series.startsWith(prefix) && value !== 0);
   return Object.fromEntries(found.map(([series, value]) => [series.slice(prefix.length), value]));
 }
+
+/** The status of a relay that has rejected no clients and has no quota. */
+export const UNLIMITED_STATUS: Pick<RelayStatus, 'connections' | 'refused' | 'quota'> = {
+  connections: 5,
+  refused: { connections: 0, waiting: 0, address: 0, quota: 0, shutdown: 0 },
+  quota: null,
+};

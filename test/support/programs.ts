@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import type { ChildProcessWithoutNullStreams } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
@@ -184,4 +185,13 @@ export async function eventually<T>(
     if (performance.now() > deadline) throw new Error(`not within ${timeoutMs} ms: ${what()}`);
     await sleep(pauseMs);
   }
+}
+
+/** Reasons of a failed start of a relay or sidecar, from the last log line. Throws if its level is not `fatal`. */
+export function fatalReasons(stdout: string): readonly string[] {
+  const last: unknown = JSON.parse(stdout.trimEnd().split('\n').at(-1) ?? '');
+  assert.ok(typeof last === 'object' && last !== null, stdout);
+  assert.ok('level' in last && last.level === 'fatal', stdout);
+  assert.ok('reasons' in last && Array.isArray(last.reasons), stdout);
+  return last.reasons.map(String);
 }

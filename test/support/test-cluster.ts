@@ -9,11 +9,30 @@ import type { SessionSummary } from '../../src/sessions/client-session.ts';
 import type { ByteStream } from '../../src/transport/byte-stream.ts';
 import { UNAUTHENTICATED_LINKS } from './cluster-links.ts';
 import type { LinkFactory } from './cluster-links.ts';
-import { Gate } from './gate.ts';
 import { until } from './scratch.ts';
 import { TestRelay } from './test-relay.ts';
 import type { TestRelayOptions } from './test-relay.ts';
 import { TrackedStream } from './tracked-stream.ts';
+
+/** Blocks callers of `pass` while it is shut. */
+class Gate {
+  #shut: Promise<void> | null = null;
+
+  /** Resolves when it is open. */
+  async pass(): Promise<void> {
+    while (this.#shut !== null) await this.#shut;
+  }
+
+  /** Shuts the gate. Returns a function that opens it. */
+  shut(): () => void {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#shut = promise;
+    return () => {
+      this.#shut = null;
+      resolve();
+    };
+  }
+}
 
 /** Leases of tokens in memory, like a coordinator that is never slow and never down. */
 export class InMemoryLeases {

@@ -11,7 +11,7 @@ import {
   withoutDocker,
 } from '../../support/docker.ts';
 import { buildImage } from '../../support/docker-images.ts';
-import { fatalReasons } from '../../support/fatal.ts';
+import { fatalReasons } from '../../support/programs.ts';
 import { scratch } from '../../support/scratch.ts';
 
 /** EX_CONFIG of sysexits.h. */

@@ -2,7 +2,7 @@ import { deepEqual, equal, match } from 'node:assert/strict';
 import { chmodSync, chownSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { before, describe, test } from 'node:test';
-import { fatalReasons } from '../../support/fatal.ts';
+import { fatalReasons } from '../../support/programs.ts';
 import { newPair } from '../../support/docker-clients.ts';
 import { rowsIn } from '../../support/docker-usage.ts';
 import { DockerSandbox, HARDENED, askDocker, docker, withoutDocker } from '../../support/docker.ts';

@@ -13,7 +13,7 @@ import type { TestContext } from 'node:test';
 import { parseEndpoint } from '../../../src/config/endpoint.ts';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../../support/bytes.ts';
 import { COMPILE_CACHE } from '../../support/compile-cache.ts';
-import { fatalReasons } from '../../support/fatal.ts';
+import { fatalReasons } from '../../support/programs.ts';
 import { UsageReader } from '../../support/relay-process.ts';
 import { scratch } from '../../support/scratch.ts';
 

@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { UsageDatabase } from '../../../src/usage/usage-database.ts';
-import { fatalReasons } from '../../support/fatal.ts';
+import { fatalReasons } from '../../support/programs.ts';
 import { publicCheckout } from '../../support/public-checkout.ts';
 import { scratch } from '../../support/scratch.ts';
 import { createUsageFile, requireMount, mountReadOnly } from '../../support/usage-files.ts';

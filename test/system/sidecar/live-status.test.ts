@@ -20,7 +20,7 @@ import { RelayProcess } from '../../support/relay-process.ts';
 import { scratch } from '../../support/scratch.ts';
 import { UNREACHABLE_URL, startSidecar, sampleRecords } from '../../support/sidecar-fixture.ts';
 import { TestClient } from '../../support/test-client.ts';
-import { UNLIMITED_STATUS } from '../../support/unlimited-status.ts';
+import { UNLIMITED_STATUS } from '../../support/metrics.ts';
 import { addUsage } from '../../support/usage-files.ts';
 
 const HOUR_MS = 3_600_000;

@@ -10,7 +10,7 @@ import { text } from 'node:stream/consumers';
 import { publicCheckout } from '../../support/public-checkout.ts';
 import { ask, begin, jsonOf } from '../../support/ask.ts';
 import { COMPILE_CACHE } from '../../support/compile-cache.ts';
-import { fatalReasons } from '../../support/fatal.ts';
+import { fatalReasons } from '../../support/programs.ts';
 import { scratch, until } from '../../support/scratch.ts';
 import { UNREACHABLE_URL, startSidecar, sampleRecords } from '../../support/sidecar-fixture.ts';
 import { SidecarProcess } from '../../support/sidecar-process.ts';

@@ -123,8 +123,8 @@ describe('connections beyond a limit', () => {
   });
 });
 
-test('failed handshakes are counted by kind, except those of rejected connections and probes', () => {
-  const fixture = new Fixture(5);
+test('failed handshakes are counted by kind, except those of rejected connections and probes', (context) => {
+  const fixture = new Fixture(context, 5);
   const { admission } = fixture;
   const [raw, secure, secureTimeout, probe, client] = [1, 2, 3, 4, 5].map(() => fixture.accept());
   const rejected = fixture.accept();
@@ -148,5 +148,4 @@ test('failed handshakes are counted by kind, except those of rejected connection
     http: 0,
     tls: 1,
   });
-  fixture.close();
 });

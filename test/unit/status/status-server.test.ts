@@ -8,7 +8,7 @@ import type { RelayStatus } from '../../../src/status/relay-status.ts';
 import { createStatusServer } from '../../../src/status/status-server.ts';
 import type { StatusSource } from '../../../src/status/status-server.ts';
 import { listening } from '../../support/listening.ts';
-import { UNLIMITED_STATUS } from '../../support/unlimited-status.ts';
+import { UNLIMITED_STATUS } from '../../support/metrics.ts';
 import { until } from '../../support/scratch.ts';
 
 const STATUS: RelayStatus = {

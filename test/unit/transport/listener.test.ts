@@ -11,7 +11,7 @@ import type { TestContext } from 'node:test';
 import { parseEndpoint } from '../../../src/config/endpoint.ts';
 import type { Endpoint } from '../../../src/config/endpoint.ts';
 import { ListenError, listen } from '../../../src/transport/listener.ts';
-import { hasIpv6 } from '../../support/ipv6.ts';
+import { hasIpv6 } from '../../support/listening.ts';
 import { findProgram } from '../../support/programs.ts';
 import { scratch } from '../../support/scratch.ts';
 import { Activation, withoutSocketActivation } from '../../support/socket-activation.ts';

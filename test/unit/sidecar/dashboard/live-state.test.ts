@@ -8,7 +8,7 @@ import {
   hasNewRecords,
   toHeadline,
 } from '../../../../src/sidecar/dashboard/live-state.ts';
-import { UNLIMITED_STATUS } from '../../../support/unlimited-status.ts';
+import { UNLIMITED_STATUS } from '../../../support/metrics.ts';
 
 const NOW = '2026-11-23T05:00:00.000Z';
 const NOW_MS = Date.parse(NOW);

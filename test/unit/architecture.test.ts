@@ -140,7 +140,7 @@ describe('the check of the architecture', () => {
     [
       'process/process-metrics.ts',
       "import '../../tsconfig.json';",
-      'imports ../tsconfig.json, which does not end in .ts',
+      'imports ../../tsconfig.json, which does not end in .ts',
     ],
     ['transport/x.ts', 'export default class X {}', 'has a default export'],
     ['transport/x.ts', 'const x = 1;\nexport { x as default };', 'has a default export'],

@@ -147,6 +147,7 @@ test('a command is an array of strings, with lengths in bytes', () => {
   assert.equal(encodeCommand(['SET', 'kéy', '']), '*3\r\n$3\r\nSET\r\n$4\r\nkéy\r\n$0\r\n\r\n');
 });
 
-function splitOf(text: string): Buffer[] {
-  return Array.from(Buffer.from(text), (byte) => Buffer.of(byte));
+function* splitOf(text: string): Generator<Buffer> {
+  const bytes = Buffer.from(text);
+  for (let at = 0; at < bytes.length; at += 1) yield bytes.subarray(at, at + 1);
 }

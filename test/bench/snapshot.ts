@@ -41,7 +41,7 @@ export async function snapshot(bench: Bench): Promise<void> {
     SIDECAR_SNAPSHOT_KEEP: '1',
   });
   // The first snapshot is taken at the start.
-  await sidecar.waitForOutput(/snapshot taken/u);
+  await sidecar.waitForLog(/snapshot taken/u);
   const peer: Peer = {
     name: 'relay',
     pid: relay.pid,

@@ -42,7 +42,7 @@ export async function startSidecar(
     ...settings,
   });
   context.after(() => sidecar[Symbol.asyncDispose]());
-  if (records !== null) await sidecar.waitForOutput(/"msg":"snapshot taken"/u);
+  if (records !== null) await sidecar.waitForLog(/"msg":"snapshot taken"/u);
   return { sidecar, url: sidecar.url, volume, databasePath, snapshots };
 }
 

@@ -53,8 +53,8 @@ export class SidecarProcess implements AsyncDisposable {
     return this.#program.stderr;
   }
 
-  /** Waits for the first match in its output. */
-  waitForOutput(pattern: RegExp): Promise<RegExpExecArray> {
+  /** Waits for the first match in its log or its error output. */
+  waitForLog(pattern: RegExp): Promise<RegExpExecArray> {
     return this.#program.waitForOutput(pattern);
   }
 

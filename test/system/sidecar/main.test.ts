@@ -146,12 +146,12 @@ describe('the sidecar starts', () => {
     const { sidecar, url, volume, databasePath } = await startSidecar(context, null);
     const newDatabase = join(volume, '..', 'new.sqlite');
     createUsageFile(newDatabase, { rows: 7 });
-    await sidecar.waitForOutput(/"level":"warn".+there is no usage database .+"failures":1,/u);
+    await sidecar.waitForLog(/"level":"warn".+there is no usage database .+"failures":1,/u);
     assert.equal((await ask(url, '/usage.json')).status, 503);
     // The next attempts are one, five and fifteen seconds later: creating it here could miss some.
     renameSync(newDatabase, databasePath);
-    await sidecar.waitForOutput(/"rows":7,"msg":"snapshot taken"/u);
-    await sidecar.waitForOutput(/"failures":\d+,"msg":"snapshots recovered"/u);
+    await sidecar.waitForLog(/"rows":7,"msg":"snapshot taken"/u);
+    await sidecar.waitForLog(/"failures":\d+,"msg":"snapshots recovered"/u);
     const list = jsonOf(await ask(url, '/snapshots'));
     assert.ok(typeof list === 'object' && list !== null && 'problem' in list);
     assert.equal(list.problem, null);
@@ -231,7 +231,7 @@ describe('the sidecar stops on a signal with exit code 0', () => {
     );
     await ask(sidecar.url, '/healthz');
     process.kill(sidecar.pid, 'SIGINT');
-    await sidecar.waitForOutput(/"signal":"SIGINT","msg":"stopping"/u);
+    await sidecar.waitForLog(/"signal":"SIGINT","msg":"stopping"/u);
     // A second signal has no effect.
     await sidecar.stop();
     assert.equal(sidecar.log.split('"msg":"stopping"').length, 2);

@@ -191,7 +191,7 @@ describe('the metrics of the sidecar', () => {
       SIDECAR_USAGE_DB: databasePath,
       SIDECAR_RELAY_STATUS: `http://127.0.0.1:${relay.port('status')}`,
     });
-    await sidecar.waitForOutput(/"msg":"snapshot taken"/u);
+    await sidecar.waitForLog(/"msg":"snapshot taken"/u);
     const all = { relay: 1, transfer: 1, snapshot: 1, database: 1 };
     const passed = await scrapeUntilPassed(url, 4);
     assert.deepEqual(checksOf(passed), inBraces(all));

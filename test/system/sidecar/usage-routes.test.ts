@@ -139,7 +139,7 @@ describe('usage over HTTP', () => {
     assert.match(start, /^started,total_time,waiting_time,total_bytes,mood\r\n2020-09-13T12:26:40/u);
     renameSync(databasePath, `${databasePath}.moved`);
     await assert.rejects(text(response), /aborted/u);
-    const [, problem = ''] = await sidecar.waitForOutput(
+    const [, problem = ''] = await sidecar.waitForLog(
       /"problem":"([^\n]+)","msg":"usage.csv download aborted"/u,
     );
     assert.match(problem, /^there is no usage database/u);

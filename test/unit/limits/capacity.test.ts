@@ -298,6 +298,19 @@ describe('the capacity of a relay', () => {
     assert.equal(limitedBy(configured, { memory: machine, fds: 300 }), 'file descriptors');
   });
 
+  test('warns about more configured connections than file descriptors', () => {
+    const warnings = (maxConnections: string): unknown[] =>
+      logOf(
+        { RELAY_MAX_CONNECTIONS: maxConnections },
+        { memory: { bytes: 2 ** 36, source: 'machine' }, fds: 1024 },
+      )
+        .filter(({ level }) => level === 'warn')
+        .map(({ configured, fits, fileDescriptors }) => [configured, fits, fileDescriptors]);
+    assert.deepEqual(warnings('896'), []);
+    assert.deepEqual(warnings('897'), [[897, 896, 1024]]);
+    assert.deepEqual(warnings('auto'), []);
+  });
+
   test('warns about too little memory for the buffers or for the configured connections', () => {
     const memory = { bytes: 256 * MiB, source: 'container' } as const;
     const warnings = (environment: Readonly<Record<string, string>>): unknown[] =>

@@ -4,7 +4,9 @@ import { text } from 'node:stream/consumers';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { Linger } from '../../../src/transport/linger.ts';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../../support/bytes.ts';
+import { ScriptedStream } from '../../support/scripted-stream.ts';
 import { TestRelay } from '../../support/test-relay.ts';
 import type { TestClient } from '../../support/test-client.ts';
 
@@ -86,4 +88,66 @@ test('a client without a partner is closed after 30 seconds', async (context) =>
   assert.equal(relay.admission.connections, 1);
   await passTime(context, 30_000);
   while (relay.admission.connections > 0) await nextTurn();
+});
+
+/** Records what is done with it. */
+class RecordingStream extends ScriptedStream {
+  readonly calls: string[] = [];
+  override deliveredBytes = 0;
+
+  override limitReadSize(): void {
+    this.calls.push('limitReadSize');
+  }
+
+  override pause(): void {
+    this.calls.push('pause');
+  }
+
+  override resume(): void {
+    this.calls.push('resume');
+  }
+
+  override abort(): void {
+    this.calls.push('abort');
+  }
+}
+
+describe('a connection that lingers', () => {
+  test('has the whole timeout again after each byte that the client accepts', (context) => {
+    context.mock.timers.enable({ apis: ['setTimeout'] });
+    const stream = new RecordingStream();
+    const linger = new Linger(stream, 1000);
+    for (let bytes = 1; bytes < 5; bytes += 1) {
+      stream.deliveredBytes = bytes;
+      context.mock.timers.tick(1000);
+      assert.deepEqual(stream.calls, []);
+    }
+    context.mock.timers.tick(999);
+    assert.deepEqual(stream.calls, []);
+    context.mock.timers.tick(1);
+    assert.deepEqual(stream.calls, ['abort']);
+    linger.cancel();
+  });
+
+  test('is read slowly once 8 MiB have been discarded, and not at all after it is closed', (context) => {
+    context.mock.timers.enable({ apis: ['setTimeout'] });
+    const stream = new RecordingStream();
+    const linger = new Linger(stream, 1000);
+    linger.onDiscarded(2 ** 23);
+    assert.deepEqual(stream.calls, []);
+    const throttled = ['limitReadSize', 'pause'];
+    linger.onDiscarded(1);
+    // A read that was in progress.
+    linger.onDiscarded(1);
+    assert.deepEqual(stream.calls.splice(0), throttled);
+    context.mock.timers.tick(49);
+    assert.deepEqual(stream.calls, []);
+    context.mock.timers.tick(1);
+    assert.deepEqual(stream.calls.splice(0), ['resume']);
+    linger.onDiscarded(1);
+    assert.deepEqual(stream.calls.splice(0), throttled);
+    linger.cancel();
+    context.mock.timers.tick(5000);
+    assert.deepEqual(stream.calls, []);
+  });
 });

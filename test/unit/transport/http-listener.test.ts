@@ -60,10 +60,16 @@ describe('an HTTP listener', () => {
   test('parses one of many pipelined requests, sends the complete response, and closes', async (context) => {
     let count = 0;
     const body = randomBytesOf(1, 300_000).toString('latin1');
-    const port = await open(context, (_request, response) => {
+    const sockets: Socket[] = [];
+    const listener = new HttpListener((_request, response) => {
       count += 1;
-      setTimeout(() => response.end(body, 'latin1'), 20);
-    });
+      // The response is sent when bytes of another request have arrived.
+      void until(() => (sockets.at(-1)?.bytesRead ?? 0) > GET.length).then(() =>
+        response.end(body, 'latin1'),
+      );
+    }, LIMITS);
+    listener.on('connection', (socket) => sockets.push(socket));
+    const port = await listening(context, listener);
     const client = new Client(context, port);
     client.socket.write(GET.repeat(20_000));
     await until(() => client.isEnded || client.isClosed);
@@ -72,7 +78,7 @@ describe('an HTTP listener', () => {
     // The same for a client that sends more requests while it waits for the response.
     const other = new Client(context, port);
     other.socket.write(GET);
-    await sleep(5);
+    await until(() => count === 2);
     other.socket.write(GET.repeat(100));
     await until(() => other.isEnded || other.isClosed);
     assert.equal(count, 2);

@@ -7,7 +7,7 @@ import type { TestClient } from '../../support/test-client.ts';
 import type { TestCluster } from '../../support/test-cluster.ts';
 
 const RELAYS = 3;
-const TOKENS = 300;
+const TOKENS = 150;
 const MAX_BYTES = 40_000;
 
 /** The clients of one token. */

@@ -1,13 +1,16 @@
 import assert from 'node:assert/strict';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { SIDE_A, SIDE_B, handshake, newToken } from './bytes.ts';
 import { nonZero, scrape } from './metrics.ts';
 import type { TestClient } from './test-client.ts';
 import type { OpenRelay } from './open-relay.ts';
+import { eventually } from './programs.ts';
 
 export type Transport = TestClient['transport'];
 
 export const TRANSPORTS: readonly Transport[] = ['tcp', 'unix', 'websocket'];
+
+/** Time for a metric to reach a value, in milliseconds. */
+const METRIC_TIMEOUT_MS = 30_000;
 
 /** Resolves when a metric of the relay fulfils a condition. */
 async function metricWhere(
@@ -15,14 +18,16 @@ async function metricWhere(
   name: string,
   condition: (value: number) => boolean,
 ): Promise<void> {
-  const deadline = performance.now() + 10_000;
-  for (;;) {
-    const value = (await scrape(relay.statusUrl)).get(`transit_relay_${name}`);
-    assert.ok(value !== undefined, `no metric ${name}`);
-    if (condition(value)) return;
-    assert.ok(performance.now() < deadline, `${name} stays ${value}`);
-    await sleep(20);
-  }
+  let value: number | undefined;
+  await eventually(
+    () => `${name} stays ${value}`,
+    METRIC_TIMEOUT_MS,
+    async () => {
+      value = (await scrape(relay.statusUrl)).get(`transit_relay_${name}`);
+      assert.ok(value !== undefined, `no metric ${name}`);
+      return condition(value) ? true : null;
+    },
+  );
 }
 
 export function metricIs(relay: OpenRelay, name: string, expected: number): Promise<void> {

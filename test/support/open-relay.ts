@@ -7,12 +7,16 @@ import { Relay } from '../../src/relay/relay.ts';
 import type { Endpoints } from '../../src/relay/relay.ts';
 import type { RelayStatus } from '../../src/status/relay-status.ts';
 import type { HealthReport } from '../../src/status/status-server.ts';
+import { eventually } from './programs.ts';
 import { TestClient } from './test-client.ts';
 
 const ANY_PORT = 'tcp:0:interface=127.0.0.1';
 
 /** Attempts of a health check that times out, which happens on a busy machine. */
 const ATTEMPTS = 20;
+
+/** Time for a status to become true, in milliseconds. */
+const STATUS_TIMEOUT_MS = 30_000;
 
 /** Response of a health check. */
 export interface Checked {
@@ -67,11 +71,15 @@ export class OpenRelay implements AsyncDisposable {
 
   /** Resolves with the first status for which `condition` is true. */
   async statusWhere(condition: (status: RelayStatus) => boolean): Promise<RelayStatus> {
-    for (;;) {
-      const status = await this.status();
-      if (condition(status)) return status;
-      await new Promise((resolve) => setTimeout(resolve, 50));
-    }
+    let status: RelayStatus | null = null;
+    return eventually(
+      () => JSON.stringify(status),
+      STATUS_TIMEOUT_MS,
+      async () => {
+        status = await this.status();
+        return condition(status) ? status : null;
+      },
+    );
   }
 
   async check(word: 'relay' | 'transfer'): Promise<Checked> {

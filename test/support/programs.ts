@@ -176,11 +176,11 @@ export class Program implements AsyncDisposable {
 export async function eventually<T>(
   what: () => string,
   timeoutMs: number,
-  probe: () => T | null,
+  probe: () => T | null | Promise<T | null>,
 ): Promise<T> {
   const deadline = performance.now() + timeoutMs;
   for (let pauseMs = 1; ; pauseMs = Math.min(2 * pauseMs, MAX_POLL_MS)) {
-    const answer = probe();
+    const answer = await probe();
     if (answer !== null) return answer;
     if (performance.now() > deadline) throw new Error(`not within ${timeoutMs} ms: ${what()}`);
     await sleep(pauseMs);

@@ -12,10 +12,10 @@ export async function scratch(context: TestContext): Promise<string> {
 }
 
 /** Resolves when `holds` returns true. */
-export async function until(holds: () => boolean): Promise<void> {
+export async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
   await eventually(
     () => holds.toString(),
     CONDITION_TIMEOUT_MS,
-    () => (holds() ? true : null),
+    async () => ((await holds()) ? true : null),
   );
 }

@@ -14,6 +14,12 @@ const MAX_OUTPUT_BYTES = 2 ** 26;
 /** Time for output or an event of a container, also if other programs use all processors. */
 const WAIT_TIMEOUT_MS = 120_000;
 
+/**
+ * Tests of one file that run at the same time: enough to use two processors while some tests wait. With more,
+ * on a busy machine, containers start so slowly that their health checks fail.
+ */
+export const TESTS_AT_A_TIME = 3;
+
 /** Hardening options for operators, as in docker-compose.yml. */
 export const HARDENED = ['--read-only', '--cap-drop=ALL', '--security-opt=no-new-privileges'];
 

@@ -13,6 +13,8 @@ const FILES =
 const CONFIGURATION =
   '{{json .Config.Env}} {{json .Config.Cmd}} {{json .Config.Entrypoint}} {{json .Config.Healthcheck}}';
 
+const GRACE_SECONDS = 20;
+
 describe('the Dockerfile', { skip: withoutDocker }, () => {
   test('builds the same image with the classic builder as with BuildKit', async () => {
     const [image, classic] = await Promise.all([buildImage(), buildClassic()]);
@@ -26,6 +28,6 @@ describe('the Dockerfile', { skip: withoutDocker }, () => {
     await using sandbox = new DockerSandbox();
     const relay = await sandbox.run(classic, []);
     await relay.waitForLog(LISTENING);
-    equal(await relay.stop(1), 0);
+    equal(await relay.stop(GRACE_SECONDS), 0);
   });
 });

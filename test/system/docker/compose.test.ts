@@ -7,7 +7,7 @@ import { SIDECAR_DEFAULTS } from '../../../src/config/sidecar-config.ts';
 import { ComposeProject } from '../../support/compose.ts';
 import { newPair, pairAt } from '../../support/docker-clients.ts';
 import { rowsIn } from '../../support/docker-usage.ts';
-import { DockerSandbox, ROOT, docker, withoutDocker } from '../../support/docker.ts';
+import { DockerSandbox, ROOT, docker, TESTS_AT_A_TIME, withoutDocker } from '../../support/docker.ts';
 import { buildImage } from '../../support/docker-images.ts';
 import { scratch } from '../../support/scratch.ts';
 import { freePorts } from '../../support/listening.ts';
@@ -24,7 +24,7 @@ const FIXED: ReadonlySet<string> = new Set([
 const HARDENING = `{{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}} {{.HostConfig.SecurityOpt}} {{.HostConfig.RestartPolicy.Name}} {{.HostConfig.LogConfig.Type}} {{index .HostConfig.LogConfig.Config "max-size"}}`;
 const LIMITS = '{{.HostConfig.Memory}} {{.HostConfig.PidsLimit}}';
 
-describe('docker-compose.yml', { skip: withoutDocker, concurrency: true }, () => {
+describe('docker-compose.yml', { skip: withoutDocker, concurrency: TESTS_AT_A_TIME }, () => {
   const sandbox = new DockerSandbox();
   let image = '';
   before(async () => {

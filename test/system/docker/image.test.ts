@@ -2,7 +2,15 @@ import { deepEqual, equal, match, ok } from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { DockerSandbox, HARDENED, ROOT, askDocker, docker, withoutDocker } from '../../support/docker.ts';
+import {
+  DockerSandbox,
+  HARDENED,
+  ROOT,
+  askDocker,
+  docker,
+  TESTS_AT_A_TIME,
+  withoutDocker,
+} from '../../support/docker.ts';
 import type { Container } from '../../support/docker.ts';
 import { buildImage } from '../../support/docker-images.ts';
 import { newPair } from '../../support/docker-clients.ts';
@@ -25,7 +33,7 @@ async function sizeOf(image: string): Promise<number> {
   return sizes.split('\n').reduce((sum, size) => sum + Number(size), 0);
 }
 
-describe('the image', { skip: withoutDocker, concurrency: true }, () => {
+describe('the image', { skip: withoutDocker, concurrency: TESTS_AT_A_TIME }, () => {
   const sandbox = new DockerSandbox();
   let image = '';
   let idle: Container;

@@ -8,6 +8,7 @@ import {
   LISTENING,
   askDocker,
   docker,
+  TESTS_AT_A_TIME,
   withoutDocker,
 } from '../../support/docker.ts';
 import { buildImage } from '../../support/docker-images.ts';
@@ -19,12 +20,14 @@ const BAD_CONFIGURATION = 78;
 
 const TOKEN = 'the-token-of-this-test';
 
+const GRACE_SECONDS = 20;
+
 const SIDECAR = ['node', 'src/sidecar/main.ts'];
 
 /** The log line of the sidecar when it is ready. */
 const SIDECAR_LISTENING = /"role":"sidecar".*"msg":"listening"/u;
 
-describe('settings of the container', { skip: withoutDocker, concurrency: true }, () => {
+describe('settings of the container', { skip: withoutDocker, concurrency: TESTS_AT_A_TIME }, () => {
   let image = '';
   before(async () => {
     image = await buildImage();
@@ -81,7 +84,7 @@ describe('settings of the container', { skip: withoutDocker, concurrency: true }
     equal(allowed.status, 200);
     equal((await sidecar.logs()).includes(TOKEN), false);
     equal((await docker('inspect', sidecar.id)).includes(TOKEN), false);
-    equal(await sidecar.stop(1), 0);
+    equal(await sidecar.stop(GRACE_SECONDS), 0);
   });
 
   test('are optional: without any, the relay listens for both kinds of clients and keeps records', async () => {

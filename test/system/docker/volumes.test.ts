@@ -5,7 +5,14 @@ import { before, describe, test } from 'node:test';
 import { fatalReasons } from '../../support/programs.ts';
 import { newPair } from '../../support/docker-clients.ts';
 import { rowsIn } from '../../support/docker-usage.ts';
-import { DockerSandbox, HARDENED, askDocker, docker, withoutDocker } from '../../support/docker.ts';
+import {
+  DockerSandbox,
+  HARDENED,
+  askDocker,
+  docker,
+  TESTS_AT_A_TIME,
+  withoutDocker,
+} from '../../support/docker.ts';
 import type { Container } from '../../support/docker.ts';
 import { buildImage } from '../../support/docker-images.ts';
 import { UsageReader } from '../../support/relay-process.ts';
@@ -27,6 +34,7 @@ const START_SECONDS = 120;
 const REJECTION = /^can't use "\/data\/usage\.sqlite" as the usage database: [^\n]+$/u;
 
 const needsRoot = process.getuid?.() === 0 ? false : 'needs root to change file owners: run it with sudo';
+const skip = withoutDocker || needsRoot;
 
 /** Sends that many bytes in both directions and stops the relay, so that the record is written. */
 async function transferAndStop(relay: Container, count: number): Promise<void> {
@@ -44,7 +52,7 @@ async function startupError(image: string, ...options: readonly string[]): Promi
   return fatalReasons(stdout).join('\n');
 }
 
-describe('the volume', { skip: withoutDocker, concurrency: true }, () => {
+describe('the volume', { skip: withoutDocker, concurrency: TESTS_AT_A_TIME }, () => {
   let image = '';
   let newer = '';
   before(async () => {
@@ -82,7 +90,7 @@ describe('the volume', { skip: withoutDocker, concurrency: true }, () => {
   }
 });
 
-describe('a host directory as the volume', { skip: withoutDocker || needsRoot, concurrency: true }, () => {
+describe('a host directory as the volume', { skip, concurrency: TESTS_AT_A_TIME }, () => {
   let image = '';
   before(async () => {
     image = await buildImage();

@@ -3,7 +3,7 @@ import { chownSync, mkdirSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { before, describe, test } from 'node:test';
 import { pairAt } from '../../support/docker-clients.ts';
-import { LISTENING, withoutDocker } from '../../support/docker.ts';
+import { LISTENING, TESTS_AT_A_TIME, withoutDocker } from '../../support/docker.ts';
 import type { Container } from '../../support/docker.ts';
 import { buildImage } from '../../support/docker-images.ts';
 import { scratch } from '../../support/scratch.ts';
@@ -39,7 +39,7 @@ function routesOf(manifests: Manifests): string[] {
 
 describe(
   'a pod of the manifests',
-  { skip: withoutKubectl || withoutDocker || needsRoot, concurrency: true },
+  { skip: withoutKubectl || withoutDocker || needsRoot, concurrency: TESTS_AT_A_TIME },
   () => {
     let image = '';
     before(async () => {

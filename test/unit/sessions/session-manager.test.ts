@@ -243,6 +243,21 @@ describe('the sessions', () => {
     assert.deepEqual(fixture.moods(), ['lonely', 'happy']);
   });
 
+  test('of a pair end with the first byte beyond the limit of both directions together', () => {
+    using fixture = new Fixture({ maxPairBytes: 10 });
+    const [first, second] = fixture.pair();
+    first.say('12345');
+    second.say('67890');
+    assert.deepEqual([first.state, second.state], ['open', 'open']);
+    first.say('1');
+    assert.deepEqual([first.state, second.state], ['closing', 'closing']);
+    assert.equal(second.received, 'ok\n123451');
+    assert.deepEqual(
+      fixture.summaries.map(({ mood, totalBytes }) => [mood, totalBytes]),
+      [['happy', 11]],
+    );
+  });
+
   test('of probes are counted nowhere, and are exempt from limits', () => {
     const token = newToken();
     using fixture = new Fixture({ maxPairBytes: 10 });

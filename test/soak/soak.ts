@@ -16,7 +16,7 @@ const ACTORS_PER_KIND = 4;
 const SAMPLE_MS = 5000;
 
 /** How long the last timers of an idle relay may run, in milliseconds: above its configured timeouts. */
-const IDLE_MS = 2500;
+const IDLE_MS = 5500;
 
 /** Time for the relay to release all resources, in milliseconds: longer than it lingers for any client. */
 const RELEASE_TIMEOUT_MS = 45_000;

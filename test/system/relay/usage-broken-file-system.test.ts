@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import Database from 'better-sqlite3';
-import { Program, findProgram } from '../../support/programs.ts';
+import { CONDITION_TIMEOUT_MS, Program, findProgram } from '../../support/programs.ts';
 import { RelayProcess } from '../../support/relay-process.ts';
 import { scratch } from '../../support/scratch.ts';
 import { SUM_QUERY, createUsageFile } from '../../support/usage-files.ts';
@@ -50,7 +50,7 @@ async function responses(path: string, lacking: 'locks' | 'memory', writes: numb
     '--eval',
     program,
   ]);
-  await child.succeeds(20_000);
+  await child.succeeds(CONDITION_TIMEOUT_MS);
   return JSON.parse(child.stdout);
 }
 

@@ -10,7 +10,7 @@ import { text } from 'node:stream/consumers';
 import { publicCheckout } from '../../support/public-checkout.ts';
 import { ask, begin, jsonOf } from '../../support/ask.ts';
 import { COMPILE_CACHE } from '../../support/compile-cache.ts';
-import { fatalReasons } from '../../support/programs.ts';
+import { CONDITION_TIMEOUT_MS, fatalReasons } from '../../support/programs.ts';
 import { scratch, until } from '../../support/scratch.ts';
 import { UNREACHABLE_URL, startSidecar, sampleRecords } from '../../support/sidecar-fixture.ts';
 import { SidecarProcess } from '../../support/sidecar-process.ts';
@@ -40,7 +40,7 @@ async function run(env: Readonly<Record<string, string>>, uid?: number): Promise
   const child = spawn(checkout.node, [checkout.pathOf('sidecar/main.ts')], {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...COMPILE_CACHE, SIDECAR_LISTEN: ANY_PORT, SIDECAR_RELAY_STATUS: UNREACHABLE_URL, ...env },
-    timeout: 20_000,
+    timeout: CONDITION_TIMEOUT_MS,
     ...(uid === undefined ? {} : { uid }),
   });
   const [[exitCode], stdout, stderr] = await Promise.all([

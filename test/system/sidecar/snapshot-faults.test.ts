@@ -6,7 +6,7 @@ import { describe, test } from 'node:test';
 import Database from 'better-sqlite3';
 import { SnapshotStore } from '../../../src/sidecar/snapshots/snapshot-store.ts';
 import { publicCheckout } from '../../support/public-checkout.ts';
-import { Program, findProgram } from '../../support/programs.ts';
+import { CONDITION_TIMEOUT_MS, Program, findProgram } from '../../support/programs.ts';
 import { until } from '../../support/scratch.ts';
 import { addOlderSnapshots, snapshotNames, openSnapshotFixture } from '../../support/snapshot-fixture.ts';
 import { createUsageFile, requireMount, mountTmpfs } from '../../support/usage-files.ts';
@@ -35,7 +35,7 @@ describe('an interrupted snapshot', () => {
       readdirSync(directory).some((name) => statSync(join(directory, name)).size > 1_000_000),
     );
     child.kill('SIGKILL');
-    await child.succeeds(10_000).catch(() => undefined);
+    await child.succeeds(CONDITION_TIMEOUT_MS).catch(() => undefined);
     assert.ok(readdirSync(directory).length > 2);
     writeFileSync(join(directory, 'usage-20200101T000000Z.sqlite.json'), '{}');
     const store = await SnapshotStore.open(options);
@@ -115,6 +115,6 @@ test('a directory of another user is rejected', async (context) => {
     '--eval',
     program,
   ]);
-  await reader.succeeds(20_000);
+  await reader.succeeds(CONDITION_TIMEOUT_MS);
   assert.match(reader.stdout, /^can't keep snapshots in ".*": EACCES.*change its owner to this user/u);
 });

@@ -14,9 +14,7 @@ import { describe, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import Database from 'better-sqlite3';
 import { openUsageDatabase } from '../../../../src/sidecar/usage/usage-source.ts';
-import type { UsageSource } from '../../../../src/sidecar/usage/usage-source.ts';
 import { Program } from '../../../support/programs.ts';
-import { RelayProcess } from '../../../support/relay-process.ts';
 import { until } from '../../../support/scratch.ts';
 import {
   addUsage,
@@ -98,33 +96,6 @@ describe('a closed database', () => {
 });
 
 describe('the database of a relay', () => {
-  test('can be read while the relay runs, after it stopped, and after it was killed', async (context) => {
-    const source = await createUsageFixture(context);
-    const settings = { RELAY_USAGE_DB: source.databasePath };
-    const relay = await RelayProcess.start(settings);
-    context.after(() => relay[Symbol.asyncDispose]());
-    await until(() => currentRows(source) === 1);
-    await relay.stop();
-    const stopped = fileMetadata(source.volume);
-    assert.equal(stopped.length, 1);
-    assert.equal(currentRows(source), 1);
-    assert.deepEqual(fileMetadata(source.volume), stopped);
-
-    const next = await RelayProcess.start(settings);
-    context.after(() => next[Symbol.asyncDispose]());
-    await until(() => currentRows(source) === 1);
-    process.kill(next.pid, 'SIGKILL');
-    await until(() => !isAlive(next.pid));
-    assert.equal(fileMetadata(source.volume).length, 3);
-    assert.equal(currentRows(source), 1);
-
-    const last = await RelayProcess.start(settings);
-    context.after(() => last[Symbol.asyncDispose]());
-    assert.equal(currentRows(source), 1);
-    await last.stop();
-    assert.deepEqual(readdirSync(source.volume), ['usage.sqlite']);
-  });
-
   test('is always read between transactions', async (context) => {
     const source = await createUsageFixture(context);
     const writer = await startWriter(source.databasePath);
@@ -139,23 +110,6 @@ describe('the database of a relay', () => {
     assert.doesNotMatch(writer.stdout, /failed|unusable/u);
   });
 });
-
-function currentRows(source: UsageSource): unknown {
-  const opened = openUsageDatabase(source);
-  try {
-    return opened.database.prepare('SELECT count(*) FROM current').pluck().get();
-  } finally {
-    opened.database.close();
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    return process.kill(pid, 0) && !/^State:\s+Z/mu.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
-  } catch {
-    return false;
-  }
-}
 
 describe('a database with a rollback journal', () => {
   test('is read in place, and is the only kind that blocks its writer', async (context) => {

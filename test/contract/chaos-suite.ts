@@ -4,14 +4,13 @@ import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { randomBytesOf } from '../support/bytes.ts';
 import { Dice } from '../support/dice.ts';
+import { TRANSPORTS, connectPair } from '../support/test-client.ts';
 import type { TestRelayOptions } from '../support/test-relay.ts';
 import {
   OK_BYTES,
   PAIRINGS,
-  TRANSPORTS,
   checkPrefix,
   everyPairing,
-  pair,
   receiveRandomly,
   sendRandomly,
   sendUntilOver,
@@ -184,7 +183,7 @@ export function chaosSuite(
           const data = randomBytesOf(40, relayCount * 24 * MIB);
           const stalled: Direction[] = [];
           for (const transport of [...TRANSPORTS, ...TRANSPORTS, 'unix', 'unix'] as const) {
-            const [from, to] = await pair(
+            const [from, to] = await connectPair(
               topology,
               stalled.length % 2 === 0 ? 'tcp' : 'websocket',
               transport,
@@ -202,7 +201,7 @@ export function chaosSuite(
 
           const others = randomBytesOf(41, maxBytes);
           for (const [first, second] of PAIRINGS) {
-            const [from, to] = await pair(topology, first, second);
+            const [from, to] = await connectPair(topology, first, second);
             const [, received] = await Promise.all([
               from.sendAll(others, 1_000_003),
               to.until(others.length + OK_BYTES),

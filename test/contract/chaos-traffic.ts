@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { TransportKind } from '../../src/transport/client-transport.ts';
-import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
+import { randomBytesOf } from '../support/bytes.ts';
 import { Dice } from '../support/dice.ts';
+import { TRANSPORTS, connectPair } from '../support/test-client.ts';
 import type { TestClient } from '../support/test-client.ts';
 import type { InProcessTopology } from './topology.ts';
 
@@ -14,7 +14,6 @@ const PIECE_BYTES = 300_007;
 /** The reply when a client is paired, in bytes. */
 export const OK_BYTES = 3;
 
-export const TRANSPORTS: readonly TransportKind[] = ['tcp', 'unix', 'websocket'];
 export const PAIRINGS = TRANSPORTS.flatMap((first) => TRANSPORTS.map((second) => [first, second] as const));
 
 /** One direction of a pair. */
@@ -29,21 +28,6 @@ export interface Direction {
   isOver: boolean;
 }
 
-/** A pair of clients. */
-export async function pair(
-  topology: InProcessTopology,
-  first: TransportKind,
-  second: TransportKind,
-): Promise<[TestClient, TestClient]> {
-  const token = newToken();
-  const a = await topology.connect(first);
-  await a.send(handshake(token, SIDE_A));
-  const b = await topology.connect(second);
-  await b.send(handshake(token, SIDE_B));
-  await Promise.all([a.until(OK_BYTES), b.until(OK_BYTES)]);
-  return [a, b];
-}
-
 /** Both directions of a pair, for each ordered pair of transports. */
 export async function everyPairing(
   topology: InProcessTopology,
@@ -52,7 +36,7 @@ export async function everyPairing(
 ): Promise<[Direction, Direction][]> {
   const pairs: [Direction, Direction][] = [];
   for (const [first, second] of PAIRINGS) {
-    const [a, b] = await pair(topology, first, second);
+    const [a, b] = await connectPair(topology, first, second);
     const direction = (from: TestClient, to: TestClient): Direction => {
       const length = random.between(bytesEachWay / 2, bytesEachWay);
       const seed = random.between(0, 2 ** 31);

@@ -1,13 +1,11 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
-import type { TransportKind } from '../../src/transport/client-transport.ts';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
 import { until } from '../support/scratch.ts';
+import { TRANSPORTS } from '../support/test-client.ts';
 import type { TestClient } from '../support/test-client.ts';
 import { connectionsIn } from './topology.ts';
 import type { InProcessTopology, Setup } from './topology.ts';
-
-const TRANSPORTS: readonly TransportKind[] = ['tcp', 'unix', 'websocket'];
 
 /**
  * Behaviour for a client without a partner.

@@ -3,10 +3,10 @@ import { after, afterEach, before, describe, test } from 'node:test';
 import type { TransportKind } from '../../src/transport/client-transport.ts';
 import { SIDE_A, SIDE_B, SIDE_C, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
 import { until } from '../support/scratch.ts';
+import { TRANSPORTS, closedWith, connectPair } from '../support/test-client.ts';
 import type { TestClient } from '../support/test-client.ts';
 import type { Setup, Topology } from './topology.ts';
 
-const TRANSPORTS: readonly TransportKind[] = ['tcp', 'unix', 'websocket'];
 const OK = Buffer.from('ok\n');
 
 /**
@@ -29,11 +29,6 @@ function noise(position: number, length: number): Buffer {
 type Pairing = readonly [first: TransportKind, second: TransportKind];
 
 const PAIRINGS = TRANSPORTS.flatMap((first) => TRANSPORTS.map((second): Pairing => [first, second]));
-
-/** How a client sees a normal close. */
-function closedCleanly(transport: TransportKind, code = 1000): { reset: boolean; code: number | null } {
-  return { reset: false, code: transport === 'websocket' ? code : null };
-}
 
 export interface PairingSuiteOptions {
   /** Bytes per direction in the longest test. */
@@ -61,16 +56,7 @@ export function pairingSuite(
       });
       after(() => relay.close());
 
-      async function pair(): Promise<[TestClient, TestClient]> {
-        const token = newToken();
-        const a = await relay.connect(first);
-        await a.send(handshake(token, SIDE_A));
-        const b = await relay.connect(second);
-        await b.send(handshake(token, SIDE_B));
-        assert.deepEqual(await a.until(3), OK);
-        assert.deepEqual(await b.until(3), OK);
-        return [a, b];
-      }
+      const pair = (): Promise<[TestClient, TestClient]> => connectPair(relay, first, second);
 
       test('both clients get ok, then the bytes of the other one', async () => {
         const [a, b] = await pair();
@@ -79,7 +65,7 @@ export function pairingSuite(
         assert.equal((await a.until(9)).toString(), 'ok\nfrom b');
         assert.equal((await b.until(9)).toString(), 'ok\nfrom a');
         a.end();
-        assert.deepEqual(await b.closed, closedCleanly(second));
+        assert.deepEqual(await b.closed, closedWith(second));
         const [summary] = await relay.waitForRecords(1);
         assert.equal(summary?.mood, 'happy');
         assert.equal(summary?.totalBytes, 12);
@@ -116,7 +102,7 @@ export function pairingSuite(
         const b = await relay.connect(second);
         await b.send(handshake(token, SIDE_C));
         assert.deepEqual(await b.until(3), OK);
-        assert.deepEqual(await a.closed, closedCleanly(first));
+        assert.deepEqual(await a.closed, closedWith(first));
         assert.equal(a.receivedBytes, 0);
         assert.deepEqual(await newer.until(3), OK);
         b.end();
@@ -161,7 +147,7 @@ export function pairingSuite(
         b.resume();
         await sent;
         a.end();
-        assert.deepEqual(await b.closed, closedCleanly(second));
+        assert.deepEqual(await b.closed, closedWith(second));
         assert.ok(b.received.subarray(3).equals(bytes));
       });
 
@@ -171,7 +157,7 @@ export function pairingSuite(
         await a.send(bytes);
         await b.until(100_003);
         a.reset();
-        assert.deepEqual(await b.closed, closedCleanly(second));
+        assert.deepEqual(await b.closed, closedWith(second));
         assert.ok(b.received.subarray(3).equals(bytes));
         assert.equal((await relay.waitForRecords(1))[0]?.mood, 'happy');
       });
@@ -208,7 +194,7 @@ export function pairingSuite(
         await relay.untilStalled();
         a.discardUnsentAtEnd();
         b.reset();
-        assert.deepEqual(await a.closed, closedCleanly(first));
+        assert.deepEqual(await a.closed, closedWith(first));
         assert.equal((await relay.waitForRecords(1))[0]?.mood, 'happy');
         await sent;
       });

@@ -2,8 +2,9 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { RateLimiter } from '../../src/limits/rate-limiter.ts';
 import type { TransportKind } from '../../src/transport/client-transport.ts';
-import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
+import { randomBytesOf } from '../support/bytes.ts';
 import { until } from '../support/scratch.ts';
+import { connectPair } from '../support/test-client.ts';
 import type { TestClient } from '../support/test-client.ts';
 import type { InProcessTopology, Setup } from './topology.ts';
 
@@ -14,17 +15,8 @@ const READ_BYTES = 17_000;
 const QUIET_MS = 80;
 
 /** A pair of clients. In a cluster the first client's relay owns it, and both relays measure its bytes. */
-async function pairOf(
-  topology: InProcessTopology,
-  transport: TransportKind,
-): Promise<readonly [TestClient, TestClient]> {
-  const token = newToken();
-  const clients = [await topology.connect(transport), await topology.connect(transport)] as const;
-  await clients[0].send(handshake(token, SIDE_A));
-  await clients[1].send(handshake(token, SIDE_B));
-  for (const client of clients) assert.equal((await client.until(3)).toString(), 'ok\n');
-  return clients;
-}
+const pairOf = (topology: InProcessTopology, transport: TransportKind): Promise<[TestClient, TestClient]> =>
+  connectPair(topology, transport, transport);
 
 export interface RatesSuiteOptions {
   readonly transports: readonly TransportKind[];

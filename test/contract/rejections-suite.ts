@@ -5,11 +5,10 @@ import type { TransportKind } from '../../src/transport/client-transport.ts';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
 import type { TestRelayOptions } from '../support/test-relay.ts';
 import { until } from '../support/scratch.ts';
+import { TRANSPORTS } from '../support/test-client.ts';
 import type { TestClient } from '../support/test-client.ts';
 import { connectionsIn, rejectedIn } from './topology.ts';
 import type { InProcessTopology, Setup } from './topology.ts';
-
-const TRANSPORTS: readonly TransportKind[] = ['tcp', 'unix', 'websocket'];
 
 /**
  * A client that waits for a partner.

@@ -4,15 +4,13 @@ import { buffer } from 'node:stream/consumers';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { TransportKind } from '../../src/transport/client-transport.ts';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
+import { TRANSPORTS } from '../support/test-client.ts';
 import { TestClock } from '../support/test-clock.ts';
 import type { TestRelayOptions } from '../support/test-relay.ts';
 import { until } from '../support/scratch.ts';
 import { connectionsIn, sumOf } from './topology.ts';
 import type { InProcessTopology, Setup } from './topology.ts';
-
-const TRANSPORTS: readonly TransportKind[] = ['tcp', 'unix', 'websocket'];
 
 /** Timeouts of these tests, in milliseconds. The relay checks that often whether they have expired. */
 const HANDSHAKE_MS = 30;

@@ -5,11 +5,10 @@ import type { Token } from '../../src/protocol/messages.ts';
 import type { TransportKind } from '../../src/transport/client-transport.ts';
 import { SIDE_A, handshake, newToken } from './bytes.ts';
 import { until } from './scratch.ts';
-import type { Close, TestClient } from './test-client.ts';
+import { closedWith } from './test-client.ts';
+import type { TestClient } from './test-client.ts';
 import { TestCluster } from './test-cluster.ts';
 import type { TestRelayOptions } from './test-relay.ts';
-
-export const TRANSPORTS: readonly TransportKind[] = ['tcp', 'unix', 'websocket'];
 
 export interface ClusterTestOptions extends TestRelayOptions {
   readonly relays?: number;
@@ -71,10 +70,6 @@ export function tokenOf(text: string): Token {
   const line = parseHandshake(Buffer.from(handshake(text)));
   if (line.kind !== 'relay') throw new Error('not a handshake');
   return line.token;
-}
-
-export function closedWith(transport: TransportKind, code = 1000): Close {
-  return { reset: false, code: transport === 'websocket' ? code : null };
 }
 
 /** Expects that the client has received exactly `word` when the relay closes it. */

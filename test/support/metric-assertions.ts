@@ -1,13 +1,7 @@
 import assert from 'node:assert/strict';
-import { SIDE_A, SIDE_B, handshake, newToken } from './bytes.ts';
 import { nonZero, scrape } from './metrics.ts';
-import type { TestClient } from './test-client.ts';
 import type { OpenRelay } from './open-relay.ts';
 import { eventually } from './programs.ts';
-
-export type Transport = TestClient['transport'];
-
-export const TRANSPORTS: readonly Transport[] = ['tcp', 'unix', 'websocket'];
 
 /** Time for a metric to reach a value, in milliseconds. */
 const METRIC_TIMEOUT_MS = 30_000;
@@ -45,20 +39,6 @@ export async function nonZeroMetrics(
   name: string,
 ): Promise<Readonly<Record<string, number>>> {
   return nonZero(await scrape(relay.statusUrl), `transit_relay_${name}`);
-}
-
-/** Connects two clients and waits until they are paired. */
-export async function connectPair(
-  relay: OpenRelay,
-  from: Transport,
-  to: Transport,
-): Promise<[TestClient, TestClient]> {
-  const token = newToken();
-  const [a, b] = [await relay.connect(from), await relay.connect(to)];
-  await a.send(handshake(token, SIDE_A));
-  await b.send(handshake(token, SIDE_B));
-  await Promise.all([a.until(3), b.until(3)]);
-  return [a, b];
 }
 
 /** Resolves when no connection is open. */

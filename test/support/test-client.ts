@@ -1,7 +1,11 @@
+import assert from 'node:assert/strict';
 import { connect } from 'node:net';
 import type { Socket } from 'node:net';
 import { WebSocket } from 'ws';
 import type { TransportKind } from '../../src/transport/client-transport.ts';
+import { SIDE_A, SIDE_B, handshake, newToken } from './bytes.ts';
+
+export const TRANSPORTS: readonly TransportKind[] = ['tcp', 'unix', 'websocket'];
 
 export interface Addresses {
   readonly tcpPort: number;
@@ -15,6 +19,11 @@ export interface Addresses {
 export interface Close {
   readonly reset: boolean;
   readonly code: number | null;
+}
+
+/** How a client sees a close by the relay. */
+export function closedWith(transport: TransportKind, code = 1000): Close {
+  return { reset: false, code: transport === 'websocket' ? code : null };
 }
 
 /** A test client: it sends bytes, keeps the received ones, and records how the connection ends. */
@@ -184,6 +193,21 @@ export class TestClient {
     this.#bytes += bytes.length;
     this.#wake();
   }
+}
+
+/** Connects two clients with a new token, one after the other, and waits until both have their `ok`. */
+export async function connectPair(
+  relay: { connect(transport: TransportKind): Promise<TestClient> },
+  first: TransportKind,
+  second: TransportKind,
+): Promise<[TestClient, TestClient]> {
+  const token = newToken();
+  const a = await relay.connect(first);
+  await a.send(handshake(token, SIDE_A));
+  const b = await relay.connect(second);
+  await b.send(handshake(token, SIDE_B));
+  for (const client of [a, b]) assert.equal((await client.until(3)).toString(), 'ok\n');
+  return [a, b];
 }
 
 function whenOpen(ws: WebSocket, action: () => void): void {

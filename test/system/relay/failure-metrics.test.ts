@@ -12,7 +12,8 @@ import { CertificateDirectory } from '../../support/certificate-directory.ts';
 import { makeIdentity } from '../../support/certificates.ts';
 import { UPGRADE } from '../../support/frames.ts';
 import { scratch } from '../../support/scratch.ts';
-import { metricIs, nonZeroMetrics, allDisconnected, connectPair } from '../../support/metric-assertions.ts';
+import { metricIs, nonZeroMetrics, allDisconnected } from '../../support/metric-assertions.ts';
+import { connectPair } from '../../support/test-client.ts';
 import { OpenRelay } from '../../support/open-relay.ts';
 
 describe('the metrics of failures', () => {

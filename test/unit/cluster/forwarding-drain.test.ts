@@ -3,8 +3,6 @@ import { describe } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SIDE_A, SIDE_B, handshake, randomBytesOf } from '../../support/bytes.ts';
 import {
-  TRANSPORTS,
-  closedWith,
   clusterTest,
   connectAndSend,
   expectExchange,
@@ -16,6 +14,7 @@ import {
   startWaiting,
   untilWaitingAt,
 } from '../../support/cluster-scenario.ts';
+import { TRANSPORTS, closedWith } from '../../support/test-client.ts';
 import { until } from '../../support/scratch.ts';
 
 describe('a relay that drains', () => {

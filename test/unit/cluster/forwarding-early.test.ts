@@ -3,7 +3,6 @@ import { describe } from 'node:test';
 import { setImmediate } from 'node:timers/promises';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../../support/bytes.ts';
 import {
-  TRANSPORTS,
   clusterTest,
   connectAndSend,
   expectRecords,
@@ -12,6 +11,7 @@ import {
   tokenOf,
   untilWaitingAt,
 } from '../../support/cluster-scenario.ts';
+import { TRANSPORTS } from '../../support/test-client.ts';
 import { until } from '../../support/scratch.ts';
 
 describe('bytes that a client sends before it is paired', () => {

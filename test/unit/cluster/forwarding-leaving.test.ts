@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { describe } from 'node:test';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../../support/bytes.ts';
 import {
-  TRANSPORTS,
   clusterTest,
   connectAndSend,
   expectExchange,
@@ -13,6 +12,7 @@ import {
   tokenOf,
   untilWaitingAt,
 } from '../../support/cluster-scenario.ts';
+import { TRANSPORTS } from '../../support/test-client.ts';
 import { until } from '../../support/scratch.ts';
 
 const ENDINGS = ['end', 'reset'] as const;

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { setImmediate } from 'node:timers/promises';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../../support/bytes.ts';
-import { TRANSPORTS, clusterTest } from '../../support/cluster-scenario.ts';
+import { clusterTest } from '../../support/cluster-scenario.ts';
+import { TRANSPORTS } from '../../support/test-client.ts';
 import { Dice } from '../../support/dice.ts';
 import type { TestClient } from '../../support/test-client.ts';
 import type { TestCluster } from '../../support/test-cluster.ts';

@@ -3,8 +3,6 @@ import { describe } from 'node:test';
 import type { TransportKind } from '../../../src/transport/client-transport.ts';
 import { SIDE_A, SIDE_B, handshake, randomBytesOf } from '../../support/bytes.ts';
 import {
-  TRANSPORTS,
-  closedWith,
   clusterTest,
   connectAndSend,
   expectExchange,
@@ -14,6 +12,7 @@ import {
   startWaiting,
   untilWaitingAt,
 } from '../../support/cluster-scenario.ts';
+import { TRANSPORTS, closedWith } from '../../support/test-client.ts';
 import { until } from '../../support/scratch.ts';
 import type { TestCluster } from '../../support/test-cluster.ts';
 

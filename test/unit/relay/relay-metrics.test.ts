@@ -4,15 +4,9 @@ import { describe, test } from 'node:test';
 import { SIDE_A, SIDE_B, SIDE_C, handshake, newToken } from '../../support/bytes.ts';
 import { scrape } from '../../support/metrics.ts';
 import { scratch } from '../../support/scratch.ts';
-import {
-  TRANSPORTS,
-  metricExceeds,
-  metricIs,
-  nonZeroMetrics,
-  allDisconnected,
-  connectPair,
-} from '../../support/metric-assertions.ts';
+import { metricExceeds, metricIs, nonZeroMetrics, allDisconnected } from '../../support/metric-assertions.ts';
 import { OpenRelay } from '../../support/open-relay.ts';
+import { TRANSPORTS, connectPair } from '../../support/test-client.ts';
 
 describe('the metrics of the relay', () => {
   test('have one prefix, exist from the start, and start at 0', async (context) => {

@@ -136,7 +136,8 @@ describe('a forwarded client', () => {
         await expectRecords(cluster, 0, ['lonely link', 'lonely tcp']);
         assert.equal(cluster.summaries.length, 2);
       },
-      { timeouts: { waitMs: 300 } },
+      // Long enough for the second client to be forwarded on a busy machine.
+      { timeouts: { waitMs: 1000 } },
     );
 
     clusterTest(

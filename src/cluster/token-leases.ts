@@ -186,6 +186,8 @@ interface TokenLeasesTotals {
 export class TokenLeases {
   readonly #events: TokenLeasesEvents;
   readonly #runtime: Runtime;
+  /** Of this relay. */
+  readonly #address: string;
   readonly #keys: LeaseKeys;
   readonly #coordinator: CoordinatorClient;
   readonly #store: LeaseStore;
@@ -202,6 +204,7 @@ export class TokenLeases {
     const { coordinator, secret, self, leaseMs = LEASE_MS, events, runtime = NODE_RUNTIME } = options;
     this.#events = events;
     this.#runtime = runtime;
+    this.#address = self.address;
     this.#keys = new LeaseKeys(secret);
     const coordinatorEvents: CoordinatorEvents = {
       onUp: () => {
@@ -380,7 +383,13 @@ export class TokenLeases {
     const others = await this.#store.renew(entries.map((entry) => entry.key));
     for (const [index, entry] of entries.entries()) {
       // A lease that was released or requested again meanwhile gets a later reply.
-      if (this.#isRenewable(entry)) this.#applyState(entry, others.get(index) ?? { kind: 'self' });
+      if (!this.#isRenewable(entry)) continue;
+      const held = others.get(index) ?? { kind: 'self' };
+      // The owner is an earlier process of this relay: acquiring takes its lease over. An acquired lease was taken by another
+      // running relay that advertises this address.
+      if (!entry.acquired && held.kind === 'other' && held.owner.address === this.#address)
+        void this.#reconcile(entry);
+      else this.#applyState(entry, held);
     }
   }
 

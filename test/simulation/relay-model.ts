@@ -161,6 +161,7 @@ export class RelayModel {
     client.state = 'waiting';
     const accepted = this.rendezvous.join(client.token, client.side, client);
     this.#waiting.add(client);
+    if (accepted.kind === 'replaced') this.disconnect(accepted.oldest);
     if (accepted.kind !== 'paired') return true;
     for (const redundant of accepted.redundant) this.disconnect(redundant);
     this.#pair(client, accepted.partner);

@@ -188,10 +188,9 @@ export class SimulatedCluster {
     return relay;
   }
 
-  /** The relay that owns a token, by the coordinator's data; null: none that runs. */
-  ownerOf(token: Token): RelayModel | null {
-    const value = this.coordinator.ownerOf(this.#keys.forToken(token));
-    return this.#relays.find(({ leaseValue, isDead }) => leaseValue === value && !isDead) ?? null;
+  /** The coordinator's key of a token. */
+  keyOf(token: Token): string {
+    return this.#keys.forToken(token);
   }
 
   #startRelay(id: number, clients: number): void {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import {
   CoordinatorClient,
   CoordinatorError,
@@ -147,6 +148,8 @@ describe('the client of the coordinator', () => {
     await assert.rejects(failing, { code: 'NOSCRIPT' });
     await assert.rejects(pending, { code: 'NOSCRIPT' });
     await until('NOSCRIPT');
+    // No health check was sent on the closed connection.
+    assert.equal(client.commands, 4);
     events.length = 0;
     await until('up');
     assert.equal(redis.connections, 2);
@@ -164,6 +167,21 @@ describe('the client of the coordinator', () => {
       assert.equal(client.isUp, false);
     });
   }
+
+  test('closes the connection after five seconds without a reply, also after earlier replies', async (context) => {
+    const { client, until } = await open(context, (command) => (isFor('ECHO', command) ? SILENCE : null));
+    await until('up');
+    const { timers } = context.mock;
+    timers.enable({ apis: ['setTimeout'] });
+    const pending = client.request(['ECHO']).catch((failure: unknown) => failure);
+    timers.tick(4999);
+    assert.equal(await Promise.race([pending, nextTurn('pending')]), 'pending');
+    timers.tick(1);
+    timers.reset();
+    const failure = await Promise.race([pending, nextTurn('pending')]);
+    assert.ok(failure instanceof CoordinatorError);
+    assert.equal(failure.code, 'ETIMEDOUT');
+  });
 
   test('stays connected to a coordinator without memory, but reports it', async (context) => {
     let isFull = true;

@@ -8,17 +8,15 @@ import { parseEndpoint } from '../../src/config/endpoint.ts';
 import { Bystander, reportFault } from '../support/bystander.ts';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
 import { Program } from '../support/programs.ts';
-import { coresUsed, vitalsOf, vitalsReturn } from '../support/vitals.ts';
+import { untilIdle, vitalsOf, vitalsReturn } from '../support/vitals.ts';
 
 const MAIN = join(import.meta.dirname, '..', '..', 'src', 'main.ts');
 
-const ANY_LOOPBACK_PORT = 'tcp:0:interface=127.0.0.1';
+/** An endpoint at any free port. */
+export const ANY_LOOPBACK_PORT = 'tcp:0:interface=127.0.0.1';
 
 /** Duration of the measurement before the fault, in milliseconds. */
-const UNDISTURBED_MS = 700;
-
-/** An idle process uses no CPU; one that spins uses a whole core. */
-const MAX_IDLE_CORES = 0.2;
+const UNDISTURBED_MS = 300;
 
 /** Time for a relay to end, in milliseconds: its last writes may have to be abandoned. */
 const END_TIMEOUT_MS = 20_000;
@@ -59,6 +57,12 @@ export class RelayUnderTest implements AsyncDisposable {
       await program[Symbol.asyncDispose]();
       throw error;
     }
+  }
+
+  /** URL of its status port, for which `RELAY_STATUS_LISTEN` is set. */
+  async statusUrl(): Promise<string> {
+    const [, port] = await this.program.waitForOutput(/"role":"status","endpoint":"tcp:(\d+)/u);
+    return `http://127.0.0.1:${port}`;
   }
 
   get pid(): number {
@@ -124,8 +128,7 @@ export async function injectFault(
   const vitalsAfter = await vitalsReturn(relay.pid, vitalsBefore);
   const bytes = await bystander.finish();
   reportFault(context, fault, { before, during, vitalsBefore, vitalsAfter });
-  const cores = await coresUsed(relay.pid, 1000);
-  assert.ok(cores < MAX_IDLE_CORES, `the idle relay uses ${cores} cores`);
+  await untilIdle(relay.pid);
   return bytes;
 }
 

@@ -6,7 +6,7 @@ import { eventually } from '../support/programs.ts';
 /**
  * Time for records to be on disk once nothing blocks writes, in milliseconds. The relay retries every 5 s.
  */
-const WRITTEN_TIMEOUT_MS = 15_000;
+const WRITTEN_TIMEOUT_MS = 30_000;
 
 /**
  * Bytes of the `happy` records of a usage database, by size. Rows that a test inserted have old dates and are

@@ -35,6 +35,24 @@ export function vitalsReturn(pid: number, before: Vitals, marginMiB = 40): Promi
   });
 }
 
+/** Time for a process to become idle, in milliseconds. */
+const IDLE_TIMEOUT_MS = 5000;
+
+const IDLE_WINDOW_MS = 250;
+
+/** An idle process uses no CPU; one that spins uses a whole core. */
+const MAX_IDLE_CORES = 0.2;
+
+/** Resolves when a process is idle. Rejects if it keeps using the CPU. */
+export async function untilIdle(pid: number): Promise<void> {
+  const deadline = performance.now() + IDLE_TIMEOUT_MS;
+  for (;;) {
+    const cores = await coresUsed(pid, IDLE_WINDOW_MS);
+    if (cores < MAX_IDLE_CORES) return;
+    if (performance.now() > deadline) throw new Error(`an idle process uses ${cores} of a core`);
+  }
+}
+
 /** CPU use of a process for the next `ms`, including its threads and kernel time; 1 is one core. */
 export async function coresUsed(pid: number, ms: number): Promise<number> {
   const [startedAt, startedWith] = [performance.now(), cpuSeconds(pid)];

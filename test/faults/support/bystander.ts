@@ -18,6 +18,9 @@ const PING_PAUSE_MS = 1;
 /** Time from one new pair to the next, in milliseconds. */
 const NEW_PAIR_PAUSE_MS = 100;
 
+/** Duration of the measurement before an attack, in milliseconds. */
+const UNDISTURBED_MS = 300;
+
 /** Time for a new pair to be paired, in milliseconds. */
 const NEW_PAIR_TIMEOUT_MS = 30_000;
 
@@ -88,13 +91,25 @@ export class Bystander implements AsyncDisposable {
     return this.measureWhile(() => sleep(ms));
   }
 
+  /** Measures before an attack, to compare. */
+  measureUndisturbed(): Promise<Measurement> {
+    return this.measure(UNDISTURBED_MS);
+  }
+
   /** Measures until `action` is done. */
   async measureWhile(action: () => Promise<unknown>): Promise<Measurement> {
     await this.#ask('begin');
     await action();
-    const measurement = await this.#ask('end');
-    if (!isMeasurement(measurement)) throw new Error('the bystander sent no measurement');
-    return measurement;
+    return this.#measurement();
+  }
+
+  /** Measures until there is enough, or until the time is up. */
+  async measureUntil(isEnough: (soFar: Measurement) => Promise<boolean>): Promise<Measurement> {
+    await this.#ask('begin');
+    for (const deadline = performance.now() + ANSWER_TIMEOUT_MS; ; await sleep(NEW_PAIR_PAUSE_MS)) {
+      const soFar = await this.#measurement();
+      if ((await isEnough(soFar)) || performance.now() > deadline) return soFar;
+    }
   }
 
   /** Ends the pair. Resolves with its bytes, both directions together, all compared. */
@@ -104,6 +119,12 @@ export class Bystander implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#worker.terminate();
+  }
+
+  async #measurement(): Promise<Measurement> {
+    const measurement = await this.#ask('end');
+    if (!isMeasurement(measurement)) throw new Error('the bystander sent no measurement');
+    return measurement;
   }
 
   async #ask(order: Order | null): Promise<unknown> {

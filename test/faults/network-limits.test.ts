@@ -12,7 +12,7 @@ const LIMIT = 400;
 
 const BYSTANDERS = 4;
 
-describe('a flood of clients against a limit', { timeout: 120_000 }, () => {
+describe('a flood of clients against a limit', () => {
   test('of connections: rejected clients get a reply', async (context) => {
     const monitored = await MonitoredRelay.startFor(context, { RELAY_MAX_CONNECTIONS: String(LIMIT) });
     let rejected = 0;

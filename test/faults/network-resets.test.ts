@@ -9,7 +9,7 @@ function recordsOf(mood: string): number {
 }
 
 // The second test mostly waits, for a relay of its own.
-describe('a reset', { concurrency: true, timeout: 120_000 }, () => {
+describe('a reset', { concurrency: true }, () => {
   test('ends one connection, and its pair cleanly, at every point of the session', async (context) => {
     const monitored = await MonitoredRelay.startFor(context);
     const transfers = await checkRecovery(

@@ -7,7 +7,7 @@ import type { MonitoredRelay } from './monitored-relay.ts';
 const ATTACKER = join(import.meta.dirname, 'attacker.ts');
 
 /** Much longer than any attack, in milliseconds. */
-const TIMEOUT_MS = 90_000;
+const TIMEOUT_MS = 240_000;
 
 /** Runs `attacker.ts` in a separate process, so that it does not slow this process down. */
 export class Attack implements AsyncDisposable {

@@ -6,7 +6,7 @@ import type { MeasuredRelay } from './turns.ts';
 const ATTACKER = join(import.meta.dirname, 'mass-attacker.ts');
 
 /** Much longer than the preparation of any attack, in milliseconds. */
-const TIMEOUT_MS = 60_000;
+const TIMEOUT_MS = 240_000;
 
 /** Runs `mass-attacker.ts` in a separate process. */
 export class MassAttack implements AsyncDisposable {

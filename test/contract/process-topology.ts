@@ -146,7 +146,17 @@ export class ProcessTopology implements Topology {
     const starts = Array.from({ length: count }, async () =>
       Member.start(url, await mkdtemp(join(directory, 'relay-'))),
     );
-    const members = await Promise.all(starts);
+    const started = await Promise.allSettled(starts);
+    const members = started.flatMap((start) => (start.status === 'fulfilled' ? [start.value] : []));
+    if (members.length < count) {
+      // Processes that keep running would keep the test file from ending.
+      for (const { relay } of members) await relay[Symbol.asyncDispose]();
+      await coordinator[Symbol.asyncDispose]();
+      throw new AggregateError(
+        started.flatMap((start) => (start.status === 'rejected' ? [start.reason] : [])),
+        'a relay did not start',
+      );
+    }
     return new ProcessTopology(members, coordinator, url, directory);
   }
 

@@ -93,6 +93,9 @@ export class RelayUnderTest implements AsyncDisposable {
   }
 }
 
+/** Number of tries to connect to a relay that starts, 50 ms apart. */
+const MAX_TRIES = 1200;
+
 /** Resolves when a program listens there. */
 async function untilReachable(port: number): Promise<void> {
   for (let tries = 0; ; tries += 1) {
@@ -102,7 +105,7 @@ async function untilReachable(port: number): Promise<void> {
       socket.destroy();
       return;
     } catch (error) {
-      if (tries > 200) throw error;
+      if (tries > MAX_TRIES) throw error;
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
   }

@@ -70,6 +70,10 @@ for (const survivor of survivors.toSorted((a, b) => a.file.localeCompare(b.file)
   print(describe(survivor));
 }
 
+for (const [test, health] of healthOf) {
+  if (!(await health)) print(`${test} was ignored: it fails without a mutation`);
+}
+
 /** All mutations of sources that a test loads. */
 function candidates(): Candidate[] {
   const api = new API({ cwd: process.cwd() });

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setInterval as ticks } from 'node:timers/promises';
 import { ComposeProject } from '../../support/compose.ts';
-import { DockerSandbox, docker, withoutDocker } from '../../support/docker.ts';
+import { DockerSandbox, askDocker, docker, withoutDocker } from '../../support/docker.ts';
 import type { Container } from '../../support/docker.ts';
 import { buildDebian, buildImage } from '../../support/docker-images.ts';
 import { scratch } from '../../support/scratch.ts';
@@ -19,8 +19,18 @@ const MAILBOX_PORT = 4000;
 const SNAPSHOT_TRIES = 100;
 const SNAPSHOT_PAUSE_MS = 500;
 
+const PAUSE_TRIES = 20;
+
 /** The name under which containers find their host. */
 const HOST = 'host.test';
+
+/** Pauses a container. On a busy machine the kernel may need several attempts to freeze all of its processes. */
+async function pause({ id }: Container): Promise<void> {
+  let result = await askDocker(['pause', id]);
+  for (let tries = 1; result.code !== 0 && tries < PAUSE_TRIES; tries += 1)
+    result = await askDocker(['pause', id]);
+  equal(result.code, 0, result.stderr);
+}
 
 describe('two wormhole clients in containers', { skip: withoutDocker }, () => {
   const sandbox = new DockerSandbox();
@@ -80,7 +90,7 @@ describe('two wormhole clients in containers', { skip: withoutDocker }, () => {
       `${wormhole} receive --hide-progress --accept-file ${code}; sha256sum noise.bin`,
     );
     await sender.waitForLog(/^Sending \(->relay:/mu);
-    await docker('pause', receiver.id);
+    await pause(receiver);
 
     const directory = await scratch(t);
     const sql = 'PRAGMA integrity_check; SELECT count(*) FROM usage; SELECT connected FROM current;';

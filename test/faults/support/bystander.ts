@@ -8,6 +8,7 @@ import { connect as connectTls } from 'node:tls';
 import { Worker, isMainThread, parentPort, workerData } from 'node:worker_threads';
 import { SIDE_A, SIDE_B, handshake, randomBytesOf } from '../../support/bytes.ts';
 import { ProcessorClock } from './processor-clock.ts';
+import type { Moment } from './processor-clock.ts';
 
 /** Bytes of one ping. Odd, so that pings start at changing offsets of a buffer. */
 const PING_BYTES = 1021;
@@ -242,7 +243,7 @@ class Times {
   readonly #clock: ProcessorClock;
   #elapsedMs: number[] = [];
   #stallMs = 0;
-  #startedAt: { readonly wallMs: number; readonly clockMs: number } | null = null;
+  #startedAt: Moment | null = null;
 
   constructor(clock: ProcessorClock) {
     this.#clock = clock;
@@ -260,7 +261,7 @@ class Times {
   }
 
   start(): void {
-    this.#startedAt = { wallMs: performance.now(), clockMs: this.#clock.nowMs() };
+    this.#startedAt = this.#clock.now();
   }
 
   /** Records the time since `start`. */
@@ -284,9 +285,8 @@ class Times {
 
   #record(elapsedMs: number[]): void {
     if (this.#startedAt === null) return;
-    const { wallMs, clockMs } = this.#startedAt;
-    elapsedMs.push(performance.now() - wallMs);
-    this.#stallMs = Math.max(this.#stallMs, this.#clock.nowMs() - clockMs);
+    elapsedMs.push(performance.now() - this.#startedAt.wallMs);
+    this.#stallMs = Math.max(this.#stallMs, this.#clock.elapsedMs(this.#startedAt));
   }
 }
 

@@ -37,8 +37,14 @@ function openOrNull(path: string): number | null {
   }
 }
 
+/** A moment of a `ProcessorClock`. */
+export interface Moment {
+  readonly wallMs: number;
+  readonly runDelaysMs: readonly number[];
+}
+
 /**
- * A clock that stands still while the calling thread, or the main thread of the other process, waits for a
+ * Measures time without the time for which the calling thread, or the main thread of the other process, waits for a
  * processor. So limits for what a relay may take do not depend on other programs on the machine.
  */
 export class ProcessorClock {
@@ -49,8 +55,13 @@ export class ProcessorClock {
     this.#delays = [new RunDelay('thread-self'), new RunDelay(String(pid))];
   }
 
-  /** Only the difference of two calls has a meaning. It can be negative if both threads waited at the same time. */
-  nowMs(): number {
-    return this.#delays.reduce((ms, delay) => ms - delay.ms(), performance.now());
+  now(): Moment {
+    return { wallMs: performance.now(), runDelaysMs: this.#delays.map((delay) => delay.ms()) };
+  }
+
+  /** Both threads may have waited at the same time, so only the longer wait is left out. */
+  elapsedMs({ wallMs, runDelaysMs }: Moment): number {
+    const waits = this.#delays.map((delay, index) => delay.ms() - (runDelaysMs[index] ?? 0));
+    return performance.now() - wallMs - Math.max(...waits);
   }
 }

@@ -39,6 +39,10 @@ const EXCEPTIONS: ReadonlyMap<string, string> = new Map([
     'cert_revocation',
     'the test authority has no CRL and no OCSP responder; a public authority brings its own',
   ],
+  [
+    'sessionresumption_ticket',
+    'on a busy machine, the scanner disconnects before it has received a ticket, and then has none to send',
+  ],
 ]);
 
 /** Findings that a scan must report as OK: a scan that failed half-way reports no problems either. */

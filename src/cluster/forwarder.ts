@@ -39,7 +39,14 @@ const OWNER_CHECK_INTERVAL_MS = 15_000;
 /** The part of a session that forwarding uses. */
 export type ForwardableClient = Pick<
   ClientSession,
-  'transport' | 'state' | 'dispatch' | 'joinRendezvous' | 'onData' | 'startForwarding' | 'guard'
+  | 'transport'
+  | 'state'
+  | 'dispatch'
+  | 'joinRendezvous'
+  | 'onData'
+  | 'startForwarding'
+  | 'onLinkDelivered'
+  | 'guard'
 >;
 
 /**
@@ -207,12 +214,16 @@ export class Forwarder {
       onText: () => undefined,
       onWritable: () => {
         if (this.#link === link) this.#splice?.receiverDrained(link);
+        else this.#client.onLinkDelivered(link);
       },
       onEnd: () => {
         if (this.#link === link) this.#onLinkEnd();
       },
       onClose: () => {
-        if (this.#link !== link) return;
+        if (this.#link !== link) {
+          this.#client.onLinkDelivered(link);
+          return;
+        }
         // Closed already: a graceful close would start a timer that nothing cancels.
         this.#link = null;
         this.#onLinkEnd();

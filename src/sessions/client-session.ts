@@ -104,6 +104,10 @@ export class ClientSession implements ClientTransportHandler, ConnectionPhase {
   }
 
   onWritable(): void {
+    if (this.#state === 'closing') {
+      this.#sessions.onDelivered(this);
+      return;
+    }
     this.#pair?.splice.receiverDrained(this.transport);
     this.#forwarder?.onClientDrain();
   }
@@ -197,6 +201,11 @@ export class ClientSession implements ClientTransportHandler, ConnectionPhase {
     this.#stats.forwardingStarted(splice, link);
     this.#sessions.onPaired(splice, this);
     return splice;
+  }
+
+  /** A link to an owner that is no longer used has handed over all of its bytes, or has closed. */
+  onLinkDelivered(link: ClientTransport): void {
+    this.#sessions.onLinkDelivered(link);
   }
 
   /** Forwards the client to the owner of its token. Does nothing unless it waits. */

@@ -1,4 +1,3 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import type { ClusterRouter, Owner } from '../cluster/router.ts';
 import type { RateLimiter } from '../limits/rate-limiter.ts';
 import { IdleTimeouts, TimeoutQueue } from '../limits/timeouts.ts';
@@ -17,9 +16,6 @@ const SWEEP_INTERVAL_MS = 15_000;
 
 /** How long clients may take to answer a FIN once everything is delivered, in milliseconds. */
 const CLOSE_GRACE_MS = 200;
-
-/** Time between two checks whether clients of ended pairs have been sent everything, in milliseconds. */
-const DELIVERY_POLL_MS = 20;
 
 /** What each session state is for eviction. A client whose owner relay has not replied waits there. */
 const EVICTION_STATES: Readonly<Record<Exclude<SessionState, 'closed'>, EvictionState>> = {
@@ -69,6 +65,8 @@ export class SessionManager {
   clusterRouter: ClusterRouter | null = null;
   readonly #options: SessionManagerOptions;
   readonly #sessions = new Set<ClientSession>();
+  /** Closing sessions with bytes that are buffered for the client. */
+  readonly #undelivered = new Set<ClientSession>();
   /** Of the relay's own probes, which are counted nowhere else. */
   readonly #probes: SessionStats;
   readonly #probeTokens = new Map<string, () => void>();
@@ -180,7 +178,6 @@ export class SessionManager {
 
   /** Checks for resets that are hidden while a pair is stalled. */
   sweep(): void {
-    this.clients.sweepLinks();
     void this.#tasks.forEach(this.clients.splices(), (splice) => splice.sweep());
   }
 
@@ -196,11 +193,12 @@ export class SessionManager {
   async drain(timeoutMs: number, abort: AbortSignal): Promise<void> {
     await this.#tasks.forEach(this.admission.pending, (accepted) => this.admission.closePending(accepted));
     await this.#tasks.forEach([...this.#sessions], (session) => session.onDrain());
-    const deadline = this.monotonicClock() + timeoutMs;
-    await this.#until(() => this.pairs === 0 && this.clients.forwardedClients === 0, timeoutMs, abort);
-    // A transport that closes does not report its deliveries.
-    while (this.bufferedBytes > 0 && this.monotonicClock() < deadline && !abort.aborted)
-      await delay(DELIVERY_POLL_MS);
+    const isDelivered = (): boolean =>
+      this.pairs === 0 &&
+      this.clients.forwardedClients === 0 &&
+      this.#undelivered.size === 0 &&
+      this.clients.undeliveredLinks === 0;
+    await this.#until(isDelivered, timeoutMs, abort);
     await this.#until(() => this.#sessions.size === 0, CLOSE_GRACE_MS, abort);
   }
 
@@ -221,15 +219,29 @@ export class SessionManager {
     const { token } = session;
     if (this.clusterRouter !== null && token !== null && !this.clients.rendezvous.hasWaiters(token))
       this.clusterRouter.release(token);
+    if (to === 'closing' && session.transport.bufferedBytes > 0) this.#undelivered.add(session);
     if (to === 'closed') {
       this.#sessions.delete(session);
+      this.#undelivered.delete(session);
       this.admission.release(session.accepted);
     } else {
       this.admission.handshakeDone(session.accepted);
       const waiting = to === 'waiting' ? this.clients.rendezvous.waitingClients : null;
       this.admission.setEvictionState(session.accepted, EVICTION_STATES[to], waiting);
     }
-    for (const watcher of this.#stateWatchers) watcher();
+    this.#notifyWatchers();
+  }
+
+  /** A closing session has handed over all of its bytes. */
+  onDelivered(session: ClientSession): void {
+    this.#undelivered.delete(session);
+    this.#notifyWatchers();
+  }
+
+  /** A link that is closing has handed over all of its bytes, or has closed. */
+  onLinkDelivered(link: ClientTransport): void {
+    this.clients.linkDelivered(link);
+    this.#notifyWatchers();
   }
 
   /** For tests: compares all counts with what they count. Throws if they disagree. */
@@ -249,6 +261,10 @@ export class SessionManager {
     if (count('waiting') < this.#waitTimeouts.size)
       throw new Error('session manager: a wait timeout outlives its session');
     if (count('closed') > 0) throw new Error('session manager: a closed session was not removed');
+  }
+
+  #notifyWatchers(): void {
+    for (const watcher of this.#stateWatchers) watcher();
   }
 
   #notifyAll(events: Readonly<Partial<Record<SessionState, SessionEvent>>>): void {

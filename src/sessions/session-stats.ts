@@ -41,7 +41,7 @@ export class SessionStats {
   /** Between forwarded clients and their owner relays, each with the link. */
   readonly #forwarding = new Map<Splice, ClientTransport>();
   /** Links that still deliver bytes of clients that have closed. */
-  readonly #closingLinks = new Set<ClientTransport>();
+  readonly #undeliveredLinks = new Set<ClientTransport>();
   #totalPairs = 0;
 
   /**
@@ -80,7 +80,7 @@ export class SessionStats {
   /** Bytes buffered for owner relays, also those of clients that have closed. */
   upstreamBufferedBytes(): number {
     let bytes = 0;
-    for (const links of [this.#forwarding.values(), this.#closingLinks])
+    for (const links of [this.#forwarding.values(), this.#undeliveredLinks])
       for (const link of links) bytes += link.bufferedBytes;
     return bytes;
   }
@@ -120,7 +120,7 @@ export class SessionStats {
     splice.end();
     addFlows(this.#completedBytes, splice);
     const link = this.#forwarding.get(splice);
-    if (link !== undefined && link.bufferedBytes > 0) this.#closingLinks.add(link);
+    if (link !== undefined && link.bufferedBytes > 0) this.#undeliveredLinks.add(link);
     this.#forwarding.delete(splice);
   }
 
@@ -140,9 +140,13 @@ export class SessionStats {
     return [...this.#splices.keys(), ...this.#forwarding.keys()];
   }
 
-  /** Forgets links that have delivered everything. */
-  sweepLinks(): void {
-    for (const link of this.#closingLinks) if (link.bufferedBytes === 0) this.#closingLinks.delete(link);
+  /** Links of clients that have closed, with bytes that are buffered for the owner relay. */
+  get undeliveredLinks(): number {
+    return this.#undeliveredLinks.size;
+  }
+
+  linkDelivered(link: ClientTransport): void {
+    this.#undeliveredLinks.delete(link);
   }
 
   /** One session of each pair, with the bytes that the pair has relayed so far. */

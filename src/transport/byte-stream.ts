@@ -4,7 +4,7 @@ import type { Socket } from 'node:net';
 export interface ByteStreamHandler {
   /** Bytes were received. The next read, of this or any other connection, reuses their memory. */
   onBytes(bytes: Uint8Array): void;
-  /** All buffered bytes have been written to the kernel. */
+  /** All buffered bytes have been written to the kernel, perhaps after `end`. */
   onWritable(): void;
   /** The other end sent a FIN: it will send nothing more. */
   onEnd(): void;

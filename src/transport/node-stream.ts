@@ -53,6 +53,8 @@ export class NodeStream implements ByteStream {
     const socket = this.#socket;
     socket.on('data', (bytes) => this.#handler?.onBytes(bytes));
     socket.on('drain', () => this.#handler?.onWritable());
+    // After `end`, there is no `drain`.
+    socket.on('finish', () => this.#handler?.onWritable());
     socket.on('end', () => this.#handler?.onEnd());
     socket.on('close', () => this.#handler?.onClose());
   }

@@ -234,7 +234,7 @@ export class UvStream implements ByteStream, ReadFlow {
       this.#deliveredBytes += bytes.length;
       if (this.#bufferedBytes > 0 || !isReturned) return;
       if (this.#writeState === 'ending') this.#sendFin();
-      else this.#handler?.onWritable();
+      this.#handler?.onWritable();
     });
     isReturned = true;
     return this.#bufferedBytes === 0;

@@ -101,6 +101,10 @@ class Forwarding implements ForwardableClient {
     return new Splice(this.transport, link, timers);
   }
 
+  onLinkDelivered(): void {
+    // No drain waits for it here.
+  }
+
   guard(action: () => void): void {
     action();
   }

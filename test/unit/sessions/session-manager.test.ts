@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { connect } from 'node:net';
 import { describe, test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import * as fc from 'fast-check';
@@ -13,6 +14,8 @@ import type {
   TransportKind,
 } from '../../../src/transport/client-transport.ts';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../../support/bytes.ts';
+import { until } from '../../support/scratch.ts';
+import { TestRelay } from '../../support/test-relay.ts';
 
 const noop = (): undefined => undefined;
 
@@ -351,6 +354,36 @@ describe('a drain', () => {
     await drained;
     assert.equal(sessions.bufferedBytes, 0);
   });
+
+  for (const standardStreams of [false, true]) {
+    test(`ends when a client has the bytes of its pair, with ${standardStreams ? 'standard streams' : 'the shared buffer'}`, async (context) => {
+      const relay = await TestRelay.open({ standardStreams });
+      context.after(() => relay.close());
+      const sender = await relay.connect('tcp');
+      // It never closes its end.
+      const receiver = connect({ port: relay.tcpPort, host: '127.0.0.1', allowHalfOpen: true });
+      context.after(() => receiver.destroy());
+      const token = newToken();
+      await sender.send(handshake(token, SIDE_A));
+      receiver.write(handshake(token, SIDE_B));
+      await sender.until(3);
+      const sent = sender.sendAll(Buffer.alloc(32_000_000), 65_536);
+      await relay.untilStalled();
+      sender.reset();
+      await sent;
+      const { sessions } = relay;
+      const drained = sessions.drain(60_000, new AbortController().signal);
+      await until(() => {
+        sessions.sweep();
+        return sessions.pairs === 0;
+      });
+      assert.ok(sessions.bufferedBytes > 0);
+      assert.equal(await isSettled(drained), false);
+      receiver.resume();
+      await drained;
+      assert.deepEqual([sessions.bufferedBytes, relay.admission.connections], [0, 1]);
+    });
+  }
 
   test('ends when it is aborted, or at its timeout', async () => {
     using fixture = new Fixture();

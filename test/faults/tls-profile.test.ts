@@ -39,11 +39,14 @@ const EXCEPTIONS: ReadonlyMap<string, string> = new Map([
     'cert_revocation',
     'the test authority has no CRL and no OCSP responder; a public authority brings its own',
   ],
-  [
-    'sessionresumption_ticket',
-    'on a busy machine, the scanner disconnects before it has received a ticket, and then has none to send',
-  ],
+  ['sessionresumption_ticket', 'has an assertion of its own'],
 ]);
+
+/**
+ * The finding about tickets if the scanner disconnects before it has received one, as on a busy machine: then it has none to
+ * send.
+ */
+const NO_TICKET_RECEIVED = 'check failed because of connect problem';
 
 /** Findings that a scan must report as OK: a scan that failed half-way reports no problems either. */
 const EXPECTED = [
@@ -138,10 +141,11 @@ describe('testssl.sh', { concurrency: 2, skip: WITHOUT_TESTSSL }, () => {
         EXPECTED.filter((id) => !passed.has(id)),
         [],
       );
-      // These two are never worse than INFO.
       const findingById = new Map(findings.map(({ id, finding }) => [id, finding]));
       assert.equal(findingById.get('cipherlist_AVERAGE'), 'not offered');
-      assert.equal(findingById.get('sessionresumption_ticket'), 'not supported');
+      // A test below resumes sessions without the scanner.
+      const resumption = findingById.get('sessionresumption_ticket');
+      assert.ok(resumption === 'not supported' || resumption === NO_TICKET_RECEIVED, resumption);
       assert.ok(during.stallMs < MAX_STALL_MS, `a stall of ${during.stallMs} ms`);
       assert.equal(during.newPairsFailed, 0);
       await site.relay.stop();

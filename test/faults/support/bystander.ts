@@ -253,7 +253,7 @@ class Times {
     return this.#elapsedMs.length;
   }
 
-  /** Forgets all times. What is running has started now. */
+  /** Forgets all times. A running measurement starts again. */
   clear(): void {
     this.#elapsedMs = [];
     this.#stallMs = 0;

@@ -208,10 +208,12 @@ export class ProcessTopology implements Topology {
 
   /**
    * Waiting clients at the relay with most of them. The owner of a token cannot be seen from outside; here
-   * one relay owns all.
+   * one relay owns all. A client that waits while the coordinator is slow does not count before its token is
+   * leased: until then, the other relay may become the owner.
    */
   waiting(): number {
-    return Math.max(...this.#members.map((member) => member.metric('connections_waiting')));
+    const owners = this.#members.filter((member) => member.metric('cluster_leases') > 0);
+    return Math.max(0, ...owners.map((member) => member.metric('connections_waiting')));
   }
 
   /** Both relays of a pair count its bytes. */

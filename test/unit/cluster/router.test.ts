@@ -63,7 +63,7 @@ class RouterRun {
 describe('the router of a relay', { skip: withoutRedis() }, () => {
   test('resolves the owner of a token, and loses a lease to a relay that takes it over', async (context) => {
     const redis = await RedisServer.start(context);
-    const one = await RouterRun.start(context, redis, '10.0.0.1:4005', 300);
+    const one = await RouterRun.start(context, redis, '10.0.0.1:4005', 3000);
     const other = await RouterRun.start(context, redis, '10.0.0.2:4005');
     assert.equal(await one.router.resolveOwner(TOKEN), null);
     assert.deepEqual(await other.router.resolveOwner(TOKEN), one.self);
@@ -127,8 +127,8 @@ describe('the router of a relay', { skip: withoutRedis() }, () => {
 
   test('is notified of another relay with the same address', async (context) => {
     const redis = await RedisServer.start(context);
-    const one = await RouterRun.start(context, redis, '172.17.0.2:4005', 300);
-    const twin = await RouterRun.start(context, redis, '172.17.0.2:4005', 300);
+    const one = await RouterRun.start(context, redis, '172.17.0.2:4005', 3000);
+    const twin = await RouterRun.start(context, redis, '172.17.0.2:4005', 3000);
     assert.equal(await one.router.resolveOwner(TOKEN), null);
     assert.equal(await twin.router.resolveOwner(TOKEN), null);
     await until(() => one.addressConflicts > 0);

@@ -1,7 +1,7 @@
+import { freePort } from '../support/listening.ts';
 import type { Bench } from './bench.ts';
 import { runLoad } from './load.ts';
 import type { LoadOptions, Report } from './load.ts';
-import { freePort } from './peers.ts';
 import type { Peer } from './peers.ts';
 import { Samples } from './table.ts';
 

@@ -1,9 +1,9 @@
 import { createClient } from '@redis/client';
+import { freePort } from '../support/listening.ts';
 import { scrape } from '../support/metrics.ts';
 import { Program, findProgram } from '../support/programs.ts';
 import { RelayProcess } from '../support/relay-process.ts';
 import { PINNED } from './cores.ts';
-import { freePort } from './peers.ts';
 import type { Peer } from './peers.ts';
 import type { BenchPrograms } from './workshop.ts';
 

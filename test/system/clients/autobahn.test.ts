@@ -8,7 +8,7 @@ import { TestRelay } from '../../support/test-relay.ts';
 import type { TestRelayOptions } from '../../support/test-relay.ts';
 import { Program } from '../../support/programs.ts';
 
-const CLIENT = join(import.meta.dirname, '..', '..', 'support', 'autobahn-client.py');
+const CLIENT = join(import.meta.dirname, 'autobahn-client.py');
 
 /** Debian's own Python, because another one lacks Debian's packages. */
 const PYTHON = '/usr/bin/python3';

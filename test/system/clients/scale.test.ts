@@ -18,7 +18,7 @@ const NEEDED_FDS = WAITING + 2 * PAIRS + SPARE_FDS;
 /** Timeout of one step, in milliseconds: much longer than it takes. */
 const STEP_MS = 40_000;
 
-const SWARM = join(import.meta.dirname, '..', '..', 'support', 'swarm.ts');
+const SWARM = join(import.meta.dirname, 'swarm.ts');
 
 const fdLimit = execFileSync('sh', ['-c', 'ulimit -Hn'], { encoding: 'utf8' }).trim();
 const skip =

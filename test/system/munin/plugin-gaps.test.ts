@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import Database from 'better-sqlite3';
 import { deleteRecords } from '../../../src/usage/retention.ts';
-import { MuninNode, withoutMunin } from '../../support/munin-node.ts';
+import { MuninNode, withoutMunin } from './munin-node.ts';
 import { RelayProcess, UsageReader } from '../../support/relay-process.ts';
 import { scratch, until } from '../../support/scratch.ts';
 import { createUsageFile } from '../../support/usage-files.ts';

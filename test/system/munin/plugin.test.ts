@@ -1,6 +1,6 @@
 import { deepEqual, doesNotMatch, equal, ok } from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { GRAPHS, withoutMunin } from '../../support/munin-node.ts';
+import { GRAPHS, withoutMunin } from './munin-node.ts';
 import { ReferenceRelay, withoutReference } from '../../support/reference-relay.ts';
 import { RelayProcess, UsageReader } from '../../support/relay-process.ts';
 import { until } from '../../support/scratch.ts';

@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Graph } from '../../support/munin-node.ts';
+import type { Graph } from './munin-node.ts';
 
 /** Python of Debian. The plugins only need its SQLite module. */
 const PYTHON = '/usr/bin/python3';

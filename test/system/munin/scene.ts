@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { GRAPHS, MuninNode } from '../../support/munin-node.ts';
-import type { Graph } from '../../support/munin-node.ts';
+import { GRAPHS, MuninNode } from './munin-node.ts';
+import type { Graph } from './munin-node.ts';
 import { RelayProcess, UsageReader } from '../../support/relay-process.ts';
 import { scratch, until } from '../../support/scratch.ts';
 import { createUsageFile } from '../../support/usage-files.ts';

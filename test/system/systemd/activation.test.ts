@@ -11,7 +11,7 @@ import { scratch } from '../../support/scratch.ts';
 import { SecureClient } from '../../support/secure-client.ts';
 import { Activation, PYTHON, withoutSocketActivation } from '../../support/socket-activation.ts';
 import { TestClient } from '../../support/test-client.ts';
-import { UNITS, environmentOf } from '../../support/units.ts';
+import { UNITS, environmentOf } from './units.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..', '..');
 const SERVICE = 'transit-relay.service';

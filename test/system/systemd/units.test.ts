@@ -8,7 +8,7 @@ import { readRelayConfig } from '../../../src/config/relay-config.ts';
 import type { Endpoint } from '../../../src/config/endpoint.ts';
 import { findProgram } from '../../support/programs.ts';
 import { scratch } from '../../support/scratch.ts';
-import { UNITS, environmentOf, examplesOf, settingsOf, valuesOf } from '../../support/units.ts';
+import { UNITS, environmentOf, examplesOf, settingsOf, valuesOf } from './units.ts';
 
 const SERVICE = 'transit-relay.service';
 const SOCKET = 'transit-relay.socket';

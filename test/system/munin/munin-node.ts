@@ -3,9 +3,9 @@ import { connect } from 'node:net';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { freePort } from './listening.ts';
-import { CONDITION_TIMEOUT_MS, Program, eventually, findProgram } from './programs.ts';
-import { scratch } from './scratch.ts';
+import { freePort } from '../../support/listening.ts';
+import { CONDITION_TIMEOUT_MS, Program, eventually, findProgram } from '../../support/programs.ts';
+import { scratch } from '../../support/scratch.ts';
 
 const PLUGIN = join(import.meta.dirname, '..', '..', 'deploy', 'munin', 'wormhole_transit_');
 

@@ -13,7 +13,7 @@ import {
   recordsOf,
   startWaiting,
   untilWaitingAt,
-} from '../../support/cluster-scenario.ts';
+} from './cluster-scenario.ts';
 import { TRANSPORTS, closedWith } from '../../support/test-client.ts';
 import { until } from '../../support/scratch.ts';
 

@@ -10,7 +10,7 @@ import {
   startWaiting,
   tokenOf,
   untilWaitingAt,
-} from '../../support/cluster-scenario.ts';
+} from './cluster-scenario.ts';
 import { TRANSPORTS } from '../../support/test-client.ts';
 import { until } from '../../support/scratch.ts';
 

@@ -14,7 +14,7 @@ import {
   startWaiting,
   tokenOf,
   untilWaitingAt,
-} from '../../support/cluster-scenario.ts';
+} from './cluster-scenario.ts';
 import { TRANSPORTS, closedWith } from '../../support/test-client.ts';
 import { until } from '../../support/scratch.ts';
 import type { TestCluster } from '../../support/test-cluster.ts';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { setImmediate } from 'node:timers/promises';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../../support/bytes.ts';
-import { clusterTest } from '../../support/cluster-scenario.ts';
+import { clusterTest } from './cluster-scenario.ts';
 import { TRANSPORTS } from '../../support/test-client.ts';
 import { Dice } from '../../support/dice.ts';
 import type { TestClient } from '../../support/test-client.ts';

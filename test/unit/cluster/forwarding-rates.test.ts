@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe } from 'node:test';
 import { RateLimiter } from '../../../src/limits/rate-limiter.ts';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../../support/bytes.ts';
-import { clusterTest, connectAndSend, untilWaitingAt } from '../../support/cluster-scenario.ts';
+import { clusterTest, connectAndSend, untilWaitingAt } from './cluster-scenario.ts';
 import { TRANSPORTS } from '../../support/test-client.ts';
 import type { TestClient } from '../../support/test-client.ts';
 import type { TestCluster } from '../../support/test-cluster.ts';

@@ -11,7 +11,7 @@ import {
   ownerOf,
   startWaiting,
   untilWaitingAt,
-} from '../../support/cluster-scenario.ts';
+} from './cluster-scenario.ts';
 import { TRANSPORTS, closedWith } from '../../support/test-client.ts';
 import { until } from '../../support/scratch.ts';
 import type { TestCluster } from '../../support/test-cluster.ts';

@@ -24,7 +24,7 @@ import {
   connectErrorCode,
   serveImpostor,
   exerciseLink,
-} from '../../support/link-fixture.ts';
+} from './link-fixture.ts';
 
 const TLS = new LinkTls(SECRET);
 const TLS_OFFER = 'transit-relay-cluster/2 tls\n';

@@ -18,7 +18,7 @@ import {
   TestLinkServer,
   connectErrorCode,
   serveImpostor,
-} from '../../support/link-fixture.ts';
+} from './link-fixture.ts';
 
 /** An owner with this secret, which sends in pieces of `pieceBytes`, and `payload` after its last line. */
 function ownerOf(secret: string, pieceBytes: number, payload: Uint8Array): (socket: Socket) => void {

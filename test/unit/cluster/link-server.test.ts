@@ -7,7 +7,7 @@ import { PeerNetworks } from '../../../src/cluster/link-client.ts';
 import { parseCidrs } from '../../../src/config/trusted-proxies.ts';
 import { randomBytesOf } from '../../support/bytes.ts';
 import { Dice } from '../../support/dice.ts';
-import { IO_BACKENDS, RawPeer, SECRET, TestLinkServer, exerciseLink } from '../../support/link-fixture.ts';
+import { IO_BACKENDS, RawPeer, SECRET, TestLinkServer, exerciseLink } from './link-fixture.ts';
 
 const OPENING = /^transit-relay-cluster\/2 [0-9a-f]{64}\n$/u;
 

@@ -14,7 +14,7 @@ import { freePort, listening } from '../../support/listening.ts';
 import { RedisServer, withoutRedis } from '../../support/redis.ts';
 import { until } from '../../support/scratch.ts';
 import { LeaseMember, tokenOf } from '../../support/lease-fixture.ts';
-import { KEY, LOOPBACK } from '../../support/link-fixture.ts';
+import { KEY, LOOPBACK } from './link-fixture.ts';
 
 const TOKEN = tokenOf(1);
 

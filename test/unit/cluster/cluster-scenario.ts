@@ -1,14 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parseHandshake } from '../../src/protocol/handshake.ts';
-import type { Token } from '../../src/protocol/messages.ts';
-import type { TransportKind } from '../../src/transport/client-transport.ts';
-import { SIDE_A, handshake, newToken } from './bytes.ts';
-import { until } from './scratch.ts';
-import { closedWith } from './test-client.ts';
-import type { TestClient } from './test-client.ts';
-import { TestCluster } from './test-cluster.ts';
-import type { TestRelayOptions } from './test-relay.ts';
+import { parseHandshake } from '../../../src/protocol/handshake.ts';
+import type { Token } from '../../../src/protocol/messages.ts';
+import type { TransportKind } from '../../../src/transport/client-transport.ts';
+import { SIDE_A, handshake, newToken } from '../../support/bytes.ts';
+import { until } from '../../support/scratch.ts';
+import { closedWith } from '../../support/test-client.ts';
+import type { TestClient } from '../../support/test-client.ts';
+import { TestCluster } from '../../support/test-cluster.ts';
+import type { TestRelayOptions } from '../../support/test-relay.ts';
 
 export interface ClusterTestOptions extends TestRelayOptions {
   readonly relays?: number;

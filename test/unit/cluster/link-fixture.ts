@@ -4,15 +4,15 @@ import { connect, createServer } from 'node:net';
 import type { AddressInfo, Socket } from 'node:net';
 import type { TestContext } from 'node:test';
 import { inspect } from 'node:util';
-import { linkAuthKey } from '../../src/cluster/link-auth.ts';
-import type { LinkTls } from '../../src/cluster/link-auth.ts';
-import { LinkError, PeerNetworks, connectLink } from '../../src/cluster/link-client.ts';
-import type { LinkClientOptions, LinkErrorCode } from '../../src/cluster/link-client.ts';
-import { LinkServer } from '../../src/cluster/link-server.ts';
-import type { LinkFailure } from '../../src/cluster/link-server.ts';
-import type { ByteStream, ByteStreamHandler } from '../../src/transport/byte-stream.ts';
-import { IoBackend } from '../../src/transport/io-backend.ts';
-import { randomBytesOf } from './bytes.ts';
+import { linkAuthKey } from '../../../src/cluster/link-auth.ts';
+import type { LinkTls } from '../../../src/cluster/link-auth.ts';
+import { LinkError, PeerNetworks, connectLink } from '../../../src/cluster/link-client.ts';
+import type { LinkClientOptions, LinkErrorCode } from '../../../src/cluster/link-client.ts';
+import { LinkServer } from '../../../src/cluster/link-server.ts';
+import type { LinkFailure } from '../../../src/cluster/link-server.ts';
+import type { ByteStream, ByteStreamHandler } from '../../../src/transport/byte-stream.ts';
+import { IoBackend } from '../../../src/transport/io-backend.ts';
+import { randomBytesOf } from '../../support/bytes.ts';
 
 export const SECRET = 'correct horse';
 

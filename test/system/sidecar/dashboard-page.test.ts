@@ -4,7 +4,7 @@ import { statSync } from 'node:fs';
 import { createServer, request } from 'node:http';
 import { describe, test } from 'node:test';
 import { BrowserPage, NO_BROWSER } from '../../support/browser.ts';
-import { openDashboard, generateYearOfRecords } from '../../support/dashboard-fixture.ts';
+import { openDashboard, generateYearOfRecords } from './dashboard-fixture.ts';
 
 const VIEWS = ['day', 'week', 'year'] as const;
 

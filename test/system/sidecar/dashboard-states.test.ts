@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import Database from 'better-sqlite3';
 import { NO_BROWSER } from '../../support/browser.ts';
-import { openDashboard, generateYearOfRecords } from '../../support/dashboard-fixture.ts';
+import { openDashboard, generateYearOfRecords } from './dashboard-fixture.ts';
 
 /** Errors except failed requests, which Chromium logs even if the page handles them. */
 function withoutFailedRequests(errors: readonly string[]): string[] {

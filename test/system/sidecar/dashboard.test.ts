@@ -8,7 +8,7 @@ import type { RelayProcess } from '../../support/relay-process.ts';
 import { NO_BROWSER } from '../../support/browser.ts';
 import type { BrowserPage } from '../../support/browser.ts';
 import { handshake, newToken } from '../../support/bytes.ts';
-import { openDashboard, generateYearOfRecords } from '../../support/dashboard-fixture.ts';
+import { openDashboard, generateYearOfRecords } from './dashboard-fixture.ts';
 
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;

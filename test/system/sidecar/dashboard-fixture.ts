@@ -1,14 +1,14 @@
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import type { BrowserContextOptions } from 'playwright-core';
-import { BrowserPage } from './browser.ts';
-import { Dice } from './dice.ts';
-import { freePort } from './listening.ts';
-import { RelayProcess } from './relay-process.ts';
-import { scratch } from './scratch.ts';
-import { SidecarProcess } from './sidecar-process.ts';
-import { createUsageDatabase } from './usage-records.ts';
-import type { ValidRecord } from './usage-records.ts';
+import { BrowserPage } from '../../support/browser.ts';
+import { Dice } from '../../support/dice.ts';
+import { freePort } from '../../support/listening.ts';
+import { RelayProcess } from '../../support/relay-process.ts';
+import { scratch } from '../../support/scratch.ts';
+import { SidecarProcess } from '../../support/sidecar-process.ts';
+import { createUsageDatabase } from '../../support/usage-records.ts';
+import type { ValidRecord } from '../../support/usage-records.ts';
 
 const ANY_LOOPBACK_PORT = 'tcp:0:interface=127.0.0.1';
 

@@ -140,7 +140,7 @@ test('uses the maximum listen backlog that the kernel allows', async (context) =
   assert.equal(sockets.trim().split(/\s+/u)[2], maximum);
 });
 
-const SERVER = join(import.meta.dirname, '..', '..', 'support', 'inherited-server.ts');
+const SERVER = join(import.meta.dirname, 'inherited-server.ts');
 
 interface Launch {
   readonly sockets: Readonly<Record<string, string>>;

@@ -1,7 +1,7 @@
 import { createServer } from 'node:net';
-import { readInheritedSockets } from '../../src/config/inherited-sockets.ts';
-import { formatEndpoint, parseEndpoint } from '../../src/config/endpoint.ts';
-import { ListenError, listen } from '../../src/transport/listener.ts';
+import { readInheritedSockets } from '../../../src/config/inherited-sockets.ts';
+import { formatEndpoint, parseEndpoint } from '../../../src/config/endpoint.ts';
+import { ListenError, listen } from '../../../src/transport/listener.ts';
 
 /**
  * A program that listens on the endpoints in its arguments and prints where, or the error. It sends its

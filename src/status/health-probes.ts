@@ -120,7 +120,7 @@ function reasonOf(error: unknown): string {
 }
 
 /** Time limit of a probe, in milliseconds. Container health checks have 2 s, including their process start. */
-const PROBE_TIMEOUT_MS = 1200;
+export const PROBE_TIMEOUT_MS = 1200;
 
 /** Bytes that each of two clients sends to the other. */
 const PAYLOAD_BYTES = 65_536;

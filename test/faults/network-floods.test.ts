@@ -13,6 +13,7 @@ describe('15,000 raw connections', () => {
       await using attack = new Attack('unfinished', monitored, CLIENTS);
       assert.deepEqual(await attack.ready(), { connected: CLIENTS, failed: 0 });
       await monitored.untilFdCount(CLIENTS);
+      await monitored.endHandshakeTimeouts();
       assert.deepEqual(await attack.ended(), { FIN: CLIENTS });
     });
     assert.deepEqual(await monitored.moods(), { empty: CLIENTS, happy: transfers });
@@ -34,6 +35,7 @@ describe('15,000 raw connections', () => {
       await using attack = new Attack('endless', monitored, CLIENTS);
       assert.deepEqual(await attack.ready(), { connected: CLIENTS, failed: 0 });
       await monitored.untilFdCount(CLIENTS);
+      await monitored.endHandshakeTimeouts();
       assert.deepEqual(await attack.ended(), { FIN: CLIENTS });
     });
     assert.deepEqual(await monitored.moods(), { empty: CLIENTS, happy: transfers });

@@ -21,6 +21,7 @@ describe('a flood of clients against a limit', () => {
       await using attack = new Attack('unfinished', monitored, CLIENTS);
       assert.deepEqual(await attack.ready(), { connected: CLIENTS, failed: 0 });
       await monitored.untilStatus(({ connections }) => connections === LIMIT);
+      await monitored.endHandshakeTimeouts();
       const {
         'busy, FIN': busy = 0,
         'busy, reset': busyReset = 0,

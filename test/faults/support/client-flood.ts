@@ -2,7 +2,10 @@ import { connect } from 'node:net';
 import type { Socket } from 'node:net';
 import { sourceAddress } from './source-address.ts';
 
-/** Concurrent connection attempts. More than the listen backlog would measure SYN retries. */
+/**
+ * Concurrent connection attempts. More than the listen backlog would measure SYN retries, and more than
+ * `MAX_HTTP_CONNECTIONS` would evict each other before their upgrade.
+ */
 const CONNECTING_AT_ONCE = 500;
 
 /** Number of source addresses. */
@@ -27,6 +30,11 @@ export interface Behaviour {
   readonly staysHalfOpen?: boolean;
   /** Never reads. */
   readonly neverReads?: boolean;
+  /**
+   * Whether the next client may connect. Default: as soon as it is connected. Clients that need an answer first are
+   * never more than those that connect at once.
+   */
+  readonly isReady?: (client: FloodClient) => boolean;
   /** Name of an end caused by the relay. Default: the received bytes as text. */
   readonly nameOf?: (client: FloodClient) => string;
   readonly onConnect?: (client: FloodClient) => void;
@@ -86,7 +94,7 @@ export class ClientFlood {
 
   /** Opens one connection. Resolves with null if that fails. */
   connect(index: number): Promise<FloodClient | null> {
-    const { onConnect, onData, neverReads = false, staysHalfOpen = false } = this.#behaviour;
+    const { onConnect, onData, isReady, neverReads = false, staysHalfOpen = false } = this.#behaviour;
     return new Promise((resolve) => {
       const socket = connect({
         port: this.#port,
@@ -101,13 +109,14 @@ export class ClientFlood {
         this.#connected += 1;
         this.#clients.add(client);
         onConnect?.(client);
-        resolve(client);
+        if (isReady === undefined) resolve(client);
       });
       if (!neverReads) {
         socket.on('data', (bytes: Buffer) => {
           if (client.received.length < MAX_RECEIVED_BYTES)
             client.received = Buffer.concat([client.received, bytes]);
           onData?.(client);
+          if (isReady?.(client) === true) resolve(client);
         });
       }
       socket.once('end', () => {
@@ -148,7 +157,8 @@ export class ClientFlood {
 
   #ended(client: FloodClient, how: string): void {
     const { nameOf = textOf } = this.#behaviour;
-    const parts = this.#isLeaving ? ['left'] : [nameOf(client), how];
+    // The relay may have ended it before.
+    const parts = this.#isLeaving && how === '' ? ['left'] : [nameOf(client), how];
     const name = parts.filter((part) => part !== '').join(', ');
     this.#ends[name] = (this.#ends[name] ?? 0) + 1;
     if (this.#clients.size === 0) this.#whenEmpty();

@@ -21,12 +21,17 @@ export const UPGRADE = `${REQUEST_LINE}${[
 
 const HEADER_END = '\r\n\r\n';
 
-const A_HEADER_LINE = `X-More: ${'x'.repeat(500)}\r\n`;
+/** Short enough that the request is not too long (8 KiB) before all others are connected on a slow machine. */
+const A_HEADER_LINE = `X-More: ${'x'.repeat(20)}\r\n`;
 
 /** Complete frames of the server; null before it has answered the upgrade. */
 function framesOf(received: Buffer): Buffer | null {
   const end = received.indexOf(HEADER_END);
   return end < 0 ? null : received.subarray(end + HEADER_END.length);
+}
+
+function isUpgraded({ received }: FloodClient): boolean {
+  return framesOf(received) !== null;
 }
 
 /** The HTTP status, or the close code if there is one. */
@@ -86,6 +91,7 @@ export const WEBSOCKET_ATTACKS = {
   /** A correct client that never gets a partner. It disconnects when it receives something. */
   'waiting-by-websocket': {
     nameOf: answerOf,
+    isReady: isUpgraded,
     onConnect: ({ socket }) => {
       const line = handshake(randomBytes(32).toString('hex'), SIDE_A);
       socket.write(Buffer.concat([Buffer.from(UPGRADE), encodeFrame({ opcode: BINARY, payload: line })]));
@@ -98,6 +104,7 @@ export const WEBSOCKET_ATTACKS = {
   /** The same number of each kind. Every other client does not wait for the response to its upgrade. */
   'wrong-frames': {
     nameOf: (client) => `${wrongFramesOf(client.index)[0]}: ${answerOf(client)}`,
+    isReady: isUpgraded,
     onConnect: ({ socket, index }) => {
       const [, frames] = wrongFramesOf(index);
       socket.write(isEager(index) ? Buffer.concat([Buffer.from(UPGRADE), frames(index)]) : UPGRADE);

@@ -9,6 +9,8 @@ import {
   coordinatorHint,
 } from '../../../src/cluster/coordinator-client.ts';
 import type { Script } from '../../../src/cluster/coordinator-client.ts';
+import { NODE_RUNTIME } from '../../../src/cluster/runtime.ts';
+import type { Runtime } from '../../../src/cluster/runtime.ts';
 import { parseCoordinatorUrl } from '../../../src/config/cluster-config.ts';
 import { HostileRedis, bulk, honest } from '../../support/hostile-redis.ts';
 import type { Answer } from '../../support/hostile-redis.ts';
@@ -41,6 +43,7 @@ async function open(
   answer: Answer = () => null,
   login = '',
   path = '',
+  runtime = NODE_RUNTIME,
 ): Promise<Fixture> {
   const redis = await HostileRedis.start(context);
   const commands: string[] = [];
@@ -57,11 +60,12 @@ async function open(
     watchers.get(event)?.();
   };
   const address = parseCoordinatorUrl(redis.url.replace('//', `//${login}`) + path);
-  const client = new CoordinatorClient(address, CLUSTER_ID, [SCRIPT], {
+  const callbacks = {
     onUp: () => notify('up'),
     onDown: notify,
     onSecretMismatch: () => notify('mismatch'),
-  });
+  };
+  const client = new CoordinatorClient(address, CLUSTER_ID, [SCRIPT], callbacks, runtime);
   context.after(() => client.close());
   const until = (event: string): Promise<void> =>
     new Promise((resolve) => {
@@ -153,6 +157,37 @@ describe('the client of the coordinator', () => {
     events.length = 0;
     await until('up');
     assert.equal(redis.connections, 2);
+  });
+
+  test('doubles its delay with each failed connection, and starts over after a stable one', async (context) => {
+    const delaysMs: number[] = [];
+    let nowMs = 0;
+    const runtime: Runtime = {
+      ...NODE_RUNTIME,
+      now: () => nowMs,
+      random: () => 0,
+      setTimeout: (callback, ms) => {
+        // The time limit of a connection, or the pause between two health checks.
+        if (ms >= 4000) return NODE_RUNTIME.setTimeout(callback, ms);
+        delaysMs.push(ms);
+        return NODE_RUNTIME.setTimeout(callback, 0);
+      },
+    };
+    const answer: Answer = (command) =>
+      (isFor('CLIENT', command) && delaysMs.length < 7) || isFor('ECHO', command) ? error('ERR no') : null;
+    const { client, events, until } = await open(context, answer, '', '', runtime);
+    await until('up');
+    assert.deepEqual(delaysMs, [100, 200, 400, 800, 1600, 2500, 2500]);
+    for (const [upMs, delayMs] of [
+      [10_001, 50],
+      [10_000, 100],
+    ] as const) {
+      nowMs += upMs;
+      events.length = 0;
+      await assert.rejects(client.request(['ECHO']));
+      await until('up');
+      assert.equal(delaysMs.at(-1), delayMs);
+    }
   });
 
   for (const [what, answer] of [

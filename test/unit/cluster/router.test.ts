@@ -18,6 +18,9 @@ import { KEY, LOOPBACK } from './link-fixture.ts';
 
 const TOKEN = tokenOf(1);
 
+/** Renewed every second, in milliseconds. A busy machine may stop the relay for two seconds before it expires. */
+const SHORT_LEASE_MS = 3000;
+
 /** The router of one run of a relay, and the events that it got. */
 class RouterRun {
   readonly self: Owner;
@@ -63,11 +66,13 @@ class RouterRun {
 describe('the router of a relay', { skip: withoutRedis() }, () => {
   test('resolves the owner of a token, and loses a lease to a relay that takes it over', async (context) => {
     const redis = await RedisServer.start(context);
-    const one = await RouterRun.start(context, redis, '10.0.0.1:4005', 3000);
+    const one = await RouterRun.start(context, redis, '10.0.0.1:4005', SHORT_LEASE_MS);
     const other = await RouterRun.start(context, redis, '10.0.0.2:4005');
     assert.equal(await one.router.resolveOwner(TOKEN), null);
     assert.deepEqual(await other.router.resolveOwner(TOKEN), one.self);
+    assert.equal(await other.router.isOwner(TOKEN, one.self), true);
     assert.equal(await other.router.takeOver(TOKEN, one.self), null);
+    assert.equal(await other.router.isOwner(TOKEN, one.self), false);
     await until(() => one.lost.length > 0);
     assert.deepEqual(one.lost, [{ token: TOKEN, owner: other.self }]);
     assert.equal(one.addressConflicts, 0);
@@ -113,6 +118,29 @@ describe('the router of a relay', { skip: withoutRedis() }, () => {
     assert.deepEqual([run.router.linkAttempts.made, run.router.linkAttempts.failed.unreachable], [1, 1]);
   });
 
+  for (const { what, reply, connections } of [
+    // Each attempt has four retries.
+    { what: 'each try a relay that evicts them', reply: '', connections: 20 * 5 },
+    // Four of them wait until the first of the others has failed.
+    { what: 'fail together at a server that is no relay', reply: 'HTTP/1.1 400 \n', connections: 16 },
+  ]) {
+    test(`makes no more than 16 connection attempts to one relay at a time, which ${what}`, async (context) => {
+      const redis = await RedisServer.start(context);
+      const run = await RouterRun.start(context, redis, '10.0.0.1:4005');
+      let accepted = 0;
+      const server = createServer();
+      server.on('connection', (socket) => {
+        accepted += 1;
+        socket.end(reply);
+      });
+      const owner = { id: 'another-relay', address: `127.0.0.1:${await listening(context, server)}` };
+      const attempts = Array.from({ length: 20 }, () => run.router.connect(owner));
+      for (const { status } of await Promise.allSettled(attempts)) assert.equal(status, 'rejected');
+      assert.equal(accepted, connections);
+      assert.equal(run.failures.length, 20);
+    });
+  }
+
   test('is notified of a relay with another secret, and not of relays with the same secret', async (context) => {
     const redis = await RedisServer.start(context);
     const [one, same] = [
@@ -127,8 +155,8 @@ describe('the router of a relay', { skip: withoutRedis() }, () => {
 
   test('is notified of another relay with the same address', async (context) => {
     const redis = await RedisServer.start(context);
-    const one = await RouterRun.start(context, redis, '172.17.0.2:4005', 3000);
-    const twin = await RouterRun.start(context, redis, '172.17.0.2:4005', 3000);
+    const one = await RouterRun.start(context, redis, '172.17.0.2:4005', SHORT_LEASE_MS);
+    const twin = await RouterRun.start(context, redis, '172.17.0.2:4005', SHORT_LEASE_MS);
     assert.equal(await one.router.resolveOwner(TOKEN), null);
     assert.equal(await twin.router.resolveOwner(TOKEN), null);
     await until(() => one.addressConflicts > 0);

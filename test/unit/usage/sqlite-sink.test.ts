@@ -275,12 +275,20 @@ describe('a sink that waits', { concurrency: true }, () => {
   });
 });
 
-test('a full queue drops new records and reports their number, at once and then at intervals', async (context) => {
+test('a full queue drops new records and reports their number, at once and then every ten seconds', async (context) => {
   const path = join(await scratch(context), 'usage.sqlite');
   const { sink, observed } = await open(context, path);
+  const clock = performance.now.bind(performance);
+  let skippedMs = 0;
+  context.mock.method(performance, 'now', () => clock() + skippedMs);
   for (let at = 0; at < 100_003; at += 1) sink.record(RECORD);
   assert.deepEqual([observed.dropReports, observed.dropped], [1, 1]);
+  skippedMs += 10_000;
+  sink.record(RECORD);
+  assert.deepEqual([observed.dropReports, observed.dropped], [2, 4]);
+  sink.record(RECORD);
+  assert.deepEqual([observed.dropReports, observed.dropped], [2, 4]);
   await sink.close();
-  assert.deepEqual([observed.dropReports, observed.dropped], [2, 3]);
+  assert.deepEqual([observed.dropReports, observed.dropped], [3, 5]);
   assert.deepEqual(rows(path, 'SELECT COUNT(*) AS n FROM usage'), [{ n: 100_000 }]);
 });

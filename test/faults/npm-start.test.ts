@@ -11,7 +11,7 @@ import { UsageReader } from '../support/relay-process.ts';
 import { scratch } from '../support/scratch.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..');
-const TERMINAL = join(ROOT, 'test', 'support', 'terminal.py');
+const TERMINAL = join(import.meta.dirname, 'support', 'terminal.py');
 
 /**
  * Time for the last of all signals of one stop to arrive, in milliseconds. They arrive within milliseconds.

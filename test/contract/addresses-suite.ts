@@ -10,7 +10,7 @@ import { AddressLimit } from '../../src/limits/address-limit.ts';
 import { REJECT_SLOTS } from '../../src/limits/capacity.ts';
 import { TrustedProxies, parseCidrs } from '../../src/config/trusted-proxies.ts';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
-import { TestClock } from '../support/test-clock.ts';
+import { TestClock } from './test-clock.ts';
 import type { TestRelayOptions } from '../support/test-relay.ts';
 import { until } from '../support/scratch.ts';
 import { connectionsIn, rejectedIn } from './topology.ts';

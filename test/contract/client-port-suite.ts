@@ -13,7 +13,7 @@ import { TrustedProxies, parseCidrs } from '../../src/config/trusted-proxies.ts'
 import { SIDE_A, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
 import { UPGRADE, encodeFrame } from '../support/frames.ts';
 import { findProgram } from '../support/programs.ts';
-import { TestClock } from '../support/test-clock.ts';
+import { TestClock } from './test-clock.ts';
 import { TestRelay } from '../support/test-relay.ts';
 import type { TestRelayOptions } from '../support/test-relay.ts';
 import { until } from '../support/scratch.ts';

@@ -6,7 +6,7 @@ import type { TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../support/bytes.ts';
 import { TRANSPORTS } from '../support/test-client.ts';
-import { TestClock } from '../support/test-clock.ts';
+import { TestClock } from './test-clock.ts';
 import type { TestRelayOptions } from '../support/test-relay.ts';
 import { until } from '../support/scratch.ts';
 import { connectionsIn, sumOf } from './topology.ts';

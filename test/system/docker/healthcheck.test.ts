@@ -2,8 +2,14 @@ import { deepEqual, equal, match, ok } from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import { before, describe, test } from 'node:test';
-import { rowsIn } from '../../support/docker-usage.ts';
-import { DockerSandbox, HARDENED, LISTENING, askDocker, withoutDocker } from '../../support/docker.ts';
+import {
+  DockerSandbox,
+  HARDENED,
+  LISTENING,
+  askDocker,
+  rowsIn,
+  withoutDocker,
+} from '../../support/docker.ts';
 import type { Answer } from '../../support/docker.ts';
 import { buildImage } from '../../support/docker-images.ts';
 

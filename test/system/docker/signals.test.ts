@@ -1,10 +1,16 @@
 import { equal, match } from 'node:assert/strict';
 import { before, describe, test } from 'node:test';
 import { newPair } from '../../support/docker-clients.ts';
-import { DockerSandbox, HARDENED, LISTENING, TESTS_AT_A_TIME, withoutDocker } from '../../support/docker.ts';
+import {
+  DockerSandbox,
+  HARDENED,
+  LISTENING,
+  TESTS_AT_A_TIME,
+  rowsIn,
+  withoutDocker,
+} from '../../support/docker.ts';
 import type { Container } from '../../support/docker.ts';
 import { buildImage } from '../../support/docker-images.ts';
-import { rowsIn } from '../../support/docker-usage.ts';
 
 /** Grace period of a stop: much longer than any drain in this test. */
 const STOP_TIMEOUT_SECONDS = 30;

@@ -4,13 +4,13 @@ import { join } from 'node:path';
 import { before, describe, test } from 'node:test';
 import { fatalReasons } from '../../support/programs.ts';
 import { newPair } from '../../support/docker-clients.ts';
-import { rowsIn } from '../../support/docker-usage.ts';
 import {
   DockerSandbox,
   HARDENED,
   askDocker,
   docker,
   TESTS_AT_A_TIME,
+  rowsIn,
   withoutDocker,
 } from '../../support/docker.ts';
 import type { Container } from '../../support/docker.ts';

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { nonZero, scrape } from '../support/metrics.ts';
+import { until } from '../support/scratch.ts';
 import { Attack } from './support/attack.ts';
 import { ADDRESSES } from './support/client-flood.ts';
 import { MonitoredRelay } from './support/monitored-relay.ts';
@@ -20,7 +22,15 @@ describe('a flood of clients against a limit', () => {
     const transfers = await checkRecovery(context, monitored, fault, async () => {
       await using attack = new Attack('unfinished', monitored, CLIENTS);
       assert.deepEqual(await attack.ready(), { connected: CLIENTS, failed: 0 });
-      await monitored.untilStatus(({ connections }) => connections === LIMIT);
+      // All have been accepted, rejected, or evicted for a client from another address. None may be admitted later.
+      await until(async () => {
+        const figures = await scrape(`http://127.0.0.1:${monitored.relay.port('status')}`);
+        const counts = ['open', 'rejected_total', 'evicted_total'].flatMap((name) =>
+          Object.values(nonZero(figures, `transit_relay_connections_${name}`)),
+        );
+        return counts.reduce((sum, count) => sum + count, 0) === CLIENTS + BYSTANDERS;
+      });
+      assert.equal((await monitored.status()).connections, LIMIT);
       await monitored.endHandshakeTimeouts();
       const {
         'busy, FIN': busy = 0,

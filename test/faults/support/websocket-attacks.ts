@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { SIDE_A, handshake } from '../../support/bytes.ts';
 import { encodeFrame, readServerFrames } from '../../support/frames.ts';
+import type { ServerFrame } from '../../support/frames.ts';
 import type { Behaviour, FloodClient } from './client-flood.ts';
 
 const TEXT = 1;
@@ -34,16 +35,19 @@ function isUpgraded({ received }: FloodClient): boolean {
   return framesOf(received) !== null;
 }
 
+function closeFrameOf(received: Buffer): ServerFrame | null {
+  return (
+    readServerFrames(framesOf(received) ?? Buffer.alloc(0)).find(({ opcode }) => opcode === CLOSE) ?? null
+  );
+}
+
 /** The HTTP status, or the close code if there is one. */
 function answerOf({ received }: FloodClient): string {
   const [status = ''] = received.toString('latin1').split('\r\n', 1);
-  const frames = framesOf(received);
-  if (!status.startsWith('HTTP/1.1 101') || frames === null)
+  if (!status.startsWith('HTTP/1.1 101') || framesOf(received) === null)
     return status.replace(/^HTTP\/1.1 (\d*).*$/u, '$1');
-  const close = readServerFrames(frames).find(({ opcode }) => opcode === CLOSE);
-  return close === undefined
-    ? '101'
-    : `close ${close.payload.length < 2 ? '' : close.payload.readUInt16BE()}`;
+  const close = closeFrameOf(received);
+  return close === null ? '101' : `close ${close.payload.length < 2 ? '' : close.payload.readUInt16BE()}`;
 }
 
 const unmasked = (opcode: number): Buffer => encodeFrame({ opcode, payload: 'please', key: null });
@@ -88,7 +92,7 @@ export const WEBSOCKET_ATTACKS = {
       if (index % 4 === 3) socket.write(A_HEADER_LINE);
     },
   },
-  /** A correct client that never gets a partner. It disconnects when it receives something. */
+  /** A correct client that never gets a partner. It disconnects when it receives a close frame; the relay also sends pings. */
   'waiting-by-websocket': {
     nameOf: answerOf,
     isReady: isUpgraded,
@@ -97,8 +101,7 @@ export const WEBSOCKET_ATTACKS = {
       socket.write(Buffer.concat([Buffer.from(UPGRADE), encodeFrame({ opcode: BINARY, payload: line })]));
     },
     onData: ({ socket, received }) => {
-      const answer = framesOf(received);
-      if (answer !== null && answer.length > 0) socket.end();
+      if (closeFrameOf(received) !== null) socket.end();
     },
   },
   /** The same number of each kind. Every other client does not wait for the response to its upgrade. */
@@ -117,7 +120,7 @@ export const WEBSOCKET_ATTACKS = {
       if (!isEager(index) && answer.length === 0) socket.write(frames(index));
       // Clients that stay after their reply are in the tests of raw connections: closing them takes half a
       // minute.
-      if (answer.length > 0) socket.end();
+      if (closeFrameOf(received) !== null) socket.end();
     },
   },
 } satisfies Readonly<Record<string, Behaviour>>;

@@ -1,22 +1,35 @@
 import assert from 'node:assert/strict';
-import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { readFileSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setInterval } from 'node:timers/promises';
 import Database from 'better-sqlite3';
 import { JobError, JobPool } from '../../src/sidecar/job-pool.ts';
 import { ask } from '../support/ask.ts';
-import { Program, eventually } from '../support/programs.ts';
+import { CONDITION_TIMEOUT_MS, Program } from '../support/programs.ts';
 import { startSidecar } from '../support/sidecar-fixture.ts';
-import { scratch } from '../support/scratch.ts';
+import type { SidecarProcess } from '../support/sidecar-process.ts';
+import { scratch, until } from '../support/scratch.ts';
 import { ensureSchema } from '../../src/usage/schema.ts';
 import { createUsageFile } from '../support/usage-files.ts';
+import { ProcessorClock } from './support/processor-clock.ts';
 import { withBystander } from './support/with-bystander.ts';
 
-/** Time for a stop, in milliseconds. It takes about 100. */
+/** Time for a stop by a `ProcessorClock`, in milliseconds. It takes about 100. */
 const STOP_MS = 5000;
+
+/** Pause between two readings of the clock, in milliseconds. */
+const SAMPLE_MS = 20;
+
+/**
+ * CPU time in user mode of a thread that is inside SQLite and does not leave it, in hundredths of a second. The start of a
+ * process takes less.
+ */
+const INSIDE_TICKS = 100;
+
+const JOB_TIMEOUT_MS = 60_000;
 
 const ENDLESS = 'WITH RECURSIVE n(i) AS (SELECT 1600000000 UNION ALL SELECT i + 1 FROM n)';
 
@@ -41,11 +54,14 @@ const REPLACEMENTS: readonly (readonly [what: string, sql: string, problem: RegE
   ],
 ];
 
+/** The sidecar never sees the database before it is hostile: it may be about to take its first snapshot. */
 function makeHostile(path: string, sql: string): void {
-  createUsageFile(path, { journalMode: 'delete' });
-  const database = new Database(path);
+  const unfinished = `${path}.unfinished`;
+  createUsageFile(unfinished, { journalMode: 'delete' });
+  const database = new Database(unfinished);
   database.exec(`ALTER TABLE usage RENAME TO was; ${sql}`);
   database.close();
+  renameSync(unfinished, path);
 }
 
 /**
@@ -54,7 +70,8 @@ function makeHostile(path: string, sql: string): void {
  */
 function makeEndlessIndex(path: string): void {
   const pageBytes = 512;
-  const filler = new Database(path);
+  const unfinished = `${path}.unfinished`;
+  const filler = new Database(unfinished);
   filler.pragma(`page_size = ${pageBytes}`);
   ensureSchema(filler);
   filler.exec(
@@ -64,7 +81,7 @@ function makeEndlessIndex(path: string): void {
     filler.prepare("SELECT rootpage FROM sqlite_schema WHERE name = 'usage_started_index'").pluck().get(),
   );
   filler.close();
-  const file = readFileSync(path);
+  const file = readFileSync(unfinished);
   const pages: Buffer[] = [file];
   const at = (page: number): Buffer => file.subarray((page - 1) * pageBytes, page * pageBytes);
   const cellsOf = (page: Buffer): number[] =>
@@ -85,13 +102,18 @@ function makeEndlessIndex(path: string): void {
     if (level > 0) pages.push(page);
   }
   file.writeUInt32BE(count + levels, 28);
-  writeFileSync(path, Buffer.concat(pages));
+  writeFileSync(unfinished, Buffer.concat(pages));
+  renameSync(unfinished, path);
 }
 
-async function stopsInTime(context: TestContext, stop: () => Promise<void>): Promise<void> {
-  const began = performance.now();
-  await stop();
-  const ms = performance.now() - began;
+async function stopsInTime(context: TestContext, sidecar: SidecarProcess): Promise<void> {
+  const clock = new ProcessorClock(sidecar.pid);
+  const began = clock.now();
+  // The run delay of a process is gone when the process is.
+  const sampling = globalThis.setInterval(() => clock.elapsedMs(began), SAMPLE_MS);
+  await sidecar.stop();
+  clearInterval(sampling);
+  const ms = clock.elapsedMs(began);
   context.diagnostic(`stopped after ${ms.toFixed(0)} ms`);
   assert.ok(ms < STOP_MS, `stopped after ${ms} ms`);
 }
@@ -113,7 +135,7 @@ describe('a hostile usage database', () => {
         assert.equal((await ask(url, '/metrics')).status, 200);
         assert.equal((await ask(url, '/healthz')).status, 200);
       });
-      await stopsInTime(context, () => sidecar.stop());
+      await stopsInTime(context, sidecar);
       assert.deepEqual(
         readdirSync(snapshots).filter((name) => name !== '.scratch'),
         [],
@@ -132,14 +154,13 @@ describe('a hostile usage database', () => {
           () => 'aborted',
         ),
       );
-      // Both query processes are inside it now.
-      await sleep(1000);
+      await until(() => childrenOf(sidecar.pid).filter(hasJobInsideSqlite).length === answers.length);
       assert.equal(await Promise.race([...answers, Promise.resolve('none')]), 'none');
       assert.equal((await ask(url, '/healthz')).status, 200);
       assert.equal((await ask(url, '/live.json')).status, 200);
       // The check of a copy finds it: such a database has no snapshot.
       assert.equal((await ask(url, '/snapshots', { method: 'POST' })).status, 503);
-      await stopsInTime(context, () => sidecar.stop());
+      await stopsInTime(context, sidecar);
       assert.deepEqual(await Promise.all(answers), ['aborted', 'aborted']);
     });
     assert.equal(sidecar.stderr, '');
@@ -148,8 +169,10 @@ describe('a hostile usage database', () => {
   test('with an endless index is abandoned after the query timeout, and the next query succeeds', async (context) => {
     const databasePath = join(await scratch(context), 'usage.sqlite');
     makeEndlessIndex(databasePath);
-    const pool = new JobPool({ maxProcesses: 1, jobTimeoutMs: 1500 });
+    const pool = new JobPool({ maxProcesses: 1, jobTimeoutMs: JOB_TIMEOUT_MS });
     context.after(() => pool.close());
+    // The next query has to start a process first, which the timeout must not end.
+    context.mock.timers.enable({ apis: ['setTimeout'] });
     const source = { databasePath, scratchDirectory: join(await scratch(context), 'scratch') };
     const endless = pool.run('aggregate', { source, by: 'day', from: 1_500_000_000, to: 1_700_000_000 });
     const next = pool.run('csvPage', {
@@ -158,9 +181,12 @@ describe('a hostile usage database', () => {
       position: { from: 1_500_000_000, afterRowid: null },
       to: 1_500_000_001,
     });
+    for await (const children of setInterval(SAMPLE_MS, childrenOf))
+      if (children(process.pid).some(hasJobInsideSqlite)) break;
+    context.mock.timers.tick(JOB_TIMEOUT_MS);
     await assert.rejects(
       endless,
-      (error) => error instanceof JobError && /timed out after 1\.5 s/u.test(error.message),
+      (error) => error instanceof JobError && /timed out after 60 s/u.test(error.message),
     );
     assert.deepEqual(await next, { kind: 'ok', text: '', next: null });
   });
@@ -187,15 +213,13 @@ test('a relay with a hanging database can be stopped', async (context) => {
   connect(Number(port), '127.0.0.1')
     .on('error', () => undefined)
     .end('nonsense\n');
-  await eventually(
-    () => 'a thread is busy',
-    10_000,
-    () => (ticksOf(relay.pid) > 50 ? true : null),
+  await until(() =>
+    threadsOf(relay.pid).some((thread) => thread !== relay.pid && isInsideSqlite(relay.pid, thread)),
   );
   const began = performance.now();
   relay.kill('SIGTERM');
   // Only SIGKILL ends a thread that is inside SQLite.
-  await assert.rejects(relay.succeeds(20_000), /SIGKILL/u);
+  await assert.rejects(relay.succeeds(CONDITION_TIMEOUT_MS), /SIGKILL/u);
   context.diagnostic(`ended after ${(performance.now() - began).toFixed(0)} ms`);
   assert.match(
     relay.stdout,
@@ -203,12 +227,27 @@ test('a relay with a hanging database can be stopped', async (context) => {
   );
 });
 
-/** CPU time in user mode of the busiest thread except the event loop, in hundredths of a second. */
-function ticksOf(pid: number): number {
-  return readdirSync(`/proc/${pid}/task`)
-    .filter((thread) => Number(thread) !== pid)
-    .map((thread) =>
-      Number(readFileSync(`/proc/${pid}/task/${thread}/stat`, 'latin1').split(') ')[1]?.split(' ')[11]),
-    )
-    .reduce((most, ticks) => Math.max(most, ticks), 0);
+function threadsOf(pid: number): number[] {
+  return readdirSync(`/proc/${pid}/task`).map(Number);
+}
+
+function childrenOf(pid: number): number[] {
+  return threadsOf(pid).flatMap((thread) =>
+    readFileSync(`/proc/${pid}/task/${thread}/children`, 'latin1').split(' ').filter(Boolean).map(Number),
+  );
+}
+
+/** Whether the thread is busy with a query; false if it has ended. */
+function isInsideSqlite(pid: number, thread: number): boolean {
+  try {
+    const fields = readFileSync(`/proc/${pid}/task/${thread}/stat`, 'latin1').split(') ')[1]?.split(' ');
+    return Number(fields?.[11]) > INSIDE_TICKS;
+  } catch {
+    return false;
+  }
+}
+
+/** Job processes query in their main thread. */
+function hasJobInsideSqlite(pid: number): boolean {
+  return isInsideSqlite(pid, pid);
 }

@@ -8,6 +8,7 @@ import { ComposeProject } from '../../support/compose.ts';
 import { newPair, pairAt } from '../../support/docker-clients.ts';
 import { DockerSandbox, ROOT, docker, TESTS_AT_A_TIME, rowsIn, withoutDocker } from '../../support/docker.ts';
 import { buildImage } from '../../support/docker-images.ts';
+import { CONDITION_TIMEOUT_MS, eventually } from '../../support/programs.ts';
 import { scratch } from '../../support/scratch.ts';
 import { freePorts } from '../../support/listening.ts';
 
@@ -22,6 +23,19 @@ const FIXED: ReadonlySet<string> = new Set([
 
 const HARDENING = `{{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}} {{.HostConfig.SecurityOpt}} {{.HostConfig.RestartPolicy.Name}} {{.HostConfig.LogConfig.Type}} {{index .HostConfig.LogConfig.Config "max-size"}}`;
 const LIMITS = '{{.HostConfig.Memory}} {{.HostConfig.PidsLimit}}';
+
+/** On a busy machine, a relay may not answer its sidecar in time at first. */
+async function untilLive(sidecar: string, pattern: RegExp): Promise<void> {
+  let live = '';
+  await eventually(
+    () => `${live} matched ${pattern}`,
+    CONDITION_TIMEOUT_MS,
+    async () => {
+      live = await (await fetch(`${sidecar}/live.json`)).text();
+      return pattern.test(live) ? true : null;
+    },
+  );
+}
 
 describe('docker-compose.yml', { skip: withoutDocker, concurrency: TESTS_AT_A_TIME }, () => {
   const sandbox = new DockerSandbox();
@@ -57,10 +71,7 @@ describe('docker-compose.yml', { skip: withoutDocker, concurrency: TESTS_AT_A_TI
     const sidecar = `http://127.0.0.1:${await (await project.container('sidecar')).port(4004)}`;
     const page = await fetch(sidecar);
     match(page.headers.get('content-type') ?? '', /^text\/html/u);
-    match(
-      await (await fetch(`${sidecar}/live.json`)).text(),
-      /"relay":\{.*"relayed_bytes":200000.*"state":"up"/u,
-    );
+    await untilLive(sidecar, /"relay":\{.*"relayed_bytes":200000.*"state":"up"/u);
   });
 
   test('publishes the sidecar on loopback only, and the status port not at all', async () => {
@@ -169,8 +180,7 @@ describe('docker-compose.yml', { skip: withoutDocker, concurrency: TESTS_AT_A_TI
     const pair = await pairAt({ tcpPort, websocketPort }, ['websocket', 'tcp']);
     await pair.exchange(30_000);
     await pair[Symbol.asyncDispose]();
-    const live = await fetch(`http://127.0.0.1:${sidecarPort}/live.json`);
-    match(await live.text(), /"relayed_bytes":60000.*"state":"up"/u);
+    await untilLive(`http://127.0.0.1:${sidecarPort}`, /"relayed_bytes":60000.*"state":"up"/u);
     const log = `${await (await project.container('relay')).logs()}${await (await project.container('sidecar')).logs()}`;
     match(log, new RegExp(`"status","endpoint":"tcp:${statusPort}:interface=127.0.0.1"`, 'u'));
     match(log, new RegExp(`"sidecar","endpoint":"tcp:${sidecarPort}:interface=127.0.0.1"`, 'u'));

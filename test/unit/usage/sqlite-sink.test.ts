@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
@@ -291,4 +291,79 @@ test('a full queue drops new records and reports their number, at once and then 
   await sink.close();
   assert.deepEqual([observed.dropReports, observed.dropped], [3, 5]);
   assert.deepEqual(rows(path, 'SELECT COUNT(*) AS n FROM usage'), [{ n: 100_000 }]);
+});
+
+describe('a sink whose time the test controls', () => {
+  /** Stops the clock. Returns a function that lets time pass, after which the sink checks what is due. */
+  function stopClock(context: TestContext): (ms: number) => void {
+    let nowMs = 0;
+    context.mock.method(performance, 'now', () => nowMs);
+    context.mock.timers.enable({ apis: ['setInterval'] });
+    return (ms) => {
+      nowMs += ms;
+      context.mock.timers.tick(100);
+    };
+  }
+
+  test('retries a failed write after delays that grow to five seconds', async (context) => {
+    const directory = join(await scratch(context), 'data');
+    mkdirSync(directory);
+    const pass = stopClock(context);
+    let writes = 0;
+    const { sink, observed } = await open(context, join(directory, 'usage.sqlite'), () => {
+      writes += 1;
+      return IDLE;
+    });
+    rmSync(directory, { recursive: true });
+    sink.record(RECORD);
+    pass(0);
+    for (const [index, delayMs] of [100, 500, 1000, 2000, 5000, 5000].entries()) {
+      await until(() => observed.failures.length === index + 1);
+      pass(delayMs - 1);
+      assert.equal(writes, index + 1);
+      pass(1);
+      assert.equal(writes, index + 2);
+    }
+    await until(() => observed.failures.length === 7);
+    mkdirSync(directory);
+    pass(5000);
+    await until(() => sink.queued === 0);
+    assert.equal(observed.recoveries, 1);
+    await sink.close();
+  });
+
+  test('writes the current row a second after the last write if it has changed, and else after 30 seconds', async (context) => {
+    const path = join(await scratch(context), 'usage.sqlite');
+    const pass = stopClock(context);
+    let [state, reads] = [IDLE, 0];
+    const { sink } = await open(context, path, () => {
+      reads += 1;
+      return state;
+    });
+    const writeRecord = async (): Promise<void> => {
+      sink.record(RECORD);
+      await until(() => {
+        pass(0);
+        return sink.queued === 0;
+      });
+      reads = 0;
+    };
+    await writeRecord();
+    state = { ...IDLE, waiting: 1 };
+    pass(999);
+    assert.equal(reads, 0);
+    pass(1);
+    await until(() => rows(path, 'SELECT * FROM current WHERE waiting = 1').length === 1);
+    await writeRecord();
+    const reader = new Database(path, { readonly: true });
+    context.after(() => reader.close());
+    const version = (): unknown => reader.pragma('data_version', { simple: true });
+    const before = version();
+    pass(29_999);
+    // Only compared.
+    assert.equal(reads, 1);
+    pass(1);
+    await until(() => version() !== before);
+    await sink.close();
+  });
 });

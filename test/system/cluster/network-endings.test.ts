@@ -7,10 +7,11 @@ import { UntrustedPeers } from './network/untrusted-peers.ts';
 import { skipWithoutWormhole } from './network/users.ts';
 import { transfer } from './process-cluster.ts';
 
-/** Rate of a pair in bytes per second: low enough to pause a transfer before it is complete. */
+/** Rate of a pair in bytes per second. */
 const RATE = 4_000_000;
 
-const FILE_BYTES = 3 * RATE;
+/** It takes six seconds, so that a test on a busy machine can pause the transfer before it is complete. */
+const FILE_BYTES = 6 * RATE;
 
 const SLOW_PAIRS = { RELAY_PAIR_RATE: `${RATE}B/s` };
 
@@ -31,7 +32,7 @@ describe(
       const forwarded = await two.connectClient(context, waitingToken, SIDE_A);
       await one.untilMetric('connections_waiting', 2);
       const sending = users.send('two', 'three', FILE_BYTES);
-      await two.untilMetric('relayed_bytes_total', (bytes) => bytes > RATE);
+      await two.untilMetric('relayed_bytes_total', (bytes) => bytes > 0);
       sending.pause();
       one.kill('SIGKILL');
       // To the client this looks the same as a partner that has closed.
@@ -53,7 +54,7 @@ describe(
       const forwarded = await two.connectClient(context, waitingToken, SIDE_A);
       await one.untilMetric('connections_waiting', 3);
       const sending = users.send('one', 'two', FILE_BYTES);
-      await one.untilMetric('relayed_bytes_total', (bytes) => bytes > RATE);
+      await one.untilMetric('relayed_bytes_total', (bytes) => bytes > 0);
       sending.pause();
       const linkLabels = ['{from="tcp",to="link"}', '{from="link",to="tcp"}'];
       const movedBytes = await Promise.all(

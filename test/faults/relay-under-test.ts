@@ -5,7 +5,7 @@ import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { parseEndpoint } from '../../src/config/endpoint.ts';
-import { Bystander, reportFault } from '../support/bystander.ts';
+import { TransferBystander, reportFault } from './support/transfer-bystander.ts';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
 import { Program } from '../support/programs.ts';
 import { untilIdle, vitalsOf, vitalsReturn } from '../support/vitals.ts';
@@ -124,7 +124,7 @@ export async function injectFault(
   fault: string,
   cause: () => Promise<unknown>,
 ): Promise<readonly number[]> {
-  await using bystander = await Bystander.start(relay.port);
+  await using bystander = await TransferBystander.start(relay.port);
   const before = await bystander.measure(UNDISTURBED_MS);
   const vitalsBefore = vitalsOf(relay.pid);
   const during = await bystander.measureWhile(cause);

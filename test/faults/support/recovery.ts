@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import type { TestContext } from 'node:test';
-import { Bystander, reportFault } from '../../support/bystander.ts';
+import { TransferBystander, reportFault } from './transfer-bystander.ts';
 import { untilIdle, vitalsReturn } from '../../support/vitals.ts';
 import type { MonitoredRelay } from './monitored-relay.ts';
 
@@ -30,7 +30,7 @@ export async function checkRecovery(
 ): Promise<number> {
   const resourceUsage = await monitored.usageWhenIdle();
   const vitalsBefore = { ...monitored.vitals(), fdCount: resourceUsage.fdCount };
-  await using bystander = await Bystander.start(monitored.rawPort);
+  await using bystander = await TransferBystander.start(monitored.rawPort);
   const before = await bystander.measure(UNDISTURBED_MS);
   const during = await bystander.measureWhile(async () => {
     await action();

@@ -1,8 +1,8 @@
 import { connect } from 'node:net';
 import type { Socket } from 'node:net';
 import { parentPort, workerData } from 'node:worker_threads';
-import type { Answer, Order, Window, WorkerData } from './bystander.ts';
-import { SIDE_A, SIDE_B, handshake, randomBytesOf } from './bytes.ts';
+import type { Answer, Order, Window, WorkerData } from './transfer-bystander.ts';
+import { SIDE_A, SIDE_B, handshake, randomBytesOf } from '../../support/bytes.ts';
 
 /** Period of the byte pattern: a prime, so that a lost piece of a usual size is noticed. */
 const PATTERN_BYTES = 1_048_583;

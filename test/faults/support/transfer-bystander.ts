@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
-import type { Vitals } from './vitals.ts';
+import type { Vitals } from '../../support/vitals.ts';
 
 /** Time for a pair to start, and for bytes in flight to arrive, in milliseconds. */
 const ANSWER_TIMEOUT_MS = 30_000;
@@ -46,7 +46,7 @@ class PairThread {
   #open: PromiseWithResolvers<Answer> | null = null;
 
   constructor(data: WorkerData) {
-    this.#worker = new Worker(new URL('bystander-worker.ts', import.meta.url), { workerData: data });
+    this.#worker = new Worker(new URL('transfer-bystander-worker.ts', import.meta.url), { workerData: data });
     this.#worker.on('message', (answer: Answer) => this.#open?.resolve(answer));
     this.#worker.on('error', (error) =>
       this.#fail(error instanceof Error ? error : new Error('unknown error')),
@@ -86,7 +86,7 @@ class PairThread {
  *
  * `measure` and `finish` reject if a byte is wrong, missing or surplus, or if a pair ends.
  */
-export class Bystander implements AsyncDisposable {
+export class TransferBystander implements AsyncDisposable {
   readonly #threads: readonly PairThread[];
 
   private constructor(threads: readonly PairThread[]) {
@@ -94,9 +94,9 @@ export class Bystander implements AsyncDisposable {
   }
 
   /** Resolves when both pairs relay bytes. @param port TCP port of a relay on 127.0.0.1 */
-  static async start(port: number): Promise<Bystander> {
+  static async start(port: number): Promise<TransferBystander> {
     const roles = ['bulk', 'ping-pong'] as const;
-    const bystander = new Bystander(
+    const bystander = new TransferBystander(
       roles.map((role) => new PairThread({ role, port, token: randomBytes(32).toString('hex') })),
     );
     await bystander.#ask(null);

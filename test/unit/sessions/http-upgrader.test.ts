@@ -17,6 +17,15 @@ const UPGRADE = `${UPGRADE_LINES.join('\r\n')}\r\n\r\n`;
 class SilentClient extends ScriptedStream {
   sent = '';
   isClosed = false;
+  isPaused = false;
+
+  override pause(): void {
+    this.isPaused = true;
+  }
+
+  override resume(): void {
+    this.isPaused = false;
+  }
 
   override write(bytes?: Uint8Array): boolean {
     this.sent += Buffer.from(bytes ?? []).toString('latin1');
@@ -106,13 +115,15 @@ describe('simultaneous requests', () => {
     assert.equal(upgrader.released, 200);
   });
 
-  test('that are upgrades keep the bytes sent after them, up to a limit', async () => {
+  test('that are upgrades keep the bytes sent after them, up to a limit, and are read again', async () => {
     const upgrader = new Fixture();
     const others = Array.from({ length: 64 }, () => upgrader.open(GET));
     const exact = upgrader.open(UPGRADE + 'x'.repeat(16_384));
     const excess = upgrader.open(UPGRADE + 'x'.repeat(16_385));
+    assert.deepEqual([exact.isPaused, excess.isPaused], [true, true]);
     for (let turns = 0; turns < 3; turns += 1) await nextTurn();
     assert.match(exact.sent, /^HTTP\/1\.1 101 /u);
+    assert.equal(exact.isPaused, false);
     assert.deepEqual(upgrader.earlyBytes, ['x'.repeat(16_384)]);
     assert.match(excess.sent, /^HTTP\/1\.1 400 /u);
     for (const client of [...others, excess]) client.abort();

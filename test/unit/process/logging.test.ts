@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { StartupError } from '../../../src/process/errors.ts';
 import { LineWriter, LogThrottle, errorDetails } from '../../../src/process/logging.ts';
 import { fill } from '../../faults/disks.ts';
 import { Program, eventually } from '../../support/programs.ts';
@@ -168,6 +169,20 @@ describe('dropped lines', () => {
     writer.output.write('nor this\n');
     assert.deepEqual([writer.broken, writer.lost, writer.output.dropped], [['EPIPE'], [], 1]);
   });
+});
+
+test('a file descriptor that cannot be written is rejected with its number', async (context) => {
+  const pipe = join(await scratch(context), 'pipe');
+  execFileSync('mkfifo', [pipe]);
+  // Its reader is this process, as with the pipes that Node.js itself uses.
+  const [readOnly, ownPipe] = [openSync(import.meta.filename, 'r'), openSync(pipe, OPEN_FOR_BOTH)];
+  const ownReader = openSync(pipe, constants.O_RDONLY | constants.O_NONBLOCK);
+  context.after(() => [readOnly, ownPipe, ownReader].forEach((fd) => closeSync(fd)));
+  const events = { onDropped: () => undefined, onBroken: () => undefined };
+  for (const fd of [readOnly, ownPipe, 9999]) {
+    const message = `file descriptor ${fd} is not open for writing`;
+    assert.throws(() => new LineWriter(fd, events), new StartupError(message));
+  }
 });
 
 test('a log reports the number of lines lost to a stuck reader', async (context) => {

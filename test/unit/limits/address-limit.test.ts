@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { beforeEach, describe, test } from 'node:test';
-import type { RelayConfig } from '../../../src/config/relay-config.ts';
 import {
   AddressLimit,
   SharedAddressDetector,
@@ -17,11 +16,10 @@ beforeEach(() => {
   now = 5_000_000;
 });
 
+const UNLIMITED: AddressLimits = { connectionsPerAddress: null, newConnectionsPerAddress: null };
+
 function limitOf(limits: Partial<AddressLimits>): AddressLimit {
-  return new AddressLimit(
-    { connectionsPerAddress: null, newConnectionsPerAddress: null, ...limits },
-    () => now,
-  );
+  return new AddressLimit({ ...UNLIMITED, ...limits }, () => now);
 }
 
 /** The slots of the accepted connections. */
@@ -290,27 +288,16 @@ describe('a client with a large network', () => {
   });
 });
 
-/** As if no limit is configured. */
-const DEFAULTS: RelayConfig['limits'] = {
-  maxConnections: 'auto',
-  maxWaiting: 'auto',
-  connectionsPerAddress: null,
-  newConnectionsPerAddress: null,
-  pairBytesPerSecond: null,
-  totalBytesPerSecond: null,
-  pairBytes: null,
-};
-
 describe('an address limit from the configuration', () => {
   test('is null if nothing is set', () => {
     assert.equal(
-      createAddressLimit(DEFAULTS, () => 0),
+      createAddressLimit(UNLIMITED, () => 0),
       null,
     );
   });
 
   test('limits open connections', () => {
-    const limit = createAddressLimit({ ...DEFAULTS, connectionsPerAddress: 1 }, () => 0);
+    const limit = createAddressLimit({ ...UNLIMITED, connectionsPerAddress: 1 }, () => 0);
     const slot = limit?.acquire('192.0.2.1');
     assert.ok(slot);
     assert.equal(limit?.acquire('192.0.2.1'), null);
@@ -320,7 +307,7 @@ describe('an address limit from the configuration', () => {
 
   test('limits new connections per time, by the given clock', () => {
     const newPer = { count: 2, perMs: 1000 };
-    const limit = createAddressLimit({ ...DEFAULTS, newConnectionsPerAddress: newPer }, () => now);
+    const limit = createAddressLimit({ ...UNLIMITED, newConnectionsPerAddress: newPer }, () => now);
     const enters = (): boolean => limit?.acquire('192.0.2.1') !== null;
     assert.deepEqual([enters(), enters(), enters()], [true, true, false]);
     now += 500;
@@ -329,7 +316,7 @@ describe('an address limit from the configuration', () => {
 
   test('limits both', () => {
     const newPer = { count: 2, perMs: 1000 };
-    const limits = { ...DEFAULTS, connectionsPerAddress: 1, newConnectionsPerAddress: newPer };
+    const limits = { connectionsPerAddress: 1, newConnectionsPerAddress: newPer };
     const limit = createAddressLimit(limits, () => 0);
     const slot = limit?.acquire('192.0.2.1');
     assert.equal(limit?.acquire('192.0.2.1'), null);

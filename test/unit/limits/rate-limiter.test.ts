@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, mock, test } from 'node:test';
 import * as fc from 'fast-check';
-import type { RelayConfig } from '../../../src/config/relay-config.ts';
 import { RateLimiter, createRateLimiter } from '../../../src/limits/rate-limiter.ts';
 import type { RateLimitSlot, RateLimits, Throttleable } from '../../../src/limits/rate-limiter.ts';
 
@@ -89,8 +88,10 @@ function readBytesOf(rateLimiter: RateLimiter): number {
   return rateLimiter.wantsSmallReads ? SMALL_READ_BYTES : LARGE_READ_BYTES;
 }
 
+const UNLIMITED: RateLimits = { pairBytesPerSecond: null, totalBytesPerSecond: null };
+
 function limiterOf(limits: Partial<RateLimits>): RateLimiter {
-  return new RateLimiter({ pairBytesPerSecond: null, totalBytesPerSecond: null, ...limits }, () => now);
+  return new RateLimiter({ ...UNLIMITED, ...limits }, () => now);
 }
 
 /** Advances the clock while the pairs read in turn. */
@@ -546,17 +547,6 @@ test('for any behaviour of pairs, the total rate is not exceeded and no pair is 
   );
 });
 
-/** As if no limit is configured. */
-const DEFAULTS: RelayConfig['limits'] = {
-  maxConnections: 'auto',
-  maxWaiting: 'auto',
-  connectionsPerAddress: null,
-  newConnectionsPerAddress: null,
-  pairBytesPerSecond: null,
-  totalBytesPerSecond: null,
-  pairBytes: null,
-};
-
 /** A pair that records whether it is paused. */
 class Reader implements Throttleable {
   isPaused = false;
@@ -586,23 +576,23 @@ function pausedAfter(
 describe('a rate limiter from the configuration', () => {
   test('is null if no rate is set', () => {
     assert.equal(
-      createRateLimiter(DEFAULTS, () => 0),
+      createRateLimiter(UNLIMITED, () => 0),
       null,
     );
   });
 
   test('pauses only the pair that exceeds its own rate', () => {
-    const rateLimiter = createRateLimiter({ ...DEFAULTS, pairBytesPerSecond: 1e6 }, () => 0);
+    const rateLimiter = createRateLimiter({ ...UNLIMITED, pairBytesPerSecond: 1e6 }, () => 0);
     assert.deepEqual(pausedAfter(rateLimiter, 1e6), { busy: true, newcomer: false });
   });
 
   test('pauses all pairs at the total rate', () => {
-    const rateLimiter = createRateLimiter({ ...DEFAULTS, totalBytesPerSecond: 1e6 }, () => 0);
+    const rateLimiter = createRateLimiter({ ...UNLIMITED, totalBytesPerSecond: 1e6 }, () => 0);
     assert.deepEqual(pausedAfter(rateLimiter, 1e6), { busy: true, newcomer: true });
   });
 
   test('keeps both rates separate', () => {
-    const limits = { ...DEFAULTS, pairBytesPerSecond: 1e6, totalBytesPerSecond: 1e9 };
+    const limits = { pairBytesPerSecond: 1e6, totalBytesPerSecond: 1e9 };
     const paused = pausedAfter(
       createRateLimiter(limits, () => 0),
       2e6,
@@ -612,7 +602,7 @@ describe('a rate limiter from the configuration', () => {
 
   test('uses the given clock', () => {
     now = 0;
-    const rateLimiter = createRateLimiter({ ...DEFAULTS, pairBytesPerSecond: 1e6 }, () => now);
+    const rateLimiter = createRateLimiter({ ...UNLIMITED, pairBytesPerSecond: 1e6 }, () => now);
     const reader = new Reader();
     const slot = rateLimiter?.join(reader);
     now = 40;

@@ -27,10 +27,10 @@ export async function readLiveStatus(
 }
 
 /** Timeout for the relay's status, in milliseconds; the relay answers at once. */
-const STATUS_TIMEOUT_MS = 1000;
+export const STATUS_TIMEOUT_MS = 1000;
 
 /** Timeout for a health check, in milliseconds; the relay has to run it first. */
-const CHECK_TIMEOUT_MS = 1800;
+export const CHECK_TIMEOUT_MS = 1800;
 
 /** The relay's status is cached for this long, however many pages request it. In milliseconds. */
 const STATUS_TTL_MS = 500;

@@ -7,17 +7,15 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { pathToFileURL } from 'node:url';
 import { PROBE_TIMEOUT_MS } from '../../src/status/health-probes.ts';
 import { SIDE_A, handshake, newToken } from '../support/bytes.ts';
 import { freePorts } from '../support/listening.ts';
+import { patience } from '../support/patience.ts';
 import { Program, findProgram } from '../support/programs.ts';
 import { RelayProcess } from '../support/relay-process.ts';
 import { scratch, until } from '../support/scratch.ts';
 import { Bystander, reportAttack } from './support/bystander.ts';
 import { ProcessorClock } from './support/processor-clock.ts';
-
-const PATIENT_PROBES = pathToFileURL(join(import.meta.dirname, 'support', 'patient-probes.ts')).href;
 
 const HAPROXY = findProgram('haproxy');
 const skip = HAPROXY === null ? 'needs HAProxy: apt-get install haproxy' : false;
@@ -123,7 +121,7 @@ describe('attackers behind a proxy on the same host', { skip }, () => {
   test('that reach the connection limit do not make the health checks of the relay fail', async (context) => {
     const any = 'tcp:0:interface=127.0.0.1';
     await using relay = await RelayProcess.start({
-      NODE_OPTIONS: `--import=${PATIENT_PROBES}`,
+      ...patience(PROBE_TIMEOUT_MS),
       RELAY_LISTEN: any,
       RELAY_WEBSOCKET_LISTEN: any,
       RELAY_TRUSTED_PROXIES: '127.0.0.1',

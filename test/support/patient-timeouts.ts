@@ -1,18 +1,25 @@
 import { syncBuiltinESMExports } from 'node:module';
 import timers from 'node:timers/promises';
-import { PROBE_TIMEOUT_MS } from '../../../src/status/health-probes.ts';
 
 /**
- * Preloaded into a relay (`node --import`): its health probes end only after a minute instead of `PROBE_TIMEOUT_MS`,
- * so that a test can measure their time by a `ProcessorClock`.
+ * Preloaded into a program (`node --import`), see `patience.ts`: timeouts of the milliseconds in `PATIENT_MS` take a
+ * minute.
  */
 
 const PATIENCE_MS = 60_000;
 
+const patientMs = new Set((process.env['PATIENT_MS'] ?? '').split(',').map(Number));
+
+function patient(ms: number): number {
+  return patientMs.has(ms) ? PATIENCE_MS : ms;
+}
+
 const { setTimeout: sleep } = timers;
+const abortAfter = AbortSignal.timeout.bind(AbortSignal);
 
 Object.assign(timers, {
   setTimeout: (ms: number, ...rest: unknown[]): unknown =>
-    Reflect.apply(sleep, undefined, [ms === PROBE_TIMEOUT_MS ? PATIENCE_MS : ms, ...rest]),
+    Reflect.apply(sleep, undefined, [patient(ms), ...rest]),
 });
 syncBuiltinESMExports();
+AbortSignal.timeout = (ms) => abortAfter(patient(ms));

@@ -4,7 +4,9 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { pathToFileURL } from 'node:url';
+import { PROBE_TIMEOUT_MS } from '../../../src/status/health-probes.ts';
 import { freePort } from '../../support/listening.ts';
+import { patience } from '../../support/patience.ts';
 import { RelayProcess } from '../../support/relay-process.ts';
 import { scratch } from '../../support/scratch.ts';
 
@@ -25,12 +27,14 @@ async function modulesLoadedBy(
 ): Promise<readonly string[]> {
   const directory = await scratch(context);
   const path = join(directory, 'loaded');
+  const patient = patience(PROBE_TIMEOUT_MS);
   await using relay = await RelayProcess.start({
     RELAY_WEBSOCKET_LISTEN: ANY,
     RELAY_USAGE_DB: join(directory, 'usage.sqlite'),
     RELAY_QUOTA: '10GB/month',
     ...settings,
-    NODE_OPTIONS: `--import=${PRELOAD}`,
+    ...patient,
+    NODE_OPTIONS: `${patient['NODE_OPTIONS']} --import=${PRELOAD}`,
     LOADED_MODULES: path,
   });
   // Some modules are loaded on demand: for a self-test of all transports, and for metrics.

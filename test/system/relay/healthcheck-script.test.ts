@@ -5,7 +5,9 @@ import type { RequestListener } from 'node:http';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
+import { PROBE_TIMEOUT_MS } from '../../../src/status/health-probes.ts';
 import { listening } from '../../support/listening.ts';
+import { patience } from '../../support/patience.ts';
 import { RelayProcess } from '../../support/relay-process.ts';
 import { scratch } from '../../support/scratch.ts';
 
@@ -35,8 +37,11 @@ const statusAt = (port: number): Readonly<Record<string, string>> => ({
 describe('the health check script of the image', () => {
   test('checks a relay, in all forms of its endpoint', async (context) => {
     const socket = join(await scratch(context), 'status.sock');
-    await using tcp = await RelayProcess.start({});
-    await using unix = await RelayProcess.start({ RELAY_STATUS_LISTEN: `unix:${socket}` });
+    await using tcp = await RelayProcess.start(patience(PROBE_TIMEOUT_MS));
+    await using unix = await RelayProcess.start({
+      ...patience(PROBE_TIMEOUT_MS),
+      RELAY_STATUS_LISTEN: `unix:${socket}`,
+    });
     const port = tcp.port('status');
     for (const endpoint of [
       `${port}`,

@@ -8,9 +8,11 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { publishSnapshot, snapshotName } from '../../../src/sidecar/snapshots/snapshot-files.ts';
+import { PROBE_TIMEOUT_MS } from '../../../src/status/health-probes.ts';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../../support/bytes.ts';
 import { COMPILE_CACHE } from '../../support/compile-cache.ts';
 import { listening } from '../../support/listening.ts';
+import { patience } from '../../support/patience.ts';
 import { RelayProcess, UsageReader } from '../../support/relay-process.ts';
 import { scratch } from '../../support/scratch.ts';
 import { TestClient } from '../../support/test-client.ts';
@@ -20,7 +22,10 @@ const HEALTHCHECK = join(import.meta.dirname, '..', '..', '..', 'src', 'healthch
 
 const HOUR_MS = 3_600_000;
 
-/** Retries after a timeout, because a busy machine may respond too late. */
+/** Timeout of a check, in milliseconds. */
+const CHECK_TIMEOUT_MS = 1500;
+
+/** Tries to end in time, because a busy machine may start a check too late. */
 const ATTEMPTS = 20;
 
 /** Much longer than the timeout of the check, in milliseconds: it ends by its own timeout, unless the machine is busy. */
@@ -35,7 +40,7 @@ interface Ended {
 }
 
 /** Runs the check as a container engine does. */
-function runOnce(words: readonly string[], env: Environment): Promise<Ended> {
+function execute(words: readonly string[], env: Environment): Promise<Ended> {
   return new Promise((resolve) => {
     const options = { env: { ...COMPILE_CACHE, ...env }, encoding: 'utf8' } as const;
     execFile(process.execPath, [HEALTHCHECK, ...words], options, (error, stdout, stderr) =>
@@ -44,12 +49,13 @@ function runOnce(words: readonly string[], env: Environment): Promise<Ended> {
   });
 }
 
-/** Runs a check, and repeats it while the only problem is a timeout. */
-async function run(word: string, env: Environment): Promise<Ended> {
-  for (let attempt = 1; ; attempt += 1) {
-    const ended = await runOnce([word], env);
-    if (!/timed out after/u.test(ended.stdout) || attempt === ATTEMPTS) return ended;
-  }
+/** Runs a check that is not tested for its timeout. */
+function run(word: string, env: Environment): Promise<Ended> {
+  return execute([word], { ...patience(CHECK_TIMEOUT_MS), ...env });
+}
+
+function startRelay(settings: Environment): Promise<RelayProcess> {
+  return RelayProcess.start({ ...patience(PROBE_TIMEOUT_MS), ...settings });
 }
 
 /** A transfer check also reports sender, receiver and duration. */
@@ -94,7 +100,7 @@ function recordsIn(path: string): string[] {
 describe('the checks of a relay', () => {
   test('succeed for a healthy one, and leave no record', async (context) => {
     const path = join(await scratch(context), 'usage.sqlite');
-    await using relay = await RelayProcess.start({
+    await using relay = await startRelay({
       RELAY_USAGE_DB: path,
       RELAY_WEBSOCKET_LISTEN: 'tcp:0:interface=127.0.0.1',
     });
@@ -110,7 +116,7 @@ describe('the checks of a relay', () => {
   test('work with a Unix socket', async (context) => {
     const path = join(await scratch(context), 'status.sock');
     const env = { RELAY_STATUS_LISTEN: `unix:${path}` };
-    await using relay = await RelayProcess.start(env);
+    await using relay = await startRelay(env);
     await assertOk('relay', env);
     await assertOk('transfer', env, latencies(1));
     await relay.stop();
@@ -119,7 +125,7 @@ describe('the checks of a relay', () => {
 
   test('fail in time when it hangs, and leave no record when it continues', async (context) => {
     const path = join(await scratch(context), 'usage.sqlite');
-    await using relay = await RelayProcess.start({ RELAY_USAGE_DB: path });
+    await using relay = await startRelay({ RELAY_USAGE_DB: path });
     const env = statusAt(relay.port('status'));
     for (const word of ['relay', 'transfer']) {
       process.kill(relay.pid, 'SIGSTOP');
@@ -127,7 +133,7 @@ describe('the checks of a relay', () => {
         let tookMs = Infinity;
         for (let attempt = 1; tookMs >= ENDS_WITHIN_MS && attempt <= ATTEMPTS; attempt += 1) {
           const started = performance.now();
-          const ended = await runOnce([word], env);
+          const ended = await execute([word], env);
           tookMs = performance.now() - started;
           assertFails(
             ended,
@@ -146,7 +152,7 @@ describe('the checks of a relay', () => {
 
   test('report that it is stopping', async (context) => {
     const path = join(await scratch(context), 'usage.sqlite');
-    await using relay = await RelayProcess.start({ RELAY_USAGE_DB: path, RELAY_DRAIN_TIMEOUT: '1h' });
+    await using relay = await startRelay({ RELAY_USAGE_DB: path, RELAY_DRAIN_TIMEOUT: '1h' });
     const addresses = { tcpPort: relay.port('raw'), unixPath: '', websocketPort: 0 };
     const [a, b] = [await TestClient.connect('tcp', addresses), await TestClient.connect('tcp', addresses)];
     const token = newToken();
@@ -211,7 +217,7 @@ describe('a check', () => {
   test('is rejected if its name is not one of four', async () => {
     for (const words of [[], [''], ['relays'], ['RELAY'], ['constructor'], ['two\nlines'], ['--help']]) {
       assertFails(
-        await runOnce(words, {}),
+        await execute(words, {}),
         /^unknown check ".*"; use one of relay, transfer, sidecar, snapshot$/u,
       );
     }
@@ -247,7 +253,7 @@ describe('a check', () => {
     assertFails(await run('relay', statusAt(endless)), /^relay: no response at .* \(response too long\)$/u);
     const silent = await serve(context, (_request, response) => response.write('{"ok":'));
     assertFails(
-      await runOnce(['relay'], statusAt(silent)),
+      await execute(['relay'], statusAt(silent)),
       /^relay: no response at .* \(timed out after 1500 ms\)$/u,
     );
   });

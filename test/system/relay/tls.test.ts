@@ -3,10 +3,12 @@ import { once } from 'node:events';
 import { describe, test } from 'node:test';
 import { connect } from 'node:tls';
 import type { TLSSocket } from 'node:tls';
+import { PROBE_TIMEOUT_MS } from '../../../src/status/health-probes.ts';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../../support/bytes.ts';
 import { CertificateDirectory } from '../../support/certificate-directory.ts';
 import { makeIdentity } from '../../support/certificates.ts';
 import type { Identity } from '../../support/certificates.ts';
+import { patience } from '../../support/patience.ts';
 import { RelayProcess } from '../../support/relay-process.ts';
 
 function endpointOf({ files }: CertificateDirectory): string {
@@ -35,6 +37,7 @@ describe('a relay with TLS', () => {
     const identity = makeIdentity('localhost');
     const endpoint = endpointOf(await CertificateDirectory.open(context, identity));
     await using relay = await RelayProcess.start({
+      ...patience(PROBE_TIMEOUT_MS),
       RELAY_LISTEN: endpoint,
       RELAY_WEBSOCKET_LISTEN: endpoint,
     });

@@ -1,9 +1,12 @@
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import type { BrowserContextOptions } from 'playwright-core';
+import { CHECK_TIMEOUT_MS, STATUS_TIMEOUT_MS } from '../../../src/sidecar/live-status.ts';
+import { PROBE_TIMEOUT_MS } from '../../../src/status/health-probes.ts';
 import { BrowserPage } from '../../support/browser.ts';
 import { Dice } from '../../support/dice.ts';
 import { freePort } from '../../support/listening.ts';
+import { patience } from '../../support/patience.ts';
 import { RelayProcess } from '../../support/relay-process.ts';
 import { scratch } from '../../support/scratch.ts';
 import { SidecarProcess } from '../../support/sidecar-process.ts';
@@ -82,7 +85,11 @@ async function startRelay(
   context: TestContext,
   settings: Readonly<Record<string, string>>,
 ): Promise<RelayProcess> {
-  const relay = await RelayProcess.start({ RELAY_WEBSOCKET_LISTEN: ANY_LOOPBACK_PORT, ...settings });
+  const relay = await RelayProcess.start({
+    ...patience(PROBE_TIMEOUT_MS),
+    RELAY_WEBSOCKET_LISTEN: ANY_LOOPBACK_PORT,
+    ...settings,
+  });
   context.after(() => relay[Symbol.asyncDispose]());
   return relay;
 }
@@ -91,7 +98,11 @@ async function startSidecar(
   context: TestContext,
   settings: Readonly<Record<string, string>>,
 ): Promise<SidecarProcess> {
-  const sidecar = await SidecarProcess.start({ SIDECAR_LISTEN: ANY_LOOPBACK_PORT, ...settings });
+  const sidecar = await SidecarProcess.start({
+    ...patience(STATUS_TIMEOUT_MS, CHECK_TIMEOUT_MS),
+    SIDECAR_LISTEN: ANY_LOOPBACK_PORT,
+    ...settings,
+  });
   context.after(() => sidecar[Symbol.asyncDispose]());
   return sidecar;
 }

@@ -5,6 +5,7 @@ import type { ClusterConfig } from '../../../src/config/cluster-config.ts';
 import { InvalidValue, formatConfigError } from '../../../src/config/environment.ts';
 import { readRelayConfig } from '../../../src/config/relay-config.ts';
 import { formatCidr } from '../../../src/config/trusted-proxies.ts';
+import { configIn, errorsIn } from './config-results.ts';
 
 const SECRET = '0123456789abcdef';
 const CLUSTER = { RELAY_CLUSTER_URL: 'redis://coordinator', RELAY_CLUSTER_SECRET: SECRET };
@@ -12,15 +13,11 @@ const CLUSTER = { RELAY_CLUSTER_URL: 'redis://coordinator', RELAY_CLUSTER_SECRET
 type Environment = Readonly<Record<string, string>>;
 
 function clusterOf(environment: Environment): ClusterConfig | null {
-  const read = readRelayConfig(environment, 1);
-  assert.ok(read.kind === 'ok', JSON.stringify(read));
-  return read.config.cluster;
+  return configIn(readRelayConfig(environment, 1)).cluster;
 }
 
 function errorsOf(environment: Environment): string[] {
-  const read = readRelayConfig(environment, 1);
-  assert.ok(read.kind === 'errors', 'there are errors');
-  return read.errors.map(formatConfigError);
+  return errorsIn(readRelayConfig(environment, 1)).map(formatConfigError);
 }
 
 describe('a cluster of relays', () => {

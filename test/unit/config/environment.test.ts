@@ -13,6 +13,7 @@ import type { ConfigError } from '../../../src/config/environment.ts';
 import { RELAY_DEFAULTS, readRelayConfig } from '../../../src/config/relay-config.ts';
 import { SIDECAR_DEFAULTS, readSidecarConfig } from '../../../src/config/sidecar-config.ts';
 import { scratch } from '../../support/scratch.ts';
+import { errorsIn } from './config-results.ts';
 
 /** Any process id: systemd has passed no sockets. */
 const PID = 1;
@@ -274,11 +275,8 @@ describe('the file of a variable', () => {
 });
 
 describe('variables in real files', () => {
-  const errorsOf = (environment: Environment): readonly ConfigError[] => {
-    const read = readRelayConfig(environment, PID);
-    assert.ok(read.kind === 'errors');
-    return read.errors;
-  };
+  const errorsOf = (environment: Environment): readonly ConfigError[] =>
+    errorsIn(readRelayConfig(environment, PID));
 
   test('are read for every variable', async (context) => {
     const directory = await scratch(context);

@@ -4,6 +4,7 @@ import { formatConfigError } from '../../../src/config/environment.ts';
 import type { RelayConfig } from '../../../src/config/relay-config.ts';
 import type { ConfigError } from '../../../src/config/environment.ts';
 import { RELAY_DEFAULTS, readRelayConfig } from '../../../src/config/relay-config.ts';
+import { assertOnlyError, configIn, errorsIn, tcp } from './config-results.ts';
 
 /** Any process id: systemd has passed no sockets. */
 const PID = 1;
@@ -11,10 +12,7 @@ const PID = 1;
 type Environment = Readonly<Record<string, string>>;
 
 function configOf(environment: Environment): RelayConfig {
-  const result = readRelayConfig(environment, PID);
-  assert.equal(result.kind, 'ok', JSON.stringify(result));
-  assert.ok(result.kind === 'ok');
-  return result.config;
+  return configIn(readRelayConfig(environment, PID));
 }
 
 function warningsOf(environment: Environment): readonly string[] {
@@ -24,18 +22,8 @@ function warningsOf(environment: Environment): readonly string[] {
 }
 
 function errorsOf(environment: Environment): readonly ConfigError[] {
-  const result = readRelayConfig(environment, PID);
-  assert.ok(result.kind === 'errors', 'there are errors');
-  return result.errors;
+  return errorsIn(readRelayConfig(environment, PID));
 }
-
-const tcp = (port: number, address: string | null = null): object => ({
-  kind: 'tcp',
-  port,
-  interface: address,
-  backlog: null,
-  tls: null,
-});
 
 const inherited = {
   names: [],
@@ -302,16 +290,7 @@ describe('a value that cannot be used', () => {
   ];
   for (const [variable, value, accepted] of cases) {
     test(`is an error that names it: ${variable}=${value}`, () => {
-      const errors = errorsOf({ [variable]: value });
-      assert.equal(errors.length, 1);
-      const [error] = errors;
-      assert.ok(error !== undefined);
-      assert.equal(error.variable, variable);
-      assert.equal(error.value, value);
-      assert.match(error.accepted, accepted);
-      const sentence = formatConfigError(error);
-      assert.ok(sentence.includes(variable) && sentence.includes(JSON.stringify(value)), sentence);
-      assert.ok(sentence.includes(error.accepted), sentence);
+      assertOnlyError(readRelayConfig({ [variable]: value }, PID), variable, value, accepted);
     });
   }
 

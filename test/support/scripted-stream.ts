@@ -7,6 +7,8 @@ export class ScriptedStream implements ByteStream {
   readonly remoteAddress = null;
   readonly bufferedBytes: number = 0;
   readonly deliveredBytes: number = 0;
+  /** Whether the code has paused it. The test decides all the same when bytes are received. */
+  isPaused = false;
   readonly #memory = new Uint8Array(65_536);
   #handler: ByteStreamHandler | null = null;
 
@@ -35,11 +37,11 @@ export class ScriptedStream implements ByteStream {
   }
 
   pause(): void {
-    // The test decides when bytes are received.
+    this.isPaused = true;
   }
 
   resume(): void {
-    // No bytes were held back.
+    this.isPaused = false;
   }
 
   limitReadSize(): void {

@@ -28,21 +28,12 @@ before(async () => {
 /** The connection below TLS. Records what is done with it. */
 class Underlying extends ScriptedStream {
   readonly calls: string[] = [];
-  isPaused = false;
   /** Ciphertext for the client. */
   readonly sent: Buffer[] = [];
 
   override writeParts(parts: readonly Uint8Array[] = []): boolean {
     this.sent.push(Buffer.concat(parts));
     return true;
-  }
-
-  override pause(): void {
-    this.isPaused = true;
-  }
-
-  override resume(): void {
-    this.isPaused = false;
   }
 
   override limitReadSize(): void {

@@ -19,21 +19,12 @@ class FakeStream extends ScriptedStream {
   override bufferedBytes = 0;
   override deliveredBytes = 0;
   limitedReads = 0;
-  isPaused = false;
   isAborted = false;
   readonly written: Uint8Array[] = [];
 
   override write(bytes: Uint8Array): boolean {
     this.written.push(bytes);
     return true;
-  }
-
-  override pause(): void {
-    this.isPaused = true;
-  }
-
-  override resume(): void {
-    this.isPaused = false;
   }
 
   override limitReadSize(): void {

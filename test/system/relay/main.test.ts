@@ -83,6 +83,15 @@ class RelayChild {
     await Promise.all([once(a, 'data'), once(b, 'data')]);
     return [a, b];
   }
+
+  /** Checks that bytes get from one client to another. */
+  async transfer(): Promise<void> {
+    const [a, b] = await this.pair();
+    a.end('bytes');
+    const [bytes] = await once(b, 'data');
+    assert.equal(String(bytes), 'bytes');
+    b.end();
+  }
 }
 
 function usage(path: string): { result: string; total_bytes: number }[] {
@@ -263,11 +272,7 @@ test('without the handles of Node.js, the relay warns and uses standard streams'
     NODE_OPTIONS: `--import="data:text/javascript,${encodeURIComponent(withoutBindings)}"`,
   });
   await relay.waitForLog(/"level":"warn".*"ioBackend":"standard streams"/u);
-  const [a, b] = await relay.pair();
-  a.end('bytes');
-  const [bytes] = await once(b, 'data');
-  assert.equal(String(bytes), 'bytes');
-  b.end();
+  await relay.transfer();
   relay.child.kill('SIGTERM');
   assert.equal(await relay.exit, 0);
 });
@@ -319,13 +324,7 @@ test('the relay continues after the reader of its log has closed', async (contex
   const port = await relay.port('raw');
   await relay.port('status');
   relay.child.stdout?.destroy();
-  for (let round = 0; round < 20; round += 1) {
-    const [a, b] = await relay.pair();
-    a.end('bytes');
-    const [bytes] = await once(b, 'data');
-    assert.equal(String(bytes), 'bytes');
-    b.end();
-  }
+  for (let round = 0; round < 20; round += 1) await relay.transfer();
   assert.ok(port > 0);
   relay.child.kill('SIGTERM');
   assert.equal(await relay.exit, 0);
@@ -338,11 +337,7 @@ test('a stuck log reader stops neither transfers nor the exit', async (context) 
   relay.child.stdout?.pause();
   const noise = Array.from({ length: 1500 }, () => relay.client('no handshake\n'));
   for (const socket of await Promise.all(noise)) await once(socket.resume(), 'close');
-  const [a, b] = await relay.pair();
-  a.end('bytes');
-  const [bytes] = await once(b, 'data');
-  assert.equal(String(bytes), 'bytes');
-  b.end();
+  await relay.transfer();
   relay.child.kill('SIGTERM');
   const [code] = await once(relay.child, 'exit');
   assert.equal(code, 0);

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import {
   existsSync,
   mkdirSync,
@@ -186,6 +187,30 @@ describe('the write-ahead log', () => {
     assert.deepEqual(write(), DONE);
   });
 
+  test('is reported with its size after readers have blocked its truncation for two minutes', async (context) => {
+    let nowMs = 0;
+    context.mock.method(performance, 'now', () => nowMs);
+    const { path, write } = await openDatabase(context);
+    const notices = (): unknown => {
+      const response = write(1);
+      return response.kind === 'done' ? (response.notices ?? []) : response;
+    };
+    assert.deepEqual(notices(), []);
+    const reader = new Database(path, { readonly: true });
+    context.after(() => reader.close());
+    const reading = reader.prepare(SUM_QUERY).iterate();
+    reading.next();
+    grow(path);
+    for (const atMs of [0, 119_999, 124_998]) {
+      nowMs = atMs;
+      assert.deepEqual(notices(), [], `after ${atMs} ms`);
+    }
+    // Five seconds after the last attempt.
+    nowMs = 124_999;
+    assert.deepEqual(notices(), [{ kind: 'wal blocked', seconds: 125, bytes: statSync(`${path}-wal`).size }]);
+    reading.return?.();
+  });
+
   test('is truncated after a VACUUM by another program', async (context) => {
     const path = join(await scratch(context), 'usage.sqlite');
     const database = new UsageDatabase(path);
@@ -248,6 +273,45 @@ describe('a closed database', () => {
     assert.deepEqual(versionsOf(movedPath), [2, 2]);
     rmSync(path);
     assert.deepEqual(sum(movedPath), { rows: 1, bytes: 1 });
+  });
+});
+
+describe('without shared memory, which a write-ahead log needs,', () => {
+  const NOTICED = { kind: 'done', notices: [{ kind: 'rollback journal' }] };
+
+  /** SQLite can't change the size of a pipe, so it fails as on a file system that can't share memory. */
+  const removeSharedMemory = (path: string): void => {
+    execFileSync('mkfifo', [`${path}-shm`]);
+  };
+
+  test('a new database has a rollback journal, and can be read between writes', async (context) => {
+    const { path, write } = await openDatabase(context);
+    removeSharedMemory(path);
+    assert.deepEqual(write(1), NOTICED);
+    assert.deepEqual(sum(path), { rows: 1, bytes: 1 });
+    assert.deepEqual(write(2), DONE);
+    assert.deepEqual(sum(path), { rows: 2, bytes: 3 });
+    assert.deepEqual(versionsOf(path), [1, 1]);
+  });
+
+  test('a database that has had a write-ahead log keeps its records', async (context) => {
+    const { path, write } = await openDatabase(context);
+    createUsageFile(path, { rows: 3 });
+    assert.deepEqual(versionsOf(path), [2, 2]);
+    removeSharedMemory(path);
+    assert.deepEqual(write(10), NOTICED);
+    assert.deepEqual(sum(path), { rows: 4, bytes: 16 });
+    assert.deepEqual(versionsOf(path), [1, 1]);
+  });
+
+  test("a database of another program that has had a write-ahead log gets the relay's tables", async (context) => {
+    const { path, write } = await openDatabase(context);
+    const other = new Database(path);
+    other.exec('PRAGMA journal_mode = WAL; CREATE TABLE _litestream_seq (id INTEGER)');
+    other.close();
+    removeSharedMemory(path);
+    assert.deepEqual(write(1), NOTICED);
+    assert.deepEqual(sum(path), { rows: 1, bytes: 1 });
   });
 });
 

@@ -78,6 +78,15 @@ export class LeaseMember {
     await until(() => member.leases.isUp);
     return member;
   }
+
+  /** Starts members 1 and 2, by default at the same coordinator. */
+  static async startTwo(
+    context: TestContext,
+    first: LeaseMemberOptions,
+    second = first,
+  ): Promise<readonly [LeaseMember, LeaseMember]> {
+    return [await LeaseMember.start(context, 1, first), await LeaseMember.start(context, 2, second)];
+  }
 }
 
 /** The result of a request for a token that the relay owns itself. */

@@ -57,7 +57,7 @@ describe('token leases while the coordinator fails', { skip: withoutRedis() }, (
 
   test('two provisional owners of a token: when the coordinator is back, one loses the lease and gets the owner', async (context) => {
     const redis = await RedisServer.start(context);
-    const members = [await LeaseMember.start(context, 1, redis), await LeaseMember.start(context, 2, redis)];
+    const members = await LeaseMember.startTwo(context, redis);
     await redis.kill();
     await until(() => members.every(({ leases }) => !leases.isUp));
     const tokens = Array.from({ length: 50 }, (_, at) => tokenOf(at));
@@ -72,7 +72,6 @@ describe('token leases while the coordinator fails', { skip: withoutRedis() }, (
       ),
     );
     const [one, two] = members;
-    assert.ok(one !== undefined && two !== undefined);
     for (const token of tokens) {
       const owner = await ownerOf(admin, token);
       const isFirst: boolean = owner?.id === one.self.id;
@@ -90,10 +89,7 @@ describe('token leases while the coordinator fails', { skip: withoutRedis() }, (
 
   test('clients do not wait for a coordinator that hangs, but its late replies count', async (context) => {
     const redis = await RedisServer.start(context);
-    const [one, two] = [
-      await LeaseMember.start(context, 1, redis),
-      await LeaseMember.start(context, 2, redis),
-    ];
+    const [one, two] = await LeaseMember.startTwo(context, redis);
     await two.leases.acquire(TOKEN);
     redis.freeze();
     // The first request takes half a second; after that the coordinator is known to be down.
@@ -143,10 +139,7 @@ describe('token leases while the coordinator fails', { skip: withoutRedis() }, (
   test('a slow coordinator still gets commands, and clients do not wait for it', async (context) => {
     const redis = await RedisServer.start(context);
     const proxy = await RedisProxy.to(context, redis.port);
-    const [one, two] = [
-      await LeaseMember.start(context, 1, proxy),
-      await LeaseMember.start(context, 2, redis),
-    ];
+    const [one, two] = await LeaseMember.startTwo(context, proxy, redis);
     await two.leases.acquire(TOKEN);
     proxy.delayMs = 350;
     assert.deepEqual(await one.leases.acquire(TOKEN), SELF);
@@ -165,10 +158,7 @@ describe('token leases while the coordinator fails', { skip: withoutRedis() }, (
   test('a relay that was cut off from the coordinator gets its lost leases reported when it is reconnected', async (context) => {
     const redis = await RedisServer.start(context);
     const proxy = await RedisProxy.to(context, redis.port);
-    const [one, two] = [
-      await LeaseMember.start(context, 1, proxy),
-      await LeaseMember.start(context, 2, redis),
-    ];
+    const [one, two] = await LeaseMember.startTwo(context, proxy, redis);
     await one.leases.acquire(TOKEN);
     await one.leases.acquire(tokenOf(2));
     proxy.cut();
@@ -242,10 +232,7 @@ describe('token leases while the coordinator fails', { skip: withoutRedis() }, (
   test('close resolves even if the coordinator is unreachable or hangs', async (context) => {
     const redis = await RedisServer.start(context);
     const proxy = await RedisProxy.to(context, redis.port);
-    const [one, two] = [
-      await LeaseMember.start(context, 1, redis),
-      await LeaseMember.start(context, 2, proxy),
-    ];
+    const [one, two] = await LeaseMember.startTwo(context, redis, proxy);
     await Promise.all([one.leases.acquire(TOKEN), two.leases.acquire(tokenOf(2))]);
     proxy.cut();
     await until(() => !two.leases.isUp);

@@ -29,10 +29,7 @@ const TOKEN = tokenOf(1);
 describe('token leases', { skip: withoutRedis() }, () => {
   test('belong to the first relay until it releases them', async (context) => {
     const redis = await RedisServer.start(context);
-    const [one, two] = [
-      await LeaseMember.start(context, 1, redis),
-      await LeaseMember.start(context, 2, redis),
-    ];
+    const [one, two] = await LeaseMember.startTwo(context, redis);
     assert.deepEqual(await one.leases.acquire(TOKEN), SELF);
     assert.deepEqual(await two.leases.acquire(TOKEN), one.self);
     assert.deepEqual(await one.leases.acquire(TOKEN), SELF);
@@ -86,7 +83,7 @@ describe('token leases', { skip: withoutRedis() }, () => {
   test('have exactly one owner after any order of acquire and release', async (context) => {
     const redis = await RedisServer.start(context);
     const admin = await redis.admin();
-    const members = [await LeaseMember.start(context, 1, redis), await LeaseMember.start(context, 2, redis)];
+    const members = await LeaseMember.startTwo(context, redis);
     const random = new Dice(7);
     for (let round = 0; round < 300; round += 1) {
       const token = tokenOf(round % 5);
@@ -155,10 +152,7 @@ describe('token leases', { skip: withoutRedis() }, () => {
 
   test('that no longer exist when they are taken over are acquired', async (context) => {
     const redis = await RedisServer.start(context);
-    const [one, two] = [
-      await LeaseMember.start(context, 1, redis),
-      await LeaseMember.start(context, 2, redis),
-    ];
+    const [one, two] = await LeaseMember.startTwo(context, redis);
     assert.deepEqual(await one.leases.takeOver(TOKEN, two.self), SELF);
     assert.deepEqual(await two.leases.acquire(TOKEN), one.self);
   });

@@ -17,15 +17,6 @@ const UPGRADE = `${UPGRADE_LINES.join('\r\n')}\r\n\r\n`;
 class SilentClient extends ScriptedStream {
   sent = '';
   isClosed = false;
-  isPaused = false;
-
-  override pause(): void {
-    this.isPaused = true;
-  }
-
-  override resume(): void {
-    this.isPaused = false;
-  }
 
   override write(bytes?: Uint8Array): boolean {
     this.sent += Buffer.from(bytes ?? []).toString('latin1');

@@ -124,7 +124,7 @@ export function chaosSuite(
         await checkAllHappy(topology, pairs.length);
       }
 
-      test('every byte arrives, for any pattern of writes and reads', { timeout: 120_000 }, () =>
+      test('every byte arrives, for any pattern of writes and reads', () =>
         eachRound(async (topology, random) => {
           const directions = (await everyPairing(topology, random, maxBytes)).flat();
           const work = directions.flatMap((direction) => [
@@ -138,93 +138,82 @@ export function chaosSuite(
           const relayed = topology.summaries.reduce((sum, { totalBytes }) => sum + totalBytes, 0);
           const sent = directions.reduce((sum, { bytes }) => sum + bytes.length, 0);
           assert.equal(relayed, sent);
-        }),
-      );
+        }));
 
-      test('after a reset the partner has an exact prefix of the sent bytes', { timeout: 120_000 }, () =>
-        eachRound((topology, random) => withLosses(topology, random, 'reset')),
-      );
+      test('after a reset the partner has an exact prefix of the sent bytes', () =>
+        eachRound((topology, random) => withLosses(topology, random, 'reset')));
 
-      test('after an end the partner has every byte that was sent before it', { timeout: 120_000 }, () =>
-        eachRound((topology, random) => withLosses(topology, random, 'end')),
-      );
+      test('after an end the partner has every byte that was sent before it', () =>
+        eachRound((topology, random) => withLosses(topology, random, 'end')));
 
       // Every pair uses a link between relays, and links may fail.
       if (relayCount > 1)
-        test(
-          'after a lost link both clients have an exact prefix of the sent bytes',
-          { timeout: 120_000 },
-          () =>
-            eachRound(async (topology, random) => {
-              const pairs = await everyPairing(topology, random, maxBytes);
-              const directions = pairs.flat();
-              const traffic = directions.flatMap((direction) => [
-                sendRandomly(direction),
-                receiveRandomly(direction),
-              ]);
-              await sleep(random.between(0, 700));
-              topology.cutLinks?.();
-              for (const { from } of directions) {
-                const code = from.transport === 'websocket' ? 1000 : null;
-                assert.deepEqual(await from.closed, { reset: false, code }, from.transport);
-              }
-              await Promise.all(traffic);
-              for (const direction of directions) checkPrefix(direction);
-              await checkAllHappy(topology, pairs.length);
-            }),
-        );
-
-      test(
-        'buffered bytes of stalled receivers are not overwritten by other traffic',
-        { timeout: 60_000 },
-        async (context) => {
-          const topology = await open(() => options);
-          context.after(() => topology.close());
-          const data = randomBytesOf(40, relayCount * 24 * MIB);
-          const stalled: Direction[] = [];
-          for (const transport of [...TRANSPORTS, ...TRANSPORTS, 'unix', 'unix'] as const) {
-            const [from, to] = await connectPair(
-              topology,
-              stalled.length % 2 === 0 ? 'tcp' : 'websocket',
-              transport,
-            );
-            to.pause();
-            // Each pair has different bytes.
-            const bytes = data.subarray(stalled.length * 4099);
-            stalled.push({ from, to, bytes, random: new Dice(0), sentBytes: 0, isOver: false });
-          }
-          let finished = 0;
-          const sending = stalled.map((direction) => sendUntilOver(direction).then(() => (finished += 1)));
-          await topology.untilStalled();
-          assert.equal(finished, 0, 'a receiver has not stalled');
-          assert.ok(topology.bufferedBytes() > 0);
-
-          const others = randomBytesOf(41, maxBytes);
-          for (const [first, second] of PAIRINGS) {
-            const [from, to] = await connectPair(topology, first, second);
-            const [, received] = await Promise.all([
-              from.sendAll(others, 1_000_003),
-              to.until(others.length + OK_BYTES),
+        test('after a lost link both clients have an exact prefix of the sent bytes', () =>
+          eachRound(async (topology, random) => {
+            const pairs = await everyPairing(topology, random, maxBytes);
+            const directions = pairs.flat();
+            const traffic = directions.flatMap((direction) => [
+              sendRandomly(direction),
+              receiveRandomly(direction),
             ]);
-            assert.ok(received.subarray(OK_BYTES).equals(others));
-            from.end();
-            await to.closed;
-          }
-          assert.equal(finished, 0);
+            await sleep(random.between(0, 700));
+            topology.cutLinks?.();
+            for (const { from } of directions) {
+              const code = from.transport === 'websocket' ? 1000 : null;
+              assert.deepEqual(await from.closed, { reset: false, code }, from.transport);
+            }
+            await Promise.all(traffic);
+            for (const direction of directions) checkPrefix(direction);
+            await checkAllHappy(topology, pairs.length);
+          }));
 
-          for (const direction of stalled) {
-            direction.isOver = true;
-            direction.to.resume();
-          }
-          await Promise.all(sending);
-          for (const direction of stalled) {
-            await direction.to.until(direction.sentBytes + OK_BYTES);
-            assert.equal(checkPrefix(direction), direction.sentBytes);
-            direction.from.end();
-          }
-          await checkEmpty(topology);
-        },
-      );
+      test('buffered bytes of stalled receivers are not overwritten by other traffic', async (context) => {
+        const topology = await open(() => options);
+        context.after(() => topology.close());
+        const data = randomBytesOf(40, relayCount * 24 * MIB);
+        const stalled: Direction[] = [];
+        for (const transport of [...TRANSPORTS, ...TRANSPORTS, 'unix', 'unix'] as const) {
+          const [from, to] = await connectPair(
+            topology,
+            stalled.length % 2 === 0 ? 'tcp' : 'websocket',
+            transport,
+          );
+          to.pause();
+          // Each pair has different bytes.
+          const bytes = data.subarray(stalled.length * 4099);
+          stalled.push({ from, to, bytes, random: new Dice(0), sentBytes: 0, isOver: false });
+        }
+        let finished = 0;
+        const sending = stalled.map((direction) => sendUntilOver(direction).then(() => (finished += 1)));
+        await topology.untilStalled();
+        assert.equal(finished, 0, 'a receiver has not stalled');
+        assert.ok(topology.bufferedBytes() > 0);
+
+        const others = randomBytesOf(41, maxBytes);
+        for (const [first, second] of PAIRINGS) {
+          const [from, to] = await connectPair(topology, first, second);
+          const [, received] = await Promise.all([
+            from.sendAll(others, 1_000_003),
+            to.until(others.length + OK_BYTES),
+          ]);
+          assert.ok(received.subarray(OK_BYTES).equals(others));
+          from.end();
+          await to.closed;
+        }
+        assert.equal(finished, 0);
+
+        for (const direction of stalled) {
+          direction.isOver = true;
+          direction.to.resume();
+        }
+        await Promise.all(sending);
+        for (const direction of stalled) {
+          await direction.to.until(direction.sentBytes + OK_BYTES);
+          assert.equal(checkPrefix(direction), direction.sentBytes);
+          direction.from.end();
+        }
+        await checkEmpty(topology);
+      });
     });
   }
 }

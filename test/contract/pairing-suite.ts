@@ -125,7 +125,7 @@ export function pairingSuite(
         assert.equal((await relay.waitForRecords(1))[0]?.totalBytes, 5);
       });
 
-      test(`${size / 1e6} MB in both directions at once arrive unchanged`, { timeout: 120_000 }, async () => {
+      test(`${size / 1e6} MB in both directions at once arrive unchanged`, async () => {
         const [a, b] = await pair();
         const fromA = noise(0, size);
         const fromB = noise(1_000_003, size);
@@ -162,30 +162,26 @@ export function pairingSuite(
         assert.equal((await relay.waitForRecords(1))[0]?.mood, 'happy');
       });
 
-      test(
-        'a receiver that stops reading pauses its sender, and gets everything when it resumes',
-        { timeout: 60_000 },
-        async () => {
-          const [a, b] = await pair();
-          b.pause();
-          const bytes = noise(0, relayCount * STALLING_BYTES);
-          const sent = a.sendAll(bytes, 65_536);
-          await relay.untilStalled();
-          const relayed = relay.incompleteBytes();
-          assert.ok(
-            relayed < relayCount * MAX_UNREAD_BYTES,
-            `${relayed} bytes were read for a receiver that does not read`,
-          );
-          const buffered = relay.bufferedBytes();
-          assert.ok(buffered <= relayCount * 2_000_000, `${buffered} bytes are buffered in the process`);
-          b.resume();
-          await sent;
-          const received = await b.until(bytes.length + 3);
-          assert.ok(received.subarray(3).equals(bytes));
-          a.end();
-          await b.closed;
-        },
-      );
+      test('a receiver that stops reading pauses its sender, and gets everything when it resumes', async () => {
+        const [a, b] = await pair();
+        b.pause();
+        const bytes = noise(0, relayCount * STALLING_BYTES);
+        const sent = a.sendAll(bytes, 65_536);
+        await relay.untilStalled();
+        const relayed = relay.incompleteBytes();
+        assert.ok(
+          relayed < relayCount * MAX_UNREAD_BYTES,
+          `${relayed} bytes were read for a receiver that does not read`,
+        );
+        const buffered = relay.bufferedBytes();
+        assert.ok(buffered <= relayCount * 2_000_000, `${buffered} bytes are buffered in the process`);
+        b.resume();
+        await sent;
+        const received = await b.until(bytes.length + 3);
+        assert.ok(received.subarray(3).equals(bytes));
+        a.end();
+        await b.closed;
+      });
 
       test('a stalled receiver that is reset ends the pair', async () => {
         const [a, b] = await pair();

@@ -101,7 +101,7 @@ async function openIdle(
   return sockets;
 }
 
-describe('HTTP clients', { timeout: 120_000 }, () => {
+describe('HTTP clients', () => {
   for (const { port, role, isTls, count } of [
     { port: 'the raw port', role: 'raw', isTls: false, count: 1000 },
     { port: 'the WebSocket port', role: 'websocket', isTls: false, count: 1000 },

@@ -88,7 +88,7 @@ async function expectShortTurns(
   assert.ok(during.stallMs < MAX_STALL_MS, `the pair stalled for ${during.stallMs} ms`);
 }
 
-describe('every turn of the event loop is short when', { timeout: 120_000 }, () => {
+describe('every turn of the event loop is short when', () => {
   for (const [name, event] of Object.entries(EVENTS))
     test(name, (context) => expectShortTurns(context, name, event));
 });

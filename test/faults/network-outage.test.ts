@@ -27,43 +27,39 @@ const OUTAGE_MS = 24_000;
 
 const CHECKED_WITHIN_MS = 90_000;
 
-test(
-  'a network outage closes no client',
-  { skip: skipWithoutNetworkNamespaces(), timeout: 180_000 },
-  async (context) => {
-    const directory = await scratch(context);
-    const { key, certificate } = makeIdentity();
-    await writeFile(join(directory, 'key.pem'), key);
-    await writeFile(join(directory, 'certificate.pem'), certificate);
-    using network = new NetworkNamespaces(['relay', 'clients']);
-    const files = `privateKey=${directory}/key.pem:certKey=${directory}/certificate.pem`;
-    await using relay = await RelayProcess.start(
-      {
-        RELAY_LISTEN: `tcp:${RAW}:interface=0.0.0.0 ssl:${TLS}:interface=0.0.0.0:${files}`,
-        RELAY_WEBSOCKET_LISTEN: `tcp:${WEBSOCKET}:interface=0.0.0.0`,
-        RELAY_STATUS_LISTEN: '',
-        RELAY_DRAIN_TIMEOUT: '0s',
-      },
-      network.commandPrefix('relay'),
-    );
-    const address = network.addressOf('relay');
-    await using clients = new Program([
-      ...network.commandPrefix('clients'),
-      process.execPath,
-      CLIENTS,
-      ...[address, RAW, WEBSOCKET, TLS].map(String),
-    ]);
-    await clients.waitForOutput(/silent\n/u);
-    await sleep(SILENCE_MS);
-    clients.write('send\n');
-    await clients.waitForOutput(/sending\n/u);
-    network.partition('relay', 'clients');
-    await sleep(OUTAGE_MS);
-    network.heal();
-    clients.write('check\n');
-    const [, results = ''] = await clients.waitForOutput(/^(\{.*\})\n/mu, CHECKED_WITHIN_MS);
-    const all = { waiting: 'ok', idle: 'ok', paused: 'ok', sending: 'ok' };
-    assert.deepEqual(JSON.parse(results), { raw: all, websocket: all, tls: all });
-    relay.kill('SIGKILL');
-  },
-);
+test('a network outage closes no client', { skip: skipWithoutNetworkNamespaces() }, async (context) => {
+  const directory = await scratch(context);
+  const { key, certificate } = makeIdentity();
+  await writeFile(join(directory, 'key.pem'), key);
+  await writeFile(join(directory, 'certificate.pem'), certificate);
+  using network = new NetworkNamespaces(['relay', 'clients']);
+  const files = `privateKey=${directory}/key.pem:certKey=${directory}/certificate.pem`;
+  await using relay = await RelayProcess.start(
+    {
+      RELAY_LISTEN: `tcp:${RAW}:interface=0.0.0.0 ssl:${TLS}:interface=0.0.0.0:${files}`,
+      RELAY_WEBSOCKET_LISTEN: `tcp:${WEBSOCKET}:interface=0.0.0.0`,
+      RELAY_STATUS_LISTEN: '',
+      RELAY_DRAIN_TIMEOUT: '0s',
+    },
+    network.commandPrefix('relay'),
+  );
+  const address = network.addressOf('relay');
+  await using clients = new Program([
+    ...network.commandPrefix('clients'),
+    process.execPath,
+    CLIENTS,
+    ...[address, RAW, WEBSOCKET, TLS].map(String),
+  ]);
+  await clients.waitForOutput(/silent\n/u);
+  await sleep(SILENCE_MS);
+  clients.write('send\n');
+  await clients.waitForOutput(/sending\n/u);
+  network.partition('relay', 'clients');
+  await sleep(OUTAGE_MS);
+  network.heal();
+  clients.write('check\n');
+  const [, results = ''] = await clients.waitForOutput(/^(\{.*\})\n/mu, CHECKED_WITHIN_MS);
+  const all = { waiting: 'ok', idle: 'ok', paused: 'ok', sending: 'ok' };
+  assert.deepEqual(JSON.parse(results), { raw: all, websocket: all, tls: all });
+  relay.kill('SIGKILL');
+});

@@ -14,7 +14,7 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import Database from 'better-sqlite3';
-import { Program, findProgram } from '../support/programs.ts';
+import { CONDITION_TIMEOUT_MS, Program, findProgram } from '../support/programs.ts';
 import { scratch } from '../support/scratch.ts';
 import { createUsageFile, readUsageSum } from '../support/usage-files.ts';
 import { RelayUnderTest, client, range, injectFault, relayPairs } from './relay-under-test.ts';
@@ -83,7 +83,7 @@ describe('the usage database of a running relay', { concurrency: 3 }, () => {
       await sleep(LOCKED_MS);
       assert.doesNotMatch(relay.log, RECOVERED);
       other.endInput();
-      await other.succeeds(10_000);
+      await other.succeeds(CONDITION_TIMEOUT_MS);
       await relay.waitForLog(RECOVERED);
     });
     await assertWritten(path, [...range(1, 60), ...bystanders]);

@@ -7,7 +7,7 @@ import { test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { errorCode } from '../../src/process/errors.ts';
 import { SIDE_A, handshake, newToken } from '../support/bytes.ts';
-import { eventually } from '../support/programs.ts';
+import { CONDITION_TIMEOUT_MS, eventually } from '../support/programs.ts';
 import { scratch } from '../support/scratch.ts';
 import { requireMount, mountTmpfs } from '../support/usage-files.ts';
 import { fill } from './disks.ts';
@@ -71,7 +71,7 @@ async function readLines(reader: number, summaries: number): Promise<string[]> {
   const count = (): number => text.match(/"mood":.*\n/gu)?.length ?? 0;
   await eventually(
     () => `${summaries} lines about sessions arrive; ${count()} have arrived`,
-    10_000,
+    CONDITION_TIMEOUT_MS,
     () => {
       try {
         for (;;) text += memory.toString('latin1', 0, readSync(reader, memory));

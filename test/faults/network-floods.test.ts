@@ -12,8 +12,8 @@ describe('15,000 raw connections', () => {
     const transfers = await checkRecovery(context, monitored, '15,000 unfinished lines', async () => {
       await using attack = new Attack('unfinished', monitored, CLIENTS);
       assert.deepEqual(await attack.ready(), { connected: CLIENTS, failed: 0 });
-      await monitored.untilFdCount(CLIENTS);
-      await monitored.endHandshakeTimeouts();
+      await monitored.untilConnected(CLIENTS);
+      await monitored.endTimeouts();
       assert.deepEqual(await attack.ended(), { FIN: CLIENTS });
     });
     assert.deepEqual(await monitored.moods(), { empty: CLIENTS, happy: transfers });
@@ -30,12 +30,14 @@ describe('15,000 raw connections', () => {
   });
 
   test('with an endless line that stay after the reply are aborted', async (context) => {
-    const monitored = await MonitoredRelay.startFor(context);
+    const monitored = await MonitoredRelay.startFor(context, { HOLD_LONG_TIMERS: 'true' });
     const transfers = await checkRecovery(context, monitored, '15,000 endless lines', async () => {
       await using attack = new Attack('endless', monitored, CLIENTS);
       assert.deepEqual(await attack.ready(), { connected: CLIENTS, failed: 0 });
-      await monitored.untilFdCount(CLIENTS);
-      await monitored.endHandshakeTimeouts();
+      await monitored.untilSum(['handshake_failures_total'], CLIENTS);
+      // The relay waits for their end.
+      await monitored.untilConnected(CLIENTS);
+      await monitored.endTimeouts();
       assert.deepEqual(await attack.ended(), { FIN: CLIENTS });
     });
     assert.deepEqual(await monitored.moods(), { empty: CLIENTS, happy: transfers });

@@ -1,18 +1,14 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { nonZero, scrape } from '../support/metrics.ts';
-import { until } from '../support/scratch.ts';
 import { Attack } from './support/attack.ts';
 import { ADDRESSES } from './support/client-flood.ts';
-import { MonitoredRelay } from './support/monitored-relay.ts';
+import { BYSTANDERS, MonitoredRelay } from './support/monitored-relay.ts';
 import { checkRecovery } from './support/recovery.ts';
 
 const CLIENTS = 3000;
 
 /** Number that a limit admits; connections include those of the bystander. */
 const LIMIT = 400;
-
-const BYSTANDERS = 4;
 
 describe('a flood of clients against a limit', () => {
   test('of connections: rejected clients get a reply', async (context) => {
@@ -23,15 +19,10 @@ describe('a flood of clients against a limit', () => {
       await using attack = new Attack('unfinished', monitored, CLIENTS);
       assert.deepEqual(await attack.ready(), { connected: CLIENTS, failed: 0 });
       // All have been accepted, rejected, or evicted for a client from another address. None may be admitted later.
-      await until(async () => {
-        const figures = await scrape(`http://127.0.0.1:${monitored.relay.port('status')}`);
-        const counts = ['open', 'rejected_total', 'evicted_total'].flatMap((name) =>
-          Object.values(nonZero(figures, `transit_relay_connections_${name}`)),
-        );
-        return counts.reduce((sum, count) => sum + count, 0) === CLIENTS + BYSTANDERS;
-      });
+      const counts = ['open', 'rejected_total', 'evicted_total'].map((name) => `connections_${name}`);
+      await monitored.untilSum(counts, CLIENTS + BYSTANDERS);
       assert.equal((await monitored.status()).connections, LIMIT);
-      await monitored.endHandshakeTimeouts();
+      await monitored.endTimeouts();
       const {
         'busy, FIN': busy = 0,
         'busy, reset': busyReset = 0,

@@ -9,9 +9,6 @@ import { checkRecovery } from './support/recovery.ts';
 /** Connections that send the same invalid frame. */
 const EACH = 200;
 
-/** Connections of the bystander. */
-const BYSTANDERS = 4;
-
 const UPGRADES = 4000;
 
 /** Few enough that each connection gets more pongs than the kernel buffers for it. */
@@ -54,8 +51,10 @@ describe('WebSocket connections', () => {
     const transfers = await checkRecovery(context, monitored, `${UPGRADES} unfinished upgrades`, async () => {
       await using attack = new Attack('unfinished-upgrade', monitored, UPGRADES);
       assert.deepEqual(await attack.ready(), { connected: UPGRADES, failed: 0 });
-      await monitored.untilFdCount(silent + MAX_HTTP_CONNECTIONS);
-      await monitored.endHandshakeTimeouts();
+      // All requests have been read, and all connections accepted.
+      await monitored.untilSum(['handshake_failures_total'], UPGRADES - silent - MAX_HTTP_CONNECTIONS);
+      await monitored.untilConnected(silent + MAX_HTTP_CONNECTIONS);
+      await monitored.endTimeouts();
       const ends = Object.entries(await attack.ended());
       // A client that still sends may see a reset instead of its last bytes.
       const count = (words: readonly string[]): number =>
@@ -80,8 +79,8 @@ describe('WebSocket connections', () => {
       async () => {
         await using attack = new Attack('wrong-frames', monitored, kinds.length * EACH);
         assert.deepEqual(await attack.ready(), { connected: kinds.length * EACH, failed: 0 });
-        await monitored.untilStatus(({ connections }) => connections === LATE * EACH + BYSTANDERS);
-        await monitored.endHandshakeTimeouts();
+        await monitored.untilConnected(LATE * EACH);
+        await monitored.endTimeouts();
         const ends = kinds.map(([kind, code]) => [`${kind}: close ${code}, FIN`, EACH]);
         assert.deepEqual(await attack.ended(), Object.fromEntries(ends));
       },

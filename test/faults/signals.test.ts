@@ -8,7 +8,7 @@ import { describe, test } from 'node:test';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../support/bytes.ts';
 import { UsageReader } from '../support/relay-process.ts';
 import type { UsageRow } from '../support/relay-process.ts';
-import { eventually } from '../support/programs.ts';
+import { CONDITION_TIMEOUT_MS, eventually } from '../support/programs.ts';
 import { scratch } from '../support/scratch.ts';
 import { RelayUnderTest, client, pair, injectFault, transfer, relayPairs } from './relay-under-test.ts';
 import { assertIntact, assertWritten } from './usage-check.ts';
@@ -123,7 +123,7 @@ describe('signals', { concurrency: true }, () => {
       await once(watcher, 'change');
       watcher.close();
       relay.program.kill('SIGKILL');
-      await assert.rejects(relay.program.succeeds(10_000), /SIGKILL/u);
+      await assert.rejects(relay.program.succeeds(CONDITION_TIMEOUT_MS), /SIGKILL/u);
       stop.abort();
       await ended;
       assertIntact(path);

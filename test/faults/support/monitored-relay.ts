@@ -5,11 +5,11 @@ import { text } from 'node:stream/consumers';
 import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
+import { METRIC_PREFIX } from '../../../src/process/process-metrics.ts';
 import type { RelayStatus } from '../../../src/status/relay-status.ts';
 import { ask, jsonOf } from '../../support/ask.ts';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../../support/bytes.ts';
 import { nonZero, scrape } from '../../support/metrics.ts';
-import { eventually } from '../../support/programs.ts';
 import { RelayProcess, UsageReader } from '../../support/relay-process.ts';
 import { scratch } from '../../support/scratch.ts';
 import { vitalsOf } from '../../support/vitals.ts';
@@ -31,7 +31,7 @@ export const WITH_FD_LIMIT = ['prlimit', `--nofile=${FD_LIMIT}:${FD_LIMIT}`] as 
 
 /**
  * Longer than it takes to make 15,000 connections on any machine, so that all exist at the same time.
- * `endHandshakeTimeouts` shortens it.
+ * `endTimeouts` shortens it.
  */
 const HANDSHAKE_TIMEOUT = '30m';
 
@@ -40,8 +40,11 @@ const RETURN_TIMEOUT_MS = 45_000;
 
 const POLL_MS = 100;
 
+/** Connections of the bystander. */
+export const BYSTANDERS = 4;
+
 /** Counts suppressed records. */
-const SUPPRESSED = 'transit_relay_usage_records_suppressed_total';
+const SUPPRESSED = `${METRIC_PREFIX}usage_records_suppressed_total`;
 
 /** Allowed growth of the heap that is not a leak, in bytes: 15,000 times 280. */
 const HEAP_MARGIN_BYTES = 4 * 2 ** 20;
@@ -155,20 +158,26 @@ export class MonitoredRelay implements AsyncDisposable {
     });
   }
 
-  /** Moves the relay's clock forward. All handshakes that have not completed are too late. */
-  async endHandshakeTimeouts(): Promise<void> {
+  /** Moves the relay's clock forward by an hour. The timeouts of handshakes and of lingering connections end. */
+  async endTimeouts(): Promise<void> {
     this.#hours += 1;
     this.relay.kill('SIGUSR2');
     await this.relay.waitForLog(new RegExp(`^${this.#hours} h$`, 'mu'));
   }
 
-  /** Resolves when the relay has at least that many file descriptors. */
-  async untilFdCount(files: number): Promise<void> {
-    await eventually(
-      () => `${this.vitals().fdCount} file descriptors, expected ${files}`,
-      RETURN_TIMEOUT_MS,
-      () => (this.vitals().fdCount >= files ? true : null),
-    );
+  /** Resolves when it has that many open connections, besides those of the bystander. */
+  async untilConnected(count: number): Promise<void> {
+    await this.untilStatus(({ connections }) => connections === count + BYSTANDERS);
+  }
+
+  /** Resolves when all metrics with these names, without their prefix, add up to `total`. */
+  async untilSum(names: readonly string[], total: number): Promise<void> {
+    await this.#eventually(async () => {
+      const figures = await scrape(`http://127.0.0.1:${this.relay.port('status')}`);
+      const values = names.flatMap((name) => Object.values(nonZero(figures, METRIC_PREFIX + name)));
+      const sum = values.reduce((subtotal, value) => subtotal + value, 0);
+      return sum === total ? null : `${names.join(' + ')} was ${total} instead of ${sum}`;
+    });
   }
 
   /**

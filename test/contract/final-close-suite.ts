@@ -45,8 +45,7 @@ const REASONS: Readonly<
     send(handshake(token, SIDE_B));
     await partner.until(3);
     socket.resume();
-    partner.end();
-    await partner.closed;
+    await partner.leave();
     await topology.waitForRecords(1);
   },
 };

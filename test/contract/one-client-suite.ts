@@ -117,8 +117,7 @@ export function oneClientSuite({ name, open }: Setup, { isForwarded = false } = 
         // The client that owned the token before is its partner.
         if (isForwarded) await next.until(3);
         else await until(() => topology.waiting() === others + 1);
-        next.end();
-        await next.closed;
+        await next.leave();
         assert.deepEqual(
           (await topology.waitForRecords(2)).map((summary) => summary.mood).toSorted(),
           isForwarded ? ['happy', 'impatient'] : ['impatient', 'lonely'],

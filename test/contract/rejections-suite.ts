@@ -203,8 +203,7 @@ export function rejectionsSuite({ name, open: openTopology, relayCount }: Setup)
         }
         const silent = await topology.connect(transport, lastRelay);
         await silent.send('please');
-        silent.end();
-        await silent.closed;
+        await silent.leave();
         await until(() => rejectedIn(topology, 'connections') === 3);
         assert.deepEqual(topology.summaries, []);
       });

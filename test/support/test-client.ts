@@ -178,6 +178,12 @@ export class TestClient {
     else this.#ws.close(1000);
   }
 
+  /** Closes gracefully, and waits until the relay has closed as well. */
+  async leave(): Promise<void> {
+    this.end();
+    await this.closed;
+  }
+
   /** Closes with a reset. A unix-domain socket has none and just closes. */
   reset(): void {
     if (this.transport === 'unix') this.#socket.destroy();

@@ -23,8 +23,7 @@ export async function runClients(port: number, moods: readonly SingleMood[]): Pr
     const client = await connectTo(port);
     const bytes = BYTES_BY_MOOD[mood]();
     if (bytes !== '') await client.send(bytes);
-    client.end();
-    await client.closed;
+    await client.leave();
   }
 }
 

@@ -75,8 +75,7 @@ export class Traffic {
     this.#count(this.counted.ended, 'errory');
 
     const empty = await this.#client('tcp');
-    empty.end();
-    await empty.closed;
+    await empty.leave();
     this.#count(this.counted.ended, 'empty');
 
     const impatient = await this.#client('tcp');
@@ -113,8 +112,7 @@ export class Traffic {
     equal(String(rejected?.received), 'busy\n');
     this.counted.rejected += 1;
     for (const client of others) {
-      client.end();
-      await client.closed;
+      await client.leave();
       this.#count(this.counted.accepted, 'tcp');
       this.#count(this.counted.ended, 'lonely');
     }

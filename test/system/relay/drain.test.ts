@@ -57,8 +57,7 @@ test('a stopping relay accepts partners of waiting clients, rejects other client
   assert.deepEqual([status['draining'], status['pairs'], status['waiting']], [true, 1, 1]);
 
   // The last waiting client leaves, so the delay ends.
-  lonely.end();
-  await lonely.closed;
+  await lonely.leave();
   await untilRefused(relay);
   const payload = randomBytesOf(1, 2_000_000);
   void partner.sendAll(payload, 50_000);
@@ -200,8 +199,7 @@ test('a restart while new clients keep connecting breaks no transfer, and reject
   await until(() => outcomes.complete > 40);
   relay.kill('SIGTERM');
   await until(() => outcomes.rejected > 40);
-  waiting.end();
-  await waiting.closed;
+  await waiting.leave();
   await until(() => outcomes.refused > 0);
   over.abort();
   await stream;

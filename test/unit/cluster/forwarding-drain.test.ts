@@ -62,8 +62,7 @@ describe('a relay that drains', () => {
         assert.deepEqual(await forwarded.closed, closedWith(transport));
         await pair.waiter.closed;
         await drained;
-        waiter.end();
-        await waiter.closed;
+        await waiter.leave();
         await expectRecords(cluster, 0, ['happy link tcp', 'lonely link', 'lonely tcp']);
         assert.deepEqual(recordsOf(cluster, 1), []);
       },
@@ -81,8 +80,7 @@ describe('a relay that drains', () => {
     await Promise.all([forwardedWaiter.closed, forwarded.closed]);
     await expectReply(pair.waiter, 'ok\nfrom the other');
     await untilWaitingAt(cluster, 0, 1);
-    waiter.end();
-    await waiter.closed;
+    await waiter.leave();
     assert.deepEqual(recordsOf(cluster, 0), ['happy link tcp', 'lonely link', 'lonely tcp']);
   });
 });

@@ -72,8 +72,7 @@ describe('bytes that a client sends before it is paired', () => {
         await untilWaitingAt(cluster, 0, 2);
         await late.send('early');
         await expectReply(late, 'impatient\n');
-        waiter.end();
-        await waiter.closed;
+        await waiter.leave();
         await expectRecords(cluster, 0, ['impatient link', 'impatient link', 'lonely tcp']);
         assert.equal(cluster.summaries.length, 3);
         assert.deepEqual(
@@ -86,8 +85,7 @@ describe('bytes that a client sends before it is paired', () => {
 
   clusterTest('are read up to 64 KiB and one read until the owner replies', async (cluster) => {
     const { token, waiter } = await startWaiting(cluster);
-    waiter.end();
-    await waiter.closed;
+    await waiter.leave();
     const openGate = cluster.member(0).ownerGate.shut();
     cluster.leases.assign(tokenOf(token), cluster.member(0).owner);
     const client = await connectAndSend(cluster, 1, handshake(token, SIDE_B));

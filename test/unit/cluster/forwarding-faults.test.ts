@@ -40,8 +40,7 @@ describe('an unreachable owner', () => {
         assert.deepEqual([cluster.member(1).connects, cluster.member(2).connects], [1, 1]);
         newOwner.end();
         await expectReply(partner, 'ok\nfrom one');
-        waiter.end();
-        await waiter.closed;
+        await waiter.leave();
         await expectRecords(cluster, 1, [happyRecord(transport)]);
         await expectRecords(cluster, 0, ['lonely tcp']);
         assert.equal(cluster.summaries.length, 2);
@@ -63,8 +62,7 @@ describe('an unreachable owner', () => {
         partner.end();
         await expectReply(forwardedWaiter, 'ok\nfrom the other');
         await expectRecords(cluster, 1, [happyRecord(transport)]);
-        waiter.end();
-        await waiter.closed;
+        await waiter.leave();
       },
       { relays: 3 },
     );
@@ -95,8 +93,7 @@ describe('an unreachable owner', () => {
       await expectExchange(newOwner, client);
       client.end();
       await newOwner.closed;
-      waiter.end();
-      await waiter.closed;
+      await waiter.leave();
       await expectRecords(cluster, 2, ['happy link tcp']);
     },
     { relays: 3 },
@@ -111,8 +108,7 @@ describe('an unreachable owner', () => {
       await until(() => cluster.member(1).connects === 1);
       // The link is opened, and cut before the owner replies.
       const openOwnerGate = cluster.member(0).ownerGate.shut();
-      waiter.end();
-      await waiter.closed;
+      await waiter.leave();
       open();
       await until(() => cluster.members.slice(0, 2).every(({ links }) => links.size === 1));
       await client.send(' and more');

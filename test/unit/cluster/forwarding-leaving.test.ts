@@ -43,8 +43,7 @@ for (const transport of TRANSPORTS) {
         await client.closed;
         await expectRecords(cluster, 0, ['lonely link']);
         assert.equal(ownerOf(cluster, token), 0);
-        waiter.end();
-        await waiter.closed;
+        await waiter.leave();
         await expectRecords(cluster, 0, ['lonely link', 'lonely tcp']);
         assert.equal(cluster.summaries.length, 2);
       });
@@ -58,8 +57,7 @@ for (const transport of TRANSPORTS) {
         open();
         await client.closed;
         await expectRecords(cluster, 0, ['lonely link']);
-        waiter.end();
-        await waiter.closed;
+        await waiter.leave();
         assert.equal(cluster.summaries.length, 2);
       });
 
@@ -67,8 +65,7 @@ for (const transport of TRANSPORTS) {
         const { token, waiter } = await startWaiting(cluster);
         const client = await connectAndSend(cluster, 1, handshake(token, SIDE_A), transport);
         await untilWaitingAt(cluster, 0, 2);
-        waiter.end();
-        await waiter.closed;
+        await waiter.leave();
         // The owner keeps the lease for forwarded clients.
         await untilWaitingAt(cluster, 0, 1);
         assert.equal(ownerOf(cluster, token), 0);
@@ -122,8 +119,7 @@ describe('a partner that connects to its relay', () => {
         one.end();
         await other.closed;
         await expectRecords(cluster, 1, ['happy tcp tcp']);
-        waiter.end();
-        await waiter.closed;
+        await waiter.leave();
       },
     );
   }
@@ -137,8 +133,7 @@ describe('a partner that connects to its relay', () => {
       await until(() => cluster.member(1).connects === 1);
       const other = await connectAndSend(cluster, 1, handshake(token, SIDE_B));
       await until(() => cluster.member(1).connects === 2);
-      waiter.end();
-      await waiter.closed;
+      await waiter.leave();
       open();
       await expectExchange(one, other);
       one.end();
@@ -165,8 +160,7 @@ describe('a partner that connects to its relay', () => {
     one.end();
     await other.closed;
     await expectRecords(cluster, 1, ['happy tcp tcp']);
-    waiter.end();
-    await waiter.closed;
+    await waiter.leave();
   });
 
   clusterTest(

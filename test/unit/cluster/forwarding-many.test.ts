@@ -44,8 +44,7 @@ class TokenScenario {
     for (const one of others) {
       if (one === paired) continue;
       // It was redundant, or connected after the pair and has no partner.
-      one.end();
-      await one.closed;
+      await one.leave();
       assert.equal(one.receivedBytes, 0);
     }
   }
@@ -74,8 +73,7 @@ class TokenScenario {
     await Promise.race([third.until(3), other.closed]);
     if (other.receivedBytes === 3 && third.receivedBytes === 3) await this.#exchange(third, other);
     for (const client of [other, third]) {
-      client.end();
-      await client.closed;
+      await client.leave();
     }
   }
 

@@ -86,8 +86,7 @@ describe('two clients', () => {
     const { token, waiter } = await startWaiting(cluster);
     const forwarded = await connectAndSend(cluster, 1, handshake(token, SIDE_A));
     await untilWaitingAt(cluster, 0, 2);
-    waiter.end();
-    await waiter.closed;
+    await waiter.leave();
     const other = await connectAndSend(cluster, 1, handshake(token, SIDE_B));
     await expectExchange(forwarded, other);
     assert.deepEqual(connectsOf(cluster), [0, 2]);
@@ -164,8 +163,7 @@ describe('a forwarded client', () => {
         const { token, waiter } = await startWaiting(cluster);
         const other = await connectAndSend(cluster, 1, handshake(token, SIDE_B), transport);
         await expectReply(other, 'busy\n', 1013);
-        waiter.end();
-        await waiter.closed;
+        await waiter.leave();
         await expectRecords(cluster, 0, ['lonely tcp']);
       },
       { limits: { maxConnections: 1 } },
@@ -177,8 +175,7 @@ describe('a forwarded client', () => {
       const other = await connectAndSend(cluster, 1, handshake(token, SIDE_B), transport);
       await expectReply(other, 'over quota\n', 1013);
       assert.equal(cluster.member(0).relay.admission.rejected.quota, 1);
-      waiter.end();
-      await waiter.closed;
+      await waiter.leave();
       await expectRecords(cluster, 0, ['lonely tcp']);
     });
 

@@ -76,6 +76,9 @@ describe('the router of a relay', { skip: withoutRedis() }, () => {
     await until(() => one.lost.length > 0);
     assert.deepEqual(one.lost, [{ token: TOKEN, owner: other.self }]);
     assert.equal(one.addressConflicts, 0);
+    other.router.release(TOKEN);
+    await until(() => other.router.leases.desired === 0);
+    assert.equal(await one.router.isOwner(TOKEN, other.self), false);
   });
 
   test('takes over the leases of an earlier run at the same address, and does not connect to itself', async (context) => {
@@ -184,15 +187,21 @@ describe('connection attempts', () => {
     assert.equal(connects.started.length, 3);
     connects.started[0]?.reject(new Error('no'));
     await assert.rejects(results[0] ?? Promise.resolve());
+    results.push(peers.run('one', connects.start));
+    await setImmediate();
+    assert.equal(connects.started.length, 4);
     connects.started[1]?.resolve('yes');
     assert.equal(await results[1], 'yes');
     await setImmediate();
     assert.equal(connects.started.length, 5);
     for (const connect of connects.started) connect.resolve('done');
-    assert.deepEqual(await Promise.all(results.slice(2)), ['done', 'done', 'done']);
-    const last = peers.run('one', connects.start);
+    await setImmediate();
     assert.equal(connects.started.length, 6);
-    connects.started[5]?.resolve('last');
+    connects.started[5]?.resolve('done');
+    assert.deepEqual(await Promise.all(results.slice(2)), ['done', 'done', 'done', 'done']);
+    const last = peers.run('one', connects.start);
+    assert.equal(connects.started.length, 7);
+    connects.started[6]?.resolve('last');
     assert.equal(await last, 'last');
   });
 

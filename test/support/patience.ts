@@ -1,7 +1,15 @@
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 
-const PATIENT_TIMEOUTS = pathToFileURL(join(import.meta.dirname, 'patient-timeouts.ts')).href;
+const [PATIENT_TIMEOUTS, CLOCK] = ['patient-timeouts.ts', 'stopped-clock.ts'].map(
+  (name) => pathToFileURL(join(import.meta.dirname, name)).href,
+);
+
+/**
+ * Environment of a relay that is tested for the order of events, not for the time between them: its monotonic clock stands
+ * still. Each SIGUSR2 moves it forward by an hour, and prints `an hour later`.
+ */
+export const STOPPED_CLOCK: Readonly<Record<string, string>> = { NODE_OPTIONS: `--import=${CLOCK}` };
 
 /**
  * Environment of a program that is not tested for these timeouts, in milliseconds. They take a minute, because on a busy

@@ -14,12 +14,13 @@ import { parseEndpoint } from '../../../src/config/endpoint.ts';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../../support/bytes.ts';
 import { COMPILE_CACHE } from '../../support/compile-cache.ts';
 import { fatalReasons } from '../../support/programs.ts';
+import { STOPPED_CLOCK } from '../../support/patience.ts';
 import { UsageReader } from '../../support/relay-process.ts';
 import { scratch } from '../../support/scratch.ts';
 
 const MAIN = join(import.meta.dirname, '..', '..', '..', 'src', 'main.ts');
-/** A second signal to stop counts after a second. */
-const REPEATED_SIGNAL_MS = 1100;
+/** Time for the relay to handle a signal that it should ignore, in milliseconds. */
+const IGNORED_MS = 100;
 
 const ANY_PORT = 'tcp:0:interface=127.0.0.1';
 
@@ -225,6 +226,7 @@ test('a transfer is closed and recorded after the drain timeout, or on a second 
     const relay = new RelayChild(context, {
       RELAY_USAGE_DB: path,
       RELAY_DRAIN_TIMEOUT: second ? '1h' : '100ms',
+      ...(second ? STOPPED_CLOCK : {}),
     });
     const [a, b] = await relay.pair();
     a.write('half');
@@ -232,9 +234,11 @@ test('a transfer is closed and recorded after the drain timeout, or on a second 
     relay.child.kill('SIGTERM');
     await relay.waitForLog(/"msg":"draining"/u);
     if (second) {
-      // npm and `timeout` forward a signal that the relay already has. This one is ignored.
+      // npm and `timeout` forward a signal that the relay already has. It is ignored for a second.
       relay.child.kill('SIGTERM');
-      await sleep(REPEATED_SIGNAL_MS);
+      await sleep(IGNORED_MS);
+      relay.child.kill('SIGUSR2');
+      await relay.waitForLog(/^an hour later$/mu);
       a.write(' more');
       await once(b, 'data');
       relay.child.kill('SIGTERM');

@@ -42,7 +42,6 @@ test('no log, status page, self-test or database contains the address, host, tok
     RELAY_LOG_LEVEL: 'trace',
     RELAY_TRUSTED_PROXIES: '127.99.0.0/16',
     RELAY_MAX_CONNECTIONS_PER_ADDRESS: '1',
-    RELAY_HANDSHAKE_TIMEOUT: '1s',
   });
   const line = handshake(`${TOKEN}0`, SIDE_A);
   const frame = encodeFrame({ opcode: 2, payload: line });

@@ -178,4 +178,14 @@ describe('at the limit of connections', () => {
     assert.ok(pair.every(({ destroyed }) => !destroyed));
     assert.equal(relay.admission.connections, 4);
   });
+
+  test('a connection that has sent nothing gets "busy" when it is evicted', async (context) => {
+    const relay = await open(context, { limits: { maxConnections: 2 } });
+    const silent = await connectFrom({ relay, from: LARGEST, line: '' });
+    await connectFrom({ relay, from: LARGEST, line: '' });
+    const reply = text(silent);
+    await waitFrom({ relay, from: SECOND });
+    assert.equal(await reply, 'busy\n');
+    assert.deepEqual(relay.admission.evicted, { handshake: 1, waiting: 0, closing: 0 });
+  });
 });

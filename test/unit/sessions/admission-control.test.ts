@@ -10,6 +10,8 @@ import { AdmissionControl } from '../../../src/sessions/admission-control.ts';
 class Fixture {
   readonly admission: AdmissionControl;
   readonly evicted: AcceptedConnection[] = [];
+  /** Reports that nearly all rejected clients have one private address. */
+  sharedAddresses = 0;
 
   constructor(context: TestContext, maxConnections: number) {
     this.admission = new AdmissionControl({
@@ -18,6 +20,9 @@ class Fixture {
       maxWaiting: null,
       proxies: null,
       addressLimit: new AddressLimit({ connectionsPerAddress: 1, newConnectionsPerAddress: null }, () => 0),
+      onSharedAddress: () => {
+        this.sharedAddresses += 1;
+      },
       wallClock: () => 0,
       monotonicClock: () => 0,
     });
@@ -122,6 +127,21 @@ describe('connections beyond a limit', () => {
     assert.equal(fixture.admission.connections, 1);
   });
 });
+
+for (const { address, reports } of [
+  { address: '10.0.0.1', reports: 1 },
+  { address: '192.0.2.1', reports: 0 },
+]) {
+  test(`20 rejections of address ${address} are reported ${reports} times as those of a private address`, (context) => {
+    const fixture = new Fixture(context, 100);
+    fixture.acceptFrom(address);
+    const rejected = Array.from({ length: 20 }, () => fixture.acceptFrom(address));
+    for (const accepted of rejected.slice(1)) fixture.admission.release(accepted);
+    assert.equal(fixture.sharedAddresses, 0);
+    for (const accepted of rejected.slice(0, 1)) fixture.admission.release(accepted);
+    assert.equal(fixture.sharedAddresses, reports);
+  });
+}
 
 test('failed handshakes are counted by kind, except those of rejected connections and probes', (context) => {
   const fixture = new Fixture(context, 5);

@@ -16,16 +16,13 @@ import {
 import type { Capacity, ProcessLimits, Resources } from '../../../src/limits/capacity.ts';
 import { scratch } from '../../support/scratch.ts';
 
-/** As if no limit is configured. */
-const DEFAULTS: RelayConfig['limits'] = {
-  maxConnections: 'auto',
-  maxWaiting: 'auto',
-  connectionsPerAddress: null,
-  newConnectionsPerAddress: null,
-  pairBytesPerSecond: null,
-  totalBytesPerSecond: null,
-  pairBytes: null,
-};
+function configOf(environment: Readonly<Record<string, string>>): RelayConfig {
+  const read = readRelayConfig(environment, 0);
+  assert.ok(read.kind === 'ok', JSON.stringify(read));
+  return read.config;
+}
+
+const { limits: DEFAULTS } = configOf({});
 
 const STANDALONE = { hasTls: false, isClustered: false };
 
@@ -235,9 +232,7 @@ const CLUSTER = {
 
 /** The capacity of a relay with the limits of this process. */
 function capacityOf(environment: Readonly<Record<string, string>>): Capacity {
-  const read = readRelayConfig(environment, 0);
-  assert.ok(read.kind === 'ok');
-  return resolveCapacity(read.config, pino({ enabled: false }));
+  return resolveCapacity(configOf(environment), pino({ enabled: false }));
 }
 
 /** What a relay with these limits logs when it starts. */
@@ -252,10 +247,8 @@ function logOf(
       done();
     },
   });
-  const read = readRelayConfig(environment, 0);
-  assert.ok(read.kind === 'ok');
   const options = { base: null, timestamp: false, formatters: { level: (level: string) => ({ level }) } };
-  resolveCapacity(read.config, pino(options, output), { fds, memory });
+  resolveCapacity(configOf(environment), pino(options, output), { fds, memory });
   return lines.map((line) => JSON.parse(line));
 }
 

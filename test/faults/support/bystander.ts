@@ -5,10 +5,11 @@ import type { Socket } from 'node:net';
 import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect as connectTls } from 'node:tls';
-import { Worker, isMainThread, parentPort, workerData } from 'node:worker_threads';
+import { isMainThread, parentPort, workerData } from 'node:worker_threads';
 import { SIDE_A, SIDE_B, handshake, randomBytesOf } from '../../support/bytes.ts';
 import { ProcessorClock } from './processor-clock.ts';
 import type { Moment } from './processor-clock.ts';
+import { WorkerClient } from './worker-client.ts';
 
 /** Bytes of one ping. Odd, so that pings start at changing offsets of a buffer. */
 const PING_BYTES = 1021;
@@ -68,23 +69,20 @@ type Order = 'begin' | 'end' | 'finish';
  * the test.
  */
 export class Bystander implements AsyncDisposable {
-  readonly #worker: Worker;
-  #error: Error | null = null;
-  #answer: PromiseWithResolvers<unknown> | null = null;
+  readonly #thread: WorkerClient<Order, unknown>;
 
   private constructor(options: BystanderOptions) {
-    this.#worker = new Worker(new URL(import.meta.url), { workerData: { bystander: options } });
-    this.#worker.on('message', (answer: unknown) => this.#answer?.resolve(answer));
-    this.#worker.on('error', (error) =>
-      this.#fail(error instanceof Error ? error : new Error('unknown error')),
+    this.#thread = new WorkerClient(
+      new URL(import.meta.url),
+      { bystander: options },
+      { name: 'the thread of the bystander', timeoutMs: ANSWER_TIMEOUT_MS },
     );
-    this.#worker.on('exit', () => this.#fail(new Error('the thread of the bystander has ended')));
   }
 
   /** Resolves when the pair exchanges bytes. */
   static async start(options: BystanderOptions): Promise<Bystander> {
     const bystander = new Bystander(options);
-    await bystander.#ask(null);
+    await bystander.#thread.started();
     return bystander;
   }
 
@@ -99,14 +97,14 @@ export class Bystander implements AsyncDisposable {
 
   /** Measures until `action` is done. */
   async measureWhile(action: () => Promise<unknown>): Promise<Measurement> {
-    await this.#ask('begin');
+    await this.#thread.request('begin');
     await action();
     return this.#measurement();
   }
 
   /** Measures until there is enough, or until the time is up. */
   async measureUntil(isEnough: (soFar: Measurement) => Promise<boolean>): Promise<Measurement> {
-    await this.#ask('begin');
+    await this.#thread.request('begin');
     for (const deadline = performance.now() + ANSWER_TIMEOUT_MS; ; await sleep(NEW_PAIR_PAUSE_MS)) {
       const soFar = await this.#measurement();
       if ((await isEnough(soFar)) || performance.now() > deadline) return soFar;
@@ -115,37 +113,17 @@ export class Bystander implements AsyncDisposable {
 
   /** Ends the pair. Resolves with its bytes, both directions together, all compared. */
   async finish(): Promise<number> {
-    return Number(await this.#ask('finish'));
+    return Number(await this.#thread.request('finish'));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#worker.terminate();
+    await this.#thread.terminate();
   }
 
   async #measurement(): Promise<Measurement> {
-    const measurement = await this.#ask('end');
+    const measurement = await this.#thread.request('end');
     if (!isMeasurement(measurement)) throw new Error('the bystander sent no measurement');
     return measurement;
-  }
-
-  async #ask(order: Order | null): Promise<unknown> {
-    if (this.#error !== null) throw this.#error;
-    this.#answer = Promise.withResolvers();
-    if (order !== null) this.#worker.postMessage(order);
-    const timeout = setTimeout(
-      () => this.#fail(new Error('the bystander does not answer')),
-      ANSWER_TIMEOUT_MS,
-    );
-    try {
-      return await this.#answer.promise;
-    } finally {
-      clearTimeout(timeout);
-    }
-  }
-
-  #fail(error: Error): void {
-    this.#error ??= error;
-    this.#answer?.reject(this.#error);
   }
 }
 

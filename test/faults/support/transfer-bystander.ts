@@ -1,19 +1,20 @@
 import { randomBytes } from 'node:crypto';
 import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Worker } from 'node:worker_threads';
 import type { Vitals } from '../../support/vitals.ts';
+import { WorkerClient } from './worker-client.ts';
 
 /** Time for a pair to start, and for bytes in flight to arrive, in milliseconds. */
 const ANSWER_TIMEOUT_MS = 30_000;
 
-/** Commands for a thread of the bystander. */
+/** The pair of a thread of the bystander. */
 export interface WorkerData {
   readonly role: 'bulk' | 'ping-pong';
   readonly port: number;
   readonly token: string;
 }
 
+/** Requests to a thread. */
 export type Order = 'begin' | 'end' | 'finish';
 
 /** Measurements of a thread from `begin` to `end`. */
@@ -37,49 +38,6 @@ export interface Measured {
 }
 
 /**
- * A thread with its own pair, as seen from this thread. After its first error, every request rejects with
- * that error.
- */
-class PairThread {
-  readonly #worker: Worker;
-  #error: Error | null = null;
-  #open: PromiseWithResolvers<Answer> | null = null;
-
-  constructor(data: WorkerData) {
-    this.#worker = new Worker(new URL('transfer-bystander-worker.ts', import.meta.url), { workerData: data });
-    this.#worker.on('message', (answer: Answer) => this.#open?.resolve(answer));
-    this.#worker.on('error', (error) =>
-      this.#fail(error instanceof Error ? error : new Error('unknown error')),
-    );
-    this.#worker.on('exit', () => this.#fail(new Error('the thread of the bystander has ended')));
-  }
-
-  async ask(order: Order | null): Promise<Answer> {
-    if (this.#error !== null) throw this.#error;
-    this.#open = Promise.withResolvers<Answer>();
-    if (order !== null) this.#worker.postMessage(order);
-    const timer = setTimeout(
-      () => this.#fail(new Error('a pair of the bystander has stalled')),
-      ANSWER_TIMEOUT_MS,
-    );
-    try {
-      return await this.#open.promise;
-    } finally {
-      clearTimeout(timer);
-    }
-  }
-
-  async end(): Promise<void> {
-    await this.#worker.terminate();
-  }
-
-  #fail(error: Error): void {
-    this.#error ??= error;
-    this.#open?.reject(this.#error);
-  }
-}
-
-/**
  * Transfers that are unrelated to what happens to the relay: one pair sends bytes in one direction as fast as
  * possible, and one measures the round trip of a small message. Every byte is compared. Both run in their own
  * threads, so that the test does not slow them down.
@@ -87,19 +45,17 @@ class PairThread {
  * `measure` and `finish` reject if a byte is wrong, missing or surplus, or if a pair ends.
  */
 export class TransferBystander implements AsyncDisposable {
-  readonly #threads: readonly PairThread[];
+  readonly #threads: readonly WorkerClient<Order, Answer>[];
 
-  private constructor(threads: readonly PairThread[]) {
+  private constructor(threads: readonly WorkerClient<Order, Answer>[]) {
     this.#threads = threads;
   }
 
   /** Resolves when both pairs relay bytes. @param port TCP port of a relay on 127.0.0.1 */
   static async start(port: number): Promise<TransferBystander> {
     const roles = ['bulk', 'ping-pong'] as const;
-    const bystander = new TransferBystander(
-      roles.map((role) => new PairThread({ role, port, token: randomBytes(32).toString('hex') })),
-    );
-    await bystander.#ask(null);
+    const bystander = new TransferBystander(roles.map((role) => startPair(role, port)));
+    await Promise.all(bystander.#threads.map((thread) => thread.started()));
     return bystander;
   }
 
@@ -136,12 +92,21 @@ export class TransferBystander implements AsyncDisposable {
 
   /** Aborts what has not finished. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all(this.#threads.map((thread) => thread.end()));
+    await Promise.all(this.#threads.map((thread) => thread.terminate()));
   }
 
-  #ask(order: Order | null): Promise<Answer[]> {
-    return Promise.all(this.#threads.map((thread) => thread.ask(order)));
+  #ask(order: Order): Promise<Answer[]> {
+    return Promise.all(this.#threads.map((thread) => thread.request(order)));
   }
+}
+
+/** Starts a thread with its own pair. */
+function startPair(role: WorkerData['role'], port: number): WorkerClient<Order, Answer> {
+  const data: WorkerData = { role, port, token: randomBytes(32).toString('hex') };
+  return new WorkerClient(new URL('transfer-bystander-worker.ts', import.meta.url), data, {
+    name: 'a thread of the bystander',
+    timeoutMs: ANSWER_TIMEOUT_MS,
+  });
 }
 
 /** Measurements before and during a fault, of a bystander and of the relay. */

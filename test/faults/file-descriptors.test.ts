@@ -98,7 +98,14 @@ function limitFds(pid: number, limit: number): void {
 /** The lowest descriptor number of a socket in a process, after its standard streams. */
 function firstSocket(pid: number): number {
   const numbers = readdirSync(`/proc/${pid}/fd`).map(Number);
-  const isSocket = (fd: number): boolean => readlinkSync(`/proc/${pid}/fd/${fd}`).startsWith('socket:');
+  const isSocket = (fd: number): boolean => {
+    try {
+      return readlinkSync(`/proc/${pid}/fd/${fd}`).startsWith('socket:');
+    } catch {
+      // The relay has closed it meanwhile.
+      return false;
+    }
+  };
   return Math.min(...numbers.filter((fd) => fd > 2 && isSocket(fd)));
 }
 

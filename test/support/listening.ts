@@ -22,16 +22,24 @@ export async function listening(
 }
 
 /**
- * Distinct free ports, for programs that need a port number before they listen. They are below those that the kernel
- * gives to connections and to listeners on port 0 (`ip_local_port_range`), which would otherwise take them meanwhile.
+ * Ports below those that the kernel gives to clients (from 32,768 on), which would take a port before the program
+ * listens. Browsers block some ports up to 10,080.
  */
+const FIRST_PORT = 11_000;
+const PORTS = 21_000;
+
+/** Different in each process. */
+let nextPort = randomInt(PORTS);
+
+/** Distinct free ports, for programs that need a port number before they listen. */
 export async function freePorts(count: number): Promise<number[]> {
-  const ports = new Set<number>();
-  while (ports.size < count) {
-    const port = randomInt(10_000, 32_768);
-    if (await isFree(port)) ports.add(port);
+  const ports: number[] = [];
+  while (ports.length < count) {
+    const port = FIRST_PORT + nextPort;
+    nextPort = (nextPort + 1) % PORTS;
+    if (await isFree(port)) ports.push(port);
   }
-  return [...ports];
+  return ports;
 }
 
 async function isFree(port: number): Promise<boolean> {

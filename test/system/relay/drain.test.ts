@@ -7,6 +7,7 @@ import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { test } from 'node:test';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../../support/bytes.ts';
+import { freePort } from '../../support/listening.ts';
 import { STOPPED_CLOCK } from '../../support/patience.ts';
 import { RelayProcess, UsageReader } from '../../support/relay-process.ts';
 import { scratch, until } from '../../support/scratch.ts';
@@ -170,8 +171,9 @@ function readLine(socket: Socket): { readonly line: Promise<string>; readonly re
 
 test('a restart while new clients keep connecting breaks no transfer, and rejected clients get a reply', async (context) => {
   // The delay ends when the last waiting client leaves.
-  await using relay = await RelayProcess.start({ RELAY_DRAIN_DELAY: '1h' });
-  const port = relay.port('raw');
+  const port = await freePort();
+  const endpoint = `tcp:${port}:interface=127.0.0.1`;
+  await using relay = await RelayProcess.start({ RELAY_LISTEN: endpoint, RELAY_DRAIN_DELAY: '1h' });
   // Transfers that last longer than the restart.
   const long = [];
   for (let index = 0; index < 5; index += 1) {
@@ -221,7 +223,7 @@ test('a restart while new clients keep connecting breaks no transfer, and reject
     JSON.stringify(outcomes),
   );
   // The next relay starts at once.
-  await using next = await RelayProcess.start({ RELAY_LISTEN: `tcp:${port}:interface=127.0.0.1` });
+  await using next = await RelayProcess.start({ RELAY_LISTEN: endpoint });
   assert.equal(await relayPair(next.port('raw'), 1), 'complete');
 });
 

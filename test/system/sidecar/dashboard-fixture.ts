@@ -5,7 +5,7 @@ import { CHECK_TIMEOUT_MS, STATUS_TIMEOUT_MS } from '../../../src/sidecar/live-s
 import { PROBE_TIMEOUT_MS } from '../../../src/status/health-probes.ts';
 import { BrowserPage } from '../../support/browser.ts';
 import { Dice } from '../../support/dice.ts';
-import { freePort } from '../../support/listening.ts';
+import { freePorts } from '../../support/listening.ts';
 import { patience } from '../../support/patience.ts';
 import { RelayProcess } from '../../support/relay-process.ts';
 import { scratch } from '../../support/scratch.ts';
@@ -50,7 +50,7 @@ export async function openDashboard(
   const directory = await scratch(context);
   const databasePath = join(directory, 'usage.sqlite');
   if (records !== null) createUsageDatabase(directory, records);
-  const statusPort = await freePort();
+  const [statusPort = 0, sidecarPort = 0] = await freePorts(2);
   const start = (): Promise<RelayProcess> =>
     startRelay(context, {
       RELAY_USAGE_DB: databasePath,
@@ -58,6 +58,7 @@ export async function openDashboard(
     });
   const relay = withRelay ? await start() : null;
   const settings = {
+    SIDECAR_LISTEN: `tcp:${sidecarPort}:interface=127.0.0.1`,
     SIDECAR_USAGE_DB: databasePath,
     SIDECAR_SNAPSHOT_DIR: join(directory, 'snapshots'),
     SIDECAR_RELAY_STATUS: `http://127.0.0.1:${statusPort}`,
@@ -69,15 +70,13 @@ export async function openDashboard(
     ...(token === undefined ? {} : { httpCredentials: { username: 'any user', password: token } }),
   });
   await browser.until(`document.querySelector('#status').dataset.tone !== 'loading'`);
-  const port = new URL(sidecar.url).port;
   return {
     relay,
     sidecar,
     browser,
     databasePath,
     startRelay: start,
-    startSidecar: () =>
-      startSidecar(context, { ...settings, SIDECAR_LISTEN: `tcp:${port}:interface=127.0.0.1` }),
+    startSidecar: () => startSidecar(context, settings),
   };
 }
 
@@ -100,7 +99,6 @@ async function startSidecar(
 ): Promise<SidecarProcess> {
   const sidecar = await SidecarProcess.start({
     ...patience(STATUS_TIMEOUT_MS, CHECK_TIMEOUT_MS),
-    SIDECAR_LISTEN: ANY_LOOPBACK_PORT,
     ...settings,
   });
   context.after(() => sidecar[Symbol.asyncDispose]());

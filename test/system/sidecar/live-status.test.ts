@@ -16,6 +16,7 @@ import { RelayClient } from '../../../src/sidecar/live-status.ts';
 import type { RelayStatus } from '../../../src/status/relay-status.ts';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../../support/bytes.ts';
 import { ask, jsonOf, problemOf } from '../../support/ask.ts';
+import { freePort } from '../../support/listening.ts';
 import { CONDITION_TIMEOUT_MS } from '../../support/programs.ts';
 import { RelayProcess } from '../../support/relay-process.ts';
 import { scratch, until } from '../../support/scratch.ts';
@@ -133,8 +134,8 @@ describe('live.json', () => {
 
   test('reports a relay that stops, hangs, is replaced by another service, and returns', async (context) => {
     const databasePath = join(await scratch(context), 'usage.sqlite');
-    const first = await startRelay(context, databasePath);
-    const port = first.port('status');
+    const port = await freePort();
+    const first = await startRelay(context, databasePath, port);
     const address = `http://127.0.0.1:${port}`;
     const { url, sidecar } = await startSidecar(context, null, {
       SIDECAR_USAGE_DB: databasePath,

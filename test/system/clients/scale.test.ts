@@ -16,7 +16,7 @@ const SPARE_FDS = 200;
 const NEEDED_FDS = WAITING + 2 * PAIRS + SPARE_FDS;
 
 /** Timeout of one step, in milliseconds: much longer than it takes. */
-const STEP_MS = 40_000;
+const STEP_MS = 100_000;
 
 const SWARM = join(import.meta.dirname, 'swarm.ts');
 

@@ -7,7 +7,7 @@ import { freePort } from '../../support/listening.ts';
 import { CONDITION_TIMEOUT_MS, Program, eventually, findProgram } from '../../support/programs.ts';
 import { scratch } from '../../support/scratch.ts';
 
-const PLUGIN = join(import.meta.dirname, '..', '..', 'deploy', 'munin', 'wormhole_transit_');
+const PLUGIN = join(import.meta.dirname, '..', '..', '..', 'deploy', 'munin', 'wormhole_transit_');
 
 export const GRAPHS = ['active', 'bytes', 'bytes_alltime', 'events', 'events_alltime'] as const;
 

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 /** Directory of the systemd units. */
-export const UNITS = join(import.meta.dirname, '..', '..', 'deploy', 'systemd');
+export const UNITS = join(import.meta.dirname, '..', '..', '..', 'deploy', 'systemd');
 
 /** The settings of a unit, in order. */
 export function settingsOf(unit: string): readonly (readonly [name: string, value: string])[] {

@@ -7,7 +7,8 @@ import { CONDITION_TIMEOUT_MS, eventually } from './programs.ts';
 /** A directory that is removed after the test. */
 export async function scratch(context: TestContext): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), 'relay-test-'));
-  context.after(() => rm(directory, { recursive: true, force: true }));
+  // Hooks run in this order, so a program of the test may still write there.
+  context.after(() => rm(directory, { recursive: true, force: true, maxRetries: 20 }));
   return directory;
 }
 

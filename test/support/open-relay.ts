@@ -24,7 +24,7 @@ export interface Checked {
   readonly report: HealthReport;
 }
 
-/** The whole relay in this process, with a silent log. */
+/** The whole relay in this process. */
 export class OpenRelay implements AsyncDisposable {
   readonly relay: Relay;
   readonly endpoints: Endpoints;
@@ -36,7 +36,10 @@ export class OpenRelay implements AsyncDisposable {
   }
 
   /** Starts on free ports of the loopback interface, unless `settings` override them. */
-  static async start(settings: Readonly<Record<string, string>> = {}): Promise<OpenRelay> {
+  static async start(
+    settings: Readonly<Record<string, string>> = {},
+    log = pino({ level: 'silent' }),
+  ): Promise<OpenRelay> {
     const environment = {
       RELAY_LISTEN: ANY_PORT,
       RELAY_WEBSOCKET_LISTEN: ANY_PORT,
@@ -45,7 +48,7 @@ export class OpenRelay implements AsyncDisposable {
     };
     const read = readRelayConfig(environment, process.pid);
     assert.ok(read.kind === 'ok', JSON.stringify(read));
-    const relay = new Relay(read.config, pino({ level: 'silent' }));
+    const relay = new Relay(read.config, log);
     return new OpenRelay(relay, await relay.start());
   }
 

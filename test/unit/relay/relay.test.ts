@@ -1,0 +1,135 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import { describe, test } from 'node:test';
+import type { TestContext } from 'node:test';
+import { pino } from 'pino';
+import { WebSocket } from 'ws';
+import { IoBackend } from '../../../src/transport/io-backend.ts';
+import { OpenRelay } from '../../support/open-relay.ts';
+import { until } from '../../support/scratch.ts';
+import { connectPair } from '../../support/test-client.ts';
+
+interface LogLine extends Record<string, unknown> {
+  readonly level: string;
+  readonly msg: string;
+}
+
+/** Starts a relay until the end of the test. Returns it with its log. */
+async function start(
+  context: TestContext,
+  settings: Readonly<Record<string, string>> = {},
+): Promise<{ relay: OpenRelay; log: LogLine[] }> {
+  const log: LogLine[] = [];
+  const logger = pino(
+    { base: null, timestamp: false, formatters: { level: (level) => ({ level }) } },
+    { write: (line) => log.push(JSON.parse(line)) },
+  );
+  const relay = await OpenRelay.start(settings, logger);
+  context.after(() => relay[Symbol.asyncDispose]());
+  return { relay, log };
+}
+
+function warningsOf(log: readonly LogLine[]): readonly string[] {
+  return log.filter(({ level }) => level !== 'info').map(({ msg }) => msg);
+}
+
+describe('the start of a relay', () => {
+  test('logs its listeners, and warns of nothing', async (context) => {
+    const { log } = await start(context);
+    assert.deepEqual(
+      log.filter(({ msg }) => msg === 'listening').map(({ role }) => role),
+      ['raw', 'websocket', 'status'],
+    );
+    assert.deepEqual(warningsOf(log), []);
+  });
+
+  test('warns if Node.js is not as expected, and works', async (context) => {
+    const backend = IoBackend.withStandardStreams();
+    context.mock.method(IoBackend, 'open', () => Promise.resolve(backend));
+    const { relay, log } = await start(context);
+    assert.match(warningsOf(log).join(), /^unsupported Node\.js version: falling back to standard streams/u);
+    await connectPair(relay, 'tcp', 'tcp');
+  });
+});
+
+test('a relay pings its WebSocket clients every 30 seconds', async (context) => {
+  context.mock.timers.enable({ apis: ['setInterval'] });
+  const { relay } = await start(context);
+  const [endpoint] = relay.endpoints.websocket;
+  assert.ok(endpoint?.kind === 'tcp');
+  const client = new WebSocket(`ws://127.0.0.1:${endpoint.port}/`);
+  context.after(() => client.terminate());
+  let pings = 0;
+  client.on('ping', () => {
+    pings += 1;
+  });
+  await once(client, 'open');
+  const pinged = once(client, 'ping');
+  context.mock.timers.tick(30_000);
+  await pinged;
+  client.ping();
+  // It comes after all pings of the relay.
+  await once(client, 'pong');
+  assert.equal(pings, 1);
+});
+
+describe('a relay that drains', () => {
+  test('ends the drain at once if there are no clients', async (context) => {
+    const { relay, log } = await start(context);
+    // No time limit ever passes.
+    context.mock.method(performance, 'now', () => 0);
+    await relay.relay.drain(new AbortController().signal);
+    assert.deepEqual(log.at(-1), {
+      level: 'info',
+      pairs: 0,
+      waiting: 0,
+      bytesPerSecond: 0,
+      msg: 'draining',
+    });
+  });
+
+  test('waits for pairs until its timeout, and reports them', async (context) => {
+    context.mock.timers.enable({ apis: ['setInterval'] });
+    const { relay, log } = await start(context, { RELAY_DRAIN_TIMEOUT: '100ms' });
+    await connectPair(relay, 'tcp', 'tcp');
+    const drained = relay.relay.drain(new AbortController().signal);
+    context.mock.timers.tick(5000);
+    await drained;
+    context.mock.timers.tick(5000);
+    assert.deepEqual(
+      log.slice(-3).map(({ level, pairs, msg }) => [level, pairs, msg]),
+      [
+        ['info', 1, 'draining'],
+        ['info', 1, 'waiting for transfers to finish'],
+        ['warn', 1, 'drain timeout; closing remaining transfers'],
+      ],
+    );
+  });
+
+  test('accepts no more links of other relays', async (context) => {
+    const { relay, log } = await start(context, {
+      RELAY_CLUSTER_URL: 'redis://127.0.0.1:1',
+      RELAY_CLUSTER_SECRET: 'a secret of the cluster',
+      RELAY_CLUSTER_LISTEN: 'tcp:0:interface=127.0.0.1',
+    });
+    const address = log.find(({ role }) => role === 'cluster')?.['advertise'];
+    assert.ok(typeof address === 'string');
+    const [host = '', port = ''] = address.split(':');
+    const canConnect = async (): Promise<boolean> => {
+      const socket = connect(Number(port), host);
+      try {
+        await once(socket, 'connect');
+        return true;
+      } catch {
+        return false;
+      } finally {
+        socket.destroy();
+      }
+    };
+    assert.equal(await canConnect(), true);
+    await until(() => log.some(({ code }) => code === 'ECONNREFUSED'));
+    await relay.relay.drain(new AbortController().signal);
+    assert.equal(await canConnect(), false);
+  });
+});

@@ -18,8 +18,11 @@ export const ANY_LOOPBACK_PORT = 'tcp:0:interface=127.0.0.1';
 /** Duration of the measurement before the fault, in milliseconds. */
 const UNDISTURBED_MS = 300;
 
-/** Time for a relay to end, in milliseconds: its last writes may have to be abandoned. */
-const END_TIMEOUT_MS = 20_000;
+/**
+ * Time for a relay to end, in milliseconds: its last writes may have to be abandoned, and it finds resets of stalled pairs
+ * by two of its sweeps, which are 15 s apart.
+ */
+const END_TIMEOUT_MS = 60_000;
 
 /** A relay process for tests of faults. */
 export class RelayUnderTest implements AsyncDisposable {

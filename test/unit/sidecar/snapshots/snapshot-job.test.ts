@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
@@ -10,9 +10,12 @@ import {
   copySizeBytes,
   copyThrottled,
   finalizeCopy,
+  takeSnapshot,
 } from '../../../../src/sidecar/snapshots/snapshot-job.ts';
+import { readSnapshots } from '../../../../src/sidecar/snapshots/snapshot-files.ts';
 import type { OpenUsageDatabase } from '../../../../src/sidecar/usage/usage-source.ts';
 import { scratch } from '../../../support/scratch.ts';
+import { addOlderSnapshots } from '../../../support/snapshot-fixture.ts';
 import {
   addUsage,
   createUsageFile,
@@ -116,6 +119,45 @@ describe('the check of a copy', () => {
     content.fill(0, leaf * 4096, leaf * 4096 + 64);
     writeFileSync(path, content);
     assert.throws(() => finalizeCopy(path, bytes), DamagedCopyError);
+  });
+});
+
+describe('a snapshot', () => {
+  test('replaces the oldest ones beyond the number to keep', async (context) => {
+    const { directory, path } = await openSource(context);
+    const snapshots = join(directory, 'snapshots');
+    const [newest] = addOlderSnapshots(snapshots, 3, 1000);
+    const source = { databasePath: path, scratchDirectory: join(directory, 'scratch') };
+    const outcome = await takeSnapshot({ source, directory: snapshots, keep: 2 });
+    assert.ok(outcome.kind === 'taken');
+    assert.equal(outcome.snapshot.rows, 30_000);
+    const found = await readSnapshots(snapshots);
+    assert.deepEqual(
+      found.map(({ name }) => name),
+      [outcome.snapshot.name, newest],
+    );
+  });
+
+  test('fails with the figures if removing older ones frees no space', async (context) => {
+    if (!requireMount(context)) return;
+    const { directory, path } = await openSource(context);
+    const disk = mountTmpfs(context, 'size=64m');
+    const [newest, oldest] = addOlderSnapshots(disk, 2, 0);
+    assert.ok(newest !== undefined && oldest !== undefined);
+    for (const name of [newest, oldest]) {
+      // The file is sparse.
+      truncateSync(join(disk, name), 30_000_000);
+      const metadata = readFileSync(join(disk, `${name}.json`), 'utf8');
+      writeFileSync(join(disk, `${name}.json`), metadata.replace('"bytes":0', '"bytes":30000000'));
+    }
+    const source = { databasePath: path, scratchDirectory: join(directory, 'scratch') };
+    const outcome = await takeSnapshot({ source, directory: disk, keep: 5 });
+    assert.ok(outcome.kind === 'failed');
+    assert.match(outcome.problem, /^the disk of ".*" has 67\.1 MB free, but a snapshot takes \d\.\d MB/u);
+    assert.deepEqual(
+      (await readSnapshots(disk)).map(({ name }) => name),
+      [newest],
+    );
   });
 });
 

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import * as fc from 'fast-check';
+import { RateLimiter } from '../../../src/limits/rate-limiter.ts';
 import { Splice, StallTimer } from '../../../src/sessions/splice.ts';
 import type { ClientTransport, TransportKind } from '../../../src/transport/client-transport.ts';
 
@@ -61,6 +62,18 @@ function open() {
 }
 
 describe('a splice', () => {
+  test('leaves the rate limiter when it ends, which then neither resumes it nor keeps it', () => {
+    const { splice, tcp, websocket } = open();
+    const limiter = new RateLimiter({ pairBytesPerSecond: 1000, totalBytesPerSecond: null }, () => 0);
+    splice.limit(limiter, null, noop);
+    splice.forward(tcp, new Uint8Array(100_000));
+    assert.deepEqual([tcp.isPaused, websocket.isPaused], [true, true]);
+    splice.end();
+    // Resumes all pairs that have not left.
+    limiter.close();
+    assert.deepEqual([tcp.isPaused, websocket.isPaused], [true, true]);
+  });
+
   test('counts each direction separately', () => {
     const { splice, tcp, websocket } = open();
     splice.forward(tcp, new Uint8Array(1000));

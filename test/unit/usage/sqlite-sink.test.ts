@@ -5,7 +5,7 @@ import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import Database from 'better-sqlite3';
 import type { UsageRecord } from '../../../src/usage/record.ts';
-import { SqliteSink, UsageDatabaseError } from '../../../src/usage/sqlite-sink.ts';
+import { DatabaseThread, SqliteSink, UsageDatabaseError } from '../../../src/usage/sqlite-sink.ts';
 import type { CurrentState, SqliteSinkEvents } from '../../../src/usage/sqlite-sink.ts';
 import { scratch, until } from '../../support/scratch.ts';
 import { runWithReference } from '../../support/usage-files.ts';
@@ -366,4 +366,17 @@ describe('a sink whose time the test controls', () => {
     await until(() => version() !== before);
     await sink.close();
   });
+});
+
+test('a database thread that has ended is replaced with the next request', async (context) => {
+  const path = join(await scratch(context), 'usage.sqlite');
+  const running = DatabaseThread.runningCount;
+  const thread = new DatabaseThread(path);
+  for (let turn = 0; turn < 2; turn += 1) {
+    assert.equal((await thread.request({ kind: 'open' })).kind, 'done');
+    assert.equal(DatabaseThread.runningCount, running + 1);
+    await thread.request({ kind: 'close' });
+    await until(() => DatabaseThread.runningCount === running);
+  }
+  await thread.close();
 });

@@ -228,8 +228,9 @@ describe('a TLS stream', () => {
     fixture.client.write(Buffer.from('last'));
     fixture.client.shutdown();
     fixture.deliver();
-    fixture.stream.onEnd();
     assert.deepEqual([fixture.received, fixture.events], [['last'], ['ready', 'end']]);
+    fixture.stream.onEnd();
+    assert.deepEqual(fixture.events, ['ready', 'end']);
   });
 
   test('is aborted when its handshake fails, with an alert, or when it is closed before', () => {

@@ -8,6 +8,7 @@ import {
   SourceChangedError,
   createCopy,
   findCopy,
+  readJournalKind,
   removeCopies,
   statDatabaseFiles,
 } from '../../../../src/sidecar/usage/usage-source-copy.ts';
@@ -25,6 +26,11 @@ async function createPaths(context: TestContext): Promise<Paths> {
   createUsageFile(path);
   return { path, copies: join(directory, 'copies') };
 }
+
+test('a file that cannot be read has no kind of journal, but an error', async (context) => {
+  const path = join(await scratch(context), 'missing');
+  assert.throws(() => readJournalKind(path), /missing/u);
+});
 
 describe('a private copy', () => {
   test('is found only for its own state of the database', async (context) => {

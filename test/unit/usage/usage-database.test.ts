@@ -140,6 +140,15 @@ test('while a program reads a moved database, its log and the next database are 
   assert.deepEqual(sum(movedPath), { rows: 2, bytes: 3 });
 });
 
+test('a database on a file system that is mounted read-only is unusable, with this reason', async (context) => {
+  if (!requireMount(context)) return;
+  const { path } = await openDatabase(context);
+  createUsageFile(path);
+  const mounted = join(mountReadOnly(context, dirname(path)), 'usage.sqlite');
+  const reason = `"${mounted}" is on a file system that is mounted read-only`;
+  assert.deepEqual(new UsageDatabase(mounted).handle({ kind: 'open' }), { kind: 'unusable', reason });
+});
+
 test('a corrupt database is reopened after its repair', async (context) => {
   const { path, movedPath, write } = await openDatabase(context);
   write(1);

@@ -143,6 +143,18 @@ for (const { address, reports } of [
   });
 }
 
+test('a connection that closes is a failed handshake only if it has had no session', (context) => {
+  const { admission } = new Fixture(context, 5);
+  for (const hasSession of [true, false]) {
+    const accepted = admission.accept(null);
+    assert.ok(accepted !== null);
+    accepted.failure = 'disconnected';
+    if (hasSession) admission.promote(accepted);
+    admission.release(accepted);
+    assert.equal(admission.handshakeFailures.disconnected, hasSession ? 0 : 1);
+  }
+});
+
 test('failed handshakes are counted by kind, except those of rejected connections and probes', (context) => {
   const fixture = new Fixture(context, 5);
   const { admission } = fixture;

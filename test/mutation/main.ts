@@ -29,7 +29,10 @@ const { values } = parseArgs({
 });
 
 /** What the tests read. */
-const COPIED = ['src', 'test', 'deploy', 'docs', 'README.md', 'package.json', 'tsconfig.json'];
+const COPIED =
+  'src test deploy docs Dockerfile docker-compose.yml package.json tsconfig.json CHANGELOG.md README.md'.split(
+    ' ',
+  );
 
 /** A test file that takes longer hangs, which is noticed in CI too. */
 const HANG_MS = 60_000;

@@ -247,6 +247,18 @@ describe('the quota', () => {
   });
 });
 
+test('the lowest numbers that errors name are accepted', () => {
+  const lowest = {
+    RELAY_LOG_FD: '1',
+    RELAY_BLUR_USAGE: '0',
+    RELAY_MAX_CONNECTIONS: '1',
+    RELAY_MAX_CONNECTIONS_PER_ADDRESS: '1',
+  };
+  const { usage, limits } = configOf(lowest);
+  assert.deepEqual([usage.logFd, usage.blurSeconds], [1, 0]);
+  assert.deepEqual([limits.maxConnections, limits.connectionsPerAddress], [1, 1]);
+});
+
 describe('a value that cannot be used', () => {
   const cases: readonly (readonly [variable: string, value: string, accepted: RegExp])[] = [
     ['RELAY_STATUS_LISTEN', 'ssl:1:privateKey=/k', /tcp:4003/u],

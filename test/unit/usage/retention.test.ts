@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import Database from 'better-sqlite3';
+import { MOODS } from '../../../src/protocol/messages.ts';
 import { deleteRecords, readDeletedTotals } from '../../../src/usage/retention.ts';
 import { SqliteSink } from '../../../src/usage/sqlite-sink.ts';
 import type { CurrentState, RetentionOptions } from '../../../src/usage/sqlite-sink.ts';
@@ -51,6 +52,19 @@ describe('the deletion of old records', () => {
       undefined,
     );
     assert.equal(readDeletedTotals(database).count, 0);
+  });
+
+  test('counts the records of each mood', async (context) => {
+    const database = await open(context, 0);
+    const all = [...MOODS, 'unknown'];
+    insertRecords(
+      database,
+      all.map((result) => ({ ...HAPPY_RECORD, started: 1, result })),
+    );
+    deleteAll(database, 2);
+    const { records, count } = readDeletedTotals(database);
+    assert.equal(count, all.length);
+    assert.deepEqual([...records.keys()].toSorted(), [...MOODS, 'other'].toSorted());
   });
 
   test('counts unknown moods together, and keeps records without a time', async (context) => {

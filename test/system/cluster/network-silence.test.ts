@@ -7,10 +7,11 @@ import { NetworkCluster, skipWithoutNetworkCluster } from './network/network-clu
 import { skipWithoutWormhole } from './network/users.ts';
 import { transfer } from './process-cluster.ts';
 
-/** Rate of a pair in bytes per second: low enough to pause a transfer before it is complete. */
+/** Rate of a pair in bytes per second. */
 const RATE = 4_000_000;
 
-const FILE_BYTES = 3 * RATE;
+/** It takes six seconds, so that a test on a busy machine can pause the transfer before it is complete. */
+const FILE_BYTES = 6 * RATE;
 
 /**
  * Longer than the link of a waiting client needs to detect a dead relay (15 s), but shorter than the link of
@@ -38,7 +39,7 @@ describe(
       await one.untilMetric('connections_waiting', 2);
       const local = await startOwningClient(context, one, localToken);
       const sending = users.send('two', 'three', FILE_BYTES);
-      await two.untilMetric('relayed_bytes_total', (bytes) => bytes > RATE);
+      await two.untilMetric('relayed_bytes_total', (bytes) => bytes > 0);
       sending.pause();
       network.isolate('one');
       // Its relay cannot connect to the owner and takes the lease over.

@@ -102,6 +102,7 @@ describe('a deleted pod', { skip: withoutKubectl || withoutDocker || needsRoot, 
     equal(await sidecar.stop(GRACE_MARGIN_SECONDS / 2), 0);
     match(await relay.logs(), /"pairs":1,"msg":"drain timeout; closing remaining transfers"/u);
     await Promise.all([pair.first.closed, pair.second.closed]);
-    equal(await rowsIn(image, join(directory, 'data')), 'happy 0');
+    // A health check that the machine has delayed beyond its timeout may be recorded as a client that sent nothing.
+    match(await rowsIn(image, join(directory, 'data')), /^(?:empty 0\n)?happy 0$/u);
   });
 });

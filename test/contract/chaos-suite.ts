@@ -4,6 +4,7 @@ import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { randomBytesOf } from '../support/bytes.ts';
 import { Dice } from '../support/dice.ts';
+import { until } from '../support/scratch.ts';
 import { TRANSPORTS, connectPair } from '../support/test-client.ts';
 import type { TestRelayOptions } from '../support/test-relay.ts';
 import {
@@ -185,6 +186,8 @@ export function chaosSuite(
         }
         let finished = 0;
         const sending = stalled.map((direction) => sendUntilOver(direction).then(() => (finished += 1)));
+        // Senders that wait for a processor also look stalled.
+        await until(() => topology.bufferedBytes() > 0);
         await topology.untilStalled();
         assert.equal(finished, 0, 'a receiver has not stalled');
         assert.ok(topology.bufferedBytes() > 0);

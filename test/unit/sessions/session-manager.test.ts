@@ -368,10 +368,12 @@ describe('a drain', () => {
       receiver.write(handshake(token, SIDE_B));
       await sender.until(3);
       const sent = sender.sendAll(Buffer.alloc(32_000_000), 65_536);
+      const { sessions } = relay;
+      // A sender that waits for a processor also looks stalled.
+      await until(() => sessions.bufferedBytes > 0);
       await relay.untilStalled();
       sender.reset();
       await sent;
-      const { sessions } = relay;
       const drained = sessions.drain(60_000, new AbortController().signal);
       await until(() => {
         sessions.sweep();

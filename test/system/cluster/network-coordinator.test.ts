@@ -30,11 +30,12 @@ async function expectLocalPairs(context: TestContext, relay: NetworkRelay): Prom
 /** Checks that a client is paired with a client of another relay. */
 async function expectPairsAcross(
   context: TestContext,
+  cluster: NetworkCluster,
   first: NetworkRelay,
   second: NetworkRelay,
 ): Promise<void> {
   const token = newToken();
-  const one = await startOwningClient(context, first, token);
+  const one = await startOwningClient(context, cluster, first, token);
   await transfer(one, await second.connectClient(context, token, SIDE_B));
 }
 
@@ -61,7 +62,7 @@ describe('a cluster', { skip: skipWithoutNetworkCluster() || skipWithoutWormhole
     const { one, two, three, coordinator } = cluster;
     const users = await cluster.users();
     const earlyToken = newToken();
-    const waiter = await startOwningClient(context, one, earlyToken);
+    const waiter = await startOwningClient(context, cluster, one, earlyToken);
     await coordinator.kill();
     await Promise.all(cluster.relays.map(untilCoordinatorDown));
     const sending = users.send('two', 'two', 3_000_000);
@@ -88,7 +89,7 @@ describe('a cluster', { skip: skipWithoutNetworkCluster() || skipWithoutWormhole
     const { one, two, three, coordinator, network } = cluster;
     const users = await cluster.users();
     const sharedToken = newToken();
-    const first = await startOwningClient(context, one, sharedToken);
+    const first = await startOwningClient(context, cluster, one, sharedToken);
     network.partition('one', COORDINATOR);
     // A client that needs an owner lookup detects the failure sooner than the next health check of the
     // coordinator.
@@ -105,7 +106,7 @@ describe('a cluster', { skip: skipWithoutNetworkCluster() || skipWithoutWormhole
       await three.connectClient(context, splitToken, SIDE_B),
     ];
     await expectLocalPairs(context, one);
-    await expectPairsAcross(context, two, three);
+    await expectPairsAcross(context, cluster, two, three);
     await sending.arrived;
     for (const relay of [two, three]) assert.equal(await relay.metric('cluster_up'), 1);
     assert.equal(
@@ -130,7 +131,7 @@ describe('a cluster', { skip: skipWithoutNetworkCluster() || skipWithoutWormhole
     await expectLocalPairs(context, one);
     network.heal();
     await one.untilMetric('cluster_up', 1);
-    await expectPairsAcross(context, one, two);
+    await expectPairsAcross(context, cluster, one, two);
   });
 
   test('with a slightly slow coordinator works normally; a very slow one delays no pair of one relay, and clients of two relays are paired later', async (context) => {
@@ -143,7 +144,7 @@ describe('a cluster', { skip: skipWithoutNetworkCluster() || skipWithoutWormhole
     await Promise.all([
       three.untilMetric('cluster_commands_total', (commands) => commands >= commandsBefore + 2),
       users.send('one', 'two', 3_000_000).arrived,
-      expectPairsAcross(context, one, two),
+      expectPairsAcross(context, cluster, one, two),
     ]);
     for (const relay of cluster.relays) assert.equal(await relay.metric('cluster_up'), 1);
     coordinator.slowDown(SLOW_MS);

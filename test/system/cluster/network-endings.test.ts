@@ -24,8 +24,8 @@ describe(
       const { one, two, three } = cluster;
       const users = await cluster.users();
       const [waitingToken, pairedToken] = [newToken(), newToken()];
-      await startOwningClient(context, one, waitingToken);
-      const near = await startOwningClient(context, one, pairedToken);
+      await startOwningClient(context, cluster, one, waitingToken);
+      const near = await startOwningClient(context, cluster, one, pairedToken);
       const far = await two.connectClient(context, pairedToken, SIDE_B);
       await transfer(near, far, 1000);
       // Same side: the client waits at the owner, forwarded by the second relay.
@@ -49,8 +49,8 @@ describe(
       const { one, two, three } = cluster;
       const users = await cluster.users();
       const [ownToken, waitingToken] = [newToken(), newToken()];
-      const waiter = await startOwningClient(context, one, ownToken);
-      await startOwningClient(context, one, waitingToken);
+      const waiter = await startOwningClient(context, cluster, one, ownToken);
+      await startOwningClient(context, cluster, one, waitingToken);
       const forwarded = await two.connectClient(context, waitingToken, SIDE_A);
       await one.untilMetric('connections_waiting', 3);
       const sending = users.send('one', 'two', FILE_BYTES);

@@ -31,13 +31,13 @@ describe(
       const { one, two, three, network } = cluster;
       const users = await cluster.users();
       const [waitingToken, pairedToken, localToken] = [newToken(), newToken(), newToken()];
-      const owner = await startOwningClient(context, one, waitingToken);
-      const near = await startOwningClient(context, one, pairedToken);
+      const owner = await startOwningClient(context, cluster, one, waitingToken);
+      const near = await startOwningClient(context, cluster, one, pairedToken);
       const far = await two.connectClient(context, pairedToken, SIDE_B);
       await transfer(near, far, 1000);
       const forwarded = await two.connectClient(context, waitingToken, SIDE_A);
       await one.untilMetric('connections_waiting', 2);
-      const local = await startOwningClient(context, one, localToken);
+      const local = await startOwningClient(context, cluster, one, localToken);
       const sending = users.send('two', 'three', FILE_BYTES);
       await two.untilMetric('relayed_bytes_total', (bytes) => bytes > 0);
       sending.pause();
@@ -52,7 +52,7 @@ describe(
       assert.equal(await one.readiness(), 200);
       await transfer(local, await one.connectClient(context, localToken, SIDE_B), 1000);
       const remoteToken = newToken();
-      const remoteClient = await startOwningClient(context, two, remoteToken);
+      const remoteClient = await startOwningClient(context, cluster, two, remoteToken);
       await transfer(remoteClient, await three.connectClient(context, remoteToken, SIDE_B), 1000);
       await transfer(forwarded, partner, 1000);
       const endedPair = await Promise.race([
@@ -74,10 +74,10 @@ describe(
       const users = await cluster.users();
       network.partition('one', 'two');
       const splitToken = newToken();
-      const clientA = await startOwningClient(context, one, splitToken);
+      const clientA = await startOwningClient(context, cluster, one, splitToken);
       const clientB = await two.connectClient(context, splitToken, SIDE_B);
       const thirdToken = newToken();
-      const third = await startOwningClient(context, three, thirdToken);
+      const third = await startOwningClient(context, cluster, three, thirdToken);
       const sending = users.send('one', 'three', 3_000_000);
       await transfer(third, await two.connectClient(context, thirdToken, SIDE_B));
       await sending.arrived;

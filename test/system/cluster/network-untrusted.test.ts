@@ -32,7 +32,7 @@ describe('an untrusted peer at the cluster port', { skip: skipWithoutNetworkClus
     const untrustedPeers = new UntrustedPeers(context, cluster);
     // A real link goes through the untrusted peer.
     const token = newToken();
-    const first = await startOwningClient(context, one, token);
+    const first = await startOwningClient(context, cluster, one, token);
     const eavesdropper = await untrustedPeers.eavesdropper(one);
     await untrustedPeers.acquireLease(token, eavesdropper);
     await transfer(first, await two.connectClient(context, token, SIDE_B), 1000);
@@ -84,14 +84,14 @@ describe('an untrusted peer at the cluster port', { skip: skipWithoutNetworkClus
     const before = one.openFiles;
     for (const text of ['', 'please relay\n']) {
       const earlyToken = newToken();
-      const waiter = await startOwningClient(context, one, earlyToken);
+      const waiter = await startOwningClient(context, cluster, one, earlyToken);
       const idlePeers = await untrustedPeers.connectMany(one, CONNECTIONS, text);
       // Its relay connects while pending peers use all slots.
       await expectPaired(waiter, await two.connectClient(context, earlyToken, SIDE_B));
       for (let pair = 0; pair < 4; pair += 1) {
         const token = newToken();
         await expectPaired(
-          await startOwningClient(context, one, token),
+          await startOwningClient(context, cluster, one, token),
           await two.connectClient(context, token, SIDE_B),
         );
       }

@@ -5,7 +5,7 @@ import type { Vitals } from '../../support/vitals.ts';
 import { WorkerClient } from './worker-client.ts';
 
 /** Time for a pair to start, and for bytes in flight to arrive, in milliseconds. */
-const ANSWER_TIMEOUT_MS = 30_000;
+const ANSWER_TIMEOUT_MS = 60_000;
 
 /** The pair of a thread of the bystander. */
 export interface WorkerData {

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { connect } from 'node:net';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { pino } from 'pino';
 import { WebSocket } from 'ws';
 import { IoBackend } from '../../../src/transport/io-backend.ts';
+import { canConnect } from '../../support/listening.ts';
 import { OpenRelay } from '../../support/open-relay.ts';
 import { until } from '../../support/scratch.ts';
 import { connectPair } from '../../support/test-client.ts';
@@ -116,20 +116,9 @@ describe('a relay that drains', () => {
     const address = log.find(({ role }) => role === 'cluster')?.['advertise'];
     assert.ok(typeof address === 'string');
     const [host = '', port = ''] = address.split(':');
-    const canConnect = async (): Promise<boolean> => {
-      const socket = connect(Number(port), host);
-      try {
-        await once(socket, 'connect');
-        return true;
-      } catch {
-        return false;
-      } finally {
-        socket.destroy();
-      }
-    };
-    assert.equal(await canConnect(), true);
+    assert.equal(await canConnect(Number(port), host), true);
     await until(() => log.some(({ code }) => code === 'ECONNREFUSED'));
     await relay.relay.drain(new AbortController().signal);
-    assert.equal(await canConnect(), false);
+    assert.equal(await canConnect(Number(port), host), false);
   });
 });

@@ -11,7 +11,7 @@ import type { TestContext } from 'node:test';
 import { parseEndpoint } from '../../../src/config/endpoint.ts';
 import type { Endpoint } from '../../../src/config/endpoint.ts';
 import { ListenError, listen } from '../../../src/transport/listener.ts';
-import { hasIpv6 } from '../../support/listening.ts';
+import { canConnect, hasIpv6 } from '../../support/listening.ts';
 import { findProgram } from '../../support/programs.ts';
 import { scratch } from '../../support/scratch.ts';
 import { Activation, withoutSocketActivation } from '../../support/socket-activation.ts';
@@ -22,30 +22,18 @@ async function bind(context: TestContext, endpoint: string): Promise<Endpoint> {
   return await listen(server, parseEndpoint(endpoint));
 }
 
-async function reaches(port: number, host: string): Promise<boolean> {
-  const socket = connect({ port, host });
-  try {
-    await once(socket, 'connect');
-    return true;
-  } catch {
-    return false;
-  } finally {
-    socket.destroy();
-  }
-}
-
 test('listens on IPv4 and IPv6 without an interface, and returns the port', async (context) => {
   const endpoint = await bind(context, 'tcp:0');
   assert.ok(endpoint.kind === 'tcp' && endpoint.port > 0);
-  assert.ok(await reaches(endpoint.port, '127.0.0.1'));
-  if (hasIpv6) assert.ok(await reaches(endpoint.port, '::1'));
+  assert.ok(await canConnect(endpoint.port, '127.0.0.1'));
+  if (hasIpv6) assert.ok(await canConnect(endpoint.port, '::1'));
 });
 
 test('listens only on the given interface', async (context) => {
   const endpoint = await bind(context, 'tcp:0:interface=127.0.0.2');
   assert.ok(endpoint.kind === 'tcp' && endpoint.interface === '127.0.0.2');
-  assert.ok(await reaches(endpoint.port, '127.0.0.2'));
-  assert.ok(!(await reaches(endpoint.port, '127.0.0.1')));
+  assert.ok(await canConnect(endpoint.port, '127.0.0.2'));
+  assert.ok(!(await canConnect(endpoint.port, '127.0.0.1')));
 });
 
 test('reports a port in use in one sentence with the endpoint and the reason', async (context) => {
@@ -123,7 +111,7 @@ test('listens only on IPv4 if the machine has no IPv6', async (context) => {
   context.after(() => server.close());
   const endpoint = await listen(server, parseEndpoint('tcp:0'));
   assert.ok(endpoint.kind === 'tcp' && endpoint.interface === '0.0.0.0');
-  assert.ok(await reaches(endpoint.port, '127.0.0.1'));
+  assert.ok(await canConnect(endpoint.port, '127.0.0.1'));
 });
 
 test('uses the maximum listen backlog that the kernel allows', async (context) => {

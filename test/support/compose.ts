@@ -1,5 +1,6 @@
 import { Container, askDocker } from './docker.ts';
 import type { Answer } from './docker.ts';
+import { freePorts } from './listening.ts';
 
 /** Variables of this environment that compose gets: no service variables and none of compose itself. */
 const KEPT = [
@@ -12,14 +13,20 @@ const KEPT = [
   'DOCKER_TLS_VERIFY',
 ];
 
-/** Free loopback ports. */
-const FREE_PORTS = {
-  RELAY_PORT: '127.0.0.1:0',
-  RELAY_WEBSOCKET_PORT: '127.0.0.1:0',
-  RELAY_HTTP_PORT: '127.0.0.1:0',
-  RELAY_HTTPS_PORT: '127.0.0.1:0',
-  SIDECAR_PORT: '0',
-};
+/**
+ * The ports that the services publish: free ones on loopback. They are chosen here: Docker takes them from the range
+ * that the kernel gives to clients, and fails if a client is faster.
+ */
+async function publishedPorts(): Promise<Record<string, string>> {
+  const [raw, websocket, http, https, sidecar] = await freePorts(5);
+  return {
+    RELAY_PORT: `127.0.0.1:${raw}`,
+    RELAY_WEBSOCKET_PORT: `127.0.0.1:${websocket}`,
+    RELAY_HTTP_PORT: `127.0.0.1:${http}`,
+    RELAY_HTTPS_PORT: `127.0.0.1:${https}`,
+    SIDECAR_PORT: String(sidecar),
+  };
+}
 
 export interface ComposeOptions {
   /** Unique among all projects, in lower case. */
@@ -37,13 +44,14 @@ export interface ComposeOptions {
  */
 export class ComposeProject implements AsyncDisposable {
   readonly #options: ComposeOptions;
+  #ports: Promise<Record<string, string>> | undefined;
 
   constructor(options: ComposeOptions) {
     this.#options = options;
   }
 
   /** Runs `docker compose` to its end, whatever its exit code. */
-  ask(...args: readonly string[]): Promise<Answer> {
+  async ask(...args: readonly string[]): Promise<Answer> {
     const { project, files = ['docker-compose.yml'], envFile = '/dev/null', settings } = this.#options;
     const where = [
       '--project-name',
@@ -53,7 +61,8 @@ export class ComposeProject implements AsyncDisposable {
       ...files.flatMap((file) => ['--file', file]),
     ];
     const kept = Object.fromEntries(KEPT.map((name) => [name, process.env[name]]));
-    const env = { ...kept, ...FREE_PORTS, ...settings };
+    this.#ports ??= publishedPorts();
+    const env = { ...kept, ...(await this.#ports), ...settings };
     return askDocker(['compose', ...where, ...args], { env });
   }
 

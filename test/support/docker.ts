@@ -1,6 +1,7 @@
 import { execFile, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
+import { freePorts } from './listening.ts';
 import { Program } from './programs.ts';
 
 /** Root of the repository. */
@@ -77,6 +78,15 @@ export async function docker(...args: readonly string[]): Promise<string> {
   const { code, stdout, stderr } = await askDocker(args);
   if (code !== 0) throw new Error(`docker ${args.join(' ')}: exit code ${code}\n${stderr}\n${stdout}`);
   return stdout;
+}
+
+/**
+ * Options that publish these ports of a container on loopback. The ports are chosen here: Docker takes them from the
+ * range that the kernel gives to clients, and fails if a client is faster.
+ */
+export async function published(...inside: readonly number[]): Promise<string[]> {
+  const ports = await freePorts(inside.length);
+  return ports.flatMap((port, index) => ['--publish', `127.0.0.1:${port}:${inside[index]}`]);
 }
 
 /** A started container. */
@@ -189,7 +199,7 @@ export class DockerSandbox implements AsyncDisposable {
 
   /** The image as operators run it: hardened, both ports published on loopback. Waits until it listens. */
   async relay(image: string, ...options: readonly string[]): Promise<Container> {
-    const ports = ['--publish', '127.0.0.1::4001', '--publish', '127.0.0.1::4002'];
+    const ports = await published(4001, 4002);
     const relay = await this.run(image, [...HARDENED, ...ports, ...options]);
     await relay.waitForLog(LISTENING);
     return relay;

@@ -75,9 +75,10 @@ describe('docker-compose.yml', { skip: withoutDocker, concurrency: TESTS_AT_A_TI
   });
 
   test('publishes the sidecar on loopback only, and the status port not at all', async () => {
+    const [raw, websocket] = await freePorts(2);
     await using project = new ComposeProject({
       project: sandbox.name('ports'),
-      settings: { RELAY_IMAGE: image, RELAY_PORT: '0', RELAY_WEBSOCKET_PORT: '0' },
+      settings: { RELAY_IMAGE: image, RELAY_PORT: String(raw), RELAY_WEBSOCKET_PORT: String(websocket) },
     });
     await project.run('up', '--detach', '--wait', '--no-build');
     const published = async (service: string): Promise<string[]> =>

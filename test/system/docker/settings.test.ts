@@ -10,6 +10,7 @@ import {
   docker,
   TESTS_AT_A_TIME,
   withoutDocker,
+  published,
 } from '../../support/docker.ts';
 import { buildImage } from '../../support/docker-images.ts';
 import { fatalReasons } from '../../support/programs.ts';
@@ -73,7 +74,7 @@ describe('settings of the container', { skip: withoutDocker, concurrency: TESTS_
     const directory = await scratch(t);
     chmodSync(directory, 0o755);
     writeFileSync(join(directory, 'token'), `${TOKEN}\n`);
-    const options = ['--volume', `${directory}:/run/secrets:ro`, '--publish', '127.0.0.1::4004'];
+    const options = ['--volume', `${directory}:/run/secrets:ro`, ...(await published(4004))];
     const token = ['-e', 'SIDECAR_TOKEN_FILE=/run/secrets/token', '-e', 'SIDECAR_LISTEN=tcp:4004'];
     const sidecar = await sandbox.run(image, [...HARDENED, ...options, ...token], ...SIDECAR);
     await sidecar.waitForLog(SIDECAR_LISTENING);

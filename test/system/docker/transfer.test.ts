@@ -8,6 +8,7 @@ import { ComposeProject } from '../../support/compose.ts';
 import { DockerSandbox, askDocker, docker, withoutDocker } from '../../support/docker.ts';
 import type { Container } from '../../support/docker.ts';
 import { buildDebian, buildImage } from '../../support/docker-images.ts';
+import { freePort } from '../../support/listening.ts';
 import { scratch } from '../../support/scratch.ts';
 
 /** Large enough to be running when the first progress is reported. */
@@ -44,7 +45,7 @@ describe('two wormhole clients in containers', { skip: withoutDocker }, () => {
       'python3-magic-wormhole-mailbox-server',
       'sqlite3',
     ]);
-    const settings = { RELAY_IMAGE: await buildImage(), RELAY_PORT: '0' };
+    const settings = { RELAY_IMAGE: await buildImage(), RELAY_PORT: String(await freePort()) };
     project = new ComposeProject({ project: sandbox.name('transfer'), settings });
   });
   after(async () => {
@@ -70,7 +71,7 @@ describe('two wormhole clients in containers', { skip: withoutDocker }, () => {
     const mailboxCommand = ['twistd3', '-n', '--pidfile=', 'wormhole-mailbox', `--port=tcp:${MAILBOX_PORT}`];
     const mailbox = await sandbox.run(
       clients,
-      ['--publish', `0:${MAILBOX_PORT}`],
+      ['--publish', `${await freePort()}:${MAILBOX_PORT}`],
       ...mailboxCommand,
       '--channel-db=:memory:',
     );

@@ -1,6 +1,6 @@
 import { chmodSync, chownSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { DockerSandbox } from '../../support/docker.ts';
+import { DockerSandbox, published } from '../../support/docker.ts';
 import type { Container } from '../../support/docker.ts';
 import { nameIn, nameOf } from './manifests.ts';
 import type { Manifests } from './manifests.ts';
@@ -61,10 +61,7 @@ export class Pod implements AsyncDisposable {
   static async create(manifests: Manifests, options: PodOptions): Promise<Pod> {
     const resources = new DockerSandbox();
     const workload = workloadOf(manifests, options);
-    const ports = workload.ports.flatMap((port) => [
-      '--publish',
-      `127.0.0.1::${port.at('containerPort').word}`,
-    ]);
+    const ports = await published(...workload.ports.map((port) => Number(port.at('containerPort').word)));
     const network = options.network === undefined ? [] : networkOf(manifests, workload, options.network);
     const sandbox = await resources.run(
       options.image,

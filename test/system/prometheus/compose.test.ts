@@ -9,7 +9,7 @@ import { ComposeProject } from '../../support/compose.ts';
 import { pairAt } from '../../support/docker-clients.ts';
 import { DockerSandbox, withoutDocker } from '../../support/docker.ts';
 import { buildDebian, buildImage } from '../../support/docker-images.ts';
-import { freePorts } from '../../support/listening.ts';
+import { freePort, freePorts } from '../../support/listening.ts';
 import { scratch } from '../../support/scratch.ts';
 import { listAt, textAt } from './fields.ts';
 import { PrometheusApi } from './prometheus-api.ts';
@@ -80,7 +80,7 @@ describe('Prometheus beside the relay, with compose', { skip: withoutDocker, con
 
   test('scrapes both, and is published on loopback only', async () => {
     const files = ['docker-compose.yml', 'deploy/prometheus/compose.yml'];
-    const settings = { ...images, PROMETHEUS_PORT: '0' };
+    const settings = { ...images, PROMETHEUS_PORT: String(await freePort()) };
     await using project = new ComposeProject({ project: sandbox.name('prometheus'), files, settings });
     await project.run('up', '--detach', '--wait', '--no-build');
     const relay = await project.container('relay');

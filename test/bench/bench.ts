@@ -1,3 +1,4 @@
+import type { TcpBuffers } from './tcp-buffers.ts';
 import type { BenchPrograms } from './workshop.ts';
 
 /** Passed to every scenario. */
@@ -8,6 +9,8 @@ export interface Bench {
   /** Seconds of one measurement, after `warmUp` seconds that do not count. */
   readonly seconds: number;
   readonly warmUp: number;
+  /** Measured besides the kernel's own settings. */
+  readonly boundedBuffers: TcpBuffers;
   /** Prints a table or a remark. */
   readonly print: (text: string) => void;
 }

@@ -15,6 +15,10 @@ export interface LoadOptions {
   readonly pairs?: number;
   /** Port of second clients, if it is not the peer's. */
   readonly otherPort?: number;
+  /** Address of the peer, if it is not loopback. */
+  readonly host?: string;
+  /** Size of the send and receive buffers of each client in bytes, if the kernel does not choose it. */
+  readonly buffers?: number;
   /** In the mode `cycles`, comma-separated ports; each client uses a random one. */
   readonly ports?: string;
   /** Comma-separated processes whose CPU time is measured, if it is not the peer's. */

@@ -5,9 +5,11 @@ import { cluster } from './cluster.ts';
 import { connections } from './connections.ts';
 import { fairness } from './fairness.ts';
 import { growth } from './growth.ts';
+import { kernelMemory } from './kernel-memory.ts';
 import { memory } from './memory.ts';
 import { rates } from './rates.ts';
 import { snapshot } from './snapshot.ts';
+import { BOUNDED } from './tcp-buffers.ts';
 import { throughput } from './throughput.ts';
 import { tls } from './tls.ts';
 import { websocket } from './websocket.ts';
@@ -15,7 +17,7 @@ import { BenchPrograms } from './workshop.ts';
 
 /**
  * Compares our relay with other programs on this machine: `npm run bench -- [--quick] [--only
- * throughput,websocket] [--rounds N]`. Each number is a median with the minimum and the maximum in
+ * throughput,websocket] [--rounds N] [--tcp-rmem "MIN DEFAULT MAX"] [--tcp-wmem "..."]`. Each number is a median with the minimum and the maximum in
  * parentheses.
  *
  * The peer has one core and the generator another. If `generator load` is near 1, the generator is as much a
@@ -26,6 +28,7 @@ const SCENARIOS = new Map([
   ['websocket', websocket],
   ['tls', tls],
   ['memory', memory],
+  ['kernel-memory', kernelMemory],
   ['fairness', fairness],
   ['connections', connections],
   ['growth', growth],
@@ -39,6 +42,8 @@ const { values } = parseArgs({
     quick: { type: 'boolean', default: false },
     only: { type: 'string' },
     rounds: { type: 'string' },
+    'tcp-rmem': { type: 'string', default: BOUNDED.rmem },
+    'tcp-wmem': { type: 'string', default: BOUNDED.wmem },
   },
 });
 
@@ -74,6 +79,7 @@ async function run(cc: string): Promise<void> {
     rounds,
     seconds: values.quick ? 0.25 : 2,
     warmUp: values.quick ? 0.15 : 0.5,
+    boundedBuffers: { rmem: values['tcp-rmem'], wmem: values['tcp-wmem'] },
     print,
   };
   for (const [name, scenario] of SCENARIOS) {

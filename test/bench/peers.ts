@@ -8,6 +8,8 @@ import { RelayProcess } from '../support/relay-process.ts';
 import { PINNED } from './cores.ts';
 import type { BenchPrograms } from './workshop.ts';
 
+const LOOPBACK = '127.0.0.1';
+
 const START_TIMEOUT_MS = 20_000;
 
 /** Enough for a thousand pairs. */
@@ -32,9 +34,20 @@ export interface Peer extends AsyncDisposable {
 export type StartPeer = (programs: BenchPrograms) => Promise<Peer | null>;
 
 /** Our relay. */
-export async function startRelay(): Promise<Peer> {
+export function startRelay(): Promise<Peer> {
+  return startRelayOn(LOOPBACK);
+}
+
+/** Our relay, listening on another address of this machine. */
+export async function startRelayOn(address: string): Promise<Peer> {
+  const endpoint = `tcp:0:interface=${address}`;
   const relay = await RelayProcess.start(
-    { RELAY_MAX_WAITING: '', RELAY_WEBSOCKET_LISTEN: 'tcp:0:interface=127.0.0.1', RELAY_LOG_LEVEL: 'info' },
+    {
+      RELAY_MAX_WAITING: '',
+      RELAY_LISTEN: endpoint,
+      RELAY_WEBSOCKET_LISTEN: endpoint,
+      RELAY_LOG_LEVEL: 'info',
+    },
     PINNED.peer,
   );
   return {
@@ -91,16 +104,22 @@ async function startedWithTls(
   const port = await freePort();
   const tlsPort = await freePort();
   const args = [String(port), String(tlsPort), keyPath, certificatePath];
-  return started(name, [...command, ...args], port, null, tlsPort);
+  return started(name, [...command, ...args], port, null, { tlsPort });
 }
 
 /** Debian's magic-wormhole-transit-relay with its default settings. */
-export async function startReference(): Promise<Peer | null> {
+export function startReference(): Promise<Peer | null> {
+  return startReferenceOn(LOOPBACK);
+}
+
+/** The same, listening on another address of this machine. */
+export async function startReferenceOn(address: string): Promise<Peer | null> {
   const twistd = findProgram('twistd3');
   if (twistd === null) return null;
   const port = await freePort();
-  const endpoint = `--port=tcp:${port}:interface=127.0.0.1`;
-  return started('reference', [twistd, '-n', '--pidfile=', 'transitrelay', endpoint], port, null);
+  const endpoint = `--port=tcp:${port}:interface=${address}`;
+  const command = [twistd, '-n', '--pidfile=', 'transitrelay', endpoint];
+  return started('reference', command, port, null, { address });
 }
 
 /** HAProxy as a TCP proxy that does not inspect the bytes. */
@@ -175,12 +194,12 @@ async function started(
   command: readonly string[],
   tcpPort: number,
   sinkPort: number | null,
-  tlsPort: number | null = null,
+  { tlsPort = null, address = LOOPBACK }: { tlsPort?: number | null; address?: string } = {},
 ): Promise<Peer> {
   const program = new Program([...PINNED.peer, ...command]);
   try {
     const deadline = performance.now() + START_TIMEOUT_MS;
-    while (!(await accepts(tcpPort))) {
+    while (!(await accepts(address, tcpPort))) {
       if (performance.now() > deadline) throw new Error(`${name} does not listen: ${program.stderr}`);
       await sleep(20);
     }
@@ -199,9 +218,9 @@ async function started(
   };
 }
 
-function accepts(port: number): Promise<boolean> {
+function accepts(address: string, port: number): Promise<boolean> {
   return new Promise((resolve) => {
-    const socket = connect(port, '127.0.0.1');
+    const socket = connect(port, address);
     socket.once('connect', () => {
       socket.destroy();
       resolve(true);

@@ -29,7 +29,9 @@ static void watch(struct connection *connection, bool receiving) {
   if (epoll_ctl(epoll, EPOLL_CTL_MOD, connection->fd, &event) < 0) die("epoll_ctl: %s", strerror(errno));
 }
 
-static void open_pairs(const struct options *options, int listener) {
+// Returns the socket on which the generator listens; -1 if the peer pairs clients.
+static int open_pairs(const struct options *options) {
+  int listener = options->sink == 0 ? -1 : listen_on(options->sink);
   prepare_streams();
   epoll = epoll_create1(0);
   count = 2 * options->pairs;
@@ -43,6 +45,7 @@ static void open_pairs(const struct options *options, int listener) {
     struct epoll_event event = {.data.ptr = &connections[i]};
     if (epoll_ctl(epoll, EPOLL_CTL_ADD, connections[i].fd, &event) < 0) die("epoll_ctl: %s", strerror(errno));
   }
+  return listener;
 }
 
 static void watch_all(bool receiving) {
@@ -115,8 +118,7 @@ static void check_delivery(bool both) {
 }
 
 void run_bulk(const struct options *options) {
-  int listener = options->sink == 0 ? -1 : listen_on(options->sink);
-  open_pairs(options, listener);
+  int listener = open_pairs(options);
   struct ping_pong *ping_pong = options->ping_pong ? start_ping_pong(options, listener) : NULL;
   watch_all(true);
   run_for(options->warm_up);
@@ -148,7 +150,7 @@ void run_bulk(const struct options *options) {
 }
 
 void run_stall(const struct options *options) {
-  open_pairs(options, -1);
+  open_pairs(options);
   if (options->warm_up > 0) {
     watch_all(true);
     run_for(options->warm_up);

@@ -17,6 +17,24 @@ enum { SET_UP_TIMEOUT_SECONDS = 20 };
 // Ports of one source address run out when ended connections linger in TIME_WAIT.
 enum { SOURCE_ADDRESSES = 250 };
 
+// In network byte order.
+static in_addr_t host;
+static int buffer_bytes;
+
+void connect_to(const char *address) {
+  if (inet_pton(AF_INET, address, &host) != 1) die("%s is no IPv4 address", address);
+}
+
+void use_buffers(int bytes) {
+  buffer_bytes = bytes;
+}
+
+static void set_buffers(int fd) {
+  if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &buffer_bytes, sizeof buffer_bytes) < 0 ||
+      setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &buffer_bytes, sizeof buffer_bytes) < 0)
+    die("buffers: %s", strerror(errno));
+}
+
 int new_socket(bool blocking) {
   static unsigned count;
   int fd = socket(AF_INET, SOCK_STREAM | (blocking ? 0 : SOCK_NONBLOCK), 0), one = 1;
@@ -27,6 +45,8 @@ int new_socket(bool blocking) {
     struct timeval timeout = {.tv_sec = SET_UP_TIMEOUT_SECONDS};
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
   }
+  if (buffer_bytes > 0) set_buffers(fd);
+  if (host != 0) return fd;
   struct sockaddr_in source = {.sin_family = AF_INET,
                                .sin_addr.s_addr = htonl(0x7f000101 + count++ % SOURCE_ADDRESSES)};
   if (bind(fd, (struct sockaddr *)&source, sizeof source) < 0) die("bind: %s", strerror(errno));
@@ -35,7 +55,7 @@ int new_socket(bool blocking) {
 
 int start_connecting(int fd, int port) {
   struct sockaddr_in address = {
-      .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+      .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = host != 0 ? host : htonl(INADDR_LOOPBACK)};
   return connect(fd, (struct sockaddr *)&address, sizeof address);
 }
 

@@ -77,6 +77,8 @@ void print(const char *line);
 void wait_for_input(void);
 
 // connect.c
+void connect_to(const char *address); // instead of loopback
+void use_buffers(int bytes);          // of each connection, instead of those that the kernel chooses
 int new_socket(bool blocking);
 int start_connecting(int fd, int port);
 int listen_on(int port);

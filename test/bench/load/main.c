@@ -97,6 +97,8 @@ static struct list to_list(const char *text) {
 static void set(struct options *options, const char *key, const char *value) {
   if (strcmp(key, "port") == 0) options->port = atoi(value);
   else if (strcmp(key, "otherPort") == 0) options->other_port = atoi(value);
+  else if (strcmp(key, "host") == 0) connect_to(value);
+  else if (strcmp(key, "buffers") == 0) use_buffers(atoi(value));
   else if (strcmp(key, "ports") == 0) options->ports = to_list(value);
   else if (strcmp(key, "sink") == 0) options->sink = atoi(value);
   else if (strcmp(key, "from") == 0) set_transport(value, &options->from, &options->from_tls);

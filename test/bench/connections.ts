@@ -3,7 +3,7 @@ import { interleaved } from './bench.ts';
 import type { Bench } from './bench.ts';
 import { runLoad } from './load.ts';
 import type { Report } from './load.ts';
-import { startAll, startReference, startRelay } from './peers.ts';
+import { startAll, startEpollRelay, startReference, startRelay } from './peers.ts';
 import type { Peer } from './peers.ts';
 import { Samples, formatTable, ratio } from './table.ts';
 
@@ -24,7 +24,7 @@ const COUNTERS = ['ListenOverflows', 'ListenDrops', 'TCPSynRetrans', 'TCPTimeout
 
 /** Connect, handshake, match and close, repeatedly; and a burst of a thousand clients. */
 export async function connections(bench: Bench): Promise<void> {
-  await using peers = await startAll(bench.programs, [startRelay, startReference]);
+  await using peers = await startAll(bench.programs, [startRelay, startReference, startEpollRelay]);
   for (const pairs of PAIRS_AT_ONCE) await printRates(bench, peers.all, pairs);
   await printBursts(bench, peers.all);
 }
@@ -47,12 +47,14 @@ async function printRates(bench: Bench, peers: readonly Peer[], pairs: number): 
     };
   });
   const reference = summaries.find(({ name }) => name === 'reference');
+  const epollRelay = summaries.find(({ name }) => name === 'c-relay');
   const rows = summaries.map(({ name, rate, cpuMicroseconds, generatorLoad, retried }) => [
     name,
     rate.format(0),
     cpuMicroseconds.format(0),
     ratio(rate.median, reference?.rate.median),
     ratio(cpuMicroseconds.median, reference?.cpuMicroseconds.median),
+    ratio(cpuMicroseconds.median, epollRelay?.cpuMicroseconds.median),
     retried.maximum.toFixed(0),
     generatorLoad.median.toFixed(2),
   ]);
@@ -62,6 +64,7 @@ async function printRates(bench: Bench, peers: readonly Peer[], pairs: number): 
     'CPU µs/pair',
     'of reference',
     'CPU of reference',
+    'CPU of c-relay',
     'SYN retries',
     'generator load',
   ];

@@ -4,7 +4,7 @@ import type { Bench } from './bench.ts';
 import { runBulk, summarise } from './bulk.ts';
 import { PAIRS_AT_ONCE, runCycles } from './connections.ts';
 import { startLoad } from './load.ts';
-import { startAll, startEpoll, startReference, startRelay } from './peers.ts';
+import { startAll, startEpoll, startEpollRelay, startReference, startRelay } from './peers.ts';
 import type { StartPeer } from './peers.ts';
 import { residentKiB } from './process-memory.ts';
 import { Samples, formatTable, ratio } from './table.ts';
@@ -54,7 +54,7 @@ async function printWaiting(bench: Bench): Promise<void> {
   if (counts.length < WAITING.length)
     bench.print(`The file descriptor limit is too low for more than ${limit}.\n`);
   const rows: string[][] = [];
-  const starts: StartPeer[] = bench.quick ? [startRelay] : [startRelay, startReference];
+  const starts: StartPeer[] = bench.quick ? [startRelay] : [startRelay, startReference, startEpollRelay];
   for (const start of starts) {
     const peer = await start(bench.programs);
     if (peer === null) continue;

@@ -161,6 +161,12 @@ export function startEpoll(bufferBytes: number): StartPeer {
   };
 }
 
+/** A loop in C that pairs clients, as the limit of one core. It forwards no bytes. */
+export async function startEpollRelay(programs: BenchPrograms): Promise<Peer> {
+  const port = await freePort();
+  return started('c-relay', [programs.epollRelay, String(port)], port, null);
+}
+
 /** Starts the installed ones. They stop together. */
 export async function startAll(programs: BenchPrograms, starts: readonly StartPeer[]): Promise<Peers> {
   const peers = new Peers();

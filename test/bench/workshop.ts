@@ -13,6 +13,7 @@ export class BenchPrograms implements Disposable {
   readonly directory: string;
   readonly load: string;
   readonly epollForwarder: string;
+  readonly epollRelay: string;
   readonly delayLine: string;
   /** Null if OpenSSL's headers are missing. The generator has no TLS then. */
   readonly opensslForwarder: string | null;
@@ -27,6 +28,7 @@ export class BenchPrograms implements Disposable {
     process.once('exit', this.#remove);
     this.load = join(this.directory, 'load');
     this.epollForwarder = join(this.directory, 'epoll-forwarder');
+    this.epollRelay = join(this.directory, 'epoll-relay');
     this.delayLine = join(this.directory, 'delay-line');
     this.certificate = {
       keyPath: join(this.directory, 'key.pem'),
@@ -46,6 +48,7 @@ export class BenchPrograms implements Disposable {
       hasOpenssl ? ['-DWITH_TLS', ...OPENSSL] : [],
     );
     compile(this.epollForwarder, [join(import.meta.dirname, 'epoll-forwarder.c')]);
+    compile(this.epollRelay, [join(import.meta.dirname, 'epoll-relay.c')]);
     compile(this.delayLine, [join(import.meta.dirname, 'delay-line.c')]);
     this.opensslForwarder = hasOpenssl ? join(this.directory, 'openssl-forwarder') : null;
     if (this.opensslForwarder !== null) {

@@ -23,6 +23,8 @@ export interface LoadOptions {
   readonly ports?: string;
   /** Comma-separated processes whose CPU time is measured, if it is not the peer's. */
   readonly pids?: string;
+  /** Bytes flow both ways. */
+  readonly both?: boolean;
   readonly pingPong?: boolean;
   /** OpenSSL name of the only suite that TLS clients offer. */
   readonly suite?: string;
@@ -38,7 +40,7 @@ const REPORT = /^\{.*\}\n/mu;
 
 /** Starts the generator against a peer. It also measures the peer's CPU time. */
 export function startLoad(programs: BenchPrograms, mode: Mode, peer: Peer, options: LoadOptions): Program {
-  const { from = 'tcp', to = 'tcp', pingPong = false, ...others } = options;
+  const { from = 'tcp', to = 'tcp', both = false, pingPong = false, ...others } = options;
   const settings = {
     port: portOf(peer, from),
     otherPort: portOf(peer, to),
@@ -46,6 +48,7 @@ export function startLoad(programs: BenchPrograms, mode: Mode, peer: Peer, optio
     pids: peer.pid,
     from,
     to,
+    both: both ? 1 : 0,
     pingPong: pingPong ? 1 : 0,
     ...others,
   };

@@ -3,6 +3,7 @@ import type { Bench } from './bench.ts';
 import { noPeer, runBulk, summarise } from './bulk.ts';
 import type { Bulk } from './bulk.ts';
 import { startAll, startEpoll, startHaproxy, startReference, startRelay } from './peers.ts';
+import type { Peer } from './peers.ts';
 import { formatTable, ratio } from './table.ts';
 
 const KIB = 1024;
@@ -18,13 +19,19 @@ const PEERS = [
   noPeer,
 ];
 
-/** One pair and 16, bytes one way, compared with other forwarding programs on this machine. */
+/** One pair and 16, compared with other forwarding programs on this machine: bytes one way, and both ways. */
 export async function throughput(bench: Bench): Promise<void> {
   const starts = bench.quick ? PEERS.filter((start) => start !== SMALL_BUFFER) : PEERS;
   await using peers = await startAll(bench.programs, starts);
-  const cases = [1, 16].flatMap((pairs) => peers.all.map((peer) => ({ pairs, peer })));
+  await printThroughput(bench, peers.all, false);
+  await printThroughput(bench, peers.all, true);
+}
+
+/** @param both whether bytes flow both ways; their sum counts */
+async function printThroughput(bench: Bench, peers: readonly Peer[], both: boolean): Promise<void> {
+  const cases = [1, 16].flatMap((pairs) => peers.map((peer) => ({ pairs, peer })));
   const results = await interleaved(cases, bench.rounds, ({ peer, pairs }) =>
-    runBulk(bench, peer, { pairs }),
+    runBulk(bench, peer, { pairs, both }),
   );
   const summaries = results.map(({ benchCase, measured }) => ({ benchCase, bulk: summarise(measured) }));
   const rows = summaries.map(({ benchCase, bulk }) => {
@@ -48,7 +55,7 @@ export async function throughput(bench: Bench): Promise<void> {
   });
   bench.print(
     formatTable(
-      'Throughput, bytes one way',
+      `Throughput, bytes ${both ? 'both ways' : 'one way'}`,
       [
         'pairs',
         'peer',

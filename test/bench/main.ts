@@ -5,6 +5,7 @@ import { cluster } from './cluster.ts';
 import { connections } from './connections.ts';
 import { fairness } from './fairness.ts';
 import { growth } from './growth.ts';
+import { health } from './health.ts';
 import { kernelMemory } from './kernel-memory.ts';
 import { memory } from './memory.ts';
 import { rates } from './rates.ts';
@@ -33,6 +34,7 @@ const SCENARIOS = new Map([
   ['connections', connections],
   ['growth', growth],
   ['rates', rates],
+  ['health', health],
   ['snapshot', snapshot],
   ['cluster', cluster],
 ]);

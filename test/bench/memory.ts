@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Bench } from './bench.ts';
 import { nextReport, startLoad } from './load.ts';
 import type { LoadOptions } from './load.ts';
+import { printMemoryAtRest } from './memory-at-rest.ts';
 import { startRelay } from './peers.ts';
 import type { Peer } from './peers.ts';
 import { residentKiB } from './process-memory.ts';
@@ -24,8 +25,13 @@ const SETUP_TIMEOUT_MS = 60_000;
 
 const KIB_PER_MIB = 1024;
 
-/** Memory of our relay for idle connections and for stalled pairs. */
+/** Memory of programs at rest, and of our relay for idle connections and for stalled pairs. */
 export async function memory(bench: Bench): Promise<void> {
+  await printMemoryAtRest(bench);
+  await printMemoryOfConnections(bench);
+}
+
+async function printMemoryOfConnections(bench: Bench): Promise<void> {
   const cases: MemoryCase[] = [
     { what: 'waiting client, TCP', mode: 'wait', options: { pairs: WAITING } },
     { what: 'pair stalled from the start', mode: 'stall', options: { pairs: PAIRS } },

@@ -16,31 +16,61 @@ import { tls } from './tls.ts';
 import { websocket } from './websocket.ts';
 import { BenchPrograms } from './workshop.ts';
 
+interface Scenario {
+  readonly run: (bench: Bench) => Promise<void>;
+  /** For the help. */
+  readonly what: string;
+}
+
+/** Of the first column of the help. */
+const WIDTH = 22;
+
 /**
- * Compares our relay with other programs on this machine: `npm run bench -- [--quick] [--only
- * throughput,websocket] [--rounds N] [--tcp-rmem "MIN DEFAULT MAX"] [--tcp-wmem "..."]`. Each number is a median with the minimum and the maximum in
- * parentheses.
+ * Compares our relay with other programs on this machine: `npm run bench -- --help`. Each number is a median
+ * with the minimum and the maximum in parentheses.
  *
  * The peer has one core and the generator another. If `generator load` is near 1, the generator is as much a
  * bottleneck as the peer, and CPU seconds per GiB say more than GiB per second.
  */
-const SCENARIOS = new Map([
-  ['throughput', throughput],
-  ['websocket', websocket],
-  ['tls', tls],
-  ['memory', memory],
-  ['kernel-memory', kernelMemory],
-  ['fairness', fairness],
-  ['connections', connections],
-  ['growth', growth],
-  ['rates', rates],
-  ['health', health],
-  ['snapshot', snapshot],
-  ['cluster', cluster],
+const SCENARIOS: ReadonlyMap<string, Scenario> = new Map([
+  ['throughput', { run: throughput, what: 'one pair and 16 at full speed, one way and both ways' }],
+  ['websocket', { run: websocket, what: 'the same with WebSocket clients' }],
+  ['tls', { run: tls, what: 'the same with TLS clients, and their memory' }],
+  ['memory', { run: memory, what: 'memory of programs at rest, of idle clients and of stalled pairs' }],
+  [
+    'kernel-memory',
+    {
+      run: kernelMemory,
+      what: 'kernel memory of stalled pairs, and throughput over 50 ms, by TCP buffer sizes',
+    },
+  ],
+  ['fairness', { run: fairness, what: 'round trips beside eight pairs at full speed' }],
+  ['connections', { run: connections, what: 'pairs that are made and closed, and a burst of clients' }],
+  ['growth', { run: growth, what: 'speed with many pairs and with many waiting clients' }],
+  ['rates', { run: rates, what: 'accuracy and cost of RELAY_TOTAL_RATE and RELAY_PAIR_RATE' }],
+  ['health', { run: health, what: 'cost of one health check, with idle and with busy processors' }],
+  ['snapshot', { run: snapshot, what: 'transfers while the sidecar reads a large database' }],
+  ['cluster', { run: cluster, what: 'a cluster of relays compared with a single one' }],
 ]);
+
+const HELP = `npm run bench -- [OPTION...]
+
+  --only NAME,NAME      run these scenarios only
+  --quick               measure for a shorter time, and fewer cases
+  --rounds NUMBER       measurements of each case; 5, or 3 with --quick
+  --tcp-rmem "MIN DEFAULT MAX", --tcp-wmem "MIN DEFAULT MAX"
+                        bytes of TCP buffers that kernel-memory compares with those of this machine;
+                        "${BOUNDED.rmem}" and "${BOUNDED.wmem}"
+
+Scenarios:
+${[...SCENARIOS].map(([name, { what }]) => `  ${name.padEnd(WIDTH)}${what}`).join('\n')}
+
+The part of kernel-memory that changes buffer sizes needs root in a network namespace of its own, in which all scenarios run:
+  unshare --net sh -c 'ip link set lo up; npm run bench'`;
 
 const { values } = parseArgs({
   options: {
+    help: { type: 'boolean', default: false },
     quick: { type: 'boolean', default: false },
     only: { type: 'string' },
     rounds: { type: 'string' },
@@ -57,7 +87,8 @@ const print = (text: string): void => {
 };
 
 const compiler = findProgram('cc');
-if (compiler === null) print('The load generator is written in C: a compiler named cc is needed.');
+if (values.help) print(HELP);
+else if (compiler === null) print('The load generator is written in C: a compiler named cc is needed.');
 else await run(compiler);
 
 async function run(cc: string): Promise<void> {
@@ -84,7 +115,7 @@ async function run(cc: string): Promise<void> {
     boundedBuffers: { rmem: values['tcp-rmem'], wmem: values['tcp-wmem'] },
     print,
   };
-  for (const [name, scenario] of SCENARIOS) {
+  for (const [name, { run: scenario }] of SCENARIOS) {
     if (!names.includes(name)) continue;
     try {
       await scenario(bench);

@@ -16,7 +16,10 @@ export interface SocketMemory {
   readonly sendKiB: number;
 }
 
-/** Memory of the established TCP connections of a process: what its container is charged for them. */
+/**
+ * Memory of the established TCP connections of a process: what its container is charged for them. Bytes in the pipes of
+ * HAProxy's splice are in no socket, and are not included.
+ */
 export function socketMemoryOf(ss: string, pid: number): SocketMemory {
   const args = ['--tcp', '--memory', '--processes', '--numeric', '--no-header', '--oneline'];
   const output = execFileSync(ss, [...args, 'state', 'established'], {

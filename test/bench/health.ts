@@ -26,8 +26,8 @@ printf 'GET %s HTTP/1.1\\r\\nHost: 127.0.0.1\\r\\nConnection: close\\r\\n\\r\\n'
 IFS= read -r -d '' -t 4 answer <&3
 [[ $answer == *'"ok":true'* ]]`;
 
-const NOTE = `CPU time of a check includes its child processes; \`true\` is a program that does nothing. The relay tests each of its listeners
-with a connection in every check.
+const NOTE = `CPU time of a check includes its child processes. The command \`true\` does nothing; in its rows, the service does only its
+background work. The relay tests each of its listeners with a connection in every check.
 `;
 
 interface Service {

@@ -1,14 +1,17 @@
-/** Members of the same network, the oldest first. */
-interface Network<Member> {
+import { LinkedSet } from './linked-set.ts';
+import type { Linked } from './linked-set.ts';
+
+/** Members of the same network. Linked with the other networks of its size. */
+interface Network<Member> extends Linked<Network<Member>> {
   readonly key: string;
-  readonly members: LinkedList<Member>;
-  /** Its node in the list of networks of its size. Null while it is empty. */
-  node: Node<Network<Member>> | null;
+  readonly entries: LinkedSet<Entry<Member>>;
 }
 
 /** The entry of one member. `network` is null if it is unknown. */
-export type Entry<Member> =
-  { readonly network: Network<Member>; readonly node: Node<Member> } | { readonly network: null };
+export interface Entry<Member> extends Linked<Entry<Member>> {
+  readonly member: Member;
+  readonly network: Network<Member> | null;
+}
 
 /**
  * Finds the member to evict when a new one needs its slot: the oldest member of the largest network. A new
@@ -24,7 +27,7 @@ export type Entry<Member> =
 export class EvictionIndex<Member> {
   readonly #networks = new Map<string, Network<Member>>();
   /** Networks by size. In each list, the network that has had this size for longest is first. */
-  readonly #bySize: LinkedList<Network<Member>>[] = [];
+  readonly #bySize: LinkedSet<Network<Member>>[] = [];
   #largest = 0;
   #unknown = 0;
 
@@ -32,14 +35,14 @@ export class EvictionIndex<Member> {
   add(key: string | null, member: Member): Entry<Member> {
     if (key === null) {
       this.#unknown += 1;
-      return { network: null };
+      return { member, network: null, previous: null, next: null };
     }
-    const network = this.#networks.get(key) ?? { key, members: new LinkedList(), node: null };
-    this.#networks.set(key, network);
+    const network = this.#networkFor(key);
+    const entry = { member, network, previous: null, next: null };
     this.#unlink(network);
-    const node = network.members.append(member);
+    network.entries.add(entry);
     this.#link(network);
-    return { network, node };
+    return entry;
   }
 
   /** Each entry must be removed once. */
@@ -50,73 +53,39 @@ export class EvictionIndex<Member> {
       return;
     }
     this.#unlink(network);
-    network.members.remove(entry.node);
-    if (network.members.size === 0) this.#networks.delete(network.key);
+    network.entries.delete(entry);
+    if (network.entries.size === 0) this.#networks.delete(network.key);
     else this.#link(network);
     while (this.#largest > 0 && this.#networksOfSize(this.#largest).size === 0) this.#largest -= 1;
   }
 
   /** Null: the network of the new member has about as many members as any other, or more. */
   victimFor(key: string | null): Member | null {
-    const own = key === null ? this.#unknown : (this.#networks.get(key)?.members.size ?? 0);
+    const own = key === null ? this.#unknown : (this.#networks.get(key)?.entries.size ?? 0);
     const isFirst = own === 0 && key !== null;
     if (this.#largest <= (isFirst ? 0 : own + 1)) return null;
-    return this.#networksOfSize(this.#largest).first?.members.first ?? null;
+    return this.#networksOfSize(this.#largest).first?.entries.first?.member ?? null;
+  }
+
+  #networkFor(key: string): Network<Member> {
+    const known = this.#networks.get(key);
+    if (known !== undefined) return known;
+    const network: Network<Member> = { key, entries: new LinkedSet(), previous: null, next: null };
+    this.#networks.set(key, network);
+    return network;
   }
 
   #unlink(network: Network<Member>): void {
-    if (network.node !== null) this.#networksOfSize(network.members.size).remove(network.node);
-    network.node = null;
+    if (network.entries.size > 0) this.#networksOfSize(network.entries.size).delete(network);
   }
 
   #link(network: Network<Member>): void {
-    const { size } = network.members;
-    network.node = this.#networksOfSize(size).append(network);
+    const { size } = network.entries;
+    this.#networksOfSize(size).add(network);
     this.#largest = Math.max(this.#largest, size);
   }
 
-  #networksOfSize(size: number): LinkedList<Network<Member>> {
-    return (this.#bySize[size] ??= new LinkedList());
-  }
-}
-
-interface Node<Value> {
-  readonly value: Value;
-  previous: Node<Value> | null;
-  next: Node<Value> | null;
-}
-
-/**
- * A doubly linked list. A `Set` is no substitute: finding its first element takes longer the more elements
- * were deleted before it (30 µs with 10,000 members).
- */
-class LinkedList<Value> {
-  #first: Node<Value> | null = null;
-  #last: Node<Value> | null = null;
-  #size = 0;
-
-  get size(): number {
-    return this.#size;
-  }
-
-  get first(): Value | null {
-    return this.#first?.value ?? null;
-  }
-
-  append(value: Value): Node<Value> {
-    const node: Node<Value> = { value, previous: this.#last, next: null };
-    if (this.#last === null) this.#first = node;
-    else this.#last.next = node;
-    this.#last = node;
-    this.#size += 1;
-    return node;
-  }
-
-  remove({ previous, next }: Node<Value>): void {
-    if (previous === null) this.#first = next;
-    else previous.next = next;
-    if (next === null) this.#last = previous;
-    else next.previous = previous;
-    this.#size -= 1;
+  #networksOfSize(size: number): LinkedSet<Network<Member>> {
+    return (this.#bySize[size] ??= new LinkedSet());
   }
 }

@@ -1,3 +1,6 @@
+import { LinkedSet } from './linked-set.ts';
+import type { Linked } from './linked-set.ts';
+
 /** Maximum of setTimeout, in milliseconds. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
@@ -7,16 +10,38 @@ const SLICE_MS = 4;
 /** Time between two slices, in milliseconds. */
 const SLICE_PAUSE_MS = 1;
 
+/** A timeout that was started. */
+export class Timeout<Thing> implements Linked<Timeout<Thing>> {
+  readonly thing: Thing;
+  /** Milliseconds of a monotonic clock. */
+  readonly dueAt: number;
+  readonly #timeouts: LinkedSet<Timeout<Thing>>;
+  previous: Timeout<Thing> | null = null;
+  next: Timeout<Thing> | null = null;
+
+  constructor(thing: Thing, dueAt: number, timeouts: LinkedSet<Timeout<Thing>>) {
+    this.thing = thing;
+    this.dueAt = dueAt;
+    this.#timeouts = timeouts;
+    timeouts.add(this);
+  }
+
+  /** Does nothing if it was due already. */
+  stop(): void {
+    this.#timeouts.delete(this);
+  }
+}
+
 /**
  * Reports things that have taken too long. All of them have the same timeout, so the first to start is the
- * first to be due. One timer for the oldest is enough, however many there are; each costs one map entry.
+ * first to be due. One timer for the oldest is enough, however many there are; each costs one object.
  */
 export class TimeoutQueue<Thing> {
   readonly #timeoutMs: number | null;
   readonly #clock: () => number;
   readonly #onTimeout: (thing: Thing) => void;
-  /** Due time of each thing, the oldest first. */
-  readonly #dueTimes = new Map<Thing, number>();
+  /** Those that are not due yet, the first to be due first. */
+  readonly #timeouts = new LinkedSet<Timeout<Thing>>();
   #timer: NodeJS.Timeout | null = null;
 
   /**
@@ -32,25 +57,19 @@ export class TimeoutQueue<Thing> {
 
   /** Things that are not due yet. */
   get size(): number {
-    return this.#dueTimes.size;
+    return this.#timeouts.size;
   }
 
-  /** Starts the timeout of `thing`, or restarts it. */
-  start(thing: Thing): void {
-    if (this.#timeoutMs === null) return;
-    this.#dueTimes.delete(thing);
-    this.#dueTimes.set(thing, this.#clock() + this.#timeoutMs);
+  /** Starts a timeout of `thing`. Null if things may take forever. */
+  start(thing: Thing): Timeout<Thing> | null {
+    if (this.#timeoutMs === null) return null;
     if (this.#timer === null) this.#schedule(this.#timeoutMs);
-  }
-
-  /** Stops the timeout of `thing`. */
-  stop(thing: Thing): void {
-    this.#dueTimes.delete(thing);
+    return new Timeout(thing, this.#clock() + this.#timeoutMs, this.#timeouts);
   }
 
   /** Stops all timeouts. */
   close(): void {
-    this.#dueTimes.clear();
+    for (const timeout of this.#timeouts) timeout.stop();
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timer = null;
   }
@@ -62,19 +81,19 @@ export class TimeoutQueue<Thing> {
   #expireDue(): void {
     this.#timer = null;
     const now = this.#clock();
-    for (const [thing, dueAt] of this.#dueTimes) {
-      if (dueAt > now) {
+    for (let timeout = this.#timeouts.first; timeout !== null; timeout = this.#timeouts.first) {
+      if (timeout.dueAt > now) {
         // Most are stopped long before they are due. A timer that fires too early is set again for the next
         // one.
-        if (this.#timer === null) this.#schedule(dueAt - now);
+        if (this.#timer === null) this.#schedule(timeout.dueAt - now);
         return;
       }
       if (this.#clock() - now >= SLICE_MS) {
         this.#timer ??= setTimeout(() => this.#expireDue(), SLICE_PAUSE_MS);
         return;
       }
-      this.#dueTimes.delete(thing);
-      this.#onTimeout(thing);
+      timeout.stop();
+      this.#onTimeout(timeout.thing);
     }
   }
 }

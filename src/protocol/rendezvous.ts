@@ -21,7 +21,8 @@ export type JoinResult<Client> =
 
 interface Waiters<Client> {
   readonly side: Side | null;
-  readonly clients: Set<Client>;
+  /** In the order in which they joined. Emptied when the token has no waiting client any more. */
+  readonly clients: Client[];
 }
 
 /**
@@ -61,23 +62,25 @@ export class Rendezvous<Client> {
   join(token: Token, side: Side | null, client: Client): JoinResult<Client> {
     const waiters = this.#waiters.get(token);
     if (waiters === undefined) {
-      this.#waiters.set(token, { side, clients: new Set([client]) });
+      this.#waiters.set(token, { side, clients: [client] });
       this.#clients += 1;
       return { kind: 'waiting' };
     }
     if (!this.hasPartner(token, side)) {
-      waiters.clients.add(client);
-      const [oldest] = waiters.clients.size > MAX_WAITERS_PER_TOKEN ? this.#sortedByAge(waiters) : [];
+      waiters.clients.push(client);
+      const [oldest] = waiters.clients.length > MAX_WAITERS_PER_TOKEN ? this.#sortedByAge(waiters) : [];
       if (oldest !== undefined) {
-        waiters.clients.delete(oldest);
+        removeFrom(waiters.clients, oldest);
         return { kind: 'replaced', oldest };
       }
       this.#clients += 1;
       return { kind: 'waiting' };
     }
     this.#waiters.delete(token);
-    this.#clients -= waiters.clients.size;
+    this.#clients -= waiters.clients.length;
     const redundant = this.#sortedByAge(waiters);
+    // V8 may keep what was deleted from a map until it collects the old generation.
+    waiters.clients.length = 0;
     const partner = redundant.pop();
     if (partner === undefined) throw new Error('rendezvous: token has no waiting client');
     return { kind: 'paired', partner, redundant };
@@ -101,14 +104,14 @@ export class Rendezvous<Client> {
   /** Removes a waiting client. Does nothing if it does not wait for `token`. */
   leave(token: Token, client: Client): void {
     const waiters = this.#waiters.get(token);
-    if (waiters === undefined || !waiters.clients.delete(client)) return;
+    if (waiters === undefined || !removeFrom(waiters.clients, client)) return;
     this.#clients -= 1;
-    if (waiters.clients.size === 0) this.#waiters.delete(token);
+    if (waiters.clients.length === 0) this.#waiters.delete(token);
   }
 
   /** The oldest first. */
   #sortedByAge({ clients }: Waiters<Client>): Client[] {
-    return [...clients].toSorted((one, other) => this.#startTimeOf(one) - this.#startTimeOf(other));
+    return clients.toSorted((one, other) => this.#startTimeOf(one) - this.#startTimeOf(other));
   }
 
   /** For tests: compares the map with the counters and the invariant above. Throws if they disagree. */
@@ -116,16 +119,23 @@ export class Rendezvous<Client> {
     const all = new Set<Client>();
     let counted = 0;
     for (const { side, clients } of this.#waiters.values()) {
-      if (clients.size === 0) throw new Error('rendezvous: token has no waiting client');
-      if (clients.size > MAX_WAITERS_PER_TOKEN)
+      if (clients.length === 0) throw new Error('rendezvous: token has no waiting client');
+      if (clients.length > MAX_WAITERS_PER_TOKEN)
         throw new Error('rendezvous: too many clients wait for one token');
-      if (side === null && clients.size > 1)
+      if (side === null && clients.length > 1)
         throw new Error('rendezvous: clients without a side wait together');
-      counted += clients.size;
+      counted += clients.length;
       for (const client of clients) all.add(client);
     }
     if (counted !== this.#clients)
       throw new Error(`rendezvous: ${counted} clients wait, ${this.#clients} counted`);
-    if (all.size !== counted) throw new Error('rendezvous: a client waits under two tokens');
+    if (all.size !== counted) throw new Error('rendezvous: a client waits twice');
   }
+}
+
+/** Returns whether the client was there. */
+function removeFrom<Client>(clients: Client[], client: Client): boolean {
+  const at = clients.indexOf(client);
+  if (at !== -1) clients.splice(at, 1);
+  return at !== -1;
 }

@@ -4,7 +4,10 @@ import type { AddressLimit, AddressSlot } from '../limits/address-limit.ts';
 import { REJECT_SLOTS } from '../limits/capacity.ts';
 import { EvictionIndex } from '../limits/eviction-index.ts';
 import type { Entry } from '../limits/eviction-index.ts';
+import { LinkedSet } from '../limits/linked-set.ts';
+import type { Linked } from '../limits/linked-set.ts';
 import { TimeoutQueue } from '../limits/timeouts.ts';
+import type { Timeout } from '../limits/timeouts.ts';
 import type { Rejection, SessionFailure } from '../protocol/session.ts';
 import { addressPrefix } from '../protocol/ip-address.ts';
 import type { ByteStream } from '../transport/byte-stream.ts';
@@ -52,7 +55,7 @@ export type EvictionState = 'handshake' | 'waiting' | 'paired' | 'closing';
 type Slot = 'admitted' | 'reject-slot' | 'none';
 
 /** One accepted connection, from its first packet until its descriptor is closed, in all its phases. */
-export class AcceptedConnection {
+export class AcceptedConnection implements Linked<AcceptedConnection> {
   slot: Slot;
   /** Wall clock, milliseconds since the epoch. */
   readonly startedAt: number;
@@ -81,6 +84,10 @@ export class AcceptedConnection {
   waitingEntry: Entry<AcceptedConnection> | null = null;
   /** It is a probe of the relay itself and takes no slot from a client. */
   isExempt = false;
+  /** Of its handshake, or of its rejection. Null: neither runs. */
+  timeout: Timeout<AcceptedConnection> | null = null;
+  previous: AcceptedConnection | null = null;
+  next: AcceptedConnection | null = null;
 
   constructor(slot: Slot, stream: ByteStream | null, startedAt: number, startedTick: number) {
     this.slot = slot;
@@ -144,7 +151,7 @@ export class AdmissionControl {
   /** Connections beyond the limit, the oldest first. */
   readonly #rejectSlots = new Set<AcceptedConnection>();
   /** Connections without a client session. */
-  readonly #pending = new Set<AcceptedConnection>();
+  readonly #pending = new LinkedSet<AcceptedConnection>();
   readonly #rejected: Record<RejectReason, number> = {
     connections: 0,
     waiting: 0,
@@ -261,7 +268,7 @@ export class AdmissionControl {
       this.#reject(accepted, 'connections');
     } else {
       this.#connections += 1;
-      this.#handshakeTimeouts.start(accepted);
+      accepted.timeout = this.#handshakeTimeouts.start(accepted);
       this.#trackUnpaired(accepted);
     }
     return accepted;
@@ -292,8 +299,8 @@ export class AdmissionControl {
 
   /** The handshake is complete or has failed. */
   handshakeDone(accepted: AcceptedConnection): void {
-    this.#handshakeTimeouts.stop(accepted);
-    this.#rejectTimeouts.stop(accepted);
+    accepted.timeout?.stop();
+    accepted.timeout = null;
   }
 
   /**
@@ -375,7 +382,7 @@ export class AdmissionControl {
   }
 
   close(): void {
-    for (const accepted of this.#pending) {
+    for (const accepted of this.pending) {
       accepted.failure = null;
       accepted.phase?.abort();
     }
@@ -391,8 +398,8 @@ export class AdmissionControl {
 
   #reject(accepted: AcceptedConnection, reason: RejectReason): void {
     accepted.rejectReason = reason;
-    this.#handshakeTimeouts.stop(accepted);
-    this.#rejectTimeouts.start(accepted);
+    accepted.timeout?.stop();
+    accepted.timeout = this.#rejectTimeouts.start(accepted);
     this.#rejectSlots.add(accepted);
     if (this.#rejectSlots.size <= REJECT_SLOTS) return;
     // A probe sends its line at once, so it is never the oldest.

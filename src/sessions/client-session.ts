@@ -1,5 +1,7 @@
 import type { Forwarder } from '../cluster/forwarder.ts';
 import type { Owner } from '../cluster/router.ts';
+import type { Linked } from '../limits/linked-set.ts';
+import type { Timeout } from '../limits/timeouts.ts';
 import { parseHandshake } from '../protocol/handshake.ts';
 import { REPLIES } from '../protocol/messages.ts';
 import type { Mood, Side, Token } from '../protocol/messages.ts';
@@ -13,7 +15,7 @@ import type {
 } from '../transport/client-transport.ts';
 import type { AcceptedConnection, ConnectionPhase } from './admission-control.ts';
 import type { SessionManager } from './session-manager.ts';
-import type { SessionStats } from './session-stats.ts';
+import type { OpenPair, SessionStats } from './session-stats.ts';
 import { Splice } from './splice.ts';
 
 /** The outcome of a session that ended alone, or of a pair, for its usage record. Times in milliseconds. */
@@ -33,7 +35,7 @@ export interface SessionSummary {
 /**
  * One client: feeds the handshake and the session table with its transport's events, and runs the effects.
  */
-export class ClientSession implements ClientTransportHandler, ConnectionPhase {
+export class ClientSession implements ClientTransportHandler, ConnectionPhase, Linked<ClientSession> {
   readonly accepted: AcceptedConnection;
   readonly transport: ClientTransport;
   readonly #sessions: SessionManager;
@@ -47,7 +49,11 @@ export class ClientSession implements ClientTransportHandler, ConnectionPhase {
   #forwarder: Forwarder | null = null;
   /** Between this client and the owner relay. */
   #forwardingSplice: Splice | null = null;
-  #pair: { readonly partner: ClientSession; readonly splice: Splice; readonly tick: number } | null = null;
+  #pair: { readonly partner: ClientSession; readonly open: OpenPair; readonly tick: number } | null = null;
+  /** Null unless it waits and may not do so forever. Owned by the session manager, like the links. */
+  waitTimeout: Timeout<ClientSession> | null = null;
+  previous: ClientSession | null = null;
+  next: ClientSession | null = null;
 
   constructor(transport: ClientTransport, accepted: AcceptedConnection, sessions: SessionManager) {
     this.accepted = accepted;
@@ -72,7 +78,7 @@ export class ClientSession implements ClientTransportHandler, ConnectionPhase {
   }
 
   onData(bytes: Uint8Array): void {
-    if (this.#state === 'paired') this.#pair?.splice.forward(this.transport, bytes);
+    if (this.#state === 'paired') this.#pair?.open.splice.forward(this.transport, bytes);
     else if (this.#state === 'handshake') this.guard(() => this.#readHandshake(bytes));
     else if (this.#state === 'forwarding') this.#forwarder?.forward(bytes);
     else if (this.#state === 'connecting-upstream') this.#forwarder?.onClientData(bytes);
@@ -108,7 +114,7 @@ export class ClientSession implements ClientTransportHandler, ConnectionPhase {
       this.#sessions.onDelivered(this);
       return;
     }
-    this.#pair?.splice.receiverDrained(this.transport);
+    this.#pair?.open.splice.receiverDrained(this.transport);
     this.#forwarder?.onClientDrain();
   }
 
@@ -216,9 +222,9 @@ export class ClientSession implements ClientTransportHandler, ConnectionPhase {
   #pairWith(partner: ClientSession, redundant: readonly ClientSession[]): void {
     const splice = new Splice(this.transport, partner.transport, this.#stats.stallTimers);
     const tick = this.#sessions.monotonicClock();
-    this.#pair = { partner, splice, tick };
-    partner.#pair = { partner: this, splice, tick };
-    this.#stats.pairStarted(splice, this);
+    const open = this.#stats.pairStarted(splice, this);
+    this.#pair = { partner, open, tick };
+    partner.#pair = { partner: this, open, tick };
     this.#sessions.onPaired(splice, this);
     partner.dispatch('matched');
     this.dispatch('matched');
@@ -267,13 +273,13 @@ export class ClientSession implements ClientTransportHandler, ConnectionPhase {
     const other = pair?.partner.accepted ?? this.accepted;
     const older = other.startedTick < this.accepted.startedTick ? other : this.accepted;
     if (this.#token === null) this.#stats.clientAccepted(this.transport.kind);
-    if (pair !== null) this.#stats.pairEnded(pair.splice);
+    if (pair !== null) this.#stats.pairEnded(pair.open);
     this.#stats.sessionEnded({
       mood,
       startedAt: older.startedAt,
       totalMs: now - older.startedTick,
       waitingMs: pair === null ? null : pair.tick - older.startedTick,
-      totalBytes: pair?.splice.totalBytes ?? 0,
+      totalBytes: pair?.open.splice.totalBytes ?? 0,
       transports: [this, ...(pair === null ? [] : [pair.partner])].map((one) => one.transport.kind),
     });
   }

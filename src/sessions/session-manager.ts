@@ -1,5 +1,6 @@
 import type { ClusterRouter, Owner } from '../cluster/router.ts';
 import type { RateLimiter } from '../limits/rate-limiter.ts';
+import { LinkedSet } from '../limits/linked-set.ts';
 import { IdleTimeouts, TimeoutQueue } from '../limits/timeouts.ts';
 import type { Token } from '../protocol/messages.ts';
 import type { SessionEvent, SessionState } from '../protocol/session.ts';
@@ -64,7 +65,7 @@ export class SessionManager {
   /** Null: the relay is not in a cluster. Set before the first client. */
   clusterRouter: ClusterRouter | null = null;
   readonly #options: SessionManagerOptions;
-  readonly #sessions = new Set<ClientSession>();
+  readonly #sessions = new LinkedSet<ClientSession>();
   /** Closing sessions with bytes that are buffered for the client. */
   readonly #undelivered = new Set<ClientSession>();
   /** Of the relay's own probes, which are counted nowhere else. */
@@ -205,7 +206,7 @@ export class SessionManager {
   /** Aborts all sessions. Their records are written before this returns. */
   close(): void {
     for (const timer of this.#timers) clearInterval(timer);
-    for (const session of this.#sessions) session.dispatch('aborted');
+    for (const session of Array.from(this.#sessions)) session.dispatch('aborted');
     this.admission.close();
     this.#waitTimeouts.close();
     this.#options.rateLimiter?.close();
@@ -213,8 +214,8 @@ export class SessionManager {
 
   /** Called when a session has changed its state and all effects have run. */
   onStateChange(session: ClientSession, to: SessionState): void {
-    if (to === 'waiting') this.#waitTimeouts.start(session);
-    else this.#waitTimeouts.stop(session);
+    session.waitTimeout?.stop();
+    session.waitTimeout = to === 'waiting' ? this.#waitTimeouts.start(session) : null;
     // Where no client waits for the token any more, another relay can own it.
     const { token } = session;
     if (this.clusterRouter !== null && token !== null && !this.clients.rendezvous.hasWaiters(token))

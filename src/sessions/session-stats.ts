@@ -1,3 +1,5 @@
+import { LinkedSet } from '../limits/linked-set.ts';
+import type { Linked } from '../limits/linked-set.ts';
 import type { Mood } from '../protocol/messages.ts';
 import { Rendezvous } from '../protocol/rendezvous.ts';
 import type { ClientTransport, TransportKind } from '../transport/client-transport.ts';
@@ -26,12 +28,17 @@ export interface SessionTotals {
   readonly relayedBytes: ByTransport<ByTransport<number>>;
 }
 
+/** A pair that has not ended, with one of its two sessions. */
+export interface OpenPair extends Linked<OpenPair> {
+  readonly splice: Splice;
+  readonly session: ClientSession;
+}
+
 /** Statistics of all clients, or of the relay's own probes: waiting clients, open pairs, and totals. */
 export class SessionStats {
   readonly rendezvous = new Rendezvous<ClientSession>(({ handshakeTick }) => handshakeTick);
   readonly stallTimers: StallTimers;
-  /** Each with one of its two sessions. */
-  readonly #splices = new Map<Splice, ClientSession>();
+  readonly #openPairs = new LinkedSet<OpenPair>();
   readonly #onSessionEnd: (summary: SessionSummary) => void;
   readonly #acceptedByTransport = byTransport(() => 0);
   readonly #endedByMood = byMood(() => byTransport(() => 0));
@@ -55,7 +62,7 @@ export class SessionStats {
 
   /** Open pairs. */
   get pairs(): number {
-    return this.#splices.size;
+    return this.#openPairs.size;
   }
 
   /** Open clients that are paired at another relay. */
@@ -66,7 +73,7 @@ export class SessionStats {
   /** Bytes relayed so far by open pairs. */
   incompleteBytes(): number {
     let bytes = 0;
-    for (const splice of this.#splices.keys()) bytes += splice.totalBytes;
+    for (const { splice } of this.#openPairs) bytes += splice.totalBytes;
     return bytes;
   }
 
@@ -103,9 +110,11 @@ export class SessionStats {
   }
 
   /** @param session one of the two */
-  pairStarted(splice: Splice, session: ClientSession): void {
+  pairStarted(splice: Splice, session: ClientSession): OpenPair {
+    const pair: OpenPair = { splice, session, previous: null, next: null };
     this.#totalPairs += 1;
-    this.#splices.set(splice, session);
+    this.#openPairs.add(pair);
+    return pair;
   }
 
   /** @param splice between a client and the owner relay, with which it has `link` */
@@ -124,10 +133,10 @@ export class SessionStats {
     this.#forwarding.delete(splice);
   }
 
-  pairEnded(splice: Splice): void {
-    splice.end();
-    addFlows(this.#completedBytes, splice);
-    this.#splices.delete(splice);
+  pairEnded(pair: OpenPair): void {
+    pair.splice.end();
+    addFlows(this.#completedBytes, pair.splice);
+    this.#openPairs.delete(pair);
   }
 
   sessionEnded(summary: SessionSummary): void {
@@ -137,7 +146,7 @@ export class SessionStats {
 
   /** Of all open pairs and forwarded clients. */
   splices(): readonly Splice[] {
-    return [...this.#splices.keys(), ...this.#forwarding.keys()];
+    return [...[...this.#openPairs].map(({ splice }) => splice), ...this.#forwarding.keys()];
   }
 
   /** Links of clients that have closed, with bytes that are buffered for the owner relay. */
@@ -151,7 +160,7 @@ export class SessionStats {
 
   /** One session of each pair, with the bytes that the pair has relayed so far. */
   *progress(): Generator<readonly [ClientSession, number]> {
-    for (const [splice, session] of this.#splices) yield [session, splice.totalBytes];
+    for (const { session, splice } of this.#openPairs) yield [session, splice.totalBytes];
   }
 
   /**

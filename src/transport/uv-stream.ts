@@ -241,6 +241,11 @@ export class UvStream implements ByteStream, ReadFlow {
   }
 
   #sendFin(): void {
+    if (this.#readState === 'ended') {
+      // Closing the connection sends the FIN too, with one system call less.
+      this.abort();
+      return;
+    }
     this.#uv.shutdown(this.#handle, (worked) => {
       if (this.#writeState === 'closed') return;
       this.#writeState = 'ended';

@@ -61,23 +61,25 @@ describe('a timeout queue', () => {
     assert.deepEqual([notifications.length, queue.size], [10, 0]);
   });
 
-  test('forgets stopped entries, and restarts the timeout of restarted ones', () => {
+  test('forgets stopped timeouts, and can start another one for the same thing', () => {
     const queue = of(100);
-    for (const thing of ['a', 'b', 'c']) queue.start(thing);
-    queue.stop('b');
-    queue.stop('never there');
+    const [first, second] = ['a', 'b', 'c'].map((thing) => queue.start(thing));
+    second?.stop();
+    second?.stop();
     pass(50);
+    first?.stop();
     queue.start('a');
     pass(50);
     assert.deepEqual(expired, ['c']);
     pass(50);
     assert.deepEqual(expired, ['c', 'a']);
+    first?.stop();
+    assert.equal(queue.size, 0);
   });
 
   test('works again after it was empty', () => {
     const queue = of(100);
-    queue.start('a');
-    queue.stop('a');
+    queue.start('a')?.stop();
     pass(1000);
     queue.start('b');
     pass(100);
@@ -115,11 +117,11 @@ describe('a timeout queue', () => {
       (thing) => {
         expired.push(thing);
         if (thing !== 'a') return;
-        queue.stop('b');
+        second?.stop();
         queue.start('d');
       },
     );
-    for (const thing of ['a', 'b', 'c']) queue.start(thing);
+    const [, second] = ['a', 'b', 'c'].map((thing) => queue.start(thing));
     pass(100);
     assert.deepEqual(expired, ['a', 'c']);
     pass(100);

@@ -3,6 +3,8 @@ import type { Logger } from 'pino';
 import type { RelayConfig } from '../config/relay-config.ts';
 import { memoryLimit } from './memory-limit.ts';
 import type { MemoryLimit } from './memory-limit.ts';
+import { readSocketBuffers } from './socket-buffers.ts';
+import type { SocketBuffers } from './socket-buffers.ts';
 
 /**
  * Slots beyond the limit, for clients that are being rejected: detecting their protocol takes a moment. The
@@ -36,7 +38,8 @@ const FALLBACK_FD_LIMIT = 1024;
 const BASE_BYTES = 128 * 2 ** 20;
 
 /**
- * Memory of one connection in its worst state, in bytes, without its share of `RELAY_BUFFER_MEMORY`. Measured
+ * Memory of one connection in its worst state, in bytes, without its share of `RELAY_BUFFER_MEMORY` and without
+ * the kernel's buffers. Measured
  * as charged to a container by the kernel: 18.7 KiB per connection of a stalled pair by TCP, 19.5 KiB by
  * WebSocket. An endless request head takes 15.0 KiB, a waiting client 3.5 KiB by TCP and 8.8 KiB by
  * WebSocket.
@@ -61,6 +64,8 @@ export interface ConnectionRequirements {
   readonly hasTls: boolean;
   /** A connection may have a link to another relay. */
   readonly isClustered: boolean;
+  /** Clients connect by TCP, not only over Unix sockets from a proxy. */
+  readonly hasTcp: boolean;
 }
 
 /** What the process has. */
@@ -69,6 +74,8 @@ export interface Resources {
   readonly memoryBytes: number;
   /** `RELAY_BUFFER_MEMORY`. */
   readonly bufferBytes: number;
+  /** What the kernel may buffer in this memory; null if its buffers do not count. */
+  readonly socketBuffers: SocketBuffers | null;
 }
 
 /** What sets the connection limit. */
@@ -87,6 +94,7 @@ export interface Capacity {
 export interface ProcessLimits {
   readonly fds: number;
   readonly memory: MemoryLimit;
+  readonly socketBuffers: SocketBuffers;
 }
 
 const MAX_CONNECTIONS_EXCEEDS_FDS =
@@ -97,6 +105,9 @@ const MAX_CONNECTIONS_EXCEEDS_MEMORY =
 
 const BUFFERS_EXCEED_MEMORY =
   'RELAY_BUFFER_MEMORY leaves too little memory for the relay; lower it, or raise the memory limit';
+
+const SOCKET_BUFFERS_EXCEED_MEMORY =
+  'the kernel may buffer more than the memory for stalled connections, and then kill the relay; raise the memory limit, or lower net.ipv4.tcp_rmem and tcp_wmem';
 
 /**
  * File descriptors that this process may have open (getrlimit(2), RLIMIT_NOFILE). Read from /proc on Linux.
@@ -127,14 +138,43 @@ function worstCaseBytes({ hasTls, isClustered }: ConnectionRequirements): number
  * Connections that fit into this memory if all of them are in their worst state; at least 100.
  *
  * @param bufferBytes `RELAY_BUFFER_MEMORY`
+ * @param socketBuffers null: the kernel's buffers do not count
  */
 export function connectionsWithinMemory(
   memoryBytes: number,
   bufferBytes: number,
   needs: ConnectionRequirements,
+  socketBuffers: SocketBuffers | null = null,
 ): number {
-  const fits = Math.floor((memoryBytes - BASE_BYTES - bufferBytes) / worstCaseBytes(needs));
-  return Math.max(MIN_CONNECTIONS, fits);
+  const freeBytes = memoryBytes - BASE_BYTES - bufferBytes;
+  return Math.max(MIN_CONNECTIONS, safeConnections(freeBytes, needs, socketBuffers));
+}
+
+/**
+ * Connections that cannot use more than this memory, together with the kernel. Either each may have the largest
+ * buffers, or there is room for as much as the kernel buffers on the whole host.
+ */
+function safeConnections(
+  freeBytes: number,
+  needs: ConnectionRequirements,
+  socketBuffers: SocketBuffers | null,
+): number {
+  const each = worstCaseBytes(needs);
+  if (socketBuffers === null) return Math.floor(freeBytes / each);
+  const withBuffers = Math.floor(freeBytes / (each + kernelBytes(needs, socketBuffers)));
+  const besideAllBuffers = Math.floor((freeBytes - socketBuffers.maxTotalBytes) / each);
+  return Math.max(withBuffers, besideAllBuffers);
+}
+
+/**
+ * Most that the kernel buffers for one connection, together with its link, in bytes. Unix sockets have small
+ * buffers. Links use TCP.
+ */
+function kernelBytes(
+  { hasTcp, isClustered }: ConnectionRequirements,
+  { bytesPerConnection }: SocketBuffers,
+): number {
+  return bytesPerConnection * (Number(hasTcp) + Number(isClustered));
 }
 
 /**
@@ -160,14 +200,15 @@ export function computeCapacity(
 function connectionLimit(
   configured: RelayConfig['limits']['maxConnections'],
   fdCapacity: number,
-  { memoryBytes, bufferBytes }: Resources,
+  { memoryBytes, bufferBytes, socketBuffers }: Resources,
   needs: ConnectionRequirements,
 ): [connections: number, limitedBy: CapacityReason] {
   if (configured === null) return [fdCapacity, 'file descriptors'];
   if (configured !== 'auto')
     return configured > fdCapacity ? [fdCapacity, 'file descriptors'] : [configured, 'RELAY_MAX_CONNECTIONS'];
   const most = needs.hasTls ? AUTO_MAX_TLS_CONNECTIONS : AUTO_MAX_CONNECTIONS;
-  const connections = Math.min(connectionsWithinMemory(memoryBytes, bufferBytes, needs), fdCapacity, most);
+  const inMemory = connectionsWithinMemory(memoryBytes, bufferBytes, needs, socketBuffers);
+  const connections = Math.min(inMemory, fdCapacity, most);
   if (connections === most) return [connections, 'default'];
   return [connections, connections === fdCapacity ? 'file descriptors' : 'memory'];
 }
@@ -176,10 +217,23 @@ function connectionLimit(
 export function resolveCapacity(
   { limits, listen, cluster, bufferMemoryBytes: bufferBytes }: RelayConfig,
   log: Logger,
-  { fds, memory }: ProcessLimits = { fds: fdLimit(), memory: memoryLimit() },
+  { fds, memory, socketBuffers: kernel }: ProcessLimits = {
+    fds: fdLimit(),
+    memory: memoryLimit(),
+    socketBuffers: readSocketBuffers(),
+  },
 ): Capacity {
-  const needs = { hasTls: usesTls(listen) || cluster?.tls === true, isClustered: cluster !== null };
-  const capacity = computeCapacity(limits, { fds, memoryBytes: memory.bytes, bufferBytes }, needs);
+  const needs = {
+    hasTls: usesTls(listen) || cluster?.tls === true,
+    isClustered: cluster !== null,
+    hasTcp: [...listen.raw, ...listen.websocket].some(({ kind }) => kind !== 'unix'),
+  };
+  const socketBuffers = memory.includesSocketBuffers ? kernel : null;
+  const capacity = computeCapacity(
+    limits,
+    { fds, memoryBytes: memory.bytes, bufferBytes, socketBuffers },
+    needs,
+  );
   const { maxConnections, maxWaiting, fdCapacity, limitedBy } = capacity;
   const configured = limits.maxConnections;
   if (typeof configured === 'number' && configured > fdCapacity)
@@ -190,6 +244,11 @@ export function resolveCapacity(
   if (memory.bytes < minBytes) log.warn(sizes, BUFFERS_EXCEED_MEMORY);
   else if (configured !== 'auto' && maxConnections > inMemory)
     log.warn({ configured: maxConnections, fits: inMemory, ...sizes }, MAX_CONNECTIONS_EXCEEDS_MEMORY);
+  const socketBufferBytes = socketBuffers === null ? 0 : kernelBytes(needs, socketBuffers);
+  const isSafe =
+    maxConnections <= safeConnections(memory.bytes - BASE_BYTES - bufferBytes, needs, socketBuffers);
+  if (configured === 'auto' && memory.bytes >= minBytes && !isSafe)
+    log.warn({ maxConnections, socketBufferBytes, ...sizes }, SOCKET_BUFFERS_EXCEED_MEMORY);
   log.info(
     {
       maxConnections,
@@ -198,6 +257,7 @@ export function resolveCapacity(
       fileDescriptors: fds,
       ...sizes,
       bytesPerConnection: worstCaseBytes(needs),
+      socketBufferBytes,
     },
     'connection capacity',
   );

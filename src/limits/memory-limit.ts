@@ -18,6 +18,12 @@ export interface MemoryLimit {
   readonly bytes: number;
   /** The limit of a cgroup (a container, a systemd unit), or a share of the host's memory. */
   readonly source: 'container' | 'machine';
+  /**
+   * True if the kernel charges buffers of sockets to this limit, and kills the process if they exceed it. Only
+   * cgroup version 2 does. In version 1 they are a counter of their own, without a limit; and on a machine
+   * without a limit, `tcp_mem` bounds them to less than the share that is left for the system.
+   */
+  readonly includesSocketBuffers: boolean;
 }
 
 /** A mounted cgroup file system, and the path of the cgroup at its root. */
@@ -39,14 +45,22 @@ export function memoryLimit(fileSystem = '/', machineBytes = totalmem()): Memory
   const mounts = cgroupMounts(read(join(fileSystem, 'proc/self/mountinfo')));
   const limits = mounts.flatMap((mount) => {
     const path = cgroups.get(mount.version);
-    return path === undefined ? [] : limitsUpTheTree(fileSystem, mount, path);
+    const found = path === undefined ? [] : limitsUpTheTree(fileSystem, mount, path);
+    return found.map((bytes) => ({ bytes, version: mount.version }));
   });
-  const machine = Math.floor(machineBytes * MACHINE_SHARE);
-  const lowest = Math.min(...limits);
+  const [lowest] = limits.toSorted((one, other) => one.bytes - other.bytes);
   // Version 1 has a number larger than the memory of any host if there is no limit.
-  return lowest < machineBytes
-    ? { bytes: lowest, source: 'container' }
-    : { bytes: machine, source: 'machine' };
+  if (lowest === undefined || lowest.bytes >= machineBytes)
+    return {
+      bytes: Math.floor(machineBytes * MACHINE_SHARE),
+      source: 'machine',
+      includesSocketBuffers: false,
+    };
+  return {
+    bytes: lowest.bytes,
+    source: 'container',
+    includesSocketBuffers: lowest.version === 'cgroup2',
+  };
 }
 
 /**

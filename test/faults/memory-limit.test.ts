@@ -13,6 +13,7 @@ import { encodeFrame } from '../support/frames.ts';
 import { freePort } from '../support/listening.ts';
 import { MemoryCgroup, skipWithoutCgroups } from '../support/memory-cgroup.ts';
 import { scrape } from '../support/metrics.ts';
+import { CONDITION_TIMEOUT_MS, Program } from '../support/programs.ts';
 import { RelayUnderTest } from './relay-under-test.ts';
 import { Bystander, reportAttack } from './support/bystander.ts';
 import { UPGRADE } from './support/websocket-attacks.ts';
@@ -37,6 +38,36 @@ const CONNECTIONS = 2867;
 
 const DERIVED_LIMIT =
   /"maxConnections":2867,.*"limitedBy":"memory",.*"memoryBytes":201326592,"memory":"container"/u;
+
+/** The connections of these tests have the buffers of this host, for which a small limit has no room. */
+const withSocketBuffers = MemoryCgroup.includesSocketBuffers
+  ? "the kernel's buffers count in limits of cgroup version 2"
+  : false;
+
+/** Limit of the relay whose kernel buffers are filled. */
+const BUFFERS_LIMIT_BYTES = 256 * MiB;
+
+/** A network namespace in which the kernel buffers 1 MiB for a connection, 512 KiB in each direction. */
+const SMALL_BUFFERS = [
+  'unshare',
+  '--net',
+  'sh',
+  '-c',
+  [
+    'ip link set lo up',
+    'echo 4096 131072 524288 >/proc/sys/net/ipv4/tcp_rmem',
+    'echo 4096 16384 524288 >/proc/sys/net/ipv4/tcp_wmem',
+    'exec "$0" "$@"',
+  ].join(' && '),
+];
+
+/** Connections with such buffers that fit, if they count: 120 MiB for connections of 1 MiB and 20 KiB. */
+const BUFFERED_CONNECTIONS = 117;
+
+/** Pairs that would need 300 MiB of the kernel's memory. */
+const STALLING_PAIRS = 150;
+
+const STALLED_PAIRS = join(import.meta.dirname, 'support', 'stalled-pairs.ts');
 
 /** Number of connections. In each state below they would need more memory than the limit. */
 const ATTEMPTED_CONNECTIONS = 9000;
@@ -184,7 +215,7 @@ describe('the heap limit of the image', { skip: skipWithoutCgroups() }, () => {
 describe(
   'connections in their worst state, as many as the relay accepts by default',
   {
-    skip: skipWithoutCgroups(),
+    skip: skipWithoutCgroups() || withSocketBuffers,
   },
   () => {
     for (const { name, size, most, connect: connectAttackers } of STATES) {
@@ -231,3 +262,35 @@ describe(
     }
   },
 );
+
+describe('the buffers of the kernel', { skip: skipWithoutCgroups() }, () => {
+  test('of as many stalled pairs as the relay accepts by default do not get it killed', async (context) => {
+    await using cgroup = await MemoryCgroup.make(BUFFERS_LIMIT_BYTES);
+    await using relay = await RelayUnderTest.start(SETTINGS, {
+      prefix: [...cgroup.prefix, ...SMALL_BUFFERS],
+    });
+    // The shell in the prefix has been replaced by the relay.
+    const sameNetwork = ['nsenter', '--net', `--target=${relay.pid}`];
+    await using attackers = new Program([
+      ...sameNetwork,
+      process.execPath,
+      STALLED_PAIRS,
+      String(relay.port),
+      String(STALLING_PAIRS),
+    ]);
+    const [, pairs = '', connected = ''] = await attackers.waitForOutput(/"pairs":(\d+),"connected":(\d+)/u);
+    context.diagnostic(
+      `${pairs} pairs, peak ${(cgroup.peakBytes / MiB).toFixed(0)} of ${BUFFERS_LIMIT_BYTES / MiB} MiB`,
+    );
+    assert.equal(cgroup.oomKills, 0, 'the relay was killed by the OOM killer');
+    const expected = MemoryCgroup.includesSocketBuffers
+      ? Math.floor(BUFFERED_CONNECTIONS / 2)
+      : STALLING_PAIRS;
+    assert.equal(Number(pairs), expected);
+    assert.equal(Number(connected), 2 * expected);
+    await attackers.waitForOutput(/"exchanged":100000\b/u);
+    assert.equal(cgroup.oomKills, 0, 'the relay was killed by the OOM killer');
+    await attackers.succeeds(CONDITION_TIMEOUT_MS);
+    await relay.stop();
+  });
+});

@@ -11,6 +11,7 @@ const VERSIONS = [
     limits: { 'memory.max': null, 'memory.swap.max': 0 },
     peak: 'memory.peak',
     events: 'memory.events',
+    includesSocketBuffers: true,
   },
   {
     root: '/sys/fs/cgroup/memory',
@@ -18,6 +19,7 @@ const VERSIONS = [
     limits: { 'memory.limit_in_bytes': null },
     peak: 'memory.max_usage_in_bytes',
     events: 'memory.oom_control',
+    includesSocketBuffers: false,
   },
 ] as const;
 
@@ -52,6 +54,9 @@ export function skipWithoutCgroups(): string | false {
 
 /** A control group with a memory limit, like a container. The kernel kills processes that exceed it. */
 export class MemoryCgroup implements AsyncDisposable {
+  /** Whether the kernel's buffers of sockets count. They do in version 2 only. */
+  static readonly includesSocketBuffers = found?.includesSocketBuffers === true;
+
   readonly #version: Version;
   readonly #path: string;
 

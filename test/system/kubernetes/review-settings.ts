@@ -104,7 +104,7 @@ export function memoryProblems(manifests: Manifests): string[] {
   const read = readRelay(manifests);
   if (read.kind === 'errors') return [];
   const { limits, bufferMemoryBytes, cluster } = read.config;
-  const needs = { hasTls: cluster?.tls === true, isClustered: cluster !== null };
+  const needs = { hasTls: cluster?.tls === true, isClustered: cluster !== null, hasTcp: true };
   const limit = parseQuantity(manifests.container('relay').at('resources', 'limits', 'memory').word);
   const fits = connectionsWithinMemory(limit, bufferMemoryBytes, needs);
   const asked = typeof limits.maxConnections === 'number' ? limits.maxConnections : MIN_CONNECTIONS;

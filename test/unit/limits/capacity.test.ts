@@ -24,12 +24,20 @@ function configOf(environment: Readonly<Record<string, string>>): RelayConfig {
 
 const { limits: DEFAULTS } = configOf({});
 
-const STANDALONE = { hasTls: false, isClustered: false };
+const STANDALONE = { hasTls: false, isClustered: false, hasTcp: true };
 
 const MiB = 2 ** 20;
 
 /** Enough of everything to reach the default limit. */
-const PLENTY: Resources = { fds: 1_048_576, memoryBytes: 2 ** 40, bufferBytes: 64 * MiB };
+const PLENTY: Resources = {
+  fds: 1_048_576,
+  memoryBytes: 2 ** 40,
+  bufferBytes: 64 * MiB,
+  socketBuffers: null,
+};
+
+/** Settings of docker-compose.yml, on a host with 24 GiB. */
+const SOCKET_BUFFERS = { bytesPerConnection: 6 * MiB, maxTotalBytes: 2304 * MiB };
 
 describe('the connection capacity', () => {
   const cases: readonly (readonly [
@@ -128,7 +136,7 @@ describe('the connection capacity', () => {
   });
 
   test('is smaller in a cluster, because each client may need a link', () => {
-    const needs = { hasTls: false, isClustered: true };
+    const needs = { ...STANDALONE, isClustered: true };
     const capacity = computeCapacity(DEFAULTS, { ...PLENTY, fds: 1024 }, needs);
     assert.deepEqual(capacity, {
       maxConnections: 400,
@@ -140,6 +148,60 @@ describe('the connection capacity', () => {
       computeCapacity(DEFAULTS, { ...PLENTY, memoryBytes: 1024 * MiB }, needs).maxConnections,
       21_299,
     );
+  });
+
+  describe('where the buffers of the kernel count', () => {
+    const capacity = (
+      memoryMiB: number,
+      needs = STANDALONE,
+      socketBuffers = SOCKET_BUFFERS,
+    ): readonly [number, string] => {
+      const resources = { ...PLENTY, memoryBytes: memoryMiB * MiB, socketBuffers };
+      const { maxConnections, limitedBy } = computeCapacity(DEFAULTS, resources, needs);
+      return [maxConnections, limitedBy];
+    };
+
+    test('leaves room for the largest buffers of each connection', () => {
+      // 832 MiB, and 6 MiB and 20 KiB for each.
+      assert.deepEqual(capacity(1024), [138, 'memory']);
+      assert.deepEqual(capacity(2048), [308, 'memory']);
+      // With smaller buffers there may be more connections.
+      assert.deepEqual(capacity(1024, STANDALONE, { ...SOCKET_BUFFERS, bytesPerConnection: 1 * MiB }), [
+        816,
+        'memory',
+      ]);
+    });
+
+    test('is smaller in a cluster and with TLS', () => {
+      assert.deepEqual(capacity(2048, { ...STANDALONE, isClustered: true }), [154, 'memory']);
+      assert.deepEqual(capacity(2048, { ...STANDALONE, hasTls: true }), [303, 'memory']);
+    });
+
+    test('counts TCP connections only', () => {
+      const unix = { ...STANDALONE, hasTcp: false };
+      assert.deepEqual(capacity(1024, unix), [42_598, 'memory']);
+      assert.deepEqual(capacity(2048, { ...unix, isClustered: true }), [307, 'memory']);
+    });
+
+    test('is larger if the buffers of the whole host fit', () => {
+      // A host with 4 GiB: 384 MiB of buffers, and 448 MiB for connections of 20 KiB.
+      assert.deepEqual(capacity(1024, STANDALONE, { ...SOCKET_BUFFERS, maxTotalBytes: 384 * MiB }), [
+        22_937,
+        'memory',
+      ]);
+      assert.deepEqual(capacity(16_384), [65_536, 'default']);
+    });
+
+    test('is never below the minimum', () => {
+      assert.deepEqual(capacity(512), [100, 'memory']);
+      assert.deepEqual(capacity(64), [100, 'memory']);
+    });
+
+    test('is as configured', () => {
+      const resources = { ...PLENTY, memoryBytes: 1024 * MiB, socketBuffers: SOCKET_BUFFERS };
+      const limits = { ...DEFAULTS, maxConnections: 10_000 };
+      assert.equal(computeCapacity(limits, resources, STANDALONE).maxConnections, 10_000);
+    });
   });
 });
 
@@ -238,7 +300,11 @@ function capacityOf(environment: Readonly<Record<string, string>>): Capacity {
 /** What a relay with these limits logs when it starts. */
 function logOf(
   environment: Readonly<Record<string, string>>,
-  { fds = 1_048_576, memory }: Partial<ProcessLimits> & Pick<ProcessLimits, 'memory'>,
+  {
+    fds = 1_048_576,
+    memory,
+    socketBuffers = SOCKET_BUFFERS,
+  }: Partial<ProcessLimits> & Pick<ProcessLimits, 'memory'>,
 ): readonly Readonly<Record<string, unknown>>[] {
   const lines: string[] = [];
   const output = new Writable({
@@ -248,7 +314,7 @@ function logOf(
     },
   });
   const options = { base: null, timestamp: false, formatters: { level: (level: string) => ({ level }) } };
-  resolveCapacity(configOf(environment), pino(options, output), { fds, memory });
+  resolveCapacity(configOf(environment), pino(options, output), { fds, memory, socketBuffers });
   return lines.map((line) => JSON.parse(line));
 }
 
@@ -266,7 +332,7 @@ describe('the capacity of a relay', () => {
   });
 
   test('is logged with the reason and the numbers', () => {
-    const memory = { bytes: 512 * MiB, source: 'container' } as const;
+    const memory = { bytes: 512 * MiB, source: 'container', includesSocketBuffers: false } as const;
     assert.deepEqual(logOf({}, { memory }), [
       {
         level: 'info',
@@ -278,12 +344,15 @@ describe('the capacity of a relay', () => {
         memoryBytes: 512 * MiB,
         memory: 'container',
         bytesPerConnection: 20_480,
+        socketBufferBytes: 0,
         msg: 'connection capacity',
       },
     ]);
-    const limitedBy = (environment: Readonly<Record<string, string>>, limits: ProcessLimits): unknown =>
-      logOf(environment, limits).at(-1)?.['limitedBy'];
-    const machine = { bytes: 2 ** 36, source: 'machine' } as const;
+    const limitedBy = (
+      environment: Readonly<Record<string, string>>,
+      limits: Omit<ProcessLimits, 'socketBuffers'>,
+    ): unknown => logOf(environment, limits).at(-1)?.['limitedBy'];
+    const machine = { bytes: 2 ** 36, source: 'machine', includesSocketBuffers: false } as const;
     assert.equal(limitedBy({}, { memory: machine, fds: 1024 }), 'file descriptors');
     assert.equal(limitedBy({}, { memory: machine, fds: 1_048_576 }), 'default');
     const configured = { RELAY_MAX_CONNECTIONS: '500' };
@@ -295,7 +364,7 @@ describe('the capacity of a relay', () => {
     const warnings = (maxConnections: string): unknown[] =>
       logOf(
         { RELAY_MAX_CONNECTIONS: maxConnections },
-        { memory: { bytes: 2 ** 36, source: 'machine' }, fds: 1024 },
+        { memory: { bytes: 2 ** 36, source: 'machine', includesSocketBuffers: false }, fds: 1024 },
       )
         .filter(({ level }) => level === 'warn')
         .map(({ configured, fits, fileDescriptors }) => [configured, fits, fileDescriptors]);
@@ -304,8 +373,25 @@ describe('the capacity of a relay', () => {
     assert.deepEqual(warnings('auto'), []);
   });
 
+  test('warns if the kernel may buffer more than the memory', () => {
+    const log = (memoryMiB: number, environment: Readonly<Record<string, string>> = {}): unknown[] =>
+      logOf(environment, {
+        memory: { bytes: memoryMiB * MiB, source: 'container', includesSocketBuffers: true },
+      }).map(({ level, maxConnections, socketBufferBytes }) => [level, maxConnections, socketBufferBytes]);
+    const warning = ['warn', 100, 6 * MiB];
+    assert.deepEqual(log(512), [warning, ['info', 100, 6 * MiB]]);
+    assert.deepEqual(log(1024), [['info', 138, 6 * MiB]]);
+    assert.deepEqual(log(1024, CLUSTER), [
+      ['warn', 100, 12 * MiB],
+      ['info', 100, 12 * MiB],
+    ]);
+    assert.deepEqual(log(1024, { RELAY_LISTEN: 'unix:/run/relay.sock' }), [['info', 42_598, 0]]);
+    // Operators choose how many connections may stall.
+    assert.deepEqual(log(1024, { RELAY_MAX_CONNECTIONS: '10000' }), [['info', 10_000, 6 * MiB]]);
+  });
+
   test('warns about too little memory for the buffers or for the configured connections', () => {
-    const memory = { bytes: 256 * MiB, source: 'container' } as const;
+    const memory = { bytes: 256 * MiB, source: 'container', includesSocketBuffers: false } as const;
     const warnings = (environment: Readonly<Record<string, string>>): unknown[] =>
       logOf(environment, { memory })
         .filter(({ level }) => level === 'warn')

@@ -24,6 +24,13 @@ const FIXED: ReadonlySet<string> = new Set([
 const HARDENING = `{{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}} {{.HostConfig.SecurityOpt}} {{.HostConfig.RestartPolicy.Name}} {{.HostConfig.LogConfig.Type}} {{index .HostConfig.LogConfig.Config "max-size"}}`;
 const LIMITS = '{{.HostConfig.Memory}} {{.HostConfig.PidsLimit}}';
 
+/** What bounds the kernel's memory for a connection. The third number of the first two is the maximum. */
+const BUFFER_LIMITS = [
+  ['tcp_rmem', '4096\t131072\t3670016'],
+  ['tcp_wmem', '4096\t16384\t2621440'],
+  ['tcp_notsent_lowat', '524288'],
+] as const;
+
 /** On a busy machine, a relay may not answer its sidecar in time at first. */
 async function untilLive(sidecar: string, pattern: RegExp): Promise<void> {
   let live = '';
@@ -65,6 +72,8 @@ describe('docker-compose.yml', { skip: withoutDocker, concurrency: TESTS_AT_A_TI
       equal(await container.exec('id', '--user'), '1000');
     }
     const relay = await project.container('relay');
+    for (const [name, value] of BUFFER_LIMITS)
+      equal(await relay.exec('cat', `/proc/sys/net/ipv4/${name}`), value);
     const pair = await newPair(relay, ['tcp', 'websocket']);
     await pair.exchange(100_000);
     await pair[Symbol.asyncDispose]();
@@ -185,6 +194,21 @@ describe('docker-compose.yml', { skip: withoutDocker, concurrency: TESTS_AT_A_TI
     const log = `${await (await project.container('relay')).logs()}${await (await project.container('sidecar')).logs()}`;
     match(log, new RegExp(`"status","endpoint":"tcp:${statusPort}:interface=127.0.0.1"`, 'u'));
     match(log, new RegExp(`"sidecar","endpoint":"tcp:${sidecarPort}:interface=127.0.0.1"`, 'u'));
+  });
+
+  test('bounds the buffers of the kernel for every program that clients connect to', () => {
+    const read = (path: string): string => readFileSync(join(ROOT, path), 'utf8');
+    const files = [
+      'docker-compose.yml',
+      ...['cluster', 'tls-nginx', 'tls-caddy'].map((name) => `deploy/compose/${name}.yml`),
+    ];
+    for (const file of files)
+      for (const [name, value] of BUFFER_LIMITS)
+        match(
+          read(file),
+          new RegExp(`^ {6}net\\.ipv4\\.${name}: ${value.replaceAll('\t', ' ')}$`, 'mu'),
+          file,
+        );
   });
 
   test('knows every variable, and so does .env.example', async () => {

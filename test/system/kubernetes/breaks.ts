@@ -171,6 +171,25 @@ export const BREAKS: readonly Break[] = [
   [RELAY, [...CONTAINER, 'securityContext', 'privileged'], true, /^relay: is privileged$/u],
   [RELAY, [...CONTAINER, 'securityContext', 'runAsUser'], 0, /^relay: may be root$/u],
   [RELAY, [...CONTAINER, 'ports', 0, 'hostPort'], 4001, /^relay: uses a host port$/u],
+  // The kernel's buffers.
+  [
+    RELAY,
+    [...POD, 'securityContext', 'sysctls'],
+    undefined,
+    /^the kernel buffers too much for a connection$/u,
+  ],
+  [
+    RELAY,
+    [...POD, 'securityContext', 'sysctls', 0, 'value'],
+    '4096 131072 6291456',
+    /^the kernel buffers too much for a connection$/u,
+  ],
+  [
+    RELAY,
+    [...POD, 'securityContext', 'sysctls', 1, 'name'],
+    'net.ipv4.tcp_notsent_lowat',
+    /^kubelets reject net\.ipv4\.tcp_notsent_lowat$/u,
+  ],
   // Resources.
   [
     RELAY,

@@ -56,6 +56,7 @@ describe(
       const relay = await pod.start('relay');
       await relay.waitForLog(LISTENING);
       await transfer(pod, 100_000);
+      match(await relay.exec('cat', '/proc/sys/net/ipv4/tcp_rmem'), /\t3670016$/u);
 
       const authorization = `Bearer ${SECRET}`;
       const routes = routesOf(manifests);

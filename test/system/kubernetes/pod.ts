@@ -63,9 +63,12 @@ export class Pod implements AsyncDisposable {
     const workload = workloadOf(manifests, options);
     const ports = await published(...workload.ports.map((port) => Number(port.at('containerPort').word)));
     const network = options.network === undefined ? [] : networkOf(manifests, workload, options.network);
+    const sysctls = workload.pod
+      .at('securityContext', 'sysctls')
+      .items.map((one) => `--sysctl=${nameIn(one)}=${one.at('value').word}`);
     const sandbox = await resources.run(
       options.image,
-      ['--entrypoint', 'sleep', ...ports, ...network],
+      ['--entrypoint', 'sleep', ...ports, ...network, ...sysctls],
       'infinity',
     );
     const address = await sandbox.inspect('{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}');

@@ -12,6 +12,12 @@ const MIN_LIVENESS_SECONDS = 60;
 /** A hanging process does not end by itself: it must be killed soon, not after a whole drain; in seconds. */
 const MAX_PROBE_GRACE_SECONDS = 60;
 
+/** Kernel settings that bound the memory of a connection. Pod Security "restricted" allows both since 1.32. */
+const BUFFER_SYSCTLS = ['net.ipv4.tcp_rmem', 'net.ipv4.tcp_wmem'];
+
+/** Most that the kernel may buffer for a connection, in bytes. */
+const MAX_BUFFER_BYTES = 6 * 2 ** 20;
+
 const OUR_IMAGE = /^transit-relay(?:$|:)/u;
 const COORDINATOR_IMAGE = /^valkey\/valkey:8$/u;
 
@@ -47,6 +53,21 @@ function securityProblemsOf({ pod, containers }: Workload): string[] {
     for (const port of container.at('ports').items)
       expect(name, 'uses a host port', !port.at('hostPort').isThere);
   }
+  return problems;
+}
+
+/** The kernel's buffers of the relay's connections are bounded, by nothing that a kubelet rejects. */
+export function socketBufferProblems({ pod }: Manifests): string[] {
+  const sysctls = pod.at('securityContext', 'sysctls').items;
+  const unsafe = sysctls.map(nameIn).filter((name) => !BUFFER_SYSCTLS.includes(name));
+  const problems = unsafe.map((name) => `kubelets reject ${name}`);
+  // The third number is the maximum.
+  const bytes = BUFFER_SYSCTLS.map((name) => {
+    const value = sysctls.find((one) => nameIn(one) === name)?.at('value').word ?? '';
+    return Number(value.split(' ')[2] ?? Number.POSITIVE_INFINITY);
+  });
+  if (!(bytes.reduce((sum, one) => sum + one, 0) <= MAX_BUFFER_BYTES))
+    problems.push('the kernel buffers too much for a connection');
   return problems;
 }
 

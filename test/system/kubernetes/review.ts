@@ -8,6 +8,7 @@ import {
   probeProblems,
   resourceProblems,
   securityProblems,
+  socketBufferProblems,
   volumeProblems,
 } from './review-pod.ts';
 import { policyProblems, reachProblems } from './review-policies.ts';
@@ -26,6 +27,7 @@ export const RULES: readonly ((manifests: Manifests) => string[])[] = [
   drainProblems,
   memoryProblems,
   securityProblems,
+  socketBufferProblems,
   resourceProblems,
   probeProblems,
   volumeProblems,

@@ -1,4 +1,3 @@
-import type { TcpBuffers } from './tcp-buffers.ts';
 import type { BenchPrograms } from './workshop.ts';
 
 /** Passed to every scenario. */
@@ -9,8 +8,6 @@ export interface Bench {
   /** Seconds of one measurement, after `warmUp` seconds that do not count. */
   readonly seconds: number;
   readonly warmUp: number;
-  /** Measured besides the kernel's own settings. */
-  readonly boundedBuffers: TcpBuffers;
   /** Prints a table or a remark. */
   readonly print: (text: string) => void;
 }

@@ -62,8 +62,8 @@ export async function printDelayedThroughput(bench: Bench, settings: readonly Tc
     return found.slice(0, 1).map(({ name }) => ({ name, buffers, speed }));
   });
   const rows = summaries.map(({ name, buffers, speed }) => [
-    maximumKiB(buffers.rmem),
-    maximumKiB(buffers.wmem),
+    maximumKiB(buffers.tcp_rmem),
+    maximumKiB(buffers.tcp_wmem),
     name,
     speed.format(1),
     ratio(speed.median, summaries.find((other) => other.name === name)?.speed.median),

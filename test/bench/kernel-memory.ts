@@ -9,7 +9,13 @@ import type { Peer, StartPeer } from './peers.ts';
 import { allSocketsKiB, socketMemoryOf } from './socket-memory.ts';
 import type { SocketMemory } from './socket-memory.ts';
 import { Samples, formatTable } from './table.ts';
-import { canSetTcpBuffers, currentTcpBuffers, maximumKiB, setTcpBuffers } from './tcp-buffers.ts';
+import {
+  canSetTcpBuffers,
+  composeTcpBuffers,
+  currentTcpBuffers,
+  maximumKiB,
+  setTcpBuffers,
+} from './tcp-buffers.ts';
 import type { TcpBuffers } from './tcp-buffers.ts';
 
 const PEERS: readonly StartPeer[] = [startRelay, startReference, startHaproxy];
@@ -38,7 +44,7 @@ interface Measurement extends SocketMemory {
   readonly allKiB: number;
 }
 
-/** Kernel memory of pairs that stall, and throughput over a long path, with the kernel's and with smaller buffers. */
+/** Kernel memory of pairs that stall, and throughput over a long path, with the kernel's buffers and those of compose. */
 export async function kernelMemory(bench: Bench): Promise<void> {
   const ss = findProgram('ss');
   if (ss === null) {
@@ -47,7 +53,7 @@ export async function kernelMemory(bench: Bench): Promise<void> {
   }
   const kernels = currentTcpBuffers();
   const settings = [kernels];
-  if (canSetTcpBuffers()) settings.push(bench.boundedBuffers);
+  if (canSetTcpBuffers()) settings.push(composeTcpBuffers());
   else {
     bench.print(`Only the kernel's buffer sizes: others, and a path with a delay, need root in a network namespace of its own:
 unshare --net sh -c 'ip link set lo up; npm run bench -- --only kernel-memory'
@@ -80,8 +86,8 @@ async function printStalled(bench: Bench, ss: string, settings: readonly TcpBuff
       new Samples(found.map((measurement) => value(measurement) / pairs));
     return [
       [
-        maximumKiB(buffers.rmem),
-        maximumKiB(buffers.wmem),
+        maximumKiB(buffers.tcp_rmem),
+        maximumKiB(buffers.tcp_wmem),
         first.name,
         String(pairs),
         perPair(({ receiveKiB, sendKiB }) => receiveKiB + sendKiB).format(0),

@@ -10,7 +10,6 @@ import { kernelMemory } from './kernel-memory.ts';
 import { memory } from './memory.ts';
 import { rates } from './rates.ts';
 import { snapshot } from './snapshot.ts';
-import { BOUNDED } from './tcp-buffers.ts';
 import { throughput } from './throughput.ts';
 import { tls } from './tls.ts';
 import { websocket } from './websocket.ts';
@@ -41,7 +40,7 @@ const SCENARIOS: ReadonlyMap<string, Scenario> = new Map([
     'kernel-memory',
     {
       run: kernelMemory,
-      what: 'kernel memory of stalled pairs, and throughput over 50 ms, by TCP buffer sizes',
+      what: 'kernel memory of stalled pairs, and throughput over 50 ms, with the TCP buffers of this machine and of compose',
     },
   ],
   ['fairness', { run: fairness, what: 'round trips beside eight pairs at full speed' }],
@@ -58,9 +57,6 @@ const HELP = `npm run bench -- [OPTION...]
   --only NAME,NAME      run these scenarios only
   --quick               measure for a shorter time, and fewer cases
   --rounds NUMBER       measurements of each case; 5, or 3 with --quick
-  --tcp-rmem "MIN DEFAULT MAX", --tcp-wmem "MIN DEFAULT MAX"
-                        bytes of TCP buffers that kernel-memory compares with those of this machine;
-                        "${BOUNDED.rmem}" and "${BOUNDED.wmem}"
 
 Scenarios:
 ${[...SCENARIOS].map(([name, { what }]) => `  ${name.padEnd(WIDTH)}${what}`).join('\n')}
@@ -74,8 +70,6 @@ const { values } = parseArgs({
     quick: { type: 'boolean', default: false },
     only: { type: 'string' },
     rounds: { type: 'string' },
-    'tcp-rmem': { type: 'string', default: BOUNDED.rmem },
-    'tcp-wmem': { type: 'string', default: BOUNDED.wmem },
   },
 });
 
@@ -112,7 +106,6 @@ async function run(cc: string): Promise<void> {
     rounds,
     seconds: values.quick ? 0.25 : 2,
     warmUp: values.quick ? 0.15 : 0.5,
-    boundedBuffers: { rmem: values['tcp-rmem'], wmem: values['tcp-wmem'] },
     print,
   };
   for (const [name, { run: scenario }] of SCENARIOS) {

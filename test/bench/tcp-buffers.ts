@@ -1,29 +1,43 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
+import { join } from 'node:path';
 
-/** Minimum, initial and maximum size of the buffers of a TCP socket in bytes, in the form of the kernel's settings. */
-export interface TcpBuffers {
-  /** `net.ipv4.tcp_rmem`: receive buffer. */
-  readonly rmem: string;
-  /** `net.ipv4.tcp_wmem`: send buffer. */
-  readonly wmem: string;
-}
-
-/** The kernel's values, with smaller maximum sizes. */
-export const BOUNDED: TcpBuffers = { rmem: '4096 131072 2097152', wmem: '4096 16384 2097152' };
-
+const COMPOSE_FILE = join(import.meta.dirname, '..', '..', 'docker-compose.yml');
 const DIRECTORY = '/proc/sys/net/ipv4';
 
+const NAMES = ['tcp_rmem', 'tcp_wmem', 'tcp_notsent_lowat'] as const;
+
+/**
+ * Settings of the kernel by name, in its own form. The first two are the minimum, initial and maximum size of a buffer
+ * in bytes.
+ */
+export type TcpBuffers = Readonly<Record<(typeof NAMES)[number], string>>;
+
+/** The settings of docker-compose.yml. */
+export function composeTcpBuffers(): TcpBuffers {
+  const compose = readFileSync(COMPOSE_FILE, 'utf8');
+  return forEachName((name) => {
+    const [, value] = new RegExp(`net\\.ipv4\\.${name}: (.*)`, 'u').exec(compose) ?? [];
+    if (value === undefined) throw new Error(`docker-compose.yml does not set ${name}`);
+    return value;
+  });
+}
+
 export function currentTcpBuffers(): TcpBuffers {
-  const read = (name: string): string =>
-    readFileSync(`${DIRECTORY}/${name}`, 'utf8').trim().replaceAll('\t', ' ');
-  return { rmem: read('tcp_rmem'), wmem: read('tcp_wmem') };
+  return forEachName((name) => readFileSync(`${DIRECTORY}/${name}`, 'utf8').trim().replaceAll('\t', ' '));
 }
 
 /** Takes effect for sockets that are created afterwards, in the network namespace of this process. */
-export function setTcpBuffers({ rmem, wmem }: TcpBuffers): void {
-  writeFileSync(`${DIRECTORY}/tcp_rmem`, rmem);
-  writeFileSync(`${DIRECTORY}/tcp_wmem`, wmem);
+export function setTcpBuffers(buffers: TcpBuffers): void {
+  for (const name of NAMES) writeFileSync(`${DIRECTORY}/${name}`, buffers[name]);
+}
+
+function forEachName(value: (name: (typeof NAMES)[number]) => string): TcpBuffers {
+  return {
+    tcp_rmem: value('tcp_rmem'),
+    tcp_wmem: value('tcp_wmem'),
+    tcp_notsent_lowat: value('tcp_notsent_lowat'),
+  };
 }
 
 /** The maximum size in a setting, for a table. */

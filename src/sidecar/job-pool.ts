@@ -51,6 +51,7 @@ export interface Jobs {
   readonly csvPage: { readonly task: CsvTask; readonly outcome: CsvOutcome };
   readonly totals: { readonly task: TotalsTask; readonly outcome: TotalsOutcome };
   readonly checkSnapshot: { readonly task: SnapshotCheckTask; readonly outcome: string | null };
+  readonly readAssets: { readonly task: null; readonly outcome: ReadonlyMap<string, string> };
   readonly takeSnapshot: { readonly task: SnapshotTask; readonly outcome: SnapshotOutcome };
 }
 
@@ -90,7 +91,7 @@ interface QueuedJob {
 }
 
 /**
- * Runs jobs that open databases in separate processes, one job at a time in each.
+ * Runs jobs that open databases or take much memory in separate processes, one job at a time in each.
  *
  * They are processes rather than threads, because a thread inside SQLite can't be stopped: one endless query
  * would keep the sidecar from stopping. Also, ending a thread that is loading a native module aborts the

@@ -1,3 +1,4 @@
+import { readAssets } from './dashboard-files.ts';
 import type { JobResponse, JobRequest, Jobs } from './job-pool.ts';
 import { checkNewestSnapshot } from './snapshots/snapshot-check.ts';
 import { takeSnapshot } from './snapshots/snapshot-job.ts';
@@ -7,7 +8,7 @@ const JOBS: {
   readonly [Name in keyof Jobs]: (
     task: Jobs[Name]['task'],
   ) => Jobs[Name]['outcome'] | Promise<Jobs[Name]['outcome']>;
-} = { aggregate, csvPage, totals, checkSnapshot: checkNewestSnapshot, takeSnapshot };
+} = { aggregate, csvPage, totals, checkSnapshot: checkNewestSnapshot, readAssets, takeSnapshot };
 
 async function runJob({ name, task }: JobRequest): Promise<JobResponse<unknown>> {
   try {

@@ -1,7 +1,4 @@
-import { readFileSync, readdirSync } from 'node:fs';
 import { STATUS_CODES } from 'node:http';
-import { createRequire, stripTypeScriptTypes } from 'node:module';
-import { dirname, join } from 'node:path';
 import compression from 'compression';
 import express from 'express';
 import type { ErrorRequestHandler, Express, RequestHandler, Response } from 'express';
@@ -10,33 +7,15 @@ import type { Health, LiveStatus } from './api.ts';
 import type { SidecarMetrics } from './metrics.ts';
 import { SNAPSHOT_CONTENT_TYPE, isCompressed } from './snapshots/snapshot-routes.ts';
 
-const DASHBOARD_DIRECTORY = join(import.meta.dirname, 'dashboard');
-
-/** Reads the HTML page; `readAssets` reads all files that it loads. */
-export function readPage(): string {
-  return readFileSync(join(DASHBOARD_DIRECTORY, 'index.html'), 'utf8');
-}
-
-/**
- * Reads all files that the page loads, by name: style sheets, scripts without their types, and uPlot. They
- * are small and served from memory, so that no request accesses the file system.
- */
-export function readAssets(): ReadonlyMap<string, string> {
-  const uplot = dirname(createRequire(import.meta.url).resolve('uplot/dist/uPlot.min.css'));
-  const assets = new Map([
-    ['uplot.js', readFileSync(join(uplot, 'uPlot.esm.js'), 'utf8')],
-    ['uplot.css', readFileSync(join(uplot, 'uPlot.min.css'), 'utf8')],
-  ]);
-  for (const name of readdirSync(DASHBOARD_DIRECTORY)) {
-    if (!/(?<!\.d)\.ts$|\.css$/u.test(name)) continue;
-    const text = readFileSync(join(DASHBOARD_DIRECTORY, name), 'utf8');
-    assets.set(name, name.endsWith('.ts') ? stripTypeScriptTypes(text) : text);
-  }
-  return assets;
-}
-
-/** Data sources of the HTTP server; each is called per request. */
+/** Data sources of the HTTP server; functions are called per request. */
 export interface AppDependencies {
+  /** The HTML page. */
+  readonly page: string;
+  /**
+   * The files that the page loads, by name. They are small and served from memory, so that no request accesses
+   * the file system.
+   */
+  readonly assets: ReadonlyMap<string, string>;
   readonly readLiveStatus: () => Promise<LiveStatus>;
   readonly health: Readonly<Record<'relay' | 'transfer' | 'snapshot', () => Promise<Health>>>;
   readonly metrics: SidecarMetrics;
@@ -63,8 +42,6 @@ const COMPRESSION_LEVEL = 4;
 
 /** @param token null: no authentication */
 export function createApp(source: AppDependencies, token: string | null): Express {
-  const page = readPage();
-  const assets = readAssets();
   const app = express();
   app.disable('x-powered-by');
   app.set('query parser', 'simple');
@@ -81,10 +58,10 @@ export function createApp(source: AppDependencies, token: string | null): Expres
           compression.filter(request, response)),
     }),
   );
-  app.get('/', (_request, response) => response.type('html').send(page));
+  app.get('/', (_request, response) => response.type('html').send(source.page));
   app.get('/assets/:name', (request, response) => {
     const { name } = request.params;
-    const body = assets.get(name);
+    const body = source.assets.get(name);
     if (body === undefined) sendNotFound(response);
     else response.type(name.endsWith('.css') ? 'css' : 'js').send(body);
   });

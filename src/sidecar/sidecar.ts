@@ -6,12 +6,14 @@ import { formatEndpoint } from '../config/endpoint.ts';
 import type { Endpoint } from '../config/endpoint.ts';
 import { readSidecarConfig } from '../config/sidecar-config.ts';
 import type { SidecarConfig } from '../config/sidecar-config.ts';
+import { StartupError } from '../process/errors.ts';
 import { errorDetails } from '../process/logging.ts';
 import type { Program } from '../process/program.ts';
 import { HttpListener } from '../transport/http-listener.ts';
 import { listen } from '../transport/listener.ts';
 import type { Health } from './api.ts';
-import { JobPool } from './job-pool.ts';
+import { readPage } from './dashboard-files.ts';
+import { JobError, JobPool } from './job-pool.ts';
 import { RelayClient, readDatabaseState, readLiveStatus } from './live-status.ts';
 import { CachedCheck, SidecarMetrics } from './metrics.ts';
 import { createApp } from './server.ts';
@@ -85,7 +87,7 @@ export class Sidecar {
   /**
    * Opens the snapshot directory, listens, and takes the first snapshot.
    *
-   * @throws ListenError or SnapshotError, each with a sentence for the operator. Call `close` in that case
+   * @throws StartupError, with a sentence for the operator. Call `close` in that case
    * too.
    */
   async start(): Promise<readonly Endpoint[]> {
@@ -119,6 +121,8 @@ export class Sidecar {
     routes.use(usageRoutes(reports, source, pool, onCsvAborted));
     const app = createApp(
       {
+        page: readPage(),
+        assets: await loadAssets(pool),
         readLiveStatus: () => readLiveStatus(relay, databasePath, store, schedule),
         health,
         metrics,
@@ -204,6 +208,16 @@ export class Sidecar {
       actual.push(bound);
     }
     return actual;
+  }
+}
+
+/** Before anything else uses the pool, so that no query delays it. */
+async function loadAssets(pool: JobPool): Promise<ReadonlyMap<string, string>> {
+  try {
+    return await pool.run('readAssets', null);
+  } catch (error) {
+    if (!(error instanceof JobError)) throw error;
+    throw new StartupError(`can't load the files of the dashboard: ${error.message}`, { cause: error });
   }
 }
 

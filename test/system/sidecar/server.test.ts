@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { stripTypeScriptTypes } from 'node:module';
 import { connect } from 'node:net';
 import { describe, test } from 'node:test';
-import { readAssets, readPage } from '../../../src/sidecar/server.ts';
+import { readAssets, readPage } from '../../../src/sidecar/dashboard-files.ts';
 import { ask, jsonOf, problemOf } from '../../support/ask.ts';
 import type { Answer } from '../../support/ask.ts';
 import { startSidecar, sampleRecords } from '../../support/sidecar-fixture.ts';

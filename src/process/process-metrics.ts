@@ -1,37 +1,18 @@
-import { statSync } from 'node:fs';
+import { readFileSync, readdirSync, statSync } from 'node:fs';
 import { PerformanceObserver, constants } from 'node:perf_hooks';
-import { Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client';
+import Counter from 'prom-client/lib/counter.js';
+import Gauge from 'prom-client/lib/gauge.js';
+import Histogram from 'prom-client/lib/histogram.js';
+import type Registry from 'prom-client/lib/registry.js';
 
 import packageJson from '../../package.json' with { type: 'json' };
 
 /** Prefix of all metric names of both programs. */
 export const METRIC_PREFIX = 'transit_relay_';
 
-/**
- * Included default metrics of prom-client. Metrics that set others come first. The missing ones cost time per
- * open connection (active handles, requests and resources), or are replaced by better ones.
- */
-const INCLUDED_METRICS = [
-  'process_cpu_user_seconds_total',
-  'process_cpu_system_seconds_total',
-  'process_cpu_seconds_total',
-  'process_start_time_seconds',
-  'process_resident_memory_bytes',
-  'process_virtual_memory_bytes',
-  'process_heap_bytes',
-  'process_max_fds',
-  'nodejs_heap_size_total_bytes',
-  'nodejs_heap_size_used_bytes',
-  'nodejs_external_memory_bytes',
-] as const;
-
-/**
- * Interval at which prom-client samples the event loop, in milliseconds: a day. The default would wake an idle
- * process 100 times per second.
- */
-const EVENT_LOOP_PRECISION_MS = 86_400_000;
-
 const FD_DIRECTORY = '/proc/self/fd';
+
+const isLinux = process.platform === 'linux';
 
 const GC_KINDS: ReadonlyMap<number, string> = new Map([
   [constants.NODE_PERFORMANCE_GC_MINOR, 'minor'],
@@ -47,45 +28,141 @@ const GC_BUCKETS_SECONDS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5];
  * Adds the metrics of the process: CPU, memory, file descriptors, garbage collection and version. It cannot
  * be stopped.
  *
+ * Names and values are those of prom-client's default metrics. The missing ones cost time per open connection
+ * (active handles, requests and resources) or wake an idle process (event loop), and loading them takes memory.
+ *
  * @param prefix of each name; begins with `METRIC_PREFIX`
  */
 export function collectProcessMetrics(registry: Registry, prefix: string): void {
-  const all = new Registry();
-  collectDefaultMetrics({
-    register: all,
-    prefix,
-    eventLoopMonitoringPrecision: EVENT_LOOP_PRECISION_MS,
-  });
-  for (const name of INCLUDED_METRICS) {
-    const metric = all.getSingleMetric(prefix + name);
-    // Some exist on Linux only.
-    if (metric !== undefined) registry.registerMetric(metric);
-  }
-  const openFds = `${prefix}process_open_fds`;
-  const listed = all.getSingleMetric(openFds);
-  if (openFdCount() > 0) registry.registerMetric(createOpenFdGauge(openFds));
-  else if (listed !== undefined) registry.registerMetric(listed);
+  addCpuTimes(registry, prefix);
+  const startTime = Math.round(Date.now() / 1000 - process.uptime());
+  addGauge(
+    registry,
+    `${prefix}process_start_time_seconds`,
+    'Start time of the process since unix epoch in seconds.',
+    () => startTime,
+  );
+  addProcessMemory(registry, prefix);
+  const maxFds = readMaxFds();
+  if (maxFds !== null)
+    addGauge(registry, `${prefix}process_max_fds`, 'Maximum number of open file descriptors.', () => maxFds);
+  addHeapSizes(registry, prefix);
+  if (isLinux)
+    addGauge(registry, `${prefix}process_open_fds`, 'Number of open file descriptors.', countOpenFds);
   observeGarbageCollection(registry, prefix);
   addBuildInfo(registry, prefix);
 }
 
-/**
- * On Linux 6.2 and later, without listing the directory, which would block the event loop for 18 ms with
- * 18,000 entries. Otherwise 0.
- */
-function openFdCount(): number {
-  return statSync(FD_DIRECTORY, { throwIfNoEntry: false })?.size ?? 0;
-}
-
-function createOpenFdGauge(name: string): Gauge {
-  return new Gauge({
+/** @param read called at each scrape; the values of a scrape are read in the order of registration */
+function addGauge(registry: Registry, name: string, help: string, read: () => number): void {
+  const gauge = new Gauge({
     name,
-    help: 'Number of open file descriptors.',
+    help,
     registers: [],
     collect() {
-      this.set(openFdCount());
+      this.set(read());
     },
   });
+  registry.registerMetric(gauge);
+}
+
+/** Starts at 0: the time before is that of the start. */
+function addCpuTimes(registry: Registry, prefix: string): void {
+  const start = process.cpuUsage();
+  let used = start;
+  const add = (name: string, help: string, read: () => number): void => {
+    const counter = new Counter({
+      name: `${prefix}process_cpu_${name}`,
+      help,
+      registers: [],
+      collect() {
+        this.reset();
+        this.inc(read() / 1e6);
+      },
+    });
+    registry.registerMetric(counter);
+  };
+  // All have the values of one moment, which the first one reads.
+  add('user_seconds_total', 'Total user CPU time spent in seconds.', () => {
+    used = process.cpuUsage(start);
+    return used.user;
+  });
+  add('system_seconds_total', 'Total system CPU time spent in seconds.', () => used.system);
+  add('seconds_total', 'Total user and system CPU time spent in seconds.', () => used.user + used.system);
+}
+
+function addProcessMemory(registry: Registry, prefix: string): void {
+  const resident = `${prefix}process_resident_memory_bytes`;
+  if (!isLinux) {
+    addGauge(registry, resident, 'Resident memory size in bytes.', () => process.memoryUsage.rss());
+    return;
+  }
+  let status = '';
+  const read = (name: string): number =>
+    1024 * Number(new RegExp(`^${name}:\\s*(\\d+) kB$`, 'mu').exec(status)?.[1] ?? 0);
+  addGauge(registry, resident, 'Resident memory size in bytes.', () => {
+    status = readProcFile('status') ?? status;
+    return read('VmRSS');
+  });
+  addGauge(registry, `${prefix}process_virtual_memory_bytes`, 'Virtual memory size in bytes.', () =>
+    read('VmSize'),
+  );
+  addGauge(registry, `${prefix}process_heap_bytes`, 'Process heap size in bytes.', () => read('VmData'));
+}
+
+function addHeapSizes(registry: Registry, prefix: string): void {
+  let usage: NodeJS.MemoryUsage | null = null;
+  addGauge(
+    registry,
+    `${prefix}nodejs_heap_size_total_bytes`,
+    'Process heap size from Node.js in bytes.',
+    () => {
+      usage = process.memoryUsage();
+      return usage.heapTotal;
+    },
+  );
+  addGauge(
+    registry,
+    `${prefix}nodejs_heap_size_used_bytes`,
+    'Process heap size used from Node.js in bytes.',
+    () => usage?.heapUsed ?? 0,
+  );
+  addGauge(
+    registry,
+    `${prefix}nodejs_external_memory_bytes`,
+    'Node.js external memory size in bytes.',
+    () => usage?.external ?? 0,
+  );
+}
+
+function readMaxFds(): number | null {
+  const limit = /^Max open files +(\d+)/mu.exec(readProcFile('limits') ?? '')?.[1];
+  return limit === undefined ? null : Number(limit);
+}
+
+/** Null without /proc, or if there are no file descriptors left. */
+function readProcFile(name: string): string | null {
+  try {
+    return readFileSync(`/proc/self/${name}`, 'utf8');
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * On Linux 6.2 and later, without listing the directory, which would block the event loop for 18 ms with
+ * 18,000 entries.
+ */
+function countOpenFds(): number {
+  const size = statSync(FD_DIRECTORY, { throwIfNoEntry: false })?.size ?? 0;
+  if (size > 0) return size;
+  try {
+    // A listing has an entry for itself.
+    return readdirSync(FD_DIRECTORY).length - 1;
+  } catch {
+    // Without /proc, or if there are no file descriptors left. The other metrics matter then.
+    return 0;
+  }
 }
 
 /**

@@ -1,5 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Counter, Gauge, Registry } from 'prom-client';
+import Counter from 'prom-client/lib/counter.js';
+import Gauge from 'prom-client/lib/gauge.js';
+import Registry from 'prom-client/lib/registry.js';
 import { METRIC_PREFIX, collectProcessMetrics } from '../process/process-metrics.ts';
 import type { Snapshot } from './api.ts';
 import { TOTALS_MOODS } from './usage/usage-totals.ts';

@@ -1,7 +1,9 @@
 import { setFlagsFromString } from 'node:v8';
+import { beginLoading, endLoading } from './process/loading.ts';
 import { Signals } from './process/signals.ts';
 
 const signals = new Signals();
+beginLoading();
 
 const { runProgram } = await import('./process/program.ts');
 const { relayProgram } = await import('./relay/relay.ts');
@@ -12,3 +14,4 @@ const { relayProgram } = await import('./relay/relay.ts');
 setFlagsFromString('--semi-space-growth-factor=1');
 
 await runProgram(relayProgram, signals);
+endLoading();

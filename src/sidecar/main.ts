@@ -1,4 +1,5 @@
 import { setPriority } from 'node:os';
+import { beginLoading, endLoading } from '../process/loading.ts';
 import { Signals } from '../process/signals.ts';
 
 /** The lowest CPU priority, which needs no privileges: transfers come first. */
@@ -6,9 +7,11 @@ const NICE = 19;
 
 const signals = new Signals();
 setPriority(NICE);
+beginLoading();
 
 const [{ runProgram }, { sidecarProgram }] = [
   await import('../process/program.ts'),
   await import('./sidecar.ts'),
 ];
 await runProgram(sidecarProgram, signals);
+endLoading();

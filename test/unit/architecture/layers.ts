@@ -62,6 +62,7 @@ export const MAY_USE_PROCESS: ReadonlySet<string> = new Set([
   'import.ts',
   'transport/uv-handle.ts',
   'process/process-metrics.ts',
+  'process/loading.ts',
 ]);
 
 /** Index of a file's layer; -1 if it is in none. */

@@ -4,7 +4,7 @@ import { setFlagsFromString } from 'node:v8';
 const LAZY_HTTP_EXPORTS = ['WebSocket', 'CloseEvent', 'MessageEvent'];
 
 /** Calls after which V8 optimizes a function with its slowest compiler: by default, and while a program loads. */
-const CALLS_BEFORE_OPTIMIZATION = { default: 3000, loading: 30_000 };
+const CALLS_BEFORE_OPTIMIZATION = { default: 3000, loading: 100_000 };
 
 /**
  * Keeps a program from using memory only because it loads. Call it before importing the program, and
@@ -21,7 +21,7 @@ export function beginLoading(): void {
   optimizeAfter(CALLS_BEFORE_OPTIMIZATION.loading);
 }
 
-/** Functions that have been called often meanwhile are optimized soon, not at once. */
+/** Functions that were called often meanwhile are optimized soon, and all others as early as usual. */
 export function endLoading(): void {
   optimizeAfter(CALLS_BEFORE_OPTIMIZATION.default);
 }

@@ -62,7 +62,7 @@ export const MAY_USE_PROCESS: ReadonlySet<string> = new Set([
   'import.ts',
   'transport/uv-handle.ts',
   'process/process-metrics.ts',
-  'process/loading.ts',
+  'process/unused-exports.ts',
 ]);
 
 /** Index of a file's layer; -1 if it is in none. */

@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
+import { COMPILE_CACHE } from '../support/compile-cache.ts';
 import { Program } from '../support/programs.ts';
 import { RelayProcess } from '../support/relay-process.ts';
 import { SidecarProcess } from '../support/sidecar-process.ts';
@@ -63,8 +64,7 @@ export async function health(bench: Bench): Promise<void> {
     RELAY_STATUS_LISTEN: `tcp:${relay.port('status')}:interface=127.0.0.1`,
     SIDECAR_USAGE_DB: databasePath,
     SIDECAR_LISTEN: `tcp:${Number(new URL(sidecar.url).port)}:interface=127.0.0.1`,
-    // As in the image, where it is filled before.
-    NODE_COMPILE_CACHE: join(bench.programs.directory, 'compile-cache'),
+    ...COMPILE_CACHE,
   };
   const cases = services.flatMap((service) =>
     commandsFor(service).flatMap((check) => [false, true].map((busy) => ({ service, check, busy }))),

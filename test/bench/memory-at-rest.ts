@@ -5,7 +5,6 @@ import { freePort } from '../support/listening.ts';
 import { Program, findProgram } from '../support/programs.ts';
 import { RelayProcess } from '../support/relay-process.ts';
 import { SidecarProcess } from '../support/sidecar-process.ts';
-import { interleaved } from './bench.ts';
 import type { Bench } from './bench.ts';
 import { startReference, startTlsRelay } from './peers.ts';
 import { memoryOf } from './process-memory.ts';
@@ -13,8 +12,8 @@ import type { MemoryUse } from './process-memory.ts';
 import { Samples, formatTable } from './table.ts';
 import type { BenchPrograms } from './workshop.ts';
 
-/** After the start, so that what the start has allocated is collected. */
-const REST_SECONDS = 15;
+/** After the start, so that what the start has allocated is collected, and the sidecar's job processes have ended. */
+const REST_SECONDS = 45;
 const QUICK_REST_SECONDS = 5;
 
 const KIB_PER_MIB = 1024;
@@ -49,18 +48,13 @@ const PROGRAMS: ReadonlyMap<string, (programs: BenchPrograms) => Promise<Resting
 export async function printMemoryAtRest(bench: Bench): Promise<void> {
   const seconds = bench.quick ? QUICK_REST_SECONDS : REST_SECONDS;
   const rounds = Math.min(bench.rounds, bench.quick ? 1 : 3);
-  const results = await interleaved([...PROGRAMS], rounds, async ([, start]) => {
-    await using program = await start(bench.programs);
-    if (program === null) return null;
-    await sleep(seconds * 1000);
-    return memoryOf(program.pid);
-  });
+  // The first start fills the compile cache.
+  await measureAll(bench, 0);
+  const uses: ReadonlyMap<string, MemoryUse>[] = [];
+  for (let round = 0; round < rounds; round += 1) uses.push(await measureAll(bench, seconds));
   const rows: string[][] = [];
-  for (const {
-    benchCase: [name],
-    measured,
-  } of results) {
-    const found = measured.filter((use) => use !== null);
+  for (const name of PROGRAMS.keys()) {
+    const found = uses.flatMap((round) => round.get(name) ?? []);
     if (found.length === 0) {
       bench.print(`Memory at rest: ${name} is left out, because it is not installed.\n`);
       continue;
@@ -70,15 +64,26 @@ export async function printMemoryAtRest(bench: Bench): Promise<void> {
     rows.push([
       name,
       mib(({ resident }) => resident),
-      mib(({ proportional }) => proportional),
       mib(({ anonymous }) => anonymous),
       mib(({ resident, anonymous }) => resident - anonymous),
     ]);
   }
-  const header = ['program', 'RSS MiB', 'PSS MiB', 'anonymous MiB', 'files MiB'];
+  const header = ['program', 'RSS MiB', 'anonymous MiB', 'files MiB'];
   bench.print(
     formatTable(`Memory at rest, ${seconds} s after the start, with child processes`, header, rows),
   );
+}
+
+/** Memory of each installed program, so many seconds after the start of all. */
+async function measureAll({ programs }: Bench, seconds: number): Promise<ReadonlyMap<string, MemoryUse>> {
+  await using resources = new AsyncDisposableStack();
+  const running = new Map<string, Resting>();
+  for (const [name, start] of PROGRAMS) {
+    const program = await start(programs);
+    if (program !== null) running.set(name, resources.use(program));
+  }
+  await sleep(seconds * 1000);
+  return new Map([...running].map(([name, { pid }]) => [name, memoryOf(pid)]));
 }
 
 function databaseIn({ directory }: BenchPrograms): string {

@@ -11,22 +11,19 @@ export interface MemoryUse {
   readonly resident: number;
   /** The part of `resident` that is not pages of files. */
   readonly anonymous: number;
-  /** Resident memory, where a page that several processes use counts for each of them in part. */
-  readonly proportional: number;
 }
 
 /** Memory of a process and its descendants. */
 export function memoryOf(pid: number): MemoryUse {
   const rollup = readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8');
   const field = (name: string): number => Number(new RegExp(`^${name}: +(\\d+) kB$`, 'mu').exec(rollup)?.[1]);
-  const own = { resident: field('Rss'), anonymous: field('Anonymous'), proportional: field('Pss') };
+  const own = { resident: field('Rss'), anonymous: field('Anonymous') };
   return childrenOf(pid)
     .map(memoryOf)
     .reduce(
       (sum, child) => ({
         resident: sum.resident + child.resident,
         anonymous: sum.anonymous + child.anonymous,
-        proportional: sum.proportional + child.proportional,
       }),
       own,
     );

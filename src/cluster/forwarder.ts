@@ -164,6 +164,14 @@ export class Forwarder {
     this.#closeLink('closed');
   }
 
+  /** Closes the link at once. */
+  resetUpstream(): void {
+    const link = this.#link;
+    this.#link = null;
+    this.#closeLink('closed');
+    link?.abort('reset');
+  }
+
   #lookUpOwner(lookup: Promise<Owner | null>): void {
     this.#pending = lookup;
     void lookup.then((owner) => {

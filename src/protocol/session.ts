@@ -26,6 +26,8 @@ export type SessionState =
  * - `text`: it sent a WebSocket text message
  * - `superseded`: another connection of its token was matched
  * - `partner-gone`: its partner has closed
+ * - `stalled`: it is stalled, and the kernel's buffers of stalled connections use up the memory
+ * - `partner-reset`: its partner was reset for that reason
  * - `end`: it will send nothing more (a FIN); it may still receive
  * - `close`: its connection is gone (a reset, or both ends have closed and everything is delivered)
  * - `timed-out`: it stayed in its state for too long
@@ -46,6 +48,8 @@ export type SessionEvent =
   | 'text'
   | 'superseded'
   | 'partner-gone'
+  | 'stalled'
+  | 'partner-reset'
   | 'end'
   | 'close'
   | 'timed-out'
@@ -86,8 +90,11 @@ export type CloseCode = 1000 | 1003 | 1013;
  * - `leave-rendezvous`: remove it from the rendezvous
  * - `close-gracefully`: deliver what was sent to it, then close; a WebSocket with this code
  * - `abort`: close at once
+ * - `reset`: close at once, and free the kernel's buffers
  * - `close-partner`: its partner gets `partner-gone`
+ * - `reset-partner`: its partner gets `partner-reset`
  * - `close-upstream`: close the link to the owner relay, after everything sent there has been delivered
+ * - `reset-upstream`: close that link at once, and free the kernel's buffers
  * - `record`: write the usage record; that of a pair has the bytes of both directions
  * - `count-forwarded`: count it as a client that was forwarded; the owner relay writes its record
  * - `count-failure`: count a failed handshake
@@ -97,8 +104,11 @@ export type SessionEffect =
   | { readonly kind: 'leave-rendezvous' }
   | { readonly kind: 'close-gracefully'; readonly code: CloseCode }
   | { readonly kind: 'abort' }
+  | { readonly kind: 'reset' }
   | { readonly kind: 'close-partner' }
+  | { readonly kind: 'reset-partner' }
   | { readonly kind: 'close-upstream' }
+  | { readonly kind: 'reset-upstream' }
   | { readonly kind: 'record'; readonly mood: Mood }
   | { readonly kind: 'count-forwarded' }
   | { readonly kind: 'count-failure'; readonly failure: SessionFailure };
@@ -114,8 +124,11 @@ const record = (mood: Mood): SessionEffect => ({ kind: 'record', mood });
 const fail = (failure: SessionFailure): SessionEffect => ({ kind: 'count-failure', failure });
 const leaveRendezvous: SessionEffect = { kind: 'leave-rendezvous' };
 const abort: SessionEffect = { kind: 'abort' };
+const reset: SessionEffect = { kind: 'reset' };
 const closePartner: SessionEffect = { kind: 'close-partner' };
+const resetPartner: SessionEffect = { kind: 'reset-partner' };
 const closeUpstream: SessionEffect = { kind: 'close-upstream' };
+const resetUpstream: SessionEffect = { kind: 'reset-upstream' };
 const forwarded: SessionEffect = { kind: 'count-forwarded' };
 
 const moveTo = (next: SessionState, ...effects: SessionEffect[]): Transition => ({ next, effects });
@@ -214,6 +227,8 @@ export const TRANSITIONS: Readonly<
     close: moveTo('closed', closePartner, record('happy')),
     'timed-out': moveTo('closing', closeGracefully(), closePartner, record('happy')),
     'byte-limit': moveTo('closing', closeGracefully(), closePartner, record('happy')),
+    stalled: moveTo('closed', reset, resetPartner, record('happy')),
+    'partner-reset': moveTo('closed', reset),
     drain: moveTo('paired'),
     aborted: moveTo('closed', abort, closePartner, record('happy')),
   },
@@ -240,12 +255,14 @@ export const TRANSITIONS: Readonly<
     end: moveTo('closing', closeUpstream, closeGracefully(), forwarded),
     close: moveTo('closed', closeUpstream, forwarded),
     'byte-limit': moveTo('closing', closeUpstream, closeGracefully(), forwarded),
+    stalled: moveTo('closed', resetUpstream, reset, forwarded),
     drain: moveTo('forwarding'),
     aborted: moveTo('closed', closeUpstream, abort, forwarded),
   },
   closing: {
     ...ignoredIn('closing'),
     close: moveTo('closed'),
+    stalled: moveTo('closed', reset),
     aborted: moveTo('closed', abort),
   },
   closed: {

@@ -77,6 +77,21 @@ export class ClientSession implements ClientTransportHandler, ConnectionPhase, L
     return this.#handshakeTick;
   }
 
+  /** Its pair, also once it has ended; or its connection to the owner relay. Null if it never had a partner. */
+  get splice(): Splice | null {
+    return this.#pair?.open.splice ?? this.#forwardingSplice;
+  }
+
+  /**
+   * Since when the kernel's buffers of its pair may be full because a receiver does not keep up, in milliseconds of
+   * the monotonic clock. Null if they are not. A closing client counts while bytes are buffered for it.
+   */
+  get stalledSince(): number | null {
+    const isOpen = this.#state === 'paired' || this.#state === 'forwarding';
+    const isStuck = this.#state === 'closing' && this.transport.bufferedBytes > 0;
+    return isOpen || isStuck ? (this.splice?.stalledSince ?? null) : null;
+  }
+
   onData(bytes: Uint8Array): void {
     if (this.#state === 'paired') this.#pair?.open.splice.forward(this.transport, bytes);
     else if (this.#state === 'handshake') this.guard(() => this.#readHandshake(bytes));
@@ -243,10 +258,19 @@ export class ClientSession implements ClientTransportHandler, ConnectionPhase, L
         if (this.#token !== null) this.#stats.rendezvous.leave(this.#token, this);
         return;
       case 'close-gracefully':
-        this.transport.closeGracefully(effect.code, this.#pair !== null || this.#forwardingSplice !== null);
+        this.transport.closeGracefully(effect.code, this.splice !== null);
         return;
       case 'abort':
         this.transport.abort();
+        return;
+      case 'reset':
+        this.transport.abort('reset');
+        return;
+      case 'reset-partner':
+        this.#pair?.partner.dispatch('partner-reset');
+        return;
+      case 'reset-upstream':
+        this.#forwarder?.resetUpstream();
         return;
       case 'close-partner':
         this.#pair?.partner.dispatch('partner-gone');

@@ -177,6 +177,32 @@ export class SessionManager {
     this.#notifyAll({ paired: 'byte-limit', forwarding: 'byte-limit' });
   }
 
+  /**
+   * Ends a share of the stalled pairs, and frees the kernel's buffers of both clients at once. The pair that has been
+   * stalled for the longest is first. Pairs that have been stalled for less than `minStallMs` are not ended. Resolves
+   * with the number of pairs that were ended, and clients whose pair had ended before.
+   */
+  async endStalled(share: number, minStallMs: number): Promise<number> {
+    const stalled = new Map<Splice | null, { since: number; session: ClientSession }>();
+    for (const session of this.#sessions) {
+      const since = session.stalledSince;
+      if (since !== null) stalled.set(session.splice, { since, session });
+    }
+    const latest = this.monotonicClock() - minStallMs;
+    const chosen = [...stalled.values()]
+      .filter(({ since }) => since <= latest)
+      .toSorted((one, other) => one.since - other.since)
+      .slice(0, Math.ceil(share * stalled.size));
+    let ended = 0;
+    await this.#tasks.forEach(chosen, ({ session }) => {
+      // It may have resumed or closed meanwhile.
+      if (session.stalledSince === null) return;
+      ended += 1;
+      session.dispatch('stalled');
+    });
+    return ended;
+  }
+
   /** Checks for resets that are hidden while a pair is stalled. */
   sweep(): void {
     void this.#tasks.forEach(this.clients.splices(), (splice) => splice.sweep());

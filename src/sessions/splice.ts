@@ -24,10 +24,11 @@ export class StallTimer {
     return this.#totalMs / 1000;
   }
 
-  /** So many more directions are paused. */
-  begin(count: number): void {
+  /** So many more directions are paused. Returns the time on the clock. */
+  begin(count: number): number {
     this.#count();
     this.#paused += count;
+    return this.#lastCountedAt;
   }
 
   /** So many directions have resumed. */
@@ -47,8 +48,8 @@ interface Direction {
   readonly from: ClientTransport;
   readonly to: ClientTransport;
   bytes: number;
-  /** Bytes are buffered for its receiver. */
-  paused: boolean;
+  /** Since when bytes are buffered for its receiver, in milliseconds of the monotonic clock; null: none are. */
+  pausedAt: number | null;
   deliveredAtSweep: number;
 }
 
@@ -90,13 +91,22 @@ export class Splice {
 
   constructor(first: ClientTransport, second: ClientTransport, stallTimers: StallTimers) {
     this.#stallTimers = stallTimers;
-    this.#first = { from: first, to: second, bytes: 0, paused: false, deliveredAtSweep: -1 };
-    this.#second = { from: second, to: first, bytes: 0, paused: false, deliveredAtSweep: -1 };
+    this.#first = { from: first, to: second, bytes: 0, pausedAt: null, deliveredAtSweep: -1 };
+    this.#second = { from: second, to: first, bytes: 0, pausedAt: null, deliveredAtSweep: -1 };
   }
 
   /** Bytes relayed so far, both directions together. */
   get totalBytes(): number {
     return this.#first.bytes + this.#second.bytes;
+  }
+
+  /**
+   * Since when a direction has been paused because bytes are buffered for its receiver, in milliseconds of the
+   * monotonic clock. Null if none is. It keeps its value when the pair has ended.
+   */
+  get stalledSince(): number | null {
+    const [one, other] = [this.#first.pausedAt, this.#second.pausedAt];
+    return one === null || other === null ? (one ?? other) : Math.min(one, other);
   }
 
   /** Both directions so far. */
@@ -128,9 +138,8 @@ export class Splice {
   forward(from: ClientTransport, bytes: Uint8Array): void {
     const direction = from === this.#first.from ? this.#first : this.#second;
     direction.bytes += bytes.length;
-    if (!direction.to.send(bytes) && !direction.paused) {
-      direction.paused = true;
-      this.#stallTimers?.backpressure.begin(1);
+    if (!direction.to.send(bytes) && direction.pausedAt === null) {
+      direction.pausedAt = this.#stallTimers?.backpressure.begin(1) ?? 0;
       if (!this.#isThrottled) direction.from.pause();
     }
     if (this.#onLimitReached !== null) this.#consume(bytes.length);
@@ -152,8 +161,8 @@ export class Splice {
   /** Everything buffered for one end has been handed over, so its sender is read again. */
   receiverDrained(to: ClientTransport): void {
     const direction = to === this.#first.to ? this.#first : this.#second;
-    if (!direction.paused) return;
-    direction.paused = false;
+    if (direction.pausedAt === null) return;
+    direction.pausedAt = null;
     this.#stallTimers?.backpressure.end(1);
     if (!this.#isThrottled) direction.from.resume();
   }
@@ -163,20 +172,21 @@ export class Splice {
     if (this.#isThrottled) return;
     this.#isThrottled = true;
     this.#stallTimers?.rateLimit.begin(2);
-    for (const { from, paused } of [this.#first, this.#second]) if (!paused) from.pause();
+    for (const { from, pausedAt } of [this.#first, this.#second]) if (pausedAt === null) from.pause();
   }
 
   resumeBoth(): void {
     if (!this.#isThrottled) return;
     this.#isThrottled = false;
     this.#stallTimers?.rateLimit.end(2);
-    for (const { from, paused } of [this.#first, this.#second]) if (!paused) from.resume();
+    for (const { from, pausedAt } of [this.#first, this.#second]) if (pausedAt === null) from.resume();
   }
 
   /** Pauses both ends again as necessary after something else has resumed them. */
   reapplyPause(): void {
     if (this.#stallTimers === null) return;
-    for (const { from, paused } of [this.#first, this.#second]) if (this.#isThrottled || paused) from.pause();
+    for (const { from, pausedAt } of [this.#first, this.#second])
+      if (this.#isThrottled || pausedAt !== null) from.pause();
   }
 
   /** Stops all measurements, because the pair has ended. */
@@ -186,7 +196,8 @@ export class Splice {
     const timers = this.#stallTimers;
     this.#stallTimers = null;
     if (this.#isThrottled) timers?.rateLimit.end(2);
-    for (const { paused } of [this.#first, this.#second]) if (paused) timers?.backpressure.end(1);
+    for (const { pausedAt } of [this.#first, this.#second])
+      if (pausedAt !== null) timers?.backpressure.end(1);
   }
 
   /**
@@ -195,7 +206,8 @@ export class Splice {
   sweep(): void {
     for (const direction of [this.#first, this.#second]) {
       const delivered = direction.to.deliveredBytes;
-      if (direction.paused && delivered === direction.deliveredAtSweep) direction.from.detectReset();
+      if (direction.pausedAt !== null && delivered === direction.deliveredAtSweep)
+        direction.from.detectReset();
       direction.deliveredAtSweep = delivered;
     }
   }

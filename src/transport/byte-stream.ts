@@ -47,8 +47,11 @@ export interface ByteStream {
   setKeepAlive(settings: KeepAlive): void;
   /** Sends a FIN after the buffered bytes. Reading continues. */
   end(): void;
-  /** Closes at once and drops buffered bytes. `onClose` follows. */
-  abort(): void;
+  /**
+   * Closes at once and drops buffered bytes. `onClose` follows. With `reset`, the kernel drops its buffers too,
+   * and sends a reset; without TCP there is none.
+   */
+  abort(how?: 'reset'): void;
 }
 
 /** TCP keepalive of one connection, in whole seconds. */

@@ -44,6 +44,8 @@ export interface ClientTransport {
    * @param hadPartner the client may still have to receive bytes of a transfer, and gets more time for them
    */
   closeGracefully(code: CloseCode, hadPartner: boolean): void;
-  /** Closes at once and drops buffered bytes. `onClose` follows. */
-  abort(): void;
+  /**
+   * Closes at once and drops buffered bytes. `onClose` follows. With `reset`, the kernel drops its buffers too.
+   */
+  abort(how?: 'reset'): void;
 }

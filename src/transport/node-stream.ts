@@ -103,10 +103,10 @@ export class NodeStream implements ByteStream {
     this.#socket.resume();
   }
 
-  abort(): void {
+  abort(how?: 'reset'): void {
     // With an empty buffer, the client may still be reading bytes from the kernel, which a reset would drop.
     const canReset = this.kind === 'tcp' && !(this.#socket instanceof TLSSocket);
-    if (canReset && this.bufferedBytes > 0) this.#socket.resetAndDestroy();
+    if (canReset && (how === 'reset' || this.bufferedBytes > 0)) this.#socket.resetAndDestroy();
     else this.#socket.destroy();
   }
 }

@@ -56,8 +56,8 @@ export class RawTransport implements ClientTransport, ByteStreamHandler {
     this.#stream.end();
   }
 
-  abort(): void {
-    this.#stream.abort();
+  abort(how?: 'reset'): void {
+    this.#stream.abort(how);
   }
 
   onBytes(bytes: Uint8Array): void {

@@ -173,8 +173,8 @@ export class TlsStream implements ByteStream, ByteStreamHandler, TlsCallbacks, T
     this.#underlying.end();
   }
 
-  abort(): void {
-    this.#underlying.abort();
+  abort(how?: 'reset'): void {
+    this.#underlying.abort(how);
   }
 
   // Events of the underlying connection.

@@ -149,10 +149,10 @@ export class UvStream implements ByteStream, ReadFlow {
     this.resume();
   }
 
-  abort(): void {
+  abort(how?: 'reset'): void {
     if (this.#writeState === 'closed') return;
     // With an empty buffer, the client may still be reading bytes from the kernel, which a reset would drop.
-    const wantsReset = this.#bufferedBytes > 0;
+    const wantsReset = how === 'reset' || this.#bufferedBytes > 0;
     this.#writeState = 'closed';
     this.#readState = 'ended';
     this.#releaseBuffered(this.#bufferedBytes);

@@ -119,8 +119,8 @@ export class WebSocketTransport implements ClientTransport, ByteStreamHandler, F
     this.resume();
   }
 
-  abort(): void {
-    this.#stream.abort();
+  abort(how?: 'reset'): void {
+    this.#stream.abort(how);
   }
 
   onBytes(bytes: Uint8Array): void {

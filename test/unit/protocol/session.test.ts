@@ -14,13 +14,16 @@ const LEGAL_EVENTS: Readonly<Record<SessionState, readonly SessionEvent[]>> = {
     ...(['matched', 'early-bytes', 'text', 'superseded', 'end', 'close', 'timed-out'] as const),
     ...(['over-quota', 'redirected', 'not-owner', 'drain', 'evicted', 'aborted'] as const),
   ],
-  paired: ['text', 'partner-gone', 'end', 'close', 'timed-out', 'byte-limit', 'drain', 'aborted'],
+  paired: [
+    ...(['text', 'partner-gone', 'end', 'close', 'timed-out', 'byte-limit', 'drain', 'aborted'] as const),
+    ...(['stalled', 'partner-reset'] as const),
+  ],
   'connecting-upstream': [
     ...(['waits', 'matched', 'early-bytes', 'text', 'partner-gone', 'end', 'close'] as const),
     ...(['busy', 'over-quota', 'forwarded', 'drain', 'aborted'] as const),
   ],
-  forwarding: ['text', 'partner-gone', 'end', 'close', 'byte-limit', 'drain', 'aborted'],
-  closing: ['text', 'partner-gone', 'end', 'close', 'timed-out', 'drain', 'aborted'],
+  forwarding: ['text', 'partner-gone', 'end', 'close', 'byte-limit', 'drain', 'stalled', 'aborted'],
+  closing: ['text', 'partner-gone', 'end', 'close', 'timed-out', 'drain', 'stalled', 'aborted'],
   closed: ['text', 'partner-gone', 'end', 'close', 'timed-out', 'drain', 'aborted'],
 };
 
@@ -90,7 +93,7 @@ const WITHOUT_RECORD = new Set([
 function moodOf(state: SessionState, event: SessionEvent): string | null {
   if (WITHOUT_RECORD.has(`${state} ${event}`)) return null;
   if (state === 'handshake') return event === 'bad-line' ? 'errory' : 'empty';
-  if (state === 'paired') return event === 'partner-gone' ? null : 'happy';
+  if (state === 'paired') return event === 'partner-gone' || event === 'partner-reset' ? null : 'happy';
   if (state !== 'waiting') return null;
   if (event === 'superseded') return 'redundant';
   return event === 'early-bytes' || event === 'text' ? 'impatient' : 'lonely';
@@ -102,6 +105,8 @@ function closeCodeOf(state: SessionState, event: SessionEvent): number {
   return reply === 'busy' || reply === 'over quota' || reply === 'shutting down' ? 1013 : 1000;
 }
 
+/** Frees the kernel's buffers at once. */
+const isReset = (event: SessionEvent): boolean => event === 'stalled' || event === 'partner-reset';
 const isEnded = (state: SessionState): boolean => state === 'closing' || state === 'closed';
 const isUpstream = (state: SessionState): boolean =>
   state === 'connecting-upstream' || state === 'forwarding';
@@ -167,11 +172,13 @@ describe('a session', () => {
     }
   });
 
-  test('is closed if its connection is closed or aborted, and closing after every other end', () => {
+  test('is closed if its connection is closed, aborted or reset, and closing after every other end', () => {
     for (const { state, event, name } of ENDS) {
-      const isDisconnected = event === 'close' || event === 'aborted' || event === 'evicted';
+      const isAborted = event === 'aborted' || event === 'evicted';
+      const isDisconnected = event === 'close' || isAborted || isReset(event);
       assert.equal(transition(state, event).next, isDisconnected ? 'closed' : 'closing', name);
-      assert.equal(has(transition(state, event), 'abort'), isDisconnected && event !== 'close', name);
+      assert.equal(has(transition(state, event), 'abort'), isAborted, name);
+      assert.equal(has(transition(state, event), 'reset'), isReset(event), name);
     }
   });
 
@@ -179,7 +186,8 @@ describe('a session', () => {
     for (const { state, event, name } of ENDS) {
       const result = transition(state, event);
       assert.deepEqual(valuesOf(result, 'reply'), listOf(REPLIES[name]), name);
-      const codes = event === 'close' || event === 'aborted' ? [] : [closeCodeOf(state, event)];
+      const isAtOnce = event === 'close' || event === 'aborted' || isReset(event);
+      const codes = isAtOnce ? [] : [closeCodeOf(state, event)];
       assert.deepEqual(valuesOf(result, 'close-gracefully'), codes, name);
     }
   });
@@ -204,7 +212,10 @@ describe('a session', () => {
   test('closes the link if the owner relay does not know of its end', () => {
     for (const { state, event, name } of ENDS) {
       const isKnown = event === 'partner-gone' || event === 'early-bytes';
-      assert.equal(has(transition(state, event), 'close-upstream'), isUpstream(state) && !isKnown, name);
+      const isLinkClosed = isUpstream(state) && !isKnown;
+      const effects = transition(state, event);
+      assert.equal(has(effects, 'close-upstream'), isLinkClosed && !isReset(event), name);
+      assert.equal(has(effects, 'reset-upstream'), isLinkClosed && isReset(event), name);
     }
   });
 
@@ -217,15 +228,24 @@ describe('a session', () => {
 
   test('closes its partner when a pair ends, unless the partner has ended it', () => {
     for (const { state, event, name } of ENDS) {
-      const isFirst = state === 'paired' && event !== 'partner-gone';
-      assert.equal(has(transition(state, event), 'close-partner'), isFirst, name);
+      const isFirst = state === 'paired' && event !== 'partner-gone' && event !== 'partner-reset';
+      assert.equal(has(transition(state, event), 'close-partner'), isFirst && !isReset(event), name);
+      assert.equal(has(transition(state, event), 'reset-partner'), isFirst && isReset(event), name);
     }
   });
 
   test('leaves the rendezvous or the link first, then gets its reply, is closed, and is counted last', () => {
     const ORDER = [
-      ...(['leave-rendezvous', 'close-upstream', 'reply', 'close-gracefully', 'abort'] as const),
-      ...(['close-partner', 'record', 'count-forwarded', 'count-failure'] as const),
+      ...(['leave-rendezvous', 'close-upstream', 'reset-upstream', 'reply', 'close-gracefully'] as const),
+      ...([
+        'abort',
+        'reset',
+        'close-partner',
+        'reset-partner',
+        'record',
+        'count-forwarded',
+        'count-failure',
+      ] as const),
     ];
     for (const { state, event, name } of FROM_OPEN_STATES) {
       const kinds = transition(state, event).effects.map(({ kind }) => kind);
@@ -240,8 +260,9 @@ describe('a session', () => {
   test('that has ended changes only when its connection is closed, and is not counted again', () => {
     for (const state of ['closing', 'closed'] as const) {
       for (const event of LEGAL_EVENTS[state]) {
-        const isDisconnected = event === 'close' || event === 'aborted';
-        const effects = state === 'closing' && event === 'aborted' ? [{ kind: 'abort' }] : [];
+        const isDisconnected = event === 'close' || event === 'aborted' || event === 'stalled';
+        const kinds = [...(event === 'aborted' ? ['abort'] : []), ...(event === 'stalled' ? ['reset'] : [])];
+        const effects = state === 'closing' ? kinds.map((kind) => ({ kind })) : [];
         assert.deepEqual(
           transition(state, event),
           { next: isDisconnected ? 'closed' : state, effects },
@@ -265,12 +286,14 @@ class TestSession {
     for (const event of events) {
       const result = transition(this.state, event);
       const moods = valuesOf(result, 'record');
-      if (this.state === 'paired' && event === 'partner-gone') this.endedByPartner = true;
+      if (this.state === 'paired' && (event === 'partner-gone' || event === 'partner-reset'))
+        this.endedByPartner = true;
       this.isRejected ||= this.state === 'handshake' && result.next === 'closing' && moods.length === 0;
       this.state = result.next;
       this.moods.push(...moods);
       if (has(result, 'count-forwarded')) this.forwarded += 1;
       if (has(result, 'close-partner')) this.partner?.dispatch('partner-gone');
+      if (has(result, 'reset-partner')) this.partner?.dispatch('partner-reset');
     }
     return this;
   }
@@ -313,7 +336,7 @@ describe('any sequence of events', () => {
   test('of a pair has one record, for any end by either side', () => {
     const step = fc.tuple(
       fc.boolean(),
-      fc.constantFrom<SessionEvent>('text', 'end', 'close', 'timed-out', 'drain', 'aborted'),
+      fc.constantFrom<SessionEvent>('text', 'end', 'close', 'timed-out', 'drain', 'stalled', 'aborted'),
     );
     fc.assert(
       fc.property(fc.array(step, { maxLength: 10 }), (steps) => {
@@ -323,7 +346,11 @@ describe('any sequence of events', () => {
         second.partner = first;
         first.dispatch('matched');
         second.dispatch('matched');
-        for (const [isFirst, event] of steps) (isFirst ? first : second).dispatch(event);
+        for (const [isFirst, event] of steps) {
+          const session = isFirst ? first : second;
+          // A closed session has no buffers.
+          if (event !== 'stalled' || session.state !== 'closed') session.dispatch(event);
+        }
         first.dispatch('close');
         second.dispatch('close');
         assert.deepEqual([...first.moods, ...second.moods], ['happy']);

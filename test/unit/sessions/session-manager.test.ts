@@ -15,6 +15,8 @@ import type {
 } from '../../../src/transport/client-transport.ts';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../../support/bytes.ts';
 import { until } from '../../support/scratch.ts';
+import { connectPair } from '../../support/test-client.ts';
+import type { TestClient } from '../../support/test-client.ts';
 import { TestRelay } from '../../support/test-relay.ts';
 
 const noop = (): undefined => undefined;
@@ -25,6 +27,8 @@ class FakeClient implements ClientTransport {
   bufferedBytes = 0;
   readonly deliveredBytes = 0;
   received = '';
+  /** False: bytes for it have to be buffered. */
+  keepsUp = true;
   /** `closing`: the relay has sent its FIN; `aborted`: it has closed the connection. */
   state: 'open' | 'closing' | 'aborted' | 'closed' = 'open';
   readonly pause = noop;
@@ -44,7 +48,7 @@ class FakeClient implements ClientTransport {
   send(bytes: Uint8Array): boolean {
     assert.notEqual(this.state, 'closed', 'sent to a closed connection');
     this.received += Buffer.from(bytes).toString('latin1');
-    return true;
+    return this.keepsUp;
   }
 
   closeGracefully(): void {
@@ -57,6 +61,11 @@ class FakeClient implements ClientTransport {
 
   say(text: string): void {
     if (this.state === 'open') this.#handler?.onData(Buffer.from(text, 'latin1'));
+  }
+
+  catchUp(): void {
+    this.keepsUp = true;
+    if (this.state === 'open') this.#handler?.onWritable();
   }
 
   sayText(): void {
@@ -78,6 +87,7 @@ class FakeClient implements ClientTransport {
 const ACTIONS = [
   ...(['connect', 'connect', 'name', 'name', 'name', 'data', 'text', 'end', 'disconnect'] as const),
   ...(['partial line', 'bad line', 'abort', 'evict', 'close waiting', 'close pairs', 'sweep'] as const),
+  ...(['fall behind', 'catch up', 'end stalled'] as const),
 ];
 
 /** A session manager with a clock of the test. */
@@ -180,6 +190,9 @@ describe('the sessions', () => {
           else if (action === 'close waiting') sessions.closeWaiting();
           else if (action === 'close pairs') sessions.closePairs();
           else if (action === 'sweep') sessions.sweep();
+          else if (action === 'end stalled') await sessions.endStalled(0.5, 1);
+          else if (action === 'catch up') client?.catchUp();
+          else if (action === 'fall behind' && client !== undefined) client.keepsUp = false;
           else if (action === 'name') client?.say(handshake(token, side));
           else if (action === 'data') client?.say('data');
           else if (action === 'partial line') client?.say('please relay ');
@@ -188,7 +201,7 @@ describe('the sessions', () => {
           else if (action === 'end') client?.end();
           else if (action === 'disconnect') client?.disconnect();
           else if (action === 'abort') accepted?.phase?.abort();
-          else if (client?.state === 'open' && accepted !== undefined) {
+          else if (action === 'evict' && client?.state === 'open' && accepted !== undefined) {
             if (accepted.evictionState === 'handshake') rejected.add(client);
             accepted.phase?.evict();
           }
@@ -328,6 +341,96 @@ describe('the wait timeout', () => {
     assert.deepEqual([unnamed.state, first.state], ['open', 'open']);
     assert.deepEqual(fixture.moods(), ['lonely']);
   });
+});
+
+describe('stalled pairs', () => {
+  /** Three pairs that have been stalled for 30, 20 and 10 ms. */
+  function stalledPairs(fixture: Fixture): readonly (readonly [FakeClient, FakeClient])[] {
+    return [0, 10, 20].map((time) => {
+      const pair = fixture.pair();
+      fixture.now = time + 10;
+      pair[1].keepsUp = false;
+      pair[0].say('data');
+      fixture.now = 40;
+      return pair;
+    });
+  }
+
+  const statesOf = (pairs: readonly (readonly FakeClient[])[]): string[] =>
+    pairs.map(([client]) => client?.state ?? '');
+
+  test('are ended in the order in which they stalled, at least one', async () => {
+    using fixture = new Fixture();
+    const pairs = stalledPairs(fixture);
+    assert.equal(await fixture.sessions.endStalled(0.1, 0), 1);
+    assert.deepEqual(statesOf(pairs), ['aborted', 'open', 'open']);
+    assert.equal(await fixture.sessions.endStalled(1, 20), 1);
+    assert.deepEqual(statesOf(pairs), ['aborted', 'aborted', 'open']);
+    assert.equal(await fixture.sessions.endStalled(1, 21), 0);
+    assert.equal(await fixture.sessions.endStalled(1, 0), 1);
+    assert.equal(await fixture.sessions.endStalled(1, 0), 0);
+    assert.deepEqual(fixture.moods(), ['happy', 'happy', 'happy']);
+    fixture.sessions.checkConsistency();
+  });
+
+  test('start anew to count as stalled when their receivers have caught up', async () => {
+    using fixture = new Fixture();
+    const [first, second] = stalledPairs(fixture);
+    assert.ok(first !== undefined && second !== undefined);
+    first[1].catchUp();
+    first[1].keepsUp = false;
+    first[0].say('data');
+    second[1].catchUp();
+    assert.equal(await fixture.sessions.endStalled(1, 20), 0);
+    assert.equal(await fixture.sessions.endStalled(1, 0), 2);
+    assert.deepEqual([first[0].state, second[0].state], ['aborted', 'open']);
+  });
+
+  test('that have ended count while bytes are buffered for a client', async () => {
+    using fixture = new Fixture();
+    const [pair, other] = stalledPairs(fixture);
+    assert.ok(pair !== undefined && other !== undefined);
+    pair[1].bufferedBytes = 4;
+    for (const [sender] of [pair, other]) sender.disconnect();
+    assert.deepEqual([pair[1].state, other[1].state], ['closing', 'closing']);
+    assert.equal(await fixture.sessions.endStalled(1, 15), 1);
+    assert.deepEqual([pair[1].state, other[1].state], ['aborted', 'closing']);
+  });
+
+  for (const standardStreams of [false, true]) {
+    for (const transport of ['tcp', 'websocket'] as const) {
+      test(`are reset, and no other client, by ${transport} with ${standardStreams ? 'standard streams' : 'the shared buffer'}`, async (context) => {
+        const relay = await TestRelay.open({ standardStreams });
+        context.after(() => relay.close());
+        const { sessions } = relay;
+        const waiting = await relay.connect(transport);
+        await waiting.send(handshake(newToken(), SIDE_A));
+        const [active, partner] = await connectPair(relay, transport, transport);
+        const [sender, receiver] = await connectPair(relay, transport, transport);
+        receiver.pause();
+        void sender.sendAll(Buffer.alloc(32_000_000), 65_536);
+        await until(() => sessions.bufferedBytes > 0);
+        await relay.untilStalled();
+        await active.send('before');
+        assert.equal(await sessions.endStalled(1, 0), 1);
+        assert.deepEqual([sessions.pairs, sessions.bufferedBytes], [1, 0]);
+        receiver.resume();
+        const closes = await Promise.all([sender, receiver].map((client: TestClient) => client.closed));
+        assert.deepEqual(
+          closes.map(({ reset }) => reset),
+          [true, true],
+        );
+        await active.send(' and after');
+        assert.equal((await partner.until(19)).toString(), 'ok\nbefore and after');
+        assert.equal(waiting.isClosed, false);
+        assert.deepEqual(
+          relay.summaries.map(({ mood }) => mood),
+          ['happy'],
+        );
+        assert.equal(relay.admission.connections, 3);
+      });
+    }
+  }
 });
 
 describe('a drain', () => {

@@ -213,22 +213,22 @@ function connectionLimit(
   return [connections, connections === fdCapacity ? 'file descriptors' : 'memory'];
 }
 
+export function readProcessLimits(): ProcessLimits {
+  return { fds: fdLimit(), memory: memoryLimit(), socketBuffers: readSocketBuffers() };
+}
+
 /** Computes how many clients this process can serve, and logs it with the reason. */
 export function resolveCapacity(
   { limits, listen, cluster, bufferMemoryBytes: bufferBytes }: RelayConfig,
   log: Logger,
-  { fds, memory, socketBuffers: kernel }: ProcessLimits = {
-    fds: fdLimit(),
-    memory: memoryLimit(),
-    socketBuffers: readSocketBuffers(),
-  },
+  { fds, memory, socketBuffers: kernel }: ProcessLimits = readProcessLimits(),
 ): Capacity {
   const needs = {
     hasTls: usesTls(listen) || cluster?.tls === true,
     isClustered: cluster !== null,
     hasTcp: [...listen.raw, ...listen.websocket].some(({ kind }) => kind !== 'unix'),
   };
-  const socketBuffers = memory.includesSocketBuffers ? kernel : null;
+  const socketBuffers = memory.cgroup2 === null ? null : kernel;
   const capacity = computeCapacity(
     limits,
     { fds, memoryBytes: memory.bytes, bufferBytes, socketBuffers },

@@ -19,11 +19,12 @@ export interface MemoryLimit {
   /** The limit of a cgroup (a container, a systemd unit), or a share of the host's memory. */
   readonly source: 'container' | 'machine';
   /**
-   * True if the kernel charges buffers of sockets to this limit, and kills the process if they exceed it. Only
-   * cgroup version 2 does. In version 1 they are a counter of their own, without a limit; and on a machine
-   * without a limit, `tcp_mem` bounds them to less than the share that is left for the system.
+   * Directory of the cgroup with this limit if it is of version 2, otherwise null. Only there, the kernel charges
+   * buffers of sockets to the limit, and kills the process if they exceed it. In version 1 they are a counter of
+   * their own, without a limit; and on a machine without a limit, `tcp_mem` bounds them to less than the share that
+   * is left for the system.
    */
-  readonly includesSocketBuffers: boolean;
+  readonly cgroup2: string | null;
 }
 
 /** A mounted cgroup file system, and the path of the cgroup at its root. */
@@ -46,7 +47,10 @@ export function memoryLimit(fileSystem = '/', machineBytes = totalmem()): Memory
   const limits = mounts.flatMap((mount) => {
     const path = cgroups.get(mount.version);
     const found = path === undefined ? [] : limitsUpTheTree(fileSystem, mount, path);
-    return found.map((bytes) => ({ bytes, version: mount.version }));
+    return found.map(({ bytes, cgroup }) => ({
+      bytes,
+      cgroup2: mount.version === 'cgroup2' ? cgroup : null,
+    }));
   });
   const [lowest] = limits.toSorted((one, other) => one.bytes - other.bytes);
   // Version 1 has a number larger than the memory of any host if there is no limit.
@@ -54,12 +58,12 @@ export function memoryLimit(fileSystem = '/', machineBytes = totalmem()): Memory
     return {
       bytes: Math.floor(machineBytes * MACHINE_SHARE),
       source: 'machine',
-      includesSocketBuffers: false,
+      cgroup2: null,
     };
   return {
     bytes: lowest.bytes,
     source: 'container',
-    includesSocketBuffers: lowest.version === 'cgroup2',
+    cgroup2: lowest.cgroup2,
   };
 }
 
@@ -95,16 +99,20 @@ function unescapeOctal(field: string): string {
 }
 
 /** The limits of a cgroup and of all its parents, up to the mounted one. */
-function limitsUpTheTree(fileSystem: string, { version, root, mountPoint }: Mount, path: string): number[] {
+function limitsUpTheTree(
+  fileSystem: string,
+  { version, root, mountPoint }: Mount,
+  path: string,
+): { bytes: number; cgroup: string }[] {
   const below = relative(root, path);
   // In a container the process may see its path on the host, which is not below the mount.
   const names = below.startsWith('..') ? [] : below.split('/').filter((name) => name !== '');
-  const limits: number[] = [];
+  const limits: { bytes: number; cgroup: string }[] = [];
   for (let depth = names.length; depth >= 0; depth -= 1) {
     const cgroup = join(fileSystem, mountPoint, ...names.slice(0, depth));
     for (const file of LIMIT_FILES[version]) {
       const text = read(join(cgroup, file)).trim();
-      if (/^\d+$/u.test(text)) limits.push(Number(text));
+      if (/^\d+$/u.test(text)) limits.push({ bytes: Number(text), cgroup });
     }
   }
   return limits;

@@ -3,6 +3,7 @@ import Gauge from 'prom-client/lib/gauge.js';
 import Histogram from 'prom-client/lib/histogram.js';
 import Registry from 'prom-client/lib/registry.js';
 import { METRIC_PREFIX, collectProcessMetrics } from '../process/process-metrics.ts';
+import type { MemoryGuard } from '../limits/memory-guard.ts';
 import type { Quota } from '../limits/quota.ts';
 import type { AdmissionControl } from '../sessions/admission-control.ts';
 import type { SessionManager } from '../sessions/session-manager.ts';
@@ -32,6 +33,7 @@ interface RelayMetricsDependencies {
   readonly admission: AdmissionControl;
   readonly recorder: UsageRecorder;
   readonly usage: RelayUsage;
+  readonly memoryGuard: MemoryGuard | null;
   readonly quota: () => Quota | null;
   readonly cluster: () => ClusterService['router'] | null;
   readonly isListening: () => boolean;
@@ -140,6 +142,12 @@ const METRICS: readonly MetricDefinition[] = [
     labels: ['from', 'to'],
     read: ({ totals, recorder }) =>
       byTwoLabels(totals.relayedBytes).map(([labels, bytes]) => [labels, recorder.blurCounter(bytes)]),
+  },
+  {
+    type: 'counter',
+    name: 'stalled_pairs_ended_total',
+    help: "Stalled pairs that were ended because the kernel's buffers used up the memory limit.",
+    read: ({ memoryGuard }) => memoryGuard?.endedPairs ?? 0,
   },
   {
     type: 'counter',

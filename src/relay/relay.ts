@@ -6,8 +6,10 @@ import { readRelayConfig } from '../config/relay-config.ts';
 import type { RelayConfig } from '../config/relay-config.ts';
 import { TrustedProxies } from '../config/trusted-proxies.ts';
 import { createAddressLimit } from '../limits/address-limit.ts';
-import { resolveCapacity, usesTls } from '../limits/capacity.ts';
+import { readProcessLimits, resolveCapacity, usesTls } from '../limits/capacity.ts';
 import { FdReserve } from '../limits/fd-reserve.ts';
+import { MemoryGuard, readMemoryUsage } from '../limits/memory-guard.ts';
+import type { MemoryLimit } from '../limits/memory-limit.ts';
 import { QuotaTracker } from '../limits/quota.ts';
 import type { Quota } from '../limits/quota.ts';
 import { createRateLimiter } from '../limits/rate-limiter.ts';
@@ -64,6 +66,16 @@ const SHARED_ADDRESS_WARNING =
   '(rootless Docker or Podman, Docker Desktop, a load balancer), and the limits then apply to all of them together; ' +
   'let the relay see client addresses (host networking, RELAY_TRUSTED_PROXIES), or unset the limits per address';
 
+/** Minimum time between two log lines about memory, in milliseconds. */
+const MEMORY_LOG_INTERVAL_MS = 10_000;
+
+const MEMORY_HINT =
+  'raise the memory limit, lower net.ipv4.tcp_rmem and tcp_wmem, or set RELAY_MAX_CONNECTIONS_PER_ADDRESS';
+
+const STALLED_PAIRS_ENDED = `stalled pairs ended: buffers of the kernel have used up the memory; ${MEMORY_HINT}`;
+
+const MEMORY_SHORTAGE = `buffers of the kernel have used up the memory, and no pair is stalled; ${MEMORY_HINT}`;
+
 /** The bound endpoints, with port 0 resolved. */
 export interface Endpoints {
   readonly raw: readonly BoundEndpoint[];
@@ -91,12 +103,14 @@ export class Relay {
   readonly #rate: RateMeter;
   readonly #metrics: RelayMetrics;
   readonly #fdReserve: FdReserve;
+  /** Null where the kernel's buffers do not count in a memory limit. */
+  readonly #memoryGuard: MemoryGuard | null;
   readonly #acceptErrorThrottle: LogThrottle;
   #quota: QuotaTracker | null = null;
   #cluster: ClusterService | null = null;
   #probes: HealthProbes | null = null;
 
-  constructor(config: RelayConfig, log: Logger) {
+  constructor(config: RelayConfig, log: Logger, processLimits = readProcessLimits()) {
     this.#config = config;
     this.#log = log;
     this.#recorder = new UsageRecorder(config.usage.blurSeconds);
@@ -106,7 +120,7 @@ export class Relay {
     const sharedAddress = new LogThrottle(SHARED_ADDRESS_WARNING_MS, monotonicClock);
     this.#admission = new AdmissionControl({
       handshakeTimeoutMs: timeouts.handshakeMs,
-      ...resolveCapacity(config, log),
+      ...resolveCapacity(config, log, processLimits),
       proxies: trustedProxies.length === 0 ? null : new TrustedProxies(trustedProxies),
       addressLimit: createAddressLimit(limits, monotonicClock),
       onSharedAddress: () => sharedAddress.log(() => log.warn(SHARED_ADDRESS_WARNING)),
@@ -135,12 +149,14 @@ export class Relay {
         log.info('file descriptors available again; accepting clients');
       },
     });
+    this.#memoryGuard = this.#createMemoryGuard(processLimits.memory, monotonicClock);
     this.#rate = new RateMeter(() => this.#relayedBytes(), monotonicClock);
     this.#metrics = new RelayMetrics({
       sessions: this.#sessions,
       admission: this.#admission,
       recorder: this.#recorder,
       usage: this.#usage,
+      memoryGuard: this.#memoryGuard,
       quota: () => this.#quota?.quota ?? null,
       cluster: () => this.#cluster?.router ?? null,
       isListening: () => this.#probes !== null,
@@ -154,6 +170,7 @@ export class Relay {
    */
   async start(): Promise<Endpoints> {
     this.#fdReserve.start();
+    this.#memoryGuard?.start();
     this.#closers.push(() => this.#usage.close());
     await this.#usage.open(this.#config.usage, () => this.#currentState());
     this.#openQuota();
@@ -254,6 +271,25 @@ export class Relay {
     for (const closer of this.#closers.toReversed()) await closer();
     this.#closers.length = 0;
     this.#fdReserve.close();
+    this.#memoryGuard?.close();
+  }
+
+  #createMemoryGuard({ bytes, cgroup2 }: MemoryLimit, monotonicClock: () => number): MemoryGuard | null {
+    if (cgroup2 === null) return null;
+    const onEnded = new LogThrottle(MEMORY_LOG_INTERVAL_MS, monotonicClock);
+    const onNoneEnded = new LogThrottle(MEMORY_LOG_INTERVAL_MS, monotonicClock);
+    const guard = new MemoryGuard({
+      limitBytes: bytes,
+      readUsage: () => readMemoryUsage(cgroup2),
+      endStalled: (share, minStallMs) => this.#sessions.endStalled(share, minStallMs),
+      onShortage: (ended, { unreclaimable: usedBytes, sockets: socketBytes }) => {
+        const usage = { usedBytes, socketBytes, memoryBytes: bytes };
+        if (ended === 0) onNoneEnded.log(() => this.#log.warn(usage, MEMORY_SHORTAGE));
+        else
+          onEnded.log(() => this.#log.warn({ endedPairs: guard.endedPairs, ...usage }, STALLED_PAIRS_ENDED));
+      },
+    });
+    return guard;
   }
 
   #openQuota(): void {

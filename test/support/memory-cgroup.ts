@@ -57,12 +57,12 @@ export class MemoryCgroup implements AsyncDisposable {
   /** Whether the kernel's buffers of sockets count. They do in version 2 only. */
   static readonly includesSocketBuffers = found?.includesSocketBuffers === true;
 
+  readonly path: string;
   readonly #version: Version;
-  readonly #path: string;
 
   private constructor(version: Version, path: string) {
     this.#version = version;
-    this.#path = path;
+    this.path = path;
   }
 
   static async make(limitBytes: number): Promise<MemoryCgroup> {
@@ -79,28 +79,28 @@ export class MemoryCgroup implements AsyncDisposable {
 
   /** Command prefix that runs a program in this control group. */
   get prefix(): readonly string[] {
-    return ['sh', '-c', `echo $$ > ${join(this.#path, 'cgroup.procs')} && exec "$0" "$@"`];
+    return ['sh', '-c', `echo $$ > ${join(this.path, 'cgroup.procs')} && exec "$0" "$@"`];
   }
 
   /** Peak memory usage, in bytes. */
   get peakBytes(): number {
-    return Number(readFileSync(join(this.#path, this.#version.peak), 'utf8'));
+    return Number(readFileSync(join(this.path, this.#version.peak), 'utf8'));
   }
 
   /** Number of processes that were killed because of the limit. */
   get oomKills(): number {
     const [, kills = 'NaN'] =
-      /^oom_kill (\d+)$/mu.exec(readFileSync(join(this.#path, this.#version.events), 'utf8')) ?? [];
+      /^oom_kill (\d+)$/mu.exec(readFileSync(join(this.path, this.#version.events), 'utf8')) ?? [];
     return Number(kills);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await eventually(
-      () => `${this.#path} was removed`,
+      () => `${this.path} was removed`,
       EMPTY_TIMEOUT_MS,
       () => {
         try {
-          rmdirSync(this.#path);
+          rmdirSync(this.path);
           return true;
         } catch {
           return null;

@@ -3,6 +3,7 @@ import { pino } from 'pino';
 import { readRelayConfig } from '../../src/config/relay-config.ts';
 import type { BoundEndpoint } from '../../src/config/endpoint.ts';
 import type { TransportKind } from '../../src/transport/client-transport.ts';
+import type { ProcessLimits } from '../../src/limits/capacity.ts';
 import { Relay } from '../../src/relay/relay.ts';
 import type { Endpoints } from '../../src/relay/relay.ts';
 import type { RelayStatus } from '../../src/status/relay-status.ts';
@@ -39,6 +40,7 @@ export class OpenRelay implements AsyncDisposable {
   static async start(
     settings: Readonly<Record<string, string>> = {},
     log = pino({ level: 'silent' }),
+    processLimits?: ProcessLimits,
   ): Promise<OpenRelay> {
     const environment = {
       RELAY_LISTEN: ANY_PORT,
@@ -48,7 +50,7 @@ export class OpenRelay implements AsyncDisposable {
     };
     const read = readRelayConfig(environment, process.pid);
     assert.ok(read.kind === 'ok', JSON.stringify(read));
-    const relay = new Relay(read.config, log);
+    const relay = new Relay(read.config, log, processLimits);
     return new OpenRelay(relay, await relay.start());
   }
 

@@ -332,7 +332,7 @@ describe('the capacity of a relay', () => {
   });
 
   test('is logged with the reason and the numbers', () => {
-    const memory = { bytes: 512 * MiB, source: 'container', includesSocketBuffers: false } as const;
+    const memory = { bytes: 512 * MiB, source: 'container', cgroup2: null } as const;
     assert.deepEqual(logOf({}, { memory }), [
       {
         level: 'info',
@@ -352,7 +352,7 @@ describe('the capacity of a relay', () => {
       environment: Readonly<Record<string, string>>,
       limits: Omit<ProcessLimits, 'socketBuffers'>,
     ): unknown => logOf(environment, limits).at(-1)?.['limitedBy'];
-    const machine = { bytes: 2 ** 36, source: 'machine', includesSocketBuffers: false } as const;
+    const machine = { bytes: 2 ** 36, source: 'machine', cgroup2: null } as const;
     assert.equal(limitedBy({}, { memory: machine, fds: 1024 }), 'file descriptors');
     assert.equal(limitedBy({}, { memory: machine, fds: 1_048_576 }), 'default');
     const configured = { RELAY_MAX_CONNECTIONS: '500' };
@@ -364,7 +364,7 @@ describe('the capacity of a relay', () => {
     const warnings = (maxConnections: string): unknown[] =>
       logOf(
         { RELAY_MAX_CONNECTIONS: maxConnections },
-        { memory: { bytes: 2 ** 36, source: 'machine', includesSocketBuffers: false }, fds: 1024 },
+        { memory: { bytes: 2 ** 36, source: 'machine', cgroup2: null }, fds: 1024 },
       )
         .filter(({ level }) => level === 'warn')
         .map(({ configured, fits, fileDescriptors }) => [configured, fits, fileDescriptors]);
@@ -376,7 +376,7 @@ describe('the capacity of a relay', () => {
   test('warns if the kernel may buffer more than the memory', () => {
     const log = (memoryMiB: number, environment: Readonly<Record<string, string>> = {}): unknown[] =>
       logOf(environment, {
-        memory: { bytes: memoryMiB * MiB, source: 'container', includesSocketBuffers: true },
+        memory: { bytes: memoryMiB * MiB, source: 'container', cgroup2: '/sys/fs/cgroup' },
       }).map(({ level, maxConnections, socketBufferBytes }) => [level, maxConnections, socketBufferBytes]);
     const warning = ['warn', 100, 6 * MiB];
     assert.deepEqual(log(512), [warning, ['info', 100, 6 * MiB]]);
@@ -391,7 +391,7 @@ describe('the capacity of a relay', () => {
   });
 
   test('warns about too little memory for the buffers or for the configured connections', () => {
-    const memory = { bytes: 256 * MiB, source: 'container', includesSocketBuffers: false } as const;
+    const memory = { bytes: 256 * MiB, source: 'container', cgroup2: null } as const;
     const warnings = (environment: Readonly<Record<string, string>>): unknown[] =>
       logOf(environment, { memory })
         .filter(({ level }) => level === 'warn')

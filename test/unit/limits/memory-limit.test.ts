@@ -15,7 +15,7 @@ const MiB = 2 ** 20;
 const MACHINE = 8192 * MiB;
 
 /** Three quarters of it. */
-const MACHINE_LIMIT = { bytes: 6144 * MiB, source: 'machine', includesSocketBuffers: false };
+const MACHINE_LIMIT = { bytes: 6144 * MiB, source: 'machine', cgroup2: null };
 
 /** The value of a version 1 cgroup without a limit. */
 const UNLIMITED = '9223372036854771712';
@@ -32,6 +32,8 @@ interface Case {
   readonly files: Readonly<Record<string, string>>;
   /** In MiB. Null: the limit of the machine. */
   readonly limit: number | null;
+  /** Directory under /sys/fs/cgroup with the limit, if its version is 2. */
+  readonly cgroup2?: string;
 }
 
 const CASES: readonly Case[] = [
@@ -41,6 +43,7 @@ const CASES: readonly Case[] = [
     groups: ['0::/'],
     files: { 'memory.max': `${512 * MiB}`, 'memory.high': 'max' },
     limit: 512,
+    cgroup2: '',
   },
   {
     name: 'cgroup v2, as a unit of systemd',
@@ -51,6 +54,7 @@ const CASES: readonly Case[] = [
       'system.slice/memory.max': 'max',
     },
     limit: 300,
+    cgroup2: 'system.slice/transit-relay.service',
   },
   {
     name: 'cgroup v2, with a lower limit in a parent cgroup',
@@ -62,6 +66,7 @@ const CASES: readonly Case[] = [
       'pods/memory.max': `${4000 * MiB}`,
     },
     limit: 700,
+    cgroup2: 'pods/pod1',
   },
   {
     name: 'cgroup v2, with a lower memory.high',
@@ -69,6 +74,7 @@ const CASES: readonly Case[] = [
     groups: ['0::/relay'],
     files: { 'relay/memory.max': `${900 * MiB}`, 'relay/memory.high': `${800 * MiB}` },
     limit: 800,
+    cgroup2: 'relay',
   },
   {
     name: 'cgroup v1, in a container that sees its path on the host',
@@ -104,6 +110,7 @@ const CASES: readonly Case[] = [
     groups: ['0::/../../other'],
     files: { 'memory.max': `${128 * MiB}`, 'other/memory.max': `${1 * MiB}` },
     limit: 128,
+    cgroup2: '',
   },
   {
     name: 'no limit in cgroup v2',
@@ -126,6 +133,7 @@ const CASES: readonly Case[] = [
     groups: ['0::/'],
     files: { 'a b/memory.max': `${64 * MiB}` },
     limit: 64,
+    cgroup2: 'a b',
   },
 ];
 
@@ -148,18 +156,17 @@ async function fileSystemOf(context: TestContext, { mounts, groups: cgroups, fil
 describe('the memory limit', () => {
   for (const testCase of CASES) {
     test(`is read with ${testCase.name}`, async (context) => {
-      const limit = memoryLimit(await fileSystemOf(context, testCase), MACHINE);
+      const root = await fileSystemOf(context, testCase);
+      const { limit, cgroup2 } = testCase;
       assert.deepEqual(
-        limit,
-        testCase.limit === null
+        memoryLimit(root, MACHINE),
+        limit === null
           ? MACHINE_LIMIT
           : {
-              bytes: testCase.limit * MiB,
+              bytes: limit * MiB,
               source: 'container',
               // Buffers of sockets are not in a limit of version 1.
-              includesSocketBuffers: !Object.keys(testCase.files).some((path) =>
-                path.endsWith('limit_in_bytes'),
-              ),
+              cgroup2: cgroup2 === undefined ? null : join(root, 'sys/fs/cgroup', cgroup2),
             },
       );
     });
@@ -183,8 +190,9 @@ describe('the memory limit', () => {
       script,
     ]);
     await program.succeeds(10_000);
+    const cgroup2 = MemoryCgroup.includesSocketBuffers ? cgroup.path : null;
     assert.deepEqual(JSON.parse(program.stdout), [
-      { bytes: 200 * MiB, source: 'container', includesSocketBuffers: MemoryCgroup.includesSocketBuffers },
+      { bytes: 200 * MiB, source: 'container', cgroup2 },
       200 * MiB,
     ]);
   });

@@ -1,13 +1,18 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { pino } from 'pino';
 import { WebSocket } from 'ws';
+import { readProcessLimits } from '../../../src/limits/capacity.ts';
+import type { ProcessLimits } from '../../../src/limits/capacity.ts';
 import { IoBackend } from '../../../src/transport/io-backend.ts';
 import { canConnect } from '../../support/listening.ts';
+import { scrape } from '../../support/metrics.ts';
 import { OpenRelay } from '../../support/open-relay.ts';
-import { until } from '../../support/scratch.ts';
+import { scratch, until } from '../../support/scratch.ts';
 import { connectPair } from '../../support/test-client.ts';
 
 interface LogLine extends Record<string, unknown> {
@@ -19,13 +24,14 @@ interface LogLine extends Record<string, unknown> {
 async function start(
   context: TestContext,
   settings: Readonly<Record<string, string>> = {},
+  processLimits?: ProcessLimits,
 ): Promise<{ relay: OpenRelay; log: LogLine[] }> {
   const log: LogLine[] = [];
   const logger = pino(
     { base: null, timestamp: false, formatters: { level: (level) => ({ level }) } },
     { write: (line) => log.push(JSON.parse(line)) },
   );
-  const relay = await OpenRelay.start(settings, logger);
+  const relay = await OpenRelay.start(settings, logger, processLimits);
   context.after(() => relay[Symbol.asyncDispose]());
   return { relay, log };
 }
@@ -120,5 +126,42 @@ describe('a relay that drains', () => {
     await until(() => log.some(({ code }) => code === 'ECONNREFUSED'));
     await relay.relay.drain(new AbortController().signal);
     assert.equal(await canConnect(Number(port), host), false);
+  });
+});
+
+describe('a relay in a cgroup of version 2', () => {
+  const MiB = 2 ** 20;
+
+  /** Sets what the cgroup uses: 60 MiB, and the buffers of sockets. */
+  async function setUsage(cgroup: string, sockets: number): Promise<void> {
+    await writeFile(join(cgroup, 'memory.stat'), `sock ${sockets}\nfile 0\n`);
+    await writeFile(join(cgroup, 'memory.current'), `${60 * MiB + sockets}\n`);
+  }
+
+  test('resets stalled pairs when memory is almost used up, logs that, and counts them', async (context) => {
+    const cgroup = await scratch(context);
+    await setUsage(cgroup, 0);
+    const memory = { bytes: 256 * MiB, source: 'container', cgroup2: cgroup } as const;
+    const { relay, log } = await start(context, {}, { ...readProcessLimits(), memory });
+    const [sender, receiver] = await connectPair(relay, 'tcp', 'tcp');
+    const [active, partner] = await connectPair(relay, 'tcp', 'tcp');
+    receiver.pause();
+    void sender.sendAll(Buffer.alloc(50_000_000), 65_536);
+    await setUsage(cgroup, 180 * MiB);
+    assert.equal((await sender.closed).reset, true);
+    await setUsage(cgroup, 0);
+    receiver.resume();
+    assert.equal((await receiver.closed).reset, true);
+    await active.send('data');
+    assert.equal((await partner.until(7)).toString(), 'ok\ndata');
+    await relay.statusWhere(({ pairs }) => pairs === 1);
+    const warning = log.find(({ msg }) => msg.startsWith('stalled pairs ended'));
+    assert.equal(warning?.['endedPairs'], 1);
+    assert.deepEqual(
+      [warning['usedBytes'], warning['socketBytes'], warning['memoryBytes']],
+      [240 * MiB, 180 * MiB, 256 * MiB],
+    );
+    const figures = await scrape(relay.statusUrl);
+    assert.equal(figures.get('transit_relay_stalled_pairs_ended_total'), 1);
   });
 });

@@ -39,8 +39,7 @@ const BASE_BYTES = 128 * 2 ** 20;
 
 /**
  * Memory of one connection in its worst state, in bytes, without its share of `RELAY_BUFFER_MEMORY` and without
- * the kernel's buffers. Measured
- * as charged to a container by the kernel: 18.7 KiB per connection of a stalled pair by TCP, 19.5 KiB by
+ * the kernel's buffers. Measured as charged to a container by the kernel: 18.7 KiB per connection of a stalled pair by TCP, 19.5 KiB by
  * WebSocket. An endless request head takes 15.0 KiB, a waiting client 3.5 KiB by TCP and 8.8 KiB by
  * WebSocket.
  */
@@ -106,9 +105,6 @@ const MAX_CONNECTIONS_EXCEEDS_MEMORY =
 const BUFFERS_EXCEED_MEMORY =
   'RELAY_BUFFER_MEMORY leaves too little memory for the relay; lower it, or raise the memory limit';
 
-const SOCKET_BUFFERS_EXCEED_MEMORY =
-  'the kernel may buffer more than the memory for stalled connections, and then kill the relay; raise the memory limit, or lower net.ipv4.tcp_rmem and tcp_wmem';
-
 /**
  * File descriptors that this process may have open (getrlimit(2), RLIMIT_NOFILE). Read from /proc on Linux.
  */
@@ -135,7 +131,9 @@ function worstCaseBytes({ hasTls, isClustered }: ConnectionRequirements): number
 }
 
 /**
- * Connections that fit into this memory if all of them are in their worst state; at least 100.
+ * Connections that fit into this memory if all of them are in their worst state; at least 100. Either each has
+ * the initial buffers of the kernel, or there is room for as much as the kernel buffers on the whole host. If
+ * buffers grow, the memory guard ends stalled pairs.
  *
  * @param bufferBytes `RELAY_BUFFER_MEMORY`
  * @param socketBuffers null: the kernel's buffers do not count
@@ -147,34 +145,21 @@ export function connectionsWithinMemory(
   socketBuffers: SocketBuffers | null = null,
 ): number {
   const freeBytes = memoryBytes - BASE_BYTES - bufferBytes;
-  return Math.max(MIN_CONNECTIONS, safeConnections(freeBytes, needs, socketBuffers));
-}
-
-/**
- * Connections that cannot use more than this memory, together with the kernel. Either each may have the largest
- * buffers, or there is room for as much as the kernel buffers on the whole host.
- */
-function safeConnections(
-  freeBytes: number,
-  needs: ConnectionRequirements,
-  socketBuffers: SocketBuffers | null,
-): number {
   const each = worstCaseBytes(needs);
-  if (socketBuffers === null) return Math.floor(freeBytes / each);
-  const withBuffers = Math.floor(freeBytes / (each + kernelBytes(needs, socketBuffers)));
-  const besideAllBuffers = Math.floor((freeBytes - socketBuffers.maxTotalBytes) / each);
-  return Math.max(withBuffers, besideAllBuffers);
+  const withInitial = freeBytes / (each + kernelBytes(needs, socketBuffers));
+  const besideAll = (freeBytes - (socketBuffers?.maxTotalBytes ?? 0)) / each;
+  return Math.max(MIN_CONNECTIONS, Math.floor(withInitial), Math.floor(besideAll));
 }
 
 /**
- * Most that the kernel buffers for one connection, together with its link, in bytes. Unix sockets have small
- * buffers. Links use TCP.
+ * Initial buffers of the kernel for one connection, together with its link, in bytes. Unix sockets have small
+ * ones. Links use TCP.
  */
 function kernelBytes(
   { hasTcp, isClustered }: ConnectionRequirements,
-  { bytesPerConnection }: SocketBuffers,
+  socketBuffers: SocketBuffers | null,
 ): number {
-  return bytesPerConnection * (Number(hasTcp) + Number(isClustered));
+  return (socketBuffers?.bytesPerConnection ?? 0) * (Number(hasTcp) + Number(isClustered));
 }
 
 /**
@@ -244,11 +229,6 @@ export function resolveCapacity(
   if (memory.bytes < minBytes) log.warn(sizes, BUFFERS_EXCEED_MEMORY);
   else if (configured !== 'auto' && maxConnections > inMemory)
     log.warn({ configured: maxConnections, fits: inMemory, ...sizes }, MAX_CONNECTIONS_EXCEEDS_MEMORY);
-  const socketBufferBytes = socketBuffers === null ? 0 : kernelBytes(needs, socketBuffers);
-  const isSafe =
-    maxConnections <= safeConnections(memory.bytes - BASE_BYTES - bufferBytes, needs, socketBuffers);
-  if (configured === 'auto' && memory.bytes >= minBytes && !isSafe)
-    log.warn({ maxConnections, socketBufferBytes, ...sizes }, SOCKET_BUFFERS_EXCEED_MEMORY);
   log.info(
     {
       maxConnections,
@@ -257,7 +237,7 @@ export function resolveCapacity(
       fileDescriptors: fds,
       ...sizes,
       bytesPerConnection: worstCaseBytes(needs),
-      socketBufferBytes,
+      socketBufferBytes: kernelBytes(needs, socketBuffers),
     },
     'connection capacity',
   );

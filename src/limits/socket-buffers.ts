@@ -5,8 +5,8 @@ import { join } from 'node:path';
 /** Kernel settings of this network namespace: minimum, initial and maximum buffer of a connection, in bytes. */
 const BUFFER_FILES = ['tcp_rmem', 'tcp_wmem'] as const;
 
-/** The kernel's defaults, in bytes. Linux 6.1; newer kernels receive up to 32 MiB. */
-const DEFAULT_MAX_BYTES = { tcp_rmem: 6 * 2 ** 20, tcp_wmem: 4 * 2 ** 20 } as const;
+/** The kernel's defaults of the initial buffers, in bytes. */
+const DEFAULT_INITIAL_BYTES = { tcp_rmem: 131_072, tcp_wmem: 16_384 } as const;
 
 /**
  * The kernel's default for the third number of `tcp_mem`, as a share of the host's memory. `tcp_mem` itself is
@@ -16,7 +16,7 @@ const TCP_MEM_SHARE = 3 / 32;
 
 /** What the kernel may buffer for TCP connections. */
 export interface SocketBuffers {
-  /** For a connection that stalls in both directions. */
+  /** For a connection in both directions, before the kernel enlarges them. */
   readonly bytesPerConnection: number;
   /** For all connections of the host. */
   readonly maxTotalBytes: number;
@@ -29,19 +29,19 @@ export interface SocketBuffers {
  * @param machineBytes memory of the host
  */
 export function readSocketBuffers(fileSystem = '/', machineBytes = totalmem()): SocketBuffers {
-  const maxima = BUFFER_FILES.map((name) => maximumOf(fileSystem, name) ?? DEFAULT_MAX_BYTES[name]);
+  const initial = BUFFER_FILES.map((name) => initialOf(fileSystem, name) ?? DEFAULT_INITIAL_BYTES[name]);
   return {
-    bytesPerConnection: maxima.reduce((sum, bytes) => sum + bytes, 0),
+    bytesPerConnection: initial.reduce((sum, bytes) => sum + bytes, 0),
     maxTotalBytes: Math.floor(machineBytes * TCP_MEM_SHARE),
   };
 }
 
-/** The third number; null if the file cannot be read, for example in a sandbox without `/proc/sys`. */
-function maximumOf(fileSystem: string, name: string): number | null {
+/** The second number; null if the file cannot be read, for example in a sandbox without `/proc/sys`. */
+function initialOf(fileSystem: string, name: string): number | null {
   try {
     const text = readFileSync(join(fileSystem, 'proc/sys/net/ipv4', name), 'latin1');
-    const [, maximum] = /^\d+\s+\d+\s+(\d+)\s*$/u.exec(text) ?? [];
-    return maximum === undefined ? null : Number(maximum);
+    const [, initial] = /^\d+\s+(\d+)\s+\d+\s*$/u.exec(text) ?? [];
+    return initial === undefined ? null : Number(initial);
   } catch {
     return null;
   }

@@ -36,8 +36,8 @@ const PLENTY: Resources = {
   socketBuffers: null,
 };
 
-/** Settings of docker-compose.yml, on a host with 24 GiB. */
-const SOCKET_BUFFERS = { bytesPerConnection: 6 * MiB, maxTotalBytes: 2304 * MiB };
+/** 144 KiB, on a host with 24 GiB. */
+const SOCKET_BUFFERS = { bytesPerConnection: 147_456, maxTotalBytes: 2304 * MiB };
 
 describe('the connection capacity', () => {
   const cases: readonly (readonly [
@@ -161,26 +161,21 @@ describe('the connection capacity', () => {
       return [maxConnections, limitedBy];
     };
 
-    test('leaves room for the largest buffers of each connection', () => {
-      // 832 MiB, and 6 MiB and 20 KiB for each.
-      assert.deepEqual(capacity(1024), [138, 'memory']);
-      assert.deepEqual(capacity(2048), [308, 'memory']);
-      // With smaller buffers there may be more connections.
-      assert.deepEqual(capacity(1024, STANDALONE, { ...SOCKET_BUFFERS, bytesPerConnection: 1 * MiB }), [
-        816,
-        'memory',
-      ]);
+    test('leaves room for the initial buffers of each connection', () => {
+      // 832 MiB, and 164 KiB for each.
+      assert.deepEqual(capacity(1024), [5194, 'memory']);
+      assert.deepEqual(capacity(512), [1998, 'memory']);
     });
 
     test('is smaller in a cluster and with TLS', () => {
-      assert.deepEqual(capacity(2048, { ...STANDALONE, isClustered: true }), [154, 'memory']);
-      assert.deepEqual(capacity(2048, { ...STANDALONE, hasTls: true }), [303, 'memory']);
+      assert.deepEqual(capacity(1024, { ...STANDALONE, isClustered: true }), [2597, 'memory']);
+      assert.deepEqual(capacity(1024, { ...STANDALONE, hasTls: true }), [3227, 'memory']);
     });
 
     test('counts TCP connections only', () => {
       const unix = { ...STANDALONE, hasTcp: false };
       assert.deepEqual(capacity(1024, unix), [42_598, 'memory']);
-      assert.deepEqual(capacity(2048, { ...unix, isClustered: true }), [307, 'memory']);
+      assert.deepEqual(capacity(1024, { ...unix, isClustered: true }), [4630, 'memory']);
     });
 
     test('is larger if the buffers of the whole host fit', () => {
@@ -193,7 +188,7 @@ describe('the connection capacity', () => {
     });
 
     test('is never below the minimum', () => {
-      assert.deepEqual(capacity(512), [100, 'memory']);
+      assert.deepEqual(capacity(200), [100, 'memory']);
       assert.deepEqual(capacity(64), [100, 'memory']);
     });
 
@@ -373,21 +368,16 @@ describe('the capacity of a relay', () => {
     assert.deepEqual(warnings('auto'), []);
   });
 
-  test('warns if the kernel may buffer more than the memory', () => {
-    const log = (memoryMiB: number, environment: Readonly<Record<string, string>> = {}): unknown[] =>
+  test("is logged with the kernel's part if it counts", () => {
+    const log = (environment: Readonly<Record<string, string>> = {}): unknown[] =>
       logOf(environment, {
-        memory: { bytes: memoryMiB * MiB, source: 'container', cgroup2: '/sys/fs/cgroup' },
+        memory: { bytes: 1024 * MiB, source: 'container', cgroup2: '/sys/fs/cgroup' },
       }).map(({ level, maxConnections, socketBufferBytes }) => [level, maxConnections, socketBufferBytes]);
-    const warning = ['warn', 100, 6 * MiB];
-    assert.deepEqual(log(512), [warning, ['info', 100, 6 * MiB]]);
-    assert.deepEqual(log(1024), [['info', 138, 6 * MiB]]);
-    assert.deepEqual(log(1024, CLUSTER), [
-      ['warn', 100, 12 * MiB],
-      ['info', 100, 12 * MiB],
-    ]);
-    assert.deepEqual(log(1024, { RELAY_LISTEN: 'unix:/run/relay.sock' }), [['info', 42_598, 0]]);
-    // Operators choose how many connections may stall.
-    assert.deepEqual(log(1024, { RELAY_MAX_CONNECTIONS: '10000' }), [['info', 10_000, 6 * MiB]]);
+    assert.deepEqual(log(), [['info', 5194, 147_456]]);
+    assert.deepEqual(log(CLUSTER), [['info', 2597, 294_912]]);
+    assert.deepEqual(log({ RELAY_LISTEN: 'unix:/run/relay.sock' }), [['info', 42_598, 0]]);
+    // The memory guard ends pairs if too many stall.
+    assert.deepEqual(log({ RELAY_MAX_CONNECTIONS: '10000' }), [['info', 10_000, 147_456]]);
   });
 
   test('warns about too little memory for the buffers or for the configured connections', () => {

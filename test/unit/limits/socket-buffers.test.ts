@@ -9,18 +9,18 @@ const MiB = 2 ** 20;
 
 const HOST = 16_384 * MiB;
 
-/** The kernel's defaults: 6 MiB and 4 MiB. */
-const DEFAULT_BYTES = 10 * MiB;
+/** The kernel's defaults: 128 KiB and 16 KiB. */
+const DEFAULT_BYTES = 147_456;
 
 describe('the buffers of the kernel', () => {
   const cases: readonly (readonly [name: string, files: Readonly<Record<string, string>>, bytes: number])[] =
     [
       [
-        'the maxima of both directions',
-        { tcp_rmem: '4096\t131072\t3670016\n', tcp_wmem: '4096\t16384\t2621440\n' },
-        6 * MiB,
+        'the initial ones of both directions',
+        { tcp_rmem: '4096\t262144\t3670016\n', tcp_wmem: '4096\t32768\t2621440\n' },
+        294_912,
       ],
-      ['one default if a file is missing', { tcp_rmem: '4096 131072 1048576\n' }, 5 * MiB],
+      ['one default if a file is missing', { tcp_rmem: '4096 65536 1048576\n' }, 81_920],
       ['the defaults if no file can be read', {}, DEFAULT_BYTES],
       ['the defaults instead of other text', { tcp_rmem: '1 2\n', tcp_wmem: 'max\n' }, DEFAULT_BYTES],
     ];

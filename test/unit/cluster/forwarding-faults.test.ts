@@ -25,6 +25,36 @@ function moveLease(cluster: TestCluster, token: string, relay: number, owner: nu
   cluster.member(relay).relay.sessions.redirectWaiting(tokenOf(token), cluster.member(owner).owner);
 }
 
+describe('a stalled transfer of a forwarded client', () => {
+  for (const relay of [0, 1]) {
+    clusterTest(
+      `is ended by the relay ${relay === 0 ? 'that owns its token' : 'of the client'}`,
+      async (cluster) => {
+        const { token, waiter } = await startWaiting(cluster);
+        const forwarded = await connectAndSend(cluster, 1, handshake(token, SIDE_B));
+        await expectExchange(waiter, forwarded);
+        // Its sender is at the relay that ends it, so that the link is the receiver of the stalled direction.
+        const [sender, receiver] = relay === 0 ? [waiter, forwarded] : [forwarded, waiter];
+        receiver.pause();
+        void sender.sendAll(Buffer.alloc(64_000_000), 65_536);
+        const { sessions } = cluster.member(relay).relay;
+        await until(() => sessions.bufferedBytes > 0);
+        await cluster.member(relay).relay.untilStalled();
+        assert.equal(await sessions.endStalled(1, 0), 1);
+        assert.deepEqual(
+          [sessions.pairs, sessions.clients.forwardedClients, sessions.bufferedBytes],
+          [0, 0, 0],
+        );
+        assert.equal((await sender.closed).reset, true);
+        receiver.resume();
+        await receiver.closed;
+        await expectRecords(cluster, 0, ['happy link tcp']);
+        assert.deepEqual(recordsOf(cluster, 1), []);
+      },
+    );
+  }
+});
+
 describe('an unreachable owner', () => {
   for (const transport of TRANSPORTS) {
     clusterTest(

@@ -84,12 +84,13 @@ export class ClientSession implements ClientTransportHandler, ConnectionPhase, L
 
   /**
    * Since when the kernel's buffers of its pair may be full because a receiver does not keep up, in milliseconds of
-   * the monotonic clock. Null if they are not. A closing client counts while bytes are buffered for it.
+   * the monotonic clock. Null if they are not, and for one of the two clients of a pair. A closing client counts while
+   * bytes are buffered for it.
    */
   get stalledSince(): number | null {
-    const isOpen = this.#state === 'paired' || this.#state === 'forwarding';
-    const isStuck = this.#state === 'closing' && this.transport.bufferedBytes > 0;
-    return isOpen || isStuck ? (this.splice?.stalledSince ?? null) : null;
+    if (this.#state === 'paired' && this.#pair?.open.session !== this) return null;
+    if (this.#state === 'closing' && this.transport.bufferedBytes === 0) return null;
+    return this.#state === 'closed' ? null : (this.splice?.stalledSince ?? null);
   }
 
   onData(bytes: Uint8Array): void {

@@ -183,16 +183,16 @@ export class SessionManager {
    * with the number of pairs that were ended, and clients whose pair had ended before.
    */
   async endStalled(share: number, minStallMs: number): Promise<number> {
-    const stalled = new Map<Splice | null, { since: number; session: ClientSession }>();
+    const stalled: { since: number; session: ClientSession }[] = [];
     for (const session of this.#sessions) {
       const since = session.stalledSince;
-      if (since !== null) stalled.set(session.splice, { since, session });
+      if (since !== null) stalled.push({ since, session });
     }
     const latest = this.monotonicClock() - minStallMs;
-    const chosen = [...stalled.values()]
+    const chosen = stalled
       .filter(({ since }) => since <= latest)
       .toSorted((one, other) => one.since - other.since)
-      .slice(0, Math.ceil(share * stalled.size));
+      .slice(0, Math.ceil(share * stalled.length));
     let ended = 0;
     await this.#tasks.forEach(chosen, ({ session }) => {
       // It may have resumed or closed meanwhile.

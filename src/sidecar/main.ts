@@ -1,5 +1,6 @@
 import { setPriority } from 'node:os';
 import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { Signals } from '../process/signals.ts';
 import { hideUnusedExports } from '../process/unused-exports.ts';
 
@@ -9,13 +10,22 @@ const NICE = 19;
 const signals = new Signals();
 setPriority(NICE);
 hideUnusedExports();
-// Both save about 5 MB. Loading would grow V8's young generation from 1 to 4 MiB, and would use its slowest compiler,
-// which is loaded on its first use. Job processes do the work that allocates or computes much.
-setFlagsFromString('--semi-space-growth-factor=1');
-setFlagsFromString('--invocation-count-for-turbofan=100000');
 
 const [{ runProgram }, { sidecarProgram }] = [
   await import('../process/program.ts'),
   await import('./sidecar.ts'),
 ];
 await runProgram(sidecarProgram, signals);
+shrinkHeap();
+
+/**
+ * Frees 8 MB that V8 would keep after loading: garbage, and a young generation that has grown from 1 to 4 MiB. Job
+ * processes do the work that allocates much. Flags of V8 are set only now: Node's compile cache is valid for those
+ * with which it was written.
+ */
+function shrinkHeap(): void {
+  setFlagsFromString('--expose-gc');
+  const collectGarbage: unknown = runInNewContext('gc');
+  if (typeof collectGarbage === 'function') collectGarbage({ type: 'major', flavor: 'last-resort' });
+  setFlagsFromString('--semi-space-growth-factor=1');
+}

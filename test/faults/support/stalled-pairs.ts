@@ -5,26 +5,33 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { SIDE_A, SIDE_B, handshake, newToken } from '../../support/bytes.ts';
 
 /**
- * Pairs that send at full speed in both directions, and then stop reading. Run as `node stalled-pairs.ts PORT
- * COUNT`; COUNT is the most, if the relay accepts as many. It prints lines of JSON: `{ pairs, connected }`
- * when all pairs have stalled, with the number of their connections that are still open; and `{ exchanged }`,
- * the bytes that a new pair receives when a tenth of the pairs has left.
+ * Pairs that send in both directions, and then stop reading, next to a transfer that runs all the time. Run as
+ * `node stalled-pairs.ts PORT COUNT`; COUNT is the most, if the relay accepts as many. It prints lines of JSON:
+ * `{ pairs, connected, transferred }` when the pairs have stalled, with the number of their connections that are
+ * still open, and the bytes of the transfer since the pairs began to stall, 0 if it was ended; and `{ exchanged }`,
+ * the bytes that a new pair receives.
  */
 
 /** How long the pairs read, in milliseconds: long enough for the kernel to enlarge the buffers. */
-const FULL_SPEED_MS = 2000;
+const FULL_SPEED_MS = 3000;
 
-/** Time for stalled pairs to fill the buffers, in milliseconds. */
-const FILLING_MS = 2000;
+/** Bytes that all pairs send in a tick. Together 64 MB/s: half of a link of 1 Gbit/s. */
+const BYTES_PER_TICK = 640 * 1024;
 
-const PIECE = Buffer.alloc(64 * 1024);
+const TICK_MS = 10;
+
+/** The pairs have stalled when they have sent nothing for so long, in milliseconds. */
+const STALLED_MS = 1500;
+
+const PIECE = Buffer.alloc(16 * 1024);
+
+/** Bytes that the receiver of the transfer reads between two pauses of `RECEIVER_PAUSE_MS`. */
+const RECEIVER_BYTES = 256 * 1024;
+
+const RECEIVER_PAUSE_MS = 50;
 
 /** Bytes that the new pair exchanges. */
 const EXCHANGED_BYTES = 100_000;
-
-const MAX_TRIES = 50;
-
-const RETRY_MS = 200;
 
 type Pair = readonly [Socket, Socket];
 
@@ -59,13 +66,58 @@ async function replyTo(socket: Socket): Promise<string> {
   return Promise.race([data, closed, sleep(5000).then(() => '')]);
 }
 
-/** Sends as fast as the relay reads. */
-function sendForever(socket: Socket): void {
-  const send = (): void => {
-    while (socket.writable && socket.write(PIECE));
-  };
-  socket.on('drain', send);
-  send();
+/** A transfer whose receiver is slower than its sender, so that the relay pauses the sender again and again. */
+class Transfer {
+  bytes = 0;
+  readonly #pair: Pair;
+
+  constructor(pair: Pair) {
+    this.#pair = pair;
+    const [sender, receiver] = pair;
+    const send = (): void => {
+      while (sender.writable && sender.write(PIECE));
+    };
+    sender.on('drain', send);
+    let sincePause = 0;
+    receiver.on('data', ({ length }: Buffer) => {
+      this.bytes += length;
+      sincePause += length;
+      if (sincePause < RECEIVER_BYTES) return;
+      sincePause = 0;
+      receiver.pause();
+      setTimeout(() => receiver.resume(), RECEIVER_PAUSE_MS);
+    });
+    send();
+  }
+
+  get isRunning(): boolean {
+    return this.#pair.every((socket) => !socket.destroyed);
+  }
+}
+
+/** Sends from all sockets in turn, at the rate of a network. */
+class Senders {
+  /** Milliseconds of the monotonic clock. */
+  lastSentAt = performance.now();
+  readonly #sockets: readonly Socket[];
+  #next = 0;
+
+  constructor(sockets: readonly Socket[]) {
+    this.#sockets = sockets;
+    setInterval(() => this.#sendForOneTick(), TICK_MS);
+  }
+
+  #sendForOneTick(): void {
+    let bytes = BYTES_PER_TICK;
+    for (let tried = 0; bytes > 0 && tried < this.#sockets.length; tried += 1) {
+      const socket = this.#sockets[this.#next % this.#sockets.length];
+      this.#next += 1;
+      if (socket?.writable !== true || socket.writableLength > 0) continue;
+      bytes -= PIECE.length;
+      socket.write(PIECE);
+      if (socket.writableLength === 0) this.lastSentAt = performance.now();
+    }
+  }
 }
 
 function print(report: object): void {
@@ -73,6 +125,9 @@ function print(report: object): void {
 }
 
 const [port = 0, count = 0] = process.argv.slice(2).map(Number);
+const running = await connectPair(port);
+if (running === null) throw new Error('the relay rejects the transfer');
+const transfer = new Transfer(running);
 const pairs: Pair[] = [];
 for (let tries = 0; tries < count; tries += 1) {
   const pair = await connectPair(port);
@@ -80,23 +135,17 @@ for (let tries = 0; tries < count; tries += 1) {
   pairs.push(pair);
 }
 const sockets = pairs.flat();
-for (const socket of sockets) {
-  socket.resume();
-  sendForever(socket);
-}
+for (const socket of sockets) socket.resume();
+const senders = new Senders(sockets);
 await sleep(FULL_SPEED_MS);
 for (const socket of sockets) socket.pause();
-await sleep(FILLING_MS);
+const before = transfer.bytes;
+while (performance.now() - senders.lastSentAt < STALLED_MS) await sleep(TICK_MS);
 const connected = sockets.filter((socket) => !socket.destroyed).length;
-print({ pairs: pairs.length, connected });
+const transferred = transfer.isRunning ? transfer.bytes - before : 0;
+print({ pairs: pairs.length, connected, transferred });
 
-for (const socket of pairs.slice(0, Math.ceil(pairs.length / 10)).flat()) socket.destroy();
-// The relay may notice a little later that connections have been closed.
-let pair = await connectPair(port);
-for (let tries = 0; tries < MAX_TRIES && pair === null; tries += 1) {
-  await sleep(RETRY_MS);
-  pair = await connectPair(port);
-}
+const pair = await connectPair(port);
 let exchanged = 0;
 if (pair !== null) {
   const [sender, receiver] = pair;
@@ -107,4 +156,5 @@ if (pair !== null) {
   await once(receiver, 'end');
 }
 print({ exchanged });
+for (const socket of [...sockets, ...running]) socket.resetAndDestroy();
 process.exit(0);

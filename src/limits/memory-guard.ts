@@ -13,8 +13,8 @@ const CHECK_INTERVAL_MS = 50;
  * time is short: otherwise the kernel would kill the relay, and with it all pairs.
  */
 const LEVELS: readonly Level[] = [
-  { usedShare: 0.9, minStallMs: 100 },
-  { usedShare: 0.8, minStallMs: 2000 },
+  { usedShare: 0.85, minStallMs: 100 },
+  { usedShare: 0.75, minStallMs: 2000 },
 ];
 
 /** Share of the limit below which buffers of sockets are not the reason for a shortage. */

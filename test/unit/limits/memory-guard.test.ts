@@ -26,18 +26,18 @@ function open(unreclaimable = 0, sockets = 500) {
 
 describe('the memory guard', () => {
   const cases: readonly (readonly [name: string, usage: MemoryUsage | null, steps: readonly unknown[]])[] = [
-    ['does nothing below 80 % of the limit', { unreclaimable: 800, sockets: 600 }, []],
+    ['does nothing below 75 % of the limit', { unreclaimable: 750, sockets: 600 }, []],
     [
-      'ends the share of the stalled pairs by which 80 % are exceeded',
-      { unreclaimable: 850, sockets: 500 },
+      'ends the share of the stalled pairs by which 75 % are exceeded',
+      { unreclaimable: 800, sockets: 500 },
       [
         ['end', 0.1, 2000],
         ['shortage', 10],
       ],
     ],
     [
-      'ends more above 90 %, and pairs that have been stalled for a shorter time',
-      { unreclaimable: 925, sockets: 500 },
+      'ends more above 85 %, and pairs that have been stalled for a shorter time',
+      { unreclaimable: 875, sockets: 500 },
       [
         ['end', 0.25, 100],
         ['shortage', 10],
@@ -72,14 +72,14 @@ describe('the memory guard', () => {
   });
 
   test('reports that no pair is stalled only if memory is nearly used up', async () => {
-    const { guard, state, steps } = open(850);
+    const { guard, state, steps } = open(800);
     state.stalledPairs = 0;
     await guard.check();
     assert.deepEqual(steps, [['end', 0.1, 2000]]);
     state.usage = { unreclaimable: 950, sockets: 500 };
     await guard.check();
     assert.deepEqual(steps.slice(1), [
-      ['end', 0.3, 100],
+      ['end', 0.4, 100],
       ['shortage', 0],
     ]);
   });

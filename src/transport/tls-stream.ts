@@ -47,8 +47,6 @@ export class SharedTlsState {
   readonly bindings: TlsBindings;
   /** Joins the records of one read, so that they are forwarded with one write. */
   readonly plaintext = Buffer.allocUnsafeSlow(MAX_PLAINTEXT_BYTES);
-  /** Joins the parts of one write, so that OpenSSL creates full records. */
-  readonly outgoing = Buffer.allocUnsafeSlow(MAX_PLAINTEXT_BYTES);
   readonly handshakes = new TlsHandshakeQueue(
     () => performance.now(),
     (run) => setImmediate(run),
@@ -130,13 +128,13 @@ export class TlsStream implements ByteStream, ByteStreamHandler, TlsCallbacks, T
   }
 
   write(bytes: Uint8Array): boolean {
-    if (this.#state !== 'open') return true;
-    if (this.#engine?.write(bytes) !== true) this.abort();
-    return this.#underlying.bufferedBytes === 0;
+    return this.writeParts([bytes]);
   }
 
   writeParts(parts: readonly Uint8Array[]): boolean {
-    return this.write(this.#joinParts(parts));
+    if (this.#state !== 'open') return true;
+    if (this.#engine?.write(parts) !== true) this.abort();
+    return this.#underlying.bufferedBytes === 0;
   }
 
   pause(): void {
@@ -315,16 +313,5 @@ export class TlsStream implements ByteStream, ByteStreamHandler, TlsCallbacks, T
   #applyEndReason(): void {
     if (this.#endReason === 'failed') this.abort();
     else if (this.#endReason === 'closed') this.onEnd();
-  }
-
-  #joinParts(parts: readonly Uint8Array[]): Uint8Array {
-    const { outgoing } = this.#shared;
-    let length = 0;
-    for (const part of parts) {
-      if (length + part.length > outgoing.length) return Buffer.concat(parts);
-      outgoing.set(part, length);
-      length += part.length;
-    }
-    return outgoing.subarray(0, length);
   }
 }

@@ -76,8 +76,15 @@ before(async () => {
   bindings = found;
 });
 
+function partsOf(bytes: Uint8Array, size: number): Uint8Array[] {
+  const parts: Uint8Array[] = [];
+  for (let at = 0; at < bytes.length; at += Math.ceil(size))
+    parts.push(bytes.subarray(at, at + Math.ceil(size)));
+  return parts;
+}
+
 describe('TLS without a socket', () => {
-  test('sends any bytes both ways, however the ciphertext is split', () => {
+  test('sends any bytes both ways, however plaintext and ciphertext are split', () => {
     const payload = randomBytesOf(1, 300_000);
     const size = fc.oneof(
       fc.constantFrom(1, MAX_RECORD_BYTES - 1, MAX_RECORD_BYTES, MAX_RECORD_BYTES + 1),
@@ -87,15 +94,17 @@ describe('TLS without a socket', () => {
     const message = fc.record({
       fromClient: fc.boolean(),
       bytes: size,
+      part: size,
       piece: fc.integer({ min: 500, max: 200_000 }),
     });
     fc.assert(
       fc.property(fc.array(message, { maxLength: 6 }), (messages) => {
         const { client, server } = connected();
-        for (const { fromClient, bytes, piece } of messages) {
+        for (const { fromClient, bytes, part, piece } of messages) {
           const [from, to] = fromClient ? [client, server] : [server, client];
           const plaintext = Uint8Array.from(payload.subarray(0, bytes));
-          assert.equal(from.engine.write(plaintext), true);
+          // At most 1,000 parts.
+          assert.equal(from.engine.write(partsOf(plaintext, Math.max(part, bytes / 1000))), true);
           // The caller may reuse its memory.
           plaintext.fill(0);
           assert.equal(from.sent.length, 1, 'the ciphertext of a write is not sent at once');
@@ -120,12 +129,12 @@ describe('TLS without a socket', () => {
 
   test('reports close_notify once, and can still send in the other direction', () => {
     const { client, server } = connected();
-    client.engine.write(Buffer.from('last'));
+    client.engine.write([Buffer.from('last')]);
     client.engine.shutdown();
     client.deliverTo(server);
     assert.equal(server.received.toString(), 'last');
     assert.deepEqual(server.events, ['ready', 'close_notify']);
-    server.engine.write(Buffer.from('reply'));
+    server.engine.write([Buffer.from('reply')]);
     server.deliverTo(client);
     assert.equal(client.received.toString(), 'reply');
   });
@@ -163,24 +172,24 @@ describe('TLS without a socket', () => {
 
   test('reports damaged ciphertext, and sends an alert', () => {
     const { client, server } = connected();
-    client.engine.write(Buffer.from('data'));
+    client.engine.write([Buffer.from('data')]);
     const last = client.sent[0]?.length ?? 0;
     client.sent[0]?.writeUInt8(~(client.sent[0]?.readUInt8(last - 1) ?? 0) & 0xff, last - 1);
     client.deliverTo(server);
     assert.equal(server.received.length, 0);
     assert.deepEqual(server.events, ['ready', 'ERR_SSL_DECRYPTION_FAILED_OR_BAD_RECORD_MAC']);
     assert.equal(server.sent.length, 1);
-    assert.equal(server.engine.write(Buffer.from('data')), false);
+    assert.equal(server.engine.write([Buffer.from('data')]), false);
   });
 
   test('calls nothing after it is closed, also from within a callback', async () => {
     const { client, server } = connected();
-    client.engine.write(Buffer.from('data'));
+    client.engine.write([Buffer.from('data')]);
     server.engine.close();
     server.engine.close();
     client.deliverTo(server);
     await nextTurn();
-    client.engine.write(Buffer.from('data'));
+    client.engine.write([Buffer.from('data')]);
     client.deliverTo(server);
     assert.equal(server.received.length, 0);
     assert.deepEqual(server.events, ['ready']);

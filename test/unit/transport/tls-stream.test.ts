@@ -115,7 +115,7 @@ class Fixture implements ByteStreamHandler {
 
   /** The client sends each of these characters in a record of its own. */
   sendRecords(text: string): void {
-    for (const character of text) this.client.write(Buffer.from(character));
+    for (const character of text) this.client.write([Buffer.from(character)]);
   }
 
   onBytes(bytes: Uint8Array): void {
@@ -195,7 +195,7 @@ describe('a TLS stream', () => {
 
   test('does not treat large records as small ones, though a read may end within one', () => {
     const fixture = Fixture.connected();
-    fixture.client.write(Buffer.alloc(40_000, 'a'));
+    fixture.client.write([Buffer.alloc(40_000, 'a')]);
     const ciphertext = fixture.take();
     for (let at = 0; at < ciphertext.length; at += 5000)
       fixture.underlying.feed(ciphertext.slice(at, at + 5000));
@@ -218,14 +218,14 @@ describe('a TLS stream', () => {
     // Too late.
     assert.equal(stream.write(Buffer.from('four')), true);
     assert.equal(underlying.sent.length, 0);
-    fixture.client.write(Buffer.from('still read'));
+    fixture.client.write([Buffer.from('still read')]);
     fixture.deliver();
     assert.deepEqual(fixture.received, ['still read']);
   });
 
   test('reports close_notify as the end, after the plaintext and only once', () => {
     const fixture = Fixture.connected();
-    fixture.client.write(Buffer.from('last'));
+    fixture.client.write([Buffer.from('last')]);
     fixture.client.shutdown();
     fixture.deliver();
     assert.deepEqual([fixture.received, fixture.events], [['last'], ['ready', 'end']]);

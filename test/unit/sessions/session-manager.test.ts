@@ -373,7 +373,7 @@ describe('stalled pairs', () => {
     fixture.sessions.checkConsistency();
   });
 
-  test('start anew to count as stalled when their receivers have caught up', async () => {
+  test('count as stalled from the last pause of their receivers on', async () => {
     using fixture = new Fixture();
     const [first, second] = stalledPairs(fixture);
     assert.ok(first !== undefined && second !== undefined);

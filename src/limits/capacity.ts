@@ -39,9 +39,9 @@ const BASE_BYTES = 128 * 2 ** 20;
 
 /**
  * Memory of one connection in its worst state, in bytes, without its share of `RELAY_BUFFER_MEMORY` and without
- * the kernel's buffers. Measured as charged to a container by the kernel: 18.7 KiB per connection of a stalled pair by TCP, 19.5 KiB by
- * WebSocket. An endless request head takes 15.0 KiB, a waiting client 3.5 KiB by TCP and 8.8 KiB by
- * WebSocket.
+ * the kernel's buffers. Measured as charged to a container by the kernel: 18.7 KiB per connection of a stalled
+ * pair by TCP, 19.5 KiB by WebSocket. An endless request head takes 15.0 KiB, a waiting client 3.5 KiB by TCP
+ * and 8.8 KiB by WebSocket.
  */
 const CONNECTION_BYTES = 20 * 1024;
 

@@ -25,7 +25,7 @@ function section(heading: string): string {
 
 describe('the README', () => {
   test('lists every variable of the relay once, with its default', () => {
-    const rows = [...section('## Configuration').matchAll(/^\| `(RELAY_\w+)` *\| ([^|]*) \|/gmu)];
+    const rows = [...section('## Configuration').matchAll(/^\| `(RELAY_\w+)` \|\s*([^|]*?)\s*\|/gmu)];
     const documented = rows.map(([, variable = '', cell = '']) => [
       variable,
       cell.replaceAll('`', '').replaceAll("'", '’').trim(),
@@ -75,7 +75,7 @@ describe('the README', () => {
         .filter((name) => !/^(?:process|nodejs)_/u.test(name)),
     );
     const words = (text: string): string[] => [...text.matchAll(/`(\w+)`/gu)].map(([, word = '']) => word);
-    const rows = [...section('## Metrics').matchAll(/^\| (`[^|]*) \| ([^|]*) \|/gmu)];
+    const rows = [...section('## Metrics').matchAll(/^\| (`[^|]*) \|\s*([^|]*?)\s*\|/gmu)];
     deepEqual(new Set(rows.flatMap(([, names = '']) => words(names))), expected);
     for (const [, names = '', labels = ''] of rows) {
       const [name = ''] = words(names);

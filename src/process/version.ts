@@ -1,0 +1,4 @@
+import packageJson from '../../package.json' with { type: 'json' };
+
+/** The version of this release, like `1.0.0`. */
+export const VERSION: string = packageJson.version;

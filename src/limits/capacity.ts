@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
-import type { Logger } from 'pino';
 import type { RelayConfig } from '../config/relay-config.ts';
+import type { Log } from '../process/logging.ts';
 import { memoryLimit } from './memory-limit.ts';
 import type { MemoryLimit } from './memory-limit.ts';
 import { readSocketBuffers } from './socket-buffers.ts';
@@ -87,6 +87,11 @@ export interface Capacity {
   /** Connections that leave enough file descriptors for everything else. */
   readonly fdCapacity: number;
   readonly limitedBy: CapacityReason;
+}
+
+/** The capacity of this process, and what it was computed from, for the log. */
+export interface ResolvedCapacity extends Capacity {
+  readonly details: Readonly<Record<string, number | string | null>>;
 }
 
 /** The limits of this process. */
@@ -202,12 +207,12 @@ export function readProcessLimits(): ProcessLimits {
   return { fds: fdLimit(), memory: memoryLimit(), socketBuffers: readSocketBuffers() };
 }
 
-/** Computes how many clients this process can serve, and logs it with the reason. */
+/** Computes how many clients this process can serve. Logs a warning if that is fewer than configured. */
 export function resolveCapacity(
   { limits, listen, cluster, bufferMemoryBytes: bufferBytes }: RelayConfig,
-  log: Logger,
+  log: Log,
   { fds, memory, socketBuffers: kernel }: ProcessLimits = readProcessLimits(),
-): Capacity {
+): ResolvedCapacity {
   const needs = {
     hasTls: usesTls(listen) || cluster?.tls === true,
     isClustered: cluster !== null,
@@ -222,26 +227,29 @@ export function resolveCapacity(
   const { maxConnections, maxWaiting, fdCapacity, limitedBy } = capacity;
   const configured = limits.maxConnections;
   if (typeof configured === 'number' && configured > fdCapacity)
-    log.warn({ configured, fits: fdCapacity, fileDescriptors: fds }, MAX_CONNECTIONS_EXCEEDS_FDS);
-  const sizes = { bufferBytes, memoryBytes: memory.bytes, memory: memory.source };
+    log.warn(
+      { event: 'connections_above_file_descriptors', configured, fits: fdCapacity, file_descriptors: fds },
+      MAX_CONNECTIONS_EXCEEDS_FDS,
+    );
+  const sizes = { buffer_bytes: bufferBytes, memory_bytes: memory.bytes, memory: memory.source };
   const inMemory = connectionsWithinMemory(memory.bytes, bufferBytes, needs);
   const minBytes = BASE_BYTES + bufferBytes + MIN_CONNECTIONS * worstCaseBytes(needs);
-  if (memory.bytes < minBytes) log.warn(sizes, BUFFERS_EXCEED_MEMORY);
+  if (memory.bytes < minBytes) log.warn({ event: 'buffers_above_memory', ...sizes }, BUFFERS_EXCEED_MEMORY);
   else if (configured !== 'auto' && maxConnections > inMemory)
-    log.warn({ configured: maxConnections, fits: inMemory, ...sizes }, MAX_CONNECTIONS_EXCEEDS_MEMORY);
-  log.info(
-    {
-      maxConnections,
-      maxWaiting,
-      limitedBy,
-      fileDescriptors: fds,
-      ...sizes,
-      bytesPerConnection: worstCaseBytes(needs),
-      socketBufferBytes: kernelBytes(needs, socketBuffers),
-    },
-    'connection capacity',
-  );
-  return capacity;
+    log.warn(
+      { event: 'connections_above_memory', configured: maxConnections, fits: inMemory, ...sizes },
+      MAX_CONNECTIONS_EXCEEDS_MEMORY,
+    );
+  const details = {
+    max_connections: maxConnections,
+    max_waiting: maxWaiting,
+    limited_by: limitedBy,
+    file_descriptors: fds,
+    ...sizes,
+    bytes_per_connection: worstCaseBytes(needs),
+    socket_buffer_bytes: kernelBytes(needs, socketBuffers),
+  };
+  return { ...capacity, details };
 }
 
 /** True if clients can connect with TLS. */

@@ -1,11 +1,31 @@
 import { constants, fstatSync, openSync, readFileSync, readdirSync, readlinkSync, writeSync } from 'node:fs';
+import { isatty } from 'node:tty';
 import { pino } from 'pino';
-import type { Logger } from 'pino';
 import type { LogLevel } from '../config/values.ts';
 import { StartupError, errorCode } from './errors.ts';
+import { formatReadable } from './readable-log.ts';
 
-/** A log of JSON lines. Host name and process id are left out, because log collectors add them. */
-export function createLog(level: LogLevel, output: LineWriter): Logger {
+/** The fields of a log line, in snake_case. */
+interface LogFields {
+  /** The stable name of the event, for searches and alerts. The message may change. */
+  readonly event: string;
+  readonly [field: string]: unknown;
+}
+
+/** A log whose lines all have an event. */
+export interface Log {
+  debug(fields: LogFields, message: string): void;
+  info(fields: LogFields, message: string): void;
+  warn(fields: LogFields, message: string): void;
+  error(fields: LogFields, message: string): void;
+  fatal(fields: LogFields, message: string): void;
+}
+
+/**
+ * A log of JSON lines, or of readable ones on a terminal. Host name and process id are left out, because log
+ * collectors add them.
+ */
+export function createLog(level: LogLevel, output: LineWriter): Log {
   return pino(
     {
       level,
@@ -13,7 +33,7 @@ export function createLog(level: LogLevel, output: LineWriter): Logger {
       timestamp: pino.stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ level: label }) },
     },
-    output,
+    output.isTerminal ? { write: (line) => output.write(formatReadable(line)) } : output,
   );
 }
 
@@ -74,6 +94,8 @@ interface LineWriterEvents {
  * end.
  */
 export class LineWriter {
+  /** True if people read the lines, not programs. */
+  readonly isTerminal: boolean;
   readonly #stream: ReturnType<typeof pino.destination>;
   readonly #events: LineWriterEvents;
   #dropped = 0;
@@ -85,6 +107,7 @@ export class LineWriter {
   /** @throws StartupError if the file descriptor is not open for writing */
   constructor(fd: number, events: LineWriterEvents) {
     this.#events = events;
+    this.isTerminal = isatty(fd);
     this.#stream = pino.destination({
       fd: openForWriting(fd),
       sync: false,

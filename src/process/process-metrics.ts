@@ -5,7 +5,7 @@ import Gauge from 'prom-client/lib/gauge.js';
 import Histogram from 'prom-client/lib/histogram.js';
 import type Registry from 'prom-client/lib/registry.js';
 
-import { VERSION } from './version.ts';
+import { NODE_VERSION, VERSION } from './version.ts';
 
 /** Prefix of all metric names of both programs. */
 export const METRIC_PREFIX = 'transit_relay_';
@@ -194,7 +194,7 @@ function kindOf(entry: object): number {
 }
 
 function addBuildInfo(registry: Registry, prefix: string): void {
-  const labels = { version: VERSION, node_version: process.versions.node };
+  const labels = { version: VERSION, node_version: NODE_VERSION };
   new Gauge({
     name: `${prefix}build_info`,
     help: 'Always 1; labels are the versions of this program and of Node.js.',

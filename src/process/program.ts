@@ -1,10 +1,10 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { isatty } from 'node:tty';
-import type { Logger } from 'pino';
 import { formatConfigError } from '../config/environment.ts';
 import type { ConfigResult, Environment } from '../config/environment.ts';
 import type { LogLevel } from '../config/values.ts';
 import { LineWriter, createLog, errorDetails } from './logging.ts';
+import type { Log } from './logging.ts';
 import { Signals } from './signals.ts';
 import type { ProgramSignal } from './signals.ts';
 import { StartupError } from './errors.ts';
@@ -49,7 +49,7 @@ export interface Service {
 
 export interface Program<Config extends { readonly logLevel: LogLevel }> {
   readonly read: (environment: Environment, pid: number) => ConfigResult<Config>;
-  readonly create: (config: Config, log: Logger) => Service;
+  readonly create: (config: Config, log: Log) => Service;
 }
 
 /** The state that signals change. */
@@ -71,7 +71,7 @@ interface Lifecycle {
  * effect after the start.
  *
  * If it cannot start, the last line of its log has the reason, on standard output at level `fatal`, whatever
- * the log level is. If standard error is a terminal, it gets the reason as plain text.
+ * the log level is. If only standard error is a terminal, it gets the reason as plain text.
  */
 export async function runProgram<Config extends { readonly logLevel: LogLevel }>(
   program: Program<Config>,
@@ -79,20 +79,22 @@ export async function runProgram<Config extends { readonly logLevel: LogLevel }>
 ): Promise<void> {
   const read = program.read(process.env, process.pid);
   const reasons = read.kind === 'ok' ? [] : read.errors.map(formatConfigError);
-  const output = openLogWriter((count) => log.error({ count }, 'log lines dropped'));
+  const output = openLogWriter((count) =>
+    log.error({ event: 'log_lines_dropped', count }, 'log lines dropped'),
+  );
   if (output === null) {
     for (const reason of reasons) process.stderr.write(`${reason}\n`);
     process.exitCode = read.kind === 'ok' ? EXIT.cannotStart : EXIT.badConfiguration;
     return;
   }
   const log = createLog(read.kind === 'ok' ? read.config.logLevel : 'warn', output);
-  for (const warning of read.warnings) log.warn(warning);
+  for (const warning of read.warnings) log.warn({ event: 'configuration_warning' }, warning);
   if (read.kind === 'ok') {
     await run(program, signals, read.config, log, output);
     return;
   }
   process.exitCode = EXIT.badConfiguration;
-  logFatal(log, 'invalid configuration', EXIT.badConfiguration, reasons);
+  logFatal(log, 'invalid_configuration', 'invalid configuration', EXIT.badConfiguration, reasons);
   await output.close();
   setTimeout(() => process.exit(), EXIT_GRACE_MS).unref();
 }
@@ -109,17 +111,23 @@ function openLogWriter(onDropped: (count: number) => void): LineWriter | null {
   }
 }
 
-/** Logs why the program does not start. */
-function logFatal(log: Logger, event: string, exitCode: number, reasons: readonly string[]): void {
-  if (isatty(2)) for (const reason of reasons) process.stderr.write(`${reason}\n`);
-  log.fatal({ exitCode, reasons }, event);
+/** Logs why the program does not start, also on a terminal that does not show the log. */
+function logFatal(
+  log: Log,
+  event: string,
+  message: string,
+  exitCode: number,
+  reasons: readonly string[],
+): void {
+  if (isatty(2) && !isatty(1)) for (const reason of reasons) process.stderr.write(`${reason}\n`);
+  log.fatal({ event, exit_code: exitCode, reasons }, message);
 }
 
 async function run<Config extends { readonly logLevel: LogLevel }>(
   { create }: Program<Config>,
   signals: Signals,
   config: Config,
-  log: Logger,
+  log: Log,
   output: LineWriter,
 ): Promise<void> {
   // Writes at every log level, `silent` too.
@@ -138,9 +146,13 @@ async function run<Config extends { readonly logLevel: LogLevel }>(
   }
 
   /** @param logLast writes the last line of the log */
-  async function end(exitCode: number, logLast = (): void => log.info('stopped')): Promise<void> {
+  async function end(
+    exitCode: number,
+    logLast = (): void => log.info({ event: 'stopped' }, 'stopped'),
+  ): Promise<void> {
     await service.close();
-    if (service.hasThreads === true) log.error('worker thread is stuck; killing the process');
+    if (service.hasThreads === true)
+      log.error({ event: 'worker_stuck' }, 'worker thread is stuck; killing the process');
     logLast();
     ended = true;
     await output.close();
@@ -150,7 +162,7 @@ async function run<Config extends { readonly logLevel: LogLevel }>(
   }
 
   async function crash(error: unknown): Promise<void> {
-    fatalLog.fatal({ error: errorDetails(error) }, 'internal error');
+    fatalLog.fatal({ event: 'internal_error', error: errorDetails(error) }, 'internal error');
     // The first error closes everything, within a bounded time.
     if (crashed) return;
     crashed = true;
@@ -174,7 +186,7 @@ async function run<Config extends { readonly logLevel: LogLevel }>(
   }
 
   function reload(): void {
-    if (service.reload === undefined) log.info('nothing to reload');
+    if (service.reload === undefined) log.info({ event: 'nothing_to_reload' }, 'nothing to reload');
     else if (life.phase === 'starting') life.isReloadPending = true;
     else if (!life.isStopping) void service.reload().catch(crash);
   }
@@ -189,11 +201,11 @@ async function run<Config extends { readonly logLevel: LogLevel }>(
     if (life.isStopping) {
       // Closing a terminal sends SIGHUP once or twice. It must not interrupt a drain.
       if (signal === 'SIGHUP' || performance.now() - life.stoppingSince < REPEATED_SIGNAL_MS) return;
-      log.info({ signal }, 'stopping now');
+      log.info({ event: 'stopping_now', signal }, 'stopping now');
       stop.abort();
       return;
     }
-    log.info({ signal }, 'stopping');
+    log.info({ event: 'stopping', signal }, 'stopping');
     life.isStopping = true;
     life.stoppingSince = performance.now();
     if (life.phase === 'running') void drainAndStop().catch(crash);
@@ -206,7 +218,7 @@ async function run<Config extends { readonly logLevel: LogLevel }>(
   // Warnings of Node.js on standard error are for developers. Operators read the log.
   process.removeAllListeners('warning');
   process.on('warning', ({ name, message }) => {
-    if (name !== 'ExperimentalWarning') log.warn({ name, message }, 'Node.js warning');
+    if (name !== 'ExperimentalWarning') log.warn({ event: 'node_warning', name, message }, 'Node.js warning');
   });
   signals.deliverTo(onSignal);
   // Signals that came while modules were loading are delivered in a turn of the event loop.
@@ -222,7 +234,9 @@ async function run<Config extends { readonly logLevel: LogLevel }>(
     if (life.phase === 'abandoned') return;
     if (!(error instanceof StartupError)) throw error;
     const { message } = error;
-    await end(EXIT.cannotStart, () => logFatal(fatalLog, 'start failed', EXIT.cannotStart, [message]));
+    await end(EXIT.cannotStart, () =>
+      logFatal(fatalLog, 'start_failed', 'start failed', EXIT.cannotStart, [message]),
+    );
     return;
   }
   if (life.phase === 'abandoned') return;

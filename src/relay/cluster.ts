@@ -2,7 +2,6 @@ import { randomUUID } from 'node:crypto';
 import { isIPv6 } from 'node:net';
 import type { Server } from 'node:net';
 import { hostname, networkInterfaces } from 'node:os';
-import type { Logger } from 'pino';
 import { coordinatorHint } from '../cluster/coordinator-client.ts';
 import { LinkTls, linkAuthKey } from '../cluster/link-auth.ts';
 import { PeerNetworks } from '../cluster/link-client.ts';
@@ -12,6 +11,7 @@ import { WILDCARD_ADDRESSES } from '../config/cluster-config.ts';
 import type { ClusterConfig } from '../config/cluster-config.ts';
 import { formatEndpoint } from '../config/endpoint.ts';
 import { LogThrottle } from '../process/logging.ts';
+import type { Log } from '../process/logging.ts';
 import type { Acceptor } from '../sessions/acceptor.ts';
 import type { SessionManager } from '../sessions/session-manager.ts';
 import type { IoBackend } from '../transport/io-backend.ts';
@@ -46,7 +46,7 @@ export class ClusterService {
   static async open(
     config: ClusterConfig,
     { sessions, acceptor, backend }: ClusterDependencies,
-    log: Logger,
+    log: Log,
   ): Promise<ClusterService> {
     const { coordinator, secret, tls, networks, advertise } = config;
     const host = advertisedHost(config);
@@ -68,7 +68,10 @@ export class ClusterService {
       onRejected: (failure) => {
         if (failure === 'closed') return;
         rejectThrottle.log((times) =>
-          log.warn({ failure, times }, 'rejected cluster connection: peer failed to authenticate'),
+          log.warn(
+            { event: 'cluster_peer_rejected', failure, times },
+            'rejected cluster connection: peer failed to authenticate',
+          ),
         );
       },
     });
@@ -86,12 +89,15 @@ export class ClusterService {
       links,
       onConnectFailed: (failure, owner) =>
         connectThrottle.log((times) =>
-          log.warn({ relay: owner.address, failure, times }, 'could not connect to another relay'),
+          log.warn(
+            { event: 'cluster_connect_failed', relay: owner.address, failure, times },
+            'could not connect to another relay',
+          ),
         ),
       onAddressConflict: () =>
         addressThrottle.log((times) =>
           log.error(
-            { advertise: self.address, times },
+            { event: 'cluster_address_conflict', advertise: self.address, times },
             'another relay of the cluster advertises the same address; set RELAY_CLUSTER_ADVERTISE',
           ),
         ),
@@ -99,20 +105,25 @@ export class ClusterService {
         onSecretMismatch: () =>
           secretThrottle.log(() =>
             log.error(
+              { event: 'cluster_secret_mismatch' },
               'a relay with a different RELAY_CLUSTER_SECRET uses the same coordinator; its clients cannot be paired with clients of this relay',
             ),
           ),
         onLeaseLost: (token, owner) => sessions.redirectWaiting(token, owner),
-        onUp: () => log.info('coordinator is up; clients are paired across relays'),
+        onUp: () =>
+          log.info({ event: 'coordinator_up' }, 'coordinator is up; clients are paired across relays'),
         onDown: (code) =>
           log.warn(
-            { code, hint: coordinatorHint(code) },
+            { event: 'coordinator_down', code, hint: coordinatorHint(code) },
             'coordinator is down; clients are paired within this relay only until it is back',
           ),
       },
     });
     sessions.clusterRouter = router;
-    log.info({ role: 'cluster', endpoint: formatEndpoint(bound), advertise: self.address }, 'listening');
+    log.info(
+      { event: 'listening', role: 'cluster', endpoint: formatEndpoint(bound), advertise: self.address },
+      'listening',
+    );
     return new ClusterService(router, linkServer, server);
   }
 

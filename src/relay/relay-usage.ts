@@ -1,6 +1,6 @@
-import type { Logger } from 'pino';
 import type { RelayConfig } from '../config/relay-config.ts';
 import { LineWriter, LogThrottle } from '../process/logging.ts';
+import type { Log } from '../process/logging.ts';
 import { RecordLimiter } from '../usage/record-limiter.ts';
 import type { SuppressedRecords } from '../usage/record-limiter.ts';
 import { toJsonLine } from '../usage/record.ts';
@@ -24,7 +24,7 @@ interface RecordCounts {
 /** The outputs of usage records. Logs their failures. */
 export class RelayUsage {
   readonly #recorder: UsageRecorder;
-  readonly #log: Logger;
+  readonly #log: Log;
   /** In front of all files. Metrics do not pass through it. */
   readonly #limiter: RecordLimiter;
   #lineWriter: LineWriter | null = null;
@@ -33,14 +33,14 @@ export class RelayUsage {
   #database: SqliteSink | null = null;
 
   /** @param clock milliseconds of a monotonic clock */
-  constructor(recorder: UsageRecorder, log: Logger, clock: () => number) {
+  constructor(recorder: UsageRecorder, log: Log, clock: () => number) {
     this.#recorder = recorder;
     this.#log = log;
     const throttle = new LogThrottle(LOG_SUPPRESSED_INTERVAL_MS, clock);
     this.#limiter = new RecordLimiter(clock, () =>
       throttle.log((count) =>
         log.warn(
-          { count },
+          { event: 'usage_records_suppressed', count },
           'usage records suppressed: more than their rate limit; metrics count all of them',
         ),
       ),
@@ -90,10 +90,11 @@ export class RelayUsage {
 
   #openLineWriter(logFd: number): void {
     const writer = new LineWriter(logFd, {
-      onDropped: (count) => this.#log.error({ count }, 'usage records dropped'),
+      onDropped: (count) =>
+        this.#log.error({ event: 'usage_records_dropped', count }, 'usage records dropped'),
       onBroken: (code) =>
         this.#log.error(
-          { code },
+          { event: 'usage_log_broken', code },
           'writing usage records to RELAY_LOG_FD failed permanently; records are dropped',
         ),
     });
@@ -110,13 +111,24 @@ export class RelayUsage {
     const events: SqliteSinkEvents = {
       onFailed: ({ code, reason, failuresInARow: failures, queued }) => {
         if (failures % LOG_EVERY_FAILURES !== 1) return;
-        this.#log.warn({ code, failures, queued, reason }, 'usage database write failed; will retry');
+        this.#log.warn(
+          { event: 'usage_database_write_failed', code, failures, queued, reason },
+          'usage database write failed; will retry',
+        );
       },
-      onRecovered: (failures) => this.#log.info({ failures }, 'usage database write recovered'),
-      onDropped: (count) => this.#log.error({ count }, 'usage records dropped'),
+      onRecovered: (failures) =>
+        this.#log.info(
+          { event: 'usage_database_write_recovered', failures },
+          'usage database write recovered',
+        ),
+      onDropped: (count) =>
+        this.#log.error({ event: 'usage_records_dropped', count }, 'usage records dropped'),
       onNotice: (notice) => this.#logNotice(notice),
       onDeleted: (count) =>
-        this.#log.info({ count }, 'deleted usage records older than RELAY_USAGE_RETENTION'),
+        this.#log.info(
+          { event: 'usage_records_deleted', count },
+          'deleted usage records older than RELAY_USAGE_RETENTION',
+        ),
     };
     const retention = retentionMs === null ? null : { maxAgeMs: retentionMs };
     const sink = await SqliteSink.open(path, current, events, retention);
@@ -128,17 +140,18 @@ export class RelayUsage {
     switch (notice.kind) {
       case 'rollback journal':
         this.#log.warn(
+          { event: 'usage_database_without_wal' },
           'usage database has no write-ahead log: its file system does not support shared memory; readers delay writes',
         );
         break;
       case 'wal blocked':
         this.#log.warn(
-          { seconds: notice.seconds, bytes: notice.bytes },
+          { event: 'usage_database_wal_grows', seconds: notice.seconds, bytes: notice.bytes },
           'usage database write-ahead log keeps growing: a program has kept a read transaction open',
         );
         break;
       case 'wal truncated':
-        this.#log.info('usage database write-ahead log truncated');
+        this.#log.info({ event: 'usage_database_wal_truncated' }, 'usage database write-ahead log truncated');
         break;
     }
   }

@@ -1,5 +1,4 @@
 import type { Server } from 'node:net';
-import type { Logger } from 'pino';
 import { formatEndpoint, socketFamily } from '../config/endpoint.ts';
 import type { BoundEndpoint, Endpoint } from '../config/endpoint.ts';
 import { readRelayConfig } from '../config/relay-config.ts';
@@ -7,6 +6,7 @@ import type { RelayConfig } from '../config/relay-config.ts';
 import { TrustedProxies } from '../config/trusted-proxies.ts';
 import { createAddressLimit } from '../limits/address-limit.ts';
 import { readProcessLimits, resolveCapacity, usesTls } from '../limits/capacity.ts';
+import type { ResolvedCapacity } from '../limits/capacity.ts';
 import { FdReserve } from '../limits/fd-reserve.ts';
 import { MemoryGuard, readMemoryUsage } from '../limits/memory-guard.ts';
 import type { MemoryLimit } from '../limits/memory-limit.ts';
@@ -14,7 +14,9 @@ import { QuotaTracker } from '../limits/quota.ts';
 import type { Quota } from '../limits/quota.ts';
 import { createRateLimiter } from '../limits/rate-limiter.ts';
 import { LogThrottle, errorDetails } from '../process/logging.ts';
+import type { Log } from '../process/logging.ts';
 import type { Program } from '../process/program.ts';
+import { NODE_VERSION, VERSION } from '../process/version.ts';
 import { Acceptor } from '../sessions/acceptor.ts';
 import { AdmissionControl } from '../sessions/admission-control.ts';
 import type { SessionSummary } from '../sessions/client-session.ts';
@@ -86,7 +88,8 @@ export interface Endpoints {
 /** The whole relay: starts and stops its parts in the right order. */
 export class Relay {
   readonly #config: RelayConfig;
-  readonly #log: Logger;
+  readonly #log: Log;
+  readonly #capacity: ResolvedCapacity;
   readonly #admission: AdmissionControl;
   readonly #sessions: SessionManager;
   readonly #recorder: UsageRecorder;
@@ -110,7 +113,7 @@ export class Relay {
   #cluster: ClusterService | null = null;
   #probes: HealthProbes | null = null;
 
-  constructor(config: RelayConfig, log: Logger, processLimits = readProcessLimits()) {
+  constructor(config: RelayConfig, log: Log, processLimits = readProcessLimits()) {
     this.#config = config;
     this.#log = log;
     this.#recorder = new UsageRecorder(config.usage.blurSeconds);
@@ -118,12 +121,14 @@ export class Relay {
     this.#usage = new RelayUsage(this.#recorder, log, monotonicClock);
     const { limits, timeouts, trustedProxies } = config;
     const sharedAddress = new LogThrottle(SHARED_ADDRESS_WARNING_MS, monotonicClock);
+    this.#capacity = resolveCapacity(config, log, processLimits);
     this.#admission = new AdmissionControl({
       handshakeTimeoutMs: timeouts.handshakeMs,
-      ...resolveCapacity(config, log, processLimits),
+      ...this.#capacity,
       proxies: trustedProxies.length === 0 ? null : new TrustedProxies(trustedProxies),
       addressLimit: createAddressLimit(limits, monotonicClock),
-      onSharedAddress: () => sharedAddress.log(() => log.warn(SHARED_ADDRESS_WARNING)),
+      onSharedAddress: () =>
+        sharedAddress.log(() => log.warn({ event: 'shared_address' }, SHARED_ADDRESS_WARNING)),
       wallClock: () => Date.now(),
       monotonicClock,
     });
@@ -136,7 +141,10 @@ export class Relay {
       monotonicClock,
       onSessionEnd: (summary) => this.#record(summary),
       onInternalError: (error) =>
-        this.#log.error({ error: errorDetails(error) }, 'internal error; connection closed'),
+        this.#log.error(
+          { event: 'internal_error', error: errorDetails(error) },
+          'internal error; connection closed',
+        ),
     });
     this.#acceptErrorThrottle = new LogThrottle(ACCEPT_ERROR_LOG_INTERVAL_MS, monotonicClock);
     this.#fdReserve = new FdReserve({
@@ -146,7 +154,10 @@ export class Relay {
       },
       onRecovered: () => {
         this.#admission.isOutOfDescriptors = false;
-        log.info('file descriptors available again; accepting clients');
+        log.info(
+          { event: 'file_descriptors_available' },
+          'file descriptors available again; accepting clients',
+        );
       },
     });
     this.#memoryGuard = this.#createMemoryGuard(processLimits.memory, monotonicClock);
@@ -176,14 +187,18 @@ export class Relay {
     this.#openQuota();
     const { raw, websocket, status } = this.#config.listen;
     const backend = await IoBackend.open(this.#config.bufferMemoryBytes);
+    this.#logStart(backend);
     if (backend.kind === 'standard streams') {
       this.#log.warn(
-        { ioBackend: backend.kind },
+        { event: 'io_backend_fallback', io_backend: backend.kind },
         'unsupported Node.js version: falling back to standard streams (slower, more memory per connection)',
       );
     }
     if (backend.kind === 'shared buffer' && usesTls(this.#config.listen) && !backend.hasSharedBufferTls) {
-      this.#log.warn('unsupported Node.js version: TLS falls back to standard streams (slower, more memory)');
+      this.#log.warn(
+        { event: 'tls_backend_fallback' },
+        'unsupported Node.js version: TLS falls back to standard streams (slower, more memory)',
+      );
     }
     const acceptor = new Acceptor({
       backend,
@@ -207,7 +222,10 @@ export class Relay {
           probes: () => this.#probes,
           metrics: this.#metrics,
           onInternalError: (error) =>
-            this.#log.error({ error: errorDetails(error) }, 'internal error; status request aborted'),
+            this.#log.error(
+              { event: 'internal_error', error: errorDetails(error) },
+              'internal error; status request aborted',
+            ),
         });
         this.#statusServers.push(server);
         return server;
@@ -226,10 +244,16 @@ export class Relay {
   async reload(): Promise<void> {
     for (const certificate of this.#certificates) {
       try {
-        this.#log.info({ result: await certificate.reload() }, 'certificate reloaded');
+        this.#log.info(
+          { event: 'certificate_reloaded', result: await certificate.reload() },
+          'certificate reloaded',
+        );
       } catch (error) {
         if (!(error instanceof CertificateError)) throw error;
-        this.#log.error({ problem: error.message }, CERTIFICATE_RELOAD_FAILED);
+        this.#log.error(
+          { event: 'certificate_reload_failed', problem: error.message },
+          CERTIFICATE_RELOAD_FAILED,
+        );
       }
     }
   }
@@ -242,9 +266,9 @@ export class Relay {
   async drain(abort: AbortSignal): Promise<void> {
     const { delayMs, timeoutMs } = this.#config.drain;
     this.#admission.isDraining = true;
-    this.#logDrainProgress('draining');
+    this.#logDrainProgress('draining', 'draining');
     const report = setInterval(
-      () => this.#logDrainProgress('waiting for transfers to finish'),
+      () => this.#logDrainProgress('draining', 'waiting for transfers to finish'),
       DRAIN_REPORT_MS,
     );
     await this.#sessions.untilNoneWaiting(delayMs, abort);
@@ -257,7 +281,8 @@ export class Relay {
     await this.#sessions.drain(timeoutMs, abort);
     clearInterval(report);
     const pairs = this.#sessions.pairs + this.#sessions.clients.forwardedClients;
-    if (pairs > 0) this.#log.warn({ pairs }, 'drain timeout; closing remaining transfers');
+    if (pairs > 0)
+      this.#log.warn({ event: 'drain_timeout', pairs }, 'drain timeout; closing remaining transfers');
   }
 
   /** Closes all connections, writes all records, and releases all resources. */
@@ -283,10 +308,16 @@ export class Relay {
       readUsage: () => readMemoryUsage(cgroup2),
       endStalled: (share, minStallMs) => this.#sessions.endStalled(share, minStallMs),
       onShortage: (ended, { unreclaimable: usedBytes, sockets: socketBytes }) => {
-        const usage = { usedBytes, socketBytes, memoryBytes: bytes };
-        if (ended === 0) onNoneEnded.log(() => this.#log.warn(usage, MEMORY_SHORTAGE));
+        const usage = { used_bytes: usedBytes, socket_bytes: socketBytes, memory_bytes: bytes };
+        if (ended === 0)
+          onNoneEnded.log(() => this.#log.warn({ event: 'memory_shortage', ...usage }, MEMORY_SHORTAGE));
         else
-          onEnded.log(() => this.#log.warn({ endedPairs: guard.endedPairs, ...usage }, STALLED_PAIRS_ENDED));
+          onEnded.log(() =>
+            this.#log.warn(
+              { event: 'stalled_pairs_ended', ended_pairs: guard.endedPairs, ...usage },
+              STALLED_PAIRS_ENDED,
+            ),
+          );
       },
     });
     return guard;
@@ -298,24 +329,49 @@ export class Relay {
     const tracker = new QuotaTracker(this.#config.quota, {
       relayedBytes: () => this.#relayedBytes(),
       wallClock: () => Date.now(),
-      onWarning: (percent) => log.warn({ percent, ...quotaStatus(tracker.quota) }, 'quota almost exhausted'),
+      onWarning: (percent) =>
+        log.warn(
+          { event: 'quota_almost_exhausted', percent, ...quotaStatus(tracker.quota) },
+          'quota almost exhausted',
+        ),
       onExhausted: () => {
-        log.error(quotaStatus(tracker.quota), 'quota exhausted; rejecting clients until it is reset');
+        log.error(
+          { event: 'quota_exhausted', ...quotaStatus(tracker.quota) },
+          'quota exhausted; rejecting clients until it is reset',
+        );
         this.#admission.isOverQuota = true;
         this.#sessions.closeWaiting();
       },
       onGraceEnd: () => this.#sessions.closePairs(),
       onReset: () => {
-        log.info(quotaStatus(tracker.quota), 'quota reset');
+        log.info({ event: 'quota_reset', ...quotaStatus(tracker.quota) }, 'quota reset');
         this.#admission.isOverQuota = false;
       },
       onSaveFailed: (code) =>
-        log.error({ code }, 'saving the quota failed; a restart would lose the usage since the last save'),
+        log.error(
+          { event: 'quota_save_failed', code },
+          'saving the quota failed; a restart would lose the usage since the last save',
+        ),
     });
     this.#closers.push(() => tracker.close());
     this.#quota = tracker;
     // It may be exhausted already.
     tracker.check();
+  }
+
+  /** Logs what runs, and with which limits. Each listener has a line of its own. */
+  #logStart(backend: IoBackend): void {
+    this.#log.info(
+      {
+        event: 'starting',
+        version: VERSION,
+        node_version: NODE_VERSION,
+        io_backend: backend.kind,
+        usage_database: this.#config.usage.databasePath,
+        ...this.#capacity.details,
+      },
+      'starting',
+    );
   }
 
   /** Loads the certificate of an endpoint, and reloads it whenever its files change. Null if the endpoint has none. */
@@ -325,9 +381,15 @@ export class Relay {
     const certificate = await ReloadableCredentials.load(files);
     this.#certificates.push(certificate);
     certificate.watch({
-      onReloaded: () => this.#log.info({ expires: certificate.expiresAt }, 'certificate replaced'),
-      onReloadFailed: ({ message }) => this.#log.error({ problem: message }, CERTIFICATE_RELOAD_FAILED),
-      onExpiring: (expires) => this.#log.warn({ expires }, 'certificate expires soon'),
+      onReloaded: () =>
+        this.#log.info(
+          { event: 'certificate_replaced', expires: certificate.expiresAt },
+          'certificate replaced',
+        ),
+      onReloadFailed: ({ message }) =>
+        this.#log.error({ event: 'certificate_reload_failed', problem: message }, CERTIFICATE_RELOAD_FAILED),
+      onExpiring: (expires) =>
+        this.#log.warn({ event: 'certificate_expires_soon', expires }, 'certificate expires soon'),
     });
     return certificate;
   }
@@ -358,7 +420,7 @@ export class Relay {
       // The status port stays open during a drain.
       if (role !== 'status') this.#servers.push(server);
       server.on('error', (error) => this.#onAcceptError(errorDetails(error).code));
-      this.#log.info({ role, endpoint: formatEndpoint(bound) }, 'listening');
+      this.#log.info({ event: 'listening', role, endpoint: formatEndpoint(bound) }, 'listening');
       actual.push(bound);
     }
     return actual;
@@ -372,15 +434,18 @@ export class Relay {
 
   #logAcceptError(code: string): void {
     this.#acceptErrorThrottle.log((times) =>
-      this.#log.warn({ code, times }, `accepting clients failed${ACCEPT_ERROR_HINTS[code] ?? ''}`),
+      this.#log.warn(
+        { event: 'accept_failed', code, times },
+        `accepting clients failed${ACCEPT_ERROR_HINTS[code] ?? ''}`,
+      ),
     );
   }
 
-  #logDrainProgress(message: string): void {
+  #logDrainProgress(event: string, message: string): void {
     const { pairs, waiting, bytes_per_second: bytesPerSecond } = this.#status();
     // A drain also waits for clients whose pairs are at other relays of the cluster.
     const forwarding = this.#cluster === null ? {} : { forwarding: this.#sessions.clients.forwardedClients };
-    this.#log.info({ pairs, ...forwarding, waiting, bytesPerSecond }, message);
+    this.#log.info({ event, pairs, ...forwarding, waiting, bytes_per_second: bytesPerSecond }, message);
   }
 
   #currentState(): CurrentState {
@@ -416,7 +481,8 @@ export class Relay {
 
   #record(summary: SessionSummary): void {
     // The time of the log line would reveal what a blurred record hides.
-    if (this.#config.usage.blurSeconds === 0) this.#log.debug({ mood: summary.mood }, 'client session ended');
+    if (this.#config.usage.blurSeconds === 0)
+      this.#log.debug({ event: 'client_session_ended', mood: summary.mood }, 'client session ended');
     this.#recorder.record({
       started: summary.startedAt / 1000,
       total_time: summary.totalMs / 1000,

@@ -1,14 +1,15 @@
 import { join } from 'node:path';
 import { Router } from 'express';
 import type { Express } from 'express';
-import type { Logger } from 'pino';
 import { formatEndpoint } from '../config/endpoint.ts';
 import type { Endpoint } from '../config/endpoint.ts';
 import { readSidecarConfig } from '../config/sidecar-config.ts';
 import type { SidecarConfig } from '../config/sidecar-config.ts';
 import { StartupError } from '../process/errors.ts';
 import { errorDetails } from '../process/logging.ts';
+import type { Log } from '../process/logging.ts';
 import type { Program } from '../process/program.ts';
+import { NODE_VERSION, VERSION } from '../process/version.ts';
 import { HttpListener } from '../transport/http-listener.ts';
 import { listen } from '../transport/listener.ts';
 import type { Health } from './api.ts';
@@ -73,13 +74,13 @@ interface Closeable {
 /** The composition root of the sidecar: start and shutdown order. */
 export class Sidecar {
   readonly #config: SidecarConfig;
-  readonly #log: Logger;
+  readonly #log: Log;
   readonly #servers: HttpListener[] = [];
   /** Closed on shutdown in reverse order. */
   readonly #resources: Closeable[] = [];
   #closing = false;
 
-  constructor(config: SidecarConfig, log: Logger) {
+  constructor(config: SidecarConfig, log: Log) {
     this.#config = config;
     this.#log = log;
   }
@@ -105,7 +106,8 @@ export class Sidecar {
     const reports = this.#own(new UsageReports({ source, pool, clock: Date.now }));
     const onInternalError = (error: unknown): void => {
       // Requests that the shutdown aborts are not errors.
-      if (!this.#closing) this.#log.error({ error: errorDetails(error) }, 'request failed');
+      if (!this.#closing)
+        this.#log.error({ event: 'internal_error', error: errorDetails(error) }, 'request failed');
     };
     const totals = this.#own(new UsageTotals({ source, pool, onInternalError }));
     const relay = new RelayClient(relayStatusUrl);
@@ -117,7 +119,8 @@ export class Sidecar {
     const metrics = this.#createMetrics(health, totals, store, schedule, onInternalError);
     const routes = Router();
     routes.use('/snapshots', snapshotRoutes(store, schedule));
-    const onCsvAborted = (problem: string): void => this.#log.warn({ problem }, 'usage.csv download aborted');
+    const onCsvAborted = (problem: string): void =>
+      this.#log.warn({ event: 'usage_csv_aborted', problem }, 'usage.csv download aborted');
     routes.use(usageRoutes(reports, source, pool, onCsvAborted));
     const app = createApp(
       {
@@ -130,6 +133,17 @@ export class Sidecar {
         onInternalError,
       },
       token,
+    );
+    this.#log.info(
+      {
+        event: 'starting',
+        version: VERSION,
+        node_version: NODE_VERSION,
+        usage_database: databasePath,
+        snapshot_dir: snapshots.directory,
+        relay_status: relayStatusUrl,
+      },
+      'starting',
     );
     const endpoints = await this.#listen(app);
     schedule.start();
@@ -159,12 +173,14 @@ export class Sidecar {
       taker: store,
       intervalMs: this.#config.snapshots.intervalMs,
       events: {
-        onTaken: ({ name, bytes, rows }) => this.#log.info({ name, bytes, rows }, 'snapshot taken'),
+        onTaken: ({ name, bytes, rows }) =>
+          this.#log.info({ event: 'snapshot_taken', name, bytes, rows }, 'snapshot taken'),
         onFailed: (problem, failures) => {
           if (failures % LOG_EVERY_FAILURES !== 1) return;
-          this.#log.warn({ problem, failures }, 'snapshot failed; will retry');
+          this.#log.warn({ event: 'snapshot_failed', problem, failures }, 'snapshot failed; will retry');
         },
-        onRecovered: (failures) => this.#log.info({ failures }, 'snapshots recovered'),
+        onRecovered: (failures) =>
+          this.#log.info({ event: 'snapshots_recovered', failures }, 'snapshots recovered'),
       },
     });
   }
@@ -204,7 +220,7 @@ export class Sidecar {
       const server = new HttpListener(app, HTTP_LIMITS);
       const bound = await listen(server, endpoint);
       this.#servers.push(server);
-      this.#log.info({ role: 'sidecar', endpoint: formatEndpoint(bound) }, 'listening');
+      this.#log.info({ event: 'listening', role: 'sidecar', endpoint: formatEndpoint(bound) }, 'listening');
       actual.push(bound);
     }
     return actual;

@@ -43,7 +43,7 @@ const MIN_RUSH = 100;
 const MAX_IDLE_CORES = 0.2;
 
 const LIMIT_REDUCED =
-  /"level":"warn".*"configured":100000,"fits":172,"fileDescriptors":300,"msg":"RELAY_MAX_CONNECTIONS exceeds the file descriptor limit/u;
+  /"level":"warn".*"configured":100000,"fits":172,"file_descriptors":300,"msg":"RELAY_MAX_CONNECTIONS exceeds the file descriptor limit/u;
 const FDS_EXHAUSTED = /"level":"warn".*"code":"EMFILE".*accepting clients failed: no file descriptors left/u;
 const FDS_AVAILABLE = /"level":"info".*file descriptors available again/u;
 

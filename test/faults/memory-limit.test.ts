@@ -37,7 +37,7 @@ const SETTINGS = {
 const CONNECTIONS = 2867;
 
 const DERIVED_LIMIT =
-  /"maxConnections":2867,.*"limitedBy":"memory",.*"memoryBytes":201326592,"memory":"container"/u;
+  /"max_connections":2867,.*"limited_by":"memory",.*"memory_bytes":201326592,"memory":"container"/u;
 
 /** The connections of these tests have the buffers of this host, for which a small limit has no room. */
 const withSocketBuffers = MemoryCgroup.includesSocketBuffers

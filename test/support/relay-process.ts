@@ -108,8 +108,8 @@ function isListening(entry: unknown): entry is { readonly role: string; readonly
   return (
     typeof entry === 'object' &&
     entry !== null &&
-    'msg' in entry &&
-    entry.msg === 'listening' &&
+    'event' in entry &&
+    entry.event === 'listening' &&
     'role' in entry &&
     typeof entry.role === 'string' &&
     'endpoint' in entry &&

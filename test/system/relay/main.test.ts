@@ -115,7 +115,7 @@ test('invalid configuration: all errors at once, and exit code 78', async (conte
   );
   assert.match(lines[1] ?? '', /^RELAY_BLUR_USAGE="much" .*whole seconds/u);
   assert.match(lines[2] ?? '', /^RELAY_LOG_LEVEL="loud" .*one of trace, debug/u);
-  assert.match(relay.stdout, /^\{"level":"fatal",.*"exitCode":78,.*"msg":"invalid configuration"\}\n$/u);
+  assert.match(relay.stdout, /^\{"level":"fatal",.*"exit_code":78,.*"msg":"invalid configuration"\}\n$/u);
   assert.equal(relay.stderr, '');
 });
 
@@ -275,7 +275,7 @@ test('without the handles of Node.js, the relay warns and uses standard streams'
     RELAY_LOG_LEVEL: 'debug',
     NODE_OPTIONS: `--import="data:text/javascript,${encodeURIComponent(withoutBindings)}"`,
   });
-  await relay.waitForLog(/"level":"warn".*"ioBackend":"standard streams"/u);
+  await relay.waitForLog(/"level":"warn".*"io_backend":"standard streams"/u);
   await relay.transfer();
   relay.child.kill('SIGTERM');
   assert.equal(await relay.exit, 0);

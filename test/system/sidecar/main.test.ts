@@ -192,7 +192,7 @@ describe('the sidecar stops on a signal with exit code 0', () => {
     await sidecar.stop();
     assert.deepEqual(
       linesOf(sidecar.log).map((line) => /"msg":"([^"]+)"/u.exec(line)?.[1]),
-      ['listening', 'snapshot taken', 'stopping', 'stopped'],
+      ['starting', 'listening', 'snapshot taken', 'stopping', 'stopped'],
     );
     assert.equal(sidecar.stderr, '');
   });

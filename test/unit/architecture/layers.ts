@@ -62,6 +62,7 @@ export const MAY_USE_PROCESS: ReadonlySet<string> = new Set([
   'import.ts',
   'transport/uv-handle.ts',
   'process/process-metrics.ts',
+  'process/version.ts',
   'process/unused-exports.ts',
 ]);
 

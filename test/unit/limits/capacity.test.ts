@@ -309,8 +309,9 @@ function logOf(
     },
   });
   const options = { base: null, timestamp: false, formatters: { level: (level: string) => ({ level }) } };
-  resolveCapacity(configOf(environment), pino(options, output), { fds, memory, socketBuffers });
-  return lines.map((line) => JSON.parse(line));
+  const limits = { fds, memory, socketBuffers };
+  const { details } = resolveCapacity(configOf(environment), pino(options, output), limits);
+  return [...lines.map((line) => JSON.parse(line)), { level: 'info', ...details }];
 }
 
 describe('the capacity of a relay', () => {
@@ -326,27 +327,26 @@ describe('the capacity of a relay', () => {
     assert.equal(capacityOf({ ...CLUSTER, RELAY_CLUSTER_TLS: 'true' }).maxConnections, 8192);
   });
 
-  test('is logged with the reason and the numbers', () => {
+  test('is reported with the reason and the numbers', () => {
     const memory = { bytes: 512 * MiB, source: 'container', cgroup2: null } as const;
     assert.deepEqual(logOf({}, { memory }), [
       {
         level: 'info',
-        maxConnections: 16_384,
-        maxWaiting: 8192,
-        limitedBy: 'memory',
-        fileDescriptors: 1_048_576,
-        bufferBytes: 64 * MiB,
-        memoryBytes: 512 * MiB,
+        max_connections: 16_384,
+        max_waiting: 8192,
+        limited_by: 'memory',
+        file_descriptors: 1_048_576,
+        buffer_bytes: 64 * MiB,
+        memory_bytes: 512 * MiB,
         memory: 'container',
-        bytesPerConnection: 20_480,
-        socketBufferBytes: 0,
-        msg: 'connection capacity',
+        bytes_per_connection: 20_480,
+        socket_buffer_bytes: 0,
       },
     ]);
     const limitedBy = (
       environment: Readonly<Record<string, string>>,
       limits: Omit<ProcessLimits, 'socketBuffers'>,
-    ): unknown => logOf(environment, limits).at(-1)?.['limitedBy'];
+    ): unknown => logOf(environment, limits).at(-1)?.['limited_by'];
     const machine = { bytes: 2 ** 36, source: 'machine', cgroup2: null } as const;
     assert.equal(limitedBy({}, { memory: machine, fds: 1024 }), 'file descriptors');
     assert.equal(limitedBy({}, { memory: machine, fds: 1_048_576 }), 'default');
@@ -362,17 +362,25 @@ describe('the capacity of a relay', () => {
         { memory: { bytes: 2 ** 36, source: 'machine', cgroup2: null }, fds: 1024 },
       )
         .filter(({ level }) => level === 'warn')
-        .map(({ configured, fits, fileDescriptors }) => [configured, fits, fileDescriptors]);
+        .map(({ configured, fits, file_descriptors: fileDescriptors }) => [
+          configured,
+          fits,
+          fileDescriptors,
+        ]);
     assert.deepEqual(warnings('896'), []);
     assert.deepEqual(warnings('897'), [[897, 896, 1024]]);
     assert.deepEqual(warnings('auto'), []);
   });
 
-  test("is logged with the kernel's part if it counts", () => {
+  test("is reported with the kernel's part if it counts", () => {
     const log = (environment: Readonly<Record<string, string>> = {}): unknown[] =>
       logOf(environment, {
         memory: { bytes: 1024 * MiB, source: 'container', cgroup2: '/sys/fs/cgroup' },
-      }).map(({ level, maxConnections, socketBufferBytes }) => [level, maxConnections, socketBufferBytes]);
+      }).map(({ level, max_connections: maxConnections, socket_buffer_bytes: socketBufferBytes }) => [
+        level,
+        maxConnections,
+        socketBufferBytes,
+      ]);
     assert.deepEqual(log(), [['info', 5194, 147_456]]);
     assert.deepEqual(log(CLUSTER), [['info', 2597, 294_912]]);
     assert.deepEqual(log({ RELAY_LISTEN: 'unix:/run/relay.sock' }), [['info', 42_598, 0]]);

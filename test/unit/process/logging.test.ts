@@ -208,7 +208,10 @@ test('a log reports the number of lines lost to a stuck reader', async (context)
   await pipe.read(/log lines dropped"\}\n$/u);
   const lines = pipe.text.trimEnd().split('\n');
   const [last = ''] = lines.slice(-1);
-  const lost = /^\{"level":"error","time":"[^"]*","count":(\d+),"msg":"log lines dropped"\}$/u.exec(last);
+  const lost =
+    /^\{"level":"error","time":"[^"]*","event":"log_lines_dropped","count":(\d+),"msg":"log lines dropped"\}$/u.exec(
+      last,
+    );
   assert.ok(lost, last);
   assert.equal(lines.length - 1 + Number(lost[1]), LINES);
 });

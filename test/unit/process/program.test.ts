@@ -28,7 +28,7 @@ function linesOf(stdout: string): readonly unknown[] {
   );
 }
 
-const WARNING = { level: 'warn', msg: 'a warning' };
+const WARNING = { level: 'warn', event: 'configuration_warning', msg: 'a warning' };
 const CLOSED = { level: 'info', msg: 'closed' };
 
 describe('a program that does not run', () => {
@@ -37,7 +37,13 @@ describe('a program that does not run', () => {
   test('has exit code 1 and logs the reason last if its service cannot start', () => {
     const [file, ...args] = command(`start: () => Promise.reject(new StartupError('no disk'))`);
     const { status, stdout, stderr } = spawnSync(file, args, { encoding: 'utf8' });
-    const failure = { level: 'fatal', exitCode: 1, reasons: ['no disk'], msg: 'start failed' };
+    const failure = {
+      level: 'fatal',
+      event: 'start_failed',
+      exit_code: 1,
+      reasons: ['no disk'],
+      msg: 'start failed',
+    };
     assert.deepEqual(linesOf(stdout), [WARNING, CLOSED, failure]);
     assert.deepEqual([status, stderr], [1, '']);
   });
@@ -58,7 +64,7 @@ describe('a program that does not run', () => {
     const { status, stdout, stderr } = spawnSync(file, args, { encoding: 'utf8' });
     assert.match(
       stdout,
-      /"level":"fatal".*"exitCode":78,"reasons":\[".*RELAY_X.*"\],"msg":"invalid configuration"\}\n$/u,
+      /"level":"fatal".*"exit_code":78,"reasons":\[".*RELAY_X.*"\],"msg":"invalid configuration"\}\n$/u,
     );
     assert.deepEqual([status, stderr], [78, '']);
     assert.doesNotMatch(stdout, /started|closed/u);
@@ -79,10 +85,10 @@ describe('a running program', () => {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     test(`drains, closes and ends with exit code 0 after ${signal}`, async () => {
       assert.deepEqual(await stoppedBy(signal, `drain: async () => log.info('drained')`), [
-        { level: 'info', signal, msg: 'stopping' },
+        { level: 'info', event: 'stopping', signal, msg: 'stopping' },
         { level: 'info', msg: 'drained' },
         CLOSED,
-        { level: 'info', msg: 'stopped' },
+        { level: 'info', event: 'stopped', msg: 'stopped' },
       ]);
     });
   }

@@ -85,7 +85,7 @@ describe('the usage outputs of a relay', () => {
     for (let count = 0; count < 1003; count += 1) recorder.record(FAILED);
     assert.deepEqual([usage.suppressed.errory, usage.queued], [3, 1000]);
     const msg = 'usage records suppressed: more than their rate limit; metrics count all of them';
-    assert.deepEqual(log, [{ level: 'warn', count: 1, msg }]);
+    assert.deepEqual(log, [{ level: 'warn', event: 'usage_records_suppressed', count: 1, msg }]);
     await close();
   });
 
@@ -118,7 +118,9 @@ describe('the log about the usage database', () => {
     };
     await writeUntil(() => log.length === 2);
     const code = `there is no directory "${directory}"`;
-    const failure = { level: 'warn', code, queued: 1, msg: 'usage database write failed; will retry' };
+    const event = 'usage_database_write_failed';
+    const msg = 'usage database write failed; will retry';
+    const failure = { level: 'warn', event, code, queued: 1, msg };
     assert.deepEqual(log.splice(0), [
       { ...failure, failures: 1 },
       { ...failure, failures: 13 },
@@ -141,7 +143,12 @@ describe('the log about the usage database', () => {
     let nowMs = 0;
     context.mock.method(performance, 'now', () => (nowMs += 10_000));
     await close();
-    assert.deepEqual(log.at(-1), { level: 'error', count: 1, msg: 'usage records dropped' });
+    assert.deepEqual(log.at(-1), {
+      level: 'error',
+      event: 'usage_records_dropped',
+      count: 1,
+      msg: 'usage records dropped',
+    });
     assert.deepEqual(usage.databaseRecords, { written: 0, dropped: 1 });
   });
 
@@ -154,7 +161,7 @@ describe('the log about the usage database', () => {
     nowMs = 60_000;
     await until(() => log.length > 0);
     const msg = 'deleted usage records older than RELAY_USAGE_RETENTION';
-    assert.deepEqual(log, [{ level: 'info', count: 3, msg }]);
+    assert.deepEqual(log, [{ level: 'info', event: 'usage_records_deleted', count: 3, msg }]);
     await close();
   });
 

@@ -88,9 +88,10 @@ describe('a relay that drains', () => {
     await relay.relay.drain(new AbortController().signal);
     assert.deepEqual(log.at(-1), {
       level: 'info',
+      event: 'draining',
       pairs: 0,
       waiting: 0,
-      bytesPerSecond: 0,
+      bytes_per_second: 0,
       msg: 'draining',
     });
   });
@@ -156,7 +157,7 @@ describe('a relay in a cgroup of version 2', () => {
     assert.equal((await partner.until(7)).toString(), 'ok\ndata');
     await relay.statusWhere(({ pairs }) => pairs === 1);
     const warning = log.find(({ msg }) => msg.startsWith('stalled pairs ended'));
-    assert.equal(warning?.['endedPairs'], 1);
+    assert.equal(warning?.['ended_pairs'], 1);
     assert.deepEqual(
       [warning['usedBytes'], warning['socketBytes'], warning['memoryBytes']],
       [240 * MiB, 180 * MiB, 256 * MiB],

@@ -98,9 +98,10 @@ function warnAboutUnusedSettings(env: Reader): void {
     'RELAY_CLUSTER_TLS',
   ] as const)
     if (env.isSet(variable))
-      env.warnings.push(
-        `${variable} has no effect because RELAY_CLUSTER_URL is not set: this relay is in no cluster`,
-      );
+      env.warnings.push({
+        event: 'setting_without_effect',
+        message: `${variable} has no effect because RELAY_CLUSTER_URL is not set: this relay is in no cluster`,
+      });
 }
 
 /**

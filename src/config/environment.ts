@@ -12,11 +12,38 @@ export interface ConfigError {
   readonly accepted: string;
 }
 
+/** A setting that is accepted but probably not what the operator wants. */
+export interface ConfigWarning {
+  /** Stable name for log searches and alerts. */
+  readonly event: 'unknown_variable' | 'renamed_variable' | 'setting_without_effect' | 'insecure_setting';
+  /** A sentence for the operator. It contains no secrets. */
+  readonly message: string;
+}
+
+/** A variable and its value in force. */
+export interface Setting {
+  readonly variable: string;
+  /** The value as set, or the default. Secrets are `(secret)`. */
+  readonly value: string;
+  /** It is not set, or set to its default. */
+  readonly isDefault: boolean;
+  /** The file with the value, from the `…_FILE` variable; null: the value is not in a file. */
+  readonly file: string | null;
+}
+
+/** What an operator should know about a configuration. */
+export interface ConfigReport {
+  readonly warnings: readonly ConfigWarning[];
+  /** All variables, in the order of the defaults. */
+  readonly settings: readonly Setting[];
+}
+
 /** A configuration, or all errors in it. */
-export type ConfigResult<T> = { readonly warnings: readonly string[] } & (
-  | { readonly kind: 'ok'; readonly config: T }
-  | { readonly kind: 'errors'; readonly errors: readonly ConfigError[] }
-);
+export type ConfigResult<T> = ConfigReport &
+  (
+    | { readonly kind: 'ok'; readonly config: T }
+    | { readonly kind: 'errors'; readonly errors: readonly ConfigError[] }
+  );
 
 /** Formats an error as a sentence for the operator. */
 export function formatConfigError(error: ConfigError): string {
@@ -63,9 +90,11 @@ const UNQUOTED_GRAMMAR = 'the value without quotation marks around it';
 /** Reads variables and collects all errors, so that they are reported together. */
 export class EnvironmentReader<Variable extends string> {
   readonly errors: ConfigError[] = [];
-  readonly warnings: string[];
+  readonly warnings: ConfigWarning[];
   readonly #environment: Environment;
   readonly #options: EnvironmentOptions<Variable>;
+  /** Values in force of the variables that were read, and their defaults. */
+  readonly #values = new Map<Variable, { readonly text: string; readonly whenUnset: string }>();
 
   constructor(environment: Environment, options: EnvironmentOptions<Variable>) {
     this.#environment = environment;
@@ -87,6 +116,7 @@ export class EnvironmentReader<Variable extends string> {
     whenUnset: string = this.#options.defaults[variable],
   ): T | Off {
     const text = this.#readText(variable) ?? whenUnset;
+    this.#values.set(variable, { text, whenUnset });
     if (text === '') return whenOff;
     try {
       return parse(text);
@@ -95,6 +125,32 @@ export class EnvironmentReader<Variable extends string> {
       this.#addInvalid(variable, text, error);
       return whenOff;
     }
+  }
+
+  /** All settings. Call it after the variables were read. */
+  get settings(): readonly Setting[] {
+    const variables = Object.keys(this.#options.defaults).filter((name) => this.#isVariable(name));
+    return variables.map((variable) => this.#settingOf(variable));
+  }
+
+  #isVariable(name: string): name is Variable {
+    return Object.hasOwn(this.#options.defaults, name);
+  }
+
+  #settingOf(variable: Variable): Setting {
+    const [, path] = this.#fileOf(variable);
+    const file = path === '' ? null : path;
+    const whenUnset = this.#options.defaults[variable];
+    // Variables that are not in use were not read, and neither were their files.
+    const unread = { text: file === null ? (this.#get(variable) ?? whenUnset) : '(not read)', whenUnset };
+    const { text, whenUnset: standard } = this.#values.get(variable) ?? unread;
+    return { variable, value: this.#shown(variable, text, file), isDefault: text === standard, file };
+  }
+
+  /** Hides secrets, and the content of invalid files, which may be other files than those that were meant. */
+  #shown(variable: Variable, text: string, file: string | null): string {
+    if (text !== '' && this.#isSecret(variable)) return '(secret)';
+    return file !== null && this.hasError(variable) ? '(invalid)' : text;
   }
 
   /** True if the variable or its `…_FILE` variant has an error. */
@@ -180,14 +236,18 @@ export class EnvironmentReader<Variable extends string> {
   }
 }
 
-function unknownVariables(environment: Environment, prefix: string, variables: readonly string[]): string[] {
+function unknownVariables(
+  environment: Environment,
+  prefix: string,
+  variables: readonly string[],
+): ConfigWarning[] {
   const known = new Set([...variables, ...variables.map((variable) => variable + FILE_SUFFIX)]);
   return Object.keys(environment)
     .filter((name) => name.startsWith(prefix) && !known.has(name))
-    .map(
-      (name) =>
-        `${name} is unknown and has no effect; the most similar variable is ${nearest(name, variables, prefix)}`,
-    );
+    .map((name) => ({
+      event: 'unknown_variable',
+      message: `${name} is unknown and has no effect; the most similar variable is ${nearest(name, variables, prefix)}`,
+    }));
 }
 
 /** Prefers a variable that the name extends, shortens or contains; otherwise compares letters. */

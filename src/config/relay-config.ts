@@ -194,13 +194,14 @@ export function readRelayConfig(
     cluster: readClusterConfig(env),
   };
 
-  const { errors, warnings } = env;
+  const { errors } = env;
   const listensNowhere = config.listen.raw.length + config.listen.websocket.length === 0;
   if (listensNowhere && !env.hasError('RELAY_WEBSOCKET_LISTEN')) {
     const problem = 'RELAY_WEBSOCKET_LISTEN is empty too, so no client could connect';
     env.rejectEmpty('RELAY_LISTEN', `${ENDPOINT_GRAMMAR}, in one of the two`, problem);
   }
-  return errors.length > 0 ? { kind: 'errors', errors, warnings } : { kind: 'ok', config, warnings };
+  const report = { warnings: env.warnings, settings: env.settings };
+  return errors.length > 0 ? { kind: 'errors', errors, ...report } : { kind: 'ok', config, ...report };
 }
 
 type Variable = keyof typeof RELAY_DEFAULTS;

@@ -1,6 +1,6 @@
 import type { BoundEndpoint } from './endpoint.ts';
 import { EnvironmentReader } from './environment.ts';
-import type { ConfigResult, Environment } from './environment.ts';
+import type { ConfigResult, ConfigWarning, Environment } from './environment.ts';
 import { parseDurationMs, parseWholeNumber, parser, toInternalEndpoints, toLogLevel } from './values.ts';
 import type { LogLevel } from './values.ts';
 
@@ -100,21 +100,21 @@ export function readSidecarConfig(environment: Environment): ConfigResult<Sideca
   required('SIDECAR_SNAPSHOT_EVERY', snapshots.intervalMs === 0, INTERVAL_GRAMMAR);
   required('SIDECAR_SNAPSHOT_KEEP', snapshots.keep === 0, SNAPSHOT_COUNT_GRAMMAR);
   required('SIDECAR_RELAY_STATUS', config.relayStatusUrl === '', URL_GRAMMAR);
-  if (errors.length > 0) return { kind: 'errors', errors, warnings: env.warnings };
-  return { kind: 'ok', config, warnings: [...env.warnings, ...findSecurityWarnings(config)] };
+  const { warnings, settings } = env;
+  if (errors.length > 0) return { kind: 'errors', errors, warnings, settings };
+  return { kind: 'ok', config, warnings: [...warnings, ...findSecurityWarnings(config)], settings };
 }
 
-function findSecurityWarnings({ token, listen }: SidecarConfig): string[] {
-  if (token !== null)
-    return token.length < MIN_SAFE_TOKEN_LENGTH
-      ? [`SIDECAR_TOKEN has fewer than ${MIN_SAFE_TOKEN_LENGTH} characters and may be guessed`]
-      : [];
+const SHORT_TOKEN = `SIDECAR_TOKEN has fewer than ${MIN_SAFE_TOKEN_LENGTH} characters and may be guessed`;
+
+const NO_TOKEN =
+  'SIDECAR_TOKEN is not set: anyone who can reach SIDECAR_LISTEN can read the usage records; set a token unless only you have access';
+
+function findSecurityWarnings({ token, listen }: SidecarConfig): ConfigWarning[] {
   const isOpen = listen.some((endpoint) => endpoint.kind === 'tcp' && !isLoopback(endpoint.interface));
-  return isOpen
-    ? [
-        'SIDECAR_TOKEN is not set: anyone who can reach SIDECAR_LISTEN can read the usage records; set a token unless only you have access',
-      ]
-    : [];
+  const isShort = token !== null && token.length < MIN_SAFE_TOKEN_LENGTH;
+  if (isShort) return [{ event: 'insecure_setting', message: SHORT_TOKEN }];
+  return isOpen && token === null ? [{ event: 'insecure_setting', message: NO_TOKEN }] : [];
 }
 
 function isLoopback(address: string | null): boolean {

@@ -1,7 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { isatty } from 'node:tty';
 import { formatConfigError } from '../config/environment.ts';
-import type { ConfigResult, Environment } from '../config/environment.ts';
+import type { ConfigReport, ConfigResult, Environment } from '../config/environment.ts';
 import type { LogLevel } from '../config/values.ts';
 import { LineWriter, createLog, errorDetails } from './logging.ts';
 import type { Log } from './logging.ts';
@@ -49,7 +49,8 @@ export interface Service {
 
 export interface Program<Config extends { readonly logLevel: LogLevel }> {
   readonly read: (environment: Environment, pid: number) => ConfigResult<Config>;
-  readonly create: (config: Config, log: Log) => Service;
+  /** @param report the warnings have been logged */
+  readonly create: (config: Config, log: Log, report: ConfigReport) => Service;
 }
 
 /** The state that signals change. */
@@ -88,9 +89,10 @@ export async function runProgram<Config extends { readonly logLevel: LogLevel }>
     return;
   }
   const log = createLog(read.kind === 'ok' ? read.config.logLevel : 'warn', output);
-  for (const warning of read.warnings) log.warn({ event: 'configuration_warning' }, warning);
+  for (const { event, message } of read.warnings) log.warn({ event }, message);
   if (read.kind === 'ok') {
-    await run(program, signals, read.config, log, output);
+    const { config, warnings, settings } = read;
+    await run(() => program.create(config, log, { warnings, settings }), signals, log, output);
     return;
   }
   process.exitCode = EXIT.badConfiguration;
@@ -123,17 +125,11 @@ function logFatal(
   log.fatal({ event, exit_code: exitCode, reasons }, message);
 }
 
-async function run<Config extends { readonly logLevel: LogLevel }>(
-  { create }: Program<Config>,
-  signals: Signals,
-  config: Config,
-  log: Log,
-  output: LineWriter,
-): Promise<void> {
+async function run(create: () => Service, signals: Signals, log: Log, output: LineWriter): Promise<void> {
   // Writes at every log level, `silent` too.
   const fatalLog = createLog('fatal', output);
 
-  const service = create(config, log);
+  const service = create();
   const stop = new AbortController();
   const life: Lifecycle = { phase: 'starting', isStopping: false, stoppingSince: 0, isReloadPending: false };
   let ended = false;

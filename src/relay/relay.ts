@@ -1,6 +1,7 @@
 import type { Server } from 'node:net';
 import { formatEndpoint, socketFamily } from '../config/endpoint.ts';
 import type { BoundEndpoint, Endpoint } from '../config/endpoint.ts';
+import type { ConfigReport } from '../config/environment.ts';
 import { readRelayConfig } from '../config/relay-config.ts';
 import type { RelayConfig } from '../config/relay-config.ts';
 import { TrustedProxies } from '../config/trusted-proxies.ts';
@@ -87,6 +88,7 @@ export interface Endpoints {
 
 /** The whole relay: starts and stops its parts in the right order. */
 export class Relay {
+  readonly report: ConfigReport;
   readonly #config: RelayConfig;
   readonly #log: Log;
   readonly #capacity: ResolvedCapacity;
@@ -113,7 +115,8 @@ export class Relay {
   #cluster: ClusterService | null = null;
   #probes: HealthProbes | null = null;
 
-  constructor(config: RelayConfig, log: Log, processLimits = readProcessLimits()) {
+  constructor(config: RelayConfig, log: Log, report: ConfigReport, processLimits = readProcessLimits()) {
+    this.report = report;
     this.#config = config;
     this.#log = log;
     this.#recorder = new UsageRecorder(config.usage.blurSeconds);
@@ -517,5 +520,5 @@ function nextTurn(): Promise<void> {
 /** The relay as a program. `main.ts` imports it after it has installed the signal handlers. */
 export const relayProgram: Program<RelayConfig> = {
   read: readRelayConfig,
-  create: (config, log) => new Relay(config, log),
+  create: (config, log, report) => new Relay(config, log, report),
 };

@@ -3,6 +3,7 @@ import { Router } from 'express';
 import type { Express } from 'express';
 import { formatEndpoint } from '../config/endpoint.ts';
 import type { Endpoint } from '../config/endpoint.ts';
+import type { ConfigReport } from '../config/environment.ts';
 import { readSidecarConfig } from '../config/sidecar-config.ts';
 import type { SidecarConfig } from '../config/sidecar-config.ts';
 import { StartupError } from '../process/errors.ts';
@@ -73,6 +74,7 @@ interface Closeable {
 
 /** The composition root of the sidecar: start and shutdown order. */
 export class Sidecar {
+  readonly report: ConfigReport;
   readonly #config: SidecarConfig;
   readonly #log: Log;
   readonly #servers: HttpListener[] = [];
@@ -80,7 +82,8 @@ export class Sidecar {
   readonly #resources: Closeable[] = [];
   #closing = false;
 
-  constructor(config: SidecarConfig, log: Log) {
+  constructor(config: SidecarConfig, log: Log, report: ConfigReport) {
+    this.report = report;
     this.#config = config;
     this.#log = log;
   }
@@ -247,5 +250,5 @@ async function checkSnapshot(pool: JobPool, directory: string, intervalMs: numbe
 /** The sidecar as a program. `main.ts` imports it after installing the signal handlers. */
 export const sidecarProgram: Program<SidecarConfig> = {
   read: (environment) => readSidecarConfig(environment),
-  create: (config, log) => new Sidecar(config, log),
+  create: (config, log, report) => new Sidecar(config, log, report),
 };

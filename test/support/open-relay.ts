@@ -50,7 +50,7 @@ export class OpenRelay implements AsyncDisposable {
     };
     const read = readRelayConfig(environment, process.pid);
     assert.ok(read.kind === 'ok', JSON.stringify(read));
-    const relay = new Relay(read.config, log, processLimits);
+    const relay = new Relay(read.config, log, read, processLimits);
     return new OpenRelay(relay, await relay.start());
   }
 

@@ -46,7 +46,7 @@ export function environmentProblems(manifests: Manifests): string[] {
   const sidecars = withSidecar ? [readSidecar(manifests), readSidecar(manifests, null)] : [];
   for (const read of [...reads, ...sidecars]) {
     if (read.kind === 'errors') problems.push(...read.errors.map(formatConfigError));
-    problems.push(...read.warnings);
+    problems.push(...read.warnings.map(({ message }) => message));
   }
   return problems;
 }

@@ -151,7 +151,7 @@ describe('a cluster of relays', () => {
 
   test('warns about settings without effect if there is no coordinator', () => {
     const warningsOf = (environment: Readonly<Record<string, string>>): readonly string[] =>
-      readRelayConfig(environment, 1).warnings;
+      readRelayConfig(environment, 1).warnings.map(({ message }) => message);
     const [warning = '', ...more] = warningsOf({
       RELAY_CLUSTER_SECRET: SECRET,
       RELAY_CLUSTER_LISTEN: 'tcp:5',

@@ -13,7 +13,7 @@ import type { ConfigError } from '../../../src/config/environment.ts';
 import { RELAY_DEFAULTS, readRelayConfig } from '../../../src/config/relay-config.ts';
 import { SIDECAR_DEFAULTS, readSidecarConfig } from '../../../src/config/sidecar-config.ts';
 import { scratch } from '../../support/scratch.ts';
-import { errorsIn } from './config-results.ts';
+import { configIn, errorsIn } from './config-results.ts';
 
 /** Any process id: systemd has passed no sockets. */
 const PID = 1;
@@ -207,9 +207,49 @@ describe('a variable in quotation marks', () => {
   });
 });
 
+describe('the settings', () => {
+  const settingsOf = (environment: Environment, files: Environment = {}): readonly unknown[] => {
+    const env = reader(environment, files);
+    env.read('APP_SECRET', null, same);
+    env.read('APP_NAME', null, (text) => (text === 'wrong' ? refuse(text) : text));
+    return env.settings.map(({ value, isDefault, file }) => [value, isDefault, file]);
+  };
+
+  test('have the value of each variable, and whether it is the default, in the order of the defaults', () => {
+    const [name, secret] = reader({}).settings;
+    const common = { isDefault: true, file: null };
+    assert.deepEqual(name, { variable: 'APP_NAME', value: 'default-name', ...common });
+    assert.deepEqual(secret, { variable: 'APP_SECRET', value: '', ...common });
+    assert.deepEqual(settingsOf({ APP_NAME: ' a ' })[0], ['a', false, null]);
+    assert.deepEqual(settingsOf({ APP_NAME: 'default-name' })[0], ['default-name', true, null]);
+    assert.deepEqual(settingsOf({ APP_NAME: '' })[0], ['', false, null]);
+    assert.deepEqual(settingsOf({ APP_NAME_FILE: '/f' }, { '/f': 'b' })[0], ['b', false, '/f']);
+  });
+
+  test('have a default that depends on other variables', () => {
+    const env = reader({});
+    env.read('APP_NAME', null, same, 'override');
+    assert.deepEqual(env.settings[0], {
+      variable: 'APP_NAME',
+      value: 'override',
+      isDefault: true,
+      file: null,
+    });
+  });
+
+  test('show neither secrets nor the content of invalid or unused files', () => {
+    assert.deepEqual(settingsOf({ APP_SECRET: 'x' })[1], ['(secret)', false, null]);
+    assert.deepEqual(settingsOf({ APP_SECRET_FILE: '/f' }, { '/f': 'x' })[1], ['(secret)', false, '/f']);
+    assert.deepEqual(settingsOf({ APP_NAME_FILE: '/f' }, { '/f': 'wrong' })[0], ['(invalid)', false, '/f']);
+    assert.deepEqual(settingsOf({ APP_NAME: 'wrong' })[0], ['wrong', false, null]);
+    const [unread] = reader({ APP_NAME_FILE: '/f' }, { '/f': 'b' }).settings;
+    assert.deepEqual([unread?.value, unread?.isDefault], ['(not read)', false]);
+  });
+});
+
 describe('an unknown variable', () => {
   const warnings = (...names: string[]): readonly string[] =>
-    reader(Object.fromEntries(names.map((name) => [name, 'x']))).warnings;
+    reader(Object.fromEntries(names.map((name) => [name, 'x']))).warnings.map(({ message }) => message);
 
   test('causes a warning with the most similar name, without the value', () => {
     assert.deepEqual(warnings('APP_NAMES', 'APP_SECRET_FILES', 'APP_NAM_FILE'), [
@@ -320,8 +360,15 @@ describe('variables in real files', () => {
       writeFileSync(path, `${value}\n`);
       return [`${name}_FILE`, path];
     });
-    assert.deepEqual(readRelayConfig(Object.fromEntries(files), PID), readRelayConfig(values, PID));
-    assert.equal(readRelayConfig(values, PID).kind, 'ok');
+    const [filed, plain] = [readRelayConfig(Object.fromEntries(files), PID), readRelayConfig(values, PID)];
+    assert.deepEqual(configIn(filed), configIn(plain));
+    assert.deepEqual(filed.warnings, plain.warnings);
+    assert.deepEqual(
+      filed.settings,
+      plain.settings.map((setting) =>
+        Object.assign({}, setting, { file: join(directory, setting.variable) }),
+      ),
+    );
   });
 
   test('that are invalid are all reported with their paths, without their content', async (context) => {

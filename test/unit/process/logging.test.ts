@@ -190,7 +190,7 @@ test('a log reports the number of lines lost to a stuck reader', async (context)
   const script = `
     import { runProgram } from ${JSON.stringify(PROGRAM)};
     await runProgram({
-      read: () => ({ kind: 'ok', config: { logLevel: 'info' }, warnings: [] }),
+      read: () => ({ kind: 'ok', config: { logLevel: 'info' }, warnings: [], settings: [] }),
       create: (config, log) => ({
         start: async () => {
           for (let number = 0; number < ${LINES}; number += 1) log.info({ number, text: '.'.repeat(1000) }, 'a line');

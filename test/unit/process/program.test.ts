@@ -13,8 +13,9 @@ function command(service: string, problems = '[]'): [string, ...string[]] {
     import { runProgram } from ${PROGRAM};
     import { StartupError } from ${ERRORS};
     const errors = ${problems};
+    const warnings = [{ event: 'unknown_variable', message: 'a warning' }];
     await runProgram({
-      read: () => ({ kind: errors.length === 0 ? 'ok' : 'errors', config: { logLevel: 'info' }, errors, warnings: ['a warning'] }),
+      read: () => ({ kind: errors.length === 0 ? 'ok' : 'errors', config: { logLevel: 'info' }, errors, warnings, settings: [] }),
       create: (config, log) => ({ start: async () => {}, close: async () => log.info('closed'), ${service} }),
     });`;
   return [process.execPath, '--input-type=module', '-e', script];
@@ -28,7 +29,7 @@ function linesOf(stdout: string): readonly unknown[] {
   );
 }
 
-const WARNING = { level: 'warn', event: 'configuration_warning', msg: 'a warning' };
+const WARNING = { level: 'warn', event: 'unknown_variable', msg: 'a warning' };
 const CLOSED = { level: 'info', msg: 'closed' };
 
 describe('a program that does not run', () => {

@@ -41,6 +41,11 @@ export function formatCount(count: number): string {
   return WHOLE.format(count);
 }
 
+/** A count with its noun: `1 client`, `1,234 clients`. */
+export function formatCounted(count: number, singular: string, plural = `${singular}s`): string {
+  return `${formatCount(count)} ${count === 1 ? singular : plural}`;
+}
+
 /** Short enough for an axis: `1.2K`. */
 export function formatCompact(count: number): string {
   return COMPACT.format(count);
@@ -54,7 +59,7 @@ export function formatBytes(bytes: number): string {
 
 /** All digits: `1,234 bytes`. */
 export function formatExactBytes(bytes: number): string {
-  return `${formatCount(bytes)} ${bytes === 1 ? 'byte' : 'bytes'}`;
+  return formatCounted(bytes, 'byte');
 }
 
 /** Always three digits from 1 kB/s, so that the width does not change every second. */

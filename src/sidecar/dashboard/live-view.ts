@@ -1,5 +1,4 @@
 import type { Health, LiveStatus } from '../api.ts';
-import { Sparkline } from './charts.ts';
 import { byId, bytesElement, countElement, createElement, setText } from './dom.ts';
 import {
   formatClock,
@@ -10,6 +9,7 @@ import {
   splitRate,
   toSentence,
 } from './format.ts';
+import { Sparkline } from './live-chart.ts';
 import { RateHistory } from './live-state.ts';
 import type { Headline } from './live-state.ts';
 import { fetchJson } from './requests.ts';

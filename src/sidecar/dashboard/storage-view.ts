@@ -5,6 +5,7 @@ import {
   formatAge,
   formatBytes,
   formatCount,
+  formatCounted,
   formatDateTime,
   formatUntil,
   toSentence,
@@ -77,6 +78,6 @@ function showNewest(newest: Snapshot | null, nowMs: number): void {
   link.title = `${newest.name}, SHA-256 ${newest.sha256}`;
   setText(link, `Download ${formatBytes(newest.bytes)}`);
   setText(age, formatAge(Date.parse(newest.time), nowMs));
-  const rows = `${formatCount(newest.rows)} ${newest.rows === 1 ? 'record' : 'records'}`;
+  const rows = formatCounted(newest.rows, 'record');
   setText(detail, `${formatDateTime(Date.parse(newest.time))}, ${rows}`);
 }

@@ -9,6 +9,7 @@ import {
   formatCount,
   formatDateTime,
   formatDuration,
+  formatCounted,
   formatExactBytes,
   formatListener,
   formatRate,
@@ -61,6 +62,9 @@ describe('numbers on the dashboard', () => {
   });
 
   test('exact numbers have all their digits', () => {
+    assert.equal(formatCounted(0, 'client'), '0 clients');
+    assert.equal(formatCounted(1, 'client'), '1 client');
+    assert.equal(formatCounted(1234, 'entry', 'entries'), '1,234 entries');
     assert.equal(formatExactBytes(1), '1 byte');
     assert.equal(formatExactBytes(1_234_567), '1,234,567 bytes');
     assert.equal(formatCount(1_234_567), '1,234,567');

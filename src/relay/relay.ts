@@ -393,6 +393,11 @@ export class Relay {
         this.#log.error({ event: 'certificate_reload_failed', problem: message }, CERTIFICATE_RELOAD_FAILED),
       onExpiring: (expires) =>
         this.#log.warn({ event: 'certificate_expires_soon', expires }, 'certificate expires soon'),
+      onInvalid: (state, problem) =>
+        this.#log.error(
+          { event: `certificate_${state}`, expires: certificate.expiresAt, problem },
+          'clients reject the certificate; it stays in use until it is replaced',
+        ),
     });
     return certificate;
   }

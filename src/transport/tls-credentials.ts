@@ -18,9 +18,14 @@ interface TlsCredentials {
   readonly context: SecureContext;
   /** The certificates that clients get, as PEM, the server's own certificate first. */
   readonly chain: string;
+  /** When the server's own certificate becomes valid. */
+  readonly validFrom: Date;
   /** When the server's own certificate expires. */
   readonly expiresAt: Date;
 }
+
+/** Whether clients accept the dates of a certificate; `expiring`: for less than 14 days. */
+type Validity = 'valid' | 'expiring' | 'expired' | 'not_yet_valid';
 
 /** Larger than any key or chain, in bytes. */
 const MAX_FILE_BYTES = 2 ** 20;
@@ -62,14 +67,13 @@ const FILE_ERROR_REASONS: Readonly<Record<string, string>> = {
 };
 
 /**
- * Reads a key and its certificates, and checks that clients can use them at `nowMs`.
+ * Reads a key and its certificates, and checks that OpenSSL can use them, but not the dates.
  *
  * The certificate file may also contain the chain and the key. The server's own certificate must come first.
  *
- * @param nowMs milliseconds since the epoch
  * @throws CertificateError
  */
-export async function readCredentials(files: TlsFiles, nowMs: number): Promise<TlsCredentials> {
+export async function readCredentials(files: TlsFiles): Promise<TlsCredentials> {
   const { keyPath, certificatePath, chainPath } = files;
   const certificates = await readCertificates(certificatePath);
   if (chainPath !== null) certificates.push(...(await readCertificates(chainPath)));
@@ -86,8 +90,8 @@ export async function readCredentials(files: TlsFiles, nowMs: number): Promise<T
           'use the certificate that was issued for this key, with the certificate of this server first',
       );
     }
-    checkValidity(own, certificatePath, nowMs);
-    return { context: createContext(files, pem, chain), chain, expiresAt: own.validToDate };
+    const { validFromDate: validFrom, validToDate: expiresAt } = own;
+    return { context: createContext(files, pem, chain), chain, validFrom, expiresAt };
   } finally {
     // OpenSSL has a copy. This one is erased instead of being left to the garbage collector.
     pem.fill(0);
@@ -111,17 +115,24 @@ function createContext({ keyPath, certificatePath }: TlsFiles, key: Buffer, cert
   }
 }
 
-function checkValidity(own: X509Certificate, path: string, nowMs: number): void {
-  if (nowMs > own.validToDate.getTime()) {
-    throw new CertificateError(
-      `the certificate ${path} expired on ${own.validToDate.toISOString()}: renew it`,
-    );
-  }
-  if (nowMs < own.validFromDate.getTime()) {
-    const from = own.validFromDate.toISOString();
-    throw new CertificateError(
-      `the certificate ${path} is not valid before ${from}: wait until then, or correct this machine's clock`,
-    );
+function validityAt({ validFrom, expiresAt }: TlsCredentials, nowMs: number): Validity {
+  const leftMs = expiresAt.getTime() - nowMs;
+  if (leftMs < 0) return 'expired';
+  if (nowMs < validFrom.getTime()) return 'not_yet_valid';
+  return leftMs < EXPIRY_WARNING_MS ? 'expiring' : 'valid';
+}
+
+/** A sentence for the operator; null if clients accept the dates. */
+function validityProblem(credentials: TlsCredentials, path: string, nowMs: number): string | null {
+  switch (validityAt(credentials, nowMs)) {
+    case 'expired':
+      return `the certificate ${path} expired on ${credentials.expiresAt.toISOString()}: renew it`;
+    case 'not_yet_valid': {
+      const from = credentials.validFrom.toISOString();
+      return `the certificate ${path} is not valid before ${from}: wait until then, or correct this machine's clock`;
+    }
+    default:
+      return null;
   }
 }
 
@@ -212,8 +223,13 @@ interface CertificateObserver {
   onReloaded(): void;
   /** The new files can't be used. The old certificate stays in use. Called once per state of the files. */
   onReloadFailed(error: CertificateError): void;
-  /** The certificate expires in less than 14 days, or has expired. Called once a day. */
+  /** The certificate expires in less than 14 days. Called once a day. */
   onExpiring(expiresAt: Date): void;
+  /**
+   * Clients reject the certificate, because it has expired or is not valid yet. It stays in use. Called once a
+   * day.
+   */
+  onInvalid(state: 'expired' | 'not_yet_valid', problem: string): void;
 }
 
 /** The certificate of a listener, which is reloaded when its files are replaced. */
@@ -228,7 +244,10 @@ export class ReloadableCredentials {
   /** Fingerprint of the files at the last successful load. */
   #loadedFingerprint = '';
   #failureCount = 0;
-  #warnedAtMs = Number.NEGATIVE_INFINITY;
+  /** Why the last reload failed. */
+  #reloadProblem: string | null = null;
+  #reportedAtMs = Number.NEGATIVE_INFINITY;
+  #reported: Validity = 'valid';
 
   private constructor(files: TlsFiles, wallClock: () => number, current: TlsCredentials) {
     this.#files = files;
@@ -237,11 +256,14 @@ export class ReloadableCredentials {
   }
 
   /**
+   * A certificate that has expired or is not valid yet is used nevertheless, so that it never keeps the relay
+   * from starting.
+   *
    * @param wallClock milliseconds since the epoch
    * @throws CertificateError
    */
   static async load(files: TlsFiles, wallClock = Date.now): Promise<ReloadableCredentials> {
-    return new ReloadableCredentials(files, wallClock, await readCredentials(files, wallClock()));
+    return new ReloadableCredentials(files, wallClock, await readCredentials(files));
   }
 
   /** For new connections. Open connections keep their certificate. */
@@ -253,17 +275,36 @@ export class ReloadableCredentials {
     return this.#current.expiresAt;
   }
 
+  get isExpired(): boolean {
+    return validityAt(this.#current, this.#wallClock()) === 'expired';
+  }
+
+  /** What the operator has to correct, in one sentence; null: nothing. */
+  get problem(): string | null {
+    return this.#validityProblem(this.#current) ?? this.#reloadProblem;
+  }
+
   /**
-   * Reads the files now.
+   * Reads the files now. A certificate that has expired or is not valid yet does not replace a valid one.
    *
    * @throws CertificateError if they can't be used; the old certificate stays in use
    */
   async reload(): Promise<'unchanged' | 'reloaded'> {
-    const fresh = await readCredentials(this.#files, this.#wallClock());
-    // The same certificate means the same key.
-    if (fresh.chain === this.#current.chain) return 'unchanged';
-    this.#current = fresh;
-    return 'reloaded';
+    try {
+      const fresh = await readCredentials(this.#files);
+      const problem = this.#validityProblem(fresh);
+      // The same certificate means the same key.
+      const isUnchanged = fresh.chain === this.#current.chain;
+      if (!isUnchanged && problem !== null && this.#validityProblem(this.#current) === null)
+        throw new CertificateError(problem);
+      this.#reloadProblem = null;
+      if (isUnchanged) return 'unchanged';
+      this.#current = fresh;
+      return 'reloaded';
+    } catch (error) {
+      if (error instanceof CertificateError) this.#reloadProblem = error.message;
+      throw error;
+    }
   }
 
   /**
@@ -273,7 +314,7 @@ export class ReloadableCredentials {
    * by a symbolic link to them or to a directory above.
    */
   watch(observer: CertificateObserver, checkIntervalMs: number = CHECK_INTERVAL_MS): void {
-    this.#warnIfExpiring(observer);
+    this.#reportValidity(observer);
     this.#timer = setTimeout(() => {
       void this.#check(observer).then(() => {
         if (!this.#closed) this.watch(observer, checkIntervalMs);
@@ -284,6 +325,10 @@ export class ReloadableCredentials {
   close(): void {
     this.#closed = true;
     if (this.#timer !== null) clearTimeout(this.#timer);
+  }
+
+  #validityProblem(credentials: TlsCredentials): string | null {
+    return validityProblem(credentials, this.#files.certificatePath, this.#wallClock());
   }
 
   async #check(observer: CertificateObserver): Promise<void> {
@@ -310,12 +355,15 @@ export class ReloadableCredentials {
     }
   }
 
-  #warnIfExpiring(observer: CertificateObserver): void {
+  /** Once a day, and when the state changes. */
+  #reportValidity(observer: CertificateObserver): void {
     const nowMs = this.#wallClock();
-    const isDue = Math.abs(nowMs - this.#warnedAtMs) >= DAY_MS;
-    if (!isDue || this.expiresAt.getTime() - nowMs >= EXPIRY_WARNING_MS) return;
-    this.#warnedAtMs = nowMs;
-    observer.onExpiring(this.expiresAt);
+    const validity = validityAt(this.#current, nowMs);
+    if (validity === this.#reported && Math.abs(nowMs - this.#reportedAtMs) < DAY_MS) return;
+    this.#reported = validity;
+    this.#reportedAtMs = nowMs;
+    if (validity === 'expiring') observer.onExpiring(this.expiresAt);
+    else if (validity !== 'valid') observer.onInvalid(validity, this.problem ?? '');
   }
 }
 

@@ -11,6 +11,8 @@ import type { Identity } from '../../support/certificates.ts';
 import { patience } from '../../support/patience.ts';
 import { RelayProcess } from '../../support/relay-process.ts';
 
+const DAY_MS = 86_400_000;
+
 function endpointOf({ files }: CertificateDirectory): string {
   return `ssl:0:interface=127.0.0.1:privateKey=${files.keyPath}:certKey=${files.certificatePath}`;
 }
@@ -92,23 +94,28 @@ describe('a relay with TLS', () => {
     await relay.stop();
   });
 
-  const DAY_MS = 86_400_000;
-  const faults: readonly (readonly [what: string, identity: () => Identity, sentence: RegExp])[] = [
-    [
-      'has expired',
-      () =>
-        makeIdentity('localhost', {
-          notBefore: new Date(Date.now() - 9 * DAY_MS),
-          notAfter: new Date(Date.now() - DAY_MS),
-        }),
-      /expired/u,
-    ],
-    ['has another key', () => ({ ...makeIdentity('localhost'), key: makeIdentity('localhost').key }), /key/u],
-  ];
-  for (const [what, identity, sentence] of faults) {
-    test(`does not start with a certificate that ${what}, and reports it`, async (context) => {
-      const endpoint = endpointOf(await CertificateDirectory.open(context, identity()));
-      await assert.rejects(RelayProcess.start({ RELAY_LISTEN: endpoint }), sentence);
+  test('starts with an expired certificate, reports it, and uses a new one at once', async (context) => {
+    const expired = makeIdentity('localhost', {
+      notBefore: new Date(Date.now() - 9 * DAY_MS),
+      notAfter: new Date(Date.now() - DAY_MS),
     });
-  }
+    const place = await CertificateDirectory.open(context, expired);
+    await using relay = await RelayProcess.start({ RELAY_LISTEN: endpointOf(place) });
+    await relay.waitForLog(
+      /"level":"error".*"event":"certificate_expired".*"problem":"the certificate [^"]*cert\.pem expired on/u,
+    );
+    await assert.rejects(visit(relay, expired), /certificate has expired/u);
+    const fresh = makeIdentity('localhost');
+    place.write(fresh);
+    relay.kill('SIGHUP');
+    await relay.waitForLog(/"result":"reloaded"/u);
+    (await visit(relay, fresh)).destroy();
+    await relay.stop();
+  });
+
+  test('does not start with a certificate that has another key, and reports it', async (context) => {
+    const identity = { ...makeIdentity('localhost'), key: makeIdentity('localhost').key };
+    const endpoint = endpointOf(await CertificateDirectory.open(context, identity));
+    await assert.rejects(RelayProcess.start({ RELAY_LISTEN: endpoint }), /key/u);
+  });
 });

@@ -159,7 +159,7 @@ describe('a relay in a cgroup of version 2', () => {
     const warning = log.find(({ msg }) => msg.startsWith('stalled pairs ended'));
     assert.equal(warning?.['ended_pairs'], 1);
     assert.deepEqual(
-      [warning['usedBytes'], warning['socketBytes'], warning['memoryBytes']],
+      [warning['used_bytes'], warning['socket_bytes'], warning['memory_bytes']],
       [240 * MiB, 180 * MiB, 256 * MiB],
     );
     const figures = await scrape(relay.statusUrl);

@@ -42,6 +42,7 @@ async function watch(
       onReloaded: () => events.push('reloaded'),
       onReloadFailed: (error) => events.push(error.message),
       onExpiring: (expiresAt) => events.push(`expires ${expiresAt.toISOString()}`),
+      onInvalid: (state, problem) => events.push(`${state}: ${problem}`),
     },
     CHECK_INTERVAL_MS,
   );
@@ -76,12 +77,45 @@ describe('reloading certificates', () => {
     const { context: before, expiresAt } = credentials;
     writeFileSync(directory.files.keyPath, second.key);
     await rejects(credentials.reload(), CertificateError);
+    match(credentials.problem ?? '', /key\.pem does not belong to/u);
     strictEqual(credentials.context, before);
     equal(credentials.expiresAt, expiresAt);
     await expectEcho(
       await tlsClient(context, await serveTls(context, credentials), first.certificate),
       'hello',
     );
+  });
+
+  test('forgets the problem when the files can be used again', async (context) => {
+    const directory = await CertificateDirectory.open(context, first);
+    const credentials = await ReloadableCredentials.load(directory.files);
+    writeFileSync(directory.files.keyPath, second.key);
+    await rejects(credentials.reload(), CertificateError);
+    directory.write(first);
+    equal(await credentials.reload(), 'unchanged');
+    equal(credentials.problem, null);
+  });
+
+  test('replaces an expired certificate by any other, and a valid one by valid ones only', async (context) => {
+    const nowMs = Date.now();
+    const [expired, older] = [1, 2].map((days) =>
+      makeIdentity('localhost', {
+        notBefore: new Date(nowMs - 9 * DAY_MS),
+        notAfter: new Date(nowMs - days * DAY_MS),
+      }),
+    );
+    const directory = await CertificateDirectory.open(context, expired);
+    const credentials = await ReloadableCredentials.load(directory.files);
+    equal(credentials.isExpired, true);
+    for (const identity of [older, first]) {
+      if (identity !== undefined) directory.write(identity);
+      equal(await credentials.reload(), 'reloaded');
+    }
+    equal(credentials.isExpired, false);
+    if (expired !== undefined) directory.write(expired);
+    await rejects(credentials.reload(), /expired on/u);
+    equal(credentials.isExpired, false);
+    match(credentials.problem ?? '', /expired on/u);
   });
 
   test('changes the expiry date', async (context) => {
@@ -195,7 +229,7 @@ describe('watching certificate files', () => {
     equal(await next(), 'reloaded');
   });
 
-  test('reports once a day that a certificate expires in less than 14 days, and keeps using it', async (context) => {
+  test('reports once a day that a certificate expires in less than 14 days or has expired, and keeps using it', async (context) => {
     const notAfter = new Date(Math.floor(Date.now() / 1000 + 90 * 86_400) * 1000);
     const identity = makeIdentity('localhost', { notAfter });
     const directory = await CertificateDirectory.open(context, identity);
@@ -205,10 +239,17 @@ describe('watching certificate files', () => {
     writeFileSync(directory.files.keyPath, '');
     match(await next(), /not in PEM format/u);
     directory.write(identity);
-    for (let left = 13; left >= -2; left -= 1) {
+    for (let left = 13; left >= 0; left -= 1) {
       nowMs = notAfter.getTime() - left * DAY_MS;
       equal(await next(), `expires ${notAfter.toISOString()}`);
     }
+    // The change of the state is reported at once.
+    nowMs += 1;
+    for (let past = 0; past <= 2; past += 1) {
+      match(await next(), /^expired: the certificate .*cert\.pem expired on .*: renew it$/u);
+      nowMs += DAY_MS;
+    }
+    match(await next(), /^expired/u);
     // Reports at every check, or an error, would come before this.
     writeFileSync(directory.files.keyPath, '');
     match(await next(), /not in PEM format/u);

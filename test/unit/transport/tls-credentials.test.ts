@@ -84,10 +84,7 @@ describe('credentials', () => {
   test('contain no certificate twice', async (context) => {
     const directory = await CertificateDirectory.open(context, leaf, 'chain.pem');
     writeFileSync(join(directory.path, 'chain.pem'), leaf.certificate + intermediate.certificate);
-    equal(
-      (await readCredentials(directory.files, Date.now())).chain,
-      leaf.certificate + intermediate.certificate,
-    );
+    equal((await readCredentials(directory.files)).chain, leaf.certificate + intermediate.certificate);
   });
 
   test('may be one file with key and certificate', async (context) => {
@@ -101,12 +98,45 @@ describe('credentials', () => {
   });
 });
 
-const DAY_MS = 86_400_000;
+describe('the dates of a certificate', () => {
+  const notBefore = new Date('2030-01-02T03:04:05Z');
+  const notAfter = new Date('2031-01-02T03:04:05Z');
+  const identity = makeIdentity('localhost', { notBefore, notAfter });
+
+  const cases: readonly (readonly [when: string, nowMs: number, problem: RegExp | null])[] = [
+    [
+      'before it is valid',
+      notBefore.getTime() - 1,
+      /^the certificate .*cert\.pem is not valid before 2030-01-02T03:04:05/u,
+    ],
+    ['on its first day', notBefore.getTime(), null],
+    ['on its last day', notAfter.getTime(), null],
+    [
+      'after it has expired',
+      notAfter.getTime() + 1,
+      /^the certificate .*cert\.pem expired on 2031-01-02T03:04:05.*: renew it$/u,
+    ],
+  ];
+  for (const [when, nowMs, problem] of cases) {
+    test(`are a problem, but the certificate is used: ${when}`, async (context) => {
+      const { files } = await CertificateDirectory.open(context, identity);
+      const credentials = await ReloadableCredentials.load(files, () => nowMs);
+      if (problem === null) equal(credentials.problem, null);
+      else match(credentials.problem ?? '', problem);
+      equal(credentials.isExpired, nowMs > notAfter.getTime());
+      const port = await serveTls(context, credentials);
+      await expectEcho(
+        await tlsClient(context, port, identity.certificate, { rejectUnauthorized: false }),
+        'hello',
+      );
+    });
+  }
+});
 
 /** The error message for the operator. */
-async function errorOf(files: TlsFiles, nowMs = Date.now()): Promise<string> {
+async function errorOf(files: TlsFiles): Promise<string> {
   let message = '';
-  await rejects(readCredentials(files, nowMs), (error) => {
+  await rejects(readCredentials(files), (error) => {
     ok(error instanceof CertificateError, String(error));
     equal(error.cause, undefined);
     message = error.message;
@@ -208,32 +238,12 @@ describe('the error for unusable certificate files', () => {
     );
   });
 
-  test('says when a certificate expired or will be valid', async (context) => {
-    const notBefore = new Date('2030-01-02T03:04:05Z');
-    const notAfter = new Date('2031-01-02T03:04:05Z');
-    const directory = await CertificateDirectory.open(
-      context,
-      makeIdentity('localhost', { notBefore, notAfter }),
-    );
-    match(
-      await errorOf(directory.files, notBefore.getTime() - 1),
-      /cert\.pem is not valid before 2030-01-02T03:04:05/u,
-    );
-    match(
-      await errorOf(directory.files, notAfter.getTime() + 1),
-      /cert\.pem expired on 2031-01-02T03:04:05/u,
-    );
-    for (const nowMs of [notBefore.getTime(), notBefore.getTime() + DAY_MS, notAfter.getTime()]) {
-      equal((await readCredentials(directory.files, nowMs)).expiresAt.getTime(), notAfter.getTime());
-    }
-  });
-
   for (const which of ['keyPath', 'certificatePath', 'chainPath'] as const) {
     test(`says that ${which} does not exist, is not a regular file or is too large`, async (context) => {
       const directory = await CertificateDirectory.open(context, good, 'chain.pem');
       const path = directory.files[which] ?? '';
       writeFileSync(directory.files.chainPath ?? '', good.certificate);
-      await readCredentials(directory.files, Date.now());
+      await readCredentials(directory.files);
       rmSync(path);
       ok((await errorOf(directory.files)).includes(`${path} does not exist: check the path`));
       mkdirSync(path);

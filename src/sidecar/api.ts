@@ -44,6 +44,16 @@ export interface WaitingBucket {
   readonly records: number;
 }
 
+/** The time that the usage database covers, whatever the range of a report. */
+export interface RecordedTime {
+  /** The first record, or the last start of the relay if that was earlier; null if neither is known. */
+  readonly from: IsoTime | null;
+  /** When the relay last wrote to the database; null if it never did. A running relay does so every 30 s. */
+  readonly to: IsoTime | null;
+  /** The last start of the relay; null if the database does not say. */
+  readonly relay_started: IsoTime | null;
+}
+
 export const GRANULARITIES = ['hour', 'day', 'month'] as const;
 
 export type Granularity = (typeof GRANULARITIES)[number];
@@ -55,6 +65,7 @@ export interface UsageReport {
   readonly to: IsoTime;
   /** Time of the query: reports are cached for a while. */
   readonly generated: IsoTime;
+  readonly recorded: RecordedTime;
   /** Sorted by start, then by mood. */
   readonly rows: readonly UsageRow[];
   /** Waiting times of happy records, shortest first; always all buckets. */

@@ -174,7 +174,13 @@ describe('a hostile usage database', () => {
     // The next query has to start a process first, which the timeout must not end.
     context.mock.timers.enable({ apis: ['setTimeout'] });
     const source = { databasePath, scratchDirectory: join(await scratch(context), 'scratch') };
-    const endless = pool.run('aggregate', { source, by: 'day', from: 1_500_000_000, to: 1_700_000_000 });
+    const endless = pool.run('aggregate', {
+      source,
+      by: 'day',
+      from: 1_500_000_000,
+      to: 1_700_000_000,
+      now: 1_700_000_000,
+    });
     const next = pool.run('csvPage', {
       source,
       by: 'record',

@@ -1,8 +1,14 @@
 import Database from 'better-sqlite3';
 import { readFileIdentity } from '../../usage/sqlite-file.ts';
-import type { DatabaseState, Granularity, UsageRow, WaitingBucket } from '../api.ts';
+import type { DatabaseState, Granularity, RecordedTime, UsageRow, WaitingBucket } from '../api.ts';
 import { toPeriodLine, toRecordLine } from './usage-csv.ts';
-import { nextPeriodStart, queryPeriods, queryRecordsPage, toWaitingBuckets } from './usage-query.ts';
+import {
+  nextPeriodStart,
+  queryPeriods,
+  queryRecordedTime,
+  queryRecordsPage,
+  toWaitingBuckets,
+} from './usage-query.ts';
 import type { RecordPosition, TimeSpan } from './usage-query.ts';
 import { UsageSourceError, openUsageDatabase, toUsageSourceError } from './usage-source.ts';
 import type { UsageSource } from './usage-source.ts';
@@ -21,6 +27,8 @@ export interface AggregateTask {
   readonly by: Granularity;
   readonly from: number;
   readonly to: number;
+  /** The time of the query, in seconds since the epoch. */
+  readonly now: number;
 }
 
 /**
@@ -34,6 +42,7 @@ export type AggregateOutcome =
       readonly kind: 'ok';
       readonly rows: readonly UsageRow[];
       readonly waiting: readonly WaitingBucket[];
+      readonly recorded: RecordedTime;
       readonly tookMs: number;
     }
   | { readonly kind: 'rejected'; readonly problem: string; readonly tookMs: number }
@@ -77,7 +86,7 @@ const MAX_PAGE_RECORDS = 1_000_000;
 const TOTALS_PAGE_RECORDS = 400_000;
 
 /** Job of a job process: the rows of `GET /usage.json`. */
-export function aggregate({ source, by, from, to }: AggregateTask): AggregateOutcome {
+export function aggregate({ source, by, from, to, now }: AggregateTask): AggregateOutcome {
   const startedAt = performance.now();
   return withUsageDatabase(source, (database) => {
     const rows: UsageRow[] = [];
@@ -92,7 +101,9 @@ export function aggregate({ source, by, from, to }: AggregateTask): AggregateOut
       rows.push(...period.rows);
       for (const [at, count] of period.waiting.entries()) waiting[at] = (waiting[at] ?? 0) + count;
     }
-    return { kind: 'ok', rows, waiting: toWaitingBuckets(waiting), tookMs: performance.now() - startedAt };
+    const recorded = queryRecordedTime(database, now);
+    const tookMs = performance.now() - startedAt;
+    return { kind: 'ok', rows, waiting: toWaitingBuckets(waiting), recorded, tookMs };
   });
 }
 

@@ -1,5 +1,5 @@
 import type { Database } from 'better-sqlite3';
-import type { Granularity, IsoTime, UsageRow, WaitingBucket } from '../api.ts';
+import type { Granularity, IsoTime, RecordedTime, UsageRow, WaitingBucket } from '../api.ts';
 
 export const HOUR_SECONDS = 3600;
 
@@ -162,6 +162,35 @@ function toPeriodUsage({ start, moods, waiting }: PeriodAccumulator): PeriodUsag
       waiting_time: roundToMicroseconds(sums.waitingSeconds),
     }));
   return { start, rows, waiting };
+}
+
+/**
+ * The time that the database covers. Reads two records and one row, without a scan.
+ *
+ * @param now seconds since the epoch; later times come from a wrong clock and count as `now`
+ * @throws SqliteError if the database can't be read
+ */
+export function queryRecordedTime(database: Database, now: number): RecordedTime {
+  // A comparison with a number leaves out NULL; SQLite sorts values of other types after all numbers.
+  const first: unknown = database
+    .prepare('SELECT started FROM usage WHERE started > 0 ORDER BY started LIMIT 1')
+    .pluck()
+    .get();
+  const last: unknown = database
+    .prepare('SELECT started FROM usage WHERE started > 0 AND started <= ? ORDER BY started DESC LIMIT 1')
+    .pluck()
+    .get(now);
+  const current = database.prepare<[], RawRow>('SELECT MAX(rebooted), MAX(updated) FROM current').raw().get();
+  const toTime = (cell: unknown): number | null =>
+    toNumber(cell) > 0 ? Math.min(toNumber(cell), now) : null;
+  const relayStarted = toTime(current?.[0]);
+  const froms = [toTime(first), relayStarted].filter((time) => time !== null);
+  const tos = [toTime(last), toTime(current?.[1])].filter((time) => time !== null);
+  return {
+    from: froms.length === 0 ? null : isoTime(Math.min(...froms)),
+    to: tos.length === 0 ? null : isoTime(Math.max(...tos)),
+    relay_started: relayStarted === null ? null : isoTime(relayStarted),
+  };
 }
 
 const RECORD_COLUMNS = 'rowid, started, total_time, waiting_time, total_bytes, result';

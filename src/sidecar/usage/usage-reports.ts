@@ -92,6 +92,7 @@ export class UsageReports {
       by: range.by,
       from: range.from,
       to: range.to ?? endOfCurrentSecond(generatedMs),
+      now: generatedMs / 1000,
     };
     const signal = this.#closing.signal;
     const found: AggregateOutcome = await pool.run('aggregate', task, { signal });
@@ -130,6 +131,7 @@ function toOutcome(task: AggregateTask, generatedMs: number, found: AggregateOut
       from: isoTime(from),
       to: isoTime(to),
       generated: new Date(generatedMs).toISOString(),
+      recorded: found.recorded,
       rows: found.rows,
       waiting: found.waiting,
     },

@@ -64,12 +64,14 @@ describe('usage over HTTP', () => {
       assert.ok(rows.length > 3);
       const report = jsonOf(await ask(url, `/usage.json${query}`));
       assert.ok(typeof report === 'object' && report !== null && 'generated' in report);
+      assert.ok('recorded' in report);
       assert.ok(Math.abs(Date.now() - Date.parse(String(report.generated))) < 60_000);
       assert.deepEqual(report, {
         by,
         from: `${FROM}T00:00:00.000Z`,
         to: `${TO}T00:00:00.000Z`,
         generated: report.generated,
+        recorded: report.recorded,
         rows,
         waiting: expectedWaiting(records.filter(({ started }) => started < (TO_S ?? 0))),
       });
@@ -183,12 +185,13 @@ describe('usage over HTTP', () => {
 
   test('is cached with limits', async () => {
     const row = { start: FROM, mood: 'happy', records: 1, total_bytes: 1, total_time: 1, waiting_time: 1 };
+    const recorded = { from: null, to: null, relay_started: null };
     let jobs = 0;
     const pool = {
       run: (_name: 'aggregate', { from }: AggregateTask): Promise<AggregateOutcome> => {
         jobs += 1;
         const rows = Array.from({ length: from }, () => row);
-        return Promise.resolve({ kind: 'ok', rows, waiting: [], tookMs: 1000 });
+        return Promise.resolve({ kind: 'ok', rows, waiting: [], recorded, tookMs: 1000 });
       },
     };
     const source = { databasePath: '', scratchDirectory: '' };

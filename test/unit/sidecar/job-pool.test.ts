@@ -24,7 +24,7 @@ async function open(context: TestContext, options: Partial<JobPoolOptions> = {})
   const pool = new JobPool({ maxProcesses: 1, ...options });
   context.after(() => pool.close());
   const source = { databasePath, scratchDirectory: join(directory, 'scratch') };
-  const task = { source, by: 'day', from: 0, to: 2_000_000_000 } as const;
+  const task = { source, by: 'day', from: 0, to: 2_000_000_000, now: 2_000_000_000 } as const;
   return {
     pool,
     count: async (jobOptions) => {

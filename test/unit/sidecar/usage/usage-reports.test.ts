@@ -4,7 +4,7 @@ import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import Database from 'better-sqlite3';
 import { GRANULARITIES } from '../../../../src/sidecar/api.ts';
-import type { Granularity } from '../../../../src/sidecar/api.ts';
+import type { Granularity, RecordedTime } from '../../../../src/sidecar/api.ts';
 import { JobPool } from '../../../../src/sidecar/job-pool.ts';
 import { MAX_REPORT_PERIODS } from '../../../../src/sidecar/usage/usage-job.ts';
 import type { AggregateOutcome, AggregateTask } from '../../../../src/sidecar/usage/usage-job.ts';
@@ -25,6 +25,8 @@ import type { ValidRecord } from '../../../support/usage-records.ts';
 const NOW_MS = Date.parse('2026-11-23T05:30:15.700Z');
 
 const DAY: UsageRange<Granularity> = { by: 'day', from: Date.UTC(2026, 10, 1) / 1000, to: null };
+
+const NOTHING_RECORDED: RecordedTime = { from: null, to: null, relay_started: null };
 
 /** Reports on a real database with real processes. */
 function reportsOf(context: TestContext, source: UsageSource, clock = () => NOW_MS): UsageReports {
@@ -59,6 +61,11 @@ describe('a report', () => {
         from: '2026-11-23T05:29:59.500Z',
         to: '2027-01-12T05:30:00.000Z',
         generated: '2026-11-23T05:30:15.700Z',
+        recorded: {
+          from: '2026-11-23T05:30:00.000Z',
+          to: '2026-11-23T05:30:01.000Z',
+          relay_started: null,
+        },
         rows: expectedRows(records, by, from, to),
         waiting: expectedWaiting(records),
       });
@@ -83,6 +90,39 @@ describe('a report', () => {
     );
     assert.deepEqual(report.rows, []);
     assert.deepEqual(report.waiting, expectedWaiting([]));
+  });
+
+  test('says what time the database covers', async (context) => {
+    const source = createUsageDatabase(await scratch(context), []);
+    let nowMs = NOW_MS;
+    const reports = reportsOf(context, source, () => (nowMs += 2000));
+    const recorded = async (): Promise<RecordedTime> => okOf(await reports.report(DAY)).recorded;
+    const write = (sql: string): void => {
+      const database = new Database(source.databasePath);
+      database.exec(sql);
+      database.close();
+    };
+    assert.deepEqual(await recorded(), NOTHING_RECORDED);
+
+    const time = (iso: string): number => Date.parse(iso) / 1000;
+    write(`INSERT INTO current VALUES (${time('2026-11-22T01:00Z')}, ${time('2026-11-23T05:00Z')}, 0, 0, 0)`);
+    const running = { from: '2026-11-22T01:00:00.000Z', to: '2026-11-23T05:00:00.000Z' };
+    assert.deepEqual(await recorded(), { ...running, relay_started: running.from });
+
+    write(`INSERT INTO usage (started) VALUES (NULL), ('text'), (x'00'), (9e999), (-5), (1e300)`);
+    write(`INSERT INTO usage (started) VALUES (${time('2013-05-06T07:08:09Z')})`);
+    const older = { ...running, from: '2013-05-06T07:08:09.000Z', relay_started: running.from };
+    assert.deepEqual(await recorded(), older);
+
+    write(`UPDATE current SET rebooted = 1e300, updated = 'text'`);
+    const fromFuture = okOf(await reports.report(DAY));
+    assert.deepEqual(fromFuture.recorded, {
+      from: older.from,
+      to: older.from,
+      relay_started: fromFuture.generated,
+    });
+    write('DELETE FROM current; DELETE FROM usage');
+    assert.deepEqual(await recorded(), NOTHING_RECORDED);
   });
 
   test('has a maximum number of periods, without empty ones', async (context) => {
@@ -147,7 +187,7 @@ describe('a report', () => {
 /** A pool that responds at once or on demand, and counts its jobs. */
 class FakePool {
   readonly tasks: AggregateTask[] = [];
-  outcome: AggregateOutcome = { kind: 'ok', rows: [], waiting: [], tookMs: 0 };
+  outcome: AggregateOutcome = { kind: 'ok', rows: [], waiting: [], recorded: NOTHING_RECORDED, tookMs: 0 };
   held: (() => void)[] | null = null;
 
   async run(_name: 'aggregate', task: AggregateTask): Promise<AggregateOutcome> {
@@ -180,12 +220,13 @@ describe('a cached report', () => {
       by: 'day',
       from: DAY.from,
       to: Date.parse('2026-11-23T05:30:17Z') / 1000,
+      now: NOW_MS / 1000 + 1,
     });
   });
 
   test('is cached for twenty times its duration', async () => {
     for (const outcome of [
-      { kind: 'ok', rows: [], waiting: [], tookMs: 5000 },
+      { kind: 'ok', rows: [], waiting: [], recorded: NOTHING_RECORDED, tookMs: 5000 },
       { kind: 'rejected', problem: 'too long', tookMs: 5000 },
     ] as const) {
       const { pool, reports, time } = createReports();

@@ -77,7 +77,8 @@ function violationsIn(files: Readonly<Record<string, string>>): string[] {
     'relay/cluster.ts': "import '../cluster/token-leases.ts';\nexport class RelayCluster {}\n",
     'relay/relay.ts':
       "export { none } from '../transport/raw-transport.ts';\nimport '../status/page.ts';\nimport '../config/relay-config.ts';\nimport type { RelayCluster } from './cluster.ts';\nawait import('./cluster.ts');\n",
-    'healthcheck.ts': "import './sidecar/server.ts';\nprocess.exitCode = 1;\n",
+    'cli/import.ts': "import '../sidecar/server.ts';\nprocess.exitCode = 1;\n",
+    'healthcheck.ts': "import './cli/import.ts';\nprocess.exitCode = 1;\n",
     'main.ts': "import './relay/relay.ts';\nimport './process/program.ts';\n",
   };
   assert.deepEqual(violationsOf(new Map(Object.entries(allowed))), []);
@@ -112,6 +113,8 @@ describe('the check of the architecture', () => {
     ['process/x.ts', "import '../usage/record.ts';", 'imports upward: ../usage/record.ts'],
     ['status/x.ts', "export { Relay } from '../relay/relay.ts';", 'imports upward: ../relay/relay.ts'],
     ['transport/x.ts', "import '../main.ts';", 'imports upward: ../main.ts'],
+    ['sidecar/x.ts', "import '../cli/import.ts';", 'imports upward: ../cli/import.ts'],
+    ['cli/x.ts', "import '../main.ts';", 'imports upward: ../main.ts'],
     ['transport/x.ts', "import '../status/page.ts';", 'imports upward: ../status/page.ts'],
     ...(
       [

@@ -17,7 +17,8 @@ export const LAYERS: readonly (readonly [name: string, files: RegExp])[] = [
   ['sidecar api', /^sidecar\/api\.ts$/u],
   ['dashboard', /^sidecar\/dashboard\//u],
   ['sidecar', /^sidecar\/(?!api\.ts$|dashboard\/)/u],
-  ['entries', /^(?:main|healthcheck|import)\.ts$/u],
+  ['cli', /^cli\//u],
+  ['entries', /^(?:transit-relay|main|healthcheck|import)\.ts$/u],
 ];
 
 /** Pairs of layers that do not import from each other in either direction, not even types. */
@@ -55,6 +56,10 @@ export const DATA: ReadonlySet<string> = new Set(['../package.json']);
 
 /** Files that may use `process`: entries, files that run programs, and files that use Node's internals. */
 export const MAY_USE_PROCESS: ReadonlySet<string> = new Set([
+  'transit-relay.ts',
+  'cli/command-line.ts',
+  'cli/healthcheck.ts',
+  'cli/import.ts',
   'process/signals.ts',
   'process/program.ts',
   'sidecar/job-process.ts',

@@ -131,7 +131,8 @@ function validityProblem(credentials: TlsCredentials, path: string, nowMs: numbe
       const from = credentials.validFrom.toISOString();
       return `the certificate ${path} is not valid before ${from}: wait until then, or correct this machine's clock`;
     }
-    default:
+    case 'expiring':
+    case 'valid':
       return null;
   }
 }

@@ -65,6 +65,7 @@ export const MAY_USE_PROCESS: ReadonlySet<string> = new Set([
   'sidecar/job-process.ts',
   'healthcheck.ts',
   'import.ts',
+  'cli/config.ts',
   'transport/uv-handle.ts',
   'process/process-metrics.ts',
   'process/version.ts',

@@ -38,6 +38,12 @@ export interface ConfigReport {
   readonly settings: readonly Setting[];
 }
 
+/** The values of settings that are not defaults, by variable. For the log. */
+export function changedSettings(settings: readonly Setting[]): Readonly<Record<string, string>> {
+  const changed = settings.filter(({ isDefault }) => !isDefault);
+  return Object.fromEntries(changed.map(({ variable, value }) => [variable, value]));
+}
+
 /** A configuration, or all errors in it. */
 export type ConfigResult<T> = ConfigReport &
   (

@@ -1,6 +1,7 @@
 import type { Server } from 'node:net';
 import { formatEndpoint, socketFamily } from '../config/endpoint.ts';
 import type { BoundEndpoint, Endpoint } from '../config/endpoint.ts';
+import { changedSettings } from '../config/environment.ts';
 import type { ConfigReport } from '../config/environment.ts';
 import { readRelayConfig } from '../config/relay-config.ts';
 import type { RelayConfig } from '../config/relay-config.ts';
@@ -88,8 +89,8 @@ export interface Endpoints {
 
 /** The whole relay: starts and stops its parts in the right order. */
 export class Relay {
-  readonly report: ConfigReport;
   readonly #config: RelayConfig;
+  readonly #configReport: ConfigReport;
   readonly #log: Log;
   readonly #capacity: ResolvedCapacity;
   readonly #admission: AdmissionControl;
@@ -116,7 +117,7 @@ export class Relay {
   #probes: HealthProbes | null = null;
 
   constructor(config: RelayConfig, log: Log, report: ConfigReport, processLimits = readProcessLimits()) {
-    this.report = report;
+    this.#configReport = report;
     this.#config = config;
     this.#log = log;
     this.#recorder = new UsageRecorder(config.usage.blurSeconds);
@@ -372,6 +373,7 @@ export class Relay {
         io_backend: backend.kind,
         usage_database: this.#config.usage.databasePath,
         ...this.#capacity.details,
+        settings: changedSettings(this.#configReport.settings),
       },
       'starting',
     );

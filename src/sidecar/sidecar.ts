@@ -3,6 +3,7 @@ import { Router } from 'express';
 import type { Express } from 'express';
 import { formatEndpoint } from '../config/endpoint.ts';
 import type { Endpoint } from '../config/endpoint.ts';
+import { changedSettings } from '../config/environment.ts';
 import type { ConfigReport } from '../config/environment.ts';
 import { readSidecarConfig } from '../config/sidecar-config.ts';
 import type { SidecarConfig } from '../config/sidecar-config.ts';
@@ -74,8 +75,8 @@ interface Closeable {
 
 /** The composition root of the sidecar: start and shutdown order. */
 export class Sidecar {
-  readonly report: ConfigReport;
   readonly #config: SidecarConfig;
+  readonly #configReport: ConfigReport;
   readonly #log: Log;
   readonly #servers: HttpListener[] = [];
   /** Closed on shutdown in reverse order. */
@@ -83,7 +84,7 @@ export class Sidecar {
   #closing = false;
 
   constructor(config: SidecarConfig, log: Log, report: ConfigReport) {
-    this.report = report;
+    this.#configReport = report;
     this.#config = config;
     this.#log = log;
   }
@@ -145,6 +146,7 @@ export class Sidecar {
         usage_database: databasePath,
         snapshot_dir: snapshots.directory,
         relay_status: relayStatusUrl,
+        settings: changedSettings(this.#configReport.settings),
       },
       'starting',
     );

@@ -50,6 +50,34 @@ describe('the start of a relay', () => {
     assert.deepEqual(warningsOf(log), []);
   });
 
+  test('logs the version, the limits and the settings in one line before the listeners', async (context) => {
+    const { log } = await start(context, {
+      RELAY_MAX_CONNECTIONS: '500',
+      RELAY_PAIR_RATE: '20MB/s',
+      RELAY_IDLE_TIMEOUT: '24h',
+      RELAY_CLUSTER_SECRET: 'not for the log, as it is a secret',
+    });
+    const [line, ...more] = log.filter(({ level }) => level === 'info');
+    assert.equal(line?.['event'], 'starting');
+    assert.match(String(line['version']), /^\d+\.\d+\.\d+$/u);
+    assert.equal(line['node_version'], process.versions.node);
+    assert.equal(line['io_backend'], 'shared buffer');
+    assert.equal(line['usage_database'], null);
+    assert.deepEqual([line['max_connections'], line['max_waiting']], [500, 250]);
+    const {
+      RELAY_LISTEN: _listen,
+      RELAY_WEBSOCKET_LISTEN: _websocket,
+      ...settings
+    } = Object(line['settings']);
+    assert.equal(settings.RELAY_PAIR_RATE, '20MB/s');
+    assert.equal(settings.RELAY_IDLE_TIMEOUT, undefined);
+    assert.equal(settings.RELAY_CLUSTER_SECRET, '(secret)');
+    assert.deepEqual(
+      more.map(({ event }) => event),
+      ['listening', 'listening', 'listening'],
+    );
+  });
+
   test('warns if Node.js is not as expected, and works', async (context) => {
     const backend = IoBackend.withStandardStreams();
     context.mock.method(IoBackend, 'open', () => Promise.resolve(backend));

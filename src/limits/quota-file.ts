@@ -127,8 +127,8 @@ function parse(text: string): SavedQuota | null {
   try {
     const value: unknown = JSON.parse(text);
     if (!isQuota(value)) return null;
-    const { day, period, relayedBytes } = value;
-    return { day, period, relayedBytes };
+    const { day, period, relayedBytes, countsSinceMs } = value;
+    return { day, period, relayedBytes, ...(typeof countsSinceMs === 'number' ? { countsSinceMs } : {}) };
   } catch {
     // Not JSON.
     return null;

@@ -52,6 +52,8 @@ export interface SavedQuota {
   readonly day: string;
   readonly period: 'month' | 'day';
   readonly relayedBytes: number;
+  /** Start of the time that `relayedBytes` covers, in milliseconds since the epoch. Missing in older files. */
+  readonly countsSinceMs?: number;
 }
 
 export interface QuotaOptions extends QuotaPeriod {
@@ -94,6 +96,8 @@ export class Quota {
   /** How long the clock has been in an earlier period, in milliseconds. */
   #clockBehindMs = 0;
   #relayedBytes = 0;
+  /** Start of the time that `#relayedBytes` covers, in milliseconds since the epoch. */
+  #countsSinceMs: number;
   #relayedSinceStart = 0;
   /** Number of events of this period: one per warning, and `onExhausted` as the last. */
   #notifiedCount = 0;
@@ -109,11 +113,15 @@ export class Quota {
     this.#events = events;
     this.#checkedAtMs = wallClock();
     this.#latestMs = this.#checkedAtMs;
+    this.#countsSinceMs = this.#checkedAtMs;
     if (saved === null || (saved.period === 'month' && options.period === 'day')) return;
     const savedMs = Date.parse(saved.day);
+    // Without a file of this period, nothing was relayed in it before.
+    this.#countsSinceMs = this.#startOf(this.#latestMs);
     if (this.#startOf(savedMs) < this.#startOf(this.#latestMs)) return;
     this.#latestMs = Math.max(savedMs, this.#latestMs);
     this.#relayedBytes = saved.relayedBytes;
+    this.#countsSinceMs = saved.countsSinceMs ?? periodStart(savedMs, { ...options, period: saved.period });
   }
 
   /** Usage of this period, in bytes after `counts`. */
@@ -123,6 +131,17 @@ export class Quota {
 
   get isExhausted(): boolean {
     return this.usedBytes >= this.limitBytes;
+  }
+
+  /** Start of this period, in milliseconds since the epoch. */
+  get periodStartedAtMs(): number {
+    return this.#startOf(this.#latestMs);
+  }
+
+  /** Start of the time that `usedBytes` covers: the start of this period, or later if the quota is newer. */
+  get countsSinceMs(): number {
+    // The clock may have been set back since.
+    return Math.max(this.periodStartedAtMs, Math.min(this.#countsSinceMs, this.#latestMs));
   }
 
   /** Start of the next period, in milliseconds since the epoch. */
@@ -139,6 +158,7 @@ export class Quota {
   check(relayedBytesSinceStart: number): void {
     if (this.#isInNewPeriod()) {
       this.#relayedBytes = 0;
+      this.#countsSinceMs = this.periodStartedAtMs;
       this.#notifiedCount = 0;
       this.#events.onReset();
     }
@@ -151,7 +171,8 @@ export class Quota {
   /** Identical for the same day and usage, so that it is not written again. */
   toSavedQuota(): SavedQuota {
     const [day = ''] = new Date(this.#latestMs).toISOString().split('T');
-    return { day, period: this.#options.period, relayedBytes: this.#relayedBytes };
+    const [relayedBytes, countsSinceMs] = [this.#relayedBytes, this.#countsSinceMs];
+    return { day, period: this.#options.period, relayedBytes, countsSinceMs };
   }
 
   #isInNewPeriod(): boolean {

@@ -41,7 +41,13 @@ describe('a quota file', () => {
     const path = join(await scratch(context), 'quota.json');
     assert.equal(loadQuota(path), null);
     const file = new QuotaFile(path, noFailure);
-    for (const saved of [used(0), used(9_007_199_254_740_991), { ...used(5), period: 'day' } as const]) {
+    const states: readonly SavedQuota[] = [
+      used(0),
+      used(9_007_199_254_740_991),
+      { ...used(5), period: 'day' },
+      { ...used(5), countsSinceMs: 1_773_100_800_000 },
+    ];
+    for (const saved of states) {
       await file.save(saved);
       assert.deepEqual(loadQuota(path), saved);
     }

@@ -121,7 +121,12 @@ describe('a quota tracker', () => {
     tracker.check();
     assert.equal(tracker.quota.usedBytes, 700);
     await tracker.close();
-    assert.deepEqual(loadQuota(fixture.path), { day: '2026-03-10', period: 'day', relayedBytes: 350 });
+    assert.deepEqual(loadQuota(fixture.path), {
+      day: '2026-03-10',
+      period: 'day',
+      relayedBytes: 350,
+      countsSinceMs: Date.parse('2026-03-10'),
+    });
   });
 
   test('does not start if the usage cannot be read, and leaves nothing behind', async (context) => {

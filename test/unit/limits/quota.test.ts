@@ -181,7 +181,12 @@ describe('a clock that is set', () => {
     const fixture = new QuotaFixture('2026-03-15');
     fixture.relay(500);
     fixture.relay(100, '2026-03-14');
-    assert.deepEqual(fixture.quota.toSavedQuota(), { day: '2026-03-15', period: 'month', relayedBytes: 600 });
+    assert.deepEqual(fixture.quota.toSavedQuota(), {
+      day: '2026-03-15',
+      period: 'month',
+      relayedBytes: 600,
+      countsSinceMs: Date.parse('2026-03-15'),
+    });
     // Otherwise a new reset day in between would lose them.
     assert.equal(fixture.restart('2026-03-15', { resetDay: 15 }).quota.usedBytes, 600);
   });
@@ -214,7 +219,10 @@ describe('a restart', () => {
   test('loses no usage, and warns once more', () => {
     const before = new QuotaFixture('2026-03-10T23:00:00Z');
     before.relay(850);
-    assert.deepEqual(before.quota.toSavedQuota(), used(850));
+    assert.deepEqual(before.quota.toSavedQuota(), {
+      ...used(850),
+      countsSinceMs: Date.parse('2026-03-10T23:00:00Z'),
+    });
     const after = before.restart('2026-03-11');
     assert.equal(after.quota.usedBytes, 850);
     after.relay(10);
@@ -271,6 +279,53 @@ describe('a restart', () => {
     assert.deepEqual(fixture.quota.toSavedQuota(), saved);
     fixture.relay(0, '2026-03-11T00:00:00Z');
     assert.notDeepEqual(fixture.quota.toSavedQuota(), saved);
+  });
+});
+
+describe('the time that a quota covers', () => {
+  const isoTime = (ms: number): string => new Date(ms).toISOString();
+  const times = ({ quota }: QuotaFixture): [started: string, since: string] => [
+    isoTime(quota.periodStartedAtMs),
+    isoTime(quota.countsSinceMs),
+  ];
+
+  test('begins with the first start, and from then on with each period', () => {
+    const fixture = new QuotaFixture('2026-03-10T23:00:00Z');
+    fixture.relay(5);
+    const first = ['2026-03-01T00:00:00.000Z', '2026-03-10T23:00:00.000Z'];
+    assert.deepEqual(times(fixture), first);
+    assert.deepEqual(times(fixture.restart('2026-03-12')), first);
+    fixture.relay(5, '2026-04-02');
+    const second = ['2026-04-01T00:00:00.000Z', '2026-04-01T00:00:00.000Z'];
+    assert.deepEqual(times(fixture), second);
+    assert.deepEqual(times(fixture.restart('2026-04-03')), second);
+  });
+
+  test('is the whole period after a restart in a later period', () => {
+    const fixture = new QuotaFixture('2026-03-10');
+    fixture.relay(5);
+    assert.deepEqual(times(fixture.restart('2026-04-03')), [
+      '2026-04-01T00:00:00.000Z',
+      '2026-04-01T00:00:00.000Z',
+    ]);
+  });
+
+  const older: readonly (readonly [period: SavedQuota['period'], since: string])[] = [
+    ['month', '2026-03-01T00:00:00.000Z'],
+    ['day', '2026-03-10T00:00:00.000Z'],
+  ];
+  for (const [period, since] of older) {
+    test(`begins with the ${period} of a file of an older version`, () => {
+      const fixture = new QuotaFixture('2026-03-11', {}, { day: '2026-03-10', period, relayedBytes: 5 });
+      assert.deepEqual(times(fixture), ['2026-03-01T00:00:00.000Z', since]);
+    });
+  }
+
+  test('is never in the future, even if the clock was set back', () => {
+    const fixture = new QuotaFixture('2026-03-10');
+    fixture.relay(5);
+    const saved = { ...fixture.quota.toSavedQuota(), countsSinceMs: Date.parse('2026-03-20') };
+    assert.equal(times(new QuotaFixture('2026-03-12', {}, saved))[1], '2026-03-12T00:00:00.000Z');
   });
 });
 

@@ -74,6 +74,7 @@ export class AddressLimit {
   #idle = new Map<string, AddressEntry>();
   #previousIdle = new Map<string, AddressEntry>();
   #rotatedAtMs = 0;
+  #exceeded: keyof AddressLimits | null = null;
 
   /**
    * @param clock milliseconds of a monotonic clock
@@ -87,6 +88,11 @@ export class AddressLimit {
     this.#limits = limits;
     this.#clock = clock;
     this.#random = random;
+  }
+
+  /** The limit that the last rejected attempt exceeded; null before the first one. */
+  get exceeded(): keyof AddressLimits | null {
+    return this.#exceeded;
   }
 
   /** For tests: number of entries. */
@@ -111,13 +117,13 @@ export class AddressLimit {
     const key = hashPrefix(salt, prefix);
     const allowance = newRate?.count ?? 0;
     const found = this.#find(key, prefix) ?? { key, salt, open: 0, allowance, refilledAtMs: now };
-    if (maxOpen !== null && found.open >= maxOpen) return null;
+    if (maxOpen !== null && found.open >= maxOpen) return this.#reject('connectionsPerAddress');
     if (newRate !== null) {
       const { count, perMs } = newRate;
       const refilled = ((now - found.refilledAtMs) / perMs) * count;
       found.allowance = Math.min(count, found.allowance + refilled);
       found.refilledAtMs = now;
-      if (found.allowance < 1) return null;
+      if (found.allowance < 1) return this.#reject('newConnectionsPerAddress');
       found.allowance -= 1;
     }
     found.open += 1;
@@ -126,6 +132,11 @@ export class AddressLimit {
     found.salt = salt;
     this.#connected.set(key, found);
     return this.#createSlot(found);
+  }
+
+  #reject(exceeded: keyof AddressLimits): null {
+    this.#exceeded = exceeded;
+    return null;
   }
 
   #createSlot(address: AddressEntry): AddressSlot {

@@ -31,6 +31,7 @@ export class RelayUsage {
   /** Records passed to the line writer. */
   #submittedLines = 0;
   #database: SqliteSink | null = null;
+  #databaseProblem: string | null = null;
 
   /** @param clock milliseconds of a monotonic clock */
   constructor(recorder: UsageRecorder, log: Log, clock: () => number) {
@@ -82,6 +83,11 @@ export class RelayUsage {
     return this.#database?.queued ?? 0;
   }
 
+  /** Why the database is not written now, in a sentence; null if it is, or if there is none. */
+  get problem(): string | null {
+    return this.#databaseProblem;
+  }
+
   /** Writes all waiting records and closes the outputs. */
   async close(): Promise<void> {
     await this.#database?.close();
@@ -110,17 +116,20 @@ export class RelayUsage {
   async #openDatabase(path: string, retentionMs: number | null, current: () => CurrentState): Promise<void> {
     const events: SqliteSinkEvents = {
       onFailed: ({ code, reason, failuresInARow: failures, queued }) => {
+        this.#databaseProblem = `the usage database is not written (${code})${reason === undefined ? '' : `: ${reason}`}`;
         if (failures % LOG_EVERY_FAILURES !== 1) return;
         this.#log.warn(
           { event: 'usage_database_write_failed', code, failures, queued, reason },
           'usage database write failed; will retry',
         );
       },
-      onRecovered: (failures) =>
+      onRecovered: (failures) => {
+        this.#databaseProblem = null;
         this.#log.info(
           { event: 'usage_database_write_recovered', failures },
           'usage database write recovered',
-        ),
+        );
+      },
       onDropped: (count) =>
         this.#log.error({ event: 'usage_records_dropped', count }, 'usage records dropped'),
       onNotice: (notice) => this.#logNotice(notice),

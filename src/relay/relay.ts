@@ -15,6 +15,7 @@ import type { MemoryLimit } from '../limits/memory-limit.ts';
 import { QuotaTracker } from '../limits/quota.ts';
 import type { Quota } from '../limits/quota.ts';
 import { createRateLimiter } from '../limits/rate-limiter.ts';
+import type { RejectReason } from '../limits/rejection-history.ts';
 import { LogThrottle, errorDetails } from '../process/logging.ts';
 import type { Log } from '../process/logging.ts';
 import type { Program } from '../process/program.ts';
@@ -24,7 +25,6 @@ import { AdmissionControl } from '../sessions/admission-control.ts';
 import type { SessionSummary } from '../sessions/client-session.ts';
 import { SessionManager } from '../sessions/session-manager.ts';
 import { HealthProbes } from '../status/health-probes.ts';
-import type { RelayStatus } from '../status/relay-status.ts';
 import { RateMeter } from '../status/samplers.ts';
 import { createStatusServer } from '../status/status-server.ts';
 import type { HttpListener } from '../transport/http-listener.ts';
@@ -37,6 +37,11 @@ import type { CurrentState } from '../usage/sqlite-sink.ts';
 import type { ClusterService } from './cluster.ts';
 import { RelayMetrics } from './relay-metrics.ts';
 import { RelayUsage } from './relay-usage.ts';
+import { RejectionLog, reachedLimit } from './rejection-log.ts';
+import type { ReachedLimit } from './rejection-log.ts';
+import { StatusReport } from './status-report.ts';
+import type { ListenerCertificate } from './status-report.ts';
+import { Warnings } from './warnings.ts';
 
 /** Time between two pings to a WebSocket client, in milliseconds: half of the usual timeout of proxies. */
 const PING_INTERVAL_MS = 30_000;
@@ -98,15 +103,16 @@ export class Relay {
   readonly #recorder: UsageRecorder;
   readonly #servers: Server[] = [];
   readonly #statusServers: HttpListener[] = [];
-  readonly #certificates: ReloadableCredentials[] = [];
+  /** By configured endpoint. */
+  readonly #certificates = new Map<Endpoint, ReloadableCredentials>();
+  readonly #listenerCertificates: ListenerCertificate[] = [];
   readonly #usage: RelayUsage;
   /** Close functions, called in reverse order. */
   readonly #closers: (() => Promise<void>)[] = [];
-  /** Seconds since the epoch. */
-  readonly #startedAtSeconds = Date.now() / 1000;
-  /** The same moment in milliseconds of the monotonic clock. */
-  readonly #startedAtMonotonicMs = performance.now();
   readonly #rate: RateMeter;
+  readonly #status: StatusReport;
+  readonly #warnings: Warnings;
+  readonly #rejectionLog: RejectionLog;
   readonly #metrics: RelayMetrics;
   readonly #fdReserve: FdReserve;
   /** Null where the kernel's buffers do not count in a memory limit. */
@@ -124,6 +130,8 @@ export class Relay {
     const monotonicClock = (): number => performance.now();
     this.#usage = new RelayUsage(this.#recorder, log, monotonicClock);
     const { limits, timeouts, trustedProxies } = config;
+    const limitOf = (reason: RejectReason): ReachedLimit => reachedLimit(reason, this.#admission, config);
+    this.#rejectionLog = new RejectionLog(log, limitOf);
     const sharedAddress = new LogThrottle(SHARED_ADDRESS_WARNING_MS, monotonicClock);
     this.#capacity = resolveCapacity(config, log, processLimits);
     this.#admission = new AdmissionControl({
@@ -133,6 +141,7 @@ export class Relay {
       addressLimit: createAddressLimit(limits, monotonicClock),
       onSharedAddress: () =>
         sharedAddress.log(() => log.warn({ event: 'shared_address' }, SHARED_ADDRESS_WARNING)),
+      onRejected: (reason) => this.#rejectionLog.count(reason),
       wallClock: () => Date.now(),
       monotonicClock,
     });
@@ -166,6 +175,18 @@ export class Relay {
     });
     this.#memoryGuard = this.#createMemoryGuard(processLimits.memory, monotonicClock);
     this.#rate = new RateMeter(() => this.#relayedBytes(), monotonicClock);
+    this.#warnings = new Warnings(monotonicClock);
+    this.#status = new StatusReport({
+      sessions: this.#sessions,
+      admission: this.#admission,
+      recorder: this.#recorder,
+      usage: this.#usage,
+      rate: this.#rate,
+      warnings: this.#warnings,
+      limitOf,
+      quota: () => this.#quota?.quota ?? null,
+      certificates: () => this.#listenerCertificates,
+    });
     this.#metrics = new RelayMetrics({
       sessions: this.#sessions,
       admission: this.#admission,
@@ -222,7 +243,8 @@ export class Relay {
       websocket: await this.#listenAll('websocket', websocket, (endpoint) => open('websocket', endpoint)),
       status: await this.#listenAll('status', status, () => {
         const server = createStatusServer({
-          status: () => this.#status(),
+          status: () => this.#status.read(),
+          rejectionProblem: () => this.#status.rejectionProblem(),
           probes: () => this.#probes,
           metrics: this.#metrics,
           onInternalError: (error) =>
@@ -246,7 +268,7 @@ export class Relay {
 
   /** Reloads the certificates. If one cannot be read, that is logged, and the previous one stays in use. */
   async reload(): Promise<void> {
-    for (const certificate of this.#certificates) {
+    for (const certificate of this.#certificates.values()) {
       try {
         this.#log.info(
           { event: 'certificate_reloaded', result: await certificate.reload() },
@@ -295,7 +317,8 @@ export class Relay {
     this.#sessions.close();
     this.#rate.close();
     this.#metrics.close();
-    for (const certificate of this.#certificates) certificate.close();
+    for (const certificate of this.#certificates.values()) certificate.close();
+    this.#rejectionLog.close();
     for (const server of this.#statusServers) server.closeAllConnections();
     for (const closer of this.#closers.toReversed()) await closer();
     this.#closers.length = 0;
@@ -335,12 +358,12 @@ export class Relay {
       wallClock: () => Date.now(),
       onWarning: (percent) =>
         log.warn(
-          { event: 'quota_almost_exhausted', percent, ...quotaStatus(tracker.quota) },
+          { event: 'quota_almost_exhausted', percent, ...quotaFields(tracker.quota) },
           'quota almost exhausted',
         ),
       onExhausted: () => {
         log.error(
-          { event: 'quota_exhausted', ...quotaStatus(tracker.quota) },
+          { event: 'quota_exhausted', ...quotaFields(tracker.quota) },
           'quota exhausted; rejecting clients until it is reset',
         );
         this.#admission.isOverQuota = true;
@@ -348,7 +371,7 @@ export class Relay {
       },
       onGraceEnd: () => this.#sessions.closePairs(),
       onReset: () => {
-        log.info({ event: 'quota_reset', ...quotaStatus(tracker.quota) }, 'quota reset');
+        log.info({ event: 'quota_reset', ...quotaFields(tracker.quota) }, 'quota reset');
         this.#admission.isOverQuota = false;
       },
       onSaveFailed: (code) =>
@@ -384,7 +407,7 @@ export class Relay {
     const files = endpoint.kind === 'unix' ? null : endpoint.tls;
     if (files === null) return null;
     const certificate = await ReloadableCredentials.load(files);
-    this.#certificates.push(certificate);
+    this.#certificates.set(endpoint, certificate);
     certificate.watch({
       onReloaded: () =>
         this.#log.info(
@@ -432,6 +455,8 @@ export class Relay {
       server.on('error', (error) => this.#onAcceptError(errorDetails(error).code));
       this.#log.info({ event: 'listening', role, endpoint: formatEndpoint(bound) }, 'listening');
       actual.push(bound);
+      const certificate = this.#certificates.get(endpoint);
+      if (certificate !== undefined) this.#listenerCertificates.push({ endpoint: bound, certificate });
     }
     return actual;
   }
@@ -452,7 +477,7 @@ export class Relay {
   }
 
   #logDrainProgress(event: string, message: string): void {
-    const { pairs, waiting, bytes_per_second: bytesPerSecond } = this.#status();
+    const { pairs, waiting, bytes_per_second: bytesPerSecond } = this.#status.read();
     // A drain also waits for clients whose pairs are at other relays of the cluster.
     const forwarding = this.#cluster === null ? {} : { forwarding: this.#sessions.clients.forwardedClients };
     this.#log.info({ event, pairs, ...forwarding, waiting, bytes_per_second: bytesPerSecond }, message);
@@ -461,7 +486,7 @@ export class Relay {
   #currentState(): CurrentState {
     const { connected, waiting, incompleteBytes } = this.#sessions.liveCounts();
     return {
-      rebooted: this.#startedAtSeconds,
+      rebooted: this.#status.startedAtSeconds,
       connected,
       waiting,
       incomplete_bytes: this.#recorder.blurLiveBytes(incompleteBytes),
@@ -471,22 +496,6 @@ export class Relay {
   /** Payload since the start in bytes, blurred for publication. */
   #relayedBytes(): number {
     return this.#recorder.blurCounter(this.#sessions.liveCounts().relayedBytes);
-  }
-
-  #status(): RelayStatus {
-    const { connected, waiting, relayedBytes } = this.#sessions.liveCounts();
-    return {
-      started: new Date(this.#startedAtSeconds * 1000).toISOString(),
-      uptime_seconds: Math.round((performance.now() - this.#startedAtMonotonicMs) / 1000),
-      draining: this.#admission.isDraining,
-      connections: this.#admission.connections,
-      pairs: connected / 2,
-      waiting,
-      relayed_bytes: this.#recorder.blurCounter(relayedBytes),
-      bytes_per_second: Math.round(this.#rate.perSecond),
-      refused: this.#admission.rejected,
-      quota: this.#quota === null ? null : quotaStatus(this.#quota.quota),
-    };
   }
 
   #record(summary: SessionSummary): void {
@@ -503,7 +512,8 @@ export class Relay {
   }
 }
 
-function quotaStatus({ usedBytes, limitBytes, resetsAtMs }: Quota): NonNullable<RelayStatus['quota']> {
+/** For the log. */
+function quotaFields({ usedBytes, limitBytes, resetsAtMs }: Quota): Record<string, unknown> {
   return { used_bytes: usedBytes, limit_bytes: limitBytes, resets: new Date(resetsAtMs).toISOString() };
 }
 

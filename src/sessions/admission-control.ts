@@ -1,11 +1,13 @@
 import type { TrustedProxies } from '../config/trusted-proxies.ts';
 import { SharedAddressDetector, hashPrefix, newSalt } from '../limits/address-limit.ts';
-import type { AddressLimit, AddressSlot } from '../limits/address-limit.ts';
+import type { AddressLimit, AddressLimits, AddressSlot } from '../limits/address-limit.ts';
 import { REJECT_SLOTS } from '../limits/capacity.ts';
 import { EvictionIndex } from '../limits/eviction-index.ts';
 import type { Entry } from '../limits/eviction-index.ts';
 import { LinkedSet } from '../limits/linked-set.ts';
 import type { Linked } from '../limits/linked-set.ts';
+import { RejectionHistory } from '../limits/rejection-history.ts';
+import type { RejectReason } from '../limits/rejection-history.ts';
 import { TimeoutQueue } from '../limits/timeouts.ts';
 import type { Timeout } from '../limits/timeouts.ts';
 import type { Rejection, SessionFailure } from '../protocol/session.ts';
@@ -19,9 +21,6 @@ import type { ByteStream } from '../transport/byte-stream.ts';
  * - `tls`: its TLS handshake did not complete
  */
 type HandshakeFailure = SessionFailure | 'http' | 'tls';
-
-/** Why a connection is rejected. For the first three, the client gets `busy`. */
-export type RejectReason = 'connections' | 'waiting' | 'address' | 'quota' | 'shutdown';
 
 /** The code that handles a connection at the moment. */
 export interface ConnectionPhase {
@@ -126,6 +125,8 @@ export interface AdmissionControlOptions {
    * sample of rejections.
    */
   readonly onSharedAddress?: () => void;
+  /** A client has been rejected. */
+  readonly onRejected?: (reason: RejectReason) => void;
   readonly wallClock: () => number;
   readonly monotonicClock: () => number;
 }
@@ -144,6 +145,7 @@ const REJECT_EVENTS: Readonly<Record<RejectReason, Rejection>> = {
  */
 export class AdmissionControl {
   readonly proxies: TrustedProxies | null;
+  readonly rejections: RejectionHistory;
   readonly #options: AdmissionControlOptions;
   readonly #handshakeTimeouts: TimeoutQueue<AcceptedConnection>;
   readonly #rejectTimeouts: TimeoutQueue<AcceptedConnection>;
@@ -152,13 +154,6 @@ export class AdmissionControl {
   readonly #rejectSlots = new Set<AcceptedConnection>();
   /** Connections without a client session. */
   readonly #pending = new LinkedSet<AcceptedConnection>();
-  readonly #rejected: Record<RejectReason, number> = {
-    connections: 0,
-    waiting: 0,
-    address: 0,
-    quota: 0,
-    shutdown: 0,
-  };
   readonly #evicted: Record<Exclude<EvictionState, 'paired'>, number> = {
     handshake: 0,
     waiting: 0,
@@ -197,7 +192,8 @@ export class AdmissionControl {
       accepted.failure = 'timeout';
       accepted.phase?.onTimeout();
     };
-    const { handshakeTimeoutMs, monotonicClock } = options;
+    const { handshakeTimeoutMs, monotonicClock, wallClock } = options;
+    this.rejections = new RejectionHistory(monotonicClock, wallClock);
     this.#handshakeTimeouts = new TimeoutQueue(handshakeTimeoutMs, monotonicClock, onTimeout);
     this.#sharedAddress = new SharedAddressDetector(monotonicClock);
     this.#rejectTimeouts = new TimeoutQueue(
@@ -219,7 +215,7 @@ export class AdmissionControl {
 
   /** Clients rejected since the start, by reason. */
   get rejected(): Readonly<Record<RejectReason, number>> {
-    return this.#rejected;
+    return this.rejections.totals;
   }
 
   /** Failed handshakes since the start, without rejected connections. */
@@ -237,6 +233,16 @@ export class AdmissionControl {
     return this.#options.maxConnections;
   }
 
+  /** Limit of waiting clients; null: no limit. */
+  get maxWaiting(): number | null {
+    return this.#options.maxWaiting;
+  }
+
+  /** The limit that the last client rejected for its address exceeded; null: there was none. */
+  get exceededAddressLimit(): keyof AddressLimits | null {
+    return this.#options.addressLimit?.exceeded ?? null;
+  }
+
   /** Whether `setClientAddress` has to be called on accept. */
   get needsClientAddress(): boolean {
     return this.#options.addressLimit !== null || this.proxies !== null;
@@ -251,7 +257,7 @@ export class AdmissionControl {
   accept(stream: ByteStream | null): AcceptedConnection | null {
     this.#totalConnections += 1;
     if (this.isOutOfDescriptors) {
-      this.#rejected.connections += 1;
+      this.#countRejection('connections');
       return null;
     }
     if (this.connections >= this.maxConnections)
@@ -365,7 +371,7 @@ export class AdmissionControl {
     // Only now, because a probe of the relay is exempt once it has named its token.
     if (accepted.rejectReason === 'address' && this.#sharedAddress.countRejection(accepted.addressKey))
       this.#options.onSharedAddress?.();
-    if (accepted.rejectReason !== null) this.#rejected[accepted.rejectReason] += 1;
+    if (accepted.rejectReason !== null) this.#countRejection(accepted.rejectReason);
     else if (isPending && accepted.failure !== null) this.countHandshakeFailure(accepted, accepted.failure);
   }
 
@@ -388,6 +394,11 @@ export class AdmissionControl {
     }
     this.#handshakeTimeouts.close();
     this.#rejectTimeouts.close();
+  }
+
+  #countRejection(reason: RejectReason): void {
+    this.rejections.count(reason);
+    this.#options.onRejected?.(reason);
   }
 
   /** Takes its slot from a connection that does not count any more. */

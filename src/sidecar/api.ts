@@ -1,4 +1,6 @@
-import type { RelayStatus } from '../status/relay-status.ts';
+import type { OperatorWarning, RelayStatus } from '../status/relay-status.ts';
+
+export type { OperatorWarning, RelayStatus };
 
 /** ISO 8601 in UTC, for example `2026-11-23T05:00:00.000Z`. Durations are in seconds. */
 export type IsoTime = string;
@@ -76,8 +78,8 @@ export type DatabaseState =
   | { readonly state: 'ok'; readonly bytes: number; readonly modified: IsoTime }
   | { readonly state: 'missing' | 'unreadable'; readonly problem: string };
 
-export type RelayState =
-  ({ readonly state: 'up' } & RelayStatus) | { readonly state: 'down'; readonly problem: string };
+/** The status of the relay. Fields that a relay of another version does not report have defaults. */
+export type RelayState = RelayStatus | { readonly state: 'down'; readonly problem: string };
 
 /** `GET /live.json`: data that changes every second. */
 export interface LiveStatus {
@@ -90,6 +92,33 @@ export interface LiveStatus {
     readonly problem: string | null;
     readonly next: IsoTime;
   };
+  readonly sidecar: { readonly version: string; readonly host: string; readonly started: IsoTime };
+  /** Current problems of the sidecar itself. */
+  readonly warnings: readonly OperatorWarning[];
+}
+
+/**
+ * `GET /live-history.json`: the last 5 minutes in steps of 1 s, and the last hour in steps of 10 s, or as many
+ * seconds as `?seconds=N` says, up to a day. Lists have the oldest point first.
+ */
+export interface LiveHistory {
+  readonly now: IsoTime;
+  readonly series: readonly HistorySeries[];
+}
+
+/** Null in a list: no data, because the relay was down, or the sidecar was not running. */
+export interface HistorySeries {
+  readonly step_seconds: 1 | 10;
+  /** Start of the last step. */
+  readonly end: IsoTime;
+  /** Mean of the step. */
+  readonly bytes_per_second: readonly (number | null)[];
+  /** Maximum of the step. */
+  readonly pairs: readonly (number | null)[];
+  readonly waiting: readonly (number | null)[];
+  readonly connections: readonly (number | null)[];
+  /** Clients rejected within the step. */
+  readonly refused: readonly (number | null)[];
 }
 
 /** The response of `GET /health/…`: status 200 if `ok`, else 503. */

@@ -1,18 +1,36 @@
+import { hostname } from 'node:os';
 import { stat } from 'node:fs/promises';
 import { errorCode } from '../process/errors.ts';
+import { VERSION } from '../process/version.ts';
 import type { RelayStatus } from '../status/relay-status.ts';
-import type { DatabaseState, Health, LiveStatus, RelayState } from './api.ts';
+import type { DatabaseState, LiveStatus, OperatorWarning } from './api.ts';
+import type { RelayClient } from './relay-client.ts';
 import type { SnapshotSchedule } from './snapshots/snapshot-schedule.ts';
 import type { SnapshotStore } from './snapshots/snapshot-store.ts';
 
+/** The sources of `GET /live.json`. */
+interface LiveStatusSource {
+  readonly relay: RelayClient;
+  readonly databasePath: string;
+  readonly store: SnapshotStore;
+  readonly schedule: SnapshotSchedule;
+  /** Of the configuration. */
+  readonly warnings: readonly OperatorWarning[];
+}
+
+/** Identity of this process. */
+const SIDECAR = { version: VERSION, host: hostname(), started: new Date().toISOString() };
+
 /** Collects the data of `GET /live.json`. */
-export async function readLiveStatus(
-  relay: RelayClient,
-  databasePath: string,
-  store: SnapshotStore,
-  schedule: SnapshotSchedule,
-): Promise<LiveStatus> {
+export async function readLiveStatus({
+  relay,
+  databasePath,
+  store,
+  schedule,
+  warnings,
+}: LiveStatusSource): Promise<LiveStatus> {
   const snapshots = store.list();
+  const { problem } = schedule;
   return {
     now: new Date().toISOString(),
     relay: await relay.state(),
@@ -20,100 +38,46 @@ export async function readLiveStatus(
     snapshots: {
       count: snapshots.length,
       newest: snapshots[0] ?? null,
-      problem: schedule.problem,
+      problem,
       next: schedule.next.toISOString(),
     },
+    sidecar: SIDECAR,
+    warnings: [...warnings, ...(problem === null ? [] : [{ event: 'snapshot_failed', message: problem }])],
   };
 }
 
-/** Timeout for the relay's status, in milliseconds; the relay answers at once. */
-export const STATUS_TIMEOUT_MS = 1000;
-
-/** Timeout for a health check, in milliseconds; the relay has to run it first. */
-export const CHECK_TIMEOUT_MS = 1800;
-
-/** The relay's status is cached for this long, however many pages request it. In milliseconds. */
-const STATUS_TTL_MS = 500;
-
-/** The relay's answer to a health check, with additional details. */
-interface RelayHealth extends Health {
-  readonly [detail: string]: unknown;
-}
-
-/** Client of the relay's status port. */
-export class RelayClient {
-  readonly #url: string;
-  #cached: { readonly state: Promise<RelayState>; readonly at: number } | null = null;
-
-  /** @param url base URL of the status port, without a trailing slash */
-  constructor(url: string) {
-    this.#url = url;
-  }
-
-  /** The current state of the relay. Never rejects: a relay that does not answer is `down`. */
-  state(): Promise<RelayState> {
-    const now = performance.now();
-    if (this.#cached === null || now - this.#cached.at >= STATUS_TTL_MS)
-      this.#cached = { state: this.#fetchState(), at: now };
-    return this.#cached.state;
-  }
-
-  async #fetchState(): Promise<RelayState> {
-    const answer = await this.#request('/status.json', STATUS_TIMEOUT_MS, isStatus);
-    return typeof answer === 'string' ? { state: 'down', problem: answer } : { ...answer, state: 'up' };
-  }
-
-  /** Runs a health check of the relay. Never rejects. */
-  async health(check: 'relay' | 'transfer'): Promise<RelayHealth> {
-    const answer = await this.#request(`/health/${check}`, CHECK_TIMEOUT_MS, isHealth);
-    return typeof answer === 'string' ? { ok: false, problem: answer } : answer;
-  }
-
-  /** Returns the answer, or a sentence with the problem. */
-  async #request<Answer>(
-    path: string,
-    timeoutMs: number,
-    isAnswer: (value: unknown) => value is Answer,
-  ): Promise<Answer | string> {
-    try {
-      const signal = AbortSignal.timeout(timeoutMs);
-      const response = await fetch(this.#url + path, { signal, redirect: 'error' });
-      const answer: unknown = await response.json();
-      if (isAnswer(answer)) return answer;
-    } catch (error) {
-      if (!isUnexpectedResponse(error))
-        return `the relay's status port does not answer at ${this.#url} (${describeFetchError(error)})`;
-    }
-    return `the service at ${this.#url} is not a compatible transit relay`;
-  }
-}
-
-/** The response was not HTTP, not JSON, or a redirect. */
-function isUnexpectedResponse(error: unknown): boolean {
-  if (!(error instanceof Error)) return false;
-  if (error instanceof SyntaxError) return true;
-  const { cause } = error;
-  return (
-    cause instanceof Error && (cause.name === 'HTTPParserError' || cause.message === 'unexpected redirect')
-  );
-}
-
-function describeFetchError(error: unknown): string {
-  if (!(error instanceof Error)) return 'unknown';
-  if (error.name === 'TimeoutError') return 'timeout';
-  const { cause } = error;
-  if (!(cause instanceof Error)) return error.message;
-  return 'code' in cause ? String(cause.code) : cause.message;
-}
-
-function isHealth(answer: unknown): answer is RelayHealth {
-  if (typeof answer !== 'object' || answer === null || !('ok' in answer && 'problem' in answer)) return false;
-  return typeof answer.ok === 'boolean' && (answer.problem === null || typeof answer.problem === 'string');
-}
+const NO_REJECTIONS = { connections: 0, waiting: 0, address: 0, quota: 0, shutdown: 0 };
 
 const STATUS_NUMBERS = ['uptime_seconds', 'pairs', 'waiting', 'relayed_bytes', 'bytes_per_second'] as const;
 
-function isStatus(answer: unknown): answer is RelayStatus {
+/** The fields that relays of all versions report. */
+type BaseStatus = Pick<RelayStatus, 'started' | 'draining' | (typeof STATUS_NUMBERS)[number]> &
+  Partial<RelayStatus>;
+
+/**
+ * The answer of a relay of any version, with defaults for the fields that it does not have. Null: it is not the
+ * status of a relay.
+ */
+export function toRelayStatus(answer: unknown): RelayStatus | null {
+  if (!isBaseStatus(answer)) return null;
+  return {
+    version: '',
+    host: '',
+    state: answer.draining ? 'draining' : 'serving',
+    refusing: null,
+    connections: 2 * answer.pairs + answer.waiting,
+    limits: { connections: null, waiting: null },
+    refused: NO_REJECTIONS,
+    refused_last_hour: NO_REJECTIONS,
+    certificates: [],
+    warnings: [],
+    usage: { queued: 0, dropped: 0, problem: null },
+    ...answer,
+    quota: answer.quota?.counts_since === undefined ? null : answer.quota,
+  };
+}
+
+function isBaseStatus(answer: unknown): answer is BaseStatus {
   if (typeof answer !== 'object' || answer === null) return false;
   const values = new Map<string, unknown>(Object.entries(answer));
   return (

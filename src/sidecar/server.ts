@@ -3,7 +3,8 @@ import compression from 'compression';
 import express from 'express';
 import type { ErrorRequestHandler, Express, RequestHandler, Response } from 'express';
 import { rejectCrossSite, requireLocalHostname, requireToken } from './access.ts';
-import type { Health, LiveStatus } from './api.ts';
+import type { Health, LiveHistory, LiveStatus } from './api.ts';
+import { MAX_HISTORY_SECONDS } from './live-history.ts';
 import type { SidecarMetrics } from './metrics.ts';
 import { SNAPSHOT_CONTENT_TYPE, isCompressed } from './snapshots/snapshot-routes.ts';
 
@@ -17,6 +18,8 @@ export interface AppDependencies {
    */
   readonly assets: ReadonlyMap<string, string>;
   readonly readLiveStatus: () => Promise<LiveStatus>;
+  /** @param seconds range of the coarse series; undefined: an hour */
+  readonly readHistory: (seconds?: number) => LiveHistory;
   readonly health: Readonly<Record<'relay' | 'transfer' | 'snapshot', () => Promise<Health>>>;
   readonly metrics: SidecarMetrics;
   /** All other routes. */
@@ -66,6 +69,12 @@ export function createApp(source: AppDependencies, token: string | null): Expres
     else response.type(name.endsWith('.css') ? 'css' : 'js').send(body);
   });
   app.get('/live.json', async (_request, response) => response.json(await source.readLiveStatus()));
+  app.get('/live-history.json', (request, response) => {
+    const { seconds } = request.query;
+    const range = seconds === undefined ? undefined : toHistoryRange(seconds);
+    if (range === null) response.status(400).json({ problem: HISTORY_RANGE_PROBLEM });
+    else response.json(source.readHistory(range));
+  });
   for (const [name, check] of Object.entries(source.health)) {
     app.get(`/health/${name}`, async (_request, response) => sendHealth(response, await check()));
   }
@@ -77,6 +86,15 @@ export function createApp(source: AppDependencies, token: string | null): Expres
   app.use((_request, response) => sendNotFound(response));
   app.use(createErrorHandler(source.onInternalError));
   return app;
+}
+
+const HISTORY_RANGE_PROBLEM = `"seconds" must be a whole number from 1 to ${MAX_HISTORY_SECONDS}`;
+
+/** Null if the parameter is invalid. */
+function toHistoryRange(text: unknown): number | null {
+  if (typeof text !== 'string' || !/^\d{1,5}$/u.test(text)) return null;
+  const seconds = Number(text);
+  return seconds >= 1 && seconds <= MAX_HISTORY_SECONDS ? seconds : null;
 }
 
 const setSecurityHeaders: RequestHandler = (_request, response, next) => {

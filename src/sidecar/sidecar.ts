@@ -17,8 +17,11 @@ import { listen } from '../transport/listener.ts';
 import type { Health } from './api.ts';
 import { readPage } from './dashboard-files.ts';
 import { JobError, JobPool } from './job-pool.ts';
-import { RelayClient, readDatabaseState, readLiveStatus } from './live-status.ts';
+import { LiveHistory } from './live-history.ts';
+import { readDatabaseState, readLiveStatus } from './live-status.ts';
 import { CachedCheck, SidecarMetrics } from './metrics.ts';
+import { RelayClient } from './relay-client.ts';
+import { RelayPoller } from './relay-poller.ts';
 import { createApp } from './server.ts';
 import type { AppDependencies } from './server.ts';
 import type { SnapshotCheckTask } from './snapshots/snapshot-check.ts';
@@ -115,6 +118,8 @@ export class Sidecar {
     };
     const totals = this.#own(new UsageTotals({ source, pool, onInternalError }));
     const relay = new RelayClient(relayStatusUrl);
+    const history = new LiveHistory();
+    this.#own(new RelayPoller(() => relay.state(), history)).start();
     const health: AppDependencies['health'] = {
       relay: () => relay.health('relay'),
       transfer: () => relay.health('transfer'),
@@ -130,7 +135,8 @@ export class Sidecar {
       {
         page: readPage(),
         assets: await loadAssets(pool),
-        readLiveStatus: () => readLiveStatus(relay, databasePath, store, schedule),
+        readLiveStatus: () => readLiveStatus({ relay, databasePath, store, schedule, warnings: [] }),
+        readHistory: (seconds) => history.read(Date.now(), performance.now(), seconds),
         health,
         metrics,
         routes,

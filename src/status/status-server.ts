@@ -6,6 +6,8 @@ import type { HealthProbes, ProbeResult } from './health-probes.ts';
 /** The parts of the relay that the status server reports on. */
 export interface StatusSource {
   readonly status: () => RelayStatus;
+  /** Why clients are rejected, whatever address they come from; null if they are not. */
+  readonly rejectionProblem: () => string | null;
   /** Null until the relay listens. */
   readonly probes: () => HealthProbes | null;
   /** For Prometheus, in its text format. */
@@ -92,9 +94,17 @@ async function sendHealth(
   const probes = source.probes();
   // While this relay drains, another process may already listen on the same ports and count probes as clients.
   const results = probes === null || source.status().draining ? [] : await probes[check]();
-  const problem = readinessProblem(source) ?? problemOf(results);
+  const problem = readinessProblem(source) ?? problemOf(results) ?? clientProblem(source, check);
   const report: HealthReport = { ok: problem === null, problem, [check]: results };
   sendJson(response, report.ok ? 200 : 503, report);
+}
+
+/**
+ * Probes are exempt from all limits, so they succeed while clients are rejected. `/health/relay` ignores that,
+ * because container health checks use it: a busy relay must not be restarted.
+ */
+function clientProblem(source: StatusSource, check: 'listeners' | 'transfers'): string | null {
+  return check === 'transfers' ? source.rejectionProblem() : null;
 }
 
 function problemOf(results: readonly ProbeResult[]): string | null {

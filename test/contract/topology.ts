@@ -1,4 +1,4 @@
-import type { RejectReason } from '../../src/sessions/admission-control.ts';
+import type { RejectReason } from '../../src/limits/rejection-history.ts';
 import type { SessionSummary } from '../../src/sessions/client-session.ts';
 import type { TransportKind } from '../../src/transport/client-transport.ts';
 import { authenticatedLinks } from '../support/cluster-links.ts';

@@ -30,9 +30,23 @@ export function nonZero(figures: Figures, prefix: string): Readonly<Record<strin
   return Object.fromEntries(found.map(([series, value]) => [series.slice(prefix.length), value]));
 }
 
-/** The status of a relay that has rejected no clients and has no quota. */
-export const UNLIMITED_STATUS: Pick<RelayStatus, 'connections' | 'refused' | 'quota'> = {
+const NO_REJECTIONS = { connections: 0, waiting: 0, address: 0, quota: 0, shutdown: 0 };
+
+/** The status of a relay that has rejected no clients, has no quota and no problems. */
+export const UNLIMITED_STATUS: Omit<
+  RelayStatus,
+  'started' | 'uptime_seconds' | 'draining' | 'pairs' | 'waiting' | 'relayed_bytes' | 'bytes_per_second'
+> = {
+  version: '1.2.3',
+  host: 'relay.example.org',
+  state: 'serving',
+  refusing: null,
   connections: 5,
-  refused: { connections: 0, waiting: 0, address: 0, quota: 0, shutdown: 0 },
+  limits: { connections: 100, waiting: 50 },
+  refused: NO_REJECTIONS,
+  refused_last_hour: NO_REJECTIONS,
   quota: null,
+  certificates: [],
+  warnings: [],
+  usage: { queued: 0, dropped: 0, problem: null },
 };

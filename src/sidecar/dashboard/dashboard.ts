@@ -48,7 +48,7 @@ async function pollLive(): Promise<boolean> {
   const live = outcome.value;
   const nowMs = Date.parse(live.now);
   clockOffsetMs = nowMs - Date.now();
-  if (live.relay.state === 'up') lastUpMs = nowMs;
+  if (live.relay.state !== 'down') lastUpMs = nowMs;
   if (last === null) usagePoller.trigger();
   else if (hasNewRecords(last, live))
     setTimeout(() => usagePoller.trigger(MIN_USAGE_INTERVAL_MS), RECORD_DELAY_MS);

@@ -87,7 +87,7 @@ export class NowView {
   /** @param lastUpMs when the relay was last up, by the server's clock; null if never */
   show({ now, relay }: LiveStatus, lastUpMs: number | null): void {
     const nowSeconds = Date.parse(now) / 1000;
-    this.#history.add(nowSeconds, relay.state === 'up' ? relay.bytes_per_second : null);
+    this.#history.add(nowSeconds, relay.state === 'down' ? null : relay.bytes_per_second);
     this.#sparkline.show(this.#history, nowSeconds);
     const peak = formatRate(this.#history.peak);
     setText(byId('rate-peak', HTMLElement), `peak ${peak}`);

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import type { BrowserContextOptions } from 'playwright-core';
-import { CHECK_TIMEOUT_MS, STATUS_TIMEOUT_MS } from '../../../src/sidecar/live-status.ts';
+import { CHECK_TIMEOUT_MS, STATUS_TIMEOUT_MS } from '../../../src/sidecar/relay-client.ts';
 import { PROBE_TIMEOUT_MS } from '../../../src/status/health-probes.ts';
 import { BrowserPage } from '../../support/browser.ts';
 import { Dice } from '../../support/dice.ts';

@@ -24,6 +24,7 @@ const STATUS: RelayStatus = {
 
 const IDLE: StatusSource = {
   status: () => STATUS,
+  rejectionProblem: () => null,
   probes: () => null,
   metrics: {
     contentType: 'text/plain; version=0.0.4; charset=utf-8',

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import type { DatabaseState, LiveStatus, RelayState } from '../../../../src/sidecar/api.ts';
+import type { DatabaseState, LiveStatus, RelayState, RelayStatus } from '../../../../src/sidecar/api.ts';
 import {
   HISTORY_S,
   RateHistory,
@@ -13,8 +13,7 @@ import { UNLIMITED_STATUS } from '../../../support/metrics.ts';
 const NOW = '2026-11-23T05:00:00.000Z';
 const NOW_MS = Date.parse(NOW);
 
-const UP: RelayState = {
-  state: 'up',
+const UP: RelayStatus = {
   started: '2026-11-22T05:00:00.000Z',
   uptime_seconds: 86_400,
   draining: false,
@@ -28,7 +27,14 @@ const DOWN: RelayState = { state: 'down', problem: 'nothing listens at http://re
 const DATABASE: DatabaseState = { state: 'ok', bytes: 4096, modified: NOW };
 
 function live(relay: RelayState, database: DatabaseState = DATABASE): LiveStatus {
-  return { now: NOW, relay, database, snapshots: { count: 0, newest: null, problem: null, next: NOW } };
+  return {
+    now: NOW,
+    relay,
+    database,
+    snapshots: { count: 0, newest: null, problem: null, next: NOW },
+    sidecar: { version: '1.2.3', host: 'sidecar.example.org', started: NOW },
+    warnings: [],
+  };
 }
 
 describe('the headline of the dashboard', () => {

@@ -2,6 +2,7 @@ import Counter from 'prom-client/lib/counter.js';
 import Gauge from 'prom-client/lib/gauge.js';
 import Histogram from 'prom-client/lib/histogram.js';
 import Registry from 'prom-client/lib/registry.js';
+import { EventLoopLagSummary } from '../process/event-loop-lag.ts';
 import { METRIC_PREFIX, collectProcessMetrics } from '../process/process-metrics.ts';
 import type { MemoryGuard } from '../limits/memory-guard.ts';
 import type { Quota } from '../limits/quota.ts';
@@ -297,11 +298,15 @@ export class RelayMetrics {
       buckets: DELAY_BUCKETS_SECONDS,
       registers,
     });
+    collectProcessMetrics(this.#registry, METRIC_PREFIX);
+    const lag = new EventLoopLagSummary(this.#registry);
     this.#delay = new EventLoopDelay(
       () => performance.now(),
-      (seconds) => delays.observe(seconds),
+      (seconds) => {
+        delays.observe(seconds);
+        lag.observe(seconds);
+      },
     );
-    collectProcessMetrics(this.#registry, METRIC_PREFIX);
     this.#histograms = new RecordHistograms(relay.recorder.blurSeconds, () => Date.now());
     relay.recorder.addSink(this.#histograms);
   }

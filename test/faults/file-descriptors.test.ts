@@ -137,8 +137,8 @@ describe('file descriptors', { concurrency: 2, skip: CANNOT_LIMIT }, () => {
       const figures = await scrape(await relay.statusUrl());
       assert.equal(figures.get('transit_relay_connections_limit'), FITTING);
       assert.equal(figures.get('transit_relay_connections_open'), FITTING);
-      assert.equal(figures.get('transit_relay_process_max_fds'), MAX_FDS);
-      assert.ok((figures.get('transit_relay_process_open_fds') ?? 0) > FITTING);
+      assert.equal(figures.get('process_max_fds'), MAX_FDS);
+      assert.ok((figures.get('process_open_fds') ?? 0) > FITTING);
       assert.ok((figures.get('transit_relay_connections_rejected_total{reason="connections"}') ?? 0) > 0);
       await transfer(early, 5);
       await flood.leave();

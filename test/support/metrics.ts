@@ -24,6 +24,14 @@ export async function scrape(url: string): Promise<Figures> {
   return parseMetrics(await response.text());
 }
 
+/**
+ * Metrics without the two gauges whose standard names end like those of counters. `promtool check metrics` rejects
+ * the names.
+ */
+export function withoutMisnamed(text: string): string {
+  return text.replaceAll(/^(?:# \w+ )?nodejs_active_(?:handles|requests)_total .*\n/gmu, '');
+}
+
 /** The series whose name starts with `prefix`, without the prefix and without zeros. */
 export function nonZero(figures: Figures, prefix: string): Readonly<Record<string, number>> {
   const found = [...figures].filter(([series, value]) => series.startsWith(prefix) && value !== 0);

@@ -9,7 +9,7 @@ const BUILT_IN: ReadonlyMap<string, string> = new Map([
 ]);
 
 /** A metric with its label matchers. Without ALERTS, which only exists for pending and firing alerts. */
-const SELECTOR = /\b(?:transit_relay_\w+|up\b)(?:\{[^}]*\})?/gu;
+const SELECTOR = /\b(?:transit_relay_\w+|(?:process|nodejs)_\w+|up\b)(?:\{[^}]*\})?/gu;
 
 /** The query variables of a dashboard, with their current values. */
 export async function variablesOf(

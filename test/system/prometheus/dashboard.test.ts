@@ -20,7 +20,7 @@ const UNITS: readonly (readonly [expr: RegExp, unit: string])[] = [
   [/snapshot_timestamp_seconds/u, 'dateTimeAsIso'],
   [/_seconds/u, 's'],
   [/rate\(/u, 'cps'],
-  [/build_info|_ready|^up/u, 'none'],
+  [/^\w+build_info|_ready|^up/u, 'none'],
   [/^min.*(?:check_ok|database_up)|^\w+cluster_up/u, 'bool'],
   [/^/u, 'short'],
 ];
@@ -84,7 +84,9 @@ describe('the dashboard', () => {
   test('uses its variables in every query', () => {
     for (const { title, queries } of panels) {
       for (const expr of queries) {
-        for (const [selector, metric = ''] of expr.matchAll(/\b(up|transit_relay_\w+)(\{[^}]*\})?/gu))
+        for (const [selector, metric = ''] of expr.matchAll(
+          /\b(up|(?:transit_relay|process|nodejs)_\w+)(\{[^}]*\})?/gu,
+        ))
           match(
             selector,
             /\{(?:\w+!?="link", )?job=~"\$job", instance=~"\$instance"\}$/u,

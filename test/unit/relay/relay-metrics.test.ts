@@ -9,12 +9,13 @@ import { OpenRelay } from '../../support/open-relay.ts';
 import { TRANSPORTS, connectPair } from '../../support/test-client.ts';
 
 describe('the metrics of the relay', () => {
-  test('have one prefix, exist from the start, and start at 0', async (context) => {
+  test('have one prefix except those of the process, exist from the start, and start at 0', async (context) => {
     await using relay = await OpenRelay.start({
       RELAY_USAGE_DB: join(await scratch(context), 'usage.sqlite'),
     });
     const metrics = await scrape(relay.statusUrl);
-    for (const series of metrics.keys()) assert.match(series, /^transit_relay_/u);
+    for (const series of metrics.keys()) assert.match(series, /^(?:transit_relay|process|nodejs)_/u);
+    assert.ok(metrics.has('nodejs_eventloop_lag_p99_seconds'));
     const clientMetrics =
       /^transit_relay_(?:connections_(?:accepted|rejected|ended|waiting|paired|open)|pairs|relayed|buffered|paused|waiting|pair_|handshake|quota|usage|draining)/u;
     const found = [...metrics].filter(([series]) => clientMetrics.test(series));

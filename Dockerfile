@@ -1,6 +1,7 @@
 # One image for the relay and the sidecar:
 #   docker run -p 4001:4001 -p 4002:4002 IMAGE                 the relay
-#   docker run IMAGE node src/sidecar/main.ts                  the sidecar
+#   docker run IMAGE sidecar                                   the sidecar
+#   docker run IMAGE --help                                    the other commands
 # Works with BuildKit and with the classic builder, with the same result.
 
 # A build from a clone uses the current images of these tags, with current security updates. Published images
@@ -24,7 +25,9 @@ USER 1000:1000
 RUN deploy/image/fill-compile-cache.sh
 USER root
 # Readable for every user, whatever the modes in the clone, and writable for none.
-RUN install deploy/image/healthcheck.sh . && rm -r deploy package-lock.json && chown -R root:root . && chmod -R u=rwX,go=rX .
+RUN install deploy/image/healthcheck.sh . \
+  && install deploy/image/transit-relay.sh /usr/local/bin/transit-relay \
+  && rm -r deploy package-lock.json && chown -R root:root . && chmod -R u=rwX,go=rX .
 
 FROM $DEBIAN_IMAGE
 RUN apt-get update \
@@ -35,7 +38,7 @@ RUN apt-get update \
 RUN groupadd --gid 1000 relay \
   && useradd --uid 1000 --gid relay --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin relay \
   && install --directory --mode=1777 --owner=relay --group=relay /data
-COPY --from=build /usr/local/bin/node /usr/local/bin/node
+COPY --from=build /usr/local/bin/node /usr/local/bin/transit-relay /usr/local/bin/
 COPY --from=build /app /app
 WORKDIR /app
 # Fails the build if the base image lacks a library.
@@ -53,11 +56,8 @@ USER 1000:1000
 VOLUME /data
 EXPOSE 4001 4002
 # tini forwards signals and reaps orphans.
-ENTRYPOINT ["tini", "--"]
-# V8 limits its heap to half of the container's memory, but not below 256 MiB. This setting is half for small
-# containers too. It is not in NODE_OPTIONS because it would override the limit that the sidecar sets for its
-# job processes.
-CMD ["node", "--max-old-space-size-percentage=50", "src/main.ts"]
+ENTRYPOINT ["tini", "--", "transit-relay"]
+CMD ["serve"]
 # The first check runs one interval after the start; two seconds make a relay healthy within three. Once it
 # has been up for half a minute, there is a check every ten seconds. The timeout allows for busy processors.
 HEALTHCHECK --interval=2s --timeout=20s --retries=3 --start-period=1m CMD ["./healthcheck.sh", "relay", "8"]

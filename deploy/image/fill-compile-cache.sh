@@ -14,13 +14,13 @@ export RELAY_LISTEN=tcp:4001 RELAY_WEBSOCKET_LISTEN=tcp:4002 RELAY_STATUS_LISTEN
 export RELAY_USAGE_DB="$scratch/usage.sqlite" RELAY_LOG_LEVEL=warn
 export SIDECAR_USAGE_DB="$scratch/usage.sqlite" SIDECAR_SNAPSHOT_DIR="$scratch/snapshots" SIDECAR_LOG_LEVEL=warn
 
-# run_once SCRIPT WORD...: starts it, waits until the first check succeeds, runs the other checks, stops it. A
+# run_once COMMAND WORD...: starts it, waits until the first check succeeds, runs the other checks, stops it. A
 # program may be stopped at any moment; the checks ensure that all of its code has run.
 run_once() {
-  script=$1
+  command=$1
   first=$2
   shift 2
-  node "$script" &
+  node src/transit-relay.ts "$command" &
   program=$!
   tries=$TRIES
   until node src/healthcheck.ts "$first"; do
@@ -28,12 +28,12 @@ run_once() {
     if [ "$tries" = 0 ] || ! kill -0 "$program"; then exit 1; fi
     sleep 0.5
   done
-  for word in "$@"; do node src/healthcheck.ts "$word"; done
+  for word in "$@"; do node src/transit-relay.ts healthcheck "$word"; done
   # A program and its child processes write their part of the cache when they exit by themselves.
   kill "$program"
   wait "$program"
 }
 
-run_once src/main.ts relay transfer
-run_once src/sidecar/main.ts snapshot sidecar
+run_once serve relay transfer
+run_once sidecar snapshot sidecar
 rm -r "$scratch"

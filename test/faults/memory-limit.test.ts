@@ -23,7 +23,9 @@ const MiB = 2 ** 20;
 const LIMIT_BYTES = 192 * MiB;
 
 /** Node.js options of the image. */
-const NODE_OPTIONS = nodeOptions(readFileSync(join(import.meta.dirname, '..', '..', 'Dockerfile'), 'utf8'));
+const NODE_OPTIONS = nodeOptions(
+  readFileSync(join(import.meta.dirname, '..', '..', 'deploy', 'image', 'transit-relay.sh'), 'utf8'),
+);
 
 const SETTINGS = {
   RELAY_BUFFER_MEMORY: '8MiB',
@@ -91,12 +93,12 @@ const STALLING_FRAMES = Buffer.concat(
 
 const HALF_A_REQUEST = `GET / HTTP/1.1\r\nHost: x\r\nX: ${'a'.repeat(7500)}`;
 
-/** The part between `node` and the script in the command of an image. */
-function nodeOptions(dockerfile: string): string[] {
-  const [, words = '[]'] = /^CMD (\[.*\])$/mu.exec(dockerfile) ?? [];
-  const command: unknown = JSON.parse(words);
-  assert.ok(Array.isArray(command) && command[0] === 'node' && command.at(-1) === 'src/main.ts', words);
-  return command.slice(1, -1).map(String);
+/** The part between `node` and the script in the command with which the image starts the relay. */
+function nodeOptions(script: string): string[] {
+  const [, words] =
+    /\n +serve\)\n(?: +#.*\n)* +exec node (--.*) \/app\/src\/transit-relay\.ts /u.exec(script) ?? [];
+  assert.ok(words !== undefined, script);
+  return words.split(' ');
 }
 
 /** The connections of an attack. */

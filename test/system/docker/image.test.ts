@@ -13,6 +13,7 @@ import {
 } from '../../support/docker.ts';
 import type { Container } from '../../support/docker.ts';
 import { buildImage } from '../../support/docker-images.ts';
+import { VERSION } from '../../../src/process/version.ts';
 import { newPair } from '../../support/docker-clients.ts';
 
 /** Maximum bytes of the image on top of Debian slim and the node binary. */
@@ -67,7 +68,8 @@ describe('the image', { skip: withoutDocker, concurrency: TESTS_AT_A_TIME }, () 
   test('declares one volume, the ports for clients, and a health check', async () => {
     equal(await configured('{{json .Config.Volumes}}'), '{"/data":{}}');
     equal(await configured('{{json .Config.ExposedPorts}}'), '{"4001/tcp":{},"4002/tcp":{}}');
-    equal(await configured('{{json .Config.Entrypoint}}'), '["tini","--"]');
+    equal(await configured('{{json .Config.Entrypoint}}'), '["tini","--","transit-relay"]');
+    equal(await configured('{{json .Config.Cmd}}'), '["serve"]');
     equal(await configured('{{json .Config.Healthcheck.Test}}'), '["CMD","./healthcheck.sh","relay","8"]');
   });
 
@@ -124,10 +126,49 @@ describe('the image', { skip: withoutDocker, concurrency: TESTS_AT_A_TIME }, () 
     deepEqual((await relay.logs()).match(/"level":"(?:warn|error|fatal)".*/gu), null);
   });
 
-  test('has compiled programs in its compile cache', async () => {
-    const verbose = ['--rm', ...HARDENED, '--env', 'NODE_DEBUG_NATIVE=COMPILE_CACHE'];
-    const { stderr } = await askDocker(['run', ...verbose, image, 'node', 'src/healthcheck.ts', 'sidecar']);
-    match(stderr, /code cache for ESM file:\/\/\/app\/src\/healthcheck\.ts was accepted/u);
-    deepEqual(stderr.match(/.*(?:was rejected|mismatch).*/gu), null);
+  for (const [command, script] of [
+    [['node', 'src/healthcheck.ts', 'sidecar'], 'healthcheck'],
+    [['healthcheck', 'sidecar'], 'cli/healthcheck'],
+    [['--help'], 'cli/command-line'],
+    // Both end at once, because their endpoints are invalid.
+    [['serve'], 'relay/relay'],
+    [['sidecar'], 'sidecar/sidecar'],
+  ] as const) {
+    test(`has ${script}.ts in its compile cache, for ${command.join(' ')}`, async () => {
+      const verbose = [...HARDENED, '--env', 'NODE_DEBUG_NATIVE=COMPILE_CACHE'];
+      const settings = ['--env', 'RELAY_LISTEN=nowhere', '--env', 'SIDECAR_LISTEN=nowhere'];
+      const { stderr } = await askDocker(['run', '--rm', ...verbose, ...settings, image, ...command]);
+      match(stderr, new RegExp(`code cache for ESM file:///app/src/${script}\\.ts was accepted`, 'u'));
+      deepEqual(stderr.match(/.*(?:was rejected|mismatch).*/gu), null);
+    });
+  }
+
+  describe('runs', () => {
+    const run = (...words: readonly string[]) => askDocker(['run', '--rm', ...HARDENED, image, ...words]);
+
+    test('the command line, also without a word in front of options', async () => {
+      for (const words of [['--version'], ['transit-relay', '--version'], ['sh', '-c', 'transit-relay -V']]) {
+        deepEqual(await run(...words), { code: 0, stdout: VERSION, stderr: '' });
+      }
+      match((await run('import', '--help')).stdout, /^Usage: transit-relay import OLD NEW\n/u);
+    });
+
+    test('other programs as they are', async () => {
+      deepEqual(await run('node', '--print', '6 * 7'), { code: 0, stdout: '42', stderr: '' });
+      deepEqual(await run('sh', '-c', 'exit 7'), { code: 7, stdout: '', stderr: '' });
+    });
+
+    test('nothing for an unknown word, with exit code 64', async () => {
+      const { code, stdout, stderr } = await run('sidcar');
+      deepEqual([code, stdout], [64, '']);
+      match(stderr, /unknown command "sidcar"; the most similar one is sidecar;/u);
+    });
+
+    test('the relay with a heap of half of its memory limit', async () => {
+      const relay = await sandbox.relay(image, '--memory=128m');
+      const script = 'for pid in $(cat /proc/1/task/1/children); do tr "\\0" " " </proc/$pid/cmdline; done';
+      const command = 'node --max-old-space-size-percentage=50 /app/src/transit-relay.ts serve';
+      equal(await relay.exec('sh', '-c', script), command);
+    });
   });
 });

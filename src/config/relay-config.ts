@@ -10,6 +10,7 @@ import type { Cidr } from './trusted-proxies.ts';
 import {
   parseWholeNumber,
   parser,
+  toBlurSeconds,
   toCidrs,
   toCount,
   toCountOrAuto,
@@ -127,10 +128,6 @@ const QUOTA_SUFFIX = '-quota.json';
 
 const toFileDescriptor = parser('the number of an open file descriptor, from 1', (text) =>
   parseWholeNumber(text, 1, 999_999),
-);
-
-const toBlurSeconds = parser('whole seconds from 0 (exact records) to 999999999', (text) =>
-  parseWholeNumber(text, 0, 999_999_999),
 );
 
 const toQuotaDirection = parser(

@@ -1,3 +1,4 @@
+import { correctDuration } from './corrections.ts';
 import type { BoundEndpoint } from './endpoint.ts';
 import { EnvironmentReader } from './environment.ts';
 import type { ConfigResult, ConfigWarning, Environment } from './environment.ts';
@@ -41,7 +42,7 @@ const MIN_SNAPSHOT_INTERVAL_MS = 1000;
 /** Each guess takes a network round trip, so a token of this length can't be guessed. */
 const MIN_SAFE_TOKEN_LENGTH = 16;
 
-const INTERVAL_GRAMMAR = 'a duration from 1s to 24d, like 15m, 1h or 1d';
+const INTERVAL_GRAMMAR = 'a duration from 1s to 24d, like 15m, 1h or 1d; a number alone is in seconds';
 const SNAPSHOT_COUNT_GRAMMAR = 'a whole number from 1 to 100000';
 const URL_GRAMMAR = "the base URL of the relay's status port, like http://127.0.0.1:4003";
 
@@ -50,10 +51,14 @@ const toToken = parser('visible ASCII characters without blanks', (text) =>
   /^[\x21-\x7e]+$/u.test(text) ? text : null,
 );
 
-const toSnapshotIntervalMs = parser(INTERVAL_GRAMMAR, (text) => {
-  const ms = parseDurationMs(text);
-  return ms !== null && ms >= MIN_SNAPSHOT_INTERVAL_MS ? ms : null;
-});
+const toSnapshotIntervalMs = parser(
+  INTERVAL_GRAMMAR,
+  (text) => {
+    const ms = parseDurationMs(text);
+    return ms !== null && ms >= MIN_SNAPSHOT_INTERVAL_MS ? ms : null;
+  },
+  correctDuration,
+);
 
 const toSnapshotCount = parser(SNAPSHOT_COUNT_GRAMMAR, (text) => parseWholeNumber(text, 1, 100_000));
 

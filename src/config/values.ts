@@ -1,3 +1,12 @@
+import {
+  correctCountRate,
+  correctDuration,
+  correctQuota,
+  correctRate,
+  correctRetention,
+  correctSize,
+} from './corrections.ts';
+import type { Correction } from './corrections.ts';
 import { ENDPOINT_GRAMMAR, EndpointError, parseEndpoints } from './endpoint.ts';
 import type { BoundEndpoint, Endpoint } from './endpoint.ts';
 import { InvalidValue } from './environment.ts';
@@ -6,12 +15,22 @@ import { CIDR_GRAMMAR, CidrError, parseCidrs } from './trusted-proxies.ts';
 /** A parser for a variable. It throws an InvalidValue with the accepted form. */
 type Parser<T> = (text: string) => T;
 
-/** @param parse returns null for an invalid text */
-export function parser<T>(accepted: string, parse: (text: string) => T | null): Parser<T> {
+/**
+ * @param parse returns null for an invalid text
+ * @param correct what the operator probably meant with an invalid text
+ */
+export function parser<T>(
+  accepted: string,
+  parse: (text: string) => T | null,
+  correct?: (text: string) => Correction,
+): Parser<T> {
   return (text) => {
     const value = parse(text);
-    if (value === null) throw new InvalidValue(accepted);
-    return value;
+    if (value !== null) return value;
+    const { problem = null, values = [] } = correct?.(text) ?? {};
+    const valid = values.filter((one) => parse(one) !== null);
+    const hint = valid.length === 0 ? null : `write ${valid.join(' or ')}`;
+    throw new InvalidValue(accepted, [problem, hint].filter((part) => part !== null).join(': ') || null);
   };
 }
 
@@ -94,22 +113,41 @@ const DURATION_UNITS: ReadonlyMap<string, number> = new Map([
 /** The maximum of setTimeout is 2^31 - 1 milliseconds, which is 24.8 days. */
 const MAX_DURATION_MS = 24 * 86_400_000;
 
-export const DURATION_GRAMMAR = 'a duration like 500ms, 90s, 5m, 1h or 2d, up to 24d';
+export const DURATION_GRAMMAR =
+  'a duration like 500ms, 90s, 5m, 1h or 2d, up to 24d; a number alone is in seconds';
 
-/** Parses a duration; a number without a unit is in seconds. Returns milliseconds, or null if invalid. */
-export function parseDurationMs(text: string): number | null {
+/**
+ * Parses a duration; a number without a unit is in seconds. Returns milliseconds, or null if invalid.
+ *
+ * @param maxMs the maximum; the default is that of timers
+ */
+export function parseDurationMs(text: string, maxMs = MAX_DURATION_MS): number | null {
   const [, number, unit] = /^(\d{1,12}(?:\.\d{1,6})?)\s*([a-z]*)$/u.exec(text) ?? [];
   const factor = DURATION_UNITS.get(unit === '' ? 's' : (unit ?? ''));
   if (number === undefined || factor === undefined) return null;
   const ms = Math.round(Number(number) * factor);
-  return ms <= MAX_DURATION_MS ? ms : null;
+  return ms <= maxMs ? ms : null;
 }
 
-export const toDurationMs = parser(DURATION_GRAMMAR, parseDurationMs);
+export const toDurationMs = parser(DURATION_GRAMMAR, (text) => parseDurationMs(text), correctDuration);
 
 /** A timeout of 0 is invalid: it would reject all clients. */
-export const toTimeoutMs = parser(DURATION_GRAMMAR + NO_LIMIT_HINT, (text) =>
-  nullIfZero(parseDurationMs(text)),
+export const toTimeoutMs = parser(
+  DURATION_GRAMMAR + NO_LIMIT_HINT,
+  (text) => nullIfZero(parseDurationMs(text)),
+  correctDuration,
+);
+
+const MAX_BLUR_SECONDS = 999_999_999;
+
+/** Whole seconds, because records have them. 0 means exact records. */
+export const toBlurSeconds = parser(
+  `a duration of whole seconds like 1h or 3600, up to ${MAX_BLUR_SECONDS}; 0 for exact records`,
+  (text) => {
+    const seconds = (parseDurationMs(text, MAX_BLUR_SECONDS * 1000) ?? Number.NaN) / 1000;
+    return Number.isInteger(seconds) ? seconds : null;
+  },
+  correctDuration,
 );
 
 function nullIfZero(number: number | null): number | null {
@@ -127,6 +165,7 @@ export const toRetentionMs = parser(
     const ms = Number(number) * (DURATION_UNITS.get(unit) ?? Number.NaN);
     return ms >= MIN_RETENTION_MS && ms <= MAX_RETENTION_MS ? ms : null;
   },
+  correctRetention,
 );
 
 /** Units of sizes, in bytes. */
@@ -144,20 +183,23 @@ const SIZE_UNITS: ReadonlyMap<string, number> = new Map([
 
 const SIZE_GRAMMAR = 'a size like 500kB, 64MiB or 2GB';
 
-/** Parses a size; a number without a unit is in bytes. Returns bytes, or null if invalid. */
+/** Parses a size. Only 0 needs no unit. Returns bytes, or null if invalid. */
 export function parseSizeBytes(text: string): number | null {
-  const [, number, unit] = /^(\d{1,15}(?:\.\d{1,6})?)\s*([A-Za-z]*)$/u.exec(text) ?? [];
-  const factor = SIZE_UNITS.get(unit === '' ? 'B' : (unit ?? ''));
+  if (text === '0') return 0;
+  const [, number, unit] = /^(\d{1,15}(?:\.\d{1,6})?)\s*([A-Za-z]+)$/u.exec(text) ?? [];
+  const factor = SIZE_UNITS.get(unit ?? '');
   if (number === undefined || factor === undefined) return null;
   const bytes = Math.round(Number(number) * factor);
   return Number.isSafeInteger(bytes) ? bytes : null;
 }
 
-export const toSizeBytes = parser(SIZE_GRAMMAR, parseSizeBytes);
+export const toSizeBytes = parser(SIZE_GRAMMAR, parseSizeBytes, correctSize);
 
 /** A limit, in bytes. */
-export const toPositiveSizeBytes = parser(`${SIZE_GRAMMAR}, above 0${NO_LIMIT_HINT}`, (text) =>
-  nullIfZero(parseSizeBytes(text)),
+export const toPositiveSizeBytes = parser(
+  `${SIZE_GRAMMAR}, above 0${NO_LIMIT_HINT}`,
+  (text) => nullIfZero(parseSizeBytes(text)),
+  correctSize,
 );
 
 /** Units of network rates, in bits per second. They are always decimal. */
@@ -179,7 +221,11 @@ export function parseRateBytesPerSecond(text: string): number | null {
   return bytes !== null && bytes > 0 && Number.isSafeInteger(bytes) ? bytes : null;
 }
 
-export const toRateBytesPerSecond = parser(RATE_GRAMMAR + NO_LIMIT_HINT, parseRateBytesPerSecond);
+export const toRateBytesPerSecond = parser(
+  RATE_GRAMMAR + NO_LIMIT_HINT,
+  parseRateBytesPerSecond,
+  correctRate,
+);
 
 /** At most `count` in any time of `perMs`. */
 export interface CountRate {
@@ -205,7 +251,7 @@ export function parseCountRate(text: string): CountRate | null {
   return perMs !== undefined && count > 0 ? { count, perMs } : null;
 }
 
-export const toCountRate = parser(COUNT_RATE_GRAMMAR + NO_LIMIT_HINT, parseCountRate);
+export const toCountRate = parser(COUNT_RATE_GRAMMAR + NO_LIMIT_HINT, parseCountRate, correctCountRate);
 
 /** Bytes per calendar period. */
 interface QuotaSize {
@@ -216,11 +262,11 @@ interface QuotaSize {
 
 export const QUOTA_GRAMMAR = 'a size per day or month like 100GB/day or 5TB/month, above 0';
 
-/** Parses a size per day or month; the default is per month. Returns null if it is invalid or 0. */
+/** Parses a size per day or month. Returns null if it is invalid or 0. */
 export function parseQuota(text: string): QuotaSize | null {
-  const [, size = '', period] = /^([^/]+?)(?:\s*\/\s*(day|month))?$/u.exec(text) ?? [];
+  const [, size = '', period] = /^([^/]+?)\s*\/\s*(day|month)$/u.exec(text) ?? [];
   const bytes = nullIfZero(parseSizeBytes(size));
   return bytes === null ? null : { bytes, period: period === 'day' ? 'day' : 'month' };
 }
 
-export const toQuota = parser(QUOTA_GRAMMAR + NO_LIMIT_HINT, parseQuota);
+export const toQuota = parser(QUOTA_GRAMMAR + NO_LIMIT_HINT, parseQuota, correctQuota);

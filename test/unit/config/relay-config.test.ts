@@ -51,7 +51,7 @@ const DEFAULT_CONFIG = {
   cluster: null,
 };
 
-const WITH_QUOTA = { RELAY_QUOTA: '1TB', RELAY_QUOTA_STATE: '/q' };
+const WITH_QUOTA = { RELAY_QUOTA: '1TB/month', RELAY_QUOTA_STATE: '/q' };
 const QUOTA_CONFIG = {
   ...DEFAULT_CONFIG,
   quota: {
@@ -231,12 +231,12 @@ describe('an empty value', () => {
 
 describe('the quota', () => {
   test('is stored beside the usage database by default', () => {
-    const config = configOf({ RELAY_QUOTA: '1TB', RELAY_USAGE_DB: '/data/usage.sqlite' });
+    const config = configOf({ RELAY_QUOTA: '1TB/month', RELAY_USAGE_DB: '/data/usage.sqlite' });
     assert.equal(config.quota?.path, '/data/usage.sqlite-quota.json');
   });
 
   test('needs a file', () => {
-    const [error, ...more] = errorsOf({ RELAY_QUOTA: '1TB' });
+    const [error, ...more] = errorsOf({ RELAY_QUOTA: '1TB/month' });
     assert.deepEqual(more, []);
     assert.equal(error?.variable, 'RELAY_QUOTA_STATE');
     assert.match(error?.problem ?? '', /survive restarts/u);
@@ -285,10 +285,13 @@ describe('a value that cannot be used', () => {
         ['RELAY_USAGE_RETENTION', text, /days or hours like 400d.*empty to keep all records/u] as const,
     ),
     ['RELAY_BLUR_USAGE', '-60', /seconds/u],
-    ['RELAY_BLUR_USAGE', '1h', /seconds/u],
     ['RELAY_BLUR_USAGE', '0.5', /whole seconds/u],
+    ['RELAY_BLUR_USAGE', '1500ms', /whole seconds/u],
     ['RELAY_BLUR_USAGE', '1000000000', /999999999/u],
     ['RELAY_BUFFER_MEMORY', 'lots', /500kB, 64MiB or 2GB/u],
+    ['RELAY_BUFFER_MEMORY', '64', /500kB, 64MiB or 2GB/u],
+    ['RELAY_PAIR_BYTES', '50', /500kB, 64MiB or 2GB/u],
+    ['RELAY_QUOTA', '5TB', /5TB\/month/u],
     ['RELAY_LOG_LEVEL', 'loud', /trace, debug, info, warn, error, fatal, silent/u],
     ['RELAY_HANDSHAKE_TIMEOUT', '0', /duration.*empty for no limit/u],
     ['RELAY_WAIT_TIMEOUT', 'never', /a duration like/u],

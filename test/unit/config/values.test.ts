@@ -13,6 +13,7 @@ import {
   parseQuota,
   parseRateBytesPerSecond,
   parseSizeBytes,
+  toBlurSeconds,
   toCount,
   toCountRate,
   toDayOfMonth,
@@ -105,10 +106,33 @@ test('any text is parsed to whole milliseconds for a timer, or rejected', () => 
   );
 });
 
+describe('the blur interval', () => {
+  const cases: readonly (readonly [text: string, seconds: number])[] = [
+    ['0', 0],
+    ['0s', 0],
+    ['3600', 3600],
+    ['1h', 3600],
+    ['1.5h', 5400],
+    ['2000ms', 2],
+    ['30d', 30 * 86_400],
+    ['999999999', 999_999_999],
+  ];
+  for (const [text, seconds] of cases) {
+    test(`of "${text}" is ${seconds} s`, () => assert.equal(toBlurSeconds(text), seconds));
+  }
+
+  test('has whole seconds', () => {
+    for (const text of ['0.5', '1500ms', '1000000000', '-1', 'much', '1e3'])
+      assert.throws(() => toBlurSeconds(text), InvalidValue, text);
+  });
+});
+
 describe('a size', () => {
   const cases: readonly (readonly [text: string, bytes: number | null])[] = [
     ['0', 0],
-    ['1500', 1500],
+    ['1500', null],
+    ['1.5', null],
+    ['00', null],
     ['1500B', 1500],
     ['64MiB', 67_108_864],
     ['64 MiB', 67_108_864],
@@ -193,8 +217,10 @@ describe('a quota', () => {
     ['5TB/month', [5e12, 'month']],
     ['100GB/day', [1e11, 'day']],
     ['5 TB / month', [5e12, 'month']],
-    ['1.5TiB', [1.5 * 2 ** 40, 'month']],
-    ['5TB', [5e12, 'month']],
+    ['1.5TiB/month', [1.5 * 2 ** 40, 'month']],
+    ['1.5TiB', null],
+    ['5TB', null],
+    ['5/month', null],
     ['0TB/month', null],
     ['0', null],
     ['5TB/', null],
@@ -238,8 +264,8 @@ describe('the values of limits', () => {
     [
       'quota',
       toQuota,
-      [['5TB', { bytes: 5e12, period: 'month' }]],
-      ['0', '5TB/year'],
+      [['5TB/month', { bytes: 5e12, period: 'month' }]],
+      ['0', '5TB', '5TB/year'],
       /^a size per day or month.*; empty for no limit$/u,
     ],
     [

@@ -65,6 +65,21 @@ into NEW, a new usage database for RELAY_USAGE_DB. OLD is not changed. NEW must 
       run: async (args) => (await import('./import.ts')).importCommand(args),
     },
   ],
+  [
+    'config',
+    {
+      synopsis: '[--check] [--json] [--sidecar]',
+      summary: 'show the configuration in force, or its errors',
+      details: `
+Prints each variable with its value, and whether it is set. It shows no secrets.
+  --check    print nothing but problems; unknown variables are errors
+  --json     print JSON
+  --sidecar  include the sidecar, even if none of its variables is set
+Exit codes: 0 valid, 78 invalid.
+`,
+      run: async (args) => (await import('./config.ts')).configCommand(args),
+    },
+  ],
 ]);
 
 /**

@@ -119,7 +119,7 @@ test('clients still waiting after the delay are rejected, and a running pair is 
   assert.deepEqual(await waiting.closed, { reset: false, code: null });
   assert.equal(waiting.received.toString(), 'shutting down\n');
   await relay.waitForLog(
-    /"pairs":1,"waiting":0,"bytesPerSecond":\d+,"msg":"waiting for transfers to finish"/u,
+    /"pairs":1,"waiting":0,"bytes_per_second":\d+,"msg":"waiting for transfers to finish"/u,
   );
   pair[0]?.end();
   await relay.ended();

@@ -134,7 +134,7 @@ function decodeComponent(text: string): string {
 function toTcpEndpoint(text: string): TcpEndpoint {
   const [endpoint, ...others] = toInternalEndpoints(text);
   if (endpoint?.kind === 'tcp' && others.length === 0) return endpoint;
-  throw new InvalidValue('one endpoint like tcp:4005 or tcp:4005:interface=10.0.0.7');
+  throw new InvalidValue('one endpoint like tcp:4005 or 10.0.0.7:4005');
 }
 
 function toNetworks(text: string): Cidr[] {

@@ -1,4 +1,5 @@
 import { parseAddress } from '../protocol/ip-address.ts';
+import { correctEndpoint } from './endpoint-corrections.ts';
 
 /** The PEM files of a TLS listener. `chainPath` has the intermediate certificates. */
 export interface TlsFiles {
@@ -45,9 +46,9 @@ export class EndpointError extends Error {}
 
 /** Accepted endpoints. */
 export const ENDPOINT_GRAMMAR =
-  'endpoints like tcp:4001, tcp:4001:interface=127.0.0.1, tcp:4001:interface=\\:\\:1, ' +
+  'endpoints like tcp:4001, 127.0.0.1:4001, [::1]:4001, ' +
   'ssl:443:privateKey=/etc/relay/key.pem:certKey=/etc/relay/fullchain.pem, ' +
-  'unix:/run/relay.sock:mode=660, systemd:domain=INET:index=0, separated by blanks';
+  'unix:/run/relay.sock:mode=660, systemd:domain=INET:index=0, separated by blanks or commas';
 
 const MAX_PORT = 65_535;
 const MAX_BACKLOG = 2 ** 31 - 1;
@@ -59,26 +60,63 @@ const MAX_INDEX = 2 ** 31 - 1 - 3;
 const ACCEPTED_SSL_METHODS: ReadonlySet<string> = new Set(['TLS_METHOD', 'SSLv23_METHOD', 'TLSv1_2_METHOD']);
 
 /**
- * Parses endpoints separated by blanks. A blank inside an endpoint is written as `\ `.
+ * Parses endpoints separated by blanks or commas. Inside an endpoint, these are written as `\ ` and `\,`.
  *
  * @throws EndpointError for the first invalid endpoint
  */
 export function parseEndpoints(text: string): Endpoint[] {
-  return (text.match(/(?:\\.|[^\s\\])+|\\$/gsu) ?? []).map(parseEndpoint);
+  return (text.match(/(?:\\.|[^\s,\\])+|\\$/gsu) ?? []).map(parseEndpoint);
 }
 
 /**
  * Parses one endpoint: a Twisted description string (`kind:value:name=value`, with a backslash before a
- * literal `:`, `=` or `\`), or a port number.
+ * literal `:`, `=` or `\`), a port number, or `HOST:PORT` with an IP address as host or without one.
  *
- * @throws EndpointError
+ * @throws EndpointError, with the corrected endpoint if it is clear what was meant
  */
 export function parseEndpoint(text: string): Endpoint {
+  try {
+    return parseExactly(text);
+  } catch (error) {
+    const corrected = error instanceof EndpointError ? correctEndpoint(text) : null;
+    if (!(error instanceof EndpointError) || corrected === null || !isEndpoint(corrected)) throw error;
+    throw new EndpointError(`${error.message}; write ${corrected}`, { cause: error });
+  }
+}
+
+function isEndpoint(text: string): boolean {
+  try {
+    parseExactly(text);
+    return true;
+  } catch (error) {
+    if (error instanceof EndpointError) return false;
+    throw error;
+  }
+}
+
+function parseExactly(text: string): Endpoint {
+  const hostPort = parseAddressAndPort(text);
+  if (hostPort !== null) return hostPort;
   const fields = new Fields(/^\d+$/u.test(text) ? `tcp:${text}` : text);
   if (fields.kind === 'tcp' || fields.kind === 'ssl') return parseTcp(fields);
   if (fields.kind === 'unix') return parseUnix(fields);
   if (fields.kind === 'systemd') return parseSystemd(fields);
+  const named = parseHostPort(text);
+  if (named !== null)
+    throw new EndpointError(
+      `"${text}" has a name, which may change; use an IP address of this host, or tcp:${named.port} for all of them`,
+    );
   throw new EndpointError(`"${text}" does not begin with tcp:, ssl:, unix: or systemd:`);
+}
+
+/** Parses `127.0.0.1:4001`, `[::1]:4001` and `:4001`. Returns null if there is no address or no port. */
+function parseAddressAndPort(text: string): TcpEndpoint | null {
+  const [, bracketed, plain = '', digits] = /^(?:\[([^\]]+)\]|([\d.]*)):(\d+)$/u.exec(text) ?? [];
+  const address = bracketed ?? plain;
+  const isAddress = parseAddress(address) !== null && address.includes(':') === (bracketed !== undefined);
+  if (digits === undefined || (address !== '' && !isAddress)) return null;
+  const bound = address === '' ? null : address;
+  return { kind: 'tcp', port: toPort(digits), interface: bound, backlog: null, tls: null };
 }
 
 /** The socket family of its connections. */
@@ -127,7 +165,7 @@ function option(name: string, value: string | null): string[] {
 }
 
 function escape(text: string): string {
-  return text.replace(/[\\:=\s]/gu, '\\$&');
+  return text.replace(/[\\:=,\s]/gu, '\\$&');
 }
 
 function parseTcp(fields: Fields): TcpEndpoint {
@@ -139,14 +177,17 @@ function parseTcp(fields: Fields): TcpEndpoint {
     throw new EndpointError('tcp: does not support TLS; with a key and a certificate, use ssl:');
   }
   fields.rejectOthers(`port, interface and backlog${tls === null ? '' : ` beside ${TLS_OPTIONS}`}`);
-  if (!/^\d{1,5}$/u.test(port) || Number(port) > MAX_PORT) {
-    throw new EndpointError(`"${port}" is not a port: ports are 0 to ${MAX_PORT}`);
-  }
+  const number = toPort(port);
   // Names are rejected, because they may change.
   if (address !== null && parseAddress(address) === null) {
     throw new EndpointError(`interface "${address}" is not an IP address (write IPv6 with \\:)`);
   }
-  return { kind: 'tcp', port: Number(port), interface: address, backlog, tls };
+  return { kind: 'tcp', port: number, interface: address, backlog, tls };
+}
+
+function toPort(text: string): number {
+  if (/^\d{1,5}$/u.test(text) && Number(text) <= MAX_PORT) return Number(text);
+  throw new EndpointError(`"${text}" is not a port: ports are 0 to ${MAX_PORT}`);
 }
 
 const TLS_OPTIONS = 'privateKey, certKey, extraCertChain, sslmethod and dhParameters';

@@ -59,8 +59,7 @@ export const toEndpoints = explainingParser(ENDPOINT_GRAMMAR, parseEndpoints);
 
 /** Endpoints of listeners for operators: without TLS, and with a known address, which health checks need. */
 export const toInternalEndpoints = explainingParser(
-  'endpoints like tcp:4003, tcp:4003:interface=127.0.0.1, tcp:4003:interface=\\:\\:1, ' +
-    'unix:/run/status.sock:mode=660, separated by blanks',
+  'endpoints like tcp:4003, 127.0.0.1:4003, [::1]:4003, unix:/run/status.sock:mode=660, separated by blanks or commas',
   (text) => parseEndpoints(text).map(requireInternal),
 );
 

@@ -56,7 +56,7 @@ function numberIn(radix: 8 | 10, min: number, max: number, digits = 10): Check {
 
 /** The meaning of a text, or null if it is invalid. */
 export function expectedEndpoint(text: string): Endpoint | null {
-  const [kindName, fields] = /^\d+$/u.test(text) ? ['tcp', new Map([['port', text]])] : readFields(text);
+  const [kindName, fields] = readPort(text) ?? readFields(text);
   const kind = KINDS.get(kindName);
   if (kind === undefined || fields === null) return null;
   if (!fields.has(kind.main)) return null;
@@ -66,6 +66,17 @@ export function expectedEndpoint(text: string): Endpoint | null {
     if (!(check instanceof RegExp ? check.test(value) : check(value))) return null;
   }
   return build(kindName, fields);
+}
+
+/** A port, or an address and a port; null for anything else. */
+function readPort(text: string): [kind: string, fields: Map<string, string>] | null {
+  const at = text.lastIndexOf(':');
+  const [host, port] = [text.slice(0, Math.max(at, 0)), text.slice(at + 1)];
+  const address = isIP(host) === 4 ? host : /^\[(.*)\]$/su.exec(host)?.[1];
+  if (!/^\d+$/u.test(port) || (host !== '' && isIP(address ?? '') === 0)) return null;
+  if (host.startsWith('[') && isIP(address ?? '') !== 6) return null;
+  const bound: [string, string][] = host === '' ? [] : [['interface', address ?? '']];
+  return ['tcp', new Map([['port', port], ...bound])];
 }
 
 /** Kind and options of an endpoint; null options if they contradict each other. */

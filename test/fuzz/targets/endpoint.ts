@@ -46,6 +46,10 @@ const DICTIONARY: Choices<string> = [
   '\\',
   ' ',
   '\\ ',
+  ',',
+  '\\,',
+  '[::1]:',
+  '[::]:4001',
   '\0',
   '\xc3\xa9',
 ];
@@ -93,18 +97,21 @@ export const endpoint: Target = {
         `ssl:${port()}:privateKey=k${tls()}`,
         `systemd:domain=${pick(random, ['INET', 'INET6', 'UNIX', 'x'])}:${pick(random, ['index', 'name'])}=${number()}`,
         '4001',
+        ':4001',
+        `${pick(random, ['127.0.0.1', '0.0.0.0', '[::1]', '[::]', '[1.2.3.4]', 'host', '1.2.3'])}:${port()}`,
       ]) + many(random, 0, 2, option);
-    return one() + many(random, 0, 2, () => pick(random, [' ', '\n', '\t  ']) + one());
+    return one() + many(random, 0, 2, () => pick(random, [' ', '\n', '\t  ', ',', ' ,']) + one());
   },
 
   check(input) {
     const text = input.toString('utf8');
     const endpoints = read(text);
-    const expected = (text.match(/(?:\\.|[^\s\\])+|\\$/gsu) ?? []).map(expectedEndpoint);
+    const expected = (text.match(/(?:\\.|[^\s,\\])+|\\$/gsu) ?? []).map(expectedEndpoint);
     expectSame(endpoints, expected.includes(null) ? null : expected, 'the meaning');
     if (endpoints === null) return;
     const printed = endpoints.map(formatEndpoint);
     expectSame(printed.map(parseEndpoint), endpoints, 'each endpoint after formatting');
     expectSame(read(printed.join(' \n')), endpoints, 'the list after formatting');
+    expectSame(read(printed.join(',')), endpoints, 'the list with commas after formatting');
   },
 };

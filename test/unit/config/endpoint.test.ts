@@ -102,6 +102,14 @@ describe('parsing an endpoint', () => {
       systemd('INET', 'tls', { keyPath: KEY, certificatePath: CERTIFICATE, chainPath: 'chain.pem' }),
     ],
     [`unix:/${'x'.repeat(106)}`, unix(`/${'x'.repeat(106)}`)],
+    [String.raw`unix:/a\,b`, unix('/a,b')],
+    [':4001', tcp(4001)],
+    [':0', tcp(0)],
+    ['0.0.0.0:4001', tcp(4001, '0.0.0.0')],
+    ['127.0.0.1:65535', tcp(65_535, '127.0.0.1')],
+    ['[::]:4001', tcp(4001, '::')],
+    ['[::1]:4001', tcp(4001, '::1')],
+    ['[::ffff:127.0.0.1]:4001', tcp(4001, '::ffff:127.0.0.1')],
   ];
   for (const [text, endpoint] of cases) {
     test(`accepts ${text}`, () => {
@@ -114,8 +122,8 @@ describe('parsing an endpoint', () => {
 describe('parsing several endpoints', () => {
   const both = [tcp(4001), unix('/run/relay.sock', 0o660)];
 
-  test('accepts spaces, newlines and tabs as separators, and keeps the order', () => {
-    for (const separator of [' ', '\n', '\t', '\r\n', '  \n  ']) {
+  test('accepts commas, spaces, newlines and tabs as separators, and keeps the order', () => {
+    for (const separator of [' ', '\n', '\t', '\r\n', '  \n  ', ',', ', ', ' ,\n', ',,']) {
       assert.deepEqual(parseEndpoints(`tcp:4001${separator}unix:/run/relay.sock:mode=660`), both);
     }
   });
@@ -127,6 +135,14 @@ describe('parsing several endpoints', () => {
   test('returns none for empty text', () => {
     assert.deepEqual(parseEndpoints(''), []);
     assert.deepEqual(parseEndpoints(' \n\t '), []);
+  });
+
+  test('accepts escaped commas in them', () => {
+    assert.deepEqual(parseEndpoints(String.raw`unix:/a\,b,unix:/c\\,4001,`), [
+      unix('/a,b'),
+      unix(String.raw`/c\ `.trimEnd()),
+      tcp(4001),
+    ]);
   });
 
   test('accepts escaped spaces in them', () => {
@@ -142,7 +158,7 @@ describe('parsing several endpoints', () => {
   });
 
   test('rejects other separators', () => {
-    assert.throws(() => parseEndpoints('tcp:4001,tcp:4002'), EndpointError);
+    assert.throws(() => parseEndpoints('tcp:4001;tcp:4002'), EndpointError);
   });
 
   test('accepts the examples of the grammar for operators', () => {
@@ -159,7 +175,6 @@ describe('the error for an invalid endpoint', () => {
     ['', ['does not begin with tcp:, ssl:, unix: or systemd:']],
     ['4001x', ['"4001x"', 'does not begin with tcp:, ssl:, unix: or systemd:']],
     ['-1', ['"-1"']],
-    ['127.0.0.1:4001', ['"127.0.0.1:4001"']],
     ['tls:4001', ['"tls:4001"']],
     ['TCP:4001', ['"TCP:4001"']],
     ['ws://localhost', ['"ws://localhost"']],
@@ -260,11 +275,80 @@ describe('the error for an invalid endpoint', () => {
   }
 });
 
+describe('the error for an endpoint in another notation', () => {
+  const cases: readonly (readonly [text: string, corrected: string | null])[] = [
+    ['localhost:4001', '127.0.0.1:4001'],
+    ['tcp:0.0.0.0:4001', '0.0.0.0:4001'],
+    ['tcp://0.0.0.0:4001', '0.0.0.0:4001'],
+    ['tcp://:4001', 'tcp:4001'],
+    ['tcp:localhost:4001', '127.0.0.1:4001'],
+    ['tcp:[::1]:4001', '[::1]:4001'],
+    ['tcp://[::]:4001/', '[::]:4001'],
+    ['tcp://4001', 'tcp:4001'],
+    ['TCP:4001', 'tcp:4001'],
+    ['tcp4:4001', 'tcp:4001'],
+    ['tcp=4001', 'tcp:4001'],
+    ['port=4001', 'tcp:4001'],
+    ['4001/tcp', 'tcp:4001'],
+    ['*:4001', 'tcp:4001'],
+    ['http://127.0.0.1:4002', '127.0.0.1:4002'],
+    ['ws://localhost:4002/', '127.0.0.1:4002'],
+    ['tcp:4001:interface=::1', '[::1]:4001'],
+    ['tcp:4001:interface=[::1]', '[::1]:4001'],
+    ['tcp:4001:interface=localhost', '127.0.0.1:4001'],
+    ['tcp:4001:127.0.0.1', '127.0.0.1:4001'],
+    ['/run/relay.sock', 'unix:/run/relay.sock'],
+    // It is not clear what was meant.
+    ['tcp:4001:interface=', null],
+    ['relay.example.org:4001', null],
+    ['tcp://relay.example.org:4001', null],
+    ['4001/udp', null],
+    ['5000:4001', null],
+    ['tcp:4001:4002', null],
+    ['https://0.0.0.0:443', null],
+    ['wss://localhost:443', null],
+    ['tls:443', null],
+    ['0.0.0.0:70000', null],
+    [':99999', null],
+    ['127.0.0.1', null],
+    ['::1:4001', null],
+    ['[127.0.0.1]:4001', null],
+    ['[fe80::1%eth0]:4001', null],
+    ['1.2.3.256:4001', null],
+    ['ws://localhost', null],
+  ];
+  for (const [text, corrected] of cases) {
+    test(`has ${corrected ?? 'no correction'}: ${text}`, () => {
+      assert.throws(
+        () => parseEndpoint(text),
+        (error: unknown) => {
+          assert.ok(error instanceof EndpointError);
+          assert.equal(/; write (\S*)$/u.exec(error.message)?.[1] ?? null, corrected, error.message);
+          return true;
+        },
+      );
+      if (corrected !== null) parseEndpoint(corrected);
+    });
+  }
+
+  test('says why a name is rejected', () => {
+    assert.throws(() => parseEndpoint('relay.example.org:4001'), {
+      message:
+        '"relay.example.org:4001" has a name, which may change; use an IP address of this host, or tcp:4001 for all of them',
+    });
+  });
+
+  test('says that a port is too large', () => {
+    assert.throws(() => parseEndpoint('0.0.0.0:70000'), /"70000" is not a port/u);
+  });
+});
+
 describe('formatting an endpoint', () => {
   test('gives the text that an operator would write', () => {
     assert.equal(formatEndpoint(tcp(4001)), 'tcp:4001');
     assert.equal(formatEndpoint(tcp(1, '::1', 5)), String.raw`tcp:1:interface=\:\:1:backlog=5`);
     assert.equal(formatEndpoint(unix('/run/a b', 0o660)), String.raw`unix:/run/a\ b:mode=660`);
+    assert.equal(formatEndpoint(unix('/run/a,b')), String.raw`unix:/run/a\,b`);
     assert.equal(formatEndpoint(unix('/x', 0, 7)), 'unix:/x:mode=0:backlog=7');
     assert.equal(formatEndpoint(ssl(443, {}, 5)), `ssl:443:privateKey=${KEY}:backlog=5`);
     assert.equal(
@@ -279,7 +363,7 @@ describe('formatting an endpoint', () => {
   const path = fc
     .string({
       unit: fc.oneof(
-        fc.constantFrom(':', '=', '\\', ' ', '\n', '\t', '\u00a0', '/', '"', 'mode', 'é', '😀'),
+        fc.constantFrom(':', '=', '\\', ' ', ',', '\n', '\t', '\u00a0', '/', '"', 'mode', 'é', '😀'),
         fc.string({ unit: 'binary', minLength: 1, maxLength: 1 }).filter((unit) => unit !== '\0'),
       ),
       minLength: 1,

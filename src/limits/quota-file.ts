@@ -50,6 +50,7 @@ export function loadQuota(path: string): SavedQuota | null {
 export class QuotaFile {
   readonly #path: string;
   readonly #onFailure: (code: string) => void;
+  readonly #onRecovery: () => void;
   /** The text on disk. Null: not known. */
   #writtenText: string | null = null;
   /** The text to write. */
@@ -57,10 +58,14 @@ export class QuotaFile {
   #writing: Promise<void> | null = null;
   #isFailing = false;
 
-  /** @param onFailure called with the error code when a save fails, and not again until one has succeeded */
-  constructor(path: string, onFailure: (code: string) => void) {
+  /**
+   * @param onFailure called with the error code when a save fails, and not again until one has succeeded
+   * @param onRecovery called when one has succeeded after that
+   */
+  constructor(path: string, onFailure: (code: string) => void, onRecovery: () => void) {
     this.#path = path;
     this.#onFailure = onFailure;
+    this.#onRecovery = onRecovery;
   }
 
   /**
@@ -81,6 +86,7 @@ export class QuotaFile {
         const text = this.#desiredText;
         await replaceFile(this.#path, text);
         this.#writtenText = text;
+        if (this.#isFailing) this.#onRecovery();
         this.#isFailing = false;
       }
     } catch (error) {

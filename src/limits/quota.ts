@@ -223,6 +223,8 @@ interface QuotaTrackerDependencies extends QuotaEvents {
   onGraceEnd(): void;
   /** Saving failed. Not called again until a save has succeeded. */
   onSaveFailed(code: string): void;
+  /** A save has succeeded after that. */
+  onSaveRecovered(): void;
 }
 
 /** Checks a quota every second, and saves it to a file. */
@@ -248,7 +250,11 @@ export class QuotaTracker {
         dependencies.onReset();
       },
     });
-    this.#file = new QuotaFile(options.path, (code) => dependencies.onSaveFailed(code));
+    this.#file = new QuotaFile(
+      options.path,
+      (code) => dependencies.onSaveFailed(code),
+      () => dependencies.onSaveRecovered(),
+    );
     this.#timer = setInterval(() => this.check(), CHECK_INTERVAL_MS);
   }
 

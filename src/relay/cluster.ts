@@ -16,14 +16,19 @@ import type { Acceptor } from '../sessions/acceptor.ts';
 import type { SessionManager } from '../sessions/session-manager.ts';
 import type { IoBackend } from '../transport/io-backend.ts';
 import { listen } from '../transport/listener.ts';
+import type { Warnings } from './warnings.ts';
 
 /** Shortest time between two log lines about failed links, in milliseconds. */
 const LOG_INTERVAL_MS = 60_000;
+
+/** A wrong configuration of the cluster is noticed again within this time, in milliseconds. */
+const CLUSTER_WARNING_MS = 600_000;
 
 interface ClusterDependencies {
   readonly sessions: SessionManager;
   readonly acceptor: Acceptor;
   readonly backend: IoBackend;
+  readonly warnings: Warnings;
 }
 
 /** Makes the relay part of a cluster, and logs its state. Only loaded if there is a cluster. */
@@ -45,7 +50,7 @@ export class ClusterService {
    */
   static async open(
     config: ClusterConfig,
-    { sessions, acceptor, backend }: ClusterDependencies,
+    { sessions, acceptor, backend, warnings }: ClusterDependencies,
     log: Log,
   ): Promise<ClusterService> {
     const { coordinator, secret, tls, networks, advertise } = config;
@@ -75,6 +80,7 @@ export class ClusterService {
         );
       },
     });
+    const raisingLog = warnings.raising(log, CLUSTER_WARNING_MS);
     const server = linkServer.createServer();
     // A peer that could not be accepted connects again; the error must not stop the relay.
     server.on('error', () => undefined);
@@ -96,7 +102,7 @@ export class ClusterService {
         ),
       onAddressConflict: () =>
         addressThrottle.log((times) =>
-          log.error(
+          raisingLog.error(
             { event: 'cluster_address_conflict', advertise: self.address, times },
             'another relay of the cluster advertises the same address; set RELAY_CLUSTER_ADVERTISE',
           ),
@@ -104,19 +110,23 @@ export class ClusterService {
       events: {
         onSecretMismatch: () =>
           secretThrottle.log(() =>
-            log.error(
+            raisingLog.error(
               { event: 'cluster_secret_mismatch' },
               'a relay with a different RELAY_CLUSTER_SECRET uses the same coordinator; its clients cannot be paired with clients of this relay',
             ),
           ),
         onLeaseLost: (token, owner) => sessions.redirectWaiting(token, owner),
-        onUp: () =>
-          log.info({ event: 'coordinator_up' }, 'coordinator is up; clients are paired across relays'),
+        onUp: () => {
+          warnings.clear('coordinator_down');
+          log.info({ event: 'coordinator_up' }, 'coordinator is up; clients are paired across relays');
+        },
         onDown: (code) =>
-          log.warn(
-            { event: 'coordinator_down', code, hint: coordinatorHint(code) },
-            'coordinator is down; clients are paired within this relay only until it is back',
-          ),
+          warnings
+            .raising(log)
+            .warn(
+              { event: 'coordinator_down', code, hint: coordinatorHint(code) },
+              'coordinator is down; clients are paired within this relay only until it is back',
+            ),
       },
     });
     sessions.clusterRouter = router;

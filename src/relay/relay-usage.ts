@@ -8,6 +8,7 @@ import type { UsageRecorder } from '../usage/record.ts';
 import { SqliteSink } from '../usage/sqlite-sink.ts';
 import type { CurrentState, SqliteSinkEvents } from '../usage/sqlite-sink.ts';
 import type { DatabaseNotice } from '../usage/usage-database.ts';
+import type { Warnings } from './warnings.ts';
 
 /** The first of consecutive database failures is logged, and then one in this many. */
 const LOG_EVERY_FAILURES = 12;
@@ -31,11 +32,13 @@ export class RelayUsage {
   /** Records passed to the line writer. */
   #submittedLines = 0;
   #database: SqliteSink | null = null;
+  readonly #warnings: Warnings;
   #databaseProblem: string | null = null;
 
   /** @param clock milliseconds of a monotonic clock */
-  constructor(recorder: UsageRecorder, log: Log, clock: () => number) {
+  constructor(recorder: UsageRecorder, log: Log, warnings: Warnings, clock: () => number) {
     this.#recorder = recorder;
+    this.#warnings = warnings;
     this.#log = log;
     const throttle = new LogThrottle(LOG_SUPPRESSED_INTERVAL_MS, clock);
     this.#limiter = new RecordLimiter(clock, () =>
@@ -99,10 +102,12 @@ export class RelayUsage {
       onDropped: (count) =>
         this.#log.error({ event: 'usage_records_dropped', count }, 'usage records dropped'),
       onBroken: (code) =>
-        this.#log.error(
-          { event: 'usage_log_broken', code },
-          'writing usage records to RELAY_LOG_FD failed permanently; records are dropped',
-        ),
+        this.#warnings
+          .raising(this.#log)
+          .error(
+            { event: 'usage_log_broken', code },
+            'writing usage records to RELAY_LOG_FD failed permanently; records are dropped',
+          ),
     });
     this.#lineWriter = writer;
     this.#limiter.addSink({
@@ -116,7 +121,8 @@ export class RelayUsage {
   async #openDatabase(path: string, retentionMs: number | null, current: () => CurrentState): Promise<void> {
     const events: SqliteSinkEvents = {
       onFailed: ({ code, reason, failuresInARow: failures, queued }) => {
-        this.#databaseProblem = `the usage database is not written (${code})${reason === undefined ? '' : `: ${reason}`}`;
+        this.#databaseProblem = writeProblem(code, reason);
+        this.#warnings.raise('usage_database_write_failed', this.#databaseProblem);
         if (failures % LOG_EVERY_FAILURES !== 1) return;
         this.#log.warn(
           { event: 'usage_database_write_failed', code, failures, queued, reason },
@@ -125,6 +131,7 @@ export class RelayUsage {
       },
       onRecovered: (failures) => {
         this.#databaseProblem = null;
+        this.#warnings.clear('usage_database_write_failed');
         this.#log.info(
           { event: 'usage_database_write_recovered', failures },
           'usage database write recovered',
@@ -146,22 +153,29 @@ export class RelayUsage {
   }
 
   #logNotice(notice: DatabaseNotice): void {
+    const log = this.#warnings.raising(this.#log);
     switch (notice.kind) {
       case 'rollback journal':
-        this.#log.warn(
+        log.warn(
           { event: 'usage_database_without_wal' },
           'usage database has no write-ahead log: its file system does not support shared memory; readers delay writes',
         );
         break;
       case 'wal blocked':
-        this.#log.warn(
+        log.warn(
           { event: 'usage_database_wal_grows', seconds: notice.seconds, bytes: notice.bytes },
           'usage database write-ahead log keeps growing: a program has kept a read transaction open',
         );
         break;
       case 'wal truncated':
-        this.#log.info({ event: 'usage_database_wal_truncated' }, 'usage database write-ahead log truncated');
+        this.#warnings.clear('usage_database_wal_grows');
+        log.info({ event: 'usage_database_wal_truncated' }, 'usage database write-ahead log truncated');
         break;
     }
   }
+}
+
+/** @param code of SQLite, or a sentence */
+function writeProblem(code: string, reason: string | undefined): string {
+  return `the usage database can't be written, and records wait in memory: ${reason ?? code}`;
 }

@@ -78,12 +78,17 @@ const SHARED_ADDRESS_WARNING =
 /** Minimum time between two log lines about memory, in milliseconds. */
 const MEMORY_LOG_INTERVAL_MS = 10_000;
 
+/** A shortage of memory is shown for this time, in milliseconds. */
+const MEMORY_WARNING_MS = 600_000;
+
 const MEMORY_HINT =
   'raise the memory limit, lower net.ipv4.tcp_rmem and tcp_wmem, or set RELAY_MAX_CONNECTIONS_PER_ADDRESS';
 
 const STALLED_PAIRS_ENDED = `stalled pairs ended: buffers of the kernel have used up the memory; ${MEMORY_HINT}`;
 
 const MEMORY_SHORTAGE = `buffers of the kernel have used up the memory, and no pair is stalled; ${MEMORY_HINT}`;
+
+const QUOTA_SAVE_FAILED = 'saving the quota failed; a restart would lose the usage since the last save';
 
 /** The bound endpoints, with port 0 resolved. */
 export interface Endpoints {
@@ -128,19 +133,24 @@ export class Relay {
     this.#log = log;
     this.#recorder = new UsageRecorder(config.usage.blurSeconds);
     const monotonicClock = (): number => performance.now();
-    this.#usage = new RelayUsage(this.#recorder, log, monotonicClock);
+    this.#warnings = new Warnings(monotonicClock, report.warnings);
+    this.#usage = new RelayUsage(this.#recorder, log, this.#warnings, monotonicClock);
     const { limits, timeouts, trustedProxies } = config;
     const limitOf = (reason: RejectReason): ReachedLimit => reachedLimit(reason, this.#admission, config);
     this.#rejectionLog = new RejectionLog(log, limitOf);
     const sharedAddress = new LogThrottle(SHARED_ADDRESS_WARNING_MS, monotonicClock);
-    this.#capacity = resolveCapacity(config, log, processLimits);
+    this.#capacity = resolveCapacity(config, this.#warnings.raising(log), processLimits);
     this.#admission = new AdmissionControl({
       handshakeTimeoutMs: timeouts.handshakeMs,
       ...this.#capacity,
       proxies: trustedProxies.length === 0 ? null : new TrustedProxies(trustedProxies),
       addressLimit: createAddressLimit(limits, monotonicClock),
       onSharedAddress: () =>
-        sharedAddress.log(() => log.warn({ event: 'shared_address' }, SHARED_ADDRESS_WARNING)),
+        sharedAddress.log(() =>
+          this.#warnings
+            .raising(log, SHARED_ADDRESS_WARNING_MS)
+            .warn({ event: 'shared_address' }, SHARED_ADDRESS_WARNING),
+        ),
       onRejected: (reason) => this.#rejectionLog.count(reason),
       wallClock: () => Date.now(),
       monotonicClock,
@@ -163,10 +173,12 @@ export class Relay {
     this.#fdReserve = new FdReserve({
       onExhausted: (code) => {
         this.#admission.isOutOfDescriptors = true;
+        this.#warnings.raise('accept_failed', acceptErrorMessage(code));
         this.#logAcceptError(code);
       },
       onRecovered: () => {
         this.#admission.isOutOfDescriptors = false;
+        this.#warnings.clear('accept_failed');
         log.info(
           { event: 'file_descriptors_available' },
           'file descriptors available again; accepting clients',
@@ -175,7 +187,6 @@ export class Relay {
     });
     this.#memoryGuard = this.#createMemoryGuard(processLimits.memory, monotonicClock);
     this.#rate = new RateMeter(() => this.#relayedBytes(), monotonicClock);
-    this.#warnings = new Warnings(monotonicClock);
     this.#status = new StatusReport({
       sessions: this.#sessions,
       admission: this.#admission,
@@ -213,14 +224,15 @@ export class Relay {
     const { raw, websocket, status } = this.#config.listen;
     const backend = await IoBackend.open(this.#config.bufferMemoryBytes);
     this.#logStart(backend);
+    const log = this.#warnings.raising(this.#log);
     if (backend.kind === 'standard streams') {
-      this.#log.warn(
+      log.warn(
         { event: 'io_backend_fallback', io_backend: backend.kind },
         'unsupported Node.js version: falling back to standard streams (slower, more memory per connection)',
       );
     }
     if (backend.kind === 'shared buffer' && usesTls(this.#config.listen) && !backend.hasSharedBufferTls) {
-      this.#log.warn(
+      log.warn(
         { event: 'tls_backend_fallback' },
         'unsupported Node.js version: TLS falls back to standard streams (slower, more memory)',
       );
@@ -318,10 +330,10 @@ export class Relay {
     this.#rate.close();
     this.#metrics.close();
     for (const certificate of this.#certificates.values()) certificate.close();
-    this.#rejectionLog.close();
     for (const server of this.#statusServers) server.closeAllConnections();
     for (const closer of this.#closers.toReversed()) await closer();
     this.#closers.length = 0;
+    this.#rejectionLog.close();
     this.#fdReserve.close();
     this.#memoryGuard?.close();
   }
@@ -330,6 +342,7 @@ export class Relay {
     if (cgroup2 === null) return null;
     const onEnded = new LogThrottle(MEMORY_LOG_INTERVAL_MS, monotonicClock);
     const onNoneEnded = new LogThrottle(MEMORY_LOG_INTERVAL_MS, monotonicClock);
+    const log = this.#warnings.raising(this.#log, MEMORY_WARNING_MS);
     const guard = new MemoryGuard({
       limitBytes: bytes,
       readUsage: () => readMemoryUsage(cgroup2),
@@ -337,10 +350,10 @@ export class Relay {
       onShortage: (ended, { unreclaimable: usedBytes, sockets: socketBytes }) => {
         const usage = { used_bytes: usedBytes, socket_bytes: socketBytes, memory_bytes: bytes };
         if (ended === 0)
-          onNoneEnded.log(() => this.#log.warn({ event: 'memory_shortage', ...usage }, MEMORY_SHORTAGE));
+          onNoneEnded.log(() => log.warn({ event: 'memory_shortage', ...usage }, MEMORY_SHORTAGE));
         else
           onEnded.log(() =>
-            this.#log.warn(
+            log.warn(
               { event: 'stalled_pairs_ended', ended_pairs: guard.endedPairs, ...usage },
               STALLED_PAIRS_ENDED,
             ),
@@ -375,10 +388,11 @@ export class Relay {
         this.#admission.isOverQuota = false;
       },
       onSaveFailed: (code) =>
-        log.error(
-          { event: 'quota_save_failed', code },
-          'saving the quota failed; a restart would lose the usage since the last save',
-        ),
+        this.#warnings.raising(log).error({ event: 'quota_save_failed', code }, QUOTA_SAVE_FAILED),
+      onSaveRecovered: () => {
+        this.#warnings.clear('quota_save_failed');
+        log.info({ event: 'quota_save_recovered' }, 'saving the quota recovered');
+      },
     });
     this.#closers.push(() => tracker.close());
     this.#quota = tracker;
@@ -434,7 +448,7 @@ export class Relay {
     const { ClusterService } = await import('./cluster.ts');
     const cluster = await ClusterService.open(
       config,
-      { sessions: this.#sessions, backend, acceptor },
+      { sessions: this.#sessions, backend, acceptor, warnings: this.#warnings },
       this.#log,
     );
     this.#closers.push(() => cluster.close());
@@ -469,10 +483,7 @@ export class Relay {
 
   #logAcceptError(code: string): void {
     this.#acceptErrorThrottle.log((times) =>
-      this.#log.warn(
-        { event: 'accept_failed', code, times },
-        `accepting clients failed${ACCEPT_ERROR_HINTS[code] ?? ''}`,
-      ),
+      this.#log.warn({ event: 'accept_failed', code, times }, acceptErrorMessage(code)),
     );
   }
 
@@ -510,6 +521,10 @@ export class Relay {
       mood: summary.mood,
     });
   }
+}
+
+function acceptErrorMessage(code: string): string {
+  return `accepting clients failed${ACCEPT_ERROR_HINTS[code] ?? ''}`;
 }
 
 /** For the log. */

@@ -26,7 +26,7 @@ type LimitReason = (typeof LIMIT_REASONS)[number];
 /** The certificate of a listener. */
 export interface ListenerCertificate {
   readonly endpoint: BoundEndpoint;
-  readonly certificate: Pick<ReloadableCredentials, 'expiresAt'>;
+  readonly certificate: Pick<ReloadableCredentials, 'expiresAt' | 'isExpired' | 'problem'>;
 }
 
 /** The parts of the relay that the status is read from. Parts that open later, or are not configured, are null. */
@@ -125,12 +125,11 @@ export class StatusReport {
   }
 
   #certificates(): RelayStatus['certificates'] {
-    const now = Date.now();
-    return this.#relay.certificates().map(({ endpoint, certificate: { expiresAt } }) => ({
+    return this.#relay.certificates().map(({ endpoint, certificate }) => ({
       listener: listenerName(endpoint),
-      expires: expiresAt.toISOString(),
-      expired: expiresAt.getTime() <= now,
-      problem: null,
+      expires: certificate.expiresAt.toISOString(),
+      expired: certificate.isExpired,
+      problem: certificate.problem,
     }));
   }
 }
@@ -146,23 +145,16 @@ function quotaStatus(quota: Quota): NonNullable<RelayStatus['quota']> {
   };
 }
 
-function certificateWarnings({
-  listener,
-  expires,
-  expired,
-  problem,
-}: RelayStatus['certificates'][number]): OperatorWarning[] {
-  const warnings: OperatorWarning[] = [];
-  if (problem !== null) warnings.push({ event: 'certificate_reload_failed', message: problem });
-  const [day = ''] = expires.split('T');
-  if (expired) {
-    const message = `the certificate of ${listener} expired on ${day}: clients reject it`;
-    warnings.push({ event: 'certificate_expired', message });
-  } else if (Date.parse(expires) - Date.now() < EXPIRY_WARNING_MS) {
-    const message = `the certificate of ${listener} expires on ${day}`;
-    warnings.push({ event: 'certificate_expires_soon', message });
+/** The warning about a certificate, if there is one. */
+function certificateWarnings(certificate: RelayStatus['certificates'][number]): readonly OperatorWarning[] {
+  const { listener, expires, expired, problem } = certificate;
+  if (problem !== null) {
+    const event = expired ? 'certificate_expired' : 'certificate_reload_failed';
+    return [{ event, message: `${listener}: ${problem}` }];
   }
-  return warnings;
+  if (Date.parse(expires) - Date.now() >= EXPIRY_WARNING_MS) return [];
+  const [day = ''] = expires.split('T');
+  return [{ event: 'certificate_expires_soon', message: `the certificate of ${listener} expires on ${day}` }];
 }
 
 /** Without the paths of its certificate. */

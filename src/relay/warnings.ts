@@ -1,3 +1,4 @@
+import type { Log } from '../process/logging.ts';
 import type { OperatorWarning } from '../status/relay-status.ts';
 
 interface RaisedWarning extends OperatorWarning {
@@ -5,10 +6,7 @@ interface RaisedWarning extends OperatorWarning {
   readonly expiresAt: number;
 }
 
-/**
- * Current problems that the operator should act on. Each part of the relay raises its own and clears them; this
- * logs nothing.
- */
+/** Current problems that the operator should act on. Each part of the relay raises its own and clears them. */
 export class Warnings {
   readonly #clock: () => number;
   /** By event, or by event and subject. */
@@ -47,6 +45,28 @@ export class Warnings {
 
   clear(event: string, subject = ''): void {
     this.#raised.delete(keyOf(event, subject));
+  }
+
+  /**
+   * A log whose warnings and errors are raised, too, with their messages.
+   *
+   * @param forMs as for `raise`
+   */
+  raising(log: Log, forMs?: number): Log {
+    const options = forMs === undefined ? {} : { forMs };
+    return {
+      debug: (fields, message) => log.debug(fields, message),
+      info: (fields, message) => log.info(fields, message),
+      warn: (fields, message) => {
+        log.warn(fields, message);
+        this.raise(fields.event, message, options);
+      },
+      error: (fields, message) => {
+        log.error(fields, message);
+        this.raise(fields.event, message, options);
+      },
+      fatal: (fields, message) => log.fatal(fields, message),
+    };
   }
 }
 

@@ -118,6 +118,7 @@ export class Sidecar {
     };
     const totals = this.#own(new UsageTotals({ source, pool, onInternalError }));
     const relay = new RelayClient(relayStatusUrl);
+    const { warnings } = this.#configReport;
     const history = new LiveHistory();
     this.#own(new RelayPoller(() => relay.state(), history)).start();
     const health: AppDependencies['health'] = {
@@ -135,7 +136,7 @@ export class Sidecar {
       {
         page: readPage(),
         assets: await loadAssets(pool),
-        readLiveStatus: () => readLiveStatus({ relay, databasePath, store, schedule, warnings: [] }),
+        readLiveStatus: () => readLiveStatus({ relay, databasePath, store, schedule, warnings }),
         readHistory: (seconds) => history.read(Date.now(), performance.now(), seconds),
         health,
         metrics,

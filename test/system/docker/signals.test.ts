@@ -47,7 +47,8 @@ async function stopWithinASecond(context: TestContext, container: Container): Pr
   const end = clock.now();
   equal(await stopped, 0);
   const log = await container.logs();
-  const [, signalled = ''] = /"time":"([^"]*)","signal":"SIGTERM","msg":"stopping"/u.exec(log) ?? [];
+  const [, signalled = ''] =
+    /"time":"([^"]*)","event":"stopping","signal":"SIGTERM","msg":"stopping"/u.exec(log) ?? [];
   const from = moments.findLastIndex(({ at }) => at <= Date.parse(signalled));
   ok(from >= 0, log);
   const samples = [...moments.slice(from).map(({ moment }) => moment), end];

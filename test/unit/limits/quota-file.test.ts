@@ -19,7 +19,7 @@ const WRITER = `
 import { writeSync } from 'node:fs';
 import { QuotaFile, loadQuota } from ${JSON.stringify(FILE_MODULE)};
 const path = process.argv[1];
-const file = new QuotaFile(path, (code) => { throw new Error(code); });
+const file = new QuotaFile(path, (code) => { throw new Error(code); }, () => undefined);
 let relayedBytes = loadQuota(path)?.relayedBytes ?? 0;
 for (;;) {
   relayedBytes += 1;
@@ -36,11 +36,15 @@ function noFailure(code: string): never {
   throw new Error(`not saved: ${code}`);
 }
 
+function noRecovery(): never {
+  throw new Error('no save has failed');
+}
+
 describe('a quota file', () => {
   test('loads as null before the first save, and then as the saved state', async (context) => {
     const path = join(await scratch(context), 'quota.json');
     assert.equal(loadQuota(path), null);
-    const file = new QuotaFile(path, noFailure);
+    const file = new QuotaFile(path, noFailure, noRecovery);
     const states: readonly SavedQuota[] = [
       used(0),
       used(9_007_199_254_740_991),
@@ -56,7 +60,7 @@ describe('a quota file', () => {
 
   test('is written only if something has changed', async (context) => {
     const path = join(await scratch(context), 'quota.json');
-    const file = new QuotaFile(path, noFailure);
+    const file = new QuotaFile(path, noFailure, noRecovery);
     await file.save(used(1));
     const { ino } = await stat(path);
     await file.save(used(1));
@@ -69,7 +73,7 @@ describe('a quota file', () => {
 
   test('has one write at a time, and ends with the last saved state', async (context) => {
     const path = join(await scratch(context), 'quota.json');
-    const file = new QuotaFile(path, noFailure);
+    const file = new QuotaFile(path, noFailure, noRecovery);
     // Two writes at once would conflict, because each recreates the file.
     const saves = Array.from({ length: 200 }, (_, index) => file.save(used(index)));
     await Promise.all(saves);
@@ -81,18 +85,22 @@ describe('a quota file', () => {
     const directory = join(await scratch(context), 'mounted');
     const path = join(directory, 'quota.json');
     const codes: string[] = [];
-    const file = new QuotaFile(path, (code) => codes.push(code));
+    const file = new QuotaFile(
+      path,
+      (code) => codes.push(code),
+      () => codes.push('recovered'),
+    );
     await file.save(used(1));
     await file.save(used(1));
     await file.save(used(2));
     assert.deepEqual(codes, ['ENOENT']);
     await mkdir(directory);
     await file.save(used(2));
-    assert.deepEqual([loadQuota(path), codes], [used(2), ['ENOENT']]);
+    assert.deepEqual([loadQuota(path), codes], [used(2), ['ENOENT', 'recovered']]);
     await rm(directory, { recursive: true });
     await file.save(used(3));
     await file.save(used(4));
-    assert.deepEqual(codes, ['ENOENT', 'ENOENT']);
+    assert.deepEqual(codes, ['ENOENT', 'recovered', 'ENOENT']);
   });
 
   test('leaves nothing behind if it cannot be renamed', async (context) => {
@@ -100,7 +108,11 @@ describe('a quota file', () => {
     const path = join(directory, 'quota.json');
     await mkdir(path);
     const codes: string[] = [];
-    await new QuotaFile(path, (code) => codes.push(code)).save(used(1));
+    await new QuotaFile(
+      path,
+      (code) => codes.push(code),
+      () => codes.push('recovered'),
+    ).save(used(1));
     assert.deepEqual([codes, await readdir(directory)], [['EISDIR'], ['quota.json']]);
   });
 
@@ -110,7 +122,7 @@ describe('a quota file', () => {
     const other = join(directory, 'other');
     await writeFile(other, 'mine');
     await symlink(other, `${path}.unfinished`);
-    const file = new QuotaFile(path, noFailure);
+    const file = new QuotaFile(path, noFailure, noRecovery);
     await file.save(used(1));
     await writeFile(`${path}.unfinished`, 'half a fi');
     assert.deepEqual(loadQuota(path), used(1));

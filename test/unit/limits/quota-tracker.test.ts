@@ -50,6 +50,7 @@ class TrackerFixture implements AsyncDisposable {
         onReset: () => this.events.push('reset'),
         onGraceEnd: () => this.events.push('grace over'),
         onSaveFailed: (code) => this.events.push(code),
+        onSaveRecovered: () => this.events.push('saved again'),
       },
     );
     return this.#tracker;
@@ -78,7 +79,11 @@ async function openTracker(context: TestContext): Promise<TrackerFixture> {
 }
 
 async function save(path: string, saved: SavedQuota): Promise<void> {
-  await new QuotaFile(path, (code) => assert.fail(code)).save(saved);
+  await new QuotaFile(
+    path,
+    (code) => assert.fail(code),
+    () => assert.fail(),
+  ).save(saved);
 }
 
 describe('a quota tracker', () => {
@@ -220,7 +225,7 @@ describe('a quota tracker', () => {
       fixture.pass(1000);
       return fixture.savedBytes === 20;
     });
-    assert.deepEqual(fixture.events, ['ENOENT']);
+    assert.deepEqual(fixture.events, ['ENOENT', 'saved again']);
   });
 
   test('counts and saves the last bytes when it closes, and then stops checking', async (context) => {

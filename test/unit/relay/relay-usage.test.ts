@@ -7,6 +7,7 @@ import type { TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { pino } from 'pino';
 import { RelayUsage } from '../../../src/relay/relay-usage.ts';
+import { Warnings } from '../../../src/relay/warnings.ts';
 import { UsageRecorder } from '../../../src/usage/record.ts';
 import type { UsageRecord } from '../../../src/usage/record.ts';
 import { scratch, until } from '../../support/scratch.ts';
@@ -40,7 +41,7 @@ async function open(context: TestContext, { databasePath, logFd, retentionMs }: 
     { write: (line) => log.push(JSON.parse(line)) },
   );
   const recorder = new UsageRecorder(0);
-  const usage = new RelayUsage(recorder, logger, () => 0);
+  const usage = new RelayUsage(recorder, logger, new Warnings(() => 0), () => 0);
   let closed: Promise<void> | null = null;
   const close = (): Promise<void> => (closed ??= usage.close());
   context.after(close);

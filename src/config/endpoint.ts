@@ -14,8 +14,8 @@ export interface TcpEndpoint {
   readonly port: number;
   readonly interface: string | null;
   readonly backlog: number | null;
-  /** Null: no TLS. */
-  readonly tls: TlsFiles | null;
+  /** `acme`: the certificate that the relay gets by ACME. Null: no TLS. */
+  readonly tls: TlsFiles | 'acme' | null;
 }
 
 export interface UnixEndpoint {
@@ -31,8 +31,8 @@ export interface SystemdEndpoint {
   readonly domain: 'INET' | 'INET6' | 'UNIX';
   /** Index among the passed sockets, from 0, or name. */
   readonly socket: number | string;
-  /** Null: no TLS. */
-  readonly tls: TlsFiles | null;
+  /** `acme`: the certificate that the relay gets by ACME. Null: no TLS. */
+  readonly tls: TlsFiles | 'acme' | null;
 }
 
 /** An address that the program binds itself, so that other programs can connect to it. */
@@ -48,7 +48,7 @@ export class EndpointError extends Error {}
 export const ENDPOINT_GRAMMAR =
   'endpoints like tcp:4001, 127.0.0.1:4001, [::1]:4001, ' +
   'ssl:443:privateKey=/etc/relay/key.pem:certKey=/etc/relay/fullchain.pem, ' +
-  'unix:/run/relay.sock:mode=660, systemd:domain=INET:index=0, separated by blanks or commas';
+  'ssl:443, unix:/run/relay.sock:mode=660, systemd:domain=INET:index=0, separated by blanks or commas';
 
 const MAX_PORT = 65_535;
 const MAX_BACKLOG = 2 ** 31 - 1;
@@ -140,7 +140,8 @@ function formatFields(endpoint: Endpoint): string[] {
   switch (endpoint.kind) {
     case 'tcp': {
       const { port, tls } = endpoint;
-      const files = tls === null ? [`tcp:${port}`] : [`ssl:${port}`, ...tlsOptions(tls)];
+      const files =
+        tls === null ? [`tcp:${port}`] : [`ssl:${port}`, ...(tls === 'acme' ? [] : tlsOptions(tls))];
       return [...files, ...option('interface', endpoint.interface), ...options];
     }
     case 'unix': {
@@ -150,7 +151,8 @@ function formatFields(endpoint: Endpoint): string[] {
     case 'systemd': {
       const { domain, socket, tls } = endpoint;
       const which = option(typeof socket === 'number' ? 'index' : 'name', String(socket));
-      return [`systemd:domain=${domain}`, ...which, ...(tls === null ? [] : tlsOptions(tls))];
+      const files = tls === 'acme' ? option('tls', tls) : tls === null ? [] : tlsOptions(tls);
+      return [`systemd:domain=${domain}`, ...which, ...files];
     }
   }
 }
@@ -172,7 +174,7 @@ function parseTcp(fields: Fields): TcpEndpoint {
   const port = fields.takeRequired('port');
   const address = fields.take('interface');
   const backlog = fields.takeNumber('backlog', 10, 1, MAX_BACKLOG);
-  const tls = fields.kind === 'ssl' ? takeTls(fields) : null;
+  const tls = fields.kind !== 'ssl' ? null : hasTlsFiles(fields) ? takeTls(fields) : 'acme';
   if (fields.has('privateKey') || fields.has('certKey')) {
     throw new EndpointError('tcp: does not support TLS; with a key and a certificate, use ssl:');
   }
@@ -191,6 +193,12 @@ function toPort(text: string): number {
 }
 
 const TLS_OPTIONS = 'privateKey, certKey, extraCertChain, sslmethod and dhParameters';
+
+function hasTlsFiles(fields: Fields): boolean {
+  return ['privateKey', 'certKey', 'extraCertChain', 'sslmethod', 'dhParameters'].some((key) =>
+    fields.has(key),
+  );
+}
 
 function takeTls(fields: Fields): TlsFiles {
   const keyPath = fields.takeRequired('privateKey');
@@ -236,9 +244,13 @@ function parseSystemd(fields: Fields): SystemdEndpoint {
   }
   // Twisted does not support TLS here; the options are those of ssl:.
   const isSecure = ['privateKey', 'certKey', 'extraCertChain'].some((key) => fields.has(key));
-  if (isSecure && domain === 'UNIX') throw new EndpointError('TLS is not supported on unix sockets');
-  const tls = isSecure ? takeTls(fields) : null;
-  fields.rejectOthers(`domain, index and name, and for TLS ${TLS_OPTIONS}`);
+  const certificate = fields.take('tls');
+  if ((isSecure || certificate !== null) && domain === 'UNIX')
+    throw new EndpointError('TLS is not supported on unix sockets');
+  if (certificate !== null && (certificate !== 'acme' || isSecure))
+    throw new EndpointError('the only value of tls is acme, and it needs no files');
+  const tls = isSecure ? takeTls(fields) : certificate;
+  fields.rejectOthers(`domain, index and name, and for TLS ${TLS_OPTIONS}, or tls=acme`);
   return { kind: 'systemd', domain, socket, tls };
 }
 

@@ -1,3 +1,5 @@
+import { ACME_DEFAULTS, checkAcmeEndpoints, readAcmeConfig } from './acme-config.ts';
+import type { AcmeConfig } from './acme-config.ts';
 import { CLUSTER_DEFAULTS, CLUSTER_SECRETS, readClusterConfig } from './cluster-config.ts';
 import type { ClusterConfig } from './cluster-config.ts';
 import { ENDPOINT_GRAMMAR } from './endpoint.ts';
@@ -88,6 +90,8 @@ export interface RelayConfig {
   };
   /** Null: this relay is not in a cluster. */
   readonly cluster: ClusterConfig | null;
+  /** Null: this relay gets no certificate by ACME. */
+  readonly acme: AcmeConfig | null;
 }
 
 /** All variables with their defaults. An empty value means off. */
@@ -120,6 +124,7 @@ export const RELAY_DEFAULTS = {
   RELAY_QUOTA_GRACE: '',
   RELAY_DRAIN_DELAY: '5s',
   RELAY_DRAIN_TIMEOUT: '5m',
+  ...ACME_DEFAULTS,
   ...CLUSTER_DEFAULTS,
 } as const;
 
@@ -153,10 +158,14 @@ export function readRelayConfig(
     readFile,
   });
   const databasePath = env.read('RELAY_USAGE_DB', null, (text) => text);
+  const raw = env.read('RELAY_LISTEN', [], toEndpoints);
+  const websocket = env.read('RELAY_WEBSOCKET_LISTEN', [], toEndpoints);
+  const acme = readAcmeConfig(env, databasePath);
+  const added = checkAcmeEndpoints(env, acme, { RELAY_LISTEN: raw, RELAY_WEBSOCKET_LISTEN: websocket });
   const config: RelayConfig = {
     listen: {
-      raw: env.read('RELAY_LISTEN', [], toEndpoints),
-      websocket: env.read('RELAY_WEBSOCKET_LISTEN', [], toEndpoints),
+      raw: added === null ? raw : [...raw, added],
+      websocket,
       status: env.read('RELAY_STATUS_LISTEN', [], toInternalEndpoints),
       inherited: readInheritedSockets(environment, pid),
     },
@@ -189,6 +198,7 @@ export function readRelayConfig(
       timeoutMs: env.read('RELAY_DRAIN_TIMEOUT', 0, toDurationMs),
     },
     cluster: readClusterConfig(env),
+    acme,
   };
 
   const { errors } = env;

@@ -1,7 +1,6 @@
 import { accessSync, constants, readFileSync, rmSync, statSync } from 'node:fs';
-import { rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { fsyncPath, writeDurably } from '../process/durable-file.ts';
+import { UNFINISHED_SUFFIX, replaceDurably } from '../process/durable-file.ts';
 import { StartupError, errorCode } from '../process/errors.ts';
 import type { SavedQuota } from './quota.ts';
 
@@ -9,9 +8,6 @@ import type { SavedQuota } from './quota.ts';
 const KIND = 'magic-wormhole transit relay quota';
 
 const VERSION = 1;
-
-/** Suffix of the file while it is being written. */
-const TEMPORARY_SUFFIX = '.unfinished';
 
 /** A quota file is much smaller than this, in bytes. */
 const MAX_BYTES = 4096;
@@ -28,7 +24,7 @@ export class QuotaFileError extends StartupError {}
  */
 export function loadQuota(path: string): SavedQuota | null {
   try {
-    rmSync(path + TEMPORARY_SUFFIX, { force: true });
+    rmSync(path + UNFINISHED_SUFFIX, { force: true });
     accessSync(dirname(path), constants.W_OK | constants.X_OK);
   } catch (error) {
     const sentence = `cannot write to the directory of the quota file "${path}" (${errorCode(error)})`;
@@ -84,7 +80,7 @@ export class QuotaFile {
     try {
       while (this.#desiredText !== null && this.#desiredText !== this.#writtenText) {
         const text = this.#desiredText;
-        await replaceFile(this.#path, text);
+        await replaceDurably(this.#path, text);
         this.#writtenText = text;
         if (this.#isFailing) this.#onRecovery();
         this.#isFailing = false;
@@ -98,20 +94,6 @@ export class QuotaFile {
       this.#writing = null;
     }
   }
-}
-
-async function replaceFile(path: string, text: string): Promise<void> {
-  const unfinished = path + TEMPORARY_SUFFIX;
-  try {
-    await rm(unfinished, { force: true });
-    await writeDurably(unfinished, text);
-    await rename(unfinished, path);
-  } catch (error) {
-    // Frees space on a full disk. The first error is the one to report.
-    await rm(unfinished, { force: true }).catch(() => null);
-    throw error;
-  }
-  await fsyncPath(dirname(path));
 }
 
 /**

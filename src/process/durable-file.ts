@@ -1,5 +1,6 @@
 import { closeSync, fsyncSync, openSync } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { open, rename, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
 
 /** Flushes a file, or the names in a directory, to disk, so that it survives a power cut. */
 export async function fsyncPath(path: string): Promise<void> {
@@ -37,4 +38,27 @@ export async function writeDurably(path: string, text: string, mode: number | nu
   } finally {
     await handle.close();
   }
+}
+
+/** Suffix of a file while `replaceDurably` writes it. */
+export const UNFINISHED_SUFFIX = '.unfinished';
+
+/**
+ * Creates or replaces a file. After a crash or a power cut it has either the old or the new content. Only one
+ * call at a time is allowed for each path.
+ *
+ * @param mode as for `writeDurably`
+ */
+export async function replaceDurably(path: string, text: string, mode: number | null = null): Promise<void> {
+  const unfinished = path + UNFINISHED_SUFFIX;
+  try {
+    await rm(unfinished, { force: true });
+    await writeDurably(unfinished, text, mode);
+    await rename(unfinished, path);
+  } catch (error) {
+    // Frees space on a full disk. The first error is the one to report.
+    await rm(unfinished, { force: true }).catch(() => null);
+    throw error;
+  }
+  await fsyncPath(dirname(path));
 }

@@ -28,12 +28,14 @@ import { HealthProbes } from '../status/health-probes.ts';
 import { RateMeter } from '../status/samplers.ts';
 import { createStatusServer } from '../status/status-server.ts';
 import type { HttpListener } from '../transport/http-listener.ts';
+import { AcmeChallenges } from '../transport/acme-challenges.ts';
 import { IoBackend } from '../transport/io-backend.ts';
 import { listen } from '../transport/listener.ts';
 import { CertificateError, ReloadableCredentials } from '../transport/tls-credentials.ts';
 import { UsageRecorder } from '../usage/record.ts';
 import { DatabaseThread } from '../usage/sqlite-sink.ts';
 import type { CurrentState } from '../usage/sqlite-sink.ts';
+import type { AcmeService } from './acme.ts';
 import type { ClusterService } from './cluster.ts';
 import { RelayMetrics } from './relay-metrics.ts';
 import { RelayUsage } from './relay-usage.ts';
@@ -64,6 +66,9 @@ const ACCEPT_ERROR_HINTS: Readonly<Record<string, string>> = {
     ': no file descriptors left; lower RELAY_MAX_CONNECTIONS or raise the limit (ulimit -n, LimitNOFILE=)',
   ENFILE: ': the host has no file descriptors left; raise its limit (sysctl fs.file-max)',
 };
+
+/** The port of `http://`, to which a certificate authority connects for HTTP-01. */
+const HTTP_PORT = 80;
 
 const CERTIFICATE_RELOAD_FAILED = 'certificate reload failed; keeping the previous certificate';
 
@@ -125,6 +130,7 @@ export class Relay {
   readonly #acceptErrorThrottle: LogThrottle;
   #quota: QuotaTracker | null = null;
   #cluster: ClusterService | null = null;
+  #acme: AcmeService | null = null;
   #probes: HealthProbes | null = null;
 
   constructor(config: RelayConfig, log: Log, report: ConfigReport, processLimits = readProcessLimits()) {
@@ -237,12 +243,15 @@ export class Relay {
         'unsupported Node.js version: TLS falls back to standard streams (slower, more memory)',
       );
     }
+    const challenges = new AcmeChallenges();
     const acceptor = new Acceptor({
       backend,
       admission: this.#admission,
       sessions: this.#sessions,
       pingIntervalMs: PING_INTERVAL_MS,
+      challenges,
     });
+    await this.#openAcme(challenges);
     await this.#openCluster(backend, acceptor);
     const open = async (role: 'raw' | 'websocket', endpoint: Endpoint): Promise<Server> =>
       acceptor.createServer({
@@ -270,6 +279,7 @@ export class Relay {
       }),
     };
     this.#probes = new HealthProbes(endpoints.raw, endpoints.websocket, this.#sessions);
+    this.#acme?.start();
     return endpoints;
   }
 
@@ -278,9 +288,15 @@ export class Relay {
     return DatabaseThread.runningCount > 0;
   }
 
-  /** Reloads the certificates. If one cannot be read, that is logged, and the previous one stays in use. */
+  /**
+   * Reloads the certificates. If one cannot be read, that is logged, and the previous one stays in use. A request
+   * for a certificate that has failed is repeated.
+   */
   async reload(): Promise<void> {
-    for (const certificate of this.#certificates.values()) {
+    this.#acme?.retryNow();
+    for (const certificate of new Set(this.#certificates.values())) {
+      // There is no file to read yet.
+      if (certificate.expiresAt === null) continue;
       try {
         this.#log.info(
           { event: 'certificate_reloaded', result: await certificate.reload() },
@@ -420,8 +436,19 @@ export class Relay {
   async #loadCertificate(endpoint: Endpoint): Promise<ReloadableCredentials | null> {
     const files = endpoint.kind === 'unix' ? null : endpoint.tls;
     if (files === null) return null;
+    if (files === 'acme') {
+      const shared = this.#acme?.credentials ?? null;
+      if (shared !== null) this.#certificates.set(endpoint, shared);
+      return shared;
+    }
     const certificate = await ReloadableCredentials.load(files);
     this.#certificates.set(endpoint, certificate);
+    this.#watch(certificate);
+    return certificate;
+  }
+
+  /** Uses new certificates as soon as their files change. */
+  #watch(certificate: ReloadableCredentials): void {
     certificate.watch({
       onReloaded: () =>
         this.#log.info(
@@ -438,7 +465,20 @@ export class Relay {
           'clients reject the certificate; it stays in use until it is replaced',
         ),
     });
-    return certificate;
+  }
+
+  /** Without a domain for a certificate, the modules of ACME are not loaded. */
+  async #openAcme(challenges: AcmeChallenges): Promise<void> {
+    const { acme: config, listen: endpoints } = this.#config;
+    if (config === null) return;
+    const { AcmeService } = await import('./acme.ts');
+    const hasHttpPort = [...endpoints.raw, ...endpoints.websocket].some(
+      (endpoint) => endpoint.kind === 'tcp' && endpoint.port === HTTP_PORT && endpoint.tls === null,
+    );
+    const acme = await AcmeService.open(config, { challenges, hasHttpPort }, this.#log, this.#warnings);
+    this.#closers.push(() => acme.close());
+    this.#watch(acme.credentials);
+    this.#acme = acme;
   }
 
   /** Without a cluster, its modules are not loaded. */

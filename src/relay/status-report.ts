@@ -125,12 +125,21 @@ export class StatusReport {
   }
 
   #certificates(): RelayStatus['certificates'] {
-    return this.#relay.certificates().map(({ endpoint, certificate }) => ({
-      listener: listenerName(endpoint),
-      expires: certificate.expiresAt.toISOString(),
-      expired: certificate.isExpired,
-      problem: certificate.problem,
-    }));
+    return this.#relay
+      .certificates()
+      .flatMap(({ endpoint, certificate: { expiresAt, isExpired, problem } }) =>
+        // There is no certificate until the first one by ACME.
+        expiresAt === null
+          ? []
+          : [
+              {
+                listener: listenerName(endpoint),
+                expires: expiresAt.toISOString(),
+                expired: isExpired,
+                problem,
+              },
+            ],
+      );
   }
 }
 

@@ -3,6 +3,8 @@ import { createServer } from 'node:net';
 import type { Server } from 'node:net';
 import type { SecureContext } from 'node:tls';
 import { parseProxyHeader } from '../protocol/proxy-header.ts';
+import { ACME_TLS_PROTOCOL } from '../transport/acme-challenges.ts';
+import type { AcmeChallenges } from '../transport/acme-challenges.ts';
 import { EMPTY_BYTES } from '../transport/byte-stream.ts';
 import type { ByteStream, ByteStreamHandler } from '../transport/byte-stream.ts';
 import type { IoBackend } from '../transport/io-backend.ts';
@@ -18,6 +20,8 @@ export interface AcceptorOptions {
   readonly sessions: Pick<SessionManager, 'accept'>;
   /** Time between pings to WebSocket clients, in milliseconds. */
   readonly pingIntervalMs: number;
+  /** Answers to the certificate authority. */
+  readonly challenges: AcmeChallenges;
 }
 
 export interface ListenerOptions {
@@ -195,15 +199,12 @@ class ProtocolDetector implements ByteStreamHandler, ConnectionPhase {
   }
 
   #detect(head: Uint8Array): void {
-    const { role, certificate, backend, httpUpgrader } = this.#options;
+    const { role, certificate, httpUpgrader } = this.#options;
     const isHttp = role === 'websocket' ? true : startsWithHttpMethod(head);
     if (head.length === 0) {
       this.#head = EMPTY_BYTES;
     } else if (certificate !== null && !this.#isInsideTls && head[0] === TLS_HANDSHAKE) {
-      this.#accepted.failure = 'tls';
-      const address = this.#proxiedAddress ?? this.#stream.remoteAddress;
-      const inside = backend.startTls(this.#stream, head, address, certificate.context);
-      new ProtocolDetector(inside, this.#accepted, this.#options, true).start();
+      this.#startTls(head, certificate.context);
     } else if (isHttp === true) {
       this.#accepted.failure = 'http';
       httpUpgrader.serve(this.#stream, this.#accepted, head);
@@ -211,6 +212,25 @@ class ProtocolDetector implements ByteStreamHandler, ConnectionPhase {
       this.#bufferHead(head);
     } else {
       this.#asRawClient()?.onBytes(head);
+    }
+  }
+
+  #startTls(head: Uint8Array, context: SecureContext): void {
+    const { backend, admission, challenges } = this.#options;
+    const accepted = this.#accepted;
+    const address = this.#proxiedAddress ?? this.#stream.remoteAddress;
+    const challenge = challenges.tlsContextFor(head);
+    if (challenge === 'incomplete') {
+      this.#bufferHead(head);
+    } else if (challenge === null) {
+      accepted.failure = 'tls';
+      const inside = backend.startTls(this.#stream, head, address, context);
+      new ProtocolDetector(inside, accepted, this.#options, true).start();
+    } else {
+      // The certificate authority is not a client, and no failed one.
+      accepted.failure = null;
+      const inside = backend.startTls(this.#stream, head, address, challenge, ACME_TLS_PROTOCOL);
+      new AcmeValidation(inside, accepted, admission).start();
     }
   }
 
@@ -225,6 +245,60 @@ class ProtocolDetector implements ByteStreamHandler, ConnectionPhase {
     const transport = new RawTransport(this.#stream);
     this.#options.sessions.accept(transport, this.#accepted);
     return transport;
+  }
+}
+
+/**
+ * A connection of the certificate authority. It reads the certificate in the handshake and closes; nothing else
+ * may be sent (RFC 8737, section 4). If it stays open, the handshake timeout closes it.
+ */
+class AcmeValidation implements ByteStreamHandler, ConnectionPhase {
+  readonly #stream: ByteStream;
+  readonly #accepted: AcceptedConnection;
+  readonly #admission: AdmissionControl;
+
+  constructor(stream: ByteStream, accepted: AcceptedConnection, admission: AdmissionControl) {
+    this.#stream = stream;
+    this.#accepted = accepted;
+    this.#admission = admission;
+  }
+
+  start(): void {
+    this.#accepted.phase = this;
+    this.#stream.start(this);
+  }
+
+  onBytes(): void {
+    this.#stream.abort();
+  }
+
+  onWritable(): void {
+    // Nothing was sent.
+  }
+
+  onEnd(): void {
+    this.#stream.end();
+    this.#stream.abort();
+  }
+
+  onClose(): void {
+    this.#admission.release(this.#accepted);
+  }
+
+  onTimeout(): void {
+    this.#stream.abort();
+  }
+
+  onDrain(): void {
+    this.#stream.abort();
+  }
+
+  evict(): void {
+    this.#stream.abort();
+  }
+
+  abort(): void {
+    this.#stream.abort();
   }
 }
 

@@ -199,20 +199,24 @@ export class HttpUpgrader {
   }
 
   /**
-   * Answers a request that is not an upgrade: a health check, or a page for browsers and one line of text for
-   * others. A WebSocket client whose upgrade was lost on the way (by a proxy, for example) gets 426, as does
+   * Answers a request that is not an upgrade: a health check, a check by the certificate authority, or a page for
+   * browsers and one line of text for others. A WebSocket client whose upgrade was lost on the way (by a proxy, for example) gets 426, as does
    * every other request for a path other than `/`.
    */
   #respond(request: IncomingMessage, response: ServerResponse): void {
     request.resume();
     const { method, headers } = request;
     const [path = ''] = (request.url ?? '').split('?', 1);
+    const answer = this.#options.challenges.httpAnswerFor(path);
     if (method !== 'GET' && method !== 'HEAD') {
       send(response, 405, 'text/plain', 'method not allowed\n', { allow: ALLOWED_METHODS });
     } else if (path === '/healthz') {
       const { isDraining } = this.#options.admission;
       send(response, isDraining ? 503 : 200, 'text/plain', isDraining ? 'the relay is stopping\n' : 'ok\n');
       // Health checks are not failed handshakes.
+      if (this.#current !== null) this.#current.accepted.failure = null;
+    } else if (answer !== null) {
+      send(response, 200, 'text/plain', answer);
       if (this.#current !== null) this.#current.accepted.failure = null;
     } else if (headers.accept?.includes('text/html') === true) {
       send(response, 200, 'text/html', WELCOME.html);

@@ -105,7 +105,8 @@ class ProbeClient implements Disposable {
 function openSocket(endpoint: BoundEndpoint): Socket {
   if (endpoint.kind === 'unix') return connect(endpoint.path);
   const address = { port: endpoint.port, host: reachableHost(endpoint) };
-  if (endpoint.tls === null) return connect({ ...address, noDelay: true });
+  // The certificate by ACME may not exist yet. Clients without TLS are accepted in any case.
+  if (endpoint.tls === null || endpoint.tls === 'acme') return connect({ ...address, noDelay: true });
   // The peer is this relay. Its certificate need not contain the address used here.
   return connectTls({ ...address, rejectUnauthorized: false });
 }

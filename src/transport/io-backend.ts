@@ -76,20 +76,31 @@ export class IoBackend {
    *
    * @param firstBytes bytes that were already read from the stream
    * @param address address of the client; null if unknown
+   * @param applicationProtocol the only one that is accepted (RFC 7301). Undefined: they are ignored
    */
   startTls(
     stream: ByteStream,
     firstBytes: Uint8Array,
     address: string | null,
     context: SecureContext,
+    applicationProtocol?: string,
   ): ByteStream {
-    const options = { role: 'server', context, preSharedKey: null, firstBytes, address } as const;
+    const protocol = applicationProtocol === undefined ? {} : { applicationProtocol };
+    const options = {
+      role: 'server',
+      context,
+      preSharedKey: null,
+      firstBytes,
+      address,
+      ...protocol,
+    } as const;
     const shared = this.startSharedTls(stream, options);
     if (shared !== null) return shared;
     const bytes = Uint8Array.from(firstBytes);
     return this.startTlsWith(stream, (socket) => {
       socket.unshift(bytes);
-      return startNodeTls(socket, { secureContext: context });
+      const protocols = applicationProtocol === undefined ? {} : { ALPNProtocols: [applicationProtocol] };
+      return startNodeTls(socket, { secureContext: context, ...protocols });
     });
   }
 

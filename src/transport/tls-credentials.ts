@@ -24,7 +24,7 @@ interface TlsCredentials {
   readonly expiresAt: Date;
 }
 
-/** Whether clients accept the dates of a certificate; `expiring`: for less than 14 days. */
+/** Whether clients accept the dates of a certificate; `expiring`: not for much longer. */
 type Validity = 'valid' | 'expiring' | 'expired' | 'not_yet_valid';
 
 /** Larger than any key or chain, in bytes. */
@@ -91,22 +91,27 @@ export async function readCredentials(files: TlsFiles): Promise<TlsCredentials> 
       );
     }
     const { validFromDate: validFrom, validToDate: expiresAt } = own;
-    return { context: createContext(files, pem, chain), chain, validFrom, expiresAt };
+    return { context: createContextOf(files, pem, chain), chain, validFrom, expiresAt };
   } finally {
     // OpenSSL has a copy. This one is erased instead of being left to the garbage collector.
     pem.fill(0);
   }
 }
 
-function createContext({ keyPath, certificatePath }: TlsFiles, key: Buffer, cert: string): SecureContext {
+const CONTEXT_OPTIONS = {
+  minVersion: 'TLSv1.2',
+  ciphers: CIPHER_SUITES,
+  secureOptions: SECURE_OPTIONS,
+} as const;
+
+/** @throws an error of OpenSSL */
+export function createContext(key: Buffer | string, cert: string): SecureContext {
+  return createSecureContext({ key, cert, ...CONTEXT_OPTIONS });
+}
+
+function createContextOf({ keyPath, certificatePath }: TlsFiles, key: Buffer, cert: string): SecureContext {
   try {
-    return createSecureContext({
-      key,
-      cert,
-      minVersion: 'TLSv1.2',
-      ciphers: CIPHER_SUITES,
-      secureOptions: SECURE_OPTIONS,
-    });
+    return createContext(key, cert);
   } catch (error) {
     throw new CertificateError(
       `OpenSSL rejects the key ${keyPath} with the certificate ${certificatePath} (${errorCode(error)}): ` +
@@ -119,7 +124,8 @@ function validityAt({ validFrom, expiresAt }: TlsCredentials, nowMs: number): Va
   const leftMs = expiresAt.getTime() - nowMs;
   if (leftMs < 0) return 'expired';
   if (nowMs < validFrom.getTime()) return 'not_yet_valid';
-  return leftMs < EXPIRY_WARNING_MS ? 'expiring' : 'valid';
+  const lifetimeMs = expiresAt.getTime() - validFrom.getTime();
+  return leftMs < Math.min(EXPIRY_WARNING_MS, lifetimeMs / 6) ? 'expiring' : 'valid';
 }
 
 /** A sentence for the operator; null if clients accept the dates. */
@@ -215,7 +221,10 @@ const CHECK_INTERVAL_MS = 3000;
 
 const DAY_MS = 86_400_000;
 
-/** Remaining validity below which an automatic renewal must have failed, in milliseconds. */
+/**
+ * Remaining validity below which an automatic renewal must have failed, in milliseconds. It is less for
+ * certificates with a short lifetime.
+ */
 const EXPIRY_WARNING_MS = 14 * DAY_MS;
 
 /** Receives the events of watched certificate files. */
@@ -237,7 +246,9 @@ interface CertificateObserver {
 export class ReloadableCredentials {
   readonly #files: TlsFiles;
   readonly #wallClock: () => number;
-  #current: TlsCredentials;
+  /** Null: there is no certificate yet. */
+  #current: TlsCredentials | null;
+  #emptyContext: SecureContext | null = null;
   #timer: NodeJS.Timeout | null = null;
   #closed = false;
   /** Fingerprint of the files at the last check. */
@@ -250,7 +261,7 @@ export class ReloadableCredentials {
   #reportedAtMs = Number.NEGATIVE_INFINITY;
   #reported: Validity = 'valid';
 
-  private constructor(files: TlsFiles, wallClock: () => number, current: TlsCredentials) {
+  private constructor(files: TlsFiles, wallClock: () => number, current: TlsCredentials | null) {
     this.#files = files;
     this.#wallClock = wallClock;
     this.#current = current;
@@ -267,17 +278,34 @@ export class ReloadableCredentials {
     return new ReloadableCredentials(files, wallClock, await readCredentials(files));
   }
 
-  /** For new connections. Open connections keep their certificate. */
-  get context(): SecureContext {
-    return this.#current.context;
+  /** The same for files that may not exist yet. Until they can be used, TLS handshakes fail. */
+  static async loadIfPresent(files: TlsFiles, wallClock = Date.now): Promise<ReloadableCredentials> {
+    const credentials = new ReloadableCredentials(files, wallClock, null);
+    if ((await fileFingerprint(files.certificatePath)) !== 'ENOENT')
+      await credentials.reload().catch(() => undefined);
+    return credentials;
   }
 
-  get expiresAt(): Date {
-    return this.#current.expiresAt;
+  /** For new connections. Open connections keep their certificate. */
+  get context(): SecureContext {
+    if (this.#current !== null) return this.#current.context;
+    // Without a certificate, OpenSSL answers every client with the alert `handshake_failure`.
+    this.#emptyContext ??= createSecureContext(CONTEXT_OPTIONS);
+    return this.#emptyContext;
+  }
+
+  /** The server's own certificate; null if there is none yet. */
+  get certificate(): X509Certificate | null {
+    return this.#current === null ? null : new X509Certificate(this.#current.chain);
+  }
+
+  /** Null: there is no certificate yet. */
+  get expiresAt(): Date | null {
+    return this.#current?.expiresAt ?? null;
   }
 
   get isExpired(): boolean {
-    return validityAt(this.#current, this.#wallClock()) === 'expired';
+    return this.#current !== null && validityAt(this.#current, this.#wallClock()) === 'expired';
   }
 
   /** What the operator has to correct, in one sentence; null: nothing. */
@@ -295,9 +323,9 @@ export class ReloadableCredentials {
       const fresh = await readCredentials(this.#files);
       const problem = this.#validityProblem(fresh);
       // The same certificate means the same key.
-      const isUnchanged = fresh.chain === this.#current.chain;
-      if (!isUnchanged && problem !== null && this.#validityProblem(this.#current) === null)
-        throw new CertificateError(problem);
+      const isUnchanged = fresh.chain === this.#current?.chain;
+      const hasValid = this.#current !== null && this.#validityProblem(this.#current) === null;
+      if (!isUnchanged && problem !== null && hasValid) throw new CertificateError(problem);
       this.#reloadProblem = null;
       if (isUnchanged) return 'unchanged';
       this.#current = fresh;
@@ -328,7 +356,8 @@ export class ReloadableCredentials {
     if (this.#timer !== null) clearTimeout(this.#timer);
   }
 
-  #validityProblem(credentials: TlsCredentials): string | null {
+  #validityProblem(credentials: TlsCredentials | null): string | null {
+    if (credentials === null) return null;
     return validityProblem(credentials, this.#files.certificatePath, this.#wallClock());
   }
 
@@ -339,6 +368,7 @@ export class ReloadableCredentials {
     const isStable = fingerprint === this.#lastFingerprint;
     this.#lastFingerprint = fingerprint;
     if (this.#closed || fingerprint === this.#loadedFingerprint) return;
+    if (this.#current === null && fingerprint.startsWith('ENOENT')) return;
     // The files may still be being written. Incomplete files would be reported as errors.
     if (!isStable) {
       this.#failureCount = 0;
@@ -358,12 +388,13 @@ export class ReloadableCredentials {
 
   /** Once a day, and when the state changes. */
   #reportValidity(observer: CertificateObserver): void {
+    if (this.#current === null) return;
     const nowMs = this.#wallClock();
     const validity = validityAt(this.#current, nowMs);
     if (validity === this.#reported && Math.abs(nowMs - this.#reportedAtMs) < DAY_MS) return;
     this.#reported = validity;
     this.#reportedAtMs = nowMs;
-    if (validity === 'expiring') observer.onExpiring(this.expiresAt);
+    if (validity === 'expiring') observer.onExpiring(this.#current.expiresAt);
     else if (validity !== 'valid') observer.onInvalid(validity, this.problem ?? '');
   }
 }

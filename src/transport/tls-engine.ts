@@ -35,6 +35,8 @@ export interface TlsOptions {
   readonly context: SecureContext;
   /** Null: the server uses a certificate. */
   readonly preSharedKey: PreSharedKey | null;
+  /** The only application protocol that a server accepts (RFC 7301). Undefined: it ignores them. */
+  readonly applicationProtocol?: string;
 }
 
 export interface TlsCallbacks {
@@ -98,6 +100,10 @@ export class TlsEngine {
     });
     wrap.useUserBuffer(bindings.record);
     if (options.preSharedKey !== null) bindings.setPreSharedKey(wrap, options.preSharedKey, options.role);
+    if (options.applicationProtocol !== undefined) {
+      const name = Buffer.from(options.applicationProtocol, 'latin1');
+      wrap.setALPNProtocols(Buffer.concat([Buffer.from([name.length]), name]));
+    }
     this.#stream = stream;
     this.#wrap = wrap;
   }
@@ -222,6 +228,8 @@ interface TlsWrap {
   writeBuffer(request: object, bytes: Uint8Array): number;
   shutdown(request: object): number;
   enablePskCallback(): void;
+  /** @param list names, each after a byte with its length */
+  setALPNProtocols(list: Uint8Array): void;
   /** Whether the keys are derived from a pre-shared key. */
   isSessionReused(): boolean;
   destroySSL(): void;
@@ -235,6 +243,7 @@ const WRAP_METHODS: readonly (keyof TlsWrap)[] = [
   'writeBuffer',
   'shutdown',
   'enablePskCallback',
+  'setALPNProtocols',
   'isSessionReused',
   'destroySSL',
 ];

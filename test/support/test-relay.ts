@@ -12,6 +12,7 @@ import type { SessionSummary } from '../../src/sessions/client-session.ts';
 import { SessionManager } from '../../src/sessions/session-manager.ts';
 import type { SessionManagerOptions } from '../../src/sessions/session-manager.ts';
 import type { TransportKind } from '../../src/transport/client-transport.ts';
+import { AcmeChallenges } from '../../src/transport/acme-challenges.ts';
 import { IoBackend } from '../../src/transport/io-backend.ts';
 import { listen } from '../../src/transport/listener.ts';
 import { TestClient } from './test-client.ts';
@@ -49,6 +50,7 @@ export class TestRelay {
   readonly admission: AdmissionControl;
   readonly backend: IoBackend;
   readonly acceptor: Acceptor;
+  readonly challenges = new AcmeChallenges();
   readonly summaries: SessionSummary[] = [];
   readonly internalErrors: unknown[] = [];
   readonly #servers: Server[];
@@ -89,6 +91,7 @@ export class TestRelay {
       admission: this.admission,
       sessions: this.sessions,
       pingIntervalMs: options.pingIntervalMs ?? 30_000,
+      challenges: this.challenges,
     });
     this.acceptor = acceptor;
     this.sessions.clusterRouter = options.clusterRouter ?? null;

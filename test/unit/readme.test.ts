@@ -13,6 +13,7 @@ const README = readFileSync(join(ROOT, 'README.md'), 'utf8');
 
 /** Defaults that the table describes in words. */
 const DEFAULTS_IN_WORDS: ReadonlyMap<string, string> = new Map([
+  ['RELAY_ACME_STATE', 'acme beside the usage database'],
   ['RELAY_QUOTA_STATE', 'the usage database’s path and -quota.json'],
 ]);
 

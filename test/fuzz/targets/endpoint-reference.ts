@@ -44,7 +44,13 @@ const KINDS: ReadonlyMap<string, Kind> = new Map<string, Kind>([
     'systemd',
     {
       main: 'domain',
-      options: { domain: /^(?:INET6?|UNIX)$/u, index: numberIn(10, 0, 2 ** 31 - 4), name: /./su, ...TLS },
+      options: {
+        domain: /^(?:INET6?|UNIX)$/u,
+        index: numberIn(10, 0, 2 ** 31 - 4),
+        name: /./su,
+        tls: /^acme$/u,
+        ...TLS,
+      },
     },
   ],
 ]);
@@ -105,21 +111,26 @@ function build(kind: string, fields: ReadonlyMap<string, string>): Endpoint | nu
   const optional = (name: string, radix = 10): number | null =>
     fields.has(name) ? parseInt(text(name), radix) : null;
   const hasTls = ['privateKey', 'certKey', 'extraCertChain'].some((name) => fields.has(name));
-  if ((kind === 'ssl' || hasTls) && !fields.has('privateKey')) return null;
-  const tls: TlsFiles | null = hasTls
+  const hasOptions = hasTls || fields.has('sslmethod') || fields.has('dhParameters');
+  if ((hasTls || (kind === 'ssl' && hasOptions)) && !fields.has('privateKey')) return null;
+  if (hasTls && fields.has('tls')) return null;
+  const usesAcme = (kind === 'ssl' && !hasOptions) || fields.has('tls');
+  const tls: TlsFiles | 'acme' | null = hasTls
     ? {
         keyPath: text('privateKey'),
         certificatePath: fields.get('certKey') ?? text('privateKey'),
         chainPath: fields.get('extraCertChain') ?? null,
       }
-    : null;
+    : usesAcme
+      ? 'acme'
+      : null;
   if (kind === 'unix') {
     return { kind, path: text('address'), mode: optional('mode', 8), backlog: optional('backlog') };
   }
   if (kind === 'systemd') {
     const domain = text('domain');
     if (domain !== 'INET' && domain !== 'INET6' && domain !== 'UNIX') return null;
-    if (fields.has('index') === fields.has('name') || (hasTls && domain === 'UNIX')) return null;
+    if (fields.has('index') === fields.has('name') || (tls !== null && domain === 'UNIX')) return null;
     if (!hasTls && (fields.has('sslmethod') || fields.has('dhParameters'))) return null;
     return { kind, domain, socket: optional('index') ?? text('name'), tls };
   }

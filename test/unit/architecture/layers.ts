@@ -12,6 +12,7 @@ export const LAYERS: readonly (readonly [name: string, files: RegExp])[] = [
   ['usage', /^usage\//u],
   ['sessions', /^sessions\//u],
   ['cluster', /^cluster\//u],
+  ['acme', /^acme\//u],
   ['status', /^status\//u],
   ['relay', /^relay\//u],
   ['sidecar api', /^sidecar\/api\.ts$/u],
@@ -30,6 +31,11 @@ export const INDEPENDENT: readonly ReadonlySet<string>[] = [
   new Set(['cluster', 'status']),
   new Set(['sessions', 'sidecar']),
   new Set(['cluster', 'sidecar']),
+  new Set(['acme', 'sessions']),
+  new Set(['acme', 'cluster']),
+  new Set(['acme', 'status']),
+  new Set(['acme', 'sidecar']),
+  new Set(['acme', 'dashboard']),
   new Set(['relay', 'sidecar']),
   // The page gets its data over HTTP, with the types of the sidecar's API.
   ...['config', 'process', 'limits', 'transport', 'usage', 'sessions', 'status', 'sidecar'].map(
@@ -43,10 +49,12 @@ export const RESERVED: readonly { readonly what: RegExp; readonly by: RegExp }[]
     what: /^cluster\//u,
     by: /^(?:cluster\/.*|relay\/cluster\.ts|sessions\/(?:client-session|session-manager)\.ts)$/u,
   },
+  { what: /^acme\//u, by: /^(?:acme\/.*|relay\/acme\.ts)$/u },
+  { what: /^acme-client$/u, by: /^acme\/order-process\.ts$/u },
 ];
 
-/** Sources that a relay without a cluster must not load. They are imported dynamically. */
-export const LOADED_ON_DEMAND: ReadonlySet<string> = new Set(['relay/cluster.ts']);
+/** Sources that a relay without a cluster, or without ACME, must not load. They are imported dynamically. */
+export const LOADED_ON_DEMAND: ReadonlySet<string> = new Set(['relay/cluster.ts', 'relay/acme.ts']);
 
 /** Files of packages that the sidecar serves at these paths. */
 export const SERVED: ReadonlySet<string> = new Set(['sidecar/dashboard/uplot.js']);
@@ -63,6 +71,7 @@ export const MAY_USE_PROCESS: ReadonlySet<string> = new Set([
   'process/signals.ts',
   'process/program.ts',
   'sidecar/job-process.ts',
+  'acme/order-process.ts',
   'healthcheck.ts',
   'import.ts',
   'cli/config.ts',

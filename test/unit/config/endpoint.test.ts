@@ -77,6 +77,8 @@ describe('parsing an endpoint', () => {
     ['unix:address=/a=b', unix('/a=b')],
     [String.raw`unix:/a\ b`, unix('/a b')],
     [String.raw`unix:/\a\b`, unix('/ab')],
+    ['ssl:443', { kind: 'tcp', port: 443, interface: null, backlog: null, tls: 'acme' }],
+    ['ssl:443:backlog=7', { kind: 'tcp', port: 443, interface: null, backlog: 7, tls: 'acme' }],
     [`ssl:443:privateKey=${KEY}`, ssl(443, {})],
     [`ssl:port=443:privateKey=${KEY}`, ssl(443, {})],
     [`ssl:443:privateKey=${KEY}:certKey=${CERTIFICATE}`, ssl(443, { certificatePath: CERTIFICATE })],
@@ -165,7 +167,7 @@ describe('parsing several endpoints', () => {
     const examples = ENDPOINT_GRAMMAR.replace(/^endpoints like /u, '')
       .split(', ')
       .slice(0, -1);
-    assert.equal(examples.length, 6);
+    assert.equal(examples.length, 7);
     for (const example of examples) assert.equal(parseEndpoints(example).length, 1, example);
   });
 });
@@ -213,7 +215,6 @@ describe('the error for an invalid endpoint', () => {
     ['tcp:4001:lockfile=1', ['tcp:', '"lockfile"']],
     ['tcp:443:privateKey=/k', ['tcp:', 'ssl:']],
     ['tcp:443:certKey=/c', ['tcp:', 'ssl:']],
-    ['ssl:443', ['ssl:', 'privateKey']],
     ['ssl:443:privateKey=', ['ssl:', 'privateKey']],
     ['ssl:443:certKey=/c', ['ssl:', 'privateKey']],
     ['ssl:privateKey=/k', ['ssl:', 'port']],

@@ -49,6 +49,7 @@ const DEFAULT_CONFIG = {
   bufferMemoryBytes: 64 * 2 ** 20,
   drain: { delayMs: 5000, timeoutMs: 300_000 },
   cluster: null,
+  acme: null,
 };
 
 const WITH_QUOTA = { RELAY_QUOTA: '1TB/month', RELAY_QUOTA_STATE: '/q' };
@@ -103,6 +104,11 @@ describe('the configuration', () => {
         RELAY_QUOTA_GRACE: '10m',
         RELAY_DRAIN_DELAY: '1s',
         RELAY_DRAIN_TIMEOUT: '1h',
+        RELAY_ACME_DOMAIN: 'relay.example.org',
+        RELAY_ACME_EMAIL: 'operator@example.org',
+        RELAY_ACME_AGREE: 'true',
+        RELAY_ACME_DIRECTORY: 'https://ca.example.org/dir',
+        RELAY_ACME_STATE: '/var/lib/relay/acme',
         RELAY_CLUSTER_URL: 'redis://coordinator:6379',
         RELAY_CLUSTER_LISTEN: 'tcp:4005:interface=127.0.0.1',
         RELAY_CLUSTER_ADVERTISE: '[fd00::7]:4006',
@@ -112,7 +118,7 @@ describe('the configuration', () => {
       }),
       {
         listen: {
-          raw: [tcp(1), tcp(2, '127.0.0.1')],
+          raw: [tcp(1), tcp(2, '127.0.0.1'), { ...tcp(443), tls: 'acme' }],
           websocket: [tcp(3), tcp(4)],
           status: [{ kind: 'unix', path: '/run/status.sock', mode: 0o600, backlog: null }],
           inherited,
@@ -158,6 +164,12 @@ describe('the configuration', () => {
           networks: [{ kind: 'network', start: Uint8Array.of(192, 0, 2, 4), bits: 32 }],
           secret: 'a secret of many letters',
           tls: true,
+        },
+        acme: {
+          domains: ['relay.example.org'],
+          email: 'operator@example.org',
+          directoryUrl: 'https://ca.example.org/dir',
+          statePath: '/var/lib/relay/acme',
         },
       },
     );
@@ -209,6 +221,12 @@ describe('an empty value', () => {
     ['RELAY_QUOTA_STATE', {}, DEFAULT_CONFIG],
     ['RELAY_DRAIN_DELAY', {}, { ...DEFAULT_CONFIG, drain: { delayMs: 0, timeoutMs: 300_000 } }],
     ['RELAY_DRAIN_TIMEOUT', {}, { ...DEFAULT_CONFIG, drain: { delayMs: 5000, timeoutMs: 0 } }],
+    // acme-config.test.ts tests them with a domain.
+    ['RELAY_ACME_DOMAIN', {}, DEFAULT_CONFIG],
+    ['RELAY_ACME_EMAIL', {}, DEFAULT_CONFIG],
+    ['RELAY_ACME_AGREE', {}, DEFAULT_CONFIG],
+    ['RELAY_ACME_DIRECTORY', {}, DEFAULT_CONFIG],
+    ['RELAY_ACME_STATE', {}, DEFAULT_CONFIG],
     ['RELAY_CLUSTER_URL', { RELAY_CLUSTER_SECRET: 'a secret of many letters' }, DEFAULT_CONFIG],
     // These have no effect without a URL; cluster-config.test.ts tests them.
     ['RELAY_CLUSTER_LISTEN', {}, DEFAULT_CONFIG],

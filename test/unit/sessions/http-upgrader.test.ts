@@ -5,6 +5,7 @@ import { AdmissionControl } from '../../../src/sessions/admission-control.ts';
 import type { AcceptedConnection } from '../../../src/sessions/admission-control.ts';
 import { HttpUpgrader, MAX_HTTP_CONNECTIONS } from '../../../src/sessions/http-upgrader.ts';
 import type { ClientTransport } from '../../../src/transport/client-transport.ts';
+import { AcmeChallenges } from '../../../src/transport/acme-challenges.ts';
 import { IoBackend } from '../../../src/transport/io-backend.ts';
 import { WebSocketTransport } from '../../../src/transport/websocket-transport.ts';
 import { ScriptedStream } from '../../support/scripted-stream.ts';
@@ -43,6 +44,7 @@ class Fixture {
   /** The bytes that each WebSocket client sent before the response to its upgrade. */
   readonly earlyBytes: string[] = [];
   readonly connections: AcceptedConnection[] = [];
+  readonly challenges = new AcmeChallenges();
   readonly admission = new AdmissionControl({
     handshakeTimeoutMs: null,
     maxConnections: 100_000,
@@ -57,6 +59,7 @@ class Fixture {
     admission: this.admission,
     sessions: { accept: (transport) => this.#accept(transport) },
     pingIntervalMs: 30_000,
+    challenges: this.challenges,
   });
 
   /** Connections that were closed before they were WebSocket clients. */

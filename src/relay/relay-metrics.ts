@@ -264,6 +264,24 @@ const METRICS: readonly MetricDefinition[] = [
   },
   {
     type: 'gauge',
+    name: 'usage_database_size_bytes',
+    help: 'Size of the usage database including its write-ahead log. 0 without a usage database.',
+    read: ({ usage }) => usage.databaseDisk?.databaseBytes ?? 0,
+  },
+  {
+    type: 'gauge',
+    name: 'usage_database_free_bytes',
+    help: 'Free space on the disk of the usage database. 0 without a usage database.',
+    read: ({ usage }) => usage.databaseDisk?.freeBytes ?? 0,
+  },
+  {
+    type: 'gauge',
+    name: 'file_descriptors_exhausted',
+    help: '1 if no file descriptors are left and new clients are rejected.',
+    read: ({ admission }) => Number(admission.isOutOfDescriptors),
+  },
+  {
+    type: 'gauge',
     name: 'ready',
     help: '1 if the relay accepts clients.',
     read: ({ isListening, admission }) => Number(isListening() && !admission.isDraining),

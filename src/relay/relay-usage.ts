@@ -5,6 +5,7 @@ import { RecordLimiter } from '../usage/record-limiter.ts';
 import type { SuppressedRecords } from '../usage/record-limiter.ts';
 import { toJsonLine } from '../usage/record.ts';
 import type { UsageRecorder } from '../usage/record.ts';
+import type { DiskUse } from '../usage/disk-use.ts';
 import { SqliteSink } from '../usage/sqlite-sink.ts';
 import type { CurrentState, SqliteSinkEvents } from '../usage/sqlite-sink.ts';
 import type { DatabaseNotice } from '../usage/usage-database.ts';
@@ -89,6 +90,11 @@ export class RelayUsage {
   /** Why the database is not written now, in a sentence; null if it is, or if there is none. */
   get problem(): string | null {
     return this.#databaseProblem;
+  }
+
+  /** Null without a usage database, or if it is not known. */
+  get databaseDisk(): DiskUse | null {
+    return this.#database?.disk ?? null;
   }
 
   /** Writes all waiting records and closes the outputs. */

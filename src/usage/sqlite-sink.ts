@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { StartupError } from '../process/errors.ts';
+import type { DiskUse } from './disk-use.ts';
 import type { CurrentUsage, UsageRecord } from './record.ts';
-import type { DatabaseNotice, DatabaseRequest, DatabaseResponse } from './usage-database.ts';
+import type { DatabaseMessage, DatabaseNotice, DatabaseRequest, DatabaseResponse } from './usage-database.ts';
 
 /** The usage database can't be used. The message is a sentence for the operator. */
 export class UsageDatabaseError extends StartupError {}
@@ -150,6 +151,11 @@ export class SqliteSink {
     return this.#queue.length;
   }
 
+  /** As of the last request to the database thread, at most half a minute ago; null if unknown. */
+  get disk(): DiskUse | null {
+    return this.#thread.disk;
+  }
+
   record(record: UsageRecord): void {
     if (this.#queue.length < MAX_QUEUED_RECORDS) {
       this.#queue.push(record);
@@ -292,6 +298,7 @@ export class DatabaseThread {
   #resolveRequest: ((response: DatabaseResponse) => void) | null = null;
   #exited: Promise<void> = Promise.resolve();
   #closed = false;
+  #disk: DiskUse | null = null;
 
   constructor(path: string) {
     this.#path = path;
@@ -300,6 +307,11 @@ export class DatabaseThread {
   /** Running threads of this process. An exit would terminate them, or wait forever for a stuck one. */
   static get runningCount(): number {
     return DatabaseThread.#runningCount;
+  }
+
+  /** As of the last response; null if unknown. */
+  get disk(): DiskUse | null {
+    return this.#disk;
   }
 
   /** Sends one request. The caller awaits the response before it sends another. */
@@ -329,7 +341,10 @@ export class DatabaseThread {
     const worker = new Worker(new URL('usage-database.ts', import.meta.url), { workerData: this.#path });
     this.#worker = worker;
     DatabaseThread.#runningCount += 1;
-    worker.on('message', (response: DatabaseResponse) => this.#settleRequest(response));
+    worker.on('message', ({ response, disk }: DatabaseMessage) => {
+      this.#disk = disk;
+      this.#settleRequest(response);
+    });
     // 'exit' follows and settles the current request.
     worker.on('error', () => undefined);
     this.#exited = new Promise((resolve) => {

@@ -3,6 +3,8 @@ import Database from 'better-sqlite3';
 import type { Statement } from 'better-sqlite3';
 import { errorCode } from '../process/errors.ts';
 import { diagnoseLockFailure, diagnoseWriteFailure } from './access-diagnosis.ts';
+import { readDiskUse } from './disk-use.ts';
+import type { DiskUse } from './disk-use.ts';
 import type { CurrentUsage, UsageRecord } from './record.ts';
 import { deleteRecords } from './retention.ts';
 import type { Deletion } from './retention.ts';
@@ -39,6 +41,13 @@ export type DatabaseResponse =
   | { readonly kind: 'done'; readonly notices?: readonly DatabaseNotice[]; readonly deletion?: Deletion }
   | { readonly kind: 'unusable'; readonly reason: string }
   | { readonly kind: 'failed'; readonly code: string; readonly reason?: string };
+
+/** From the database thread to the event loop. */
+export interface DatabaseMessage {
+  readonly response: DatabaseResponse;
+  /** Null if it is not known. */
+  readonly disk: DiskUse | null;
+}
 
 /** SQLite waits this long for a lock; then the request fails and is retried later. In milliseconds. */
 const BUSY_TIMEOUT_MS = 1000;
@@ -382,7 +391,8 @@ function serve(path: string): void {
   if (port === null) throw new Error('the database thread has no parent');
   const database = new UsageDatabase(path);
   port.on('message', (request: DatabaseRequest) => {
-    port.postMessage(database.handle(request));
+    const response = database.handle(request);
+    port.postMessage({ response, disk: readDiskUse(path) } satisfies DatabaseMessage);
     if (request.kind === 'close') port.close();
   });
 }

@@ -151,7 +151,12 @@ describe('file descriptors', { concurrency: 2, skip: CANNOT_LIMIT }, () => {
 
   test('that are exhausted are reported; existing clients continue, and accepting resumes when descriptors are available again', async (context) => {
     const path = join(await scratch(context), 'usage.sqlite');
-    await using relay = await RelayUnderTest.start({ RELAY_USAGE_DB: path });
+    await using relay = await RelayUnderTest.start({
+      RELAY_USAGE_DB: path,
+      RELAY_STATUS_LISTEN: ANY_LOOPBACK_PORT,
+    });
+    const exhausted = async (): Promise<number | undefined> =>
+      (await scrape(await relay.statusUrl())).get('transit_relay_file_descriptors_exhausted');
     const limit = vitalsOf(relay.pid).fdCount * 100;
     const bystanders = await injectFault(context, relay, 'file descriptors exhausted', async () => {
       const early = await pair(relay.port);
@@ -166,8 +171,10 @@ describe('file descriptors', { concurrency: 2, skip: CANNOT_LIMIT }, () => {
       early[0].write('!');
       await once(early[1], 'data');
       assert.equal(relay.count(FDS_AVAILABLE), 0);
+      assert.equal(await exhausted(), 1);
       limitFds(relay.pid, limit);
       await relay.waitForLog(FDS_AVAILABLE);
+      assert.equal(await exhausted(), 0);
       await transfer(early, 4);
       await relayPairs(relay.port, range(6, 10));
       await flood.leave();

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { statSync, statfsSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { SIDE_A, SIDE_B, SIDE_C, handshake, newToken } from '../../support/bytes.ts';
@@ -7,6 +8,11 @@ import { scratch } from '../../support/scratch.ts';
 import { metricExceeds, metricIs, nonZeroMetrics, allDisconnected } from '../../support/metric-assertions.ts';
 import { OpenRelay } from '../../support/open-relay.ts';
 import { TRANSPORTS, connectPair } from '../../support/test-client.ts';
+
+/** Size of a database with its write-ahead log. */
+function bytesOf(path: string): number {
+  return statSync(path).size + statSync(`${path}-wal`).size;
+}
 
 describe('the metrics of the relay', () => {
   test('have one prefix except those of the process, exist from the start, and start at 0', async (context) => {
@@ -17,7 +23,7 @@ describe('the metrics of the relay', () => {
     for (const series of metrics.keys()) assert.match(series, /^(?:transit_relay|process|nodejs)_/u);
     assert.ok(metrics.has('nodejs_eventloop_lag_p99_seconds'));
     const clientMetrics =
-      /^transit_relay_(?:connections_(?:accepted|rejected|ended|waiting|paired|open)|pairs|relayed|buffered|paused|waiting|pair_|handshake|quota|usage|draining)/u;
+      /^transit_relay_(?:connections_(?:accepted|rejected|ended|waiting|paired|open)|pairs|relayed|buffered|paused|waiting|pair_|handshake|quota|usage_records|draining|file_descriptors)/u;
     const found = [...metrics].filter(([series]) => clientMetrics.test(series));
     for (const [series, value] of found) assert.equal(value, 0, series);
     const names = new Set(found.map(([series]) => series.replace('transit_relay_', '')));
@@ -201,6 +207,23 @@ describe('the metrics of the relay', () => {
     await drained;
     await metricIs(relay, 'usage_records_written_total{output="database"}', 1);
     await metricIs(relay, 'usage_records_queued{output="database"}', 0);
+  });
+
+  test('contain the size of the usage database and the free space on its disk', async (context) => {
+    await using without = await OpenRelay.start();
+    assert.deepEqual(await nonZeroMetrics(without, 'usage_database_'), {});
+    const directory = await scratch(context);
+    const path = join(directory, 'usage.sqlite');
+    await using relay = await OpenRelay.start({ RELAY_USAGE_DB: path });
+    await metricIs(relay, 'usage_database_size_bytes', bytesOf(path));
+    const [a, b] = await connectPair(relay, 'tcp', 'tcp');
+    a.end();
+    b.end();
+    await metricIs(relay, 'usage_records_written_total{output="database"}', 1);
+    await metricIs(relay, 'usage_database_size_bytes', bytesOf(path));
+    const { bavail, bsize } = statfsSync(directory);
+    const free = (await scrape(relay.statusUrl)).get('transit_relay_usage_database_free_bytes') ?? 0;
+    assert.ok(Math.abs(free - bavail * bsize) < 0.1 * bavail * bsize, `${free} bytes`);
   });
 
   test('are no more precise than the records if these are blurred', async (context) => {

@@ -6,6 +6,9 @@ import type { AdmissionControl } from '../sessions/admission-control.ts';
 /** Time between two log lines about one reason, in milliseconds. */
 const LOG_INTERVAL_MS = 60_000;
 
+/** As in the configuration, by length in milliseconds. */
+const RATE_UNITS: Readonly<Record<number, string>> = { 1000: 's', 60_000: 'min', 3_600_000: 'h' };
+
 /** The limit that clients have reached. */
 export interface ReachedLimit {
   /** Which limit, in a few words. */
@@ -40,7 +43,7 @@ export function reachedLimit(
         ? {
             problem: 'limit of new connections per address reached',
             variable: 'RELAY_NEW_CONNECTIONS_PER_ADDRESS',
-            value: `${rate.count}/${rate.perMs / 1000}s`,
+            value: `${rate.count}/${RATE_UNITS[rate.perMs] ?? `${rate.perMs} ms`}`,
           }
         : {
             problem: 'limit of connections per address reached',

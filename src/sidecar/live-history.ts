@@ -21,9 +21,9 @@ type Sample = Readonly<Record<Field, number>>;
 /** How a value is combined with that of an earlier poll in the same step; `count` is the number of polls with this one. */
 const COMBINE: Readonly<Record<Field, (earlier: number, value: number, count: number) => number>> = {
   bytes_per_second: (mean, value, count) => mean + (value - mean) / count,
-  pairs: Math.max,
-  waiting: Math.max,
-  connections: Math.max,
+  pairs: (most, value) => Math.max(most, value),
+  waiting: (most, value) => Math.max(most, value),
+  connections: (most, value) => Math.max(most, value),
   refused: (sum, value) => sum + value,
 };
 

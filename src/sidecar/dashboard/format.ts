@@ -30,6 +30,9 @@ const DATE_TIME = new Intl.DateTimeFormat('en-GB', {
   minute: '2-digit',
 });
 
+const DATE = new Intl.DateTimeFormat('en-GB', { timeZone: 'UTC', day: 'numeric', month: 'long' });
+const MINUTE = new Intl.DateTimeFormat('en-GB', { timeZone: 'UTC', timeStyle: 'short' });
+
 /** A number and its unit, so that the page can show the unit smaller. */
 export interface ValueWithUnit {
   readonly number: string;
@@ -121,6 +124,26 @@ export function formatClock(timeMs: number): string {
 /** `23 Nov 2026, 05:19 UTC`. */
 export function formatDateTime(timeMs: number): string {
   return `${DATE_TIME.format(timeMs)} UTC`;
+}
+
+/** `05:19`, for the axis of a chart in UTC. */
+export function formatMinute(timeMs: number): string {
+  return MINUTE.format(timeMs);
+}
+
+/** `05:19 UTC` for times of the last 24 hours, otherwise `23 Nov 2026, 05:19 UTC`. */
+export function formatPast(thenMs: number, nowMs: number): string {
+  return nowMs - thenMs < DAY_S * 1000 ? `${MINUTE.format(thenMs)} UTC` : formatDateTime(thenMs);
+}
+
+/** `05:19 UTC` for times of the next 24 hours, otherwise `12 December`. */
+export function formatDay(thenMs: number, nowMs: number): string {
+  return thenMs - nowMs < DAY_S * 1000 ? `${MINUTE.format(thenMs)} UTC` : DATE.format(thenMs);
+}
+
+/** `at 05:19 UTC` for times of the next 24 hours, otherwise `on 12 December`. */
+export function formatOn(thenMs: number, nowMs: number): string {
+  return `${thenMs - nowMs < DAY_S * 1000 ? 'at' : 'on'} ${formatDay(thenMs, nowMs)}`;
 }
 
 /** Whole per cent, but `< 1 %` and `> 99 %` instead of a rounded 0 % or 100 %. `–` if `whole` is 0. */

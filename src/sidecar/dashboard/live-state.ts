@@ -1,5 +1,9 @@
-import type { LiveStatus } from '../api.ts';
-import { formatClock, toSentence } from './format.ts';
+import type { LiveStatus, RelayStatus } from '../api.ts';
+import { formatClock, formatCount, formatCounted, formatDay, formatPast, toSentence } from './format.ts';
+import { HISTORY_S } from './rate-history.ts';
+import { sum } from './usage-series.ts';
+
+type RefusalReason = NonNullable<RelayStatus['refusing']>['reason'];
 
 /** The state of the connection to the sidecar. */
 type ConnectionState =
@@ -7,23 +11,31 @@ type ConnectionState =
   /** `reached`: the sidecar answered with an error. */
   | { readonly kind: 'unreachable'; readonly reached: boolean; readonly problem: string };
 
+/** Each has its own colour and symbol. `good` is only for relays that refuse no clients. */
+type Tone = 'good' | 'warn' | 'quota' | 'drain' | 'bad';
+
 export interface Headline {
-  readonly tone: 'good' | 'warn' | 'bad';
+  readonly tone: Tone;
   /** Changes only with the state, because screen readers announce it. */
   readonly title: string;
   readonly detail: string;
-  /** Title of the browser tab, before the name of the page. */
+  /** In the title of the browser tab. */
   readonly tabTitle: string;
 }
 
-/**
- * The overall state in one sentence.
- *
- * @param lastUpMs when the relay was last up, by the server's clock; null if never
- */
-export function toHeadline(connection: ConnectionState, lastUpMs: number | null): Headline {
-  const asOf = lastUpMs === null ? '' : ` The data below is from ${formatClock(lastUpMs)}.`;
+/** What the page remembers of the time when the relay was up. */
+export interface LastUp {
+  /** By the server's clock, in milliseconds; null if the page does not know of any time. */
+  readonly timeMs: number | null;
+  /** The numbers on the page are from that time. */
+  readonly isShown: boolean;
+}
+
+/** The overall state in one sentence. */
+export function toHeadline(connection: ConnectionState, lastUp: LastUp): Headline {
   if (connection.kind === 'unreachable') {
+    const asOf =
+      lastUp.timeMs === null || !lastUp.isShown ? '' : ` The numbers are from ${formatClock(lastUp.timeMs)}.`;
     return {
       tone: 'bad',
       title: connection.reached ? 'The sidecar has a problem' : 'The sidecar does not answer',
@@ -31,24 +43,105 @@ export function toHeadline(connection: ConnectionState, lastUpMs: number | null)
       tabTitle: 'No answer',
     };
   }
-  const { relay } = connection.live;
-  if (relay.state === 'down') {
-    return {
-      tone: 'bad',
-      title: 'The relay is down',
-      detail: toSentence(relay.problem) + asOf,
-      tabTitle: 'Down',
-    };
+  const { relay, now, sidecar } = connection.live;
+  const nowMs = Date.parse(now);
+  switch (relay.state) {
+    case 'serving':
+      return { tone: 'good', title: 'Serving clients', detail: describeService(relay), tabTitle: 'Serving' };
+    case 'refusing':
+      return {
+        tone: 'warn',
+        title: 'Serving, but refusing some clients',
+        detail: describeRefusal(relay, nowMs),
+        tabTitle: 'Refusing',
+      };
+    case 'over_quota':
+      return {
+        tone: 'quota',
+        title:
+          relay.quota === null
+            ? 'Quota used up'
+            : `Quota used up until ${formatDay(Date.parse(relay.quota.resets), nowMs)}`,
+        detail: 'New clients are refused until then. A higher RELAY_QUOTA lets them in at once.',
+        tabTitle: 'Quota used up',
+      };
+    case 'draining':
+      return {
+        tone: 'drain',
+        title: 'Draining before it stops',
+        detail: 'Running transfers can finish, and waiting clients can still be paired. Others are refused.',
+        tabTitle: 'Draining',
+      };
+    case 'down':
+      return {
+        tone: 'bad',
+        title: 'The relay is down',
+        detail: `${toSentence(relay.problem)} ${describeOutage(lastUp, nowMs, Date.parse(sidecar.started))}`,
+        tabTitle: 'Down',
+      };
+    default:
+      // A newer relay may have states that this page does not know. They must not look good.
+      return {
+        tone: 'warn',
+        title: 'The state of the relay is unknown to this page',
+        detail: 'The relay is newer than its sidecar.',
+        tabTitle: 'Unknown',
+      };
   }
-  if (relay.draining) {
-    return {
-      tone: 'warn',
-      title: 'The relay is draining',
-      detail: 'Running transfers can finish; it accepts no new clients.',
-      tabTitle: 'Draining',
-    };
+}
+
+function describeService({ version, refused_last_hour: refused }: RelayStatus): string {
+  if (version === '')
+    return 'This version of the relay does not report why and since when it refuses clients.';
+  const count = sum(Object.values(refused));
+  return count === 0
+    ? 'No client was refused in the last hour.'
+    : `No client is refused now; ${formatCount(count)} ${count === 1 ? 'was' : 'were'} in the last hour.`;
+}
+
+function describeRefusal({ refusing, limits }: RelayStatus, nowMs: number): string {
+  if (refusing === null) return 'A limit is reached.';
+  const { reason, variable, since } = refusing;
+  return `${toRefusalReason(reason, limits)}, since ${formatPast(Date.parse(since), nowMs)}. ${variable} sets the limit.`;
+}
+
+function toRefusalReason(reason: RefusalReason, limits: RelayStatus['limits']): string {
+  switch (reason) {
+    case 'connections':
+      return limits.connections === null
+        ? 'All connections are in use'
+        : `All ${formatCount(limits.connections)} connections are in use`;
+    case 'waiting':
+      return limits.waiting === null
+        ? 'Too many clients wait for their partners'
+        : formatCounted(
+            limits.waiting,
+            'client already waits for its partner',
+            'clients already wait for their partners',
+          );
+    case 'address':
+      return 'Some addresses have used up their share';
+    default:
+      return 'A limit is reached';
   }
-  return { tone: 'good', title: 'The relay is up', detail: 'It accepts clients.', tabTitle: 'Up' };
+}
+
+function describeOutage({ timeMs, isShown }: LastUp, nowMs: number, sidecarStartedMs: number): string {
+  if (timeMs !== null) {
+    const numbers = isShown ? ' The numbers are from then.' : '';
+    return `Down since ${formatPast(timeMs, nowMs)}.${numbers}`;
+  }
+  return nowMs - sidecarStartedMs < HISTORY_S * 1000
+    ? `It has not answered since the sidecar started at ${formatPast(sidecarStartedMs, nowMs)}.`
+    : 'It has not answered for more than an hour.';
+}
+
+/**
+ * The name of the relay's host. Docker names containers by their id, which helps nobody: the host of the page's
+ * address is shown instead.
+ */
+export function toDisplayedHost(host: string, pageHost: string): string {
+  return host === '' || /^[0-9a-f]{12}$/u.test(host) ? pageHost : host;
 }
 
 /** Delay after the first, second, … failure in a row, in milliseconds. The last one repeats. */
@@ -68,48 +161,4 @@ export function hasNewRecords(before: LiveStatus, after: LiveStatus): boolean {
   const hasEndedPair = after.relay.pairs < before.relay.pairs;
   const hasMissedPair = after.relay.pairs === 0 && after.relay.relayed_bytes > before.relay.relayed_bytes;
   return hasEndedPair || hasMissedPair || after.relay.started !== before.relay.started;
-}
-
-/** Time range of the sparkline, in seconds. */
-export const HISTORY_S = 300;
-
-/**
- * Samples further apart have a gap between them, in seconds: the page was hidden, or there was no response.
- */
-const MAX_GAP_S = 10;
-
-/** The rates of the last minutes while the page was open. Times are seconds since the epoch. */
-export class RateHistory {
-  #times: number[] = [];
-  #rates: (number | null)[] = [];
-
-  /** @param rate bytes per second; null if unknown */
-  add(timeSeconds: number, rate: number | null): void {
-    const last = this.#times.at(-1);
-    if (last !== undefined && timeSeconds <= last) return;
-    if (last !== undefined && timeSeconds - last > MAX_GAP_S) this.#push(last + 1, null);
-    this.#push(timeSeconds, rate);
-    const stale = this.#times.findIndex((time) => time >= timeSeconds - HISTORY_S);
-    this.#times.splice(0, stale);
-    this.#rates.splice(0, stale);
-  }
-
-  get times(): readonly number[] {
-    return this.#times;
-  }
-
-  /** One per time. */
-  get rates(): readonly (number | null)[] {
-    return this.#rates;
-  }
-
-  /** The highest known rate; 0 if there is none. */
-  get peak(): number {
-    return this.#rates.reduce<number>((peak, rate) => Math.max(peak, rate ?? 0), 0);
-  }
-
-  #push(timeSeconds: number, rate: number | null): void {
-    this.#times.push(timeSeconds);
-    this.#rates.push(rate);
-  }
 }

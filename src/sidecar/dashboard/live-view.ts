@@ -1,80 +1,62 @@
-import type { Health, LiveStatus } from '../api.ts';
+import type { LiveHistory, LiveStatus, RelayStatus } from '../api.ts';
 import { byId, bytesElement, countElement, createElement, setText } from './dom.ts';
 import {
+  PLACEHOLDER,
   formatClock,
+  formatCount,
+  formatCounted,
   formatDateTime,
   formatDuration,
-  formatListener,
+  formatPast,
   formatRate,
   splitRate,
   toSentence,
 } from './format.ts';
-import { Sparkline } from './live-chart.ts';
-import { RateHistory } from './live-state.ts';
-import type { Headline } from './live-state.ts';
-import { fetchJson } from './requests.ts';
+import { LiveChart } from './live-chart.ts';
+import type { Headline, LastUp } from './live-state.ts';
+import { RateHistory } from './rate-history.ts';
+import { toConnectionsGauge, toQuotaGauge, toRefusals } from './tiles.ts';
+import type { Gauge } from './tiles.ts';
+import { sum } from './usage-series.ts';
 
 /** Shows the state of the relay in the card at the top and in the title of the browser tab. */
-export function showHeadline({ tone, title, detail, tabTitle }: Headline): void {
+export function showHeadline({ tone, title, detail, tabTitle }: Headline, host: string): void {
   byId('status', HTMLElement).dataset['tone'] = tone;
   setText(byId('headline', HTMLElement), title);
   setText(byId('headline-detail', HTMLElement), detail);
-  document.title = `${tabTitle} · Transit Relay`;
+  document.title = `${tabTitle} · ${host} · Transit Relay`;
 }
 
-/** One pair of listeners in `GET /health/transfer`, tested in both directions. */
-interface TestedTransfer {
-  readonly from: string;
-  readonly to: string;
-  readonly ok: boolean;
-  readonly milliseconds: number;
-  readonly problem: string | null;
+/** Warnings of the relay and of the sidecar, in this order. */
+export function showWarnings({ relay, warnings: sidecarWarnings }: LiveStatus): void {
+  const relayWarnings = relay.state === 'down' ? [] : relay.warnings;
+  const warnings = [...relayWarnings, ...sidecarWarnings];
+  const section = byId('warnings', HTMLElement);
+  section.hidden = warnings.length === 0;
+  setText(byId('warnings-title', HTMLElement), formatCounted(warnings.length, 'warning'));
+  const list = byId('warnings-list', HTMLElement);
+  const items = warnings.map(({ event, message }) => {
+    const item = createElement('li');
+    item.append(createElement('span', toSentence(message)), ' ', createElement('code', event));
+    return item;
+  });
+  // Unchanged items stay, so that a selected text stays selected.
+  if (
+    items.map((item) => item.textContent).join('\n') !==
+    [...list.children].map((item) => item.textContent).join('\n')
+  )
+    list.replaceChildren(...items);
 }
 
-interface TransferHealth extends Health {
-  readonly transfers?: readonly TestedTransfer[];
+/** Shows the host in the header and the versions in the footer. */
+export function showProgram({ relay, sidecar }: LiveStatus, host: string): void {
+  setText(byId('host', HTMLElement), host);
+  const relayVersion = relay.state === 'down' || relay.version === '' ? '' : `Relay ${relay.version}, `;
+  setText(byId('versions', HTMLElement), `${relayVersion}sidecar ${sidecar.version}`);
 }
 
-/** The status of a failed test, which has a full response. */
-const HTTP_UNAVAILABLE = 503;
-
-/** Sets up the button that sends real bytes through the relay and shows the result. */
-export function initSelfTest(): void {
-  const button = byId('test-button', HTMLButtonElement);
-  const result = byId('test-result', HTMLElement);
-  async function test(): Promise<void> {
-    button.disabled = true;
-    setText(button, 'Testing…');
-    result.replaceChildren(createElement('p', 'Sending bytes through the relay…', 'soft'));
-    result.hidden = false;
-    const outcome = await fetchJson<TransferHealth>('health/transfer', { accepts: [HTTP_UNAVAILABLE] });
-    if (outcome.kind === 'ok') result.replaceChildren(...selfTestElements(outcome.value));
-    else result.replaceChildren(createElement('p', toSentence(outcome.problem), 'problem'));
-    setText(button, 'Test a transfer');
-    button.disabled = false;
-  }
-  button.addEventListener('click', () => void test());
-}
-
-function selfTestElements({ ok, problem, transfers = [] }: TransferHealth): HTMLElement[] {
-  const verdict = ok ? 'The relay transferred all bytes correctly.' : toSentence(problem ?? 'it failed');
-  const sentence = createElement('p', verdict, ok ? 'fine' : 'problem');
-  if (transfers.length === 0) return [sentence];
-  const list = createElement('ul');
-  list.append(...transfers.map(transferElement));
-  return [sentence, list];
-}
-
-function transferElement({ from, to, ok, milliseconds, problem }: TestedTransfer): HTMLElement {
-  const item = createElement('li', '', ok ? 'fine' : 'problem');
-  const result = ok ? `${milliseconds.toFixed(milliseconds < 10 ? 1 : 0)}\u00a0ms` : (problem ?? 'failed');
-  item.title = `${from}, ${to}`;
-  item.append(
-    createElement('span', `${formatListener(from)} and ${formatListener(to)}`),
-    createElement('b', result),
-  );
-  return item;
-}
+/** If no sample came for this time, older ones are loaded from the sidecar. In seconds. */
+const MAX_SAMPLE_GAP_S = 10;
 
 /** Live data, updated every second. Old data stays visible, marked as stale. */
 export class NowView {
@@ -82,20 +64,39 @@ export class NowView {
   readonly #stale = byId('now-stale', HTMLElement);
   readonly #plot = byId('rate-plot', HTMLElement);
   readonly #history = new RateHistory();
-  readonly #sparkline = new Sparkline(this.#plot);
+  readonly #chart = new LiveChart(this.#plot, (point) => {
+    this.#pointed = point;
+    this.#showNote();
+  });
+  #pointed: { readonly timeSeconds: number; readonly rate: number } | null = null;
+  #hasNumbers = false;
 
-  /** @param lastUpMs when the relay was last up, by the server's clock; null if never */
-  show({ now, relay }: LiveStatus, lastUpMs: number | null): void {
-    const nowSeconds = Date.parse(now) / 1000;
-    this.#history.add(nowSeconds, relay.state === 'down' ? null : relay.bytes_per_second);
-    this.#sparkline.show(this.#history, nowSeconds);
-    const peak = formatRate(this.#history.peak);
-    setText(byId('rate-peak', HTMLElement), `peak ${peak}`);
-    this.#plot.setAttribute('aria-label', `Bytes per second over the last 5 minutes, at most ${peak}`);
+  /** Whether the history lacks samples: the page was just opened, or hidden. */
+  needsHistory(nowSeconds: number): boolean {
+    return nowSeconds - this.#history.latest > MAX_SAMPLE_GAP_S;
+  }
+
+  loadHistory(history: LiveHistory): void {
+    this.#history.load(history);
+  }
+
+  get lastUp(): LastUp {
+    const { latestKnown } = this.#history;
+    return { timeMs: latestKnown === null ? null : latestKnown * 1000, isShown: this.#hasNumbers };
+  }
+
+  show({ now, relay }: LiveStatus): void {
+    const nowMs = Date.parse(now);
+    this.#history.add(nowMs / 1000, relay.state === 'down' ? null : relay.bytes_per_second);
+    this.#chart.show(this.#history, nowMs / 1000);
+    const peak = formatRate(this.#history.peak?.rate ?? 0);
+    this.#plot.setAttribute('aria-label', `Bytes per second over the last hour, at most ${peak}`);
+    this.#showNote();
     if (relay.state === 'down') {
-      this.showStale(lastUpMs);
+      this.showStale();
       return;
     }
+    this.#hasNumbers = true;
     this.#section.classList.remove('is-stale');
     this.#stale.hidden = true;
     const { number, unit } = splitRate(relay.bytes_per_second);
@@ -104,16 +105,67 @@ export class NowView {
     rate.append(createElement('span', ` ${unit}`, 'unit'));
     byId('rate', HTMLElement).replaceChildren(rate);
     byId('pairs', HTMLElement).replaceChildren(countElement(relay.pairs));
+    setText(byId('pairs-detail', HTMLElement), relay.pairs === 1 ? 'running transfer' : 'running transfers');
     byId('waiting', HTMLElement).replaceChildren(countElement(relay.waiting));
+    setText(
+      byId('waiting-detail', HTMLElement),
+      relay.waiting === 1 ? 'for its partner' : 'for their partners',
+    );
     byId('relayed', HTMLElement).replaceChildren(bytesElement(relay.relayed_bytes));
     setText(byId('uptime', HTMLElement), formatDuration(relay.uptime_seconds));
     setText(byId('started', HTMLElement), `since ${formatDateTime(Date.parse(relay.started))}`);
+    showGauge('connections', toConnectionsGauge(relay), relay.connections);
+    byId('quota-tile', HTMLElement).hidden = relay.quota === null;
+    if (relay.quota !== null) showGauge('quota', toQuotaGauge(relay.quota, nowMs), relay.quota.used_bytes);
+    showRefusals(relay);
   }
 
   /** Marks the shown data as stale. */
-  showStale(lastUpMs: number | null): void {
+  showStale(): void {
+    const { timeMs, isShown } = this.lastUp;
     this.#section.classList.add('is-stale');
-    this.#stale.hidden = lastUpMs === null;
-    if (lastUpMs !== null) setText(this.#stale, `as of ${formatClock(lastUpMs)}`);
+    this.#stale.hidden = timeMs === null || !isShown;
+    if (timeMs !== null) setText(this.#stale, `as of ${formatClock(timeMs)}`);
   }
+
+  /** The point under the pointer, otherwise the peak. */
+  #showNote(): void {
+    const { peak } = this.#history;
+    const point = this.#pointed ?? peak;
+    const label = this.#pointed === null ? 'Peak of the last hour: ' : '';
+    const text =
+      point === null
+        ? 'The last hour, in UTC'
+        : `${label}${formatRate(point.rate)} at ${formatPast(point.timeSeconds * 1000, this.#history.latest * 1000)}`;
+    setText(byId('rate-note', HTMLElement), text);
+  }
+}
+
+/** @param exact the machine-readable value */
+function showGauge(id: string, { value, limit, share, tone, detail }: Gauge, exact: number): void {
+  const data = createElement('data', value);
+  data.value = String(exact);
+  if (limit !== '') data.append(createElement('span', ` ${limit}`, 'unit'));
+  byId(id, HTMLElement).replaceChildren(data);
+  const bar = byId(`${id}-bar`, HTMLElement);
+  bar.style.width = `${100 * (share ?? 0)}%`;
+  bar.dataset['tone'] = tone;
+  byId(`${id}-track`, HTMLElement).hidden = share === null;
+  setText(byId(`${id}-detail`, HTMLElement), detail);
+}
+
+function showRefusals({ version, refused, refused_last_hour: lastHour }: RelayStatus): void {
+  // Relays before 1.0 report only the numbers since their start.
+  const isKnown = version !== '';
+  const total = sum(Object.values(lastHour));
+  const figure = byId('refused', HTMLElement);
+  figure.replaceChildren(isKnown ? countElement(total) : PLACEHOLDER);
+  figure.classList.toggle('is-warning', total > 0);
+  const reasons = toRefusals(lastHour).map(({ name, count }) => {
+    const line = createElement('p', '', 'reason');
+    line.append(createElement('span', name), ' ', countElement(count));
+    return line;
+  });
+  const sinceStart = createElement('p', `${formatCount(sum(Object.values(refused)))} since the start`);
+  byId('refused-detail', HTMLElement).replaceChildren(...(total === 0 ? [sinceStart] : reasons));
 }

@@ -147,7 +147,7 @@ describe('the page of the dashboard', { skip: NO_BROWSER }, () => {
       const colour = (name: string): Promise<string> =>
         browser.ask(`getComputedStyle(document.documentElement).getPropertyValue('--${name}').trim()`);
       const [card, page] = [await colour('card'), await colour('page')];
-      for (const name of ['text', 'text-soft', 'accent-text', 'good', 'warn', 'bad']) {
+      for (const name of ['text', 'text-soft', 'accent-text', 'good', 'warn', 'quota', 'drain', 'bad']) {
         for (const ground of [card, page]) {
           const found = contrast(await colour(name), ground);
           assert.ok(found >= TEXT_CONTRAST, `${name} on ${ground}: ${found}`);
@@ -204,11 +204,13 @@ describe('the page of the dashboard', { skip: NO_BROWSER }, () => {
     for (const expected of [
       /- heading "Transit Relay" \[level=1\]/u,
       /- main/u,
-      /- status: The relay is up/u,
+      /- status: Serving clients/u,
       /- term: Pairs\n\s+- definition: "0"/u,
       /- term: Waiting clients\n\s+- definition: "0"/u,
+      /- term: Connections\n\s+- definition: [\d,]+ of [\d,]+/u,
+      /- term: Refused in the last hour\n\s+- definition: "0"/u,
       /- term: Relayed per second\n\s+- definition: 0 B\/s/u,
-      /- img "Bytes per second over the last 5 minutes, at most 0.B\/s"/u,
+      /- img "Bytes per second over the last hour, at most 0.B\/s"/u,
       /- group "Period of the charts"/u,
       /- radio "Last 24 hours [\d,]+ transfers [\d.]+.[kMGT]?B" \[checked\]/u,
       /- radio "Last 12 months [\d,]+ transfers [\d.]+.[kMGT]?B"/u,

@@ -2,12 +2,12 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { DatabaseState, LiveStatus, RelayState, RelayStatus } from '../../../../src/sidecar/api.ts';
 import {
-  HISTORY_S,
-  RateHistory,
   backoffMs,
   hasNewRecords,
+  toDisplayedHost,
   toHeadline,
 } from '../../../../src/sidecar/dashboard/live-state.ts';
+import type { LastUp } from '../../../../src/sidecar/dashboard/live-state.ts';
 import { UNLIMITED_STATUS } from '../../../support/metrics.ts';
 
 const NOW = '2026-11-23T05:00:00.000Z';
@@ -37,79 +37,155 @@ function live(relay: RelayState, database: DatabaseState = DATABASE): LiveStatus
   };
 }
 
+/** A quota that is used up. */
+const USED_UP: RelayStatus['quota'] = {
+  used_bytes: 2000,
+  limit_bytes: 2000,
+  period_started: '2026-11-01T00:00:00.000Z',
+  counts_since: '2026-11-01T00:00:00.000Z',
+  resets: '2026-12-01T00:00:00.000Z',
+  exhausted: true,
+};
+
+const REFUSING = {
+  reason: 'connections',
+  variable: 'RELAY_MAX_CONNECTIONS',
+  since: '2026-11-23T04:55:00.000Z',
+  last: NOW,
+} as const;
+
+const NEVER = { timeMs: null, isShown: false };
+const SHOWN = { timeMs: NOW_MS, isShown: true };
+
+function headlineOf(relay: RelayState, lastUp: LastUp = SHOWN): ReturnType<typeof toHeadline> {
+  return toHeadline({ kind: 'answered', live: live(relay) }, lastUp);
+}
+
 describe('the headline of the dashboard', () => {
-  test('says that the relay is up', () => {
-    const headline = toHeadline({ kind: 'answered', live: live(UP) }, NOW_MS);
-    assert.deepEqual([headline.tone, headline.title], ['good', 'The relay is up']);
-  });
-
-  test('says that the relay is draining', () => {
-    const headline = toHeadline({ kind: 'answered', live: live({ ...UP, draining: true }) }, NOW_MS);
-    assert.deepEqual([headline.tone, headline.title], ['warn', 'The relay is draining']);
-  });
-
-  test('says why the relay is down, and how old the data is', () => {
-    const headline = toHeadline({ kind: 'answered', live: live(DOWN) }, NOW_MS);
-    assert.deepEqual([headline.tone, headline.title], ['bad', 'The relay is down']);
-    assert.equal(
-      headline.detail,
-      'Nothing listens at http://relay:4003. The data below is from 05:00:00 UTC.',
+  test('is good only if no client is refused', () => {
+    const { tone, title, detail } = headlineOf(UP);
+    assert.deepEqual(
+      [tone, title, detail],
+      ['good', 'Serving clients', 'No client was refused in the last hour.'],
     );
   });
 
-  test('shows no age without data', () => {
-    assert.equal(
-      toHeadline({ kind: 'answered', live: live(DOWN) }, null).detail,
-      'Nothing listens at http://relay:4003.',
+  test('has a tone of its own for each state', () => {
+    const states: readonly RelayState[] = [
+      UP,
+      { ...UP, state: 'refusing', refusing: REFUSING },
+      { ...UP, state: 'over_quota', quota: USED_UP },
+      { ...UP, state: 'draining', draining: true },
+      DOWN,
+    ];
+    assert.deepEqual(
+      states.map((state) => headlineOf(state).tone),
+      ['good', 'warn', 'quota', 'drain', 'bad'],
     );
+  });
+
+  test('does not call a state good that it does not know', () => {
+    // From a newer relay.
+    const unknown = Object.assign({ ...UP }, { state: 'hibernating' });
+    assert.equal(headlineOf(unknown).tone, 'warn');
+  });
+
+  test('mentions earlier refusals', () => {
+    const refused = (address: number): RelayStatus => ({
+      ...UP,
+      refused_last_hour: { ...UP.refused_last_hour, address },
+    });
+    assert.equal(headlineOf(refused(1)).detail, 'No client is refused now; 1 was in the last hour.');
+    assert.equal(headlineOf(refused(1234)).detail, 'No client is refused now; 1,234 were in the last hour.');
+  });
+
+  test('makes no claim about refusals that an older relay does not report', () => {
+    assert.match(headlineOf({ ...UP, version: '' }).detail, /does not report/u);
+  });
+
+  const refusals: readonly (readonly [relay: Partial<RelayStatus>, detail: string])[] = [
+    [
+      { refusing: REFUSING, limits: { connections: 100, waiting: 50 } },
+      'All 100 connections are in use, since 04:55 UTC. RELAY_MAX_CONNECTIONS sets the limit.',
+    ],
+    [
+      { refusing: REFUSING, limits: { connections: null, waiting: null } },
+      'All connections are in use, since 04:55 UTC. RELAY_MAX_CONNECTIONS sets the limit.',
+    ],
+    [
+      {
+        refusing: {
+          ...REFUSING,
+          reason: 'waiting',
+          variable: 'RELAY_MAX_WAITING',
+          since: '2026-11-20T04:55:00.000Z',
+        },
+        limits: { connections: 100, waiting: 1 },
+      },
+      '1 client already waits for its partner, since 20 Nov 2026, 04:55 UTC. RELAY_MAX_WAITING sets the limit.',
+    ],
+    [
+      { refusing: { ...REFUSING, reason: 'address', variable: 'RELAY_MAX_CONNECTIONS_PER_ADDRESS' } },
+      'Some addresses have used up their share, since 04:55 UTC. RELAY_MAX_CONNECTIONS_PER_ADDRESS sets the limit.',
+    ],
+  ];
+  for (const [relay, detail] of refusals) {
+    test(`says: ${detail}`, () => {
+      const headline = headlineOf({ ...UP, state: 'refusing', ...relay });
+      assert.deepEqual([headline.title, headline.detail], ['Serving, but refusing some clients', detail]);
+    });
+  }
+
+  test('says until when the quota is used up', () => {
+    assert.equal(
+      headlineOf({ ...UP, state: 'over_quota', quota: USED_UP }).title,
+      'Quota used up until 1 December',
+    );
+    const soon = { ...USED_UP, resets: '2026-11-24T00:00:00.000Z' };
+    assert.equal(
+      headlineOf({ ...UP, state: 'over_quota', quota: soon }).title,
+      'Quota used up until 00:00 UTC',
+    );
+  });
+
+  test('says why and since when the relay is down', () => {
+    assert.deepEqual(
+      [DOWN, DOWN].map((relay, index) => headlineOf(relay, { timeMs: NOW_MS, isShown: index === 0 }).detail),
+      [
+        'Nothing listens at http://relay:4003. Down since 05:00 UTC. The numbers are from then.',
+        'Nothing listens at http://relay:4003. Down since 05:00 UTC.',
+      ],
+    );
+  });
+
+  test('says how long the relay is known to be down if it was never up', () => {
+    assert.match(headlineOf(DOWN, NEVER).detail, /not answered since the sidecar started at 05:00 UTC\.$/u);
+    const old = { ...live(DOWN), sidecar: { version: '1', host: '', started: UP.started } };
+    const { detail } = toHeadline({ kind: 'answered', live: old }, NEVER);
+    assert.match(detail, /not answered for more than an hour\.$/u);
   });
 
   test('distinguishes an unreachable sidecar from one with errors', () => {
     const problem = 'There is no connection.';
-    const unreachable = toHeadline({ kind: 'unreachable', reached: false, problem }, null);
-    const withErrors = toHeadline({ kind: 'unreachable', reached: true, problem }, null);
+    const unreachable = toHeadline({ kind: 'unreachable', reached: false, problem }, SHOWN);
+    const withErrors = toHeadline({ kind: 'unreachable', reached: true, problem }, NEVER);
     assert.equal(unreachable.title, 'The sidecar does not answer');
     assert.equal(withErrors.title, 'The sidecar has a problem');
     assert.ok(unreachable.detail.startsWith(problem));
+    assert.match(unreachable.detail, /The numbers are from 05:00:00 UTC\.$/u);
+    assert.doesNotMatch(withErrors.detail, /numbers/u);
   });
 
-  test('keeps the same title every second, so that it is announced once', () => {
-    const later = toHeadline(
-      { kind: 'answered', live: live({ ...UP, uptime_seconds: 99_999, pairs: 7 }) },
-      NOW_MS,
-    );
-    assert.deepEqual(later, toHeadline({ kind: 'answered', live: live(UP) }, NOW_MS));
+  test('stays the same every second, so that it is announced once', () => {
+    assert.deepEqual(headlineOf({ ...UP, uptime_seconds: 99_999, pairs: 7 }), headlineOf(UP));
   });
 });
 
-describe('the history of the rate', () => {
-  test('keeps five minutes of samples', () => {
-    const history = new RateHistory();
-    for (let second = 0; second <= 2 * HISTORY_S; second += 1) history.add(second, second);
-    assert.equal(history.times[0], HISTORY_S);
-    assert.equal(history.times.length, HISTORY_S + 1);
-    assert.deepEqual([...history.times], [...history.rates]);
-    assert.equal(history.peak, 2 * HISTORY_S);
-  });
-
-  test('has a gap where samples are missing, and none for a late sample', () => {
-    const history = new RateHistory();
-    for (const second of [1, 3, 60, 61]) history.add(second, 5);
-    assert.deepEqual([...history.times], [1, 3, 4, 60, 61]);
-    assert.deepEqual([...history.rates], [5, 5, null, 5, 5]);
-  });
-
-  test('ignores repeated and earlier times', () => {
-    const history = new RateHistory();
-    for (const second of [5, 5, 4, 6]) history.add(second, second);
-    assert.deepEqual([...history.times], [5, 6]);
-  });
-
-  test('has no peak without samples', () => {
-    const history = new RateHistory();
-    history.add(1, null);
-    assert.equal(history.peak, 0);
-  });
+test('the host is that of the page if the relay only has a container id', () => {
+  assert.equal(toDisplayedHost('relay.example.org', 'localhost:8080'), 'relay.example.org');
+  assert.equal(toDisplayedHost('3f0ab72b9c1d', 'localhost:8080'), 'localhost:8080');
+  assert.equal(toDisplayedHost('', 'localhost:8080'), 'localhost:8080');
+  assert.equal(toDisplayedHost('3f0ab72b9c1d7', 'localhost:8080'), '3f0ab72b9c1d7');
 });
 
 describe('usage is reloaded', () => {

@@ -30,13 +30,18 @@ export class SecureClient implements Disposable {
   }
 
   /**
-   * @param certificate certificate of the server or of its issuer, PEM; the server's must be for `localhost`
+   * @param certificate certificate of the server or of its issuer, PEM; the server's must be for `name`
    */
-  static async connect(port: number, certificate: string): Promise<SecureClient> {
-    const options = { ca: certificate, servername: 'localhost', headers: { host: 'localhost' } };
-    const ws = new WebSocket(`wss://127.0.0.1:${port}/`, options);
+  static async connect(
+    port: number,
+    certificate: string,
+    { name = 'localhost', path = '/' } = {},
+  ): Promise<SecureClient> {
+    const options = { ca: certificate, servername: name, headers: { host: name } };
+    const ws = new WebSocket(`wss://127.0.0.1:${port}${path}`, options);
+    const client = new SecureClient(ws);
     await once(ws, 'open');
-    return new SecureClient(ws);
+    return client;
   }
 
   send(bytes: Uint8Array | string): void {

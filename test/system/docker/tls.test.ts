@@ -1,99 +1,33 @@
 import { equal, match, notEqual, ok, rejects } from 'node:assert/strict';
 import { once } from 'node:events';
-import { chmodSync, rmSync, writeFileSync } from 'node:fs';
-import { get } from 'node:https';
-import { join } from 'node:path';
 import { before, describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
-import { setTimeout } from 'node:timers/promises';
 import { connect } from 'node:tls';
 import { WebSocket } from 'ws';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../../support/bytes.ts';
 import { makeIdentity } from '../../support/certificates.ts';
-import type { Identity } from '../../support/certificates.ts';
 import { ComposeProject } from '../../support/compose.ts';
 import { pairAt } from '../../support/docker-clients.ts';
 import { DockerSandbox, docker, withoutDocker } from '../../support/docker.ts';
 import type { Container } from '../../support/docker.ts';
-import { buildDebian, buildImage } from '../../support/docker-images.ts';
+import { buildImage } from '../../support/docker-images.ts';
 import { SecureClient } from '../../support/secure-client.ts';
-import { scratch } from '../../support/scratch.ts';
+import {
+  CADDY,
+  NGINX,
+  certificateDirectory,
+  statusOf,
+  untilAnswering,
+  writeCertificate,
+} from './tls-proxies.ts';
 
 /** More than one read and one frame. */
 const SOME_BYTES = 500_000;
-
-const READY_TRIES = 600;
-const READY_PAUSE_MS = 100;
 
 const PAIRED = 'ok\n';
 
 /** All clients of a proxy have one address here. */
 const MAX_PER_ADDRESS = 4;
-
-/** A TLS proxy in front of the relay, and the certificate that its clients must trust. */
-interface TlsProxy {
-  readonly service: string;
-  readonly image: () => Promise<string>;
-  readonly settings: (image: string, context: TestContext) => Promise<Record<string, string>>;
-  readonly certificate: (container: Container) => Promise<string>;
-  /**
-   * Reloads the certificate as the compose file documents, if that is possible after a renewal. Resolves with
-   * the certificate to trust.
-   */
-  readonly reload: (
-    project: ComposeProject,
-    container: Container,
-    settings: Readonly<Record<string, string>>,
-  ) => Promise<string>;
-}
-
-const CADDY: TlsProxy = {
-  service: 'caddy',
-  // The directories are those of the public image.
-  image: () =>
-    buildDebian(
-      ['ca-certificates'],
-      [
-        // Debian 13 has Caddy 2.6, which lacks `stream_close_delay`; backports has a newer one. Apt may use
-        // either format of sources.
-        `RUN cd /etc/apt; if [ -e sources.list ]; then sed -n 's/ trixie main/ trixie-backports main/p' sources.list > sources.list.d/b.list; \
-        else sed -i 's/^Suites: trixie .*/& trixie-backports/' sources.list.d/debian.sources; fi; \
-        apt-get update && apt-get install --yes --no-install-recommends caddy/trixie-backports`,
-        'ENV XDG_CONFIG_HOME=/config XDG_DATA_HOME=/data',
-        'CMD ["caddy", "run", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile"]',
-      ],
-    ),
-  // For this name Caddy uses its own certificate authority.
-  settings: (image) => Promise.resolve({ CADDY_IMAGE: image, RELAY_DOMAIN: 'localhost' }),
-  certificate: async (container) => {
-    await container.waitForLog(/certificate obtained successfully/u);
-    return container.exec('cat', '/data/caddy/pki/authorities/local/root.crt');
-  },
-  reload: async (project, container) => {
-    await project.run('kill', '--signal', 'USR1', 'caddy');
-    await container.waitForLog(/successfully reloaded config/u);
-    return CADDY.certificate(container);
-  },
-};
-
-const NGINX: TlsProxy = {
-  service: 'nginx',
-  image: () => buildDebian(['nginx-light']),
-  settings: async (image, context) => ({
-    NGINX_IMAGE: image,
-    TLS_DIRECTORY: await certificateDirectory(context, makeIdentity()),
-  }),
-  certificate: (container) => container.exec('cat', '/etc/nginx/tls/fullchain.pem'),
-  reload: async (project, container, { TLS_DIRECTORY: directory = '' }) => {
-    // A new file replaces the old one, as with certbot and `install`.
-    for (const name of ['privkey.pem', 'fullchain.pem']) rmSync(join(directory, name));
-    writeCertificate(directory, makeIdentity());
-    await project.run('exec', '-T', 'nginx', 'nginx', '-s', 'reload');
-    const certificate = await NGINX.certificate(container);
-    await untilAnswering(await container.port(443), certificate);
-    return certificate;
-  },
-};
 
 /** Client connections of a proxy, and how many of them have a keepalive timer. */
 async function keepaliveOf(container: Container): Promise<readonly [open: number, probed: number]> {
@@ -147,52 +81,6 @@ function connectWithForgedAddress(port: number, certificate: string): Promise<st
     client.on('close', (code) => resolve(`${received}${code}`));
     client.on('error', reject);
   });
-}
-
-/** A directory with the files of a certificate authority, readable by the user in the container. */
-async function certificateDirectory(context: TestContext, identity: Identity): Promise<string> {
-  const directory = await scratch(context);
-  chmodSync(directory, 0o755);
-  writeCertificate(directory, identity);
-  return directory;
-}
-
-function writeCertificate(directory: string, { key, certificate }: Identity): void {
-  writeFileSync(join(directory, 'privkey.pem'), key);
-  writeFileSync(join(directory, 'fullchain.pem'), certificate);
-}
-
-/** The HTTP status of a plain request. */
-function statusOf(port: number, path: string, ca: string): Promise<number | undefined> {
-  return new Promise((resolve, reject) => {
-    const request = {
-      host: '127.0.0.1',
-      port,
-      path,
-      ca,
-      servername: 'localhost',
-      headers: { host: 'localhost' },
-    };
-    get(request, (response) => {
-      response.resume();
-      resolve(response.statusCode);
-    }).on('error', reject);
-  });
-}
-
-/** Waits until the relay answers through the proxy, which may take a moment after both have started. */
-async function untilAnswering(port: number, certificate: string): Promise<void> {
-  let last: unknown;
-  for (let tries = 0; tries < READY_TRIES; tries += 1) {
-    try {
-      last = await statusOf(port, '/', certificate);
-      if (Number(last) < 500) return;
-    } catch (error) {
-      last = error;
-    }
-    await setTimeout(READY_PAUSE_MS);
-  }
-  throw new Error('no response through the proxy', { cause: last });
 }
 
 /** Connects a client that offers only CBC suites. */

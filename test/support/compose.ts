@@ -18,13 +18,14 @@ const KEPT = [
  * that the kernel gives to clients, and fails if a client is faster.
  */
 async function publishedPorts(): Promise<Record<string, string>> {
-  const [raw, websocket, http, https, sidecar] = await freePorts(5);
+  const [raw, websocket, http, https, sidecar, mailbox] = await freePorts(6);
   return {
     RELAY_PORT: `127.0.0.1:${raw}`,
     RELAY_WEBSOCKET_PORT: `127.0.0.1:${websocket}`,
     RELAY_HTTP_PORT: `127.0.0.1:${http}`,
     RELAY_HTTPS_PORT: `127.0.0.1:${https}`,
     SIDECAR_PORT: String(sidecar),
+    MAILBOX_PORT: `127.0.0.1:${mailbox}`,
   };
 }
 

@@ -35,6 +35,12 @@ export async function buildImage(...options: readonly string[]): Promise<string>
   return build({ bases: [DEBIAN, NODE], args: [...options, '.'], context: await digestOfSources() });
 }
 
+/** Builds the image of the mailbox server that deploy/compose/mailbox.yml adds. */
+export async function buildMailbox(): Promise<string> {
+  const directory = 'deploy/compose/mailbox';
+  return build({ bases: [DEBIAN], args: [directory], context: await digestOf([directory]) });
+}
+
 /** Builds the image with the classic builder (before BuildKit). */
 export async function buildClassic(): Promise<string> {
   const context = await digestOfSources();
@@ -110,8 +116,13 @@ async function digestOfSources(): Promise<string> {
   const rules = await readFile(join(ROOT, ignoreFile), 'utf8');
   // It excludes everything, then names what is included.
   const included = [...rules.matchAll(/^!(.+)$/gmu)].map(([, path = '']) => path);
+  return digestOf(['Dockerfile', ignoreFile, ...included]);
+}
+
+/** Digest of files and directories; paths are relative to the root of the repository. */
+async function digestOf(paths: readonly string[]): Promise<string> {
   const digest = createHash('sha256');
-  for (const path of ['Dockerfile', ignoreFile, ...included]) await addFile(digest, path);
+  for (const path of paths) await addFile(digest, path);
   return digest.digest('hex');
 }
 

@@ -211,10 +211,10 @@ export class DockerSandbox implements AsyncDisposable {
     return docker('volume', 'create', name);
   }
 
-  async network(): Promise<string> {
+  async network(...options: readonly string[]): Promise<string> {
     const name = this.name(`n${this.#networks.length}`);
     this.#networks.push(name);
-    await docker('network', 'create', name);
+    await docker('network', 'create', ...options, name);
     return name;
   }
 

@@ -223,6 +223,7 @@ describe('docker-compose.yml', { skip: withoutDocker, concurrency: TESTS_AT_A_TI
       'host-network.yml',
       'one-port.yml',
       'cluster.yml',
+      'mailbox.yml',
       'tls-caddy.yml',
       'tls-nginx.yml',
     ].map((name) => readFileSync(join(ROOT, 'deploy', 'compose', name), 'utf8'));

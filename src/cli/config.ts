@@ -1,20 +1,13 @@
-import { parseArgs } from 'node:util';
-import { DEPLOYMENT_DEFAULTS } from '../config/deployment.ts';
+import { isDeploymentDefault } from '../config/deployment.ts';
 import { formatConfigError } from '../config/environment.ts';
 import type { ConfigResult, ConfigWarning, Environment, Setting } from '../config/environment.ts';
 import { readRelayConfig } from '../config/relay-config.ts';
 import { readSidecarConfig } from '../config/sidecar-config.ts';
+import { isServiceVariable } from '../config/unknown-variables.ts';
+import { UsageError, parseArguments } from './arguments.ts';
 
-/** Exit codes of sysexits.h. */
-const EXIT = { ok: 0, usage: 64, badConfiguration: 78 } as const;
-
-const USAGE = `usage: transit-relay config [--check] [--json] [--sidecar]
-Prints each variable with its value, and whether it is set. It shows no secrets.
-  --check    print nothing but problems; unknown variables are errors
-  --json     print JSON
-  --sidecar  include the sidecar, even if none of its variables is set
-Exit code 78 if the configuration is invalid.
-`;
+/** Exit codes; the last one is from sysexits.h. */
+const EXIT = { ok: 0, badConfiguration: 78 } as const;
 
 /** Warnings that are errors of `--check`: the operator meant a variable that does not exist. */
 const CHECKED_EVENTS: ReadonlySet<ConfigWarning['event']> = new Set(['unknown_variable', 'renamed_variable']);
@@ -33,13 +26,15 @@ interface Report {
   readonly errors: readonly string[];
 }
 
-/** Prints the configuration in the environment of this process, or all its errors. Resolves with the exit code. */
-export function configCommand(args: readonly string[]): Promise<number> {
-  const options = parseOptions(args);
-  if (options === null) {
-    process.stderr.write(USAGE);
-    return Promise.resolve(EXIT.usage);
-  }
+/**
+ * Prints the configuration in the environment of this process, or all its errors.
+ *
+ * @returns the exit code
+ * @throws UsageError
+ */
+export function configCommand(args: readonly string[]): number {
+  const { values: options, positionals } = parseArguments(args, OPTIONS);
+  if (positionals.length > 0) throw new UsageError('it takes no words');
   const reports = readReports(process.env, options);
   const all = [...reports.values()];
   const errors = all.flatMap((report) => report.errors);
@@ -51,20 +46,10 @@ export function configCommand(args: readonly string[]): Promise<number> {
     for (const error of errors) process.stderr.write(`error: ${error}\n`);
     for (const { message } of warnings) process.stderr.write(`warning: ${message}\n`);
   }
-  return Promise.resolve(isInvalid ? EXIT.badConfiguration : EXIT.ok);
+  return isInvalid ? EXIT.badConfiguration : EXIT.ok;
 }
 
 type Options = Readonly<Record<keyof typeof OPTIONS, boolean>>;
-
-/** Null if the arguments are invalid. */
-function parseOptions(args: readonly string[]): Options | null {
-  try {
-    return parseArgs({ args: [...args], options: OPTIONS }).values;
-  } catch (error) {
-    if (error instanceof TypeError) return null;
-    throw error;
-  }
-}
 
 /** The reports of the programs, by name. */
 function readReports(environment: Environment, { check, sidecar }: Options): ReadonlyMap<string, Report> {
@@ -74,11 +59,11 @@ function readReports(environment: Environment, { check, sidecar }: Options): Rea
   return reports;
 }
 
-/** The image has variables for the sidecar, even in the container of a relay without one. */
+/** The image and Kubernetes set variables for the sidecar, even in the container of a relay without one. */
 function hasSidecarSettings(environment: Environment): boolean {
   return Object.entries(environment).some(
     ([name, value = '']) =>
-      name.startsWith('SIDECAR_') && !(DEPLOYMENT_DEFAULTS.get(name)?.includes(value) ?? false),
+      name.startsWith('SIDECAR_') && !isDeploymentDefault(name, value) && !isServiceVariable(name, value),
   );
 }
 

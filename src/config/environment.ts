@@ -1,7 +1,7 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 import envVar from 'env-var';
-import { closest } from 'fastest-levenshtein';
 import { errorCode } from '../process/errors.ts';
+import { FILE_SUFFIX, findUnknownVariables } from './unknown-variables.ts';
 
 /** An invalid value, and what is accepted instead. */
 export interface ConfigError {
@@ -82,9 +82,6 @@ export interface EnvironmentOptions<Variable extends string> {
   readonly readFile?: (path: string) => string;
 }
 
-/** Suffix of variables that contain the path of a file with the value. */
-const FILE_SUFFIX = '_FILE';
-
 /** Matches a value that begins and ends with the same quotation mark. */
 const QUOTED = /^(["']).*\1$/su;
 
@@ -105,7 +102,7 @@ export class EnvironmentReader<Variable extends string> {
   constructor(environment: Environment, options: EnvironmentOptions<Variable>) {
     this.#environment = environment;
     this.#options = options;
-    this.warnings = unknownVariables(environment, options.prefix, Object.keys(options.defaults));
+    this.warnings = findUnknownVariables(environment, options.prefix, Object.keys(options.defaults));
     this.#rejectQuotedValues();
   }
 
@@ -240,30 +237,6 @@ export class EnvironmentReader<Variable extends string> {
   #get(name: string): string | undefined {
     return envVar.from(this.#environment).get(name).asString()?.trim();
   }
-}
-
-function unknownVariables(
-  environment: Environment,
-  prefix: string,
-  variables: readonly string[],
-): ConfigWarning[] {
-  const known = new Set([...variables, ...variables.map((variable) => variable + FILE_SUFFIX)]);
-  return Object.keys(environment)
-    .filter((name) => name.startsWith(prefix) && !known.has(name))
-    .map((name) => ({
-      event: 'unknown_variable',
-      message: `${name} is unknown and has no effect; the most similar variable is ${nearest(name, variables, prefix)}`,
-    }));
-}
-
-/** Prefers a variable that the name extends, shortens or contains; otherwise compares letters. */
-function nearest(name: string, known: readonly string[], prefix: string): string {
-  const stems = [
-    known.filter((candidate) => candidate.startsWith(name) || name.startsWith(candidate)),
-    known.filter((candidate) => name.includes(candidate.slice(prefix.length))),
-    known,
-  ];
-  return closest(name, stems.find((candidates) => candidates.length > 0) ?? known);
 }
 
 /** Larger than any secret or list of endpoints, in bytes. */

@@ -7,11 +7,7 @@ import { RELAY_DEFAULTS } from '../../../src/config/relay-config.ts';
 import { SIDECAR_DEFAULTS } from '../../../src/config/sidecar-config.ts';
 import { scratch } from '../../support/scratch.ts';
 
-const MODULE = new URL('../../../src/cli/config.ts', import.meta.url).href;
-
-const SCRIPT = `
-  const { configCommand } = await import(${JSON.stringify(MODULE)});
-  process.exitCode = await configCommand(process.argv.slice(1));`;
+const PROGRAM = join(import.meta.dirname, '..', '..', '..', 'src', 'transit-relay.ts');
 
 const SECRET = '0123456789abcdef';
 
@@ -25,7 +21,7 @@ type Environment = Readonly<Record<string, string>>;
 
 /** What the command prints with this environment and nothing else. */
 function run(env: Environment, ...args: readonly string[]): Printed {
-  const command = ['--input-type=module', '-e', SCRIPT, '--', ...args];
+  const command = [PROGRAM, 'config', ...args];
   const { status, stdout, stderr } = spawnSync(process.execPath, command, { env, encoding: 'utf8' });
   return { code: status, stdout, stderr };
 }
@@ -77,6 +73,9 @@ describe('the command "config"', () => {
     );
     // The image sets these.
     const image = { SIDECAR_USAGE_DB: '/data/usage.sqlite', SIDECAR_SNAPSHOT_DIR: '/data/snapshots' };
+    // Kubernetes sets this for a Service.
+    const kubernetes = { ...image, SIDECAR_SERVICE_HOST: '10.0.0.1', SIDECAR_PORT: 'tcp://10.0.0.1:4004' };
+    ok(!run(kubernetes).stdout.includes('# sidecar'));
     ok(!run(image).stdout.includes('# sidecar'));
     ok(run(image, '--sidecar').stdout.includes('# sidecar'));
   });
@@ -110,7 +109,7 @@ describe('the command "config"', () => {
     for (const args of [['--chekc'], ['check']]) {
       const { code, stdout, stderr } = run({}, ...args);
       deepEqual([code, stdout], [64, '']);
-      match(stderr, /^usage: transit-relay config \[--check\]/u);
+      match(stderr, /config: .*config --help/su);
     }
   });
 });

@@ -255,7 +255,7 @@ describe('an unknown variable', () => {
     assert.deepEqual(warnings('APP_NAMES', 'APP_SECRET_FILES', 'APP_NAM_FILE'), [
       'APP_NAMES is unknown and has no effect; the most similar variable is APP_NAME',
       'APP_SECRET_FILES is unknown and has no effect; the most similar variable is APP_SECRET',
-      'APP_NAM_FILE is unknown and has no effect; the most similar variable is APP_NAME',
+      'APP_NAM_FILE is unknown and has no effect; the most similar variable is APP_NAME_FILE',
     ]);
   });
 

@@ -2,7 +2,7 @@ import { hostname } from 'node:os';
 import { stat } from 'node:fs/promises';
 import { errorCode } from '../process/errors.ts';
 import { VERSION } from '../process/version.ts';
-import type { RelayStatus } from '../status/relay-status.ts';
+import type { RelayStatus, ServiceState } from '../status/relay-status.ts';
 import type { DatabaseState, LiveStatus, OperatorWarning } from './api.ts';
 import type { RelayClient } from './relay-client.ts';
 import type { SnapshotSchedule } from './snapshots/snapshot-schedule.ts';
@@ -60,10 +60,11 @@ type BaseStatus = Pick<RelayStatus, 'started' | 'draining' | (typeof STATUS_NUMB
  */
 export function toRelayStatus(answer: unknown): RelayStatus | null {
   if (!isBaseStatus(answer)) return null;
+  const { quota } = answer;
   return {
     version: '',
     host: '',
-    state: answer.draining ? 'draining' : 'serving',
+    state: stateOf(answer),
     refusing: null,
     connections: 2 * answer.pairs + answer.waiting,
     limits: { connections: null, waiting: null },
@@ -73,8 +74,15 @@ export function toRelayStatus(answer: unknown): RelayStatus | null {
     warnings: [],
     usage: { queued: 0, dropped: 0, problem: null },
     ...answer,
-    quota: answer.quota?.counts_since === undefined ? null : answer.quota,
+    // Without its times, nothing can be said about the use of a quota.
+    quota: quota?.counts_since === undefined ? null : quota,
   };
+}
+
+/** Of a relay that does not report it. */
+function stateOf({ draining, quota }: BaseStatus): ServiceState {
+  if (draining) return 'draining';
+  return quota && quota.used_bytes >= quota.limit_bytes ? 'over_quota' : 'serving';
 }
 
 function isBaseStatus(answer: unknown): answer is BaseStatus {

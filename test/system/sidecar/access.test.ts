@@ -14,6 +14,7 @@ const GUARDED = [
   '/',
   '/assets/dashboard.css',
   '/live.json',
+  '/live-history.json',
   '/snapshots',
   '/snapshots/latest.sqlite',
   '/usage.json',

@@ -2,15 +2,17 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { mkdirSync, rmSync, statSync, symlinkSync } from 'node:fs';
 import { createServer } from 'node:http';
-import type { RequestListener } from 'node:http';
+import type { RequestListener, ServerResponse } from 'node:http';
 import { createServer as createRawServer } from 'node:net';
 import type { Server } from 'node:net';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import Database from 'better-sqlite3';
+import { VERSION } from '../../../src/process/version.ts';
 import type { LiveStatus } from '../../../src/sidecar/api.ts';
 import { RelayClient } from '../../../src/sidecar/relay-client.ts';
 import type { RelayStatus } from '../../../src/status/relay-status.ts';
@@ -24,6 +26,7 @@ import { UNREACHABLE_URL, startSidecar, sampleRecords } from '../../support/side
 import { TestClient } from '../../support/test-client.ts';
 import { UNLIMITED_STATUS } from '../../support/metrics.ts';
 import { addUsage } from '../../support/usage-files.ts';
+import { createUsageDatabase } from '../../support/usage-records.ts';
 
 const HOUR_MS = 3_600_000;
 
@@ -276,6 +279,16 @@ function answering(status: number, value: unknown): RequestListener {
   return (_request, response) => response.writeHead(status).end(JSON.stringify(value));
 }
 
+/** Sends blanks until the connection is closed. */
+function sendEndlessly(response: ServerResponse): void {
+  const blanks = Buffer.alloc(65_536, ' ');
+  const send = (): void => {
+    while (!response.destroyed && response.write(blanks));
+  };
+  response.on('drain', send);
+  send();
+}
+
 /** The problem in status and health, which must be the same. */
 async function problemAt(url: string): Promise<string> {
   const client = new RelayClient(url);
@@ -284,6 +297,100 @@ async function problemAt(url: string): Promise<string> {
   assert.deepEqual(state, { state: 'down', problem: health.problem });
   return state.problem;
 }
+
+describe('the warnings of the sidecar', () => {
+  const warningsOf = async (url: string): Promise<LiveStatus['warnings']> => (await liveOf(url)).warnings;
+
+  test('have those of its configuration', async (context) => {
+    const settings = { SIDECAR_TOKNE: 'x', SIDECAR_LISTEN: 'tcp:0:interface=0.0.0.0' };
+    const { url } = await startSidecar(context, sampleRecords(1), settings);
+    assert.deepEqual(
+      (await warningsOf(url)).map(({ event }) => event),
+      ['unknown_variable', 'insecure_setting'],
+    );
+    assert.match((await warningsOf(url))[0]?.message ?? '', /^SIDECAR_TOKNE is unknown/u);
+  });
+
+  test('say why snapshots fail, until one succeeds', async (context) => {
+    const { url, volume } = await startSidecar(context, null);
+    const failing = await untilLive(url, ({ snapshots }) => snapshots.problem !== null);
+    const message = failing.snapshots.problem;
+    assert.deepEqual(failing.warnings, [{ event: 'snapshot_failed', message }]);
+    createUsageDatabase(volume, sampleRecords(1));
+    await untilLive(url, ({ snapshots }) => snapshots.problem === null);
+    assert.deepEqual(await warningsOf(url), []);
+  });
+});
+
+describe('the identity of the sidecar', () => {
+  test('is its version, host and start', async (context) => {
+    const before = new Date().toISOString();
+    const { url } = await startSidecar(context, null);
+    const { version, host, started } = (await liveOf(url)).sidecar;
+    assert.deepEqual([version, host], [VERSION, hostname()]);
+    assert.ok(before <= started && started <= new Date().toISOString());
+  });
+});
+
+/** The status of a relay before version 1.0.0. */
+const OLD_STATUS = {
+  started: STATUS.started,
+  uptime_seconds: 86_400,
+  draining: false,
+  connections: 5,
+  pairs: 2,
+  waiting: 1,
+  relayed_bytes: 1000,
+  bytes_per_second: 10,
+  refused: { ...STATUS.refused, waiting: 3 },
+  quota: null,
+};
+
+const UNKNOWN = {
+  version: '',
+  host: '',
+  state: 'serving',
+  refusing: null,
+  limits: { connections: null, waiting: null },
+  refused_last_hour: STATUS.refused_last_hour,
+  certificates: [],
+  warnings: [],
+  usage: { queued: 0, dropped: 0, problem: null },
+};
+
+describe('the status of a relay of an older version', () => {
+  const quota = { used_bytes: 5, limit_bytes: 10, resets: '2026-12-01T00:00:00.000Z' };
+  const cases: readonly (readonly [what: string, answer: object, state: string])[] = [
+    ['serves', OLD_STATUS, 'serving'],
+    ['drains', { ...OLD_STATUS, draining: true }, 'draining'],
+    ['has used half of its quota', { ...OLD_STATUS, quota }, 'serving'],
+    ['has used up its quota', { ...OLD_STATUS, quota: { ...quota, used_bytes: 10 } }, 'over_quota'],
+  ];
+  for (const [what, answer, state] of cases) {
+    test(`that ${what} has defaults for what is missing`, async (context) => {
+      const client = new RelayClient(await serve(context, answering(200, answer)));
+      assert.deepEqual(await client.state(), { ...UNKNOWN, ...answer, state, quota: null });
+    });
+  }
+
+  test('has only the fields that all versions have', async (context) => {
+    const { connections: _connections, refused: _refused, quota: _quota, ...oldest } = OLD_STATUS;
+    const client = new RelayClient(await serve(context, answering(200, oldest)));
+    assert.deepEqual(await client.state(), {
+      ...UNKNOWN,
+      ...oldest,
+      connections: 5,
+      refused: STATUS.refused,
+      quota: null,
+    });
+  });
+
+  test('of a later version keeps fields that are unknown here', async (context) => {
+    const answer = { ...STATUS, moon_phase: 'full' };
+    const client = new RelayClient(await serve(context, answering(200, answer)));
+    assert.deepEqual(await client.state(), answer);
+  });
+});
 
 describe('the relay client', () => {
   test("returns the relay's status", async (context) => {
@@ -325,6 +432,7 @@ describe('the relay client', () => {
       ['the clients’ own port', serveBytes(context, 'bad handshake\n')],
       ['a redirect', serveBytes(context, 'HTTP/1.1 302 Found\r\nLocation: /other\r\n\r\n')],
       ['null', serve(context, answering(200, null))],
+      ['an endless answer', serve(context, (_request, response) => sendEndlessly(response))],
       ['a list', serve(context, answering(200, [STATUS]))],
       ['a word', serve(context, answering(200, 'ok'))],
       ['another program', serve(context, answering(200, { state: 'up', started: 'now' }))],

@@ -17,6 +17,7 @@ const ROUTES: readonly (readonly [path: string, status: number, type: string])[]
   ['/assets/dashboard.ts', 200, 'text/javascript; charset=utf-8'],
   ['/assets/dashboard.css', 200, 'text/css; charset=utf-8'],
   ['/live.json', 200, JSON_TYPE],
+  ['/live-history.json', 200, JSON_TYPE],
   ['/snapshots', 200, JSON_TYPE],
   ['/snapshots/latest.sqlite', 200, SNAPSHOT_TYPE],
   ['/usage.json', 200, JSON_TYPE],
@@ -29,7 +30,7 @@ const ROUTES: readonly (readonly [path: string, status: number, type: string])[]
 ];
 
 /** Paths whose responses change over time. */
-const CHANGING = /live\.json|usage\.json|metrics/u;
+const CHANGING = /live(?:-history)?\.json|usage\.json|metrics/u;
 
 const STRANGE_PATHS = [
   '/nothing',

@@ -14,6 +14,7 @@ import { EventLoopDelay } from '../status/samplers.ts';
 import type { UsageRecorder } from '../usage/record.ts';
 import type { ClusterService } from './cluster.ts';
 import type { RelayUsage } from './relay-usage.ts';
+import type { StatusReport } from './status-report.ts';
 
 /** Event loop delay in seconds: from unnoticeable to so long that people ask whether the relay is alive. */
 const DELAY_BUCKETS_SECONDS = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10];
@@ -35,6 +36,7 @@ interface RelayMetricsDependencies {
   readonly recorder: UsageRecorder;
   readonly usage: RelayUsage;
   readonly memoryGuard: MemoryGuard | null;
+  readonly status: StatusReport;
   readonly quota: () => Quota | null;
   readonly cluster: () => ClusterService['router'] | null;
   readonly isListening: () => boolean;
@@ -273,6 +275,28 @@ const METRICS: readonly MetricDefinition[] = [
     name: 'usage_database_free_bytes',
     help: 'Free space on the disk of the usage database. 0 without a usage database.',
     read: ({ usage }) => usage.databaseDisk?.freeBytes ?? 0,
+  },
+  {
+    type: 'gauge',
+    name: 'certificate_expiry_timestamp_seconds',
+    help: 'Time at which the certificate of the listener expires, in seconds since the epoch.',
+    labels: ['listener'],
+    read: ({ status }) =>
+      status.certificates().map(({ listener, expires }) => [[listener], Date.parse(expires) / 1000]),
+  },
+  {
+    type: 'gauge',
+    name: 'certificate_problem',
+    help: '1 if the certificate of the listener has expired, or could not be reloaded or renewed.',
+    labels: ['listener'],
+    read: ({ status }) =>
+      status.certificates().map(({ listener, problem }) => [[listener], Number(problem !== null)]),
+  },
+  {
+    type: 'gauge',
+    name: 'warnings',
+    help: 'Current problems that the operator should act on. /status.json lists them.',
+    read: ({ status }) => status.warnings().length,
   },
   {
     type: 'gauge',

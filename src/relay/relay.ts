@@ -210,6 +210,7 @@ export class Relay {
       recorder: this.#recorder,
       usage: this.#usage,
       memoryGuard: this.#memoryGuard,
+      status: this.#status,
       quota: () => this.#quota?.quota ?? null,
       cluster: () => this.#cluster?.router ?? null,
       isListening: () => this.#probes !== null,

@@ -62,7 +62,7 @@ export class StatusReport {
     const { sessions, admission, recorder, rate, usage, quota } = this.#relay;
     const { connected, waiting, relayedBytes } = sessions.liveCounts();
     const refusing = this.#refusing();
-    const [certificates, currentQuota] = [this.#certificates(), quota()];
+    const [certificates, currentQuota] = [this.certificates(), quota()];
     return {
       version: VERSION,
       host: this.#host,
@@ -81,9 +81,31 @@ export class StatusReport {
       refused_last_hour: admission.rejections.lastHour,
       quota: currentQuota === null ? null : quotaStatus(currentQuota),
       certificates,
-      warnings: [...certificates.flatMap(certificateWarnings), ...this.#relay.warnings.current],
+      warnings: this.warnings(),
       usage: { queued: usage.queued, dropped: usage.databaseRecords.dropped, problem: usage.problem },
     };
+  }
+
+  certificates(): RelayStatus['certificates'] {
+    return this.#relay
+      .certificates()
+      .flatMap(({ endpoint, certificate: { expiresAt, isExpired, problem } }) =>
+        // There is no certificate until the first one by ACME.
+        expiresAt === null
+          ? []
+          : [
+              {
+                listener: listenerName(endpoint),
+                expires: expiresAt.toISOString(),
+                expired: isExpired,
+                problem,
+              },
+            ],
+      );
+  }
+
+  warnings(): RelayStatus['warnings'] {
+    return [...this.certificates().flatMap(certificateWarnings), ...this.#relay.warnings.current];
   }
 
   /**
@@ -122,24 +144,6 @@ export class StatusReport {
       since: isoTime(episode.startedAt),
       last: isoTime(episode.lastAt),
     };
-  }
-
-  #certificates(): RelayStatus['certificates'] {
-    return this.#relay
-      .certificates()
-      .flatMap(({ endpoint, certificate: { expiresAt, isExpired, problem } }) =>
-        // There is no certificate until the first one by ACME.
-        expiresAt === null
-          ? []
-          : [
-              {
-                listener: listenerName(endpoint),
-                expires: expiresAt.toISOString(),
-                expired: isExpired,
-                problem,
-              },
-            ],
-      );
   }
 }
 

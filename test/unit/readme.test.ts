@@ -4,6 +4,8 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { RELAY_DEFAULTS, readRelayConfig } from '../../src/config/relay-config.ts';
 import { SIDECAR_DEFAULTS, readSidecarConfig } from '../../src/config/sidecar-config.ts';
+import { CertificateDirectory } from '../support/certificate-directory.ts';
+import { makeIdentity } from '../support/certificates.ts';
 import { OpenRelay } from '../support/open-relay.ts';
 import { scrape } from '../support/metrics.ts';
 
@@ -66,8 +68,10 @@ describe('the README', () => {
     }
   });
 
-  test('lists every metric of the relay with its labels', async () => {
-    await using relay = await OpenRelay.start();
+  test('lists every metric of the relay with its labels', async (context) => {
+    const { files } = await CertificateDirectory.open(context, makeIdentity());
+    const tls = `ssl:0:interface=127.0.0.1:privateKey=${files.keyPath}:certKey=${files.certificatePath}`;
+    await using relay = await OpenRelay.start({ RELAY_LISTEN: `tcp:0:interface=127.0.0.1 ${tls}` });
     const series = [...(await scrape(relay.statusUrl)).keys()];
     const expected = new Set(
       series

@@ -1,6 +1,7 @@
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { makeIdentity } from '../../support/certificates.ts';
 import { RelayProcess } from '../../support/relay-process.ts';
 import { SidecarProcess } from '../../support/sidecar-process.ts';
 import { fastAlerts, scrapeConfig } from './test-config.ts';
@@ -40,9 +41,14 @@ export class Site implements AsyncDisposable {
     stack.defer(() => rm(directory, { recursive: true, force: true }));
     const database = join(directory, 'usage.sqlite');
     const unixPath = join(directory, 'relay.sock');
+    const [keyPath, certificatePath] = [join(directory, 'key.pem'), join(directory, 'cert.pem')];
+    const { key, certificate } = makeIdentity();
+    await writeFile(keyPath, key);
+    await writeFile(certificatePath, certificate);
+    const tls = `ssl:0:interface=127.0.0.1:privateKey=${keyPath}:certKey=${certificatePath}`;
     const relay = stack.use(
       await RelayProcess.start({
-        RELAY_LISTEN: `${ANY} unix:${unixPath}`,
+        RELAY_LISTEN: `${ANY} unix:${unixPath} ${tls}`,
         RELAY_WEBSOCKET_LISTEN: ANY,
         RELAY_USAGE_DB: database,
         RELAY_LOG_FD: '1',

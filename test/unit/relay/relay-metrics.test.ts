@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
-import { statSync, statfsSync } from 'node:fs';
+import { statSync, statfsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { SIDE_A, SIDE_B, SIDE_C, handshake, newToken } from '../../support/bytes.ts';
+import { CertificateDirectory } from '../../support/certificate-directory.ts';
+import { makeIdentity } from '../../support/certificates.ts';
 import { scrape } from '../../support/metrics.ts';
 import { scratch } from '../../support/scratch.ts';
 import { metricExceeds, metricIs, nonZeroMetrics, allDisconnected } from '../../support/metric-assertions.ts';
@@ -224,6 +226,46 @@ describe('the metrics of the relay', () => {
     const { bavail, bsize } = statfsSync(directory);
     const free = (await scrape(relay.statusUrl)).get('transit_relay_usage_database_free_bytes') ?? 0;
     assert.ok(Math.abs(free - bavail * bsize) < 0.1 * bavail * bsize, `${free} bytes`);
+  });
+
+  test('contain when certificates expire, and whether they can be replaced, without the paths of their files', async (context) => {
+    const notAfter = new Date('2031-02-03T04:05:06Z');
+    const directory = await CertificateDirectory.open(context, makeIdentity('localhost', { notAfter }));
+    const { keyPath, certificatePath } = directory.files;
+    await using relay = await OpenRelay.start({
+      RELAY_LISTEN: `tcp:0:interface=127.0.0.1 ssl:0:interface=127.0.0.1:privateKey=${keyPath}:certKey=${certificatePath}`,
+    });
+    const found = async (): Promise<(readonly [name: string, value: number])[]> => {
+      const metrics = await scrape(relay.statusUrl);
+      for (const series of metrics.keys()) assert.ok(!series.includes(directory.path), series);
+      return [...metrics]
+        .filter(([series]) => /_(?:certificate_\w+|warnings)\b/u.test(series))
+        .map(([series, value]) => [series.replace(/"tcp 127\.0\.0\.1:\d+"/u, '""'), value]);
+    };
+    const expires = [
+      'transit_relay_certificate_expiry_timestamp_seconds{listener=""}',
+      notAfter.getTime() / 1000,
+    ] as const;
+    const problem = 'transit_relay_certificate_problem{listener=""}';
+    assert.deepEqual(await found(), [expires, [problem, 0], ['transit_relay_warnings', 0]]);
+    writeFileSync(certificatePath, 'not a certificate');
+    await relay.relay.reload();
+    assert.deepEqual(await found(), [expires, [problem, 1], ['transit_relay_warnings', 1]]);
+    directory.write(makeIdentity('localhost', { notAfter }));
+    await relay.relay.reload();
+    assert.deepEqual(await found(), [expires, [problem, 0], ['transit_relay_warnings', 0]]);
+  });
+
+  test('report an expired certificate', async (context) => {
+    const [notBefore, notAfter] = [new Date('2021-02-03T04:05:06Z'), new Date('2022-02-03T04:05:06Z')];
+    const identity = makeIdentity('localhost', { notBefore, notAfter });
+    const { keyPath, certificatePath } = (await CertificateDirectory.open(context, identity)).files;
+    await using relay = await OpenRelay.start({
+      RELAY_LISTEN: `tcp:0:interface=127.0.0.1 ssl:0:interface=127.0.0.1:privateKey=${keyPath}:certKey=${certificatePath}`,
+    });
+    const values = Object.values(await nonZeroMetrics(relay, 'certificate_'));
+    assert.deepEqual(values, [notAfter.getTime() / 1000, 1]);
+    assert.deepEqual(await nonZeroMetrics(relay, 'warnings'), { '': 1 });
   });
 
   test('are no more precise than the records if these are blurred', async (context) => {

@@ -50,6 +50,7 @@ async function pollLive(): Promise<boolean> {
   const live = outcome.value;
   const nowMs = Date.parse(live.now);
   clockOffsetMs = nowMs - Date.now();
+  usageView.showLive(live);
   if (nowView.needsHistory(nowMs / 1000)) {
     // Without an answer, the chart continues with what the page receives.
     const history = await fetchJson<LiveHistory>('live-history.json', { timeoutMs: LIVE_TIMEOUT_MS });

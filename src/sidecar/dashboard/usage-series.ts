@@ -1,97 +1,27 @@
-import type { Granularity, UsageRow, WaitingBucket } from '../api.ts';
+import type { UsageRow, WaitingBucket } from '../api.ts';
 import { formatDuration, formatShare } from './format.ts';
-
-export const USAGE_PERIODS = ['day', 'week', 'year'] as const;
-
-/** The periods that the page can show. */
-export type UsagePeriod = (typeof USAGE_PERIODS)[number];
-
-/** One bar: an hour, day or month of UTC. */
-export interface TimeBucket {
-  readonly startMs: number;
-  /** For the axis: `14:00`, `Mon 23`, `Nov`. */
-  readonly label: string;
-  /** In the tooltip: `22 Nov, 14:00–15:00`, `Monday, 23 November`, `November 2026, so far`. */
-  readonly title: string;
-}
-
-/** The range of a report, and its bars. */
-export interface UsagePeriodRange {
-  readonly period: UsagePeriod;
-  readonly by: Granularity;
-  readonly fromMs: number;
-  /** The end of the last bar, which is in the future. */
-  readonly toMs: number;
-  readonly buckets: readonly TimeBucket[];
-}
-
-const HOUR_MS = 3_600_000;
-const DAY_MS = 24 * HOUR_MS;
-
-const PERIOD_BUCKETS: Readonly<Record<UsagePeriod, { readonly by: Granularity; readonly count: number }>> = {
-  day: { by: 'hour', count: 24 },
-  week: { by: 'day', count: 7 },
-  year: { by: 'month', count: 12 },
-};
-
-/** The last 24 hours, 7 days or 12 months in UTC, including the current one. */
-export function toPeriodRange(period: UsagePeriod, nowMs: number): UsagePeriodRange {
-  const { by, count } = PERIOD_BUCKETS[period];
-  const startsMs = Array.from({ length: count + 1 }, (_, index) => bucketStart(by, nowMs, index - count + 1));
-  const toMs = startsMs.pop() ?? nowMs;
-  return {
-    period,
-    by,
-    fromMs: startsMs[0] ?? nowMs,
-    toMs,
-    buckets: startsMs.map((startMs, bar) => ({
-      startMs,
-      label: bucketLabel(by, startMs),
-      title: bucketTitle(by, startMs) + (bar === count - 1 ? ', so far' : ''),
-    })),
-  };
-}
-
-/** The start of the hour, day or month `steps` after the one of `timeMs`. */
-function bucketStart(by: Granularity, timeMs: number, steps: number): number {
-  if (by === 'hour') return (Math.floor(timeMs / HOUR_MS) + steps) * HOUR_MS;
-  if (by === 'day') return (Math.floor(timeMs / DAY_MS) + steps) * DAY_MS;
-  const time = new Date(timeMs);
-  return Date.UTC(time.getUTCFullYear(), time.getUTCMonth() + steps);
-}
-
-function format(timeMs: number, options: Intl.DateTimeFormatOptions, locale = 'en-GB'): string {
-  return new Intl.DateTimeFormat(locale, { timeZone: 'UTC', ...options }).format(timeMs);
-}
-
-function bucketLabel(by: Granularity, startMs: number): string {
-  if (by === 'hour') return format(startMs, { hour: '2-digit', minute: '2-digit' });
-  if (by === 'day') return format(startMs, { weekday: 'short', day: 'numeric' });
-  return format(startMs, { month: 'short' }, 'en-US');
-}
-
-function bucketTitle(by: Granularity, startMs: number): string {
-  if (by === 'hour') {
-    const day = format(startMs, { day: 'numeric', month: 'short' });
-    return `${day}, ${bucketLabel(by, startMs)}–${bucketLabel(by, startMs + HOUR_MS)}`;
-  }
-  if (by === 'day') return format(startMs, { weekday: 'long', day: 'numeric', month: 'long' });
-  return format(startMs, { month: 'long', year: 'numeric' });
-}
+import type { UsagePeriodRange } from './usage-periods.ts';
 
 /** In stacking order, from bottom to top. */
 const MOODS = (
   [
-    { name: 'happy', meaning: 'Two clients were connected' },
-    { name: 'lonely', meaning: 'Left before a partner came' },
-    { name: 'redundant', meaning: 'Not needed: its partner used another connection' },
-    { name: 'impatient', meaning: 'Sent data before it had a partner' },
-    { name: 'errory', meaning: 'Did not speak the relay’s protocol' },
-    { name: 'empty', meaning: 'Sent nothing, like port scans' },
-    { name: 'other', meaning: 'Unknown moods' },
+    { name: 'happy', label: 'transfer', meaning: 'Two clients were connected, however it ended' },
+    { name: 'lonely', label: 'no partner came', meaning: 'Left, or was closed, before a partner came' },
+    {
+      name: 'redundant',
+      label: 'replaced',
+      meaning: 'A newer connection of the same client got the partner',
+    },
+    { name: 'impatient', label: 'sent too early', meaning: 'Sent data before it had a partner' },
+    { name: 'errory', label: 'bad handshake', meaning: 'Did not speak the relay’s protocol' },
+    { name: 'empty', label: 'no handshake', meaning: 'Ended before a whole handshake came, like port scans' },
+    { name: 'other', label: 'other', meaning: 'Moods that this version does not know' },
   ] as const
-).map(({ name, meaning }) => ({
+).map(({ name, label, meaning }) => ({
+  /** The value in the usage database. */
   name,
+  /** The outcome of one connection in a few words. */
+  label,
   meaning,
   /** CSS custom property that holds its colour. */
   colour: `--mood-${name}`,
@@ -109,7 +39,8 @@ export interface MoodSeries {
 /** A report without gaps: all moods, each with all bars of the range. */
 export interface UsageSeries {
   readonly moods: readonly MoodSeries[];
-  /** Sum of all moods, one number per bar. */
+  /** Sums of all moods, one number per bar. */
+  readonly records: readonly number[];
   readonly bytes: readonly number[];
   readonly totalRecords: number;
   readonly totalBytes: number;
@@ -126,14 +57,21 @@ export function toSeries(range: UsagePeriodRange, rows: readonly UsageRow[]): Us
     const bytes = fill(range, own, (row) => row.total_bytes);
     return { mood, records, bytes, totalRecords: sum(records), totalBytes: sum(bytes) };
   });
+  const records = range.buckets.map((_, bar) => sum(moods.map((series) => series.records[bar] ?? 0)));
   const bytes = range.buckets.map((_, bar) => sum(moods.map((series) => series.bytes[bar] ?? 0)));
   return {
     moods,
+    records,
     bytes,
     totalRecords: sum(moods.map((series) => series.totalRecords)),
     totalBytes: sum(bytes),
     transfers: moods.find((series) => series.mood.name === 'happy')?.totalRecords ?? 0,
   };
+}
+
+/** `Transfers` if there is nothing else to show, otherwise `Connections by outcome`. */
+export function chartTitle(series: UsageSeries): string {
+  return series.transfers === series.totalRecords ? 'Transfers' : 'Connections by outcome';
 }
 
 /** The moods with records, and always `happy`. */

@@ -1,5 +1,6 @@
-import type { UsageReport, WaitingBucket } from '../api.ts';
-import { BarChart } from './charts.ts';
+import type { LiveHistory, LiveStatus, UsageReport, WaitingBucket } from '../api.ts';
+import { BarChart } from './bar-chart.ts';
+import type { BarChartData, Layer } from './bar-chart.ts';
 import { byId, bytesElement, colourSwatch, countElement, createElement, fillTable, setText } from './dom.ts';
 import {
   PLACEHOLDER,
@@ -7,28 +8,36 @@ import {
   formatClock,
   formatCompact,
   formatCount,
+  formatCounted,
   formatShare,
   toSentence,
 } from './format.ts';
 import { fetchJson } from './requests.ts';
-import {
-  USAGE_PERIODS,
-  sum,
-  toPeriodRange,
-  toSeries,
-  toWaitingBars,
-  visibleMoods,
-  waitingSummary,
-} from './usage-series.ts';
-import type { UsagePeriod, UsagePeriodRange, UsageSeries } from './usage-series.ts';
+import { gapCaption, gapNotes, isInGap, toBands, toGaps, toObservation } from './usage-gaps.ts';
+import type { Gap, Observation } from './usage-gaps.ts';
+import { USAGE_PERIODS, formatDate, toPeriodRange } from './usage-periods.ts';
+import type { BillingPeriod, UsagePeriod, UsagePeriodRange } from './usage-periods.ts';
+import { chartTitle, sum, toSeries, toWaitingBars, visibleMoods, waitingSummary } from './usage-series.ts';
+import type { UsageSeries } from './usage-series.ts';
 
 const GRANULARITY_NAMES = { hour: 'Hour', day: 'Day', month: 'Month' } as const;
+
+/** Allowed distances between two labels: hours are 3 or 6 apart rather than 5, days of a month 7. */
+const LABEL_STEPS = { hour: [1, 2, 3, 4, 6, 12, 24], day: [1, 2, 3, 5, 7, 14], month: [1, 2, 3, 4, 6, 12] };
 
 const PERIOD_NAMES: Readonly<Record<UsagePeriod, string>> = {
   day: 'the last 24 hours',
   week: 'the last 7 days',
+  month: 'the last 30 days',
+  billing: 'this billing period',
   year: 'the last 12 months',
 };
+
+/** Range of the history of the relay's answers: all that the sidecar has, in seconds. */
+const HISTORY_S = 86_400;
+
+/** Minimum time between two requests for it, in milliseconds. It has some 10,000 points. */
+const HISTORY_INTERVAL_MS = 55_000;
 
 /** The last report of a period, with its range. */
 interface LoadedReport {
@@ -46,7 +55,11 @@ export class UsageView {
   readonly #records = new BarChart(this.#recordsPlot, formatCompact, formatCount);
   readonly #bytes = new BarChart(this.#bytesPlot, formatBytes, formatBytes);
   /** The selected period is in the URL fragment, so that reloads and bookmarks keep it. */
-  #period: UsagePeriod = USAGE_PERIODS.find((name) => location.hash === `#${name}`) ?? 'day';
+  #selected: UsagePeriod = USAGE_PERIODS.find((name) => location.hash === `#${name}`) ?? 'day';
+  #billing: BillingPeriod | null = null;
+  #sidecarStartedMs: number | null = null;
+  #observation: Observation | null = null;
+  #observedAtMs = Number.NEGATIVE_INFINITY;
   /** Why the last request failed, in a sentence; null if it succeeded. */
   #problem: string | null = null;
 
@@ -54,13 +67,26 @@ export class UsageView {
   constructor(nowMs: () => number) {
     this.#nowMs = nowMs;
     for (const radio of document.querySelectorAll<HTMLInputElement>('input[name=period]')) {
-      radio.checked = radio.value === this.#period;
       radio.addEventListener('change', () => {
-        this.#period = USAGE_PERIODS.find((name) => name === radio.value) ?? this.#period;
-        history.replaceState(null, '', `#${this.#period}`);
+        this.#selected = USAGE_PERIODS.find((name) => name === radio.value) ?? this.#selected;
+        history.replaceState(null, '', `#${this.#selected}`);
         this.#show();
       });
     }
+    this.#show();
+  }
+
+  /** Takes over what the next `load` needs to know. A relay that is down keeps its billing period. */
+  showLive({ relay, sidecar }: LiveStatus): void {
+    this.#sidecarStartedMs = Date.parse(sidecar.started);
+    if (relay.state === 'down') return;
+    const before = this.#billing;
+    this.#billing =
+      relay.quota === null
+        ? null
+        : { startMs: Date.parse(relay.quota.period_started), endMs: Date.parse(relay.quota.resets) };
+    if (before?.startMs === this.#billing?.startMs && before?.endMs === this.#billing?.endMs) return;
+    this.#reports.delete('billing');
     this.#show();
   }
 
@@ -72,9 +98,11 @@ export class UsageView {
    */
   async load(): Promise<boolean> {
     const nowMs = this.#nowMs();
+    await this.#observe();
     const first = this.#period;
     for (const period of [first, ...USAGE_PERIODS.filter((other) => other !== first)]) {
-      const range = toPeriodRange(period, nowMs);
+      const range = toPeriodRange(period, nowMs, this.#billing);
+      if (range === null) continue;
       const outcome = await fetchJson<UsageReport>(`usage.json?${toQueryString(range)}`);
       if (outcome.kind === 'ok') this.#reports.set(period, { range, report: outcome.value });
       this.#problem = outcome.kind === 'ok' ? null : outcome.problem;
@@ -84,17 +112,37 @@ export class UsageView {
     return true;
   }
 
+  /** Loads the outages that the sidecar has seen. Without them, the charts show fewer gaps. */
+  async #observe(): Promise<void> {
+    if (this.#sidecarStartedMs === null || performance.now() - this.#observedAtMs < HISTORY_INTERVAL_MS)
+      return;
+    const outcome = await fetchJson<LiveHistory>(`live-history.json?seconds=${HISTORY_S}`);
+    if (outcome.kind === 'problem') return;
+    this.#observedAtMs = performance.now();
+    this.#observation = toObservation(outcome.value, this.#sidecarStartedMs);
+  }
+
+  /** The selected period. A relay without a quota has no billing period. */
+  get #period(): UsagePeriod {
+    return this.#selected === 'billing' && this.#billing === null ? 'day' : this.#selected;
+  }
+
   #show(): void {
-    for (const period of USAGE_PERIODS) showPeriodCard(period, this.#reports.get(period));
+    const period = this.#period;
+    for (const radio of document.querySelectorAll<HTMLInputElement>('input[name=period]'))
+      radio.checked = radio.value === period;
+    byId('billing-period', HTMLElement).hidden = this.#billing === null;
+    for (const one of USAGE_PERIODS) showPeriodCard(one, this.#reports.get(one));
     const notice = byId('usage-notice', HTMLElement);
     this.#section.classList.toggle('is-stale', this.#problem !== null);
     notice.hidden = this.#problem === null;
     setText(notice, this.#problem === null ? '' : toSentence(this.#problem));
-    const loaded = this.#reports.get(this.#period);
+    const loaded = this.#reports.get(period);
     const asOf = loaded === undefined ? '' : `as of ${formatClock(Date.parse(loaded.report.generated))}`;
     setText(byId('usage-as-of', HTMLElement), asOf);
     // Without a report, the axes show the range that will be requested.
-    const range = loaded?.range ?? toPeriodRange(this.#period, this.#nowMs());
+    const range = loaded?.range ?? toPeriodRange(period, this.#nowMs(), this.#billing);
+    if (range === null) return;
     this.#showReport(range, loaded?.report);
     byId('usage-csv', HTMLAnchorElement).href = `usage.csv?${toQueryString(range)}`;
     byId('usage-json', HTMLAnchorElement).href = `usage.json?${toQueryString(range)}`;
@@ -104,35 +152,46 @@ export class UsageView {
     const isKnown = report !== undefined;
     const series = toSeries(range, report?.rows ?? []);
     const shown = visibleMoods(series);
-    const labels = range.buckets.map((bucket) => bucket.label);
-    const titles = range.buckets.map((bucket) => bucket.title);
-    this.#records.show({
-      labels,
-      titles,
-      layers: shown.map(({ mood, records }) => ({ ...mood, values: records })),
+    const gaps = isKnown ? toGaps(range, report, series.records, this.#observation) : [];
+    const nowMs = isKnown ? Date.parse(report.generated) : this.#nowMs();
+    const charts = toChartData(range, gaps, nowMs);
+    const areRecordsClipped = this.#records.show({
+      ...charts,
+      layers: shown.map(({ mood, records }) => ({ name: mood.label, colour: mood.colour, values: records })),
     });
-    this.#bytes.show({
-      labels,
-      titles,
-      layers: [{ name: 'relayed', colour: '--accent', values: series.bytes }],
-    });
+    const relayed: Layer = { name: 'relayed', colour: '--accent', values: series.bytes };
+    const areBytesClipped = this.#bytes.show({ ...charts, layers: [relayed] });
+    setText(byId('records-title', HTMLElement), chartTitle(series));
+    setText(byId('records-note', HTMLElement), chartNote(areRecordsClipped, gaps));
+    setText(byId('bytes-note', HTMLElement), chartNote(areBytesClipped, gaps));
     this.#describe(range, series, isKnown);
-    byId('legend', HTMLElement).replaceChildren(
+    const legend = byId('legend', HTMLElement);
+    legend.hidden = shown.length === 1;
+    legend.replaceChildren(
       ...shown.map(({ mood }) => {
         const item = createElement('li');
-        item.append(colourSwatch(mood.colour), mood.name);
+        item.append(colourSwatch(mood.colour), mood.label);
+        if (mood.name !== mood.label) item.append(createElement('small', mood.name));
         return item;
       }),
     );
+    const past = [...range.buckets.entries()].filter(([, { startMs }]) => startMs <= nowMs);
+    const isUnknown = past.map(([bar, bucket]) => series.records[bar] === 0 && isInGap(bucket, gaps, nowMs));
     fillTable(
       byId('records-table', HTMLTableElement),
-      [GRANULARITY_NAMES[range.by], ...shown.map(({ mood }) => mood.name)],
-      titles.map((title, bar) => [title, ...shown.map(({ records }) => countElement(records[bar] ?? 0))]),
+      [GRANULARITY_NAMES[range.by], ...shown.map(({ mood }) => mood.label)],
+      past.map(([bar, { title }]) => [
+        title,
+        ...shown.map(({ records }) => (isUnknown[bar] ? PLACEHOLDER : countElement(records[bar] ?? 0))),
+      ]),
     );
     fillTable(
       byId('bytes-table', HTMLTableElement),
       [GRANULARITY_NAMES[range.by], 'Bytes'],
-      titles.map((title, bar) => [title, bytesElement(series.bytes[bar] ?? 0)]),
+      past.map(([bar, { title }]) => [
+        title,
+        isUnknown[bar] ? PLACEHOLDER : bytesElement(series.bytes[bar] ?? 0),
+      ]),
     );
     for (const details of this.#section.querySelectorAll('details, .moods, .waits')) {
       details.classList.toggle('is-unknown', !isKnown);
@@ -148,9 +207,10 @@ export class UsageView {
   #describe(range: UsagePeriodRange, series: UsageSeries, isKnown: boolean): void {
     const during = PERIOD_NAMES[range.period];
     const nothing = isKnown ? `No records in ${during}.` : 'No data yet.';
-    const records = `${formatCount(series.totalRecords)} records in ${during}, ${formatCount(series.transfers)} of them transfers, by ${range.by}`;
+    const records = `${formatCounted(series.totalRecords, 'record')} in ${during}, ${formatCount(series.transfers)} of them transfers, by ${range.by}`;
     const bytes = `${formatBytes(series.totalBytes)} in ${during}, by ${range.by}`;
-    setText(byId('bytes-hint', HTMLElement), isKnown ? `by ${range.by}, in UTC` : PLACEHOLDER);
+    const hint = `Finished transfers by ${range.by}, in UTC`;
+    setText(byId('bytes-hint', HTMLElement), isKnown ? hint : PLACEHOLDER);
     this.#recordsPlot.setAttribute('aria-label', series.totalRecords === 0 ? nothing : records);
     this.#bytesPlot.setAttribute('aria-label', series.totalBytes === 0 ? nothing : bytes);
     for (const [id, total] of [
@@ -164,6 +224,29 @@ export class UsageView {
   }
 }
 
+/** The bars and gaps, which both charts share. Bars in the future have no tooltip. */
+function toChartData(
+  range: UsagePeriodRange,
+  gaps: readonly Gap[],
+  nowMs: number,
+): Omit<BarChartData, 'layers'> {
+  return {
+    bars: range.buckets.map((bucket) => ({
+      ...bucket,
+      title: bucket.startMs > nowMs ? '' : bucket.title,
+      notes: gapNotes(bucket, gaps),
+    })),
+    labelSteps: LABEL_STEPS[range.by],
+    bands: toBands(range, gaps),
+  };
+}
+
+/** What a reader has to know about a chart. */
+function chartNote(isClipped: boolean, gaps: readonly Gap[]): string {
+  const clipping = isClipped ? 'Broken bars exceed the scale; their values are above them. ' : '';
+  return (clipping + gapCaption(gaps)).trim();
+}
+
 /** The query of `usage.json` and `usage.csv`. */
 function toQueryString({ by, fromMs, toMs }: UsagePeriodRange): URLSearchParams {
   return new URLSearchParams({
@@ -175,34 +258,36 @@ function toQueryString({ by, fromMs, toMs }: UsagePeriodRange): URLSearchParams 
 
 function showPeriodCard(period: UsagePeriod, loaded: LoadedReport | undefined): void {
   const transfers = byId(`${period}-transfers`, HTMLElement);
+  const noun = byId(`${period}-noun`, HTMLElement);
   const bytes = byId(`${period}-bytes`, HTMLElement);
   if (loaded === undefined) {
     setText(transfers, PLACEHOLDER);
+    setText(noun, 'transfers');
     setText(bytes, PLACEHOLDER);
     return;
   }
   const series = toSeries(loaded.range, loaded.report.rows);
   transfers.replaceChildren(countElement(series.transfers));
-  bytes.replaceChildren(bytesElement(series.totalBytes));
+  setText(noun, series.transfers === 1 ? 'transfer' : 'transfers');
+  const since = period === 'billing' ? ` since ${formatDate(loaded.range.fromMs)}` : '';
+  bytes.replaceChildren(bytesElement(series.totalBytes), since);
 }
 
 function moodSummary({ transfers, totalRecords }: UsageSeries): string {
   if (totalRecords === 0) return 'No records.';
-  const records = totalRecords === 1 ? '1 record' : `${formatCount(totalRecords)} records`;
-  return `${formatShare(transfers, totalRecords)} of ${records} are transfers.`;
+  const are = totalRecords === 1 ? 'is a transfer' : 'are transfers';
+  return `${formatShare(transfers, totalRecords)} of ${formatCounted(totalRecords, 'record')} ${are}. A pair is one record.`;
 }
 
-/** All moods with their meaning, number of records and bytes. */
+/** All outcomes with their moods and meanings, number of records and bytes. */
 function fillMoodTable(series: UsageSeries): void {
   const rows = series.moods
     .filter(({ mood, totalRecords }) => mood.name !== 'other' || totalRecords > 0)
     .map(({ mood, totalRecords, totalBytes }) => {
       const name = createElement('div', '', 'mood');
-      name.append(
-        colourSwatch(mood.colour),
-        createElement('span', mood.name),
-        createElement('small', mood.meaning),
-      );
+      const label = createElement('span', mood.label);
+      if (mood.name !== mood.label) label.append(' ', createElement('small', mood.name));
+      name.append(colourSwatch(mood.colour), label, createElement('small', mood.meaning, 'meaning'));
       return [
         name,
         countElement(totalRecords),
@@ -210,7 +295,7 @@ function fillMoodTable(series: UsageSeries): void {
         bytesElement(totalBytes),
       ];
     });
-  fillTable(byId('moods-table', HTMLTableElement), ['Mood', 'Records', 'Share', 'Bytes'], rows);
+  fillTable(byId('moods-table', HTMLTableElement), ['Outcome', 'Records', 'Share', 'Bytes'], rows);
 }
 
 /** The distribution of waiting times, each with a bar between its label and its share. */

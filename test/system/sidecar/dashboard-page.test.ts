@@ -6,7 +6,7 @@ import { describe, test } from 'node:test';
 import { BrowserPage, NO_BROWSER } from '../../support/browser.ts';
 import { openDashboard, generateYearOfRecords } from './dashboard-fixture.ts';
 
-const VIEWS = ['day', 'week', 'year'] as const;
+const VIEWS = ['day', 'week', 'month', 'year'] as const;
 
 /** WCAG 2.2, success criteria 1.4.3 and 1.4.11. */
 const TEXT_CONTRAST = 4.5;
@@ -175,6 +175,7 @@ describe('the page of the dashboard', { skip: NO_BROWSER }, () => {
     assert.deepEqual(reached, ['test-button', 'day']);
     for (const [key, view, column] of [
       ['ArrowRight', 'week', 'Day'],
+      ['ArrowRight', 'month', 'Day'],
       ['ArrowRight', 'year', 'Month'],
       ['ArrowRight', 'day', 'Hour'],
       ['ArrowLeft', 'year', 'Month'],
@@ -216,7 +217,7 @@ describe('the page of the dashboard', { skip: NO_BROWSER }, () => {
       /- radio "Last 12 months [\d,]+ transfers [\d.]+.[kMGT]?B"/u,
       /- img "[\d,]+ records in the last 24 hours, [\d,]+ of them transfers, by hour"/u,
       /- img "[\d.]+.[kMGT]?B in the last 24 hours, by hour"/u,
-      /- table "Results"/u,
+      /- table "Outcomes"/u,
       /- table "Waiting times"/u,
       /- button "Take one now"/u,
       /- contentinfo/u,

@@ -51,16 +51,27 @@ async function shownRange({ page }: BrowserPage): Promise<{ by: string; fromMs: 
   return { by: query.get('by') ?? '', fromMs, toMs };
 }
 
-const KNOWN = ['happy', 'lonely', 'redundant', 'impatient', 'errory', 'empty'];
+const KNOWN = new Set(['happy', 'lonely', 'redundant', 'impatient', 'errory', 'empty']);
+
+const LABELS: Readonly<Record<string, string>> = {
+  transfer: 'happy',
+  'no partner came': 'lonely',
+  replaced: 'redundant',
+  'sent too early': 'impatient',
+  'bad handshake': 'errory',
+  'no handshake': 'empty',
+  other: 'other',
+};
 
 const VIEWS = [
   { view: 'day', by: 'hour', bars: 24, leastMs: DAY_MS, mostMs: DAY_MS, format: '%Y-%m-%dT%H' },
   { view: 'week', by: 'day', bars: 7, leastMs: 7 * DAY_MS, mostMs: 7 * DAY_MS, format: '%Y-%m-%d' },
+  { view: 'month', by: 'day', bars: 30, leastMs: 30 * DAY_MS, mostMs: 30 * DAY_MS, format: '%Y-%m-%d' },
   { view: 'year', by: 'month', bars: 12, leastMs: 365 * DAY_MS, mostMs: 366 * DAY_MS, format: '%Y-%m' },
 ] as const;
 
 describe('the numbers on the dashboard', { skip: NO_BROWSER }, () => {
-  test('match the database, for a day, a week and a year', async (context) => {
+  test('match the database, for a day, a week, a month and a year', async (context) => {
     const site = await openDashboard(context, { records: generateYearOfRecords(7, 3000) });
     const { browser, databasePath } = site;
     await browser.until(`document.querySelector('#year-transfers data')`);
@@ -73,7 +84,7 @@ describe('the numbers on the dashboard', { skip: NO_BROWSER }, () => {
       assert.ok(Date.now() >= range.fromMs && Date.now() <= range.toMs + HOUR_MS);
       const sums = sumsOf(databasePath, format, range.fromMs, range.toMs);
       const ofMood = (mood: string): Sum[] =>
-        sums.filter((sum) => (mood === 'other' ? !KNOWN.includes(sum.mood) : sum.mood === mood));
+        sums.filter((sum) => (mood === 'other' ? !KNOWN.has(sum.mood) : sum.mood === mood));
       assert.ok(sums.length > 20, 'the database has too few records to compare');
 
       assert.equal(
@@ -87,7 +98,9 @@ describe('the numbers on the dashboard', { skip: NO_BROWSER }, () => {
 
       const moods = new Map(
         (await browser.table('#moods-table')).map(([name = '', records, , bytes]) => [
-          [...KNOWN, 'other'].find((mood) => name.startsWith(mood)),
+          Object.entries(LABELS).find(([label, mood]) =>
+            name.startsWith(label === mood ? label : `${label} ${mood}`),
+          )?.[1],
           [Number(records), Number(bytes)],
         ]),
       );
@@ -97,9 +110,10 @@ describe('the numbers on the dashboard', { skip: NO_BROWSER }, () => {
         assert.deepEqual(shown, [total(own, (sum) => sum.records), total(own, (sum) => sum.bytes)], mood);
       }
 
-      const columns = await browser.ask<string[]>(
+      const labels = await browser.ask<string[]>(
         `[...document.querySelectorAll('#records-table thead th')].slice(1).map((cell) => cell.textContent)`,
       );
+      const columns = labels.map((label) => LABELS[label] ?? '');
       const starts = [...startsOf(by, range.fromMs, range.toMs)];
       assert.equal(starts.length, bars);
       assert.deepEqual(

@@ -3,19 +3,16 @@ import { describe, test } from 'node:test';
 import * as fc from 'fast-check';
 import type { UsageRow, WaitingBucket } from '../../../../src/sidecar/api.ts';
 import {
-  USAGE_PERIODS,
+  chartTitle,
   sum,
-  toPeriodRange,
   toSeries,
   toWaitingBars,
   visibleMoods,
   waitingSummary,
 } from '../../../../src/sidecar/dashboard/usage-series.ts';
+import { rangeOf, ROLLING_PERIODS } from './period-ranges.ts';
 
 const NOW_MS = Date.UTC(2026, 1, 28, 23, 59, 59);
-
-/** Edge cases of months, days and hours, and ordinary times. */
-const anyTimeMs = fc.integer({ min: Date.UTC(2020, 0), max: Date.UTC(2040, 0) });
 
 function row(start: string, mood: string, records: number, bytes = 0): UsageRow {
   return { start, mood, records, total_bytes: bytes, total_time: 0, waiting_time: 0 };
@@ -30,58 +27,8 @@ function plain(text: string): string {
   return text.replaceAll('\u00a0', ' ');
 }
 
-describe('the periods of the dashboard', () => {
-  test('are 24 hours, 7 days and 12 months, including the current one', () => {
-    for (const [view, count, by] of [
-      ['day', 24, 'hour'],
-      ['week', 7, 'day'],
-      ['year', 12, 'month'],
-    ] as const) {
-      const range = toPeriodRange(view, NOW_MS);
-      assert.equal(range.by, by);
-      assert.equal(range.buckets.length, count);
-      assert.ok(range.buckets.at(-1)?.title.endsWith(', so far'));
-    }
-  });
-
-  test('begin and end at hours, days and months in UTC', () => {
-    const startsOf = (view: 'day' | 'week' | 'year'): string[] => {
-      const { fromMs, toMs } = toPeriodRange(view, NOW_MS);
-      return [fromMs, toMs].map((timeMs) => new Date(timeMs).toISOString());
-    };
-    assert.deepEqual(startsOf('day'), ['2026-02-28T00:00:00.000Z', '2026-03-01T00:00:00.000Z']);
-    assert.deepEqual(startsOf('week'), ['2026-02-22T00:00:00.000Z', '2026-03-01T00:00:00.000Z']);
-    assert.deepEqual(startsOf('year'), ['2025-03-01T00:00:00.000Z', '2026-03-01T00:00:00.000Z']);
-  });
-
-  test('have readable names', () => {
-    const first = (view: 'day' | 'week' | 'year'): string[] => {
-      const [bucket] = toPeriodRange(view, NOW_MS).buckets;
-      return [bucket?.label ?? '', bucket?.title ?? ''];
-    };
-    assert.deepEqual(first('day'), ['00:00', '28 Feb, 00:00–01:00']);
-    assert.deepEqual(first('week'), ['Sun 22', 'Sunday 22 February']);
-    assert.deepEqual(first('year'), ['Mar', 'March 2025']);
-  });
-
-  test('have no gaps and contain the present at any time', () => {
-    fc.assert(
-      fc.property(fc.constantFrom(...USAGE_PERIODS), anyTimeMs, (view, nowMs) => {
-        const { buckets, fromMs, toMs } = toPeriodRange(view, nowMs);
-        assert.equal(buckets[0]?.startMs, fromMs);
-        assert.ok((buckets.at(-1)?.startMs ?? Infinity) <= nowMs && nowMs < toMs);
-        const starts = buckets.map((bucket) => bucket.startMs);
-        assert.deepEqual(
-          starts,
-          [...new Set(starts)].toSorted((one, other) => one - other),
-        );
-      }),
-    );
-  });
-});
-
 describe('the bars of the dashboard', () => {
-  const range = toPeriodRange('day', NOW_MS);
+  const range = rangeOf('day', NOW_MS);
 
   test('are complete for all moods, with zeros for empty periods', () => {
     const series = toSeries(range, [row('2026-02-28T03:00:00.000Z', 'lonely', 2)]);
@@ -103,6 +50,26 @@ describe('the bars of the dashboard', () => {
     assert.deepEqual([series.transfers, series.totalRecords, series.totalBytes], [1, 3, 30]);
   });
 
+  test('have a title that says whether there are other outcomes than transfers', () => {
+    const titleOf = (...moods: readonly string[]): string =>
+      chartTitle(
+        toSeries(
+          range,
+          moods.map((mood) => row('2026-02-28T00:00:00.000Z', mood, 1)),
+        ),
+      );
+    assert.equal(titleOf(), 'Transfers');
+    assert.equal(titleOf('happy'), 'Transfers');
+    assert.equal(titleOf('happy', 'lonely'), 'Connections by outcome');
+    assert.equal(titleOf('jubilant'), 'Connections by outcome');
+  });
+
+  test('have a different label and colour for each mood', () => {
+    const moods = toSeries(range, []).moods.map(({ mood }) => mood);
+    assert.equal(new Set(moods.map(({ label }) => label)).size, 7);
+    assert.equal(new Set(moods.map(({ colour }) => colour)).size, 7);
+  });
+
   test('show transfers even if there are none', () => {
     assert.deepEqual(
       visibleMoods(toSeries(range, [])).map(({ mood }) => mood.name),
@@ -118,8 +85,8 @@ describe('the bars of the dashboard', () => {
       bytes: fc.nat(1e9),
     });
     fc.assert(
-      fc.property(fc.constantFrom(...USAGE_PERIODS), fc.array(anyRow), (view, drawn) => {
-        const asked = toPeriodRange(view, NOW_MS);
+      fc.property(fc.constantFrom(...ROLLING_PERIODS), fc.array(anyRow), (view, drawn) => {
+        const asked = rangeOf(view, NOW_MS);
         const inside = drawn.filter(({ startMs }) => startMs >= asked.fromMs && startMs < asked.toMs);
         const rows = drawn.map(({ startMs, mood, records, bytes }) =>
           row(new Date(startMs).toISOString(), mood, records, bytes),
@@ -128,6 +95,7 @@ describe('the bars of the dashboard', () => {
         assert.equal(series.totalRecords, sum(inside.map(({ records }) => records)));
         assert.equal(sum(series.bytes), sum(inside.map(({ bytes }) => bytes)));
         assert.equal(series.totalBytes, sum(series.bytes));
+        assert.equal(series.totalRecords, sum(series.records));
       }),
     );
   });

@@ -62,7 +62,9 @@ CMD ["serve"]
 # has been up for half a minute, there is a check every ten seconds. The timeout allows for busy processors.
 HEALTHCHECK --interval=2s --timeout=20s --retries=3 --start-period=1m CMD ["./healthcheck.sh", "relay", "8"]
 
-ARG VERSION=dev
+# The build fails if this is not the version in package.json.
+ARG VERSION=1.0.0
+RUN test "$VERSION" = "$(transit-relay --version)" || { echo "VERSION is $VERSION, and package.json has another one" >&2; exit 1; }
 ARG REVISION=unknown
 ARG CREATED=1970-01-01T00:00:00Z
 ARG SOURCE=

@@ -1,4 +1,4 @@
-import { deepEqual, equal, ok } from 'node:assert/strict';
+import { deepEqual, equal, match, ok } from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
@@ -88,6 +88,15 @@ describe('the README', () => {
       for (const label of words(labels))
         ok(new RegExp(`\\b${label}\\b`, 'u').test(seriesOfMetric), `${name}: ${label}`);
     }
+  });
+
+  test('names the image by one variable, which it sets first', () => {
+    const [, code = ''] = /```sh\n(IMAGE=.+\n)/u.exec(README) ?? [];
+    match(code, /^IMAGE=\S+\/transit-relay:\d+\n$/u);
+    const commands = README.replaceAll('\\\n', ' ').match(/^docker run .+$/gmu) ?? [];
+    ok(commands.length >= 5, `${commands.length} commands`);
+    for (const command of commands) match(command, / \$IMAGE(?: |$)/u);
+    ok(README.indexOf(code) < README.indexOf('docker run'));
   });
 
   test('links to files and headings that exist', () => {

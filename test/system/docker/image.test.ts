@@ -1,4 +1,4 @@
-import { deepEqual, equal, match, ok } from 'node:assert/strict';
+import { deepEqual, equal, match, ok, rejects } from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -39,7 +39,7 @@ describe('the image', { skip: withoutDocker, concurrency: TESTS_AT_A_TIME }, () 
   let image = '';
   let idle: Container;
   before(async () => {
-    image = await buildImage('--build-arg', 'VERSION=1.2.3', '--build-arg', 'REVISION=0123abc');
+    image = await buildImage('--build-arg', 'REVISION=0123abc');
     idle = await sandbox.run(image, [...HARDENED, '--entrypoint', 'sleep'], 'infinity');
   });
   after(() => sandbox[Symbol.asyncDispose]());
@@ -77,7 +77,9 @@ describe('the image', { skip: withoutDocker, concurrency: TESTS_AT_A_TIME }, () 
     const labels: unknown = JSON.parse(await configured('{{json .Config.Labels}}'));
     const label = (name: string): unknown =>
       Object.entries(labels ?? {}).find(([key]) => key === `org.opencontainers.image.${name}`)?.[1];
-    equal(label('version'), '1.2.3');
+    equal(label('version'), VERSION);
+    equal(await idle.exec('transit-relay', '--version'), VERSION);
+    await rejects(buildImage('--build-arg', 'VERSION=1.2.3'), /VERSION=1\.2\.3[^]*transit-relay --version[^]*exit code: 1/u);
     equal(label('revision'), '0123abc');
     equal(label('licenses'), 'MIT');
     for (const name of ['title', 'description']) match(String(label(name)), /Magic-Wormhole/u);

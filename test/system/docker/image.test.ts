@@ -79,7 +79,10 @@ describe('the image', { skip: withoutDocker, concurrency: TESTS_AT_A_TIME }, () 
       Object.entries(labels ?? {}).find(([key]) => key === `org.opencontainers.image.${name}`)?.[1];
     equal(label('version'), VERSION);
     equal(await idle.exec('transit-relay', '--version'), VERSION);
-    await rejects(buildImage('--build-arg', 'VERSION=1.2.3'), /VERSION=1\.2\.3[^]*transit-relay --version[^]*exit code: 1/u);
+    await rejects(
+      buildImage('--build-arg', 'VERSION=1.2.3'),
+      /VERSION=1\.2\.3[^]*transit-relay --version[^]*exit code: 1/u,
+    );
     equal(label('revision'), '0123abc');
     equal(label('licenses'), 'MIT');
     for (const name of ['title', 'description']) match(String(label(name)), /Magic-Wormhole/u);

@@ -56,7 +56,7 @@ describe('the volume', { skip: withoutDocker, concurrency: TESTS_AT_A_TIME }, ()
   let image = '';
   let newer = '';
   before(async () => {
-    [image, newer] = await Promise.all([buildImage(), buildImage('--build-arg', 'VERSION=99.0.0')]);
+    [image, newer] = await Promise.all([buildImage(), buildImage('--build-arg', 'REVISION=newer')]);
   });
 
   test('keeps its records when a newer image uses it', async () => {

@@ -63,7 +63,10 @@ function readReports(environment: Environment, { check, sidecar }: Options): Rea
 function hasSidecarSettings(environment: Environment): boolean {
   return Object.entries(environment).some(
     ([name, value = '']) =>
-      name.startsWith('SIDECAR_') && !isDeploymentDefault(name, value) && !isServiceVariable(name, value),
+      value !== '' &&
+      name.startsWith('SIDECAR_') &&
+      !isDeploymentDefault(name, value) &&
+      !isServiceVariable(name, value),
   );
 }
 

@@ -23,6 +23,7 @@ export function isDeploymentDefault(variable: string, value: string): boolean {
  */
 export const COMPOSE_SETTINGS: ReadonlyMap<string, string | null> = new Map([
   ['RELAY_IMAGE', null],
+  ['RELAY_ENV_FILE', null],
   ['RELAY_PORT', 'RELAY_LISTEN'],
   ['RELAY_WEBSOCKET_PORT', 'RELAY_WEBSOCKET_LISTEN'],
   ['RELAY_STATUS_PORT', 'RELAY_STATUS_LISTEN'],

@@ -63,7 +63,7 @@ export class ComposeProject implements AsyncDisposable {
     ];
     const kept = Object.fromEntries(KEPT.map((name) => [name, process.env[name]]));
     this.#ports ??= publishedPorts();
-    const env = { ...kept, ...(await this.#ports), ...settings };
+    const env = { ...kept, RELAY_ENV_FILE: envFile, ...(await this.#ports), ...settings };
     return askDocker(['compose', ...where, ...args], { env });
   }
 

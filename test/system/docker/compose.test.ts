@@ -1,5 +1,5 @@
 import { deepEqual, equal, match, notEqual, ok } from 'node:assert/strict';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { before, describe, test } from 'node:test';
 import { RELAY_DEFAULTS } from '../../../src/config/relay-config.ts';
@@ -12,12 +12,11 @@ import { CONDITION_TIMEOUT_MS, eventually } from '../../support/programs.ts';
 import { scratch } from '../../support/scratch.ts';
 import { freePorts } from '../../support/listening.ts';
 
-/** Settings that docker-compose.yml sets itself: they depend on each other and on the published ports. */
+/** Settings that depend on each other, on published ports and on volumes. Nobody needs to change them. */
 const FIXED: ReadonlySet<string> = new Set([
   'RELAY_STATUS_LISTEN',
   'SIDECAR_LISTEN',
   'SIDECAR_RELAY_STATUS',
-  'SIDECAR_USAGE_DB',
   'SIDECAR_SNAPSHOT_DIR',
 ]);
 
@@ -140,7 +139,14 @@ describe('docker-compose.yml', { skip: withoutDocker, concurrency: TESTS_AT_A_TI
     const envFile = join(await scratch(t), 'env');
     writeFileSync(
       envFile,
-      'RELAY_WEBSOCKET_LISTEN=\nRELAY_LOG_LEVEL=debug\nSIDECAR_TOKEN=open-sesame-open-sesame\n',
+      `RELAY_WEBSOCKET_LISTEN=
+RELAY_LOG_LEVEL="debug"
+RELAY_QUTOA=5TB/month
+RELAY_CLUSTER_SECRET=secret-of-the-relays
+SIDECAR_LISTEN=127.0.0.1:4004
+SIDECAR_SNAPSHOT_KEEP=3
+SIDECAR_TOKEN=open-sesame-open-sesame
+`,
     );
     await using project = new ComposeProject({
       project: sandbox.name('env'),
@@ -153,26 +159,78 @@ describe('docker-compose.yml', { skip: withoutDocker, concurrency: TESTS_AT_A_TI
       const lines = await container.inspect('{{range .Config.Env}}{{println .}}{{end}}');
       return lines
         .split('\n')
-        .filter((line) => /^(?:RELAY|SIDECAR)_\w+=/u.test(line))
+        .filter((line) => /^(?:TRANSIT_RELAY|RELAY|SIDECAR)_\w+=/u.test(line))
         .toSorted();
     };
     deepEqual(await environment('relay'), [
+      'RELAY_CLUSTER_SECRET=secret-of-the-relays',
       'RELAY_DRAIN_TIMEOUT=10m',
       'RELAY_LISTEN=tcp:4001',
       'RELAY_LOG_LEVEL=debug',
+      'RELAY_QUTOA=5TB/month',
       'RELAY_STATUS_LISTEN=tcp:4003',
       'RELAY_USAGE_DB=/data/usage.sqlite',
       'RELAY_WEBSOCKET_LISTEN=',
+      'SIDECAR_LISTEN=127.0.0.1:4004',
       'SIDECAR_SNAPSHOT_DIR=/data/snapshots',
+      'SIDECAR_SNAPSHOT_KEEP=3',
+      'SIDECAR_TOKEN=',
       'SIDECAR_USAGE_DB=/data/usage.sqlite',
+      'TRANSIT_RELAY_COMPOSE=true',
     ]);
-    const sidecar = await environment('sidecar');
-    ok(sidecar.includes('SIDECAR_TOKEN=open-sesame-open-sesame'), 'no token');
-    ok(sidecar.includes('SIDECAR_USAGE_DB=/relay/usage.sqlite'), 'no database');
     deepEqual(
-      sidecar.filter((line) => line.endsWith('=')),
-      [],
+      (await environment('sidecar')).filter((line) => line.startsWith('SIDECAR_') || line.endsWith('=')),
+      [
+        'RELAY_CLUSTER_PASSWORD=',
+        'RELAY_CLUSTER_SECRET=',
+        'RELAY_CLUSTER_URL=',
+        'RELAY_WEBSOCKET_LISTEN=',
+        'SIDECAR_LISTEN=tcp:4004',
+        'SIDECAR_RELAY_STATUS=http://relay:4003',
+        'SIDECAR_SNAPSHOT_DIR=/data/snapshots',
+        'SIDECAR_SNAPSHOT_KEEP=3',
+        'SIDECAR_TOKEN=open-sesame-open-sesame',
+        'SIDECAR_USAGE_DB=/relay/usage.sqlite',
+      ],
     );
+  });
+
+  test('reports misspelled variables, and reads values from files', async (t) => {
+    const directory = await scratch(t);
+    chmodSync(directory, 0o755);
+    writeFileSync(join(directory, 'connections'), '123\n');
+    writeFileSync(
+      join(directory, 'env'),
+      `RELAY_IMAGE=${image}
+RELAY_STOP_GRACE_PERIOD=1m
+SIDECAR_MEMORY_LIMIT=500m
+RELAY_QUTOA=5TB/month
+RELAY_MAX_CONNECTIONS_FILE=/run/secrets/connections
+SIDECAR_SNAPSHOT_KEPT=3
+`,
+    );
+    writeFileSync(
+      join(directory, 'secrets.yml'),
+      `services: { relay: { volumes: ['${directory}:/run/secrets:ro'] } }\n`,
+    );
+    await using project = new ComposeProject({
+      project: sandbox.name('typo'),
+      files: ['docker-compose.yml', join(directory, 'secrets.yml')],
+      envFile: join(directory, 'env'),
+    });
+    await project.run('up', '--detach', '--wait', '--no-build');
+    const warningsOf = async (service: string): Promise<unknown[]> =>
+      (await (await project.container(service)).logs())
+        .split('\n')
+        .filter((line) => /"event":"(?:unknown_variable|setting_without_effect)"/u.test(line))
+        .map((line) => /"msg":"(.*)"/u.exec(line)?.[1]);
+    const similar = 'is unknown and has no effect; the most similar variable is';
+    deepEqual(await warningsOf('relay'), [`RELAY_QUTOA ${similar} RELAY_QUOTA`]);
+    deepEqual(await warningsOf('sidecar'), [`SIDECAR_SNAPSHOT_KEPT ${similar} SIDECAR_SNAPSHOT_KEEP`]);
+    match(await (await project.container('relay')).logs(), /"max_connections":123,/u);
+    const { code, stderr } = await project.ask('run', '--rm', '--no-deps', 'relay', 'config', '--check');
+    equal(code, 78);
+    match(stderr, /^error: RELAY_QUTOA .*RELAY_QUOTA$/mu);
   });
 
   test('has an override for host networking, which binds internal ports to loopback', async () => {
@@ -211,14 +269,11 @@ describe('docker-compose.yml', { skip: withoutDocker, concurrency: TESTS_AT_A_TI
         );
   });
 
-  test('knows every variable, and so does .env.example', async () => {
+  test('has every variable in .env.example', () => {
     const example = readFileSync(join(ROOT, 'deploy', 'compose', '.env.example'), 'utf8');
     const compose = readFileSync(join(ROOT, 'docker-compose.yml'), 'utf8');
-    for (const variable of [...Object.keys(RELAY_DEFAULTS), ...Object.keys(SIDECAR_DEFAULTS)]) {
-      if (FIXED.has(variable)) continue;
-      match(compose, new RegExp(`^ {6}${variable}:`, 'mu'));
-      match(example, new RegExp(`^#${variable}=`, 'mu'));
-    }
+    for (const variable of [...Object.keys(RELAY_DEFAULTS), ...Object.keys(SIDECAR_DEFAULTS)])
+      if (!FIXED.has(variable)) match(example, new RegExp(`^#${variable}=`, 'mu'));
     const overrides = [
       'host-network.yml',
       'one-port.yml',
